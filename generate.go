@@ -1,0 +1,9 @@
+// Package ipcgen is the root of the ipcgen module. It holds no code of its own:
+// the generator is cmd/ipcgen, and the runtime that generated code calls is
+// runtime (package ipc) with the folders below it.
+//
+// This file regenerates everything that ipcgen makes for this module; a user's
+// module needs one such line for each of its schemas.
+package ipcgen
+
+//go:generate go run ./cmd/ipcgen -o gen schema/audio_protocol.fbs

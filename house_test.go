@@ -1,0 +1,125 @@
+package ipcgen
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/ipcgen/ipcgen"
+
+// mayImport names, for every package of this module, the packages of this
+// module it may import. It is the layout of docs/architecture.md as a check: a
+// package that is not here, or an import that is not, fails the test, so that a
+// new arrow is drawn on purpose.
+var mayImport = map[string][]string{
+	".": nil,
+
+	// The generator: one line from text to files. It never sees the runtime.
+	"cmd/ipcgen":      {"internal/gogen", "internal/bfbs", "internal/schema", "internal/diag"},
+	"internal/gogen":  {"internal/schema", "internal/diag"},
+	"internal/bfbs":   {"internal/schema", "internal/diag"},
+	"internal/schema": {"internal/fbs", "internal/diag"},
+	"internal/fbs":    {"internal/diag"},
+	"internal/diag":   nil,
+
+	// The runtime. It never sees the generator.
+	"runtime/group":    {"runtime", "runtime/registry", "runtime/shm", "internal/domain", "internal/sys"},
+	"runtime/ipctest":  {"runtime", "runtime/shm"},
+	"runtime":          {"runtime/shm", "internal/domain", "internal/sys"},
+	"runtime/registry": {"runtime/shm", "internal/domain", "internal/sys"},
+	"runtime/shm":      {"internal/sys"},
+	"internal/domain":  {"internal/sys"},
+	"internal/sys":     nil,
+
+	// Generated code sees the runtime alone.
+	"gen/audio": {"runtime"},
+
+	// The demo is a user of all of the above.
+	"cmd/audio_host":        {"gen/audio", "internal/audioservice", "runtime", "runtime/group", "runtime/registry"},
+	"cmd/audio_service":     {"internal/audioservice"},
+	"internal/audioservice": {"gen/audio", "runtime", "runtime/group", "runtime/registry"},
+}
+
+// outside lists imports from other modules that only some packages may have.
+var outside = map[string]func(pkg string) bool{
+	"golang.org/x/sys/unix": func(pkg string) bool { return pkg == "internal/sys" },
+	"github.com/google/flatbuffers/go": func(pkg string) bool {
+		return strings.HasPrefix(pkg, "gen/") || strings.HasPrefix(pkg, "runtime") || pkg == "internal/bfbs"
+	},
+	"github.com/dave/jennifer/jen": func(pkg string) bool { return pkg == "internal/gogen" },
+}
+
+// TestHouseRules checks the direction of imports, that generated code imports
+// the runtime and FlatBuffers alone, that only internal/sys makes system calls,
+// and that unsafe stays in files named for it. It reads every file, whatever
+// platform the file is for.
+func TestHouseRules(t *testing.T) {
+	seen := map[string]bool{}
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata") {
+				return filepath.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil && name != "." {
+				return filepath.SkipDir // bench is a module of its own
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		slash := filepath.ToSlash(name)
+		pkg, isTest := path.Dir(slash), strings.HasSuffix(slash, "_test.go")
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		allowed, known := mayImport[pkg]
+		if !known && !isTest {
+			t.Errorf("%s: package %s is not in the layout", slash, pkg)
+		}
+		seen[pkg] = true
+		for _, spec := range file.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if (imp == "unsafe") && !strings.HasSuffix(strings.TrimSuffix(slash, "_test.go"), "_unsafe") && !strings.HasSuffix(slash, "_unsafe.go") {
+				t.Errorf("%s imports unsafe, which only files named *_unsafe.go may", slash)
+			}
+			if ok := outside[imp]; ok != nil && !ok(pkg) {
+				t.Errorf("%s imports %s, which package %s may not", slash, imp, pkg)
+			}
+			if isTest {
+				continue // a test may reach across the house
+			}
+			if strings.HasPrefix(pkg, "gen/") && strings.Contains(strings.Split(imp, "/")[0], ".") &&
+				imp != module+"/runtime" && imp != "github.com/google/flatbuffers/go" && !strings.HasPrefix(imp, module+"/gen/") {
+				t.Errorf("%s imports %s; generated code imports the runtime and FlatBuffers alone", slash, imp)
+			}
+			if local, ok := strings.CutPrefix(imp, module+"/"); ok && !slices.Contains(allowed, local) {
+				t.Errorf("%s imports %s, against the direction of the layout", slash, local)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range mayImport {
+		if !seen[pkg] {
+			t.Errorf("the layout names %s, which does not exist", pkg)
+		}
+	}
+}
