@@ -1,0 +1,123 @@
+package domain_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+)
+
+func TestOpenByPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	for range 2 { // created, then found
+		d, err := domain.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Path() != path {
+			t.Errorf("Path = %q, want %q", d.Path(), path)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	fi, err := os.Stat(path)
+	if err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v; want 0700", fi.Mode(), err)
+	}
+}
+
+func TestOpenByName(t *testing.T) {
+	run := t.TempDir()
+	for _, tt := range []struct{ xdg, tmp, env, name, want string }{
+		{xdg: run, name: "x", want: run + "/ipcgen/x"},
+		{xdg: run, want: run + "/ipcgen/default"},
+		{xdg: run, env: "y", want: run + "/ipcgen/y"},
+		{xdg: run, env: run + "/z", want: run + "/z"},
+		{tmp: run, name: "x", want: run + "/ipcgen-UID/x"},
+	} {
+		t.Setenv("XDG_RUNTIME_DIR", tt.xdg)
+		t.Setenv("TMPDIR", tt.tmp)
+		t.Setenv(domain.EnvVar, tt.env)
+		d, err := domain.Open(tt.name)
+		if err != nil {
+			t.Errorf("%+v: %v", tt, err)
+			continue
+		}
+		d.Close()
+		want := strings.Replace(tt.want, "UID", strconv.Itoa(os.Getuid()), 1)
+		if d.Path() != want {
+			t.Errorf("%+v: opened %q, want %q", tt, d.Path(), want)
+		}
+	}
+}
+
+func TestOpenRefusesUnsafe(t *testing.T) {
+	for name, prepare := range map[string]func(path string) error{
+		"symlink": func(p string) error {
+			if err := os.Mkdir(p+".target", 0o700); err != nil {
+				return err
+			}
+			return os.Symlink(p+".target", p)
+		},
+		"file":        func(p string) error { return os.WriteFile(p, nil, 0o600) },
+		"group":       func(p string) error { return mkdirMode(p, 0o710) },
+		"others":      func(p string) error { return mkdirMode(p, 0o701) },
+		"other owner": foreign,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "d")
+			if err := prepare(path); err != nil {
+				t.Skip(err)
+			}
+			d, err := domain.Open(path)
+			if err == nil {
+				d.Close()
+				t.Fatal("opened")
+			}
+			var pe *domain.PathError
+			if !errors.Is(err, domain.ErrUnsafe) || !errors.As(err, &pe) || pe.Path != path || pe.Hint == "" {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenMissingParent(t *testing.T) {
+	_, err := domain.Open(filepath.Join(t.TempDir(), "no", "such"))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for _, ok := range []string{"a", "audio_ctrl_0", "A-b.c", "0", strings.Repeat("x", domain.MaxNameLen)} {
+		if err := domain.CheckName("channel", ok); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, bad := range []string{"", ".", "..", ".a", "-a", "a/b", "a\\b", "a b", "a\x00", "ä", "a\xff", strings.Repeat("x", domain.MaxNameLen+1)} {
+		if err := domain.CheckName("channel", bad); !errors.Is(err, domain.ErrName) {
+			t.Errorf("%q: error %v", bad, err)
+		}
+	}
+}
+
+func mkdirMode(path string, mode os.FileMode) error {
+	if err := os.Mkdir(path, mode); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode) // past the umask
+}
+
+// foreign makes a directory of another user, which only root can.
+func foreign(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	return os.Chown(path, 4711, 4711)
+}
