@@ -1,0 +1,63 @@
+package sys
+
+import (
+	"errors"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// TryLock takes an exclusive lock on the byte at offset off of f, without
+// waiting. It returns ErrLocked while another open file description holds a
+// lock there. The byte need not exist.
+//
+// The lock belongs to f's open file description (an OFD lock): it is free as
+// soon as the last descriptor of that description is closed, by whatever death
+// of the process, and it is not lost when the process closes another
+// descriptor of the same file, as a POSIX lock would be. f must be open for
+// writing. Locking the same byte twice through one description succeeds.
+func TryLock(f *os.File, off int64) error {
+	return lock(f, unix.F_WRLCK, off)
+}
+
+// Unlock releases the lock on the byte at offset off of f, if f holds it.
+func Unlock(f *os.File, off int64) error {
+	return lock(f, unix.F_UNLCK, off)
+}
+
+func lock(f *os.File, typ int16, off int64) error {
+	lk := unix.Flock_t{Type: typ, Whence: unix.SEEK_SET, Start: off, Len: 1}
+	err := ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk) })
+	runtime.KeepAlive(f)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return ErrLocked
+	}
+	if err != nil {
+		return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// Locked reports whether an open file description other than f's holds a lock
+// on the byte at offset off.
+func Locked(f *os.File, off int64) (bool, error) {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: off, Len: 1}
+	err := ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) })
+	runtime.KeepAlive(f)
+	if err != nil {
+		return false, &os.PathError{Op: "query lock of", Path: f.Name(), Err: err}
+	}
+	return lk.Type != unix.F_UNLCK, nil
+}
+
+// ignoringEINTR repeats f while a signal interrupts it; the Go scheduler's own
+// preemption signal does so often.
+func ignoringEINTR(f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

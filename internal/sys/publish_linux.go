@@ -1,0 +1,61 @@
+package sys
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// PublishFile creates the file dir/name, mode 0600, with what fill writes into
+// it. The file appears at once and complete, and a process killed meanwhile
+// leaves nothing (file systems without O_TMPFILE: a temporary file). An error
+// that wraps os.ErrExist means that the name exists; that file is untouched.
+func PublishFile(dir, name string, fill func(*os.File) error) error {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
+		return publishByTemp(dir, name, fill)
+	}
+	if err != nil {
+		return &os.PathError{Op: "create a file in", Path: dir, Err: err}
+	}
+	path := filepath.Join(dir, name)
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if err := fill(f); err != nil {
+		return err
+	}
+	self := "/proc/self/fd/" + strconv.Itoa(fd)
+	if err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW); err != nil {
+		return &os.LinkError{Op: "link", Old: self, New: path, Err: err}
+	}
+	return nil
+}
+
+func publishByTemp(dir, name string, fill func(*os.File) error) error {
+	f, err := os.CreateTemp(dir, name+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := fill(f); err != nil {
+		return err
+	}
+	return os.Link(f.Name(), filepath.Join(dir, name))
+}
+
+// Allocate gives f its size in bytes and reserves the room, so that a later
+// touch of its mapping cannot fault for want of space.
+func Allocate(f *os.File, size int64) error {
+	err := ignoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		return &os.PathError{Op: "reserve " + strconv.FormatInt(size, 10) + " bytes for", Path: f.Name(), Err: err}
+	}
+	return nil
+}
