@@ -26,8 +26,9 @@ const EnvVar = "IPCGEN_DOMAIN"
 const defaultName = "default"
 
 // MaxNameLen is the longest name of a domain, an endpoint or a channel, in
-// bytes.
-const MaxNameLen = 100
+// bytes. It keeps "/proc/self/fd/<n>/<name>.sock", by which sockets in deep
+// directories are reached, within the 108 bytes of a Unix socket's address.
+const MaxNameLen = 80
 
 var (
 	// ErrUnsafe marks a domain directory that cannot be trusted: a symlink, no

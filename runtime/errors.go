@@ -1,0 +1,197 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// A Code classifies an error for programs, as its message explains it to
+// people. Codes travel between processes; their numbers are part of the protocol.
+type Code uint16
+
+// The codes.
+const (
+	// CodeOK is no error.
+	CodeOK Code = iota
+	// CodeCanceled: the caller's context was cancelled.
+	CodeCanceled
+	// CodeDeadlineExceeded: the caller's deadline passed.
+	CodeDeadlineExceeded
+	// CodeUnavailable: there is no server, or it died or closed the connection.
+	CodeUnavailable
+	// CodeUnimplemented: the server knows no such method.
+	CodeUnimplemented
+	// CodeInvalidArgument: a request or an option was refused as wrong in itself.
+	CodeInvalidArgument
+	// CodeResourceExhausted: a limit was reached; the message states which.
+	CodeResourceExhausted
+	// CodeInternal: a bug; a handler that panicked, for example.
+	CodeInternal
+	// CodeIncompatible: the two sides do not speak the same protocol.
+	CodeIncompatible
+	// CodeCorrupt: the peer broke the rules of the shared memory, or sent a message
+	// that fails verification.
+	CodeCorrupt
+	// CodeFenced: the request or the reply belongs to an epoch that is over.
+	CodeFenced
+	// CodePermissionDenied: the peer may not do this.
+	CodePermissionDenied
+	// CodeTooLarge: a message exceeds the limit that the text states.
+	CodeTooLarge
+	// CodeAlreadyExists: the name is taken by a live process.
+	CodeAlreadyExists
+	// CodeNotFound: what the request refers to does not exist.
+	CodeNotFound
+	// CodeFailedPrecondition: the state does not allow the request.
+	CodeFailedPrecondition
+	// CodeUnsupported: this platform lacks what the operation needs.
+	CodeUnsupported
+	// CodeUnknown: a handler returned an error without a code.
+	CodeUnknown
+)
+
+var codeNames = [...]string{
+	"ok", "canceled", "deadline exceeded", "unavailable", "unimplemented", "invalid argument",
+	"resource exhausted", "internal error", "incompatible", "corrupt", "fenced", "permission denied",
+	"too large", "already exists", "not found", "failed precondition", "unsupported", "unknown error",
+}
+
+func (c Code) String() string {
+	if int(c) < len(codeNames) {
+		return codeNames[c]
+	}
+	return fmt.Sprintf("code %d", uint16(c))
+}
+
+// An Outcome says what is known of the execution of a call that failed.
+type Outcome uint8
+
+// The outcomes.
+const (
+	// OutcomeUnknown: the call may have been executed, in part or in full, or not at
+	// all. Only an idempotent call may be sent again without thought.
+	OutcomeUnknown Outcome = iota
+	// NotSent: the request never left this process.
+	NotSent
+	// NotExecuted: the request was sent, and certainly no handler saw it.
+	NotExecuted
+	// Executed: the handler ran to its end; the error is its answer.
+	Executed
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case NotSent:
+		return "not sent"
+	case NotExecuted:
+		return "not executed"
+	case Executed:
+		return "executed"
+	default:
+		return "outcome unknown"
+	}
+}
+
+// Error is the error of every operation of this package.
+//
+// It matches, with errors.Is, what it wraps; CodeDeadlineExceeded and CodeCanceled also match
+// the errors of package context, and CodeCorrupt matches ErrCorrupt.
+type Error struct {
+	Code    Code
+	Op      string // "call audio.AudioControl/SetParam", "dial audio_ctrl_0", ...; may be empty
+	Msg     string
+	Outcome Outcome // of a call; meaningless for other operations
+	Remote  bool    // the peer sent this error
+	Err     error   // the cause in this process, or nil
+
+	told error // a cause whose text is part of Msg
+}
+
+// ErrCorrupt is matched by every error whose code is CodeCorrupt.
+var ErrCorrupt = errors.New("peer broke the protocol")
+
+func (e *Error) Error() string {
+	s := e.Code.String()
+	if e.Op != "" {
+		s = e.Op + ": " + s
+	}
+	if e.Msg != "" {
+		s += ": " + e.Msg
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	switch e.Outcome {
+	case NotSent, NotExecuted:
+		s += " (" + e.Outcome.String() + ")"
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error {
+	if e.Err != nil {
+		return e.Err
+	}
+	return e.told
+}
+
+// Is makes an Error match the sentinel that its code stands for.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case context.DeadlineExceeded:
+		return e.Code == CodeDeadlineExceeded
+	case context.Canceled:
+		return e.Code == CodeCanceled
+	case ErrCorrupt:
+		return e.Code == CodeCorrupt
+	case errors.ErrUnsupported:
+		return e.Code == CodeUnsupported
+	}
+	return false
+}
+
+// CodeOf returns the code of the first *Error in err's tree, CodeOK for nil, the
+// code that stands for a context's error, and otherwise CodeUnknown.
+func CodeOf(err error) Code {
+	var e *Error
+	switch {
+	case err == nil:
+		return CodeOK
+	case errors.As(err, &e):
+		return e.Code
+	case errors.Is(err, context.DeadlineExceeded):
+		return CodeDeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return CodeCanceled
+	}
+	return CodeUnknown
+}
+
+// OutcomeOf returns what err says of the execution of the call that it ended:
+// Executed for nil, and OutcomeUnknown where err says nothing.
+func OutcomeOf(err error) Outcome {
+	var e *Error
+	switch {
+	case err == nil:
+		return Executed
+	case errors.As(err, &e):
+		return e.Outcome
+	}
+	return OutcomeUnknown
+}
+
+// Errorf makes an error for a handler to return: its code and text reach the
+// caller. The verb %w wraps for use within this process.
+func Errorf(code Code, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Code: code, Msg: err.Error(), Outcome: Executed, told: errors.Unwrap(err)}
+}
+
+// Unimplemented is what a service returns for a method that it does not have;
+// generated Unimplemented types use it. The method is named as
+// "<protocol>/<method>".
+func Unimplemented(method string) error {
+	return &Error{Code: CodeUnimplemented, Msg: "the server does not implement " + method, Outcome: NotExecuted}
+}

@@ -1,0 +1,34 @@
+package ipc
+
+// This file is what calls know of epochs. An epoch numbers the reign of one
+// primary; it grows at each promotion and is never used twice. 0 stands for
+// "none": neither checked nor given.
+
+// A Fence guards a server against acting in a reign that is over, or that is
+// not its own. Its methods are called for every request, by many goroutines at
+// once, and should cost an atomic load.
+type Fence interface {
+	// Epoch is the epoch the server acts in at this moment, or 0. Every reply
+	// carries the one that held when the reply was released.
+	Epoch() uint64
+	// Admit decides on a request whose caller acts in epoch (0 where it gave
+	// none). It is asked twice: before the request is handled, where an error
+	// refuses it (CodeFenced, outcome NotExecuted), and again before the
+	// reply is released, where an error withholds it (CodeFenced, outcome
+	// Unknown). The error's text travels to the caller.
+	Admit(epoch uint64) error
+}
+
+// An EpochSource tells a client which epoch it acts in. Epoch is called for
+// every request and every reply, by many goroutines at once.
+type EpochSource interface {
+	// Epoch is the epoch that requests shall carry. A reply that carries an
+	// older one (but not 0) is refused with CodeFenced, outcome Unknown.
+	Epoch() uint64
+}
+
+// FixedEpoch is an EpochSource that never changes.
+type FixedEpoch uint64
+
+// Epoch returns e.
+func (e FixedEpoch) Epoch() uint64 { return uint64(e) }
