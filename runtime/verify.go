@@ -1,0 +1,213 @@
+package ipc
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// This file is the verifier's core: what a buffer must satisfy before generated
+// accessors may read it. The rules are those of the C++ verifier of FlatBuffers
+// (include/flatbuffers/verifier.h); a limit on the unpacked size is ours. The
+// checks of a table's fields are in verify_table.go.
+
+// A VerifyError says where and why a buffer is not what it claims to be.
+type VerifyError struct {
+	Path   string // such as "ControlMsg.payload(SetParam).value"
+	Offset int    // in bytes from the start of the buffer
+	Reason string
+}
+
+// Error returns the path and the reason.
+func (e *VerifyError) Error() string { return e.Path + ": " + e.Reason }
+
+// VerifyLimits bounds what a verified buffer may cost its reader. A zero field
+// stands for its default.
+type VerifyLimits struct {
+	// Depth is how far tables may nest; 64 by default.
+	Depth int
+	// Tables is the number of tables, one that is referred to twice counting
+	// twice; 1,000,000 by default.
+	Tables int
+	// Bytes is the total size of all strings and vectors, one that is referred
+	// to twice counting twice: without it, a small buffer that refers to one
+	// long string many times unpacks into any amount of memory. The default is
+	// 16 MiB plus 8 times the length of the buffer.
+	Bytes int
+}
+
+const (
+	defaultVerifyDepth  = 64
+	defaultVerifyTables = 1_000_000
+	defaultVerifyBytes  = 16 << 20
+
+	offsetSize = 4 // of a uoffset_t and of an soffset_t
+
+	// minBuffer is the least size of any buffer, as in C++: a root offset, a
+	// table's offset to its vtable, and an empty vtable, rounded.
+	minBuffer = 12
+)
+
+// A Verifier checks one buffer. Generated Verify functions make one on their
+// stack; it allocates only to report an error, and is not safe for concurrent
+// use.
+type Verifier struct {
+	all    []byte // the outermost buffer
+	buf    []byte // the one being checked: all, or one nested in it
+	base   int    // of buf in all
+	depth  int    // levels left
+	tables int    // tables left
+	bytes  int    // bytes of strings and vectors left
+	err    *VerifyError
+}
+
+// NewVerifier returns a verifier of buf; at most one set of limits counts.
+func NewVerifier(buf []byte, limits ...VerifyLimits) Verifier {
+	v := Verifier{
+		all:    buf,
+		buf:    buf,
+		depth:  defaultVerifyDepth,
+		tables: defaultVerifyTables,
+		bytes:  defaultVerifyBytes + 8*len(buf),
+	}
+	if len(limits) > 0 {
+		v.limit(limits[0])
+	}
+	return v
+}
+
+func (v *Verifier) limit(l VerifyLimits) {
+	if l.Depth > 0 {
+		v.depth = l.Depth
+	}
+	if l.Tables > 0 {
+		v.tables = l.Tables
+	}
+	if l.Bytes > 0 {
+		v.bytes = l.Bytes
+	}
+}
+
+// Err returns the failure as a *VerifyError, its path beginning with root, or
+// nil when nothing failed.
+func (v *Verifier) Err(root string) error {
+	if v.err == nil {
+		return nil
+	}
+	v.err.Path = root + v.err.Path
+	return v.err
+}
+
+// Root returns the position of the root table, or 0 when it has none that may
+// be read. A non-empty identifier must be the buffer's own.
+func (v *Verifier) Root(identifier string) uint32 { return v.root(0, identifier) }
+
+// SizePrefixedRoot is Root for a buffer that begins with its size.
+func (v *Verifier) SizePrefixedRoot(identifier string) uint32 {
+	if len(v.buf) < offsetSize {
+		v.outside("", 0, offsetSize)
+		return 0
+	}
+	if n := uint64(v.u32(0)); n+offsetSize > uint64(len(v.buf)) {
+		v.fail("", 0, fmt.Sprintf("size prefix of %d bytes in a buffer of %d", n, len(v.buf)))
+		return 0
+	}
+	return v.root(offsetSize, identifier)
+}
+
+func (v *Verifier) root(start uint32, identifier string) uint32 {
+	switch {
+	case len(v.buf) < minBuffer:
+		v.fail("", 0, fmt.Sprintf("buffer of %d bytes is shorter than any message (%d)", len(v.buf), minBuffer))
+		return 0
+	case len(v.buf) >= math.MaxInt32:
+		v.fail("", 0, fmt.Sprintf("buffer of %d bytes is longer than any message (%d)", len(v.buf), math.MaxInt32-1))
+		return 0
+	case identifier != "" && string(v.buf[start+offsetSize:][:len(identifier)]) != identifier:
+		v.fail("", start+offsetSize, fmt.Sprintf("file identifier %q instead of %q",
+			v.buf[start+offsetSize:][:len(identifier)], identifier))
+		return 0
+	}
+	return v.follow(start, "")
+}
+
+// follow checks the offset stored at pos and returns the position it refers
+// to, or 0 after reporting.
+func (v *Verifier) follow(pos uint32, name string) uint32 {
+	if !v.within(pos, offsetSize, offsetSize) {
+		v.misplaced(name, pos, offsetSize, offsetSize)
+		return 0
+	}
+	off := v.u32(pos)
+	if off == 0 || off > math.MaxInt32 || uint64(pos)+uint64(off) >= uint64(len(v.buf)) {
+		v.fail(name, pos, fmt.Sprintf("offset %#x+%#x outside buffer of %d bytes", pos, off, len(v.buf)))
+		return 0
+	}
+	return pos + off
+}
+
+// within reports whether size bytes at pos are aligned and inside the buffer.
+// As in C++, no value spans the whole buffer.
+func (v *Verifier) within(pos, size, align uint32) bool {
+	return pos&(align-1) == 0 && uint64(size) < uint64(len(v.buf)) && uint64(pos)+uint64(size) <= uint64(len(v.buf))
+}
+
+func (v *Verifier) u16(pos uint32) uint32 {
+	return uint32(binary.LittleEndian.Uint16(v.buf[pos:]))
+}
+
+func (v *Verifier) u32(pos uint32) uint32 {
+	return binary.LittleEndian.Uint32(v.buf[pos:])
+}
+
+// In prepends a field to the path of the error, and returns false.
+func (v *Verifier) In(field string) bool {
+	v.err.Path = "." + field + v.err.Path
+	return false
+}
+
+// InElem prepends an element of a vector to the path of the error, and returns
+// false.
+func (v *Verifier) InElem(field string, index int) bool {
+	v.err.Path = "." + field + "[" + strconv.Itoa(index) + "]" + v.err.Path
+	return false
+}
+
+// InMember prepends a member of a union to the path of the error, and returns
+// false.
+func (v *Verifier) InMember(field string, member fmt.Stringer) bool {
+	v.err.Path = "." + field + "(" + member.String() + ")" + v.err.Path
+	return false
+}
+
+// InElemMember prepends an element of a vector of unions to the path of the
+// error, and returns false.
+func (v *Verifier) InElemMember(field string, index int, member fmt.Stringer) bool {
+	v.err.Path = "." + field + "[" + strconv.Itoa(index) + "](" + member.String() + ")" + v.err.Path
+	return false
+}
+
+// fail reports the first failure, at the named field ("" for the value itself).
+func (v *Verifier) fail(name string, pos uint32, reason string) {
+	if v.err != nil {
+		return
+	}
+	if name != "" {
+		name = "." + name
+	}
+	v.err = &VerifyError{Path: name, Offset: v.base + int(pos), Reason: reason}
+}
+
+func (v *Verifier) outside(name string, pos, size uint32) {
+	v.fail(name, pos, fmt.Sprintf("offset %#x+%d outside buffer of %d bytes", pos, size, len(v.buf)))
+}
+
+// misplaced says which rule of within a value breaks.
+func (v *Verifier) misplaced(name string, pos, size, align uint32) {
+	if pos&(align-1) != 0 {
+		v.fail(name, pos, fmt.Sprintf("offset %#x is not a multiple of %d", pos, align))
+		return
+	}
+	v.outside(name, pos, size)
+}
