@@ -1,0 +1,67 @@
+package registry
+
+import (
+	"errors"
+	"os"
+	"runtime/debug"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// GC clears the records of dead instances and returns them. Nothing needs it:
+// lookups skip the dead and registrations reuse their slots; it tells what died
+// without a good-bye. It does not block.
+func (r *Registry) GC() (removed []Record, err error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	defer r.catchFault(debug.SetPanicOnFault(true), &err)
+	for slot := range r.slots {
+		img, ok := r.read(slot)
+		if !ok {
+			continue
+		}
+		if live, err := r.alive(slot); err != nil {
+			return removed, err
+		} else if live {
+			continue
+		}
+		cleared, err := r.clear(slot, img[wState])
+		if err != nil {
+			return removed, err
+		}
+		if rec, ok := img.decode(); ok && cleared {
+			removed = append(removed, rec)
+		}
+	}
+	return removed, nil
+}
+
+// clear withdraws a dead owner's record, as the slot's owner for a moment, if
+// it is still the one of that state.
+func (r *Registry) clear(slot int, state uint64) (cleared bool, err error) {
+	lock, err := r.openFile(lockFile(slot/groupSize), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return false, r.tableError(err, "")
+	}
+	defer lock.Close()
+	if err := sys.TryLock(lock, int64(slot%groupSize)); err != nil {
+		if errors.Is(err, sys.ErrLocked) {
+			return false, nil // reused meanwhile
+		}
+		return false, err
+	}
+	table, err := r.openFile("table", os.O_RDWR)
+	if err != nil {
+		return false, r.tableError(err, "")
+	}
+	defer table.Close()
+	mem, base, err := mapSlot(table, slot)
+	if err != nil {
+		return false, err
+	}
+	defer sys.UnmapFile(mem)
+	return wordAt(mem, base+8*wState).CompareAndSwap(state, withdrawn(state)), nil
+}

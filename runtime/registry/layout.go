@@ -1,0 +1,121 @@
+package registry
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// The table's layout. All numbers are 64-bit words in the machine's byte order
+// (the file is shared by processes of one host), written and read atomically.
+//
+//	header   magic, version, slot size, number of slots, reach; padded to 4096
+//	slots    slotSize bytes each
+const (
+	magic      = 0x3167657267637069 // "ipcgreg1"
+	version    = 1
+	headerSize = 4096
+	slotSize   = 640
+
+	// Byte offsets in the header.
+	offMagic    = 0
+	offVersion  = 8
+	offSlotSize = 16
+	offSlots    = 24
+	offReach    = 64 // a line of its own, the only one that changes
+)
+
+// groupSize is the number of slots whose locks share a file.
+const groupSize = 64
+
+// Words of a slot.
+const (
+	wState       = iota // generation<<1 | published
+	wRole               // epoch<<8 | role
+	wHash               // of the name
+	wPID                //
+	wStart              // nanoseconds since 1970
+	wFingerprint        //
+	wIncarnation        //
+	wLengths            // five bytes: name, service, control, reply, protocol
+	wText               // those strings, one after the other
+	slotWords    = slotSize / 8
+	textSize     = slotSize - wText*8
+)
+
+// The five strings fit, whatever their lengths.
+const _ = uint(textSize - 4*MaxNameLen - MaxProtocolLen)
+
+// A slotImage is a slot's content, copied word by word.
+type slotImage [slotWords]uint64
+
+// hashName is FNV-1a, whose 64 bits are folded once more because the slot is
+// chosen by the low ones.
+func hashName(name string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 1099511628211
+	}
+	return h ^ h>>32
+}
+
+// encode lays rec out, all but the state word.
+func encode(rec *Record) *slotImage {
+	var s slotImage
+	s[wRole] = packRole(rec.Role, rec.Epoch)
+	s[wHash] = hashName(rec.Name)
+	s[wPID] = uint64(rec.PID)
+	s[wStart] = uint64(rec.StartTime.UnixNano())
+	s[wFingerprint] = rec.Fingerprint
+	s[wIncarnation] = rec.Incarnation
+	text := make([]byte, 0, textSize)
+	for i, str := range []string{rec.Name, rec.Service, rec.Control, rec.Reply, rec.Protocol} {
+		s[wLengths] |= uint64(len(str)) << (8 * i)
+		text = append(text, str...)
+	}
+	text = text[:textSize]
+	for i := range textSize / 8 {
+		s[wText+i] = binary.NativeEndian.Uint64(text[8*i:])
+	}
+	return &s
+}
+
+// decode returns the record of a slot; ok is false when the words are none.
+func (s *slotImage) decode() (rec Record, ok bool) {
+	var text [textSize]byte
+	for i := range textSize / 8 {
+		binary.NativeEndian.PutUint64(text[8*i:], s[wText+i])
+	}
+	var lens [5]int
+	total := 0
+	for i := range lens {
+		lens[i] = int(uint8(s[wLengths] >> (8 * i)))
+		total += lens[i]
+	}
+	if total > textSize {
+		return Record{}, false
+	}
+	all := string(text[:total])
+	next := func(n int) (str string) {
+		str, all = all[:n], all[n:]
+		return str
+	}
+	rec = Record{
+		Name: next(lens[0]), Service: next(lens[1]), Control: next(lens[2]), Reply: next(lens[3]), Protocol: next(lens[4]),
+		Fingerprint: s[wFingerprint],
+		PID:         int(s[wPID]),
+		StartTime:   time.Unix(0, int64(s[wStart])),
+		Incarnation: s[wIncarnation],
+	}
+	rec.Role, rec.Epoch = unpackRole(s[wRole])
+	return rec, s[wHash] == hashName(rec.Name) && rec.check() == nil
+}
+
+func packRole(role Role, epoch uint64) uint64 { return epoch<<8 | uint64(role) }
+
+func unpackRole(w uint64) (Role, uint64) { return Role(w), w >> 8 }
+
+// published reports whether a state word stands for a readable slot.
+func published(state uint64) bool { return state&1 == 1 }
+
+// withdrawn returns the state that follows: unpublished, of a new generation.
+func withdrawn(state uint64) uint64 { return (state | 1) + 1 }

@@ -1,0 +1,97 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"runtime/debug"
+	"slices"
+)
+
+// Lookup returns the live instance of that name, or a NotFoundError. It does
+// not block; a record that it returns had a live owner during the call.
+func (r *Registry) Lookup(name string) (rec Record, err error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return Record{}, ErrClosed
+	}
+	defer r.catchFault(debug.SetPanicOnFault(true), &err)
+	rec, _, err = r.find(name)
+	return rec, err
+}
+
+// find searches the slots in which the name can be: from its home slot as far
+// as any registration ever had to go.
+func (r *Registry) find(name string) (Record, int, error) {
+	hash := hashName(name)
+	reach := min(wordAt(r.mem, offReach).Load(), uint64(r.slots-1))
+	for i := range reach + 1 {
+		slot := int((hash + i) % uint64(r.slots))
+		if r.word(slot, wHash).Load() != hash {
+			continue
+		}
+		img, ok := r.read(slot)
+		if !ok {
+			continue
+		}
+		rec, ok := img.decode()
+		if !ok || rec.Name != name {
+			continue
+		}
+		live, err := r.alive(slot)
+		if err != nil {
+			return Record{}, 0, err
+		}
+		if live {
+			return rec, slot, nil
+		}
+	}
+	return Record{}, 0, &NotFoundError{name}
+}
+
+// List returns the live instances whose names begin with the components of
+// prefix, ordered by name; all of them for "". It does not block.
+func (r *Registry) List(prefix string) (recs []Record, err error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	defer r.catchFault(debug.SetPanicOnFault(true), &err)
+	for slot := range r.slots {
+		img, ok := r.read(slot)
+		if !ok {
+			continue
+		}
+		rec, ok := img.decode()
+		if !ok || !hasPrefix(rec.Name, prefix) {
+			continue
+		}
+		live, err := r.alive(slot)
+		if err != nil {
+			return nil, err
+		}
+		if live {
+			recs = append(recs, rec)
+		}
+	}
+	slices.SortFunc(recs, func(a, b Record) int { return cmp.Compare(a.Name, b.Name) })
+	return recs, nil
+}
+
+// WaitFor returns the live instance of that name as soon as there is one. It
+// blocks until then or until ctx is done.
+func (r *Registry) WaitFor(ctx context.Context, name string) (Record, error) {
+	if rec, err := r.Lookup(name); err == nil {
+		return rec, nil
+	}
+	for ev, err := range r.Watch(ctx, name) {
+		if err != nil {
+			return Record{}, err
+		}
+		if ev.Kind == Appeared && ev.Record.Name == name {
+			return ev.Record, nil
+		}
+	}
+	panic("unreachable: Watch ends with an error")
+}

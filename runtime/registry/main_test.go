@@ -1,0 +1,142 @@
+package registry_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// The test binary runs itself as the other processes of a test: with this
+// variable it is the child of that name, which finds its arguments in os.Args.
+const childVar = "REGISTRY_TEST_CHILD"
+
+var children = map[string]func(args []string) error{
+	"register": childRegister,
+	"open":     childOpen,
+	"step":     childStep,
+}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(childVar); name != "" {
+		if err := children[name](os.Args[1:]); err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	before := openFiles()
+	code := m.Run()
+	if after := openFiles(); code == 0 && len(after) > len(before) {
+		fmt.Printf("leaked descriptors: before %v, after %v\n", before, after)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func openFiles() (names []string) {
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		name, err := os.Readlink(fd)
+		if err == nil && !strings.HasPrefix(name, "anon_inode:[event") && !strings.HasPrefix(name, "pipe:") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// A child is another process of the test.
+type child struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	out   *bufio.Scanner
+}
+
+// start runs a child, which the end of the test kills.
+func start(t testing.TB, name string, args ...string) *child {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), childVar+"="+name)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{cmd, in, bufio.NewScanner(out)}
+	t.Cleanup(c.kill)
+	return c
+}
+
+// line returns the next line that the child prints.
+func (c *child) line(t testing.TB) string {
+	t.Helper()
+	if !c.out.Scan() {
+		t.Fatal("the child ended")
+	}
+	return c.out.Text()
+}
+
+func (c *child) expect(t testing.TB, want string) {
+	t.Helper()
+	if got := c.line(t); got != want {
+		t.Fatalf("the child printed %q, want %q", got, want)
+	}
+}
+
+func (c *child) kill() {
+	c.cmd.Process.Kill()
+	c.cmd.Wait()
+}
+
+// childRegister holds the names given until its input ends.
+func childRegister(args []string) error {
+	r, err := registry.Open(args[0], nil)
+	if err != nil {
+		return err
+	}
+	for _, name := range args[1:] {
+		if _, err := r.Register(registry.Record{Name: name}); err != nil {
+			return err
+		}
+	}
+	fmt.Println("registered")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+func newDomain(t testing.TB) string {
+	return filepath.Join(t.TempDir(), "domain")
+}
+
+func open(t testing.TB, domain string) *registry.Registry {
+	t.Helper()
+	r, err := registry.Open(domain, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func register(t testing.TB, r *registry.Registry, name string) *registry.Registration {
+	t.Helper()
+	reg, err := r.Register(registry.Record{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reg.Close() })
+	return reg
+}

@@ -1,0 +1,102 @@
+package registry
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+)
+
+// Limits of a Record's fields, in bytes. Longer ones are refused, never cut.
+const (
+	MaxNameLen     = domain.MaxNameLen
+	MaxProtocolLen = 127
+)
+
+// MaxEpoch is the largest epoch a record can hold.
+const MaxEpoch = 1<<56 - 1
+
+// A Role is what an instance does within its group.
+type Role uint8
+
+// The roles. An instance that no group supervises has RoleNone.
+const (
+	RoleNone Role = iota
+	RoleStandby
+	RolePrimary
+)
+
+// String returns "NONE", "STANDBY" or "PRIMARY".
+func (r Role) String() string {
+	switch r {
+	case RoleNone:
+		return "NONE"
+	case RoleStandby:
+		return "STANDBY"
+	case RolePrimary:
+		return "PRIMARY"
+	}
+	return fmt.Sprintf("Role(%d)", uint8(r))
+}
+
+// A Record describes a live service instance.
+type Record struct {
+	// Name is unique among the live instances of the domain, such as
+	// "audio_compute.0". Dots separate its components.
+	Name string
+	// Service is the name that all instances of a service share; may be empty.
+	Service string
+	// Control and Reply are the instance's channels; may be empty.
+	Control, Reply string
+	// Protocol and Fingerprint identify the schema that it serves.
+	Protocol    string
+	Fingerprint uint64
+	// PID is the process in its own pid namespace: information, not evidence.
+	PID int
+	// StartTime is when the instance registered.
+	StartTime time.Time
+	// Incarnation tells one start of an instance by a supervisor from another;
+	// 0 when none started it.
+	Incarnation uint64
+	// Role and Epoch change together, by Registration.SetRole.
+	Role  Role
+	Epoch uint64
+}
+
+func (r *Record) check() error {
+	if err := domain.CheckName("instance", r.Name); err != nil {
+		return err
+	}
+	for _, f := range []struct{ kind, name string }{
+		{"service", r.Service}, {"control channel", r.Control}, {"reply channel", r.Reply},
+	} {
+		if f.name == "" {
+			continue
+		}
+		if err := domain.CheckName(f.kind, f.name); err != nil {
+			return err
+		}
+	}
+	if len(r.Protocol) > MaxProtocolLen {
+		return fmt.Errorf("%w: the protocol name has %d bytes, at most %d are allowed", domain.ErrName, len(r.Protocol), MaxProtocolLen)
+	}
+	return checkRole(r.Role, r.Epoch)
+}
+
+func checkRole(role Role, epoch uint64) error {
+	if role > RolePrimary {
+		return fmt.Errorf("%v is no role", role)
+	}
+	if epoch > MaxEpoch {
+		return fmt.Errorf("epoch %d is beyond %d", epoch, uint64(MaxEpoch))
+	}
+	return nil
+}
+
+// hasPrefix reports whether name begins with the components of prefix:
+// "audio" covers "audio" and "audio.0", not "audio2.0".
+func hasPrefix(name, prefix string) bool {
+	rest, ok := strings.CutPrefix(name, prefix)
+	return ok && (prefix == "" || rest == "" || rest[0] == '.')
+}

@@ -1,0 +1,224 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// A Registration is a name that this process holds, until Close or its death.
+// It is safe for concurrent use.
+type Registration struct {
+	r    *Registry
+	name string
+
+	mu   sync.Mutex
+	mem  []byte // the pages of the table around the slot, writable; nil when closed
+	base int    // offset of the slot in mem
+	// Two open file descriptions whose locks are the ownership.
+	nameLock *os.File // the table's, with the lock of the name
+	slotLock *os.File // the group's, with the lock of the slot
+}
+
+// Register publishes rec under its name, which it holds until the Registration
+// is closed or the process ends. A PID of 0 stands for this process and a zero
+// StartTime for now. It does not block. Its errors wrap ErrExists (an
+// *ExistsError that names the holder), ErrFull, or domain.ErrName.
+func (r *Registry) Register(rec Record) (reg *Registration, err error) {
+	if rec.PID == 0 {
+		rec.PID = os.Getpid()
+	}
+	if rec.StartTime.IsZero() {
+		rec.StartTime = time.Now()
+	}
+	if err := rec.check(); err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	reg = &Registration{r: r, name: rec.Name}
+	defer func() {
+		if err != nil {
+			reg.release()
+			reg = nil
+		}
+	}()
+	defer r.catchFault(debug.SetPanicOnFault(true), &err)
+	if err := reg.claimName(); err != nil {
+		return reg, err
+	}
+	r.step("name claimed")
+	slot, distance, err := reg.claimSlot()
+	if err != nil {
+		return reg, err
+	}
+	r.step("slot claimed")
+	if reg.mem, reg.base, err = mapSlot(reg.nameLock, slot); err != nil {
+		return reg, err
+	}
+	if err := r.raiseReach(reg.nameLock, distance); err != nil {
+		return reg, err
+	}
+	reg.publish(encode(&rec))
+	return reg, reg.tell()
+}
+
+// claimName takes the lock of the name: a byte of the table's file, far behind
+// its end, that stands for the name's hash.
+func (reg *Registration) claimName() (err error) {
+	if reg.nameLock, err = reg.r.openFile("table", os.O_RDWR); err != nil {
+		return reg.r.tableError(err, "")
+	}
+	err = sys.TryLock(reg.nameLock, 1<<62|int64(hashName(reg.name)>>2))
+	if errors.Is(err, sys.ErrLocked) {
+		holder, _, _ := reg.r.find(reg.name)
+		return &ExistsError{Name: reg.name, Holder: holder}
+	}
+	return err
+}
+
+// claimSlot takes the lock of the first slot that nobody has locked, from the
+// name's home slot on, and returns how far from it that is. What a dead owner
+// left in the slot does not matter.
+func (reg *Registration) claimSlot() (slot, distance int, err error) {
+	r, hash := reg.r, hashName(reg.name)
+	open := -1 // the group that slotLock belongs to
+	for i := range r.slots {
+		slot := int((hash + uint64(i)) % uint64(r.slots))
+		if group := slot / groupSize; group != open {
+			if reg.slotLock != nil {
+				reg.slotLock.Close()
+			}
+			if reg.slotLock, err = r.openFile(lockFile(group), os.O_RDWR|os.O_CREATE); err != nil {
+				return 0, 0, r.tableError(err, "")
+			}
+			open = group
+		}
+		err := sys.TryLock(reg.slotLock, int64(slot%groupSize))
+		if err == nil {
+			return slot, i, nil
+		}
+		if !errors.Is(err, sys.ErrLocked) {
+			return 0, 0, err
+		}
+	}
+	return 0, 0, fmt.Errorf("%q cannot be registered: %w: all %d slots have live owners; create the domain's registry with more (Options.Slots)",
+		reg.name, ErrFull, r.slots)
+}
+
+// mapSlot maps the pages with a slot for its owner to write, and returns the
+// slot's offset in them.
+func mapSlot(table *os.File, slot int) (mem []byte, base int, err error) {
+	page := os.Getpagesize()
+	start := slotOffset(slot) / page * page
+	base = slotOffset(slot) - start
+	mem, err = sys.MapFile(table, int64(start), base+slotSize, true)
+	return mem, base, err
+}
+
+// raiseReach notes how far from its home slot a name can lie. The word only
+// grows, so it needs no owner: too large a value costs readers time, no more.
+func (r *Registry) raiseReach(table *os.File, distance int) error {
+	if wordAt(r.mem, offReach).Load() >= uint64(distance) {
+		return nil
+	}
+	head, err := sys.MapFile(table, 0, headerSize, true)
+	if err != nil {
+		return err
+	}
+	defer sys.UnmapFile(head)
+	for reach := wordAt(head, offReach); ; {
+		old := reach.Load()
+		if old >= uint64(distance) || reach.CompareAndSwap(old, uint64(distance)) {
+			return nil
+		}
+	}
+}
+
+// publish withdraws what a dead owner left in the slot, writes the new content
+// and makes it visible by the store of the state.
+func (reg *Registration) publish(img *slotImage) {
+	state := withdrawn(reg.word(wState).Load())
+	reg.word(wState).Store(state)
+	reg.r.step("withdrawn")
+	for w := wState + 1; w < slotWords; w++ {
+		reg.word(w).Store(img[w])
+		if w == wHash || w == wText {
+			reg.r.step("half written")
+		}
+	}
+	reg.r.step("written")
+	reg.word(wState).Store(state + 1)
+	reg.r.step("published")
+}
+
+// tell wakes the watchers. The byte itself has no meaning.
+func (reg *Registration) tell() error {
+	_, err := reg.slotLock.WriteAt([]byte{0}, 0)
+	return err
+}
+
+func (reg *Registration) word(w int) interface {
+	Load() uint64
+	Store(uint64)
+} {
+	return wordAt(reg.mem, reg.base+8*w)
+}
+
+// Name returns the registered name.
+func (reg *Registration) Name() string { return reg.name }
+
+// SetRole changes role and epoch at once, and wakes the watchers. It does not
+// block.
+func (reg *Registration) SetRole(role Role, epoch uint64) (err error) {
+	if err := checkRole(role, epoch); err != nil {
+		return fmt.Errorf("registration %q: %w", reg.name, err)
+	}
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if reg.mem == nil {
+		return ErrClosed
+	}
+	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
+	reg.word(wRole).Store(packRole(role, epoch))
+	reg.r.step("role stored")
+	return reg.tell()
+}
+
+// Close withdraws the record and gives the name free. It is safe to call more
+// than once.
+func (reg *Registration) Close() (err error) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if reg.mem == nil {
+		return nil
+	}
+	defer reg.release()
+	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
+	reg.word(wState).Store(withdrawn(reg.word(wState).Load()))
+	reg.r.step("closed")
+	return nil
+}
+
+// release gives up whatever is held. The slot's lock goes first, by a close
+// that also wakes the watchers: who finds the name free finds the slot free.
+func (reg *Registration) release() {
+	if reg.mem != nil {
+		sys.UnmapFile(reg.mem)
+		reg.mem = nil
+	}
+	if reg.slotLock != nil {
+		reg.slotLock.Close()
+	}
+	if reg.nameLock != nil {
+		reg.nameLock.Close()
+	}
+}

@@ -1,0 +1,223 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// A Kind says what happened to an instance.
+type Kind uint8
+
+// The kinds of events.
+const (
+	Appeared    Kind = iota // it registered, or was there when the watch began
+	Changed                 // its role or epoch changed
+	Disappeared             // it closed its registration, or died
+)
+
+// String returns "appeared", "changed" or "disappeared".
+func (k Kind) String() string { return [...]string{"appeared", "changed", "disappeared"}[k%3] }
+
+// An Event is a change of the registry.
+type Event struct {
+	Kind Kind
+	// Record is the instance after the change; for Disappeared, as it was last
+	// seen.
+	Record Record
+}
+
+// Watch returns the changes to the live instances whose names begin with the
+// components of prefix: first those that are there, then every change as it
+// happens. Changes in quick succession may be merged, but the last state of an
+// instance is always delivered. The watch begins with the loop over it and ends
+// with it; when ctx is done or the registry fails, its last pair is the error.
+//
+//	for ev, err := range reg.Watch(ctx, "audio") { ... }
+func (r *Registry) Watch(ctx context.Context, prefix string) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		// Watch before the first look, so that no change falls in between.
+		dir, err := sys.WatchDir(r.path)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		defer dir.Close()
+		stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
+		defer stop()
+		w := &watcher{r: r, prefix: prefix, known: make(map[int]sighting), names: make(map[string]int)}
+		w.markAll()
+		for {
+			events, err := w.scan()
+			for _, ev := range events {
+				if !yield(ev, nil) {
+					return
+				}
+			}
+			if err == nil {
+				err = w.wait(ctx, dir)
+			}
+			if err != nil {
+				yield(Event{}, err)
+				return
+			}
+		}
+	}
+}
+
+// A dying owner's file is closed, and watchers are told, a moment before the
+// kernel drops its locks. So groups with a closed file are looked at again, at
+// these times after the event.
+var afterClose = [...]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond}
+
+// A watcher knows what was reported and finds out what changed since.
+type watcher struct {
+	r      *Registry
+	prefix string
+	known  map[int]sighting // by slot: the live instances reported
+	names  map[string]int   // their slots
+	dirty  map[int]bool     // groups to look at
+	// closed has the groups in which a file was closed, and when; again counts
+	// the looks since.
+	closed   map[int]bool
+	closedAt time.Time
+	again    int
+}
+
+type sighting struct {
+	state, role uint64 // words of the slot
+	rec         Record
+}
+
+func (w *watcher) markAll() {
+	w.dirty = make(map[int]bool)
+	for group := range w.r.slots / groupSize {
+		w.dirty[group] = true
+	}
+}
+
+// wait blocks until a group may have changed, and marks it.
+func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
+	var deadline time.Time
+	if len(w.closed) > 0 {
+		deadline = w.closedAt.Add(afterClose[w.again])
+	}
+	dir.SetDeadline(deadline)
+	if err := ctx.Err(); err != nil { // after SetDeadline, which may undo AfterFunc's
+		return context.Cause(ctx)
+	}
+	err := dir.Next(func(name string, closed bool) {
+		group, ok := groupOf(name, len(w.r.locks))
+		if name == "" {
+			w.markAll()
+		}
+		if !ok {
+			return
+		}
+		w.dirty[group] = true
+		if closed {
+			if w.closed == nil {
+				w.closed = make(map[int]bool)
+			}
+			w.closed[group] = true
+			w.closedAt, w.again = time.Now(), 0
+		}
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		for group := range w.closed {
+			w.dirty[group] = true
+		}
+		if w.again++; w.again == len(afterClose) {
+			w.closed = nil
+		}
+		return nil
+	}
+	return err
+}
+
+// groupOf returns the group whose locks are in the file of that name.
+func groupOf(file string, groups int) (group int, ok bool) {
+	digits, ok := strings.CutPrefix(file, "slots.")
+	if !ok {
+		return 0, false
+	}
+	for _, d := range digits {
+		if d < '0' || d > '9' || group >= groups {
+			return 0, false
+		}
+		group = group*10 + int(d-'0')
+	}
+	return group, digits != "" && group < groups
+}
+
+// scan looks at the dirty groups and returns what changed.
+func (w *watcher) scan() (events []Event, err error) {
+	w.r.mu.RLock()
+	defer w.r.mu.RUnlock()
+	if w.r.closed {
+		return nil, ErrClosed
+	}
+	defer w.r.catchFault(debug.SetPanicOnFault(true), &err)
+	for group := range w.dirty {
+		for slot := group * groupSize; slot < (group+1)*groupSize; slot++ {
+			if events, err = w.look(slot, events); err != nil {
+				return events, err
+			}
+		}
+		delete(w.dirty, group)
+	}
+	return events, nil
+}
+
+// look compares a slot with what was reported of it.
+func (w *watcher) look(slot int, events []Event) ([]Event, error) {
+	old, wasKnown := w.known[slot]
+	img, ok := w.r.read(slot)
+	var rec Record
+	if ok {
+		rec, ok = img.decode()
+		ok = ok && hasPrefix(rec.Name, w.prefix)
+	}
+	if ok {
+		live, err := w.r.alive(slot)
+		if err != nil {
+			return events, err
+		}
+		ok = live
+	}
+	if wasKnown && (!ok || img[wState] != old.state) {
+		events = append(events, w.forget(slot))
+		wasKnown = false
+	}
+	if !ok {
+		return events, nil
+	}
+	now := sighting{state: img[wState], role: img[wRole], rec: rec}
+	switch {
+	case !wasKnown:
+		if before, moved := w.names[rec.Name]; moved { // and its old slot was not looked at yet
+			events = append(events, w.forget(before))
+		}
+		events = append(events, Event{Appeared, rec})
+	case now.role != old.role:
+		events = append(events, Event{Changed, rec})
+	}
+	w.known[slot], w.names[rec.Name] = now, slot
+	return events, nil
+}
+
+func (w *watcher) forget(slot int) Event {
+	old := w.known[slot]
+	delete(w.known, slot)
+	delete(w.names, old.rec.Name)
+	return Event{Disappeared, old.rec}
+}
