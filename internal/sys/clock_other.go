@@ -1,0 +1,11 @@
+//go:build !linux
+
+package sys
+
+import "runtime"
+
+// Monotonic is the clock that processes share; here there is only one process.
+func Monotonic() int64 { return 0 }
+
+// Yield lets another goroutine run.
+func Yield() { runtime.Gosched() }

@@ -1,0 +1,23 @@
+package shm
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// word is the uint64 at offset off of b, for atomic access. It panics where
+// off is out of range.
+func word(b []byte, off uint64) *atomic.Uint64 {
+	_ = b[off+7]
+	return (*atomic.Uint64)(unsafe.Pointer(&b[off]))
+}
+
+// aligned reports whether b starts at a multiple of 8.
+func aligned(b []byte) bool { return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%8 == 0 }
+
+// heapMemory returns n zero bytes that start at a multiple of 8, as a mapping
+// would.
+func heapMemory(n int) []byte {
+	w := make([]uint64, (n+7)/8)
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(w))), n)
+}
