@@ -1,0 +1,227 @@
+package fbs
+
+func (p *parser) parseObject() {
+	o := &Object{Doc: p.tok.doc, Struct: p.tok.is("struct")}
+	word := p.tok.text
+	p.advance()
+	var ok bool
+	if o.Name, ok = p.name("the name of the " + word); !ok {
+		p.skipStatement()
+		return
+	}
+	p.file.Decls = append(p.file.Decls, o)
+	if o.Meta, ok = p.metadata(); !ok || !p.expect('{') {
+		p.skipHeader()
+		return
+	}
+	for p.inBody() {
+		if f, ok := p.parseField(); ok {
+			o.Fields = append(o.Fields, f)
+		} else {
+			p.skipStatement()
+		}
+	}
+	o.Close = p.tok.Range
+	p.closeBody(o.Name)
+}
+
+// skipHeader recovers from an error between a declaration's keyword and its
+// opening brace.
+func (p *parser) skipHeader() {
+	p.skipStatement()
+	if p.tok.kind == '}' {
+		p.advance()
+	}
+}
+
+// inBody reports whether another member of a body follows.
+func (p *parser) inBody() bool {
+	return p.tok.kind != '}' && p.tok.kind != tokEOF && !p.startsDecl() && !p.diags.Full()
+}
+
+// closeBody consumes the brace that closes a declaration's body.
+func (p *parser) closeBody(owner Name) {
+	if p.tok.kind == '}' {
+		p.advance()
+		return
+	}
+	if !p.diags.Full() {
+		p.unexpected(`"}"`).Note(p.file.Span(owner.Range), "the body of %s is not closed", owner.Text)
+	}
+}
+
+func (p *parser) parseField() (f Field, ok bool) {
+	f.Doc = p.tok.doc
+	if f.Name, ok = p.name("the name of a field"); !ok {
+		return f, false
+	}
+	if !p.expect(':') {
+		return f, false
+	}
+	if f.Type, ok = p.parseType(); !ok {
+		return f, false
+	}
+	if p.tok.kind == '=' {
+		p.advance()
+		if f.Default, ok = p.parseValue(0); !ok {
+			return f, false
+		}
+	}
+	if f.Meta, ok = p.metadata(); !ok {
+		return f, false
+	}
+	if p.tok.kind == '=' {
+		p.errorf(p.tok.Range, "the default must come before the metadata").
+			Helpf("write name: type = default (metadata);")
+		return f, false
+	}
+	p.endStatement()
+	return f, true
+}
+
+// parseType parses a type.
+func (p *parser) parseType() (t Type, ok bool) {
+	start := p.tok.Range
+	if p.tok.kind != '[' {
+		t.Name, t.Builtin, ok = p.typeName()
+		t.Range = t.Name.Range
+		return t, ok
+	}
+	p.advance()
+	t.Kind = Vector
+	nested := false
+	for p.tok.kind == '[' {
+		nested = true
+		p.advance()
+	}
+	if nested {
+		p.errorf(start.Through(p.prev), "vectors do not nest").
+			Helpf("wrap the inner vector in a table: table Row { items: [T]; }")
+		return t, false
+	}
+	if t.Name, t.Builtin, ok = p.typeName(); !ok {
+		return t, false
+	}
+	if p.tok.kind == ':' {
+		p.advance()
+		t.Kind = Array
+		if p.tok.kind != tokInt {
+			p.unexpected("the length of the array, an integer")
+			return t, false
+		}
+		t.Length = Name{p.tok.Range, p.tok.text}
+		p.advance()
+	}
+	ok = p.expect(']')
+	t.Range = start.Through(p.prev)
+	return t, ok
+}
+
+// typeName parses a built-in type name or a path.
+func (p *parser) typeName() (n Name, builtin, ok bool) {
+	if p.tok.kind == tokIdent && IsBuiltin(p.tok.text) {
+		n, ok = p.name("")
+		return n, true, ok
+	}
+	n, ok = p.path("a type")
+	return n, false, ok
+}
+
+// parseValue parses a value inside depth calls.
+func (p *parser) parseValue(depth int) (*Value, bool) {
+	v := &Value{Range: p.tok.Range, Text: p.tok.text}
+	switch p.tok.kind {
+	case '+', '-':
+		// The scanner makes this a token only when a name follows.
+		sign := string(rune(p.tok.kind))
+		p.advance()
+		v.Kind, v.Text, v.Range = IdentValue, sign+p.tok.text, v.Through(p.tok.Range)
+	case tokIdent:
+		v.Kind = IdentValue
+	case tokString:
+		v.Kind, v.Escaped = StringValue, p.tok.escaped
+	case tokInt:
+		v.Kind = IntValue
+	case tokFloat:
+		v.Kind = FloatValue
+	case '[':
+		v.Kind = EmptyVector
+		p.advance()
+		v.Range = v.Through(p.tok.Range)
+		if p.tok.kind != ']' {
+			p.unexpected(`"]" (the only default of a vector is [])`)
+			return v, false
+		}
+	default:
+		p.unexpected("a value")
+		return v, false
+	}
+	// A name directly followed by a parenthesis is a call; with a space
+	// between, it is a default followed by metadata.
+	call := v.Kind == IdentValue && p.peek.kind == '(' && p.peek.Start == p.tok.End
+	p.advance()
+	if !call {
+		return v, true
+	}
+	if !isFunction(v.Text) {
+		p.errorf(v.Range, "%s is not a function", v.Text).
+			Helpf("the functions are deg, rad, sin, cos, tan, asin, acos and atan; put a space before the metadata of a field whose default is a name")
+		return v, false
+	}
+	if depth >= maxCalls {
+		p.errorf(v.Range, "calls nest more than %d deep", maxCalls)
+		return v, false
+	}
+	v.Kind = CallValue
+	p.advance()
+	var ok bool
+	if v.Arg, ok = p.parseValue(depth + 1); !ok {
+		return v, false
+	}
+	ok = p.expect(')')
+	v.Range = v.Through(p.prev)
+	return v, ok
+}
+
+func isFunction(name string) bool {
+	switch name {
+	case "deg", "rad", "sin", "cos", "tan", "asin", "acos", "atan":
+		return true
+	}
+	return false
+}
+
+// metadata parses a list of attributes, if one follows.
+func (p *parser) metadata() (list []Attribute, ok bool) {
+	if p.tok.kind != '(' {
+		return nil, true
+	}
+	p.advance()
+	for {
+		var a Attribute
+		switch p.tok.kind {
+		case tokIdent, tokString:
+			a.Name = Name{p.tok.Range, p.tok.text}
+			p.advance()
+		default:
+			p.unexpected("the name of an attribute")
+			return list, false
+		}
+		if p.tok.kind == ':' {
+			p.advance()
+			if p.tok.kind != tokInt && p.tok.kind != tokString {
+				p.unexpected("the attribute's value, an integer or a string")
+				return list, false
+			}
+			a.Value, _ = p.parseValue(0)
+		}
+		list = append(list, a)
+		if p.tok.kind == ')' {
+			p.advance()
+			return list, true
+		}
+		if !p.expect(',') {
+			return list, false
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package fbs
+
+import "strconv"
+
+// A tokenKind is the kind of a token; punctuation is its own character.
+type tokenKind byte
+
+const (
+	tokEOF   tokenKind = 0
+	tokIdent tokenKind = iota + 0x80
+	tokString
+	tokInt
+	tokFloat
+)
+
+// A token is a lexical element with the doc comment that precedes it.
+type token struct {
+	Range
+	kind    tokenKind
+	escaped bool   // of a string: not plain printable ASCII
+	newline bool   // it is the first token of its line
+	text    string // of an identifier or a number; decoded for a string
+	doc     []string
+}
+
+// is reports whether the token is the given word.
+func (t *token) is(word string) bool { return t.kind == tokIdent && t.text == word }
+
+// String describes the token for a message.
+func (t *token) String() string {
+	switch t.kind {
+	case tokEOF:
+		return "the end of the file"
+	case tokIdent, tokInt, tokFloat:
+		return t.text
+	case tokString:
+		return "a string"
+	}
+	return strconv.Quote(string(rune(t.kind)))
+}
+
+// describe names a kind of token for a message.
+func (k tokenKind) describe() string {
+	switch k {
+	case tokEOF:
+		return "the end of the file"
+	case tokIdent:
+		return "a name"
+	case tokString:
+		return "a string"
+	case tokInt:
+		return "an integer"
+	case tokFloat:
+		return "a number"
+	}
+	return strconv.Quote(string(rune(k)))
+}
+
+func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' }
+func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
+func isHex(c byte) bool {
+	return isDigit(c) || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+// IsBuiltin reports whether name is a built-in type. Such a name always means
+// the built-in type, even where a table of the same name exists.
+func IsBuiltin(name string) bool {
+	switch name {
+	case "bool", "byte", "int8", "ubyte", "uint8", "short", "int16", "ushort", "uint16",
+		"int", "int32", "uint", "uint32", "long", "int64", "ulong", "uint64",
+		"float", "float32", "double", "float64", "string":
+		return true
+	}
+	return false
+}

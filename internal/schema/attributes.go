@@ -1,0 +1,91 @@
+package schema
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/fbs"
+)
+
+// builtinAttributes are known without being declared.
+var builtinAttributes = [...]string{
+	"deprecated", "required", "key", "shared", "hash", "id", "force_align", "bit_flags",
+	"original_order", "nested_flatbuffer", "csharp_partial", "streaming", "idempotent",
+	"cpp_type", "cpp_ptr_type", "cpp_ptr_type_get", "cpp_str_type", "cpp_str_flex_ctor",
+	"native_inline", "native_custom_alloc", "native_type", "native_type_pack_name",
+	"native_default", "flexbuffer", "private", "offset64", "vector64",
+}
+
+func (l *linker) declareAttribute(name fbs.Name) {
+	l.attributes[name.Text] = false
+	if !slices.Contains(l.schema.UserAttributes, name.Text) {
+		l.schema.UserAttributes = append(l.schema.UserAttributes, name.Text)
+	}
+}
+
+// metadata resolves a metadata list. Of an attribute that is given twice the
+// first one counts.
+func (l *linker) metadata(meta []fbs.Attribute) Attributes {
+	if len(meta) == 0 {
+		return nil
+	}
+	list := make(Attributes, 0, len(meta))
+	for _, m := range meta {
+		if _, ok := l.attributes[m.Name.Text]; !ok {
+			l.unknownAttribute(m.Name)
+			continue
+		}
+		a := Attribute{Name: m.Name.Text, Span: l.span(m.Name.Range)}
+		if m.Value != nil {
+			var ok bool
+			if a.Value, ok = l.attributeValue(m.Value); !ok {
+				continue
+			}
+		}
+		if i := slices.IndexFunc(list, func(b Attribute) bool { return b.Name == a.Name }); i >= 0 {
+			l.diags.Warnf(a.Span, "attribute %s is given twice; the first one counts", a.Name).
+				Note(list[i].Span, "the first one is here")
+			continue
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// attributeValue returns the value of an attribute; of an integer in decimal.
+func (l *linker) attributeValue(v *fbs.Value) (string, bool) {
+	if v.Kind == fbs.StringValue {
+		return v.Text, true
+	}
+	n, err := parseInteger(v.Text, Int)
+	if err != nil {
+		l.errorf(v.Range, "%v", err)
+		return "", false
+	}
+	return strconv.FormatInt(n, 10), true
+}
+
+func (l *linker) unknownAttribute(name fbs.Name) {
+	d := l.errorf(name.Range, "attribute %s is not declared", name.Text)
+	known := make([]string, 0, len(l.attributes))
+	for a := range l.attributes {
+		known = append(known, a)
+	}
+	slices.Sort(known)
+	if near := diag.Nearest(name.Text, known); near != "" {
+		d.Helpf("did you mean %s?", near)
+	} else {
+		d.Helpf("declare your own attributes before use: attribute %q;", name.Text)
+	}
+}
+
+// span returns the place of the named attribute, which is present.
+func (a Attributes) span(name string) diag.Span {
+	for i := range a {
+		if a[i].Name == name {
+			return a[i].Span
+		}
+	}
+	return diag.Span{}
+}

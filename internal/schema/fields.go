@@ -1,0 +1,292 @@
+package schema
+
+import (
+	"slices"
+
+	"github.com/ipcgen/ipcgen/internal/fbs"
+)
+
+// tagSuffix makes the name of the hidden field that holds a union's tag.
+const tagSuffix = "_type"
+
+// field links one field. What is wrong with it is reported; it is added all the
+// same where that avoids errors that only follow from the first.
+func (ol *objectLinker) field(d *fbs.Field) {
+	if s := ol.findObject(d.Name.Text); s != nil {
+		at := s.object.Span
+		if s.pending {
+			at = s.use
+		}
+		ol.errorf(d.Name.Range, "field %s has the name of a table or a struct", d.Name.Text).
+			Note(at, "the table or struct %s", s.object.Name).
+			Helpf("rename the field")
+	}
+	t, s, ok := ol.fieldType(&d.Type)
+	if !ok || !ol.allowed(d, t, s) {
+		return
+	}
+	var tag *Field
+	if t.Base == Union || t.Base == Vector && t.Element == Union {
+		tagType := Type{Base: UType, Enum: t.Enum}
+		if t.Base == Vector {
+			tagType = Type{Base: Vector, Element: UType, Enum: t.Enum}
+		}
+		tag = ol.add(fbs.Name{Range: d.Name.Range, Text: d.Name.Text + tagSuffix}, tagType)
+		if tag == nil {
+			return
+		}
+		tag.IsTag = true
+	}
+	f := ol.add(d.Name, t)
+	if f == nil {
+		if tag != nil {
+			ol.Fields = ol.Fields[:len(ol.Fields)-1] // without its union it is nothing
+			delete(ol.fields, tag.Name)
+		}
+		return
+	}
+	f.Tag = tag
+	f.Doc = d.Doc
+	f.Attributes = ol.metadata(d.Meta)
+	ol.setDefault(f, d.Default, s)
+	ol.applyAttributes(f, d.Meta, s)
+	if tag != nil {
+		tag.Deprecated = f.Deprecated
+		tag.Required = f.Required && t.Base == Vector
+	}
+}
+
+// fieldType resolves the type of a field. The symbol is that of a table or
+// struct, and tells whether it is declared yet.
+func (ol *objectLinker) fieldType(d *fbs.Type) (t Type, s *symbol, ok bool) {
+	t, s = ol.typeName(d)
+	switch d.Kind {
+	case fbs.Vector:
+		t.Element, t.Base = t.Base, Vector
+	case fbs.Array:
+		t.Element, t.Base = t.Base, Array
+		n, err := parseInteger(d.Length.Text, UShort)
+		if err != nil || n < 1 {
+			ol.errorf(d.Length.Range, "the length of an array must be from 1 to 65535")
+			return t, s, false
+		}
+		t.FixedLength = int(n)
+	}
+	return t, s, true
+}
+
+// typeName resolves the name in a type: a built-in type, an enum or union of
+// this or an enclosing namespace, or else a table or struct.
+func (l *linker) typeName(d *fbs.Type) (Type, *symbol) {
+	if d.Builtin {
+		return Type{Base: builtin(d.Name.Text)}, nil
+	}
+	if e := l.findEnum(d.Name.Text); e != nil {
+		if e.IsUnion {
+			return Type{Base: Union, Enum: e}, nil
+		}
+		return Type{Base: e.Underlying, Enum: e}, nil
+	}
+	s := l.mention(d.Name.Text, d.Name.Range)
+	return Type{Base: Obj, Object: s.object}, s
+}
+
+// allowed reports whether the type may stand in the table or struct.
+func (ol *objectLinker) allowed(d *fbs.Field, t Type, s *symbol) bool {
+	at := d.Type.Range
+	if !ol.IsStruct {
+		if t.Base == Array {
+			ol.errorf(at, "an array of fixed length may stand in a struct only").
+				Helpf("wrap it in a struct, or write [%s] for a vector", d.Type.Name.Text)
+			return false
+		}
+		return true
+	}
+	elem := t
+	if t.Base == Array {
+		elem = t.Elem()
+	}
+	switch {
+	case s != nil && s.object == ol.Object:
+		ol.errorf(at, "struct %s contains itself", ol.Name)
+		return false
+	case s != nil && s.pending:
+		ol.errorf(at, "struct %s must be declared before it is used in a struct", s.name)
+		return false
+	case elem.Base.IsScalar() || elem.IsStruct():
+		return true
+	}
+	ol.errorf(at, "a struct may hold only numbers, enums, structs and arrays of them, not %s", describe(t)).
+		Helpf("make %s a table", ol.Name)
+	return false
+}
+
+// describe names the kind of a type for a message.
+func describe(t Type) string {
+	switch {
+	case t.Base == Vector:
+		return "a vector"
+	case t.Base == Array:
+		return "an array of " + describe(t.Elem())[len("a "):] + "s"
+	case t.Base == String:
+		return "a string"
+	case t.Base == Union:
+		return "a union"
+	case t.Base == Obj && t.Object.IsStruct:
+		return "a struct"
+	case t.Base == Obj:
+		return "a table"
+	}
+	return "a number"
+}
+
+// applyAttributes checks the attributes of a field and acts on them.
+func (ol *objectLinker) applyAttributes(f *Field, meta []fbs.Attribute, s *symbol) {
+	a := f.Attributes
+	if len(a) == 0 && !ol.IsStruct {
+		return
+	}
+	t := f.Type
+	// isStruct is what is known here: a struct that is declared later counts as
+	// a table, as it does for flatc.
+	isStruct := t.Base == Obj && !s.pending && t.Object.IsStruct
+	misuse := func(attribute, format string, args ...any) {
+		ol.diags.Errorf(a.span(attribute), attribute+" "+format, args...)
+	}
+
+	f.Deprecated = a.Has("deprecated")
+	f.Key = a.Has("key")
+	f.Required = a.Has("required") || f.Key && t.Base == String && !ol.IsStruct
+	f.Shared = a.Has("shared")
+
+	if ol.IsStruct {
+		if a.Has("required") {
+			misuse("required", "has no meaning in a struct, whose fields are always present")
+		}
+		if a.Has("optional") {
+			misuse("optional", "has no meaning in a struct, whose fields are always present")
+		}
+		if f.Deprecated {
+			misuse("deprecated", "is not possible in a struct, whose layout never changes")
+		}
+	} else if a.Has("required") && t.Base.IsScalar() {
+		misuse("required", "may stand only at fields that are not numbers")
+	}
+	if f.Key {
+		ol.applyKey(f, isStruct)
+	}
+	if a.Has("hash") {
+		ol.checkHash(f)
+	}
+	if f.Shared && t.Base != String {
+		misuse("shared", "may stand only at a string")
+	}
+	if a.Has("cpp_type") {
+		if !a.Has("hash") {
+			misuse("cpp_type", "may stand only at a field with hash")
+		} else if !a.Has("cpp_ptr_type") {
+			f.Attributes = append(f.Attributes, Attribute{Name: "cpp_ptr_type", Value: "naked", Span: a.span("cpp_type")})
+		}
+	}
+	if a.Has("native_custom_alloc") {
+		misuse("native_custom_alloc", "may stand only at a table or a struct")
+	}
+	if a.Has("native_inline") && !isStruct && !(t.Base == Vector && t.Element == Obj) {
+		misuse("native_inline", "may stand only at a struct, or a vector of structs or tables")
+	}
+	if a.Has("vector64") || a.Has("offset64") {
+		ol.refuse64(f)
+	}
+	ol.applyNested(f, meta)
+}
+
+// applyKey checks that a field can be the key of its table or struct.
+func (ol *objectLinker) applyKey(f *Field, isStruct bool) {
+	at := f.Attributes.span("key")
+	if ol.Key != nil {
+		ol.diags.Errorf(at, "%s has two keys, %s and %s", ol.Name, ol.Key.Name, f.Name).
+			Note(ol.Key.Attributes.span("key"), "the first key is here")
+		return
+	}
+	t := f.Type
+	array := t.Base == Array // of numbers or structs, since nothing else is allowed
+	if !t.Base.IsScalar() && t.Base != String && !isStruct && !array {
+		ol.diags.Errorf(at, "a key must be a number, a string, a struct declared before, or an array in a struct, not %s", describe(t))
+		return
+	}
+	if f.Optional {
+		ol.diags.Errorf(at, "a key may not be optional").Helpf("remove = null")
+		return
+	}
+	ol.Key = f
+}
+
+// checkHash checks the algorithm of a field that holds a hash.
+func (ol *objectLinker) checkHash(f *Field) {
+	at := f.Attributes.span("hash")
+	f.Hash, _ = f.Attributes.Lookup("hash")
+	base := f.Type.Base
+	if base == Vector {
+		base = f.Type.Element
+	}
+	width := ""
+	switch base {
+	case Short, UShort:
+		width = "16"
+	case Int, UInt:
+		width = "32"
+	case Long, ULong:
+		width = "64"
+	default:
+		ol.diags.Errorf(at, "hash may stand only at an integer of 16, 32 or 64 bits")
+		return
+	}
+	if f.Hash != "fnv1_"+width && f.Hash != "fnv1a_"+width {
+		ol.diags.Errorf(at, "%q is not a hash of %s bits", f.Hash, width).
+			Helpf(`write hash: "fnv1a_%s" or "fnv1_%s"`, width, width)
+	}
+}
+
+// refuse64 reports fields that Go cannot read: its FlatBuffers runtime knows
+// offsets of 32 bits only.
+func (ol *objectLinker) refuse64(f *Field) {
+	name := "vector64"
+	if !f.Attributes.Has(name) {
+		name = "offset64"
+	}
+	at := f.Attributes.span(name)
+	t := f.Type
+	switch {
+	case name == "vector64" && t.Base != Vector:
+		ol.diags.Errorf(at, "vector64 may stand only at a vector")
+	case name == "offset64" && t.Base != Vector && t.Base != String:
+		ol.diags.Errorf(at, "offset64 may stand only at a string or a vector")
+	default:
+		ol.diags.Errorf(at, "%s is not supported: the FlatBuffers runtime for Go cannot read 64-bit offsets", name).
+			Helpf("remove it; without it the field holds up to 2 GiB")
+	}
+}
+
+// applyNested acts on nested_flatbuffer and flexbuffer.
+func (ol *objectLinker) applyNested(f *Field, meta []fbs.Attribute) {
+	bytes := f.Type.Base == Vector && f.Type.Element == UByte
+	if root, ok := f.Attributes.Lookup("nested_flatbuffer"); ok {
+		at := f.Attributes.span("nested_flatbuffer")
+		i := slices.IndexFunc(meta, func(m fbs.Attribute) bool { return m.Name.Text == "nested_flatbuffer" })
+		switch v := meta[i].Value; {
+		case v == nil || v.Kind != fbs.StringValue:
+			ol.diags.Errorf(at, "nested_flatbuffer needs the name of the root table, as a string")
+		case !bytes:
+			ol.diags.Errorf(at, "nested_flatbuffer may stand only at a [ubyte]")
+		default:
+			f.NestedFlatbuffer = ol.mention(root, v.Range).object
+			ol.mustBeTable(f.NestedFlatbuffer, ol.span(v.Range), "the root of a nested buffer")
+		}
+	}
+	if f.Attributes.Has("flexbuffer") {
+		f.FlexBuffer = true
+		if !bytes {
+			ol.diags.Errorf(f.Attributes.span("flexbuffer"), "flexbuffer may stand only at a [ubyte]")
+		}
+	}
+}

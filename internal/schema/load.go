@@ -1,0 +1,229 @@
+package schema
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/fbs"
+)
+
+// Options says where [Load] finds what it reads. The zero value reads from the
+// file system and finds included files beside the files that include them.
+type Options struct {
+	// IncludeDirs are searched, in order, for files that are not found in the
+	// directory of the file that includes them; the root file's own directory
+	// comes last.
+	IncludeDirs []string
+	// ReadFile reads a file; nil stands for os.ReadFile. A missing file must
+	// give an error that wraps fs.ErrNotExist.
+	ReadFile func(path string) ([]byte, error)
+	// ReadBinary decodes the contents of a file whose name ends in .bfbs. It
+	// is a hook because the package that does so imports this one; without it
+	// binary schemas are refused.
+	ReadBinary func(path string, data []byte) (*Schema, error)
+	// ProjectRoot is the directory that File.Name is relative to. Empty stands
+	// for the directory of each root file.
+	ProjectRoot string
+}
+
+// Load reads the schema files at paths and all they include, and resolves
+// each. The result has one schema for each path, in order. When diags has an
+// error no schema may be used, and those of the paths at fault are nil.
+//
+// Every path is resolved on its own, as if the others were not given; a file
+// that several of them include is read and parsed once.
+func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
+	if opts.ReadFile == nil {
+		opts.ReadFile = os.ReadFile
+	}
+	l := &loader{opts: opts, diags: &diag.List{}, sources: make(map[string]*source)}
+	for _, path := range paths {
+		if strings.HasSuffix(path, ".bfbs") {
+			schemas = append(schemas, l.loadBinary(path))
+		} else {
+			schemas = append(schemas, l.loadText(path))
+		}
+	}
+	return schemas, l.diags
+}
+
+// A loader reads and parses each file once.
+type loader struct {
+	opts    Options
+	diags   *diag.List
+	sources map[string]*source // by path; nil for a file that does not exist
+}
+
+// A source is a parsed file.
+type source struct {
+	path   string
+	text   string
+	parsed *fbs.File
+	failed bool // it has errors of its own
+}
+
+// A unit is a source in its place among the files of one root.
+type unit struct {
+	*source
+	file *File
+}
+
+func (l *loader) loadBinary(path string) *Schema {
+	data, err := l.opts.ReadFile(path)
+	if err != nil {
+		l.unreadable(diag.Span{File: path}, path, err)
+		return nil
+	}
+	if l.opts.ReadBinary == nil {
+		l.diags.Errorf(diag.Span{File: path}, "binary schemas are not supported here")
+		return nil
+	}
+	s, err := l.opts.ReadBinary(path, data)
+	if err != nil {
+		l.diags.Errorf(diag.Span{File: path}, "not a valid binary schema: %v", err)
+		return nil
+	}
+	return s
+}
+
+func (l *loader) loadText(path string) *Schema {
+	src := l.open(diag.Span{File: path}, path)
+	if src == nil {
+		return nil
+	}
+	c := &collector{loader: l, root: path, seen: make(map[identity]*File)}
+	c.add(src).Root = true
+	if c.failed {
+		return nil // what follows from a syntax error is noise
+	}
+	return link(c.units, l.diags)
+}
+
+// open returns the file at path, which something at span asks for. When it
+// cannot be read it reports so and returns nil.
+func (l *loader) open(span diag.Span, path string) *source {
+	src, err := l.read(path)
+	if err != nil {
+		l.unreadable(span, path, err)
+	}
+	return src
+}
+
+// read reads and parses a file, once.
+func (l *loader) read(path string) (*source, error) {
+	if src, ok := l.sources[path]; ok {
+		if src == nil {
+			return nil, fs.ErrNotExist
+		}
+		return src, nil
+	}
+	data, err := l.opts.ReadFile(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			l.sources[path] = nil
+		}
+		return nil, err
+	}
+	before := l.diags.Errors()
+	src := &source{path: path, text: string(data)}
+	l.sources[path] = src
+	src.parsed = fbs.Parse(path, data, l.diags)
+	src.failed = l.diags.Errors() > before
+	return src, nil
+}
+
+// unreadable reports that a file cannot be read, without saying its name twice.
+func (l *loader) unreadable(span diag.Span, path string, err error) {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	if span.IsValid() {
+		l.diags.Errorf(span, "cannot read %s: %v", path, err)
+	} else {
+		l.diags.Errorf(span, "cannot read the file: %v", err)
+	}
+}
+
+// An identity is what makes two files one: flatc compares the last element of
+// the path and the contents, so that a file found by two ways is read once.
+type identity struct{ base, text string }
+
+// A collector lists the files of one root, each behind those it includes.
+type collector struct {
+	*loader
+	root   string
+	seen   map[identity]*File
+	units  []unit
+	failed bool
+}
+
+// add lists a source and all it includes that is not listed yet. A cycle ends
+// at the file that is already being added, whose declarations come later.
+func (c *collector) add(src *source) *File {
+	id := identity{filepath.Base(src.path), src.text}
+	if f, ok := c.seen[id]; ok {
+		return f
+	}
+	f := &File{Path: src.path, Name: c.projectName(src.path)}
+	c.seen[id] = f
+	c.failed = c.failed || src.failed
+	for _, inc := range src.parsed.Includes {
+		if included := c.include(src, inc); included != nil {
+			if g := c.add(included); !slices.Contains(f.Includes, g) {
+				f.Includes = append(f.Includes, g)
+			}
+		} else {
+			c.failed = true
+		}
+	}
+	c.units = append(c.units, unit{src, f})
+	return f
+}
+
+// include finds the file that an include statement names: beside the file that
+// includes it, in the include directories, or beside the root file.
+func (c *collector) include(from *source, inc fbs.Include) *source {
+	span := from.parsed.Span(inc.Path.Range)
+	dirs := slices.Concat([]string{filepath.Dir(from.path)}, c.opts.IncludeDirs, []string{filepath.Dir(c.root)})
+	for _, dir := range dirs {
+		path := filepath.Join(dir, filepath.FromSlash(strings.ReplaceAll(inc.Path.Text, `\`, "/")))
+		src, err := c.read(path)
+		switch {
+		case err == nil:
+			return src
+		case !errors.Is(err, fs.ErrNotExist):
+			c.unreadable(span, path, err)
+			return nil
+		}
+	}
+	d := c.diags.Errorf(span, "cannot find the included file %s", inc.Path.Text)
+	if len(c.opts.IncludeDirs) == 0 {
+		d.Helpf("it is looked for beside %s; name other directories with -I", from.path)
+	} else {
+		d.Helpf("it is looked for beside %s and in %s", from.path, strings.Join(c.opts.IncludeDirs, ", "))
+	}
+	return nil
+}
+
+// projectName returns the name of a file relative to the project root, as
+// flatc writes it into a binary schema: "//dir/file.fbs".
+func (c *collector) projectName(path string) string {
+	root := c.opts.ProjectRoot
+	if root == "" {
+		root = filepath.Dir(c.root)
+	}
+	absRoot, err1 := filepath.Abs(root)
+	absPath, err2 := filepath.Abs(path)
+	if err1 == nil && err2 == nil {
+		if rel, err := filepath.Rel(absRoot, absPath); err == nil {
+			return "//" + filepath.ToSlash(rel)
+		}
+	}
+	return "//" + filepath.Base(path)
+}

@@ -1,0 +1,309 @@
+package schema
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/fbs"
+)
+
+const (
+	// MaxFields is the number of fields, hidden ones included, that a vtable
+	// of at most 65,535 bytes has room for.
+	MaxFields = (65535 - 4) / 2
+	// MaxStructSize is the size in bytes of the largest struct: FlatBuffers'
+	// offsets within an object have 16 bits.
+	MaxStructSize = 65535
+
+	maxAlign = 32 // of force_align, as in flatc
+)
+
+// An objectLinker links the fields of one table or struct.
+type objectLinker struct {
+	*linker
+	*Object
+	decl *fbs.Object
+	slab []Field // backs Object.Fields, so that a table is few allocations
+}
+
+// object links a table or a struct.
+func (l *linker) object(d *fbs.Object) {
+	var o *Object
+	if l.declare(d.Name) {
+		o = l.define(d.Name.Text)
+		l.schema.Objects = append(l.schema.Objects, o)
+	} else {
+		o = &Object{Name: d.Name.Text, Namespace: l.namespace} // only for what is wrong in it
+	}
+	o.File, o.Span, o.Doc = l.file, l.span(d.Name.Range), d.Doc
+	o.IsStruct = d.Struct
+	o.Attributes = l.metadata(d.Meta)
+	o.OriginalOrder = o.Attributes.Has("original_order")
+	if d.Struct {
+		o.Align = 1
+	}
+
+	clear(l.fields)
+	ol := &objectLinker{linker: l, Object: o, decl: d}
+	ol.slab = make([]Field, 0, ol.capacity())
+	o.Fields = make([]*Field, 0, cap(ol.slab))
+	for i := range d.Fields {
+		if l.diags.Full() {
+			return
+		}
+		ol.field(&d.Fields[i])
+	}
+	if d.Struct {
+		ol.finishStruct()
+	} else {
+		ol.assignIDs()
+	}
+	ol.checkClashes()
+}
+
+// capacity bounds the number of fields: each may turn out to be a union.
+func (ol *objectLinker) capacity() int {
+	n := len(ol.decl.Fields)
+	for i := range ol.decl.Fields {
+		if !ol.decl.Struct && !ol.decl.Fields[i].Type.Builtin {
+			n++
+		}
+	}
+	return n
+}
+
+// add appends a field under its name, and lays it out when it is a struct's.
+func (ol *objectLinker) add(name fbs.Name, t Type) *Field {
+	if len(ol.Fields) > MaxFields {
+		return nil // reported when the table is complete
+	}
+	if first := ol.fields[name.Text]; first != nil {
+		ol.errorf(name.Range, "field %s is declared twice", name.Text).
+			Note(first.Span, "the first declaration is here")
+		return nil
+	}
+	ol.slab = append(ol.slab, Field{Name: name.Text, Span: ol.span(name.Range), Type: t})
+	f := &ol.slab[len(ol.slab)-1]
+	ol.Fields = append(ol.Fields, f)
+	ol.fields[name.Text] = f
+	if ol.IsStruct {
+		align := t.inlineAlign()
+		ol.Align = max(ol.Align, align)
+		ol.pad(align)
+		f.Offset = ol.Size
+		ol.Size += t.inlineSize()
+		if ol.Size > MaxStructSize {
+			ol.errorf(name.Range, "struct %s has more than %d bytes", ol.Name, MaxStructSize).
+				Helpf("use a table, or a vector instead of the array")
+			ol.Size = 0 // so that a struct of such structs does not overflow
+		}
+	}
+	return f
+}
+
+// pad rounds the size up to a multiple of align, as padding of the last field.
+func (ol *objectLinker) pad(align int) {
+	padding := -ol.Size & (align - 1)
+	ol.Size += padding
+	if n := len(ol.Fields); n > 0 {
+		ol.Fields[n-1].Padding = padding
+	}
+}
+
+func (ol *objectLinker) finishStruct() {
+	if value, ok := ol.Attributes.Lookup("force_align"); ok {
+		n, err := parseInteger(value, UByte)
+		align := int(n)
+		if err != nil || align&(align-1) != 0 || align < ol.Align || align > maxAlign {
+			ol.diags.Errorf(ol.Attributes.span("force_align"),
+				"force_align of struct %s must be a power of two from %d, its natural alignment, to %d", ol.Name, ol.Align, maxAlign)
+		} else {
+			ol.Align = align
+		}
+	}
+	if len(ol.decl.Fields) == 0 {
+		ol.errorf(ol.decl.Name.Range, "struct %s has no field", ol.Name).
+			Helpf("give it one, or make it a table, which may be empty")
+	}
+	ol.pad(ol.Align)
+	for i, f := range ol.Fields {
+		f.ID = i
+	}
+}
+
+// assignIDs numbers the fields of a table, in order or as their ids say.
+func (ol *objectLinker) assignIDs() {
+	if len(ol.Fields) > MaxFields {
+		ol.errorf(ol.decl.Name.Range, "table %s has more than %d fields", ol.Name, MaxFields)
+		return
+	}
+	ids := make([]int, 0)
+	var with, without *Field
+	for _, f := range ol.Fields {
+		id, has := ol.id(f)
+		if !has {
+			without = cmp.Or(without, f)
+			continue
+		}
+		with = cmp.Or(with, f)
+		ids = append(ids, id)
+		f.ID = id
+	}
+	switch {
+	case with == nil:
+		for i, f := range ol.Fields {
+			f.ID = i
+		}
+	case without != nil:
+		ol.diags.Errorf(without.Span, "field %s has no id, but field %s has one", without.Name, with.Name).
+			Note(with.Attributes.span("id"), "the id of field %s is here", with.Name).
+			Helpf("give an id to every field of the table, or to none")
+		return
+	default:
+		slices.SortStableFunc(ol.Fields, func(a, b *Field) int { return cmp.Compare(a.ID, b.ID) })
+		ol.checkIDs()
+	}
+	for _, f := range ol.Fields {
+		f.Offset = 4 + 2*f.ID
+	}
+}
+
+// id returns the id that the schema gives to a field. The hidden tag of a union
+// takes the id before that of the union.
+func (ol *objectLinker) id(f *Field) (id int, ok bool) {
+	owner := f
+	if f.IsTag {
+		owner = ol.fields[strings.TrimSuffix(f.Name, tagSuffix)]
+	}
+	value, ok := owner.Attributes.Lookup("id")
+	if !ok {
+		return 0, false
+	}
+	n, err := parseInteger(cmp.Or(value, "0"), UShort)
+	if err != nil {
+		ol.diags.Errorf(owner.Attributes.span("id"), "the id of field %s is not a number from 0 to %d", owner.Name, MaxFields-1)
+		return 0, true
+	}
+	if f.IsTag {
+		if n == 0 {
+			ol.diags.Errorf(owner.Attributes.span("id"), "the id of union field %s must be at least 1", owner.Name).
+				Helpf("a union takes two ids, and its own is the second; the first is that of the hidden field %s", f.Name)
+		}
+		n = max(n-1, 0)
+	}
+	return int(n), true
+}
+
+// checkIDs checks that the ids of the sorted fields are 0, 1, 2, ...
+func (ol *objectLinker) checkIDs() {
+	for i, f := range ol.Fields {
+		switch {
+		case f.ID == i:
+			continue
+		case i > 0 && f.ID == ol.Fields[i-1].ID:
+			twin := ol.Fields[i-1]
+			d := ol.diags.Errorf(f.Span, "fields %s and %s both have id %d", twin.Name, f.Name, f.ID).
+				Note(twin.Span, "field %s is here", twin.Name)
+			if f.IsTag || twin.IsTag {
+				d.Helpf("a union takes two ids, and its own is the second")
+			}
+		default:
+			ol.diags.Errorf(f.Span, "id %d is missing; the next one is %d, of field %s", i, f.ID, f.Name).
+				Helpf("ids must be 0, 1, 2, ... without gaps; mark a field deprecated instead of removing it")
+		}
+		return // what follows is shifted by it
+	}
+}
+
+// checkClashes refuses fields whose name is that of a function that flatc's
+// languages generate for another field.
+func (ol *objectLinker) checkClashes() {
+	for _, f := range ol.Fields {
+		if f.IsTag {
+			continue
+		}
+		for _, c := range [...]struct {
+			suffix string
+			base   BaseType
+		}{
+			{tagSuffix, Union}, {"Type", Union},
+			{"_length", Vector}, {"Length", Vector},
+			{"_byte_vector", String}, {"ByteVector", String},
+		} {
+			stem, ok := strings.CutSuffix(f.Name, c.suffix)
+			if !ok || stem == "" {
+				continue
+			}
+			if other := ol.fields[stem]; other != nil && other.Type.Base == c.base {
+				ol.diags.Errorf(f.Span, "field %s clashes with what is generated for field %s", f.Name, stem).
+					Note(other.Span, "field %s is here", stem).
+					Helpf("rename one of them")
+			}
+		}
+	}
+}
+
+// service links an rpc_service.
+func (l *linker) service(d *fbs.Service) {
+	s := &Service{Name: d.Name.Text, Namespace: l.namespace, File: l.file, Span: l.span(d.Name.Range), Doc: d.Doc}
+	full := string(l.qualified(d.Name.Text))
+	if first := l.services[full]; first != nil {
+		l.errorf(d.Name.Range, "service %s is declared twice", full).Note(first.Span, "the first declaration is here")
+	} else {
+		l.services[full] = s
+		l.schema.Services = append(l.schema.Services, s)
+	}
+	s.Attributes = l.metadata(d.Meta)
+	seen := make(map[string]diag.Span, len(d.Methods))
+	for i := range d.Methods {
+		m := &d.Methods[i]
+		span := l.span(m.Name.Range)
+		if first, ok := seen[m.Name.Text]; ok {
+			l.errorf(m.Name.Range, "method %s is declared twice", m.Name.Text).Note(first, "the first declaration is here")
+			continue
+		}
+		seen[m.Name.Text] = span
+		attrs := l.metadata(m.Meta)
+		s.Methods = append(s.Methods, &Method{
+			Name: m.Name.Text, Span: span, Doc: m.Doc, Attributes: attrs,
+			Request:    l.message(m.Request, "the request of a method"),
+			Reply:      l.message(m.Reply, "the reply of a method"),
+			Streaming:  l.streaming(attrs),
+			Idempotent: attrs.Has("idempotent"),
+		})
+	}
+}
+
+// message resolves the request or the reply of a method, which is a table.
+func (l *linker) message(name fbs.Name, what string) *Object {
+	if e := l.findEnum(name.Text); e != nil {
+		l.errorf(name.Range, "%s must be a table", what).Note(e.Span, "%s is declared here", name.Text)
+		return &Object{Name: name.Text}
+	}
+	o := l.mention(name.Text, name.Range).object
+	l.mustBeTable(o, l.span(name.Range), what)
+	return o
+}
+
+// streaming reads the attribute that says which side of a method streams.
+func (l *linker) streaming(attrs Attributes) Streaming {
+	value, ok := attrs.Lookup("streaming")
+	if !ok {
+		return Unary
+	}
+	switch value {
+	case "none":
+		return Unary
+	case "client":
+		return ClientStreaming
+	case "server":
+		return ServerStreaming
+	case "bidi":
+		return BidiStreaming
+	}
+	l.diags.Errorf(attrs.span("streaming"), "streaming has the unknown value %q", value).
+		Helpf(`it may be "none", "client", "server" or "bidi"`)
+	return Unary
+}
