@@ -73,3 +73,12 @@ func UnionBytes(t *flatbuffers.Table) []byte {
 	n := t.GetUOffsetT(t.Pos)
 	return t.Bytes[t.Pos+flatbuffers.SizeUOffsetT:][:n]
 }
+
+// ArrayElem returns the position of element j, of size bytes, of the array of n
+// elements at pos. It panics when j is out of range.
+func ArrayElem(pos flatbuffers.UOffsetT, j, n int, size flatbuffers.UOffsetT) flatbuffers.UOffsetT {
+	if uint(j) >= uint(n) {
+		panic("ipc: index out of range of a fixed-size array")
+	}
+	return pos + flatbuffers.UOffsetT(j)*size
+}

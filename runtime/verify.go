@@ -211,3 +211,9 @@ func (v *Verifier) misplaced(name string, pos, size, align uint32) {
 	}
 	v.outside(name, pos, size)
 }
+
+// WrongMember returns the error for an envelope that holds another member of
+// its union than the one expected, or none.
+func WrongMember(path string, want, got fmt.Stringer) error {
+	return &VerifyError{Path: path, Reason: fmt.Sprintf("holds %v instead of %v", got, want)}
+}

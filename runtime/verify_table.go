@@ -303,3 +303,12 @@ func (t *TableVerifier) EndNested() bool {
 	t.v.buf = t.v.all[t.outerBase:][:t.outerLen]
 	return true
 }
+
+// Struct checks the struct at pos, a member of a union.
+func (v *Verifier) Struct(pos, size, align uint32) bool {
+	if pos == 0 || v.within(pos, size, align) {
+		return true
+	}
+	v.misplaced("", pos, size, align)
+	return false
+}

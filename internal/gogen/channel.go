@@ -1,0 +1,346 @@
+package gogen
+
+import (
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// This file decides what travels how: which tables are envelopes, and which
+// envelopes a service uses.
+
+// The attributes that decide where the schema alone does not. A schema
+// declares them (attribute "envelope";) so that flatc accepts it too.
+const (
+	attrEnvelope        = "envelope"         // of a table: "none" makes it no envelope
+	attrRequestEnvelope = "request_envelope" // of a service: the envelope of its requests
+	attrReplyEnvelope   = "reply_envelope"   // of a service: the envelope of its replies
+)
+
+// An envelope is a table with one union field: a message that is one of
+// several.
+type envelope struct {
+	table   *schema.Object
+	payload *schema.Field // the union
+	seq     *schema.Field // a uint64 named seq; nil when it has none
+	refSeq  *schema.Field // a uint64 named ref_seq; nil when it has none
+	members []*member     // without NONE
+
+	codecs []*codec // that its file writes
+
+	sender, newSender, handler, unimplemented, newService, protocol, schema string
+}
+
+// A member is one message that an envelope carries.
+type member struct {
+	val   *schema.EnumVal
+	konst string // the constant of its type
+	name  string // exported: of SendX and HandleX
+	info  string // the variable that holds its codec
+}
+
+// A service is an rpc_service and how it travels.
+type service struct {
+	decl           *schema.Service
+	methods        []*method
+	request, reply *envelope // nil when it travels in the runtime's frame
+	codecs         []*codec  // that its file writes
+
+	iface, client, newClient, newService, unimplemented, protocol, schema string
+}
+
+// A method is one call of a service.
+type method struct {
+	decl           *schema.Method
+	name           string  // exported
+	info           string  // the variable that holds its codec
+	request, reply *member // in the service's envelopes
+}
+
+// planChannels finds envelopes and services and names what is generated for
+// them. These names are the interface of a protocol, so they are never changed
+// to avoid a clash: the schema has to.
+func (p *plan) planChannels() {
+	byTable := make(map[*schema.Object]*envelope)
+	var all []*envelope
+	for _, o := range p.schema.Objects {
+		if e := p.findEnvelope(o); e != nil {
+			all = append(all, e)
+			byTable[o] = e
+		}
+	}
+	for _, e := range all {
+		if p.generated(e.table.File) {
+			p.nameEnvelope(e)
+			p.envelopes = append(p.envelopes, e)
+		}
+	}
+	for _, decl := range p.schema.Services {
+		if !p.generated(decl.File) {
+			continue
+		}
+		if s := p.planService(decl, all); s != nil {
+			p.services = append(p.services, s)
+		}
+	}
+	p.planCodecs()
+}
+
+// findEnvelope returns o as an envelope, or nil when it is none.
+func (p *plan) findEnvelope(o *schema.Object) *envelope {
+	if o.IsStruct {
+		return nil
+	}
+	if v, ok := o.Attributes.Lookup(attrEnvelope); ok && v == "none" {
+		return nil
+	}
+	e := &envelope{table: o}
+	for _, f := range o.Fields {
+		switch {
+		case f.Deprecated || f.IsTag:
+		case f.Type.Base == schema.Union && e.payload != nil, f.Type.Element == schema.Union:
+			return nil
+		case f.Type.Base == schema.Union:
+			e.payload = f
+		case f.Name == "seq" && isCounter(f):
+			e.seq = f
+		case f.Name == "ref_seq" && isCounter(f):
+			e.refSeq = f
+		case f.Required:
+			return nil // nobody could fill it
+		}
+	}
+	if e.payload == nil {
+		return nil
+	}
+	union := e.payload.Type.Enum
+	n := p.enums[union]
+	for i, val := range union.Values {
+		if val.Type.Base == schema.None {
+			continue
+		}
+		e.members = append(e.members, &member{val: val, konst: n.Consts[i], name: exported(val.Name)})
+	}
+	return e
+}
+
+// isCounter reports whether a field can hold a sequence number.
+func isCounter(f *schema.Field) bool {
+	return f.Type.Base == schema.ULong && f.Type.Enum == nil && !f.Optional
+}
+
+// must claims a name that may not be changed.
+func (p *plan) must(k *pkg, name, what string, span diag.Span) string {
+	if prev, taken := k.scope[name]; taken {
+		d := p.diags.Errorf(span, "%s needs the Go name %s, which is already that of %s", what, name, prev.what)
+		if prev.span.IsValid() {
+			d.Note(prev.span, "%s is here", prev.what)
+		}
+		d.Helpf("rename one of them")
+		return name
+	}
+	k.scope[name] = owner{what, span}
+	return name
+}
+
+func (p *plan) nameEnvelope(e *envelope) {
+	o := e.table
+	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
+	what := "envelope " + fullName(o.Namespace, o.Name)
+	name := func(s string) string { return p.must(k, s, what, o.Span) }
+	e.sender = name(t + "Sender")
+	e.newSender = name("New" + t + "Sender")
+	e.handler = name(t + "Handler")
+	e.unimplemented = name("Unimplemented" + t + "Handler")
+	e.newService = name("New" + t + "Service")
+	e.protocol = name(t + "Protocol")
+	e.schema = k.scope.claim(unexported(t)+"Schema", owner{what, o.Span})
+	methods := make(scope)
+	for _, m := range e.members {
+		if prev, taken := methods[m.name]; taken {
+			p.diags.Errorf(m.val.Span, "%s needs the Go name %s for its member %s, which is already that of member %s",
+				what, m.name, m.val.Name, prev.what).
+				Note(prev.span, "member %s is here", prev.what).Helpf("give one of them another alias")
+		}
+		methods[m.name] = owner{m.val.Name, m.val.Span}
+		m.info = k.scope.claim(unexported(t)+m.name, owner{what, o.Span})
+	}
+}
+
+// unexported makes the initial of a name small.
+func unexported(name string) string { return string(lower(name[0])) + name[1:] }
+
+// planService decides how a service travels, and names what is generated for
+// it.
+func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
+	s := &service{decl: decl}
+	for _, m := range decl.Methods {
+		if m.Streaming != schema.Unary {
+			p.diags.Warnf(m.Span, "streaming methods are not supported yet: %s.%s is left out", decl.Name, m.Name).
+				Helpf("drop the attribute, or send the parts as messages of an envelope")
+			continue
+		}
+		s.methods = append(s.methods, &method{decl: m, name: exported(m.Name)})
+	}
+	if len(s.methods) == 0 {
+		return nil
+	}
+	p.chooseEnvelopes(s, all)
+	p.nameService(s)
+	return s
+}
+
+func (p *plan) nameService(s *service) {
+	decl := s.decl
+	k := p.pkgOf(decl.Namespace)
+	what := "rpc_service " + fullName(decl.Namespace, decl.Name)
+	t := exported(decl.Name)
+	name := func(n string) string { return p.must(k, n, what, decl.Span) }
+	s.iface = name(t)
+	s.client = name(t + "Client")
+	s.newClient = name("New" + t + "Client")
+	s.newService = name("New" + t + "Service")
+	s.unimplemented = name("Unimplemented" + t)
+	s.protocol = name(t + "Protocol")
+	s.schema = k.scope.claim(unexported(t)+"Schema", owner{what, decl.Span})
+	methods := make(scope)
+	ids := make(map[uint32]*method)
+	for _, m := range s.methods {
+		if prev, taken := methods[m.name]; taken {
+			p.diags.Errorf(m.decl.Span, "method %s needs the Go name %s, which is already that of method %s", m.decl.Name, m.name, prev.what).
+				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
+		}
+		methods[m.name] = owner{m.decl.Name, m.decl.Span}
+		id := wireID(fullName(decl.Namespace, decl.Name), m.decl.Name)
+		if prev := ids[id]; prev != nil {
+			p.diags.Errorf(m.decl.Span, "methods %s and %s have the same number on the wire", prev.decl.Name, m.decl.Name).
+				Note(prev.decl.Span, "method %s is here", prev.decl.Name).Helpf("rename one of them")
+		}
+		ids[id] = m
+		m.info = k.scope.claim(unexported(t)+m.name, owner{what, decl.Span})
+		p.use(k, schema.Type{Object: m.decl.Request}, fullName(decl.Namespace, decl.Name), m.decl.Span)
+		p.use(k, schema.Type{Object: m.decl.Reply}, fullName(decl.Namespace, decl.Name), m.decl.Span)
+		for _, e := range []*envelope{s.request, s.reply} {
+			if e != nil {
+				p.use(k, schema.Type{Object: e.table}, fullName(decl.Namespace, decl.Name), m.decl.Span)
+				p.use(k, schema.Type{Enum: e.payload.Type.Enum}, fullName(decl.Namespace, decl.Name), m.decl.Span)
+			}
+		}
+	}
+}
+
+// chooseEnvelopes finds the envelopes that a service travels in: the ones its
+// attributes name, or the only ones that have all its requests, and all its
+// replies, as members.
+func (p *plan) chooseEnvelopes(s *service, all []*envelope) {
+	request, named1 := p.namedEnvelope(s, all, attrRequestEnvelope)
+	reply, named2 := p.namedEnvelope(s, all, attrReplyEnvelope)
+	if named1 != named2 {
+		p.diags.Errorf(s.decl.Span, "rpc_service %s names one envelope only", s.decl.Name).
+			Helpf("a service travels in two envelopes: name both %s and %s", attrRequestEnvelope, attrReplyEnvelope)
+		return
+	}
+	if !named1 {
+		requests := candidates(all, s.methods, func(m *method) *schema.Object { return m.decl.Request })
+		replies := candidates(all, s.methods, func(m *method) *schema.Object { return m.decl.Reply })
+		if len(requests) == 0 || len(replies) == 0 {
+			return
+		}
+		if len(requests) == 1 && len(replies) == 1 && requests[0] == replies[0] {
+			return // one envelope for both directions must be asked for
+		}
+		if len(requests) > 1 || len(replies) > 1 {
+			p.reportAmbiguous(s, requests, replies)
+			return
+		}
+		request, reply = requests[0], replies[0]
+	}
+	if request == nil || reply == nil {
+		return // reported
+	}
+	for _, m := range s.methods {
+		m.request = p.memberFor(s, request, m, m.decl.Request)
+		m.reply = p.memberFor(s, reply, m, m.decl.Reply)
+	}
+	s.request, s.reply = request, reply
+}
+
+// namedEnvelope returns the envelope that an attribute of the service names,
+// and whether it names one.
+func (p *plan) namedEnvelope(s *service, all []*envelope, attr string) (*envelope, bool) {
+	name, ok := s.decl.Attributes.Lookup(attr)
+	if !ok {
+		return nil, false
+	}
+	for _, e := range all {
+		if name == fullName(e.table.Namespace, e.table.Name) || name == e.table.Name && sameNamespace(e.table.Namespace, s.decl.Namespace) {
+			return e, true
+		}
+	}
+	p.diags.Errorf(s.decl.Span, "%s %q of rpc_service %s is no envelope", attr, name, s.decl.Name).
+		Helpf("name a table with exactly one union field, and no required field beside it")
+	return nil, true
+}
+
+func sameNamespace(a, b schema.Namespace) bool {
+	return fullName(a, "") == fullName(b, "")
+}
+
+// candidates lists the envelopes that have the types of all methods as members.
+func candidates(all []*envelope, methods []*method, typ func(*method) *schema.Object) []*envelope {
+	var found []*envelope
+next:
+	for _, e := range all {
+		for _, m := range methods {
+			if len(e.membersOf(typ(m))) == 0 {
+				continue next
+			}
+		}
+		found = append(found, e)
+	}
+	return found
+}
+
+// membersOf lists the members of an envelope that are of type o.
+func (e *envelope) membersOf(o *schema.Object) []*member {
+	var found []*member
+	for _, m := range e.members {
+		if m.val.Type.Object == o {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// memberFor returns the member of e that carries type o, which must be one.
+func (p *plan) memberFor(s *service, e *envelope, m *method, o *schema.Object) *member {
+	found := e.membersOf(o)
+	switch len(found) {
+	case 1:
+		return found[0]
+	case 0:
+		p.diags.Errorf(m.decl.Span, "%s is no member of envelope %s, in which rpc_service %s travels",
+			fullName(o.Namespace, o.Name), e.table.Name, s.decl.Name).
+			Note(e.payload.Span, "the envelope's union is here").Helpf("add it to the union")
+	default:
+		p.diags.Errorf(m.decl.Span, "%s is a member of envelope %s twice, as %s and %s",
+			fullName(o.Namespace, o.Name), e.table.Name, found[0].val.Name, found[1].val.Name).
+			Note(found[0].val.Span, "%s is here", found[0].val.Name).
+			Note(found[1].val.Span, "%s is here", found[1].val.Name).
+			Helpf("give the method a request or reply type that the union has once")
+	}
+	return &member{val: e.payload.Type.Enum.Values[0]}
+}
+
+func (p *plan) reportAmbiguous(s *service, requests, replies []*envelope) {
+	what, found := "requests", requests
+	if len(requests) == 1 {
+		what, found = "replies", replies
+	}
+	d := p.diags.Errorf(s.decl.Span, "the %s of rpc_service %s could travel in envelope %s or in %s",
+		what, s.decl.Name, found[0].table.Name, found[1].table.Name)
+	for _, e := range found[:2] {
+		d.Note(e.table.Span, "%s is here", e.table.Name)
+	}
+	d.Helpf("name both, as in (%s: %q, %s: %q), after declaring the two attributes",
+		attrRequestEnvelope, requests[0].table.Name, attrReplyEnvelope, replies[0].table.Name)
+}

@@ -1,0 +1,179 @@
+package gogen
+
+import (
+	"strconv"
+
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// enum writes an enum, or a union with its object.
+func (f *file) enum(e *schema.Enum) {
+	n := f.plan.enums[e]
+	base := scalars[tagType(e)]
+	if hasDoc(e.Doc) {
+		f.doc(e.Doc)
+	} else if e.IsUnion {
+		f.p("// ", n.Type, " is the type of a member of the union ", fullName(e.Namespace, e.Name), ".")
+	} else {
+		f.p("// ", n.Type, " is the enum ", fullName(e.Namespace, e.Name), ".")
+	}
+	f.p("type ", n.Type, " ", base.goType)
+	f.p()
+	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
+	f.enumConsts(e, n)
+	f.enumTables(e, n)
+	f.use("strconv")
+	f.p("// String returns the name of v as the schema has it, or ", n.Type, "(n).")
+	f.p("func (v ", n.Type, ") String() string {")
+	f.p("if s, ok := ", n.Names, "[v]; ok {")
+	f.p("return s")
+	f.p("}")
+	f.p("return \"", n.Type, "(\" + strconv.FormatInt(int64(v), 10) + \")\"")
+	f.p("}")
+	f.p()
+	f.useIPC()
+	f.p("// ", n.Parse, " returns the value whose String is s, or an error.")
+	f.p("func ", n.Parse, "(s string) (", n.Type, ", error) {")
+	f.p("return ipc.ParseEnum(s, ", quote(n.Type), ", ", n.Values, ")")
+	f.p("}")
+	if e.IsUnion {
+		f.p()
+		f.union(e, n)
+	}
+}
+
+func (f *file) enumConsts(e *schema.Enum, n *enumNames) {
+	rows := make([][]string, 0, len(e.Values))
+	for i, val := range e.Values {
+		for _, line := range docLines(val.Doc) {
+			if !plainDoc(line) {
+				f.needsFormat = true
+			}
+			rows = append(rows, []string{"//" + line})
+		}
+		rows = append(rows, []string{n.Consts[i], n.Type, "= " + enumValue(e, val)})
+	}
+	f.p("// The values of ", n.Type, ".")
+	f.p("const (")
+	f.columns(rows)
+	f.p(")")
+	f.p()
+}
+
+// enumTables writes the tables from values to names and back. Values that have
+// two names are printed by the first.
+func (f *file) enumTables(e *schema.Enum, n *enumNames) {
+	var names, values [][2]string
+	for i, val := range e.Values {
+		if i == 0 || e.Values[i-1].Value != val.Value {
+			names = append(names, [2]string{n.Consts[i], quote(val.Name)})
+		}
+		values = append(values, [2]string{quote(val.Name), n.Consts[i]})
+	}
+	f.p("// ", n.Names, " holds the name of each value.")
+	f.p("var ", n.Names, " = map[", n.Type, "]string{")
+	f.keyed(names)
+	f.p("}")
+	f.p()
+	f.p("// ", n.Values, " holds the value of each name.")
+	f.p("var ", n.Values, " = map[string]", n.Type, "{")
+	f.keyed(values)
+	f.p("}")
+	f.p()
+}
+
+// enumValue returns the literal of a value.
+func enumValue(e *schema.Enum, val *schema.EnumVal) string {
+	if tagType(e) == schema.ULong {
+		return strconv.FormatUint(uint64(val.Value), 10)
+	}
+	return strconv.FormatInt(val.Value, 10)
+}
+
+// union writes the object of a union, and its verifier.
+func (f *file) union(e *schema.Enum, n *enumNames) {
+	f.useFlatbuffers()
+	f.p("// ", n.Object, " holds one member of the union ", fullName(e.Namespace, e.Name), ".")
+	f.p("type ", n.Object, " struct {")
+	f.columns([][]string{{"Type", n.Type}, {"Value", "any"}})
+	f.p("}")
+	f.p()
+	f.unionPack(e, n)
+	f.unionUnPack(e, n)
+	f.unionVerify(e, n)
+}
+
+func (f *file) unionPack(e *schema.Enum, n *enumNames) {
+	f.p("// Pack writes the member that t holds and returns its offset, or 0 when t is")
+	f.p("// nil or holds none.")
+	f.p("func (t *", n.Object, ") Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
+	f.p("if t == nil || t.Value == nil {")
+	f.p("return 0")
+	f.p("}")
+	f.p("switch t.Type {")
+	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
+		f.p("case ", name, ":")
+		if val.Type.Base == schema.String {
+			f.p("return builder.CreateString(t.Value.(string))")
+		} else {
+			f.p("return t.Value.(*", f.objectObject(val.Type.Object), ").Pack(builder)")
+		}
+	})
+	f.p("}")
+	f.p("return 0")
+	f.p("}")
+	f.p()
+}
+
+func (f *file) unionUnPack(e *schema.Enum, n *enumNames) {
+	f.p("// UnPack returns the object of the member at table, or nil when rcv is the type")
+	f.p("// of none.")
+	f.p("func (rcv ", n.Type, ") UnPack(table flatbuffers.Table) *", n.Object, " {")
+	f.p("switch rcv {")
+	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
+		f.p("case ", name, ":")
+		if val.Type.Base == schema.String {
+			f.useIPC()
+			f.p("return &", n.Object, "{Type: rcv, Value: string(ipc.UnionBytes(&table))}")
+			return
+		}
+		f.p("var x ", f.objectType(val.Type.Object))
+		f.p("x.Init(table.Bytes, table.Pos)")
+		f.p("return &", n.Object, "{Type: rcv, Value: x.UnPack()}")
+	})
+	f.p("}")
+	f.p("return nil")
+	f.p("}")
+	f.p()
+}
+
+func (f *file) unionVerify(e *schema.Enum, n *enumNames) {
+	f.useIPC()
+	f.p("// ", n.VerifyAt, " checks the member of type tag at pos; it serves the verifiers of")
+	f.p("// tables. A type that is not known here, of a later version, is not checked.")
+	f.p("func ", n.VerifyAt, "(v *ipc.Verifier, tag ", n.Type, ", pos uint32) bool {")
+	f.p("switch tag {")
+	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
+		f.p("case ", name, ":")
+		switch {
+		case val.Type.Base == schema.String:
+			f.p("return v.String(pos)")
+		case val.Type.Object.IsStruct:
+			f.p("return v.Struct(pos, ", itoa(val.Type.Object.Size), ", ", itoa(val.Type.Object.Align), ")")
+		default:
+			f.p("return ", f.verifyAt(val.Type.Object), "(v, pos)")
+		}
+	})
+	f.p("}")
+	f.p("return true")
+	f.p("}")
+}
+
+// eachMember calls emit for each member of a union but NONE, once per value.
+func (f *file) eachMember(e *schema.Enum, n *enumNames, emit func(name string, val *schema.EnumVal)) {
+	for i, val := range e.Values {
+		if val.Type.Base != schema.None && (i == 0 || e.Values[i-1].Value != val.Value) {
+			emit(n.Consts[i], val)
+		}
+	}
+}

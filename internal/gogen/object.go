@@ -1,0 +1,297 @@
+package gogen
+
+import "github.com/ipcgen/ipcgen/internal/schema"
+
+// tableObject writes the object of a table: a plain Go struct with the methods
+// that copy it into a buffer and out of one.
+func (f *file) tableObject(o *schema.Object, n *objectNames) {
+	f.objectStruct(o, n)
+	f.tablePack(o, n)
+	f.unPack(o, n)
+}
+
+// objectStruct writes the type of an object.
+func (f *file) objectStruct(o *schema.Object, n *objectNames) {
+	if hasDoc(o.Doc) {
+		f.doc(o.Doc)
+	} else {
+		f.p("// ", n.Object, " is the ", kindOf(o), " ", fullName(o.Namespace, o.Name), " as a Go value.")
+	}
+	var rows [][]string
+	for _, field := range o.Fields {
+		if field.Deprecated || field.IsTag {
+			continue
+		}
+		for _, line := range docLines(field.Doc) {
+			if !plainDoc(line) {
+				f.needsFormat = true
+			}
+			rows = append(rows, []string{"//" + line})
+		}
+		rows = append(rows, []string{f.plan.fields[field].Member, f.memberType(field), "`json:\"" + field.Name + "\"`"})
+	}
+	if len(rows) == 0 {
+		f.p("type ", n.Object, " struct{}")
+		f.p()
+		return
+	}
+	f.p("type ", n.Object, " struct {")
+	f.columns(rows)
+	f.p("}")
+	f.p()
+}
+
+// memberType returns the Go type of an object's field.
+func (f *file) memberType(field *schema.Field) string {
+	t := field.Type
+	switch t.Base {
+	case schema.Vector:
+		return "[]" + f.valueType(elem(t))
+	case schema.Array:
+		if t.Element == schema.Obj {
+			return "[" + itoa(t.FixedLength) + "]" + f.objectObject(t.Object)
+		}
+		return "[" + itoa(t.FixedLength) + "]" + f.valueType(elem(t))
+	}
+	if field.Optional {
+		return "*" + f.valueType(t)
+	}
+	return f.valueType(t)
+}
+
+func (f *file) valueType(t schema.Type) string {
+	switch t.Base {
+	case schema.String:
+		return "string"
+	case schema.Obj:
+		return "*" + f.objectObject(t.Object)
+	case schema.Union:
+		return "*" + f.unionObject(t.Enum)
+	}
+	return f.scalarType(t)
+}
+
+// tablePack writes Pack for a table: first all that is stored apart from it, in
+// the order of the fields, then the table itself.
+func (f *file) tablePack(o *schema.Object, n *objectNames) {
+	f.p("// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.")
+	f.p("func (t *", n.Object, ") Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
+	f.p("if t == nil {")
+	f.p("return 0")
+	f.p("}")
+	offsets := make(map[*schema.Field]string)
+	taken := scope{"t": {}, "builder": {}, "flatbuffers": {}, "ipc": {}}
+	for _, field := range o.Fields {
+		if !field.Deprecated && storedApart(field.Type) {
+			offsets[field] = taken.claim(lowerCamel(field.Name)+"Offset", owner{})
+			if field.Type.Element == schema.Union {
+				offsets[field.Tag] = taken.claim(lowerCamel(field.Tag.Name)+"Offset", owner{})
+				f.packUnions(field, offsets[field.Tag], offsets[field], taken)
+				continue
+			}
+			f.packApart(field, offsets[field])
+		}
+	}
+	f.p(n.Start, "(builder)")
+	for _, field := range o.Fields {
+		if field.Deprecated || field.IsTag {
+			continue
+		}
+		f.addMember(field, offsets)
+	}
+	f.p("return ", n.End, "(builder)")
+	f.p("}")
+	f.p()
+}
+
+// storedApart reports whether a table holds only the offset of a value.
+func storedApart(t schema.Type) bool {
+	switch t.Base {
+	case schema.String, schema.Vector, schema.Union:
+		return t.Element != schema.UType
+	case schema.Obj:
+		return !t.Object.IsStruct
+	}
+	return false
+}
+
+// packApart writes the statements that write a field's value and set the
+// variable off to its offset, 0 when there is nothing to write.
+func (f *file) packApart(field *schema.Field, off string) {
+	member := "t." + f.plan.fields[field].Member
+	switch t := field.Type; t.Base {
+	case schema.String:
+		f.packString(field, member, off)
+	case schema.Vector:
+		f.packVector(field, member, off)
+	default:
+		f.p(off, " := ", member, ".Pack(builder)")
+	}
+}
+
+// packString writes a string. An empty one is left out, unless its absence
+// would mean something else.
+func (f *file) packString(field *schema.Field, member, off string) {
+	create := "builder.CreateString(" + member + ")"
+	if field.Shared {
+		create = "builder.CreateSharedString(" + member + ")"
+	}
+	if field.Required || field.Key || field.Default.Str != "" {
+		f.p(off, " := ", create)
+		return
+	}
+	f.p("var ", off, " flatbuffers.UOffsetT")
+	f.p("if ", member, " != \"\" {")
+	f.p(off, " = ", create)
+	f.p("}")
+}
+
+func (f *file) packVector(field *schema.Field, member, off string) {
+	e := elem(field.Type)
+	f.useIPC()
+	var call string
+	switch {
+	case e.Base == schema.UByte && e.Enum == nil:
+		// With a zero byte after it, as flatc has it.
+		call = "builder.CreateByteString(" + member + ")"
+	case isScalar(e.Base):
+		call = "ipc.Pack" + methodOf(e) + "s(builder, " + member + ")"
+	case e.Base == schema.String:
+		call = "ipc.PackStrings(builder, " + member + ")"
+	case e.Object.IsStruct:
+		call = "ipc.PackStructs(builder, " + member + ", " + itoa(e.Object.Size) + ", " + itoa(e.Object.Align) + ")"
+	default:
+		call = "ipc.PackTables(builder, " + member + ")"
+	}
+	if field.Required {
+		f.p(off, " := ", call)
+		return
+	}
+	f.p("var ", off, " flatbuffers.UOffsetT")
+	f.p("if ", member, " != nil {")
+	f.p(off, " = ", call)
+	f.p("}")
+}
+
+// packUnions writes a vector of unions and the vector of their types.
+func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope) {
+	f.useIPC()
+	member := "t." + f.plan.fields[field].Member
+	types := taken.claim(lowerCamel(field.Name)+"Types", owner{})
+	values := taken.claim(lowerCamel(field.Name)+"Values", owner{})
+	f.p("var ", typesOff, ", ", off, " flatbuffers.UOffsetT")
+	f.p("if ", member, " != nil {")
+	f.p(types, " := make([]", f.enumType(field.Type.Enum), ", len(", member, "))")
+	f.p(values, " := make([]flatbuffers.UOffsetT, len(", member, "))")
+	f.p("for j, u := range ", member, " {")
+	f.p("if ", values, "[j] = u.Pack(builder); ", values, "[j] != 0 {")
+	f.p(types, "[j] = u.Type")
+	f.p("}")
+	f.p("}")
+	f.p(typesOff, " = ipc.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}), "s(builder, ", types, ")")
+	f.p(off, " = ipc.PackOffsets(builder, ", values, ")")
+	f.p("}")
+}
+
+// addMember writes the statements that put a field into the table begun.
+func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) {
+	n := f.plan.fields[field]
+	member := "t." + n.Member
+	switch t := field.Type; {
+	case t.Base == schema.Union:
+		f.p("if ", offsets[field], " != 0 {")
+		f.p(f.plan.fields[field.Tag].Add, "(builder, ", member, ".Type)")
+		f.p(n.Add, "(builder, ", offsets[field], ")")
+		f.p("}")
+	case t.Element == schema.Union:
+		// Both vectors, or neither: an offset of 0 is not added.
+		f.p(f.plan.fields[field.Tag].Add, "(builder, ", offsets[field.Tag], ")")
+		f.p(n.Add, "(builder, ", offsets[field], ")")
+	case storedApart(t):
+		f.p(n.Add, "(builder, ", offsets[field], ")")
+	case t.Base == schema.Obj:
+		f.p(n.Add, "(builder, ", member, ".Pack(builder))")
+	case field.Optional:
+		f.p("if ", member, " != nil {")
+		f.p(n.Add, "(builder, *", member, ")")
+		f.p("}")
+	default:
+		f.p(n.Add, "(builder, ", member, ")")
+	}
+}
+
+// unPack writes UnPackTo and UnPack.
+func (f *file) unPack(o *schema.Object, n *objectNames) {
+	f.p("// UnPackTo copies what rcv reads into t, replacing all of its fields.")
+	f.p("func (rcv *", n.Type, ") UnPackTo(t *", n.Object, ") {")
+	for _, field := range o.Fields {
+		if !field.Deprecated && !field.IsTag {
+			f.unPackMember(field)
+		}
+	}
+	f.p("}")
+	f.p()
+	f.p("// UnPack returns a copy of what rcv reads, or nil when rcv is nil.")
+	f.p("func (rcv *", n.Type, ") UnPack() *", n.Object, " {")
+	f.p("if rcv == nil {")
+	f.p("return nil")
+	f.p("}")
+	f.p("t := new(", n.Object, ")")
+	f.p("rcv.UnPackTo(t)")
+	f.p("return t")
+	f.p("}")
+	f.p()
+}
+
+func (f *file) unPackMember(field *schema.Field) {
+	n := f.plan.fields[field]
+	member := "t." + n.Member
+	switch t := field.Type; t.Base {
+	case schema.String:
+		f.p(member, " = string(rcv.", n.Get, "())")
+	case schema.Obj:
+		// An accessor on the stack saves an allocation.
+		f.p(member, " = rcv.", n.Get, "(new(", f.objectType(t.Object), ")).UnPack()")
+	case schema.Union:
+		f.p(member, " = nil")
+		f.p("if u := (flatbuffers.Table{}); rcv.", n.Get, "(&u) {")
+		f.p(member, " = rcv.", f.plan.fields[field.Tag].Get, "().UnPack(u)")
+		f.p("}")
+	case schema.Vector:
+		f.unPackVector(field, n, member)
+	case schema.Array:
+		f.unPackArray(field, n, member)
+	default:
+		f.p(member, " = rcv.", n.Get, "()")
+	}
+}
+
+func (f *file) unPackVector(field *schema.Field, n *fieldNames, member string) {
+	e := elem(field.Type)
+	slot := itoa(field.Offset)
+	if e.Base == schema.UByte && e.Enum == nil {
+		f.use("bytes")
+		f.p(member, " = bytes.Clone(rcv.", n.Bytes, "())")
+		return
+	}
+	if isScalar(e.Base) {
+		f.useIPC()
+		f.p(member, " = ipc.UnPack", methodOf(e), "s[", f.scalarType(e), "](&rcv._tab, ", slot, ")")
+		return
+	}
+	f.p(member, " = make([]", f.valueType(e), ", rcv.", n.Length, "())")
+	f.p("for j := range ", member, " {")
+	switch {
+	case e.Base == schema.String:
+		f.p(member, "[j] = string(rcv.", n.Get, "(j))")
+	case e.Base == schema.Union:
+		f.p("if u := (flatbuffers.Table{}); rcv.", n.Get, "(&u, j) {")
+		f.p(member, "[j] = rcv.", f.plan.fields[field.Tag].Get, "(j).UnPack(u)")
+		f.p("}")
+	default:
+		f.p("var x ", f.objectType(e.Object))
+		f.p("rcv.", n.Get, "(&x, j)")
+		f.p(member, "[j] = x.UnPack()")
+	}
+	f.p("}")
+}

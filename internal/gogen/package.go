@@ -1,0 +1,444 @@
+package gogen
+
+import (
+	"path"
+	"strings"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// A pkg is one Go package of the output: a namespace, or all of them when the
+// options ask for one package.
+type pkg struct {
+	name       string
+	dir        string // slash-separated, relative to the output folder
+	importPath string
+	aliasHint  string // name under which others import it, as flatc has it: "A__B"
+	namespace  string // dotted, for diagnostics; "" for the root namespace
+
+	scope   scope // package-level names
+	files   scope // file names in small letters, without ".go"
+	imports map[*pkg]string
+	// uses holds, for each package this one imports, the first reference that
+	// makes it do so; order keeps them in order of the schema.
+	uses  map[*pkg]use
+	order []*pkg
+}
+
+// A use is a reference from a declaration to a type of another package.
+type use struct {
+	from, to string // full names
+	span     diag.Span
+}
+
+// A scope gives out names so that no two things get the same one.
+type scope map[string]owner
+
+// An owner is what a name stands for, for diagnostics about it.
+type owner struct {
+	what string
+	span diag.Span
+}
+
+// claim gives out name, with as many underscores appended as it takes.
+func (s scope) claim(name string, o owner) string {
+	for {
+		if _, taken := s[name]; !taken {
+			s[name] = o
+			return name
+		}
+		name += "_"
+	}
+}
+
+// A plan is what is decided before anything is written: the packages, all
+// names, and what travels in which envelope. It is read-only afterwards, so
+// that files can be written in parallel.
+type plan struct {
+	schema *schema.Schema
+	opts   Options
+	diags  *diag.List
+
+	pkgs    map[string]*pkg // by namespace
+	ordered []*pkg
+
+	objects map[*schema.Object]*objectNames
+	fields  map[*schema.Field]*fieldNames
+	enums   map[*schema.Enum]*enumNames
+
+	envelopes []*envelope
+	services  []*service
+	codecs    map[codecKey]*codec
+}
+
+func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
+	p := &plan{
+		schema: s, opts: opts, diags: diags,
+		pkgs:    make(map[string]*pkg),
+		objects: make(map[*schema.Object]*objectNames, len(s.Objects)),
+		fields:  make(map[*schema.Field]*fieldNames, 8*len(s.Objects)),
+		enums:   make(map[*schema.Enum]*enumNames, len(s.Enums)),
+	}
+	p.nameTypes()
+	p.nameEnums()
+	p.nameObjects()
+	p.findUses()
+	p.planChannels()
+	p.checkCycles()
+	p.nameImports()
+	return p
+}
+
+// pkgOf returns the package of a namespace.
+func (p *plan) pkgOf(ns schema.Namespace) *pkg {
+	if p.opts.Package != "" {
+		ns = nil
+	}
+	key := strings.Join(ns, ".")
+	if k := p.pkgs[key]; k != nil {
+		return k
+	}
+	k := &pkg{
+		namespace: key,
+		dir:       strings.Join(ns, "/"),
+		scope:     make(scope), files: make(scope),
+		imports: make(map[*pkg]string), uses: make(map[*pkg]use),
+	}
+	if len(ns) == 0 {
+		k.name = p.opts.rootPackage()
+		k.aliasHint = k.name
+	} else {
+		k.name = goPackage(ns[len(ns)-1])
+		pieces := make([]string, len(ns))
+		for i, piece := range ns {
+			pieces[i] = goPackage(piece)
+		}
+		k.aliasHint = strings.Join(pieces, "__")
+	}
+	k.importPath = path.Join(p.opts.ImportPath, k.dir)
+	p.pkgs[key] = k
+	p.ordered = append(p.ordered, k)
+	return k
+}
+
+// goPackage escapes a namespace that cannot be a package's name; "main" cannot
+// be imported.
+func goPackage(name string) string {
+	if keywords[name] || name == "main" || name == "_" {
+		return name + "_"
+	}
+	return name
+}
+
+// nameTypes names the types, which users see most, before all that is derived
+// from them, so that a clash changes the derived name.
+func (p *plan) nameTypes() {
+	for _, e := range p.schema.Enums {
+		k := p.pkgOf(e.Namespace)
+		what := "enum"
+		if e.IsUnion {
+			what = "union"
+		}
+		p.enums[e] = &enumNames{Type: k.scope.claim(goName(e.Name), owner{what + " " + fullName(e.Namespace, e.Name), e.Span})}
+	}
+	for _, o := range p.schema.Objects {
+		k := p.pkgOf(o.Namespace)
+		p.objects[o] = &objectNames{Type: k.scope.claim(goName(o.Name), owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})}
+	}
+	for _, o := range p.schema.Objects {
+		n, k := p.objects[o], p.pkgOf(o.Namespace)
+		own := owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
+		// The object's name derives from the schema's, as in flatc: escapes of
+		// the accessor's name do not show in it.
+		n.Object = k.scope.claim(goName(o.Name)+"T", own)
+		if !isExported(n.Type) {
+			n.Alias = k.scope.claim(exported(o.Name), own)
+			n.ObjectAlias = k.scope.claim(exported(o.Name)+"T", own)
+		}
+	}
+	for _, e := range p.schema.Enums {
+		n, k := p.enums[e], p.pkgOf(e.Namespace)
+		own := owner{"the object of union " + fullName(e.Namespace, e.Name), e.Span}
+		if e.IsUnion {
+			n.Object = k.scope.claim(goName(e.Name)+"T", own)
+		}
+		if !isExported(n.Type) {
+			n.Alias = k.scope.claim(exported(e.Name), own)
+			if e.IsUnion {
+				n.ObjectAlias = k.scope.claim(exported(e.Name)+"T", own)
+			}
+		}
+	}
+}
+
+func kindOf(o *schema.Object) string {
+	if o.IsStruct {
+		return "struct"
+	}
+	return "table"
+}
+
+func (p *plan) nameEnums() {
+	for _, e := range p.schema.Enums {
+		n, k := p.enums[e], p.pkgOf(e.Namespace)
+		own := owner{"enum " + fullName(e.Namespace, e.Name), e.Span}
+		n.Names = k.scope.claim("EnumNames"+n.Type, own)
+		n.Values = k.scope.claim("EnumValues"+n.Type, own)
+		n.Parse = k.scope.claim("Parse"+n.Type, own)
+		if e.IsUnion {
+			n.VerifyAt = k.scope.claim("Verify"+n.Type+"At", own)
+		}
+		n.Consts = make([]string, len(e.Values))
+		for i, val := range e.Values {
+			n.Consts[i] = k.scope.claim(n.Type+escapeKeyword(val.Name), owner{"value " + e.Name + "." + val.Name, val.Span})
+		}
+	}
+}
+
+func escapeKeyword(name string) string {
+	if keywords[name] {
+		return name + "_"
+	}
+	return name
+}
+
+func (p *plan) nameObjects() {
+	for _, o := range p.schema.Objects {
+		p.nameObject(o)
+	}
+	for _, o := range p.schema.Objects {
+		p.nameFields(o)
+	}
+}
+
+func (p *plan) nameObject(o *schema.Object) {
+	n, k := p.objects[o], p.pkgOf(o.Namespace)
+	t := n.Type
+	claim := func(name string) string {
+		return k.scope.claim(name, owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})
+	}
+	if o.IsStruct {
+		n.Create = claim("Create" + t)
+		return
+	}
+	n.GetRootAs = claim("GetRootAs" + t)
+	n.GetSizePrefixedRootAs = claim("GetSizePrefixedRootAs" + t)
+	n.FinishBuffer = claim("Finish" + t + "Buffer")
+	n.FinishSizePrefixedBuffer = claim("FinishSizePrefixed" + t + "Buffer")
+	if p.hasIdentifier(o) {
+		n.Identifier = claim(t + "Identifier")
+		n.HasIdentifier = claim(t + "BufferHasIdentifier")
+		n.SizePrefixedHasIdentifier = claim("SizePrefixed" + t + "BufferHasIdentifier")
+	}
+	n.Start = claim(t + "Start")
+	n.End = claim(t + "End")
+	if o.Key != nil {
+		n.KeyCompare = claim(t + "KeyCompare")
+	}
+	n.Verify = claim("Verify" + t)
+	n.VerifySized = claim("VerifySizePrefixed" + t)
+	n.VerifyAt = claim("Verify" + t + "At")
+}
+
+// hasIdentifier reports whether a table is the root of a schema that declares
+// a file identifier.
+func (p *plan) hasIdentifier(o *schema.Object) bool {
+	return o == p.schema.Root && p.schema.FileIdentifier != ""
+}
+
+// nameFields names what is derived from the fields of one object. Plain
+// accessors are named before what is derived from them.
+func (p *plan) nameFields(o *schema.Object) {
+	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
+	methods := scope{"Init": {}, "Table": {}, "UnPack": {}, "UnPackTo": {}, "_tab": {}, "LookupByKey": {}}
+	members := scope{"Pack": {}}
+	all := make([]fieldNames, len(o.Fields))
+	for i, f := range o.Fields {
+		n := &all[i]
+		p.fields[f] = n
+		if f.Deprecated {
+			continue
+		}
+		camel := blank(upperCamel(f.Name))
+		n.Get = methods.claim(camel, owner{})
+		if !f.IsTag {
+			n.Member = members.claim(blank(exportedMember(camel)), owner{})
+		}
+	}
+	for i, f := range o.Fields {
+		n := &all[i]
+		if f.Deprecated {
+			continue
+		}
+		if isList(f.Type) {
+			n.Length = methods.claim(n.Get+"Length", owner{})
+			if f.Type.Element == schema.UByte {
+				n.Bytes = methods.claim(n.Get+"Bytes", owner{})
+			}
+			if e := f.Type.Object; e != nil && f.Type.Base == schema.Vector && e.Key != nil && !e.IsStruct {
+				n.ByKey = methods.claim(n.Get+"ByKey", owner{})
+			}
+		}
+		if hasMutator(f.Type) {
+			n.Mutate = methods.claim("Mutate"+n.Get, owner{})
+		}
+		if o.IsStruct {
+			continue
+		}
+		own := owner{"a function of field " + fullName(o.Namespace, o.Name) + "." + f.Name, f.Span}
+		n.Add = k.scope.claim(t+"Add"+n.Get, own)
+		if isList(f.Type) {
+			n.StartVector = k.scope.claim(t+"Start"+n.Get+"Vector", own)
+		}
+	}
+}
+
+// blank replaces the name that Go discards.
+func blank(name string) string {
+	if name == "_" {
+		return "X_"
+	}
+	return name
+}
+
+// exportedMember makes the name of an object's field one that JSON and other
+// packages can see; flatc's own only differ in that after leading underscores.
+func exportedMember(camel string) string {
+	return camel
+}
+
+// isList reports whether a field holds several values.
+func isList(t schema.Type) bool {
+	return t.Base == schema.Vector || t.Base == schema.Array
+}
+
+// hasMutator reports whether a field's value, or its elements, can be
+// overwritten in place.
+func hasMutator(t schema.Type) bool {
+	if isList(t) {
+		return isScalar(t.Element)
+	}
+	return isScalar(t.Base)
+}
+
+// findUses records which packages need which, from the types of fields and of
+// unions' members.
+func (p *plan) findUses() {
+	for _, o := range p.schema.Objects {
+		if !p.generated(o.File) {
+			continue
+		}
+		k := p.pkgOf(o.Namespace)
+		from := fullName(o.Namespace, o.Name)
+		for _, f := range o.Fields {
+			if f.Deprecated {
+				continue
+			}
+			p.use(k, f.Type, from, f.Span)
+			if f.NestedFlatbuffer != nil {
+				p.use(k, schema.Type{Object: f.NestedFlatbuffer}, from, f.Span)
+			}
+		}
+	}
+	for _, e := range p.schema.Enums {
+		if !p.generated(e.File) {
+			continue
+		}
+		for _, val := range e.Values {
+			p.use(p.pkgOf(e.Namespace), val.Type, fullName(e.Namespace, e.Name), val.Span)
+		}
+	}
+}
+
+// use records a reference to t from package k.
+func (p *plan) use(k *pkg, t schema.Type, from string, span diag.Span) {
+	var ns schema.Namespace
+	var to string
+	switch {
+	case t.Object != nil:
+		ns, to = t.Object.Namespace, fullName(t.Object.Namespace, t.Object.Name)
+	case t.Enum != nil:
+		ns, to = t.Enum.Namespace, fullName(t.Enum.Namespace, t.Enum.Name)
+	default:
+		return
+	}
+	other := p.pkgOf(ns)
+	if other == k {
+		return
+	}
+	if _, ok := k.uses[other]; !ok {
+		k.uses[other] = use{from, to, span}
+		k.order = append(k.order, other)
+	}
+}
+
+// checkCycles reports packages that would import each other, which Go refuses.
+func (p *plan) checkCycles() {
+	const (
+		unseen = iota
+		active
+		done
+	)
+	state := make(map[*pkg]int)
+	var stack []*pkg
+	var visit func(k *pkg)
+	visit = func(k *pkg) {
+		state[k] = active
+		stack = append(stack, k)
+		for _, next := range k.order {
+			switch state[next] {
+			case unseen:
+				visit(next)
+			case active:
+				p.reportCycle(stack, next)
+			}
+		}
+		stack = stack[:len(stack)-1]
+		state[k] = done
+	}
+	for _, k := range p.ordered {
+		if state[k] == unseen {
+			visit(k)
+		}
+	}
+}
+
+// reportCycle describes the cycle that the packages on stack from first on
+// form.
+func (p *plan) reportCycle(stack []*pkg, first *pkg) {
+	for stack[0] != first {
+		stack = stack[1:]
+	}
+	begin := stack[0].uses[after(stack, 0)]
+	d := p.diags.Errorf(begin.span, "namespaces %s and %s need each other, and Go packages may not: %s uses %s",
+		display(stack[0].namespace), display(after(stack, 0).namespace), begin.from, begin.to)
+	for i := 1; i < len(stack); i++ {
+		u := stack[i].uses[after(stack, i)]
+		d.Note(u.span, "%s uses %s", u.from, u.to)
+	}
+	d.Helpf("move one of the types into the other's namespace, or generate one package for all namespaces (-package)")
+}
+
+func after(stack []*pkg, i int) *pkg { return stack[(i+1)%len(stack)] }
+
+func display(namespace string) string {
+	if namespace == "" {
+		return "(root)"
+	}
+	return namespace
+}
+
+// nameImports decides under which name each package imports each other one.
+func (p *plan) nameImports() {
+	for _, k := range p.ordered {
+		for _, other := range k.order {
+			k.imports[other] = k.scope.claim(goName(other.aliasHint), owner{"package " + display(other.namespace), diag.Span{}})
+		}
+	}
+}
+
+// generated reports whether code is written for the declarations of a file.
+func (p *plan) generated(f *schema.File) bool {
+	return p.opts.All || f == nil || f.Root
+}

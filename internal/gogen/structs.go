@@ -1,0 +1,283 @@
+package gogen
+
+import (
+	"strings"
+
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// structType writes all that is generated for a struct.
+func (f *file) structType(o *schema.Object) {
+	n := f.plan.objects[o]
+	f.useFlatbuffers()
+	f.objectStruct(o, n)
+	f.structPack(o, n)
+	f.unPack(o, n)
+	f.p("// ", n.Type, " reads the struct ", fullName(o.Namespace, o.Name), " in its buffer, without copying it.")
+	f.p("type ", n.Type, " struct {")
+	f.p("_tab flatbuffers.Struct")
+	f.p("}")
+	f.p()
+	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
+	f.initFuncs(n, "rcv._tab.Table")
+	for _, field := range o.Fields {
+		f.structAccessors(n, field)
+	}
+	f.create(o, n)
+}
+
+// structAccessors writes the getters and mutators of a struct's field.
+func (f *file) structAccessors(on *objectNames, field *schema.Field) {
+	n, t := f.plan.fields[field], field.Type
+	rcv := "func (rcv *" + on.Type + ") "
+	at := plus("rcv._tab.Pos", field.Offset)
+	f.doc(field.Doc)
+	switch {
+	case isScalar(t.Base):
+		f.p(rcv, n.Get, "() ", f.scalarType(t), " {")
+		f.p("return ", f.fromWire(t, "rcv._tab.Get"+methodOf(t)+"("+alone(at)+")"))
+		f.p("}")
+		f.p()
+		f.p(rcv, n.Mutate, "(n ", f.scalarType(t), ") bool {")
+		f.p("return rcv._tab.Mutate", methodOf(t), "(", at, ", ", toWire(t, "n"), ")")
+		f.p("}")
+	case t.Base == schema.Obj:
+		typ := f.objectType(t.Object)
+		f.p(rcv, n.Get, "(obj *", typ, ") *", typ, " {")
+		f.p("if obj == nil {")
+		f.p("obj = new(", typ, ")")
+		f.p("}")
+		f.p("obj.Init(rcv._tab.Bytes, ", at, ")")
+		f.p("return obj")
+		f.p("}")
+	case t.Base == schema.Array:
+		f.arrayAccessors(rcv, n, field)
+	}
+	f.p()
+}
+
+// arrayAccessors writes the accessors of a fixed-size array. The index is
+// checked by Go's own rule, since an array's length is part of its type.
+func (f *file) arrayAccessors(rcv string, n *fieldNames, field *schema.Field) {
+	e := elem(field.Type)
+	f.useIPC()
+	at := "ipc.ArrayElem(" + plus("rcv._tab.Pos", field.Offset) + ", j, " + itoa(field.Type.FixedLength) + ", " + itoa(inlineSize(e)) + ")"
+	if isScalar(e.Base) {
+		f.p(rcv, n.Get, "(j int) ", f.scalarType(e), " {")
+		f.p("return ", f.fromWire(e, "rcv._tab.Get"+methodOf(e)+"("+at+")"))
+		f.p("}")
+		f.p()
+		f.p(rcv, n.Mutate, "(j int, n ", f.scalarType(e), ") bool {")
+		f.p("return rcv._tab.Mutate", methodOf(e), "(", at, ", ", toWire(e, "n"), ")")
+		f.p("}")
+	} else {
+		typ := f.objectType(e.Object)
+		f.p(rcv, n.Get, "(obj *", typ, ", j int) *", typ, " {")
+		f.p("if obj == nil {")
+		f.p("obj = new(", typ, ")")
+		f.p("}")
+		f.p("obj.Init(rcv._tab.Bytes, ", at, ")")
+		f.p("return obj")
+		f.p("}")
+	}
+	f.p()
+	f.p(rcv, n.Length, "() int {")
+	f.p("return ", itoa(field.Type.FixedLength))
+	f.p("}")
+	if n.Bytes != "" {
+		f.p()
+		f.p(rcv, n.Bytes, "() []byte {")
+		f.p("return rcv._tab.Bytes[", plus("rcv._tab.Pos", field.Offset), ":][:", itoa(field.Type.FixedLength), "]")
+		f.p("}")
+	}
+}
+
+func plus(expr string, n int) string {
+	if n == 0 {
+		return expr
+	}
+	return expr + "+" + itoa(n)
+}
+
+// alone spaces a sum as gofmt does where it is the only argument of a call.
+func alone(sum string) string {
+	return strings.Replace(sum, "+", " + ", 1)
+}
+
+// A leaf is a scalar in a struct, or in the structs it consists of, and the
+// parameter of Create that holds it.
+type leaf struct {
+	name string // raw names joined by underscores, as in flatc
+	typ  string
+}
+
+// leaves lists the parameters of a struct's Create in order. dims are the
+// lengths of the arrays around it.
+func (f *file) leaves(o *schema.Object, prefix, dims string, out []leaf) []leaf {
+	for _, field := range o.Fields {
+		name := prefix + field.Name
+		if prefix == "" {
+			name = lowerCamel(field.Name)
+			if isNested(field.Type) {
+				name = field.Name
+			}
+		}
+		t, d := field.Type, dims
+		if t.Base == schema.Array {
+			d, t = dims+"["+itoa(t.FixedLength)+"]", elem(t)
+		}
+		if t.Base == schema.Obj {
+			out = f.leaves(t.Object, name+"_", d, out)
+		} else {
+			out = append(out, leaf{name, d + f.scalarType(t)})
+		}
+	}
+	return out
+}
+
+// isNested reports whether a struct's field holds other structs.
+func isNested(t schema.Type) bool {
+	return t.Base == schema.Obj || t.Element == schema.Obj
+}
+
+// create writes the function that builds a struct from its scalars.
+func (f *file) create(o *schema.Object, n *objectNames) {
+	leaves := f.leaves(o, "", "", nil)
+	taken := scope{"builder": {}, "flatbuffers": {}}
+	params := make([]string, len(leaves))
+	var list strings.Builder
+	for i, l := range leaves {
+		name := goName(l.name)
+		if indexName.has(name) {
+			name += "_"
+		}
+		params[i] = taken.claim(name, owner{})
+		list.WriteString(", " + params[i] + " " + l.typ)
+	}
+	f.p("// ", n.Create, " writes ", article(n.Type), " into the vector or table begun, and returns its offset.")
+	f.p("func ", n.Create, "(builder *flatbuffers.Builder", list.String(), ") flatbuffers.UOffsetT {")
+	f.prependStruct(o, params, "", 0)
+	f.p("return builder.Offset()")
+	f.p("}")
+}
+
+// indexNames are the loop variables of nested arrays.
+type indexNames []string
+
+var indexName = indexNames{"i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7"}
+
+func (x indexNames) has(name string) bool {
+	for _, s := range x {
+		if s == name {
+			return true
+		}
+	}
+	return false
+}
+
+// prependStruct writes the statements that build a struct, last field first.
+// params are the expressions of its leaves and index what selects the element
+// of those inside arrays; depth counts the loops around.
+func (f *file) prependStruct(o *schema.Object, params []string, index string, depth int) {
+	f.p("builder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
+	for i := len(o.Fields) - 1; i >= 0; i-- {
+		field := o.Fields[i]
+		if field.Padding > 0 {
+			f.p("builder.Pad(", itoa(field.Padding), ")")
+		}
+		t := field.Type
+		n := 1
+		if isNested(t) {
+			n = len(f.leaves(t.Object, "", "", nil))
+		}
+		own := params[len(params)-n:]
+		params = params[:len(params)-n]
+		idx, d := index, depth
+		if t.Base == schema.Array {
+			v := loopVar(depth)
+			idx, d = index+"["+v+"]", depth+1
+			f.p("for ", v, " := ", itoa(t.FixedLength-1), "; ", v, " >= 0; ", v, "-- {")
+			t = elem(t)
+		}
+		if t.Base == schema.Obj {
+			f.prependStruct(t.Object, own, idx, d)
+		} else {
+			f.p("builder.Prepend", methodOf(t), "(", toWire(t, own[0]+idx), ")")
+		}
+		if d > depth {
+			f.p("}")
+		}
+	}
+}
+
+func loopVar(depth int) string {
+	if depth < len(indexName) {
+		return indexName[depth]
+	}
+	return "i" + itoa(depth)
+}
+
+// structPack writes Pack for a struct.
+func (f *file) structPack(o *schema.Object, n *objectNames) {
+	f.p("// Pack writes t inline, where the builder stands, and returns its offset, or 0")
+	f.p("// when t is nil.")
+	f.p("func (t *", n.Object, ") Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
+	f.p("if t == nil {")
+	f.p("return 0")
+	f.p("}")
+	flat := true
+	args := make([]string, len(o.Fields))
+	for i, field := range o.Fields {
+		flat = flat && !isNested(field.Type)
+		args[i] = ", t." + f.plan.fields[field].Member
+	}
+	if flat {
+		f.p("return ", n.Create, "(builder", strings.Join(args, ""), ")")
+	} else {
+		f.packFields(o)
+		f.p("return builder.Offset()")
+	}
+	f.p("}")
+	f.p()
+}
+
+// packFields writes the statements that build a struct that has others in it
+// from its object, last field first. A nested object that is nil counts as zero.
+func (f *file) packFields(o *schema.Object) {
+	f.p("builder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
+	for i := len(o.Fields) - 1; i >= 0; i-- {
+		field := o.Fields[i]
+		if field.Padding > 0 {
+			f.p("builder.Pad(", itoa(field.Padding), ")")
+		}
+		member := "t." + f.plan.fields[field].Member
+		switch t := field.Type; {
+		case t.Base == schema.Array:
+			f.p("for j := ", itoa(t.FixedLength-1), "; j >= 0; j-- {")
+			if t.Element == schema.Obj {
+				f.p(member, "[j].Pack(builder)")
+			} else {
+				f.p("builder.Prepend", methodOf(elem(t)), "(", toWire(elem(t), member+"[j]"), ")")
+			}
+			f.p("}")
+		case t.Base == schema.Obj:
+			f.p("if ", member, ".Pack(builder) == 0 {")
+			f.p("builder.Prep(", itoa(t.Object.Align), ", ", itoa(t.Object.Size), ")")
+			f.p("builder.Pad(", itoa(t.Object.Size), ")")
+			f.p("}")
+		default:
+			f.p("builder.Prepend", methodOf(t), "(", toWire(t, member), ")")
+		}
+	}
+}
+
+// unPackArray writes the statements that copy an array.
+func (f *file) unPackArray(field *schema.Field, n *fieldNames, member string) {
+	f.p("for j := range ", member, " {")
+	if e := elem(field.Type); e.Base == schema.Obj {
+		f.p("rcv.", n.Get, "(new(", f.objectType(e.Object), "), j).UnPackTo(&", member, "[j])")
+	} else {
+		f.p(member, "[j] = rcv.", n.Get, "(j)")
+	}
+	f.p("}")
+}

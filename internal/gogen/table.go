@@ -1,0 +1,327 @@
+package gogen
+
+import (
+	"strconv"
+
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// table writes all that is generated for a table.
+func (f *file) table(o *schema.Object) {
+	n := f.plan.objects[o]
+	f.useFlatbuffers()
+	f.tableObject(o, n)
+	if hasDoc(o.Doc) {
+		f.p("// ", n.Type, " reads the table ", fullName(o.Namespace, o.Name), " in its buffer.")
+	} else {
+		f.p("// ", n.Type, " reads the table ", fullName(o.Namespace, o.Name), " in its buffer, without copying it.")
+	}
+	f.p("type ", n.Type, " struct {")
+	f.p("_tab flatbuffers.Table")
+	f.p("}")
+	f.p()
+	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
+	f.rootFuncs(n)
+	f.verifier(o, n)
+	f.initFuncs(n, "rcv._tab")
+	for _, field := range o.Fields {
+		if !field.Deprecated {
+			f.accessors(o, n, field)
+		}
+	}
+	if o.Key != nil {
+		f.key(o, n)
+	}
+	f.builders(o, n)
+}
+
+// rootFuncs writes what finds a table as the root of a buffer, and what makes
+// it one.
+func (f *file) rootFuncs(n *objectNames) {
+	t := n.Type
+	finish, finishSized, ident := "Finish(offset)", "FinishSizePrefixed(offset)", ""
+	if n.Identifier != "" {
+		ident = "[]byte(" + n.Identifier + ")"
+		finish = "FinishWithFileIdentifier(offset, " + ident + ")"
+		finishSized = "FinishSizePrefixedWithFileIdentifier(offset, " + ident + ")"
+		f.p("// ", n.Identifier, " marks buffers whose root is ", article(t), ".")
+		f.p("const ", n.Identifier, " = ", strconv.Quote(f.plan.schema.FileIdentifier))
+		f.p()
+	}
+	f.p("// ", n.GetRootAs, " returns the ", t, " that is the root of the buffer at offset in buf,")
+	f.p("// which must have been verified.")
+	f.p("func ", n.GetRootAs, "(buf []byte, offset flatbuffers.UOffsetT) *", t, " {")
+	f.p("x := new(", t, ")")
+	f.p("x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)")
+	f.p("return x")
+	f.p("}")
+	f.p()
+	f.p("// ", n.FinishBuffer, " makes the ", t, " at offset the root of the buffer.")
+	f.p("func ", n.FinishBuffer, "(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {")
+	f.p("builder.", finish)
+	f.p("}")
+	f.p()
+	if n.Identifier != "" {
+		f.p("// ", n.HasIdentifier, " reports whether buf is marked as holding ", article(t), ".")
+		f.p("func ", n.HasIdentifier, "(buf []byte) bool {")
+		f.p("return flatbuffers.BufferHasIdentifier(buf, ", n.Identifier, ")")
+		f.p("}")
+		f.p()
+	}
+	f.p("// ", n.GetSizePrefixedRootAs, " is ", n.GetRootAs, " for a buffer that begins with its size.")
+	f.p("func ", n.GetSizePrefixedRootAs, "(buf []byte, offset flatbuffers.UOffsetT) *", t, " {")
+	f.p("return ", n.GetRootAs, "(buf, offset+flatbuffers.SizeUint32)")
+	f.p("}")
+	f.p()
+	f.p("// ", n.FinishSizePrefixedBuffer, " is ", n.FinishBuffer, " for a buffer that begins with its size.")
+	f.p("func ", n.FinishSizePrefixedBuffer, "(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {")
+	f.p("builder.", finishSized)
+	f.p("}")
+	f.p()
+	if n.Identifier != "" {
+		f.p("// ", n.SizePrefixedHasIdentifier, " is ", n.HasIdentifier, " for a buffer that begins with its")
+		f.p("// size.")
+		f.p("func ", n.SizePrefixedHasIdentifier, "(buf []byte) bool {")
+		f.p("return flatbuffers.SizePrefixedBufferHasIdentifier(buf, ", n.Identifier, ")")
+		f.p("}")
+		f.p()
+	}
+}
+
+// article puts "a" or "an" before a type's name.
+func article(name string) string {
+	switch lower(name[0]) {
+	case 'a', 'e', 'i', 'o':
+		return "an " + name
+	}
+	return "a " + name
+}
+
+// initFuncs writes the methods that every accessor has. tab is the expression
+// of its flatbuffers.Table.
+func (f *file) initFuncs(n *objectNames, tab string) {
+	f.p("// Init points rcv at position i of buf.")
+	f.p("func (rcv *", n.Type, ") Init(buf []byte, i flatbuffers.UOffsetT) {")
+	f.p("rcv._tab.Bytes = buf")
+	f.p("rcv._tab.Pos = i")
+	f.p("}")
+	f.p()
+	f.p("// Table returns the position that rcv points at.")
+	f.p("func (rcv *", n.Type, ") Table() flatbuffers.Table {")
+	f.p("return ", tab)
+	f.p("}")
+	f.p()
+}
+
+// accessors writes the getters and mutators of a table's field.
+func (f *file) accessors(o *schema.Object, on *objectNames, field *schema.Field) {
+	n := f.plan.fields[field]
+	t, slot := field.Type, itoa(field.Offset)
+	f.doc(field.Doc)
+	rcv := "func (rcv *" + on.Type + ") "
+	switch {
+	case isScalar(t.Base):
+		f.scalarAccessors(rcv, n, field, slot)
+	case t.Base == schema.String:
+		f.p(rcv, n.Get, "() []byte {")
+		f.bytesOr(field, "ipc.FieldBytes(&rcv._tab, "+slot+")")
+		f.p("}")
+	case t.Base == schema.Obj:
+		typ := f.objectType(t.Object)
+		find := "ipc.FieldRef"
+		if t.Object.IsStruct {
+			find = "ipc.FieldPos"
+		}
+		f.useIPC()
+		f.p(rcv, n.Get, "(obj *", typ, ") *", typ, " {")
+		f.p("x := ", find, "(&rcv._tab, ", slot, ")")
+		f.p("if x == 0 {")
+		f.p("return nil")
+		f.p("}")
+		f.p("if obj == nil {")
+		f.p("obj = new(", typ, ")")
+		f.p("}")
+		f.p("obj.Init(rcv._tab.Bytes, x)")
+		f.p("return obj")
+		f.p("}")
+	case t.Base == schema.Union:
+		f.useIPC()
+		f.p(rcv, n.Get, "(obj *flatbuffers.Table) bool {")
+		f.p("x := ipc.FieldRef(&rcv._tab, ", slot, ")")
+		f.p("if x == 0 {")
+		f.p("return false")
+		f.p("}")
+		f.p("obj.Bytes, obj.Pos = rcv._tab.Bytes, x")
+		f.p("return true")
+		f.p("}")
+	case t.Base == schema.Vector:
+		f.vectorAccessors(rcv, n, field, slot)
+	}
+	f.p()
+}
+
+// bytesOr writes the return of a string's bytes, or of its default.
+func (f *file) bytesOr(field *schema.Field, expr string) {
+	f.useIPC()
+	if field.Default.Str == "" {
+		f.p("return ", expr)
+		return
+	}
+	f.p("if b := ", expr, "; b != nil {")
+	f.p("return b")
+	f.p("}")
+	f.p("return []byte(", strconv.Quote(field.Default.Str), ")")
+}
+
+func (f *file) scalarAccessors(rcv string, n *fieldNames, field *schema.Field, slot string) {
+	t := field.Type
+	typ, method := f.scalarType(t), methodOf(t)
+	if field.Optional {
+		f.useIPC()
+		f.p(rcv, n.Get, "() *", typ, " {")
+		f.p("if x := ipc.FieldPos(&rcv._tab, ", slot, "); x != 0 {")
+		f.p("v := ", f.fromWire(t, "rcv._tab.Get"+method+"(x)"))
+		f.p("return &v")
+		f.p("}")
+		f.p("return nil")
+		f.p("}")
+	} else {
+		f.p(rcv, n.Get, "() ", typ, " {")
+		f.p("return ", f.fromWire(t, "rcv._tab.Get"+method+"Slot("+slot+", "+f.literal(field)+")"))
+		f.p("}")
+	}
+	f.p()
+	f.p(rcv, n.Mutate, "(n ", typ, ") bool {")
+	f.p("return rcv._tab.Mutate", method, "Slot(", slot, ", ", toWire(t, "n"), ")")
+	f.p("}")
+}
+
+// literal returns the expression of a field's default, importing what it needs.
+func (f *file) literal(field *schema.Field) string {
+	if needsMath(field) {
+		f.use("math")
+	}
+	return literal(field)
+}
+
+func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, slot string) {
+	e := elem(field.Type)
+	size := itoa(inlineSize(e))
+	f.useIPC()
+	switch {
+	case isScalar(e.Base):
+		f.p(rcv, n.Get, "(j int) ", f.scalarType(e), " {")
+		f.p("if x := ipc.FieldElem(&rcv._tab, ", slot, ", j, ", size, "); x != 0 {")
+		f.p("return ", f.fromWire(e, "rcv._tab.Get"+methodOf(e)+"(x)"))
+		f.p("}")
+		f.p("return ", zero(e))
+		f.p("}")
+	case e.Base == schema.String:
+		f.p(rcv, n.Get, "(j int) []byte {")
+		f.p("return ipc.FieldElemBytes(&rcv._tab, ", slot, ", j)")
+		f.p("}")
+	case e.Base == schema.Union:
+		f.p(rcv, n.Get, "(obj *flatbuffers.Table, j int) bool {")
+		f.p("x := ipc.FieldElemRef(&rcv._tab, ", slot, ", j)")
+		f.p("if x == 0 {")
+		f.p("return false")
+		f.p("}")
+		f.p("obj.Bytes, obj.Pos = rcv._tab.Bytes, x")
+		f.p("return true")
+		f.p("}")
+	default:
+		typ := f.objectType(e.Object)
+		f.p(rcv, n.Get, "(obj *", typ, ", j int) bool {")
+		if e.Object.IsStruct {
+			f.p("x := ipc.FieldElem(&rcv._tab, ", slot, ", j, ", size, ")")
+		} else {
+			f.p("x := ipc.FieldElemRef(&rcv._tab, ", slot, ", j)")
+		}
+		// A nil obj is accepted for its effect of reporting whether there is a
+		// vector at all.
+		f.p("if x == 0 || obj == nil {")
+		f.p("return x != 0")
+		f.p("}")
+		f.p("obj.Init(rcv._tab.Bytes, x)")
+		f.p("return true")
+		f.p("}")
+	}
+	if n.ByKey != "" {
+		f.p()
+		f.p("// ", n.ByKey, " finds the element with the given key in a vector sorted by it.")
+		f.p(rcv, n.ByKey, "(obj *", f.objectType(e.Object), ", key ", f.keyType(e.Object.Key), ") bool {")
+		f.p("x := ipc.FieldElem(&rcv._tab, ", slot, ", 0, 4)")
+		f.p("return x != 0 && obj.LookupByKey(key, x, rcv._tab.Bytes)")
+		f.p("}")
+	}
+	f.p()
+	f.p(rcv, n.Length, "() int {")
+	f.p("return ipc.FieldLen(&rcv._tab, ", slot, ")")
+	f.p("}")
+	if n.Bytes != "" {
+		f.p()
+		f.p(rcv, n.Bytes, "() []byte {")
+		f.p("return ipc.FieldBytes(&rcv._tab, ", slot, ")")
+		f.p("}")
+	}
+	if n.Mutate != "" {
+		f.p()
+		f.p(rcv, n.Mutate, "(j int, n ", f.scalarType(e), ") bool {")
+		f.p("x := ipc.FieldElem(&rcv._tab, ", slot, ", j, ", size, ")")
+		f.p("return x != 0 && rcv._tab.Mutate", methodOf(e), "(x, ", toWire(e, "n"), ")")
+		f.p("}")
+	}
+}
+
+// zero returns the zero value of a scalar.
+func zero(t schema.Type) string {
+	if t.Base == schema.Bool {
+		return "false"
+	}
+	return "0"
+}
+
+// builders writes the functions that build a table field by field.
+func (f *file) builders(o *schema.Object, on *objectNames) {
+	f.p("// ", on.Start, " begins ", article(on.Type), ", which the builder then expects the fields of.")
+	f.p("func ", on.Start, "(builder *flatbuffers.Builder) {")
+	f.p("builder.StartObject(", itoa(len(o.Fields)), ")")
+	f.p("}")
+	f.p()
+	for _, field := range o.Fields {
+		if field.Deprecated {
+			continue
+		}
+		n, t, slot := f.plan.fields[field], field.Type, itoa(field.ID)
+		param := paramName(field.Name)
+		typ := "flatbuffers.UOffsetT"
+		if isScalar(t.Base) {
+			typ = f.scalarType(t)
+		}
+		f.p("func ", n.Add, "(builder *flatbuffers.Builder, ", param, " ", typ, ") {")
+		switch {
+		case isScalar(t.Base) && field.Optional:
+			f.p("builder.Prepend", methodOf(t), "(", toWire(t, param), ")")
+			f.p("builder.Slot(", slot, ")")
+		case isScalar(t.Base):
+			f.p("builder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, param), ", ", f.literal(field), ")")
+		case isStruct(t) && t.Base == schema.Obj:
+			f.p("builder.PrependStructSlot(", slot, ", ", param, ", 0)")
+		default:
+			f.p("builder.PrependUOffsetTSlot(", slot, ", ", param, ", 0)")
+		}
+		f.p("}")
+		f.p()
+		if n.StartVector != "" {
+			e := elem(t)
+			f.p("func ", n.StartVector, "(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {")
+			f.p("return builder.StartVector(", itoa(inlineSize(e)), ", numElems, ", itoa(inlineAlign(e)), ")")
+			f.p("}")
+			f.p()
+		}
+	}
+	f.p("// ", on.End, " ends the ", on.Type, " begun last and returns its offset.")
+	f.p("func ", on.End, "(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
+	f.p("return builder.EndObject()")
+	f.p("}")
+}

@@ -1,0 +1,164 @@
+package gogen
+
+import (
+	"go/format"
+	"slices"
+	"strings"
+)
+
+// A writer emits the body of one Go file in the form gofmt gives it: lines are
+// indented by the braces and parentheses they open and close. Formatting this
+// way takes a hundredth of the time that parsing and printing the text again
+// would, and a schema of thousands of tables is mostly that. Where the form
+// depends on more than the line (the layout of unusual comments, the alignment
+// of long keys), the writer asks for one pass of gofmt over the file.
+type writer struct {
+	buf    []byte
+	indent int
+	// needsFormat is set when the text may differ from gofmt's.
+	needsFormat bool
+}
+
+// p writes one line made of parts. A line that ends in an opening brace or
+// parenthesis indents those that follow; one that begins with a closing one,
+// and the labels of a switch, stand one level further out.
+func (w *writer) p(parts ...string) {
+	for len(parts) > 0 && parts[0] == "" {
+		parts = parts[1:] // a qualifier that is not needed
+	}
+	if len(parts) == 0 {
+		w.buf = append(w.buf, '\n')
+		return
+	}
+	first, last := parts[0], parts[len(parts)-1]
+	indent := w.indent
+	switch {
+	case first[0] == '}' || first[0] == ')':
+		w.indent--
+		indent--
+	case strings.HasPrefix(first, "case ") || first == "default:":
+		indent--
+	}
+	for range indent {
+		w.buf = append(w.buf, '\t')
+	}
+	for _, part := range parts {
+		w.buf = append(w.buf, part...)
+	}
+	w.buf = append(w.buf, '\n')
+	if n := len(last); n > 0 && (last[n-1] == '{' || last[n-1] == '(') {
+		w.indent++
+	}
+}
+
+// columns writes lines whose cells are aligned as gofmt aligns them. A row of
+// one cell, a comment, ends the block of lines that are aligned together.
+func (w *writer) columns(rows [][]string) {
+	for len(rows) > 0 {
+		n := slices.IndexFunc(rows, func(row []string) bool { return len(row) == 1 })
+		if n == 0 {
+			w.p(rows[0][0])
+			rows = rows[1:]
+			continue
+		}
+		if n < 0 {
+			n = len(rows)
+		}
+		w.block(rows[:n])
+		rows = rows[n:]
+	}
+}
+
+// block writes rows with the cells of each column, but the last, padded to the
+// same width.
+func (w *writer) block(rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	var line strings.Builder
+	for _, row := range rows {
+		line.Reset()
+		for i, cell := range row {
+			line.WriteString(cell)
+			if i < len(row)-1 {
+				for range widths[i] + 1 - len([]rune(cell)) {
+					line.WriteByte(' ')
+				}
+			}
+		}
+		w.p(line.String())
+	}
+}
+
+// keyed writes "key: value," lines of a composite literal. gofmt aligns the
+// values, but breaks the alignment where long keys vary in length.
+func (w *writer) keyed(rows [][2]string) {
+	const small = 40 // up to this length gofmt always aligns
+	cells := make([][]string, len(rows))
+	for i, row := range rows {
+		if len(row[0]) > small {
+			w.needsFormat = true
+		}
+		cells[i] = []string{row[0] + ":", row[1] + ","}
+	}
+	w.columns(cells)
+}
+
+// doc writes the comment of a schema's declaration as a Go doc comment.
+func (w *writer) doc(lines []string) {
+	for _, line := range docLines(lines) {
+		w.comment(line)
+	}
+}
+
+// comment writes one line of a comment, given without "//".
+func (w *writer) comment(line string) {
+	if !plainDoc(line) {
+		w.needsFormat = true
+	}
+	w.p("//", line)
+}
+
+// docLines returns the comment's lines with one leading space, without blank
+// lines around them.
+func docLines(lines []string) []string {
+	var out []string
+	for _, line := range lines {
+		line = strings.TrimRight(line, " \t\r")
+		if line == "" && len(out) == 0 {
+			continue
+		}
+		if line != "" && line[0] != ' ' && line[0] != '\t' {
+			line = " " + line
+		}
+		out = append(out, line)
+	}
+	for len(out) > 0 && out[len(out)-1] == "" {
+		out = out[:len(out)-1]
+	}
+	return out
+}
+
+// plainDoc reports whether gofmt leaves a line of a doc comment alone: text
+// that cannot be taken for a list, a heading, a code block or a directive.
+func plainDoc(line string) bool {
+	if len(line) < 2 || line[0] != ' ' {
+		return false
+	}
+	c := line[1]
+	return (c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z') && !strings.Contains(line, "``") && !strings.Contains(line, "''")
+}
+
+// finish returns the text, formatted.
+func (w *writer) finish() ([]byte, error) {
+	if !w.needsFormat {
+		return w.buf, nil
+	}
+	return format.Source(w.buf)
+}

@@ -1,0 +1,103 @@
+package ipc
+
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+)
+
+// A packer is an object: a pointer to a generated struct whose Pack writes it.
+type packer interface {
+	Pack(b *flatbuffers.Builder) flatbuffers.UOffsetT
+}
+
+// PackOffsets writes a vector of offsets. One of 0, which leads nowhere, is
+// written as it is.
+func PackOffsets(b *flatbuffers.Builder, offsets []flatbuffers.UOffsetT) flatbuffers.UOffsetT {
+	b.StartVector(flatbuffers.SizeUOffsetT, len(offsets), flatbuffers.SizeUOffsetT)
+	for j := len(offsets) - 1; j >= 0; j-- {
+		if offsets[j] == 0 {
+			b.PlaceUOffsetT(0)
+			continue
+		}
+		b.PlaceUOffsetT(b.Offset() - offsets[j] + flatbuffers.SizeUOffsetT)
+	}
+	return b.EndVector(len(offsets))
+}
+
+// PackStrings writes a vector of strings.
+func PackStrings(b *flatbuffers.Builder, v []string) flatbuffers.UOffsetT {
+	offsets := make([]flatbuffers.UOffsetT, len(v))
+	for j, s := range v {
+		offsets[j] = b.CreateString(s)
+	}
+	return PackOffsets(b, offsets)
+}
+
+// PackTables writes a vector of tables; a nil one becomes a table without
+// fields.
+func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
+	offsets := make([]flatbuffers.UOffsetT, len(v))
+	for j, x := range v {
+		if offsets[j] = x.Pack(b); offsets[j] == 0 {
+			b.StartObject(0)
+			offsets[j] = b.EndObject()
+		}
+	}
+	return PackOffsets(b, offsets)
+}
+
+// PackStructs writes a vector of structs of the given size and alignment; a nil
+// one becomes zeros.
+func PackStructs[P packer](b *flatbuffers.Builder, v []P, size, align int) flatbuffers.UOffsetT {
+	b.StartVector(size, len(v), align)
+	for j := len(v) - 1; j >= 0; j-- {
+		if v[j].Pack(b) == 0 {
+			b.Prep(align, size)
+			b.Pad(size)
+		}
+	}
+	return b.EndVector(len(v))
+}
+
+// LookupTable searches a vector of tables that is sorted by a key and returns
+// the position of the one for which compare returns 0, or 0. compare is given
+// positions of tables and returns how their key compares to the one sought.
+func LookupTable(buf []byte, vector flatbuffers.UOffsetT, compare func(pos flatbuffers.UOffsetT) int) flatbuffers.UOffsetT {
+	lo, hi := flatbuffers.UOffsetT(0), flatbuffers.GetUOffsetT(buf[vector-flatbuffers.SizeUOffsetT:])
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		pos := flatbuffers.GetIndirectOffset(buf, vector+mid*flatbuffers.SizeUOffsetT)
+		switch c := compare(pos); {
+		case c == 0:
+			return pos
+		case c < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return 0
+}
+
+// CompareString compares the bytes of a key with a string.
+func CompareString(a []byte, b string) int {
+	switch {
+	case string(a) == b:
+		return 0
+	case string(a) < b:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// CompareBools orders false before true.
+func CompareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}

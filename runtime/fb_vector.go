@@ -1,0 +1,248 @@
+package ipc
+
+import flatbuffers "github.com/google/flatbuffers/go"
+
+// This file holds one pair of functions per scalar type: they copy vectors
+// between objects and buffers, whatever enum their elements are of.
+
+// PackBools writes a vector and returns its offset.
+func PackBools[T ~bool](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(1, len(v), 1)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceBool(bool(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackBools copies a vector; it is empty, not nil, when the table has none.
+func UnPackBools[T ~bool](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 1)
+		for j := range v {
+			v[j] = T(t.GetBool(x))
+			x += 1
+		}
+	}
+	return v
+}
+
+// PackBytes writes a vector and returns its offset.
+func PackBytes[T ~uint8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(1, len(v), 1)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceByte(byte(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackBytes copies a vector; it is empty, not nil, when the table has none.
+func UnPackBytes[T ~uint8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 1)
+		for j := range v {
+			v[j] = T(t.GetByte(x))
+			x += 1
+		}
+	}
+	return v
+}
+
+// PackInt8s writes a vector and returns its offset.
+func PackInt8s[T ~int8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(1, len(v), 1)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceInt8(int8(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackInt8s copies a vector; it is empty, not nil, when the table has none.
+func UnPackInt8s[T ~int8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 1)
+		for j := range v {
+			v[j] = T(t.GetInt8(x))
+			x += 1
+		}
+	}
+	return v
+}
+
+// PackInt16s writes a vector and returns its offset.
+func PackInt16s[T ~int16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(2, len(v), 2)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceInt16(int16(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackInt16s copies a vector; it is empty, not nil, when the table has none.
+func UnPackInt16s[T ~int16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 2)
+		for j := range v {
+			v[j] = T(t.GetInt16(x))
+			x += 2
+		}
+	}
+	return v
+}
+
+// PackUint16s writes a vector and returns its offset.
+func PackUint16s[T ~uint16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(2, len(v), 2)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceUint16(uint16(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackUint16s copies a vector; it is empty, not nil, when the table has none.
+func UnPackUint16s[T ~uint16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 2)
+		for j := range v {
+			v[j] = T(t.GetUint16(x))
+			x += 2
+		}
+	}
+	return v
+}
+
+// PackInt32s writes a vector and returns its offset.
+func PackInt32s[T ~int32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(4, len(v), 4)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceInt32(int32(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackInt32s copies a vector; it is empty, not nil, when the table has none.
+func UnPackInt32s[T ~int32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 4)
+		for j := range v {
+			v[j] = T(t.GetInt32(x))
+			x += 4
+		}
+	}
+	return v
+}
+
+// PackUint32s writes a vector and returns its offset.
+func PackUint32s[T ~uint32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(4, len(v), 4)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceUint32(uint32(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackUint32s copies a vector; it is empty, not nil, when the table has none.
+func UnPackUint32s[T ~uint32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 4)
+		for j := range v {
+			v[j] = T(t.GetUint32(x))
+			x += 4
+		}
+	}
+	return v
+}
+
+// PackInt64s writes a vector and returns its offset.
+func PackInt64s[T ~int64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(8, len(v), 8)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceInt64(int64(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackInt64s copies a vector; it is empty, not nil, when the table has none.
+func UnPackInt64s[T ~int64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 8)
+		for j := range v {
+			v[j] = T(t.GetInt64(x))
+			x += 8
+		}
+	}
+	return v
+}
+
+// PackUint64s writes a vector and returns its offset.
+func PackUint64s[T ~uint64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(8, len(v), 8)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceUint64(uint64(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackUint64s copies a vector; it is empty, not nil, when the table has none.
+func UnPackUint64s[T ~uint64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 8)
+		for j := range v {
+			v[j] = T(t.GetUint64(x))
+			x += 8
+		}
+	}
+	return v
+}
+
+// PackFloat32s writes a vector and returns its offset.
+func PackFloat32s[T ~float32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(4, len(v), 4)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceFloat32(float32(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackFloat32s copies a vector; it is empty, not nil, when the table has none.
+func UnPackFloat32s[T ~float32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 4)
+		for j := range v {
+			v[j] = T(t.GetFloat32(x))
+			x += 4
+		}
+	}
+	return v
+}
+
+// PackFloat64s writes a vector and returns its offset.
+func PackFloat64s[T ~float64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	b.StartVector(8, len(v), 8)
+	for j := len(v) - 1; j >= 0; j-- {
+		b.PlaceFloat64(float64(v[j]))
+	}
+	return b.EndVector(len(v))
+}
+
+// UnPackFloat64s copies a vector; it is empty, not nil, when the table has none.
+func UnPackFloat64s[T ~float64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v := make([]T, FieldLen(t, slot))
+	if len(v) > 0 {
+		x := FieldElem(t, slot, 0, 8)
+		for j := range v {
+			v[j] = T(t.GetFloat64(x))
+			x += 8
+		}
+	}
+	return v
+}
