@@ -1,0 +1,138 @@
+package bfbs
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// readFields reads the fields of a table or a struct into the order of their
+// ids; the buffer has them ordered by name.
+func (r *reader) readFields(o *schema.Object, t table) {
+	names := make(map[string]*schema.Field)
+	for _, ft := range t.tables(objectFields) {
+		f := r.readField(o, ft)
+		if names[f.Name] != nil {
+			r.errorf("%s has two fields %s", o.FullName(), f.Name)
+			return
+		}
+		names[f.Name] = f
+		o.Fields = append(o.Fields, f)
+	}
+	slices.SortStableFunc(o.Fields, func(a, b *schema.Field) int { return cmp.Compare(a.ID, b.ID) })
+	for i, f := range o.Fields {
+		if f.ID != i {
+			r.fail(o, f, "its id is %d, and %d is the next", f.ID, i)
+			return
+		}
+		if f.Key {
+			if o.Key != nil {
+				r.fail(o, f, "%s is a key as well", o.Key.Name)
+			}
+			o.Key = f
+		}
+		if f.IsTag {
+			f.Attributes = nil // flatc stores the id that it derives
+			continue
+		}
+		if base(f.Type) == schema.Union {
+			f.Tag = names[f.Name+"_type"]
+			if f.Tag == nil || !f.Tag.IsTag || f.Tag.ID != f.ID-1 || f.Tag.Type.Enum != f.Type.Enum ||
+				(f.Tag.Type.Base == schema.Vector) != (f.Type.Base == schema.Vector) {
+				r.fail(o, f, "the field with its tag does not precede it")
+			}
+		}
+	}
+	for i, f := range o.Fields {
+		if f.IsTag && (i+1 == len(o.Fields) || o.Fields[i+1].Tag != f) {
+			r.fail(o, f, "it is the tag of no union")
+		}
+	}
+}
+
+// base returns the type of a field, or of its elements.
+func base(t schema.Type) schema.BaseType {
+	if t.Base == schema.Vector || t.Base == schema.Array {
+		return t.Element
+	}
+	return t.Base
+}
+
+func (r *reader) readField(o *schema.Object, t table) *schema.Field {
+	f := &schema.Field{
+		Name: r.name(t, fieldName, o.FullName()), Span: r.at,
+		Doc: r.doc(t, fieldDoc), Attributes: r.attributes(t, fieldAttributes),
+		ID: int(t.u16(fieldID)), Offset: int(t.u16(fieldOffset)),
+		Required: t.bool(fieldRequired), Deprecated: t.bool(fieldDeprecated), Key: t.bool(fieldKey),
+	}
+	typ, _ := t.table(fieldType) // required, so it is there
+	f.Type = r.readType(typ, o.FullName()+"."+f.Name)
+	f.IsTag = base(f.Type) == schema.UType
+	f.Shared = f.Attributes.Has("shared")
+	f.FlexBuffer = f.Attributes.Has("flexbuffer")
+	if algorithm, ok := f.Attributes.Lookup("hash"); ok {
+		f.Hash = algorithm
+		if err := schema.CheckHash(f.Type, algorithm); err != nil {
+			r.fail(o, f, "%v", err)
+		}
+	}
+	if t.bool(fieldOffset64) {
+		r.fail(o, f, "offset64 is not supported: the FlatBuffers runtime for Go cannot read 64-bit offsets")
+	}
+	if root, ok := f.Attributes.Lookup("nested_flatbuffer"); ok {
+		if f.NestedFlatbuffer = r.nested(o.Namespace, root); f.NestedFlatbuffer == nil || f.NestedFlatbuffer.IsStruct {
+			r.fail(o, f, "the root of its nested buffer, %q, is not one of the tables", root)
+		}
+	}
+	r.readDefault(o, f, t)
+	return f
+}
+
+// readDefault reads what says whether a field is there and what it is if not.
+func (r *reader) readDefault(o *schema.Object, f *schema.Field, t table) {
+	optional := t.bool(fieldOptional)
+	switch b := f.Type.Base; {
+	case o.IsStruct || f.IsTag:
+	case b.IsInteger():
+		f.Optional = optional
+		f.Default.Int = t.i64(fieldDefaultInteger)
+		f.Default.Set = f.Default.Int != 0
+	case b.IsFloat():
+		f.Optional = optional
+		f.Default.Float = t.f64(fieldDefaultReal)
+		if math.IsNaN(f.Default.Float) {
+			f.Default.Float = math.NaN() // whatever its bits
+		}
+		f.Default.Set = math.Float64bits(f.Default.Float) != 0
+	case b == schema.Vector:
+		f.Default.Set = !optional && !f.Required
+	case b == schema.String && !optional && !f.Required:
+		r.diags.Warnf(r.at, "the default of %s.%s is lost: a binary schema does not hold the defaults of strings", o.FullName(), f.Name).
+			Helpf("generate from the .fbs file to have it")
+		f.Default.Set = true
+	}
+}
+
+// nested finds the root of a nested buffer, as its attribute names it: from the
+// namespace of the field's table outwards, or else the one table of that name.
+func (r *reader) nested(ns schema.Namespace, name string) *schema.Object {
+	for n := len(ns); n >= 0; n-- {
+		if o := r.objects[strings.Join(append(slices.Clone(ns[:n]), name), ".")]; o != nil {
+			return o
+		}
+	}
+	var found *schema.Object
+	for _, o := range r.objectList {
+		if o.Name != name {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = o
+	}
+	return found
+}
