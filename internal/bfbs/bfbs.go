@@ -39,9 +39,9 @@ func Read(path string, data []byte, diags *diag.List) *schema.Schema {
 		files:   make(map[string]*schema.File),
 		objects: make(map[string]*schema.Object),
 	}
-	before := diags.Errors()
+	r.before = diags.Errors()
 	r.read()
-	if diags.Errors() > before {
+	if r.failed() {
 		return nil
 	}
 	return r.schema
@@ -51,6 +51,7 @@ func Read(path string, data []byte, diags *diag.List) *schema.Schema {
 type reader struct {
 	path   string
 	diags  *diag.List
+	before int // errors in diags that are not ours
 	at     diag.Span
 	root   table
 	schema *schema.Schema
@@ -66,6 +67,8 @@ type reader struct {
 func (r *reader) errorf(format string, args ...any) *diag.Diagnostic {
 	return r.diags.Errorf(r.at, "not a valid binary schema: "+format, args...)
 }
+
+func (r *reader) failed() bool { return r.diags.Errors() > r.before }
 
 func (r *reader) read() {
 	s := r.schema
@@ -95,7 +98,7 @@ func (r *reader) read() {
 		}
 		types[e.FullName()] = true
 	}
-	if r.diags.HasErrors() {
+	if r.failed() {
 		return
 	}
 	for i, t := range enums {
@@ -111,13 +114,13 @@ func (r *reader) read() {
 			r.errorf("the root type %s is not one of its tables", name)
 		}
 	}
-	if r.diags.HasErrors() {
+	if r.failed() {
 		return
 	}
 	for _, o := range r.objectList {
 		r.checkObject(o)
 	}
-	if !r.diags.HasErrors() {
+	if !r.failed() {
 		r.layoutStructs()
 	}
 	s.Arrange()
@@ -132,9 +135,9 @@ func (r *reader) readFiles() {
 		f := r.file(t.string(fileName))
 		for _, name := range t.strings(fileIncludes) {
 			g := r.file(name)
-			if g != f && !slices.Contains(f.Includes, g) {
+			if !slices.Contains(f.Includes, g) {
 				f.Includes = append(f.Includes, g)
-				included[g] = true
+				included[g] = included[g] || g != f
 			}
 		}
 	}
@@ -222,7 +225,7 @@ func (r *reader) attributes(t table, slot int) schema.Attributes {
 	for _, kv := range t.tables(slot) {
 		a := schema.Attribute{Name: kv.string(keyValueKey), Value: kv.string(keyValueValue), Span: r.at}
 		if a.Value == "0" && a.Name != "id" && a.Name != "force_align" {
-			a.Value = ""
+			a.Value, a.Bare = "", true
 		}
 		list = append(list, a)
 	}

@@ -118,9 +118,29 @@ func (s *scanner) lineComment() (doc string, isDoc bool) {
 	if !isDoc {
 		return "", false
 	}
-	// What follows is copied into Go source, which must be UTF-8 and may hold
-	// no byte order mark.
-	return strings.ReplaceAll(strings.ToValidUTF8(rest[1:], "\uFFFD"), byteOrderMark, ""), true
+	return CleanDoc(rest[1:]), true
+}
+
+// CleanDoc makes a line of documentation fit for a comment in Go source: one
+// line of UTF-8 without a byte order mark or a zero.
+func CleanDoc(line string) string {
+	plain := true
+	for i := range len(line) {
+		c := line[i]
+		plain = plain && c < utf8.RuneSelf && c != 0 && c != '\n' && c != '\r'
+	}
+	if plain {
+		return line
+	}
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case 0, '\uFEFF':
+			return -1
+		case '\n', '\r':
+			return ' '
+		}
+		return r // the decoder has replaced what is not UTF-8
+	}, line)
 }
 
 // blockComment skips a comment that starts at start. It does not nest.

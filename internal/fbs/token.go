@@ -62,6 +62,16 @@ func isHex(c byte) bool {
 	return isDigit(c) || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
+// IsName reports whether s is an identifier of the schema language.
+func IsName(s string) bool {
+	for i := range len(s) {
+		if !isLetter(s[i]) && (i == 0 || !isDigit(s[i])) {
+			return false
+		}
+	}
+	return s != ""
+}
+
 // IsBuiltin reports whether name is a built-in type. Such a name always means
 // the built-in type, even where a table of the same name exists.
 func IsBuiltin(name string) bool {

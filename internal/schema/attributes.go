@@ -3,6 +3,7 @@ package schema
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/fbs"
@@ -19,9 +20,6 @@ var builtinAttributes = [...]string{
 
 func (l *linker) declareAttribute(name fbs.Name) {
 	l.attributes[name.Text] = false
-	if !slices.Contains(l.schema.UserAttributes, name.Text) {
-		l.schema.UserAttributes = append(l.schema.UserAttributes, name.Text)
-	}
 }
 
 // metadata resolves a metadata list. Of an attribute that is given twice the
@@ -36,7 +34,7 @@ func (l *linker) metadata(meta []fbs.Attribute) Attributes {
 			l.unknownAttribute(m.Name)
 			continue
 		}
-		a := Attribute{Name: m.Name.Text, Span: l.span(m.Name.Range)}
+		a := Attribute{Name: m.Name.Text, Span: l.span(m.Name.Range), Bare: m.Value == nil}
 		if m.Value != nil {
 			var ok bool
 			if a.Value, ok = l.attributeValue(m.Value); !ok {
@@ -50,7 +48,12 @@ func (l *linker) metadata(meta []fbs.Attribute) Attributes {
 		}
 		list = append(list, a)
 	}
+	list.sort()
 	return list
+}
+
+func (a Attributes) sort() {
+	slices.SortFunc(a, func(x, y Attribute) int { return strings.Compare(x.Name, y.Name) })
 }
 
 // attributeValue returns the value of an attribute; of an integer in decimal.

@@ -3,6 +3,7 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/fbs"
@@ -29,7 +30,9 @@ func (ol *objectLinker) setDefault(f *Field, v *fbs.Value, s *symbol) {
 				Helpf("remove it; a table's fields may have one")
 			return
 		}
-		f.Default.Set = f.Default.Set && !ol.IsStruct
+		if f.Type.Base.IsScalar() {
+			f.Default.Set = f.Default.Int != 0 || math.Float64bits(f.Default.Float) != 0
+		}
 		f.Optional = null
 	}
 	ol.checkEnumDefault(f, v)

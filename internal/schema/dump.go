@@ -12,7 +12,7 @@ import (
 // what is empty or false is left out. The form is not a stable interface.
 func (s *Schema) Dump(w io.Writer) error {
 	d := dumpSchema{
-		FileIdentifier: s.FileIdentifier, FileExtension: s.FileExtension, UserAttributes: s.UserAttributes,
+		FileIdentifier: s.FileIdentifier, FileExtension: s.FileExtension,
 	}
 	if s.Root != nil {
 		d.Root = s.Root.FullName()
@@ -45,7 +45,6 @@ type (
 		Root           string        `json:"root,omitempty"`
 		FileIdentifier string        `json:"file_identifier,omitempty"`
 		FileExtension  string        `json:"file_extension,omitempty"`
-		UserAttributes []string      `json:"user_attributes,omitempty"`
 		Objects        []dumpObject  `json:"objects,omitempty"`
 		Enums          []dumpEnum    `json:"enums,omitempty"`
 		Services       []dumpService `json:"services,omitempty"`
@@ -124,7 +123,7 @@ func fileName(f *File) string {
 func (a Attributes) dump() (out []string) {
 	for _, attr := range a {
 		text := attr.Name
-		if attr.Value != "" {
+		if !attr.Bare {
 			text += ": " + strconv.Quote(attr.Value)
 		}
 		out = append(out, text)

@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/ipcgen/ipcgen/internal/fbs"
@@ -175,8 +177,11 @@ func (ol *objectLinker) applyAttributes(f *Field, meta []fbs.Attribute, s *symbo
 	if f.Key {
 		ol.applyKey(f, isStruct)
 	}
-	if a.Has("hash") {
-		ol.checkHash(f)
+	if algorithm, ok := a.Lookup("hash"); ok {
+		f.Hash = algorithm
+		if err := CheckHash(t, algorithm); err != nil {
+			ol.diags.Errorf(a.span("hash"), "%v", err)
+		}
 	}
 	if f.Shared && t.Base != String {
 		misuse("shared", "may stand only at a string")
@@ -186,6 +191,7 @@ func (ol *objectLinker) applyAttributes(f *Field, meta []fbs.Attribute, s *symbo
 			misuse("cpp_type", "may stand only at a field with hash")
 		} else if !a.Has("cpp_ptr_type") {
 			f.Attributes = append(f.Attributes, Attribute{Name: "cpp_ptr_type", Value: "naked", Span: a.span("cpp_type")})
+			f.Attributes.sort()
 		}
 	}
 	if a.Has("native_custom_alloc") {
@@ -221,30 +227,20 @@ func (ol *objectLinker) applyKey(f *Field, isStruct bool) {
 	ol.Key = f
 }
 
-// checkHash checks the algorithm of a field that holds a hash.
-func (ol *objectLinker) checkHash(f *Field) {
-	at := f.Attributes.span("hash")
-	f.Hash, _ = f.Attributes.Lookup("hash")
-	base := f.Type.Base
+// CheckHash returns an error unless a field of type t can hold a hash of that
+// algorithm.
+func CheckHash(t Type, algorithm string) error {
+	base := t.Base
 	if base == Vector {
-		base = f.Type.Element
+		base = t.Element
 	}
-	width := ""
-	switch base {
-	case Short, UShort:
-		width = "16"
-	case Int, UInt:
-		width = "32"
-	case Long, ULong:
-		width = "64"
-	default:
-		ol.diags.Errorf(at, "hash may stand only at an integer of 16, 32 or 64 bits")
-		return
+	switch width := base.Size() * 8; {
+	case !base.IsInteger() || width < 16:
+		return errors.New("hash may stand only at an integer of 16, 32 or 64 bits")
+	case algorithm != fmt.Sprint("fnv1_", width) && algorithm != fmt.Sprint("fnv1a_", width):
+		return fmt.Errorf(`%q is not a hash of %d bits; those are "fnv1a_%d" and "fnv1_%d"`, algorithm, width, width, width)
 	}
-	if f.Hash != "fnv1_"+width && f.Hash != "fnv1a_"+width {
-		ol.diags.Errorf(at, "%q is not a hash of %s bits", f.Hash, width).
-			Helpf(`write hash: "fnv1a_%s" or "fnv1_%s"`, width, width)
-	}
+	return nil
 }
 
 // refuse64 reports fields that Go cannot read: its FlatBuffers runtime knows

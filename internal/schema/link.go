@@ -84,7 +84,41 @@ func link(units []unit, diags *diag.List) *Schema {
 	if diags.HasErrors() {
 		return nil
 	}
+	l.schema.Arrange()
 	return l.schema
+}
+
+// Arrange puts what the schema lists into the order that the model promises,
+// and drops files that the last one does not include. It is for those who make
+// a model.
+func (s *Schema) Arrange() {
+	slices.SortFunc(s.Objects, func(a, b *Object) int { return strings.Compare(a.FullName(), b.FullName()) })
+	slices.SortFunc(s.Enums, func(a, b *Enum) int { return strings.Compare(a.FullName(), b.FullName()) })
+	slices.SortFunc(s.Services, func(a, b *Service) int { return strings.Compare(a.FullName(), b.FullName()) })
+	for _, f := range s.Files {
+		slices.SortFunc(f.Includes, func(a, b *File) int { return strings.Compare(a.Name, b.Name) })
+	}
+	if n := len(s.Files); n > 0 {
+		s.Files = withIncludes(s.Files[n-1])
+	}
+}
+
+// withIncludes lists a file and all it includes, each behind those it includes.
+func withIncludes(root *File) (files []*File) {
+	seen := make(map[*File]bool)
+	var add func(f *File)
+	add = func(f *File) {
+		if seen[f] {
+			return
+		}
+		seen[f] = true
+		for _, g := range f.Includes {
+			add(g)
+		}
+		files = append(files, f)
+	}
+	add(root)
+	return files
 }
 
 // unit links one file. The namespace starts empty, and what concerns the root

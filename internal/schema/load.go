@@ -23,9 +23,9 @@ type Options struct {
 	// give an error that wraps fs.ErrNotExist.
 	ReadFile func(path string) ([]byte, error)
 	// ReadBinary decodes the contents of a file whose name ends in .bfbs. It
-	// is a hook because the package that does so imports this one; without it
-	// binary schemas are refused.
-	ReadBinary func(path string, data []byte) (*Schema, error)
+	// is a hook because the package that does so, bfbs, imports this one;
+	// without it binary schemas are refused. It reports what is wrong.
+	ReadBinary func(path string, data []byte, diags *diag.List) *Schema
 	// ProjectRoot is the directory that File.Name is relative to. Empty stands
 	// for the directory of each root file.
 	ProjectRoot string
@@ -50,6 +50,26 @@ func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
 		}
 	}
 	return schemas, l.diags
+}
+
+// FilesRead returns the paths of all files that the schemas were read from,
+// each once, in the order in which they were needed: what a build system must
+// watch.
+func FilesRead(schemas []*Schema) []string {
+	var paths []string
+	seen := make(map[string]bool)
+	for _, s := range schemas {
+		if s == nil {
+			continue
+		}
+		for _, f := range s.Files {
+			if f.Path != "" && !seen[f.Path] {
+				seen[f.Path] = true
+				paths = append(paths, f.Path)
+			}
+		}
+	}
+	return paths
 }
 
 // A loader reads and parses each file once.
@@ -83,12 +103,7 @@ func (l *loader) loadBinary(path string) *Schema {
 		l.diags.Errorf(diag.Span{File: path}, "binary schemas are not supported here")
 		return nil
 	}
-	s, err := l.opts.ReadBinary(path, data)
-	if err != nil {
-		l.diags.Errorf(diag.Span{File: path}, "not a valid binary schema: %v", err)
-		return nil
-	}
-	return s
+	return l.opts.ReadBinary(path, data, l.diags)
 }
 
 func (l *loader) loadText(path string) *Schema {

@@ -57,7 +57,8 @@ type Schema struct {
 	// them; the root file is last.
 	Files []*File
 	// Objects holds tables and structs, Enums enums and unions, and Services
-	// the rpc_services, each in declaration order over Files.
+	// the rpc_services, each ordered by full name: a binary schema does not
+	// keep the order of declaration, and both must make the same model.
 	Objects  []*Object
 	Enums    []*Enum
 	Services []*Service
@@ -65,26 +66,27 @@ type Schema struct {
 	Root           *Object // of the root file's root_type; nil when it has none
 	FileIdentifier string  // four bytes, or empty
 	FileExtension  string  // without a dot; empty when not declared
-	// UserAttributes lists the names declared by "attribute", in order.
-	UserAttributes []string
 }
 
 // A File is one source file of a schema.
 type File struct {
-	Path     string // as found: absolute, or relative to the working directory
-	Name     string // as flatc names it in .bfbs: relative to the project root, with a leading "//"
-	Includes []*File
-	Root     bool // given on the command line, hence code is generated for it
+	// Path is where it was found: absolute, or relative to the working
+	// directory. Empty for a file that a binary schema only mentions.
+	Path     string
+	Name     string  // as flatc names it in .bfbs: relative to the project root, with a leading "//"
+	Includes []*File // ordered by name
+	Root     bool    // given on the command line, hence code is generated for it
 }
 
 // An Attribute is one name, or name and value, of a metadata list.
 type Attribute struct {
 	Name  string
-	Value string // without quotes; empty when the attribute has none
+	Value string // without quotes
+	Bare  bool   // it has no value
 	Span  diag.Span
 }
 
-// Attributes is a metadata list in source order.
+// Attributes is a metadata list, ordered by name, each name once.
 type Attributes []Attribute
 
 // Lookup returns the value of the named attribute and whether it is present.
@@ -159,7 +161,8 @@ type Field struct {
 	Hash             string
 
 	// Tag is the hidden "<name>_type" field of a union or vector of unions,
-	// and nil otherwise. IsTag marks such a hidden field itself.
+	// and nil otherwise. IsTag marks such a hidden field itself. Its base type
+	// is UType whatever its width, which is that of Type.Enum.Underlying.
 	Tag   *Field
 	IsTag bool
 }
@@ -167,9 +170,13 @@ type Field struct {
 // A Default is the evaluated default value of a field; which member counts
 // follows from the field's type.
 type Default struct {
-	Set   bool    // the schema spelled one out
-	Int   int64   // Bool, integers and enums; ULong as its bit pattern
-	Float float64 // Float and Double; may be NaN or infinite
+	// Set says that there is one that matters: a number other than 0, or any
+	// for a string or a vector.
+	Set bool
+	Int int64 // Bool, integers and enums; ULong as its bit pattern
+	// Float is the value of a Float or Double as written; it may be NaN or
+	// infinite, and a Float's is not rounded: 1e39 means infinity there.
+	Float float64
 	// Str is the default of a string field (Set), which may be empty. An empty
 	// vector default "[]" is Set with Str empty.
 	Str string

@@ -30,6 +30,16 @@ func (b BaseType) limits() (least int64, greatest uint64) {
 	return 0, math.MaxUint8 // UByte, UType, and Bool
 }
 
+// Holds reports whether n, or for ULong the number of that bit pattern, is a
+// value of the integer type.
+func (b BaseType) Holds(n int64) bool {
+	least, greatest := b.limits()
+	if b == ULong {
+		return true
+	}
+	return least <= n && n <= int64(greatest)
+}
+
 // parseInteger reads an integer of the given type: decimal, whatever its
 // leading zeros, or hexadecimal with 0x. A ULong is returned as its bit
 // pattern.

@@ -2,22 +2,12 @@ package schema
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/fbs"
-)
-
-const (
-	// MaxFields is the number of fields, hidden ones included, that a vtable
-	// of at most 65,535 bytes has room for.
-	MaxFields = (65535 - 4) / 2
-	// MaxStructSize is the size in bytes of the largest struct: FlatBuffers'
-	// offsets within an object have 16 bits.
-	MaxStructSize = 65535
-
-	maxAlign = 32 // of force_align, as in flatc
 )
 
 // An objectLinker links the fields of one table or struct.
@@ -41,9 +31,6 @@ func (l *linker) object(d *fbs.Object) {
 	o.IsStruct = d.Struct
 	o.Attributes = l.metadata(d.Meta)
 	o.OriginalOrder = o.Attributes.Has("original_order")
-	if d.Struct {
-		o.Align = 1
-	}
 
 	clear(l.fields)
 	ol := &objectLinker{linker: l, Object: o, decl: d}
@@ -74,7 +61,7 @@ func (ol *objectLinker) capacity() int {
 	return n
 }
 
-// add appends a field under its name, and lays it out when it is a struct's.
+// add appends a field under its name.
 func (ol *objectLinker) add(name fbs.Name, t Type) *Field {
 	if len(ol.Fields) > MaxFields {
 		return nil // reported when the table is complete
@@ -88,49 +75,35 @@ func (ol *objectLinker) add(name fbs.Name, t Type) *Field {
 	f := &ol.slab[len(ol.slab)-1]
 	ol.Fields = append(ol.Fields, f)
 	ol.fields[name.Text] = f
-	if ol.IsStruct {
-		align := t.inlineAlign()
-		ol.Align = max(ol.Align, align)
-		ol.pad(align)
-		f.Offset = ol.Size
-		ol.Size += t.inlineSize()
-		if ol.Size > MaxStructSize {
-			ol.errorf(name.Range, "struct %s has more than %d bytes", ol.Name, MaxStructSize).
-				Helpf("use a table, or a vector instead of the array")
-			ol.Size = 0 // so that a struct of such structs does not overflow
-		}
-	}
 	return f
 }
 
-// pad rounds the size up to a multiple of align, as padding of the last field.
-func (ol *objectLinker) pad(align int) {
-	padding := -ol.Size & (align - 1)
-	ol.Size += padding
-	if n := len(ol.Fields); n > 0 {
-		ol.Fields[n-1].Padding = padding
-	}
-}
-
+// finishStruct lays out a struct.
 func (ol *objectLinker) finishStruct() {
-	if value, ok := ol.Attributes.Lookup("force_align"); ok {
-		n, err := parseInteger(value, UByte)
-		align := int(n)
-		if err != nil || align&(align-1) != 0 || align < ol.Align || align > maxAlign {
-			ol.diags.Errorf(ol.Attributes.span("force_align"),
-				"force_align of struct %s must be a power of two from %d, its natural alignment, to %d", ol.Name, ol.Align, maxAlign)
-		} else {
-			ol.Align = align
-		}
-	}
 	if len(ol.decl.Fields) == 0 {
 		ol.errorf(ol.decl.Name.Range, "struct %s has no field", ol.Name).
 			Helpf("give it one, or make it a table, which may be empty")
 	}
-	ol.pad(ol.Align)
-	for i, f := range ol.Fields {
-		f.ID = i
+	if err := ol.Layout(ol.forcedAlign()); err != nil {
+		ol.errorf(ol.decl.Name.Range, "%v", err).Helpf("use a table, or a vector instead of an array")
 	}
+}
+
+// forcedAlign returns the alignment that force_align asks for, or 0.
+func (ol *objectLinker) forcedAlign() int {
+	value, ok := ol.Attributes.Lookup("force_align")
+	if !ok {
+		return 0
+	}
+	natural := ol.naturalAlign()
+	n, err := parseInteger(value, UByte)
+	align := int(n)
+	if err != nil || align&(align-1) != 0 || align < natural || align > MaxAlign {
+		ol.diags.Errorf(ol.Attributes.span("force_align"),
+			"force_align of struct %s must be a power of two from %d, its natural alignment, to %d", ol.Name, natural, MaxAlign)
+		return 0
+	}
+	return align
 }
 
 // assignIDs numbers the fields of a table, in order or as their ids say.
@@ -289,21 +262,23 @@ func (l *linker) message(name fbs.Name, what string) *Object {
 
 // streaming reads the attribute that says which side of a method streams.
 func (l *linker) streaming(attrs Attributes) Streaming {
+	streaming, err := StreamingOf(attrs)
+	if err != nil {
+		l.diags.Errorf(attrs.span("streaming"), "%v", err).Helpf(`write "none", "client", "server" or "bidi"`)
+	}
+	return streaming
+}
+
+// StreamingOf returns which side of a method with those attributes streams.
+func StreamingOf(attrs Attributes) (Streaming, error) {
 	value, ok := attrs.Lookup("streaming")
 	if !ok {
-		return Unary
+		return Unary, nil
 	}
-	switch value {
-	case "none":
-		return Unary
-	case "client":
-		return ClientStreaming
-	case "server":
-		return ServerStreaming
-	case "bidi":
-		return BidiStreaming
+	for s := Unary; s <= BidiStreaming; s++ {
+		if s.String() == value {
+			return s, nil
+		}
 	}
-	l.diags.Errorf(attrs.span("streaming"), "streaming has the unknown value %q", value).
-		Helpf(`it may be "none", "client", "server" or "bidi"`)
-	return Unary
+	return Unary, fmt.Errorf("streaming has the unknown value %q", value)
 }
