@@ -116,17 +116,37 @@ func (e *Error) Error() string {
 	if e.Op != "" {
 		s = e.Op + ": " + s
 	}
-	if e.Msg != "" {
-		s += ": " + e.Msg
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
+	if t := e.text(); t != "" {
+		s += ": " + t
 	}
 	switch e.Outcome {
 	case NotSent, NotExecuted:
 		s += " (" + e.Outcome.String() + ")"
 	}
 	return s
+}
+
+// text is the message without code, operation and outcome, as it travels.
+func (e *Error) text() string {
+	switch {
+	case e.Err == nil:
+		return e.Msg
+	case e.Msg == "":
+		return e.Err.Error()
+	}
+	return e.Msg + ": " + e.Err.Error()
+}
+
+// longestText is how much of an error's text travels.
+const longestText = 4 << 10
+
+// shorten cuts a text that is too long to travel, and says so.
+func shorten(s string, limit int) string {
+	if limit = min(limit, longestText); len(s) <= limit {
+		return s
+	}
+	note := fmt.Sprintf("... (%d bytes in all)", len(s))
+	return s[:max(0, limit-len(note))] + note[:min(limit, len(note))]
 }
 
 // Unwrap returns the cause.

@@ -36,9 +36,13 @@ type MethodInfo struct {
 	// call whose outcome is unknown is sent again.
 	Idempotent bool
 
+	newReply      func() any
 	encodeRequest func(b *flatbuffers.Builder, seq uint64, req any) error
 	decodeReply   func(buf []byte, reply any) (refSeq uint64, err error)
 }
+
+// NewReply makes an empty *Rep, for a Call made without knowing its type.
+func (m *MethodInfo) NewReply() any { return m.newReply() }
 
 // A MethodSpec holds the typed codec of a method, declared by generated code.
 // Encoders build and finish exactly one message; decoders verify buf before
@@ -72,6 +76,7 @@ func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req
 	return &Method[Req, Rep]{
 		info: MethodInfo{
 			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent,
+			newReply: func() any { return new(Rep) },
 			encodeRequest: func(b *flatbuffers.Builder, seq uint64, req any) error {
 				return spec.EncodeRequest(b, seq, req.(*Req))
 			},
@@ -183,28 +188,33 @@ func Send[M any](ctx context.Context, s Sender, m *Message[M], body *M) error {
 type Route struct {
 	id   uint32
 	name string
-	// Exactly one of call and receive is set. Both run on the goroutine that
-	// the server chose and may not keep payload.
-	call    func(ctx context.Context, payload []byte) (rep any, seq uint64, err error)
-	reply   func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
+
+	// Of a method: the steps of a call, each on the goroutine that the server
+	// chose. payload may not be kept.
+	method *MethodInfo
+	decode func(payload []byte) (req any, seq uint64, err error)
+	call   func(ctx context.Context, req any) (rep any, err error)
+	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
+
+	// Of a message.
 	receive func(ctx context.Context, payload []byte) error
 }
 
 // Handle routes calls of m to f.
 func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*Rep, error)) Route {
 	return Route{
-		id: m.info.ID, name: m.info.Name,
-		call: func(ctx context.Context, payload []byte) (any, uint64, error) {
+		id: m.info.ID, name: m.info.Name, method: &m.info,
+		decode: func(payload []byte) (any, uint64, error) {
 			req := new(Req)
 			seq, err := m.spec.DecodeRequest(payload, req)
-			if err != nil {
-				return nil, seq, err
+			return req, seq, err
+		},
+		call: func(ctx context.Context, req any) (any, error) {
+			rep, err := f(ctx, req.(*Req))
+			if err == nil && rep == nil {
+				return nil, Errorf(CodeInternal, "the handler returned neither a reply nor an error")
 			}
-			rep, err := f(ctx, req)
-			if err != nil || rep == nil {
-				return nil, seq, err
-			}
-			return rep, seq, nil
+			return rep, err
 		},
 		reply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error {
 			return m.spec.EncodeReply(b, seq, refSeq, rep.(*Rep))
@@ -219,7 +229,7 @@ func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 		receive: func(ctx context.Context, payload []byte) error {
 			body := new(M)
 			if _, err := m.spec.Decode(payload, body); err != nil {
-				return err
+				return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed message", Err: err}
 			}
 			return f(ctx, body)
 		},

@@ -11,6 +11,7 @@ type Consumer struct {
 	tailSeen uint64 // the tail when it was last read
 	fed      uint64 // the last wait of the producer that was answered
 	sleeps   uint64 // how often this side has slept
+	final    bool   // nothing that is published from now on counts
 	err      error
 }
 
@@ -31,14 +32,9 @@ func (c *Consumer) Next() (tag uint32, payload []byte, ok bool, err error) {
 		return 0, nil, false, c.err
 	}
 	if c.pos == c.tailSeen {
-		tail := c.w.tail.Load()
-		if tail == c.pos {
-			return 0, nil, false, nil
+		if ok, err := c.readTail(); !ok || err != nil {
+			return 0, nil, false, err
 		}
-		if tail-c.given > uint64(len(c.w.data)) || tail < c.pos || tail&7 != 0 {
-			return 0, nil, false, c.corrupt()
-		}
-		c.tailSeen = tail
 	}
 	size := uint64(len(c.w.data))
 	for {
@@ -60,6 +56,30 @@ func (c *Consumer) Next() (tag uint32, payload []byte, ok bool, err error) {
 			// A producer publishes a pad together with the record behind it.
 			return 0, nil, false, c.corrupt()
 		}
+	}
+}
+
+// readTail refreshes tailSeen. ok is false when nothing new has come.
+func (c *Consumer) readTail() (ok bool, err error) {
+	if c.final {
+		return false, nil
+	}
+	tail := c.w.tail.Load()
+	if tail == c.tailSeen {
+		return false, nil
+	}
+	if tail-c.given > uint64(len(c.w.data)) || tail < c.tailSeen || tail&7 != 0 {
+		return false, c.corrupt()
+	}
+	c.tailSeen = tail
+	return true, nil
+}
+
+// Finish makes Next return what has been published until now, and no more: the
+// producer is dead, or shall not keep us busy any longer.
+func (c *Consumer) Finish() {
+	if _, err := c.readTail(); err == nil {
+		c.final = true
 	}
 }
 
@@ -95,7 +115,7 @@ func (c *Consumer) Release() (wake bool) {
 
 // Ready reports whether Next has something to say: a record or an error.
 func (c *Consumer) Ready() bool {
-	return c.pos != c.tailSeen || c.w.tail.Load() != c.pos || c.err != nil
+	return c.pos != c.tailSeen || !c.final && c.w.tail.Load() != c.pos || c.err != nil
 }
 
 // Sleep declares that this side is about to sleep. It returns false, and

@@ -1,0 +1,490 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A Conn is a client's connection to a server. It is a Caller and a Sender,
+// and safe for concurrent use.
+//
+// One process at a time may read the ring that holds the replies, and within this
+// one, one goroutine: whoever has the reader role. A caller that waits takes
+// the role if it is free and looks for its reply itself, so that the common
+// call needs no other goroutine; replies that it finds for others it hands to them.
+// When it has looked for long enough it leaves the role to the goroutine
+// that listens to the wire, and parks.
+type Conn struct {
+	cfg   dialConfig
+	hello serverHello
+	peer  Peer
+	wire  wire
+	seg   *shm.Segment
+	tx    transmitter
+	rx    receiver
+	clock clock
+	spin  spinPolicy
+	calls callTable
+	seq   atomic.Uint64
+	chain Caller // the interceptors in front of the connection; nil if none
+
+	role       atomic.Uint32
+	parked     atomic.Int32          // callers that rely on others to read
+	down       atomic.Pointer[Error] // why the connection ends
+	why        atomic.Pointer[Error] // the same, once all calls are completed
+	done       chan struct{}         // closed after why is set
+	agreed     sync.Map              // *Protocol to *Error, nil where it is compatible
+	lastAgreed atomic.Pointer[Protocol]
+	routes     map[uint32]*boundRoute // for pushed messages
+	inbox      *inbox
+	stats      connStats
+}
+
+// States of the reader role.
+const (
+	roleFree   uint32 = iota // nobody reads, and nobody needs to
+	roleAsleep               // the listener will read when it is woken
+	roleHeld
+	roleNoted // held; the listener has been woken meanwhile
+	roleOver  // the connection is buried
+)
+
+// Invoke implements Caller.
+func (c *Conn) Invoke(ctx context.Context, call Call) error {
+	if c.chain != nil {
+		return c.chain.Invoke(ctx, call)
+	}
+	return c.invoke(ctx, &call)
+}
+
+// direct is the end of a chain of interceptors.
+type direct struct{ c *Conn }
+
+func (d direct) Invoke(ctx context.Context, call Call) error { return d.c.invoke(ctx, &call) }
+
+func (c *Conn) invoke(ctx context.Context, call *Call) error {
+	m := call.Method
+	if err := c.agree(m.Protocol); err != nil {
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	if ctx.Err() != nil {
+		err := contextError(ctx)
+		err.Outcome = NotSent
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	p, err := c.calls.register(ctx)
+	if err != nil {
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	if err := c.roundTrip(ctx, p, call); err != nil {
+		c.calls.recycle(p)
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	_, derr := m.decodeReply(p.body, call.Reply)
+	c.calls.recycle(p)
+	if derr != nil {
+		c.stats.malformed.Add(1)
+		err := &Error{Code: CodeCorrupt, Outcome: Executed, Msg: "malformed reply", Err: derr}
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	return nil
+}
+
+// roundTrip sends the call and waits until p is completed.
+func (c *Conn) roundTrip(ctx context.Context, p *pending, call *Call) *Error {
+	seq := call.Seq
+	if seq == 0 {
+		seq = c.seq.Add(1)
+	}
+	f := frame{kind: kindRequest, id: p.id, method: call.Method.ID, seq: seq}
+	if c.cfg.epoch != nil {
+		f.epoch = c.cfg.epoch.Epoch()
+	}
+	if d, ok := ctx.Deadline(); ok {
+		f.deadline = c.clock.at(d)
+	}
+	body, err := encode(p.builder, func() error { return call.Method.encodeRequest(p.builder, seq, call.Request) })
+	if err == nil {
+		err = c.tx.write(ctx, &f, body, &p.sent, nil)
+	}
+	if err != nil {
+		if c.calls.take(p.id) == nil {
+			c.await(context.Background(), p) // somebody completes it at this moment
+		}
+		return err
+	}
+	c.await(ctx, p)
+	if p.err == nil && f.epoch != 0 && p.frame.epoch != 0 && p.frame.epoch < c.cfg.epoch.Epoch() {
+		return &Error{Code: CodeFenced, Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
+	}
+	if p.err == nil && p.frame.kind == kindError {
+		return &Error{Code: p.frame.code, Outcome: p.frame.outcome, Remote: true, Msg: string(p.body)}
+	}
+	return p.err
+}
+
+// encode builds a message; a builder that cannot grow any more panics.
+func encode(b *flatbuffers.Builder, build func() error) (body []byte, e *Error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e = &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: fmt.Sprint("cannot encode the message: ", r)}
+		}
+	}()
+	b.Reset()
+	if err := build(); err != nil {
+		return nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "cannot encode the message", Err: err}
+	}
+	return b.FinishedBytes(), nil
+}
+
+// await waits until p is completed, which the end of ctx brings about too.
+func (c *Conn) await(ctx context.Context, p *pending) {
+	if c.takeRole() {
+		c.readFor(ctx, p)
+		c.leaveRole()
+		if p.state.Load() == callDone {
+			return
+		}
+	}
+	if !p.state.CompareAndSwap(callWaiting, callParked) {
+		return
+	}
+	start := time.Now()
+	c.parked.Add(1)
+	if c.takeRole() {
+		c.leaveRole() // to the listener, as this call is parked
+	}
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		c.giveUp(ctx, p)
+	}
+	c.parked.Add(-1)
+	c.spin.slept(time.Since(start))
+}
+
+// giveUp completes a call whose context is done, unless somebody does it
+// already, and tells the server.
+func (c *Conn) giveUp(ctx context.Context, p *pending) {
+	if c.calls.take(p.id) == nil {
+		<-p.ready
+		return
+	}
+	p.err = contextError(ctx)
+	if p.err.Code == CodeDeadlineExceeded && c.unread(p) {
+		p.err.Outcome = NotExecuted // the server looks at the deadline first
+	}
+	p.state.Store(callDone)
+	c.tx.cancel(p.id)
+}
+
+// unread reports whether the request surely waits in the ring.
+func (c *Conn) unread(p *pending) bool {
+	c.tx.mu.Lock()
+	defer c.tx.mu.Unlock()
+	return c.tx.closed == nil && p.sent.done && !c.tx.ring.Taken(p.sent.pos)
+}
+
+// takeRole takes the reader role if nobody holds it.
+func (c *Conn) takeRole() bool {
+	if c.role.CompareAndSwap(roleFree, roleHeld) {
+		return true
+	}
+	if c.role.CompareAndSwap(roleAsleep, roleHeld) {
+		c.rx.ring.Awake()
+		return true
+	}
+	return false
+}
+
+// readFor reads, as the holder of the role, until p is completed or it does
+// not pay to look any longer.
+func (c *Conn) readFor(ctx context.Context, p *pending) {
+	s := spin{p: &c.spin}
+	for {
+		if c.dispatch(p) {
+			return
+		}
+		if p.state.Load() == callDone || !s.more() || c.down.Load() != nil || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// dispatch hands all messages that have come to those who wait for them. It
+// returns true as soon as it has completed p, which may be nil. It needs the
+// role.
+func (c *Conn) dispatch(p *pending) bool {
+	var f frame
+	for !c.inbox.full.Load() {
+		body, private, ok, err := c.rx.next(&f)
+		if err != nil {
+			c.fail(&Error{Code: CodeCorrupt, Msg: "the server broke the protocol", Err: err})
+			return false
+		}
+		if !ok {
+			return false
+		}
+		switch f.kind {
+		case kindReply, kindError:
+			to := c.calls.take(f.id)
+			if to == nil {
+				c.stats.dropped.Add(1)
+				c.rx.release()
+				continue
+			}
+			to.frame = f
+			if private {
+				to.body = body
+			} else {
+				to.body = append(to.body[:0], body...)
+			}
+			c.rx.release()
+			to.complete()
+			if to == p {
+				return true
+			}
+		case kindMessage:
+			msg := body
+			if !private {
+				msg = append([]byte(nil), body...)
+			}
+			c.rx.release()
+			if !c.inbox.put(f.method, msg) {
+				return false
+			}
+		default:
+			c.fail(&Error{Code: CodeCorrupt, Msg: fmt.Sprintf("the server sent a frame of kind %d", f.kind), Err: errBroken})
+			return false
+		}
+	}
+	return false
+}
+
+// leaveRole gives the role up: to the listener if anybody relies on others to
+// read, else to nobody.
+func (c *Conn) leaveRole() {
+	for {
+		if c.down.Load() != nil {
+			c.bury()
+			return
+		}
+		if c.parked.Load() == 0 && c.routes == nil {
+			c.role.Store(roleFree)
+			// Somebody may have parked, or the connection ended, just before.
+			if c.parked.Load() == 0 && c.down.Load() == nil || !c.role.CompareAndSwap(roleFree, roleHeld) {
+				return
+			}
+			continue
+		}
+		c.dispatch(nil)
+		full := c.inbox.full.Load()
+		if full || c.rx.ring.Sleep() {
+			c.rx.sleeps.Add(1)
+			if c.role.CompareAndSwap(roleHeld, roleAsleep) {
+				done := c.down.Load() == nil && full == c.inbox.full.Load()
+				if done || !c.takeRole() {
+					return
+				}
+				continue
+			}
+			// The listener has been woken and has gone back to listen.
+			c.rx.ring.Awake()
+			c.role.Store(roleHeld)
+		}
+	}
+}
+
+// listen waits for notes from the server until the connection ends. It is the
+// only goroutine that a connection has.
+func (c *Conn) listen() {
+	buf := make([]byte, 256)
+	for {
+		n, err := c.wire.Read(buf)
+		c.rx.wakeups.Add(1)
+		for _, b := range buf[:n] {
+			if b == noteGoingAway {
+				c.calls.refuse(&Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server is shutting down"})
+			}
+		}
+		c.tx.retry()
+		if err != nil {
+			c.fail(&Error{Code: CodeUnavailable, Msg: "the server is gone"})
+			return
+		}
+		c.noted()
+	}
+}
+
+// noted reads what has come, if nobody else does.
+func (c *Conn) noted() {
+	for {
+		switch c.role.Load() {
+		case roleAsleep:
+			if c.takeRole() {
+				c.leaveRole()
+				return
+			}
+		case roleHeld:
+			if c.role.CompareAndSwap(roleHeld, roleNoted) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// fail ends the connection: the reason stands, and whoever holds the reader
+// role, or else this goroutine, buries it.
+func (c *Conn) fail(why *Error) {
+	if !c.down.CompareAndSwap(nil, why) {
+		return
+	}
+	c.wire.Close()
+	if c.takeRole() {
+		c.leaveRole()
+	}
+}
+
+// bury completes all calls and gives the memory back. It needs the role, which
+// nobody gets afterwards.
+func (c *Conn) bury() {
+	c.role.Store(roleOver)
+	why := c.down.Load()
+	if why.Code != CodeCorrupt {
+		c.rx.ring.Finish()
+		c.inbox.open()
+		c.dispatch(nil) // what the server published before it died counts
+	}
+	refused := *why
+	refused.Outcome = NotSent
+	c.tx.close(&refused)
+	for _, p := range c.calls.close(&refused) {
+		err := *why
+		switch {
+		case !p.sent.done:
+			err.Outcome = NotSent
+		case !c.tx.ring.Taken(p.sent.pos):
+			err.Outcome = NotExecuted
+		}
+		p.err = &err
+		p.complete()
+	}
+	if err := c.seg.Close(); err != nil {
+		c.cfg.logger.Warn("unmap the shared memory", "err", err)
+	}
+	c.why.Store(why)
+	close(c.done)
+}
+
+// errClosed is the cause of errors after Close.
+var errClosed = errors.New("the connection was closed by this side")
+
+// Close ends the connection. Messages that were sent before are delivered;
+// calls in flight fail, with an outcome that says what is known. It returns
+// when nothing of the connection is left, except for handlers that still run. Further calls
+// do nothing.
+func (c *Conn) Close() error {
+	c.fail(&Error{Code: CodeUnavailable, Err: errClosed})
+	<-c.done
+	return nil
+}
+
+// Done is closed when the connection has ended.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err is nil while the connection lives, and then says why it ended.
+func (c *Conn) Err() error {
+	if why := c.why.Load(); why != nil {
+		return why
+	}
+	return nil
+}
+
+// Receivers is the number of servers attached to the channel at the other
+// end of this connection: 1 while the server lives, and then 0.
+func (c *Conn) Receivers() int {
+	if c.down.Load() != nil {
+		return 0
+	}
+	return 1
+}
+
+// Peer says who the server is.
+func (c *Conn) Peer() Peer { return c.peer }
+
+// Send implements Sender.
+func (c *Conn) Send(ctx context.Context, post Post) error {
+	m := post.Message
+	if err := c.agree(m.Protocol); err != nil {
+		return err.in("send", m.Protocol.Name, m.Name)
+	}
+	if post.Seq == 0 {
+		post.Seq = c.seq.Add(1)
+	}
+	if err := c.tx.post(ctx, &post, c.epoch(), nil); err != nil {
+		return err.in("send", m.Protocol.Name, m.Name)
+	}
+	return nil
+}
+
+func (c *Conn) epoch() uint64 {
+	if c.cfg.epoch == nil {
+		return 0
+	}
+	return c.cfg.epoch.Epoch()
+}
+
+// agree compares a protocol with the server's at its first use.
+func (c *Conn) agree(p *Protocol) *Error {
+	if c.lastAgreed.Load() == p {
+		return nil
+	}
+	v, ok := c.agreed.Load(p)
+	if !ok {
+		v = c.hello.compare(p)
+		c.agreed.Store(p, v)
+	}
+	if err := v.(*Error); err != nil {
+		return err
+	}
+	c.lastAgreed.Store(p)
+	return nil
+}
+
+// in returns e with the operation that failed.
+func (e *Error) in(op, protocol, name string) *Error {
+	c := *e
+	c.Op = op + " " + protocol + "/" + name
+	return &c
+}
+
+// contextError translates the reason why ctx is done.
+func contextError(ctx context.Context) *Error {
+	e := &Error{Code: CodeCanceled}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		e.Code = CodeDeadlineExceeded
+	}
+	if cause := context.Cause(ctx); cause != ctx.Err() {
+		e.Err = cause
+	}
+	return e
+}
+
+// A clock translates deadlines between this process and the clock that all
+// processes share, without reading either.
+type clock struct {
+	local  time.Time
+	shared int64
+}
+
+func (c clock) at(t time.Time) int64        { return max(c.shared+int64(t.Sub(c.local)), 1) }
+func (c clock) time(shared int64) time.Time { return c.local.Add(time.Duration(shared - c.shared)) }

@@ -1,0 +1,224 @@
+package ipc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// The handshake: the client sends a clientHello, the server answers with a
+// serverHello to which the memory file is attached, and the client ends it with
+// a verdict. Each is a length, a uint32, and then that many bytes; numbers
+// are in the machine's byte order, a string is its length, a uint32, and its bytes.
+const (
+	helloMagic    = 0x63706930 // "0ipc"
+	helloVersion  = 1
+	maxHello      = 64 << 10
+	maxHelloReply = 1 << 20
+)
+
+// Bytes that travel on the wire after the handshake, besides sys.NotifyByte.
+const noteGoingAway = 'g' // server to client: send no more calls
+
+// A protocolID is a protocol as the handshake names it.
+type protocolID struct {
+	name        string
+	fingerprint uint64
+	at, len     uint32 // of its schema in the segment's text; server only
+}
+
+type clientHello struct {
+	version, layout    uint32
+	toServer, toClient uint32 // wanted ring capacities; 0: the server's choice
+	maxMessage         uint32 // 0: the server's choice
+	channel            string
+	reply              string // the expected reply channel; empty: any
+	protocols          []protocolID
+}
+
+type serverHello struct {
+	version, layout uint32
+	code            Code // CodeOK, or why the connection is refused
+	msg             string
+	geo             shm.Geometry
+	maxMessage      uint32
+	maxCalls        uint32 // in flight at a time
+	reply           string
+	protocols       []protocolID
+
+	text string // of the segment; not in the message
+}
+
+func (h *clientHello) encode() []byte {
+	e := newEncoder()
+	e.u32(helloMagic, h.version, h.layout, h.toServer, h.toClient, h.maxMessage)
+	e.str(h.channel, h.reply)
+	e.protocols(h.protocols)
+	return e.end()
+}
+
+func (h *clientHello) decode(b []byte) error {
+	d := decoder{b: b}
+	d.magic()
+	d.u32(&h.version, &h.layout, &h.toServer, &h.toClient, &h.maxMessage)
+	d.str(&h.channel, &h.reply)
+	d.protocols(&h.protocols)
+	return d.err
+}
+
+func (h *serverHello) encode() []byte {
+	e := newEncoder()
+	e.u32(helloMagic, h.version, h.layout, uint32(h.code), uint32(h.geo.ToServer), uint32(h.geo.ToClient),
+		uint32(h.geo.Text), h.maxMessage, h.maxCalls)
+	e.str(h.msg, h.reply)
+	e.protocols(h.protocols)
+	return e.end()
+}
+
+func (h *serverHello) decode(b []byte) error {
+	d := decoder{b: b}
+	var code, up, down, text uint32
+	d.magic()
+	d.u32(&h.version, &h.layout, &code, &up, &down, &text, &h.maxMessage, &h.maxCalls)
+	d.str(&h.msg, &h.reply)
+	d.protocols(&h.protocols)
+	h.code = Code(code)
+	h.geo = shm.Geometry{ToServer: int(up), ToClient: int(down), Text: int(text)}
+	return d.err
+}
+
+// A verdict ends the handshake: CodeOK, or why the client goes away.
+type verdict struct {
+	code Code
+	msg  string
+}
+
+func (v verdict) encode() []byte {
+	e := newEncoder()
+	e.u32(helloMagic, uint32(v.code))
+	e.str(v.msg)
+	return e.end()
+}
+
+func (v *verdict) decode(b []byte) error {
+	d := decoder{b: b}
+	var code uint32
+	d.magic()
+	d.u32(&code)
+	d.str(&v.msg)
+	v.code = Code(code)
+	return d.err
+}
+
+// incompatibleVersion compares the versions that both sides announce.
+func incompatibleVersion(version, layout uint32) *Error {
+	if version == helloVersion && layout == shm.Version {
+		return nil
+	}
+	return &Error{Code: CodeIncompatible, Outcome: NotSent,
+		Msg: fmt.Sprintf("the peer speaks protocol version %d with memory layout %d, this side %d with %d; build both with the same version of ipcgen's runtime",
+			version, layout, helloVersion, shm.Version)}
+}
+
+// errBadHello marks a peer that does not speak this protocol at all.
+var errBadHello = errors.New("malformed handshake")
+
+type encoder struct{ b []byte }
+
+func newEncoder() *encoder { return &encoder{make([]byte, 4, 256)} }
+
+func (e *encoder) u32(vs ...uint32) {
+	for _, v := range vs {
+		e.b = binary.NativeEndian.AppendUint32(e.b, v)
+	}
+}
+
+func (e *encoder) str(ss ...string) {
+	for _, s := range ss {
+		e.u32(uint32(len(s)))
+		e.b = append(e.b, s...)
+	}
+}
+
+func (e *encoder) protocols(ps []protocolID) {
+	e.u32(uint32(len(ps)))
+	for _, p := range ps {
+		e.str(p.name)
+		e.b = binary.NativeEndian.AppendUint64(e.b, p.fingerprint)
+		e.u32(p.at, p.len)
+	}
+}
+
+func (e *encoder) end() []byte {
+	binary.NativeEndian.PutUint32(e.b, uint32(len(e.b)-4))
+	return e.b
+}
+
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) take(n int) []byte {
+	if d.err != nil || n < 0 || n > len(d.b) {
+		d.err = errBadHello
+		return make([]byte, 8)
+	}
+	b := d.b[:n]
+	d.b = d.b[n:]
+	return b
+}
+
+func (d *decoder) u32(vs ...*uint32) {
+	for _, v := range vs {
+		*v = binary.NativeEndian.Uint32(d.take(4))
+	}
+}
+
+func (d *decoder) magic() {
+	var m uint32
+	if d.u32(&m); m != helloMagic {
+		d.err = errBadHello
+	}
+}
+
+func (d *decoder) str(ss ...*string) {
+	for _, s := range ss {
+		var n uint32
+		d.u32(&n)
+		*s = string(d.take(int(n)))
+		if d.err != nil {
+			*s = ""
+		}
+	}
+}
+
+func (d *decoder) protocols(ps *[]protocolID) {
+	var n uint32
+	d.u32(&n)
+	for ; n > 0 && d.err == nil; n-- {
+		var p protocolID
+		d.str(&p.name)
+		p.fingerprint = binary.NativeEndian.Uint64(d.take(8))
+		d.u32(&p.at, &p.len)
+		*ps = append(*ps, p)
+	}
+}
+
+// readHello reads one message of the handshake, of at most limit bytes.
+func readHello(r io.Reader, limit int) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := binary.NativeEndian.Uint32(head[:])
+	if n > uint32(limit) {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", errBadHello, n, limit)
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}

@@ -1,0 +1,124 @@
+package ipc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A receiver reads messages from the ring that the peer fills. Whoever holds
+// the reader role, by the rules of the side it is on, may use it.
+type receiver struct {
+	wire  wire
+	ring  *shm.Consumer
+	limit int // longest body of a message
+
+	// A message in pieces that is under way.
+	partial frame
+	body    []byte
+	total   int
+	active  bool
+
+	messages atomic.Uint64
+	wakeups  atomic.Uint64
+	sleeps   atomic.Uint64
+}
+
+// errBroken marks what a peer that follows the protocol never sends.
+var errBroken = errors.New("message breaks the protocol")
+
+// next returns the next message. The body is private when it was assembled
+// from pieces; otherwise it lies in shared memory until release, where the
+// peer can change it. ok is false when there is no complete message.
+func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
+	for {
+		tag, rec, ok, err := r.ring.Next()
+		if !ok || err != nil {
+			return nil, false, false, err
+		}
+		kind := tag & kindMask
+		switch {
+		case tag&^(kindMask|tagMore) != 0:
+			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
+		case kind == kindPiece:
+			done, err := r.more(tag, rec)
+			if err != nil {
+				return nil, false, false, err
+			}
+			r.release()
+			if done {
+				*f = r.partial
+				body, r.body, r.active = r.body, nil, false
+				r.messages.Add(1)
+				return body, true, true, nil
+			}
+		case kind == kindAbort:
+			r.body, r.active = nil, false
+			r.release()
+		case r.active:
+			return nil, false, false, fmt.Errorf("%w: a message begins within another", errBroken)
+		case tag&tagMore != 0:
+			if err := r.begin(kind, rec); err != nil {
+				return nil, false, false, err
+			}
+			r.release()
+		default:
+			if err := f.get(kind, rec); err != nil {
+				return nil, false, false, err
+			}
+			body := rec[f.size():]
+			if len(body) > r.limit {
+				return nil, false, false, fmt.Errorf("%w: %d bytes; the limit is %d", errBroken, len(body), r.limit)
+			}
+			r.messages.Add(1)
+			return body, false, true, nil
+		}
+	}
+}
+
+// eagerLen is how much memory a message in pieces gets before it has come; a
+// longer one grows as it comes, so that a peer cannot make us allocate by
+// announcing.
+const eagerLen = 4 << 20
+
+// begin starts to assemble a message.
+func (r *receiver) begin(kind uint32, rec []byte) error {
+	if err := r.partial.get(kind, rec); err != nil {
+		return err
+	}
+	rec = rec[r.partial.size():]
+	if len(rec) < 8 {
+		return errShortFrame
+	}
+	total := binary.NativeEndian.Uint64(rec)
+	if total > uint64(r.limit) || total < uint64(len(rec)-8) {
+		return fmt.Errorf("%w: %d bytes announced; the limit is %d", errBroken, total, r.limit)
+	}
+	r.total = int(total)
+	r.body = append(make([]byte, 0, min(r.total, eagerLen)), rec[8:]...)
+	r.active = true
+	return nil
+}
+
+// more adds a piece to the message that is under way.
+func (r *receiver) more(tag uint32, rec []byte) (done bool, err error) {
+	last := tag&tagMore == 0
+	switch got := len(r.body) + len(rec); {
+	case !r.active:
+		return false, fmt.Errorf("%w: a piece without a beginning", errBroken)
+	case got > r.total, last != (got == r.total):
+		return false, fmt.Errorf("%w: pieces add up to %d bytes, not %d", errBroken, got, r.total)
+	}
+	r.body = append(r.body, rec...)
+	return last, nil
+}
+
+// release gives back the memory of what next has returned.
+func (r *receiver) release() {
+	if r.ring.Release() {
+		r.wire.Notify()
+	}
+}

@@ -1,0 +1,388 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A Server handles the calls and messages of the clients of one or more
+// listeners.
+type Server struct {
+	cfg       serverConfig
+	routes    map[uint32]*boundRoute
+	protocols []protocolID
+	text      string
+	invalid   error // why Serve fails at once
+
+	mu        sync.Mutex
+	listeners map[*Listener]struct{}
+	conns     map[*serverConn]struct{}
+	accepted  int  // connections, and sockets that still shake hands
+	closed    bool // Shutdown or Close was called
+	empty     chan struct{}
+	refused   atomic.Uint64
+}
+
+// NewServer makes a server of services and other options. Two services of one
+// protocol are an error, which Serve returns.
+func NewServer(opts ...ServerOption) *Server {
+	s := &Server{
+		cfg:       serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls, maxConns: DefaultMaxConns},
+		listeners: map[*Listener]struct{}{},
+		conns:     map[*serverConn]struct{}{},
+	}
+	for _, o := range opts {
+		o.applyServer(&s.cfg)
+	}
+	if s.cfg.maxMessage <= 0 {
+		s.cfg.maxMessage = DefaultMaxMessage
+	}
+	s.cfg.toServer = ringCapacity(orDefault(s.cfg.toServer, DefaultRingCapacity), shm.MaxCapacity)
+	s.cfg.toClient = ringCapacity(orDefault(s.cfg.toClient, DefaultRingCapacity), shm.MaxCapacity)
+	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), placeMask)
+	s.routes, s.invalid = bindRoutes(s.cfg.services, &s.text)
+	at := 0
+	for _, svc := range s.cfg.services {
+		p := svc.protocol
+		s.protocols = append(s.protocols, protocolID{p.Name, p.Fingerprint, uint32(at), uint32(len(p.Schema))})
+		at += len(p.Schema)
+	}
+	return s
+}
+
+func orDefault(v, d int) int {
+	if v <= 0 {
+		return d
+	}
+	return v
+}
+
+// A boundRoute is a route with what a server learns about it.
+type boundRoute struct {
+	Route
+	protocol *Protocol
+	pace     pace
+}
+
+// bindRoutes makes a table of the services' routes, nil if there are none, and
+// appends the descriptions of their protocols to text, if that is not nil.
+func bindRoutes(services []*Service, text *string) (map[uint32]*boundRoute, error) {
+	if len(services) == 0 {
+		return nil, nil
+	}
+	routes := map[uint32]*boundRoute{}
+	for _, svc := range services {
+		for _, r := range svc.routes {
+			if other := routes[r.id]; other != nil {
+				return nil, &Error{Code: CodeInvalidArgument,
+					Msg: fmt.Sprintf("%s/%s and %s/%s have the same id %#x; serve each protocol once, or rename one of them",
+						other.protocol.Name, other.name, svc.protocol.Name, r.name, r.id)}
+			}
+			routes[r.id] = &boundRoute{Route: r, protocol: svc.protocol}
+		}
+		if text != nil {
+			*text += svc.protocol.Schema
+		}
+	}
+	return routes, nil
+}
+
+// ErrServerClosed is what Serve returns after Shutdown or Close.
+var ErrServerClosed = errors.New("ipc: the server is closed")
+
+// Serve accepts clients on l and serves them until ctx is done, or Shutdown or
+// Close is called; then it closes l and returns ErrServerClosed, or for a ctx
+// that is done its error, after a Close of the whole server. The contexts of
+// handlers carry the values of ctx.
+func (s *Server) Serve(ctx context.Context, l *Listener) error {
+	if s.invalid != nil {
+		l.Close()
+		return s.invalid
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		l.Close()
+		return ErrServerClosed
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+	}()
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	for {
+		sock, err := l.socket.Accept()
+		if err != nil {
+			cerr := l.Close()
+			s.mu.Lock()
+			closed := s.closed
+			s.mu.Unlock()
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case closed && cerr == nil:
+				return ErrServerClosed
+			case closed:
+				return fmt.Errorf("%w; %w", ErrServerClosed, cerr)
+			}
+			return asError(err, "serve "+l.channel)
+		}
+		if !s.admit() {
+			s.refused.Add(1)
+			s.turnAway(sock)
+			continue
+		}
+		go s.welcome(ctx, l, sock)
+	}
+}
+
+// admit takes a place for a connection.
+func (s *Server) admit() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.accepted >= s.cfg.maxConns {
+		return false
+	}
+	s.accepted++
+	return true
+}
+
+// leave gives the place back.
+func (s *Server) leave(c *serverConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepted--
+	delete(s.conns, c)
+	if s.accepted == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// turnAway tells a client, without waiting for it, that there is no room.
+func (s *Server) turnAway(sock *sys.Socket) {
+	h := serverHello{version: helloVersion, layout: shm.Version, code: CodeResourceExhausted,
+		msg: fmt.Sprintf("the server has its limit of %d connections, or is closing", s.cfg.maxConns)}
+	_, _ = socketWire{sock}.Write(h.encode())
+	sock.Close()
+}
+
+// welcome shakes hands with a client and serves it.
+func (s *Server) welcome(ctx context.Context, l *Listener, sock *sys.Socket) {
+	peer, err := peerOf(sock)
+	log := s.cfg.logger.With("channel", l.channel, "peer_pid", peer.PID)
+	var c *serverConn
+	if err == nil {
+		c, err = s.shake(ctx, l, sock, peer, log)
+	}
+	if err != nil {
+		s.refused.Add(1)
+		log.Warn("client refused", "err", err)
+		sock.Close()
+		s.leave(nil)
+		return
+	}
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		c.drain()
+	}
+	log.Debug("client connected")
+	c.serve()
+}
+
+// shake is the server's side of the handshake.
+func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer Peer, log *slog.Logger) (*serverConn, error) {
+	if err := sock.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
+		return nil, err
+	}
+	b, err := readHello(sock, maxHello)
+	if err != nil {
+		return nil, err
+	}
+	var hello clientHello
+	err = hello.decode(b)
+	if err == nil {
+		err = s.examine(l, &hello, peer)
+	}
+	if err != nil {
+		e := asError(err, "")
+		h := serverHello{version: helloVersion, layout: shm.Version, code: e.Code, msg: e.Msg}
+		if e.Err != nil {
+			h.msg = strings.TrimPrefix(e.Msg+": "+e.Err.Error(), ": ")
+		}
+		if _, werr := sock.Write(h.encode()); werr != nil {
+			log.Debug("cannot tell the client why it is refused", "err", werr)
+		}
+		return nil, err
+	}
+	reply := s.offer(l, &hello)
+	seg, file, err := shm.NewSegment(reply.geo)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	copy(seg.Text(), s.text)
+	c, err := newServerConn(ctx, s, reply, peer, socketWire{sock}, seg, sharedClock(), log)
+	if err == nil {
+		err = sock.WriteWithFile(reply.encode(), file)
+	}
+	if err == nil {
+		err = readVerdict(sock)
+	}
+	if err == nil {
+		err = sock.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		seg.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// readVerdict waits for the client to agree.
+func readVerdict(sock *sys.Socket) error {
+	b, err := readHello(sock, maxHello)
+	if err != nil {
+		return err
+	}
+	var v verdict
+	if err := v.decode(b); err != nil {
+		return err
+	}
+	if v.code != CodeOK {
+		return &Error{Code: v.code, Remote: true, Msg: v.msg}
+	}
+	return nil
+}
+
+// examine decides whether a client may connect.
+func (s *Server) examine(l *Listener, h *clientHello, peer Peer) error {
+	if err := authorize(s.cfg.allow, peer); err != nil {
+		return err
+	}
+	if err := incompatibleVersion(h.version, h.layout); err != nil {
+		return err
+	}
+	if h.reply != "" && h.reply != l.reply {
+		return &Error{Code: CodeIncompatible, Outcome: NotSent,
+			Msg: fmt.Sprintf("the client expects reply channel %q, this server uses %q", h.reply, l.reply)}
+	}
+	return nil
+}
+
+// offer settles what the client left open.
+func (s *Server) offer(l *Listener, h *clientHello) *serverHello {
+	limit := s.cfg.maxMessage
+	if h.maxMessage > 0 && int(h.maxMessage) < limit {
+		limit = int(h.maxMessage)
+	}
+	return &serverHello{
+		version: helloVersion, layout: shm.Version,
+		geo: shm.Geometry{
+			ToServer: ringCapacity(int(h.toServer), s.cfg.toServer),
+			ToClient: ringCapacity(int(h.toClient), s.cfg.toClient),
+			Text:     len(s.text),
+		},
+		maxMessage: uint32(limit), maxCalls: uint32(s.cfg.maxCalls), reply: l.reply, protocols: s.protocols,
+	}
+}
+
+// Conns is the number of clients that are connected.
+func (s *Server) Conns() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Shutdown ends the server gracefully: it accepts no more clients, tells those
+// that are connected to send no more calls, lets what was sent be handled
+// and answered, and closes the connections. When ctx is done before that, it
+// closes them as Close does and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	conns := s.stopAccepting()
+	for _, c := range conns {
+		c.drain()
+	}
+	if empty := s.whenEmpty(); empty != nil {
+		select {
+		case <-empty:
+		case <-ctx.Done():
+			s.Close()
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Close ends the server at once: contexts of running handlers are cancelled,
+// and connections are closed. It does not wait for handlers. Further calls do nothing.
+func (s *Server) Close() error {
+	for _, c := range s.stopAccepting() {
+		c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})
+	}
+	return nil
+}
+
+// stopAccepting closes the listeners and returns the connections.
+func (s *Server) stopAccepting() []*serverConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for l := range s.listeners {
+		if err := l.Close(); err != nil {
+			s.cfg.logger.Warn("close listener", "channel", l.channel, "err", err)
+		}
+	}
+	var conns []*serverConn
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+// whenEmpty returns a channel that is closed when the last connection has
+// ended, or nil if it has.
+func (s *Server) whenEmpty() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accepted == 0 {
+		return nil
+	}
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	return s.empty
+}
+
+// protect runs a handler; its panic becomes an error.
+func protect(log *slog.Logger, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(log, r)
+		}
+	}()
+	return f()
+}
+
+// panicked makes an error of a handler's panic, which ends that call alone.
+func panicked(log *slog.Logger, r any) error {
+	log.Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
+	return &Error{Code: CodeInternal, Outcome: Executed, Msg: fmt.Sprint("the handler panicked: ", r)}
+}

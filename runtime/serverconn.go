@@ -1,0 +1,536 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A serverConn is the server's side of a connection.
+//
+// One goroutine, the reader, reads the ring and runs the handlers of calls itself: in
+// the common case nothing else happens between a request and its reply. When a handler
+// takes long, the watchdog takes the reader's role away and gives it to a
+// fresh goroutine (as the Go scheduler hands off a processor whose thread
+// blocks), and the handler goes on by itself. A method that was found slow in this
+// way gets goroutines from the start, until it is found fast again.
+type serverConn struct {
+	srv    *Server
+	log    *slog.Logger
+	peer   Peer
+	wire   wire
+	seg    *shm.Segment
+	tx     transmitter
+	rx     receiver
+	clock  clock
+	spin   spinPolicy
+	values context.Context // for the handlers' contexts
+	inbox  inbox
+	stats  connStats
+
+	down     atomic.Pointer[Error] // why the connection ends
+	draining atomic.Bool
+	done     chan struct{} // closed when the memory is gone
+
+	// turn is odd while the reader runs a handler. Whoever moves it on from
+	// such a value owns the role: the reader when the handler returns, or the watchdog.
+	turn     atomic.Uint64
+	asleep   atomic.Bool
+	armed    atomic.Bool
+	watchdog *time.Timer
+	seen     uint64 // the turn at the last look of the watchdog
+
+	current *job      // what the reader runs; belongs to whoever owns turn
+	spare   *job      // for the next call that the reader runs; belongs to the reader
+	jobs    sync.Pool // of *job, for calls that run apart
+
+	mu      sync.Mutex
+	apart   map[uint64]*job // what runs on goroutines of its own, by call
+	message *callContext    // of the message handler that runs
+}
+
+// A job is a call that is being handled, with the buffers for it.
+type job struct {
+	frame   frame
+	body    []byte
+	route   *boundRoute
+	ctx     *callContext
+	builder *flatbuffers.Builder
+	refused *Error // answer with this instead of handling it
+	lost    bool   // it runs apart; under mu
+}
+
+const (
+	// patience is how often the watchdog looks. A handler that runs during
+	// two looks in a row loses the reader's role.
+	patience = time.Millisecond
+)
+
+func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, w wire, seg *shm.Segment, clk clock, log *slog.Logger) (*serverConn, error) {
+	in, err := shm.NewConsumer(seg.ToServer(), h.geo.ToServer)
+	if err != nil {
+		return nil, err
+	}
+	out, err := shm.NewProducer(seg.ToClient(), h.geo.ToClient)
+	if err != nil {
+		return nil, err
+	}
+	c := &serverConn{srv: s, log: log, peer: peer, wire: w, seg: seg, clock: clk,
+		values: context.WithoutCancel(ctx), done: make(chan struct{}), apart: map[uint64]*job{}}
+	limit := int(h.maxMessage)
+	c.tx = transmitter{wire: w, limit: limit, piece: longestRecord(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
+	c.rx = receiver{wire: w, ring: in, limit: limit}
+	c.spin.init(s.cfg.spin)
+	c.inbox = inbox{run: c.receive, room: w.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}
+	c.peer.done, c.peer.send = c.done, c.push
+	c.watchdog = time.AfterFunc(time.Hour, c.watch)
+	c.watchdog.Stop()
+	return c, nil
+}
+
+// serve reads until the connection ends or the role goes to another goroutine.
+func (c *serverConn) serve() {
+	buf := make([]byte, 256)
+	c.arm()
+	for {
+		if !c.work() {
+			return
+		}
+		if c.down.Load() != nil {
+			break
+		}
+		start := time.Now()
+		if !c.inbox.full.Load() && !c.rx.ring.Sleep() {
+			continue
+		}
+		c.asleep.Store(true)
+		if c.finished() {
+			c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})
+			break
+		}
+		c.rx.sleeps.Add(1)
+		_, err := c.wire.Read(buf)
+		c.asleep.Store(false)
+		c.rx.ring.Awake()
+		c.spin.slept(time.Since(start))
+		c.tx.retry()
+		if err != nil && !errors.Is(err, errPoked) {
+			c.fail(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
+			c.rx.ring.Finish()
+			c.inbox.open()
+			if !c.work() { // what it sent before counts
+				return
+			}
+			break
+		}
+		c.arm()
+	}
+	c.bury()
+}
+
+// finished reports whether a connection that drains has nothing left to do.
+func (c *serverConn) finished() bool {
+	if !c.draining.Load() || c.rx.ring.Ready() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.apart) == 0 && !c.inbox.busy()
+}
+
+// work handles what has come until nothing more has for a while. It returns
+// false when the role went to another goroutine.
+func (c *serverConn) work() (reader bool) {
+	var f frame
+	s := spin{p: &c.spin}
+	for !c.inbox.full.Load() {
+		body, private, ok, err := c.rx.next(&f)
+		if err != nil {
+			c.log.Warn("client broke the protocol", "err", err)
+			c.fail(&Error{Code: CodeCorrupt, Msg: "the client broke the protocol", Err: err})
+			return true
+		}
+		if !ok {
+			if c.tx.waiting.Load() {
+				c.tx.retryIfRoom()
+			}
+			if !s.more() || c.down.Load() != nil {
+				return true
+			}
+			continue
+		}
+		switch f.kind {
+		case kindRequest:
+			if !c.request(&f, body, private) {
+				return false
+			}
+		case kindMessage:
+			if !private {
+				body = append([]byte(nil), body...)
+			}
+			c.rx.release()
+			c.inbox.put(f.method, body)
+		case kindCancel:
+			id := f.id
+			c.rx.release()
+			c.cancel(id)
+		default:
+			c.fail(&Error{Code: CodeCorrupt, Msg: fmt.Sprintf("the client sent a frame of kind %d", f.kind), Err: errBroken})
+			return true
+		}
+		s = spin{p: &c.spin}
+	}
+	return true
+}
+
+// newJob returns a job for the next call. Only the reader calls it.
+func (c *serverConn) newJob() *job {
+	j := c.spare
+	c.spare = nil
+	if j == nil {
+		j, _ = c.jobs.Get().(*job)
+	}
+	if j == nil {
+		j = &job{builder: flatbuffers.NewBuilder(256)}
+	}
+	if j.ctx == nil {
+		j.ctx = &callContext{Context: c.values, peer: &c.peer}
+	}
+	return j
+}
+
+// finish prepares a job for another call.
+func (j *job) finish() {
+	if !j.ctx.end() {
+		j.ctx = nil
+	}
+	if cap(j.body) > keepBuffer {
+		j.body = nil
+	}
+	if cap(j.builder.Bytes) > keepBuffer {
+		j.builder = flatbuffers.NewBuilder(256)
+	}
+	j.lost, j.refused = false, nil
+}
+
+// inboxIdle is called when all messages have been handled.
+func (c *serverConn) inboxIdle() {
+	if c.draining.Load() {
+		c.wire.Poke()
+	}
+}
+
+// request handles a call, here or on another goroutine. It returns false when
+// the role went to another goroutine.
+func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
+	j := c.newJob()
+	j.frame = *f
+	if private {
+		j.body = body
+	} else {
+		j.body = append(j.body[:0], body...)
+	}
+	c.rx.release()
+	if c.down.Load() != nil {
+		return true // nobody waits for the reply
+	}
+	j.route = c.srv.routes[f.method]
+	if j.route != nil && j.route.pace.slow() && c.startApart(j) {
+		go c.runApart(j)
+		return true
+	}
+	turn := c.turn.Load() + 1
+	c.current = j
+	c.turn.Store(turn)
+	c.handle(j)
+	if c.turn.CompareAndSwap(turn, turn+1) {
+		j.finish()
+		c.spare = j
+		return true
+	}
+	c.endApart(j)
+	return false
+}
+
+// watch is the watchdog. It runs once per patience while the reader is awake.
+func (c *serverConn) watch() {
+	turn := c.turn.Load()
+	if turn&1 == 1 && turn == c.seen {
+		c.handOff(turn)
+	}
+	c.seen = turn
+	if c.asleep.Load() {
+		c.armed.Store(false)
+		if c.asleep.Load() || !c.armed.CompareAndSwap(false, true) {
+			return
+		}
+	}
+	if c.down.Load() == nil {
+		c.watchdog.Reset(patience)
+	}
+}
+
+// arm starts the watchdog if it is not running.
+func (c *serverConn) arm() {
+	if !c.armed.Load() && c.armed.CompareAndSwap(false, true) {
+		c.watchdog.Reset(patience)
+	}
+}
+
+// handOff gives the reader's role, if it still is at that turn, to a new
+// goroutine.
+func (c *serverConn) handOff(turn uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.turn.CompareAndSwap(turn, turn+1) {
+		return
+	}
+	j := c.current
+	c.current = nil
+	j.lost = true
+	if j.route != nil {
+		j.route.pace.foundSlow()
+	}
+	c.apart[j.frame.id] = j
+	if c.down.Load() != nil {
+		j.ctx.cancel(context.Canceled)
+	}
+	go c.serve()
+}
+
+// startApart registers a call that gets its own goroutine. It refuses the
+// call when the client has too many.
+func (c *serverConn) startApart(j *job) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.apart) >= c.srv.cfg.maxCalls {
+		j.refused = &Error{Code: CodeResourceExhausted, Outcome: NotExecuted,
+			Msg: fmt.Sprintf("%d calls are in flight, the limit of a connection", c.srv.cfg.maxCalls)}
+		return false
+	}
+	c.apart[j.frame.id] = j
+	j.lost = true
+	return true
+}
+
+func (c *serverConn) runApart(j *job) {
+	start := time.Now()
+	c.handle(j)
+	j.route.pace.took(time.Since(start))
+	c.endApart(j)
+}
+
+func (c *serverConn) endApart(j *job) {
+	c.mu.Lock()
+	delete(c.apart, j.frame.id)
+	last := len(c.apart) == 0
+	c.mu.Unlock()
+	j.finish()
+	c.jobs.Put(j)
+	if last && c.draining.Load() {
+		c.wire.Poke()
+	}
+}
+
+// cancel cancels the context of a call that runs apart. One that the reader
+// runs is over before the reader can see this.
+func (c *serverConn) cancel(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.apart[id]; j != nil {
+		j.ctx.cancel(context.Canceled)
+	}
+}
+
+// handle runs a call and sends its reply.
+func (c *serverConn) handle(j *job) {
+	if err := c.run(j); err != nil {
+		c.answerError(j, err)
+	}
+}
+
+// run runs a call and sends its reply, unless it returns an error to send.
+func (c *serverConn) run(j *job) error {
+	f, r, fence := &j.frame, j.route, c.srv.cfg.fence
+	if j.refused != nil {
+		return j.refused
+	}
+	if r == nil || r.call == nil {
+		c.stats.dropped.Add(1)
+		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted, Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
+	}
+	var deadline time.Time
+	if f.deadline != 0 {
+		deadline = c.clock.time(f.deadline)
+		if !time.Now().Before(deadline) {
+			return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted, Msg: "the deadline passed before the call was handled"}
+		}
+	}
+	if fence != nil {
+		if err := fence.Admit(f.epoch); err != nil {
+			return &Error{Code: CodeFenced, Outcome: NotExecuted, Msg: err.Error()}
+		}
+	}
+	j.ctx.begin(deadline)
+	rep, seq, err := c.call(j)
+	if err != nil {
+		return err
+	}
+	body, eerr := encode(j.builder, func() error { return r.reply(j.builder, f.seq, seq, rep) })
+	if eerr != nil {
+		return &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: eerr.Err}
+	}
+	reply := frame{kind: kindReply, id: f.id}
+	if fence != nil {
+		if err := fence.Admit(f.epoch); err != nil {
+			return &Error{Code: CodeFenced, Msg: err.Error()}
+		}
+		reply.epoch = fence.Epoch()
+	}
+	if len(body) > c.tx.limit {
+		return &Error{Code: CodeTooLarge, Outcome: Executed,
+			Msg: fmt.Sprintf("the reply has %d bytes; this connection's limit is %d", len(body), c.tx.limit)}
+	}
+	c.send(j, &reply, body)
+	return nil
+}
+
+// call decodes the request and runs the handler and the interceptors.
+func (c *serverConn) call(j *job) (rep any, seq uint64, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(c.log, r)
+		}
+	}()
+	req, seq, err := j.route.decode(j.body)
+	if err != nil {
+		c.stats.malformed.Add(1)
+		return nil, 0, &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + err.Error()}
+	}
+	if len(c.srv.cfg.interceptors) == 0 {
+		rep, err = j.route.call(j.ctx, req)
+		return rep, seq, err
+	}
+	sc := &ServerCall{Method: j.route.method, Seq: j.frame.seq, Epoch: j.frame.epoch, Peer: &c.peer, Request: req}
+	err = chainServer(j.ctx, sc, c.srv.cfg.interceptors, func(ctx context.Context) error {
+		var err error
+		sc.Reply, err = j.route.call(ctx, sc.Request)
+		return err
+	})
+	return sc.Reply, seq, err
+}
+
+// answerError sends the error of a call.
+func (c *serverConn) answerError(j *job, err error) {
+	f := frame{kind: kindError, id: j.frame.id, code: CodeOf(err), outcome: Executed}
+	msg := err.Error()
+	var e *Error
+	if errors.As(err, &e) {
+		f.outcome = e.Outcome
+		if error(e) == err {
+			msg = e.text()
+		}
+	}
+	if c.srv.cfg.fence != nil {
+		f.epoch = c.srv.cfg.fence.Epoch()
+	}
+	c.send(j, &f, []byte(shorten(msg, c.tx.limit)))
+}
+
+// send writes the answer to a call. A client that is gone misses it, as is
+// to be; one that does not read keeps its own calls waiting only.
+func (c *serverConn) send(j *job, f *frame, body []byte) {
+	if err := c.tx.write(context.Background(), f, body, nil, func() { c.stepAside(j) }); err != nil && c.down.Load() == nil {
+		c.log.Warn("reply lost", "err", err)
+	}
+}
+
+// stepAside gives the role away before a job of the reader waits.
+func (c *serverConn) stepAside(j *job) {
+	c.mu.Lock()
+	lost := j.lost
+	c.mu.Unlock()
+	if !lost {
+		c.handOff(c.turn.Load())
+	}
+}
+
+// receive runs the handler of a one-way message.
+func (c *serverConn) receive(method uint32, body []byte) {
+	r := c.srv.routes[method]
+	if r == nil || r.receive == nil {
+		c.stats.dropped.Add(1)
+		c.log.Warn("message without a handler", "id", fmt.Sprintf("%#x", method))
+		return
+	}
+	ctx := &callContext{Context: c.values, peer: &c.peer}
+	defer ctx.end()
+	c.mu.Lock()
+	c.message = ctx
+	if c.down.Load() != nil {
+		ctx.cancel(context.Canceled)
+	}
+	c.mu.Unlock()
+	if err := protect(c.log, func() error { return r.receive(ctx, body) }); err != nil {
+		if CodeOf(err) == CodeInvalidArgument {
+			c.stats.malformed.Add(1)
+		}
+		c.log.Warn("message handler failed", "message", r.name, "err", err)
+	}
+}
+
+// drain makes the connection end as soon as nothing is left to do.
+func (c *serverConn) drain() {
+	c.draining.Store(true)
+	_, _ = c.wire.Write([]byte{noteGoingAway}) // a client that is gone needs no note
+	c.wire.Poke()
+}
+
+// fail ends the connection.
+func (c *serverConn) fail(why *Error) {
+	if !c.down.CompareAndSwap(nil, why) {
+		return
+	}
+	c.mu.Lock()
+	for _, j := range c.apart {
+		j.ctx.cancel(context.Canceled)
+	}
+	if c.message != nil {
+		c.message.cancel(context.Canceled)
+	}
+	c.mu.Unlock()
+	c.wire.Close()
+}
+
+// bury gives the memory back when the reader has come to the end.
+func (c *serverConn) bury() {
+	why := *c.down.Load()
+	why.Outcome = NotSent
+	c.tx.close(&why)
+	c.watchdog.Stop()
+	if err := c.seg.Close(); err != nil {
+		c.log.Warn("unmap the shared memory", "err", err)
+	}
+	close(c.done)
+	c.srv.leave(c)
+	c.log.Debug("client disconnected", "reason", why.Error())
+}
+
+// push sends a one-way message to the client.
+func (c *serverConn) push(ctx context.Context, p Post) error {
+	var epoch uint64
+	if c.srv.cfg.fence != nil {
+		epoch = c.srv.cfg.fence.Epoch()
+	}
+	if err := c.tx.post(ctx, &p, epoch, nil); err != nil {
+		return err.in("send", p.Message.Protocol.Name, p.Message.Name)
+	}
+	return nil
+}

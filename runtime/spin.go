@@ -1,0 +1,83 @@
+package ipc
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// A spinPolicy decides how long to look for the peer's next message before
+// sleeping.
+//
+// To sleep and be woken costs tens of microseconds, most of them the machine's
+// own wake-up of an idle processor. Spinning for as long as that costs at most
+// twice what the better of the two would have (the ski-rental argument of
+// Karlin et al., "Empirical studies of competitive spinning", 1991); and a side
+// whose waits are mostly longer soon stops to spin.
+type spinPolicy struct {
+	longest time.Duration // 0: never spin
+	budget  atomic.Int64  // how long to spin now, in nanoseconds
+	alone   bool          // one processor: let the peer have it instead
+}
+
+const (
+	// defaultSpin is about what a wake-up across processors costs.
+	defaultSpin = 50 * time.Microsecond
+	// shortestSpin is left when spinning has not paid lately.
+	shortestSpin = time.Microsecond
+	// pollsPerCheck polls take about as long as reading the clock a few times.
+	pollsPerCheck = 64
+	// checksPerYield checks take a few microseconds; then other goroutines
+	// of this process get a chance.
+	checksPerYield = 16
+)
+
+func (p *spinPolicy) init(longest time.Duration) {
+	p.longest, p.alone = longest, runtime.NumCPU() == 1
+	p.budget.Store(int64(longest))
+}
+
+// slept adapts the policy to a wait that outlasted the spinning: more pays if
+// the message came within the time that a wake-up costs, else less does.
+func (p *spinPolicy) slept(d time.Duration) {
+	if d < p.longest {
+		p.budget.Store(int64(p.longest))
+	} else {
+		p.budget.Store(max(p.budget.Load()/2, int64(min(shortestSpin, p.longest))))
+	}
+}
+
+// A spin is one wait under a policy.
+type spin struct {
+	p     *spinPolicy
+	start time.Time
+	polls uint
+}
+
+// more reports whether to look once more; it is called between two looks.
+func (s *spin) more() bool {
+	s.polls++
+	if s.polls%pollsPerCheck == 0 || s.p.longest == 0 {
+		return s.check()
+	}
+	if s.p.alone {
+		sys.Yield()
+	}
+	return true
+}
+
+func (s *spin) check() bool {
+	if s.polls <= pollsPerCheck {
+		s.start = time.Now()
+		return s.p.longest > 0
+	}
+	if time.Since(s.start) > time.Duration(s.p.budget.Load()) {
+		return false
+	}
+	if s.polls%(checksPerYield*pollsPerCheck) == 0 {
+		runtime.Gosched()
+	}
+	return true
+}

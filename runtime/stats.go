@@ -1,0 +1,37 @@
+package ipc
+
+import "sync/atomic"
+
+// Stats are the counters of one side of a connection.
+type Stats struct {
+	Sent, Received uint64 // messages, of all kinds
+	WakeupsSent    uint64 // times that the peer slept and had to be woken
+	Wakeups        uint64 // times that this side was woken
+	Sleeps         uint64 // times that this side went to sleep
+	WaitsForRoom   uint64 // times that a writer parked because the ring was full
+	Dropped        uint64 // replies and messages that nobody waits for (any more)
+	Malformed      uint64 // messages that failed verification
+	CallsInFlight  int
+}
+
+// connStats are the counters that the rings do not keep themselves.
+type connStats struct {
+	dropped, malformed atomic.Uint64
+}
+
+func (s *connStats) read(t *transmitter, r *receiver) Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Stats{
+		Sent: t.messages, WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
+		Received: r.messages.Load(), Wakeups: r.wakeups.Load(), Sleeps: r.sleeps.Load(),
+		Dropped: s.dropped.Load(), Malformed: s.malformed.Load(),
+	}
+}
+
+// Stats returns the connection's counters. They stay readable after its end.
+func (c *Conn) Stats() Stats {
+	s := c.stats.read(&c.tx, &c.rx)
+	s.CallsInFlight = c.calls.inFlight()
+	return s
+}

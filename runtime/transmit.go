@@ -1,0 +1,348 @@
+package ipc
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A wire is the part of a connection that the kernel, or its stand-in in
+// memory, carries: wake-ups, and the news of the peer's death.
+type wire interface {
+	// Notify wakes the peer's Read. It never blocks.
+	Notify()
+	// Read waits for bytes from the peer: notes, mostly.
+	Read(p []byte) (int, error)
+	// Write sends bytes other than notes.
+	Write(p []byte) (int, error)
+	// Poke makes the current or the next Read of this side return errPoked.
+	Poke()
+	// Close ends the connection; both sides' Reads fail once they have read
+	// what was sent before.
+	Close() error
+}
+
+// A transmitter writes messages into the ring towards the peer. It is safe
+// for concurrent use; the ring's one producer is whoever holds mu.
+type transmitter struct {
+	wire     wire
+	limit    int  // longest body of a message
+	piece    int  // longest payload of a record
+	failFast bool // refuse instead of waiting for room
+
+	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
+
+	waiting atomic.Bool // somebody waits for turn; a hint for retryIfRoom
+
+	mu       sync.Mutex
+	ring     *shm.Producer
+	closed   *Error        // once set, the ring's memory may be gone
+	busy     bool          // a message in pieces is under way
+	abort    bool          // the peer must be told that it was given up
+	cancels  []uint64      // calls to cancel as soon as there is room
+	turn     chan struct{} // closed when those who wait should try again
+	messages uint64
+	wakeups  uint64
+	waits    uint64
+}
+
+// sent says where in the ring a message went. It is written under mu.
+type sent struct {
+	done bool
+	pos  uint64
+}
+
+// write puts a message into the ring. It waits while the ring is full, until
+// ctx is done; before it waits it calls block, if that is not nil. An error
+// means that the peer will never see the message.
+func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent, block func()) *Error {
+	if len(body) > t.limit {
+		return &Error{Code: CodeTooLarge, Outcome: NotSent,
+			Msg: fmt.Sprintf("message of %d bytes; this connection's limit is %d", len(body), t.limit)}
+	}
+	n := f.size() + len(body)
+	if n > t.piece {
+		return t.writePieces(ctx, f, body, at, block)
+	}
+	t.mu.Lock()
+	dst, err := t.reserve(ctx, n, block)
+	if err != nil {
+		t.mu.Unlock()
+		return err
+	}
+	f.put(dst)
+	copy(dst[f.size():], body)
+	if at != nil {
+		*at = sent{true, t.ring.Position()}
+	}
+	t.messages++
+	wake := t.commit(f.kind, n)
+	t.mu.Unlock()
+	if wake {
+		t.wire.Notify()
+	}
+	return nil
+}
+
+// commit publishes the reserved record. It needs mu.
+func (t *transmitter) commit(tag uint32, n int) (wake bool) {
+	wake = t.ring.Commit(tag, n)
+	if wake {
+		t.wakeups++
+	}
+	return wake
+}
+
+// writePieces writes a message that is too long for one record. Others wait
+// until it is through, so that the peer needs to assemble only one.
+func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at *sent, block func()) *Error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	head := f.size() + 8
+	n := min(head+len(body), t.piece)
+	dst, err := t.reserve(ctx, n, block)
+	if err != nil {
+		return err
+	}
+	f.put(dst)
+	binary.NativeEndian.PutUint64(dst[f.size():], uint64(len(body)))
+	rest := body[copy(dst[head:], body):]
+	if at != nil {
+		*at = sent{true, t.ring.Position()}
+	}
+	t.messages++
+	wake := t.commit(f.kind|tagMore, n)
+	t.busy = true
+	defer func() {
+		t.busy = false
+		t.wakeWaiters()
+	}()
+	for len(rest) > 0 {
+		if wake {
+			t.wire.Notify()
+		}
+		n := min(len(rest), t.piece)
+		dst, err := t.reservePiece(ctx, n, block)
+		if err != nil {
+			t.abort = true
+			return err
+		}
+		tag := kindPiece
+		if n < len(rest) {
+			tag |= tagMore
+		}
+		rest = rest[copy(dst, rest):]
+		wake = t.commit(tag, n)
+	}
+	if wake {
+		t.wire.Notify()
+	}
+	return nil
+}
+
+// reserve returns room for a first record of n bytes, waiting for it if need
+// be. It needs mu, and gives it up while it waits.
+func (t *transmitter) reserve(ctx context.Context, n int, block func()) ([]byte, *Error) {
+	for tries := 0; ; tries++ {
+		if t.closed != nil {
+			return nil, t.closed
+		}
+		if !t.busy && t.flush() {
+			if dst, err := t.room(n); dst != nil || err != nil {
+				return dst, err
+			}
+		}
+		if err := t.wait(ctx, n, tries, false, block); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// reservePiece is reserve for the pieces of the message that is under way.
+func (t *transmitter) reservePiece(ctx context.Context, n int, block func()) ([]byte, *Error) {
+	for tries := 0; ; tries++ {
+		if t.closed != nil {
+			return nil, t.closed
+		}
+		if dst, err := t.room(n); dst != nil || err != nil {
+			return dst, err
+		}
+		if err := t.wait(ctx, n, tries, true, block); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// room returns room for a record of n bytes, or nil while there is none.
+func (t *transmitter) room(n int) ([]byte, *Error) {
+	dst, ok, err := t.ring.Reserve(n)
+	if err != nil {
+		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Err: err}
+	}
+	if !ok {
+		return nil, nil
+	}
+	return dst, nil
+}
+
+// spinForRoom is how often a writer looks for room before it parks: a peer
+// that is awake usually makes some within microseconds.
+const spinForRoom = 100
+
+// wait waits until it makes sense to look for room for n bytes again. It needs
+// mu, and gives it up while it waits. own is true for the writer of the
+// message that is under way; others wait for its end, whatever room there is.
+func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block func()) *Error {
+	if t.failFast {
+		return &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the ring is full"}
+	}
+	if tries < spinForRoom {
+		t.mu.Unlock()
+		runtime.Gosched()
+		t.mu.Lock()
+		return nil
+	}
+	if (own || !t.busy) && !t.ring.Starve(n) {
+		t.wakeWaiters() // nothing will wake them now
+		return nil
+	}
+	if t.turn == nil {
+		t.turn = make(chan struct{})
+		t.waiting.Store(true)
+	}
+	t.waits++
+	turn := t.turn
+	t.mu.Unlock()
+	defer t.mu.Lock()
+	if block != nil {
+		block()
+	}
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+		e := contextError(ctx)
+		e.Msg, e.Outcome = "waiting for room in the ring", NotSent
+		return e
+	}
+}
+
+// flush writes what must go before any other message. It reports whether all
+// of it fitted. It needs mu.
+func (t *transmitter) flush() bool {
+	if t.abort {
+		dst, err := t.room(0)
+		if dst == nil {
+			return err != nil // a broken ring loses it all
+		}
+		if t.commit(kindAbort, 0) {
+			t.wire.Notify()
+		}
+		t.abort = false
+	}
+	for len(t.cancels) > 0 {
+		f := frame{kind: kindCancel, id: t.cancels[0]}
+		dst, err := t.room(frameLen)
+		if dst == nil {
+			return err != nil
+		}
+		f.put(dst)
+		if t.commit(kindCancel, frameLen) {
+			t.wire.Notify()
+		}
+		t.cancels = t.cancels[1:]
+	}
+	t.cancels = nil
+	return true
+}
+
+// cancel tells the peer that a call was given up: now, or as soon as there is
+// room. It never waits.
+func (t *transmitter) cancel(id uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed != nil {
+		return
+	}
+	t.cancels = append(t.cancels, id)
+	for !t.busy && !t.flush() {
+		if t.ring.Starve(frameLen) {
+			t.waiting.Store(true)
+			return
+		}
+		t.wakeWaiters()
+	}
+}
+
+// retry lets those try again who wait for room. It is called when the peer
+// has sent a note, which may say that it made some.
+func (t *transmitter) retry() {
+	if !t.waiting.Load() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed == nil {
+		t.ring.Fed()
+		if !t.busy {
+			t.flush()
+		}
+	}
+	t.wakeWaiters()
+}
+
+// retryIfRoom is retry for a reader that is too busy to read its notes.
+func (t *transmitter) retryIfRoom() {
+	if !t.waiting.Load() {
+		return
+	}
+	t.mu.Lock()
+	room := t.closed == nil && t.ring.Used() <= 2*t.piece
+	t.mu.Unlock()
+	if room {
+		t.retry()
+	}
+}
+
+// wakeWaiters needs mu.
+func (t *transmitter) wakeWaiters() {
+	if t.turn != nil {
+		close(t.turn)
+		t.turn = nil
+	}
+	t.waiting.Store(false)
+}
+
+// close makes every write fail with err, now and later, and returns when none
+// touches the ring any more.
+func (t *transmitter) close(err *Error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed == nil {
+		t.closed = err
+		t.wakeWaiters()
+	}
+}
+
+// post encodes and writes a one-way message.
+func (t *transmitter) post(ctx context.Context, p *Post, epoch uint64, block func()) *Error {
+	b, _ := t.builders.Get().(*flatbuffers.Builder)
+	if b == nil {
+		b = flatbuffers.NewBuilder(256)
+	}
+	body, err := encode(b, func() error { return p.Message.encode(b, p.Seq, p.Body) })
+	if err == nil {
+		f := frame{kind: kindMessage, id: p.Seq, epoch: epoch, method: p.Message.ID}
+		err = t.write(ctx, &f, body, nil, block)
+	}
+	if cap(b.Bytes) <= keepBuffer {
+		t.builders.Put(b)
+	}
+	return err
+}
