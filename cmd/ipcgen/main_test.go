@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// module makes a folder with a go.mod and the given files, and returns it.
+func module(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "go.mod"), "module example.com/demo\n")
+	for name, text := range files {
+		write(t, filepath.Join(dir, name), text)
+	}
+	t.Chdir(dir)
+	return dir
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tree lists the files below dir with their contents.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		rel, _ := filepath.Rel(dir, path)
+		files[filepath.ToSlash(rel)] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// ipcgen runs the command and returns its status and what it printed.
+func ipcgen(args ...string) (code int, stdout, stderr string) {
+	var o, e bytes.Buffer
+	code = run(args, &o, &e)
+	return code, o.String(), e.String()
+}
+
+const greeter = `namespace greeter;
+table Hello { name: string; }
+table Greeting { text: string; }
+rpc_service Greeter { Greet(Hello): Greeting; }
+`
+
+func TestGenerate(t *testing.T) {
+	dir := module(t, map[string]string{"greeter.fbs": greeter})
+	if code, stdout, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK || stdout != "" || stderr != "" {
+		t.Fatalf("status %d, printed %q and %q; want 0 and nothing", code, stdout, stderr)
+	}
+	first := tree(t, filepath.Join(dir, "gen"))
+	for _, name := range []string{"greeter/Hello.go", "greeter/Greeting.go", "greeter/Greeter.go"} {
+		if !strings.HasPrefix(first[name], generatedMark) {
+			t.Errorf("%s does not begin with %q:\n%s", name, generatedMark, first[name])
+		}
+	}
+
+	// A second run finds everything in place: it could not write, and needs not.
+	info := func() os.FileInfo {
+		info, err := os.Stat("gen/greeter/Hello.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	before := info()
+	if code, _, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK {
+		t.Fatalf("second run: status %d, %s", code, stderr)
+	}
+	if after := info(); !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
+		t.Error("the second run rewrote an unchanged file")
+	}
+	if code, stdout, stderr := ipcgen("-check", "-o", "gen", "greeter.fbs"); code != exitOK || stdout+stderr != "" {
+		t.Errorf("-check: status %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+func TestCheckListsStaleFiles(t *testing.T) {
+	dir := module(t, map[string]string{"greeter.fbs": greeter})
+	if code, _, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK {
+		t.Fatal(stderr)
+	}
+	write(t, "gen/greeter/Hello.go", generatedMark+". DO NOT EDIT.\n\npackage greeter\n")
+	if err := os.Remove("gen/greeter/Greeting.go"); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, dir)
+	code, stdout, stderr := ipcgen("-check", "-o", "gen", "greeter.fbs")
+	want := filepath.FromSlash("gen/greeter/Greeting.go\ngen/greeter/Hello.go\n")
+	if code != exitFailed || stdout != want || !strings.Contains(stderr, "not up to date") {
+		t.Errorf("status %d, printed %q and %q; want 1 and %q", code, stdout, stderr, want)
+	}
+	if after := tree(t, dir); len(after) != len(before) {
+		t.Error("-check wrote files")
+	}
+}
+
+// TestErrorsWriteNothing gives the command what it must refuse: one clear
+// message, the right status, and no file touched.
+func TestErrorsWriteNothing(t *testing.T) {
+	cases := []struct {
+		name   string
+		files  map[string]string
+		args   []string
+		code   int
+		stderr []string // all of them, in the message
+	}{
+		{"no arguments", nil, nil, exitUsage, []string{"no schema given", "ipcgen -h"}},
+		{"unknown flag", nil, []string{"-x", "a.fbs"}, exitUsage, []string{"-x"}},
+		{"flag behind a path", map[string]string{"a.fbs": "table A {}"}, []string{"a.fbs", "-o", "gen"}, exitUsage, []string{"-o", "flags first"}},
+		{"missing file", nil, []string{"missing.fbs"}, exitFailed, []string{"missing.fbs"}},
+		{"directory as schema", map[string]string{"a.fbs/x": ""}, []string{"a.fbs"}, exitFailed, []string{"a.fbs"}},
+		{"syntax error", map[string]string{"a.fbs": "table A {\n  x int;\n}\n"}, []string{"a.fbs"}, exitFailed, []string{"a.fbs:2:5: error: ", "  x int;", "    ^~~"}},
+		{"unknown type", map[string]string{"a.fbs": "table A {\n  x: Foo;\n}\n"}, []string{"a.fbs"}, exitFailed, []string{"a.fbs:2:6: error: ", "Foo", "     ^~~"}},
+		{"no module", map[string]string{"a.fbs": "table A {}", "go.mod": "// nothing\n"}, []string{"a.fbs"}, exitFailed, []string{"names no module", "-import"}},
+		{"directory as output file", map[string]string{"a.fbs": "namespace n; table A { x: int; } table B { x: int; }", "gen/n/B.go/x": ""}, []string{"-o", "gen", "a.fbs"}, exitFailed, []string{"B.go", "is a directory", "-o"}},
+		{"file as output folder", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen": "x"}, []string{"-o", "gen", "a.fbs"}, exitFailed, []string{"gen"}},
+		{"somebody's own file", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen/n/A.go": "package n\n"}, []string{"-o", "gen", "a.fbs"}, exitFailed, []string{"A.go", "not written by ipcgen"}},
+		{"two schemas, one type", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace n; table A { y: int; }"}, []string{"-o", "gen", "a.fbs", "b.fbs"}, exitFailed, []string{"a.fbs", "b.fbs", "A.go"}},
+		{"one good, one bad", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "table"}, []string{"-o", "gen", "a.fbs", "b.fbs"}, exitFailed, []string{"b.fbs:1:"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := module(t, c.files)
+			before := tree(t, dir)
+			code, stdout, stderr := ipcgen(c.args...)
+			if code != c.code || stdout != "" {
+				t.Errorf("status %d, printed %q; want %d and nothing", code, stdout, c.code)
+			}
+			for _, want := range c.stderr {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("standard error does not say %q:\n%s", want, stderr)
+				}
+			}
+			if strings.Contains(stderr, "goroutine") {
+				t.Errorf("a panic:\n%s", stderr)
+			}
+			after := tree(t, dir)
+			if len(after) != len(before) {
+				t.Errorf("files before: %d, after: %d", len(before), len(after))
+			}
+			for name, text := range before {
+				if after[name] != text {
+					t.Errorf("%s was changed", name)
+				}
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, arg := range []string{"-h", "-help", "--help"} {
+		if code, stdout, stderr := ipcgen(arg); code != exitOK || stdout != usage || stderr != "" {
+			t.Errorf("%s: status %d, printed %q and %q", arg, code, stdout, stderr)
+		}
+	}
+}
+
+func TestDepsAndDump(t *testing.T) {
+	module(t, map[string]string{
+		"a.fbs":     "include \"b.fbs\"; namespace n; table A { b: B; }",
+		"inc/b.fbs": "namespace n; table B { x: int; }",
+	})
+	if code, stdout, stderr := ipcgen("-deps", "-I", "inc", "a.fbs"); code != exitOK || stdout != filepath.FromSlash("inc/b.fbs\na.fbs\n") || stderr != "" {
+		t.Errorf("-deps: status %d, printed %q and %q", code, stdout, stderr)
+	}
+	if code, stdout, stderr := ipcgen("-dump", "-I", "inc", "a.fbs"); code != exitOK || !strings.Contains(stdout, `"name": "n.B"`) && !strings.Contains(stdout, `"B"`) || stderr != "" {
+		t.Errorf("-dump: status %d, printed %q and %q", code, stdout, stderr)
+	}
+}

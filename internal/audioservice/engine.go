@@ -1,0 +1,105 @@
+package audioservice
+
+import (
+	"context"
+	"math"
+	"sync"
+
+	"github.com/ipcgen/ipcgen/gen/audio"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// The formats that StartStream accepts.
+const (
+	minRate, maxRate         = 8_000, 384_000
+	minChannels, maxChannels = 1, 64
+	minFrames, maxFrames     = 16, 65_536
+)
+
+// A parameter's value at start, and the range that SetParam accepts.
+type parameter struct {
+	initial, min, max float32
+}
+
+var parameters = [...]parameter{
+	audio.ParamTypeGain:            {initial: 1, min: 0, max: 4},
+	audio.ParamTypePan:             {initial: 0, min: -1, max: 1},
+	audio.ParamTypeFilterCutoff:    {initial: 20_000, min: 20, max: 20_000},
+	audio.ParamTypeFilterResonance: {initial: 0.7, min: 0.1, max: 20},
+}
+
+// An Engine is the state of one audio service: the format of its stream,
+// whether it runs, and its parameters. Parameters belong to the service, not to
+// the stream, so they can be set before it starts and outlive its restarts. An
+// Engine implements audio.AudioControl and is safe for concurrent use.
+type Engine struct {
+	mu     sync.Mutex
+	stream audio.StartStreamT
+	active bool
+	values [len(parameters)]float32
+}
+
+// NewEngine returns a stopped engine with every parameter at its initial value.
+func NewEngine() *Engine {
+	e := &Engine{}
+	for i, p := range parameters {
+		e.values[i] = p.initial
+	}
+	return e
+}
+
+var _ audio.AudioControl = (*Engine)(nil)
+
+// StartStream starts the stream, or restarts it in another format. A format out
+// of range is answered with InvalidParam and changes nothing.
+func (e *Engine) StartStream(_ context.Context, req *audio.StartStreamT) (*audio.AckT, error) {
+	if req.SampleRate < minRate || req.SampleRate > maxRate ||
+		req.Channels < minChannels || req.Channels > maxChannels ||
+		req.BufferFrames < minFrames || req.BufferFrames > maxFrames {
+		return ack(audio.StatusInvalidParam), nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stream, e.active = *req, true
+	return ack(audio.StatusOk), nil
+}
+
+// StopStream stops the stream; with none running it answers NotRunning.
+func (e *Engine) StopStream(context.Context, *audio.StopStreamT) (*audio.AckT, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.active {
+		return ack(audio.StatusNotRunning), nil
+	}
+	e.active = false
+	return ack(audio.StatusOk), nil
+}
+
+// SetParam sets a parameter. An unknown one, and a value out of its range, are
+// answered with InvalidParam.
+func (e *Engine) SetParam(_ context.Context, req *audio.SetParamT) (*audio.AckT, error) {
+	if int(req.ParamId) >= len(parameters) {
+		return ack(audio.StatusInvalidParam), nil
+	}
+	p := parameters[req.ParamId]
+	if math.IsNaN(float64(req.Value)) || req.Value < p.min || req.Value > p.max {
+		return ack(audio.StatusInvalidParam), nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.values[req.ParamId] = req.Value
+	return ack(audio.StatusOk), nil
+}
+
+// GetParam answers with a parameter's value. A ParamValue has no status, so an
+// unknown parameter is an error of the call, with code InvalidArgument.
+func (e *Engine) GetParam(_ context.Context, req *audio.GetParamT) (*audio.ParamValueT, error) {
+	if int(req.ParamId) >= len(parameters) {
+		return nil, ipc.Errorf(ipc.CodeInvalidArgument, "no parameter %d: there are %d, counted from 0", req.ParamId, len(parameters))
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &audio.ParamValueT{ParamId: req.ParamId, Value: e.values[req.ParamId]}, nil
+}
+
+func ack(s audio.Status) *audio.AckT { return &audio.AckT{Status: s} }

@@ -1,0 +1,114 @@
+// Package audioservice is the audio demo's service: its state (an Engine) and
+// the process around it. cmd/audio_service is this process, and cmd/audio_host
+// carries it to run as a child of its own.
+package audioservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ipcgen/ipcgen/gen/audio"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// Service is the name that all instances share.
+const Service = "audio_compute"
+
+// shutdownGrace is how long calls in flight may take to end once the process
+// was told to.
+const shutdownGrace = 2 * time.Second
+
+// Usage is what -h prints.
+const Usage = `usage: audio_service [instance]
+
+audio_service serves audio.AudioControl. It registers as audio_compute.<instance>
+with the channels audio_ctrl_<instance> and audio_reply_<instance>, or without
+"<instance>" where none is given, and serves until SIGINT or SIGTERM. Instances
+and their clients meet in the domain that IPCGEN_DOMAIN names.
+
+  audio_service 0
+`
+
+// names are those of one instance.
+type names struct {
+	service, control, reply string
+}
+
+func namesOf(instance string) names {
+	if instance == "" {
+		return names{Service, "audio_ctrl", "audio_reply"}
+	}
+	return names{Service + "." + instance, "audio_ctrl_" + instance, "audio_reply_" + instance}
+}
+
+// Run is the whole process: it reads args, the arguments behind the program's
+// name, serves until ctx is done or a signal ends it, and returns the exit
+// status.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	instance := ""
+	switch {
+	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
+		fmt.Fprint(stdout, Usage)
+		return 0
+	case len(args) == 1 && args[0] != "" && !strings.HasPrefix(args[0], "-"):
+		instance = args[0]
+	case len(args) > 0:
+		fmt.Fprint(stderr, Usage)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	n := namesOf(instance)
+	if err := serve(ctx, n, stdout); err != nil {
+		fmt.Fprintf(stderr, "audio_service[%s]: %v\n", n.service, err)
+		return 1
+	}
+	return 0
+}
+
+// serve runs one instance: listen, then register, so that whoever finds the
+// record can connect; and the other way round at the end.
+func serve(ctx context.Context, n names, stdout io.Writer) (err error) {
+	fmt.Fprintf(stdout, "audio_service[%s]: starting (pid=%d)...\n", n.service, os.Getpid())
+	member, err := group.Join(group.MemberConfig{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, member.Close()) }()
+	listener, err := ipc.Listen(n.control, ipc.WithReplyChannel(n.reply))
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	server := ipc.NewServer(audio.NewAudioControlService(NewEngine()), ipc.WithFence(member))
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, listener) }()
+	defer func() {
+		graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		err = errors.Join(err, server.Shutdown(graceful))
+	}()
+	err = member.Announce(registry.Record{
+		Name: n.service, Service: Service, Control: n.control, Reply: n.reply,
+		Protocol: audio.AudioControlProtocol.Name, Fingerprint: audio.AudioControlProtocol.Fingerprint,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "audio_service[%s]: registered in service registry\n", n.service)
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-served:
+		return err
+	}
+}
