@@ -1,0 +1,186 @@
+package bfbs
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/gogen"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// flatbuffersModule returns the folder of the FlatBuffers module, whose schemas
+// are the corpus.
+func flatbuffersModule(t testing.TB) string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/flatbuffers").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// corpus returns the schemas of the module that load, by their path in it.
+func corpus(t testing.TB, module string) map[string]*schema.Schema {
+	t.Helper()
+	schemas := make(map[string]*schema.Schema)
+	err := filepath.WalkDir(module, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".fbs") {
+			return err
+		}
+		if s := load(path, includeDirs(module)...); s != nil {
+			rel, err := filepath.Rel(module, path)
+			if err != nil {
+				return err
+			}
+			schemas[filepath.ToSlash(rel)] = s
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(schemas) < 60 {
+		t.Fatalf("only %d schemas of the corpus load", len(schemas))
+	}
+	return schemas
+}
+
+func includeDirs(module string) []string {
+	return []string{filepath.Join(module, "tests", "include_test"), filepath.Join(module, "tests"), filepath.Join(module, "include")}
+}
+
+// load returns the schema at path, or nil.
+func load(path string, include ...string) *schema.Schema {
+	schemas, diags := schema.Load(schema.Options{IncludeDirs: include, ReadBinary: Read}, path)
+	if diags.HasErrors() {
+		return nil
+	}
+	return schemas[0]
+}
+
+// dump returns the model as text.
+func dump(t testing.TB, s *schema.Schema) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := s.Dump(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// firstDifference returns the first line in which two texts differ.
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range max(len(g), len(w)) {
+		switch {
+		case i >= len(g):
+			return "missing: " + w[i]
+		case i >= len(w):
+			return "too much: " + g[i]
+		case g[i] != w[i]:
+			return "got:  " + g[i] + "\nwant: " + w[i]
+		}
+	}
+	return ""
+}
+
+// write encodes a schema and checks that the verifier takes it.
+func write(t testing.TB, s *schema.Schema) []byte {
+	t.Helper()
+	data := Write(s)
+	if _, err := verify(data); err != nil {
+		t.Fatalf("what was written does not verify: %v", err)
+	}
+	return data
+}
+
+// TestRoundTrip writes every schema of the corpus and reads it back: the model
+// must be the same, and so must be the code generated from it.
+func TestRoundTrip(t *testing.T) {
+	for name, s := range corpus(t, flatbuffersModule(t)) {
+		t.Run(name, func(t *testing.T) {
+			forgetStrings(s)
+			path := filepath.Join(t.TempDir(), strings.TrimSuffix(filepath.Base(name), ".fbs")+".bfbs")
+			if err := os.WriteFile(path, write(t, s), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			back := load(path)
+			if back == nil {
+				t.Fatal("it does not load")
+			}
+			if d := firstDifference(dump(t, back), dump(t, s)); d != "" {
+				t.Fatal(d)
+			}
+			if d := firstDifference(generate(back), generate(s)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// forgetStrings empties the defaults of strings, which a binary schema does not
+// hold.
+func forgetStrings(s *schema.Schema) {
+	for _, o := range s.Objects {
+		for _, f := range o.Fields {
+			f.Default.Str = ""
+		}
+	}
+}
+
+// generate returns all the code for a schema, or why there is none. Positions
+// are left out: a binary schema has none.
+func generate(s *schema.Schema) string {
+	var diags diag.List
+	var out strings.Builder
+	for _, f := range gogen.Generate(s, gogen.Options{ImportPath: "example.com/gen"}, &diags) {
+		fmt.Fprintf(&out, "== %s\n%s", f.Path, f.Content)
+	}
+	for _, d := range diags.All() {
+		fmt.Fprintln(&out, d.Message)
+	}
+	return out.String()
+}
+
+// TestAgreesWithFlatc compares the meaning of what Write makes with what flatc
+// makes, for the whole corpus. It needs flatc 25.12, named by IPCGEN_FLATC.
+func TestAgreesWithFlatc(t *testing.T) {
+	flatc := os.Getenv("IPCGEN_FLATC")
+	if flatc == "" {
+		t.Skip("IPCGEN_FLATC names no flatc")
+	}
+	module := flatbuffersModule(t)
+	for name, s := range corpus(t, module) {
+		t.Run(name, func(t *testing.T) {
+			out := t.TempDir()
+			args := []string{"-b", "--schema", "--bfbs-comments", "--bfbs-builtins", "-o", out}
+			for _, dir := range includeDirs(module) {
+				args = append(args, "-I", dir)
+			}
+			if msg, err := exec.Command(flatc, append(args, filepath.Join(module, name))...).CombinedOutput(); err != nil {
+				t.Fatalf("flatc: %v\n%s", err, msg)
+			}
+			made, err := filepath.Glob(filepath.Join(out, "*.bfbs"))
+			if err != nil || len(made) != 1 {
+				t.Fatalf("flatc made %v, %v", made, err)
+			}
+			theirs, err := os.ReadFile(made[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := verify(theirs); err != nil {
+				t.Fatalf("flatc's does not verify: %v", err)
+			}
+			if d := firstDifference(meaning(write(t, s)), meaning(theirs)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package bfbs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// absent holds the values that absent fields have where it is not 0.
+var absent = map[string]int64{"index": -1, "base_size": 4}
+
+// references are the tables that are told by name, since they are described
+// elsewhere.
+var references = map[string]bool{"root_table": true, "request": true, "response": true}
+
+// meaning writes what a verified binary schema says as text, one fact a line:
+// every field of every table of reflection.fbs, and nothing about where in the
+// buffer it stands. It is how a test compares two of them without the reader.
+func meaning(buf []byte) string {
+	var out strings.Builder
+	root := table{buf: buf, text: string(buf)}
+	root.pos = root.indirect(0)
+	tell(&out, "", root, schemaLayout())
+	return out.String()
+}
+
+func tell(out *strings.Builder, path string, t table, l *layout) {
+	for i := range l.slots {
+		s := &l.slots[i]
+		at := path + "." + s.name
+		p := t.field(s.index)
+		switch s.kind {
+		case scalar1, scalar2, scalar4, scalar8:
+			fmt.Fprintf(out, "%s = %s\n", at, number(t, p, s))
+		case text:
+			fmt.Fprintf(out, "%s = %q\n", at, t.string(s.index))
+		case texts:
+			fmt.Fprintf(out, "%s = %q\n", at, t.strings(s.index))
+		case oneTable:
+			u, ok := t.table(s.index)
+			switch {
+			case !ok:
+				fmt.Fprintf(out, "%s is absent\n", at)
+			case references[s.name]:
+				fmt.Fprintf(out, "%s is %s\n", at, u.string(objectName))
+			default:
+				tell(out, at, u, s.table)
+			}
+		case tables:
+			for _, u := range t.tables(s.index) {
+				// Slot 0 of each of them is its name or key.
+				tell(out, at+"["+u.string(0)+"]", u, s.table)
+			}
+		}
+	}
+}
+
+func number(t table, p int, s *slot) string {
+	n := absent[s.name]
+	if p != 0 {
+		b := append(t.buf[p:p+s.width():p+s.width()], make([]byte, 8-s.width())...)
+		n = int64(binary.LittleEndian.Uint64(b))
+		if s.width() == 4 {
+			n = int64(int32(n))
+		}
+	}
+	if s.name == "default_real" {
+		return fmt.Sprint(math.Float64frombits(uint64(n)))
+	}
+	return fmt.Sprint(n)
+}
