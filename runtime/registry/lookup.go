@@ -85,13 +85,22 @@ func (r *Registry) WaitFor(ctx context.Context, name string) (Record, error) {
 	if rec, err := r.Lookup(name); err == nil {
 		return rec, nil
 	}
-	for ev, err := range r.Watch(ctx, name) {
-		if err != nil {
-			return Record{}, err
+	var found Record
+	err := r.follow(ctx, name, func(w *watcher, _ []Event) bool {
+		slot, ok := w.names[name]
+		if ok {
+			found = w.known[slot].rec
 		}
-		if ev.Kind == Appeared && ev.Record.Name == name {
-			return ev.Record, nil
-		}
-	}
-	panic("unreachable: Watch ends with an error")
+		return !ok
+	})
+	return found, err
+}
+
+// WaitGone returns as soon as no live instance has that name. It blocks until
+// then or until ctx is done.
+func (r *Registry) WaitGone(ctx context.Context, name string) error {
+	return r.follow(ctx, name, func(w *watcher, _ []Event) bool {
+		_, ok := w.names[name]
+		return ok
+	})
 }

@@ -220,6 +220,25 @@ func TestWaitFor(t *testing.T) {
 	}
 }
 
+func TestWaitGone(t *testing.T) {
+	d := newDomain(t)
+	r := open(t, d)
+	if err := r.WaitGone(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	c := start(t, "register", d, "a")
+	c.expect(t, "registered")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := r.WaitGone(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while it lives: %v", err)
+	}
+	c.cmd.Process.Kill()
+	if err := r.WaitGone(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+}
+
 func names(prefix string, n int) (names []string) {
 	for i := range n {
 		names = append(names, fmt.Sprintf("%s.%d", prefix, i))

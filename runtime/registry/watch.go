@@ -42,31 +42,40 @@ type Event struct {
 //	for ev, err := range reg.Watch(ctx, "audio") { ... }
 func (r *Registry) Watch(ctx context.Context, prefix string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		// Watch before the first look, so that no change falls in between.
-		dir, err := sys.WatchDir(r.path)
-		if err != nil {
-			yield(Event{}, err)
-			return
-		}
-		defer dir.Close()
-		stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
-		defer stop()
-		w := &watcher{r: r, prefix: prefix, known: make(map[int]sighting), names: make(map[string]int)}
-		w.markAll()
-		for {
-			events, err := w.scan()
+		err := r.follow(ctx, prefix, func(_ *watcher, events []Event) bool {
 			for _, ev := range events {
 				if !yield(ev, nil) {
-					return
+					return false
 				}
 			}
-			if err == nil {
-				err = w.wait(ctx, dir)
-			}
-			if err != nil {
-				yield(Event{}, err)
-				return
-			}
+			return true
+		})
+		if err != nil {
+			yield(Event{}, err)
+		}
+	}
+}
+
+// follow calls f with what is there, then with every change, until it returns
+// false.
+func (r *Registry) follow(ctx context.Context, prefix string, f func(*watcher, []Event) bool) error {
+	// Watch before the first look, so that no change falls in between.
+	dir, err := sys.WatchDir(r.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	w := &watcher{r: r, prefix: prefix, known: make(map[int]sighting), names: make(map[string]int)}
+	w.markAll()
+	for {
+		events, err := w.scan()
+		if !f(w, events) || err != nil {
+			return err
+		}
+		if err := w.wait(ctx, dir); err != nil {
+			return err
 		}
 	}
 }

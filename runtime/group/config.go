@@ -1,0 +1,113 @@
+package group
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+)
+
+// A Config says what a group runs and how it is kept running. Zero values mean
+// the defaults.
+type Config struct {
+	// Service names the group. Its instances are called Service.0, Service.1, ...
+	Service string
+	// Domain is where they meet; "" is the default domain.
+	Domain string
+	// Replicas is the number of processes; 2 when 0.
+	Replicas int
+	// Command makes the command of an instance, each time it is started. The
+	// group adds to its environment, starts it as the leader of a process group
+	// of its own, and takes over its standard error, and its standard output
+	// unless the command sets it.
+	Command func(instance int) *exec.Cmd
+
+	// ReadyTimeout is how long a replica may take from its start until it is
+	// registered and answers; 10 s when 0.
+	ReadyTimeout time.Duration
+	// Grace is how long a replica may take to end after SIGTERM before it is
+	// killed; 5 s when 0.
+	Grace time.Duration
+	// Restart limits how often replicas are replaced.
+	Restart Restart
+
+	// Stdout and Stderr receive the replicas' output; this process's own when
+	// nil. Writes of different replicas may mix unless Prefix is set.
+	Stdout, Stderr io.Writer
+	// Prefix, when set, is called for each start and put before every line of
+	// the instance's output, whose lines are then written whole.
+	Prefix func(instance int) string
+
+	// Events, when set, is called with every change, one at a time and in
+	// order, on a goroutine of its own: a slow one delays only itself.
+	Events func(Event)
+	// Logger receives what Events does; silent when nil.
+	Logger *slog.Logger
+}
+
+// Restart is the policy for replicas that died. The first restart is
+// immediate. A replica that dies again before it was ready for Window waits
+// Delay, then twice as long each time up to MaxDelay, with jitter.
+type Restart struct {
+	// Delay is the first wait, 50 ms when 0; MaxDelay the longest, 5 s when 0.
+	Delay, MaxDelay time.Duration
+	// Intensity is the number of restarts of the whole group in Window, 10 and
+	// 10 s when 0, after which further ones wait until the window allows them
+	// and the group is degraded.
+	Intensity int
+	Window    time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if err := domain.CheckName("service", c.Service); err != nil {
+		return c, err
+	}
+	if c.Command == nil {
+		return c, fmt.Errorf("group %s: Config.Command is not set", c.Service)
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 2
+	}
+	if c.Replicas < 1 || c.Replicas > maxReplicas {
+		return c, fmt.Errorf("group %s: %d replicas; choose 1 to %d", c.Service, c.Replicas, maxReplicas)
+	}
+	if err := domain.CheckName("instance", instanceName(c.Service, c.Replicas-1)); err != nil {
+		return c, err
+	}
+	for _, d := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&c.ReadyTimeout, 10 * time.Second},
+		{&c.Grace, 5 * time.Second},
+		{&c.Restart.Delay, 50 * time.Millisecond},
+		{&c.Restart.MaxDelay, 5 * time.Second},
+		{&c.Restart.Window, 10 * time.Second},
+	} {
+		if *d.value < 0 {
+			return c, fmt.Errorf("group %s: a duration of %v", c.Service, *d.value)
+		}
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+	}
+	if c.Restart.Intensity <= 0 {
+		c.Restart.Intensity = 10
+	}
+	if c.Stdout == nil {
+		c.Stdout = os.Stdout
+	}
+	if c.Stderr == nil {
+		c.Stderr = os.Stderr
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func instanceName(service string, index int) string { return fmt.Sprintf("%s.%d", service, index) }

@@ -1,0 +1,129 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// An EventKind says what happened to a group.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	Started   EventKind = iota // an instance's process was started
+	Ready                      // an instance is registered and answers
+	Suspected                  // an instance does not do what it should and is killed for it
+	Died                       // an instance's process ended
+	Promoted                   // an instance became the primary
+	Vacant                     // there is no primary and nobody to promote yet
+	Delayed                    // a restart waits: back-off, or the limit of restarts
+	Degraded                   // the limit of restarts was reached
+	Recovered                  // a degraded group has a healthy replica again
+	Stopping                   // the group shuts down
+	Stopped                    // the group has ended
+)
+
+var eventNames = [...]string{"started", "ready", "suspected", "died", "promoted", "vacant", "delayed",
+	"degraded", "recovered", "stopping", "stopped"}
+
+func (k EventKind) String() string {
+	if int(k) < len(eventNames) {
+		return eventNames[k]
+	}
+	return fmt.Sprintf("EventKind(%d)", uint8(k))
+}
+
+// An Event is a change in a group.
+type Event struct {
+	Time     time.Time
+	Kind     EventKind
+	Instance string // empty when it concerns the group
+	PID      int
+	Epoch    uint64
+	Cause    string // in words
+	Err      error  // for Died and Suspected: often an *InstanceError
+	Delay    time.Duration
+}
+
+// eventQueue hands events to the hook and the logger without ever holding up
+// who reports them.
+type eventQueue struct {
+	mu     sync.Mutex
+	queue  []Event
+	wake   *sync.Cond
+	closed bool
+	idle   sync.WaitGroup
+}
+
+func newEventQueue(service string, log *slog.Logger, hook func(Event)) *eventQueue {
+	q := new(eventQueue)
+	q.wake = sync.NewCond(&q.mu)
+	q.idle.Go(func() {
+		for {
+			ev, ok := q.next()
+			if !ok {
+				return
+			}
+			logEvent(log, service, ev)
+			if hook != nil {
+				hook(ev)
+			}
+		}
+	})
+	return q
+}
+
+func (q *eventQueue) add(ev Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(q.queue, ev)
+	q.wake.Signal()
+}
+
+func (q *eventQueue) next() (Event, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.queue) == 0 {
+		if q.closed {
+			return Event{}, false
+		}
+		q.wake.Wait()
+	}
+	ev := q.queue[0]
+	q.queue = q.queue[1:]
+	return ev, true
+}
+
+// close waits until every event was delivered.
+func (q *eventQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.wake.Signal()
+	q.mu.Unlock()
+	q.idle.Wait()
+}
+
+func logEvent(log *slog.Logger, service string, ev Event) {
+	level := slog.LevelInfo
+	switch ev.Kind {
+	case Died, Suspected, Vacant, Degraded:
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{slog.String("group", service), slog.Uint64("epoch", ev.Epoch)}
+	if ev.Instance != "" {
+		attrs = append(attrs, slog.String("instance", ev.Instance), slog.Int("pid", ev.PID))
+	}
+	if ev.Cause != "" {
+		attrs = append(attrs, slog.String("cause", ev.Cause))
+	}
+	if ev.Err != nil {
+		attrs = append(attrs, slog.Any("err", ev.Err))
+	}
+	if ev.Delay != 0 {
+		attrs = append(attrs, slog.Duration("delay", ev.Delay))
+	}
+	log.LogAttrs(context.Background(), level, ev.Kind.String(), attrs...)
+}

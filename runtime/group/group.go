@@ -1,0 +1,143 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// A Group is a supervised service. It is safe for concurrent use.
+type Group struct {
+	s *supervisor
+}
+
+// Start spawns the replicas of a service and returns when all are ready and
+// one is the primary. When that fails (an *InstanceError says which replica
+// and why; an *InUseError, who supervises the service already) or ctx is done
+// before, everything that was started has ended before Start returns.
+//
+// The group lives until Shutdown or until ctx is done, which has the same
+// effect; a limit for the start alone is Config.ReadyTimeout. The kernel kills
+// the replicas when this process dies, however it dies.
+func Start(ctx context.Context, cfg Config) (*Group, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSupervisor(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.release = context.AfterFunc(ctx, func() { s.do(func() { s.shutdown(context.Cause(ctx)) }) })
+	go s.run()
+	if _, err := s.board.wait(context.Background(), Status.Healthy); err != nil {
+		<-s.done
+		return nil, fmt.Errorf("group %s: %w", cfg.Service, err)
+	}
+	return &Group{s}, nil
+}
+
+func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
+	dir, err := domain.Open(cfg.Domain)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			dir.Close()
+		}
+	}()
+	reg, err := registry.Open(dir.Path(), nil)
+	if err != nil {
+		return nil, err
+	}
+	page, err := claimPage(dir, cfg.Service)
+	if err != nil {
+		reg.Close()
+		return nil, err
+	}
+	if err := awaitOrphans(ctx, cfg, reg); err != nil {
+		return nil, errors.Join(err, page.close(), reg.Close())
+	}
+	return makeSupervisor(cfg, dir, reg, page), nil
+}
+
+// awaitOrphans blocks until the replicas of a supervisor that was killed are
+// gone. The kernel kills them at once, but a large one takes a while to die,
+// and holds its name until then.
+func awaitOrphans(ctx context.Context, cfg Config, reg *registry.Registry) error {
+	recs, err := reg.List(cfg.Service)
+	orphans := make(map[string]int)
+	for _, rec := range recs {
+		if rec.Service == cfg.Service && rec.Incarnation != 0 {
+			orphans[rec.Name] = rec.PID
+		}
+	}
+	if err != nil || len(orphans) == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cfg.ReadyTimeout,
+		fmt.Errorf("group %s: replicas of an earlier supervisor still run: %v; end them", cfg.Service, orphans))
+	defer cancel()
+	for name := range orphans {
+		if err := reg.WaitGone(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Status returns the group's present state.
+func (g *Group) Status() Status {
+	s, _, _ := g.s.board.get()
+	return s
+}
+
+// Instances returns the state of every replica, by index.
+func (g *Group) Instances() []Instance { return g.Status().Instances }
+
+// Primary returns the primary; ok is false while there is none.
+func (g *Group) Primary() (i Instance, ok bool) {
+	s := g.Status()
+	if s.Primary == none {
+		return Instance{}, false
+	}
+	return s.Instances[s.Primary], true
+}
+
+// Wait blocks until cond holds for the group's status, which it returns, until
+// ctx is done, or until the group has ended.
+func (g *Group) Wait(ctx context.Context, cond func(Status) bool) (Status, error) {
+	return g.s.board.wait(ctx, cond)
+}
+
+// WaitHealthy blocks until the group is in an epoch after the given one, and
+// healthy: all replicas ready and one of them the primary. With the epoch of a
+// status taken before a failover, it waits for the end of that failover.
+func (g *Group) WaitHealthy(ctx context.Context, after uint64) (Status, error) {
+	return g.Wait(ctx, func(s Status) bool { return s.Epoch > after && s.Healthy() })
+}
+
+// Shutdown ends the group: every replica gets SIGTERM at once, and SIGKILL when
+// it has not ended within Config.Grace or when ctx is done. It blocks until all
+// have ended and nothing of the group is left. It may be called again.
+func (g *Group) Shutdown(ctx context.Context) error {
+	g.s.do(func() { g.s.shutdown(ErrClosed) })
+	select {
+	case <-g.s.done:
+	case <-ctx.Done():
+		g.s.do(g.s.killAll)
+		<-g.s.done
+	}
+	return g.s.endErr
+}
+
+// Done is closed when the group has ended, by Shutdown or because Start's
+// context was done.
+func (g *Group) Done() <-chan struct{} { return g.s.done }
+
+// errEnded is what waits return once a group has ended.
+var errEnded = errors.New("the group has ended")

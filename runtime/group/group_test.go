@@ -1,0 +1,222 @@
+package group_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+func TestFreshGroupIsRuledByItsFirst(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	cfg.Replicas = 3
+	g := startGroup(t, cfg)
+	s := g.Status()
+	if !s.Healthy() || s.Primary != 0 || s.Epoch != 1 || s.Alive() != 3 {
+		t.Errorf("status %+v", s)
+	}
+	p, ok := g.Primary()
+	if !ok || p.Name != "svc.0" || p.Role != registry.RolePrimary || p.PID == 0 {
+		t.Errorf("primary %+v, %v", p, ok)
+	}
+}
+
+func TestDeathOfPrimaryPromotesAndReplaces(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	g := startGroup(t, cfg)
+	for round := range uint64(6) {
+		before := g.Status()
+		victim := before.Instances[before.Primary]
+		if err := syscall.Kill(victim.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		after, err := g.WaitHealthy(t.Context(), before.Epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		survivor := 1 - victim.Index
+		if after.Epoch != before.Epoch+1 || after.Primary != survivor {
+			t.Fatalf("round %d: %+v", round, after)
+		}
+		if now := after.Instances[survivor]; now.PID != before.Instances[survivor].PID || now.Role != registry.RolePrimary {
+			t.Errorf("the standby %+v became %+v", before.Instances[survivor], now)
+		}
+		if now := after.Instances[victim.Index]; now.PID == victim.PID || now.Name != victim.Name || now.Role != registry.RoleStandby {
+			t.Errorf("the primary %+v was replaced by %+v", victim, now)
+		}
+	}
+}
+
+func TestEveryDeathEndsInHealth(t *testing.T) {
+	for name, sig := range map[string]syscall.Signal{
+		"killed": syscall.SIGKILL, "segmentation fault": syscall.SIGSEGV, "exit 0": syscall.SIGTERM, "abort": syscall.SIGABRT,
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := bareConfig(newDomain(t))
+			cfg.Stderr = new(bytes.Buffer) // Go's tracebacks
+			g := startGroup(t, cfg)
+			before := g.Status()
+			syscall.Kill(before.Instances[0].PID, sig)
+			if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAllKilledAtOnce(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	cfg.Replicas = 3
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	before := g.Status()
+	for _, i := range before.Instances {
+		syscall.Kill(i.PID, syscall.SIGKILL)
+	}
+	after, err := g.WaitHealthy(t.Context(), before.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range after.Instances {
+		if i.PID == before.Instances[i.Index].PID {
+			t.Errorf("%+v was not replaced", i)
+		}
+	}
+}
+
+func TestSecondSupervisorIsRefused(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	startGroup(t, cfg)
+	_, err := group.Start(t.Context(), cfg)
+	var inUse *group.InUseError
+	if !errors.As(err, &inUse) || !errors.Is(err, group.ErrInUse) || inUse.PID != os.Getpid() {
+		t.Errorf("error %v", err)
+	}
+	cfg.Service = "other"
+	g, err := group.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Shutdown(t.Context())
+}
+
+func TestStartFailures(t *testing.T) {
+	notExecutable := filepath.Join(t.TempDir(), "service")
+	if err := os.WriteFile(notExecutable, []byte("#!/bin/sh\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		cmd  func() *exec.Cmd
+		is   error
+		want []string
+	}{
+		"missing":         {func() *exec.Cmd { return exec.Command("/no/such/service") }, fs.ErrNotExist, []string{"/no/such/service", "give the path"}},
+		"not executable":  {func() *exec.Cmd { return exec.Command(notExecutable) }, fs.ErrPermission, []string{notExecutable, "chmod"}},
+		"ends with 0":     {func() *exec.Cmd { return childCommand("exit", "0") }, nil, []string{"ended before it was ready with status 0", "went 0"}},
+		"ends with 1":     {func() *exec.Cmd { return childCommand("exit", "1") }, nil, []string{"exit status 1", "first line\n\twent 1\n\terror: as told"}},
+		"panics":          {func() *exec.Cmd { return childCommand("panicky") }, nil, []string{"exit status 2", "goroutine"}},
+		"never registers": {func() *exec.Cmd { return childCommand("silent") }, nil, []string{"did not register within 50ms", "killed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := bareConfig(newDomain(t))
+			cfg.Command = func(int) *exec.Cmd { return tt.cmd() }
+			cfg.Stderr = new(bytes.Buffer)
+			if name == "never registers" {
+				cfg.ReadyTimeout = 50 * time.Millisecond
+				cfg.Grace = 50 * time.Millisecond
+			}
+			_, err := group.Start(t.Context(), cfg)
+			var ie *group.InstanceError
+			if !errors.As(err, &ie) {
+				t.Fatalf("error %v", err)
+			}
+			if tt.is != nil && !errors.Is(err, tt.is) {
+				t.Errorf("error %v is not %v", err, tt.is)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q lacks %q", err, want)
+				}
+			}
+			nothingLeft(t, cfg.Domain)
+		})
+	}
+}
+
+func TestCancelledStartLeavesNothing(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	cfg.Command = func(int) *exec.Cmd { return childCommand("silent") }
+	cfg.Grace = 10 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	pids := make(chan int, 2)
+	cfg.Events = func(ev group.Event) {
+		if ev.Kind == group.Started {
+			pids <- ev.PID
+			cancel()
+		}
+	}
+	if _, err := group.Start(ctx, cfg); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	close(pids)
+	for pid := range pids {
+		if running(pid) {
+			t.Errorf("process %d still runs", pid)
+		}
+	}
+	nothingLeft(t, cfg.Domain)
+}
+
+func TestEndOfContextEndsGroup(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	g, err := group.Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-g.Done()
+	for _, i := range g.Instances() {
+		if i.Alive {
+			t.Errorf("%+v", i)
+		}
+	}
+	nothingLeft(t, cfg.Domain)
+}
+
+// The kernel kills the replicas of a supervisor that was killed, and the next
+// one finds the service free.
+func TestReplicasDieWithTheirSupervisor(t *testing.T) {
+	d := newDomain(t)
+	host := childCommand("host", d)
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Stderr = os.Stderr
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	for got := ""; !strings.Contains(got, "up\n"); {
+		n, err := out.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += string(buf[:n])
+	}
+	host.Process.Kill()
+	host.Wait()
+	startGroup(t, bareConfig(d))
+}

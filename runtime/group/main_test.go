@@ -1,0 +1,200 @@
+package group_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// The test binary runs itself as the replicas of a test: with this variable it
+// is the child of that name, which finds its arguments in os.Args.
+const childVar = "GROUP_TEST_CHILD"
+
+var children = map[string]func(args []string) error{
+	"bare":    childBare,
+	"silent":  childSilent,
+	"exit":    childExit,
+	"host":    childHost,
+	"panicky": childPanicky,
+}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(childVar); name != "" {
+		if err := children[name](os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	before := openFiles()
+	code := m.Run()
+	if after := openFiles(); code == 0 && len(after) > len(before) {
+		fmt.Printf("leaked descriptors: before %v, after %v\n", before, after)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func openFiles() (names []string) {
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		name, err := os.Readlink(fd)
+		if err == nil && !strings.HasPrefix(name, "anon_inode:[event") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// childCommand is the command of a child of this test binary.
+func childCommand(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), childVar+"="+name)
+	return cmd
+}
+
+// childBare is a replica without channels, until SIGTERM.
+func childBare(args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	m, err := group.Join(group.MemberConfig{})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if err := m.Announce(registry.Record{}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// childSilent never registers and does not care for SIGTERM.
+func childSilent(args []string) error {
+	signal.Ignore(syscall.SIGTERM)
+	time.Sleep(time.Hour)
+	return nil
+}
+
+func childExit(args []string) error {
+	fmt.Fprintln(os.Stderr, "first line\nwent", args[0])
+	if args[0] == "1" {
+		return fmt.Errorf("as told")
+	}
+	return nil
+}
+
+func childPanicky([]string) error {
+	var m map[string]int
+	m["x"] = 1
+	return nil
+}
+
+// childHost supervises bare replicas until it is killed.
+func childHost(args []string) error {
+	g, err := group.Start(context.Background(), bareConfig(args[0]))
+	if err != nil {
+		return err
+	}
+	for _, i := range g.Instances() {
+		fmt.Println(i.PID)
+	}
+	fmt.Println("up")
+	<-g.Done()
+	return nil
+}
+
+func newDomain(t testing.TB) string {
+	return filepath.Join(t.TempDir(), "domain")
+}
+
+func bareConfig(domain string) group.Config {
+	return group.Config{
+		Service: "svc", Domain: domain,
+		Command: func(int) *exec.Cmd { return childCommand("bare") },
+	}
+}
+
+// startGroup starts a group that the end of the test shuts down.
+func startGroup(t testing.TB, cfg group.Config) *group.Group {
+	t.Helper()
+	g, err := group.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, cfg.Domain)
+	})
+	return g
+}
+
+// nothingLeft checks that no record and no group is in the domain.
+func nothingLeft(t testing.TB, domain string) {
+	t.Helper()
+	r, err := registry.Open(domain, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if recs, err := r.List(""); err != nil || len(recs) != 0 {
+		t.Errorf("in the registry: %v, %v", recs, err)
+	}
+	if dead, err := r.GC(); err != nil || len(dead) != 0 {
+		t.Errorf("left for GC: %v, %v", dead, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(domain, ".groups", "*")); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func running(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// An eventLog collects a group's events.
+type eventLog struct {
+	mu  sync.Mutex
+	all []group.Event
+}
+
+func (l *eventLog) add(ev group.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, ev)
+}
+
+func (l *eventLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b strings.Builder
+	for _, ev := range l.all {
+		fmt.Fprintf(&b, "%v %s: %s %v\n", ev.Kind, ev.Instance, ev.Cause, ev.Err)
+	}
+	return b.String()
+}
+
+func (l *eventLog) has(kind group.EventKind) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ev := range l.all {
+		if ev.Kind == kind {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,103 @@
+package group
+
+import (
+	"context"
+	"sync"
+
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// An Instance is the state of one replica.
+type Instance struct {
+	Index int
+	Name  string
+	// PID is 0 while no process runs in this place.
+	PID   int
+	Alive bool // its process lives, as far as the kernel has told
+	Ready bool // it is registered and answers
+	// Role, Epoch, Control and Reply are from its record in the registry: what
+	// the instance says of itself. Zero until it is registered.
+	Role           registry.Role
+	Epoch          uint64
+	Control, Reply string
+	// Restarts counts how often its process was replaced.
+	Restarts int
+}
+
+// A Status is the state of a group at one moment.
+type Status struct {
+	// Epoch numbers the promotions; Primary is the index of the primary, or -1.
+	Epoch   uint64
+	Primary int
+	// Degraded means that the limit of restarts was reached and no replica has
+	// become healthy since.
+	Degraded  bool
+	Instances []Instance
+}
+
+// Alive returns the number of instances whose process lives.
+func (s Status) Alive() (n int) {
+	for _, i := range s.Instances {
+		if i.Alive {
+			n++
+		}
+	}
+	return n
+}
+
+// Healthy reports whether all replicas are ready, one of them is the primary,
+// and all know their roles of this epoch.
+func (s Status) Healthy() bool {
+	for _, i := range s.Instances {
+		want := registry.RoleStandby
+		if i.Index == s.Primary {
+			want = registry.RolePrimary
+		}
+		if !i.Ready || i.Role != want || i.Epoch != s.Epoch {
+			return false
+		}
+	}
+	return s.Primary != none
+}
+
+// A board shows the last status to those who wait for a change.
+type board struct {
+	mu      sync.Mutex
+	status  Status
+	changed chan struct{} // closed at the next change
+	ended   error         // why there will be no change
+}
+
+func newBoard() *board { return &board{changed: make(chan struct{}), status: Status{Primary: none}} }
+
+func (b *board) get() (Status, <-chan struct{}, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.status, b.changed, b.ended
+}
+
+func (b *board) set(s Status, ended error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status, b.ended = s, ended
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// wait blocks until cond holds, ctx is done or the board has ended.
+func (b *board) wait(ctx context.Context, cond func(Status) bool) (Status, error) {
+	for {
+		s, changed, ended := b.get()
+		if cond(s) {
+			return s, nil
+		}
+		if ended != nil {
+			return s, ended
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return s, context.Cause(ctx)
+		}
+	}
+}

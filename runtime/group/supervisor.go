@@ -1,0 +1,399 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// A supervisor keeps a group running. All its state belongs to the goroutine
+// of run; others hand it functions to execute, through do.
+type supervisor struct {
+	cfg    Config
+	dir    *domain.Dir
+	reg    *registry.Registry
+	page   *page
+	launch *launcher
+	events *eventQueue
+	outs   outputs
+	board  *board
+
+	inbox chan func()
+	done  chan struct{} // closed when everything has ended
+	// ctx ends the helpers: the registry's watch and the probes.
+	ctx     context.Context
+	cancel  context.CancelFunc
+	helpers sync.WaitGroup
+	release func() bool // detaches the group from Start's context
+
+	replicas []*replica
+	reign    reign
+	settled  bool        // all replicas were ready once
+	stopping error       // why the group shuts down; nil while it does not
+	restarts []time.Time // within the last Restart.Window
+	degraded bool
+	endErr   error // set before done is closed
+}
+
+// A replica is the place of an instance, in which one process after the other
+// runs.
+type replica struct {
+	index int
+	name  string
+	state state
+	// incarnation tells the record of the process that runs here now from
+	// those of others.
+	incarnation uint64
+	proc        *process
+	record      registry.Record // zero until it is registered
+	answers     bool            // its server does
+	readySince  time.Time
+	failures    int // in a row, each before it was ready for Restart.Window
+	restarts    int
+	suspicion   *InstanceError // why we killed it
+	squatter    int            // pid of a stranger that has its name
+}
+
+type state uint8
+
+const (
+	down     state = iota // no process; perhaps a restart is due
+	starting              // being started, or started and not ready
+	ready                 // registered and answering
+	dead                  // seen dead, not reaped yet
+)
+
+func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page) *supervisor {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &supervisor{
+		cfg: cfg, dir: dir, reg: reg, page: p,
+		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
+		outs: newOutputs(cfg.Stdout, cfg.Stderr), board: newBoard(),
+		inbox: make(chan func()), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+		reign: p.reign(),
+	}
+	for i := range cfg.Replicas {
+		s.replicas = append(s.replicas, &replica{index: i, name: instanceName(cfg.Service, i)})
+	}
+	return s
+}
+
+// do has f executed by run, unless the group has ended.
+func (s *supervisor) do(f func()) {
+	select {
+	case s.inbox <- f:
+	case <-s.done:
+	}
+}
+
+// run is the supervisor's goroutine.
+func (s *supervisor) run() {
+	s.helpers.Go(s.watchRegistry)
+	for _, r := range s.replicas {
+		s.start(r)
+	}
+	for !s.ended() {
+		s.show()
+		(<-s.inbox)()
+	}
+	s.finish()
+}
+
+func (s *supervisor) ended() bool {
+	if s.stopping == nil {
+		return false
+	}
+	for _, r := range s.replicas {
+		if r.state != down {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *supervisor) finish() {
+	s.release()
+	s.cancel()
+	// Helpers may still hand in work that no longer matters.
+	idle := make(chan struct{})
+	go func() { s.helpers.Wait(); close(idle) }()
+	for waiting := true; waiting; {
+		select {
+		case <-s.inbox:
+		case <-idle:
+			waiting = false
+		}
+	}
+	s.launch.close()
+	_, gcErr := s.reg.GC()
+	s.endErr = errors.Join(gcErr, s.page.remove(s.dir, s.cfg.Service), s.reg.Close(), s.dir.Close())
+	s.report(Event{Kind: Stopped})
+	s.events.close()
+	ended := s.stopping
+	if ended == ErrClosed {
+		ended = errEnded
+	}
+	s.board.set(s.status(), ended)
+	close(s.done)
+}
+
+func (s *supervisor) report(ev Event) {
+	ev.Time, ev.Epoch = time.Now(), s.reign.epoch
+	s.events.add(ev)
+}
+
+// start starts the process of a replica that is down.
+func (s *supervisor) start(r *replica) {
+	r.state, r.incarnation = starting, rand.Uint64()|1
+	r.record, r.answers, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, 0, time.Time{}
+	incarnation := r.incarnation
+	s.helpers.Go(func() {
+		s.launch.jobs <- func() {
+			p, err := launch(&s.cfg, s.dir, s.outs, r.index, incarnation)
+			s.helpers.Go(func() { s.do(func() { s.started(r, p, err) }) })
+		}
+	})
+}
+
+func (s *supervisor) started(r *replica, p *process, err error) {
+	if err != nil {
+		r.state = down
+		s.report(Event{Kind: Died, Instance: r.name, Cause: "not started", Err: err})
+		s.failed(r, err)
+		return
+	}
+	r.proc = p
+	s.report(Event{Kind: Started, Instance: r.name, PID: p.pid})
+	s.helpers.Go(func() {
+		err := p.wait(func() { s.do(func() { s.died(r, p) }) })
+		s.do(func() { s.reaped(r, p, err) })
+	})
+	if s.stopping != nil {
+		s.stop(p)
+		return
+	}
+	s.checkReady(r)
+	time.AfterFunc(s.cfg.ReadyTimeout, func() {
+		s.do(func() {
+			if r.proc == p && r.state == starting {
+				s.suspect(r, s.notReady(r))
+			}
+		})
+	})
+}
+
+// notReady says what a replica lacks at the end of its ReadyTimeout.
+func (s *supervisor) notReady(r *replica) string {
+	what := "did not register"
+	switch {
+	case r.record.Name != "":
+		what = "registered, but did not answer on " + r.record.Control
+	case r.squatter != 0:
+		what = fmt.Sprintf("could not register, for process %d has its name,", r.squatter)
+	}
+	return fmt.Sprintf("%s within %v of its start", what, s.cfg.ReadyTimeout)
+}
+
+// suspect kills a replica that does not do what it should. Nobody takes its
+// place before it is seen dead.
+func (s *supervisor) suspect(r *replica, problem string) {
+	if r.proc == nil || r.suspicion != nil || r.state == dead {
+		return
+	}
+	r.suspicion = &InstanceError{Instance: r.name, Path: r.proc.cmd.Path, PID: r.proc.pid, Problem: problem + ", and was killed"}
+	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: problem})
+	r.proc.kill()
+}
+
+// died is the notice of a death. All that others wait for happens here; the
+// process is reaped later.
+func (s *supervisor) died(r *replica, p *process) {
+	if r.proc != p {
+		return
+	}
+	r.state = dead
+	if s.reign.primary == r.index && s.stopping == nil {
+		s.elect("death of " + r.name)
+	}
+}
+
+func (s *supervisor) reaped(r *replica, p *process, err error) {
+	failure := r.suspicion
+	if failure == nil {
+		failure = &InstanceError{Instance: r.name, Path: p.cmd.Path, PID: p.pid, Problem: "ended", Err: err}
+		if r.readySince.IsZero() {
+			failure.Problem = "ended before it was ready"
+		}
+		if err == nil {
+			failure.Problem += " with status 0"
+		}
+	}
+	failure.Stderr = p.stderr.lines()
+	r.state, r.proc, r.record = down, nil, registry.Record{}
+	cause := failure.Problem
+	if s.stopping != nil {
+		cause = "shutdown"
+	}
+	s.report(Event{Kind: Died, Instance: r.name, PID: p.pid, Cause: cause, Err: failure})
+	s.failed(r, failure)
+}
+
+// failed decides what follows when a replica is down.
+func (s *supervisor) failed(r *replica, err error) {
+	switch {
+	case s.stopping != nil:
+	case !s.settled:
+		s.shutdown(err)
+	default:
+		s.restart(r)
+	}
+}
+
+// restart starts a replica again, now or later.
+func (s *supervisor) restart(r *replica) {
+	now := time.Now()
+	policy := &s.cfg.Restart
+	if !r.readySince.IsZero() && now.Sub(r.readySince) >= policy.Window {
+		r.failures = 0
+	}
+	delay := policy.delay(r.failures)
+	cause := "back-off"
+	s.restarts = within(s.restarts, now.Add(-policy.Window))
+	if len(s.restarts) >= policy.Intensity {
+		allowed := s.restarts[len(s.restarts)-policy.Intensity].Add(policy.Window)
+		if wait := allowed.Sub(now); wait > delay {
+			delay = wait
+		}
+		cause = fmt.Sprintf("%d restarts in %v", len(s.restarts), policy.Window)
+		if !s.degraded {
+			s.degraded = true
+			s.report(Event{Kind: Degraded, Cause: cause})
+			s.rule(s.reign.epoch, s.reign.primary)
+		}
+	}
+	s.restarts = append(s.restarts, now.Add(delay))
+	r.failures++
+	r.restarts++
+	again := func() {
+		if s.stopping == nil {
+			s.start(r)
+		}
+	}
+	if delay == 0 {
+		again()
+		return
+	}
+	s.report(Event{Kind: Delayed, Instance: r.name, Cause: cause, Delay: delay})
+	time.AfterFunc(delay, func() { s.do(again) })
+}
+
+// delay returns how long the next start waits after n failures in a row.
+func (p *Restart) delay(n int) time.Duration {
+	if n == 0 {
+		return 0
+	}
+	d := p.Delay
+	for range n - 1 {
+		if d >= p.MaxDelay {
+			break
+		}
+		d *= 2
+	}
+	d = min(d, p.MaxDelay)
+	return d/2 + rand.N(d/2+1)
+}
+
+func within(times []time.Time, since time.Time) []time.Time {
+	for len(times) > 0 && times[0].Before(since) {
+		times = times[1:]
+	}
+	return times
+}
+
+// elect makes the first ready replica the primary. Before the group has
+// settled it waits for all, so that a fresh group's primary is its first.
+func (s *supervisor) elect(cause string) {
+	if !s.settled || s.stopping != nil {
+		return
+	}
+	for _, r := range s.replicas {
+		if r.state == ready && r.suspicion == nil {
+			s.rule(s.reign.epoch+1, r.index)
+			s.report(Event{Kind: Promoted, Instance: r.name, PID: r.proc.pid, Cause: cause})
+			return
+		}
+	}
+	s.rule(s.reign.epoch, none)
+	s.report(Event{Kind: Vacant, Cause: cause})
+}
+
+// rule publishes the reign.
+func (s *supervisor) rule(epoch uint64, primary int) {
+	s.reign = reign{epoch: epoch, primary: primary, phase: phaseServing}
+	switch {
+	case s.stopping != nil:
+		s.reign.phase = phaseClosing
+	case s.degraded:
+		s.reign.phase = phaseDegraded
+	}
+	if err := s.page.setReign(s.reign); err != nil {
+		s.cfg.Logger.Error("waking those who follow the group", "group", s.cfg.Service, "err", err)
+	}
+}
+
+// shutdown asks all replicas to end, and kills them after the grace.
+func (s *supervisor) shutdown(cause error) {
+	if s.stopping != nil {
+		return
+	}
+	s.stopping = cause
+	s.report(Event{Kind: Stopping, Cause: cause.Error()})
+	s.rule(s.reign.epoch, none)
+	for _, r := range s.replicas {
+		if r.proc != nil && r.state != dead {
+			s.stop(r.proc)
+		}
+	}
+}
+
+func (s *supervisor) stop(p *process) {
+	p.terminate()
+	time.AfterFunc(s.cfg.Grace, func() {
+		s.do(func() {
+			for _, r := range s.replicas {
+				if r.proc == p {
+					p.kill()
+				}
+			}
+		})
+	})
+}
+
+func (s *supervisor) killAll() {
+	for _, r := range s.replicas {
+		if r.proc != nil {
+			r.proc.kill()
+		}
+	}
+}
+
+func (s *supervisor) show() { s.board.set(s.status(), nil) }
+
+func (s *supervisor) status() Status {
+	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded}
+	for _, r := range s.replicas {
+		i := Instance{Index: r.index, Name: r.name, Restarts: r.restarts, Ready: r.state == ready,
+			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply}
+		if r.proc != nil {
+			i.PID, i.Alive = r.proc.pid, r.state != dead
+		}
+		st.Instances = append(st.Instances, i)
+	}
+	return st
+}
