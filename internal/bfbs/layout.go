@@ -108,10 +108,13 @@ func schemaLayout() *layout {
 		{objectDoc, "documentation", texts, false, nil},
 		{objectFile, "declaration_file", text, false, nil},
 	}}
+	// A reference to a table that Schema.objects has is followed to its name
+	// only.
+	named := &layout{"Object", []slot{{objectName, "name", text, true, nil}}}
 	enumVal := &layout{"EnumVal", []slot{
 		{enumValName, "name", text, true, nil},
 		{enumValValue, "value", scalar8, false, nil},
-		{enumValObject, "object", oneTable, false, object}, // of old versions
+		{enumValObject, "object", oneTable, false, named}, // of old versions
 		{enumValType, "union_type", oneTable, false, typ},
 		{enumValDoc, "documentation", texts, false, nil},
 		{enumValAttributes, "attributes", tables, false, keyValue},
@@ -127,8 +130,8 @@ func schemaLayout() *layout {
 	}}
 	call := &layout{"RPCCall", []slot{
 		{callName, "name", text, true, nil},
-		{callRequest, "request", oneTable, true, object},
-		{callResponse, "response", oneTable, true, object},
+		{callRequest, "request", oneTable, true, named},
+		{callResponse, "response", oneTable, true, named},
 		{callAttributes, "attributes", tables, false, keyValue},
 		{callDoc, "documentation", texts, false, nil},
 	}}
@@ -148,7 +151,7 @@ func schemaLayout() *layout {
 		{schemaEnums, "enums", tables, true, enum},
 		{schemaIdent, "file_ident", text, false, nil},
 		{schemaExt, "file_ext", text, false, nil},
-		{schemaRoot, "root_table", oneTable, false, object},
+		{schemaRoot, "root_table", oneTable, false, named},
 		{schemaServices, "services", tables, false, service},
 		{schemaFeatures, "advanced_features", scalar8, false, nil},
 		{schemaFiles, "fbs_files", tables, false, file},

@@ -24,7 +24,7 @@ func verify(buf []byte) ([]byte, error) {
 	if uint64(len(buf)) > 1<<31-1 {
 		return nil, fmt.Errorf("%d bytes are more than a buffer may have", len(buf))
 	}
-	v := &verifier{buf: buf, seen: make(map[place]bool), budget: maxReuse * len(buf)}
+	v := &verifier{buf: buf, budget: maxReuse * len(buf)}
 	root := schemaLayout()
 	pos, err := v.indirect(0)
 	if err == nil {
@@ -36,26 +36,27 @@ func verify(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// A place is a table that was verified. Tables may be shared, and each is
-// verified once, which bounds the work by the size of the buffer.
-type place struct {
-	pos    int
-	layout *layout
-}
-
+// A verifier walks a buffer as the reader does: it visits a part once for every
+// reference to it, so that what it permits is what the reader spends.
 type verifier struct {
-	buf  []byte
-	seen map[place]bool
-	// budget is the number of bytes of vectors and strings that may still be
-	// visited. Those may be shared as well, and a small buffer whose every
-	// vector shares one long string could otherwise keep a reader busy for
-	// hours.
+	buf []byte
+	// budget is the number of bytes of tables, vectors and strings that may
+	// still be visited. Parts of a buffer may be shared, and sharing on every
+	// level would let a few kilobytes unpack to gigabytes.
 	budget int
 }
 
-// maxReuse is how often the whole buffer may be visited. What flatc writes
-// shares only the names of files.
-const maxReuse = 16
+// maxReuse is how often the whole buffer may be visited. Compilers share the
+// names of files, and equal types; both take less than the rest.
+const maxReuse = 8
+
+// spend takes n bytes from the budget.
+func (v *verifier) spend(n int) error {
+	if v.budget -= n; v.budget < 0 {
+		return fault("the buffer refers to the same data too often")
+	}
+	return nil
+}
 
 // fault is an error whose text continues the path of field names before it.
 func fault(format string, args ...any) error { return fmt.Errorf(": "+format, args...) }
@@ -85,10 +86,6 @@ func (v *verifier) indirect(pos int) (int, error) {
 }
 
 func (v *verifier) table(pos int, l *layout) error {
-	if v.seen[place{pos, l}] {
-		return nil
-	}
-	v.seen[place{pos, l}] = true
 	if err := v.span(pos, 4, 4); err != nil {
 		return err
 	}
@@ -105,6 +102,9 @@ func (v *verifier) table(pos int, l *layout) error {
 	}
 	tableSize := int(binary.LittleEndian.Uint16(v.buf[vtable+2:]))
 	if err := v.span(pos, max(tableSize, 4), 4); err != nil {
+		return err
+	}
+	if err := v.spend(max(tableSize, 4)); err != nil {
 		return err
 	}
 	for i := range l.slots {
@@ -185,10 +185,7 @@ func (v *verifier) vector(pos, size int) (int, error) {
 	if uint64(n)*uint64(size) > uint64(len(v.buf)-pos-4) {
 		return 0, fault("a vector of %d elements at %d is longer than the buffer", n, pos)
 	}
-	if v.budget -= int(n) * size; v.budget < 0 {
-		return 0, fault("the buffer refers to the same data too often")
-	}
-	return int(n), nil
+	return int(n), v.spend(4 + int(n)*size)
 }
 
 // text checks a string: its zero at the end, and that it is UTF-8.
