@@ -1,0 +1,38 @@
+package bfbs
+
+import (
+	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+)
+
+// FuzzRead reads arbitrary bytes. What passes must be a schema like any other:
+// code can be generated from it, and it can be written and read back.
+func FuzzRead(f *testing.F) {
+	s := load(kinds)
+	if s == nil {
+		f.Fatalf("%s does not load", kinds)
+	}
+	f.Add(Write(s))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var diags diag.List
+		s := Read("fuzz.bfbs", data, &diags)
+		if s == nil {
+			if !diags.HasErrors() {
+				t.Fatal("refused without a reason")
+			}
+			return
+		}
+		if diags.HasErrors() {
+			t.Fatalf("read in spite of %v", diags.Err())
+		}
+		generate(s)
+		back := Read("fuzz.bfbs", write(t, s), &diags)
+		if back == nil {
+			t.Fatalf("what was written is refused: %v", diags.Err())
+		}
+		if d := firstDifference(dump(t, back), dump(t, s)); d != "" {
+			t.Error(d)
+		}
+	})
+}
