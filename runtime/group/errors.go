@@ -23,7 +23,7 @@ type InUseError struct {
 func (e *InUseError) Error() string {
 	who := "another process"
 	if e.PID != 0 {
-		who = fmt.Sprintf("process %d", e.PID)
+		who = fmt.Sprintf("a process (pid %d)", e.PID)
 	}
 	return fmt.Sprintf("group %s: %s supervises it in domain %s already; stop that one or choose another domain (IPCGEN_DOMAIN)",
 		e.Service, who, e.Domain)

@@ -3,16 +3,19 @@ package group_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/audioservice"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -27,6 +30,7 @@ var children = map[string]func(args []string) error{
 	"exit":    childExit,
 	"host":    childHost,
 	"panicky": childPanicky,
+	"audio":   childAudio,
 }
 
 func TestMain(m *testing.M) {
@@ -113,6 +117,21 @@ func childHost(args []string) error {
 	fmt.Println("up")
 	<-g.Done()
 	return nil
+}
+
+// childAudio is an instance of the audio demo's service.
+func childAudio(args []string) error {
+	if code := audioservice.Run(context.Background(), args, io.Discard, os.Stderr); code != 0 {
+		os.Exit(code)
+	}
+	return nil
+}
+
+func audioConfig(domain string) group.Config {
+	return group.Config{
+		Service: audioservice.Service, Domain: domain,
+		Command: func(i int) *exec.Cmd { return childCommand("audio", strconv.Itoa(i)) },
+	}
 }
 
 func newDomain(t testing.TB) string {

@@ -1,0 +1,412 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// DialConfig configures Dial; the zero value will do.
+type DialConfig struct {
+	// Domain is where the group lives; "" is the default domain.
+	Domain string
+	// Patience limits how long a call waits while there is no primary, whatever
+	// its context allows; 10 s when 0.
+	Patience time.Duration
+	// Options are used for every connection to an instance.
+	Options []ipc.DialOption
+}
+
+// A Client is an ipc.Caller and an ipc.Sender that follows the primary of a
+// group. It keeps a connection to every instance, so that after a promotion a
+// call goes out on one that is warm. It is safe for concurrent use.
+type Client struct {
+	service  string
+	patience time.Duration
+	options  []ipc.DialOption
+	dir      *domain.Dir
+	reg      *registry.Registry
+
+	seq     atomic.Uint64
+	current atomic.Pointer[link] // to the primary; nil while there is none
+
+	ctx    context.Context // ends at Close
+	cancel context.CancelCauseFunc
+	tasks  sync.WaitGroup
+
+	mu      sync.Mutex
+	page    *page // nil while there is no group
+	reign   reign
+	links   map[string]*link   // the connected instances, by name
+	keepers map[string]*keeper // the registered ones
+	trouble error              // the last failure to connect
+	changed chan struct{}      // closed at the next change of what is above
+	version atomic.Uint64      // counts these changes; written under mu
+}
+
+// A link is a connection to an instance. It is the ipc.EpochSource of the
+// requests that go over it: of the last reign in which the instance was the
+// primary.
+type link struct {
+	rec   registry.Record
+	conn  *ipc.Conn
+	epoch atomic.Uint64
+}
+
+// Epoch implements ipc.EpochSource.
+func (l *link) Epoch() uint64 { return l.epoch.Load() }
+
+// Dial makes a client of a group. It does not wait for the group: calls do, and
+// WaitConnected.
+func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("dial group %s: %w", service, err)
+	}
+	if err := domain.CheckName("service", service); err != nil {
+		return nil, fmt.Errorf("dial group: %w", err)
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 10 * time.Second
+	}
+	dir, err := domain.Open(cfg.Domain)
+	if err != nil {
+		return nil, fmt.Errorf("dial group %s: %w", service, err)
+	}
+	c := &Client{
+		service: service, patience: cfg.Patience, options: cfg.Options, dir: dir,
+		reign: reign{primary: none}, links: make(map[string]*link), keepers: make(map[string]*keeper),
+		changed: make(chan struct{}),
+	}
+	if err := c.open(); err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("dial group %s: %w", service, err)
+	}
+	return c, nil
+}
+
+func (c *Client) open() (err error) {
+	if c.reg, err = registry.Open(c.dir.Path(), nil); err != nil {
+		return err
+	}
+	if err := c.dir.Root().Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		c.reg.Close()
+		return err
+	}
+	pages, err := sys.WatchDir(filepath.Join(c.dir.Path(), folder))
+	if err != nil {
+		c.reg.Close()
+		return err
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.tasks.Go(func() { c.followPage(pages) })
+	c.tasks.Go(c.followRegistry)
+	return nil
+}
+
+// Close ends the client. Calls in flight fail, with an outcome that says what
+// is known. It may be called again.
+func (c *Client) Close() error {
+	c.cancel(ErrClosed)
+	c.tasks.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.page != nil {
+		c.page.close()
+		c.page = nil
+	}
+	return errors.Join(c.reg.Close(), c.dir.Close())
+}
+
+// followPage learns of reigns.
+func (c *Client) followPage(pages *sys.DirWatch) {
+	defer pages.Close()
+	stop := context.AfterFunc(c.ctx, func() { pages.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		c.refresh()
+		if pages.Next(func(string, bool) {}) != nil {
+			return
+		}
+	}
+}
+
+// followRegistry learns of instances.
+func (c *Client) followRegistry() {
+	for ev, err := range c.reg.Watch(c.ctx, c.service) {
+		if err != nil {
+			c.mu.Lock()
+			c.trouble = err
+			c.settle()
+			c.mu.Unlock()
+			return
+		}
+		if ev.Record.Incarnation == 0 || ev.Record.Service != c.service {
+			continue // not the group's
+		}
+		switch ev.Kind {
+		case registry.Appeared:
+			c.keep(ev.Record)
+		case registry.Disappeared:
+			c.unkeep(ev.Record)
+		}
+	}
+}
+
+// refresh looks at the page, or at a new one where the last one's supervisor
+// is gone.
+func (c *Client) refresh() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return
+	}
+	if c.page != nil {
+		if there, err := c.page.supervised(); err == nil && !there {
+			if p, err := openPage(c.dir, c.service); err == nil {
+				c.page.close()
+				c.page = p
+			}
+		}
+	} else if p, err := openPage(c.dir, c.service); err == nil {
+		c.page = p
+	}
+	if c.page == nil {
+		return
+	}
+	if r := c.page.reign(); r != c.reign {
+		c.reign = r
+		c.settle()
+	}
+}
+
+// settle chooses the current link anew and wakes those who wait for it. It
+// needs c.mu.
+func (c *Client) settle() {
+	var l *link
+	if c.reign.primary != none {
+		l = c.links[instanceName(c.service, c.reign.primary)]
+	}
+	if l != nil {
+		l.epoch.Store(c.reign.epoch)
+	}
+	c.current.Store(l)
+	c.version.Add(1)
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// A keeper keeps the link to one registered instance.
+type keeper struct {
+	incarnation uint64
+	cancel      context.CancelFunc
+}
+
+func (c *Client) keep(rec registry.Record) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.mu.Lock()
+	c.keepers[rec.Name] = &keeper{rec.Incarnation, cancel}
+	c.mu.Unlock()
+	c.tasks.Go(func() {
+		defer cancel()
+		for delay := time.Millisecond; ctx.Err() == nil; delay = min(2*delay, time.Second) {
+			if c.hold(ctx, rec) {
+				delay = time.Millisecond
+			}
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+			}
+		}
+	})
+}
+
+func (c *Client) unkeep(rec registry.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.keepers[rec.Name]; k != nil && k.incarnation == rec.Incarnation {
+		k.cancel()
+		delete(c.keepers, rec.Name)
+	}
+}
+
+// hold connects to an instance, and keeps the link until the connection ends.
+// An instance that gives up its registration may still answer what it has
+// taken, so only the end of the client closes a connection.
+func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool) {
+	l := &link{rec: rec}
+	opts := append([]ipc.DialOption{ipc.WithDomain(c.dir.Path()), ipc.WithReplyChannel(rec.Reply), ipc.WithEpoch(l)}, c.options...)
+	conn, err := ipc.Dial(ctx, rec.Control, opts...)
+	c.mu.Lock()
+	if err != nil {
+		c.trouble = err
+		c.mu.Unlock()
+		return false
+	}
+	l.conn = conn
+	c.links[rec.Name] = l
+	c.settle()
+	c.mu.Unlock()
+	select {
+	case <-conn.Done():
+	case <-c.ctx.Done():
+		conn.Close()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.links[rec.Name] == l {
+		delete(c.links, rec.Name)
+	}
+	c.settle()
+	return true
+}
+
+// Invoke implements ipc.Caller. It waits for a primary where there is none, and
+// sends the call again, under the same number, when it surely was not executed
+// or is idempotent. Any other call that was in flight when the primary was lost
+// returns an error whose ipc.OutcomeOf is OutcomeUnknown.
+func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
+	if call.Seq == 0 {
+		call.Seq = c.seq.Add(1)
+	}
+	version := c.version.Load() // before the look at current
+	l, err := c.primary(ctx, 0)
+	for outcome := ipc.NotSent; ; {
+		if err != nil {
+			return unreachable(err, outcome, call.Method)
+		}
+		err = l.conn.Invoke(ctx, call)
+		if err == nil || !again(err, call.Method) {
+			return err
+		}
+		if o := ipc.OutcomeOf(err); outcome != ipc.OutcomeUnknown {
+			outcome = o // once it is unknown it stays so
+		}
+		c.refresh()
+		after := version
+		version = c.version.Load()
+		l, err = c.primary(ctx, after)
+	}
+}
+
+// again reports whether a call that failed may be sent again.
+func again(err error, m *ipc.MethodInfo) bool {
+	if code := ipc.CodeOf(err); code != ipc.CodeUnavailable && code != ipc.CodeFenced {
+		return false
+	}
+	switch ipc.OutcomeOf(err) {
+	case ipc.NotSent, ipc.NotExecuted:
+		return true
+	case ipc.OutcomeUnknown:
+		return m.Idempotent
+	}
+	return false // executed: the error is the handler's answer
+}
+
+func unreachable(err error, outcome ipc.Outcome, m *ipc.MethodInfo) error {
+	code := ipc.CodeUnavailable
+	if c := ipc.CodeOf(err); c == ipc.CodeCanceled || c == ipc.CodeDeadlineExceeded {
+		code = c
+	}
+	return &ipc.Error{Code: code, Op: "call " + m.Protocol.Name + "/" + m.Name, Outcome: outcome, Err: err}
+}
+
+// Send implements ipc.Sender. It waits for a primary where there is none; a
+// message is never sent twice.
+func (c *Client) Send(ctx context.Context, post ipc.Post) error {
+	if post.Seq == 0 {
+		post.Seq = c.seq.Add(1)
+	}
+	l, err := c.primary(ctx, 0)
+	if err != nil {
+		m := post.Message
+		return &ipc.Error{Code: ipc.CodeUnavailable, Op: "send " + m.Protocol.Name + "/" + m.Name, Outcome: ipc.NotSent, Err: err}
+	}
+	return l.conn.Send(ctx, post)
+}
+
+// primary returns the link to the primary, at once or, where there is none, as
+// soon as there is one. With after it also waits until something has changed
+// since that version.
+func (c *Client) primary(ctx context.Context, after uint64) (*link, error) {
+	if l := c.current.Load(); l != nil && after == 0 && l.conn.Err() == nil {
+		return l, nil
+	}
+	patience := time.NewTimer(c.patience)
+	defer patience.Stop()
+	for {
+		c.mu.Lock()
+		l, version, changed := c.current.Load(), c.version.Load(), c.changed
+		err := c.hopeless()
+		c.mu.Unlock()
+		if l != nil && version != after && l.conn.Err() == nil {
+			return l, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, errors.Join(c.why(), context.Cause(ctx))
+		case <-c.ctx.Done():
+			return nil, ErrClosed
+		case <-patience.C:
+			return nil, fmt.Errorf("waited %v: %w", c.patience, c.why())
+		}
+	}
+}
+
+// hopeless returns why it makes no sense to wait for a primary. It needs c.mu.
+func (c *Client) hopeless() error {
+	if c.reign.primary == none && c.reign.phase == phaseDegraded {
+		return fmt.Errorf("group %s is degraded: its replicas fail again and again", c.service)
+	}
+	return nil
+}
+
+// why says what a caller waits for.
+func (c *Client) why() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.page == nil:
+		return fmt.Errorf("nobody supervises group %s in domain %s", c.service, c.dir.Path())
+	case c.reign.phase == phaseClosing:
+		return fmt.Errorf("group %s is shutting down", c.service)
+	case c.reign.primary == none:
+		return fmt.Errorf("group %s has no primary", c.service)
+	case c.trouble != nil:
+		return fmt.Errorf("no connection to %s: %w", instanceName(c.service, c.reign.primary), c.trouble)
+	}
+	return fmt.Errorf("no connection to %s yet", instanceName(c.service, c.reign.primary))
+}
+
+// A Connection describes a client's connection to the primary.
+type Connection struct {
+	Name           string
+	PID            int
+	Control, Reply string
+	Epoch          uint64
+	Receivers      int // servers attached to the control channel
+}
+
+// WaitConnected returns the connection to the primary, as soon as there is one.
+func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
+	c.refresh()
+	l, err := c.primary(ctx, 0)
+	if err != nil {
+		return Connection{}, err
+	}
+	return Connection{Name: l.rec.Name, PID: l.rec.PID, Control: l.rec.Control, Reply: l.rec.Reply,
+		Epoch: l.Epoch(), Receivers: l.conn.Receivers()}, nil
+}
