@@ -91,7 +91,7 @@ func serve(ctx context.Context, n names, stdout io.Writer) (err error) {
 	defer listener.Close()
 	server := ipc.NewServer(audio.NewAudioControlService(NewEngine()), ipc.WithFence(member))
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, listener) }()
+	go func() { served <- server.Serve(context.WithoutCancel(ctx), listener) }()
 	defer func() {
 		graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
