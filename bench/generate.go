@@ -1,0 +1,3 @@
+package main
+
+//go:generate go run -C .. ./cmd/ipcgen -o bench/gen bench/schema/bulk.fbs

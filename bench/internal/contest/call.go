@@ -1,0 +1,153 @@
+package contest
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/bench/gen/bulk"
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	"github.com/ipcgen/ipcgen/gen/audio"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// call is the project's typed call, as a user gets it: of 64 bytes,
+// AudioControl.SetParam, and for the larger ones a vector of bytes. Requests and
+// replies are copied and verified.
+func call() *Contestant {
+	return calls(CallKey, "ipcgen, typed call", "generated client and server, verified both ways; 64 B is SetParam, more a vector of bytes")
+}
+
+// parkedCall is the same with no spinning, so that each side sleeps whenever it
+// waits.
+func parkedCall() *Contestant {
+	return calls("parked", "ipcgen, typed call, parked", "the same with WithSpin(0) on both sides: each sleeps whenever it waits",
+		ipc.WithSpin(0))
+}
+
+// calls is a contestant that uses generated clients and servers with options.
+func calls(key, name, note string, opts ...ipc.Option) *Contestant {
+	return &Contestant{
+		Key: key, Name: name, Note: note, Ours: true, Many: true,
+		Serve:      func(s peer.Setup) error { return serveCalls(s, opts) },
+		Open:       func(s peer.Setup) (Session, error) { return dialCalls(s, opts) },
+		OpenStream: func(s peer.Setup) (Stream, error) { return dialCalls(s, opts) },
+	}
+}
+
+const callChannel = "bench"
+
+func serveCalls(s peer.Setup, opts []ipc.Option) error {
+	l, err := ipc.Listen(callChannel, ipc.WithDomain(s.Dir))
+	if err != nil {
+		return err
+	}
+	h := new(handler)
+	all := []ipc.ServerOption{
+		audio.NewAudioControlService(h), audio.NewControlMsgService(h),
+		bulk.NewBulkService(h), bulk.NewBulkMsgService(h),
+	}
+	for _, o := range opts {
+		all = append(all, o)
+	}
+	go ipc.NewServer(all...).Serve(context.Background(), l)
+	return nil
+}
+
+// A handler answers calls and counts messages.
+type handler struct {
+	audio.UnimplementedAudioControl
+	audio.UnimplementedControlMsgHandler
+	received atomic.Uint64
+}
+
+func (h *handler) SetParam(context.Context, *audio.SetParamT) (*audio.AckT, error) {
+	return new(audio.AckT), nil
+}
+
+// Put returns the number of messages received so far.
+func (h *handler) Put(context.Context, *bulk.BlockT) (*bulk.TakenT, error) {
+	return &bulk.TakenT{Size: h.received.Load()}, nil
+}
+
+func (h *handler) HandleSetParam(context.Context, *audio.SetParamT) error {
+	h.received.Add(1)
+	return nil
+}
+
+func (h *handler) HandleBlock(context.Context, *bulk.BlockT) error {
+	h.received.Add(1)
+	return nil
+}
+
+func dialCalls(s peer.Setup, opts []ipc.Option) (*callSession, error) {
+	all := []ipc.DialOption{ipc.WithDomain(s.Dir)}
+	for _, o := range opts {
+		all = append(all, o)
+	}
+	c, err := ipc.Dial(context.Background(), callChannel, all...)
+	if err != nil {
+		return nil, err
+	}
+	return &callSession{
+		conn:    c,
+		control: audio.NewAudioControlClient(c), controlMsg: audio.NewControlMsgSender(c),
+		bulk: bulk.NewBulkClient(c), bulkMsg: bulk.NewBulkMsgSender(c),
+		block: bulk.BlockT{Data: make([]byte, s.Size)},
+	}, nil
+}
+
+type callSession struct {
+	conn       *ipc.Conn
+	control    *audio.AudioControlClient
+	controlMsg *audio.ControlMsgSender
+	bulk       *bulk.BulkClient
+	bulkMsg    *bulk.BulkMsgSender
+	param      audio.SetParamT
+	block      bulk.BlockT
+	sent       uint64
+}
+
+// small says whether messages are those of the audio protocol, which take
+// about 64 bytes.
+func (s *callSession) small() bool { return len(s.block.Data) <= 64 }
+
+func (s *callSession) Call() error {
+	var err error
+	if s.small() {
+		_, err = s.control.SetParam(context.Background(), &s.param)
+	} else {
+		_, err = s.bulk.Put(context.Background(), &s.block)
+	}
+	return err
+}
+
+func (s *callSession) Send() error {
+	s.sent++
+	if s.small() {
+		return s.controlMsg.SendSetParam(context.Background(), &s.param)
+	}
+	return s.bulkMsg.SendBlock(context.Background(), &s.block)
+}
+
+// drainTimeout is more than enough for what is in a ring.
+const drainTimeout = 10 * time.Second
+
+// Drain asks until the server has counted all messages.
+func (s *callSession) Drain() error {
+	for start := time.Now(); ; {
+		taken, err := s.bulk.Put(context.Background(), new(bulk.BlockT))
+		if err != nil {
+			return err
+		}
+		if taken.Size == s.sent {
+			return nil
+		}
+		if time.Since(start) > drainTimeout {
+			return fmt.Errorf("%d of %d messages arrived", taken.Size, s.sent)
+		}
+	}
+}
+
+func (s *callSession) Close() error { return s.conn.Close() }

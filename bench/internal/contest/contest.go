@@ -1,0 +1,84 @@
+// Package contest holds the contestants: ways for two processes of one machine
+// to exchange messages. Each is in a file of its own and does the same: a
+// request of some bytes goes to the server, and a short reply comes back.
+package contest
+
+import (
+	"os"
+
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
+)
+
+// A Session is a client's connection to a server. It is used by one goroutine.
+type Session interface {
+	// Call makes one round trip.
+	Call() error
+	Close() error
+}
+
+// A Stream is a session that can also send without waiting for an answer.
+type Stream interface {
+	Session
+	// Send sends one message.
+	Send() error
+	// Drain returns when the server has received all that was sent.
+	Drain() error
+}
+
+// A Contestant is one way to exchange messages.
+type Contestant struct {
+	Key  string // short, for the command line
+	Name string // as the tables show it
+	Note string // what exactly is measured
+	// Sizes are those of Sizes that it can do; nil for all of them.
+	Sizes []int
+	// Ours is true of what this project makes.
+	Ours bool
+	// Many is true if a server takes several clients.
+	Many bool
+	// Files makes what the two processes share from the start, for requests of
+	// size bytes; nil if they meet in a folder.
+	Files func(size int) (mine, theirs []*os.File, err error)
+	// Serve starts the server.
+	Serve peer.Server
+	// Open connects a client. Where there are Files it is called once per
+	// server.
+	Open func(peer.Setup) (Session, error)
+	// OpenStream connects a client that sends messages; nil if the contestant
+	// takes no part in that.
+	OpenStream func(peer.Setup) (Stream, error)
+}
+
+// Keys of the contestants that the others are compared with.
+const (
+	BareKey = "bare"
+	CallKey = "call"
+)
+
+// Sizes are the lengths of the requests, in bytes.
+var Sizes = []int{64, 4 << 10, 64 << 10, 1 << 20}
+
+// MaxSize is the largest of Sizes.
+const MaxSize = 1 << 20
+
+// ReplySize is the length of the replies, in bytes, where the contestant has a
+// choice.
+const ReplySize = 64
+
+// All are the contestants, in the order of the tables.
+func All() []*Contestant {
+	return []*Contestant{
+		bare(), ring(), call(), parkedCall(),
+		pipe(), unixSocket(), netRPC(), grpcUnix(), natsLoopback(),
+	}
+}
+
+// Server finds the server of the contestant called key.
+func Server(key string) peer.Server {
+	for _, c := range All() {
+		if c.Key == key {
+			return c.Serve
+		}
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package contest
+
+import (
+	"os"
+
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// ring is the project's own ring without anything on top: the payload is
+// copied in and, on the other side, out. Both sides spin.
+func ring() *Contestant {
+	return &Contestant{
+		Key: "ring", Name: "ipcgen, raw ring", Ours: true,
+		Note: "runtime/shm alone: bytes copied in and copied out, both sides spinning",
+		Files: func(size int) (mine, theirs []*os.File, err error) {
+			s, f, err := shm.NewSegment(ringGeometry(size))
+			if err != nil {
+				return nil, nil, err
+			}
+			return []*os.File{f}, []*os.File{f}, s.Close()
+		},
+		Serve: func(s peer.Setup) error {
+			e, err := openRing(s, true)
+			if err != nil {
+				return err
+			}
+			go e.answer()
+			return nil
+		},
+		Open:       func(s peer.Setup) (Session, error) { return openRing(s, false) },
+		OpenStream: func(s peer.Setup) (Stream, error) { return openRing(s, false) },
+	}
+}
+
+// ringGeometry has room for some messages, and stays in the cache if it can.
+func ringGeometry(size int) shm.Geometry {
+	g := shm.Geometry{ToServer: 256 << 10, ToClient: 64 << 10}
+	for shm.MaxPayload(g.ToServer) < size {
+		g.ToServer *= 2
+	}
+	return g
+}
+
+// Tags of the records.
+const (
+	ringCall = 1
+	ringSend = 2
+)
+
+// A ringEnd is one side's view of a segment. It is a Stream on the client's
+// side.
+type ringEnd struct {
+	seg *shm.Segment
+	in  *shm.Consumer
+	out *shm.Producer
+	msg []byte // what the client sends
+	got []byte // where messages are copied to
+}
+
+func openRing(s peer.Setup, server bool) (*ringEnd, error) {
+	g := ringGeometry(s.Size)
+	seg, err := shm.MapSegment(s.Files[0], g)
+	if err != nil {
+		return nil, err
+	}
+	from, to, fromCap, toCap := seg.ToClient(), seg.ToServer(), g.ToClient, g.ToServer
+	if server {
+		from, to, fromCap, toCap = to, from, toCap, fromCap
+	}
+	e := &ringEnd{seg: seg, msg: make([]byte, s.Size), got: make([]byte, max(s.Size, ReplySize))}
+	if e.in, err = shm.NewConsumer(from, fromCap); err != nil {
+		return nil, err
+	}
+	if e.out, err = shm.NewProducer(to, toCap); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// put copies a message into the ring, as soon as there is room.
+func (e *ringEnd) put(tag uint32, msg []byte) error {
+	for {
+		dst, ok, err := e.out.Reserve(len(msg))
+		if err != nil {
+			return err
+		}
+		if ok {
+			e.out.Commit(tag, copyPieces(dst, msg))
+			return nil
+		}
+	}
+}
+
+// get copies the next message out of the ring, as soon as there is one.
+func (e *ringEnd) get() (tag uint32, err error) {
+	for {
+		tag, payload, ok, err := e.in.Next()
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			copyPieces(e.got, payload)
+			e.in.Release()
+			return tag, nil
+		}
+	}
+}
+
+// copyPieces copies in pieces that stay below the length from which Go's copy
+// goes around the cache.
+func copyPieces(dst, src []byte) int {
+	const piece = 256 << 10
+	n := 0
+	for len(src) > 0 {
+		c := copy(dst, src[:min(piece, len(src))])
+		dst, src, n = dst[c:], src[c:], n+c
+	}
+	return n
+}
+
+func (e *ringEnd) answer() {
+	reply := e.msg[:min(ReplySize, len(e.msg))]
+	for {
+		tag, err := e.get()
+		if err != nil {
+			return
+		}
+		if tag == ringCall {
+			if e.put(ringCall, reply) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (e *ringEnd) Call() error {
+	if err := e.put(ringCall, e.msg); err != nil {
+		return err
+	}
+	_, err := e.get()
+	return err
+}
+
+func (e *ringEnd) Send() error { return e.put(ringSend, e.msg) }
+
+func (e *ringEnd) Drain() error { return e.Call() }
+
+func (e *ringEnd) Close() error { return e.seg.Close() }

@@ -1,0 +1,201 @@
+package measure
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/ipcgen/ipcgen/bench/internal/contest"
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
+)
+
+// A Plan says how long to measure.
+type Plan struct {
+	Rounds int           // how often each contestant has a turn
+	Turn   time.Duration // how long a turn is, once it is warm
+	Warm   time.Duration // how long it takes to get warm
+	// Progress is told what is done at the moment.
+	Progress func(string)
+}
+
+// Turns is the time that all turns of n contestants take.
+func (p Plan) Turns(n int) time.Duration { return time.Duration(n*p.Rounds) * (p.Warm + p.Turn) }
+
+// A Latency is the distribution of one contestant's round trips.
+type Latency struct {
+	Contestant *contest.Contestant
+	Size       int
+	// Hist holds the calls of all rounds, in nanoseconds.
+	Hist *hdrhistogram.Histogram
+	// Medians are those of the rounds, sorted.
+	Medians []time.Duration
+	// Allocations per call, at the client and at the server.
+	ClientAllocs, ServerAllocs float64
+}
+
+// P50 is the median of the rounds' medians.
+func (l *Latency) P50() time.Duration { return median(l.Medians) }
+
+// Quantile is the time within which the given percentage of all calls ended.
+func (l *Latency) Quantile(percent float64) time.Duration {
+	return time.Duration(l.Hist.ValueAtQuantile(percent))
+}
+
+// median of a sorted slice; 0 if it is empty.
+func median(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	return d[len(d)/2]
+}
+
+// longest is the longest time that histograms can hold.
+const longest = 10 * time.Second
+
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, int64(longest), 3)
+}
+
+// Latencies measures the round trips of the contestants that can carry requests
+// of size bytes.
+func Latencies(cs []*contest.Contestant, size int, p Plan) ([]*Latency, error) {
+	var all []*Latency
+	for _, c := range cs {
+		if c.Sizes == nil || slices.Contains(c.Sizes, size) {
+			all = append(all, &Latency{Contestant: c, Size: size, Hist: newHistogram()})
+		}
+	}
+	cost := clockCost()
+	for round := range p.Rounds {
+		for _, l := range all {
+			p.Progress(fmt.Sprintf("round trips of %d bytes, round %d of %d: %s", size, round+1, p.Rounds, l.Contestant.Name))
+			if err := l.turn(p, cost); err != nil {
+				return nil, fmt.Errorf("%s, %d bytes: %w", l.Contestant.Name, size, err)
+			}
+		}
+	}
+	for _, l := range all {
+		slices.Sort(l.Medians)
+		l.ClientAllocs /= float64(p.Rounds)
+		l.ServerAllocs /= float64(p.Rounds)
+	}
+	return all, nil
+}
+
+// turn measures one round of one contestant.
+func (l *Latency) turn(p Plan, clock time.Duration) error {
+	e, err := start(l.Contestant, l.Size)
+	if err != nil {
+		return err
+	}
+	defer e.stop()
+	s, err := l.Contestant.Open(e.setup)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := timed(s, p.Warm, clock, nil); err != nil {
+		return err
+	}
+	h := newHistogram()
+	before, beforeServer, err := e.usage()
+	if err != nil {
+		return err
+	}
+	if err := timed(s, p.Turn, clock, h); err != nil {
+		return err
+	}
+	after, afterServer, err := e.usage()
+	if err != nil {
+		return err
+	}
+	calls := float64(h.TotalCount())
+	l.ClientAllocs += float64(after.Sub(before).Mallocs) / calls
+	l.ServerAllocs += float64(afterServer.Sub(beforeServer).Mallocs) / calls
+	l.Medians = append(l.Medians, time.Duration(h.ValueAtQuantile(50)))
+	l.Hist.Merge(h)
+	return e.stop()
+}
+
+// timed calls for some time and records how long each call took, without the
+// reading of the clock. One call at least is made.
+func timed(s contest.Session, d, clock time.Duration, h *hdrhistogram.Histogram) error {
+	// Recording costs as much as a fast call, so it is done between batches.
+	var batch [1024]time.Duration
+	base := time.Now()
+	for time.Since(base) < d || h != nil && h.TotalCount() == 0 {
+		n := 0
+		prev := time.Since(base)
+		for n < len(batch) && (prev < d || n == 0) {
+			if err := s.Call(); err != nil {
+				return err
+			}
+			now := time.Since(base)
+			batch[n], prev = now-prev, now
+			n++
+		}
+		if h == nil {
+			continue
+		}
+		for _, t := range batch[:n] {
+			if err := h.RecordValue(int64(min(max(t-clock, 1), longest))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// An encounter is a server with what it shares with its clients.
+type encounter struct {
+	setup   peer.Setup
+	server  *peer.Process
+	cleanup func()
+}
+
+// start starts the contestant's server in a process of its own.
+func start(c *contest.Contestant, size int) (*encounter, error) {
+	dir, remove, err := tempDir()
+	if err != nil {
+		return nil, err
+	}
+	e := &encounter{setup: peer.Setup{Dir: dir, Size: size}, cleanup: remove}
+	theirs := e.setup
+	if c.Files != nil {
+		mine, others, err := c.Files(size)
+		if err != nil {
+			remove()
+			return nil, err
+		}
+		e.setup.Files, theirs.Files = mine, others
+		e.cleanup = func() {
+			for _, f := range append(mine, others...) {
+				f.Close() // some are in both
+			}
+			remove()
+		}
+	}
+	if e.server, err = peer.Start(c.Key, theirs); err != nil {
+		e.cleanup()
+		return nil, err
+	}
+	return e, nil
+}
+
+// usage is what this process and the server have used.
+func (e *encounter) usage() (client, server peer.Usage, err error) {
+	server, err = e.server.Usage()
+	return peer.Self(), server, err
+}
+
+// stop ends the server. Further calls do nothing.
+func (e *encounter) stop() error {
+	if e.server == nil {
+		return nil
+	}
+	err := e.server.Close()
+	e.server = nil
+	e.cleanup()
+	return err
+}

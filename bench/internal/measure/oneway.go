@@ -1,0 +1,116 @@
+package measure
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ipcgen/ipcgen/bench/internal/contest"
+)
+
+// A Throughput is how many messages a second went one way.
+type Throughput struct {
+	Name string
+	Ours bool
+	Size int
+	// Rates are those of the rounds, sorted.
+	Rates []float64
+}
+
+// Median is the median of the rounds' rates.
+func (t *Throughput) Median() float64 {
+	if len(t.Rates) == 0 {
+		return 0
+	}
+	return t.Rates[len(t.Rates)/2]
+}
+
+// copyName is the row of the plain copy. It needs no other process.
+const copyName = "one copy in memory"
+
+// OneWay measures messages of size bytes that nobody answers, beside a plain
+// copy of as many bytes.
+func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {
+	all := []*Throughput{{Name: copyName, Size: size}}
+	var with []*contest.Contestant
+	for _, c := range cs {
+		if c.OpenStream != nil {
+			with = append(with, c)
+			all = append(all, &Throughput{Name: c.Name, Ours: c.Ours, Size: size})
+		}
+	}
+	for round := range p.Rounds {
+		all[0].Rates = append(all[0].Rates, copyRate(size, p.Turn))
+		for i, c := range with {
+			p.Progress(fmt.Sprintf("one way, %d bytes, round %d of %d: %s", size, round+1, p.Rounds, c.Name))
+			rate, err := oneWayTurn(c, size, p)
+			if err != nil {
+				return nil, fmt.Errorf("%s one way, %d bytes: %w", c.Name, size, err)
+			}
+			all[i+1].Rates = append(all[i+1].Rates, rate)
+		}
+	}
+	for _, t := range all {
+		slices.Sort(t.Rates)
+	}
+	return all, nil
+}
+
+func oneWayTurn(c *contest.Contestant, size int, p Plan) (rate float64, err error) {
+	e, err := start(c, size)
+	if err != nil {
+		return 0, err
+	}
+	defer e.stop()
+	s, err := c.OpenStream(e.setup)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	if _, err := sendFor(s, p.Warm); err != nil {
+		return 0, err
+	}
+	if rate, err = sendFor(s, p.Turn); err != nil {
+		return 0, err
+	}
+	return rate, e.stop()
+}
+
+// sendFor sends for some time and returns the messages per second, counted
+// until the last one has arrived.
+func sendFor(s contest.Stream, d time.Duration) (rate float64, err error) {
+	start := time.Now()
+	n := 0
+	for batch := 1; time.Since(start) < d; batch = min(2*batch, 256) {
+		for range batch {
+			if err := s.Send(); err != nil {
+				return 0, err
+			}
+		}
+		n += batch
+	}
+	if err := s.Drain(); err != nil {
+		return 0, err
+	}
+	return float64(n) / time.Since(start).Seconds(), nil
+}
+
+// copySpan is the memory that copies go through, as they would in a ring of the
+// default capacity.
+const copySpan = 256 << 10
+
+// copyRate is how often a second size bytes can be copied from one place that
+// stays the same to the next of a row of places, as into a ring.
+func copyRate(size int, d time.Duration) float64 {
+	src := make([]byte, size)
+	span := make([]byte, max(copySpan, size))
+	start := time.Now()
+	n := 0
+	for time.Since(start) < d {
+		for at := 0; at+size <= len(span); at += size {
+			copy(span[at:], src)
+			n++
+		}
+	}
+	return float64(n) / time.Since(start).Seconds()
+}

@@ -1,0 +1,210 @@
+// Package peer runs the other process of a benchmark: this program again, in
+// the part of a server.
+//
+// The two talk over the child's standard input and output: the child says that
+// it is ready, answers what it has used so far, and ends when its input does,
+// so that it never outlives its parent.
+package peer
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The environment tells a child what it is.
+const (
+	envRole  = "IPCGEN_BENCH_ROLE"
+	envDir   = "IPCGEN_BENCH_DIR"
+	envSetup = "IPCGEN_BENCH_SETUP" // number of files, length of requests
+)
+
+// A Setup is what the two sides agree on beforehand.
+type Setup struct {
+	Dir   string     // a folder where they meet
+	Size  int        // length of the requests, in bytes
+	Files []*os.File // this side's of what both have open from the start
+}
+
+// A Server starts to serve in the child and returns.
+type Server func(Setup) error
+
+// Usage is what a process has used since it started.
+type Usage struct {
+	CPU      time.Duration // user and system time
+	Mallocs  uint64        // objects allocated on the heap
+	Resident int64         // bytes of memory it holds at the moment
+}
+
+// Sub is what was used between before and u.
+func (u Usage) Sub(before Usage) Usage {
+	return Usage{CPU: u.CPU - before.CPU, Mallocs: u.Mallocs - before.Mallocs, Resident: u.Resident}
+}
+
+// Main turns the process into the server that its environment names, and then
+// does not return. It returns at once in a process that is no child.
+func Main(servers func(role string) Server) {
+	role, ok := os.LookupEnv(envRole)
+	if !ok {
+		return
+	}
+	serve := servers(role)
+	if serve == nil {
+		fail(fmt.Errorf("there is no role %q", role))
+	}
+	s := Setup{Dir: os.Getenv(envDir)}
+	var n int
+	if _, err := fmt.Sscan(os.Getenv(envSetup), &n, &s.Size); err != nil {
+		fail(err)
+	}
+	for i := range n {
+		fd := uintptr(3 + i)
+		// A descriptor that does not block is one that the netpoller takes.
+		if err := syscall.SetNonblock(int(fd), true); err != nil {
+			fail(err)
+		}
+		s.Files = append(s.Files, os.NewFile(fd, "inherited"))
+	}
+	if err := serve(s); err != nil {
+		fail(err)
+	}
+	fmt.Println("ready")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		line, err := json.Marshal(Self())
+		if err != nil {
+			fail(err)
+		}
+		fmt.Printf("%s\n", line)
+	}
+	os.Exit(0)
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// Self is what this process has used.
+func Self() Usage {
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	var ru syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+		ru = syscall.Rusage{}
+	}
+	return Usage{
+		CPU:      time.Duration(ru.Utime.Nano() + ru.Stime.Nano()),
+		Mallocs:  mem.Mallocs,
+		Resident: resident(),
+	}
+}
+
+// resident reads the process's resident set, or returns 0.
+func resident() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(b)
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+// A Process is a child of this one. It is not safe for concurrent use.
+type Process struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Reader
+	stderr tail
+}
+
+// Start runs this program again as the server called role, and returns when it
+// serves. It does not close the files.
+func Start(role string, s Setup) (*Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{cmd: exec.Command(self)}
+	p.cmd.Env = append(os.Environ(), envRole+"="+role, envDir+"="+s.Dir,
+		envSetup+"="+fmt.Sprint(len(s.Files), s.Size))
+	p.cmd.ExtraFiles = s.Files
+	p.cmd.Stderr = &p.stderr
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if line, err := p.out.ReadString('\n'); line != "ready\n" {
+		p.in.Close()
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+		return nil, fmt.Errorf("server %s did not start: %v %q: %s", role, err, line, p.stderr.String())
+	}
+	return p, nil
+}
+
+// Usage asks the child what it has used.
+func (p *Process) Usage() (Usage, error) {
+	var u Usage
+	if _, err := io.WriteString(p.in, "usage\n"); err != nil {
+		return u, err
+	}
+	line, err := p.out.ReadBytes('\n')
+	if err != nil {
+		return u, fmt.Errorf("the server is gone: %w: %s", err, p.stderr.String())
+	}
+	return u, json.Unmarshal(line, &u)
+}
+
+// Close ends the child and waits until it has ended.
+func (p *Process) Close() error {
+	p.in.Close()
+	if err := p.cmd.Wait(); err != nil {
+		return fmt.Errorf("server: %w: %s", err, p.stderr.String())
+	}
+	return nil
+}
+
+// A tail keeps the last bytes that were written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+const tailLen = 4 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	t.b = t.b[max(0, len(t.b)-tailLen):]
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}

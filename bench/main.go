@@ -1,0 +1,69 @@
+// Command bench measures ipcgen against other ways to talk between two
+// processes of one machine, on this machine, in one run. Run it with -h.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+
+	"github.com/ipcgen/ipcgen/bench/internal/contest"
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
+)
+
+const usage = `usage: go run . [flags]
+
+Measures round trips, one-way messages, several clients and idle connections of
+ipcgen and of other transports, in turns, each between two processes. It prints
+the tables, and writes them with the latency curves into a folder. README.md
+says how to read them.
+
+  -quick        a few seconds instead of minutes; the numbers mean little
+  -run REGEXP   measure only what matches: SECTION/CONTESTANT, for example
+                -run 'latency/(bare|call)' or -run idle
+  -list         print what -run can match, and exit
+  -o FOLDER     write here (default: results)
+`
+
+func main() {
+	peer.Main(contest.Server)
+	if err := run(os.Args[1:], brief(), os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// run is the whole command. quickly is what -quick asks for.
+func run(args []string, quickly effort, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	quick := flags.Bool("quick", false, "")
+	pattern := flags.String("run", "", "")
+	list := flags.Bool("list", false, "")
+	folder := flags.String("o", "results", "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q; see -h", flags.Arg(0))
+	}
+	match, err := regexp.Compile(*pattern)
+	if err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	effort := thorough()
+	if *quick {
+		effort = quickly
+	}
+	b := &bench{effort: effort, match: match, folder: *folder, progress: newProgress(stderr)}
+	if *list {
+		return b.list(stdout)
+	}
+	return b.run(stdout)
+}

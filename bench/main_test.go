@@ -1,0 +1,73 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/bench/internal/contest"
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
+)
+
+// TestMain lets the test binary be the server of a benchmark.
+func TestMain(m *testing.M) {
+	peer.Main(contest.Server)
+	os.Exit(m.Run())
+}
+
+// TestEverythingRuns runs each benchmark once and as shortly as it goes, so
+// that none can rot. It looks at no number.
+func TestEverythingRuns(t *testing.T) {
+	once := effort{rounds: 1, warm: time.Nanosecond, turn: time.Millisecond, idle: time.Millisecond}
+	dir := t.TempDir()
+	var out strings.Builder
+	if err := run([]string{"-quick", "-o", dir}, once, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range contest.All() {
+		if !strings.Contains(out.String(), "| "+c.Name+" ") {
+			t.Errorf("%s is in no table", c.Name)
+		}
+	}
+	tables, err := os.ReadFile(filepath.Join(dir, "tables.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(tables) != out.String() {
+		t.Error("tables.md is not what was printed")
+	}
+	for _, size := range []string{"64B", "4KiB", "64KiB", "1MiB"} {
+		svg, err := os.ReadFile(filepath.Join(dir, "latency_"+size+".svg"))
+		if err != nil {
+			t.Error(err)
+		} else if !strings.HasSuffix(string(svg), "</svg>\n") {
+			t.Errorf("the picture for %s is not complete", size)
+		}
+	}
+}
+
+func TestRefusesWhatItDoesNotKnow(t *testing.T) {
+	for _, args := range [][]string{
+		{"latency"},
+		{"-run", "("},
+		{"-run", "no such thing"},
+	} {
+		if err := run(append(args, "-o", t.TempDir()), brief(), io.Discard, io.Discard); err == nil {
+			t.Errorf("bench %s succeeds", strings.Join(args, " "))
+		}
+	}
+}
+
+func TestListShowsWhatRunMatches(t *testing.T) {
+	var out strings.Builder
+	if err := run([]string{"-list", "-run", "latency/(bare|pipe)$"}, brief(), &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "latency/bare ") || !strings.HasPrefix(lines[1], "latency/pipe ") {
+		t.Errorf("-list prints:\n%s", out.String())
+	}
+}
