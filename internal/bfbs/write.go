@@ -231,7 +231,11 @@ func (w *writer) field(o *schema.Object, f, union *schema.Field) flatbuffers.UOf
 	w.b.PrependBoolSlot(fieldKey, f.Key, false)
 	w.offset(fieldAttributes, attrs)
 	w.offset(fieldDoc, doc)
-	w.b.PrependBoolSlot(fieldOptional, optional(o, f), false)
+	presence := f
+	if union != nil && f.Type.Base == schema.Vector {
+		presence = union
+	}
+	w.b.PrependBoolSlot(fieldOptional, optional(o, presence), false)
 	w.b.PrependUint16Slot(fieldPadding, uint16(f.Padding), 0)
 	return w.b.EndObject()
 }

@@ -128,7 +128,9 @@ func (l *linker) evaluate(t Type, v *fbs.Value) (d Default, null bool, err error
 		return d, false, err
 	}
 	if t.Base.IsFloat() {
-		d.Float, err = evaluateFloat(v)
+		if d.Float, err = evaluateFloat(v); d.Float == 0 {
+			d.Float = 0 // not -0, which a buffer leaves out as it does 0
+		}
 		return d, false, err
 	}
 	switch v.Kind {
@@ -193,6 +195,9 @@ func (l *linker) enumWords(t Type, text string) (int64, error) {
 			return 0, fmt.Errorf("enum %s has no value %q", e.Name, member)
 		}
 		n |= v.Value
+	}
+	if !t.Base.Holds(n) {
+		return 0, fmt.Errorf("%s is %d, which does not fit into %s", text, n, t.Base)
 	}
 	return n, nil
 }
