@@ -1,0 +1,184 @@
+package ipc_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// TestServerKilled kills the server with calls in flight and with calls that it has
+// not read, and expects each to fail at once with what is known of it.
+func TestServerKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	for range 20 {
+		srv := startChild(t, "server", path)
+		c := dial(t, ipc.WithDomain(path))
+		if c.Receivers() != 1 || c.Peer().PID != srv.Process.Pid {
+			t.Errorf("%d receivers, peer %d; want 1, %d", c.Receivers(), c.Peer().PID, srv.Process.Pid)
+		}
+		blocked := make(chan error, 1)
+		go func() {
+			_, err := ipc.Invoke(t.Context(), c, methodBlock, &blob{})
+			blocked <- err
+		}()
+		_, err := ipc.Invoke(t.Context(), c, methodCrash, &blob{})
+		if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+			t.Errorf("call that killed the server: %v, %v", err, ipc.OutcomeOf(err))
+		}
+		if err := <-blocked; ipc.CodeOf(err) != ipc.CodeUnavailable {
+			t.Errorf("call in flight: %v", err)
+		}
+		<-c.Done()
+		if c.Receivers() != 0 || ipc.CodeOf(c.Err()) != ipc.CodeUnavailable {
+			t.Errorf("%d receivers, error %v", c.Receivers(), c.Err())
+		}
+		if _, err := echo(t.Context(), c, nil); ipc.OutcomeOf(err) != ipc.NotSent {
+			t.Errorf("call after the death: %v", err)
+		}
+		srv.kill() // reap
+		if _, err := ipc.Dial(t.Context(), "echo", ipc.WithDomain(path)); ipc.CodeOf(err) != ipc.CodeUnavailable {
+			t.Errorf("dial a dead server: %v", err)
+		}
+	}
+}
+
+// TestStoppedServer shows that a call to a server that hangs ends with its
+// deadline, and that a request the server has not read surely is not executed.
+func TestStoppedServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	srv := startChild(t, "server", path)
+	c := dial(t, ipc.WithDomain(path))
+	if _, err := echo(t.Context(), c, nil); err != nil {
+		t.Fatal(err)
+	}
+	stopProcess(t, srv)
+	ctx, cancel := context.WithTimeout(t.Context(), 20e6)
+	defer cancel()
+	_, err := echo(ctx, c, []byte("late"))
+	if !errors.Is(err, context.DeadlineExceeded) || ipc.OutcomeOf(err) != ipc.NotExecuted {
+		t.Errorf("call to a stopped server: %v", err)
+	}
+	// One without a deadline, which the server does not come to read either.
+	unread := make(chan error, 1)
+	go func() {
+		_, err := echo(t.Context(), c, []byte("unread"))
+		unread <- err
+	}()
+	for c.Stats().Sent < 3 { // echo, late, unread
+		runtime.Gosched()
+	}
+	srv.kill()
+	if err := <-unread; ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.NotExecuted {
+		t.Errorf("call that was not read: %v", err)
+	}
+}
+
+// TestClientKilled shows that the server is done with a killed client at once.
+func TestClientKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	srv := serve(t, ipc.WithDomain(path))
+	for range 20 {
+		client := startChild(t, "client", path)
+		if n := srv.Conns(); n != 1 {
+			t.Fatalf("%d connections, want 1", n)
+		}
+		client.kill()
+		for srv.Conns() != 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+func TestOneServerPerName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	srv := startChild(t, "server", path)
+	_, err := ipc.Listen("echo", ipc.WithDomain(path))
+	if ipc.CodeOf(err) != ipc.CodeAlreadyExists || !strings.Contains(err.Error(), "process "+itoa(srv.Process.Pid)) {
+		t.Errorf("second server: %v", err)
+	}
+	srv.kill()
+	l, err := ipc.Listen("echo", ipc.WithDomain(path)) // what the first left behind is no obstacle
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+	left, err := os.ReadDir(path)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left in the domain: %v, %v", left, err)
+	}
+}
+
+func TestReplyChannel(t *testing.T) {
+	d := newDomain(t)
+	l, err := ipc.Listen("ctrl", d, ipc.WithReplyChannel("reply"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := ipc.NewServer(echoService())
+	go srv.Serve(t.Context(), l)
+	defer srv.Close()
+	for reply, want := range map[string]ipc.Code{"": ipc.CodeOK, "reply": ipc.CodeOK, "other": ipc.CodeIncompatible} {
+		opts := []ipc.DialOption{d}
+		if reply != "" {
+			opts = append(opts, ipc.WithReplyChannel(reply))
+		}
+		c, err := ipc.Dial(t.Context(), "ctrl", opts...)
+		if ipc.CodeOf(err) != want {
+			t.Errorf("reply channel %q: %v", reply, err)
+		}
+		if err == nil {
+			c.Close()
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	d := newDomain(t)
+	for _, name := range []string{"", "a/b", "..", strings.Repeat("x", 1000)} {
+		if _, err := ipc.Listen(name, d); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+			t.Errorf("Listen(%q): %v", name, err)
+		}
+		if _, err := ipc.Dial(t.Context(), name, d); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+			t.Errorf("Dial(%q): %v", name, err)
+		}
+	}
+}
+
+// TestDeepDomain serves in a directory whose path is longer than the address
+// of a Unix socket can be.
+func TestDeepDomain(t *testing.T) {
+	path := t.TempDir()
+	for range 3 {
+		path = filepath.Join(path, strings.Repeat("d", 80))
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	name := strings.Repeat("n", 80)
+	l, err := ipc.Listen(name, ipc.WithDomain(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := ipc.NewServer(echoService())
+	go srv.Serve(t.Context(), l)
+	defer srv.Close()
+	c, err := ipc.Dial(t.Context(), name, ipc.WithDomain(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := echo(t.Context(), c, []byte("hello")); err != nil {
+		t.Error(err)
+	}
+}
