@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/ipcgen/ipcgen/gen/audio"
+	"github.com/ipcgen/ipcgen/internal/audioservice"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+// shutdownGrace is how long the end of the replicas may take, however the demo
+// went.
+const shutdownGrace = 5 * time.Second
+
+// A demo is one run: a group of two replicas and a client that follows its
+// primary.
+type demo struct {
+	out, errOut  io.Writer
+	command      func(instance int) *exec.Cmd
+	readyTimeout time.Duration
+
+	group  *group.Group
+	conn   *group.Client
+	client *audio.AudioControlClient
+}
+
+func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
+
+// run runs the demo and, whatever happens on the way, ends every replica.
+func (d *demo) run(ctx context.Context) (err error) {
+	d.printf("host: starting service group (2 replicas)...\n")
+	d.group, err = group.Start(ctx, group.Config{
+		Service: audioservice.Service, Replicas: 2, Command: d.command, ReadyTimeout: d.readyTimeout,
+		Stdout: d.out, Stderr: d.errOut,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		err = errors.Join(err, d.group.Shutdown(graceful))
+	}()
+	d.conn, err = group.Dial(ctx, audioservice.Service, group.DialConfig{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.conn.Close()) }()
+	d.client = audio.NewAudioControlClient(d.conn)
+
+	status := d.group.Status()
+	d.printf("host: %d instances alive\n", status.Alive())
+	if err := d.drive(ctx, status); err != nil {
+		return err
+	}
+	d.showInstances("before crash", status)
+	if status, err = d.crash(ctx, status); err != nil {
+		return err
+	}
+	d.showInstances("after failover", status)
+	if err := d.resume(ctx, status); err != nil {
+		return err
+	}
+	d.printf("\nhost: shutting down all instances...\n")
+	if err := d.group.Shutdown(ctx); err != nil {
+		return err
+	}
+	d.printf("host: done\n")
+	return nil
+}
+
+// drive starts a stream on the first primary and sets its gain.
+func (d *demo) drive(ctx context.Context, s group.Status) error {
+	if err := d.connect(ctx, s); err != nil {
+		return err
+	}
+	if err := d.startStream(ctx, "48kHz, 2ch, 256"); err != nil {
+		return err
+	}
+	d.printf("host: sending SetParam(Gain, 0.75)\n")
+	ack, err := d.client.SetParam(ctx, &audio.SetParamT{ParamId: audio.ParamTypeGain, Value: 0.75})
+	if err != nil {
+		return err
+	}
+	d.printAck(ack)
+	return nil
+}
+
+// crash kills the primary as a crash would, and waits until another is the
+// primary and the dead one's place is filled again.
+func (d *demo) crash(ctx context.Context, s group.Status) (group.Status, error) {
+	d.printf("\n*** SIMULATING PRIMARY CRASH ***\n")
+	if err := syscall.Kill(s.Instances[s.Primary].PID, syscall.SIGKILL); err != nil {
+		return s, fmt.Errorf("kill %s: %w", s.Instances[s.Primary].Name, err)
+	}
+	return d.group.WaitHealthy(ctx, s.Epoch)
+}
+
+// resume goes on with the new primary, which knows nothing of the first one's
+// state.
+func (d *demo) resume(ctx context.Context, s group.Status) error {
+	if err := d.connect(ctx, s); err != nil {
+		return err
+	}
+	if err := d.startStream(ctx, "re-sent after failover"); err != nil {
+		return err
+	}
+	d.printf("host: sending GetParam(Gain) on new primary\n")
+	value, err := d.client.GetParam(ctx, &audio.GetParamT{ParamId: audio.ParamTypeGain})
+	if err != nil {
+		return err
+	}
+	d.printf("host:   param %d = %f\n", value.ParamId, value.Value)
+	return nil
+}
+
+// connect waits until the client has a connection to the primary.
+func (d *demo) connect(ctx context.Context, s group.Status) error {
+	p := s.Instances[s.Primary]
+	d.printf("host: connecting to %s (pid=%d) ctrl='%s' reply='%s'\n", p.Name, p.PID, p.Control, p.Reply)
+	c, err := d.conn.WaitConnected(ctx)
+	if err != nil {
+		return err
+	}
+	d.printf("host: connected (recv_count=%d)\n", c.Receivers)
+	return nil
+}
+
+func (d *demo) startStream(ctx context.Context, what string) error {
+	d.printf("host: sending StartStream (%s)\n", what)
+	ack, err := d.client.StartStream(ctx, &audio.StartStreamT{SampleRate: 48_000, Channels: 2, BufferFrames: 256})
+	if err != nil {
+		return err
+	}
+	d.printAck(ack)
+	return nil
+}
+
+func (d *demo) printAck(ack *audio.AckT) {
+	d.printf("host:   ack ref_seq=%d status=%d\n", ack.RefSeq, ack.Status)
+}
+
+// showInstances prints the group as its members describe themselves in the
+// registry.
+func (d *demo) showInstances(when string, s group.Status) {
+	d.printf("\nhost: --- instances %s ---\n", when)
+	for _, i := range s.Instances {
+		alive := 0
+		if i.Alive {
+			alive = 1
+		}
+		d.printf("  [%d] %-24s  role=%-7v   pid=%d  alive=%d\n", i.Index, i.Name, i.Role, i.PID, alive)
+	}
+}

@@ -1,0 +1,118 @@
+// Command audio_host runs the redundant audio demo: it starts two replicas of
+// the audio service, drives the primary, kills it, and goes on with the standby
+// that was promoted. Run audio_host -h for its usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/audioservice"
+)
+
+// serviceName is the name under which this program runs itself as the service.
+const serviceName = "audio_service"
+
+func main() {
+	if filepath.Base(os.Args[0]) == serviceName {
+		os.Exit(audioservice.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+const usage = `usage: audio_host [flags] [path to audio_service]
+
+audio_host starts two replicas of the audio service, drives the primary, kills it,
+and goes on with the standby that was promoted. With a path it starts that
+binary; without one, the service that it carries itself. All of it happens in the
+domain that IPCGEN_DOMAIN names, where one host may run at a time.
+
+Flags:
+  -ready-timeout d  how long a replica may take to be ready (default 10s)
+  -timeout d        how long the whole demo may take (default 30s)
+  -h                print this
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+`
+
+// The exit statuses.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // 128 + SIGINT, as shells count
+)
+
+// run is the whole command; main adds the process around it.
+func run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("audio_host", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the error is printed below, once
+	readyTimeout := flags.Duration("ready-timeout", 10*time.Second, "")
+	timeout := flags.Duration("timeout", 30*time.Second, "")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "audio_host: %v\n%s", err, usage)
+		return exitUsage
+	case flags.NArg() > 1:
+		fmt.Fprintf(stderr, "audio_host: one path at most, not %d\n%s", flags.NArg(), usage)
+		return exitUsage
+	}
+	command, err := serviceCommand(flags.Arg(0))
+	if err != nil {
+		fmt.Fprintf(stderr, "audio_host: %v\n", err)
+		return exitFailed
+	}
+
+	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(interrupted, *timeout, fmt.Errorf("not done after %v; see -timeout", *timeout))
+	defer cancel()
+	d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout}
+	err = d.run(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case interrupted.Err() != nil:
+		fmt.Fprintln(stderr, "audio_host: interrupted; all instances are shut down")
+		return exitInterrupted
+	default:
+		fmt.Fprintf(stderr, "audio_host: %v\n", err)
+		return exitFailed
+	}
+}
+
+// serviceCommand returns what starts a replica: the binary at path, or this
+// program under the service's name.
+func serviceCommand(path string) (func(instance int) *exec.Cmd, error) {
+	if path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("cannot find this program to run it as the service: %w; give the path of audio_service", err)
+		}
+		return func(instance int) *exec.Cmd {
+			return &exec.Cmd{Path: self, Args: []string{serviceName, fmt.Sprint(instance)}}
+		}, nil
+	}
+	// Without this, a bare name would be looked up in PATH.
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory; give the path of the audio_service binary", path)
+	}
+	return func(instance int) *exec.Cmd { return exec.Command(path, fmt.Sprint(instance)) }, nil
+}
