@@ -36,7 +36,7 @@ type Config struct {
 	Restart Restart
 
 	// Stdout and Stderr receive the replicas' output; this process's own when
-	// nil. Writes of different replicas may mix unless Prefix is set.
+	// nil. They need not be safe for concurrent use.
 	Stdout, Stderr io.Writer
 	// Prefix, when set, is called for each start and put before every line of
 	// the instance's output, whose lines are then written whole.
@@ -104,6 +104,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Stderr == nil {
 		c.Stderr = os.Stderr
 	}
+	c.Stdout, c.Stderr = shared(c.Stdout), shared(c.Stderr)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

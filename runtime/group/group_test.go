@@ -74,6 +74,22 @@ func TestEveryDeathEndsInHealth(t *testing.T) {
 	}
 }
 
+func TestReplicaWithoutRegistrationIsReplaced(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	cfg.Command = func(int) *exec.Cmd { return childCommand("quitter") }
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	before := g.Status()
+	syscall.Kill(before.Instances[0].PID, syscall.SIGHUP)
+	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(events.String(), "suspected svc.0: gave up its registration") {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
 func TestAllKilledAtOnce(t *testing.T) {
 	cfg := bareConfig(newDomain(t))
 	cfg.Replicas = 3
@@ -92,6 +108,9 @@ func TestAllKilledAtOnce(t *testing.T) {
 		if i.PID == before.Instances[i.Index].PID {
 			t.Errorf("%+v was not replaced", i)
 		}
+	}
+	if events.has(group.Suspected) || !strings.Contains(events.String(), "signal: killed") {
+		t.Errorf("events:\n%v", &events)
 	}
 }
 

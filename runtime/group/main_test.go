@@ -31,6 +31,7 @@ var children = map[string]func(args []string) error{
 	"host":    childHost,
 	"panicky": childPanicky,
 	"audio":   childAudio,
+	"quitter": childQuitter,
 }
 
 func TestMain(m *testing.M) {
@@ -64,7 +65,8 @@ func openFiles() (names []string) {
 // childCommand is the command of a child of this test binary.
 func childCommand(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), childVar+"="+name)
+	// Under the race detector a process would sleep for a second as it exits.
+	cmd.Env = append(os.Environ(), childVar+"="+name, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -117,6 +119,22 @@ func childHost(args []string) error {
 	fmt.Println("up")
 	<-g.Done()
 	return nil
+}
+
+// childQuitter gives up its registration at SIGHUP, and stays.
+func childQuitter([]string) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	m, err := group.Join(group.MemberConfig{})
+	if err != nil {
+		return err
+	}
+	if err := m.Announce(registry.Record{}); err != nil {
+		return err
+	}
+	<-hup
+	m.Close()
+	select {}
 }
 
 // childAudio is an instance of the audio demo's service.

@@ -3,6 +3,7 @@ package group
 import (
 	"bytes"
 	"io"
+	"os"
 	"strings"
 	"sync"
 )
@@ -35,10 +36,28 @@ func (t *tail) lines() string {
 	return strings.Join(lines[max(0, len(lines)-10):], "\n")
 }
 
-// A prefixer writes whole lines, each with a prefix. Its lock is shared by all
-// that write to the same place.
+// shared makes w fit for the output of several processes at once. A file is left
+// alone, so that processes can write to it themselves.
+func shared(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok {
+		return f
+	}
+	return &lockedWriter{w: w}
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// A prefixer writes whole lines, each with a prefix and in one piece.
 type prefixer struct {
-	mu     *sync.Mutex
 	w      io.Writer
 	prefix string
 	rest   []byte
@@ -67,8 +86,6 @@ func (p *prefixer) flush() {
 }
 
 func (p *prefixer) line(line []byte) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	_, err := p.w.Write(append(append([]byte(p.prefix), line...), '\n'))
 	return err
 }

@@ -3,7 +3,6 @@ package group
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -50,23 +49,8 @@ type process struct {
 	flush  func()
 }
 
-// outputs is where the replicas' output goes. Prefixed writers to one place
-// share a lock.
-type outputs struct {
-	out, err     io.Writer
-	outMu, errMu *sync.Mutex
-}
-
-func newOutputs(stdout, stderr io.Writer) outputs {
-	o := outputs{stdout, stderr, new(sync.Mutex), new(sync.Mutex)}
-	if stdout == stderr {
-		o.errMu = o.outMu
-	}
-	return o
-}
-
 // launch starts an instance. It must run on a launcher's thread.
-func launch(cfg *Config, dir *domain.Dir, outs outputs, index int, incarnation uint64) (*process, error) {
+func launch(cfg *Config, dir *domain.Dir, index int, incarnation uint64) (*process, error) {
 	cmd := cfg.Command(index)
 	if cmd == nil {
 		return nil, &InstanceError{Instance: instanceName(cfg.Service, index), Problem: "has no command: Config.Command returned nil"}
@@ -75,18 +59,17 @@ func launch(cfg *Config, dir *domain.Dir, outs outputs, index int, incarnation u
 		memberVar+"="+formatMembership(cfg.Service, index, incarnation),
 		domain.EnvVar+"="+dir.Path())
 	p := &process{cmd: cmd, flush: func() {}}
-	errOut, stdOut := outs.err, outs.out
+	stdout, stderr := cfg.Stdout, cfg.Stderr
 	if cfg.Prefix != nil {
 		prefix := cfg.Prefix(index)
-		e := &prefixer{mu: outs.errMu, w: outs.err, prefix: prefix}
-		o := &prefixer{mu: outs.outMu, w: outs.out, prefix: prefix}
-		errOut, stdOut = e, o
-		p.flush = func() { e.flush(); o.flush() }
+		o, e := &prefixer{w: stdout, prefix: prefix}, &prefixer{w: stderr, prefix: prefix}
+		stdout, stderr = o, e
+		p.flush = func() { o.flush(); e.flush() }
 	}
-	p.stderr = &tail{next: errOut}
+	p.stderr = &tail{next: stderr}
 	cmd.Stderr = p.stderr
 	if cmd.Stdout == nil {
-		cmd.Stdout = stdOut
+		cmd.Stdout = stdout
 	}
 	// Its group is killed when the leader has died, so that nobody keeps the
 	// pipes open; were somebody to escape, we would wait no longer than this.

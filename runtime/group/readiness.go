@@ -43,13 +43,26 @@ func (s *supervisor) noticed(ev registry.Event) {
 		case registry.Changed:
 			r.record = ev.Record
 		case registry.Disappeared:
-			r.record = registry.Record{}
-			if r.state == ready && s.stopping == nil {
-				s.suspect(r, "gave up its registration")
-			}
+			s.missed(r)
 		}
 		return
 	}
+}
+
+// farewell is how long a replica may live on after its registration has ended.
+// A dying one loses its locks a moment before its pidfd tells.
+const farewell = 100 * time.Millisecond
+
+// missed kills a replica that gave up its registration and lives on.
+func (s *supervisor) missed(r *replica) {
+	p := r.proc
+	time.AfterFunc(farewell, func() {
+		s.do(func() {
+			if r.proc == p && r.state == ready && s.stopping == nil {
+				s.suspect(r, "gave up its registration")
+			}
+		})
+	})
 }
 
 // probe finds out whether a registered replica answers.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
@@ -21,7 +22,6 @@ type supervisor struct {
 	page   *page
 	launch *launcher
 	events *eventQueue
-	outs   outputs
 	board  *board
 
 	inbox chan func()
@@ -33,6 +33,7 @@ type supervisor struct {
 	release func() bool // detaches the group from Start's context
 
 	replicas []*replica
+	channels map[string]bool // where replicas served that ended badly
 	reign    reign
 	settled  bool        // all replicas were ready once
 	stopping error       // why the group shuts down; nil while it does not
@@ -74,9 +75,8 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
-		outs: newOutputs(cfg.Stdout, cfg.Stderr), board: newBoard(),
-		inbox: make(chan func()), done: make(chan struct{}), ctx: ctx, cancel: cancel,
-		reign: p.reign(),
+		board: newBoard(), inbox: make(chan func()), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+		reign: p.reign(), channels: make(map[string]bool),
 	}
 	for i := range cfg.Replicas {
 		s.replicas = append(s.replicas, &replica{index: i, name: instanceName(cfg.Service, i)})
@@ -131,6 +131,7 @@ func (s *supervisor) finish() {
 		}
 	}
 	s.launch.close()
+	s.sweep()
 	_, gcErr := s.reg.GC()
 	s.endErr = errors.Join(gcErr, s.page.remove(s.dir, s.cfg.Service), s.reg.Close(), s.dir.Close())
 	s.report(Event{Kind: Stopped})
@@ -141,6 +142,16 @@ func (s *supervisor) finish() {
 	}
 	s.board.set(s.status(), ended)
 	close(s.done)
+}
+
+// sweep removes the endpoints of replicas that were killed and not replaced. A
+// listener takes over what a dead one left, and removes it when it closes.
+func (s *supervisor) sweep() {
+	for channel := range s.channels {
+		if l, err := ipc.Listen(channel, ipc.WithDomain(s.dir.Path())); err == nil {
+			l.Close()
+		}
+	}
 }
 
 func (s *supervisor) report(ev Event) {
@@ -155,7 +166,7 @@ func (s *supervisor) start(r *replica) {
 	incarnation := r.incarnation
 	s.helpers.Go(func() {
 		s.launch.jobs <- func() {
-			p, err := launch(&s.cfg, s.dir, s.outs, r.index, incarnation)
+			p, err := launch(&s.cfg, s.dir, r.index, incarnation)
 			s.helpers.Go(func() { s.do(func() { s.started(r, p, err) }) })
 		}
 	})
@@ -233,6 +244,9 @@ func (s *supervisor) reaped(r *replica, p *process, err error) {
 		if err == nil {
 			failure.Problem += " with status 0"
 		}
+	}
+	if err != nil && r.record.Control != "" {
+		s.channels[r.record.Control] = true
 	}
 	failure.Stderr = p.stderr.lines()
 	r.state, r.proc, r.record = down, nil, registry.Record{}
