@@ -1,6 +1,7 @@
 package bfbs
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -225,7 +226,10 @@ func (w *writer) field(o *schema.Object, f, union *schema.Field) flatbuffers.UOf
 	w.b.PrependUint16Slot(fieldID, uint16(f.ID), 0)
 	w.b.PrependUint16Slot(fieldOffset, uint16(f.Offset), 0)
 	w.b.PrependInt64Slot(fieldDefaultInteger, f.Default.Int, 0)
-	w.b.PrependFloat64Slot(fieldDefaultReal, f.Default.Float, 0)
+	if math.Float64bits(f.Default.Float) != 0 { // -0 is not the 0 that may be left out
+		w.b.PrependFloat64(f.Default.Float)
+		w.b.Slot(fieldDefaultReal)
+	}
 	w.b.PrependBoolSlot(fieldDeprecated, f.Deprecated, false)
 	w.b.PrependBoolSlot(fieldRequired, f.Required, false)
 	w.b.PrependBoolSlot(fieldKey, f.Key, false)
