@@ -38,6 +38,7 @@ func Read(path string, data []byte, diags *diag.List) *schema.Schema {
 		schema:  &schema.Schema{},
 		files:   make(map[string]*schema.File),
 		objects: make(map[string]*schema.Object),
+		byName:  make(map[string][]*schema.Object),
 	}
 	r.before = diags.Errors()
 	r.read()
@@ -57,7 +58,8 @@ type reader struct {
 	schema *schema.Schema
 
 	files   map[string]*schema.File
-	objects map[string]*schema.Object // by full name
+	objects map[string]*schema.Object   // by full name
+	byName  map[string][]*schema.Object // by unqualified name
 	// The objects and enums in the order of the buffer, which types index.
 	objectList []*schema.Object
 	enumList   []*schema.Enum
@@ -133,9 +135,11 @@ func (r *reader) readFiles() {
 	included := make(map[*schema.File]bool)
 	for _, t := range tables {
 		f := r.file(t.string(fileName))
+		listed := make(map[*schema.File]bool)
 		for _, name := range t.strings(fileIncludes) {
 			g := r.file(name)
-			if !slices.Contains(f.Includes, g) {
+			if !listed[g] {
+				listed[g] = true
 				f.Includes = append(f.Includes, g)
 				included[g] = included[g] || g != f
 			}
@@ -246,6 +250,7 @@ func (r *reader) declareObject(t table) *schema.Object {
 		o.Size, o.Align = int(t.i32(objectByteSize, 0)), int(t.i32(objectMinAlign, 0))
 	}
 	r.objects[full] = o
+	r.byName[o.Name] = append(r.byName[o.Name], o)
 	r.objectList = append(r.objectList, o)
 	r.schema.Objects = append(r.schema.Objects, o)
 	return o

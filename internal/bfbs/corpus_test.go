@@ -156,6 +156,33 @@ func generate(s *schema.Schema) string {
 	return out.String()
 }
 
+// TestShippedBinaries compares with the binary schemas that the module ships
+// beside their text, which flatc made.
+func TestShippedBinaries(t *testing.T) {
+	module := flatbuffersModule(t)
+	for _, name := range []string{"tests/arrays_test", "tests/monster_test"} {
+		t.Run(name, func(t *testing.T) {
+			theirs, err := os.ReadFile(filepath.Join(module, name+".bfbs"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := verify(theirs); err != nil {
+				t.Fatal(err)
+			}
+			text, binary := load(filepath.Join(module, name+".fbs"), includeDirs(module)...), load(filepath.Join(module, name+".bfbs"))
+			if text == nil || binary == nil {
+				t.Fatal("one of them does not load")
+			}
+			if d := firstDifference(meaning(write(t, text)), meaning(theirs)); d != "" {
+				t.Errorf("written:\n%s", d)
+			}
+			if d := firstDifference(dump(t, binary), dump(t, text)); d != "" {
+				t.Errorf("read:\n%s", d)
+			}
+		})
+	}
+}
+
 // TestAgreesWithFlatc compares the meaning of what Write makes with what flatc
 // makes, for the whole corpus. It needs flatc 25.12, named by IPCGEN_FLATC.
 func TestAgreesWithFlatc(t *testing.T) {

@@ -124,15 +124,8 @@ func (r *reader) nested(ns schema.Namespace, name string) *schema.Object {
 			return o
 		}
 	}
-	var found *schema.Object
-	for _, o := range r.objectList {
-		if o.Name != name {
-			continue
-		}
-		if found != nil {
-			return nil
-		}
-		found = o
+	if named := r.byName[name]; len(named) == 1 {
+		return named[0]
 	}
-	return found
+	return nil
 }

@@ -8,7 +8,7 @@ func Nearest(name string, candidates []string) string {
 	if len(name) > longest {
 		return ""
 	}
-	best, distance := "", max(len(name)/3, 1)+1
+	best, distance := "", max((len(name)+1)/3, 1)+1
 	for _, c := range candidates {
 		if c == name || len(c) > longest || abs(len(c)-len(name)) >= distance {
 			continue

@@ -70,7 +70,6 @@ type Object struct {
 	Name   Name
 	Meta   []Attribute
 	Fields []Field
-	Close  Range // of the closing brace
 }
 
 // A Field is a field of an object.

@@ -1,5 +1,7 @@
 package fbs
 
+import "slices"
+
 func (p *parser) parseObject() {
 	o := &Object{Doc: p.tok.doc, Struct: p.tok.is("struct")}
 	word := p.tok.text
@@ -14,14 +16,15 @@ func (p *parser) parseObject() {
 		p.skipHeader()
 		return
 	}
+	p.fields = p.fields[:0]
 	for p.inBody() {
 		if f, ok := p.parseField(); ok {
-			o.Fields = append(o.Fields, f)
+			p.fields = append(p.fields, f)
 		} else {
 			p.skipStatement()
 		}
 	}
-	o.Close = p.tok.Range
+	o.Fields = slices.Clone(p.fields)
 	p.closeBody(o.Name)
 }
 
@@ -64,6 +67,11 @@ func (p *parser) parseField() (f Field, ok bool) {
 	if p.tok.kind == '=' {
 		p.advance()
 		if f.Default, ok = p.parseValue(0); !ok {
+			return f, false
+		}
+		if p.tok.kind == '.' && f.Default.Kind == IdentValue {
+			p.errorf(f.Default.Through(p.peek.Range), "a default names the enum's value alone").
+				Helpf("write = %s", p.peek.String())
 			return f, false
 		}
 	}

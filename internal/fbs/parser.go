@@ -51,7 +51,8 @@ func Parse(path string, src []byte, diags *diag.List) *File {
 type parser struct {
 	scanner
 	tok, peek token
-	prev      Range // of the token before tok
+	prev      Range   // of the token before tok
+	fields    []Field // scratch for the fields of one object
 }
 
 func (p *parser) advance() {
@@ -64,7 +65,11 @@ func (p *parser) advance() {
 
 // unexpected reports the current token.
 func (p *parser) unexpected(want string) *diag.Diagnostic {
-	return p.errorf(p.tok.Range, "expected %s, found %s", want, p.tok.String())
+	at := p.tok.Range
+	if p.tok.kind == tokEOF && p.prev.End > 0 {
+		at = Range{p.prev.End - 1, p.prev.End} // a place that can be shown
+	}
+	return p.errorf(at, "expected %s, found %s", want, p.tok.String())
 }
 
 // expect consumes a token of the given kind, or reports what stands there.
@@ -100,15 +105,21 @@ func (p *parser) path(what string) (Name, bool) {
 		return Name{}, false
 	}
 	n, ok := p.name(what)
-	for ok && p.tok.kind == '.' {
-		p.advance()
-		var part Name
-		if part, ok = p.name("a name after the dot"); ok {
-			n.Text += "." + part.Text
-			n.Range = n.Through(part.Range)
-		}
+	if !ok || p.tok.kind != '.' {
+		return n, ok
 	}
-	return n, ok
+	parts := []string{n.Text} // joined at the end, for paths of any length
+	for p.tok.kind == '.' {
+		p.advance()
+		part, ok := p.name("a name after the dot")
+		if !ok {
+			return n, false
+		}
+		parts = append(parts, part.Text)
+		n.Range = n.Through(part.Range)
+	}
+	n.Text = strings.Join(parts, ".")
+	return n, true
 }
 
 // quotedName consumes a string constant.
@@ -182,7 +193,7 @@ func (p *parser) startsDecl() bool {
 
 func (p *parser) parseFile() {
 	if p.tok.kind == tokEOF {
-		p.errorf(Range{0, 0}, "the file is empty").Helpf("declare at least one table")
+		p.diags.Errorf(diag.Span{File: p.file.Path}, "the file declares nothing").Helpf("declare at least one table")
 		return
 	}
 	p.parseIncludes()

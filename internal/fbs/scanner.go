@@ -95,6 +95,15 @@ func (s *scanner) next() token {
 // illegal reports the character at start, and skips a run of such characters
 // so that binary data is reported once.
 func (s *scanner) illegal(start int) {
+	if s.src[start] == '#' {
+		s.errorf(s.here(start), "illegal character '#'").Helpf("a comment starts with //")
+		if end := strings.IndexAny(s.src[s.pos:], "\r\n"); end >= 0 {
+			s.pos += end
+		} else {
+			s.pos = len(s.src)
+		}
+		return
+	}
 	r, size := utf8.DecodeRuneInString(s.src[start:])
 	s.pos = start + size
 	s.errorf(s.here(start), "illegal character %q", r)
@@ -226,9 +235,15 @@ func (s *scanner) number(c byte) token {
 	}
 	text := s.src[start:s.pos]
 	if !ok {
-		d := s.errorf(s.here(start), "invalid number %s", text)
-		if hex && isFloat {
+		for isLetter(s.at(0)) || isDigit(s.at(0)) || s.at(0) == '.' {
+			s.pos++ // what is glued to it belongs to the mistake
+		}
+		d := s.errorf(s.here(start), "invalid number %s", s.src[start:s.pos])
+		switch {
+		case hex && isFloat:
 			d.Helpf("a hexadecimal float needs an exponent, as in 0x1.8p3")
+		case s.pos == start+1:
+			d.Helpf("write the sign directly before the number")
 		}
 		text = "0"
 	}

@@ -41,19 +41,21 @@ func (l *linker) metadata(meta []fbs.Attribute) Attributes {
 				continue
 			}
 		}
-		if i := slices.IndexFunc(list, func(b Attribute) bool { return b.Name == a.Name }); i >= 0 {
-			l.diags.Warnf(a.Span, "attribute %s is given twice; the first one counts", a.Name).
-				Note(list[i].Span, "the first one is here")
-			continue
-		}
 		list = append(list, a)
 	}
 	list.sort()
-	return list
+	return slices.CompactFunc(list, func(a, first Attribute) bool {
+		if first.Name != a.Name {
+			return false
+		}
+		l.diags.Warnf(a.Span, "attribute %s is given twice; the first one counts", a.Name).
+			Note(first.Span, "the first one is here")
+		return true
+	})
 }
 
 func (a Attributes) sort() {
-	slices.SortFunc(a, func(x, y Attribute) int { return strings.Compare(x.Name, y.Name) })
+	slices.SortStableFunc(a, func(x, y Attribute) int { return strings.Compare(x.Name, y.Name) })
 }
 
 // attributeValue returns the value of an attribute; of an integer in decimal.
@@ -70,6 +72,9 @@ func (l *linker) attributeValue(v *fbs.Value) (string, bool) {
 }
 
 func (l *linker) unknownAttribute(name fbs.Name) {
+	if l.diags.Full() {
+		return
+	}
 	d := l.errorf(name.Range, "attribute %s is not declared", name.Text)
 	known := make([]string, 0, len(l.attributes))
 	for a := range l.attributes {

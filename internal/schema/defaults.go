@@ -17,7 +17,8 @@ func (ol *objectLinker) setDefault(f *Field, v *fbs.Value, s *symbol) {
 		var err error
 		switch {
 		case s != nil && s.pending && f.Type.Base == Obj:
-			err = fmt.Errorf("%s has a default, so it must be an enum, and an enum must be declared before it is used", s.name)
+			s.reported = true
+			err = fmt.Errorf("the field has a default, so %s must be an enum, and an enum must be declared before it is used", s.name)
 		default:
 			f.Default, null, err = ol.evaluate(f.Type, v)
 		}

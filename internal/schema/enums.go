@@ -64,7 +64,6 @@ func (l *linker) enumValues(e *Enum, d *fbs.Enum) {
 		v := EnumVal{Name: dv.Name.Text, Span: l.span(dv.Name.Range), Doc: dv.Doc}
 		if e.IsUnion {
 			v.Name = strings.ReplaceAll(v.Name, ".", "_")
-			v.Type = l.memberType(dv)
 		}
 		if first := values[v.Name]; first != nil {
 			d := l.diags.Errorf(v.Span, "%s has two values %s", e.Name, v.Name)
@@ -74,6 +73,9 @@ func (l *linker) enumValues(e *Enum, d *fbs.Enum) {
 				d.Note(first.Span, "the first one is here")
 			}
 			continue
+		}
+		if e.IsUnion {
+			v.Type = l.memberType(dv)
 		}
 		v.Attributes = l.metadata(dv.Meta)
 		var ok bool

@@ -15,7 +15,9 @@ type symbol struct {
 	// unqualified name fits binds it, whatever its namespace.
 	pending bool
 	use     diag.Span // of the first mention
-	name    string    // as mentioned
+	// reported is set when an error has said that it is not declared.
+	reported bool
+	name     string // as mentioned
 }
 
 // A linker resolves the declarations of one root schema, in the order in which
@@ -72,7 +74,7 @@ func link(units []unit, diags *diag.List) *Schema {
 		l.unit(u)
 	}
 	for _, s := range l.pending {
-		if s.pending && !diags.Full() {
+		if s.pending && !s.reported && !diags.Full() {
 			l.undefined(s)
 		}
 	}
@@ -92,15 +94,24 @@ func link(units []unit, diags *diag.List) *Schema {
 // and drops files that the last one does not include. It is for those who make
 // a model.
 func (s *Schema) Arrange() {
-	slices.SortFunc(s.Objects, func(a, b *Object) int { return strings.Compare(a.FullName(), b.FullName()) })
-	slices.SortFunc(s.Enums, func(a, b *Enum) int { return strings.Compare(a.FullName(), b.FullName()) })
-	slices.SortFunc(s.Services, func(a, b *Service) int { return strings.Compare(a.FullName(), b.FullName()) })
+	sortBy(s.Objects, (*Object).FullName)
+	sortBy(s.Enums, (*Enum).FullName)
+	sortBy(s.Services, (*Service).FullName)
 	for _, f := range s.Files {
-		slices.SortFunc(f.Includes, func(a, b *File) int { return strings.Compare(a.Name, b.Name) })
+		sortBy(f.Includes, func(f *File) string { return f.Name })
 	}
 	if n := len(s.Files); n > 0 {
 		s.Files = withIncludes(s.Files[n-1])
 	}
+}
+
+// sortBy sorts a list by names that are costly to make, and makes each once.
+func sortBy[T comparable](list []T, name func(T) string) {
+	names := make(map[T]string, len(list))
+	for _, v := range list {
+		names[v] = name(v)
+	}
+	slices.SortFunc(list, func(a, b T) int { return strings.Compare(names[a], names[b]) })
 }
 
 // withIncludes lists a file and all it includes, each behind those it includes.

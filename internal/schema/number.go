@@ -66,6 +66,9 @@ func parseInteger(text string, b BaseType) (int64, error) {
 	} else if err == nil && n <= greatest {
 		return int64(n), nil
 	}
+	if b == UType {
+		b = UByte // its name in the language
+	}
 	return 0, fmt.Errorf("%s does not fit into %s, which holds %d to %d", text, b, least, greatest)
 }
 

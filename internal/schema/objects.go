@@ -32,7 +32,7 @@ func (l *linker) object(d *fbs.Object) {
 	o.Attributes = l.metadata(d.Meta)
 	o.OriginalOrder = o.Attributes.Has("original_order")
 
-	clear(l.fields)
+	l.clearFields()
 	ol := &objectLinker{linker: l, Object: o, decl: d}
 	ol.slab = make([]Field, 0, ol.capacity())
 	o.Fields = make([]*Field, 0, cap(ol.slab))
@@ -48,6 +48,15 @@ func (l *linker) object(d *fbs.Object) {
 		ol.assignIDs()
 	}
 	ol.checkClashes()
+}
+
+// clearFields empties the scratch map. One that a huge table has blown up is
+// not kept, since clearing it would cost the same for every table after.
+func (l *linker) clearFields() {
+	if len(l.fields) > 1000 {
+		l.fields = make(map[string]*Field)
+	}
+	clear(l.fields)
 }
 
 // capacity bounds the number of fields: each may turn out to be a union.
@@ -112,7 +121,7 @@ func (ol *objectLinker) assignIDs() {
 		ol.errorf(ol.decl.Name.Range, "table %s has more than %d fields", ol.Name, MaxFields)
 		return
 	}
-	ids := make([]int, 0)
+	before := ol.diags.Errors()
 	var with, without *Field
 	for _, f := range ol.Fields {
 		id, has := ol.id(f)
@@ -121,7 +130,6 @@ func (ol *objectLinker) assignIDs() {
 			continue
 		}
 		with = cmp.Or(with, f)
-		ids = append(ids, id)
 		f.ID = id
 	}
 	switch {
@@ -133,6 +141,8 @@ func (ol *objectLinker) assignIDs() {
 		ol.diags.Errorf(without.Span, "field %s has no id, but field %s has one", without.Name, with.Name).
 			Note(with.Attributes.span("id"), "the id of field %s is here", with.Name).
 			Helpf("give an id to every field of the table, or to none")
+		return
+	case ol.diags.Errors() > before:
 		return
 	default:
 		slices.SortStableFunc(ol.Fields, func(a, b *Field) int { return cmp.Compare(a.ID, b.ID) })
