@@ -1,6 +1,7 @@
 package bfbs
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/ipcgen/ipcgen/internal/diag"
@@ -87,7 +88,7 @@ func TestRefuses(t *testing.T) {
 		{"a wrong offset in a struct", "its offset is", func(s *schema.Schema) { field(s, block, "flags").Offset = 36 }},
 		{"a wild alignment", "alignment", func(s *schema.Schema) { object(s, sample).Align = 3 }},
 		{"a vector of vectors", "a vector of vector", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = schema.Vector }},
-		{"an unknown type", "type", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = 77 }},
+		{"an unknown type", "invalid", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = 77 }},
 		{"64-bit offsets", "64-bit offsets", func(s *schema.Schema) { field(s, leaf, "list").Type.Base = schema.Vector64 }},
 		{"a nested buffer of nothing", "nested buffer", func(s *schema.Schema) { field(s, leaf, "buffer").Attributes[0].Value = "Wood" }},
 		{"a nested buffer in a number", "only a [ubyte]", func(s *schema.Schema) { field(s, leaf, "buffer").Type.Element = schema.Int }},
@@ -112,7 +113,8 @@ func TestRefuses(t *testing.T) {
 // be refused, and with every byte changed, which must not panic.
 func TestDamage(t *testing.T) {
 	sound := Write(loadKinds(t))
-	for n := range sound {
+	end := len(bytes.TrimRight(sound, "\x00")) // behind it are a terminator and padding
+	for n := range end {
 		mustRefuse(t, sound[:n:n], "")
 	}
 	damaged := make([]byte, len(sound))
