@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,8 @@ import (
 type callContext struct {
 	context.Context // of the server: its values
 	peer            *Peer
+
+	used atomic.Bool // there is more than the deadline
 
 	mu       sync.Mutex
 	deadline time.Time
@@ -28,13 +31,10 @@ func (c *callContext) begin(deadline time.Time) { c.deadline = deadline }
 // end ends the call: the context is cancelled. It reports whether the context
 // can be used again.
 func (c *callContext) end() (reusable bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done == nil {
-		c.err = nil
+	if !c.used.Load() {
 		return true
 	}
-	c.cancelLocked(context.Canceled)
+	c.cancel(context.Canceled)
 	return false
 }
 
@@ -49,6 +49,7 @@ func (c *callContext) cancelLocked(err error) {
 	if c.err != nil {
 		return
 	}
+	c.used.Store(true)
 	c.err = err
 	if c.timer != nil {
 		c.timer.Stop()
@@ -66,6 +67,7 @@ func (c *callContext) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.done == nil {
+		c.used.Store(true)
 		c.done = make(chan struct{})
 		if c.err != nil {
 			close(c.done)

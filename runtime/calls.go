@@ -8,10 +8,11 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// A pending call belongs to the goroutine that makes it until it is
-// registered; from then on whoever takes it out of the table completes it.
+// A pending is a call in flight, or the place for one. Its state says whose it
+// is: the caller's, until it is registered and after it is completed, and in
+// between that of whoever claims it, once, to complete it.
 type pending struct {
-	id      uint64
+	id      uint64 // of the call: the place, and a count above
 	builder *flatbuffers.Builder
 	sent    sent
 
@@ -20,38 +21,65 @@ type pending struct {
 	frame frame
 	body  []byte
 
-	state atomic.Uint32 // callWaiting, callParked, callDone
-	ready chan struct{} // receives one value when state was callParked
+	state atomic.Uint64 // the id, with how far the call is in its lowest bits
+	ready chan struct{} // receives one value when the caller parked
 }
 
+// An id has the place in bits 3 to 18 and the count above. The three lowest bits
+// are 0 in an id; in a state they tell how far the call is.
 const (
-	callWaiting uint32 = iota
-	callParked
-	callDone
+	callWaiting       = 0 // the caller looks at the state
+	callParked        = 1 // the caller waits for ready
+	callClaimed       = 2 // somebody completes it, and the caller looks at the state
+	callClaimedParked = 3 // somebody completes it, and the caller waits for ready
+	callDone          = 4 // it is completed
+
+	phaseMask = 1<<placeShift - 1
+
+	placeShift = 3
+	placeBits  = 16
+	maxPlaces  = 1 << placeBits
+	countOne   = 1 << (placeShift + placeBits)
 )
 
-// complete hands the call back to its caller. The caller of complete has
-// taken it out of the table.
+// claim takes the right to complete the call with this id. It returns false
+// when the call is not in flight (any more), or claimed already.
+func (p *pending) claim(id uint64) bool {
+	return p.state.CompareAndSwap(id|callWaiting, id|callClaimed) ||
+		p.state.CompareAndSwap(id|callParked, id|callClaimedParked)
+}
+
+// complete hands a claimed call back to its caller.
 func (p *pending) complete() {
-	if p.state.Swap(callDone) == callParked {
+	if !p.state.CompareAndSwap(p.id|callClaimed, p.id|callDone) {
 		p.ready <- struct{}{}
 	}
 }
 
-// A callTable holds the calls in flight of one connection. An id is the place in
-// the table in its low 16 bits and a count above, so that a late reply to an
-// earlier call in the same place is told apart.
-type callTable struct {
-	mu     sync.Mutex
-	places []*pending // nil where no call is in flight
-	idle   []*pending // to be used again; each keeps its place
-	live   int
-	limit  int
-	closed *Error
-	room   chan struct{} // closed when a place may be free; nil while nobody waits
+// park announces that the caller waits for ready. It returns false when the
+// call is completed already.
+func (p *pending) park() bool {
+	return p.state.CompareAndSwap(p.id|callWaiting, p.id|callParked) ||
+		p.state.CompareAndSwap(p.id|callClaimed, p.id|callClaimedParked)
 }
 
-const placeMask = 1<<16 - 1
+// done reports whether the call, whose caller has not parked, is completed.
+func (p *pending) done() bool { return p.state.Load() == p.id|callDone }
+
+// A callTable holds the calls of one connection: as many places as were ever
+// needed at once, up to a limit.
+type callTable struct {
+	limit  int
+	places atomic.Pointer[[]*pending]
+	spare  atomic.Pointer[pending] // an idle one, for the common case of one caller
+	closed atomic.Pointer[Error]
+
+	waiting atomic.Bool // somebody waits for room
+
+	mu   sync.Mutex
+	idle []*pending
+	room chan struct{} // closed when a place may be idle; nil while nobody waits
+}
 
 // keepBuffer is the largest buffer that is kept for the next call.
 const keepBuffer = 1 << 20
@@ -59,64 +87,93 @@ const keepBuffer = 1 << 20
 // register takes a place for a new call, and waits for one while there are as
 // many calls as the limit allows.
 func (t *callTable) register(ctx context.Context) (*pending, *Error) {
+	p := t.spare.Load()
+	if p == nil || !t.spare.CompareAndSwap(p, nil) {
+		var err *Error
+		if p, err = t.acquire(ctx); err != nil {
+			return nil, err
+		}
+	}
+	p.id += countOne
+	p.err, p.sent = nil, sent{}
+	p.state.Store(p.id | callWaiting)
+	if err := t.closed.Load(); err != nil {
+		// close may have missed this call, or may claim it at this moment.
+		if p.claim(p.id) {
+			t.recycle(p)
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+// acquire returns an idle place, or a new one.
+func (t *callTable) acquire(ctx context.Context) (*pending, *Error) {
 	t.mu.Lock()
-	for t.closed == nil && t.live >= t.limit {
+	defer t.mu.Unlock()
+	for {
+		if err := t.closed.Load(); err != nil {
+			return nil, err
+		}
+		if n := len(t.idle); n > 0 {
+			p := t.idle[n-1]
+			t.idle = t.idle[:n-1]
+			return p, nil
+		}
+		if p := t.spare.Swap(nil); p != nil {
+			return p, nil
+		}
+		if p := t.add(); p != nil {
+			return p, nil
+		}
 		if t.room == nil {
 			t.room = make(chan struct{})
+			t.waiting.Store(true)
+			continue // look once more: recycle looks at waiting after it has put a place back
 		}
 		room := t.room
 		t.mu.Unlock()
 		select {
 		case <-room:
+			t.mu.Lock()
 		case <-ctx.Done():
+			t.mu.Lock()
 			e := contextError(ctx)
 			e.Msg, e.Outcome = "waiting for one of the calls in flight to end", NotSent
 			return nil, e
 		}
-		t.mu.Lock()
 	}
-	defer t.mu.Unlock()
-	if t.closed != nil {
-		return nil, t.closed
-	}
-	var p *pending
-	if n := len(t.idle); n > 0 {
-		p = t.idle[n-1]
-		t.idle = t.idle[:n-1]
-	} else {
-		p = &pending{
-			id:      uint64(len(t.places)),
-			builder: flatbuffers.NewBuilder(256),
-			ready:   make(chan struct{}, 1),
-		}
-		t.places = append(t.places, nil)
-	}
-	p.id += placeMask + 1
-	p.err, p.sent = nil, sent{}
-	p.state.Store(callWaiting)
-	t.places[p.id&placeMask] = p
-	t.live++
-	return p, nil
 }
 
-// take takes the call out of the table, and with it the right to complete it.
-// It returns nil when the call is not in flight (any more).
-func (t *callTable) take(id uint64) *pending {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	at := id & placeMask
-	if at >= uint64(len(t.places)) {
+// add makes a new place, or returns nil at the limit. It needs mu.
+func (t *callTable) add() *pending {
+	var old []*pending
+	if s := t.places.Load(); s != nil {
+		old = *s
+	}
+	if len(old) >= t.limit {
 		return nil
 	}
-	p := t.places[at]
-	if p == nil || p.id != id {
-		return nil
-	}
-	t.places[at] = nil
+	place := uint64(len(old)) << placeShift
+	p := &pending{id: place, builder: flatbuffers.NewBuilder(256), ready: make(chan struct{}, 1)}
+	p.state.Store(callDone)
+	all := append(old[:len(old):len(old)], p)
+	t.places.Store(&all)
 	return p
 }
 
-// recycle makes the place of a completed call free for another one.
+// find returns the place that the id belongs to, or nil. The call may be over;
+// claim tells.
+func (t *callTable) find(id uint64) *pending {
+	all := *t.places.Load()
+	at := id >> placeShift & (maxPlaces - 1)
+	if at >= uint64(len(all)) || id&phaseMask != 0 {
+		return nil
+	}
+	return all[at]
+}
+
+// recycle makes the place of a completed call idle.
 func (t *callTable) recycle(p *pending) {
 	if cap(p.builder.Bytes) > keepBuffer {
 		p.builder = flatbuffers.NewBuilder(256)
@@ -124,52 +181,62 @@ func (t *callTable) recycle(p *pending) {
 	if cap(p.body) > keepBuffer {
 		p.body = nil
 	}
+	if t.spare.CompareAndSwap(nil, p) {
+		if t.waiting.Load() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.wake()
+		}
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idle = append(t.idle, p)
-	t.live--
-	if t.room != nil {
-		close(t.room)
-		t.room = nil
-	}
+	t.wake()
 }
 
-// close refuses new calls with err and returns those in flight, for the
-// caller to complete.
-func (t *callTable) close(err *Error) []*pending {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = err
+// wake needs mu.
+func (t *callTable) wake() {
 	if t.room != nil {
 		close(t.room)
 		t.room = nil
+		t.waiting.Store(false)
 	}
-	var all []*pending
-	for i, p := range t.places {
-		if p != nil {
-			all = append(all, p)
-			t.places[i] = nil
-		}
-	}
-	return all
 }
 
 // refuse makes register fail with err, and leaves the calls in flight alone.
 func (t *callTable) refuse(err *Error) {
+	t.closed.CompareAndSwap(nil, err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed == nil {
-		t.closed = err
+	t.wake()
+}
+
+// claimAll claims the calls in flight and returns them.
+func (t *callTable) claimAll() []*pending {
+	all := t.places.Load()
+	if all == nil {
+		return nil
 	}
-	if t.room != nil {
-		close(t.room)
-		t.room = nil
+	var claimed []*pending
+	for _, p := range *all {
+		if p.claim(p.state.Load() &^ phaseMask) {
+			claimed = append(claimed, p)
+		}
 	}
+	return claimed
 }
 
 // inFlight is the number of calls that have a place.
 func (t *callTable) inFlight() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.live
+	n := 0
+	if all := t.places.Load(); all != nil {
+		n = len(*all) - len(t.idle)
+	}
+	if t.spare.Load() != nil {
+		n--
+	}
+	return n
 }

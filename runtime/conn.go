@@ -115,7 +115,7 @@ func (c *Conn) roundTrip(ctx context.Context, p *pending, call *Call) *Error {
 		err = c.tx.write(ctx, &f, body, &p.sent, nil)
 	}
 	if err != nil {
-		if c.calls.take(p.id) == nil {
+		if !p.claim(p.id) {
 			c.await(context.Background(), p) // somebody completes it at this moment
 		}
 		return err
@@ -147,13 +147,13 @@ func encode(b *flatbuffers.Builder, build func() error) (body []byte, e *Error) 
 // await waits until p is completed, which the end of ctx brings about too.
 func (c *Conn) await(ctx context.Context, p *pending) {
 	if c.takeRole() {
-		c.readFor(ctx, p)
+		mine := c.readFor(ctx, p)
 		c.leaveRole()
-		if p.state.Load() == callDone {
+		if mine {
 			return
 		}
 	}
-	if !p.state.CompareAndSwap(callWaiting, callParked) {
+	if p.done() || !p.park() {
 		return
 	}
 	start := time.Now()
@@ -173,7 +173,7 @@ func (c *Conn) await(ctx context.Context, p *pending) {
 // giveUp completes a call whose context is done, unless somebody does it
 // already, and tells the server.
 func (c *Conn) giveUp(ctx context.Context, p *pending) {
-	if c.calls.take(p.id) == nil {
+	if !p.claim(p.id) {
 		<-p.ready
 		return
 	}
@@ -181,7 +181,6 @@ func (c *Conn) giveUp(ctx context.Context, p *pending) {
 	if p.err.Code == CodeDeadlineExceeded && c.unread(p) {
 		p.err.Outcome = NotExecuted // the server looks at the deadline first
 	}
-	p.state.Store(callDone)
 	c.tx.cancel(p.id)
 }
 
@@ -204,23 +203,32 @@ func (c *Conn) takeRole() bool {
 	return false
 }
 
-// readFor reads, as the holder of the role, until p is completed or it does
-// not pay to look any longer.
-func (c *Conn) readFor(ctx context.Context, p *pending) {
+// readFor reads, as the holder of the role, until it does not pay to look any
+// longer. It returns true when it has claimed p and put the reply into it, and
+// else false, as when somebody has completed p before.
+func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 	s := spin{p: &c.spin}
 	for {
-		if c.dispatch(p) {
-			return
+		if c.rx.ring.Ready() {
+			if c.dispatch(p) {
+				return true
+			}
+			if c.inbox.full.Load() {
+				return false
+			}
 		}
-		if p.state.Load() == callDone || !s.more() || c.down.Load() != nil || ctx.Err() != nil {
-			return
+		if !s.more() {
+			return false
+		}
+		if s.pause() && (p.done() || c.down.Load() != nil || ctx.Err() != nil) {
+			return false
 		}
 	}
 }
 
 // dispatch hands all messages that have come to those who wait for them. It
-// returns true as soon as it has completed p, which may be nil. It needs the
-// role.
+// returns true as soon as it has claimed p, which may be nil, and put the reply
+// into it. It needs the role.
 func (c *Conn) dispatch(p *pending) bool {
 	var f frame
 	for !c.inbox.full.Load() {
@@ -234,8 +242,8 @@ func (c *Conn) dispatch(p *pending) bool {
 		}
 		switch f.kind {
 		case kindReply, kindError:
-			to := c.calls.take(f.id)
-			if to == nil {
+			to := c.calls.find(f.id)
+			if to == nil || !to.claim(f.id) {
 				c.stats.dropped.Add(1)
 				c.rx.release()
 				continue
@@ -247,10 +255,10 @@ func (c *Conn) dispatch(p *pending) bool {
 				to.body = append(to.body[:0], body...)
 			}
 			c.rx.release()
-			to.complete()
 			if to == p {
 				return true
 			}
+			to.complete()
 		case kindMessage:
 			msg := body
 			if !private {
@@ -367,7 +375,8 @@ func (c *Conn) bury() {
 	refused := *why
 	refused.Outcome = NotSent
 	c.tx.close(&refused)
-	for _, p := range c.calls.close(&refused) {
+	c.calls.refuse(&refused)
+	for _, p := range c.calls.claimAll() {
 		err := *why
 		switch {
 		case !p.sent.done:

@@ -190,7 +190,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, w wire, seg *shm.Seg
 	limit := int(hello.maxMessage)
 	c.tx = transmitter{wire: w, limit: limit, piece: longestRecord(hello.geo.ToServer), failFast: cfg.failFast, ring: out}
 	c.rx = receiver{wire: w, ring: in, limit: limit}
-	c.calls.limit = int(min(max(hello.maxCalls, 1), placeMask))
+	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.spin.init(cfg.spin)
 	c.peer.done, c.peer.send = c.done, c.Send
 	if c.routes, err = bindRoutes(cfg.services, nil); err != nil {

@@ -49,7 +49,7 @@ func NewServer(opts ...ServerOption) *Server {
 	}
 	s.cfg.toServer = ringCapacity(orDefault(s.cfg.toServer, DefaultRingCapacity), shm.MaxCapacity)
 	s.cfg.toClient = ringCapacity(orDefault(s.cfg.toClient, DefaultRingCapacity), shm.MaxCapacity)
-	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), placeMask)
+	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), maxPlaces)
 	s.routes, s.invalid = bindRoutes(s.cfg.services, &s.text)
 	at := 0
 	for _, svc := range s.cfg.services {

@@ -151,6 +151,19 @@ func (c *serverConn) work() (reader bool) {
 	var f frame
 	s := spin{p: &c.spin}
 	for !c.inbox.full.Load() {
+		for !c.rx.ring.Ready() {
+			if !s.more() {
+				return true
+			}
+			if s.pause() {
+				if c.tx.waiting.Load() {
+					c.tx.retryIfRoom()
+				}
+				if c.down.Load() != nil {
+					return true
+				}
+			}
+		}
 		body, private, ok, err := c.rx.next(&f)
 		if err != nil {
 			c.log.Warn("client broke the protocol", "err", err)
@@ -158,13 +171,7 @@ func (c *serverConn) work() (reader bool) {
 			return true
 		}
 		if !ok {
-			if c.tx.waiting.Load() {
-				c.tx.retryIfRoom()
-			}
-			if !s.more() || c.down.Load() != nil {
-				return true
-			}
-			continue
+			continue // a piece of a message
 		}
 		switch f.kind {
 		case kindRequest:
@@ -184,6 +191,9 @@ func (c *serverConn) work() (reader bool) {
 		default:
 			c.fail(&Error{Code: CodeCorrupt, Msg: fmt.Sprintf("the client sent a frame of kind %d", f.kind), Err: errBroken})
 			return true
+		}
+		if c.tx.waiting.Load() {
+			c.tx.retryIfRoom()
 		}
 		s = spin{p: &c.spin}
 	}

@@ -68,6 +68,10 @@ func (s *spin) more() bool {
 	return true
 }
 
+// pause reports, after more, whether it is time to look at other things than
+// the ring.
+func (s *spin) pause() bool { return s.polls%pollsPerCheck == 0 }
+
 func (s *spin) check() bool {
 	if s.polls <= pollsPerCheck {
 		s.start = time.Now()
