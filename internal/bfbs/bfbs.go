@@ -188,9 +188,17 @@ func (r *reader) declaredIn(name string) *schema.File {
 	return r.schema.Files[len(r.schema.Files)-1]
 }
 
+// maxNamespace bounds the length of a namespace as the text of a schema does,
+// since names are looked up in each part of it.
+const maxNamespace = 1000
+
 // split checks a full name and splits it into its namespace and its last part.
 // Names become Go source, so nothing but a name may pass.
 func (r *reader) split(full string) (schema.Namespace, string) {
+	if strings.LastIndexByte(full, '.') > maxNamespace {
+		r.errorf("a namespace has more than %d characters", maxNamespace)
+		return nil, "_"
+	}
 	parts := strings.Split(full, ".")
 	for _, p := range parts {
 		if !fbs.IsName(p) {

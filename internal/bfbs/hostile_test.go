@@ -88,3 +88,23 @@ func mustRefuse(t *testing.T, data []byte, reason string) {
 		t.Errorf("refused because %v, not %q", err, reason)
 	}
 }
+
+// TestDeepNamespace reads a namespace of very many parts, in each of which the
+// root of a nested buffer would be looked up.
+func TestDeepNamespace(t *testing.T) {
+	b := forger{flatbuffers.NewBuilder(0)}
+	key, value := b.CreateString("nested_flatbuffer"), b.CreateString("T")
+	attributes := b.vector(b.table(keyValueSlots, map[int]flatbuffers.UOffsetT{keyValueKey: key, keyValueValue: value}))
+	var fields []flatbuffers.UOffsetT
+	for i := range 100 {
+		name, typ := b.CreateString(fmt.Sprint("f", i)), b.intType()
+		b.StartObject(fieldSlots)
+		b.PrependUOffsetTSlot(fieldName, name, 0)
+		b.PrependUOffsetTSlot(fieldType, typ, 0)
+		b.PrependUOffsetTSlot(fieldAttributes, attributes, 0)
+		fields = append(fields, b.EndObject())
+	}
+	name, fieldsAt := b.CreateString(strings.Repeat("n.", 5000)+"T"), b.vector(fields...)
+	object := b.table(objectSlots, map[int]flatbuffers.UOffsetT{objectName: name, objectFields: fieldsAt})
+	mustRefuse(t, b.finish([]flatbuffers.UOffsetT{object}), "namespace")
+}
