@@ -61,8 +61,19 @@ type child struct {
 // start runs a child, which the end of the test kills.
 func start(t testing.TB, name string, args ...string) *child {
 	t.Helper()
+	c := prepare(t, name, args...)
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.kill)
+	return c
+}
+
+func prepare(t testing.TB, name string, args ...string) *child {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), childVar+"="+name)
+	// Under the race detector a process would sleep for a second as it exits.
+	cmd.Env = append(os.Environ(), childVar+"="+name, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -72,12 +83,7 @@ func start(t testing.TB, name string, args ...string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &child{cmd, in, bufio.NewScanner(out)}
-	t.Cleanup(c.kill)
-	return c
+	return &child{cmd, in, bufio.NewScanner(out)}
 }
 
 // line returns the next line that the child prints.

@@ -1,0 +1,103 @@
+package registry_test
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// cancelled is a context that ends a watch after its first look.
+var cancelled = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// However fast things change, a watcher ends up with the truth.
+func TestWatchReachesTheFinalState(t *testing.T) {
+	d := newDomain(t)
+	r := open(t, d)
+	held := make(map[string]*registry.Registration)
+	truth := make(map[string]uint64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rng := rand.New(rand.NewPCG(1, 2))
+		all := names("w", 20)
+		for i := range uint64(2000) {
+			name := all[rng.IntN(len(all))]
+			reg := held[name]
+			switch {
+			case reg == nil:
+				reg, err := r.Register(registry.Record{Name: name, Epoch: i})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				held[name], truth[name] = reg, i
+			case rng.IntN(3) == 0:
+				reg.Close()
+				delete(held, name)
+				delete(truth, name)
+			default:
+				reg.SetRole(registry.RoleStandby, i)
+				truth[name] = i
+			}
+		}
+		held["w.last"], truth["w.last"] = register(t, r, "w.last"), 0
+	}()
+	seen := make(map[string]uint64)
+	for ev, err := range r.Watch(t.Context(), "w") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, known := seen[ev.Record.Name]
+		if known == (ev.Kind == registry.Appeared) {
+			t.Fatalf("%v %q, known before: %v", ev.Kind, ev.Record.Name, known)
+		}
+		if ev.Kind == registry.Disappeared {
+			delete(seen, ev.Record.Name)
+		} else {
+			seen[ev.Record.Name] = ev.Record.Epoch
+		}
+		if _, last := seen["w.last"]; last {
+			<-done
+			if maps.Equal(seen, truth) {
+				break
+			}
+		}
+	}
+	for _, reg := range held {
+		reg.Close()
+	}
+}
+
+// Many watchers of one domain see the death of one process that held many
+// names.
+func TestWatchMassDeath(t *testing.T) {
+	d := newDomain(t)
+	r := open(t, d)
+	const n = 200
+	c := start(t, "register", append([]string{d}, names("mass", n)...)...)
+	c.expect(t, "registered")
+	alive := 0
+	for ev, err := range r.Watch(t.Context(), "mass") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch ev.Kind {
+		case registry.Appeared:
+			if alive++; alive == n {
+				c.cmd.Process.Kill()
+			}
+		case registry.Disappeared:
+			alive--
+		}
+		if alive == 0 {
+			return
+		}
+	}
+}
