@@ -128,12 +128,10 @@ func (r *reader) read() {
 	s.Arrange()
 }
 
-// readFiles makes the files. The one that nothing includes is the root; when a
-// cycle leaves none, the one that is named like the binary schema.
+// readFiles makes the files, the root last.
 func (r *reader) readFiles() {
-	tables := r.root.tables(schemaFiles)
 	included := make(map[*schema.File]bool)
-	for _, t := range tables {
+	for _, t := range r.root.tables(schemaFiles) {
 		f := r.file(t.string(fileName))
 		listed := make(map[*schema.File]bool)
 		for _, name := range t.strings(fileIncludes) {
@@ -145,20 +143,7 @@ func (r *reader) readFiles() {
 			}
 		}
 	}
-	base := strings.TrimSuffix(filepath.Base(r.path), ".bfbs") + ".fbs"
-	var root *schema.File
-	for _, t := range tables {
-		f := r.file(t.string(fileName))
-		switch {
-		case root == nil, included[root] && !included[f]:
-			root = f
-		case included[root] == included[f] && path.Base(f.Name) == base:
-			root = f
-		}
-	}
-	if root == nil {
-		root = r.file("//" + base) // flatc wrote no file names
-	}
+	root := r.rootFile(included)
 	root.Root = true
 	root.Path = r.path
 	for _, f := range r.files {
@@ -167,6 +152,34 @@ func (r *reader) readFiles() {
 		}
 	}
 	r.schema.Files = append(r.schema.Files, root)
+}
+
+// rootFile finds the file that the schema was made from, which decides what
+// code is generated and which the format does not say. It is the one that no
+// other includes; in a cycle, the one that the binary schema is named after.
+func (r *reader) rootFile(included map[*schema.File]bool) *schema.File {
+	base := strings.TrimSuffix(filepath.Base(r.path), ".bfbs") + ".fbs"
+	if len(r.files) == 0 {
+		return r.file("//" + base) // old versions of flatc wrote no names
+	}
+	var first, named []*schema.File
+	for _, f := range r.files {
+		if !included[f] {
+			first = append(first, f)
+		}
+		if path.Base(f.Name) == base {
+			named = append(named, f)
+		}
+	}
+	switch {
+	case len(first) == 1:
+		return first[0]
+	case len(first) == 0 && len(named) == 1:
+		return named[0]
+	}
+	r.errorf("it does not tell which of its %d files is the root", len(r.files)).
+		Helpf("give the binary schema the name of that file, with .bfbs instead of .fbs")
+	return r.file("//" + base)
 }
 
 // file returns the file of that name.
@@ -397,6 +410,6 @@ func (r *reader) readType(t table, owner string) schema.Type {
 }
 
 // fail is errorf for a field.
-func (r *reader) fail(o *schema.Object, f *schema.Field, format string, args ...any) {
-	r.errorf("%s.%s: %s", o.FullName(), f.Name, fmt.Sprintf(format, args...))
+func (r *reader) fail(o *schema.Object, f *schema.Field, format string, args ...any) *diag.Diagnostic {
+	return r.errorf("%s.%s: %s", o.FullName(), f.Name, fmt.Sprintf(format, args...))
 }

@@ -16,7 +16,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(Write(s))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var diags diag.List
-		s := Read("fuzz.bfbs", data, &diags)
+		s := Read("kinds.bfbs", data, &diags)
 		if s == nil {
 			if !diags.HasErrors() {
 				t.Fatal("refused without a reason")
@@ -27,7 +27,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("read in spite of %v", diags.Err())
 		}
 		generate(s)
-		back := Read("fuzz.bfbs", write(t, s), &diags)
+		back := Read("kinds.bfbs", write(t, s), &diags)
 		if back == nil {
 			t.Fatalf("what was written is refused: %v", diags.Err())
 		}

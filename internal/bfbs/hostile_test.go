@@ -81,7 +81,7 @@ func TestSharingIsBounded(t *testing.T) {
 func mustRefuse(t *testing.T, data []byte, reason string) {
 	t.Helper()
 	var diags diag.List
-	if s := Read("hostile.bfbs", data, &diags); s != nil {
+	if s := Read("kinds.bfbs", data, &diags); s != nil {
 		t.Fatalf("%d bytes were read", len(data))
 	}
 	if err := diags.Err(); err == nil || !strings.Contains(err.Error(), reason) {

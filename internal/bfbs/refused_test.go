@@ -123,7 +123,7 @@ func TestDamage(t *testing.T) {
 			copy(damaged, sound)
 			damaged[i] ^= change
 			var diags diag.List
-			if s := Read("damaged.bfbs", damaged, &diags); s == nil && !diags.HasErrors() {
+			if s := Read("kinds.bfbs", damaged, &diags); s == nil && !diags.HasErrors() {
 				t.Fatalf("byte %d ^ %#x: refused without a reason", i, change)
 			}
 		}
@@ -136,9 +136,31 @@ func TestSizePrefix(t *testing.T) {
 	n := len(sound)
 	prefixed := append([]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}, sound...)
 	var diags diag.List
-	if Read("prefixed.bfbs", prefixed, &diags) == nil {
+	if Read("kinds.bfbs", prefixed, &diags) == nil {
 		t.Error(diags.Err())
 	}
 	prefixed[0]++
 	mustRefuse(t, prefixed, "size prefix")
+}
+
+// TestRootFile reads schemas whose files include each other: only the name of
+// the binary schema can tell which one it was made from.
+func TestRootFile(t *testing.T) {
+	data := Write(loadKinds(t))
+	for name, root := range map[string]string{"kinds.bfbs": "//kinds.fbs", "dir/shared.bfbs": "//shared.fbs"} {
+		var diags diag.List
+		s := Read(name, data, &diags)
+		if s == nil {
+			t.Fatal(diags.Err())
+		}
+		for _, f := range s.Files {
+			if f.Root != (f.Name == root) {
+				t.Errorf("%s: root of %s is %t", name, f.Name, f.Root)
+			}
+		}
+	}
+	var diags diag.List
+	if Read("other.bfbs", data, &diags) != nil {
+		t.Error("a root was guessed")
+	}
 }
