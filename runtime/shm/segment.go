@@ -56,15 +56,11 @@ func NewSegment(g Geometry) (*Segment, *os.File, error) {
 	if err := g.Check(); err != nil {
 		return nil, nil, err
 	}
-	f, err := sys.NewMemory("ipcgen", g.Size())
+	mem, f, err := NewBytes(g.Size())
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := MapSegment(f, g)
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
+	s := &Segment{geo: g, mem: mem, mapped: true}
 	word(s.mem, 0).Store(segmentMagic)
 	word(s.mem, 8).Store(Version)
 	return s, f, nil
@@ -76,14 +72,10 @@ func MapSegment(f *os.File, g Geometry) (*Segment, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	if err := sys.CheckMemory(f, g.Size()); err != nil {
-		return nil, err
-	}
-	mem, err := sys.MapFile(f, 0, g.Size(), true)
+	mem, err := MapBytes(f, g.Size())
 	if err != nil {
 		return nil, err
 	}
-	sys.Populate(mem)
 	return &Segment{geo: g, mem: mem, mapped: true}, nil
 }
 
@@ -92,7 +84,7 @@ func HeapSegment(g Geometry) (*Segment, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	return &Segment{geo: g, mem: heapMemory(g.Size())}, nil
+	return &Segment{geo: g, mem: HeapBytes(g.Size())}, nil
 }
 
 // ToServer is the memory of the ring from the client to the server.
@@ -121,5 +113,40 @@ func (s *Segment) Close() error {
 	if mem == nil || !s.mapped {
 		return nil
 	}
-	return sys.UnmapFile(mem)
+	return Unmap(mem)
 }
+
+// MapBytes maps the first size bytes of a memory file that a peer, or this
+// side, created; see MapSegment. Unmap releases them.
+func MapBytes(f *os.File, size int) ([]byte, error) {
+	if err := sys.CheckMemory(f, size); err != nil {
+		return nil, err
+	}
+	mem, err := sys.MapFile(f, 0, size, true)
+	if err != nil {
+		return nil, err
+	}
+	sys.Populate(mem)
+	return mem, nil
+}
+
+// NewBytes creates a sealed memory file of size bytes and maps it.
+func NewBytes(size int) ([]byte, *os.File, error) {
+	f, err := sys.NewMemory("ipcgen", size)
+	if err != nil {
+		return nil, nil, err
+	}
+	mem, err := MapBytes(f, size)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return mem, f, nil
+}
+
+// Unmap releases what MapBytes or NewBytes returned.
+func Unmap(mem []byte) error { return sys.UnmapFile(mem) }
+
+// HeapBytes returns size zero bytes of ordinary memory that start at a multiple of
+// 8, as shared memory does.
+func HeapBytes(size int) []byte { return heapMemory(size) }

@@ -8,8 +8,8 @@ import (
 // word is the uint64 at offset off of b, for atomic access. It panics where
 // off is out of range.
 func word(b []byte, off uint64) *atomic.Uint64 {
-	_ = b[off+7]
-	return (*atomic.Uint64)(unsafe.Pointer(&b[off]))
+	b = b[off : off+8] // checks the range, and loads nothing
+	return (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
 // aligned reports whether b starts at a multiple of 8.

@@ -1,0 +1,315 @@
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// This file is the memory of a stream: numbered blocks from one writer to one
+// reader, read and written in place, of which the writer may overwrite the oldest.
+//
+// Blocks lie in slots. An index of as many entries as blocks are kept says
+// which slot holds which block. There are two slots more than entries: one that
+// the writer fills, and one for the block that the reader reads at this moment
+// even though the writer has taken it out of the index. The two sides settle
+// whether that is so as Dekker's algorithm does: the reader writes its claim
+// and then looks at the index, the writer clears the entry and then looks at the
+// claim, so at least one of them sees the other. A writer that sees the claim
+// leaves that slot alone until the claim has moved on; a reader that sees the
+// cleared entry has lost the block. Nobody ever waits.
+
+// Where the words of a stream lie, from its start.
+const (
+	offBlockTail   = 0         // writer: number of blocks ever published
+	offBlockFirst  = 8         // writer: number of the oldest block in the index
+	offBlockHead   = line      // reader: number of the next block to read
+	offBlockClaim  = line + 8  // reader: the block it reads, plus 1; 0: none
+	offBlockSleep  = 2 * line  // as for rings
+	offBlockStarve = 3 * line  // as for rings
+	offBlockIndex  = 4 * line  // writer: number+1 << 16 | slot, per entry; 0: cleared
+	extraSlots     = 2         // see above
+	maxDepth       = 1<<16 - 1 // blocks that a stream keeps
+	maxBlock       = 64 << 20  // bytes of a block
+	maxStream      = 1 << 30   // bytes of a stream
+	slotHeader     = 8         // the block's length
+	slotBits       = 16        // of an index entry
+	slotMask       = 1<<slotBits - 1
+)
+
+// A BlockGeometry says how large a stream is.
+type BlockGeometry struct {
+	Depth int // blocks that are kept
+	Block int // bytes of the longest block
+}
+
+func (g BlockGeometry) stride() int { return (slotHeader + g.Block + 63) &^ 63 }
+func (g BlockGeometry) slots() int  { return offBlockIndex + (g.Depth*8+line-1)&^(line-1) }
+
+// Size is the number of bytes that the stream takes.
+func (g BlockGeometry) Size() int { return g.slots() + (g.Depth+extraSlots)*g.stride() }
+
+// Check reports whether a stream can have this size.
+func (g BlockGeometry) Check() error {
+	if g.Depth < 1 || g.Depth > maxDepth || g.Block < 1 || g.Block > maxBlock || g.Size() > maxStream {
+		return fmt.Errorf("a stream keeps 1 to %d blocks of 1 to %d bytes, %d bytes in all; not %d blocks of %d bytes",
+			maxDepth, maxBlock, maxStream, g.Depth, g.Block)
+	}
+	return nil
+}
+
+type blockWords struct {
+	tail, first, head, claim, sleep, starve *atomic.Uint64
+	mem                                     []byte
+	geo                                     BlockGeometry
+}
+
+func blockWordsOf(mem []byte, g BlockGeometry) (blockWords, error) {
+	if err := g.Check(); err != nil {
+		return blockWords{}, err
+	}
+	if len(mem) != g.Size() || !aligned(mem) {
+		return blockWords{}, errors.New("memory of a stream has the wrong size or alignment")
+	}
+	return blockWords{
+		tail: word(mem, offBlockTail), first: word(mem, offBlockFirst), head: word(mem, offBlockHead),
+		claim: word(mem, offBlockClaim), sleep: word(mem, offBlockSleep), starve: word(mem, offBlockStarve),
+		mem: mem, geo: g,
+	}, nil
+}
+
+func (w *blockWords) entry(number uint64) *atomic.Uint64 {
+	return word(w.mem, offBlockIndex+number%uint64(w.geo.Depth)*8)
+}
+
+// slot returns the memory of a slot, which must exist.
+func (w *blockWords) slot(i int) []byte {
+	at := w.geo.slots() + i*w.geo.stride()
+	return w.mem[at : at+slotHeader+w.geo.Block : at+slotHeader+w.geo.Block]
+}
+
+// A BlockWriter writes the blocks of a stream. It is not safe for concurrent
+// use.
+type BlockWriter struct {
+	w         blockWords
+	overwrite bool
+
+	// Private, so that the peer cannot lie about it.
+	next, first uint64
+	slotOf      []int // by number modulo the depth
+	free        []int
+	current     int    // the reserved slot, -1: none
+	lent        int    // the slot that the reader reads although it is not in the index, -1: none
+	lentNumber  uint64 // its block
+	woken       uint64
+	waits       uint64
+}
+
+// NewBlockWriter makes the writer of a fresh stream in mem, which must be
+// g.Size() zero bytes that start at a multiple of 8. With overwrite, a full
+// stream loses its oldest block to a new one.
+func NewBlockWriter(mem []byte, g BlockGeometry, overwrite bool) (*BlockWriter, error) {
+	w, err := blockWordsOf(mem, g)
+	if err != nil {
+		return nil, err
+	}
+	b := &BlockWriter{w: w, overwrite: overwrite, slotOf: make([]int, g.Depth), current: -1, lent: -1}
+	for i := range g.Depth + extraSlots {
+		b.free = append(b.free, i)
+	}
+	return b, nil
+}
+
+// Reserve returns the memory of the next block, for the caller to fill before
+// Commit. ok is false while the stream is full, which one that overwrites never is.
+// A second Reserve returns the same memory.
+func (b *BlockWriter) Reserve() (block []byte, ok bool) {
+	if b.current < 0 {
+		if b.next-b.first >= uint64(b.w.geo.Depth) && !b.reclaim() {
+			return nil, false
+		}
+		last := len(b.free) - 1
+		b.current, b.free = b.free[last], b.free[:last]
+	}
+	return b.w.slot(b.current)[slotHeader:], true
+}
+
+// reclaim takes the oldest block out of the index and its slot back.
+func (b *BlockWriter) reclaim() bool {
+	if !b.overwrite && b.w.head.Load() <= b.first {
+		return false
+	}
+	k := b.first
+	b.first++
+	hook("block first")
+	b.w.first.Store(b.first)
+	hook("block clear")
+	b.w.entry(k).Store(0)
+	hook("block cleared")
+	claim := b.w.claim.Load()
+	if b.lent >= 0 && claim != b.lentNumber+1 {
+		b.free = append(b.free, b.lent)
+		b.lent = -1
+	}
+	slot := b.slotOf[k%uint64(b.w.geo.Depth)]
+	if claim == k+1 && b.lent < 0 {
+		b.lent, b.lentNumber = slot, k
+	} else {
+		b.free = append(b.free, slot)
+	}
+	return true
+}
+
+// Commit publishes the reserved block with its first n bytes; it panics if no
+// block is reserved or n is too large. wake is as for Producer.Commit.
+func (b *BlockWriter) Commit(n int) (wake bool) {
+	if b.current < 0 || n < 0 || n > b.w.geo.Block {
+		panic("shm: Commit of a block that is not reserved")
+	}
+	slot := b.w.slot(b.current)
+	word(slot, 0).Store(uint64(n))
+	b.slotOf[b.next%uint64(b.w.geo.Depth)] = b.current
+	hook("block index")
+	b.w.entry(b.next).Store((b.next+1)<<slotBits | uint64(b.current))
+	b.current = -1
+	b.next++
+	hook("block publish")
+	b.w.tail.Store(b.next)
+	hook("block published")
+	s := b.w.sleep.Load()
+	if s == 0 || s == b.woken {
+		return false
+	}
+	b.woken = s
+	return true
+}
+
+// Starve declares that this side is about to wait for room; see
+// Producer.Starve.
+func (b *BlockWriter) Starve() bool {
+	b.waits++
+	b.w.starve.Store(b.waits)
+	if _, ok := b.Reserve(); ok {
+		b.w.starve.Store(0)
+		return false
+	}
+	return true
+}
+
+// A BlockReader reads the blocks of a stream. It is not safe for concurrent
+// use.
+type BlockReader struct {
+	w       blockWords
+	next    uint64
+	lost    uint64
+	reading bool
+	sleeps  uint64
+	fed     uint64
+	err     error
+}
+
+// NewBlockReader makes the reader of a fresh stream in mem; see
+// NewBlockWriter.
+func NewBlockReader(mem []byte, g BlockGeometry) (*BlockReader, error) {
+	w, err := blockWordsOf(mem, g)
+	if err != nil {
+		return nil, err
+	}
+	return &BlockReader{w: w}, nil
+}
+
+// lapTries bounds how often Next runs after a writer that overwrites faster
+// than the reader can claim.
+const lapTries = 64
+
+// Next claims the next block and returns it in place: the writer leaves it
+// alone until Release, though a hostile one may not. ok is false when there is
+// none. lost is the number of blocks that were overwritten since the last one.
+func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
+	if b.err != nil {
+		return nil, 0, false, b.err
+	}
+	if b.reading {
+		panic("shm: Next before Release")
+	}
+	for range lapTries {
+		tail := b.w.tail.Load()
+		if tail == b.next {
+			return nil, 0, false, nil
+		}
+		if tail < b.next || tail > 1<<(64-slotBits)-2 {
+			return nil, 0, false, b.corrupt()
+		}
+		hook("block claim")
+		b.w.claim.Store(b.next + 1)
+		hook("block claimed")
+		if e := b.w.entry(b.next).Load(); e>>slotBits == b.next+1 {
+			return b.open(int(e & slotMask))
+		}
+		// The entry is cleared, or holds a later block already; either way
+		// first has moved on before.
+		first := b.w.first.Load()
+		if first <= b.next || first > b.w.tail.Load() {
+			return nil, 0, false, b.corrupt()
+		}
+		b.lost += first - b.next
+		b.next = first
+	}
+	return nil, 0, false, nil
+}
+
+func (b *BlockReader) open(slot int) ([]byte, uint64, bool, error) {
+	if slot >= b.w.geo.Depth+extraSlots {
+		return nil, 0, false, b.corrupt()
+	}
+	mem := b.w.slot(slot)
+	n := word(mem, 0).Load()
+	if n > uint64(b.w.geo.Block) {
+		return nil, 0, false, b.corrupt()
+	}
+	lost := b.lost
+	b.lost, b.reading = 0, true
+	return mem[slotHeader : slotHeader+n : slotHeader+n], lost, true, nil
+}
+
+func (b *BlockReader) corrupt() error {
+	b.err = ErrCorrupt
+	return b.err
+}
+
+// Release gives the block that Next returned back. wake is true when the writer
+// waits for room and must be woken.
+func (b *BlockReader) Release() (wake bool) {
+	if !b.reading {
+		return false
+	}
+	b.reading = false
+	b.next++
+	hook("block release")
+	b.w.claim.Store(0)
+	b.w.head.Store(b.next)
+	hook("block released")
+	s := b.w.starve.Load()
+	if s == 0 || s == b.fed {
+		return false
+	}
+	b.fed = s
+	return true
+}
+
+// Ready reports whether Next has something to say.
+func (b *BlockReader) Ready() bool { return b.w.tail.Load() != b.next || b.err != nil }
+
+// Sleep declares that this side is about to sleep; see Consumer.Sleep.
+func (b *BlockReader) Sleep() bool {
+	b.sleeps++
+	b.w.sleep.Store(b.sleeps)
+	if b.Ready() {
+		b.Awake()
+		return false
+	}
+	return true
+}
+
+// Awake takes back what Sleep declared.
+func (b *BlockReader) Awake() { b.w.sleep.Store(0) }
