@@ -62,35 +62,54 @@ type Verifier struct {
 	err    *VerifyError
 }
 
-// NewVerifier returns a verifier of buf; at most one set of limits counts.
-func NewVerifier(buf []byte, limits ...VerifyLimits) Verifier {
-	v := Verifier{
+// Begin prepares the verifier for buf and returns the position of its root
+// table, or 0 when it has none that may be read. A non-empty identifier must be
+// the buffer's own; at most one set of limits counts.
+func (v *Verifier) Begin(buf []byte, identifier string, limits []VerifyLimits) uint32 {
+	v.init(buf, limits)
+	return v.root(0, identifier)
+}
+
+// BeginSizePrefixed is Begin for a buffer that begins with its size.
+func (v *Verifier) BeginSizePrefixed(buf []byte, identifier string, limits []VerifyLimits) uint32 {
+	v.init(buf, limits)
+	if len(buf) < offsetSize {
+		v.outside("", 0, offsetSize)
+		return 0
+	}
+	if n := uint64(v.u32(0)); n+offsetSize > uint64(len(buf)) {
+		v.fail("", 0, fmt.Sprintf("size prefix of %d bytes in a buffer of %d", n, len(buf)))
+		return 0
+	}
+	return v.root(offsetSize, identifier)
+}
+
+func (v *Verifier) init(buf []byte, limits []VerifyLimits) {
+	*v = Verifier{
 		all:    buf,
 		buf:    buf,
 		depth:  defaultVerifyDepth,
 		tables: defaultVerifyTables,
 		bytes:  defaultVerifyBytes + 8*len(buf),
 	}
-	if len(limits) > 0 {
-		v.limit(limits[0])
+	if len(limits) == 0 {
+		return
 	}
-	return v
-}
-
-func (v *Verifier) limit(l VerifyLimits) {
-	if l.Depth > 0 {
+	if l := limits[0]; l.Depth > 0 {
 		v.depth = l.Depth
 	}
-	if l.Tables > 0 {
+	if l := limits[0]; l.Tables > 0 {
 		v.tables = l.Tables
 	}
-	if l.Bytes > 0 {
+	if l := limits[0]; l.Bytes > 0 {
 		v.bytes = l.Bytes
 	}
 }
 
 // Err returns the failure as a *VerifyError, its path beginning with root, or
 // nil when nothing failed.
+//
+//go:noinline
 func (v *Verifier) Err(root string) error {
 	if v.err == nil {
 		return nil
@@ -99,23 +118,8 @@ func (v *Verifier) Err(root string) error {
 	return v.err
 }
 
-// Root returns the position of the root table, or 0 when it has none that may
-// be read. A non-empty identifier must be the buffer's own.
-func (v *Verifier) Root(identifier string) uint32 { return v.root(0, identifier) }
-
-// SizePrefixedRoot is Root for a buffer that begins with its size.
-func (v *Verifier) SizePrefixedRoot(identifier string) uint32 {
-	if len(v.buf) < offsetSize {
-		v.outside("", 0, offsetSize)
-		return 0
-	}
-	if n := uint64(v.u32(0)); n+offsetSize > uint64(len(v.buf)) {
-		v.fail("", 0, fmt.Sprintf("size prefix of %d bytes in a buffer of %d", n, len(v.buf)))
-		return 0
-	}
-	return v.root(offsetSize, identifier)
-}
-
+// root checks what a buffer begins with, from start on, and returns the
+// position of its root table, or 0 after reporting.
 func (v *Verifier) root(start uint32, identifier string) uint32 {
 	switch {
 	case len(v.buf) < minBuffer:

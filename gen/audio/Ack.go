@@ -53,9 +53,7 @@ type Ack struct {
 // GetRootAsAck returns the Ack that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsAck(buf []byte, offset flatbuffers.UOffsetT) *Ack {
-	x := new(Ack)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[Ack](buf, offset)
 }
 
 // FinishAckBuffer makes the Ack at offset the root of the buffer.
@@ -76,15 +74,15 @@ func FinishSizePrefixedAckBuffer(builder *flatbuffers.Builder, offset flatbuffer
 // VerifyAck checks that buf holds an Ack that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyAck(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyAckAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyAckAt(&v, v.Begin(buf, "", limits))
 	return v.Err("Ack")
 }
 
 // VerifySizePrefixedAck is VerifyAck for a buffer that begins with its size.
 func VerifySizePrefixedAck(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyAckAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyAckAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("Ack")
 }
 
@@ -129,7 +127,7 @@ func (rcv *Ack) MutateStatus(n Status) bool {
 
 // AckStart begins an Ack, which the builder then expects the fields of.
 func AckStart(builder *flatbuffers.Builder) {
-	builder.StartObject(2)
+	ipc.StartTable(builder, 2)
 }
 
 func AckAddRefSeq(builder *flatbuffers.Builder, refSeq uint64) {
@@ -142,5 +140,5 @@ func AckAddStatus(builder *flatbuffers.Builder, status Status) {
 
 // AckEnd ends the Ack begun last and returns its offset.
 func AckEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

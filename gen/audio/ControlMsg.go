@@ -56,9 +56,7 @@ type ControlMsg struct {
 // GetRootAsControlMsg returns the ControlMsg that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsControlMsg(buf []byte, offset flatbuffers.UOffsetT) *ControlMsg {
-	x := new(ControlMsg)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[ControlMsg](buf, offset)
 }
 
 // FinishControlMsgBuffer makes the ControlMsg at offset the root of the buffer.
@@ -79,15 +77,15 @@ func FinishSizePrefixedControlMsgBuffer(builder *flatbuffers.Builder, offset fla
 // VerifyControlMsg checks that buf holds a ControlMsg that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyControlMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyControlMsgAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyControlMsgAt(&v, v.Begin(buf, "", limits))
 	return v.Err("ControlMsg")
 }
 
 // VerifySizePrefixedControlMsg is VerifyControlMsg for a buffer that begins with its size.
 func VerifySizePrefixedControlMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyControlMsgAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyControlMsgAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("ControlMsg")
 }
 
@@ -132,17 +130,12 @@ func (rcv *ControlMsg) MutatePayloadType(n ControlPayload) bool {
 }
 
 func (rcv *ControlMsg) Payload(obj *flatbuffers.Table) bool {
-	x := ipc.FieldRef(&rcv._tab, 8)
-	if x == 0 {
-		return false
-	}
-	obj.Bytes, obj.Pos = rcv._tab.Bytes, x
-	return true
+	return ipc.FieldUnion(&rcv._tab, 8, obj)
 }
 
 // ControlMsgStart begins a ControlMsg, which the builder then expects the fields of.
 func ControlMsgStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	ipc.StartTable(builder, 3)
 }
 
 func ControlMsgAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -159,5 +152,5 @@ func ControlMsgAddPayload(builder *flatbuffers.Builder, payload flatbuffers.UOff
 
 // ControlMsgEnd ends the ControlMsg begun last and returns its offset.
 func ControlMsgEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

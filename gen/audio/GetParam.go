@@ -45,9 +45,7 @@ type GetParam struct {
 // GetRootAsGetParam returns the GetParam that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsGetParam(buf []byte, offset flatbuffers.UOffsetT) *GetParam {
-	x := new(GetParam)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[GetParam](buf, offset)
 }
 
 // FinishGetParamBuffer makes the GetParam at offset the root of the buffer.
@@ -68,15 +66,15 @@ func FinishSizePrefixedGetParamBuffer(builder *flatbuffers.Builder, offset flatb
 // VerifyGetParam checks that buf holds a GetParam that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyGetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyGetParamAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyGetParamAt(&v, v.Begin(buf, "", limits))
 	return v.Err("GetParam")
 }
 
 // VerifySizePrefixedGetParam is VerifyGetParam for a buffer that begins with its size.
 func VerifySizePrefixedGetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyGetParamAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyGetParamAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("GetParam")
 }
 
@@ -111,7 +109,7 @@ func (rcv *GetParam) MutateParamId(n ParamType) bool {
 
 // GetParamStart begins a GetParam, which the builder then expects the fields of.
 func GetParamStart(builder *flatbuffers.Builder) {
-	builder.StartObject(1)
+	ipc.StartTable(builder, 1)
 }
 
 func GetParamAddParamId(builder *flatbuffers.Builder, paramId ParamType) {
@@ -120,5 +118,5 @@ func GetParamAddParamId(builder *flatbuffers.Builder, paramId ParamType) {
 
 // GetParamEnd ends the GetParam begun last and returns its offset.
 func GetParamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

@@ -52,9 +52,7 @@ type ParamValue struct {
 // GetRootAsParamValue returns the ParamValue that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsParamValue(buf []byte, offset flatbuffers.UOffsetT) *ParamValue {
-	x := new(ParamValue)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[ParamValue](buf, offset)
 }
 
 // FinishParamValueBuffer makes the ParamValue at offset the root of the buffer.
@@ -75,15 +73,15 @@ func FinishSizePrefixedParamValueBuffer(builder *flatbuffers.Builder, offset fla
 // VerifyParamValue checks that buf holds a ParamValue that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyParamValue(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyParamValueAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyParamValueAt(&v, v.Begin(buf, "", limits))
 	return v.Err("ParamValue")
 }
 
 // VerifySizePrefixedParamValue is VerifyParamValue for a buffer that begins with its size.
 func VerifySizePrefixedParamValue(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyParamValueAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyParamValueAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("ParamValue")
 }
 
@@ -137,7 +135,7 @@ func (rcv *ParamValue) MutateValue(n float32) bool {
 
 // ParamValueStart begins a ParamValue, which the builder then expects the fields of.
 func ParamValueStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	ipc.StartTable(builder, 3)
 }
 
 func ParamValueAddRefSeq(builder *flatbuffers.Builder, refSeq uint64) {
@@ -154,5 +152,5 @@ func ParamValueAddValue(builder *flatbuffers.Builder, value float32) {
 
 // ParamValueEnd ends the ParamValue begun last and returns its offset.
 func ParamValueEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

@@ -55,9 +55,7 @@ type ReplyMsg struct {
 // GetRootAsReplyMsg returns the ReplyMsg that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsReplyMsg(buf []byte, offset flatbuffers.UOffsetT) *ReplyMsg {
-	x := new(ReplyMsg)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[ReplyMsg](buf, offset)
 }
 
 // FinishReplyMsgBuffer makes the ReplyMsg at offset the root of the buffer.
@@ -78,15 +76,15 @@ func FinishSizePrefixedReplyMsgBuffer(builder *flatbuffers.Builder, offset flatb
 // VerifyReplyMsg checks that buf holds a ReplyMsg that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyReplyMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyReplyMsgAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyReplyMsgAt(&v, v.Begin(buf, "", limits))
 	return v.Err("ReplyMsg")
 }
 
 // VerifySizePrefixedReplyMsg is VerifyReplyMsg for a buffer that begins with its size.
 func VerifySizePrefixedReplyMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyReplyMsgAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyReplyMsgAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("ReplyMsg")
 }
 
@@ -130,17 +128,12 @@ func (rcv *ReplyMsg) MutatePayloadType(n ReplyPayload) bool {
 }
 
 func (rcv *ReplyMsg) Payload(obj *flatbuffers.Table) bool {
-	x := ipc.FieldRef(&rcv._tab, 8)
-	if x == 0 {
-		return false
-	}
-	obj.Bytes, obj.Pos = rcv._tab.Bytes, x
-	return true
+	return ipc.FieldUnion(&rcv._tab, 8, obj)
 }
 
 // ReplyMsgStart begins a ReplyMsg, which the builder then expects the fields of.
 func ReplyMsgStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	ipc.StartTable(builder, 3)
 }
 
 func ReplyMsgAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -157,5 +150,5 @@ func ReplyMsgAddPayload(builder *flatbuffers.Builder, payload flatbuffers.UOffse
 
 // ReplyMsgEnd ends the ReplyMsg begun last and returns its offset.
 func ReplyMsgEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

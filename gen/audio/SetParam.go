@@ -48,9 +48,7 @@ type SetParam struct {
 // GetRootAsSetParam returns the SetParam that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsSetParam(buf []byte, offset flatbuffers.UOffsetT) *SetParam {
-	x := new(SetParam)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[SetParam](buf, offset)
 }
 
 // FinishSetParamBuffer makes the SetParam at offset the root of the buffer.
@@ -71,15 +69,15 @@ func FinishSizePrefixedSetParamBuffer(builder *flatbuffers.Builder, offset flatb
 // VerifySetParam checks that buf holds a SetParam that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifySetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifySetParamAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifySetParamAt(&v, v.Begin(buf, "", limits))
 	return v.Err("SetParam")
 }
 
 // VerifySizePrefixedSetParam is VerifySetParam for a buffer that begins with its size.
 func VerifySizePrefixedSetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifySetParamAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifySetParamAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("SetParam")
 }
 
@@ -123,7 +121,7 @@ func (rcv *SetParam) MutateValue(n float32) bool {
 
 // SetParamStart begins a SetParam, which the builder then expects the fields of.
 func SetParamStart(builder *flatbuffers.Builder) {
-	builder.StartObject(2)
+	ipc.StartTable(builder, 2)
 }
 
 func SetParamAddParamId(builder *flatbuffers.Builder, paramId ParamType) {
@@ -136,5 +134,5 @@ func SetParamAddValue(builder *flatbuffers.Builder, value float32) {
 
 // SetParamEnd ends the SetParam begun last and returns its offset.
 func SetParamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

@@ -53,9 +53,7 @@ type StartStream struct {
 // GetRootAsStartStream returns the StartStream that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsStartStream(buf []byte, offset flatbuffers.UOffsetT) *StartStream {
-	x := new(StartStream)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[StartStream](buf, offset)
 }
 
 // FinishStartStreamBuffer makes the StartStream at offset the root of the buffer.
@@ -76,15 +74,15 @@ func FinishSizePrefixedStartStreamBuffer(builder *flatbuffers.Builder, offset fl
 // VerifyStartStream checks that buf holds a StartStream that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyStartStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyStartStreamAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyStartStreamAt(&v, v.Begin(buf, "", limits))
 	return v.Err("StartStream")
 }
 
 // VerifySizePrefixedStartStream is VerifyStartStream for a buffer that begins with its size.
 func VerifySizePrefixedStartStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyStartStreamAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyStartStreamAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("StartStream")
 }
 
@@ -139,7 +137,7 @@ func (rcv *StartStream) MutateBufferFrames(n uint32) bool {
 
 // StartStreamStart begins a StartStream, which the builder then expects the fields of.
 func StartStreamStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	ipc.StartTable(builder, 3)
 }
 
 func StartStreamAddSampleRate(builder *flatbuffers.Builder, sampleRate uint32) {
@@ -156,5 +154,5 @@ func StartStreamAddBufferFrames(builder *flatbuffers.Builder, bufferFrames uint3
 
 // StartStreamEnd ends the StartStream begun last and returns its offset.
 func StartStreamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

@@ -41,9 +41,7 @@ type StopStream struct {
 // GetRootAsStopStream returns the StopStream that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsStopStream(buf []byte, offset flatbuffers.UOffsetT) *StopStream {
-	x := new(StopStream)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[StopStream](buf, offset)
 }
 
 // FinishStopStreamBuffer makes the StopStream at offset the root of the buffer.
@@ -64,15 +62,15 @@ func FinishSizePrefixedStopStreamBuffer(builder *flatbuffers.Builder, offset fla
 // VerifyStopStream checks that buf holds a StopStream that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyStopStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyStopStreamAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyStopStreamAt(&v, v.Begin(buf, "", limits))
 	return v.Err("StopStream")
 }
 
 // VerifySizePrefixedStopStream is VerifyStopStream for a buffer that begins with its size.
 func VerifySizePrefixedStopStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyStopStreamAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyStopStreamAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("StopStream")
 }
 
@@ -98,10 +96,10 @@ func (rcv *StopStream) Table() flatbuffers.Table {
 
 // StopStreamStart begins a StopStream, which the builder then expects the fields of.
 func StopStreamStart(builder *flatbuffers.Builder) {
-	builder.StartObject(0)
+	ipc.StartTable(builder, 0)
 }
 
 // StopStreamEnd ends the StopStream begun last and returns its offset.
 func StopStreamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

@@ -51,9 +51,7 @@ func (f *file) rootFuncs(n *objectNames) {
 	f.p("// ", n.GetRootAs, " returns the ", t, " that is the root of the buffer at offset in buf,")
 	f.p("// which must have been verified.")
 	f.p("func ", n.GetRootAs, "(buf []byte, offset flatbuffers.UOffsetT) *", t, " {")
-	f.p("x := new(", t, ")")
-	f.p("x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)")
-	f.p("return x")
+	f.p("return ipc.RootTable[", t, "](buf, offset)")
 	f.p("}")
 	f.p()
 	f.p("// ", n.FinishBuffer, " makes the ", t, " at offset the root of the buffer.")
@@ -128,31 +126,18 @@ func (f *file) accessors(o *schema.Object, on *objectNames, field *schema.Field)
 		f.p("}")
 	case t.Base == schema.Obj:
 		typ := f.objectType(t.Object)
-		find := "ipc.FieldRef"
+		get := "ipc.FieldTable"
 		if t.Object.IsStruct {
-			find = "ipc.FieldPos"
+			get = "ipc.FieldStruct"
 		}
 		f.useIPC()
 		f.p(rcv, n.Get, "(obj *", typ, ") *", typ, " {")
-		f.p("x := ", find, "(&rcv._tab, ", slot, ")")
-		f.p("if x == 0 {")
-		f.p("return nil")
-		f.p("}")
-		f.p("if obj == nil {")
-		f.p("obj = new(", typ, ")")
-		f.p("}")
-		f.p("obj.Init(rcv._tab.Bytes, x)")
-		f.p("return obj")
+		f.p("return ", get, "(&rcv._tab, ", slot, ", obj)")
 		f.p("}")
 	case t.Base == schema.Union:
 		f.useIPC()
 		f.p(rcv, n.Get, "(obj *flatbuffers.Table) bool {")
-		f.p("x := ipc.FieldRef(&rcv._tab, ", slot, ")")
-		f.p("if x == 0 {")
-		f.p("return false")
-		f.p("}")
-		f.p("obj.Bytes, obj.Pos = rcv._tab.Bytes, x")
-		f.p("return true")
+		f.p("return ipc.FieldUnion(&rcv._tab, ", slot, ", obj)")
 		f.p("}")
 	case t.Base == schema.Vector:
 		f.vectorAccessors(rcv, n, field, slot)
@@ -211,10 +196,7 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 	switch {
 	case isScalar(e.Base):
 		f.p(rcv, n.Get, "(j int) ", f.scalarType(e), " {")
-		f.p("if x := ipc.FieldElem(&rcv._tab, ", slot, ", j, ", size, "); x != 0 {")
-		f.p("return ", f.fromWire(e, "rcv._tab.Get"+methodOf(e)+"(x)"))
-		f.p("}")
-		f.p("return ", zero(e))
+		f.p("return ", f.fromWire(e, "ipc.Elem"+methodOf(e)+"(&rcv._tab, "+slot+", j)"))
 		f.p("}")
 	case e.Base == schema.String:
 		f.p(rcv, n.Get, "(j int) []byte {")
@@ -222,28 +204,15 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 		f.p("}")
 	case e.Base == schema.Union:
 		f.p(rcv, n.Get, "(obj *flatbuffers.Table, j int) bool {")
-		f.p("x := ipc.FieldElemRef(&rcv._tab, ", slot, ", j)")
-		f.p("if x == 0 {")
-		f.p("return false")
-		f.p("}")
-		f.p("obj.Bytes, obj.Pos = rcv._tab.Bytes, x")
-		f.p("return true")
+		f.p("return ipc.ElemUnion(&rcv._tab, ", slot, ", obj, j)")
 		f.p("}")
 	default:
-		typ := f.objectType(e.Object)
-		f.p(rcv, n.Get, "(obj *", typ, ", j int) bool {")
+		f.p(rcv, n.Get, "(obj *", f.objectType(e.Object), ", j int) bool {")
 		if e.Object.IsStruct {
-			f.p("x := ipc.FieldElem(&rcv._tab, ", slot, ", j, ", size, ")")
+			f.p("return ipc.ElemStruct(&rcv._tab, ", slot, ", obj, j, ", size, ")")
 		} else {
-			f.p("x := ipc.FieldElemRef(&rcv._tab, ", slot, ", j)")
+			f.p("return ipc.ElemTable(&rcv._tab, ", slot, ", obj, j)")
 		}
-		// A nil obj is accepted for its effect of reporting whether there is a
-		// vector at all.
-		f.p("if x == 0 || obj == nil {")
-		f.p("return x != 0")
-		f.p("}")
-		f.p("obj.Init(rcv._tab.Bytes, x)")
-		f.p("return true")
 		f.p("}")
 	}
 	if n.ByKey != "" {
@@ -267,25 +236,16 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 	if n.Mutate != "" {
 		f.p()
 		f.p(rcv, n.Mutate, "(j int, n ", f.scalarType(e), ") bool {")
-		f.p("x := ipc.FieldElem(&rcv._tab, ", slot, ", j, ", size, ")")
-		f.p("return x != 0 && rcv._tab.Mutate", methodOf(e), "(x, ", toWire(e, "n"), ")")
+		f.p("return ipc.MutateElem", methodOf(e), "(&rcv._tab, ", slot, ", j, ", toWire(e, "n"), ")")
 		f.p("}")
 	}
-}
-
-// zero returns the zero value of a scalar.
-func zero(t schema.Type) string {
-	if t.Base == schema.Bool {
-		return "false"
-	}
-	return "0"
 }
 
 // builders writes the functions that build a table field by field.
 func (f *file) builders(o *schema.Object, on *objectNames) {
 	f.p("// ", on.Start, " begins ", article(on.Type), ", which the builder then expects the fields of.")
 	f.p("func ", on.Start, "(builder *flatbuffers.Builder) {")
-	f.p("builder.StartObject(", itoa(len(o.Fields)), ")")
+	f.p("ipc.StartTable(builder, ", itoa(len(o.Fields)), ")")
 	f.p("}")
 	f.p()
 	for _, field := range o.Fields {
@@ -306,7 +266,7 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 		case isScalar(t.Base):
 			f.p("builder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, param), ", ", f.literal(field), ")")
 		case isStruct(t) && t.Base == schema.Obj:
-			f.p("builder.PrependStructSlot(", slot, ", ", param, ", 0)")
+			f.p("ipc.AddStruct(builder, ", slot, ", ", param, ")")
 		default:
 			f.p("builder.PrependUOffsetTSlot(", slot, ", ", param, ", 0)")
 		}
@@ -322,6 +282,6 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 	}
 	f.p("// ", on.End, " ends the ", on.Type, " begun last and returns its offset.")
 	f.p("func ", on.End, "(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
-	f.p("return builder.EndObject()")
+	f.p("return ipc.EndTable(builder)")
 	f.p("}")
 }

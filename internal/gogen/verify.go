@@ -12,9 +12,9 @@ func (f *file) verifier(o *schema.Object, n *objectNames) {
 	}
 	f.p("// ", n.Verify, " checks that buf holds ", article(n.Type), " that can be read through every")
 	f.p("// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.")
-	f.verifyRoot(o, n, n.Verify, "Root("+ident+")")
+	f.verifyRoot(o, n, n.Verify, "Begin(buf, "+ident+", limits)")
 	f.p("// ", n.VerifySized, " is ", n.Verify, " for a buffer that begins with its size.")
-	f.verifyRoot(o, n, n.VerifySized, "SizePrefixedRoot("+ident+")")
+	f.verifyRoot(o, n, n.VerifySized, "BeginSizePrefixed(buf, "+ident+", limits)")
 
 	f.p("// ", n.VerifyAt, " checks the table at pos; it serves the verifiers of other tables.")
 	f.p("func ", n.VerifyAt, "(v *ipc.Verifier, pos uint32) bool {")
@@ -38,7 +38,7 @@ func (f *file) verifier(o *schema.Object, n *objectNames) {
 
 func (f *file) verifyRoot(o *schema.Object, n *objectNames, name, root string) {
 	f.p("func ", name, "(buf []byte, limits ...ipc.VerifyLimits) error {")
-	f.p("v := ipc.NewVerifier(buf, limits...)")
+	f.p("var v ipc.Verifier")
 	f.p(n.VerifyAt, "(&v, v.", root, ")")
 	f.p("return v.Err(", quote(o.Name), ")")
 	f.p("}")
