@@ -37,7 +37,7 @@ func corpus(t testing.TB, module string) map[string]*schema.Schema {
 		if err != nil || !strings.HasSuffix(path, ".fbs") {
 			return err
 		}
-		if s := load(path, includeDirs(module)...); s != nil {
+		if s := loadFile(path, includeDirs(module)...); s != nil {
 			rel, err := filepath.Rel(module, path)
 			if err != nil {
 				return err
@@ -59,8 +59,8 @@ func includeDirs(module string) []string {
 	return []string{filepath.Join(module, "tests", "include_test"), filepath.Join(module, "tests"), filepath.Join(module, "include")}
 }
 
-// load returns the schema at path, or nil.
-func load(path string, include ...string) *schema.Schema {
+// loadFile returns the schema at path, or nil.
+func loadFile(path string, include ...string) *schema.Schema {
 	schemas, diags := schema.Load(schema.Options{IncludeDirs: include, ReadBinary: Read}, path)
 	if diags.HasErrors() {
 		return nil
@@ -68,8 +68,8 @@ func load(path string, include ...string) *schema.Schema {
 	return schemas[0]
 }
 
-// dump returns the model as text.
-func dump(t testing.TB, s *schema.Schema) string {
+// modelText returns the model as text.
+func modelText(t testing.TB, s *schema.Schema) string {
 	t.Helper()
 	var out bytes.Buffer
 	if err := s.Dump(&out); err != nil {
@@ -108,7 +108,7 @@ func write(t testing.TB, s *schema.Schema) []byte {
 // must be the same, and so must be the code generated from it.
 func TestRoundTrip(t *testing.T) {
 	schemas := corpus(t, flatbuffersModule(t))
-	if schemas[kinds] = load(kinds); schemas[kinds] == nil {
+	if schemas[kinds] = loadFile(kinds); schemas[kinds] == nil {
 		t.Fatalf("%s does not load", kinds)
 	}
 	for name, s := range schemas {
@@ -118,11 +118,11 @@ func TestRoundTrip(t *testing.T) {
 			if err := os.WriteFile(path, write(t, s), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			back := load(path)
+			back := loadFile(path)
 			if back == nil {
 				t.Fatal("it does not load")
 			}
-			if d := firstDifference(dump(t, back), dump(t, s)); d != "" {
+			if d := firstDifference(modelText(t, back), modelText(t, s)); d != "" {
 				t.Fatal(d)
 			}
 			if d := firstDifference(generate(back), generate(s)); d != "" {
@@ -169,14 +169,14 @@ func TestShippedBinaries(t *testing.T) {
 			if _, err := verify(theirs); err != nil {
 				t.Fatal(err)
 			}
-			text, binary := load(filepath.Join(module, name+".fbs"), includeDirs(module)...), load(filepath.Join(module, name+".bfbs"))
+			text, binary := loadFile(filepath.Join(module, name+".fbs"), includeDirs(module)...), loadFile(filepath.Join(module, name+".bfbs"))
 			if text == nil || binary == nil {
 				t.Fatal("one of them does not load")
 			}
 			if d := firstDifference(meaning(write(t, text)), meaning(theirs)); d != "" {
 				t.Errorf("written:\n%s", d)
 			}
-			if d := firstDifference(dump(t, binary), dump(t, text)); d != "" {
+			if d := firstDifference(modelText(t, binary), modelText(t, text)); d != "" {
 				t.Errorf("read:\n%s", d)
 			}
 		})

@@ -9,7 +9,7 @@ import (
 // FuzzRead reads arbitrary bytes. What passes must be a schema like any other:
 // code can be generated from it, and it can be written and read back.
 func FuzzRead(f *testing.F) {
-	s := load(kinds)
+	s := loadFile(kinds)
 	if s == nil {
 		f.Fatalf("%s does not load", kinds)
 	}
@@ -31,7 +31,7 @@ func FuzzRead(f *testing.F) {
 		if back == nil {
 			t.Fatalf("what was written is refused: %v", diags.Err())
 		}
-		if d := firstDifference(dump(t, back), dump(t, s)); d != "" {
+		if d := firstDifference(modelText(t, back), modelText(t, s)); d != "" {
 			t.Error(d)
 		}
 	})

@@ -11,7 +11,7 @@ import (
 // loadKinds returns the schema of our own, which the caller may spoil.
 func loadKinds(t testing.TB) *schema.Schema {
 	t.Helper()
-	s := load(kinds)
+	s := loadFile(kinds)
 	if s == nil {
 		t.Fatalf("%s does not load", kinds)
 	}
