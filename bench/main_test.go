@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,5 +70,13 @@ func TestListShowsWhatRunMatches(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], "latency/bare ") || !strings.HasPrefix(lines[1], "latency/pipe ") {
 		t.Errorf("-list prints:\n%s", out.String())
+	}
+}
+
+func TestGeneratedCodeIsFresh(t *testing.T) {
+	cmd := exec.Command("go", "run", "./cmd/ipcgen", "-check", "-o", "bench/gen", "bench/schema/bulk.fbs")
+	cmd.Dir = ".."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("run go generate in bench: %v\n%s", err, out)
 	}
 }

@@ -55,9 +55,7 @@ type Block struct {
 // GetRootAsBlock returns the Block that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsBlock(buf []byte, offset flatbuffers.UOffsetT) *Block {
-	x := new(Block)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[Block](buf, offset)
 }
 
 // FinishBlockBuffer makes the Block at offset the root of the buffer.
@@ -78,15 +76,15 @@ func FinishSizePrefixedBlockBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyBlock checks that buf holds a Block that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyBlock(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyBlockAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyBlockAt(&v, v.Begin(buf, "", limits))
 	return v.Err("Block")
 }
 
 // VerifySizePrefixedBlock is VerifyBlock for a buffer that begins with its size.
 func VerifySizePrefixedBlock(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyBlockAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyBlockAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("Block")
 }
 
@@ -112,10 +110,7 @@ func (rcv *Block) Table() flatbuffers.Table {
 }
 
 func (rcv *Block) Data(j int) byte {
-	if x := ipc.FieldElem(&rcv._tab, 4, j, 1); x != 0 {
-		return rcv._tab.GetByte(x)
-	}
-	return 0
+	return ipc.ElemByte(&rcv._tab, 4, j)
 }
 
 func (rcv *Block) DataLength() int {
@@ -127,13 +122,12 @@ func (rcv *Block) DataBytes() []byte {
 }
 
 func (rcv *Block) MutateData(j int, n byte) bool {
-	x := ipc.FieldElem(&rcv._tab, 4, j, 1)
-	return x != 0 && rcv._tab.MutateByte(x, n)
+	return ipc.MutateElemByte(&rcv._tab, 4, j, n)
 }
 
 // BlockStart begins a Block, which the builder then expects the fields of.
 func BlockStart(builder *flatbuffers.Builder) {
-	builder.StartObject(1)
+	ipc.StartTable(builder, 1)
 }
 
 func BlockAddData(builder *flatbuffers.Builder, data flatbuffers.UOffsetT) {
@@ -146,5 +140,5 @@ func BlockStartDataVector(builder *flatbuffers.Builder, numElems int) flatbuffer
 
 // BlockEnd ends the Block begun last and returns its offset.
 func BlockEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

@@ -52,9 +52,7 @@ type BulkMsg struct {
 // GetRootAsBulkMsg returns the BulkMsg that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsBulkMsg(buf []byte, offset flatbuffers.UOffsetT) *BulkMsg {
-	x := new(BulkMsg)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[BulkMsg](buf, offset)
 }
 
 // FinishBulkMsgBuffer makes the BulkMsg at offset the root of the buffer.
@@ -75,15 +73,15 @@ func FinishSizePrefixedBulkMsgBuffer(builder *flatbuffers.Builder, offset flatbu
 // VerifyBulkMsg checks that buf holds a BulkMsg that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyBulkMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyBulkMsgAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyBulkMsgAt(&v, v.Begin(buf, "", limits))
 	return v.Err("BulkMsg")
 }
 
 // VerifySizePrefixedBulkMsg is VerifyBulkMsg for a buffer that begins with its size.
 func VerifySizePrefixedBulkMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyBulkMsgAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyBulkMsgAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("BulkMsg")
 }
 
@@ -118,17 +116,12 @@ func (rcv *BulkMsg) MutateItemType(n Item) bool {
 }
 
 func (rcv *BulkMsg) Item(obj *flatbuffers.Table) bool {
-	x := ipc.FieldRef(&rcv._tab, 6)
-	if x == 0 {
-		return false
-	}
-	obj.Bytes, obj.Pos = rcv._tab.Bytes, x
-	return true
+	return ipc.FieldUnion(&rcv._tab, 6, obj)
 }
 
 // BulkMsgStart begins a BulkMsg, which the builder then expects the fields of.
 func BulkMsgStart(builder *flatbuffers.Builder) {
-	builder.StartObject(2)
+	ipc.StartTable(builder, 2)
 }
 
 func BulkMsgAddItemType(builder *flatbuffers.Builder, itemType Item) {
@@ -141,5 +134,5 @@ func BulkMsgAddItem(builder *flatbuffers.Builder, item flatbuffers.UOffsetT) {
 
 // BulkMsgEnd ends the BulkMsg begun last and returns its offset.
 func BulkMsgEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }

@@ -45,9 +45,7 @@ type Taken struct {
 // GetRootAsTaken returns the Taken that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsTaken(buf []byte, offset flatbuffers.UOffsetT) *Taken {
-	x := new(Taken)
-	x.Init(buf, flatbuffers.GetUOffsetT(buf[offset:])+offset)
-	return x
+	return ipc.RootTable[Taken](buf, offset)
 }
 
 // FinishTakenBuffer makes the Taken at offset the root of the buffer.
@@ -68,15 +66,15 @@ func FinishSizePrefixedTakenBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyTaken checks that buf holds a Taken that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyTaken(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyTakenAt(&v, v.Root(""))
+	var v ipc.Verifier
+	VerifyTakenAt(&v, v.Begin(buf, "", limits))
 	return v.Err("Taken")
 }
 
 // VerifySizePrefixedTaken is VerifyTaken for a buffer that begins with its size.
 func VerifySizePrefixedTaken(buf []byte, limits ...ipc.VerifyLimits) error {
-	v := ipc.NewVerifier(buf, limits...)
-	VerifyTakenAt(&v, v.SizePrefixedRoot(""))
+	var v ipc.Verifier
+	VerifyTakenAt(&v, v.BeginSizePrefixed(buf, "", limits))
 	return v.Err("Taken")
 }
 
@@ -111,7 +109,7 @@ func (rcv *Taken) MutateSize(n uint64) bool {
 
 // TakenStart begins a Taken, which the builder then expects the fields of.
 func TakenStart(builder *flatbuffers.Builder) {
-	builder.StartObject(1)
+	ipc.StartTable(builder, 1)
 }
 
 func TakenAddSize(builder *flatbuffers.Builder, size uint64) {
@@ -120,5 +118,5 @@ func TakenAddSize(builder *flatbuffers.Builder, size uint64) {
 
 // TakenEnd ends the Taken begun last and returns its offset.
 func TakenEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return builder.EndObject()
+	return ipc.EndTable(builder)
 }
