@@ -55,7 +55,13 @@ func serverRole(domain ipc.RendezvousOption) error {
 	defer stop()
 	srv := ipc.NewServer(echoService(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
 		return nil, syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	})))
+	})), ipc.HandleStreamWriter(blockStream, func(ctx context.Context, w *ipc.StreamWriter) error {
+		for n := uint64(0); ; n++ {
+			if err := writeBlock(ctx, w, n, int(n%4096)); err != nil {
+				return err
+			}
+		}
+	}))
 	fmt.Println("ready")
 	if err := srv.Serve(ctx, l); !errors.Is(err, context.Canceled) {
 		return err

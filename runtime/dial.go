@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -28,28 +29,11 @@ func Dial(ctx context.Context, channel string, opts ...DialOption) (*Conn, error
 }
 
 func dial(ctx context.Context, channel string, cfg dialConfig) (*Conn, error) {
-	if err := checkNames(channel, cfg.reply); err != nil {
-		return nil, err
-	}
-	dir, err := domain.Open(cfg.domain)
+	s, peer, err := connect(channel, cfg)
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
-	d, err := dir.Root().Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	s, err := sys.Dial(d, socketName(channel))
-	if err != nil {
-		if sys.ConnectionRefused(err) {
-			return nil, &Error{Code: CodeUnavailable, Outcome: NotSent,
-				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server first, or check the domain", dir.Path())}
-		}
-		return nil, err
-	}
-	c, err := shake(ctx, s, channel, cfg)
+	c, err := shake(ctx, s, peer, channel, cfg)
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -57,39 +41,55 @@ func dial(ctx context.Context, channel string, cfg dialConfig) (*Conn, error) {
 	return c, nil
 }
 
-// shake is the client's side of the handshake.
-func shake(ctx context.Context, s *sys.Socket, channel string, cfg dialConfig) (*Conn, error) {
-	peer, err := peerOf(s)
+// connect connects to a channel's socket and looks who is there.
+func connect(channel string, cfg dialConfig) (*sys.Socket, Peer, error) {
+	if err := checkNames(channel, cfg.reply); err != nil {
+		return nil, Peer{}, err
+	}
+	dir, err := domain.Open(cfg.domain)
 	if err != nil {
-		return nil, err
+		return nil, Peer{}, err
 	}
-	if err := authorize(cfg.allow, peer); err != nil {
-		return nil, err
+	defer dir.Close()
+	d, err := dir.Root().Open(".")
+	if err != nil {
+		return nil, Peer{}, err
 	}
-	deadline := time.Now().Add(cfg.handshake)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := s.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
-	hello, seg, err := exchange(s, clientHelloOf(channel, cfg))
-	if !stop() || ctx.Err() != nil {
-		if seg != nil {
-			seg.Close()
+	defer d.Close()
+	s, err := sys.Dial(d, socketName(channel))
+	if err != nil {
+		if sys.ConnectionRefused(err) {
+			err = &Error{Code: CodeUnavailable, Outcome: NotSent,
+				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server first, or check the domain", dir.Path())}
 		}
-		e := contextError(ctx)
-		e.Msg, e.Outcome = "the server does not answer", NotSent
-		return nil, e
+		return nil, Peer{}, err
 	}
+	peer, err := peerOf(s)
+	if err == nil {
+		err = authorize(cfg.allow, peer)
+	}
+	if err != nil {
+		s.Close()
+		return nil, Peer{}, err
+	}
+	return s, peer, nil
+}
+
+// shake is the client's side of the handshake.
+func shake(ctx context.Context, s *sys.Socket, peer Peer, channel string, cfg dialConfig) (*Conn, error) {
+	hello, file, err := talk(ctx, s, cfg, clientHelloOf(channel, cfg))
 	if err != nil {
 		return nil, err
 	}
+	defer file.Close()
+	seg, err := shm.MapSegment(file, hello.geo)
+	if err != nil {
+		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
+	}
+	hello.text = string(seg.Text())
 	c, err := newConn(cfg, hello, peer, socketWire{s}, seg, sharedClock())
-	verdict := verdictOf(err)
-	if _, werr := s.Write(verdict.encode()); err == nil && werr != nil {
-		err = werr
+	if _, werr := s.Write(verdictOf(err).encode()); err == nil && werr != nil {
+		err = noAnswer(werr)
 	}
 	if err == nil {
 		err = s.SetDeadline(time.Time{})
@@ -102,6 +102,29 @@ func shake(ctx context.Context, s *sys.Socket, channel string, cfg dialConfig) (
 	return c, nil
 }
 
+// talk exchanges hellos with the server, until the deadline of the handshake
+// or of ctx. The deadline stays set.
+func talk(ctx context.Context, s *sys.Socket, cfg dialConfig, h *clientHello) (*serverHello, *os.File, error) {
+	deadline := time.Now().Add(cfg.handshake)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := s.SetDeadline(deadline); err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	hello, file, err := exchange(s, h)
+	if !stop() || ctx.Err() != nil {
+		if file != nil {
+			file.Close()
+		}
+		e := contextError(ctx)
+		e.Msg, e.Outcome = "the server does not answer", NotSent
+		return nil, nil, e
+	}
+	return hello, file, err
+}
+
 func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 	h := &clientHello{version: helloVersion, layout: shm.Version, channel: channel, reply: cfg.reply,
 		toServer: uint32(max(cfg.toServer, 0)), toClient: uint32(max(cfg.toClient, 0)), maxMessage: uint32(max(cfg.maxMessage, 0))}
@@ -111,38 +134,42 @@ func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 	return h
 }
 
-// exchange sends the client's hello, and receives the server's with the memory.
-func exchange(s *sys.Socket, h *clientHello) (*serverHello, *shm.Segment, error) {
+// exchange sends the client's hello, and receives the server's with the file
+// of the memory.
+func exchange(s *sys.Socket, h *clientHello) (*serverHello, *os.File, error) {
 	if _, err := s.Write(h.encode()); err != nil {
 		return nil, nil, noAnswer(err)
 	}
 	r := &fileReader{s: s}
-	b, err := readHello(r, maxHelloReply)
-	if r.file != nil {
-		defer r.file.Close()
+	hello, err := readServerHello(r)
+	if err == nil && r.file == nil {
+		err = &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server sent no memory"}
 	}
 	if err != nil {
-		return nil, nil, noAnswer(err)
+		if r.file != nil {
+			r.file.Close()
+		}
+		return nil, nil, err
+	}
+	return hello, r.file, nil
+}
+
+func readServerHello(r io.Reader) (*serverHello, error) {
+	b, err := readHello(r, maxHelloReply)
+	if err != nil {
+		return nil, noAnswer(err)
 	}
 	var hello serverHello
 	if err := hello.decode(b); err != nil {
-		return nil, nil, &Error{Code: CodeIncompatible, Outcome: NotSent, Err: err}
+		return nil, &Error{Code: CodeIncompatible, Outcome: NotSent, Err: err}
 	}
 	if hello.code != CodeOK {
-		return nil, nil, &Error{Code: hello.code, Outcome: NotSent, Remote: true, Msg: hello.msg}
+		return nil, &Error{Code: hello.code, Outcome: NotSent, Remote: true, Msg: hello.msg}
 	}
 	if err := incompatibleVersion(hello.version, hello.layout); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if r.file == nil {
-		return nil, nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server sent no memory"}
-	}
-	seg, err := shm.MapSegment(r.file, hello.geo)
-	if err != nil {
-		return nil, nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
-	}
-	hello.text = string(seg.Text())
-	return &hello, seg, nil
+	return &hello, nil
 }
 
 func noAnswer(err error) *Error {

@@ -37,6 +37,20 @@ type clientHello struct {
 	channel            string
 	reply              string // the expected reply channel; empty: any
 	protocols          []protocolID
+	stream             streamHello
+}
+
+// A streamHello says which stream the client opens, if it does; protocols then names
+// its struct.
+type streamHello struct {
+	open         uint32 // 0: this is no stream
+	read         uint32 // 1: the client reads, 0: it writes
+	depth, block uint32
+	policy       uint32
+}
+
+func (h streamHello) geometry() shm.BlockGeometry {
+	return shm.BlockGeometry{Depth: int(h.depth), Block: int(h.block)}
 }
 
 type serverHello struct {
@@ -57,6 +71,8 @@ func (h *clientHello) encode() []byte {
 	e.u32(helloMagic, h.version, h.layout, h.toServer, h.toClient, h.maxMessage)
 	e.str(h.channel, h.reply)
 	e.protocols(h.protocols)
+	st := h.stream
+	e.u32(st.open, st.read, st.depth, st.block, st.policy)
 	return e.end()
 }
 
@@ -66,6 +82,8 @@ func (h *clientHello) decode(b []byte) error {
 	d.u32(&h.version, &h.layout, &h.toServer, &h.toClient, &h.maxMessage)
 	d.str(&h.channel, &h.reply)
 	d.protocols(&h.protocols)
+	st := &h.stream
+	d.u32(&st.open, &st.read, &st.depth, &st.block, &st.policy)
 	return d.err
 }
 

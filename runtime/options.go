@@ -66,6 +66,7 @@ func commonDefaults() common {
 type serverConfig struct {
 	common
 	fence        Fence
+	streams      []*streamRoute
 	interceptors []ServerInterceptor
 	maxCalls     int
 	maxConns     int

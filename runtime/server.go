@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +31,9 @@ type Server struct {
 	closed    bool // Shutdown or Close was called
 	empty     chan struct{}
 	refused   atomic.Uint64
+
+	closing context.Context // done when Shutdown or Close is called
+	close   context.CancelFunc
 }
 
 // NewServer makes a server of services and other options. Two services of one
@@ -41,6 +44,7 @@ func NewServer(opts ...ServerOption) *Server {
 		listeners: map[*Listener]struct{}{},
 		conns:     map[*serverConn]struct{}{},
 	}
+	s.closing, s.close = context.WithCancel(context.Background())
 	for _, o := range opts {
 		o.applyServer(&s.cfg)
 	}
@@ -185,9 +189,9 @@ func (s *Server) turnAway(sock *sys.Socket) {
 func (s *Server) welcome(ctx context.Context, l *Listener, sock *sys.Socket) {
 	peer, err := peerOf(sock)
 	log := s.cfg.logger.With("channel", l.channel, "peer_pid", peer.PID)
-	var c *serverConn
+	var run func() error
 	if err == nil {
-		c, err = s.shake(ctx, l, sock, peer, log)
+		run, err = s.shake(ctx, l, sock, peer, log)
 	}
 	if err != nil {
 		s.refused.Add(1)
@@ -196,19 +200,15 @@ func (s *Server) welcome(ctx context.Context, l *Listener, sock *sys.Socket) {
 		s.leave(nil)
 		return
 	}
-	s.mu.Lock()
-	s.conns[c] = struct{}{}
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
-		c.drain()
-	}
 	log.Debug("client connected")
-	c.serve()
+	if err := run(); err != nil {
+		log.Warn("stream ended", "err", err)
+	}
 }
 
-// shake is the server's side of the handshake.
-func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer Peer, log *slog.Logger) (*serverConn, error) {
+// shake is the server's side of the handshake. It returns the rest of the
+// connection's life.
+func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer Peer, log *slog.Logger) (run func() error, err error) {
 	if err := sock.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
 		return nil, err
 	}
@@ -217,22 +217,48 @@ func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer 
 		return nil, err
 	}
 	var hello clientHello
+	var route *streamRoute
 	err = hello.decode(b)
 	if err == nil {
 		err = s.examine(l, &hello, peer)
 	}
+	if err == nil && hello.stream.open != 0 {
+		route, err = s.findStream(&hello)
+	}
 	if err != nil {
-		e := asError(err, "")
-		h := serverHello{version: helloVersion, layout: shm.Version, code: e.Code, msg: e.Msg}
-		if e.Err != nil {
-			h.msg = strings.TrimPrefix(e.Msg+": "+e.Err.Error(), ": ")
-		}
-		if _, werr := sock.Write(h.encode()); werr != nil {
-			log.Debug("cannot tell the client why it is refused", "err", werr)
-		}
+		s.refuse(sock, err, log)
 		return nil, err
 	}
 	reply := s.offer(l, &hello)
+	if route != nil {
+		run, err := s.openStream(ctx, route, &hello, peer, socketWire{sock}, reply)
+		return func() error {
+			defer s.leave(nil)
+			return run()
+		}, err
+	}
+	c, err := s.openConn(ctx, reply, peer, sock, log)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		s.enter(c)
+		c.serve()
+		return nil
+	}, nil
+}
+
+// refuse tells a client why it may not connect.
+func (s *Server) refuse(sock *sys.Socket, err error, log *slog.Logger) {
+	e := asError(err, "")
+	h := serverHello{version: helloVersion, layout: shm.Version, code: e.Code, msg: shorten(e.text(), longestText)}
+	if _, err := sock.Write(h.encode()); err != nil {
+		log.Debug("cannot tell the client why it is refused", "err", err)
+	}
+}
+
+// openConn makes the memory of a connection and ends the handshake.
+func (s *Server) openConn(ctx context.Context, reply *serverHello, peer Peer, sock *sys.Socket, log *slog.Logger) (*serverConn, error) {
 	seg, file, err := shm.NewSegment(reply.geo)
 	if err != nil {
 		return nil, err
@@ -241,13 +267,7 @@ func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer 
 	copy(seg.Text(), s.text)
 	c, err := newServerConn(ctx, s, reply, peer, socketWire{sock}, seg, sharedClock(), log)
 	if err == nil {
-		err = sock.WriteWithFile(reply.encode(), file)
-	}
-	if err == nil {
-		err = readVerdict(sock)
-	}
-	if err == nil {
-		err = sock.SetDeadline(time.Time{})
+		err = finishHello(sock, reply, file)
 	}
 	if err != nil {
 		seg.Close()
@@ -256,8 +276,19 @@ func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer 
 	return c, nil
 }
 
+// enter adds a connection to those that Shutdown and Close end.
+func (s *Server) enter(c *serverConn) {
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		c.drain()
+	}
+}
+
 // readVerdict waits for the client to agree.
-func readVerdict(sock *sys.Socket) error {
+func readVerdict(sock io.Reader) error {
 	b, err := readHello(sock, maxHello)
 	if err != nil {
 		return err
@@ -345,6 +376,7 @@ func (s *Server) stopAccepting() []*serverConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	s.close()
 	for l := range s.listeners {
 		if err := l.Close(); err != nil {
 			s.cfg.logger.Warn("close listener", "channel", l.channel, "err", err)

@@ -1,0 +1,162 @@
+package ipc_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"path/filepath"
+	"testing"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+var blockStream = &ipc.StreamInfo{
+	Protocol:   &ipc.Protocol{Name: "test.Block", Fingerprint: 7, Schema: "struct test.Block 8 8\nfield 0 n uint64 0\n"},
+	HeaderSize: 8,
+}
+
+// writeBlock writes a block whose payload repeats its number.
+func writeBlock(ctx context.Context, w *ipc.StreamWriter, n uint64, size int) error {
+	return w.Write(ctx, size, func(header, payload []byte) error {
+		binary.NativeEndian.PutUint64(header, n)
+		for i := range payload {
+			payload[i] = byte(n)
+		}
+		return nil
+	})
+}
+
+// readBlock reads a block and checks that it is whole.
+func readBlock(ctx context.Context, r *ipc.StreamReader) (n, lost uint64, err error) {
+	err = r.Read(ctx, func(header, payload []byte, l uint64) error {
+		n, lost = binary.NativeEndian.Uint64(header), l
+		for i, b := range payload {
+			if b != byte(n) {
+				return errors.New("torn at byte " + itoa(i))
+			}
+		}
+		return nil
+	})
+	return n, lost, err
+}
+
+func TestStreamToServer(t *testing.T) {
+	d := newDomain(t)
+	const blocks = 20_000
+	type result struct {
+		n   uint64
+		err error
+	}
+	done := make(chan result, 1)
+	serve(t, d, ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
+		for want := uint64(0); ; want++ {
+			n, lost, err := readBlock(ctx, r)
+			if err == nil && (n != want || lost != 0) {
+				err = errors.New("a block is missing")
+			}
+			if err != nil {
+				done <- result{want, err}
+				return nil
+			}
+		}
+	}))
+	w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{Depth: 8, Payload: 512}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(blocks) {
+		if err := writeBlock(t.Context(), w, n, int(n%512)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-done; r.n != blocks || r.err != io.EOF {
+		t.Errorf("the server read %d blocks of %d, then: %v", r.n, blocks, r.err)
+	}
+	if err := writeBlock(t.Context(), w, 0, 0); ipc.CodeOf(err) != ipc.CodeUnavailable {
+		t.Errorf("write after Close: %v", err)
+	}
+}
+
+// TestStreamOverwrite reads slowly what a server in another process overwrites, and
+// expects whole blocks, in order, with an exact count of the lost ones, and the end
+// when the server is killed.
+func TestStreamOverwrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	srv := startChild(t, "server", path)
+	r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream,
+		ipc.StreamOptions{Depth: 4, Payload: 4096, Policy: ipc.StreamOverwrite}, ipc.WithDomain(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if r.Peer().PID != srv.Process.Pid {
+		t.Errorf("peer %d, want %d", r.Peer().PID, srv.Process.Pid)
+	}
+	next := uint64(0)
+	for i := range 20_000 {
+		n, lost, err := readBlock(t.Context(), r)
+		if err != nil || n != next+lost {
+			t.Fatalf("block %d after %d and %d lost: %v", n, next, lost, err)
+		}
+		next = n + 1
+		if i == 10_000 {
+			srv.kill()
+		}
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if i > 10_000 {
+			break
+		}
+	}
+	for range 10 {
+		if _, _, err = readBlock(t.Context(), r); err != nil {
+			break
+		}
+	}
+	if err != io.EOF {
+		t.Errorf("after the death of the writer: %v", err)
+	}
+}
+
+func TestStreamPolicies(t *testing.T) {
+	d := newDomain(t)
+	hold := make(chan struct{})
+	defer close(hold)
+	serve(t, d, ipc.HandleStreamReader(blockStream, func(context.Context, *ipc.StreamReader) error {
+		<-hold
+		return nil
+	}))
+	for policy, want := range map[ipc.StreamPolicy]ipc.Code{
+		ipc.StreamBlock: ipc.CodeDeadlineExceeded, ipc.StreamFail: ipc.CodeResourceExhausted, ipc.StreamOverwrite: ipc.CodeOK,
+	} {
+		w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{Depth: 2, Policy: policy}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20e6)
+		for n := range uint64(3) {
+			err = writeBlock(ctx, w, n, 10)
+		}
+		if ipc.CodeOf(err) != want {
+			t.Errorf("policy %d: %v", policy, err)
+		}
+		if err := writeBlock(ctx, w, 0, 1<<20); ipc.CodeOf(err) != ipc.CodeTooLarge {
+			t.Errorf("policy %d, too large: %v", policy, err)
+		}
+		cancel()
+		w.Close()
+	}
+	other := *blockStream
+	other.Protocol = &ipc.Protocol{Name: "test.Block", Fingerprint: 8}
+	if _, err := ipc.OpenStreamWriter(t.Context(), "echo", &other, ipc.StreamOptions{}, d); ipc.CodeOf(err) != ipc.CodeIncompatible {
+		t.Errorf("another layout: %v", err)
+	}
+	if _, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, ipc.StreamOptions{}, d); ipc.CodeOf(err) != ipc.CodeUnimplemented {
+		t.Errorf("wrong direction: %v", err)
+	}
+}
