@@ -199,7 +199,13 @@ func (c *Client) settle() {
 	if l != nil {
 		l.epoch.Store(c.reign.epoch)
 	}
-	c.current.Store(l)
+	old := c.current.Swap(l)
+	if old != nil && old != l && c.reign.primary != none && old.rec.Name != instanceName(c.service, c.reign.primary) {
+		// Another rules now. What the old primary has not taken yet it will
+		// refuse, and what it has taken it will not answer; so nobody need wait
+		// until its connection tells that it is dead.
+		c.tasks.Go(func() { old.conn.Close() })
+	}
 	c.version.Add(1)
 	close(c.changed)
 	c.changed = make(chan struct{})

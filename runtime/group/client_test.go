@@ -111,6 +111,7 @@ func TestCallWithoutGroup(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
+	control = audio.NewAudioControlClient(dialGroup(t, newDomain(t), group.DialConfig{}))
 	_, err = control.StopStream(ctx, &audio.StopStreamT{})
 	if !errors.Is(err, context.DeadlineExceeded) || ipc.OutcomeOf(err) != ipc.NotSent {
 		t.Errorf("deadline: %v", err)

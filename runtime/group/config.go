@@ -32,6 +32,8 @@ type Config struct {
 	// Grace is how long a replica may take to end after SIGTERM before it is
 	// killed; 5 s when 0.
 	Grace time.Duration
+	// Heartbeat, when its Period is set, finds replicas that live but hang.
+	Heartbeat Heartbeat
 	// Restart limits how often replicas are replaced.
 	Restart Restart
 
@@ -47,6 +49,24 @@ type Config struct {
 	Events func(Event)
 	// Logger receives what Events does; silent when nil.
 	Logger *slog.Logger
+}
+
+// Heartbeat is how often a replica shows that it is not stuck, and how long it
+// may fail to before it is killed and replaced.
+type Heartbeat struct {
+	Period time.Duration // 0: no heartbeat
+	// Grace is five periods when 0. It should exceed what a garbage collection or
+	// a busy machine may take from a replica. The time during which the supervisor
+	// itself did not run, as in a suspended machine, does not count.
+	Grace time.Duration
+}
+
+// misses is the number of periods without a beat after which a replica hangs.
+func (h *Heartbeat) misses() int {
+	if h.Grace == 0 {
+		return 5
+	}
+	return max(1, int((h.Grace+h.Period-1)/h.Period))
 }
 
 // Restart is the policy for replicas that died. The first restart is
@@ -87,6 +107,8 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.Restart.Delay, 50 * time.Millisecond},
 		{&c.Restart.MaxDelay, 5 * time.Second},
 		{&c.Restart.Window, 10 * time.Second},
+		{&c.Heartbeat.Period, 0},
+		{&c.Heartbeat.Grace, 0},
 	} {
 		if *d.value < 0 {
 			return c, fmt.Errorf("group %s: a duration of %v", c.Service, *d.value)

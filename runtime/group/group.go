@@ -54,7 +54,7 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := claimPage(dir, cfg.Service)
+	page, err := claimPage(dir, cfg.Service, cfg.Replicas)
 	if err != nil {
 		reg.Close()
 		return nil, err

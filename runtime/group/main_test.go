@@ -31,6 +31,7 @@ var children = map[string]func(args []string) error{
 	"host":    childHost,
 	"panicky": childPanicky,
 	"audio":   childAudio,
+	"crashy":  childCrashy,
 	"quitter": childQuitter,
 }
 

@@ -45,6 +45,10 @@ type MemberConfig struct {
 	// Domain is where the instance registers; "" is the default domain, which
 	// is the supervisor's for a supervised process.
 	Domain string
+	// Healthy, when set, is asked before each heartbeat, if the group wants any;
+	// without a beat the process will be killed as hung. It should fail when the
+	// service makes no progress. A process without it beats while it can run.
+	Healthy func() bool
 	// OnRole, when set, is called with the role and epoch the instance is
 	// announced with and with each change, one at a time, before the registry
 	// shows it.
@@ -63,6 +67,7 @@ type Member struct {
 	index       int
 	incarnation uint64
 	page        *page
+	place       []byte // this instance's own page
 
 	closed atomic.Bool
 	mu     sync.Mutex // guards the rest
@@ -70,6 +75,7 @@ type Member struct {
 	own    *registry.Registration
 	cancel context.CancelFunc
 	watch  sync.WaitGroup
+	let    func() // lets the robust futex go; may be nil
 }
 
 // Join finds out from the environment whether a group supervises this process,
@@ -100,6 +106,10 @@ func (m *Member) takePlace(place string) (err error) {
 	// A server may ask its fence until it is gone, so the page stays mapped as
 	// long as anybody can reach the Member.
 	runtime.AddCleanup(m, func(mem []byte) { sys.UnmapFile(mem) }, m.page.mem)
+	if m.place, err = openPlace(m.dir, m.service, m.index); err != nil {
+		m.page.f.Close()
+		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
+	}
 	return nil
 }
 
@@ -217,6 +227,9 @@ func (m *Member) register(rec registry.Record) (err error) {
 	if err != nil {
 		return err
 	}
+	if let, err := sys.HoldRobust(futexAt(m.place, offAlive)); err == nil {
+		m.let = let // without it the pidfd alone serves
+	}
 	seen := m.page.reign()
 	rec.Role, rec.Epoch = m.roleIn(seen)
 	m.tell(rec.Role, rec.Epoch)
@@ -227,6 +240,9 @@ func (m *Member) register(rec registry.Record) (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	own := m.own
+	if period := time.Duration(wordAt(m.page.mem, offPeriod).Load()); period > 0 {
+		m.watch.Go(func() { m.beat(ctx, period) })
+	}
 	m.watch.Go(func() {
 		defer dir.Close()
 		stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
@@ -244,6 +260,23 @@ func (m *Member) register(rec registry.Record) (err error) {
 		}
 	})
 	return nil
+}
+
+// beat shows the supervisor that this process runs.
+func (m *Member) beat(ctx context.Context, period time.Duration) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	word := wordAt(m.place, offBeat)
+	for {
+		if m.cfg.Healthy == nil || m.cfg.Healthy() {
+			word.Add(1)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (m *Member) tell(role registry.Role, epoch uint64) {
@@ -271,8 +304,11 @@ func (m *Member) Close() error {
 	if m.reg != nil {
 		errs = append(errs, m.reg.Close())
 	}
+	if m.let != nil {
+		m.let()
+	}
 	if m.page != nil {
-		errs = append(errs, m.page.f.Close())
+		errs = append(errs, m.page.f.Close(), sys.UnmapFile(m.place))
 	}
 	return errors.Join(append(errs, m.dir.Close())...)
 }

@@ -6,21 +6,35 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// The group's page, a file of the domain. Only the supervisor writes it.
-// All numbers are 64-bit words in the machine's byte order.
+// The group's file in the domain has a page that only the supervisor writes,
+// then one for each replica that only it writes. Pages are the machine's, for
+// they are mapped one by one. All numbers are 64-bit words in the machine's
+// byte order, if not said otherwise.
 const (
 	pageMagic = 0x3170726767637069 // "ipcggrp1"
-	pageSize  = 4096
 
-	offMagic = 0  // stored last when the page is made
-	offPID   = 8  // of the supervisor: information
-	offReign = 64 // a line of its own
+	// The supervisor's page.
+	offMagic  = 0  // stored last when the page is made
+	offPID    = 8  // of the supervisor: information
+	offPeriod = 16 // of the heartbeat in nanoseconds, 0 for none
+	offReign  = 64 // a line of its own
+
+	// A replica's page.
+	offBeat  = 0  // counts its heartbeats
+	offAlive = 64 // 32 bits: the robust futex of a thread of the replica
 )
+
+// pageSize is the size of each part of the group's file.
+func pageSize() int { return os.Getpagesize() }
+
+// placeOffset is where the page of a replica begins.
+func placeOffset(index int) int { return (1 + index) * pageSize() }
 
 const folder = ".groups"
 
@@ -85,7 +99,7 @@ func openPage(dir *domain.Dir, service string) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", service, err)
 	}
-	p, err := mapPage(f, false)
+	p, err := mapPage(f, pageSize(), false)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -97,15 +111,32 @@ func openPage(dir *domain.Dir, service string) (*page, error) {
 	return p, nil
 }
 
-func mapPage(f *os.File, writable bool) (*page, error) {
+// openPlace maps the page of a replica for it to write.
+func openPlace(dir *domain.Dir, service string, index int) ([]byte, error) {
+	f, err := dir.Root().OpenFile(pagePath(service), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if fi.Size() < pageSize {
+	if fi.Size() < int64(placeOffset(index+1)) {
+		return nil, fmt.Errorf("group %s has no place %d", service, index)
+	}
+	return sys.MapFile(f, int64(placeOffset(index)), pageSize(), true)
+}
+
+func mapPage(f *os.File, size int, writable bool) (*page, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if fi.Size() < int64(size) {
 		return nil, errNoPage
 	}
-	mem, err := sys.MapFile(f, 0, pageSize, writable)
+	mem, err := sys.MapFile(f, 0, size, writable)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +146,7 @@ func mapPage(f *os.File, writable bool) (*page, error) {
 // claimPage makes this process the supervisor: it locks the page, which it
 // creates if needed. The lock ends with the process. An *InUseError names the
 // present supervisor.
-func claimPage(dir *domain.Dir, service string) (*page, error) {
+func claimPage(dir *domain.Dir, service string, replicas int) (*page, error) {
 	root := dir.Root()
 	if err := root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -125,7 +156,7 @@ func claimPage(dir *domain.Dir, service string) (*page, error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := lockPage(dir, service, f)
+		p, err := lockPage(dir, service, replicas, f)
 		if err == nil {
 			return p, nil
 		}
@@ -140,7 +171,7 @@ func claimPage(dir *domain.Dir, service string) (*page, error) {
 // the supervisor before had removed it.
 var errRemoved = errors.New("page removed")
 
-func lockPage(dir *domain.Dir, service string, f *os.File) (*page, error) {
+func lockPage(dir *domain.Dir, service string, replicas int, f *os.File) (*page, error) {
 	err := sys.TryLock(f, 0)
 	if errors.Is(err, sys.ErrLocked) {
 		return nil, inUse(dir, service)
@@ -162,10 +193,11 @@ func lockPage(dir *domain.Dir, service string, f *os.File) (*page, error) {
 	if !os.SameFile(named, fi) {
 		return nil, errRemoved
 	}
-	if err := sys.Allocate(f, pageSize); err != nil {
+	size := placeOffset(replicas)
+	if err := sys.Allocate(f, int64(size)); err != nil {
 		return nil, err
 	}
-	p, err := mapPage(f, true)
+	p, err := mapPage(f, size, true)
 	if err != nil {
 		return nil, err
 	}
@@ -198,10 +230,17 @@ func (p *page) setReign(r reign) error {
 }
 
 // tell wakes the watchers of the folder by a write without meaning behind the
-// page.
+// pages.
 func (p *page) tell() error {
-	_, err := p.f.WriteAt([]byte{0}, pageSize)
+	_, err := p.f.WriteAt([]byte{0}, int64(len(p.mem)))
 	return err
+}
+
+// beat and alive are a replica's words, as the supervisor sees them.
+func (p *page) beat(index int) uint64 { return wordAt(p.mem, placeOffset(index)+offBeat).Load() }
+
+func (p *page) alive(index int) *atomic.Uint32 {
+	return futexAt(p.mem, placeOffset(index)+offAlive)
 }
 
 // remove ends the group: the page loses its name, then its lock.

@@ -12,3 +12,8 @@ import (
 func wordAt(mem []byte, off int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&mem[off : off+8][0]))
 }
+
+// futexAt returns the 32-bit word of mem at byte offset off, a multiple of 4.
+func futexAt(mem []byte, off int) *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Pointer(&mem[off : off+4][0]))
+}

@@ -50,10 +50,10 @@ type process struct {
 }
 
 // launch starts an instance. It must run on a launcher's thread.
-func launch(cfg *Config, dir *domain.Dir, index int, incarnation uint64) (*process, error) {
-	cmd := cfg.Command(index)
+func launch(cfg *Config, dir *domain.Dir, command func(int) *exec.Cmd, index int, incarnation uint64) (*process, error) {
+	cmd := command(index)
 	if cmd == nil {
-		return nil, &InstanceError{Instance: instanceName(cfg.Service, index), Problem: "has no command: Config.Command returned nil"}
+		return nil, &InstanceError{Instance: instanceName(cfg.Service, index), Problem: "has no command: the function that makes it returned nil"}
 	}
 	cmd.Env = append(cmd.Environ(),
 		memberVar+"="+formatMembership(cfg.Service, index, incarnation),

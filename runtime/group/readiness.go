@@ -102,10 +102,11 @@ func answers(ctx context.Context, domain string, rec registry.Record) error {
 // checkReady makes a replica ready when it was seen both to start and to
 // answer, which may happen in any order.
 func (s *supervisor) checkReady(r *replica) {
-	if r.state != starting || r.proc == nil || r.suspicion != nil || !r.answers {
+	if r.state != starting || r.proc == nil || r.suspicion != nil || r.planned || !r.answers {
 		return
 	}
-	r.state, r.readySince = ready, time.Now()
+	r.state, r.readySince, r.trouble = ready, time.Now(), nil
+	s.watchEarly(r)
 	s.report(Event{Kind: Ready, Instance: r.name, PID: r.proc.pid})
 	if s.degraded {
 		s.degraded = false

@@ -20,6 +20,9 @@ type Instance struct {
 	Role           registry.Role
 	Epoch          uint64
 	Control, Reply string
+	// Err is how the last process in this place failed, until the next is
+	// ready.
+	Err error
 	// Restarts counts how often its process was replaced.
 	Restarts int
 }

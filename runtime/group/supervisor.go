@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
 	"sync"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -58,7 +60,13 @@ type replica struct {
 	failures    int // in a row, each before it was ready for Restart.Window
 	restarts    int
 	suspicion   *InstanceError // why we killed it
-	squatter    int            // pid of a stranger that has its name
+	beat        uint64         // the last heartbeat seen
+	misses      int            // looks since
+	command     func(int) *exec.Cmd
+	edition     int   // counts the commands
+	planned     bool  // it was told to end, to be replaced
+	trouble     error // how the process before failed; nil once another is ready
+	squatter    int   // pid of a stranger that has its name
 }
 
 type state uint8
@@ -72,6 +80,7 @@ const (
 
 func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page) *supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
+	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
@@ -79,7 +88,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 		reign: p.reign(), channels: make(map[string]bool),
 	}
 	for i := range cfg.Replicas {
-		s.replicas = append(s.replicas, &replica{index: i, name: instanceName(cfg.Service, i)})
+		s.replicas = append(s.replicas, &replica{index: i, name: instanceName(cfg.Service, i), command: cfg.Command})
 	}
 	return s
 }
@@ -92,9 +101,27 @@ func (s *supervisor) do(f func()) {
 	}
 }
 
+// ask has f executed by run, and returns when it was and the board shows it; or
+// when the group has ended.
+func (s *supervisor) ask(f func()) {
+	executed := make(chan struct{})
+	s.do(func() {
+		f()
+		s.show()
+		close(executed)
+	})
+	select {
+	case <-executed:
+	case <-s.done:
+	}
+}
+
 // run is the supervisor's goroutine.
 func (s *supervisor) run() {
 	s.helpers.Go(s.watchRegistry)
+	if s.cfg.Heartbeat.Period > 0 {
+		s.helpers.Go(s.listenToHearts)
+	}
 	for _, r := range s.replicas {
 		s.start(r)
 	}
@@ -163,16 +190,16 @@ func (s *supervisor) report(ev Event) {
 func (s *supervisor) start(r *replica) {
 	r.state, r.incarnation = starting, rand.Uint64()|1
 	r.record, r.answers, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, 0, time.Time{}
-	incarnation := r.incarnation
+	incarnation, command, edition := r.incarnation, r.command, r.edition
 	s.helpers.Go(func() {
 		s.launch.jobs <- func() {
-			p, err := launch(&s.cfg, s.dir, r.index, incarnation)
-			s.helpers.Go(func() { s.do(func() { s.started(r, p, err) }) })
+			p, err := launch(&s.cfg, s.dir, command, r.index, incarnation)
+			s.helpers.Go(func() { s.do(func() { s.started(r, p, edition, err) }) })
 		}
 	})
 }
 
-func (s *supervisor) started(r *replica, p *process, err error) {
+func (s *supervisor) started(r *replica, p *process, edition int, err error) {
 	if err != nil {
 		r.state = down
 		s.report(Event{Kind: Died, Instance: r.name, Cause: "not started", Err: err})
@@ -180,12 +207,15 @@ func (s *supervisor) started(r *replica, p *process, err error) {
 		return
 	}
 	r.proc = p
+	r.misses = 0
 	s.report(Event{Kind: Started, Instance: r.name, PID: p.pid})
 	s.helpers.Go(func() {
 		err := p.wait(func() { s.do(func() { s.died(r, p) }) })
+		sys.DropRobust(s.page.alive(r.index))
 		s.do(func() { s.reaped(r, p, err) })
 	})
-	if s.stopping != nil {
+	r.planned = edition != r.edition // of a command that is not wanted any more
+	if s.stopping != nil || r.planned {
 		s.stop(p)
 		return
 	}
@@ -225,7 +255,7 @@ func (s *supervisor) suspect(r *replica, problem string) {
 // died is the notice of a death. All that others wait for happens here; the
 // process is reaped later.
 func (s *supervisor) died(r *replica, p *process) {
-	if r.proc != p {
+	if r.proc != p || r.state == dead {
 		return
 	}
 	r.state = dead
@@ -254,12 +284,21 @@ func (s *supervisor) reaped(r *replica, p *process, err error) {
 	if s.stopping != nil {
 		cause = "shutdown"
 	}
+	planned := r.planned && r.suspicion == nil
+	r.planned = false
+	if planned && s.stopping == nil {
+		s.report(Event{Kind: Died, Instance: r.name, PID: p.pid, Cause: "replacement"})
+		r.restarts++
+		s.start(r)
+		return
+	}
 	s.report(Event{Kind: Died, Instance: r.name, PID: p.pid, Cause: cause, Err: failure})
 	s.failed(r, failure)
 }
 
 // failed decides what follows when a replica is down.
 func (s *supervisor) failed(r *replica, err error) {
+	r.trouble = err
 	switch {
 	case s.stopping != nil:
 	case !s.settled:
@@ -403,7 +442,7 @@ func (s *supervisor) status() Status {
 	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded}
 	for _, r := range s.replicas {
 		i := Instance{Index: r.index, Name: r.name, Restarts: r.restarts, Ready: r.state == ready,
-			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply}
+			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble}
 		if r.proc != nil {
 			i.PID, i.Alive = r.proc.pid, r.state != dead
 		}

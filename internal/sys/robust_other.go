@@ -1,0 +1,18 @@
+//go:build !linux
+
+package sys
+
+import "sync/atomic"
+
+// HoldRobust makes a word tell of the death of this process.
+func HoldRobust(word *atomic.Uint32) (release func(), err error) {
+	return nil, unsupported("robust futex")
+}
+
+// WaitRobust waits for the death of the process that holds a word.
+func WaitRobust(word *atomic.Uint32) (died bool, err error) {
+	return false, unsupported("robust futex")
+}
+
+// DropRobust ends WaitRobust for a word whose holder is gone.
+func DropRobust(word *atomic.Uint32) {}

@@ -1,0 +1,95 @@
+//go:build linux
+
+package sys
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bits of a robust futex's word, and operations, from linux/futex.h.
+const (
+	futexWaiters   = 0x80000000
+	futexOwnerDied = 0x40000000
+	futexWait      = 0
+	futexWake      = 1
+)
+
+// A robustList is the kernel's struct robust_list_head with the one entry it
+// has here. The kernel walks it when the thread ends.
+type robustList struct {
+	next    *robustEntry // of the list's head
+	offset  uintptr      // from an entry to its futex word
+	pending *robustEntry
+	entry   robustEntry
+}
+
+type robustEntry struct{ next unsafe.Pointer }
+
+// HoldRobust makes word, in shared memory, tell of the death of this process: a
+// thread of its own holds it as a robust futex, which the kernel marks as
+// soon as the thread is torn down, before it frees the process's memory and
+// long before a pidfd or a socket tells. release lets it go.
+func HoldRobust(word *atomic.Uint32) (release func(), err error) {
+	type hold struct {
+		list *robustList // sent along so that it lives in the heap, where nothing moves
+		err  error
+	}
+	held, let, done := make(chan hold), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with its list
+		list := new(robustList)
+		list.entry.next = unsafe.Pointer(list)
+		list.next = &list.entry
+		// Both addresses are fixed, one in Go's heap and one in a mapping; the
+		// kernel adds the (perhaps negative) difference back.
+		list.offset = uintptr(unsafe.Pointer(word)) - uintptr(unsafe.Pointer(&list.entry))
+		_, _, errno := unix.RawSyscall(unix.SYS_SET_ROBUST_LIST, uintptr(unsafe.Pointer(list)), 3*unsafe.Sizeof(uintptr(0)), 0)
+		if errno != 0 {
+			held <- hold{list, errno}
+			return
+		}
+		word.Store(uint32(unix.Gettid()) | futexWaiters)
+		held <- hold{list, nil}
+		<-let
+		word.Store(0)
+		wake(word)
+		unix.RawSyscall(unix.SYS_SET_ROBUST_LIST, 0, 3*unsafe.Sizeof(uintptr(0)), 0)
+		runtime.KeepAlive(list)
+	}()
+	if h := <-held; h.err != nil {
+		return nil, os.NewSyscallError("set_robust_list", h.err)
+	}
+	return func() { close(let); <-done }, nil
+}
+
+// WaitRobust blocks, and holds a thread, until the process that holds word by
+// HoldRobust has died, which it reports, or has let it go, or somebody called
+// DropRobust, or nobody ever held it.
+func WaitRobust(word *atomic.Uint32) (died bool, err error) {
+	held := word.Load()
+	for held&futexWaiters != 0 && word.Load() == held {
+		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(held), 0, 0, 0)
+		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) {
+			return false, os.NewSyscallError("futex", errno)
+		}
+	}
+	return word.Load()&futexOwnerDied != 0, nil
+}
+
+// DropRobust ends WaitRobust for a word whose holder is gone.
+func DropRobust(word *atomic.Uint32) {
+	word.Store(0)
+	wake(word)
+}
+
+func wake(word *atomic.Uint32) {
+	const everybody = 1<<31 - 1
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, everybody, 0, 0, 0)
+}

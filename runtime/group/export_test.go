@@ -1,0 +1,15 @@
+package group
+
+// Depose makes another replica the primary while the old one lives, which the
+// supervisor itself never does: for tests of the fence.
+func (g *Group) Depose() {
+	g.s.ask(func() {
+		s := g.s
+		for _, r := range s.replicas {
+			if r.index != s.reign.primary && r.state == ready {
+				s.rule(s.reign.epoch+1, r.index)
+				return
+			}
+		}
+	})
+}

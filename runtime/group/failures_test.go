@@ -1,0 +1,227 @@
+package group_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/gen/audio"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+func TestHungPrimaryIsKilledThenReplaced(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	cfg.Heartbeat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: 250 * time.Millisecond}
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	before := g.Status()
+	old := before.Instances[0].PID
+	syscall.Kill(old, syscall.SIGSTOP)
+	after, err := g.WaitHealthy(t.Context(), before.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Primary != 1 || running(old) {
+		t.Errorf("status %+v; the old primary runs: %v", after, running(old))
+	}
+	if log := events.String(); !strings.Contains(log, "suspected svc.0: hangs: no heartbeat") {
+		t.Errorf("events:\n%s", log)
+	}
+}
+
+// crashy is a bare replica for as long as the file in its argument is missing.
+func childCrashy(args []string) error {
+	if _, err := os.Stat(args[0]); err == nil {
+		return fmt.Errorf("%s exists", args[0])
+	}
+	return childBare(nil)
+}
+
+func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
+	cfg := bareConfig(newDomain(t))
+	trap := filepath.Join(t.TempDir(), "trap")
+	cfg.Command = func(int) *exec.Cmd { return childCommand("crashy", trap) }
+	cfg.Restart = group.Restart{Delay: time.Millisecond, MaxDelay: 2 * time.Millisecond, Intensity: 5, Window: 300 * time.Millisecond}
+	cfg.Stderr = new(strings.Builder)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	before := g.Status()
+	if err := os.WriteFile(trap, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range before.Instances {
+		syscall.Kill(i.PID, syscall.SIGKILL)
+	}
+	s, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Degraded && s.Primary == -1 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := group.Dial(t.Context(), "svc", group.DialConfig{Domain: cfg.Domain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = audio.NewAudioControlClient(c).StopStream(t.Context(), &audio.StopStreamT{})
+	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.NotSent || !strings.Contains(err.Error(), "degraded") {
+		t.Errorf("call to a degraded group: %v", err)
+	}
+	if err := os.Remove(trap); err != nil {
+		t.Fatal(err)
+	}
+	s, err = g.WaitHealthy(t.Context(), before.Epoch)
+	if err != nil || s.Degraded {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if !events.has(group.Degraded) || !events.has(group.Delayed) || !events.has(group.Recovered) {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
+// A primary that was stopped, and continues when another one rules, answers
+// nothing: neither what it gets then, nor what waited for it.
+func TestStoppedPrimaryIsFenced(t *testing.T) {
+	cycles := 1000
+	if testing.Short() {
+		cycles = 50
+	}
+	d := newDomain(t)
+	g := startGroup(t, audioConfig(d))
+	direct := make([]*audio.AudioControlClient, 2)
+	for i := range direct {
+		conn, err := ipc.Dial(t.Context(), fmt.Sprintf("audio_ctrl_%d", i), ipc.WithDomain(d), ipc.WithReplyChannel(fmt.Sprintf("audio_reply_%d", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		direct[i] = audio.NewAudioControlClient(conn)
+	}
+	for cycle := range cycles {
+		s := g.Status()
+		old := s.Instances[s.Primary]
+		// It rules until here.
+		if _, err := direct[old.Index].SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
+			t.Fatalf("cycle %d: the primary: %v", cycle, err)
+		}
+		syscall.Kill(old.PID, syscall.SIGSTOP)
+		var waiting sync.WaitGroup
+		var sent atomic.Int32
+		for range 2 {
+			waiting.Go(func() {
+				sent.Add(1)
+				_, err := direct[old.Index].SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.5})
+				// Signals take a while; whoever was answered was answered before the stop.
+				if err != nil && (ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) == ipc.Executed) {
+					t.Errorf("cycle %d: waiting call: %v", cycle, err)
+				}
+			})
+		}
+		g.Depose()
+		syscall.Kill(old.PID, syscall.SIGCONT)
+		_, err := direct[old.Index].SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.5})
+		if ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) != ipc.NotExecuted {
+			t.Fatalf("cycle %d: the old primary answered: %v", cycle, err)
+		}
+		waiting.Wait()
+		if _, err := g.WaitHealthy(t.Context(), s.Epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// under keeps calls of every kind going until the returned function is called,
+// which reports how many succeeded and fails the test for every one that did not.
+func underLoad(t *testing.T, d string) (stop func() int64) {
+	control := audio.NewAudioControlClient(dialGroup(t, d, group.DialConfig{}))
+	var good atomic.Int64
+	var load sync.WaitGroup
+	done := make(chan struct{})
+	for range 3 {
+		load.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := control.StartStream(context.Background(), &audio.StartStreamT{SampleRate: 48000, Channels: 2, BufferFrames: 256}); err != nil {
+					t.Errorf("call: %v", err)
+				}
+				good.Add(1)
+			}
+		})
+	}
+	return func() int64 { close(done); load.Wait(); return good.Load() }
+}
+
+func TestFailoverFailsNoCall(t *testing.T) {
+	d := newDomain(t)
+	g := startGroup(t, audioConfig(d))
+	stop := underLoad(t, d)
+	for range 5 {
+		before := g.Status()
+		after, err := g.Failover(t.Context())
+		if err != nil || after.Primary == before.Primary {
+			t.Errorf("%+v, %v", after, err)
+		}
+	}
+	if stop() == 0 {
+		t.Error("no call at all")
+	}
+}
+
+func TestRollFailsNoCall(t *testing.T) {
+	d := newDomain(t)
+	g := startGroup(t, audioConfig(d))
+	stop := underLoad(t, d)
+	before := g.Status()
+	marker := func(i int) *exec.Cmd {
+		cmd := childCommand("audio", strconv.Itoa(i))
+		cmd.Env = append(cmd.Env, "GROUP_TEST_ROLLED=1")
+		return cmd
+	}
+	if err := g.Roll(t.Context(), marker); err != nil {
+		t.Error(err)
+	}
+	if stop() == 0 {
+		t.Error("no call at all")
+	}
+	for _, i := range g.Instances() {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", i.PID))
+		if err != nil || !strings.Contains(string(env), "GROUP_TEST_ROLLED=1") {
+			t.Errorf("%+v does not run the new command (%v)", i, err)
+		}
+		if i.PID == before.Instances[i.Index].PID {
+			t.Errorf("%+v was not replaced", i)
+		}
+	}
+}
+
+func TestRollBack(t *testing.T) {
+	d := newDomain(t)
+	cfg := audioConfig(d)
+	cfg.Stderr = new(strings.Builder)
+	g := startGroup(t, cfg)
+	stop := underLoad(t, d)
+	err := g.Roll(t.Context(), func(int) *exec.Cmd { return childCommand("exit", "1") })
+	if err == nil || !strings.Contains(err.Error(), "went 1") || !strings.Contains(err.Error(), "former command") {
+		t.Errorf("error %v", err)
+	}
+	if stop() == 0 {
+		t.Error("no call at all")
+	}
+	if s := g.Status(); !s.Healthy() {
+		t.Errorf("status %+v", s)
+	}
+}
