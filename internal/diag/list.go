@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// MaxErrors is the number of errors after which a list stops collecting, so
-// that a file that is no schema at all does not flood the terminal.
+// MaxErrors is the number of errors, and that of warnings, after which a list
+// stops collecting them, so that a file that is no schema at all does not flood
+// the terminal.
 const MaxErrors = 50
 
 // A List collects the diagnostics of one run and the sources they refer to.
@@ -58,10 +59,11 @@ func (l *List) add(sev Severity, span Span, message string) *Diagnostic {
 	if l.seen[p] {
 		return d
 	}
-	if l.Full() {
-		if sev == Error {
-			l.dropped++
-		}
+	if sev == Error && l.Full() {
+		l.dropped++
+		return d
+	}
+	if sev == Warning && len(l.diags)-l.errors >= MaxErrors {
 		return d
 	}
 	if l.seen == nil {

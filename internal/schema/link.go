@@ -170,17 +170,22 @@ func (l *linker) errorf(r fbs.Range, format string, args ...any) *diag.Diagnosti
 	return l.diags.Errorf(l.span(r), format, args...)
 }
 
-// maxNamespace bounds the length of a namespace, since every name is looked up
-// in each part of it.
-const maxNamespace = 1000
+// The length of a namespace and the number of its parts are bounded, since
+// every name is looked up in each part of it.
+const (
+	maxNamespace      = 1000
+	maxNamespaceParts = 64
+)
 
 // enter makes a namespace the current one.
 func (l *linker) enter(name fbs.Name) {
 	l.namespace, l.prefix = nil, ""
-	switch {
-	case len(name.Text) > maxNamespace:
-		l.errorf(name.Range, "the namespace has more than %d characters", maxNamespace)
-	case name.Text != "":
+	switch parts := strings.Count(name.Text, ".") + 1; {
+	case name.Text == "":
+	case len(name.Text) > maxNamespace || parts > maxNamespaceParts:
+		l.errorf(name.Range, "the namespace has %d parts and %d characters; the limits are %d and %d",
+			parts, len(name.Text), maxNamespaceParts, maxNamespace)
+	default:
 		l.namespace, l.prefix = strings.Split(name.Text, "."), name.Text+"."
 	}
 }

@@ -111,7 +111,7 @@ func (l *loader) loadText(path string) *Schema {
 	if src == nil {
 		return nil
 	}
-	c := &collector{loader: l, root: path, seen: make(map[identity]*File)}
+	c := &collector{loader: l, root: path, seen: make(map[identity]*File), added: make(map[*source]*File)}
 	c.add(src).Root = true
 	if c.failed {
 		return nil // what follows from a syntax error is noise
@@ -174,6 +174,7 @@ type collector struct {
 	*loader
 	root   string
 	seen   map[identity]*File
+	added  map[*source]*File // the same, without comparing contents
 	units  []unit
 	failed bool
 }
@@ -181,12 +182,16 @@ type collector struct {
 // add lists a source and all it includes that is not listed yet. A cycle ends
 // at the file that is already being added, whose declarations come later.
 func (c *collector) add(src *source) *File {
+	if f, ok := c.added[src]; ok {
+		return f
+	}
 	id := identity{filepath.Base(src.path), src.text}
 	if f, ok := c.seen[id]; ok {
+		c.added[src] = f
 		return f
 	}
 	f := &File{Path: src.path, Name: c.projectName(src.path)}
-	c.seen[id] = f
+	c.seen[id], c.added[src] = f, f
 	c.failed = c.failed || src.failed
 	for _, inc := range src.parsed.Includes {
 		if included := c.include(src, inc); included != nil {
