@@ -9,11 +9,13 @@ import (
 // FuzzRead reads arbitrary bytes. What passes must be a schema like any other:
 // code can be generated from it, and it can be written and read back.
 func FuzzRead(f *testing.F) {
-	s := loadFile(kinds)
-	if s == nil {
-		f.Fatalf("%s does not load", kinds)
+	for _, path := range []string{kinds, "testdata/small.fbs"} {
+		s := loadFile(path)
+		if s == nil {
+			f.Fatalf("%s does not load", path)
+		}
+		f.Add(Write(s))
 	}
-	f.Add(Write(s))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var diags diag.List
 		s := Read("kinds.bfbs", data, &diags)
