@@ -35,6 +35,10 @@ type MethodInfo struct {
 	// Idempotent methods may be executed more than once without harm, so a
 	// call whose outcome is unknown is sent again.
 	Idempotent bool
+	// ReadOnly methods change no state of the service, so a group that
+	// replicates has the primary alone execute them. An idempotent method may
+	// well change it.
+	ReadOnly bool
 
 	newReply      func() any
 	encodeRequest func(b *flatbuffers.Builder, seq uint64, req any) error
@@ -51,6 +55,7 @@ type MethodSpec[Req, Rep any] struct {
 	Name       string
 	ID         uint32
 	Idempotent bool
+	ReadOnly   bool
 	// EncodeRequest writes req, with seq in the envelope's sequence field
 	// where it has one.
 	EncodeRequest func(b *flatbuffers.Builder, seq uint64, req *Req) error
@@ -75,7 +80,7 @@ type Method[Req, Rep any] struct {
 func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req, Rep] {
 	return &Method[Req, Rep]{
 		info: MethodInfo{
-			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent,
+			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent, ReadOnly: spec.ReadOnly,
 			newReply: func() any { return new(Rep) },
 			encodeRequest: func(b *flatbuffers.Builder, seq uint64, req any) error {
 				return spec.EncodeRequest(b, seq, req.(*Req))
@@ -195,6 +200,9 @@ type Route struct {
 	decode func(payload []byte) (req any, seq uint64, err error)
 	call   func(ctx context.Context, req any) (rep any, err error)
 	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
+
+	// Of a method that is handled in place, instead.
+	inPlace func(ctx context.Context, req []byte, reply *ReplyBuilder) error
 
 	// Of a message.
 	receive func(ctx context.Context, payload []byte) error
