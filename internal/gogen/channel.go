@@ -83,6 +83,7 @@ func (p *plan) planChannels() {
 		}
 	}
 	p.planCodecs()
+	p.planStreams()
 }
 
 // findEnvelope returns o as an envelope, or nil when it is none.

@@ -149,6 +149,9 @@ func (p *plan) drafts() []*draft {
 	for _, s := range p.services {
 		add(p.pkgOf(s.decl.Namespace), s.decl.Name, func(f *file) { f.service(s) })
 	}
+	for _, s := range p.streams {
+		add(p.pkgOf(s.header.Namespace), s.header.Name+"_stream", func(f *file) { f.stream(s) })
+	}
 	return all
 }
 

@@ -69,6 +69,7 @@ type plan struct {
 
 	envelopes []*envelope
 	services  []*service
+	streams   []*stream
 	codecs    map[codecKey]*codec
 }
 
