@@ -372,12 +372,12 @@ func (r *reader) readType(t table, owner string) schema.Type {
 	value := typ.Base
 	switch typ.Base {
 	case schema.Vector64:
-		r.errorf("%s: vector64 is not supported: the FlatBuffers runtime for Go cannot read 64-bit offsets", owner)
+		r.unsupported64(owner)
 		return typ
 	case schema.Vector, schema.Array:
 		value = typ.Element
 		if value == schema.Vector || value == schema.Array || value >= schema.Vector64 || value == schema.None {
-			r.errorf("%s: a %s of %s", owner, typ.Base, value)
+			r.errorf("%s: %s cannot be the element of a vector or an array", owner, value)
 			return typ
 		}
 	default:
@@ -407,6 +407,12 @@ func (r *reader) readType(t table, owner string) schema.Type {
 		}
 	}
 	return typ
+}
+
+// unsupported64 reports a field that the schema may have, and Go may not.
+func (r *reader) unsupported64(field string) {
+	r.diags.Errorf(r.at, "%s needs 64-bit offsets, which the FlatBuffers runtime for Go cannot read", field).
+		Helpf("remove vector64 and offset64; without them a field holds up to 2 GiB")
 }
 
 // fail is errorf for a field.

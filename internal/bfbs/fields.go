@@ -79,8 +79,8 @@ func (r *reader) readField(o *schema.Object, t table) *schema.Field {
 			r.fail(o, f, "%v", err)
 		}
 	}
-	if t.bool(fieldOffset64) {
-		r.fail(o, f, "offset64 is not supported: the FlatBuffers runtime for Go cannot read 64-bit offsets")
+	if t.bool(fieldOffset64) && f.Type.Base != schema.Vector64 { // of which readType has told
+		r.unsupported64(o.FullName() + "." + f.Name)
 	}
 	if root, ok := f.Attributes.Lookup("nested_flatbuffer"); ok {
 		if f.NestedFlatbuffer = r.nested(o.Namespace, root); f.NestedFlatbuffer == nil || f.NestedFlatbuffer.IsStruct {

@@ -87,7 +87,7 @@ func TestRefuses(t *testing.T) {
 		{"a struct of another size", "has 48 bytes", func(s *schema.Schema) { object(s, block).Size = 64 }},
 		{"a wrong offset in a struct", "its offset is", func(s *schema.Schema) { field(s, block, "flags").Offset = 36 }},
 		{"a wild alignment", "alignment", func(s *schema.Schema) { object(s, sample).Align = 3 }},
-		{"a vector of vectors", "a vector of vector", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = schema.Vector }},
+		{"a vector of vectors", "cannot be the element", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = schema.Vector }},
 		{"an unknown type", "invalid", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = 77 }},
 		{"64-bit offsets", "64-bit offsets", func(s *schema.Schema) { field(s, leaf, "list").Type.Base = schema.Vector64 }},
 		{"a nested buffer of nothing", "nested buffer", func(s *schema.Schema) { field(s, leaf, "buffer").Attributes[0].Value = "Wood" }},
