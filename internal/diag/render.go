@@ -64,7 +64,7 @@ func (l *List) excerpt(b *bytes.Buffer, s Span) {
 		begin, cutLeft = runeStart(src, s.Start-maxLine/2), "..."
 	}
 	if end-begin > maxLine {
-		end, cutRight = runeStart(src, max(begin+maxLine, s.Start)), "..."
+		end, cutRight = max(runeStart(src, begin+maxLine), s.Start), "..."
 		stop = min(stop, end)
 	}
 	fmt.Fprintf(b, "  %s%s%s\n", cutLeft, printable(src[begin:end]), cutRight)
@@ -72,10 +72,13 @@ func (l *List) excerpt(b *bytes.Buffer, s Span) {
 		blank(src[begin:s.Start]), strings.Repeat("~", max(width(src[s.Start:stop])-1, 0)))
 }
 
-// runeStart returns the start of the rune that the byte at i belongs to.
+// runeStart returns the start of the rune that the byte at i belongs to, or i
+// itself in what is not UTF-8.
 func runeStart(src []byte, i int) int {
-	for i > 0 && i < len(src) && !utf8.RuneStart(src[i]) {
-		i--
+	for n := range utf8.UTFMax {
+		if j := i - n; j >= 0 && j < len(src) && utf8.RuneStart(src[j]) {
+			return j
+		}
 	}
 	return i
 }

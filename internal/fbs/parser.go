@@ -52,11 +52,12 @@ type parser struct {
 	scanner
 	tok, peek token
 	prev      Range   // of the token before tok
+	prevBad   bool    // that token was no good
 	fields    []Field // scratch for the fields of one object
 }
 
 func (p *parser) advance() {
-	p.prev = p.tok.Range
+	p.prev, p.prevBad = p.tok.Range, p.tok.bad
 	p.tok = p.peek
 	if p.tok.kind != tokEOF {
 		p.peek = p.next()
@@ -77,6 +78,9 @@ func (p *parser) expect(kind tokenKind) bool {
 	if p.tok.kind == kind {
 		p.advance()
 		return true
+	}
+	if p.prevBad { // what is missing may have been swallowed by it
+		return p.tok.newline
 	}
 	if (kind == ';' || kind == ',') && p.tok.newline {
 		// The end of the line before is where it is missing.

@@ -251,5 +251,5 @@ func (s *scanner) number(c byte) token {
 	if isFloat {
 		kind = tokFloat
 	}
-	return token{Range: s.here(start), kind: kind, text: text}
+	return token{Range: s.here(start), kind: kind, text: text, bad: !ok}
 }

@@ -61,7 +61,7 @@ func (s *scanner) quoted(quote byte) token {
 	if ok && !utf8.ValidString(t.text) {
 		fail(start, "the string is not valid UTF-8")
 	}
-	t.Range = s.here(start)
+	t.Range, t.bad = s.here(start), !ok
 	return t
 }
 

@@ -19,6 +19,7 @@ type token struct {
 	kind    tokenKind
 	escaped bool   // of a string: not plain printable ASCII
 	newline bool   // it is the first token of its line
+	bad     bool   // the scanner has reported an error in it
 	text    string // of an identifier or a number; decoded for a string
 	doc     []string
 }

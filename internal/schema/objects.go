@@ -2,11 +2,9 @@ package schema
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
@@ -226,69 +224,4 @@ func (ol *objectLinker) checkClashes() {
 			}
 		}
 	}
-}
-
-// service links an rpc_service.
-func (l *linker) service(d *fbs.Service) {
-	s := &Service{Name: d.Name.Text, Namespace: l.namespace, File: l.file, Span: l.span(d.Name.Range), Doc: d.Doc}
-	full := string(l.qualified(d.Name.Text))
-	if first := l.services[full]; first != nil {
-		l.errorf(d.Name.Range, "service %s is declared twice", full).Note(first.Span, "the first declaration is here")
-	} else {
-		l.services[full] = s
-		l.schema.Services = append(l.schema.Services, s)
-	}
-	s.Attributes = l.metadata(d.Meta)
-	seen := make(map[string]diag.Span, len(d.Methods))
-	for i := range d.Methods {
-		m := &d.Methods[i]
-		span := l.span(m.Name.Range)
-		if first, ok := seen[m.Name.Text]; ok {
-			l.errorf(m.Name.Range, "method %s is declared twice", m.Name.Text).Note(first, "the first declaration is here")
-			continue
-		}
-		seen[m.Name.Text] = span
-		attrs := l.metadata(m.Meta)
-		s.Methods = append(s.Methods, &Method{
-			Name: m.Name.Text, Span: span, Doc: m.Doc, Attributes: attrs,
-			Request:    l.message(m.Request, "the request of a method"),
-			Reply:      l.message(m.Reply, "the reply of a method"),
-			Streaming:  l.streaming(attrs),
-			Idempotent: attrs.Has("idempotent"),
-		})
-	}
-}
-
-// message resolves the request or the reply of a method, which is a table.
-func (l *linker) message(name fbs.Name, what string) *Object {
-	if e := l.findEnum(name.Text); e != nil {
-		l.errorf(name.Range, "%s must be a table", what).Note(e.Span, "%s is declared here", name.Text)
-		return &Object{Name: name.Text}
-	}
-	o := l.mention(name.Text, name.Range).object
-	l.mustBeTable(o, l.span(name.Range), what)
-	return o
-}
-
-// streaming reads the attribute that says which side of a method streams.
-func (l *linker) streaming(attrs Attributes) Streaming {
-	streaming, err := StreamingOf(attrs)
-	if err != nil {
-		l.diags.Errorf(attrs.span("streaming"), "%v", err).Helpf(`write "none", "client", "server" or "bidi"`)
-	}
-	return streaming
-}
-
-// StreamingOf returns which side of a method with those attributes streams.
-func StreamingOf(attrs Attributes) (Streaming, error) {
-	value, ok := attrs.Lookup("streaming")
-	if !ok {
-		return Unary, nil
-	}
-	for s := Unary; s <= BidiStreaming; s++ {
-		if s.String() == value {
-			return s, nil
-		}
-	}
-	return Unary, fmt.Errorf("streaming has the unknown value %q", value)
 }
