@@ -15,6 +15,11 @@ type ServerCall struct {
 	// Request is the *Req. Reply is the *Rep, once next has returned
 	// without an error.
 	Request, Reply any
+	// Body is the request as it arrived. It may not be kept.
+	Body []byte
+
+	route  *Route
+	refSeq uint64 // the request's number as its message has it
 }
 
 // A ServerInterceptor sees every call that a server handles. It runs the

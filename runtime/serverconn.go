@@ -428,7 +428,8 @@ func (c *serverConn) call(j *job) (rep any, seq uint64, err error) {
 		rep, err = j.route.call(j.ctx, req)
 		return rep, seq, err
 	}
-	sc := &ServerCall{Method: j.route.method, Seq: j.frame.seq, Epoch: j.frame.epoch, Peer: &c.peer, Request: req}
+	sc := &ServerCall{Method: j.route.method, Seq: j.frame.seq, Epoch: j.frame.epoch, Peer: &c.peer, Request: req,
+		Body: j.body, route: &j.route.Route, refSeq: seq}
 	err = chainServer(j.ctx, sc, c.srv.cfg.interceptors, func(ctx context.Context) error {
 		var err error
 		sc.Reply, err = j.route.call(ctx, sc.Request)

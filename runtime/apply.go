@@ -1,0 +1,70 @@
+package ipc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+)
+
+// This file executes calls without a connection, for those who keep a service
+// on several machines or processes alike: they take a call's Body from a
+// server's interceptor and apply it elsewhere.
+
+// Apply runs the handler of a method on an encoded request, outside of any
+// server: no interceptors, no fence, no peer in ctx. The reply, for a nil error,
+// is encoded with b and lies in its memory; its own sequence number is 0. A
+// handler that panics is an error with CodeInternal. For a method that s has
+// not, it is CodeUnimplemented, outcome NotExecuted.
+func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint32, request []byte) (reply []byte, err error) {
+	for i := range s.routes {
+		if r := &s.routes[i]; r.id == method && r.call != nil {
+			err = protect(slog.New(slog.DiscardHandler), func() error {
+				reply, err = r.apply(ctx, b, request)
+				return err
+			})
+			return reply, err
+		}
+	}
+	return nil, &Error{Code: CodeUnimplemented, Outcome: NotExecuted,
+		Msg: fmt.Sprintf("protocol %s has no method with id %#x", s.protocol.Name, method)}
+}
+
+func (r *Route) apply(ctx context.Context, b *flatbuffers.Builder, request []byte) ([]byte, error) {
+	req, seq, err := r.decode(request)
+	if err != nil {
+		return nil, &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + err.Error()}
+	}
+	rep, err := r.call(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return r.encodeReply(b, seq, rep)
+}
+
+func (r *Route) encodeReply(b *flatbuffers.Builder, refSeq uint64, rep any) ([]byte, error) {
+	body, err := encode(b, func() error { return r.reply(b, 0, refSeq, rep) })
+	if err != nil {
+		return nil, &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: err.Err}
+	}
+	return body, nil
+}
+
+// Applicable returns nil when Apply can execute everything that s handles, and
+// otherwise an error that names what it cannot: one-way messages, and calls
+// that are handled in place.
+func (s *Service) Applicable() error {
+	for _, r := range s.routes {
+		if r.call == nil {
+			return fmt.Errorf("%s/%s is a one-way message or handled in place, not a call", s.protocol.Name, r.name)
+		}
+	}
+	return nil
+}
+
+// EncodeReply encodes the call's Reply as Apply would have, with b, in whose
+// memory it lies.
+func (c *ServerCall) EncodeReply(b *flatbuffers.Builder) ([]byte, error) {
+	return c.route.encodeReply(b, c.refSeq, c.Reply)
+}
