@@ -1,0 +1,114 @@
+package gogen_test
+
+import (
+	"bytes"
+	"go/format"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/gogen"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// The goldens are real packages of this module, which other tests compile and
+// run. IPCGEN_UPDATE=1 rewrites them; the run that does so fails all the same.
+var goldens = []struct {
+	name, schema string
+	dir          string // of the output, from here
+	packages     string // folder of the output that holds nothing else
+	opts         gogen.Options
+}{
+	{
+		name: "kitchen", schema: "testdata/kitchen.fbs", dir: ".", packages: "golden",
+		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/internal/gogen", All: true},
+	},
+	{
+		name: "audio", schema: "../../schema/audio_protocol.fbs", dir: "../../gen", packages: "audio",
+		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/gen"},
+	},
+}
+
+func TestGoldens(t *testing.T) {
+	for _, g := range goldens {
+		t.Run(g.name, func(t *testing.T) {
+			files := generate(t, g.opts, schema.Options{}, g.schema)
+			want := make(map[string]bool)
+			for _, f := range files {
+				path := filepath.Join(g.dir, filepath.FromSlash(f.Path))
+				want[path] = true
+				old, err := os.ReadFile(path)
+				if err == nil && bytes.Equal(old, f.Content) {
+					continue
+				}
+				t.Errorf("%s is not what is generated; IPCGEN_UPDATE=1 rewrites it", path)
+				update(t, path, f.Content)
+			}
+			filepath.WalkDir(filepath.Join(g.dir, g.packages), func(path string, d fs.DirEntry, err error) error {
+				if err == nil && !d.IsDir() && !want[path] && !strings.HasSuffix(path, "_test.go") {
+					t.Errorf("%s is not generated any more", path)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// update writes a golden file when the environment asks for it.
+func update(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if os.Getenv("IPCGEN_UPDATE") == "" {
+		return
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// generate loads a schema and returns its code; diagnostics fail the test,
+// warnings excepted.
+func generate(t *testing.T, opts gogen.Options, load schema.Options, path string) []gogen.File {
+	t.Helper()
+	schemas, diags := schema.Load(load, path)
+	if diags.HasErrors() {
+		t.Fatal(render(diags))
+	}
+	files := gogen.Generate(schemas[0], opts, diags)
+	if diags.HasErrors() {
+		t.Fatal(render(diags))
+	}
+	return files
+}
+
+func render(diags *diag.List) string {
+	var b strings.Builder
+	diags.Render(&b)
+	return b.String()
+}
+
+func TestOutputIsDeterministicAndFormatted(t *testing.T) {
+	for _, g := range goldens {
+		for _, oneFile := range []bool{false, true} {
+			g.opts.OneFile = oneFile
+			first := generate(t, g.opts, schema.Options{}, g.schema)
+			second := generate(t, g.opts, schema.Options{}, g.schema)
+			if len(first) != len(second) {
+				t.Fatalf("%s: %d files, then %d", g.name, len(first), len(second))
+			}
+			for i, f := range first {
+				if f.Path != second[i].Path || !bytes.Equal(f.Content, second[i].Content) {
+					t.Errorf("%s: %s differs between two runs", g.name, f.Path)
+				}
+				if want, err := format.Source(f.Content); err != nil || !bytes.Equal(want, f.Content) {
+					t.Errorf("%s: %s is not formatted (%v)", g.name, f.Path, err)
+				}
+			}
+		}
+	}
+}
