@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +77,7 @@ func TestEveryDeathEndsInHealth(t *testing.T) {
 
 func TestReplicaWithoutRegistrationIsReplaced(t *testing.T) {
 	cfg := bareConfig(newDomain(t))
+	cfg.Grace = 50 * time.Millisecond
 	cfg.Command = func(int) *exec.Cmd { return childCommand("quitter") }
 	var events eventLog
 	cfg.Events = events.add
@@ -85,7 +87,24 @@ func TestReplicaWithoutRegistrationIsReplaced(t *testing.T) {
 	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(events.String(), "suspected svc.0: gave up its registration") {
+	if !strings.Contains(events.String(), "suspected svc.0: gave up its registration and did not end") {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
+func TestReplicaWithoutEndpointIsReplaced(t *testing.T) {
+	cfg := audioConfig(newDomain(t))
+	cfg.Command = func(i int) *exec.Cmd { return childCommand("deaf", strconv.Itoa(i)) }
+	cfg.Grace = 50 * time.Millisecond
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	before := g.Status()
+	syscall.Kill(before.Instances[0].PID, syscall.SIGHUP)
+	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(events.String(), "suspected audio_compute.0: closed its endpoint and did not end") {
 		t.Errorf("events:\n%v", &events)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/audioservice"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -33,6 +34,7 @@ var children = map[string]func(args []string) error{
 	"audio":   childAudio,
 	"crashy":  childCrashy,
 	"quitter": childQuitter,
+	"deaf":    childDeaf,
 }
 
 func TestMain(m *testing.M) {
@@ -135,6 +137,28 @@ func childQuitter([]string) error {
 	}
 	<-hup
 	m.Close()
+	select {}
+}
+
+// childDeaf serves until SIGHUP, and stays registered without an endpoint.
+func childDeaf(args []string) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	m, err := group.Join(group.MemberConfig{})
+	if err != nil {
+		return err
+	}
+	ln, err := ipc.Listen("deaf_" + args[0])
+	if err != nil {
+		return err
+	}
+	srv := ipc.NewServer(ipc.WithFence(m))
+	go srv.Serve(context.Background(), ln)
+	if err := m.Announce(registry.Record{Control: "deaf_" + args[0]}); err != nil {
+		return err
+	}
+	<-hup
+	srv.Close()
 	select {}
 }
 

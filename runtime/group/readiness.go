@@ -43,35 +43,39 @@ func (s *supervisor) noticed(ev registry.Event) {
 		case registry.Changed:
 			r.record = ev.Record
 		case registry.Disappeared:
-			s.missed(r)
+			s.resigned(r, "gave up its registration")
 		}
 		return
 	}
 }
 
-// farewell is how long a replica may live on after its registration has ended.
-// A dying one loses its locks a moment before its pidfd tells.
-const farewell = 100 * time.Millisecond
-
-// missed kills a replica that gave up its registration and lives on.
-func (s *supervisor) missed(r *replica) {
+// resigned ends the reign of a replica that gave up its registration or its
+// endpoint. Mostly it is about to die, and its locks and sockets went a moment
+// before its pidfd tells; otherwise it has Config.Grace to end.
+func (s *supervisor) resigned(r *replica, how string) {
+	if r.state != ready || s.stopping != nil {
+		return
+	}
+	r.state = leaving
+	if s.reign.primary == r.index {
+		s.elect(r.name + " " + how)
+	}
 	p := r.proc
-	time.AfterFunc(farewell, func() {
+	time.AfterFunc(s.cfg.Grace, func() {
 		s.do(func() {
-			if r.proc == p && r.state == ready && s.stopping == nil {
-				s.suspect(r, "gave up its registration")
+			if r.proc == p && r.state == leaving {
+				s.suspect(r, how+" and did not end")
 			}
 		})
 	})
 }
 
-// probe finds out whether a registered replica answers.
+// probe finds out whether a registered replica answers, and then when its
+// endpoint ends.
 func (s *supervisor) probe(r *replica) {
 	incarnation, rec := r.incarnation, r.record
 	s.helpers.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ReadyTimeout)
-		defer cancel()
-		err := answers(ctx, s.dir.Path(), rec)
+		conn, err := s.shakeHands(rec)
 		s.do(func() {
 			if r.incarnation != incarnation || r.state != starting {
 				return
@@ -83,20 +87,32 @@ func (s *supervisor) probe(r *replica) {
 			r.answers = true
 			s.checkReady(r)
 		})
+		if conn == nil {
+			return
+		}
+		defer conn.Close()
+		select {
+		case <-conn.Done():
+			s.do(func() {
+				if r.incarnation == incarnation {
+					s.resigned(r, "closed its endpoint")
+				}
+			})
+		case <-s.ctx.Done():
+		}
 	})
 }
 
-// answers shakes hands with the server of a record. A record without a channel
-// counts as answering.
-func answers(ctx context.Context, domain string, rec registry.Record) error {
+// shakeHands connects to the server of a record, as its clients will, by the
+// smallest connection there is. A record without a channel counts as
+// answering.
+func (s *supervisor) shakeHands(rec registry.Record) (*ipc.Conn, error) {
 	if rec.Control == "" {
-		return nil
+		return nil, nil
 	}
-	conn, err := ipc.Dial(ctx, rec.Control, ipc.WithDomain(domain), ipc.WithReplyChannel(rec.Reply))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ReadyTimeout)
+	defer cancel()
+	return ipc.Dial(ctx, rec.Control, ipc.WithDomain(s.dir.Path()), ipc.WithReplyChannel(rec.Reply), ipc.WithRings(4096, 4096))
 }
 
 // checkReady makes a replica ready when it was seen both to start and to
