@@ -3,13 +3,9 @@ package ipc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"time"
 
-	"github.com/ipcgen/ipcgen/internal/domain"
-	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -29,70 +25,59 @@ func Dial(ctx context.Context, channel string, opts ...DialOption) (*Conn, error
 }
 
 func dial(ctx context.Context, channel string, cfg dialConfig) (*Conn, error) {
-	s, peer, err := connect(channel, cfg)
+	l, peer, err := connect(ctx, channel, cfg)
 	if err != nil {
 		return nil, err
 	}
-	c, err := shake(ctx, s, peer, channel, cfg)
+	c, err := shake(ctx, l, peer, channel, cfg)
 	if err != nil {
-		s.Close()
+		l.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// connect connects to a channel's socket and looks who is there.
-func connect(channel string, cfg dialConfig) (*sys.Socket, Peer, error) {
+// connect reaches the server of a channel and looks who it is.
+func connect(ctx context.Context, channel string, cfg dialConfig) (Link, Peer, error) {
 	if err := checkNames(channel, cfg.reply); err != nil {
 		return nil, Peer{}, err
 	}
-	dir, err := domain.Open(cfg.domain)
+	if cfg.transport == nil {
+		cfg.transport = socketTransport{cfg.domain}
+	}
+	l, err := cfg.transport.Dial(ctx, channel)
 	if err != nil {
 		return nil, Peer{}, err
 	}
-	defer dir.Close()
-	d, err := dir.Root().Open(".")
-	if err != nil {
-		return nil, Peer{}, err
-	}
-	defer d.Close()
-	s, err := sys.Dial(d, socketName(channel))
-	if err != nil {
-		if sys.ConnectionRefused(err) {
-			err = &Error{Code: CodeUnavailable, Outcome: NotSent,
-				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server first, or check the domain", dir.Path())}
-		}
-		return nil, Peer{}, err
-	}
-	peer, err := peerOf(s)
+	peer, err := l.Peer()
 	if err == nil {
 		err = authorize(cfg.allow, peer)
 	}
 	if err != nil {
-		s.Close()
+		l.Close()
 		return nil, Peer{}, err
 	}
-	return s, peer, nil
+	return l, peer, nil
 }
 
 // shake is the client's side of the handshake.
-func shake(ctx context.Context, s *sys.Socket, peer Peer, channel string, cfg dialConfig) (*Conn, error) {
-	hello, file, err := talk(ctx, s, cfg, clientHelloOf(channel, cfg))
+func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfig) (*Conn, error) {
+	hello, memory, err := talk(ctx, l, cfg, clientHelloOf(channel, cfg))
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	seg, err := shm.MapSegment(file, hello.geo)
+	defer memory.Close()
+	seg, err := shm.MapSegment(memory, hello.geo)
 	if err != nil {
 		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
 	}
 	hello.text = string(seg.Text())
-	c, err := newConn(cfg, hello, peer, socketWire{s}, seg, sharedClock())
-	if _, werr := s.Write(verdictOf(err).encode()); err == nil && werr != nil {
+	c, err := newConn(cfg, hello, peer, l, seg)
+	if werr := l.Send(verdictOf(err).encode(), nil); err == nil && werr != nil {
 		err = noAnswer(werr)
 	}
 	if err == nil {
-		err = s.SetDeadline(time.Time{})
+		err = l.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		seg.Close()
@@ -104,25 +89,25 @@ func shake(ctx context.Context, s *sys.Socket, peer Peer, channel string, cfg di
 
 // talk exchanges hellos with the server, until the deadline of the handshake
 // or of ctx. The deadline stays set.
-func talk(ctx context.Context, s *sys.Socket, cfg dialConfig, h *clientHello) (*serverHello, *os.File, error) {
+func talk(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverHello, shm.Memory, error) {
 	deadline := time.Now().Add(cfg.handshake)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	if err := s.SetDeadline(deadline); err != nil {
+	if err := l.SetDeadline(deadline); err != nil {
 		return nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
-	hello, file, err := exchange(s, h)
+	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
+	hello, memory, err := exchange(l, h)
 	if !stop() || ctx.Err() != nil {
-		if file != nil {
-			file.Close()
+		if memory != nil {
+			memory.Close()
 		}
 		e := contextError(ctx)
 		e.Msg, e.Outcome = "the server does not answer", NotSent
 		return nil, nil, e
 	}
-	return hello, file, err
+	return hello, memory, err
 }
 
 func clientHelloOf(channel string, cfg dialConfig) *clientHello {
@@ -134,24 +119,24 @@ func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 	return h
 }
 
-// exchange sends the client's hello, and receives the server's with the file
-// of the memory.
-func exchange(s *sys.Socket, h *clientHello) (*serverHello, *os.File, error) {
-	if _, err := s.Write(h.encode()); err != nil {
+// exchange sends the client's hello, and receives the server's with the
+// memory.
+func exchange(l Link, h *clientHello) (*serverHello, shm.Memory, error) {
+	if err := l.Send(h.encode(), nil); err != nil {
 		return nil, nil, noAnswer(err)
 	}
-	r := &fileReader{s: s}
+	r := &linkReader{l: l}
 	hello, err := readServerHello(r)
-	if err == nil && r.file == nil {
+	if err == nil && r.memory == nil {
 		err = &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server sent no memory"}
 	}
 	if err != nil {
-		if r.file != nil {
-			r.file.Close()
+		if r.memory != nil {
+			r.memory.Close()
 		}
 		return nil, nil, err
 	}
-	return hello, r.file, nil
+	return hello, r.memory, nil
 }
 
 func readServerHello(r io.Reader) (*serverHello, error) {
@@ -176,27 +161,27 @@ func noAnswer(err error) *Error {
 	return &Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server does not answer", Err: err}
 }
 
-// A fileReader reads from a socket and keeps the file that comes along.
-type fileReader struct {
-	s    *sys.Socket
-	file *os.File
+// A linkReader reads a handshake and keeps the memory that comes along.
+type linkReader struct {
+	l      Link
+	memory shm.Memory
 }
 
-func (r *fileReader) Read(p []byte) (int, error) {
-	n, f, err := r.s.ReadWithFile(p)
-	if f != nil && r.file != nil {
-		f.Close()
+func (r *linkReader) Read(p []byte) (int, error) {
+	n, m, err := r.l.Receive(p)
+	if m != nil && r.memory != nil {
+		m.Close()
 		return n, errBadHello
 	}
-	if f != nil {
-		r.file = f
+	if m != nil {
+		r.memory = m
 	}
 	return n, err
 }
 
-// newConn makes the client's side over memory and a wire that the handshake has
+// newConn makes the client's side over memory and a link that the handshake has
 // agreed on.
-func newConn(cfg dialConfig, hello *serverHello, peer Peer, w wire, seg *shm.Segment, clk clock) (*Conn, error) {
+func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Segment) (*Conn, error) {
 	if hello.maxMessage > 1<<31-1 {
 		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's limits are out of range"}
 	}
@@ -213,12 +198,12 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, w wire, seg *shm.Seg
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: cfg, hello: *hello, peer: peer, wire: w, seg: seg, clock: clk, done: make(chan struct{})}
+	c := &Conn{cfg: cfg, hello: *hello, peer: peer, wire: l, seg: seg, clock: clockOf(l), done: make(chan struct{})}
 	limit := int(hello.maxMessage)
-	c.tx = transmitter{wire: w, limit: limit, piece: longestRecord(hello.geo.ToServer), failFast: cfg.failFast, ring: out}
-	c.rx = receiver{wire: w, ring: in, limit: limit}
+	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(hello.geo.ToServer), failFast: cfg.failFast, ring: out}
+	c.rx = receiver{wire: l, ring: in, limit: limit}
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
-	c.spin.init(cfg.spin)
+	c.spin.init(cfg.spin, l)
 	c.peer.done, c.peer.send = c.done, c.Send
 	if c.routes, err = bindRoutes(cfg.services, nil); err != nil {
 		return nil, err
@@ -256,9 +241,6 @@ func verdictOf(err error) verdict {
 	}
 	return verdict{CodeOf(err), err.Error()}
 }
-
-// sharedClock relates this process's clock to the one that all share.
-func sharedClock() clock { return clock{local: time.Now(), shared: sys.Monotonic()} }
 
 // authorize applies the policy of who may be at the other end.
 func authorize(allow func(Peer) error, p Peer) error {

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,9 +19,7 @@ import (
 // however it comes, as the claim is a lock that the kernel keeps.
 type Listener struct {
 	channel, reply string
-	dir            *domain.Dir
-	lock           *os.File
-	socket         *sys.SocketListener
+	links          LinkListener
 	close          func() error
 }
 
@@ -43,12 +42,40 @@ func listen(channel string, cfg listenConfig) (*Listener, error) {
 	if err := checkNames(channel, cfg.reply); err != nil {
 		return nil, err
 	}
-	dir, err := domain.Open(cfg.domain)
+	if cfg.transport == nil {
+		cfg.transport = socketTransport{cfg.domain}
+	}
+	links, err := cfg.transport.Listen(channel)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{channel: channel, reply: cfg.reply, dir: dir}
-	l.close = sync.OnceValue(l.release)
+	return &Listener{channel: channel, reply: cfg.reply, links: links, close: sync.OnceValue(links.Close)}, nil
+}
+
+// Channel is the name that Listen was given.
+func (l *Listener) Channel() string { return l.channel }
+
+// Close stops listening and releases the name. Connections that were accepted live on.
+func (l *Listener) Close() error { return l.close() }
+
+// A socketTransport meets in a domain and talks over Unix sockets.
+type socketTransport struct{ domain string }
+
+// A socketListener listens on a socket under a claim.
+type socketListener struct {
+	channel string
+	dir     *domain.Dir
+	lock    *os.File
+	socket  *sys.SocketListener
+}
+
+// Listen implements Transport.
+func (t socketTransport) Listen(channel string) (LinkListener, error) {
+	dir, err := domain.Open(t.domain)
+	if err != nil {
+		return nil, err
+	}
+	l := &socketListener{channel: channel, dir: dir}
 	if l.lock, err = claim(dir, channel); err != nil {
 		dir.Close()
 		return nil, err
@@ -62,7 +89,7 @@ func listen(channel string, cfg listenConfig) (*Listener, error) {
 
 // bind puts the socket in place. It needs the claim, so that what lies there is
 // of a dead process.
-func (l *Listener) bind() error {
+func (l *socketListener) bind() error {
 	err := l.dir.Root().Remove(socketName(l.channel))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -76,13 +103,17 @@ func (l *Listener) bind() error {
 	return err
 }
 
-// Channel is the name that Listen was given.
-func (l *Listener) Channel() string { return l.channel }
+// Accept implements LinkListener.
+func (l *socketListener) Accept() (Link, error) {
+	s, err := l.socket.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return socketLink{s}, nil
+}
 
-// Close stops listening and releases the name. Connections that were accepted live on.
-func (l *Listener) Close() error { return l.close() }
-
-func (l *Listener) release() error {
+// Close implements LinkListener.
+func (l *socketListener) Close() error {
 	var errs []error
 	if l.socket != nil {
 		errs = append(errs, l.socket.Close(), l.dir.Root().Remove(socketName(l.channel)))
@@ -91,6 +122,29 @@ func (l *Listener) release() error {
 	// locked is still the one in the directory.
 	errs = append(errs, l.dir.Root().Remove(lockName(l.channel)), l.lock.Close(), l.dir.Close())
 	return errors.Join(errs...)
+}
+
+// Dial implements Transport.
+func (t socketTransport) Dial(_ context.Context, channel string) (Link, error) {
+	dir, err := domain.Open(t.domain)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	d, err := dir.Root().Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	s, err := sys.Dial(d, socketName(channel))
+	if err != nil {
+		if sys.ConnectionRefused(err) {
+			err = &Error{Code: CodeUnavailable, Outcome: NotSent,
+				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server first, or check the domain", dir.Path())}
+		}
+		return nil, err
+	}
+	return socketLink{s}, nil
 }
 
 func socketName(channel string) string { return channel + ".sock" }

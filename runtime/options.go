@@ -74,11 +74,13 @@ type serverConfig struct {
 
 type listenConfig struct {
 	domain, reply string
+	transport     Transport // nil: the domain
 }
 
 type dialConfig struct {
 	common
 	domain, reply string
+	transport     Transport // nil: the domain
 	protocols     []*Protocol
 	epoch         EpochSource
 	interceptors  []ClientInterceptor

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -129,7 +127,7 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	for {
-		sock, err := l.socket.Accept()
+		link, err := l.links.Accept()
 		if err != nil {
 			cerr := l.Close()
 			s.mu.Lock()
@@ -147,10 +145,10 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 		}
 		if !s.admit() {
 			s.refused.Add(1)
-			s.turnAway(sock)
+			s.turnAway(link)
 			continue
 		}
-		go s.welcome(ctx, l, sock)
+		go s.welcome(ctx, l, link)
 	}
 }
 
@@ -178,25 +176,25 @@ func (s *Server) leave(c *serverConn) {
 }
 
 // turnAway tells a client, without waiting for it, that there is no room.
-func (s *Server) turnAway(sock *sys.Socket) {
+func (s *Server) turnAway(link Link) {
 	h := serverHello{version: helloVersion, layout: shm.Version, code: CodeResourceExhausted,
 		msg: fmt.Sprintf("the server has its limit of %d connections, or is closing", s.cfg.maxConns)}
-	_, _ = socketWire{sock}.Write(h.encode())
-	sock.Close()
+	_, _ = link.Write(h.encode())
+	link.Close()
 }
 
 // welcome shakes hands with a client and serves it.
-func (s *Server) welcome(ctx context.Context, l *Listener, sock *sys.Socket) {
-	peer, err := peerOf(sock)
+func (s *Server) welcome(ctx context.Context, l *Listener, link Link) {
+	peer, err := link.Peer()
 	log := s.cfg.logger.With("channel", l.channel, "peer_pid", peer.PID)
 	var run func() error
 	if err == nil {
-		run, err = s.shake(ctx, l, sock, peer, log)
+		run, err = s.shake(ctx, l, link, peer, log)
 	}
 	if err != nil {
 		s.refused.Add(1)
 		log.Warn("client refused", "err", err)
-		sock.Close()
+		link.Close()
 		s.leave(nil)
 		return
 	}
@@ -208,11 +206,11 @@ func (s *Server) welcome(ctx context.Context, l *Listener, sock *sys.Socket) {
 
 // shake is the server's side of the handshake. It returns the rest of the
 // connection's life.
-func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer Peer, log *slog.Logger) (run func() error, err error) {
-	if err := sock.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
+func (s *Server) shake(ctx context.Context, l *Listener, link Link, peer Peer, log *slog.Logger) (run func() error, err error) {
+	if err := link.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
 		return nil, err
 	}
-	b, err := readHello(sock, maxHello)
+	b, err := readWord(link)
 	if err != nil {
 		return nil, err
 	}
@@ -226,18 +224,18 @@ func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer 
 		route, err = s.findStream(&hello)
 	}
 	if err != nil {
-		s.refuse(sock, err, log)
+		s.refuse(link, err, log)
 		return nil, err
 	}
 	reply := s.offer(l, &hello)
 	if route != nil {
-		run, err := s.openStream(ctx, route, &hello, peer, socketWire{sock}, reply)
+		run, err := s.openStream(ctx, route, &hello, peer, link, reply)
 		return func() error {
 			defer s.leave(nil)
 			return run()
 		}, err
 	}
-	c, err := s.openConn(ctx, reply, peer, sock, log)
+	c, err := s.openConn(ctx, reply, peer, link, log)
 	if err != nil {
 		return nil, err
 	}
@@ -249,25 +247,29 @@ func (s *Server) shake(ctx context.Context, l *Listener, sock *sys.Socket, peer 
 }
 
 // refuse tells a client why it may not connect.
-func (s *Server) refuse(sock *sys.Socket, err error, log *slog.Logger) {
+func (s *Server) refuse(link Link, err error, log *slog.Logger) {
 	e := asError(err, "")
 	h := serverHello{version: helloVersion, layout: shm.Version, code: e.Code, msg: shorten(e.text(), longestText)}
-	if _, err := sock.Write(h.encode()); err != nil {
+	if err := link.Send(h.encode(), nil); err != nil {
 		log.Debug("cannot tell the client why it is refused", "err", err)
 	}
 }
 
 // openConn makes the memory of a connection and ends the handshake.
-func (s *Server) openConn(ctx context.Context, reply *serverHello, peer Peer, sock *sys.Socket, log *slog.Logger) (*serverConn, error) {
-	seg, file, err := shm.NewSegment(reply.geo)
+func (s *Server) openConn(ctx context.Context, reply *serverHello, peer Peer, link Link, log *slog.Logger) (*serverConn, error) {
+	memory, err := link.NewMemory(reply.geo.Size())
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer memory.Close()
+	seg, err := shm.NewSegment(memory, reply.geo)
+	if err != nil {
+		return nil, err
+	}
 	copy(seg.Text(), s.text)
-	c, err := newServerConn(ctx, s, reply, peer, socketWire{sock}, seg, sharedClock(), log)
+	c, err := newServerConn(ctx, s, reply, peer, link, seg, log)
 	if err == nil {
-		err = finishHello(sock, reply, file)
+		err = finishHello(link, reply, memory)
 	}
 	if err != nil {
 		seg.Close()
@@ -287,9 +289,21 @@ func (s *Server) enter(c *serverConn) {
 	}
 }
 
+// readWord reads what a client says in the handshake, which comes without
+// memory.
+func readWord(link Link) ([]byte, error) {
+	r := &linkReader{l: link}
+	b, err := readHello(r, maxHello)
+	if r.memory != nil {
+		r.memory.Close()
+		return nil, errBadHello
+	}
+	return b, err
+}
+
 // readVerdict waits for the client to agree.
-func readVerdict(sock io.Reader) error {
-	b, err := readHello(sock, maxHello)
+func readVerdict(link Link) error {
+	b, err := readWord(link)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ const (
 	patience = time.Millisecond
 )
 
-func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, w wire, seg *shm.Segment, clk clock, log *slog.Logger) (*serverConn, error) {
+func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l Link, seg *shm.Segment, log *slog.Logger) (*serverConn, error) {
 	in, err := shm.NewConsumer(seg.ToServer(), h.geo.ToServer)
 	if err != nil {
 		return nil, err
@@ -82,13 +82,13 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, w 
 	if err != nil {
 		return nil, err
 	}
-	c := &serverConn{srv: s, log: log, peer: peer, wire: w, seg: seg, clock: clk,
+	c := &serverConn{srv: s, log: log, peer: peer, wire: l, seg: seg, clock: clockOf(l),
 		values: context.WithoutCancel(ctx), done: make(chan struct{}), apart: map[uint64]*job{}}
 	limit := int(h.maxMessage)
-	c.tx = transmitter{wire: w, limit: limit, piece: longestRecord(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
-	c.rx = receiver{wire: w, ring: in, limit: limit}
-	c.spin.init(s.cfg.spin)
-	c.inbox = inbox{run: c.receive, room: w.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}
+	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
+	c.rx = receiver{wire: l, ring: in, limit: limit}
+	c.spin.init(s.cfg.spin, l)
+	c.inbox = inbox{run: c.receive, room: l.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send = c.done, c.push
 	c.watchdog = time.AfterFunc(time.Hour, c.watch)
 	c.watchdog.Stop()
@@ -121,7 +121,7 @@ func (c *serverConn) serve() {
 		c.rx.ring.Awake()
 		c.spin.slept(time.Since(start))
 		c.tx.retry()
-		if err != nil && !errors.Is(err, errPoked) {
+		if err != nil {
 			c.fail(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
 			c.rx.ring.Finish()
 			c.inbox.open()

@@ -34,7 +34,10 @@ const (
 	checksPerYield = 16
 )
 
-func (p *spinPolicy) init(longest time.Duration) {
+func (p *spinPolicy) init(longest time.Duration, l Link) {
+	if !l.SpinPays() {
+		longest = 0
+	}
 	p.longest, p.alone = longest, runtime.NumCPU() == 1
 	p.budget.Store(int64(longest))
 }

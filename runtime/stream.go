@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,7 +61,7 @@ func (o StreamOptions) geometry(info *StreamInfo) shm.BlockGeometry {
 type stream struct {
 	op   string
 	info *StreamInfo
-	wire socketWire
+	wire wire
 	peer Peer
 
 	notes chan struct{} // the peer sent a note
@@ -71,13 +70,14 @@ type stream struct {
 
 	mu     sync.Mutex // held while the memory is in use
 	mem    []byte
+	unmap  func([]byte) error
 	closed atomic.Bool
 }
 
-func newStream(info *StreamInfo, w socketWire, peer Peer, mem []byte) *stream {
-	s := &stream{op: "stream " + info.Protocol.Name, info: info, wire: w, peer: peer, mem: mem,
+func newStream(info *StreamInfo, l Link, peer Peer, mem []byte, unmap func([]byte) error) *stream {
+	s := &stream{op: "stream " + info.Protocol.Name, info: info, wire: l, peer: peer, mem: mem, unmap: unmap,
 		notes: make(chan struct{}, 1), down: make(chan struct{})}
-	s.spin.init(defaultSpin)
+	s.spin.init(defaultSpin, l)
 	go s.listen()
 	return s
 }
@@ -131,7 +131,7 @@ func (s *stream) Close() error {
 	}
 	mem := s.mem
 	s.mem = nil
-	return shm.Unmap(mem)
+	return s.unmap(mem)
 }
 
 // begin takes the memory for one operation; end gives it back.
@@ -349,31 +349,31 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	if err := g.Check(); err != nil {
 		return nil, nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Err: err}
 	}
-	sock, peer, err := connect(channel, cfg)
+	link, peer, err := connect(ctx, channel, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	h := clientHelloOf(channel, cfg)
 	h.protocols = []protocolID{{name: info.Protocol.Name, fingerprint: info.Protocol.Fingerprint}}
 	h.stream = streamHello{open: 1, read: btou(read), depth: uint32(g.Depth), block: uint32(g.Block), policy: uint32(o.Policy)}
-	_, file, err := talk(ctx, sock, cfg, h)
+	_, memory, err := talk(ctx, link, cfg, h)
 	if err != nil {
-		sock.Close()
+		link.Close()
 		return nil, nil, err
 	}
-	defer file.Close()
-	mem, err := shm.MapBytes(file, g.Size())
+	defer memory.Close()
+	mem, err := memory.Map(g.Size())
 	if err == nil {
-		_, err = sock.Write(verdictOf(nil).encode())
+		err = link.Send(verdictOf(nil).encode(), nil)
 	}
 	if err == nil {
-		err = sock.SetDeadline(time.Time{})
+		err = link.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		sock.Close()
+		link.Close()
 		return nil, nil, err
 	}
-	return newStream(info, socketWire{sock}, peer, mem), mem, nil
+	return newStream(info, link, peer, mem, memory.Unmap), mem, nil
 }
 
 func btou(b bool) uint32 {
@@ -412,22 +412,26 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 
 // openStream is the server's side of opening a stream. It returns the rest of
 // the stream's life.
-func (s *Server) openStream(ctx context.Context, r *streamRoute, h *clientHello, peer Peer, sock socketWire, reply *serverHello) (run func() error, err error) {
+func (s *Server) openStream(ctx context.Context, r *streamRoute, h *clientHello, peer Peer, link Link, reply *serverHello) (run func() error, err error) {
 	g := h.stream.geometry()
-	mem, file, err := shm.NewBytes(g.Size())
+	memory, err := link.NewMemory(g.Size())
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer memory.Close()
+	mem, err := memory.Map(g.Size())
+	if err != nil {
+		return nil, err
+	}
 	use, err := r.bind(mem, g, StreamPolicy(h.stream.policy))
 	if err == nil {
-		err = finishHello(sock.Socket, reply, file)
+		err = finishHello(link, reply, memory)
 	}
 	if err != nil {
-		return nil, errors.Join(err, shm.Unmap(mem))
+		return nil, errors.Join(err, memory.Unmap(mem))
 	}
 	return func() error {
-		st := newStream(r.info, sock, peer, mem)
+		st := newStream(r.info, link, peer, mem, memory.Unmap)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stop := context.AfterFunc(s.closing, cancel)
@@ -451,16 +455,12 @@ func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry, policy StreamPolicy)
 
 // finishHello sends the server's hello with the memory, and waits for the
 // client to agree.
-func finishHello(sock interface {
-	WriteWithFile([]byte, *os.File) error
-	SetDeadline(time.Time) error
-	io.Reader
-}, reply *serverHello, file *os.File) error {
-	if err := sock.WriteWithFile(reply.encode(), file); err != nil {
+func finishHello(link Link, reply *serverHello, memory shm.Memory) error {
+	if err := link.Send(reply.encode(), memory); err != nil {
 		return err
 	}
-	if err := readVerdict(sock); err != nil {
+	if err := readVerdict(link); err != nil {
 		return err
 	}
-	return sock.SetDeadline(time.Time{})
+	return link.SetDeadline(time.Time{})
 }

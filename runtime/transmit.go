@@ -12,22 +12,6 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A wire is the part of a connection that the kernel, or its stand-in in
-// memory, carries: wake-ups, and the news of the peer's death.
-type wire interface {
-	// Notify wakes the peer's Read. It never blocks.
-	Notify()
-	// Read waits for bytes from the peer: notes, mostly.
-	Read(p []byte) (int, error)
-	// Write sends bytes other than notes.
-	Write(p []byte) (int, error)
-	// Poke makes the current or the next Read of this side return errPoked.
-	Poke()
-	// Close ends the connection; both sides' Reads fail once they have read
-	// what was sent before.
-	Close() error
-}
-
 // A transmitter writes messages into the ring towards the peer. It is safe
 // for concurrent use; the ring's one producer is whoever holds mu.
 type transmitter struct {

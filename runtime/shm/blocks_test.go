@@ -13,7 +13,7 @@ var blockGeometry = shm.BlockGeometry{Depth: 4, Block: 256}
 
 func newBlocks(t testing.TB, overwrite bool) (*shm.BlockWriter, *shm.BlockReader, []byte) {
 	t.Helper()
-	mem := shm.HeapBytes(blockGeometry.Size())
+	mem := []byte(shm.NewHeapMemory(blockGeometry.Size()))
 	w, err := shm.NewBlockWriter(mem, blockGeometry, overwrite)
 	if err != nil {
 		t.Fatal(err)

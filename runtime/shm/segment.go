@@ -3,16 +3,19 @@ package shm
 import (
 	"errors"
 	"fmt"
-	"os"
-
-	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// segmentMagic and Version start every segment, for whoever looks at one from
-// outside; the two sides agree by their handshake.
+// Words of the segment's header. It tells whoever looks from outside how the segment
+// is divided; the two sides agree by their handshake.
 const (
 	segmentMagic  = 0x6e65_6763_7069_0001
 	segmentHeader = line
+
+	offMagic    = 0
+	offVersion  = 8
+	offToServer = 16
+	offToClient = 24
+	offText     = 32
 )
 
 // A Geometry says how a segment is divided: a header of 128 bytes, the ring
@@ -45,38 +48,36 @@ func (g Geometry) Check() error {
 // A Segment is the memory that one connection shares. Its slices and rings
 // must not be used after Close.
 type Segment struct {
-	geo    Geometry
-	mem    []byte
-	mapped bool
+	geo   Geometry
+	mem   []byte
+	unmap func([]byte) error
 }
 
-// NewSegment creates the memory of a connection. The file, whose size is
-// sealed, is what the peer needs for MapSegment; the caller closes it.
-func NewSegment(g Geometry) (*Segment, *os.File, error) {
-	if err := g.Check(); err != nil {
-		return nil, nil, err
-	}
-	mem, f, err := NewBytes(g.Size())
-	if err != nil {
-		return nil, nil, err
-	}
-	s := &Segment{geo: g, mem: mem, mapped: true}
-	word(s.mem, 0).Store(segmentMagic)
-	word(s.mem, 8).Store(Version)
-	return s, f, nil
-}
-
-// MapSegment maps a segment that the peer created. It refuses a file that the
-// peer could still shrink. The file may be closed afterwards.
-func MapSegment(f *os.File, g Geometry) (*Segment, error) {
-	if err := g.Check(); err != nil {
-		return nil, err
-	}
-	mem, err := MapBytes(f, g.Size())
+// NewSegment divides fresh memory for a connection. The peer needs the same
+// memory for MapSegment; the caller closes it.
+func NewSegment(m Memory, g Geometry) (*Segment, error) {
+	s, err := MapSegment(m, g)
 	if err != nil {
 		return nil, err
 	}
-	return &Segment{geo: g, mem: mem, mapped: true}, nil
+	word(s.mem, offVersion).Store(Version)
+	word(s.mem, offToServer).Store(uint64(g.ToServer))
+	word(s.mem, offToClient).Store(uint64(g.ToClient))
+	word(s.mem, offText).Store(uint64(g.Text))
+	word(s.mem, offMagic).Store(segmentMagic)
+	return s, nil
+}
+
+// MapSegment maps a segment that the peer created.
+func MapSegment(m Memory, g Geometry) (*Segment, error) {
+	if err := g.Check(); err != nil {
+		return nil, err
+	}
+	mem, err := m.Map(g.Size())
+	if err != nil {
+		return nil, err
+	}
+	return &Segment{geo: g, mem: mem, unmap: m.Unmap}, nil
 }
 
 // HeapSegment makes a segment of ordinary memory, for two sides in one process.
@@ -84,7 +85,21 @@ func HeapSegment(g Geometry) (*Segment, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	return &Segment{geo: g, mem: HeapBytes(g.Size())}, nil
+	return NewSegment(NewHeapMemory(g.Size()), g)
+}
+
+// GeometryOf returns how mem, the whole memory of a segment, is divided, by its own
+// account. ok is false for memory that is no segment.
+func GeometryOf(mem []byte) (g Geometry, ok bool) {
+	if len(mem) < segmentHeader || word(mem, offMagic).Load() != segmentMagic {
+		return Geometry{}, false
+	}
+	up, down, text := word(mem, offToServer).Load(), word(mem, offToClient).Load(), word(mem, offText).Load()
+	if max(up, down, text) > MaxCapacity {
+		return Geometry{}, false
+	}
+	g = Geometry{ToServer: int(up), ToClient: int(down), Text: int(text)}
+	return g, g.Check() == nil && g.Size() == len(mem)
 }
 
 // ToServer is the memory of the ring from the client to the server.
@@ -110,43 +125,8 @@ func (s *Segment) Geometry() Geometry { return s.geo }
 func (s *Segment) Close() error {
 	mem := s.mem
 	s.mem = nil
-	if mem == nil || !s.mapped {
+	if mem == nil {
 		return nil
 	}
-	return Unmap(mem)
+	return s.unmap(mem)
 }
-
-// MapBytes maps the first size bytes of a memory file that a peer, or this
-// side, created; see MapSegment. Unmap releases them.
-func MapBytes(f *os.File, size int) ([]byte, error) {
-	if err := sys.CheckMemory(f, size); err != nil {
-		return nil, err
-	}
-	mem, err := sys.MapFile(f, 0, size, true)
-	if err != nil {
-		return nil, err
-	}
-	sys.Populate(mem)
-	return mem, nil
-}
-
-// NewBytes creates a sealed memory file of size bytes and maps it.
-func NewBytes(size int) ([]byte, *os.File, error) {
-	f, err := sys.NewMemory("ipcgen", size)
-	if err != nil {
-		return nil, nil, err
-	}
-	mem, err := MapBytes(f, size)
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return mem, f, nil
-}
-
-// Unmap releases what MapBytes or NewBytes returned.
-func Unmap(mem []byte) error { return sys.UnmapFile(mem) }
-
-// HeapBytes returns size zero bytes of ordinary memory that start at a multiple of
-// 8, as shared memory does.
-func HeapBytes(size int) []byte { return heapMemory(size) }

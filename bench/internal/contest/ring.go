@@ -14,11 +14,12 @@ func ring() *Contestant {
 		Key: "ring", Name: "ipcgen, raw ring", Ours: true,
 		Note: "runtime/shm alone: bytes copied in and copied out, both sides spinning",
 		Files: func(size int) (mine, theirs []*os.File, err error) {
-			s, f, err := shm.NewSegment(ringGeometry(size))
+			g := ringGeometry(size)
+			f, err := shm.NewFileMemory(g.Size())
 			if err != nil {
 				return nil, nil, err
 			}
-			return []*os.File{f}, []*os.File{f}, s.Close()
+			return []*os.File{f.File}, []*os.File{f.File}, nil
 		},
 		Serve: func(s peer.Setup) error {
 			e, err := openRing(s, true)
@@ -60,7 +61,7 @@ type ringEnd struct {
 
 func openRing(s peer.Setup, server bool) (*ringEnd, error) {
 	g := ringGeometry(s.Size)
-	seg, err := shm.MapSegment(s.Files[0], g)
+	seg, err := shm.MapSegment(shm.FileMemory{File: s.Files[0]}, g)
 	if err != nil {
 		return nil, err
 	}
