@@ -11,31 +11,42 @@ import (
 	"regexp"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
+	"github.com/ipcgen/ipcgen/bench/internal/failover"
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
 )
 
 const usage = `usage: go run . [flags]
 
 Measures round trips, one-way messages, several clients and idle connections of
-ipcgen and of other transports, in turns, each between two processes. It prints
-the tables, and writes them with the latency curves into a folder. README.md
-says how to read them.
+ipcgen and of other transports, in turns, each between two processes; then the
+registry, and groups whose primaries are killed. It prints the tables, and
+writes them with the latency curves into a folder. README.md says how to read
+them.
 
   -quick        a few seconds instead of minutes; the numbers mean little
-  -run REGEXP   measure only what matches: SECTION/CONTESTANT, for example
-                -run 'latency/(bare|call)' or -run idle
+  -run REGEXP   measure only what matches: SECTION/ITEM, for example
+                -run 'latency/(bare|call)$' or -run failover
   -list         print what -run can match, and exit
   -o FOLDER     write here (default: results)
 `
 
 func main() {
-	peer.Main(contest.Server)
+	failover.Main()
+	peer.Main(server)
 	if err := run(os.Args[1:], brief(), os.Stdout, os.Stderr); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
 	}
+}
+
+// server finds what a child process does.
+func server(role string) peer.Server {
+	if role == failover.MortalRole {
+		return failover.Mortal
+	}
+	return contest.Server(role)
 }
 
 // run is the whole command. quickly is what -quick asks for.

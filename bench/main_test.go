@@ -10,19 +10,22 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
+	"github.com/ipcgen/ipcgen/bench/internal/failover"
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
 )
 
 // TestMain lets the test binary be the server of a benchmark.
 func TestMain(m *testing.M) {
-	peer.Main(contest.Server)
+	failover.Main()
+	peer.Main(server)
 	os.Exit(m.Run())
 }
 
 // TestEverythingRuns runs each benchmark once and as shortly as it goes, so
 // that none can rot. It looks at no number.
 func TestEverythingRuns(t *testing.T) {
-	once := effort{rounds: 1, warm: time.Nanosecond, turn: time.Millisecond, idle: time.Millisecond}
+	once := effort{rounds: 1, warm: time.Nanosecond, turn: time.Millisecond, idle: time.Millisecond,
+		lookups: 1, kills: 1, hangs: 1, rolls: 1}
 	dir := t.TempDir()
 	var out strings.Builder
 	if err := run([]string{"-quick", "-o", dir}, once, &out, io.Discard); err != nil {
@@ -31,6 +34,11 @@ func TestEverythingRuns(t *testing.T) {
 	for _, c := range contest.All() {
 		if !strings.Contains(out.String(), "| "+c.Name+" ") {
 			t.Errorf("%s is in no table", c.Name)
+		}
+	}
+	for _, row := range []string{"| look up a name ", "first reply, warm standby ", "first reply after a hang", "rolling restarts"} {
+		if !strings.Contains(out.String(), row) {
+			t.Errorf("%q is in no table", row)
 		}
 	}
 	tables, err := os.ReadFile(filepath.Join(dir, "tables.md"))

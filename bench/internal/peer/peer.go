@@ -187,6 +187,16 @@ func (p *Process) Close() error {
 	return nil
 }
 
+// PID is the child's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Kill kills the child and waits until it is gone. It may be called again.
+func (p *Process) Kill() {
+	p.in.Close()
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
 // A tail keeps the last bytes that were written to it.
 type tail struct {
 	mu sync.Mutex

@@ -1,0 +1,179 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/ipcgen/ipcgen/bench/gen/bulk"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+const (
+	// settle is the rest before a kill, in which the processes fall asleep and
+	// the client connects to the standby, as in real life.
+	settle = 20 * time.Millisecond
+	// patience is more than any failover takes.
+	patience = 30 * time.Second
+)
+
+// Times are how long something took, sorted.
+type Times []time.Duration
+
+// Quantile is the time within which the share q of them lies.
+func (t Times) Quantile(q float64) time.Duration {
+	if len(t) == 0 {
+		return 0
+	}
+	return t[min(int(q*float64(len(t))), len(t)-1)]
+}
+
+// Kills is what happened at the kills of one kind of process.
+type Kills struct {
+	Ballast int // bytes of memory that each process holds
+	// Until somebody was told of the death of a process: by a robust futex, a
+	// pidfd, and the end of a socket.
+	Futex, Pidfd, Socket Times
+	// From the kill of a primary to the first answer: by a standby, and by a
+	// new process where there is no standby.
+	Warm, Cold Times
+}
+
+// Measure kills n processes of each kind, in turns.
+func Measure(ballast, n int, progress func(string)) (*Kills, error) {
+	dir, err := os.MkdirTemp("", "failover")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	warm, err := startGroup(dir+"/warm", ballast, 2, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer warm.end()
+	cold, err := startGroup(dir+"/cold", ballast, 1, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer cold.end()
+	k := &Kills{Ballast: ballast}
+	for i := range n {
+		progress(fmt.Sprintf("kill %d of %d, %d MB", i+1, n, ballast>>20))
+		told, err := takeNotice(dir, ballast)
+		if err != nil {
+			return nil, err
+		}
+		k.Futex, k.Pidfd, k.Socket = append(k.Futex, told.Futex), append(k.Pidfd, told.Pidfd), append(k.Socket, told.Socket)
+		d, err := warm.lose(syscall.SIGKILL)
+		if err != nil {
+			return nil, fmt.Errorf("warm: %w", err)
+		}
+		k.Warm = append(k.Warm, d)
+		if d, err = cold.lose(syscall.SIGKILL); err != nil {
+			return nil, fmt.Errorf("cold: %w", err)
+		}
+		k.Cold = append(k.Cold, d)
+	}
+	for _, t := range []Times{k.Futex, k.Pidfd, k.Socket, k.Warm, k.Cold} {
+		slices.Sort(t)
+	}
+	return k, nil
+}
+
+// Hangs stops a primary n times, which a heartbeat of the given period finds
+// out, and returns the times until the first answer.
+func Hangs(beat group.Heartbeat, n int, progress func(string)) (Times, error) {
+	dir, err := os.MkdirTemp("", "failover")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	s, err := startGroup(dir, 0, 2, func(c *group.Config) { c.Heartbeat = beat })
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var times Times
+	for i := range n {
+		progress(fmt.Sprintf("hang %d of %d", i+1, n))
+		d, err := s.lose(syscall.SIGSTOP)
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, d)
+	}
+	slices.Sort(times)
+	return times, nil
+}
+
+// A subject is a group under observation, with a client.
+type subject struct {
+	group  *group.Group
+	client *group.Client
+	bulk   *bulk.BulkClient
+}
+
+// startGroup starts a group in a domain of its own.
+func startGroup(domain string, ballast, replicas int, adjust func(*group.Config)) (*subject, error) {
+	cfg := group.Config{
+		Service: service, Domain: domain, Replicas: replicas,
+		Command: func(int) *exec.Cmd { return replicaCommand(ballast) },
+		Stdout:  io.Discard, Stderr: io.Discard,
+		// Every kill is a first one: it is not the limits that are measured.
+		Restart: group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20, Window: time.Millisecond},
+	}
+	if adjust != nil {
+		adjust(&cfg)
+	}
+	g, err := group.Start(context.Background(), cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, err := group.Dial(context.Background(), service, group.DialConfig{Domain: domain, Patience: patience})
+	if err != nil {
+		return nil, errors.Join(err, g.Shutdown(context.Background()))
+	}
+	return &subject{g, c, bulk.NewBulkClient(c)}, nil
+}
+
+func (s *subject) end() {
+	s.client.Close()
+	s.group.Shutdown(context.Background())
+}
+
+// lose takes the primary out and returns how long it took until another process
+// answered.
+func (s *subject) lose(by syscall.Signal) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	before, err := s.group.WaitHealthy(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.bulk.Put(ctx, new(bulk.BlockT)); err != nil {
+		return 0, err
+	}
+	time.Sleep(settle)
+	victim := before.Instances[before.Primary].PID
+	start := time.Now()
+	if err := syscall.Kill(victim, by); err != nil {
+		return 0, err
+	}
+	for {
+		taken, err := s.bulk.Put(ctx, new(bulk.BlockT))
+		if err != nil {
+			return 0, err
+		}
+		if taken.Size != uint64(victim) {
+			took := time.Since(start)
+			_, err := s.group.WaitHealthy(ctx, before.Epoch)
+			return took, err
+		}
+	}
+}
