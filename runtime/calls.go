@@ -21,6 +21,9 @@ type pending struct {
 	frame frame
 	body  []byte
 
+	inPlace bool   // the caller reads the reply in the ring if it can
+	view    []byte // and there it is
+
 	state atomic.Uint64 // the id, with how far the call is in its lowest bits
 	ready chan struct{} // receives one value when the caller parked
 }

@@ -99,35 +99,54 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 
 // roundTrip sends the call and waits until p is completed.
 func (c *Conn) roundTrip(ctx context.Context, p *pending, call *Call) *Error {
-	seq := call.Seq
-	if seq == 0 {
-		seq = c.seq.Add(1)
-	}
-	f := frame{kind: kindRequest, id: p.id, method: call.Method.ID, seq: seq}
-	if c.cfg.epoch != nil {
-		f.epoch = c.cfg.epoch.Epoch()
-	}
-	if d, ok := ctx.Deadline(); ok {
-		f.deadline = c.clock.at(d)
-	}
-	body, err := encode(p.builder, func() error { return call.Method.encodeRequest(p.builder, seq, call.Request) })
+	f := c.requestFrame(ctx, p, call.Method, call.Seq)
+	body, err := encode(p.builder, func() error { return call.Method.encodeRequest(p.builder, f.seq, call.Request) })
 	if err == nil {
 		err = c.tx.write(ctx, &f, body, &p.sent, nil)
 	}
 	if err != nil {
-		if !p.claim(p.id) {
-			c.await(context.Background(), p) // somebody completes it at this moment
-		}
+		c.abandon(p)
 		return err
 	}
 	c.await(ctx, p)
-	if p.err == nil && f.epoch != 0 && p.frame.epoch != 0 && p.frame.epoch < c.cfg.epoch.Epoch() {
-		return &Error{Code: CodeFenced, Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
+	return c.outcome(p, &f)
+}
+
+// requestFrame makes the header of a request.
+func (c *Conn) requestFrame(ctx context.Context, p *pending, m *MethodInfo, seq uint64) frame {
+	if seq == 0 {
+		seq = c.seq.Add(1)
 	}
-	if p.err == nil && p.frame.kind == kindError {
+	f := frame{kind: kindRequest, id: p.id, method: m.ID, seq: seq, epoch: c.epoch()}
+	if d, ok := ctx.Deadline(); ok {
+		f.deadline = c.clock.at(d)
+	}
+	return f
+}
+
+// abandon completes a call that was not sent.
+func (c *Conn) abandon(p *pending) {
+	if !p.claim(p.id) {
+		c.await(context.Background(), p) // somebody completes it at this moment
+	}
+}
+
+// outcome is the error of a completed call, or nil if it has a reply.
+func (c *Conn) outcome(p *pending, f *frame) *Error {
+	switch {
+	case p.err != nil:
+		return p.err
+	case c.stale(&p.frame, f):
+		return &Error{Code: CodeFenced, Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
+	case p.frame.kind == kindError:
 		return &Error{Code: p.frame.code, Outcome: p.frame.outcome, Remote: true, Msg: string(p.body)}
 	}
-	return p.err
+	return nil
+}
+
+// stale reports whether a reply comes from an epoch that is over.
+func (c *Conn) stale(reply, request *frame) bool {
+	return request.epoch != 0 && reply.epoch != 0 && reply.epoch < c.epoch()
 }
 
 // encode builds a message; a builder that cannot grow any more panics.
@@ -249,6 +268,10 @@ func (c *Conn) dispatch(p *pending) bool {
 				continue
 			}
 			to.frame = f
+			if to == p && to.inPlace && f.kind == kindReply && !private {
+				to.view = body // released when it has been read
+				return true
+			}
 			if private {
 				to.body = body
 			} else {

@@ -18,7 +18,8 @@ const (
 	kindAbort                     // either way: the message under way is given up
 
 	kindMask = 0xff
-	tagMore  = 0x100
+	tagMore  = 0x100 // more pieces follow
+	tagGap   = 0x200 // built in place: a uint64 says how many unused bytes come before the body
 )
 
 // Lengths of frame headers. A first record with tagMore has the length of the

@@ -201,6 +201,9 @@ type Route struct {
 	call   func(ctx context.Context, req any) (rep any, err error)
 	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
 
+	// Of a method that is handled in place, instead.
+	inPlace func(ctx context.Context, req []byte, reply *ReplyBuilder) error
+
 	// Of a message.
 	receive func(ctx context.Context, payload []byte) error
 }

@@ -67,6 +67,7 @@ type serverConfig struct {
 	common
 	fence        Fence
 	streams      []*streamRoute
+	trusted      bool // requests may be read in place
 	interceptors []ServerInterceptor
 	maxCalls     int
 	maxConns     int

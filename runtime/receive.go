@@ -41,7 +41,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 		}
 		kind := tag & kindMask
 		switch {
-		case tag&^(kindMask|tagMore) != 0:
+		case tag&^(kindMask|tagMore|tagGap) != 0:
 			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
 		case kind == kindPiece:
 			done, err := r.more(tag, rec)
@@ -70,6 +70,11 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				return nil, false, false, err
 			}
 			body := rec[f.size():]
+			if tag&tagGap != 0 {
+				if body, err = skipGap(body); err != nil {
+					return nil, false, false, err
+				}
+			}
 			if len(body) > r.limit {
 				return nil, false, false, fmt.Errorf("%w: %d bytes; the limit is %d", errBroken, len(body), r.limit)
 			}

@@ -63,8 +63,9 @@ type job struct {
 	route   *boundRoute
 	ctx     *callContext
 	builder *flatbuffers.Builder
-	refused *Error // answer with this instead of handling it
-	lost    bool   // it runs apart; under mu
+	reply   ReplyBuilder // of a call handled in place
+	refused *Error       // answer with this instead of handling it
+	lost    bool         // it runs apart; under mu
 }
 
 const (
@@ -240,6 +241,10 @@ func (c *serverConn) inboxIdle() {
 // request handles a call, here or on another goroutine. It returns false when
 // the role went to another goroutine.
 func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
+	if r := c.srv.routes[f.method]; c.srv.cfg.trusted && r != nil && r.inPlace != nil && !private {
+		c.requestInRing(f, r, body)
+		return true
+	}
 	j := c.newJob()
 	j.frame = *f
 	if private {
@@ -267,6 +272,20 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	}
 	c.endApart(j)
 	return false
+}
+
+// requestInRing handles a call whose request stays in the ring. The reader
+// keeps its role, as nobody else may read on before the ring is released.
+func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
+	c.rx.ring.Take()
+	j := c.newJob()
+	own := j.body
+	j.frame, j.route, j.body = *f, r, body
+	c.handle(j)
+	c.rx.release()
+	j.body = own
+	j.finish()
+	c.spare = j
 }
 
 // watch is the watchdog. It runs once per patience while the reader is awake.
@@ -372,7 +391,7 @@ func (c *serverConn) run(j *job) error {
 	if j.refused != nil {
 		return j.refused
 	}
-	if r == nil || r.call == nil {
+	if r == nil || r.receive != nil {
 		c.stats.dropped.Add(1)
 		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted, Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
 	}
@@ -389,6 +408,9 @@ func (c *serverConn) run(j *job) error {
 		}
 	}
 	j.ctx.begin(deadline)
+	if r.inPlace != nil {
+		return c.callInPlace(j)
+	}
 	rep, seq, err := c.call(j)
 	if err != nil {
 		return err
@@ -397,12 +419,9 @@ func (c *serverConn) run(j *job) error {
 	if eerr != nil {
 		return &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: eerr.Err}
 	}
-	reply := frame{kind: kindReply, id: f.id}
-	if fence != nil {
-		if err := fence.Admit(f.epoch); err != nil {
-			return &Error{Code: CodeFenced, Msg: err.Error()}
-		}
-		reply.epoch = fence.Epoch()
+	reply, err := c.replyFrame(j)
+	if err != nil {
+		return err
 	}
 	if len(body) > c.tx.limit {
 		return &Error{Code: CodeTooLarge, Outcome: Executed,
@@ -410,6 +429,18 @@ func (c *serverConn) run(j *job) error {
 	}
 	c.send(j, &reply, body)
 	return nil
+}
+
+// replyFrame makes the header of the reply to a call, if the fence lets it out.
+func (c *serverConn) replyFrame(j *job) (frame, error) {
+	f := frame{kind: kindReply, id: j.frame.id}
+	if fence := c.srv.cfg.fence; fence != nil {
+		if err := fence.Admit(j.frame.epoch); err != nil {
+			return f, &Error{Code: CodeFenced, Msg: err.Error()}
+		}
+		f.epoch = fence.Epoch()
+	}
+	return f, nil
 }
 
 // call decodes the request and runs the handler and the interceptors.

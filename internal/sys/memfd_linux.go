@@ -21,6 +21,7 @@ func NewMemory(name string, size int) (*os.File, error) {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
+	CrashPoint("memory created")
 	// Without the allocation, a machine short of memory would kill us by
 	// SIGBUS at the first touch of a page.
 	err = ignoringEINTR(func() error { return unix.Fallocate(fd, 0, 0, int64(size)) })
@@ -32,6 +33,7 @@ func NewMemory(name string, size int) (*os.File, error) {
 		f.Close()
 		return nil, os.NewSyscallError("seal memory file", err)
 	}
+	CrashPoint("memory sealed")
 	return f, nil
 }
 

@@ -44,7 +44,11 @@ const NotifyByte = 'w'
 
 // Notify sends one byte to the peer and never blocks: when the socket's buffer
 // is full the peer has notes to read anyway.
-func (s *Socket) Notify() { _ = s.raw.Write(s.ring) }
+func (s *Socket) Notify() {
+	CrashPoint("notify")
+	_ = s.raw.Write(s.ring)
+	CrashPoint("notified")
+}
 
 // PeerCred returns the credentials that the peer had when it connected, or
 // listened.
@@ -64,6 +68,7 @@ func (s *Socket) PeerCred() (Cred, error) {
 
 // WriteWithFile writes p, with f's descriptor attached to its first byte.
 func (s *Socket) WriteWithFile(p []byte, f *os.File) error {
+	CrashPoint("send file")
 	n, _, err := s.WriteMsgUnix(p, unix.UnixRights(int(f.Fd())), nil)
 	if err != nil {
 		return err
@@ -82,6 +87,7 @@ func (s *Socket) ReadWithFile(p []byte) (n int, f *os.File, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	CrashPoint("received")
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
 		return 0, nil, os.NewSyscallError("parse control message", err)
@@ -110,6 +116,7 @@ type SocketListener struct{ l *net.UnixListener }
 // Listen binds a socket called name in dir and listens on it. It does not
 // remove the socket when it is closed.
 func Listen(dir *os.File, name string) (*SocketListener, error) {
+	CrashPoint("listen")
 	l, err := net.ListenUnix("unix", address(dir, name))
 	if err != nil {
 		return nil, err
@@ -124,6 +131,7 @@ func (l *SocketListener) Accept() (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
+	CrashPoint("accepted")
 	return newSocket(c)
 }
 
@@ -137,6 +145,7 @@ func Dial(dir *os.File, name string) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
+	CrashPoint("connected")
 	return newSocket(c)
 }
 

@@ -1,0 +1,217 @@
+package ipc
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+)
+
+// This file is the zero-copy form of calls: messages are built in the ring and
+// read in the ring, within callbacks. Nothing that a callback is given may be
+// kept when it returns.
+
+// An InPlaceCall is a call without copies and without allocations.
+type InPlaceCall struct {
+	Method *MethodInfo
+	// Seq numbers the call, as in Call.
+	Seq uint64
+	// Size is how many bytes of the ring to set aside for the request. A
+	// request that turns out longer costs one copy.
+	Size int
+	// Build builds and finishes the request. It runs while all other writers of
+	// the connection wait, so it should only build.
+	Build func(b *flatbuffers.Builder, seq uint64)
+	// Read verifies the reply and reads it. It runs while all other readers of
+	// the connection wait. The reply may lie in memory that the server can
+	// change; a server that is not trusted calls for Invoke.
+	Read func(reply []byte) error
+}
+
+// InvokeInPlace makes a call as Invoke does. It runs no interceptors.
+func (c *Conn) InvokeInPlace(ctx context.Context, call *InPlaceCall) error {
+	m := call.Method
+	if err := c.agree(m.Protocol); err != nil {
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	p, err := c.calls.register(ctx)
+	if err == nil {
+		var rerr error
+		err, rerr = c.inPlaceTrip(ctx, p, call)
+		p.view = nil
+		c.calls.recycle(p)
+		if err == nil {
+			return rerr
+		}
+	}
+	return err.in("call", m.Protocol.Name, m.Name)
+}
+
+// inPlaceTrip sends the call and has its reply read. It returns the call's
+// error, or that of Read.
+func (c *Conn) inPlaceTrip(ctx context.Context, p *pending, call *InPlaceCall) (*Error, error) {
+	f := c.requestFrame(ctx, p, call.Method, call.Seq)
+	err := c.tx.build(ctx, &f, p.builder, call.Size, &p.sent, nil, func(b *flatbuffers.Builder) { call.Build(b, f.seq) })
+	if err != nil {
+		c.abandon(p)
+		return err, nil
+	}
+	if !c.takeRole() {
+		c.await(ctx, p)
+		if err := c.outcome(p, &f); err != nil {
+			return err, nil
+		}
+		return nil, call.Read(p.body) // somebody else has read it, and copied it
+	}
+	p.inPlace = true
+	mine := c.readFor(ctx, p)
+	p.inPlace = false
+	if mine && p.view != nil {
+		rerr := func() error {
+			defer c.leaveRole()
+			defer c.rx.release()
+			if c.stale(&p.frame, &f) {
+				return nil
+			}
+			return call.Read(p.view)
+		}()
+		return c.outcome(p, &f), rerr
+	}
+	c.leaveRole()
+	if !mine {
+		c.await(ctx, p)
+	}
+	if err := c.outcome(p, &f); err != nil {
+		return err, nil
+	}
+	return nil, call.Read(p.body)
+}
+
+// build writes a message of at most size bytes that build makes in the ring,
+// with b. A longer one is copied.
+func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builder, size int, at *sent, block func(), build func(*flatbuffers.Builder)) (err *Error) {
+	head := f.size() + gapLen
+	n := (head + max(size, 0) + 7) &^ 7
+	if n > t.piece {
+		body, err := encode(b, func() error { build(b); return nil })
+		if err != nil {
+			return err
+		}
+		return t.write(ctx, f, body, at, block)
+	}
+	t.mu.Lock()
+	slot, err := t.reserve(ctx, n, block)
+	if err != nil {
+		t.mu.Unlock()
+		return err
+	}
+	own := b.Bytes
+	b.Bytes = slot[head:n:n]
+	body, err := encode(b, func() error { build(b); return nil })
+	if err != nil || !within(body, slot[head:]) {
+		t.mu.Unlock()
+		defer func() { b.Bytes = own }()
+		if err != nil {
+			return err
+		}
+		return t.write(ctx, f, body, at, block) // the builder has moved to the heap
+	}
+	b.Bytes = own
+	f.put(slot)
+	binary.NativeEndian.PutUint64(slot[f.size():], uint64(n-head-len(body)))
+	if at != nil {
+		*at = sent{true, t.ring.Position()}
+	}
+	t.messages++
+	wake := t.commit(f.kind|tagGap, n)
+	t.mu.Unlock()
+	if wake {
+		t.wire.Notify()
+	}
+	return nil
+}
+
+// within reports whether body, which a builder has finished, ends where slot
+// ends: a builder that had to grow has moved elsewhere.
+func within(body, slot []byte) bool {
+	return len(body) > 0 && len(body) <= len(slot) && &body[len(body)-1] == &slot[len(slot)-1]
+}
+
+// A ReplyBuilder sends the reply of a call that is handled in place.
+type ReplyBuilder struct {
+	c    *serverConn
+	j    *job
+	sent bool
+}
+
+// Build builds the reply in the ring: size is as for an InPlaceCall. build is
+// given the sequence numbers of the reply and of the request that it answers.
+// It must be called once, and only if the handler then returns nil.
+func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, refSeq uint64)) error {
+	if r.sent {
+		return Errorf(CodeInternal, "the handler replied twice")
+	}
+	f, err := r.c.replyFrame(r.j)
+	if err != nil {
+		return err
+	}
+	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, nil, func() { r.c.stepAside(r.j) },
+		func(b *flatbuffers.Builder) { build(b, r.j.frame.seq, r.j.frame.seq) })
+	if werr != nil {
+		return werr
+	}
+	r.sent = true
+	return nil
+}
+
+// HandleInPlace routes calls of m to f, which verifies and reads the request
+// where it is and builds the reply in the ring. The request is a copy unless
+// the server was made with WithTrustedClients; then it lies in the ring, and
+// f holds up the other calls of its connection. Neither may be kept. No
+// server interceptors run.
+func HandleInPlace[Req, Rep any](m *Method[Req, Rep], f func(ctx context.Context, req []byte, reply *ReplyBuilder) error) Route {
+	return Route{id: m.info.ID, name: m.info.Name, method: &m.info, inPlace: f}
+}
+
+// WithTrustedClients lets handlers made by HandleInPlace read requests where the
+// client wrote them and can still change them.
+func WithTrustedClients() ServerOption {
+	return serverOption(func(c *serverConfig) { c.trusted = true })
+}
+
+// callInPlace runs a handler that replies by itself.
+func (c *serverConn) callInPlace(j *job) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(c.log, r)
+		}
+	}()
+	j.reply = ReplyBuilder{c: c, j: j}
+	err = j.route.inPlace(j.ctx, j.body, &j.reply)
+	switch {
+	case err != nil && j.reply.sent:
+		c.log.Warn("handler failed after its reply", "method", j.route.name, "err", err)
+		return nil
+	case err == nil && !j.reply.sent:
+		return Errorf(CodeInternal, "the handler of %s did not reply", j.route.name)
+	}
+	return err
+}
+
+// gapLen is the length of the word before a body that was built in the ring:
+// how many bytes of the slot lie unused between it and the body.
+const gapLen = 8
+
+// skipGap returns the body behind a gap.
+func skipGap(rest []byte) ([]byte, error) {
+	if len(rest) < gapLen {
+		return nil, errShortFrame
+	}
+	gap := binary.NativeEndian.Uint64(rest)
+	rest = rest[gapLen:]
+	if gap > uint64(len(rest)) {
+		return nil, fmt.Errorf("%w: a gap of %d bytes in a body of %d", errBroken, gap, len(rest))
+	}
+	return rest[gap:], nil
+}

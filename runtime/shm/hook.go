@@ -1,0 +1,6 @@
+package shm
+
+import "github.com/ipcgen/ipcgen/internal/sys"
+
+// hook marks a store to shared memory for the crash tests; see sys.CrashPoint.
+func hook(point string) { sys.CrashPoint(point) }
