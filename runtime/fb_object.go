@@ -1,6 +1,8 @@
 package ipc
 
 import (
+	"reflect"
+
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
@@ -32,14 +34,15 @@ func PackStrings(b *flatbuffers.Builder, v []string) flatbuffers.UOffsetT {
 	return PackOffsets(b, offsets)
 }
 
-// PackTables writes a vector of tables; a nil one becomes a table without
-// fields.
+// PackTables writes a vector of tables; a nil one becomes a table of zeros.
 func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
 	offsets := make([]flatbuffers.UOffsetT, len(v))
 	for j, x := range v {
 		if offsets[j] = x.Pack(b); offsets[j] == 0 {
-			b.StartObject(0)
-			offsets[j] = b.EndObject()
+			// Reflection, because a type parameter for what P points to would
+			// make the compiler copy this function for each table.
+			zero := reflect.New(reflect.TypeOf(x).Elem()).Interface().(packer)
+			offsets[j] = zero.Pack(b)
 		}
 	}
 	return PackOffsets(b, offsets)
