@@ -43,27 +43,33 @@ func (s *supervisor) noticed(ev registry.Event) {
 		case registry.Changed:
 			r.record = ev.Record
 		case registry.Disappeared:
-			s.resigned(r, "gave up its registration")
+			s.resigned(r)
 		}
 		return
 	}
 }
 
-// resigned ends the reign of a replica that gave up its registration or its
-// endpoint. Mostly it is about to die, and its locks and sockets went a moment
-// before its pidfd tells; otherwise it has Config.Grace to end.
-func (s *supervisor) resigned(r *replica, how string) {
+// resigned ends the reign of a replica that gave up its registration. Mostly it
+// is about to die, and its locks went a moment before its pidfd tells.
+func (s *supervisor) resigned(r *replica) {
 	if r.state != ready || s.stopping != nil {
 		return
 	}
 	r.state = leaving
 	if s.reign.primary == r.index {
-		s.elect(r.name + " " + how)
+		s.elect("end of the registration of " + r.name)
 	}
+	s.expectEnd(r, "gave up its registration")
+}
+
+// expectEnd kills a replica that does not serve any more, if it has not ended
+// within the grace. One whose endpoint has closed may still be answering what it
+// has taken, so that alone does not end its reign.
+func (s *supervisor) expectEnd(r *replica, how string) {
 	p := r.proc
 	time.AfterFunc(s.cfg.Grace, func() {
 		s.do(func() {
-			if r.proc == p && r.state == leaving {
+			if r.proc == p && s.stopping == nil {
 				s.suspect(r, how+" and did not end")
 			}
 		})
@@ -95,7 +101,7 @@ func (s *supervisor) probe(r *replica) {
 		case <-conn.Done():
 			s.do(func() {
 				if r.incarnation == incarnation {
-					s.resigned(r, "closed its endpoint")
+					s.expectEnd(r, "closed its endpoint")
 				}
 			})
 		case <-s.ctx.Done():

@@ -75,7 +75,7 @@ const (
 	down     state = iota // no process; perhaps a restart is due
 	starting              // being started, or started and not ready
 	ready                 // registered and answering
-	leaving               // alive, without registration or endpoint
+	leaving               // alive, without registration
 	dead                  // seen dead, not reaped yet
 )
 
