@@ -34,6 +34,13 @@ type Config struct {
 	Grace time.Duration
 	// Heartbeat, when its Period is set, finds replicas that live but hang.
 	Heartbeat Heartbeat
+	// Survive keeps the replicas running when the supervisor dies without
+	// Shutdown; the next Start with Survive adopts them, and they serve
+	// throughout. Their output then goes to Stdout and Stderr directly, so these
+	// must be files, which should outlive the supervisor too, and an error
+	// cannot quote what a replica wrote last. Without Survive the kernel kills
+	// the replicas with the supervisor.
+	Survive bool
 	// Restart limits how often replicas are replaced.
 	Restart Restart
 
@@ -125,6 +132,13 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Stderr == nil {
 		c.Stderr = os.Stderr
+	}
+	if c.Survive {
+		_, file1 := c.Stdout.(*os.File)
+		_, file2 := c.Stderr.(*os.File)
+		if !file1 || !file2 || c.Prefix != nil {
+			return c, fmt.Errorf("group %s: with Survive the output must go to files, without a prefix", c.Service)
+		}
 	}
 	c.Stdout, c.Stderr = shared(c.Stdout), shared(c.Stderr)
 	if c.Logger == nil {

@@ -24,10 +24,12 @@ const (
 	Recovered                  // a degraded group has a healthy replica again
 	Stopping                   // the group shuts down
 	Stopped                    // the group has ended
+	Adopted                    // an instance of an earlier supervisor is this one's now
+	Evicted                    // such an instance had no place here and was killed
 )
 
 var eventNames = [...]string{"started", "ready", "suspected", "died", "promoted", "vacant", "delayed",
-	"degraded", "recovered", "stopping", "stopped"}
+	"degraded", "recovered", "stopping", "stopped", "adopted", "evicted"}
 
 func (k EventKind) String() string {
 	if int(k) < len(eventNames) {

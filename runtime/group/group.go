@@ -21,7 +21,8 @@ type Group struct {
 //
 // The group lives until Shutdown or until ctx is done, which has the same
 // effect; a limit for the start alone is Config.ReadyTimeout. The kernel kills
-// the replicas when this process dies, however it dies.
+// the replicas when this process dies, however it dies, unless Config.Survive
+// is set.
 func Start(ctx context.Context, cfg Config) (*Group, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -59,8 +60,10 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 		reg.Close()
 		return nil, err
 	}
-	if err := awaitOrphans(ctx, cfg, reg); err != nil {
-		return nil, errors.Join(err, page.close(), reg.Close())
+	if !cfg.Survive {
+		if err := awaitOrphans(ctx, cfg, reg); err != nil {
+			return nil, errors.Join(err, page.close(), reg.Close())
+		}
 	}
 	return makeSupervisor(cfg, dir, reg, page), nil
 }

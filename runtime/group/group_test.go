@@ -1,6 +1,7 @@
 package group_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/gen/audio"
+	"github.com/ipcgen/ipcgen/internal/audioservice"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -237,24 +240,95 @@ func TestEndOfContextEndsGroup(t *testing.T) {
 // one finds the service free.
 func TestReplicasDieWithTheirSupervisor(t *testing.T) {
 	d := newDomain(t)
-	host := childCommand("host", d)
-	out, err := host.StdoutPipe()
+	killedHost(t, d)
+	startGroup(t, bareConfig(d))
+}
+
+// killedHost starts a supervisor in a process of its own and kills it.
+func killedHost(t *testing.T, args ...string) {
+	t.Helper()
+	host := childCommand("host", args...)
+	// Not a pipe that Wait would read to its end: survivors hold it.
+	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	host.Stderr = os.Stderr
-	if err := host.Start(); err != nil {
+	defer r.Close()
+	host.Stdout, host.Stderr = w, os.Stderr
+	err = host.Start()
+	w.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, 100)
-	for got := ""; !strings.Contains(got, "up\n"); {
-		n, err := out.Read(buf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got += string(buf[:n])
+	for lines := bufio.NewScanner(r); lines.Scan() && lines.Text() != "up"; {
 	}
 	host.Process.Kill()
 	host.Wait()
-	startGroup(t, bareConfig(d))
+}
+
+// Replicas that survive their supervisor serve on, and the next one adopts them
+// with their reign.
+func TestSurvivorsAreAdopted(t *testing.T) {
+	d := newDomain(t)
+	c := dialGroup(t, d, group.DialConfig{})
+	control := audio.NewAudioControlClient(c)
+	killedHost(t, d, "survive")
+	set := audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.25}
+	if _, err := control.SetParam(t.Context(), &set); err != nil {
+		t.Errorf("without a supervisor: %v", err)
+	}
+	r, err := registry.Open(d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	left, err := r.List(audioservice.Service)
+	if err != nil || len(left) != 2 {
+		t.Fatalf("survivors %+v, %v", left, err)
+	}
+	cfg := audioConfig(d)
+	cfg.Survive = true
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	before := g.Status()
+	for i, rec := range left {
+		if before.Instances[i].PID != rec.PID {
+			t.Errorf("%+v was not adopted: %+v\n%v", rec, before.Instances[i], &events)
+		}
+	}
+	if before.Epoch != left[before.Primary].Epoch || left[before.Primary].Role != registry.RolePrimary {
+		t.Errorf("the reign was not adopted: %+v, %+v", before, left)
+	}
+	v, err := control.GetParam(t.Context(), &audio.GetParamT{ParamId: audio.ParamTypePan})
+	if err != nil || v.Value != 0.25 {
+		t.Errorf("after the adoption: %+v, %v", v, err)
+	}
+	syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+	after, err := g.WaitHealthy(t.Context(), before.Epoch)
+	if err != nil || after.Primary == before.Primary {
+		t.Errorf("%+v, %v", after, err)
+	}
+}
+
+// A supervisor with fewer replicas, or none to keep, leaves no survivor beside
+// its own.
+func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
+	d := newDomain(t)
+	killedHost(t, d, "survive")
+	cfg := audioConfig(d)
+	cfg.Survive = true
+	cfg.Replicas = 1
+	var events eventLog
+	cfg.Events = events.add
+	startGroup(t, cfg)
+	r, err := registry.Open(d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.WaitGone(t.Context(), "audio_compute.1"); err != nil {
+		t.Error(err)
+	}
+	r.GC() // of what was killed while nobody supervised it
 }

@@ -112,7 +112,12 @@ func childPanicky([]string) error {
 
 // childHost supervises bare replicas until it is killed.
 func childHost(args []string) error {
-	g, err := group.Start(context.Background(), bareConfig(args[0]))
+	cfg := bareConfig(args[0])
+	if len(args) > 1 {
+		cfg = audioConfig(args[0])
+		cfg.Survive = true
+	}
+	g, err := group.Start(context.Background(), cfg)
 	if err != nil {
 		return err
 	}

@@ -201,16 +201,14 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File) (*page,
 	if err != nil {
 		return nil, err
 	}
-	// A page left by a supervisor that was killed keeps its epoch: no epoch of
-	// it may be used again.
-	old := p.reign()
+	// A page left by a supervisor that was killed keeps its reign: no epoch of it
+	// may be used again, and its primary may live on.
 	if wordAt(p.mem, offMagic).Load() != pageMagic {
-		old = reign{}
+		wordAt(p.mem, offReign).Store(reign{primary: none}.pack())
 	}
 	wordAt(p.mem, offPID).Store(uint64(os.Getpid()))
-	wordAt(p.mem, offReign).Store(reign{epoch: old.epoch, primary: none}.pack())
 	wordAt(p.mem, offMagic).Store(pageMagic)
-	return p, p.tell()
+	return p, nil
 }
 
 func inUse(dir *domain.Dir, service string) error {

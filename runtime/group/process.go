@@ -42,10 +42,11 @@ func (l *launcher) close() {
 
 // A process is one start of an instance.
 type process struct {
-	cmd    *exec.Cmd
+	cmd    *exec.Cmd // nil when another supervisor started it
+	path   string    // of the executable
 	pidfd  *os.File
 	pid    int
-	stderr *tail
+	stderr tail
 	flush  func()
 }
 
@@ -58,7 +59,21 @@ func launch(cfg *Config, dir *domain.Dir, command func(int) *exec.Cmd, index int
 	cmd.Env = append(cmd.Environ(),
 		memberVar+"="+formatMembership(cfg.Service, index, incarnation),
 		domain.EnvVar+"="+dir.Path())
-	p := &process{cmd: cmd, flush: func() {}}
+	p := &process{cmd: cmd, path: cmd.Path, flush: func() {}}
+	p.connect(cfg, index)
+	// Its group is killed when the leader has died, so that nobody keeps the
+	// pipes open; were somebody to escape, we would wait no longer than this.
+	cmd.WaitDelay = time.Second
+	pidfd, err := sys.StartLeader(cmd, !cfg.Survive)
+	if err != nil {
+		return nil, startError(instanceName(cfg.Service, index), cmd, err)
+	}
+	p.pidfd, p.pid = pidfd, cmd.Process.Pid
+	return p, nil
+}
+
+// connect directs the process's output.
+func (p *process) connect(cfg *Config, index int) {
 	stdout, stderr := cfg.Stdout, cfg.Stderr
 	if cfg.Prefix != nil {
 		prefix := cfg.Prefix(index)
@@ -66,20 +81,14 @@ func launch(cfg *Config, dir *domain.Dir, command func(int) *exec.Cmd, index int
 		stdout, stderr = o, e
 		p.flush = func() { o.flush(); e.flush() }
 	}
-	p.stderr = &tail{next: stderr}
-	cmd.Stderr = p.stderr
-	if cmd.Stdout == nil {
-		cmd.Stdout = stdout
+	if p.cmd.Stdout == nil {
+		p.cmd.Stdout = stdout
 	}
-	// Its group is killed when the leader has died, so that nobody keeps the
-	// pipes open; were somebody to escape, we would wait no longer than this.
-	cmd.WaitDelay = time.Second
-	pidfd, err := sys.StartLeader(cmd, true)
-	if err != nil {
-		return nil, startError(instanceName(cfg.Service, index), cmd, err)
+	p.cmd.Stderr = stderr // a file, which a survivor keeps
+	if !cfg.Survive {
+		p.stderr.next = stderr
+		p.cmd.Stderr = &p.stderr
 	}
-	p.pidfd, p.pid = pidfd, cmd.Process.Pid
-	return p, nil
 }
 
 func startError(name string, cmd *exec.Cmd, err error) error {
@@ -105,12 +114,19 @@ func (p *process) wait(dead func()) error {
 		return fmt.Errorf("waiting for pid %d: %w", p.pid, err)
 	}
 	dead()
+	if p.cmd == nil {
+		p.pidfd.Close()
+		return errNotOurs
+	}
 	sys.KillGroup(p.pid) // not reaped yet, so the number is still its own
 	err := p.cmd.Wait()
 	p.pidfd.Close()
 	p.flush()
 	return err
 }
+
+// errNotOurs is how an adopted process ends.
+var errNotOurs = errors.New("exit status unknown, for an earlier supervisor started it")
 
 // terminate asks the process to end, also when it is stopped.
 func (p *process) terminate() {

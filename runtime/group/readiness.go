@@ -30,10 +30,7 @@ func (s *supervisor) noticed(ev registry.Event) {
 			continue
 		}
 		if r.incarnation != ev.Record.Incarnation {
-			r.squatter = 0
-			if ev.Kind != registry.Disappeared && ev.Record.Incarnation == 0 {
-				r.squatter = ev.Record.PID
-			}
+			s.stranger(r, ev)
 			return
 		}
 		switch ev.Kind {
@@ -46,6 +43,19 @@ func (s *supervisor) noticed(ev registry.Event) {
 			s.resigned(r)
 		}
 		return
+	}
+}
+
+// stranger deals with a record under a replica's name that is not the
+// replica's.
+func (s *supervisor) stranger(r *replica, ev registry.Event) {
+	switch {
+	case ev.Kind == registry.Disappeared:
+		r.squatter = 0
+	case ev.Record.Incarnation == 0: // somebody started it by hand
+		r.squatter = ev.Record.PID
+	default: // it was being started when its supervisor died
+		s.evict(ev.Record)
 	}
 }
 

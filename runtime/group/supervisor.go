@@ -123,8 +123,11 @@ func (s *supervisor) run() {
 	if s.cfg.Heartbeat.Period > 0 {
 		s.helpers.Go(s.listenToHearts)
 	}
+	s.adoptAll()
 	for _, r := range s.replicas {
-		s.start(r)
+		if r.proc == nil {
+			s.start(r)
+		}
 	}
 	for !s.ended() {
 		s.show()
@@ -207,20 +210,29 @@ func (s *supervisor) started(r *replica, p *process, edition int, err error) {
 		s.failed(r, err)
 		return
 	}
-	r.proc = p
-	r.misses = 0
 	s.report(Event{Kind: Started, Instance: r.name, PID: p.pid})
-	s.helpers.Go(func() {
-		err := p.wait(func() { s.do(func() { s.died(r, p) }) })
-		sys.DropRobust(s.page.alive(r.index))
-		s.do(func() { s.reaped(r, p, err) })
-	})
+	s.attend(r, p)
 	r.planned = edition != r.edition // of a command that is not wanted any more
 	if s.stopping != nil || r.planned {
 		s.stop(p)
 		return
 	}
 	s.checkReady(r)
+	s.expectReady(r, p)
+}
+
+// attend waits for the death of a replica's process.
+func (s *supervisor) attend(r *replica, p *process) {
+	r.proc, r.misses = p, 0
+	s.helpers.Go(func() {
+		err := p.wait(func() { s.do(func() { s.died(r, p) }) })
+		sys.DropRobust(s.page.alive(r.index))
+		s.do(func() { s.reaped(r, p, err) })
+	})
+}
+
+// expectReady suspects a replica that is not ready in time.
+func (s *supervisor) expectReady(r *replica, p *process) {
 	time.AfterFunc(s.cfg.ReadyTimeout, func() {
 		s.do(func() {
 			if r.proc == p && r.state == starting {
@@ -248,7 +260,7 @@ func (s *supervisor) suspect(r *replica, problem string) {
 	if r.proc == nil || r.suspicion != nil || r.state == dead {
 		return
 	}
-	r.suspicion = &InstanceError{Instance: r.name, Path: r.proc.cmd.Path, PID: r.proc.pid, Problem: problem + ", and was killed"}
+	r.suspicion = &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid, Problem: problem + ", and was killed"}
 	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: problem})
 	r.proc.kill()
 }
@@ -268,7 +280,7 @@ func (s *supervisor) died(r *replica, p *process) {
 func (s *supervisor) reaped(r *replica, p *process, err error) {
 	failure := r.suspicion
 	if failure == nil {
-		failure = &InstanceError{Instance: r.name, Path: p.cmd.Path, PID: p.pid, Problem: "ended", Err: err}
+		failure = &InstanceError{Instance: r.name, Path: p.path, PID: p.pid, Problem: "ended", Err: err}
 		if r.readySince.IsZero() {
 			failure.Problem = "ended before it was ready"
 		}

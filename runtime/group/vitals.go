@@ -34,7 +34,8 @@ func (s *supervisor) listenToHearts() {
 // every look is one at which the supervisor ran.
 func (s *supervisor) feelPulse(r *replica, slept bool) {
 	beat := s.page.beat(r.index)
-	if r.state != ready || beat != r.beat || slept {
+	mute := beat == 0 && r.proc != nil && r.proc.cmd == nil // its first supervisor wanted no heartbeat
+	if r.state != ready || beat != r.beat || slept || mute {
 		r.beat, r.misses = beat, 0
 		return
 	}
