@@ -1,0 +1,82 @@
+package ipctest
+
+import (
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// noteByte is what Read returns for a note, as over a socket.
+const noteByte = 'w'
+
+// A link is one end of a connection within this process. It implements
+// ipc.Link.
+type link struct {
+	in, out    *mailbox
+	self, peer ipc.Peer // who is at this end and at the other one
+	start      time.Time
+}
+
+// newLinks makes the two ends of a link.
+func newLinks(client, server ipc.Peer, start time.Time) (atClient, atServer *link) {
+	up, down := newMailbox(), newMailbox()
+	return &link{in: down, out: up, self: client, peer: server, start: start},
+		&link{in: up, out: down, self: server, peer: client, start: start}
+}
+
+// Notify implements ipc.Link.
+func (l *link) Notify() { l.out.change(func() { l.out.noted = true }) }
+
+// Read implements ipc.Link.
+func (l *link) Read(p []byte) (int, error) {
+	got, err := l.in.take(p)
+	if got.noted {
+		p[0] = noteByte
+		return 1, err
+	}
+	return got.n, err
+}
+
+// Write implements ipc.Link.
+func (l *link) Write(p []byte) (int, error) { return len(p), l.out.put(p, nil) }
+
+// Poke implements ipc.Link.
+func (l *link) Poke() { l.in.change(func() { l.in.poked = true }) }
+
+// Close implements ipc.Link.
+func (l *link) Close() error {
+	l.out.change(func() { l.out.ended = true })
+	l.in.change(func() { l.in.shut = true })
+	l.in.setDeadline(time.Time{}) // no timer outlives the link
+	return nil
+}
+
+// Send implements ipc.Link. It never waits, so no deadline bounds it.
+func (l *link) Send(p []byte, m shm.Memory) error { return l.out.put(p, m) }
+
+// Receive implements ipc.Link.
+func (l *link) Receive(p []byte) (int, shm.Memory, error) {
+	got, err := l.in.take(p)
+	return got.n, got.memory, err
+}
+
+// SetDeadline implements ipc.Link.
+func (l *link) SetDeadline(t time.Time) error {
+	l.in.setDeadline(t)
+	return nil
+}
+
+// NewMemory implements ipc.Link.
+func (l *link) NewMemory(size int) (shm.Memory, error) { return shm.NewHeapMemory(size), nil }
+
+// Peer implements ipc.Link.
+func (l *link) Peer() (ipc.Peer, error) { return l.peer, nil }
+
+// Clock implements ipc.Link. Both ends read this process's clock.
+func (l *link) Clock() int64 { return int64(time.Since(l.start)) + 1 }
+
+// SpinPays implements ipc.Link: the other end's goroutine may need the very
+// processor that spins, and in a bubble of testing/synctest no time passes while a
+// goroutine runs.
+func (l *link) SpinPays() bool { return false }

@@ -1,0 +1,171 @@
+package ipctest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// A Network is a domain within this process: channels in it are known to
+// whoever has it, and vanish with it. It is an option for ipc.Listen, ipc.Dial and everything
+// that passes options on to them, and safe for concurrent use.
+type Network struct {
+	ipc.RendezvousOption
+
+	start     time.Time
+	mu        sync.Mutex
+	listeners map[string]*listener
+}
+
+// NewNetwork makes an empty network.
+func NewNetwork() *Network {
+	n := &Network{start: time.Now(), listeners: map[string]*listener{}}
+	n.RendezvousOption = ipc.WithTransport(transport{net: n, self: thisProcess()})
+	return n
+}
+
+// thisProcess is who ends of connections are unless As says otherwise.
+func thisProcess() ipc.Peer {
+	return ipc.Peer{PID: os.Getpid(), UID: os.Geteuid(), GID: os.Getegid()}
+}
+
+// Listen is ipc.Listen in this network.
+func (n *Network) Listen(channel string, opts ...ipc.ListenOption) (*ipc.Listener, error) {
+	return ipc.Listen(channel, append(opts[:len(opts):len(opts)], n)...)
+}
+
+// Dial is ipc.Dial in this network.
+func (n *Network) Dial(ctx context.Context, channel string, opts ...ipc.DialOption) (*ipc.Conn, error) {
+	return ipc.Dial(ctx, channel, append(opts[:len(opts):len(opts)], n)...)
+}
+
+// As returns an option that is like n, for a side that its peers take for p: to test who is
+// let in, and what handlers make of their callers.
+func (n *Network) As(p ipc.Peer) ipc.RendezvousOption {
+	return ipc.WithTransport(transport{net: n, self: p})
+}
+
+// A transport is a network as one side sees it.
+type transport struct {
+	net    *Network
+	self   ipc.Peer
+	faults *Faults // in the way of those who dial; nil: none
+}
+
+// Listen implements ipc.Transport.
+func (t transport) Listen(channel string) (ipc.LinkListener, error) {
+	t.net.mu.Lock()
+	defer t.net.mu.Unlock()
+	if t.net.listeners[channel] != nil {
+		return nil, &ipc.Error{Code: ipc.CodeAlreadyExists,
+			Msg: fmt.Sprintf("channel %s is served in this network already; close the other listener or choose another name", channel)}
+	}
+	l := &listener{net: t.net, self: t.self, channel: channel, wake: make(chan struct{}, 1)}
+	t.net.listeners[channel] = l
+	return l, nil
+}
+
+// Dial implements ipc.Transport.
+func (t transport) Dial(_ context.Context, channel string) (ipc.Link, error) {
+	if t.faults != nil {
+		if err := t.faults.refused(); err != nil {
+			return nil, err
+		}
+	}
+	t.net.mu.Lock()
+	l := t.net.listeners[channel]
+	t.net.mu.Unlock()
+	if l == nil {
+		return nil, nobody(channel)
+	}
+	atClient, atServer := newLinks(t.self, l.self, t.net.start)
+	if !l.offer(atServer) {
+		return nil, nobody(channel)
+	}
+	if t.faults != nil {
+		return t.faults.between(atClient), nil
+	}
+	return atClient, nil
+}
+
+func nobody(channel string) error {
+	return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent,
+		Msg: fmt.Sprintf("nobody serves channel %s in this network; start the server first", channel)}
+}
+
+// A listener is a channel that is being served.
+type listener struct {
+	net     *Network
+	self    ipc.Peer
+	channel string
+	wake    chan struct{} // receives a value when Accept should look again
+
+	mu      sync.Mutex
+	waiting []*link
+	closed  bool
+}
+
+// offer queues the server's end of a link. It returns false after Close.
+func (l *listener) offer(end *link) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.waiting = append(l.waiting, end)
+	l.poke()
+	return true
+}
+
+func (l *listener) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // Accept will look anyway
+	}
+}
+
+// Accept implements ipc.LinkListener.
+func (l *listener) Accept() (ipc.Link, error) {
+	for {
+		if end, err := l.next(); end != nil || err != nil {
+			return end, err
+		}
+		<-l.wake
+	}
+}
+
+func (l *listener) next() (ipc.Link, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, os.ErrClosed
+	}
+	if len(l.waiting) == 0 {
+		return nil, nil
+	}
+	end := l.waiting[0]
+	l.waiting = l.waiting[1:]
+	return end, nil
+}
+
+// Close implements ipc.LinkListener. Clients that wait to be accepted find
+// their connection closed.
+func (l *listener) Close() error {
+	l.net.mu.Lock()
+	delete(l.net.listeners, l.channel)
+	l.net.mu.Unlock()
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, end := range l.waiting {
+		end.Close()
+	}
+	l.waiting = nil
+	l.poke()
+	return nil
+}

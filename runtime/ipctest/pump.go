@@ -1,0 +1,242 @@
+package ipctest
+
+import (
+	"bytes"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// What the pump needs to know of frames; docs/protocol.md describes them.
+const (
+	kindRequest = 1
+	kindCancel  = 4
+	kindPiece   = 6
+	kindAbort   = 7
+	kindMask    = 0xff
+	tagMore     = 0x100
+	tagBroken   = 0xff // a kind that does not exist
+
+	frameLen   = 24
+	requestLen = frameLen + 16
+)
+
+// A pump moves the records of one direction from the ring that one side fills to the
+// one that the other reads.
+type pump struct {
+	relay    *relay
+	dir      Direction
+	in       *shm.Consumer
+	out      *shm.Producer
+	from, to *link
+	limit    int // bytes that may wait here
+
+	queue  []record
+	queued int // bytes
+
+	inside bool     // a message has begun and not ended
+	action Action   // for the rest of it
+	copies []record // of it, for Duplicate
+
+	signal   chan struct{} // receives a value when the pump should look again
+	finished atomic.Bool   // the sender is gone; what it has sent still goes on
+	stopped  atomic.Bool
+}
+
+type record struct {
+	tag     uint32
+	payload []byte
+	due     time.Time
+}
+
+// newPumps makes the pumps of both directions.
+func newPumps(r *relay, geo shm.Geometry, client, server shm.Memory) (pumps [2]*pump, err error) {
+	c, err := shm.MapSegment(client, geo)
+	if err != nil {
+		return pumps, err
+	}
+	s, err := shm.MapSegment(server, geo)
+	if err != nil {
+		return pumps, err
+	}
+	up := &pump{relay: r, dir: ToServer, from: r.client, to: r.server, limit: geo.ToServer, signal: make(chan struct{}, 1)}
+	down := &pump{relay: r, dir: ToClient, from: r.server, to: r.client, limit: geo.ToClient, signal: make(chan struct{}, 1)}
+	if err := up.connect(c.ToServer(), s.ToServer()); err != nil {
+		return pumps, err
+	}
+	return [2]*pump{up, down}, down.connect(s.ToClient(), c.ToClient())
+}
+
+func (p *pump) connect(from, to []byte) (err error) {
+	if p.in, err = shm.NewConsumer(from, p.limit); err != nil {
+		return err
+	}
+	p.out, err = shm.NewProducer(to, p.limit)
+	return err
+}
+
+func (p *pump) wake() {
+	select {
+	case p.signal <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// finish makes the pump end, and close its receiver's link, when all that was sent has gone on.
+func (p *pump) finish() {
+	p.finished.Store(true)
+	p.wake()
+}
+
+// stop makes the pump end.
+func (p *pump) stop() {
+	p.stopped.Store(true)
+	p.wake()
+}
+
+func (p *pump) run() {
+	for !p.stopped.Load() {
+		last := p.finished.Load() // read before the ring, so that nothing sent before is missed
+		if last {
+			p.in.Finish()
+		}
+		wanted := p.fetch()
+		wait := p.deliver()
+		if last && len(p.queue) == 0 && !p.in.Ready() {
+			p.relay.end()
+			p.to.Close()
+			return
+		}
+		p.sleep(wanted, wait)
+	}
+}
+
+// sleep waits for a signal, or until it is time to deliver. wanted is true
+// where the arrival of a record is a reason to wake.
+func (p *pump) sleep(wanted bool, wait <-chan time.Time) {
+	if wanted {
+		if !p.finished.Load() && !p.in.Sleep() {
+			return
+		}
+		defer p.in.Awake()
+	}
+	select {
+	case <-p.signal:
+	case <-wait:
+	}
+}
+
+// fetch takes what may pass from the sender's ring. It returns false when more
+// could come but may not pass.
+func (p *pump) fetch() (wanted bool) {
+	for p.queued < p.limit {
+		if p.stopped.Load() || p.relay.faults.holds(p.dir, p.inside) {
+			return false
+		}
+		tag, payload, ok, err := p.in.Next()
+		if err != nil {
+			p.relay.cut()
+			return false
+		}
+		if !ok {
+			return true
+		}
+		if p.take(tag, payload) == Cut {
+			p.relay.cut()
+			return false // and the sender knows that this one has not been read
+		}
+		if p.in.Release() {
+			p.from.Notify()
+		}
+	}
+	return false
+}
+
+// take queues a record as the rules say, and returns what happens to its message.
+func (p *pump) take(tag uint32, payload []byte) Action {
+	kind := tag & kindMask
+	if kind == kindCancel {
+		p.push(record{tag: tag, payload: bytes.Clone(payload)})
+		return Deliver
+	}
+	first := kind != kindPiece && kind != kindAbort
+	if first {
+		p.action, p.copies = p.relay.faults.decide(p.dir), nil
+	}
+	p.inside = tag&tagMore != 0
+	rec := record{tag: tag, payload: bytes.Clone(payload)}
+	switch p.action {
+	case Drop, Cut:
+		return p.action
+	case Corrupt:
+		invert(rec.payload[bodyAt(tag):])
+	case Break:
+		rec = record{tag: tagBroken, payload: rec.payload[:0]}
+	case Duplicate:
+		p.copies = append(p.copies, rec)
+	}
+	p.push(rec)
+	if p.action == Duplicate && !p.inside {
+		for _, c := range p.copies {
+			p.push(c)
+		}
+	}
+	return p.action
+}
+
+// bodyAt is where in a record the body begins, or goes on.
+func bodyAt(tag uint32) int {
+	n := frameLen
+	switch tag & kindMask {
+	case kindRequest:
+		n = requestLen
+	case kindPiece, kindAbort:
+		return 0
+	}
+	if tag&tagMore != 0 {
+		n += 8
+	}
+	return n
+}
+
+func invert(b []byte) {
+	for i := range b {
+		b[i] ^= 0xff
+	}
+}
+
+func (p *pump) push(r record) {
+	r.due = time.Now().Add(p.relay.faults.delay(p.dir))
+	p.queue = append(p.queue, r)
+	p.queued += len(r.payload)
+}
+
+// deliver puts what is due into the receiver's ring, as far as there is room.
+// wait tells when the next record is due, where that is what to wait for.
+func (p *pump) deliver() (wait <-chan time.Time) {
+	for len(p.queue) > 0 {
+		r := p.queue[0]
+		if d := time.Until(r.due); d > 0 {
+			return time.After(d)
+		}
+		dst, ok, err := p.out.Reserve(len(r.payload))
+		if err != nil {
+			p.relay.cut()
+			return nil
+		}
+		if !ok {
+			if p.out.Starve(len(r.payload)) {
+				return nil // the receiver will send a note
+			}
+			continue
+		}
+		copy(dst, r.payload)
+		if p.out.Commit(r.tag, len(r.payload)) {
+			p.to.Notify()
+		}
+		p.queue = p.queue[1:]
+		p.queued -= len(r.payload)
+	}
+	return nil
+}

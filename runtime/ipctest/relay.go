@@ -1,0 +1,133 @@
+package ipctest
+
+import (
+	"sync"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A relay stands between a client and a server. It passes the handshake on,
+// but gives the client other memory than the server's, and moves what the two
+// write into their rings from one to the other.
+type relay struct {
+	faults         *Faults
+	client, server *link // towards them
+
+	mu       sync.Mutex
+	up, down *pump // nil until the server has sent its memory
+	over     bool
+}
+
+// readClient passes on what the client says besides its messages.
+func (r *relay) readClient() {
+	buf := make([]byte, 4<<10)
+	for {
+		got, err := r.client.in.take(buf)
+		if err != nil {
+			r.gone(r.server, func() (from, to *pump) { return r.up, r.down })
+			return
+		}
+		r.pass(got, buf, r.server)
+	}
+}
+
+// readServer passes on what the server says, and exchanges the memory.
+func (r *relay) readServer() {
+	buf := make([]byte, 4<<10)
+	for {
+		got, err := r.server.in.take(buf)
+		if err != nil {
+			r.gone(r.client, func() (from, to *pump) { return r.down, r.up })
+			return
+		}
+		if got.memory != nil {
+			got.memory = r.exchange(got.memory)
+		}
+		r.pass(got, buf, r.client)
+	}
+}
+
+// pass hands bytes on, and notes to the pumps. One that fails goes to an end that
+// is closed, which will be noticed by reading.
+func (r *relay) pass(got parcel, buf []byte, to *link) {
+	switch {
+	case got.n > 0:
+		_ = to.out.put(buf[:got.n], got.memory)
+	case got.noted && !r.wake():
+		to.Notify()
+	}
+}
+
+// exchange starts the pumps between the server's memory and new memory for
+// the client, which it returns. Memory that is no segment goes through as it is.
+func (r *relay) exchange(m shm.Memory) shm.Memory {
+	server, ok := m.(shm.HeapMemory)
+	geo, isSegment := shm.GeometryOf(server)
+	if !ok || !isSegment {
+		return m
+	}
+	client := shm.NewHeapMemory(len(server))
+	copy(client, server) // its header and text; the rings are still empty
+	pumps, err := newPumps(r, geo, client, server)
+	if err != nil {
+		r.cut()
+		return m
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return client
+	}
+	r.up, r.down = pumps[ToServer], pumps[ToClient]
+	go r.up.run()
+	go r.down.run()
+	return client
+}
+
+// gone deals with the end of one side: what it has sent goes on to the other
+// one first, and what the other sends is lost.
+func (r *relay) gone(other *link, pumps func() (from, to *pump)) {
+	r.mu.Lock()
+	from, to := pumps()
+	r.mu.Unlock()
+	if from == nil {
+		r.end()
+		other.Close()
+		return
+	}
+	from.finish()
+	to.stop()
+}
+
+// cut ends both sides at once.
+func (r *relay) cut() {
+	r.end()
+	r.client.Close()
+	r.server.Close()
+}
+
+// end stops the pumps.
+func (r *relay) end() {
+	r.mu.Lock()
+	r.over = true
+	up, down := r.up, r.down
+	r.mu.Unlock()
+	if up != nil {
+		up.stop()
+		down.stop()
+	}
+	r.faults.forget(r)
+}
+
+// wake makes the pumps look at their rings and rules. It returns false when
+// there are none.
+func (r *relay) wake() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.up == nil {
+		return false
+	}
+	r.up.wake()
+	r.down.wake()
+	return true
+}
