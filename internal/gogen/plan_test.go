@@ -1,0 +1,163 @@
+package gogen_test
+
+import (
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/gogen"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// plan generates from schemas given as text; "a.fbs" is the root.
+func plan(t *testing.T, opts gogen.Options, sources map[string]string) ([]gogen.File, *diag.List) {
+	t.Helper()
+	load := schema.Options{ReadFile: func(path string) ([]byte, error) {
+		if src, ok := sources[path]; ok {
+			return []byte(src), nil
+		}
+		return nil, fs.ErrNotExist
+	}}
+	schemas, diags := schema.Load(load, "a.fbs")
+	if diags.HasErrors() {
+		t.Fatal(render(diags))
+	}
+	return gogen.Generate(schemas[0], opts, diags), diags
+}
+
+const envelopes = `attribute "request_envelope"; attribute "reply_envelope"; attribute "stream"; attribute "envelope";
+table Q {} table R {} union QU { Q } union RU { R }
+table QE { seq:ulong; p:QU; } table RE { p:RU; }
+`
+
+// TestDiagnostics checks what cannot be generated: the message, and that each
+// position it needs is in it.
+func TestDiagnostics(t *testing.T) {
+	for _, c := range []struct{ name, src, want, note string }{
+		{"client name", envelopes + "table SClient {} rpc_service S { M(Q):R; }",
+			"rpc_service S needs the Go name SClient, which is already that of table SClient", "a.fbs:4:7: note: table SClient is here"},
+		{"service and table", envelopes + "table S {} rpc_service S { M(Q):R; }",
+			"rpc_service S needs the Go name S, which is already that of table S", "note: table S is here"},
+		{"envelope and service", envelopes + "rpc_service QE { M(Q):R; }",
+			"rpc_service QE needs the Go name QE, which is already that of table QE", "note: table QE is here"},
+		{"handler name", envelopes + "table QEHandler {}",
+			"envelope QE needs the Go name QEHandler, which is already that of table QEHandler", "note: table QEHandler is here"},
+		{"method names", envelopes + "rpc_service S { get_it(Q):R; GetIt(Q):R; }",
+			"method GetIt needs the Go name GetIt, which is already that of method get_it", "note: method get_it is here"},
+		{"member names", "table A {} union U { A, a_: A } table E { u:U; }",
+			"envelope E needs the Go name A for its member a_, which is already that of member A", "note: member A is here"},
+		{"ambiguous requests", envelopes + "table QE2 { p:QU; } rpc_service S { M(Q):R; }",
+			"the requests of rpc_service S could travel in envelope QE or in QE2", `(request_envelope: "QE", reply_envelope: "RE")`},
+		{"one envelope named", envelopes + `rpc_service S (request_envelope: "QE") { M(Q):R; }`,
+			"rpc_service S names one envelope only", "name both request_envelope and reply_envelope"},
+		{"no envelope", envelopes + `rpc_service S (request_envelope: "Q", reply_envelope: "RE") { M(Q):R; }`,
+			`request_envelope "Q" of rpc_service S is no envelope`, "exactly one union field"},
+		{"no member", envelopes + `table X {} rpc_service S (request_envelope: "QE", reply_envelope: "RE") { M(X):R; }`,
+			"X is no member of envelope QE, in which rpc_service S travels", "note: the envelope's union is here"},
+		{"member twice", envelopes + `union U2 { One: Q, Two: Q } table E2 { p:U2; } rpc_service S (request_envelope: "E2", reply_envelope: "RE") { M(Q):R; }`,
+			"Q is a member of envelope E2 twice, as One and Two", "note: Two is here"},
+		{"streamed table", envelopes + "table T (stream) {}",
+			"table T cannot be streamed", "make it a struct"},
+		{"cycle", "namespace x; table A { b:y.B; } namespace y; table B { a:x.A; }",
+			"namespaces x and y need each other, and Go packages may not: x.A uses y.B", "note: y.B uses x.A"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": c.src})
+			text := render(diags)
+			if !strings.Contains(text, "error: "+c.want) || !strings.Contains(text, c.note) {
+				t.Errorf("got %s", text)
+			}
+			if files != nil {
+				t.Error("files were generated all the same")
+			}
+		})
+	}
+}
+
+func TestStreamingMethodsAreLeftOutWithAWarning(t *testing.T) {
+	files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
+		"a.fbs": envelopes + `rpc_service S { M(Q):R; N(Q):R (streaming: "server"); }`,
+	})
+	if text := render(diags); !strings.Contains(text, "warning: streaming methods are not supported yet: S.N is left out") {
+		t.Errorf("got %s", text)
+	}
+	src := content(t, files, "S.go")
+	if strings.Contains(src, "N(ctx") || !strings.Contains(src, "M(ctx") {
+		t.Error(src)
+	}
+}
+
+// content returns a generated file.
+func content(t *testing.T, files []gogen.File, path string) string {
+	t.Helper()
+	for _, f := range files {
+		if f.Path == path {
+			return string(f.Content)
+		}
+	}
+	t.Fatalf("%s was not generated", path)
+	return ""
+}
+
+// TestHowServicesTravel checks when the rule of the envelopes applies.
+func TestHowServicesTravel(t *testing.T) {
+	for _, c := range []struct {
+		name, src string
+		envelopes string // as the protocol's description has them
+	}{
+		{"both envelopes", envelopes + "rpc_service S { M(Q):R; }", "envelopes QE RE"},
+		{"no envelope for replies", envelopes + "table X {} rpc_service S { M(Q):X; }", ""},
+		{"one for both directions", "table A {} union U { A } table E { u:U; } rpc_service S { M(A):A; }", ""},
+		{"one for both directions, asked for", envelopes + `union U { Q, R } table E { u:U; }
+			rpc_service S (request_envelope: "E", reply_envelope: "E") { M(Q):R; }`, "envelopes E E"},
+		{"turned off", envelopes + `table QE2 (envelope: "none") { p:QU; } rpc_service S { M(Q):R; }`, "envelopes QE RE"},
+		{"cannot be filled", envelopes + `table QE2 { p:QU; name:string (required); } rpc_service S { M(Q):R; }`, "envelopes QE RE"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": c.src})
+			if files == nil {
+				t.Fatal(render(diags))
+			}
+			src := content(t, files, "S.go")
+			if c.envelopes == "" && strings.Contains(src, "\nenvelopes ") || !strings.Contains(src, c.envelopes) {
+				t.Error(src)
+			}
+		})
+	}
+}
+
+func TestIncludedFilesAreGeneratedOnRequest(t *testing.T) {
+	sources := map[string]string{
+		"a.fbs": `include "b.fbs"; namespace a; table A { b:other.B; }`,
+		"b.fbs": "namespace other; table B {}",
+	}
+	opts := gogen.Options{ImportPath: "example.com/x"}
+	files, _ := plan(t, opts, sources)
+	if src := content(t, files, "a/A.go"); len(files) != 1 || !strings.Contains(src, `other "example.com/x/other"`) {
+		t.Errorf("%d files: %s", len(files), src)
+	}
+	opts.All = true
+	files, _ = plan(t, opts, sources)
+	content(t, files, "other/B.go")
+	opts.Package = "flat"
+	files, _ = plan(t, opts, sources)
+	if src := content(t, files, "B.go"); !strings.Contains(src, "package flat") {
+		t.Error(src)
+	}
+}
+
+// File names that mean something to the go command, or that are one name to
+// some file systems, are changed.
+func TestFileNames(t *testing.T) {
+	files, _ := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
+		"a.fbs": "table A_test {} table B_windows {} table _C {} table foo {} table FOO {}",
+	})
+	var got []string
+	for _, f := range files {
+		got = append(got, f.Path)
+	}
+	if want := "A_test_.go B_windows_.go FOO.go X_C.go foo_.go"; strings.Join(got, " ") != want {
+		t.Errorf("got %v", got)
+	}
+}
