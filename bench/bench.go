@@ -76,7 +76,7 @@ func sections() []section {
 	}
 	many := func(c *contest.Contestant) bool { return c.Many }
 	return []section{
-		{"latency", contestants(func(*contest.Contestant) bool { return true }), (*bench).latency},
+		{"latency", contestants(func(c *contest.Contestant) bool { return c.Open != nil }), (*bench).latency},
 		{"oneway", contestants(func(c *contest.Contestant) bool { return c.OpenStream != nil }), (*bench).oneWay},
 		{"clients", contestants(many), (*bench).clients},
 		{"idle", contestants(many), (*bench).idle},

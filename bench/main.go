@@ -27,6 +27,9 @@ them.
   -run REGEXP   measure only what matches: SECTION/ITEM, for example
                 -run 'latency/(bare|call)$' or -run failover
   -list         print what -run can match, and exit
+  -pin          keep clients on the first processor and servers on the second:
+                steadier on a busy machine, but sleepers are then always woken
+                across processors
   -o FOLDER     write here (default: results)
 `
 
@@ -57,6 +60,7 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	quick := flags.Bool("quick", false, "")
 	pattern := flags.String("run", "", "")
 	list := flags.Bool("list", false, "")
+	pin := flags.Bool("pin", false, "")
 	folder := flags.String("o", "results", "")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -75,6 +79,11 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	b := &bench{effort: effort, match: match, folder: *folder, progress: newProgress(stderr)}
 	if *list {
 		return b.list(stdout)
+	}
+	if *pin {
+		if err := peer.Pin(0, 1); err != nil {
+			return err
+		}
 	}
 	return b.run(stdout)
 }

@@ -203,6 +203,7 @@ func tabulate(s settings, cs []*contestant, w io.Writer) error {
 		t.Row(cells...)
 	}
 	row("generate", seconds, func(c *contestant) float64 { return c.generated.wall.Seconds() })
+	row("generate, processor time", seconds, func(c *contestant) float64 { return c.generated.cpu.Seconds() })
 	row("generate again, nothing changed", seconds, func(c *contestant) float64 { return c.again.wall.Seconds() })
 	row("memory of the generator", bytes, func(c *contestant) float64 { return float64(c.generated.memory) })
 	row("Go code", bytes, func(c *contestant) float64 { return float64(c.bytes) })

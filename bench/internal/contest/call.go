@@ -16,7 +16,10 @@ import (
 // AudioControl.SetParam, and for the larger ones a vector of bytes. Requests and
 // replies are copied and verified.
 func call() *Contestant {
-	return calls(CallKey, "ipcgen, typed call", "generated client and server, verified both ways; 64 B is SetParam, more a vector of bytes")
+	c := calls(CallKey, "ipcgen, typed call", "generated client and server, verified both ways; 64 B is SetParam, more a vector of bytes")
+	c.StreamName = "ipcgen, typed message"
+	c.OpenStream = func(s peer.Setup) (Stream, error) { return dialCalls(s, nil) }
+	return c
 }
 
 // parkedCall is the same with no spinning, so that each side sleeps whenever it
@@ -30,9 +33,8 @@ func parkedCall() *Contestant {
 func calls(key, name, note string, opts ...ipc.Option) *Contestant {
 	return &Contestant{
 		Key: key, Name: name, Note: note, Ours: true, Many: true,
-		Serve:      func(s peer.Setup) error { return serveCalls(s, opts) },
-		Open:       func(s peer.Setup) (Session, error) { return dialCalls(s, opts) },
-		OpenStream: func(s peer.Setup) (Stream, error) { return dialCalls(s, opts) },
+		Serve: func(s peer.Setup) error { return serveCalls(s, opts) },
+		Open:  func(s peer.Setup) (Session, error) { return dialCalls(s, opts) },
 	}
 }
 
@@ -46,7 +48,7 @@ func serveCalls(s peer.Setup, opts []ipc.Option) error {
 	h := new(handler)
 	all := []ipc.ServerOption{
 		audio.NewAudioControlService(h), audio.NewControlMsgService(h),
-		bulk.NewBulkService(h), bulk.NewBulkMsgService(h),
+		bulk.NewBulkService(h), bulk.NewBulkMsgService(h), bulk.HandleChunkReader(h.readChunks),
 	}
 	for _, o := range opts {
 		all = append(all, o)
@@ -90,8 +92,9 @@ func dialCalls(s peer.Setup, opts []ipc.Option) (*callSession, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
 	return &callSession{
-		conn:    c,
+		conn: c, ctx: ctx, cancel: cancel,
 		control: audio.NewAudioControlClient(c), controlMsg: audio.NewControlMsgSender(c),
 		bulk: bulk.NewBulkClient(c), bulkMsg: bulk.NewBulkMsgSender(c),
 		block: bulk.BlockT{Data: make([]byte, s.Size)},
@@ -107,6 +110,8 @@ type callSession struct {
 	param      audio.SetParamT
 	block      bulk.BlockT
 	sent       uint64
+	ctx        context.Context // bounds the sending
+	cancel     context.CancelFunc
 }
 
 // small says whether messages are those of the audio protocol, which take
@@ -126,9 +131,9 @@ func (s *callSession) Call() error {
 func (s *callSession) Send() error {
 	s.sent++
 	if s.small() {
-		return s.controlMsg.SendSetParam(context.Background(), &s.param)
+		return s.controlMsg.SendSetParam(s.ctx, &s.param)
 	}
-	return s.bulkMsg.SendBlock(context.Background(), &s.block)
+	return s.bulkMsg.SendBlock(s.ctx, &s.block)
 }
 
 // drainTimeout is more than enough for what is in a ring.
@@ -150,4 +155,7 @@ func (s *callSession) Drain() error {
 	}
 }
 
-func (s *callSession) Close() error { return s.conn.Close() }
+func (s *callSession) Close() error {
+	s.cancel()
+	return s.conn.Close()
+}

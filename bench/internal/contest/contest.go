@@ -16,13 +16,14 @@ type Session interface {
 	Close() error
 }
 
-// A Stream is a session that can also send without waiting for an answer.
+// A Stream is a client that sends without waiting for an answer. It is used by
+// one goroutine.
 type Stream interface {
-	Session
 	// Send sends one message.
 	Send() error
 	// Drain returns when the server has received all that was sent.
 	Drain() error
+	Close() error
 }
 
 // A Contestant is one way to exchange messages.
@@ -30,6 +31,8 @@ type Contestant struct {
 	Key  string // short, for the command line
 	Name string // as the tables show it
 	Note string // what exactly is measured
+	// StreamName replaces Name where messages go one way; "" if it need not.
+	StreamName string
 	// Sizes are those of Sizes that it can do; nil for all of them.
 	Sizes []int
 	// Ours is true of what this project makes.
@@ -41,8 +44,8 @@ type Contestant struct {
 	Files func(size int) (mine, theirs []*os.File, err error)
 	// Serve starts the server.
 	Serve peer.Server
-	// Open connects a client. Where there are Files it is called once per
-	// server.
+	// Open connects a client; nil if the contestant takes no calls. Where there
+	// are Files it is called once per server.
 	Open func(peer.Setup) (Session, error)
 	// OpenStream connects a client that sends messages; nil if the contestant
 	// takes no part in that.
@@ -68,7 +71,7 @@ const ReplySize = 64
 // All are the contestants, in the order of the tables.
 func All() []*Contestant {
 	return []*Contestant{
-		bare(), ring(), call(), parkedCall(),
+		bare(), ring(), call(), parkedCall(), stream(),
 		pipe(), unixSocket(), netRPC(), grpcUnix(), natsLoopback(),
 	}
 }

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -11,7 +12,6 @@ import (
 // A Throughput is how many messages a second went one way.
 type Throughput struct {
 	Name string
-	Ours bool
 	Size int
 	// Rates are those of the rounds, sorted.
 	Rates []float64
@@ -36,7 +36,7 @@ func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {
 	for _, c := range cs {
 		if c.OpenStream != nil {
 			with = append(with, c)
-			all = append(all, &Throughput{Name: c.Name, Ours: c.Ours, Size: size})
+			all = append(all, &Throughput{Name: cmp.Or(c.StreamName, c.Name), Size: size})
 		}
 	}
 	for round := range p.Rounds {

@@ -26,6 +26,7 @@ const (
 	envRole  = "IPCGEN_BENCH_ROLE"
 	envDir   = "IPCGEN_BENCH_DIR"
 	envSetup = "IPCGEN_BENCH_SETUP" // number of files, length of requests
+	envPin   = "IPCGEN_BENCH_PIN"   // the processor to stay on, if any
 )
 
 // A Setup is what the two sides agree on beforehand.
@@ -73,6 +74,15 @@ func Main(servers func(role string) Server) {
 			fail(err)
 		}
 		s.Files = append(s.Files, os.NewFile(fd, "inherited"))
+	}
+	if cpu, ok := os.LookupEnv(envPin); ok {
+		n, err := strconv.Atoi(cpu)
+		if err != nil {
+			fail(err)
+		}
+		if err := pin(n); err != nil {
+			fail(err)
+		}
 	}
 	if err := serve(s); err != nil {
 		fail(err)
