@@ -19,7 +19,7 @@ var builtinAttributes = [...]string{
 }
 
 func (l *linker) declareAttribute(name fbs.Name) {
-	l.attributes[name.Text] = false
+	l.attributes[name.Text] = true
 }
 
 // metadata resolves a metadata list. Of an attribute that is given twice the
@@ -30,7 +30,7 @@ func (l *linker) metadata(meta []fbs.Attribute) Attributes {
 	}
 	list := make(Attributes, 0, len(meta))
 	for _, m := range meta {
-		if _, ok := l.attributes[m.Name.Text]; !ok {
+		if !l.attributes[m.Name.Text] {
 			l.unknownAttribute(m.Name)
 			continue
 		}

@@ -26,7 +26,7 @@ func (ol *objectLinker) setDefault(f *Field, v *fbs.Value, s *symbol) {
 			ol.errorf(v.Range, "%v", err)
 			return
 		}
-		if ol.IsStruct && (null || f.Default.Int != 0 || f.Type.Base.IsFloat() && !isZero(v)) {
+		if ol.obj.IsStruct && (null || f.Default.Int != 0 || f.Type.Base.IsFloat() && !isZero(v)) {
 			ol.errorf(v.Range, "a field of a struct has no default").
 				Helpf("remove it; a table's fields may have one")
 			return
@@ -68,7 +68,7 @@ func (ol *objectLinker) checkEnumDefault(f *Field, v *fbs.Value) {
 	d := ol.diags.Errorf(at, "the default of field %s is %d, which is not a value of enum %s", f.Name, f.Default.Int, e.Name).
 		Note(e.Span, "enum %s is declared here", e.Name)
 	switch {
-	case ol.IsStruct:
+	case ol.obj.IsStruct:
 		d.Helpf("a field of a struct starts as 0; give the enum a value 0")
 	case len(e.Values) > 0:
 		d.Helpf("write a default: %s: %s = %s", f.Name, e.Name, e.Values[0].Name)

@@ -13,7 +13,7 @@ import (
 // implementation could be quadratic, recursive or greedy. Each is accepted or
 // refused soon; a watchdog far above what they take stands for "never".
 func TestHostileSchemasEnd(t *testing.T) {
-	const n = 100_000
+	const n = 30_000
 	list := func(format string) string {
 		var b strings.Builder
 		for i := range n {
@@ -22,8 +22,8 @@ func TestHostileSchemasEnd(t *testing.T) {
 		return b.String()
 	}
 	for name, text := range map[string]string{
-		"enum values":            "enum E: int {" + list("V%d,") + "} table T { x: E = V99999; }",
-		"enum values by default": "enum E: int {" + list("V%d,") + "} " + list("table T%d { x: E = V99999; }"),
+		"enum values":            "enum E: int {" + list("V%d,") + "} table T { x: E = V29999; }",
+		"enum values by default": "enum E: int {" + list("V%d,") + "} " + list("table T%d { x: E = V29999; }"),
 		"bit flags":              "enum E: ulong (bit_flags) {" + list("V%d,") + "}",
 		"union members":          "table T {} union U: int {" + list("m%d: T,") + "}",
 		"equal enum values":      "enum E: int {" + list("V%d = 1,") + "}",

@@ -11,7 +11,7 @@ import (
 // An objectLinker links the fields of one table or struct.
 type objectLinker struct {
 	*linker
-	*Object
+	obj  *Object
 	decl *fbs.Object
 	slab []Field // backs Object.Fields, so that a table is few allocations
 }
@@ -31,7 +31,7 @@ func (l *linker) object(d *fbs.Object) {
 	o.OriginalOrder = o.Attributes.Has("original_order")
 
 	l.clearFields()
-	ol := &objectLinker{linker: l, Object: o, decl: d}
+	ol := &objectLinker{linker: l, obj: o, decl: d}
 	ol.slab = make([]Field, 0, ol.capacity())
 	o.Fields = make([]*Field, 0, cap(ol.slab))
 	for i := range d.Fields {
@@ -70,7 +70,7 @@ func (ol *objectLinker) capacity() int {
 
 // add appends a field under its name.
 func (ol *objectLinker) add(name fbs.Name, t Type) *Field {
-	if len(ol.Fields) > MaxFields {
+	if len(ol.obj.Fields) > MaxFields {
 		return nil // reported when the table is complete
 	}
 	if first := ol.fields[name.Text]; first != nil {
@@ -80,7 +80,7 @@ func (ol *objectLinker) add(name fbs.Name, t Type) *Field {
 	}
 	ol.slab = append(ol.slab, Field{Name: name.Text, Span: ol.span(name.Range), Type: t})
 	f := &ol.slab[len(ol.slab)-1]
-	ol.Fields = append(ol.Fields, f)
+	ol.obj.Fields = append(ol.obj.Fields, f)
 	ol.fields[name.Text] = f
 	return f
 }
@@ -88,26 +88,26 @@ func (ol *objectLinker) add(name fbs.Name, t Type) *Field {
 // finishStruct lays out a struct.
 func (ol *objectLinker) finishStruct() {
 	if len(ol.decl.Fields) == 0 {
-		ol.errorf(ol.decl.Name.Range, "struct %s has no field", ol.Name).
+		ol.errorf(ol.decl.Name.Range, "struct %s has no field", ol.obj.Name).
 			Helpf("give it one, or make it a table, which may be empty")
 	}
-	if err := ol.Layout(ol.forcedAlign()); err != nil {
+	if err := ol.obj.Layout(ol.forcedAlign()); err != nil {
 		ol.errorf(ol.decl.Name.Range, "%v", err).Helpf("use a table, or a vector instead of an array")
 	}
 }
 
 // forcedAlign returns the alignment that force_align asks for, or 0.
 func (ol *objectLinker) forcedAlign() int {
-	value, ok := ol.Attributes.Lookup("force_align")
+	value, ok := ol.obj.Attributes.Lookup("force_align")
 	if !ok {
 		return 0
 	}
-	natural := ol.naturalAlign()
+	natural := ol.obj.naturalAlign()
 	n, err := parseInteger(value, UByte)
 	align := int(n)
 	if err != nil || align&(align-1) != 0 || align < natural || align > MaxAlign {
-		ol.diags.Errorf(ol.Attributes.span("force_align"),
-			"force_align of struct %s must be a power of two from %d, its natural alignment, to %d", ol.Name, natural, MaxAlign)
+		ol.diags.Errorf(ol.obj.Attributes.span("force_align"),
+			"force_align of struct %s must be a power of two from %d, its natural alignment, to %d", ol.obj.Name, natural, MaxAlign)
 		return 0
 	}
 	return align
@@ -115,13 +115,13 @@ func (ol *objectLinker) forcedAlign() int {
 
 // assignIDs numbers the fields of a table, in order or as their ids say.
 func (ol *objectLinker) assignIDs() {
-	if len(ol.Fields) > MaxFields {
-		ol.errorf(ol.decl.Name.Range, "table %s has more than %d fields", ol.Name, MaxFields)
+	if len(ol.obj.Fields) > MaxFields {
+		ol.errorf(ol.decl.Name.Range, "table %s has more than %d fields", ol.obj.Name, MaxFields)
 		return
 	}
 	before := ol.diags.Errors()
 	var with, without *Field
-	for _, f := range ol.Fields {
+	for _, f := range ol.obj.Fields {
 		id, has := ol.id(f)
 		if !has {
 			without = cmp.Or(without, f)
@@ -132,7 +132,7 @@ func (ol *objectLinker) assignIDs() {
 	}
 	switch {
 	case with == nil:
-		for i, f := range ol.Fields {
+		for i, f := range ol.obj.Fields {
 			f.ID = i
 		}
 	case without != nil:
@@ -143,10 +143,10 @@ func (ol *objectLinker) assignIDs() {
 	case ol.diags.Errors() > before:
 		return
 	default:
-		slices.SortStableFunc(ol.Fields, func(a, b *Field) int { return cmp.Compare(a.ID, b.ID) })
+		slices.SortStableFunc(ol.obj.Fields, func(a, b *Field) int { return cmp.Compare(a.ID, b.ID) })
 		ol.checkIDs()
 	}
-	for _, f := range ol.Fields {
+	for _, f := range ol.obj.Fields {
 		f.Offset = 4 + 2*f.ID
 	}
 }
@@ -179,12 +179,12 @@ func (ol *objectLinker) id(f *Field) (id int, ok bool) {
 
 // checkIDs checks that the ids of the sorted fields are 0, 1, 2, ...
 func (ol *objectLinker) checkIDs() {
-	for i, f := range ol.Fields {
+	for i, f := range ol.obj.Fields {
 		switch {
 		case f.ID == i:
 			continue
-		case i > 0 && f.ID == ol.Fields[i-1].ID:
-			twin := ol.Fields[i-1]
+		case i > 0 && f.ID == ol.obj.Fields[i-1].ID:
+			twin := ol.obj.Fields[i-1]
 			d := ol.diags.Errorf(f.Span, "fields %s and %s both have id %d", twin.Name, f.Name, f.ID).
 				Note(twin.Span, "field %s is here", twin.Name)
 			if f.IsTag || twin.IsTag {
@@ -201,7 +201,7 @@ func (ol *objectLinker) checkIDs() {
 // checkClashes refuses fields whose name is that of a function that flatc's
 // languages generate for another field.
 func (ol *objectLinker) checkClashes() {
-	for _, f := range ol.Fields {
+	for _, f := range ol.obj.Fields {
 		if f.IsTag {
 			continue
 		}
