@@ -32,7 +32,9 @@ func (l *linker) enum(d *fbs.Enum) {
 	}
 	e.Attributes = l.metadata(d.Meta)
 	e.BitFlags = e.Attributes.Has("bit_flags")
-	if e.BitFlags && !e.Underlying.IsUnsigned() {
+	if e.BitFlags && e.IsUnion {
+		l.diags.Errorf(e.Attributes.span("bit_flags"), "bit_flags may stand only at an enum; a union has one member at a time")
+	} else if e.BitFlags && !e.Underlying.IsUnsigned() {
 		l.diags.Warnf(e.Attributes.span("bit_flags"), "the underlying type of a bit_flags enum should be unsigned").
 			Helpf("write enum %s: u%s", e.Name, strings.TrimPrefix(e.Underlying.String(), "u"))
 	}
