@@ -201,6 +201,7 @@ var audioControlGetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[Ge
 	Name:          "GetParam",
 	ID:            0x928d72de,
 	Idempotent:    true,
+	ReadOnly:      true,
 	EncodeRequest: encodeControlMsgGetParam,
 	DecodeRequest: decodeControlMsgGetParam,
 	EncodeReply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep *ParamValueT) error {

@@ -13,6 +13,7 @@ import (
 const (
 	attrEnvelope        = "envelope"         // of a table: "none" makes it no envelope
 	attrRequestEnvelope = "request_envelope" // of a service: the envelope of its requests
+	attrReadOnly        = "read_only"        // of a method: it changes no state of the service
 	attrReplyEnvelope   = "reply_envelope"   // of a service: the envelope of its replies
 )
 

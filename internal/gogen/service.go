@@ -125,6 +125,9 @@ func (f *file) methodInfo(s *service, m *method) {
 	if m.decl.Idempotent {
 		rows = append(rows, []string{"Idempotent:", "true,"})
 	}
+	if m.decl.Attributes.Has(attrReadOnly) {
+		rows = append(rows, []string{"ReadOnly:", "true,"})
+	}
 	f.columns(rows)
 	reqCodec, repCodec := f.codecsOf(s, m)
 	if s.request == nil || s.request.refSeq == nil {
