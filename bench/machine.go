@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -18,7 +19,7 @@ func machine() string {
 		kernel = []byte("unknown")
 	}
 	guest := ""
-	if strings.Contains(fieldOf("/proc/cpuinfo", "flags"), " hypervisor ") {
+	if slices.Contains(strings.Fields(fieldOf("/proc/cpuinfo", "flags")), "hypervisor") {
 		guest = ", in a virtual machine"
 	}
 	return fmt.Sprintf("%d × %s%s, %s %s, %s", runtime.NumCPU(), cpu, guest, runtime.GOOS, strings.TrimSpace(string(kernel)), runtime.Version())
@@ -32,7 +33,7 @@ func fieldOf(file, name string) string {
 	}
 	for line := range strings.Lines(string(b)) {
 		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
-			return " " + strings.TrimSpace(value) + " "
+			return strings.TrimSpace(value)
 		}
 	}
 	return ""

@@ -76,7 +76,7 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	if *quick {
 		effort = quickly
 	}
-	b := &bench{effort: effort, match: match, folder: *folder, progress: newProgress(stderr)}
+	b := &bench{effort: effort, match: match, folder: *folder, pinned: *pin, progress: newProgress(stderr)}
 	if *list {
 		return b.list(stdout)
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/ipcgen/ipcgen/bench/gen/bulk"
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -49,6 +50,9 @@ func replicaCommand(ballast int) *exec.Cmd {
 func replica(size string) error {
 	n, err := strconv.Atoi(size)
 	if err != nil {
+		return err
+	}
+	if err := peer.KeepPlace(); err != nil {
 		return err
 	}
 	memory := load(n)

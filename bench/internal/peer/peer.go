@@ -75,14 +75,8 @@ func Main(servers func(role string) Server) {
 		}
 		s.Files = append(s.Files, os.NewFile(fd, "inherited"))
 	}
-	if cpu, ok := os.LookupEnv(envPin); ok {
-		n, err := strconv.Atoi(cpu)
-		if err != nil {
-			fail(err)
-		}
-		if err := pin(n); err != nil {
-			fail(err)
-		}
+	if err := KeepPlace(); err != nil {
+		fail(err)
 	}
 	if err := serve(s); err != nil {
 		fail(err)

@@ -8,14 +8,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pin keeps this process on one processor from now on, and every process that
-// Start starts on the other. The processes still believe that they have all
+// Pin keeps this process on one processor from now on, and its children on the
+// other. The processes still believe that they have all
 // processors, so that they behave as ever.
 func Pin(client, server int) error {
 	if err := os.Setenv(envPin, strconv.Itoa(server)); err != nil {
 		return err
 	}
 	return pin(client)
+}
+
+// KeepPlace moves this process, a child, to the processor that Pin chose for
+// it, if it did.
+func KeepPlace() error {
+	cpu, ok := os.LookupEnv(envPin)
+	if !ok {
+		return nil
+	}
+	n, err := strconv.Atoi(cpu)
+	if err != nil {
+		return err
+	}
+	return pin(n)
 }
 
 // pin moves all threads of this process; new ones inherit it from those.
