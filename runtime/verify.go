@@ -121,19 +121,28 @@ func (v *Verifier) Err(root string) error {
 // root checks what a buffer begins with, from start on, and returns the
 // position of its root table, or 0 after reporting.
 func (v *Verifier) root(start uint32, identifier string) uint32 {
-	switch {
-	case len(v.buf) < minBuffer:
-		v.fail("", 0, fmt.Sprintf("buffer of %d bytes is shorter than any message (%d)", len(v.buf), minBuffer))
+	if len(v.buf) < minBuffer || len(v.buf) >= math.MaxInt32 {
+		v.badLength()
 		return 0
-	case len(v.buf) >= math.MaxInt32:
-		v.fail("", 0, fmt.Sprintf("buffer of %d bytes is longer than any message (%d)", len(v.buf), math.MaxInt32-1))
-		return 0
-	case identifier != "" && string(v.buf[start+offsetSize:][:len(identifier)]) != identifier:
-		v.fail("", start+offsetSize, fmt.Sprintf("file identifier %q instead of %q",
-			v.buf[start+offsetSize:][:len(identifier)], identifier))
+	}
+	if identifier != "" && string(v.buf[start+offsetSize:][:len(identifier)]) != identifier {
+		v.badIdentifier(start, identifier)
 		return 0
 	}
 	return v.follow(start, "")
+}
+
+func (v *Verifier) badLength() {
+	if len(v.buf) < minBuffer {
+		v.fail("", 0, fmt.Sprintf("buffer of %d bytes is shorter than any message (%d)", len(v.buf), minBuffer))
+		return
+	}
+	v.fail("", 0, fmt.Sprintf("buffer of %d bytes is longer than any message (%d)", len(v.buf), math.MaxInt32-1))
+}
+
+func (v *Verifier) badIdentifier(start uint32, identifier string) {
+	pos := start + offsetSize
+	v.fail("", pos, fmt.Sprintf("file identifier %q instead of %q", v.buf[pos:][:len(identifier)], identifier))
 }
 
 // follow checks the offset stored at pos and returns the position it refers
@@ -145,10 +154,14 @@ func (v *Verifier) follow(pos uint32, name string) uint32 {
 	}
 	off := v.u32(pos)
 	if off == 0 || off > math.MaxInt32 || uint64(pos)+uint64(off) >= uint64(len(v.buf)) {
-		v.fail(name, pos, fmt.Sprintf("offset %#x+%#x outside buffer of %d bytes", pos, off, len(v.buf)))
+		v.badOffset(name, pos, off)
 		return 0
 	}
 	return pos + off
+}
+
+func (v *Verifier) badOffset(name string, pos, off uint32) {
+	v.fail(name, pos, fmt.Sprintf("offset %#x+%#x outside buffer of %d bytes", pos, off, len(v.buf)))
 }
 
 // within reports whether size bytes at pos are aligned and inside the buffer.

@@ -31,29 +31,43 @@ type TableVerifier struct {
 // Table begins the table at pos. Every call that returns true must be followed
 // by one of EndTable, unless a check fails.
 func (v *Verifier) Table(pos uint32) (TableVerifier, bool) {
+	vtable, vsize, ok := v.beginTable(pos)
+	return TableVerifier{v: v, pos: pos, vtable: vtable, vsize: vsize}, ok
+}
+
+// beginTable checks what a table begins with and returns its vtable.
+func (v *Verifier) beginTable(pos uint32) (vtable, vsize uint32, ok bool) {
 	if !v.within(pos, offsetSize, offsetSize) {
 		v.misplaced("", pos, offsetSize, offsetSize)
-		return TableVerifier{}, false
+		return 0, 0, false
 	}
 	v.depth--
 	v.tables--
 	if v.depth < 0 || v.tables < 0 {
 		v.tooComplex(pos)
-		return TableVerifier{}, false
+		return 0, 0, false
 	}
 	// The offset is signed; the subtraction wraps as it does in the accessors,
 	// and within refuses whatever lies outside.
-	vtable := pos - v.u32(pos)
+	vtable = pos - v.u32(pos)
 	if !v.within(vtable, 2, 2) {
-		v.fail("", pos, fmt.Sprintf("vtable %#x outside buffer of %d bytes, or misaligned", vtable, len(v.buf)))
-		return TableVerifier{}, false
+		v.badVtable(pos, vtable)
+		return 0, 0, false
 	}
-	vsize := v.u16(vtable)
+	vsize = v.u16(vtable)
 	if vsize&1 != 0 || !v.within(vtable, vsize, 2) {
-		v.fail("", vtable, fmt.Sprintf("vtable %#x+%d is odd, or outside buffer of %d bytes", vtable, vsize, len(v.buf)))
-		return TableVerifier{}, false
+		v.badVtableSize(vtable, vsize)
+		return 0, 0, false
 	}
-	return TableVerifier{v: v, pos: pos, vtable: vtable, vsize: vsize}, true
+	return vtable, vsize, true
+}
+
+func (v *Verifier) badVtable(pos, vtable uint32) {
+	v.fail("", pos, fmt.Sprintf("vtable %#x outside buffer of %d bytes, or misaligned", vtable, len(v.buf)))
+}
+
+func (v *Verifier) badVtableSize(vtable, vsize uint32) {
+	v.fail("", vtable, fmt.Sprintf("vtable %#x+%d is odd, or outside buffer of %d bytes", vtable, vsize, len(v.buf)))
 }
 
 func (v *Verifier) tooComplex(pos uint32) {

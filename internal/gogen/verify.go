@@ -1,6 +1,10 @@
 package gogen
 
-import "github.com/ipcgen/ipcgen/internal/schema"
+import (
+	"slices"
+
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
 
 // verifier writes the functions that check a table as the root of a buffer,
 // and as part of another table.
@@ -22,7 +26,7 @@ func (f *file) verifier(o *schema.Object, n *objectNames) {
 	f.p("return true")
 	f.p("}")
 	t := "t"
-	if !hasLiveField(o) {
+	if !slices.ContainsFunc(o.Fields, func(field *schema.Field) bool { return !field.Deprecated }) {
 		t = "_"
 	}
 	f.p(t, ", ok := v.Table(pos)")
@@ -43,16 +47,6 @@ func (f *file) verifyRoot(o *schema.Object, n *objectNames, name, root string) {
 	f.p("return v.Err(", quote(o.Name), ")")
 	f.p("}")
 	f.p()
-}
-
-// hasLiveField reports whether a table has a field that is not deprecated.
-func hasLiveField(o *schema.Object) bool {
-	for _, field := range o.Fields {
-		if !field.Deprecated {
-			return true
-		}
-	}
-	return false
 }
 
 // verifyField writes the check of one field.

@@ -1,4 +1,4 @@
-package gogen_test
+package golden_test
 
 import (
 	"bytes"
