@@ -1,0 +1,243 @@
+package sys_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+func TestOFDLocksBelongToTheDescription(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	open := func() *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	a, b, c := open(), open(), open()
+	if err := sys.TryLock(a, 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := sys.TryLock(b, 7); !errors.Is(err, sys.ErrLocked) {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := sys.TryLock(b, 1<<62); err != nil {
+		t.Errorf("another byte: %v", err)
+	}
+	c.Close() // which would drop a POSIX lock
+	for _, tt := range []struct {
+		f    *os.File
+		off  int64
+		want bool
+	}{{b, 7, true}, {a, 7, false}, {a, 1 << 62, true}, {b, 8, false}} {
+		if got, err := sys.Locked(tt.f, tt.off); err != nil || got != tt.want {
+			t.Errorf("Locked(%v, %d) = %v, %v", tt.f.Fd(), tt.off, got, err)
+		}
+	}
+	if err := sys.Unlock(b, 1<<62); err != nil {
+		t.Error(err)
+	}
+	if locked, _ := sys.Locked(a, 1<<62); locked {
+		t.Error("Unlock did not")
+	}
+	a.Close()
+	if err := sys.TryLock(b, 7); err != nil {
+		t.Errorf("after the holder's close: %v", err)
+	}
+}
+
+func TestPublishFileIsAllOrNothing(t *testing.T) {
+	dir := t.TempDir()
+	fail := errors.New("fill failed")
+	if err := sys.PublishFile(dir, "x", func(*os.File) error { return fail }); !errors.Is(err, fail) {
+		t.Errorf("error %v", err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	write := func(s string) func(*os.File) error {
+		return func(f *os.File) error {
+			_, err := f.WriteString(s)
+			return err
+		}
+	}
+	if err := sys.PublishFile(dir, "x", write("first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := sys.PublishFile(dir, "x", write("second")); !errors.Is(err, os.ErrExist) {
+		t.Errorf("second: %v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "x")); string(b) != "first" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestDirWatchTellsOfWritesAndCloses(t *testing.T) {
+	dir := t.TempDir()
+	w, err := sys.WatchDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	f, err := os.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	next := func() (got string) {
+		t.Helper()
+		err := w.Next(func(name string, closed bool) {
+			got = name
+			if closed {
+				got += " closed"
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := next(); got != "f" {
+		t.Errorf("create: %q", got)
+	}
+	f.WriteAt([]byte{0}, 0)
+	if got := next(); got != "f" {
+		t.Errorf("write: %q", got)
+	}
+	f.Close()
+	if got := next(); got != "f closed" {
+		t.Errorf("close: %q", got)
+	}
+	w.SetDeadline(time.Unix(1, 0))
+	if err := w.Next(nil); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("deadline: %v", err)
+	}
+}
+
+func TestStartedProcessIsALeaderThatTellsItsEnd(t *testing.T) {
+	// The parent is killed; its child, in the same group, would live on.
+	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo started; wait")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := sys.StartLeader(cmd, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pidfd.Close()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := sys.SignalProcess(pidfd, sys.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	if err := sys.WaitExit(pidfd); err != nil {
+		t.Error(err)
+	}
+	if err := sys.KillGroup(cmd.Process.Pid); err != nil {
+		t.Error(err)
+	}
+	io.Copy(io.Discard, out) // ends when the sleep, which holds it too, has ended
+	cmd.Wait()
+	if err := sys.SignalProcess(pidfd, sys.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("signal to the dead: %v", err)
+	}
+	if _, err := sys.OpenProcess(cmd.Process.Pid); err == nil {
+		t.Error("a pidfd for the dead")
+	}
+}
+
+func TestCloseEndsWaitExit(t *testing.T) {
+	pidfd, err := sys.OpenProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan error)
+	go func() { waited <- sys.WaitExit(pidfd) }()
+	runtime.Gosched()
+	pidfd.Close()
+	if err := <-waited; err == nil {
+		t.Error("this process has ended")
+	}
+}
+
+// childRobust holds a robust futex in the file of its argument until it is
+// killed, or, at a line on its standard input, lets it go.
+func childRobust(path string) {
+	word := mapWord(path)
+	release, err := sys.HoldRobust(word)
+	if err != nil {
+		panic(err)
+	}
+	os.Stdout.WriteString("held\n")
+	if n, _ := os.Stdin.Read(make([]byte, 1)); n == 1 {
+		release()
+	}
+	select {}
+}
+
+func TestRobustFutexTellsOfDeath(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(cmd *exec.Cmd, in io.Writer, word *atomic.Uint32)
+		died bool
+	}{
+		{"killed", func(cmd *exec.Cmd, _ io.Writer, _ *atomic.Uint32) { cmd.Process.Signal(syscall.SIGKILL) }, true},
+		{"aborted", func(cmd *exec.Cmd, _ io.Writer, _ *atomic.Uint32) { cmd.Process.Signal(syscall.SIGABRT) }, true},
+		{"let go", func(_ *exec.Cmd, in io.Writer, _ *atomic.Uint32) { in.Write([]byte{1}) }, false},
+		{"dropped", func(_ *exec.Cmd, _ io.Writer, w *atomic.Uint32) { sys.DropRobust(w) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "word")
+			if err := os.WriteFile(path, make([]byte, os.Getpagesize()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			word := mapWord(path)
+			if died, err := sys.WaitRobust(word); died || err != nil {
+				t.Errorf("held by nobody: %v, %v", died, err)
+			}
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), "SYS_TEST_ROBUST="+path)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { cmd.Process.Kill(); cmd.Wait() }()
+			if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			told := make(chan bool)
+			go func() {
+				died, err := sys.WaitRobust(word)
+				if err != nil {
+					t.Error(err)
+				}
+				told <- died
+			}()
+			tt.end(cmd, in, word)
+			if died := <-told; died != tt.died {
+				t.Errorf("died = %v, want %v", died, tt.died)
+			}
+		})
+	}
+}
