@@ -2,16 +2,19 @@ package ipc_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -69,13 +72,21 @@ func serverRole(domain ipc.RendezvousOption) error {
 	return nil
 }
 
-// clientRole connects, makes a call, and then more without end.
+// callsEnv limits the calls that clientRole makes.
+const callsEnv = "IPC_TEST_CALLS"
+
+// clientRole connects, makes a call, and then more, without end unless callsEnv
+// says how many.
 func clientRole(domain ipc.RendezvousOption) error {
 	c, err := ipc.Dial(context.Background(), "echo", domain)
 	if err != nil {
 		return err
 	}
-	for i := 0; ; i++ {
+	calls, err := strconv.Atoi(os.Getenv(callsEnv))
+	if err != nil {
+		calls = math.MaxInt
+	}
+	for i := range calls {
 		if _, err := echo(context.Background(), c, make([]byte, i%5000)); err != nil {
 			return err
 		}
@@ -83,47 +94,118 @@ func clientRole(domain ipc.RendezvousOption) error {
 			fmt.Println("ready")
 		}
 	}
+	return c.Close()
 }
 
 // A child is a process of this test.
 type child struct {
 	*exec.Cmd
 	stdin io.Closer
+	done  chan struct{} // closed when it has been reaped
 }
 
 // startChild starts a child in a role and waits until it is ready.
 func startChild(t testing.TB, role, domain string, env ...string) *child {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &child{Cmd: exec.Command(exe)}
-	c.Env = append(append(os.Environ(), roleEnv+"="+role, domainEnv+"="+domain), env...)
-	c.Stderr = os.Stderr
-	if c.stdin, err = c.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.kill)
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("%s: said %q, %v", role, line, err)
+	c := newChild(t, role, domain, env...)
+	if !c.start(t) {
+		t.Fatalf("%s: ended before it was ready", role)
 	}
 	return c
 }
 
+// newChild prepares a child.
+func newChild(t testing.TB, role, domain string, env ...string) *child {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{Cmd: exec.Command(exe), done: make(chan struct{})}
+	c.Env = append(append(os.Environ(), roleEnv+"="+role, domainEnv+"="+domain), env...)
+	c.Stderr = os.Stderr
+	return c
+}
+
+// start starts the child. It returns false when the child ends, or stops, before it
+// is ready.
+func (c *child) start(t testing.TB) (ready bool) {
+	t.Helper()
+	// Pipes of our own: those of package exec are closed by Wait, before all
+	// has been read.
+	in, stdin, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Stdin, c.Stdout, c.stdin = in, stdout, stdin
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	stdout.Close()
+	t.Cleanup(c.kill)
+	go func() {
+		_ = c.Wait()
+		close(c.done)
+	}()
+	line := make(chan string, 1)
+	go func() {
+		defer out.Close()
+		r := bufio.NewReader(out)
+		s, _ := r.ReadString('\n')
+		line <- s
+		_, _ = io.Copy(io.Discard, r)
+	}()
+	for {
+		select {
+		case s := <-line:
+			return s == "ready\n"
+		case <-time.After(time.Millisecond):
+			if c.state() == 'T' {
+				return false
+			}
+		}
+	}
+}
+
+// state is the letter by which the kernel tells what the child does; 'T' is
+// stopped, and 0 gone.
+func (c *child) state() byte {
+	b, err := os.ReadFile("/proc/" + itoa(c.Process.Pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	return b[bytes.LastIndexByte(b, ')')+2]
+}
+
 // kill ends the child by SIGKILL and reaps it.
 func (c *child) kill() {
-	if c.ProcessState == nil {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-		c.stdin.Close()
+	_ = c.Process.Kill()
+	<-c.done
+	c.stdin.Close()
+}
+
+// end makes the child end by itself, and waits for that.
+func (c *child) end() {
+	c.stdin.Close()
+	<-c.done
+}
+
+// untilStopped waits until the child has stopped or ended.
+func (c *child) untilStopped() {
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-time.After(time.Millisecond):
+			if c.state() == 'T' {
+				return
+			}
+		}
 	}
 }
 
@@ -133,10 +215,7 @@ func stopProcess(t testing.TB, c *child) {
 	if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	var ws syscall.WaitStatus
-	if _, err := syscall.Wait4(c.Process.Pid, &ws, syscall.WUNTRACED, nil); err != nil || !ws.Stopped() {
-		t.Fatalf("the child did not stop: %v, %v", ws, err)
-	}
+	c.untilStopped()
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

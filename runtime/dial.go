@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -99,11 +100,14 @@ func talk(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverH
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
 	hello, memory, err := exchange(l, h)
-	if !stop() || ctx.Err() != nil {
+	if !stop() || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		if memory != nil {
 			memory.Close()
 		}
-		e := contextError(ctx)
+		e := &Error{Code: CodeDeadlineExceeded} // of the handshake, unless ctx says other
+		if ctx.Err() != nil {
+			e = contextError(ctx)
+		}
 		e.Msg, e.Outcome = "the server does not answer", NotSent
 		return nil, nil, e
 	}

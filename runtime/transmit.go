@@ -192,13 +192,15 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 		t.mu.Lock()
 		return nil
 	}
+	// Before Starve: the note that answers it may come at once, and retry looks
+	// at this first.
+	t.waiting.Store(true)
 	if (own || !t.busy) && !t.ring.Starve(n) {
 		t.wakeWaiters() // nothing will wake them now
 		return nil
 	}
 	if t.turn == nil {
 		t.turn = make(chan struct{})
-		t.waiting.Store(true)
 	}
 	t.waits++
 	turn := t.turn
@@ -256,8 +258,8 @@ func (t *transmitter) cancel(id uint64) {
 	}
 	t.cancels = append(t.cancels, id)
 	for !t.busy && !t.flush() {
+		t.waiting.Store(true)
 		if t.ring.Starve(frameLen) {
-			t.waiting.Store(true)
 			return
 		}
 		t.wakeWaiters()
