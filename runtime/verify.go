@@ -179,6 +179,8 @@ func (v *Verifier) u32(pos uint32) uint32 {
 }
 
 // In prepends a field to the path of the error, and returns false.
+//
+//go:noinline
 func (v *Verifier) In(field string) bool {
 	v.err.Path = "." + field + v.err.Path
 	return false
@@ -186,6 +188,8 @@ func (v *Verifier) In(field string) bool {
 
 // InElem prepends an element of a vector to the path of the error, and returns
 // false.
+//
+//go:noinline
 func (v *Verifier) InElem(field string, index int) bool {
 	v.err.Path = "." + field + "[" + strconv.Itoa(index) + "]" + v.err.Path
 	return false
@@ -193,6 +197,8 @@ func (v *Verifier) InElem(field string, index int) bool {
 
 // InMember prepends a member of a union to the path of the error, and returns
 // false.
+//
+//go:noinline
 func (v *Verifier) InMember(field string, member fmt.Stringer) bool {
 	v.err.Path = "." + field + "(" + member.String() + ")" + v.err.Path
 	return false
@@ -200,6 +206,8 @@ func (v *Verifier) InMember(field string, member fmt.Stringer) bool {
 
 // InElemMember prepends an element of a vector of unions to the path of the
 // error, and returns false.
+//
+//go:noinline
 func (v *Verifier) InElemMember(field string, index int, member fmt.Stringer) bool {
 	v.err.Path = "." + field + "[" + strconv.Itoa(index) + "](" + member.String() + ")" + v.err.Path
 	return false

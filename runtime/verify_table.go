@@ -14,19 +14,25 @@ type TableVerifier struct {
 	vtable uint32
 	vsize  uint32 // of the vtable in bytes
 
-	// Sub is the position of what the last Table, Union or Nested, or the last
-	// element that Next moved to, refers to; 0 when it is absent.
+	// Sub is the position of what the last Table, Union or Nested refers to; 0
+	// when it is absent.
 	Sub uint32
-	// Tag is the type of the last Union, or of the element of a Unions.
+	// Tag is the type of the last Union.
 	Tag uint64
-	// Index is the element that Next moved to.
-	Index int
-
-	elems, length uint32 // the vector that Next walks: next element, elements left
-	tags, tagSize uint32 // its parallel vector of tags; tagSize 0 for none
-	// The buffer around a Nested one.
-	outerBase, outerLen int
 }
+
+// Elements walks a vector of tables or unions that a TableVerifier has checked.
+type Elements struct {
+	Index int    // of the element that Next moved to
+	Sub   uint32 // the position that it refers to
+	Tag   uint64 // the type of the element of a vector of unions
+
+	next, left    uint32 // the next element, and how many are left
+	tags, tagSize uint32 // the parallel vector of tags; tagSize 0 for none
+}
+
+// Outer is the buffer around a nested one.
+type Outer struct{ base, length int }
 
 // Table begins the table at pos. Every call that returns true must be followed
 // by one of EndTable, unless a check fails.
@@ -188,9 +194,10 @@ func (v *Verifier) string(pos uint32, name string) bool {
 
 // Strings checks a vector of strings.
 func (t *TableVerifier) Strings(slot uint32, name string) bool {
-	ok := t.Tables(slot, name)
-	for ok && t.Next() {
-		ok = t.v.string(t.Sub, "") || t.v.InElem(name, t.Index)
+	var e Elements
+	ok := t.Tables(slot, name, &e)
+	for ok && e.Next(t.v) {
+		ok = t.v.string(e.Sub, "") || t.v.InElem(name, e.Index)
 	}
 	return ok
 }
@@ -201,35 +208,33 @@ func (t *TableVerifier) Table(slot uint32, name string) (ok bool) {
 	return ok
 }
 
-// Tables checks a vector of offsets; Next moves through them.
-func (t *TableVerifier) Tables(slot uint32, name string) bool {
-	t.length, t.Index, t.tagSize = 0, -1, 0
+// Tables checks a vector of offsets, which e then walks.
+func (t *TableVerifier) Tables(slot uint32, name string, e *Elements) bool {
+	*e = Elements{Index: -1}
 	pos, ok := t.ref(slot, name)
 	if pos == 0 {
 		return ok
 	}
-	t.elems = pos + offsetSize
-	t.length, ok = t.v.vector(pos, offsetSize, name)
+	e.next = pos + offsetSize
+	e.left, ok = t.v.vector(pos, offsetSize, name)
 	return ok
 }
 
-// Next moves to the next element of the vector that Tables or Unions began,
-// and reports whether there is one.
-func (t *TableVerifier) Next() bool {
-	if t.length == 0 {
+// Next moves to the next element and reports whether there is one.
+func (e *Elements) Next(v *Verifier) bool {
+	if e.left == 0 {
 		return false
 	}
-	t.length--
-	t.Index++
-	if t.tagSize != 0 {
-		t.Tag = t.v.tag(t.tags, t.tagSize)
-		t.tags += t.tagSize
+	e.left--
+	e.Index++
+	if e.tagSize != 0 {
+		e.Tag = v.tag(e.tags, e.tagSize)
+		e.tags += e.tagSize
 	}
 	// An element that leads out of the buffer becomes a position that Table
 	// and String refuse: the sum is capped instead of wrapped.
-	sub := min(uint64(t.elems)+uint64(t.v.u32(t.elems)), math.MaxUint32&^7)
-	t.Sub = uint32(sub)
-	t.elems += offsetSize
+	e.Sub = uint32(min(uint64(e.next)+uint64(v.u32(e.next)), math.MaxUint32&^7))
+	e.next += offsetSize
 	return true
 }
 
@@ -263,10 +268,9 @@ func (v *Verifier) tag(pos, size uint32) uint64 {
 	}
 }
 
-// Unions checks a vector of unions and the vector of their tags in the slot
-// before it; Next moves through them.
-func (t *TableVerifier) Unions(slot, tagSize uint32, name string) bool {
-	t.length, t.Index = 0, -1
+// Unions checks a vector of unions, which e then walks, and the vector of their
+// tags in the slot before it.
+func (t *TableVerifier) Unions(slot, tagSize uint32, name string, e *Elements) bool {
 	tags, ok := t.ref(slot-2, name)
 	if !ok {
 		return false
@@ -277,23 +281,25 @@ func (t *TableVerifier) Unions(slot, tagSize uint32, name string) bool {
 			return false
 		}
 	}
-	if !t.Tables(slot, name) {
+	if !t.Tables(slot, name, e) {
 		return false
 	}
-	if tagCount != t.length {
-		t.v.fail(name, t.pos, fmt.Sprintf("%d types for %d values", tagCount, t.length))
+	if tagCount != e.left {
+		t.v.fail(name, t.pos, fmt.Sprintf("%d types for %d values", tagCount, e.left))
 		return false
 	}
-	t.tags, t.tagSize = tags+offsetSize, tagSize
+	e.tags, e.tagSize = tags+offsetSize, tagSize
 	return true
 }
 
 // Nested checks a vector of bytes that is a buffer of its own, and goes on
-// inside it: Sub is the position of its root. EndNested goes back.
-func (t *TableVerifier) Nested(slot uint32, name string) bool {
+// inside it: Sub is the position of its root. EndNested goes back to the
+// buffer around it, which outer is set to.
+func (t *TableVerifier) Nested(slot uint32, name string, outer *Outer) bool {
 	v := t.v
-	t.outerBase, t.outerLen, t.Sub = v.base, len(v.buf), 0
+	*outer = Outer{v.base, len(v.buf)}
 	pos, ok := t.ref(slot, name)
+	t.Sub = 0
 	if pos == 0 {
 		return ok
 	}
@@ -310,11 +316,10 @@ func (t *TableVerifier) Nested(slot uint32, name string) bool {
 	return true
 }
 
-// EndNested goes back to the buffer around the one that Nested went into, and
-// returns true.
-func (t *TableVerifier) EndNested() bool {
-	t.v.base = t.outerBase
-	t.v.buf = t.v.all[t.outerBase:][:t.outerLen]
+// EndNested goes back to the buffer around a nested one, and returns true.
+func (v *Verifier) EndNested(outer Outer) bool {
+	v.base = outer.base
+	v.buf = v.all[outer.base:][:outer.length]
 	return true
 }
 

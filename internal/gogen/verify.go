@@ -30,6 +30,12 @@ func (f *file) verifier(o *schema.Object, n *objectNames) {
 		t = "_"
 	}
 	f.p(t, ", ok := v.Table(pos)")
+	if slices.ContainsFunc(o.Fields, isWalked) {
+		f.p("var e ipc.Elements")
+	}
+	if slices.ContainsFunc(o.Fields, isNestedBuffer) {
+		f.p("var outer ipc.Outer")
+	}
 	for _, field := range o.Fields {
 		if !field.Deprecated && !field.IsTag {
 			f.verifyField(field)
@@ -47,6 +53,17 @@ func (f *file) verifyRoot(o *schema.Object, n *objectNames, name, root string) {
 	f.p("return v.Err(", quote(o.Name), ")")
 	f.p("}")
 	f.p()
+}
+
+// isWalked reports whether the verifier visits the elements of a field.
+func isWalked(field *schema.Field) bool {
+	e := elem(field.Type)
+	return !field.Deprecated && field.Type.Base == schema.Vector && (isTable(e) || e.Base == schema.Union)
+}
+
+// isNestedBuffer reports whether a field holds a buffer that is verified too.
+func isNestedBuffer(field *schema.Field) bool {
+	return !field.Deprecated && field.NestedFlatbuffer != nil
 }
 
 // verifyField writes the check of one field.
@@ -78,19 +95,19 @@ func (f *file) verifyField(field *schema.Field) {
 func (f *file) verifyVector(field *schema.Field, slot, name string) {
 	switch e := elem(field.Type); {
 	case field.NestedFlatbuffer != nil:
-		f.p("ok = ok && t.Nested(", slot, ", ", name, ") && (", f.verifyAt(field.NestedFlatbuffer), "(v, t.Sub) || v.In(", name, ")) && t.EndNested()")
+		f.p("ok = ok && t.Nested(", slot, ", ", name, ", &outer) && (", f.verifyAt(field.NestedFlatbuffer), "(v, t.Sub) || v.In(", name, ")) && v.EndNested(outer)")
 	case e.Base == schema.String:
 		f.p("ok = ok && t.Strings(", slot, ", ", name, ")")
 	case e.Base == schema.Union:
 		typ := f.enumType(e.Enum)
-		f.p("ok = ok && t.Unions(", slot, ", ", tagSize(e), ", ", name, ")")
-		f.p("for ok && t.Next() {")
-		f.p("ok = ", f.verifyUnion(e), "(v, ", typ, "(t.Tag), t.Sub) || v.InElemMember(", name, ", t.Index, ", typ, "(t.Tag))")
+		f.p("ok = ok && t.Unions(", slot, ", ", tagSize(e), ", ", name, ", &e)")
+		f.p("for ok && e.Next(v) {")
+		f.p("ok = ", f.verifyUnion(e), "(v, ", typ, "(e.Tag), e.Sub) || v.InElemMember(", name, ", e.Index, ", typ, "(e.Tag))")
 		f.p("}")
 	case isTable(e):
-		f.p("ok = ok && t.Tables(", slot, ", ", name, ")")
-		f.p("for ok && t.Next() {")
-		f.p("ok = ", f.verifyAt(e.Object), "(v, t.Sub) || v.InElem(", name, ", t.Index)")
+		f.p("ok = ok && t.Tables(", slot, ", ", name, ", &e)")
+		f.p("for ok && e.Next(v) {")
+		f.p("ok = ", f.verifyAt(e.Object), "(v, e.Sub) || v.InElem(", name, ", e.Index)")
 		f.p("}")
 	default:
 		f.p("ok = ok && t.Vector(", slot, ", ", itoa(inlineSize(e)), ", ", name, ")")

@@ -325,6 +325,8 @@ func VerifyKitchenAt(v *ipc.Verifier, pos uint32) bool {
 		return true
 	}
 	t, ok := v.Table(pos)
+	var e ipc.Elements
+	var outer ipc.Outer
 	ok = ok && t.Table(4, "scalars") && (VerifyScalarsAt(v, t.Sub) || v.In("scalars"))
 	ok = ok && t.Table(6, "maybe") && (VerifyMaybeAt(v, t.Sub) || v.In("maybe"))
 	ok = ok && t.Struct(8, 48, 8, "grid")
@@ -332,9 +334,9 @@ func VerifyKitchenAt(v *ipc.Verifier, pos uint32) bool {
 	ok = ok && t.String(12, "greeting")
 	ok = ok && t.Union(18, 1, "thing") &&
 		(VerifyThingAt(v, Thing(t.Tag), t.Sub) || v.InMember("thing", Thing(t.Tag)))
-	ok = ok && t.Unions(22, 1, "things")
-	for ok && t.Next() {
-		ok = VerifyThingAt(v, Thing(t.Tag), t.Sub) || v.InElemMember("things", t.Index, Thing(t.Tag))
+	ok = ok && t.Unions(22, 1, "things", &e)
+	for ok && e.Next(v) {
+		ok = VerifyThingAt(v, Thing(e.Tag), e.Sub) || v.InElemMember("things", e.Index, Thing(e.Tag))
 	}
 	ok = ok && t.Vector(24, 1, "bytes")
 	ok = ok && t.Vector(26, 1, "bools")
@@ -351,18 +353,18 @@ func VerifyKitchenAt(v *ipc.Verifier, pos uint32) bool {
 	ok = ok && t.Vector(48, 8, "bigs")
 	ok = ok && t.Vector(50, 4, "levels")
 	ok = ok && t.Strings(52, "strings")
-	ok = ok && t.Tables(54, "leaves")
-	for ok && t.Next() {
-		ok = VerifyLeafAt(v, t.Sub) || v.InElem("leaves", t.Index)
+	ok = ok && t.Tables(54, "leaves", &e)
+	for ok && e.Next(v) {
+		ok = VerifyLeafAt(v, e.Sub) || v.InElem("leaves", e.Index)
 	}
 	ok = ok && t.Vector(56, 48, "grids")
-	ok = ok && t.Tables(58, "items")
-	for ok && t.Next() {
-		ok = golden__shared.VerifyItemAt(v, t.Sub) || v.InElem("items", t.Index)
+	ok = ok && t.Tables(58, "items", &e)
+	for ok && e.Next(v) {
+		ok = golden__shared.VerifyItemAt(v, e.Sub) || v.InElem("items", e.Index)
 	}
 	ok = ok && t.Vector(60, 8, "points")
 	ok = ok && t.Scalar(62, 2, "unit")
-	ok = ok && t.Nested(64, "nested") && (VerifyLeafAt(v, t.Sub) || v.In("nested")) && t.EndNested()
+	ok = ok && t.Nested(64, "nested", &outer) && (VerifyLeafAt(v, t.Sub) || v.In("nested")) && v.EndNested(outer)
 	ok = ok && t.Table(66, "next") && (VerifyKitchenAt(v, t.Sub) || v.In("next"))
 	ok = ok && t.Table(68, "strict") && (VerifyStrictAt(v, t.Sub) || v.In("strict"))
 	return ok && v.EndTable()
