@@ -1,8 +1,14 @@
 package group_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -12,6 +18,7 @@ import (
 	"github.com/ipcgen/ipcgen/gen/audio"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 func dialGroup(t testing.TB, domain string, cfg group.DialConfig) *group.Client {
@@ -99,6 +106,84 @@ func TestOutcomesUnderLoad(t *testing.T) {
 	t.Logf("%d good calls, %d of unknown outcome", good.Load(), unknown.Load())
 	if good.Load() == 0 {
 		t.Error("no call succeeded")
+	}
+}
+
+// slowEngine tells that it executes a call, and does not come to an end.
+type slowEngine struct {
+	audio.UnimplementedAudioControl
+}
+
+func (slowEngine) StartStream(ctx context.Context, _ *audio.StartStreamT) (*audio.AckT, error) {
+	fmt.Println("executing", os.Getpid())
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (slowEngine) SetParam(ctx context.Context, _ *audio.SetParamT) (*audio.AckT, error) {
+	return slowEngine{}.StartStream(ctx, nil)
+}
+
+func childSlow(args []string) error {
+	m, err := group.Join(group.MemberConfig{})
+	if err != nil {
+		return err
+	}
+	ln, err := ipc.Listen("slow_" + args[0])
+	if err != nil {
+		return err
+	}
+	srv := ipc.NewServer(audio.NewAudioControlService(slowEngine{}), ipc.WithFence(m))
+	if err := m.Announce(registry.Record{Control: "slow_" + args[0]}); err != nil {
+		return err
+	}
+	return srv.Serve(context.Background(), ln)
+}
+
+// A call that was being executed when the primary died is sent again if it is
+// idempotent, and otherwise fails with an outcome that says so.
+func TestOutcomeOfCallInExecution(t *testing.T) {
+	cfg := audioConfig(newDomain(t))
+	cfg.Command = func(i int) *exec.Cmd { return childCommand("slow", strconv.Itoa(i)) }
+	r, w := io.Pipe()
+	defer r.Close()
+	cfg.Stdout = w
+	startGroup(t, cfg)
+	control := audio.NewAudioControlClient(dialGroup(t, cfg.Domain, group.DialConfig{}))
+	lines := bufio.NewScanner(r)
+	killExecutor := func() {
+		t.Helper()
+		pid, err := 0, error(nil)
+		if lines.Scan() {
+			_, err = fmt.Sscanf(lines.Text(), "executing %d", &pid)
+		}
+		if err != nil || pid == 0 {
+			t.Fatalf("the service said %q", lines.Text())
+		}
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := control.StartStream(t.Context(), &audio.StartStreamT{})
+		failed <- err
+	}()
+	killExecutor()
+	if err := <-failed; ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+		t.Errorf("call that is not idempotent: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := control.SetParam(ctx, &audio.SetParamT{})
+		failed <- err
+	}()
+	killExecutor()
+	killExecutor() // of the second execution
+	if !lines.Scan() {
+		t.Error("there is no third execution")
+	}
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+		t.Errorf("idempotent call: %v", err)
 	}
 }
 

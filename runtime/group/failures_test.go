@@ -3,6 +3,8 @@ package group_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -222,6 +224,96 @@ func TestRollBack(t *testing.T) {
 		t.Error("no call at all")
 	}
 	if s := g.Status(); !s.Healthy() {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// Replicas are killed, stopped and told to end at random, under load: the group
+// ends up healthy, and no idempotent call fails.
+func TestChaos(t *testing.T) {
+	blows := 60
+	if testing.Short() {
+		blows = 20
+	}
+	d := newDomain(t)
+	cfg := audioConfig(d)
+	cfg.Replicas = 3
+	cfg.Heartbeat = group.Heartbeat{Period: 10 * time.Millisecond, Grace: time.Second}
+	cfg.Restart = group.Restart{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond, Intensity: 1 << 20, Window: time.Second}
+	cfg.Stderr = io.Discard // the tracebacks of the aborted
+	g := startGroup(t, cfg)
+	control := audio.NewAudioControlClient(dialGroup(t, d, group.DialConfig{}))
+	done := make(chan struct{})
+	var load sync.WaitGroup
+	for range 2 {
+		load.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := control.GetParam(context.Background(), &audio.GetParamT{}); err != nil {
+					t.Errorf("idempotent call: %v", err)
+				}
+			}
+		})
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	signals := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGABRT, syscall.SIGSEGV}
+	for blow := range blows {
+		s, err := g.Wait(t.Context(), func(s group.Status) bool { return len(readyOnes(s)) > 1 && s.Primary >= 0 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		victims := readyOnes(s)
+		victim := victims[rng.IntN(len(victims))]
+		sig := signals[rng.IntN(len(signals))]
+		if blow%50 == 0 {
+			sig = syscall.SIGSTOP // found out by the heartbeat
+		}
+		syscall.Kill(victim.PID, sig)
+		if blow%3 > 0 { // the others come before the group has noticed
+			if _, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[victim.Index].PID != victim.PID }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := g.WaitHealthy(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	close(done)
+	load.Wait()
+}
+
+func readyOnes(s group.Status) (ready []group.Instance) {
+	for _, i := range s.Instances {
+		if i.Ready {
+			ready = append(ready, i)
+		}
+	}
+	return ready
+}
+
+// Supervisors are killed again and again, and each time the next one adopts the
+// replicas; calls succeed throughout.
+func TestSupervisorsAreKilled(t *testing.T) {
+	rounds := 10
+	if testing.Short() {
+		rounds = 3
+	}
+	d := newDomain(t)
+	control := audio.NewAudioControlClient(dialGroup(t, d, group.DialConfig{}))
+	for range rounds {
+		killedHost(t, d, "survive")
+		if _, err := control.SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
+			t.Errorf("call: %v", err)
+		}
+	}
+	cfg := audioConfig(d)
+	cfg.Survive = true
+	g := startGroup(t, cfg)
+	if s := g.Status(); s.Epoch != 1 || !s.Healthy() {
 		t.Errorf("status %+v", s)
 	}
 }

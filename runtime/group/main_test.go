@@ -35,6 +35,8 @@ var children = map[string]func(args []string) error{
 	"crashy":  childCrashy,
 	"quitter": childQuitter,
 	"deaf":    childDeaf,
+	"slow":    childSlow,
+	"talker":  childTalker,
 }
 
 func TestMain(m *testing.M) {

@@ -59,8 +59,8 @@ func (s *supervisor) watchEarly(r *replica) {
 		}
 		s.do(func() {
 			if r.incarnation == incarnation && r.proc != nil {
-				r.proc.kill() // dead in any case from here on
 				s.died(r, r.proc)
+				r.proc.kill() // whatever ended that thread alone
 			}
 		})
 	})
