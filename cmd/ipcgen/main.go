@@ -177,16 +177,9 @@ func (c *command) printDump(schemas []*schema.Schema) error {
 
 // printDeps prints every file read, each once.
 func (c *command) printDeps(schemas []*schema.Schema) error {
-	seen := make(map[string]bool)
-	for _, s := range schemas {
-		for _, f := range s.Files {
-			if seen[f.Path] {
-				continue
-			}
-			seen[f.Path] = true
-			if _, err := fmt.Fprintln(c.stdout, f.Path); err != nil {
-				return err
-			}
+	for _, path := range schema.FilesRead(schemas) {
+		if _, err := fmt.Fprintln(c.stdout, path); err != nil {
+			return err
 		}
 	}
 	return nil
