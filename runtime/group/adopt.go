@@ -36,6 +36,7 @@ func (s *supervisor) adoptAll() {
 	}
 	primary := s.reign.primary
 	if primary == none || primary >= len(s.replicas) || s.replicas[primary].proc == nil {
+		s.bequeath()
 		primary = none
 	}
 	s.rule(s.reign.epoch, primary)

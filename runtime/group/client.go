@@ -313,7 +313,7 @@ func again(err error, m *ipc.MethodInfo) bool {
 	case ipc.NotSent, ipc.NotExecuted:
 		return true
 	case ipc.OutcomeUnknown:
-		return m.Idempotent
+		return m.Idempotent || m.ReadOnly
 	}
 	return false // executed: the error is the handler's answer
 }

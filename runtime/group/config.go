@@ -41,6 +41,9 @@ type Config struct {
 	// cannot quote what a replica wrote last. Without Survive the kernel kills
 	// the replicas with the supervisor.
 	Survive bool
+	// Replication, when set, keeps the state of the service: the replicas must
+	// set MemberConfig.State.
+	Replication *Replication
 	// Restart limits how often replicas are replaced.
 	Restart Restart
 
@@ -123,6 +126,16 @@ func (c Config) withDefaults() (Config, error) {
 		if *d.value == 0 {
 			*d.value = d.fallback
 		}
+	}
+	if c.Replication != nil {
+		r, err := c.Replication.withDefaults(c.Replicas)
+		if err == nil {
+			err = domain.CheckName("state's channel", replicaChannel(instanceName(c.Service, c.Replicas-1)))
+		}
+		if err != nil {
+			return c, fmt.Errorf("group %s: %w", c.Service, err)
+		}
+		c.Replication = r
 	}
 	if c.Restart.Intensity <= 0 {
 		c.Restart.Intensity = 10

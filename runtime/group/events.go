@@ -26,10 +26,14 @@ const (
 	Stopped                    // the group has ended
 	Adopted                    // an instance of an earlier supervisor is this one's now
 	Evicted                    // such an instance had no place here and was killed
+	InSync                     // an instance has the whole state
+	OutOfSync                  // an instance has not, and cannot become the primary
+	StateLost                  // changes that were answered are gone
 )
 
 var eventNames = [...]string{"started", "ready", "suspected", "died", "promoted", "vacant", "delayed",
-	"degraded", "recovered", "stopping", "stopped", "adopted", "evicted"}
+	"degraded", "recovered", "stopping", "stopped", "adopted", "evicted",
+	"in sync", "out of sync", "state lost"}
 
 func (k EventKind) String() string {
 	if int(k) < len(eventNames) {
@@ -111,7 +115,7 @@ func (q *eventQueue) close() {
 func logEvent(log *slog.Logger, service string, ev Event) {
 	level := slog.LevelInfo
 	switch ev.Kind {
-	case Died, Suspected, Vacant, Degraded:
+	case Died, Suspected, Vacant, Degraded, OutOfSync, StateLost:
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{slog.String("group", service), slog.Uint64("epoch", ev.Epoch)}

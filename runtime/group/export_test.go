@@ -13,3 +13,6 @@ func (g *Group) Depose() {
 		}
 	})
 }
+
+// SetStep has f called between the steps of replication.
+func SetStep(cfg *MemberConfig, f func(string)) { cfg.step = f }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
@@ -65,7 +67,15 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 			return nil, errors.Join(err, page.close(), reg.Close())
 		}
 	}
-	return makeSupervisor(cfg, dir, reg, page), nil
+	var syncWatch *sys.DirWatch
+	if cfg.Replication != nil {
+		if syncWatch, err = sys.WatchDir(filepath.Join(dir.Path(), folder)); err != nil {
+			return nil, errors.Join(err, page.close(), reg.Close())
+		}
+	}
+	s = makeSupervisor(cfg, dir, reg, page)
+	s.syncWatch = syncWatch
+	return s, nil
 }
 
 // awaitOrphans blocks until the replicas of a supervisor that was killed are

@@ -34,6 +34,7 @@ var children = map[string]func(args []string) error{
 	"audio":   childAudio,
 	"crashy":  childCrashy,
 	"quitter": childQuitter,
+	"list":    childList,
 	"deaf":    childDeaf,
 	"slow":    childSlow,
 	"talker":  childTalker,

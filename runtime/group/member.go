@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -53,6 +54,13 @@ type MemberConfig struct {
 	// announced with and with each change, one at a time, before the registry
 	// shows it.
 	OnRole func(role registry.Role, epoch uint64)
+	// State is what the group keeps, if its Config.Replication is set; it must
+	// be set then. The server is to be made with Member.ServerOptions.
+	State State
+	// Logger receives what happens to the state's replication; silent when nil.
+	Logger *slog.Logger
+
+	step func(string) // called by tests between the steps of replication
 }
 
 // A Member is this process as an instance of a service: supervised by a group,
@@ -67,7 +75,8 @@ type Member struct {
 	index       int
 	incarnation uint64
 	page        *page
-	place       []byte // this instance's own page
+	place       []byte      // this instance's own page
+	replicator  *replicator // nil where the group keeps no state
 
 	closed atomic.Bool
 	mu     sync.Mutex // guards the rest
@@ -109,6 +118,10 @@ func (m *Member) takePlace(place string) (err error) {
 	if m.place, err = openPlace(m.dir, m.service, m.index); err != nil {
 		m.page.f.Close()
 		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
+	}
+	runtime.AddCleanup(m, func(mem []byte) { sys.UnmapFile(mem) }, m.place) // for the same reason
+	if m.replicator, err = newReplicator(m); err != nil {
+		return errors.Join(err, m.page.f.Close())
 	}
 	return nil
 }
@@ -208,7 +221,13 @@ func (m *Member) Announce(rec registry.Record) error {
 	}
 	rec.Incarnation = m.incarnation
 	m.reg = reg
-	if err := m.register(rec); err != nil {
+	if m.replicator != nil {
+		err = m.replicator.start()
+	}
+	if err == nil {
+		err = m.register(rec)
+	}
+	if err != nil {
 		reg.Close()
 		m.reg = nil
 		return err
@@ -251,6 +270,9 @@ func (m *Member) register(rec registry.Record) (err error) {
 			if now := m.page.reign(); now != seen {
 				seen = now
 				role, epoch := m.roleIn(now)
+				if m.replicator != nil {
+					m.replicator.follow(now)
+				}
 				m.tell(role, epoch)
 				own.SetRole(role, epoch)
 			}
@@ -301,6 +323,9 @@ func (m *Member) Close() error {
 		m.cancel()
 		m.watch.Wait()
 	}
+	if m.replicator != nil {
+		m.replicator.close()
+	}
 	if m.reg != nil {
 		errs = append(errs, m.reg.Close())
 	}
@@ -308,7 +333,7 @@ func (m *Member) Close() error {
 		m.let()
 	}
 	if m.page != nil {
-		errs = append(errs, m.page.f.Close(), sys.UnmapFile(m.place))
+		errs = append(errs, m.page.f.Close())
 	}
 	return errors.Join(append(errs, m.dir.Close())...)
 }

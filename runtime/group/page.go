@@ -24,10 +24,19 @@ const (
 	offPID    = 8  // of the supervisor: information
 	offPeriod = 16 // of the heartbeat in nanoseconds, 0 for none
 	offReign  = 64 // a line of its own
+	// Of a group that replicates.
+	offReplicates = 128 // 1, and then
+	offMinSync    = 136
+	offAckTimeout = 144 // nanoseconds
+	offBacklog    = 152
+	offHeirs      = 160 // a set: who may succeed the last primary
 
 	// A replica's page.
-	offBeat  = 0  // counts its heartbeats
-	offAlive = 64 // 32 bits: the robust futex of a thread of the replica
+	offBeat    = 0   // counts its heartbeats
+	offAlive   = 64  // 32 bits: the robust futex of a thread of the replica
+	offSet     = 128 // of a primary: which replicas have the whole state
+	offAccused = 136 // of a primary: a standby that it wants replaced
+	offSynced  = 192 // of all: the epoch in which it got the whole state, 0, or broken
 )
 
 // pageSize is the size of each part of the group's file.

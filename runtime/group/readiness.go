@@ -139,6 +139,7 @@ func (s *supervisor) checkReady(r *replica) {
 	}
 	r.state, r.readySince, r.trouble = ready, time.Now(), nil
 	s.watchEarly(r)
+	s.expectSync(r)
 	s.report(Event{Kind: Ready, Instance: r.name, PID: r.proc.pid})
 	if s.degraded {
 		s.degraded = false

@@ -23,6 +23,9 @@ type Instance struct {
 	// Err is how the last process in this place failed, until the next is
 	// ready.
 	Err error
+	// InSync is set, in a group that replicates, while the instance has all
+	// that was answered.
+	InSync bool
 	// Restarts counts how often its process was replaced.
 	Restarts int
 }
@@ -34,8 +37,10 @@ type Status struct {
 	Primary int
 	// Degraded means that the limit of restarts was reached and no replica has
 	// become healthy since.
-	Degraded  bool
-	Instances []Instance
+	Degraded bool
+	// Replicates means that the group keeps a state.
+	Replicates bool
+	Instances  []Instance
 }
 
 // Alive returns the number of instances whose process lives.
@@ -49,14 +54,14 @@ func (s Status) Alive() (n int) {
 }
 
 // Healthy reports whether all replicas are ready, one of them is the primary,
-// and all know their roles of this epoch.
+// and all know their roles of this epoch and have the state, if there is one.
 func (s Status) Healthy() bool {
 	for _, i := range s.Instances {
 		want := registry.RoleStandby
 		if i.Index == s.Primary {
 			want = registry.RolePrimary
 		}
-		if !i.Ready || i.Role != want || i.Epoch != s.Epoch {
+		if !i.Ready || i.Role != want || i.Epoch != s.Epoch || s.Replicates && !i.InSync {
 			return false
 		}
 	}

@@ -33,6 +33,8 @@ type supervisor struct {
 	cancel  context.CancelFunc
 	helpers sync.WaitGroup
 	release func() bool // detaches the group from Start's context
+	// syncWatch tells of the members' words; nil unless the group replicates.
+	syncWatch *sys.DirWatch
 
 	replicas []*replica
 	channels map[string]bool // where replicas served that ended badly
@@ -67,6 +69,7 @@ type replica struct {
 	planned     bool  // it was told to end, to be replaced
 	trouble     error // how the process before failed; nil once another is ready
 	squatter    int   // pid of a stranger that has its name
+	synced      bool  // it has the state, in a group that replicates
 }
 
 type state uint8
@@ -82,6 +85,7 @@ const (
 func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page) *supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
 	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
+	p.setReplication(cfg.Replication)
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
@@ -122,6 +126,9 @@ func (s *supervisor) run() {
 	s.helpers.Go(s.watchRegistry)
 	if s.cfg.Heartbeat.Period > 0 {
 		s.helpers.Go(s.listenToHearts)
+	}
+	if s.syncWatch != nil {
+		s.helpers.Go(func() { s.watchSync(s.syncWatch) })
 	}
 	s.adoptAll()
 	for _, r := range s.replicas {
@@ -194,6 +201,8 @@ func (s *supervisor) report(ev Event) {
 func (s *supervisor) start(r *replica) {
 	r.state, r.incarnation = starting, rand.Uint64()|1
 	r.record, r.answers, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, 0, time.Time{}
+	s.page.forgetState(r.index)
+	r.synced = false
 	incarnation, command, edition := r.incarnation, r.command, r.edition
 	s.helpers.Go(func() {
 		s.launch.jobs <- func() {
@@ -290,6 +299,9 @@ func (s *supervisor) reaped(r *replica, p *process, err error) {
 	}
 	if err != nil && r.record.Control != "" {
 		s.channels[r.record.Control] = true
+	}
+	if err != nil && s.cfg.Replication != nil {
+		s.channels[replicaChannel(r.name)] = true
 	}
 	failure.Stderr = p.stderr.lines()
 	r.state, r.proc, r.record = down, nil, registry.Record{}
@@ -388,12 +400,14 @@ func (s *supervisor) elect(cause string) {
 	if !s.settled || s.stopping != nil {
 		return
 	}
-	for _, r := range s.replicas {
-		if r.state == ready && r.suspicion == nil {
-			s.rule(s.reign.epoch+1, r.index)
-			s.report(Event{Kind: Promoted, Instance: r.name, PID: r.proc.pid, Cause: cause})
-			return
+	s.bequeath()
+	if r, lost := s.successor(); r != nil {
+		s.rule(s.reign.epoch+1, r.index)
+		s.report(Event{Kind: Promoted, Instance: r.name, PID: r.proc.pid, Cause: cause})
+		if lost {
+			s.stateLost(r)
 		}
+		return
 	}
 	s.rule(s.reign.epoch, none)
 	s.report(Event{Kind: Vacant, Cause: cause})
@@ -452,10 +466,10 @@ func (s *supervisor) killAll() {
 func (s *supervisor) show() { s.board.set(s.status(), nil) }
 
 func (s *supervisor) status() Status {
-	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded}
+	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded, Replicates: s.cfg.Replication != nil}
 	for _, r := range s.replicas {
 		i := Instance{Index: r.index, Name: r.name, Restarts: r.restarts, Ready: r.state == ready,
-			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble}
+			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble, InSync: r.synced}
 		if r.proc != nil {
 			i.PID, i.Alive = r.proc.pid, r.state != dead
 		}

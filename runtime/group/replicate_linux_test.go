@@ -1,0 +1,222 @@
+package group_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+func TestStateSurvivesThePrimary(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	for n := range uint64(20) {
+		if got := appendTo(t, c, n+1); got != n+1 {
+			t.Fatalf("change %d made the list %d long", n+1, got)
+		}
+		before, err := g.WaitHealthy(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+	}
+	all := readAll(t, c)
+	for i, x := range all {
+		if x != uint64(i+1) {
+			t.Fatalf("the list is %v", all)
+		}
+	}
+	if len(all) != 20 {
+		t.Errorf("the list is %v", all)
+	}
+}
+
+// kills is how often the test of survival kills the primary.
+func kills() int {
+	if n, err := strconv.Atoi(os.Getenv("GROUP_TEST_KILLS")); err == nil {
+		return n
+	}
+	return 30
+}
+
+// An operation is one call of a client in a recorded history.
+type operation struct {
+	append    uint64 // the number; 0 for a read
+	call, end int64
+	length    uint64 // answered
+	last      uint64
+	err       error
+}
+
+// A loader is a client under load that records what it did.
+type loader struct {
+	c       ipc.Caller
+	history []operation
+}
+
+func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) {
+	for n := uint64(1); ctx.Err() == nil; n++ {
+		op := operation{call: time.Since(start).Nanoseconds()}
+		var rep *words
+		if rand.N(4) == 0 {
+			rep, op.err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodLast, &words{})
+		} else {
+			op.append = uint64(id)<<32 | n
+			rep, op.err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodAppend, &words{op.append})
+		}
+		op.end = time.Since(start).Nanoseconds()
+		if op.err == nil {
+			op.length = (*rep)[0]
+			if op.append == 0 {
+				op.last = (*rep)[1]
+			}
+		}
+		l.history = append(l.history, op)
+		tick()
+	}
+}
+
+// TestAcknowledgedIsKept kills primaries at random moments under load. Every
+// change that was answered must be there once, where the answer said; any other
+// at most once, and not at all if its error says that it was not executed.
+func TestAcknowledgedIsKept(t *testing.T) {
+	for _, replicas := range []int{2, 3} {
+		t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) {
+			cfg := listConfig(newDomain(t), replicas)
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			var done atomic.Int64
+			loaders, stop := load(t, cfg.Domain, 4, &done)
+			killPrimaries(t, g, kills()/2, &done)
+			stop()
+			all := readAll(t, dialList(t, cfg.Domain))
+			checkOracle(t, loaders, all)
+			checkLinearizable(t, loaders, all)
+			if events.has(group.StateLost) {
+				t.Errorf("the state was lost:\n%v", &events)
+			}
+		})
+	}
+}
+
+// load starts clients, until stop is called or the test ends.
+func load(t *testing.T, domain string, clients int, done *atomic.Int64) (loaders []*loader, stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	start := time.Now()
+	for id := range clients {
+		l := &loader{c: dialList(t, domain)}
+		loaders = append(loaders, l)
+		running.Go(func() { l.run(ctx, id+1, start, func() { done.Add(1) }) })
+	}
+	stop = func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	return loaders, stop
+}
+
+// killPrimaries kills the primary n times, each when a standby is in sync.
+func killPrimaries(t *testing.T, g *group.Group, n int, done *atomic.Int64) {
+	epoch := uint64(0)
+	for range n {
+		status, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return s.Epoch > epoch && s.Primary >= 0 && slices.ContainsFunc(s.Instances, func(i group.Instance) bool {
+				return i.Index != s.Primary && i.Ready && i.InSync
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		epoch = status.Epoch
+		for until := done.Load() + rand.N(int64(500)); done.Load() < until; {
+			time.Sleep(time.Duration(rand.N(int64(time.Millisecond)))) // a random moment
+		}
+		syscall.Kill(status.Instances[status.Primary].PID, syscall.SIGKILL)
+	}
+}
+
+func checkOracle(t *testing.T, loaders []*loader, all words) {
+	t.Helper()
+	at := make(map[uint64]int)
+	for i, x := range all {
+		if at[x] != 0 {
+			t.Errorf("change %#x is there twice, as %d and %d", x, at[x], i+1)
+		}
+		at[x] = i + 1
+	}
+	answered, unknown, failed := 0, 0, 0
+	for _, l := range loaders {
+		for _, op := range l.history {
+			if op.append == 0 {
+				continue
+			}
+			switch {
+			case op.err == nil:
+				answered++
+				if at[op.append] != int(op.length) {
+					t.Errorf("change %#x was answered as number %d and is number %d of %d", op.append, op.length, at[op.append], len(all))
+				}
+			case ipc.OutcomeOf(op.err) == ipc.OutcomeUnknown:
+				unknown++
+			default:
+				failed++
+				if at[op.append] != 0 {
+					t.Errorf("change %#x is there, but: %v", op.append, op.err)
+				}
+			}
+		}
+	}
+	t.Logf("%d changes: %d answered, %d unknown, %d refused", len(all), answered, unknown, failed)
+	if answered == 0 {
+		t.Error("nothing was answered")
+	}
+}
+
+// checkLinearizable checks the histories against a list. A change whose outcome
+// is unknown happened at any time after it was called, if it is there at all.
+func checkLinearizable(t *testing.T, loaders []*loader, all words) {
+	t.Helper()
+	at := make(map[uint64]uint64)
+	for i, x := range all {
+		at[x] = uint64(i + 1)
+	}
+	var history []porcupine.Operation
+	for id, l := range loaders {
+		for _, op := range l.history {
+			if op.err != nil {
+				if op.append == 0 || at[op.append] == 0 {
+					continue
+				}
+				op.end, op.length = math.MaxInt64, at[op.append]
+			}
+			history = append(history, porcupine.Operation{ClientId: id, Input: op.append, Output: op, Call: op.call, Return: op.end})
+		}
+	}
+	type state struct{ length, last uint64 }
+	model := porcupine.Model{
+		Init: func() any { return state{} },
+		Step: func(s, input, output any) (bool, any) {
+			now, number, op := s.(state), input.(uint64), output.(operation)
+			if number == 0 {
+				return op.length == now.length && op.last == now.last, now
+			}
+			return op.length == now.length+1, state{now.length + 1, number}
+		},
+	}
+	if got := porcupine.CheckOperationsTimeout(model, history, time.Minute); got != porcupine.Ok {
+		t.Errorf("the history of %d operations is not linearizable: %v", len(history), got)
+	}
+}

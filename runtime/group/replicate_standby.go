@@ -1,0 +1,120 @@
+package group
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// standbyService is what a standby does for the primary. Each call is executed
+// under the order's lock and only if it comes from the primary of the present
+// reign, in the last session that it began: so a primary whose reign is over,
+// or that was stopped and continues, changes nothing.
+func (r *replicator) standbyService() *ipc.Service {
+	handle := func(m *ipc.Method[packet, packet], f func(head, *cutter) ([]byte, error)) ipc.Route {
+		return ipc.Handle(m, func(_ context.Context, req *packet) (*packet, error) {
+			c := &cutter{req.data}
+			h, err := c.head()
+			if err != nil {
+				return nil, ipc.Errorf(ipc.CodeInvalidArgument, "%w", err)
+			}
+			r.order.Lock()
+			defer r.order.Unlock()
+			if err := r.obey(h); err != nil {
+				return nil, err
+			}
+			if m == methodEnter {
+				r.session, r.incoming = h.session, nil
+			} else if h.session != r.session {
+				return nil, ipc.Errorf(ipc.CodeFenced, "%s listens to another session", r.m.Name())
+			}
+			data, err := f(h, c)
+			if err != nil {
+				return nil, ipc.Errorf(ipc.CodeFailedPrecondition, "%w", err)
+			}
+			return &packet{data}, nil
+		})
+	}
+	return ipc.NewService(replicaProtocol, handle(methodEnter, r.enter), handle(methodInstall, r.install),
+		handle(methodApply, r.execute), handle(methodSeal, r.seal))
+}
+
+// obey refuses all but the primary of the present reign.
+func (r *replicator) obey(h head) error {
+	now := r.m.page.reign()
+	if now.primary != h.place || now.epoch != h.epoch || h.place == r.m.index {
+		return ipc.Errorf(ipc.CodeFenced, "%s obeys the primary of epoch %d, place %d", r.m.Name(), now.epoch, now.primary)
+	}
+	r.abdicate()
+	return nil
+}
+
+// The steps of the service. They need r.order.
+
+func (r *replicator) enter(head, *cutter) ([]byte, error) {
+	whole := uint64(0)
+	if s := r.word(offSynced).Load(); s != 0 && s != broken {
+		whole = 1
+	}
+	return binary.LittleEndian.AppendUint64(r.at.append(nil), whole), nil
+}
+
+// install takes a piece of a snapshot, and with the last one the state.
+func (r *replicator) install(_ head, c *cutter) ([]byte, error) {
+	at, size, offset := c.position(), c.u64(), c.u64()
+	if offset != uint64(len(r.incoming)) || offset+uint64(len(c.rest)) > size {
+		return nil, fmt.Errorf("%w: a piece of %d bytes at %d of a snapshot of %d, at hand are %d",
+			errPacket, len(c.rest), offset, size, len(r.incoming))
+	}
+	r.incoming = append(r.incoming, c.rest...)
+	if uint64(len(r.incoming)) < size {
+		return nil, nil
+	}
+	snapshot := r.incoming
+	r.incoming = nil
+	r.word(offSynced).Store(0)
+	r.step("restore")
+	if err := r.restore(snapshot); err != nil {
+		r.word(offSynced).Store(broken)
+		r.tell()
+		return nil, fmt.Errorf("restore a snapshot of %d bytes: %w", size, err)
+	}
+	r.at = at
+	return nil, nil
+}
+
+func (r *replicator) restore(snapshot []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it panicked: %v", p)
+		}
+	}()
+	return r.state.Restore(snapshot)
+}
+
+// execute executes the primary's changes.
+func (r *replicator) execute(h head, c *cutter) ([]byte, error) {
+	var digests []byte
+	for len(c.rest) > 0 {
+		e, err := c.entry()
+		if err != nil {
+			return nil, err
+		}
+		if e.index != r.at.index+1 {
+			return nil, fmt.Errorf("%s is at change %d, the next one cannot be %d", r.m.Name(), r.at.index, e.index)
+		}
+		r.step("apply")
+		digests = binary.LittleEndian.AppendUint32(digests, r.apply(&e))
+		r.at = position{h.epoch, e.index}
+		r.step("applied")
+	}
+	return digests, nil
+}
+
+func (r *replicator) seal(h head, _ *cutter) ([]byte, error) {
+	r.word(offSynced).Store(h.epoch)
+	r.step("sealed")
+	return nil, nil
+}

@@ -1,0 +1,184 @@
+package group
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"hash/fnv"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// This file is what a primary says to a standby, on a channel of the standby's
+// own. Both run the same runtime, so it is no protocol for others: four calls of
+// little-endian numbers, as the one vector of a buffer.
+//
+//	all      head: epoch, place of the primary, session
+//	enter    -> position of the standby's state, 1 if it is whole
+//	install  position, length, offset, piece of the snapshot
+//	apply    entries: index, method, length, request -> a digest of each reply
+//	seal     the standby is in sync
+
+// replicaChannel is where a standby listens to its primary.
+func replicaChannel(instance string) string { return instance + ".state" }
+
+// longestPacket bounds one message between primary and standby; a call's
+// request must fit.
+const longestPacket = 1 << 30
+
+// A packet is a request or a reply.
+type packet struct{ data []byte }
+
+func encodePacket(b *flatbuffers.Builder, p *packet) error {
+	b.Finish(b.CreateByteVector(p.data))
+	return nil
+}
+
+var errPacket = errors.New("malformed packet")
+
+// decodePacket leaves the data where it is.
+func decodePacket(buf []byte, p *packet) error {
+	c := cutter{buf}
+	at := c.u32()
+	if len(buf) < 4 || uint64(at) > uint64(len(buf)) {
+		return errPacket
+	}
+	c.rest = buf[at:]
+	n := c.u32()
+	p.data = c.take(int(n))
+	if p.data == nil {
+		return errPacket
+	}
+	return nil
+}
+
+var replicaProtocol = &ipc.Protocol{Name: "ipcgen.Replica", Fingerprint: 1, Schema: "service ipcgen.Replica\n"}
+
+func replicaMethod(name string) *ipc.Method[packet, packet] {
+	id := fnv.New32a()
+	id.Write([]byte(replicaProtocol.Name + "/" + name))
+	return ipc.NewMethod(replicaProtocol, ipc.MethodSpec[packet, packet]{
+		Name: name, ID: id.Sum32(),
+		EncodeRequest: func(b *flatbuffers.Builder, _ uint64, p *packet) error { return encodePacket(b, p) },
+		DecodeRequest: func(buf []byte, p *packet) (uint64, error) { return 0, decodePacket(buf, p) },
+		EncodeReply:   func(b *flatbuffers.Builder, _, _ uint64, p *packet) error { return encodePacket(b, p) },
+		DecodeReply: func(buf []byte, p *packet) (uint64, error) {
+			err := decodePacket(buf, p)
+			p.data = append([]byte(nil), p.data...)
+			return 0, err
+		},
+	})
+}
+
+var (
+	methodEnter   = replicaMethod("Enter")
+	methodInstall = replicaMethod("Install")
+	methodApply   = replicaMethod("Apply")
+	methodSeal    = replicaMethod("Seal")
+)
+
+// A head begins every request.
+type head struct {
+	epoch   uint64
+	place   int
+	session uint64
+}
+
+func (h head) append(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, h.epoch)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.place))
+	return binary.LittleEndian.AppendUint64(b, h.session)
+}
+
+// A position says what a state contains: all up to the change that the primary
+// of epoch numbered index. A primary numbers each change once, and an epoch has
+// one primary, so states at one position are equal.
+type position struct{ epoch, index uint64 }
+
+func (p position) append(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, p.epoch)
+	return binary.LittleEndian.AppendUint64(b, p.index)
+}
+
+// An entry is a call that changes the state, with what the primary's handler
+// made of it.
+type entry struct {
+	index  uint64
+	method uint32
+	body   []byte
+	digest uint32
+}
+
+const entryHead = 8 + 4 + 4
+
+func (e *entry) size() int { return entryHead + len(e.body) }
+
+func (e *entry) append(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, e.index)
+	b = binary.LittleEndian.AppendUint32(b, e.method)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(e.body)))
+	return append(b, e.body...)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// digestOf sums up what a handler answered. Errors are compared by their codes:
+// their texts may well differ between processes.
+func digestOf(reply []byte, err error) uint32 {
+	if err != nil {
+		return crc32.Checksum([]byte("error "+ipc.CodeOf(err).String()), castagnoli)
+	}
+	return crc32.Checksum(reply, castagnoli)
+}
+
+// A cutter takes numbers and bytes off a packet. At its end it gives zeros and
+// nil, and is short.
+type cutter struct{ rest []byte }
+
+func (c *cutter) take(n int) []byte {
+	if n < 0 || n > len(c.rest) {
+		c.rest = nil
+		return nil
+	}
+	b := c.rest[:n:n]
+	c.rest = c.rest[n:]
+	return b
+}
+
+func (c *cutter) u32() uint32 {
+	if b := c.take(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (c *cutter) u64() uint64 {
+	if b := c.take(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (c *cutter) head() (head, error) {
+	if len(c.rest) < 24 {
+		return head{}, errPacket
+	}
+	return head{c.u64(), int(int32(c.u64())), c.u64()}, nil
+}
+
+func (c *cutter) position() position { return position{c.u64(), c.u64()} }
+
+// entry returns the next entry; its body is not copied.
+func (c *cutter) entry() (e entry, err error) {
+	if len(c.rest) < entryHead {
+		return e, errPacket
+	}
+	e.index, e.method = c.u64(), c.u32()
+	n := c.u32()
+	if e.body = c.take(int(n)); e.body == nil {
+		return e, fmt.Errorf("%w: an entry of %d bytes is cut", errPacket, n)
+	}
+	return e, nil
+}

@@ -1,0 +1,221 @@
+package group_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// The replication tests' service keeps a list of numbers, each of which its
+// clients append once: so what is there, in which order and how often, tells
+// all. Its calls are declared as generated code would, with words as messages.
+
+type words []uint64
+
+func encodeWords(b *flatbuffers.Builder, _ uint64, w *words) error {
+	var data []byte
+	for _, x := range *w {
+		data = binary.LittleEndian.AppendUint64(data, x)
+	}
+	b.Finish(b.CreateByteVector(data))
+	return nil
+}
+
+func decodeWords(buf []byte, w *words) (uint64, error) {
+	t := flatbuffers.GetUOffsetT(buf)
+	data := buf[t+4:]
+	for *w = nil; len(data) >= 8; data = data[8:] {
+		*w = append(*w, binary.LittleEndian.Uint64(data))
+	}
+	return 0, nil
+}
+
+var listProtocol = &ipc.Protocol{Name: "test.List", Fingerprint: 1, Schema: "service test.List\n"}
+
+func listMethod(name string, readOnly bool) *ipc.Method[words, words] {
+	id := fnv.New32a()
+	id.Write([]byte("test.List/" + name))
+	return ipc.NewMethod(listProtocol, ipc.MethodSpec[words, words]{
+		Name: name, ID: id.Sum32(), ReadOnly: readOnly,
+		EncodeRequest: encodeWords, DecodeRequest: decodeWords,
+		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, w *words) error { return encodeWords(b, 0, w) },
+		DecodeReply: decodeWords,
+	})
+}
+
+var (
+	methodAppend = listMethod("Append", false) // number -> length of the list with it
+	methodLast   = listMethod("Last", true)    // -> length of the list, its last number
+	methodAll    = listMethod("All", true)     // -> the list
+	methodStray  = listMethod("Stray", false)  // -> the pid: replicas answer differently
+	methodRefuse = listMethod("Refuse", false) // -> an error
+	methodPanic  = listMethod("Panic", false)
+)
+
+// A list is the service's state.
+type list struct {
+	mu      sync.Mutex
+	all     words
+	ballast []byte
+}
+
+func (l *list) Snapshot() ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b []byte
+	for _, x := range l.all {
+		b = binary.LittleEndian.AppendUint64(b, x)
+	}
+	return append(b, l.ballast...), nil
+}
+
+func (l *list) Restore(b []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b = b[:len(b)-len(l.ballast)]
+	for l.all = nil; len(b) > 0; b = b[8:] {
+		l.all = append(l.all, binary.LittleEndian.Uint64(b))
+	}
+	return nil
+}
+
+func (l *list) append(_ context.Context, w *words) (*words, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, (*w)[0])
+	return &words{uint64(len(l.all))}, nil
+}
+
+func (l *list) last(context.Context, *words) (*words, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) == 0 {
+		return &words{0, 0}, nil
+	}
+	return &words{uint64(len(l.all)), l.all[len(l.all)-1]}, nil
+}
+
+func (l *list) every(context.Context, *words) (*words, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := slices.Clone(l.all)
+	return &w, nil
+}
+
+func (l *list) service() *ipc.Service {
+	return ipc.NewService(listProtocol,
+		ipc.Handle(methodAppend, l.append),
+		ipc.Handle(methodLast, l.last),
+		ipc.Handle(methodAll, l.every),
+		ipc.Handle(methodStray, func(context.Context, *words) (*words, error) { return &words{uint64(os.Getpid())}, nil }),
+		ipc.Handle(methodRefuse, func(ctx context.Context, w *words) (*words, error) {
+			l.append(ctx, w)
+			return nil, ipc.Errorf(ipc.CodeNotFound, "refused by %d", os.Getpid())
+		}),
+		ipc.Handle(methodPanic, func(ctx context.Context, w *words) (*words, error) {
+			l.append(ctx, w)
+			panic("on purpose")
+		}))
+}
+
+// crashVar makes a replica kill itself at the nth time it comes to a step:
+// "step/n".
+const crashVar = "GROUP_TEST_CRASH"
+
+// childList is a replica of the list, until SIGTERM.
+func childList(args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	l := &list{}
+	if len(args) > 1 {
+		n, _ := strconv.Atoi(args[1])
+		l.ballast = make([]byte, n)
+	}
+	cfg := group.MemberConfig{State: l}
+	if step, count, ok := strings.Cut(os.Getenv(crashVar), "/"); ok {
+		n, _ := strconv.Atoi(count)
+		var mu sync.Mutex
+		group.SetStep(&cfg, func(at string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if at == step {
+				if n--; n == 0 {
+					syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					select {}
+				}
+			}
+		})
+	}
+	m, err := group.Join(cfg)
+	if err != nil {
+		return err
+	}
+	control := "list_" + args[0]
+	listener, err := ipc.Listen(control)
+	if err != nil {
+		return err
+	}
+	server := ipc.NewServer(m.ServerOptions(l.service())...)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(context.WithoutCancel(ctx), listener) }()
+	if err := m.Announce(registry.Record{Control: control}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	err = server.Shutdown(context.Background())
+	<-served
+	return errors.Join(err, m.Close())
+}
+
+func listConfig(domain string, replicas int) group.Config {
+	return group.Config{
+		Service: "list", Domain: domain, Replicas: replicas, Replication: &group.Replication{},
+		Command: func(i int) *exec.Cmd { return childCommand("list", fmt.Sprint(i)) },
+		Restart: group.Restart{Delay: 1e6, MaxDelay: 1e6, Intensity: 1 << 30},
+	}
+}
+
+// dialList makes a client of a group that keeps a list.
+func dialList(t testing.TB, domain string) *group.Client {
+	t.Helper()
+	c, err := group.Dial(t.Context(), "list", group.DialConfig{Domain: domain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func appendTo(t testing.TB, c ipc.Caller, x uint64) uint64 {
+	t.Helper()
+	rep, err := ipc.Invoke(t.Context(), c, methodAppend, &words{x})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (*rep)[0]
+}
+
+func readAll(t testing.TB, c ipc.Caller) words {
+	t.Helper()
+	rep, err := ipc.Invoke(t.Context(), c, methodAll, &words{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *rep
+}

@@ -1,0 +1,196 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// This file is how the supervisor of a group that replicates chooses primaries
+// and watches who is in sync; replication itself is the members' business.
+
+// A set of replicas is a word with a bit for each, by place, and the epoch of
+// the primary that wrote it.
+func packSet(epoch, mask uint64) uint64 { return epoch<<maxStateful | mask }
+
+func unpackSet(w uint64) (epoch, mask uint64) { return w >> maxStateful, w & (1<<maxStateful - 1) }
+
+// broken is a replica's offSynced when its state could not be restored.
+const broken = ^uint64(0)
+
+// accusation names a process: its incarnation, but for the lowest byte, and its
+// place.
+func accusation(place int, incarnation uint64) uint64 {
+	return incarnation&^0xff | uint64(place+1)
+}
+
+// replication returns what the supervisor has written of it.
+func (p *page) replication() (r Replication, on bool) {
+	word := func(off int) uint64 { return wordAt(p.mem, off).Load() }
+	return Replication{
+		MinSync:    int(word(offMinSync)),
+		AckTimeout: time.Duration(word(offAckTimeout)),
+		Backlog:    int(word(offBacklog)),
+	}, word(offReplicates) == 1
+}
+
+func (p *page) setReplication(r *Replication) {
+	if r == nil {
+		wordAt(p.mem, offReplicates).Store(0)
+		return
+	}
+	wordAt(p.mem, offMinSync).Store(uint64(r.MinSync))
+	wordAt(p.mem, offAckTimeout).Store(uint64(r.AckTimeout))
+	wordAt(p.mem, offBacklog).Store(uint64(r.Backlog))
+	wordAt(p.mem, offReplicates).Store(1)
+}
+
+// placeWord is a word of a replica's page.
+func (p *page) placeWord(index, off int) uint64 { return wordAt(p.mem, placeOffset(index)+off).Load() }
+
+// forgetState makes a place's words those of a process that has not begun.
+func (p *page) forgetState(index int) {
+	for _, off := range []int{offSet, offAccused, offSynced} {
+		wordAt(p.mem, placeOffset(index)+off).Store(0)
+	}
+}
+
+// inSync returns who has the whole state: what the primary of the reign
+// published or, before it did, who may have succeeded it.
+func (s *supervisor) inSync() uint64 {
+	if p := s.reign.primary; p != none {
+		if epoch, mask := unpackSet(s.page.placeWord(p, offSet)); epoch == s.reign.epoch {
+			return mask
+		}
+	}
+	return wordAt(s.page.mem, offHeirs).Load()
+}
+
+// bequeath ends the reign and notes who was in sync at its end. The reign ends
+// first: what its primary answers after that it cannot release, so no change is
+// answered by a set that is smaller than the one found here.
+func (s *supervisor) bequeath() {
+	if s.cfg.Replication == nil || s.reign.primary == none {
+		return
+	}
+	over := s.reign
+	over.primary = none
+	wordAt(s.page.mem, offReign).Store(over.pack())
+	wordAt(s.page.mem, offHeirs).Store(s.inSync())
+}
+
+// whole reports whether the process of a replica has, or once had, the whole
+// state.
+func (s *supervisor) whole(r *replica) bool {
+	synced := s.page.placeWord(r.index, offSynced)
+	return synced != 0 && synced != broken
+}
+
+// successor returns the replica to promote, or nil when none can be yet. lost
+// means that nobody is left with all that was answered.
+func (s *supervisor) successor() (next *replica, lost bool) {
+	heirs := wordAt(s.page.mem, offHeirs).Load()
+	if s.cfg.Replication == nil || heirs == 0 {
+		return s.firstReady(func(*replica) bool { return true }), false
+	}
+	// The bit may stand for a process that died since, the word cannot.
+	heir := func(r *replica) bool { return heirs&(1<<r.index) != 0 && s.whole(r) }
+	if r := s.firstReady(heir); r != nil {
+		return r, false
+	}
+	for _, r := range s.replicas {
+		if r.state == starting && r.suspicion == nil && heir(r) {
+			return nil, false // it is known to the primary before it is to us
+		}
+	}
+	if r := s.firstReady(s.whole); r != nil {
+		return r, true
+	}
+	return s.firstReady(func(r *replica) bool { return s.page.placeWord(r.index, offSynced) != broken }), true
+}
+
+func (s *supervisor) firstReady(ok func(*replica) bool) *replica {
+	for _, r := range s.replicas {
+		if r.state == ready && r.suspicion == nil && ok(r) {
+			return r
+		}
+	}
+	return nil
+}
+
+// stateLost tells that a reign begins without all that was answered.
+func (s *supervisor) stateLost(r *replica) {
+	cause := "no replica in sync is left; the state begins anew"
+	if s.whole(r) {
+		cause = "no replica in sync is left; the state is that of one that fell behind"
+	}
+	wordAt(s.page.mem, offHeirs).Store(0)
+	s.report(Event{Kind: StateLost, Instance: r.name, PID: r.proc.pid, Cause: cause})
+}
+
+// watchSync tells the supervisor when a member has changed its words.
+func (s *supervisor) watchSync(dir *sys.DirWatch) {
+	defer dir.Close()
+	stop := context.AfterFunc(s.ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		s.do(s.lookAtSync)
+		if dir.Next(func(string, bool) {}) != nil {
+			return
+		}
+	}
+}
+
+// lookAtSync reports who came in sync or fell out of it, and suspects who was
+// accused or has no state.
+func (s *supervisor) lookAtSync() {
+	if s.cfg.Replication == nil || s.stopping != nil {
+		return
+	}
+	mask := s.inSync()
+	for _, r := range s.replicas {
+		synced := r.proc != nil && mask&(1<<r.index) != 0 && s.whole(r)
+		if synced != r.synced {
+			r.synced = synced
+			if synced {
+				s.report(Event{Kind: InSync, Instance: r.name, PID: r.proc.pid})
+			} else if r.proc != nil {
+				s.report(Event{Kind: OutOfSync, Instance: r.name, PID: r.proc.pid})
+			}
+			s.expectSync(r)
+		}
+		if s.page.placeWord(r.index, offSynced) == broken {
+			s.suspect(r, "could not restore the state")
+		}
+	}
+	if p := s.reign.primary; p != none {
+		accused := s.page.placeWord(p, offAccused)
+		for _, r := range s.replicas {
+			if accused == accusation(r.index, r.incarnation) {
+				s.suspect(r, "does not answer as the primary does")
+			}
+		}
+	}
+}
+
+// expectSync suspects a ready replica that is out of sync for too long while
+// there is a primary.
+func (s *supervisor) expectSync(r *replica) {
+	if s.cfg.Replication == nil || r.state != ready || r.synced {
+		return
+	}
+	p, epoch := r.proc, s.reign.epoch
+	time.AfterFunc(s.cfg.Replication.SyncTimeout, func() {
+		s.do(func() {
+			switch {
+			case r.proc != p || r.synced || s.reign.primary == r.index || s.stopping != nil:
+			case s.reign.primary == none || s.reign.epoch != epoch:
+				s.expectSync(r)
+			default:
+				s.suspect(r, fmt.Sprintf("was out of sync for %v", s.cfg.Replication.SyncTimeout))
+			}
+		})
+	})
+}
