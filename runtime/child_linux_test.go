@@ -31,6 +31,7 @@ const (
 var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"server": serverRole,
 	"client": clientRole,
+	"vandal": vandalRole,
 }
 
 func TestMain(m *testing.M) {
@@ -187,12 +188,6 @@ func (c *child) kill() {
 	_ = c.Process.Kill()
 	<-c.done
 	c.stdin.Close()
-}
-
-// end makes the child end by itself, and waits for that.
-func (c *child) end() {
-	c.stdin.Close()
-	<-c.done
 }
 
 // untilStopped waits until the child has stopped or ended.

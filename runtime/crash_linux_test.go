@@ -71,6 +71,12 @@ func crashPoints(t *testing.T, role string) []string {
 	return points
 }
 
+// end makes the child end by itself, and waits for that.
+func (c *child) end() {
+	c.stdin.Close()
+	<-c.done
+}
+
 // exercise makes calls of all kinds, until one fails because the server is
 // gone.
 func exercise(ctx context.Context, c *ipc.Conn) error {
