@@ -301,7 +301,9 @@ func (c *serverConn) watch() {
 			return
 		}
 	}
-	if c.down.Load() == nil {
+	select {
+	case <-c.done:
+	default: // even when the connection ends: a handler may still have to be cancelled
 		c.watchdog.Reset(patience)
 	}
 }

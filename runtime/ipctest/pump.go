@@ -102,7 +102,11 @@ func (p *pump) run() {
 			p.in.Finish()
 		}
 		wanted := p.fetch()
+		full := p.queued >= p.limit
 		wait := p.deliver()
+		if full && p.queued < p.limit {
+			continue // there is room for more
+		}
 		if last && len(p.queue) == 0 && !p.in.Ready() {
 			p.relay.end()
 			p.to.Close()

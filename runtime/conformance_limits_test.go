@@ -1,0 +1,190 @@
+package ipc_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+func limitsOfMessages(t *testing.T, v ipc.RendezvousOption) {
+	peers := make(chan *ipc.Peer, 1)
+	host(t, v, pushes(peers), ipc.WithMaxMessage(5000), ipc.NewService(&ipc.Protocol{Name: "test.More"},
+		ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) { return &blob{make([]byte, 2000)}, nil })))
+	for _, tt := range []struct {
+		asked int
+		limit string
+	}{{1000, "limit is 1000"}, {1 << 20, "limit is 5000"}, {0, "limit is 5000"}} {
+		c := dial(t, v, ipc.WithMaxMessage(tt.asked), echoes(notes(make(chan string, 1))))
+		_, err := echo(t.Context(), c, make([]byte, 5000))
+		want(t, err, ipc.CodeTooLarge, ipc.NotSent, tt.limit)
+		want(t, note(t.Context(), c, string(make([]byte, 5000))), ipc.CodeTooLarge, ipc.NotSent, tt.limit)
+		want(t, note(t.Context(), peerOf(t, c, peers), string(make([]byte, 5000))), ipc.CodeTooLarge, ipc.NotSent, tt.limit)
+		_, err = ipc.Invoke(t.Context(), c, methodCrash, &blob{})
+		if tt.asked == 1000 {
+			want(t, err, ipc.CodeTooLarge, ipc.Executed, tt.limit)
+		} else if err != nil {
+			t.Error(err)
+		}
+		still(t, c)
+	}
+}
+
+func limitsOfCalls(t *testing.T, v ipc.RendezvousOption) {
+	entered := make(chan struct{}, 2)
+	host(t, v, ipc.WithMaxCalls(2), echoes(
+		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) { return m, nil }),
+		ipc.Handle(methodBlock, func(ctx context.Context, _ *blob) (*blob, error) {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})))
+	c := dial(t, v)
+	ctx, cancel := context.WithCancel(t.Context())
+	first, second := invoke(ctx, c, methodBlock, ""), invoke(ctx, c, methodBlock, "")
+	<-entered
+	<-entered
+	short, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer stop()
+	_, err := echo(short, c, nil)
+	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "calls in flight")
+	waiting := invoke(t.Context(), c, methodEcho, "")
+	cancel()
+	for _, result := range []<-chan error{first, second} {
+		want(t, <-result, ipc.CodeCanceled, ipc.OutcomeUnknown)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("the call that waited for a place: %v", err)
+	}
+}
+
+func limitsOfConnections(t *testing.T, v ipc.RendezvousOption) {
+	srv := host(t, v, ipc.WithMaxConns(1), echoService())
+	c := dial(t, v)
+	_, err := ipc.Dial(t.Context(), "echo", v)
+	want(t, err, ipc.CodeResourceExhausted, ipc.NotSent, "limit of 1 connections")
+	still(t, c)
+	c.Close()
+	for srv.Conns() > 0 {
+		runtime.Gosched()
+	}
+	for {
+		c, err := ipc.Dial(t.Context(), "echo", v)
+		if ipc.CodeOf(err) == ipc.CodeResourceExhausted {
+			continue // the last one is being counted out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		still(t, c)
+		c.Close()
+		return
+	}
+}
+
+// small makes rings and inboxes fill soon.
+func small() []ipc.DialOption {
+	return []ipc.DialOption{ipc.WithRings(4<<10, 4<<10), ipc.WithMaxMessage(64 << 10)}
+}
+
+// fill sends numbered messages of 1000 bytes until one is refused, and returns
+// how many were not.
+func fill(t *testing.T, to ipc.Sender) (n int, err error) {
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		err := note(ctx, to, number(n, 1000))
+		cancel()
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+}
+
+func clientThatDoesNotRead(t *testing.T, v ipc.RendezvousOption) {
+	peers, gate := make(chan *ipc.Peer, 1), make(chan string)
+	host(t, v, pushes(peers))
+	c, other := dial(t, v, append(small(), echoes(notes(gate)))...), dial(t, v)
+	peer := peerOf(t, c, peers)
+	n, err := fill(t, peer)
+	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "room in the ring")
+	if n > 1000 {
+		t.Errorf("%d messages of 1000 bytes went to a client that does not read", n)
+	}
+	still(t, other)
+	expectNumbers(t, gate, n)
+	still(t, c)
+}
+
+func serverThatDoesNotRead(t *testing.T, v ipc.RendezvousOption) {
+	gate := make(chan string)
+	host(t, v, echoService(notes(gate)))
+	c, other := dial(t, v, small()...), dial(t, v)
+	n, err := fill(t, c)
+	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "room in the ring")
+	if n > 1000 {
+		t.Errorf("%d messages of 1000 bytes went to a server that does not read", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = echo(ctx, c, make([]byte, 1000))
+	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent)
+	still(t, other)
+	expectNumbers(t, gate, n)
+	still(t, c)
+}
+
+func failFast(t *testing.T, v ipc.RendezvousOption) {
+	peers, up, down := make(chan *ipc.Peer, 1), make(chan string), make(chan string)
+	host(t, v, ipc.WithFailFast(), pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(up)))
+	c := dial(t, v, append(small(), ipc.WithFailFast(), echoes(notes(down)))...)
+	peer := peerOf(t, c, peers)
+	for to, into := range map[ipc.Sender]<-chan string{c: up, peer: down} {
+		n := 0
+		err := note(context.Background(), to, number(n, 1000))
+		for ; err == nil; err = note(context.Background(), to, number(n, 1000)) {
+			n++
+		}
+		want(t, err, ipc.CodeResourceExhausted, ipc.NotSent, "full")
+		expectNumbers(t, into, n)
+	}
+	still(t, c)
+}
+
+func largeMessageGivenUp(t *testing.T, v ipc.RendezvousOption) {
+	gate := make(chan string)
+	host(t, v, echoService(notes(gate)))
+	c := dial(t, v, small()...)
+	n := 0
+	for ; ; n++ { // until the server does not read any more, and the ring is not quite full
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		err := note(ctx, c, number(n, 100))
+		cancel()
+		if err != nil {
+			want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent)
+			break
+		}
+	}
+	if got := <-gate; got != number(0, 100) {
+		t.Fatalf("the first message is %q", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	want(t, note(ctx, c, number(0, 60<<10)), ipc.CodeDeadlineExceeded, ipc.NotSent)
+	done := make(chan error, 1)
+	go func() { done <- note(t.Context(), c, "end") }()
+	for i := 1; i < n; i++ {
+		if got := <-gate; got != number(i, 100) {
+			t.Fatalf("message %d has %d bytes", i, len(got))
+		}
+	}
+	if got := <-gate; got != "end" {
+		t.Errorf("after the message that was given up came one of %d bytes", len(got))
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	still(t, c)
+}

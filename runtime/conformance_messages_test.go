@@ -1,0 +1,149 @@
+package ipc_test
+
+import (
+	"context"
+	"encoding/binary"
+	"os"
+	"testing"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// notes makes a service that puts the one-way messages it receives into a
+// channel, which blocks the handler when it is full.
+func notes(into chan<- string) ipc.Route {
+	return ipc.Receive(messageNote, func(_ context.Context, m *blob) error {
+		into <- string(m.data)
+		return nil
+	})
+}
+
+func note(ctx context.Context, to ipc.Sender, s string) error {
+	return ipc.Send(ctx, to, messageNote, &blob{[]byte(s)})
+}
+
+// number is the i-th of a sequence of messages, padded to a length.
+func number(i, length int) string {
+	return string(append(binary.BigEndian.AppendUint32(nil, uint32(i)), make([]byte, length-4)...))
+}
+
+// expectNumbers receives the first n messages of a sequence.
+func expectNumbers(t *testing.T, from <-chan string, n int) {
+	t.Helper()
+	for i := range n {
+		if got := int(binary.BigEndian.Uint32([]byte(<-from))); got != i {
+			t.Fatalf("message %d came in place of %d", got, i)
+		}
+	}
+}
+
+// pushes makes a service whose News method hands out the caller's Peer.
+func pushes(to chan<- *ipc.Peer) *ipc.Service {
+	return echoes(
+		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) { return m, nil }),
+		ipc.Handle(methodNews, func(ctx context.Context, m *blob) (*blob, error) {
+			p, ok := ipc.PeerFromContext(ctx)
+			if !ok {
+				return nil, ipc.Errorf(ipc.CodeInternal, "the context has no peer")
+			}
+			to <- p
+			return m, nil
+		}))
+}
+
+// peerOf makes the server hand out the peer of c.
+func peerOf(t *testing.T, c *ipc.Conn, from <-chan *ipc.Peer) *ipc.Peer {
+	t.Helper()
+	if _, err := ipc.Invoke(t.Context(), c, methodNews, &blob{}); err != nil {
+		t.Fatal(err)
+	}
+	return <-from
+}
+
+func messagesBothWays(t *testing.T, v ipc.RendezvousOption) {
+	const n = 1000
+	up, down, peers := make(chan string), make(chan string), make(chan *ipc.Peer, 1)
+	upstream := &ipc.Protocol{Name: "test.Up", Fingerprint: 1}
+	host(t, v, pushes(peers), ipc.NewService(upstream, notes(up)))
+	c := dial(t, v, echoes(notes(down)))
+	peer := peerOf(t, c, peers)
+	failed := make(chan error, 2)
+	for _, to := range []ipc.Sender{c, peer} {
+		go func() {
+			for i := range n {
+				if err := note(t.Context(), to, number(i, 4+i)); err != nil {
+					failed <- err
+					return
+				}
+			}
+			failed <- nil
+		}()
+	}
+	expectNumbers(t, up, n)
+	expectNumbers(t, down, n)
+	for range 2 {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+	still(t, c)
+}
+
+func slowMessageHandler(t *testing.T, v ipc.RendezvousOption) {
+	up, down, peers := make(chan string), make(chan string), make(chan *ipc.Peer, 1)
+	host(t, v, pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(up)))
+	c := dial(t, v, echoes(notes(down)))
+	peer := peerOf(t, c, peers)
+	for i := range 3 {
+		if err := note(t.Context(), c, number(i, 100)); err != nil {
+			t.Error(err)
+		}
+		if err := note(t.Context(), peer, number(i, 100)); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 10 {
+		still(t, c) // while both handlers wait for the channels
+	}
+	expectNumbers(t, up, 3)
+	expectNumbers(t, down, 3)
+}
+
+func messageHandlerMakesCalls(t *testing.T, v ipc.RendezvousOption) {
+	peers, got := make(chan *ipc.Peer, 1), make(chan string, 1)
+	host(t, v, pushes(peers))
+	conn := make(chan *ipc.Conn, 1)
+	c := dial(t, v, echoes(ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
+		rep, err := echo(ctx, <-conn, m.data)
+		got <- string(rep)
+		return err
+	})))
+	conn <- c
+	if err := note(t.Context(), peerOf(t, c, peers), "ask"); err != nil {
+		t.Fatal(err)
+	}
+	if s := <-got; s != "ask" {
+		t.Errorf("the handler's call returned %q", s)
+	}
+}
+
+func peersKnowEachOther(t *testing.T, v ipc.RendezvousOption) {
+	peers := make(chan *ipc.Peer, 1)
+	host(t, v, pushes(peers))
+	c := dial(t, v)
+	client, server := peerOf(t, c, peers), c.Peer()
+	for _, p := range []*ipc.Peer{client, &server} {
+		if p.PID != os.Getpid() || p.UID != os.Geteuid() || p.GID != os.Getegid() {
+			t.Errorf("peer %d, %d, %d", p.PID, p.UID, p.GID)
+		}
+	}
+	if c.Receivers() != 1 {
+		t.Errorf("%d receivers", c.Receivers())
+	}
+	c.Close()
+	<-client.Done()
+	want(t, note(t.Context(), client, "too late"), ipc.CodeUnavailable, ipc.NotSent)
+	if c.Receivers() != 0 {
+		t.Errorf("%d receivers after Close", c.Receivers())
+	}
+}

@@ -1,0 +1,167 @@
+package ipc_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/ipctest"
+)
+
+// What a connection promises, whatever carries it, is the list behaviours; its
+// entries are in the files conformance_*_test.go.
+var behaviours = []struct {
+	name  string
+	check func(*testing.T, ipc.RendezvousOption)
+}{
+	{"calls of every size", callsOfEverySize},
+	{"replies in any order", repliesInAnyOrder},
+	{"many callers of one connection", manyCallers},
+	{"deadlines reach the server", deadlinesReachTheServer},
+	{"cancellation reaches the server", cancellationReachesTheServer},
+	{"late replies are dropped and counted", lateRepliesAreDropped},
+	{"errors of handlers", errorsOfHandlers},
+	{"a panic ends its call alone", panicEndsItsCallAlone},
+	{"malformed messages", malformedMessages},
+	{"sequence numbers", sequenceNumbers},
+	{"interceptors", interceptors},
+	{"fences", fences},
+
+	{"messages both ways, in order", messagesBothWays},
+	{"a slow message handler delays no call", slowMessageHandler},
+	{"a message handler makes calls", messageHandlerMakesCalls},
+	{"peers know each other", peersKnowEachOther},
+
+	{"limits of messages", limitsOfMessages},
+	{"limits of calls", limitsOfCalls},
+	{"limits of connections", limitsOfConnections},
+	{"a client that does not read", clientThatDoesNotRead},
+	{"a server that does not read", serverThatDoesNotRead},
+	{"fail fast", failFast},
+	{"a large message given up half-way", largeMessageGivenUp},
+
+	{"close of the client", closeOfTheClient},
+	{"close delivers what was sent", closeDeliversWhatWasSent},
+	{"close of the server", closeOfTheServer},
+	{"shutdown lets calls finish", shutdownLetsCallsFinish},
+	{"shutdown is bounded", shutdownIsBounded},
+	{"the end of Serve's context", endOfServe},
+
+	{"nobody serves", nobodyServes},
+	{"one server per name", oneServerPerName},
+	{"a server that does not answer", serverThatDoesNotAnswer},
+	{"protocols are compared", protocolsAreCompared},
+	{"reply channels are compared", replyChannelsAreCompared},
+	{"who may connect", whoMayConnect},
+	{"services that clash", servicesThatClash},
+}
+
+// TestConformance checks every behaviour over every transport, and that
+// nothing is left behind.
+func TestConformance(t *testing.T) {
+	venues := map[string]func(*testing.T) ipc.RendezvousOption{
+		"in memory":       func(*testing.T) ipc.RendezvousOption { return ipctest.NewNetwork() },
+		"through a relay": func(*testing.T) ipc.RendezvousOption { return ipctest.NewNetwork().Faulty() },
+		"shared memory": func(t *testing.T) ipc.RendezvousOption {
+			return ipc.WithDomain(filepath.Join(t.TempDir(), "domain"))
+		},
+	}
+	for name, open := range venues {
+		t.Run(name, func(t *testing.T) {
+			l, err := ipc.Listen("probe", open(t))
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Close()
+			for _, b := range behaviours {
+				t.Run(b.name, func(t *testing.T) {
+					expectNothingLeft(t)
+					b.check(t, open(t))
+				})
+			}
+		})
+	}
+}
+
+// expectNothingLeft fails the test if, after everything that it cleans up, it
+// has more goroutines or files than now.
+func expectNothingLeft(t *testing.T) {
+	goroutines, files := runtime.NumGoroutine(), openFiles()
+	t.Cleanup(func() {
+		// What ends by itself needs a processor for that; the limit is for what
+		// does not.
+		for limit := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+			g, f := runtime.NumGoroutine(), openFiles()
+			if g <= goroutines && f <= files {
+				return
+			}
+			if time.Now().After(limit) {
+				buf := make([]byte, 1<<20)
+				t.Errorf("%d goroutines and %d files, before %d and %d\n%s", g, f, goroutines, files, buf[:runtime.Stack(buf, true)])
+				return
+			}
+		}
+	})
+}
+
+// openFiles is the number of this process's open files, or 0 where nothing
+// tells.
+func openFiles() int {
+	dir, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(dir)
+}
+
+// host runs a server of channel "echo" with these services until the test ends.
+func host(t *testing.T, v ipc.RendezvousOption, opts ...ipc.ServerOption) *ipc.Server {
+	t.Helper()
+	return ipctest.Serve(t, v, "echo", opts...)
+}
+
+// echoes makes a service of the echo protocol.
+func echoes(routes ...ipc.Route) *ipc.Service { return ipc.NewService(echoProtocol, routes...) }
+
+type handler = func(context.Context, *blob) (*blob, error)
+
+// want checks an error's code and outcome, and that its text holds all of parts.
+func want(t *testing.T, err error, code ipc.Code, outcome ipc.Outcome, parts ...string) {
+	t.Helper()
+	if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != outcome {
+		t.Errorf("error %v: %v, %v; want %v, %v", err, ipc.CodeOf(err), ipc.OutcomeOf(err), code, outcome)
+		return
+	}
+	for _, p := range parts {
+		if !strings.Contains(err.Error(), p) {
+			t.Errorf("error %q does not say %q", err, p)
+		}
+	}
+}
+
+// invoke calls a method in the background.
+func invoke(ctx context.Context, c ipc.Caller, m *ipc.Method[blob, blob], data string) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		_, err := ipc.Invoke(ctx, c, m, &blob{[]byte(data)})
+		result <- err
+	}()
+	return result
+}
+
+// still checks that the connection works.
+func still(t *testing.T, c *ipc.Conn) {
+	t.Helper()
+	if got, err := echo(t.Context(), c, []byte("still here")); err != nil || string(got) != "still here" {
+		t.Errorf("the connection does not work any more: %q, %v", got, err)
+	}
+}
