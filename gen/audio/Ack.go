@@ -23,16 +23,16 @@ func (t *AckT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	AckStart(builder)
-	AckAddRefSeq(builder, t.RefSeq)
-	AckAddStatus(builder, t.Status)
-	return AckEnd(builder)
+	ipc.StartTable(builder, 2)
+	builder.PrependUint64Slot(0, t.RefSeq, 0)
+	builder.PrependByteSlot(1, byte(t.Status), 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Ack) UnPackTo(t *AckT) {
-	t.RefSeq = rcv.RefSeq()
-	t.Status = rcv.Status()
+	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
+	t.Status = Status(rcv._tab.GetByteSlot(6, 0))
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

@@ -20,18 +20,18 @@ func (t *ControlMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	payloadOffset := t.Payload.Pack(builder)
-	ControlMsgStart(builder)
-	ControlMsgAddSeq(builder, t.Seq)
+	ipc.StartTable(builder, 3)
+	builder.PrependUint64Slot(0, t.Seq, 0)
 	if payloadOffset != 0 {
-		ControlMsgAddPayloadType(builder, t.Payload.Type)
-		ControlMsgAddPayload(builder, payloadOffset)
+		builder.PrependByteSlot(1, byte(t.Payload.Type), 0)
+		builder.PrependUOffsetTSlot(2, payloadOffset, 0)
 	}
-	return ControlMsgEnd(builder)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ControlMsg) UnPackTo(t *ControlMsgT) {
-	t.Seq = rcv.Seq()
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
 	t.Payload = nil
 	if u := (flatbuffers.Table{}); rcv.Payload(&u) {
 		t.Payload = rcv.PayloadType().UnPack(u)

@@ -17,14 +17,14 @@ func (t *GetParamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	GetParamStart(builder)
-	GetParamAddParamId(builder, t.ParamId)
-	return GetParamEnd(builder)
+	ipc.StartTable(builder, 1)
+	builder.PrependByteSlot(0, byte(t.ParamId), 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *GetParam) UnPackTo(t *GetParamT) {
-	t.ParamId = rcv.ParamId()
+	t.ParamId = ParamType(rcv._tab.GetByteSlot(4, 0))
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

@@ -20,18 +20,18 @@ func (t *ParamValueT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ParamValueStart(builder)
-	ParamValueAddRefSeq(builder, t.RefSeq)
-	ParamValueAddParamId(builder, t.ParamId)
-	ParamValueAddValue(builder, t.Value)
-	return ParamValueEnd(builder)
+	ipc.StartTable(builder, 3)
+	builder.PrependUint64Slot(0, t.RefSeq, 0)
+	builder.PrependByteSlot(1, byte(t.ParamId), 0)
+	builder.PrependFloat32Slot(2, t.Value, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ParamValue) UnPackTo(t *ParamValueT) {
-	t.RefSeq = rcv.RefSeq()
-	t.ParamId = rcv.ParamId()
-	t.Value = rcv.Value()
+	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
+	t.ParamId = ParamType(rcv._tab.GetByteSlot(6, 0))
+	t.Value = rcv._tab.GetFloat32Slot(8, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

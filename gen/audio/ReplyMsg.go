@@ -19,18 +19,18 @@ func (t *ReplyMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	payloadOffset := t.Payload.Pack(builder)
-	ReplyMsgStart(builder)
-	ReplyMsgAddSeq(builder, t.Seq)
+	ipc.StartTable(builder, 3)
+	builder.PrependUint64Slot(0, t.Seq, 0)
 	if payloadOffset != 0 {
-		ReplyMsgAddPayloadType(builder, t.Payload.Type)
-		ReplyMsgAddPayload(builder, payloadOffset)
+		builder.PrependByteSlot(1, byte(t.Payload.Type), 0)
+		builder.PrependUOffsetTSlot(2, payloadOffset, 0)
 	}
-	return ReplyMsgEnd(builder)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ReplyMsg) UnPackTo(t *ReplyMsgT) {
-	t.Seq = rcv.Seq()
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
 	t.Payload = nil
 	if u := (flatbuffers.Table{}); rcv.Payload(&u) {
 		t.Payload = rcv.PayloadType().UnPack(u)

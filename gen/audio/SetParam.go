@@ -18,16 +18,16 @@ func (t *SetParamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	SetParamStart(builder)
-	SetParamAddParamId(builder, t.ParamId)
-	SetParamAddValue(builder, t.Value)
-	return SetParamEnd(builder)
+	ipc.StartTable(builder, 2)
+	builder.PrependByteSlot(0, byte(t.ParamId), 0)
+	builder.PrependFloat32Slot(1, t.Value, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *SetParam) UnPackTo(t *SetParamT) {
-	t.ParamId = rcv.ParamId()
-	t.Value = rcv.Value()
+	t.ParamId = ParamType(rcv._tab.GetByteSlot(4, 0))
+	t.Value = rcv._tab.GetFloat32Slot(6, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

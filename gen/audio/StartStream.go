@@ -21,18 +21,18 @@ func (t *StartStreamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	StartStreamStart(builder)
-	StartStreamAddSampleRate(builder, t.SampleRate)
-	StartStreamAddChannels(builder, t.Channels)
-	StartStreamAddBufferFrames(builder, t.BufferFrames)
-	return StartStreamEnd(builder)
+	ipc.StartTable(builder, 3)
+	builder.PrependUint32Slot(0, t.SampleRate, 48000)
+	builder.PrependUint16Slot(1, t.Channels, 2)
+	builder.PrependUint32Slot(2, t.BufferFrames, 512)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *StartStream) UnPackTo(t *StartStreamT) {
-	t.SampleRate = rcv.SampleRate()
-	t.Channels = rcv.Channels()
-	t.BufferFrames = rcv.BufferFrames()
+	t.SampleRate = rcv._tab.GetUint32Slot(4, 48000)
+	t.Channels = rcv._tab.GetUint16Slot(6, 2)
+	t.BufferFrames = rcv._tab.GetUint32Slot(8, 512)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

@@ -15,8 +15,8 @@ func (t *StopStreamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	StopStreamStart(builder)
-	return StopStreamEnd(builder)
+	ipc.StartTable(builder, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.

@@ -92,14 +92,14 @@ func (f *file) tablePack(o *schema.Object, n *objectNames) {
 			f.packApart(field, offsets[field])
 		}
 	}
-	f.p(n.Start, "(builder)")
+	f.p("ipc.StartTable(builder, ", itoa(len(o.Fields)), ")")
 	for _, field := range o.Fields {
 		if field.Deprecated || field.IsTag {
 			continue
 		}
 		f.addMember(field, offsets)
 	}
-	f.p("return ", n.End, "(builder)")
+	f.p("return ipc.EndTable(builder)")
 	f.p("}")
 	f.p()
 }
@@ -195,28 +195,27 @@ func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope
 
 // addMember writes the statements that put a field into the table begun.
 func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) {
-	n := f.plan.fields[field]
-	member := "t." + n.Member
+	member := "t." + f.plan.fields[field].Member
 	switch t := field.Type; {
 	case t.Base == schema.Union:
 		f.p("if ", offsets[field], " != 0 {")
-		f.p(f.plan.fields[field.Tag].Add, "(builder, ", member, ".Type)")
-		f.p(n.Add, "(builder, ", offsets[field], ")")
+		f.addField(field.Tag, member+".Type")
+		f.addField(field, offsets[field])
 		f.p("}")
 	case t.Element == schema.Union:
 		// Both vectors, or neither: an offset of 0 is not added.
-		f.p(f.plan.fields[field.Tag].Add, "(builder, ", offsets[field.Tag], ")")
-		f.p(n.Add, "(builder, ", offsets[field], ")")
+		f.addField(field.Tag, offsets[field.Tag])
+		f.addField(field, offsets[field])
 	case storedApart(t):
-		f.p(n.Add, "(builder, ", offsets[field], ")")
+		f.addField(field, offsets[field])
 	case t.Base == schema.Obj:
-		f.p(n.Add, "(builder, ", member, ".Pack(builder))")
+		f.addField(field, member+".Pack(builder)")
 	case field.Optional:
 		f.p("if ", member, " != nil {")
-		f.p(n.Add, "(builder, *", member, ")")
+		f.addField(field, "*"+member)
 		f.p("}")
 	default:
-		f.p(n.Add, "(builder, ", member, ")")
+		f.addField(field, member)
 	}
 }
 
@@ -226,7 +225,7 @@ func (f *file) unPack(o *schema.Object, n *objectNames) {
 	f.p("func (rcv *", n.Type, ") UnPackTo(t *", n.Object, ") {")
 	for _, field := range o.Fields {
 		if !field.Deprecated && !field.IsTag {
-			f.unPackMember(field)
+			f.unPackMember(o, field)
 		}
 	}
 	f.p("}")
@@ -243,7 +242,7 @@ func (f *file) unPack(o *schema.Object, n *objectNames) {
 	f.p()
 }
 
-func (f *file) unPackMember(field *schema.Field) {
+func (f *file) unPackMember(o *schema.Object, field *schema.Field) {
 	n := f.plan.fields[field]
 	member := "t." + n.Member
 	switch t := field.Type; t.Base {
@@ -262,7 +261,11 @@ func (f *file) unPackMember(field *schema.Field) {
 	case schema.Array:
 		f.unPackArray(field, n, member)
 	default:
-		f.p(member, " = rcv.", n.Get, "()")
+		if field.Optional || o.IsStruct {
+			f.p(member, " = rcv.", n.Get, "()")
+		} else {
+			f.p(member, " = ", f.scalarValue(field))
+		}
 	}
 }
 

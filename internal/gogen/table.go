@@ -172,7 +172,7 @@ func (f *file) scalarAccessors(rcv string, n *fieldNames, field *schema.Field, s
 		f.p("}")
 	} else {
 		f.p(rcv, n.Get, "() ", typ, " {")
-		f.p("return ", f.fromWire(t, "rcv._tab.Get"+method+"Slot("+slot+", "+f.literal(field)+")"))
+		f.p("return ", f.scalarValue(field))
 		f.p("}")
 	}
 	f.p()
@@ -252,24 +252,14 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 		if field.Deprecated {
 			continue
 		}
-		n, t, slot := f.plan.fields[field], field.Type, itoa(field.ID)
+		n, t := f.plan.fields[field], field.Type
 		param := paramName(field.Name)
 		typ := "flatbuffers.UOffsetT"
 		if isScalar(t.Base) {
 			typ = f.scalarType(t)
 		}
 		f.p("func ", n.Add, "(builder *flatbuffers.Builder, ", param, " ", typ, ") {")
-		switch {
-		case isScalar(t.Base) && field.Optional:
-			f.p("builder.Prepend", methodOf(t), "(", toWire(t, param), ")")
-			f.p("builder.Slot(", slot, ")")
-		case isScalar(t.Base):
-			f.p("builder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, param), ", ", f.literal(field), ")")
-		case isStruct(t) && t.Base == schema.Obj:
-			f.p("ipc.AddStruct(builder, ", slot, ", ", param, ")")
-		default:
-			f.p("builder.PrependUOffsetTSlot(", slot, ", ", param, ", 0)")
-		}
+		f.addField(field, param)
 		f.p("}")
 		f.p()
 		if n.StartVector != "" {
@@ -284,4 +274,29 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 	f.p("func ", on.End, "(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
 	f.p("return ipc.EndTable(builder)")
 	f.p("}")
+}
+
+// addField writes the statements that put a value into a field of the table
+// begun: the body of its Add function. Pack has them too, instead of calls of
+// Add, because inlining those is a good part of what the Go compiler would do.
+func (f *file) addField(field *schema.Field, value string) {
+	t, slot := field.Type, itoa(field.ID)
+	switch {
+	case isScalar(t.Base) && field.Optional:
+		f.p("builder.Prepend", methodOf(t), "(", toWire(t, value), ")")
+		f.p("builder.Slot(", slot, ")")
+	case isScalar(t.Base):
+		f.p("builder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, value), ", ", f.literal(field), ")")
+	case t.Base == schema.Obj && isStruct(t):
+		f.p("ipc.AddStruct(builder, ", slot, ", ", value, ")")
+	default:
+		f.p("builder.PrependUOffsetTSlot(", slot, ", ", value, ", 0)")
+	}
+}
+
+// scalarValue returns the expression that reads a scalar field: the body of
+// its accessor, which UnPackTo has too, for the same reason as Pack.
+func (f *file) scalarValue(field *schema.Field) string {
+	t := field.Type
+	return f.fromWire(t, "rcv._tab.Get"+methodOf(t)+"Slot("+itoa(field.Offset)+", "+f.literal(field)+")")
 }

@@ -23,18 +23,18 @@ func (t *AskT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	whatOffset := t.What.Pack(builder)
-	AskStart(builder)
-	AskAddSeq(builder, t.Seq)
+	ipc.StartTable(builder, 3)
+	builder.PrependUint64Slot(0, t.Seq, 0)
 	if whatOffset != 0 {
-		AskAddWhatType(builder, t.What.Type)
-		AskAddWhat(builder, whatOffset)
+		builder.PrependByteSlot(1, byte(t.What.Type), 0)
+		builder.PrependUOffsetTSlot(2, whatOffset, 0)
 	}
-	return AskEnd(builder)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Ask) UnPackTo(t *AskT) {
-	t.Seq = rcv.Seq()
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
 	t.What = nil
 	if u := (flatbuffers.Table{}); rcv.What(&u) {
 		t.What = rcv.WhatType().UnPack(u)

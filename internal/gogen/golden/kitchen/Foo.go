@@ -17,14 +17,14 @@ func (t *FooT_) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	FooStart(builder)
-	FooAddA(builder, t.A)
-	return FooEnd(builder)
+	ipc.StartTable(builder, 1)
+	builder.PrependInt32Slot(0, t.A, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Foo) UnPackTo(t *FooT_) {
-	t.A = rcv.A()
+	t.A = rcv._tab.GetInt32Slot(4, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

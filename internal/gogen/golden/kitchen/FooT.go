@@ -17,14 +17,14 @@ func (t *FooTT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	FooTStart(builder)
-	FooTAddB(builder, t.B)
-	return FooTEnd(builder)
+	ipc.StartTable(builder, 1)
+	builder.PrependInt32Slot(0, t.B, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *FooT) UnPackTo(t *FooTT) {
-	t.B = rcv.B()
+	t.B = rcv._tab.GetInt32Slot(4, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

@@ -17,14 +17,14 @@ func (t *LeafT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	LeafStart(builder)
-	LeafAddV(builder, t.V)
-	return LeafEnd(builder)
+	ipc.StartTable(builder, 1)
+	builder.PrependInt32Slot(0, t.V, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Leaf) UnPackTo(t *LeafT) {
-	t.V = rcv.V()
+	t.V = rcv._tab.GetInt32Slot(4, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

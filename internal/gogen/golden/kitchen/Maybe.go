@@ -21,23 +21,28 @@ func (t *MaybeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	MaybeStart(builder)
+	ipc.StartTable(builder, 5)
 	if t.B != nil {
-		MaybeAddB(builder, *t.B)
+		builder.PrependBool(*t.B)
+		builder.Slot(0)
 	}
 	if t.I8 != nil {
-		MaybeAddI8(builder, *t.I8)
+		builder.PrependInt8(*t.I8)
+		builder.Slot(1)
 	}
 	if t.U64 != nil {
-		MaybeAddU64(builder, *t.U64)
+		builder.PrependUint64(*t.U64)
+		builder.Slot(2)
 	}
 	if t.F32 != nil {
-		MaybeAddF32(builder, *t.F32)
+		builder.PrependFloat32(*t.F32)
+		builder.Slot(3)
 	}
 	if t.Level != nil {
-		MaybeAddLevel(builder, *t.Level)
+		builder.PrependInt32(int32(*t.Level))
+		builder.Slot(4)
 	}
-	return MaybeEnd(builder)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.

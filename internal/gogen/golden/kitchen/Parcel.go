@@ -23,13 +23,13 @@ func (t *ParcelT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Note != "" {
 		noteOffset = builder.CreateString(t.Note)
 	}
-	ParcelStart(builder)
+	ipc.StartTable(builder, 3)
 	if thingOffset != 0 {
-		ParcelAddThingType(builder, t.Thing.Type)
-		ParcelAddThing(builder, thingOffset)
+		builder.PrependByteSlot(0, byte(t.Thing.Type), 0)
+		builder.PrependUOffsetTSlot(1, thingOffset, 0)
 	}
-	ParcelAddNote(builder, noteOffset)
-	return ParcelEnd(builder)
+	builder.PrependUOffsetTSlot(2, noteOffset, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.

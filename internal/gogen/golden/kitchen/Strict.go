@@ -24,11 +24,11 @@ func (t *StrictT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	nameOffset := builder.CreateString(t.Name)
 	dataOffset := builder.CreateByteString(t.Data)
 	leafOffset := t.Leaf.Pack(builder)
-	StrictStart(builder)
-	StrictAddName(builder, nameOffset)
-	StrictAddData(builder, dataOffset)
-	StrictAddLeaf(builder, leafOffset)
-	return StrictEnd(builder)
+	ipc.StartTable(builder, 3)
+	builder.PrependUOffsetTSlot(0, nameOffset, 0)
+	builder.PrependUOffsetTSlot(1, dataOffset, 0)
+	builder.PrependUOffsetTSlot(2, leafOffset, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.

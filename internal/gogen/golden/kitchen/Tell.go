@@ -20,20 +20,20 @@ func (t *TellT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	whatOffset := t.What.Pack(builder)
-	TellStart(builder)
-	TellAddSeq(builder, t.Seq)
-	TellAddRefSeq(builder, t.RefSeq)
+	ipc.StartTable(builder, 4)
+	builder.PrependUint64Slot(0, t.Seq, 0)
+	builder.PrependUint64Slot(1, t.RefSeq, 0)
 	if whatOffset != 0 {
-		TellAddWhatType(builder, t.What.Type)
-		TellAddWhat(builder, whatOffset)
+		builder.PrependByteSlot(2, byte(t.What.Type), 0)
+		builder.PrependUOffsetTSlot(3, whatOffset, 0)
 	}
-	return TellEnd(builder)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Tell) UnPackTo(t *TellT) {
-	t.Seq = rcv.Seq()
-	t.RefSeq = rcv.RefSeq()
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
+	t.RefSeq = rcv._tab.GetUint64Slot(6, 0)
 	t.What = nil
 	if u := (flatbuffers.Table{}); rcv.What(&u) {
 		t.What = rcv.WhatType().UnPack(u)

@@ -18,9 +18,9 @@ func (t *string_testT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	lowOffset := t.Low.Pack(builder)
-	string_testStart(builder)
-	string_testAddLow(builder, lowOffset)
-	return string_testEnd(builder)
+	ipc.StartTable(builder, 1)
+	builder.PrependUOffsetTSlot(0, lowOffset, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.

@@ -23,18 +23,18 @@ func (t *type_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Range != "" {
 		rangeOffset = builder.CreateString(t.Range)
 	}
-	type_Start(builder)
-	type_AddFunc(builder, t.Func)
-	type_AddRange(builder, rangeOffset)
-	type_AddError(builder, t.Error)
-	return type_End(builder)
+	ipc.StartTable(builder, 3)
+	builder.PrependInt32Slot(0, t.Func, 0)
+	builder.PrependUOffsetTSlot(1, rangeOffset, 0)
+	builder.PrependInt32Slot(2, t.Error, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *type_) UnPackTo(t *type_T) {
-	t.Func = rcv.Func()
+	t.Func = rcv._tab.GetInt32Slot(4, 0)
 	t.Range = string(rcv.Range())
-	t.Error = rcv.Error()
+	t.Error = rcv._tab.GetInt32Slot(8, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.

@@ -26,18 +26,18 @@ func (t *ItemT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	nameOffset := builder.CreateString(t.Name)
-	ItemStart(builder)
-	ItemAddName(builder, nameOffset)
-	ItemAddAt(builder, t.At.Pack(builder))
-	ItemAddUnit(builder, t.Unit)
-	return ItemEnd(builder)
+	ipc.StartTable(builder, 3)
+	builder.PrependUOffsetTSlot(0, nameOffset, 0)
+	ipc.AddStruct(builder, 1, t.At.Pack(builder))
+	builder.PrependInt16Slot(2, int16(t.Unit), 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Item) UnPackTo(t *ItemT) {
 	t.Name = string(rcv.Name())
 	t.At = rcv.At(new(Point)).UnPack()
-	t.Unit = rcv.Unit()
+	t.Unit = Unit(rcv._tab.GetInt16Slot(8, 0))
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
