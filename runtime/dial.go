@@ -126,11 +126,14 @@ func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 // exchange sends the client's hello, and receives the server's with the
 // memory.
 func exchange(l Link, h *clientHello) (*serverHello, shm.Memory, error) {
-	if err := l.Send(h.encode(), nil); err != nil {
-		return nil, nil, noAnswer(err)
-	}
+	// A server that has no room says so at once, and may have closed its end
+	// before this gets there: what it said counts.
+	serr := l.Send(h.encode(), nil)
 	r := &linkReader{l: l}
 	hello, err := readServerHello(r)
+	if err == nil && serr != nil {
+		err = noAnswer(serr)
+	}
 	if err == nil && r.memory == nil {
 		err = &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server sent no memory"}
 	}

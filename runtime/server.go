@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -22,13 +23,15 @@ type Server struct {
 	text      string
 	invalid   error // why Serve fails at once
 
-	mu        sync.Mutex
-	listeners map[*Listener]struct{}
-	conns     map[*serverConn]struct{}
-	accepted  int  // connections, and sockets that still shake hands
-	closed    bool // Shutdown or Close was called
-	empty     chan struct{}
-	refused   atomic.Uint64
+	mu          sync.Mutex
+	listeners   map[*Listener]struct{}
+	conns       map[*serverConn]struct{}
+	accepted    int  // connections, and sockets that still shake hands
+	closed      bool // Shutdown or Close was called
+	empty       chan struct{}
+	refused     atomic.Uint64
+	spinners    atomic.Int32 // readers that look for requests without sleeping
+	maxSpinners int32
 
 	closing context.Context // done when Shutdown or Close is called
 	close   context.CancelFunc
@@ -42,6 +45,7 @@ func NewServer(opts ...ServerOption) *Server {
 		listeners: map[*Listener]struct{}{},
 		conns:     map[*serverConn]struct{}{},
 	}
+	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
 	s.closing, s.close = context.WithCancel(context.Background())
 	for _, o := range opts {
 		o.applyServer(&s.cfg)

@@ -47,9 +47,10 @@ type serverConn struct {
 	watchdog *time.Timer
 	seen     uint64 // the turn at the last look of the watchdog
 
-	current *job      // what the reader runs; belongs to whoever owns turn
-	spare   *job      // for the next call that the reader runs; belongs to the reader
-	jobs    sync.Pool // of *job, for calls that run apart
+	current  *job      // what the reader runs; belongs to whoever owns turn
+	spinning bool      // counted as one of the server's spinners; belongs to the reader
+	spare    *job      // for the next call that the reader runs; belongs to the reader
+	jobs     sync.Pool // of *job, for calls that run apart
 
 	mu      sync.Mutex
 	apart   map[uint64]*job // what runs on goroutines of its own, by call
@@ -111,6 +112,7 @@ func (c *serverConn) serve() {
 		if !c.inbox.full.Load() && !c.rx.ring.Sleep() {
 			continue
 		}
+		c.stopSpinning()
 		c.asleep.Store(true)
 		if c.finished() {
 			c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})
@@ -133,7 +135,30 @@ func (c *serverConn) serve() {
 		}
 		c.arm()
 	}
+	c.stopSpinning()
 	c.bury()
+}
+
+// maySpin reports whether this reader is one of those that may look for
+// requests without sleeping: half as many as there are processors, as a
+// spinning reader is of use only while its client runs beside it.
+func (c *serverConn) maySpin() bool {
+	if c.spinning {
+		return true
+	}
+	if c.srv.spinners.Add(1) > c.srv.maxSpinners {
+		c.srv.spinners.Add(-1)
+		return false
+	}
+	c.spinning = true
+	return true
+}
+
+func (c *serverConn) stopSpinning() {
+	if c.spinning {
+		c.spinning = false
+		c.srv.spinners.Add(-1)
+	}
 }
 
 // finished reports whether a connection that drains has nothing left to do.
@@ -153,7 +178,7 @@ func (c *serverConn) work() (reader bool) {
 	s := spin{p: &c.spin}
 	for !c.inbox.full.Load() {
 		for !c.rx.ring.Ready() {
-			if !s.more() {
+			if !c.maySpin() || !s.more() {
 				return true
 			}
 			if s.pause() {
