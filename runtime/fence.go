@@ -15,7 +15,8 @@ type Fence interface {
 	// none). It is asked twice: before the request is handled, where an error
 	// refuses it (CodeFenced, outcome NotExecuted), and again before the
 	// reply is released, where an error withholds it (CodeFenced, outcome
-	// Unknown). The error's text travels to the caller.
+	// Unknown). The error's text travels to the caller. A one-way message that
+	// it refuses is dropped and counted.
 	Admit(epoch uint64) error
 }
 

@@ -103,6 +103,11 @@ func compareBlocks(name string, x, y *block) error {
 	for _, key := range x.order {
 		theirs, ok := y.entries[key]
 		if !ok {
+			if kind == "table" {
+				if moved := y.find(x.entries[key]); moved != "" {
+					return incompatible(fmt.Sprintf("%s: %s here is %s there", name, describe(key, x.entries[key]), moved))
+				}
+			}
 			if required(kind, x.entries[key]) {
 				return incompatible(name + ": required " + describe(key, x.entries[key]) + " is missing there")
 			}
@@ -118,6 +123,17 @@ func compareBlocks(name string, x, y *block) error {
 		}
 	}
 	return nil
+}
+
+// find returns the key under which the block has an entry with the name and
+// type of words, or "": a field that one side has under another id was moved, not added.
+func (b *block) find(words []string) string {
+	for _, key := range b.order {
+		if w := b.entries[key]; len(w) >= 2 && len(words) >= 2 && w[0] == words[0] && w[1] == words[1] {
+			return key
+		}
+	}
+	return ""
 }
 
 // required reports whether a table's field must be there: a message from a side that

@@ -205,6 +205,11 @@ func (c *serverConn) work() (reader bool) {
 				return false
 			}
 		case kindMessage:
+			if fence := c.srv.cfg.fence; fence != nil && fence.Admit(f.epoch) != nil {
+				c.rx.release()
+				c.stats.dropped.Add(1)
+				continue
+			}
 			if !private {
 				body = append([]byte(nil), body...)
 			}
