@@ -8,3 +8,7 @@ const (
 	HeaderSize, SlotSize                        = headerSize, slotSize
 	OffMagic, OffVersion, OffSlotSize, OffSlots = offMagic, offVersion, offSlotSize, offSlots
 )
+
+// Republish has the owner of a slot write another record into it, as fast as
+// memory allows: what a registration does between its system calls.
+func (reg *Registration) Republish(rec Record) { reg.publish(encode(&rec)) }
