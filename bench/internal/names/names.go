@@ -22,9 +22,6 @@ type Costs struct {
 	List              time.Duration
 }
 
-// maxInstances is what all numbers of instances together need.
-const maxInstances = 8192
-
 // Measure fills a registry with so many instances, and repeats each operation so
 // often.
 func Measure(instances, repeats int, progress func(string)) (c *Costs, err error) {
@@ -33,7 +30,7 @@ func Measure(instances, repeats int, progress func(string)) (c *Costs, err error
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	r, err := registry.Open(dir, &registry.Options{Slots: maxInstances})
+	r, err := registry.Open(dir, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -48,19 +45,20 @@ func Measure(instances, repeats int, progress func(string)) (c *Costs, err error
 	}
 	c = &Costs{Instances: instances}
 	for _, op := range []struct {
-		to *time.Duration
-		do func(i int) error
+		to    *time.Duration
+		batch int // so many are timed at once
+		do    func(i int) error
 	}{
-		{&c.Lookup, func(i int) error { _, err := r.Lookup(nameOf(i * 7919 % instances)); return err }},
-		{&c.Missing, func(i int) error {
+		{&c.Lookup, 32, func(i int) error { _, err := r.Lookup(nameOf(i * 7919 % instances)); return err }},
+		{&c.Missing, 32, func(i int) error {
 			if _, err := r.Lookup("missing"); err == nil {
 				return fmt.Errorf("a name that nobody registered is found")
 			}
 			return nil
 		}},
-		{&c.List, func(int) error { _, err := r.List(""); return err }},
+		{&c.List, 1, func(int) error { _, err := r.List(""); return err }},
 	} {
-		if *op.to, err = typical(repeats, op.do); err != nil {
+		if *op.to, err = typical(repeats, op.batch, op.do); err != nil {
 			return nil, err
 		}
 	}
@@ -69,11 +67,8 @@ func Measure(instances, repeats int, progress func(string)) (c *Costs, err error
 
 func nameOf(i int) string { return fmt.Sprintf("bench.instance.%d", i) }
 
-// batch is how many short operations are timed at once.
-const batch = 32
-
 // typical is the median time of one of do's runs, measured in batches.
-func typical(repeats int, do func(i int) error) (time.Duration, error) {
+func typical(repeats, batch int, do func(i int) error) (time.Duration, error) {
 	times := make([]time.Duration, repeats)
 	for i := range times {
 		start := time.Now()
@@ -82,7 +77,7 @@ func typical(repeats int, do func(i int) error) (time.Duration, error) {
 				return 0, err
 			}
 		}
-		times[i] = time.Since(start) / batch
+		times[i] = time.Since(start) / time.Duration(batch)
 	}
 	return median(times), nil
 }
