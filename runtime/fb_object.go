@@ -34,6 +34,16 @@ func PackStrings(b *flatbuffers.Builder, v []string) flatbuffers.UOffsetT {
 	return PackOffsets(b, offsets)
 }
 
+// UnPackStrings copies a vector of strings; it is empty, not nil, when the table
+// has none.
+func UnPackStrings(t *flatbuffers.Table, slot flatbuffers.VOffsetT) []string {
+	v := make([]string, FieldLen(t, slot))
+	for j := range v {
+		v[j] = string(FieldElemBytes(t, slot, j))
+	}
+	return v
+}
+
 // PackTables writes a vector of tables; a nil one becomes a table of zeros.
 func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
 	offsets := make([]flatbuffers.UOffsetT, len(v))

@@ -208,7 +208,7 @@ func (f *file) aliases(name, alias, object, objectAlias string) {
 	}
 }
 
-// trimDoc reports whether a declaration has a comment.
+// hasDoc reports whether a declaration has a comment.
 func hasDoc(lines []string) bool {
 	return strings.TrimSpace(strings.Join(lines, "")) != ""
 }

@@ -189,5 +189,5 @@ type enumNames struct {
 	Names, Values string // the tables EnumNamesX and EnumValuesX
 	Parse         string
 	VerifyAt      string
-	Consts        []string // of Values, in order; "" for a duplicate value's second name is never used
+	Consts        []string // of Values, in order
 }

@@ -282,11 +282,14 @@ func (f *file) unPackVector(field *schema.Field, n *fieldNames, member string) {
 		f.p(member, " = ipc.UnPack", methodOf(e), "s[", f.scalarType(e), "](&rcv._tab, ", slot, ")")
 		return
 	}
+	if e.Base == schema.String {
+		f.useIPC()
+		f.p(member, " = ipc.UnPackStrings(&rcv._tab, ", slot, ")")
+		return
+	}
 	f.p(member, " = make([]", f.valueType(e), ", rcv.", n.Length, "())")
 	f.p("for j := range ", member, " {")
 	switch {
-	case e.Base == schema.String:
-		f.p(member, "[j] = string(rcv.", n.Get, "(j))")
 	case e.Base == schema.Union:
 		f.p("if u := (flatbuffers.Table{}); rcv.", n.Get, "(&u, j) {")
 		f.p(member, "[j] = rcv.", f.plan.fields[field.Tag].Get, "(j).UnPack(u)")

@@ -264,7 +264,7 @@ func (p *plan) nameFields(o *schema.Object) {
 		camel := blank(upperCamel(f.Name))
 		n.Get = methods.claim(camel, owner{})
 		if !f.IsTag {
-			n.Member = members.claim(blank(exportedMember(camel)), owner{})
+			n.Member = members.claim(camel, owner{})
 		}
 	}
 	for i, f := range o.Fields {
@@ -301,12 +301,6 @@ func blank(name string) string {
 		return "X_"
 	}
 	return name
-}
-
-// exportedMember makes the name of an object's field one that JSON and other
-// packages can see; flatc's own only differ in that after leading underscores.
-func exportedMember(camel string) string {
-	return camel
 }
 
 // isList reports whether a field holds several values.

@@ -1,6 +1,7 @@
 package gogen
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/schema"
@@ -148,7 +149,7 @@ func (f *file) create(o *schema.Object, n *objectNames) {
 	var list strings.Builder
 	for i, l := range leaves {
 		name := goName(l.name)
-		if indexName.has(name) {
+		if isLoopVar(name) {
 			name += "_"
 		}
 		params[i] = taken.claim(name, owner{})
@@ -161,18 +162,13 @@ func (f *file) create(o *schema.Object, n *objectNames) {
 	f.p("}")
 }
 
-// indexNames are the loop variables of nested arrays.
-type indexNames []string
+// loopVar names the variable of a loop over nested arrays.
+func loopVar(depth int) string { return "i" + itoa(depth) }
 
-var indexName = indexNames{"i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7"}
-
-func (x indexNames) has(name string) bool {
-	for _, s := range x {
-		if s == name {
-			return true
-		}
-	}
-	return false
+// isLoopVar reports whether a parameter would be hidden by a loop's variable.
+func isLoopVar(name string) bool {
+	_, err := strconv.Atoi(strings.TrimPrefix(name, "i"))
+	return name[0] == 'i' && err == nil
 }
 
 // prependStruct writes the statements that build a struct, last field first.
@@ -208,13 +204,6 @@ func (f *file) prependStruct(o *schema.Object, params []string, index string, de
 			f.p("}")
 		}
 	}
-}
-
-func loopVar(depth int) string {
-	if depth < len(indexName) {
-		return indexName[depth]
-	}
-	return "i" + itoa(depth)
 }
 
 // structPack writes Pack for a struct.

@@ -220,10 +220,7 @@ func (rcv *Kitchen) UnPackTo(t *KitchenT) {
 	t.Colors = ipc.UnPackBytes[Color](&rcv._tab, 46)
 	t.Bigs = ipc.UnPackUint64s[Big](&rcv._tab, 48)
 	t.Levels = ipc.UnPackInt32s[Level](&rcv._tab, 50)
-	t.Strings = make([]string, rcv.StringsLength())
-	for j := range t.Strings {
-		t.Strings[j] = string(rcv.Strings(j))
-	}
+	t.Strings = ipc.UnPackStrings(&rcv._tab, 52)
 	t.Leaves = make([]*LeafT, rcv.LeavesLength())
 	for j := range t.Leaves {
 		var x Leaf
