@@ -61,7 +61,7 @@ func serverThatDoesNotAnswer(t *testing.T, v ipc.RendezvousOption) {
 	}
 	defer l.Close()
 	_, err = ipc.Dial(t.Context(), "echo", v, ipc.WithHandshakeTimeout(10*time.Millisecond))
-	want(t, err, ipc.CodeUnavailable, ipc.NotSent, "does not answer")
+	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "does not answer")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	_, err = ipc.Dial(ctx, "echo", v)
