@@ -92,29 +92,6 @@ func exercise(ctx context.Context, c *ipc.Conn) error {
 	return nil
 }
 
-// descriptors counts the open descriptors of this process.
-func descriptors(t *testing.T) int {
-	t.Helper()
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(d)
-}
-
-// settle waits until the counts of descriptors and goroutines are what they
-// were.
-func settle(t *testing.T, what string, fds, goroutines int) {
-	t.Helper()
-	for range 2000 {
-		if descriptors(t) <= fds && runtime.NumGoroutine() <= goroutines {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Errorf("%s: %d descriptors, %d goroutines are left; there were %d, %d", what, descriptors(t), runtime.NumGoroutine(), fds, goroutines)
-}
-
 func TestCrashServer(t *testing.T) {
 	for _, point := range crashPoints(t, "server") {
 		for n := 1; n <= crashRounds(); n++ {

@@ -1,0 +1,90 @@
+package ipc_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// longEnv set to anything makes the soak tests run at their full length.
+const longEnv = "IPC_TEST_LONG"
+
+func long(short, full int) int {
+	if os.Getenv(longEnv) != "" {
+		return full
+	}
+	return short
+}
+
+// TestPingPong makes round trips without a deadline anywhere, with pauses of
+// random length on the way so that each side falls asleep now and then: a lost
+// wake-up hangs it.
+func TestPingPong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	startChild(t, "server", path)
+	c := dial(t, ipc.WithDomain(path))
+	rnd := rand.New(rand.NewPCG(7, 8))
+	pause := 0
+	for i := range long(50_000, 10_000_000) {
+		if _, err := echo(t.Context(), c, nil); err != nil {
+			t.Fatalf("round trip %d: %v", i, err)
+		}
+		if rnd.IntN(64) == 0 {
+			// Around the time for which a side spins, where falling asleep and
+			// being woken meet.
+			pause = rnd.IntN(200)
+			for start := time.Now(); time.Since(start) < time.Duration(pause)*time.Microsecond; {
+				runtime.Gosched()
+			}
+		}
+	}
+	if s := c.Stats(); s.Sleeps == 0 || s.WakeupsSent == 0 {
+		t.Errorf("nobody ever slept: %+v", s)
+	}
+}
+
+// TestRandomKills kills the server at random moments under load, over and over,
+// and the clients too; whoever is left learns of it and nothing is left behind.
+func TestRandomKills(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(9, 10))
+	path := filepath.Join(t.TempDir(), "d")
+	for range long(10, 2000) {
+		fds, goroutines := descriptors(t), runtime.NumGoroutine()
+		srv := startChild(t, "server", path)
+		client := startChild(t, "client", path)
+		c, err := ipc.Dial(t.Context(), "echo", ipc.WithDomain(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var callers sync.WaitGroup
+		for i := range 4 {
+			callers.Go(func() {
+				for {
+					if _, err := echo(t.Context(), c, make([]byte, i*i*1000)); err != nil {
+						if ipc.CodeOf(err) != ipc.CodeUnavailable {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		for start, d := time.Now(), time.Duration(rnd.IntN(3000))*time.Microsecond; time.Since(start) < d; {
+			runtime.Gosched()
+		}
+		if rnd.IntN(2) == 0 {
+			client.kill()
+		}
+		srv.kill()
+		callers.Wait()
+		c.Close()
+		client.kill()
+		settle(t, "after a kill", fds, goroutines)
+	}
+}
