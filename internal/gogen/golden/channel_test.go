@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/internal/gogen/golden/kitchen"
 	"github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -64,6 +65,32 @@ func TestServiceInEnvelopes(t *testing.T) {
 	}
 	if _, err := client.Weigh(t.Context(), nil); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
 		t.Errorf("a nil request: %v", err)
+	}
+}
+
+// stopper answers with one object that it keeps.
+type stopper struct {
+	audio.UnimplementedAudioControl
+	ack audio.AckT
+}
+
+func (s *stopper) StopStream(context.Context, *audio.StopStreamT) (*audio.AckT, error) {
+	return &s.ack, nil
+}
+
+// The reply says which request it answers, and the handler's object does not
+// change for it.
+func TestRepliesReferToTheirRequest(t *testing.T) {
+	h := &stopper{ack: audio.AckT{RefSeq: 1000, Status: audio.StatusNotRunning}}
+	client := audio.NewAudioControlClient(connect(t, audio.NewAudioControlService(h)))
+	for want := uint64(1); want <= 3; want++ {
+		ack, err := client.StopStream(t.Context(), &audio.StopStreamT{})
+		if err != nil || ack.RefSeq != want || ack.Status != audio.StatusNotRunning {
+			t.Errorf("call %d: %+v (%v)", want, ack, err)
+		}
+	}
+	if h.ack.RefSeq != 1000 {
+		t.Errorf("the handler's object was changed: %+v", h.ack)
 	}
 }
 

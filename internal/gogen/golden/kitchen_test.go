@@ -328,6 +328,16 @@ func TestVerifierNamesElements(t *testing.T) {
 	}
 }
 
+func TestVerifierWantsStringsTerminated(t *testing.T) {
+	buf := kitchenBuffer(fullKitchen())
+	at := bytes.Index(buf, []byte("more text\x00"))
+	buf[at+len("more text")] = 'x'
+	if err := kitchen.VerifyKitchen(buf); err == nil || !strings.HasPrefix(err.Error(), "Kitchen.things[3](Text): string") ||
+		!strings.HasSuffix(err.Error(), "is not zero-terminated") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // One long string that is referred to often must not unpack to more than the
 // limits allow.
 func TestVerifierBoundsAmplification(t *testing.T) {
