@@ -27,9 +27,9 @@ func (t *BlockT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Data != nil {
 		dataOffset = builder.CreateByteString(t.Data)
 	}
-	BlockStart(builder)
-	BlockAddData(builder, dataOffset)
-	return BlockEnd(builder)
+	ipc.StartTable(builder, 1)
+	builder.PrependUOffsetTSlot(0, dataOffset, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.

@@ -18,12 +18,12 @@ func (t *BulkMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	itemOffset := t.Item.Pack(builder)
-	BulkMsgStart(builder)
+	ipc.StartTable(builder, 2)
 	if itemOffset != 0 {
-		BulkMsgAddItemType(builder, t.Item.Type)
-		BulkMsgAddItem(builder, itemOffset)
+		builder.PrependByteSlot(0, byte(t.Item.Type), 0)
+		builder.PrependUOffsetTSlot(1, itemOffset, 0)
 	}
-	return BulkMsgEnd(builder)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.

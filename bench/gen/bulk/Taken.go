@@ -17,14 +17,14 @@ func (t *TakenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	TakenStart(builder)
-	TakenAddSize(builder, t.Size)
-	return TakenEnd(builder)
+	ipc.StartTable(builder, 1)
+	builder.PrependUint64Slot(0, t.Size, 0)
+	return ipc.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Taken) UnPackTo(t *TakenT) {
-	t.Size = rcv.Size()
+	t.Size = rcv._tab.GetUint64Slot(4, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
