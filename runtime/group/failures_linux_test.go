@@ -37,6 +37,7 @@ func TestHungPrimaryIsKilledThenReplaced(t *testing.T) {
 	if after.Primary != 1 || running(old) {
 		t.Errorf("status %+v; the old primary runs: %v", after, running(old))
 	}
+	shutdown(t, g)
 	if log := events.String(); !strings.Contains(log, "suspected svc.0: hangs: no heartbeat") {
 		t.Errorf("events:\n%s", log)
 	}
@@ -86,6 +87,7 @@ func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
 	if err != nil || s.Degraded {
 		t.Errorf("%+v, %v", s, err)
 	}
+	shutdown(t, g)
 	if !events.has(group.Degraded) || !events.has(group.Delayed) || !events.has(group.Recovered) {
 		t.Errorf("events:\n%v", &events)
 	}

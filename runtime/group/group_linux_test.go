@@ -90,6 +90,7 @@ func TestReplicaWithoutRegistrationIsReplaced(t *testing.T) {
 	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 		t.Fatal(err)
 	}
+	shutdown(t, g)
 	if !strings.Contains(events.String(), "suspected svc.0: gave up its registration and did not end") {
 		t.Errorf("events:\n%v", &events)
 	}
@@ -107,6 +108,7 @@ func TestReplicaWithoutEndpointIsReplaced(t *testing.T) {
 	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 		t.Fatal(err)
 	}
+	shutdown(t, g)
 	if !strings.Contains(events.String(), "suspected audio_compute.0: closed its endpoint and did not end") {
 		t.Errorf("events:\n%v", &events)
 	}
@@ -131,6 +133,7 @@ func TestAllKilledAtOnce(t *testing.T) {
 			t.Errorf("%+v was not replaced", i)
 		}
 	}
+	shutdown(t, g)
 	if events.has(group.Suspected) || !strings.Contains(events.String(), "signal: killed") {
 		t.Errorf("events:\n%v", &events)
 	}

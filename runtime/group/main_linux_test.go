@@ -108,9 +108,7 @@ func childExit(args []string) error {
 }
 
 func childPanicky([]string) error {
-	var m map[string]int
-	m["x"] = 1
-	return nil
+	panic("as told")
 }
 
 // childHost supervises bare replicas until it is killed.
@@ -204,12 +202,18 @@ func startGroup(t testing.TB, cfg group.Config) *group.Group {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := g.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
+		shutdown(t, g)
 		nothingLeft(t, cfg.Domain)
 	})
 	return g
+}
+
+// shutdown ends a group, after which all its events were delivered.
+func shutdown(t testing.TB, g *group.Group) {
+	t.Helper()
+	if err := g.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
 }
 
 // nothingLeft checks that no record and no group is in the domain.
