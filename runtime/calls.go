@@ -85,7 +85,7 @@ type callTable struct {
 }
 
 // keepBuffer is the largest buffer that is kept for the next call.
-const keepBuffer = 1 << 20
+const keepBuffer = 4 << 20
 
 // register takes a place for a new call, and waits for one while there are as
 // many calls as the limit allows.

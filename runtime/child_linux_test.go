@@ -255,3 +255,21 @@ func settle(t *testing.T, what string, fds, goroutines int) {
 	}
 	t.Errorf("%s: %d descriptors, %d goroutines are left; there were %d, %d", what, descriptors(t), runtime.NumGoroutine(), fds, goroutines)
 }
+
+func BenchmarkLargeProcess(b *testing.B) {
+	path := b.TempDir() + "/d"
+	startChild(b, "server", path)
+	c := dial(b, ipc.WithDomain(path))
+	for _, n := range []int{4 << 10, 64 << 10, 1 << 20} {
+		b.Run(itoa(n), func(b *testing.B) {
+			req := &blob{make([]byte, n)}
+			b.SetBytes(int64(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ipc.Invoke(context.Background(), c, methodEcho, req); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -230,6 +230,7 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 	for {
 		if c.rx.ring.Ready() {
 			if c.dispatch(p) {
+				c.spin.paid()
 				return true
 			}
 			if c.inbox.full.Load() {
@@ -273,7 +274,7 @@ func (c *Conn) dispatch(p *pending) bool {
 				return true
 			}
 			if private {
-				to.body = body
+				to.body = c.rx.exchange(to.body, body)
 			} else {
 				to.body = append(to.body[:0], body...)
 			}

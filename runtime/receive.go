@@ -21,6 +21,7 @@ type receiver struct {
 	body    []byte
 	total   int
 	active  bool
+	spare   []byte // for the next one
 
 	messages atomic.Uint64
 	wakeups  atomic.Uint64
@@ -103,7 +104,11 @@ func (r *receiver) begin(kind uint32, rec []byte) error {
 		return fmt.Errorf("%w: %d bytes announced; the limit is %d", errBroken, total, r.limit)
 	}
 	r.total = int(total)
-	r.body = append(make([]byte, 0, min(r.total, eagerLen)), rec[8:]...)
+	buf := r.spare
+	if r.spare = nil; cap(buf) < min(r.total, eagerLen) {
+		buf = make([]byte, 0, min(r.total, eagerLen))
+	}
+	r.body = append(buf[:0], rec[8:]...)
 	r.active = true
 	return nil
 }
@@ -119,6 +124,15 @@ func (r *receiver) more(tag uint32, rec []byte) (done bool, err error) {
 	}
 	r.body = append(r.body, rec...)
 	return last, nil
+}
+
+// exchange returns body, which next has returned as private, and keeps old,
+// which it replaces, for the next message in pieces.
+func (r *receiver) exchange(old, body []byte) []byte {
+	if cap(old) > cap(r.spare) && cap(old) <= keepBuffer {
+		r.spare = old
+	}
+	return body
 }
 
 // release gives back the memory of what next has returned.

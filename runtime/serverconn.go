@@ -226,6 +226,7 @@ func (c *serverConn) work() (reader bool) {
 		if c.tx.waiting.Load() {
 			c.tx.retryIfRoom()
 		}
+		c.spin.paid()
 		s = spin{p: &c.spin}
 	}
 	return true
@@ -278,7 +279,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	j := c.newJob()
 	j.frame = *f
 	if private {
-		j.body = body
+		j.body = c.rx.exchange(j.body, body)
 	} else {
 		j.body = append(j.body[:0], body...)
 	}

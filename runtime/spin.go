@@ -16,6 +16,12 @@ import (
 // twice what the better of the two would have (the ski-rental argument of
 // Karlin et al., "Empirical studies of competitive spinning", 1991); and a side
 // whose waits are mostly longer soon stops to spin.
+//
+// Where both sides sleep, a wait is mostly made of wake-ups: the peer's, and
+// this side's own. Such a wait does not show that spinning would not pay; it
+// shows that nobody spins. So only a wait that is longer than two wake-ups by
+// far makes a side spin less, or two processes that have once fallen asleep
+// would never again find out how fast the other one is.
 type spinPolicy struct {
 	longest time.Duration // 0: never spin
 	budget  atomic.Int64  // how long to spin now, in nanoseconds
@@ -23,8 +29,13 @@ type spinPolicy struct {
 }
 
 const (
-	// defaultSpin is about what a wake-up across processors costs.
-	defaultSpin = 50 * time.Microsecond
+	// defaultSpin is somewhat more than what a wake-up across processors costs
+	// (50 to 80 microseconds on virtual machines), so that a side that has
+	// woken the other is still there when that one answers.
+	defaultSpin = 100 * time.Microsecond
+	// hopeless times the longest spin is a wait that consists of more than
+	// wake-ups.
+	hopeless = 3
 	// shortestSpin is left when spinning has not paid lately.
 	shortestSpin = time.Microsecond
 	// pollsPerCheck polls take about as long as reading the clock a few times.
@@ -42,10 +53,16 @@ func (p *spinPolicy) init(longest time.Duration, l Link) {
 	p.budget.Store(int64(longest))
 }
 
-// slept adapts the policy to a wait that outlasted the spinning: more pays if
-// the message came within the time that a wake-up costs, else less does.
+// paid adapts the policy to a wait that ended while spinning.
+func (p *spinPolicy) paid() {
+	if p.budget.Load() != int64(p.longest) {
+		p.budget.Store(int64(p.longest))
+	}
+}
+
+// slept adapts the policy to a wait that outlasted the spinning.
 func (p *spinPolicy) slept(d time.Duration) {
-	if d < p.longest {
+	if d < hopeless*p.longest {
 		p.budget.Store(int64(p.longest))
 	} else {
 		p.budget.Store(max(p.budget.Load()/2, int64(min(shortestSpin, p.longest))))

@@ -177,7 +177,7 @@ func (t *transmitter) room(n int) ([]byte, *Error) {
 
 // spinForRoom is how often a writer looks for room before it parks: a peer
 // that is awake usually makes some within microseconds.
-const spinForRoom = 100
+const spinForRoom = 500
 
 // wait waits until it makes sense to look for room for n bytes again. It needs
 // mu, and gives it up while it waits. own is true for the writer of the
