@@ -132,8 +132,6 @@ func host(t *testing.T, v ipc.RendezvousOption, opts ...ipc.ServerOption) *ipc.S
 // echoes makes a service of the echo protocol.
 func echoes(routes ...ipc.Route) *ipc.Service { return ipc.NewService(echoProtocol, routes...) }
 
-type handler = func(context.Context, *blob) (*blob, error)
-
 // want checks an error's code and outcome, and that its text holds all of parts.
 func want(t *testing.T, err error, code ipc.Code, outcome ipc.Outcome, parts ...string) {
 	t.Helper()
