@@ -83,6 +83,28 @@ func manyCallers(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
+// slowCallDelaysNoOther makes calls while others of the connection are being
+// handled.
+func slowCallDelaysNoOther(t *testing.T, v ipc.RendezvousOption) {
+	svc, entered, left := blocking()
+	host(t, v, svc)
+	c := dial(t, v)
+	ctx, cancel := context.WithCancel(t.Context())
+	var slow [3]<-chan error
+	for i := range slow {
+		slow[i] = invoke(ctx, c, methodBlock, "")
+		<-entered
+		for range 10 {
+			still(t, c)
+		}
+	}
+	cancel()
+	for _, result := range slow {
+		<-left
+		want(t, <-result, ipc.CodeCanceled, ipc.OutcomeUnknown)
+	}
+}
+
 func deadlinesReachTheServer(t *testing.T, v ipc.RendezvousOption) {
 	type seen struct {
 		deadline time.Time

@@ -23,6 +23,7 @@ var behaviours = []struct {
 	{"calls of every size", callsOfEverySize},
 	{"replies in any order", repliesInAnyOrder},
 	{"many callers of one connection", manyCallers},
+	{"a slow call delays no other", slowCallDelaysNoOther},
 	{"deadlines reach the server", deadlinesReachTheServer},
 	{"cancellation reaches the server", cancellationReachesTheServer},
 	{"late replies are dropped and counted", lateRepliesAreDropped},
@@ -37,6 +38,11 @@ var behaviours = []struct {
 	{"a slow message handler delays no call", slowMessageHandler},
 	{"a message handler makes calls", messageHandlerMakesCalls},
 	{"peers know each other", peersKnowEachOther},
+
+	{"calls in place", callsInPlace},
+	{"streams of blocks", streamsOfBlocks},
+	{"streams that overwrite", streamsThatOverwrite},
+	{"a stream that nobody reads", streamThatNobodyReads},
 
 	{"limits of messages", limitsOfMessages},
 	{"limits of calls", limitsOfCalls},

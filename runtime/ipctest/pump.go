@@ -2,6 +2,7 @@ package ipctest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ const (
 	kindAbort   = 7
 	kindMask    = 0xff
 	tagMore     = 0x100
+	tagGap      = 0x200
 	tagBroken   = 0xff // a kind that does not exist
 
 	frameLen   = 24
@@ -174,7 +176,7 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 	case Drop, Cut:
 		return p.action
 	case Corrupt:
-		invert(rec.payload[bodyAt(tag):])
+		invert(body(rec))
 	case Break:
 		rec = record{tag: tagBroken, payload: rec.payload[:0]}
 	case Duplicate:
@@ -189,19 +191,27 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 	return p.action
 }
 
-// bodyAt is where in a record the body begins, or goes on.
-func bodyAt(tag uint32) int {
-	n := frameLen
-	switch tag & kindMask {
-	case kindRequest:
-		n = requestLen
+// body is the part of a record that belongs to the message's body.
+func body(r record) []byte {
+	b := r.payload
+	skip := func(n int) { b = b[min(n, len(b)):] }
+	switch r.tag & kindMask {
 	case kindPiece, kindAbort:
-		return 0
+		return b
+	case kindRequest:
+		skip(requestLen)
+	default:
+		skip(frameLen)
 	}
-	if tag&tagMore != 0 {
-		n += 8
+	switch {
+	case r.tag&tagMore != 0:
+		skip(8) // the length of the whole
+	case r.tag&tagGap != 0 && len(b) >= 8:
+		gap := binary.NativeEndian.Uint64(b)
+		skip(8)
+		skip(int(min(gap, uint64(len(b)))))
 	}
-	return n
+	return b
 }
 
 func invert(b []byte) {

@@ -1,0 +1,185 @@
+package ipc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"testing"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/ipctest"
+)
+
+func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
+	for channel, opts := range map[string][]ipc.ServerOption{"copied": nil, "trusted": {ipc.WithTrustedClients()}} {
+		ipctest.Serve(t, v, channel, append(opts, echoes(ipc.HandleInPlace(methodEcho,
+			func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+				var m blob
+				if _, err := decodeBlob(req, &m); err != nil {
+					return ipc.Errorf(ipc.CodeInvalidArgument, "%w", err)
+				}
+				if string(m.data) == "refuse" {
+					return ipc.Errorf(ipc.CodeNotFound, "refused")
+				}
+				return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &m) })
+			})))...)
+		c := ipctest.Dial(t, v, channel)
+		call := func(data []byte, room int) (got blob, err error) {
+			err = c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
+				Method: methodEcho.Info(), Size: room,
+				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
+				Read: func(reply []byte) error {
+					_, err := decodeBlob(reply, &got)
+					return err
+				},
+			})
+			return got, err
+		}
+		for _, n := range []int{0, 100, 5000, 300 << 10} {
+			for _, room := range []int{0, n / 2, n + 64, 2*n + 100} {
+				data := bytes.Repeat([]byte{byte(n), 3}, n/2)
+				if got, err := call(data, room); err != nil || !bytes.Equal(got.data, data) {
+					t.Errorf("%s, %d bytes in room for %d: %d came back, %v", channel, n, room, len(got.data), err)
+				}
+			}
+		}
+		_, err := call([]byte("refuse"), 100)
+		want(t, err, ipc.CodeNotFound, ipc.Executed, "refused")
+		still(t, c) // a plain call to a handler in place
+	}
+}
+
+// beats is a stream of numbered blocks.
+var beats = &ipc.StreamInfo{Protocol: &ipc.Protocol{Name: "test.Beat", Fingerprint: 1}, HeaderSize: 8}
+
+func writeBeat(ctx context.Context, w *ipc.StreamWriter, n uint64) error {
+	return w.Write(ctx, 100, func(header, payload []byte) error {
+		binary.NativeEndian.PutUint64(header, n)
+		for i := range payload {
+			payload[i] = byte(n)
+		}
+		return nil
+	})
+}
+
+func readBeat(ctx context.Context, r *ipc.StreamReader) (n, lost uint64, err error) {
+	err = r.Read(ctx, func(header, payload []byte, l uint64) error {
+		n, lost = binary.NativeEndian.Uint64(header), l
+		if !bytes.Equal(payload, bytes.Repeat([]byte{byte(n)}, 100)) {
+			return errors.New("the block is torn")
+		}
+		return nil
+	})
+	return n, lost, err
+}
+
+// streamsOfBlocks writes a stream that waits for its reader.
+func streamsOfBlocks(t *testing.T, v ipc.RendezvousOption) {
+	const blocks = 2000
+	ended := make(chan error, 1)
+	host(t, v, ipc.HandleStreamReader(beats, func(ctx context.Context, r *ipc.StreamReader) error {
+		for i := uint64(0); ; i++ {
+			n, lost, err := readBeat(ctx, r)
+			if err == nil && (n != i || lost != 0) {
+				err = errors.New("a block is missing")
+			}
+			if errors.Is(err, io.EOF) && i == blocks {
+				err = nil
+			} else if err == nil {
+				continue
+			}
+			ended <- err
+			return nil
+		}
+	}))
+	w, err := ipc.OpenStreamWriter(t.Context(), "echo", beats, ipc.StreamOptions{Depth: 4, Payload: 100}, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(blocks) {
+		if err := writeBeat(t.Context(), w, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the reader: %v", err)
+	}
+	want(t, writeBeat(t.Context(), w, 0), ipc.CodeUnavailable, ipc.NotSent)
+}
+
+// streamsThatOverwrite reads a stream whose writer does not wait: every block
+// is read whole or counted as lost.
+func streamsThatOverwrite(t *testing.T, v ipc.RendezvousOption) {
+	const blocks = 5000
+	written := make(chan error, 1)
+	host(t, v, ipc.HandleStreamWriter(beats, func(ctx context.Context, w *ipc.StreamWriter) error {
+		for i := range uint64(blocks) {
+			if err := writeBeat(ctx, w, i); err != nil {
+				written <- err
+				return err
+			}
+		}
+		written <- nil
+		return nil
+	}))
+	r, err := ipc.OpenStreamReader(t.Context(), "echo", beats,
+		ipc.StreamOptions{Depth: 4, Payload: 100, Policy: ipc.StreamOverwrite}, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	next := uint64(0)
+	for {
+		n, lost, err := readBeat(t.Context(), r)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n != next+lost {
+			t.Fatalf("block %d after %d were read or lost and %d are said to be lost", n, next, lost)
+		}
+		next = n + 1
+	}
+	if next != blocks {
+		t.Errorf("the last block is %d, want %d", next-1, blocks-1)
+	}
+	if err := <-written; err != nil {
+		t.Errorf("the writer: %v", err)
+	}
+}
+
+// streamThatNobodyReads ends the reader while the writer waits for it.
+func streamThatNobodyReads(t *testing.T, v ipc.RendezvousOption) {
+	leave := make(chan struct{})
+	host(t, v, ipc.HandleStreamReader(beats, func(context.Context, *ipc.StreamReader) error {
+		<-leave
+		return nil
+	}))
+	w, err := ipc.OpenStreamWriter(t.Context(), "echo", beats, ipc.StreamOptions{Depth: 1, Payload: 100}, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := writeBeat(t.Context(), w, 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := writeBeat(ctx, w, 1); ipc.CodeOf(err) != ipc.CodeCanceled {
+		t.Errorf("write into a full stream: %v", err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- writeBeat(t.Context(), w, 1) }()
+	close(leave)
+	want(t, <-waiting, ipc.CodeUnavailable, ipc.NotSent, "reader is gone")
+	_, err = ipc.OpenStreamReader(t.Context(), "echo", beats, ipc.StreamOptions{}, v)
+	want(t, err, ipc.CodeUnimplemented, ipc.NotSent, "test.Beat")
+}
