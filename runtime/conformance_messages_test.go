@@ -127,6 +127,34 @@ func messageHandlerMakesCalls(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
+// messageHandlerEnds shows that a message handler's context, on either side,
+// ends when the connection does.
+func messageHandlerEnds(t *testing.T, v ipc.RendezvousOption) {
+	entered, left, peers := make(chan string, 2), make(chan string, 2), make(chan *ipc.Peer, 1)
+	waits := func(side string) ipc.Route {
+		return ipc.Receive(messageNote, func(ctx context.Context, _ *blob) error {
+			entered <- side
+			<-ctx.Done()
+			left <- side
+			return ctx.Err()
+		})
+	}
+	host(t, v, pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, waits("server")))
+	c := dial(t, v, echoes(waits("client")))
+	for side, to := range map[string]ipc.Sender{"server": c, "client": peerOf(t, c, peers)} {
+		if err := note(t.Context(), to, ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-entered; got != side {
+			t.Errorf("the %s got the message for the %s", got, side)
+		}
+	}
+	c.Close()
+	for range 2 {
+		<-left
+	}
+}
+
 func peersKnowEachOther(t *testing.T, v ipc.RendezvousOption) {
 	peers := make(chan *ipc.Peer, 1)
 	host(t, v, pushes(peers))

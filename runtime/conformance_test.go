@@ -37,6 +37,7 @@ var behaviours = []struct {
 	{"messages both ways, in order", messagesBothWays},
 	{"a slow message handler delays no call", slowMessageHandler},
 	{"a message handler makes calls", messageHandlerMakesCalls},
+	{"a message handler ends with its connection", messageHandlerEnds},
 	{"peers know each other", peersKnowEachOther},
 
 	{"calls in place", callsInPlace},

@@ -44,6 +44,8 @@ type Conn struct {
 	lastAgreed atomic.Pointer[Protocol]
 	routes     map[uint32]*boundRoute // for pushed messages
 	inbox      *inbox
+	life       context.Context // for the handlers of pushed messages; ends with the connection
+	endLife    context.CancelFunc
 	stats      connStats
 }
 
@@ -414,6 +416,7 @@ func (c *Conn) bury() {
 	if err := c.seg.Close(); err != nil {
 		c.cfg.logger.Warn("unmap the shared memory", "err", err)
 	}
+	c.endLife()
 	c.why.Store(why)
 	close(c.done)
 }
@@ -422,7 +425,8 @@ func (c *Conn) bury() {
 var errClosed = errors.New("the connection was closed by this side")
 
 // Close ends the connection. Messages that were sent before are delivered;
-// calls in flight fail, with an outcome that says what is known. It returns
+// calls in flight fail, with an outcome that says what is known. It must not be
+// called from within a callback of InvokeInPlace. It returns
 // when nothing of the connection is left, except for handlers that still run. Further calls
 // do nothing.
 func (c *Conn) Close() error {

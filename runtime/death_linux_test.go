@@ -119,30 +119,6 @@ func TestOneServerPerName(t *testing.T) {
 	}
 }
 
-func TestReplyChannel(t *testing.T) {
-	d := newDomain(t)
-	l, err := ipc.Listen("ctrl", d, ipc.WithReplyChannel("reply"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := ipc.NewServer(echoService())
-	go srv.Serve(t.Context(), l)
-	defer srv.Close()
-	for reply, want := range map[string]ipc.Code{"": ipc.CodeOK, "reply": ipc.CodeOK, "other": ipc.CodeIncompatible} {
-		opts := []ipc.DialOption{d}
-		if reply != "" {
-			opts = append(opts, ipc.WithReplyChannel(reply))
-		}
-		c, err := ipc.Dial(t.Context(), "ctrl", opts...)
-		if ipc.CodeOf(err) != want {
-			t.Errorf("reply channel %q: %v", reply, err)
-		}
-		if err == nil {
-			c.Close()
-		}
-	}
-}
-
 func TestNames(t *testing.T) {
 	d := newDomain(t)
 	for _, name := range []string{"", "a/b", "..", strings.Repeat("x", 1000)} {

@@ -211,7 +211,8 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 	c.rx = receiver{wire: l, ring: in, limit: limit}
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.spin.init(cfg.spin, l)
-	c.peer.done, c.peer.send = c.done, c.Send
+	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
+	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(), peerKey{}, &c.peer))
 	if c.routes, err = bindRoutes(cfg.services, nil); err != nil {
 		return nil, err
 	}
@@ -229,8 +230,7 @@ func (c *Conn) receive(method uint32, body []byte) {
 		c.stats.dropped.Add(1)
 		return
 	}
-	ctx := context.WithValue(context.Background(), peerKey{}, &c.peer)
-	if err := protect(c.cfg.logger, func() error { return r.receive(ctx, body) }); err != nil {
+	if err := protect(c.cfg.logger, func() error { return r.receive(c.life, body) }); err != nil {
 		c.cfg.logger.Warn("message handler failed", "message", r.name, "err", err)
 	}
 }
