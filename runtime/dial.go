@@ -211,7 +211,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 	c.rx = receiver{wire: l, ring: in, limit: limit}
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.spin.init(cfg.spin, l)
-	c.peer.done, c.peer.send = c.done, c.Send
+	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(), peerKey{}, &c.peer))
 	if c.routes, err = bindRoutes(cfg.services, nil); err != nil {
 		return nil, err

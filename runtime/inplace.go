@@ -124,6 +124,7 @@ func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builde
 		*at = sent{true, t.ring.Position()}
 	}
 	t.messages++
+	t.bytes += uint64(len(body))
 	wake := t.commit(f.kind|tagGap, n)
 	t.mu.Unlock()
 	if wake {

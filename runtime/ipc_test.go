@@ -58,14 +58,17 @@ func BenchmarkCall(b *testing.B) {
 func TestServerSeesItsPeer(t *testing.T) {
 	d := newDomain(t)
 	methodWho := echoMethod("Who")
-	var got ipc.Stats
-	var who ipc.Peer
+	type seen struct {
+		who   *ipc.Peer
+		stats ipc.Stats
+	}
+	calls := make(chan seen, 3)
 	route := ipc.Handle(methodWho, func(ctx context.Context, m *blob) (*blob, error) {
 		p, ok := ipc.PeerFromContext(ctx)
 		if !ok {
 			return nil, ipc.Errorf(ipc.CodeInternal, "no peer")
 		}
-		who, got = *p, p.Stats()
+		calls <- seen{p, p.Stats()}
 		return m, nil
 	})
 	l, err := ipc.Listen("echo", d)
@@ -81,6 +84,10 @@ func TestServerSeesItsPeer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	<-calls
+	<-calls
+	third := <-calls
+	who, got := third.who, third.stats
 	if who.PID != os.Getpid() || who.UID != os.Geteuid() || who.GID != os.Getegid() {
 		t.Errorf("peer %d, %d, %d", who.PID, who.UID, who.GID)
 	}

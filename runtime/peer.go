@@ -8,8 +8,9 @@ import "context"
 type Peer struct {
 	PID, UID, GID int
 
-	send func(context.Context, Post) error
-	done <-chan struct{}
+	send  func(context.Context, Post) error
+	stats func() Stats
+	done  <-chan struct{}
 }
 
 // Send implements Sender: it sends a one-way message to the peer. On the

@@ -24,6 +24,7 @@ type receiver struct {
 	spare   []byte // for the next one
 
 	messages atomic.Uint64
+	bytes    atomic.Uint64
 	wakeups  atomic.Uint64
 	sleeps   atomic.Uint64
 }
@@ -54,6 +55,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				*f = r.partial
 				body, r.body, r.active = r.body, nil, false
 				r.messages.Add(1)
+				r.bytes.Add(uint64(len(body)))
 				return body, true, true, nil
 			}
 		case kind == kindAbort:
@@ -80,6 +82,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				return nil, false, false, fmt.Errorf("%w: %d bytes; the limit is %d", errBroken, len(body), r.limit)
 			}
 			r.messages.Add(1)
+			r.bytes.Add(uint64(len(body)))
 			return body, false, true, nil
 		}
 	}

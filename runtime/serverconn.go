@@ -91,7 +91,7 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l 
 	c.rx = receiver{wire: l, ring: in, limit: limit}
 	c.spin.init(s.cfg.spin, l)
 	c.inbox = inbox{run: c.receive, room: l.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}
-	c.peer.done, c.peer.send = c.done, c.push
+	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
 	c.watchdog = time.AfterFunc(time.Hour, c.watch)
 	c.watchdog.Stop()
 	return c, nil
@@ -120,6 +120,7 @@ func (c *serverConn) serve() {
 		}
 		c.rx.sleeps.Add(1)
 		_, err := c.wire.Read(buf)
+		c.rx.wakeups.Add(1)
 		c.asleep.Store(false)
 		c.rx.ring.Awake()
 		c.spin.slept(time.Since(start))

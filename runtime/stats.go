@@ -5,6 +5,8 @@ import "sync/atomic"
 // Stats are the counters of one side of a connection.
 type Stats struct {
 	Sent, Received uint64 // messages, of all kinds
+	SentBytes      uint64 // bytes of their bodies
+	ReceivedBytes  uint64
 	WakeupsSent    uint64 // times that the peer slept and had to be woken
 	Wakeups        uint64 // times that this side was woken
 	Sleeps         uint64 // times that this side went to sleep
@@ -23,7 +25,7 @@ func (s *connStats) read(t *transmitter, r *receiver) Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return Stats{
-		Sent: t.messages, WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
+		Sent: t.messages, SentBytes: t.bytes, ReceivedBytes: r.bytes.Load(), WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
 		Received: r.messages.Load(), Wakeups: r.wakeups.Load(), Sleeps: r.sleeps.Load(),
 		Dropped: s.dropped.Load(), Malformed: s.malformed.Load(),
 	}
@@ -35,3 +37,24 @@ func (c *Conn) Stats() Stats {
 	s.CallsInFlight = c.calls.inFlight()
 	return s
 }
+
+// Stats returns the counters of this side of the connection to the peer. They
+// stay readable after its end.
+func (p *Peer) Stats() Stats {
+	if p.stats == nil {
+		return Stats{}
+	}
+	return p.stats()
+}
+
+func (c *serverConn) readStats() Stats {
+	s := c.stats.read(&c.tx, &c.rx)
+	s.CallsInFlight = int(c.turn.Load() & 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.CallsInFlight += len(c.apart)
+	return s
+}
+
+// Refused is the number of clients that were not let in, for whatever reason.
+func (s *Server) Refused() uint64 { return s.refused.Load() }

@@ -32,6 +32,7 @@ type transmitter struct {
 	cancels  []uint64      // calls to cancel as soon as there is room
 	turn     chan struct{} // closed when those who wait should try again
 	messages uint64
+	bytes    uint64
 	wakeups  uint64
 	waits    uint64
 }
@@ -66,6 +67,7 @@ func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent
 		*at = sent{true, t.ring.Position()}
 	}
 	t.messages++
+	t.bytes += uint64(len(body))
 	wake := t.commit(f.kind, n)
 	t.mu.Unlock()
 	if wake {
@@ -101,6 +103,7 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 		*at = sent{true, t.ring.Position()}
 	}
 	t.messages++
+	t.bytes += uint64(len(body))
 	wake := t.commit(f.kind|tagMore, n)
 	t.busy = true
 	defer func() {
