@@ -34,8 +34,8 @@ const usage = `usage: ipcgen [flags] schema.fbs...
 ipcgen reads FlatBuffers schemas (.fbs, or flatc's binary .bfbs) and writes Go
 code for them, one folder per namespace and one file per type. Types of included
 files are expected to be generated from their own schema, by the same or another
-run. What already is as it should be is not written again; with any error
-nothing is written.
+run. What already is as it should be is not written again, files of types that
+the schema no longer has are removed, and with any error nothing changes.
 
   //go:generate go tool ipcgen -o gen schema/audio_protocol.fbs
 
@@ -49,8 +49,8 @@ Flags:
   -one-file      write each package as one file
   -all           generate code for included schemas too
   -bfbs          write the binary schema, <schema>.bfbs, instead of Go
-  -check         write nothing; list the files that are missing or not up to date,
-                 and end with status 1 if there are any
+  -check         write nothing; list the files that are missing, not up to date or
+                 no longer made, and end with status 1 if there are any
   -dump          write nothing; print the resolved schemas as JSON
   -deps          write nothing; print the path of every file read, one a line
   -h             print this
@@ -149,18 +149,25 @@ func (c *command) do(schemas []*schema.Schema, diags *diag.List) (code int, err 
 	if err != nil || diags.HasErrors() {
 		return exitFailed, err
 	}
-	changed, err := stale(files)
+	var headers []string
+	for _, s := range schemas {
+		headers = append(headers, gogen.Header(s))
+	}
+	difference, err := compare(files, headers)
 	if err != nil {
 		return exitFailed, err
 	}
 	if !c.check {
-		return exitOK, writeAll(changed)
+		return exitOK, difference.apply()
 	}
-	for _, f := range changed {
+	for _, f := range difference.write {
 		fmt.Fprintln(c.stdout, f.path)
 	}
-	if len(changed) > 0 {
-		return exitFailed, fmt.Errorf("%d of %d files are not up to date; run ipcgen without -check", len(changed), len(files))
+	for _, path := range difference.remove {
+		fmt.Fprintln(c.stdout, path)
+	}
+	if n := len(difference.write) + len(difference.remove); n > 0 {
+		return exitFailed, fmt.Errorf("%d files are not up to date; run ipcgen without -check", n)
 	}
 	return exitOK, nil
 }

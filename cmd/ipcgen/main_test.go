@@ -99,7 +99,7 @@ func TestCheckListsStaleFiles(t *testing.T) {
 	if code, _, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK {
 		t.Fatal(stderr)
 	}
-	write(t, "gen/greeter/Hello.go", generatedMark+". DO NOT EDIT.\n\npackage greeter\n")
+	write(t, "gen/greeter/Hello.go", generatedMark+" from greeter.fbs. DO NOT EDIT.\n\npackage greeter\n")
 	if err := os.Remove("gen/greeter/Greeting.go"); err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +111,39 @@ func TestCheckListsStaleFiles(t *testing.T) {
 	}
 	if after := tree(t, dir); len(after) != len(before) {
 		t.Error("-check wrote files")
+	}
+}
+
+// TestTypesThatAreGone renames a table, and finds nothing of the old name left;
+// what others made in the same folder stays.
+func TestTypesThatAreGone(t *testing.T) {
+	module(t, map[string]string{
+		"greeter.fbs":         greeter,
+		"other.fbs":           "namespace greeter; table Other { x: int; }",
+		"gen/greeter/mine.go": "package greeter\n",
+	})
+	for _, name := range []string{"greeter.fbs", "other.fbs"} {
+		if code, _, stderr := ipcgen("-o", "gen", name); code != exitOK {
+			t.Fatal(stderr)
+		}
+	}
+	write(t, "greeter.fbs", strings.ReplaceAll(greeter, "Hello", "Salute"))
+	code, stdout, _ := ipcgen("-check", "-o", "gen", "greeter.fbs")
+	want := filepath.FromSlash("gen/greeter/Greeter.go\ngen/greeter/Salute.go\ngen/greeter/Hello.go\n")
+	if code != exitFailed || stdout != want {
+		t.Errorf("-check: status %d, printed %q, want %q", code, stdout, want)
+	}
+	if code, _, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK {
+		t.Fatal(stderr)
+	}
+	files := tree(t, "gen/greeter")
+	for name, want := range map[string]bool{"Hello.go": false, "Salute.go": true, "Greeter.go": true, "Other.go": true, "mine.go": true} {
+		if _, got := files[name]; got != want {
+			t.Errorf("%s exists: %v, want %v", name, got, want)
+		}
+	}
+	if code, stdout, stderr := ipcgen("-check", "-o", "gen", "greeter.fbs"); code != exitOK {
+		t.Errorf("-check after a run: status %d, %q, %q", code, stdout, stderr)
 	}
 }
 
