@@ -286,12 +286,9 @@ func (c *Conn) dispatch(p *pending) bool {
 			}
 			to.complete()
 		case kindMessage:
-			msg := body
-			if !private {
-				msg = append([]byte(nil), body...)
-			}
+			more := c.inbox.put(f.method, body, private)
 			c.rx.release()
-			if !c.inbox.put(f.method, msg) {
+			if !more {
 				return false
 			}
 		default:

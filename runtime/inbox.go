@@ -17,28 +17,46 @@ type inbox struct {
 	full  atomic.Bool
 
 	mu      sync.Mutex
-	queue   []inboxMessage
-	bytes   int
+	next    batch // what waits
 	running bool
 }
 
+// A batch holds messages that are handled one after the other without the lock
+// in between. Short ones are copied to one buffer, which the next batch but one
+// uses again: handlers copy out of a body what they keep.
+type batch struct {
+	messages []inboxMessage
+	buf      []byte
+	bytes    int
+}
+
+// An inboxMessage has its body in the batch's buffer, or in own.
 type inboxMessage struct {
-	method uint32
-	body   []byte
+	method   uint32
+	from, to int
+	own      []byte
 }
 
 // put queues a message, always; it returns false when no more should come
-// until room is called.
-func (b *inbox) put(method uint32, body []byte) bool {
+// until room is called. The body is copied, unless it is private.
+func (b *inbox) put(method uint32, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.queue = append(b.queue, inboxMessage{method, body})
-	b.bytes += len(body) + 64
+	n := &b.next
+	m := inboxMessage{method: method, from: len(n.buf)}
+	if private {
+		m.own = body
+	} else {
+		n.buf = append(n.buf, body...)
+	}
+	m.to = len(n.buf)
+	n.messages = append(n.messages, m)
+	n.bytes += len(body) + 64
 	if !b.running {
 		b.running = true
 		go b.drain()
 	}
-	if b.bytes > b.limit {
+	if n.bytes > b.limit {
 		b.full.Store(true)
 		return false
 	}
@@ -46,29 +64,32 @@ func (b *inbox) put(method uint32, body []byte) bool {
 }
 
 func (b *inbox) drain() {
+	var now batch
 	for {
 		b.mu.Lock()
-		if len(b.queue) == 0 {
-			b.queue, b.running = nil, false
+		clear(now.messages)
+		now = batch{messages: now.messages[:0], buf: now.buf[:0]}
+		now, b.next = b.next, now
+		if len(now.messages) == 0 {
+			b.running = false
 			b.mu.Unlock()
 			if b.idle != nil {
 				b.idle()
 			}
 			return
 		}
-		m := b.queue[0]
-		b.queue[0] = inboxMessage{}
-		b.queue = b.queue[1:]
-		b.bytes -= len(m.body) + 64
-		freed := b.bytes <= b.limit/2 && b.full.Load()
-		if freed {
-			b.full.Store(false)
-		}
+		freed := b.full.Swap(false)
 		b.mu.Unlock()
 		if freed {
 			b.room()
 		}
-		b.run(m.method, m.body)
+		for _, m := range now.messages {
+			body := m.own
+			if body == nil {
+				body = now.buf[m.from:m.to:m.to]
+			}
+			b.run(m.method, body)
+		}
 	}
 }
 

@@ -211,11 +211,8 @@ func (c *serverConn) work() (reader bool) {
 				c.stats.dropped.Add(1)
 				continue
 			}
-			if !private {
-				body = append([]byte(nil), body...)
-			}
+			c.inbox.put(f.method, body, private)
 			c.rx.release()
-			c.inbox.put(f.method, body)
 		case kindCancel:
 			id := f.id
 			c.rx.release()
