@@ -16,7 +16,7 @@ type effort struct {
 	rounds     int
 	warm, turn time.Duration
 	idle       time.Duration
-	lookups    int // operations of the registry, of each kind
+	lookups    int // short operations within this process, of each kind
 	kills      int // of each kind of process
 	hangs      int
 	rolls      int

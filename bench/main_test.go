@@ -36,7 +36,7 @@ func TestEverythingRuns(t *testing.T) {
 			t.Errorf("%s is in no table", c.Name)
 		}
 	}
-	for _, row := range []string{"| look up a name ", "first reply, warm standby ", "first reply after a hang", "rolling restarts"} {
+	for _, row := range []string{"| verify, a table |", "| look up a name ", "first reply, warm standby ", "first reply after a hang", "rolling restarts"} {
 		if !strings.Contains(out.String(), row) {
 			t.Errorf("%q is in no table", row)
 		}

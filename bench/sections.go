@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipcgen/ipcgen/bench/internal/codec"
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
 	"github.com/ipcgen/ipcgen/bench/internal/failover"
 	"github.com/ipcgen/ipcgen/bench/internal/measure"
@@ -48,6 +49,7 @@ func sections() []section {
 		{"oneway", contestants(func(c *contest.Contestant) bool { return c.OpenStream != nil }), (*bench).oneWay},
 		{"clients", contestants(many), (*bench).clients},
 		{"idle", contestants(many), (*bench).idle},
+		{"codec", sizes(), (*bench).codec},
 		{"registry", []item{
 			{key: "10", note: "the registry with 10 instances", n: 10},
 			{key: "1000", note: "with 1,000", n: 1000},
@@ -60,6 +62,15 @@ func sections() []section {
 			{key: "roll", note: "replace all replicas under load"},
 		}, (*bench).failover},
 	}
+}
+
+// sizes are the lengths of messages as items.
+func sizes() (items []item) {
+	for _, n := range contest.Sizes {
+		name := report.Bytes(int64(n))
+		items = append(items, item{key: strings.ReplaceAll(name, " ", ""), note: "build, verify and unpack a message of " + name, n: n})
+	}
+	return items
 }
 
 // chosen are the items of a section that -run matches.
@@ -159,6 +170,19 @@ func (b *bench) idle(items []item) error {
 		return err
 	}
 	return report.Idles(&b.doc, is)
+}
+
+func (b *bench) codec(items []item) error {
+	b.title("Building and verifying")
+	var all []*codec.Costs
+	for _, i := range items {
+		c, err := codec.Measure(i.n, b.effort.lookups, b.progress.say)
+		if err != nil {
+			return err
+		}
+		all = append(all, c)
+	}
+	return report.Codec(&b.doc, all)
 }
 
 func (b *bench) registry(items []item) error {

@@ -9,10 +9,6 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// If this constant does not exist, the code generator and the runtime do not
-// fit each other: bring both to one version, and generate again.
-const _ = ipc.RuntimeAtLeastV1
-
 // Bytes of any length.
 type BlockT struct {
 	Data []byte `json:"data"`

@@ -34,19 +34,11 @@ type Latency struct {
 }
 
 // P50 is the median of the rounds' medians.
-func (l *Latency) P50() time.Duration { return median(l.Medians) }
+func (l *Latency) P50() time.Duration { return Median(l.Medians) }
 
 // Quantile is the time within which the given percentage of all calls ended.
 func (l *Latency) Quantile(percent float64) time.Duration {
 	return time.Duration(l.Hist.ValueAtQuantile(percent))
-}
-
-// median of a sorted slice; 0 if it is empty.
-func median(d []time.Duration) time.Duration {
-	if len(d) == 0 {
-		return 0
-	}
-	return d[len(d)/2]
 }
 
 // longest is the longest time that histograms can hold.

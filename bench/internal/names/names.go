@@ -6,10 +6,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
+	"github.com/ipcgen/ipcgen/bench/internal/measure"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
@@ -58,7 +58,7 @@ func Measure(instances, repeats int, progress func(string)) (c *Costs, err error
 		}},
 		{&c.List, 1, func(int) error { _, err := r.List(""); return err }},
 	} {
-		if *op.to, err = typical(repeats, op.batch, op.do); err != nil {
+		if *op.to, err = measure.Typical(repeats, op.batch, op.do); err != nil {
 			return nil, err
 		}
 	}
@@ -66,26 +66,6 @@ func Measure(instances, repeats int, progress func(string)) (c *Costs, err error
 }
 
 func nameOf(i int) string { return fmt.Sprintf("bench.instance.%d", i) }
-
-// typical is the median time of one of do's runs, measured in batches.
-func typical(repeats, batch int, do func(i int) error) (time.Duration, error) {
-	times := make([]time.Duration, repeats)
-	for i := range times {
-		start := time.Now()
-		for j := range batch {
-			if err := do(i*batch + j); err != nil {
-				return 0, err
-			}
-		}
-		times[i] = time.Since(start) / time.Duration(batch)
-	}
-	return median(times), nil
-}
-
-func median(times []time.Duration) time.Duration {
-	slices.Sort(times)
-	return times[len(times)/2]
-}
 
 // watch measures registrations and what a watcher hears of them.
 func (c *Costs) watch(r *registry.Registry, repeats int) error {
@@ -146,6 +126,6 @@ func (c *Costs) watch(r *registry.Registry, repeats int) error {
 			return err
 		}
 	}
-	c.Register, c.Close, c.Appear, c.Disappear = median(register), median(closing), median(appear), median(disappear)
+	c.Register, c.Close, c.Appear, c.Disappear = measure.Median(register), measure.Median(closing), measure.Median(appear), measure.Median(disappear)
 	return nil
 }
