@@ -144,7 +144,7 @@ func (b *BlockWriter) reclaim() bool {
 	hook("block first")
 	b.w.first.Store(b.first)
 	hook("block clear")
-	b.w.entry(k).Store(0)
+	announce(b.w.entry(k), 0)
 	hook("block cleared")
 	claim := b.w.claim.Load()
 	if b.lent >= 0 && claim != b.lentNumber+1 {
@@ -174,7 +174,7 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 	b.current = -1
 	b.next++
 	hook("block publish")
-	b.w.tail.Store(b.next)
+	announce(b.w.tail, b.next)
 	hook("block published")
 	s := b.w.sleep.Load()
 	if s == 0 || s == b.woken {
@@ -188,9 +188,9 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 // Producer.Starve.
 func (b *BlockWriter) Starve() bool {
 	b.waits++
-	b.w.starve.Store(b.waits)
+	announce(b.w.starve, b.waits)
 	if _, ok := b.Reserve(); ok {
-		b.w.starve.Store(0)
+		announce(b.w.starve, 0)
 		return false
 	}
 	return true
@@ -241,7 +241,7 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 			return nil, 0, false, b.corrupt()
 		}
 		hook("block claim")
-		b.w.claim.Store(b.next + 1)
+		announce(b.w.claim, b.next+1)
 		hook("block claimed")
 		if e := b.w.entry(b.next).Load(); e>>slotBits == b.next+1 {
 			return b.open(int(e & slotMask))
@@ -286,8 +286,8 @@ func (b *BlockReader) Release() (wake bool) {
 	b.reading = false
 	b.next++
 	hook("block release")
-	b.w.claim.Store(0)
-	b.w.head.Store(b.next)
+	announce(b.w.claim, 0)
+	announce(b.w.head, b.next)
 	hook("block released")
 	s := b.w.starve.Load()
 	if s == 0 || s == b.fed {
@@ -303,7 +303,7 @@ func (b *BlockReader) Ready() bool { return b.w.tail.Load() != b.next || b.err !
 // Sleep declares that this side is about to sleep; see Consumer.Sleep.
 func (b *BlockReader) Sleep() bool {
 	b.sleeps++
-	b.w.sleep.Store(b.sleeps)
+	announce(b.w.sleep, b.sleeps)
 	if b.Ready() {
 		b.Awake()
 		return false

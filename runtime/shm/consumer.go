@@ -103,7 +103,7 @@ func (c *Consumer) Take() {
 func (c *Consumer) Release() (wake bool) {
 	c.given = c.pos
 	hook("release")
-	c.w.head.Store(c.pos)
+	announce(c.w.head, c.pos)
 	hook("released")
 	s := c.w.starve.Load()
 	if s == 0 || s == c.fed || c.tailSeen-c.pos > uint64(len(c.w.data))/2 {
@@ -124,7 +124,7 @@ func (c *Consumer) Ready() bool {
 func (c *Consumer) Sleep() bool {
 	c.sleeps++
 	hook("sleep")
-	c.w.sleep.Store(c.sleeps)
+	announce(c.w.sleep, c.sleeps)
 	hook("slept")
 	if c.Ready() {
 		c.Awake()
@@ -136,5 +136,5 @@ func (c *Consumer) Sleep() bool {
 // Awake takes back what Sleep declared.
 func (c *Consumer) Awake() {
 	hook("awake")
-	c.w.sleep.Store(0)
+	announce(c.w.sleep, 0)
 }

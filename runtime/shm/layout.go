@@ -105,3 +105,10 @@ func wordsOf(mem []byte, capacity int) (ringWords, error) {
 
 // recordLen is the space that a record with a payload of n bytes takes.
 func recordLen(n int) uint64 { return (headerLen + uint64(n) + 7) &^ 7 }
+
+// announce stores v in w before any later load of this goroutine: the first
+// half of a Dekker handshake, in which each side writes its word and then looks
+// at the other's. atomic.Store promises as much, but in programs built for the race detector
+// it is only a release store where the memory is not Go's own, as it is here. An
+// exchange is a full barrier everywhere, and on amd64 the same instruction.
+func announce(w *atomic.Uint64, v uint64) { w.Swap(v) }

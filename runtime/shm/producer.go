@@ -90,7 +90,7 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 	p.pos = p.start + recordLen(n)
 	p.room = -1
 	hook("publish")
-	p.w.tail.Store(p.pos)
+	announce(p.w.tail, p.pos)
 	hook("published")
 	s := p.w.sleep.Load()
 	if s == 0 || s == p.woken {
@@ -108,7 +108,7 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 func (p *Producer) Starve(n int) bool {
 	p.waits++
 	hook("starve")
-	p.w.starve.Store(p.waits)
+	announce(p.w.starve, p.waits)
 	hook("starved")
 	if _, ok, err := p.Reserve(n); ok || err != nil {
 		p.room = -1
