@@ -145,8 +145,8 @@ func (f *follower) begin() (snapshot []byte, at position, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended != nil {
-		return nil, at, l.ended
+	if err := f.over(); err != nil {
+		return nil, at, err
 	}
 	f.active, f.sending, f.acked = true, true, at.index
 	f.s.now = f
@@ -196,11 +196,23 @@ func (f *follower) catchUp() error {
 		return err
 	}
 	l.mu.Lock()
-	if f.active && l.ended == nil {
+	defer l.mu.Unlock()
+	if err := f.over(); err != nil {
+		return err
+	}
+	if f.active {
 		l.join(f)
 	}
-	l.mu.Unlock()
 	return nil
+}
+
+// over returns why nothing new may begin with the standby: the reign has ended,
+// or its process is gone. It needs l.mu.
+func (f *follower) over() error {
+	if f.l.ended != nil {
+		return f.l.ended
+	}
+	return f.s.ctx.Err()
 }
 
 // queue takes a change. It needs l.mu.

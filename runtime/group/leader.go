@@ -81,11 +81,11 @@ func (r *replicator) ascend(now reign) (*leader, error) {
 		case <-ctx.Done():
 		}
 	}
+	r.word(offSynced).Store(l.epoch) // before the supervisor is told to look
 	l.mu.Lock()
 	l.open = true
 	l.publish()
 	l.mu.Unlock()
-	r.word(offSynced).Store(l.epoch)
 	l.tasks.Go(l.watch)
 	return l, nil
 }
@@ -145,7 +145,7 @@ func (l *leader) forget(s *standby) {
 	if s.now != nil {
 		l.drop(s.now, errGone)
 	}
-	s.stop()
+	s.stop() // a session that is about to begin, or to join, sees it
 	delete(l.standbys, s.rec.Name)
 }
 
