@@ -13,6 +13,7 @@ import (
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
 	"github.com/ipcgen/ipcgen/bench/internal/failover"
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	"github.com/ipcgen/ipcgen/bench/internal/scratch"
 )
 
 const usage = `usage: go run . [flags]
@@ -85,5 +86,5 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	return b.run(stdout)
+	return scratch.Run("bench", func(string) error { return b.run(stdout) })
 }

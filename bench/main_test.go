@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"io"
 	"os"
 	"os/exec"
@@ -18,8 +19,15 @@ import (
 func TestMain(m *testing.M) {
 	failover.Main()
 	peer.Main(server)
+	if os.Getenv(envBench) != "" {
+		main()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
+
+// envBench makes the test binary the command.
+const envBench = "IPCGEN_BENCH_TEST"
 
 // TestEverythingRuns runs each benchmark once and as shortly as it goes, so
 // that none can rot. It looks at no number.
@@ -86,5 +94,40 @@ func TestGeneratedCodeIsFresh(t *testing.T) {
 	cmd.Dir = ".."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("run go generate in bench: %v\n%s", err, out)
+	}
+}
+
+// TestInterruptLeavesNothing interrupts the command while it starts groups of
+// processes.
+func TestInterruptLeavesNothing(t *testing.T) {
+	tmp := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-run", "codec/64B|failover/10MB", "-o", t.TempDir())
+	cmd.Env = append(os.Environ(), envBench+"=1", "TMPDIR="+tmp)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// The table of the first section is there, so the second one runs.
+	if _, err := bufio.NewReader(out).ReadString('|'); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.Copy(io.Discard, out); err != nil { // until all that could write have ended
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("an interrupted run succeeds")
+	}
+	left, err := os.ReadDir(tmp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/ipcgen/ipcgen/bench/internal/report"
+	"github.com/ipcgen/ipcgen/bench/internal/scratch"
 )
 
 const usage = `usage: go run ./gensize [flags]
@@ -63,12 +64,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if s.tables < 1 || s.fields < 1 || s.runs < 1 || flags.NArg() > 0 {
 		return errors.New("tables, fields and runs must be positive, and there are no arguments; see -h")
 	}
-	dir, err := os.MkdirTemp("", "gensize")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	return measure(s, dir, stdout, stderr)
+	return scratch.Run("gensize", func(dir string) error { return measure(s, dir, stdout, stderr) })
 }
 
 // A contestant is a generator with what was measured of it.
