@@ -105,7 +105,7 @@ func measure(s settings, dir string, stdout, stderr io.Writer) error {
 	}
 	for i, c := range cs {
 		c.module = filepath.Join(dir, fmt.Sprint("module", i))
-		if err := c.measure(s, repo); err != nil {
+		if err := c.measure(s, repo, stderr); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
@@ -124,8 +124,9 @@ func findFlatc(name string) (path, version string, err error) {
 	return path, strings.Replace(strings.TrimSpace(string(out)), " version", "", 1), nil
 }
 
-// measure generates and builds.
-func (c *contestant) measure(s settings, repo string) error {
+// measure generates and builds, and tells how far it is: a build can take
+// minutes.
+func (c *contestant) measure(s settings, repo string, stderr io.Writer) error {
 	var fresh, again []cost
 	for range s.runs {
 		if err := os.RemoveAll(c.module); err != nil {
@@ -169,8 +170,12 @@ func (c *contestant) measure(s settings, repo string) error {
 	// The folder is new, so the package is in no cache.
 	cmd := exec.Command("go", "build", "-mod=mod", "./big")
 	cmd.Dir = c.module
-	c.built, err = costOf(cmd)
-	return err
+	fmt.Fprintf(stderr, "gensize: %s generated in %s; building\n", c.name, seconds(c.generated.wall.Seconds()))
+	if c.built, err = costOf(cmd); err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "gensize: %s built in %s, with %s\n", c.name, seconds(c.built.wall.Seconds()), bytes(float64(c.built.memory)))
+	return nil
 }
 
 func median(cs []cost) cost {
