@@ -231,7 +231,7 @@ func (l *leader) mayChange() error {
 }
 
 func (l *leader) tooFew(o ipc.Outcome) error {
-	return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: o, Msg: fmt.Sprintf(
+	return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: o, Msg: fmt.Sprintf(
 		"%d standbys are in sync, and changes need %d (Replication.MinSync); try again later", l.joined, l.r.limits.MinSync)}
 }
 

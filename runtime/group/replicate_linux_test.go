@@ -6,8 +6,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -101,7 +104,7 @@ func TestAcknowledgedIsKept(t *testing.T) {
 			g := startGroup(t, cfg)
 			var done atomic.Int64
 			loaders, stop := load(t, cfg.Domain, 4, &done)
-			killPrimaries(t, g, kills()/2, &done)
+			killPrimaries(t, g, kills()/2, 1, &done)
 			stop()
 			all := readAll(t, dialList(t, cfg.Domain))
 			checkOracle(t, loaders, all)
@@ -128,14 +131,19 @@ func load(t *testing.T, domain string, clients int, done *atomic.Int64) (loaders
 	return loaders, stop
 }
 
-// killPrimaries kills the primary n times, each when a standby is in sync.
-func killPrimaries(t *testing.T, g *group.Group, n int, done *atomic.Int64) {
+// killPrimaries kills the primary n times, each when so many standbys are in
+// sync.
+func killPrimaries(t *testing.T, g *group.Group, n, standbys int, done *atomic.Int64) {
 	epoch := uint64(0)
 	for range n {
 		status, err := g.Wait(t.Context(), func(s group.Status) bool {
-			return s.Epoch > epoch && s.Primary >= 0 && slices.ContainsFunc(s.Instances, func(i group.Instance) bool {
-				return i.Index != s.Primary && i.Ready && i.InSync
-			})
+			synced := 0
+			for _, i := range s.Instances {
+				if i.Index != s.Primary && i.Ready && i.InSync {
+					synced++
+				}
+			}
+			return s.Epoch > epoch && s.Primary >= 0 && synced >= standbys
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -218,5 +226,175 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 	}
 	if got := porcupine.CheckOperationsTimeout(model, history, time.Minute); got != porcupine.Ok {
 		t.Errorf("the history of %d operations is not linearizable: %v", len(history), got)
+	}
+}
+
+// TestCrashAtEveryStep kills a replica at each step of replication in turn,
+// under load.
+func TestCrashAtEveryStep(t *testing.T) {
+	for _, step := range []string{"execute", "executed", "send", "acknowledged", "publish", "published", "snapshot",
+		"apply", "applied", "restore", "sealed"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			cfg := listConfig(newDomain(t), 3)
+			var starts atomic.Int32
+			cfg.Command = func(i int) *exec.Cmd {
+				cmd := childCommand("list", fmt.Sprint(i))
+				if starts.Add(1)%4 == 0 { // one at a time, and none of the first three
+					cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%s/%d", crashVar, step, 1+rand.N(3)))
+				}
+				return cmd
+			}
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			var done atomic.Int64
+			loaders, stop := load(t, cfg.Domain, 2, &done)
+			killPrimaries(t, g, 6, 2, &done)
+			stop()
+			all := readAll(t, dialList(t, cfg.Domain))
+			if events.has(group.StateLost) {
+				t.Fatalf("the state was lost:\n%v", &events)
+			}
+			checkOracle(t, loaders, all)
+			checkLinearizable(t, loaders, all)
+		})
+	}
+}
+
+// TestStoppedStandbyHoldsNobodyUp stops a standby under load: the primary goes
+// on without it in bounded time, and it is replaced.
+func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Replication = &group.Replication{AckTimeout: 50 * time.Millisecond, SyncTimeout: 300 * time.Millisecond}
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	appendTo(t, c, 1)
+	standby := g.Instances()[1].PID
+	syscall.Kill(standby, syscall.SIGSTOP)
+	appendTo(t, c, 2)
+	status, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[1].PID != standby && s.Healthy() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.Epoch != 1 || !events.has(group.OutOfSync) || !strings.Contains(events.String(), "was out of sync for 300ms") {
+		t.Errorf("status %+v, events:\n%v", status, &events)
+	}
+	syscall.Kill(status.Instances[0].PID, syscall.SIGKILL)
+	if all := readAll(t, c); !slices.Equal(all, words{1, 2}) {
+		t.Errorf("the new standby has %v", all)
+	}
+}
+
+func TestDivergedStandbyIsReplaced(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	standby := g.Instances()[1].PID
+	if _, err := ipc.Invoke(t.Context(), c, methodStray, &words{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[1].PID != standby && s.Healthy() }); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(events.String(), "suspected list.1: does not answer as the primary does") {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
+// TestFailedCallsAreReplicated: a handler that returns an error or panics may
+// have changed the state all the same.
+func TestFailedCallsAreReplicated(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound, methodPanic: ipc.CodeInternal} {
+		if _, err := ipc.Invoke(t.Context(), c, m, &words{7}); ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != ipc.Executed {
+			t.Errorf("%s: %v", m.Info().Name, err)
+		}
+	}
+	syscall.Kill(g.Instances()[0].PID, syscall.SIGKILL)
+	if all := readAll(t, c); !slices.Equal(all, words{7, 7}) {
+		t.Errorf("the standby has %v", all)
+	}
+}
+
+func TestChangesWaitForMinSync(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	trap := filepath.Join(t.TempDir(), "trap")
+	cfg.Replication = &group.Replication{MinSync: 1}
+	cfg.Command = func(i int) *exec.Cmd {
+		if _, err := os.Stat(trap); err == nil {
+			return childCommand("silent")
+		}
+		return childCommand("list", fmt.Sprint(i))
+	}
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	appendTo(t, c, 1)
+	if err := os.WriteFile(trap, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(g.Instances()[1].PID, syscall.SIGKILL)
+	if _, err := g.Wait(t.Context(), func(s group.Status) bool { return !s.Instances[1].InSync }); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ipc.Invoke(t.Context(), c, methodAppend, &words{2})
+	for err == nil { // until the primary knows as well
+		_, err = ipc.Invoke(t.Context(), c, methodAppend, &words{2})
+	}
+	if ipc.CodeOf(err) != ipc.CodeFailedPrecondition || !strings.Contains(err.Error(), "MinSync") {
+		t.Errorf("without a standby: %v", err)
+	}
+}
+
+// TestStateLostIsTold: with all replicas the state is gone, and the group
+// says so.
+func TestStateLostIsTold(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	appendTo(t, c, 1)
+	before := g.Status()
+	for _, i := range before.Instances {
+		syscall.Kill(i.PID, syscall.SIGSTOP) // none may see the other die
+	}
+	for _, i := range before.Instances {
+		syscall.Kill(i.PID, syscall.SIGKILL)
+	}
+	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	if all := readAll(t, c); len(all) != 0 {
+		t.Errorf("the list is %v", all)
+	}
+	if !events.has(group.StateLost) {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
+func TestReplicaWithoutStateIsRefused(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Command = func(int) *exec.Cmd { return childCommand("bare") }
+	cfg.Stderr = new(strings.Builder)
+	g, err := group.Start(t.Context(), cfg)
+	if err == nil {
+		g.Shutdown(t.Context())
+		t.Fatal("a replica without a state became ready")
+	}
+	if !strings.Contains(err.Error(), "set MemberConfig.State") {
+		t.Errorf("error %v", err)
+	}
+	for _, r := range []group.Replication{{MinSync: 2}, {MinSync: -1}, {AckTimeout: -1}} {
+		cfg.Replication = &r
+		if _, err := group.Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "Replication") {
+			t.Errorf("%+v: %v", r, err)
+		}
 	}
 }

@@ -31,7 +31,7 @@ type State interface {
 // and only a standby in sync is promoted. Zero values mean the defaults.
 type Replication struct {
 	// MinSync is how many standbys must be in sync for calls that change the
-	// state; with fewer they fail with ipc.CodeUnavailable. With 0 a primary
+	// state; with fewer they fail with ipc.CodeFailedPrecondition. With 0 a primary
 	// that has lost its standbys goes on alone, and the state is lost with it
 	// if it dies before another is in sync.
 	MinSync int
