@@ -24,6 +24,7 @@ type demo struct {
 	out, errOut  io.Writer
 	command      func(instance int) *exec.Cmd
 	readyTimeout time.Duration
+	replicate    bool
 
 	group  *group.Group
 	conn   *group.Client
@@ -35,10 +36,14 @@ func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, a
 // run runs the demo and, whatever happens on the way, ends every replica.
 func (d *demo) run(ctx context.Context) (err error) {
 	d.printf("host: starting service group (2 replicas)...\n")
-	d.group, err = group.Start(ctx, group.Config{
+	cfg := group.Config{
 		Service: audioservice.Service, Replicas: 2, Command: d.command, ReadyTimeout: d.readyTimeout,
 		Stdout: d.out, Stderr: d.errOut,
-	})
+	}
+	if d.replicate {
+		cfg.Replication = &group.Replication{}
+	}
+	d.group, err = group.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -102,8 +107,8 @@ func (d *demo) crash(ctx context.Context, s group.Status) (group.Status, error) 
 	return d.group.WaitHealthy(ctx, s.Epoch)
 }
 
-// resume goes on with the new primary, which knows nothing of the first one's
-// state.
+// resume goes on with the new primary, which knows of the first one's state
+// only when it is replicated.
 func (d *demo) resume(ctx context.Context, s group.Status) error {
 	if err := d.connect(ctx, s); err != nil {
 		return err

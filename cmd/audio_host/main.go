@@ -37,6 +37,8 @@ binary; without one, the service that it carries itself. All of it happens in th
 domain that IPCGEN_DOMAIN names, where one host may run at a time.
 
 Flags:
+  -replicate        keep the service's state on both replicas, so that the gain
+                    survives the crash
   -ready-timeout d  how long a replica may take to be ready (default 10s)
   -timeout d        how long the whole demo may take (default 30s)
   -h                print this
@@ -57,6 +59,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("audio_host", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the error is printed below, once
 	readyTimeout := flags.Duration("ready-timeout", 10*time.Second, "")
+	replicate := flags.Bool("replicate", false, "")
 	timeout := flags.Duration("timeout", 30*time.Second, "")
 	err := flags.Parse(args)
 	switch {
@@ -80,7 +83,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(interrupted, *timeout, fmt.Errorf("not done after %v; see -timeout", *timeout))
 	defer cancel()
-	d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout}
+	d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout, replicate: *replicate}
 	err = d.run(ctx)
 	switch {
 	case err == nil:

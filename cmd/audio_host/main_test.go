@@ -91,16 +91,22 @@ audio_service[audio_compute.1]: starting (pid=B)...
 audio_service[audio_compute.1]: registered in service registry
 `
 
-// TestDemo runs the host in both its forms and compares all of its output. The
+// replicated is the output of a run whose state survives.
+var replicated = strings.Replace(demo, "param 0 = 1.000000", "param 0 = 0.750000", 1)
+
+// TestDemo runs the host in all its forms and compares all of its output. The
 // letters that replace the pids are given in the order of the host's own lines,
 // so a pid that differs between two lines shows as another letter.
 func TestDemo(t *testing.T) {
 	for _, form := range []struct {
 		name string
 		args []string
+		want string
 	}{
-		{"carried", nil},
-		{"two binaries", []string{servicePath}},
+		{"carried", nil, demo},
+		{"two binaries", []string{servicePath}, demo},
+		{"replicated", []string{"-replicate"}, replicated},
+		{"replicated, two binaries", []string{"-replicate", servicePath}, replicated},
 	} {
 		t.Run(form.name, func(t *testing.T) {
 			domain := newDomain(t)
@@ -113,8 +119,8 @@ func TestDemo(t *testing.T) {
 			}
 			own, theirs := split(out)
 			letters := map[string]string{}
-			if got := normalise(own, letters); got != demo {
-				t.Errorf("the host printed:\n%s\nwant:\n%s", got, demo)
+			if got := normalise(own, letters); got != form.want {
+				t.Errorf("the host printed:\n%s\nwant:\n%s", got, form.want)
 			}
 			if got := normalise(sorted(theirs), letters); got != services {
 				t.Errorf("the services printed:\n%s\nwant:\n%s", got, services)

@@ -1,6 +1,7 @@
 package audioservice_test
 
 import (
+	"bytes"
 	"math"
 	"testing"
 
@@ -94,5 +95,39 @@ func TestEngineParameters(t *testing.T) {
 	}
 	if _, err := e.GetParam(ctx, &audio.GetParamT{ParamId: 9}); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
 		t.Errorf("GetParam of an unknown parameter: %v, want code InvalidArgument", err)
+	}
+}
+
+func TestEngineSnapshot(t *testing.T) {
+	a, b, ctx := audioservice.NewEngine(), audioservice.NewEngine(), t.Context()
+	a.SetParam(ctx, &audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.25})
+	a.StartStream(ctx, &audio.StartStreamT{SampleRate: 44100, Channels: 1, BufferFrames: 64})
+	snapshot, err := a.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Restore(snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.Snapshot(); err != nil || !bytes.Equal(again, snapshot) {
+		t.Errorf("restored and taken again: % x, %v; want % x", again, err, snapshot)
+	}
+	if rep, err := b.GetParam(ctx, &audio.GetParamT{ParamId: audio.ParamTypePan}); err != nil || rep.Value != -0.25 {
+		t.Errorf("the restored pan: %v, %v", rep, err)
+	}
+	if rep, err := b.StopStream(ctx, &audio.StopStreamT{}); err != nil || rep.Status != audio.StatusOk {
+		t.Errorf("stop of the restored stream: %v, %v", rep, err)
+	}
+	other := bytes.Clone(snapshot)
+	other[0]++
+	for name, bad := range map[string][]byte{
+		"empty": nil, "short": snapshot[:len(snapshot)-1], "long": append(bytes.Clone(snapshot), 0), "of another version": other,
+	} {
+		if err := a.Restore(bad); err == nil {
+			t.Errorf("a snapshot that is %s was restored", name)
+		}
+	}
+	if now, _ := a.Snapshot(); !bytes.Equal(now, snapshot) {
+		t.Error("a refused snapshot changed the engine")
 	}
 }

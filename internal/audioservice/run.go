@@ -79,7 +79,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // record can connect; and the other way round at the end.
 func serve(ctx context.Context, n names, stdout io.Writer) (err error) {
 	fmt.Fprintf(stdout, "audio_service[%s]: starting (pid=%d)...\n", n.service, os.Getpid())
-	member, err := group.Join(group.MemberConfig{})
+	engine := NewEngine()
+	member, err := group.Join(group.MemberConfig{State: engine})
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func serve(ctx context.Context, n names, stdout io.Writer) (err error) {
 		return err
 	}
 	defer listener.Close()
-	server := ipc.NewServer(audio.NewAudioControlService(NewEngine()), ipc.WithFence(member))
+	server := ipc.NewServer(member.ServerOptions(audio.NewAudioControlService(engine))...)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.WithoutCancel(ctx), listener) }()
 	defer func() {
