@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -379,10 +380,11 @@ func (c *Conn) fail(why *Error) {
 	if !c.down.CompareAndSwap(nil, why) {
 		return
 	}
-	c.wire.Close()
 	if c.takeRole() {
 		c.leaveRole()
+		return
 	}
+	c.wire.Close() // so that the server need not wait for whoever has the role
 }
 
 // bury completes all calls and gives the memory back. It needs the role, which
@@ -410,6 +412,10 @@ func (c *Conn) bury() {
 		p.err = &err
 		p.complete()
 	}
+	// Callers that wait to call another server come first: what follows costs
+	// several system calls.
+	runtime.Gosched()
+	c.wire.Close()
 	if err := c.seg.Close(); err != nil {
 		c.cfg.logger.Warn("unmap the shared memory", "err", err)
 	}
