@@ -78,8 +78,8 @@ value 3 NotRunning
 table audio.StopStream
 `
 
-// AudioControlClient calls an AudioControl server. It is safe for concurrent use; every error of a
-// call is an *ipc.Error.
+// AudioControlClient calls an AudioControl server. It is safe for concurrent
+// use; every error of a call is an *ipc.Error.
 type AudioControlClient struct {
 	caller ipc.Caller
 }
@@ -122,8 +122,8 @@ func NewAudioControlService(h AudioControl) *ipc.Service {
 	)
 }
 
-// UnimplementedAudioControl refuses all calls. Embedded in an implementation of AudioControl, it
-// answers the methods that a later version of the schema adds.
+// UnimplementedAudioControl refuses all calls. Embedded in an implementation of
+// AudioControl, it answers the methods that a later version of the schema adds.
 type UnimplementedAudioControl struct{}
 
 var _ AudioControl = UnimplementedAudioControl{}
@@ -148,20 +148,77 @@ func (UnimplementedAudioControl) GetParam(context.Context, *GetParamT) (*ParamVa
 	return nil, ipc.Unimplemented("audio.AudioControl/GetParam")
 }
 
+// AudioControlInPlaceClient calls an AudioControl server without copies or
+// allocations: build builds the request in the ring, within size bytes if it
+// can, and returns its offset; read reads the verified reply there. What they
+// are given may not be kept, and the server must be trusted: see
+// ipc.InPlaceCall.
+type AudioControlInPlaceClient struct {
+	conn *ipc.Conn
+}
+
+// NewAudioControlInPlaceClient returns a client that calls in place through c.
+func NewAudioControlInPlaceClient(c *ipc.Conn) *AudioControlInPlaceClient {
+	return &AudioControlInPlaceClient{conn: c}
+}
+
+// StartStream calls AudioControl.StartStream in place.
+func (c *AudioControlInPlaceClient) StartStream(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Ack) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, audioControlStartStreamInPlace, size, build, read)
+}
+
+// StopStream calls AudioControl.StopStream in place.
+func (c *AudioControlInPlaceClient) StopStream(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Ack) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, audioControlStopStreamInPlace, size, build, read)
+}
+
+// SetParam calls AudioControl.SetParam in place.
+func (c *AudioControlInPlaceClient) SetParam(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Ack) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, audioControlSetParamInPlace, size, build, read)
+}
+
+// GetParam calls AudioControl.GetParam in place.
+func (c *AudioControlInPlaceClient) GetParam(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep ParamValue) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, audioControlGetParamInPlace, size, build, read)
+}
+
+// AudioControlInPlaceHandlers are handlers of AudioControl that read the
+// request where it is and build the reply in the ring. Neither req nor reply
+// may be kept: see ipc.HandleInPlace.
+type AudioControlInPlaceHandlers struct {
+	StartStream func(ctx context.Context, req StartStream, reply ipc.InPlaceReply[Ack]) error
+	StopStream  func(ctx context.Context, req StopStream, reply ipc.InPlaceReply[Ack]) error
+	SetParam    func(ctx context.Context, req SetParam, reply ipc.InPlaceReply[Ack]) error
+	GetParam    func(ctx context.Context, req GetParam, reply ipc.InPlaceReply[ParamValue]) error
+}
+
+// NewAudioControlInPlaceService returns a service for ipc.NewServer that
+// handles in place the methods that inPlace has a handler for, and the others
+// by h.
+func NewAudioControlInPlaceService(h AudioControl, inPlace AudioControlInPlaceHandlers) *ipc.Service {
+	return ipc.NewService(
+		AudioControlProtocol,
+		audioControlStartStreamInPlace.Route(inPlace.StartStream, ipc.Handle(audioControlStartStream, h.StartStream)),
+		audioControlStopStreamInPlace.Route(inPlace.StopStream, ipc.Handle(audioControlStopStream, h.StopStream)),
+		audioControlSetParamInPlace.Route(inPlace.SetParam, ipc.Handle(audioControlSetParam, h.SetParam)),
+		audioControlGetParamInPlace.Route(inPlace.GetParam, ipc.Handle(audioControlGetParam, h.GetParam)),
+	)
+}
+
 var audioControlStartStream = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[StartStreamT, AckT]{
 	Name:          "StartStream",
 	ID:            0xb029904d,
 	EncodeRequest: encodeControlMsgStartStream,
 	DecodeRequest: decodeControlMsgStartStream,
-	EncodeReply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep *AckT) error {
-		answer := *rep // which stays as the handler made it
-		answer.RefSeq = refSeq
-		return encodeReplyMsgAck(b, seq, &answer)
-	},
-	DecodeReply: func(buf []byte, rep *AckT) (uint64, error) {
-		_, err := decodeReplyMsgAck(buf, rep)
-		return rep.RefSeq, err
-	},
+	EncodeReply:   encodeReplyMsgAckReply,
+	DecodeReply:   decodeReplyMsgAckReply,
+})
+
+var audioControlStartStreamInPlace = ipc.NewInPlaceMethod(audioControlStartStream.Info(), ipc.InPlaceSpec[StartStream, Ack]{
+	FinishRequest: finishControlMsgStartStream,
+	OpenRequest:   openControlMsgStartStream,
+	FinishReply:   finishReplyMsgAck,
+	OpenReply:     openReplyMsgAck,
 })
 
 var audioControlStopStream = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[StopStreamT, AckT]{
@@ -169,15 +226,15 @@ var audioControlStopStream = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[
 	ID:            0xa583130f,
 	EncodeRequest: encodeControlMsgStopStream,
 	DecodeRequest: decodeControlMsgStopStream,
-	EncodeReply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep *AckT) error {
-		answer := *rep // which stays as the handler made it
-		answer.RefSeq = refSeq
-		return encodeReplyMsgAck(b, seq, &answer)
-	},
-	DecodeReply: func(buf []byte, rep *AckT) (uint64, error) {
-		_, err := decodeReplyMsgAck(buf, rep)
-		return rep.RefSeq, err
-	},
+	EncodeReply:   encodeReplyMsgAckReply,
+	DecodeReply:   decodeReplyMsgAckReply,
+})
+
+var audioControlStopStreamInPlace = ipc.NewInPlaceMethod(audioControlStopStream.Info(), ipc.InPlaceSpec[StopStream, Ack]{
+	FinishRequest: finishControlMsgStopStream,
+	OpenRequest:   openControlMsgStopStream,
+	FinishReply:   finishReplyMsgAck,
+	OpenReply:     openReplyMsgAck,
 })
 
 var audioControlSetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[SetParamT, AckT]{
@@ -186,15 +243,15 @@ var audioControlSetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[Se
 	Idempotent:    true,
 	EncodeRequest: encodeControlMsgSetParam,
 	DecodeRequest: decodeControlMsgSetParam,
-	EncodeReply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep *AckT) error {
-		answer := *rep // which stays as the handler made it
-		answer.RefSeq = refSeq
-		return encodeReplyMsgAck(b, seq, &answer)
-	},
-	DecodeReply: func(buf []byte, rep *AckT) (uint64, error) {
-		_, err := decodeReplyMsgAck(buf, rep)
-		return rep.RefSeq, err
-	},
+	EncodeReply:   encodeReplyMsgAckReply,
+	DecodeReply:   decodeReplyMsgAckReply,
+})
+
+var audioControlSetParamInPlace = ipc.NewInPlaceMethod(audioControlSetParam.Info(), ipc.InPlaceSpec[SetParam, Ack]{
+	FinishRequest: finishControlMsgSetParam,
+	OpenRequest:   openControlMsgSetParam,
+	FinishReply:   finishReplyMsgAck,
+	OpenReply:     openReplyMsgAck,
 })
 
 var audioControlGetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[GetParamT, ParamValueT]{
@@ -204,13 +261,13 @@ var audioControlGetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[Ge
 	ReadOnly:      true,
 	EncodeRequest: encodeControlMsgGetParam,
 	DecodeRequest: decodeControlMsgGetParam,
-	EncodeReply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep *ParamValueT) error {
-		answer := *rep // which stays as the handler made it
-		answer.RefSeq = refSeq
-		return encodeReplyMsgParamValue(b, seq, &answer)
-	},
-	DecodeReply: func(buf []byte, rep *ParamValueT) (uint64, error) {
-		_, err := decodeReplyMsgParamValue(buf, rep)
-		return rep.RefSeq, err
-	},
+	EncodeReply:   encodeReplyMsgParamValueReply,
+	DecodeReply:   decodeReplyMsgParamValueReply,
+})
+
+var audioControlGetParamInPlace = ipc.NewInPlaceMethod(audioControlGetParam.Info(), ipc.InPlaceSpec[GetParam, ParamValue]{
+	FinishRequest: finishControlMsgGetParam,
+	OpenRequest:   openControlMsgGetParam,
+	FinishReply:   finishReplyMsgParamValue,
+	OpenReply:     openReplyMsgParamValue,
 })

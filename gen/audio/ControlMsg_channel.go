@@ -43,8 +43,8 @@ field 2 buffer_frames uint32 512
 table audio.StopStream
 `
 
-// ControlMsgSender sends the members of audio.ControlMsg one way. It is safe for
-// concurrent use.
+// ControlMsgSender sends the members of audio.ControlMsg one way. It is safe
+// for concurrent use.
 type ControlMsgSender struct {
 	sender ipc.Sender
 }
@@ -54,32 +54,32 @@ func NewControlMsgSender(s ipc.Sender) *ControlMsgSender {
 	return &ControlMsgSender{sender: s}
 }
 
-// SendStartStream sends m; a nil error means that it is on its way, not that it was
-// handled.
+// SendStartStream sends m; a nil error means that it is on its way, not that it
+// was handled.
 func (s *ControlMsgSender) SendStartStream(ctx context.Context, m *StartStreamT) error {
 	return ipc.Send(ctx, s.sender, controlMsgStartStream, m)
 }
 
-// SendStopStream sends m; a nil error means that it is on its way, not that it was
-// handled.
+// SendStopStream sends m; a nil error means that it is on its way, not that it
+// was handled.
 func (s *ControlMsgSender) SendStopStream(ctx context.Context, m *StopStreamT) error {
 	return ipc.Send(ctx, s.sender, controlMsgStopStream, m)
 }
 
-// SendSetParam sends m; a nil error means that it is on its way, not that it was
-// handled.
+// SendSetParam sends m; a nil error means that it is on its way, not that it
+// was handled.
 func (s *ControlMsgSender) SendSetParam(ctx context.Context, m *SetParamT) error {
 	return ipc.Send(ctx, s.sender, controlMsgSetParam, m)
 }
 
-// SendGetParam sends m; a nil error means that it is on its way, not that it was
-// handled.
+// SendGetParam sends m; a nil error means that it is on its way, not that it
+// was handled.
 func (s *ControlMsgSender) SendGetParam(ctx context.Context, m *GetParamT) error {
 	return ipc.Send(ctx, s.sender, controlMsgGetParam, m)
 }
 
-// ControlMsgHandler handles the members of audio.ControlMsg. Its methods may be called
-// concurrently, and may keep m.
+// ControlMsgHandler handles the members of audio.ControlMsg. Its methods may be
+// called concurrently, and may keep m.
 type ControlMsgHandler interface {
 	HandleStartStream(ctx context.Context, m *StartStreamT) error
 	HandleStopStream(ctx context.Context, m *StopStreamT) error
@@ -98,8 +98,9 @@ func NewControlMsgService(h ControlMsgHandler) *ipc.Service {
 	)
 }
 
-// UnimplementedControlMsgHandler refuses all messages. Embedded in an implementation of
-// ControlMsgHandler, it answers the members that a later version of the schema adds.
+// UnimplementedControlMsgHandler refuses all messages. Embedded in an
+// implementation of ControlMsgHandler, it answers the members that a later
+// version of the schema adds.
 type UnimplementedControlMsgHandler struct{}
 
 var _ ControlMsgHandler = UnimplementedControlMsgHandler{}
@@ -124,120 +125,160 @@ func (UnimplementedControlMsgHandler) HandleGetParam(context.Context, *GetParamT
 	return ipc.Unimplemented("audio.ControlMsg/GetParam")
 }
 
-func encodeControlMsgStartStream(b *flatbuffers.Builder, seq uint64, m *StartStreamT) error {
-	if m == nil {
-		return ipc.NilMessage("audio.ControlMsg.StartStream")
-	}
-	payload := m.Pack(b)
-	ControlMsgStart(b)
-	ControlMsgAddSeq(b, seq)
-	ControlMsgAddPayloadType(b, ControlPayloadStartStream)
-	ControlMsgAddPayload(b, payload)
-	FinishControlMsgBuffer(b, ControlMsgEnd(b))
-	return nil
+func finishControlMsgStartStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(ControlPayloadStartStream), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishControlMsgBuffer(b, ipc.EndTable(b))
 }
 
-func decodeControlMsgStartStream(buf []byte, m *StartStreamT) (seq uint64, err error) {
+func openControlMsgStartStream(buf []byte) (m StartStream, seq, refSeq uint64, err error) {
 	if err := VerifyControlMsg(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x ControlMsg
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ControlPayloadStartStream {
-		return x.Seq(), ipc.WrongMember("ControlMsg.payload", ControlPayloadStartStream, x.PayloadType())
+		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadStartStream, x.PayloadType())
 	}
-	var y StartStream
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), 0, nil
+}
+
+func encodeControlMsgStartStream(b *flatbuffers.Builder, seq uint64, m *StartStreamT) error {
+	if m == nil {
+		return ipc.NilMessage("audio.ControlMsg.StartStream")
+	}
+	finishControlMsgStartStream(b, seq, 0, m.Pack(b))
+	return nil
+}
+
+func decodeControlMsgStartStream(buf []byte, m *StartStreamT) (seq uint64, err error) {
+	x, seq, _, err := openControlMsgStartStream(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishControlMsgStopStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(ControlPayloadStopStream), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishControlMsgBuffer(b, ipc.EndTable(b))
+}
+
+func openControlMsgStopStream(buf []byte) (m StopStream, seq, refSeq uint64, err error) {
+	if err := VerifyControlMsg(buf); err != nil {
+		return m, 0, 0, err
+	}
+	var x ControlMsg
+	x.Init(buf, flatbuffers.GetUOffsetT(buf))
+	var u flatbuffers.Table
+	if !x.Payload(&u) || x.PayloadType() != ControlPayloadStopStream {
+		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadStopStream, x.PayloadType())
+	}
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), 0, nil
 }
 
 func encodeControlMsgStopStream(b *flatbuffers.Builder, seq uint64, m *StopStreamT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.StopStream")
 	}
-	payload := m.Pack(b)
-	ControlMsgStart(b)
-	ControlMsgAddSeq(b, seq)
-	ControlMsgAddPayloadType(b, ControlPayloadStopStream)
-	ControlMsgAddPayload(b, payload)
-	FinishControlMsgBuffer(b, ControlMsgEnd(b))
+	finishControlMsgStopStream(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeControlMsgStopStream(buf []byte, m *StopStreamT) (seq uint64, err error) {
+	x, seq, _, err := openControlMsgStopStream(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishControlMsgSetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(ControlPayloadSetParam), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishControlMsgBuffer(b, ipc.EndTable(b))
+}
+
+func openControlMsgSetParam(buf []byte) (m SetParam, seq, refSeq uint64, err error) {
 	if err := VerifyControlMsg(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x ControlMsg
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
-	if !x.Payload(&u) || x.PayloadType() != ControlPayloadStopStream {
-		return x.Seq(), ipc.WrongMember("ControlMsg.payload", ControlPayloadStopStream, x.PayloadType())
+	if !x.Payload(&u) || x.PayloadType() != ControlPayloadSetParam {
+		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadSetParam, x.PayloadType())
 	}
-	var y StopStream
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), 0, nil
 }
 
 func encodeControlMsgSetParam(b *flatbuffers.Builder, seq uint64, m *SetParamT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.SetParam")
 	}
-	payload := m.Pack(b)
-	ControlMsgStart(b)
-	ControlMsgAddSeq(b, seq)
-	ControlMsgAddPayloadType(b, ControlPayloadSetParam)
-	ControlMsgAddPayload(b, payload)
-	FinishControlMsgBuffer(b, ControlMsgEnd(b))
+	finishControlMsgSetParam(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeControlMsgSetParam(buf []byte, m *SetParamT) (seq uint64, err error) {
+	x, seq, _, err := openControlMsgSetParam(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishControlMsgGetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(ControlPayloadGetParam), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishControlMsgBuffer(b, ipc.EndTable(b))
+}
+
+func openControlMsgGetParam(buf []byte) (m GetParam, seq, refSeq uint64, err error) {
 	if err := VerifyControlMsg(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x ControlMsg
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
-	if !x.Payload(&u) || x.PayloadType() != ControlPayloadSetParam {
-		return x.Seq(), ipc.WrongMember("ControlMsg.payload", ControlPayloadSetParam, x.PayloadType())
+	if !x.Payload(&u) || x.PayloadType() != ControlPayloadGetParam {
+		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadGetParam, x.PayloadType())
 	}
-	var y SetParam
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), 0, nil
 }
 
 func encodeControlMsgGetParam(b *flatbuffers.Builder, seq uint64, m *GetParamT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.GetParam")
 	}
-	payload := m.Pack(b)
-	ControlMsgStart(b)
-	ControlMsgAddSeq(b, seq)
-	ControlMsgAddPayloadType(b, ControlPayloadGetParam)
-	ControlMsgAddPayload(b, payload)
-	FinishControlMsgBuffer(b, ControlMsgEnd(b))
+	finishControlMsgGetParam(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeControlMsgGetParam(buf []byte, m *GetParamT) (seq uint64, err error) {
-	if err := VerifyControlMsg(buf); err != nil {
-		return 0, err
+	x, seq, _, err := openControlMsgGetParam(buf)
+	if err != nil {
+		return seq, err
 	}
-	var x ControlMsg
-	x.Init(buf, flatbuffers.GetUOffsetT(buf))
-	var u flatbuffers.Table
-	if !x.Payload(&u) || x.PayloadType() != ControlPayloadGetParam {
-		return x.Seq(), ipc.WrongMember("ControlMsg.payload", ControlPayloadGetParam, x.PayloadType())
-	}
-	var y GetParam
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	x.UnPackTo(m)
+	return seq, nil
 }
 
 var controlMsgStartStream = ipc.NewMessage(ControlMsgProtocol, ipc.MessageSpec[StartStreamT]{

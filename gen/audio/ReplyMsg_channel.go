@@ -60,14 +60,14 @@ func (s *ReplyMsgSender) SendAck(ctx context.Context, m *AckT) error {
 	return ipc.Send(ctx, s.sender, replyMsgAck, m)
 }
 
-// SendParamValue sends m; a nil error means that it is on its way, not that it was
-// handled.
+// SendParamValue sends m; a nil error means that it is on its way, not that it
+// was handled.
 func (s *ReplyMsgSender) SendParamValue(ctx context.Context, m *ParamValueT) error {
 	return ipc.Send(ctx, s.sender, replyMsgParamValue, m)
 }
 
-// ReplyMsgHandler handles the members of audio.ReplyMsg. Its methods may be called
-// concurrently, and may keep m.
+// ReplyMsgHandler handles the members of audio.ReplyMsg. Its methods may be
+// called concurrently, and may keep m.
 type ReplyMsgHandler interface {
 	HandleAck(ctx context.Context, m *AckT) error
 	HandleParamValue(ctx context.Context, m *ParamValueT) error
@@ -82,8 +82,9 @@ func NewReplyMsgService(h ReplyMsgHandler) *ipc.Service {
 	)
 }
 
-// UnimplementedReplyMsgHandler refuses all messages. Embedded in an implementation of
-// ReplyMsgHandler, it answers the members that a later version of the schema adds.
+// UnimplementedReplyMsgHandler refuses all messages. Embedded in an
+// implementation of ReplyMsgHandler, it answers the members that a later
+// version of the schema adds.
 type UnimplementedReplyMsgHandler struct{}
 
 var _ ReplyMsgHandler = UnimplementedReplyMsgHandler{}
@@ -98,62 +99,120 @@ func (UnimplementedReplyMsgHandler) HandleParamValue(context.Context, *ParamValu
 	return ipc.Unimplemented("audio.ReplyMsg/ParamValue")
 }
 
-func encodeReplyMsgAck(b *flatbuffers.Builder, seq uint64, m *AckT) error {
-	if m == nil {
-		return ipc.NilMessage("audio.ReplyMsg.Ack")
-	}
-	payload := m.Pack(b)
-	ReplyMsgStart(b)
-	ReplyMsgAddSeq(b, seq)
-	ReplyMsgAddPayloadType(b, ReplyPayloadAck)
-	ReplyMsgAddPayload(b, payload)
-	FinishReplyMsgBuffer(b, ReplyMsgEnd(b))
-	return nil
+func finishReplyMsgAck(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(ReplyPayloadAck), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishReplyMsgBuffer(b, ipc.EndTable(b))
 }
 
-func decodeReplyMsgAck(buf []byte, m *AckT) (seq uint64, err error) {
+func openReplyMsgAck(buf []byte) (m Ack, seq, refSeq uint64, err error) {
 	if err := VerifyReplyMsg(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x ReplyMsg
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ReplyPayloadAck {
-		return x.Seq(), ipc.WrongMember("ReplyMsg.payload", ReplyPayloadAck, x.PayloadType())
+		return m, x.Seq(), 0, ipc.WrongMember("ReplyMsg.payload", ReplyPayloadAck, x.PayloadType())
 	}
-	var y Ack
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), m.RefSeq(), nil
+}
+
+func encodeReplyMsgAck(b *flatbuffers.Builder, seq uint64, m *AckT) error {
+	if m == nil {
+		return ipc.NilMessage("audio.ReplyMsg.Ack")
+	}
+	finishReplyMsgAck(b, seq, 0, m.Pack(b))
+	return nil
+}
+
+func decodeReplyMsgAck(buf []byte, m *AckT) (seq uint64, err error) {
+	x, seq, _, err := openReplyMsgAck(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func encodeReplyMsgAckReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AckT) error {
+	if m == nil {
+		return ipc.NilMessage("audio.ReplyMsg.Ack")
+	}
+	answer := *m // which stays as the handler made it
+	answer.RefSeq = refSeq
+	finishReplyMsgAck(b, seq, refSeq, answer.Pack(b))
+	return nil
+}
+
+func decodeReplyMsgAckReply(buf []byte, m *AckT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openReplyMsgAck(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+func finishReplyMsgParamValue(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(ReplyPayloadParamValue), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishReplyMsgBuffer(b, ipc.EndTable(b))
+}
+
+func openReplyMsgParamValue(buf []byte) (m ParamValue, seq, refSeq uint64, err error) {
+	if err := VerifyReplyMsg(buf); err != nil {
+		return m, 0, 0, err
+	}
+	var x ReplyMsg
+	x.Init(buf, flatbuffers.GetUOffsetT(buf))
+	var u flatbuffers.Table
+	if !x.Payload(&u) || x.PayloadType() != ReplyPayloadParamValue {
+		return m, x.Seq(), 0, ipc.WrongMember("ReplyMsg.payload", ReplyPayloadParamValue, x.PayloadType())
+	}
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), m.RefSeq(), nil
 }
 
 func encodeReplyMsgParamValue(b *flatbuffers.Builder, seq uint64, m *ParamValueT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.ParamValue")
 	}
-	payload := m.Pack(b)
-	ReplyMsgStart(b)
-	ReplyMsgAddSeq(b, seq)
-	ReplyMsgAddPayloadType(b, ReplyPayloadParamValue)
-	ReplyMsgAddPayload(b, payload)
-	FinishReplyMsgBuffer(b, ReplyMsgEnd(b))
+	finishReplyMsgParamValue(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeReplyMsgParamValue(buf []byte, m *ParamValueT) (seq uint64, err error) {
-	if err := VerifyReplyMsg(buf); err != nil {
-		return 0, err
+	x, seq, _, err := openReplyMsgParamValue(buf)
+	if err != nil {
+		return seq, err
 	}
-	var x ReplyMsg
-	x.Init(buf, flatbuffers.GetUOffsetT(buf))
-	var u flatbuffers.Table
-	if !x.Payload(&u) || x.PayloadType() != ReplyPayloadParamValue {
-		return x.Seq(), ipc.WrongMember("ReplyMsg.payload", ReplyPayloadParamValue, x.PayloadType())
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func encodeReplyMsgParamValueReply(b *flatbuffers.Builder, seq, refSeq uint64, m *ParamValueT) error {
+	if m == nil {
+		return ipc.NilMessage("audio.ReplyMsg.ParamValue")
 	}
-	var y ParamValue
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	answer := *m // which stays as the handler made it
+	answer.RefSeq = refSeq
+	finishReplyMsgParamValue(b, seq, refSeq, answer.Pack(b))
+	return nil
+}
+
+func decodeReplyMsgParamValueReply(buf []byte, m *ParamValueT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openReplyMsgParamValue(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
 }
 
 var replyMsgAck = ipc.NewMessage(ReplyMsgProtocol, ipc.MessageSpec[AckT]{

@@ -47,13 +47,15 @@ type service struct {
 	codecs         []*codec  // that its file writes
 
 	iface, client, newClient, newService, unimplemented, protocol, schema string
+
+	inPlaceClient, newInPlaceClient, inPlaceHandlers, newInPlaceService string
 }
 
 // A method is one call of a service.
 type method struct {
 	decl           *schema.Method
 	name           string  // exported
-	info           string  // the variable that holds its codec
+	info, inPlace  string  // the variables that hold its codec
 	request, reply *member // in the service's envelopes
 }
 
@@ -178,7 +180,8 @@ func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 	for _, m := range decl.Methods {
 		if m.Streaming != schema.Unary {
 			p.diags.Warnf(m.Span, "streaming methods are not supported yet: %s.%s is left out", decl.Name, m.Name).
-				Helpf("drop the attribute, or send the parts as messages of an envelope")
+				Helpf("drop the attribute and call once per part; or send the parts as one-way messages of an envelope; "+
+					"or, for bulk data, mark a struct (%s) and write blocks that begin with it", attrStream)
 			continue
 		}
 		s.methods = append(s.methods, &method{decl: m, name: exported(m.Name)})
@@ -203,6 +206,10 @@ func (p *plan) nameService(s *service) {
 	s.newService = name("New" + t + "Service")
 	s.unimplemented = name("Unimplemented" + t)
 	s.protocol = name(t + "Protocol")
+	s.inPlaceClient = name(t + "InPlaceClient")
+	s.newInPlaceClient = name("New" + t + "InPlaceClient")
+	s.inPlaceHandlers = name(t + "InPlaceHandlers")
+	s.newInPlaceService = name("New" + t + "InPlaceService")
 	s.schema = k.scope.claim(unexported(t)+"Schema", owner{what, decl.Span})
 	methods := make(scope)
 	ids := make(map[uint32]*method)
@@ -219,6 +226,7 @@ func (p *plan) nameService(s *service) {
 		}
 		ids[id] = m
 		m.info = k.scope.claim(unexported(t)+m.name, owner{what, decl.Span})
+		m.inPlace = k.scope.claim(m.info+"InPlace", owner{what, decl.Span})
 		p.use(k, schema.Type{Object: m.decl.Request}, fullName(decl.Namespace, decl.Name), m.decl.Span)
 		p.use(k, schema.Type{Object: m.decl.Reply}, fullName(decl.Namespace, decl.Name), m.decl.Span)
 		for _, e := range []*envelope{s.request, s.reply} {

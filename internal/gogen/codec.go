@@ -1,15 +1,25 @@
 package gogen
 
-import "github.com/ipcgen/ipcgen/internal/schema"
+import (
+	"github.com/dave/jennifer/jen"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
 
-// A codec is the pair of generated functions that write one message and read
-// it: a member of an envelope, or a table as the root of its own buffer.
+// A codec is the set of generated functions that write one message and read it:
+// a member of an envelope, or a table as the root of its own buffer.
 type codec struct {
 	env    *envelope // nil for a table of its own
 	member *member
 	table  *schema.Object // the envelope's, or the message itself
+	name   string         // that its functions' names are made of
 
-	encode, decode string
+	// finish puts around a message what surrounds it, and open verifies a buffer
+	// and finds the message in it. Both have all sequence numbers.
+	finish, open string
+	// encode and decode are for requests and one-way messages, encodeReply and
+	// decodeReply for replies; "" when there are none.
+	encode, decode           string
+	encodeReply, decodeReply string
 }
 
 // A codecKey identifies a codec: each package has its own.
@@ -37,165 +47,261 @@ func replyKey(k *pkg, s *service, m *method) codecKey {
 	return memberKey(k, s.reply, m.reply)
 }
 
-// addCodec makes the codec of key, unless there is one, and returns codecs with
-// it appended: those that one file writes.
-func (p *plan) addCodec(codecs []*codec, key codecKey, e *envelope, m *member) []*codec {
-	if p.codecs[key] != nil {
-		return codecs
-	}
-	name := p.objects[key.object].Type
-	c := &codec{env: e, member: m, table: key.object}
-	if m != nil {
-		name += m.name
-	}
-	c.encode = key.pkg.scope.claim("encode"+name, owner{what: "a function of ipcgen's"})
-	c.decode = key.pkg.scope.claim("decode"+name, owner{what: "a function of ipcgen's"})
-	p.codecs[key] = c
-	return append(codecs, c)
-}
-
 // planCodecs lists the codecs that the files of envelopes and services write.
 func (p *plan) planCodecs() {
 	p.codecs = make(map[codecKey]*codec)
 	for _, e := range p.envelopes {
 		k := p.pkgOf(e.table.Namespace)
 		for _, m := range e.members {
-			e.codecs = p.addCodec(e.codecs, memberKey(k, e, m), e, m)
+			p.codecOf(&e.codecs, memberKey(k, e, m), e, m).forMessages(k)
 		}
 	}
 	for _, s := range p.services {
 		k := p.pkgOf(s.decl.Namespace)
 		for _, m := range s.methods {
-			s.codecs = p.addCodec(s.codecs, requestKey(k, s, m), s.request, m.request)
-			s.codecs = p.addCodec(s.codecs, replyKey(k, s, m), s.reply, m.reply)
+			p.codecOf(&s.codecs, requestKey(k, s, m), s.request, m.request).forMessages(k)
+			p.codecOf(&s.codecs, replyKey(k, s, m), s.reply, m.reply).forReplies(k)
 		}
 	}
 }
 
-// codec writes the two functions of a codec.
-func (f *file) codec(c *codec) {
-	f.useFlatbuffers()
-	f.useIPC()
-	if c.env == nil {
-		f.tableCodec(c)
-		return
+// codecOf returns the codec of key. If there is none yet, it makes one and
+// appends it to codecs, those that one file writes.
+func (p *plan) codecOf(codecs *[]*codec, key codecKey, e *envelope, m *member) *codec {
+	if c := p.codecs[key]; c != nil {
+		return c
 	}
-	f.encodeMember(c)
-	f.decodeMember(c)
+	c := &codec{env: e, member: m, table: key.object, name: p.objects[key.object].Type}
+	if m != nil {
+		c.name += m.name
+	}
+	c.finish = key.pkg.function("finish" + c.name)
+	c.open = key.pkg.function("open" + c.name)
+	p.codecs[key] = c
+	*codecs = append(*codecs, c)
+	return c
 }
 
-// tableCodec writes the codec of a table that is a message by itself.
-func (f *file) tableCodec(c *codec) {
-	q := f.qualifier(f.plan.pkgOf(c.table.Namespace))
-	n := f.plan.objects[c.table]
-	f.p("func ", c.encode, "(b *flatbuffers.Builder, _ uint64, m *", f.objectObject(c.table), ") error {")
-	f.p("if m == nil {")
-	f.p("return ipc.NilMessage(", quote(fullName(c.table.Namespace, c.table.Name)), ")")
-	f.p("}")
-	f.p(q, n.FinishBuffer, "(b, m.Pack(b))")
-	f.p("return nil")
-	f.p("}")
-	f.p()
-	f.p("func ", c.decode, "(buf []byte, m *", f.objectObject(c.table), ") (seq uint64, err error) {")
-	f.p("if err := ", q, n.Verify, "(buf); err != nil {")
-	f.p("return 0, err")
-	f.p("}")
-	f.p("var x ", f.objectType(c.table))
-	f.p("x.Init(buf, flatbuffers.GetUOffsetT(buf))")
-	f.p("x.UnPackTo(m)")
-	f.p("return 0, nil")
-	f.p("}")
-	f.p()
+// function claims the name of a function that nobody but generated code calls.
+func (k *pkg) function(name string) string {
+	return k.scope.claim(name, owner{what: "a function of ipcgen's"})
+}
+
+// forMessages and forReplies name the functions for one use of a codec.
+func (c *codec) forMessages(k *pkg) {
+	if c.encode == "" {
+		c.encode, c.decode = k.function("encode"+c.name), k.function("decode"+c.name)
+	}
+}
+
+func (c *codec) forReplies(k *pkg) {
+	if c.encodeReply == "" {
+		c.encodeReply, c.decodeReply = k.function("encode"+c.name+"Reply"), k.function("decode"+c.name+"Reply")
+	}
+}
+
+// isText reports whether the message is a string.
+func (c *codec) isText() bool { return c.member != nil && c.member.isText() }
+
+// message returns the table or struct that is the message, or nil for a string.
+func (c *codec) message() *schema.Object {
+	if c.member != nil {
+		return c.member.val.Type.Object
+	}
+	return c.table
+}
+
+// refSeq returns the field of the message that says which request it answers,
+// or nil; it counts in envelopes only, where the schema has the numbers.
+func (c *codec) refSeq() *schema.Field {
+	if c.env == nil || c.isText() || c.message().IsStruct {
+		return nil
+	}
+	for _, field := range c.message().Fields {
+		if field.Name == "ref_seq" && isCounter(field) && !field.Deprecated {
+			return field
+		}
+	}
+	return nil
+}
+
+// codec writes the functions of a codec.
+func (f *file) codec(c *codec) {
+	f.finishMessage(c)
+	f.openMessage(c)
+	if c.encode != "" {
+		f.encode(c, c.encode, nil)
+		f.decode(c, c.decode, "seq")
+	}
+	if c.encodeReply != "" {
+		f.encode(c, c.encodeReply, c.refSeq())
+		f.decode(c, c.decodeReply, "refSeq")
+	}
 }
 
 // messageType returns the Go type of a member, as its codec has it by pointer.
 func (f *file) messageType(m *member) string {
-	if m.val.Type.Base == schema.String {
+	if m.isText() {
 		return "string"
 	}
 	return f.objectObject(m.val.Type.Object)
 }
 
-// encodeMember writes the function that builds an envelope around a member.
-func (f *file) encodeMember(c *codec) {
-	e := c.env
-	q := f.qualifier(f.plan.pkgOf(e.table.Namespace))
-	n := f.plan.objects[e.table]
-	seq, refSeq := "seq", ""
-	if e.seq == nil {
-		seq = "_"
+// imported qualifies an exported name of the package of c's table.
+func (f *file) imported(c *codec, name string) *jen.Statement {
+	return jen.Id(f.qualifier(f.plan.pkgOf(c.table.Namespace)) + name)
+}
+
+// konst returns the constant of a member's type. One whose name is not exported
+// is out of reach for other packages, and stands as its value there.
+func (f *file) konst(e *envelope, m *member) *jen.Statement {
+	union := e.payload.Type.Enum
+	k := f.plan.pkgOf(union.Namespace)
+	if k != f.pkg && !isExported(m.konst) {
+		return jen.Id(f.enumType(union)).Call(jen.Op(enumValue(union, m.val)))
 	}
-	if e.refSeq != nil {
-		refSeq = ", refSeq"
+	return jen.Id(f.qualifier(k) + m.konst)
+}
+
+// finishMessage writes the function that finishes a buffer around a message. It
+// writes slots as Pack does: the table's own builders may have names that other
+// packages cannot use.
+func (f *file) finishMessage(c *codec) {
+	seq, refSeq := "_", "_"
+	if c.env != nil && c.env.seq != nil {
+		seq = "seq"
 	}
-	f.p("func ", c.encode, "(b *flatbuffers.Builder, ", seq, refSeq, " uint64, m *", f.messageType(c.member), ") error {")
-	f.p("if m == nil {")
-	f.p("return ipc.NilMessage(", quote(fullName(e.table.Namespace, e.table.Name)+"."+c.member.val.Name), ")")
-	f.p("}")
-	if c.member.val.Type.Base == schema.String {
-		f.p("payload := b.CreateString(*m)")
-	} else {
-		f.p("payload := m.Pack(b)")
+	if c.env != nil && c.env.refSeq != nil {
+		refSeq = "refSeq"
 	}
-	f.p(q, n.Start, "(b)")
-	for _, field := range e.table.Fields {
-		switch add := q + f.plan.fields[field].Add; field {
-		case e.seq:
-			f.p(add, "(b, seq)")
-		case e.refSeq:
-			f.p(add, "(b, refSeq)")
-		case e.payload.Tag:
-			f.p(add, "(b, ", f.konst(e, c.member), ")")
-		case e.payload:
-			f.p(add, "(b, payload)")
+	f.decl("", jen.Func().Id(c.finish).Params(f.builder(), jen.Id(seq), jen.Id(refSeq).Uint64(), jen.Id("m").Add(f.fb("UOffsetT"))).
+		BlockFunc(func(g *jen.Group) {
+			root := jen.Id("m")
+			if e := c.env; e != nil {
+				g.Add(f.ipc("StartTable").Call(jen.Id("b"), jen.Lit(len(e.table.Fields))))
+				for _, field := range e.table.Fields {
+					slot := func(method string, v *jen.Statement) {
+						g.Id("b").Dot("Prepend"+method+"Slot").Call(jen.Lit(field.ID), v, jen.Lit(0))
+					}
+					switch field {
+					case e.seq:
+						slot("Uint64", jen.Id(seq))
+					case e.refSeq:
+						slot("Uint64", jen.Id(refSeq))
+					case e.payload.Tag:
+						tag := scalars[wire(field.Type)]
+						slot(tag.method, jen.Id(tag.goType).Call(f.konst(e, c.member)))
+					case e.payload:
+						slot("UOffsetT", root)
+					}
+				}
+				root = f.ipc("EndTable").Call(jen.Id("b"))
+			}
+			g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), root)
+		}))
+}
+
+// openMessage writes the function that verifies a buffer and finds the message
+// in it.
+func (f *file) openMessage(c *codec) {
+	typ := jen.Index().Byte()
+	if !c.isText() {
+		typ = jen.Id(f.objectType(c.message()))
+	}
+	verify := f.imported(c, f.plan.objects[c.table].Verify)
+	f.decl("", jen.Func().Id(c.open).Params(jen.Id("buf").Index().Byte()).
+		Params(jen.Id("m").Add(typ), jen.List(jen.Id("seq"), jen.Id("refSeq")).Uint64(), jen.Err().Error()).
+		BlockFunc(func(g *jen.Group) {
+			g.If(jen.Err().Op(":=").Add(verify).Call(jen.Id("buf")), jen.Err().Op("!=").Nil()).Block(
+				jen.Return(jen.Id("m"), jen.Lit(0), jen.Lit(0), jen.Err()))
+			root := f.fb("GetUOffsetT").Call(jen.Id("buf"))
+			if c.env == nil {
+				g.Id("m").Dot("Init").Call(jen.Id("buf"), root)
+				g.Return(jen.Id("m"), jen.Lit(0), jen.Lit(0), jen.Nil())
+				return
+			}
+			g.Var().Id("x").Id(f.objectType(c.table))
+			g.Id("x").Dot("Init").Call(jen.Id("buf"), root)
+			f.openMember(g, c)
+		}))
+}
+
+// openMember writes the part of open that finds a member in its envelope x.
+func (f *file) openMember(g *jen.Group, c *codec) {
+	get := func(of string, field *schema.Field) *jen.Statement {
+		if field == nil {
+			return jen.Lit(0)
 		}
+		return jen.Id(of).Dot(f.plan.fields[field].Get).Call()
 	}
-	f.p(q, n.FinishBuffer, "(b, ", q, n.End, "(b))")
-	f.p("return nil")
-	f.p("}")
-	f.p()
-}
-
-// konst returns the qualified constant of a member's type.
-func (f *file) konst(e *envelope, m *member) string {
-	return f.qualifier(f.plan.pkgOf(e.payload.Type.Enum.Namespace)) + m.konst
-}
-
-// decodeMember writes the function that reads a member out of its envelope. It
-// returns the envelope's sequence numbers.
-func (f *file) decodeMember(c *codec) {
 	e := c.env
-	q := f.qualifier(f.plan.pkgOf(e.table.Namespace))
-	n, payload := f.plan.objects[e.table], f.plan.fields[e.payload].Get
-	tag := f.plan.fields[e.payload.Tag].Get
-	results, values := "seq uint64, err error", "0"
-	if e.seq != nil {
-		values = "x." + f.plan.fields[e.seq].Get + "()"
+	seq, refSeq := get("x", e.seq), get("x", e.refSeq)
+	tag, want := get("x", e.payload.Tag), f.konst(e, c.member)
+	g.Var().Id("u").Add(f.fb("Table"))
+	g.If(jen.Op("!").Id("x").Dot(f.plan.fields[e.payload].Get).Call(jen.Op("&").Id("u")).Op("||").Add(tag).Op("!=").Add(want)).Block(
+		jen.Return(jen.Id("m"), seq, refSeq,
+			f.ipc("WrongMember").Call(jen.Lit(e.table.Name+"."+e.payload.Name), want, tag)))
+	if c.isText() {
+		g.Return(f.ipc("UnionBytes").Call(jen.Op("&").Id("u")), seq, refSeq, jen.Nil())
+		return
 	}
-	zeros := "0"
-	if e.refSeq != nil {
-		results = "seq, refSeq uint64, err error"
-		values += ", x." + f.plan.fields[e.refSeq].Get + "()"
-		zeros = "0, 0"
+	if field := c.refSeq(); field != nil {
+		refSeq = get("m", field)
 	}
-	f.p("func ", c.decode, "(buf []byte, m *", f.messageType(c.member), ") (", results, ") {")
-	f.p("if err := ", q, n.Verify, "(buf); err != nil {")
-	f.p("return ", zeros, ", err")
-	f.p("}")
-	f.p("var x ", f.objectType(e.table))
-	f.p("x.Init(buf, flatbuffers.GetUOffsetT(buf))")
-	f.p("var u flatbuffers.Table")
-	f.p("if !x.", payload, "(&u) || x.", tag, "() != ", f.konst(e, c.member), " {")
-	f.p("return ", values, ", ipc.WrongMember(", quote(e.table.Name+"."+e.payload.Name), ", ", f.konst(e, c.member), ", x.", tag, "())")
-	f.p("}")
-	if c.member.val.Type.Base == schema.String {
-		f.p("*m = string(ipc.UnionBytes(&u))")
-	} else {
-		f.p("var y ", f.objectType(c.member.val.Type.Object))
-		f.p("y.Init(u.Bytes, u.Pos)")
-		f.p("y.UnPackTo(m)")
+	g.Id("m").Dot("Init").Call(jen.Id("u").Dot("Bytes"), jen.Id("u").Dot("Pos"))
+	g.Return(jen.Id("m"), seq, refSeq, jen.Nil())
+}
+
+// encode writes the function that builds a buffer from an object, for a
+// MethodSpec or a MessageSpec. refSeq is the field of a reply that says which
+// request it answers, or nil.
+func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
+	typ, what := "string", fullName(c.table.Namespace, c.table.Name)
+	if !c.isText() {
+		typ = f.objectObject(c.message())
 	}
-	f.p("return ", values, ", nil")
-	f.p("}")
-	f.p()
+	if c.member != nil {
+		what += "." + c.member.val.Name
+	}
+	numbers, number := jen.Id("seq").Uint64(), jen.Lit(0)
+	if name == c.encodeReply {
+		numbers, number = jen.List(jen.Id("seq"), jen.Id("refSeq")).Uint64(), jen.Id("refSeq")
+	}
+	f.decl("", jen.Func().Id(name).Params(f.builder(), numbers, jen.Id("m").Add(ptr(typ))).Error().
+		BlockFunc(func(g *jen.Group) {
+			g.If(jen.Id("m").Op("==").Nil()).Block(jen.Return(f.ipc("NilMessage").Call(jen.Lit(what))))
+			packed := jen.Id("m").Dot("Pack").Call(jen.Id("b"))
+			switch {
+			case c.isText():
+				packed = jen.Id("b").Dot("CreateString").Call(jen.Op("*").Id("m"))
+			case refSeq != nil:
+				g.Id("answer").Op(":=").Op("*").Id("m").Comment("// which stays as the handler made it")
+				g.Id("answer").Dot(f.plan.fields[refSeq].Member).Op("=").Id("refSeq")
+				packed = jen.Id("answer").Dot("Pack").Call(jen.Id("b"))
+			}
+			g.Id(c.finish).Call(jen.Id("b"), jen.Id("seq"), number, packed)
+			g.Return(jen.Nil())
+		}))
+}
+
+// decode writes the function that reads a buffer into an object and returns one
+// of its numbers, for a MethodSpec or a MessageSpec.
+func (f *file) decode(c *codec, name, number string) {
+	typ := jen.String()
+	unpack := jen.Op("*").Id("m").Op("=").String().Call(jen.Id("x"))
+	if !c.isText() {
+		typ = jen.Id(f.objectObject(c.message()))
+		unpack = jen.Id("x").Dot("UnPackTo").Call(jen.Id("m"))
+	}
+	seq, refSeq := jen.Id(number), jen.Id("_")
+	if number == "refSeq" {
+		seq, refSeq = refSeq, seq
+	}
+	f.decl("", jen.Func().Id(name).Params(jen.Id("buf").Index().Byte(), jen.Id("m").Op("*").Add(typ)).
+		Params(jen.Id(number).Uint64(), jen.Err().Error()).Block(
+		jen.List(jen.Id("x"), seq, refSeq, jen.Err()).Op(":=").Id(c.open).Call(jen.Id("buf")),
+		jen.If(jen.Err().Op("!=").Nil()).Block(jen.Return(jen.Id(number), jen.Err())),
+		unpack,
+		jen.Return(jen.Id(number), jen.Nil()),
+	))
 }

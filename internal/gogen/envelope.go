@@ -3,16 +3,13 @@ package gogen
 import (
 	"fmt"
 
+	"github.com/dave/jennifer/jen"
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
 // envelope writes the typed channel of an envelope: one method to send, and one
 // to handle, for each member of its union.
 func (f *file) envelope(e *envelope) {
-	f.needsFormat = true // for the alignment around function literals
-	f.useIPC()
-	f.useFlatbuffers()
-	f.use("context")
 	full := fullName(e.table.Namespace, e.table.Name)
 	f.protocol(e.protocol, e.schema, full, describeEnvelope(e))
 	f.sender(e, full)
@@ -25,102 +22,70 @@ func (f *file) envelope(e *envelope) {
 	}
 }
 
-// argumentType returns the type by which a member is passed to users' code.
-func (f *file) argumentType(m *member) string {
-	if m.val.Type.Base == schema.String {
-		return "string"
+// isText reports whether a member is a string, which users' code has by value.
+func (m *member) isText() bool { return m.val.Type.Base == schema.String }
+
+// argument returns the type by which a member is passed to users' code.
+func (f *file) argument(m *member) *jen.Statement {
+	if m.isText() {
+		return jen.String()
 	}
-	return "*" + f.messageType(m)
+	return ptr(f.messageType(m))
 }
 
 func (f *file) sender(e *envelope, full string) {
-	f.p("// ", e.sender, " sends the members of ", full, " one way. It is safe for")
-	f.p("// concurrent use.")
-	f.p("type ", e.sender, " struct {")
-	f.p("sender ipc.Sender")
-	f.p("}")
-	f.p()
-	f.p("// ", e.newSender, " returns a sender that sends through s.")
-	f.p("func ", e.newSender, "(s ipc.Sender) *", e.sender, " {")
-	f.p("return &", e.sender, "{sender: s}")
-	f.p("}")
-	f.p()
+	f.decl(e.sender+" sends the members of "+full+" one way. It is safe for concurrent use.",
+		jen.Type().Id(e.sender).Struct(jen.Id("sender").Add(f.ipc("Sender"))))
+	f.decl(e.newSender+" returns a sender that sends through s.",
+		jen.Func().Id(e.newSender).Params(jen.Id("s").Add(f.ipc("Sender"))).Add(ptr(e.sender)).Block(
+			jen.Return(jen.Op("&").Id(e.sender).Values(value("sender", jen.Id("s"))))))
 	for _, m := range e.members {
-		ref := "m"
-		if m.val.Type.Base == schema.String {
-			ref = "&m"
+		ref := jen.Id("m")
+		if m.isText() {
+			ref = jen.Op("&").Id("m")
 		}
-		f.p("// Send", m.name, " sends m; a nil error means that it is on its way, not that it was")
-		f.p("// handled.")
-		f.p("func (s *", e.sender, ") Send", m.name, "(ctx context.Context, m ", f.argumentType(m), ") error {")
-		f.p("return ipc.Send(ctx, s.sender, ", m.info, ", ", ref, ")")
-		f.p("}")
-		f.p()
+		f.decl("Send"+m.name+" sends m; a nil error means that it is on its way, not that it was handled.",
+			jen.Func().Params(jen.Id("s").Add(ptr(e.sender))).Id("Send"+m.name).Params(f.ctx(), jen.Id("m").Add(f.argument(m))).Error().Block(
+				jen.Return(f.ipc("Send").Call(jen.Id("ctx"), jen.Id("s").Dot("sender"), jen.Id(m.info), ref))))
 	}
 }
 
 func (f *file) handler(e *envelope, full string) {
-	f.p("// ", e.handler, " handles the members of ", full, ". Its methods may be called")
-	f.p("// concurrently, and may keep m.")
-	f.p("type ", e.handler, " interface {")
-	for _, m := range e.members {
-		f.p("Handle", m.name, "(ctx context.Context, m ", f.argumentType(m), ") error")
-	}
-	f.p("}")
-	f.p()
-	f.p("// ", e.newService, " returns h as a service for ipc.NewServer.")
-	f.p("func ", e.newService, "(h ", e.handler, ") *ipc.Service {")
-	f.p("return ipc.NewService(")
-	f.p(e.protocol, ",")
-	for _, m := range e.members {
-		if m.val.Type.Base == schema.String {
-			f.p("ipc.Receive(", m.info, ", func(ctx context.Context, m *string) error {")
-			f.p("return h.Handle", m.name, "(ctx, *m)")
-			f.p("}),")
-			continue
+	methods := make([]jen.Code, len(e.members))
+	routes := []jen.Code{jen.Id(e.protocol)}
+	for i, m := range e.members {
+		methods[i] = jen.Id("Handle"+m.name).Params(f.ctx(), jen.Id("m").Add(f.argument(m))).Error()
+		handle := jen.Id("h").Dot("Handle" + m.name)
+		if m.isText() {
+			handle = jen.Func().Params(f.ctx(), jen.Id("m").Op("*").String()).Error().Block(
+				jen.Return(handle.Call(jen.Id("ctx"), jen.Op("*").Id("m"))))
 		}
-		f.p("ipc.Receive(", m.info, ", h.Handle", m.name, "),")
+		routes = append(routes, f.ipc("Receive").Call(jen.Id(m.info), handle))
 	}
-	f.p(")")
-	f.p("}")
-	f.p()
-	f.p("// ", e.unimplemented, " refuses all messages. Embedded in an implementation of")
-	f.p("// ", e.handler, ", it answers the members that a later version of the schema adds.")
-	f.p("type ", e.unimplemented, " struct{}")
-	f.p()
-	f.p("var _ ", e.handler, " = ", e.unimplemented, "{}")
-	f.p()
+	f.decl(e.handler+" handles the members of "+full+". Its methods may be called concurrently, and may keep m.",
+		jen.Type().Id(e.handler).Interface(methods...))
+	f.decl(e.newService+" returns h as a service for ipc.NewServer.",
+		jen.Func().Id(e.newService).Params(jen.Id("h").Id(e.handler)).Op("*").Add(f.ipc("Service")).Block(
+			jen.Return(call(f.ipc("NewService"), routes...))))
+	f.decl(e.unimplemented+" refuses all messages. Embedded in an implementation of "+e.handler+
+		", it answers the members that a later version of the schema adds.",
+		jen.Type().Id(e.unimplemented).Struct())
+	f.decl("", implements(e.handler, jen.Id(e.unimplemented).Values()))
 	for _, m := range e.members {
-		f.p("// Handle", m.name, " returns an error with code ipc.CodeUnimplemented.")
-		f.p("func (", e.unimplemented, ") Handle", m.name, "(context.Context, ", f.argumentType(m), ") error {")
-		f.p("return ipc.Unimplemented(", quote(full+"/"+m.val.Name), ")")
-		f.p("}")
-		f.p()
+		f.decl("Handle"+m.name+" returns an error with code ipc.CodeUnimplemented.",
+			jen.Func().Params(jen.Id(e.unimplemented)).Id("Handle"+m.name).Params(f.context(), f.argument(m)).Error().Block(
+				jen.Return(f.ipc("Unimplemented").Call(jen.Lit(full+"/"+m.val.Name)))))
 	}
 }
 
 // messageInfo writes the variable that holds a member's codec.
 func (f *file) messageInfo(e *envelope, m *member, full string) {
 	c := f.plan.codecs[memberKey(f.pkg, e, m)]
-	typ := f.messageType(m)
-	f.p("var ", m.info, " = ipc.NewMessage(", e.protocol, ", ipc.MessageSpec[", typ, "]{")
-	rows := [][]string{
-		{"Name:", quote(m.val.Name) + ","},
-		{"ID:", fmt.Sprintf("0x%08x,", wireID(full, m.val.Name))},
-	}
-	if e.refSeq == nil {
-		rows = append(rows, []string{"Encode:", c.encode + ","}, []string{"Decode:", c.decode + ","})
-		f.columns(rows)
-	} else {
-		f.columns(rows)
-		f.p("Encode: func(b *flatbuffers.Builder, seq uint64, m *", typ, ") error {")
-		f.p("return ", c.encode, "(b, seq, 0, m)")
-		f.p("},")
-		f.p("Decode: func(buf []byte, m *", typ, ") (uint64, error) {")
-		f.p("seq, _, err := ", c.decode, "(buf, m)")
-		f.p("return seq, err")
-		f.p("},")
-	}
-	f.p("})")
-	f.p()
+	f.decl("", jen.Var().Id(m.info).Op("=").Add(f.ipc("NewMessage")).Call(jen.Id(e.protocol),
+		composite(f.ipc("MessageSpec").Index(jen.Id(f.messageType(m))),
+			value("Name", jen.Lit(m.val.Name)),
+			value("ID", hex(fmt.Sprintf("%08x", wireID(full, m.val.Name)))),
+			value("Encode", jen.Id(c.encode)),
+			value("Decode", jen.Id(c.decode)),
+		)))
 }

@@ -1,8 +1,7 @@
 package gogen
 
 import (
-	"fmt"
-
+	"github.com/dave/jennifer/jen"
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
@@ -56,92 +55,87 @@ func describeStream(s *stream) string {
 
 // stream writes the typed ends of a stream.
 func (f *file) stream(s *stream) {
-	f.useIPC()
-	f.use("context")
 	full := fullName(s.header.Namespace, s.header.Name)
-	text := describeStream(s)
-	f.p("// ", s.info, " identifies streams of ", full, " to the peer.")
-	f.p("var ", s.info, " = &ipc.StreamInfo{")
-	f.p("Protocol: &ipc.Protocol{")
-	f.columns([][]string{
-		{"Name:", quote(full) + ","},
-		{"Fingerprint:", fmt.Sprintf("0x%016x,", fingerprint(text))},
-		{"Schema:", s.schema + ","},
-	})
-	f.p("},")
-	f.p("HeaderSize: ", itoa(s.header.Size), ",")
-	f.p("}")
-	f.p()
-	f.p("const ", s.schema, " = `", text, "`")
-	f.p()
-	f.streamEnd(s, "Writer", s.writer, s.openWriter, s.onWriter)
-	f.p("// Write waits for room for a block with n bytes behind its header, lets fill write")
-	f.p("// both in place, and publishes the block when fill returns nil. Header and payload")
-	f.p("// hold an older block at first, and may not be kept.")
-	f.streamMethod(s, s.writer, "Write", "n int, fill func(header *"+f.objectType(s.header)+", payload []byte) error", "n, ", "fill", "")
-	f.streamEnd(s, "Reader", s.reader, s.openReader, s.onReader)
-	f.p("// Read waits for a block and lets f read it in place; lost is the number of blocks")
-	f.p("// that were overwritten before it. Neither header nor payload may be kept.")
-	f.streamMethod(s, s.reader, "Read", "f func(header *"+f.objectType(s.header)+", payload []byte, lost uint64) error", "", "f", "lost")
+	description := describeStream(s)
+	f.decl(s.info+" identifies streams of "+full+" to the peer.",
+		jen.Var().Id(s.info).Op("=").Op("&").Add(composite(f.ipc("StreamInfo"),
+			value("Protocol", jen.Op("&").Add(f.protocolOf(s.schema, full, description))),
+			value("HeaderSize", jen.Lit(s.header.Size)),
+		)))
+	f.decl("", jen.Const().Id(s.schema).Op("=").Add(text(description)))
+
+	header := jen.Id("header").Add(ptr(f.objectType(s.header)))
+	payload := jen.Id("payload").Index().Byte()
+	lost := jen.Id("lost").Uint64()
+	f.streamEnd(s, "Writer", "writes", s.writer, s.openWriter, s.onWriter)
+	f.streamMethod(s.writer, "Write",
+		"Write waits for room for a block with n bytes behind its header, lets f write both in place, and publishes the block "+
+			"when f returns nil. Header and payload hold an older block at first, and may not be kept.",
+		[]jen.Code{jen.Id("n").Int()}, header, payload)
+	f.streamEnd(s, "Reader", "reads", s.reader, s.openReader, s.onReader)
+	f.streamMethod(s.reader, "Read",
+		"Read waits for a block and lets f read it in place; lost is the number of blocks that were overwritten before it. "+
+			"Neither header nor payload may be kept.",
+		nil, header, payload, lost)
 }
 
-// streamEnd writes one end of a stream: its type, how it is opened and served,
-// and what it has in common with the other end.
-func (f *file) streamEnd(s *stream, end, typ, open, handle string) {
+// streamEnd writes one end of a stream, which reads or writes: its type, how it
+// is opened and served, and what it has in common with the other end.
+func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 	header := f.objectType(s.header)
-	verb := "writes"
-	if end == "Reader" {
-		verb = "reads"
-	}
-	f.p("// ", sentence(article(typ)), " ", verb, " blocks, each ", article(header), " with raw bytes behind it. One")
-	f.p("// goroutine at a time may use it.")
-	f.p("type ", typ, " struct {")
-	f.columns([][]string{{"stream", "*ipc.Stream" + end}, {"header", header}})
-	f.p("}")
-	f.p()
-	f.p("// ", open, " opens a stream on a server's channel; see ipc.OpenStream", end, ".")
-	f.p("func ", open, "(ctx context.Context, channel string, o ipc.StreamOptions, opts ...ipc.DialOption) (*", typ, ", error) {")
-	f.p("s, err := ipc.OpenStream", end, "(ctx, channel, ", s.info, ", o, opts...)")
-	f.p("if err != nil {")
-	f.p("return nil, err")
-	f.p("}")
-	f.p("return &", typ, "{stream: s}, nil")
-	f.p("}")
-	f.p()
-	f.p("// ", handle, " serves the streams that clients open; f runs once for each.")
-	f.p("func ", handle, "(f func(ctx context.Context, s *", typ, ") error) ipc.ServerOption {")
-	f.p("return ipc.HandleStream", end, "(", s.info, ", func(ctx context.Context, s *ipc.Stream", end, ") error {")
-	f.p("return f(ctx, &", typ, "{stream: s})")
-	f.p("})")
-	f.p("}")
-	f.p()
-	f.p("// Peer says who is at the other end.")
-	f.p("func (s *", typ, ") Peer() ipc.Peer {")
-	f.p("return s.stream.Peer()")
-	f.p("}")
-	f.p()
-	f.p("// Close ends the stream.")
-	f.p("func (s *", typ, ") Close() error {")
-	f.p("return s.stream.Close()")
-	f.p("}")
-	f.p()
+	wrapped := func() *jen.Statement { return jen.Op("&").Id(typ).Values(value("stream", jen.Id("s"))) }
+	f.decl(sentence(article(typ))+" "+verb+" blocks, each "+article(header)+" with raw bytes behind it. One goroutine at a time may use it.",
+		jen.Type().Id(typ).Struct(
+			jen.Id("stream").Op("*").Add(f.ipc("Stream"+end)),
+			jen.Id("header").Id(header),
+		))
+	f.decl(open+" opens a stream on a server's channel; see ipc.OpenStream"+end+".",
+		jen.Func().Id(open).Params(
+			f.ctx(), jen.Id("channel").String(), jen.Id("o").Add(f.ipc("StreamOptions")), jen.Id("opts").Op("...").Add(f.ipc("DialOption")),
+		).Params(ptr(typ), jen.Error()).Block(
+			jen.List(jen.Id("s"), jen.Err()).Op(":=").Add(f.ipc("OpenStream"+end)).Call(
+				jen.Id("ctx"), jen.Id("channel"), jen.Id(s.info), jen.Id("o"), jen.Id("opts").Op("...")),
+			jen.If(jen.Err().Op("!=").Nil()).Block(jen.Return(jen.Nil(), jen.Err())),
+			jen.Return(wrapped(), jen.Nil()),
+		))
+	f.decl(handle+" serves the streams that clients open; f runs once for each.",
+		jen.Func().Id(handle).Params(
+			jen.Id("f").Func().Params(f.ctx(), jen.Id("s").Add(ptr(typ))).Error(),
+		).Add(f.ipc("ServerOption")).Block(
+			jen.Return(f.ipc("HandleStream"+end).Call(jen.Id(s.info),
+				jen.Func().Params(f.ctx(), jen.Id("s").Op("*").Add(f.ipc("Stream"+end))).Error().Block(
+					jen.Return(jen.Id("f").Call(jen.Id("ctx"), wrapped())))))))
+	method := func() *jen.Statement { return jen.Func().Params(jen.Id("s").Add(ptr(typ))) }
+	f.decl("Peer says who is at the other end.",
+		method().Id("Peer").Params().Add(f.ipc("Peer")).Block(
+			jen.Return(jen.Id("s").Dot("stream").Dot("Peer").Call())))
+	f.decl("Close ends the stream.",
+		method().Id("Close").Params().Error().Block(
+			jen.Return(jen.Id("s").Dot("stream").Dot("Close").Call())))
 }
 
 // sentence capitalises the initial of a sentence.
 func sentence(s string) string { return string(upper(s[0])) + s[1:] }
 
-// streamMethod writes Write or Read. The header's accessor is a part of the
-// stream's end, so that a block costs no allocation.
-func (f *file) streamMethod(s *stream, typ, name, params, args, callback, lost string) {
-	result := ""
-	if lost != "" {
-		lost, result = ", "+lost, ", "+lost+" uint64"
+// streamMethod writes Write or Read, whose callback has the header, the payload
+// and perhaps more parameters. The header's accessor is a part of the stream's
+// end, so that a block costs no allocation.
+func (f *file) streamMethod(typ, name, doc string, params []jen.Code, callback ...jen.Code) {
+	args := []jen.Code{jen.Id("ctx")}
+	if len(params) > 0 {
+		args = append(args, jen.Id("n"))
 	}
-	f.p("func (s *", typ, ") ", name, "(ctx context.Context, ", params, ") error {")
-	f.p("return s.stream.", name, "(ctx, ", args, "func(header, payload []byte", result, ") error {")
-	f.p("s.header.Init(header, 0)")
-	f.p("return ", callback, "(&s.header, payload", lost, ")")
-	f.p("})")
-	f.p("}")
-	f.p()
+	raw := []jen.Code{jen.List(jen.Id("header"), jen.Id("payload")).Index().Byte()}
+	pass := []jen.Code{jen.Op("&").Id("s").Dot("header"), jen.Id("payload")}
+	if len(callback) > 2 {
+		raw = append(raw, callback[2])
+		pass = append(pass, jen.Id("lost"))
+	}
+	args = append(args, jen.Func().Params(raw...).Error().Block(
+		jen.Id("s").Dot("header").Dot("Init").Call(jen.Id("header"), jen.Lit(0)),
+		jen.Return(jen.Id("f").Call(pass...)),
+	))
+	params = append(append([]jen.Code{f.ctx()}, params...), jen.Id("f").Func().Params(callback...).Error())
+	f.decl(doc, jen.Func().Params(jen.Id("s").Add(ptr(typ))).Id(name).Params(params...).Error().Block(
+		jen.Return(jen.Id("s").Dot("stream").Dot(name).Call(args...))))
 }

@@ -32,8 +32,8 @@ table bulk.Taken
 field 0 size uint64 0
 `
 
-// BulkClient calls a Bulk server. It is safe for concurrent use; every error of a
-// call is an *ipc.Error.
+// BulkClient calls a Bulk server. It is safe for concurrent use; every error of
+// a call is an *ipc.Error.
 type BulkClient struct {
 	caller ipc.Caller
 }
@@ -58,8 +58,8 @@ func NewBulkService(h Bulk) *ipc.Service {
 	)
 }
 
-// UnimplementedBulk refuses all calls. Embedded in an implementation of Bulk, it
-// answers the methods that a later version of the schema adds.
+// UnimplementedBulk refuses all calls. Embedded in an implementation of Bulk,
+// it answers the methods that a later version of the schema adds.
 type UnimplementedBulk struct{}
 
 var _ Bulk = UnimplementedBulk{}
@@ -69,40 +69,96 @@ func (UnimplementedBulk) Put(context.Context, *BlockT) (*TakenT, error) {
 	return nil, ipc.Unimplemented("bulk.Bulk/Put")
 }
 
-func encodeBlock(b *flatbuffers.Builder, _ uint64, m *BlockT) error {
+// BulkInPlaceClient calls a Bulk server without copies or allocations: build
+// builds the request in the ring, within size bytes if it can, and returns its
+// offset; read reads the verified reply there. What they are given may not be
+// kept, and the server must be trusted: see ipc.InPlaceCall.
+type BulkInPlaceClient struct {
+	conn *ipc.Conn
+}
+
+// NewBulkInPlaceClient returns a client that calls in place through c.
+func NewBulkInPlaceClient(c *ipc.Conn) *BulkInPlaceClient {
+	return &BulkInPlaceClient{conn: c}
+}
+
+// Put calls Bulk.Put in place.
+func (c *BulkInPlaceClient) Put(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Taken) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, bulkPutInPlace, size, build, read)
+}
+
+// BulkInPlaceHandlers are handlers of Bulk that read the request where it is
+// and build the reply in the ring. Neither req nor reply may be kept: see
+// ipc.HandleInPlace.
+type BulkInPlaceHandlers struct {
+	Put func(ctx context.Context, req Block, reply ipc.InPlaceReply[Taken]) error
+}
+
+// NewBulkInPlaceService returns a service for ipc.NewServer that handles in
+// place the methods that inPlace has a handler for, and the others by h.
+func NewBulkInPlaceService(h Bulk, inPlace BulkInPlaceHandlers) *ipc.Service {
+	return ipc.NewService(
+		BulkProtocol,
+		bulkPutInPlace.Route(inPlace.Put, ipc.Handle(bulkPut, h.Put)),
+	)
+}
+
+func finishBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	FinishBlockBuffer(b, m)
+}
+
+func openBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
+	if err := VerifyBlock(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeBlock(b *flatbuffers.Builder, seq uint64, m *BlockT) error {
 	if m == nil {
 		return ipc.NilMessage("bulk.Block")
 	}
-	FinishBlockBuffer(b, m.Pack(b))
+	finishBlock(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeBlock(buf []byte, m *BlockT) (seq uint64, err error) {
-	if err := VerifyBlock(buf); err != nil {
-		return 0, err
+	x, seq, _, err := openBlock(buf)
+	if err != nil {
+		return seq, err
 	}
-	var x Block
-	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	x.UnPackTo(m)
-	return 0, nil
+	return seq, nil
 }
 
-func encodeTaken(b *flatbuffers.Builder, _ uint64, m *TakenT) error {
+func finishTaken(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	FinishTakenBuffer(b, m)
+}
+
+func openTaken(buf []byte) (m Taken, seq, refSeq uint64, err error) {
+	if err := VerifyTaken(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeTakenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *TakenT) error {
 	if m == nil {
 		return ipc.NilMessage("bulk.Taken")
 	}
-	FinishTakenBuffer(b, m.Pack(b))
+	finishTaken(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeTaken(buf []byte, m *TakenT) (seq uint64, err error) {
-	if err := VerifyTaken(buf); err != nil {
-		return 0, err
+func decodeTakenReply(buf []byte, m *TakenT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openTaken(buf)
+	if err != nil {
+		return refSeq, err
 	}
-	var x Taken
-	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	x.UnPackTo(m)
-	return 0, nil
+	return refSeq, nil
 }
 
 var bulkPut = ipc.NewMethod(BulkProtocol, ipc.MethodSpec[BlockT, TakenT]{
@@ -111,11 +167,13 @@ var bulkPut = ipc.NewMethod(BulkProtocol, ipc.MethodSpec[BlockT, TakenT]{
 	Idempotent:    true,
 	EncodeRequest: encodeBlock,
 	DecodeRequest: decodeBlock,
-	EncodeReply: func(b *flatbuffers.Builder, seq, _ uint64, rep *TakenT) error {
-		return encodeTaken(b, seq, rep)
-	},
-	DecodeReply: func(buf []byte, rep *TakenT) (uint64, error) {
-		_, err := decodeTaken(buf, rep)
-		return 0, err
-	},
+	EncodeReply:   encodeTakenReply,
+	DecodeReply:   decodeTakenReply,
+})
+
+var bulkPutInPlace = ipc.NewInPlaceMethod(bulkPut.Info(), ipc.InPlaceSpec[Block, Taken]{
+	FinishRequest: finishBlock,
+	OpenRequest:   openBlock,
+	FinishReply:   finishTaken,
+	OpenReply:     openTaken,
 })

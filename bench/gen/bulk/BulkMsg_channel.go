@@ -57,8 +57,9 @@ func NewBulkMsgService(h BulkMsgHandler) *ipc.Service {
 	)
 }
 
-// UnimplementedBulkMsgHandler refuses all messages. Embedded in an implementation of
-// BulkMsgHandler, it answers the members that a later version of the schema adds.
+// UnimplementedBulkMsgHandler refuses all messages. Embedded in an
+// implementation of BulkMsgHandler, it answers the members that a later version
+// of the schema adds.
 type UnimplementedBulkMsgHandler struct{}
 
 var _ BulkMsgHandler = UnimplementedBulkMsgHandler{}
@@ -68,32 +69,42 @@ func (UnimplementedBulkMsgHandler) HandleBlock(context.Context, *BlockT) error {
 	return ipc.Unimplemented("bulk.BulkMsg/Block")
 }
 
-func encodeBulkMsgBlock(b *flatbuffers.Builder, _ uint64, m *BlockT) error {
-	if m == nil {
-		return ipc.NilMessage("bulk.BulkMsg.Block")
-	}
-	payload := m.Pack(b)
-	BulkMsgStart(b)
-	BulkMsgAddItemType(b, ItemBlock)
-	BulkMsgAddItem(b, payload)
-	FinishBulkMsgBuffer(b, BulkMsgEnd(b))
-	return nil
+func finishBulkMsgBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 2)
+	b.PrependByteSlot(0, byte(ItemBlock), 0)
+	b.PrependUOffsetTSlot(1, m, 0)
+	FinishBulkMsgBuffer(b, ipc.EndTable(b))
 }
 
-func decodeBulkMsgBlock(buf []byte, m *BlockT) (seq uint64, err error) {
+func openBulkMsgBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
 	if err := VerifyBulkMsg(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x BulkMsg
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Item(&u) || x.ItemType() != ItemBlock {
-		return 0, ipc.WrongMember("BulkMsg.item", ItemBlock, x.ItemType())
+		return m, 0, 0, ipc.WrongMember("BulkMsg.item", ItemBlock, x.ItemType())
 	}
-	var y Block
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return 0, nil
+	m.Init(u.Bytes, u.Pos)
+	return m, 0, 0, nil
+}
+
+func encodeBulkMsgBlock(b *flatbuffers.Builder, seq uint64, m *BlockT) error {
+	if m == nil {
+		return ipc.NilMessage("bulk.BulkMsg.Block")
+	}
+	finishBulkMsgBlock(b, seq, 0, m.Pack(b))
+	return nil
+}
+
+func decodeBulkMsgBlock(buf []byte, m *BlockT) (seq uint64, err error) {
+	x, seq, _, err := openBulkMsgBlock(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
 }
 
 var bulkMsgBlock = ipc.NewMessage(BulkMsgProtocol, ipc.MessageSpec[BlockT]{

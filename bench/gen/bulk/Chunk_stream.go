@@ -29,7 +29,8 @@ type ChunkWriter struct {
 	header Chunk
 }
 
-// OpenChunkWriter opens a stream on a server's channel; see ipc.OpenStreamWriter.
+// OpenChunkWriter opens a stream on a server's channel; see
+// ipc.OpenStreamWriter.
 func OpenChunkWriter(ctx context.Context, channel string, o ipc.StreamOptions, opts ...ipc.DialOption) (*ChunkWriter, error) {
 	s, err := ipc.OpenStreamWriter(ctx, channel, ChunkStream, o, opts...)
 	if err != nil {
@@ -55,13 +56,13 @@ func (s *ChunkWriter) Close() error {
 	return s.stream.Close()
 }
 
-// Write waits for room for a block with n bytes behind its header, lets fill write
-// both in place, and publishes the block when fill returns nil. Header and payload
+// Write waits for room for a block with n bytes behind its header, lets f write
+// both in place, and publishes the block when f returns nil. Header and payload
 // hold an older block at first, and may not be kept.
-func (s *ChunkWriter) Write(ctx context.Context, n int, fill func(header *Chunk, payload []byte) error) error {
+func (s *ChunkWriter) Write(ctx context.Context, n int, f func(header *Chunk, payload []byte) error) error {
 	return s.stream.Write(ctx, n, func(header, payload []byte) error {
 		s.header.Init(header, 0)
-		return fill(&s.header, payload)
+		return f(&s.header, payload)
 	})
 }
 
@@ -72,7 +73,8 @@ type ChunkReader struct {
 	header Chunk
 }
 
-// OpenChunkReader opens a stream on a server's channel; see ipc.OpenStreamReader.
+// OpenChunkReader opens a stream on a server's channel; see
+// ipc.OpenStreamReader.
 func OpenChunkReader(ctx context.Context, channel string, o ipc.StreamOptions, opts ...ipc.DialOption) (*ChunkReader, error) {
 	s, err := ipc.OpenStreamReader(ctx, channel, ChunkStream, o, opts...)
 	if err != nil {
@@ -98,8 +100,9 @@ func (s *ChunkReader) Close() error {
 	return s.stream.Close()
 }
 
-// Read waits for a block and lets f read it in place; lost is the number of blocks
-// that were overwritten before it. Neither header nor payload may be kept.
+// Read waits for a block and lets f read it in place; lost is the number of
+// blocks that were overwritten before it. Neither header nor payload may be
+// kept.
 func (s *ChunkReader) Read(ctx context.Context, f func(header *Chunk, payload []byte, lost uint64) error) error {
 	return s.stream.Read(ctx, func(header, payload []byte, lost uint64) error {
 		s.header.Init(header, 0)

@@ -79,8 +79,8 @@ func (s *AskSender) SendScalars(ctx context.Context, m *ScalarsT) error {
 	return ipc.Send(ctx, s.sender, askScalars, m)
 }
 
-// AskHandler handles the members of golden.kitchen.Ask. Its methods may be called
-// concurrently, and may keep m.
+// AskHandler handles the members of golden.kitchen.Ask. Its methods may be
+// called concurrently, and may keep m.
 type AskHandler interface {
 	HandleLeaf(ctx context.Context, m *LeafT) error
 	HandleScalars(ctx context.Context, m *ScalarsT) error
@@ -95,8 +95,9 @@ func NewAskService(h AskHandler) *ipc.Service {
 	)
 }
 
-// UnimplementedAskHandler refuses all messages. Embedded in an implementation of
-// AskHandler, it answers the members that a later version of the schema adds.
+// UnimplementedAskHandler refuses all messages. Embedded in an implementation
+// of AskHandler, it answers the members that a later version of the schema
+// adds.
 type UnimplementedAskHandler struct{}
 
 var _ AskHandler = UnimplementedAskHandler{}
@@ -111,62 +112,82 @@ func (UnimplementedAskHandler) HandleScalars(context.Context, *ScalarsT) error {
 	return ipc.Unimplemented("golden.kitchen.Ask/Scalars")
 }
 
-func encodeAskLeaf(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
-	if m == nil {
-		return ipc.NilMessage("golden.kitchen.Ask.Leaf")
-	}
-	payload := m.Pack(b)
-	AskStart(b)
-	AskAddSeq(b, seq)
-	AskAddWhatType(b, WhatLeaf)
-	AskAddWhat(b, payload)
-	FinishAskBuffer(b, AskEnd(b))
-	return nil
+func finishAskLeaf(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(WhatLeaf), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishAskBuffer(b, ipc.EndTable(b))
 }
 
-func decodeAskLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
+func openAskLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
 	if err := VerifyAsk(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x Ask
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.What(&u) || x.WhatType() != WhatLeaf {
-		return x.Seq(), ipc.WrongMember("Ask.what", WhatLeaf, x.WhatType())
+		return m, x.Seq(), 0, ipc.WrongMember("Ask.what", WhatLeaf, x.WhatType())
 	}
-	var y Leaf
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), 0, nil
+}
+
+func encodeAskLeaf(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
+	if m == nil {
+		return ipc.NilMessage("golden.kitchen.Ask.Leaf")
+	}
+	finishAskLeaf(b, seq, 0, m.Pack(b))
+	return nil
+}
+
+func decodeAskLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
+	x, seq, _, err := openAskLeaf(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishAskScalars(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependByteSlot(1, byte(WhatScalars), 0)
+	b.PrependUOffsetTSlot(2, m, 0)
+	FinishAskBuffer(b, ipc.EndTable(b))
+}
+
+func openAskScalars(buf []byte) (m Scalars, seq, refSeq uint64, err error) {
+	if err := VerifyAsk(buf); err != nil {
+		return m, 0, 0, err
+	}
+	var x Ask
+	x.Init(buf, flatbuffers.GetUOffsetT(buf))
+	var u flatbuffers.Table
+	if !x.What(&u) || x.WhatType() != WhatScalars {
+		return m, x.Seq(), 0, ipc.WrongMember("Ask.what", WhatScalars, x.WhatType())
+	}
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), 0, nil
 }
 
 func encodeAskScalars(b *flatbuffers.Builder, seq uint64, m *ScalarsT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Ask.Scalars")
 	}
-	payload := m.Pack(b)
-	AskStart(b)
-	AskAddSeq(b, seq)
-	AskAddWhatType(b, WhatScalars)
-	AskAddWhat(b, payload)
-	FinishAskBuffer(b, AskEnd(b))
+	finishAskScalars(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeAskScalars(buf []byte, m *ScalarsT) (seq uint64, err error) {
-	if err := VerifyAsk(buf); err != nil {
-		return 0, err
+	x, seq, _, err := openAskScalars(buf)
+	if err != nil {
+		return seq, err
 	}
-	var x Ask
-	x.Init(buf, flatbuffers.GetUOffsetT(buf))
-	var u flatbuffers.Table
-	if !x.What(&u) || x.WhatType() != WhatScalars {
-		return x.Seq(), ipc.WrongMember("Ask.what", WhatScalars, x.WhatType())
-	}
-	var y Scalars
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), nil
+	x.UnPackTo(m)
+	return seq, nil
 }
 
 var askLeaf = ipc.NewMessage(AskProtocol, ipc.MessageSpec[LeafT]{

@@ -42,7 +42,8 @@ type GridWriter struct {
 	header Grid
 }
 
-// OpenGridWriter opens a stream on a server's channel; see ipc.OpenStreamWriter.
+// OpenGridWriter opens a stream on a server's channel; see
+// ipc.OpenStreamWriter.
 func OpenGridWriter(ctx context.Context, channel string, o ipc.StreamOptions, opts ...ipc.DialOption) (*GridWriter, error) {
 	s, err := ipc.OpenStreamWriter(ctx, channel, GridStream, o, opts...)
 	if err != nil {
@@ -68,13 +69,13 @@ func (s *GridWriter) Close() error {
 	return s.stream.Close()
 }
 
-// Write waits for room for a block with n bytes behind its header, lets fill write
-// both in place, and publishes the block when fill returns nil. Header and payload
+// Write waits for room for a block with n bytes behind its header, lets f write
+// both in place, and publishes the block when f returns nil. Header and payload
 // hold an older block at first, and may not be kept.
-func (s *GridWriter) Write(ctx context.Context, n int, fill func(header *Grid, payload []byte) error) error {
+func (s *GridWriter) Write(ctx context.Context, n int, f func(header *Grid, payload []byte) error) error {
 	return s.stream.Write(ctx, n, func(header, payload []byte) error {
 		s.header.Init(header, 0)
-		return fill(&s.header, payload)
+		return f(&s.header, payload)
 	})
 }
 
@@ -85,7 +86,8 @@ type GridReader struct {
 	header Grid
 }
 
-// OpenGridReader opens a stream on a server's channel; see ipc.OpenStreamReader.
+// OpenGridReader opens a stream on a server's channel; see
+// ipc.OpenStreamReader.
 func OpenGridReader(ctx context.Context, channel string, o ipc.StreamOptions, opts ...ipc.DialOption) (*GridReader, error) {
 	s, err := ipc.OpenStreamReader(ctx, channel, GridStream, o, opts...)
 	if err != nil {
@@ -111,8 +113,9 @@ func (s *GridReader) Close() error {
 	return s.stream.Close()
 }
 
-// Read waits for a block and lets f read it in place; lost is the number of blocks
-// that were overwritten before it. Neither header nor payload may be kept.
+// Read waits for a block and lets f read it in place; lost is the number of
+// blocks that were overwritten before it. Neither header nor payload may be
+// kept.
 func (s *GridReader) Read(ctx context.Context, f func(header *Grid, payload []byte, lost uint64) error) error {
 	return s.stream.Read(ctx, func(header, payload []byte, lost uint64) error {
 		s.header.Init(header, 0)

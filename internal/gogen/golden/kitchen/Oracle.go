@@ -82,8 +82,8 @@ member 1 Leaf golden.kitchen.Leaf
 member 2 Scalars golden.kitchen.Scalars
 `
 
-// OracleClient calls an Oracle server. It is safe for concurrent use; every error of a
-// call is an *ipc.Error.
+// OracleClient calls an Oracle server. It is safe for concurrent use; every
+// error of a call is an *ipc.Error.
 type OracleClient struct {
 	caller ipc.Caller
 }
@@ -114,8 +114,8 @@ func NewOracleService(h Oracle) *ipc.Service {
 	)
 }
 
-// UnimplementedOracle refuses all calls. Embedded in an implementation of Oracle, it
-// answers the methods that a later version of the schema adds.
+// UnimplementedOracle refuses all calls. Embedded in an implementation of
+// Oracle, it answers the methods that a later version of the schema adds.
 type UnimplementedOracle struct{}
 
 var _ Oracle = UnimplementedOracle{}
@@ -130,19 +130,62 @@ func (UnimplementedOracle) Measure(context.Context, *ScalarsT) (*MaybeT, error) 
 	return nil, ipc.Unimplemented("golden.kitchen.Oracle/Measure")
 }
 
+// OracleInPlaceClient calls an Oracle server without copies or allocations:
+// build builds the request in the ring, within size bytes if it can, and
+// returns its offset; read reads the verified reply there. What they are given
+// may not be kept, and the server must be trusted: see ipc.InPlaceCall.
+type OracleInPlaceClient struct {
+	conn *ipc.Conn
+}
+
+// NewOracleInPlaceClient returns a client that calls in place through c.
+func NewOracleInPlaceClient(c *ipc.Conn) *OracleInPlaceClient {
+	return &OracleInPlaceClient{conn: c}
+}
+
+// Weigh calls Oracle.weigh in place.
+func (c *OracleInPlaceClient) Weigh(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Maybe) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, oracleWeighInPlace, size, build, read)
+}
+
+// Measure calls Oracle.Measure in place.
+func (c *OracleInPlaceClient) Measure(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Maybe) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, oracleMeasureInPlace, size, build, read)
+}
+
+// OracleInPlaceHandlers are handlers of Oracle that read the request where it
+// is and build the reply in the ring. Neither req nor reply may be kept: see
+// ipc.HandleInPlace.
+type OracleInPlaceHandlers struct {
+	Weigh   func(ctx context.Context, req Leaf, reply ipc.InPlaceReply[Maybe]) error
+	Measure func(ctx context.Context, req Scalars, reply ipc.InPlaceReply[Maybe]) error
+}
+
+// NewOracleInPlaceService returns a service for ipc.NewServer that handles in
+// place the methods that inPlace has a handler for, and the others by h.
+func NewOracleInPlaceService(h Oracle, inPlace OracleInPlaceHandlers) *ipc.Service {
+	return ipc.NewService(
+		OracleProtocol,
+		oracleWeighInPlace.Route(inPlace.Weigh, ipc.Handle(oracleWeigh, h.Weigh)),
+		oracleMeasureInPlace.Route(inPlace.Measure, ipc.Handle(oracleMeasure, h.Measure)),
+	)
+}
+
 var oracleWeigh = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
 	Name:          "weigh",
 	ID:            0x68d19255,
 	Idempotent:    true,
 	EncodeRequest: encodeAskLeaf,
 	DecodeRequest: decodeAskLeaf,
-	EncodeReply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep *MaybeT) error {
-		return encodeTellMaybe(b, seq, refSeq, rep)
-	},
-	DecodeReply: func(buf []byte, rep *MaybeT) (uint64, error) {
-		_, refSeq, err := decodeTellMaybe(buf, rep)
-		return refSeq, err
-	},
+	EncodeReply:   encodeTellMaybeReply,
+	DecodeReply:   decodeTellMaybeReply,
+})
+
+var oracleWeighInPlace = ipc.NewInPlaceMethod(oracleWeigh.Info(), ipc.InPlaceSpec[Leaf, Maybe]{
+	FinishRequest: finishAskLeaf,
+	OpenRequest:   openAskLeaf,
+	FinishReply:   finishTellMaybe,
+	OpenReply:     openTellMaybe,
 })
 
 var oracleMeasure = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[ScalarsT, MaybeT]{
@@ -150,11 +193,13 @@ var oracleMeasure = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[ScalarsT, Maybe
 	ID:            0xfb4e8785,
 	EncodeRequest: encodeAskScalars,
 	DecodeRequest: decodeAskScalars,
-	EncodeReply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep *MaybeT) error {
-		return encodeTellMaybe(b, seq, refSeq, rep)
-	},
-	DecodeReply: func(buf []byte, rep *MaybeT) (uint64, error) {
-		_, refSeq, err := decodeTellMaybe(buf, rep)
-		return refSeq, err
-	},
+	EncodeReply:   encodeTellMaybeReply,
+	DecodeReply:   decodeTellMaybeReply,
+})
+
+var oracleMeasureInPlace = ipc.NewInPlaceMethod(oracleMeasure.Info(), ipc.InPlaceSpec[Scalars, Maybe]{
+	FinishRequest: finishAskScalars,
+	OpenRequest:   openAskScalars,
+	FinishReply:   finishTellMaybe,
+	OpenReply:     openTellMaybe,
 })

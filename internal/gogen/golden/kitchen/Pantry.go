@@ -133,8 +133,8 @@ value 0 None
 value 7 Foot
 `
 
-// PantryClient calls a Pantry server. It is safe for concurrent use; every error of a
-// call is an *ipc.Error.
+// PantryClient calls a Pantry server. It is safe for concurrent use; every
+// error of a call is an *ipc.Error.
 type PantryClient struct {
 	caller ipc.Caller
 }
@@ -165,8 +165,8 @@ func NewPantryService(h Pantry) *ipc.Service {
 	)
 }
 
-// UnimplementedPantry refuses all calls. Embedded in an implementation of Pantry, it
-// answers the methods that a later version of the schema adds.
+// UnimplementedPantry refuses all calls. Embedded in an implementation of
+// Pantry, it answers the methods that a later version of the schema adds.
 type UnimplementedPantry struct{}
 
 var _ Pantry = UnimplementedPantry{}
@@ -181,40 +181,137 @@ func (UnimplementedPantry) Store(context.Context, *KitchenT) (*golden__shared.It
 	return nil, ipc.Unimplemented("golden.kitchen.Pantry/Store")
 }
 
-func encodeItem(b *flatbuffers.Builder, _ uint64, m *golden__shared.ItemT) error {
+// PantryInPlaceClient calls a Pantry server without copies or allocations:
+// build builds the request in the ring, within size bytes if it can, and
+// returns its offset; read reads the verified reply there. What they are given
+// may not be kept, and the server must be trusted: see ipc.InPlaceCall.
+type PantryInPlaceClient struct {
+	conn *ipc.Conn
+}
+
+// NewPantryInPlaceClient returns a client that calls in place through c.
+func NewPantryInPlaceClient(c *ipc.Conn) *PantryInPlaceClient {
+	return &PantryInPlaceClient{conn: c}
+}
+
+// Fetch calls Pantry.Fetch in place.
+func (c *PantryInPlaceClient) Fetch(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Kitchen) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, pantryFetchInPlace, size, build, read)
+}
+
+// Store calls Pantry.Store in place.
+func (c *PantryInPlaceClient) Store(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep golden__shared.Item) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, pantryStoreInPlace, size, build, read)
+}
+
+// PantryInPlaceHandlers are handlers of Pantry that read the request where it
+// is and build the reply in the ring. Neither req nor reply may be kept: see
+// ipc.HandleInPlace.
+type PantryInPlaceHandlers struct {
+	Fetch func(ctx context.Context, req golden__shared.Item, reply ipc.InPlaceReply[Kitchen]) error
+	Store func(ctx context.Context, req Kitchen, reply ipc.InPlaceReply[golden__shared.Item]) error
+}
+
+// NewPantryInPlaceService returns a service for ipc.NewServer that handles in
+// place the methods that inPlace has a handler for, and the others by h.
+func NewPantryInPlaceService(h Pantry, inPlace PantryInPlaceHandlers) *ipc.Service {
+	return ipc.NewService(
+		PantryProtocol,
+		pantryFetchInPlace.Route(inPlace.Fetch, ipc.Handle(pantryFetch, h.Fetch)),
+		pantryStoreInPlace.Route(inPlace.Store, ipc.Handle(pantryStore, h.Store)),
+	)
+}
+
+func finishItem(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	golden__shared.FinishItemBuffer(b, m)
+}
+
+func openItem(buf []byte) (m golden__shared.Item, seq, refSeq uint64, err error) {
+	if err := golden__shared.VerifyItem(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeItem(b *flatbuffers.Builder, seq uint64, m *golden__shared.ItemT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.Item")
 	}
-	golden__shared.FinishItemBuffer(b, m.Pack(b))
+	finishItem(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
-	if err := golden__shared.VerifyItem(buf); err != nil {
-		return 0, err
+	x, seq, _, err := openItem(buf)
+	if err != nil {
+		return seq, err
 	}
-	var x golden__shared.Item
-	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	x.UnPackTo(m)
-	return 0, nil
+	return seq, nil
 }
 
-func encodeKitchen(b *flatbuffers.Builder, _ uint64, m *KitchenT) error {
+func encodeItemReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden__shared.ItemT) error {
+	if m == nil {
+		return ipc.NilMessage("golden.shared.Item")
+	}
+	finishItem(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeItemReply(buf []byte, m *golden__shared.ItemT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openItem(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+func finishKitchen(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	FinishKitchenBuffer(b, m)
+}
+
+func openKitchen(buf []byte) (m Kitchen, seq, refSeq uint64, err error) {
+	if err := VerifyKitchen(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeKitchen(b *flatbuffers.Builder, seq uint64, m *KitchenT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Kitchen")
 	}
-	FinishKitchenBuffer(b, m.Pack(b))
+	finishKitchen(b, seq, 0, m.Pack(b))
 	return nil
 }
 
 func decodeKitchen(buf []byte, m *KitchenT) (seq uint64, err error) {
-	if err := VerifyKitchen(buf); err != nil {
-		return 0, err
+	x, seq, _, err := openKitchen(buf)
+	if err != nil {
+		return seq, err
 	}
-	var x Kitchen
-	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	x.UnPackTo(m)
-	return 0, nil
+	return seq, nil
+}
+
+func encodeKitchenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *KitchenT) error {
+	if m == nil {
+		return ipc.NilMessage("golden.kitchen.Kitchen")
+	}
+	finishKitchen(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openKitchen(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
 }
 
 var pantryFetch = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
@@ -222,13 +319,15 @@ var pantryFetch = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.It
 	ID:            0xdfd27cbb,
 	EncodeRequest: encodeItem,
 	DecodeRequest: decodeItem,
-	EncodeReply: func(b *flatbuffers.Builder, seq, _ uint64, rep *KitchenT) error {
-		return encodeKitchen(b, seq, rep)
-	},
-	DecodeReply: func(buf []byte, rep *KitchenT) (uint64, error) {
-		_, err := decodeKitchen(buf, rep)
-		return 0, err
-	},
+	EncodeReply:   encodeKitchenReply,
+	DecodeReply:   decodeKitchenReply,
+})
+
+var pantryFetchInPlace = ipc.NewInPlaceMethod(pantryFetch.Info(), ipc.InPlaceSpec[golden__shared.Item, Kitchen]{
+	FinishRequest: finishItem,
+	OpenRequest:   openItem,
+	FinishReply:   finishKitchen,
+	OpenReply:     openKitchen,
 })
 
 var pantryStore = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden__shared.ItemT]{
@@ -237,11 +336,13 @@ var pantryStore = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden_
 	Idempotent:    true,
 	EncodeRequest: encodeKitchen,
 	DecodeRequest: decodeKitchen,
-	EncodeReply: func(b *flatbuffers.Builder, seq, _ uint64, rep *golden__shared.ItemT) error {
-		return encodeItem(b, seq, rep)
-	},
-	DecodeReply: func(buf []byte, rep *golden__shared.ItemT) (uint64, error) {
-		_, err := decodeItem(buf, rep)
-		return 0, err
-	},
+	EncodeReply:   encodeItemReply,
+	DecodeReply:   decodeItemReply,
+})
+
+var pantryStoreInPlace = ipc.NewInPlaceMethod(pantryStore.Info(), ipc.InPlaceSpec[Kitchen, golden__shared.Item]{
+	FinishRequest: finishKitchen,
+	OpenRequest:   openKitchen,
+	FinishReply:   finishItem,
+	OpenReply:     openItem,
 })

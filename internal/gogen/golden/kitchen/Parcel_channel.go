@@ -46,8 +46,8 @@ value 0 None
 value 7 Foot
 `
 
-// ParcelSender sends the members of golden.kitchen.Parcel one way. It is safe for
-// concurrent use.
+// ParcelSender sends the members of golden.kitchen.Parcel one way. It is safe
+// for concurrent use.
 type ParcelSender struct {
 	sender ipc.Sender
 }
@@ -81,14 +81,14 @@ func (s *ParcelSender) SendText(ctx context.Context, m string) error {
 	return ipc.Send(ctx, s.sender, parcelText, &m)
 }
 
-// SendGoldenSharedItem sends m; a nil error means that it is on its way, not that it was
-// handled.
+// SendGoldenSharedItem sends m; a nil error means that it is on its way, not
+// that it was handled.
 func (s *ParcelSender) SendGoldenSharedItem(ctx context.Context, m *golden__shared.ItemT) error {
 	return ipc.Send(ctx, s.sender, parcelGoldenSharedItem, m)
 }
 
-// ParcelHandler handles the members of golden.kitchen.Parcel. Its methods may be called
-// concurrently, and may keep m.
+// ParcelHandler handles the members of golden.kitchen.Parcel. Its methods may
+// be called concurrently, and may keep m.
 type ParcelHandler interface {
 	HandleLeaf(ctx context.Context, m *LeafT) error
 	HandleL2(ctx context.Context, m *LeafT) error
@@ -111,8 +111,9 @@ func NewParcelService(h ParcelHandler) *ipc.Service {
 	)
 }
 
-// UnimplementedParcelHandler refuses all messages. Embedded in an implementation of
-// ParcelHandler, it answers the members that a later version of the schema adds.
+// UnimplementedParcelHandler refuses all messages. Embedded in an
+// implementation of ParcelHandler, it answers the members that a later version
+// of the schema adds.
 type UnimplementedParcelHandler struct{}
 
 var _ ParcelHandler = UnimplementedParcelHandler{}
@@ -142,142 +143,193 @@ func (UnimplementedParcelHandler) HandleGoldenSharedItem(context.Context, *golde
 	return ipc.Unimplemented("golden.kitchen.Parcel/golden_shared_Item")
 }
 
-func encodeParcelLeaf(b *flatbuffers.Builder, _ uint64, m *LeafT) error {
-	if m == nil {
-		return ipc.NilMessage("golden.kitchen.Parcel.Leaf")
-	}
-	payload := m.Pack(b)
-	ParcelStart(b)
-	ParcelAddThingType(b, ThingLeaf)
-	ParcelAddThing(b, payload)
-	FinishParcelBuffer(b, ParcelEnd(b))
-	return nil
+func finishParcelLeaf(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependByteSlot(0, byte(ThingLeaf), 0)
+	b.PrependUOffsetTSlot(1, m, 0)
+	FinishParcelBuffer(b, ipc.EndTable(b))
 }
 
-func decodeParcelLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
+func openParcelLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
 	if err := VerifyParcel(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x Parcel
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingLeaf {
-		return 0, ipc.WrongMember("Parcel.thing", ThingLeaf, x.ThingType())
+		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingLeaf, x.ThingType())
 	}
-	var y Leaf
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return 0, nil
+	m.Init(u.Bytes, u.Pos)
+	return m, 0, 0, nil
 }
 
-func encodeParcelL2(b *flatbuffers.Builder, _ uint64, m *LeafT) error {
+func encodeParcelLeaf(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
 	if m == nil {
-		return ipc.NilMessage("golden.kitchen.Parcel.L2")
+		return ipc.NilMessage("golden.kitchen.Parcel.Leaf")
 	}
-	payload := m.Pack(b)
-	ParcelStart(b)
-	ParcelAddThingType(b, ThingL2)
-	ParcelAddThing(b, payload)
-	FinishParcelBuffer(b, ParcelEnd(b))
+	finishParcelLeaf(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeParcelL2(buf []byte, m *LeafT) (seq uint64, err error) {
+func decodeParcelLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
+	x, seq, _, err := openParcelLeaf(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishParcelL2(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependByteSlot(0, byte(ThingL2), 0)
+	b.PrependUOffsetTSlot(1, m, 0)
+	FinishParcelBuffer(b, ipc.EndTable(b))
+}
+
+func openParcelL2(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
 	if err := VerifyParcel(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x Parcel
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingL2 {
-		return 0, ipc.WrongMember("Parcel.thing", ThingL2, x.ThingType())
+		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingL2, x.ThingType())
 	}
-	var y Leaf
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return 0, nil
+	m.Init(u.Bytes, u.Pos)
+	return m, 0, 0, nil
 }
 
-func encodeParcelInner(b *flatbuffers.Builder, _ uint64, m *InnerT) error {
+func encodeParcelL2(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
 	if m == nil {
-		return ipc.NilMessage("golden.kitchen.Parcel.Inner")
+		return ipc.NilMessage("golden.kitchen.Parcel.L2")
 	}
-	payload := m.Pack(b)
-	ParcelStart(b)
-	ParcelAddThingType(b, ThingInner)
-	ParcelAddThing(b, payload)
-	FinishParcelBuffer(b, ParcelEnd(b))
+	finishParcelL2(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeParcelInner(buf []byte, m *InnerT) (seq uint64, err error) {
+func decodeParcelL2(buf []byte, m *LeafT) (seq uint64, err error) {
+	x, seq, _, err := openParcelL2(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishParcelInner(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependByteSlot(0, byte(ThingInner), 0)
+	b.PrependUOffsetTSlot(1, m, 0)
+	FinishParcelBuffer(b, ipc.EndTable(b))
+}
+
+func openParcelInner(buf []byte) (m Inner, seq, refSeq uint64, err error) {
 	if err := VerifyParcel(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x Parcel
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingInner {
-		return 0, ipc.WrongMember("Parcel.thing", ThingInner, x.ThingType())
+		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingInner, x.ThingType())
 	}
-	var y Inner
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return 0, nil
+	m.Init(u.Bytes, u.Pos)
+	return m, 0, 0, nil
 }
 
-func encodeParcelText(b *flatbuffers.Builder, _ uint64, m *string) error {
+func encodeParcelInner(b *flatbuffers.Builder, seq uint64, m *InnerT) error {
 	if m == nil {
-		return ipc.NilMessage("golden.kitchen.Parcel.Text")
+		return ipc.NilMessage("golden.kitchen.Parcel.Inner")
 	}
-	payload := b.CreateString(*m)
-	ParcelStart(b)
-	ParcelAddThingType(b, ThingText)
-	ParcelAddThing(b, payload)
-	FinishParcelBuffer(b, ParcelEnd(b))
+	finishParcelInner(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeParcelText(buf []byte, m *string) (seq uint64, err error) {
+func decodeParcelInner(buf []byte, m *InnerT) (seq uint64, err error) {
+	x, seq, _, err := openParcelInner(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishParcelText(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependByteSlot(0, byte(ThingText), 0)
+	b.PrependUOffsetTSlot(1, m, 0)
+	FinishParcelBuffer(b, ipc.EndTable(b))
+}
+
+func openParcelText(buf []byte) (m []byte, seq, refSeq uint64, err error) {
 	if err := VerifyParcel(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x Parcel
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingText {
-		return 0, ipc.WrongMember("Parcel.thing", ThingText, x.ThingType())
+		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingText, x.ThingType())
 	}
-	*m = string(ipc.UnionBytes(&u))
-	return 0, nil
+	return ipc.UnionBytes(&u), 0, 0, nil
 }
 
-func encodeParcelGoldenSharedItem(b *flatbuffers.Builder, _ uint64, m *golden__shared.ItemT) error {
+func encodeParcelText(b *flatbuffers.Builder, seq uint64, m *string) error {
 	if m == nil {
-		return ipc.NilMessage("golden.kitchen.Parcel.golden_shared_Item")
+		return ipc.NilMessage("golden.kitchen.Parcel.Text")
 	}
-	payload := m.Pack(b)
-	ParcelStart(b)
-	ParcelAddThingType(b, Thinggolden_shared_Item)
-	ParcelAddThing(b, payload)
-	FinishParcelBuffer(b, ParcelEnd(b))
+	finishParcelText(b, seq, 0, b.CreateString(*m))
 	return nil
 }
 
-func decodeParcelGoldenSharedItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
+func decodeParcelText(buf []byte, m *string) (seq uint64, err error) {
+	x, seq, _, err := openParcelText(buf)
+	if err != nil {
+		return seq, err
+	}
+	*m = string(x)
+	return seq, nil
+}
+
+func finishParcelGoldenSharedItem(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 3)
+	b.PrependByteSlot(0, byte(Thinggolden_shared_Item), 0)
+	b.PrependUOffsetTSlot(1, m, 0)
+	FinishParcelBuffer(b, ipc.EndTable(b))
+}
+
+func openParcelGoldenSharedItem(buf []byte) (m golden__shared.Item, seq, refSeq uint64, err error) {
 	if err := VerifyParcel(buf); err != nil {
-		return 0, err
+		return m, 0, 0, err
 	}
 	var x Parcel
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != Thinggolden_shared_Item {
-		return 0, ipc.WrongMember("Parcel.thing", Thinggolden_shared_Item, x.ThingType())
+		return m, 0, 0, ipc.WrongMember("Parcel.thing", Thinggolden_shared_Item, x.ThingType())
 	}
-	var y golden__shared.Item
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return 0, nil
+	m.Init(u.Bytes, u.Pos)
+	return m, 0, 0, nil
+}
+
+func encodeParcelGoldenSharedItem(b *flatbuffers.Builder, seq uint64, m *golden__shared.ItemT) error {
+	if m == nil {
+		return ipc.NilMessage("golden.kitchen.Parcel.golden_shared_Item")
+	}
+	finishParcelGoldenSharedItem(b, seq, 0, m.Pack(b))
+	return nil
+}
+
+func decodeParcelGoldenSharedItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
+	x, seq, _, err := openParcelGoldenSharedItem(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
 }
 
 var parcelLeaf = ipc.NewMessage(ParcelProtocol, ipc.MessageSpec[LeafT]{

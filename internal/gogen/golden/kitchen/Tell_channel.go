@@ -53,8 +53,8 @@ func (s *TellSender) SendMaybe(ctx context.Context, m *MaybeT) error {
 	return ipc.Send(ctx, s.sender, tellMaybe, m)
 }
 
-// TellHandler handles the members of golden.kitchen.Tell. Its methods may be called
-// concurrently, and may keep m.
+// TellHandler handles the members of golden.kitchen.Tell. Its methods may be
+// called concurrently, and may keep m.
 type TellHandler interface {
 	HandleMaybe(ctx context.Context, m *MaybeT) error
 }
@@ -67,8 +67,9 @@ func NewTellService(h TellHandler) *ipc.Service {
 	)
 }
 
-// UnimplementedTellHandler refuses all messages. Embedded in an implementation of
-// TellHandler, it answers the members that a later version of the schema adds.
+// UnimplementedTellHandler refuses all messages. Embedded in an implementation
+// of TellHandler, it answers the members that a later version of the schema
+// adds.
 type UnimplementedTellHandler struct{}
 
 var _ TellHandler = UnimplementedTellHandler{}
@@ -78,44 +79,66 @@ func (UnimplementedTellHandler) HandleMaybe(context.Context, *MaybeT) error {
 	return ipc.Unimplemented("golden.kitchen.Tell/Maybe")
 }
 
-func encodeTellMaybe(b *flatbuffers.Builder, seq, refSeq uint64, m *MaybeT) error {
-	if m == nil {
-		return ipc.NilMessage("golden.kitchen.Tell.Maybe")
-	}
-	payload := m.Pack(b)
-	TellStart(b)
-	TellAddSeq(b, seq)
-	TellAddRefSeq(b, refSeq)
-	TellAddWhatType(b, SaidMaybe)
-	TellAddWhat(b, payload)
-	FinishTellBuffer(b, TellEnd(b))
-	return nil
+func finishTellMaybe(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
+	ipc.StartTable(b, 4)
+	b.PrependUint64Slot(0, seq, 0)
+	b.PrependUint64Slot(1, refSeq, 0)
+	b.PrependByteSlot(2, byte(SaidMaybe), 0)
+	b.PrependUOffsetTSlot(3, m, 0)
+	FinishTellBuffer(b, ipc.EndTable(b))
 }
 
-func decodeTellMaybe(buf []byte, m *MaybeT) (seq, refSeq uint64, err error) {
+func openTellMaybe(buf []byte) (m Maybe, seq, refSeq uint64, err error) {
 	if err := VerifyTell(buf); err != nil {
-		return 0, 0, err
+		return m, 0, 0, err
 	}
 	var x Tell
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.What(&u) || x.WhatType() != SaidMaybe {
-		return x.Seq(), x.RefSeq(), ipc.WrongMember("Tell.what", SaidMaybe, x.WhatType())
+		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("Tell.what", SaidMaybe, x.WhatType())
 	}
-	var y Maybe
-	y.Init(u.Bytes, u.Pos)
-	y.UnPackTo(m)
-	return x.Seq(), x.RefSeq(), nil
+	m.Init(u.Bytes, u.Pos)
+	return m, x.Seq(), x.RefSeq(), nil
+}
+
+func encodeTellMaybe(b *flatbuffers.Builder, seq uint64, m *MaybeT) error {
+	if m == nil {
+		return ipc.NilMessage("golden.kitchen.Tell.Maybe")
+	}
+	finishTellMaybe(b, seq, 0, m.Pack(b))
+	return nil
+}
+
+func decodeTellMaybe(buf []byte, m *MaybeT) (seq uint64, err error) {
+	x, seq, _, err := openTellMaybe(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func encodeTellMaybeReply(b *flatbuffers.Builder, seq, refSeq uint64, m *MaybeT) error {
+	if m == nil {
+		return ipc.NilMessage("golden.kitchen.Tell.Maybe")
+	}
+	finishTellMaybe(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeTellMaybeReply(buf []byte, m *MaybeT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openTellMaybe(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
 }
 
 var tellMaybe = ipc.NewMessage(TellProtocol, ipc.MessageSpec[MaybeT]{
-	Name: "Maybe",
-	ID:   0x3480a0c0,
-	Encode: func(b *flatbuffers.Builder, seq uint64, m *MaybeT) error {
-		return encodeTellMaybe(b, seq, 0, m)
-	},
-	Decode: func(buf []byte, m *MaybeT) (uint64, error) {
-		seq, _, err := decodeTellMaybe(buf, m)
-		return seq, err
-	},
+	Name:   "Maybe",
+	ID:     0x3480a0c0,
+	Encode: encodeTellMaybe,
+	Decode: decodeTellMaybe,
 })

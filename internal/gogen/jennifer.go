@@ -1,0 +1,104 @@
+package gogen
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/dave/jennifer/jen"
+)
+
+// The channel layer, of which a schema has a few files, is written with jennifer.
+// (Accessors, of which it has thousands, use the writer: see there.) This file is
+// all that the emitters need beside jennifer's own words.
+
+// decl writes a declaration and the comment that documents it, which is wrapped
+// and may be empty.
+func (f *file) decl(doc string, code *jen.Statement) {
+	f.documented(wrap(doc), code)
+}
+
+// documented writes a declaration below a comment of the given lines, and a blank
+// line before it.
+func (f *file) documented(doc []string, code *jen.Statement) {
+	if len(f.buf) > 0 && !bytes.HasSuffix(f.buf, []byte("\n\n")) {
+		f.p()
+	}
+	var b bytes.Buffer
+	if err := commented(doc, code).Render(&b); err != nil {
+		// Left to the formatting of the whole file, which reports it.
+		b.WriteString(err.Error())
+		f.needsFormat = true
+	}
+	f.buf = append(f.buf, b.Bytes()...)
+	f.p()
+}
+
+// commented returns code below a comment of the given lines.
+func commented(doc []string, code *jen.Statement) *jen.Statement {
+	s := new(jen.Statement)
+	for _, line := range doc {
+		s.Comment("//" + line).Line()
+	}
+	return s.Add(code)
+}
+
+// wrap breaks a text into the lines of a comment, each with its leading blank.
+func wrap(text string) []string {
+	const width = 78
+	var lines []string
+	for word := range strings.FieldsSeq(text) {
+		if n := len(lines); n > 0 && len(lines[n-1])+1+len(word) <= width {
+			lines[n-1] += " " + word
+		} else {
+			lines = append(lines, " "+word)
+		}
+	}
+	return lines
+}
+
+// ipc, fb and context return a name of the package, and import it.
+func (f *file) ipc(name string) *jen.Statement {
+	f.useIPC()
+	return jen.Id("ipc").Dot(name)
+}
+
+func (f *file) fb(name string) *jen.Statement {
+	f.useFlatbuffers()
+	return jen.Id("flatbuffers").Dot(name)
+}
+
+func (f *file) context() *jen.Statement {
+	f.use("context")
+	return jen.Id("context").Dot("Context")
+}
+
+// ctx and builder are the first parameters of most functions.
+func (f *file) ctx() *jen.Statement     { return jen.Id("ctx").Add(f.context()) }
+func (f *file) builder() *jen.Statement { return jen.Id("b").Op("*").Add(f.fb("Builder")) }
+
+// ptr returns the type of pointers to the type of that name.
+func ptr(typ string) *jen.Statement { return jen.Op("*").Id(typ) }
+
+// value returns an element of a composite literal; jen.Dict would sort them.
+func value(key string, v jen.Code) jen.Code { return jen.Id(key).Op(":").Add(v) }
+
+// composite returns a composite literal with an element on each line.
+func composite(typ *jen.Statement, elements ...jen.Code) *jen.Statement {
+	return typ.Custom(jen.Options{Open: "{", Close: "}", Separator: ",", Multi: true}, elements...)
+}
+
+// call returns a call with an argument on each line.
+func call(fun *jen.Statement, args ...jen.Code) *jen.Statement {
+	return fun.Custom(jen.Options{Open: "(", Close: ")", Separator: ",", Multi: true}, args...)
+}
+
+// hex returns a number in hexadecimal notation, which jennifer has not.
+func hex(digits string) *jen.Statement { return jen.Op("0x" + digits) }
+
+// text returns a string literal over several lines, if it can.
+func text(s string) *jen.Statement {
+	if strings.Contains(s, "`") {
+		return jen.Lit(s)
+	}
+	return jen.Op("`" + s + "`")
+}
