@@ -7,93 +7,141 @@ import (
 	"time"
 )
 
-// A callContext is the context of a call while its handler runs.
-//
-// It costs nothing until it is asked: its channel and its timer are made when
-// somebody calls Done. A context that was not asked for its channel is used
-// again for the next call. One that was is pinned: somebody may still listen to it.
+// A callContext is the context of one call, or one-way message, while its
+// handler runs, and remains that call's for ever: a handler may leave it to a
+// goroutine that outlives the call, which must then see the end of that call and
+// nothing of the next. So none is used twice. That costs little, as a context is
+// small, contextSlab makes many at a time, and what a channel and a timer
+// take is made when somebody asks for the channel.
 type callContext struct {
-	context.Context // of the server: its values
+	scope    *callScope
+	deadline int64                   // in nanoseconds of the shared clock; 0: none
+	watch    atomic.Pointer[callEnd] // nil until somebody asks for more than the deadline, or the call ends
+}
+
+// A callScope is what all calls of a connection have in common.
+type callScope struct {
+	context.Context // the values of
 	peer            *Peer
+	clock           clock
 
-	used atomic.Bool // there is more than the deadline
-
-	mu       sync.Mutex
-	deadline time.Time
-	done     chan struct{}
-	timer    *time.Timer
-	err      error
+	// What a call ends with that nobody has watched until then.
+	canceled, expired callEnd
 }
 
-// begin prepares the context for a call.
-func (c *callContext) begin(deadline time.Time) { c.deadline = deadline }
-
-// end ends the call: the context is cancelled. It reports whether the context
-// can be used again.
-func (c *callContext) end() (reusable bool) {
-	if !c.used.Load() {
-		return true
+func newCallScope(values context.Context, peer *Peer, clock clock) *callScope {
+	s := &callScope{Context: values, peer: peer, clock: clock}
+	for d, err := range map[*callEnd]error{&s.canceled: context.Canceled, &s.expired: context.DeadlineExceeded} {
+		d.done, d.err = make(chan struct{}), err
+		close(d.done)
 	}
-	c.cancel(context.Canceled)
-	return false
+	return s
 }
 
-// cancel makes the context done because of err.
-func (c *callContext) cancel(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cancelLocked(err)
+// A contextSlab hands out contexts. It belongs to one goroutine at a time.
+type contextSlab struct {
+	scope *callScope
+	fresh []callContext
 }
 
-func (c *callContext) cancelLocked(err error) {
-	if c.err != nil {
+// slabLen contexts, which one allocation makes, take a kilobyte and a half.
+const slabLen = 64
+
+// next returns the context of a call that begins; it has no deadline yet.
+func (s *contextSlab) next() *callContext {
+	if len(s.fresh) == 0 {
+		s.fresh = make([]callContext, slabLen)
+	}
+	c := &s.fresh[0]
+	s.fresh = s.fresh[1:]
+	c.scope = s.scope
+	return c
+}
+
+// A callEnd tells those who watch a call that it has ended, and why.
+type callEnd struct {
+	mu    sync.Mutex
+	done  chan struct{}
+	timer *time.Timer
+	err   error
+}
+
+// finish makes d done because of err, unless it is.
+func (d *callEnd) finish(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
 		return
 	}
-	c.used.Store(true)
-	c.err = err
-	if c.timer != nil {
-		c.timer.Stop()
+	d.err = err
+	close(d.done)
+	if d.timer != nil {
+		d.timer.Stop()
 	}
-	if c.done != nil {
-		close(c.done)
+}
+
+// reason is why d is done, or nil.
+func (d *callEnd) reason() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+// cancel makes the context done. That a call has ended cancels it, too.
+func (c *callContext) cancel() { c.finish(&c.scope.canceled) }
+
+// finish makes the context done with the error of end.
+func (c *callContext) finish(end *callEnd) {
+	if !c.watch.CompareAndSwap(nil, end) {
+		c.watch.Load().finish(end.err)
 	}
 }
 
 // Deadline implements context.Context.
-func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+func (c *callContext) Deadline() (time.Time, bool) {
+	if c.deadline == 0 {
+		return time.Time{}, false
+	}
+	return c.scope.clock.time(c.deadline), true
+}
 
 // Done implements context.Context.
 func (c *callContext) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done == nil {
-		c.used.Store(true)
-		c.done = make(chan struct{})
-		if c.err != nil {
-			close(c.done)
-		} else if !c.deadline.IsZero() {
-			c.timer = time.AfterFunc(time.Until(c.deadline), func() { c.cancel(context.DeadlineExceeded) })
-		}
+	if d := c.watch.Load(); d != nil {
+		return d.done
 	}
-	return c.done
+	d := &callEnd{done: make(chan struct{})}
+	d.mu.Lock() // the timer is set before anybody can stop it
+	defer d.mu.Unlock()
+	if !c.watch.CompareAndSwap(nil, d) {
+		return c.watch.Load().done
+	}
+	if deadline, ok := c.Deadline(); ok {
+		d.timer = time.AfterFunc(time.Until(deadline), func() { d.finish(context.DeadlineExceeded) })
+	}
+	return d.done
 }
 
 // Err implements context.Context.
 func (c *callContext) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err == nil && !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
-		c.cancelLocked(context.DeadlineExceeded)
+	if d := c.watch.Load(); d != nil {
+		if err := d.reason(); err != nil {
+			return err
+		}
 	}
-	return c.err
+	if deadline, ok := c.Deadline(); ok && !time.Now().Before(deadline) {
+		c.finish(&c.scope.expired)
+		return c.watch.Load().reason()
+	}
+	return nil
 }
 
 // Value implements context.Context.
 func (c *callContext) Value(key any) any {
 	if key == (peerKey{}) {
-		return c.peer
+		return c.scope.peer
 	}
-	return c.Context.Value(key)
+	return c.scope.Context.Value(key)
 }
 
 type peerKey struct{}

@@ -22,18 +22,17 @@ import (
 // blocks), and the handler goes on by itself. A method that was found slow in this
 // way gets goroutines from the start, until it is found fast again.
 type serverConn struct {
-	srv    *Server
-	log    *slog.Logger
-	peer   Peer
-	wire   wire
-	seg    *shm.Segment
-	tx     transmitter
-	rx     receiver
-	clock  clock
-	spin   spinPolicy
-	values context.Context // for the handlers' contexts
-	inbox  inbox
-	stats  connStats
+	srv   *Server
+	log   *slog.Logger
+	peer  Peer
+	wire  wire
+	seg   *shm.Segment
+	tx    transmitter
+	rx    receiver
+	clock clock
+	spin  spinPolicy
+	inbox inbox
+	stats connStats
 
 	down     atomic.Pointer[Error] // why the connection ends
 	draining atomic.Bool
@@ -47,10 +46,12 @@ type serverConn struct {
 	watchdog *time.Timer
 	seen     uint64 // the turn at the last look of the watchdog
 
-	current  *job      // what the reader runs; belongs to whoever owns turn
-	spinning bool      // counted as one of the server's spinners; belongs to the reader
-	spare    *job      // for the next call that the reader runs; belongs to the reader
-	jobs     sync.Pool // of *job, for calls that run apart
+	current      *job        // what the reader runs; belongs to whoever owns turn
+	spinning     bool        // counted as one of the server's spinners; belongs to the reader
+	spare        *job        // for the next call that the reader runs; belongs to the reader
+	jobs         sync.Pool   // of *job, for calls that run apart
+	contexts     contextSlab // for calls; belongs to the reader
+	noteContexts contextSlab // for one-way messages; belongs to whoever runs the inbox
 
 	mu      sync.Mutex
 	apart   map[uint64]*job // what runs on goroutines of its own, by call
@@ -85,7 +86,9 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l 
 		return nil, err
 	}
 	c := &serverConn{srv: s, log: log, peer: peer, wire: l, seg: seg, clock: clockOf(l),
-		values: context.WithoutCancel(ctx), done: make(chan struct{}), apart: map[uint64]*job{}}
+		done: make(chan struct{}), apart: map[uint64]*job{}}
+	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
+	c.noteContexts.scope = c.contexts.scope
 	limit := int(h.maxMessage)
 	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
 	c.rx = receiver{wire: l, ring: in, limit: limit}
@@ -240,17 +243,14 @@ func (c *serverConn) newJob() *job {
 	if j == nil {
 		j = &job{builder: flatbuffers.NewBuilder(256)}
 	}
-	if j.ctx == nil {
-		j.ctx = &callContext{Context: c.values, peer: &c.peer}
-	}
+	j.ctx = c.contexts.next()
 	return j
 }
 
 // finish prepares a job for another call.
 func (j *job) finish() {
-	if !j.ctx.end() {
-		j.ctx = nil
-	}
+	j.ctx.cancel()
+	j.ctx = nil
 	if cap(j.body) > keepBuffer {
 		j.body = nil
 	}
@@ -360,7 +360,7 @@ func (c *serverConn) handOff(turn uint64) {
 	}
 	c.apart[j.frame.id] = j
 	if c.down.Load() != nil {
-		j.ctx.cancel(context.Canceled)
+		j.ctx.cancel()
 	}
 	go c.serve()
 }
@@ -405,7 +405,7 @@ func (c *serverConn) cancel(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if j := c.apart[id]; j != nil {
-		j.ctx.cancel(context.Canceled)
+		j.ctx.cancel()
 	}
 }
 
@@ -426,19 +426,15 @@ func (c *serverConn) run(j *job) error {
 		c.stats.dropped.Add(1)
 		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted, Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
 	}
-	var deadline time.Time
-	if f.deadline != 0 {
-		deadline = c.clock.time(f.deadline)
-		if !time.Now().Before(deadline) {
-			return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted, Msg: "the deadline passed before the call was handled"}
-		}
+	if f.deadline != 0 && !time.Now().Before(c.clock.time(f.deadline)) {
+		return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted, Msg: "the deadline passed before the call was handled"}
 	}
 	if fence != nil {
 		if err := fence.Admit(f.epoch); err != nil {
 			return &Error{Code: CodeFenced, Outcome: NotExecuted, Msg: err.Error()}
 		}
 	}
-	j.ctx.begin(deadline)
+	j.ctx.deadline = f.deadline
 	if r.inPlace != nil {
 		return c.callInPlace(j)
 	}
@@ -543,12 +539,12 @@ func (c *serverConn) receive(method uint32, body []byte) {
 		c.log.Warn("message without a handler", "id", fmt.Sprintf("%#x", method))
 		return
 	}
-	ctx := &callContext{Context: c.values, peer: &c.peer}
-	defer ctx.end()
+	ctx := c.noteContexts.next()
+	defer ctx.cancel()
 	c.mu.Lock()
 	c.message = ctx
 	if c.down.Load() != nil {
-		ctx.cancel(context.Canceled)
+		ctx.cancel()
 	}
 	c.mu.Unlock()
 	if err := protect(c.log, func() error { return r.receive(ctx, body) }); err != nil {
@@ -573,10 +569,10 @@ func (c *serverConn) fail(why *Error) {
 	}
 	c.mu.Lock()
 	for _, j := range c.apart {
-		j.ctx.cancel(context.Canceled)
+		j.ctx.cancel()
 	}
 	if c.message != nil {
-		c.message.cancel(context.Canceled)
+		c.message.cancel()
 	}
 	c.mu.Unlock()
 	c.wire.Close()
