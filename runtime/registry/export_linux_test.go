@@ -11,4 +11,7 @@ const (
 
 // Republish has the owner of a slot write another record into it, as fast as
 // memory allows: what a registration does between its system calls.
-func (reg *Registration) Republish(rec Record) { reg.publish(encode(&rec)) }
+func (reg *Registration) Republish(rec Record) {
+	reg.withdraw()
+	reg.publish(encode(&rec))
+}

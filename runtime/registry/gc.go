@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"errors"
 	"os"
 	"runtime/debug"
 
@@ -39,19 +38,15 @@ func (r *Registry) GC() (removed []Record, err error) {
 	return removed, nil
 }
 
-// clear withdraws a dead owner's record, as the slot's owner for a moment, if
-// it is still the one of that state.
+// clear withdraws a dead owner's record, if it is still the one of that state.
 func (r *Registry) clear(slot int, state uint64) (cleared bool, err error) {
 	lock, err := r.openFile(lockFile(slot/groupSize), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return false, r.tableError(err, "")
 	}
 	defer lock.Close()
-	if err := sys.TryLock(lock, int64(slot%groupSize)); err != nil {
-		if errors.Is(err, sys.ErrLocked) {
-			return false, nil // reused meanwhile
-		}
-		return false, err
+	if claimed, err := r.claim(lock, slot); !claimed {
+		return false, err // without one it is being reused
 	}
 	table, err := r.openFile("table", os.O_RDWR)
 	if err != nil {

@@ -27,6 +27,12 @@ const (
 // groupSize is the number of slots whose locks share a file.
 const groupSize = 64
 
+// lockByte is the byte of a group's file whose lock is the ownership of a slot;
+// claimByte is that of those who are about to take it or to clear it.
+func lockByte(slot int) int64 { return int64(slot % groupSize) }
+
+func claimByte(slot int) int64 { return groupSize + lockByte(slot) }
+
 // Words of a slot.
 const (
 	wState       = iota // generation<<1 | published

@@ -64,6 +64,12 @@ func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 	if reg.mem, reg.base, err = mapSlot(reg.nameLock, slot); err != nil {
 		return reg, err
 	}
+	reg.withdraw()
+	r.step("withdrawn")
+	if err := reg.lockSlot(slot); err != nil {
+		return reg, err
+	}
+	r.step("slot locked")
 	if err := r.raiseReach(reg.nameLock, distance); err != nil {
 		return reg, err
 	}
@@ -85,14 +91,19 @@ func (reg *Registration) claimName() (err error) {
 	return err
 }
 
-// claimSlot takes the lock of the first slot that nobody has locked, from the
-// name's home slot on, and returns how far from it that is. What a dead owner
-// left in the slot does not matter.
+// claimSlot claims the first slot whose lock is free, from the name's home slot
+// on, and returns how far from it that is. What a dead owner left in the slot
+// does not matter.
 func (reg *Registration) claimSlot() (slot, distance int, err error) {
 	r, hash := reg.r, hashName(reg.name)
 	open := -1 // the group that slotLock belongs to
 	for i := range r.slots {
 		slot := int((hash + uint64(i)) % uint64(r.slots))
+		if live, err := r.alive(slot); err != nil {
+			return 0, 0, err
+		} else if live {
+			continue
+		}
 		if group := slot / groupSize; group != open {
 			if reg.slotLock != nil {
 				reg.slotLock.Close()
@@ -102,16 +113,43 @@ func (reg *Registration) claimSlot() (slot, distance int, err error) {
 			}
 			open = group
 		}
-		err := sys.TryLock(reg.slotLock, int64(slot%groupSize))
-		if err == nil {
-			return slot, i, nil
-		}
-		if !errors.Is(err, sys.ErrLocked) {
+		claimed, err := r.claim(reg.slotLock, slot)
+		if err != nil {
 			return 0, 0, err
+		}
+		if claimed {
+			return slot, i, nil
 		}
 	}
 	return 0, 0, fmt.Errorf("%q cannot be registered: %w: all %d slots have live owners; create the domain's registry with more (Options.Slots)",
 		reg.name, ErrFull, r.slots)
+}
+
+// claim takes the second lock of a slot, without which nobody takes the first
+// or touches a dead owner's record: readers take the first for life, so
+// whoever clears a record must not hold that one. It fails when the slot
+// has an owner or another claimant.
+func (r *Registry) claim(f *os.File, slot int) (bool, error) {
+	err := sys.TryLock(f, claimByte(slot))
+	if errors.Is(err, sys.ErrLocked) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	live, err := r.alive(slot) // it may have found an owner just before
+	if err != nil || live {
+		return false, errors.Join(err, sys.Unlock(f, claimByte(slot)))
+	}
+	return true, nil
+}
+
+// lockSlot makes the claimant of a slot its owner.
+func (reg *Registration) lockSlot(slot int) error {
+	if err := sys.TryLock(reg.slotLock, lockByte(slot)); err != nil {
+		return err
+	}
+	return sys.Unlock(reg.slotLock, claimByte(slot))
 }
 
 // mapSlot maps the pages with a slot for its owner to write, and returns the
@@ -143,12 +181,14 @@ func (r *Registry) raiseReach(table *os.File, distance int) error {
 	}
 }
 
-// publish withdraws what a dead owner left in the slot, writes the new content
-// and makes it visible by the store of the state.
+// withdraw makes what a dead owner left in the slot no record.
+func (reg *Registration) withdraw() {
+	reg.word(wState).Store(withdrawn(reg.word(wState).Load()))
+}
+
+// publish writes the content of a withdrawn slot and makes it visible by the
+// store of the state.
 func (reg *Registration) publish(img *slotImage) {
-	state := withdrawn(reg.word(wState).Load())
-	reg.word(wState).Store(state)
-	reg.r.step("withdrawn")
 	for w := wState + 1; w < slotWords; w++ {
 		reg.word(w).Store(img[w])
 		if w == wHash || w == wText {
@@ -156,7 +196,7 @@ func (reg *Registration) publish(img *slotImage) {
 		}
 	}
 	reg.r.step("written")
-	reg.word(wState).Store(state + 1)
+	reg.word(wState).Store(reg.word(wState).Load() + 1)
 	reg.r.step("published")
 }
 
@@ -203,7 +243,7 @@ func (reg *Registration) Close() (err error) {
 	}
 	defer reg.release()
 	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
-	reg.word(wState).Store(withdrawn(reg.word(wState).Load()))
+	reg.withdraw()
 	reg.r.step("closed")
 	return nil
 }

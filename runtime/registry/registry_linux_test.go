@@ -150,16 +150,17 @@ func TestFullAfterTheDeadAreReaped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	c := start(t, "register", append([]string{d}, names("dead", 40)...)...)
+	live := names("live", r.Slots())
+	c := start(t, "register", append([]string{d}, names("dead", r.Slots()/2)...)...)
 	c.expect(t, "registered")
 	c.kill()
-	for _, name := range names("live", 64) {
+	for _, name := range live {
 		register(t, r, name)
 	}
 	if _, err := r.Register(registry.Record{Name: "one-more"}); !errors.Is(err, registry.ErrFull) {
 		t.Errorf("Register in a full table: %v", err)
 	}
-	for _, name := range names("live", 64) {
+	for _, name := range live {
 		if _, err := r.Lookup(name); err != nil {
 			t.Error(err)
 		}

@@ -15,19 +15,26 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// DefaultSlots is the number of instances that a new registry has room for.
+// DefaultSlots is the number of instances that a new registry has room for, at
+// least.
 const DefaultSlots = 4096
 
-// maxSlots bounds what a damaged header can make us map.
-const maxSlots = 1 << 20
+const (
+	// maxSlots bounds what a damaged header can make us map.
+	maxSlots = 1 << 20
+	// One slot for so many instances stays spare: the last free ones of a full
+	// table would be found by hundreds of looks.
+	spareShare   = 4
+	maxInstances = maxSlots / (spareShare + 1) * spareShare
+)
 
 const folder = ".registry"
 
 // Options configure Open; nil and the zero value mean the defaults.
 type Options struct {
-	// Slots is the number of instances that the registry has room for, rounded
-	// up to a multiple of 64; DefaultSlots when 0. It counts only for the
-	// process that creates the registry; the others take what they find.
+	// Slots is the number of instances that the registry has room for, at
+	// least; DefaultSlots when 0. It counts only for the process that creates
+	// the registry; the others take what they find.
 	Slots int
 
 	// step is called by tests between the stores of a registration.
@@ -60,10 +67,11 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 	if slots == 0 {
 		slots = DefaultSlots
 	}
-	slots = (slots + groupSize - 1) / groupSize * groupSize
-	if slots < groupSize || slots > maxSlots {
-		return nil, fmt.Errorf("registry: %d slots; choose 1 to %d", opts.Slots, maxSlots)
+	if slots < 1 || slots > maxInstances {
+		return nil, fmt.Errorf("registry: %d slots; choose 1 to %d", opts.Slots, maxInstances)
 	}
+	slots += slots / spareShare
+	slots = (slots + groupSize - 1) / groupSize * groupSize
 	dir, err := domain.Open(domainName)
 	if err != nil {
 		return nil, err
@@ -168,7 +176,8 @@ func (r *Registry) Close() error {
 	return errors.Join(sys.UnmapFile(r.mem), r.dir.Close())
 }
 
-// Slots returns the number of instances that the registry has room for.
+// Slots returns the number of instances that the registry has room for, the
+// spare ones included.
 func (r *Registry) Slots() int { return r.slots }
 
 func (r *Registry) tableError(err error, detail string) error {
@@ -238,5 +247,5 @@ func (r *Registry) alive(slot int) (bool, error) {
 			f = cached.Load()
 		}
 	}
-	return sys.Locked(f, int64(slot%groupSize))
+	return sys.Locked(f, lockByte(slot))
 }
