@@ -27,14 +27,26 @@ type Latency struct {
 	Size       int
 	// Hist holds the calls of all rounds, in nanoseconds.
 	Hist *hdrhistogram.Histogram
-	// Medians are those of the rounds, sorted.
+	// Medians are those of the rounds, in their order.
 	Medians []time.Duration
 	// Allocations per call, at the client and at the server.
 	ClientAllocs, ServerAllocs float64
 }
 
 // P50 is the median of the rounds' medians.
-func (l *Latency) P50() time.Duration { return Median(l.Medians) }
+func (l *Latency) P50() time.Duration { return Median(slices.Clone(l.Medians)) }
+
+// Times is how many times as long l's calls take as those of base, which was
+// measured in the same rounds: the median of the rounds' ratios, since what the
+// machine does to one turn it mostly does to the next one too.
+func (l *Latency) Times(base *Latency) float64 {
+	ratios := make([]float64, len(l.Medians))
+	for i, m := range l.Medians {
+		ratios[i] = float64(m) / float64(max(base.Medians[i], 1))
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
+}
 
 // Quantile is the time within which the given percentage of all calls ended.
 func (l *Latency) Quantile(percent float64) time.Duration {
@@ -67,7 +79,6 @@ func Latencies(cs []*contest.Contestant, size int, p Plan) ([]*Latency, error) {
 		}
 	}
 	for _, l := range all {
-		slices.Sort(l.Medians)
 		l.ClientAllocs /= float64(p.Rounds)
 		l.ServerAllocs /= float64(p.Rounds)
 	}

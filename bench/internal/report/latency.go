@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
@@ -11,34 +12,34 @@ import (
 
 // Latencies writes the table of the round trips of one size.
 func Latencies(w io.Writer, ls []*measure.Latency) error {
-	var bare, ours time.Duration
+	var bare, ours *measure.Latency
 	for _, l := range ls {
 		switch l.Contestant.Key {
 		case contest.BareKey:
-			bare = l.P50()
+			bare = l
 		case contest.CallKey:
-			ours = l.P50()
+			ours = l
 		}
 	}
 	head := []string{"round trip", "p50", "its rounds", "p99", "p99.9"}
-	if bare > 0 {
+	if bare != nil {
 		head = append(head, "÷ bare line")
 	}
-	if ours > 0 {
+	if ours != nil {
 		head = append(head, "÷ typed call")
 	}
 	t := NewTable(append(head, "allocs/call, client + server")...)
 	for _, l := range ls {
 		row := []string{
 			l.Contestant.Name, Duration(l.P50()),
-			Duration(l.Medians[0]) + " … " + Duration(l.Medians[len(l.Medians)-1]),
+			Duration(slices.Min(l.Medians)) + " … " + Duration(slices.Max(l.Medians)),
 			Duration(l.Quantile(99)), Duration(l.Quantile(99.9)),
 		}
-		if bare > 0 {
-			row = append(row, Ratio(float64(l.P50()), float64(bare)))
+		if bare != nil {
+			row = append(row, Ratio(l.Times(bare), 1))
 		}
-		if ours > 0 {
-			row = append(row, Ratio(float64(l.P50()), float64(ours)))
+		if ours != nil {
+			row = append(row, Ratio(l.Times(ours), 1))
 		}
 		t.Row(append(row, fmt.Sprintf("%.1f + %.1f", l.ClientAllocs, l.ServerAllocs))...)
 	}
