@@ -96,23 +96,31 @@ func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) 
 // change that was answered must be there once, where the answer said; any other
 // at most once, and not at all if its error says that it was not executed.
 func TestAcknowledgedIsKept(t *testing.T) {
-	for _, replicas := range []int{2, 3} {
-		t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) {
-			cfg := listConfig(newDomain(t), replicas)
-			var events eventLog
-			cfg.Events = events.add
-			g := startGroup(t, cfg)
-			var done atomic.Int64
-			loaders, stop := load(t, cfg.Domain, 4, &done)
-			killPrimaries(t, g, kills()/2, 1, &done)
-			stop()
-			all := readAll(t, dialList(t, cfg.Domain))
-			checkOracle(t, loaders, all)
-			checkLinearizable(t, loaders, all)
-			if events.has(group.StateLost) {
-				t.Errorf("the state was lost:\n%v", &events)
-			}
-		})
+	for left := kills(); left > 0; left -= 2 * killsPerHistory {
+		for _, replicas := range []int{2, 3} {
+			t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) { keepsAcknowledged(t, replicas) })
+		}
+	}
+}
+
+// killsPerHistory is how much one history has, for the time of a check grows
+// faster than the history.
+const killsPerHistory = 15
+
+func keepsAcknowledged(t *testing.T, replicas int) {
+	cfg := listConfig(newDomain(t), replicas)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	var done atomic.Int64
+	loaders, stop := load(t, cfg.Domain, 4, &done)
+	killPrimaries(t, g, killsPerHistory, 1, &done)
+	stop()
+	all := readAll(t, dialList(t, cfg.Domain))
+	checkOracle(t, loaders, all)
+	checkLinearizable(t, loaders, all)
+	if events.has(group.StateLost) {
+		t.Errorf("the state was lost:\n%v", &events)
 	}
 }
 
