@@ -23,6 +23,15 @@ func blocking() (svc *ipc.Service, entered, left chan struct{}) {
 		})), entered, left
 }
 
+// expectEnded checks the error of a call that the server's end has interrupted: the
+// connection's, or that of the cancelled handler if it got through before.
+func expectEnded(t *testing.T, err error) {
+	t.Helper()
+	if c := ipc.CodeOf(err); c != ipc.CodeUnavailable && c != ipc.CodeCanceled {
+		t.Errorf("the call in flight: %v", err)
+	}
+}
+
 // expectOver checks that a connection is at its end.
 func expectOver(t *testing.T, c *ipc.Conn) {
 	t.Helper()
@@ -66,16 +75,14 @@ func closeOfTheClient(t *testing.T, v ipc.RendezvousOption) {
 	still(t, dial(t, v))
 }
 
+// closeDeliversWhatWasSent closes while messages are in the ring that the
+// server has not read, as their handler is slow.
 func closeDeliversWhatWasSent(t *testing.T, v ipc.RendezvousOption) {
 	got := make(chan string)
 	host(t, v, echoService(notes(got)))
-	c := dial(t, v)
-	const n = 500
-	for i := range n {
-		if err := note(t.Context(), c, number(i, 50)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c := dial(t, v, small()...)
+	n, err := fill(t, c)
+	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent)
 	c.Close()
 	expectNumbers(t, got, n)
 }
@@ -91,8 +98,8 @@ func closeOfTheServer(t *testing.T, v ipc.RendezvousOption) {
 			t.Error(err)
 		}
 	}
-	want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
 	<-left
+	expectEnded(t, <-result)
 	expectOver(t, c)
 	_, err := ipc.Dial(t.Context(), "echo", v)
 	want(t, err, ipc.CodeUnavailable, ipc.NotSent)
@@ -153,9 +160,7 @@ func shutdownIsBounded(t *testing.T, v ipc.RendezvousOption) {
 		t.Errorf("Shutdown: %v", err)
 	}
 	<-left
-	if err := <-result; ipc.CodeOf(err) != ipc.CodeUnavailable && ipc.CodeOf(err) != ipc.CodeCanceled {
-		t.Errorf("the call in flight: %v", err)
-	}
+	expectEnded(t, <-result)
 	expectOver(t, c)
 }
 
@@ -186,9 +191,7 @@ func endOfServe(t *testing.T, v ipc.RendezvousOption) {
 		t.Errorf("Serve: %v", err)
 	}
 	<-left
-	if err := <-result; err == nil {
-		t.Error("the call in flight has a reply")
-	}
+	expectEnded(t, <-result)
 	expectOver(t, c)
 	if l, err = ipc.Listen("echo", v); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package ipc_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -168,5 +169,28 @@ func still(t *testing.T, c *ipc.Conn) {
 	t.Helper()
 	if got, err := echo(t.Context(), c, []byte("still here")); err != nil || string(got) != "still here" {
 		t.Errorf("the connection does not work any more: %q, %v", got, err)
+	}
+}
+
+// elsewhere is a transport of a platform that has none.
+type elsewhere struct{}
+
+func (elsewhere) Listen(string) (ipc.LinkListener, error) {
+	return nil, fmt.Errorf("listen: %w", errors.ErrUnsupported)
+}
+
+func (elsewhere) Dial(context.Context, string) (ipc.Link, error) {
+	return nil, fmt.Errorf("dial: %w", errors.ErrUnsupported)
+}
+
+// TestUnsupportedPlatform shows what a platform without shared memory says.
+func TestUnsupportedPlatform(t *testing.T) {
+	_, lerr := ipc.Listen("echo", ipc.WithTransport(elsewhere{}))
+	_, derr := ipc.Dial(t.Context(), "echo", ipc.WithTransport(elsewhere{}))
+	for _, err := range []error{lerr, derr} {
+		want(t, err, ipc.CodeUnsupported, ipc.NotSent, "echo: unsupported")
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%v is no ErrUnsupported", err)
+		}
 	}
 }
