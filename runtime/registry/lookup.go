@@ -30,12 +30,8 @@ func (r *Registry) find(name string) (Record, int, error) {
 		if r.word(slot, wHash).Load() != hash {
 			continue
 		}
-		img, ok := r.read(slot)
-		if !ok {
-			continue
-		}
-		rec, ok := img.decode()
-		if !ok || rec.Name != name {
+		s, ok := r.record(slot)
+		if !ok || s.rec.Name != name {
 			continue
 		}
 		live, err := r.alive(slot)
@@ -43,7 +39,7 @@ func (r *Registry) find(name string) (Record, int, error) {
 			return Record{}, 0, err
 		}
 		if live {
-			return rec, slot, nil
+			return s.rec, slot, nil
 		}
 	}
 	return Record{}, 0, &NotFoundError{name}
@@ -59,12 +55,8 @@ func (r *Registry) List(prefix string) (recs []Record, err error) {
 	}
 	defer r.catchFault(debug.SetPanicOnFault(true), &err)
 	for slot := range r.slots {
-		img, ok := r.read(slot)
-		if !ok {
-			continue
-		}
-		rec, ok := img.decode()
-		if !ok || !hasPrefix(rec.Name, prefix) {
+		s, ok := r.record(slot)
+		if !ok || !hasPrefix(s.rec.Name, prefix) {
 			continue
 		}
 		live, err := r.alive(slot)
@@ -72,7 +64,7 @@ func (r *Registry) List(prefix string) (recs []Record, err error) {
 			return nil, err
 		}
 		if live {
-			recs = append(recs, rec)
+			recs = append(recs, s.rec)
 		}
 	}
 	slices.SortFunc(recs, func(a, b Record) int { return cmp.Compare(a.Name, b.Name) })

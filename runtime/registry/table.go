@@ -54,6 +54,8 @@ type Registry struct {
 	// locks caches the files that hold the slots' locks, opened for reading
 	// only, so that their close tells watchers nothing.
 	locks []atomic.Pointer[os.File]
+	// seen caches what was decoded last of each slot.
+	seen []atomic.Pointer[sighting]
 }
 
 // Open opens the registry of a domain, which it creates if needed; the name is
@@ -156,6 +158,7 @@ func (r *Registry) mapTable(f *os.File) (err error) {
 	}
 	r.slots = int(slots)
 	r.locks = make([]atomic.Pointer[os.File], r.slots/groupSize)
+	r.seen = make([]atomic.Pointer[sighting], r.slots)
 	return nil
 }
 
@@ -227,6 +230,40 @@ func (r *Registry) read(slot int) (img slotImage, ok bool) {
 		img[w] = r.word(slot, w).Load()
 	}
 	return img, img[wState] == state && r.word(slot, wState).Load() == state
+}
+
+// A sighting is a slot's record, and the state in which it was seen.
+type sighting struct {
+	state uint64
+	rec   Record
+}
+
+// record decodes a slot; ok is false when it holds no record. All that a state
+// stands for, but the role, is written before the state and never again, so
+// each process decodes it once.
+func (r *Registry) record(slot int) (s sighting, ok bool) {
+	state := r.word(slot, wState).Load()
+	known := r.seen[slot].Load()
+	if known == nil || known.state != state {
+		img, ok := r.read(slot)
+		if !ok {
+			return sighting{}, false
+		}
+		rec, ok := img.decode()
+		if !ok {
+			return sighting{}, false
+		}
+		s = sighting{img[wState], rec}
+		r.seen[slot].Store(&s)
+		return s, true
+	}
+	role := r.word(slot, wRole).Load()
+	if r.word(slot, wState).Load() != state {
+		return sighting{}, false // as in read
+	}
+	s = *known
+	s.rec.Role, s.rec.Epoch = unpackRole(role)
+	return s, checkRole(s.rec.Role, s.rec.Epoch) == nil
 }
 
 // alive reports whether somebody holds the lock of a slot.

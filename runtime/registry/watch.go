@@ -99,11 +99,6 @@ type watcher struct {
 	again    int
 }
 
-type sighting struct {
-	state, role uint64 // words of the slot
-	rec         Record
-}
-
 func (w *watcher) markAll() {
 	w.dirty = make(map[int]bool)
 	for group := range w.r.slots / groupSize {
@@ -190,34 +185,29 @@ func (w *watcher) scan() (events []Event, err error) {
 // look compares a slot with what was reported of it.
 func (w *watcher) look(slot int, events []Event) ([]Event, error) {
 	old, wasKnown := w.known[slot]
-	img, ok := w.r.read(slot)
-	var rec Record
-	if ok {
-		rec, ok = img.decode()
-		ok = ok && hasPrefix(rec.Name, w.prefix)
-	}
-	if ok {
+	now, ok := w.r.record(slot)
+	if ok = ok && hasPrefix(now.rec.Name, w.prefix); ok {
 		live, err := w.r.alive(slot)
 		if err != nil {
 			return events, err
 		}
 		ok = live
 	}
-	if wasKnown && (!ok || img[wState] != old.state) {
+	if wasKnown && (!ok || now.state != old.state) {
 		events = append(events, w.forget(slot))
 		wasKnown = false
 	}
 	if !ok {
 		return events, nil
 	}
-	now := sighting{state: img[wState], role: img[wRole], rec: rec}
+	rec := now.rec
 	switch {
 	case !wasKnown:
 		if before, moved := w.names[rec.Name]; moved { // and its old slot was not looked at yet
 			events = append(events, w.forget(before))
 		}
 		events = append(events, Event{Appeared, rec})
-	case now.role != old.role:
+	case rec.Role != old.rec.Role || rec.Epoch != old.rec.Epoch:
 		events = append(events, Event{Changed, rec})
 	}
 	w.known[slot], w.names[rec.Name] = now, slot
