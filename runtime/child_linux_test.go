@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -58,15 +57,9 @@ func serverRole(domain ipc.RendezvousOption) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	srv := ipc.NewServer(echoService(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
+	srv := ipc.NewServer(everything(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
 		return nil, syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	})), ipc.HandleStreamWriter(blockStream, func(ctx context.Context, w *ipc.StreamWriter) error {
-		for n := uint64(0); ; n++ {
-			if err := writeBlock(ctx, w, n, int(n%4096)); err != nil {
-				return err
-			}
-		}
-	}))
+	}))...)
 	fmt.Println("ready")
 	if err := srv.Serve(ctx, l); !errors.Is(err, context.Canceled) {
 		return err
@@ -74,13 +67,70 @@ func serverRole(domain ipc.RendezvousOption) error {
 	return nil
 }
 
+// everything is a server of the echo protocol, and of the stream of blocks in both
+// directions: it writes without end, and reads what there is.
+func everything(more ...ipc.Route) []ipc.ServerOption {
+	return []ipc.ServerOption{
+		echoService(more...),
+		ipc.HandleStreamWriter(blockStream, func(ctx context.Context, w *ipc.StreamWriter) error {
+			for n := uint64(0); ; n++ {
+				if err := writeBlock(ctx, w, n, int(n%4096)); err != nil {
+					return err
+				}
+			}
+		}),
+		ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
+			for {
+				if _, _, err := readBlock(ctx, r); err == io.EOF {
+					return nil
+				} else if err != nil {
+					return err
+				}
+			}
+		}),
+	}
+}
+
+// exchangeBlocks opens the stream in both directions, and reads and writes n blocks
+// each. That the server is gone is an error with CodeUnavailable.
+func exchangeBlocks(ctx context.Context, domain ipc.RendezvousOption, n int) error {
+	o := ipc.StreamOptions{Depth: 4, Payload: 4096}
+	r, err := ipc.OpenStreamReader(ctx, "echo", blockStream, o, domain)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := ipc.OpenStreamWriter(ctx, "echo", blockStream, o, domain)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for i := range n {
+		if _, _, err := readBlock(ctx, r); err == io.EOF {
+			return ipc.Errorf(ipc.CodeUnavailable, "the writer is gone")
+		} else if err != nil {
+			return err
+		}
+		if err := writeBlock(ctx, w, uint64(i), i%4096); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ignoreNotes makes a client handle the messages that the server pushes.
+func ignoreNotes() *ipc.Service {
+	return ipc.NewService(echoProtocol, ipc.Receive(messageNote, func(context.Context, *blob) error { return nil }))
+}
+
 // callsEnv limits the calls that clientRole makes.
 const callsEnv = "IPC_TEST_CALLS"
 
 // clientRole connects, makes a call, and then more, without end unless callsEnv
-// says how many.
+// says how many; in between it has messages pushed to it and exchanges blocks.
 func clientRole(domain ipc.RendezvousOption) error {
-	c, err := ipc.Dial(context.Background(), "echo", domain)
+	ctx := context.Background()
+	c, err := ipc.Dial(ctx, "echo", domain, ignoreNotes())
 	if err != nil {
 		return err
 	}
@@ -89,9 +139,16 @@ func clientRole(domain ipc.RendezvousOption) error {
 		calls = math.MaxInt
 	}
 	for i := range calls {
-		if _, err := echo(context.Background(), c, make([]byte, i%5000)); ipc.CodeOf(err) == ipc.CodeUnavailable {
+		_, err := echo(ctx, c, make([]byte, i%5000))
+		if err == nil && i%100 == 1 {
+			if _, err = ipc.Invoke(ctx, c, methodNews, &blob{make([]byte, i)}); err == nil {
+				err = exchangeBlocks(ctx, domain, 10)
+			}
+		}
+		if ipc.CodeOf(err) == ipc.CodeUnavailable {
 			return nil // the test has killed the server
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if i == 0 {
@@ -231,29 +288,6 @@ func BenchmarkCallProcess(b *testing.B) {
 	}
 	b.StopTimer()
 	b.Logf("%+v", c.Stats())
-}
-
-// descriptors counts the open descriptors of this process.
-func descriptors(t *testing.T) int {
-	t.Helper()
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(d)
-}
-
-// settle waits until the counts of descriptors and goroutines are what they
-// were.
-func settle(t *testing.T, what string, fds, goroutines int) {
-	t.Helper()
-	for range 2000 {
-		if descriptors(t) <= fds && runtime.NumGoroutine() <= goroutines {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Errorf("%s: %d descriptors, %d goroutines are left; there were %d, %d", what, descriptors(t), runtime.NumGoroutine(), fds, goroutines)
 }
 
 func BenchmarkLargeProcess(b *testing.B) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ import (
 //	go test -tags ipccrash -run Crash ./runtime
 //
 // IPC_CRASH_ROUNDS sets how often each point is tried, at a later visit each time.
+// With -v they print how long the survivors took to learn of a death; no limit
+// is set to that, as it is the machine's.
 
 func crashRounds() int {
 	if n, err := strconv.Atoi(os.Getenv("IPC_CRASH_ROUNDS")); err == nil {
@@ -41,34 +44,39 @@ func crashPoints(t *testing.T, role string) []string {
 	path := filepath.Join(t.TempDir(), "d")
 	var said bytes.Buffer
 	listing := func(role string, env ...string) *child {
-		c := newChild(t, role, path, env...)
+		c := newChild(t, role, path, append(env, sys.CrashEnv+"=list")...)
 		c.Stderr = &said
+		c.start(t)
 		return c
 	}
 	if role == "client" {
-		serve(t, ipc.WithDomain(path))
-		c := listing(role, sys.CrashEnv+"=list", callsEnv+"=20000")
-		c.start(t)
-		<-c.done
+		serve(t, ipc.WithDomain(path), everything()[1:]...) // the first is there already
+		<-listing(role, callsEnv+"=20000").done
 	} else {
-		c := listing(role, sys.CrashEnv+"=list")
-		c.start(t)
-		conn := dial(t, ipc.WithDomain(path))
-		exercise(t.Context(), conn)
+		c := listing(role)
+		conn := dial(t, ipc.WithDomain(path), ignoreNotes())
+		if err := exercise(t.Context(), conn, ipc.WithDomain(path)); err != nil {
+			t.Fatal(err)
+		}
 		conn.Close()
 		c.end()
 	}
-	var points []string
-	for line := range strings.Lines(said.String()) {
-		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "crash point: "); ok {
-			points = append(points, p)
-		}
-	}
+	points := lines(said.String(), "crash point: ")
 	slices.Sort(points)
-	if len(points) < 8 {
+	if len(points) < 20 {
 		t.Fatalf("%s reaches only the points %q", role, points)
 	}
 	return points
+}
+
+// lines returns what is behind a prefix, for every line of s that has it.
+func lines(s, prefix string) (found []string) {
+	for line := range strings.Lines(s) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), prefix); ok {
+			found = append(found, rest)
+		}
+	}
+	return found
 }
 
 // end makes the child end by itself, and waits for that.
@@ -77,9 +85,9 @@ func (c *child) end() {
 	<-c.done
 }
 
-// exercise makes calls of all kinds, until one fails because the server is
-// gone.
-func exercise(ctx context.Context, c *ipc.Conn) error {
+// exercise makes calls of all kinds, has messages pushed to the client and exchanges
+// blocks, until something fails because the server is gone.
+func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) error {
 	for i := range 200 {
 		if _, err := echo(ctx, c, make([]byte, i*2000%300_000)); err != nil {
 			return err
@@ -87,37 +95,86 @@ func exercise(ctx context.Context, c *ipc.Conn) error {
 		if i%50 == 0 {
 			runtime.Gosched()
 			time.Sleep(200 * time.Microsecond) // lets both sides fall asleep, so that the points of waking are reached
+			if _, err := ipc.Invoke(ctx, c, methodNews, &blob{make([]byte, i*2000)}); err != nil {
+				return err
+			}
+			if err := exchangeBlocks(ctx, domain, 20); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func TestCrashServer(t *testing.T) {
-	for _, point := range crashPoints(t, "server") {
-		for n := 1; n <= crashRounds(); n++ {
-			crashServer(t, "kill", point, n)
-			crashServer(t, "stop", point, n)
+// notices are the times that survivors took to learn of a death.
+type notices []time.Duration
+
+// add records that the death that a child announced, if it did, is known now.
+func (n *notices) add(said string, now int64) {
+	for _, at := range lines(said, "crash at ") {
+		if ns, err := strconv.ParseInt(at, 10, 64); err == nil {
+			*n = append(*n, time.Duration(now-ns))
 		}
 	}
 }
 
+func (n notices) log(t *testing.T) {
+	if len(n) == 0 {
+		t.Error("no crash was noticed: the points were not reached")
+		return
+	}
+	slices.Sort(n)
+	at := func(q float64) time.Duration { return n[int(q*float64(len(n)-1))] }
+	t.Logf("from %d deaths to their notice: median %v, 90%% %v, 99%% %v, longest %v", len(n), at(0.5), at(0.9), at(0.99), at(1))
+}
+
+// expectNoThreadPerCrash fails the test if this process has many more threads at its
+// end than at the beginning, given that it went through so many crashes.
+func expectNoThreadPerCrash(t *testing.T, crashes int) {
+	before := threads(t)
+	t.Cleanup(func() {
+		if now := threads(t); now-before > max(crashes/4, 16) {
+			t.Errorf("%d threads after %d crashes, %d before", now, crashes, before)
+		}
+	})
+}
+
+func TestCrashServer(t *testing.T) {
+	points := crashPoints(t, "server")
+	expectNoThreadPerCrash(t, 2*len(points)*crashRounds())
+	var noticed notices
+	for _, point := range points {
+		t.Run(point, func(t *testing.T) {
+			for n := 1; n <= crashRounds(); n++ {
+				crashServer(t, "kill", point, n, &noticed)
+				crashServer(t, "stop", point, n, &noticed)
+			}
+		})
+	}
+	noticed.log(t)
+}
+
 // crashServer lets the server crash while a client calls it.
-func crashServer(t *testing.T, action, point string, n int) {
+func crashServer(t *testing.T, action, point string, n int, noticed *notices) {
 	what := fmt.Sprintf("server, %s at %q, visit %d", action, point, n)
 	path := filepath.Join(t.TempDir(), "d")
-	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	before := footprintNow(t)
+	var said bytes.Buffer
 	srv := newChild(t, "server", path, fmt.Sprintf("%s=%s:%s:%d", sys.CrashEnv, action, point, n))
+	srv.Stderr = &said
 	ready := srv.start(t)
+	var known int64
 	if ready {
-		patience := 10 * time.Second // a bound for the test, not for the code
+		patience := 20 * time.Second // a bound for the test, not for the code
 		if action == "stop" {
 			patience = 300 * time.Millisecond
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		c, err := ipc.Dial(ctx, "echo", ipc.WithDomain(path))
+		c, err := ipc.Dial(ctx, "echo", ipc.WithDomain(path), ignoreNotes())
 		if err == nil {
-			err = exercise(ctx, c)
+			err = exercise(ctx, c, ipc.WithDomain(path))
 		}
+		known = sys.Monotonic()
 		cancel()
 		switch code := ipc.CodeOf(err); {
 		case code == ipc.CodeOK: // this visit did not happen
@@ -137,6 +194,9 @@ func crashServer(t *testing.T, action, point string, n int) {
 	}
 	_ = srv.Process.Signal(syscall.SIGCONT)
 	srv.kill()
+	if ready {
+		noticed.add(said.String(), known)
+	}
 	// At once there can be another server, and a connection to it.
 	next := startChild(t, "server", path)
 	c, err := ipc.Dial(t.Context(), "echo", ipc.WithDomain(path))
@@ -148,36 +208,54 @@ func crashServer(t *testing.T, action, point string, n int) {
 		t.Errorf("%s: next server: %v", what, err)
 	}
 	next.kill()
-	settle(t, what, fds, goroutines)
+	settle(t, what, before)
 }
 
 func TestCrashClient(t *testing.T) {
-	for _, point := range crashPoints(t, "client") {
-		for n := 1; n <= crashRounds(); n++ {
-			crashClient(t, "kill", point, n)
-			crashClient(t, "stop", point, n)
-		}
+	points := crashPoints(t, "client")
+	expectNoThreadPerCrash(t, 2*len(points)*crashRounds())
+	var noticed notices
+	for _, point := range points {
+		t.Run(point, func(t *testing.T) {
+			for n := 1; n <= crashRounds(); n++ {
+				crashClient(t, "kill", point, n, &noticed)
+				crashClient(t, "stop", point, n, &noticed)
+			}
+		})
 	}
+	noticed.log(t)
 }
 
 // crashClient lets a client crash, and expects the server to serve others
 // meanwhile and to be rid of it.
-func crashClient(t *testing.T, action, point string, n int) {
+func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 	what := fmt.Sprintf("client, %s at %q, visit %d", action, point, n)
 	path := filepath.Join(t.TempDir(), "d")
-	before, goroutinesBefore := descriptors(t), runtime.NumGoroutine()
+	before := footprintNow(t)
 	l, err := ipc.Listen("echo", ipc.WithDomain(path))
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := ipc.NewServer(echoService())
+	var gone atomic.Int64 // when the server learned of the end of the client's connection
+	srv := ipc.NewServer(append(everything(), ipc.WithServerInterceptor(
+		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+			if string(call.Request.(*blob).data) != "me too" && gone.CompareAndSwap(0, -1) {
+				go func() {
+					<-call.Peer.Done()
+					gone.Store(sys.Monotonic())
+				}()
+			}
+			return next(ctx)
+		}))...)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
 	other, err := ipc.Dial(t.Context(), "echo", ipc.WithDomain(path))
 	if err != nil {
 		t.Fatal(err)
 	}
+	var said bytes.Buffer
 	client := newChild(t, "client", path, fmt.Sprintf("%s=%s:%s:%d", sys.CrashEnv, action, point, n), callsEnv+"=2000")
+	client.Stderr = &said
 	client.start(t)
 	if action == "stop" {
 		client.untilStopped()
@@ -193,5 +271,8 @@ func crashClient(t *testing.T, action, point string, n int) {
 	other.Close()
 	srv.Close()
 	<-served
-	settle(t, what, before, goroutinesBefore)
+	settle(t, what, before)
+	if at := gone.Load(); at > 0 {
+		noticed.add(said.String(), at)
+	}
 }

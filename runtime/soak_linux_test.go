@@ -55,7 +55,7 @@ func TestRandomKills(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 10))
 	path := filepath.Join(t.TempDir(), "d")
 	for range long(10, 2000) {
-		fds, goroutines := descriptors(t), runtime.NumGoroutine()
+		before := footprintNow(t)
 		srv := startChild(t, "server", path)
 		client := startChild(t, "client", path)
 		c, err := ipc.Dial(t.Context(), "echo", ipc.WithDomain(path))
@@ -85,6 +85,6 @@ func TestRandomKills(t *testing.T) {
 		callers.Wait()
 		c.Close()
 		client.kill()
-		settle(t, "after a kill", fds, goroutines)
+		settle(t, "after a kill", before)
 	}
 }

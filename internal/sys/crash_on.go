@@ -13,7 +13,8 @@ import (
 // CrashEnv tells a process built with the tag ipccrash what to do at its crash
 // points: "list" writes the name of each to standard error when it is first
 // reached; "kill:<point>:<n>" and "stop:<point>:<n>" kill or stop the process when it is
-// reached for the n-th time.
+// reached for the n-th time. Before it dies it writes "crash at " and Monotonic()
+// there, so that the survivor can tell how long it took to learn of it.
 const CrashEnv = "IPCGEN_CRASH"
 
 var crash struct {
@@ -50,6 +51,8 @@ func CrashPoint(point string) {
 		sig := syscall.SIGKILL
 		if crash.action == "stop" {
 			sig = syscall.SIGSTOP
+		} else {
+			os.Stderr.WriteString("crash at " + strconv.FormatInt(Monotonic(), 10) + "\n")
 		}
 		// Sent to this very thread's process; it does not return from here
 		// before the signal has taken effect.
