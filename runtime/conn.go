@@ -233,7 +233,7 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 	for {
 		if c.rx.ring.Ready() {
 			if c.dispatch(p) {
-				c.spin.paid()
+				s.paid()
 				return true
 			}
 			if c.inbox.full.Load() {
@@ -348,7 +348,7 @@ func (c *Conn) listen() {
 		}
 		c.tx.retry()
 		if err != nil {
-			c.fail(&Error{Code: CodeUnavailable, Msg: "the server is gone"})
+			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the server is gone"}))
 			return
 		}
 		c.noted()
@@ -380,6 +380,7 @@ func (c *Conn) fail(why *Error) {
 	if !c.down.CompareAndSwap(nil, why) {
 		return
 	}
+	c.stats.ends(why)
 	if c.takeRole() {
 		c.leaveRole()
 		return

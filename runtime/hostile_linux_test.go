@@ -131,6 +131,55 @@ func TestVandals(t *testing.T) {
 	for srv.Conns() > 1 {
 		runtime.Gosched()
 	}
+	if srv.Corrupted() == 0 {
+		t.Error("the server has not counted the corruptions")
+	}
+}
+
+// TestCorruptions breaks each word by which one side leads the other, and expects
+// the side that reads it to end the connection and to count why.
+func TestCorruptions(t *testing.T) {
+	const toServer, toClient = 128, 128 + 512 + ipc.DefaultRingCapacity
+	for name, word := range map[string]struct {
+		at     int64
+		server bool // reads it
+	}{
+		"tail of the ring to the server": {toServer, true},
+		"head of the ring to the server": {toServer + 128, false},
+		"tail of the ring to the client": {toClient, false},
+		"head of the ring to the client": {toClient + 128, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDomain(t)
+			srv := serve(t, d)
+			c := dial(t, d)
+			mem, err := os.OpenFile("/proc/self/mem", os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer mem.Close()
+			from, _, err := sharedMemory()
+			if err != nil {
+				t.Fatal(err)
+			}
+			garbage := bytes.Repeat([]byte{0x5a}, 8)
+			for c.Err() == nil && err == nil { // the word's owner writes to it, too
+				_, err = mem.WriteAt(garbage, from+word.at)
+				_, _ = echo(t.Context(), c, make([]byte, 60_000))
+			}
+			<-c.Done()
+			for srv.Conns() > 0 {
+				runtime.Gosched()
+			}
+			client, server := c.Stats().Corruptions, srv.Corrupted()
+			if word.server && (client != 0 || server != 1) || !word.server && (client != 1 || server != 0) {
+				t.Errorf("the client counts %d corruptions, the server %d", client, server)
+			}
+			if want := map[bool]ipc.Code{true: ipc.CodeUnavailable, false: ipc.CodeCorrupt}[word.server]; ipc.CodeOf(c.Err()) != want {
+				t.Errorf("the client's end: %v", c.Err())
+			}
+		})
+	}
 }
 
 // TestBadHandshakes talks rubbish to the server's socket. It closes the

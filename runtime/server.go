@@ -30,6 +30,7 @@ type Server struct {
 	closed      bool // Shutdown or Close was called
 	empty       chan struct{}
 	refused     atomic.Uint64
+	corrupted   atomic.Uint64
 	spinners    atomic.Int32 // readers that look for requests without sleeping
 	maxSpinners int32
 

@@ -129,7 +129,7 @@ func (c *serverConn) serve() {
 		c.spin.slept(time.Since(start))
 		c.tx.retry()
 		if err != nil {
-			c.fail(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
+			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the client is gone"}))
 			c.rx.ring.Finish()
 			c.inbox.open()
 			if !c.work() { // what it sent before counts
@@ -227,7 +227,7 @@ func (c *serverConn) work() (reader bool) {
 		if c.tx.waiting.Load() {
 			c.tx.retryIfRoom()
 		}
-		c.spin.paid()
+		s.paid()
 		s = spin{p: &c.spin}
 	}
 	return true
@@ -566,6 +566,10 @@ func (c *serverConn) drain() {
 func (c *serverConn) fail(why *Error) {
 	if !c.down.CompareAndSwap(nil, why) {
 		return
+	}
+	c.stats.ends(why)
+	if why.Code == CodeCorrupt {
+		c.srv.corrupted.Add(1)
 	}
 	c.mu.Lock()
 	for _, j := range c.apart {

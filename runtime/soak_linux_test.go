@@ -44,8 +44,8 @@ func TestPingPong(t *testing.T) {
 			}
 		}
 	}
-	if s := c.Stats(); s.Sleeps == 0 || s.WakeupsSent == 0 {
-		t.Errorf("nobody ever slept: %+v", s)
+	if s := c.Stats(); s.Sleeps == 0 || s.WakeupsSent == 0 || s.Spins == 0 {
+		t.Errorf("nobody ever slept, or nobody ever spun: %+v", s)
 	}
 }
 

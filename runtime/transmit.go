@@ -27,6 +27,7 @@ type transmitter struct {
 	mu       sync.Mutex
 	ring     *shm.Producer
 	closed   *Error        // once set, the ring's memory may be gone
+	fault    *Error        // the peer broke the ring
 	busy     bool          // a message in pieces is under way
 	abort    bool          // the peer must be told that it was given up
 	cancels  []uint64      // calls to cancel as soon as there is room
@@ -166,11 +167,19 @@ func (t *transmitter) reservePiece(ctx context.Context, n int, block func()) ([]
 	}
 }
 
-// room returns room for a record of n bytes, or nil while there is none.
+// room returns room for a record of n bytes, or nil while there is none. On a
+// ring that is broken it closes the wire, so that whoever listens to it ends the
+// connection: calls that wait for a reply would wait for ever.
 func (t *transmitter) room(n int) ([]byte, *Error) {
 	dst, ok, err := t.ring.Reserve(n)
 	if err != nil {
-		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Err: err}
+		if t.fault == nil {
+			t.fault = &Error{Code: CodeCorrupt, Msg: "the peer broke the protocol", Err: err}
+			t.wire.Close()
+		}
+		e := *t.fault
+		e.Outcome = NotSent
+		return nil, &e
 	}
 	if !ok {
 		return nil, nil
@@ -306,6 +315,16 @@ func (t *transmitter) wakeWaiters() {
 		t.turn = nil
 	}
 	t.waiting.Store(false)
+}
+
+// reason returns why the wire was closed, if this side did it, and else otherwise.
+func (t *transmitter) reason(otherwise *Error) *Error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fault != nil {
+		return t.fault
+	}
+	return otherwise
 }
 
 // close makes every write fail with err, now and later, and returns when none
