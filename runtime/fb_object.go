@@ -114,3 +114,12 @@ func CompareBools(a, b bool) int {
 		return 1
 	}
 }
+
+// CompareStructs orders two keys that are structs by compare; one that is absent
+// comes first.
+func CompareStructs[T any](a, b *T, compare func(a, b *T) int) int {
+	if a == nil || b == nil {
+		return CompareBools(a != nil, b != nil)
+	}
+	return compare(a, b)
+}

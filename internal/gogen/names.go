@@ -169,7 +169,7 @@ type objectNames struct {
 	HasIdentifier, SizePrefixedHasIdentifier string
 
 	Start, End, Create            string
-	KeyCompare                    string
+	KeyCompare, KeyStructCompare  string
 	Verify, VerifySized, VerifyAt string
 }
 

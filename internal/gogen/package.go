@@ -236,6 +236,9 @@ func (p *plan) nameObject(o *schema.Object) {
 	n.End = claim(t + "End")
 	if o.Key != nil {
 		n.KeyCompare = claim(t + "KeyCompare")
+		if isStruct(o.Key.Type) {
+			n.KeyStructCompare = claim(lowerCamel(t) + "KeyStructCompare")
+		}
 	}
 	n.Verify = claim("Verify" + t)
 	n.VerifySized = claim("VerifySizePrefixed" + t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -213,6 +214,57 @@ func TestKeys(t *testing.T) {
 	}
 	if k.ItemsByKey(&item, "grape") || k.ItemsByKey(&item, "z") {
 		t.Error("found what is not there")
+	}
+}
+
+// Structs are ordered by their first field that differs.
+func TestKeysThatAreStructs(t *testing.T) {
+	spot := func(board byte, b int16, last int16, lit bool) *kitchen.SpotT {
+		return &kitchen.SpotT{Board: board, At: &kitchen.InnerT{B: b}, Path: [2]int16{0, last}, Lit: lit}
+	}
+	pieces := []*kitchen.PieceT{
+		{Name: "a", At: spot(1, 0, 0, false)},
+		{Name: "b", At: spot(0, 9, 9, true)},
+		{Name: "c", At: spot(1, -3, 5, false)},
+		{Name: "d", At: spot(1, 0, 0, true)},
+		{Name: "e", At: spot(1, 0, -7, true)},
+		{Name: "f"},
+	}
+	b := flatbuffers.NewBuilder(0)
+	var offsets []flatbuffers.UOffsetT
+	for _, p := range pieces {
+		offsets = append(offsets, p.Pack(b))
+	}
+	vector := b.CreateVectorOfSortedTables(offsets, kitchen.PieceKeyCompare)
+	buf := b.Bytes[b.Head():]
+	at := flatbuffers.UOffsetT(len(buf)) - vector + flatbuffers.SizeUOffsetT // of the first element
+	sorted := make([]string, len(pieces))
+	for i := range sorted {
+		var p kitchen.Piece
+		p.Init(buf, flatbuffers.GetIndirectOffset(buf, at+flatbuffers.UOffsetT(i)*4))
+		sorted[i] = string(p.Name())
+	}
+	if want := []string{"f", "b", "c", "e", "a", "d"}; !slices.Equal(sorted, want) {
+		t.Errorf("sorted as %q instead of %q", sorted, want)
+	}
+	find := func(key *kitchen.SpotT) string {
+		var found kitchen.Piece
+		var s kitchen.Spot
+		b := flatbuffers.NewBuilder(0)
+		key.Pack(b)
+		s.Init(b.Bytes, b.Head())
+		if !found.LookupByKey(&s, at, buf) {
+			return "nothing"
+		}
+		return string(found.Name())
+	}
+	for _, p := range pieces[:5] {
+		if got := find(p.At); got != p.Name {
+			t.Errorf("found %s instead of %s", got, p.Name)
+		}
+	}
+	if got := find(spot(1, 0, 1, true)); got != "nothing" {
+		t.Errorf("found %s where nothing is", got)
 	}
 }
 
