@@ -230,7 +230,12 @@ func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*R
 	}
 }
 
-// Receive routes one-way messages m to f.
+// Receive routes one-way messages m to f. The messages of a connection are handled
+// one after the other, and those that come meanwhile wait in memory that is bounded.
+// When it is full, nothing more of the connection is read until f goes on,
+// neither messages nor calls, replies and cancellations: calls wait, until their
+// deadlines. So an f that makes calls on the same connection must set a deadline, or
+// a flood of messages behind which the reply lies would stop both for ever.
 func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 	return Route{
 		id: m.info.ID, name: m.info.Name,

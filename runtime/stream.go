@@ -363,15 +363,17 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	}
 	defer memory.Close()
 	mem, err := memory.Map(g.Size())
-	if err == nil {
-		err = link.Send(verdictOf(nil).encode(), nil)
+	if err != nil {
+		link.Close()
+		return nil, nil, err
 	}
+	err = link.Send(verdictOf(nil).encode(), nil)
 	if err == nil {
 		err = link.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		link.Close()
-		return nil, nil, err
+		return nil, nil, errors.Join(err, memory.Unmap(mem))
 	}
 	return newStream(info, link, peer, mem, memory.Unmap), mem, nil
 }
