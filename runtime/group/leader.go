@@ -186,7 +186,7 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 	l.assigned.Store(e.index)
 	r.step("execute")
 	// A handler that gave up when its caller did would leave replicas different.
-	err := guarded(func() error { return next(context.WithoutCancel(ctx)) })
+	err := r.guarded(func() error { return next(context.WithoutCancel(ctx)) })
 	r.at = position{l.epoch, e.index}
 	l.mu.Lock()
 	watched := len(l.standbys) > 0
@@ -205,11 +205,13 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 }
 
 // guarded makes an error of a handler's panic, as the server would, for its
-// change is replicated like any other.
-func guarded(f func() error) (err error) {
+// change is replicated like any other. The stack is for this process's log, not
+// for the caller.
+func (r *replicator) guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = ipc.Errorf(ipc.CodeInternal, "the handler panicked: %v\n%s", p, debug.Stack())
+			r.log.Error("handler panicked", "panic", p, "stack", string(debug.Stack()))
+			err = ipc.Errorf(ipc.CodeInternal, "the handler panicked: %v", p)
 		}
 	}()
 	return f()

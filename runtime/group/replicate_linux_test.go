@@ -321,8 +321,12 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
 	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound, methodPanic: ipc.CodeInternal} {
-		if _, err := ipc.Invoke(t.Context(), c, m, &words{7}); ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != ipc.Executed {
+		_, err := ipc.Invoke(t.Context(), c, m, &words{7})
+		if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != ipc.Executed {
 			t.Errorf("%s: %v", m.Info().Name, err)
+		}
+		if strings.Contains(err.Error(), ".go:") {
+			t.Errorf("%s tells its caller a stack: %v", m.Info().Name, err)
 		}
 	}
 	syscall.Kill(g.Instances()[0].PID, syscall.SIGKILL)

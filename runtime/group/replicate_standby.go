@@ -55,7 +55,11 @@ func (r *replicator) obey(h head) error {
 
 func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	whole := uint64(0)
-	if s := r.word(offSynced).Load(); s != 0 && s != broken {
+	switch r.word(offSynced).Load() {
+	case 0:
+	case broken: // another snapshot might hide it before the supervisor has seen it
+		return nil, fmt.Errorf("%s could not restore its state and is about to be replaced", r.m.Name())
+	default:
 		whole = 1
 	}
 	return binary.LittleEndian.AppendUint64(r.at.append(nil), whole), nil
