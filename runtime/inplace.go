@@ -31,14 +31,27 @@ type InPlaceCall struct {
 
 // InvokeInPlace makes a call as Invoke does. It runs no interceptors.
 func (c *Conn) InvokeInPlace(ctx context.Context, call *InPlaceCall) error {
-	m := call.Method
+	return c.invokeInPlace(ctx, call.Method, inPlaceTrip{call.Seq, call.Size, call.Build, call.Read})
+}
+
+// An inPlaceTrip is an InPlaceCall without its method. The compiler sees that what
+// it holds ends with the call, while methods are kept: so callers' function
+// literals cost no allocation.
+type inPlaceTrip struct {
+	seq   uint64
+	size  int
+	build func(b *flatbuffers.Builder, seq uint64)
+	read  func(reply []byte) error
+}
+
+func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTrip) error {
 	if err := c.agree(m.Protocol); err != nil {
 		return err.in("call", m.Protocol.Name, m.Name)
 	}
 	p, err := c.calls.register(ctx)
 	if err == nil {
 		var rerr error
-		err, rerr = c.inPlaceTrip(ctx, p, call)
+		err, rerr = c.travel(ctx, p, m, &trip)
 		p.view = nil
 		c.calls.recycle(p)
 		if err == nil {
@@ -48,11 +61,11 @@ func (c *Conn) InvokeInPlace(ctx context.Context, call *InPlaceCall) error {
 	return err.in("call", m.Protocol.Name, m.Name)
 }
 
-// inPlaceTrip sends the call and has its reply read. It returns the call's
-// error, or that of Read.
-func (c *Conn) inPlaceTrip(ctx context.Context, p *pending, call *InPlaceCall) (*Error, error) {
-	f := c.requestFrame(ctx, p, call.Method, call.Seq)
-	err := c.tx.build(ctx, &f, p.builder, call.Size, &p.sent, nil, func(b *flatbuffers.Builder) { call.Build(b, f.seq) })
+// travel sends the call and has its reply read. It returns the call's error, or
+// that of read.
+func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPlaceTrip) (*Error, error) {
+	f := c.requestFrame(ctx, p, m, trip.seq)
+	err := c.tx.build(ctx, &f, p.builder, trip.size, &p.sent, nil, func(b *flatbuffers.Builder) { trip.build(b, f.seq) })
 	if err != nil {
 		c.abandon(p)
 		return err, nil
@@ -62,7 +75,7 @@ func (c *Conn) inPlaceTrip(ctx context.Context, p *pending, call *InPlaceCall) (
 		if err := c.outcome(p, &f); err != nil {
 			return err, nil
 		}
-		return nil, call.Read(p.body) // somebody else has read it, and copied it
+		return nil, trip.read(p.body) // somebody else has read it, and copied it
 	}
 	p.inPlace = true
 	mine := c.readFor(ctx, p)
@@ -74,7 +87,7 @@ func (c *Conn) inPlaceTrip(ctx context.Context, p *pending, call *InPlaceCall) (
 			if c.stale(&p.frame, &f) {
 				return nil
 			}
-			return call.Read(p.view)
+			return trip.read(p.view)
 		}()
 		return c.outcome(p, &f), rerr
 	}
@@ -85,7 +98,7 @@ func (c *Conn) inPlaceTrip(ctx context.Context, p *pending, call *InPlaceCall) (
 	if err := c.outcome(p, &f); err != nil {
 		return err, nil
 	}
-	return nil, call.Read(p.body)
+	return nil, trip.read(p.body)
 }
 
 // build writes a message of at most size bytes that build makes in the ring,

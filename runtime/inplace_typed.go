@@ -44,11 +44,10 @@ const envelopeRoom = 64
 // line over it.
 func InvokeInPlace[Req, Rep any](ctx context.Context, c *Conn, m *InPlaceMethod[Req, Rep], size int,
 	build func(*flatbuffers.Builder) flatbuffers.UOffsetT, read func(Rep) error) error {
-	return c.InvokeInPlace(ctx, &InPlaceCall{
-		Method: m.info,
-		Size:   size + envelopeRoom,
-		Build:  func(b *flatbuffers.Builder, seq uint64) { m.spec.FinishRequest(b, seq, 0, build(b)) },
-		Read: func(reply []byte) error {
+	return c.invokeInPlace(ctx, m.info, inPlaceTrip{
+		size:  size + envelopeRoom,
+		build: func(b *flatbuffers.Builder, seq uint64) { m.spec.FinishRequest(b, seq, 0, build(b)) },
+		read: func(reply []byte) error {
 			rep, _, _, err := m.spec.OpenReply(reply)
 			if err != nil {
 				c.stats.malformed.Add(1)

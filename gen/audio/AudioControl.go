@@ -163,21 +163,29 @@ func NewAudioControlInPlaceClient(c *ipc.Conn) *AudioControlInPlaceClient {
 }
 
 // StartStream calls AudioControl.StartStream in place.
+//
+//go:noinline
 func (c *AudioControlInPlaceClient) StartStream(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Ack) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, audioControlStartStreamInPlace, size, build, read)
 }
 
 // StopStream calls AudioControl.StopStream in place.
+//
+//go:noinline
 func (c *AudioControlInPlaceClient) StopStream(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Ack) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, audioControlStopStreamInPlace, size, build, read)
 }
 
 // SetParam calls AudioControl.SetParam in place.
+//
+//go:noinline
 func (c *AudioControlInPlaceClient) SetParam(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Ack) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, audioControlSetParamInPlace, size, build, read)
 }
 
 // GetParam calls AudioControl.GetParam in place.
+//
+//go:noinline
 func (c *AudioControlInPlaceClient) GetParam(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep ParamValue) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, audioControlGetParamInPlace, size, build, read)
 }

@@ -71,7 +71,7 @@ func (p *plan) codecOf(codecs *[]*codec, key codecKey, e *envelope, m *member) *
 	if c := p.codecs[key]; c != nil {
 		return c
 	}
-	c := &codec{env: e, member: m, table: key.object, name: p.objects[key.object].Type}
+	c := &codec{env: e, member: m, table: key.object, name: sentence(p.objects[key.object].Type)}
 	if m != nil {
 		c.name += m.name
 	}

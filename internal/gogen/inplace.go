@@ -8,6 +8,9 @@ func (f *file) inPlace(s *service) {
 	f.inPlaceHandlers(s)
 }
 
+// inPlaceClient writes the client. Its methods are not inlined: in the packages
+// of callers, the compiler knows nothing of the instances of generic functions,
+// and would put function literals that they are given on the heap.
 func (f *file) inPlaceClient(s *service) {
 	f.decl(s.inPlaceClient+" calls "+article(s.iface)+" server without copies or allocations: build builds the request in the ring, "+
 		"within size bytes if it can, and returns its offset; read reads the verified reply there. What they are given may not be kept, "+
@@ -17,7 +20,7 @@ func (f *file) inPlaceClient(s *service) {
 		jen.Func().Id(s.newInPlaceClient).Params(jen.Id("c").Op("*").Add(f.ipc("Conn"))).Add(ptr(s.inPlaceClient)).Block(
 			jen.Return(jen.Op("&").Id(s.inPlaceClient).Values(value("conn", jen.Id("c"))))))
 	for _, m := range s.methods {
-		f.decl(m.name+" calls "+s.decl.Name+"."+m.decl.Name+" in place.",
+		f.documented([]string{" " + m.name + " calls " + s.decl.Name + "." + m.decl.Name + " in place.", "", "go:noinline"},
 			jen.Func().Params(jen.Id("c").Add(ptr(s.inPlaceClient))).Id(m.name).Params(
 				f.ctx(), jen.Id("size").Int(),
 				jen.Id("build").Func().Params(f.builder()).Add(f.fb("UOffsetT")),

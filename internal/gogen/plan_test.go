@@ -79,8 +79,14 @@ func TestStreamingMethodsAreLeftOutWithAWarning(t *testing.T) {
 	files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
 		"a.fbs": envelopes + `rpc_service S { M(Q):R; N(Q):R (streaming: "server"); }`,
 	})
-	if text := render(diags); !strings.Contains(text, "warning: streaming methods are not supported yet: S.N is left out") {
-		t.Errorf("got %s", text)
+	text := render(diags)
+	for _, want := range []string{
+		"warning: streaming methods are not supported yet: S.N is left out",
+		"one-way messages of an envelope", "mark a struct (stream)",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %s", want, text)
+		}
 	}
 	src := content(t, files, "S.go")
 	if strings.Contains(src, "N(ctx") || !strings.Contains(src, "M(ctx") {
@@ -159,5 +165,18 @@ func TestFileNames(t *testing.T) {
 	}
 	if want := "A_test_.go B_windows_.go FOO.go X_C.go foo_.go"; strings.Join(got, " ") != want {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A description is a literal of several lines, unless it holds what would end one.
+func TestDescriptionsWithBackquotes(t *testing.T) {
+	files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
+		"a.fbs": "table A { s:string = \"a`b\"; } union U { A } table E { u:U; }",
+	})
+	if files == nil {
+		t.Fatal(render(diags))
+	}
+	if src := content(t, files, "E_channel.go"); !strings.Contains(src, `\"a`+"`"+`b\"\n`) {
+		t.Error(src)
 	}
 }

@@ -83,6 +83,8 @@ func NewBulkInPlaceClient(c *ipc.Conn) *BulkInPlaceClient {
 }
 
 // Put calls Bulk.Put in place.
+//
+//go:noinline
 func (c *BulkInPlaceClient) Put(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Taken) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, bulkPutInPlace, size, build, read)
 }

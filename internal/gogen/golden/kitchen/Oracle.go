@@ -144,11 +144,15 @@ func NewOracleInPlaceClient(c *ipc.Conn) *OracleInPlaceClient {
 }
 
 // Weigh calls Oracle.weigh in place.
+//
+//go:noinline
 func (c *OracleInPlaceClient) Weigh(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Maybe) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, oracleWeighInPlace, size, build, read)
 }
 
 // Measure calls Oracle.Measure in place.
+//
+//go:noinline
 func (c *OracleInPlaceClient) Measure(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Maybe) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, oracleMeasureInPlace, size, build, read)
 }

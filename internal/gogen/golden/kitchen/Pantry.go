@@ -195,11 +195,15 @@ func NewPantryInPlaceClient(c *ipc.Conn) *PantryInPlaceClient {
 }
 
 // Fetch calls Pantry.Fetch in place.
+//
+//go:noinline
 func (c *PantryInPlaceClient) Fetch(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Kitchen) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, pantryFetchInPlace, size, build, read)
 }
 
 // Store calls Pantry.Store in place.
+//
+//go:noinline
 func (c *PantryInPlaceClient) Store(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep golden__shared.Item) error) error {
 	return ipc.InvokeInPlace(ctx, c.conn, pantryStoreInPlace, size, build, read)
 }
