@@ -30,9 +30,12 @@ func TestHungPrimaryIsKilledThenReplaced(t *testing.T) {
 	before := g.Status()
 	old := before.Instances[0].PID
 	syscall.Kill(old, syscall.SIGSTOP)
-	after, err := g.WaitHealthy(t.Context(), before.Epoch)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	after, err := g.WaitHealthy(ctx, before.Epoch)
 	if err != nil {
-		t.Fatal(err)
+		syscall.Kill(old, syscall.SIGKILL) // or the shutdown would wait for it
+		t.Fatalf("the hung primary was not replaced: %v; status %+v\nevents:\n%v", err, after, &events)
 	}
 	if after.Primary != 1 || running(old) {
 		t.Errorf("status %+v; the old primary runs: %v", after, running(old))

@@ -18,11 +18,12 @@ func (s *supervisor) listenToHearts() {
 		case <-s.ctx.Done():
 			return
 		}
-		// A supervisor that was stopped itself knows nothing of the meantime.
-		now := time.Now()
-		slept := now.Sub(last) > 2*period
-		last = now
 		s.do(func() {
+			// A supervisor that was stopped itself, or busy until now, knows
+			// nothing of the meantime.
+			now := time.Now()
+			slept := now.Sub(last) > 2*period
+			last = now
 			for _, r := range s.replicas {
 				s.feelPulse(r, slept)
 			}

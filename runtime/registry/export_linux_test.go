@@ -1,5 +1,11 @@
 package registry
 
+import (
+	"errors"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
 // SetStep has f called between the stores of registrations.
 func SetStep(o *Options, f func(string)) { o.step = f }
 
@@ -14,4 +20,13 @@ const (
 func (reg *Registration) Republish(rec Record) {
 	reg.withdraw()
 	reg.publish(encode(&rec))
+}
+
+// DropLock has the owner lose the lock of its slot without a notice to anybody.
+func (reg *Registration) DropLock() error {
+	var err error
+	for slot := range groupSize {
+		err = errors.Join(err, sys.Unlock(reg.slotLock, lockByte(slot)))
+	}
+	return err
 }

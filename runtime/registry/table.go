@@ -37,7 +37,8 @@ type Options struct {
 	// the registry; the others take what they find.
 	Slots int
 
-	// step is called by tests between the stores of a registration.
+	// step is called in tests between the stores of a registration, and after
+	// each look of a watch.
 	step func(string)
 }
 

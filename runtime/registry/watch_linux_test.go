@@ -4,7 +4,10 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -72,6 +75,49 @@ func TestWatchReachesTheFinalState(t *testing.T) {
 	}
 	for _, reg := range held {
 		reg.Close()
+	}
+}
+
+// The kernel tells of a dying owner's close before it drops the owner's lock. A
+// watcher that looks in between finds the owner alive, and must look again.
+func TestWatchLooksAgainAfterAClose(t *testing.T) {
+	d := newDomain(t)
+	reg := register(t, open(t, d), "late")
+	opts := new(registry.Options)
+	looks := 0
+	registry.SetStep(opts, func(step string) {
+		if looks++; looks == 2 { // the one that the close brought about
+			if err := reg.DropLock(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	r, err := registry.Open(d, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for ev, err := range r.Watch(ctx, "late") {
+		if err != nil {
+			t.Fatalf("the end of the lock was not seen in %d looks: %v", looks, err)
+		}
+		if ev.Kind == registry.Disappeared {
+			if looks < 3 {
+				t.Errorf("gone after %d looks", looks)
+			}
+			return
+		}
+		files, _ := filepath.Glob(filepath.Join(d, ".registry", "slots.*"))
+		if len(files) != 1 {
+			t.Fatalf("files of locks: %v", files)
+		}
+		f, err := os.OpenFile(files[0], os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
 	}
 }
 

@@ -1,0 +1,104 @@
+package group
+
+import (
+	"log/slog"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A patient is a replica that a supervisor listens to in virtual time.
+type patient struct {
+	t *testing.T
+	s *supervisor
+	r *replica
+}
+
+func (p *patient) beat() { wordAt(p.s.page.mem, placeOffset(0)+offBeat).Add(1) }
+
+func (p *patient) suspected() (yes bool) {
+	p.s.ask(func() { yes = p.r.suspicion != nil })
+	return yes
+}
+
+// listen has a supervisor listen to one ready replica while f runs.
+func listen(t *testing.T, h Heartbeat, f func(*patient)) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	synctest.Test(t, func(t *testing.T) {
+		s := makeSupervisor(Config{Service: "svc", Replicas: 1, Heartbeat: h, Logger: slog.New(slog.DiscardHandler)}, nil, nil,
+			&page{mem: make([]byte, placeOffset(1))})
+		defer s.events.close()
+		defer s.launch.close()
+		r := s.replicas[0]
+		r.state, r.proc = ready, &process{pidfd: null} // which no signal reaches
+		s.helpers.Go(s.listenToHearts)
+		s.helpers.Go(func() {
+			for {
+				select {
+				case f := <-s.inbox:
+					f()
+				case <-s.done:
+					return
+				}
+			}
+		})
+		f(&patient{t, s, r})
+		s.cancel()
+		close(s.done)
+		s.helpers.Wait()
+	})
+}
+
+var tenths = Heartbeat{Period: 100 * time.Millisecond, Grace: time.Second}
+
+func TestSilenceIsSuspectedAfterTheGrace(t *testing.T) {
+	listen(t, tenths, func(p *patient) {
+		p.beat()
+		time.Sleep(tenths.Grace)
+		if p.suspected() {
+			t.Error("suspected within the grace")
+		}
+		time.Sleep(2 * tenths.Period)
+		if !p.suspected() {
+			t.Error("not suspected after the grace")
+		}
+	})
+}
+
+// As a garbage collection, or a busy machine, may make a replica pause.
+func TestPausesWithinTheGraceAreForgiven(t *testing.T) {
+	listen(t, tenths, func(p *patient) {
+		for range 20 {
+			p.beat()
+			time.Sleep(tenths.Grace - tenths.Period)
+		}
+		if p.suspected() {
+			t.Error("suspected")
+		}
+	})
+}
+
+// A supervisor that did not run, or whose clock was set forward, has not seen
+// that a replica was silent meanwhile.
+func TestPausesOfTheSupervisorProveNothing(t *testing.T) {
+	listen(t, tenths, func(p *patient) {
+		for range 5 {
+			p.beat()
+			time.Sleep(tenths.Grace - tenths.Period)
+			p.s.do(func() { time.Sleep(time.Hour) })
+			time.Sleep(time.Hour + tenths.Grace - 2*tenths.Period)
+		}
+		if p.suspected() {
+			t.Error("suspected after a pause of the supervisor")
+		}
+		time.Sleep(tenths.Grace + 2*tenths.Period)
+		if !p.suspected() {
+			t.Error("not suspected for its own silence")
+		}
+	})
+}
