@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -49,6 +50,40 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 		_, err := call([]byte("refuse"), 100)
 		want(t, err, ipc.CodeNotFound, ipc.Executed, "refused")
 		still(t, c) // a plain call to a handler in place
+	}
+}
+
+// interceptorsInPlace shows that a server's interceptors guard calls in place, too.
+func interceptorsInPlace(t *testing.T, v ipc.RendezvousOption) {
+	var handled atomic.Int32
+	host(t, v, ipc.WithTrustedClients(), ipc.WithServerInterceptor(
+		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+			if call.Request != nil || call.Method.Name != "Echo" || call.Peer == nil {
+				return ipc.Errorf(ipc.CodeInternal, "the interceptor sees %+v", call)
+			}
+			var m blob
+			if _, err := decodeBlob(call.Body, &m); err != nil || string(m.data) == "secret" {
+				return ipc.Errorf(ipc.CodePermissionDenied, "not for you")
+			}
+			return next(ctx)
+		}), echoes(ipc.HandleInPlace(methodEcho, func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+		handled.Add(1)
+		return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{}) })
+	})))
+	c := dial(t, v)
+	for data, code := range map[string]ipc.Code{"secret": ipc.CodePermissionDenied, "open": ipc.CodeOK} {
+		err := c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
+			Method: methodEcho.Info(), Size: 64,
+			Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{[]byte(data)}) },
+			Read:  func([]byte) error { return nil },
+		})
+		if ipc.CodeOf(err) != code {
+			t.Errorf("%s: %v", data, err)
+		}
+	}
+	c.Close()
+	if n := handled.Load(); n != 1 {
+		t.Errorf("%d calls reached the handler, want 1", n)
 	}
 }
 

@@ -42,6 +42,7 @@ var behaviours = []struct {
 	{"peers know each other", peersKnowEachOther},
 
 	{"calls in place", callsInPlace},
+	{"interceptors and calls in place", interceptorsInPlace},
 	{"streams of blocks", streamsOfBlocks},
 	{"streams that overwrite", streamsThatOverwrite},
 	{"a stream that nobody reads", streamThatNobodyReads},

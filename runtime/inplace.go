@@ -29,7 +29,9 @@ type InPlaceCall struct {
 	Read func(reply []byte) error
 }
 
-// InvokeInPlace makes a call as Invoke does. It runs no interceptors.
+// InvokeInPlace makes a call as Invoke does. It runs none of the client's
+// interceptors: they see a Call with its Request and Reply, which do not exist here, and
+// whatever is handed to them would have to be allocated. The server's interceptors do run.
 func (c *Conn) InvokeInPlace(ctx context.Context, call *InPlaceCall) error {
 	return c.invokeInPlace(ctx, call.Method, inPlaceTrip{call.Seq, call.Size, call.Build, call.Read})
 }
@@ -182,8 +184,10 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 // HandleInPlace routes calls of m to f, which verifies and reads the request
 // where it is and builds the reply in the ring. The request is a copy unless
 // the server was made with WithTrustedClients; then it lies in the ring, and
-// f holds up the other calls of its connection. Neither may be kept. No
-// server interceptors run.
+// f holds up the other calls of its connection. Neither may be kept. The
+// server's interceptors run around f, with a ServerCall without Request and Reply; the
+// reply is on its way when f has built it, so an interceptor can refuse the call
+// before f, and no longer after it.
 func HandleInPlace[Req, Rep any](m *Method[Req, Rep], f func(ctx context.Context, req []byte, reply *ReplyBuilder) error) Route {
 	return Route{id: m.info.ID, name: m.info.Name, method: &m.info, inPlace: f}
 }
@@ -202,7 +206,13 @@ func (c *serverConn) callInPlace(j *job) (err error) {
 		}
 	}()
 	j.reply = ReplyBuilder{c: c, j: j}
-	err = j.route.inPlace(j.ctx, j.body, &j.reply)
+	if len(c.srv.cfg.interceptors) == 0 {
+		err = j.route.inPlace(j.ctx, j.body, &j.reply)
+	} else {
+		err = chainServer(j.ctx, c.serverCall(j), c.srv.cfg.interceptors, func(ctx context.Context) error {
+			return j.route.inPlace(ctx, j.body, &j.reply)
+		})
+	}
 	switch {
 	case err != nil && j.reply.sent:
 		c.log.Warn("handler failed after its reply", "method", j.route.name, "err", err)

@@ -13,7 +13,7 @@ type ServerCall struct {
 	Epoch  uint64 // the caller's, or 0
 	Peer   *Peer
 	// Request is the *Req. Reply is the *Rep, once next has returned
-	// without an error.
+	// without an error. Both are nil for a call that is handled in place.
 	Request, Reply any
 	// Body is the request as it arrived. It may not be kept.
 	Body []byte

@@ -486,14 +486,20 @@ func (c *serverConn) call(j *job) (rep any, seq uint64, err error) {
 		rep, err = j.route.call(j.ctx, req)
 		return rep, seq, err
 	}
-	sc := &ServerCall{Method: j.route.method, Seq: j.frame.seq, Epoch: j.frame.epoch, Peer: &c.peer, Request: req,
-		Body: j.body, route: &j.route.Route, refSeq: seq}
+	sc := c.serverCall(j)
+	sc.Request, sc.refSeq = req, seq
 	err = chainServer(j.ctx, sc, c.srv.cfg.interceptors, func(ctx context.Context) error {
 		var err error
 		sc.Reply, err = j.route.call(ctx, sc.Request)
 		return err
 	})
 	return sc.Reply, seq, err
+}
+
+// serverCall shows a call to the interceptors.
+func (c *serverConn) serverCall(j *job) *ServerCall {
+	return &ServerCall{Method: j.route.method, Seq: j.frame.seq, Epoch: j.frame.epoch, Peer: &c.peer,
+		Body: j.body, route: &j.route.Route}
 }
 
 // answerError sends the error of a call.
