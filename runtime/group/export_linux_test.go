@@ -7,6 +7,7 @@ func (g *Group) Depose() {
 		s := g.s
 		for _, r := range s.replicas {
 			if r.index != s.reign.primary && r.state == ready {
+				s.bequeath()
 				s.rule(s.reign.epoch+1, r.index)
 				return
 			}

@@ -24,7 +24,8 @@ type Instance struct {
 	// ready.
 	Err error
 	// InSync is set, in a group that replicates, while the instance has all
-	// that was answered.
+	// that was answered, and the primary waits for it. A new primary first finds
+	// out who is; until then nobody is in sync.
 	InSync bool
 	// Restarts counts how often its process was replaced.
 	Restarts int

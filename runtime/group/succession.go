@@ -68,6 +68,21 @@ func (s *supervisor) inSync() uint64 {
 	return wordAt(s.page.mem, offHeirs).Load()
 }
 
+// countedOn reports whether a replica has the whole state and the primary's set
+// says so. Until a new primary has published its set nobody is counted on: it may
+// find that who could have succeeded in its stead is behind.
+func (s *supervisor) countedOn(r *replica) bool {
+	if r.proc == nil || !r.synced {
+		return false // and after the end of the group there is no page either
+	}
+	if p := s.reign.primary; p != none {
+		if epoch, _ := unpackSet(s.page.placeWord(p, offSet)); epoch != s.reign.epoch {
+			return false
+		}
+	}
+	return s.inSync()&(1<<r.index) != 0
+}
+
 // bequeath ends the reign and notes who was in sync at its end. The reign ends
 // first: what its primary answers after that it cannot release, so no change is
 // answered by a set that is smaller than the one found here.

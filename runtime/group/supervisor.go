@@ -469,7 +469,7 @@ func (s *supervisor) status() Status {
 	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded, Replicates: s.cfg.Replication != nil}
 	for _, r := range s.replicas {
 		i := Instance{Index: r.index, Name: r.name, Restarts: r.restarts, Ready: r.state == ready,
-			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble, InSync: r.synced}
+			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble, InSync: s.cfg.Replication != nil && s.countedOn(r)}
 		if r.proc != nil {
 			i.PID, i.Alive = r.proc.pid, r.state != dead
 		}
