@@ -21,7 +21,8 @@ import (
 // the role if it is free and looks for its reply itself, so that the common
 // call needs no other goroutine; replies that it finds for others it hands to them.
 // When it has looked for long enough it leaves the role to the goroutine
-// that listens to the wire, and parks.
+// that listens to the wire, and parks. Nobody may miss that the role has become
+// his to take: role_model_test.go tries all interleavings of how it changes hands.
 type Conn struct {
 	cfg   dialConfig
 	hello serverHello
