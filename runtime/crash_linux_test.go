@@ -128,6 +128,17 @@ func (n notices) log(t *testing.T) {
 	t.Logf("from %d deaths to their notice: median %v, 90%% %v, 99%% %v, longest %v", len(n), at(0.5), at(0.9), at(0.99), at(1))
 }
 
+// threads is the number of this process's threads. The Go runtime keeps those that
+// it once needed, so it is of use for comparing over many repetitions only.
+func threads(t testing.TB) int {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(tasks)
+}
+
 // expectNoThreadPerCrash fails the test if this process has many more threads at its
 // end than at the beginning, given that it went through so many crashes.
 func expectNoThreadPerCrash(t *testing.T, crashes int) {

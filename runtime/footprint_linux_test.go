@@ -50,14 +50,3 @@ func settle(t testing.TB, what string, before footprint) {
 	}
 	t.Errorf("%s: %+v is left; there was %+v", what, now, before)
 }
-
-// threads is the number of this process's threads. The Go runtime keeps those that
-// it once needed, so it is of use for comparing over many repetitions only.
-func threads(t testing.TB) int {
-	t.Helper()
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(tasks)
-}
