@@ -111,11 +111,15 @@ func childPanicky([]string) error {
 	panic("as told")
 }
 
-// childHost supervises bare replicas until it is killed.
+// childHost supervises replicas until it is killed: bare ones, or with
+// "survive" such as survive it.
 func childHost(args []string) error {
 	cfg := bareConfig(args[0])
 	if len(args) > 1 {
 		cfg = audioConfig(args[0])
+		if len(args) > 2 {
+			cfg = listConfig(args[0], 2)
+		}
 		cfg.Survive = true
 	}
 	g, err := group.Start(context.Background(), cfg)

@@ -1,11 +1,13 @@
 package group_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -72,7 +74,7 @@ var (
 type list struct {
 	mu      sync.Mutex
 	all     words
-	ballast []byte
+	ballast []byte // that every snapshot must end with
 }
 
 func (l *list) Snapshot() ([]byte, error) {
@@ -86,9 +88,18 @@ func (l *list) Snapshot() ([]byte, error) {
 }
 
 func (l *list) Restore(b []byte) error {
+	if gate := os.Getenv(gateVar); gate != "" {
+		if err := waitAtGate(gate); err != nil {
+			return err
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b = b[:len(b)-len(l.ballast)]
+	numbers := len(b) - len(l.ballast)
+	if numbers < 0 || !bytes.Equal(b[numbers:], l.ballast) {
+		return errors.New("the snapshot was mangled")
+	}
+	b = b[:numbers]
 	for l.all = nil; len(b) > 0; b = b[8:] {
 		l.all = append(l.all, binary.LittleEndian.Uint64(b))
 	}
@@ -146,6 +157,7 @@ func childList(args []string) error {
 	if len(args) > 1 {
 		n, _ := strconv.Atoi(args[1])
 		l.ballast = make([]byte, n)
+		rand.NewChaCha8([32]byte{}).Read(l.ballast) // alike in every process
 	}
 	cfg := group.MemberConfig{State: l}
 	if step, count, ok := strings.Cut(os.Getenv(crashVar), "/"); ok {

@@ -1,0 +1,208 @@
+package group_test
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+// checkNoneFailed reports calls that failed at all.
+func checkNoneFailed(t *testing.T, loaders []*loader) {
+	t.Helper()
+	for _, l := range loaders {
+		for _, op := range l.history {
+			if op.err != nil {
+				t.Errorf("change %#x (0 is a read): %v", op.append, op.err)
+			}
+		}
+	}
+}
+
+// TestPlannedSuccessionKeepsTheState: neither Failover nor Roll loses a change or
+// fails a call, though changes must not be sent twice.
+func TestPlannedSuccessionKeepsTheState(t *testing.T) {
+	for name, succeed := range map[string]func(*group.Group) error{
+		"failover": func(g *group.Group) error {
+			for range 3 {
+				if _, err := g.Failover(t.Context()); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"roll": func(g *group.Group) error {
+			return g.Roll(t.Context(), func(i int) *exec.Cmd { return childCommand("list", fmt.Sprint(i)) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := listConfig(newDomain(t), 2)
+			cfg.Replication.AckTimeout = time.Minute
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			var done atomic.Int64
+			loaders, stop := load(t, cfg.Domain, 2, &done)
+			if err := succeed(g); err != nil {
+				t.Error(err)
+			}
+			stop()
+			all := readAll(t, dialList(t, cfg.Domain))
+			checkNoneFailed(t, loaders)
+			checkOracle(t, loaders, all)
+			checkLinearizable(t, loaders, all)
+			if events.has(group.StateLost) {
+				t.Errorf("events:\n%v", &events)
+			}
+		})
+	}
+}
+
+// TestAdoptedReplicasKeepTheState: replicas go on replicating without a
+// supervisor, and the next one finds out who may succeed the primary, even one
+// that died while nobody watched.
+func TestAdoptedReplicasKeepTheState(t *testing.T) {
+	for _, orphan := range []bool{false, true} {
+		t.Run(fmt.Sprint("primary died before: ", orphan), func(t *testing.T) {
+			cfg := listConfig(newDomain(t), 2)
+			cfg.Survive = true
+			killedHost(t, cfg.Domain, "survive", "list")
+			c := dialList(t, cfg.Domain)
+			appendTo(t, c, 1)
+			if orphan {
+				conn, err := c.WaitConnected(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				syscall.Kill(conn.PID, syscall.SIGKILL)
+			}
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			before := g.Status()
+			if orphan != (before.Epoch > 1) {
+				t.Errorf("adopted as %+v", before)
+			}
+			appendTo(t, c, 2)
+			syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+			if all := readAll(t, c); !slices.Equal(all, words{1, 2}) {
+				t.Errorf("the list is %v", all)
+			}
+			shutdown(t, g)
+			if !events.has(group.Adopted) || events.has(group.StateLost) {
+				t.Errorf("events:\n%v", &events)
+			}
+		})
+	}
+}
+
+// TestStoppedPrimaryChangesNothing: a primary that was stopped, and continues when
+// another one rules, acknowledges nothing, neither what it gets then nor what
+// waited for it, and has the successor's state soon.
+func TestStoppedPrimaryChangesNothing(t *testing.T) {
+	cycles := 25
+	if testing.Short() {
+		cycles = 5
+	}
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Replication.AckTimeout = 20 * time.Millisecond
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	var direct []*ipc.Conn
+	for i := range 2 {
+		conn, err := ipc.Dial(t.Context(), "list_"+strconv.Itoa(i), ipc.WithDomain(cfg.Domain))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		direct = append(direct, conn)
+	}
+	var mu sync.Mutex
+	answered := make(map[uint64]bool)
+	for cycle := range uint64(cycles) {
+		s, err := g.Wait(t.Context(), group.Status.Healthy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := s.Instances[s.Primary]
+		syscall.Kill(old.PID, syscall.SIGSTOP)
+		var waiting sync.WaitGroup
+		for n := range uint64(2) {
+			x := cycle<<8 | n
+			waiting.Go(func() {
+				_, err := ipc.Invoke(t.Context(), direct[old.Index], methodAppend, &words{x})
+				switch {
+				case err == nil: // before the signal came through
+					mu.Lock()
+					answered[x] = true
+					mu.Unlock()
+				case ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) == ipc.Executed:
+					t.Errorf("cycle %d: waiting change: %v", cycle, err)
+				}
+			})
+		}
+		g.Depose()
+		x := cycle<<8 | 0xf0
+		appendTo(t, c, x) // by the successor, while the old primary stands still
+		mu.Lock()
+		answered[x] = true
+		mu.Unlock()
+		syscall.Kill(old.PID, syscall.SIGCONT)
+		x++
+		if _, err := ipc.Invoke(t.Context(), direct[old.Index], methodAppend, &words{x}); ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) != ipc.NotExecuted {
+			t.Fatalf("cycle %d: the old primary answered: %v", cycle, err)
+		}
+		waiting.Wait()
+		if _, err := g.WaitHealthy(t.Context(), s.Epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What the last standby has, which was a stopped primary, is what was answered.
+	s := g.Status()
+	syscall.Kill(s.Instances[s.Primary].PID, syscall.SIGKILL)
+	there := make(map[uint64]bool)
+	for _, x := range readAll(t, c) {
+		if there[x] || x&0xff == 0xf1 {
+			t.Errorf("change %#x is there twice, or was refused", x)
+		}
+		there[x] = true
+	}
+	for x := range answered {
+		if !there[x] {
+			t.Errorf("change %#x was answered and is not there", x)
+		}
+	}
+}
+
+// TestHungPrimaryLosesNothing: the heartbeat finds a primary that stands still
+// under load; it is killed and replaced, and nothing of it is left.
+func TestHungPrimaryLosesNothing(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Heartbeat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: time.Second}
+	cfg.Replication.AckTimeout = time.Minute
+	g := startGroup(t, cfg)
+	var done atomic.Int64
+	loaders, stop := load(t, cfg.Domain, 2, &done)
+	before := g.Status()
+	old := before.Instances[before.Primary].PID
+	syscall.Kill(old, syscall.SIGSTOP)
+	after, err := g.WaitHealthy(t.Context(), before.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	all := readAll(t, dialList(t, cfg.Domain))
+	checkOracle(t, loaders, all)
+	checkLinearizable(t, loaders, all)
+	if after.Primary == before.Primary || running(old) {
+		t.Errorf("status %+v; the old primary runs: %v", after, running(old))
+	}
+}
