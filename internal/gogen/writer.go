@@ -1,9 +1,10 @@
 package gogen
 
 import (
-	"go/format"
 	"slices"
 	"strings"
+
+	"golang.org/x/tools/imports"
 )
 
 // A writer emits the body of one Go file in the form gofmt gives it: lines are
@@ -155,10 +156,11 @@ func plainDoc(line string) bool {
 	return (c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z') && !strings.Contains(line, "``") && !strings.Contains(line, "''")
 }
 
-// finish returns the text, formatted.
+// finish returns the text, formatted. goimports' formatter also sorts imports;
+// it is told not to look for any, since every emitter says what it uses.
 func (w *writer) finish() ([]byte, error) {
 	if !w.needsFormat {
 		return w.buf, nil
 	}
-	return format.Source(w.buf)
+	return imports.Process("", w.buf, &imports.Options{FormatOnly: true, Comments: true, TabIndent: true, TabWidth: 8})
 }
