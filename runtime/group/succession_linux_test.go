@@ -151,7 +151,7 @@ func TestStoppedPrimaryChangesNothing(t *testing.T) {
 		}
 		g.Depose()
 		x := cycle<<8 | 0xf0
-		appendTo(t, c, x) // by the successor, while the old primary stands still
+		appendTo(t, direct[1-old.Index], x) // by the successor, while the old primary stands still
 		mu.Lock()
 		answered[x] = true
 		mu.Unlock()
