@@ -125,6 +125,15 @@ func (UnimplementedControlMsgHandler) HandleGetParam(context.Context, *GetParamT
 	return ipc.Unimplemented("audio.ControlMsg/GetParam")
 }
 
+// flatControlMsgStartStream is what is the same in all these messages, in which
+// all values lie where they are always.
+var flatControlMsgStartStream = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
+	"\x0a\x00\x0e\x00\x04\x00\x0c\x00\x08\x00" + // vtable of audio.StartStream
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00" + // audio.ControlMsg
+	"\x1e\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.StartStream
+)
+
 func finishControlMsgStartStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
@@ -151,7 +160,12 @@ func encodeControlMsgStartStream(b *flatbuffers.Builder, seq uint64, m *StartStr
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.StartStream")
 	}
-	finishControlMsgStartStream(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatControlMsgStartStream)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint32(x[44:], m.SampleRate)
+	flatbuffers.WriteUint16(x[52:], m.Channels)
+	flatbuffers.WriteUint32(x[48:], m.BufferFrames)
+	FinishControlMsgBuffer(b, 36)
 	return nil
 }
 
@@ -163,6 +177,15 @@ func decodeControlMsgStartStream(buf []byte, m *StartStreamT) (seq uint64, err e
 	x.UnPackTo(m)
 	return seq, nil
 }
+
+// flatControlMsgStopStream is what is the same in all these messages, in which
+// all values lie where they are always.
+var flatControlMsgStopStream = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
+	"\x04\x00\x04\x00\x00\x00\x00\x00\x00\x00" + // vtable of audio.StopStream
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x02\x00\x00\x00" + // audio.ControlMsg
+	"\x1e\x00\x00\x00\x00\x00\x00\x00", // audio.StopStream
+)
 
 func finishControlMsgStopStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
@@ -190,7 +213,9 @@ func encodeControlMsgStopStream(b *flatbuffers.Builder, seq uint64, m *StopStrea
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.StopStream")
 	}
-	finishControlMsgStopStream(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatControlMsgStopStream)
+	flatbuffers.WriteUint64(x[24:], seq)
+	FinishControlMsgBuffer(b, 28)
 	return nil
 }
 
@@ -202,6 +227,15 @@ func decodeControlMsgStopStream(buf []byte, m *StopStreamT) (seq uint64, err err
 	x.UnPackTo(m)
 	return seq, nil
 }
+
+// flatControlMsgSetParam is what is the same in all these messages, in which
+// all values lie where they are always.
+var flatControlMsgSetParam = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
+	"\x08\x00\x09\x00\x08\x00\x04\x00\x00\x00" + // vtable of audio.SetParam
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00" + // audio.ControlMsg
+	"\x1e\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.SetParam
+)
 
 func finishControlMsgSetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
@@ -229,7 +263,11 @@ func encodeControlMsgSetParam(b *flatbuffers.Builder, seq uint64, m *SetParamT) 
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.SetParam")
 	}
-	finishControlMsgSetParam(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatControlMsgSetParam)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteByte(x[48:], byte(m.ParamId))
+	flatbuffers.WriteFloat32(x[44:], m.Value)
+	FinishControlMsgBuffer(b, 36)
 	return nil
 }
 
@@ -241,6 +279,15 @@ func decodeControlMsgSetParam(buf []byte, m *SetParamT) (seq uint64, err error) 
 	x.UnPackTo(m)
 	return seq, nil
 }
+
+// flatControlMsgGetParam is what is the same in all these messages, in which
+// all values lie where they are always.
+var flatControlMsgGetParam = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
+	"\x06\x00\x05\x00\x04\x00\x00\x00\x00\x00" + // vtable of audio.GetParam
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x04\x00\x00\x00" + // audio.ControlMsg
+	"\x1e\x00\x00\x00\x00\x00\x00\x00", // audio.GetParam
+)
 
 func finishControlMsgGetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
@@ -268,7 +315,10 @@ func encodeControlMsgGetParam(b *flatbuffers.Builder, seq uint64, m *GetParamT) 
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.GetParam")
 	}
-	finishControlMsgGetParam(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatControlMsgGetParam)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteByte(x[44:], byte(m.ParamId))
+	FinishControlMsgBuffer(b, 28)
 	return nil
 }
 

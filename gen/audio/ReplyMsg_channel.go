@@ -99,6 +99,15 @@ func (UnimplementedReplyMsgHandler) HandleParamValue(context.Context, *ParamValu
 	return ipc.Unimplemented("audio.ReplyMsg/ParamValue")
 }
 
+// flatReplyMsgAck is what is the same in all these messages, in which all
+// values lie where they are always.
+var flatReplyMsgAck = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ReplyMsg
+	"\x08\x00\x0d\x00\x04\x00\x0c\x00\x00\x00" + // vtable of audio.Ack
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" + // audio.ReplyMsg
+	"\x22\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.Ack
+)
+
 func finishReplyMsgAck(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
@@ -125,7 +134,11 @@ func encodeReplyMsgAck(b *flatbuffers.Builder, seq uint64, m *AckT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.Ack")
 	}
-	finishReplyMsgAck(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatReplyMsgAck)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint64(x[48:], m.RefSeq)
+	flatbuffers.WriteByte(x[56:], byte(m.Status))
+	FinishReplyMsgBuffer(b, 44)
 	return nil
 }
 
@@ -142,9 +155,11 @@ func encodeReplyMsgAckReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AckT)
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.Ack")
 	}
-	answer := *m // which stays as the handler made it
-	answer.RefSeq = refSeq
-	finishReplyMsgAck(b, seq, refSeq, answer.Pack(b))
+	x := ipc.Flat(b, flatReplyMsgAck)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint64(x[48:], refSeq)
+	flatbuffers.WriteByte(x[56:], byte(m.Status))
+	FinishReplyMsgBuffer(b, 44)
 	return nil
 }
 
@@ -156,6 +171,15 @@ func decodeReplyMsgAckReply(buf []byte, m *AckT) (refSeq uint64, err error) {
 	x.UnPackTo(m)
 	return refSeq, nil
 }
+
+// flatReplyMsgParamValue is what is the same in all these messages, in which
+// all values lie where they are always.
+var flatReplyMsgParamValue = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ReplyMsg
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ParamValue
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" + // audio.ReplyMsg
+	"\x22\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.ParamValue
+)
 
 func finishReplyMsgParamValue(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
@@ -183,7 +207,12 @@ func encodeReplyMsgParamValue(b *flatbuffers.Builder, seq uint64, m *ParamValueT
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.ParamValue")
 	}
-	finishReplyMsgParamValue(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatReplyMsgParamValue)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint64(x[48:], m.RefSeq)
+	flatbuffers.WriteByte(x[60:], byte(m.ParamId))
+	flatbuffers.WriteFloat32(x[56:], m.Value)
+	FinishReplyMsgBuffer(b, 44)
 	return nil
 }
 
@@ -200,9 +229,12 @@ func encodeReplyMsgParamValueReply(b *flatbuffers.Builder, seq, refSeq uint64, m
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.ParamValue")
 	}
-	answer := *m // which stays as the handler made it
-	answer.RefSeq = refSeq
-	finishReplyMsgParamValue(b, seq, refSeq, answer.Pack(b))
+	x := ipc.Flat(b, flatReplyMsgParamValue)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint64(x[48:], refSeq)
+	flatbuffers.WriteByte(x[60:], byte(m.ParamId))
+	flatbuffers.WriteFloat32(x[56:], m.Value)
+	FinishReplyMsgBuffer(b, 44)
 	return nil
 }
 

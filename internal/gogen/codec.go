@@ -20,6 +20,8 @@ type codec struct {
 	// decodeReply for replies; "" when there are none.
 	encode, decode           string
 	encodeReply, decodeReply string
+
+	flat *flat // the message's constant layout, or nil
 }
 
 // A codecKey identifies a codec: each package has its own.
@@ -77,6 +79,7 @@ func (p *plan) codecOf(codecs *[]*codec, key codecKey, e *envelope, m *member) *
 	}
 	c.finish = key.pkg.function("finish" + c.name)
 	c.open = key.pkg.function("open" + c.name)
+	c.flat = p.flatten(key.pkg, c)
 	p.codecs[key] = c
 	*codecs = append(*codecs, c)
 	return c
@@ -127,6 +130,9 @@ func (c *codec) refSeq() *schema.Field {
 
 // codec writes the functions of a codec.
 func (f *file) codec(c *codec) {
+	if c.flat != nil {
+		f.flatTemplate(c)
+	}
 	f.finishMessage(c)
 	f.openMessage(c)
 	if c.encode != "" {
@@ -270,6 +276,11 @@ func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
 	f.decl("", jen.Func().Id(name).Params(f.builder(), numbers, jen.Id("m").Add(ptr(typ))).Error().
 		BlockFunc(func(g *jen.Group) {
 			g.If(jen.Id("m").Op("==").Nil()).Block(jen.Return(f.ipc("NilMessage").Call(jen.Lit(what))))
+			if c.flat != nil {
+				f.encodeFlat(g, c, refSeq, number)
+				g.Return(jen.Nil())
+				return
+			}
 			packed := jen.Id("m").Dot("Pack").Call(jen.Id("b"))
 			switch {
 			case c.isText():

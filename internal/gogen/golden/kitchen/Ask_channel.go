@@ -112,6 +112,15 @@ func (UnimplementedAskHandler) HandleScalars(context.Context, *ScalarsT) error {
 	return ipc.Unimplemented("golden.kitchen.Ask/Scalars")
 }
 
+// flatAskLeaf is what is the same in all these messages, in which all values
+// lie where they are always.
+var flatAskLeaf = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of golden.kitchen.Ask
+	"\x06\x00\x08\x00\x04\x00\x00\x00\x00\x00" + // vtable of golden.kitchen.Leaf
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00" + // golden.kitchen.Ask
+	"\x1e\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Leaf
+)
+
 func finishAskLeaf(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
@@ -138,7 +147,10 @@ func encodeAskLeaf(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Ask.Leaf")
 	}
-	finishAskLeaf(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatAskLeaf)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteInt32(x[44:], m.V)
+	FinishAskBuffer(b, 28)
 	return nil
 }
 
@@ -150,6 +162,15 @@ func decodeAskLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
 	x.UnPackTo(m)
 	return seq, nil
 }
+
+// flatAskScalars is what is the same in all these messages, in which all values
+// lie where they are always.
+var flatAskScalars = []byte("" +
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of golden.kitchen.Ask
+	"\x24\x00\x48\x00\x44\x00\x45\x00\x46\x00\x40\x00\x42\x00\x2c\x00\x30\x00\x04\x00\x0c\x00\x34\x00\x14\x00\x38\x00\x47\x00\x1c\x00\x3c\x00\x24\x00\x00\x00\x00\x00\x00\x00" + // vtable of golden.kitchen.Scalars
+	"\x34\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" + // golden.kitchen.Ask
+	"\x42\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Scalars
+)
 
 func finishAskScalars(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	ipc.StartTable(b, 3)
@@ -177,7 +198,25 @@ func encodeAskScalars(b *flatbuffers.Builder, seq uint64, m *ScalarsT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Ask.Scalars")
 	}
-	finishAskScalars(b, seq, 0, m.Pack(b))
+	x := ipc.Flat(b, flatAskScalars)
+	flatbuffers.WriteUint64(x[56:], seq)
+	flatbuffers.WriteBool(x[144:], m.B)
+	flatbuffers.WriteInt8(x[145:], m.I8)
+	flatbuffers.WriteByte(x[146:], m.U8)
+	flatbuffers.WriteInt16(x[140:], m.I16)
+	flatbuffers.WriteUint16(x[142:], m.U16)
+	flatbuffers.WriteInt32(x[120:], m.I32)
+	flatbuffers.WriteUint32(x[124:], m.U32)
+	flatbuffers.WriteInt64(x[80:], m.I64)
+	flatbuffers.WriteUint64(x[88:], m.U64)
+	flatbuffers.WriteFloat32(x[128:], m.F32)
+	flatbuffers.WriteFloat64(x[96:], m.F64)
+	flatbuffers.WriteFloat32(x[132:], m.Nan)
+	flatbuffers.WriteByte(x[147:], byte(m.Color))
+	flatbuffers.WriteUint64(x[104:], uint64(m.Big))
+	flatbuffers.WriteInt32(x[136:], int32(m.Level))
+	flatbuffers.WriteFloat64(x[112:], m.Minus)
+	FinishAskBuffer(b, 100)
 	return nil
 }
 

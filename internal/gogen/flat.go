@@ -1,0 +1,215 @@
+package gogen
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dave/jennifer/jen"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// A flat is the layout of a message that is always laid out alike: it has only
+// scalars, and all of them are written, also those equal to their default. So
+// its vtables and offsets are constants. To copy them and to write the values
+// where they belong takes a fraction of the time that a builder takes to find
+// the same out again for each message.
+type flat struct {
+	name     string // of the variable that holds the template
+	template []byte
+	parts    []flatPart
+	root     int                   // offset of the root table, from the end as builders count
+	at       map[*schema.Field]int // position of each value in the template
+}
+
+// A flatPart is where a piece of the template begins, for readers of the
+// generated code.
+type flatPart struct {
+	what  string
+	start int
+}
+
+// longestFlat bounds the templates, in bytes. Longer messages are worth leaving
+// out defaults.
+const longestFlat = 256
+
+// flatten returns the layout of c's message in k's code, or nil when it has none.
+// A buffer with a file identifier would be aligned otherwise; builders make those.
+func (p *plan) flatten(k *pkg, c *codec) *flat {
+	if c.message() == nil || c.message().IsStruct || p.hasIdentifier(c.table) {
+		return nil
+	}
+	var fields []*schema.Field
+	for _, field := range c.message().Fields {
+		switch {
+		case field.Deprecated:
+			continue
+		case !isScalar(field.Type.Base) || field.Optional:
+			return nil
+		case k != p.pkgOf(c.message().Namespace) && !isExported(p.fields[field].Member):
+			return nil
+		}
+		fields = append(fields, field)
+	}
+	l := &flat{at: make(map[*schema.Field]int)}
+	l.place(c, fields)
+	if len(l.template) > longestFlat {
+		return nil
+	}
+	l.name = k.function("flat" + c.name)
+	return l
+}
+
+// place lays out the message, and the envelope around it if it has one: the
+// vtables first, then the tables.
+func (l *flat) place(c *codec, fields []*schema.Field) {
+	message := newFlatTable(c.message(), fields)
+	if c.env == nil {
+		l.vtable(&message)
+		l.root = l.table(&message)
+	} else {
+		tag, payload := c.env.payload.Tag, c.env.payload
+		around := []*schema.Field{tag, payload}
+		for _, field := range []*schema.Field{c.env.seq, c.env.refSeq} {
+			if field != nil {
+				around = append(around, field)
+			}
+		}
+		env := newFlatTable(c.table, around)
+		l.vtable(&env)
+		l.vtable(&message)
+		l.root = l.table(&env)
+		l.put(tag, uint64(c.member.val.Value))
+		l.put(payload, uint64(l.table(&message)-l.at[payload]))
+	}
+	l.align(0, 8) // so that the buffer is aligned where its end is
+	l.root = len(l.template) - l.root
+}
+
+// align pads the template until its length and skip bytes more are a multiple of
+// n. Before it in the buffer are eight bytes, the root's offset and the length of
+// what the builder takes for a vector, so that all is aligned there too.
+func (l *flat) align(skip, n int) {
+	l.template = append(l.template, make([]byte, -(len(l.template)+skip)&(n-1))...)
+}
+
+// add appends a part to the template and returns where it begins.
+func (l *flat) add(what string, bytes []byte) int {
+	start := len(l.template)
+	l.parts = append(l.parts, flatPart{what, start})
+	l.template = append(l.template, bytes...)
+	return start
+}
+
+// put sets a value that is the same in all messages.
+func (l *flat) put(field *schema.Field, v uint64) {
+	var word [8]byte
+	binary.LittleEndian.PutUint64(word[:], v)
+	copy(l.template[l.at[field]:][:inlineSize(field.Type)], word[:])
+}
+
+// A flatTable is a table on its way into a layout.
+type flatTable struct {
+	name   string
+	fields []*schema.Field       // in the order of their values
+	at     map[*schema.Field]int // where those are in the table
+	size   int
+	vtable int // where its vtable is in the template
+}
+
+// newFlatTable lays out a table: large values first, which leaves no gaps
+// between them.
+func newFlatTable(o *schema.Object, fields []*schema.Field) flatTable {
+	t := flatTable{name: fullName(o.Namespace, o.Name), fields: fields, at: make(map[*schema.Field]int), size: 4}
+	slices.SortStableFunc(fields, func(a, b *schema.Field) int { return cmp.Compare(inlineSize(b.Type), inlineSize(a.Type)) })
+	for _, field := range fields {
+		t.at[field] = t.size
+		t.size += inlineSize(field.Type)
+	}
+	return t
+}
+
+// vtable appends a table's vtable.
+func (l *flat) vtable(t *flatTable) {
+	slots := 0
+	for _, field := range t.fields {
+		slots = max(slots, field.ID+1)
+	}
+	v := make([]byte, 4+2*slots)
+	binary.LittleEndian.PutUint16(v, uint16(len(v)))
+	binary.LittleEndian.PutUint16(v[2:], uint16(t.size))
+	for _, field := range t.fields {
+		binary.LittleEndian.PutUint16(v[4+2*field.ID:], uint16(t.at[field]))
+	}
+	t.vtable = l.add("vtable of "+t.name, v)
+}
+
+// table appends a table, whose vtable is there, and returns where it begins. Its
+// first value, which is the largest, is aligned, and so are all that follow.
+func (l *flat) table(t *flatTable) int {
+	largest := 4
+	if len(t.fields) > 0 {
+		largest = max(largest, inlineSize(t.fields[0].Type))
+	}
+	l.align(4, largest)
+	start := l.add(t.name, make([]byte, t.size))
+	binary.LittleEndian.PutUint32(l.template[start:], uint32(start-t.vtable))
+	for field, at := range t.at {
+		l.at[field] = start + at
+	}
+	return start
+}
+
+// flatTemplate writes the variable that holds what of a message is constant.
+func (f *file) flatTemplate(c *codec) {
+	var b strings.Builder
+	for i, part := range c.flat.parts {
+		end, then := len(c.flat.template), ","
+		if i < len(c.flat.parts)-1 {
+			end, then = c.flat.parts[i+1].start, " +"
+		}
+		b.WriteString("\n\"")
+		for _, x := range c.flat.template[part.start:end] {
+			fmt.Fprintf(&b, `\x%02x`, x)
+		}
+		b.WriteString("\"" + then + " // " + part.what)
+	}
+	f.decl(c.flat.name+" is what is the same in all these messages, in which all values lie where they are always.",
+		jen.Var().Id(c.flat.name).Op("=").Index().Byte().Call(jen.Op(`"" +`+b.String()+"\n")))
+}
+
+// encodeFlat writes the statements that build the message m. refSeq is as for
+// encode, and number the expression of what goes there.
+func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *jen.Statement) {
+	begin := f.ipc("Flat").Call(jen.Id("b"), jen.Id(c.flat.name))
+	var puts []jen.Code
+	put := func(field *schema.Field, v *jen.Statement) {
+		at := jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":"))
+		puts = append(puts, f.fb("Write"+methodOf(field.Type)).Call(at, v))
+	}
+	if c.env != nil && c.env.seq != nil {
+		put(c.env.seq, jen.Id("seq"))
+	}
+	if c.env != nil && c.env.refSeq != nil {
+		put(c.env.refSeq, number)
+	}
+	for _, field := range c.message().Fields {
+		switch _, written := c.flat.at[field]; {
+		case !written:
+		case field == refSeq:
+			put(field, number)
+		default:
+			put(field, jen.Op(toWire(field.Type, "m."+f.plan.fields[field].Member)))
+		}
+	}
+	if len(puts) > 0 {
+		begin = jen.Id("x").Op(":=").Add(begin)
+	}
+	g.Add(begin)
+	for _, put := range puts {
+		g.Add(put)
+	}
+	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), jen.Lit(c.flat.root))
+}
