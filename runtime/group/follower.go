@@ -92,7 +92,7 @@ func (s *standby) follow(hear func()) error {
 	}
 	defer conn.Close()
 	f := &follower{s: s, l: s.l, conn: conn, session: rand.Uint64(), lost: make(chan error, 1)}
-	snapshot, at, err := f.begin()
+	snapshot, at, fresh, err := f.begin()
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,9 @@ func (s *standby) follow(hear func()) error {
 		s.l.drop(f, errGone)
 	}()
 	if snapshot != nil {
-		hear() // a reign does not wait for that
+		if fresh {
+			hear() // a reign does not wait for that
+		}
 		if err := f.install(snapshot, at); err != nil {
 			return err
 		}
@@ -123,21 +125,24 @@ func (s *standby) follow(hear func()) error {
 }
 
 // begin opens the session. From then on changes are queued; what was before
-// them is in the snapshot, which is nil when the standby has it all.
-func (f *follower) begin() (snapshot []byte, at position, err error) {
+// them is in the snapshot, which is nil when the standby has it all. A fresh
+// standby has no state at all; any other was in sync perhaps, and a new reign
+// waits for it to be so again, lest the primary alone hold what was answered.
+func (f *follower) begin() (snapshot []byte, at position, fresh bool, err error) {
 	l, r := f.l, f.l.r
 	reply, err := f.call(methodEnter, nil)
 	if err != nil {
-		return nil, at, err
+		return nil, at, fresh, err
 	}
 	c := &cutter{reply}
 	theirs, whole := c.position(), c.u64() == 1
+	fresh = !whole
 	r.order.Lock()
 	defer r.order.Unlock()
 	if at = r.at; !whole || theirs != at {
 		r.step("snapshot")
 		if snapshot, err = r.state.Snapshot(); err != nil {
-			return nil, at, fmt.Errorf("take a snapshot: %w", err)
+			return nil, at, fresh, fmt.Errorf("take a snapshot: %w", err)
 		}
 		if snapshot == nil {
 			snapshot = []byte{}
@@ -146,11 +151,11 @@ func (f *follower) begin() (snapshot []byte, at position, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := f.over(); err != nil {
-		return nil, at, err
+		return nil, at, fresh, err
 	}
 	f.active, f.sending, f.acked = true, true, at.index
 	f.s.now = f
-	return snapshot, at, nil
+	return snapshot, at, fresh, nil
 }
 
 // install sends a snapshot in pieces.
