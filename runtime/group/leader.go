@@ -73,6 +73,7 @@ func (r *replicator) ascend(now reign) (*leader, error) {
 			first = append(first, s)
 		}
 	}
+	l.tasks.Go(l.watch) // before the wait: it ends for a standby that dies
 	ctx, cancel := r.within(l.ctx)
 	defer cancel()
 	for _, s := range first {
@@ -86,7 +87,6 @@ func (r *replicator) ascend(now reign) (*leader, error) {
 	l.open = true
 	l.publish()
 	l.mu.Unlock()
-	l.tasks.Go(l.watch)
 	return l, nil
 }
 
