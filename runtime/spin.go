@@ -39,11 +39,12 @@ const (
 	hopeless = 3
 	// shortestSpin is left when spinning has not paid lately.
 	shortestSpin = time.Microsecond
-	// pollsPerCheck polls take about as long as reading the clock a few times.
-	pollsPerCheck = 64
+	// pollsPerCheck polls take about a microsecond, so that a reply of a peer that
+	// spins comes before the clock is read for the first time.
+	pollsPerCheck = 512
 	// checksPerYield checks take a few microseconds; then other goroutines
 	// of this process get a chance.
-	checksPerYield = 16
+	checksPerYield = 2
 )
 
 func (p *spinPolicy) init(longest time.Duration, l Link) {
