@@ -238,6 +238,10 @@ func TestRobustFutexTellsOfDeath(t *testing.T) {
 			if died := <-told; died != tt.died {
 				t.Errorf("died = %v, want %v", died, tt.died)
 			}
+			// Whoever comes late is told the same, and does not wait.
+			if died, err := sys.WaitRobust(word); died != tt.died || err != nil {
+				t.Errorf("asked again: %v, %v, want %v", died, err, tt.died)
+			}
 		})
 	}
 }

@@ -74,7 +74,9 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 // DropRobust, or nobody ever held it.
 func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	held := word.Load()
-	for held&futexWaiters != 0 && word.Load() == held {
+	// Of a dead holder the kernel leaves the bit that says there were waiters, so
+	// a word that tells of a death already must not be waited for.
+	for held&(futexWaiters|futexOwnerDied) == futexWaiters && word.Load() == held {
 		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(held), 0, 0, 0)
 		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) {
 			return false, os.NewSyscallError("futex", errno)
