@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"golang.org/x/sys/unix"
+
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
@@ -291,6 +293,11 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	appendTo(t, c, 1)
 	standby := g.Instances()[1].PID
 	syscall.Kill(standby, syscall.SIGSTOP)
+	// The signal arrives when it likes; only a standby that has stopped is one
+	// that the next change cannot reach.
+	if err := unix.Waitid(unix.P_PID, standby, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
 	appendTo(t, c, 2)
 	status, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[1].PID != standby && s.Healthy() })
 	if err != nil {
