@@ -160,15 +160,21 @@ func failFast(t *testing.T, v ipc.RendezvousOption) {
 // largeMessageGivenUp gives a message up of which some pieces are in the ring
 // already: the peer forgets them.
 func largeMessageGivenUp(t *testing.T, v ipc.RendezvousOption) {
-	gate := make(chan string)
-	host(t, v, echoService(notes(gate)))
+	gate, begun := make(chan string), make(chan bool, 3)
+	host(t, v, echoService(ipc.Receive(messageNote, func(_ context.Context, m *blob) error {
+		begun <- true
+		gate <- string(m.data)
+		return nil
+	})))
 	c := dial(t, v, small()...)
 	const large = 60 << 10 // more than fits anywhere on the way
-	for i, length := range []int{10, large} {
-		// The first occupies the handler, the second fills the server's inbox.
-		if err := note(t.Context(), c, number(i, length)); err != nil {
-			t.Fatal(err)
-		}
+	// The first occupies the handler, the second fills the server's inbox.
+	if err := note(t.Context(), c, number(0, 10)); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	if err := note(t.Context(), c, number(1, large)); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -91,7 +91,7 @@ func ExampleFaults_Hold() {
 	faults := network.Faulty()
 
 	faults.Hold(ipctest.ToServer)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	err := setGain(ctx, 1, faults)
 	fmt.Println(errors.Is(err, context.DeadlineExceeded), "-", ipc.OutcomeOf(err))
