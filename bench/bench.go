@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/ipcgen/ipcgen/bench/internal/report"
 )
 
 // An effort is how long and how much is measured.
@@ -37,10 +39,12 @@ type bench struct {
 	effort   effort
 	match    *regexp.Regexp
 	folder   string
+	readme   string // the README to bring up to date; "" for none
 	pinned   bool
 	progress *progress
 
-	doc bytes.Buffer // the tables of the section
+	doc     bytes.Buffer // the tables of the section
+	summary report.Summary
 }
 
 // run measures what was chosen and reports each section when it is done. A
@@ -56,12 +60,13 @@ func (b *bench) run(stdout io.Writer) (err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()
 	defer b.progress.clear()
 	out := io.MultiWriter(file, stdout)
+	b.summary.Machine = machine()
 	pinned := ""
 	if b.pinned {
 		pinned = " Clients and servers are pinned to a processor each."
 	}
 	fmt.Fprintf(&b.doc, "Measured on %s.\n%d rounds of %v; medians of the rounds unless another percentile is named.%s\n",
-		machine(), b.effort.rounds, b.effort.turn, pinned)
+		b.summary.Machine, b.effort.rounds, b.effort.turn, pinned)
 	some := false
 	var failed []error
 	for _, s := range sections() {
@@ -81,5 +86,24 @@ func (b *bench) run(stdout io.Writer) (err error) {
 	if !some {
 		return fmt.Errorf("-run %q matches nothing; -list shows what there is", b.match)
 	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, b.summarise())...)
+}
+
+// summarise writes the summary of what was measured, and brings the README up to
+// date.
+func (b *bench) summarise() error {
+	var text bytes.Buffer
+	if err := b.summary.Write(&text); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(b.folder, "summary.md"), text.Bytes(), 0o666); err != nil {
+		return err
+	}
+	if b.readme == "" {
+		return nil
+	}
+	if err := b.summary.Complete(); err != nil {
+		return fmt.Errorf("%s stays as it is: %w", b.readme, err)
+	}
+	return writeReadme(b.readme, b.folder, text.Bytes())
 }

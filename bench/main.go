@@ -12,7 +12,9 @@ import (
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
 	"github.com/ipcgen/ipcgen/bench/internal/failover"
+	"github.com/ipcgen/ipcgen/bench/internal/measure"
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	"github.com/ipcgen/ipcgen/bench/internal/replica"
 	"github.com/ipcgen/ipcgen/bench/internal/scratch"
 )
 
@@ -20,9 +22,10 @@ const usage = `usage: go run . [flags]
 
 Measures round trips, one-way messages, several clients and idle connections of
 ipcgen and of other transports, in turns, each between two processes; then the
-registry, and groups whose primaries are killed. It prints the tables, and
-writes them with the latency curves into a folder. README.md says how to read
-them.
+registry, and groups that keep a state and whose primaries are killed. It prints
+the tables, and writes them with the latency curves and a summary into a folder.
+What fails is tried once more, and else reported at the end, after the rest.
+README.md says how to read the tables.
 
   -quick        a few seconds instead of minutes; the numbers mean little
   -run REGEXP   measure only what matches: SECTION/ITEM, for example
@@ -32,11 +35,11 @@ them.
                 steadier on a busy machine, but sleepers are then always woken
                 across processors
   -o FOLDER     write here (default: results)
+  -readme FILE  replace the measurements in this README by those of this run
 `
 
 func main() {
-	failover.Main()
-	peer.Main(server)
+	becomeChild()
 	if err := run(os.Args[1:], brief(), os.Stdout, os.Stderr); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -45,12 +48,24 @@ func main() {
 	}
 }
 
+// becomeChild turns the process into what its environment says, and then does
+// not return: a replica of a group, a server, or the client of one turn. A
+// process inherits what its parent was, so that what is started last comes first.
+func becomeChild() {
+	replica.Main()
+	peer.Main(server)
+	measure.Main()
+}
+
 // server finds what a child process does.
 func server(role string) peer.Server {
 	if role == failover.MortalRole {
 		return failover.Mortal
 	}
-	return contest.Server(role)
+	if c := contest.Find(role); c != nil {
+		return c.Serve
+	}
+	return nil
 }
 
 // run is the whole command. quickly is what -quick asks for.
@@ -63,6 +78,7 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	list := flags.Bool("list", false, "")
 	pin := flags.Bool("pin", false, "")
 	folder := flags.String("o", "results", "")
+	readme := flags.String("readme", "", "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -77,9 +93,14 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	if *quick {
 		effort = quickly
 	}
-	b := &bench{effort: effort, match: match, folder: *folder, pinned: *pin, progress: newProgress(stderr)}
+	b := &bench{effort: effort, match: match, folder: *folder, readme: *readme, pinned: *pin, progress: newProgress(stderr)}
 	if *list {
 		return b.list(stdout)
+	}
+	if *readme != "" {
+		if _, _, err := splitReadme(*readme); err != nil {
+			return err
+		}
 	}
 	if *pin {
 		if err := peer.Pin(0, 1); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -11,14 +12,12 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
-	"github.com/ipcgen/ipcgen/bench/internal/failover"
-	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	"github.com/ipcgen/ipcgen/bench/internal/report"
 )
 
 // TestMain lets the test binary be the server of a benchmark.
 func TestMain(m *testing.M) {
-	failover.Main()
-	peer.Main(server)
+	becomeChild()
 	if os.Getenv(envBench) != "" {
 		main()
 		os.Exit(0)
@@ -35,16 +34,26 @@ func TestEverythingRuns(t *testing.T) {
 	once := effort{rounds: 1, warm: time.Nanosecond, turn: time.Millisecond, idle: time.Millisecond,
 		lookups: 1, kills: 1, hangs: 1, rolls: 1}
 	dir := t.TempDir()
-	var out strings.Builder
-	if err := run([]string{"-quick", "-o", dir}, once, &out, io.Discard); err != nil {
+	readme := filepath.Join(t.TempDir(), "README.md")
+	if err := errors.Join(
+		os.WriteFile(readme, []byte("# Title\n"+readmeFrom+"what was there\n"+readmeTo+"The end.\n"), 0o666),
+		os.Mkdir(filepath.Join(filepath.Dir(readme), "docs"), 0o777),
+	); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range contest.All() {
+	var out strings.Builder
+	if err := run([]string{"-quick", "-o", dir, "-readme", readme}, once, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range append(contest.All(), contest.Replicated()...) {
 		if !strings.Contains(out.String(), "| "+c.Name+" ") {
 			t.Errorf("%s is in no table", c.Name)
 		}
 	}
-	for _, row := range []string{"| verify, a table |", "| look up a name ", "first reply, warm standby ", "first reply after a hang", "rolling restarts"} {
+	if strings.Contains(out.String(), "failed ") {
+		t.Error("something failed, and yet there was no error")
+	}
+	for _, row := range []string{"| one processor: p50 |", "| verify, a table |", "| look up a name ", "first reply, warm standby ", "first reply after a hang", "rolling restarts"} {
 		if !strings.Contains(out.String(), row) {
 			t.Errorf("%q is in no table", row)
 		}
@@ -55,6 +64,20 @@ func TestEverythingRuns(t *testing.T) {
 	}
 	if string(tables) != out.String() {
 		t.Error("tables.md is not what was printed")
+	}
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary, err := os.ReadFile(filepath.Join(dir, "summary.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "# Title\n" + readmeFrom + "\n" + string(summary) + "\n" + readmeTo + "The end.\n"; string(text) != want {
+		t.Errorf("the README reads:\n%s\nwant:\n%s", text, want)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(readme), report.SummaryPicture)); err != nil {
+		t.Error(err)
 	}
 	for _, size := range []string{"64B", "4KiB", "64KiB", "1MiB"} {
 		svg, err := os.ReadFile(filepath.Join(dir, "latency_"+size+".svg"))
@@ -71,6 +94,7 @@ func TestRefusesWhatItDoesNotKnow(t *testing.T) {
 		{"latency"},
 		{"-run", "("},
 		{"-run", "no such thing"},
+		{"-readme", "main.go"},
 	} {
 		if err := run(append(args, "-o", t.TempDir()), brief(), io.Discard, io.Discard); err == nil {
 			t.Errorf("bench %s succeeds", strings.Join(args, " "))

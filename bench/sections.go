@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,26 +37,22 @@ type item struct {
 
 // sections are all that can be measured.
 func sections() []section {
-	contestants := func(takes func(*contest.Contestant) bool) (items []item) {
-		for _, c := range contest.All() {
-			if takes(c) {
-				items = append(items, item{key: c.Key, note: c.Name + ": " + c.Note, contestant: c})
-			}
-		}
-		return items
-	}
-	many := func(c *contest.Contestant) bool { return c.Many }
+	those := func(takes func(*contest.Contestant) bool) []item { return items(contest.All(), takes) }
+	many := those(func(c *contest.Contestant) bool { return c.Many })
 	return []section{
-		{"latency", contestants(func(c *contest.Contestant) bool { return c.Open != nil }), (*bench).latency},
-		{"oneway", contestants(func(c *contest.Contestant) bool { return c.OpenStream != nil }), (*bench).oneWay},
-		{"clients", contestants(many), (*bench).clients},
-		{"idle", contestants(many), (*bench).idle},
+		{"latency", those(func(c *contest.Contestant) bool { return c.Open != nil }), (*bench).latency},
+		{"oneway", those(func(c *contest.Contestant) bool { return c.OpenStream != nil }), (*bench).oneWay},
+		{"clients", many, (*bench).clients},
+		{"shared", those(func(c *contest.Contestant) bool { return c.Shared }), (*bench).shared},
+		{"onecpu", those(func(c *contest.Contestant) bool { return slices.Contains(placed, c.Key) }), (*bench).oneCPU},
+		{"idle", many, (*bench).idle},
 		{"codec", sizes(), (*bench).codec},
 		{"registry", []item{
 			{key: "10", note: "the registry with 10 instances", n: 10},
 			{key: "1000", note: "with 1,000", n: 1000},
 			{key: "4000", note: "with 4,000", n: 4000},
 		}, (*bench).registry},
+		{"replication", items(contest.Replicated(), nil), (*bench).replication},
 		{"failover", []item{
 			{key: "10MB", note: "kill primaries that hold 10 MB", n: 10 << 20},
 			{key: "256MB", note: "kill primaries that hold 256 MB", n: 256 << 20},
@@ -62,6 +60,20 @@ func sections() []section {
 			{key: "roll", note: "replace all replicas under load"},
 		}, (*bench).failover},
 	}
+}
+
+// placed are the contestants that are measured with less than two processors.
+var placed = []string{contest.CallKey, contest.ParkedKey, contest.PipeKey}
+
+// items makes items of those contestants that are wanted; of all if wanted is
+// nil.
+func items(cs []*contest.Contestant, wanted func(*contest.Contestant) bool) (items []item) {
+	for _, c := range cs {
+		if wanted == nil || wanted(c) {
+			items = append(items, item{key: c.Key, note: c.Name + ": " + c.Note, contestant: c})
+		}
+	}
+	return items
 }
 
 // sizes are the lengths of messages as items.
@@ -111,65 +123,87 @@ func (b *bench) title(s string) { fmt.Fprintf(&b.doc, "\n## %s\n\n", s) }
 
 func (b *bench) latency(items []item) error {
 	b.title("Round trips")
+	var failed []error
 	for _, size := range contest.Sizes {
 		ls, err := measure.Latencies(contestants(items), size, b.plan())
-		if err != nil {
-			return err
-		}
+		failed = append(failed, err)
 		if len(ls) == 0 {
 			continue
 		}
-		name := report.Bytes(int64(size))
-		fmt.Fprintf(&b.doc, "### %s\n\n", name)
-		if err := report.Latencies(&b.doc, ls); err != nil {
-			return err
+		if size == contest.Sizes[0] {
+			b.summary.Latencies = ls
 		}
-		file := "latency_" + strings.ReplaceAll(name, " ", "") + ".svg"
-		fmt.Fprintf(&b.doc, "\n![percentiles of %s](%s)\n\n", name, file)
-		var pic bytes.Buffer
-		if err := report.Curves(&pic, "Round trip with a request of "+name, ls); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(b.folder, file), pic.Bytes(), 0o666); err != nil {
+		if err := b.latencyOf(size, ls); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// latencyOf reports the round trips of one size.
+func (b *bench) latencyOf(size int, ls []*measure.Latency) error {
+	name := report.Bytes(int64(size))
+	fmt.Fprintf(&b.doc, "### %s\n\n", name)
+	if err := report.Latencies(&b.doc, ls); err != nil {
+		return err
+	}
+	file := "latency_" + strings.ReplaceAll(name, " ", "") + ".svg"
+	fmt.Fprintf(&b.doc, "\n![percentiles of %s](%s)\n\n", name, file)
+	var pic bytes.Buffer
+	if err := report.Curves(&pic, "Round trip with a request of "+name, ls); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.folder, file), pic.Bytes(), 0o666)
 }
 
 func (b *bench) oneWay(items []item) error {
 	b.title("One way")
-	var bySize [][]*measure.Throughput
+	var failed []error
 	for _, size := range contest.Sizes {
 		ts, err := measure.OneWay(contestants(items), size, b.plan())
-		if err != nil {
-			return err
-		}
-		bySize = append(bySize, ts)
+		failed = append(failed, err)
+		b.summary.OneWay = append(b.summary.OneWay, ts)
 	}
-	return report.OneWay(&b.doc, bySize)
+	return errors.Join(append(failed, report.OneWay(&b.doc, b.summary.OneWay))...)
+}
+
+// crowds measures so many callers at a time and reports them.
+func (b *bench) crowds(of, base string, items []item, counts []int, share bool) error {
+	var byCount [][]*measure.Crowd
+	var failed []error
+	for _, n := range counts {
+		crowds, err := measure.Crowds(contestants(items), n, share, 64, b.plan())
+		failed = append(failed, err)
+		byCount = append(byCount, crowds)
+	}
+	return errors.Join(append(failed, report.Crowds(&b.doc, of, base, byCount))...)
 }
 
 func (b *bench) clients(items []item) error {
-	b.title("Several clients on one server, 64 B")
-	var byCount [][]*measure.Crowd
-	for _, n := range []int{1, 4, 16} {
-		crowds, err := measure.Crowds(contestants(items), n, 64, b.plan())
-		if err != nil {
-			return err
-		}
-		byCount = append(byCount, crowds)
-	}
-	return report.Crowds(&b.doc, byCount)
+	b.title("Several clients of one server, 64 B")
+	return b.crowds("clients, each with a connection", "", items, []int{1, 4, 16}, false)
+}
+
+func (b *bench) shared(items []item) error {
+	b.title("Several callers on one connection, 64 B")
+	return b.crowds("goroutines that share a client", "", items, []int{1, 8, 64}, true)
+}
+
+func (b *bench) replication(items []item) error {
+	b.title("Replication's cost per call, 64 B")
+	return b.crowds("goroutines that share a client of a group", contest.StatelessKey, items, []int{1, 8}, true)
+}
+
+func (b *bench) oneCPU(items []item) error {
+	b.title("With less than two processors")
+	all, err := measure.AllPlaced(contestants(items), 64, b.plan())
+	return errors.Join(err, report.Placed(&b.doc, all))
 }
 
 func (b *bench) idle(items []item) error {
 	b.title("Idle")
 	is, err := measure.Idles(contestants(items), 64, b.effort.idle, b.plan())
-	if err != nil {
-		return err
-	}
-	return report.Idles(&b.doc, is)
+	return errors.Join(err, report.Idles(&b.doc, is))
 }
 
 func (b *bench) codec(items []item) error {
@@ -203,23 +237,28 @@ var beat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: 50 * time.Millis
 
 func (b *bench) failover(items []item) error {
 	b.title("Failover")
-	var f report.Failover
+	f := report.Failover{Beat: beat}
+	var failed []error
 	for _, i := range items {
-		var err error
-		switch i.key {
-		case "hang":
-			f.Beat = beat
-			f.Hangs, err = failover.Hangs(beat, b.effort.hangs, b.progress.say)
-		case "roll":
-			f.Rolling, err = failover.Roll(b.effort.rolls, b.progress.say)
-		default:
-			var k *failover.Kills
-			k, err = failover.Measure(i.n, b.effort.kills, b.progress.say)
-			f.Kills = append(f.Kills, k)
-		}
-		if err != nil {
-			return fmt.Errorf("failover/%s: %w", i.key, err)
+		if err := measure.Again(func() error { return b.failoverOf(i, &f) }); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", i.key, err))
 		}
 	}
-	return f.Write(&b.doc)
+	b.summary.Kills = f.Kills
+	return errors.Join(append(failed, f.Write(&b.doc))...)
+}
+
+func (b *bench) failoverOf(i item, f *report.Failover) (err error) {
+	switch i.key {
+	case "hang":
+		f.Hangs, err = failover.Hangs(beat, b.effort.hangs, b.progress.say)
+	case "roll":
+		f.Rolling, err = failover.Roll(b.effort.rolls, b.progress.say)
+	default:
+		var k *failover.Kills
+		if k, err = failover.Measure(i.n, b.effort.kills, b.progress.say); err == nil {
+			f.Kills = append(f.Kills, k)
+		}
+	}
+	return err
 }

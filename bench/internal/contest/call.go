@@ -25,14 +25,14 @@ func call() *Contestant {
 // parkedCall is the same with no spinning, so that each side sleeps whenever it
 // waits.
 func parkedCall() *Contestant {
-	return calls("parked", "ipcgen, typed call, parked", "the same with WithSpin(0) on both sides: each sleeps whenever it waits",
+	return calls(ParkedKey, "ipcgen, typed call, parked", "the same with WithSpin(0) on both sides: each sleeps whenever it waits",
 		ipc.WithSpin(0))
 }
 
 // calls is a contestant that uses generated clients and servers with options.
 func calls(key, name, note string, opts ...ipc.Option) *Contestant {
 	return &Contestant{
-		Key: key, Name: name, Note: note, Ours: true, Many: true,
+		Key: key, Name: name, Note: note, Ours: true, Many: true, Shared: true,
 		Serve: func(s peer.Setup) error { return serveCalls(s, opts) },
 		Open:  func(s peer.Setup) (Session, error) { return dialCalls(s, opts) },
 	}

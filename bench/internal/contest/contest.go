@@ -9,7 +9,8 @@ import (
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
 )
 
-// A Session is a client's connection to a server. It is used by one goroutine.
+// A Session is a client's connection to a server. It is used by one goroutine,
+// unless its contestant is Shared.
 type Session interface {
 	// Call makes one round trip.
 	Call() error
@@ -39,6 +40,8 @@ type Contestant struct {
 	Ours bool
 	// Many is true if a server takes several clients.
 	Many bool
+	// Shared is true if several goroutines may call on one session.
+	Shared bool
 	// Files makes what the two processes share from the start, for requests of
 	// size bytes; nil if they meet in a folder.
 	Files func(size int) (mine, theirs []*os.File, err error)
@@ -52,10 +55,13 @@ type Contestant struct {
 	OpenStream func(peer.Setup) (Stream, error)
 }
 
-// Keys of the contestants that the others are compared with.
+// Keys of the contestants that others are compared with, or that are chosen
+// for a comparison.
 const (
-	BareKey = "bare"
-	CallKey = "call"
+	BareKey   = "bare"
+	CallKey   = "call"
+	ParkedKey = "parked"
+	PipeKey   = "pipe"
 )
 
 // Sizes are the lengths of the requests, in bytes.
@@ -76,11 +82,11 @@ func All() []*Contestant {
 	}
 }
 
-// Server finds the server of the contestant called key.
-func Server(key string) peer.Server {
-	for _, c := range All() {
+// Find returns the contestant called key, or nil.
+func Find(key string) *Contestant {
+	for _, c := range append(All(), Replicated()...) {
 		if c.Key == key {
-			return c.Serve
+			return c
 		}
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 // request and a number for the reply.
 func grpcUnix() *Contestant {
 	return &Contestant{
-		Key: "grpc", Name: "gRPC", Many: true,
+		Key: "grpc", Name: "gRPC", Many: true, Shared: true,
 		Note: "unary calls, protobuf over HTTP/2 over a Unix socket, without TLS",
 		Serve: func(s peer.Setup) error {
 			l, err := net.Listen("unix", socketIn(s.Dir))

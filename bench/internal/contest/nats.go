@@ -21,7 +21,7 @@ const (
 // server and by memory to the handler, and back.
 func natsLoopback() *Contestant {
 	return &Contestant{
-		Key: "nats", Name: "NATS, embedded server", Many: true,
+		Key: "nats", Name: "NATS, embedded server", Many: true, Shared: true,
 		Note: "request and reply over loopback TCP, the handler in the server's process",
 		Serve: func(s peer.Setup) error {
 			srv, err := server.NewServer(&server.Options{

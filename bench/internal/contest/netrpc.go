@@ -10,7 +10,7 @@ import (
 // netRPC is the standard library's net/rpc, with its default gob encoding.
 func netRPC() *Contestant {
 	return &Contestant{
-		Key: "netrpc", Name: "net/rpc", Many: true,
+		Key: "netrpc", Name: "net/rpc", Many: true, Shared: true,
 		Note: "gob over a Unix socket",
 		Serve: func(s peer.Setup) error {
 			srv := rpc.NewServer()

@@ -14,7 +14,7 @@ import (
 // what a goroutine that sleeps costs.
 func pipe() *Contestant {
 	return &Contestant{
-		Key: "pipe", Name: "pipe through the netpoller",
+		Key: PipeKey, Name: "pipe through the netpoller",
 		Note: "two pipes, blocking reads; the price of sleeping and being woken",
 		Files: func(int) (mine, theirs []*os.File, err error) {
 			r1, w1, err := os.Pipe()

@@ -1,17 +1,19 @@
+// Package failover measures how long the clients of a group are without an
+// answer when its primary dies, beside the time in which the kernel itself
+// lets anybody know of a death.
 package failover
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"syscall"
 	"time"
 
 	"github.com/ipcgen/ipcgen/bench/gen/bulk"
+	"github.com/ipcgen/ipcgen/bench/internal/replica"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
@@ -52,12 +54,12 @@ func Measure(ballast, n int, progress func(string)) (*Kills, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	warm, err := startGroup(dir+"/warm", ballast, 2, nil)
+	warm, err := startGroup(dir+"/warm", ballast, 2, group.Heartbeat{})
 	if err != nil {
 		return nil, err
 	}
 	defer warm.end()
-	cold, err := startGroup(dir+"/cold", ballast, 1, nil)
+	cold, err := startGroup(dir+"/cold", ballast, 1, group.Heartbeat{})
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func Hangs(beat group.Heartbeat, n int, progress func(string)) (Times, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	s, err := startGroup(dir, 0, 2, func(c *group.Config) { c.Heartbeat = beat })
+	s, err := startGroup(dir, 0, 2, beat)
 	if err != nil {
 		return nil, err
 	}
@@ -119,18 +121,15 @@ type subject struct {
 	bulk   *bulk.BulkClient
 }
 
-// startGroup starts a group in a domain of its own.
-func startGroup(domain string, ballast, replicas int, adjust func(*group.Config)) (*subject, error) {
-	cfg := group.Config{
-		Service: service, Domain: domain, Replicas: replicas,
-		Command: func(int) *exec.Cmd { return replicaCommand(ballast) },
-		Stdout:  io.Discard, Stderr: io.Discard,
-		// Every kill is a first one: it is not the limits that are measured.
-		Restart: group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20, Window: time.Millisecond},
-	}
-	if adjust != nil {
-		adjust(&cfg)
-	}
+const service = "failover"
+
+// startGroup starts a group in a domain of its own, whose replicas hold ballast
+// bytes each.
+func startGroup(domain string, ballast, replicas int, beat group.Heartbeat) (*subject, error) {
+	cfg := replica.Teller(service, ballast)
+	cfg.Domain, cfg.Replicas, cfg.Heartbeat = domain, replicas, beat
+	// Every kill is a first one: it is not the limits that are measured.
+	cfg.Restart = group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20, Window: time.Millisecond}
 	g, err := group.Start(context.Background(), cfg)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	"github.com/ipcgen/ipcgen/bench/internal/replica"
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
@@ -27,7 +28,7 @@ const wordLen = 4096
 // Mortal is the server of MortalRole: it holds a robust futex and one end of a
 // socket.
 func Mortal(s peer.Setup) error {
-	memory := load(s.Size)
+	memory := replica.Load(s.Size)
 	mem, err := sys.MapFile(s.Files[0], 0, wordLen, true)
 	if err != nil {
 		return err

@@ -3,12 +3,13 @@ package failover
 import (
 	"context"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ipcgen/ipcgen/bench/gen/bulk"
+	"github.com/ipcgen/ipcgen/bench/internal/replica"
+	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
 // A Rolling is what clients saw of rolling restarts.
@@ -26,7 +27,7 @@ func Roll(n int, progress func(string)) (*Rolling, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	s, err := startGroup(dir, 0, 2, nil)
+	s, err := startGroup(dir, 0, 2, group.Heartbeat{})
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func Roll(n int, progress func(string)) (*Rolling, error) {
 	for range n {
 		progress("rolling restart")
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		err := s.group.Roll(ctx, func(int) *exec.Cmd { return replicaCommand(0) })
+		err := s.group.Roll(ctx, replica.Teller(service, 0).Command)
 		cancel()
 		if err != nil {
 			return nil, err

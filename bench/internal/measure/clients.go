@@ -11,11 +11,13 @@ import (
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
 )
 
-// A Crowd is what several clients of one server get.
+// A Crowd is what several callers of one server get.
 type Crowd struct {
 	Contestant *contest.Contestant
-	Clients    int
-	// Rates are the calls per second of all clients together, by round and
+	Callers    int
+	// Err is why there is nothing else.
+	Err error
+	// Rates are the calls per second of all callers together, by round and
 	// sorted.
 	Rates []float64
 	Hist  *hdrhistogram.Histogram
@@ -24,31 +26,38 @@ type Crowd struct {
 // Rate is the median of the rounds' rates.
 func (c *Crowd) Rate() float64 { return c.Rates[len(c.Rates)/2] }
 
-// Crowds measures n clients at a time, each with a connection and a goroutine
-// of its own, that call as fast as they can.
-func Crowds(cs []*contest.Contestant, n, size int, p Plan) ([]*Crowd, error) {
+// Quantile is the time within which the given percentage of all calls ended.
+func (c *Crowd) Quantile(percent float64) time.Duration {
+	return time.Duration(c.Hist.ValueAtQuantile(percent))
+}
+
+// Crowds measures n callers at a time that call as fast as they can, each in a
+// goroutine of its own: with connections of their own, or sharing one. The
+// error is that of the crowds that failed, which are among the others.
+func Crowds(cs []*contest.Contestant, n int, share bool, size int, p Plan) ([]*Crowd, error) {
 	var all []*Crowd
 	for _, c := range cs {
-		if c.Many {
-			all = append(all, &Crowd{Contestant: c, Clients: n, Hist: newHistogram()})
-		}
+		all = append(all, &Crowd{Contestant: c, Callers: n, Hist: newHistogram()})
 	}
 	cost := clockCost()
 	for round := range p.Rounds {
 		for _, c := range all {
-			p.Progress(fmt.Sprintf("%d clients, round %d of %d: %s", n, round+1, p.Rounds, c.Contestant.Name))
-			if err := c.turn(size, p, cost); err != nil {
-				return nil, fmt.Errorf("%s, %d clients: %w", c.Contestant.Name, n, err)
+			if c.Err != nil {
+				continue
 			}
+			p.Progress(fmt.Sprintf("%d callers, round %d of %d: %s", n, round+1, p.Rounds, c.Contestant.Name))
+			c.Err = Again(func() error { return c.turn(size, share, p, cost) })
 		}
 	}
+	var failed []error
 	for _, c := range all {
 		slices.Sort(c.Rates)
+		failed = append(failed, failure(c.Err, "%s, %d callers", c.Contestant.Name, n))
 	}
-	return all, nil
+	return all, errors.Join(failed...)
 }
 
-func (c *Crowd) turn(size int, p Plan, clock time.Duration) error {
+func (c *Crowd) turn(size int, share bool, p Plan, clock time.Duration) error {
 	e, err := start(c.Contestant, size)
 	if err != nil {
 		return err
@@ -56,11 +65,15 @@ func (c *Crowd) turn(size int, p Plan, clock time.Duration) error {
 	defer e.stop()
 	var sessions []contest.Session
 	defer func() {
-		for _, s := range sessions {
+		for _, s := range slices.Compact(sessions) {
 			s.Close()
 		}
 	}()
-	for range c.Clients {
+	for range c.Callers {
+		if share && len(sessions) > 0 {
+			sessions = append(sessions, sessions[0])
+			continue
+		}
 		s, err := c.Contestant.Open(e.setup)
 		if err != nil {
 			return err
@@ -70,11 +83,12 @@ func (c *Crowd) turn(size int, p Plan, clock time.Duration) error {
 	if _, err := together(sessions, p.Warm, clock); err != nil {
 		return err
 	}
+	start := time.Now()
 	h, err := together(sessions, p.Turn, clock)
 	if err != nil {
 		return err
 	}
-	c.Rates = append(c.Rates, float64(h.TotalCount())/p.Turn.Seconds())
+	c.Rates = append(c.Rates, float64(h.TotalCount())/time.Since(start).Seconds())
 	c.Hist.Merge(h)
 	return nil
 }

@@ -1,17 +1,21 @@
 package measure
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
 )
 
-// An Idle is what a connection costs over which nothing goes.
+// An Idle is what connections cost over which nothing goes.
 type Idle struct {
 	Contestant *contest.Contestant
-	// Client and Server are the shares of one processor that the processes use.
-	Client, Server float64
+	// Err is why there is nothing else.
+	Err error
+	// One and Many are the shares of one processor that the processes use with
+	// one connection and with ManyConns.
+	One, Many IdleCPU
 	// Resident is the server's memory in bytes, with one client.
 	Resident int64
 	// PerConn is by how much the memory of both processes grows with each
@@ -19,77 +23,87 @@ type Idle struct {
 	PerConn int64
 }
 
-// moreConns is how many connections Idles opens to see what each costs.
-const moreConns = 16
+// IdleCPU is what two processes with nothing to do take of one processor.
+type IdleCPU struct{ Client, Server float64 }
 
-// Idles watches connections on which one call was made for the time d.
+// ManyConns is how many connections Idles opens in the end.
+const ManyConns = 100
+
+// Idles watches connections on which one call was made for the time d, twice.
+// The error is that of the contestants that failed, which are among the others.
 func Idles(cs []*contest.Contestant, size int, d time.Duration, p Plan) ([]*Idle, error) {
 	var all []*Idle
+	var failed []error
 	for _, c := range cs {
-		if !c.Many {
-			continue
-		}
-		p.Progress(fmt.Sprintf("idle for %v: %s", d, c.Name))
-		i, err := idle(c, size, d)
-		if err != nil {
-			return nil, fmt.Errorf("%s, idle: %w", c.Name, err)
-		}
+		p.Progress(fmt.Sprintf("idle for %v: %s", 2*d, c.Name))
+		i := &Idle{Contestant: c}
+		i.Err = Again(func() error { return i.watch(size, d) })
+		failed = append(failed, failure(i.Err, "%s, idle", c.Name))
 		all = append(all, i)
 	}
-	return all, nil
+	return all, errors.Join(failed...)
 }
 
-func idle(c *contest.Contestant, size int, d time.Duration) (*Idle, error) {
-	e, err := start(c, size)
+func (i *Idle) watch(size int, d time.Duration) error {
+	e, err := start(i.Contestant, size)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer e.stop()
-	open := func() (contest.Session, error) {
-		s, err := c.Open(e.setup)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.Call(); err != nil {
+	var sessions []contest.Session
+	defer func() {
+		for _, s := range sessions {
 			s.Close()
-			return nil, err
 		}
-		return s, nil
+	}()
+	open := func(n int) error {
+		for len(sessions) < n {
+			s, err := i.Contestant.Open(e.setup)
+			if err != nil {
+				return err
+			}
+			sessions = append(sessions, s)
+			if err := s.Call(); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	s, err := open()
-	if err != nil {
-		return nil, err
+	if err := open(1); err != nil {
+		return err
 	}
-	defer s.Close()
-	// Let both fall asleep before the clock starts.
-	time.Sleep(min(d/4, time.Second))
-	client, server, err := e.usage()
+	var client, server int64 // memory with one connection
+	if i.One, client, server, err = e.rest(d); err != nil {
+		return err
+	}
+	if err := open(ManyConns); err != nil {
+		return err
+	}
+	var clientMany, serverMany int64
+	if i.Many, clientMany, serverMany, err = e.rest(d); err != nil {
+		return err
+	}
+	i.Resident = server
+	i.PerConn = (clientMany + serverMany - client - server) / (ManyConns - 1)
+	return nil
+}
+
+// rest does nothing for the time d and returns what that took, and the memory
+// of client and server then.
+func (e *encounter) rest(d time.Duration) (cpu IdleCPU, client, server int64, err error) {
+	time.Sleep(min(d/4, time.Second)) // let both fall asleep before the clock starts
+	clientBefore, serverBefore, err := e.usage()
 	if err != nil {
-		return nil, err
+		return cpu, 0, 0, err
 	}
 	start := time.Now()
 	time.Sleep(d)
-	took := time.Since(start)
+	took := time.Since(start).Seconds()
 	clientAfter, serverAfter, err := e.usage()
 	if err != nil {
-		return nil, err
+		return cpu, 0, 0, err
 	}
-	for range moreConns {
-		s, err := open()
-		if err != nil {
-			return nil, err
-		}
-		defer s.Close()
-	}
-	clientMore, serverMore, err := e.usage()
-	if err != nil {
-		return nil, err
-	}
-	return &Idle{
-		Contestant: c,
-		Client:     clientAfter.Sub(client).CPU.Seconds() / took.Seconds(),
-		Server:     serverAfter.Sub(server).CPU.Seconds() / took.Seconds(),
-		Resident:   serverAfter.Resident,
-		PerConn:    (clientMore.Resident - clientAfter.Resident + serverMore.Resident - serverAfter.Resident) / moreConns,
-	}, nil
+	cpu.Client = clientAfter.Sub(clientBefore).CPU.Seconds() / took
+	cpu.Server = serverAfter.Sub(serverBefore).CPU.Seconds() / took
+	return cpu, clientAfter.Resident, serverAfter.Resident, nil
 }

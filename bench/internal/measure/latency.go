@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,13 +19,12 @@ type Plan struct {
 	Progress func(string)
 }
 
-// Turns is the time that all turns of n contestants take.
-func (p Plan) Turns(n int) time.Duration { return time.Duration(n*p.Rounds) * (p.Warm + p.Turn) }
-
 // A Latency is the distribution of one contestant's round trips.
 type Latency struct {
 	Contestant *contest.Contestant
 	Size       int
+	// Err is why there is nothing else.
+	Err error
 	// Hist holds the calls of all rounds, in nanoseconds.
 	Hist *hdrhistogram.Histogram
 	// Medians are those of the rounds, in their order.
@@ -61,7 +61,8 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 // Latencies measures the round trips of the contestants that can carry requests
-// of size bytes.
+// of size bytes. The error is that of the contestants that failed, which are
+// among the others.
 func Latencies(cs []*contest.Contestant, size int, p Plan) ([]*Latency, error) {
 	var all []*Latency
 	for _, c := range cs {
@@ -72,17 +73,20 @@ func Latencies(cs []*contest.Contestant, size int, p Plan) ([]*Latency, error) {
 	cost := clockCost()
 	for round := range p.Rounds {
 		for _, l := range all {
-			p.Progress(fmt.Sprintf("round trips of %d bytes, round %d of %d: %s", size, round+1, p.Rounds, l.Contestant.Name))
-			if err := l.turn(p, cost); err != nil {
-				return nil, fmt.Errorf("%s, %d bytes: %w", l.Contestant.Name, size, err)
+			if l.Err != nil {
+				continue
 			}
+			p.Progress(fmt.Sprintf("round trips of %d bytes, round %d of %d: %s", size, round+1, p.Rounds, l.Contestant.Name))
+			l.Err = Again(func() error { return l.turn(p, cost) })
 		}
 	}
+	var failed []error
 	for _, l := range all {
 		l.ClientAllocs /= float64(p.Rounds)
 		l.ServerAllocs /= float64(p.Rounds)
+		failed = append(failed, failure(l.Err, "%s, %d bytes", l.Contestant.Name, size))
 	}
-	return all, nil
+	return all, errors.Join(failed...)
 }
 
 // turn measures one round of one contestant.
@@ -112,12 +116,15 @@ func (l *Latency) turn(p Plan, clock time.Duration) error {
 	if err != nil {
 		return err
 	}
+	if err := e.stop(); err != nil {
+		return err
+	}
 	calls := float64(h.TotalCount())
 	l.ClientAllocs += float64(after.Sub(before).Mallocs) / calls
 	l.ServerAllocs += float64(afterServer.Sub(beforeServer).Mallocs) / calls
 	l.Medians = append(l.Medians, time.Duration(h.ValueAtQuantile(50)))
 	l.Hist.Merge(h)
-	return e.stop()
+	return nil
 }
 
 // timed calls for some time and records how long each call took, without the

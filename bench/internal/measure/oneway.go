@@ -2,6 +2,7 @@ package measure
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,8 +12,11 @@ import (
 
 // A Throughput is how many messages a second went one way.
 type Throughput struct {
+	Key  string // of the contestant; "" for the plain copy
 	Name string
 	Size int
+	// Err is why there is nothing else.
+	Err error
 	// Rates are those of the rounds, sorted.
 	Rates []float64
 }
@@ -29,31 +33,40 @@ func (t *Throughput) Median() float64 {
 const copyName = "one copy in memory"
 
 // OneWay measures messages of size bytes that nobody answers, beside a plain
-// copy of as many bytes.
+// copy of as many bytes. The error is that of the contestants that failed,
+// which are among the others.
 func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {
 	all := []*Throughput{{Name: copyName, Size: size}}
 	var with []*contest.Contestant
 	for _, c := range cs {
 		if c.OpenStream != nil {
 			with = append(with, c)
-			all = append(all, &Throughput{Name: cmp.Or(c.StreamName, c.Name), Size: size})
+			all = append(all, &Throughput{Key: c.Key, Name: cmp.Or(c.StreamName, c.Name), Size: size})
 		}
 	}
 	for round := range p.Rounds {
 		all[0].Rates = append(all[0].Rates, copyRate(size, p.Turn))
 		for i, c := range with {
-			p.Progress(fmt.Sprintf("one way, %d bytes, round %d of %d: %s", size, round+1, p.Rounds, c.Name))
-			rate, err := oneWayTurn(c, size, p)
-			if err != nil {
-				return nil, fmt.Errorf("%s one way, %d bytes: %w", c.Name, size, err)
+			t := all[i+1]
+			if t.Err != nil {
+				continue
 			}
-			all[i+1].Rates = append(all[i+1].Rates, rate)
+			p.Progress(fmt.Sprintf("one way, %d bytes, round %d of %d: %s", size, round+1, p.Rounds, c.Name))
+			t.Err = Again(func() error {
+				rate, err := oneWayTurn(c, size, p)
+				if err == nil {
+					t.Rates = append(t.Rates, rate)
+				}
+				return err
+			})
 		}
 	}
+	var failed []error
 	for _, t := range all {
 		slices.Sort(t.Rates)
+		failed = append(failed, failure(t.Err, "%s one way, %d bytes", t.Name, size))
 	}
-	return all, nil
+	return all, errors.Join(failed...)
 }
 
 func oneWayTurn(c *contest.Contestant, size int, p Plan) (rate float64, err error) {

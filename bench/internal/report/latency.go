@@ -4,23 +4,35 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
 	"github.com/ipcgen/ipcgen/bench/internal/measure"
 )
 
-// Latencies writes the table of the round trips of one size.
-func Latencies(w io.Writer, ls []*measure.Latency) error {
-	var bare, ours *measure.Latency
+// failed stands in the row of a contestant that could not be measured.
+const failed = "failed"
+
+// find returns what was measured of a contestant, or nil.
+func find(ls []*measure.Latency, key string) *measure.Latency {
 	for _, l := range ls {
-		switch l.Contestant.Key {
-		case contest.BareKey:
-			bare = l
-		case contest.CallKey:
-			ours = l
+		if l.Contestant.Key == key && l.Err == nil {
+			return l
 		}
 	}
+	return nil
+}
+
+// times writes how many times as long l takes as base, which may be nil.
+func times(l, base *measure.Latency) string {
+	if base == nil {
+		return "–"
+	}
+	return Ratio(l.Times(base), 1)
+}
+
+// Latencies writes the table of the round trips of one size.
+func Latencies(w io.Writer, ls []*measure.Latency) error {
+	bare, ours := find(ls, contest.BareKey), find(ls, contest.CallKey)
 	head := []string{"round trip", "p50", "its rounds", "p99", "p99.9"}
 	if bare != nil {
 		head = append(head, "÷ bare line")
@@ -30,16 +42,20 @@ func Latencies(w io.Writer, ls []*measure.Latency) error {
 	}
 	t := NewTable(append(head, "allocs/call, client + server")...)
 	for _, l := range ls {
+		if l.Err != nil {
+			t.Row(l.Contestant.Name, failed)
+			continue
+		}
 		row := []string{
 			l.Contestant.Name, Duration(l.P50()),
 			Duration(slices.Min(l.Medians)) + " … " + Duration(slices.Max(l.Medians)),
 			Duration(l.Quantile(99)), Duration(l.Quantile(99.9)),
 		}
 		if bare != nil {
-			row = append(row, Ratio(l.Times(bare), 1))
+			row = append(row, times(l, bare))
 		}
 		if ours != nil {
-			row = append(row, Ratio(l.Times(ours), 1))
+			row = append(row, times(l, ours))
 		}
 		t.Row(append(row, fmt.Sprintf("%.1f + %.1f", l.ClientAllocs, l.ServerAllocs))...)
 	}
@@ -58,12 +74,11 @@ func OneWay(w io.Writer, bySize [][]*measure.Throughput) error {
 	for i, first := range bySize[0] {
 		row := []string{first.Name}
 		for _, ts := range bySize {
-			rate := ts[i].Median()
-			cell := Rate(rate)
-			if ts[i].Size > 64 {
-				cell += fmt.Sprintf(", %s GB/s", digits(rate*float64(ts[i].Size)/1e9))
+			if ts[i].Err != nil {
+				row = append(row, failed, "")
+				continue
 			}
-			row = append(row, cell, Ratio(ts[0].Median(), rate))
+			row = append(row, messages(ts[i]), Ratio(ts[0].Median(), ts[i].Median()))
 		}
 		t.Row(row...)
 	}
@@ -71,18 +86,34 @@ func OneWay(w io.Writer, bySize [][]*measure.Throughput) error {
 	return err
 }
 
-// Crowds writes the table of several clients on one server.
-func Crowds(w io.Writer, byCount [][]*measure.Crowd) error {
-	head := []string{"calls of all clients"}
+// messages writes the rate of messages, and of their bytes where they are not
+// small.
+func messages(t *measure.Throughput) string {
+	if t.Size <= 64 {
+		return Rate(t.Median())
+	}
+	return fmt.Sprintf("%s, %s GB/s", Rate(t.Median()), digits(t.Median()*float64(t.Size)/1e9))
+}
+
+// Crowds writes the table of several callers of one server, all measured with
+// the same numbers of callers. If base is the key of a contestant, the others'
+// medians are compared with its.
+func Crowds(w io.Writer, of, base string, byCount [][]*measure.Crowd) error {
+	head := []string{of}
 	for _, cs := range byCount {
-		head = append(head, fmt.Sprintf("%d: rate", cs[0].Clients), "p50", "p99.9")
+		head = append(head, fmt.Sprintf("%d: rate", cs[0].Callers), "p50", "p99")
+		if base != "" {
+			head = append(head, "÷ "+byCount[0][0].Contestant.Name)
+		}
 	}
 	t := NewTable(head...)
 	for i, first := range byCount[0] {
 		row := []string{first.Contestant.Name}
 		for _, cs := range byCount {
-			row = append(row, Rate(cs[i].Rate()),
-				Duration(time.Duration(cs[i].Hist.ValueAtQuantile(50))), Duration(time.Duration(cs[i].Hist.ValueAtQuantile(99.9))))
+			row = append(row, crowd(cs[i])...)
+			if base != "" {
+				row = append(row, timesCrowd(cs[i], cs, base))
+			}
 		}
 		t.Row(row...)
 	}
@@ -90,14 +121,62 @@ func Crowds(w io.Writer, byCount [][]*measure.Crowd) error {
 	return err
 }
 
+func crowd(c *measure.Crowd) []string {
+	if c.Err != nil {
+		return []string{failed, "", ""}
+	}
+	return []string{Rate(c.Rate()), Duration(c.Quantile(50)), Duration(c.Quantile(99))}
+}
+
+// timesCrowd compares a crowd with the one called base among the others.
+func timesCrowd(c *measure.Crowd, others []*measure.Crowd, base string) string {
+	for _, o := range others {
+		if o.Contestant.Key == base && o.Err == nil && c.Err == nil {
+			return Ratio(float64(c.Quantile(50)), float64(o.Quantile(50)))
+		}
+	}
+	return "–"
+}
+
 // Idles writes the table of idle connections.
 func Idles(w io.Writer, is []*measure.Idle) error {
-	t := NewTable("idle", "client's CPU", "server's CPU", "server's memory", "each further connection")
+	many := fmt.Sprintf("%d: ", measure.ManyConns)
+	t := NewTable("idle connections", "1: client's CPU", "server's", many+"client's CPU", "server's",
+		"server's memory", "each further connection")
 	for _, i := range is {
-		t.Row(i.Contestant.Name, percent(i.Client), percent(i.Server), Bytes(i.Resident), Bytes(i.PerConn))
+		if i.Err != nil {
+			t.Row(i.Contestant.Name, failed)
+			continue
+		}
+		t.Row(i.Contestant.Name, percent(i.One.Client), percent(i.One.Server), percent(i.Many.Client), percent(i.Many.Server),
+			Bytes(i.Resident), Bytes(i.PerConn))
 	}
 	_, err := t.WriteTo(w)
 	return err
 }
 
 func percent(f float64) string { return fmt.Sprintf("%.3f %%", 100*f) }
+
+// Placed writes the table of round trips in all places, a row for each
+// contestant.
+func Placed(w io.Writer, all []*measure.Placed) error {
+	places := measure.Places()
+	head := []string{"round trip, 64 B"}
+	for _, p := range places {
+		head = append(head, p.Name+": p50", "p99")
+	}
+	t := NewTable(head...)
+	for of := range slices.Chunk(all, len(places)) {
+		row := []string{of[0].Contestant.Name}
+		for _, p := range of {
+			if p.Err != nil {
+				row = append(row, failed, "")
+				continue
+			}
+			row = append(row, Duration(measure.Median(p.Medians)), Duration(measure.Median(p.P99s)))
+		}
+		t.Row(row...)
+	}
+	_, err := t.WriteTo(w)
+	return err
+}

@@ -1,0 +1,136 @@
+// Package replica is this program as a replica of a group.
+package replica
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/ipcgen/ipcgen/bench/gen/bulk"
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// envReplica makes a process a replica: whether it counts or tells its process
+// id, and how many bytes it holds.
+const envReplica = "IPCGEN_BENCH_REPLICA"
+
+// Main turns the process into a replica if its environment says so, and then
+// does not return.
+func Main() {
+	what, ok := os.LookupEnv(envReplica)
+	if !ok {
+		return
+	}
+	if err := run(what); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Teller makes the configuration of a group whose replicas answer Put with their
+// process ids, and hold as many bytes each.
+func Teller(service string, ballast int) group.Config { return config(service, "tell", ballast) }
+
+// Counter makes the configuration of a group whose replicas answer Put with the
+// number of calls so far. That is their state, which a group may replicate.
+func Counter(service string) group.Config { return config(service, "count", 0) }
+
+func config(service, kind string, ballast int) group.Config {
+	return group.Config{
+		Service: service, Stdout: io.Discard, Stderr: io.Discard,
+		Command: func(int) *exec.Cmd {
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = append(os.Environ(), fmt.Sprint(envReplica, "=", kind, " ", ballast))
+			return cmd
+		},
+	}
+}
+
+// run serves until SIGTERM.
+func run(what string) error {
+	var kind string
+	var ballast int
+	if _, err := fmt.Sscan(what, &kind, &ballast); err != nil {
+		return fmt.Errorf("%s=%q: %w", envReplica, what, err)
+	}
+	if err := peer.KeepPlace(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	var service bulk.Bulk = teller{Load(ballast)}
+	var cfg group.MemberConfig
+	if kind == "count" {
+		c := new(counter)
+		service, cfg.State = c, c
+	}
+	m, err := group.Join(cfg)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	l, err := ipc.Listen(m.Name())
+	if err != nil {
+		return err
+	}
+	srv := ipc.NewServer(m.ServerOptions(bulk.NewBulkService(service))...)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	if err := m.Announce(registry.Record{Control: m.Name()}); err != nil {
+		return err
+	}
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		return srv.Shutdown(context.Background())
+	}
+}
+
+// Load makes the process as large as a service that holds n bytes, as long as
+// the result is kept.
+func Load(n int) []byte {
+	memory := make([]byte, n)
+	for i := 0; i < n; i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	return memory
+}
+
+// A teller tells who answers: its reply is the process id.
+type teller struct{ memory []byte }
+
+func (teller) Put(context.Context, *bulk.BlockT) (*bulk.TakenT, error) {
+	return &bulk.TakenT{Size: uint64(os.Getpid())}, nil
+}
+
+// A counter counts calls.
+type counter struct{ calls atomic.Uint64 }
+
+func (c *counter) Put(context.Context, *bulk.BlockT) (*bulk.TakenT, error) {
+	return &bulk.TakenT{Size: c.calls.Add(1)}, nil
+}
+
+// Snapshot implements group.State.
+func (c *counter) Snapshot() ([]byte, error) {
+	return binary.NativeEndian.AppendUint64(nil, c.calls.Load()), nil
+}
+
+// Restore implements group.State.
+func (c *counter) Restore(snapshot []byte) error {
+	if len(snapshot) != 8 {
+		return fmt.Errorf("a snapshot of %d bytes", len(snapshot))
+	}
+	c.calls.Store(binary.NativeEndian.Uint64(snapshot))
+	return nil
+}
