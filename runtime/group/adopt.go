@@ -51,7 +51,6 @@ func (s *supervisor) adopt(r *replica, rec registry.Record) error {
 	}
 	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", rec.PID))
 	r.state, r.incarnation = starting, rec.Incarnation
-	r.beat = s.page.beat(r.index)
 	p := &process{path: path, pidfd: pidfd, pid: rec.PID, flush: func() {}}
 	s.report(Event{Kind: Adopted, Instance: r.name, PID: p.pid})
 	s.attend(r, p)

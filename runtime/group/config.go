@@ -71,12 +71,11 @@ type Heartbeat struct {
 	Grace time.Duration
 }
 
-// misses is the number of periods without a beat after which a replica hangs.
-func (h *Heartbeat) misses() int {
+func (h *Heartbeat) grace() time.Duration {
 	if h.Grace == 0 {
-		return 5
+		return 5 * h.Period
 	}
-	return max(1, int((h.Grace+h.Period-1)/h.Period))
+	return max(h.Grace, h.Period)
 }
 
 // Restart is the policy for replicas that died. The first restart is

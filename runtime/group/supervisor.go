@@ -62,8 +62,7 @@ type replica struct {
 	failures    int // in a row, each before it was ready for Restart.Window
 	restarts    int
 	suspicion   *InstanceError // why we killed it
-	beat        uint64         // the last heartbeat seen
-	misses      int            // looks since
+	pulse       pulse
 	command     func(int) *exec.Cmd
 	edition     int   // counts the commands
 	planned     bool  // it was told to end, to be replaced
@@ -232,7 +231,7 @@ func (s *supervisor) started(r *replica, p *process, edition int, err error) {
 
 // attend waits for the death of a replica's process.
 func (s *supervisor) attend(r *replica, p *process) {
-	r.proc, r.misses = p, 0
+	r.proc, r.pulse = p, pulse{beat: s.page.beat(r.index)}
 	s.helpers.Go(func() {
 		err := p.wait(func() { s.do(func() { s.died(r, p) }) })
 		sys.DropRobust(s.page.alive(r.index))

@@ -19,29 +19,53 @@ func (s *supervisor) listenToHearts() {
 			return
 		}
 		s.do(func() {
-			// A supervisor that was stopped itself, or busy until now, knows
-			// nothing of the meantime.
-			now := time.Now()
-			slept := now.Sub(last) > 2*period
+			now := time.Now() // monotonic: nobody can set it
+			since := now.Sub(last)
 			last = now
 			for _, r := range s.replicas {
-				s.feelPulse(r, slept)
+				s.feelPulse(r, since)
 			}
 		})
 	}
 }
 
-// feelPulse counts looks, not time: so a clock that jumps proves nothing, and
-// every look is one at which the supervisor ran.
-func (s *supervisor) feelPulse(r *replica, slept bool) {
+// A pulse is what the supervisor knows of a replica's heart.
+type pulse struct {
+	beat    uint64        // the last one seen
+	silence time.Duration // observed since
+	blinks  int           // pauses of the supervisor since
+}
+
+const (
+	// fewestLooks is how often the supervisor must have looked in vain before it
+	// suspects a replica, so that no single look decides, however late it comes.
+	fewestLooks = 8
+	// mostBlinks is how many pauses in a row can excuse a replica: one that has
+	// not beaten before the next one hangs, or else a supervisor that never gets
+	// to run in time would never find that out.
+	mostBlinks = 8
+)
+
+// feelPulse looks for a heartbeat. A supervisor that was stopped itself for as
+// long as the grace, alone or with the whole machine, knows nothing of the
+// meantime, and begins anew. A shorter delay, as on a busy machine, is no excuse
+// for a replica; but each look counts for no more than a share of the grace.
+func (s *supervisor) feelPulse(r *replica, since time.Duration) {
 	beat := s.page.beat(r.index)
 	mute := beat == 0 && r.proc != nil && r.proc.cmd == nil // its first supervisor wanted no heartbeat
-	if r.state != ready || beat != r.beat || slept || mute {
-		r.beat, r.misses = beat, 0
+	if r.state != ready || beat != r.pulse.beat || mute {
+		r.pulse = pulse{beat: beat}
 		return
 	}
-	if r.misses++; r.misses >= s.cfg.Heartbeat.misses() && s.stopping == nil {
-		s.suspect(r, "hangs: no heartbeat for "+(time.Duration(r.misses)*s.cfg.Heartbeat.Period).String())
+	grace := s.cfg.Heartbeat.grace()
+	if since >= grace && r.pulse.blinks < mostBlinks {
+		r.pulse.silence = 0
+		r.pulse.blinks++
+		return
+	}
+	r.pulse.silence += min(since, max(s.cfg.Heartbeat.Period, grace/fewestLooks))
+	if r.pulse.silence >= grace && s.stopping == nil {
+		s.suspect(r, "hangs: no heartbeat for "+r.pulse.silence.Round(time.Millisecond).String())
 	}
 }
 

@@ -102,3 +102,20 @@ func TestPausesOfTheSupervisorProveNothing(t *testing.T) {
 		}
 	})
 }
+
+// A supervisor that hardly gets to run still finds a replica that does not beat
+// at all.
+func TestSilenceIsFoundByALateSupervisor(t *testing.T) {
+	for _, late := range []time.Duration{3 * tenths.Period, 3 * tenths.Grace} {
+		listen(t, tenths, func(p *patient) {
+			p.beat()
+			looks := 0
+			for ; !p.suspected() && looks < 100; looks++ {
+				p.s.do(func() { time.Sleep(late) })
+			}
+			if looks < 5 || looks > 20 {
+				t.Errorf("%v late each time: suspected after %d looks", late, looks)
+			}
+		})
+	}
+}
