@@ -225,6 +225,8 @@ func (s *supervisor) started(r *replica, p *process, edition int, err error) {
 		s.stop(p)
 		return
 	}
+	// It may be ahead of what we know: registered, or in sync, for a while.
+	s.lookAtSync()
 	s.checkReady(r)
 	s.expectReady(r, p)
 }
