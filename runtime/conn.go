@@ -44,7 +44,7 @@ type Conn struct {
 	done       chan struct{}         // closed after why is set
 	agreed     sync.Map              // *Protocol to *Error, nil where it is compatible
 	lastAgreed atomic.Pointer[Protocol]
-	routes     map[uint32]*boundRoute // for pushed messages
+	routes     routeTable // for pushed messages
 	inbox      *inbox
 	life       context.Context // for the handlers of pushed messages; ends with the connection
 	endLife    context.CancelFunc
@@ -234,7 +234,7 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 	for {
 		if c.rx.ring.Ready() {
 			if c.dispatch(p) {
-				s.paid()
+				s.paid(&c.rx.tally)
 				return true
 			}
 			if c.inbox.full.Load() {
@@ -244,8 +244,11 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 		if !s.more() {
 			return false
 		}
-		if s.pause() && (p.done() || c.down.Load() != nil || ctx.Err() != nil) {
-			return false
+		if s.pause() {
+			c.rx.tally.publish()
+			if p.done() || c.down.Load() != nil || ctx.Err() != nil {
+				return false
+			}
 		}
 	}
 }
@@ -309,7 +312,7 @@ func (c *Conn) leaveRole() {
 			c.bury()
 			return
 		}
-		if c.parked.Load() == 0 && c.routes == nil {
+		if c.parked.Load() == 0 && c.routes.empty() {
 			c.role.Store(roleFree)
 			// Somebody may have parked, or the connection ended, just before.
 			if c.parked.Load() == 0 && c.down.Load() == nil || !c.role.CompareAndSwap(roleFree, roleHeld) {
@@ -318,6 +321,7 @@ func (c *Conn) leaveRole() {
 			continue
 		}
 		c.dispatch(nil)
+		c.rx.tally.publish()
 		full := c.inbox.full.Load()
 		if full || c.rx.ring.Sleep() {
 			c.rx.sleeps.Add(1)
@@ -399,6 +403,7 @@ func (c *Conn) bury() {
 		c.inbox.open()
 		c.dispatch(nil) // what the server published before it died counts
 	}
+	c.rx.tally.publish()
 	refused := *why
 	refused.Outcome = NotSent
 	c.tx.close(&refused)

@@ -85,8 +85,8 @@ func TestClientKilled(t *testing.T) {
 	srv := serve(t, ipc.WithDomain(path))
 	for range 20 {
 		client := startChild(t, "client", path)
-		if n := srv.Conns(); n != 1 {
-			t.Fatalf("%d connections, want 1", n)
+		for srv.Conns() != 1 { // the client may be through with the handshake before the server
+			runtime.Gosched()
 		}
 		client.kill()
 		for srv.Conns() != 0 {

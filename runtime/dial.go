@@ -225,7 +225,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 
 // receive runs the handler of a message that the server sent.
 func (c *Conn) receive(method uint32, body []byte) {
-	r := c.routes[method]
+	r := c.routes.find(method)
 	if r == nil || r.receive == nil {
 		c.stats.dropped.Add(1)
 		return

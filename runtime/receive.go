@@ -23,10 +23,9 @@ type receiver struct {
 	active  bool
 	spare   []byte // for the next one
 
-	messages atomic.Uint64
-	bytes    atomic.Uint64
-	wakeups  atomic.Uint64
-	sleeps   atomic.Uint64
+	tally   tally
+	wakeups atomic.Uint64
+	sleeps  atomic.Uint64
 }
 
 // errBroken marks what a peer that follows the protocol never sends.
@@ -54,8 +53,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 			if done {
 				*f = r.partial
 				body, r.body, r.active = r.body, nil, false
-				r.messages.Add(1)
-				r.bytes.Add(uint64(len(body)))
+				r.tally.message(len(body))
 				return body, true, true, nil
 			}
 		case kind == kindAbort:
@@ -81,8 +79,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 			if len(body) > r.limit {
 				return nil, false, false, fmt.Errorf("%w: %d bytes; the limit is %d", errBroken, len(body), r.limit)
 			}
-			r.messages.Add(1)
-			r.bytes.Add(uint64(len(body)))
+			r.tally.message(len(body))
 			return body, false, true, nil
 		}
 	}

@@ -18,7 +18,7 @@ import (
 // listeners.
 type Server struct {
 	cfg       serverConfig
-	routes    map[uint32]*boundRoute
+	routes    routeTable
 	protocols []protocolID
 	text      string
 	invalid   error // why Serve fails at once
@@ -72,36 +72,6 @@ func orDefault(v, d int) int {
 		return d
 	}
 	return v
-}
-
-// A boundRoute is a route with what a server learns about it.
-type boundRoute struct {
-	Route
-	protocol *Protocol
-	pace     pace
-}
-
-// bindRoutes makes a table of the services' routes, nil if there are none, and
-// appends the descriptions of their protocols to text, if that is not nil.
-func bindRoutes(services []*Service, text *string) (map[uint32]*boundRoute, error) {
-	if len(services) == 0 {
-		return nil, nil
-	}
-	routes := map[uint32]*boundRoute{}
-	for _, svc := range services {
-		for _, r := range svc.routes {
-			if other := routes[r.id]; other != nil {
-				return nil, &Error{Code: CodeInvalidArgument,
-					Msg: fmt.Sprintf("%s/%s and %s/%s have the same id %#x; serve each protocol once, or rename one of them",
-						other.protocol.Name, other.name, svc.protocol.Name, r.name, r.id)}
-			}
-			routes[r.id] = &boundRoute{Route: r, protocol: svc.protocol}
-		}
-		if text != nil {
-			*text += svc.protocol.Schema
-		}
-	}
-	return routes, nil
 }
 
 // ErrServerClosed is what Serve returns after Shutdown or Close.

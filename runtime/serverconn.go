@@ -116,6 +116,7 @@ func (c *serverConn) serve() {
 			continue
 		}
 		c.stopSpinning()
+		c.rx.tally.publish()
 		c.asleep.Store(true)
 		if c.finished() {
 			c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})
@@ -186,6 +187,7 @@ func (c *serverConn) work() (reader bool) {
 				return true
 			}
 			if s.pause() {
+				c.rx.tally.publish()
 				if c.tx.waiting.Load() {
 					c.tx.retryIfRoom()
 				}
@@ -227,7 +229,7 @@ func (c *serverConn) work() (reader bool) {
 		if c.tx.waiting.Load() {
 			c.tx.retryIfRoom()
 		}
-		s.paid()
+		s.paid(&c.rx.tally)
 		s = spin{p: &c.spin}
 	}
 	return true
@@ -270,12 +272,13 @@ func (c *serverConn) inboxIdle() {
 // request handles a call, here or on another goroutine. It returns false when
 // the role went to another goroutine.
 func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
-	if r := c.srv.routes[f.method]; c.srv.cfg.trusted && r != nil && r.inPlace != nil && !private {
+	r := c.srv.routes.find(f.method)
+	if r != nil && r.inPlace != nil && c.srv.cfg.trusted && !private {
 		c.requestInRing(f, r, body)
 		return true
 	}
 	j := c.newJob()
-	j.frame = *f
+	j.frame, j.route = *f, r
 	if private {
 		j.body = c.rx.exchange(j.body, body)
 	} else {
@@ -285,8 +288,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	if c.down.Load() != nil {
 		return true // nobody waits for the reply
 	}
-	j.route = c.srv.routes[f.method]
-	if j.route != nil && j.route.pace.slow() && c.startApart(j) {
+	if r != nil && r.pace.slow() && c.startApart(j) {
 		go c.runApart(j)
 		return true
 	}
@@ -539,7 +541,7 @@ func (c *serverConn) stepAside(j *job) {
 
 // receive runs the handler of a one-way message.
 func (c *serverConn) receive(method uint32, body []byte) {
-	r := c.srv.routes[method]
+	r := c.srv.routes.find(method)
 	if r == nil || r.receive == nil {
 		c.stats.dropped.Add(1)
 		c.log.Warn("message without a handler", "id", fmt.Sprintf("%#x", method))
@@ -590,6 +592,7 @@ func (c *serverConn) fail(why *Error) {
 
 // bury gives the memory back when the reader has come to the end.
 func (c *serverConn) bury() {
+	c.rx.tally.publish()
 	why := *c.down.Load()
 	why.Outcome = NotSent
 	c.tx.close(&why)

@@ -26,7 +26,6 @@ type spinPolicy struct {
 	longest time.Duration // 0: never spin
 	budget  atomic.Int64  // how long to spin now, in nanoseconds
 	alone   bool          // one processor: let the peer have it instead
-	spins   atomic.Uint64 // waits that ended while spinning
 }
 
 const (
@@ -55,10 +54,11 @@ func (p *spinPolicy) init(longest time.Duration, l Link) {
 	p.budget.Store(int64(longest))
 }
 
-// paid adapts the policy to a wait that ended while spinning, or before.
-func (s *spin) paid() {
+// paid adapts the policy to a wait that ended while spinning, or before, and
+// counts it.
+func (s *spin) paid(t *tally) {
 	if s.polls > 0 {
-		s.p.spins.Add(1)
+		t.spins++
 	}
 	if s.p.budget.Load() != int64(s.p.longest) {
 		s.p.budget.Store(int64(s.p.longest))

@@ -2,7 +2,8 @@ package ipc
 
 import "sync/atomic"
 
-// Stats are the counters of one side of a connection.
+// Stats are the counters of one side of a connection. While messages come, Received,
+// ReceivedBytes and Spins may lag behind by up to 64 messages.
 type Stats struct {
 	Sent, Received uint64 // messages, of all kinds
 	SentBytes      uint64 // bytes of their bodies
@@ -23,6 +24,36 @@ type connStats struct {
 	dropped, malformed, corruptions atomic.Uint64
 }
 
+// A tally counts what comes in. Its fields belong to the holder of the reader role, as
+// the receiver does, and are copied now and then to where others may read them:
+// several atomic additions per message would take as long as verifying it.
+type tally struct {
+	messages, bytes, spins uint64
+	published              struct{ messages, bytes, spins atomic.Uint64 }
+}
+
+// tallyLag is how many messages are counted before the count is published.
+const tallyLag = 64
+
+// message counts a message with a body of n bytes.
+func (t *tally) message(n int) {
+	t.messages++
+	t.bytes += uint64(n)
+	if t.messages%tallyLag == 0 {
+		t.publish()
+	}
+}
+
+// publish shows the count to others.
+func (t *tally) publish() {
+	if t.messages == t.published.messages.Load() {
+		return
+	}
+	t.published.messages.Store(t.messages)
+	t.published.bytes.Store(t.bytes)
+	t.published.spins.Store(t.spins)
+}
+
 // ends counts why the connection ends.
 func (s *connStats) ends(why *Error) {
 	if why.Code == CodeCorrupt {
@@ -30,19 +61,25 @@ func (s *connStats) ends(why *Error) {
 	}
 }
 
-func (s *connStats) read(t *transmitter, r *receiver, p *spinPolicy) Stats {
+func (s *connStats) read(t *transmitter, r *receiver) Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	in := &r.tally.published
 	return Stats{
-		Sent: t.messages, SentBytes: t.bytes, ReceivedBytes: r.bytes.Load(), WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
-		Received: r.messages.Load(), Wakeups: r.wakeups.Load(), Sleeps: r.sleeps.Load(), Spins: p.spins.Load(),
+		Sent: t.messages, SentBytes: t.bytes, WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
+		Received: in.messages.Load(), ReceivedBytes: in.bytes.Load(), Spins: in.spins.Load(),
+		Wakeups: r.wakeups.Load(), Sleeps: r.sleeps.Load(),
 		Dropped: s.dropped.Load(), Malformed: s.malformed.Load(), Corruptions: s.corruptions.Load(),
 	}
 }
 
 // Stats returns the connection's counters. They stay readable after its end.
 func (c *Conn) Stats() Stats {
-	s := c.stats.read(&c.tx, &c.rx, &c.spin)
+	if c.role.CompareAndSwap(roleFree, roleHeld) {
+		c.rx.tally.publish()
+		c.leaveRole()
+	}
+	s := c.stats.read(&c.tx, &c.rx)
 	s.CallsInFlight = c.calls.inFlight()
 	return s
 }
@@ -57,7 +94,7 @@ func (p *Peer) Stats() Stats {
 }
 
 func (c *serverConn) readStats() Stats {
-	s := c.stats.read(&c.tx, &c.rx, &c.spin)
+	s := c.stats.read(&c.tx, &c.rx)
 	s.CallsInFlight = int(c.turn.Load() & 1)
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -35,6 +35,7 @@ func (c *Consumer) Next() (tag uint32, payload []byte, ok bool, err error) {
 		if ok, err := c.readTail(); !ok || err != nil {
 			return 0, nil, false, err
 		}
+		c.fetch()
 	}
 	size := uint64(len(c.w.data))
 	for {
@@ -73,6 +74,18 @@ func (c *Consumer) readTail() (ok bool, err error) {
 	}
 	c.tailSeen = tail
 	return true, nil
+}
+
+// fetch touches the first cache lines of what has just been published, beyond the one
+// with the record's header. They are in the producer's cache, and are under way from
+// there at the same time; otherwise the processor would ask for most of them only when the
+// header has come and says how long the record is, and wait twice.
+func (c *Consumer) fetch() {
+	at := c.pos & uint64(len(c.w.data)-1)
+	end := min(at+c.tailSeen-c.pos, at+fetchLen, uint64(len(c.w.data)))
+	for at += cacheLine; at < end; at += cacheLine {
+		word(c.w.data, at).Load()
+	}
 }
 
 // Finish makes Next return what has been published until now, and no more: the

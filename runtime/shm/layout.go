@@ -26,6 +26,13 @@ const Version = 1
 // processors fetch lines in pairs.
 const line = 128
 
+// cacheLine is what processors fetch at least, and fetchLen what a consumer asks
+// for at once: enough for a short message with its header.
+const (
+	cacheLine = 64
+	fetchLen  = 4 * cacheLine
+)
+
 // Where the words of a ring lie, from its start. Each is a uint64 in the
 // machine's byte order and has one writer.
 const (
