@@ -1,8 +1,5 @@
 package group
 
-// Busy keeps the supervisor from doing anything else while f runs.
-func (g *Group) Busy(f func()) { g.s.ask(f) }
-
 // Depose makes another replica the primary while the old one lives, which the
 // supervisor itself never does: for tests of the fence.
 func (g *Group) Depose() {

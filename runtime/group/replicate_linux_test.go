@@ -312,42 +312,6 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// TestStandbyFasterThanItsSupervisor: a new standby is in sync before the
-// supervisor has got round to noticing that it has started.
-func TestStandbyFasterThanItsSupervisor(t *testing.T) {
-	cfg := listConfig(newDomain(t), 2)
-	cfg.Replication = &group.Replication{MinSync: 1, SyncTimeout: time.Second}
-	c := dialList(t, cfg.Domain)
-	var started atomic.Pointer[group.Group]
-	inSync := func() { // a change is accepted then
-		for {
-			_, err := ipc.Invoke(t.Context(), c, methodAppend, &words{1})
-			if err == nil {
-				return
-			}
-			if ipc.CodeOf(err) != ipc.CodeFailedPrecondition {
-				t.Error(err)
-				return
-			}
-		}
-	}
-	cfg.Command = func(i int) *exec.Cmd {
-		if g := started.Load(); g != nil {
-			busy := make(chan struct{})
-			go g.Busy(func() { close(busy); inSync() })
-			<-busy
-		}
-		return childCommand("list", fmt.Sprint(i))
-	}
-	g := startGroup(t, cfg)
-	started.Store(g)
-	syscall.Kill(g.Instances()[1].PID, syscall.SIGKILL)
-	s, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[1].Restarts > 0 && s.Healthy() })
-	if err != nil || s.Instances[1].Restarts != 1 {
-		t.Errorf("status %+v, %v", s, err)
-	}
-}
-
 func TestDivergedStandbyIsReplaced(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	var events eventLog

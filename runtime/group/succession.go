@@ -75,16 +75,12 @@ func (s *supervisor) countedOn(r *replica) bool {
 	if r.proc == nil || !r.synced {
 		return false // and after the end of the group there is no page either
 	}
-	return (s.reign.primary == none || s.begun()) && s.inSync()&(1<<r.index) != 0
-}
-
-// begun reports whether there is a primary, and it has published its set.
-func (s *supervisor) begun() bool {
-	if s.reign.primary == none {
-		return false
+	if p := s.reign.primary; p != none {
+		if epoch, _ := unpackSet(s.page.placeWord(p, offSet)); epoch != s.reign.epoch {
+			return false
+		}
 	}
-	epoch, _ := unpackSet(s.page.placeWord(s.reign.primary, offSet))
-	return epoch == s.reign.epoch
+	return s.inSync()&(1<<r.index) != 0
 }
 
 // bequeath ends the reign and notes who was in sync at its end. The reign ends
@@ -205,8 +201,8 @@ func (s *supervisor) expectSync(r *replica) {
 		s.do(func() {
 			switch {
 			case r.proc != p || r.synced || s.reign.primary == r.index || s.stopping != nil:
-			case s.reign.epoch != epoch || !s.begun():
-				s.expectSync(r) // it is not its fault yet
+			case s.reign.primary == none || s.reign.epoch != epoch:
+				s.expectSync(r)
 			default:
 				s.suspect(r, fmt.Sprintf("was out of sync for %v", s.cfg.Replication.SyncTimeout))
 			}
