@@ -46,7 +46,7 @@ func (r *Route) apply(ctx context.Context, b *flatbuffers.Builder, request []byt
 func (r *Route) encodeReply(b *flatbuffers.Builder, refSeq uint64, rep any) ([]byte, error) {
 	body, err := encode(b, func() error { return r.reply(b, 0, refSeq, rep) })
 	if err != nil {
-		return nil, &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: err.Err}
+		return nil, cannotEncode(err.Err)
 	}
 	return body, nil
 }

@@ -168,8 +168,8 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 	if r.sent {
 		return Errorf(CodeInternal, "the handler replied twice")
 	}
-	f, err := r.c.replyFrame(r.j)
-	if err != nil {
+	f := frame{kind: kindReply, id: r.j.frame.id}
+	if err := r.c.stamp(r.j, &f); err != nil {
 		return err
 	}
 	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, nil, func() { r.c.stepAside(r.j) },

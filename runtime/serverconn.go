@@ -440,16 +440,12 @@ func (c *serverConn) run(j *job) error {
 	if r.inPlace != nil {
 		return c.callInPlace(j)
 	}
-	rep, seq, err := c.call(j)
+	body, err := c.call(j)
 	if err != nil {
 		return err
 	}
-	body, eerr := encode(j.builder, func() error { return r.reply(j.builder, f.seq, seq, rep) })
-	if eerr != nil {
-		return &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: eerr.Err}
-	}
-	reply, err := c.replyFrame(j)
-	if err != nil {
+	reply := frame{kind: kindReply, id: f.id}
+	if err := c.stamp(j, &reply); err != nil {
 		return err
 	}
 	if len(body) > c.tx.limit {
@@ -460,33 +456,54 @@ func (c *serverConn) run(j *job) error {
 	return nil
 }
 
-// replyFrame makes the header of the reply to a call, if the fence lets it out.
-func (c *serverConn) replyFrame(j *job) (frame, error) {
-	f := frame{kind: kindReply, id: j.frame.id}
-	if fence := c.srv.cfg.fence; fence != nil {
-		if err := fence.Admit(j.frame.epoch); err != nil {
-			return f, &Error{Code: CodeFenced, Msg: err.Error()}
-		}
-		f.epoch = fence.Epoch()
+// stamp completes the header of the reply to a call, if the fence lets it out.
+func (c *serverConn) stamp(j *job, reply *frame) error {
+	fence := c.srv.cfg.fence
+	if fence == nil {
+		return nil
 	}
-	return f, nil
+	if err := fence.Admit(j.frame.epoch); err != nil {
+		return &Error{Code: CodeFenced, Msg: err.Error()}
+	}
+	reply.epoch = fence.Epoch()
+	return nil
 }
 
-// call decodes the request and runs the handler and the interceptors.
-func (c *serverConn) call(j *job) (rep any, seq uint64, err error) {
+// call decodes the request, runs the handler and the interceptors, and encodes the
+// reply.
+func (c *serverConn) call(j *job) (body []byte, err error) {
+	encoding := false
 	defer func() {
-		if r := recover(); r != nil {
+		switch r := recover(); {
+		case r == nil:
+		case encoding: // a builder that cannot grow any more panics
+			err = cannotEncode(fmt.Errorf("%v", r))
+		default:
 			err = panicked(c.log, r)
 		}
 	}()
 	req, seq, err := j.route.decode(j.body)
 	if err != nil {
 		c.stats.malformed.Add(1)
-		return nil, 0, &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + err.Error()}
+		return nil, &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + err.Error()}
 	}
+	rep, err := c.answer(j, req, seq)
+	if err != nil {
+		return nil, err
+	}
+	encoding = true
+	j.builder.Reset()
+	if err := j.route.reply(j.builder, j.frame.seq, seq, rep); err != nil {
+		return nil, cannotEncode(err)
+	}
+	return j.builder.FinishedBytes(), nil
+}
+
+// answer runs the handler and the interceptors. seq is the request's number as its
+// message has it.
+func (c *serverConn) answer(j *job, req any, seq uint64) (rep any, err error) {
 	if len(c.srv.cfg.interceptors) == 0 {
-		rep, err = j.route.call(j.ctx, req)
-		return rep, seq, err
+		return j.route.call(j.ctx, req)
 	}
 	sc := c.serverCall(j)
 	sc.Request, sc.refSeq = req, seq
@@ -495,7 +512,11 @@ func (c *serverConn) call(j *job) (rep any, seq uint64, err error) {
 		sc.Reply, err = j.route.call(ctx, sc.Request)
 		return err
 	})
-	return sc.Reply, seq, err
+	return sc.Reply, err
+}
+
+func cannotEncode(why error) *Error {
+	return &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: why}
 }
 
 // serverCall shows a call to the interceptors.
