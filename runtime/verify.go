@@ -53,40 +53,39 @@ const (
 // stack; it allocates only to report an error, and is not safe for concurrent
 // use.
 type Verifier struct {
-	all    []byte // the outermost buffer
-	buf    []byte // the one being checked: all, or one nested in it
-	base   int    // of buf in all
+	buf    []byte // being checked: the whole, or a buffer nested in it
+	base   int    // of buf in the whole
 	depth  int    // levels left
 	tables int    // tables left
 	bytes  int    // bytes of strings and vectors left
+	tag    uint64 // of the union whose member is checked next
 	err    *VerifyError
 }
 
-// Begin prepares the verifier for buf and returns the position of its root
-// table, or 0 when it has none that may be read. A non-empty identifier must be
-// the buffer's own; at most one set of limits counts.
-func (v *Verifier) Begin(buf []byte, identifier string, limits []VerifyLimits) uint32 {
+// VerifyRoot checks buf, whose root is checked by root, and returns a *VerifyError
+// whose path begins with name, or nil. A non-empty identifier must be the buffer's
+// own; at most one set of limits counts.
+func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string, limits []VerifyLimits) error {
+	var v Verifier
 	v.init(buf, limits)
-	return v.root(0, identifier)
+	if pos := v.root(0, identifier); pos != 0 {
+		root(onStack(&v), pos)
+	}
+	return v.result(name)
 }
 
-// BeginSizePrefixed is Begin for a buffer that begins with its size.
-func (v *Verifier) BeginSizePrefixed(buf []byte, identifier string, limits []VerifyLimits) uint32 {
+// VerifySizePrefixedRoot is VerifyRoot for a buffer that begins with its size.
+func VerifySizePrefixedRoot(name string, root SubVerifier, buf []byte, identifier string, limits []VerifyLimits) error {
+	var v Verifier
 	v.init(buf, limits)
-	if len(buf) < offsetSize {
-		v.outside("", 0, offsetSize)
-		return 0
+	if pos := v.sizedRoot(identifier); pos != 0 {
+		root(onStack(&v), pos)
 	}
-	if n := uint64(v.u32(0)); n+offsetSize > uint64(len(buf)) {
-		v.fail("", 0, fmt.Sprintf("size prefix of %d bytes in a buffer of %d", n, len(buf)))
-		return 0
-	}
-	return v.root(offsetSize, identifier)
+	return v.result(name)
 }
 
 func (v *Verifier) init(buf []byte, limits []VerifyLimits) {
 	*v = Verifier{
-		all:    buf,
 		buf:    buf,
 		depth:  defaultVerifyDepth,
 		tables: defaultVerifyTables,
@@ -106,16 +105,26 @@ func (v *Verifier) init(buf []byte, limits []VerifyLimits) {
 	}
 }
 
-// Err returns the failure as a *VerifyError, its path beginning with root, or
-// nil when nothing failed.
-//
-//go:noinline
-func (v *Verifier) Err(root string) error {
+// result returns the failure, its path beginning with name, or nil.
+func (v *Verifier) result(name string) error {
 	if v.err == nil {
 		return nil
 	}
-	v.err.Path = root + v.err.Path
+	v.err.Path = name + v.err.Path
 	return v.err
+}
+
+// sizedRoot is root for a buffer that begins with its size.
+func (v *Verifier) sizedRoot(identifier string) uint32 {
+	if len(v.buf) < offsetSize {
+		v.outside("", 0, offsetSize)
+		return 0
+	}
+	if n := uint64(v.u32(0)); n+offsetSize > uint64(len(v.buf)) {
+		v.fail("", 0, fmt.Sprintf("size prefix of %d bytes in a buffer of %d", n, len(v.buf)))
+		return 0
+	}
+	return v.root(offsetSize, identifier)
 }
 
 // root checks what a buffer begins with, from start on, and returns the
@@ -178,38 +187,23 @@ func (v *Verifier) u32(pos uint32) uint32 {
 	return binary.LittleEndian.Uint32(v.buf[pos:])
 }
 
-// In prepends a field to the path of the error, and returns false.
-//
-//go:noinline
-func (v *Verifier) In(field string) bool {
-	v.err.Path = "." + field + v.err.Path
+// in prepends a field to the path of the error, and returns false.
+func (v *Verifier) in(f *VerifyField) bool {
+	v.err.Path = "." + f.Name + v.err.Path
 	return false
 }
 
-// InElem prepends an element of a vector to the path of the error, and returns
+// inElem prepends an element of a vector to the path of the error, and returns
 // false.
-//
-//go:noinline
-func (v *Verifier) InElem(field string, index int) bool {
-	v.err.Path = "." + field + "[" + strconv.Itoa(index) + "]" + v.err.Path
+func (v *Verifier) inElem(f *VerifyField, index uint32) bool {
+	v.err.Path = "." + f.Name + "[" + strconv.FormatUint(uint64(index), 10) + "]" + v.err.Path
 	return false
 }
 
 // InMember prepends a member of a union to the path of the error, and returns
 // false.
-//
-//go:noinline
-func (v *Verifier) InMember(field string, member fmt.Stringer) bool {
-	v.err.Path = "." + field + "(" + member.String() + ")" + v.err.Path
-	return false
-}
-
-// InElemMember prepends an element of a vector of unions to the path of the
-// error, and returns false.
-//
-//go:noinline
-func (v *Verifier) InElemMember(field string, index int, member fmt.Stringer) bool {
-	v.err.Path = "." + field + "[" + strconv.Itoa(index) + "](" + member.String() + ")" + v.err.Path
+func (v *Verifier) InMember(member fmt.Stringer) bool {
+	v.err.Path = "(" + member.String() + ")" + v.err.Path
 	return false
 }
 

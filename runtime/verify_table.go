@@ -1,79 +1,120 @@
 package ipc
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 )
 
-// A TableVerifier checks the fields of one table, each by the byte offset of
-// its entry in the vtable. Its methods return false after reporting a failure;
-// then none may be called any more. A field that is absent is always right.
-type TableVerifier struct {
-	v      *Verifier
-	pos    uint32 // of the table
-	vtable uint32
-	vsize  uint32 // of the vtable in bytes
-
-	// Sub is the position of what the last Table, Union or Nested refers to; 0
-	// when it is absent.
-	Sub uint32
-	// Tag is the type of the last Union.
-	Tag uint64
+// A VerifyField says what must hold of one field of a table. Generated code has
+// a list of them for each table, which the linker lays out: neither the program's
+// start nor the Go compiler spends time on it.
+type VerifyField struct {
+	Name     string // in the schema, for errors
+	Slot     uint16 // byte offset of the field's entry in the vtable
+	Kind     VerifyKind
+	Required bool
+	Size     uint32 // of a scalar, a struct, an element of a vector, or a union's tag
+	Align    uint16 // of a struct
+	// Sub is the place of the verifier of what the field refers to among those
+	// that Verifier.Table is given.
+	Sub uint16
 }
 
-// Elements walks a vector of tables or unions that a TableVerifier has checked.
-type Elements struct {
-	Index int    // of the element that Next moved to
-	Sub   uint32 // the position that it refers to
-	Tag   uint64 // the type of the element of a vector of unions
+// A VerifyKind is what a field holds.
+type VerifyKind uint8
 
-	next, left    uint32 // the next element, and how many are left
-	tags, tagSize uint32 // the parallel vector of tags; tagSize 0 for none
+// The kinds of fields. The tag of a union belongs to the field of its value.
+const (
+	IsScalar  VerifyKind = iota
+	IsStruct             // inline
+	IsVector             // of scalars or structs
+	IsString             // with its zero byte
+	IsStrings            // a vector of strings
+	IsTable
+	IsTables // a vector of tables
+	IsUnion
+	IsUnions // a vector of unions; their tags are a vector too
+	IsBuffer // a vector of bytes that is a buffer with a root of its own
+)
+
+// A SubVerifier checks what a field refers to: the table at pos, or the member
+// at pos of the union whose tag is v.Tag(). It returns false after reporting a
+// failure, and true for position 0, which stands for nothing. It must not keep v.
+type SubVerifier = func(v *Verifier, pos uint32) bool
+
+// Table checks the table at pos, field by field. After a failure it returns
+// false, and nothing more may be checked.
+func (v *Verifier) Table(pos uint32, fields []VerifyField, subs ...SubVerifier) bool {
+	if pos == 0 {
+		return true
+	}
+	vtable := v.beginTable(pos)
+	if vtable == nil {
+		return false
+	}
+	end := uint64(len(v.buf))
+	for i := range fields {
+		f := &fields[i]
+		at := entry(vtable, f.Slot)
+		switch {
+		case at == 0 && f.Required:
+			v.fail(f.Name, pos, "required field is missing")
+			return false
+		case f.Kind == IsScalar:
+			at += pos
+			if at != pos && (at&(f.Size-1) != 0 || uint64(at)+uint64(f.Size) > end) {
+				v.misplaced(f.Name, at, f.Size, f.Size)
+				return false
+			}
+		case at != 0:
+			if !v.field(f, pos, pos+at, vtable, subs) {
+				return false
+			}
+		case f.Kind >= IsUnion: // its tag may be there without it
+			if !v.field(f, pos, 0, vtable, subs) {
+				return false
+			}
+		}
+	}
+	v.depth++
+	return true
 }
 
-// Outer is the buffer around a nested one.
-type Outer struct{ base, length int }
-
-// Table begins the table at pos. Every call that returns true must be followed
-// by one of EndTable, unless a check fails.
-func (v *Verifier) Table(pos uint32) (TableVerifier, bool) {
-	vtable, vsize, ok := v.beginTable(pos)
-	return TableVerifier{v: v, pos: pos, vtable: vtable, vsize: vsize}, ok
-}
-
-// beginTable checks what a table begins with and returns its vtable.
-func (v *Verifier) beginTable(pos uint32) (vtable, vsize uint32, ok bool) {
+// beginTable checks what a table begins with and returns its vtable, or nil
+// after reporting.
+func (v *Verifier) beginTable(pos uint32) []byte {
 	if !v.within(pos, offsetSize, offsetSize) {
 		v.misplaced("", pos, offsetSize, offsetSize)
-		return 0, 0, false
+		return nil
 	}
 	v.depth--
 	v.tables--
 	if v.depth < 0 || v.tables < 0 {
 		v.tooComplex(pos)
-		return 0, 0, false
+		return nil
 	}
 	// The offset is signed; the subtraction wraps as it does in the accessors,
 	// and within refuses whatever lies outside.
-	vtable = pos - v.u32(pos)
+	vtable := pos - v.u32(pos)
 	if !v.within(vtable, 2, 2) {
 		v.badVtable(pos, vtable)
-		return 0, 0, false
+		return nil
 	}
-	vsize = v.u16(vtable)
-	if vsize&1 != 0 || !v.within(vtable, vsize, 2) {
-		v.badVtableSize(vtable, vsize)
-		return 0, 0, false
+	size := v.u16(vtable)
+	if size&1 != 0 || !v.within(vtable, size, 2) {
+		v.badVtableSize(vtable, size)
+		return nil
 	}
-	return vtable, vsize, true
+	return v.buf[vtable:][:size:size]
 }
 
 func (v *Verifier) badVtable(pos, vtable uint32) {
 	v.fail("", pos, fmt.Sprintf("vtable %#x outside buffer of %d bytes, or misaligned", vtable, len(v.buf)))
 }
 
-func (v *Verifier) badVtableSize(vtable, vsize uint32) {
-	v.fail("", vtable, fmt.Sprintf("vtable %#x+%d is odd, or outside buffer of %d bytes", vtable, vsize, len(v.buf)))
+func (v *Verifier) badVtableSize(vtable, size uint32) {
+	v.fail("", vtable, fmt.Sprintf("vtable %#x+%d is odd, or outside buffer of %d bytes", vtable, size, len(v.buf)))
 }
 
 func (v *Verifier) tooComplex(pos uint32) {
@@ -84,67 +125,50 @@ func (v *Verifier) tooComplex(pos uint32) {
 	v.fail("", pos, "too many tables")
 }
 
-// EndTable ends the table begun last, and returns true.
-func (v *Verifier) EndTable() bool {
-	v.depth++
-	return true
-}
-
-// at returns the position of a field's value, or 0 when the table has none.
-func (t *TableVerifier) at(slot uint32) uint32 {
-	if slot+2 > t.vsize {
+// entry returns where a vtable says that a field lies in its table; 0 for nowhere.
+func entry(vtable []byte, slot uint16) uint32 {
+	if int(slot)+2 > len(vtable) {
 		return 0
 	}
-	off := t.v.u16(t.vtable + slot)
-	if off == 0 {
-		return 0
+	return uint32(binary.LittleEndian.Uint16(vtable[slot:]))
+}
+
+// field checks a field that is no scalar and lies at position at, 0 when it is absent.
+func (v *Verifier) field(f *VerifyField, table, at uint32, vtable []byte, subs []SubVerifier) bool {
+	switch f.Kind {
+	case IsStruct:
+		if !v.within(at, f.Size, uint32(f.Align)) {
+			v.misplaced(f.Name, at, f.Size, uint32(f.Align))
+			return false
+		}
+		return true
+	case IsUnion:
+		return v.union(f, table, at, vtable, subs[f.Sub])
+	case IsUnions:
+		return v.unions(f, table, at, vtable, subs[f.Sub])
 	}
-	return t.pos + off
-}
-
-// Scalar checks a field of size bytes, which is also its alignment.
-func (t *TableVerifier) Scalar(slot, size uint32, name string) bool {
-	return t.Struct(slot, size, size, name)
-}
-
-// Struct checks a field that holds a struct.
-func (t *TableVerifier) Struct(slot, size, align uint32, name string) bool {
-	pos := t.at(slot)
-	if pos == 0 || t.v.within(pos, size, align) {
+	if at == 0 {
 		return true
 	}
-	t.v.misplaced(name, pos, size, align)
-	return false
-}
-
-// Required checks that a field is present.
-func (t *TableVerifier) Required(slot uint32, name string) bool {
-	if t.at(slot) != 0 {
-		return true
-	}
-	t.v.fail(name, t.pos, "required field is missing")
-	return false
-}
-
-// ref checks a field that holds an offset and returns the position it refers
-// to, or 0 when it is absent.
-func (t *TableVerifier) ref(slot uint32, name string) (uint32, bool) {
-	pos := t.at(slot)
+	pos := v.follow(at, f.Name)
 	if pos == 0 {
-		return 0, true
+		return false
 	}
-	pos = t.v.follow(pos, name)
-	return pos, pos != 0
-}
-
-// Vector checks a vector of scalars or structs of size bytes.
-func (t *TableVerifier) Vector(slot, size uint32, name string) bool {
-	pos, ok := t.ref(slot, name)
-	if pos == 0 {
+	switch f.Kind {
+	case IsVector:
+		_, ok := v.vector(pos, f.Size, f.Name)
 		return ok
+	case IsString:
+		return v.string(pos, f.Name)
+	case IsStrings:
+		return v.elements(f, pos, 0, (*Verifier).String)
+	case IsTable:
+		return subs[f.Sub](v, pos) || v.in(f)
+	case IsTables:
+		return v.elements(f, pos, 0, subs[f.Sub])
+	default:
+		return v.nested(f, pos, subs[f.Sub])
 	}
-	_, ok = t.v.vector(pos, size, name)
-	return ok
 }
 
 // vector checks the vector at pos and returns its length.
@@ -167,18 +191,6 @@ func (v *Verifier) vector(pos, size uint32, name string) (n uint32, ok bool) {
 	return n, true
 }
 
-// String checks a string.
-func (t *TableVerifier) String(slot uint32, name string) bool {
-	pos, ok := t.ref(slot, name)
-	if pos == 0 {
-		return ok
-	}
-	return t.v.string(pos, name)
-}
-
-// String checks the string at pos, a member of a union.
-func (v *Verifier) String(pos uint32) bool { return pos == 0 || v.string(pos, "") }
-
 func (v *Verifier) string(pos uint32, name string) bool {
 	n, ok := v.vector(pos, 1, name)
 	if !ok {
@@ -192,70 +204,81 @@ func (v *Verifier) string(pos uint32, name string) bool {
 	return true
 }
 
-// Strings checks a vector of strings.
-func (t *TableVerifier) Strings(slot uint32, name string) bool {
-	var e Elements
-	ok := t.Tables(slot, name, &e)
-	for ok && e.Next(t.v) {
-		ok = t.v.string(e.Sub, "") || t.v.InElem(name, e.Index)
-	}
-	return ok
-}
-
-// Table checks the offset of a table, whose position is then Sub.
-func (t *TableVerifier) Table(slot uint32, name string) (ok bool) {
-	t.Sub, ok = t.ref(slot, name)
-	return ok
-}
-
-// Tables checks a vector of offsets, which e then walks.
-func (t *TableVerifier) Tables(slot uint32, name string, e *Elements) bool {
-	*e = Elements{Index: -1}
-	pos, ok := t.ref(slot, name)
-	if pos == 0 {
-		return ok
-	}
-	e.next = pos + offsetSize
-	e.left, ok = t.v.vector(pos, offsetSize, name)
-	return ok
-}
-
-// Next moves to the next element and reports whether there is one.
-func (e *Elements) Next(v *Verifier) bool {
-	if e.left == 0 {
+// elements checks the vector of offsets at pos, and by sub what each of them
+// refers to. tags is where the tags of unions begin; 0 for elements of one type.
+func (v *Verifier) elements(f *VerifyField, pos, tags uint32, sub SubVerifier) bool {
+	n, ok := v.vector(pos, offsetSize, f.Name)
+	if !ok {
 		return false
 	}
-	e.left--
-	e.Index++
-	if e.tagSize != 0 {
-		e.Tag = v.tag(e.tags, e.tagSize)
-		e.tags += e.tagSize
+	for i := range n {
+		if tags != 0 {
+			v.tag = v.readTag(tags+i*f.Size, f.Size)
+		}
+		at := pos + offsetSize + i*offsetSize
+		// An element that leads out of the buffer becomes a position that every
+		// sub refuses: the sum is capped instead of wrapped.
+		x := uint32(min(uint64(at)+uint64(v.u32(at)), math.MaxUint32&^7))
+		if !sub(v, x) {
+			return v.inElem(f, i)
+		}
 	}
-	// An element that leads out of the buffer becomes a position that Table
-	// and String refuse: the sum is capped instead of wrapped.
-	e.Sub = uint32(min(uint64(e.next)+uint64(v.u32(e.next)), math.MaxUint32&^7))
-	e.next += offsetSize
 	return true
 }
 
-// Union checks a union whose tag is of tagSize bytes in the slot before it:
-// Tag and Sub then say what it holds.
-func (t *TableVerifier) Union(slot, tagSize uint32, name string) (ok bool) {
-	t.Tag = 0
-	if pos := t.at(slot - 2); pos != 0 {
-		if !t.v.within(pos, tagSize, tagSize) {
-			t.v.misplaced(name, pos, tagSize, tagSize)
+// union checks a union, whose tag is in the slot before it.
+func (v *Verifier) union(f *VerifyField, table, at uint32, vtable []byte, sub SubVerifier) bool {
+	var tag uint64
+	if off := entry(vtable, f.Slot-2); off != 0 {
+		if !v.within(table+off, f.Size, f.Size) {
+			v.misplaced(f.Name, table+off, f.Size, f.Size)
 			return false
 		}
-		t.Tag = t.v.tag(pos, tagSize)
+		tag = v.readTag(table+off, f.Size)
 	}
-	t.Sub, ok = t.ref(slot, name)
-	return ok
+	if at == 0 {
+		return true
+	}
+	if at = v.follow(at, f.Name); at == 0 {
+		return false
+	}
+	v.tag = tag
+	return sub(v, at) || v.in(f)
 }
 
-// tag reads the type of a union, extending its sign bit as nothing: the caller
-// converts it to the union's own type.
-func (v *Verifier) tag(pos, size uint32) uint64 {
+// unions checks a vector of unions, and the vector of their tags in the slot
+// before it.
+func (v *Verifier) unions(f *VerifyField, table, at uint32, vtable []byte, sub SubVerifier) bool {
+	var tags, tagCount, count uint32
+	ok := true
+	if off := entry(vtable, f.Slot-2); off != 0 {
+		if tags = v.follow(table+off, f.Name); tags == 0 {
+			return false
+		}
+		if tagCount, ok = v.vector(tags, f.Size, f.Name); !ok {
+			return false
+		}
+	}
+	if at != 0 {
+		if at = v.follow(at, f.Name); at == 0 {
+			return false
+		}
+		if !v.within(at, offsetSize, offsetSize) {
+			v.misplaced(f.Name, at, offsetSize, offsetSize)
+			return false
+		}
+		count = v.u32(at)
+	}
+	if tagCount != count {
+		v.fail(f.Name, table, fmt.Sprintf("%d types for %d values", tagCount, count))
+		return false
+	}
+	return at == 0 || v.elements(f, at, tags+offsetSize, sub)
+}
+
+// readTag reads the type of a union, extending its sign bit as nothing: the
+// union's verifier converts it to the union's own type.
+func (v *Verifier) readTag(pos, size uint32) uint64 {
 	switch size {
 	case 1:
 		return uint64(v.buf[pos])
@@ -268,60 +291,29 @@ func (v *Verifier) tag(pos, size uint32) uint64 {
 	}
 }
 
-// Unions checks a vector of unions, which e then walks, and the vector of their
-// tags in the slot before it.
-func (t *TableVerifier) Unions(slot, tagSize uint32, name string, e *Elements) bool {
-	tags, ok := t.ref(slot-2, name)
+// nested checks the vector of bytes at pos, which is a buffer of its own, and
+// by sub its root.
+func (v *Verifier) nested(f *VerifyField, pos uint32, sub SubVerifier) bool {
+	n, ok := v.vector(pos, 1, f.Name)
 	if !ok {
 		return false
 	}
-	var tagCount uint32
-	if tags != 0 {
-		if tagCount, ok = t.v.vector(tags, tagSize, name); !ok {
-			return false
-		}
-	}
-	if !t.Tables(slot, name, e) {
-		return false
-	}
-	if tagCount != e.left {
-		t.v.fail(name, t.pos, fmt.Sprintf("%d types for %d values", tagCount, e.left))
-		return false
-	}
-	e.tags, e.tagSize = tags+offsetSize, tagSize
-	return true
-}
-
-// Nested checks a vector of bytes that is a buffer of its own, and goes on
-// inside it: Sub is the position of its root. EndNested goes back to the
-// buffer around it, which outer is set to.
-func (t *TableVerifier) Nested(slot uint32, name string, outer *Outer) bool {
-	v := t.v
-	*outer = Outer{v.base, len(v.buf)}
-	pos, ok := t.ref(slot, name)
-	t.Sub = 0
-	if pos == 0 {
-		return ok
-	}
-	n, ok := v.vector(pos, 1, name)
-	if !ok {
-		return false
-	}
+	buf, base := v.buf, v.base
 	pos += offsetSize
-	v.base += int(pos)
-	v.buf = v.buf[pos : pos+n]
-	if t.Sub = v.root(0, ""); t.Sub == 0 {
-		return v.In(name)
+	v.buf, v.base = buf[pos:pos+n], base+int(pos)
+	root := v.root(0, "")
+	if root == 0 || !sub(v, root) {
+		return v.in(f)
 	}
+	v.buf, v.base = buf, base
 	return true
 }
 
-// EndNested goes back to the buffer around a nested one, and returns true.
-func (v *Verifier) EndNested(outer Outer) bool {
-	v.base = outer.base
-	v.buf = v.all[outer.base:][:outer.length]
-	return true
-}
+// Tag returns the type of the union whose verifier is being called.
+func (v *Verifier) Tag() uint64 { return v.tag }
+
+// String checks the string at pos, a member of a union or an element.
+func (v *Verifier) String(pos uint32) bool { return pos == 0 || v.string(pos, "") }
 
 // Struct checks the struct at pos, a member of a union.
 func (v *Verifier) Struct(pos, size, align uint32) bool {

@@ -74,27 +74,23 @@ func FinishSizePrefixedAckBuffer(builder *flatbuffers.Builder, offset flatbuffer
 // VerifyAck checks that buf holds an Ack that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyAck(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyAckAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Ack")
+	return ipc.VerifyRoot("Ack", VerifyAckAt, buf, "", limits)
 }
 
 // VerifySizePrefixedAck is VerifyAck for a buffer that begins with its size.
 func VerifySizePrefixedAck(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyAckAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Ack")
+	return ipc.VerifySizePrefixedRoot("Ack", VerifyAckAt, buf, "", limits)
+}
+
+// fieldsOfAck says what VerifyAckAt checks.
+var fieldsOfAck = []ipc.VerifyField{
+	{Name: "ref_seq", Slot: 4, Size: 8},
+	{Name: "status", Slot: 6, Size: 1},
 }
 
 // VerifyAckAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyAckAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "ref_seq")
-	ok = ok && t.Scalar(6, 1, "status")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfAck)
 }
 
 // Init points rcv at position i of buf.

@@ -77,28 +77,23 @@ func FinishSizePrefixedControlMsgBuffer(builder *flatbuffers.Builder, offset fla
 // VerifyControlMsg checks that buf holds a ControlMsg that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyControlMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyControlMsgAt(&v, v.Begin(buf, "", limits))
-	return v.Err("ControlMsg")
+	return ipc.VerifyRoot("ControlMsg", VerifyControlMsgAt, buf, "", limits)
 }
 
 // VerifySizePrefixedControlMsg is VerifyControlMsg for a buffer that begins with its size.
 func VerifySizePrefixedControlMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyControlMsgAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("ControlMsg")
+	return ipc.VerifySizePrefixedRoot("ControlMsg", VerifyControlMsgAt, buf, "", limits)
+}
+
+// fieldsOfControlMsg says what VerifyControlMsgAt checks.
+var fieldsOfControlMsg = []ipc.VerifyField{
+	{Name: "seq", Slot: 4, Size: 8},
+	{Name: "payload", Slot: 8, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifyControlMsgAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyControlMsgAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "seq")
-	ok = ok && t.Union(8, 1, "payload") &&
-		(VerifyControlPayloadAt(v, ControlPayload(t.Tag), t.Sub) || v.InMember("payload", ControlPayload(t.Tag)))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfControlMsg, VerifyControlPayloadAt)
 }
 
 // Init points rcv at position i of buf.

@@ -101,18 +101,20 @@ func (rcv ControlPayload) UnPack(table flatbuffers.Table) *ControlPayloadT {
 	return nil
 }
 
-// VerifyControlPayloadAt checks the member of type tag at pos; it serves the verifiers of
-// tables. A type that is not known here, of a later version, is not checked.
-func VerifyControlPayloadAt(v *ipc.Verifier, tag ControlPayload, pos uint32) bool {
+// VerifyControlPayloadAt checks the member at pos whose type is v.Tag(); it serves the
+// verifiers of tables. A type that is not known here, of a later version, is not
+// checked.
+func VerifyControlPayloadAt(v *ipc.Verifier, pos uint32) bool {
+	ok, tag := true, ControlPayload(v.Tag())
 	switch tag {
 	case ControlPayloadStartStream:
-		return VerifyStartStreamAt(v, pos)
+		ok = VerifyStartStreamAt(v, pos)
 	case ControlPayloadStopStream:
-		return VerifyStopStreamAt(v, pos)
+		ok = VerifyStopStreamAt(v, pos)
 	case ControlPayloadSetParam:
-		return VerifySetParamAt(v, pos)
+		ok = VerifySetParamAt(v, pos)
 	case ControlPayloadGetParam:
-		return VerifyGetParamAt(v, pos)
+		ok = VerifyGetParamAt(v, pos)
 	}
-	return true
+	return ok || v.InMember(tag)
 }

@@ -66,26 +66,22 @@ func FinishSizePrefixedGetParamBuffer(builder *flatbuffers.Builder, offset flatb
 // VerifyGetParam checks that buf holds a GetParam that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyGetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyGetParamAt(&v, v.Begin(buf, "", limits))
-	return v.Err("GetParam")
+	return ipc.VerifyRoot("GetParam", VerifyGetParamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedGetParam is VerifyGetParam for a buffer that begins with its size.
 func VerifySizePrefixedGetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyGetParamAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("GetParam")
+	return ipc.VerifySizePrefixedRoot("GetParam", VerifyGetParamAt, buf, "", limits)
+}
+
+// fieldsOfGetParam says what VerifyGetParamAt checks.
+var fieldsOfGetParam = []ipc.VerifyField{
+	{Name: "param_id", Slot: 4, Size: 1},
 }
 
 // VerifyGetParamAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyGetParamAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 1, "param_id")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfGetParam)
 }
 
 // Init points rcv at position i of buf.

@@ -73,28 +73,24 @@ func FinishSizePrefixedParamValueBuffer(builder *flatbuffers.Builder, offset fla
 // VerifyParamValue checks that buf holds a ParamValue that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyParamValue(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyParamValueAt(&v, v.Begin(buf, "", limits))
-	return v.Err("ParamValue")
+	return ipc.VerifyRoot("ParamValue", VerifyParamValueAt, buf, "", limits)
 }
 
 // VerifySizePrefixedParamValue is VerifyParamValue for a buffer that begins with its size.
 func VerifySizePrefixedParamValue(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyParamValueAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("ParamValue")
+	return ipc.VerifySizePrefixedRoot("ParamValue", VerifyParamValueAt, buf, "", limits)
+}
+
+// fieldsOfParamValue says what VerifyParamValueAt checks.
+var fieldsOfParamValue = []ipc.VerifyField{
+	{Name: "ref_seq", Slot: 4, Size: 8},
+	{Name: "param_id", Slot: 6, Size: 1},
+	{Name: "value", Slot: 8, Size: 4},
 }
 
 // VerifyParamValueAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyParamValueAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "ref_seq")
-	ok = ok && t.Scalar(6, 1, "param_id")
-	ok = ok && t.Scalar(8, 4, "value")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfParamValue)
 }
 
 // Init points rcv at position i of buf.

@@ -76,28 +76,23 @@ func FinishSizePrefixedReplyMsgBuffer(builder *flatbuffers.Builder, offset flatb
 // VerifyReplyMsg checks that buf holds a ReplyMsg that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyReplyMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyReplyMsgAt(&v, v.Begin(buf, "", limits))
-	return v.Err("ReplyMsg")
+	return ipc.VerifyRoot("ReplyMsg", VerifyReplyMsgAt, buf, "", limits)
 }
 
 // VerifySizePrefixedReplyMsg is VerifyReplyMsg for a buffer that begins with its size.
 func VerifySizePrefixedReplyMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyReplyMsgAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("ReplyMsg")
+	return ipc.VerifySizePrefixedRoot("ReplyMsg", VerifyReplyMsgAt, buf, "", limits)
+}
+
+// fieldsOfReplyMsg says what VerifyReplyMsgAt checks.
+var fieldsOfReplyMsg = []ipc.VerifyField{
+	{Name: "seq", Slot: 4, Size: 8},
+	{Name: "payload", Slot: 8, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifyReplyMsgAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyReplyMsgAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "seq")
-	ok = ok && t.Union(8, 1, "payload") &&
-		(VerifyReplyPayloadAt(v, ReplyPayload(t.Tag), t.Sub) || v.InMember("payload", ReplyPayload(t.Tag)))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfReplyMsg, VerifyReplyPayloadAt)
 }
 
 // Init points rcv at position i of buf.

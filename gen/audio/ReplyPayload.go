@@ -83,14 +83,16 @@ func (rcv ReplyPayload) UnPack(table flatbuffers.Table) *ReplyPayloadT {
 	return nil
 }
 
-// VerifyReplyPayloadAt checks the member of type tag at pos; it serves the verifiers of
-// tables. A type that is not known here, of a later version, is not checked.
-func VerifyReplyPayloadAt(v *ipc.Verifier, tag ReplyPayload, pos uint32) bool {
+// VerifyReplyPayloadAt checks the member at pos whose type is v.Tag(); it serves the
+// verifiers of tables. A type that is not known here, of a later version, is not
+// checked.
+func VerifyReplyPayloadAt(v *ipc.Verifier, pos uint32) bool {
+	ok, tag := true, ReplyPayload(v.Tag())
 	switch tag {
 	case ReplyPayloadAck:
-		return VerifyAckAt(v, pos)
+		ok = VerifyAckAt(v, pos)
 	case ReplyPayloadParamValue:
-		return VerifyParamValueAt(v, pos)
+		ok = VerifyParamValueAt(v, pos)
 	}
-	return true
+	return ok || v.InMember(tag)
 }

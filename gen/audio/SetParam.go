@@ -69,27 +69,23 @@ func FinishSizePrefixedSetParamBuffer(builder *flatbuffers.Builder, offset flatb
 // VerifySetParam checks that buf holds a SetParam that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifySetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifySetParamAt(&v, v.Begin(buf, "", limits))
-	return v.Err("SetParam")
+	return ipc.VerifyRoot("SetParam", VerifySetParamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedSetParam is VerifySetParam for a buffer that begins with its size.
 func VerifySizePrefixedSetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifySetParamAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("SetParam")
+	return ipc.VerifySizePrefixedRoot("SetParam", VerifySetParamAt, buf, "", limits)
+}
+
+// fieldsOfSetParam says what VerifySetParamAt checks.
+var fieldsOfSetParam = []ipc.VerifyField{
+	{Name: "param_id", Slot: 4, Size: 1},
+	{Name: "value", Slot: 6, Size: 4},
 }
 
 // VerifySetParamAt checks the table at pos; it serves the verifiers of other tables.
 func VerifySetParamAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 1, "param_id")
-	ok = ok && t.Scalar(6, 4, "value")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfSetParam)
 }
 
 // Init points rcv at position i of buf.

@@ -74,28 +74,24 @@ func FinishSizePrefixedStartStreamBuffer(builder *flatbuffers.Builder, offset fl
 // VerifyStartStream checks that buf holds a StartStream that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyStartStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyStartStreamAt(&v, v.Begin(buf, "", limits))
-	return v.Err("StartStream")
+	return ipc.VerifyRoot("StartStream", VerifyStartStreamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedStartStream is VerifyStartStream for a buffer that begins with its size.
 func VerifySizePrefixedStartStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyStartStreamAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("StartStream")
+	return ipc.VerifySizePrefixedRoot("StartStream", VerifyStartStreamAt, buf, "", limits)
+}
+
+// fieldsOfStartStream says what VerifyStartStreamAt checks.
+var fieldsOfStartStream = []ipc.VerifyField{
+	{Name: "sample_rate", Slot: 4, Size: 4},
+	{Name: "channels", Slot: 6, Size: 2},
+	{Name: "buffer_frames", Slot: 8, Size: 4},
 }
 
 // VerifyStartStreamAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyStartStreamAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 4, "sample_rate")
-	ok = ok && t.Scalar(6, 2, "channels")
-	ok = ok && t.Scalar(8, 4, "buffer_frames")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfStartStream)
 }
 
 // Init points rcv at position i of buf.

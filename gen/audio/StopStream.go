@@ -62,25 +62,17 @@ func FinishSizePrefixedStopStreamBuffer(builder *flatbuffers.Builder, offset fla
 // VerifyStopStream checks that buf holds a StopStream that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyStopStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyStopStreamAt(&v, v.Begin(buf, "", limits))
-	return v.Err("StopStream")
+	return ipc.VerifyRoot("StopStream", VerifyStopStreamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedStopStream is VerifyStopStream for a buffer that begins with its size.
 func VerifySizePrefixedStopStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyStopStreamAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("StopStream")
+	return ipc.VerifySizePrefixedRoot("StopStream", VerifyStopStreamAt, buf, "", limits)
 }
 
 // VerifyStopStreamAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyStopStreamAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	_, ok := v.Table(pos)
-	return ok && v.EndTable()
+	return v.Table(pos, nil)
 }
 
 // Init points rcv at position i of buf.

@@ -149,23 +149,25 @@ func (f *file) unionUnPack(e *schema.Enum, n *enumNames) {
 
 func (f *file) unionVerify(e *schema.Enum, n *enumNames) {
 	f.useIPC()
-	f.p("// ", n.VerifyAt, " checks the member of type tag at pos; it serves the verifiers of")
-	f.p("// tables. A type that is not known here, of a later version, is not checked.")
-	f.p("func ", n.VerifyAt, "(v *ipc.Verifier, tag ", n.Type, ", pos uint32) bool {")
+	f.p("// ", n.VerifyAt, " checks the member at pos whose type is v.Tag(); it serves the")
+	f.p("// verifiers of tables. A type that is not known here, of a later version, is not")
+	f.p("// checked.")
+	f.p("func ", n.VerifyAt, "(v *ipc.Verifier, pos uint32) bool {")
+	f.p("ok, tag := true, ", n.Type, "(v.Tag())")
 	f.p("switch tag {")
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
 		f.p("case ", name, ":")
 		switch {
 		case val.Type.Base == schema.String:
-			f.p("return v.String(pos)")
+			f.p("ok = v.String(pos)")
 		case val.Type.Object.IsStruct:
-			f.p("return v.Struct(pos, ", itoa(val.Type.Object.Size), ", ", itoa(val.Type.Object.Align), ")")
+			f.p("ok = v.Struct(pos, ", itoa(val.Type.Object.Size), ", ", itoa(val.Type.Object.Align), ")")
 		default:
-			f.p("return ", f.verifyAt(val.Type.Object), "(v, pos)")
+			f.p("ok = ", f.verifyAt(val.Type.Object), "(v, pos)")
 		}
 	})
 	f.p("}")
-	f.p("return true")
+	f.p("return ok || v.InMember(tag)")
 	f.p("}")
 }
 

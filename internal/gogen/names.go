@@ -171,6 +171,7 @@ type objectNames struct {
 	Start, End, Create            string
 	KeyCompare, KeyStructCompare  string
 	Verify, VerifySized, VerifyAt string
+	FieldsOf                      string
 }
 
 // fieldNames are the names made for a field.

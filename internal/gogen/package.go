@@ -243,6 +243,7 @@ func (p *plan) nameObject(o *schema.Object) {
 	n.Verify = claim("Verify" + t)
 	n.VerifySized = claim("VerifySizePrefixed" + t)
 	n.VerifyAt = claim("Verify" + t + "At")
+	n.FieldsOf = claim("fieldsOf" + t)
 }
 
 // hasIdentifier reports whether a table is the root of a schema that declares

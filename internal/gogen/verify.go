@@ -2,6 +2,7 @@ package gogen
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
@@ -16,107 +17,110 @@ func (f *file) verifier(o *schema.Object, n *objectNames) {
 	}
 	f.p("// ", n.Verify, " checks that buf holds ", article(n.Type), " that can be read through every")
 	f.p("// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.")
-	f.verifyRoot(o, n, n.Verify, "Begin(buf, "+ident+", limits)")
+	f.verifyRoot(o, n, n.Verify, "VerifyRoot", ident)
 	f.p("// ", n.VerifySized, " is ", n.Verify, " for a buffer that begins with its size.")
-	f.verifyRoot(o, n, n.VerifySized, "BeginSizePrefixed(buf, "+ident+", limits)")
+	f.verifyRoot(o, n, n.VerifySized, "VerifySizePrefixedRoot", ident)
 
+	args := f.verifyFields(o, n)
 	f.p("// ", n.VerifyAt, " checks the table at pos; it serves the verifiers of other tables.")
 	f.p("func ", n.VerifyAt, "(v *ipc.Verifier, pos uint32) bool {")
-	f.p("if pos == 0 {")
-	f.p("return true")
+	f.p("return v.Table(", strings.Join(args, ", "), ")")
 	f.p("}")
-	t := "t"
-	if !slices.ContainsFunc(o.Fields, func(field *schema.Field) bool { return !field.Deprecated }) {
-		t = "_"
-	}
-	f.p(t, ", ok := v.Table(pos)")
-	if slices.ContainsFunc(o.Fields, isWalked) {
-		f.p("var e ipc.Elements")
-	}
-	if slices.ContainsFunc(o.Fields, isNestedBuffer) {
-		f.p("var outer ipc.Outer")
-	}
+	f.p()
+}
+
+func (f *file) verifyRoot(o *schema.Object, n *objectNames, name, root, ident string) {
+	f.p("func ", name, "(buf []byte, limits ...ipc.VerifyLimits) error {")
+	f.p("return ipc.", root, "(", quote(o.Name), ", ", n.VerifyAt, ", buf, ", ident, ", limits)")
+	f.p("}")
+	f.p()
+}
+
+// verifyFields writes the list of what is checked in a table, and returns the
+// arguments of Verifier.Table.
+func (f *file) verifyFields(o *schema.Object, n *objectNames) []string {
+	var fields []*schema.Field
 	for _, field := range o.Fields {
 		if !field.Deprecated && !field.IsTag {
-			f.verifyField(field)
+			fields = append(fields, field)
 		}
 	}
-	f.p("return ok && v.EndTable()")
+	if len(fields) == 0 {
+		return []string{"pos", "nil"}
+	}
+	var subs []string
+	f.p("// ", n.FieldsOf, " says what ", n.VerifyAt, " checks.")
+	f.p("var ", n.FieldsOf, " = []ipc.VerifyField{")
+	for _, field := range fields {
+		subs = f.verifyField(field, subs)
+	}
 	f.p("}")
 	f.p()
+	return append([]string{"pos", n.FieldsOf}, subs...)
 }
 
-func (f *file) verifyRoot(o *schema.Object, n *objectNames, name, root string) {
-	f.p("func ", name, "(buf []byte, limits ...ipc.VerifyLimits) error {")
-	f.p("var v ipc.Verifier")
-	f.p(n.VerifyAt, "(&v, v.", root, ")")
-	f.p("return v.Err(", quote(o.Name), ")")
-	f.p("}")
-	f.p()
-}
-
-// isWalked reports whether the verifier visits the elements of a field.
-func isWalked(field *schema.Field) bool {
-	e := elem(field.Type)
-	return !field.Deprecated && field.Type.Base == schema.Vector && (isTable(e) || e.Base == schema.Union)
-}
-
-// isNestedBuffer reports whether a field holds a buffer that is verified too.
-func isNestedBuffer(field *schema.Field) bool {
-	return !field.Deprecated && field.NestedFlatbuffer != nil
-}
-
-// verifyField writes the check of one field.
-func (f *file) verifyField(field *schema.Field) {
-	t, slot, name := field.Type, itoa(field.Offset), quote(field.Name)
+// verifyField writes what is checked of one field. subs are the verifiers of
+// what the fields refer to; it returns them with this field's.
+func (f *file) verifyField(field *schema.Field, subs []string) []string {
+	kind, size, sub := f.verifyKind(field)
+	line := "{Name: " + quote(field.Name) + ", Slot: " + itoa(field.Offset)
+	if kind != "" {
+		line += ", Kind: ipc." + kind
+	}
+	if size != 0 {
+		line += ", Size: " + itoa(size)
+	}
+	if kind == "IsStruct" {
+		line += ", Align: " + itoa(field.Type.Object.Align)
+	}
 	if field.Required {
-		f.p("ok = ok && t.Required(", slot, ", ", name, ")")
+		line += ", Required: true"
 	}
-	switch t.Base {
-	case schema.String:
-		f.p("ok = ok && t.String(", slot, ", ", name, ")")
-	case schema.Obj:
-		if t.Object.IsStruct {
-			f.p("ok = ok && t.Struct(", slot, ", ", itoa(t.Object.Size), ", ", itoa(t.Object.Align), ", ", name, ")")
-			return
+	if sub != "" {
+		i := slices.Index(subs, sub)
+		if i < 0 {
+			i = len(subs)
+			subs = append(subs, sub)
 		}
-		f.p("ok = ok && t.Table(", slot, ", ", name, ") && (", f.verifyAt(t.Object), "(v, t.Sub) || v.In(", name, "))")
-	case schema.Union:
-		typ := f.enumType(t.Enum)
-		f.p("ok = ok && t.Union(", slot, ", ", tagSize(t), ", ", name, ") &&")
-		f.p("\t(", f.verifyUnion(t), "(v, ", typ, "(t.Tag), t.Sub) || v.InMember(", name, ", ", typ, "(t.Tag)))")
-	case schema.Vector:
-		f.verifyVector(field, slot, name)
-	default:
-		f.p("ok = ok && t.Scalar(", slot, ", ", itoa(inlineSize(t)), ", ", name, ")")
+		if i > 0 {
+			line += ", Sub: " + itoa(i)
+		}
 	}
+	f.p(line, "},")
+	return subs
 }
 
-func (f *file) verifyVector(field *schema.Field, slot, name string) {
-	switch e := elem(field.Type); {
+// verifyKind returns what the runtime calls a field, "" for a scalar, with the
+// size that it must know and the name of the verifier of what the field refers to.
+func (f *file) verifyKind(field *schema.Field) (kind string, size int, sub string) {
+	t, e := field.Type, elem(field.Type)
+	switch {
+	case t.Base == schema.String:
+		return "IsString", 0, ""
+	case isStruct(t) && t.Base == schema.Obj:
+		return "IsStruct", t.Object.Size, ""
+	case t.Base == schema.Obj:
+		return "IsTable", 0, f.verifyAt(t.Object)
+	case t.Base == schema.Union:
+		return "IsUnion", tagSize(t), f.verifyUnion(t)
+	case t.Base != schema.Vector:
+		return "", inlineSize(t), ""
 	case field.NestedFlatbuffer != nil:
-		f.p("ok = ok && t.Nested(", slot, ", ", name, ", &outer) && (", f.verifyAt(field.NestedFlatbuffer), "(v, t.Sub) || v.In(", name, ")) && v.EndNested(outer)")
+		return "IsBuffer", 0, f.verifyAt(field.NestedFlatbuffer)
 	case e.Base == schema.String:
-		f.p("ok = ok && t.Strings(", slot, ", ", name, ")")
+		return "IsStrings", 0, ""
 	case e.Base == schema.Union:
-		typ := f.enumType(e.Enum)
-		f.p("ok = ok && t.Unions(", slot, ", ", tagSize(e), ", ", name, ", &e)")
-		f.p("for ok && e.Next(v) {")
-		f.p("ok = ", f.verifyUnion(e), "(v, ", typ, "(e.Tag), e.Sub) || v.InElemMember(", name, ", e.Index, ", typ, "(e.Tag))")
-		f.p("}")
+		return "IsUnions", tagSize(e), f.verifyUnion(e)
 	case isTable(e):
-		f.p("ok = ok && t.Tables(", slot, ", ", name, ", &e)")
-		f.p("for ok && e.Next(v) {")
-		f.p("ok = ", f.verifyAt(e.Object), "(v, e.Sub) || v.InElem(", name, ", e.Index)")
-		f.p("}")
+		return "IsTables", 0, f.verifyAt(e.Object)
 	default:
-		f.p("ok = ok && t.Vector(", slot, ", ", itoa(inlineSize(e)), ", ", name, ")")
+		return "IsVector", inlineSize(e), ""
 	}
 }
 
 // tagSize returns the size of a union's tag in bytes.
-func tagSize(t schema.Type) string {
-	return itoa(scalars[tagType(t.Enum)].size)
+func tagSize(t schema.Type) int {
+	return scalars[tagType(t.Enum)].size
 }
 
 // verifyUnion returns the name of a union's verifier.

@@ -79,30 +79,22 @@ func FinishSizePrefixedBatchBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyBatch checks that buf holds a Batch that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyBatch(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyBatchAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Batch")
+	return ipc.VerifyRoot("Batch", VerifyBatchAt, buf, "", limits)
 }
 
 // VerifySizePrefixedBatch is VerifyBatch for a buffer that begins with its size.
 func VerifySizePrefixedBatch(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyBatchAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Batch")
+	return ipc.VerifySizePrefixedRoot("Batch", VerifyBatchAt, buf, "", limits)
+}
+
+// fieldsOfBatch says what VerifyBatchAt checks.
+var fieldsOfBatch = []ipc.VerifyField{
+	{Name: "entries", Slot: 4, Kind: ipc.IsTables},
 }
 
 // VerifyBatchAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyBatchAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	var e ipc.Elements
-	ok = ok && t.Tables(4, "entries", &e)
-	for ok && e.Next(v) {
-		ok = VerifyEntryAt(v, e.Sub) || v.InElem("entries", e.Index)
-	}
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfBatch, VerifyEntryAt)
 }
 
 // Init points rcv at position i of buf.

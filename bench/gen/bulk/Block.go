@@ -72,26 +72,22 @@ func FinishSizePrefixedBlockBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyBlock checks that buf holds a Block that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyBlock(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyBlockAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Block")
+	return ipc.VerifyRoot("Block", VerifyBlockAt, buf, "", limits)
 }
 
 // VerifySizePrefixedBlock is VerifyBlock for a buffer that begins with its size.
 func VerifySizePrefixedBlock(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyBlockAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Block")
+	return ipc.VerifySizePrefixedRoot("Block", VerifyBlockAt, buf, "", limits)
+}
+
+// fieldsOfBlock says what VerifyBlockAt checks.
+var fieldsOfBlock = []ipc.VerifyField{
+	{Name: "data", Slot: 4, Kind: ipc.IsVector, Size: 1},
 }
 
 // VerifyBlockAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyBlockAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Vector(4, 1, "data")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfBlock)
 }
 
 // Init points rcv at position i of buf.

@@ -73,27 +73,22 @@ func FinishSizePrefixedBulkMsgBuffer(builder *flatbuffers.Builder, offset flatbu
 // VerifyBulkMsg checks that buf holds a BulkMsg that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyBulkMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyBulkMsgAt(&v, v.Begin(buf, "", limits))
-	return v.Err("BulkMsg")
+	return ipc.VerifyRoot("BulkMsg", VerifyBulkMsgAt, buf, "", limits)
 }
 
 // VerifySizePrefixedBulkMsg is VerifyBulkMsg for a buffer that begins with its size.
 func VerifySizePrefixedBulkMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyBulkMsgAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("BulkMsg")
+	return ipc.VerifySizePrefixedRoot("BulkMsg", VerifyBulkMsgAt, buf, "", limits)
+}
+
+// fieldsOfBulkMsg says what VerifyBulkMsgAt checks.
+var fieldsOfBulkMsg = []ipc.VerifyField{
+	{Name: "item", Slot: 6, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifyBulkMsgAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyBulkMsgAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Union(6, 1, "item") &&
-		(VerifyItemAt(v, Item(t.Tag), t.Sub) || v.InMember("item", Item(t.Tag)))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfBulkMsg, VerifyItemAt)
 }
 
 // Init points rcv at position i of buf.

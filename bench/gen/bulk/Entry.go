@@ -76,28 +76,24 @@ func FinishSizePrefixedEntryBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyEntry checks that buf holds an Entry that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyEntry(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyEntryAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Entry")
+	return ipc.VerifyRoot("Entry", VerifyEntryAt, buf, "", limits)
 }
 
 // VerifySizePrefixedEntry is VerifyEntry for a buffer that begins with its size.
 func VerifySizePrefixedEntry(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyEntryAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Entry")
+	return ipc.VerifySizePrefixedRoot("Entry", VerifyEntryAt, buf, "", limits)
+}
+
+// fieldsOfEntry says what VerifyEntryAt checks.
+var fieldsOfEntry = []ipc.VerifyField{
+	{Name: "id", Slot: 4, Size: 4},
+	{Name: "name", Slot: 6, Kind: ipc.IsString},
+	{Name: "value", Slot: 8, Size: 8},
 }
 
 // VerifyEntryAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyEntryAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 4, "id")
-	ok = ok && t.String(6, "name")
-	ok = ok && t.Scalar(8, 8, "value")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfEntry)
 }
 
 // Init points rcv at position i of buf.

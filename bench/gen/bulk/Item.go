@@ -74,12 +74,14 @@ func (rcv Item) UnPack(table flatbuffers.Table) *ItemT {
 	return nil
 }
 
-// VerifyItemAt checks the member of type tag at pos; it serves the verifiers of
-// tables. A type that is not known here, of a later version, is not checked.
-func VerifyItemAt(v *ipc.Verifier, tag Item, pos uint32) bool {
+// VerifyItemAt checks the member at pos whose type is v.Tag(); it serves the
+// verifiers of tables. A type that is not known here, of a later version, is not
+// checked.
+func VerifyItemAt(v *ipc.Verifier, pos uint32) bool {
+	ok, tag := true, Item(v.Tag())
 	switch tag {
 	case ItemBlock:
-		return VerifyBlockAt(v, pos)
+		ok = VerifyBlockAt(v, pos)
 	}
-	return true
+	return ok || v.InMember(tag)
 }

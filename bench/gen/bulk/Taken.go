@@ -66,26 +66,22 @@ func FinishSizePrefixedTakenBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyTaken checks that buf holds a Taken that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyTaken(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyTakenAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Taken")
+	return ipc.VerifyRoot("Taken", VerifyTakenAt, buf, "", limits)
 }
 
 // VerifySizePrefixedTaken is VerifyTaken for a buffer that begins with its size.
 func VerifySizePrefixedTaken(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyTakenAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Taken")
+	return ipc.VerifySizePrefixedRoot("Taken", VerifyTakenAt, buf, "", limits)
+}
+
+// fieldsOfTaken says what VerifyTakenAt checks.
+var fieldsOfTaken = []ipc.VerifyField{
+	{Name: "size", Slot: 4, Size: 8},
 }
 
 // VerifyTakenAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyTakenAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "size")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfTaken)
 }
 
 // Init points rcv at position i of buf.

@@ -80,28 +80,23 @@ func FinishSizePrefixedAskBuffer(builder *flatbuffers.Builder, offset flatbuffer
 // VerifyAsk checks that buf holds an Ask that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyAsk(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyAskAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Ask")
+	return ipc.VerifyRoot("Ask", VerifyAskAt, buf, "", limits)
 }
 
 // VerifySizePrefixedAsk is VerifyAsk for a buffer that begins with its size.
 func VerifySizePrefixedAsk(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyAskAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Ask")
+	return ipc.VerifySizePrefixedRoot("Ask", VerifyAskAt, buf, "", limits)
+}
+
+// fieldsOfAsk says what VerifyAskAt checks.
+var fieldsOfAsk = []ipc.VerifyField{
+	{Name: "seq", Slot: 4, Size: 8},
+	{Name: "what", Slot: 8, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifyAskAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyAskAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "seq")
-	ok = ok && t.Union(8, 1, "what") &&
-		(VerifyWhatAt(v, What(t.Tag), t.Sub) || v.InMember("what", What(t.Tag)))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfAsk, VerifyWhatAt)
 }
 
 // Init points rcv at position i of buf.

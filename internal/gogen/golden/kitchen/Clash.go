@@ -152,47 +152,43 @@ func FinishSizePrefixedClashBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyClash checks that buf holds a Clash that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyClash(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyClashAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Clash")
+	return ipc.VerifyRoot("Clash", VerifyClashAt, buf, "", limits)
 }
 
 // VerifySizePrefixedClash is VerifyClash for a buffer that begins with its size.
 func VerifySizePrefixedClash(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyClashAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Clash")
+	return ipc.VerifySizePrefixedRoot("Clash", VerifyClashAt, buf, "", limits)
+}
+
+// fieldsOfClash says what VerifyClashAt checks.
+var fieldsOfClash = []ipc.VerifyField{
+	{Name: "init", Slot: 4, Size: 4},
+	{Name: "table", Slot: 6, Size: 4},
+	{Name: "pack", Slot: 8, Size: 4},
+	{Name: "un_pack", Slot: 10, Size: 4},
+	{Name: "un_pack_to", Slot: 12, Size: 4},
+	{Name: "key", Slot: 14, Size: 4},
+	{Name: "flatbuffers", Slot: 16, Kind: ipc.IsString},
+	{Name: "ipc", Slot: 18, Size: 4},
+	{Name: "fooBar", Slot: 20, Size: 4},
+	{Name: "foo_bar", Slot: 22, Size: 4},
+	{Name: "a", Slot: 24, Kind: ipc.IsVector, Size: 1},
+	{Name: "a_bytes", Slot: 26, Size: 4},
+	{Name: "mutate_foo_bar", Slot: 28, Size: 4},
+	{Name: "string_", Slot: 30, Size: 4},
+	{Name: "t", Slot: 32, Size: 4},
+	{Name: "rcv", Slot: 34, Size: 4},
+	{Name: "v", Slot: 36, Kind: ipc.IsVector, Size: 4},
+	{Name: "x_type", Slot: 38, Size: 4},
+	{Name: "nil", Slot: 40, Size: 4},
+	{Name: "len", Slot: 42, Kind: ipc.IsString},
+	{Name: "make", Slot: 44, Kind: ipc.IsVector, Size: 4},
+	{Name: "byte_", Slot: 46, Size: 1},
 }
 
 // VerifyClashAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyClashAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 4, "init")
-	ok = ok && t.Scalar(6, 4, "table")
-	ok = ok && t.Scalar(8, 4, "pack")
-	ok = ok && t.Scalar(10, 4, "un_pack")
-	ok = ok && t.Scalar(12, 4, "un_pack_to")
-	ok = ok && t.Scalar(14, 4, "key")
-	ok = ok && t.String(16, "flatbuffers")
-	ok = ok && t.Scalar(18, 4, "ipc")
-	ok = ok && t.Scalar(20, 4, "fooBar")
-	ok = ok && t.Scalar(22, 4, "foo_bar")
-	ok = ok && t.Vector(24, 1, "a")
-	ok = ok && t.Scalar(26, 4, "a_bytes")
-	ok = ok && t.Scalar(28, 4, "mutate_foo_bar")
-	ok = ok && t.Scalar(30, 4, "string_")
-	ok = ok && t.Scalar(32, 4, "t")
-	ok = ok && t.Scalar(34, 4, "rcv")
-	ok = ok && t.Vector(36, 4, "v")
-	ok = ok && t.Scalar(38, 4, "x_type")
-	ok = ok && t.Scalar(40, 4, "nil")
-	ok = ok && t.String(42, "len")
-	ok = ok && t.Vector(44, 4, "make")
-	ok = ok && t.Scalar(46, 1, "byte_")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfClash)
 }
 
 // Init points rcv at position i of buf.

@@ -66,26 +66,22 @@ func FinishSizePrefixedFooBuffer(builder *flatbuffers.Builder, offset flatbuffer
 // VerifyFoo checks that buf holds a Foo that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyFoo(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyFooAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Foo")
+	return ipc.VerifyRoot("Foo", VerifyFooAt, buf, "", limits)
 }
 
 // VerifySizePrefixedFoo is VerifyFoo for a buffer that begins with its size.
 func VerifySizePrefixedFoo(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyFooAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Foo")
+	return ipc.VerifySizePrefixedRoot("Foo", VerifyFooAt, buf, "", limits)
+}
+
+// fieldsOfFoo says what VerifyFooAt checks.
+var fieldsOfFoo = []ipc.VerifyField{
+	{Name: "a", Slot: 4, Size: 4},
 }
 
 // VerifyFooAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyFooAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 4, "a")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfFoo)
 }
 
 // Init points rcv at position i of buf.

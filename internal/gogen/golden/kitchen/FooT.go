@@ -66,26 +66,22 @@ func FinishSizePrefixedFooTBuffer(builder *flatbuffers.Builder, offset flatbuffe
 // VerifyFooT checks that buf holds a FooT that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyFooT(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyFooTAt(&v, v.Begin(buf, "", limits))
-	return v.Err("FooT")
+	return ipc.VerifyRoot("FooT", VerifyFooTAt, buf, "", limits)
 }
 
 // VerifySizePrefixedFooT is VerifyFooT for a buffer that begins with its size.
 func VerifySizePrefixedFooT(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyFooTAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("FooT")
+	return ipc.VerifySizePrefixedRoot("FooT", VerifyFooTAt, buf, "", limits)
+}
+
+// fieldsOfFooT says what VerifyFooTAt checks.
+var fieldsOfFooT = []ipc.VerifyField{
+	{Name: "b", Slot: 4, Size: 4},
 }
 
 // VerifyFooTAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyFooTAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 4, "b")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfFooT)
 }
 
 // Init points rcv at position i of buf.

@@ -304,67 +304,51 @@ func SizePrefixedKitchenBufferHasIdentifier(buf []byte) bool {
 // VerifyKitchen checks that buf holds a Kitchen that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyKitchen(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyKitchenAt(&v, v.Begin(buf, KitchenIdentifier, limits))
-	return v.Err("Kitchen")
+	return ipc.VerifyRoot("Kitchen", VerifyKitchenAt, buf, KitchenIdentifier, limits)
 }
 
 // VerifySizePrefixedKitchen is VerifyKitchen for a buffer that begins with its size.
 func VerifySizePrefixedKitchen(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyKitchenAt(&v, v.BeginSizePrefixed(buf, KitchenIdentifier, limits))
-	return v.Err("Kitchen")
+	return ipc.VerifySizePrefixedRoot("Kitchen", VerifyKitchenAt, buf, KitchenIdentifier, limits)
+}
+
+// fieldsOfKitchen says what VerifyKitchenAt checks.
+var fieldsOfKitchen = []ipc.VerifyField{
+	{Name: "scalars", Slot: 4, Kind: ipc.IsTable},
+	{Name: "maybe", Slot: 6, Kind: ipc.IsTable, Sub: 1},
+	{Name: "grid", Slot: 8, Kind: ipc.IsStruct, Size: 48, Align: 8},
+	{Name: "name", Slot: 10, Kind: ipc.IsString},
+	{Name: "greeting", Slot: 12, Kind: ipc.IsString},
+	{Name: "thing", Slot: 18, Kind: ipc.IsUnion, Size: 1, Sub: 2},
+	{Name: "things", Slot: 22, Kind: ipc.IsUnions, Size: 1, Sub: 2},
+	{Name: "bytes", Slot: 24, Kind: ipc.IsVector, Size: 1},
+	{Name: "bools", Slot: 26, Kind: ipc.IsVector, Size: 1},
+	{Name: "i8s", Slot: 28, Kind: ipc.IsVector, Size: 1},
+	{Name: "i16s", Slot: 30, Kind: ipc.IsVector, Size: 2},
+	{Name: "u16s", Slot: 32, Kind: ipc.IsVector, Size: 2},
+	{Name: "i32s", Slot: 34, Kind: ipc.IsVector, Size: 4},
+	{Name: "u32s", Slot: 36, Kind: ipc.IsVector, Size: 4},
+	{Name: "i64s", Slot: 38, Kind: ipc.IsVector, Size: 8},
+	{Name: "u64s", Slot: 40, Kind: ipc.IsVector, Size: 8},
+	{Name: "f32s", Slot: 42, Kind: ipc.IsVector, Size: 4},
+	{Name: "f64s", Slot: 44, Kind: ipc.IsVector, Size: 8},
+	{Name: "colors", Slot: 46, Kind: ipc.IsVector, Size: 1},
+	{Name: "bigs", Slot: 48, Kind: ipc.IsVector, Size: 8},
+	{Name: "levels", Slot: 50, Kind: ipc.IsVector, Size: 4},
+	{Name: "strings", Slot: 52, Kind: ipc.IsStrings},
+	{Name: "leaves", Slot: 54, Kind: ipc.IsTables, Sub: 3},
+	{Name: "grids", Slot: 56, Kind: ipc.IsVector, Size: 48},
+	{Name: "items", Slot: 58, Kind: ipc.IsTables, Sub: 4},
+	{Name: "points", Slot: 60, Kind: ipc.IsVector, Size: 8},
+	{Name: "unit", Slot: 62, Size: 2},
+	{Name: "nested", Slot: 64, Kind: ipc.IsBuffer, Sub: 3},
+	{Name: "next", Slot: 66, Kind: ipc.IsTable, Sub: 5},
+	{Name: "strict", Slot: 68, Kind: ipc.IsTable, Sub: 6},
 }
 
 // VerifyKitchenAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyKitchenAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	var e ipc.Elements
-	var outer ipc.Outer
-	ok = ok && t.Table(4, "scalars") && (VerifyScalarsAt(v, t.Sub) || v.In("scalars"))
-	ok = ok && t.Table(6, "maybe") && (VerifyMaybeAt(v, t.Sub) || v.In("maybe"))
-	ok = ok && t.Struct(8, 48, 8, "grid")
-	ok = ok && t.String(10, "name")
-	ok = ok && t.String(12, "greeting")
-	ok = ok && t.Union(18, 1, "thing") &&
-		(VerifyThingAt(v, Thing(t.Tag), t.Sub) || v.InMember("thing", Thing(t.Tag)))
-	ok = ok && t.Unions(22, 1, "things", &e)
-	for ok && e.Next(v) {
-		ok = VerifyThingAt(v, Thing(e.Tag), e.Sub) || v.InElemMember("things", e.Index, Thing(e.Tag))
-	}
-	ok = ok && t.Vector(24, 1, "bytes")
-	ok = ok && t.Vector(26, 1, "bools")
-	ok = ok && t.Vector(28, 1, "i8s")
-	ok = ok && t.Vector(30, 2, "i16s")
-	ok = ok && t.Vector(32, 2, "u16s")
-	ok = ok && t.Vector(34, 4, "i32s")
-	ok = ok && t.Vector(36, 4, "u32s")
-	ok = ok && t.Vector(38, 8, "i64s")
-	ok = ok && t.Vector(40, 8, "u64s")
-	ok = ok && t.Vector(42, 4, "f32s")
-	ok = ok && t.Vector(44, 8, "f64s")
-	ok = ok && t.Vector(46, 1, "colors")
-	ok = ok && t.Vector(48, 8, "bigs")
-	ok = ok && t.Vector(50, 4, "levels")
-	ok = ok && t.Strings(52, "strings")
-	ok = ok && t.Tables(54, "leaves", &e)
-	for ok && e.Next(v) {
-		ok = VerifyLeafAt(v, e.Sub) || v.InElem("leaves", e.Index)
-	}
-	ok = ok && t.Vector(56, 48, "grids")
-	ok = ok && t.Tables(58, "items", &e)
-	for ok && e.Next(v) {
-		ok = golden__shared.VerifyItemAt(v, e.Sub) || v.InElem("items", e.Index)
-	}
-	ok = ok && t.Vector(60, 8, "points")
-	ok = ok && t.Scalar(62, 2, "unit")
-	ok = ok && t.Nested(64, "nested", &outer) && (VerifyLeafAt(v, t.Sub) || v.In("nested")) && v.EndNested(outer)
-	ok = ok && t.Table(66, "next") && (VerifyKitchenAt(v, t.Sub) || v.In("next"))
-	ok = ok && t.Table(68, "strict") && (VerifyStrictAt(v, t.Sub) || v.In("strict"))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfKitchen, VerifyScalarsAt, VerifyMaybeAt, VerifyThingAt, VerifyLeafAt, golden__shared.VerifyItemAt, VerifyKitchenAt, VerifyStrictAt)
 }
 
 // Init points rcv at position i of buf.

@@ -66,26 +66,22 @@ func FinishSizePrefixedLeafBuffer(builder *flatbuffers.Builder, offset flatbuffe
 // VerifyLeaf checks that buf holds a Leaf that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyLeaf(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyLeafAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Leaf")
+	return ipc.VerifyRoot("Leaf", VerifyLeafAt, buf, "", limits)
 }
 
 // VerifySizePrefixedLeaf is VerifyLeaf for a buffer that begins with its size.
 func VerifySizePrefixedLeaf(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyLeafAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Leaf")
+	return ipc.VerifySizePrefixedRoot("Leaf", VerifyLeafAt, buf, "", limits)
+}
+
+// fieldsOfLeaf says what VerifyLeafAt checks.
+var fieldsOfLeaf = []ipc.VerifyField{
+	{Name: "v", Slot: 4, Size: 4},
 }
 
 // VerifyLeafAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyLeafAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 4, "v")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfLeaf)
 }
 
 // Init points rcv at position i of buf.

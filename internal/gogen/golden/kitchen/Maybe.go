@@ -93,30 +93,26 @@ func FinishSizePrefixedMaybeBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyMaybe checks that buf holds a Maybe that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyMaybe(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyMaybeAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Maybe")
+	return ipc.VerifyRoot("Maybe", VerifyMaybeAt, buf, "", limits)
 }
 
 // VerifySizePrefixedMaybe is VerifyMaybe for a buffer that begins with its size.
 func VerifySizePrefixedMaybe(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyMaybeAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Maybe")
+	return ipc.VerifySizePrefixedRoot("Maybe", VerifyMaybeAt, buf, "", limits)
+}
+
+// fieldsOfMaybe says what VerifyMaybeAt checks.
+var fieldsOfMaybe = []ipc.VerifyField{
+	{Name: "b", Slot: 4, Size: 1},
+	{Name: "i8", Slot: 6, Size: 1},
+	{Name: "u64", Slot: 8, Size: 8},
+	{Name: "f32", Slot: 10, Size: 4},
+	{Name: "level", Slot: 12, Size: 4},
 }
 
 // VerifyMaybeAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyMaybeAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 1, "b")
-	ok = ok && t.Scalar(6, 1, "i8")
-	ok = ok && t.Scalar(8, 8, "u64")
-	ok = ok && t.Scalar(10, 4, "f32")
-	ok = ok && t.Scalar(12, 4, "level")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfMaybe)
 }
 
 // Init points rcv at position i of buf.

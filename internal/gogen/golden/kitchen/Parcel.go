@@ -80,28 +80,23 @@ func FinishSizePrefixedParcelBuffer(builder *flatbuffers.Builder, offset flatbuf
 // VerifyParcel checks that buf holds a Parcel that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyParcel(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyParcelAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Parcel")
+	return ipc.VerifyRoot("Parcel", VerifyParcelAt, buf, "", limits)
 }
 
 // VerifySizePrefixedParcel is VerifyParcel for a buffer that begins with its size.
 func VerifySizePrefixedParcel(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyParcelAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Parcel")
+	return ipc.VerifySizePrefixedRoot("Parcel", VerifyParcelAt, buf, "", limits)
+}
+
+// fieldsOfParcel says what VerifyParcelAt checks.
+var fieldsOfParcel = []ipc.VerifyField{
+	{Name: "thing", Slot: 6, Kind: ipc.IsUnion, Size: 1},
+	{Name: "note", Slot: 8, Kind: ipc.IsString},
 }
 
 // VerifyParcelAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyParcelAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Union(6, 1, "thing") &&
-		(VerifyThingAt(v, Thing(t.Tag), t.Sub) || v.InMember("thing", Thing(t.Tag)))
-	ok = ok && t.String(8, "note")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfParcel, VerifyThingAt)
 }
 
 // Init points rcv at position i of buf.

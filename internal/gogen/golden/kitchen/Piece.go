@@ -75,27 +75,23 @@ func FinishSizePrefixedPieceBuffer(builder *flatbuffers.Builder, offset flatbuff
 // VerifyPiece checks that buf holds a Piece that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyPiece(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyPieceAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Piece")
+	return ipc.VerifyRoot("Piece", VerifyPieceAt, buf, "", limits)
 }
 
 // VerifySizePrefixedPiece is VerifyPiece for a buffer that begins with its size.
 func VerifySizePrefixedPiece(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyPieceAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Piece")
+	return ipc.VerifySizePrefixedRoot("Piece", VerifyPieceAt, buf, "", limits)
+}
+
+// fieldsOfPiece says what VerifyPieceAt checks.
+var fieldsOfPiece = []ipc.VerifyField{
+	{Name: "at", Slot: 4, Kind: ipc.IsStruct, Size: 12, Align: 2},
+	{Name: "name", Slot: 6, Kind: ipc.IsString},
 }
 
 // VerifyPieceAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyPieceAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Struct(4, 12, 2, "at")
-	ok = ok && t.String(6, "name")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfPiece)
 }
 
 // Init points rcv at position i of buf.

@@ -74,12 +74,14 @@ func (rcv Said) UnPack(table flatbuffers.Table) *SaidT {
 	return nil
 }
 
-// VerifySaidAt checks the member of type tag at pos; it serves the verifiers of
-// tables. A type that is not known here, of a later version, is not checked.
-func VerifySaidAt(v *ipc.Verifier, tag Said, pos uint32) bool {
+// VerifySaidAt checks the member at pos whose type is v.Tag(); it serves the
+// verifiers of tables. A type that is not known here, of a later version, is not
+// checked.
+func VerifySaidAt(v *ipc.Verifier, pos uint32) bool {
+	ok, tag := true, Said(v.Tag())
 	switch tag {
 	case SaidMaybe:
-		return VerifyMaybeAt(v, pos)
+		ok = VerifyMaybeAt(v, pos)
 	}
-	return true
+	return ok || v.InMember(tag)
 }

@@ -113,41 +113,37 @@ func FinishSizePrefixedScalarsBuffer(builder *flatbuffers.Builder, offset flatbu
 // VerifyScalars checks that buf holds a Scalars that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyScalars(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyScalarsAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Scalars")
+	return ipc.VerifyRoot("Scalars", VerifyScalarsAt, buf, "", limits)
 }
 
 // VerifySizePrefixedScalars is VerifyScalars for a buffer that begins with its size.
 func VerifySizePrefixedScalars(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyScalarsAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Scalars")
+	return ipc.VerifySizePrefixedRoot("Scalars", VerifyScalarsAt, buf, "", limits)
+}
+
+// fieldsOfScalars says what VerifyScalarsAt checks.
+var fieldsOfScalars = []ipc.VerifyField{
+	{Name: "b", Slot: 4, Size: 1},
+	{Name: "i8", Slot: 6, Size: 1},
+	{Name: "u8", Slot: 8, Size: 1},
+	{Name: "i16", Slot: 10, Size: 2},
+	{Name: "u16", Slot: 12, Size: 2},
+	{Name: "i32", Slot: 14, Size: 4},
+	{Name: "u32", Slot: 16, Size: 4},
+	{Name: "i64", Slot: 18, Size: 8},
+	{Name: "u64", Slot: 20, Size: 8},
+	{Name: "f32", Slot: 22, Size: 4},
+	{Name: "f64", Slot: 24, Size: 8},
+	{Name: "nan", Slot: 26, Size: 4},
+	{Name: "color", Slot: 28, Size: 1},
+	{Name: "big", Slot: 30, Size: 8},
+	{Name: "level", Slot: 32, Size: 4},
+	{Name: "minus", Slot: 34, Size: 8},
 }
 
 // VerifyScalarsAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyScalarsAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 1, "b")
-	ok = ok && t.Scalar(6, 1, "i8")
-	ok = ok && t.Scalar(8, 1, "u8")
-	ok = ok && t.Scalar(10, 2, "i16")
-	ok = ok && t.Scalar(12, 2, "u16")
-	ok = ok && t.Scalar(14, 4, "i32")
-	ok = ok && t.Scalar(16, 4, "u32")
-	ok = ok && t.Scalar(18, 8, "i64")
-	ok = ok && t.Scalar(20, 8, "u64")
-	ok = ok && t.Scalar(22, 4, "f32")
-	ok = ok && t.Scalar(24, 8, "f64")
-	ok = ok && t.Scalar(26, 4, "nan")
-	ok = ok && t.Scalar(28, 1, "color")
-	ok = ok && t.Scalar(30, 8, "big")
-	ok = ok && t.Scalar(32, 4, "level")
-	ok = ok && t.Scalar(34, 8, "minus")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfScalars)
 }
 
 // Init points rcv at position i of buf.

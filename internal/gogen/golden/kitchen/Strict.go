@@ -77,31 +77,24 @@ func FinishSizePrefixedStrictBuffer(builder *flatbuffers.Builder, offset flatbuf
 // VerifyStrict checks that buf holds a Strict that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyStrict(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyStrictAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Strict")
+	return ipc.VerifyRoot("Strict", VerifyStrictAt, buf, "", limits)
 }
 
 // VerifySizePrefixedStrict is VerifyStrict for a buffer that begins with its size.
 func VerifySizePrefixedStrict(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyStrictAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Strict")
+	return ipc.VerifySizePrefixedRoot("Strict", VerifyStrictAt, buf, "", limits)
+}
+
+// fieldsOfStrict says what VerifyStrictAt checks.
+var fieldsOfStrict = []ipc.VerifyField{
+	{Name: "name", Slot: 4, Kind: ipc.IsString, Required: true},
+	{Name: "data", Slot: 6, Kind: ipc.IsVector, Size: 1, Required: true},
+	{Name: "leaf", Slot: 8, Kind: ipc.IsTable, Required: true},
 }
 
 // VerifyStrictAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyStrictAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Required(4, "name")
-	ok = ok && t.String(4, "name")
-	ok = ok && t.Required(6, "data")
-	ok = ok && t.Vector(6, 1, "data")
-	ok = ok && t.Required(8, "leaf")
-	ok = ok && t.Table(8, "leaf") && (VerifyLeafAt(v, t.Sub) || v.In("leaf"))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfStrict, VerifyLeafAt)
 }
 
 // Init points rcv at position i of buf.

@@ -79,29 +79,24 @@ func FinishSizePrefixedTellBuffer(builder *flatbuffers.Builder, offset flatbuffe
 // VerifyTell checks that buf holds a Tell that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyTell(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyTellAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Tell")
+	return ipc.VerifyRoot("Tell", VerifyTellAt, buf, "", limits)
 }
 
 // VerifySizePrefixedTell is VerifyTell for a buffer that begins with its size.
 func VerifySizePrefixedTell(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyTellAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Tell")
+	return ipc.VerifySizePrefixedRoot("Tell", VerifyTellAt, buf, "", limits)
+}
+
+// fieldsOfTell says what VerifyTellAt checks.
+var fieldsOfTell = []ipc.VerifyField{
+	{Name: "seq", Slot: 4, Size: 8},
+	{Name: "ref_seq", Slot: 6, Size: 8},
+	{Name: "what", Slot: 10, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifyTellAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyTellAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "seq")
-	ok = ok && t.Scalar(6, 8, "ref_seq")
-	ok = ok && t.Union(10, 1, "what") &&
-		(VerifySaidAt(v, Said(t.Tag), t.Sub) || v.InMember("what", Said(t.Tag)))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfTell, VerifySaidAt)
 }
 
 // Init points rcv at position i of buf.

@@ -83,14 +83,16 @@ func (rcv What) UnPack(table flatbuffers.Table) *WhatT {
 	return nil
 }
 
-// VerifyWhatAt checks the member of type tag at pos; it serves the verifiers of
-// tables. A type that is not known here, of a later version, is not checked.
-func VerifyWhatAt(v *ipc.Verifier, tag What, pos uint32) bool {
+// VerifyWhatAt checks the member at pos whose type is v.Tag(); it serves the
+// verifiers of tables. A type that is not known here, of a later version, is not
+// checked.
+func VerifyWhatAt(v *ipc.Verifier, pos uint32) bool {
+	ok, tag := true, What(v.Tag())
 	switch tag {
 	case WhatLeaf:
-		return VerifyLeafAt(v, pos)
+		ok = VerifyLeafAt(v, pos)
 	case WhatScalars:
-		return VerifyScalarsAt(v, pos)
+		ok = VerifyScalarsAt(v, pos)
 	}
-	return true
+	return ok || v.InMember(tag)
 }

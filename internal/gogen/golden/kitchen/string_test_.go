@@ -73,26 +73,22 @@ func FinishSizePrefixedstring_testBuffer(builder *flatbuffers.Builder, offset fl
 // Verifystring_test checks that buf holds a string_test that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func Verifystring_test(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	Verifystring_testAt(&v, v.Begin(buf, "", limits))
-	return v.Err("string_test")
+	return ipc.VerifyRoot("string_test", Verifystring_testAt, buf, "", limits)
 }
 
 // VerifySizePrefixedstring_test is Verifystring_test for a buffer that begins with its size.
 func VerifySizePrefixedstring_test(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	Verifystring_testAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("string_test")
+	return ipc.VerifySizePrefixedRoot("string_test", Verifystring_testAt, buf, "", limits)
+}
+
+// fieldsOfstring_test says what Verifystring_testAt checks.
+var fieldsOfstring_test = []ipc.VerifyField{
+	{Name: "low", Slot: 4, Kind: ipc.IsTable},
 }
 
 // Verifystring_testAt checks the table at pos; it serves the verifiers of other tables.
 func Verifystring_testAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Table(4, "low") && (Verifytype_At(v, t.Sub) || v.In("low"))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfstring_test, Verifytype_At)
 }
 
 // Init points rcv at position i of buf.

@@ -82,28 +82,24 @@ func FinishSizePrefixedtype_Buffer(builder *flatbuffers.Builder, offset flatbuff
 // Verifytype_ checks that buf holds a type_ that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func Verifytype_(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	Verifytype_At(&v, v.Begin(buf, "", limits))
-	return v.Err("type")
+	return ipc.VerifyRoot("type", Verifytype_At, buf, "", limits)
 }
 
 // VerifySizePrefixedtype_ is Verifytype_ for a buffer that begins with its size.
 func VerifySizePrefixedtype_(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	Verifytype_At(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("type")
+	return ipc.VerifySizePrefixedRoot("type", Verifytype_At, buf, "", limits)
+}
+
+// fieldsOftype_ says what Verifytype_At checks.
+var fieldsOftype_ = []ipc.VerifyField{
+	{Name: "func", Slot: 4, Size: 4},
+	{Name: "range", Slot: 6, Kind: ipc.IsString},
+	{Name: "error", Slot: 8, Size: 4},
 }
 
 // Verifytype_At checks the table at pos; it serves the verifiers of other tables.
 func Verifytype_At(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 4, "func")
-	ok = ok && t.String(6, "range")
-	ok = ok && t.Scalar(8, 4, "error")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOftype_)
 }
 
 // Init points rcv at position i of buf.

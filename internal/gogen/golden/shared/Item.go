@@ -79,29 +79,24 @@ func FinishSizePrefixedItemBuffer(builder *flatbuffers.Builder, offset flatbuffe
 // VerifyItem checks that buf holds an Item that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func VerifyItem(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyItemAt(&v, v.Begin(buf, "", limits))
-	return v.Err("Item")
+	return ipc.VerifyRoot("Item", VerifyItemAt, buf, "", limits)
 }
 
 // VerifySizePrefixedItem is VerifyItem for a buffer that begins with its size.
 func VerifySizePrefixedItem(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyItemAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("Item")
+	return ipc.VerifySizePrefixedRoot("Item", VerifyItemAt, buf, "", limits)
+}
+
+// fieldsOfItem says what VerifyItemAt checks.
+var fieldsOfItem = []ipc.VerifyField{
+	{Name: "name", Slot: 4, Kind: ipc.IsString, Required: true},
+	{Name: "at", Slot: 6, Kind: ipc.IsStruct, Size: 8, Align: 4},
+	{Name: "unit", Slot: 8, Size: 2},
 }
 
 // VerifyItemAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyItemAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Required(4, "name")
-	ok = ok && t.String(4, "name")
-	ok = ok && t.Struct(6, 8, 4, "at")
-	ok = ok && t.Scalar(8, 2, "unit")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfItem)
 }
 
 // Init points rcv at position i of buf.

@@ -85,29 +85,24 @@ func FinishSizePrefixedanswerBuffer(builder *flatbuffers.Builder, offset flatbuf
 // Verifyanswer checks that buf holds an answer that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func Verifyanswer(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyanswerAt(&v, v.Begin(buf, "", limits))
-	return v.Err("answer")
+	return ipc.VerifyRoot("answer", VerifyanswerAt, buf, "", limits)
 }
 
 // VerifySizePrefixedanswer is Verifyanswer for a buffer that begins with its size.
 func VerifySizePrefixedanswer(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifyanswerAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("answer")
+	return ipc.VerifySizePrefixedRoot("answer", VerifyanswerAt, buf, "", limits)
+}
+
+// fieldsOfanswer says what VerifyanswerAt checks.
+var fieldsOfanswer = []ipc.VerifyField{
+	{Name: "seq", Slot: 4, Size: 8},
+	{Name: "ref_seq", Slot: 6, Size: 8},
+	{Name: "it", Slot: 10, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifyanswerAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyanswerAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "seq")
-	ok = ok && t.Scalar(6, 8, "ref_seq")
-	ok = ok && t.Union(10, 1, "it") &&
-		(VerifydonesAt(v, dones(t.Tag), t.Sub) || v.InMember("it", dones(t.Tag)))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfanswer, VerifydonesAt)
 }
 
 // Init points rcv at position i of buf.

@@ -75,27 +75,23 @@ func FinishSizePrefixeddoneBuffer(builder *flatbuffers.Builder, offset flatbuffe
 // Verifydone checks that buf holds a done that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func Verifydone(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifydoneAt(&v, v.Begin(buf, "", limits))
-	return v.Err("done")
+	return ipc.VerifyRoot("done", VerifydoneAt, buf, "", limits)
 }
 
 // VerifySizePrefixeddone is Verifydone for a buffer that begins with its size.
 func VerifySizePrefixeddone(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifydoneAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("done")
+	return ipc.VerifySizePrefixedRoot("done", VerifydoneAt, buf, "", limits)
+}
+
+// fieldsOfdone says what VerifydoneAt checks.
+var fieldsOfdone = []ipc.VerifyField{
+	{Name: "ref_seq", Slot: 4, Size: 8},
+	{Name: "words", Slot: 6, Size: 4},
 }
 
 // VerifydoneAt checks the table at pos; it serves the verifiers of other tables.
 func VerifydoneAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "ref_seq")
-	ok = ok && t.Scalar(6, 4, "words")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfdone)
 }
 
 // Init points rcv at position i of buf.

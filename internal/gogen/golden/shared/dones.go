@@ -89,14 +89,16 @@ func (rcv dones) UnPack(table flatbuffers.Table) *donesT {
 	return nil
 }
 
-// VerifydonesAt checks the member of type tag at pos; it serves the verifiers of
-// tables. A type that is not known here, of a later version, is not checked.
-func VerifydonesAt(v *ipc.Verifier, tag dones, pos uint32) bool {
+// VerifydonesAt checks the member at pos whose type is v.Tag(); it serves the
+// verifiers of tables. A type that is not known here, of a later version, is not
+// checked.
+func VerifydonesAt(v *ipc.Verifier, pos uint32) bool {
+	ok, tag := true, dones(v.Tag())
 	switch tag {
 	case donesItem:
-		return VerifyItemAt(v, pos)
+		ok = VerifyItemAt(v, pos)
 	case donesdone:
-		return VerifydoneAt(v, pos)
+		ok = VerifydoneAt(v, pos)
 	}
-	return true
+	return ok || v.InMember(tag)
 }

@@ -76,26 +76,22 @@ func FinishSizePrefixednoteBuffer(builder *flatbuffers.Builder, offset flatbuffe
 // Verifynote checks that buf holds a note that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func Verifynote(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifynoteAt(&v, v.Begin(buf, "", limits))
-	return v.Err("note")
+	return ipc.VerifyRoot("note", VerifynoteAt, buf, "", limits)
 }
 
 // VerifySizePrefixednote is Verifynote for a buffer that begins with its size.
 func VerifySizePrefixednote(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifynoteAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("note")
+	return ipc.VerifySizePrefixedRoot("note", VerifynoteAt, buf, "", limits)
+}
+
+// fieldsOfnote says what VerifynoteAt checks.
+var fieldsOfnote = []ipc.VerifyField{
+	{Name: "text", Slot: 4, Kind: ipc.IsString},
 }
 
 // VerifynoteAt checks the table at pos; it serves the verifiers of other tables.
 func VerifynoteAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.String(4, "text")
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfnote)
 }
 
 // Init points rcv at position i of buf.

@@ -82,28 +82,23 @@ func FinishSizePrefixednotedBuffer(builder *flatbuffers.Builder, offset flatbuff
 // Verifynoted checks that buf holds a noted that can be read through every
 // accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
 func Verifynoted(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifynotedAt(&v, v.Begin(buf, "", limits))
-	return v.Err("noted")
+	return ipc.VerifyRoot("noted", VerifynotedAt, buf, "", limits)
 }
 
 // VerifySizePrefixednoted is Verifynoted for a buffer that begins with its size.
 func VerifySizePrefixednoted(buf []byte, limits ...ipc.VerifyLimits) error {
-	var v ipc.Verifier
-	VerifynotedAt(&v, v.BeginSizePrefixed(buf, "", limits))
-	return v.Err("noted")
+	return ipc.VerifySizePrefixedRoot("noted", VerifynotedAt, buf, "", limits)
+}
+
+// fieldsOfnoted says what VerifynotedAt checks.
+var fieldsOfnoted = []ipc.VerifyField{
+	{Name: "seq", Slot: 4, Size: 8},
+	{Name: "it", Slot: 8, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifynotedAt checks the table at pos; it serves the verifiers of other tables.
 func VerifynotedAt(v *ipc.Verifier, pos uint32) bool {
-	if pos == 0 {
-		return true
-	}
-	t, ok := v.Table(pos)
-	ok = ok && t.Scalar(4, 8, "seq")
-	ok = ok && t.Union(8, 1, "it") &&
-		(VerifynotesAt(v, notes(t.Tag), t.Sub) || v.InMember("it", notes(t.Tag)))
-	return ok && v.EndTable()
+	return v.Table(pos, fieldsOfnoted, VerifynotesAt)
 }
 
 // Init points rcv at position i of buf.

@@ -80,12 +80,14 @@ func (rcv notes) UnPack(table flatbuffers.Table) *notesT {
 	return nil
 }
 
-// VerifynotesAt checks the member of type tag at pos; it serves the verifiers of
-// tables. A type that is not known here, of a later version, is not checked.
-func VerifynotesAt(v *ipc.Verifier, tag notes, pos uint32) bool {
+// VerifynotesAt checks the member at pos whose type is v.Tag(); it serves the
+// verifiers of tables. A type that is not known here, of a later version, is not
+// checked.
+func VerifynotesAt(v *ipc.Verifier, pos uint32) bool {
+	ok, tag := true, notes(v.Tag())
 	switch tag {
 	case notesnote:
-		return VerifynoteAt(v, pos)
+		ok = VerifynoteAt(v, pos)
 	}
-	return true
+	return ok || v.InMember(tag)
 }
