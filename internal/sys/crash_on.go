@@ -10,13 +10,6 @@ import (
 	"syscall"
 )
 
-// CrashEnv tells a process built with the tag ipccrash what to do at its crash
-// points: "list" writes the name of each to standard error when it is first
-// reached; "kill:<point>:<n>" and "stop:<point>:<n>" kill or stop the process when it is
-// reached for the n-th time. Before it dies it writes "crash at " and Monotonic()
-// there, so that the survivor can tell how long it took to learn of it.
-const CrashEnv = "IPCGEN_CRASH"
-
 var crash struct {
 	sync.Mutex
 	read   bool
@@ -48,12 +41,11 @@ func CrashPoint(point string) {
 		if crash.left--; crash.left != 0 {
 			return
 		}
-		sig := syscall.SIGKILL
+		sig, what := syscall.SIGKILL, "crash at "
 		if crash.action == "stop" {
-			sig = syscall.SIGSTOP
-		} else {
-			os.Stderr.WriteString("crash at " + strconv.FormatInt(Monotonic(), 10) + "\n")
+			sig, what = syscall.SIGSTOP, "stop at "
 		}
+		os.Stderr.WriteString(what + strconv.FormatInt(Monotonic(), 10) + "\n")
 		// Sent to this very thread's process; it does not return from here
 		// before the signal has taken effect.
 		_ = syscall.Kill(os.Getpid(), sig)

@@ -21,6 +21,12 @@ func TryLock(f *os.File, off int64) error {
 	return lock(f, unix.F_WRLCK, off)
 }
 
+// ShareLock takes a shared lock on the byte at offset off of f, which must be
+// open for reading and may be so alone. It belongs to f as that of TryLock does.
+func ShareLock(f *os.File, off int64) error {
+	return lock(f, unix.F_RDLCK, off)
+}
+
 // Unlock releases the lock on the byte at offset off of f, if f holds it.
 func Unlock(f *os.File, off int64) error {
 	return lock(f, unix.F_UNLCK, off)
@@ -42,13 +48,20 @@ func lock(f *os.File, typ int16, off int64) error {
 // Locked reports whether an open file description other than f's holds a lock
 // on the byte at offset off.
 func Locked(f *os.File, off int64) (bool, error) {
-	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: off, Len: 1}
-	err := ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) })
+	_, locked, err := FindLock(f, off, 1)
+	return locked, err
+}
+
+// FindLock looks among n bytes of f from offset off on for one that an open file
+// description other than f's has locked, and returns the offset of one of them.
+func FindLock(f *os.File, off, n int64) (at int64, found bool, err error) {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: off, Len: n}
+	err = ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) })
 	runtime.KeepAlive(f)
 	if err != nil {
-		return false, &os.PathError{Op: "query lock of", Path: f.Name(), Err: err}
+		return 0, false, &os.PathError{Op: "query lock of", Path: f.Name(), Err: err}
 	}
-	return lk.Type != unix.F_UNLCK, nil
+	return lk.Start, lk.Type != unix.F_UNLCK, nil
 }
 
 // ignoringEINTR repeats f while a signal interrupts it; the Go scheduler's own

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,16 @@ func OpenProcess(pid int) (*os.File, error) {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
 	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// PIDNamespace identifies the pid namespace of this process among those of the
+// machine; 0 when the kernel does not tell. A pid means nothing in another.
+func PIDNamespace() uint64 {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
+		return 0
+	}
+	return st.Ino
 }
 
 // ProcessFile makes a pidfd that the kernel returned at the process's creation
@@ -35,15 +46,38 @@ func WaitExit(pidfd *os.File) error {
 	}
 	var perr error
 	err = c.Read(func(fd uintptr) bool {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		var n int
-		perr = ignoringEINTR(func() error { n, perr = unix.Poll(p, 0); return perr })
-		return perr != nil || n > 0
+		var dead bool
+		dead, perr = readable(fd)
+		return perr != nil || dead
 	})
 	if err != nil {
 		return err
 	}
-	return os.NewSyscallError("poll", perr)
+	return perr
+}
+
+// Alive reports whether a process of that pid lives. It may be another one
+// than the caller has in mind.
+func Alive(pid int) bool {
+	pidfd, err := OpenProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer pidfd.Close()
+	dead, err := readable(pidfd.Fd())
+	runtime.KeepAlive(pidfd)
+	return err == nil && !dead
+}
+
+// readable reports whether a pidfd is, which it becomes when its process ends.
+func readable(fd uintptr) (yes bool, err error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	err = ignoringEINTR(func() error {
+		n, err := unix.Poll(p, 0)
+		yes = n > 0
+		return err
+	})
+	return yes, os.NewSyscallError("poll", err)
 }
 
 // SignalProcess sends a signal to the process of a pidfd; os.ErrProcessDone

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,27 +12,79 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// adoptAll takes over the replicas that an earlier supervisor left, with the
-// reign of their primary. It runs before anything else does.
-func (s *supervisor) adoptAll() {
-	recs, err := s.reg.List(s.cfg.Service)
+// inherit finds out what an earlier supervisor left in the group's places. The
+// processes that it returns are to be adopted, which is wanted with
+// Config.Survive; it blocks until all others are gone, for cfg.ReadyTimeout at most.
+func inherit(ctx context.Context, cfg Config, p *page, reg *registry.Registry) (left []*occupant, err error) {
+	all, err := p.occupants()
 	if err != nil {
-		s.shutdown(err)
-		return
+		return nil, fmt.Errorf("group %s: %w", cfg.Service, err)
+	}
+	adopted := make(map[string]bool)
+	var pids []int
+	for _, o := range all {
+		adopted[instanceName(cfg.Service, o.index)] = cfg.Survive
+		pids = append(pids, o.pid)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cfg.ReadyTimeout,
+		fmt.Errorf("group %s: processes of an earlier supervisor still run, %v; end them", cfg.Service, pids))
+	defer cancel()
+	if !cfg.Survive {
+		// The kernel kills them at once, but a large one takes a while to die.
+		for _, o := range all {
+			err = errors.Join(err, awaitEnd(ctx, o.pidfd))
+		}
+		all = nil
+	}
+	if err == nil {
+		err = awaitNames(ctx, cfg, reg, adopted)
+	}
+	if err != nil {
+		for _, o := range all {
+			o.pidfd.Close()
+		}
+		return nil, err
+	}
+	return all, nil
+}
+
+// awaitEnd blocks until the process of a pidfd, which it closes, is dead.
+func awaitEnd(ctx context.Context, pidfd *os.File) error {
+	stop := context.AfterFunc(ctx, func() { pidfd.Close() })
+	err := sys.WaitExit(pidfd)
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return errors.Join(err, pidfd.Close())
+}
+
+// awaitNames blocks until nobody has a name of the group's replicas but those
+// who are adopted: a dying process may have left its place before its name.
+func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry, adopted map[string]bool) error {
+	recs, err := reg.List(cfg.Service)
+	if err != nil {
+		return err
 	}
 	for _, rec := range recs {
-		if !s.cfg.Survive || rec.Service != s.cfg.Service || rec.Incarnation == 0 {
+		index, ok := indexOf(cfg.Service, rec.Name)
+		if ok && index < cfg.Replicas && rec.Incarnation != 0 && !adopted[rec.Name] {
+			if err := reg.WaitGone(ctx, rec.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// adoptAll takes over the replicas that an earlier supervisor left, with the
+// reign of their primary. It runs before anything else does.
+func (s *supervisor) adoptAll(left []*occupant) {
+	for _, o := range left {
+		if o.index >= len(s.replicas) {
+			s.evict(o)
 			continue
 		}
-		index, ok := indexOf(s.cfg.Service, rec.Name)
-		if !ok || index >= len(s.replicas) {
-			s.evict(rec)
-			continue
-		}
-		if err := s.adopt(s.replicas[index], rec); err != nil {
-			s.shutdown(err)
-			return
-		}
+		s.adopt(s.replicas[o.index], o)
 		s.settled = true // it is no fresh group
 	}
 	primary := s.reign.primary
@@ -44,47 +97,32 @@ func (s *supervisor) adoptAll() {
 
 // adopt makes a process that others started a replica's. Its record, which the
 // registry's watch brings, makes it ready.
-func (s *supervisor) adopt(r *replica, rec registry.Record) error {
-	pidfd, err := s.hold(rec)
-	if err != nil || pidfd == nil {
-		return err
-	}
-	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", rec.PID))
-	r.state, r.incarnation = starting, rec.Incarnation
-	p := &process{path: path, pidfd: pidfd, pid: rec.PID, flush: func() {}}
+func (s *supervisor) adopt(r *replica, o *occupant) {
+	s.page.tenant(r.index).Store(o.incarnation)
+	sys.CrashPoint("group adopted")
+	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", o.pid))
+	r.state, r.incarnation = starting, o.incarnation
+	p := &process{path: path, pidfd: o.pidfd, pid: o.pid, flush: func() {}}
 	s.report(Event{Kind: Adopted, Instance: r.name, PID: p.pid})
 	s.attend(r, p)
 	s.expectReady(r, p)
-	return nil
-}
-
-// hold returns a pidfd for the process of a record, or nil when it is gone. The
-// pid of a record is no evidence, but whoever held the registration after the
-// pidfd was opened was the process it stands for.
-func (s *supervisor) hold(rec registry.Record) (*os.File, error) {
-	pidfd, err := sys.OpenProcess(rec.PID)
-	if err != nil {
-		if _, lookupErr := s.reg.Lookup(rec.Name); errors.Is(lookupErr, registry.ErrNotFound) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("adopt %s (pid %d): %w", rec.Name, rec.PID, err)
-	}
-	now, err := s.reg.Lookup(rec.Name)
-	if err != nil || now.Incarnation != rec.Incarnation {
-		pidfd.Close()
-		return nil, nil
-	}
-	return pidfd, nil
 }
 
 // evict kills a process of an earlier supervisor for which there is no place.
-func (s *supervisor) evict(rec registry.Record) {
-	pidfd, err := s.hold(rec)
-	if err == nil && pidfd != nil {
-		err = sys.SignalProcess(pidfd, sys.SIGKILL)
-		pidfd.Close()
-		s.report(Event{Kind: Evicted, Instance: rec.Name, PID: rec.PID, Cause: "left by an earlier supervisor", Err: err})
+func (s *supervisor) evict(o *occupant) {
+	name := instanceName(s.cfg.Service, o.index)
+	if rec, err := s.reg.Lookup(name); err == nil && rec.Control != "" {
+		s.channels[rec.Control] = true
 	}
+	if s.cfg.Replication != nil {
+		s.channels[replicaChannel(name)] = true
+	}
+	err := sys.SignalProcess(o.pidfd, sys.SIGKILL)
+	s.report(Event{Kind: Evicted, Instance: name, PID: o.pid, Cause: "left by an earlier supervisor", Err: err})
+	s.helpers.Go(func() {
+		defer o.pidfd.Close()
+		sys.WaitExit(o.pidfd)
+	})
 }
 
 func indexOf(service, name string) (int, bool) {

@@ -6,7 +6,7 @@ func (g *Group) Depose() {
 	g.s.ask(func() {
 		s := g.s
 		for _, r := range s.replicas {
-			if r.index != s.reign.primary && r.state == ready {
+			if r.index != s.reign.primary && r.state == ready && g.MayRule(r.index) {
 				s.bequeath()
 				s.rule(s.reign.epoch+1, r.index)
 				return
@@ -15,5 +15,8 @@ func (g *Group) Depose() {
 	})
 }
 
-// SetStep has f called between the steps of replication.
-func SetStep(cfg *MemberConfig, f func(string)) { cfg.step = f }
+// MayRule reports whether a replica has all that was answered.
+func (g *Group) MayRule(index int) bool {
+	p := g.s.page
+	return g.s.cfg.Replication == nil || p.inSync(p.reign().epoch)&(1<<index) != 0 && p.whole(index)
+}

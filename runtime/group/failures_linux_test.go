@@ -310,7 +310,7 @@ func TestSupervisorsAreKilled(t *testing.T) {
 	d := newDomain(t)
 	control := audio.NewAudioControlClient(dialGroup(t, d, group.DialConfig{}))
 	for range rounds {
-		killedHost(t, d, "survive")
+		killedHost(t, d, "audio", "survive")
 		if _, err := control.SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
 			t.Errorf("call: %v", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -140,7 +141,7 @@ func (f *follower) begin() (snapshot []byte, at position, fresh bool, err error)
 	r.order.Lock()
 	defer r.order.Unlock()
 	if at = r.at; !whole || theirs != at {
-		r.step("snapshot")
+		sys.CrashPoint("group snapshot begun")
 		if snapshot, err = r.state.Snapshot(); err != nil {
 			return nil, at, fresh, fmt.Errorf("take a snapshot: %w", err)
 		}
@@ -278,7 +279,7 @@ func (f *follower) sendBatch() error {
 	for _, e := range batch {
 		b = e.append(b)
 	}
-	l.r.step("send")
+	sys.CrashPoint("group changes sent")
 	reply, err := f.call(methodApply, b)
 	if err != nil {
 		return err
@@ -292,7 +293,7 @@ func (f *follower) sendBatch() error {
 			return fmt.Errorf("%w: change %d, method %#x", errDiverged, e.index, e.method)
 		}
 	}
-	l.r.step("acknowledged")
+	sys.CrashPoint("group changes acknowledged")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f.acked = batch[n-1].index

@@ -62,45 +62,23 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 		reg.Close()
 		return nil, err
 	}
-	if !cfg.Survive {
-		if err := awaitOrphans(ctx, cfg, reg); err != nil {
-			return nil, errors.Join(err, page.close(), reg.Close())
-		}
-	}
 	var syncWatch *sys.DirWatch
 	if cfg.Replication != nil {
-		if syncWatch, err = sys.WatchDir(filepath.Join(dir.Path(), folder)); err != nil {
-			return nil, errors.Join(err, page.close(), reg.Close())
+		syncWatch, err = sys.WatchDir(filepath.Join(dir.Path(), folder))
+	}
+	var left []*occupant
+	if err == nil {
+		left, err = inherit(ctx, cfg, page, reg)
+	}
+	if err != nil {
+		if syncWatch != nil {
+			syncWatch.Close()
 		}
+		return nil, errors.Join(err, page.close(), reg.Close())
 	}
 	s = makeSupervisor(cfg, dir, reg, page)
-	s.syncWatch = syncWatch
+	s.syncWatch, s.left = syncWatch, left
 	return s, nil
-}
-
-// awaitOrphans blocks until the replicas of a supervisor that was killed are
-// gone. The kernel kills them at once, but a large one takes a while to die,
-// and holds its name until then.
-func awaitOrphans(ctx context.Context, cfg Config, reg *registry.Registry) error {
-	recs, err := reg.List(cfg.Service)
-	orphans := make(map[string]int)
-	for _, rec := range recs {
-		if rec.Service == cfg.Service && rec.Incarnation != 0 {
-			orphans[rec.Name] = rec.PID
-		}
-	}
-	if err != nil || len(orphans) == 0 {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.ReadyTimeout,
-		fmt.Errorf("group %s: replicas of an earlier supervisor still run: %v; end them", cfg.Service, orphans))
-	defer cancel()
-	for name := range orphans {
-		if err := reg.WaitGone(ctx, name); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Status returns the group's present state.

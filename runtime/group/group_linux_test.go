@@ -243,7 +243,7 @@ func TestEndOfContextEndsGroup(t *testing.T) {
 // one finds the service free.
 func TestReplicasDieWithTheirSupervisor(t *testing.T) {
 	d := newDomain(t)
-	killedHost(t, d)
+	killedHost(t, d, "bare")
 	startGroup(t, bareConfig(d))
 }
 
@@ -275,7 +275,7 @@ func TestSurvivorsAreAdopted(t *testing.T) {
 	d := newDomain(t)
 	c := dialGroup(t, d, group.DialConfig{})
 	control := audio.NewAudioControlClient(c)
-	killedHost(t, d, "survive")
+	killedHost(t, d, "audio", "survive")
 	set := audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.25}
 	if _, err := control.SetParam(t.Context(), &set); err != nil {
 		t.Errorf("without a supervisor: %v", err)
@@ -318,7 +318,7 @@ func TestSurvivorsAreAdopted(t *testing.T) {
 // its own.
 func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	d := newDomain(t)
-	killedHost(t, d, "survive")
+	killedHost(t, d, "audio", "survive")
 	cfg := audioConfig(d)
 	cfg.Survive = true
 	cfg.Replicas = 1
@@ -333,5 +333,4 @@ func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	if err := r.WaitGone(t.Context(), "audio_compute.1"); err != nil {
 		t.Error(err)
 	}
-	r.GC() // of what was killed while nobody supervised it
 }

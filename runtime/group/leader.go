@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -83,6 +84,7 @@ func (r *replicator) ascend(now reign) (*leader, error) {
 		}
 	}
 	r.word(offSynced).Store(l.epoch) // before the supervisor is told to look
+	sys.CrashPoint("group reign begun")
 	l.mu.Lock()
 	l.open = true
 	l.publish()
@@ -184,7 +186,7 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 	}
 	e.index = r.at.index + 1
 	l.assigned.Store(e.index)
-	r.step("execute")
+	sys.CrashPoint("group change begun")
 	// A handler that gave up when its caller did would leave replicas different.
 	err := r.guarded(func() error { return next(context.WithoutCancel(ctx)) })
 	r.at = position{l.epoch, e.index}
@@ -199,7 +201,7 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 		}
 		e.digest = digestOf(reply, answer)
 	}
-	r.step("executed")
+	sys.CrashPoint("group change executed")
 	l.append(e)
 	return err
 }
@@ -353,8 +355,8 @@ func (l *leader) publish() {
 	if !l.open || l.ended != nil {
 		return
 	}
-	l.r.step("publish")
+	sys.CrashPoint("group set decided")
 	l.r.word(offSet).Store(packSet(l.epoch, l.mask))
-	l.r.step("published")
+	sys.CrashPoint("group set stored")
 	l.r.tell()
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/audioservice"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -111,18 +112,25 @@ func childPanicky([]string) error {
 	panic("as told")
 }
 
-// childHost supervises replicas until it is killed: bare ones, or with
-// "survive" such as survive it.
+// childHost supervises replicas of a service in a domain until SIGTERM; with
+// "survive" they survive it when it is killed.
 func childHost(args []string) error {
-	cfg := bareConfig(args[0])
-	if len(args) > 1 {
-		cfg = audioConfig(args[0])
-		if len(args) > 2 {
-			cfg = listConfig(args[0], 2)
-		}
-		cfg.Survive = true
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	cfg := map[string]group.Config{
+		"bare": bareConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
+	}[args[1]]
+	cfg.Survive = len(args) > 2
+	if cfg.Replication != nil {
+		cfg.Replication.MinSync = 1 // what is answered, two have
 	}
-	g, err := group.Start(context.Background(), cfg)
+	command := cfg.Command
+	cfg.Command = func(i int) *exec.Cmd { // crash points are for the host alone
+		cmd := command(i)
+		cmd.Env = append(cmd.Env, sys.CrashEnv+"=")
+		return cmd
+	}
+	g, err := group.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -220,9 +228,25 @@ func shutdown(t testing.TB, g *group.Group) {
 	}
 }
 
-// nothingLeft checks that no record and no group is in the domain.
+// nothingLeft checks that of the groups of a domain no process, record, page,
+// socket or lock is left.
 func nothingLeft(t testing.TB, domain string) {
 	t.Helper()
+	environs, _ := filepath.Glob("/proc/*/environ")
+	for _, path := range environs {
+		if env, err := os.ReadFile(path); err == nil && strings.Contains(string(env), "IPCGEN_DOMAIN="+domain+"\x00") {
+			t.Errorf("a process runs: %s", path)
+		}
+	}
+	files, err := os.ReadDir(domain)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, f := range files {
+		if f.Name() != ".registry" && f.Name() != ".groups" {
+			t.Errorf("left: %s", f.Name())
+		}
+	}
 	r, err := registry.Open(domain, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -59,8 +59,6 @@ type MemberConfig struct {
 	State State
 	// Logger receives what happens to the state's replication; silent when nil.
 	Logger *slog.Logger
-
-	step func(string) // called by tests between the steps of replication
 }
 
 // A Member is this process as an instance of a service: supervised by a group,
@@ -120,6 +118,10 @@ func (m *Member) takePlace(place string) (err error) {
 		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
 	}
 	runtime.AddCleanup(m, func(mem []byte) { sys.UnmapFile(mem) }, m.place) // for the same reason
+	if err := m.occupy(); err != nil {
+		m.page.f.Close()
+		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
+	}
 	if m.replicator, err = newReplicator(m); err != nil {
 		return errors.Join(err, m.page.f.Close())
 	}
@@ -249,6 +251,7 @@ func (m *Member) register(rec registry.Record) (err error) {
 	if let, err := sys.HoldRobust(futexAt(m.place, offAlive)); err == nil {
 		m.let = let // without it the pidfd alone serves
 	}
+	sys.CrashPoint("group futex held")
 	seen := m.page.reign()
 	rec.Role, rec.Epoch = m.roleIn(seen)
 	m.tell(rec.Role, rec.Epoch)
@@ -256,6 +259,7 @@ func (m *Member) register(rec registry.Record) (err error) {
 		dir.Close()
 		return err
 	}
+	sys.CrashPoint("group registered")
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	own := m.own
@@ -274,7 +278,9 @@ func (m *Member) register(rec registry.Record) (err error) {
 					m.replicator.follow(now)
 				}
 				m.tell(role, epoch)
+				sys.CrashPoint("group role told")
 				own.SetRole(role, epoch)
+				sys.CrashPoint("group role stored")
 			}
 			if dir.Next(func(string, bool) {}) != nil {
 				return
@@ -292,6 +298,7 @@ func (m *Member) beat(ctx context.Context, period time.Duration) {
 	for {
 		if m.cfg.Healthy == nil || m.cfg.Healthy() {
 			word.Add(1)
+			sys.CrashPoint("group beat")
 		}
 		select {
 		case <-tick.C:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -32,11 +33,13 @@ const (
 	offHeirs      = 160 // a set: who may succeed the last primary
 
 	// A replica's page.
-	offBeat    = 0   // counts its heartbeats
-	offAlive   = 64  // 32 bits: the robust futex of a thread of the replica
-	offSet     = 128 // of a primary: which replicas have the whole state
-	offAccused = 136 // of a primary: a standby that it wants replaced
-	offSynced  = 192 // of all: the epoch in which it got the whole state, 0, or broken
+	offBeat      = 0   // counts its heartbeats
+	offAlive     = 64  // 32 bits: the robust futex of a thread of the replica
+	offTenant    = 72  // see place.go; the supervisor's
+	offNamespace = 80  // the pid namespace of the process
+	offSet       = 128 // of a primary: which replicas have the whole state
+	offAccused   = 136 // of a primary: a standby that it wants replaced
+	offSynced    = 192 // of all: the epoch in which it got the whole state, 0, or broken
 )
 
 // pageSize is the size of each part of the group's file.
@@ -160,7 +163,7 @@ func claimPage(dir *domain.Dir, service string, replicas int) (*page, error) {
 	if err := root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	for {
+	for tries := 0; ; tries++ {
 		f, err := root.OpenFile(pagePath(service), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
@@ -170,7 +173,15 @@ func claimPage(dir *domain.Dir, service string, replicas int) (*page, error) {
 			return p, nil
 		}
 		f.Close()
-		if !errors.Is(err, errRemoved) {
+		var held *InUseError
+		switch {
+		case errors.Is(err, errRemoved):
+		case errors.As(err, &held) && held.PID != 0 && !sys.Alive(held.PID) && tries < 1000:
+			// A supervisor was killed while it started a child, which shares its
+			// lock until it has begun to execute its own program. Nothing tells
+			// of that moment.
+			time.Sleep(time.Millisecond)
+		default:
 			return nil, err
 		}
 	}
@@ -202,7 +213,8 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File) (*page,
 	if !os.SameFile(named, fi) {
 		return nil, errRemoved
 	}
-	size := placeOffset(replicas)
+	// The last supervisor may have had more replicas, which may still live.
+	size := max(placeOffset(replicas), int(fi.Size())/pageSize()*pageSize())
 	if err := sys.Allocate(f, int64(size)); err != nil {
 		return nil, err
 	}
@@ -216,7 +228,9 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File) (*page,
 		wordAt(p.mem, offReign).Store(reign{primary: none}.pack())
 	}
 	wordAt(p.mem, offPID).Store(uint64(os.Getpid()))
+	sys.CrashPoint("group page claimed")
 	wordAt(p.mem, offMagic).Store(pageMagic)
+	sys.CrashPoint("group page made")
 	return p, nil
 }
 
@@ -232,8 +246,12 @@ func inUse(dir *domain.Dir, service string) error {
 // setReign publishes r: by the store to those who look, then to those who
 // sleep.
 func (p *page) setReign(r reign) error {
+	sys.CrashPoint("group reign decided")
 	wordAt(p.mem, offReign).Store(r.pack())
-	return p.tell()
+	sys.CrashPoint("group reign stored")
+	err := p.tell()
+	sys.CrashPoint("group reign told")
+	return err
 }
 
 // tell wakes the watchers of the folder by a write without meaning behind the
@@ -252,5 +270,7 @@ func (p *page) alive(index int) *atomic.Uint32 {
 
 // remove ends the group: the page loses its name, then its lock.
 func (p *page) remove(dir *domain.Dir, service string) error {
-	return errors.Join(dir.Root().Remove(pagePath(service)), p.close())
+	err := dir.Root().Remove(pagePath(service))
+	sys.CrashPoint("group page removed")
+	return errors.Join(err, p.close())
 }

@@ -46,16 +46,12 @@ func (s *supervisor) noticed(ev registry.Event) {
 	}
 }
 
-// stranger deals with a record under a replica's name that is not the
-// replica's.
+// stranger notes a record under a replica's name that is not the replica's:
+// somebody started the service by hand.
 func (s *supervisor) stranger(r *replica, ev registry.Event) {
-	switch {
-	case ev.Kind == registry.Disappeared:
+	r.squatter = ev.Record.PID
+	if ev.Kind == registry.Disappeared {
 		r.squatter = 0
-	case ev.Record.Incarnation == 0: // somebody started it by hand
-		r.squatter = ev.Record.PID
-	default: // it was being started when its supervisor died
-		s.evict(ev.Record)
 	}
 }
 

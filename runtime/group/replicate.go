@@ -221,13 +221,6 @@ func (r *replicator) accuse(s *standby) {
 	r.tell()
 }
 
-// step is where tests end the process.
-func (r *replicator) step(name string) {
-	if r.m.cfg.step != nil {
-		r.m.cfg.step(name)
-	}
-}
-
 // within bounds what a standby may take for one step.
 func (r *replicator) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, r.limits.AckTimeout)

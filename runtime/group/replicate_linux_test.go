@@ -248,39 +248,6 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 	}
 }
 
-// TestCrashAtEveryStep kills a replica at each step of replication in turn,
-// under load.
-func TestCrashAtEveryStep(t *testing.T) {
-	for _, step := range []string{"execute", "executed", "send", "acknowledged", "publish", "published", "snapshot",
-		"apply", "applied", "restore", "sealed"} {
-		t.Run(step, func(t *testing.T) {
-			t.Parallel()
-			cfg := listConfig(newDomain(t), 3)
-			var starts atomic.Int32
-			cfg.Command = func(i int) *exec.Cmd {
-				cmd := childCommand("list", fmt.Sprint(i))
-				if starts.Add(1)%4 == 0 { // one at a time, and none of the first three
-					cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%s/%d", crashVar, step, 1+rand.N(3)))
-				}
-				return cmd
-			}
-			var events eventLog
-			cfg.Events = events.add
-			g := startGroup(t, cfg)
-			var done atomic.Int64
-			loaders, stop := load(t, cfg.Domain, 2, &done)
-			killPrimaries(t, g, 6, 2, &done)
-			stop()
-			all := readAll(t, dialList(t, cfg.Domain))
-			if events.has(group.StateLost) {
-				t.Fatalf("the state was lost:\n%v", &events)
-			}
-			checkOracle(t, loaders, all)
-			checkLinearizable(t, loaders, all)
-		})
-	}
-}
-
 // TestStoppedStandbyHoldsNobodyUp stops a standby under load: the primary goes
 // on without it in bounded time, and it is replaced.
 func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {

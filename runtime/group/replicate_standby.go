@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -79,7 +80,7 @@ func (r *replicator) install(_ head, c *cutter) ([]byte, error) {
 	snapshot := r.incoming
 	r.incoming = nil
 	r.word(offSynced).Store(0)
-	r.step("restore")
+	sys.CrashPoint("group state forgotten")
 	if err := r.restore(snapshot); err != nil {
 		r.word(offSynced).Store(broken)
 		r.tell()
@@ -109,16 +110,16 @@ func (r *replicator) execute(h head, c *cutter) ([]byte, error) {
 		if e.index != r.at.index+1 {
 			return nil, fmt.Errorf("%s is at change %d, the next one cannot be %d", r.m.Name(), r.at.index, e.index)
 		}
-		r.step("apply")
+		sys.CrashPoint("group change received")
 		digests = binary.LittleEndian.AppendUint32(digests, r.apply(&e))
 		r.at = position{h.epoch, e.index}
-		r.step("applied")
+		sys.CrashPoint("group change applied")
 	}
 	return digests, nil
 }
 
 func (r *replicator) seal(h head, _ *cutter) ([]byte, error) {
 	r.word(offSynced).Store(h.epoch)
-	r.step("sealed")
+	sys.CrashPoint("group sync stored")
 	return nil, nil
 }

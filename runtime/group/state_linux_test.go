@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -145,10 +144,6 @@ func (l *list) service() *ipc.Service {
 		}))
 }
 
-// crashVar makes a replica kill itself at the nth time it comes to a step:
-// "step/n".
-const crashVar = "GROUP_TEST_CRASH"
-
 // childList is a replica of the list, until SIGTERM.
 func childList(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -159,22 +154,7 @@ func childList(args []string) error {
 		l.ballast = make([]byte, n)
 		rand.NewChaCha8([32]byte{}).Read(l.ballast) // alike in every process
 	}
-	cfg := group.MemberConfig{State: l}
-	if step, count, ok := strings.Cut(os.Getenv(crashVar), "/"); ok {
-		n, _ := strconv.Atoi(count)
-		var mu sync.Mutex
-		group.SetStep(&cfg, func(at string) {
-			mu.Lock()
-			defer mu.Unlock()
-			if at == step {
-				if n--; n == 0 {
-					syscall.Kill(os.Getpid(), syscall.SIGKILL)
-					select {}
-				}
-			}
-		})
-	}
-	m, err := group.Join(cfg)
+	m, err := group.Join(group.MemberConfig{State: l})
 	if err != nil {
 		return err
 	}

@@ -54,18 +54,21 @@ func (p *page) placeWord(index, off int) uint64 { return wordAt(p.mem, placeOffs
 func (p *page) forgetState(index int) {
 	for _, off := range []int{offSet, offAccused, offSynced} {
 		wordAt(p.mem, placeOffset(index)+off).Store(0)
+		sys.CrashPoint("group state of a place forgotten")
 	}
 }
 
-// inSync returns who has the whole state: what the primary of the reign
-// published or, before it did, who may have succeeded it.
-func (s *supervisor) inSync() uint64 {
-	if p := s.reign.primary; p != none {
-		if epoch, mask := unpackSet(s.page.placeWord(p, offSet)); epoch == s.reign.epoch {
+// inSync returns who has the whole state: what the primary of the epoch
+// published or, before it did, who may have succeeded it. The place of that
+// primary need not be known: a supervisor that was killed may have ended the
+// reign, and then the next one looks for what it did not note any more.
+func (p *page) inSync(epoch uint64) uint64 {
+	for index := range p.places() {
+		if of, mask := unpackSet(p.placeWord(index, offSet)); of == epoch && mask != 0 {
 			return mask
 		}
 	}
-	return wordAt(s.page.mem, offHeirs).Load()
+	return wordAt(p.mem, offHeirs).Load()
 }
 
 // countedOn reports whether a replica has the whole state and the primary's set
@@ -75,31 +78,37 @@ func (s *supervisor) countedOn(r *replica) bool {
 	if r.proc == nil || !r.synced {
 		return false // and after the end of the group there is no page either
 	}
-	if p := s.reign.primary; p != none {
-		if epoch, _ := unpackSet(s.page.placeWord(p, offSet)); epoch != s.reign.epoch {
-			return false
-		}
+	return (s.reign.primary == none || s.begun()) && s.page.inSync(s.reign.epoch)&(1<<r.index) != 0
+}
+
+// begun reports whether there is a primary, and it has published its set.
+func (s *supervisor) begun() bool {
+	if s.reign.primary == none {
+		return false
 	}
-	return s.inSync()&(1<<r.index) != 0
+	epoch, _ := unpackSet(s.page.placeWord(s.reign.primary, offSet))
+	return epoch == s.reign.epoch
 }
 
 // bequeath ends the reign and notes who was in sync at its end. The reign ends
 // first: what its primary answers after that it cannot release, so no change is
 // answered by a set that is smaller than the one found here.
 func (s *supervisor) bequeath() {
-	if s.cfg.Replication == nil || s.reign.primary == none {
+	if s.cfg.Replication == nil {
 		return
 	}
 	over := s.reign
 	over.primary = none
 	wordAt(s.page.mem, offReign).Store(over.pack())
-	wordAt(s.page.mem, offHeirs).Store(s.inSync())
+	sys.CrashPoint("group reign ended")
+	wordAt(s.page.mem, offHeirs).Store(s.page.inSync(s.reign.epoch))
+	sys.CrashPoint("group heirs stored")
 }
 
-// whole reports whether the process of a replica has, or once had, the whole
+// whole reports whether the process in a place has, or once had, the whole
 // state.
-func (s *supervisor) whole(r *replica) bool {
-	synced := s.page.placeWord(r.index, offSynced)
+func (p *page) whole(index int) bool {
+	synced := p.placeWord(index, offSynced)
 	return synced != 0 && synced != broken
 }
 
@@ -111,7 +120,7 @@ func (s *supervisor) successor() (next *replica, lost bool) {
 		return s.firstReady(func(*replica) bool { return true }), false
 	}
 	// The bit may stand for a process that died since, the word cannot.
-	heir := func(r *replica) bool { return heirs&(1<<r.index) != 0 && s.whole(r) }
+	heir := func(r *replica) bool { return heirs&(1<<r.index) != 0 && s.page.whole(r.index) }
 	if r := s.firstReady(heir); r != nil {
 		return r, false
 	}
@@ -120,7 +129,7 @@ func (s *supervisor) successor() (next *replica, lost bool) {
 			return nil, false // it is known to the primary before it is to us
 		}
 	}
-	if r := s.firstReady(s.whole); r != nil {
+	if r := s.firstReady(func(r *replica) bool { return s.page.whole(r.index) }); r != nil {
 		return r, true
 	}
 	return s.firstReady(func(r *replica) bool { return s.page.placeWord(r.index, offSynced) != broken }), true
@@ -138,7 +147,7 @@ func (s *supervisor) firstReady(ok func(*replica) bool) *replica {
 // stateLost tells that a reign begins without all that was answered.
 func (s *supervisor) stateLost(r *replica) {
 	cause := "no replica in sync is left; the state begins anew"
-	if s.whole(r) {
+	if s.page.whole(r.index) {
 		cause = "no replica in sync is left; the state is that of one that fell behind"
 	}
 	wordAt(s.page.mem, offHeirs).Store(0)
@@ -164,9 +173,9 @@ func (s *supervisor) lookAtSync() {
 	if s.cfg.Replication == nil || s.stopping != nil {
 		return
 	}
-	mask := s.inSync()
+	mask := s.page.inSync(s.reign.epoch)
 	for _, r := range s.replicas {
-		synced := r.proc != nil && mask&(1<<r.index) != 0 && s.whole(r)
+		synced := r.proc != nil && mask&(1<<r.index) != 0 && s.page.whole(r.index)
 		if synced != r.synced {
 			r.synced = synced
 			if synced {
@@ -201,8 +210,8 @@ func (s *supervisor) expectSync(r *replica) {
 		s.do(func() {
 			switch {
 			case r.proc != p || r.synced || s.reign.primary == r.index || s.stopping != nil:
-			case s.reign.primary == none || s.reign.epoch != epoch:
-				s.expectSync(r)
+			case s.reign.epoch != epoch || !s.begun():
+				s.expectSync(r) // it is not its fault yet
 			default:
 				s.suspect(r, fmt.Sprintf("was out of sync for %v", s.cfg.Replication.SyncTimeout))
 			}

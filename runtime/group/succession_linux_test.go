@@ -74,7 +74,7 @@ func TestAdoptedReplicasKeepTheState(t *testing.T) {
 		t.Run(fmt.Sprint("primary died before: ", orphan), func(t *testing.T) {
 			cfg := listConfig(newDomain(t), 2)
 			cfg.Survive = true
-			killedHost(t, cfg.Domain, "survive", "list")
+			killedHost(t, cfg.Domain, "list", "survive")
 			c := dialList(t, cfg.Domain)
 			appendTo(t, c, 1)
 			if orphan {

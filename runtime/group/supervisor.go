@@ -35,6 +35,7 @@ type supervisor struct {
 	release func() bool // detaches the group from Start's context
 	// syncWatch tells of the members' words; nil unless the group replicates.
 	syncWatch *sys.DirWatch
+	left      []*occupant // to adopt
 
 	replicas []*replica
 	channels map[string]bool // where replicas served that ended badly
@@ -129,7 +130,7 @@ func (s *supervisor) run() {
 	if s.syncWatch != nil {
 		s.helpers.Go(func() { s.watchSync(s.syncWatch) })
 	}
-	s.adoptAll()
+	s.adoptAll(s.left)
 	for _, r := range s.replicas {
 		if r.proc == nil {
 			s.start(r)
@@ -169,6 +170,7 @@ func (s *supervisor) finish() {
 	}
 	s.launch.close()
 	s.sweep()
+	sys.CrashPoint("group swept")
 	_, gcErr := s.reg.GC()
 	s.endErr = errors.Join(gcErr, s.page.remove(s.dir, s.cfg.Service), s.reg.Close(), s.dir.Close())
 	s.report(Event{Kind: Stopped})
@@ -201,11 +203,13 @@ func (s *supervisor) start(r *replica) {
 	r.state, r.incarnation = starting, rand.Uint64()|1
 	r.record, r.answers, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, 0, time.Time{}
 	s.page.forgetState(r.index)
+	s.page.tenant(r.index).Store(r.incarnation)
 	r.synced = false
 	incarnation, command, edition := r.incarnation, r.command, r.edition
 	s.helpers.Go(func() {
 		s.launch.jobs <- func() {
 			p, err := launch(&s.cfg, s.dir, command, r.index, incarnation)
+			sys.CrashPoint("group launched")
 			s.helpers.Go(func() { s.do(func() { s.started(r, p, edition, err) }) })
 		}
 	})

@@ -36,3 +36,20 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	s.launch.close()
 	s.events.close()
 }
+
+// A supervisor may be killed when it has ended a reign, but not noted yet who
+// had the state at its end. The next one finds that out, and does not take what
+// was noted at the end of the reign before.
+func TestHeirsOfAReignEndedByAKilledSupervisor(t *testing.T) {
+	p := &page{mem: make([]byte, placeOffset(3))}
+	wordAt(p.mem, offReign).Store(reign{epoch: 4, primary: none}.pack())
+	wordAt(p.mem, offHeirs).Store(0b001)
+	wordAt(p.mem, placeOffset(1)+offSet).Store(packSet(4, 0b110))
+	s := makeSupervisor(Config{Service: "svc", Replicas: 3, Replication: new(Replication), Logger: slog.New(slog.DiscardHandler)}, nil, nil, p)
+	defer s.events.close()
+	defer s.launch.close()
+	s.adoptAll(nil)
+	if heirs := wordAt(p.mem, offHeirs).Load(); heirs != 0b110 {
+		t.Errorf("heirs %b", heirs)
+	}
+}

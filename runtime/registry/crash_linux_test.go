@@ -176,7 +176,7 @@ func TestTakeoverShowsNothingHalf(t *testing.T) {
 	steps := make(map[string]bool)
 	registry.SetStep(opts, func(step string) {
 		steps[step] = true
-		published = published || step == "published"
+		published = published || step == "registry published"
 		rec, err := reader.Lookup("a")
 		switch {
 		case published && (err != nil || rec.Control != "new" || rec.PID != 7):

@@ -55,21 +55,21 @@ func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 	if err := reg.claimName(); err != nil {
 		return reg, err
 	}
-	r.step("name claimed")
+	r.step("registry name claimed")
 	slot, distance, err := reg.claimSlot()
 	if err != nil {
 		return reg, err
 	}
-	r.step("slot claimed")
+	r.step("registry slot claimed")
 	if reg.mem, reg.base, err = mapSlot(reg.nameLock, slot); err != nil {
 		return reg, err
 	}
 	reg.withdraw()
-	r.step("withdrawn")
+	r.step("registry withdrawn")
 	if err := reg.lockSlot(slot); err != nil {
 		return reg, err
 	}
-	r.step("slot locked")
+	r.step("registry slot locked")
 	if err := r.raiseReach(reg.nameLock, distance); err != nil {
 		return reg, err
 	}
@@ -192,12 +192,12 @@ func (reg *Registration) publish(img *slotImage) {
 	for w := wState + 1; w < slotWords; w++ {
 		reg.word(w).Store(img[w])
 		if w == wHash || w == wText {
-			reg.r.step("half written")
+			reg.r.step("registry half written")
 		}
 	}
-	reg.r.step("written")
+	reg.r.step("registry written")
 	reg.word(wState).Store(reg.word(wState).Load() + 1)
-	reg.r.step("published")
+	reg.r.step("registry published")
 }
 
 // tell wakes the watchers. The byte itself has no meaning.
@@ -229,7 +229,7 @@ func (reg *Registration) SetRole(role Role, epoch uint64) (err error) {
 	}
 	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
 	reg.word(wRole).Store(packRole(role, epoch))
-	reg.r.step("role stored")
+	reg.r.step("registry role stored")
 	return reg.tell()
 }
 
@@ -244,7 +244,7 @@ func (reg *Registration) Close() (err error) {
 	defer reg.release()
 	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
 	reg.withdraw()
-	reg.r.step("closed")
+	reg.r.step("registry closed")
 	return nil
 }
 

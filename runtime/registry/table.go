@@ -37,16 +37,14 @@ type Options struct {
 	// the registry; the others take what they find.
 	Slots int
 
-	// step is called in tests between the stores of a registration, and after
-	// each look of a watch.
-	step func(string)
+	step func(string) // see Registry.step
 }
 
 // A Registry is an open registry of a domain. It is safe for concurrent use.
 type Registry struct {
 	dir  *domain.Dir
 	path string // of folder
-	step func(string)
+	hook func(string)
 
 	mu     sync.RWMutex // held for reading while mem and locks are used
 	closed bool
@@ -79,10 +77,7 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{dir: dir, path: filepath.Join(dir.Path(), folder), step: opts.step}
-	if r.step == nil {
-		r.step = func(string) {}
-	}
+	r := &Registry{dir: dir, path: filepath.Join(dir.Path(), folder), hook: opts.step}
 	if err := r.open(slots); err != nil {
 		dir.Close()
 		return nil, err
@@ -178,6 +173,15 @@ func (r *Registry) Close() error {
 		}
 	}
 	return errors.Join(sys.UnmapFile(r.mem), r.dir.Close())
+}
+
+// step marks what happens between the stores of a registration, and after each
+// look of a watch, for tests.
+func (r *Registry) step(name string) {
+	sys.CrashPoint(name)
+	if r.hook != nil {
+		r.hook(name)
+	}
 }
 
 // Slots returns the number of instances that the registry has room for, the

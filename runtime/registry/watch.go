@@ -71,7 +71,7 @@ func (r *Registry) follow(ctx context.Context, prefix string, f func(*watcher, [
 	w.markAll()
 	for {
 		events, err := w.scan()
-		r.step("looked")
+		r.step("registry looked")
 		if !f(w, events) || err != nil {
 			return err
 		}

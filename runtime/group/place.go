@@ -1,0 +1,105 @@
+package group
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// This file is who occupies the places of a group, as the kernel vouches for
+// it. A process that joins locks a byte of the group's file, which stands for
+// its place and its pid, for as long as it lives, and then looks whether its
+// supervisor's start is still wanted. The next supervisor does it the other way
+// round: it withdraws every start, and then looks who is there. So it learns of
+// a process that was just being started when its supervisor was killed, or that
+// process learns, before it has bound a name, that it is too late.
+
+// placeLock is the byte that the process of a pid locks when it joins in a
+// place. Pids have 22 bits; the bytes need not exist.
+func placeLock(index, pid int) int64 { return 1<<62 | int64(index)<<32 | int64(pid) }
+
+// places is how many there are in the file, perhaps more than the group has
+// replicas now.
+func (p *page) places() int { return len(p.mem)/pageSize() - 1 }
+
+// tenant is the word with the incarnation, an odd number, of the process that
+// the supervisor has started for a place; it is even once that start is
+// withdrawn. The supervisor alone writes it.
+func (p *page) tenant(index int) *atomic.Uint64 {
+	return wordAt(p.mem, placeOffset(index)+offTenant)
+}
+
+// occupy makes this process the one in its place.
+func (m *Member) occupy() error {
+	wordAt(m.place, offNamespace).Store(sys.PIDNamespace())
+	if err := sys.ShareLock(m.page.f, placeLock(m.index, os.Getpid())); err != nil {
+		return err
+	}
+	sys.CrashPoint("group place locked")
+	if wordAt(m.place, offTenant).Load() != m.incarnation {
+		return fmt.Errorf("the start of %s is not wanted any more: its supervisor is gone", m.Name())
+	}
+	return nil
+}
+
+// An occupant is a process in a place, which it has joined.
+type occupant struct {
+	index, pid  int
+	incarnation uint64
+	pidfd       *os.File
+}
+
+// occupants withdraws every start and returns who has joined nevertheless.
+func (p *page) occupants() (all []*occupant, err error) {
+	for index := range p.places() {
+		tenant := p.tenant(index)
+		tenant.Store(tenant.Load() &^ 1)
+		sys.CrashPoint("group start withdrawn")
+		o, err := p.occupant(index)
+		if err != nil {
+			for _, o := range all {
+				o.pidfd.Close()
+			}
+			return nil, err
+		}
+		if o != nil {
+			o.incarnation = tenant.Load() | 1
+			all = append(all, o)
+		}
+	}
+	return all, nil
+}
+
+// occupant returns the process in a place, or nil. A pid is no evidence; but
+// whoever holds the lock with that pid after the pidfd was opened, in this pid
+// namespace, is the process that the pidfd stands for.
+func (p *page) occupant(index int) (*occupant, error) {
+	for {
+		first := placeLock(index, 0)
+		at, found, err := sys.FindLock(p.f, first, 1<<32)
+		if err != nil || !found {
+			return nil, err
+		}
+		pid := int(at - first)
+		if p.placeWord(index, offNamespace) != sys.PIDNamespace() {
+			return nil, fmt.Errorf("a process (pid %d) in another pid namespace has place %d of the group, and cannot be supervised from here; stop it",
+				pid, index)
+		}
+		pidfd, err := sys.OpenProcess(pid)
+		there, lockErr := sys.Locked(p.f, at)
+		if err == nil && lockErr == nil && there {
+			return &occupant{index: index, pid: pid, pidfd: pidfd}, nil
+		}
+		if pidfd != nil {
+			pidfd.Close()
+		}
+		if lockErr != nil {
+			return nil, lockErr
+		}
+		if there {
+			return nil, fmt.Errorf("process %d in place %d of the group: %w", pid, index, err)
+		}
+	}
+}
