@@ -61,12 +61,12 @@ func (b *bench) run(stdout io.Writer) (err error) {
 	defer b.progress.clear()
 	out := io.MultiWriter(file, stdout)
 	b.summary.Machine = machine()
-	pinned := ""
+	b.summary.Effort = fmt.Sprintf("%d rounds of %v", b.effort.rounds, b.effort.turn)
 	if b.pinned {
-		pinned = " Clients and servers are pinned to a processor each."
+		b.summary.Effort += ", clients and servers pinned to a processor each"
 	}
-	fmt.Fprintf(&b.doc, "Measured on %s.\n%d rounds of %v; medians of the rounds unless another percentile is named.%s\n",
-		b.summary.Machine, b.effort.rounds, b.effort.turn, pinned)
+	fmt.Fprintf(&b.doc, "Measured on %s.\n%s; medians of the rounds unless another percentile is named.\n",
+		b.summary.Machine, b.summary.Effort)
 	some := false
 	var failed []error
 	for _, s := range sections() {

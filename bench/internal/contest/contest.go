@@ -55,13 +55,14 @@ type Contestant struct {
 	OpenStream func(peer.Setup) (Stream, error)
 }
 
-// Keys of the contestants that others are compared with, or that are chosen
-// for a comparison.
+// Keys of the contestants that others are compared with, that are chosen for a
+// comparison, or that differ from the others in it.
 const (
 	BareKey   = "bare"
 	CallKey   = "call"
 	ParkedKey = "parked"
 	PipeKey   = "pipe"
+	StreamKey = "stream"
 )
 
 // Sizes are the lengths of the requests, in bytes.

@@ -14,7 +14,7 @@ import (
 // costs, whatever is in it.
 func stream() *Contestant {
 	return &Contestant{
-		Key: "stream", Name: "ipcgen, typed stream in place", Ours: true,
+		Key: StreamKey, Name: "ipcgen, typed stream, payload left in place", Ours: true,
 		Note:  "a struct with raw payload; the struct is written and read, the payload stays where it is",
 		Serve: func(s peer.Setup) error { return serveCalls(s, nil) },
 		OpenStream: func(s peer.Setup) (Stream, error) {

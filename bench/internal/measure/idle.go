@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
+	"github.com/ipcgen/ipcgen/bench/internal/peer"
 )
 
 // An Idle is what connections cost over which nothing goes.
@@ -72,38 +73,42 @@ func (i *Idle) watch(size int, d time.Duration) error {
 	if err := open(1); err != nil {
 		return err
 	}
-	var client, server int64 // memory with one connection
-	if i.One, client, server, err = e.rest(d); err != nil {
+	var one, many memory
+	if i.One, one, err = e.rest(d); err != nil {
 		return err
 	}
 	if err := open(ManyConns); err != nil {
 		return err
 	}
-	var clientMany, serverMany int64
-	if i.Many, clientMany, serverMany, err = e.rest(d); err != nil {
+	if i.Many, many, err = e.rest(d); err != nil {
 		return err
 	}
-	i.Resident = server
-	i.PerConn = (clientMany + serverMany - client - server) / (ManyConns - 1)
+	i.Resident = one.server
+	i.PerConn = (many.client + many.server - one.client - one.server) / (ManyConns - 1)
 	return nil
 }
 
+// memory is what two processes hold, in bytes.
+type memory struct{ client, server int64 }
+
 // rest does nothing for the time d and returns what that took, and the memory
-// of client and server then.
-func (e *encounter) rest(d time.Duration) (cpu IdleCPU, client, server int64, err error) {
+// then.
+func (e *encounter) rest(d time.Duration) (cpu IdleCPU, mem memory, err error) {
 	time.Sleep(min(d/4, time.Second)) // let both fall asleep before the clock starts
-	clientBefore, serverBefore, err := e.usage()
+	client, server, err := e.usage()
 	if err != nil {
-		return cpu, 0, 0, err
+		return cpu, mem, err
 	}
 	start := time.Now()
 	time.Sleep(d)
 	took := time.Since(start).Seconds()
 	clientAfter, serverAfter, err := e.usage()
 	if err != nil {
-		return cpu, 0, 0, err
+		return cpu, mem, err
 	}
-	cpu.Client = clientAfter.Sub(clientBefore).CPU.Seconds() / took
-	cpu.Server = serverAfter.Sub(serverBefore).CPU.Seconds() / took
-	return cpu, clientAfter.Resident, serverAfter.Resident, nil
+	cpu.Client = clientAfter.Sub(client).CPU.Seconds() / took
+	cpu.Server = serverAfter.Sub(server).CPU.Seconds() / took
+	mem.client = peer.Memory()
+	mem.server, err = e.server.Memory()
+	return cpu, mem, err
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"syscall"
@@ -41,15 +42,20 @@ type Server func(Setup) error
 
 // Usage is what a process has used since it started.
 type Usage struct {
-	CPU      time.Duration // user and system time
-	Mallocs  uint64        // objects allocated on the heap
-	Resident int64         // bytes of memory it holds at the moment
+	CPU     time.Duration // user and system time
+	Mallocs uint64        // objects allocated on the heap
 }
 
 // Sub is what was used between before and u.
 func (u Usage) Sub(before Usage) Usage {
-	return Usage{CPU: u.CPU - before.CPU, Mallocs: u.Mallocs - before.Mallocs, Resident: u.Resident}
+	return Usage{CPU: u.CPU - before.CPU, Mallocs: u.Mallocs - before.Mallocs}
 }
+
+// What a parent asks a child, a line each.
+const (
+	askUsage  = "usage"
+	askMemory = "memory"
+)
 
 // Main turns the process into the server that its environment names, and then
 // does not return. It returns at once in a process that is no child.
@@ -82,12 +88,18 @@ func Main(servers func(role string) Server) {
 		fail(err)
 	}
 	fmt.Println("ready")
+	answers := json.NewEncoder(os.Stdout)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		line, err := json.Marshal(Self())
-		if err != nil {
+		var answer any
+		switch in.Text() {
+		case askUsage:
+			answer = Self()
+		case askMemory:
+			answer = Memory()
+		}
+		if err := answers.Encode(answer); err != nil {
 			fail(err)
 		}
-		fmt.Printf("%s\n", line)
 	}
 	os.Exit(0)
 }
@@ -106,14 +118,15 @@ func Self() Usage {
 		ru = syscall.Rusage{}
 	}
 	return Usage{
-		CPU:      time.Duration(ru.Utime.Nano() + ru.Stime.Nano()),
-		Mallocs:  mem.Mallocs,
-		Resident: resident(),
+		CPU:     time.Duration(ru.Utime.Nano() + ru.Stime.Nano()),
+		Mallocs: mem.Mallocs,
 	}
 }
 
-// resident reads the process's resident set, or returns 0.
-func resident() int64 {
+// Memory is the resident set of this process in bytes, once it has given back
+// what it does not need; 0 if that cannot be read.
+func Memory() int64 {
+	debug.FreeOSMemory()
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return 0
@@ -174,16 +187,26 @@ func Start(role string, s Setup) (*Process, error) {
 }
 
 // Usage asks the child what it has used.
-func (p *Process) Usage() (Usage, error) {
-	var u Usage
-	if _, err := io.WriteString(p.in, "usage\n"); err != nil {
-		return u, err
+func (p *Process) Usage() (u Usage, err error) {
+	err = p.ask(askUsage, &u)
+	return u, err
+}
+
+// Memory asks the child for its Memory.
+func (p *Process) Memory() (n int64, err error) {
+	err = p.ask(askMemory, &n)
+	return n, err
+}
+
+func (p *Process) ask(what string, answer any) error {
+	if _, err := io.WriteString(p.in, what+"\n"); err != nil {
+		return err
 	}
 	line, err := p.out.ReadBytes('\n')
 	if err != nil {
-		return u, fmt.Errorf("the server is gone: %w: %s", err, p.stderr.String())
+		return fmt.Errorf("the server is gone: %w: %s", err, p.stderr.String())
 	}
-	return u, json.Unmarshal(line, &u)
+	return json.Unmarshal(line, answer)
 }
 
 // Close ends the child and waits until it has ended.

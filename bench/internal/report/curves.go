@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"io"
@@ -16,8 +17,8 @@ import (
 // The picture's measures, in pixels.
 const (
 	picWidth, picHeight = 960, 560
-	plotLeft, plotRight = 70, 700
-	plotTop, plotBottom = 56, 500
+	plotLeft, plotRight = 280, 880
+	plotTop, plotBottom = 64, 500
 	labelGap            = 15
 )
 
@@ -42,7 +43,9 @@ const bareColour = "#999999"
 func Curves(w io.Writer, title string, ls []*measure.Latency) error {
 	p := &picture{low: math.Inf(1), high: math.Inf(-1)}
 	for _, l := range ls {
-		p.add(l)
+		if l.Err == nil {
+			p.add(l)
+		}
 	}
 	p.low, p.high = math.Floor(p.low), math.Ceil(p.high)
 	p.frame(title)
@@ -74,7 +77,7 @@ type picture struct {
 }
 
 func (p *picture) add(l *measure.Latency) {
-	c := curve{name: l.Contestant.Name, thick: l.Contestant.Ours}
+	c := curve{name: l.Contestant.Name + ", " + Duration(l.P50()), thick: l.Contestant.Ours}
 	switch {
 	case l.Contestant.Key == contest.BareKey:
 		c.colour = bareColour
@@ -119,9 +122,9 @@ func (p *picture) frame(title string) {
 <style>
 text { fill: #333 }
 .title { font-size: 16px; font-weight: 600 }
-.tick { fill: #666; text-anchor: end }
+.tick { fill: #666 }
 .nine { fill: #666; text-anchor: middle }
-.label { font-size: 13px }
+.label { font-size: 13px; text-anchor: end }
 .grid { stroke: #ddd }
 .fine { stroke: #f1f1f1 }
 .lead { stroke: #bbb }
@@ -131,13 +134,14 @@ polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round }
 <rect width="100%%" height="100%%" fill="#fff"/>
 `, picWidth, picHeight, picWidth, picHeight)
 	p.text(plotLeft, 28, "title", title)
+	p.text(plotLeft, 46, "", "medians beside the names; thick: what this project makes")
 	for power := p.low; power <= p.high; power++ {
 		for m := 2.0; m < 10 && power < p.high; m++ {
 			y := p.y(power + math.Log10(m))
 			p.line(plotLeft, y, plotRight, y, "fine")
 		}
 		p.line(plotLeft, p.y(power), plotRight, p.y(power), "grid")
-		p.text(plotLeft-8, p.y(power)+4, "tick", Duration(time.Duration(math.Pow(10, power))))
+		p.text(plotRight+8, p.y(power)+4, "tick", Duration(time.Duration(math.Pow(10, power))))
 	}
 	for _, t := range []struct {
 		nines float64
@@ -164,16 +168,13 @@ func (p *picture) draw(c curve) {
 	p.b.WriteString("\"/>\n")
 }
 
-// labels writes the names beside the ends of the curves, in their order, and
-// as far apart as it takes to read them.
+// labels writes the names beside the beginnings of the curves, where they lie
+// apart, in their order, and as far from each other as it takes to read them.
 func (p *picture) labels() {
-	slices.SortFunc(p.curves, func(a, b curve) int {
-		ya, yb := a.points[len(a.points)-1][1], b.points[len(b.points)-1][1]
-		return int(math.Copysign(1, yb-ya))
-	})
+	slices.SortFunc(p.curves, func(a, b curve) int { return cmp.Compare(b.points[0][1], a.points[0][1]) })
 	at := make([]float64, len(p.curves))
 	for i, c := range p.curves {
-		at[i] = p.y(c.points[len(c.points)-1][1])
+		at[i] = p.y(c.points[0][1])
 		if i > 0 {
 			at[i] = max(at[i], at[i-1]+labelGap)
 		}
@@ -187,9 +188,8 @@ func (p *picture) labels() {
 		at[i] = min(at[i], limit)
 	}
 	for i, c := range p.curves {
-		end := c.points[len(c.points)-1]
-		p.line(p.x(end[0])+2, p.y(end[1]), plotRight+18, at[i], "lead")
+		p.line(plotLeft-18, at[i], plotLeft-2, p.y(c.points[0][1]), "lead")
 		fmt.Fprintf(&p.b, "<text x=\"%d\" y=\"%.0f\" class=\"label\" style=\"fill:%s\">%s</text>\n",
-			plotRight+22, at[i]+4, c.colour, html.EscapeString(c.name))
+			plotLeft-22, at[i]+4, c.colour, html.EscapeString(c.name))
 	}
 }

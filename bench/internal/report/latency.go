@@ -87,9 +87,9 @@ func OneWay(w io.Writer, bySize [][]*measure.Throughput) error {
 }
 
 // messages writes the rate of messages, and of their bytes where they are not
-// small.
+// small and somebody moves them.
 func messages(t *measure.Throughput) string {
-	if t.Size <= 64 {
+	if t.Size <= 64 || t.Key == contest.StreamKey {
 		return Rate(t.Median())
 	}
 	return fmt.Sprintf("%s, %s GB/s", Rate(t.Median()), digits(t.Median()*float64(t.Size)/1e9))

@@ -14,6 +14,7 @@ import (
 // A Summary is the part of a run that the project's README shows.
 type Summary struct {
 	Machine   string
+	Effort    string             // how long and how it was measured
 	Latencies []*measure.Latency // of 64 B
 	// OneWay are the one-way messages, by size.
 	OneWay [][]*measure.Throughput
@@ -43,7 +44,7 @@ func (s *Summary) Write(w io.Writer) error {
 			parts = append(parts, b.String())
 		}
 	}
-	parts = append(parts, fmt.Sprintf("%s. Medians; all contestants took turns in one run, `cd bench && go run .`\n", s.Machine))
+	parts = append(parts, fmt.Sprintf("On %s: medians of one run of `cd bench && go run .`, in which all took turns, in %s.\n", s.Machine, s.Effort))
 	_, err := io.WriteString(w, strings.Join(parts, "\n"))
 	return err
 }
@@ -68,23 +69,21 @@ func (s *Summary) latencies(w io.Writer) error {
 	return err
 }
 
+// oneWay writes the rates of the shortest and the longest messages.
 func (s *Summary) oneWay(w io.Writer) error {
 	if len(s.OneWay) == 0 {
 		return nil
 	}
-	head := []string{"messages that nobody answers"}
-	for _, ts := range s.OneWay {
-		head = append(head, Bytes(int64(ts[0].Size)))
-	}
-	t := NewTable(head...)
-	for i, first := range s.OneWay[0] {
+	few, many := s.OneWay[0], s.OneWay[len(s.OneWay)-1]
+	t := NewTable("messages that nobody answers", Bytes(int64(few[0].Size)), Bytes(int64(many[0].Size)))
+	for i, first := range few {
 		row := []string{first.Name}
-		for _, ts := range s.OneWay {
-			if ts[i].Err != nil {
+		for _, m := range []*measure.Throughput{few[i], many[i]} {
+			if m.Err != nil {
 				row = append(row, failed)
 				continue
 			}
-			row = append(row, messages(ts[i]))
+			row = append(row, messages(m))
 		}
 		t.Row(row...)
 	}
@@ -98,7 +97,7 @@ func (s *Summary) failover(w io.Writer) error {
 	}
 	head := []string{"after the kill of a primary, p50 and p99"}
 	for _, k := range s.Kills {
-		head = append(head, Bytes(int64(k.Ballast))+" of state")
+		head = append(head, "processes of "+Bytes(int64(k.Ballast)))
 	}
 	t := NewTable(head...)
 	for _, part := range []struct {

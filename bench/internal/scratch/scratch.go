@@ -11,8 +11,12 @@ import (
 
 // Run makes the folder, calls f with it, and removes it. Meanwhile the folder is
 // where temporary files of this process and its children go. SIGINT and SIGTERM
-// remove it as well and end the process, at whose end its children end.
+// end the process with all its children, and remove the folder then. A command
+// calls Run once, whatever it is to do.
 func Run(name string, f func(dir string) error) error {
+	if dir := os.Getenv(envRemove); dir != "" {
+		remove(dir)
+	}
 	dir, err := os.MkdirTemp("", name)
 	if err != nil {
 		return err
@@ -37,9 +41,8 @@ func Run(name string, f func(dir string) error) error {
 	go func() {
 		select {
 		case s := <-signals:
-			os.RemoveAll(dir)
 			fmt.Fprintf(os.Stderr, "\n%s: %v\n", name, s)
-			os.Exit(1)
+			interrupted(dir)
 		case <-done:
 		}
 	}()
