@@ -38,6 +38,7 @@ var children = map[string]func(args []string) error{
 	"list":    childList,
 	"deaf":    childDeaf,
 	"slow":    childSlow,
+	"glutton": childGlutton,
 	"talker":  childTalker,
 }
 
@@ -118,7 +119,7 @@ func childHost(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	cfg := map[string]group.Config{
-		"bare": bareConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
+		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
 	}[args[1]]
 	cfg.Survive = len(args) > 2
 	if cfg.Replication != nil {
@@ -232,11 +233,8 @@ func shutdown(t testing.TB, g *group.Group) {
 // socket or lock is left.
 func nothingLeft(t testing.TB, domain string) {
 	t.Helper()
-	environs, _ := filepath.Glob("/proc/*/environ")
-	for _, path := range environs {
-		if env, err := os.ReadFile(path); err == nil && strings.Contains(string(env), "IPCGEN_DOMAIN="+domain+"\x00") {
-			t.Errorf("a process runs: %s", path)
-		}
+	if pids := processesOf(domain); len(pids) > 0 {
+		t.Errorf("processes %v run", pids)
 	}
 	files, err := os.ReadDir(domain)
 	if err != nil {

@@ -1,0 +1,109 @@
+package group_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// childGlutton is a replica that takes all the memory there is at SIGHUP. With
+// an argument it limits that to so many bytes first.
+func childGlutton(args []string) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	m, err := group.Join(group.MemberConfig{})
+	if err != nil {
+		return err
+	}
+	if err := m.Announce(registry.Record{}); err != nil {
+		return err
+	}
+	<-hup
+	if len(args) > 0 {
+		var pages, more uint64
+		if statm, err := os.ReadFile("/proc/self/statm"); err != nil {
+			return err
+		} else if _, err := fmt.Sscan(string(statm)+args[0], &pages, new(int), new(int), new(int), new(int), new(int), new(int), &more); err != nil {
+			return err
+		}
+		limit := pages*uint64(os.Getpagesize()) + more
+		if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return err
+		}
+	}
+	var all [][]byte
+	for {
+		all = append(all, bytes.Repeat([]byte{1}, 16<<20))
+	}
+}
+
+// loseToHunger lets the primary of a group of gluttons die, and waits until the
+// group is healthy again.
+func loseToHunger(t *testing.T, args []string, starve func(pid int)) (events *eventLog) {
+	cfg := bareConfig(newDomain(t))
+	cfg.Command = func(int) *exec.Cmd { return childCommand("glutton", args...) }
+	cfg.Stderr = new(bytes.Buffer) // Go's tracebacks
+	events = new(eventLog)
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	before := g.Status()
+	pid := before.Instances[before.Primary].PID
+	starve(pid)
+	syscall.Kill(pid, syscall.SIGHUP)
+	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	shutdown(t, g)
+	return events
+}
+
+// A process that may not have more memory ends itself, as Go does.
+func TestReplicaOutOfMemory(t *testing.T) {
+	events := loseToHunger(t, []string{strconv.Itoa(64 << 20)}, func(int) {})
+	if !strings.Contains(events.String(), "exit status 2") {
+		t.Errorf("events:\n%v", events)
+	}
+}
+
+// The kernel kills a process that takes more than its control group may have.
+func TestReplicaKilledForMemory(t *testing.T) {
+	events := loseToHunger(t, nil, func(pid int) { limitMemory(t, pid, 64<<20) })
+	if !strings.Contains(events.String(), "signal: killed") {
+		t.Errorf("events:\n%v", events)
+	}
+}
+
+// limitMemory puts a process into a control group of its own, if this one may
+// make any.
+func limitMemory(t *testing.T, pid, limit int) {
+	for root, file := range map[string]string{
+		"/sys/fs/cgroup":        "memory.max",            // version 2
+		"/sys/fs/cgroup/memory": "memory.limit_in_bytes", // version 1
+	} {
+		if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+			continue
+		}
+		dir := filepath.Join(root, fmt.Sprintf("ipcgen-test-%d", pid))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Skipf("no control group can be made here: %v", err)
+		}
+		t.Cleanup(func() { os.Remove(dir) })
+		for name, value := range map[string]int{file: limit, "cgroup.procs": pid} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(strconv.Itoa(value)), 0o644); err != nil {
+				t.Skipf("memory cannot be limited here: %v", err)
+			}
+		}
+		return
+	}
+	t.Skip("there are no control groups here")
+}
