@@ -2,7 +2,6 @@ package registry
 
 import (
 	"os"
-	"runtime/debug"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
@@ -11,31 +10,28 @@ import (
 // lookups skip the dead and registrations reuse their slots; it tells what died
 // without a good-bye. It does not block.
 func (r *Registry) GC() (removed []Record, err error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.closed {
-		return nil, ErrClosed
-	}
-	defer r.catchFault(debug.SetPanicOnFault(true), &err)
-	for slot := range r.slots {
-		img, ok := r.read(slot)
-		if !ok {
-			continue
+	err = r.use(func() error {
+		for slot := range r.slots {
+			img, ok := r.read(slot)
+			if !ok {
+				continue
+			}
+			if live, err := r.alive(slot); err != nil {
+				return err
+			} else if live {
+				continue
+			}
+			cleared, err := r.clear(slot, img[wState])
+			if err != nil {
+				return err
+			}
+			if rec, ok := img.decode(); ok && cleared {
+				removed = append(removed, rec)
+			}
 		}
-		if live, err := r.alive(slot); err != nil {
-			return removed, err
-		} else if live {
-			continue
-		}
-		cleared, err := r.clear(slot, img[wState])
-		if err != nil {
-			return removed, err
-		}
-		if rec, ok := img.decode(); ok && cleared {
-			removed = append(removed, rec)
-		}
-	}
-	return removed, nil
+		return nil
+	})
+	return removed, err
 }
 
 // clear withdraws a dead owner's record, if it is still the one of that state.

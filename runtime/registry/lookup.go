@@ -3,20 +3,16 @@ package registry
 import (
 	"cmp"
 	"context"
-	"runtime/debug"
 	"slices"
 )
 
 // Lookup returns the live instance of that name, or a NotFoundError. It does
 // not block; a record that it returns had a live owner during the call.
 func (r *Registry) Lookup(name string) (rec Record, err error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.closed {
-		return Record{}, ErrClosed
-	}
-	defer r.catchFault(debug.SetPanicOnFault(true), &err)
-	rec, _, err = r.find(name)
+	err = r.use(func() error {
+		rec, _, err = r.find(name)
+		return err
+	})
 	return rec, err
 }
 
@@ -48,24 +44,24 @@ func (r *Registry) find(name string) (Record, int, error) {
 // List returns the live instances whose names begin with the components of
 // prefix, ordered by name; all of them for "". It does not block.
 func (r *Registry) List(prefix string) (recs []Record, err error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.closed {
-		return nil, ErrClosed
-	}
-	defer r.catchFault(debug.SetPanicOnFault(true), &err)
-	for slot := range r.slots {
-		s, ok := r.record(slot)
-		if !ok || !hasPrefix(s.rec.Name, prefix) {
-			continue
+	err = r.use(func() error {
+		for slot := range r.slots {
+			s, ok := r.record(slot)
+			if !ok || !hasPrefix(s.rec.Name, prefix) {
+				continue
+			}
+			live, err := r.alive(slot)
+			if err != nil {
+				return err
+			}
+			if live {
+				recs = append(recs, s.rec)
+			}
 		}
-		live, err := r.alive(slot)
-		if err != nil {
-			return nil, err
-		}
-		if live {
-			recs = append(recs, s.rec)
-		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(recs, func(a, b Record) int { return cmp.Compare(a.Name, b.Name) })
 	return recs, nil

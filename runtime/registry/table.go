@@ -199,6 +199,17 @@ func (r *Registry) openFile(name string, flag int) (*os.File, error) {
 // lockFile returns the name of the file with the locks of a group of slots.
 func lockFile(group int) string { return fmt.Sprintf("slots.%03d", group) }
 
+// use calls f, which may read the table as long as it runs.
+func (r *Registry) use(f func() error) (err error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return ErrClosed
+	}
+	defer r.catchFault(debug.SetPanicOnFault(true), &err)
+	return f()
+}
+
 // catchFault turns a fault in the mapping, which means that somebody cut the
 // file short, into an error. It is deferred with the result of
 // debug.SetPanicOnFault(true).

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -82,9 +81,10 @@ func (r *Registry) follow(ctx context.Context, prefix string, f func(*watcher, [
 }
 
 // A dying owner's file is closed, and watchers are told, a moment before the
-// kernel drops its locks. So groups with a closed file are looked at again, at
-// these times after the event.
-var afterClose = [...]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond}
+// kernel drops its locks, which nothing tells of. So groups with a closed file are
+// looked at again, at these times after the event; the last ones are for a machine
+// on which the dying process has to wait for its turn.
+var afterClose = [...]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond, time.Second, 10 * time.Second}
 
 // A watcher knows what was reported and finds out what changed since.
 type watcher struct {
@@ -166,21 +166,18 @@ func groupOf(file string, groups int) (group int, ok bool) {
 
 // scan looks at the dirty groups and returns what changed.
 func (w *watcher) scan() (events []Event, err error) {
-	w.r.mu.RLock()
-	defer w.r.mu.RUnlock()
-	if w.r.closed {
-		return nil, ErrClosed
-	}
-	defer w.r.catchFault(debug.SetPanicOnFault(true), &err)
-	for group := range w.dirty {
-		for slot := group * groupSize; slot < (group+1)*groupSize; slot++ {
-			if events, err = w.look(slot, events); err != nil {
-				return events, err
+	err = w.r.use(func() error {
+		for group := range w.dirty {
+			for slot := group * groupSize; slot < (group+1)*groupSize; slot++ {
+				if events, err = w.look(slot, events); err != nil {
+					return err
+				}
 			}
+			delete(w.dirty, group)
 		}
-		delete(w.dirty, group)
-	}
-	return events, nil
+		return nil
+	})
+	return events, err
 }
 
 // look compares a slot with what was reported of it.
