@@ -25,8 +25,53 @@ func PackOffsets(b *flatbuffers.Builder, offsets []flatbuffers.UOffsetT) flatbuf
 	return b.EndVector(len(offsets))
 }
 
-// PackStrings writes a vector of strings.
+// CreateString writes a string and returns its offset, or 0 for an empty one,
+// which is as good as none.
+//
+//go:noinline
+func CreateString(b *flatbuffers.Builder, s string) flatbuffers.UOffsetT {
+	if s == "" {
+		return 0
+	}
+	return b.CreateString(s)
+}
+
+// CreateSharedString is CreateString for a string that is written once, however
+// often it is needed.
+//
+//go:noinline
+func CreateSharedString(b *flatbuffers.Builder, s string) flatbuffers.UOffsetT {
+	if s == "" {
+		return 0
+	}
+	return b.CreateSharedString(s)
+}
+
+// CreateByteString writes a vector of bytes, with a zero byte after it, and
+// returns its offset, or 0 for nil.
+//
+//go:noinline
+func CreateByteString(b *flatbuffers.Builder, v []byte) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
+	return b.CreateByteString(v)
+}
+
+// OrEmpty returns v, or an empty slice instead of nil, for a vector that must be
+// there.
+func OrEmpty[T any](v []T) []T {
+	if v == nil {
+		return []T{}
+	}
+	return v
+}
+
+// PackStrings writes a vector of strings and returns its offset, or 0 for nil.
 func PackStrings(b *flatbuffers.Builder, v []string) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	offsets := make([]flatbuffers.UOffsetT, len(v))
 	for j, s := range v {
 		offsets[j] = b.CreateString(s)
@@ -44,8 +89,12 @@ func UnPackStrings(t *flatbuffers.Table, slot flatbuffers.VOffsetT) []string {
 	return v
 }
 
-// PackTables writes a vector of tables; a nil one becomes a table of zeros.
+// PackTables writes a vector of tables, of which a nil one becomes a table of
+// zeros, and returns its offset, or 0 for a nil vector.
 func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	offsets := make([]flatbuffers.UOffsetT, len(v))
 	for j, x := range v {
 		if offsets[j] = x.Pack(b); offsets[j] == 0 {
@@ -58,9 +107,12 @@ func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
 	return PackOffsets(b, offsets)
 }
 
-// PackStructs writes a vector of structs of the given size and alignment; a nil
-// one becomes zeros.
+// PackStructs writes a vector of structs of the given size and alignment, of which
+// a nil one becomes zeros, and returns its offset, or 0 for a nil vector.
 func PackStructs[P packer](b *flatbuffers.Builder, v []P, size, align int) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(size, len(v), align)
 	for j := len(v) - 1; j >= 0; j-- {
 		if v[j].Pack(b) == 0 {

@@ -5,8 +5,11 @@ import flatbuffers "github.com/google/flatbuffers/go"
 // This file holds one pair of functions per scalar type: they copy vectors
 // between objects and buffers, whatever enum their elements are of.
 
-// PackBools writes a vector and returns its offset.
+// PackBools writes a vector and returns its offset, or 0 for nil.
 func PackBools[T ~bool](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(1, len(v), 1)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceBool(bool(v[j]))
@@ -27,8 +30,11 @@ func UnPackBools[T ~bool](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	return v
 }
 
-// PackBytes writes a vector and returns its offset.
+// PackBytes writes a vector and returns its offset, or 0 for nil.
 func PackBytes[T ~uint8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(1, len(v), 1)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceByte(byte(v[j]))
@@ -49,8 +55,11 @@ func UnPackBytes[T ~uint8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T 
 	return v
 }
 
-// PackInt8s writes a vector and returns its offset.
+// PackInt8s writes a vector and returns its offset, or 0 for nil.
 func PackInt8s[T ~int8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(1, len(v), 1)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceInt8(int8(v[j]))
@@ -71,8 +80,11 @@ func UnPackInt8s[T ~int8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	return v
 }
 
-// PackInt16s writes a vector and returns its offset.
+// PackInt16s writes a vector and returns its offset, or 0 for nil.
 func PackInt16s[T ~int16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(2, len(v), 2)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceInt16(int16(v[j]))
@@ -93,8 +105,11 @@ func UnPackInt16s[T ~int16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T
 	return v
 }
 
-// PackUint16s writes a vector and returns its offset.
+// PackUint16s writes a vector and returns its offset, or 0 for nil.
 func PackUint16s[T ~uint16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(2, len(v), 2)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceUint16(uint16(v[j]))
@@ -115,8 +130,11 @@ func UnPackUint16s[T ~uint16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) [
 	return v
 }
 
-// PackInt32s writes a vector and returns its offset.
+// PackInt32s writes a vector and returns its offset, or 0 for nil.
 func PackInt32s[T ~int32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(4, len(v), 4)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceInt32(int32(v[j]))
@@ -137,8 +155,11 @@ func UnPackInt32s[T ~int32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T
 	return v
 }
 
-// PackUint32s writes a vector and returns its offset.
+// PackUint32s writes a vector and returns its offset, or 0 for nil.
 func PackUint32s[T ~uint32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(4, len(v), 4)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceUint32(uint32(v[j]))
@@ -159,8 +180,11 @@ func UnPackUint32s[T ~uint32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) [
 	return v
 }
 
-// PackInt64s writes a vector and returns its offset.
+// PackInt64s writes a vector and returns its offset, or 0 for nil.
 func PackInt64s[T ~int64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(8, len(v), 8)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceInt64(int64(v[j]))
@@ -181,8 +205,11 @@ func UnPackInt64s[T ~int64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T
 	return v
 }
 
-// PackUint64s writes a vector and returns its offset.
+// PackUint64s writes a vector and returns its offset, or 0 for nil.
 func PackUint64s[T ~uint64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(8, len(v), 8)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceUint64(uint64(v[j]))
@@ -203,8 +230,11 @@ func UnPackUint64s[T ~uint64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) [
 	return v
 }
 
-// PackFloat32s writes a vector and returns its offset.
+// PackFloat32s writes a vector and returns its offset, or 0 for nil.
 func PackFloat32s[T ~float32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(4, len(v), 4)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceFloat32(float32(v[j]))
@@ -225,8 +255,11 @@ func UnPackFloat32s[T ~float32](t *flatbuffers.Table, slot flatbuffers.VOffsetT)
 	return v
 }
 
-// PackFloat64s writes a vector and returns its offset.
+// PackFloat64s writes a vector and returns its offset, or 0 for nil.
 func PackFloat64s[T ~float64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
+	if v == nil {
+		return 0
+	}
 	b.StartVector(8, len(v), 8)
 	for j := len(v) - 1; j >= 0; j-- {
 		b.PlaceFloat64(float64(v[j]))

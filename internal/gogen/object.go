@@ -132,28 +132,31 @@ func (f *file) packApart(field *schema.Field, off string) {
 // packString writes a string. An empty one is left out, unless its absence
 // would mean something else.
 func (f *file) packString(field *schema.Field, member, off string) {
-	create := "builder.CreateString(" + member + ")"
+	create := "CreateString("
 	if field.Shared {
-		create = "builder.CreateSharedString(" + member + ")"
+		create = "CreateSharedString("
 	}
 	if field.Required || field.Key || field.Default.Str != "" {
-		f.p(off, " := ", create)
+		f.p(off, " := builder.", create, member, ")")
 		return
 	}
-	f.p("var ", off, " flatbuffers.UOffsetT")
-	f.p("if ", member, " != \"\" {")
-	f.p(off, " = ", create)
-	f.p("}")
+	f.useIPC()
+	f.p(off, " := ipc.", create, "builder, ", member, ")")
 }
 
+// packVector writes a vector. One that is nil is left out, unless the table must
+// have it.
 func (f *file) packVector(field *schema.Field, member, off string) {
 	e := elem(field.Type)
 	f.useIPC()
+	if field.Required {
+		member = "ipc.OrEmpty(" + member + ")"
+	}
 	var call string
 	switch {
 	case e.Base == schema.UByte && e.Enum == nil:
 		// With a zero byte after it, as flatc has it.
-		call = "builder.CreateByteString(" + member + ")"
+		call = "ipc.CreateByteString(builder, " + member + ")"
 	case isScalar(e.Base):
 		call = "ipc.Pack" + methodOf(e) + "s(builder, " + member + ")"
 	case e.Base == schema.String:
@@ -163,14 +166,7 @@ func (f *file) packVector(field *schema.Field, member, off string) {
 	default:
 		call = "ipc.PackTables(builder, " + member + ")"
 	}
-	if field.Required {
-		f.p(off, " := ", call)
-		return
-	}
-	f.p("var ", off, " flatbuffers.UOffsetT")
-	f.p("if ", member, " != nil {")
-	f.p(off, " = ", call)
-	f.p("}")
+	f.p(off, " := ", call)
 }
 
 // packUnions writes a vector of unions and the vector of their types.

@@ -21,10 +21,7 @@ func (t *BatchT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	var entriesOffset flatbuffers.UOffsetT
-	if t.Entries != nil {
-		entriesOffset = ipc.PackTables(builder, t.Entries)
-	}
+	entriesOffset := ipc.PackTables(builder, t.Entries)
 	ipc.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, entriesOffset, 0)
 	return ipc.EndTable(builder)

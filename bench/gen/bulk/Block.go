@@ -19,10 +19,7 @@ func (t *BlockT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	var dataOffset flatbuffers.UOffsetT
-	if t.Data != nil {
-		dataOffset = builder.CreateByteString(t.Data)
-	}
+	dataOffset := ipc.CreateByteString(builder, t.Data)
 	ipc.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, dataOffset, 0)
 	return ipc.EndTable(builder)

@@ -19,10 +19,7 @@ func (t *EntryT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	var nameOffset flatbuffers.UOffsetT
-	if t.Name != "" {
-		nameOffset = builder.CreateString(t.Name)
-	}
+	nameOffset := ipc.CreateString(builder, t.Name)
 	ipc.StartTable(builder, 3)
 	builder.PrependUint32Slot(0, t.Id, 0)
 	builder.PrependUOffsetTSlot(1, nameOffset, 0)

@@ -41,26 +41,11 @@ func (t *ClashT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	var flatbuffersOffset flatbuffers.UOffsetT
-	if t.Flatbuffers != "" {
-		flatbuffersOffset = builder.CreateString(t.Flatbuffers)
-	}
-	var aOffset flatbuffers.UOffsetT
-	if t.A != nil {
-		aOffset = builder.CreateByteString(t.A)
-	}
-	var vOffset flatbuffers.UOffsetT
-	if t.V != nil {
-		vOffset = ipc.PackInt32s(builder, t.V)
-	}
-	var lenOffset flatbuffers.UOffsetT
-	if t.Len != "" {
-		lenOffset = builder.CreateString(t.Len)
-	}
-	var makeOffset flatbuffers.UOffsetT
-	if t.Make != nil {
-		makeOffset = ipc.PackInt32s(builder, t.Make)
-	}
+	flatbuffersOffset := ipc.CreateString(builder, t.Flatbuffers)
+	aOffset := ipc.CreateByteString(builder, t.A)
+	vOffset := ipc.PackInt32s(builder, t.V)
+	lenOffset := ipc.CreateString(builder, t.Len)
+	makeOffset := ipc.PackInt32s(builder, t.Make)
 	ipc.StartTable(builder, 22)
 	builder.PrependInt32Slot(0, t.Init, 0)
 	builder.PrependInt32Slot(1, t.Table, 0)

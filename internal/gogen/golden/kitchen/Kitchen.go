@@ -51,10 +51,7 @@ func (t *KitchenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	}
 	scalarsOffset := t.Scalars.Pack(builder)
 	maybeOffset := t.Maybe.Pack(builder)
-	var nameOffset flatbuffers.UOffsetT
-	if t.Name != "" {
-		nameOffset = builder.CreateString(t.Name)
-	}
+	nameOffset := ipc.CreateString(builder, t.Name)
 	greetingOffset := builder.CreateString(t.Greeting)
 	thingOffset := t.Thing.Pack(builder)
 	var thingsTypeOffset, thingsOffset flatbuffers.UOffsetT
@@ -69,86 +66,26 @@ func (t *KitchenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		thingsTypeOffset = ipc.PackBytes(builder, thingsTypes)
 		thingsOffset = ipc.PackOffsets(builder, thingsValues)
 	}
-	var bytesOffset flatbuffers.UOffsetT
-	if t.Bytes != nil {
-		bytesOffset = builder.CreateByteString(t.Bytes)
-	}
-	var boolsOffset flatbuffers.UOffsetT
-	if t.Bools != nil {
-		boolsOffset = ipc.PackBools(builder, t.Bools)
-	}
-	var i8sOffset flatbuffers.UOffsetT
-	if t.I8s != nil {
-		i8sOffset = ipc.PackInt8s(builder, t.I8s)
-	}
-	var i16sOffset flatbuffers.UOffsetT
-	if t.I16s != nil {
-		i16sOffset = ipc.PackInt16s(builder, t.I16s)
-	}
-	var u16sOffset flatbuffers.UOffsetT
-	if t.U16s != nil {
-		u16sOffset = ipc.PackUint16s(builder, t.U16s)
-	}
-	var i32sOffset flatbuffers.UOffsetT
-	if t.I32s != nil {
-		i32sOffset = ipc.PackInt32s(builder, t.I32s)
-	}
-	var u32sOffset flatbuffers.UOffsetT
-	if t.U32s != nil {
-		u32sOffset = ipc.PackUint32s(builder, t.U32s)
-	}
-	var i64sOffset flatbuffers.UOffsetT
-	if t.I64s != nil {
-		i64sOffset = ipc.PackInt64s(builder, t.I64s)
-	}
-	var u64sOffset flatbuffers.UOffsetT
-	if t.U64s != nil {
-		u64sOffset = ipc.PackUint64s(builder, t.U64s)
-	}
-	var f32sOffset flatbuffers.UOffsetT
-	if t.F32s != nil {
-		f32sOffset = ipc.PackFloat32s(builder, t.F32s)
-	}
-	var f64sOffset flatbuffers.UOffsetT
-	if t.F64s != nil {
-		f64sOffset = ipc.PackFloat64s(builder, t.F64s)
-	}
-	var colorsOffset flatbuffers.UOffsetT
-	if t.Colors != nil {
-		colorsOffset = ipc.PackBytes(builder, t.Colors)
-	}
-	var bigsOffset flatbuffers.UOffsetT
-	if t.Bigs != nil {
-		bigsOffset = ipc.PackUint64s(builder, t.Bigs)
-	}
-	var levelsOffset flatbuffers.UOffsetT
-	if t.Levels != nil {
-		levelsOffset = ipc.PackInt32s(builder, t.Levels)
-	}
-	var stringsOffset flatbuffers.UOffsetT
-	if t.Strings != nil {
-		stringsOffset = ipc.PackStrings(builder, t.Strings)
-	}
-	var leavesOffset flatbuffers.UOffsetT
-	if t.Leaves != nil {
-		leavesOffset = ipc.PackTables(builder, t.Leaves)
-	}
-	var gridsOffset flatbuffers.UOffsetT
-	if t.Grids != nil {
-		gridsOffset = ipc.PackStructs(builder, t.Grids, 48, 8)
-	}
-	var itemsOffset flatbuffers.UOffsetT
-	if t.Items != nil {
-		itemsOffset = ipc.PackTables(builder, t.Items)
-	}
-	var pointsOffset flatbuffers.UOffsetT
-	if t.Points != nil {
-		pointsOffset = ipc.PackStructs(builder, t.Points, 8, 4)
-	}
-	var nestedOffset flatbuffers.UOffsetT
-	if t.Nested != nil {
-		nestedOffset = builder.CreateByteString(t.Nested)
-	}
+	bytesOffset := ipc.CreateByteString(builder, t.Bytes)
+	boolsOffset := ipc.PackBools(builder, t.Bools)
+	i8sOffset := ipc.PackInt8s(builder, t.I8s)
+	i16sOffset := ipc.PackInt16s(builder, t.I16s)
+	u16sOffset := ipc.PackUint16s(builder, t.U16s)
+	i32sOffset := ipc.PackInt32s(builder, t.I32s)
+	u32sOffset := ipc.PackUint32s(builder, t.U32s)
+	i64sOffset := ipc.PackInt64s(builder, t.I64s)
+	u64sOffset := ipc.PackUint64s(builder, t.U64s)
+	f32sOffset := ipc.PackFloat32s(builder, t.F32s)
+	f64sOffset := ipc.PackFloat64s(builder, t.F64s)
+	colorsOffset := ipc.PackBytes(builder, t.Colors)
+	bigsOffset := ipc.PackUint64s(builder, t.Bigs)
+	levelsOffset := ipc.PackInt32s(builder, t.Levels)
+	stringsOffset := ipc.PackStrings(builder, t.Strings)
+	leavesOffset := ipc.PackTables(builder, t.Leaves)
+	gridsOffset := ipc.PackStructs(builder, t.Grids, 48, 8)
+	itemsOffset := ipc.PackTables(builder, t.Items)
+	pointsOffset := ipc.PackStructs(builder, t.Points, 8, 4)
+	nestedOffset := ipc.CreateByteString(builder, t.Nested)
 	nextOffset := t.Next.Pack(builder)
 	strictOffset := t.Strict.Pack(builder)
 	ipc.StartTable(builder, 33)

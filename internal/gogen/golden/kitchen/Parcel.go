@@ -19,10 +19,7 @@ func (t *ParcelT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	thingOffset := t.Thing.Pack(builder)
-	var noteOffset flatbuffers.UOffsetT
-	if t.Note != "" {
-		noteOffset = builder.CreateString(t.Note)
-	}
+	noteOffset := ipc.CreateString(builder, t.Note)
 	ipc.StartTable(builder, 3)
 	if thingOffset != 0 {
 		builder.PrependByteSlot(0, byte(t.Thing.Type), 0)

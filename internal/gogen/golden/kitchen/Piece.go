@@ -20,10 +20,7 @@ func (t *PieceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	var nameOffset flatbuffers.UOffsetT
-	if t.Name != "" {
-		nameOffset = builder.CreateString(t.Name)
-	}
+	nameOffset := ipc.CreateString(builder, t.Name)
 	ipc.StartTable(builder, 2)
 	ipc.AddStruct(builder, 0, t.At.Pack(builder))
 	builder.PrependUOffsetTSlot(1, nameOffset, 0)

@@ -22,7 +22,7 @@ func (t *StrictT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	nameOffset := builder.CreateString(t.Name)
-	dataOffset := builder.CreateByteString(t.Data)
+	dataOffset := ipc.CreateByteString(builder, ipc.OrEmpty(t.Data))
 	leafOffset := t.Leaf.Pack(builder)
 	ipc.StartTable(builder, 3)
 	builder.PrependUOffsetTSlot(0, nameOffset, 0)

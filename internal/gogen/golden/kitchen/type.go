@@ -19,10 +19,7 @@ func (t *type_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	var rangeOffset flatbuffers.UOffsetT
-	if t.Range != "" {
-		rangeOffset = builder.CreateString(t.Range)
-	}
+	rangeOffset := ipc.CreateString(builder, t.Range)
 	ipc.StartTable(builder, 3)
 	builder.PrependInt32Slot(0, t.Func, 0)
 	builder.PrependUOffsetTSlot(1, rangeOffset, 0)

@@ -17,10 +17,7 @@ func (t *noteT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	var textOffset flatbuffers.UOffsetT
-	if t.Text != "" {
-		textOffset = builder.CreateString(t.Text)
-	}
+	textOffset := ipc.CreateString(builder, t.Text)
 	ipc.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, textOffset, 0)
 	return ipc.EndTable(builder)
