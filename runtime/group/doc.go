@@ -24,7 +24,9 @@
 // # Evidence
 //
 // A replica is ready when its record is in the registry and its server answers
-// a handshake. It is dead when its pidfd says so: the supervisor acts on that
-// at once and reaps the process later. A missed heartbeat is suspicion: the
-// replica is killed and seen dead before another is promoted.
+// a handshake. It is dead when its robust futex or its pidfd says so: the
+// supervisor acts on that at once and reaps the process later. A missed
+// heartbeat is suspicion: the replica is killed and seen dead before another is
+// promoted. Who was left by a supervisor that was killed is told by locks on
+// places in the group's file.
 package group
