@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -50,6 +52,50 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 		_, err := call([]byte("refuse"), 100)
 		want(t, err, ipc.CodeNotFound, ipc.Executed, "refused")
 		still(t, c) // a plain call to a handler in place
+	}
+}
+
+// inPlaceWithoutRoom lets a handler in place build a reply for which there is no room, while its
+// request is in the ring: the call waits until there is, or until its client is gone.
+func inPlaceWithoutRoom(t *testing.T, v ipc.RendezvousOption) {
+	for _, leaves := range []bool{false, true} {
+		peers, gate, handling := make(chan *ipc.Peer, 1), make(chan string), make(chan bool, 1)
+		channel := fmt.Sprintf("leaves-%t", leaves)
+		ipctest.Serve(t, v, channel, ipc.WithTrustedClients(), pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Place", Fingerprint: 1},
+			ipc.HandleInPlace(echoMethod("Place"), func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+				handling <- true
+				return reply.Build(3000, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{make([]byte, 2900)}) })
+			})))
+		c := ipctest.Dial(t, v, channel, append(small(), echoes(ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
+			select {
+			case gate <- string(m.data):
+			case <-ctx.Done():
+			}
+			return nil
+		})))...)
+		peer := peerOf(t, c, peers)
+		n, err := fill(t, peer)
+		want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "room in the ring")
+		called := make(chan error, 1)
+		go func() {
+			_, err := ipc.Invoke(t.Context(), c, echoMethod("Place"), &blob{})
+			called <- err
+		}()
+		<-handling
+		if leaves {
+			c.Close()
+			want(t, <-called, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+			<-peer.Done()
+			continue
+		}
+		expectNumbers(t, gate, n)
+		if err := <-called; err != nil {
+			t.Error(err)
+		}
+		still(t, c)
+		for peer.Stats().CallsInFlight != 0 { // the last one may not have ended when its reply comes
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -16,9 +16,10 @@ type inbox struct {
 	limit int    // bytes that wait before it is full
 	full  atomic.Bool
 
-	mu      sync.Mutex
-	next    batch // what waits
-	running bool
+	running atomic.Bool // changes under mu
+
+	mu   sync.Mutex
+	next batch // what waits
 }
 
 // A batch holds messages that are handled one after the other without the lock
@@ -52,8 +53,8 @@ func (b *inbox) put(method uint32, body []byte, private bool) bool {
 	m.to = len(n.buf)
 	n.messages = append(n.messages, m)
 	n.bytes += len(body) + 64
-	if !b.running {
-		b.running = true
+	if !b.running.Load() {
+		b.running.Store(true)
 		go b.drain()
 	}
 	if n.bytes > b.limit {
@@ -63,6 +64,15 @@ func (b *inbox) put(method uint32, body []byte, private bool) bool {
 	return true
 }
 
+// occupy makes messages wait while a handler runs outside of the inbox. The caller, who
+// alone may put messages at that time, sees to it that drain is called afterwards.
+func (b *inbox) occupy() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running.Store(true)
+}
+
+// drain runs the handlers of what waits, until nothing does.
 func (b *inbox) drain() {
 	var now batch
 	for {
@@ -71,7 +81,7 @@ func (b *inbox) drain() {
 		now = batch{messages: now.messages[:0], buf: now.buf[:0]}
 		now, b.next = b.next, now
 		if len(now.messages) == 0 {
-			b.running = false
+			b.running.Store(false)
 			b.mu.Unlock()
 			if b.idle != nil {
 				b.idle()
@@ -94,11 +104,7 @@ func (b *inbox) drain() {
 }
 
 // busy reports whether a message waits or is being handled.
-func (b *inbox) busy() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.running
-}
+func (b *inbox) busy() bool { return b.running.Load() }
 
 // open takes the limit away, when no more can come than has.
 func (b *inbox) open() {

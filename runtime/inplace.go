@@ -168,6 +168,9 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 	if r.sent {
 		return Errorf(CodeInternal, "the handler replied twice")
 	}
+	if why := r.c.down.Load(); why != nil {
+		return why
+	}
 	f := frame{kind: kindReply, id: r.j.frame.id}
 	if err := r.c.stamp(r.j, &f); err != nil {
 		return err

@@ -15,6 +15,7 @@ type receiver struct {
 	wire  wire
 	ring  *shm.Consumer
 	limit int // longest body of a message
+	hold  int // how much memory releaseSoon may keep
 
 	// A message in pieces that is under way.
 	partial frame
@@ -139,5 +140,14 @@ func (r *receiver) exchange(old, body []byte) []byte {
 func (r *receiver) release() {
 	if r.ring.Release() {
 		r.wire.Notify()
+	}
+}
+
+// releaseSoon is release, or leaves it to a later one while more has come already. A
+// peer that waits for room looks at the word that release writes, so that each
+// release costs both sides a cache miss.
+func (r *receiver) releaseSoon() {
+	if r.ring.Held() >= r.hold || !r.ring.Ready() {
+		r.release()
 	}
 }

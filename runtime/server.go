@@ -352,7 +352,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // Close ends the server at once: contexts of running handlers are cancelled,
-// and connections are closed. It does not wait for handlers. Further calls do nothing.
+// and connections are closed. It does not wait for handlers. At their clients, calls in
+// flight end with CodeUnavailable, and an outcome that says what is known: NotExecuted of a
+// call that the server had not looked at, otherwise OutcomeUnknown, whatever its
+// handler returns from then on. Further calls do nothing.
 func (s *Server) Close() error {
 	for _, c := range s.stopAccepting() {
 		c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})

@@ -21,6 +21,10 @@ import (
 // fresh goroutine (as the Go scheduler hands off a processor whose thread
 // blocks), and the handler goes on by itself. A method that was found slow in this
 // way gets goroutines from the start, until it is found fast again.
+//
+// One-way messages are handled likewise, except that they must stay in order: those
+// that come while a handler runs that has lost the role, or is known to be slow, wait
+// for it in the inbox.
 type serverConn struct {
 	srv   *Server
 	log   *slog.Logger
@@ -38,24 +42,28 @@ type serverConn struct {
 	draining atomic.Bool
 	done     chan struct{} // closed when the memory is gone
 
-	// turn is odd while the reader runs a handler. Whoever moves it on from
-	// such a value owns the role: the reader when the handler returns, or the watchdog.
+	// turn counts handlers that the reader runs, and its lowest bits say what it
+	// runs now. Whoever moves it on from there owns the role: the reader when
+	// the handler returns, or the watchdog.
 	turn     atomic.Uint64
 	asleep   atomic.Bool
 	armed    atomic.Bool
 	watchdog *time.Timer
 	seen     uint64 // the turn at the last look of the watchdog
 
-	current      *job        // what the reader runs; belongs to whoever owns turn
+	current      *job        // the call that the reader runs; belongs to whoever owns turn
+	note         *boundRoute // of the message that the reader runs; likewise
+	noteBody     []byte      // for the next message that the reader runs; belongs to the reader
 	spinning     bool        // counted as one of the server's spinners; belongs to the reader
 	spare        *job        // for the next call that the reader runs; belongs to the reader
 	jobs         sync.Pool   // of *job, for calls that run apart
 	contexts     contextSlab // for calls; belongs to the reader
 	noteContexts contextSlab // for one-way messages; belongs to whoever runs the inbox
 
-	mu      sync.Mutex
-	apart   map[uint64]*job // what runs on goroutines of its own, by call
-	message *callContext    // of the message handler that runs
+	message atomic.Pointer[callContext] // of the message handler that ran last
+
+	mu    sync.Mutex
+	apart map[uint64]*job // what runs on goroutines of its own, by call
 }
 
 // A job is a call that is being handled, with the buffers for it.
@@ -66,9 +74,23 @@ type job struct {
 	ctx     *callContext
 	builder *flatbuffers.Builder
 	reply   ReplyBuilder // of a call handled in place
+	inRing  bool         // so is its request, and the reader keeps its role meanwhile
+	hush    func()       // ends what hearFor has begun; nil if it has not
 	refused *Error       // answer with this instead of handling it
 	lost    bool         // it runs apart; under mu
 }
+
+// What the lowest bits of a turn say.
+const (
+	turnIdle    = 0
+	turnCall    = 1
+	turnMessage = 3
+
+	turnMask = 3
+)
+
+// afterTurn is the value that follows the turn of a handler.
+func afterTurn(turn uint64) uint64 { return (turn | turnMask) + 1 }
 
 const (
 	// patience is how often the watchdog looks. A handler that runs during
@@ -91,9 +113,9 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l 
 	c.noteContexts.scope = c.contexts.scope
 	limit := int(h.maxMessage)
 	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
-	c.rx = receiver{wire: l, ring: in, limit: limit}
+	c.rx = receiver{wire: l, ring: in, limit: limit, hold: h.geo.ToServer / 8}
 	c.spin.init(s.cfg.spin, l)
-	c.inbox = inbox{run: c.receive, room: l.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}
+	c.inbox = inbox{run: c.deliverWaiting, room: l.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
 	c.watchdog = time.AfterFunc(time.Hour, c.watch)
 	c.watchdog.Stop()
@@ -216,8 +238,9 @@ func (c *serverConn) work() (reader bool) {
 				c.stats.dropped.Add(1)
 				continue
 			}
-			c.inbox.put(f.method, body, private)
-			c.rx.release()
+			if !c.receive(&f, body, private) {
+				return false
+			}
 		case kindCancel:
 			id := f.id
 			c.rx.release()
@@ -272,6 +295,9 @@ func (c *serverConn) inboxIdle() {
 // request handles a call, here or on another goroutine. It returns false when
 // the role went to another goroutine.
 func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
+	if c.down.Load() != nil {
+		return true // too late; as it is not released, the client knows that it was not executed
+	}
 	r := c.srv.routes.find(f.method)
 	if r != nil && r.inPlace != nil && c.srv.cfg.trusted && !private {
 		c.requestInRing(f, r, body)
@@ -285,18 +311,15 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		j.body = append(j.body[:0], body...)
 	}
 	c.rx.release()
-	if c.down.Load() != nil {
-		return true // nobody waits for the reply
-	}
 	if r != nil && r.pace.slow() && c.startApart(j) {
 		go c.runApart(j)
 		return true
 	}
-	turn := c.turn.Load() + 1
 	c.current = j
+	turn := c.turn.Load() | turnCall
 	c.turn.Store(turn)
 	c.handle(j)
-	if c.turn.CompareAndSwap(turn, turn+1) {
+	if c.turn.CompareAndSwap(turn, afterTurn(turn)) {
 		j.finish()
 		c.spare = j
 		return true
@@ -311,18 +334,50 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	c.rx.ring.Take()
 	j := c.newJob()
 	own := j.body
-	j.frame, j.route, j.body = *f, r, body
+	j.frame, j.route, j.body, j.inRing = *f, r, body, true
 	c.handle(j)
+	if j.hush != nil {
+		j.hush()
+	}
 	c.rx.release()
-	j.body = own
+	j.body, j.inRing, j.hush = own, false, nil
 	j.finish()
 	c.spare = j
+}
+
+// hearFor hears what the client says while the reader, with the request of j in the
+// ring, waits for room for the reply: that there is room, or the client's end.
+func (c *serverConn) hearFor(j *job) {
+	if j.hush != nil {
+		return // since an earlier wait
+	}
+	var over atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 256)
+		for !over.Load() {
+			_, err := c.wire.Read(buf)
+			c.tx.retry()
+			if err != nil {
+				gone := &Error{Code: CodeUnavailable, Msg: "the client is gone"}
+				c.fail(c.tx.reason(gone))
+				c.tx.close(gone) // nobody else would end the wait
+				return
+			}
+		}
+	}()
+	j.hush = func() {
+		over.Store(true)
+		c.wire.Poke()
+		<-done
+	}
 }
 
 // watch is the watchdog. It runs once per patience while the reader is awake.
 func (c *serverConn) watch() {
 	turn := c.turn.Load()
-	if turn&1 == 1 && turn == c.seen {
+	if turn&turnMask != turnIdle && turn == c.seen {
 		c.handOff(turn)
 	}
 	c.seen = turn
@@ -351,7 +406,13 @@ func (c *serverConn) arm() {
 func (c *serverConn) handOff(turn uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.turn.CompareAndSwap(turn, turn+1) {
+	if !c.turn.CompareAndSwap(turn, afterTurn(turn)) {
+		return
+	}
+	defer func() { go c.serve() }()
+	if turn&turnMask == turnMessage {
+		c.note.pace.foundSlow()
+		c.inbox.occupy()
 		return
 	}
 	j := c.current
@@ -364,7 +425,6 @@ func (c *serverConn) handOff(turn uint64) {
 	if c.down.Load() != nil {
 		j.ctx.cancel()
 	}
-	go c.serve()
 }
 
 // startApart registers a call that gets its own goroutine. It refuses the
@@ -543,8 +603,13 @@ func (c *serverConn) answerError(j *job, err error) {
 }
 
 // send writes the answer to a call. A client that is gone misses it, as is
-// to be; one that does not read keeps its own calls waiting only.
+// to be; one that does not read keeps its own calls waiting only. Once the connection ends
+// there are no answers: its end is one, and handlers whose contexts it has cancelled
+// would give others.
 func (c *serverConn) send(j *job, f *frame, body []byte) {
+	if c.down.Load() != nil {
+		return
+	}
 	if err := c.tx.write(context.Background(), f, body, nil, func() { c.stepAside(j) }); err != nil && c.down.Load() == nil {
 		c.log.Warn("reply lost", "err", err)
 	}
@@ -552,6 +617,10 @@ func (c *serverConn) send(j *job, f *frame, body []byte) {
 
 // stepAside gives the role away before a job of the reader waits.
 func (c *serverConn) stepAside(j *job) {
+	if j.inRing {
+		c.hearFor(j)
+		return
+	}
 	c.mu.Lock()
 	lost := j.lost
 	c.mu.Unlock()
@@ -560,22 +629,69 @@ func (c *serverConn) stepAside(j *job) {
 	}
 }
 
-// receive runs the handler of a one-way message.
-func (c *serverConn) receive(method uint32, body []byte) {
+// receive handles a one-way message, here or in the inbox. It returns false when
+// the role went to another goroutine.
+func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) {
+	r := c.srv.routes.find(f.method)
+	if c.inbox.busy() || r == nil || r.receive == nil || r.pace.slow() {
+		c.inbox.put(f.method, body, private)
+		c.rx.release()
+		return true
+	}
+	own := c.noteBody
+	c.noteBody = nil
+	if private {
+		own = c.rx.exchange(own, body)
+	} else {
+		own = append(own[:0], body...)
+	}
+	c.rx.releaseSoon()
+	c.note = r
+	turn := c.turn.Load() | turnMessage
+	c.turn.Store(turn)
+	c.deliver(r, own)
+	if c.turn.CompareAndSwap(turn, afterTurn(turn)) {
+		if cap(own) <= keepBuffer {
+			c.noteBody = own
+		}
+		return true
+	}
+	c.handedOff()
+	c.inbox.drain()
+	return false
+}
+
+// handedOff returns when the handOff that has taken the role has come to its end.
+func (c *serverConn) handedOff() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+}
+
+// deliverWaiting runs the handler of a message that has waited in the inbox.
+func (c *serverConn) deliverWaiting(method uint32, body []byte) {
 	r := c.srv.routes.find(method)
 	if r == nil || r.receive == nil {
 		c.stats.dropped.Add(1)
 		c.log.Warn("message without a handler", "id", fmt.Sprintf("%#x", method))
 		return
 	}
+	if !r.pace.slow() {
+		c.deliver(r, body)
+		return
+	}
+	start := time.Now()
+	c.deliver(r, body)
+	r.pace.took(time.Since(start))
+}
+
+// deliver runs the handler of a message. One is run at a time.
+func (c *serverConn) deliver(r *boundRoute, body []byte) {
 	ctx := c.noteContexts.next()
 	defer ctx.cancel()
-	c.mu.Lock()
-	c.message = ctx
+	c.message.Store(ctx)
 	if c.down.Load() != nil {
 		ctx.cancel()
 	}
-	c.mu.Unlock()
 	if err := protect(c.log, func() error { return r.receive(ctx, body) }); err != nil {
 		if CodeOf(err) == CodeInvalidArgument {
 			c.stats.malformed.Add(1)
@@ -604,10 +720,10 @@ func (c *serverConn) fail(why *Error) {
 	for _, j := range c.apart {
 		j.ctx.cancel()
 	}
-	if c.message != nil {
-		c.message.cancel()
-	}
 	c.mu.Unlock()
+	if ctx := c.message.Load(); ctx != nil {
+		ctx.cancel()
+	}
 	c.wire.Close()
 }
 

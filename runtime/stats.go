@@ -95,7 +95,9 @@ func (p *Peer) Stats() Stats {
 
 func (c *serverConn) readStats() Stats {
 	s := c.stats.read(&c.tx, &c.rx)
-	s.CallsInFlight = int(c.turn.Load() & 1)
+	if c.turn.Load()&turnMask == turnCall {
+		s.CallsInFlight = 1
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.CallsInFlight += len(c.apart)

@@ -126,6 +126,9 @@ func (c *Consumer) Release() (wake bool) {
 	return true
 }
 
+// Held is the number of bytes that Next has returned and Release not given back.
+func (c *Consumer) Held() int { return int(c.pos - c.given) }
+
 // Ready reports whether Next has something to say: a record or an error.
 func (c *Consumer) Ready() bool {
 	return c.pos != c.tailSeen || !c.final && c.w.tail.Load() != c.pos || c.err != nil
