@@ -143,18 +143,27 @@ func childHost(args []string) error {
 	return nil
 }
 
-// childQuitter gives up its registration at SIGHUP, and stays.
-func childQuitter([]string) error {
+// bareUntilHangup is a replica without channels until SIGHUP, and returns then.
+func bareUntilHangup() (*group.Member, error) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	m, err := group.Join(group.MemberConfig{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := m.Announce(registry.Record{}); err != nil {
-		return err
+		return nil, err
 	}
 	<-hup
+	return m, nil
+}
+
+// childQuitter gives up its registration at SIGHUP, and stays.
+func childQuitter([]string) error {
+	m, err := bareUntilHangup()
+	if err != nil {
+		return err
+	}
 	m.Close()
 	select {}
 }

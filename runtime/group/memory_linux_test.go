@@ -5,30 +5,19 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/ipcgen/ipcgen/runtime/group"
-	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // childGlutton is a replica that takes all the memory there is at SIGHUP. With
 // an argument it limits that to so many bytes first.
 func childGlutton(args []string) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	m, err := group.Join(group.MemberConfig{})
-	if err != nil {
+	if _, err := bareUntilHangup(); err != nil {
 		return err
 	}
-	if err := m.Announce(registry.Record{}); err != nil {
-		return err
-	}
-	<-hup
 	if len(args) > 0 {
 		var pages, more uint64
 		if statm, err := os.ReadFile("/proc/self/statm"); err != nil {
@@ -41,9 +30,16 @@ func childGlutton(args []string) error {
 			return err
 		}
 	}
-	var all [][]byte
+	type block struct {
+		before *block
+		memory [16 << 20]byte
+	}
+	var last *block
 	for {
-		all = append(all, bytes.Repeat([]byte{1}, 16<<20))
+		last = &block{before: last}
+		for i := 0; i < len(last.memory); i += os.Getpagesize() {
+			last.memory[i] = 1
+		}
 	}
 }
 
