@@ -55,6 +55,40 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
+// largeInPlace shows that half of a ring can be built in place, and that the limit of
+// messages holds there, too.
+func largeInPlace(t *testing.T, v ipc.RendezvousOption) {
+	const ring, limit = 2 << 20, 900_000
+	host(t, v, ipc.WithRings(ring, ring), ipc.WithMaxMessage(limit), echoService())
+	c := dial(t, v, ipc.WithRings(ring, ring))
+	call := func(n int) error {
+		data := bytes.Repeat([]byte("place"), n/5)
+		return c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
+			Method: methodEcho.Info(), Size: n + 64,
+			Build: func(b *flatbuffers.Builder, _ uint64) {
+				if room := len(b.Bytes); room < n+64 || room > n+80 {
+					t.Errorf("a builder of %d bytes for a request of %d", room, n)
+				}
+				_ = encodeBlob(b, 0, &blob{data})
+			},
+			Read: func(reply []byte) error {
+				var got blob
+				if _, err := decodeBlob(reply, &got); err != nil || !bytes.Equal(got.data, data) {
+					t.Errorf("%d bytes came back instead of %d, %v", len(got.data), n, err)
+				}
+				return nil
+			},
+		})
+	}
+	for range 10 {
+		if err := call(800_000); err != nil {
+			t.Error(err)
+		}
+	}
+	want(t, call(1_000_000), ipc.CodeTooLarge, ipc.NotSent, "900000")
+	still(t, c)
+}
+
 // inPlaceWithoutRoom lets a handler in place build a reply for which there is no room, while its
 // request is in the ring: the call waits until there is, or until its client is gone.
 func inPlaceWithoutRoom(t *testing.T, v ipc.RendezvousOption) {

@@ -43,6 +43,7 @@ var behaviours = []struct {
 
 	{"calls in place", callsInPlace},
 	{"interceptors and calls in place", interceptorsInPlace},
+	{"large calls in place", largeInPlace},
 	{"calls in place and no room for the reply", inPlaceWithoutRoom},
 	{"streams of blocks", streamsOfBlocks},
 	{"streams that overwrite", streamsThatOverwrite},

@@ -207,7 +207,8 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 	}
 	c := &Conn{cfg: cfg, hello: *hello, peer: peer, wire: l, seg: seg, clock: clockOf(l), done: make(chan struct{})}
 	limit := int(hello.maxMessage)
-	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(hello.geo.ToServer), failFast: cfg.failFast, ring: out}
+	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(hello.geo.ToServer),
+		place: shm.MaxPayload(hello.geo.ToServer), failFast: cfg.failFast, ring: out}
 	c.rx = receiver{wire: l, ring: in, limit: limit}
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.spin.init(cfg.spin, l)

@@ -18,7 +18,8 @@ type InPlaceCall struct {
 	// Seq numbers the call, as in Call.
 	Seq uint64
 	// Size is how many bytes of the ring to set aside for the request. A
-	// request that turns out longer costs one copy.
+	// request that turns out longer, or does not fit into half of the ring (see
+	// WithRings), is built elsewhere and copied.
 	Size int
 	// Build builds and finishes the request. It runs while all other writers of
 	// the connection wait, so it should only build.
@@ -108,7 +109,7 @@ func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPl
 func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builder, size int, at *sent, block func(), build func(*flatbuffers.Builder)) (err *Error) {
 	head := f.size() + gapLen
 	n := (head + max(size, 0) + 7) &^ 7
-	if n > t.piece {
+	if n > t.place {
 		body, err := encode(b, func() error { build(b); return nil })
 		if err != nil {
 			return err
@@ -133,6 +134,10 @@ func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builde
 		return t.write(ctx, f, body, at, block) // the builder has moved to the heap
 	}
 	b.Bytes = own
+	if len(body) > t.limit {
+		t.mu.Unlock()
+		return t.tooLarge(len(body))
+	}
 	f.put(slot)
 	binary.NativeEndian.PutUint64(slot[f.size():], uint64(n-head-len(body)))
 	if at != nil {

@@ -112,7 +112,8 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l 
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
 	c.noteContexts.scope = c.contexts.scope
 	limit := int(h.maxMessage)
-	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
+	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(h.geo.ToClient),
+		place: shm.MaxPayload(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
 	c.rx = receiver{wire: l, ring: in, limit: limit, hold: h.geo.ToServer / 8}
 	c.spin.init(s.cfg.spin, l)
 	c.inbox = inbox{run: c.deliverWaiting, room: l.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}

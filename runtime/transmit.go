@@ -17,7 +17,8 @@ import (
 type transmitter struct {
 	wire     wire
 	limit    int  // longest body of a message
-	piece    int  // longest payload of a record
+	piece    int  // longest payload of a record that is copied into the ring
+	place    int  // longest payload of one that is built there
 	failFast bool // refuse instead of waiting for room
 
 	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
@@ -49,8 +50,7 @@ type sent struct {
 // means that the peer will never see the message.
 func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent, block func()) *Error {
 	if len(body) > t.limit {
-		return &Error{Code: CodeTooLarge, Outcome: NotSent,
-			Msg: fmt.Sprintf("message of %d bytes; this connection's limit is %d", len(body), t.limit)}
+		return t.tooLarge(len(body))
 	}
 	n := f.size() + len(body)
 	if n > t.piece {
@@ -75,6 +75,11 @@ func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent
 		t.wire.Notify()
 	}
 	return nil
+}
+
+func (t *transmitter) tooLarge(n int) *Error {
+	return &Error{Code: CodeTooLarge, Outcome: NotSent,
+		Msg: fmt.Sprintf("message of %d bytes; this connection's limit is %d", n, t.limit)}
 }
 
 // commit publishes the reserved record. It needs mu.
