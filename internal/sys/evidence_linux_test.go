@@ -58,6 +58,66 @@ func TestOFDLocksBelongToTheDescription(t *testing.T) {
 	}
 }
 
+func TestSharedLocksAreFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func(flag int) *os.File {
+		f, err := os.OpenFile(path, flag, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	reader, other, looker := open(os.O_RDONLY), open(os.O_RDONLY), open(os.O_RDWR)
+	for _, f := range []*os.File{reader, other} {
+		if err := sys.ShareLock(f, 1<<62+7); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if at, found, err := sys.FindLock(looker, 1<<62, 100); at != 1<<62+7 || !found || err != nil {
+		t.Errorf("FindLock = %d, %v, %v", at, found, err)
+	}
+	if _, found, err := sys.FindLock(looker, 1<<62+8, 100); found || err != nil {
+		t.Errorf("behind it: %v, %v", found, err)
+	}
+	if err := sys.TryLock(looker, 1<<62+7); !errors.Is(err, sys.ErrLocked) {
+		t.Errorf("exclusive lock beside shared ones: %v", err)
+	}
+	reader.Close()
+	other.Close()
+	if _, found, err := sys.FindLock(looker, 1<<62, 100); found || err != nil {
+		t.Errorf("after the close: %v, %v", found, err)
+	}
+}
+
+func TestAliveIsNotZombie(t *testing.T) {
+	if !sys.Alive(os.Getpid()) {
+		t.Error("this process")
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := sys.OpenProcess(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pidfd.Close()
+	if err := sys.WaitExit(pidfd); err != nil {
+		t.Error(err)
+	}
+	if sys.Alive(cmd.Process.Pid) {
+		t.Error("a dead process that is not reaped")
+	}
+	cmd.Wait()
+	if sys.Alive(cmd.Process.Pid) {
+		t.Error("a process that is reaped")
+	}
+}
+
 func TestPublishFileIsAllOrNothing(t *testing.T) {
 	dir := t.TempDir()
 	fail := errors.New("fill failed")

@@ -14,7 +14,8 @@ import (
 )
 
 // The group's file in the domain has a page that only the supervisor writes,
-// then one for each replica that only it writes. Pages are the machine's, for
+// then one for each replica that only it writes, and the supervisor before it
+// starts the replica's process. Pages are the machine's, for
 // they are mapped one by one. All numbers are 64-bit words in the machine's
 // byte order, if not said otherwise.
 const (
@@ -35,7 +36,7 @@ const (
 	// A replica's page.
 	offBeat      = 0   // counts its heartbeats
 	offAlive     = 64  // 32 bits: the robust futex of a thread of the replica
-	offTenant    = 72  // see place.go; the supervisor's
+	offTenant    = 72  // the incarnation that the supervisor wants here; its alone
 	offNamespace = 80  // the pid namespace of the process
 	offSet       = 128 // of a primary: which replicas have the whole state
 	offAccused   = 136 // of a primary: a standby that it wants replaced
