@@ -10,7 +10,6 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
 // A Conn is a client's connection to a server. It is a Caller and a Sender,
@@ -24,31 +23,22 @@ import (
 // that listens to the wire, and parks. Nobody may miss that the role has become
 // his to take: role_model_test.go tries all interleavings of how it changes hands.
 type Conn struct {
+	endpoint
 	cfg   dialConfig
 	hello serverHello
-	peer  Peer
-	wire  wire
-	seg   *shm.Segment
-	tx    transmitter
-	rx    receiver
-	clock clock
-	spin  spinPolicy
 	calls callTable
 	seq   atomic.Uint64
 	chain Caller // the interceptors in front of the connection; nil if none
 
 	role       atomic.Uint32
 	parked     atomic.Int32          // callers that rely on others to read
-	down       atomic.Pointer[Error] // why the connection ends
-	why        atomic.Pointer[Error] // the same, once all calls are completed
-	done       chan struct{}         // closed after why is set
+	why        atomic.Pointer[Error] // the same as down, once all calls are completed; before done is closed
 	agreed     sync.Map              // *Protocol to *Error, nil where it is compatible
 	lastAgreed atomic.Pointer[Protocol]
 	routes     routeTable // for pushed messages
 	inbox      *inbox
 	life       context.Context // for the handlers of pushed messages; ends with the connection
 	endLife    context.CancelFunc
-	stats      connStats
 }
 
 // States of the reader role.

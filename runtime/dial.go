@@ -197,26 +197,19 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 			return nil, err
 		}
 	}
-	out, err := shm.NewProducer(seg.ToServer(), hello.geo.ToServer)
-	if err != nil {
-		return nil, err
-	}
-	in, err := shm.NewConsumer(seg.ToClient(), hello.geo.ToClient)
-	if err != nil {
-		return nil, err
-	}
-	c := &Conn{cfg: cfg, hello: *hello, peer: peer, wire: l, seg: seg, clock: clockOf(l), done: make(chan struct{})}
+	c := &Conn{cfg: cfg, hello: *hello}
 	limit := int(hello.maxMessage)
-	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(hello.geo.ToServer),
-		place: shm.MaxPayload(hello.geo.ToServer), failFast: cfg.failFast, ring: out}
-	c.rx = receiver{wire: l, ring: in, limit: limit}
+	if err := c.open(&cfg.common, l, peer, seg, limit, false); err != nil {
+		return nil, err
+	}
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
-	c.spin.init(cfg.spin, l)
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(), peerKey{}, &c.peer))
-	if c.routes, err = bindRoutes(cfg.services, nil); err != nil {
+	routes, err := bindRoutes(cfg.services, nil)
+	if err != nil {
 		return nil, err
 	}
+	c.routes = routes
 	c.inbox = &inbox{run: c.receive, room: c.resume, limit: limit}
 	if len(cfg.interceptors) > 0 {
 		c.chain = chainClient(direct{c}, cfg.interceptors)

@@ -29,6 +29,12 @@ type receiver struct {
 	sleeps  atomic.Uint64
 }
 
+// init prepares the receiver to read messages with bodies of up to limit bytes from
+// a ring of that capacity.
+func (r *receiver) init(ring *shm.Consumer, w wire, capacity, limit int) {
+	r.ring, r.wire, r.limit, r.hold = ring, w, limit, capacity/8
+}
+
 // errBroken marks what a peer that follows the protocol never sends.
 var errBroken = errors.New("message breaks the protocol")
 

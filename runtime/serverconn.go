@@ -26,21 +26,12 @@ import (
 // that come while a handler runs that has lost the role, or is known to be slow, wait
 // for it in the inbox.
 type serverConn struct {
+	endpoint
 	srv   *Server
 	log   *slog.Logger
-	peer  Peer
-	wire  wire
-	seg   *shm.Segment
-	tx    transmitter
-	rx    receiver
-	clock clock
-	spin  spinPolicy
 	inbox inbox
-	stats connStats
 
-	down     atomic.Pointer[Error] // why the connection ends
 	draining atomic.Bool
-	done     chan struct{} // closed when the memory is gone
 
 	// turn counts handlers that the reader runs, and its lowest bits say what it
 	// runs now. Whoever moves it on from there owns the role: the reader when
@@ -99,23 +90,12 @@ const (
 )
 
 func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l Link, seg *shm.Segment, log *slog.Logger) (*serverConn, error) {
-	in, err := shm.NewConsumer(seg.ToServer(), h.geo.ToServer)
-	if err != nil {
+	c := &serverConn{srv: s, log: log, apart: map[uint64]*job{}}
+	if err := c.open(&s.cfg.common, l, peer, seg, int(h.maxMessage), true); err != nil {
 		return nil, err
 	}
-	out, err := shm.NewProducer(seg.ToClient(), h.geo.ToClient)
-	if err != nil {
-		return nil, err
-	}
-	c := &serverConn{srv: s, log: log, peer: peer, wire: l, seg: seg, clock: clockOf(l),
-		done: make(chan struct{}), apart: map[uint64]*job{}}
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
 	c.noteContexts.scope = c.contexts.scope
-	limit := int(h.maxMessage)
-	c.tx = transmitter{wire: l, limit: limit, piece: longestRecord(h.geo.ToClient),
-		place: shm.MaxPayload(h.geo.ToClient), failFast: s.cfg.failFast, ring: out}
-	c.rx = receiver{wire: l, ring: in, limit: limit, hold: h.geo.ToServer / 8}
-	c.spin.init(s.cfg.spin, l)
 	c.inbox = inbox{run: c.deliverWaiting, room: l.Poke, idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
 	c.watchdog = time.AfterFunc(time.Hour, c.watch)

@@ -61,15 +61,16 @@ func (s *connStats) ends(why *Error) {
 	}
 }
 
-func (s *connStats) read(t *transmitter, r *receiver) Stats {
+// counters are the endpoint's.
+func (e *endpoint) counters() Stats {
+	t, r, in := &e.tx, &e.rx, &e.rx.tally.published
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	in := &r.tally.published
 	return Stats{
 		Sent: t.messages, SentBytes: t.bytes, WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
 		Received: in.messages.Load(), ReceivedBytes: in.bytes.Load(), Spins: in.spins.Load(),
 		Wakeups: r.wakeups.Load(), Sleeps: r.sleeps.Load(),
-		Dropped: s.dropped.Load(), Malformed: s.malformed.Load(), Corruptions: s.corruptions.Load(),
+		Dropped: e.stats.dropped.Load(), Malformed: e.stats.malformed.Load(), Corruptions: e.stats.corruptions.Load(),
 	}
 }
 
@@ -79,7 +80,7 @@ func (c *Conn) Stats() Stats {
 		c.rx.tally.publish()
 		c.leaveRole()
 	}
-	s := c.stats.read(&c.tx, &c.rx)
+	s := c.counters()
 	s.CallsInFlight = c.calls.inFlight()
 	return s
 }
@@ -94,7 +95,7 @@ func (p *Peer) Stats() Stats {
 }
 
 func (c *serverConn) readStats() Stats {
-	s := c.stats.read(&c.tx, &c.rx)
+	s := c.counters()
 	if c.turn.Load()&turnMask == turnCall {
 		s.CallsInFlight = 1
 	}

@@ -39,6 +39,13 @@ type transmitter struct {
 	waits    uint64
 }
 
+// init prepares the transmitter to write messages with bodies of up to limit bytes
+// into a ring of that capacity.
+func (t *transmitter) init(ring *shm.Producer, w wire, capacity, limit int, failFast bool) {
+	t.ring, t.wire, t.limit, t.failFast = ring, w, limit, failFast
+	t.piece, t.place = longestRecord(capacity), shm.MaxPayload(capacity)
+}
+
 // sent says where in the ring a message went. It is written under mu.
 type sent struct {
 	done bool
