@@ -58,6 +58,9 @@ func (s *supervisor) stranger(r *replica, ev registry.Event) {
 // resigned ends the reign of a replica that gave up its registration. Mostly it
 // is about to die, and its locks went a moment before its pidfd tells.
 func (s *supervisor) resigned(r *replica) {
+	if r.state == starting {
+		r.record, r.answers = registry.Record{}, false // it is to register anew
+	}
 	if r.state != ready || s.stopping != nil {
 		return
 	}
@@ -89,7 +92,7 @@ func (s *supervisor) probe(r *replica) {
 	s.helpers.Go(func() {
 		conn, err := s.shakeHands(rec)
 		s.do(func() {
-			if r.incarnation != incarnation || r.state != starting {
+			if r.incarnation != incarnation || r.state != starting || r.record.Name == "" {
 				return
 			}
 			if err != nil {

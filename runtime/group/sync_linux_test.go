@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // On a busy machine a process may have joined, and be in sync, before the
@@ -52,4 +54,29 @@ func TestHeirsOfAReignEndedByAKilledSupervisor(t *testing.T) {
 	if heirs := wordAt(p.mem, offHeirs).Load(); heirs != 0b110 {
 		t.Errorf("heirs %b", heirs)
 	}
+}
+
+// A replica that registers and gives that up again, before its supervisor knows
+// that it has started, is not ready.
+func TestResignationBeforeTheStartIsKnown(t *testing.T) {
+	s := makeSupervisor(Config{Service: "svc", Replicas: 1, Logger: slog.New(slog.DiscardHandler)}, nil, nil,
+		&page{mem: make([]byte, placeOffset(1))})
+	defer s.events.close()
+	defer s.launch.close()
+	r := s.replicas[0]
+	r.state, r.incarnation, r.proc = starting, 1, new(process)
+	rec := registry.Record{Name: r.name, Incarnation: 1}
+	s.noticed(registry.Event{Kind: registry.Appeared, Record: rec})
+	probed := <-s.inbox
+	s.noticed(registry.Event{Kind: registry.Disappeared, Record: rec})
+	probed()
+	if r.state != starting || r.answers {
+		t.Errorf("state %v, answers: %v", r.state, r.answers)
+	}
+	s.noticed(registry.Event{Kind: registry.Appeared, Record: rec})
+	(<-s.inbox)()
+	if r.state != ready {
+		t.Errorf("state %v after it has registered again", r.state)
+	}
+	s.helpers.Wait()
 }
