@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/bfbs"
@@ -20,7 +21,12 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	// A run is over before most of its memory could be used again: to collect it
+	// less often saves a large schema a fifth of the time.
+	debug.SetGCPercent(400)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // The exit statuses.
 const (

@@ -123,19 +123,11 @@ func (c change) apply() error {
 			return fmt.Errorf("cannot create the output folder: %w", err)
 		}
 	}
-	defer func() {
+	if err := c.replace(); err != nil {
 		for _, f := range c.write {
 			os.Remove(staged(f.path)) // those renamed are gone
 		}
-	}()
-	err := inParallel(len(c.write), func(i int) error { return stage(c.write[i]) })
-	if err != nil {
 		return err
-	}
-	for _, f := range c.write {
-		if err := os.Rename(staged(f.path), f.path); err != nil {
-			return refuse(f.path, err)
-		}
 	}
 	for _, path := range c.remove {
 		if err := os.Remove(path); err != nil {
@@ -143,6 +135,20 @@ func (c change) apply() error {
 		}
 	}
 	return nil
+}
+
+// replace writes the files, and then puts each in its place.
+func (c change) replace() error {
+	err := inParallel(len(c.write), func(i int) error { return stage(c.write[i]) })
+	if err != nil {
+		return err
+	}
+	return inParallel(len(c.write), func(i int) error {
+		if err := os.Rename(staged(c.write[i].path), c.write[i].path); err != nil {
+			return refuse(c.write[i].path, err)
+		}
+		return nil
+	})
 }
 
 // folders lists the folders that are written to, each once.

@@ -142,7 +142,7 @@ func (p *plan) must(k *pkg, name, what string, span diag.Span) string {
 		d.Helpf("rename one of them")
 		return name
 	}
-	k.scope[name] = owner{what, span}
+	k.scope[name] = &owner{what, span}
 	return name
 }
 
@@ -157,7 +157,7 @@ func (p *plan) nameEnvelope(e *envelope) {
 	e.unimplemented = name("Unimplemented" + t + "Handler")
 	e.newService = name("New" + t + "Service")
 	e.protocol = name(t + "Protocol")
-	e.schema = k.scope.claim(unexported(t)+"Schema", owner{what, o.Span})
+	e.schema = k.scope.claim(unexported(t)+"Schema", &owner{what, o.Span})
 	methods := make(scope)
 	for _, m := range e.members {
 		if prev, taken := methods[m.name]; taken {
@@ -165,8 +165,8 @@ func (p *plan) nameEnvelope(e *envelope) {
 				what, m.name, m.val.Name, prev.what).
 				Note(prev.span, "member %s is here", prev.what).Helpf("give one of them another alias")
 		}
-		methods[m.name] = owner{m.val.Name, m.val.Span}
-		m.info = k.scope.claim(unexported(t)+m.name, owner{what, o.Span})
+		methods[m.name] = &owner{m.val.Name, m.val.Span}
+		m.info = k.scope.claim(unexported(t)+m.name, &owner{what, o.Span})
 	}
 }
 
@@ -210,7 +210,7 @@ func (p *plan) nameService(s *service) {
 	s.newInPlaceClient = name("New" + t + "InPlaceClient")
 	s.inPlaceHandlers = name(t + "InPlaceHandlers")
 	s.newInPlaceService = name("New" + t + "InPlaceService")
-	s.schema = k.scope.claim(unexported(t)+"Schema", owner{what, decl.Span})
+	s.schema = k.scope.claim(unexported(t)+"Schema", &owner{what, decl.Span})
 	methods := make(scope)
 	ids := make(map[uint32]*method)
 	for _, m := range s.methods {
@@ -218,15 +218,15 @@ func (p *plan) nameService(s *service) {
 			p.diags.Errorf(m.decl.Span, "method %s needs the Go name %s, which is already that of method %s", m.decl.Name, m.name, prev.what).
 				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
 		}
-		methods[m.name] = owner{m.decl.Name, m.decl.Span}
+		methods[m.name] = &owner{m.decl.Name, m.decl.Span}
 		id := wireID(fullName(decl.Namespace, decl.Name), m.decl.Name)
 		if prev := ids[id]; prev != nil {
 			p.diags.Errorf(m.decl.Span, "methods %s and %s have the same number on the wire", prev.decl.Name, m.decl.Name).
 				Note(prev.decl.Span, "method %s is here", prev.decl.Name).Helpf("rename one of them")
 		}
 		ids[id] = m
-		m.info = k.scope.claim(unexported(t)+m.name, owner{what, decl.Span})
-		m.inPlace = k.scope.claim(m.info+"InPlace", owner{what, decl.Span})
+		m.info = k.scope.claim(unexported(t)+m.name, &owner{what, decl.Span})
+		m.inPlace = k.scope.claim(m.info+"InPlace", &owner{what, decl.Span})
 		p.use(k, schema.Type{Object: m.decl.Request}, fullName(decl.Namespace, decl.Name), m.decl.Span)
 		p.use(k, schema.Type{Object: m.decl.Reply}, fullName(decl.Namespace, decl.Name), m.decl.Span)
 		for _, e := range []*envelope{s.request, s.reply} {

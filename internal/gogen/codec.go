@@ -87,7 +87,7 @@ func (p *plan) codecOf(codecs *[]*codec, key codecKey, e *envelope, m *member) *
 
 // function claims the name of a function that nobody but generated code calls.
 func (k *pkg) function(name string) string {
-	return k.scope.claim(name, owner{what: "a function of ipcgen's"})
+	return k.scope.claim(name, &owner{what: "a function of ipcgen's"})
 }
 
 // forMessages and forReplies name the functions for one use of a codec.

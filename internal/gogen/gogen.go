@@ -178,7 +178,7 @@ func (k *pkg) fileName(name string) string {
 	if name[0] == '_' {
 		name = "X" + name
 	}
-	claimed := k.files.claim(strings.ToLower(name), owner{})
+	claimed := k.files.claim(strings.ToLower(name), nil)
 	return name + claimed[len(name):]
 }
 

@@ -83,9 +83,9 @@ func (f *file) tablePack(o *schema.Object, n *objectNames) {
 	taken := scope{"t": {}, "builder": {}, "flatbuffers": {}, "ipc": {}}
 	for _, field := range o.Fields {
 		if !field.Deprecated && storedApart(field.Type) {
-			offsets[field] = taken.claim(lowerCamel(field.Name)+"Offset", owner{})
+			offsets[field] = taken.claim(lowerCamel(field.Name)+"Offset", nil)
 			if field.Type.Element == schema.Union {
-				offsets[field.Tag] = taken.claim(lowerCamel(field.Tag.Name)+"Offset", owner{})
+				offsets[field.Tag] = taken.claim(lowerCamel(field.Tag.Name)+"Offset", nil)
 				f.packUnions(field, offsets[field.Tag], offsets[field], taken)
 				continue
 			}
@@ -173,8 +173,8 @@ func (f *file) packVector(field *schema.Field, member, off string) {
 func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope) {
 	f.useIPC()
 	member := "t." + f.plan.fields[field].Member
-	types := taken.claim(lowerCamel(field.Name)+"Types", owner{})
-	values := taken.claim(lowerCamel(field.Name)+"Values", owner{})
+	types := taken.claim(lowerCamel(field.Name)+"Types", nil)
+	values := taken.claim(lowerCamel(field.Name)+"Values", nil)
 	f.p("var ", typesOff, ", ", off, " flatbuffers.UOffsetT")
 	f.p("if ", member, " != nil {")
 	f.p(types, " := make([]", f.enumType(field.Type.Enum), ", len(", member, "))")

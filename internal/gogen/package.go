@@ -33,7 +33,7 @@ type use struct {
 }
 
 // A scope gives out names so that no two things get the same one.
-type scope map[string]owner
+type scope map[string]*owner
 
 // An owner is what a name stands for, for diagnostics about it.
 type owner struct {
@@ -42,7 +42,7 @@ type owner struct {
 }
 
 // claim gives out name, with as many underscores appended as it takes.
-func (s scope) claim(name string, o owner) string {
+func (s scope) claim(name string, o *owner) string {
 	for {
 		if _, taken := s[name]; !taken {
 			s[name] = o
@@ -74,11 +74,15 @@ type plan struct {
 }
 
 func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
+	fields := 0
+	for _, o := range s.Objects {
+		fields += len(o.Fields)
+	}
 	p := &plan{
 		schema: s, opts: opts, diags: diags,
 		pkgs:    make(map[string]*pkg),
 		objects: make(map[*schema.Object]*objectNames, len(s.Objects)),
-		fields:  make(map[*schema.Field]*fieldNames, 8*len(s.Objects)),
+		fields:  make(map[*schema.Field]*fieldNames, fields),
 		enums:   make(map[*schema.Enum]*enumNames, len(s.Enums)),
 	}
 	p.nameTypes()
@@ -141,15 +145,15 @@ func (p *plan) nameTypes() {
 		if e.IsUnion {
 			what = "union"
 		}
-		p.enums[e] = &enumNames{Type: k.scope.claim(goName(e.Name), owner{what + " " + fullName(e.Namespace, e.Name), e.Span})}
+		p.enums[e] = &enumNames{Type: k.scope.claim(goName(e.Name), &owner{what + " " + fullName(e.Namespace, e.Name), e.Span})}
 	}
 	for _, o := range p.schema.Objects {
 		k := p.pkgOf(o.Namespace)
-		p.objects[o] = &objectNames{Type: k.scope.claim(goName(o.Name), owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})}
+		p.objects[o] = &objectNames{Type: k.scope.claim(goName(o.Name), &owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})}
 	}
 	for _, o := range p.schema.Objects {
 		n, k := p.objects[o], p.pkgOf(o.Namespace)
-		own := owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
+		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
 		// The object's name derives from the schema's, as in flatc: escapes of
 		// the accessor's name do not show in it.
 		n.Object = k.scope.claim(goName(o.Name)+"T", own)
@@ -160,7 +164,7 @@ func (p *plan) nameTypes() {
 	}
 	for _, e := range p.schema.Enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
-		own := owner{"the object of union " + fullName(e.Namespace, e.Name), e.Span}
+		own := &owner{"the object of union " + fullName(e.Namespace, e.Name), e.Span}
 		if e.IsUnion {
 			n.Object = k.scope.claim(goName(e.Name)+"T", own)
 		}
@@ -183,7 +187,7 @@ func kindOf(o *schema.Object) string {
 func (p *plan) nameEnums() {
 	for _, e := range p.schema.Enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
-		own := owner{"enum " + fullName(e.Namespace, e.Name), e.Span}
+		own := &owner{"enum " + fullName(e.Namespace, e.Name), e.Span}
 		n.Names = k.scope.claim("EnumNames"+n.Type, own)
 		n.Values = k.scope.claim("EnumValues"+n.Type, own)
 		n.Parse = k.scope.claim("Parse"+n.Type, own)
@@ -192,7 +196,7 @@ func (p *plan) nameEnums() {
 		}
 		n.Consts = make([]string, len(e.Values))
 		for i, val := range e.Values {
-			n.Consts[i] = k.scope.claim(n.Type+escapeKeyword(val.Name), owner{"value " + e.Name + "." + val.Name, val.Span})
+			n.Consts[i] = k.scope.claim(n.Type+escapeKeyword(val.Name), &owner{"value " + e.Name + "." + val.Name, val.Span})
 		}
 	}
 }
@@ -216,9 +220,8 @@ func (p *plan) nameObjects() {
 func (p *plan) nameObject(o *schema.Object) {
 	n, k := p.objects[o], p.pkgOf(o.Namespace)
 	t := n.Type
-	claim := func(name string) string {
-		return k.scope.claim(name, owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})
-	}
+	own := &owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
+	claim := func(name string) string { return k.scope.claim(name, own) }
 	if o.IsStruct {
 		n.Create = claim("Create" + t)
 		return
@@ -256,9 +259,13 @@ func (p *plan) hasIdentifier(o *schema.Object) bool {
 // accessors are named before what is derived from them.
 func (p *plan) nameFields(o *schema.Object) {
 	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
-	methods := scope{"Init": {}, "Table": {}, "UnPack": {}, "UnPackTo": {}, "_tab": {}, "LookupByKey": {}}
-	members := scope{"Pack": {}}
+	methods, members := make(scope, 4*len(o.Fields)+8), make(scope, len(o.Fields)+1)
+	for _, name := range []string{"Init", "Table", "UnPack", "UnPackTo", "_tab", "LookupByKey"} {
+		methods[name] = nil
+	}
+	members["Pack"] = nil
 	all := make([]fieldNames, len(o.Fields))
+	what := "a function of field " + fullName(o.Namespace, o.Name) + "."
 	for i, f := range o.Fields {
 		n := &all[i]
 		p.fields[f] = n
@@ -266,9 +273,9 @@ func (p *plan) nameFields(o *schema.Object) {
 			continue
 		}
 		camel := blank(upperCamel(f.Name))
-		n.Get = methods.claim(camel, owner{})
+		n.Get = methods.claim(camel, nil)
 		if !f.IsTag {
-			n.Member = members.claim(camel, owner{})
+			n.Member = members.claim(camel, nil)
 		}
 	}
 	for i, f := range o.Fields {
@@ -277,21 +284,21 @@ func (p *plan) nameFields(o *schema.Object) {
 			continue
 		}
 		if isList(f.Type) {
-			n.Length = methods.claim(n.Get+"Length", owner{})
+			n.Length = methods.claim(n.Get+"Length", nil)
 			if f.Type.Element == schema.UByte {
-				n.Bytes = methods.claim(n.Get+"Bytes", owner{})
+				n.Bytes = methods.claim(n.Get+"Bytes", nil)
 			}
 			if e := f.Type.Object; e != nil && f.Type.Base == schema.Vector && e.Key != nil && !e.IsStruct {
-				n.ByKey = methods.claim(n.Get+"ByKey", owner{})
+				n.ByKey = methods.claim(n.Get+"ByKey", nil)
 			}
 		}
 		if hasMutator(f.Type) {
-			n.Mutate = methods.claim("Mutate"+n.Get, owner{})
+			n.Mutate = methods.claim("Mutate"+n.Get, nil)
 		}
 		if o.IsStruct {
 			continue
 		}
-		own := owner{"a function of field " + fullName(o.Namespace, o.Name) + "." + f.Name, f.Span}
+		own := &owner{what + f.Name, f.Span}
 		n.Add = k.scope.claim(t+"Add"+n.Get, own)
 		if isList(f.Type) {
 			n.StartVector = k.scope.claim(t+"Start"+n.Get+"Vector", own)
@@ -432,7 +439,7 @@ func display(namespace string) string {
 func (p *plan) nameImports() {
 	for _, k := range p.ordered {
 		for _, other := range k.order {
-			k.imports[other] = k.scope.claim(goName(other.aliasHint), owner{"package " + display(other.namespace), diag.Span{}})
+			k.imports[other] = k.scope.claim(goName(other.aliasHint), &owner{"package " + display(other.namespace), diag.Span{}})
 		}
 	}
 }

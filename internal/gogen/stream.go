@@ -35,7 +35,7 @@ func (p *plan) planStreams() {
 		p.streams = append(p.streams, &stream{
 			header:     o,
 			info:       name(t + "Stream"),
-			schema:     k.scope.claim(unexported(t)+"Schema", owner{what, o.Span}),
+			schema:     k.scope.claim(unexported(t)+"Schema", &owner{what, o.Span}),
 			writer:     name(t + "Writer"),
 			openWriter: name("Open" + t + "Writer"),
 			onWriter:   name("Handle" + t + "Writer"),

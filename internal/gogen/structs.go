@@ -152,7 +152,7 @@ func (f *file) create(o *schema.Object, n *objectNames) {
 		if isLoopVar(name) {
 			name += "_"
 		}
-		params[i] = taken.claim(name, owner{})
+		params[i] = taken.claim(name, nil)
 		list.WriteString(", " + params[i] + " " + l.typ)
 	}
 	f.p("// ", n.Create, " writes ", article(n.Type), " into the vector or table begun, and returns its offset.")
