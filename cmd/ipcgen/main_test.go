@@ -160,7 +160,7 @@ func TestErrorsWriteNothing(t *testing.T) {
 		{"no arguments", nil, nil, exitUsage, []string{"no schema given", "ipcgen -h"}},
 		{"unknown flag", nil, []string{"-x", "a.fbs"}, exitUsage, []string{"-x"}},
 		{"flag behind a path", map[string]string{"a.fbs": "table A {}"}, []string{"a.fbs", "-o", "gen"}, exitUsage, []string{"-o", "flags first"}},
-		{"missing file", nil, []string{"missing.fbs"}, exitFailed, []string{"missing.fbs"}},
+		{"missing file", nil, []string{"missing.fbs"}, exitFailed, []string{"missing.fbs", "help: its path is taken from the current folder"}},
 		{"directory as schema", map[string]string{"a.fbs/x": ""}, []string{"a.fbs"}, exitFailed, []string{"a.fbs"}},
 		{"syntax error", map[string]string{"a.fbs": "table A {\n  x int;\n}\n"}, []string{"a.fbs"}, exitFailed, []string{"a.fbs:2:5: error: ", "  x int;", "    ^~~"}},
 		{"unknown type", map[string]string{"a.fbs": "table A {\n  x: Foo;\n}\n"}, []string{"a.fbs"}, exitFailed, []string{"a.fbs:2:6: error: ", "Foo", "     ^~~"}},

@@ -243,8 +243,16 @@ func (f *file) openMember(g *jen.Group, c *codec) {
 	e := c.env
 	seq, refSeq := get("x", e.seq), get("x", e.refSeq)
 	tag, want := get("x", e.payload.Tag), f.konst(e, c.member)
+	payload := jen.Id("x").Dot(f.plan.fields[e.payload].Get).Call(jen.Op("&").Id("u"))
+	if f.plan.pkgOf(e.table.Namespace) != f.pkg && !isExported(f.plan.fields[e.payload].Get) {
+		// What the accessors do, which are out of reach here.
+		g.Id("t").Op(":=").Id("x").Dot("Table").Call()
+		payload = f.ipc("FieldUnion").Call(jen.Op("&").Id("t"), jen.Lit(e.payload.Offset), jen.Op("&").Id("u"))
+		tag = jen.Id(f.enumType(e.payload.Type.Enum)).Call(
+			jen.Id("t").Dot("Get"+methodOf(e.payload.Tag.Type)+"Slot").Call(jen.Lit(e.payload.Tag.Offset), jen.Lit(0)))
+	}
 	g.Var().Id("u").Add(f.fb("Table"))
-	g.If(jen.Op("!").Id("x").Dot(f.plan.fields[e.payload].Get).Call(jen.Op("&").Id("u")).Op("||").Add(tag).Op("!=").Add(want)).Block(
+	g.If(jen.Op("!").Add(payload).Op("||").Add(tag).Op("!=").Add(want)).Block(
 		jen.Return(jen.Id("m"), seq, refSeq,
 			f.ipc("WrongMember").Call(jen.Lit(e.table.Name+"."+e.payload.Name), want, tag)))
 	if c.isText() {

@@ -28,7 +28,13 @@ func (f *file) objectStruct(o *schema.Object, n *objectNames) {
 			}
 			rows = append(rows, []string{"//" + line})
 		}
-		rows = append(rows, []string{f.plan.fields[field].Member, f.memberType(field), "`json:\"" + field.Name + "\"`"})
+		member := []string{f.plan.fields[field].Member, f.memberType(field)}
+		if isExported(member[0]) {
+			member = append(member, "`json:\""+field.Name+"\"`")
+		} else {
+			f.needsFormat = true // a row of two cells among some of three
+		}
+		rows = append(rows, member)
 	}
 	if len(rows) == 0 {
 		f.p("type ", n.Object, " struct{}")

@@ -160,8 +160,11 @@ func (l *loader) unreadable(span diag.Span, path string, err error) {
 	}
 	if span.IsValid() {
 		l.diags.Errorf(span, "cannot read %s: %v", path, err)
-	} else {
-		l.diags.Errorf(span, "cannot read the file: %v", err)
+		return
+	}
+	d := l.diags.Errorf(span, "cannot read the file: %v", err)
+	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(path) {
+		d.Helpf("its path is taken from the current folder; directories given with -I are searched for included files only")
 	}
 }
 

@@ -21,7 +21,7 @@ type Diary interface {
 // DiaryProtocol identifies golden.kitchen.Diary to the peer.
 var DiaryProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Diary",
-	Fingerprint: 0x52b44a538faf7f9b,
+	Fingerprint: 0x90c2f50f0935da01,
 	Schema:      diarySchema,
 }
 
@@ -42,8 +42,8 @@ value 7 Foot
 table golden.shared.answer
 field 0 seq uint64 0
 field 1 ref_seq uint64 0
-field 2 it_type tag:golden.shared.dones 0
-field 3 it golden.shared.dones -
+field 2 _it_type tag:golden.shared.dones 0
+field 3 _it golden.shared.dones -
 table golden.shared.done
 field 0 ref_seq uint64 0
 field 1 words int32 0
@@ -196,9 +196,10 @@ func openAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64, err 
 	}
 	var x golden__shared.Answer
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
+	t := x.Table()
 	var u flatbuffers.Table
-	if !x.It(&u) || x.ItType() != golden__shared.Dones(2) {
-		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer.it", golden__shared.Dones(2), x.ItType())
+	if !ipc.FieldUnion(&t, 10, &u) || golden__shared.Dones(t.GetByteSlot(8, 0)) != golden__shared.Dones(2) {
+		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer._it", golden__shared.Dones(2), golden__shared.Dones(t.GetByteSlot(8, 0)))
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), m.RefSeq(), nil

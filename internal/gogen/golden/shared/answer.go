@@ -9,9 +9,9 @@ import (
 
 // answerT is the table golden.shared.answer as a Go value.
 type answerT struct {
-	Seq    uint64  `json:"seq"`
-	RefSeq uint64  `json:"ref_seq"`
-	It     *donesT `json:"it"`
+	Seq    uint64 `json:"seq"`
+	RefSeq uint64 `json:"ref_seq"`
+	_It    *donesT
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
@@ -19,13 +19,13 @@ func (t *answerT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	itOffset := t.It.Pack(builder)
+	_ItOffset := t._It.Pack(builder)
 	ipc.StartTable(builder, 4)
 	builder.PrependUint64Slot(0, t.Seq, 0)
 	builder.PrependUint64Slot(1, t.RefSeq, 0)
-	if itOffset != 0 {
-		builder.PrependByteSlot(2, byte(t.It.Type), 0)
-		builder.PrependUOffsetTSlot(3, itOffset, 0)
+	if _ItOffset != 0 {
+		builder.PrependByteSlot(2, byte(t._It.Type), 0)
+		builder.PrependUOffsetTSlot(3, _ItOffset, 0)
 	}
 	return ipc.EndTable(builder)
 }
@@ -34,9 +34,9 @@ func (t *answerT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 func (rcv *answer) UnPackTo(t *answerT) {
 	t.Seq = rcv._tab.GetUint64Slot(4, 0)
 	t.RefSeq = rcv._tab.GetUint64Slot(6, 0)
-	t.It = nil
-	if u := (flatbuffers.Table{}); rcv.It(&u) {
-		t.It = rcv.ItType().UnPack(u)
+	t._It = nil
+	if u := (flatbuffers.Table{}); rcv._It(&u) {
+		t._It = rcv._ItType().UnPack(u)
 	}
 }
 
@@ -97,7 +97,7 @@ func VerifySizePrefixedanswer(buf []byte, limits ...ipc.VerifyLimits) error {
 var fieldsOfanswer = []ipc.VerifyField{
 	{Name: "seq", Slot: 4, Size: 8},
 	{Name: "ref_seq", Slot: 6, Size: 8},
-	{Name: "it", Slot: 10, Kind: ipc.IsUnion, Size: 1},
+	{Name: "_it", Slot: 10, Kind: ipc.IsUnion, Size: 1},
 }
 
 // VerifyanswerAt checks the table at pos; it serves the verifiers of other tables.
@@ -132,15 +132,15 @@ func (rcv *answer) MutateRefSeq(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(6, n)
 }
 
-func (rcv *answer) ItType() dones {
+func (rcv *answer) _ItType() dones {
 	return dones(rcv._tab.GetByteSlot(8, 0))
 }
 
-func (rcv *answer) MutateItType(n dones) bool {
+func (rcv *answer) Mutate_ItType(n dones) bool {
 	return rcv._tab.MutateByteSlot(8, byte(n))
 }
 
-func (rcv *answer) It(obj *flatbuffers.Table) bool {
+func (rcv *answer) _It(obj *flatbuffers.Table) bool {
 	return ipc.FieldUnion(&rcv._tab, 10, obj)
 }
 
@@ -157,12 +157,12 @@ func answerAddRefSeq(builder *flatbuffers.Builder, refSeq uint64) {
 	builder.PrependUint64Slot(1, refSeq, 0)
 }
 
-func answerAddItType(builder *flatbuffers.Builder, itType dones) {
-	builder.PrependByteSlot(2, byte(itType), 0)
+func answerAdd_ItType(builder *flatbuffers.Builder, _ItType dones) {
+	builder.PrependByteSlot(2, byte(_ItType), 0)
 }
 
-func answerAddIt(builder *flatbuffers.Builder, it flatbuffers.UOffsetT) {
-	builder.PrependUOffsetTSlot(3, it, 0)
+func answerAdd_It(builder *flatbuffers.Builder, _It flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(3, _It, 0)
 }
 
 // answerEnd ends the answer begun last and returns its offset.

@@ -12,7 +12,7 @@ import (
 // answerProtocol identifies golden.shared.answer to the peer.
 var answerProtocol = &ipc.Protocol{
 	Name:        "golden.shared.answer",
-	Fingerprint: 0x1d4560621b749e60,
+	Fingerprint: 0xc0f8907c35f89c9e,
 	Schema:      answerSchema,
 }
 
@@ -31,8 +31,8 @@ value 7 Foot
 table golden.shared.answer
 field 0 seq uint64 0
 field 1 ref_seq uint64 0
-field 2 it_type tag:golden.shared.dones 0
-field 3 it golden.shared.dones -
+field 2 _it_type tag:golden.shared.dones 0
+field 3 _it golden.shared.dones -
 table golden.shared.done
 field 0 ref_seq uint64 0
 field 1 words int32 0
@@ -113,8 +113,8 @@ func openAnswerItem(buf []byte) (m Item, seq, refSeq uint64, err error) {
 	var x answer
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
-	if !x.It(&u) || x.ItType() != donesItem {
-		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer.it", donesItem, x.ItType())
+	if !x._It(&u) || x._ItType() != donesItem {
+		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer._it", donesItem, x._ItType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), x.RefSeq(), nil
@@ -162,8 +162,8 @@ func openAnswerDone(buf []byte) (m done, seq, refSeq uint64, err error) {
 	var x answer
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
-	if !x.It(&u) || x.ItType() != donesdone {
-		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer.it", donesdone, x.ItType())
+	if !x._It(&u) || x._ItType() != donesdone {
+		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer._it", donesdone, x._ItType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), m.RefSeq(), nil
