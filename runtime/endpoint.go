@@ -41,6 +41,6 @@ func (e *endpoint) open(cfg *common, l Link, peer Peer, seg *shm.Segment, limit 
 	e.peer, e.wire, e.seg, e.clock, e.done = peer, l, seg, clockOf(l), make(chan struct{})
 	e.tx.init(producer, l, outCap, limit, cfg.failFast)
 	e.rx.init(consumer, l, inCap, limit)
-	e.spin.init(cfg.spin, l)
+	e.spin.init(cfg.spin, l, peer)
 	return nil
 }

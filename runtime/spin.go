@@ -25,7 +25,7 @@ import (
 type spinPolicy struct {
 	longest time.Duration // 0: never spin
 	budget  atomic.Int64  // how long to spin now, in nanoseconds
-	alone   bool          // one processor: let the peer have it instead
+	shared  bool          // the two sides share one processor: let the peer have it instead
 }
 
 const (
@@ -46,11 +46,11 @@ const (
 	checksPerYield = 2
 )
 
-func (p *spinPolicy) init(longest time.Duration, l Link) {
+func (p *spinPolicy) init(longest time.Duration, l Link, peer Peer) {
 	if !l.SpinPays() {
 		longest = 0
 	}
-	p.longest, p.alone = longest, runtime.NumCPU() == 1
+	p.longest, p.shared = longest, sys.ShareProcessor(peer.PID)
 	p.budget.Store(int64(longest))
 }
 
@@ -87,7 +87,7 @@ func (s *spin) more() bool {
 	if s.polls%pollsPerCheck == 0 || s.p.longest == 0 {
 		return s.check()
 	}
-	if s.p.alone {
+	if s.p.shared {
 		sys.Yield()
 	}
 	return true

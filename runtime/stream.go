@@ -77,7 +77,7 @@ type stream struct {
 func newStream(info *StreamInfo, l Link, peer Peer, mem []byte, unmap func([]byte) error) *stream {
 	s := &stream{op: "stream " + info.Protocol.Name, info: info, wire: l, peer: peer, mem: mem, unmap: unmap,
 		notes: make(chan struct{}, 1), down: make(chan struct{})}
-	s.spin.init(defaultSpin, l)
+	s.spin.init(defaultSpin, l, peer)
 	go s.listen()
 	return s
 }
