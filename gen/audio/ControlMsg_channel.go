@@ -125,13 +125,17 @@ func (UnimplementedControlMsgHandler) HandleGetParam(context.Context, *GetParamT
 	return ipc.Unimplemented("audio.ControlMsg/GetParam")
 }
 
-// flatControlMsgStartStream is what is the same in all these messages, in which
-// all values lie where they are always.
-var flatControlMsgStartStream = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
-	"\x0a\x00\x0e\x00\x04\x00\x0c\x00\x08\x00" + // vtable of audio.StartStream
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00" + // audio.ControlMsg
+// flatControlMsgStartStream is what is the same in all these messages, and
+// where their values lie.
+var flatControlMsgStartStream = ipc.NewFlatLayout(36, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
+	"\x0a\x00\x0e\x00\x04\x00\x0c\x00\x08\x00"+ // vtable of audio.StartStream
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.StartStream
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 44, Size: 4}, // sample_rate
+	ipc.FlatValue{At: 52, Size: 2}, // channels
+	ipc.FlatValue{At: 48, Size: 4}, // buffer_frames
 )
 
 func finishControlMsgStartStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -160,16 +164,23 @@ func encodeControlMsgStartStream(b *flatbuffers.Builder, seq uint64, m *StartStr
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.StartStream")
 	}
-	x := ipc.Flat(b, flatControlMsgStartStream)
+	x, root := flatControlMsgStartStream.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint32(x[44:], m.SampleRate)
 	flatbuffers.WriteUint16(x[52:], m.Channels)
 	flatbuffers.WriteUint32(x[48:], m.BufferFrames)
-	FinishControlMsgBuffer(b, 36)
+	FinishControlMsgBuffer(b, root)
 	return nil
 }
 
 func decodeControlMsgStartStream(buf []byte, m *StartStreamT) (seq uint64, err error) {
+	if x := flatControlMsgStartStream.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		m.SampleRate = flatbuffers.GetUint32(x[44:])
+		m.Channels = flatbuffers.GetUint16(x[52:])
+		m.BufferFrames = flatbuffers.GetUint32(x[48:])
+		return seq, nil
+	}
 	x, seq, _, err := openControlMsgStartStream(buf)
 	if err != nil {
 		return seq, err
@@ -178,13 +189,14 @@ func decodeControlMsgStartStream(buf []byte, m *StartStreamT) (seq uint64, err e
 	return seq, nil
 }
 
-// flatControlMsgStopStream is what is the same in all these messages, in which
-// all values lie where they are always.
-var flatControlMsgStopStream = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
-	"\x04\x00\x04\x00\x00\x00\x00\x00\x00\x00" + // vtable of audio.StopStream
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x02\x00\x00\x00" + // audio.ControlMsg
+// flatControlMsgStopStream is what is the same in all these messages, and where
+// their values lie.
+var flatControlMsgStopStream = ipc.NewFlatLayout(28, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
+	"\x04\x00\x04\x00\x00\x00\x00\x00\x00\x00"+ // vtable of audio.StopStream
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x02\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00", // audio.StopStream
+	ipc.FlatValue{At: 24, Size: 8}, // seq
 )
 
 func finishControlMsgStopStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -213,13 +225,17 @@ func encodeControlMsgStopStream(b *flatbuffers.Builder, seq uint64, m *StopStrea
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.StopStream")
 	}
-	x := ipc.Flat(b, flatControlMsgStopStream)
+	x, root := flatControlMsgStopStream.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
-	FinishControlMsgBuffer(b, 28)
+	FinishControlMsgBuffer(b, root)
 	return nil
 }
 
 func decodeControlMsgStopStream(buf []byte, m *StopStreamT) (seq uint64, err error) {
+	if x := flatControlMsgStopStream.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		return seq, nil
+	}
 	x, seq, _, err := openControlMsgStopStream(buf)
 	if err != nil {
 		return seq, err
@@ -228,13 +244,16 @@ func decodeControlMsgStopStream(buf []byte, m *StopStreamT) (seq uint64, err err
 	return seq, nil
 }
 
-// flatControlMsgSetParam is what is the same in all these messages, in which
-// all values lie where they are always.
-var flatControlMsgSetParam = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
-	"\x08\x00\x09\x00\x08\x00\x04\x00\x00\x00" + // vtable of audio.SetParam
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00" + // audio.ControlMsg
+// flatControlMsgSetParam is what is the same in all these messages, and where
+// their values lie.
+var flatControlMsgSetParam = ipc.NewFlatLayout(36, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
+	"\x08\x00\x09\x00\x08\x00\x04\x00\x00\x00"+ // vtable of audio.SetParam
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.SetParam
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 48, Size: 1}, // param_id
+	ipc.FlatValue{At: 44, Size: 4}, // value
 )
 
 func finishControlMsgSetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -263,15 +282,21 @@ func encodeControlMsgSetParam(b *flatbuffers.Builder, seq uint64, m *SetParamT) 
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.SetParam")
 	}
-	x := ipc.Flat(b, flatControlMsgSetParam)
+	x, root := flatControlMsgSetParam.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteByte(x[48:], byte(m.ParamId))
 	flatbuffers.WriteFloat32(x[44:], m.Value)
-	FinishControlMsgBuffer(b, 36)
+	FinishControlMsgBuffer(b, root)
 	return nil
 }
 
 func decodeControlMsgSetParam(buf []byte, m *SetParamT) (seq uint64, err error) {
+	if x := flatControlMsgSetParam.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		m.ParamId = ParamType(flatbuffers.GetByte(x[48:]))
+		m.Value = flatbuffers.GetFloat32(x[44:])
+		return seq, nil
+	}
 	x, seq, _, err := openControlMsgSetParam(buf)
 	if err != nil {
 		return seq, err
@@ -280,13 +305,15 @@ func decodeControlMsgSetParam(buf []byte, m *SetParamT) (seq uint64, err error) 
 	return seq, nil
 }
 
-// flatControlMsgGetParam is what is the same in all these messages, in which
-// all values lie where they are always.
-var flatControlMsgGetParam = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ControlMsg
-	"\x06\x00\x05\x00\x04\x00\x00\x00\x00\x00" + // vtable of audio.GetParam
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x04\x00\x00\x00" + // audio.ControlMsg
+// flatControlMsgGetParam is what is the same in all these messages, and where
+// their values lie.
+var flatControlMsgGetParam = ipc.NewFlatLayout(28, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
+	"\x06\x00\x05\x00\x04\x00\x00\x00\x00\x00"+ // vtable of audio.GetParam
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x04\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00", // audio.GetParam
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 44, Size: 1}, // param_id
 )
 
 func finishControlMsgGetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -315,14 +342,19 @@ func encodeControlMsgGetParam(b *flatbuffers.Builder, seq uint64, m *GetParamT) 
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.GetParam")
 	}
-	x := ipc.Flat(b, flatControlMsgGetParam)
+	x, root := flatControlMsgGetParam.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteByte(x[44:], byte(m.ParamId))
-	FinishControlMsgBuffer(b, 28)
+	FinishControlMsgBuffer(b, root)
 	return nil
 }
 
 func decodeControlMsgGetParam(buf []byte, m *GetParamT) (seq uint64, err error) {
+	if x := flatControlMsgGetParam.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		m.ParamId = ParamType(flatbuffers.GetByte(x[44:]))
+		return seq, nil
+	}
 	x, seq, _, err := openControlMsgGetParam(buf)
 	if err != nil {
 		return seq, err

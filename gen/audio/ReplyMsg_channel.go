@@ -99,13 +99,16 @@ func (UnimplementedReplyMsgHandler) HandleParamValue(context.Context, *ParamValu
 	return ipc.Unimplemented("audio.ReplyMsg/ParamValue")
 }
 
-// flatReplyMsgAck is what is the same in all these messages, in which all
-// values lie where they are always.
-var flatReplyMsgAck = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ReplyMsg
-	"\x08\x00\x0d\x00\x04\x00\x0c\x00\x00\x00" + // vtable of audio.Ack
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" + // audio.ReplyMsg
+// flatReplyMsgAck is what is the same in all these messages, and where their
+// values lie.
+var flatReplyMsgAck = ipc.NewFlatLayout(44, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ReplyMsg
+	"\x08\x00\x0d\x00\x04\x00\x0c\x00\x00\x00"+ // vtable of audio.Ack
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"+ // audio.ReplyMsg
 	"\x22\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.Ack
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 48, Size: 8}, // ref_seq
+	ipc.FlatValue{At: 56, Size: 1}, // status
 )
 
 func finishReplyMsgAck(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -134,15 +137,21 @@ func encodeReplyMsgAck(b *flatbuffers.Builder, seq uint64, m *AckT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.Ack")
 	}
-	x := ipc.Flat(b, flatReplyMsgAck)
+	x, root := flatReplyMsgAck.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint64(x[48:], m.RefSeq)
 	flatbuffers.WriteByte(x[56:], byte(m.Status))
-	FinishReplyMsgBuffer(b, 44)
+	FinishReplyMsgBuffer(b, root)
 	return nil
 }
 
 func decodeReplyMsgAck(buf []byte, m *AckT) (seq uint64, err error) {
+	if x := flatReplyMsgAck.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		m.RefSeq = flatbuffers.GetUint64(x[48:])
+		m.Status = Status(flatbuffers.GetByte(x[56:]))
+		return seq, nil
+	}
 	x, seq, _, err := openReplyMsgAck(buf)
 	if err != nil {
 		return seq, err
@@ -155,15 +164,21 @@ func encodeReplyMsgAckReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AckT)
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.Ack")
 	}
-	x := ipc.Flat(b, flatReplyMsgAck)
+	x, root := flatReplyMsgAck.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint64(x[48:], refSeq)
 	flatbuffers.WriteByte(x[56:], byte(m.Status))
-	FinishReplyMsgBuffer(b, 44)
+	FinishReplyMsgBuffer(b, root)
 	return nil
 }
 
 func decodeReplyMsgAckReply(buf []byte, m *AckT) (refSeq uint64, err error) {
+	if x := flatReplyMsgAck.Match(buf); x != nil {
+		m.RefSeq = flatbuffers.GetUint64(x[48:])
+		refSeq = m.RefSeq
+		m.Status = Status(flatbuffers.GetByte(x[56:]))
+		return refSeq, nil
+	}
 	x, _, refSeq, err := openReplyMsgAck(buf)
 	if err != nil {
 		return refSeq, err
@@ -172,13 +187,17 @@ func decodeReplyMsgAckReply(buf []byte, m *AckT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
-// flatReplyMsgParamValue is what is the same in all these messages, in which
-// all values lie where they are always.
-var flatReplyMsgParamValue = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ReplyMsg
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of audio.ParamValue
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" + // audio.ReplyMsg
+// flatReplyMsgParamValue is what is the same in all these messages, and where
+// their values lie.
+var flatReplyMsgParamValue = ipc.NewFlatLayout(44, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ReplyMsg
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ParamValue
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // audio.ReplyMsg
 	"\x22\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.ParamValue
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 48, Size: 8}, // ref_seq
+	ipc.FlatValue{At: 60, Size: 1}, // param_id
+	ipc.FlatValue{At: 56, Size: 4}, // value
 )
 
 func finishReplyMsgParamValue(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -207,16 +226,23 @@ func encodeReplyMsgParamValue(b *flatbuffers.Builder, seq uint64, m *ParamValueT
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.ParamValue")
 	}
-	x := ipc.Flat(b, flatReplyMsgParamValue)
+	x, root := flatReplyMsgParamValue.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint64(x[48:], m.RefSeq)
 	flatbuffers.WriteByte(x[60:], byte(m.ParamId))
 	flatbuffers.WriteFloat32(x[56:], m.Value)
-	FinishReplyMsgBuffer(b, 44)
+	FinishReplyMsgBuffer(b, root)
 	return nil
 }
 
 func decodeReplyMsgParamValue(buf []byte, m *ParamValueT) (seq uint64, err error) {
+	if x := flatReplyMsgParamValue.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		m.RefSeq = flatbuffers.GetUint64(x[48:])
+		m.ParamId = ParamType(flatbuffers.GetByte(x[60:]))
+		m.Value = flatbuffers.GetFloat32(x[56:])
+		return seq, nil
+	}
 	x, seq, _, err := openReplyMsgParamValue(buf)
 	if err != nil {
 		return seq, err
@@ -229,16 +255,23 @@ func encodeReplyMsgParamValueReply(b *flatbuffers.Builder, seq, refSeq uint64, m
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.ParamValue")
 	}
-	x := ipc.Flat(b, flatReplyMsgParamValue)
+	x, root := flatReplyMsgParamValue.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint64(x[48:], refSeq)
 	flatbuffers.WriteByte(x[60:], byte(m.ParamId))
 	flatbuffers.WriteFloat32(x[56:], m.Value)
-	FinishReplyMsgBuffer(b, 44)
+	FinishReplyMsgBuffer(b, root)
 	return nil
 }
 
 func decodeReplyMsgParamValueReply(buf []byte, m *ParamValueT) (refSeq uint64, err error) {
+	if x := flatReplyMsgParamValue.Match(buf); x != nil {
+		m.RefSeq = flatbuffers.GetUint64(x[48:])
+		refSeq = m.RefSeq
+		m.ParamId = ParamType(flatbuffers.GetByte(x[60:]))
+		m.Value = flatbuffers.GetFloat32(x[56:])
+		return refSeq, nil
+	}
 	x, _, refSeq, err := openReplyMsgParamValue(buf)
 	if err != nil {
 		return refSeq, err

@@ -78,6 +78,73 @@ func sameAsPacked[T any, P object[T], A accessor[P]](t *testing.T,
 	}
 }
 
+// sameAsOpened checks that decode, which knows messages of constant layout at a
+// look, reads what the general way reads, from such messages, from those of a builder,
+// and from any that differ from them in a byte.
+func sameAsOpened[T any, P object[T], A accessor[P]](t *testing.T,
+	encode func(b *flatbuffers.Builder, seq, refSeq uint64, m P) error,
+	finish func(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT),
+	decode func([]byte, P) (uint64, error),
+	open func([]byte) (A, uint64, uint64, error), reply bool) {
+	t.Helper()
+	pack := func(m P) []byte {
+		b := flatbuffers.NewBuilder(0)
+		b.Finish(m.Pack(b))
+		return b.FinishedBytes()
+	}
+	check := func(buf []byte) (ok bool) {
+		t.Helper()
+		got := P(new(T))
+		number, err := decode(buf, got)
+		x, seq, refSeq, want := open(buf)
+		if reply {
+			seq = refSeq
+		}
+		if (err == nil) != (want == nil) || err == nil && (number != seq || !bytes.Equal(pack(got), pack(x.UnPack()))) {
+			t.Fatalf("decode: %+v, %d, %v; open: %d, %v; of %x", *got, number, err, seq, want, buf)
+		}
+		return err == nil
+	}
+	random := rand.New(rand.NewSource(2))
+	b := flatbuffers.NewBuilder(0)
+	for range 20 {
+		m := P(new(T))
+		v, _ := quick.Value(reflect.TypeFor[T](), random)
+		*m = v.Interface().(T)
+		b.Reset()
+		if err := encode(b, random.Uint64(), random.Uint64(), m); err != nil {
+			t.Fatal(err)
+		}
+		flat := bytes.Clone(b.FinishedBytes())
+		b.Reset()
+		finish(b, random.Uint64(), random.Uint64(), m.Pack(b))
+		for _, buf := range [][]byte{flat, b.FinishedBytes()} {
+			if !check(buf) {
+				t.Fatalf("%x is refused", buf)
+			}
+			for i := range buf {
+				before := buf[i]
+				for _, other := range []byte{before + 1, before ^ 0x80, byte(random.Int())} {
+					buf[i] = other
+					check(buf)
+				}
+				buf[i] = before
+				check(buf[:i])
+			}
+			check(append(bytes.Clone(buf), make([]byte, 8)...))
+		}
+	}
+}
+
+func TestConstantLayoutsAreReadAsAnyOthers(t *testing.T) {
+	sameAsOpened(t, request(encodeControlMsgStartStream), finishControlMsgStartStream, decodeControlMsgStartStream, pointer(openControlMsgStartStream), false)
+	sameAsOpened(t, request(encodeControlMsgStopStream), finishControlMsgStopStream, decodeControlMsgStopStream, pointer(openControlMsgStopStream), false)
+	sameAsOpened(t, request(encodeControlMsgSetParam), finishControlMsgSetParam, decodeControlMsgSetParam, pointer(openControlMsgSetParam), false)
+	sameAsOpened(t, request(encodeControlMsgGetParam), finishControlMsgGetParam, decodeControlMsgGetParam, pointer(openControlMsgGetParam), false)
+	sameAsOpened(t, encodeReplyMsgAckReply, finishReplyMsgAck, decodeReplyMsgAckReply, pointer(openReplyMsgAck), true)
+	sameAsOpened(t, encodeReplyMsgParamValueReply, finishReplyMsgParamValue, decodeReplyMsgParamValueReply, pointer(openReplyMsgParamValue), true)
+}
+
 // request makes an encoder of requests one with both numbers.
 func request[P any](encode func(*flatbuffers.Builder, uint64, P) error) func(*flatbuffers.Builder, uint64, uint64, P) error {
 	return func(b *flatbuffers.Builder, seq, _ uint64, m P) error { return encode(b, seq, m) }
@@ -118,4 +185,24 @@ func BenchmarkEncode(b *testing.B) {
 			finishControlMsgSetParam(builder, 7, 0, m.Pack(builder))
 		}
 	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	m := &SetParamT{ParamId: ParamTypePan, Value: 0.5}
+	builder := flatbuffers.NewBuilder(256)
+	run := func(name string, buf []byte) {
+		buf = bytes.Clone(buf)
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := decodeControlMsgSetParam(buf, m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	encodeControlMsgSetParam(builder, 7, m)
+	run("constant layout", builder.FinishedBytes())
+	builder.Reset()
+	finishControlMsgSetParam(builder, 7, 0, m.Pack(builder))
+	run("builder", builder.FinishedBytes())
 }

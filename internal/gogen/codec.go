@@ -128,6 +128,21 @@ func (c *codec) refSeq() *schema.Field {
 	return nil
 }
 
+// numberField returns the field with the number that decode returns: "seq" or
+// "refSeq"; nil if the message has none.
+func (c *codec) numberField(number string) *schema.Field {
+	switch field := c.refSeq(); {
+	case c.env == nil:
+		return nil
+	case number == "seq":
+		return c.env.seq
+	case field != nil:
+		return field
+	default:
+		return c.env.refSeq
+	}
+}
+
 // codec writes the functions of a codec.
 func (f *file) codec(c *codec) {
 	if c.flat != nil {
@@ -317,10 +332,14 @@ func (f *file) decode(c *codec, name, number string) {
 		seq, refSeq = refSeq, seq
 	}
 	f.decl("", jen.Func().Id(name).Params(jen.Id("buf").Index().Byte(), jen.Id("m").Op("*").Add(typ)).
-		Params(jen.Id(number).Uint64(), jen.Err().Error()).Block(
-		jen.List(jen.Id("x"), seq, refSeq, jen.Err()).Op(":=").Id(c.open).Call(jen.Id("buf")),
-		jen.If(jen.Err().Op("!=").Nil()).Block(jen.Return(jen.Id(number), jen.Err())),
-		unpack,
-		jen.Return(jen.Id(number), jen.Nil()),
-	))
+		Params(jen.Id(number).Uint64(), jen.Err().Error()).
+		BlockFunc(func(g *jen.Group) {
+			if c.flat != nil {
+				f.decodeFlat(g, c, number)
+			}
+			g.List(jen.Id("x"), seq, refSeq, jen.Err()).Op(":=").Id(c.open).Call(jen.Id("buf"))
+			g.If(jen.Err().Op("!=").Nil()).Block(jen.Return(jen.Id(number), jen.Err()))
+			g.Add(unpack)
+			g.Return(jen.Id(number), jen.Nil())
+		}))
 }

@@ -176,40 +176,71 @@ func (f *file) flatTemplate(c *codec) {
 		}
 		b.WriteString("\"" + then + " // " + part.what)
 	}
-	f.decl(c.flat.name+" is what is the same in all these messages, in which all values lie where they are always.",
-		jen.Var().Id(c.flat.name).Op("=").Index().Byte().Call(jen.Op(`"" +`+b.String()+"\n")))
+	for _, field := range c.flat.values(c) {
+		fmt.Fprintf(&b, "\nipc.FlatValue{At: %d, Size: %d}, // %s", c.flat.at[field], inlineSize(field.Type), field.Name)
+	}
+	f.decl(c.flat.name+" is what is the same in all these messages, and where their values lie.",
+		jen.Var().Id(c.flat.name).Op("=").Add(f.ipc("NewFlatLayout")).Call(jen.Lit(c.flat.root), jen.Op(`"" +`+b.String()+"\n")))
+}
+
+// values lists the fields whose values differ from message to message.
+func (l *flat) values(c *codec) (fields []*schema.Field) {
+	if c.env != nil {
+		fields = append(fields, c.env.seq, c.env.refSeq)
+	}
+	fields = append(fields, c.message().Fields...)
+	return slices.DeleteFunc(fields, func(field *schema.Field) bool {
+		_, placed := l.at[field]
+		return !placed
+	})
+}
+
+// around reports whether a field is one of the envelope around the message.
+func (c *codec) around(field *schema.Field) bool {
+	return c.env != nil && (field == c.env.seq || field == c.env.refSeq)
 }
 
 // encodeFlat writes the statements that build the message m. refSeq is as for
 // encode, and number the expression of what goes there.
 func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *jen.Statement) {
-	begin := f.ipc("Flat").Call(jen.Id("b"), jen.Id(c.flat.name))
-	var puts []jen.Code
-	put := func(field *schema.Field, v *jen.Statement) {
-		at := jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":"))
-		puts = append(puts, f.fb("Write"+methodOf(field.Type)).Call(at, v))
+	values := c.flat.values(c)
+	x := "x"
+	if len(values) == 0 {
+		x = "_"
 	}
-	if c.env != nil && c.env.seq != nil {
-		put(c.env.seq, jen.Id("seq"))
-	}
-	if c.env != nil && c.env.refSeq != nil {
-		put(c.env.refSeq, number)
-	}
-	for _, field := range c.message().Fields {
-		switch _, written := c.flat.at[field]; {
-		case !written:
-		case field == refSeq:
-			put(field, number)
-		default:
-			put(field, jen.Op(toWire(field.Type, "m."+f.plan.fields[field].Member)))
+	g.List(jen.Id(x), jen.Id("root")).Op(":=").Id(c.flat.name).Dot("Begin").Call(jen.Id("b"))
+	for _, field := range values {
+		v := jen.Op(toWire(field.Type, "m."+f.plan.fields[field].Member))
+		switch {
+		case c.env != nil && field == c.env.seq:
+			v = jen.Id("seq")
+		case c.env != nil && field == c.env.refSeq, field == refSeq:
+			v = number.Clone()
 		}
+		g.Add(f.fb("Write"+methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
 	}
-	if len(puts) > 0 {
-		begin = jen.Id("x").Op(":=").Add(begin)
-	}
-	g.Add(begin)
-	for _, put := range puts {
-		g.Add(put)
-	}
-	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), jen.Lit(c.flat.root))
+	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), jen.Id("root"))
+}
+
+// decodeFlat writes the statements that read into m a message that is laid out
+// like those of encodeFlat, and return its number.
+func (f *file) decodeFlat(g *jen.Group, c *codec, number string) {
+	match := jen.Id("x").Op(":=").Id(c.flat.name).Dot("Match").Call(jen.Id("buf"))
+	g.If(match, jen.Id("x").Op("!=").Nil()).BlockFunc(func(g *jen.Group) {
+		for _, field := range c.flat.values(c) {
+			value := f.fb("Get" + methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
+			if !c.around(field) {
+				if field.Type.Enum != nil {
+					value = jen.Id(f.enumType(field.Type.Enum)).Call(value)
+				}
+				member := jen.Id("m").Dot(f.plan.fields[field].Member)
+				g.Add(member.Clone()).Op("=").Add(value)
+				value = member
+			}
+			if field == c.numberField(number) {
+				g.Id(number).Op("=").Add(value)
+			}
+		}
+		g.Return(jen.Id(number), jen.Nil())
+	})
 }

@@ -134,11 +134,12 @@ func decodeBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatTaken is what is the same in all these messages, in which all values lie
-// where they are always.
-var flatTaken = []byte("" +
-	"\x06\x00\x0c\x00\x04\x00\x00\x00\x00\x00\x00\x00" + // vtable of bulk.Taken
+// flatTaken is what is the same in all these messages, and where their values
+// lie.
+var flatTaken = ipc.NewFlatLayout(12, ""+
+	"\x06\x00\x0c\x00\x04\x00\x00\x00\x00\x00\x00\x00"+ // vtable of bulk.Taken
 	"\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // bulk.Taken
+	ipc.FlatValue{At: 16, Size: 8}, // size
 )
 
 func finishTaken(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
@@ -157,13 +158,17 @@ func encodeTakenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *TakenT) err
 	if m == nil {
 		return ipc.NilMessage("bulk.Taken")
 	}
-	x := ipc.Flat(b, flatTaken)
+	x, root := flatTaken.Begin(b)
 	flatbuffers.WriteUint64(x[16:], m.Size)
-	FinishTakenBuffer(b, 12)
+	FinishTakenBuffer(b, root)
 	return nil
 }
 
 func decodeTakenReply(buf []byte, m *TakenT) (refSeq uint64, err error) {
+	if x := flatTaken.Match(buf); x != nil {
+		m.Size = flatbuffers.GetUint64(x[16:])
+		return refSeq, nil
+	}
 	x, _, refSeq, err := openTaken(buf)
 	if err != nil {
 		return refSeq, err

@@ -112,13 +112,15 @@ func (UnimplementedAskHandler) HandleScalars(context.Context, *ScalarsT) error {
 	return ipc.Unimplemented("golden.kitchen.Ask/Scalars")
 }
 
-// flatAskLeaf is what is the same in all these messages, in which all values
-// lie where they are always.
-var flatAskLeaf = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of golden.kitchen.Ask
-	"\x06\x00\x08\x00\x04\x00\x00\x00\x00\x00" + // vtable of golden.kitchen.Leaf
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00" + // golden.kitchen.Ask
+// flatAskLeaf is what is the same in all these messages, and where their values
+// lie.
+var flatAskLeaf = ipc.NewFlatLayout(28, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of golden.kitchen.Ask
+	"\x06\x00\x08\x00\x04\x00\x00\x00\x00\x00"+ // vtable of golden.kitchen.Leaf
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00"+ // golden.kitchen.Ask
 	"\x1e\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Leaf
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 44, Size: 4}, // v
 )
 
 func finishAskLeaf(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -147,14 +149,19 @@ func encodeAskLeaf(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Ask.Leaf")
 	}
-	x := ipc.Flat(b, flatAskLeaf)
+	x, root := flatAskLeaf.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteInt32(x[44:], m.V)
-	FinishAskBuffer(b, 28)
+	FinishAskBuffer(b, root)
 	return nil
 }
 
 func decodeAskLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
+	if x := flatAskLeaf.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		m.V = flatbuffers.GetInt32(x[44:])
+		return seq, nil
+	}
 	x, seq, _, err := openAskLeaf(buf)
 	if err != nil {
 		return seq, err
@@ -163,13 +170,30 @@ func decodeAskLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatAskScalars is what is the same in all these messages, in which all values
-// lie where they are always.
-var flatAskScalars = []byte("" +
-	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00" + // vtable of golden.kitchen.Ask
-	"\x24\x00\x48\x00\x44\x00\x45\x00\x46\x00\x40\x00\x42\x00\x2c\x00\x30\x00\x04\x00\x0c\x00\x34\x00\x14\x00\x38\x00\x47\x00\x1c\x00\x3c\x00\x24\x00\x00\x00\x00\x00\x00\x00" + // vtable of golden.kitchen.Scalars
-	"\x34\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" + // golden.kitchen.Ask
+// flatAskScalars is what is the same in all these messages, and where their
+// values lie.
+var flatAskScalars = ipc.NewFlatLayout(100, ""+
+	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of golden.kitchen.Ask
+	"\x24\x00\x48\x00\x44\x00\x45\x00\x46\x00\x40\x00\x42\x00\x2c\x00\x30\x00\x04\x00\x0c\x00\x34\x00\x14\x00\x38\x00\x47\x00\x1c\x00\x3c\x00\x24\x00\x00\x00\x00\x00\x00\x00"+ // vtable of golden.kitchen.Scalars
+	"\x34\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // golden.kitchen.Ask
 	"\x42\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Scalars
+	ipc.FlatValue{At: 56, Size: 8},  // seq
+	ipc.FlatValue{At: 144, Size: 1}, // b
+	ipc.FlatValue{At: 145, Size: 1}, // i8
+	ipc.FlatValue{At: 146, Size: 1}, // u8
+	ipc.FlatValue{At: 140, Size: 2}, // i16
+	ipc.FlatValue{At: 142, Size: 2}, // u16
+	ipc.FlatValue{At: 120, Size: 4}, // i32
+	ipc.FlatValue{At: 124, Size: 4}, // u32
+	ipc.FlatValue{At: 80, Size: 8},  // i64
+	ipc.FlatValue{At: 88, Size: 8},  // u64
+	ipc.FlatValue{At: 128, Size: 4}, // f32
+	ipc.FlatValue{At: 96, Size: 8},  // f64
+	ipc.FlatValue{At: 132, Size: 4}, // nan
+	ipc.FlatValue{At: 147, Size: 1}, // color
+	ipc.FlatValue{At: 104, Size: 8}, // big
+	ipc.FlatValue{At: 136, Size: 4}, // level
+	ipc.FlatValue{At: 112, Size: 8}, // minus
 )
 
 func finishAskScalars(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
@@ -198,7 +222,7 @@ func encodeAskScalars(b *flatbuffers.Builder, seq uint64, m *ScalarsT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Ask.Scalars")
 	}
-	x := ipc.Flat(b, flatAskScalars)
+	x, root := flatAskScalars.Begin(b)
 	flatbuffers.WriteUint64(x[56:], seq)
 	flatbuffers.WriteBool(x[144:], m.B)
 	flatbuffers.WriteInt8(x[145:], m.I8)
@@ -216,11 +240,31 @@ func encodeAskScalars(b *flatbuffers.Builder, seq uint64, m *ScalarsT) error {
 	flatbuffers.WriteUint64(x[104:], uint64(m.Big))
 	flatbuffers.WriteInt32(x[136:], int32(m.Level))
 	flatbuffers.WriteFloat64(x[112:], m.Minus)
-	FinishAskBuffer(b, 100)
+	FinishAskBuffer(b, root)
 	return nil
 }
 
 func decodeAskScalars(buf []byte, m *ScalarsT) (seq uint64, err error) {
+	if x := flatAskScalars.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[56:])
+		m.B = flatbuffers.GetBool(x[144:])
+		m.I8 = flatbuffers.GetInt8(x[145:])
+		m.U8 = flatbuffers.GetByte(x[146:])
+		m.I16 = flatbuffers.GetInt16(x[140:])
+		m.U16 = flatbuffers.GetUint16(x[142:])
+		m.I32 = flatbuffers.GetInt32(x[120:])
+		m.U32 = flatbuffers.GetUint32(x[124:])
+		m.I64 = flatbuffers.GetInt64(x[80:])
+		m.U64 = flatbuffers.GetUint64(x[88:])
+		m.F32 = flatbuffers.GetFloat32(x[128:])
+		m.F64 = flatbuffers.GetFloat64(x[96:])
+		m.Nan = flatbuffers.GetFloat32(x[132:])
+		m.Color = Color(flatbuffers.GetByte(x[147:]))
+		m.Big = Big(flatbuffers.GetUint64(x[104:]))
+		m.Level = Level(flatbuffers.GetInt32(x[136:]))
+		m.Minus = flatbuffers.GetFloat64(x[112:])
+		return seq, nil
+	}
 	x, seq, _, err := openAskScalars(buf)
 	if err != nil {
 		return seq, err

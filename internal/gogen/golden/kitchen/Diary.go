@@ -172,13 +172,17 @@ func decodeNotedNote(buf []byte, m *golden__shared.NoteT) (seq uint64, err error
 	return seq, nil
 }
 
-// flatAnswerDone is what is the same in all these messages, in which all values
-// lie where they are always.
-var flatAnswerDone = []byte("" +
-	"\x0c\x00\x19\x00\x04\x00\x0c\x00\x18\x00\x14\x00" + // vtable of golden.shared.answer
-	"\x08\x00\x10\x00\x04\x00\x0c\x00" + // vtable of golden.shared.done
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" + // golden.shared.answer
+// flatAnswerDone is what is the same in all these messages, and where their
+// values lie.
+var flatAnswerDone = ipc.NewFlatLayout(52, ""+
+	"\x0c\x00\x19\x00\x04\x00\x0c\x00\x18\x00\x14\x00"+ // vtable of golden.shared.answer
+	"\x08\x00\x10\x00\x04\x00\x0c\x00"+ // vtable of golden.shared.done
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // golden.shared.answer
 	"\x28\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.shared.done
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 32, Size: 8}, // ref_seq
+	ipc.FlatValue{At: 56, Size: 8}, // ref_seq
+	ipc.FlatValue{At: 64, Size: 4}, // words
 )
 
 func finishAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
@@ -209,16 +213,22 @@ func encodeAnswerDoneReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden
 	if m == nil {
 		return ipc.NilMessage("golden.shared.answer.done")
 	}
-	x := ipc.Flat(b, flatAnswerDone)
+	x, root := flatAnswerDone.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint64(x[32:], refSeq)
 	flatbuffers.WriteUint64(x[56:], refSeq)
 	flatbuffers.WriteInt32(x[64:], m.Words)
-	golden__shared.FinishanswerBuffer(b, 52)
+	golden__shared.FinishanswerBuffer(b, root)
 	return nil
 }
 
 func decodeAnswerDoneReply(buf []byte, m *golden__shared.DoneT) (refSeq uint64, err error) {
+	if x := flatAnswerDone.Match(buf); x != nil {
+		m.RefSeq = flatbuffers.GetUint64(x[56:])
+		refSeq = m.RefSeq
+		m.Words = flatbuffers.GetInt32(x[64:])
+		return refSeq, nil
+	}
 	x, _, refSeq, err := openAnswerDone(buf)
 	if err != nil {
 		return refSeq, err

@@ -143,13 +143,14 @@ func (UnimplementedParcelHandler) HandleGoldenSharedItem(context.Context, *golde
 	return ipc.Unimplemented("golden.kitchen.Parcel/golden_shared_Item")
 }
 
-// flatParcelLeaf is what is the same in all these messages, in which all values
-// lie where they are always.
-var flatParcelLeaf = []byte("" +
-	"\x08\x00\x09\x00\x08\x00\x04\x00" + // vtable of golden.kitchen.Parcel
-	"\x06\x00\x08\x00\x04\x00\x00\x00" + // vtable of golden.kitchen.Leaf
-	"\x10\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00" + // golden.kitchen.Parcel
+// flatParcelLeaf is what is the same in all these messages, and where their
+// values lie.
+var flatParcelLeaf = ipc.NewFlatLayout(24, ""+
+	"\x08\x00\x09\x00\x08\x00\x04\x00"+ // vtable of golden.kitchen.Parcel
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.Leaf
+	"\x10\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00"+ // golden.kitchen.Parcel
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Leaf
+	ipc.FlatValue{At: 32, Size: 4}, // v
 )
 
 func finishParcelLeaf(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
@@ -177,13 +178,17 @@ func encodeParcelLeaf(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Parcel.Leaf")
 	}
-	x := ipc.Flat(b, flatParcelLeaf)
+	x, root := flatParcelLeaf.Begin(b)
 	flatbuffers.WriteInt32(x[32:], m.V)
-	FinishParcelBuffer(b, 24)
+	FinishParcelBuffer(b, root)
 	return nil
 }
 
 func decodeParcelLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
+	if x := flatParcelLeaf.Match(buf); x != nil {
+		m.V = flatbuffers.GetInt32(x[32:])
+		return seq, nil
+	}
 	x, seq, _, err := openParcelLeaf(buf)
 	if err != nil {
 		return seq, err
@@ -192,13 +197,14 @@ func decodeParcelLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatParcelL2 is what is the same in all these messages, in which all values
-// lie where they are always.
-var flatParcelL2 = []byte("" +
-	"\x08\x00\x09\x00\x08\x00\x04\x00" + // vtable of golden.kitchen.Parcel
-	"\x06\x00\x08\x00\x04\x00\x00\x00" + // vtable of golden.kitchen.Leaf
-	"\x10\x00\x00\x00\x08\x00\x00\x00\x02\x00\x00\x00" + // golden.kitchen.Parcel
+// flatParcelL2 is what is the same in all these messages, and where their
+// values lie.
+var flatParcelL2 = ipc.NewFlatLayout(24, ""+
+	"\x08\x00\x09\x00\x08\x00\x04\x00"+ // vtable of golden.kitchen.Parcel
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.Leaf
+	"\x10\x00\x00\x00\x08\x00\x00\x00\x02\x00\x00\x00"+ // golden.kitchen.Parcel
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Leaf
+	ipc.FlatValue{At: 32, Size: 4}, // v
 )
 
 func finishParcelL2(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
@@ -226,13 +232,17 @@ func encodeParcelL2(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Parcel.L2")
 	}
-	x := ipc.Flat(b, flatParcelL2)
+	x, root := flatParcelL2.Begin(b)
 	flatbuffers.WriteInt32(x[32:], m.V)
-	FinishParcelBuffer(b, 24)
+	FinishParcelBuffer(b, root)
 	return nil
 }
 
 func decodeParcelL2(buf []byte, m *LeafT) (seq uint64, err error) {
+	if x := flatParcelL2.Match(buf); x != nil {
+		m.V = flatbuffers.GetInt32(x[32:])
+		return seq, nil
+	}
 	x, seq, _, err := openParcelL2(buf)
 	if err != nil {
 		return seq, err

@@ -105,11 +105,12 @@ func NewScaleInPlaceService(h Scale, inPlace ScaleInPlaceHandlers) *ipc.Service 
 	)
 }
 
-// flatFoo is what is the same in all these messages, in which all values lie
-// where they are always.
-var flatFoo = []byte("" +
-	"\x06\x00\x08\x00\x04\x00\x00\x00" + // vtable of golden.kitchen.Foo
+// flatFoo is what is the same in all these messages, and where their values
+// lie.
+var flatFoo = ipc.NewFlatLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.Foo
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Foo
+	ipc.FlatValue{At: 12, Size: 4}, // a
 )
 
 func finishFoo(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
@@ -128,13 +129,17 @@ func encodeFoo(b *flatbuffers.Builder, seq uint64, m *FooT_) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Foo")
 	}
-	x := ipc.Flat(b, flatFoo)
+	x, root := flatFoo.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.A)
-	FinishFooBuffer(b, 8)
+	FinishFooBuffer(b, root)
 	return nil
 }
 
 func decodeFoo(buf []byte, m *FooT_) (seq uint64, err error) {
+	if x := flatFoo.Match(buf); x != nil {
+		m.A = flatbuffers.GetInt32(x[12:])
+		return seq, nil
+	}
 	x, seq, _, err := openFoo(buf)
 	if err != nil {
 		return seq, err
@@ -143,11 +148,12 @@ func decodeFoo(buf []byte, m *FooT_) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatFooT is what is the same in all these messages, in which all values lie
-// where they are always.
-var flatFooT = []byte("" +
-	"\x06\x00\x08\x00\x04\x00\x00\x00" + // vtable of golden.kitchen.FooT
+// flatFooT is what is the same in all these messages, and where their values
+// lie.
+var flatFooT = ipc.NewFlatLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.FooT
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.FooT
+	ipc.FlatValue{At: 12, Size: 4}, // b
 )
 
 func finishFooT(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
@@ -166,13 +172,17 @@ func encodeFooTReply(b *flatbuffers.Builder, seq, refSeq uint64, m *FooTT) error
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.FooT")
 	}
-	x := ipc.Flat(b, flatFooT)
+	x, root := flatFooT.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.B)
-	FinishFooTBuffer(b, 8)
+	FinishFooTBuffer(b, root)
 	return nil
 }
 
 func decodeFooTReply(buf []byte, m *FooTT) (refSeq uint64, err error) {
+	if x := flatFooT.Match(buf); x != nil {
+		m.B = flatbuffers.GetInt32(x[12:])
+		return refSeq, nil
+	}
 	x, _, refSeq, err := openFooT(buf)
 	if err != nil {
 		return refSeq, err

@@ -137,13 +137,17 @@ func decodeAnswerItem(buf []byte, m *ItemT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatAnswerDone is what is the same in all these messages, in which all values
-// lie where they are always.
-var flatAnswerDone = []byte("" +
-	"\x0c\x00\x19\x00\x04\x00\x0c\x00\x18\x00\x14\x00" + // vtable of golden.shared.answer
-	"\x08\x00\x10\x00\x04\x00\x0c\x00" + // vtable of golden.shared.done
-	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" + // golden.shared.answer
+// flatAnswerDone is what is the same in all these messages, and where their
+// values lie.
+var flatAnswerDone = ipc.NewFlatLayout(52, ""+
+	"\x0c\x00\x19\x00\x04\x00\x0c\x00\x18\x00\x14\x00"+ // vtable of golden.shared.answer
+	"\x08\x00\x10\x00\x04\x00\x0c\x00"+ // vtable of golden.shared.done
+	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // golden.shared.answer
 	"\x28\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.shared.done
+	ipc.FlatValue{At: 24, Size: 8}, // seq
+	ipc.FlatValue{At: 32, Size: 8}, // ref_seq
+	ipc.FlatValue{At: 56, Size: 8}, // ref_seq
+	ipc.FlatValue{At: 64, Size: 4}, // words
 )
 
 func finishAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
@@ -173,16 +177,22 @@ func encodeAnswerDone(b *flatbuffers.Builder, seq uint64, m *doneT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.answer.done")
 	}
-	x := ipc.Flat(b, flatAnswerDone)
+	x, root := flatAnswerDone.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint64(x[32:], 0)
 	flatbuffers.WriteUint64(x[56:], m.RefSeq)
 	flatbuffers.WriteInt32(x[64:], m.Words)
-	FinishanswerBuffer(b, 52)
+	FinishanswerBuffer(b, root)
 	return nil
 }
 
 func decodeAnswerDone(buf []byte, m *doneT) (seq uint64, err error) {
+	if x := flatAnswerDone.Match(buf); x != nil {
+		seq = flatbuffers.GetUint64(x[24:])
+		m.RefSeq = flatbuffers.GetUint64(x[56:])
+		m.Words = flatbuffers.GetInt32(x[64:])
+		return seq, nil
+	}
 	x, seq, _, err := openAnswerDone(buf)
 	if err != nil {
 		return seq, err
