@@ -224,7 +224,9 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 	for {
 		if c.rx.ring.Ready() {
 			if c.dispatch(p) {
-				s.paid(&c.rx.tally)
+				if s.paid() {
+					c.rx.tally.spins++
+				}
 				return true
 			}
 			if c.inbox.full.Load() {

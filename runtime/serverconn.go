@@ -233,7 +233,9 @@ func (c *serverConn) work() (reader bool) {
 		if c.tx.waiting.Load() {
 			c.tx.retryIfRoom()
 		}
-		s.paid(&c.rx.tally)
+		if s.paid() {
+			c.rx.tally.spins++
+		}
 		s = spin{p: &c.spin}
 	}
 	return true

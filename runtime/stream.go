@@ -237,7 +237,10 @@ func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, 
 		if gone {
 			return io.EOF
 		}
-		if err := r.wait(ctx); errors.Is(err, io.EOF) {
+		start := time.Now()
+		err = r.wait(ctx)
+		r.spin.slept(time.Since(start))
+		if errors.Is(err, io.EOF) {
 			gone = true // look once more
 		} else if err != nil {
 			return err
@@ -251,17 +254,17 @@ func (r *StreamReader) tryRead(f func(header, payload []byte, lost uint64) error
 		return false, err
 	}
 	defer r.end()
-	for s := (spin{p: &r.spin}); !r.r.Ready() && s.more(); {
+	s := spin{p: &r.spin}
+	for !r.r.Ready() && s.more() {
 	}
-	start := time.Now()
 	block, lost, ok, err := r.r.Next()
 	for !ok && err == nil {
 		if r.r.Sleep() {
-			r.spin.slept(time.Since(start))
 			return false, nil
 		}
 		block, lost, ok, err = r.r.Next()
 	}
+	s.paid()
 	r.r.Awake()
 	if err != nil || len(block) < r.info.HeaderSize {
 		return false, &Error{Code: CodeCorrupt, Op: r.op, Msg: "the writer broke the protocol", Err: err}
