@@ -67,11 +67,15 @@ func serverRole(domain ipc.RendezvousOption) error {
 	return nil
 }
 
-// everything is a server of the echo protocol, and of the stream of blocks in both
-// directions: it writes without end, and reads what there is.
+// everything is a server of the echo protocol and of blocks.
 func everything(more ...ipc.Route) []ipc.ServerOption {
+	return append(blocks(), echoService(more...))
+}
+
+// blocks serves the stream of blocks in both directions: it writes without end,
+// and reads what there is.
+func blocks() []ipc.ServerOption {
 	return []ipc.ServerOption{
-		echoService(more...),
 		ipc.HandleStreamWriter(blockStream, func(ctx context.Context, w *ipc.StreamWriter) error {
 			for n := uint64(0); ; n++ {
 				if err := writeBlock(ctx, w, n, int(n%4096)); err != nil {

@@ -50,7 +50,7 @@ func crashPoints(t *testing.T, role string) []string {
 		return c
 	}
 	if role == "client" {
-		serve(t, ipc.WithDomain(path), everything()[1:]...) // the first is there already
+		serve(t, ipc.WithDomain(path), blocks()...)
 		<-listing(role, callsEnv+"=20000").done
 	} else {
 		c := listing(role)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/fnv"
+	"runtime"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -62,6 +64,7 @@ var (
 	methodPanic = echoMethod("Panic")
 	methodCrash = echoMethod("Crash") // ends the process
 	methodNews  = echoMethod("News")  // sends the request back as a message, then answers
+	methodPause = echoMethod("Pause") // answers after as many microseconds as the request has bytes
 
 	messageNote = ipc.NewMessage(echoProtocol, ipc.MessageSpec[blob]{
 		Name: "Note", ID: idOf("test.Echo/Note"), Encode: encodeBlob, Decode: decodeBlob,
@@ -84,7 +87,18 @@ func echoService(more ...ipc.Route) *ipc.Service {
 			p, _ := ipc.PeerFromContext(ctx)
 			return &blob{}, ipc.Send(ctx, p, messageNote, m)
 		}),
+		ipc.Handle(methodPause, func(_ context.Context, m *blob) (*blob, error) {
+			pause(len(m.data))
+			return &blob{}, nil
+		}),
 	}, more...)...)
+}
+
+// pause passes so many microseconds without falling asleep.
+func pause(n int) {
+	for start := time.Now(); time.Since(start) < time.Duration(n)*time.Microsecond; {
+		runtime.Gosched()
+	}
 }
 
 func echo(ctx context.Context, c ipc.Caller, data []byte) ([]byte, error) {

@@ -23,25 +23,26 @@ func long(short, full int) int {
 }
 
 // TestPingPong makes round trips without a deadline anywhere, with pauses of
-// random length on the way so that each side falls asleep now and then: a lost
+// random length on both sides so that the other falls asleep now and then: a lost
 // wake-up hangs it.
 func TestPingPong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	startChild(t, "server", path)
 	c := dial(t, ipc.WithDomain(path))
 	rnd := rand.New(rand.NewPCG(7, 8))
-	pause := 0
 	for i := range long(50_000, 10_000_000) {
-		if _, err := echo(t.Context(), c, nil); err != nil {
-			t.Fatalf("round trip %d: %v", i, err)
-		}
-		if rnd.IntN(64) == 0 {
+		method, length := methodEcho, 0
+		if side := rnd.IntN(64); side < 2 {
 			// Around the time for which a side spins, where falling asleep and
 			// being woken meet.
-			pause = rnd.IntN(200)
-			for start := time.Now(); time.Since(start) < time.Duration(pause)*time.Microsecond; {
-				runtime.Gosched()
+			if n := rnd.IntN(200); side == 0 {
+				pause(n)
+			} else {
+				method, length = methodPause, n
 			}
+		}
+		if _, err := ipc.Invoke(t.Context(), c, method, &blob{make([]byte, length)}); err != nil {
+			t.Fatalf("round trip %d: %v", i, err)
 		}
 	}
 	if s := c.Stats(); s.Sleeps == 0 || s.WakeupsSent == 0 || s.Spins == 0 {
