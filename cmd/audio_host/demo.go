@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
-	"syscall"
 	"time"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
@@ -101,8 +101,13 @@ func (d *demo) drive(ctx context.Context, s group.Status) error {
 // primary and the dead one's place is filled again.
 func (d *demo) crash(ctx context.Context, s group.Status) (group.Status, error) {
 	d.printf("\n*** SIMULATING PRIMARY CRASH ***\n")
-	if err := syscall.Kill(s.Instances[s.Primary].PID, syscall.SIGKILL); err != nil {
-		return s, fmt.Errorf("kill %s: %w", s.Instances[s.Primary].Name, err)
+	primary := s.Instances[s.Primary]
+	process, err := os.FindProcess(primary.PID)
+	if err == nil {
+		err = process.Kill()
+	}
+	if err != nil {
+		return s, fmt.Errorf("kill %s: %w", primary.Name, err)
 	}
 	return d.group.WaitHealthy(ctx, s.Epoch)
 }
