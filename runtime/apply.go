@@ -34,7 +34,7 @@ func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint
 func (r *Route) apply(ctx context.Context, b *flatbuffers.Builder, request []byte) ([]byte, error) {
 	req, seq, err := r.decode(request)
 	if err != nil {
-		return nil, &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + err.Error()}
+		return nil, malformedRequest(err)
 	}
 	rep, err := r.call(ctx, req)
 	if err != nil {

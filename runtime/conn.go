@@ -84,11 +84,17 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	_, derr := m.decodeReply(p.body, call.Reply)
 	c.calls.recycle(p)
 	if derr != nil {
-		c.stats.malformed.Add(1)
-		err := &Error{Code: CodeCorrupt, Outcome: Executed, Msg: "malformed reply", Err: derr}
-		return err.in("call", m.Protocol.Name, m.Name)
+		return c.malformedReply(m, derr)
 	}
 	return nil
+}
+
+// malformedReply counts a reply that failed verification, and returns the call's
+// error.
+func (c *Conn) malformedReply(m *MethodInfo, why error) *Error {
+	c.stats.malformed.Add(1)
+	err := &Error{Code: CodeCorrupt, Outcome: Executed, Msg: "malformed reply", Err: why}
+	return err.in("call", m.Protocol.Name, m.Name)
 }
 
 // roundTrip sends the call and waits until p is completed.
@@ -272,11 +278,7 @@ func (c *Conn) dispatch(p *pending) bool {
 				to.view = body // released when it has been read
 				return true
 			}
-			if private {
-				to.body = c.rx.exchange(to.body, body)
-			} else {
-				to.body = append(to.body[:0], body...)
-			}
+			to.body = c.rx.keep(to.body, body, private)
 			c.rx.release()
 			if to == p {
 				return true

@@ -50,9 +50,7 @@ func InvokeInPlace[Req, Rep any](ctx context.Context, c *Conn, m *InPlaceMethod[
 		read: func(reply []byte) error {
 			rep, _, _, err := m.spec.OpenReply(reply)
 			if err != nil {
-				c.stats.malformed.Add(1)
-				e := &Error{Code: CodeCorrupt, Outcome: Executed, Msg: "malformed reply", Err: err}
-				return e.in("call", m.info.Protocol.Name, m.info.Name)
+				return c.malformedReply(m.info, err)
 			}
 			return read(rep)
 		},
@@ -70,7 +68,7 @@ func (m *InPlaceMethod[Req, Rep]) Route(f func(context.Context, Req, InPlaceRepl
 			req, _, _, err := m.spec.OpenRequest(buf)
 			if err != nil {
 				reply.c.stats.malformed.Add(1)
-				return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + err.Error()}
+				return malformedRequest(err)
 			}
 			return f(ctx, req, InPlaceReply[Rep]{reply, m.spec.FinishReply})
 		}}

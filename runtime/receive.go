@@ -133,9 +133,13 @@ func (r *receiver) more(tag uint32, rec []byte) (done bool, err error) {
 	return last, nil
 }
 
-// exchange returns body, which next has returned as private, and keeps old,
-// which it replaces, for the next message in pieces.
-func (r *receiver) exchange(old, body []byte) []byte {
+// keep returns a body that next has returned for use after its release: itself if
+// it is private, and else a copy in old. The old of a private one serves the
+// next message in pieces.
+func (r *receiver) keep(old, body []byte, private bool) []byte {
+	if !private {
+		return append(old[:0], body...)
+	}
 	if cap(old) > cap(r.spare) && cap(old) <= keepBuffer {
 		r.spare = old
 	}

@@ -288,11 +288,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	}
 	j := c.newJob()
 	j.frame, j.route = *f, r
-	if private {
-		j.body = c.rx.exchange(j.body, body)
-	} else {
-		j.body = append(j.body[:0], body...)
-	}
+	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
 	if r != nil && r.pace.slow() && c.startApart(j) {
 		go c.runApart(j)
@@ -528,7 +524,7 @@ func (c *serverConn) call(j *job) (body []byte, err error) {
 	req, seq, err := j.route.decode(j.body)
 	if err != nil {
 		c.stats.malformed.Add(1)
-		return nil, &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + err.Error()}
+		return nil, malformedRequest(err)
 	}
 	rep, err := c.answer(j, req, seq)
 	if err != nil {
@@ -556,6 +552,10 @@ func (c *serverConn) answer(j *job, req any, seq uint64) (rep any, err error) {
 		return err
 	})
 	return sc.Reply, err
+}
+
+func malformedRequest(why error) *Error {
+	return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + why.Error()}
 }
 
 func cannotEncode(why error) *Error {
@@ -621,13 +621,8 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 		c.rx.release()
 		return true
 	}
-	own := c.noteBody
+	own := c.rx.keep(c.noteBody, body, private)
 	c.noteBody = nil
-	if private {
-		own = c.rx.exchange(own, body)
-	} else {
-		own = append(own[:0], body...)
-	}
 	c.rx.releaseSoon()
 	c.note = r
 	turn := c.turn.Load() | turnMessage

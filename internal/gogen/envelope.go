@@ -64,13 +64,8 @@ func (f *file) handler(e *envelope, full string) {
 	}
 	f.decl(e.handler+" handles the members of "+full+". Its methods may be called concurrently, and may keep m.",
 		jen.Type().Id(e.handler).Interface(methods...))
-	f.decl(e.newService+" returns h as a service for ipc.NewServer.",
-		jen.Func().Id(e.newService).Params(jen.Id("h").Id(e.handler)).Op("*").Add(f.ipc("Service")).Block(
-			jen.Return(call(f.ipc("NewService"), routes...))))
-	f.decl(e.unimplemented+" refuses all messages. Embedded in an implementation of "+e.handler+
-		", it answers the members that a later version of the schema adds.",
-		jen.Type().Id(e.unimplemented).Struct())
-	f.decl("", implements(e.handler, jen.Id(e.unimplemented).Values()))
+	f.newService(e.newService, e.handler, routes)
+	f.unimplemented(e.unimplemented, e.handler, "messages", "members")
 	for _, m := range e.members {
 		f.decl("Handle"+m.name+" returns an error with code ipc.CodeUnimplemented.",
 			jen.Func().Params(jen.Id(e.unimplemented)).Id("Handle"+m.name).Params(f.context(), f.argument(m)).Error().Block(

@@ -82,18 +82,30 @@ func (f *file) server(s *service) {
 	for _, m := range s.methods {
 		routes = append(routes, f.handle(m))
 	}
-	f.decl(s.newService+" returns h as a service for ipc.NewServer.",
-		jen.Func().Id(s.newService).Params(jen.Id("h").Id(s.iface)).Op("*").Add(f.ipc("Service")).Block(
-			jen.Return(call(f.ipc("NewService"), routes...))))
-	f.decl(s.unimplemented+" refuses all calls. Embedded in an implementation of "+s.iface+
-		", it answers the methods that a later version of the schema adds.",
-		jen.Type().Id(s.unimplemented).Struct())
-	f.decl("", implements(s.iface, jen.Id(s.unimplemented).Values()))
+	f.newService(s.newService, s.iface, routes)
+	f.unimplemented(s.unimplemented, s.iface, "calls", "methods")
 	for _, m := range s.methods {
 		f.decl(m.name+" returns an error with code ipc.CodeUnimplemented.",
 			jen.Func().Params(jen.Id(s.unimplemented)).Add(f.signature(m, f.context(), new(jen.Statement))).Block(
 				jen.Return(jen.Nil(), f.ipc("Unimplemented").Call(jen.Lit(fullName(s.decl.Namespace, s.decl.Name)+"/"+m.decl.Name)))))
 	}
+}
+
+// newService writes the function that makes an implementation of iface a service;
+// args are the protocol and the routes.
+func (f *file) newService(name, iface string, args []jen.Code) {
+	f.decl(name+" returns h as a service for ipc.NewServer.",
+		jen.Func().Id(name).Params(jen.Id("h").Id(iface)).Op("*").Add(f.ipc("Service")).Block(
+			jen.Return(call(f.ipc("NewService"), args...))))
+}
+
+// unimplemented writes the type that implements iface by refusing. what it
+// refuses and the parts that iface is made of are plurals for its comment.
+func (f *file) unimplemented(name, iface, what, parts string) {
+	f.decl(name+" refuses all "+what+". Embedded in an implementation of "+iface+
+		", it answers the "+parts+" that a later version of the schema adds.",
+		jen.Type().Id(name).Struct())
+	f.decl("", implements(iface, jen.Id(name).Values()))
 }
 
 // handle returns the route of a method to h.
