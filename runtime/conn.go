@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -317,8 +318,7 @@ func (c *Conn) leaveRole() {
 		c.dispatch(nil)
 		c.rx.tally.publish()
 		full := c.inbox.full.Load()
-		if full || c.rx.ring.Sleep() {
-			c.rx.sleeps.Add(1)
+		if full || c.rx.sleep() {
 			if c.role.CompareAndSwap(roleHeld, roleAsleep) {
 				done := c.down.Load() == nil && full == c.inbox.full.Load()
 				if done || !c.takeRole() {
@@ -333,24 +333,36 @@ func (c *Conn) leaveRole() {
 	}
 }
 
-// listen waits for notes from the server until the connection ends. It is the
-// only goroutine that a connection has.
+// listen reads for those who are parked, whenever the server wakes this side, until
+// the connection ends.
 func (c *Conn) listen() {
-	buf := make([]byte, 256)
+	look := c.heed
+	for c.wire.Wait(look) == nil {
+		c.rx.wakeups.Add(1)
+	}
+}
+
+// heed does what a note from the server may be about. It is called before every wait for the
+// next one, so that none is missed, and never asks not to wait.
+func (c *Conn) heed() (done bool) {
+	c.tx.retry()
+	c.noted()
+	return false
+}
+
+// hear waits for what the server says beside the ring: that it is shutting down, or,
+// by the end of the wire, that it is gone.
+func (c *Conn) hear() {
+	buf := make([]byte, 64)
 	for {
 		n, err := c.wire.Read(buf)
-		c.rx.wakeups.Add(1)
-		for _, b := range buf[:n] {
-			if b == noteGoingAway {
-				c.calls.refuse(&Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server is shutting down"})
-			}
+		if bytes.IndexByte(buf[:n], noteGoingAway) >= 0 {
+			c.calls.refuse(&Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server is shutting down"})
 		}
-		c.tx.retry()
 		if err != nil {
 			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the server is gone"}))
 			return
 		}
-		c.noted()
 	}
 }
 

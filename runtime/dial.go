@@ -85,6 +85,7 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 		return nil, err
 	}
 	go c.listen()
+	go c.hear()
 	return c, nil
 }
 

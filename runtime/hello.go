@@ -15,12 +15,12 @@ import (
 // are in the machine's byte order, a string is its length, a uint32, and its bytes.
 const (
 	helloMagic    = 0x63706930 // "0ipc"
-	helloVersion  = 1
+	helloVersion  = 2
 	maxHello      = 64 << 10
 	maxHelloReply = 1 << 20
 )
 
-// Bytes that travel on the wire after the handshake, besides sys.NotifyByte.
+// Bytes that travel on the wire after the handshake.
 const noteGoingAway = 'g' // server to client: send no more calls
 
 // A protocolID is a protocol as the handshake names it.

@@ -109,7 +109,7 @@ func (l *socketListener) Accept() (Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return socketLink{s}, nil
+	return &socketLink{Socket: s}, nil
 }
 
 // Close implements LinkListener.
@@ -144,7 +144,7 @@ func (t socketTransport) Dial(_ context.Context, channel string) (Link, error) {
 		}
 		return nil, err
 	}
-	return socketLink{s}, nil
+	return &socketLink{Socket: s}, nil
 }
 
 func socketName(channel string) string { return channel + ".sock" }

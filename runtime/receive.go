@@ -146,6 +146,19 @@ func (r *receiver) keep(old, body []byte, private bool) []byte {
 	return body
 }
 
+// sleep asks the peer to wake this side, once, when something comes. It returns false if
+// something has. The peer may do so before this side waits, so sleep must be called
+// where the wire cannot forget it any more, or where whoever waits acts on what was
+// forgotten; see wire.
+func (r *receiver) sleep() bool {
+	r.wire.Expect()
+	if !r.ring.Sleep() {
+		return false
+	}
+	r.sleeps.Add(1)
+	return true
+}
+
 // release gives back the memory of what next has returned.
 func (r *receiver) release() {
 	if r.ring.Release() {

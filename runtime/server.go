@@ -216,6 +216,7 @@ func (s *Server) shake(ctx context.Context, l *Listener, link Link, peer Peer, l
 	}
 	return func() error {
 		s.enter(c)
+		go c.hear()
 		c.serve()
 		return nil
 	}, nil

@@ -32,6 +32,7 @@ type serverConn struct {
 	inbox inbox
 
 	draining atomic.Bool
+	gone     atomic.Bool // the client has ended the connection; what it sent before counts
 
 	// turn counts handlers that the reader runs, and its lowest bits say what it
 	// runs now. Whoever moves it on from there owns the role: the reader when
@@ -105,19 +106,24 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l 
 
 // serve reads until the connection ends or the role goes to another goroutine.
 func (c *serverConn) serve() {
-	buf := make([]byte, 256)
+	look := c.look
 	c.arm()
 	for {
 		if !c.work() {
 			return
 		}
+		if c.gone.Load() {
+			c.fail(c.farewell())
+			c.rx.ring.Finish()
+			c.inbox.open()
+			if !c.work() { // what it sent before counts
+				return
+			}
+		}
 		if c.down.Load() != nil {
 			break
 		}
 		start := time.Now()
-		if !c.inbox.full.Load() && !c.rx.ring.Sleep() {
-			continue
-		}
 		c.stopSpinning()
 		c.rx.tally.publish()
 		c.asleep.Store(true)
@@ -125,26 +131,46 @@ func (c *serverConn) serve() {
 			c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})
 			break
 		}
-		c.rx.sleeps.Add(1)
-		_, err := c.wire.Read(buf)
+		if c.wire.Wait(look) != nil {
+			c.gone.Store(true) // this side has closed the wire, and says why
+		}
 		c.rx.wakeups.Add(1)
 		c.asleep.Store(false)
 		c.rx.ring.Awake()
 		c.spin.slept(time.Since(start))
 		c.tx.retry()
-		if err != nil {
-			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the client is gone"}))
-			c.rx.ring.Finish()
-			c.inbox.open()
-			if !c.work() { // what it sent before counts
-				return
-			}
-			break
-		}
 		c.arm()
 	}
 	c.stopSpinning()
 	c.bury()
+}
+
+// look is the reader's last look before it waits for a note from the client: it
+// declares that the reader sleeps, unless there is a reason not to wait.
+func (c *serverConn) look() (awake bool) {
+	c.tx.retry() // the note that told of room may be one that is not waited for any more
+	if c.gone.Load() {
+		return true
+	}
+	return !c.inbox.full.Load() && !c.rx.sleep()
+}
+
+// hear waits for the client's end.
+func (c *serverConn) hear() {
+	buf := make([]byte, 64)
+	for {
+		if _, err := c.wire.Read(buf); err != nil {
+			c.gone.Store(true)
+			c.wire.Poke()
+			return
+		}
+	}
+}
+
+// farewell is why a connection ends whose client is gone, or whose wire this side
+// has closed.
+func (c *serverConn) farewell() *Error {
+	return c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
 }
 
 // maySpin reports whether this reader is one of those that may look for
@@ -194,7 +220,7 @@ func (c *serverConn) work() (reader bool) {
 				if c.tx.waiting.Load() {
 					c.tx.retryIfRoom()
 				}
-				if c.down.Load() != nil {
+				if c.down.Load() != nil || c.gone.Load() {
 					return true
 				}
 			}
@@ -324,7 +350,7 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	c.spare = j
 }
 
-// hearFor hears what the client says while the reader, with the request of j in the
+// hearFor waits for the client's notes while the reader, with the request of j in the
 // ring, waits for room for the reply: that there is room, or the client's end.
 func (c *serverConn) hearFor(j *job) {
 	if j.hush != nil {
@@ -334,14 +360,15 @@ func (c *serverConn) hearFor(j *job) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		buf := make([]byte, 256)
-		for !over.Load() {
-			_, err := c.wire.Read(buf)
+		look := func() bool {
 			c.tx.retry()
-			if err != nil {
-				gone := &Error{Code: CodeUnavailable, Msg: "the client is gone"}
-				c.fail(c.tx.reason(gone))
-				c.tx.close(gone) // nobody else would end the wait
+			return over.Load() || c.gone.Load()
+		}
+		for !over.Load() {
+			if c.wire.Wait(look) != nil || c.gone.Load() {
+				why := c.farewell()
+				c.fail(why)
+				c.tx.close(why) // nobody else would end the wait
 				return
 			}
 		}

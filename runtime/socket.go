@@ -9,12 +9,16 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A socketLink is a link between processes. The deadlines of its socket belong
-// to the handshake first, and to Read, Write and Poke afterwards.
-type socketLink struct{ *sys.Socket }
+// A socketLink is a link between processes: a socket for the handshake and for what is
+// rare, whose end is the end of the connection, and a doorbell for waking. The deadlines of
+// the socket's reads belong to the handshake.
+type socketLink struct {
+	*sys.Socket
+	bell *sys.Doorbell // nil until memory is handed over
+}
 
-// Send implements Link.
-func (l socketLink) Send(p []byte, m shm.Memory) error {
+// Send implements Link. With the memory goes the client's end of the doorbell.
+func (l *socketLink) Send(p []byte, m shm.Memory) error {
 	if m == nil {
 		_, err := l.Socket.Write(p)
 		return err
@@ -23,55 +27,78 @@ func (l socketLink) Send(p []byte, m shm.Memory) error {
 	if !ok {
 		return errors.New("only memory of a file can go to another process")
 	}
-	return l.WriteWithFile(p, f.File)
+	bell, theirs, err := sys.NewDoorbell()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	l.bell = bell
+	return l.WriteWithFiles(p, f.File, theirs)
 }
 
 // Receive implements Link.
-func (l socketLink) Receive(p []byte) (int, shm.Memory, error) {
-	n, f, err := l.ReadWithFile(p)
-	if f == nil {
+func (l *socketLink) Receive(p []byte) (int, shm.Memory, error) {
+	n, files, err := l.ReadWithFiles(p)
+	if len(files) == 0 {
 		return n, nil, err
 	}
-	return n, shm.FileMemory{File: f}, err
+	if len(files) != 2 || l.bell != nil {
+		for _, f := range files {
+			f.Close()
+		}
+		return n, nil, errBadHello
+	}
+	if l.bell, err = sys.OpenDoorbell(files[1]); err != nil {
+		files[0].Close()
+		return n, nil, err
+	}
+	return n, shm.FileMemory{File: files[0]}, nil
 }
 
 // NewMemory implements Link.
-func (l socketLink) NewMemory(size int) (shm.Memory, error) { return shm.NewFileMemory(size) }
+func (l *socketLink) NewMemory(size int) (shm.Memory, error) { return shm.NewFileMemory(size) }
 
-// Read implements Link.
-func (l socketLink) Read(p []byte) (int, error) {
-	n, err := l.Socket.Read(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		// Poked. It is taken back before the caller looks at what it was poked
-		// for, so that no later Poke is lost.
-		err = l.SetReadDeadline(time.Time{})
-	}
-	return n, err
-}
+// Notify implements Link.
+func (l *socketLink) Notify() { l.bell.Ring() }
+
+// Expect implements Link.
+func (l *socketLink) Expect() { l.bell.Expect() }
+
+// Wait implements Link.
+func (l *socketLink) Wait(look func() bool) error { return l.bell.Wait(look) }
 
 // Poke implements Link.
-func (l socketLink) Poke() { _ = l.SetReadDeadline(time.Unix(1, 0)) } // fails on a closed socket, whose Read fails too
+func (l *socketLink) Poke() { l.bell.Poke() }
 
 // Write implements Link. What is sent after the handshake is a few bytes; a peer that does not
 // even read those does not get them.
-func (l socketLink) Write(p []byte) (int, error) {
+func (l *socketLink) Write(p []byte) (int, error) {
 	if err := l.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		return 0, err
 	}
 	return l.Socket.Write(p)
 }
 
+// Close implements Link.
+func (l *socketLink) Close() error {
+	err := l.Socket.Close()
+	if l.bell != nil {
+		err = errors.Join(err, l.bell.Close())
+	}
+	return err
+}
+
 // Peer implements Link: the kernel says who is at the other end.
-func (l socketLink) Peer() (Peer, error) {
+func (l *socketLink) Peer() (Peer, error) {
 	cred, err := l.PeerCred()
 	return Peer{PID: cred.PID, UID: cred.UID, GID: cred.GID}, err
 }
 
 // Clock implements Link.
-func (l socketLink) Clock() int64 { return sys.Monotonic() }
+func (l *socketLink) Clock() int64 { return sys.Monotonic() }
 
 // SpinPays implements Link.
-func (l socketLink) SpinPays() bool { return true }
+func (l *socketLink) SpinPays() bool { return true }
 
 // sameUser is the default policy of who may be at the other end.
 func sameUser(p Peer) error {

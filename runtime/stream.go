@@ -57,7 +57,7 @@ func (o StreamOptions) geometry(info *StreamInfo) shm.BlockGeometry {
 }
 
 // A stream is what both ends have in common: memory, and a wire whose notes and end
-// a goroutine of its own waits for.
+// goroutines of its own wait for.
 type stream struct {
 	op   string
 	info *StreamInfo
@@ -79,19 +79,32 @@ func newStream(info *StreamInfo, l Link, peer Peer, mem []byte, unmap func([]byt
 		notes: make(chan struct{}, 1), down: make(chan struct{})}
 	s.spin.init(defaultSpin, l, peer)
 	go s.listen()
+	go s.hear()
 	return s
 }
 
+// listen passes the peer's notes on. One may be passed on that was none: who waits
+// looks again.
 func (s *stream) listen() {
+	look := func() bool {
+		select {
+		case s.notes <- struct{}{}:
+		default:
+		}
+		return false
+	}
+	for s.wire.Wait(look) == nil {
+	}
+}
+
+// hear waits for the peer's end.
+func (s *stream) hear() {
 	defer close(s.down)
 	buf := make([]byte, 64)
 	for {
 		if _, err := s.wire.Read(buf); err != nil {
+			s.wire.Close() // ends listen, too
 			return
-		}
-		select {
-		case s.notes <- struct{}{}:
-		default:
 		}
 	}
 }
@@ -200,6 +213,7 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 		if w.policy == StreamFail {
 			return false, &Error{Code: CodeResourceExhausted, Op: w.op, Outcome: NotSent, Msg: "the stream is full"}
 		}
+		w.wire.Expect()
 		if w.w.Starve() {
 			return false, nil
 		}
@@ -259,6 +273,7 @@ func (r *StreamReader) tryRead(f func(header, payload []byte, lost uint64) error
 	}
 	block, lost, ok, err := r.r.Next()
 	for !ok && err == nil {
+		r.wire.Expect()
 		if r.r.Sleep() {
 			return false, nil
 		}

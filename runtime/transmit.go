@@ -219,7 +219,7 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 	// Before Starve: the note that answers it may come at once, and retry looks
 	// at this first.
 	t.waiting.Store(true)
-	if (own || !t.busy) && !t.ring.Starve(n) {
+	if (own || !t.busy) && !t.starve(n) {
 		t.wakeWaiters() // nothing will wake them now
 		return nil
 	}
@@ -241,6 +241,13 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 		e.Msg, e.Outcome = "waiting for room in the ring", NotSent
 		return e
 	}
+}
+
+// starve asks the peer to wake this side when there is room. It returns false if
+// there is some now. It needs mu.
+func (t *transmitter) starve(n int) bool {
+	t.wire.Expect()
+	return t.ring.Starve(n)
 }
 
 // flush writes what must go before any other message. It reports whether all
@@ -283,7 +290,7 @@ func (t *transmitter) cancel(id uint64) {
 	t.cancels = append(t.cancels, id)
 	for !t.busy && !t.flush() {
 		t.waiting.Store(true)
-		if t.ring.Starve(frameLen) {
+		if t.starve(frameLen) {
 			return
 		}
 		t.wakeWaiters()
@@ -291,7 +298,8 @@ func (t *transmitter) cancel(id uint64) {
 }
 
 // retry lets those try again who wait for room. It is called when the peer
-// has sent a note, which may say that it made some.
+// has sent a note, which may say that it made some, and when one may have been missed:
+// who still finds no room asks for another one.
 func (t *transmitter) retry() {
 	if !t.waiting.Load() {
 		return

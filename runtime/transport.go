@@ -29,7 +29,7 @@ type LinkListener interface {
 
 // A Link is one end of a fresh connection: it carries the handshake, hands the memory
 // over, and from then on wakes the two sides and tells each when the other is gone. One
-// goroutine at a time reads; everything else is safe for concurrent use.
+// goroutine at a time reads, and one waits; everything else is safe for concurrent use.
 type Link interface {
 	wire
 
@@ -52,19 +52,32 @@ type Link interface {
 	SpinPays() bool
 }
 
-// A wire is the part of a link that is in use after the handshake.
+// A wire is the part of a link that is in use after the handshake has handed over memory.
 type wire interface {
-	// Notify wakes the peer's Read, which returns a byte NotifyByte. It never blocks.
+	// Notify ends the peer's Wait. It never blocks.
 	Notify()
-	// Read waits for bytes from the peer: notes, mostly. It may return nothing
-	// without an error, as after Poke.
-	Read(p []byte) (int, error)
-	// Write sends bytes other than NotifyByte.
-	Write(p []byte) (int, error)
-	// Poke makes the current or the next Read of this side return.
+	// Expect must be called before this side declares, in the memory, that the peer may
+	// call Notify once.
+	Expect()
+	// Wait calls look and, unless that returns true, waits until the peer calls Notify
+	// or this side Poke. It may return without a reason, and fails once this side has
+	// closed the link.
+	//
+	// A Notify from before look was called is forgotten. As the peer calls it once for
+	// each declaration that this side sleeps or waits for room, and may do so although what it
+	// tells of has been taken meanwhile, it is not enough that look looks at
+	// the memory: it must declare anew, or have done whatever a Notify may be about.
+	Wait(look func() bool) error
+	// Poke makes the current or the next Wait of this side return.
 	Poke()
+
+	// Read waits for bytes that the peer has written, and fails when either side
+	// has closed the link or died.
+	Read(p []byte) (int, error)
+	// Write sends bytes.
+	Write(p []byte) (int, error)
 	// Close ends the connection; both sides' Reads fail once they have read
-	// what was sent before.
+	// what was sent before, and so does this side's Wait. It may be called from within look.
 	Close() error
 }
 

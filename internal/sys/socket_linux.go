@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -17,8 +18,7 @@ type Cred struct{ PID, UID, GID int }
 // A Socket is a connected Unix stream socket, waited for on the netpoller.
 type Socket struct {
 	*net.UnixConn
-	raw  syscall.RawConn
-	ring func(fd uintptr) bool // made once, so that Notify does not allocate
+	raw syscall.RawConn
 }
 
 func newSocket(c *net.UnixConn) (*Socket, error) {
@@ -27,27 +27,7 @@ func newSocket(c *net.UnixConn) (*Socket, error) {
 		c.Close()
 		return nil, err
 	}
-	note := []byte{NotifyByte}
-	s := &Socket{UnixConn: c, raw: raw}
-	s.ring = func(fd uintptr) bool {
-		// A full socket buffer means that the peer has unread notes already,
-		// and an error that it is gone, which reading will tell.
-		for errors.Is(unix.Sendto(int(fd), note, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil), unix.EINTR) {
-		}
-		return true // never wait
-	}
-	return s, nil
-}
-
-// NotifyByte is what Notify sends.
-const NotifyByte = 'w'
-
-// Notify sends one byte to the peer and never blocks: when the socket's buffer
-// is full the peer has notes to read anyway.
-func (s *Socket) Notify() {
-	CrashPoint("notify")
-	_ = s.raw.Write(s.ring)
-	CrashPoint("notified")
+	return &Socket{UnixConn: c, raw: raw}, nil
 }
 
 // PeerCred returns the credentials that the peer had when it connected, or
@@ -66,10 +46,15 @@ func (s *Socket) PeerCred() (Cred, error) {
 	return Cred{PID: int(uc.Pid), UID: int(uc.Uid), GID: int(uc.Gid)}, nil
 }
 
-// WriteWithFile writes p, with f's descriptor attached to its first byte.
-func (s *Socket) WriteWithFile(p []byte, f *os.File) error {
-	CrashPoint("send file")
-	n, _, err := s.WriteMsgUnix(p, unix.UnixRights(int(f.Fd())), nil)
+// WriteWithFiles writes p, with the files' descriptors attached to its first byte.
+func (s *Socket) WriteWithFiles(p []byte, files ...*os.File) error {
+	CrashPoint("send files")
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	n, _, err := s.WriteMsgUnix(p, unix.UnixRights(fds...), nil)
+	runtime.KeepAlive(files)
 	if err != nil {
 		return err
 	}
@@ -79,10 +64,13 @@ func (s *Socket) WriteWithFile(p []byte, f *os.File) error {
 	return err
 }
 
-// ReadWithFile reads at least one byte into p, and the file that may be
-// attached; f is nil where there is none. More files than one are an error.
-func (s *Socket) ReadWithFile(p []byte) (n int, f *os.File, err error) {
-	oob := make([]byte, unix.CmsgSpace(4*4))
+// maxFiles is how many files may come at once.
+const maxFiles = 2
+
+// ReadWithFiles reads at least one byte into p, and the files that may be
+// attached, which become the caller's. More files than two are an error.
+func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
+	oob := make([]byte, unix.CmsgSpace((maxFiles+1)*4))
 	n, oobn, flags, _, err := s.ReadMsgUnix(p, oob)
 	if err != nil {
 		return 0, nil, err
@@ -92,22 +80,20 @@ func (s *Socket) ReadWithFile(p []byte) (n int, f *os.File, err error) {
 	if err != nil {
 		return 0, nil, os.NewSyscallError("parse control message", err)
 	}
-	var fds []int
 	for i := range msgs {
-		if more, err := unix.ParseUnixRights(&msgs[i]); err == nil {
-			fds = append(fds, more...)
+		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil {
+			for _, fd := range fds {
+				files = append(files, os.NewFile(uintptr(fd), "received"))
+			}
 		}
 	}
-	if len(fds) > 1 || flags&unix.MSG_CTRUNC != 0 {
-		for _, fd := range fds {
-			unix.Close(fd)
+	if len(files) > maxFiles || flags&unix.MSG_CTRUNC != 0 {
+		for _, f := range files {
+			f.Close()
 		}
-		return 0, nil, fmt.Errorf("peer sent %d or more files at once, not one", len(fds))
+		return 0, nil, fmt.Errorf("peer sent %d or more files at once; at most %d are allowed", len(files), maxFiles)
 	}
-	if len(fds) == 1 {
-		f = os.NewFile(uintptr(fds[0]), "received")
-	}
-	return n, f, nil
+	return n, files, nil
 }
 
 // A SocketListener accepts connections on a socket in a directory.

@@ -10,24 +10,18 @@ import (
 // Cred is who is at the other end of a socket, as the kernel vouches for it.
 type Cred struct{ PID, UID, GID int }
 
-// NotifyByte is what Notify sends.
-const NotifyByte = 'w'
-
 // A Socket is a connected Unix stream socket.
 type Socket struct{ *net.UnixConn }
-
-// Notify sends one byte to the peer and never blocks.
-func (s *Socket) Notify() {}
 
 // PeerCred returns the credentials of the peer.
 func (s *Socket) PeerCred() (Cred, error) { return Cred{}, unsupported("read peer credentials") }
 
-// WriteWithFile writes p, with f's descriptor attached to its first byte.
-func (s *Socket) WriteWithFile([]byte, *os.File) error { return unsupported("send a file") }
+// WriteWithFiles writes p, with the files' descriptors attached to its first byte.
+func (s *Socket) WriteWithFiles([]byte, ...*os.File) error { return unsupported("send files") }
 
-// ReadWithFile reads at least one byte, and the file that may be attached.
-func (s *Socket) ReadWithFile([]byte) (int, *os.File, error) {
-	return 0, nil, unsupported("receive a file")
+// ReadWithFiles reads at least one byte, and the files that may be attached.
+func (s *Socket) ReadWithFiles([]byte) (int, []*os.File, error) {
+	return 0, nil, unsupported("receive files")
 }
 
 // A SocketListener accepts connections on a socket in a directory.

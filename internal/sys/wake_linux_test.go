@@ -1,15 +1,136 @@
 package sys
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// doorbells returns both ends of a pair.
+func doorbells(t testing.TB) (a, b *Doorbell) {
+	t.Helper()
+	a, f, err := NewDoorbell()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = OpenDoorbell(f); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.Close()
+		b.Close()
+	})
+	return a, b
+}
+
+// TestDoorbell lets two goroutines wake each other, each time after a store that the
+// other's look sees. A wake-up that is lost hangs the test.
+func TestDoorbell(t *testing.T) {
+	a, b := doorbells(t)
+	var there, back atomic.Int64
+	const rounds = 10_000 // many times what the socket's buffer holds
+	turn := func(d *Doorbell, out, in *atomic.Int64, first bool) error {
+		for n := int64(1); n <= rounds; n++ {
+			if first {
+				out.Store(n)
+				d.Ring()
+			}
+			d.Expect()
+			for in.Load() < n {
+				if err := d.Wait(func() bool { return in.Load() >= n }); err != nil {
+					return err
+				}
+			}
+			if !first {
+				out.Store(n)
+				d.Ring()
+			}
+		}
+		return nil
+	}
+	ended := make(chan error)
+	go func() { ended <- turn(b, &back, &there, false) }()
+	if err := errors.Join(turn(a, &there, &back, true), <-ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDoorbellUnheard rings far more often than the socket's buffer could hold while
+// nobody waits, as happens to a side that always finds something when it is about to sleep.
+func TestDoorbellUnheard(t *testing.T) {
+	a, b := doorbells(t)
+	for range 20 {
+		for range 50 {
+			b.Expect()
+			a.Ring()
+		}
+		b.Expect()
+		err := b.Wait(func() bool {
+			a.Ring() // after the look, as far as b can tell
+			return false
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDoorbellPoke(t *testing.T) {
+	_, b := doorbells(t)
+	never := func() bool { return false }
+	b.Poke() // before the wait
+	if err := b.Wait(never); err != nil {
+		t.Error(err)
+	}
+	if err := b.Wait(func() bool { go b.Poke(); return false }); err != nil {
+		t.Error(err)
+	}
+	if err := b.Wait(func() bool { return true }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDoorbellClose(t *testing.T) {
+	for name, end := range map[string]func(d *Doorbell){
+		"within look":    func(d *Doorbell) { d.Close() },
+		"while it waits": func(d *Doorbell) { go d.Close() },
+	} {
+		_, b := doorbells(t)
+		if err := b.Wait(func() bool { end(b); return false }); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := b.Wait(func() bool { t.Error("look after Close"); return true }); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s, then: %v", name, err)
+		}
+		if err := b.conn.SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: the descriptor is still open: %v", name, err)
+		}
+		b.Ring() // does nothing
+		b.Poke()
+	}
+}
+
+// TestDoorbellOfAnotherKind gives files that are no doorbells.
+func TestDoorbellOfAnotherKind(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := OpenDoorbell(r); err == nil {
+		t.Error("a pipe was accepted")
+	}
+	if err := r.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the pipe was left open: %v", err)
+	}
+}
 
 // wakeEnv makes this test binary the other process of BenchmarkWake.
 const wakeEnv = "SYS_TEST_WAKE"
@@ -22,110 +143,120 @@ func TestWakeBack(t *testing.T) {
 	wakeBack()
 }
 
-// A waker is one of two ways to wake another process and to be woken: what a
-// connection does, and what it could do instead.
+// A waker is one of the ways to wake another process and to be woken.
 type waker struct {
 	notify func()
 	await  func() error
 }
 
-// socketWaker wakes by a byte on the connection's own socket.
-func socketWaker(f *os.File) (waker, error) {
-	c, err := net.FileConn(f)
-	if err != nil {
-		return waker{}, err
-	}
-	s, err := newSocket(c.(*net.UnixConn))
-	if err != nil {
-		return waker{}, err
-	}
-	buf := make([]byte, 256)
-	return waker{s.Notify, func() error { _, err := s.Read(buf); return err }}, nil
+// bellWaker wakes by a doorbell, having counted up a byte of shared memory that the other
+// process looks at. The bells order the accesses.
+func bellWaker(d *Doorbell, out, in *byte) waker {
+	var seen byte
+	look := func() bool { return *in != seen }
+	return waker{func() { *out++; d.Ring() }, func() error {
+		d.Expect()
+		for *in == seen {
+			if err := d.Wait(look); err != nil {
+				return err
+			}
+		}
+		seen = *in
+		return nil
+	}}
 }
 
-// eventWaker wakes by one event counter and is woken by another, waited for on the
-// netpoller too.
-func eventWaker(out, in *os.File) (waker, error) {
-	out, err := polled(out)
-	if err != nil {
-		return waker{}, err
+// byteWaker wakes by a byte that is read: over a socket, or two pipes.
+func byteWaker(out, in *os.File) (waker, error) {
+	for _, f := range []**os.File{&out, &in} {
+		fd, err := unix.Dup(int((*f).Fd())) // it was inherited or given away, and so blocks
+		if err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+		if err != nil {
+			return waker{}, err
+		}
+		*f = os.NewFile(uintptr(fd), (*f).Name())
 	}
-	if in, err = polled(in); err != nil {
-		return waker{}, err
-	}
-	one, buf := []byte{1, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 8)
-	return waker{func() { _, _ = out.Write(one) }, func() error { _, err := in.Read(buf); return err }},
+	note, buf := []byte{1}, make([]byte, 64)
+	return waker{func() { _, _ = out.Write(note) }, func() error { _, err := in.Read(buf); return err }},
 		in.SetReadDeadline(time.Time{}) // an error where the netpoller does not know it
 }
 
-// eventFile makes an event counter, for another process to inherit.
-func eventFile(t testing.TB) *os.File {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return os.NewFile(uintptr(fd), "eventfd")
-}
-
-// polled returns f, which was inherited or given away and so blocks, as a file that is
-// waited for on the netpoller.
-func polled(f *os.File) (*os.File, error) {
-	fd, err := unix.Dup(int(f.Fd()))
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), err
-}
+// Where the bytes lie, each on a cache line of its own.
+const (
+	thereByte = 0
+	backByte  = 128
+)
 
 // wakeBack is the other process: it answers each wake-up by one.
 func wakeBack() {
-	s, err := socketWaker(os.NewFile(3, "socket"))
+	file := func(fd uintptr) *os.File { return os.NewFile(fd, "inherited") }
+	bell, err := OpenDoorbell(file(3))
 	if err != nil {
 		os.Exit(1)
 	}
-	e, err := eventWaker(os.NewFile(5, "back"), os.NewFile(4, "there"))
-	if err != nil {
+	socket, serr := byteWaker(file(4), file(4))
+	pipe, perr := byteWaker(file(6), file(5))
+	mem, merr := MapFile(file(7), 0, 4096, true)
+	if errors.Join(serr, perr, merr) != nil {
 		os.Exit(1)
 	}
-	go func() {
-		for e.await() == nil {
-			e.notify()
+	answer := func(w waker) {
+		for w.await() == nil {
+			w.notify()
 		}
-	}()
-	for s.await() == nil { // until the parent's end is closed
-		s.notify()
 	}
+	go answer(bellWaker(bell, &mem[backByte], &mem[thereByte]))
+	go answer(pipe)
+	answer(socket) // until the parent's end is closed
 	os.Exit(0)
 }
 
-// BenchmarkWake measures the round trip of a wake-up between two processes that sleep,
-// by the byte on the socket and by an eventfd, in turns, and reports the medians.
+// BenchmarkWake measures the round trip of a wake-up between two processes that sleep, by
+// doorbells, by bytes that are read from a socket, and by pipes, in turns, and reports
+// the medians.
 func BenchmarkWake(b *testing.B) {
+	bell, theirs, err := NewDoorbell()
+	if err != nil {
+		b.Fatal(err)
+	}
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
 	mine, its := os.NewFile(uintptr(ends[0]), "mine"), os.NewFile(uintptr(ends[1]), "its")
-	there, back := eventFile(b), eventFile(b)
-	defer there.Close()
-	defer back.Close()
+	there, to, err := os.Pipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	from, back, err := os.Pipe()
+	if err != nil {
+		b.Fatal(err)
+	}
 	other := exec.Command(os.Args[0], "-test.run=^TestWakeBack$")
 	other.Env = append(os.Environ(), wakeEnv+"=1")
-	other.ExtraFiles = []*os.File{its, there, back}
+	memory, err := NewMemory("wake", 4096)
+	if err != nil {
+		b.Fatal(err)
+	}
+	mem, err := MapFile(memory, 0, 4096, true)
+	if err != nil {
+		b.Fatal(err)
+	}
+	other.ExtraFiles = []*os.File{theirs, its, there, back, memory}
 	if err := other.Start(); err != nil {
 		b.Fatal(err)
 	}
-	its.Close()
-	s, err := socketWaker(mine)
-	if err != nil {
+	for _, f := range other.ExtraFiles {
+		f.Close()
+	}
+	socket, serr := byteWaker(mine, mine)
+	pipe, perr := byteWaker(to, from)
+	if err := errors.Join(serr, perr); err != nil {
 		b.Fatal(err)
 	}
-	mine.Close()
-	e, err := eventWaker(there, back)
-	if err != nil {
-		b.Fatal(err)
-	}
-	wakers := map[string]waker{"socket-ns": s, "eventfd-ns": e}
+	wakers := map[string]waker{"doorbell-ns": bellWaker(bell, &mem[thereByte], &mem[backByte]), "socket-ns": socket, "pipe-ns": pipe}
 	times := map[string][]time.Duration{}
 	for b.Loop() {
 		for name, w := range wakers {

@@ -191,6 +191,8 @@ func (f *Faults) between(toServer *link) *link {
 	f.mu.Unlock()
 	go r.readClient()
 	go r.readServer()
+	go r.heed(r.client, r.server)
+	go r.heed(r.server, r.client)
 	return atClient
 }
 

@@ -7,13 +7,11 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// noteByte is what Read returns for a note, as over a socket.
-const noteByte = 'w'
-
 // A link is one end of a connection within this process. It implements
 // ipc.Link.
 type link struct {
 	in, out    *mailbox
+	own, its   *bell    // which wake this end, and the other one
 	self, peer ipc.Peer // who is at this end and at the other one
 	start      time.Time
 }
@@ -21,34 +19,38 @@ type link struct {
 // newLinks makes the two ends of a link.
 func newLinks(client, server ipc.Peer, start time.Time) (atClient, atServer *link) {
 	up, down := newMailbox(), newMailbox()
-	return &link{in: down, out: up, self: client, peer: server, start: start},
-		&link{in: up, out: down, self: server, peer: client, start: start}
+	clients, servers := newBell(), newBell()
+	return &link{in: down, out: up, own: clients, its: servers, self: client, peer: server, start: start},
+		&link{in: up, out: down, own: servers, its: clients, self: server, peer: client, start: start}
 }
 
 // Notify implements ipc.Link.
-func (l *link) Notify() { l.out.change(func() { l.out.noted = true }) }
+func (l *link) Notify() { l.its.ring() }
+
+// Expect implements ipc.Link. However many notes there are, they take no room.
+func (l *link) Expect() {}
+
+// Wait implements ipc.Link.
+func (l *link) Wait(look func() bool) error { return l.own.wait(look) }
+
+// Poke implements ipc.Link.
+func (l *link) Poke() { l.own.poke() }
 
 // Read implements ipc.Link.
 func (l *link) Read(p []byte) (int, error) {
 	got, err := l.in.take(p)
-	if got.noted {
-		p[0] = noteByte
-		return 1, err
-	}
 	return got.n, err
 }
 
 // Write implements ipc.Link.
 func (l *link) Write(p []byte) (int, error) { return len(p), l.out.put(p, nil) }
 
-// Poke implements ipc.Link.
-func (l *link) Poke() { l.in.change(func() { l.in.poked = true }) }
-
 // Close implements ipc.Link.
 func (l *link) Close() error {
 	l.out.change(func() { l.out.ended = true })
 	l.in.change(func() { l.in.shut = true })
 	l.in.setDeadline(time.Time{}) // no timer outlives the link
+	l.own.close()
 	return nil
 }
 

@@ -15,10 +15,8 @@ type mailbox struct {
 	mu       sync.Mutex
 	bytes    []byte
 	memory   shm.Memory // attached to the first of bytes
-	noted    bool       // Notify was called since the last read
-	poked    bool
-	ended    bool // the writer has closed its end
-	shut     bool // the reader has closed its end
+	ended    bool       // the writer has closed its end
+	shut     bool       // the reader has closed its end
 	deadline time.Time
 	timer    *time.Timer
 	ready    chan struct{} // receives a value when a reader should look again
@@ -26,15 +24,14 @@ type mailbox struct {
 
 func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1)} }
 
-// A parcel is what a read yields: bytes, perhaps with memory, or a note.
+// A parcel is what a read yields: bytes, perhaps with memory.
 type parcel struct {
 	n      int
 	memory shm.Memory
-	noted  bool
 }
 
-// take waits for the next parcel and copies its bytes to p. It returns an
-// empty one after poke, io.EOF at the end, os.ErrClosed at an end that this side
+// take waits for the next parcel and copies its bytes to p. It returns
+// io.EOF at the end, os.ErrClosed at an end that this side
 // made, and os.ErrDeadlineExceeded.
 func (m *mailbox) take(p []byte) (parcel, error) {
 	for {
@@ -51,14 +48,8 @@ func (m *mailbox) tryTake(p []byte) (got parcel, done bool, err error) {
 	switch {
 	case m.shut:
 		return got, true, os.ErrClosed
-	case m.poked:
-		m.poked = false
-		return got, true, nil
 	case !m.deadline.IsZero() && !time.Now().Before(m.deadline):
 		return got, true, os.ErrDeadlineExceeded
-	case m.noted:
-		m.noted, got.noted = false, true
-		return got, true, nil
 	case len(m.bytes) > 0:
 		got.n = copy(p, m.bytes)
 		got.memory, m.memory = m.memory, nil

@@ -24,10 +24,11 @@ func (r *relay) readClient() {
 	for {
 		got, err := r.client.in.take(buf)
 		if err != nil {
+			r.client.own.close()
 			r.gone(r.server, func() (from, to *pump) { return r.up, r.down })
 			return
 		}
-		r.pass(got, buf, r.server)
+		pass(got, buf, r.server)
 	}
 }
 
@@ -37,24 +38,31 @@ func (r *relay) readServer() {
 	for {
 		got, err := r.server.in.take(buf)
 		if err != nil {
+			r.server.own.close()
 			r.gone(r.client, func() (from, to *pump) { return r.down, r.up })
 			return
 		}
 		if got.memory != nil {
 			got.memory = r.exchange(got.memory)
 		}
-		r.pass(got, buf, r.client)
+		pass(got, buf, r.client)
 	}
 }
 
-// pass hands bytes on, and notes to the pumps. One that fails goes to an end that
-// is closed, which will be noticed by reading.
-func (r *relay) pass(got parcel, buf []byte, to *link) {
-	switch {
-	case got.n > 0:
-		_ = to.out.put(buf[:got.n], got.memory)
-	case got.noted && !r.wake():
-		to.Notify()
+// pass hands bytes on. What fails goes to an end that is closed, which will be noticed by
+// reading.
+func pass(got parcel, buf []byte, to *link) { _ = to.out.put(buf[:got.n], got.memory) }
+
+// heed hands the notes of one side to the pumps or, where there are none, to the other
+// side, until the side has closed its end.
+func (r *relay) heed(from, to *link) {
+	look := func() bool {
+		if !r.wake() {
+			to.Notify()
+		}
+		return false
+	}
+	for from.Wait(look) == nil {
 	}
 }
 

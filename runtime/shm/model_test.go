@@ -19,17 +19,22 @@ import (
 //	                   loads head again     pStarveCheck
 //	                   waits for a note     pWait
 //	          Commit   stores tail          pPublish
-//	                   loads sleep          pSleeper, and sends a note
+//	                   loads sleep          pSleeper
+//	                   sends a note         pNotify
 //	consumer: Next     loads tail           cNext
 //	          Release  stores head          cRelease
-//	                   loads starve         cStarver, and sends a note
+//	                   loads starve         cStarver
+//	                   sends a note         cNotify
+//	          Wait     forgets older notes  cForget
 //	          Sleep    stores sleep         cSleep
 //	                   loads tail again     cSleepCheck
 //	                   waits for a note     cWait
 //	          Awake    clears sleep         cAwake
+//
+// The consumer sleeps on a doorbell, which forgets at the beginning of a wait what it
+// was told before; the producer is woken by who never forgets a note without acting on it.
 type model struct {
-	// The shared words, in records instead of bytes, and the notes that are
-	// under way: a socket keeps them until they are read.
+	// The shared words, in records instead of bytes, and the notes that have come.
 	tail, head, sleep, starve uint8
 	toConsumer, toProducer    uint8
 
@@ -46,6 +51,7 @@ const (
 	pWait
 	pPublish
 	pSleeper
+	pNotify
 	pDone
 )
 
@@ -53,8 +59,11 @@ const (
 	cNext = iota
 	cRelease
 	cStarver
+	cNotify
+	cForget
 	cSleep
 	cSleepCheck
+	cWaitCheck // in the mutation forgetAfterSleep only
 	cWait
 	cAwake
 	cDone
@@ -69,6 +78,7 @@ const (
 	noStarveCheck      mutation = "the producer does not look again before it waits"
 	checkBeforePublish mutation = "the producer looks for a sleeper before it publishes"
 	noTicket           mutation = "a sleep has no number of its own"
+	forgetAfterSleep   mutation = "the consumer forgets notes after it has declared its sleep, and looks again"
 )
 
 type checker struct {
@@ -93,6 +103,13 @@ func (k *checker) afterPublish() uint8 {
 		return pReserve
 	}
 	return pSleeper
+}
+
+func (k *checker) afterSleeper() uint8 {
+	if k.mutation == checkBeforePublish {
+		return pPublish
+	}
+	return pReserve
 }
 
 // producer makes the producer's next step. ok is false when it must wait.
@@ -136,14 +153,14 @@ func (k *checker) producer(m model) (next model, ok bool) {
 		m.tail++
 		m.p = k.afterPublish()
 	case pSleeper:
+		m.p = k.afterSleeper()
 		if m.sleep != 0 && m.sleep != m.pWoken {
 			m.pWoken = m.sleep
-			m.toConsumer = 1
+			m.p = pNotify
 		}
-		m.p = pReserve
-		if k.mutation == checkBeforePublish {
-			m.p = pPublish
-		}
+	case pNotify:
+		m.toConsumer = 1
+		m.p = k.afterSleeper()
 	default:
 		return m, false
 	}
@@ -161,7 +178,10 @@ func (k *checker) consumer(m model) (next model, ok bool) {
 		if m.cPos == m.cTail {
 			m.cTail = m.tail
 		}
-		m.c = cSleep
+		m.c = cForget
+		if k.mutation == forgetAfterSleep {
+			m.c = cSleep
+		}
 		if m.cPos != m.cTail {
 			m.cPos++
 			m.c = cRelease
@@ -170,11 +190,25 @@ func (k *checker) consumer(m model) (next model, ok bool) {
 		m.head = m.cPos
 		m.c = cStarver
 	case cStarver:
+		m.c = cNext
 		if m.starve != 0 && m.starve != m.cFed && m.cTail-m.cPos <= k.half {
 			m.cFed = m.starve
-			m.toProducer = 1
+			m.c = cNotify
 		}
+	case cNotify:
+		m.toProducer = 1
 		m.c = cNext
+	case cForget:
+		m.toConsumer = 0
+		m.c = cSleep
+		if k.mutation == forgetAfterSleep {
+			m.c = cWaitCheck
+		}
+	case cWaitCheck:
+		m.c = cWait
+		if m.tail != m.cPos {
+			m.c = cAwake
+		}
 	case cSleep:
 		m.cSleeps++
 		m.sleep = m.cSleeps
@@ -187,6 +221,9 @@ func (k *checker) consumer(m model) (next model, ok bool) {
 		}
 	case cSleepCheck:
 		m.c = cWait
+		if k.mutation == forgetAfterSleep {
+			m.c = cForget
+		}
 		if m.tail != m.cPos {
 			m.c = cAwake
 		}
@@ -260,7 +297,7 @@ func TestNoLostWakeup(t *testing.T) {
 // TestModelNoticesLostWakeups leaves steps out of the protocol, and expects
 // the checker to find where it gets stuck.
 func TestModelNoticesLostWakeups(t *testing.T) {
-	for _, mut := range []mutation{noSleepCheck, noStarveCheck, checkBeforePublish, noTicket} {
+	for _, mut := range []mutation{noSleepCheck, noStarveCheck, checkBeforePublish, noTicket, forgetAfterSleep} {
 		t.Run(fmt.Sprint(mut), func(t *testing.T) {
 			if k := checkModel(t, 6, 2, mut); k.stuck == nil {
 				t.Error("not noticed")

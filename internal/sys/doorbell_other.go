@@ -1,0 +1,31 @@
+//go:build !linux
+
+package sys
+
+import "os"
+
+// A Doorbell wakes another process that waits, and lets it wake this one.
+type Doorbell struct{}
+
+// NewDoorbell makes a pair of doorbells.
+func NewDoorbell() (*Doorbell, *os.File, error) {
+	return nil, nil, unsupported("make a doorbell")
+}
+
+// OpenDoorbell makes a doorbell of an end that another process has made.
+func OpenDoorbell(*os.File) (*Doorbell, error) { return nil, unsupported("open a doorbell") }
+
+// Ring wakes the peer's Wait.
+func (d *Doorbell) Ring() {}
+
+// Expect counts how many notes can lie unread.
+func (d *Doorbell) Expect() {}
+
+// Wait calls look and waits until the peer rings.
+func (d *Doorbell) Wait(func() bool) error { return unsupported("wait for a doorbell") }
+
+// Poke makes the current or the next Wait of this side return.
+func (d *Doorbell) Poke() {}
+
+// Close makes every Wait fail.
+func (d *Doorbell) Close() error { return nil }

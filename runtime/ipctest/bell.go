@@ -1,0 +1,59 @@
+package ipctest
+
+import (
+	"os"
+	"sync"
+)
+
+// A bell is what one end of a link is woken by. One goroutine at a time waits.
+type bell struct {
+	mu     sync.Mutex
+	rung   bool // since the wait began
+	poked  bool
+	closed bool
+	stir   chan struct{} // receives a value when who waits should look again
+}
+
+func newBell() *bell { return &bell{stir: make(chan struct{}, 1)} }
+
+func (b *bell) change(f func()) {
+	b.mu.Lock()
+	f()
+	b.mu.Unlock()
+	select {
+	case b.stir <- struct{}{}:
+	default: // who waits will look anyway
+	}
+}
+
+func (b *bell) ring()  { b.change(func() { b.rung = true }) }
+func (b *bell) poke()  { b.change(func() { b.poked = true }) }
+func (b *bell) close() { b.change(func() { b.closed = true }) }
+
+// wait is ipc.Link's Wait.
+func (b *bell) wait(look func() bool) error {
+	b.mu.Lock()
+	b.rung = false // as a socket's, which forgets what it was told before
+	b.mu.Unlock()
+	over, err := b.tryWait()
+	if over || err != nil || look() {
+		return err
+	}
+	for {
+		if over, err := b.tryWait(); over || err != nil {
+			return err
+		}
+		<-b.stir
+	}
+}
+
+func (b *bell) tryWait() (over bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return true, os.ErrClosed
+	}
+	over = b.rung || b.poked
+	b.rung, b.poked = false, false
+	return over, nil
+}
