@@ -25,7 +25,9 @@ type pending struct {
 	view    []byte // and there it is
 
 	state atomic.Uint64 // the id, with how far the call is in its lowest bits
-	ready chan struct{} // receives one value when the caller parked
+	ready chan struct{} // receives one value when the caller parked, unless the call is mine
+	mine  bool          // the caller has claimed it after it had parked
+	look  func() bool   // for the caller that has the watch; made once
 }
 
 // An id has the place in bits 3 to 18 and the count above. The three lowest bits
@@ -52,11 +54,14 @@ func (p *pending) claim(id uint64) bool {
 		p.state.CompareAndSwap(id|callParked, id|callClaimedParked)
 }
 
-// complete hands a claimed call back to its caller.
-func (p *pending) complete() {
-	if !p.state.CompareAndSwap(p.id|callClaimed, p.id|callDone) {
-		p.ready <- struct{}{}
+// complete tells the caller, if it looks, that its claimed call is completed. It returns
+// true if the caller has parked: then it must be told by ready, too.
+func (p *pending) complete() (parked bool) {
+	if p.state.CompareAndSwap(p.id|callClaimed, p.id|callDone) {
+		return false
 	}
+	p.state.Store(p.id | callDone)
+	return true
 }
 
 // park announces that the caller waits for ready. It returns false when the
@@ -66,7 +71,8 @@ func (p *pending) park() bool {
 		p.state.CompareAndSwap(p.id|callClaimed, p.id|callClaimedParked)
 }
 
-// done reports whether the call, whose caller has not parked, is completed.
+// done reports whether the call is completed. A caller that has parked must wait for ready
+// even so.
 func (p *pending) done() bool { return p.state.Load() == p.id|callDone }
 
 // A callTable holds the calls of one connection: as many places as were ever
@@ -98,7 +104,7 @@ func (t *callTable) register(ctx context.Context) (*pending, *Error) {
 		}
 	}
 	p.id += countOne
-	p.err, p.sent = nil, sent{}
+	p.err, p.sent, p.mine = nil, sent{}, false
 	p.state.Store(p.id | callWaiting)
 	if err := t.closed.Load(); err != nil {
 		// close may have missed this call, or may claim it at this moment.

@@ -20,8 +20,8 @@ import (
 // one, one goroutine: whoever has the reader role. A caller that waits takes
 // the role if it is free and looks for its reply itself, so that the common
 // call needs no other goroutine; replies that it finds for others it hands to them.
-// When it has looked for long enough it leaves the role to the goroutine
-// that listens to the wire, and parks. Nobody may miss that the role has become
+// When it has looked for long enough it leaves the role to whoever has the
+// watch (see watch.go), and parks. Nobody may miss that the role has become
 // his to take: role_model_test.go tries all interleavings of how it changes hands.
 type Conn struct {
 	endpoint
@@ -32,9 +32,11 @@ type Conn struct {
 	chain Caller // the interceptors in front of the connection; nil if none
 
 	role       atomic.Uint32
-	parked     atomic.Int32          // callers that rely on others to read
-	why        atomic.Pointer[Error] // the same as down, once all calls are completed; before done is closed
-	agreed     sync.Map              // *Protocol to *Error, nil where it is compatible
+	parked     atomic.Int32            // callers whose calls are not completed, and who do not look
+	watch      atomic.Pointer[pending] // who waits for the doorbell: the caller of this call, or listenerWatch
+	poke       func()                  // wire.Poke
+	why        atomic.Pointer[Error]   // the same as down, once all calls are completed; before done is closed
+	agreed     sync.Map                // *Protocol to *Error, nil where it is compatible
 	lastAgreed atomic.Pointer[Protocol]
 	routes     routeTable // for pushed messages
 	inbox      *inbox
@@ -45,9 +47,9 @@ type Conn struct {
 // States of the reader role.
 const (
 	roleFree   uint32 = iota // nobody reads, and nobody needs to
-	roleAsleep               // the listener will read when it is woken
+	roleAsleep               // whoever has the watch will read when it is woken
 	roleHeld
-	roleNoted // held; the listener has been woken meanwhile
+	roleNoted // held; whoever has the watch has been woken meanwhile
 	roleOver  // the connection is buried
 )
 
@@ -173,21 +175,15 @@ func (c *Conn) await(ctx context.Context, p *pending) {
 			return
 		}
 	}
-	if p.done() || !p.park() {
+	if p.done() {
 		return
 	}
-	start := time.Now()
 	c.parked.Add(1)
-	if c.takeRole() {
-		c.leaveRole() // to the listener, as this call is parked
+	if p.park() {
+		c.sleep(ctx, p)
+	} else {
+		c.parked.Add(-1) // completed just now
 	}
-	select {
-	case <-p.ready:
-	case <-ctx.Done():
-		c.giveUp(ctx, p)
-	}
-	c.parked.Add(-1)
-	c.spin.slept(time.Since(start))
 }
 
 // giveUp completes a call whose context is done, unless somebody does it
@@ -197,6 +193,7 @@ func (c *Conn) giveUp(ctx context.Context, p *pending) {
 		<-p.ready
 		return
 	}
+	c.parked.Add(-1)
 	p.err = contextError(ctx)
 	if p.err.Code == CodeDeadlineExceeded && c.unread(p) {
 		p.err.Outcome = NotExecuted // the server looks at the deadline first
@@ -284,7 +281,7 @@ func (c *Conn) dispatch(p *pending) bool {
 			if to == p {
 				return true
 			}
-			to.complete()
+			c.complete(to)
 		case kindMessage:
 			more := c.inbox.put(f.method, body, private)
 			c.rx.release()
@@ -307,15 +304,17 @@ func (c *Conn) leaveRole() {
 			c.bury()
 			return
 		}
-		if c.parked.Load() == 0 && c.routes.empty() {
+		if c.relied() {
+			c.dispatch(nil)
+		}
+		if !c.relied() {
 			c.role.Store(roleFree)
 			// Somebody may have parked, or the connection ended, just before.
-			if c.parked.Load() == 0 && c.down.Load() == nil || !c.role.CompareAndSwap(roleFree, roleHeld) {
+			if !c.relied() && c.down.Load() == nil || !c.role.CompareAndSwap(roleFree, roleHeld) {
 				return
 			}
 			continue
 		}
-		c.dispatch(nil)
 		c.rx.tally.publish()
 		full := c.inbox.full.Load()
 		if full || c.rx.sleep() {
@@ -326,28 +325,11 @@ func (c *Conn) leaveRole() {
 				}
 				continue
 			}
-			// The listener has been woken and has gone back to listen.
+			// Whoever has the watch has been woken, and waits again.
 			c.rx.ring.Awake()
 			c.role.Store(roleHeld)
 		}
 	}
-}
-
-// listen reads for those who are parked, whenever the server wakes this side, until
-// the connection ends.
-func (c *Conn) listen() {
-	look := c.heed
-	for c.wire.Wait(look) == nil {
-		c.rx.wakeups.Add(1)
-	}
-}
-
-// heed does what a note from the server may be about. It is called before every wait for the
-// next one, so that none is missed, and never asks not to wait.
-func (c *Conn) heed() (done bool) {
-	c.tx.retry()
-	c.noted()
-	return false
 }
 
 // hear waits for what the server says beside the ring: that it is shutting down, or,
@@ -361,25 +343,6 @@ func (c *Conn) hear() {
 		}
 		if err != nil {
 			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the server is gone"}))
-			return
-		}
-	}
-}
-
-// noted reads what has come, if nobody else does.
-func (c *Conn) noted() {
-	for {
-		switch c.role.Load() {
-		case roleAsleep:
-			if c.takeRole() {
-				c.leaveRole()
-				return
-			}
-		case roleHeld:
-			if c.role.CompareAndSwap(roleHeld, roleNoted) {
-				return
-			}
-		default:
 			return
 		}
 	}
@@ -423,7 +386,7 @@ func (c *Conn) bury() {
 			err.Outcome = NotExecuted
 		}
 		p.err = &err
-		p.complete()
+		c.complete(p)
 	}
 	// Callers that wait to call another server come first: what follows costs
 	// several system calls.

@@ -84,8 +84,10 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 		seg.Close()
 		return nil, err
 	}
-	go c.listen()
 	go c.hear()
+	if c.watched() {
+		c.keepWatch()
+	}
 	return c, nil
 }
 
@@ -203,6 +205,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 	if err := c.open(&cfg.common, l, peer, seg, limit, false); err != nil {
 		return nil, err
 	}
+	c.poke, c.tx.starving = c.wire.Poke, c.keepWatch
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(), peerKey{}, &c.peer))

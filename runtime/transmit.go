@@ -23,7 +23,8 @@ type transmitter struct {
 
 	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
 
-	waiting atomic.Bool // somebody waits for turn; a hint for retryIfRoom
+	waiting  atomic.Bool // somebody waits for turn; a hint for retryIfRoom
+	starving func()      // called when a note that tells of room is expected; may be nil
 
 	mu       sync.Mutex
 	ring     *shm.Producer
@@ -247,7 +248,13 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 // there is some now. It needs mu.
 func (t *transmitter) starve(n int) bool {
 	t.wire.Expect()
-	return t.ring.Starve(n)
+	if !t.ring.Starve(n) {
+		return false
+	}
+	if t.starving != nil {
+		t.starving()
+	}
+	return true
 }
 
 // flush writes what must go before any other message. It reports whether all
