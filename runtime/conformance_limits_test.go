@@ -105,6 +105,15 @@ func fill(t *testing.T, to ipc.Sender) (n int, err error) {
 	return n, err
 }
 
+// slept checks that whoever waited for room for one of n messages did so asleep, and was not
+// woken again and again while there was none.
+func slept(t *testing.T, s ipc.Stats, n int) {
+	t.Helper()
+	if most := uint64(4*n + 100); s.WaitsForRoom > most || s.Wakeups > most {
+		t.Errorf("%d messages took %d waits for room and %d wake-ups", n, s.WaitsForRoom, s.Wakeups)
+	}
+}
+
 func clientThatDoesNotRead(t *testing.T, v ipc.RendezvousOption) {
 	peers, gate := make(chan *ipc.Peer, 1), make(chan string)
 	host(t, v, pushes(peers))
@@ -115,6 +124,7 @@ func clientThatDoesNotRead(t *testing.T, v ipc.RendezvousOption) {
 	if n > 1000 {
 		t.Errorf("%d messages of 1000 bytes went to a client that does not read", n)
 	}
+	slept(t, peer.Stats(), n)
 	still(t, other)
 	expectNumbers(t, gate, n)
 	still(t, c)
@@ -129,6 +139,7 @@ func serverThatDoesNotRead(t *testing.T, v ipc.RendezvousOption) {
 	if n > 1000 {
 		t.Errorf("%d messages of 1000 bytes went to a server that does not read", n)
 	}
+	slept(t, c.Stats(), n)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err = echo(ctx, c, make([]byte, 1000))

@@ -23,7 +23,7 @@ type transmitter struct {
 
 	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
 
-	waiting  atomic.Bool // somebody waits for turn; a hint for retryIfRoom
+	waiting  atomic.Bool // somebody waits for turn, or for room; a hint for retry
 	starving func()      // called when a note that tells of room is expected; may be nil
 
 	mu       sync.Mutex
@@ -34,6 +34,7 @@ type transmitter struct {
 	abort    bool          // the peer must be told that it was given up
 	cancels  []uint64      // calls to cancel as soon as there is room
 	turn     chan struct{} // closed when those who wait should try again
+	want     int           // the least room that somebody waits for; 0: nobody does
 	messages uint64
 	bytes    uint64
 	wakeups  uint64
@@ -123,6 +124,7 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	defer func() {
 		t.busy = false
 		t.wakeWaiters()
+		t.flushSoon()
 	}()
 	for len(rest) > 0 {
 		if wake {
@@ -217,8 +219,6 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 		t.mu.Lock()
 		return nil
 	}
-	// Before Starve: the note that answers it may come at once, and retry looks
-	// at this first.
 	t.waiting.Store(true)
 	if (own || !t.busy) && !t.starve(n) {
 		t.wakeWaiters() // nothing will wake them now
@@ -244,9 +244,14 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 	}
 }
 
-// starve asks the peer to wake this side when there is room. It returns false if
-// there is some now. It needs mu.
+// starve asks the peer to tell, once, when there is room for n bytes. It returns false
+// if there is some now. It needs mu.
 func (t *transmitter) starve(n int) bool {
+	// First: the note that answers may come at once, and retry looks at this.
+	t.waiting.Store(true)
+	if t.want == 0 || n < t.want {
+		t.want = n
+	}
 	t.wire.Expect()
 	if !t.ring.Starve(n) {
 		return false
@@ -295,31 +300,30 @@ func (t *transmitter) cancel(id uint64) {
 		return
 	}
 	t.cancels = append(t.cancels, id)
-	for !t.busy && !t.flush() {
-		t.waiting.Store(true)
+	t.flushSoon()
+}
+
+// flushSoon is flush, now or as soon as there is room. It needs mu.
+func (t *transmitter) flushSoon() {
+	for t.closed == nil && !t.busy && !t.flush() {
 		if t.starve(frameLen) {
 			return
 		}
-		t.wakeWaiters()
 	}
 }
 
-// retry lets those try again who wait for room. It is called when the peer
-// has sent a note, which may say that it made some, and when one may have been missed:
-// who still finds no room asks for another one.
+// retry lets those go on who wait for room, if there is some, and else asks the peer
+// anew to tell. It is called when a note has come, which may be about that, and before
+// a wait that forgets those which have come.
 func (t *transmitter) retry() {
 	if !t.waiting.Load() {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed == nil {
-		t.ring.Fed()
-		if !t.busy {
-			t.flush()
-		}
+	if t.closed == nil && t.want != 0 && !t.starve(t.want) {
+		t.goOn()
 	}
-	t.wakeWaiters()
 }
 
 // retryIfRoom is retry for a reader that is too busy to read its notes.
@@ -328,11 +332,17 @@ func (t *transmitter) retryIfRoom() {
 		return
 	}
 	t.mu.Lock()
-	room := t.closed == nil && t.ring.Used() <= 2*t.piece
-	t.mu.Unlock()
-	if room {
-		t.retry()
+	defer t.mu.Unlock()
+	if t.closed == nil && t.ring.Used() <= 2*t.piece {
+		t.ring.Fed()
+		t.goOn()
 	}
+}
+
+// goOn lets those go on who wait for room. It needs mu.
+func (t *transmitter) goOn() {
+	t.wakeWaiters()
+	t.flushSoon()
 }
 
 // wakeWaiters needs mu.
@@ -341,6 +351,7 @@ func (t *transmitter) wakeWaiters() {
 		close(t.turn)
 		t.turn = nil
 	}
+	t.want = 0
 	t.waiting.Store(false)
 }
 

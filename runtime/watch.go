@@ -49,9 +49,12 @@ func (c *Conn) listen() {
 		c.heed(nil)
 		return !c.watched()
 	}
-	for c.watched() {
+	for {
 		if c.wire.Wait(look) != nil {
 			return
+		}
+		if !c.watched() {
+			break
 		}
 		c.rx.wakeups.Add(1)
 	}

@@ -17,6 +17,8 @@ import (
 //	producer: Reserve  loads head           pReserve
 //	          Starve   stores starve        pStarve
 //	                   loads head again     pStarveCheck
+//	          Wait     forgets older notes  pForget
+//	          Starve   anew                 pStarve, pStarveCheck
 //	                   waits for a note     pWait
 //	          Commit   stores tail          pPublish
 //	                   loads sleep          pSleeper
@@ -31,14 +33,16 @@ import (
 //	                   waits for a note     cWait
 //	          Awake    clears sleep         cAwake
 //
-// The consumer sleeps on a doorbell, which forgets at the beginning of a wait what it
-// was told before; the producer is woken by who never forgets a note without acting on it.
+// Both sleep on a doorbell, which forgets at the beginning of a wait what it was told
+// before. Of a producer, it may be another goroutine that waits; before it does,
+// it declares anew.
 type model struct {
 	// The shared words, in records instead of bytes, and the notes that have come.
 	tail, head, sleep, starve uint8
 	toConsumer, toProducer    uint8
 
 	p, c                  uint8 // where each is in its program
+	pArmed                bool  // the producer has begun to wait
 	pHead, pWoken, pWaits uint8 // private to the producer
 	cTail, cPos           uint8 // private to the consumer
 	cFed, cSleeps         uint8
@@ -48,6 +52,7 @@ const (
 	pReserve = iota
 	pStarve
 	pStarveCheck
+	pForget
 	pWait
 	pPublish
 	pSleeper
@@ -78,6 +83,7 @@ const (
 	noStarveCheck      mutation = "the producer does not look again before it waits"
 	checkBeforePublish mutation = "the producer looks for a sleeper before it publishes"
 	noTicket           mutation = "a sleep has no number of its own"
+	forgetAfterStarve  mutation = "the producer forgets notes after it has declared its wait, and looks again"
 	forgetAfterSleep   mutation = "the consumer forgets notes after it has declared its sleep, and looks again"
 )
 
@@ -138,16 +144,27 @@ func (k *checker) producer(m model) (next model, ok bool) {
 		}
 	case pStarveCheck:
 		m.pHead = m.head
-		m.p = pWait
+		m.p = pForget
+		if m.pArmed {
+			m.p = pWait
+		}
 		if m.tail-m.pHead < k.capacity {
 			m.starve = 0 // Fed; nobody but this side acts on a stale value
+			m.pArmed = false
 			m.p = k.beforePublish()
+		}
+	case pForget:
+		m.toProducer = 0
+		m.pArmed = true
+		m.p = pStarve
+		if k.mutation == forgetAfterStarve {
+			m.p = pStarveCheck
 		}
 	case pWait:
 		if m.toProducer == 0 {
 			return m, false
 		}
-		m.toProducer = 0
+		m.toProducer, m.pArmed = 0, false
 		m.p = pReserve
 	case pPublish:
 		m.tail++
@@ -297,7 +314,7 @@ func TestNoLostWakeup(t *testing.T) {
 // TestModelNoticesLostWakeups leaves steps out of the protocol, and expects
 // the checker to find where it gets stuck.
 func TestModelNoticesLostWakeups(t *testing.T) {
-	for _, mut := range []mutation{noSleepCheck, noStarveCheck, checkBeforePublish, noTicket, forgetAfterSleep} {
+	for _, mut := range []mutation{noSleepCheck, noStarveCheck, checkBeforePublish, noTicket, forgetAfterSleep, forgetAfterStarve} {
 		t.Run(fmt.Sprint(mut), func(t *testing.T) {
 			if k := checkModel(t, 6, 2, mut); k.stuck == nil {
 				t.Error("not noticed")
