@@ -214,7 +214,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 		return nil, err
 	}
 	c.routes = routes
-	c.inbox = &inbox{run: c.receive, room: c.resume, limit: limit}
+	c.inbox = &inbox{run: c.receive, room: c.resume, spent: c.rx.spare.put, limit: limit}
 	if len(cfg.interceptors) > 0 {
 		c.chain = chainClient(direct{c}, cfg.interceptors)
 	}

@@ -11,9 +11,10 @@ import (
 // while there are any.
 type inbox struct {
 	run   func(method uint32, body []byte)
-	room  func() // called when the inbox is no longer full
-	idle  func() // called when the queue has run dry; may be nil
-	limit int    // bytes that wait before it is full
+	room  func()            // called when the inbox is no longer full
+	idle  func()            // called when the queue has run dry; may be nil
+	spent func(body []byte) // takes a private body back when its message has been handled
+	limit int               // bytes that wait before it is full
 	full  atomic.Bool
 
 	running atomic.Bool // changes under mu
@@ -99,6 +100,9 @@ func (b *inbox) drain() {
 				body = now.buf[m.from:m.to:m.to]
 			}
 			b.run(m.method, body)
+			if m.own != nil {
+				b.spent(m.own)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -22,7 +23,7 @@ type receiver struct {
 	body    []byte
 	total   int
 	active  bool
-	spare   []byte // for the next one
+	spare   spareBody // for the next one
 
 	tally   tally
 	wakeups atomic.Uint64
@@ -111,8 +112,8 @@ func (r *receiver) begin(kind uint32, rec []byte) error {
 		return fmt.Errorf("%w: %d bytes announced; the limit is %d", errBroken, total, r.limit)
 	}
 	r.total = int(total)
-	buf := r.spare
-	if r.spare = nil; cap(buf) < min(r.total, eagerLen) {
+	buf := r.spare.take()
+	if cap(buf) < min(r.total, eagerLen) {
 		buf = make([]byte, 0, min(r.total, eagerLen))
 	}
 	r.body = append(buf[:0], rec[8:]...)
@@ -140,9 +141,35 @@ func (r *receiver) keep(old, body []byte, private bool) []byte {
 	if !private {
 		return append(old[:0], body...)
 	}
-	if cap(old) > cap(r.spare) && cap(old) <= keepBuffer {
-		r.spare = old
+	r.spare.put(old)
+	return body
+}
+
+// A spareBody is memory for the next message in pieces: that of an older one, which whoever
+// has handled it gives back. It is safe for concurrent use.
+type spareBody struct {
+	mu   sync.Mutex
+	body []byte
+}
+
+// put gives memory back. The largest of several stays.
+func (s *spareBody) put(body []byte) {
+	if cap(body) > keepBuffer {
+		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cap(body) > cap(s.body) {
+		s.body = body
+	}
+}
+
+// take returns memory of some length, or nil.
+func (s *spareBody) take() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body := s.body
+	s.body = nil
 	return body
 }
 

@@ -18,13 +18,31 @@ func inPlace() *Contestant {
 		Key: "inplace", Name: "ipcgen, typed call in place", Ours: true, Many: true, Shared: true,
 		Note:  "the same messages built and read in the ring, verified both ways; clients are trusted not to rewrite them",
 		Serve: serveInPlace,
-		Open:  func(s peer.Setup) (Session, error) { return dialInPlace(s) },
+		Open: func(s peer.Setup) (Session, error) {
+			data := make([]byte, s.Size)
+			return dialInPlace(s, func(dst []byte) { copy(dst, data) })
+		},
 	}
 }
 
+// resident is the same, but for the bytes of the vector, which nobody writes: the request
+// holds what was there before.
+func resident() *Contestant {
+	return &Contestant{
+		Key: "resident", Name: "ipcgen, in place, bytes as they are", Ours: true,
+		Note:  "the same, but the bytes of the vector are left as they are: what size costs beside writing it",
+		Sizes: Sizes[1:],
+		Serve: serveInPlace,
+		Open:  func(s peer.Setup) (Session, error) { return dialInPlace(s, func([]byte) {}) },
+	}
+}
+
+// placeRings makes rings in which messages of that size have a place.
+func placeRings(size int) ipc.Option { return ipc.WithRings(max(ipc.DefaultRingCapacity, 4*size), 0) }
+
 // Room for messages of the audio protocol, and for what surrounds a block.
 const (
-	smallRoom = 128
+	smallRoom = 32
 	blockRoom = 64
 )
 
@@ -37,7 +55,7 @@ func serveInPlace(s peer.Setup) error {
 		return err
 	}
 	h := new(handler)
-	srv := ipc.NewServer(ipc.WithTrustedClients(),
+	srv := ipc.NewServer(ipc.WithTrustedClients(), placeRings(s.Size),
 		audio.NewAudioControlInPlaceService(h, audio.AudioControlInPlaceHandlers{SetParam: takeParam}),
 		bulk.NewBulkInPlaceService(h, bulk.BulkInPlaceHandlers{Put: takeBlock}))
 	go srv.Serve(context.Background(), l)
@@ -70,15 +88,17 @@ type inPlaceSession struct {
 	call func() error
 }
 
-func dialInPlace(s peer.Setup) (*inPlaceSession, error) {
-	c, err := ipc.Dial(context.Background(), callChannel, ipc.WithDomain(s.Dir))
+// dialInPlace connects a client. Where messages are larger than those of the audio protocol,
+// fill writes their bytes.
+func dialInPlace(s peer.Setup, fill func(dst []byte)) (*inPlaceSession, error) {
+	c, err := ipc.Dial(context.Background(), callChannel, ipc.WithDomain(s.Dir), placeRings(s.Size))
 	if err != nil {
 		return nil, err
 	}
 	if s.Size <= 64 {
 		return &inPlaceSession{c, setParamInPlace(c)}, nil
 	}
-	return &inPlaceSession{c, putInPlace(c, make([]byte, s.Size))}, nil
+	return &inPlaceSession{c, putInPlace(c, s.Size, fill)}, nil
 }
 
 func setParamInPlace(c *ipc.Conn) func() error {
@@ -99,19 +119,19 @@ func setParamInPlace(c *ipc.Conn) func() error {
 	}
 }
 
-func putInPlace(c *ipc.Conn, data []byte) func() error {
+func putInPlace(c *ipc.Conn, size int, fill func(dst []byte)) func() error {
 	client := bulk.NewBulkInPlaceClient(c)
 	return func() error {
-		return client.Put(context.Background(), len(data)+blockRoom,
+		return client.Put(context.Background(), size+blockRoom,
 			func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
-				at := b.CreateByteVector(data)
+				at := ipc.FillByteVector(b, size, fill)
 				bulk.BlockStart(b)
 				bulk.BlockAddData(b, at)
 				return bulk.BlockEnd(b)
 			},
 			func(taken bulk.Taken) error {
-				if taken.Size() != uint64(len(data)) {
-					return fmt.Errorf("%d bytes of %d were taken", taken.Size(), len(data))
+				if taken.Size() != uint64(size) {
+					return fmt.Errorf("%d bytes of %d were taken", taken.Size(), size)
 				}
 				return nil
 			})
