@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -67,9 +68,35 @@ func serverRole(domain ipc.RendezvousOption) error {
 	return nil
 }
 
-// everything is a server of the echo protocol and of blocks.
+// everything is a server of the echo protocol, which reads calls in place, and of blocks.
 func everything(more ...ipc.Route) []ipc.ServerOption {
-	return append(blocks(), echoService(more...))
+	return append(blocks(), ipc.WithTrustedClients(), echoService(more...))
+}
+
+// callAside makes a call in place, and one whose handler takes so long that the caller falls
+// asleep, over a connection of its own, on which nobody handles messages.
+func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
+	c, err := ipc.Dial(ctx, "echo", domain)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	data := make([]byte, 1000)
+	err = c.InvokeInPlace(ctx, &ipc.InPlaceCall{
+		Method: methodAside.Info(), Size: len(data) + 64,
+		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
+		Read: func(reply []byte) error {
+			var m blob
+			if _, err := decodeBlob(reply, &m); err != nil || len(m.data) != len(data) {
+				return fmt.Errorf("%d bytes came back, %w", len(m.data), err)
+			}
+			return nil
+		},
+	})
+	if err == nil {
+		_, err = ipc.Invoke(ctx, c, methodPause, &blob{make([]byte, 300)})
+	}
+	return err
 }
 
 // blocks serves the stream of blocks in both directions: it writes without end,
@@ -147,6 +174,12 @@ func clientRole(domain ipc.RendezvousOption) error {
 		if err == nil && i%100 == 1 {
 			if _, err = ipc.Invoke(ctx, c, methodNews, &blob{make([]byte, i)}); err == nil {
 				err = exchangeBlocks(ctx, domain, 10)
+			}
+			if err == nil {
+				err = callAside(ctx, domain)
+			}
+			if err == nil {
+				_, err = echo(ctx, c, make([]byte, 600_000)) // more than fits into the ring
 			}
 		}
 		if ipc.CodeOf(err) == ipc.CodeUnavailable {

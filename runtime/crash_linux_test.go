@@ -50,7 +50,7 @@ func crashPoints(t *testing.T, role string) []string {
 		return c
 	}
 	if role == "client" {
-		serve(t, ipc.WithDomain(path), blocks()...)
+		serve(t, ipc.WithDomain(path), append(blocks(), ipc.WithTrustedClients())...)
 		<-listing(role, callsEnv+"=20000").done
 	} else {
 		c := listing(role)
@@ -85,7 +85,7 @@ func (c *child) end() {
 	<-c.done
 }
 
-// exercise makes calls of all kinds, has messages pushed to the client and exchanges
+// exercise makes calls of all kinds, over c and others, has messages pushed to the client and exchanges
 // blocks, until something fails because the server is gone.
 func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) error {
 	for i := range 200 {
@@ -99,6 +99,9 @@ func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) err
 				return err
 			}
 			if err := exchangeBlocks(ctx, domain, 20); err != nil {
+				return err
+			}
+			if err := callAside(ctx, domain); err != nil {
 				return err
 			}
 		}
@@ -250,7 +253,8 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 	var gone atomic.Int64 // when the server learned of the end of the client's connection
 	srv := ipc.NewServer(append(everything(), ipc.WithServerInterceptor(
 		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
-			if string(call.Request.(*blob).data) != "me too" && gone.CompareAndSwap(0, -1) {
+			m, _ := call.Request.(*blob) // nil in place
+			if (m == nil || string(m.data) != "me too") && gone.CompareAndSwap(0, -1) {
 				go func() {
 					<-call.Peer.Done()
 					gone.Store(sys.Monotonic())
@@ -278,6 +282,9 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 	}
 	_ = client.Process.Signal(syscall.SIGCONT)
 	<-client.done
+	if st := client.ProcessState; !st.Success() && (action == "stop" || st.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL) {
+		t.Errorf("%s: it ended with: %v, %s", what, st, said.String())
+	}
 	client.kill() // closes its pipe
 	other.Close()
 	srv.Close()

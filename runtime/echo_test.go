@@ -66,6 +66,8 @@ var (
 	methodNews  = echoMethod("News")  // sends the request back as a message, then answers
 	methodPause = echoMethod("Pause") // answers after as many microseconds as the request has bytes
 
+	methodAside = echoMethod("Aside") // answers with the request, in place
+
 	messageNote = ipc.NewMessage(echoProtocol, ipc.MessageSpec[blob]{
 		Name: "Note", ID: idOf("test.Echo/Note"), Encode: encodeBlob, Decode: decodeBlob,
 	})
@@ -90,6 +92,13 @@ func echoService(more ...ipc.Route) *ipc.Service {
 		ipc.Handle(methodPause, func(_ context.Context, m *blob) (*blob, error) {
 			pause(len(m.data))
 			return &blob{}, nil
+		}),
+		ipc.HandleInPlace(methodAside, func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+			var m blob
+			if _, err := decodeBlob(req, &m); err != nil {
+				return err
+			}
+			return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &m) })
 		}),
 	}, more...)...)
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -55,6 +56,13 @@ func vandalise(c *ipc.Conn, mem *os.File, rnd *rand.Rand, round int) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var calls sync.WaitGroup
+	if round%2 == 0 {
+		sockets, err := openSockets()
+		if err != nil {
+			return err
+		}
+		calls.Go(func() { ringAll(ctx, sockets) })
+	}
 	calls.Go(func() {
 		for ctx.Err() == nil {
 			if _, err := echo(ctx, c, make([]byte, 500)); err != nil && c.Err() != nil {
@@ -82,6 +90,32 @@ func vandalise(c *ipc.Conn, mem *os.File, rnd *rand.Rand, round int) error {
 	cancel()
 	calls.Wait()
 	return nil
+}
+
+// openSockets are this process's.
+func openSockets() (fds []int, err error) {
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		to, _ := os.Readlink("/proc/self/fd/" + f.Name())
+		if fd, err := strconv.Atoi(f.Name()); err == nil && strings.HasPrefix(to, "socket:") {
+			fds = append(fds, fd)
+		}
+	}
+	return fds, nil
+}
+
+// ringAll sends rubbish over the sockets again and again: the server is woken without end, and
+// finds bytes where it expects none.
+func ringAll(ctx context.Context, fds []int) {
+	rubbish := bytes.Repeat([]byte{'g', 0xff}, 100)
+	for ctx.Err() == nil {
+		for _, fd := range fds {
+			_ = syscall.Sendto(fd, rubbish, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, nil) // it may be full, or closed
+		}
+	}
 }
 
 // sharedMemory finds where the connection's memory is mapped.

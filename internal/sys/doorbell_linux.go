@@ -53,6 +53,7 @@ func NewDoorbell() (mine *Doorbell, theirs *os.File, err error) {
 	if err != nil {
 		return nil, nil, os.NewSyscallError("make a doorbell", err)
 	}
+	CrashPoint("doorbell made")
 	theirs = os.NewFile(uintptr(ends[1]), "doorbell")
 	if mine, err = OpenDoorbell(os.NewFile(uintptr(ends[0]), "doorbell")); err != nil {
 		theirs.Close()
@@ -81,8 +82,9 @@ func OpenDoorbell(f *os.File) (*Doorbell, error) {
 		conn.Close()
 		return nil, err
 	}
+	CrashPoint("doorbell opened")
 	d := &Doorbell{conn: conn, raw: raw}
-	d.ring, d.step = ringer(), d.look1
+	d.ring, d.step = ringer(), d.lookOnce
 	return d, nil
 }
 
@@ -130,10 +132,11 @@ func (d *Doorbell) Wait(look func() bool) error {
 	return err
 }
 
-// look1 is called by Wait, first when the netpoller has forgotten what came before,
+// lookOnce is called by Wait, first when the netpoller has forgotten what came before,
 // and then when something has come.
-func (d *Doorbell) look1(fd uintptr) bool {
+func (d *Doorbell) lookOnce(fd uintptr) (done bool) {
 	if d.looked {
+		CrashPoint("doorbell heard")
 		return true
 	}
 	d.looked = true
@@ -141,14 +144,17 @@ func (d *Doorbell) look1(fd uintptr) bool {
 		d.drain(fd)
 		d.expected.Add(-n)
 	}
+	CrashPoint("doorbell look")
 	return d.look()
 }
 
-// drain throws away the notes that have come.
+// drain throws away the notes that have come: up to several times those that may lie, so
+// that a peer which sends more and more does not keep this side busy.
 func (d *Doorbell) drain(fd uintptr) {
-	var buf [4 * mayLie]byte
-	for {
+	var buf [2 * mayLie]byte
+	for range 4 {
 		n, _, err := unix.Recvfrom(int(fd), buf[:], unix.MSG_DONTWAIT)
+		CrashPoint("doorbell drained")
 		if !errors.Is(err, unix.EINTR) && (err != nil || n < len(buf)) {
 			return
 		}
@@ -186,6 +192,7 @@ func (d *Doorbell) Close() error {
 		return nil
 	}
 	d.closed = true
+	CrashPoint("doorbell close")
 	if d.waiting {
 		d.Poke() // who waits closes it: the netpoller does not let go of it before
 		return nil

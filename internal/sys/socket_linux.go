@@ -30,6 +30,14 @@ func newSocket(c *net.UnixConn) (*Socket, error) {
 	return &Socket{UnixConn: c, raw: raw}, nil
 }
 
+// Close closes this end, which the peer learns of.
+func (s *Socket) Close() error {
+	CrashPoint("close")
+	err := s.UnixConn.Close()
+	CrashPoint("closed")
+	return err
+}
+
 // PeerCred returns the credentials that the peer had when it connected, or
 // listened.
 func (s *Socket) PeerCred() (Cred, error) {

@@ -82,6 +82,31 @@ func TestDoorbellUnheard(t *testing.T) {
 	}
 }
 
+// TestDoorbellFlood has a peer send far more than it was asked for. The other side does not try
+// to come to the end of that, as there might be none.
+func TestDoorbellFlood(t *testing.T) {
+	a, b := doorbells(t)
+	const flood = 16 << 10
+	if _, err := a.conn.Write(make([]byte, flood)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * mayLie {
+		b.Expect()
+	}
+	looked := false
+	if err := b.Wait(func() bool { looked = true; return true }); err != nil || !looked {
+		t.Fatalf("looked %v, %v", looked, err)
+	}
+	var lies int
+	err := b.raw.Read(func(fd uintptr) (done bool) {
+		lies, _, _ = unix.Recvfrom(int(fd), make([]byte, flood), unix.MSG_DONTWAIT|unix.MSG_PEEK)
+		return true
+	})
+	if err != nil || lies < flood/2 || lies == flood {
+		t.Errorf("%d bytes of %d still lie there, %v", lies, flood, err)
+	}
+}
+
 func TestDoorbellPoke(t *testing.T) {
 	_, b := doorbells(t)
 	never := func() bool { return false }

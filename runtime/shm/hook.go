@@ -2,5 +2,6 @@ package shm
 
 import "github.com/ipcgen/ipcgen/internal/sys"
 
-// hook marks a store to shared memory for the crash tests; see sys.CrashPoint.
+// hook marks a store to shared memory, or where it comes and goes, for the crash tests; see
+// sys.CrashPoint.
 func hook(point string) { sys.CrashPoint(point) }

@@ -35,12 +35,16 @@ func (f FileMemory) Map(size int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	hook("mapped")
 	sys.Populate(mem)
 	return mem, nil
 }
 
 // Unmap implements Memory.
-func (f FileMemory) Unmap(mem []byte) error { return sys.UnmapFile(mem) }
+func (f FileMemory) Unmap(mem []byte) error {
+	hook("unmap")
+	return sys.UnmapFile(mem)
+}
 
 // HeapMemory is ordinary memory, for two sides in one process.
 type HeapMemory []byte
