@@ -23,8 +23,8 @@ func long(short, full int) int {
 }
 
 // TestPingPong makes round trips without a deadline anywhere, with pauses of
-// random length on both sides so that the other falls asleep now and then: a lost
-// wake-up hangs it.
+// random length on both sides so that the other falls asleep now and then, and with messages
+// that fill the rings, so that both sides also wait for room: a lost wake-up hangs it.
 func TestPingPong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	startChild(t, "server", path)
@@ -40,13 +40,15 @@ func TestPingPong(t *testing.T) {
 			} else {
 				method, length = methodPause, n
 			}
+		} else if rnd.IntN(64) == 0 {
+			length = rnd.IntN(3 * ipc.DefaultRingCapacity)
 		}
 		if _, err := ipc.Invoke(t.Context(), c, method, &blob{make([]byte, length)}); err != nil {
 			t.Fatalf("round trip %d: %v", i, err)
 		}
 	}
-	if s := c.Stats(); s.Sleeps == 0 || s.WakeupsSent == 0 || s.Spins == 0 {
-		t.Errorf("nobody ever slept, or nobody ever spun: %+v", s)
+	if s := c.Stats(); s.Sleeps == 0 || s.WakeupsSent == 0 || s.Spins == 0 || s.WaitsForRoom == 0 {
+		t.Errorf("nobody ever slept, or spun, or waited for room: %+v", s)
 	}
 }
 
