@@ -1,0 +1,291 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+)
+
+// This file is what a server does with a call: it decodes it, runs its handler and answers.
+
+// A job is a call that is being handled, with the buffers for it.
+type job struct {
+	frame   frame
+	body    []byte
+	route   *boundRoute
+	ctx     *callContext
+	builder *flatbuffers.Builder
+	reply   ReplyBuilder // of a call handled in place
+	inRing  bool         // so is its request, and the reader keeps its role meanwhile
+	hush    func()       // ends what hearFor has begun; nil if it has not
+	refused *Error       // answer with this instead of handling it
+	lost    bool         // it runs apart; under mu
+}
+
+// newJob returns a job for the next call. Only the reader calls it.
+func (c *serverConn) newJob() *job {
+	j := c.spare
+	c.spare = nil
+	if j == nil {
+		j, _ = c.jobs.Get().(*job)
+	}
+	if j == nil {
+		j = &job{builder: flatbuffers.NewBuilder(256)}
+	}
+	j.ctx = c.contexts.next()
+	return j
+}
+
+// finish prepares a job for another call.
+func (j *job) finish() {
+	j.ctx.cancel()
+	j.ctx = nil
+	if cap(j.body) > keepBuffer {
+		j.body = nil
+	}
+	if cap(j.builder.Bytes) > keepBuffer {
+		j.builder = flatbuffers.NewBuilder(256)
+	}
+	j.lost, j.refused = false, nil
+}
+
+// request handles a call, here or on another goroutine. It returns false when
+// the role went to another goroutine.
+func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
+	if c.down.Load() != nil {
+		return true // too late; as it is not released, the client knows that it was not executed
+	}
+	r := c.srv.routes.find(f.method)
+	if r != nil && r.inPlace != nil && c.srv.cfg.trusted && !private {
+		c.requestInRing(f, r, body)
+		return true
+	}
+	j := c.newJob()
+	j.frame, j.route = *f, r
+	j.body = c.rx.keep(j.body, body, private)
+	c.rx.release()
+	if r != nil && r.pace.slow() && c.startApart(j) {
+		go c.runApart(j)
+		return true
+	}
+	c.current = j
+	turn := c.turn.Load() | turnCall
+	c.turn.Store(turn)
+	c.handle(j)
+	if c.turn.CompareAndSwap(turn, afterTurn(turn)) {
+		j.finish()
+		c.spare = j
+		return true
+	}
+	c.endApart(j)
+	return false
+}
+
+// requestInRing handles a call whose request stays in the ring. The reader
+// keeps its role, as nobody else may read on before the ring is released.
+func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
+	c.rx.ring.Take()
+	j := c.newJob()
+	own := j.body
+	j.frame, j.route, j.body, j.inRing = *f, r, body, true
+	c.handle(j)
+	if j.hush != nil {
+		j.hush()
+	}
+	c.rx.release()
+	j.body, j.inRing, j.hush = own, false, nil
+	j.finish()
+	c.spare = j
+}
+
+// hearFor waits for the client's notes while the reader, with the request of j in the
+// ring, waits for room for the reply: that there is room, or the client's end.
+func (c *serverConn) hearFor(j *job) {
+	if j.hush != nil {
+		return // since an earlier wait
+	}
+	var over atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		look := func() bool {
+			c.tx.retry()
+			return over.Load() || c.gone.Load()
+		}
+		for !over.Load() {
+			if c.wire.Wait(look) != nil || c.gone.Load() {
+				why := c.farewell()
+				c.fail(why)
+				c.tx.close(why) // nobody else would end the wait
+				return
+			}
+		}
+	}()
+	j.hush = func() {
+		over.Store(true)
+		c.wire.Poke()
+		<-done
+	}
+}
+
+// cancel cancels the context of a call that runs apart. One that the reader
+// runs is over before the reader can see this.
+func (c *serverConn) cancel(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.apart[id]; j != nil {
+		j.ctx.cancel()
+	}
+}
+
+// handle runs a call and sends its reply.
+func (c *serverConn) handle(j *job) {
+	if err := c.run(j); err != nil {
+		c.answerError(j, err)
+	}
+}
+
+// run runs a call and sends its reply, unless it returns an error to send.
+func (c *serverConn) run(j *job) error {
+	f, r, fence := &j.frame, j.route, c.srv.cfg.fence
+	if j.refused != nil {
+		return j.refused
+	}
+	if r == nil || r.receive != nil {
+		c.stats.dropped.Add(1)
+		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted, Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
+	}
+	if f.deadline != 0 && !time.Now().Before(c.clock.time(f.deadline)) {
+		return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted, Msg: "the deadline passed before the call was handled"}
+	}
+	if fence != nil {
+		if err := fence.Admit(f.epoch); err != nil {
+			return &Error{Code: CodeFenced, Outcome: NotExecuted, Msg: err.Error()}
+		}
+	}
+	j.ctx.deadline = f.deadline
+	if r.inPlace != nil {
+		return c.callInPlace(j)
+	}
+	body, err := c.call(j)
+	if err != nil {
+		return err
+	}
+	reply := frame{kind: kindReply, id: f.id}
+	if err := c.stamp(j, &reply); err != nil {
+		return err
+	}
+	if len(body) > c.tx.limit {
+		return &Error{Code: CodeTooLarge, Outcome: Executed,
+			Msg: fmt.Sprintf("the reply has %d bytes; this connection's limit is %d", len(body), c.tx.limit)}
+	}
+	c.send(j, &reply, body)
+	return nil
+}
+
+// stamp completes the header of the reply to a call, if the fence lets it out.
+func (c *serverConn) stamp(j *job, reply *frame) error {
+	fence := c.srv.cfg.fence
+	if fence == nil {
+		return nil
+	}
+	if err := fence.Admit(j.frame.epoch); err != nil {
+		return &Error{Code: CodeFenced, Msg: err.Error()}
+	}
+	reply.epoch = fence.Epoch()
+	return nil
+}
+
+// call decodes the request, runs the handler and the interceptors, and encodes the
+// reply.
+func (c *serverConn) call(j *job) (body []byte, err error) {
+	encoding := false
+	defer func() {
+		switch r := recover(); {
+		case r == nil:
+		case encoding: // a builder that cannot grow any more panics
+			err = cannotEncode(fmt.Errorf("%v", r))
+		default:
+			err = panicked(c.log, r)
+		}
+	}()
+	req, seq, err := j.route.decode(j.body)
+	if err != nil {
+		c.stats.malformed.Add(1)
+		return nil, malformedRequest(err)
+	}
+	rep, err := c.answer(j, req, seq)
+	if err != nil {
+		return nil, err
+	}
+	encoding = true
+	j.builder.Reset()
+	if err := j.route.reply(j.builder, j.frame.seq, seq, rep); err != nil {
+		return nil, cannotEncode(err)
+	}
+	return j.builder.FinishedBytes(), nil
+}
+
+// answer runs the handler and the interceptors. seq is the request's number as its
+// message has it.
+func (c *serverConn) answer(j *job, req any, seq uint64) (rep any, err error) {
+	if len(c.srv.cfg.interceptors) == 0 {
+		return j.route.call(j.ctx, req)
+	}
+	sc := c.serverCall(j)
+	sc.Request, sc.refSeq = req, seq
+	err = chainServer(j.ctx, sc, c.srv.cfg.interceptors, func(ctx context.Context) error {
+		var err error
+		sc.Reply, err = j.route.call(ctx, sc.Request)
+		return err
+	})
+	return sc.Reply, err
+}
+
+func malformedRequest(why error) *Error {
+	return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + why.Error()}
+}
+
+func cannotEncode(why error) *Error {
+	return &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: why}
+}
+
+// serverCall shows a call to the interceptors.
+func (c *serverConn) serverCall(j *job) *ServerCall {
+	return &ServerCall{Method: j.route.method, Seq: j.frame.seq, Epoch: j.frame.epoch, Peer: &c.peer,
+		Body: j.body, route: &j.route.Route}
+}
+
+// answerError sends the error of a call.
+func (c *serverConn) answerError(j *job, err error) {
+	f := frame{kind: kindError, id: j.frame.id, code: CodeOf(err), outcome: Executed}
+	msg := err.Error()
+	var e *Error
+	if errors.As(err, &e) {
+		f.outcome = e.Outcome
+		if error(e) == err {
+			msg = e.text()
+		}
+	}
+	if c.srv.cfg.fence != nil {
+		f.epoch = c.srv.cfg.fence.Epoch()
+	}
+	c.send(j, &f, []byte(shorten(msg, c.tx.limit)))
+}
+
+// send writes the answer to a call. A client that is gone misses it, as is
+// to be; one that does not read keeps its own calls waiting only. Once the connection ends
+// there are no answers: its end is one, and handlers whose contexts it has cancelled
+// would give others.
+func (c *serverConn) send(j *job, f *frame, body []byte) {
+	if c.down.Load() != nil {
+		return
+	}
+	if err := c.tx.write(context.Background(), f, body, nil, func() { c.stepAside(j) }); err != nil && c.down.Load() == nil {
+		c.log.Warn("reply lost", "err", err)
+	}
+}
