@@ -197,10 +197,11 @@ func crashServer(t *testing.T, action, point string, n int, noticed *notices) {
 		case action == "stop" && code != ipc.CodeDeadlineExceeded:
 			t.Errorf("%s: %v", what, err)
 		case action == "stop" && c != nil:
-			_ = srv.Process.Signal(syscall.SIGCONT)
+			goOn := srv.keepGoing()
 			if _, err := echo(t.Context(), c, []byte("on we go")); err != nil {
 				t.Errorf("%s, then continued: %v", what, err)
 			}
+			goOn()
 		}
 		if c != nil {
 			c.Close()

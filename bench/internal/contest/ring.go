@@ -13,8 +13,8 @@ func ring() *Contestant {
 	return &Contestant{
 		Key: "ring", Name: "ipcgen, raw ring", Ours: true,
 		Note: "runtime/shm alone: bytes copied in and copied out, both sides spinning",
-		Files: func(size int) (mine, theirs []*os.File, err error) {
-			g := ringGeometry(size)
+		Files: func(int) (mine, theirs []*os.File, err error) {
+			g := ringGeometry
 			f, err := shm.NewFileMemory(g.Size())
 			if err != nil {
 				return nil, nil, err
@@ -34,19 +34,18 @@ func ring() *Contestant {
 	}
 }
 
-// ringGeometry has room for some messages, and stays in the cache if it can.
-func ringGeometry(size int) shm.Geometry {
-	g := shm.Geometry{ToServer: 256 << 10, ToClient: 64 << 10}
-	for shm.MaxPayload(g.ToServer) < size {
-		g.ToServer *= 2
-	}
-	return g
-}
+// ringGeometry stays in the cache.
+var ringGeometry = shm.Geometry{ToServer: 256 << 10, ToClient: 64 << 10}
+
+// ringPiece is how much of a message goes into one record, so that the other side copies one
+// piece while this side copies the next.
+const ringPiece = 32 << 10
 
 // Tags of the records.
 const (
 	ringCall = 1
 	ringSend = 2
+	ringMore = 3 // of a message, before its last record
 )
 
 // A ringEnd is one side's view of a segment. It is a Stream on the client's
@@ -60,7 +59,7 @@ type ringEnd struct {
 }
 
 func openRing(s peer.Setup, server bool) (*ringEnd, error) {
-	g := ringGeometry(s.Size)
+	g := ringGeometry
 	seg, err := shm.MapSegment(shm.FileMemory{File: s.Files[0]}, g)
 	if err != nil {
 		return nil, err
@@ -81,13 +80,23 @@ func openRing(s peer.Setup, server bool) (*ringEnd, error) {
 
 // put copies a message into the ring, as soon as there is room.
 func (e *ringEnd) put(tag uint32, msg []byte) error {
+	for len(msg) > ringPiece {
+		if err := e.putRecord(ringMore, msg[:ringPiece]); err != nil {
+			return err
+		}
+		msg = msg[ringPiece:]
+	}
+	return e.putRecord(tag, msg)
+}
+
+func (e *ringEnd) putRecord(tag uint32, b []byte) error {
 	for {
-		dst, ok, err := e.out.Reserve(len(msg))
+		dst, ok, err := e.out.Reserve(len(b))
 		if err != nil {
 			return err
 		}
 		if ok {
-			e.out.Commit(tag, copyPieces(dst, msg))
+			e.out.Commit(tag, copy(dst, b))
 			return nil
 		}
 	}
@@ -95,29 +104,20 @@ func (e *ringEnd) put(tag uint32, msg []byte) error {
 
 // get copies the next message out of the ring, as soon as there is one.
 func (e *ringEnd) get() (tag uint32, err error) {
-	for {
+	for n := 0; ; {
 		tag, payload, ok, err := e.in.Next()
 		if err != nil {
 			return 0, err
 		}
-		if ok {
-			copyPieces(e.got, payload)
-			e.in.Release()
+		if !ok {
+			continue
+		}
+		n += copy(e.got[n:], payload)
+		e.in.Release()
+		if tag != ringMore {
 			return tag, nil
 		}
 	}
-}
-
-// copyPieces copies in pieces that stay below the length from which Go's copy
-// goes around the cache.
-func copyPieces(dst, src []byte) int {
-	const piece = 256 << 10
-	n := 0
-	for len(src) > 0 {
-		c := copy(dst, src[:min(piece, len(src))])
-		dst, src, n = dst[c:], src[c:], n+c
-	}
-	return n
 }
 
 func (e *ringEnd) answer() {
