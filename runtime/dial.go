@@ -167,8 +167,13 @@ func readServerHello(r io.Reader) (*serverHello, error) {
 	return &hello, nil
 }
 
+// noAnswer is the error for a server with which a handshake came to no end.
 func noAnswer(err error) *Error {
-	return &Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server does not answer", Err: err}
+	e := &Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server does not answer", Err: err}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		e.Code = CodeDeadlineExceeded
+	}
+	return e
 }
 
 // A linkReader reads a handshake and keeps the memory that comes along.

@@ -385,13 +385,17 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 		link.Close()
 		return nil, nil, err
 	}
-	err = link.Send(verdictOf(nil).encode(), nil)
-	if err == nil {
+	if err = link.Send(verdictOf(nil).encode(), nil); err != nil {
+		err = noAnswer(err)
+	} else {
 		err = link.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		link.Close()
-		return nil, nil, errors.Join(err, memory.Unmap(mem))
+		if uerr := memory.Unmap(mem); uerr != nil {
+			err = errors.Join(err, uerr)
+		}
+		return nil, nil, err
 	}
 	return newStream(info, link, peer, mem, memory.Unmap), mem, nil
 }
