@@ -287,29 +287,6 @@ func (c *child) kill() {
 	c.stdin.Close()
 }
 
-// keepGoing continues the child whenever it has stopped, until end is called: on a busy machine
-// it may come to where it stops only when the test's patience is over.
-func (c *child) keepGoing() (end func()) {
-	over, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			if c.state() == 'T' {
-				_ = c.Process.Signal(syscall.SIGCONT)
-			}
-			select {
-			case <-over:
-				return
-			case <-time.After(time.Millisecond):
-			}
-		}
-	}()
-	return func() {
-		close(over)
-		<-ended
-	}
-}
-
 // untilStopped waits until the child has stopped or ended.
 func (c *child) untilStopped() {
 	for {

@@ -109,6 +109,29 @@ func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) err
 	return nil
 }
 
+// keepGoing continues the child whenever it has stopped, until end is called: on a busy machine
+// it may come to where it stops only when the test's patience is over.
+func (c *child) keepGoing() (end func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if c.state() == 'T' {
+				_ = c.Process.Signal(syscall.SIGCONT)
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+	}
+}
+
 // notices are the times that survivors took to learn of a death.
 type notices []time.Duration
 
