@@ -13,6 +13,16 @@ func newDomain(t testing.TB) ipc.RendezvousOption {
 	return ipc.WithDomain(filepath.Join(t.TempDir(), "domain"))
 }
 
+// longEnv set to anything makes the soak tests run at their full length.
+const longEnv = "IPC_TEST_LONG"
+
+func long(short, full int) int {
+	if os.Getenv(longEnv) != "" {
+		return full
+	}
+	return short
+}
+
 // serve runs a server of the echo protocol until the test ends.
 func serve(t testing.TB, domain ipc.RendezvousOption, opts ...ipc.ServerOption) *ipc.Server {
 	t.Helper()

@@ -2,7 +2,6 @@ package ipc_test
 
 import (
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -11,16 +10,6 @@ import (
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
-
-// longEnv set to anything makes the soak tests run at their full length.
-const longEnv = "IPC_TEST_LONG"
-
-func long(short, full int) int {
-	if os.Getenv(longEnv) != "" {
-		return full
-	}
-	return short
-}
 
 // TestPingPong makes round trips without a deadline anywhere, with pauses of
 // random length on both sides so that the other falls asleep now and then, and with messages
