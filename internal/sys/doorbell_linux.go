@@ -18,8 +18,8 @@ import (
 //
 // Nobody reads what arrives: that it arrives is what the netpoller tells, and what it
 // is about stands in shared memory. This saves the two reads that a wait for bytes
-// otherwise takes, one that finds nothing and one that finds the byte, which are a
-// quarter of the whole round trip between two sleepers. Only now and then the notes
+// otherwise takes, one that finds nothing and one that finds the byte, which are nearly
+// half of the whole round trip between two sleepers. Only now and then the notes
 // that lie in the socket are thrown away, so that its buffer never fills up.
 //
 // An eventfd would do with a little less, but both processes would have the same open file

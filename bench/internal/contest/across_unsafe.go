@@ -1,9 +1,7 @@
 package contest
 
 import (
-	"os"
 	"sync/atomic"
-	"syscall"
 	"unsafe"
 
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
@@ -19,13 +17,7 @@ func across() *Contestant {
 	return &Contestant{
 		Key: "across", Name: "bare copies, in and out",
 		Note: "places of one size in a shared memfd, two counters, both sides spinning: copied in and, by the other process, out",
-		Files: func(int) (mine, theirs []*os.File, err error) {
-			f, err := sys.NewMemory("across", placesLen)
-			if err != nil {
-				return nil, nil, err
-			}
-			return []*os.File{f}, []*os.File{f}, nil
-		},
+		Files: sharedMemory(placesLen),
 		Serve: func(s peer.Setup) error {
 			p, err := mapPlaces(s)
 			if err != nil {
@@ -56,9 +48,9 @@ const (
 )
 
 func mapPlaces(s peer.Setup) (*places, error) {
-	mem, err := syscall.Mmap(int(s.Files[0].Fd()), 0, placesLen, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	mem, err := sys.MapFile(s.Files[0], 0, placesLen, true)
 	if err != nil {
-		return nil, os.NewSyscallError("mmap", err)
+		return nil, err
 	}
 	return &places{
 		mem:     mem,
@@ -108,4 +100,4 @@ func (p *places) Drain() error {
 	return nil
 }
 
-func (p *places) Close() error { return syscall.Munmap(p.mem) }
+func (p *places) Close() error { return sys.UnmapFile(p.mem) }

@@ -3,7 +3,6 @@ package contest
 import (
 	"os"
 	"sync/atomic"
-	"syscall"
 	"unsafe"
 
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
@@ -18,13 +17,7 @@ func bare() *Contestant {
 		Key: BareKey, Name: "bare cache-line ping-pong",
 		Note:  "two atomic words in a shared memfd, both sides spinning, nothing carried",
 		Sizes: []int{64},
-		Files: func(int) (mine, theirs []*os.File, err error) {
-			f, err := sys.NewMemory("bare", linesLen)
-			if err != nil {
-				return nil, nil, err
-			}
-			return []*os.File{f}, []*os.File{f}, nil
-		},
+		Files: sharedMemory(linesLen),
 		Serve: func(s peer.Setup) error {
 			l, err := mapLines(s.Files[0])
 			if err != nil {
@@ -34,6 +27,17 @@ func bare() *Contestant {
 			return nil
 		},
 		Open: func(s peer.Setup) (Session, error) { return mapLines(s.Files[0]) },
+	}
+}
+
+// sharedMemory makes memory of that length, which both processes get from the start.
+func sharedMemory(length int) func(size int) (mine, theirs []*os.File, err error) {
+	return func(int) (mine, theirs []*os.File, err error) {
+		f, err := sys.NewMemory("bench", length)
+		if err != nil {
+			return nil, nil, err
+		}
+		return []*os.File{f}, []*os.File{f}, nil
 	}
 }
 
@@ -48,9 +52,9 @@ type lines struct {
 const linesLen = 4096
 
 func mapLines(f *os.File) (*lines, error) {
-	mem, err := syscall.Mmap(int(f.Fd()), 0, linesLen, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	mem, err := sys.MapFile(f, 0, linesLen, true)
 	if err != nil {
-		return nil, os.NewSyscallError("mmap", err)
+		return nil, err
 	}
 	return &lines{
 		mem:  mem,
@@ -75,4 +79,4 @@ func (l *lines) Call() error {
 	return nil
 }
 
-func (l *lines) Close() error { return syscall.Munmap(l.mem) }
+func (l *lines) Close() error { return sys.UnmapFile(l.mem) }
