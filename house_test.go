@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -34,6 +35,7 @@ var mayImport = map[string][]string{
 	"runtime/group":    {"runtime", "runtime/registry", "runtime/shm", "internal/domain", "internal/sys"},
 	"runtime/ipctest":  {"runtime", "runtime/shm"},
 	"runtime":          {"runtime/shm", "internal/domain", "internal/sys"},
+	"runtime/fb":       nil,
 	"runtime/registry": {"runtime/shm", "internal/domain", "internal/sys"},
 	"runtime/shm":      {"internal/sys"},
 	"internal/domain":  {"internal/sys"},
@@ -46,7 +48,7 @@ var mayImport = map[string][]string{
 }
 
 // generated lists the folders that hold nothing but what ipcgen wrote. Their
-// packages see the runtime, FlatBuffers and each other.
+// packages see the runtime, its package fb, FlatBuffers and each other.
 var generated = []string{"gen/", "internal/gogen/golden/"}
 
 // treeOf returns the folder of generated that holds a package, or "".
@@ -118,7 +120,7 @@ func TestHouseRules(t *testing.T) {
 			}
 			local, isLocal := strings.CutPrefix(imp, module+"/")
 			switch {
-			case tree != "" && isLocal && local != "runtime" && treeOf(local) != tree,
+			case tree != "" && isLocal && local != "runtime" && local != "runtime/fb" && treeOf(local) != tree,
 				tree != "" && !isLocal && strings.Contains(imp, ".") && imp != "github.com/google/flatbuffers/go":
 				t.Errorf("%s imports %s; generated code imports the runtime and FlatBuffers alone", slash, imp)
 			case tree == "" && isLocal && !slices.Contains(allowed, local):
@@ -133,6 +135,21 @@ func TestHouseRules(t *testing.T) {
 	for pkg := range mayImport {
 		if !seen[pkg] {
 			t.Errorf("the layout names %s, which does not exist", pkg)
+		}
+	}
+}
+
+// TestBuffersNeedNoProcesses checks that a program which only reads and writes
+// buffers links no package for networks, processes or logs.
+func TestBuffersNeedNoProcesses(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./runtime/fb").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pkg := range strings.Fields(string(out)) {
+		switch root, _, _ := strings.Cut(pkg, "/"); {
+		case root == "net", root == "log", pkg == "os/exec", pkg == "os/signal", pkg == "context":
+			t.Errorf("runtime/fb depends on %s", pkg)
 		}
 	}
 }

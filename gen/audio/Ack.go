@@ -4,12 +4,12 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // If this constant does not exist, the code generator and the runtime do not
 // fit each other: bring both to one version, and generate again.
-const _ = ipc.RuntimeAtLeastV1
+const _ = fb.RuntimeAtLeastV1
 
 // Tells how a request ended.
 type AckT struct {
@@ -23,10 +23,10 @@ func (t *AckT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 	builder.PrependUint64Slot(0, t.RefSeq, 0)
 	builder.PrependByteSlot(1, byte(t.Status), 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -53,7 +53,7 @@ type Ack struct {
 // GetRootAsAck returns the Ack that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsAck(buf []byte, offset flatbuffers.UOffsetT) *Ack {
-	return ipc.RootTable[Ack](buf, offset)
+	return fb.RootTable[Ack](buf, offset)
 }
 
 // FinishAckBuffer makes the Ack at offset the root of the buffer.
@@ -72,24 +72,24 @@ func FinishSizePrefixedAckBuffer(builder *flatbuffers.Builder, offset flatbuffer
 }
 
 // VerifyAck checks that buf holds an Ack that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyAck(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Ack", VerifyAckAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyAck(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Ack", VerifyAckAt, buf, "", limits)
 }
 
 // VerifySizePrefixedAck is VerifyAck for a buffer that begins with its size.
-func VerifySizePrefixedAck(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Ack", VerifyAckAt, buf, "", limits)
+func VerifySizePrefixedAck(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Ack", VerifyAckAt, buf, "", limits)
 }
 
 // fieldsOfAck says what VerifyAckAt checks.
-var fieldsOfAck = []ipc.VerifyField{
+var fieldsOfAck = []fb.Rule{
 	{Name: "ref_seq", Slot: 4, Size: 8},
 	{Name: "status", Slot: 6, Size: 1},
 }
 
 // VerifyAckAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyAckAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyAckAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfAck)
 }
 
@@ -123,7 +123,7 @@ func (rcv *Ack) MutateStatus(n Status) bool {
 
 // AckStart begins an Ack, which the builder then expects the fields of.
 func AckStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 }
 
 func AckAddRefSeq(builder *flatbuffers.Builder, refSeq uint64) {
@@ -136,5 +136,5 @@ func AckAddStatus(builder *flatbuffers.Builder, status Status) {
 
 // AckEnd ends the Ack begun last and returns its offset.
 func AckEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -4,7 +4,7 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // The envelope of every control message.
@@ -20,13 +20,13 @@ func (t *ControlMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	payloadOffset := t.Payload.Pack(builder)
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUint64Slot(0, t.Seq, 0)
 	if payloadOffset != 0 {
 		builder.PrependByteSlot(1, byte(t.Payload.Type), 0)
 		builder.PrependUOffsetTSlot(2, payloadOffset, 0)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -56,7 +56,7 @@ type ControlMsg struct {
 // GetRootAsControlMsg returns the ControlMsg that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsControlMsg(buf []byte, offset flatbuffers.UOffsetT) *ControlMsg {
-	return ipc.RootTable[ControlMsg](buf, offset)
+	return fb.RootTable[ControlMsg](buf, offset)
 }
 
 // FinishControlMsgBuffer makes the ControlMsg at offset the root of the buffer.
@@ -75,24 +75,24 @@ func FinishSizePrefixedControlMsgBuffer(builder *flatbuffers.Builder, offset fla
 }
 
 // VerifyControlMsg checks that buf holds a ControlMsg that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyControlMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("ControlMsg", VerifyControlMsgAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyControlMsg(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("ControlMsg", VerifyControlMsgAt, buf, "", limits)
 }
 
 // VerifySizePrefixedControlMsg is VerifyControlMsg for a buffer that begins with its size.
-func VerifySizePrefixedControlMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("ControlMsg", VerifyControlMsgAt, buf, "", limits)
+func VerifySizePrefixedControlMsg(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("ControlMsg", VerifyControlMsgAt, buf, "", limits)
 }
 
 // fieldsOfControlMsg says what VerifyControlMsgAt checks.
-var fieldsOfControlMsg = []ipc.VerifyField{
+var fieldsOfControlMsg = []fb.Rule{
 	{Name: "seq", Slot: 4, Size: 8},
-	{Name: "payload", Slot: 8, Kind: ipc.IsUnion, Size: 1},
+	{Name: "payload", Slot: 8, Kind: fb.IsUnion, Size: 1},
 }
 
 // VerifyControlMsgAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyControlMsgAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyControlMsgAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfControlMsg, VerifyControlPayloadAt)
 }
 
@@ -125,12 +125,12 @@ func (rcv *ControlMsg) MutatePayloadType(n ControlPayload) bool {
 }
 
 func (rcv *ControlMsg) Payload(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 8, obj)
+	return fb.FieldUnion(&rcv._tab, 8, obj)
 }
 
 // ControlMsgStart begins a ControlMsg, which the builder then expects the fields of.
 func ControlMsgStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func ControlMsgAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -147,5 +147,5 @@ func ControlMsgAddPayload(builder *flatbuffers.Builder, payload flatbuffers.UOff
 
 // ControlMsgEnd ends the ControlMsg begun last and returns its offset.
 func ControlMsgEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

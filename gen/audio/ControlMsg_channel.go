@@ -7,7 +7,12 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
+
+// If this constant does not exist, the code generator and the runtime do not
+// fit each other: bring both to one version, and generate again.
+const _ = ipc.RuntimeAtLeastV1
 
 // ControlMsgProtocol identifies audio.ControlMsg to the peer.
 var ControlMsgProtocol = &ipc.Protocol{
@@ -127,23 +132,23 @@ func (UnimplementedControlMsgHandler) HandleGetParam(context.Context, *GetParamT
 
 // flatControlMsgStartStream is what is the same in all these messages, and
 // where their values lie.
-var flatControlMsgStartStream = ipc.NewFlatLayout(36, ""+
+var flatControlMsgStartStream = fb.NewLayout(36, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
 	"\x0a\x00\x0e\x00\x04\x00\x0c\x00\x08\x00"+ // vtable of audio.StartStream
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.StartStream
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 44, Size: 4}, // sample_rate
-	ipc.FlatValue{At: 52, Size: 2}, // channels
-	ipc.FlatValue{At: 48, Size: 4}, // buffer_frames
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 44, Size: 4}, // sample_rate
+	fb.Value{At: 52, Size: 2}, // channels
+	fb.Value{At: 48, Size: 4}, // buffer_frames
 )
 
 func finishControlMsgStartStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(ControlPayloadStartStream), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishControlMsgBuffer(b, ipc.EndTable(b))
+	FinishControlMsgBuffer(b, fb.EndTable(b))
 }
 
 func openControlMsgStartStream(buf []byte) (m StartStream, seq, refSeq uint64, err error) {
@@ -154,7 +159,7 @@ func openControlMsgStartStream(buf []byte) (m StartStream, seq, refSeq uint64, e
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ControlPayloadStartStream {
-		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadStartStream, x.PayloadType())
+		return m, x.Seq(), 0, fb.WrongMember("ControlMsg.payload", ControlPayloadStartStream, x.PayloadType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
@@ -191,20 +196,20 @@ func decodeControlMsgStartStream(buf []byte, m *StartStreamT) (seq uint64, err e
 
 // flatControlMsgStopStream is what is the same in all these messages, and where
 // their values lie.
-var flatControlMsgStopStream = ipc.NewFlatLayout(28, ""+
+var flatControlMsgStopStream = fb.NewLayout(28, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
 	"\x04\x00\x04\x00\x00\x00\x00\x00\x00\x00"+ // vtable of audio.StopStream
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x02\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00", // audio.StopStream
-	ipc.FlatValue{At: 24, Size: 8}, // seq
+	fb.Value{At: 24, Size: 8}, // seq
 )
 
 func finishControlMsgStopStream(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(ControlPayloadStopStream), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishControlMsgBuffer(b, ipc.EndTable(b))
+	FinishControlMsgBuffer(b, fb.EndTable(b))
 }
 
 func openControlMsgStopStream(buf []byte) (m StopStream, seq, refSeq uint64, err error) {
@@ -215,7 +220,7 @@ func openControlMsgStopStream(buf []byte) (m StopStream, seq, refSeq uint64, err
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ControlPayloadStopStream {
-		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadStopStream, x.PayloadType())
+		return m, x.Seq(), 0, fb.WrongMember("ControlMsg.payload", ControlPayloadStopStream, x.PayloadType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
@@ -246,22 +251,22 @@ func decodeControlMsgStopStream(buf []byte, m *StopStreamT) (seq uint64, err err
 
 // flatControlMsgSetParam is what is the same in all these messages, and where
 // their values lie.
-var flatControlMsgSetParam = ipc.NewFlatLayout(36, ""+
+var flatControlMsgSetParam = fb.NewLayout(36, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
 	"\x08\x00\x09\x00\x08\x00\x04\x00\x00\x00"+ // vtable of audio.SetParam
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.SetParam
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 48, Size: 1}, // param_id
-	ipc.FlatValue{At: 44, Size: 4}, // value
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 48, Size: 1}, // param_id
+	fb.Value{At: 44, Size: 4}, // value
 )
 
 func finishControlMsgSetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(ControlPayloadSetParam), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishControlMsgBuffer(b, ipc.EndTable(b))
+	FinishControlMsgBuffer(b, fb.EndTable(b))
 }
 
 func openControlMsgSetParam(buf []byte) (m SetParam, seq, refSeq uint64, err error) {
@@ -272,7 +277,7 @@ func openControlMsgSetParam(buf []byte) (m SetParam, seq, refSeq uint64, err err
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ControlPayloadSetParam {
-		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadSetParam, x.PayloadType())
+		return m, x.Seq(), 0, fb.WrongMember("ControlMsg.payload", ControlPayloadSetParam, x.PayloadType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
@@ -307,21 +312,21 @@ func decodeControlMsgSetParam(buf []byte, m *SetParamT) (seq uint64, err error) 
 
 // flatControlMsgGetParam is what is the same in all these messages, and where
 // their values lie.
-var flatControlMsgGetParam = ipc.NewFlatLayout(28, ""+
+var flatControlMsgGetParam = fb.NewLayout(28, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ControlMsg
 	"\x06\x00\x05\x00\x04\x00\x00\x00\x00\x00"+ // vtable of audio.GetParam
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x04\x00\x00\x00"+ // audio.ControlMsg
 	"\x1e\x00\x00\x00\x00\x00\x00\x00", // audio.GetParam
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 44, Size: 1}, // param_id
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 44, Size: 1}, // param_id
 )
 
 func finishControlMsgGetParam(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(ControlPayloadGetParam), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishControlMsgBuffer(b, ipc.EndTable(b))
+	FinishControlMsgBuffer(b, fb.EndTable(b))
 }
 
 func openControlMsgGetParam(buf []byte) (m GetParam, seq, refSeq uint64, err error) {
@@ -332,7 +337,7 @@ func openControlMsgGetParam(buf []byte) (m GetParam, seq, refSeq uint64, err err
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ControlPayloadGetParam {
-		return m, x.Seq(), 0, ipc.WrongMember("ControlMsg.payload", ControlPayloadGetParam, x.PayloadType())
+		return m, x.Seq(), 0, fb.WrongMember("ControlMsg.payload", ControlPayloadGetParam, x.PayloadType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil

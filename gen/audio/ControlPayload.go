@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ControlPayload is the type of a member of the union audio.ControlPayload.
@@ -49,7 +49,7 @@ func (v ControlPayload) String() string {
 
 // ParseControlPayload returns the value whose String is s, or an error.
 func ParseControlPayload(s string) (ControlPayload, error) {
-	return ipc.ParseEnum(s, "ControlPayload", EnumValuesControlPayload)
+	return fb.ParseEnum(s, "ControlPayload", EnumValuesControlPayload)
 }
 
 // ControlPayloadT holds one member of the union audio.ControlPayload.
@@ -104,7 +104,7 @@ func (rcv ControlPayload) UnPack(table flatbuffers.Table) *ControlPayloadT {
 // VerifyControlPayloadAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifyControlPayloadAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyControlPayloadAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, ControlPayload(v.Tag())
 	switch tag {
 	case ControlPayloadStartStream:

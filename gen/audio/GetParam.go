@@ -4,7 +4,7 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Asks for a parameter's value.
@@ -17,9 +17,9 @@ func (t *GetParamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependByteSlot(0, byte(t.ParamId), 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -45,7 +45,7 @@ type GetParam struct {
 // GetRootAsGetParam returns the GetParam that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsGetParam(buf []byte, offset flatbuffers.UOffsetT) *GetParam {
-	return ipc.RootTable[GetParam](buf, offset)
+	return fb.RootTable[GetParam](buf, offset)
 }
 
 // FinishGetParamBuffer makes the GetParam at offset the root of the buffer.
@@ -64,23 +64,23 @@ func FinishSizePrefixedGetParamBuffer(builder *flatbuffers.Builder, offset flatb
 }
 
 // VerifyGetParam checks that buf holds a GetParam that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyGetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("GetParam", VerifyGetParamAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyGetParam(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("GetParam", VerifyGetParamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedGetParam is VerifyGetParam for a buffer that begins with its size.
-func VerifySizePrefixedGetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("GetParam", VerifyGetParamAt, buf, "", limits)
+func VerifySizePrefixedGetParam(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("GetParam", VerifyGetParamAt, buf, "", limits)
 }
 
 // fieldsOfGetParam says what VerifyGetParamAt checks.
-var fieldsOfGetParam = []ipc.VerifyField{
+var fieldsOfGetParam = []fb.Rule{
 	{Name: "param_id", Slot: 4, Size: 1},
 }
 
 // VerifyGetParamAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyGetParamAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyGetParamAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfGetParam)
 }
 
@@ -105,7 +105,7 @@ func (rcv *GetParam) MutateParamId(n ParamType) bool {
 
 // GetParamStart begins a GetParam, which the builder then expects the fields of.
 func GetParamStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func GetParamAddParamId(builder *flatbuffers.Builder, paramId ParamType) {
@@ -114,5 +114,5 @@ func GetParamAddParamId(builder *flatbuffers.Builder, paramId ParamType) {
 
 // GetParamEnd ends the GetParam begun last and returns its offset.
 func GetParamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

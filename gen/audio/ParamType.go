@@ -5,7 +5,7 @@ package audio
 import (
 	"strconv"
 
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // A parameter of the service. It can be set before a stream starts, and stays
@@ -50,5 +50,5 @@ func (v ParamType) String() string {
 
 // ParseParamType returns the value whose String is s, or an error.
 func ParseParamType(s string) (ParamType, error) {
-	return ipc.ParseEnum(s, "ParamType", EnumValuesParamType)
+	return fb.ParseEnum(s, "ParamType", EnumValuesParamType)
 }

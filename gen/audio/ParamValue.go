@@ -4,7 +4,7 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // A parameter's value.
@@ -20,11 +20,11 @@ func (t *ParamValueT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUint64Slot(0, t.RefSeq, 0)
 	builder.PrependByteSlot(1, byte(t.ParamId), 0)
 	builder.PrependFloat32Slot(2, t.Value, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -52,7 +52,7 @@ type ParamValue struct {
 // GetRootAsParamValue returns the ParamValue that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsParamValue(buf []byte, offset flatbuffers.UOffsetT) *ParamValue {
-	return ipc.RootTable[ParamValue](buf, offset)
+	return fb.RootTable[ParamValue](buf, offset)
 }
 
 // FinishParamValueBuffer makes the ParamValue at offset the root of the buffer.
@@ -71,25 +71,25 @@ func FinishSizePrefixedParamValueBuffer(builder *flatbuffers.Builder, offset fla
 }
 
 // VerifyParamValue checks that buf holds a ParamValue that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyParamValue(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("ParamValue", VerifyParamValueAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyParamValue(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("ParamValue", VerifyParamValueAt, buf, "", limits)
 }
 
 // VerifySizePrefixedParamValue is VerifyParamValue for a buffer that begins with its size.
-func VerifySizePrefixedParamValue(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("ParamValue", VerifyParamValueAt, buf, "", limits)
+func VerifySizePrefixedParamValue(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("ParamValue", VerifyParamValueAt, buf, "", limits)
 }
 
 // fieldsOfParamValue says what VerifyParamValueAt checks.
-var fieldsOfParamValue = []ipc.VerifyField{
+var fieldsOfParamValue = []fb.Rule{
 	{Name: "ref_seq", Slot: 4, Size: 8},
 	{Name: "param_id", Slot: 6, Size: 1},
 	{Name: "value", Slot: 8, Size: 4},
 }
 
 // VerifyParamValueAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyParamValueAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyParamValueAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfParamValue)
 }
 
@@ -131,7 +131,7 @@ func (rcv *ParamValue) MutateValue(n float32) bool {
 
 // ParamValueStart begins a ParamValue, which the builder then expects the fields of.
 func ParamValueStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func ParamValueAddRefSeq(builder *flatbuffers.Builder, refSeq uint64) {
@@ -148,5 +148,5 @@ func ParamValueAddValue(builder *flatbuffers.Builder, value float32) {
 
 // ParamValueEnd ends the ParamValue begun last and returns its offset.
 func ParamValueEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

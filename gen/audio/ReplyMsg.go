@@ -4,7 +4,7 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // The envelope of every reply.
@@ -19,13 +19,13 @@ func (t *ReplyMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	payloadOffset := t.Payload.Pack(builder)
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUint64Slot(0, t.Seq, 0)
 	if payloadOffset != 0 {
 		builder.PrependByteSlot(1, byte(t.Payload.Type), 0)
 		builder.PrependUOffsetTSlot(2, payloadOffset, 0)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -55,7 +55,7 @@ type ReplyMsg struct {
 // GetRootAsReplyMsg returns the ReplyMsg that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsReplyMsg(buf []byte, offset flatbuffers.UOffsetT) *ReplyMsg {
-	return ipc.RootTable[ReplyMsg](buf, offset)
+	return fb.RootTable[ReplyMsg](buf, offset)
 }
 
 // FinishReplyMsgBuffer makes the ReplyMsg at offset the root of the buffer.
@@ -74,24 +74,24 @@ func FinishSizePrefixedReplyMsgBuffer(builder *flatbuffers.Builder, offset flatb
 }
 
 // VerifyReplyMsg checks that buf holds a ReplyMsg that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyReplyMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("ReplyMsg", VerifyReplyMsgAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyReplyMsg(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("ReplyMsg", VerifyReplyMsgAt, buf, "", limits)
 }
 
 // VerifySizePrefixedReplyMsg is VerifyReplyMsg for a buffer that begins with its size.
-func VerifySizePrefixedReplyMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("ReplyMsg", VerifyReplyMsgAt, buf, "", limits)
+func VerifySizePrefixedReplyMsg(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("ReplyMsg", VerifyReplyMsgAt, buf, "", limits)
 }
 
 // fieldsOfReplyMsg says what VerifyReplyMsgAt checks.
-var fieldsOfReplyMsg = []ipc.VerifyField{
+var fieldsOfReplyMsg = []fb.Rule{
 	{Name: "seq", Slot: 4, Size: 8},
-	{Name: "payload", Slot: 8, Kind: ipc.IsUnion, Size: 1},
+	{Name: "payload", Slot: 8, Kind: fb.IsUnion, Size: 1},
 }
 
 // VerifyReplyMsgAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyReplyMsgAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyReplyMsgAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfReplyMsg, VerifyReplyPayloadAt)
 }
 
@@ -123,12 +123,12 @@ func (rcv *ReplyMsg) MutatePayloadType(n ReplyPayload) bool {
 }
 
 func (rcv *ReplyMsg) Payload(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 8, obj)
+	return fb.FieldUnion(&rcv._tab, 8, obj)
 }
 
 // ReplyMsgStart begins a ReplyMsg, which the builder then expects the fields of.
 func ReplyMsgStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func ReplyMsgAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -145,5 +145,5 @@ func ReplyMsgAddPayload(builder *flatbuffers.Builder, payload flatbuffers.UOffse
 
 // ReplyMsgEnd ends the ReplyMsg begun last and returns its offset.
 func ReplyMsgEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

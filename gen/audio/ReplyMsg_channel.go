@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ReplyMsgProtocol identifies audio.ReplyMsg to the peer.
@@ -101,22 +102,22 @@ func (UnimplementedReplyMsgHandler) HandleParamValue(context.Context, *ParamValu
 
 // flatReplyMsgAck is what is the same in all these messages, and where their
 // values lie.
-var flatReplyMsgAck = ipc.NewFlatLayout(44, ""+
+var flatReplyMsgAck = fb.NewLayout(44, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ReplyMsg
 	"\x08\x00\x0d\x00\x04\x00\x0c\x00\x00\x00"+ // vtable of audio.Ack
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"+ // audio.ReplyMsg
 	"\x22\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.Ack
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 48, Size: 8}, // ref_seq
-	ipc.FlatValue{At: 56, Size: 1}, // status
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 48, Size: 8}, // ref_seq
+	fb.Value{At: 56, Size: 1}, // status
 )
 
 func finishReplyMsgAck(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(ReplyPayloadAck), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishReplyMsgBuffer(b, ipc.EndTable(b))
+	FinishReplyMsgBuffer(b, fb.EndTable(b))
 }
 
 func openReplyMsgAck(buf []byte) (m Ack, seq, refSeq uint64, err error) {
@@ -127,7 +128,7 @@ func openReplyMsgAck(buf []byte) (m Ack, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ReplyPayloadAck {
-		return m, x.Seq(), 0, ipc.WrongMember("ReplyMsg.payload", ReplyPayloadAck, x.PayloadType())
+		return m, x.Seq(), 0, fb.WrongMember("ReplyMsg.payload", ReplyPayloadAck, x.PayloadType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), m.RefSeq(), nil
@@ -189,23 +190,23 @@ func decodeReplyMsgAckReply(buf []byte, m *AckT) (refSeq uint64, err error) {
 
 // flatReplyMsgParamValue is what is the same in all these messages, and where
 // their values lie.
-var flatReplyMsgParamValue = ipc.NewFlatLayout(44, ""+
+var flatReplyMsgParamValue = fb.NewLayout(44, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ReplyMsg
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of audio.ParamValue
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // audio.ReplyMsg
 	"\x22\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // audio.ParamValue
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 48, Size: 8}, // ref_seq
-	ipc.FlatValue{At: 60, Size: 1}, // param_id
-	ipc.FlatValue{At: 56, Size: 4}, // value
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 48, Size: 8}, // ref_seq
+	fb.Value{At: 60, Size: 1}, // param_id
+	fb.Value{At: 56, Size: 4}, // value
 )
 
 func finishReplyMsgParamValue(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(ReplyPayloadParamValue), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishReplyMsgBuffer(b, ipc.EndTable(b))
+	FinishReplyMsgBuffer(b, fb.EndTable(b))
 }
 
 func openReplyMsgParamValue(buf []byte) (m ParamValue, seq, refSeq uint64, err error) {
@@ -216,7 +217,7 @@ func openReplyMsgParamValue(buf []byte) (m ParamValue, seq, refSeq uint64, err e
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Payload(&u) || x.PayloadType() != ReplyPayloadParamValue {
-		return m, x.Seq(), 0, ipc.WrongMember("ReplyMsg.payload", ReplyPayloadParamValue, x.PayloadType())
+		return m, x.Seq(), 0, fb.WrongMember("ReplyMsg.payload", ReplyPayloadParamValue, x.PayloadType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), m.RefSeq(), nil

@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ReplyPayload is the type of a member of the union audio.ReplyPayload.
@@ -43,7 +43,7 @@ func (v ReplyPayload) String() string {
 
 // ParseReplyPayload returns the value whose String is s, or an error.
 func ParseReplyPayload(s string) (ReplyPayload, error) {
-	return ipc.ParseEnum(s, "ReplyPayload", EnumValuesReplyPayload)
+	return fb.ParseEnum(s, "ReplyPayload", EnumValuesReplyPayload)
 }
 
 // ReplyPayloadT holds one member of the union audio.ReplyPayload.
@@ -86,7 +86,7 @@ func (rcv ReplyPayload) UnPack(table flatbuffers.Table) *ReplyPayloadT {
 // VerifyReplyPayloadAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifyReplyPayloadAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyReplyPayloadAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, ReplyPayload(v.Tag())
 	switch tag {
 	case ReplyPayloadAck:

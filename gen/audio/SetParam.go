@@ -4,7 +4,7 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Sets a parameter.
@@ -18,10 +18,10 @@ func (t *SetParamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 	builder.PrependByteSlot(0, byte(t.ParamId), 0)
 	builder.PrependFloat32Slot(1, t.Value, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -48,7 +48,7 @@ type SetParam struct {
 // GetRootAsSetParam returns the SetParam that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsSetParam(buf []byte, offset flatbuffers.UOffsetT) *SetParam {
-	return ipc.RootTable[SetParam](buf, offset)
+	return fb.RootTable[SetParam](buf, offset)
 }
 
 // FinishSetParamBuffer makes the SetParam at offset the root of the buffer.
@@ -67,24 +67,24 @@ func FinishSizePrefixedSetParamBuffer(builder *flatbuffers.Builder, offset flatb
 }
 
 // VerifySetParam checks that buf holds a SetParam that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifySetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("SetParam", VerifySetParamAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifySetParam(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("SetParam", VerifySetParamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedSetParam is VerifySetParam for a buffer that begins with its size.
-func VerifySizePrefixedSetParam(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("SetParam", VerifySetParamAt, buf, "", limits)
+func VerifySizePrefixedSetParam(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("SetParam", VerifySetParamAt, buf, "", limits)
 }
 
 // fieldsOfSetParam says what VerifySetParamAt checks.
-var fieldsOfSetParam = []ipc.VerifyField{
+var fieldsOfSetParam = []fb.Rule{
 	{Name: "param_id", Slot: 4, Size: 1},
 	{Name: "value", Slot: 6, Size: 4},
 }
 
 // VerifySetParamAt checks the table at pos; it serves the verifiers of other tables.
-func VerifySetParamAt(v *ipc.Verifier, pos uint32) bool {
+func VerifySetParamAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfSetParam)
 }
 
@@ -117,7 +117,7 @@ func (rcv *SetParam) MutateValue(n float32) bool {
 
 // SetParamStart begins a SetParam, which the builder then expects the fields of.
 func SetParamStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 }
 
 func SetParamAddParamId(builder *flatbuffers.Builder, paramId ParamType) {
@@ -130,5 +130,5 @@ func SetParamAddValue(builder *flatbuffers.Builder, value float32) {
 
 // SetParamEnd ends the SetParam begun last and returns its offset.
 func SetParamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -4,7 +4,7 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Starts a stream, or restarts it with another format.
@@ -21,11 +21,11 @@ func (t *StartStreamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUint32Slot(0, t.SampleRate, 48000)
 	builder.PrependUint16Slot(1, t.Channels, 2)
 	builder.PrependUint32Slot(2, t.BufferFrames, 512)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -53,7 +53,7 @@ type StartStream struct {
 // GetRootAsStartStream returns the StartStream that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsStartStream(buf []byte, offset flatbuffers.UOffsetT) *StartStream {
-	return ipc.RootTable[StartStream](buf, offset)
+	return fb.RootTable[StartStream](buf, offset)
 }
 
 // FinishStartStreamBuffer makes the StartStream at offset the root of the buffer.
@@ -72,25 +72,25 @@ func FinishSizePrefixedStartStreamBuffer(builder *flatbuffers.Builder, offset fl
 }
 
 // VerifyStartStream checks that buf holds a StartStream that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyStartStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("StartStream", VerifyStartStreamAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyStartStream(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("StartStream", VerifyStartStreamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedStartStream is VerifyStartStream for a buffer that begins with its size.
-func VerifySizePrefixedStartStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("StartStream", VerifyStartStreamAt, buf, "", limits)
+func VerifySizePrefixedStartStream(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("StartStream", VerifyStartStreamAt, buf, "", limits)
 }
 
 // fieldsOfStartStream says what VerifyStartStreamAt checks.
-var fieldsOfStartStream = []ipc.VerifyField{
+var fieldsOfStartStream = []fb.Rule{
 	{Name: "sample_rate", Slot: 4, Size: 4},
 	{Name: "channels", Slot: 6, Size: 2},
 	{Name: "buffer_frames", Slot: 8, Size: 4},
 }
 
 // VerifyStartStreamAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyStartStreamAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyStartStreamAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfStartStream)
 }
 
@@ -133,7 +133,7 @@ func (rcv *StartStream) MutateBufferFrames(n uint32) bool {
 
 // StartStreamStart begins a StartStream, which the builder then expects the fields of.
 func StartStreamStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func StartStreamAddSampleRate(builder *flatbuffers.Builder, sampleRate uint32) {
@@ -150,5 +150,5 @@ func StartStreamAddBufferFrames(builder *flatbuffers.Builder, bufferFrames uint3
 
 // StartStreamEnd ends the StartStream begun last and returns its offset.
 func StartStreamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

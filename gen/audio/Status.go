@@ -5,7 +5,7 @@ package audio
 import (
 	"strconv"
 
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // How a request ended.
@@ -47,5 +47,5 @@ func (v Status) String() string {
 
 // ParseStatus returns the value whose String is s, or an error.
 func ParseStatus(s string) (Status, error) {
-	return ipc.ParseEnum(s, "Status", EnumValuesStatus)
+	return fb.ParseEnum(s, "Status", EnumValuesStatus)
 }

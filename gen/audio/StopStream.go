@@ -4,7 +4,7 @@ package audio
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Stops the running stream.
@@ -15,8 +15,8 @@ func (t *StopStreamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 0)
-	return ipc.EndTable(builder)
+	fb.StartTable(builder, 0)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -41,7 +41,7 @@ type StopStream struct {
 // GetRootAsStopStream returns the StopStream that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsStopStream(buf []byte, offset flatbuffers.UOffsetT) *StopStream {
-	return ipc.RootTable[StopStream](buf, offset)
+	return fb.RootTable[StopStream](buf, offset)
 }
 
 // FinishStopStreamBuffer makes the StopStream at offset the root of the buffer.
@@ -60,18 +60,18 @@ func FinishSizePrefixedStopStreamBuffer(builder *flatbuffers.Builder, offset fla
 }
 
 // VerifyStopStream checks that buf holds a StopStream that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyStopStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("StopStream", VerifyStopStreamAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyStopStream(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("StopStream", VerifyStopStreamAt, buf, "", limits)
 }
 
 // VerifySizePrefixedStopStream is VerifyStopStream for a buffer that begins with its size.
-func VerifySizePrefixedStopStream(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("StopStream", VerifyStopStreamAt, buf, "", limits)
+func VerifySizePrefixedStopStream(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("StopStream", VerifyStopStreamAt, buf, "", limits)
 }
 
 // VerifyStopStreamAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyStopStreamAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyStopStreamAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, nil)
 }
 
@@ -88,10 +88,10 @@ func (rcv *StopStream) Table() flatbuffers.Table {
 
 // StopStreamStart begins a StopStream, which the builder then expects the fields of.
 func StopStreamStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 0)
+	fb.StartTable(builder, 0)
 }
 
 // StopStreamEnd ends the StopStream begun last and returns its offset.
 func StopStreamEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

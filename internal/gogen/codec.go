@@ -195,11 +195,11 @@ func (f *file) finishMessage(c *codec) {
 	if c.env != nil && c.env.refSeq != nil {
 		refSeq = "refSeq"
 	}
-	f.decl("", jen.Func().Id(c.finish).Params(f.builder(), jen.Id(seq), jen.Id(refSeq).Uint64(), jen.Id("m").Add(f.fb("UOffsetT"))).
+	f.decl("", jen.Func().Id(c.finish).Params(f.builder(), jen.Id(seq), jen.Id(refSeq).Uint64(), jen.Id("m").Add(f.flatbuffers("UOffsetT"))).
 		BlockFunc(func(g *jen.Group) {
 			root := jen.Id("m")
 			if e := c.env; e != nil {
-				g.Add(f.ipc("StartTable").Call(jen.Id("b"), jen.Lit(len(e.table.Fields))))
+				g.Add(f.fb("StartTable").Call(jen.Id("b"), jen.Lit(len(e.table.Fields))))
 				for _, field := range e.table.Fields {
 					slot := func(method string, v *jen.Statement) {
 						g.Id("b").Dot("Prepend"+method+"Slot").Call(jen.Lit(field.ID), v, jen.Lit(0))
@@ -216,7 +216,7 @@ func (f *file) finishMessage(c *codec) {
 						slot("UOffsetT", root)
 					}
 				}
-				root = f.ipc("EndTable").Call(jen.Id("b"))
+				root = f.fb("EndTable").Call(jen.Id("b"))
 			}
 			g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), root)
 		}))
@@ -235,7 +235,7 @@ func (f *file) openMessage(c *codec) {
 		BlockFunc(func(g *jen.Group) {
 			g.If(jen.Err().Op(":=").Add(verify).Call(jen.Id("buf")), jen.Err().Op("!=").Nil()).Block(
 				jen.Return(jen.Id("m"), jen.Lit(0), jen.Lit(0), jen.Err()))
-			root := f.fb("GetUOffsetT").Call(jen.Id("buf"))
+			root := f.flatbuffers("GetUOffsetT").Call(jen.Id("buf"))
 			if c.env == nil {
 				g.Id("m").Dot("Init").Call(jen.Id("buf"), root)
 				g.Return(jen.Id("m"), jen.Lit(0), jen.Lit(0), jen.Nil())
@@ -262,16 +262,16 @@ func (f *file) openMember(g *jen.Group, c *codec) {
 	if f.plan.pkgOf(e.table.Namespace) != f.pkg && !isExported(f.plan.fields[e.payload].Get) {
 		// What the accessors do, which are out of reach here.
 		g.Id("t").Op(":=").Id("x").Dot("Table").Call()
-		payload = f.ipc("FieldUnion").Call(jen.Op("&").Id("t"), jen.Lit(e.payload.Offset), jen.Op("&").Id("u"))
+		payload = f.fb("FieldUnion").Call(jen.Op("&").Id("t"), jen.Lit(e.payload.Offset), jen.Op("&").Id("u"))
 		tag = jen.Id(f.enumType(e.payload.Type.Enum)).Call(
 			jen.Id("t").Dot("Get"+methodOf(e.payload.Tag.Type)+"Slot").Call(jen.Lit(e.payload.Tag.Offset), jen.Lit(0)))
 	}
-	g.Var().Id("u").Add(f.fb("Table"))
+	g.Var().Id("u").Add(f.flatbuffers("Table"))
 	g.If(jen.Op("!").Add(payload).Op("||").Add(tag).Op("!=").Add(want)).Block(
 		jen.Return(jen.Id("m"), seq, refSeq,
-			f.ipc("WrongMember").Call(jen.Lit(e.table.Name+"."+e.payload.Name), want, tag)))
+			f.fb("WrongMember").Call(jen.Lit(e.table.Name+"."+e.payload.Name), want, tag)))
 	if c.isText() {
-		g.Return(f.ipc("UnionBytes").Call(jen.Op("&").Id("u")), seq, refSeq, jen.Nil())
+		g.Return(f.fb("UnionBytes").Call(jen.Op("&").Id("u")), seq, refSeq, jen.Nil())
 		return
 	}
 	if field := c.refSeq(); field != nil {

@@ -31,10 +31,10 @@ func (f *file) enum(e *schema.Enum) {
 	f.p("return \"", n.Type, "(\" + strconv.FormatInt(int64(v), 10) + \")\"")
 	f.p("}")
 	f.p()
-	f.useIPC()
+	f.useFB()
 	f.p("// ", n.Parse, " returns the value whose String is s, or an error.")
 	f.p("func ", n.Parse, "(s string) (", n.Type, ", error) {")
-	f.p("return ipc.ParseEnum(s, ", quote(n.Type), ", ", n.Values, ")")
+	f.p("return fb.ParseEnum(s, ", quote(n.Type), ", ", n.Values, ")")
 	f.p("}")
 	if e.IsUnion {
 		f.p()
@@ -133,8 +133,8 @@ func (f *file) unionUnPack(e *schema.Enum, n *enumNames) {
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
 		f.p("case ", name, ":")
 		if val.Type.Base == schema.String {
-			f.useIPC()
-			f.p("return &", n.Object, "{Type: rcv, Value: string(ipc.UnionBytes(&table))}")
+			f.useFB()
+			f.p("return &", n.Object, "{Type: rcv, Value: string(fb.UnionBytes(&table))}")
 			return
 		}
 		f.p("var x ", f.objectType(val.Type.Object))
@@ -148,11 +148,11 @@ func (f *file) unionUnPack(e *schema.Enum, n *enumNames) {
 }
 
 func (f *file) unionVerify(e *schema.Enum, n *enumNames) {
-	f.useIPC()
+	f.useFB()
 	f.p("// ", n.VerifyAt, " checks the member at pos whose type is v.Tag(); it serves the")
 	f.p("// verifiers of tables. A type that is not known here, of a later version, is not")
 	f.p("// checked.")
-	f.p("func ", n.VerifyAt, "(v *ipc.Verifier, pos uint32) bool {")
+	f.p("func ", n.VerifyAt, "(v *fb.Verifier, pos uint32) bool {")
 	f.p("ok, tag := true, ", n.Type, "(v.Tag())")
 	f.p("switch tag {")
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {

@@ -12,6 +12,7 @@ import (
 const (
 	flatbuffersPath = "github.com/google/flatbuffers/go"
 	runtimePath     = "github.com/ipcgen/ipcgen/runtime"
+	fbPath          = runtimePath + "/fb"
 )
 
 // A file is a Go file being written.
@@ -25,8 +26,10 @@ type file struct {
 // use imports a package of the standard library.
 func (f *file) use(path string) { f.imports[path] = "" }
 
-// useFlatbuffers and useIPC import what nearly all files need.
+// useFlatbuffers and useFB import what nearly all files need, and useIPC what the
+// files of services, envelopes and streams do.
 func (f *file) useFlatbuffers() { f.imports[flatbuffersPath] = "flatbuffers" }
+func (f *file) useFB()          { f.imports[fbPath] = "" }
 func (f *file) useIPC()         { f.imports[runtimePath] = "ipc" }
 
 // render writes the file.
@@ -49,11 +52,13 @@ func (d *draft) render(p *plan) (File, error) {
 	f.p("package ", d.pkg.name)
 	f.p()
 	f.importBlock()
-	if _, ok := f.imports[runtimePath]; ok && d.guard {
-		f.p("// If this constant does not exist, the code generator and the runtime do not")
-		f.p("// fit each other: bring both to one version, and generate again.")
-		f.p("const _ = ipc.RuntimeAtLeastV1")
-		f.p()
+	for _, path := range []string{fbPath, runtimePath} {
+		if name, ok := f.imports[path]; ok && d.guards[path] {
+			f.p("// If this constant does not exist, the code generator and the runtime do not")
+			f.p("// fit each other: bring both to one version, and generate again.")
+			f.p("const _ = ", cmp.Or(name, "fb"), ".RuntimeAtLeastV1")
+			f.p()
+		}
 	}
 	f.buf = append(f.buf, bytes.TrimRight(body.buf, "\n")...)
 	f.p()

@@ -177,10 +177,10 @@ func (f *file) flatTemplate(c *codec) {
 		b.WriteString("\"" + then + " // " + part.what)
 	}
 	for _, field := range c.flat.values(c) {
-		fmt.Fprintf(&b, "\nipc.FlatValue{At: %d, Size: %d}, // %s", c.flat.at[field], inlineSize(field.Type), field.Name)
+		fmt.Fprintf(&b, "\nfb.Value{At: %d, Size: %d}, // %s", c.flat.at[field], inlineSize(field.Type), field.Name)
 	}
 	f.decl(c.flat.name+" is what is the same in all these messages, and where their values lie.",
-		jen.Var().Id(c.flat.name).Op("=").Add(f.ipc("NewFlatLayout")).Call(jen.Lit(c.flat.root), jen.Op(`"" +`+b.String()+"\n")))
+		jen.Var().Id(c.flat.name).Op("=").Add(f.fb("NewLayout")).Call(jen.Lit(c.flat.root), jen.Op(`"" +`+b.String()+"\n")))
 }
 
 // values lists the fields whose values differ from message to message.
@@ -217,7 +217,7 @@ func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *
 		case c.env != nil && field == c.env.refSeq, field == refSeq:
 			v = number.Clone()
 		}
-		g.Add(f.fb("Write"+methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
+		g.Add(f.flatbuffers("Write"+methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
 	}
 	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), jen.Id("root"))
 }
@@ -228,7 +228,7 @@ func (f *file) decodeFlat(g *jen.Group, c *codec, number string) {
 	match := jen.Id("x").Op(":=").Id(c.flat.name).Dot("Match").Call(jen.Id("buf"))
 	g.If(match, jen.Id("x").Op("!=").Nil()).BlockFunc(func(g *jen.Group) {
 		for _, field := range c.flat.values(c) {
-			value := f.fb("Get" + methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
+			value := f.flatbuffers("Get" + methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
 			if !c.around(field) {
 				if field.Type.Enum != nil {
 					value = jen.Id(f.enumType(field.Type.Enum)).Call(value)

@@ -117,16 +117,23 @@ type draft struct {
 	pkg   *pkg
 	name  string // without ".go"
 	emits []func(*file)
-	// guard makes the file carry its package's reference to the runtime's
-	// version, if it imports the runtime.
-	guard bool
+	// guards are the packages of the runtime to whose version the file refers, if
+	// it imports them. One file of each package refers to each.
+	guards map[string]bool
 }
 
 // drafts lists the files of the output.
 func (p *plan) drafts() []*draft {
 	var all []*draft
 	byName := make(map[*pkg]map[string]*draft)
-	add := func(k *pkg, name string, emit func(*file)) {
+	type guarded struct {
+		pkg  *pkg
+		path string
+	}
+	guards := make(map[guarded]bool)
+	// add appends code to the file of that name. The code imports the package of
+	// the runtime at path, if it is not empty.
+	add := func(k *pkg, name, path string, emit func(*file)) {
 		if p.opts.OneFile {
 			name = k.name
 		}
@@ -135,35 +142,39 @@ func (p *plan) drafts() []*draft {
 		}
 		d := byName[k][name]
 		if d == nil {
-			d = &draft{pkg: k, name: k.fileName(name), guard: len(byName[k]) == 0}
+			d = &draft{pkg: k, name: k.fileName(name), guards: make(map[string]bool)}
 			byName[k][name] = d
 			all = append(all, d)
 		}
 		d.emits = append(d.emits, emit)
+		if path != "" && !guards[guarded{k, path}] {
+			guards[guarded{k, path}] = true
+			d.guards[path] = true
+		}
 	}
 	for _, o := range p.schema.Objects {
 		if !p.generated(o.File) {
 			continue
 		}
 		if o.IsStruct {
-			add(p.pkgOf(o.Namespace), o.Name, func(f *file) { f.structType(o) })
+			add(p.pkgOf(o.Namespace), o.Name, "", func(f *file) { f.structType(o) })
 		} else {
-			add(p.pkgOf(o.Namespace), o.Name, func(f *file) { f.table(o) })
+			add(p.pkgOf(o.Namespace), o.Name, fbPath, func(f *file) { f.table(o) })
 		}
 	}
 	for _, e := range p.schema.Enums {
 		if p.generated(e.File) {
-			add(p.pkgOf(e.Namespace), e.Name, func(f *file) { f.enum(e) })
+			add(p.pkgOf(e.Namespace), e.Name, fbPath, func(f *file) { f.enum(e) })
 		}
 	}
 	for _, e := range p.envelopes {
-		add(p.pkgOf(e.table.Namespace), e.table.Name+"_channel", func(f *file) { f.envelope(e) })
+		add(p.pkgOf(e.table.Namespace), e.table.Name+"_channel", runtimePath, func(f *file) { f.envelope(e) })
 	}
 	for _, s := range p.services {
-		add(p.pkgOf(s.decl.Namespace), s.decl.Name, func(f *file) { f.service(s) })
+		add(p.pkgOf(s.decl.Namespace), s.decl.Name, runtimePath, func(f *file) { f.service(s) })
 	}
 	for _, s := range p.streams {
-		add(p.pkgOf(s.header.Namespace), s.header.Name+"_stream", func(f *file) { f.stream(s) })
+		add(p.pkgOf(s.header.Namespace), s.header.Name+"_stream", runtimePath, func(f *file) { f.stream(s) })
 	}
 	return all
 }

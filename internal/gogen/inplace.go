@@ -23,7 +23,7 @@ func (f *file) inPlaceClient(s *service) {
 		f.documented([]string{" " + m.name + " calls " + s.decl.Name + "." + m.decl.Name + " in place.", "", "go:noinline"},
 			jen.Func().Params(jen.Id("c").Add(ptr(s.inPlaceClient))).Id(m.name).Params(
 				f.ctx(), jen.Id("size").Int(),
-				jen.Id("build").Func().Params(f.builder()).Add(f.fb("UOffsetT")),
+				jen.Id("build").Func().Params(f.builder()).Add(f.flatbuffers("UOffsetT")),
 				jen.Id("read").Func().Params(jen.Id("rep").Id(f.objectType(m.decl.Reply))).Error(),
 			).Error().Block(
 				jen.Return(f.ipc("InvokeInPlace").Call(jen.Id("ctx"), jen.Id("c").Dot("conn"), jen.Id(m.inPlace),

@@ -56,13 +56,18 @@ func wrap(text string) []string {
 	return lines
 }
 
-// ipc, fb and context return a name of the package, and import it.
+// ipc, fb, flatbuffers and context return a name of the package, and import it.
 func (f *file) ipc(name string) *jen.Statement {
 	f.useIPC()
 	return jen.Id("ipc").Dot(name)
 }
 
 func (f *file) fb(name string) *jen.Statement {
+	f.useFB()
+	return jen.Id("fb").Dot(name)
+}
+
+func (f *file) flatbuffers(name string) *jen.Statement {
 	f.useFlatbuffers()
 	return jen.Id("flatbuffers").Dot(name)
 }
@@ -74,7 +79,7 @@ func (f *file) context() *jen.Statement {
 
 // ctx and builder are the first parameters of most functions.
 func (f *file) ctx() *jen.Statement     { return jen.Id("ctx").Add(f.context()) }
-func (f *file) builder() *jen.Statement { return jen.Id("b").Op("*").Add(f.fb("Builder")) }
+func (f *file) builder() *jen.Statement { return jen.Id("b").Op("*").Add(f.flatbuffers("Builder")) }
 
 // ptr returns the type of pointers to the type of that name.
 func ptr(typ string) *jen.Statement { return jen.Op("*").Id(typ) }

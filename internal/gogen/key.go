@@ -14,7 +14,7 @@ func (f *file) key(o *schema.Object, n *objectNames) {
 		arg = "(new(" + f.objectType(o.Key.Type.Object) + "))"
 		f.structCompare(o.Key.Type.Object, n)
 	}
-	f.useIPC()
+	f.useFB()
 	f.p("// ", n.KeyCompare, " reports whether the key of the table at o1 is less than that of")
 	f.p("// the table at o2, as flatbuffers.Builder.CreateVectorOfSortedTables needs it.")
 	f.p("func ", n.KeyCompare, "(o1, o2 flatbuffers.UOffsetT, buf []byte) bool {")
@@ -27,7 +27,7 @@ func (f *file) key(o *schema.Object, n *objectNames) {
 	f.p("// LookupByKey points rcv at the table with the given key, in the vector at")
 	f.p("// vectorLocation of buf that is sorted by it, and reports whether there is one.")
 	f.p("func (rcv *", n.Type, ") LookupByKey(key ", f.keyType(o.Key), ", vectorLocation flatbuffers.UOffsetT, buf []byte) bool {")
-	f.p("pos := ipc.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {")
+	f.p("pos := fb.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {")
 	f.p("var x ", n.Type)
 	f.p("x.Init(buf, pos)")
 	f.p("return ", f.keyCompare(o.Key, n, "x."+get+arg, "key"))
@@ -56,14 +56,14 @@ func (f *file) keyType(key *schema.Field) string {
 func (f *file) keyCompare(key *schema.Field, n *objectNames, a, b string) string {
 	switch t := key.Type; {
 	case isStruct(t):
-		return "ipc.CompareStructs(" + a + ", " + b + ", " + n.KeyStructCompare + ")"
+		return "fb.CompareStructs(" + a + ", " + b + ", " + n.KeyStructCompare + ")"
 	case t.Base == schema.String && b == "key":
-		return "ipc.CompareString(" + a + ", " + b + ")"
+		return "fb.CompareString(" + a + ", " + b + ")"
 	case t.Base == schema.String:
 		f.use("bytes")
 		return "bytes.Compare(" + a + ", " + b + ")"
 	case t.Base == schema.Bool:
-		return "ipc.CompareBools(" + a + ", " + b + ")"
+		return "fb.CompareBools(" + a + ", " + b + ")"
 	default:
 		f.use("cmp")
 		return "cmp.Compare(" + a + ", " + b + ")"
@@ -104,7 +104,7 @@ func (f *file) compareFields(o *schema.Object, a, b string, depth int) {
 			f.p("}")
 			continue
 		}
-		compare := "ipc.CompareBools("
+		compare := "fb.CompareBools("
 		if t.Base != schema.Bool {
 			compare = "cmp.Compare("
 			f.use("cmp")

@@ -116,8 +116,8 @@ var predeclared = set(
 // variables of generated functions, which no parameter and no package-level
 // name may take.
 var locals = set(
-	"b", "buf", "builder", "bytes", "cmp", "context", "ctx", "flatbuffers", "ipc",
-	"math", "obj", "rcv", "strconv", "t", "v", "x",
+	"b", "buf", "builder", "bytes", "cmp", "context", "ctx", "fb", "flatbuffers",
+	"ipc", "math", "obj", "rcv", "strconv", "t", "v", "x",
 )
 
 // A nameSet is a set of names.

@@ -86,7 +86,7 @@ func (f *file) tablePack(o *schema.Object, n *objectNames) {
 	f.p("return 0")
 	f.p("}")
 	offsets := make(map[*schema.Field]string)
-	taken := scope{"t": {}, "builder": {}, "flatbuffers": {}, "ipc": {}}
+	taken := scope{"t": {}, "builder": {}, "flatbuffers": {}, "fb": {}}
 	for _, field := range o.Fields {
 		if !field.Deprecated && storedApart(field.Type) {
 			offsets[field] = taken.claim(lowerCamel(field.Name)+"Offset", nil)
@@ -98,14 +98,14 @@ func (f *file) tablePack(o *schema.Object, n *objectNames) {
 			f.packApart(field, offsets[field])
 		}
 	}
-	f.p("ipc.StartTable(builder, ", itoa(len(o.Fields)), ")")
+	f.p("fb.StartTable(builder, ", itoa(len(o.Fields)), ")")
 	for _, field := range o.Fields {
 		if field.Deprecated || field.IsTag {
 			continue
 		}
 		f.addMember(field, offsets)
 	}
-	f.p("return ipc.EndTable(builder)")
+	f.p("return fb.EndTable(builder)")
 	f.p("}")
 	f.p()
 }
@@ -146,38 +146,38 @@ func (f *file) packString(field *schema.Field, member, off string) {
 		f.p(off, " := builder.", create, member, ")")
 		return
 	}
-	f.useIPC()
-	f.p(off, " := ipc.", create, "builder, ", member, ")")
+	f.useFB()
+	f.p(off, " := fb.", create, "builder, ", member, ")")
 }
 
 // packVector writes a vector. One that is nil is left out, unless the table must
 // have it.
 func (f *file) packVector(field *schema.Field, member, off string) {
 	e := elem(field.Type)
-	f.useIPC()
+	f.useFB()
 	if field.Required {
-		member = "ipc.OrEmpty(" + member + ")"
+		member = "fb.OrEmpty(" + member + ")"
 	}
 	var call string
 	switch {
 	case e.Base == schema.UByte && e.Enum == nil:
 		// With a zero byte after it, as flatc has it.
-		call = "ipc.CreateByteString(builder, " + member + ")"
+		call = "fb.CreateByteString(builder, " + member + ")"
 	case isScalar(e.Base):
-		call = "ipc.Pack" + methodOf(e) + "s(builder, " + member + ")"
+		call = "fb.Pack" + methodOf(e) + "s(builder, " + member + ")"
 	case e.Base == schema.String:
-		call = "ipc.PackStrings(builder, " + member + ")"
+		call = "fb.PackStrings(builder, " + member + ")"
 	case e.Object.IsStruct:
-		call = "ipc.PackStructs(builder, " + member + ", " + itoa(e.Object.Size) + ", " + itoa(e.Object.Align) + ")"
+		call = "fb.PackStructs(builder, " + member + ", " + itoa(e.Object.Size) + ", " + itoa(e.Object.Align) + ")"
 	default:
-		call = "ipc.PackTables(builder, " + member + ")"
+		call = "fb.PackTables(builder, " + member + ")"
 	}
 	f.p(off, " := ", call)
 }
 
 // packUnions writes a vector of unions and the vector of their types.
 func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope) {
-	f.useIPC()
+	f.useFB()
 	member := "t." + f.plan.fields[field].Member
 	types := taken.claim(lowerCamel(field.Name)+"Types", nil)
 	values := taken.claim(lowerCamel(field.Name)+"Values", nil)
@@ -190,8 +190,8 @@ func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope
 	f.p(types, "[j] = u.Type")
 	f.p("}")
 	f.p("}")
-	f.p(typesOff, " = ipc.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}), "s(builder, ", types, ")")
-	f.p(off, " = ipc.PackOffsets(builder, ", values, ")")
+	f.p(typesOff, " = fb.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}), "s(builder, ", types, ")")
+	f.p(off, " = fb.PackOffsets(builder, ", values, ")")
 	f.p("}")
 }
 
@@ -280,13 +280,13 @@ func (f *file) unPackVector(field *schema.Field, n *fieldNames, member string) {
 		return
 	}
 	if isScalar(e.Base) {
-		f.useIPC()
-		f.p(member, " = ipc.UnPack", methodOf(e), "s[", f.scalarType(e), "](&rcv._tab, ", slot, ")")
+		f.useFB()
+		f.p(member, " = fb.UnPack", methodOf(e), "s[", f.scalarType(e), "](&rcv._tab, ", slot, ")")
 		return
 	}
 	if e.Base == schema.String {
-		f.useIPC()
-		f.p(member, " = ipc.UnPackStrings(&rcv._tab, ", slot, ")")
+		f.useFB()
+		f.p(member, " = fb.UnPackStrings(&rcv._tab, ", slot, ")")
 		return
 	}
 	f.p(member, " = make([]", f.valueType(e), ", rcv.", n.Length, "())")

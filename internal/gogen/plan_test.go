@@ -180,3 +180,30 @@ func TestDescriptionsWithBackquotes(t *testing.T) {
 		t.Error(src)
 	}
 }
+
+// TestOnlyChannelsImportThePackageOfConnections checks that what reads and writes
+// buffers stands on package fb alone, and that each package refers to the version
+// of each package of the runtime that it imports.
+func TestOnlyChannelsImportThePackageOfConnections(t *testing.T) {
+	files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
+		"a.fbs": envelopes + `enum A:byte { X } struct P (stream) { x:int; } table K { k:P (key); v:[A]; w:[Q]; n:[ubyte] (nested_flatbuffer: "Q"); }
+			rpc_service S { M(Q):R; }`,
+	})
+	if diags.HasErrors() {
+		t.Fatal(render(diags))
+	}
+	guards := make(map[string]int)
+	for _, f := range files {
+		src := string(f.Content)
+		channels := strings.HasSuffix(f.Path, "_channel.go") || strings.HasSuffix(f.Path, "_stream.go") || f.Path == "S.go"
+		if strings.Contains(src, `"github.com/ipcgen/ipcgen/runtime"`) != channels {
+			t.Errorf("%s imports the package of connections: %v", f.Path, !channels)
+		}
+		for _, name := range []string{"ipc", "fb"} {
+			guards[name] += strings.Count(src, "const _ = "+name+".RuntimeAtLeastV1\n")
+		}
+	}
+	if guards["ipc"] != 1 || guards["fb"] != 1 {
+		t.Errorf("references to versions: %v, want one of each", guards)
+	}
+}

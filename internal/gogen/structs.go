@@ -61,8 +61,8 @@ func (f *file) structAccessors(on *objectNames, field *schema.Field) {
 // checked by Go's own rule, since an array's length is part of its type.
 func (f *file) arrayAccessors(rcv string, n *fieldNames, field *schema.Field) {
 	e := elem(field.Type)
-	f.useIPC()
-	at := "ipc.ArrayElem(" + plus("rcv._tab.Pos", field.Offset) + ", j, " + itoa(field.Type.FixedLength) + ", " + itoa(inlineSize(e)) + ")"
+	f.useFB()
+	at := "fb.ArrayElem(" + plus("rcv._tab.Pos", field.Offset) + ", j, " + itoa(field.Type.FixedLength) + ", " + itoa(inlineSize(e)) + ")"
 	if isScalar(e.Base) {
 		f.p(rcv, n.Get, "(j int) ", f.scalarType(e), " {")
 		f.p("return ", f.fromWire(e, "rcv._tab.Get"+methodOf(e)+"("+at+")"))

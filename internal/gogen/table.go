@@ -51,7 +51,7 @@ func (f *file) rootFuncs(n *objectNames) {
 	f.p("// ", n.GetRootAs, " returns the ", t, " that is the root of the buffer at offset in buf,")
 	f.p("// which must have been verified.")
 	f.p("func ", n.GetRootAs, "(buf []byte, offset flatbuffers.UOffsetT) *", t, " {")
-	f.p("return ipc.RootTable[", t, "](buf, offset)")
+	f.p("return fb.RootTable[", t, "](buf, offset)")
 	f.p("}")
 	f.p()
 	f.p("// ", n.FinishBuffer, " makes the ", t, " at offset the root of the buffer.")
@@ -122,22 +122,22 @@ func (f *file) accessors(o *schema.Object, on *objectNames, field *schema.Field)
 		f.scalarAccessors(rcv, n, field, slot)
 	case t.Base == schema.String:
 		f.p(rcv, n.Get, "() []byte {")
-		f.bytesOr(field, "ipc.FieldBytes(&rcv._tab, "+slot+")")
+		f.bytesOr(field, "fb.FieldBytes(&rcv._tab, "+slot+")")
 		f.p("}")
 	case t.Base == schema.Obj:
 		typ := f.objectType(t.Object)
-		get := "ipc.FieldTable"
+		get := "fb.FieldTable"
 		if t.Object.IsStruct {
-			get = "ipc.FieldStruct"
+			get = "fb.FieldStruct"
 		}
-		f.useIPC()
+		f.useFB()
 		f.p(rcv, n.Get, "(obj *", typ, ") *", typ, " {")
 		f.p("return ", get, "(&rcv._tab, ", slot, ", obj)")
 		f.p("}")
 	case t.Base == schema.Union:
-		f.useIPC()
+		f.useFB()
 		f.p(rcv, n.Get, "(obj *flatbuffers.Table) bool {")
-		f.p("return ipc.FieldUnion(&rcv._tab, ", slot, ", obj)")
+		f.p("return fb.FieldUnion(&rcv._tab, ", slot, ", obj)")
 		f.p("}")
 	case t.Base == schema.Vector:
 		f.vectorAccessors(rcv, n, field, slot)
@@ -147,7 +147,7 @@ func (f *file) accessors(o *schema.Object, on *objectNames, field *schema.Field)
 
 // bytesOr writes the return of a string's bytes, or of its default.
 func (f *file) bytesOr(field *schema.Field, expr string) {
-	f.useIPC()
+	f.useFB()
 	if field.Default.Str == "" {
 		f.p("return ", expr)
 		return
@@ -162,9 +162,9 @@ func (f *file) scalarAccessors(rcv string, n *fieldNames, field *schema.Field, s
 	t := field.Type
 	typ, method := f.scalarType(t), methodOf(t)
 	if field.Optional {
-		f.useIPC()
+		f.useFB()
 		f.p(rcv, n.Get, "() *", typ, " {")
-		f.p("if x := ipc.FieldPos(&rcv._tab, ", slot, "); x != 0 {")
+		f.p("if x := fb.FieldPos(&rcv._tab, ", slot, "); x != 0 {")
 		f.p("v := ", f.fromWire(t, "rcv._tab.Get"+method+"(x)"))
 		f.p("return &v")
 		f.p("}")
@@ -192,26 +192,26 @@ func (f *file) literal(field *schema.Field) string {
 func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, slot string) {
 	e := elem(field.Type)
 	size := itoa(inlineSize(e))
-	f.useIPC()
+	f.useFB()
 	switch {
 	case isScalar(e.Base):
 		f.p(rcv, n.Get, "(j int) ", f.scalarType(e), " {")
-		f.p("return ", f.fromWire(e, "ipc.Elem"+methodOf(e)+"(&rcv._tab, "+slot+", j)"))
+		f.p("return ", f.fromWire(e, "fb.Elem"+methodOf(e)+"(&rcv._tab, "+slot+", j)"))
 		f.p("}")
 	case e.Base == schema.String:
 		f.p(rcv, n.Get, "(j int) []byte {")
-		f.p("return ipc.FieldElemBytes(&rcv._tab, ", slot, ", j)")
+		f.p("return fb.FieldElemBytes(&rcv._tab, ", slot, ", j)")
 		f.p("}")
 	case e.Base == schema.Union:
 		f.p(rcv, n.Get, "(obj *flatbuffers.Table, j int) bool {")
-		f.p("return ipc.ElemUnion(&rcv._tab, ", slot, ", obj, j)")
+		f.p("return fb.ElemUnion(&rcv._tab, ", slot, ", obj, j)")
 		f.p("}")
 	default:
 		f.p(rcv, n.Get, "(obj *", f.objectType(e.Object), ", j int) bool {")
 		if e.Object.IsStruct {
-			f.p("return ipc.ElemStruct(&rcv._tab, ", slot, ", obj, j, ", size, ")")
+			f.p("return fb.ElemStruct(&rcv._tab, ", slot, ", obj, j, ", size, ")")
 		} else {
-			f.p("return ipc.ElemTable(&rcv._tab, ", slot, ", obj, j)")
+			f.p("return fb.ElemTable(&rcv._tab, ", slot, ", obj, j)")
 		}
 		f.p("}")
 	}
@@ -219,24 +219,24 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 		f.p()
 		f.p("// ", n.ByKey, " finds the element with the given key in a vector sorted by it.")
 		f.p(rcv, n.ByKey, "(obj *", f.objectType(e.Object), ", key ", f.keyType(e.Object.Key), ") bool {")
-		f.p("x := ipc.FieldElem(&rcv._tab, ", slot, ", 0, 4)")
+		f.p("x := fb.FieldElem(&rcv._tab, ", slot, ", 0, 4)")
 		f.p("return x != 0 && obj.LookupByKey(key, x, rcv._tab.Bytes)")
 		f.p("}")
 	}
 	f.p()
 	f.p(rcv, n.Length, "() int {")
-	f.p("return ipc.FieldLen(&rcv._tab, ", slot, ")")
+	f.p("return fb.FieldLen(&rcv._tab, ", slot, ")")
 	f.p("}")
 	if n.Bytes != "" {
 		f.p()
 		f.p(rcv, n.Bytes, "() []byte {")
-		f.p("return ipc.FieldBytes(&rcv._tab, ", slot, ")")
+		f.p("return fb.FieldBytes(&rcv._tab, ", slot, ")")
 		f.p("}")
 	}
 	if n.Mutate != "" {
 		f.p()
 		f.p(rcv, n.Mutate, "(j int, n ", f.scalarType(e), ") bool {")
-		f.p("return ipc.MutateElem", methodOf(e), "(&rcv._tab, ", slot, ", j, ", toWire(e, "n"), ")")
+		f.p("return fb.MutateElem", methodOf(e), "(&rcv._tab, ", slot, ", j, ", toWire(e, "n"), ")")
 		f.p("}")
 	}
 }
@@ -245,7 +245,7 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 func (f *file) builders(o *schema.Object, on *objectNames) {
 	f.p("// ", on.Start, " begins ", article(on.Type), ", which the builder then expects the fields of.")
 	f.p("func ", on.Start, "(builder *flatbuffers.Builder) {")
-	f.p("ipc.StartTable(builder, ", itoa(len(o.Fields)), ")")
+	f.p("fb.StartTable(builder, ", itoa(len(o.Fields)), ")")
 	f.p("}")
 	f.p()
 	for _, field := range o.Fields {
@@ -272,7 +272,7 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 	}
 	f.p("// ", on.End, " ends the ", on.Type, " begun last and returns its offset.")
 	f.p("func ", on.End, "(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
-	f.p("return ipc.EndTable(builder)")
+	f.p("return fb.EndTable(builder)")
 	f.p("}")
 }
 
@@ -288,7 +288,7 @@ func (f *file) addField(field *schema.Field, value string) {
 	case isScalar(t.Base):
 		f.p("builder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, value), ", ", f.literal(field), ")")
 	case t.Base == schema.Obj && isStruct(t):
-		f.p("ipc.AddStruct(builder, ", slot, ", ", value, ")")
+		f.p("fb.AddStruct(builder, ", slot, ", ", value, ")")
 	default:
 		f.p("builder.PrependUOffsetTSlot(", slot, ", ", value, ", 0)")
 	}

@@ -10,28 +10,28 @@ import (
 // verifier writes the functions that check a table as the root of a buffer,
 // and as part of another table.
 func (f *file) verifier(o *schema.Object, n *objectNames) {
-	f.useIPC()
+	f.useFB()
 	ident := `""`
 	if n.Identifier != "" {
 		ident = n.Identifier
 	}
 	f.p("// ", n.Verify, " checks that buf holds ", article(n.Type), " that can be read through every")
-	f.p("// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.")
+	f.p("// accessor; at most one set of limits counts. The error is a *fb.VerifyError.")
 	f.verifyRoot(o, n, n.Verify, "VerifyRoot", ident)
 	f.p("// ", n.VerifySized, " is ", n.Verify, " for a buffer that begins with its size.")
 	f.verifyRoot(o, n, n.VerifySized, "VerifySizePrefixedRoot", ident)
 
 	args := f.verifyFields(o, n)
 	f.p("// ", n.VerifyAt, " checks the table at pos; it serves the verifiers of other tables.")
-	f.p("func ", n.VerifyAt, "(v *ipc.Verifier, pos uint32) bool {")
+	f.p("func ", n.VerifyAt, "(v *fb.Verifier, pos uint32) bool {")
 	f.p("return v.Table(", strings.Join(args, ", "), ")")
 	f.p("}")
 	f.p()
 }
 
 func (f *file) verifyRoot(o *schema.Object, n *objectNames, name, root, ident string) {
-	f.p("func ", name, "(buf []byte, limits ...ipc.VerifyLimits) error {")
-	f.p("return ipc.", root, "(", quote(o.Name), ", ", n.VerifyAt, ", buf, ", ident, ", limits)")
+	f.p("func ", name, "(buf []byte, limits ...fb.Limits) error {")
+	f.p("return fb.", root, "(", quote(o.Name), ", ", n.VerifyAt, ", buf, ", ident, ", limits)")
 	f.p("}")
 	f.p()
 }
@@ -50,7 +50,7 @@ func (f *file) verifyFields(o *schema.Object, n *objectNames) []string {
 	}
 	var subs []string
 	f.p("// ", n.FieldsOf, " says what ", n.VerifyAt, " checks.")
-	f.p("var ", n.FieldsOf, " = []ipc.VerifyField{")
+	f.p("var ", n.FieldsOf, " = []fb.Rule{")
 	for _, field := range fields {
 		subs = f.verifyField(field, subs)
 	}
@@ -65,7 +65,7 @@ func (f *file) verifyField(field *schema.Field, subs []string) []string {
 	kind, size, sub := f.verifyKind(field)
 	line := "{Name: " + quote(field.Name) + ", Slot: " + itoa(field.Offset)
 	if kind != "" {
-		line += ", Kind: ipc." + kind
+		line += ", Kind: fb." + kind
 	}
 	if size != 0 {
 		line += ", Size: " + itoa(size)

@@ -4,12 +4,12 @@ package bulk
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // If this constant does not exist, the code generator and the runtime do not
 // fit each other: bring both to one version, and generate again.
-const _ = ipc.RuntimeAtLeastV1
+const _ = fb.RuntimeAtLeastV1
 
 // A message whose parts all have to be verified.
 type BatchT struct {
@@ -21,10 +21,10 @@ func (t *BatchT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	entriesOffset := ipc.PackTables(builder, t.Entries)
-	ipc.StartTable(builder, 1)
+	entriesOffset := fb.PackTables(builder, t.Entries)
+	fb.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, entriesOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -55,7 +55,7 @@ type Batch struct {
 // GetRootAsBatch returns the Batch that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsBatch(buf []byte, offset flatbuffers.UOffsetT) *Batch {
-	return ipc.RootTable[Batch](buf, offset)
+	return fb.RootTable[Batch](buf, offset)
 }
 
 // FinishBatchBuffer makes the Batch at offset the root of the buffer.
@@ -74,23 +74,23 @@ func FinishSizePrefixedBatchBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // VerifyBatch checks that buf holds a Batch that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyBatch(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Batch", VerifyBatchAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyBatch(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Batch", VerifyBatchAt, buf, "", limits)
 }
 
 // VerifySizePrefixedBatch is VerifyBatch for a buffer that begins with its size.
-func VerifySizePrefixedBatch(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Batch", VerifyBatchAt, buf, "", limits)
+func VerifySizePrefixedBatch(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Batch", VerifyBatchAt, buf, "", limits)
 }
 
 // fieldsOfBatch says what VerifyBatchAt checks.
-var fieldsOfBatch = []ipc.VerifyField{
-	{Name: "entries", Slot: 4, Kind: ipc.IsTables},
+var fieldsOfBatch = []fb.Rule{
+	{Name: "entries", Slot: 4, Kind: fb.IsTables},
 }
 
 // VerifyBatchAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyBatchAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyBatchAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfBatch, VerifyEntryAt)
 }
 
@@ -106,16 +106,16 @@ func (rcv *Batch) Table() flatbuffers.Table {
 }
 
 func (rcv *Batch) Entries(obj *Entry, j int) bool {
-	return ipc.ElemTable(&rcv._tab, 4, obj, j)
+	return fb.ElemTable(&rcv._tab, 4, obj, j)
 }
 
 func (rcv *Batch) EntriesLength() int {
-	return ipc.FieldLen(&rcv._tab, 4)
+	return fb.FieldLen(&rcv._tab, 4)
 }
 
 // BatchStart begins a Batch, which the builder then expects the fields of.
 func BatchStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func BatchAddEntries(builder *flatbuffers.Builder, entries flatbuffers.UOffsetT) {
@@ -128,5 +128,5 @@ func BatchStartEntriesVector(builder *flatbuffers.Builder, numElems int) flatbuf
 
 // BatchEnd ends the Batch begun last and returns its offset.
 func BatchEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

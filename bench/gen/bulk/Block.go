@@ -6,7 +6,7 @@ import (
 	"bytes"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Bytes of any length.
@@ -19,10 +19,10 @@ func (t *BlockT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	dataOffset := ipc.CreateByteString(builder, t.Data)
-	ipc.StartTable(builder, 1)
+	dataOffset := fb.CreateByteString(builder, t.Data)
+	fb.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, dataOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -48,7 +48,7 @@ type Block struct {
 // GetRootAsBlock returns the Block that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsBlock(buf []byte, offset flatbuffers.UOffsetT) *Block {
-	return ipc.RootTable[Block](buf, offset)
+	return fb.RootTable[Block](buf, offset)
 }
 
 // FinishBlockBuffer makes the Block at offset the root of the buffer.
@@ -67,23 +67,23 @@ func FinishSizePrefixedBlockBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // VerifyBlock checks that buf holds a Block that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyBlock(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Block", VerifyBlockAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyBlock(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Block", VerifyBlockAt, buf, "", limits)
 }
 
 // VerifySizePrefixedBlock is VerifyBlock for a buffer that begins with its size.
-func VerifySizePrefixedBlock(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Block", VerifyBlockAt, buf, "", limits)
+func VerifySizePrefixedBlock(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Block", VerifyBlockAt, buf, "", limits)
 }
 
 // fieldsOfBlock says what VerifyBlockAt checks.
-var fieldsOfBlock = []ipc.VerifyField{
-	{Name: "data", Slot: 4, Kind: ipc.IsVector, Size: 1},
+var fieldsOfBlock = []fb.Rule{
+	{Name: "data", Slot: 4, Kind: fb.IsVector, Size: 1},
 }
 
 // VerifyBlockAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyBlockAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyBlockAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfBlock)
 }
 
@@ -99,24 +99,24 @@ func (rcv *Block) Table() flatbuffers.Table {
 }
 
 func (rcv *Block) Data(j int) byte {
-	return ipc.ElemByte(&rcv._tab, 4, j)
+	return fb.ElemByte(&rcv._tab, 4, j)
 }
 
 func (rcv *Block) DataLength() int {
-	return ipc.FieldLen(&rcv._tab, 4)
+	return fb.FieldLen(&rcv._tab, 4)
 }
 
 func (rcv *Block) DataBytes() []byte {
-	return ipc.FieldBytes(&rcv._tab, 4)
+	return fb.FieldBytes(&rcv._tab, 4)
 }
 
 func (rcv *Block) MutateData(j int, n byte) bool {
-	return ipc.MutateElemByte(&rcv._tab, 4, j, n)
+	return fb.MutateElemByte(&rcv._tab, 4, j, n)
 }
 
 // BlockStart begins a Block, which the builder then expects the fields of.
 func BlockStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func BlockAddData(builder *flatbuffers.Builder, data flatbuffers.UOffsetT) {
@@ -129,5 +129,5 @@ func BlockStartDataVector(builder *flatbuffers.Builder, numElems int) flatbuffer
 
 // BlockEnd ends the Block begun last and returns its offset.
 func BlockEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Takes blocks and answers.
@@ -136,10 +137,10 @@ func decodeBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 
 // flatTaken is what is the same in all these messages, and where their values
 // lie.
-var flatTaken = ipc.NewFlatLayout(12, ""+
+var flatTaken = fb.NewLayout(12, ""+
 	"\x06\x00\x0c\x00\x04\x00\x00\x00\x00\x00\x00\x00"+ // vtable of bulk.Taken
 	"\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // bulk.Taken
-	ipc.FlatValue{At: 16, Size: 8}, // size
+	fb.Value{At: 16, Size: 8}, // size
 )
 
 func finishTaken(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {

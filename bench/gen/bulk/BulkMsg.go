@@ -4,7 +4,7 @@ package bulk
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // The envelope of blocks that nobody answers.
@@ -18,12 +18,12 @@ func (t *BulkMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	itemOffset := t.Item.Pack(builder)
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 	if itemOffset != 0 {
 		builder.PrependByteSlot(0, byte(t.Item.Type), 0)
 		builder.PrependUOffsetTSlot(1, itemOffset, 0)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -52,7 +52,7 @@ type BulkMsg struct {
 // GetRootAsBulkMsg returns the BulkMsg that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsBulkMsg(buf []byte, offset flatbuffers.UOffsetT) *BulkMsg {
-	return ipc.RootTable[BulkMsg](buf, offset)
+	return fb.RootTable[BulkMsg](buf, offset)
 }
 
 // FinishBulkMsgBuffer makes the BulkMsg at offset the root of the buffer.
@@ -71,23 +71,23 @@ func FinishSizePrefixedBulkMsgBuffer(builder *flatbuffers.Builder, offset flatbu
 }
 
 // VerifyBulkMsg checks that buf holds a BulkMsg that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyBulkMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("BulkMsg", VerifyBulkMsgAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyBulkMsg(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("BulkMsg", VerifyBulkMsgAt, buf, "", limits)
 }
 
 // VerifySizePrefixedBulkMsg is VerifyBulkMsg for a buffer that begins with its size.
-func VerifySizePrefixedBulkMsg(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("BulkMsg", VerifyBulkMsgAt, buf, "", limits)
+func VerifySizePrefixedBulkMsg(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("BulkMsg", VerifyBulkMsgAt, buf, "", limits)
 }
 
 // fieldsOfBulkMsg says what VerifyBulkMsgAt checks.
-var fieldsOfBulkMsg = []ipc.VerifyField{
-	{Name: "item", Slot: 6, Kind: ipc.IsUnion, Size: 1},
+var fieldsOfBulkMsg = []fb.Rule{
+	{Name: "item", Slot: 6, Kind: fb.IsUnion, Size: 1},
 }
 
 // VerifyBulkMsgAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyBulkMsgAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyBulkMsgAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfBulkMsg, VerifyItemAt)
 }
 
@@ -111,12 +111,12 @@ func (rcv *BulkMsg) MutateItemType(n Item) bool {
 }
 
 func (rcv *BulkMsg) Item(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 6, obj)
+	return fb.FieldUnion(&rcv._tab, 6, obj)
 }
 
 // BulkMsgStart begins a BulkMsg, which the builder then expects the fields of.
 func BulkMsgStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 }
 
 func BulkMsgAddItemType(builder *flatbuffers.Builder, itemType Item) {
@@ -129,5 +129,5 @@ func BulkMsgAddItem(builder *flatbuffers.Builder, item flatbuffers.UOffsetT) {
 
 // BulkMsgEnd ends the BulkMsg begun last and returns its offset.
 func BulkMsgEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

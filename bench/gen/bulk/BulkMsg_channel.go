@@ -7,7 +7,12 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
+
+// If this constant does not exist, the code generator and the runtime do not
+// fit each other: bring both to one version, and generate again.
+const _ = ipc.RuntimeAtLeastV1
 
 // BulkMsgProtocol identifies bulk.BulkMsg to the peer.
 var BulkMsgProtocol = &ipc.Protocol{
@@ -70,10 +75,10 @@ func (UnimplementedBulkMsgHandler) HandleBlock(context.Context, *BlockT) error {
 }
 
 func finishBulkMsgBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 2)
+	fb.StartTable(b, 2)
 	b.PrependByteSlot(0, byte(ItemBlock), 0)
 	b.PrependUOffsetTSlot(1, m, 0)
-	FinishBulkMsgBuffer(b, ipc.EndTable(b))
+	FinishBulkMsgBuffer(b, fb.EndTable(b))
 }
 
 func openBulkMsgBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
@@ -84,7 +89,7 @@ func openBulkMsgBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Item(&u) || x.ItemType() != ItemBlock {
-		return m, 0, 0, ipc.WrongMember("BulkMsg.item", ItemBlock, x.ItemType())
+		return m, 0, 0, fb.WrongMember("BulkMsg.item", ItemBlock, x.ItemType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, 0, 0, nil

@@ -4,7 +4,7 @@ package bulk
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // One of many small things.
@@ -19,12 +19,12 @@ func (t *EntryT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	nameOffset := ipc.CreateString(builder, t.Name)
-	ipc.StartTable(builder, 3)
+	nameOffset := fb.CreateString(builder, t.Name)
+	fb.StartTable(builder, 3)
 	builder.PrependUint32Slot(0, t.Id, 0)
 	builder.PrependUOffsetTSlot(1, nameOffset, 0)
 	builder.PrependFloat64Slot(2, t.Value, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -52,7 +52,7 @@ type Entry struct {
 // GetRootAsEntry returns the Entry that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsEntry(buf []byte, offset flatbuffers.UOffsetT) *Entry {
-	return ipc.RootTable[Entry](buf, offset)
+	return fb.RootTable[Entry](buf, offset)
 }
 
 // FinishEntryBuffer makes the Entry at offset the root of the buffer.
@@ -71,25 +71,25 @@ func FinishSizePrefixedEntryBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // VerifyEntry checks that buf holds an Entry that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyEntry(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Entry", VerifyEntryAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyEntry(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Entry", VerifyEntryAt, buf, "", limits)
 }
 
 // VerifySizePrefixedEntry is VerifyEntry for a buffer that begins with its size.
-func VerifySizePrefixedEntry(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Entry", VerifyEntryAt, buf, "", limits)
+func VerifySizePrefixedEntry(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Entry", VerifyEntryAt, buf, "", limits)
 }
 
 // fieldsOfEntry says what VerifyEntryAt checks.
-var fieldsOfEntry = []ipc.VerifyField{
+var fieldsOfEntry = []fb.Rule{
 	{Name: "id", Slot: 4, Size: 4},
-	{Name: "name", Slot: 6, Kind: ipc.IsString},
+	{Name: "name", Slot: 6, Kind: fb.IsString},
 	{Name: "value", Slot: 8, Size: 8},
 }
 
 // VerifyEntryAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyEntryAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyEntryAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfEntry)
 }
 
@@ -113,7 +113,7 @@ func (rcv *Entry) MutateId(n uint32) bool {
 }
 
 func (rcv *Entry) Name() []byte {
-	return ipc.FieldBytes(&rcv._tab, 6)
+	return fb.FieldBytes(&rcv._tab, 6)
 }
 
 func (rcv *Entry) Value() float64 {
@@ -126,7 +126,7 @@ func (rcv *Entry) MutateValue(n float64) bool {
 
 // EntryStart begins an Entry, which the builder then expects the fields of.
 func EntryStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func EntryAddId(builder *flatbuffers.Builder, id uint32) {
@@ -143,5 +143,5 @@ func EntryAddValue(builder *flatbuffers.Builder, value float64) {
 
 // EntryEnd ends the Entry begun last and returns its offset.
 func EntryEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

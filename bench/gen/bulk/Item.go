@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Item is the type of a member of the union bulk.Item.
@@ -40,7 +40,7 @@ func (v Item) String() string {
 
 // ParseItem returns the value whose String is s, or an error.
 func ParseItem(s string) (Item, error) {
-	return ipc.ParseEnum(s, "Item", EnumValuesItem)
+	return fb.ParseEnum(s, "Item", EnumValuesItem)
 }
 
 // ItemT holds one member of the union bulk.Item.
@@ -77,7 +77,7 @@ func (rcv Item) UnPack(table flatbuffers.Table) *ItemT {
 // VerifyItemAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifyItemAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyItemAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, Item(v.Tag())
 	switch tag {
 	case ItemBlock:

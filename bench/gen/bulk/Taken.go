@@ -4,7 +4,7 @@ package bulk
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Tells how many bytes came.
@@ -17,9 +17,9 @@ func (t *TakenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependUint64Slot(0, t.Size, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -45,7 +45,7 @@ type Taken struct {
 // GetRootAsTaken returns the Taken that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsTaken(buf []byte, offset flatbuffers.UOffsetT) *Taken {
-	return ipc.RootTable[Taken](buf, offset)
+	return fb.RootTable[Taken](buf, offset)
 }
 
 // FinishTakenBuffer makes the Taken at offset the root of the buffer.
@@ -64,23 +64,23 @@ func FinishSizePrefixedTakenBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // VerifyTaken checks that buf holds a Taken that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyTaken(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Taken", VerifyTakenAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyTaken(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Taken", VerifyTakenAt, buf, "", limits)
 }
 
 // VerifySizePrefixedTaken is VerifyTaken for a buffer that begins with its size.
-func VerifySizePrefixedTaken(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Taken", VerifyTakenAt, buf, "", limits)
+func VerifySizePrefixedTaken(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Taken", VerifyTakenAt, buf, "", limits)
 }
 
 // fieldsOfTaken says what VerifyTakenAt checks.
-var fieldsOfTaken = []ipc.VerifyField{
+var fieldsOfTaken = []fb.Rule{
 	{Name: "size", Slot: 4, Size: 8},
 }
 
 // VerifyTakenAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyTakenAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyTakenAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfTaken)
 }
 
@@ -105,7 +105,7 @@ func (rcv *Taken) MutateSize(n uint64) bool {
 
 // TakenStart begins a Taken, which the builder then expects the fields of.
 func TakenStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func TakenAddSize(builder *flatbuffers.Builder, size uint64) {
@@ -114,5 +114,5 @@ func TakenAddSize(builder *flatbuffers.Builder, size uint64) {
 
 // TakenEnd ends the Taken begun last and returns its offset.
 func TakenEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
 	"github.com/ipcgen/ipcgen/gen/audio"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // inPlace is the typed call without copies: requests and replies are built in
@@ -124,7 +125,7 @@ func putInPlace(c *ipc.Conn, size int, fill func(dst []byte)) func() error {
 	return func() error {
 		return client.Put(context.Background(), size+blockRoom,
 			func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
-				at := ipc.FillByteVector(b, size, fill)
+				at := fb.FillByteVector(b, size, fill)
 				bulk.BlockStart(b)
 				bulk.BlockAddData(b, at)
 				return bulk.BlockEnd(b)

@@ -9,21 +9,21 @@ import (
 
 	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/internal/gogen/golden/kitchen"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // checkKitchen asserts what the verifier promises: a buffer that passes can be
 // read through every accessor, unpacked, and packed again, without a panic; and
 // what was packed passes again. It reports whether the buffer passed.
 func checkKitchen(t *testing.T, buf []byte) bool {
-	if kitchen.VerifyKitchen(buf, ipc.VerifyLimits{Tables: 2000, Bytes: 1 << 20}) != nil {
+	if kitchen.VerifyKitchen(buf, fb.Limits{Tables: 2000, Bytes: 1 << 20}) != nil {
 		return false
 	}
 	x := kitchen.GetRootAsKitchen(buf, 0)
 	read(reflect.ValueOf(x))
 	b := flatbuffers.NewBuilder(len(buf))
 	kitchen.FinishKitchenBuffer(b, x.UnPack().Pack(b))
-	if err := kitchen.VerifyKitchen(b.FinishedBytes(), ipc.VerifyLimits{Tables: 4000, Bytes: 4 << 20}); err != nil {
+	if err := kitchen.VerifyKitchen(b.FinishedBytes(), fb.Limits{Tables: 4000, Bytes: 4 << 20}); err != nil {
 		t.Errorf("packed again: %v", err)
 	}
 	return true

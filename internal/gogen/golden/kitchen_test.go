@@ -15,7 +15,7 @@ import (
 	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/internal/gogen/golden/kitchen"
 	"github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -304,7 +304,7 @@ func TestNoAllocations(t *testing.T) {
 	}
 	buf := kitchenBuffer(fullKitchen())
 	if n := testing.AllocsPerRun(100, func() {
-		if err := kitchen.VerifyKitchen(buf, ipc.VerifyLimits{Depth: 32}); err != nil {
+		if err := kitchen.VerifyKitchen(buf, fb.Limits{Depth: 32}); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {
@@ -332,7 +332,7 @@ func TestVerifierSaysWhere(t *testing.T) {
 	vtable := flatbuffers.UOffsetT(flatbuffers.SOffsetT(u.Pos) - u.GetSOffsetT(u.Pos))
 	flatbuffers.WriteVOffsetT(bad[vtable+6:], 0x100)
 	err := audio.VerifyControlMsg(bad)
-	var verr *ipc.VerifyError
+	var verr *fb.VerifyError
 	if !errors.As(err, &verr) || verr.Path != "ControlMsg.payload(SetParam).value" || verr.Offset != int(u.Pos)+0x100 ||
 		!strings.Contains(err.Error(), "outside buffer of") {
 		t.Errorf("got %v", err)
@@ -351,8 +351,8 @@ func TestVerifierSaysWhere(t *testing.T) {
 		{"identifier", kitchen.VerifyKitchen(leafBuffer(1)), `Kitchen: file identifier`},
 		{"size prefix", audio.VerifySizePrefixedControlMsg(append([]byte{255, 0, 0, 0}, good...)), "size prefix of 255 bytes"},
 		{"depth", kitchen.VerifyKitchen(kitchenBuffer(deep)), "tables nest too deep"},
-		{"tables", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), ipc.VerifyLimits{Tables: 3}), "too many tables"},
-		{"bytes", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), ipc.VerifyLimits{Bytes: 20}), "too long in total"},
+		{"tables", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), fb.Limits{Tables: 3}), "too many tables"},
+		{"bytes", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), fb.Limits{Bytes: 20}), "too long in total"},
 		{"required", kitchen.VerifyKitchen(kitchenBuffer(&kitchen.KitchenT{Strict: &kitchen.StrictT{}})), "Kitchen.strict.leaf: required field is missing"},
 		{"nested", kitchen.VerifyKitchen(kitchenBuffer(&kitchen.KitchenT{Nested: make([]byte, 12)})), "Kitchen.nested: offset"},
 	} {

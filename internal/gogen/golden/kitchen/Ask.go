@@ -4,12 +4,12 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // If this constant does not exist, the code generator and the runtime do not
 // fit each other: bring both to one version, and generate again.
-const _ = ipc.RuntimeAtLeastV1
+const _ = fb.RuntimeAtLeastV1
 
 // AskT is the table golden.kitchen.Ask as a Go value.
 type AskT struct {
@@ -23,13 +23,13 @@ func (t *AskT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	whatOffset := t.What.Pack(builder)
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUint64Slot(0, t.Seq, 0)
 	if whatOffset != 0 {
 		builder.PrependByteSlot(1, byte(t.What.Type), 0)
 		builder.PrependUOffsetTSlot(2, whatOffset, 0)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -59,7 +59,7 @@ type Ask struct {
 // GetRootAsAsk returns the Ask that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsAsk(buf []byte, offset flatbuffers.UOffsetT) *Ask {
-	return ipc.RootTable[Ask](buf, offset)
+	return fb.RootTable[Ask](buf, offset)
 }
 
 // FinishAskBuffer makes the Ask at offset the root of the buffer.
@@ -78,24 +78,24 @@ func FinishSizePrefixedAskBuffer(builder *flatbuffers.Builder, offset flatbuffer
 }
 
 // VerifyAsk checks that buf holds an Ask that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyAsk(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Ask", VerifyAskAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyAsk(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Ask", VerifyAskAt, buf, "", limits)
 }
 
 // VerifySizePrefixedAsk is VerifyAsk for a buffer that begins with its size.
-func VerifySizePrefixedAsk(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Ask", VerifyAskAt, buf, "", limits)
+func VerifySizePrefixedAsk(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Ask", VerifyAskAt, buf, "", limits)
 }
 
 // fieldsOfAsk says what VerifyAskAt checks.
-var fieldsOfAsk = []ipc.VerifyField{
+var fieldsOfAsk = []fb.Rule{
 	{Name: "seq", Slot: 4, Size: 8},
-	{Name: "what", Slot: 8, Kind: ipc.IsUnion, Size: 1},
+	{Name: "what", Slot: 8, Kind: fb.IsUnion, Size: 1},
 }
 
 // VerifyAskAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyAskAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyAskAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfAsk, VerifyWhatAt)
 }
 
@@ -127,12 +127,12 @@ func (rcv *Ask) MutateWhatType(n What) bool {
 }
 
 func (rcv *Ask) What(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 8, obj)
+	return fb.FieldUnion(&rcv._tab, 8, obj)
 }
 
 // AskStart begins an Ask, which the builder then expects the fields of.
 func AskStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func AskAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -149,5 +149,5 @@ func AskAddWhat(builder *flatbuffers.Builder, what flatbuffers.UOffsetT) {
 
 // AskEnd ends the Ask begun last and returns its offset.
 func AskEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

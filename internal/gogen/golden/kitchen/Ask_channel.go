@@ -7,7 +7,12 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
+
+// If this constant does not exist, the code generator and the runtime do not
+// fit each other: bring both to one version, and generate again.
+const _ = ipc.RuntimeAtLeastV1
 
 // AskProtocol identifies golden.kitchen.Ask to the peer.
 var AskProtocol = &ipc.Protocol{
@@ -114,21 +119,21 @@ func (UnimplementedAskHandler) HandleScalars(context.Context, *ScalarsT) error {
 
 // flatAskLeaf is what is the same in all these messages, and where their values
 // lie.
-var flatAskLeaf = ipc.NewFlatLayout(28, ""+
+var flatAskLeaf = fb.NewLayout(28, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of golden.kitchen.Ask
 	"\x06\x00\x08\x00\x04\x00\x00\x00\x00\x00"+ // vtable of golden.kitchen.Leaf
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00"+ // golden.kitchen.Ask
 	"\x1e\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Leaf
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 44, Size: 4}, // v
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 44, Size: 4}, // v
 )
 
 func finishAskLeaf(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(WhatLeaf), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishAskBuffer(b, ipc.EndTable(b))
+	FinishAskBuffer(b, fb.EndTable(b))
 }
 
 func openAskLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
@@ -139,7 +144,7 @@ func openAskLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.What(&u) || x.WhatType() != WhatLeaf {
-		return m, x.Seq(), 0, ipc.WrongMember("Ask.what", WhatLeaf, x.WhatType())
+		return m, x.Seq(), 0, fb.WrongMember("Ask.what", WhatLeaf, x.WhatType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
@@ -172,36 +177,36 @@ func decodeAskLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
 
 // flatAskScalars is what is the same in all these messages, and where their
 // values lie.
-var flatAskScalars = ipc.NewFlatLayout(100, ""+
+var flatAskScalars = fb.NewLayout(100, ""+
 	"\x0a\x00\x11\x00\x04\x00\x10\x00\x0c\x00"+ // vtable of golden.kitchen.Ask
 	"\x24\x00\x48\x00\x44\x00\x45\x00\x46\x00\x40\x00\x42\x00\x2c\x00\x30\x00\x04\x00\x0c\x00\x34\x00\x14\x00\x38\x00\x47\x00\x1c\x00\x3c\x00\x24\x00\x00\x00\x00\x00\x00\x00"+ // vtable of golden.kitchen.Scalars
 	"\x34\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // golden.kitchen.Ask
 	"\x42\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Scalars
-	ipc.FlatValue{At: 56, Size: 8},  // seq
-	ipc.FlatValue{At: 144, Size: 1}, // b
-	ipc.FlatValue{At: 145, Size: 1}, // i8
-	ipc.FlatValue{At: 146, Size: 1}, // u8
-	ipc.FlatValue{At: 140, Size: 2}, // i16
-	ipc.FlatValue{At: 142, Size: 2}, // u16
-	ipc.FlatValue{At: 120, Size: 4}, // i32
-	ipc.FlatValue{At: 124, Size: 4}, // u32
-	ipc.FlatValue{At: 80, Size: 8},  // i64
-	ipc.FlatValue{At: 88, Size: 8},  // u64
-	ipc.FlatValue{At: 128, Size: 4}, // f32
-	ipc.FlatValue{At: 96, Size: 8},  // f64
-	ipc.FlatValue{At: 132, Size: 4}, // nan
-	ipc.FlatValue{At: 147, Size: 1}, // color
-	ipc.FlatValue{At: 104, Size: 8}, // big
-	ipc.FlatValue{At: 136, Size: 4}, // level
-	ipc.FlatValue{At: 112, Size: 8}, // minus
+	fb.Value{At: 56, Size: 8},  // seq
+	fb.Value{At: 144, Size: 1}, // b
+	fb.Value{At: 145, Size: 1}, // i8
+	fb.Value{At: 146, Size: 1}, // u8
+	fb.Value{At: 140, Size: 2}, // i16
+	fb.Value{At: 142, Size: 2}, // u16
+	fb.Value{At: 120, Size: 4}, // i32
+	fb.Value{At: 124, Size: 4}, // u32
+	fb.Value{At: 80, Size: 8},  // i64
+	fb.Value{At: 88, Size: 8},  // u64
+	fb.Value{At: 128, Size: 4}, // f32
+	fb.Value{At: 96, Size: 8},  // f64
+	fb.Value{At: 132, Size: 4}, // nan
+	fb.Value{At: 147, Size: 1}, // color
+	fb.Value{At: 104, Size: 8}, // big
+	fb.Value{At: 136, Size: 4}, // level
+	fb.Value{At: 112, Size: 8}, // minus
 )
 
 func finishAskScalars(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(WhatScalars), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishAskBuffer(b, ipc.EndTable(b))
+	FinishAskBuffer(b, fb.EndTable(b))
 }
 
 func openAskScalars(buf []byte) (m Scalars, seq, refSeq uint64, err error) {
@@ -212,7 +217,7 @@ func openAskScalars(buf []byte) (m Scalars, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.What(&u) || x.WhatType() != WhatScalars {
-		return m, x.Seq(), 0, ipc.WrongMember("Ask.what", WhatScalars, x.WhatType())
+		return m, x.Seq(), 0, fb.WrongMember("Ask.what", WhatScalars, x.WhatType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil

@@ -5,7 +5,7 @@ package kitchen
 import (
 	"strconv"
 
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Big is the enum golden.kitchen.Big.
@@ -39,5 +39,5 @@ func (v Big) String() string {
 
 // ParseBig returns the value whose String is s, or an error.
 func ParseBig(s string) (Big, error) {
-	return ipc.ParseEnum(s, "Big", EnumValuesBig)
+	return fb.ParseEnum(s, "Big", EnumValuesBig)
 }

@@ -7,7 +7,7 @@ import (
 	"cmp"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ClashT is the table golden.kitchen.Clash as a Go value.
@@ -41,12 +41,12 @@ func (t *ClashT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	flatbuffersOffset := ipc.CreateString(builder, t.Flatbuffers)
-	aOffset := ipc.CreateByteString(builder, t.A)
-	vOffset := ipc.PackInt32s(builder, t.V)
-	lenOffset := ipc.CreateString(builder, t.Len)
-	makeOffset := ipc.PackInt32s(builder, t.Make)
-	ipc.StartTable(builder, 22)
+	flatbuffersOffset := fb.CreateString(builder, t.Flatbuffers)
+	aOffset := fb.CreateByteString(builder, t.A)
+	vOffset := fb.PackInt32s(builder, t.V)
+	lenOffset := fb.CreateString(builder, t.Len)
+	makeOffset := fb.PackInt32s(builder, t.Make)
+	fb.StartTable(builder, 22)
 	builder.PrependInt32Slot(0, t.Init, 0)
 	builder.PrependInt32Slot(1, t.Table, 0)
 	builder.PrependInt32Slot(2, t.Pack_, 0)
@@ -69,7 +69,7 @@ func (t *ClashT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	builder.PrependUOffsetTSlot(19, lenOffset, 0)
 	builder.PrependUOffsetTSlot(20, makeOffset, 0)
 	builder.PrependByteSlot(21, t.Byte_, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -90,11 +90,11 @@ func (rcv *Clash) UnPackTo(t *ClashT) {
 	t.String_ = rcv._tab.GetInt32Slot(30, 0)
 	t.T = rcv._tab.GetInt32Slot(32, 0)
 	t.Rcv = rcv._tab.GetInt32Slot(34, 0)
-	t.V = ipc.UnPackInt32s[int32](&rcv._tab, 36)
+	t.V = fb.UnPackInt32s[int32](&rcv._tab, 36)
 	t.XType = rcv._tab.GetInt32Slot(38, 0)
 	t.Nil = rcv._tab.GetInt32Slot(40, 0)
 	t.Len = string(rcv.Len())
-	t.Make = ipc.UnPackInt32s[int32](&rcv._tab, 44)
+	t.Make = fb.UnPackInt32s[int32](&rcv._tab, 44)
 	t.Byte_ = rcv._tab.GetByteSlot(46, 0)
 }
 
@@ -116,7 +116,7 @@ type Clash struct {
 // GetRootAsClash returns the Clash that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsClash(buf []byte, offset flatbuffers.UOffsetT) *Clash {
-	return ipc.RootTable[Clash](buf, offset)
+	return fb.RootTable[Clash](buf, offset)
 }
 
 // FinishClashBuffer makes the Clash at offset the root of the buffer.
@@ -135,44 +135,44 @@ func FinishSizePrefixedClashBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // VerifyClash checks that buf holds a Clash that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyClash(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Clash", VerifyClashAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyClash(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Clash", VerifyClashAt, buf, "", limits)
 }
 
 // VerifySizePrefixedClash is VerifyClash for a buffer that begins with its size.
-func VerifySizePrefixedClash(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Clash", VerifyClashAt, buf, "", limits)
+func VerifySizePrefixedClash(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Clash", VerifyClashAt, buf, "", limits)
 }
 
 // fieldsOfClash says what VerifyClashAt checks.
-var fieldsOfClash = []ipc.VerifyField{
+var fieldsOfClash = []fb.Rule{
 	{Name: "init", Slot: 4, Size: 4},
 	{Name: "table", Slot: 6, Size: 4},
 	{Name: "pack", Slot: 8, Size: 4},
 	{Name: "un_pack", Slot: 10, Size: 4},
 	{Name: "un_pack_to", Slot: 12, Size: 4},
 	{Name: "key", Slot: 14, Size: 4},
-	{Name: "flatbuffers", Slot: 16, Kind: ipc.IsString},
+	{Name: "flatbuffers", Slot: 16, Kind: fb.IsString},
 	{Name: "ipc", Slot: 18, Size: 4},
 	{Name: "fooBar", Slot: 20, Size: 4},
 	{Name: "foo_bar", Slot: 22, Size: 4},
-	{Name: "a", Slot: 24, Kind: ipc.IsVector, Size: 1},
+	{Name: "a", Slot: 24, Kind: fb.IsVector, Size: 1},
 	{Name: "a_bytes", Slot: 26, Size: 4},
 	{Name: "mutate_foo_bar", Slot: 28, Size: 4},
 	{Name: "string_", Slot: 30, Size: 4},
 	{Name: "t", Slot: 32, Size: 4},
 	{Name: "rcv", Slot: 34, Size: 4},
-	{Name: "v", Slot: 36, Kind: ipc.IsVector, Size: 4},
+	{Name: "v", Slot: 36, Kind: fb.IsVector, Size: 4},
 	{Name: "x_type", Slot: 38, Size: 4},
 	{Name: "nil", Slot: 40, Size: 4},
-	{Name: "len", Slot: 42, Kind: ipc.IsString},
-	{Name: "make", Slot: 44, Kind: ipc.IsVector, Size: 4},
+	{Name: "len", Slot: 42, Kind: fb.IsString},
+	{Name: "make", Slot: 44, Kind: fb.IsVector, Size: 4},
 	{Name: "byte_", Slot: 46, Size: 1},
 }
 
 // VerifyClashAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyClashAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyClashAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfClash)
 }
 
@@ -236,7 +236,7 @@ func (rcv *Clash) MutateKey(n int32) bool {
 }
 
 func (rcv *Clash) Flatbuffers() []byte {
-	return ipc.FieldBytes(&rcv._tab, 16)
+	return fb.FieldBytes(&rcv._tab, 16)
 }
 
 func (rcv *Clash) Ipc() int32 {
@@ -264,19 +264,19 @@ func (rcv *Clash) MutateFooBar__(n int32) bool {
 }
 
 func (rcv *Clash) A(j int) byte {
-	return ipc.ElemByte(&rcv._tab, 24, j)
+	return fb.ElemByte(&rcv._tab, 24, j)
 }
 
 func (rcv *Clash) ALength() int {
-	return ipc.FieldLen(&rcv._tab, 24)
+	return fb.FieldLen(&rcv._tab, 24)
 }
 
 func (rcv *Clash) ABytes_() []byte {
-	return ipc.FieldBytes(&rcv._tab, 24)
+	return fb.FieldBytes(&rcv._tab, 24)
 }
 
 func (rcv *Clash) MutateA(j int, n byte) bool {
-	return ipc.MutateElemByte(&rcv._tab, 24, j, n)
+	return fb.MutateElemByte(&rcv._tab, 24, j, n)
 }
 
 func (rcv *Clash) ABytes() int32 {
@@ -320,15 +320,15 @@ func (rcv *Clash) MutateRcv(n int32) bool {
 }
 
 func (rcv *Clash) V(j int) int32 {
-	return ipc.ElemInt32(&rcv._tab, 36, j)
+	return fb.ElemInt32(&rcv._tab, 36, j)
 }
 
 func (rcv *Clash) VLength() int {
-	return ipc.FieldLen(&rcv._tab, 36)
+	return fb.FieldLen(&rcv._tab, 36)
 }
 
 func (rcv *Clash) MutateV(j int, n int32) bool {
-	return ipc.MutateElemInt32(&rcv._tab, 36, j, n)
+	return fb.MutateElemInt32(&rcv._tab, 36, j, n)
 }
 
 func (rcv *Clash) XType() int32 {
@@ -348,19 +348,19 @@ func (rcv *Clash) MutateNil(n int32) bool {
 }
 
 func (rcv *Clash) Len() []byte {
-	return ipc.FieldBytes(&rcv._tab, 42)
+	return fb.FieldBytes(&rcv._tab, 42)
 }
 
 func (rcv *Clash) Make(j int) int32 {
-	return ipc.ElemInt32(&rcv._tab, 44, j)
+	return fb.ElemInt32(&rcv._tab, 44, j)
 }
 
 func (rcv *Clash) MakeLength() int {
-	return ipc.FieldLen(&rcv._tab, 44)
+	return fb.FieldLen(&rcv._tab, 44)
 }
 
 func (rcv *Clash) MutateMake(j int, n int32) bool {
-	return ipc.MutateElemInt32(&rcv._tab, 44, j, n)
+	return fb.MutateElemInt32(&rcv._tab, 44, j, n)
 }
 
 func (rcv *Clash) Byte_() byte {
@@ -383,7 +383,7 @@ func ClashKeyCompare(o1, o2 flatbuffers.UOffsetT, buf []byte) bool {
 // LookupByKey points rcv at the table with the given key, in the vector at
 // vectorLocation of buf that is sorted by it, and reports whether there is one.
 func (rcv *Clash) LookupByKey(key int32, vectorLocation flatbuffers.UOffsetT, buf []byte) bool {
-	pos := ipc.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {
+	pos := fb.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {
 		var x Clash
 		x.Init(buf, pos)
 		return cmp.Compare(x.Key(), key)
@@ -397,7 +397,7 @@ func (rcv *Clash) LookupByKey(key int32, vectorLocation flatbuffers.UOffsetT, bu
 
 // ClashStart begins a Clash, which the builder then expects the fields of.
 func ClashStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 22)
+	fb.StartTable(builder, 22)
 }
 
 func ClashAddInit_(builder *flatbuffers.Builder, init_ int32) {
@@ -502,5 +502,5 @@ func ClashAddByte_(builder *flatbuffers.Builder, byte_ byte) {
 
 // ClashEnd ends the Clash begun last and returns its offset.
 func ClashEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -5,7 +5,7 @@ package kitchen
 import (
 	"strconv"
 
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Colours that mix.
@@ -43,5 +43,5 @@ func (v Color) String() string {
 
 // ParseColor returns the value whose String is s, or an error.
 func ParseColor(s string) (Color, error) {
-	return ipc.ParseEnum(s, "Color", EnumValuesColor)
+	return fb.ParseEnum(s, "Color", EnumValuesColor)
 }

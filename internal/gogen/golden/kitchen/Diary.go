@@ -8,6 +8,7 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 	golden__shared "github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Travels in envelopes of another namespace.
@@ -134,11 +135,11 @@ func NewDiaryInPlaceService(h Diary, inPlace DiaryInPlaceHandlers) *ipc.Service 
 }
 
 func finishNotedNote(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(golden__shared.Notes(1)), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	golden__shared.FinishnotedBuffer(b, ipc.EndTable(b))
+	golden__shared.FinishnotedBuffer(b, fb.EndTable(b))
 }
 
 func openNotedNote(buf []byte) (m golden__shared.Note, seq, refSeq uint64, err error) {
@@ -149,7 +150,7 @@ func openNotedNote(buf []byte) (m golden__shared.Note, seq, refSeq uint64, err e
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.It(&u) || x.ItType() != golden__shared.Notes(1) {
-		return m, x.Seq(), 0, ipc.WrongMember("noted.it", golden__shared.Notes(1), x.ItType())
+		return m, x.Seq(), 0, fb.WrongMember("noted.it", golden__shared.Notes(1), x.ItType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
@@ -174,24 +175,24 @@ func decodeNotedNote(buf []byte, m *golden__shared.NoteT) (seq uint64, err error
 
 // flatAnswerDone is what is the same in all these messages, and where their
 // values lie.
-var flatAnswerDone = ipc.NewFlatLayout(52, ""+
+var flatAnswerDone = fb.NewLayout(52, ""+
 	"\x0c\x00\x19\x00\x04\x00\x0c\x00\x18\x00\x14\x00"+ // vtable of golden.shared.answer
 	"\x08\x00\x10\x00\x04\x00\x0c\x00"+ // vtable of golden.shared.done
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // golden.shared.answer
 	"\x28\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.shared.done
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 32, Size: 8}, // ref_seq
-	ipc.FlatValue{At: 56, Size: 8}, // ref_seq
-	ipc.FlatValue{At: 64, Size: 4}, // words
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 32, Size: 8}, // ref_seq
+	fb.Value{At: 56, Size: 8}, // ref_seq
+	fb.Value{At: 64, Size: 4}, // words
 )
 
 func finishAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 4)
+	fb.StartTable(b, 4)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependUint64Slot(1, refSeq, 0)
 	b.PrependByteSlot(2, byte(golden__shared.Dones(2)), 0)
 	b.PrependUOffsetTSlot(3, m, 0)
-	golden__shared.FinishanswerBuffer(b, ipc.EndTable(b))
+	golden__shared.FinishanswerBuffer(b, fb.EndTable(b))
 }
 
 func openAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64, err error) {
@@ -202,8 +203,8 @@ func openAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64, err 
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	t := x.Table()
 	var u flatbuffers.Table
-	if !ipc.FieldUnion(&t, 10, &u) || golden__shared.Dones(t.GetByteSlot(8, 0)) != golden__shared.Dones(2) {
-		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer._it", golden__shared.Dones(2), golden__shared.Dones(t.GetByteSlot(8, 0)))
+	if !fb.FieldUnion(&t, 10, &u) || golden__shared.Dones(t.GetByteSlot(8, 0)) != golden__shared.Dones(2) {
+		return m, x.Seq(), x.RefSeq(), fb.WrongMember("answer._it", golden__shared.Dones(2), golden__shared.Dones(t.GetByteSlot(8, 0)))
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), m.RefSeq(), nil

@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // FooT_ is the table golden.kitchen.Foo as a Go value.
@@ -17,9 +17,9 @@ func (t *FooT_) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.A, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -45,7 +45,7 @@ type Foo struct {
 // GetRootAsFoo returns the Foo that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsFoo(buf []byte, offset flatbuffers.UOffsetT) *Foo {
-	return ipc.RootTable[Foo](buf, offset)
+	return fb.RootTable[Foo](buf, offset)
 }
 
 // FinishFooBuffer makes the Foo at offset the root of the buffer.
@@ -64,23 +64,23 @@ func FinishSizePrefixedFooBuffer(builder *flatbuffers.Builder, offset flatbuffer
 }
 
 // VerifyFoo checks that buf holds a Foo that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyFoo(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Foo", VerifyFooAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyFoo(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Foo", VerifyFooAt, buf, "", limits)
 }
 
 // VerifySizePrefixedFoo is VerifyFoo for a buffer that begins with its size.
-func VerifySizePrefixedFoo(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Foo", VerifyFooAt, buf, "", limits)
+func VerifySizePrefixedFoo(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Foo", VerifyFooAt, buf, "", limits)
 }
 
 // fieldsOfFoo says what VerifyFooAt checks.
-var fieldsOfFoo = []ipc.VerifyField{
+var fieldsOfFoo = []fb.Rule{
 	{Name: "a", Slot: 4, Size: 4},
 }
 
 // VerifyFooAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyFooAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyFooAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfFoo)
 }
 
@@ -105,7 +105,7 @@ func (rcv *Foo) MutateA(n int32) bool {
 
 // FooStart begins a Foo, which the builder then expects the fields of.
 func FooStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func FooAddA(builder *flatbuffers.Builder, a int32) {
@@ -114,5 +114,5 @@ func FooAddA(builder *flatbuffers.Builder, a int32) {
 
 // FooEnd ends the Foo begun last and returns its offset.
 func FooEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

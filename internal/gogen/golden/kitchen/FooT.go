@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // FooTT is the table golden.kitchen.FooT as a Go value.
@@ -17,9 +17,9 @@ func (t *FooTT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.B, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -45,7 +45,7 @@ type FooT struct {
 // GetRootAsFooT returns the FooT that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsFooT(buf []byte, offset flatbuffers.UOffsetT) *FooT {
-	return ipc.RootTable[FooT](buf, offset)
+	return fb.RootTable[FooT](buf, offset)
 }
 
 // FinishFooTBuffer makes the FooT at offset the root of the buffer.
@@ -64,23 +64,23 @@ func FinishSizePrefixedFooTBuffer(builder *flatbuffers.Builder, offset flatbuffe
 }
 
 // VerifyFooT checks that buf holds a FooT that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyFooT(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("FooT", VerifyFooTAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyFooT(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("FooT", VerifyFooTAt, buf, "", limits)
 }
 
 // VerifySizePrefixedFooT is VerifyFooT for a buffer that begins with its size.
-func VerifySizePrefixedFooT(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("FooT", VerifyFooTAt, buf, "", limits)
+func VerifySizePrefixedFooT(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("FooT", VerifyFooTAt, buf, "", limits)
 }
 
 // fieldsOfFooT says what VerifyFooTAt checks.
-var fieldsOfFooT = []ipc.VerifyField{
+var fieldsOfFooT = []fb.Rule{
 	{Name: "b", Slot: 4, Size: 4},
 }
 
 // VerifyFooTAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyFooTAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyFooTAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfFooT)
 }
 
@@ -105,7 +105,7 @@ func (rcv *FooT) MutateB(n int32) bool {
 
 // FooTStart begins a FooT, which the builder then expects the fields of.
 func FooTStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func FooTAddB(builder *flatbuffers.Builder, b_ int32) {
@@ -114,5 +114,5 @@ func FooTAddB(builder *flatbuffers.Builder, b_ int32) {
 
 // FooTEnd ends the FooT begun last and returns its offset.
 func FooTEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // A struct with arrays and structs in it.
@@ -99,11 +99,11 @@ func (rcv *Grid) MutateId(n uint64) bool {
 }
 
 func (rcv *Grid) Cells(j int) int32 {
-	return rcv._tab.GetInt32(ipc.ArrayElem(rcv._tab.Pos+8, j, 3, 4))
+	return rcv._tab.GetInt32(fb.ArrayElem(rcv._tab.Pos+8, j, 3, 4))
 }
 
 func (rcv *Grid) MutateCells(j int, n int32) bool {
-	return rcv._tab.MutateInt32(ipc.ArrayElem(rcv._tab.Pos+8, j, 3, 4), n)
+	return rcv._tab.MutateInt32(fb.ArrayElem(rcv._tab.Pos+8, j, 3, 4), n)
 }
 
 func (rcv *Grid) CellsLength() int {
@@ -111,11 +111,11 @@ func (rcv *Grid) CellsLength() int {
 }
 
 func (rcv *Grid) Colors(j int) Color {
-	return Color(rcv._tab.GetByte(ipc.ArrayElem(rcv._tab.Pos+20, j, 5, 1)))
+	return Color(rcv._tab.GetByte(fb.ArrayElem(rcv._tab.Pos+20, j, 5, 1)))
 }
 
 func (rcv *Grid) MutateColors(j int, n Color) bool {
-	return rcv._tab.MutateByte(ipc.ArrayElem(rcv._tab.Pos+20, j, 5, 1), byte(n))
+	return rcv._tab.MutateByte(fb.ArrayElem(rcv._tab.Pos+20, j, 5, 1), byte(n))
 }
 
 func (rcv *Grid) ColorsLength() int {
@@ -130,7 +130,7 @@ func (rcv *Grid) Inners(obj *Inner, j int) *Inner {
 	if obj == nil {
 		obj = new(Inner)
 	}
-	obj.Init(rcv._tab.Bytes, ipc.ArrayElem(rcv._tab.Pos+26, j, 2, 4))
+	obj.Init(rcv._tab.Bytes, fb.ArrayElem(rcv._tab.Pos+26, j, 2, 4))
 	return obj
 }
 

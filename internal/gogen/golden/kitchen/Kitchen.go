@@ -7,7 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	golden__shared "github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // KitchenT is the table golden.kitchen.Kitchen as a Go value.
@@ -51,7 +51,7 @@ func (t *KitchenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	}
 	scalarsOffset := t.Scalars.Pack(builder)
 	maybeOffset := t.Maybe.Pack(builder)
-	nameOffset := ipc.CreateString(builder, t.Name)
+	nameOffset := fb.CreateString(builder, t.Name)
 	greetingOffset := builder.CreateString(t.Greeting)
 	thingOffset := t.Thing.Pack(builder)
 	var thingsTypeOffset, thingsOffset flatbuffers.UOffsetT
@@ -63,35 +63,35 @@ func (t *KitchenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 				thingsTypes[j] = u.Type
 			}
 		}
-		thingsTypeOffset = ipc.PackBytes(builder, thingsTypes)
-		thingsOffset = ipc.PackOffsets(builder, thingsValues)
+		thingsTypeOffset = fb.PackBytes(builder, thingsTypes)
+		thingsOffset = fb.PackOffsets(builder, thingsValues)
 	}
-	bytesOffset := ipc.CreateByteString(builder, t.Bytes)
-	boolsOffset := ipc.PackBools(builder, t.Bools)
-	i8sOffset := ipc.PackInt8s(builder, t.I8s)
-	i16sOffset := ipc.PackInt16s(builder, t.I16s)
-	u16sOffset := ipc.PackUint16s(builder, t.U16s)
-	i32sOffset := ipc.PackInt32s(builder, t.I32s)
-	u32sOffset := ipc.PackUint32s(builder, t.U32s)
-	i64sOffset := ipc.PackInt64s(builder, t.I64s)
-	u64sOffset := ipc.PackUint64s(builder, t.U64s)
-	f32sOffset := ipc.PackFloat32s(builder, t.F32s)
-	f64sOffset := ipc.PackFloat64s(builder, t.F64s)
-	colorsOffset := ipc.PackBytes(builder, t.Colors)
-	bigsOffset := ipc.PackUint64s(builder, t.Bigs)
-	levelsOffset := ipc.PackInt32s(builder, t.Levels)
-	stringsOffset := ipc.PackStrings(builder, t.Strings)
-	leavesOffset := ipc.PackTables(builder, t.Leaves)
-	gridsOffset := ipc.PackStructs(builder, t.Grids, 48, 8)
-	itemsOffset := ipc.PackTables(builder, t.Items)
-	pointsOffset := ipc.PackStructs(builder, t.Points, 8, 4)
-	nestedOffset := ipc.CreateByteString(builder, t.Nested)
+	bytesOffset := fb.CreateByteString(builder, t.Bytes)
+	boolsOffset := fb.PackBools(builder, t.Bools)
+	i8sOffset := fb.PackInt8s(builder, t.I8s)
+	i16sOffset := fb.PackInt16s(builder, t.I16s)
+	u16sOffset := fb.PackUint16s(builder, t.U16s)
+	i32sOffset := fb.PackInt32s(builder, t.I32s)
+	u32sOffset := fb.PackUint32s(builder, t.U32s)
+	i64sOffset := fb.PackInt64s(builder, t.I64s)
+	u64sOffset := fb.PackUint64s(builder, t.U64s)
+	f32sOffset := fb.PackFloat32s(builder, t.F32s)
+	f64sOffset := fb.PackFloat64s(builder, t.F64s)
+	colorsOffset := fb.PackBytes(builder, t.Colors)
+	bigsOffset := fb.PackUint64s(builder, t.Bigs)
+	levelsOffset := fb.PackInt32s(builder, t.Levels)
+	stringsOffset := fb.PackStrings(builder, t.Strings)
+	leavesOffset := fb.PackTables(builder, t.Leaves)
+	gridsOffset := fb.PackStructs(builder, t.Grids, 48, 8)
+	itemsOffset := fb.PackTables(builder, t.Items)
+	pointsOffset := fb.PackStructs(builder, t.Points, 8, 4)
+	nestedOffset := fb.CreateByteString(builder, t.Nested)
 	nextOffset := t.Next.Pack(builder)
 	strictOffset := t.Strict.Pack(builder)
-	ipc.StartTable(builder, 33)
+	fb.StartTable(builder, 33)
 	builder.PrependUOffsetTSlot(0, scalarsOffset, 0)
 	builder.PrependUOffsetTSlot(1, maybeOffset, 0)
-	ipc.AddStruct(builder, 2, t.Grid.Pack(builder))
+	fb.AddStruct(builder, 2, t.Grid.Pack(builder))
 	builder.PrependUOffsetTSlot(3, nameOffset, 0)
 	builder.PrependUOffsetTSlot(4, greetingOffset, 0)
 	if thingOffset != 0 {
@@ -123,7 +123,7 @@ func (t *KitchenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	builder.PrependUOffsetTSlot(30, nestedOffset, 0)
 	builder.PrependUOffsetTSlot(31, nextOffset, 0)
 	builder.PrependUOffsetTSlot(32, strictOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -144,20 +144,20 @@ func (rcv *Kitchen) UnPackTo(t *KitchenT) {
 		}
 	}
 	t.Bytes = bytes.Clone(rcv.BytesBytes())
-	t.Bools = ipc.UnPackBools[bool](&rcv._tab, 26)
-	t.I8s = ipc.UnPackInt8s[int8](&rcv._tab, 28)
-	t.I16s = ipc.UnPackInt16s[int16](&rcv._tab, 30)
-	t.U16s = ipc.UnPackUint16s[uint16](&rcv._tab, 32)
-	t.I32s = ipc.UnPackInt32s[int32](&rcv._tab, 34)
-	t.U32s = ipc.UnPackUint32s[uint32](&rcv._tab, 36)
-	t.I64s = ipc.UnPackInt64s[int64](&rcv._tab, 38)
-	t.U64s = ipc.UnPackUint64s[uint64](&rcv._tab, 40)
-	t.F32s = ipc.UnPackFloat32s[float32](&rcv._tab, 42)
-	t.F64s = ipc.UnPackFloat64s[float64](&rcv._tab, 44)
-	t.Colors = ipc.UnPackBytes[Color](&rcv._tab, 46)
-	t.Bigs = ipc.UnPackUint64s[Big](&rcv._tab, 48)
-	t.Levels = ipc.UnPackInt32s[Level](&rcv._tab, 50)
-	t.Strings = ipc.UnPackStrings(&rcv._tab, 52)
+	t.Bools = fb.UnPackBools[bool](&rcv._tab, 26)
+	t.I8s = fb.UnPackInt8s[int8](&rcv._tab, 28)
+	t.I16s = fb.UnPackInt16s[int16](&rcv._tab, 30)
+	t.U16s = fb.UnPackUint16s[uint16](&rcv._tab, 32)
+	t.I32s = fb.UnPackInt32s[int32](&rcv._tab, 34)
+	t.U32s = fb.UnPackUint32s[uint32](&rcv._tab, 36)
+	t.I64s = fb.UnPackInt64s[int64](&rcv._tab, 38)
+	t.U64s = fb.UnPackUint64s[uint64](&rcv._tab, 40)
+	t.F32s = fb.UnPackFloat32s[float32](&rcv._tab, 42)
+	t.F64s = fb.UnPackFloat64s[float64](&rcv._tab, 44)
+	t.Colors = fb.UnPackBytes[Color](&rcv._tab, 46)
+	t.Bigs = fb.UnPackUint64s[Big](&rcv._tab, 48)
+	t.Levels = fb.UnPackInt32s[Level](&rcv._tab, 50)
+	t.Strings = fb.UnPackStrings(&rcv._tab, 52)
 	t.Leaves = make([]*LeafT, rcv.LeavesLength())
 	for j := range t.Leaves {
 		var x Leaf
@@ -209,7 +209,7 @@ const KitchenIdentifier = "KTCH"
 // GetRootAsKitchen returns the Kitchen that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsKitchen(buf []byte, offset flatbuffers.UOffsetT) *Kitchen {
-	return ipc.RootTable[Kitchen](buf, offset)
+	return fb.RootTable[Kitchen](buf, offset)
 }
 
 // FinishKitchenBuffer makes the Kitchen at offset the root of the buffer.
@@ -239,52 +239,52 @@ func SizePrefixedKitchenBufferHasIdentifier(buf []byte) bool {
 }
 
 // VerifyKitchen checks that buf holds a Kitchen that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyKitchen(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Kitchen", VerifyKitchenAt, buf, KitchenIdentifier, limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyKitchen(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Kitchen", VerifyKitchenAt, buf, KitchenIdentifier, limits)
 }
 
 // VerifySizePrefixedKitchen is VerifyKitchen for a buffer that begins with its size.
-func VerifySizePrefixedKitchen(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Kitchen", VerifyKitchenAt, buf, KitchenIdentifier, limits)
+func VerifySizePrefixedKitchen(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Kitchen", VerifyKitchenAt, buf, KitchenIdentifier, limits)
 }
 
 // fieldsOfKitchen says what VerifyKitchenAt checks.
-var fieldsOfKitchen = []ipc.VerifyField{
-	{Name: "scalars", Slot: 4, Kind: ipc.IsTable},
-	{Name: "maybe", Slot: 6, Kind: ipc.IsTable, Sub: 1},
-	{Name: "grid", Slot: 8, Kind: ipc.IsStruct, Size: 48, Align: 8},
-	{Name: "name", Slot: 10, Kind: ipc.IsString},
-	{Name: "greeting", Slot: 12, Kind: ipc.IsString},
-	{Name: "thing", Slot: 18, Kind: ipc.IsUnion, Size: 1, Sub: 2},
-	{Name: "things", Slot: 22, Kind: ipc.IsUnions, Size: 1, Sub: 2},
-	{Name: "bytes", Slot: 24, Kind: ipc.IsVector, Size: 1},
-	{Name: "bools", Slot: 26, Kind: ipc.IsVector, Size: 1},
-	{Name: "i8s", Slot: 28, Kind: ipc.IsVector, Size: 1},
-	{Name: "i16s", Slot: 30, Kind: ipc.IsVector, Size: 2},
-	{Name: "u16s", Slot: 32, Kind: ipc.IsVector, Size: 2},
-	{Name: "i32s", Slot: 34, Kind: ipc.IsVector, Size: 4},
-	{Name: "u32s", Slot: 36, Kind: ipc.IsVector, Size: 4},
-	{Name: "i64s", Slot: 38, Kind: ipc.IsVector, Size: 8},
-	{Name: "u64s", Slot: 40, Kind: ipc.IsVector, Size: 8},
-	{Name: "f32s", Slot: 42, Kind: ipc.IsVector, Size: 4},
-	{Name: "f64s", Slot: 44, Kind: ipc.IsVector, Size: 8},
-	{Name: "colors", Slot: 46, Kind: ipc.IsVector, Size: 1},
-	{Name: "bigs", Slot: 48, Kind: ipc.IsVector, Size: 8},
-	{Name: "levels", Slot: 50, Kind: ipc.IsVector, Size: 4},
-	{Name: "strings", Slot: 52, Kind: ipc.IsStrings},
-	{Name: "leaves", Slot: 54, Kind: ipc.IsTables, Sub: 3},
-	{Name: "grids", Slot: 56, Kind: ipc.IsVector, Size: 48},
-	{Name: "items", Slot: 58, Kind: ipc.IsTables, Sub: 4},
-	{Name: "points", Slot: 60, Kind: ipc.IsVector, Size: 8},
+var fieldsOfKitchen = []fb.Rule{
+	{Name: "scalars", Slot: 4, Kind: fb.IsTable},
+	{Name: "maybe", Slot: 6, Kind: fb.IsTable, Sub: 1},
+	{Name: "grid", Slot: 8, Kind: fb.IsStruct, Size: 48, Align: 8},
+	{Name: "name", Slot: 10, Kind: fb.IsString},
+	{Name: "greeting", Slot: 12, Kind: fb.IsString},
+	{Name: "thing", Slot: 18, Kind: fb.IsUnion, Size: 1, Sub: 2},
+	{Name: "things", Slot: 22, Kind: fb.IsUnions, Size: 1, Sub: 2},
+	{Name: "bytes", Slot: 24, Kind: fb.IsVector, Size: 1},
+	{Name: "bools", Slot: 26, Kind: fb.IsVector, Size: 1},
+	{Name: "i8s", Slot: 28, Kind: fb.IsVector, Size: 1},
+	{Name: "i16s", Slot: 30, Kind: fb.IsVector, Size: 2},
+	{Name: "u16s", Slot: 32, Kind: fb.IsVector, Size: 2},
+	{Name: "i32s", Slot: 34, Kind: fb.IsVector, Size: 4},
+	{Name: "u32s", Slot: 36, Kind: fb.IsVector, Size: 4},
+	{Name: "i64s", Slot: 38, Kind: fb.IsVector, Size: 8},
+	{Name: "u64s", Slot: 40, Kind: fb.IsVector, Size: 8},
+	{Name: "f32s", Slot: 42, Kind: fb.IsVector, Size: 4},
+	{Name: "f64s", Slot: 44, Kind: fb.IsVector, Size: 8},
+	{Name: "colors", Slot: 46, Kind: fb.IsVector, Size: 1},
+	{Name: "bigs", Slot: 48, Kind: fb.IsVector, Size: 8},
+	{Name: "levels", Slot: 50, Kind: fb.IsVector, Size: 4},
+	{Name: "strings", Slot: 52, Kind: fb.IsStrings},
+	{Name: "leaves", Slot: 54, Kind: fb.IsTables, Sub: 3},
+	{Name: "grids", Slot: 56, Kind: fb.IsVector, Size: 48},
+	{Name: "items", Slot: 58, Kind: fb.IsTables, Sub: 4},
+	{Name: "points", Slot: 60, Kind: fb.IsVector, Size: 8},
 	{Name: "unit", Slot: 62, Size: 2},
-	{Name: "nested", Slot: 64, Kind: ipc.IsBuffer, Sub: 3},
-	{Name: "next", Slot: 66, Kind: ipc.IsTable, Sub: 5},
-	{Name: "strict", Slot: 68, Kind: ipc.IsTable, Sub: 6},
+	{Name: "nested", Slot: 64, Kind: fb.IsBuffer, Sub: 3},
+	{Name: "next", Slot: 66, Kind: fb.IsTable, Sub: 5},
+	{Name: "strict", Slot: 68, Kind: fb.IsTable, Sub: 6},
 }
 
 // VerifyKitchenAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyKitchenAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyKitchenAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfKitchen, VerifyScalarsAt, VerifyMaybeAt, VerifyThingAt, VerifyLeafAt, golden__shared.VerifyItemAt, VerifyKitchenAt, VerifyStrictAt)
 }
 
@@ -300,23 +300,23 @@ func (rcv *Kitchen) Table() flatbuffers.Table {
 }
 
 func (rcv *Kitchen) Scalars(obj *Scalars) *Scalars {
-	return ipc.FieldTable(&rcv._tab, 4, obj)
+	return fb.FieldTable(&rcv._tab, 4, obj)
 }
 
 func (rcv *Kitchen) Maybe(obj *Maybe) *Maybe {
-	return ipc.FieldTable(&rcv._tab, 6, obj)
+	return fb.FieldTable(&rcv._tab, 6, obj)
 }
 
 func (rcv *Kitchen) Grid(obj *Grid) *Grid {
-	return ipc.FieldStruct(&rcv._tab, 8, obj)
+	return fb.FieldStruct(&rcv._tab, 8, obj)
 }
 
 func (rcv *Kitchen) Name() []byte {
-	return ipc.FieldBytes(&rcv._tab, 10)
+	return fb.FieldBytes(&rcv._tab, 10)
 }
 
 func (rcv *Kitchen) Greeting() []byte {
-	if b := ipc.FieldBytes(&rcv._tab, 12); b != nil {
+	if b := fb.FieldBytes(&rcv._tab, 12); b != nil {
 		return b
 	}
 	return []byte("hello")
@@ -331,249 +331,249 @@ func (rcv *Kitchen) MutateThingType(n Thing) bool {
 }
 
 func (rcv *Kitchen) Thing(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 18, obj)
+	return fb.FieldUnion(&rcv._tab, 18, obj)
 }
 
 func (rcv *Kitchen) ThingsType(j int) Thing {
-	return Thing(ipc.ElemByte(&rcv._tab, 20, j))
+	return Thing(fb.ElemByte(&rcv._tab, 20, j))
 }
 
 func (rcv *Kitchen) ThingsTypeLength() int {
-	return ipc.FieldLen(&rcv._tab, 20)
+	return fb.FieldLen(&rcv._tab, 20)
 }
 
 func (rcv *Kitchen) MutateThingsType(j int, n Thing) bool {
-	return ipc.MutateElemByte(&rcv._tab, 20, j, byte(n))
+	return fb.MutateElemByte(&rcv._tab, 20, j, byte(n))
 }
 
 func (rcv *Kitchen) Things(obj *flatbuffers.Table, j int) bool {
-	return ipc.ElemUnion(&rcv._tab, 22, obj, j)
+	return fb.ElemUnion(&rcv._tab, 22, obj, j)
 }
 
 func (rcv *Kitchen) ThingsLength() int {
-	return ipc.FieldLen(&rcv._tab, 22)
+	return fb.FieldLen(&rcv._tab, 22)
 }
 
 func (rcv *Kitchen) Bytes(j int) byte {
-	return ipc.ElemByte(&rcv._tab, 24, j)
+	return fb.ElemByte(&rcv._tab, 24, j)
 }
 
 func (rcv *Kitchen) BytesLength() int {
-	return ipc.FieldLen(&rcv._tab, 24)
+	return fb.FieldLen(&rcv._tab, 24)
 }
 
 func (rcv *Kitchen) BytesBytes() []byte {
-	return ipc.FieldBytes(&rcv._tab, 24)
+	return fb.FieldBytes(&rcv._tab, 24)
 }
 
 func (rcv *Kitchen) MutateBytes(j int, n byte) bool {
-	return ipc.MutateElemByte(&rcv._tab, 24, j, n)
+	return fb.MutateElemByte(&rcv._tab, 24, j, n)
 }
 
 func (rcv *Kitchen) Bools(j int) bool {
-	return ipc.ElemBool(&rcv._tab, 26, j)
+	return fb.ElemBool(&rcv._tab, 26, j)
 }
 
 func (rcv *Kitchen) BoolsLength() int {
-	return ipc.FieldLen(&rcv._tab, 26)
+	return fb.FieldLen(&rcv._tab, 26)
 }
 
 func (rcv *Kitchen) MutateBools(j int, n bool) bool {
-	return ipc.MutateElemBool(&rcv._tab, 26, j, n)
+	return fb.MutateElemBool(&rcv._tab, 26, j, n)
 }
 
 func (rcv *Kitchen) I8s(j int) int8 {
-	return ipc.ElemInt8(&rcv._tab, 28, j)
+	return fb.ElemInt8(&rcv._tab, 28, j)
 }
 
 func (rcv *Kitchen) I8sLength() int {
-	return ipc.FieldLen(&rcv._tab, 28)
+	return fb.FieldLen(&rcv._tab, 28)
 }
 
 func (rcv *Kitchen) MutateI8s(j int, n int8) bool {
-	return ipc.MutateElemInt8(&rcv._tab, 28, j, n)
+	return fb.MutateElemInt8(&rcv._tab, 28, j, n)
 }
 
 func (rcv *Kitchen) I16s(j int) int16 {
-	return ipc.ElemInt16(&rcv._tab, 30, j)
+	return fb.ElemInt16(&rcv._tab, 30, j)
 }
 
 func (rcv *Kitchen) I16sLength() int {
-	return ipc.FieldLen(&rcv._tab, 30)
+	return fb.FieldLen(&rcv._tab, 30)
 }
 
 func (rcv *Kitchen) MutateI16s(j int, n int16) bool {
-	return ipc.MutateElemInt16(&rcv._tab, 30, j, n)
+	return fb.MutateElemInt16(&rcv._tab, 30, j, n)
 }
 
 func (rcv *Kitchen) U16s(j int) uint16 {
-	return ipc.ElemUint16(&rcv._tab, 32, j)
+	return fb.ElemUint16(&rcv._tab, 32, j)
 }
 
 func (rcv *Kitchen) U16sLength() int {
-	return ipc.FieldLen(&rcv._tab, 32)
+	return fb.FieldLen(&rcv._tab, 32)
 }
 
 func (rcv *Kitchen) MutateU16s(j int, n uint16) bool {
-	return ipc.MutateElemUint16(&rcv._tab, 32, j, n)
+	return fb.MutateElemUint16(&rcv._tab, 32, j, n)
 }
 
 func (rcv *Kitchen) I32s(j int) int32 {
-	return ipc.ElemInt32(&rcv._tab, 34, j)
+	return fb.ElemInt32(&rcv._tab, 34, j)
 }
 
 func (rcv *Kitchen) I32sLength() int {
-	return ipc.FieldLen(&rcv._tab, 34)
+	return fb.FieldLen(&rcv._tab, 34)
 }
 
 func (rcv *Kitchen) MutateI32s(j int, n int32) bool {
-	return ipc.MutateElemInt32(&rcv._tab, 34, j, n)
+	return fb.MutateElemInt32(&rcv._tab, 34, j, n)
 }
 
 func (rcv *Kitchen) U32s(j int) uint32 {
-	return ipc.ElemUint32(&rcv._tab, 36, j)
+	return fb.ElemUint32(&rcv._tab, 36, j)
 }
 
 func (rcv *Kitchen) U32sLength() int {
-	return ipc.FieldLen(&rcv._tab, 36)
+	return fb.FieldLen(&rcv._tab, 36)
 }
 
 func (rcv *Kitchen) MutateU32s(j int, n uint32) bool {
-	return ipc.MutateElemUint32(&rcv._tab, 36, j, n)
+	return fb.MutateElemUint32(&rcv._tab, 36, j, n)
 }
 
 func (rcv *Kitchen) I64s(j int) int64 {
-	return ipc.ElemInt64(&rcv._tab, 38, j)
+	return fb.ElemInt64(&rcv._tab, 38, j)
 }
 
 func (rcv *Kitchen) I64sLength() int {
-	return ipc.FieldLen(&rcv._tab, 38)
+	return fb.FieldLen(&rcv._tab, 38)
 }
 
 func (rcv *Kitchen) MutateI64s(j int, n int64) bool {
-	return ipc.MutateElemInt64(&rcv._tab, 38, j, n)
+	return fb.MutateElemInt64(&rcv._tab, 38, j, n)
 }
 
 func (rcv *Kitchen) U64s(j int) uint64 {
-	return ipc.ElemUint64(&rcv._tab, 40, j)
+	return fb.ElemUint64(&rcv._tab, 40, j)
 }
 
 func (rcv *Kitchen) U64sLength() int {
-	return ipc.FieldLen(&rcv._tab, 40)
+	return fb.FieldLen(&rcv._tab, 40)
 }
 
 func (rcv *Kitchen) MutateU64s(j int, n uint64) bool {
-	return ipc.MutateElemUint64(&rcv._tab, 40, j, n)
+	return fb.MutateElemUint64(&rcv._tab, 40, j, n)
 }
 
 func (rcv *Kitchen) F32s(j int) float32 {
-	return ipc.ElemFloat32(&rcv._tab, 42, j)
+	return fb.ElemFloat32(&rcv._tab, 42, j)
 }
 
 func (rcv *Kitchen) F32sLength() int {
-	return ipc.FieldLen(&rcv._tab, 42)
+	return fb.FieldLen(&rcv._tab, 42)
 }
 
 func (rcv *Kitchen) MutateF32s(j int, n float32) bool {
-	return ipc.MutateElemFloat32(&rcv._tab, 42, j, n)
+	return fb.MutateElemFloat32(&rcv._tab, 42, j, n)
 }
 
 func (rcv *Kitchen) F64s(j int) float64 {
-	return ipc.ElemFloat64(&rcv._tab, 44, j)
+	return fb.ElemFloat64(&rcv._tab, 44, j)
 }
 
 func (rcv *Kitchen) F64sLength() int {
-	return ipc.FieldLen(&rcv._tab, 44)
+	return fb.FieldLen(&rcv._tab, 44)
 }
 
 func (rcv *Kitchen) MutateF64s(j int, n float64) bool {
-	return ipc.MutateElemFloat64(&rcv._tab, 44, j, n)
+	return fb.MutateElemFloat64(&rcv._tab, 44, j, n)
 }
 
 func (rcv *Kitchen) Colors(j int) Color {
-	return Color(ipc.ElemByte(&rcv._tab, 46, j))
+	return Color(fb.ElemByte(&rcv._tab, 46, j))
 }
 
 func (rcv *Kitchen) ColorsLength() int {
-	return ipc.FieldLen(&rcv._tab, 46)
+	return fb.FieldLen(&rcv._tab, 46)
 }
 
 func (rcv *Kitchen) ColorsBytes() []byte {
-	return ipc.FieldBytes(&rcv._tab, 46)
+	return fb.FieldBytes(&rcv._tab, 46)
 }
 
 func (rcv *Kitchen) MutateColors(j int, n Color) bool {
-	return ipc.MutateElemByte(&rcv._tab, 46, j, byte(n))
+	return fb.MutateElemByte(&rcv._tab, 46, j, byte(n))
 }
 
 func (rcv *Kitchen) Bigs(j int) Big {
-	return Big(ipc.ElemUint64(&rcv._tab, 48, j))
+	return Big(fb.ElemUint64(&rcv._tab, 48, j))
 }
 
 func (rcv *Kitchen) BigsLength() int {
-	return ipc.FieldLen(&rcv._tab, 48)
+	return fb.FieldLen(&rcv._tab, 48)
 }
 
 func (rcv *Kitchen) MutateBigs(j int, n Big) bool {
-	return ipc.MutateElemUint64(&rcv._tab, 48, j, uint64(n))
+	return fb.MutateElemUint64(&rcv._tab, 48, j, uint64(n))
 }
 
 func (rcv *Kitchen) Levels(j int) Level {
-	return Level(ipc.ElemInt32(&rcv._tab, 50, j))
+	return Level(fb.ElemInt32(&rcv._tab, 50, j))
 }
 
 func (rcv *Kitchen) LevelsLength() int {
-	return ipc.FieldLen(&rcv._tab, 50)
+	return fb.FieldLen(&rcv._tab, 50)
 }
 
 func (rcv *Kitchen) MutateLevels(j int, n Level) bool {
-	return ipc.MutateElemInt32(&rcv._tab, 50, j, int32(n))
+	return fb.MutateElemInt32(&rcv._tab, 50, j, int32(n))
 }
 
 func (rcv *Kitchen) Strings(j int) []byte {
-	return ipc.FieldElemBytes(&rcv._tab, 52, j)
+	return fb.FieldElemBytes(&rcv._tab, 52, j)
 }
 
 func (rcv *Kitchen) StringsLength() int {
-	return ipc.FieldLen(&rcv._tab, 52)
+	return fb.FieldLen(&rcv._tab, 52)
 }
 
 func (rcv *Kitchen) Leaves(obj *Leaf, j int) bool {
-	return ipc.ElemTable(&rcv._tab, 54, obj, j)
+	return fb.ElemTable(&rcv._tab, 54, obj, j)
 }
 
 func (rcv *Kitchen) LeavesLength() int {
-	return ipc.FieldLen(&rcv._tab, 54)
+	return fb.FieldLen(&rcv._tab, 54)
 }
 
 func (rcv *Kitchen) Grids(obj *Grid, j int) bool {
-	return ipc.ElemStruct(&rcv._tab, 56, obj, j, 48)
+	return fb.ElemStruct(&rcv._tab, 56, obj, j, 48)
 }
 
 func (rcv *Kitchen) GridsLength() int {
-	return ipc.FieldLen(&rcv._tab, 56)
+	return fb.FieldLen(&rcv._tab, 56)
 }
 
 func (rcv *Kitchen) Items(obj *golden__shared.Item, j int) bool {
-	return ipc.ElemTable(&rcv._tab, 58, obj, j)
+	return fb.ElemTable(&rcv._tab, 58, obj, j)
 }
 
 // ItemsByKey finds the element with the given key in a vector sorted by it.
 func (rcv *Kitchen) ItemsByKey(obj *golden__shared.Item, key string) bool {
-	x := ipc.FieldElem(&rcv._tab, 58, 0, 4)
+	x := fb.FieldElem(&rcv._tab, 58, 0, 4)
 	return x != 0 && obj.LookupByKey(key, x, rcv._tab.Bytes)
 }
 
 func (rcv *Kitchen) ItemsLength() int {
-	return ipc.FieldLen(&rcv._tab, 58)
+	return fb.FieldLen(&rcv._tab, 58)
 }
 
 func (rcv *Kitchen) Points(obj *golden__shared.Point, j int) bool {
-	return ipc.ElemStruct(&rcv._tab, 60, obj, j, 8)
+	return fb.ElemStruct(&rcv._tab, 60, obj, j, 8)
 }
 
 func (rcv *Kitchen) PointsLength() int {
-	return ipc.FieldLen(&rcv._tab, 60)
+	return fb.FieldLen(&rcv._tab, 60)
 }
 
 func (rcv *Kitchen) Unit() golden__shared.Unit {
@@ -585,32 +585,32 @@ func (rcv *Kitchen) MutateUnit(n golden__shared.Unit) bool {
 }
 
 func (rcv *Kitchen) Nested(j int) byte {
-	return ipc.ElemByte(&rcv._tab, 64, j)
+	return fb.ElemByte(&rcv._tab, 64, j)
 }
 
 func (rcv *Kitchen) NestedLength() int {
-	return ipc.FieldLen(&rcv._tab, 64)
+	return fb.FieldLen(&rcv._tab, 64)
 }
 
 func (rcv *Kitchen) NestedBytes() []byte {
-	return ipc.FieldBytes(&rcv._tab, 64)
+	return fb.FieldBytes(&rcv._tab, 64)
 }
 
 func (rcv *Kitchen) MutateNested(j int, n byte) bool {
-	return ipc.MutateElemByte(&rcv._tab, 64, j, n)
+	return fb.MutateElemByte(&rcv._tab, 64, j, n)
 }
 
 func (rcv *Kitchen) Next(obj *Kitchen) *Kitchen {
-	return ipc.FieldTable(&rcv._tab, 66, obj)
+	return fb.FieldTable(&rcv._tab, 66, obj)
 }
 
 func (rcv *Kitchen) Strict(obj *Strict) *Strict {
-	return ipc.FieldTable(&rcv._tab, 68, obj)
+	return fb.FieldTable(&rcv._tab, 68, obj)
 }
 
 // KitchenStart begins a Kitchen, which the builder then expects the fields of.
 func KitchenStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 33)
+	fb.StartTable(builder, 33)
 }
 
 func KitchenAddScalars(builder *flatbuffers.Builder, scalars flatbuffers.UOffsetT) {
@@ -622,7 +622,7 @@ func KitchenAddMaybe(builder *flatbuffers.Builder, maybe flatbuffers.UOffsetT) {
 }
 
 func KitchenAddGrid(builder *flatbuffers.Builder, grid flatbuffers.UOffsetT) {
-	ipc.AddStruct(builder, 2, grid)
+	fb.AddStruct(builder, 2, grid)
 }
 
 func KitchenAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
@@ -831,5 +831,5 @@ func KitchenAddStrict(builder *flatbuffers.Builder, strict flatbuffers.UOffsetT)
 
 // KitchenEnd ends the Kitchen begun last and returns its offset.
 func KitchenEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

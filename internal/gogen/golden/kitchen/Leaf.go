@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // LeafT is the table golden.kitchen.Leaf as a Go value.
@@ -17,9 +17,9 @@ func (t *LeafT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.V, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -45,7 +45,7 @@ type Leaf struct {
 // GetRootAsLeaf returns the Leaf that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsLeaf(buf []byte, offset flatbuffers.UOffsetT) *Leaf {
-	return ipc.RootTable[Leaf](buf, offset)
+	return fb.RootTable[Leaf](buf, offset)
 }
 
 // FinishLeafBuffer makes the Leaf at offset the root of the buffer.
@@ -64,23 +64,23 @@ func FinishSizePrefixedLeafBuffer(builder *flatbuffers.Builder, offset flatbuffe
 }
 
 // VerifyLeaf checks that buf holds a Leaf that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyLeaf(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Leaf", VerifyLeafAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyLeaf(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Leaf", VerifyLeafAt, buf, "", limits)
 }
 
 // VerifySizePrefixedLeaf is VerifyLeaf for a buffer that begins with its size.
-func VerifySizePrefixedLeaf(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Leaf", VerifyLeafAt, buf, "", limits)
+func VerifySizePrefixedLeaf(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Leaf", VerifyLeafAt, buf, "", limits)
 }
 
 // fieldsOfLeaf says what VerifyLeafAt checks.
-var fieldsOfLeaf = []ipc.VerifyField{
+var fieldsOfLeaf = []fb.Rule{
 	{Name: "v", Slot: 4, Size: 4},
 }
 
 // VerifyLeafAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyLeafAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyLeafAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfLeaf)
 }
 
@@ -105,7 +105,7 @@ func (rcv *Leaf) MutateV(n int32) bool {
 
 // LeafStart begins a Leaf, which the builder then expects the fields of.
 func LeafStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func LeafAddV(builder *flatbuffers.Builder, v_ int32) {
@@ -114,5 +114,5 @@ func LeafAddV(builder *flatbuffers.Builder, v_ int32) {
 
 // LeafEnd ends the Leaf begun last and returns its offset.
 func LeafEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -5,7 +5,7 @@ package kitchen
 import (
 	"strconv"
 
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Level is the enum golden.kitchen.Level.
@@ -42,5 +42,5 @@ func (v Level) String() string {
 
 // ParseLevel returns the value whose String is s, or an error.
 func ParseLevel(s string) (Level, error) {
-	return ipc.ParseEnum(s, "Level", EnumValuesLevel)
+	return fb.ParseEnum(s, "Level", EnumValuesLevel)
 }

@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // MaybeT is the table golden.kitchen.Maybe as a Go value.
@@ -21,7 +21,7 @@ func (t *MaybeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 5)
+	fb.StartTable(builder, 5)
 	if t.B != nil {
 		builder.PrependBool(*t.B)
 		builder.Slot(0)
@@ -42,7 +42,7 @@ func (t *MaybeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		builder.PrependInt32(int32(*t.Level))
 		builder.Slot(4)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -72,7 +72,7 @@ type Maybe struct {
 // GetRootAsMaybe returns the Maybe that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsMaybe(buf []byte, offset flatbuffers.UOffsetT) *Maybe {
-	return ipc.RootTable[Maybe](buf, offset)
+	return fb.RootTable[Maybe](buf, offset)
 }
 
 // FinishMaybeBuffer makes the Maybe at offset the root of the buffer.
@@ -91,18 +91,18 @@ func FinishSizePrefixedMaybeBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // VerifyMaybe checks that buf holds a Maybe that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyMaybe(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Maybe", VerifyMaybeAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyMaybe(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Maybe", VerifyMaybeAt, buf, "", limits)
 }
 
 // VerifySizePrefixedMaybe is VerifyMaybe for a buffer that begins with its size.
-func VerifySizePrefixedMaybe(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Maybe", VerifyMaybeAt, buf, "", limits)
+func VerifySizePrefixedMaybe(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Maybe", VerifyMaybeAt, buf, "", limits)
 }
 
 // fieldsOfMaybe says what VerifyMaybeAt checks.
-var fieldsOfMaybe = []ipc.VerifyField{
+var fieldsOfMaybe = []fb.Rule{
 	{Name: "b", Slot: 4, Size: 1},
 	{Name: "i8", Slot: 6, Size: 1},
 	{Name: "u64", Slot: 8, Size: 8},
@@ -111,7 +111,7 @@ var fieldsOfMaybe = []ipc.VerifyField{
 }
 
 // VerifyMaybeAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyMaybeAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyMaybeAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfMaybe)
 }
 
@@ -127,7 +127,7 @@ func (rcv *Maybe) Table() flatbuffers.Table {
 }
 
 func (rcv *Maybe) B() *bool {
-	if x := ipc.FieldPos(&rcv._tab, 4); x != 0 {
+	if x := fb.FieldPos(&rcv._tab, 4); x != 0 {
 		v := rcv._tab.GetBool(x)
 		return &v
 	}
@@ -139,7 +139,7 @@ func (rcv *Maybe) MutateB(n bool) bool {
 }
 
 func (rcv *Maybe) I8() *int8 {
-	if x := ipc.FieldPos(&rcv._tab, 6); x != 0 {
+	if x := fb.FieldPos(&rcv._tab, 6); x != 0 {
 		v := rcv._tab.GetInt8(x)
 		return &v
 	}
@@ -151,7 +151,7 @@ func (rcv *Maybe) MutateI8(n int8) bool {
 }
 
 func (rcv *Maybe) U64() *uint64 {
-	if x := ipc.FieldPos(&rcv._tab, 8); x != 0 {
+	if x := fb.FieldPos(&rcv._tab, 8); x != 0 {
 		v := rcv._tab.GetUint64(x)
 		return &v
 	}
@@ -163,7 +163,7 @@ func (rcv *Maybe) MutateU64(n uint64) bool {
 }
 
 func (rcv *Maybe) F32() *float32 {
-	if x := ipc.FieldPos(&rcv._tab, 10); x != 0 {
+	if x := fb.FieldPos(&rcv._tab, 10); x != 0 {
 		v := rcv._tab.GetFloat32(x)
 		return &v
 	}
@@ -175,7 +175,7 @@ func (rcv *Maybe) MutateF32(n float32) bool {
 }
 
 func (rcv *Maybe) Level() *Level {
-	if x := ipc.FieldPos(&rcv._tab, 12); x != 0 {
+	if x := fb.FieldPos(&rcv._tab, 12); x != 0 {
 		v := Level(rcv._tab.GetInt32(x))
 		return &v
 	}
@@ -188,7 +188,7 @@ func (rcv *Maybe) MutateLevel(n Level) bool {
 
 // MaybeStart begins a Maybe, which the builder then expects the fields of.
 func MaybeStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 5)
+	fb.StartTable(builder, 5)
 }
 
 func MaybeAddB(builder *flatbuffers.Builder, b_ bool) {
@@ -218,5 +218,5 @@ func MaybeAddLevel(builder *flatbuffers.Builder, level Level) {
 
 // MaybeEnd ends the Maybe begun last and returns its offset.
 func MaybeEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

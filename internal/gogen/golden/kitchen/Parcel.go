@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ParcelT is the table golden.kitchen.Parcel as a Go value.
@@ -19,14 +19,14 @@ func (t *ParcelT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	thingOffset := t.Thing.Pack(builder)
-	noteOffset := ipc.CreateString(builder, t.Note)
-	ipc.StartTable(builder, 3)
+	noteOffset := fb.CreateString(builder, t.Note)
+	fb.StartTable(builder, 3)
 	if thingOffset != 0 {
 		builder.PrependByteSlot(0, byte(t.Thing.Type), 0)
 		builder.PrependUOffsetTSlot(1, thingOffset, 0)
 	}
 	builder.PrependUOffsetTSlot(2, noteOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -56,7 +56,7 @@ type Parcel struct {
 // GetRootAsParcel returns the Parcel that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsParcel(buf []byte, offset flatbuffers.UOffsetT) *Parcel {
-	return ipc.RootTable[Parcel](buf, offset)
+	return fb.RootTable[Parcel](buf, offset)
 }
 
 // FinishParcelBuffer makes the Parcel at offset the root of the buffer.
@@ -75,24 +75,24 @@ func FinishSizePrefixedParcelBuffer(builder *flatbuffers.Builder, offset flatbuf
 }
 
 // VerifyParcel checks that buf holds a Parcel that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyParcel(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Parcel", VerifyParcelAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyParcel(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Parcel", VerifyParcelAt, buf, "", limits)
 }
 
 // VerifySizePrefixedParcel is VerifyParcel for a buffer that begins with its size.
-func VerifySizePrefixedParcel(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Parcel", VerifyParcelAt, buf, "", limits)
+func VerifySizePrefixedParcel(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Parcel", VerifyParcelAt, buf, "", limits)
 }
 
 // fieldsOfParcel says what VerifyParcelAt checks.
-var fieldsOfParcel = []ipc.VerifyField{
-	{Name: "thing", Slot: 6, Kind: ipc.IsUnion, Size: 1},
-	{Name: "note", Slot: 8, Kind: ipc.IsString},
+var fieldsOfParcel = []fb.Rule{
+	{Name: "thing", Slot: 6, Kind: fb.IsUnion, Size: 1},
+	{Name: "note", Slot: 8, Kind: fb.IsString},
 }
 
 // VerifyParcelAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyParcelAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyParcelAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfParcel, VerifyThingAt)
 }
 
@@ -116,16 +116,16 @@ func (rcv *Parcel) MutateThingType(n Thing) bool {
 }
 
 func (rcv *Parcel) Thing(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 6, obj)
+	return fb.FieldUnion(&rcv._tab, 6, obj)
 }
 
 func (rcv *Parcel) Note() []byte {
-	return ipc.FieldBytes(&rcv._tab, 8)
+	return fb.FieldBytes(&rcv._tab, 8)
 }
 
 // ParcelStart begins a Parcel, which the builder then expects the fields of.
 func ParcelStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func ParcelAddThingType(builder *flatbuffers.Builder, thingType Thing) {
@@ -142,5 +142,5 @@ func ParcelAddNote(builder *flatbuffers.Builder, note flatbuffers.UOffsetT) {
 
 // ParcelEnd ends the Parcel begun last and returns its offset.
 func ParcelEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

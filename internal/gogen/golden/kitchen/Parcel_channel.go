@@ -8,6 +8,7 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 	golden__shared "github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ParcelProtocol identifies golden.kitchen.Parcel to the peer.
@@ -145,19 +146,19 @@ func (UnimplementedParcelHandler) HandleGoldenSharedItem(context.Context, *golde
 
 // flatParcelLeaf is what is the same in all these messages, and where their
 // values lie.
-var flatParcelLeaf = ipc.NewFlatLayout(24, ""+
+var flatParcelLeaf = fb.NewLayout(24, ""+
 	"\x08\x00\x09\x00\x08\x00\x04\x00"+ // vtable of golden.kitchen.Parcel
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.Leaf
 	"\x10\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00"+ // golden.kitchen.Parcel
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Leaf
-	ipc.FlatValue{At: 32, Size: 4}, // v
+	fb.Value{At: 32, Size: 4}, // v
 )
 
 func finishParcelLeaf(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependByteSlot(0, byte(ThingLeaf), 0)
 	b.PrependUOffsetTSlot(1, m, 0)
-	FinishParcelBuffer(b, ipc.EndTable(b))
+	FinishParcelBuffer(b, fb.EndTable(b))
 }
 
 func openParcelLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
@@ -168,7 +169,7 @@ func openParcelLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingLeaf {
-		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingLeaf, x.ThingType())
+		return m, 0, 0, fb.WrongMember("Parcel.thing", ThingLeaf, x.ThingType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, 0, 0, nil
@@ -199,19 +200,19 @@ func decodeParcelLeaf(buf []byte, m *LeafT) (seq uint64, err error) {
 
 // flatParcelL2 is what is the same in all these messages, and where their
 // values lie.
-var flatParcelL2 = ipc.NewFlatLayout(24, ""+
+var flatParcelL2 = fb.NewLayout(24, ""+
 	"\x08\x00\x09\x00\x08\x00\x04\x00"+ // vtable of golden.kitchen.Parcel
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.Leaf
 	"\x10\x00\x00\x00\x08\x00\x00\x00\x02\x00\x00\x00"+ // golden.kitchen.Parcel
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Leaf
-	ipc.FlatValue{At: 32, Size: 4}, // v
+	fb.Value{At: 32, Size: 4}, // v
 )
 
 func finishParcelL2(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependByteSlot(0, byte(ThingL2), 0)
 	b.PrependUOffsetTSlot(1, m, 0)
-	FinishParcelBuffer(b, ipc.EndTable(b))
+	FinishParcelBuffer(b, fb.EndTable(b))
 }
 
 func openParcelL2(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
@@ -222,7 +223,7 @@ func openParcelL2(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingL2 {
-		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingL2, x.ThingType())
+		return m, 0, 0, fb.WrongMember("Parcel.thing", ThingL2, x.ThingType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, 0, 0, nil
@@ -252,10 +253,10 @@ func decodeParcelL2(buf []byte, m *LeafT) (seq uint64, err error) {
 }
 
 func finishParcelInner(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependByteSlot(0, byte(ThingInner), 0)
 	b.PrependUOffsetTSlot(1, m, 0)
-	FinishParcelBuffer(b, ipc.EndTable(b))
+	FinishParcelBuffer(b, fb.EndTable(b))
 }
 
 func openParcelInner(buf []byte) (m Inner, seq, refSeq uint64, err error) {
@@ -266,7 +267,7 @@ func openParcelInner(buf []byte) (m Inner, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingInner {
-		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingInner, x.ThingType())
+		return m, 0, 0, fb.WrongMember("Parcel.thing", ThingInner, x.ThingType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, 0, 0, nil
@@ -290,10 +291,10 @@ func decodeParcelInner(buf []byte, m *InnerT) (seq uint64, err error) {
 }
 
 func finishParcelText(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependByteSlot(0, byte(ThingText), 0)
 	b.PrependUOffsetTSlot(1, m, 0)
-	FinishParcelBuffer(b, ipc.EndTable(b))
+	FinishParcelBuffer(b, fb.EndTable(b))
 }
 
 func openParcelText(buf []byte) (m []byte, seq, refSeq uint64, err error) {
@@ -304,9 +305,9 @@ func openParcelText(buf []byte) (m []byte, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != ThingText {
-		return m, 0, 0, ipc.WrongMember("Parcel.thing", ThingText, x.ThingType())
+		return m, 0, 0, fb.WrongMember("Parcel.thing", ThingText, x.ThingType())
 	}
-	return ipc.UnionBytes(&u), 0, 0, nil
+	return fb.UnionBytes(&u), 0, 0, nil
 }
 
 func encodeParcelText(b *flatbuffers.Builder, seq uint64, m *string) error {
@@ -327,10 +328,10 @@ func decodeParcelText(buf []byte, m *string) (seq uint64, err error) {
 }
 
 func finishParcelGoldenSharedItem(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependByteSlot(0, byte(Thinggolden_shared_Item), 0)
 	b.PrependUOffsetTSlot(1, m, 0)
-	FinishParcelBuffer(b, ipc.EndTable(b))
+	FinishParcelBuffer(b, fb.EndTable(b))
 }
 
 func openParcelGoldenSharedItem(buf []byte) (m golden__shared.Item, seq, refSeq uint64, err error) {
@@ -341,7 +342,7 @@ func openParcelGoldenSharedItem(buf []byte) (m golden__shared.Item, seq, refSeq 
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.Thing(&u) || x.ThingType() != Thinggolden_shared_Item {
-		return m, 0, 0, ipc.WrongMember("Parcel.thing", Thinggolden_shared_Item, x.ThingType())
+		return m, 0, 0, fb.WrongMember("Parcel.thing", Thinggolden_shared_Item, x.ThingType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, 0, 0, nil

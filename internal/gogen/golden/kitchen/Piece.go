@@ -6,7 +6,7 @@ import (
 	"cmp"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // PieceT is the table golden.kitchen.Piece as a Go value.
@@ -20,11 +20,11 @@ func (t *PieceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	nameOffset := ipc.CreateString(builder, t.Name)
-	ipc.StartTable(builder, 2)
-	ipc.AddStruct(builder, 0, t.At.Pack(builder))
+	nameOffset := fb.CreateString(builder, t.Name)
+	fb.StartTable(builder, 2)
+	fb.AddStruct(builder, 0, t.At.Pack(builder))
 	builder.PrependUOffsetTSlot(1, nameOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -51,7 +51,7 @@ type Piece struct {
 // GetRootAsPiece returns the Piece that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsPiece(buf []byte, offset flatbuffers.UOffsetT) *Piece {
-	return ipc.RootTable[Piece](buf, offset)
+	return fb.RootTable[Piece](buf, offset)
 }
 
 // FinishPieceBuffer makes the Piece at offset the root of the buffer.
@@ -70,24 +70,24 @@ func FinishSizePrefixedPieceBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // VerifyPiece checks that buf holds a Piece that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyPiece(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Piece", VerifyPieceAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyPiece(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Piece", VerifyPieceAt, buf, "", limits)
 }
 
 // VerifySizePrefixedPiece is VerifyPiece for a buffer that begins with its size.
-func VerifySizePrefixedPiece(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Piece", VerifyPieceAt, buf, "", limits)
+func VerifySizePrefixedPiece(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Piece", VerifyPieceAt, buf, "", limits)
 }
 
 // fieldsOfPiece says what VerifyPieceAt checks.
-var fieldsOfPiece = []ipc.VerifyField{
-	{Name: "at", Slot: 4, Kind: ipc.IsStruct, Size: 12, Align: 2},
-	{Name: "name", Slot: 6, Kind: ipc.IsString},
+var fieldsOfPiece = []fb.Rule{
+	{Name: "at", Slot: 4, Kind: fb.IsStruct, Size: 12, Align: 2},
+	{Name: "name", Slot: 6, Kind: fb.IsString},
 }
 
 // VerifyPieceAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyPieceAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyPieceAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfPiece)
 }
 
@@ -103,11 +103,11 @@ func (rcv *Piece) Table() flatbuffers.Table {
 }
 
 func (rcv *Piece) At(obj *Spot) *Spot {
-	return ipc.FieldStruct(&rcv._tab, 4, obj)
+	return fb.FieldStruct(&rcv._tab, 4, obj)
 }
 
 func (rcv *Piece) Name() []byte {
-	return ipc.FieldBytes(&rcv._tab, 6)
+	return fb.FieldBytes(&rcv._tab, 6)
 }
 
 // pieceKeyStructCompare compares two keys, field by field.
@@ -129,7 +129,7 @@ func pieceKeyStructCompare(a, b *Spot) int {
 			return c
 		}
 	}
-	if c := ipc.CompareBools(a.Lit(), b.Lit()); c != 0 {
+	if c := fb.CompareBools(a.Lit(), b.Lit()); c != 0 {
 		return c
 	}
 	return 0
@@ -141,16 +141,16 @@ func PieceKeyCompare(o1, o2 flatbuffers.UOffsetT, buf []byte) bool {
 	var x, y Piece
 	x.Init(buf, flatbuffers.UOffsetT(len(buf))-o1)
 	y.Init(buf, flatbuffers.UOffsetT(len(buf))-o2)
-	return ipc.CompareStructs(x.At(new(Spot)), y.At(new(Spot)), pieceKeyStructCompare) < 0
+	return fb.CompareStructs(x.At(new(Spot)), y.At(new(Spot)), pieceKeyStructCompare) < 0
 }
 
 // LookupByKey points rcv at the table with the given key, in the vector at
 // vectorLocation of buf that is sorted by it, and reports whether there is one.
 func (rcv *Piece) LookupByKey(key *Spot, vectorLocation flatbuffers.UOffsetT, buf []byte) bool {
-	pos := ipc.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {
+	pos := fb.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {
 		var x Piece
 		x.Init(buf, pos)
-		return ipc.CompareStructs(x.At(new(Spot)), key, pieceKeyStructCompare)
+		return fb.CompareStructs(x.At(new(Spot)), key, pieceKeyStructCompare)
 	})
 	if pos == 0 {
 		return false
@@ -161,11 +161,11 @@ func (rcv *Piece) LookupByKey(key *Spot, vectorLocation flatbuffers.UOffsetT, bu
 
 // PieceStart begins a Piece, which the builder then expects the fields of.
 func PieceStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 }
 
 func PieceAddAt(builder *flatbuffers.Builder, at flatbuffers.UOffsetT) {
-	ipc.AddStruct(builder, 0, at)
+	fb.AddStruct(builder, 0, at)
 }
 
 func PieceAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
@@ -174,5 +174,5 @@ func PieceAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
 
 // PieceEnd ends the Piece begun last and returns its offset.
 func PieceEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Said is the type of a member of the union golden.kitchen.Said.
@@ -40,7 +40,7 @@ func (v Said) String() string {
 
 // ParseSaid returns the value whose String is s, or an error.
 func ParseSaid(s string) (Said, error) {
-	return ipc.ParseEnum(s, "Said", EnumValuesSaid)
+	return fb.ParseEnum(s, "Said", EnumValuesSaid)
 }
 
 // SaidT holds one member of the union golden.kitchen.Said.
@@ -77,7 +77,7 @@ func (rcv Said) UnPack(table flatbuffers.Table) *SaidT {
 // VerifySaidAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifySaidAt(v *ipc.Verifier, pos uint32) bool {
+func VerifySaidAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, Said(v.Tag())
 	switch tag {
 	case SaidMaybe:

@@ -6,7 +6,7 @@ import (
 	"math"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ScalarsT is the table golden.kitchen.Scalars as a Go value.
@@ -34,7 +34,7 @@ func (t *ScalarsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 16)
+	fb.StartTable(builder, 16)
 	builder.PrependBoolSlot(0, t.B, true)
 	builder.PrependInt8Slot(1, t.I8, -3)
 	builder.PrependByteSlot(2, t.U8, 200)
@@ -51,7 +51,7 @@ func (t *ScalarsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	builder.PrependUint64Slot(13, uint64(t.Big), 0)
 	builder.PrependInt32Slot(14, int32(t.Level), 5)
 	builder.PrependFloat64Slot(15, t.Minus, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -92,7 +92,7 @@ type Scalars struct {
 // GetRootAsScalars returns the Scalars that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsScalars(buf []byte, offset flatbuffers.UOffsetT) *Scalars {
-	return ipc.RootTable[Scalars](buf, offset)
+	return fb.RootTable[Scalars](buf, offset)
 }
 
 // FinishScalarsBuffer makes the Scalars at offset the root of the buffer.
@@ -111,18 +111,18 @@ func FinishSizePrefixedScalarsBuffer(builder *flatbuffers.Builder, offset flatbu
 }
 
 // VerifyScalars checks that buf holds a Scalars that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyScalars(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Scalars", VerifyScalarsAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyScalars(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Scalars", VerifyScalarsAt, buf, "", limits)
 }
 
 // VerifySizePrefixedScalars is VerifyScalars for a buffer that begins with its size.
-func VerifySizePrefixedScalars(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Scalars", VerifyScalarsAt, buf, "", limits)
+func VerifySizePrefixedScalars(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Scalars", VerifyScalarsAt, buf, "", limits)
 }
 
 // fieldsOfScalars says what VerifyScalarsAt checks.
-var fieldsOfScalars = []ipc.VerifyField{
+var fieldsOfScalars = []fb.Rule{
 	{Name: "b", Slot: 4, Size: 1},
 	{Name: "i8", Slot: 6, Size: 1},
 	{Name: "u8", Slot: 8, Size: 1},
@@ -142,7 +142,7 @@ var fieldsOfScalars = []ipc.VerifyField{
 }
 
 // VerifyScalarsAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyScalarsAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyScalarsAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfScalars)
 }
 
@@ -287,7 +287,7 @@ func (rcv *Scalars) MutateMinus(n float64) bool {
 
 // ScalarsStart begins a Scalars, which the builder then expects the fields of.
 func ScalarsStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 16)
+	fb.StartTable(builder, 16)
 }
 
 func ScalarsAddB(builder *flatbuffers.Builder, b_ bool) {
@@ -356,5 +356,5 @@ func ScalarsAddMinus(builder *flatbuffers.Builder, minus float64) {
 
 // ScalarsEnd ends the Scalars begun last and returns its offset.
 func ScalarsEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Travels in the runtime's frame, in messages of constant layout.
@@ -107,10 +108,10 @@ func NewScaleInPlaceService(h Scale, inPlace ScaleInPlaceHandlers) *ipc.Service 
 
 // flatFoo is what is the same in all these messages, and where their values
 // lie.
-var flatFoo = ipc.NewFlatLayout(8, ""+
+var flatFoo = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.Foo
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Foo
-	ipc.FlatValue{At: 12, Size: 4}, // a
+	fb.Value{At: 12, Size: 4}, // a
 )
 
 func finishFoo(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
@@ -150,10 +151,10 @@ func decodeFoo(buf []byte, m *FooT_) (seq uint64, err error) {
 
 // flatFooT is what is the same in all these messages, and where their values
 // lie.
-var flatFooT = ipc.NewFlatLayout(8, ""+
+var flatFooT = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.FooT
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.FooT
-	ipc.FlatValue{At: 12, Size: 4}, // b
+	fb.Value{At: 12, Size: 4}, // b
 )
 
 func finishFooT(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {

@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // SpotT is the struct golden.kitchen.Spot as a Go value.
@@ -89,11 +89,11 @@ func (rcv *Spot) At(obj *Inner) *Inner {
 }
 
 func (rcv *Spot) Path(j int) int16 {
-	return rcv._tab.GetInt16(ipc.ArrayElem(rcv._tab.Pos+6, j, 2, 2))
+	return rcv._tab.GetInt16(fb.ArrayElem(rcv._tab.Pos+6, j, 2, 2))
 }
 
 func (rcv *Spot) MutatePath(j int, n int16) bool {
-	return rcv._tab.MutateInt16(ipc.ArrayElem(rcv._tab.Pos+6, j, 2, 2), n)
+	return rcv._tab.MutateInt16(fb.ArrayElem(rcv._tab.Pos+6, j, 2, 2), n)
 }
 
 func (rcv *Spot) PathLength() int {

@@ -6,7 +6,7 @@ import (
 	"bytes"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // StrictT is the table golden.kitchen.Strict as a Go value.
@@ -22,13 +22,13 @@ func (t *StrictT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	nameOffset := builder.CreateString(t.Name)
-	dataOffset := ipc.CreateByteString(builder, ipc.OrEmpty(t.Data))
+	dataOffset := fb.CreateByteString(builder, fb.OrEmpty(t.Data))
 	leafOffset := t.Leaf.Pack(builder)
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUOffsetTSlot(0, nameOffset, 0)
 	builder.PrependUOffsetTSlot(1, dataOffset, 0)
 	builder.PrependUOffsetTSlot(2, leafOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -56,7 +56,7 @@ type Strict struct {
 // GetRootAsStrict returns the Strict that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsStrict(buf []byte, offset flatbuffers.UOffsetT) *Strict {
-	return ipc.RootTable[Strict](buf, offset)
+	return fb.RootTable[Strict](buf, offset)
 }
 
 // FinishStrictBuffer makes the Strict at offset the root of the buffer.
@@ -75,25 +75,25 @@ func FinishSizePrefixedStrictBuffer(builder *flatbuffers.Builder, offset flatbuf
 }
 
 // VerifyStrict checks that buf holds a Strict that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyStrict(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Strict", VerifyStrictAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyStrict(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Strict", VerifyStrictAt, buf, "", limits)
 }
 
 // VerifySizePrefixedStrict is VerifyStrict for a buffer that begins with its size.
-func VerifySizePrefixedStrict(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Strict", VerifyStrictAt, buf, "", limits)
+func VerifySizePrefixedStrict(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Strict", VerifyStrictAt, buf, "", limits)
 }
 
 // fieldsOfStrict says what VerifyStrictAt checks.
-var fieldsOfStrict = []ipc.VerifyField{
-	{Name: "name", Slot: 4, Kind: ipc.IsString, Required: true},
-	{Name: "data", Slot: 6, Kind: ipc.IsVector, Size: 1, Required: true},
-	{Name: "leaf", Slot: 8, Kind: ipc.IsTable, Required: true},
+var fieldsOfStrict = []fb.Rule{
+	{Name: "name", Slot: 4, Kind: fb.IsString, Required: true},
+	{Name: "data", Slot: 6, Kind: fb.IsVector, Size: 1, Required: true},
+	{Name: "leaf", Slot: 8, Kind: fb.IsTable, Required: true},
 }
 
 // VerifyStrictAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyStrictAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyStrictAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfStrict, VerifyLeafAt)
 }
 
@@ -109,32 +109,32 @@ func (rcv *Strict) Table() flatbuffers.Table {
 }
 
 func (rcv *Strict) Name() []byte {
-	return ipc.FieldBytes(&rcv._tab, 4)
+	return fb.FieldBytes(&rcv._tab, 4)
 }
 
 func (rcv *Strict) Data(j int) byte {
-	return ipc.ElemByte(&rcv._tab, 6, j)
+	return fb.ElemByte(&rcv._tab, 6, j)
 }
 
 func (rcv *Strict) DataLength() int {
-	return ipc.FieldLen(&rcv._tab, 6)
+	return fb.FieldLen(&rcv._tab, 6)
 }
 
 func (rcv *Strict) DataBytes() []byte {
-	return ipc.FieldBytes(&rcv._tab, 6)
+	return fb.FieldBytes(&rcv._tab, 6)
 }
 
 func (rcv *Strict) MutateData(j int, n byte) bool {
-	return ipc.MutateElemByte(&rcv._tab, 6, j, n)
+	return fb.MutateElemByte(&rcv._tab, 6, j, n)
 }
 
 func (rcv *Strict) Leaf(obj *Leaf) *Leaf {
-	return ipc.FieldTable(&rcv._tab, 8, obj)
+	return fb.FieldTable(&rcv._tab, 8, obj)
 }
 
 // StrictStart begins a Strict, which the builder then expects the fields of.
 func StrictStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func StrictAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
@@ -155,5 +155,5 @@ func StrictAddLeaf(builder *flatbuffers.Builder, leaf flatbuffers.UOffsetT) {
 
 // StrictEnd ends the Strict begun last and returns its offset.
 func StrictEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // TellT is the table golden.kitchen.Tell as a Go value.
@@ -20,14 +20,14 @@ func (t *TellT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	whatOffset := t.What.Pack(builder)
-	ipc.StartTable(builder, 4)
+	fb.StartTable(builder, 4)
 	builder.PrependUint64Slot(0, t.Seq, 0)
 	builder.PrependUint64Slot(1, t.RefSeq, 0)
 	if whatOffset != 0 {
 		builder.PrependByteSlot(2, byte(t.What.Type), 0)
 		builder.PrependUOffsetTSlot(3, whatOffset, 0)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -58,7 +58,7 @@ type Tell struct {
 // GetRootAsTell returns the Tell that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsTell(buf []byte, offset flatbuffers.UOffsetT) *Tell {
-	return ipc.RootTable[Tell](buf, offset)
+	return fb.RootTable[Tell](buf, offset)
 }
 
 // FinishTellBuffer makes the Tell at offset the root of the buffer.
@@ -77,25 +77,25 @@ func FinishSizePrefixedTellBuffer(builder *flatbuffers.Builder, offset flatbuffe
 }
 
 // VerifyTell checks that buf holds a Tell that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyTell(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Tell", VerifyTellAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyTell(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Tell", VerifyTellAt, buf, "", limits)
 }
 
 // VerifySizePrefixedTell is VerifyTell for a buffer that begins with its size.
-func VerifySizePrefixedTell(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Tell", VerifyTellAt, buf, "", limits)
+func VerifySizePrefixedTell(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Tell", VerifyTellAt, buf, "", limits)
 }
 
 // fieldsOfTell says what VerifyTellAt checks.
-var fieldsOfTell = []ipc.VerifyField{
+var fieldsOfTell = []fb.Rule{
 	{Name: "seq", Slot: 4, Size: 8},
 	{Name: "ref_seq", Slot: 6, Size: 8},
-	{Name: "what", Slot: 10, Kind: ipc.IsUnion, Size: 1},
+	{Name: "what", Slot: 10, Kind: fb.IsUnion, Size: 1},
 }
 
 // VerifyTellAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyTellAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyTellAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfTell, VerifySaidAt)
 }
 
@@ -135,12 +135,12 @@ func (rcv *Tell) MutateWhatType(n Said) bool {
 }
 
 func (rcv *Tell) What(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 10, obj)
+	return fb.FieldUnion(&rcv._tab, 10, obj)
 }
 
 // TellStart begins a Tell, which the builder then expects the fields of.
 func TellStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 4)
+	fb.StartTable(builder, 4)
 }
 
 func TellAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -161,5 +161,5 @@ func TellAddWhat(builder *flatbuffers.Builder, what flatbuffers.UOffsetT) {
 
 // TellEnd ends the Tell begun last and returns its offset.
 func TellEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

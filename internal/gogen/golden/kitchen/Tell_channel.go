@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // TellProtocol identifies golden.kitchen.Tell to the peer.
@@ -80,12 +81,12 @@ func (UnimplementedTellHandler) HandleMaybe(context.Context, *MaybeT) error {
 }
 
 func finishTellMaybe(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 4)
+	fb.StartTable(b, 4)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependUint64Slot(1, refSeq, 0)
 	b.PrependByteSlot(2, byte(SaidMaybe), 0)
 	b.PrependUOffsetTSlot(3, m, 0)
-	FinishTellBuffer(b, ipc.EndTable(b))
+	FinishTellBuffer(b, fb.EndTable(b))
 }
 
 func openTellMaybe(buf []byte) (m Maybe, seq, refSeq uint64, err error) {
@@ -96,7 +97,7 @@ func openTellMaybe(buf []byte) (m Maybe, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.What(&u) || x.WhatType() != SaidMaybe {
-		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("Tell.what", SaidMaybe, x.WhatType())
+		return m, x.Seq(), x.RefSeq(), fb.WrongMember("Tell.what", SaidMaybe, x.WhatType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), x.RefSeq(), nil

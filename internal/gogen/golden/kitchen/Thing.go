@@ -7,7 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	golden__shared "github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // A member of every kind: tables, a struct, strings, one of another package.
@@ -53,7 +53,7 @@ func (v Thing) String() string {
 
 // ParseThing returns the value whose String is s, or an error.
 func ParseThing(s string) (Thing, error) {
-	return ipc.ParseEnum(s, "Thing", EnumValuesThing)
+	return fb.ParseEnum(s, "Thing", EnumValuesThing)
 }
 
 // ThingT holds one member of the union golden.kitchen.Thing.
@@ -100,7 +100,7 @@ func (rcv Thing) UnPack(table flatbuffers.Table) *ThingT {
 		x.Init(table.Bytes, table.Pos)
 		return &ThingT{Type: rcv, Value: x.UnPack()}
 	case ThingText:
-		return &ThingT{Type: rcv, Value: string(ipc.UnionBytes(&table))}
+		return &ThingT{Type: rcv, Value: string(fb.UnionBytes(&table))}
 	case Thinggolden_shared_Item:
 		var x golden__shared.Item
 		x.Init(table.Bytes, table.Pos)
@@ -112,7 +112,7 @@ func (rcv Thing) UnPack(table flatbuffers.Table) *ThingT {
 // VerifyThingAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifyThingAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyThingAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, Thing(v.Tag())
 	switch tag {
 	case ThingLeaf:

@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // What is the type of a member of the union golden.kitchen.What.
@@ -43,7 +43,7 @@ func (v What) String() string {
 
 // ParseWhat returns the value whose String is s, or an error.
 func ParseWhat(s string) (What, error) {
-	return ipc.ParseEnum(s, "What", EnumValuesWhat)
+	return fb.ParseEnum(s, "What", EnumValuesWhat)
 }
 
 // WhatT holds one member of the union golden.kitchen.What.
@@ -86,7 +86,7 @@ func (rcv What) UnPack(table flatbuffers.Table) *WhatT {
 // VerifyWhatAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifyWhatAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyWhatAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, What(v.Tag())
 	switch tag {
 	case WhatLeaf:

@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // string_testT is the table golden.kitchen.string_test as a Go value.
@@ -18,9 +18,9 @@ func (t *string_testT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	lowOffset := t.Low.Pack(builder)
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, lowOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -52,7 +52,7 @@ type StringTestT = string_testT
 // GetRootAsstring_test returns the string_test that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsstring_test(buf []byte, offset flatbuffers.UOffsetT) *string_test {
-	return ipc.RootTable[string_test](buf, offset)
+	return fb.RootTable[string_test](buf, offset)
 }
 
 // Finishstring_testBuffer makes the string_test at offset the root of the buffer.
@@ -71,23 +71,23 @@ func FinishSizePrefixedstring_testBuffer(builder *flatbuffers.Builder, offset fl
 }
 
 // Verifystring_test checks that buf holds a string_test that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func Verifystring_test(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("string_test", Verifystring_testAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func Verifystring_test(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("string_test", Verifystring_testAt, buf, "", limits)
 }
 
 // VerifySizePrefixedstring_test is Verifystring_test for a buffer that begins with its size.
-func VerifySizePrefixedstring_test(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("string_test", Verifystring_testAt, buf, "", limits)
+func VerifySizePrefixedstring_test(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("string_test", Verifystring_testAt, buf, "", limits)
 }
 
 // fieldsOfstring_test says what Verifystring_testAt checks.
-var fieldsOfstring_test = []ipc.VerifyField{
-	{Name: "low", Slot: 4, Kind: ipc.IsTable},
+var fieldsOfstring_test = []fb.Rule{
+	{Name: "low", Slot: 4, Kind: fb.IsTable},
 }
 
 // Verifystring_testAt checks the table at pos; it serves the verifiers of other tables.
-func Verifystring_testAt(v *ipc.Verifier, pos uint32) bool {
+func Verifystring_testAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfstring_test, Verifytype_At)
 }
 
@@ -103,12 +103,12 @@ func (rcv *string_test) Table() flatbuffers.Table {
 }
 
 func (rcv *string_test) Low(obj *type_) *type_ {
-	return ipc.FieldTable(&rcv._tab, 4, obj)
+	return fb.FieldTable(&rcv._tab, 4, obj)
 }
 
 // string_testStart begins a string_test, which the builder then expects the fields of.
 func string_testStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func string_testAddLow(builder *flatbuffers.Builder, low flatbuffers.UOffsetT) {
@@ -117,5 +117,5 @@ func string_testAddLow(builder *flatbuffers.Builder, low flatbuffers.UOffsetT) {
 
 // string_testEnd ends the string_test begun last and returns its offset.
 func string_testEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

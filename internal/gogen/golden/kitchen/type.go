@@ -4,7 +4,7 @@ package kitchen
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // type_T is the table golden.kitchen.type as a Go value.
@@ -19,12 +19,12 @@ func (t *type_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	rangeOffset := ipc.CreateString(builder, t.Range)
-	ipc.StartTable(builder, 3)
+	rangeOffset := fb.CreateString(builder, t.Range)
+	fb.StartTable(builder, 3)
 	builder.PrependInt32Slot(0, t.Func, 0)
 	builder.PrependUOffsetTSlot(1, rangeOffset, 0)
 	builder.PrependInt32Slot(2, t.Error, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -58,7 +58,7 @@ type TypeT = type_T
 // GetRootAstype_ returns the type_ that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAstype_(buf []byte, offset flatbuffers.UOffsetT) *type_ {
-	return ipc.RootTable[type_](buf, offset)
+	return fb.RootTable[type_](buf, offset)
 }
 
 // Finishtype_Buffer makes the type_ at offset the root of the buffer.
@@ -77,25 +77,25 @@ func FinishSizePrefixedtype_Buffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // Verifytype_ checks that buf holds a type_ that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func Verifytype_(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("type", Verifytype_At, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func Verifytype_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("type", Verifytype_At, buf, "", limits)
 }
 
 // VerifySizePrefixedtype_ is Verifytype_ for a buffer that begins with its size.
-func VerifySizePrefixedtype_(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("type", Verifytype_At, buf, "", limits)
+func VerifySizePrefixedtype_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("type", Verifytype_At, buf, "", limits)
 }
 
 // fieldsOftype_ says what Verifytype_At checks.
-var fieldsOftype_ = []ipc.VerifyField{
+var fieldsOftype_ = []fb.Rule{
 	{Name: "func", Slot: 4, Size: 4},
-	{Name: "range", Slot: 6, Kind: ipc.IsString},
+	{Name: "range", Slot: 6, Kind: fb.IsString},
 	{Name: "error", Slot: 8, Size: 4},
 }
 
 // Verifytype_At checks the table at pos; it serves the verifiers of other tables.
-func Verifytype_At(v *ipc.Verifier, pos uint32) bool {
+func Verifytype_At(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOftype_)
 }
 
@@ -119,7 +119,7 @@ func (rcv *type_) MutateFunc(n int32) bool {
 }
 
 func (rcv *type_) Range() []byte {
-	return ipc.FieldBytes(&rcv._tab, 6)
+	return fb.FieldBytes(&rcv._tab, 6)
 }
 
 func (rcv *type_) Error() int32 {
@@ -132,7 +132,7 @@ func (rcv *type_) MutateError(n int32) bool {
 
 // type_Start begins a type_, which the builder then expects the fields of.
 func type_Start(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func type_AddFunc(builder *flatbuffers.Builder, func_ int32) {
@@ -149,5 +149,5 @@ func type_AddError(builder *flatbuffers.Builder, error_ int32) {
 
 // type_End ends the type_ begun last and returns its offset.
 func type_End(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -6,12 +6,12 @@ import (
 	"bytes"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // If this constant does not exist, the code generator and the runtime do not
 // fit each other: bring both to one version, and generate again.
-const _ = ipc.RuntimeAtLeastV1
+const _ = fb.RuntimeAtLeastV1
 
 // ItemT is the table golden.shared.Item as a Go value.
 type ItemT struct {
@@ -26,11 +26,11 @@ func (t *ItemT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	nameOffset := builder.CreateString(t.Name)
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUOffsetTSlot(0, nameOffset, 0)
-	ipc.AddStruct(builder, 1, t.At.Pack(builder))
+	fb.AddStruct(builder, 1, t.At.Pack(builder))
 	builder.PrependInt16Slot(2, int16(t.Unit), 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -58,7 +58,7 @@ type Item struct {
 // GetRootAsItem returns the Item that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsItem(buf []byte, offset flatbuffers.UOffsetT) *Item {
-	return ipc.RootTable[Item](buf, offset)
+	return fb.RootTable[Item](buf, offset)
 }
 
 // FinishItemBuffer makes the Item at offset the root of the buffer.
@@ -77,25 +77,25 @@ func FinishSizePrefixedItemBuffer(builder *flatbuffers.Builder, offset flatbuffe
 }
 
 // VerifyItem checks that buf holds an Item that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func VerifyItem(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("Item", VerifyItemAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyItem(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Item", VerifyItemAt, buf, "", limits)
 }
 
 // VerifySizePrefixedItem is VerifyItem for a buffer that begins with its size.
-func VerifySizePrefixedItem(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("Item", VerifyItemAt, buf, "", limits)
+func VerifySizePrefixedItem(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Item", VerifyItemAt, buf, "", limits)
 }
 
 // fieldsOfItem says what VerifyItemAt checks.
-var fieldsOfItem = []ipc.VerifyField{
-	{Name: "name", Slot: 4, Kind: ipc.IsString, Required: true},
-	{Name: "at", Slot: 6, Kind: ipc.IsStruct, Size: 8, Align: 4},
+var fieldsOfItem = []fb.Rule{
+	{Name: "name", Slot: 4, Kind: fb.IsString, Required: true},
+	{Name: "at", Slot: 6, Kind: fb.IsStruct, Size: 8, Align: 4},
 	{Name: "unit", Slot: 8, Size: 2},
 }
 
 // VerifyItemAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyItemAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyItemAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfItem)
 }
 
@@ -111,11 +111,11 @@ func (rcv *Item) Table() flatbuffers.Table {
 }
 
 func (rcv *Item) Name() []byte {
-	return ipc.FieldBytes(&rcv._tab, 4)
+	return fb.FieldBytes(&rcv._tab, 4)
 }
 
 func (rcv *Item) At(obj *Point) *Point {
-	return ipc.FieldStruct(&rcv._tab, 6, obj)
+	return fb.FieldStruct(&rcv._tab, 6, obj)
 }
 
 func (rcv *Item) Unit() Unit {
@@ -138,10 +138,10 @@ func ItemKeyCompare(o1, o2 flatbuffers.UOffsetT, buf []byte) bool {
 // LookupByKey points rcv at the table with the given key, in the vector at
 // vectorLocation of buf that is sorted by it, and reports whether there is one.
 func (rcv *Item) LookupByKey(key string, vectorLocation flatbuffers.UOffsetT, buf []byte) bool {
-	pos := ipc.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {
+	pos := fb.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {
 		var x Item
 		x.Init(buf, pos)
-		return ipc.CompareString(x.Name(), key)
+		return fb.CompareString(x.Name(), key)
 	})
 	if pos == 0 {
 		return false
@@ -152,7 +152,7 @@ func (rcv *Item) LookupByKey(key string, vectorLocation flatbuffers.UOffsetT, bu
 
 // ItemStart begins an Item, which the builder then expects the fields of.
 func ItemStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func ItemAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
@@ -160,7 +160,7 @@ func ItemAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
 }
 
 func ItemAddAt(builder *flatbuffers.Builder, at flatbuffers.UOffsetT) {
-	ipc.AddStruct(builder, 1, at)
+	fb.AddStruct(builder, 1, at)
 }
 
 func ItemAddUnit(builder *flatbuffers.Builder, unit Unit) {
@@ -169,5 +169,5 @@ func ItemAddUnit(builder *flatbuffers.Builder, unit Unit) {
 
 // ItemEnd ends the Item begun last and returns its offset.
 func ItemEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

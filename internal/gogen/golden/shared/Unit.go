@@ -5,7 +5,7 @@ package shared
 import (
 	"strconv"
 
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Unit is the enum golden.shared.Unit.
@@ -42,5 +42,5 @@ func (v Unit) String() string {
 
 // ParseUnit returns the value whose String is s, or an error.
 func ParseUnit(s string) (Unit, error) {
-	return ipc.ParseEnum(s, "Unit", EnumValuesUnit)
+	return fb.ParseEnum(s, "Unit", EnumValuesUnit)
 }

@@ -4,7 +4,7 @@ package shared
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // answerT is the table golden.shared.answer as a Go value.
@@ -20,14 +20,14 @@ func (t *answerT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	_ItOffset := t._It.Pack(builder)
-	ipc.StartTable(builder, 4)
+	fb.StartTable(builder, 4)
 	builder.PrependUint64Slot(0, t.Seq, 0)
 	builder.PrependUint64Slot(1, t.RefSeq, 0)
 	if _ItOffset != 0 {
 		builder.PrependByteSlot(2, byte(t._It.Type), 0)
 		builder.PrependUOffsetTSlot(3, _ItOffset, 0)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -64,7 +64,7 @@ type AnswerT = answerT
 // GetRootAsanswer returns the answer that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsanswer(buf []byte, offset flatbuffers.UOffsetT) *answer {
-	return ipc.RootTable[answer](buf, offset)
+	return fb.RootTable[answer](buf, offset)
 }
 
 // FinishanswerBuffer makes the answer at offset the root of the buffer.
@@ -83,25 +83,25 @@ func FinishSizePrefixedanswerBuffer(builder *flatbuffers.Builder, offset flatbuf
 }
 
 // Verifyanswer checks that buf holds an answer that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func Verifyanswer(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("answer", VerifyanswerAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func Verifyanswer(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("answer", VerifyanswerAt, buf, "", limits)
 }
 
 // VerifySizePrefixedanswer is Verifyanswer for a buffer that begins with its size.
-func VerifySizePrefixedanswer(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("answer", VerifyanswerAt, buf, "", limits)
+func VerifySizePrefixedanswer(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("answer", VerifyanswerAt, buf, "", limits)
 }
 
 // fieldsOfanswer says what VerifyanswerAt checks.
-var fieldsOfanswer = []ipc.VerifyField{
+var fieldsOfanswer = []fb.Rule{
 	{Name: "seq", Slot: 4, Size: 8},
 	{Name: "ref_seq", Slot: 6, Size: 8},
-	{Name: "_it", Slot: 10, Kind: ipc.IsUnion, Size: 1},
+	{Name: "_it", Slot: 10, Kind: fb.IsUnion, Size: 1},
 }
 
 // VerifyanswerAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyanswerAt(v *ipc.Verifier, pos uint32) bool {
+func VerifyanswerAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfanswer, VerifydonesAt)
 }
 
@@ -141,12 +141,12 @@ func (rcv *answer) Mutate_ItType(n dones) bool {
 }
 
 func (rcv *answer) _It(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 10, obj)
+	return fb.FieldUnion(&rcv._tab, 10, obj)
 }
 
 // answerStart begins an answer, which the builder then expects the fields of.
 func answerStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 4)
+	fb.StartTable(builder, 4)
 }
 
 func answerAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -167,5 +167,5 @@ func answerAdd_It(builder *flatbuffers.Builder, _It flatbuffers.UOffsetT) {
 
 // answerEnd ends the answer begun last and returns its offset.
 func answerEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -7,7 +7,12 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
+
+// If this constant does not exist, the code generator and the runtime do not
+// fit each other: bring both to one version, and generate again.
+const _ = ipc.RuntimeAtLeastV1
 
 // answerProtocol identifies golden.shared.answer to the peer.
 var answerProtocol = &ipc.Protocol{
@@ -98,12 +103,12 @@ func (UnimplementedanswerHandler) HandleDone(context.Context, *doneT) error {
 }
 
 func finishAnswerItem(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 4)
+	fb.StartTable(b, 4)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependUint64Slot(1, refSeq, 0)
 	b.PrependByteSlot(2, byte(donesItem), 0)
 	b.PrependUOffsetTSlot(3, m, 0)
-	FinishanswerBuffer(b, ipc.EndTable(b))
+	FinishanswerBuffer(b, fb.EndTable(b))
 }
 
 func openAnswerItem(buf []byte) (m Item, seq, refSeq uint64, err error) {
@@ -114,7 +119,7 @@ func openAnswerItem(buf []byte) (m Item, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x._It(&u) || x._ItType() != donesItem {
-		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer._it", donesItem, x._ItType())
+		return m, x.Seq(), x.RefSeq(), fb.WrongMember("answer._it", donesItem, x._ItType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), x.RefSeq(), nil
@@ -139,24 +144,24 @@ func decodeAnswerItem(buf []byte, m *ItemT) (seq uint64, err error) {
 
 // flatAnswerDone is what is the same in all these messages, and where their
 // values lie.
-var flatAnswerDone = ipc.NewFlatLayout(52, ""+
+var flatAnswerDone = fb.NewLayout(52, ""+
 	"\x0c\x00\x19\x00\x04\x00\x0c\x00\x18\x00\x14\x00"+ // vtable of golden.shared.answer
 	"\x08\x00\x10\x00\x04\x00\x0c\x00"+ // vtable of golden.shared.done
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // golden.shared.answer
 	"\x28\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // golden.shared.done
-	ipc.FlatValue{At: 24, Size: 8}, // seq
-	ipc.FlatValue{At: 32, Size: 8}, // ref_seq
-	ipc.FlatValue{At: 56, Size: 8}, // ref_seq
-	ipc.FlatValue{At: 64, Size: 4}, // words
+	fb.Value{At: 24, Size: 8}, // seq
+	fb.Value{At: 32, Size: 8}, // ref_seq
+	fb.Value{At: 56, Size: 8}, // ref_seq
+	fb.Value{At: 64, Size: 4}, // words
 )
 
 func finishAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 4)
+	fb.StartTable(b, 4)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependUint64Slot(1, refSeq, 0)
 	b.PrependByteSlot(2, byte(donesdone), 0)
 	b.PrependUOffsetTSlot(3, m, 0)
-	FinishanswerBuffer(b, ipc.EndTable(b))
+	FinishanswerBuffer(b, fb.EndTable(b))
 }
 
 func openAnswerDone(buf []byte) (m done, seq, refSeq uint64, err error) {
@@ -167,7 +172,7 @@ func openAnswerDone(buf []byte) (m done, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x._It(&u) || x._ItType() != donesdone {
-		return m, x.Seq(), x.RefSeq(), ipc.WrongMember("answer._it", donesdone, x._ItType())
+		return m, x.Seq(), x.RefSeq(), fb.WrongMember("answer._it", donesdone, x._ItType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), m.RefSeq(), nil

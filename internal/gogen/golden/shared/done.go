@@ -4,7 +4,7 @@ package shared
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // doneT is the table golden.shared.done as a Go value.
@@ -18,10 +18,10 @@ func (t *doneT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 	builder.PrependUint64Slot(0, t.RefSeq, 0)
 	builder.PrependInt32Slot(1, t.Words, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -54,7 +54,7 @@ type DoneT = doneT
 // GetRootAsdone returns the done that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsdone(buf []byte, offset flatbuffers.UOffsetT) *done {
-	return ipc.RootTable[done](buf, offset)
+	return fb.RootTable[done](buf, offset)
 }
 
 // FinishdoneBuffer makes the done at offset the root of the buffer.
@@ -73,24 +73,24 @@ func FinishSizePrefixeddoneBuffer(builder *flatbuffers.Builder, offset flatbuffe
 }
 
 // Verifydone checks that buf holds a done that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func Verifydone(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("done", VerifydoneAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func Verifydone(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("done", VerifydoneAt, buf, "", limits)
 }
 
 // VerifySizePrefixeddone is Verifydone for a buffer that begins with its size.
-func VerifySizePrefixeddone(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("done", VerifydoneAt, buf, "", limits)
+func VerifySizePrefixeddone(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("done", VerifydoneAt, buf, "", limits)
 }
 
 // fieldsOfdone says what VerifydoneAt checks.
-var fieldsOfdone = []ipc.VerifyField{
+var fieldsOfdone = []fb.Rule{
 	{Name: "ref_seq", Slot: 4, Size: 8},
 	{Name: "words", Slot: 6, Size: 4},
 }
 
 // VerifydoneAt checks the table at pos; it serves the verifiers of other tables.
-func VerifydoneAt(v *ipc.Verifier, pos uint32) bool {
+func VerifydoneAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfdone)
 }
 
@@ -123,7 +123,7 @@ func (rcv *done) MutateWords(n int32) bool {
 
 // doneStart begins a done, which the builder then expects the fields of.
 func doneStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 2)
+	fb.StartTable(builder, 2)
 }
 
 func doneAddRefSeq(builder *flatbuffers.Builder, refSeq uint64) {
@@ -136,5 +136,5 @@ func doneAddWords(builder *flatbuffers.Builder, words int32) {
 
 // doneEnd ends the done begun last and returns its offset.
 func doneEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // dones is the type of a member of the union golden.shared.dones.
@@ -49,7 +49,7 @@ func (v dones) String() string {
 
 // Parsedones returns the value whose String is s, or an error.
 func Parsedones(s string) (dones, error) {
-	return ipc.ParseEnum(s, "dones", EnumValuesdones)
+	return fb.ParseEnum(s, "dones", EnumValuesdones)
 }
 
 // donesT holds one member of the union golden.shared.dones.
@@ -92,7 +92,7 @@ func (rcv dones) UnPack(table flatbuffers.Table) *donesT {
 // VerifydonesAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifydonesAt(v *ipc.Verifier, pos uint32) bool {
+func VerifydonesAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, dones(v.Tag())
 	switch tag {
 	case donesItem:

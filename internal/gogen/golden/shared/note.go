@@ -4,7 +4,7 @@ package shared
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // noteT is the table golden.shared.note as a Go value.
@@ -17,10 +17,10 @@ func (t *noteT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	textOffset := ipc.CreateString(builder, t.Text)
-	ipc.StartTable(builder, 1)
+	textOffset := fb.CreateString(builder, t.Text)
+	fb.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, textOffset, 0)
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -52,7 +52,7 @@ type NoteT = noteT
 // GetRootAsnote returns the note that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsnote(buf []byte, offset flatbuffers.UOffsetT) *note {
-	return ipc.RootTable[note](buf, offset)
+	return fb.RootTable[note](buf, offset)
 }
 
 // FinishnoteBuffer makes the note at offset the root of the buffer.
@@ -71,23 +71,23 @@ func FinishSizePrefixednoteBuffer(builder *flatbuffers.Builder, offset flatbuffe
 }
 
 // Verifynote checks that buf holds a note that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func Verifynote(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("note", VerifynoteAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func Verifynote(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("note", VerifynoteAt, buf, "", limits)
 }
 
 // VerifySizePrefixednote is Verifynote for a buffer that begins with its size.
-func VerifySizePrefixednote(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("note", VerifynoteAt, buf, "", limits)
+func VerifySizePrefixednote(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("note", VerifynoteAt, buf, "", limits)
 }
 
 // fieldsOfnote says what VerifynoteAt checks.
-var fieldsOfnote = []ipc.VerifyField{
-	{Name: "text", Slot: 4, Kind: ipc.IsString},
+var fieldsOfnote = []fb.Rule{
+	{Name: "text", Slot: 4, Kind: fb.IsString},
 }
 
 // VerifynoteAt checks the table at pos; it serves the verifiers of other tables.
-func VerifynoteAt(v *ipc.Verifier, pos uint32) bool {
+func VerifynoteAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfnote)
 }
 
@@ -103,12 +103,12 @@ func (rcv *note) Table() flatbuffers.Table {
 }
 
 func (rcv *note) Text() []byte {
-	return ipc.FieldBytes(&rcv._tab, 4)
+	return fb.FieldBytes(&rcv._tab, 4)
 }
 
 // noteStart begins a note, which the builder then expects the fields of.
 func noteStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 }
 
 func noteAddText(builder *flatbuffers.Builder, text flatbuffers.UOffsetT) {
@@ -117,5 +117,5 @@ func noteAddText(builder *flatbuffers.Builder, text flatbuffers.UOffsetT) {
 
 // noteEnd ends the note begun last and returns its offset.
 func noteEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

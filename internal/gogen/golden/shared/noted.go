@@ -4,7 +4,7 @@ package shared
 
 import (
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // notedT is the table golden.shared.noted as a Go value.
@@ -19,13 +19,13 @@ func (t *notedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	itOffset := t.It.Pack(builder)
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 	builder.PrependUint64Slot(0, t.Seq, 0)
 	if itOffset != 0 {
 		builder.PrependByteSlot(1, byte(t.It.Type), 0)
 		builder.PrependUOffsetTSlot(2, itOffset, 0)
 	}
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -61,7 +61,7 @@ type NotedT = notedT
 // GetRootAsnoted returns the noted that is the root of the buffer at offset in buf,
 // which must have been verified.
 func GetRootAsnoted(buf []byte, offset flatbuffers.UOffsetT) *noted {
-	return ipc.RootTable[noted](buf, offset)
+	return fb.RootTable[noted](buf, offset)
 }
 
 // FinishnotedBuffer makes the noted at offset the root of the buffer.
@@ -80,24 +80,24 @@ func FinishSizePrefixednotedBuffer(builder *flatbuffers.Builder, offset flatbuff
 }
 
 // Verifynoted checks that buf holds a noted that can be read through every
-// accessor; at most one set of limits counts. The error is a *ipc.VerifyError.
-func Verifynoted(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifyRoot("noted", VerifynotedAt, buf, "", limits)
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func Verifynoted(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("noted", VerifynotedAt, buf, "", limits)
 }
 
 // VerifySizePrefixednoted is Verifynoted for a buffer that begins with its size.
-func VerifySizePrefixednoted(buf []byte, limits ...ipc.VerifyLimits) error {
-	return ipc.VerifySizePrefixedRoot("noted", VerifynotedAt, buf, "", limits)
+func VerifySizePrefixednoted(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("noted", VerifynotedAt, buf, "", limits)
 }
 
 // fieldsOfnoted says what VerifynotedAt checks.
-var fieldsOfnoted = []ipc.VerifyField{
+var fieldsOfnoted = []fb.Rule{
 	{Name: "seq", Slot: 4, Size: 8},
-	{Name: "it", Slot: 8, Kind: ipc.IsUnion, Size: 1},
+	{Name: "it", Slot: 8, Kind: fb.IsUnion, Size: 1},
 }
 
 // VerifynotedAt checks the table at pos; it serves the verifiers of other tables.
-func VerifynotedAt(v *ipc.Verifier, pos uint32) bool {
+func VerifynotedAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfnoted, VerifynotesAt)
 }
 
@@ -129,12 +129,12 @@ func (rcv *noted) MutateItType(n notes) bool {
 }
 
 func (rcv *noted) It(obj *flatbuffers.Table) bool {
-	return ipc.FieldUnion(&rcv._tab, 8, obj)
+	return fb.FieldUnion(&rcv._tab, 8, obj)
 }
 
 // notedStart begins a noted, which the builder then expects the fields of.
 func notedStart(builder *flatbuffers.Builder) {
-	ipc.StartTable(builder, 3)
+	fb.StartTable(builder, 3)
 }
 
 func notedAddSeq(builder *flatbuffers.Builder, seq uint64) {
@@ -151,5 +151,5 @@ func notedAddIt(builder *flatbuffers.Builder, it flatbuffers.UOffsetT) {
 
 // notedEnd ends the noted begun last and returns its offset.
 func notedEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
-	return ipc.EndTable(builder)
+	return fb.EndTable(builder)
 }

@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // notedProtocol identifies golden.shared.noted to the peer.
@@ -71,11 +72,11 @@ func (UnimplementednotedHandler) HandleNote(context.Context, *noteT) error {
 }
 
 func finishNotedNote(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
-	ipc.StartTable(b, 3)
+	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(notesnote), 0)
 	b.PrependUOffsetTSlot(2, m, 0)
-	FinishnotedBuffer(b, ipc.EndTable(b))
+	FinishnotedBuffer(b, fb.EndTable(b))
 }
 
 func openNotedNote(buf []byte) (m note, seq, refSeq uint64, err error) {
@@ -86,7 +87,7 @@ func openNotedNote(buf []byte) (m note, seq, refSeq uint64, err error) {
 	x.Init(buf, flatbuffers.GetUOffsetT(buf))
 	var u flatbuffers.Table
 	if !x.It(&u) || x.ItType() != notesnote {
-		return m, x.Seq(), 0, ipc.WrongMember("noted.it", notesnote, x.ItType())
+		return m, x.Seq(), 0, fb.WrongMember("noted.it", notesnote, x.ItType())
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil

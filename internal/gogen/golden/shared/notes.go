@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // notes is the type of a member of the union golden.shared.notes.
@@ -46,7 +46,7 @@ func (v notes) String() string {
 
 // Parsenotes returns the value whose String is s, or an error.
 func Parsenotes(s string) (notes, error) {
-	return ipc.ParseEnum(s, "notes", EnumValuesnotes)
+	return fb.ParseEnum(s, "notes", EnumValuesnotes)
 }
 
 // notesT holds one member of the union golden.shared.notes.
@@ -83,7 +83,7 @@ func (rcv notes) UnPack(table flatbuffers.Table) *notesT {
 // VerifynotesAt checks the member at pos whose type is v.Tag(); it serves the
 // verifiers of tables. A type that is not known here, of a later version, is not
 // checked.
-func VerifynotesAt(v *ipc.Verifier, pos uint32) bool {
+func VerifynotesAt(v *fb.Verifier, pos uint32) bool {
 	ok, tag := true, notes(v.Tag())
 	switch tag {
 	case notesnote:

@@ -1,4 +1,4 @@
-package ipc
+package fb
 
 import (
 	"fmt"
@@ -17,5 +17,5 @@ func ParseEnum[E ~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 |
 			return E(n), nil
 		}
 	}
-	return 0, fmt.Errorf("ipc: %q is no value of %s", s, name)
+	return 0, fmt.Errorf("fb: %q is no value of %s", s, name)
 }

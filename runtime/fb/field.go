@@ -1,4 +1,4 @@
-package ipc
+package fb
 
 import flatbuffers "github.com/google/flatbuffers/go"
 
@@ -88,7 +88,7 @@ func UnionBytes(t *flatbuffers.Table) []byte {
 // elements at pos. It panics when j is out of range.
 func ArrayElem(pos flatbuffers.UOffsetT, j, n int, size flatbuffers.UOffsetT) flatbuffers.UOffsetT {
 	if uint(j) >= uint(n) {
-		panic("ipc: index out of range of a fixed-size array")
+		panic("fb: index out of range of a fixed-size array")
 	}
 	return pos + flatbuffers.UOffsetT(j)*size
 }

@@ -1,4 +1,4 @@
-package ipc
+package fb
 
 import flatbuffers "github.com/google/flatbuffers/go"
 

@@ -1,4 +1,4 @@
-package ipc
+package fb
 
 import (
 	"encoding/binary"
@@ -6,29 +6,29 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// A FlatLayout is the layout of messages in which everything lies where it always
+// A Layout is the layout of messages in which everything lies where it always
 // does: they have only scalars, and all of them are written. Such a message is
 // written into a copy of the template, which has the vtables and the offsets; and
 // one that is like the template, but for its values, needs no other verification.
 // It is immutable; generated code has one for each message it fits.
-type FlatLayout struct {
+type Layout struct {
 	template []byte
 	root     int
 	// What a whole message has where mask has ones, in words.
 	fixed, mask []uint64
 }
 
-// A FlatValue says where a value is in a template, in bytes.
-type FlatValue struct{ At, Size int }
+// A Value says where a value is in a template, in bytes.
+type Value struct{ At, Size int }
 
 // flatHead is how many bytes a builder puts before a template: the offset of the root, and
 // the length, since it takes the template for a vector of bytes. Nothing refers
 // to the latter: to a reader it is padding.
 const flatHead = 8
 
-// NewFlatLayout returns the layout of a template, whose length is a multiple of
+// NewLayout returns the layout of a template, whose length is a multiple of
 // 8. Its root table is root bytes before its end, as builders count.
-func NewFlatLayout(root int, template string, values ...FlatValue) *FlatLayout {
+func NewLayout(root int, template string, values ...Value) *Layout {
 	n := flatHead + len(template)
 	message := make([]byte, flatHead, n)
 	binary.LittleEndian.PutUint32(message, uint32(n-root))
@@ -41,7 +41,7 @@ func NewFlatLayout(root int, template string, values ...FlatValue) *FlatLayout {
 	for _, v := range values {
 		clear(mask[flatHead+v.At:][:v.Size])
 	}
-	l := &FlatLayout{template: []byte(template), root: root}
+	l := &Layout{template: []byte(template), root: root}
 	for i := 0; i < n; i += 8 {
 		l.fixed = append(l.fixed, binary.LittleEndian.Uint64(message[i:]))
 		l.mask = append(l.mask, binary.LittleEndian.Uint64(mask[i:]))
@@ -52,7 +52,7 @@ func NewFlatLayout(root int, template string, values ...FlatValue) *FlatLayout {
 // Begin puts the template into b, which must be empty, and returns it there, so
 // that the values can be written into it. They must be before b is finished,
 // with the root's offset, since that may move them.
-func (l *FlatLayout) Begin(b *flatbuffers.Builder) (template []byte, root flatbuffers.UOffsetT) {
+func (l *Layout) Begin(b *flatbuffers.Builder) (template []byte, root flatbuffers.UOffsetT) {
 	b.CreateByteVector(l.template)
 	return b.Bytes[len(b.Bytes)-len(l.template):], flatbuffers.UOffsetT(l.root)
 }
@@ -60,7 +60,7 @@ func (l *FlatLayout) Begin(b *flatbuffers.Builder) (template []byte, root flatbu
 // Match returns what is written over the template in buf, which it shares, or nil
 // if buf is no message of this layout. Other messages may be equal to it in
 // meaning; the general way finds out.
-func (l *FlatLayout) Match(buf []byte) []byte {
+func (l *Layout) Match(buf []byte) []byte {
 	if len(buf) != 8*len(l.mask) {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package ipc
+package fb
 
 import (
 	"encoding/binary"
@@ -22,9 +22,9 @@ type VerifyError struct {
 // Error returns the path and the reason.
 func (e *VerifyError) Error() string { return e.Path + ": " + e.Reason }
 
-// VerifyLimits bounds what a verified buffer may cost its reader. A zero field
+// Limits bounds what a verified buffer may cost its reader. A zero field
 // stands for its default.
-type VerifyLimits struct {
+type Limits struct {
 	// Depth is how far tables may nest; 64 by default.
 	Depth int
 	// Tables is the number of tables, one that is referred to twice counting
@@ -65,7 +65,7 @@ type Verifier struct {
 // VerifyRoot checks buf, whose root is checked by root, and returns a *VerifyError
 // whose path begins with name, or nil. A non-empty identifier must be the buffer's
 // own; at most one set of limits counts.
-func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string, limits []VerifyLimits) error {
+func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string, limits []Limits) error {
 	var v Verifier
 	v.init(buf, limits)
 	if pos := v.root(0, identifier); pos != 0 {
@@ -75,7 +75,7 @@ func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string, li
 }
 
 // VerifySizePrefixedRoot is VerifyRoot for a buffer that begins with its size.
-func VerifySizePrefixedRoot(name string, root SubVerifier, buf []byte, identifier string, limits []VerifyLimits) error {
+func VerifySizePrefixedRoot(name string, root SubVerifier, buf []byte, identifier string, limits []Limits) error {
 	var v Verifier
 	v.init(buf, limits)
 	if pos := v.sizedRoot(identifier); pos != 0 {
@@ -84,7 +84,7 @@ func VerifySizePrefixedRoot(name string, root SubVerifier, buf []byte, identifie
 	return v.result(name)
 }
 
-func (v *Verifier) init(buf []byte, limits []VerifyLimits) {
+func (v *Verifier) init(buf []byte, limits []Limits) {
 	*v = Verifier{
 		buf:    buf,
 		depth:  defaultVerifyDepth,
@@ -188,14 +188,14 @@ func (v *Verifier) u32(pos uint32) uint32 {
 }
 
 // in prepends a field to the path of the error, and returns false.
-func (v *Verifier) in(f *VerifyField) bool {
+func (v *Verifier) in(f *Rule) bool {
 	v.err.Path = "." + f.Name + v.err.Path
 	return false
 }
 
 // inElem prepends an element of a vector to the path of the error, and returns
 // false.
-func (v *Verifier) inElem(f *VerifyField, index uint32) bool {
+func (v *Verifier) inElem(f *Rule, index uint32) bool {
 	v.err.Path = "." + f.Name + "[" + strconv.FormatUint(uint64(index), 10) + "]" + v.err.Path
 	return false
 }

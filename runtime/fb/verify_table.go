@@ -1,4 +1,4 @@
-package ipc
+package fb
 
 import (
 	"encoding/binary"
@@ -6,13 +6,13 @@ import (
 	"math"
 )
 
-// A VerifyField says what must hold of one field of a table. Generated code has
+// A Rule says what must hold of one field of a table. Generated code has
 // a list of them for each table, which the linker lays out: neither the program's
 // start nor the Go compiler spends time on it.
-type VerifyField struct {
+type Rule struct {
 	Name     string // in the schema, for errors
 	Slot     uint16 // byte offset of the field's entry in the vtable
-	Kind     VerifyKind
+	Kind     Kind
 	Required bool
 	Size     uint32 // of a scalar, a struct, an element of a vector, or a union's tag
 	Align    uint16 // of a struct
@@ -21,16 +21,16 @@ type VerifyField struct {
 	Sub uint16
 }
 
-// A VerifyKind is what a field holds.
-type VerifyKind uint8
+// A Kind is what a field holds.
+type Kind uint8
 
 // The kinds of fields. The tag of a union belongs to the field of its value.
 const (
-	IsScalar  VerifyKind = iota
-	IsStruct             // inline
-	IsVector             // of scalars or structs
-	IsString             // with its zero byte
-	IsStrings            // a vector of strings
+	IsScalar  Kind = iota
+	IsStruct       // inline
+	IsVector       // of scalars or structs
+	IsString       // with its zero byte
+	IsStrings      // a vector of strings
 	IsTable
 	IsTables // a vector of tables
 	IsUnion
@@ -45,7 +45,7 @@ type SubVerifier = func(v *Verifier, pos uint32) bool
 
 // Table checks the table at pos, field by field. After a failure it returns
 // false, and nothing more may be checked.
-func (v *Verifier) Table(pos uint32, fields []VerifyField, subs ...SubVerifier) bool {
+func (v *Verifier) Table(pos uint32, fields []Rule, subs ...SubVerifier) bool {
 	if pos == 0 {
 		return true
 	}
@@ -134,7 +134,7 @@ func entry(vtable []byte, slot uint16) uint32 {
 }
 
 // field checks a field that is no scalar and lies at position at, 0 when it is absent.
-func (v *Verifier) field(f *VerifyField, table, at uint32, vtable []byte, subs []SubVerifier) bool {
+func (v *Verifier) field(f *Rule, table, at uint32, vtable []byte, subs []SubVerifier) bool {
 	switch f.Kind {
 	case IsStruct:
 		if !v.within(at, f.Size, uint32(f.Align)) {
@@ -206,7 +206,7 @@ func (v *Verifier) string(pos uint32, name string) bool {
 
 // elements checks the vector of offsets at pos, and by sub what each of them
 // refers to. tags is where the tags of unions begin; 0 for elements of one type.
-func (v *Verifier) elements(f *VerifyField, pos, tags uint32, sub SubVerifier) bool {
+func (v *Verifier) elements(f *Rule, pos, tags uint32, sub SubVerifier) bool {
 	n, ok := v.vector(pos, offsetSize, f.Name)
 	if !ok {
 		return false
@@ -227,7 +227,7 @@ func (v *Verifier) elements(f *VerifyField, pos, tags uint32, sub SubVerifier) b
 }
 
 // union checks a union, whose tag is in the slot before it.
-func (v *Verifier) union(f *VerifyField, table, at uint32, vtable []byte, sub SubVerifier) bool {
+func (v *Verifier) union(f *Rule, table, at uint32, vtable []byte, sub SubVerifier) bool {
 	var tag uint64
 	if off := entry(vtable, f.Slot-2); off != 0 {
 		if !v.within(table+off, f.Size, f.Size) {
@@ -248,7 +248,7 @@ func (v *Verifier) union(f *VerifyField, table, at uint32, vtable []byte, sub Su
 
 // unions checks a vector of unions, and the vector of their tags in the slot
 // before it.
-func (v *Verifier) unions(f *VerifyField, table, at uint32, vtable []byte, sub SubVerifier) bool {
+func (v *Verifier) unions(f *Rule, table, at uint32, vtable []byte, sub SubVerifier) bool {
 	var tags, tagCount, count uint32
 	ok := true
 	if off := entry(vtable, f.Slot-2); off != 0 {
@@ -293,7 +293,7 @@ func (v *Verifier) readTag(pos, size uint32) uint64 {
 
 // nested checks the vector of bytes at pos, which is a buffer of its own, and
 // by sub its root.
-func (v *Verifier) nested(f *VerifyField, pos uint32, sub SubVerifier) bool {
+func (v *Verifier) nested(f *Rule, pos uint32, sub SubVerifier) bool {
 	n, ok := v.vector(pos, 1, f.Name)
 	if !ok {
 		return false

@@ -1,11 +1,11 @@
-package ipc_test
+package fb_test
 
 import (
 	"bytes"
 	"testing"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // TestFillByteVector compares the messages with those of CreateByteVector, for every
@@ -32,7 +32,7 @@ func TestFillByteVector(t *testing.T) {
 				got := build(room, skip, n, func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
 					var dst []byte
 					had := b.Bytes
-					at := ipc.FillByteVector(b, n, func(d []byte) { dst = d; copy(d, data) })
+					at := fb.FillByteVector(b, n, func(d []byte) { dst = d; copy(d, data) })
 					final := b.Bytes[len(b.Bytes)-int(at)+flatbuffers.SizeUOffsetT:][:n]
 					inPlace = n > 0 && &dst[0] == &final[0]
 					if grew := len(had) != len(b.Bytes); n > 0 && grew == inPlace {
@@ -57,7 +57,7 @@ func BenchmarkFillByteVector(b *testing.B) {
 	b.Run("filled", func(b *testing.B) {
 		for b.Loop() {
 			builder.Reset()
-			ipc.FillByteVector(builder, len(data), func([]byte) {})
+			fb.FillByteVector(builder, len(data), func([]byte) {})
 		}
 	})
 	b.Run("created", func(b *testing.B) {
