@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-const module = "github.com/ipcgen/ipcgen"
+const modulePath = "github.com/ipcgen/ipcgen"
 
 // mayImport names, for every package of this module, the packages of this
 // module it may import. It is the layout of docs/architecture.md as a check: a
@@ -118,7 +118,7 @@ func TestHouseRules(t *testing.T) {
 			if ok := outside[imp]; ok != nil && !ok(pkg) {
 				t.Errorf("%s imports %s, which package %s may not", slash, imp, pkg)
 			}
-			local, isLocal := strings.CutPrefix(imp, module+"/")
+			local, isLocal := strings.CutPrefix(imp, modulePath+"/")
 			switch {
 			case tree != "" && isLocal && local != "runtime" && local != "runtime/fb" && treeOf(local) != tree,
 				tree != "" && !isLocal && strings.Contains(imp, ".") && imp != "github.com/google/flatbuffers/go":

@@ -15,7 +15,7 @@ import (
 )
 
 // The goldens are real packages of this module, which other tests compile and
-// run. IPCGEN_UPDATE=1 rewrites them; the run that does so fails all the same.
+// run. UPDATE_GOLDEN=1 rewrites them; the run that does so fails all the same.
 var goldens = []struct {
 	name, schema string
 	dir          string // of the output, from here
@@ -44,7 +44,7 @@ func TestGoldens(t *testing.T) {
 				if err == nil && bytes.Equal(old, f.Content) {
 					continue
 				}
-				t.Errorf("%s is not what is generated; IPCGEN_UPDATE=1 rewrites it", path)
+				t.Errorf("%s is not what is generated; UPDATE_GOLDEN=1 rewrites it", path)
 				update(t, path, f.Content)
 			}
 			filepath.WalkDir(filepath.Join(g.dir, g.packages), func(path string, d fs.DirEntry, err error) error {
@@ -60,7 +60,7 @@ func TestGoldens(t *testing.T) {
 // update writes a golden file when the environment asks for it.
 func update(t *testing.T, path string, content []byte) {
 	t.Helper()
-	if os.Getenv("IPCGEN_UPDATE") == "" {
+	if os.Getenv("UPDATE_GOLDEN") == "" {
 		return
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
