@@ -2,178 +2,201 @@ package ipc
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // This file decides whether two versions of a protocol can talk, by their
-// canonical descriptions; docs/protocol.md has the grammar and the rules.
+// descriptions; docs/protocol.md has the rules.
 
-// CheckCompatible reports whether two versions of one protocol can talk. The
-// error, with CodeIncompatible, names the first difference that keeps them
-// from it. Fields added to tables, and methods, union members and enum values added, keep
-// versions compatible; all that would make one side misread the other's
-// bytes does not.
-func CheckCompatible(ours, theirs *Protocol) error {
-	if ours.Name != theirs.Name {
-		return incompatible("protocol", ours.Name, "here", theirs.Name, "there")
+// CheckCompatible reports whether a client with one version of a protocol can
+// talk to a server with another. The error, with CodeIncompatible, names the
+// first difference that keeps them from it, and what to do about it.
+//
+// Two versions are compatible when neither side can read a value of the other
+// as a different value. Fields of tables, methods, union members and enum values
+// that one side alone has do not matter; what both have under one number must
+// agree in every respect, its name included, unless one of the schemas states by
+// the attribute "was" that the name has changed. The order of the arguments
+// matters to one rule alone: a method that the client may send again must be
+// one that the server may execute again.
+func CheckCompatible(client, server *Protocol) error {
+	if client.Name != server.Name {
+		return incompatible("protocol %s here is %s there", client.Name, server.Name)
 	}
-	if ours.Fingerprint == theirs.Fingerprint && ours.Schema == theirs.Schema {
+	if client.Fingerprint == server.Fingerprint && client.Schema == server.Schema {
 		return nil
 	}
-	a, err := parseDescription(ours.Schema)
+	a, err := parseDescription(client.Schema)
 	if err != nil {
-		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "protocol " + ours.Name, Err: err}
+		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "protocol " + client.Name, Err: err}
 	}
-	b, err := parseDescription(theirs.Schema)
+	b, err := parseDescription(server.Schema)
 	if err != nil {
-		return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: "the peer's protocol " + theirs.Name, Err: err}
+		return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: "the peer's protocol " + server.Name, Err: err}
 	}
-	return compareDescriptions(a, b)
-}
-
-func incompatible(what ...string) *Error {
-	return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: strings.Join(what, " ")}
-}
-
-// A description is a protocol's text, taken apart: blocks by their first two
-// words ("table audio.Ack"), in order.
-type description struct {
-	order  []string
-	blocks map[string]*block
-}
-
-// A block is a service, envelope or type with its numbered or named entries.
-type block struct {
-	rest    []string            // of its first line, after kind and name
-	order   []string            // keys of entries, in order
-	entries map[string][]string // by kind and number or name ("field 0"), the words behind
-}
-
-func parseDescription(text string) (*description, error) {
-	d := &description{blocks: map[string]*block{}}
-	var b *block
-	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
-		w := strings.Split(line, " ")
-		if len(w) < 2 {
-			return nil, fmt.Errorf("line %d of its description is malformed: %q", i+1, line)
-		}
-		key := w[0] + " " + w[1]
-		switch w[0] {
-		case "service", "envelope", "table", "struct", "enum", "union":
-			b = &block{rest: w[2:], entries: map[string][]string{}}
-			d.blocks[key] = b
-			d.order = append(d.order, key)
-		case "method", "envelopes", "field", "value", "member":
-			if b == nil {
-				return nil, fmt.Errorf("line %d of its description belongs to nothing: %q", i+1, line)
-			}
-			if w[0] == "envelopes" {
-				key, w = "envelopes", append([]string{"", ""}, w[1:]...)
-			}
-			b.entries[key] = w[2:]
-			b.order = append(b.order, key)
-		default:
-			return nil, fmt.Errorf("line %d of its description begins with an unknown word: %q", i+1, line)
-		}
-	}
-	return d, nil
-}
-
-func compareDescriptions(a, b *description) error {
 	for _, key := range a.order {
-		x, y := a.blocks[key], b.blocks[key]
-		if y == nil {
-			continue // the one side lacks a new type; whatever refers to it decides
-		}
-		if err := compareBlocks(key, x, y); err != nil {
-			return err
+		// A type that one side lacks is new; what refers to it decides.
+		if x, y := a.blocks[key], b.blocks[key]; y != nil {
+			if err := compareBlocks(x, y); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func compareBlocks(name string, x, y *block) error {
-	if strings.Join(x.rest, " ") != strings.Join(y.rest, " ") {
-		return incompatible(fmt.Sprintf("%s is %q here and %q there", name, strings.Join(x.rest, " "), strings.Join(y.rest, " ")))
+func incompatible(format string, args ...any) error {
+	return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: fmt.Sprintf(format, args...)}
+}
+
+func compareBlocks(x, y *block) error {
+	if x.kind != y.kind {
+		return incompatible("%s is a %s there; give the new one another name", x.title, y.kind)
 	}
-	kind, _, _ := strings.Cut(name, " ")
-	if kind == "struct" && strings.Join(x.order, ",") != strings.Join(y.order, ",") {
-		return incompatible(name + " has other fields there; a struct can never change")
+	if a, b := strings.Join(x.rest, " "), strings.Join(y.rest, " "); a != b {
+		return incompatible("%s is %q here and %q there", x.title, a, b)
+	}
+	if x.kind == "struct" && !slices.Equal(x.order, y.order) {
+		return incompatible("%s has other fields there; a struct can never change", x.title)
 	}
 	for _, key := range x.order {
-		theirs, ok := y.entries[key]
-		if !ok {
-			if kind == "table" {
-				if moved := y.find(x.entries[key]); moved != "" {
-					return incompatible(fmt.Sprintf("%s: %s here is %s there", name, describe(key, x.entries[key]), moved))
-				}
-			}
-			if required(kind, x.entries[key]) {
-				return incompatible(name + ": required " + describe(key, x.entries[key]) + " is missing there")
+		ours, theirs := x.entries[key], y.entries[key]
+		if theirs == nil {
+			if err := checkAlone(x, ours, y, "there"); err != nil {
+				return err
 			}
 			continue
 		}
-		if err := compareEntries(kind, name, key, x.entries[key], theirs); err != nil {
+		if err := compareEntries(x.title, ours, theirs); err != nil {
 			return err
 		}
 	}
 	for _, key := range y.order {
-		if _, ok := x.entries[key]; !ok && required(kind, y.entries[key]) {
-			return incompatible(name + ": required " + describe(key, y.entries[key]) + " is missing here")
+		if x.entries[key] == nil {
+			if err := checkAlone(y, y.entries[key], x, "here"); err != nil {
+				return err
+			}
+		}
+	}
+	if a, b := x.keyField(), y.keyField(); (a == nil) != (b == nil) || a != nil && a.key != b.key {
+		return incompatible("%s: its vectors are sorted by %s here and by %s there", x.title, keyName(a), keyName(b))
+	}
+	return nil
+}
+
+func keyName(e *entryLine) string {
+	if e == nil {
+		return "nothing"
+	}
+	return e.String()
+}
+
+// checkAlone checks an entry that the other version of its block lacks: an addition, unless
+// the other version has it under another number, or cannot do without it.
+func checkAlone(of *block, e *entryLine, other *block, where string) error {
+	switch e.kind() {
+	case "envelopes":
+		return incompatible("%s travels in %s on one side alone, which are missing %s; state the service's envelopes in both schemas",
+			of.title, e, where)
+	case "method":
+		return nil
+	case "field":
+		// A message from a side that does not know the field would never verify.
+		if e.has("required") {
+			return incompatible("%s: required %s is missing %s; a field that is added must not be required", of.title, e, where)
+		}
+	}
+	for _, key := range other.order {
+		twin, mine := other.entries[key], of.entries[key]
+		if twin.name() == e.name() && (mine == nil || mine.name() == twin.name()) || mine == nil && twin.was(e.name()) {
+			return incompatible("%s: %s has another number %s, %s; numbers must stay", of.title, e, where, twin)
 		}
 	}
 	return nil
 }
 
-// find returns the key under which the block has an entry with the name and
-// type of words, or "": a field that one side has under another id was moved, not added.
-func (b *block) find(words []string) string {
-	for _, key := range b.order {
-		if w := b.entries[key]; len(w) >= 2 && len(words) >= 2 && w[0] == words[0] && w[1] == words[1] {
-			return key
+// compareEntries compares what both sides have under one key.
+func compareEntries(title string, x, y *entryLine) error {
+	differ := func(advice string) error {
+		return incompatible("%s: %s here, %s there; %s", title, x, y, advice)
+	}
+	if kind := x.kind(); kind == "field" || kind == "value" || kind == "member" {
+		if x.name() != y.name() && !renamed(x, y) {
+			return differ(renameAdvice(x, y))
 		}
 	}
-	return ""
+	switch x.kind() {
+	case "method":
+		if x.words[0] != y.words[0] || x.words[1] != y.words[1] {
+			return differ("a method with other types needs another name")
+		}
+		if resendable(x) && !resendable(y) {
+			return differ("the client would send calls again that the server must not execute twice; " +
+				"first update the servers, then the clients, or rename the method")
+		}
+	case "envelopes", "member":
+		if !slices.Equal(x.words, y.words) {
+			return differ("what is new needs another number or name")
+		}
+	case "field":
+		if x.typ() != y.typ() || x.words[2] != y.words[2] {
+			return differ("a field with another type or default needs another id")
+		}
+		if x.has("required") != y.has("required") {
+			return differ("required must stay as it was")
+		}
+		if x.has("required") && x.has("deprecated") != y.has("deprecated") {
+			return differ("a required field cannot be deprecated")
+		}
+	}
+	if a, b := strictFlags(x), strictFlags(y); a != b {
+		return differ(fmt.Sprintf("%q must stay as it was", strings.TrimSpace(a+" "+b)))
+	}
+	return nil
 }
 
-// required reports whether a table's field must be there: a message from a side that
-// does not know it would never verify.
-func required(kind string, words []string) bool {
-	if kind != "table" {
+// renamed reports whether one side states that the entry of the other is its own under a former name.
+// The names seq and ref_seq have a meaning of their own, and members of unions
+// travel by name where they are messages.
+func renamed(x, y *entryLine) bool {
+	if x.kind() == "member" {
 		return false
 	}
-	for _, w := range words[min(3, len(words)):] {
-		if w == "required" {
-			return true
+	for _, e := range []*entryLine{x, y} {
+		if e.kind() == "field" && e.typ() == "uint64" && (e.name() == "seq" || e.name() == "ref_seq") {
+			return false
 		}
 	}
-	return false
+	return x.was(y.name()) || y.was(x.name())
 }
 
-// compareEntries compares what both sides have under one key.
-func compareEntries(kind, name, key string, x, y []string) error {
-	var same bool
-	switch kind {
-	case "table", "struct":
-		// <id> <name> <type> <default or offset>: a name may change, the
-		// bytes' meaning not. "required" must agree, "deprecated" need not.
-		same = len(x) >= 3 && len(y) >= 3 && x[1] == y[1] && x[2] == y[2] && required(kind, x) == required(kind, y)
-	case "enum":
-		same = true // a value's name may change
-	case "union":
-		same = len(x) >= 2 && len(y) >= 2 && x[1] == y[1]
-	default:
-		same = strings.Join(x, " ") == strings.Join(y, " ")
+func renameAdvice(x, y *entryLine) string {
+	switch x.kind() {
+	case "field":
+		return fmt.Sprintf(`another field needs another id; a field that was renamed states it: (was: %q) or (was: %q)`, x.name(), y.name())
+	case "value":
+		return fmt.Sprintf(`another value needs another number; a value that was renamed states it: (was: %q) or (was: %q)`, x.name(), y.name())
 	}
-	if same {
-		return nil
-	}
-	return incompatible(fmt.Sprintf("%s: %s here, %s there", name, describe(key, x), describe(key, y)))
+	return "another member needs another number, and a member cannot be renamed"
 }
 
-// describe names an entry for people.
-func describe(key string, words []string) string {
-	return key + " (" + strings.Join(words, " ") + ")"
+// resendable reports whether a client may send calls of a method again whose outcome is unknown.
+func resendable(method *entryLine) bool { return method.has("idempotent") || method.has("read_only") }
+
+// strictFlags returns the flags of an entry for which there is no rule but that they must agree.
+func strictFlags(e *entryLine) string {
+	var strict []string
+	for _, flag := range e.flags() {
+		switch {
+		case flag == "required", flag == "deprecated", flag == "key", strings.HasPrefix(flag, "was:"):
+		case e.kind() == "method" && (flag == "idempotent" || flag == "read_only"):
+		default:
+			strict = append(strict, flag)
+		}
+	}
+	slices.Sort(strict)
+	return strings.Join(strict, " ")
 }
 
 // compare compares a protocol with what the server announced under its name.

@@ -23,15 +23,15 @@ type AudioControl interface {
 // AudioControlProtocol identifies audio.AudioControl to the peer.
 var AudioControlProtocol = &ipc.Protocol{
 	Name:        "audio.AudioControl",
-	Fingerprint: 0x6b9f76ab17065851,
+	Fingerprint: 0x7c2b8a02a779937e,
 	Schema:      audioControlSchema,
 }
 
 const audioControlSchema = `service audio.AudioControl
 method StartStream audio.StartStream audio.Ack
 method StopStream audio.StopStream audio.Ack
-method SetParam audio.SetParam audio.Ack
-method GetParam audio.GetParam audio.ParamValue
+method SetParam audio.SetParam audio.Ack idempotent
+method GetParam audio.GetParam audio.ParamValue idempotent read_only
 envelopes audio.ControlMsg audio.ReplyMsg
 table audio.Ack
 field 0 ref_seq uint64 0

@@ -63,6 +63,7 @@ type method struct {
 // them. These names are the interface of a protocol, so they are never changed
 // to avoid a clash: the schema has to.
 func (p *plan) planChannels() {
+	p.checkFormerNames()
 	byTable := make(map[*schema.Object]*envelope)
 	var all []*envelope
 	for _, o := range p.schema.Objects {

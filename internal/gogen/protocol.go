@@ -40,7 +40,14 @@ func describeService(s *service) string {
 	d.line("service", fullName(s.decl.Namespace, s.decl.Name))
 	for _, m := range s.methods {
 		req, rep := m.decl.Request, m.decl.Reply
-		d.line("method", m.decl.Name, fullName(req.Namespace, req.Name), fullName(rep.Namespace, rep.Name))
+		line := []string{"method", m.decl.Name, fullName(req.Namespace, req.Name), fullName(rep.Namespace, rep.Name)}
+		if m.decl.Idempotent {
+			line = append(line, "idempotent")
+		}
+		if m.decl.Attributes.Has(attrReadOnly) {
+			line = append(line, attrReadOnly)
+		}
+		d.line(line...)
 		d.object(req)
 		d.object(rep)
 	}
@@ -101,7 +108,7 @@ func (d *description) object(o *schema.Object) {
 	}
 	for i, f := range o.Fields {
 		if o.IsStruct {
-			b.WriteString("field " + itoa(i) + " " + f.Name + " " + typeName(f.Type) + " " + itoa(f.Offset) + "\n")
+			b.WriteString("field " + itoa(i) + " " + f.Name + " " + typeName(f.Type) + " " + itoa(f.Offset))
 		} else {
 			b.WriteString("field " + itoa(f.ID) + " " + f.Name + " " + typeName(f.Type) + " " + defaultText(f))
 			if f.Required {
@@ -110,8 +117,18 @@ func (d *description) object(o *schema.Object) {
 			if f.Deprecated {
 				b.WriteString(" deprecated")
 			}
-			b.WriteByte('\n')
 		}
+		if f.Key {
+			b.WriteString(" key")
+		}
+		if f.NestedFlatbuffer != nil {
+			b.WriteString(" nested:" + fullName(f.NestedFlatbuffer.Namespace, f.NestedFlatbuffer.Name))
+			d.object(f.NestedFlatbuffer)
+		}
+		if f.FlexBuffer {
+			b.WriteString(" flexbuffer")
+		}
+		b.WriteString(formerText(o, i) + "\n")
 		d.reach(f.Type)
 	}
 	d.types[name] = b.String()
@@ -137,7 +154,11 @@ func (d *description) enum(e *schema.Enum) {
 		kind, item = "union", "member"
 	}
 	var b strings.Builder
-	b.WriteString(kind + " " + name + " " + baseNames[tagType(e)] + "\n")
+	b.WriteString(kind + " " + name + " " + baseNames[tagType(e)])
+	if e.BitFlags {
+		b.WriteString(" bit_flags")
+	}
+	b.WriteByte('\n')
 	for _, val := range e.Values {
 		if e.IsUnion && val.Type.Base == schema.None {
 			continue
@@ -147,7 +168,7 @@ func (d *description) enum(e *schema.Enum) {
 			b.WriteString(" " + typeName(val.Type))
 			d.reach(val.Type)
 		}
-		b.WriteByte('\n')
+		b.WriteString(formerWords(val.Attributes, "") + "\n")
 	}
 	d.types[name] = b.String()
 }

@@ -17,7 +17,7 @@ const _ = ipc.RuntimeAtLeastV1
 // AskProtocol identifies golden.kitchen.Ask to the peer.
 var AskProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Ask",
-	Fingerprint: 0x67a875c4e317940b,
+	Fingerprint: 0xeb13f2b9be91d33d,
 	Schema:      askSchema,
 }
 
@@ -29,7 +29,7 @@ field 2 what golden.kitchen.What -
 enum golden.kitchen.Big uint64
 value 0 Zero
 value 18446744073709551615 Huge
-enum golden.kitchen.Color uint8
+enum golden.kitchen.Color uint8 bit_flags
 value 1 Red
 value 2 Green
 value 4 Blue

@@ -22,15 +22,15 @@ type Diary interface {
 // DiaryProtocol identifies golden.kitchen.Diary to the peer.
 var DiaryProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Diary",
-	Fingerprint: 0x90c2f50f0935da01,
+	Fingerprint: 0x00013dc9dd17eb2c,
 	Schema:      diarySchema,
 }
 
 const diarySchema = `service golden.kitchen.Diary
-method Write golden.shared.note golden.shared.done
+method Write golden.shared.note golden.shared.done read_only
 envelopes golden.shared.noted golden.shared.answer
 table golden.shared.Item
-field 0 name string - required
+field 0 name string - required key
 field 1 at golden.shared.Point -
 field 2 unit golden.shared.Unit 0
 struct golden.shared.Point 8 4

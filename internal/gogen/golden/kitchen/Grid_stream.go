@@ -12,18 +12,18 @@ import (
 var GridStream = &ipc.StreamInfo{
 	Protocol: &ipc.Protocol{
 		Name:        "golden.kitchen.Grid",
-		Fingerprint: 0xaf160f716843a580,
+		Fingerprint: 0xe8ef19a826b5ba33,
 		Schema:      gridSchema,
 	},
 	HeaderSize: 48,
 }
 
-const gridSchema = `enum golden.kitchen.Color uint8
+const gridSchema = `enum golden.kitchen.Color uint8 bit_flags
 value 1 Red
 value 2 Green
 value 4 Blue
 struct golden.kitchen.Grid 48 8
-field 0 id uint64 0
+field 0 id uint64 0 key
 field 1 cells [int32:3] 8
 field 2 colors [golden.kitchen.Color:5] 20
 field 3 inners [golden.kitchen.Inner:2] 26

@@ -22,12 +22,12 @@ type Oracle interface {
 // OracleProtocol identifies golden.kitchen.Oracle to the peer.
 var OracleProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Oracle",
-	Fingerprint: 0x9c43c52b5eb5ff97,
+	Fingerprint: 0xe073f9e9540a6c7b,
 	Schema:      oracleSchema,
 }
 
 const oracleSchema = `service golden.kitchen.Oracle
-method weigh golden.kitchen.Leaf golden.kitchen.Maybe
+method weigh golden.kitchen.Leaf golden.kitchen.Maybe idempotent
 method Measure golden.kitchen.Scalars golden.kitchen.Maybe
 envelopes golden.kitchen.Ask golden.kitchen.Tell
 table golden.kitchen.Ask
@@ -37,7 +37,7 @@ field 2 what golden.kitchen.What -
 enum golden.kitchen.Big uint64
 value 0 Zero
 value 18446744073709551615 Huge
-enum golden.kitchen.Color uint8
+enum golden.kitchen.Color uint8 bit_flags
 value 1 Red
 value 2 Green
 value 4 Blue

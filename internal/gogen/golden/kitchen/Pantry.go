@@ -22,22 +22,22 @@ type Pantry interface {
 // PantryProtocol identifies golden.kitchen.Pantry to the peer.
 var PantryProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Pantry",
-	Fingerprint: 0x040b7db54443a371,
+	Fingerprint: 0x62531acbc0f60329,
 	Schema:      pantrySchema,
 }
 
 const pantrySchema = `service golden.kitchen.Pantry
 method Fetch golden.shared.Item golden.kitchen.Kitchen
-method Store golden.kitchen.Kitchen golden.shared.Item
+method Store golden.kitchen.Kitchen golden.shared.Item idempotent
 enum golden.kitchen.Big uint64
 value 0 Zero
 value 18446744073709551615 Huge
-enum golden.kitchen.Color uint8
+enum golden.kitchen.Color uint8 bit_flags
 value 1 Red
 value 2 Green
 value 4 Blue
 struct golden.kitchen.Grid 48 8
-field 0 id uint64 0
+field 0 id uint64 0 key
 field 1 cells [int32:3] 8
 field 2 colors [golden.kitchen.Color:5] 20
 field 3 inners [golden.kitchen.Inner:2] 26
@@ -78,7 +78,7 @@ field 26 grids [golden.kitchen.Grid] -
 field 27 items [golden.shared.Item] -
 field 28 points [golden.shared.Point] -
 field 29 unit golden.shared.Unit 0
-field 30 nested [uint8] -
+field 30 nested [uint8] - nested:golden.kitchen.Leaf
 field 31 next golden.kitchen.Kitchen -
 field 32 strict golden.kitchen.Strict -
 table golden.kitchen.Leaf
@@ -121,7 +121,7 @@ member 3 Inner golden.kitchen.Inner
 member 4 Text string
 member 5 golden_shared_Item golden.shared.Item
 table golden.shared.Item
-field 0 name string - required
+field 0 name string - required key
 field 1 at golden.shared.Point -
 field 2 unit golden.shared.Unit 0
 struct golden.shared.Point 8 4

@@ -14,7 +14,7 @@ import (
 // ParcelProtocol identifies golden.kitchen.Parcel to the peer.
 var ParcelProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Parcel",
-	Fingerprint: 0xf28dc8703de00816,
+	Fingerprint: 0xe527c0d2a252c89b,
 	Schema:      parcelSchema,
 }
 
@@ -35,7 +35,7 @@ member 3 Inner golden.kitchen.Inner
 member 4 Text string
 member 5 golden_shared_Item golden.shared.Item
 table golden.shared.Item
-field 0 name string - required
+field 0 name string - required key
 field 1 at golden.shared.Point -
 field 2 unit golden.shared.Unit 0
 struct golden.shared.Point 8 4

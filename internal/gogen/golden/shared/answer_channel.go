@@ -17,13 +17,13 @@ const _ = ipc.RuntimeAtLeastV1
 // answerProtocol identifies golden.shared.answer to the peer.
 var answerProtocol = &ipc.Protocol{
 	Name:        "golden.shared.answer",
-	Fingerprint: 0xc0f8907c35f89c9e,
+	Fingerprint: 0x90ba9516000bc1c5,
 	Schema:      answerSchema,
 }
 
 const answerSchema = `envelope golden.shared.answer
 table golden.shared.Item
-field 0 name string - required
+field 0 name string - required key
 field 1 at golden.shared.Point -
 field 2 unit golden.shared.Unit 0
 struct golden.shared.Point 8 4

@@ -1,0 +1,117 @@
+package gogen
+
+import (
+	"strings"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// attrWas, on a field or an enum value, states its former names: (was: "old") or
+// (was: "older, old"). Nothing else tells one that was renamed from one that was
+// removed and whose number another one took.
+const attrWas = "was"
+
+// formerNames returns the names that an attribute was states.
+func formerNames(a schema.Attributes) []string {
+	v, _ := a.Lookup(attrWas)
+	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// formerText returns the notation of former names in a description. The tag of a
+// union was renamed with the union.
+func formerText(o *schema.Object, i int) string {
+	f := o.Fields[i]
+	if f.IsTag {
+		union := o.Fields[i+1]
+		return formerWords(union.Attributes, strings.TrimPrefix(f.Name, union.Name))
+	}
+	return formerWords(f.Attributes, "")
+}
+
+func formerWords(a schema.Attributes, suffix string) string {
+	var b strings.Builder
+	for _, name := range formerNames(a) {
+		b.WriteString(" was:" + name + suffix)
+	}
+	return b.String()
+}
+
+// checkFormerNames reports attributes that state a former name of what cannot be renamed, or
+// no name, or one name twice.
+func (p *plan) checkFormerNames() {
+	for _, o := range p.schema.Objects {
+		if !p.generated(o.File) {
+			continue
+		}
+		p.refuseWas(o.Attributes, o.Span, "a type")
+		seen := make(map[string]diag.Span)
+		for _, f := range o.Fields {
+			p.checkWas(f.Attributes, f.Span, f.Name, seen)
+		}
+	}
+	for _, e := range p.schema.Enums {
+		if !p.generated(e.File) {
+			continue
+		}
+		p.refuseWas(e.Attributes, e.Span, "a type")
+		seen := make(map[string]diag.Span)
+		for _, v := range e.Values {
+			if e.IsUnion {
+				p.refuseWas(v.Attributes, v.Span, "a member of a union")
+				continue
+			}
+			p.checkWas(v.Attributes, v.Span, v.Name, seen)
+		}
+	}
+	for _, s := range p.schema.Services {
+		if !p.generated(s.File) {
+			continue
+		}
+		p.refuseWas(s.Attributes, s.Span, "a service")
+		for _, m := range s.Methods {
+			p.refuseWas(m.Attributes, m.Span, "a method")
+		}
+	}
+}
+
+func (p *plan) refuseWas(a schema.Attributes, at diag.Span, what string) {
+	if a.Has(attrWas) {
+		p.diags.Errorf(at, "%s cannot be renamed; its name travels", what).
+			Helpf("keep the old one as it is, and add the new one beside it")
+	}
+}
+
+func (p *plan) checkWas(a schema.Attributes, at diag.Span, name string, seen map[string]diag.Span) {
+	if !a.Has(attrWas) {
+		return
+	}
+	names := formerNames(a)
+	if len(names) == 0 {
+		p.diags.Errorf(at, "%s states no name of %s", attrWas, name).Helpf(`state the former one: (%s: "old")`, attrWas)
+	}
+	for _, former := range names {
+		first, twice := seen[former]
+		switch {
+		case !isIdentifier(former):
+			p.diags.Errorf(at, "%s of %s states %q, which is no name", attrWas, name, former)
+		case former == name:
+			p.diags.Errorf(at, "%s of %s states its present name", attrWas, name)
+		case twice:
+			p.diags.Errorf(at, "%s of %s states %s, which another one was", attrWas, name, former).
+				Note(first, "the other one is here")
+		default:
+			seen[former] = at
+		}
+	}
+}
+
+func isIdentifier(s string) bool {
+	for i, r := range s {
+		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
