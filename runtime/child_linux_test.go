@@ -30,9 +30,10 @@ const (
 )
 
 var roles = map[string]func(domain ipc.RendezvousOption) error{
-	"server": serverRole,
-	"client": clientRole,
-	"vandal": vandalRole,
+	"server":  serverRole,
+	"client":  clientRole,
+	"vandal":  vandalRole,
+	"cramped": crampedRole,
 }
 
 func TestMain(m *testing.M) {

@@ -79,8 +79,9 @@ var ErrServerClosed = errors.New("ipc: the server is closed")
 
 // Serve accepts clients on l and serves them until ctx is done, or Shutdown or
 // Close is called; then it closes l and returns ErrServerClosed, or for a ctx
-// that is done its error, after a Close of the whole server. The contexts of
-// handlers carry the values of ctx.
+// that is done its error, after a Close of the whole server. So it does when l has
+// lost its name to another process: then the error wraps ErrDisplaced. The
+// contexts of handlers carry the values of ctx.
 func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	if s.invalid != nil {
 		l.Close()
@@ -101,6 +102,9 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	}()
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
+	if r, ok := l.links.(interface{ onRepair(func(string)) }); ok {
+		r.onRepair(func(news string) { s.cfg.logger.Warn("the channel's files", "channel", l.channel, "news", news) })
+	}
 	for {
 		link, err := l.links.Accept()
 		if err != nil {
@@ -115,6 +119,10 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 				return ErrServerClosed
 			case closed:
 				return fmt.Errorf("%w; %w", ErrServerClosed, cerr)
+			}
+			if errors.Is(err, ErrDisplaced) {
+				s.cfg.logger.Error("the channel is lost", "channel", l.channel, "err", err)
+				s.Close() // so that no client is served under a name that is another's
 			}
 			return asError(err, "serve "+l.channel)
 		}

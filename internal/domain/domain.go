@@ -33,7 +33,8 @@ const MaxNameLen = 80
 var (
 	// ErrUnsafe marks a domain directory that cannot be trusted: a symlink, no
 	// directory, owned by another user, or open to others.
-	ErrUnsafe = errors.New("unsafe domain directory")
+	ErrUnsafe    = errors.New("unsafe domain directory")
+	errExchanged = fmt.Errorf("%w: it was exchanged while it was opened", ErrUnsafe)
 	// ErrName marks a name that cannot name an endpoint.
 	ErrName = errors.New("invalid name")
 )
@@ -58,8 +59,9 @@ func (e *PathError) Unwrap() error { return e.Err }
 
 // A Dir is an open domain directory that has passed the checks of Open.
 type Dir struct {
-	path string
-	root *os.Root
+	path   string
+	choice choice
+	root   *os.Root
 }
 
 // Open resolves name, creates the directory with mode 0700 if it is missing,
@@ -71,44 +73,101 @@ type Dir struct {
 // XDG_RUNTIME_DIR, under ipcgen-<uid> in the directory for temporary files; that
 // base is created and checked in the same way.
 func Open(name string) (*Dir, error) {
-	if name == "" {
-		name = os.Getenv(EnvVar)
-	}
-	if name == "" {
-		name = defaultName
-	}
-	if strings.ContainsRune(name, filepath.Separator) {
-		path, err := filepath.Abs(name)
-		if err != nil {
-			return nil, fmt.Errorf("domain %s: %w", name, err)
-		}
-		return openChecked(path)
-	}
-	if err := CheckName("domain", name); err != nil {
-		return nil, err
-	}
-	base := filepath.Join(os.TempDir(), "ipcgen-"+strconv.Itoa(os.Getuid()))
-	if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
-		base = filepath.Join(run, "ipcgen")
-	}
-	b, err := openChecked(base)
+	c, err := resolve(name)
 	if err != nil {
 		return nil, err
 	}
-	defer b.Close()
-	return openChecked(filepath.Join(base, name))
+	return c.open()
+}
+
+// Again opens what the domain's path names now, and creates it if it is gone.
+func (d *Dir) Again() (*Dir, error) { return d.choice.open() }
+
+func (c choice) open() (*Dir, error) {
+	if c.base != "" {
+		b, err := openChecked(c.base)
+		if err != nil {
+			return nil, err
+		}
+		defer b.Close()
+	}
+	d, err := openChecked(c.path)
+	if err != nil {
+		return nil, err
+	}
+	d.choice = c
+	return d, nil
+}
+
+// runtimeVar names the variable for the folder of a user's sockets, which the
+// XDG Base Directory Specification defines.
+const runtimeVar = "XDG_RUNTIME_DIR"
+
+// A choice is what a domain's name stands for in this process.
+type choice struct {
+	path string
+	base string // the folder above it, which is the project's own too; may be empty
+	why  string // in words
+	// other is the path that the name stands for in a process of this user whose
+	// XDG_RUNTIME_DIR is set where ours is not, or the reverse; may be empty.
+	other string
+}
+
+// resolve finds out what a domain's name stands for.
+func resolve(name string) (c choice, err error) {
+	switch env := os.Getenv(EnvVar); {
+	case name != "":
+		c.why = "given by the program"
+	case env != "":
+		name, c.why = env, "from "+EnvVar
+	default:
+		name, c.why = defaultName, "the default, for "+EnvVar+" is not set"
+	}
+	if strings.ContainsRune(name, filepath.Separator) {
+		if c.path, err = filepath.Abs(name); err != nil {
+			err = fmt.Errorf("domain %s: %w", name, err)
+		}
+		return c, err
+	}
+	if err := CheckName("domain", name); err != nil {
+		return c, err
+	}
+	uid := strconv.Itoa(os.Getuid())
+	c.base = filepath.Join(os.TempDir(), "ipcgen-"+uid)
+	others := filepath.Join("/run/user", uid, "ipcgen") // as systemd sets it
+	set := "is not set"
+	if run := os.Getenv(runtimeVar); run != "" {
+		c.base, others, set = filepath.Join(run, "ipcgen"), c.base, "is set"
+	}
+	c.path = filepath.Join(c.base, name)
+	if c.other = filepath.Join(others, name); c.other == c.path {
+		c.other = ""
+	} else {
+		c.why += ", and " + runtimeVar + " " + set
+	}
+	return c, nil
 }
 
 // openChecked creates path if needed and opens it if it is safe. What it
 // returns is the directory it checked, even if the path is exchanged meanwhile.
-func openChecked(path string) (*Dir, error) {
-	err := os.Mkdir(path, 0o700)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, &PathError{path, "create its parent directory or choose another domain with " + EnvVar, err}
+// A directory that others remove and make at this moment is tried again.
+func openChecked(path string) (d *Dir, err error) {
+	for range 10 {
+		d, err = openOnce(path)
+		if !errors.Is(err, errExchanged) && !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
+	return d, err
+}
+
+func openOnce(path string) (*Dir, error) {
 	before, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		before, err = create(path)
+	}
 	if err != nil {
-		return nil, &PathError{path, "", err}
+		return nil, err
 	}
 	if !before.IsDir() { // also true of a symlink to a directory
 		return nil, unsafeDir(path, "it is no directory", "remove it or choose another domain with "+EnvVar)
@@ -124,21 +183,56 @@ func openChecked(path string) (*Dir, error) {
 	return &Dir{path: path, root: root}, nil
 }
 
+// create makes the directory path, unless somebody does at this moment.
+//
+// Root makes none in another user's folder: a command that was once run by
+// sudo, which keeps XDG_RUNTIME_DIR where it is told to, would leave a directory
+// that the user's own processes must refuse from then on.
+func create(path string) (fs.FileInfo, error) {
+	parent := filepath.Dir(path)
+	fi, err := os.Stat(parent)
+	if err != nil {
+		return nil, &PathError{path, "create its parent directory or choose another domain with " + EnvVar, err}
+	}
+	owner, err := sys.OwnerUID(fi)
+	if err != nil {
+		return nil, &PathError{path, "", err}
+	}
+	if os.Geteuid() == 0 && owner != 0 && owner != unmappedUID {
+		return nil, unsafeDir(path, fmt.Sprintf("%s belongs to uid %d, and root makes no domain in another user's folder", parent, owner),
+			fmt.Sprintf("run this program as that user, unset %s, or choose another domain with %s", runtimeVar, EnvVar))
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, &PathError{path, "create its parent directory or choose another domain with " + EnvVar, err}
+	}
+	if fi, err = os.Lstat(path); err != nil {
+		return nil, &PathError{path, "", err}
+	}
+	return fi, nil
+}
+
+// unmappedUID is who seems to own what belongs to a user that this user namespace does
+// not know, such as the machine's root.
+const unmappedUID = 65534
+
 func check(path string, before fs.FileInfo, root *os.Root) error {
 	fi, err := root.Stat(".")
 	if err != nil {
 		return &PathError{path, "", err}
 	}
 	if !os.SameFile(before, fi) {
-		return unsafeDir(path, "it was exchanged while it was opened", "choose another domain with "+EnvVar)
+		return &PathError{path, "choose another domain with " + EnvVar, errExchanged}
 	}
 	uid, err := sys.OwnerUID(fi)
 	if err != nil {
 		return &PathError{path, "", err}
 	}
 	if uid != os.Geteuid() {
-		return unsafeDir(path, fmt.Sprintf("it belongs to uid %d, not to uid %d", uid, os.Geteuid()),
-			"choose another domain with "+EnvVar)
+		hint := "choose another domain with " + EnvVar
+		if uid == 0 {
+			hint = "if a command that was run by sudo has made it, remove it as root, or " + hint
+		}
+		return unsafeDir(path, fmt.Sprintf("it belongs to uid %d, not to uid %d", uid, os.Geteuid()), hint)
 	}
 	if perm := fi.Mode().Perm(); perm&0o077 != 0 {
 		return unsafeDir(path, fmt.Sprintf("mode %04o lets others in", perm), "run: chmod 700 "+path)
@@ -152,6 +246,20 @@ func unsafeDir(path, why, hint string) error {
 
 // Path is the absolute path of the directory, for messages.
 func (d *Dir) Path() string { return d.path }
+
+// Absence says for an error, in a clause that follows the domain's path, how the
+// domain was chosen, and where processes with another environment meet. file is
+// what was looked for in this domain in vain.
+func (d *Dir) Absence(file string) string {
+	s := "(" + d.choice.why
+	if d.choice.other != "" {
+		s += "; where it is otherwise, processes meet in " + d.choice.other
+		if _, err := os.Lstat(filepath.Join(d.choice.other, file)); err == nil {
+			s += ", and there is such a name"
+		}
+	}
+	return s + ")"
+}
 
 // Root gives access to the files of the domain. It lives until Close.
 func (d *Dir) Root() *os.Root { return d.root }

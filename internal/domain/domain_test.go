@@ -121,3 +121,72 @@ func foreign(path string) error {
 	}
 	return os.Chown(path, 4711, 4711)
 }
+
+// A command run by sudo, with the environment of the user, makes no domain that the
+// user's own processes would have to refuse.
+func TestRootMakesNoDomainForOthers(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	if err := foreign(run); err != nil || os.Geteuid() != 0 {
+		t.Skip("only root can make another user's folder")
+	}
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	t.Setenv(domain.EnvVar, "")
+	for _, name := range []string{"", "x", run + "/x"} {
+		d, err := domain.Open(name)
+		if err == nil {
+			d.Close()
+			t.Errorf("opened %q", name)
+			continue
+		}
+		if !errors.Is(err, domain.ErrUnsafe) || !strings.Contains(err.Error(), "uid 4711") || !strings.Contains(err.Error(), "as that user") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if left, err := os.ReadDir(run); err != nil || len(left) > 0 {
+		t.Errorf("made %v, %v", left, err)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	open := func(path string) *domain.Dir {
+		d, err := domain.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		return d
+	}
+	path := filepath.Join(t.TempDir(), "d")
+	a, b := open(path), open(path)
+	claim, err := a.Claim("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := b.Claim("y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := b.Claim("x"); !errors.Is(err, domain.ErrClaimed) {
+		t.Errorf("a second claim: %v", err)
+	}
+	claim.Close()
+	if claim, err = b.Claim("x"); err != nil {
+		t.Fatal(err)
+	}
+	defer claim.Close()
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if a.InPlace() {
+		t.Error("a folder that was moved is said to be in place")
+	}
+	again, err := a.Again()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if !again.InPlace() || again.Path() != path {
+		t.Errorf("opened %q again", again.Path())
+	}
+}

@@ -27,6 +27,18 @@ func ShareLock(f *os.File, off int64) error {
 	return lock(f, unix.F_RDLCK, off)
 }
 
+// ShareFolder locks a folder in shared mode, without waiting, by flock, which is
+// independent of the other locks here. Cleaners of temporary files take that lock
+// before they clean a folder, and leave it alone when they cannot.
+func ShareFolder(f *os.File) error {
+	err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) })
+	runtime.KeepAlive(f)
+	if err != nil {
+		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
 // Unlock releases the lock on the byte at offset off of f, if f holds it.
 func Unlock(f *os.File, off int64) error {
 	return lock(f, unix.F_UNLCK, off)

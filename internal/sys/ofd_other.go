@@ -23,3 +23,6 @@ func Locked(f *os.File, off int64) (bool, error) {
 func FindLock(f *os.File, off, n int64) (at int64, found bool, err error) {
 	return 0, false, unsupported("query lock of " + f.Name())
 }
+
+// ShareFolder locks a folder in shared mode.
+func ShareFolder(f *os.File) error { return unsupported("lock " + f.Name()) }

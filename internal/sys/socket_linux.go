@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -107,11 +108,20 @@ func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 // A SocketListener accepts connections on a socket in a directory.
 type SocketListener struct{ l *net.UnixListener }
 
-// Listen binds a socket called name in dir and listens on it. It does not
-// remove the socket when it is closed.
-func Listen(dir *os.File, name string) (*SocketListener, error) {
+// Listen binds a socket called name in dir, whose path is dirPath, and listens on it. It
+// does not remove the socket when it is closed.
+//
+// The address is the socket's path if that fits, for it is what the kernel shows to
+// others (in /proc/net/unix): cleaners of temporary files see by it that the socket is
+// in use. So the caller must look afterwards whether the socket is in dir, or dirPath
+// has come to name another folder meanwhile.
+func Listen(dir *os.File, dirPath, name string) (*SocketListener, error) {
 	CrashPoint("listen")
-	l, err := net.ListenUnix("unix", address(dir, name))
+	addr := &net.UnixAddr{Net: "unix", Name: filepath.Join(dirPath, name)}
+	if len(addr.Name) > longestAddress {
+		addr = address(dir, name)
+	}
+	l, err := net.ListenUnix("unix", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +152,10 @@ func Dial(dir *os.File, name string) (*Socket, error) {
 	CrashPoint("connected")
 	return newSocket(c)
 }
+
+// longestAddress is how long the path of a socket may be: the kernel's 108 bytes, of which
+// one ends it.
+const longestAddress = 107
 
 // address reaches a socket through its directory's descriptor: the path of a
 // socket is limited to 108 bytes, and this one is short however deep the

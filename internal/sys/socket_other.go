@@ -28,7 +28,7 @@ func (s *Socket) ReadWithFiles([]byte) (int, []*os.File, error) {
 type SocketListener struct{}
 
 // Listen binds a socket called name in dir and listens on it.
-func Listen(*os.File, string) (*SocketListener, error) { return nil, unsupported("listen") }
+func Listen(*os.File, string, string) (*SocketListener, error) { return nil, unsupported("listen") }
 
 // Accept waits for the next connection.
 func (l *SocketListener) Accept() (*Socket, error) { return nil, unsupported("accept") }

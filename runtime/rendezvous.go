@@ -1,0 +1,361 @@
+package ipc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// ErrDisplaced is wrapped by the error with which a server ends whose channel
+// another process has taken: the domain's folder was removed or replaced while it
+// was in use.
+var ErrDisplaced = errors.New("displaced")
+
+// A socketTransport meets in a domain and talks over Unix sockets.
+type socketTransport struct{ domain string }
+
+// Listen implements Transport.
+func (t socketTransport) Listen(channel string) (LinkListener, error) {
+	p, err := occupy(channel, func() (*domain.Dir, error) { return domain.Open(t.domain) })
+	if err != nil {
+		return nil, err
+	}
+	l := &socketListener{channel: channel, domain: p.dir.Path(), post: p, touched: time.Now(), stop: make(chan struct{})}
+	l.watch.Go(l.keep)
+	return l, nil
+}
+
+// Dial implements Transport.
+func (t socketTransport) Dial(_ context.Context, channel string) (Link, error) {
+	dir, err := domain.Open(t.domain)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	d, err := dir.Root().Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	s, err := sys.Dial(d, socketName(channel))
+	if err != nil {
+		if sys.ConnectionRefused(err) {
+			err = &Error{Code: CodeUnavailable, Outcome: NotSent,
+				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server first, or check the domain %s",
+					dir.Path(), dir.Absence(socketName(channel)))}
+		}
+		return nil, err
+	}
+	return &socketLink{Socket: s}, nil
+}
+
+func socketName(channel string) string { return channel + ".sock" }
+func lockName(channel string) string   { return channel + ".lock" }
+
+// A socketListener listens on a socket under a claim, and sees to it that the
+// socket can be found.
+type socketListener struct {
+	channel string
+	domain  string // its path
+	touched time.Time
+	stop    chan struct{} // closed by Close
+	watch   sync.WaitGroup
+
+	mu     sync.Mutex
+	post   *post
+	closed bool
+	lost   error        // why Accept fails for good
+	notify func(string) // told of repairs; may be nil
+}
+
+// A post is what a listener holds in a domain's folder. The claim is its right to
+// the channel; the files are how others learn of it, and are removed or made under
+// the claim alone.
+type post struct {
+	channel string
+	dir     *domain.Dir
+	claim   *domain.Claim
+	lock    *os.File
+	locked  fs.FileInfo // lock's identity
+	socket  *sys.SocketListener
+	bound   fs.FileInfo // the socket's identity
+}
+
+// occupy claims a channel in a domain. A folder that is removed at this moment is
+// opened again.
+func occupy(channel string, open func() (*domain.Dir, error)) (p *post, err error) {
+	for range 10 {
+		dir, err := open()
+		if err != nil {
+			return nil, err
+		}
+		p = &post{channel: channel, dir: dir}
+		if err = p.occupy(); err == nil {
+			return p, nil
+		}
+		p.leave()
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+func (p *post) occupy() (err error) {
+	// The file's lock comes first, for it says who has it, and two processes that
+	// start at once cannot both be refused.
+	if err := p.takeLock(); err != nil {
+		return err
+	}
+	p.claim, err = p.dir.Claim("channel/" + p.channel)
+	if errors.Is(err, domain.ErrClaimed) {
+		return taken(p.channel, nil) // its files are gone, and it is about to make them again
+	}
+	if err != nil {
+		return err
+	}
+	return p.bind()
+}
+
+// takeLock locks the channel's lock file.
+func (p *post) takeLock() error {
+	for {
+		f, err := p.dir.Root().OpenFile(lockName(p.channel), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		ok, err := p.lockFile(f)
+		if ok {
+			return nil
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
+		// Its last owner removed it between our two steps.
+	}
+}
+
+func (p *post) lockFile(f *os.File) (ok bool, err error) {
+	if err := sys.TryLock(f, 0); err != nil {
+		if errors.Is(err, sys.ErrLocked) {
+			return false, taken(p.channel, f)
+		}
+		return false, err
+	}
+	mine, err := f.Stat()
+	if err != nil || !p.dir.Holds(lockName(p.channel), mine) {
+		return false, err
+	}
+	// The pid is for people. That there is no room for it is no reason not to serve.
+	_ = f.Truncate(0)
+	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	if p.lock != nil {
+		p.lock.Close() // of the file that vanished
+	}
+	p.lock, p.locked = f, mine
+	return true, nil
+}
+
+// bind puts the socket in place. It needs the claim and the lock, so that what lies
+// there is of a dead process.
+func (p *post) bind() error {
+	name := socketName(p.channel)
+	err := p.dir.Root().Remove(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	socket, err := sys.Listen(p.claim.Folder(), p.dir.Path(), name)
+	if err != nil {
+		return err
+	}
+	bound, err := p.dir.Root().Lstat(name)
+	if err != nil { // the socket is elsewhere, as the path names another folder now
+		return errors.Join(fmt.Errorf("domain %s was replaced: %w", p.dir.Path(), err), socket.Close())
+	}
+	if p.socket != nil {
+		p.socket.Close()
+	}
+	p.socket, p.bound = socket, bound
+	return nil
+}
+
+// leave gives up what is held. What others have put in the place of the post's
+// files stays; under the claim nobody does so.
+func (p *post) leave() error {
+	var errs []error
+	if p.socket != nil {
+		errs = append(errs, p.socket.Close(), p.remove(socketName(p.channel), p.bound))
+	}
+	if p.lock != nil {
+		// The lock file goes while it is locked: lockFile looks whether the file it
+		// locked is still the one in the folder.
+		errs = append(errs, p.remove(lockName(p.channel), p.locked), p.lock.Close())
+	}
+	if p.claim != nil {
+		errs = append(errs, p.claim.Close())
+	}
+	return errors.Join(append(errs, p.dir.Close())...)
+}
+
+func (p *post) remove(name string, file fs.FileInfo) error {
+	if !p.dir.Holds(name, file) {
+		return nil
+	}
+	err := p.dir.Root().Remove(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// repair makes again what has vanished, in a folder that is still the domain's.
+// repaired says in words what it was.
+func (p *post) repair() (repaired string, err error) {
+	if !p.dir.Holds(lockName(p.channel), p.locked) {
+		// Somebody who is about to be refused may hold the lock for a moment; then the
+		// next look will do.
+		if err := p.takeLock(); err != nil {
+			return "", err
+		}
+		repaired = lockName(p.channel)
+	}
+	if !p.dir.Holds(socketName(p.channel), p.bound) {
+		if err := p.bind(); err != nil {
+			return repaired, err
+		}
+		repaired = socketName(p.channel)
+	}
+	return repaired, nil
+}
+
+// keep looks, until the listener is closed, whether its name is still its own.
+func (l *socketListener) keep() {
+	tick := time.NewTicker(domain.CheckPeriod)
+	defer tick.Stop()
+	var told string
+	for {
+		select {
+		case <-tick.C:
+		case <-l.stop:
+			return
+		}
+		repaired, err := l.check()
+		var news string
+		switch {
+		case CodeOf(err) == CodeAlreadyExists: // by one that is about to be refused
+			continue
+		case err != nil:
+			news = fmt.Sprintf("%s in domain %s is gone and cannot be made again yet: %v", socketName(l.channel), l.domain, err)
+		case repaired != "":
+			news = fmt.Sprintf("%s in domain %s was gone and has been made again; keep cleaners away from the domain", repaired, l.domain)
+		}
+		l.mu.Lock()
+		notify := l.notify
+		l.mu.Unlock()
+		if news != "" && (err == nil || news != told) && notify != nil {
+			notify(news)
+		}
+		told = news
+	}
+}
+
+// check repairs what is wrong, or ends the listener when another process has its
+// name.
+func (l *socketListener) check() (repaired string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.lost != nil {
+		return "", nil
+	}
+	p := l.post
+	if p.dir.InPlace() {
+		p.claim.Protect()
+		if now := time.Now(); now.Sub(l.touched) > domain.TouchPeriod {
+			l.touched = now
+			p.dir.Touch(lockName(l.channel), socketName(l.channel))
+		}
+		return p.repair()
+	}
+	// The path names another folder, or none. There the name is anybody's who comes
+	// first.
+	next, err := occupy(l.channel, p.dir.Again)
+	if CodeOf(err) == CodeAlreadyExists {
+		l.lost = &Error{Code: CodeAlreadyExists, Err: fmt.Errorf(
+			"%w: domain %s was replaced while this process served channel %s in it, and %w", ErrDisplaced, l.domain, l.channel, err)}
+		return "", p.socket.Close() // which wakes Accept
+	}
+	if err != nil {
+		return "", err
+	}
+	l.post = next
+	return "the folder of " + socketName(l.channel), p.leave()
+}
+
+// Accept implements LinkListener.
+func (l *socketListener) Accept() (Link, error) {
+	for {
+		l.mu.Lock()
+		socket, lost := l.post.socket, l.lost
+		l.mu.Unlock()
+		if lost != nil {
+			return nil, lost
+		}
+		s, err := socket.Accept()
+		if err == nil {
+			return &socketLink{Socket: s}, nil
+		}
+		l.mu.Lock()
+		final := l.closed || l.lost == nil && l.post.socket == socket
+		l.mu.Unlock()
+		if final {
+			return nil, err
+		}
+	}
+}
+
+// onRepair has f told, in words, of what happened to the listener's files.
+func (l *socketListener) onRepair(f func(string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notify = f
+}
+
+// Close implements LinkListener.
+func (l *socketListener) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	close(l.stop)
+	err := l.post.leave()
+	l.mu.Unlock()
+	l.watch.Wait()
+	return err
+}
+
+// taken says who holds a channel, as far as that process wrote it into the lock file f, which
+// may be nil.
+func taken(channel string, f *os.File) error {
+	who := "another process"
+	if f != nil {
+		b := make([]byte, 16)
+		n, _ := f.ReadAt(b, 0)
+		if pid, err := strconv.Atoi(string(bytes.TrimSpace(b[:n]))); err == nil {
+			who = fmt.Sprintf("process %d", pid)
+		}
+	}
+	return &Error{Code: CodeAlreadyExists,
+		Msg: fmt.Sprintf("%s serves channel %s already; stop it or choose another channel or domain", who, channel)}
+}
