@@ -102,7 +102,8 @@ func (s *supervisor) adopt(r *replica, o *occupant) {
 	sys.CrashPoint("group adopted")
 	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", o.pid))
 	r.state, r.incarnation = starting, o.incarnation
-	p := &process{path: path, pidfd: o.pidfd, pid: o.pid, flush: func() {}}
+	p := &process{path: path, pidfd: o.pidfd, pid: o.pid}
+	p.reconnect(s, r.index)
 	s.report(Event{Kind: Adopted, Instance: r.name, PID: p.pid})
 	s.attend(r, p)
 	s.expectReady(r, p)

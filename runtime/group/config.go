@@ -36,10 +36,10 @@ type Config struct {
 	Heartbeat Heartbeat
 	// Survive keeps the replicas running when the supervisor dies without
 	// Shutdown; the next Start with Survive adopts them, and they serve
-	// throughout. Their output then goes to Stdout and Stderr directly, so these
-	// must be files, which should outlive the supervisor too, and an error
-	// cannot quote what a replica wrote last. Without Survive the kernel kills
-	// the replicas with the supervisor.
+	// throughout. Stdout and Stderr must then be files, and Prefix is not to be
+	// had. Regular files the replicas write to themselves, also without a
+	// supervisor; what they write to others meanwhile is lost. Without Survive the
+	// kernel kills the replicas with the supervisor.
 	Survive bool
 	// Replication, when set, keeps the state of the service: the replicas must
 	// set MemberConfig.State.
@@ -48,10 +48,13 @@ type Config struct {
 	Restart Restart
 
 	// Stdout and Stderr receive the replicas' output; this process's own when
-	// nil. They need not be safe for concurrent use.
+	// nil. They need not be safe for concurrent use. No replica waits for them for
+	// long, or dies of their end: output that they fail to take, or not in time, is
+	// dropped, which a line in the output says, and Status.OutputLost.
 	Stdout, Stderr io.Writer
 	// Prefix, when set, is called for each start and put before every line of
-	// the instance's output, whose lines are then written whole.
+	// the instance's output, whose lines are then written whole. A line of more
+	// than 16 KiB is cut into several.
 	Prefix func(instance int) string
 
 	// Events, when set, is called with every change, one at a time and in
@@ -152,7 +155,6 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("group %s: with Survive the output must go to files, without a prefix", c.Service)
 		}
 	}
-	c.Stdout, c.Stderr = shared(c.Stdout), shared(c.Stderr)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -54,62 +55,97 @@ type Event struct {
 	Delay    time.Duration
 }
 
+// eventPatience is how long the end of a group waits for the delivery of an event.
+const eventPatience = 5 * time.Second
+
 // eventQueue hands events to the hook and the logger without ever holding up
 // who reports them.
 type eventQueue struct {
+	service string
+	logger  *slog.Logger
+	hook    func(Event)
+
 	mu     sync.Mutex
-	queue  []Event
+	queue  []func()
 	wake   *sync.Cond
 	closed bool
-	idle   sync.WaitGroup
+	turns  atomic.Uint64 // counts the deliveries
+	idle   chan struct{} // closed after the last one
 }
 
 func newEventQueue(service string, log *slog.Logger, hook func(Event)) *eventQueue {
-	q := new(eventQueue)
+	q := &eventQueue{service: service, logger: log, hook: hook, idle: make(chan struct{})}
 	q.wake = sync.NewCond(&q.mu)
-	q.idle.Go(func() {
+	go func() {
+		defer close(q.idle)
 		for {
-			ev, ok := q.next()
+			deliver, ok := q.next()
 			if !ok {
 				return
 			}
-			logEvent(log, service, ev)
-			if hook != nil {
-				hook(ev)
-			}
+			deliver()
+			q.turns.Add(1)
 		}
-	})
+	}()
 	return q
 }
 
 func (q *eventQueue) add(ev Event) {
+	q.enqueue(func() {
+		logEvent(q.logger, q.service, ev)
+		if q.hook != nil {
+			q.hook(ev)
+		}
+	})
+}
+
+// log hands a record to the logger that is no event.
+func (q *eventQueue) log(level slog.Level, msg string, args ...any) {
+	q.enqueue(func() {
+		q.logger.With("group", q.service).Log(context.Background(), level, msg, args...)
+	})
+}
+
+func (q *eventQueue) enqueue(deliver func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.queue = append(q.queue, ev)
+	q.queue = append(q.queue, deliver)
 	q.wake.Signal()
 }
 
-func (q *eventQueue) next() (Event, bool) {
+func (q *eventQueue) next() (deliver func(), ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.queue) == 0 {
 		if q.closed {
-			return Event{}, false
+			return nil, false
 		}
 		q.wake.Wait()
 	}
-	ev := q.queue[0]
+	deliver = q.queue[0]
 	q.queue = q.queue[1:]
-	return ev, true
+	return deliver, true
 }
 
-// close waits until every event was delivered.
+// close waits until every event was delivered, or one delivery has taken longer
+// than eventPatience: a hook or a logger that blocks for ever keeps no group from
+// ending.
 func (q *eventQueue) close() {
 	q.mu.Lock()
 	q.closed = true
 	q.wake.Signal()
 	q.mu.Unlock()
-	q.idle.Wait()
+	for {
+		before := q.turns.Load()
+		select {
+		case <-q.idle:
+			return
+		case <-time.After(eventPatience):
+			if q.turns.Load() == before {
+				return
+			}
+		}
+	}
 }
 
 func logEvent(log *slog.Logger, service string, ev Event) {

@@ -57,6 +57,16 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
+	out, err := newOutput(&cfg)
+	if err != nil {
+		reg.Close()
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			out.close()
+		}
+	}()
 	page, err := claimPage(dir, cfg.Service, cfg.Replicas)
 	if err != nil {
 		reg.Close()
@@ -77,13 +87,14 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 		return nil, errors.Join(err, page.close(), reg.Close())
 	}
 	s = makeSupervisor(cfg, dir, reg, page)
-	s.syncWatch, s.left = syncWatch, left
+	s.out, s.syncWatch, s.left = out, syncWatch, left
 	return s, nil
 }
 
 // Status returns the group's present state.
 func (g *Group) Status() Status {
 	s, _, _ := g.s.board.get()
+	s.OutputLost = g.s.out.lost.Load()
 	return s
 }
 

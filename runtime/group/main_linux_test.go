@@ -40,6 +40,8 @@ var children = map[string]func(args []string) error{
 	"slow":    childSlow,
 	"glutton": childGlutton,
 	"talker":  childTalker,
+	"chatter": childChatter,
+	"endless": childEndless,
 }
 
 func TestMain(m *testing.M) {
@@ -120,6 +122,7 @@ func childHost(args []string) error {
 	defer stop()
 	cfg := map[string]group.Config{
 		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
+		"chatter": chatterConfig(args[0]),
 	}[args[1]]
 	cfg.Survive = len(args) > 2
 	if cfg.Replication != nil {

@@ -88,6 +88,10 @@ type Member struct {
 // Join finds out from the environment whether a group supervises this process,
 // and takes its place there. Without a supervisor the Member is that of a
 // process alone: its fence admits everything and its role is RoleNone.
+//
+// From Join on, a supervised process does not die when nobody reads its standard
+// output or standard error any more, as after the death of a supervisor that it
+// survives; what it writes then is lost.
 func Join(cfg MemberConfig) (*Member, error) {
 	dir, err := domain.Open(cfg.Domain)
 	if err != nil {
@@ -125,6 +129,7 @@ func (m *Member) takePlace(place string) (err error) {
 	if m.replicator, err = newReplicator(m); err != nil {
 		return errors.Join(err, m.page.f.Close())
 	}
+	sys.OutliveReaders()
 	return nil
 }
 

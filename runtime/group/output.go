@@ -2,30 +2,39 @@ package group
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A tail keeps the last lines of what is written to it and passes everything
-// on.
+// This file is the way of the replicas' output. The supervisor reads the pipe of
+// every replica to its end, whatever becomes of what it has read: a process that
+// writes into a pipe waits for its reader, and dies when there is none. What was
+// read goes to a sink, which has room for some of it and drops the rest.
+
+// A tail keeps the last lines of what is written to it.
 type tail struct {
-	next io.Writer
 	mu   sync.Mutex
 	last []byte
 }
 
 const tailSize = 2 << 10
 
-func (t *tail) Write(p []byte) (int, error) {
+func (t *tail) add(p []byte) {
 	t.mu.Lock()
-	t.last = append(t.last, p...)
+	defer t.mu.Unlock()
+	t.last = append(t.last, p[max(0, len(p)-tailSize):]...)
 	if n := len(t.last) - tailSize; n > 0 {
 		t.last = append(t.last[:0], t.last[n:]...)
 	}
-	t.mu.Unlock()
-	return t.next.Write(p)
 }
 
 // lines returns the last lines written, at most ten.
@@ -36,56 +45,368 @@ func (t *tail) lines() string {
 	return strings.Join(lines[max(0, len(lines)-10):], "\n")
 }
 
-// shared makes w fit for the output of several processes at once. A file is left
-// alone, so that processes can write to it themselves.
-func shared(w io.Writer) io.Writer {
-	if f, ok := w.(*os.File); ok {
-		return f
+const (
+	// sinkRoom is how many bytes wait for a writer.
+	sinkRoom = 1 << 20
+	// sinkPatience is how long a replica's output waits for a writer that is
+	// slower than the replica, each time that the writer has taken something.
+	sinkPatience = 100 * time.Millisecond
+	// sinkGrace is how long a group that ends waits for its writers.
+	sinkGrace = 2 * time.Second
+)
+
+// A sink is a writer of the user's, and the one goroutine that calls it. The
+// writer may be slow, fail, panic or block for ever: put never waits for longer
+// than sinkPatience.
+type sink struct {
+	w     io.Writer
+	owned *os.File // to close in the end; may be nil
+	log   *slog.Logger
+	lost  *atomic.Uint64 // counts the bytes that nobody got
+
+	mu      sync.Mutex
+	changed *sync.Cond // something below
+	queue   [][]byte
+	size    int    // of queue and of what is being written
+	stuck   bool   // the writer has not taken anything for sinkPatience
+	dropped uint64 // bytes for which there was no room, since the last note
+	closed  bool
+	done    chan struct{}
+}
+
+// newSink makes a sink of w, and of owned, which it closes in the end, if that is
+// not nil.
+func newSink(w io.Writer, owned *os.File, log *slog.Logger, lost *atomic.Uint64) *sink {
+	s := &sink{w: w, owned: owned, log: log, lost: lost, done: make(chan struct{})}
+	s.changed = sync.NewCond(&s.mu)
+	go s.run()
+	return s
+}
+
+// put queues b, which becomes the sink's.
+func (s *sink) put(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.fits(b) && !s.stuck {
+		s.awaitRoom(b)
 	}
-	return &lockedWriter{w: w}
+	if !s.fits(b) || s.closed {
+		s.dropped += uint64(len(b))
+		s.lost.Add(uint64(len(b)))
+		return
+	}
+	if s.dropped > 0 {
+		b = append(lossNote(s.dropped, "the reader is too slow"), b...)
+		s.dropped = 0
+	}
+	s.queue = append(s.queue, b)
+	s.size += len(b)
+	s.changed.Broadcast()
 }
 
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
+// fits reports whether there is room for b, or nothing else.
+func (s *sink) fits(b []byte) bool { return s.size == 0 || s.size+len(b) <= sinkRoom }
+
+// awaitRoom waits until b fits, or marks the writer as stuck. It needs mu.
+func (s *sink) awaitRoom(b []byte) {
+	late := false
+	timer := time.AfterFunc(sinkPatience, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for !s.fits(b) && !s.closed && !late {
+		s.changed.Wait()
+	}
+	s.stuck = !s.fits(b)
 }
 
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+// lossNote is the line in the output that stands for what is missing.
+func lossNote(n uint64, why string) []byte {
+	return fmt.Appendf(nil, "\n[ipcgen: %d bytes of output are missing here: %s]\n", n, why)
 }
 
-// A prefixer writes whole lines, each with a prefix and in one piece.
-type prefixer struct {
-	w      io.Writer
-	prefix string
-	rest   []byte
-}
-
-func (p *prefixer) Write(b []byte) (int, error) {
-	p.rest = append(p.rest, b...)
+func (s *sink) run() {
+	defer close(s.done)
+	if s.owned != nil {
+		defer s.owned.Close()
+	}
+	var failed uint64 // bytes that the writer refused since it last took any
 	for {
-		line, rest, found := bytes.Cut(p.rest, []byte("\n"))
-		if !found {
-			return len(b), nil
+		b, ok := s.next()
+		if !ok {
+			return
 		}
-		if err := p.line(line); err != nil {
-			return 0, err
+		if failed > 0 {
+			b = append(lossNote(failed, "writing failed"), b...)
 		}
-		p.rest = rest
+		n, err := s.write(b)
+		switch {
+		case err == nil:
+			failed = 0
+		case failed == 0:
+			s.log.Warn("output of replicas cannot be written, and is dropped until it can", "err", err)
+			fallthrough
+		default:
+			failed += uint64(len(b) - n)
+			s.lost.Add(uint64(len(b) - n))
+		}
 	}
 }
 
-// flush writes an unfinished last line.
-func (p *prefixer) flush() {
-	if len(p.rest) > 0 {
-		p.line(p.rest)
-		p.rest = nil
+// next returns what to write next; what it returned before has been written.
+func (s *sink) next() (b []byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.size = 0
+	for _, b := range s.queue {
+		s.size += len(b)
+	}
+	s.stuck = false
+	s.changed.Broadcast()
+	for len(s.queue) == 0 {
+		if s.closed {
+			return nil, false
+		}
+		s.changed.Wait()
+	}
+	b, s.queue = s.queue[0], s.queue[1:]
+	return b, true
+}
+
+// write calls the writer, whose panic is an error like any other.
+func (s *sink) write(b []byte) (n int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			n, err = 0, fmt.Errorf("the writer panicked: %v", v)
+		}
+	}()
+	n, err = s.w.Write(b)
+	switch {
+	case n < 0 || n > len(b):
+		return 0, fmt.Errorf("the writer says that it took %d bytes of %d", n, len(b))
+	case err == nil && n < len(b):
+		err = io.ErrShortWrite
+	}
+	return n, err
+}
+
+// close ends the sink when everything is written, for which it waits until
+// giveUp is closed. Of a writer that blocks then, the goroutine that called it is
+// left, and nothing else.
+func (s *sink) close(giveUp <-chan struct{}) {
+	s.mu.Lock()
+	s.closed = true
+	if s.dropped > 0 {
+		s.queue = append(s.queue, lossNote(s.dropped, "the reader is too slow"))
+	}
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	select {
+	case <-s.done:
+	case <-giveUp:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, b := range s.queue {
+			s.lost.Add(uint64(len(b)))
+		}
+		s.queue = nil
 	}
 }
 
-func (p *prefixer) line(line []byte) error {
-	_, err := p.w.Write(append(append([]byte(p.prefix), line...), '\n'))
-	return err
+// An output is where a group's replicas write to.
+type output struct {
+	stdout, stderr *sink
+	// Files that replicas may hold themselves, for nothing that happens to a
+	// regular file blocks or ends those who write to it; or nil.
+	stdoutFile, stderrFile *os.File
+	prefix                 func(int) string
+	log                    *slog.Logger
+	lost                   atomic.Uint64
+}
+
+// newOutput makes the output of a group. A writer that is given twice is called by
+// one goroutine.
+func newOutput(cfg *Config) (*output, error) {
+	o := &output{prefix: cfg.Prefix, log: cfg.Logger}
+	if cfg.Prefix == nil {
+		o.stdoutFile = harmless(cfg.Stdout)
+		if cfg.Survive {
+			o.stderrFile = harmless(cfg.Stderr) // else the supervisor keeps its tail
+		}
+	}
+	var err error
+	if o.stdout, err = o.sink(cfg.Stdout); err != nil {
+		return nil, fmt.Errorf("group %s: standard output: %w", cfg.Service, err)
+	}
+	if o.stderr = o.stdout; same(cfg.Stdout, cfg.Stderr) {
+		return o, nil
+	}
+	if o.stderr, err = o.sink(cfg.Stderr); err != nil {
+		o.close()
+		return nil, fmt.Errorf("group %s: standard error: %w", cfg.Service, err)
+	}
+	return o, nil
+}
+
+// sink makes a sink of a writer. A file is written to through a descriptor of
+// the sink's own: the Go runtime ends a process that writes to a broken pipe as
+// descriptor 1 or 2, and of no other number.
+func (o *output) sink(w io.Writer) (*sink, error) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return newSink(w, nil, o.log, &o.lost), nil
+	}
+	own, err := sys.Duplicate(f)
+	if err != nil {
+		return nil, err
+	}
+	return newSink(own, own, o.log, &o.lost), nil
+}
+
+// harmless returns w if it is a file that replicas may write to themselves.
+func harmless(w io.Writer) *os.File {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil
+	}
+	return f
+}
+
+// same reports whether two writers are one.
+func same(a, b io.Writer) bool {
+	t := reflect.TypeOf(a)
+	return t == reflect.TypeOf(b) && t.Comparable() && a == b
+}
+
+// lines returns what puts together the lines of a replica, or nil.
+func (o *output) lines(index int) *lines {
+	if o.prefix == nil {
+		return nil
+	}
+	return &lines{prefix: o.prefix(index)}
+}
+
+// close ends the sinks. It waits for their writers no longer than sinkGrace.
+func (o *output) close() {
+	giveUp := make(chan struct{})
+	timer := time.AfterFunc(sinkGrace, func() { close(giveUp) })
+	defer timer.Stop()
+	o.stdout.close(giveUp)
+	if o.stderr != nil && o.stderr != o.stdout {
+		o.stderr.close(giveUp)
+	}
+}
+
+// A stream is a replica's standard output or standard error, read by this
+// process.
+type stream struct {
+	r     *os.File
+	to    *sink
+	own   bool   // the sink is this stream's alone
+	tail  *tail  // may be nil
+	lines *lines // nil without a prefix
+	ended chan struct{}
+}
+
+// read begins to read.
+func (s *stream) read() {
+	s.ended = make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		defer s.r.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := s.r.Read(buf)
+			s.pass(buf[:n])
+			if err != nil {
+				break
+			}
+		}
+		if s.lines != nil {
+			if b := s.lines.rest(); b != nil {
+				s.to.put(b)
+			}
+		}
+	}()
+}
+
+func (s *stream) pass(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	if s.tail != nil {
+		s.tail.add(b)
+	}
+	if s.lines == nil {
+		s.to.put(bytes.Clone(b))
+	} else if whole := s.lines.add(b); whole != nil {
+		s.to.put(whole)
+	}
+}
+
+// end reads what a process has left that is dead. A descendant of it that has
+// escaped may keep the pipe open; nobody waits for that one.
+func (s *stream) end() {
+	s.r.SetReadDeadline(time.Now().Add(time.Second))
+	<-s.ended
+	if s.own {
+		giveUp := make(chan struct{})
+		timer := time.AfterFunc(sinkGrace, func() { close(giveUp) })
+		defer timer.Stop()
+		s.to.close(giveUp)
+	}
+}
+
+// longestLine is the longest line that is put together; a longer one is cut.
+const longestLine = 16 << 10
+
+// cutNote ends a piece of a line that is too long.
+const cutNote = " [cut: the line goes on]"
+
+// lines makes whole lines, each with a prefix, of output that comes in pieces.
+type lines struct {
+	prefix  string
+	partial []byte
+}
+
+// add returns the lines that b completes, or nil.
+func (l *lines) add(b []byte) (whole []byte) {
+	for len(b) > 0 {
+		at, found := bytes.IndexByte(b, '\n'), true
+		if at < 0 {
+			at, found = len(b), false
+		}
+		if room := longestLine - len(l.partial); at > room {
+			l.partial, b = append(l.partial, b[:room]...), b[room:]
+			whole = l.flush(whole, cutNote)
+			continue
+		}
+		l.partial, b = append(l.partial, b[:at]...), b[at:]
+		if found {
+			whole, b = l.flush(whole, ""), b[1:]
+		}
+	}
+	return whole
+}
+
+// rest returns an unfinished last line, or nil.
+func (l *lines) rest() []byte {
+	if len(l.partial) == 0 {
+		return nil
+	}
+	return l.flush(nil, "")
+}
+
+func (l *lines) flush(to []byte, note string) []byte {
+	to = append(to, l.prefix...)
+	to = append(to, l.partial...)
+	to = append(append(to, note...), '\n')
+	l.partial = l.partial[:0]
+	return to
 }

@@ -38,6 +38,8 @@ const (
 	offAlive     = 64  // 32 bits: the robust futex of a thread of the replica
 	offTenant    = 72  // the incarnation that the supervisor wants here; its alone
 	offNamespace = 80  // the pid namespace of the process
+	offStdout    = 88  // the pipe that the supervisor reads the process's output from, 0 for none;
+	offStderr    = 96  // its alone
 	offSet       = 128 // of a primary: which replicas have the whole state
 	offAccused   = 136 // of a primary: a standby that it wants replaced
 	offSynced    = 192 // of all: the epoch in which it got the whole state, 0, or broken

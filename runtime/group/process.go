@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -42,52 +42,107 @@ func (l *launcher) close() {
 
 // A process is one start of an instance.
 type process struct {
-	cmd    *exec.Cmd // nil when another supervisor started it
-	path   string    // of the executable
-	pidfd  *os.File
-	pid    int
-	stderr tail
-	flush  func()
+	cmd     *exec.Cmd // nil when another supervisor started it
+	path    string    // of the executable
+	pidfd   *os.File
+	pid     int
+	stderr  tail
+	streams []*stream // what of its output goes through this process
 }
 
-// launch starts an instance. It must run on a launcher's thread.
-func launch(cfg *Config, dir *domain.Dir, command func(int) *exec.Cmd, index int, incarnation uint64) (*process, error) {
+// launchProcess starts an instance. It must run on a launcher's thread.
+func (s *supervisor) launchProcess(command func(int) *exec.Cmd, index int, incarnation uint64) (*process, error) {
 	cmd := command(index)
 	if cmd == nil {
-		return nil, &InstanceError{Instance: instanceName(cfg.Service, index), Problem: "has no command: the function that makes it returned nil"}
+		return nil, &InstanceError{Instance: instanceName(s.cfg.Service, index), Problem: "has no command: the function that makes it returned nil"}
 	}
 	cmd.Env = append(cmd.Environ(),
-		memberVar+"="+formatMembership(cfg.Service, index, incarnation),
-		domain.EnvVar+"="+dir.Path())
-	p := &process{cmd: cmd, path: cmd.Path, flush: func() {}}
-	p.connect(cfg, index)
-	// Its group is killed when the leader has died, so that nobody keeps the
-	// pipes open; were somebody to escape, we would wait no longer than this.
-	cmd.WaitDelay = time.Second
-	pidfd, err := sys.StartLeader(cmd, !cfg.Survive)
-	if err != nil {
-		return nil, startError(instanceName(cfg.Service, index), cmd, err)
+		memberVar+"="+formatMembership(s.cfg.Service, index, incarnation),
+		domain.EnvVar+"="+s.dir.Path())
+	p := &process{cmd: cmd, path: cmd.Path}
+	theirs, err := p.connect(s, index)
+	if err == nil {
+		p.pidfd, err = sys.StartLeader(cmd, !s.cfg.Survive)
 	}
-	p.pidfd, p.pid = pidfd, cmd.Process.Pid
+	for _, f := range theirs {
+		f.Close()
+	}
+	if err != nil {
+		p.endStreams()
+		return nil, startError(instanceName(s.cfg.Service, index), cmd, err)
+	}
+	p.pid = cmd.Process.Pid
 	return p, nil
 }
 
-// connect directs the process's output.
-func (p *process) connect(cfg *Config, index int) {
-	stdout, stderr := cfg.Stdout, cfg.Stderr
-	if cfg.Prefix != nil {
-		prefix := cfg.Prefix(index)
-		o, e := &prefixer{w: stdout, prefix: prefix}, &prefixer{w: stderr, prefix: prefix}
-		stdout, stderr = o, e
-		p.flush = func() { o.flush(); e.flush() }
+// connect directs the process's output, and returns the files to close in this
+// process once it is started. A file that the command has as its standard output is
+// the command's own affair.
+func (p *process) connect(s *supervisor, index int) (theirs []*os.File, err error) {
+	pipe := func(word int, st *stream) (*os.File, error) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		st.r = r
+		st.read()
+		theirs, p.streams = append(theirs, w), append(p.streams, st)
+		id, err := sys.FileID(w)
+		wordAt(s.page.mem, placeOffset(index)+word).Store(id)
+		return w, err
 	}
-	if p.cmd.Stdout == nil {
-		p.cmd.Stdout = stdout
+	wordAt(s.page.mem, placeOffset(index)+offStdout).Store(0)
+	wordAt(s.page.mem, placeOffset(index)+offStderr).Store(0)
+	switch out := p.cmd.Stdout.(type) {
+	case *os.File:
+	case nil:
+		if s.out.stdoutFile != nil {
+			p.cmd.Stdout = s.out.stdoutFile
+			break
+		}
+		p.cmd.Stdout, err = pipe(offStdout, &stream{to: s.out.stdout, lines: s.out.lines(index)})
+	default:
+		p.cmd.Stdout, err = pipe(offStdout, &stream{to: newSink(out, nil, s.out.log, &s.out.lost), own: true})
 	}
-	p.cmd.Stderr = stderr // a file, which a survivor keeps
-	if !cfg.Survive {
-		p.stderr.next = stderr
-		p.cmd.Stderr = &p.stderr
+	if err != nil {
+		return theirs, err
+	}
+	if s.out.stderrFile != nil {
+		p.cmd.Stderr = s.out.stderrFile
+		return theirs, nil
+	}
+	p.cmd.Stderr, err = pipe(offStderr, &stream{to: s.out.stderr, tail: &p.stderr, lines: s.out.lines(index)})
+	return theirs, err
+}
+
+// reconnect takes over the output of a process that an earlier supervisor
+// started. What it wrote while there was none is lost.
+func (p *process) reconnect(s *supervisor, index int) {
+	for _, o := range []struct {
+		fd, word int
+		to       *sink
+		tail     *tail
+	}{{1, offStdout, s.out.stdout, nil}, {2, offStderr, s.out.stderr, &p.stderr}} {
+		id := s.page.placeWord(index, o.word)
+		if id == 0 {
+			continue // a file
+		}
+		r, err := sys.OpenPipe(p.pid, o.fd, id)
+		if err != nil {
+			s.events.log(slog.LevelWarn, "output of an adopted replica cannot be read, and is lost",
+				"instance", instanceName(s.cfg.Service, index), "pid", p.pid, "err", err)
+			continue
+		}
+		st := &stream{r: r, to: o.to, tail: o.tail}
+		p.streams = append(p.streams, st)
+		st.read()
+	}
+}
+
+// endStreams reads the rest of the output of a process that is dead.
+func (p *process) endStreams() {
+	for _, st := range p.streams {
+		st.end()
 	}
 }
 
@@ -107,21 +162,26 @@ func startError(name string, cmd *exec.Cmd, err error) error {
 }
 
 // wait blocks until the process is dead, calls dead, then clears up after it:
-// what is left of its process group is killed and the process reaped. It
-// returns how it ended.
+// what is left of its process group is killed and the process reaped, and the rest
+// of its output read. It returns how it ended.
 func (p *process) wait(dead func()) error {
 	if err := sys.WaitExit(p.pidfd); err != nil {
 		return fmt.Errorf("waiting for pid %d: %w", p.pid, err)
 	}
 	dead()
+	defer p.endStreams()
+	defer p.pidfd.Close()
 	if p.cmd == nil {
-		p.pidfd.Close()
 		return errNotOurs
 	}
 	sys.KillGroup(p.pid) // not reaped yet, so the number is still its own
-	err := p.cmd.Wait()
-	p.pidfd.Close()
-	p.flush()
+	state, err := p.cmd.Process.Wait()
+	// Wait of a command also waits for who feeds its standard input, which may
+	// take for ever. Nobody here does.
+	go p.cmd.Wait()
+	if err == nil && !state.Success() {
+		err = &exec.ExitError{ProcessState: state}
+	}
 	return err
 }
 

@@ -41,6 +41,9 @@ type Status struct {
 	Degraded bool
 	// Replicates means that the group keeps a state.
 	Replicates bool
+	// OutputLost counts the bytes of the replicas' output that Config.Stdout and
+	// Config.Stderr did not take: they failed, or were too slow.
+	OutputLost uint64
 	Instances  []Instance
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os/exec"
 	"sync"
@@ -24,6 +25,7 @@ type supervisor struct {
 	page   *page
 	launch *launcher
 	events *eventQueue
+	out    *output
 	board  *board
 
 	inbox chan func()
@@ -173,6 +175,7 @@ func (s *supervisor) finish() {
 	sys.CrashPoint("group swept")
 	_, gcErr := s.reg.GC()
 	s.endErr = errors.Join(gcErr, s.page.remove(s.dir, s.cfg.Service), s.reg.Close(), s.dir.Close())
+	s.out.close()
 	s.report(Event{Kind: Stopped})
 	s.events.close()
 	ended := s.stopping
@@ -208,7 +211,7 @@ func (s *supervisor) start(r *replica) {
 	incarnation, command, edition := r.incarnation, r.command, r.edition
 	s.helpers.Go(func() {
 		s.launch.jobs <- func() {
-			p, err := launch(&s.cfg, s.dir, command, r.index, incarnation)
+			p, err := s.launchProcess(command, r.index, incarnation)
 			sys.CrashPoint("group launched")
 			s.helpers.Go(func() { s.do(func() { s.started(r, p, edition, err) }) })
 		}
@@ -428,7 +431,7 @@ func (s *supervisor) rule(epoch uint64, primary int) {
 		s.reign.phase = phaseDegraded
 	}
 	if err := s.page.setReign(s.reign); err != nil {
-		s.cfg.Logger.Error("waking those who follow the group", "group", s.cfg.Service, "err", err)
+		s.events.log(slog.LevelError, "waking those who follow the group", "err", err)
 	}
 }
 

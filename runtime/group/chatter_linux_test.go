@@ -1,0 +1,303 @@
+package group_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+// childChatter is a bare replica that never stops writing, and counts in a file
+// how often it has.
+func childChatter(args []string) error {
+	go func() {
+		f, err := os.Create(args[0])
+		if err != nil {
+			panic(err)
+		}
+		line := strings.Repeat("chatter ", 100)
+		for n := 1; ; n++ {
+			fmt.Fprintln(os.Stdout, line)
+			fmt.Fprintln(os.Stderr, line)
+			fmt.Fprint(os.Stdout, "progress\r")
+			f.WriteAt(fmt.Appendf(nil, "%20d", n), 0)
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return childBare(nil)
+}
+
+func chatterConfig(domain string) group.Config {
+	cfg := bareConfig(domain)
+	cfg.Command = func(i int) *exec.Cmd { return childCommand("chatter", chatterFile(domain, i)) }
+	return cfg
+}
+
+func chatterFile(domain string, i int) string { return fmt.Sprintf("%s.chatter.%d", domain, i) }
+
+// chattersGoOn waits until both chatterers have written some more.
+func chattersGoOn(t *testing.T, domain string) {
+	t.Helper()
+	count := func(i int) (n int) {
+		b, _ := os.ReadFile(chatterFile(domain, i))
+		fmt.Sscan(string(b), &n)
+		return n
+	}
+	for i := range 2 {
+		before := count(i)
+		eventually(t, fmt.Sprintf("replica %d writes on", i), func() bool { return count(i) > before+100 })
+	}
+}
+
+// eventually waits until cond holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not within a minute: " + what)
+		}
+	}
+}
+
+// A chatterHost is a process that supervises two chatterers, whose output is its
+// own standard output and standard error: the one pipe that r reads.
+type chatterHost struct {
+	cmd *exec.Cmd
+	r   *os.File
+}
+
+func startChatterHost(t *testing.T, args ...string) *chatterHost {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &chatterHost{childCommand("host", args...), r}
+	h.cmd.Stdout, h.cmd.Stderr = w, w
+	err = h.cmd.Start()
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.cmd.Process.Kill(); h.cmd.Wait(); r.Close() })
+	for lines := bufio.NewReader(r); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(line, "up\n") {
+			return h
+		}
+	}
+}
+
+// Neither a supervisor nor its replicas die, or wait, when the reader of their
+// output is gone or does not read any more.
+func TestReaderOfOutputGoesAway(t *testing.T) {
+	for name, leave := range map[string]func(*chatterHost){
+		"closed":  func(h *chatterHost) { h.r.Close() },
+		"stopped": func(*chatterHost) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDomain(t)
+			h := startChatterHost(t, d, "chatter")
+			before := processesOf(d)
+			leave(h)
+			chattersGoOn(t, d)
+			if after := processesOf(d); len(before) != 2 || fmt.Sprint(after) != fmt.Sprint(before) {
+				t.Errorf("replicas before %v, after %v", before, after)
+			}
+			h.cmd.Process.Signal(syscall.SIGTERM)
+			if err := h.cmd.Wait(); err != nil {
+				t.Errorf("the supervisor: %v", err)
+			}
+			nothingLeft(t, d)
+		})
+	}
+}
+
+// Replicas that survive their supervisor do not die of its being the reader of
+// their output, and the next one reads on.
+func TestSurvivorsOutputIsAdopted(t *testing.T) {
+	d := newDomain(t)
+	h := startChatterHost(t, d, "chatter", "survive")
+	h.cmd.Process.Kill()
+	h.cmd.Wait()
+	h.r.Close()
+	before := processesOf(d)
+	chattersGoOn(t, d)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	var got atomic.Int64
+	var reading sync.WaitGroup
+	reading.Go(func() { countTo(&got, r) })
+	cfg := chatterConfig(d)
+	cfg.Survive, cfg.Stdout, cfg.Stderr = true, w, w
+	g := startGroup(t, cfg)
+	for i, pid := range before {
+		if g.Instances()[i].PID != pid {
+			t.Errorf("%d was not adopted: %+v", pid, g.Instances())
+		}
+	}
+	eventually(t, "output of adopted replicas", func() bool { return got.Load() > 100_000 })
+	shutdown(t, g)
+	w.Close()
+	reading.Wait()
+}
+
+func countTo(n *atomic.Int64, r *os.File) {
+	defer r.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		got, err := r.Read(buf)
+		n.Add(int64(got))
+		if err != nil {
+			return
+		}
+	}
+}
+
+// badWriters are what users may hand a group as Stdout.
+var badWriters = map[string]func(release <-chan struct{}) io.Writer{
+	"blocks": func(release <-chan struct{}) io.Writer {
+		return writerFunc(func(p []byte) (int, error) { <-release; return len(p), nil })
+	},
+	"fails": func(<-chan struct{}) io.Writer {
+		return writerFunc(func([]byte) (int, error) { return 0, errors.New("full") })
+	},
+	"panics": func(<-chan struct{}) io.Writer { return writerFunc(func([]byte) (int, error) { panic("as told") }) },
+	"writes less": func(<-chan struct{}) io.Writer {
+		return writerFunc(func(p []byte) (int, error) { return len(p) / 2, nil })
+	},
+	"writes more": func(<-chan struct{}) io.Writer {
+		return writerFunc(func(p []byte) (int, error) { return len(p) * 2, io.EOF })
+	},
+	"broken pipe":  func(<-chan struct{}) io.Writer { r, w, _ := os.Pipe(); r.Close(); return w },
+	"full device":  func(<-chan struct{}) io.Writer { f, _ := os.OpenFile("/dev/full", os.O_WRONLY, 0); return f },
+	"nobody reads": func(<-chan struct{}) io.Writer { return stalledPipe() },
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// stalledPipe returns the writing end of a pipe that is not read, and the ends of
+// which are kept open.
+func stalledPipe() *os.File {
+	r, w, _ := os.Pipe()
+	stalled = append(stalled, r)
+	return w
+}
+
+var stalled []*os.File
+
+// TestBadWriter: with a writer that does not write, replicas live on, the dead
+// are replaced, the group ends, and what was lost is counted.
+func TestBadWriter(t *testing.T) {
+	for name, newWriter := range badWriters {
+		for _, prefix := range []func(int) string{nil, func(int) string { return "> " }} {
+			t.Run(fmt.Sprint(name, ", prefix: ", prefix != nil), func(t *testing.T) {
+				release := make(chan struct{})
+				defer close(release)
+				w := newWriter(release)
+				cfg := chatterConfig(newDomain(t))
+				cfg.Stdout, cfg.Stderr, cfg.Prefix = w, w, prefix
+				g := startGroup(t, cfg)
+				chattersGoOn(t, cfg.Domain)
+				before := g.Status()
+				syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+				after, err := g.WaitHealthy(t.Context(), before.Epoch)
+				if err != nil || after.Primary == before.Primary {
+					t.Errorf("%+v, %v", after, err)
+				}
+				eventually(t, "output is counted as lost", func() bool { return g.Status().OutputLost > 0 })
+				shutdown(t, g)
+				if f, ok := w.(*os.File); ok {
+					f.Close()
+				}
+				for _, f := range stalled {
+					f.Close()
+				}
+				stalled = nil
+			})
+		}
+	}
+}
+
+// childEndless writes a line without an end, of as many bytes as it is told, and
+// then is a bare replica.
+func childEndless(args []string) error {
+	var n int
+	fmt.Sscan(args[0], &n)
+	piece := strings.Repeat("#", 1<<16)
+	for ; n > 0; n -= len(piece) {
+		fmt.Print(piece[:min(n, len(piece))])
+	}
+	return childBare(nil)
+}
+
+// A line that is too long is passed on in pieces, and nothing of it is kept.
+func TestEndlessLineIsCut(t *testing.T) {
+	const size = 8<<20 + 1
+	cfg := bareConfig(newDomain(t))
+	cfg.Replicas = 1
+	cfg.Command = func(i int) *exec.Cmd { return childCommand("endless", fmt.Sprint(size)) }
+	var got strings.Builder
+	longest := 0
+	cfg.Stdout = writerFunc(func(p []byte) (int, error) { longest = max(longest, len(p)); return got.Write(p) })
+	cfg.Prefix = func(int) string { return "> " }
+	g, err := group.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It has been ready, so all is in the pipe or further.
+	shutdown(t, g)
+	if n := strings.Count(got.String(), "#"); n != size || g.Status().OutputLost != 0 {
+		t.Errorf("%d bytes of %d arrived, %d are counted as lost", n, size, g.Status().OutputLost)
+	}
+	if longest > 1<<17 {
+		t.Errorf("%d bytes were written at once", longest)
+	}
+	lines := strings.Split(strings.TrimSpace(got.String()), "\n")
+	for i, line := range lines {
+		if !strings.HasPrefix(line, "> #") || (i < len(lines)-1) != strings.HasSuffix(line, "#"+" [cut: the line goes on]") {
+			t.Fatalf("line %d of %d: %.40q...%q", i, len(lines), line, line[max(0, len(line)-40):])
+		}
+	}
+}
+
+// A file that a full disk has no room for any more loses output, and no process.
+func TestOutputToFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("no small file system can be mounted: %v", err)
+	}
+	defer syscall.Unmount(dir, syscall.MNT_DETACH)
+	f, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cfg := chatterConfig(newDomain(t))
+	cfg.Stdout, cfg.Stderr = f, f
+	g := startGroup(t, cfg)
+	chattersGoOn(t, cfg.Domain)
+	if s := g.Status(); s.Instances[0].Restarts+s.Instances[1].Restarts != 0 {
+		t.Errorf("%+v", s)
+	}
+	shutdown(t, g)
+}
