@@ -68,3 +68,16 @@ func (s *Service) Applicable() error {
 func (c *ServerCall) EncodeReply(b *flatbuffers.Builder) ([]byte, error) {
 	return c.route.encodeReply(b, c.refSeq, c.Reply)
 }
+
+// EncodeRequest encodes the call's Request anew, with b, in whose memory it lies: all of
+// Body that this process understands, and nothing that its protocol does not have.
+func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {
+	body, err := encode(b, func() error { return c.Method.encodeRequest(b, c.refSeq, c.Request) })
+	if err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// Protocol returns the protocol that s handles.
+func (s *Service) Protocol() *Protocol { return s.protocol }

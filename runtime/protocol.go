@@ -35,10 +35,15 @@ func CheckCompatible(client, server *Protocol) error {
 	if err != nil {
 		return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: "the peer's protocol " + server.Name, Err: err}
 	}
-	for _, key := range a.order {
+	return compareDescriptions(a, b, true)
+}
+
+// compareDescriptions compares two versions. With calls set, ours is a client's and theirs its server's.
+func compareDescriptions(ours, theirs *description, calls bool) error {
+	for _, key := range ours.order {
 		// A type that one side lacks is new; what refers to it decides.
-		if x, y := a.blocks[key], b.blocks[key]; y != nil {
-			if err := compareBlocks(x, y); err != nil {
+		if x, y := ours.blocks[key], theirs.blocks[key]; y != nil {
+			if err := compareBlocks(x, y, calls); err != nil {
 				return err
 			}
 		}
@@ -50,7 +55,7 @@ func incompatible(format string, args ...any) error {
 	return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: fmt.Sprintf(format, args...)}
 }
 
-func compareBlocks(x, y *block) error {
+func compareBlocks(x, y *block, calls bool) error {
 	if x.kind != y.kind {
 		return incompatible("%s is a %s there; give the new one another name", x.title, y.kind)
 	}
@@ -68,7 +73,7 @@ func compareBlocks(x, y *block) error {
 			}
 			continue
 		}
-		if err := compareEntries(x.title, ours, theirs); err != nil {
+		if err := compareEntries(x.title, ours, theirs, calls); err != nil {
 			return err
 		}
 	}
@@ -117,7 +122,7 @@ func checkAlone(of *block, e *entryLine, other *block, where string) error {
 }
 
 // compareEntries compares what both sides have under one key.
-func compareEntries(title string, x, y *entryLine) error {
+func compareEntries(title string, x, y *entryLine, calls bool) error {
 	differ := func(advice string) error {
 		return incompatible("%s: %s here, %s there; %s", title, x, y, advice)
 	}
@@ -131,7 +136,7 @@ func compareEntries(title string, x, y *entryLine) error {
 		if x.words[0] != y.words[0] || x.words[1] != y.words[1] {
 			return differ("a method with other types needs another name")
 		}
-		if resendable(x) && !resendable(y) {
+		if calls && resendable(x) && !resendable(y) {
 			return differ("the client would send calls again that the server must not execute twice; " +
 				"first update the servers, then the clients, or rename the method")
 		}
@@ -208,11 +213,10 @@ func (h *serverHello) compare(p *Protocol) *Error {
 		if id.fingerprint == p.Fingerprint {
 			return nil
 		}
-		end := uint64(id.at) + uint64(id.len)
-		if end > uint64(len(h.text)) {
-			return &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's description of " + p.Name + " lies outside of its text"}
+		theirs, outside := h.protocol(id)
+		if outside != nil {
+			return outside
 		}
-		theirs := &Protocol{Name: id.name, Fingerprint: id.fingerprint, Schema: h.text[id.at:end]}
 		if err := CheckCompatible(p, theirs); err != nil {
 			return err.(*Error)
 		}
@@ -224,4 +228,27 @@ func (h *serverHello) compare(p *Protocol) *Error {
 	}
 	return &Error{Code: CodeUnimplemented, Outcome: NotSent,
 		Msg: fmt.Sprintf("the server does not serve protocol %s, but: %s", p.Name, strings.Join(names, ", "))}
+}
+
+// protocol returns what the server announced of one of its protocols.
+func (h *serverHello) protocol(id protocolID) (*Protocol, *Error) {
+	end := uint64(id.at) + uint64(id.len)
+	if end > uint64(len(h.text)) {
+		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's description of " + id.name + " lies outside of its text"}
+	}
+	return &Protocol{Name: id.name, Fingerprint: id.fingerprint, Schema: h.text[id.at:end]}, nil
+}
+
+// Protocols returns what the server serves, as it announced it when the client
+// connected.
+func (c *Conn) Protocols() ([]*Protocol, error) {
+	all := make([]*Protocol, len(c.hello.protocols))
+	for i, id := range c.hello.protocols {
+		p, err := c.hello.protocol(id)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = p
+	}
+	return all, nil
 }

@@ -32,6 +32,7 @@ type follower struct {
 	l       *leader
 	conn    *ipc.Conn
 	session uint64
+	gap     *ipc.Gap   // what its version lacks; nil if it is this process's
 	lost    chan error // why it ended
 
 	active  bool // changes are queued
@@ -67,8 +68,8 @@ func (s *standby) keep() {
 			return
 		}
 		s.l.r.log.Warn("standby is out of sync", "standby", s.rec.Name, "pid", s.rec.PID, "err", err)
-		if errors.Is(err, errDiverged) {
-			s.l.r.accuse(s)
+		if errors.Is(err, errDiverged) || errors.Is(err, errIncompatible) || ipc.CodeOf(err) == ipc.CodeIncompatible {
+			s.l.r.accuse(s, err)
 			return
 		}
 		if time.Since(began) > time.Second {
@@ -93,6 +94,9 @@ func (s *standby) follow(hear func()) error {
 	}
 	defer conn.Close()
 	f := &follower{s: s, l: s.l, conn: conn, session: rand.Uint64(), lost: make(chan error, 1)}
+	if err := f.meet(); err != nil {
+		return err
+	}
 	snapshot, at, fresh, err := f.begin()
 	if err != nil {
 		return err
@@ -277,7 +281,7 @@ func (f *follower) sendBatch() error {
 	}
 	b := make([]byte, 0, size)
 	for _, e := range batch {
-		b = e.append(b)
+		b = e.append(b, f.gap != nil)
 	}
 	sys.CrashPoint("group changes sent")
 	reply, err := f.call(methodApply, b)
@@ -289,7 +293,7 @@ func (f *follower) sendBatch() error {
 		return fmt.Errorf("%w: %d bytes answer %d changes", errPacket, len(reply), n)
 	}
 	for _, e := range batch {
-		if c.u32() != e.digest {
+		if !f.agrees(e, c.u32()) {
 			return fmt.Errorf("%w: change %d, method %#x", errDiverged, e.index, e.method)
 		}
 	}

@@ -184,6 +184,9 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 	if err := l.mayChange(); err != nil {
 		return err
 	}
+	if err := l.adapt(e, call); err != nil {
+		return err
+	}
 	e.index = r.at.index + 1
 	l.assigned.Store(e.index)
 	sys.CrashPoint("group change begun")

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,8 @@ const (
 	offSet       = 128 // of a primary: which replicas have the whole state
 	offAccused   = 136 // of a primary: a standby that it wants replaced
 	offSynced    = 192 // of all: the epoch in which it got the whole state, 0, or broken
+
+	offAccusation = 1024 // of a primary: why, a text; written before offAccused
 )
 
 // pageSize is the size of each part of the group's file.
@@ -276,4 +279,21 @@ func (p *page) remove(dir *domain.Dir, service string) error {
 	err := dir.Root().Remove(pagePath(service))
 	sys.CrashPoint("group page removed")
 	return errors.Join(err, p.close())
+}
+
+// longestNote bounds a text in a page.
+const longestNote = 1024
+
+// setText writes a text into a page, at most longestNote bytes of it. It needs a
+// word that is stored later, by which its reader learns of it.
+func setText(mem []byte, off int, s string) {
+	s = s[:min(len(s), longestNote)]
+	copy(mem[off+8:], s)
+	wordAt(mem, off).Store(uint64(len(s)))
+}
+
+// text reads a text of a page, which may change meanwhile.
+func text(mem []byte, off int) string {
+	n := min(wordAt(mem, off).Load(), longestNote)
+	return strings.ToValidUTF8(string(mem[off+8:][:n]), "?")
 }

@@ -100,6 +100,14 @@ func (s *supervisor) probe(r *replica) {
 				return
 			}
 			r.answers = true
+			if conn != nil {
+				r.served, err = conn.Protocols()
+			}
+			if err != nil {
+				s.suspect(r, "registered, but does not say what it serves: "+err.Error())
+				return
+			}
+			s.compareVersions(r)
 			s.checkReady(r)
 		})
 		if conn == nil {

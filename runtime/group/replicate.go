@@ -99,7 +99,8 @@ func (r *replicator) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
-	r.server = ipc.NewServer(r.standbyService(), ipc.WithMaxMessage(longestPacket), ipc.WithLogger(r.log))
+	opts := append(r.announced(), r.standbyService(), ipc.WithMaxMessage(longestPacket), ipc.WithLogger(r.log))
+	r.server = ipc.NewServer(opts...)
 	r.tasks.Go(func() { r.server.Serve(ctx, l) })
 	return nil
 }
@@ -216,7 +217,8 @@ func (r *replicator) tell() {
 }
 
 // accuse has the supervisor replace a standby that does not do as the primary.
-func (r *replicator) accuse(s *standby) {
+func (r *replicator) accuse(s *standby, why error) {
+	setText(r.m.place, offAccusation, why.Error())
 	r.word(offAccused).Store(accusation(s.place, s.rec.Incarnation))
 	r.tell()
 }

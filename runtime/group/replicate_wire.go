@@ -54,7 +54,15 @@ func decodePacket(buf []byte, p *packet) error {
 	return nil
 }
 
-var replicaProtocol = &ipc.Protocol{Name: "ipcgen.Replica", Fingerprint: 1, Schema: "service ipcgen.Replica\n"}
+// replicaProtocol describes these calls: their packets have a version, which any change of
+// what stands above must change, so that replicas of different runtimes
+// do not misread each other.
+var replicaProtocol = newProtocol("ipcgen.Replica", `service ipcgen.Replica
+method Enter ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
+method Install ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
+method Apply ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
+method Seal ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
+`)
 
 func replicaMethod(name string) *ipc.Method[packet, packet] {
 	id := fnv.New32a()
@@ -108,6 +116,7 @@ type entry struct {
 	index  uint64
 	method uint32
 	body   []byte
+	common []byte // as this process has understood it: for standbys of other versions
 	digest uint32
 }
 
@@ -115,22 +124,30 @@ const entryHead = 8 + 4 + 4
 
 func (e *entry) size() int { return entryHead + len(e.body) }
 
-func (e *entry) append(b []byte) []byte {
+// append appends the entry for a standby of this version, or of another one.
+func (e *entry) append(b []byte, another bool) []byte {
+	body := e.body
+	if another {
+		body = e.common
+	}
 	b = binary.LittleEndian.AppendUint64(b, e.index)
 	b = binary.LittleEndian.AppendUint32(b, e.method)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(e.body)))
-	return append(b, e.body...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
+	return append(b, body...)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// digestOfReply is the bit by which the digest of a reply differs from that of an error.
+const digestOfReply = 1 << 31
 
 // digestOf sums up what a handler answered. Errors are compared by their codes:
 // their texts may well differ between processes.
 func digestOf(reply []byte, err error) uint32 {
 	if err != nil {
-		return crc32.Checksum([]byte("error "+ipc.CodeOf(err).String()), castagnoli)
+		return uint32(ipc.CodeOf(err))
 	}
-	return crc32.Checksum(reply, castagnoli)
+	return crc32.Checksum(reply, castagnoli) | digestOfReply
 }
 
 // A cutter takes numbers and bytes off a packet. At its end it gives zeros and

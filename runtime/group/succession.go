@@ -193,7 +193,7 @@ func (s *supervisor) lookAtSync() {
 		accused := s.page.placeWord(p, offAccused)
 		for _, r := range s.replicas {
 			if accused == accusation(r.index, r.incarnation) {
-				s.suspect(r, "does not answer as the primary does")
+				s.suspect(r, "does not answer as the primary does: "+text(s.page.mem, placeOffset(p)+offAccusation))
 			}
 		}
 	}

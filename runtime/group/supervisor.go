@@ -61,6 +61,7 @@ type replica struct {
 	proc        *process
 	record      registry.Record // zero until it is registered
 	answers     bool            // its server does
+	served      []*ipc.Protocol // by its server; nil until it answers
 	readySince  time.Time
 	failures    int // in a row, each before it was ready for Restart.Window
 	restarts    int
@@ -204,7 +205,7 @@ func (s *supervisor) report(ev Event) {
 // start starts the process of a replica that is down.
 func (s *supervisor) start(r *replica) {
 	r.state, r.incarnation = starting, rand.Uint64()|1
-	r.record, r.answers, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, 0, time.Time{}
+	r.record, r.answers, r.served, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, nil, 0, time.Time{}
 	s.page.forgetState(r.index)
 	s.page.tenant(r.index).Store(r.incarnation)
 	r.synced = false

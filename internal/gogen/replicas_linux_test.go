@@ -1,0 +1,326 @@
+package gogen_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/gogen"
+	"github.com/ipcgen/ipcgen/internal/schema"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+// shopMain is one program over the code that was generated from one version of the schema
+// of a service with a state: a replica, or a client.
+const shopMain = `package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+	"example.com/corpus/VERSION/shop"
+)
+
+type state struct {
+	shop.UnimplementedShop
+	mu  sync.Mutex
+	all map[string]string
+}
+
+func (s *state) Set(_ context.Context, req *shop.SetT) (*shop.RepT, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[req.Name] = SHOW
+	return REPLY, nil
+}
+
+func (s *state) Get(_ context.Context, req *shop.GetT) (*shop.RepT, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &shop.RepT{Text: s.all[req.Name]}, nil
+}
+
+func (s *state) Snapshot() ([]byte, error) { return json.Marshal(s.all) }
+
+func (s *state) Restore(b []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Unmarshal(b, &s.all)
+}
+
+func replica() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	s := &state{all: map[string]string{}}
+	m, err := group.Join(group.MemberConfig{State: s})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	channel := fmt.Sprint("shop_", m.Index())
+	l, err := ipc.Listen(channel)
+	if err != nil {
+		return err
+	}
+	server := ipc.NewServer(m.ServerOptions(shop.NewShopService(s))...)
+	go server.Serve(context.Background(), l)
+	if err := m.Announce(registry.Record{Control: channel}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return server.Shutdown(context.Background())
+}
+
+func main() {
+	if os.Args[1] == "replica" {
+		if err := replica(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx := context.Background()
+	c, err := group.Dial(ctx, "shop", group.DialConfig{Domain: os.Args[2]})
+	if err != nil {
+		panic(err)
+	}
+	client, name := shop.NewShopClient(c), os.Args[3]
+	var rep *shop.RepT
+	switch os.Args[1] {
+	case "set":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 7})
+	CASES
+	case "get":
+		if rep, err = client.Get(ctx, &shop.GetT{Name: name}); err == nil {
+			fmt.Print(rep.Text)
+		}
+	}
+	if err != nil {
+		fmt.Print(ipc.CodeOf(err), "/", ipc.OutcomeOf(err), ": ", err)
+	}
+}
+`
+
+const shopSchema = `
+attribute "read_only";
+namespace shop;
+table Text { text: string; }
+table Number { number: int; }
+enum Kind : ubyte { Plain, Rare NEWVALUE }
+struct Place { row: int; kinds: [Kind:2]; }
+union Extra { Text NEWMEMBER }
+table Box { extra: Extra; NEWBOX }
+table Set { name: string; price: PRICE; kind: Kind; boxes: [Box]; place: Place; NEWFIELD }
+table Get { name: string; }
+table Rep { text: string; NEWREPLY }
+rpc_service Shop { Set(Set): Rep; Get(Get): Rep (read_only); NEWMETHOD }
+`
+
+// buildShop builds the program of three versions: the second has more of everything, and the
+// third one is incompatible. It returns the folder of the programs "first", "second" and "bad".
+func buildShop(t *testing.T) (bin string) {
+	if testing.Short() {
+		t.Skip("builds programs")
+	}
+	module := newModule(t)
+	for _, v := range []struct {
+		name               string
+		schema             []string
+		show, reply, cases string
+	}{
+		{name: "first"},
+		{name: "bad", schema: []string{"PRICE", "float"}},
+		{
+			name: "second",
+			schema: []string{"NEWVALUE", ", Odd", "NEWMEMBER", ", Number", "NEWBOX", "weight: int;", "NEWFIELD", "note: string;", "NEWREPLY", "more: int;",
+				"NEWMETHOD", "Drop(Get): Rep;"},
+			show: `fmt.Sprint(req.Price, " ", req.Note, req.Kind)`, reply: "&shop.RepT{More: 5}",
+			cases: `case "note":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Note: "new"})
+	case "kind":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Kind: shop.KindOdd})
+	case "place":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Place: &shop.PlaceT{Kinds: [2]shop.Kind{0, shop.KindOdd}}})
+	case "weight":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Boxes: []*shop.BoxT{{}, {Weight: 1}}})
+	case "member":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Boxes: []*shop.BoxT{{Extra: &shop.ExtraT{Type: shop.ExtraNumber, Value: &shop.NumberT{}}}}})
+	case "known":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Kind: shop.KindRare, Place: &shop.PlaceT{Row: 3},
+			Boxes: []*shop.BoxT{{Extra: &shop.ExtraT{Type: shop.ExtraText, Value: &shop.TextT{Text: "x"}}}}})
+	case "drop":
+		_, err = client.Drop(ctx, &shop.GetT{Name: name})`,
+		},
+	} {
+		text := strings.NewReplacer(append(v.schema, "PRICE", "int", "NEWVALUE", "", "NEWMEMBER", "", "NEWBOX", "", "NEWFIELD", "", "NEWREPLY", "", "NEWMETHOD", "")...).Replace(shopSchema)
+		path := filepath.Join(t.TempDir(), v.name+".fbs")
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		write(t, module, v.name, generate(t, gogen.Options{ImportPath: corpusModule + "/" + v.name, All: true}, schema.Options{}, path))
+		show, reply := `fmt.Sprint(req.Price, " ", req.Kind)`, "&shop.RepT{}"
+		if v.show != "" {
+			show, reply = v.show, v.reply
+		}
+		main := strings.NewReplacer("VERSION", v.name, "SHOW", show, "REPLY", reply, "CASES", v.cases).Replace(shopMain)
+		write(t, module, v.name, []gogen.File{{Path: "main.go", Content: []byte(main)}})
+	}
+	bin = filepath.Join(module, "bin")
+	if err := os.Mkdir(bin, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	goTool(t, module, "build", "-o", "bin/", "./...")
+	return bin
+}
+
+// A shopGroup is a group of replicas of the shop, and its clients.
+type shopGroup struct {
+	*group.Group
+	bin, domain string
+	mu          sync.Mutex
+	events      strings.Builder
+}
+
+// version is the command of a replica of a version.
+func (g *shopGroup) version(name string) func(int) *exec.Cmd {
+	return func(int) *exec.Cmd { return exec.Command(filepath.Join(g.bin, name), "replica") }
+}
+
+func startShop(t *testing.T, bin string, versions ...string) *shopGroup {
+	t.Helper()
+	g := &shopGroup{bin: bin, domain: filepath.Join(t.TempDir(), "domain")}
+	var err error
+	g.Group, err = group.Start(t.Context(), group.Config{
+		Service: "shop", Domain: g.domain, Replicas: len(versions), Replication: &group.Replication{},
+		Command: func(i int) *exec.Cmd { return g.version(versions[i])(i) },
+		Events: func(ev group.Event) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.events.WriteString(ev.Kind.String() + " " + ev.Instance + ": " + ev.Cause + "\n")
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Shutdown(context.Background()) })
+	return g
+}
+
+// call has a client of a version do something, and checks how what it prints begins.
+func (g *shopGroup) call(t *testing.T, version, what, name, want string, says ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), filepath.Join(g.bin, version), what, g.domain, name).CombinedOutput()
+	got := string(out)
+	if err != nil || got != want && (want == "" || len(says) == 0) || !strings.HasPrefix(got, want) {
+		t.Errorf("%s %s of a %s client: %q, want %q (%v)", what, name, version, got, want, err)
+	}
+	for _, s := range says {
+		if !strings.Contains(got, s) {
+			t.Errorf("%s %s of a %s client: %q does not say %q", what, name, version, got, s)
+		}
+	}
+}
+
+// versions returns the versions that the replicas run.
+func (g *shopGroup) versions(t *testing.T) (all []string) {
+	t.Helper()
+	for _, i := range g.Instances() {
+		exe, err := os.Readlink("/proc/" + strconv.Itoa(i.PID) + "/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, filepath.Base(exe))
+	}
+	return all
+}
+
+func (g *shopGroup) roll(t *testing.T, version string) {
+	t.Helper()
+	if err := g.Roll(t.Context(), g.version(version)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const refused = "failed precondition/not executed"
+
+// TestReplicasOfTwoVersions has replicas of two versions keep one state: what only the
+// newer one understands is refused, or was not understood by the primary.
+func TestReplicasOfTwoVersions(t *testing.T) {
+	g := startShop(t, buildShop(t), "first", "second")
+	// The primary does not know the note, so the newer standby must not see it.
+	g.call(t, "first", "set", "a", "")
+	g.call(t, "second", "note", "b", "")
+	g.call(t, "second", "drop", "a", "unimplemented", "not executed")
+	if _, err := g.Failover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.call(t, "first", "get", "a", "7 Plain")
+	g.call(t, "second", "get", "b", "8 Plain")
+	// Now the newer one rules, beside a standby that would drop what is new.
+	for what, lack := range map[string]string{
+		"note": "no field note in table shop.Set", "weight": "no field weight in table shop.Box",
+		"kind": "no value Odd in enum shop.Kind", "place": "no value Odd in enum shop.Kind",
+		"member": "no member Number in union shop.Extra", "drop": "no method shop.Shop/Drop",
+	} {
+		g.call(t, "second", what, "c", refused, lack, "shop.0")
+	}
+	g.call(t, "second", "get", "c", "")
+	g.call(t, "second", "known", "c", "")
+	g.call(t, "second", "get", "c", "8 Rare")
+	// When all are new, all of it goes.
+	g.roll(t, "second")
+	g.call(t, "second", "note", "c", "")
+	g.call(t, "second", "get", "c", "8 newPlain")
+	// And back, with the state.
+	g.roll(t, "first")
+	g.call(t, "first", "get", "c", "8 newPlain")
+	g.call(t, "first", "get", "a", "7 Plain")
+	g.call(t, "second", "note", "d", "")
+	g.call(t, "first", "get", "d", "8 Plain")
+	if events := g.events.String(); strings.Contains(events, "suspected") || strings.Contains(events, "lost") {
+		t.Errorf("events:\n%s", events)
+	}
+}
+
+// TestRollToAnIncompatibleVersionIsUndone tries to replace replicas by such that cannot share
+// their state.
+func TestRollToAnIncompatibleVersionIsUndone(t *testing.T) {
+	bin := buildShop(t)
+	g := startShop(t, bin, "first", "first", "first")
+	g.call(t, "first", "set", "a", "")
+	err := g.Roll(t.Context(), g.version("bad"))
+	if err == nil || !strings.Contains(err.Error(), "price int32") || !strings.Contains(err.Error(), "price float32") {
+		t.Errorf("the roll ended with %v", err)
+	}
+	if got := g.versions(t); strings.Join(got, " ") != "first first first" {
+		t.Errorf("replicas run %v", got)
+	}
+	g.call(t, "first", "get", "a", "7 Plain")
+	if _, err := g.Failover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.call(t, "first", "get", "a", "7 Plain")
+
+	// Nor do such replicas make a group.
+	domain := filepath.Join(t.TempDir(), "domain")
+	_, err = group.Start(t.Context(), group.Config{
+		Service: "shop", Domain: domain, Replication: &group.Replication{},
+		Command: func(i int) *exec.Cmd { return g.version([]string{"first", "bad"}[i])(i) },
+	})
+	if err == nil || !strings.Contains(err.Error(), "price int32") {
+		t.Errorf("the group: %v", err)
+	}
+}

@@ -1,0 +1,121 @@
+package group
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// This file is how replicas of different versions of a service keep one state: they
+// compare their protocols when a primary meets a standby, and again when the supervisor
+// sees a replica that is ready. Incompatible ones never share a state. Compatible ones
+// do, as in a roll; then a standby is sent what the primary has understood of a change, and a
+// change that a standby would understand less of is refused.
+
+var errIncompatible = errors.New("it serves an incompatible version")
+
+// newProtocol returns a protocol with its fingerprint.
+func newProtocol(name, description string) *ipc.Protocol {
+	sum := sha256.Sum256([]byte(description))
+	return &ipc.Protocol{Name: name, Fingerprint: binary.BigEndian.Uint64(sum[:8]), Schema: description}
+}
+
+// protocols returns what the instance replicates.
+func (r *replicator) protocols() []*ipc.Protocol {
+	var all []*ipc.Protocol
+	for _, s := range r.services {
+		all = append(all, s.Protocol())
+	}
+	return all
+}
+
+// announced returns services without methods, for the server on which the instance listens to
+// its primary to name their protocols.
+func (r *replicator) announced() (opts []ipc.ServerOption) {
+	for _, p := range r.protocols() {
+		opts = append(opts, ipc.NewService(p))
+	}
+	return opts
+}
+
+// meet compares the standby's version with this one.
+func (f *follower) meet() error {
+	theirs, err := f.conn.Protocols()
+	if err != nil {
+		return err
+	}
+	theirs = slices.DeleteFunc(theirs, func(p *ipc.Protocol) bool { return p.Name == replicaProtocol.Name })
+	if f.gap, err = ipc.NewGap(f.l.r.protocols(), theirs); err != nil {
+		return fmt.Errorf("%w: %w", errIncompatible, err)
+	}
+	return nil
+}
+
+// adapt prepares a change for standbys of other versions, and refuses one of which any of them
+// would understand less than this process does. The caller must hold r.order.
+func (l *leader) adapt(e *entry, call *ipc.ServerCall) error {
+	others := l.otherVersions()
+	if len(others) == 0 {
+		return nil
+	}
+	body, err := call.EncodeRequest(l.r.builder)
+	if err != nil {
+		return &ipc.Error{Code: ipc.CodeInternal, Outcome: ipc.NotExecuted, Msg: "encode the request for a standby of another version", Err: err}
+	}
+	for _, f := range others {
+		if err := f.gap.Find(call.Method, body); err != nil {
+			return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
+				"%s runs another version of the service, which would not do the same: %v; such calls are refused until it is replaced (Group.Roll)",
+				f.s.rec.Name, err)}
+		}
+	}
+	e.common = bytes.Clone(body)
+	return nil
+}
+
+// otherVersions returns the sessions with standbys of other versions.
+func (l *leader) otherVersions() (fs []*follower) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.standbys {
+		if s.now != nil && s.now.gap != nil {
+			fs = append(fs, s.now)
+		}
+	}
+	return fs
+}
+
+// agrees reports whether a standby answered a change as this process did. Replies of different
+// versions may differ; that one is an error and the other is not may not.
+func (f *follower) agrees(e *entry, digest uint32) bool {
+	return digest == e.digest || f.gap != nil && digest&e.digest&digestOfReply != 0
+}
+
+// compareVersions suspects replicas that serve another, incompatible version than the primary
+// or, without one, than an earlier replica. r is ready, or about to be.
+func (s *supervisor) compareVersions(r *replica) {
+	if s.cfg.Replication == nil {
+		return
+	}
+	for _, other := range s.replicas {
+		a, b := other, r // b has to give way
+		switch s.reign.primary {
+		case r.index:
+			a, b = r, other
+		case other.index, none:
+		default:
+			continue
+		}
+		if a == b || a.served == nil || b.served == nil || a.suspicion != nil {
+			continue
+		}
+		if _, err := ipc.NewGap(a.served, b.served); err != nil {
+			s.suspect(b, fmt.Sprintf("serves another version than %s, with which it cannot share the state: %v", a.name, err))
+		}
+	}
+}
