@@ -12,7 +12,7 @@ import (
 // domain still stand for what it made, and whether the domain's path still
 // names the folder that it opened. A stat of each costs about a microsecond;
 // no notice of the kernel tells of all the ways in which a path can change.
-const CheckPeriod = 400 * time.Millisecond
+const CheckPeriod = sys.CheckPeriod
 
 // TouchPeriod is how often the times of files in use are renewed, for
 // cleaners that go by age alone.

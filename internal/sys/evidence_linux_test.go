@@ -186,6 +186,74 @@ func TestDirWatchTellsOfWritesAndCloses(t *testing.T) {
 	}
 }
 
+// A watch is of a path: it goes on with the directory that comes to be there.
+func TestDirWatchOutlivesItsDirectory(t *testing.T) {
+	for name, replace := range map[string]func(dir string) error{
+		"removed":  func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) },
+		"replaced": func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o700)) },
+	} {
+		dir := filepath.Join(t.TempDir(), "d")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w, err := sys.WatchDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := replace(dir); err != nil {
+			t.Fatal(err)
+		}
+		w.SetDeadline(time.Now().Add(time.Minute))
+		for n := 0; ; n++ { // until a file of the new one is told of, by its name
+			told := false
+			if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Next(func(name string, _ bool) { told = told || name == "f" }); err != nil {
+				t.Fatalf("%s: %v after %d events", name, err, n)
+			}
+			if told && sys.WatchTrouble() == nil {
+				break
+			}
+		}
+		w.Close()
+		if err := w.Next(nil); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s: after Close: %v", name, err)
+		}
+	}
+}
+
+// A user has 128 inotify instances; a process takes one however much it watches, and gives it
+// back.
+func TestDirWatchesShareAnInstance(t *testing.T) {
+	instances := func() (n int) {
+		fds, _ := filepath.Glob("/proc/self/fd/*")
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); to == "anon_inode:inotify" {
+				n++
+			}
+		}
+		return n
+	}
+	var all []*sys.DirWatch
+	for range 300 {
+		w, err := sys.WatchDir(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, w)
+	}
+	if n := instances(); n != 1 || sys.WatchTrouble() != nil {
+		t.Errorf("%d instances, %v", n, sys.WatchTrouble())
+	}
+	for _, w := range all {
+		w.Close()
+	}
+	if n := instances(); n != 0 {
+		t.Errorf("%d instances are left", n)
+	}
+}
+
 func TestStartedProcessIsALeaderThatTellsItsEnd(t *testing.T) {
 	// The parent is killed; its child, in the same group, would live on.
 	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo started; wait")

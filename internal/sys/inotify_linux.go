@@ -6,64 +6,372 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // A DirWatch tells of writes to the files of one directory and of their last
-// writer's close, which the kernel also does for a process that dies. It waits
-// on the netpoller and holds no thread.
+// writer's close, which the kernel also does for a process that dies.
+//
+// It watches the path, not the directory of the moment: when the path comes to name
+// another one, that is watched from then on. While the kernel cannot watch, for the
+// directory is gone or inotify's limits are reached, it tells every PollPeriod that anything
+// may have changed, and tries again every CheckPeriod.
+//
+// All watches of a process share one inotify instance, of which a user has few.
 type DirWatch struct {
-	f   *os.File
-	buf [16 << 10]byte
+	path string
+
+	// Guarded by the notifier's mu.
+	wd int32 // unwatched while the kernel does not watch
+
+	mu       sync.Mutex
+	changed  map[string]bool // the files that changed, and whether one was closed
+	anything bool            // events were lost
+	deadline time.Time
+	closed   bool
+	wake     chan struct{} // has an element when something above has changed
 }
+
+const (
+	watchedEvents = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_ONLYDIR
+	// unwatched is the watch descriptor of a DirWatch that the kernel does not serve.
+	unwatched = -1
+	// mostChanged is how many names are kept for a watcher that does not ask.
+	mostChanged = 1024
+)
 
 // WatchDir starts to watch the files of a directory: for writes to them, for
 // closes of a descriptor that could write, for new ones and for removed ones.
 func WatchDir(path string) (*DirWatch, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		err = fmt.Errorf("watch %s: %w", path, err)
-		if errors.Is(err, unix.EMFILE) {
-			err = fmt.Errorf("%w (raise the sysctl fs.inotify.max_user_instances or the limit of open files)", err)
-		}
-		return nil, err
-	}
-	const mask = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_ONLYDIR
-	err = ignoringEINTR(func() error {
-		_, err := unix.InotifyAddWatch(fd, path, mask)
-		return err
-	})
-	if err != nil {
-		unix.Close(fd)
-		return nil, &os.PathError{Op: "watch", Path: path, Err: err}
-	}
-	return &DirWatch{f: os.NewFile(uintptr(fd), "inotify:"+path)}, nil
+	w := &DirWatch{path: path, wd: unwatched, changed: make(map[string]bool), wake: make(chan struct{}, 1)}
+	notices.add(w)
+	return w, nil
 }
 
 // Next waits for events and calls f with the name of each file that changed;
 // closed is set when a writer closed it, or died. An empty name means that
-// events were lost and anything may have changed. Only one goroutine may call
-// Next at a time.
+// anything may have changed. Only one goroutine may call Next at a time.
 func (w *DirWatch) Next(f func(name string, closed bool)) error {
-	n, err := w.f.Read(w.buf[:])
-	if err != nil {
-		return err
+	for {
+		w.mu.Lock()
+		changed, anything, deadline := w.changed, w.anything, w.deadline
+		switch {
+		case w.closed:
+			w.mu.Unlock()
+			return os.ErrClosed
+		case !deadline.IsZero() && !time.Now().Before(deadline):
+			w.mu.Unlock()
+			return os.ErrDeadlineExceeded
+		}
+		if anything || len(changed) > 0 {
+			w.changed, w.anything = make(map[string]bool), false
+			w.mu.Unlock()
+			if anything {
+				f("", false)
+			}
+			for name, closed := range changed {
+				f(name, closed)
+			}
+			return nil
+		}
+		w.mu.Unlock()
+		if deadline.IsZero() {
+			<-w.wake
+			continue
+		}
+		timer := time.NewTimer(time.Until(deadline))
+		select {
+		case <-w.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
-	for b := w.buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
-		mask := binary.NativeEndian.Uint32(b[4:])
-		size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
-		name, _, _ := bytes.Cut(b[unix.SizeofInotifyEvent:size], []byte{0})
-		f(string(name), mask&unix.IN_CLOSE_WRITE != 0)
-		b = b[size:]
-	}
-	return nil
 }
 
 // SetDeadline makes Next return an error that wraps os.ErrDeadlineExceeded at
 // time t; a call that waits already notices. The zero time means never.
-func (w *DirWatch) SetDeadline(t time.Time) error { return w.f.SetReadDeadline(t) }
+func (w *DirWatch) SetDeadline(t time.Time) error {
+	w.note(func() { w.deadline = t })
+	return nil
+}
 
 // Close ends the watch; a waiting Next returns os.ErrClosed.
-func (w *DirWatch) Close() error { return w.f.Close() }
+func (w *DirWatch) Close() error {
+	notices.remove(w)
+	w.note(func() { w.closed = true })
+	return nil
+}
+
+// note changes what Next looks at, and wakes it.
+func (w *DirWatch) note(change func()) {
+	w.mu.Lock()
+	change()
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// noteFile notes that a file has changed.
+func (w *DirWatch) noteFile(name string, closed bool) {
+	w.note(func() {
+		if len(w.changed) == mostChanged {
+			w.anything = true
+			clear(w.changed)
+		}
+		w.changed[name] = w.changed[name] || closed
+	})
+}
+
+func (w *DirWatch) noteAnything() { w.note(func() { w.anything = true }) }
+
+// notices is the notifier of this process.
+var notices notifier
+
+// A notifier hands the events of an inotify instance to watches.
+type notifier struct {
+	mu      sync.Mutex
+	watches map[*DirWatch]struct{}
+	byWD    map[int32]map[*DirWatch]struct{}
+	f       *os.File      // the instance; nil while there is none
+	stop    chan struct{} // closed to end look; nil while it does not run
+	trouble error         // why the kernel does not watch something
+}
+
+// WatchTrouble returns why the kernel does not tell this process of all changes that it watches
+// for, so that it polls; nil while it does. The error says what to do.
+func WatchTrouble() error {
+	notices.mu.Lock()
+	defer notices.mu.Unlock()
+	return notices.trouble
+}
+
+func (n *notifier) add(w *DirWatch) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.watches == nil {
+		n.watches = make(map[*DirWatch]struct{})
+		n.byWD = make(map[int32]map[*DirWatch]struct{})
+	}
+	n.watches[w] = struct{}{}
+	n.arm()
+	if w.wd != unwatched { // the caller has not looked yet, so nothing has changed since
+		w.note(func() { w.anything = false })
+	}
+	if n.stop == nil {
+		n.stop = make(chan struct{})
+		go n.look(n.stop)
+	}
+}
+
+func (n *notifier) remove(w *DirWatch) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, there := n.watches[w]; !there {
+		return
+	}
+	delete(n.watches, w)
+	n.assign(w, unwatched)
+	if len(n.watches) > 0 {
+		return
+	}
+	close(n.stop)
+	n.stop, n.trouble = nil, nil
+	if n.f != nil {
+		n.f.Close() // and read ends
+		n.f = nil
+	}
+}
+
+// look sees to it that every path is watched, and tells the watches of those that are
+// not to look for themselves.
+func (n *notifier) look(stop chan struct{}) {
+	rearm := time.NewTicker(CheckPeriod)
+	defer rearm.Stop()
+	poll := time.NewTicker(PollPeriod)
+	defer poll.Stop()
+	polling := true
+	for {
+		ticks := poll.C
+		if !polling {
+			ticks = nil
+		}
+		select {
+		case <-stop:
+			return
+		case <-rearm.C:
+			n.mu.Lock()
+			if n.stop == stop {
+				n.arm()
+			}
+			n.mu.Unlock()
+		case <-ticks:
+		}
+		polling = n.poll()
+		if !polling {
+			poll.Stop()
+		} else {
+			poll.Reset(PollPeriod)
+		}
+	}
+}
+
+func (n *notifier) poll() (polling bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for w := range n.watches {
+		if w.wd == unwatched {
+			polling = true
+			w.noteAnything()
+		}
+	}
+	return polling
+}
+
+// arm watches every path: those that are not watched, and those that name another directory
+// than the one that is. For all others the kernel returns what it returned before.
+func (n *notifier) arm() {
+	n.trouble = nil
+	if n.f == nil {
+		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+		if err != nil {
+			n.trouble = explainWatch("inotify_init1", err)
+			return
+		}
+		n.f = os.NewFile(uintptr(fd), "inotify")
+		go n.read(n.f)
+	}
+	raw, err := n.f.SyscallConn()
+	if err != nil {
+		n.trouble = err
+		return
+	}
+	known := make(map[string]int32)
+	_ = raw.Control(func(fd uintptr) {
+		for w := range n.watches {
+			wd, done := known[w.path]
+			if !done {
+				wd = n.watch(int(fd), w.path)
+				known[w.path] = wd
+			}
+			if wd != w.wd {
+				n.assign(w, wd)
+				w.noteAnything()
+			}
+		}
+	})
+}
+
+func (n *notifier) watch(fd int, path string) (wd int32) {
+	var got int
+	err := ignoringEINTR(func() (err error) {
+		got, err = unix.InotifyAddWatch(fd, path, watchedEvents)
+		return err
+	})
+	if err != nil {
+		n.trouble = explainWatch("watch "+path, err)
+		return unwatched
+	}
+	return int32(got)
+}
+
+// assign files a watch under another descriptor, and ends the former one if nobody
+// else has it.
+func (n *notifier) assign(w *DirWatch, wd int32) {
+	if old := n.byWD[w.wd]; w.wd != unwatched && old != nil {
+		delete(old, w)
+		if len(old) == 0 {
+			delete(n.byWD, w.wd)
+			n.drop(w.wd)
+		}
+	}
+	w.wd = wd
+	if wd == unwatched {
+		return
+	}
+	if n.byWD[wd] == nil {
+		n.byWD[wd] = make(map[*DirWatch]struct{})
+	}
+	n.byWD[wd][w] = struct{}{}
+}
+
+func (n *notifier) drop(wd int32) {
+	if n.f == nil {
+		return
+	}
+	if raw, err := n.f.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
+	}
+}
+
+// read hands out the events of an instance until that is closed.
+func (n *notifier) read(f *os.File) {
+	buf := make([]byte, 16<<10)
+	for {
+		size, err := f.Read(buf)
+		if err != nil {
+			return
+		}
+		n.mu.Lock()
+		for b := buf[:size]; len(b) >= unix.SizeofInotifyEvent; {
+			wd := int32(binary.NativeEndian.Uint32(b))
+			mask := binary.NativeEndian.Uint32(b[4:])
+			end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
+			name, _, _ := bytes.Cut(b[unix.SizeofInotifyEvent:end], []byte{0})
+			n.deliver(wd, mask, string(name))
+			b = b[end:]
+		}
+		n.mu.Unlock()
+	}
+}
+
+func (n *notifier) deliver(wd int32, mask uint32, name string) {
+	if mask&unix.IN_Q_OVERFLOW != 0 {
+		for w := range n.watches {
+			w.noteAnything()
+		}
+		return
+	}
+	all := n.byWD[wd]
+	for w := range all {
+		if mask&unix.IN_IGNORED != 0 { // the directory is gone
+			w.wd = unwatched
+			w.noteAnything()
+			continue
+		}
+		w.noteFile(name, mask&unix.IN_CLOSE_WRITE != 0)
+	}
+	if mask&unix.IN_IGNORED != 0 {
+		delete(n.byWD, wd)
+	}
+}
+
+// explainWatch says which limit of inotify was reached, and how to raise it.
+func explainWatch(what string, err error) error {
+	advice := ""
+	switch {
+	case errors.Is(err, unix.EMFILE) && !mayOpen():
+		advice = "this process has as many open files as it may (raise its limit: ulimit -n)"
+	case errors.Is(err, unix.EMFILE):
+		advice = "this user has as many inotify instances as one may (raise it: sysctl -w fs.inotify.max_user_instances=1024)"
+	case errors.Is(err, unix.ENOSPC):
+		advice = "this user has as many inotify watches as one may (raise it: sysctl -w fs.inotify.max_user_watches=65536)"
+	default:
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w: %s; until then changes are polled for", what, err, advice)
+}
+
+// mayOpen reports whether this process can have one more descriptor.
+func mayOpen() bool {
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+}

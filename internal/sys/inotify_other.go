@@ -18,3 +18,6 @@ func (w *DirWatch) SetDeadline(t time.Time) error { return unsupported("watch") 
 
 // Close ends the watch.
 func (w *DirWatch) Close() error { return nil }
+
+// WatchTrouble returns why the kernel does not tell of changes.
+func WatchTrouble() error { return nil }

@@ -140,15 +140,25 @@ func (c *Client) followPage(pages *sys.DirWatch) {
 	}
 }
 
-// followRegistry learns of instances.
+// followRegistry learns of instances, until the client ends.
 func (c *Client) followRegistry() {
+	for c.ctx.Err() == nil {
+		err := c.watchRegistry()
+		c.mu.Lock()
+		c.trouble = err
+		c.settle()
+		c.mu.Unlock()
+		select {
+		case <-time.After(sys.CheckPeriod):
+		case <-c.ctx.Done():
+		}
+	}
+}
+
+func (c *Client) watchRegistry() error {
 	for ev, err := range c.reg.Watch(c.ctx, c.service) {
 		if err != nil {
-			c.mu.Lock()
-			c.trouble = err
-			c.settle()
-			c.mu.Unlock()
-			return
+			return err
 		}
 		if ev.Record.Incarnation == 0 || ev.Record.Service != c.service {
 			continue // not the group's
@@ -160,6 +170,7 @@ func (c *Client) followRegistry() {
 			c.unkeep(ev.Record)
 		}
 	}
+	return nil
 }
 
 // refresh looks at the page, or at a new one where the last one's supervisor
@@ -220,6 +231,15 @@ type keeper struct {
 func (c *Client) keep(rec registry.Record) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()
+	old := c.keepers[rec.Name]
+	if old != nil && old.incarnation == rec.Incarnation { // told again, by a new watch
+		c.mu.Unlock()
+		cancel()
+		return
+	}
+	if old != nil {
+		old.cancel()
+	}
 	c.keepers[rec.Name] = &keeper{rec.Incarnation, cancel}
 	c.mu.Unlock()
 	c.tasks.Go(func() {
@@ -380,8 +400,16 @@ func (c *Client) hopeless() error {
 	return nil
 }
 
-// why says what a caller waits for.
+// why says what a caller waits for, and what delays it.
 func (c *Client) why() error {
+	err := c.missing()
+	if trouble := sys.WatchTrouble(); trouble != nil {
+		err = fmt.Errorf("%w (changes are noticed late: %w)", err, trouble)
+	}
+	return err
+}
+
+func (c *Client) missing() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -92,14 +93,24 @@ func (r *replicator) ascend(now reign) (*leader, error) {
 	return l, nil
 }
 
-// watch learns which standbys are registered.
+// watch learns which standbys are registered, until the reign ends.
 func (l *leader) watch() {
+	for l.ctx.Err() == nil {
+		l.watchOnce()
+		select {
+		case <-time.After(sys.CheckPeriod):
+		case <-l.ctx.Done():
+		}
+	}
+}
+
+func (l *leader) watchOnce() {
 	for ev, err := range l.r.m.reg.Watch(l.ctx, l.r.m.service) {
 		switch {
 		case l.ctx.Err() != nil:
 			return
 		case err != nil:
-			l.r.log.Error("cannot see new standbys", "err", err)
+			l.r.log.Error("cannot see new standbys, and tries again", "err", err)
 			return
 		case ev.Kind == registry.Appeared:
 			l.appeared(ev.Record)
