@@ -15,6 +15,8 @@ type pending struct {
 	id      uint64 // of the call: the place, and a count above
 	builder *flatbuffers.Builder
 	sent    sent
+	// deadline is the one in the request's frame; 0: none.
+	deadline int64
 
 	// The completion: err, or the reply's frame and body.
 	err   *Error

@@ -30,10 +30,11 @@ const (
 )
 
 var roles = map[string]func(domain ipc.RendezvousOption) error{
-	"server":  serverRole,
-	"client":  clientRole,
-	"vandal":  vandalRole,
-	"cramped": crampedRole,
+	"server":   serverRole,
+	"client":   clientRole,
+	"vandal":   vandalRole,
+	"cramped":  crampedRole,
+	"recorder": recorderRole,
 }
 
 func TestMain(m *testing.M) {

@@ -64,6 +64,9 @@ var behaviours = []struct {
 	{"shutdown is bounded", shutdownIsBounded},
 	{"the end of Serve's context", endOfServe},
 
+	{"a context that is done", contextThatIsDone},
+	{"outcomes of handlers", outcomesOfHandlers},
+
 	{"nobody serves", nobodyServes},
 	{"one server per name", oneServerPerName},
 	{"a server that does not answer", serverThatDoesNotAnswer},

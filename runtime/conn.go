@@ -68,15 +68,7 @@ func (d direct) Invoke(ctx context.Context, call Call) error { return d.c.invoke
 
 func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	m := call.Method
-	if err := c.agree(m.Protocol); err != nil {
-		return err.in("call", m.Protocol.Name, m.Name)
-	}
-	if ctx.Err() != nil {
-		err := contextError(ctx)
-		err.Outcome = NotSent
-		return err.in("call", m.Protocol.Name, m.Name)
-	}
-	p, err := c.calls.register(ctx)
+	p, err := c.begin(ctx, m)
 	if err != nil {
 		return err.in("call", m.Protocol.Name, m.Name)
 	}
@@ -90,6 +82,17 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 		return c.malformedReply(m, derr)
 	}
 	return nil
+}
+
+// begin checks whether a call can be made, and registers it.
+func (c *Conn) begin(ctx context.Context, m *MethodInfo) (*pending, *Error) {
+	if err := c.agree(m.Protocol); err != nil {
+		return nil, err
+	}
+	if err := ended(ctx); err != nil {
+		return nil, err
+	}
+	return c.calls.register(ctx)
 }
 
 // malformedReply counts a reply that failed verification, and returns the call's
@@ -124,6 +127,7 @@ func (c *Conn) requestFrame(ctx context.Context, p *pending, m *MethodInfo, seq 
 	if d, ok := ctx.Deadline(); ok {
 		f.deadline = c.clock.at(d)
 	}
+	p.deadline = f.deadline
 	return f
 }
 
@@ -142,7 +146,7 @@ func (c *Conn) outcome(p *pending, f *frame) *Error {
 	case c.stale(&p.frame, f):
 		return &Error{Code: CodeFenced, Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
 	case p.frame.kind == kindError:
-		return &Error{Code: p.frame.code, Outcome: p.frame.outcome, Remote: true, Msg: string(p.body)}
+		return &Error{Code: p.frame.code, Outcome: p.frame.outcome.known(), Remote: true, Msg: string(p.body)}
 	}
 	return nil
 }
@@ -195,14 +199,20 @@ func (c *Conn) giveUp(ctx context.Context, p *pending) {
 	}
 	c.parked.Add(-1)
 	p.err = contextError(ctx)
-	if p.err.Code == CodeDeadlineExceeded && c.unread(p) {
-		p.err.Outcome = NotExecuted // the server looks at the deadline first
+	if c.expired(p) {
+		p.err.Outcome = NotExecuted
 	}
 	c.tx.cancel(p.id)
 }
 
-// unread reports whether the request surely waits in the ring.
-func (c *Conn) unread(p *pending) bool {
+// expired reports whether the server can only find the deadline of a request
+// passed: it looks at the deadline after it has taken the request, and the deadline
+// passes, by the clock that both sides read, before the request is taken. That ctx
+// has ended is not enough, as a context need not end by its deadline.
+func (c *Conn) expired(p *pending) bool {
+	if p.deadline == 0 || c.now() < p.deadline {
+		return false
+	}
 	c.tx.mu.Lock()
 	defer c.tx.mu.Unlock()
 	return c.tx.closed == nil && p.sent.done && !c.tx.ring.Taken(p.sent.pos)
@@ -376,6 +386,7 @@ func (c *Conn) bury() {
 	refused := *why
 	refused.Outcome = NotSent
 	c.tx.close(&refused)
+	c.tx.revoke() // the server may live, and read on
 	c.calls.refuse(&refused)
 	for _, p := range c.calls.claimAll() {
 		err := *why
@@ -403,11 +414,11 @@ func (c *Conn) bury() {
 // errClosed is the cause of errors after Close.
 var errClosed = errors.New("the connection was closed by this side")
 
-// Close ends the connection. Messages that were sent before are delivered;
-// calls in flight fail, with an outcome that says what is known. It must not be
-// called from within a callback of InvokeInPlace. It returns
-// when nothing of the connection is left, except for handlers that still run. Further calls
-// do nothing.
+// Close ends the connection. Messages that were sent before are delivered. Calls
+// that the server has not taken are withdrawn and fail with outcome NotExecuted;
+// those that it has taken fail with OutcomeUnknown. It must not be called from within
+// a callback of InvokeInPlace. It returns when nothing of the connection is left,
+// except for handlers that still run. Further calls do nothing.
 func (c *Conn) Close() error {
 	c.fail(&Error{Code: CodeUnavailable, Err: errClosed})
 	<-c.done
@@ -441,6 +452,12 @@ func (c *Conn) Peer() Peer { return c.peer }
 func (c *Conn) Send(ctx context.Context, post Post) error {
 	m := post.Message
 	if err := c.agree(m.Protocol); err != nil {
+		return err.in("send", m.Protocol.Name, m.Name)
+	}
+	if err := ended(ctx); err != nil {
+		return err.in("send", m.Protocol.Name, m.Name)
+	}
+	if err := c.calls.closed.Load(); err != nil { // a server that drains would never come to an end
 		return err.in("send", m.Protocol.Name, m.Name)
 	}
 	if post.Seq == 0 {
@@ -492,6 +509,16 @@ func contextError(ctx context.Context) *Error {
 	if cause := context.Cause(ctx); cause != ctx.Err() {
 		e.Err = cause
 	}
+	return e
+}
+
+// ended returns the error of an operation whose ctx was done before it began.
+func ended(ctx context.Context) *Error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	e := contextError(ctx)
+	e.Outcome = NotSent
 	return e
 }
 

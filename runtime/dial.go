@@ -43,6 +43,9 @@ func connect(ctx context.Context, channel string, cfg dialConfig) (Link, Peer, e
 	if err := checkNames(channel, cfg.reply); err != nil {
 		return nil, Peer{}, err
 	}
+	if err := ended(ctx); err != nil {
+		return nil, Peer{}, err
+	}
 	if cfg.transport == nil {
 		cfg.transport = socketTransport{cfg.domain}
 	}

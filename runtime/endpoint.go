@@ -15,6 +15,7 @@ type endpoint struct {
 	tx    transmitter
 	rx    receiver
 	clock clock
+	now   func() int64 // reads the clock that both sides share
 	spin  spinPolicy
 	stats connStats
 
@@ -38,7 +39,8 @@ func (e *endpoint) open(cfg *common, l Link, peer Peer, seg *shm.Segment, limit 
 	if err != nil {
 		return err
 	}
-	e.peer, e.wire, e.seg, e.clock, e.done = peer, l, seg, clockOf(l), make(chan struct{})
+	e.peer, e.wire, e.seg, e.clock, e.done = peer, l, seg, clockOf(l, server), make(chan struct{})
+	e.now = l.Clock
 	e.tx.init(producer, l, outCap, limit, cfg.failFast)
 	e.rx.init(consumer, l, inCap, limit)
 	e.spin.init(cfg.spin, l, peer)

@@ -67,18 +67,27 @@ func (c Code) String() string {
 // An Outcome says what is known of the execution of a call that failed.
 type Outcome uint8
 
-// The outcomes.
+// The outcomes. What each rests on is in docs/outcomes.md.
 const (
 	// OutcomeUnknown: the call may have been executed, in part or in full, or not at
 	// all. Only an idempotent call may be sent again without thought.
 	OutcomeUnknown Outcome = iota
-	// NotSent: the request never left this process.
+	// NotSent: the request never left this process, and never will.
 	NotSent
-	// NotExecuted: the request was sent, and certainly no handler saw it.
+	// NotExecuted: the request was sent, and no handler has seen it or ever will.
 	NotExecuted
-	// Executed: the handler ran to its end; the error is its answer.
+	// Executed: the call was answered with this error, by its handler or by an
+	// interceptor in front of it.
 	Executed
 )
+
+// known returns o, or OutcomeUnknown where o, from a peer, is not defined here.
+func (o Outcome) known() Outcome {
+	if o > Executed {
+		return OutcomeUnknown
+	}
+	return o
+}
 
 func (o Outcome) String() string {
 	switch o {

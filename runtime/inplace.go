@@ -48,10 +48,7 @@ type inPlaceTrip struct {
 }
 
 func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTrip) error {
-	if err := c.agree(m.Protocol); err != nil {
-		return err.in("call", m.Protocol.Name, m.Name)
-	}
-	p, err := c.calls.register(ctx)
+	p, err := c.begin(ctx, m)
 	if err == nil {
 		var rerr error
 		err, rerr = c.travel(ctx, p, m, &trip)
@@ -183,7 +180,9 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, nil, func() { r.c.stepAside(r.j) },
 		func(b *flatbuffers.Builder) { build(b, r.j.frame.seq, r.j.frame.seq) })
 	if werr != nil {
-		return werr
+		e := *werr
+		e.Outcome = Executed // the handler runs; it is the reply that was not sent
+		return &e
 	}
 	r.sent = true
 	return nil

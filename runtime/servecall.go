@@ -68,6 +68,11 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	j.frame, j.route = *f, r
 	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
+	if c.rx.ring.Revoked() {
+		j.finish()
+		c.spare = j
+		return true // the client has told its caller that it is not executed
+	}
 	if r != nil && r.pace.slow() && c.startApart(j) {
 		go c.runApart(j)
 		return true
@@ -92,7 +97,9 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	j := c.newJob()
 	own := j.body
 	j.frame, j.route, j.body, j.inRing = *f, r, body, true
-	c.handle(j)
+	if !c.rx.ring.Revoked() {
+		c.handle(j)
+	}
 	if j.hush != nil {
 		j.hush()
 	}
@@ -262,19 +269,29 @@ func (c *serverConn) serverCall(j *job) *ServerCall {
 
 // answerError sends the error of a call.
 func (c *serverConn) answerError(j *job, err error) {
-	f := frame{kind: kindError, id: j.frame.id, code: CodeOf(err), outcome: Executed}
+	f := frame{kind: kindError, id: j.frame.id, code: CodeOf(err), outcome: answered(err)}
 	msg := err.Error()
-	var e *Error
-	if errors.As(err, &e) {
-		f.outcome = e.Outcome
-		if error(e) == err {
-			msg = e.text()
-		}
+	if e, ok := err.(*Error); ok {
+		msg = e.text()
 	}
 	if c.srv.cfg.fence != nil {
 		f.epoch = c.srv.cfg.fence.Epoch()
 	}
 	c.send(j, &f, []byte(shorten(msg, c.tx.limit)))
+}
+
+// answered returns what an error that ends a call says of the call's execution. The
+// error of another operation, which a handler passes on, says something of that one
+// alone: a call that the handler made and that was not sent, for example.
+func answered(err error) Outcome {
+	var e *Error
+	if !errors.As(err, &e) || e.Op != "" || e.Remote {
+		return Executed
+	}
+	if e.Outcome == NotSent { // by its caller, who has sent it
+		return NotExecuted
+	}
+	return e.Outcome
 }
 
 // send writes the answer to a call. A client that is gone misses it, as is

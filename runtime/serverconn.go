@@ -288,7 +288,11 @@ func (c *serverConn) push(ctx context.Context, p Post) error {
 	if c.srv.cfg.fence != nil {
 		epoch = c.srv.cfg.fence.Epoch()
 	}
-	if err := c.tx.post(ctx, &p, epoch, nil); err != nil {
+	err := ended(ctx)
+	if err == nil {
+		err = c.tx.post(ctx, &p, epoch, nil)
+	}
+	if err != nil {
 		return err.in("send", p.Message.Protocol.Name, p.Message.Name)
 	}
 	return nil

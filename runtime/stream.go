@@ -179,6 +179,9 @@ func (w *StreamWriter) Write(ctx context.Context, n int, fill func(header, paylo
 		return &Error{Code: CodeTooLarge, Op: w.op, Outcome: NotSent,
 			Msg: fmt.Sprintf("payload of %d bytes; this stream's limit is %d", n, w.block-w.info.HeaderSize)}
 	}
+	if err := ended(ctx); err != nil {
+		return err.at(w.op)
+	}
 	for {
 		done, err := w.tryWrite(size, fill)
 		if done || err != nil {
@@ -242,6 +245,9 @@ type StreamReader struct {
 // the block alone meanwhile; where it is not trusted, use ReadInto. Read
 // returns f's error, and io.EOF when the writer is gone and all blocks have been read.
 func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, lost uint64) error) error {
+	if err := ended(ctx); err != nil {
+		return err.at(r.op)
+	}
 	gone := false
 	for {
 		done, err := r.tryRead(f)

@@ -48,7 +48,8 @@ func (t *transmitter) init(ring *shm.Producer, w wire, capacity, limit int, fail
 	t.piece, t.place = longestRecord(capacity), shm.MaxPayload(capacity)
 }
 
-// sent says where in the ring a message went. It is written under mu.
+// sent says where in the ring a message went: where its last record starts, as
+// the peer can act on the message only when it has that. It is written under mu.
 type sent struct {
 	done bool
 	pos  uint64
@@ -114,9 +115,6 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	f.put(dst)
 	binary.NativeEndian.PutUint64(dst[f.size():], uint64(len(body)))
 	rest := body[copy(dst[head:], body):]
-	if at != nil {
-		*at = sent{true, t.ring.Position()}
-	}
 	t.messages++
 	t.bytes += uint64(len(body))
 	wake := t.commit(f.kind|tagMore, n)
@@ -141,6 +139,9 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 			tag |= tagMore
 		}
 		rest = rest[copy(dst, rest):]
+		if at != nil && len(rest) == 0 {
+			*at = sent{true, t.ring.Position()}
+		}
 		wake = t.commit(tag, n)
 	}
 	if wake {
@@ -363,6 +364,14 @@ func (t *transmitter) reason(otherwise *Error) *Error {
 		return t.fault
 	}
 	return otherwise
+}
+
+// revoke takes back the requests that the peer has not taken. From then on taken
+// is final.
+func (t *transmitter) revoke() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ring.Revoke()
 }
 
 // close makes every write fail with err, now and later, and returns when none

@@ -89,5 +89,17 @@ func (o transportOption) applyDial(c *dialConfig)     { c.transport = o.t }
 // WithTransport makes the two sides meet through t instead of a domain.
 func WithTransport(t Transport) RendezvousOption { return transportOption{t} }
 
-// clockOf relates this process's clock to the one that the two ends share.
-func clockOf(l Link) clock { return clock{local: time.Now(), shared: l.Clock()} }
+// clockOf relates this process's clock to the one that the two ends share. The two
+// cannot be read at once. The order makes a deadline, by what is lost in between, earlier
+// for the server than it is for the client's caller: a deadline that has passed here has
+// passed there.
+func clockOf(l Link, server bool) (c clock) {
+	if server {
+		c.local = time.Now()
+		c.shared = l.Clock()
+		return c
+	}
+	c.shared = l.Clock()
+	c.local = time.Now()
+	return c
+}

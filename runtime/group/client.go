@@ -308,20 +308,47 @@ func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
 	l, err := c.primary(ctx, 0)
 	for outcome := ipc.NotSent; ; {
 		if err != nil {
-			return unreachable(err, outcome, call.Method)
+			m := call.Method
+			return unreachable(ctx, err, outcome, "call "+m.Protocol.Name+"/"+m.Name)
 		}
 		err = l.conn.Invoke(ctx, call)
-		if err == nil || !again(err, call.Method) {
-			return err
+		if err == nil {
+			return nil
 		}
-		if o := ipc.OutcomeOf(err); outcome != ipc.OutcomeUnknown {
-			outcome = o // once it is unknown it stays so
+		outcome = combine(outcome, ipc.OutcomeOf(err))
+		if !again(err, call.Method) {
+			return withOutcome(err, outcome)
 		}
 		c.refresh()
 		after := version
 		version = c.version.Load()
 		l, err = c.primary(ctx, after)
 	}
+}
+
+// combine returns what is known of a call that was sent again, from the outcomes of
+// the attempts until the last one and of that one.
+func combine(before, last ipc.Outcome) ipc.Outcome {
+	switch {
+	case last == ipc.Executed:
+		return last
+	case before == ipc.OutcomeUnknown, last == ipc.OutcomeUnknown:
+		return ipc.OutcomeUnknown // an earlier attempt may have been executed
+	}
+	return max(before, last) // NotExecuted rather than NotSent
+}
+
+// withOutcome returns err, which is the last attempt's, with the outcome of all.
+func withOutcome(err error, o ipc.Outcome) error {
+	if ipc.OutcomeOf(err) == o {
+		return err
+	}
+	if e, ok := err.(*ipc.Error); ok {
+		all := *e
+		all.Outcome = o
+		return &all
+	}
+	return &ipc.Error{Code: ipc.CodeOf(err), Outcome: o, Err: err}
 }
 
 // again reports whether a call that failed may be sent again.
@@ -338,12 +365,13 @@ func again(err error, m *ipc.MethodInfo) bool {
 	return false // executed: the error is the handler's answer
 }
 
-func unreachable(err error, outcome ipc.Outcome, m *ipc.MethodInfo) error {
+// unreachable is the error of an operation for which there was no primary in time.
+func unreachable(ctx context.Context, err error, outcome ipc.Outcome, op string) error {
 	code := ipc.CodeUnavailable
-	if c := ipc.CodeOf(err); c == ipc.CodeCanceled || c == ipc.CodeDeadlineExceeded {
-		code = c
+	if ctx.Err() != nil {
+		code = ipc.CodeOf(ctx.Err())
 	}
-	return &ipc.Error{Code: code, Op: "call " + m.Protocol.Name + "/" + m.Name, Outcome: outcome, Err: err}
+	return &ipc.Error{Code: code, Op: op, Outcome: outcome, Err: err}
 }
 
 // Send implements ipc.Sender. It waits for a primary where there is none; a
@@ -355,7 +383,7 @@ func (c *Client) Send(ctx context.Context, post ipc.Post) error {
 	l, err := c.primary(ctx, 0)
 	if err != nil {
 		m := post.Message
-		return &ipc.Error{Code: ipc.CodeUnavailable, Op: "send " + m.Protocol.Name + "/" + m.Name, Outcome: ipc.NotSent, Err: err}
+		return unreachable(ctx, err, ipc.NotSent, "send "+m.Protocol.Name+"/"+m.Name)
 	}
 	return l.conn.Send(ctx, post)
 }

@@ -155,6 +155,9 @@ func (p *pump) fetch() (wanted bool) {
 		if p.in.Release() {
 			p.from.Notify()
 		}
+		if p.in.Revoked() {
+			p.out.Revoke() // before the record goes on, so that the receiver sees it
+		}
 	}
 	return false
 }

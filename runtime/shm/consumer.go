@@ -106,8 +106,15 @@ func (c *Consumer) corrupt() error {
 // longer certain not to be executed.
 func (c *Consumer) Take() {
 	hook("take")
-	c.w.taken.Store(c.pos)
+	announce(c.w.taken, c.pos)
+	hook("taken")
 }
+
+// Revoked reports whether the producer has taken back what was not taken. It
+// decides on a record only after Take or Release of that record: each side stores
+// its word first and loads the other's afterwards, so that either the producer
+// sees the record taken, or this side sees it revoked.
+func (c *Consumer) Revoked() bool { return c.w.revoke.Load() != 0 }
 
 // Release gives the records that Next has returned back to the producer. wake
 // is true when the producer waits for space and must be woken: once per wait, when

@@ -20,7 +20,7 @@ import (
 
 // Version is the version of the layout described in this file. Two processes
 // must agree on it.
-const Version = 1
+const Version = 2
 
 // line separates words of different writers. It is two cache lines, since
 // processors fetch lines in pairs.
@@ -41,6 +41,7 @@ const (
 	offTaken  = 1*line + 8 // consumer: bytes ever looked at; differs from head while a record is read in place
 	offSleep  = 2 * line   // consumer: 0 while it is awake, else the number of its sleep
 	offStarve = 3 * line   // producer: 0, or the number of its wait for space
+	offRevoke = 3*line + 8 // producer: 1 once it takes back the requests that are not taken; in a line that Release loads anyway
 	offData   = 4 * line
 )
 
@@ -87,8 +88,8 @@ func CheckCapacity(capacity int) error {
 
 // ringWords are the shared words of a ring, and its data.
 type ringWords struct {
-	tail, head, taken, sleep, starve *atomic.Uint64
-	data                             []byte
+	tail, head, taken, sleep, starve, revoke *atomic.Uint64
+	data                                     []byte
 }
 
 // wordsOf lays a ring over mem, which must be RingSize(capacity) long and
@@ -105,7 +106,7 @@ func wordsOf(mem []byte, capacity int) (ringWords, error) {
 	}
 	return ringWords{
 		tail: word(mem, offTail), head: word(mem, offHead), taken: word(mem, offTaken),
-		sleep: word(mem, offSleep), starve: word(mem, offStarve),
+		sleep: word(mem, offSleep), starve: word(mem, offStarve), revoke: word(mem, offRevoke),
 		data: mem[offData:],
 	}, nil
 }

@@ -125,10 +125,21 @@ func (p *Producer) Fed() { p.w.starve.Store(0) }
 // Taken.
 func (p *Producer) Position() uint64 { return p.pos }
 
-// Taken reports whether the consumer may have looked at the record that
-// started at pos, by its own account; a liar harms only itself.
+// Taken reports whether the consumer has looked at the record that started at
+// pos, by its own account; a liar harms only itself. A record that is not taken
+// may be taken at any moment while the consumer lives, unless Revoke was called
+// before.
 func (p *Producer) Taken(pos uint64) bool {
 	return p.w.taken.Load() > pos || p.w.head.Load() > pos
+}
+
+// Revoke takes back the records that the consumer has not taken: a consumer that
+// takes one later finds Revoked true, and must not act on it. So what Taken says
+// after Revoke holds for ever.
+func (p *Producer) Revoke() {
+	hook("revoke")
+	announce(p.w.revoke, 1)
+	hook("revoked")
 }
 
 // Used is the number of bytes that the consumer has not given back.

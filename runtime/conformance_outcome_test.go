@@ -1,0 +1,142 @@
+package ipc_test
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// contextThatIsDone tries everything that takes a context with one that is done, and
+// expects that nothing happens.
+func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
+	var executed atomic.Int32
+	peers := make(chan *ipc.Peer, 1)
+	count := func(ctx context.Context, m *blob) (*blob, error) {
+		executed.Add(1)
+		if p, ok := ipc.PeerFromContext(ctx); ok && len(m.data) == 0 {
+			peers <- p
+		}
+		return m, nil
+	}
+	blocks := make(chan error, 2)
+	pushed := make(chan string, 1)
+	host(t, v, ipc.WithTrustedClients(), echoes(ipc.Handle(methodEcho, count),
+		ipc.HandleInPlace(methodAside, func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+			executed.Add(1)
+			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{}) })
+		}),
+		ipc.Receive(messageNote, func(context.Context, *blob) error { executed.Add(1); return nil })),
+		ipc.HandleStreamReader(beats, func(ctx context.Context, r *ipc.StreamReader) error {
+			_, _, err := readBeat(ctx, r)
+			blocks <- err
+			return nil
+		}),
+		ipc.HandleStreamWriter(beats, func(ctx context.Context, w *ipc.StreamWriter) error {
+			blocks <- writeBeat(ctx, w, 1)
+			<-ctx.Done()
+			return nil
+		}))
+	c := dial(t, v, ipc.NewService(echoProtocol, notes(pushed)))
+	if _, err := echo(t.Context(), c, nil); err != nil { // the one call that is made
+		t.Fatal(err)
+	}
+	peer := <-peers
+	w, err := ipc.OpenStreamWriter(t.Context(), "echo", beats, ipc.StreamOptions{}, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := ipc.OpenStreamReader(t.Context(), "echo", beats, ipc.StreamOptions{}, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := <-blocks; err != nil {
+		t.Fatal(err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancel()
+	for ctx, code := range map[context.Context]ipc.Code{canceled: ipc.CodeCanceled, late: ipc.CodeDeadlineExceeded} {
+		for name, do := range map[string]func() error{
+			"call": func() error { _, err := echo(ctx, c, []byte("x")); return err },
+			"call in place": func() error {
+				return c.InvokeInPlace(ctx, &ipc.InPlaceCall{Method: methodAside.Info(), Size: 64,
+					Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{}) },
+					Read:  func([]byte) error { return nil }})
+			},
+			"message":           func() error { return note(ctx, c, "x") },
+			"message to client": func() error { return note(ctx, peer, "x") },
+			"write":             func() error { return writeBeat(ctx, w, 1) },
+			"read":              func() error { _, _, err := readBeat(ctx, r); return err },
+			"dial":              func() error { _, err := ipc.Dial(ctx, "echo", v); return err },
+			"open": func() error {
+				_, err := ipc.OpenStreamWriter(ctx, "echo", beats, ipc.StreamOptions{}, v)
+				return err
+			},
+		} {
+			t.Log(name)
+			want(t, do(), code, ipc.NotSent)
+		}
+	}
+	if n, _, err := readBeat(t.Context(), r); n != 1 || err != nil {
+		t.Errorf("the block that was not read: %d, %v", n, err)
+	}
+	w.Close()
+	if err := <-blocks; err != io.EOF {
+		t.Errorf("the server read a block: %v", err)
+	}
+	still(t, c)
+	if n := executed.Load(); n != 2 {
+		t.Errorf("%d requests were executed, not 2", n)
+	}
+	select {
+	case s := <-pushed:
+		t.Errorf("the client got %q", s)
+	default:
+	}
+}
+
+// outcomesOfHandlers shows that an error that a handler passes on says nothing of the
+// call that it handles: an answer means that the handler has run.
+func outcomesOfHandlers(t *testing.T, v ipc.RendezvousOption) {
+	nested := &ipc.Error{Code: ipc.CodeUnavailable, Op: "call other/Thing", Outcome: ipc.NotSent}
+	asRemote := &ipc.Error{Code: ipc.CodeFenced, Remote: true, Outcome: ipc.NotExecuted}
+	answers := map[string]error{
+		"not sent":      nested,
+		"not executed":  asRemote,
+		"wrapped":       ipc.Errorf(ipc.CodeUnavailable, "the store: %w", nested),
+		"refused":       &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted},
+		"unimplemented": ipc.Unimplemented("test.Echo/Echo"),
+	}
+	host(t, v, echoes(
+		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) {
+			return m, answers[string(m.data)]
+		}),
+		ipc.HandleInPlace(methodAside, func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+				_ = encodeBlob(b, 0, &blob{make([]byte, 200<<10)})
+			})
+		})), ipc.WithMaxMessage(100<<10))
+	c := dial(t, v)
+	for text, is := range map[string]struct {
+		code    ipc.Code
+		outcome ipc.Outcome
+	}{
+		"not sent":      {ipc.CodeUnavailable, ipc.Executed},
+		"not executed":  {ipc.CodeFenced, ipc.Executed},
+		"wrapped":       {ipc.CodeUnavailable, ipc.Executed},
+		"refused":       {ipc.CodeFailedPrecondition, ipc.NotExecuted}, // the handler says so itself
+		"unimplemented": {ipc.CodeUnimplemented, ipc.NotExecuted},
+	} {
+		_, err := echo(t.Context(), c, []byte(text))
+		want(t, err, is.code, is.outcome)
+	}
+	_, err := ipc.Invoke(t.Context(), c, methodAside, &blob{})
+	want(t, err, ipc.CodeTooLarge, ipc.Executed)
+}
