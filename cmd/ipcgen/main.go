@@ -201,7 +201,7 @@ func (c *command) printDeps(schemas []*schema.Schema) error {
 // generate makes the output of all schemas, in memory.
 func (c *command) generate(schemas []*schema.Schema, diags *diag.List) ([]output, error) {
 	if c.bfbs {
-		return c.binary(schemas), nil
+		return c.binary(schemas, diags), nil
 	}
 	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all}
 	if opts.ImportPath == "" {
@@ -226,11 +226,11 @@ func (c *command) generate(schemas []*schema.Schema, diags *diag.List) ([]output
 }
 
 // binary makes the .bfbs of each schema.
-func (c *command) binary(schemas []*schema.Schema) []output {
+func (c *command) binary(schemas []*schema.Schema, diags *diag.List) []output {
 	var files []output
 	for i, s := range schemas {
 		base := strings.TrimSuffix(filepath.Base(c.paths[i]), filepath.Ext(c.paths[i]))
-		files = append(files, output{filepath.Join(c.out, base+".bfbs"), bfbs.Write(s)})
+		files = append(files, output{filepath.Join(c.out, base+".bfbs"), bfbs.Write(s, diags)})
 	}
 	return files
 }

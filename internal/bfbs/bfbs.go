@@ -6,7 +6,9 @@
 // is verified first, and then what it says is checked as a schema's text would
 // be. What passes makes the same model as the text it was made from, except
 // for what the format does not hold: positions, declared attributes that are
-// not used, and the defaults of strings.
+// not used, and the defaults of strings. flatc leaves out more unless told to
+// keep it: built-in attributes, of which Read restores what it can, and
+// documentation.
 package bfbs
 
 import (
@@ -63,6 +65,9 @@ type reader struct {
 	// The objects and enums in the order of the buffer, which types index.
 	objectList []*schema.Object
 	enumList   []*schema.Enum
+
+	lostStrings []string // the fields that are strings with a default
+	emptyList   bool     // some list of attributes is there and empty
 }
 
 // errorf reports that the schema breaks a rule of the language.
@@ -110,6 +115,11 @@ func (r *reader) read() {
 		r.readFields(r.objectList[i], t)
 	}
 	r.readServices()
+	if r.failed() {
+		return
+	}
+	r.restoreBuiltins()
+	r.warnStrings()
 	if root, ok := r.root.table(schemaRoot); ok {
 		name := root.string(objectName)
 		if s.Root = r.objects[name]; s.Root == nil || s.Root.IsStruct {
@@ -247,7 +257,11 @@ func (r *reader) doc(t table, slot int) []string {
 // that have none; the ones that are numbers keep it.
 func (r *reader) attributes(t table, slot int) schema.Attributes {
 	var list schema.Attributes
-	for _, kv := range t.tables(slot) {
+	kvs := t.tables(slot)
+	if len(kvs) == 0 && t.field(slot) != 0 {
+		r.emptyList = true
+	}
+	for _, kv := range kvs {
 		a := schema.Attribute{Name: kv.string(keyValueKey), Value: kv.string(keyValueValue), Span: r.at}
 		if a.Value == "0" && a.Name != "id" && a.Name != "force_align" {
 			a.Value, a.Bare = "", true

@@ -91,14 +91,9 @@ func (r *reader) checkTableField(o *schema.Object, f *schema.Field) {
 		d := r.fail(o, f, "its default %d is not a value of %s", f.Default.Int, e.FullName())
 		if e.Underlying == schema.ULong && f.Default.Int == 0 {
 			d.Helpf("flatc stores 0 for a default of 2^63 or more; generate from the .fbs file")
-		} else {
-			d.Helpf(builtinsHelp)
 		}
 	}
 }
-
-// builtinsHelp is for what may be right, if only the attributes were there.
-const builtinsHelp = "if the enum has bit_flags, have flatc store it with --bfbs-builtins"
 
 func (r *reader) checkStructField(o *schema.Object, f *schema.Field) {
 	t := f.Type
@@ -116,7 +111,7 @@ func (r *reader) checkStructField(o *schema.Object, f *schema.Field) {
 		r.fail(o, f, "a field of a struct cannot be required or deprecated")
 	}
 	if e := elem.Enum; e != nil && !e.BitFlags && e.Value(0) == nil {
-		r.fail(o, f, "%s has no value 0, which a field of a struct starts as", e.FullName()).Helpf(builtinsHelp)
+		r.fail(o, f, "%s has no value 0, which a field of a struct starts as", e.FullName())
 	}
 }
 

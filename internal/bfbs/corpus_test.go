@@ -94,10 +94,13 @@ func firstDifference(got, want string) string {
 	return ""
 }
 
+// encode is Write without its warnings.
+func encode(s *schema.Schema) []byte { return Write(s, new(diag.List)) }
+
 // write encodes a schema and checks that the verifier takes it.
 func write(t testing.TB, s *schema.Schema) []byte {
 	t.Helper()
-	data := Write(s)
+	data := encode(s)
 	if _, err := verify(data); err != nil {
 		t.Fatalf("what was written does not verify: %v", err)
 	}
@@ -184,7 +187,8 @@ func TestShippedBinaries(t *testing.T) {
 }
 
 // TestAgreesWithFlatc compares the meaning of what Write makes with what flatc
-// makes, for the whole corpus. It needs flatc 25.12, named by IPCGEN_FLATC.
+// makes, for the whole corpus, with built-in attributes and without. It needs
+// flatc 25.12, named by IPCGEN_FLATC.
 func TestAgreesWithFlatc(t *testing.T) {
 	flatc := os.Getenv("IPCGEN_FLATC")
 	if flatc == "" {
@@ -193,28 +197,40 @@ func TestAgreesWithFlatc(t *testing.T) {
 	module := flatbuffersModule(t)
 	for name, s := range corpus(t, module) {
 		t.Run(name, func(t *testing.T) {
-			out := t.TempDir()
-			args := []string{"-b", "--schema", "--bfbs-comments", "--bfbs-builtins", "-o", out}
-			for _, dir := range includeDirs(module) {
-				args = append(args, "-I", dir)
-			}
-			if msg, err := exec.Command(flatc, append(args, filepath.Join(module, name))...).CombinedOutput(); err != nil {
-				t.Fatalf("flatc: %v\n%s", err, msg)
-			}
-			made, err := filepath.Glob(filepath.Join(out, "*.bfbs"))
-			if err != nil || len(made) != 1 {
-				t.Fatalf("flatc made %v, %v", made, err)
-			}
-			theirs, err := os.ReadFile(made[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := verify(theirs); err != nil {
-				t.Fatalf("flatc's does not verify: %v", err)
-			}
+			theirs := flatcBinary(t, flatc, module, name, "--bfbs-builtins")
 			if d := firstDifference(meaning(write(t, s)), meaning(theirs)); d != "" {
 				t.Error(d)
 			}
+			theirs = flatcBinary(t, flatc, module, name)
+			if d := firstDifference(meaning(encodeBare(s)), meaning(theirs)); d != "" {
+				t.Errorf("without built-in attributes:\n%s", d)
+			}
 		})
 	}
+}
+
+// flatcBinary returns the binary schema that flatc makes of a schema of the
+// module, with documentation.
+func flatcBinary(t *testing.T, flatc, module, name string, flags ...string) []byte {
+	t.Helper()
+	out := t.TempDir()
+	args := append([]string{"-b", "--schema", "--bfbs-comments", "-o", out}, flags...)
+	for _, dir := range includeDirs(module) {
+		args = append(args, "-I", dir)
+	}
+	if msg, err := exec.Command(flatc, append(args, filepath.Join(module, name))...).CombinedOutput(); err != nil {
+		t.Fatalf("flatc: %v\n%s", err, msg)
+	}
+	made, err := filepath.Glob(filepath.Join(out, "*.bfbs"))
+	if err != nil || len(made) != 1 {
+		t.Fatalf("flatc made %v, %v", made, err)
+	}
+	theirs, err := os.ReadFile(made[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verify(theirs); err != nil {
+		t.Fatalf("flatc's does not verify: %v", err)
+	}
+	return theirs
 }

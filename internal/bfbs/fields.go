@@ -110,9 +110,16 @@ func (r *reader) readDefault(o *schema.Object, f *schema.Field, t table) {
 	case b == schema.Vector:
 		f.Default.Set = !optional && !f.Required
 	case b == schema.String && !optional && !f.Required:
-		r.diags.Warnf(r.at, "the default of %s.%s is lost: a binary schema does not hold the defaults of strings", o.FullName(), f.Name).
-			Helpf("generate from the .fbs file to have it")
+		r.lostStrings = append(r.lostStrings, o.FullName()+"."+f.Name)
 		f.Default.Set = true
+	}
+}
+
+// warnStrings lists the strings whose defaults are lost.
+func (r *reader) warnStrings() {
+	if len(r.lostStrings) > 0 {
+		r.diags.Warnf(r.at, "a binary schema does not hold the defaults of strings; these are taken for empty: %s", list(r.lostStrings)).
+			Helpf("generate from the .fbs file to have them")
 	}
 }
 

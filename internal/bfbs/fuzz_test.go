@@ -14,7 +14,8 @@ func FuzzRead(f *testing.F) {
 		if s == nil {
 			f.Fatalf("%s does not load", path)
 		}
-		f.Add(Write(s))
+		f.Add(encode(s))
+		f.Add(encodeBare(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var diags diag.List

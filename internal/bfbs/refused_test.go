@@ -104,7 +104,7 @@ func TestRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := loadKinds(t)
 			test.spoil(s)
-			mustRefuse(t, Write(s), test.reason)
+			mustRefuse(t, encode(s), test.reason)
 		})
 	}
 }
@@ -112,7 +112,7 @@ func TestRefuses(t *testing.T) {
 // TestDamage reads a sound binary schema cut short at every length, which must
 // be refused, and with every byte changed, which must not panic.
 func TestDamage(t *testing.T) {
-	sound := Write(loadKinds(t))
+	sound := encode(loadKinds(t))
 	end := len(bytes.TrimRight(sound, "\x00")) // behind it are a terminator and padding
 	for n := range end {
 		mustRefuse(t, sound[:n:n], "")
@@ -132,7 +132,7 @@ func TestDamage(t *testing.T) {
 
 // TestSizePrefix reads a binary schema behind its size.
 func TestSizePrefix(t *testing.T) {
-	sound := Write(loadKinds(t))
+	sound := encode(loadKinds(t))
 	n := len(sound)
 	prefixed := append([]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}, sound...)
 	var diags diag.List
@@ -146,7 +146,7 @@ func TestSizePrefix(t *testing.T) {
 // TestRootFile reads schemas whose files include each other: only the name of
 // the binary schema can tell which one it was made from.
 func TestRootFile(t *testing.T) {
-	data := Write(loadKinds(t))
+	data := encode(loadKinds(t))
 	for name, root := range map[string]string{"kinds.bfbs": "//kinds.fbs", "dir/shared.bfbs": "//shared.fbs"} {
 		var diags diag.List
 		s := Read(name, data, &diags)

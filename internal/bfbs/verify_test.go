@@ -77,7 +77,7 @@ func TestVerify(t *testing.T) {
 // of, and one that uses none.
 func TestFeatures(t *testing.T) {
 	all := loadKinds(t)
-	if !strings.Contains(meaning(Write(all)), ".advanced_features = 15\n") {
+	if !strings.Contains(meaning(encode(all)), ".advanced_features = 15\n") {
 		t.Error("not all of the features of kinds.fbs are noted")
 	}
 	for _, o := range all.Objects {
@@ -85,7 +85,7 @@ func TestFeatures(t *testing.T) {
 			f.Optional, f.Default.Set = false, false
 		}
 	}
-	if !strings.Contains(meaning(Write(all)), ".advanced_features = 3\n") {
+	if !strings.Contains(meaning(encode(all)), ".advanced_features = 3\n") {
 		t.Error("features are noted that are not used")
 	}
 }

@@ -8,13 +8,40 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 
+	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
 // Write encodes a schema as flatc does with -b --schema --bfbs-comments
 // --bfbs-builtins: documentation and built-in attributes are included, and
-// files are named relative to the project root.
-func Write(s *schema.Schema) []byte {
+// files are named relative to the project root. It warns in diags of what a
+// binary schema does not hold.
+func Write(s *schema.Schema, diags *diag.List) []byte {
+	warnOfStrings(s, diags)
+	return newWriter(s).write()
+}
+
+// warnOfStrings warns of the defaults of strings, at the first of them. An
+// empty one is not lost: that there is a default is in a binary schema.
+func warnOfStrings(s *schema.Schema, diags *diag.List) {
+	var at diag.Span
+	var names []string
+	for _, o := range s.Objects {
+		for _, f := range o.Fields {
+			if f.Type.Base == schema.String && f.Default.Str != "" {
+				if names = append(names, o.FullName()+"."+f.Name); len(names) == 1 {
+					at = f.Span
+				}
+			}
+		}
+	}
+	if len(names) > 0 {
+		diags.Warnf(at, "a binary schema does not hold the defaults of strings; these are lost: %s", list(names)).
+			Helpf("whoever needs them generates from the .fbs file")
+	}
+}
+
+func newWriter(s *schema.Schema) *writer {
 	w := &writer{
 		b:       flatbuffers.NewBuilder(1 << 16),
 		schema:  s,
@@ -28,7 +55,8 @@ func Write(s *schema.Schema) []byte {
 	for i, e := range s.Enums {
 		w.indexes[e] = i
 	}
-	return w.write()
+	w.markComplete = !hasBuiltins(s)
+	return w
 }
 
 // A writer builds the buffer. Tables refer to each other by offset, so what is
@@ -40,6 +68,12 @@ type writer struct {
 	objects  map[*schema.Object]flatbuffers.UOffsetT
 	types    map[typeKey]flatbuffers.UOffsetT // equal types are written once
 	features uint64
+	// dropBuiltins leaves built-in attributes out, as flatc does by default.
+	dropBuiltins bool
+	// markComplete is set when the schema has no built-in attribute. The first
+	// list of attributes is then written even though it is empty, to tell a
+	// reader that none were left out.
+	markComplete bool
 }
 
 // A typeKey identifies a type as it is written.
@@ -122,6 +156,9 @@ func (w *writer) doc(lines []string) flatbuffers.UOffsetT {
 func (w *writer) attributes(list schema.Attributes) flatbuffers.UOffsetT {
 	var at offsets
 	for _, a := range list {
+		if w.dropBuiltins && schema.IsBuiltin(a.Name) {
+			continue
+		}
 		key := w.b.CreateString(a.Name)
 		text := a.Value
 		if a.Bare {
@@ -132,6 +169,10 @@ func (w *writer) attributes(list schema.Attributes) flatbuffers.UOffsetT {
 		w.offset(keyValueKey, key)
 		w.offset(keyValueValue, value)
 		at = append(at, w.b.EndObject())
+	}
+	if len(at) == 0 && w.markComplete {
+		w.markComplete = false
+		return w.vector(nil)
 	}
 	return w.optionalVector(at)
 }

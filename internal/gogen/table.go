@@ -285,6 +285,17 @@ func (f *file) addField(field *schema.Field, value string) {
 	case isScalar(t.Base) && field.Optional:
 		f.p("builder.Prepend", methodOf(t), "(", toWire(t, value), ")")
 		f.p("builder.Slot(", slot, ")")
+	case isNegativeZero(field):
+		// The builder's slot would leave out 0, which compares equal.
+		f.use("math")
+		double := value
+		if t.Base == schema.Float {
+			double = "float64(" + value + ")"
+		}
+		f.p("if ", value, " != 0 || !math.Signbit(", double, ") {")
+		f.p("builder.Prepend", methodOf(t), "(", value, ")")
+		f.p("builder.Slot(", slot, ")")
+		f.p("}")
 	case isScalar(t.Base):
 		f.p("builder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, value), ", ", f.literal(field), ")")
 	case t.Base == schema.Obj && isStruct(t):

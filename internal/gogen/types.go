@@ -127,14 +127,28 @@ func floatLiteral(x float64, base schema.BaseType) string {
 
 // needsMath reports whether the literal of a field's default calls package math.
 func needsMath(f *schema.Field) bool {
-	if f.Optional || f.Type.Base != schema.Float && f.Type.Base != schema.Double {
-		return false
+	x := floatDefault(f)
+	return math.IsNaN(x) || math.IsInf(x, 0) || isNegativeZero(f)
+}
+
+// isNegativeZero reports whether the default of a field is -0.
+func isNegativeZero(f *schema.Field) bool {
+	x := floatDefault(f)
+	return x == 0 && math.Signbit(x)
+}
+
+// floatDefault returns the default of a field as its type holds it, or 0 for a
+// field that has none or is no float.
+func floatDefault(f *schema.Field) float64 {
+	switch {
+	case f.Optional:
+		return 0
+	case f.Type.Base == schema.Float:
+		return float64(float32(f.Default.Float))
+	case f.Type.Base == schema.Double:
+		return f.Default.Float
 	}
-	x := f.Default.Float
-	if f.Type.Base == schema.Float {
-		x = float64(float32(x))
-	}
-	return math.IsNaN(x) || math.IsInf(x, 0) || x == 0 && math.Signbit(x)
+	return 0
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

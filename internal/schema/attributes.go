@@ -18,6 +18,9 @@ var builtinAttributes = [...]string{
 	"native_default", "flexbuffer", "private", "offset64", "vector64",
 }
 
+// IsBuiltin reports whether the language itself has an attribute of that name.
+func IsBuiltin(name string) bool { return slices.Contains(builtinAttributes[:], name) }
+
 func (l *linker) declareAttribute(name fbs.Name) {
 	l.attributes[name.Text] = true
 }

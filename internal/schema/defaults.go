@@ -129,9 +129,7 @@ func (l *linker) evaluate(t Type, v *fbs.Value) (d Default, null bool, err error
 		return d, false, err
 	}
 	if t.Base.IsFloat() {
-		if d.Float, err = evaluateFloat(v); d.Float == 0 {
-			d.Float = 0 // not -0, which a buffer leaves out as it does 0
-		}
+		d.Float, err = evaluateFloat(v)
 		return d, false, err
 	}
 	switch v.Kind {

@@ -13,8 +13,8 @@ const (
 	MaxAlign = 32
 )
 
-// naturalAlign returns the alignment that the fields of a struct demand.
-func (o *Object) naturalAlign() int {
+// NaturalAlign returns the alignment that the fields of a struct demand.
+func (o *Object) NaturalAlign() int {
 	align := 1
 	for _, f := range o.Fields {
 		align = max(align, f.Type.inlineAlign())
@@ -27,7 +27,7 @@ func (o *Object) naturalAlign() int {
 // up to the alignment of the whole: that of the fields, or align where greater.
 // It fails when the struct is too large.
 func (o *Object) Layout(align int) error {
-	o.Size, o.Align = 0, max(align, o.naturalAlign())
+	o.Size, o.Align = 0, max(align, o.NaturalAlign())
 	for i, f := range o.Fields {
 		if i > 0 {
 			o.Fields[i-1].Padding = o.pad(f.Type.inlineAlign())

@@ -102,7 +102,7 @@ func (ol *objectLinker) forcedAlign() int {
 	if !ok {
 		return 0
 	}
-	natural := ol.obj.naturalAlign()
+	natural := ol.obj.NaturalAlign()
 	n, err := parseInteger(value, UByte)
 	align := int(n)
 	if err != nil || align&(align-1) != 0 || align < natural || align > MaxAlign {

@@ -57,6 +57,35 @@ func fullKitchen() *kitchen.KitchenT {
 	}
 }
 
+// TestNegativeZeroDefault stores values in a field whose default is -0: 0 and
+// -0 compare equal, and each must come back as itself.
+func TestNegativeZeroDefault(t *testing.T) {
+	minus := math.Copysign(0, -1)
+	for _, v := range []float64{0, minus, 1, -1, math.Inf(-1)} {
+		b := flatbuffers.NewBuilder(0)
+		kitchen.FinishScalarsBuffer(b, (&kitchen.ScalarsT{Minus: v}).Pack(b))
+		packed := kitchen.GetRootAsScalars(b.FinishedBytes(), 0)
+
+		b = flatbuffers.NewBuilder(0)
+		kitchen.ScalarsStart(b)
+		kitchen.ScalarsAddMinus(b, v)
+		kitchen.FinishScalarsBuffer(b, kitchen.ScalarsEnd(b))
+		built := kitchen.GetRootAsScalars(b.FinishedBytes(), 0)
+
+		for way, got := range map[string]float64{"packed": packed.Minus(), "unpacked": packed.UnPack().Minus, "built": built.Minus()} {
+			if math.Float64bits(got) != math.Float64bits(v) {
+				t.Errorf("%s: %v comes back as %v", way, v, got)
+			}
+		}
+	}
+	b := flatbuffers.NewBuilder(0)
+	kitchen.ScalarsStart(b)
+	kitchen.FinishScalarsBuffer(b, kitchen.ScalarsEnd(b))
+	if got := kitchen.GetRootAsScalars(b.FinishedBytes(), 0).Minus(); got != 0 || !math.Signbit(got) {
+		t.Errorf("an absent field is %v, not -0", got)
+	}
+}
+
 func leafBuffer(v int32) []byte {
 	b := flatbuffers.NewBuilder(0)
 	kitchen.FinishLeafBuffer(b, (&kitchen.LeafT{V: v}).Pack(b))

@@ -17,7 +17,7 @@ const _ = ipc.RuntimeAtLeastV1
 // AskProtocol identifies golden.kitchen.Ask to the peer.
 var AskProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Ask",
-	Fingerprint: 0xeb13f2b9be91d33d,
+	Fingerprint: 0xa0911a36fb52b899,
 	Schema:      askSchema,
 }
 
@@ -55,7 +55,7 @@ field 11 nan float32 nan
 field 12 color golden.kitchen.Color 2
 field 13 big golden.kitchen.Big 0
 field 14 level golden.kitchen.Level 5
-field 15 minus float64 0
+field 15 minus float64 -0
 union golden.kitchen.What uint8
 member 1 Leaf golden.kitchen.Leaf
 member 2 Scalars golden.kitchen.Scalars

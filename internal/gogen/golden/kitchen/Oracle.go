@@ -22,7 +22,7 @@ type Oracle interface {
 // OracleProtocol identifies golden.kitchen.Oracle to the peer.
 var OracleProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Oracle",
-	Fingerprint: 0xe073f9e9540a6c7b,
+	Fingerprint: 0x1aa0e08162c2b9d7,
 	Schema:      oracleSchema,
 }
 
@@ -71,7 +71,7 @@ field 11 nan float32 nan
 field 12 color golden.kitchen.Color 2
 field 13 big golden.kitchen.Big 0
 field 14 level golden.kitchen.Level 5
-field 15 minus float64 0
+field 15 minus float64 -0
 table golden.kitchen.Tell
 field 0 seq uint64 0
 field 1 ref_seq uint64 0

@@ -22,7 +22,7 @@ type Pantry interface {
 // PantryProtocol identifies golden.kitchen.Pantry to the peer.
 var PantryProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Pantry",
-	Fingerprint: 0x62531acbc0f60329,
+	Fingerprint: 0x8fc14c4bdfdd51ab,
 	Schema:      pantrySchema,
 }
 
@@ -109,7 +109,7 @@ field 11 nan float32 nan
 field 12 color golden.kitchen.Color 2
 field 13 big golden.kitchen.Big 0
 field 14 level golden.kitchen.Level 5
-field 15 minus float64 0
+field 15 minus float64 -0
 table golden.kitchen.Strict
 field 0 name string - required
 field 1 data [uint8] - required

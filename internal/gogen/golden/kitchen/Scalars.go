@@ -50,7 +50,10 @@ func (t *ScalarsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	builder.PrependByteSlot(12, byte(t.Color), 2)
 	builder.PrependUint64Slot(13, uint64(t.Big), 0)
 	builder.PrependInt32Slot(14, int32(t.Level), 5)
-	builder.PrependFloat64Slot(15, t.Minus, 0)
+	if t.Minus != 0 || !math.Signbit(t.Minus) {
+		builder.PrependFloat64(t.Minus)
+		builder.Slot(15)
+	}
 	return fb.EndTable(builder)
 }
 
@@ -71,7 +74,7 @@ func (rcv *Scalars) UnPackTo(t *ScalarsT) {
 	t.Color = Color(rcv._tab.GetByteSlot(28, 2))
 	t.Big = Big(rcv._tab.GetUint64Slot(30, 0))
 	t.Level = Level(rcv._tab.GetInt32Slot(32, 5))
-	t.Minus = rcv._tab.GetFloat64Slot(34, 0)
+	t.Minus = rcv._tab.GetFloat64Slot(34, math.Copysign(0, -1))
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
@@ -278,7 +281,7 @@ func (rcv *Scalars) MutateLevel(n Level) bool {
 }
 
 func (rcv *Scalars) Minus() float64 {
-	return rcv._tab.GetFloat64Slot(34, 0)
+	return rcv._tab.GetFloat64Slot(34, math.Copysign(0, -1))
 }
 
 func (rcv *Scalars) MutateMinus(n float64) bool {
@@ -351,7 +354,10 @@ func ScalarsAddLevel(builder *flatbuffers.Builder, level Level) {
 }
 
 func ScalarsAddMinus(builder *flatbuffers.Builder, minus float64) {
-	builder.PrependFloat64Slot(15, minus, 0)
+	if minus != 0 || !math.Signbit(minus) {
+		builder.PrependFloat64(minus)
+		builder.Slot(15)
+	}
 }
 
 // ScalarsEnd ends the Scalars begun last and returns its offset.
