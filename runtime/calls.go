@@ -156,12 +156,18 @@ func (t *callTable) acquire(ctx context.Context) (*pending, *Error) {
 	}
 }
 
+// all returns the places that exist. There are none before the first call, which the
+// server may answer before it is made.
+func (t *callTable) all() []*pending {
+	if all := t.places.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
 // add makes a new place, or returns nil at the limit. It needs mu.
 func (t *callTable) add() *pending {
-	var old []*pending
-	if s := t.places.Load(); s != nil {
-		old = *s
-	}
+	old := t.all()
 	if len(old) >= t.limit {
 		return nil
 	}
@@ -176,7 +182,7 @@ func (t *callTable) add() *pending {
 // find returns the place that the id belongs to, or nil. The call may be over;
 // claim tells.
 func (t *callTable) find(id uint64) *pending {
-	all := *t.places.Load()
+	all := t.all()
 	at := id >> placeShift & (maxPlaces - 1)
 	if at >= uint64(len(all)) || id&phaseMask != 0 {
 		return nil
@@ -225,12 +231,8 @@ func (t *callTable) refuse(err *Error) {
 
 // claimAll claims the calls in flight and returns them.
 func (t *callTable) claimAll() []*pending {
-	all := t.places.Load()
-	if all == nil {
-		return nil
-	}
 	var claimed []*pending
-	for _, p := range *all {
+	for _, p := range t.all() {
 		if p.claim(p.state.Load() &^ phaseMask) {
 			claimed = append(claimed, p)
 		}
@@ -242,10 +244,7 @@ func (t *callTable) claimAll() []*pending {
 func (t *callTable) inFlight() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := 0
-	if all := t.places.Load(); all != nil {
-		n = len(*all) - len(t.idle)
-	}
+	n := len(t.all()) - len(t.idle)
 	if t.spare.Load() != nil {
 		n--
 	}

@@ -72,14 +72,12 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	if err != nil {
 		return err.in("call", m.Protocol.Name, m.Name)
 	}
+	defer c.calls.recycle(p)
 	if err := c.roundTrip(ctx, p, call); err != nil {
-		c.calls.recycle(p)
 		return err.in("call", m.Protocol.Name, m.Name)
 	}
-	_, derr := m.decodeReply(p.body, call.Reply)
-	c.calls.recycle(p)
-	if derr != nil {
-		return c.malformedReply(m, derr)
+	if _, err := m.decodeReply(p.body, call.Reply); err != nil {
+		return c.malformedReply(m, err)
 	}
 	return nil
 }
@@ -105,17 +103,29 @@ func (c *Conn) malformedReply(m *MethodInfo, why error) *Error {
 
 // roundTrip sends the call and waits until p is completed.
 func (c *Conn) roundTrip(ctx context.Context, p *pending, call *Call) *Error {
-	f := c.requestFrame(ctx, p, call.Method, call.Seq)
-	body, err := encode(p.builder, func() error { return call.Method.encodeRequest(p.builder, f.seq, call.Request) })
-	if err == nil {
-		err = c.tx.write(ctx, &f, body, &p.sent, nil)
-	}
+	f, err := c.send(ctx, p, call)
 	if err != nil {
-		c.abandon(p)
 		return err
 	}
 	c.await(ctx, p)
 	return c.outcome(p, &f)
+}
+
+// send sends a request, or completes the call with the error why it cannot be sent.
+func (c *Conn) send(ctx context.Context, p *pending, call *Call) (f frame, err *Error) {
+	done := false
+	defer func() {
+		if !done {
+			c.abandon(p)
+		}
+	}()
+	f = c.requestFrame(ctx, p, call.Method, call.Seq)
+	body, err := encode(p.builder, func() error { return call.Method.encodeRequest(p.builder, f.seq, call.Request) })
+	if err == nil {
+		err = c.tx.write(ctx, &f, body, &p.sent, nil)
+	}
+	done = err == nil
+	return f, err
 }
 
 // requestFrame makes the header of a request.
@@ -146,7 +156,7 @@ func (c *Conn) outcome(p *pending, f *frame) *Error {
 	case c.stale(&p.frame, f):
 		return &Error{Code: CodeFenced, Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
 	case p.frame.kind == kindError:
-		return &Error{Code: p.frame.code, Outcome: p.frame.outcome.known(), Remote: true, Msg: string(p.body)}
+		return remoteError(p.frame.code, p.frame.outcome, string(p.body))
 	}
 	return nil
 }
@@ -243,7 +253,7 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 				}
 				return true
 			}
-			if c.inbox.full.Load() {
+			if c.inbox.full.Load() || c.finished(ctx, p) {
 				return false
 			}
 		}
@@ -252,19 +262,25 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 		}
 		if s.pause() {
 			c.rx.tally.publish()
-			if p.done() || c.down.Load() != nil || ctx.Err() != nil {
+			if c.finished(ctx, p) {
 				return false
 			}
 		}
 	}
 }
 
-// dispatch hands all messages that have come to those who wait for them. It
-// returns true as soon as it has claimed p, which may be nil, and put the reply
-// into it. It needs the role.
+// finished reports whether the caller of p has no reason to read any longer.
+func (c *Conn) finished(ctx context.Context, p *pending) bool {
+	return p.done() || c.down.Load() != nil || ctx.Err() != nil
+}
+
+// dispatch hands the messages that have come to those who wait for them, and returns
+// when it has done so with those that had come when it last looked: the server may
+// send more without end. It returns true as soon as it has claimed p, which may be
+// nil, and put the reply into it. It needs the role.
 func (c *Conn) dispatch(p *pending) bool {
 	var f frame
-	for !c.inbox.full.Load() {
+	for first := true; (first || c.rx.ring.Batch()) && !c.inbox.full.Load(); first = false {
 		body, private, ok, err := c.rx.next(&f)
 		if err != nil {
 			c.fail(&Error{Code: CodeCorrupt, Msg: "the server broke the protocol", Err: err})
@@ -306,10 +322,19 @@ func (c *Conn) dispatch(p *pending) bool {
 	return false
 }
 
+// mostRounds is how often a goroutine that leaves the role reads what has come
+// meanwhile.
+const mostRounds = 64
+
 // leaveRole gives the role up: to the listener if anybody relies on others to
-// read, else to nobody.
+// read, else to nobody. While the server sends faster than this side reads, that
+// is the business of another goroutine: a caller has its own deadline to keep.
 func (c *Conn) leaveRole() {
-	for {
+	for round := 0; ; round++ {
+		if round == mostRounds {
+			go c.leaveRole()
+			return
+		}
 		if c.down.Load() != nil {
 			c.bury()
 			return

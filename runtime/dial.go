@@ -162,7 +162,7 @@ func readServerHello(r io.Reader) (*serverHello, error) {
 		return nil, &Error{Code: CodeIncompatible, Outcome: NotSent, Err: err}
 	}
 	if hello.code != CodeOK {
-		return nil, &Error{Code: hello.code, Outcome: NotSent, Remote: true, Msg: hello.msg}
+		return nil, remoteError(hello.code, NotSent, hello.msg)
 	}
 	if err := incompatibleVersion(hello.version, hello.layout); err != nil {
 		return nil, err

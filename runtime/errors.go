@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // A Code classifies an error for programs, as its message explains it to
@@ -156,6 +157,15 @@ func shorten(s string, limit int) string {
 	}
 	note := fmt.Sprintf("... (%d bytes in all)", len(s))
 	return s[:max(0, limit-len(note))] + note[:min(limit, len(note))]
+}
+
+// remoteError is an error that the peer has sent. The peer chose the numbers and the
+// text: an error is never CodeOK, and no text is longer than what an honest peer sends.
+func remoteError(code Code, outcome Outcome, text string) *Error {
+	if code == CodeOK {
+		code = CodeUnknown
+	}
+	return &Error{Code: code, Outcome: outcome.known(), Remote: true, Msg: strings.ToValidUTF8(shorten(text, longestText), "\uFFFD")}
 }
 
 // Unwrap returns the cause.

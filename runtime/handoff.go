@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -68,41 +69,94 @@ func (c *serverConn) handOff(turn uint64) {
 	}
 	j := c.current
 	c.current = nil
-	j.lost = true
 	if j.route != nil {
 		j.route.pace.foundSlow()
 	}
-	c.apart[j.frame.id] = j
+	c.goesApart(j)
 	if c.down.Load() != nil {
 		j.ctx.cancel()
 	}
 }
 
-// startApart registers a call that gets its own goroutine. It refuses the
-// call when the client has too many.
-func (c *serverConn) startApart(j *job) bool {
+// mayBegin decides on a call that has come while others run apart: one that has the id of
+// another ends the connection, since a cancellation could mean either, and one beyond the
+// limit is refused. A client that cancels a call may make another one before the handler of
+// the first has noticed; so cancelled calls have a limit of their own.
+func (c *serverConn) mayBegin(f *frame) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.apart) >= c.srv.cfg.maxCalls {
-		j.refused = &Error{Code: CodeResourceExhausted, Outcome: NotExecuted,
-			Msg: fmt.Sprintf("%d calls are in flight, the limit of a connection", c.srv.cfg.maxCalls)}
+	used, n, givenUp := c.apart[f.id] != nil, len(c.apart), c.givenUp
+	c.mu.Unlock()
+	limit := c.srv.cfg.maxCalls
+	if used {
+		c.rx.release()
+		c.broken(fmt.Errorf("%w: call %#x is in flight already", errBroken, f.id))
 		return false
 	}
-	c.apart[j.frame.id] = j
-	j.lost = true
-	return true
+	var why string
+	switch {
+	case n-givenUp >= limit:
+		why = fmt.Sprintf("%d calls are in flight, the limit of a connection", limit)
+	case n >= 2*limit:
+		why = fmt.Sprintf("the handlers of %d calls run, twice the limit of a connection; %d of the calls are cancelled", n, givenUp)
+	default:
+		return true
+	}
+	c.rx.release()
+	c.refuse(f.id, &Error{Code: CodeResourceExhausted, Outcome: NotExecuted, Msg: why})
+	return false
 }
 
+// refuse answers a call that is not handled. A client that sends such calls and does not
+// read the answers would make them pile up here; so nothing more is read before this one is
+// in the ring.
+func (c *serverConn) refuse(id uint64, why *Error) {
+	f, text := c.errorFrame(id, why)
+	if c.tx.tryWrite(&f, text) {
+		return
+	}
+	c.refusing.Store(true)
+	go func() {
+		_ = c.tx.write(context.Background(), &f, text, nil, func() {}) // fails when the connection ends
+		c.refusing.Store(false)
+		c.wire.Poke()
+	}()
+}
+
+// goesApart counts a call among those that the reader does not wait for. It needs mu.
+func (c *serverConn) goesApart(j *job) {
+	j.lost = true
+	c.apart[j.frame.id] = j
+	c.crowd.Add(1)
+}
+
+// startApart registers a call that gets its own goroutine.
+func (c *serverConn) startApart(j *job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goesApart(j)
+	if c.down.Load() != nil {
+		j.ctx.cancel()
+	}
+}
+
+// runApart handles a call on a goroutine of its own.
 func (c *serverConn) runApart(j *job) {
 	start := time.Now()
+	defer func() {
+		j.route.pace.took(time.Since(start))
+		c.endApart(j)
+	}()
 	c.handle(j)
-	j.route.pace.took(time.Since(start))
-	c.endApart(j)
 }
 
+// endApart forgets a call that has been answered.
 func (c *serverConn) endApart(j *job) {
 	c.mu.Lock()
 	delete(c.apart, j.frame.id)
+	c.crowd.Add(-1)
+	if j.givenUp {
+		c.givenUp--
+	}
 	last := len(c.apart) == 0
 	c.mu.Unlock()
 	j.finish()

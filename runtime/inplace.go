@@ -26,7 +26,8 @@ type InPlaceCall struct {
 	Build func(b *flatbuffers.Builder, seq uint64)
 	// Read verifies the reply and reads it. It runs while all other readers of
 	// the connection wait. The reply may lie in memory that the server can
-	// change; a server that is not trusted calls for Invoke.
+	// change; a server that is not trusted calls for Invoke. A Read that panics, as
+	// accessors do when the reply changes, makes the call fail with CodeInternal.
 	Read func(reply []byte) error
 }
 
@@ -50,11 +51,12 @@ type inPlaceTrip struct {
 func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTrip) error {
 	p, err := c.begin(ctx, m)
 	if err == nil {
+		defer func() {
+			p.view, p.inPlace = nil, false
+			c.calls.recycle(p)
+		}()
 		var rerr error
-		err, rerr = c.travel(ctx, p, m, &trip)
-		p.view = nil
-		c.calls.recycle(p)
-		if err == nil {
+		if err, rerr = c.travel(ctx, p, m, &trip); err == nil {
 			return rerr
 		}
 	}
@@ -64,10 +66,8 @@ func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTri
 // travel sends the call and has its reply read. It returns the call's error, or
 // that of read.
 func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPlaceTrip) (*Error, error) {
-	f := c.requestFrame(ctx, p, m, trip.seq)
-	err := c.tx.build(ctx, &f, p.builder, trip.size, &p.sent, nil, func(b *flatbuffers.Builder) { trip.build(b, f.seq) })
+	f, err := c.sendInPlace(ctx, p, m, trip)
 	if err != nil {
-		c.abandon(p)
 		return err, nil
 	}
 	if !c.takeRole() {
@@ -75,7 +75,7 @@ func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPl
 		if err := c.outcome(p, &f); err != nil {
 			return err, nil
 		}
-		return nil, trip.read(p.body) // somebody else has read it, and copied it
+		return nil, c.readInPlace(trip, p.body) // somebody else has read it, and copied it
 	}
 	p.inPlace = true
 	mine := c.readFor(ctx, p)
@@ -87,7 +87,7 @@ func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPl
 			if c.stale(&p.frame, &f) {
 				return nil
 			}
-			return trip.read(p.view)
+			return c.readInPlace(trip, p.view)
 		}()
 		return c.outcome(p, &f), rerr
 	}
@@ -98,7 +98,33 @@ func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPl
 	if err := c.outcome(p, &f); err != nil {
 		return err, nil
 	}
-	return nil, trip.read(p.body)
+	return nil, c.readInPlace(trip, p.body)
+}
+
+// sendInPlace has the request built and sent, or completes the call with the error why it
+// cannot be sent.
+func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo, trip *inPlaceTrip) (f frame, err *Error) {
+	done := false
+	defer func() {
+		if !done {
+			c.abandon(p)
+		}
+	}()
+	f = c.requestFrame(ctx, p, m, trip.seq)
+	err = c.tx.build(ctx, &f, p.builder, trip.size, &p.sent, nil, func(b *flatbuffers.Builder) { trip.build(b, f.seq) })
+	done = err == nil
+	return f, err
+}
+
+// readInPlace has the reply read. A server that changes it meanwhile makes accessors
+// panic, which is an error like any other of the reply.
+func (c *Conn) readInPlace(trip *inPlaceTrip, reply []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(c.cfg.logger, r)
+		}
+	}()
+	return trip.read(reply)
 }
 
 // build writes a message of at most size bytes that build makes in the ring,
@@ -120,8 +146,7 @@ func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builde
 		return err
 	}
 	own := b.Bytes
-	b.Bytes = slot[head:n:n]
-	body, err := encode(b, func() error { build(b); return nil })
+	body, err := t.buildIn(b, slot[head:n:n], build)
 	if err != nil || !within(body, slot[head:]) {
 		t.mu.Unlock()
 		defer func() { b.Bytes = own }()
@@ -148,6 +173,23 @@ func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builde
 		t.wire.Notify()
 	}
 	return nil
+}
+
+// buildIn has build build a message in slot, with b, whose own memory is the caller's to
+// put back. A build that ends its goroutine (runtime.Goexit) leaves b and mu, which the
+// caller holds, as they were before.
+func (t *transmitter) buildIn(b *flatbuffers.Builder, slot []byte, build func(*flatbuffers.Builder)) (body []byte, err *Error) {
+	own, returned := b.Bytes, false
+	defer func() {
+		if !returned {
+			b.Bytes = own
+			t.mu.Unlock()
+		}
+	}()
+	b.Bytes = slot
+	body, err = encode(b, func() error { build(b); return nil })
+	returned = true
+	return body, err
 }
 
 // within reports whether body, which a builder has finished, ends where slot

@@ -59,7 +59,7 @@ type common struct {
 
 func commonDefaults() common {
 	return common{
-		logger: slog.New(slog.DiscardHandler), spin: defaultSpin, handshake: DefaultHandshakeTimeout,
+		logger: silent, spin: defaultSpin, handshake: DefaultHandshakeTimeout,
 	}
 }
 

@@ -41,9 +41,11 @@ var errBroken = errors.New("message breaks the protocol")
 
 // next returns the next message. The body is private when it was assembled
 // from pieces; otherwise it lies in shared memory until release, where the
-// peer can change it. ok is false when there is no complete message.
+// peer can change it. ok is false when there is no complete message among the records
+// that had come when next was called: a peer that sends pieces without end does not
+// keep the caller from looking at other things.
 func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
-	for {
+	for first := true; first || r.ring.Batch(); first = false {
 		tag, rec, ok, err := r.ring.Next()
 		if !ok || err != nil {
 			return nil, false, false, err
@@ -91,12 +93,16 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 			return body, false, true, nil
 		}
 	}
+	return nil, false, false, nil
 }
 
-// eagerLen is how much memory a message in pieces gets before it has come; a
-// longer one grows as it comes, so that a peer cannot make us allocate by
-// announcing.
-const eagerLen = 4 << 20
+// A message in pieces gets memory before it has come, but no more than eagerLen and
+// eagerTimes what has come with its announcement; a longer one grows as it comes. So a
+// peer cannot make this side allocate by announcing.
+const (
+	eagerLen   = 4 << 20
+	eagerTimes = 64
+)
 
 // begin starts to assemble a message.
 func (r *receiver) begin(kind uint32, rec []byte) error {
@@ -113,8 +119,8 @@ func (r *receiver) begin(kind uint32, rec []byte) error {
 	}
 	r.total = int(total)
 	buf := r.spare.take()
-	if cap(buf) < min(r.total, eagerLen) {
-		buf = make([]byte, 0, min(r.total, eagerLen))
+	if eager := min(r.total, eagerLen, eagerTimes*len(rec)); cap(buf) < eager {
+		buf = make([]byte, 0, eager)
 	}
 	r.body = append(buf[:0], rec[8:]...)
 	r.active = true

@@ -22,8 +22,8 @@ type job struct {
 	reply   ReplyBuilder // of a call handled in place
 	inRing  bool         // so is its request, and the reader keeps its role meanwhile
 	hush    func()       // ends what hearFor has begun; nil if it has not
-	refused *Error       // answer with this instead of handling it
 	lost    bool         // it runs apart; under mu
+	givenUp bool         // and the client has cancelled it; under mu
 }
 
 // newJob returns a job for the next call. Only the reader calls it.
@@ -50,7 +50,7 @@ func (j *job) finish() {
 	if cap(j.builder.Bytes) > keepBuffer {
 		j.builder = flatbuffers.NewBuilder(256)
 	}
-	j.lost, j.refused = false, nil
+	j.lost, j.givenUp = false, false
 }
 
 // request handles a call, here or on another goroutine. It returns false when
@@ -58,6 +58,9 @@ func (j *job) finish() {
 func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
 	if c.down.Load() != nil {
 		return true // too late; as it is not released, the client knows that it was not executed
+	}
+	if c.crowd.Load() != 0 && !c.mayBegin(f) {
+		return true
 	}
 	r := c.srv.routes.find(f.method)
 	if r != nil && r.inPlace != nil && c.srv.cfg.trusted && !private {
@@ -73,7 +76,8 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		c.spare = j
 		return true // the client has told its caller that it is not executed
 	}
-	if r != nil && r.pace.slow() && c.startApart(j) {
+	if r != nil && r.pace.slow() {
+		c.startApart(j)
 		go c.runApart(j)
 		return true
 	}
@@ -144,7 +148,9 @@ func (c *serverConn) hearFor(j *job) {
 func (c *serverConn) cancel(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if j := c.apart[id]; j != nil {
+	if j := c.apart[id]; j != nil && !j.givenUp {
+		j.givenUp = true
+		c.givenUp++
 		j.ctx.cancel()
 	}
 }
@@ -159,9 +165,6 @@ func (c *serverConn) handle(j *job) {
 // run runs a call and sends its reply, unless it returns an error to send.
 func (c *serverConn) run(j *job) error {
 	f, r, fence := &j.frame, j.route, c.srv.cfg.fence
-	if j.refused != nil {
-		return j.refused
-	}
 	if r == nil || r.receive != nil {
 		c.stats.dropped.Add(1)
 		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted, Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
@@ -269,7 +272,13 @@ func (c *serverConn) serverCall(j *job) *ServerCall {
 
 // answerError sends the error of a call.
 func (c *serverConn) answerError(j *job, err error) {
-	f := frame{kind: kindError, id: j.frame.id, code: CodeOf(err), outcome: answered(err)}
+	f, text := c.errorFrame(j.frame.id, err)
+	c.send(j, &f, text)
+}
+
+// errorFrame makes the message that answers a call with an error.
+func (c *serverConn) errorFrame(id uint64, err error) (frame, []byte) {
+	f := frame{kind: kindError, id: id, code: CodeOf(err), outcome: answered(err)}
 	msg := err.Error()
 	if e, ok := err.(*Error); ok {
 		msg = e.text()
@@ -277,7 +286,7 @@ func (c *serverConn) answerError(j *job, err error) {
 	if c.srv.cfg.fence != nil {
 		f.epoch = c.srv.cfg.fence.Epoch()
 	}
-	c.send(j, &f, []byte(shorten(msg, c.tx.limit)))
+	return f, []byte(shorten(msg, c.tx.limit))
 }
 
 // answered returns what an error that ends a call says of the call's execution. The

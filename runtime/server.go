@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,7 +295,7 @@ func readVerdict(link Link) error {
 		return err
 	}
 	if v.code != CodeOK {
-		return &Error{Code: v.code, Remote: true, Msg: v.msg}
+		return remoteError(v.code, OutcomeUnknown, v.msg)
 	}
 	return nil
 }
@@ -402,20 +401,4 @@ func (s *Server) whenEmpty() <-chan struct{} {
 		s.empty = make(chan struct{})
 	}
 	return s.empty
-}
-
-// protect runs a handler; its panic becomes an error.
-func protect(log *slog.Logger, f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked(log, r)
-		}
-	}()
-	return f()
-}
-
-// panicked makes an error of a handler's panic, which ends that call alone.
-func panicked(log *slog.Logger, r any) error {
-	log.Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
-	return &Error{Code: CodeInternal, Outcome: Executed, Msg: fmt.Sprint("the handler panicked: ", r)}
 }

@@ -52,8 +52,14 @@ type serverConn struct {
 
 	message atomic.Pointer[callContext] // of the message handler that ran last
 
-	mu    sync.Mutex
-	apart map[uint64]*job // what runs on goroutines of its own, by call
+	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
+	final    bool        // nothing more comes than has; belongs to the reader
+
+	crowd atomic.Int32 // calls in apart; changes under mu
+
+	mu      sync.Mutex
+	apart   map[uint64]*job // what runs on goroutines of its own, by call
+	givenUp int             // how many of those the client has cancelled
 }
 
 func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l Link, seg *shm.Segment, log *slog.Logger) (*serverConn, error) {
@@ -81,6 +87,7 @@ func (c *serverConn) serve() {
 		if c.gone.Load() {
 			c.fail(c.farewell())
 			c.rx.ring.Finish()
+			c.final = true
 			c.inbox.open()
 			if !c.work() { // what it sent before counts
 				return
@@ -118,7 +125,17 @@ func (c *serverConn) look() (awake bool) {
 	if c.gone.Load() {
 		return true
 	}
-	return !c.inbox.full.Load() && !c.rx.sleep()
+	return !c.congested() && !c.rx.sleep()
+}
+
+// congested reports whether what the client has sent waits for something other than the
+// reader: for handlers of messages, or for the client, which does not read.
+func (c *serverConn) congested() bool { return c.inbox.full.Load() || c.refusing.Load() }
+
+// over reports whether there is no reason to read on: the connection ends, and what the
+// client had sent before it ended is not all that the ring holds.
+func (c *serverConn) over() bool {
+	return !c.final && (c.down.Load() != nil || c.gone.Load())
 }
 
 // hear waits for the client's end.
@@ -168,7 +185,7 @@ func (c *serverConn) finished() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.apart) == 0 && !c.inbox.busy()
+	return len(c.apart) == 0 && !c.inbox.busy() && !c.refusing.Load()
 }
 
 // work handles what has come until nothing more has for a while. It returns
@@ -176,7 +193,7 @@ func (c *serverConn) finished() bool {
 func (c *serverConn) work() (reader bool) {
 	var f frame
 	s := spin{p: &c.spin}
-	for !c.inbox.full.Load() {
+	for !c.congested() && !c.over() {
 		for !c.rx.ring.Ready() {
 			if !c.maySpin() || !s.more() {
 				return true
@@ -186,15 +203,14 @@ func (c *serverConn) work() (reader bool) {
 				if c.tx.waiting.Load() {
 					c.tx.retryIfRoom()
 				}
-				if c.down.Load() != nil || c.gone.Load() {
+				if c.over() {
 					return true
 				}
 			}
 		}
 		body, private, ok, err := c.rx.next(&f)
 		if err != nil {
-			c.log.Warn("client broke the protocol", "err", err)
-			c.fail(&Error{Code: CodeCorrupt, Msg: "the client broke the protocol", Err: err})
+			c.broken(err)
 			return true
 		}
 		if !ok {
@@ -219,7 +235,7 @@ func (c *serverConn) work() (reader bool) {
 			c.rx.release()
 			c.cancel(id)
 		default:
-			c.fail(&Error{Code: CodeCorrupt, Msg: fmt.Sprintf("the client sent a frame of kind %d", f.kind), Err: errBroken})
+			c.broken(fmt.Errorf("%w: a frame of kind %d", errBroken, f.kind))
 			return true
 		}
 		if c.tx.waiting.Load() {
@@ -245,6 +261,12 @@ func (c *serverConn) drain() {
 	c.draining.Store(true)
 	_, _ = c.wire.Write([]byte{noteGoingAway}) // a client that is gone needs no note
 	c.wire.Poke()
+}
+
+// broken ends the connection of a client that breaks the protocol.
+func (c *serverConn) broken(why error) {
+	c.log.Warn("client broke the protocol", "err", why)
+	c.fail(&Error{Code: CodeCorrupt, Msg: "the client broke the protocol", Err: why})
 }
 
 // fail ends the connection.

@@ -56,7 +56,8 @@ type sent struct {
 }
 
 // write puts a message into the ring. It waits while the ring is full, until
-// ctx is done; before it waits it calls block, if that is not nil. An error
+// ctx is done; before it waits it calls block, if that is not nil. Only a message
+// without block fails fast: a reply has somebody who waits for it. An error
 // means that the peer will never see the message.
 func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent, block func()) *Error {
 	if len(body) > t.limit {
@@ -85,6 +86,35 @@ func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent
 		t.wire.Notify()
 	}
 	return nil
+}
+
+// tryWrite is write, but returns false where that would wait, and for a message that does
+// not fit into one record.
+func (t *transmitter) tryWrite(f *frame, body []byte) (done bool) {
+	n := f.size() + len(body)
+	if n > t.piece {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed != nil {
+		return true
+	}
+	if t.busy || !t.flush() {
+		return false
+	}
+	dst, err := t.room(n)
+	if dst == nil {
+		return err != nil
+	}
+	f.put(dst)
+	copy(dst[f.size():], body)
+	t.messages++
+	t.bytes += uint64(len(body))
+	if t.commit(f.kind, n) {
+		t.wire.Notify()
+	}
+	return true
 }
 
 func (t *transmitter) tooLarge(n int) *Error {
@@ -211,7 +241,7 @@ const spinForRoom = 500
 // mu, and gives it up while it waits. own is true for the writer of the
 // message that is under way; others wait for its end, whatever room there is.
 func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block func()) *Error {
-	if t.failFast {
+	if t.failFast && block == nil {
 		return &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the ring is full"}
 	}
 	if tries < spinForRoom {

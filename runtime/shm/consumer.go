@@ -136,6 +136,11 @@ func (c *Consumer) Release() (wake bool) {
 // Held is the number of bytes that Next has returned and Release not given back.
 func (c *Consumer) Held() int { return int(c.pos - c.given) }
 
+// Batch reports whether Next returns another record of those that were published when it
+// last looked. A caller that reads no further than that is done in bounded time,
+// whatever the producer does meanwhile.
+func (c *Consumer) Batch() bool { return c.pos != c.tailSeen }
+
 // Ready reports whether Next has something to say: a record or an error.
 func (c *Consumer) Ready() bool {
 	return c.pos != c.tailSeen || !c.final && c.w.tail.Load() != c.pos || c.err != nil

@@ -1,0 +1,49 @@
+package ipc
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+)
+
+// This file is what happens to code of the user that this package calls, when it does not
+// return: it panics, or it ends its goroutine (runtime.Goexit, which FailNow of package
+// testing calls). A panic becomes an error. The end of a goroutine cannot be prevented, so
+// every place that calls such code does what it owes to others in a deferred function.
+
+// protect runs a callback; its panic becomes an error.
+func protect(log *slog.Logger, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(log, r)
+		}
+	}()
+	return f()
+}
+
+// panicked makes an error of a callback's panic, which ends that call alone. The stack is
+// for this process's log and not for the peer.
+func panicked(log *slog.Logger, r any) error {
+	traced(log).Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
+	return &Error{Code: CodeInternal, Outcome: Executed, Msg: fmt.Sprint("the handler panicked: ", r)}
+}
+
+// errExited answers a call whose handler has ended its goroutine.
+var errExited = &Error{Code: CodeInternal, Outcome: Executed, Msg: "the handler ended its goroutine (runtime.Goexit)"}
+
+// exited logs that the handler called name has ended its goroutine.
+func exited(log *slog.Logger, name string) {
+	traced(log).Error("handler ended its goroutine", "handler", name, "stack", string(debug.Stack()))
+}
+
+// silent is the logger of those who have set none.
+var silent = slog.New(slog.DiscardHandler)
+
+// traced returns the logger for what must leave a trace: where none was set, the
+// process's default, which writes to standard error.
+func traced(log *slog.Logger) *slog.Logger {
+	if log.Handler() == slog.DiscardHandler {
+		return slog.Default()
+	}
+	return log
+}

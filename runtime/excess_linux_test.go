@@ -1,0 +1,125 @@
+package ipc_test
+
+import (
+	"context"
+	"encoding/binary"
+	"runtime"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// A peer that exceeds the limits of docs/protocol.md: what it makes the other side keep is
+// bounded, and is given back.
+
+// rawDial connects a raw client to the server of the echo channel.
+func rawDial(t *testing.T, v ipc.RendezvousOption, opts ...ipc.DialOption) *ipc.Raw {
+	t.Helper()
+	raw, err := ipc.RawDial(t.Context(), "echo", append(opts, v)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(raw.End)
+	return raw
+}
+
+// inundate sends n requests, waiting for room, until the connection ends; it never reads an
+// answer. It reports how many were sent before the server stopped to read for a second.
+func inundate(raw *ipc.Raw, n int, request func(i int) ipc.RawFrame) (sent int) {
+	for stuck := time.Now(); sent < n; {
+		if raw.Put(request(sent)) {
+			sent++
+			stuck = time.Now()
+		} else if time.Since(stuck) > time.Second {
+			break
+		} else {
+			runtime.Gosched()
+		}
+	}
+	return sent
+}
+
+// expectFew fails the test while this process has more than so many goroutines, or, after a
+// garbage collection, so many bytes of heap.
+func expectFew(t *testing.T, goroutines int, heap uint64) {
+	t.Helper()
+	var mem runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&mem)
+	if n := runtime.NumGoroutine(); n > goroutines || mem.HeapAlloc > heap {
+		t.Errorf("%d goroutines, %d bytes of heap", n, mem.HeapAlloc)
+	}
+}
+
+// TestOneIDForManyCalls sends calls under the id of one that is in flight. The server ends
+// the connection, and with it the call.
+func TestOneIDForManyCalls(t *testing.T) {
+	expectNothingLeft(t)
+	d := newDomain(t)
+	srv := serve(t, d)
+	raw := rawDial(t, d)
+	inundate(raw, 20_000, func(int) ipc.RawFrame {
+		return ipc.RawFrame{Tag: ipc.RawRequest, ID: 8, Method: methodBlock.Info().ID, Body: goodBlob}
+	})
+	expectFew(t, 200, 64<<20)
+	for srv.Conns() > 0 {
+		runtime.Gosched()
+	}
+	if srv.Corrupted() != 1 {
+		t.Errorf("the server counts %d corruptions", srv.Corrupted())
+	}
+	still(t, dial(t, d))
+}
+
+// TestManyCallsAtOnce exceeds the number of calls in flight, without reading the refusals. The
+// server reads no further than it can answer.
+func TestManyCallsAtOnce(t *testing.T) {
+	for name, request := range map[string]func(i int) ipc.RawFrame{
+		"handlers that take long": func(i int) ipc.RawFrame {
+			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: methodBlock.Info().ID, Body: goodBlob}
+		},
+		"handlers that are fast": func(i int) ipc.RawFrame {
+			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: methodEcho.Info().ID, Body: goodBlob}
+		},
+		"methods that do not exist": func(i int) ipc.RawFrame {
+			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: uint32(i)}
+		},
+		"calls that are cancelled at once": func(i int) ipc.RawFrame {
+			if i%2 == 1 {
+				return ipc.RawFrame{Tag: ipc.RawCancel, ID: uint64(i) << 3}
+			}
+			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: idOf("test.Echo/Deaf"), Body: goodBlob}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			expectNothingLeft(t)
+			d := newDomain(t)
+			end := make(chan struct{})
+			defer close(end)
+			serve(t, d, ipc.WithMaxCalls(100), ipc.NewService(&ipc.Protocol{Name: "test.Deaf"},
+				ipc.Handle(echoMethod("Deaf"), func(context.Context, *blob) (*blob, error) {
+					<-end
+					return &blob{}, nil
+				})))
+			raw := rawDial(t, d)
+			if sent := inundate(raw, 200_000, request); sent == 200_000 {
+				t.Error("the server reads on although nobody reads its answers")
+			}
+			expectFew(t, 500, 64<<20)
+			still(t, dial(t, d))
+			raw.End()
+		})
+	}
+}
+
+// TestAnnouncedMessages announces messages as long as the limit, and sends none.
+func TestAnnouncedMessages(t *testing.T) {
+	d := newDomain(t)
+	serve(t, d)
+	for range 50 {
+		rawDial(t, d).Put(ipc.RawFrame{Tag: ipc.RawRequest | ipc.RawMore, Body: binary.NativeEndian.AppendUint64(nil, ipc.DefaultMaxMessage)})
+	}
+	still(t, dial(t, d))
+	expectFew(t, 500, 64<<20)
+}

@@ -1,0 +1,166 @@
+package ipc
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A Raw is one side of a connection without any of the rules: it shakes hands as the
+// protocol says and then puts whatever it likes into its ring, for tests of what a peer
+// can do to the other side.
+type Raw struct {
+	Link
+	Seg *shm.Segment
+	Out *shm.Producer
+	In  *shm.Consumer
+}
+
+// A RawHello is what a raw server offers.
+type RawHello struct {
+	ToServer, ToClient, MaxMessage, MaxCalls int
+	Memory                                   shm.Memory // nil: of the size that the rest asks for
+}
+
+// RawAccept waits for the next client and shakes hands with it.
+func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
+	link, err := l.links.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if err := link.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return nil, err
+	}
+	if _, err := readWord(link); err != nil {
+		return nil, err
+	}
+	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient}
+	memory := h.Memory
+	if memory == nil {
+		if memory, err = link.NewMemory(geo.Size()); err != nil {
+			return nil, err
+		}
+	}
+	defer memory.Close()
+	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo,
+		maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls)}
+	for _, p := range protocols {
+		reply.protocols = append(reply.protocols, protocolID{name: p.Name, fingerprint: p.Fingerprint})
+	}
+	seg, err := shm.NewSegment(memory, geo)
+	if err != nil {
+		return nil, err
+	}
+	if err := finishHello(link, &reply, memory); err != nil {
+		link.Close()
+		seg.Close()
+		return nil, err
+	}
+	return newRaw(link, seg, seg.ToClient(), geo.ToClient, seg.ToServer(), geo.ToServer)
+}
+
+// RawDial connects to a server.
+func RawDial(ctx context.Context, channel string, opts ...DialOption) (*Raw, error) {
+	cfg := dialConfig{common: commonDefaults()}
+	for _, o := range opts {
+		o.applyDial(&cfg)
+	}
+	link, _, err := connect(ctx, channel, cfg)
+	if err != nil {
+		return nil, err
+	}
+	hello, memory, err := talk(ctx, link, cfg, clientHelloOf(channel, cfg))
+	if err != nil {
+		link.Close()
+		return nil, err
+	}
+	defer memory.Close()
+	seg, err := shm.MapSegment(memory, hello.geo)
+	if err != nil {
+		return nil, err
+	}
+	if err := link.Send(verdict{}.encode(), nil); err != nil {
+		return nil, err
+	}
+	if err := link.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	return newRaw(link, seg, seg.ToServer(), hello.geo.ToServer, seg.ToClient(), hello.geo.ToClient)
+}
+
+func newRaw(link Link, seg *shm.Segment, out []byte, outLen int, in []byte, inLen int) (*Raw, error) {
+	p, err := shm.NewProducer(out, outLen)
+	if err != nil {
+		return nil, err
+	}
+	c, err := shm.NewConsumer(in, inLen)
+	return &Raw{Link: link, Seg: seg, Out: p, In: c}, err
+}
+
+// A RawFrame is a record with a frame header; Raw ones have Body alone.
+type RawFrame struct {
+	Tag      uint32
+	ID       uint64
+	Epoch    uint64
+	Method   uint32
+	Code     Code
+	Outcome  Outcome
+	Deadline int64
+	Body     []byte
+	Raw      bool
+}
+
+// Put publishes a record, unless there is no room for it.
+func (r *Raw) Put(f RawFrame) (ok bool) {
+	h := frame{kind: f.Tag & kindMask, id: f.ID, epoch: f.Epoch, method: f.Method, code: f.Code, outcome: f.Outcome, deadline: f.Deadline}
+	head := h.size()
+	if f.Raw {
+		head = 0
+	}
+	dst, ok, err := r.Out.Reserve(head + len(f.Body))
+	if !ok || err != nil {
+		return false
+	}
+	if !f.Raw {
+		h.put(dst)
+	}
+	copy(dst[head:], f.Body)
+	if r.Out.Commit(f.Tag, len(dst)) {
+		r.Notify()
+	}
+	return true
+}
+
+// Get returns the next record that has come, and gives its memory back.
+func (r *Raw) Get() (f RawFrame, ok bool) {
+	tag, rec, ok, err := r.In.Next()
+	if !ok || err != nil {
+		return f, false
+	}
+	var h frame
+	if h.get(tag&kindMask, rec) == nil {
+		f = RawFrame{ID: h.id, Epoch: h.epoch, Method: h.method, Code: h.code, Outcome: h.outcome, Deadline: h.deadline}
+		f.Body = append(f.Body, rec[h.size():]...)
+	} else {
+		f.Raw, f.Body = true, append(f.Body, rec...)
+	}
+	f.Tag = tag
+	if r.In.Release() {
+		r.Notify()
+	}
+	return f, true
+}
+
+// End closes the connection and unmaps its memory.
+func (r *Raw) End() {
+	r.Link.Close()
+	r.Seg.Close()
+}
+
+// The kinds of records, for raw peers.
+const (
+	RawRequest, RawReply, RawError, RawCancel = kindRequest, kindReply, kindError, kindCancel
+	RawMessage, RawPiece, RawAbort            = kindMessage, kindPiece, kindAbort
+	RawMore, RawGap                           = tagMore, tagGap
+)
