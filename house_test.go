@@ -24,12 +24,13 @@ var mayImport = map[string][]string{
 	".": nil,
 
 	// The generator: one line from text to files. It never sees the runtime.
-	"cmd/ipcgen":      {"internal/gogen", "internal/bfbs", "internal/schema", "internal/diag"},
+	"cmd/ipcgen":      {"internal/gogen", "internal/bfbs", "internal/schema", "internal/diag", "internal/stage"},
 	"internal/gogen":  {"internal/schema", "internal/diag"},
 	"internal/bfbs":   {"internal/schema", "internal/fbs", "internal/diag"},
 	"internal/schema": {"internal/fbs", "internal/diag"},
 	"internal/fbs":    {"internal/diag"},
 	"internal/diag":   nil,
+	"internal/stage":  {"internal/sys"},
 
 	// The runtime. It never sees the generator.
 	"runtime/group":    {"runtime", "runtime/registry", "runtime/shm", "internal/domain", "internal/sys"},
@@ -63,7 +64,8 @@ func treeOf(pkg string) string {
 
 // outside lists imports from other modules that only some packages may have.
 var outside = map[string]func(pkg string) bool{
-	"golang.org/x/sys/unix": func(pkg string) bool { return pkg == "internal/sys" },
+	"golang.org/x/sys/unix":    func(pkg string) bool { return pkg == "internal/sys" },
+	"golang.org/x/sys/windows": func(pkg string) bool { return pkg == "internal/sys" },
 	"github.com/google/flatbuffers/go": func(pkg string) bool {
 		return treeOf(pkg) != "" || strings.HasPrefix(pkg, "runtime") || pkg == "internal/bfbs"
 	},

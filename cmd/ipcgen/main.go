@@ -14,18 +14,27 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/bfbs"
 	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/gogen"
 	"github.com/ipcgen/ipcgen/internal/schema"
+	"github.com/ipcgen/ipcgen/internal/stage"
 )
 
 func main() {
 	// A run is over before most of its memory could be used again: to collect it
 	// less often saves a large schema a fifth of the time.
 	debug.SetGCPercent(400)
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	code, sig := run(os.Args[1:], os.Stdout, os.Stderr)
+	if sig != nil {
+		// The shell, or make, shall see what ended the command.
+		if self, err := os.FindProcess(os.Getpid()); err == nil && self.Signal(sig) == nil {
+			time.Sleep(time.Second)
+		}
+	}
+	os.Exit(code)
 }
 
 // The exit statuses.
@@ -72,8 +81,10 @@ type command struct {
 	oneFile, all    bool
 	bfbs, check     bool
 	dump, deps      bool
+	outputs         bool
 	paths           []string
 	stdout, stderr  io.Writer
+	signal          os.Signal // that asked the run to end while it wrote
 }
 
 // pathList is a flag that may be given several times.
@@ -82,16 +93,16 @@ type pathList []string
 func (l *pathList) String() string     { return strings.Join(*l, ", ") }
 func (l *pathList) Set(s string) error { *l = append(*l, s); return nil }
 
-func run(args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdout, stderr io.Writer) (code int, sig os.Signal) {
 	c := &command{stdout: stdout, stderr: stderr}
 	if err := c.parse(args); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
-		return exitOK
+		return exitOK, nil
 	} else if err != nil {
 		fmt.Fprintf(stderr, "ipcgen: %v\nRun ipcgen -h for usage.\n", err)
-		return exitUsage
+		return exitUsage, nil
 	}
-	schemas, diags := schema.Load(schema.Options{IncludeDirs: c.includes, ReadBinary: bfbs.Read}, c.paths...)
+	schemas, diags := schema.Load(c.loadOptions(), c.paths...)
 	code, err := c.do(schemas, diags)
 	if renderErr := diags.Render(stderr); renderErr != nil && err == nil {
 		err = renderErr
@@ -100,9 +111,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "ipcgen: %v\n", err)
 	}
 	if err != nil || diags.HasErrors() {
-		return exitFailed
+		return exitFailed, c.signal
 	}
-	return code
+	return code, c.signal
+}
+
+func (c *command) loadOptions() schema.Options {
+	return schema.Options{IncludeDirs: c.includes, ReadBinary: bfbs.Read}
 }
 
 // parse reads the command line. It returns flag.ErrHelp where help was asked for.
@@ -119,6 +134,7 @@ func (c *command) parse(args []string) error {
 	f.BoolVar(&c.check, "check", false, "")
 	f.BoolVar(&c.dump, "dump", false, "")
 	f.BoolVar(&c.deps, "deps", false, "")
+	f.BoolVar(&c.outputs, "outputs", false, "")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -149,31 +165,68 @@ func (c *command) do(schemas []*schema.Schema, diags *diag.List) (code int, err 
 	case c.dump:
 		return exitOK, c.printDump(schemas)
 	case c.deps:
-		return exitOK, c.printDeps(schemas)
+		return exitOK, c.printLines(schema.FilesRead(schemas))
 	}
-	files, err := c.generate(schemas, diags)
+	t, err := c.plan(schemas, diags)
 	if err != nil || diags.HasErrors() {
 		return exitFailed, err
 	}
-	var headers []string
-	for _, s := range schemas {
-		headers = append(headers, gogen.Header(s))
+	switch {
+	case c.outputs:
+		var paths []string
+		for _, p := range t.products {
+			paths = append(paths, p.path)
+		}
+		return exitOK, c.printLines(paths)
+	case c.check:
+		return c.compare(t)
+	default:
+		return c.write(t)
 	}
-	difference, err := compare(files, headers)
-	if err != nil {
+}
+
+// compare lists what a run would change.
+func (c *command) compare(t *tree) (code int, err error) {
+	if err := t.compare(); err != nil {
 		return exitFailed, err
 	}
-	if !c.check {
-		return exitOK, difference.apply()
+	changed := append(t.stale, t.old...)
+	if err := c.printLines(changed); err != nil {
+		return exitFailed, err
 	}
-	for _, f := range difference.write {
-		fmt.Fprintln(c.stdout, f.path)
+	if len(changed) > 0 {
+		return exitFailed, fmt.Errorf("%d files are not up to date; run ipcgen without -check", len(changed))
 	}
-	for _, path := range difference.remove {
-		fmt.Fprintln(c.stdout, path)
+	return exitOK, nil
+}
+
+// write changes what has to be.
+func (c *command) write(t *tree) (code int, err error) {
+	t.change = stage.New(c.out)
+	t.change.Waiting = func() {
+		fmt.Fprintf(c.stderr, "ipcgen: waiting for another ipcgen that writes to %s\n", c.out)
 	}
-	if n := len(difference.write) + len(difference.remove); n > 0 {
-		return exitFailed, fmt.Errorf("%d files are not up to date; run ipcgen without -check", n)
+	defer func() { c.signal = t.change.Close() }()
+	if t.change.Abandoned() {
+		if _, err := t.change.Begin(); err != nil {
+			return exitFailed, err
+		}
+	}
+	if err := t.compare(); err != nil {
+		return exitFailed, err
+	}
+	if len(t.stale)+len(t.old) == 0 {
+		return exitOK, nil
+	}
+	if waited, _ := t.change.Begin(); waited {
+		// What was compared before the lock was free may be another by now.
+		t.change.Reset()
+		if err := t.compare(); err != nil {
+			return exitFailed, err
+		}
+	}
+	if err := t.change.Commit(); err != nil {
+		return exitFailed, fmt.Errorf("nothing was changed: %w", err)
 	}
 	return exitOK, nil
 }
@@ -188,9 +241,9 @@ func (c *command) printDump(schemas []*schema.Schema) error {
 	return nil
 }
 
-// printDeps prints every file read, each once.
-func (c *command) printDeps(schemas []*schema.Schema) error {
-	for _, path := range schema.FilesRead(schemas) {
+// printLines prints paths, one a line.
+func (c *command) printLines(paths []string) error {
+	for _, path := range paths {
 		if _, err := fmt.Fprintln(c.stdout, path); err != nil {
 			return err
 		}
@@ -198,39 +251,92 @@ func (c *command) printDeps(schemas []*schema.Schema) error {
 	return nil
 }
 
-// generate makes the output of all schemas, in memory.
-func (c *command) generate(schemas []*schema.Schema, diags *diag.List) ([]output, error) {
+// plan finds out what the run makes.
+func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error) {
+	out, err := openOutput(c.out, c.includes)
+	if err != nil {
+		return nil, err
+	}
+	t := &tree{
+		out: out, sweep: !c.bfbs, byName: make(map[string]*product), owned: make(map[string]bool),
+		loader: c.loadOptions(),
+	}
 	if c.bfbs {
-		return c.binary(schemas, diags), nil
+		return t, c.planBinary(t, schemas, diags)
 	}
 	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all}
 	if opts.ImportPath == "" {
-		var err error
-		if opts.ImportPath, err = importPath(c.out); err != nil {
+		if opts.ImportPath, err = out.importPath(); err != nil {
 			return nil, err
 		}
 	}
-	var files []output
-	from := make(map[string]string) // output path -> schema
+	if opts.RootPackage, err = out.packageOf(); err != nil {
+		return nil, err
+	}
+	names := make(map[*schema.File]string)
+	files := make(map[string]string) // real paths by name
+	opts.Source = func(f *schema.File) string { return names[f] }
 	for i, s := range schemas {
-		for _, f := range gogen.Generate(s, opts, diags) {
-			path := filepath.Join(c.out, filepath.FromSlash(f.Path))
-			if other, ok := from[path]; ok && other != c.paths[i] {
-				return nil, fmt.Errorf("%s and %s both generate %s; give their types different names or namespaces, or run ipcgen for each with its own -o", other, c.paths[i], path)
+		for _, f := range s.Files {
+			names[f] = out.name(f)
+			if !f.Root && !c.all {
+				continue
 			}
-			from[path] = c.paths[i]
-			files = append(files, output{path, f.Content})
+			if err := checkName(names[f]); err != nil {
+				return nil, err
+			}
+			t.owned[names[f]] = true
+			real := resolve(f.Path)
+			if other, ok := files[names[f]]; ok && f.Path != "" && other != "" && real != other {
+				return nil, fmt.Errorf("%s and %s have the same name, %s, for those who look at the output; give their paths relative to the current folder, or name a folder around them with -I", other, f.Path, names[f])
+			}
+			files[names[f]] = real
+		}
+		for _, d := range gogen.Plan(s, opts, diags) {
+			p := &product{
+				path: filepath.Join(c.out, filepath.FromSlash(d.Path)),
+				name: d.Path, pkg: d.Package, source: names[d.Declarer], types: d.Types,
+			}
+			if err := t.add(p, rendering{c.paths[i], d.Render}); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return files, nil
+	return t, nil
 }
 
-// binary makes the .bfbs of each schema.
-func (c *command) binary(schemas []*schema.Schema, diags *diag.List) []output {
-	var files []output
+// planBinary has the run make the .bfbs of each schema.
+func (c *command) planBinary(t *tree, schemas []*schema.Schema, diags *diag.List) error {
 	for i, s := range schemas {
-		base := strings.TrimSuffix(filepath.Base(c.paths[i]), filepath.Ext(c.paths[i]))
-		files = append(files, output{filepath.Join(c.out, base+".bfbs"), bfbs.Write(s, diags)})
+		base := strings.TrimSuffix(filepath.Base(c.paths[i]), filepath.Ext(c.paths[i])) + ".bfbs"
+		p := &product{path: filepath.Join(c.out, base), name: base, source: c.paths[i]}
+		data := bfbs.Write(s, diags)
+		if err := t.add(p, rendering{c.paths[i], func() ([]byte, error) { return data, nil }}); err != nil {
+			return err
+		}
 	}
-	return files
+	return nil
+}
+
+// add adds a file to those that the run makes. Several schemas may make it if it
+// belongs to one that all of them include.
+func (t *tree) add(p *product, r rendering) error {
+	key := strings.ToLower(p.name)
+	prev := t.byName[key]
+	switch {
+	case prev == nil:
+		t.byName[key] = p
+		t.products = append(t.products, p)
+		p.render = []rendering{r}
+	case prev.name == p.name && prev.source == p.source:
+		prev.render = append(prev.render, r)
+	default:
+		paths := prev.path
+		if p.path != prev.path {
+			paths += " and " + p.path + ", which are one file for some systems"
+		}
+		return fmt.Errorf("%s and %s both generate %s; give their types different names or namespaces, or run ipcgen for each with its own -o",
+			t.display(prev.source), t.display(p.source), paths)
+	}
+	return nil
 }

@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/gogen"
 )
 
-// module makes a folder with a go.mod and the given files, and returns it.
-func module(t *testing.T, files map[string]string) string {
+// newModule makes a folder with a go.mod and the given files, and returns it.
+func newModule(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "go.mod"), "module example.com/demo\n")
@@ -30,8 +32,8 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// tree lists the files below dir with their contents.
-func tree(t *testing.T, dir string) map[string]string {
+// readTree lists the files below dir with their contents.
+func readTree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -52,7 +54,7 @@ func tree(t *testing.T, dir string) map[string]string {
 // ipcgen runs the command and returns its status and what it printed.
 func ipcgen(args ...string) (code int, stdout, stderr string) {
 	var o, e bytes.Buffer
-	code = run(args, &o, &e)
+	code, _ = run(args, &o, &e)
 	return code, o.String(), e.String()
 }
 
@@ -63,14 +65,14 @@ rpc_service Greeter { Greet(Hello): Greeting; }
 `
 
 func TestGenerate(t *testing.T) {
-	dir := module(t, map[string]string{"greeter.fbs": greeter})
+	dir := newModule(t, map[string]string{"greeter.fbs": greeter})
 	if code, stdout, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK || stdout != "" || stderr != "" {
 		t.Fatalf("status %d, printed %q and %q; want 0 and nothing", code, stdout, stderr)
 	}
-	first := tree(t, filepath.Join(dir, "gen"))
+	first := readTree(t, filepath.Join(dir, "gen"))
 	for _, name := range []string{"greeter/Hello.go", "greeter/Greeting.go", "greeter/Greeter.go"} {
-		if !strings.HasPrefix(first[name], generatedMark) {
-			t.Errorf("%s does not begin with %q:\n%s", name, generatedMark, first[name])
+		if !strings.HasPrefix(first[name], gogen.GeneratedMark) {
+			t.Errorf("%s does not begin with %q:\n%s", name, gogen.GeneratedMark, first[name])
 		}
 	}
 
@@ -95,21 +97,21 @@ func TestGenerate(t *testing.T) {
 }
 
 func TestCheckListsStaleFiles(t *testing.T) {
-	dir := module(t, map[string]string{"greeter.fbs": greeter})
+	dir := newModule(t, map[string]string{"greeter.fbs": greeter})
 	if code, _, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK {
 		t.Fatal(stderr)
 	}
-	write(t, "gen/greeter/Hello.go", generatedMark+" from greeter.fbs. DO NOT EDIT.\n\npackage greeter\n")
+	write(t, "gen/greeter/Hello.go", gogen.Header("greeter", "../greeter.fbs")+"\n\npackage greeter\n")
 	if err := os.Remove("gen/greeter/Greeting.go"); err != nil {
 		t.Fatal(err)
 	}
-	before := tree(t, dir)
+	before := readTree(t, dir)
 	code, stdout, stderr := ipcgen("-check", "-o", "gen", "greeter.fbs")
 	want := filepath.FromSlash("gen/greeter/Greeting.go\ngen/greeter/Hello.go\n")
 	if code != exitFailed || stdout != want || !strings.Contains(stderr, "not up to date") {
 		t.Errorf("status %d, printed %q and %q; want 1 and %q", code, stdout, stderr, want)
 	}
-	if after := tree(t, dir); len(after) != len(before) {
+	if after := readTree(t, dir); len(after) != len(before) {
 		t.Error("-check wrote files")
 	}
 }
@@ -117,7 +119,7 @@ func TestCheckListsStaleFiles(t *testing.T) {
 // TestTypesThatAreGone renames a table, and finds nothing of the old name left;
 // what others made in the same folder stays.
 func TestTypesThatAreGone(t *testing.T) {
-	module(t, map[string]string{
+	newModule(t, map[string]string{
 		"greeter.fbs":         greeter,
 		"other.fbs":           "namespace greeter; table Other { x: int; }",
 		"gen/greeter/mine.go": "package greeter\n",
@@ -136,7 +138,7 @@ func TestTypesThatAreGone(t *testing.T) {
 	if code, _, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK {
 		t.Fatal(stderr)
 	}
-	files := tree(t, "gen/greeter")
+	files := readTree(t, "gen/greeter")
 	for name, want := range map[string]bool{"Hello.go": false, "Salute.go": true, "Greeter.go": true, "Other.go": true, "mine.go": true} {
 		if _, got := files[name]; got != want {
 			t.Errorf("%s exists: %v, want %v", name, got, want)
@@ -173,8 +175,8 @@ func TestErrorsWriteNothing(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			dir := module(t, c.files)
-			before := tree(t, dir)
+			dir := newModule(t, c.files)
+			before := readTree(t, dir)
 			code, stdout, stderr := ipcgen(c.args...)
 			if code != c.code || stdout != "" {
 				t.Errorf("status %d, printed %q; want %d and nothing", code, stdout, c.code)
@@ -187,7 +189,7 @@ func TestErrorsWriteNothing(t *testing.T) {
 			if strings.Contains(stderr, "goroutine") {
 				t.Errorf("a panic:\n%s", stderr)
 			}
-			after := tree(t, dir)
+			after := readTree(t, dir)
 			if len(after) != len(before) {
 				t.Errorf("files before: %d, after: %d", len(before), len(after))
 			}
@@ -209,7 +211,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestDepsAndDump(t *testing.T) {
-	module(t, map[string]string{
+	newModule(t, map[string]string{
 		"a.fbs":     "include \"b.fbs\"; namespace n; table A { b: B; }",
 		"inc/b.fbs": "namespace n; table B { x: int; }",
 	})

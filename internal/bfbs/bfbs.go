@@ -126,6 +126,8 @@ func (r *reader) read() {
 			r.errorf("the root type %s is not one of its tables", name)
 		}
 	}
+	root := s.Files[len(s.Files)-1]
+	root.RootType, root.Identifier = s.Root, s.FileIdentifier
 	if r.failed() {
 		return
 	}

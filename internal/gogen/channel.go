@@ -64,15 +64,12 @@ type method struct {
 // to avoid a clash: the schema has to.
 func (p *plan) planChannels() {
 	p.checkFormerNames()
-	byTable := make(map[*schema.Object]*envelope)
-	var all []*envelope
 	for _, o := range p.schema.Objects {
 		if e := p.findEnvelope(o); e != nil {
-			all = append(all, e)
-			byTable[o] = e
+			p.allEnvelopes = append(p.allEnvelopes, e)
 		}
 	}
-	for _, e := range all {
+	for _, e := range p.allEnvelopes {
 		if p.generated(e.table.File) {
 			p.nameEnvelope(e)
 			p.envelopes = append(p.envelopes, e)
@@ -82,12 +79,25 @@ func (p *plan) planChannels() {
 		if !p.generated(decl.File) {
 			continue
 		}
-		if s := p.planService(decl, all); s != nil {
+		if s := p.planService(decl, p.envelopesFor(decl)); s != nil {
 			p.services = append(p.services, s)
 		}
 	}
 	p.planCodecs()
 	p.planStreams()
+}
+
+// envelopesFor returns the envelopes that a service may travel in: those that its
+// own file sees, whatever else a file that includes it declares.
+func (p *plan) envelopesFor(decl *schema.Service) []*envelope {
+	seen := p.reach(decl.File)
+	var found []*envelope
+	for _, e := range p.allEnvelopes {
+		if decl.File == nil || seen[e.table.File] {
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 // findEnvelope returns o as an envelope, or nil when it is none.

@@ -3,6 +3,7 @@ package gogen
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -32,22 +33,18 @@ func (f *file) useFlatbuffers() { f.imports[flatbuffersPath] = "flatbuffers" }
 func (f *file) useFB()          { f.imports[fbPath] = "" }
 func (f *file) useIPC()         { f.imports[runtimePath] = "ipc" }
 
-// render writes the file.
-func (d *draft) render(p *plan) (File, error) {
-	f := &file{plan: p, pkg: d.pkg, imports: make(map[string]string)}
+// Render makes the text of the file. An error is a mistake in ipcgen.
+func (d *Draft) Render() ([]byte, error) {
+	f := &file{plan: d.plan, pkg: d.pkg, imports: make(map[string]string)}
 	for i, emit := range d.emits {
 		if i > 0 {
 			f.p()
 		}
 		emit(f)
 	}
-	out := File{Path: d.name + ".go"}
-	if d.pkg.dir != "" && p.opts.Package == "" {
-		out.Path = d.pkg.dir + "/" + out.Path
-	}
 	body := f.writer
 	f.writer = writer{buf: make([]byte, 0, len(body.buf)+512), needsFormat: body.needsFormat}
-	f.p(Header(p.schema))
+	f.p(Header(d.pkg.dir, d.plan.opts.source(d.Declarer)))
 	f.p()
 	f.p("package ", d.pkg.name)
 	f.p()
@@ -62,9 +59,11 @@ func (d *draft) render(p *plan) (File, error) {
 	}
 	f.buf = append(f.buf, bytes.TrimRight(body.buf, "\n")...)
 	f.p()
-	var err error
-	out.Content, err = f.finish()
-	return out, err
+	text, err := f.finish()
+	if err != nil {
+		return nil, fmt.Errorf("%s: generated code does not parse, which is a mistake in ipcgen: %w", d.Path, err)
+	}
+	return text, nil
 }
 
 // importBlock writes the imports: the standard library, then the others.

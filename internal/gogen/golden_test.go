@@ -35,6 +35,16 @@ var goldens = []struct {
 func TestGoldens(t *testing.T) {
 	for _, g := range goldens {
 		t.Run(g.name, func(t *testing.T) {
+			g.opts.Source = func(f *schema.File) string {
+				rel, err := filepath.Rel(g.dir, f.Path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if rel = filepath.ToSlash(rel); !strings.HasPrefix(rel, "../") {
+					rel = "./" + rel
+				}
+				return rel
+			}
 			files := generate(t, g.opts, schema.Options{}, g.schema)
 			want := make(map[string]bool)
 			for _, f := range files {

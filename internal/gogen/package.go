@@ -18,7 +18,6 @@ type pkg struct {
 	namespace  string // dotted, for diagnostics; "" for the root namespace
 
 	scope   scope // package-level names
-	files   scope // file names in small letters, without ".go"
 	imports map[*pkg]string
 	// uses holds, for each package this one imports, the first reference that
 	// makes it do so; order keeps them in order of the schema.
@@ -67,10 +66,13 @@ type plan struct {
 	fields  map[*schema.Field]*fieldNames
 	enums   map[*schema.Enum]*enumNames
 
-	envelopes []*envelope
-	services  []*service
-	streams   []*stream
-	codecs    map[codecKey]*codec
+	allEnvelopes []*envelope // those of files that are not generated too
+	envelopes    []*envelope
+	services     []*service
+	streams      []*stream
+	codecs       map[codecKey]*codec
+
+	reached map[*schema.File]map[*schema.File]bool // of reach
 }
 
 func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
@@ -107,8 +109,8 @@ func (p *plan) pkgOf(ns schema.Namespace) *pkg {
 	k := &pkg{
 		namespace: key,
 		dir:       strings.Join(ns, "/"),
-		scope:     make(scope), files: make(scope),
-		imports: make(map[*pkg]string), uses: make(map[*pkg]use),
+		scope:     make(scope),
+		imports:   make(map[*pkg]string), uses: make(map[*pkg]use),
 	}
 	if len(ns) == 0 {
 		k.name = p.opts.rootPackage()
@@ -249,10 +251,11 @@ func (p *plan) nameObject(o *schema.Object) {
 	n.FieldsOf = claim("fieldsOf" + t)
 }
 
-// hasIdentifier reports whether a table is the root of a schema that declares
-// a file identifier.
+// hasIdentifier reports whether the file that declares a table makes it the root
+// type, and declares a file identifier. What other files say of it does not
+// count: they may differ.
 func (p *plan) hasIdentifier(o *schema.Object) bool {
-	return o == p.schema.Root && p.schema.FileIdentifier != ""
+	return o.File != nil && o.File.RootType == o && o.File.Identifier != ""
 }
 
 // nameFields names what is derived from the fields of one object. Plain

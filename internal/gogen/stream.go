@@ -17,6 +17,9 @@ type stream struct {
 	reader, openReader, onReader string
 }
 
+// isStream reports whether a struct is marked as the header of a stream's blocks.
+func isStream(o *schema.Object) bool { return o.IsStruct && o.Attributes.Has(attrStream) }
+
 // planStreams finds the structs that are marked as streams and names what is
 // generated for them.
 func (p *plan) planStreams() {

@@ -21,7 +21,7 @@ func (f *file) table(o *schema.Object) {
 	f.p("}")
 	f.p()
 	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
-	f.rootFuncs(n)
+	f.rootFuncs(o)
 	f.verifier(o, n)
 	f.initFuncs(n, "rcv._tab")
 	for _, field := range o.Fields {
@@ -37,7 +37,8 @@ func (f *file) table(o *schema.Object) {
 
 // rootFuncs writes what finds a table as the root of a buffer, and what makes
 // it one.
-func (f *file) rootFuncs(n *objectNames) {
+func (f *file) rootFuncs(o *schema.Object) {
+	n := f.plan.objects[o]
 	t := n.Type
 	finish, finishSized, ident := "Finish(offset)", "FinishSizePrefixed(offset)", ""
 	if n.Identifier != "" {
@@ -45,7 +46,7 @@ func (f *file) rootFuncs(n *objectNames) {
 		finish = "FinishWithFileIdentifier(offset, " + ident + ")"
 		finishSized = "FinishSizePrefixedWithFileIdentifier(offset, " + ident + ")"
 		f.p("// ", n.Identifier, " marks buffers whose root is ", article(t), ".")
-		f.p("const ", n.Identifier, " = ", strconv.Quote(f.plan.schema.FileIdentifier))
+		f.p("const ", n.Identifier, " = ", strconv.Quote(o.File.Identifier))
 		f.p()
 	}
 	f.p("// ", n.GetRootAs, " returns the ", t, " that is the root of the buffer at offset in buf,")

@@ -149,7 +149,7 @@ func (l *linker) rootType(name fbs.Name) {
 		}
 		return
 	}
-	l.schema.Root = s.object
+	l.schema.Root, l.file.RootType = s.object, s.object
 	l.mustBeTable(s.object, l.span(name.Range), "the root type")
 }
 
@@ -167,5 +167,5 @@ func (l *linker) fileIdentifier(v fbs.Name) {
 	if len(v.Text) != 4 {
 		l.errorf(v.Range, "a file identifier has 4 bytes, and this has %d", len(v.Text))
 	}
-	l.schema.FileIdentifier = v.Text
+	l.schema.FileIdentifier, l.file.Identifier = v.Text, v.Text
 }

@@ -52,6 +52,64 @@ func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
 	return schemas, l.diags
 }
 
+// Declared returns the full names of the types and services that the schema file
+// at path declares itself. What it includes is not read, and need not exist.
+func Declared(opts Options, path string) (names []string, err error) {
+	if opts.ReadFile == nil {
+		opts.ReadFile = os.ReadFile
+	}
+	data, err := opts.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	diags := &diag.List{}
+	if strings.HasSuffix(path, ".bfbs") {
+		if opts.ReadBinary == nil {
+			return nil, errors.ErrUnsupported
+		}
+		s := opts.ReadBinary(path, data, diags)
+		if err := diags.Err(); err != nil {
+			return nil, err
+		}
+		for _, o := range s.Objects {
+			if o.File == nil || o.File.Root {
+				names = append(names, o.FullName())
+			}
+		}
+		for _, e := range s.Enums {
+			if e.File == nil || e.File.Root {
+				names = append(names, e.FullName())
+			}
+		}
+		for _, svc := range s.Services {
+			if svc.File == nil || svc.File.Root {
+				names = append(names, svc.FullName())
+			}
+		}
+		return names, nil
+	}
+	parsed := fbs.Parse(path, data, diags)
+	if err := diags.Err(); err != nil {
+		return nil, err
+	}
+	prefix := ""
+	for _, d := range parsed.Decls {
+		switch d := d.(type) {
+		case *fbs.Namespace:
+			if prefix = d.Name.Text; prefix != "" {
+				prefix += "."
+			}
+		case *fbs.Object:
+			names = append(names, prefix+d.Name.Text)
+		case *fbs.Enum:
+			names = append(names, prefix+d.Name.Text)
+		case *fbs.Service:
+			names = append(names, prefix+d.Name.Text)
+		}
+	}
+	return names, nil
+}
+
 // FilesRead returns the paths of all files that the schemas were read from,
 // each once, in the order in which they were needed: what a build system must
 // watch.

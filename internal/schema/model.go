@@ -76,6 +76,11 @@ type File struct {
 	Name     string  // as flatc names it in .bfbs: relative to the project root, with a leading "//"
 	Includes []*File // ordered by name
 	Root     bool    // given on the command line, hence code is generated for it
+
+	// RootType and Identifier are what root_type and file_identifier of this
+	// very file say; those of a Schema are its root file's.
+	RootType   *Object
+	Identifier string
 }
 
 // An Attribute is one name, or name and value, of a metadata list.

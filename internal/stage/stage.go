@@ -1,0 +1,492 @@
+// Package stage changes many files at once, or none of them.
+//
+// A [Change] first writes every new file in full into a hidden folder, and moves
+// them to their places when all are there. An error on the way, or a signal that
+// asks the process to end, undoes what was done; a signal that comes too late for that
+// waits until all is in place. What a killed process leaves is in the hidden folder,
+// which the next change of the same folder empties. A lock that dies with its process tells
+// the two apart, and lets one change happen at a time.
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// Folder is the name of the hidden folder, in the folder that is changed.
+const Folder = ".ipcgen.tmp"
+
+// The names in the hidden folder. The rest are files on their way in and out.
+const (
+	lockName = "lock"
+	madeName = "folders" // those that the change creates, one a line
+)
+
+// A Change is a set of changes to files in and below one folder. Write and Remove
+// may be called from several goroutines.
+type Change struct {
+	// Waiting, if not nil, is called once when the change has to wait for that of
+	// another process.
+	Waiting func()
+
+	dir     string
+	staging string
+	begin   sync.Once
+	failed  error // of begin
+	lock    *os.File
+	waited  bool
+
+	made []string // folders, among them dir
+
+	signals chan os.Signal
+	noted   chan struct{} // closed when no signal comes any more
+	got     atomic.Pointer[os.Signal]
+
+	mu     sync.Mutex
+	next   int
+	writes []write
+	remove []string
+}
+
+// A write is a file that waits in the hidden folder.
+type write struct {
+	path   string // where links lead to
+	staged string
+	exists bool
+}
+
+// New returns an empty change of the folder dir, which need not exist.
+func New(dir string) *Change {
+	return &Change{dir: dir, staging: filepath.Join(dir, Folder)}
+}
+
+// An InterruptedError says that a signal asked the process to end, and that nothing
+// was changed.
+type InterruptedError struct{ Signal os.Signal }
+
+// Error returns the message.
+func (e *InterruptedError) Error() string {
+	return fmt.Sprintf("%v: nothing was changed", e.Signal)
+}
+
+// Begin takes the lock, waiting for it as long as another change has it, and
+// removes what a change that was killed has left. Write and Remove call it; before
+// the first of them nothing is touched. It reports whether another process
+// has changed the folder meanwhile.
+func (c *Change) Begin() (waited bool, err error) {
+	c.begin.Do(func() { c.failed = c.start() })
+	return c.waited, c.failed
+}
+
+// Abandoned reports whether there is a hidden folder, of a change that is under way or
+// that was killed.
+func (c *Change) Abandoned() bool {
+	_, err := os.Lstat(c.staging)
+	return err == nil
+}
+
+func (c *Change) start() error {
+	// The first signal ends the change in good order. One that the process was
+	// started to ignore stays ignored.
+	c.signals = make(chan os.Signal, 1)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(c.signals, s)
+		}
+	}
+	c.noted = make(chan struct{})
+	go func() {
+		defer close(c.noted)
+		if s, ok := <-c.signals; ok {
+			c.got.Store(&s)
+		}
+	}()
+	var err error
+	if c.made, err = makeFolders(c.dir); err != nil {
+		return err
+	}
+	if err := c.acquire(); err != nil {
+		return err
+	}
+	sys.CrashPoint("stage begun")
+	return nil
+}
+
+// acquire makes the hidden folder and locks it. Another change may remove it between
+// any two steps.
+func (c *Change) acquire() error {
+	pause := 2 * time.Millisecond
+	for begun := time.Now(); ; {
+		if err := c.interrupted(); err != nil {
+			return err
+		}
+		if err := os.Mkdir(c.staging, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		sys.CrashPoint("stage folder made")
+		name := filepath.Join(c.staging, lockName)
+		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%w; if no ipcgen runs, remove the folder", err)
+		}
+		sys.CrashPoint("stage lock made")
+		err = sys.LockFile(lock)
+		if err == nil && sameFile(lock, name) {
+			c.lock = lock
+			return c.clean()
+		}
+		lock.Close()
+		if errors.Is(err, errors.ErrUnsupported) {
+			return c.doWithout()
+		}
+		if err == nil {
+			continue // it was the lock of a change that is over
+		}
+		if !errors.Is(err, sys.ErrLocked) {
+			return err
+		}
+		if !c.waited && time.Since(begun) > time.Second && c.Waiting != nil {
+			c.Waiting()
+			c.Waiting = nil
+		}
+		c.waited = true
+		time.Sleep(pause)
+		pause = min(2*pause, 100*time.Millisecond)
+	}
+}
+
+// doWithout makes a hidden folder of this change alone, where there are no locks.
+func (c *Change) doWithout() (err error) {
+	if c.staging, err = os.MkdirTemp(c.dir, Folder+"-*"); err != nil {
+		return err
+	}
+	c.lock, err = os.Create(filepath.Join(c.staging, lockName))
+	return err
+}
+
+// sameFile reports whether name still is the name of f.
+func sameFile(f *os.File, name string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Lstat(name)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
+}
+
+// clean empties the hidden folder, but for the lock, and removes the folders that a
+// change made for files that never came.
+func (c *Change) clean() error {
+	entries, err := os.ReadDir(c.staging)
+	if err != nil {
+		return err
+	}
+	if text, err := os.ReadFile(filepath.Join(c.staging, madeName)); err == nil {
+		for name := range strings.SplitSeq(string(text), "\n") {
+			if filepath.IsLocal(name) && name != "." {
+				os.Remove(filepath.Join(c.dir, name)) // fails where something is in it
+			}
+		}
+	}
+	for _, e := range entries {
+		if e.Name() != lockName {
+			if err := os.Remove(filepath.Join(c.staging, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Change) interrupted() error {
+	if s := c.got.Load(); s != nil {
+		return &InterruptedError{*s}
+	}
+	return nil
+}
+
+// name returns a new name in the hidden folder.
+func (c *Change) name(suffix string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next++
+	return filepath.Join(c.staging, strconv.Itoa(c.next)+suffix)
+}
+
+// Write has the file at path hold data. A file that is there keeps its mode, and one
+// behind a symbolic link is what changes, not the link.
+func (c *Change) Write(path string, data []byte) error {
+	if _, err := c.Begin(); err != nil {
+		return err
+	}
+	if err := c.interrupted(); err != nil {
+		return err
+	}
+	w := write{path: path, staged: c.name(".new")}
+	mode := fs.FileMode(0)
+	if info, err := os.Lstat(path); err == nil {
+		w.exists = true
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if w.path, err = filepath.EvalSymlinks(path); err == nil {
+				info, err = os.Stat(w.path)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if mode = info.Mode().Perm(); mode&0o200 == 0 {
+			return &fs.PathError{Op: "write", Path: path, Err: errReadOnly}
+		}
+	}
+	// Not os.CreateTemp, whose mode 0600 would not follow the user's umask.
+	f, err := os.OpenFile(w.staged, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if w.exists {
+		err = errors.Join(err, f.Chmod(mode))
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	sys.CrashPoint("stage written")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writes = append(c.writes, w)
+	return nil
+}
+
+var errReadOnly = fmt.Errorf("the file is read-only (%w)", fs.ErrPermission)
+
+// Remove has the file at path gone, and its folder too if nothing else is in it.
+func (c *Change) Remove(path string) error {
+	if _, err := c.Begin(); err != nil {
+		return err
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Perm()&0o200 == 0 {
+		return &fs.PathError{Op: "remove", Path: path, Err: errReadOnly}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remove = append(c.remove, path)
+	return nil
+}
+
+// Reset forgets what Write and Remove were called for.
+func (c *Change) Reset() {
+	for _, w := range c.writes {
+		os.Remove(w.staged)
+	}
+	c.writes, c.remove = nil, nil
+}
+
+// Close ends the change, and undoes it if it was not committed. It returns the
+// signal that asked the process to end meanwhile, nil if none did.
+func (c *Change) Close() os.Signal {
+	if c.signals == nil {
+		return nil
+	}
+	if c.lock != nil {
+		c.clean()
+		sys.CrashPoint("stage cleaned")
+		// Before it is free, so that nobody locks what is gone; Windows does not
+		// remove what is open.
+		if os.Remove(c.lock.Name()) != nil {
+			c.lock.Close()
+			os.Remove(c.lock.Name())
+		}
+		os.Remove(c.staging)
+		c.lock.Close()
+		c.lock = nil
+	}
+	os.Remove(c.staging) // if another change does not use it
+	removeFolders(c.made)
+	signal.Stop(c.signals)
+	close(c.signals)
+	<-c.noted
+	c.signals = nil
+	if s := c.got.Load(); s != nil {
+		return *s
+	}
+	return nil
+}
+
+// Commit makes the change. When it returns an error, all is as before.
+func (c *Change) Commit() (err error) {
+	if len(c.writes)+len(c.remove) == 0 {
+		return nil
+	}
+	if err := c.interrupted(); err != nil {
+		return err
+	}
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+		}
+	}()
+	var folders []string
+	for _, w := range c.writes {
+		folders = append(folders, filepath.Dir(w.path))
+	}
+	slices.Sort(folders)
+	for _, dir := range slices.Compact(folders) {
+		made, err := makeFolders(dir)
+		c.made = append(c.made, made...) // Close removes those that stay empty
+		if err := errors.Join(err, c.noteFolders(made)); err != nil {
+			return err
+		}
+	}
+	sys.CrashPoint("stage folders made")
+	// First out, then in: where a file system takes two names for one, a new file
+	// may have the name of an old one.
+	for _, path := range c.remove {
+		old := c.name(".old")
+		if err := move(path, old); err != nil {
+			return err
+		}
+		undo = append(undo, func() { move(old, path) })
+		sys.CrashPoint("stage removed")
+	}
+	for _, w := range c.writes {
+		if w.exists {
+			old := c.name(".old")
+			switch err := keep(w.path, old); {
+			case errors.Is(err, fs.ErrNotExist):
+				w.exists = false // Remove had it under another name
+			case err != nil:
+				return err
+			default:
+				undo = append(undo, func() { move(old, w.path) })
+			}
+		}
+		if err := move(w.staged, w.path); err != nil {
+			return err
+		}
+		if !w.exists {
+			undo = append(undo, func() { os.Remove(w.path) })
+		}
+		sys.CrashPoint("stage placed")
+	}
+	for _, path := range c.remove {
+		c.removeEmpty(filepath.Dir(path))
+	}
+	return nil
+}
+
+// removeEmpty removes a folder in which a file was, and those around it, as long as
+// nothing is in them.
+func (c *Change) removeEmpty(dir string) {
+	for {
+		rel, err := filepath.Rel(c.dir, dir)
+		if err != nil || rel == "." || !filepath.IsLocal(rel) {
+			return
+		}
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || os.Remove(dir) != nil {
+			return
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// noteFolders remembers folders that are made, for the case of a kill.
+func (c *Change) noteFolders(made []string) error {
+	if len(made) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(c.staging, madeName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	if err != nil {
+		return err
+	}
+	for _, dir := range slices.Backward(made) {
+		if rel, relErr := filepath.Rel(c.dir, dir); relErr == nil {
+			_, writeErr := f.WriteString(rel + "\n")
+			err = errors.Join(err, writeErr)
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// makeFolders makes a folder and those around it, and returns those that were
+// missing, the outermost first.
+func makeFolders(dir string) (made []string, err error) {
+	var missing []string
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		missing = append(missing, d)
+		if d == filepath.Dir(d) {
+			break
+		}
+	}
+	for _, d := range slices.Backward(missing) {
+		if err := os.Mkdir(d, 0o777); err == nil {
+			made = append(made, d)
+		} else if !errors.Is(err, fs.ErrExist) {
+			return made, err
+		}
+	}
+	if info, err := os.Stat(dir); err != nil {
+		return made, err
+	} else if !info.IsDir() {
+		return made, &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+	}
+	return made, nil
+}
+
+// removeFolders removes folders that makeFolders made, unless something is in them.
+func removeFolders(made []string) {
+	for _, dir := range slices.Backward(made) {
+		os.Remove(dir)
+	}
+}
+
+// move moves a file, replacing one that is there. Between two file systems, which a
+// link or a mount below the folder may lead to, it is copied.
+func move(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, syscall.EXDEV) {
+		return err
+	}
+	if err := copyFile(from, to); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
+// keep makes old another name of a file, or a copy where there is no such thing.
+func keep(path, old string) error {
+	if err := os.Link(path, old); err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return copyFile(path, old)
+}
+
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, info.Mode().Perm())
+}
