@@ -168,7 +168,7 @@ func (p *plan) nameEnvelope(e *envelope) {
 	e.unimplemented = name("Unimplemented" + t + "Handler")
 	e.newService = name("New" + t + "Service")
 	e.protocol = name(t + "Protocol")
-	e.schema = k.scope.claim(unexported(t)+"Schema", &owner{what, o.Span})
+	e.schema = k.claim(unexported(t)+"Schema", &owner{what, o.Span})
 	methods := make(scope)
 	for _, m := range e.members {
 		if prev, taken := methods[m.name]; taken {
@@ -177,7 +177,7 @@ func (p *plan) nameEnvelope(e *envelope) {
 				Note(prev.span, "member %s is here", prev.what).Helpf("give one of them another alias")
 		}
 		methods[m.name] = &owner{m.val.Name, m.val.Span}
-		m.info = k.scope.claim(unexported(t)+m.name, &owner{what, o.Span})
+		m.info = k.claim(unexported(t)+m.name, &owner{what, o.Span})
 	}
 }
 
@@ -221,7 +221,7 @@ func (p *plan) nameService(s *service) {
 	s.newInPlaceClient = name("New" + t + "InPlaceClient")
 	s.inPlaceHandlers = name(t + "InPlaceHandlers")
 	s.newInPlaceService = name("New" + t + "InPlaceService")
-	s.schema = k.scope.claim(unexported(t)+"Schema", &owner{what, decl.Span})
+	s.schema = k.claim(unexported(t)+"Schema", &owner{what, decl.Span})
 	methods := make(scope)
 	ids := make(map[uint32]*method)
 	for _, m := range s.methods {
@@ -236,16 +236,8 @@ func (p *plan) nameService(s *service) {
 				Note(prev.decl.Span, "method %s is here", prev.decl.Name).Helpf("rename one of them")
 		}
 		ids[id] = m
-		m.info = k.scope.claim(unexported(t)+m.name, &owner{what, decl.Span})
-		m.inPlace = k.scope.claim(m.info+"InPlace", &owner{what, decl.Span})
-		p.use(k, schema.Type{Object: m.decl.Request}, fullName(decl.Namespace, decl.Name), m.decl.Span)
-		p.use(k, schema.Type{Object: m.decl.Reply}, fullName(decl.Namespace, decl.Name), m.decl.Span)
-		for _, e := range []*envelope{s.request, s.reply} {
-			if e != nil {
-				p.use(k, schema.Type{Object: e.table}, fullName(decl.Namespace, decl.Name), m.decl.Span)
-				p.use(k, schema.Type{Enum: e.payload.Type.Enum}, fullName(decl.Namespace, decl.Name), m.decl.Span)
-			}
-		}
+		m.info = k.claim(unexported(t)+m.name, &owner{what, decl.Span})
+		m.inPlace = k.claim(m.info+"InPlace", &owner{what, decl.Span})
 	}
 }
 

@@ -87,7 +87,7 @@ func (p *plan) codecOf(codecs *[]*codec, key codecKey, e *envelope, m *member) *
 
 // function claims the name of a function that nobody but generated code calls.
 func (k *pkg) function(name string) string {
-	return k.scope.claim(name, &owner{what: "a function of ipcgen's"})
+	return k.claim(name, &owner{what: "a function of ipcgen's"})
 }
 
 // forMessages and forReplies name the functions for one use of a codec.
@@ -190,19 +190,19 @@ func (f *file) konst(e *envelope, m *member) *jen.Statement {
 func (f *file) finishMessage(c *codec) {
 	seq, refSeq := "_", "_"
 	if c.env != nil && c.env.seq != nil {
-		seq = "seq"
+		seq = localMark + "seq"
 	}
 	if c.env != nil && c.env.refSeq != nil {
-		refSeq = "refSeq"
+		refSeq = localMark + "refSeq"
 	}
-	f.decl("", jen.Func().Id(c.finish).Params(f.builder(), jen.Id(seq), jen.Id(refSeq).Uint64(), jen.Id("m").Add(f.flatbuffers("UOffsetT"))).
+	f.decl("", jen.Func().Id(c.finish).Params(builder(), jen.Id(seq), jen.Id(refSeq).Uint64(), local("m").Add(flatbuffers("UOffsetT"))).
 		BlockFunc(func(g *jen.Group) {
-			root := jen.Id("m")
+			root := local("m")
 			if e := c.env; e != nil {
-				g.Add(f.fb("StartTable").Call(jen.Id("b"), jen.Lit(len(e.table.Fields))))
+				g.Add(fb("StartTable").Call(local("b"), jen.Lit(len(e.table.Fields))))
 				for _, field := range e.table.Fields {
 					slot := func(method string, v *jen.Statement) {
-						g.Id("b").Dot("Prepend"+method+"Slot").Call(jen.Lit(field.ID), v, jen.Lit(0))
+						g.Add(local("b")).Dot("Prepend"+method+"Slot").Call(jen.Lit(field.ID), v, jen.Lit(0))
 					}
 					switch field {
 					case e.seq:
@@ -216,9 +216,9 @@ func (f *file) finishMessage(c *codec) {
 						slot("UOffsetT", root)
 					}
 				}
-				root = f.fb("EndTable").Call(jen.Id("b"))
+				root = fb("EndTable").Call(local("b"))
 			}
-			g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), root)
+			g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(local("b"), root)
 		}))
 }
 
@@ -230,19 +230,19 @@ func (f *file) openMessage(c *codec) {
 		typ = jen.Id(f.objectType(c.message()))
 	}
 	verify := f.imported(c, f.plan.objects[c.table].Verify)
-	f.decl("", jen.Func().Id(c.open).Params(jen.Id("buf").Index().Byte()).
-		Params(jen.Id("m").Add(typ), jen.List(jen.Id("seq"), jen.Id("refSeq")).Uint64(), jen.Err().Error()).
+	f.decl("", jen.Func().Id(c.open).Params(local("buf").Index().Byte()).
+		Params(local("m").Add(typ), jen.List(local("seq"), local("refSeq")).Uint64(), local("err").Error()).
 		BlockFunc(func(g *jen.Group) {
-			g.If(jen.Err().Op(":=").Add(verify).Call(jen.Id("buf")), jen.Err().Op("!=").Nil()).Block(
-				jen.Return(jen.Id("m"), jen.Lit(0), jen.Lit(0), jen.Err()))
-			root := f.flatbuffers("GetUOffsetT").Call(jen.Id("buf"))
+			g.If(local("err").Op(":=").Add(verify).Call(local("buf")), local("err").Op("!=").Nil()).Block(
+				jen.Return(local("m"), jen.Lit(0), jen.Lit(0), local("err")))
+			root := flatbuffers("GetUOffsetT").Call(local("buf"))
 			if c.env == nil {
-				g.Id("m").Dot("Init").Call(jen.Id("buf"), root)
-				g.Return(jen.Id("m"), jen.Lit(0), jen.Lit(0), jen.Nil())
+				g.Add(local("m")).Dot("Init").Call(local("buf"), root)
+				g.Return(local("m"), jen.Lit(0), jen.Lit(0), jen.Nil())
 				return
 			}
-			g.Var().Id("x").Id(f.objectType(c.table))
-			g.Id("x").Dot("Init").Call(jen.Id("buf"), root)
+			g.Var().Add(local("x")).Id(f.objectType(c.table))
+			g.Add(local("x")).Dot("Init").Call(local("buf"), root)
 			f.openMember(g, c)
 		}))
 }
@@ -253,32 +253,32 @@ func (f *file) openMember(g *jen.Group, c *codec) {
 		if field == nil {
 			return jen.Lit(0)
 		}
-		return jen.Id(of).Dot(f.plan.fields[field].Get).Call()
+		return local(of).Dot(f.plan.fields[field].Get).Call()
 	}
 	e := c.env
 	seq, refSeq := get("x", e.seq), get("x", e.refSeq)
 	tag, want := get("x", e.payload.Tag), f.konst(e, c.member)
-	payload := jen.Id("x").Dot(f.plan.fields[e.payload].Get).Call(jen.Op("&").Id("u"))
+	payload := local("x").Dot(f.plan.fields[e.payload].Get).Call(jen.Op("&").Add(local("u")))
 	if f.plan.pkgOf(e.table.Namespace) != f.pkg && !isExported(f.plan.fields[e.payload].Get) {
 		// What the accessors do, which are out of reach here.
-		g.Id("t").Op(":=").Id("x").Dot("Table").Call()
-		payload = f.fb("FieldUnion").Call(jen.Op("&").Id("t"), jen.Lit(e.payload.Offset), jen.Op("&").Id("u"))
+		g.Add(local("t")).Op(":=").Add(local("x")).Dot("Table").Call()
+		payload = fb("FieldUnion").Call(jen.Op("&").Add(local("t")), jen.Lit(e.payload.Offset), jen.Op("&").Add(local("u")))
 		tag = jen.Id(f.enumType(e.payload.Type.Enum)).Call(
-			jen.Id("t").Dot("Get"+methodOf(e.payload.Tag.Type)+"Slot").Call(jen.Lit(e.payload.Tag.Offset), jen.Lit(0)))
+			local("t").Dot("Get"+methodOf(e.payload.Tag.Type)+"Slot").Call(jen.Lit(e.payload.Tag.Offset), jen.Lit(0)))
 	}
-	g.Var().Id("u").Add(f.flatbuffers("Table"))
+	g.Var().Add(local("u")).Add(flatbuffers("Table"))
 	g.If(jen.Op("!").Add(payload).Op("||").Add(tag).Op("!=").Add(want)).Block(
-		jen.Return(jen.Id("m"), seq, refSeq,
-			f.fb("WrongMember").Call(jen.Lit(e.table.Name+"."+e.payload.Name), want, tag)))
+		jen.Return(local("m"), seq, refSeq,
+			fb("WrongMember").Call(jen.Lit(e.table.Name+"."+e.payload.Name), want, tag)))
 	if c.isText() {
-		g.Return(f.fb("UnionBytes").Call(jen.Op("&").Id("u")), seq, refSeq, jen.Nil())
+		g.Return(fb("UnionBytes").Call(jen.Op("&").Add(local("u"))), seq, refSeq, jen.Nil())
 		return
 	}
 	if field := c.refSeq(); field != nil {
 		refSeq = get("m", field)
 	}
-	g.Id("m").Dot("Init").Call(jen.Id("u").Dot("Bytes"), jen.Id("u").Dot("Pos"))
-	g.Return(jen.Id("m"), seq, refSeq, jen.Nil())
+	g.Add(local("m")).Dot("Init").Call(local("u").Dot("Bytes"), local("u").Dot("Pos"))
+	g.Return(local("m"), seq, refSeq, jen.Nil())
 }
 
 // encode writes the function that builds a buffer from an object, for a
@@ -292,28 +292,28 @@ func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
 	if c.member != nil {
 		what += "." + c.member.val.Name
 	}
-	numbers, number := jen.Id("seq").Uint64(), jen.Lit(0)
+	numbers, number := local("seq").Uint64(), jen.Lit(0)
 	if name == c.encodeReply {
-		numbers, number = jen.List(jen.Id("seq"), jen.Id("refSeq")).Uint64(), jen.Id("refSeq")
+		numbers, number = jen.List(local("seq"), local("refSeq")).Uint64(), local("refSeq")
 	}
-	f.decl("", jen.Func().Id(name).Params(f.builder(), numbers, jen.Id("m").Add(ptr(typ))).Error().
+	f.decl("", jen.Func().Id(name).Params(builder(), numbers, local("m").Add(ptr(typ))).Error().
 		BlockFunc(func(g *jen.Group) {
-			g.If(jen.Id("m").Op("==").Nil()).Block(jen.Return(f.ipc("NilMessage").Call(jen.Lit(what))))
+			g.If(local("m").Op("==").Nil()).Block(jen.Return(ipc("NilMessage").Call(jen.Lit(what))))
 			if c.flat != nil {
 				f.encodeFlat(g, c, refSeq, number)
 				g.Return(jen.Nil())
 				return
 			}
-			packed := jen.Id("m").Dot("Pack").Call(jen.Id("b"))
+			packed := local("m").Dot("Pack").Call(local("b"))
 			switch {
 			case c.isText():
-				packed = jen.Id("b").Dot("CreateString").Call(jen.Op("*").Id("m"))
+				packed = local("b").Dot("CreateString").Call(jen.Op("*").Add(local("m")))
 			case refSeq != nil:
-				g.Id("answer").Op(":=").Op("*").Id("m").Comment("// which stays as the handler made it")
-				g.Id("answer").Dot(f.plan.fields[refSeq].Member).Op("=").Id("refSeq")
-				packed = jen.Id("answer").Dot("Pack").Call(jen.Id("b"))
+				g.Add(local("answer")).Op(":=").Op("*").Add(local("m")).Comment("// which stays as the handler made it")
+				g.Add(local("answer")).Dot(f.plan.fields[refSeq].Member).Op("=").Add(local("refSeq"))
+				packed = local("answer").Dot("Pack").Call(local("b"))
 			}
-			g.Id(c.finish).Call(jen.Id("b"), jen.Id("seq"), number, packed)
+			g.Id(c.finish).Call(local("b"), local("seq"), number, packed)
 			g.Return(jen.Nil())
 		}))
 }
@@ -322,24 +322,24 @@ func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
 // of its numbers, for a MethodSpec or a MessageSpec.
 func (f *file) decode(c *codec, name, number string) {
 	typ := jen.String()
-	unpack := jen.Op("*").Id("m").Op("=").String().Call(jen.Id("x"))
+	unpack := jen.Op("*").Add(local("m")).Op("=").String().Call(local("x"))
 	if !c.isText() {
 		typ = jen.Id(f.objectObject(c.message()))
-		unpack = jen.Id("x").Dot("UnPackTo").Call(jen.Id("m"))
+		unpack = local("x").Dot("UnPackTo").Call(local("m"))
 	}
-	seq, refSeq := jen.Id(number), jen.Id("_")
+	seq, refSeq := local(number), jen.Id("_")
 	if number == "refSeq" {
 		seq, refSeq = refSeq, seq
 	}
-	f.decl("", jen.Func().Id(name).Params(jen.Id("buf").Index().Byte(), jen.Id("m").Op("*").Add(typ)).
-		Params(jen.Id(number).Uint64(), jen.Err().Error()).
+	f.decl("", jen.Func().Id(name).Params(local("buf").Index().Byte(), local("m").Op("*").Add(typ)).
+		Params(local(number).Uint64(), local("err").Error()).
 		BlockFunc(func(g *jen.Group) {
 			if c.flat != nil {
 				f.decodeFlat(g, c, number)
 			}
-			g.List(jen.Id("x"), seq, refSeq, jen.Err()).Op(":=").Id(c.open).Call(jen.Id("buf"))
-			g.If(jen.Err().Op("!=").Nil()).Block(jen.Return(jen.Id(number), jen.Err()))
+			g.List(local("x"), seq, refSeq, local("err")).Op(":=").Id(c.open).Call(local("buf"))
+			g.If(local("err").Op("!=").Nil()).Block(jen.Return(local(number), local("err")))
 			g.Add(unpack)
-			g.Return(jen.Id(number), jen.Nil())
+			g.Return(local(number), jen.Nil())
 		}))
 }

@@ -22,19 +22,17 @@ func (f *file) enum(e *schema.Enum) {
 	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
 	f.enumConsts(e, n)
 	f.enumTables(e, n)
-	f.use("strconv")
-	f.p("// String returns the name of v as the schema has it, or ", n.Type, "(n).")
-	f.p("func (v ", n.Type, ") String() string {")
-	f.p("if s, ok := ", n.Names, "[v]; ok {")
-	f.p("return s")
+	f.p("// String returns the name of ℓv as the schema has it, or ", n.Type, "(n).")
+	f.p("func (ℓv ", n.Type, ") String() string {")
+	f.p("if ℓs, ℓok := ", n.Names, "[ℓv]; ℓok {")
+	f.p("return ℓs")
 	f.p("}")
-	f.p("return \"", n.Type, "(\" + strconv.FormatInt(int64(v), 10) + \")\"")
+	f.p("return \"", n.Type, "(\" + ℙstrconv.FormatInt(int64(ℓv), 10) + \")\"")
 	f.p("}")
 	f.p()
-	f.useFB()
-	f.p("// ", n.Parse, " returns the value whose String is s, or an error.")
-	f.p("func ", n.Parse, "(s string) (", n.Type, ", error) {")
-	f.p("return fb.ParseEnum(s, ", quote(n.Type), ", ", n.Values, ")")
+	f.p("// ", n.Parse, " returns the value whose String is ℓs, or an error.")
+	f.p("func ", n.Parse, "(ℓs string) (", n.Type, ", error) {")
+	f.p("return ℙfb.ParseEnum(ℓs, ", quote(n.Type), ", ", n.Values, ")")
 	f.p("}")
 	if e.IsUnion {
 		f.p()
@@ -92,7 +90,6 @@ func enumValue(e *schema.Enum, val *schema.EnumVal) string {
 
 // union writes the object of a union, and its verifier.
 func (f *file) union(e *schema.Enum, n *enumNames) {
-	f.useFlatbuffers()
 	f.p("// ", n.Object, " holds one member of the union ", fullName(e.Namespace, e.Name), ".")
 	f.p("type ", n.Object, " struct {")
 	f.columns([][]string{{"Type", n.Type}, {"Value", "any"}})
@@ -104,19 +101,19 @@ func (f *file) union(e *schema.Enum, n *enumNames) {
 }
 
 func (f *file) unionPack(e *schema.Enum, n *enumNames) {
-	f.p("// Pack writes the member that t holds and returns its offset, or 0 when t is")
+	f.p("// Pack writes the member that ℓt holds and returns its offset, or 0 when ℓt is")
 	f.p("// nil or holds none.")
-	f.p("func (t *", n.Object, ") Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
-	f.p("if t == nil || t.Value == nil {")
+	f.p("func (ℓt *", n.Object, ") Pack(ℓbuilder *ℙflatbuffers.Builder) ℙflatbuffers.UOffsetT {")
+	f.p("if ℓt == nil || ℓt.Value == nil {")
 	f.p("return 0")
 	f.p("}")
-	f.p("switch t.Type {")
+	f.p("switch ℓt.Type {")
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
 		f.p("case ", name, ":")
 		if val.Type.Base == schema.String {
-			f.p("return builder.CreateString(t.Value.(string))")
+			f.p("return ℓbuilder.CreateString(ℓt.Value.(string))")
 		} else {
-			f.p("return t.Value.(*", f.objectObject(val.Type.Object), ").Pack(builder)")
+			f.p("return ℓt.Value.(*", f.objectObject(val.Type.Object), ").Pack(ℓbuilder)")
 		}
 	})
 	f.p("}")
@@ -126,20 +123,19 @@ func (f *file) unionPack(e *schema.Enum, n *enumNames) {
 }
 
 func (f *file) unionUnPack(e *schema.Enum, n *enumNames) {
-	f.p("// UnPack returns the object of the member at table, or nil when rcv is the type")
+	f.p("// UnPack returns the object of the member at ℓtable, or nil when ℓrcv is the type")
 	f.p("// of none.")
-	f.p("func (rcv ", n.Type, ") UnPack(table flatbuffers.Table) *", n.Object, " {")
-	f.p("switch rcv {")
+	f.p("func (ℓrcv ", n.Type, ") UnPack(ℓtable ℙflatbuffers.Table) *", n.Object, " {")
+	f.p("switch ℓrcv {")
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
 		f.p("case ", name, ":")
 		if val.Type.Base == schema.String {
-			f.useFB()
-			f.p("return &", n.Object, "{Type: rcv, Value: string(fb.UnionBytes(&table))}")
+			f.p("return &", n.Object, "{Type: ℓrcv, Value: string(ℙfb.UnionBytes(&ℓtable))}")
 			return
 		}
-		f.p("var x ", f.objectType(val.Type.Object))
-		f.p("x.Init(table.Bytes, table.Pos)")
-		f.p("return &", n.Object, "{Type: rcv, Value: x.UnPack()}")
+		f.p("var ℓx ", f.objectType(val.Type.Object))
+		f.p("ℓx.Init(ℓtable.Bytes, ℓtable.Pos)")
+		f.p("return &", n.Object, "{Type: ℓrcv, Value: ℓx.UnPack()}")
 	})
 	f.p("}")
 	f.p("return nil")
@@ -148,26 +144,25 @@ func (f *file) unionUnPack(e *schema.Enum, n *enumNames) {
 }
 
 func (f *file) unionVerify(e *schema.Enum, n *enumNames) {
-	f.useFB()
-	f.p("// ", n.VerifyAt, " checks the member at pos whose type is v.Tag(); it serves the")
+	f.p("// ", n.VerifyAt, " checks the member at ℓpos whose type is ℓv.Tag(); it serves the")
 	f.p("// verifiers of tables. A type that is not known here, of a later version, is not")
 	f.p("// checked.")
-	f.p("func ", n.VerifyAt, "(v *fb.Verifier, pos uint32) bool {")
-	f.p("ok, tag := true, ", n.Type, "(v.Tag())")
-	f.p("switch tag {")
+	f.p("func ", n.VerifyAt, "(ℓv *ℙfb.Verifier, ℓpos uint32) bool {")
+	f.p("ℓok, ℓtag := true, ", n.Type, "(ℓv.Tag())")
+	f.p("switch ℓtag {")
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
 		f.p("case ", name, ":")
 		switch {
 		case val.Type.Base == schema.String:
-			f.p("ok = v.String(pos)")
+			f.p("ℓok = ℓv.String(ℓpos)")
 		case val.Type.Object.IsStruct:
-			f.p("ok = v.Struct(pos, ", itoa(val.Type.Object.Size), ", ", itoa(val.Type.Object.Align), ")")
+			f.p("ℓok = ℓv.Struct(ℓpos, ", itoa(val.Type.Object.Size), ", ", itoa(val.Type.Object.Align), ")")
 		default:
-			f.p("ok = ", f.verifyAt(val.Type.Object), "(v, pos)")
+			f.p("ℓok = ", f.verifyAt(val.Type.Object), "(ℓv, ℓpos)")
 		}
 	})
 	f.p("}")
-	f.p("return ok || v.InMember(tag)")
+	f.p("return ℓok || ℓv.InMember(ℓtag)")
 	f.p("}")
 }
 

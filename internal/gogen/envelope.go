@@ -35,18 +35,18 @@ func (f *file) argument(m *member) *jen.Statement {
 
 func (f *file) sender(e *envelope, full string) {
 	f.decl(e.sender+" sends the members of "+full+" one way. It is safe for concurrent use.",
-		jen.Type().Id(e.sender).Struct(jen.Id("sender").Add(f.ipc("Sender"))))
-	f.decl(e.newSender+" returns a sender that sends through s.",
-		jen.Func().Id(e.newSender).Params(jen.Id("s").Add(f.ipc("Sender"))).Add(ptr(e.sender)).Block(
-			jen.Return(jen.Op("&").Id(e.sender).Values(value("sender", jen.Id("s"))))))
+		jen.Type().Id(e.sender).Struct(jen.Id("sender").Add(ipc("Sender"))))
+	f.decl(e.newSender+" returns a sender that sends through ℓs.",
+		jen.Func().Id(e.newSender).Params(local("s").Add(ipc("Sender"))).Add(ptr(e.sender)).Block(
+			jen.Return(jen.Op("&").Id(e.sender).Values(value("sender", local("s"))))))
 	for _, m := range e.members {
-		ref := jen.Id("m")
+		ref := local("m")
 		if m.isText() {
-			ref = jen.Op("&").Id("m")
+			ref = jen.Op("&").Add(local("m"))
 		}
-		f.decl("Send"+m.name+" sends m; a nil error means that it is on its way, not that it was handled.",
-			jen.Func().Params(jen.Id("s").Add(ptr(e.sender))).Id("Send"+m.name).Params(f.ctx(), jen.Id("m").Add(f.argument(m))).Error().Block(
-				jen.Return(f.ipc("Send").Call(jen.Id("ctx"), jen.Id("s").Dot("sender"), jen.Id(m.info), ref))))
+		f.decl("Send"+m.name+" sends ℓm; a nil error means that it is on its way, not that it was handled.",
+			jen.Func().Params(local("s").Add(ptr(e.sender))).Id("Send"+m.name).Params(ctx(), local("m").Add(f.argument(m))).Error().Block(
+				jen.Return(ipc("Send").Call(local("ctx"), local("s").Dot("sender"), jen.Id(m.info), ref))))
 	}
 }
 
@@ -54,30 +54,30 @@ func (f *file) handler(e *envelope, full string) {
 	methods := make([]jen.Code, len(e.members))
 	routes := []jen.Code{jen.Id(e.protocol)}
 	for i, m := range e.members {
-		methods[i] = jen.Id("Handle"+m.name).Params(f.ctx(), jen.Id("m").Add(f.argument(m))).Error()
-		handle := jen.Id("h").Dot("Handle" + m.name)
+		methods[i] = jen.Id("Handle"+m.name).Params(ctx(), local("m").Add(f.argument(m))).Error()
+		handle := local("h").Dot("Handle" + m.name)
 		if m.isText() {
-			handle = jen.Func().Params(f.ctx(), jen.Id("m").Op("*").String()).Error().Block(
-				jen.Return(handle.Call(jen.Id("ctx"), jen.Op("*").Id("m"))))
+			handle = jen.Func().Params(ctx(), local("m").Op("*").String()).Error().Block(
+				jen.Return(handle.Call(local("ctx"), jen.Op("*").Add(local("m")))))
 		}
-		routes = append(routes, f.ipc("Receive").Call(jen.Id(m.info), handle))
+		routes = append(routes, ipc("Receive").Call(jen.Id(m.info), handle))
 	}
-	f.decl(e.handler+" handles the members of "+full+". Its methods may be called concurrently, and may keep m.",
+	f.decl(e.handler+" handles the members of "+full+". Its methods may be called concurrently, and may keep ℓm.",
 		jen.Type().Id(e.handler).Interface(methods...))
 	f.newService(e.newService, e.handler, routes)
 	f.unimplemented(e.unimplemented, e.handler, "messages", "members")
 	for _, m := range e.members {
 		f.decl("Handle"+m.name+" returns an error with code ipc.CodeUnimplemented.",
-			jen.Func().Params(jen.Id(e.unimplemented)).Id("Handle"+m.name).Params(f.context(), f.argument(m)).Error().Block(
-				jen.Return(f.ipc("Unimplemented").Call(jen.Lit(full+"/"+m.val.Name)))))
+			jen.Func().Params(jen.Id(e.unimplemented)).Id("Handle"+m.name).Params(context(), f.argument(m)).Error().Block(
+				jen.Return(ipc("Unimplemented").Call(jen.Lit(full+"/"+m.val.Name)))))
 	}
 }
 
 // messageInfo writes the variable that holds a member's codec.
 func (f *file) messageInfo(e *envelope, m *member, full string) {
 	c := f.plan.codecs[memberKey(f.pkg, e, m)]
-	f.decl("", jen.Var().Id(m.info).Op("=").Add(f.ipc("NewMessage")).Call(jen.Id(e.protocol),
-		composite(f.ipc("MessageSpec").Index(jen.Id(f.messageType(m))),
+	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMessage")).Call(jen.Id(e.protocol),
+		composite(ipc("MessageSpec").Index(jen.Id(f.messageType(m))),
 			value("Name", jen.Lit(m.val.Name)),
 			value("ID", hex(fmt.Sprintf("%08x", wireID(full, m.val.Name)))),
 			value("Encode", jen.Id(c.encode)),

@@ -5,125 +5,117 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-const (
-	flatbuffersPath = "github.com/google/flatbuffers/go"
-	runtimePath     = "github.com/ipcgen/ipcgen/runtime"
-	fbPath          = runtimePath + "/fb"
-)
-
 // A file is a Go file being written.
 type file struct {
 	writer
-	plan    *plan
-	pkg     *pkg
-	imports map[string]string // path to name; empty when it is the path's own
+	plan *plan
+	pkg  *pkg
 }
 
-// use imports a package of the standard library.
-func (f *file) use(path string) { f.imports[path] = "" }
-
-// useFlatbuffers and useFB import what nearly all files need, and useIPC what the
-// files of services, envelopes and streams do.
-func (f *file) useFlatbuffers() { f.imports[flatbuffersPath] = "flatbuffers" }
-func (f *file) useFB()          { f.imports[fbPath] = "" }
-func (f *file) useIPC()         { f.imports[runtimePath] = "ipc" }
+// A renderer writes files, one after the other, into memory that it uses again.
+type renderer struct {
+	body     []byte
+	resolver resolver
+}
 
 // Render makes the text of the file. An error is a mistake in ipcgen.
 func (d *Draft) Render() ([]byte, error) {
-	f := &file{plan: d.plan, pkg: d.pkg, imports: make(map[string]string)}
+	w, _ := d.plan.renderers.Get().(*renderer)
+	if w == nil {
+		w = new(renderer)
+	}
+	defer d.plan.renderers.Put(w)
+	text, _, err := w.render(d)
+	return text, err
+}
+
+// emit writes the declarations of a file, with marks.
+func (w *renderer) emit(d *Draft) *file {
+	f := &file{plan: d.plan, pkg: d.pkg, writer: writer{buf: w.body[:0]}}
 	for i, emit := range d.emits {
 		if i > 0 {
 			f.p()
 		}
 		emit(f)
 	}
-	body := f.writer
-	f.writer = writer{buf: make([]byte, 0, len(body.buf)+512), needsFormat: body.needsFormat}
+	w.body = f.buf
+	return f
+}
+
+// render writes a file, and returns its text and its imports.
+func (w *renderer) render(d *Draft) ([]byte, []imported, error) {
+	f := w.emit(d)
+	body := bytes.TrimRight(f.buf, "\n")
+	r := &w.resolver
+	if err := r.resolve(d.plan, d.pkg, body); err != nil {
+		return nil, nil, mistake(d, err)
+	}
+	f.writer = writer{buf: make([]byte, 0, len(body)+512), needsFormat: f.needsFormat || r.renamed}
 	f.p(Header(d.pkg.dir, d.plan.opts.source(d.Declarer)))
 	f.p()
 	f.p("package ", d.pkg.name)
 	f.p()
-	f.importBlock()
-	for _, path := range []string{fbPath, runtimePath} {
-		if name, ok := f.imports[path]; ok && d.guards[path] {
+	f.importBlock(r.imports)
+	for _, i := range r.imports {
+		if d.guards[i.path] {
 			f.p("// If this constant does not exist, the code generator and the runtime do not")
 			f.p("// fit each other: bring both to one version, and generate again.")
-			f.p("const _ = ", cmp.Or(name, "fb"), ".RuntimeAtLeastV1")
+			f.p("const _ = ", i.alias, ".RuntimeAtLeastV1")
 			f.p()
 		}
 	}
-	f.buf = append(f.buf, bytes.TrimRight(body.buf, "\n")...)
+	f.buf = r.appendTo(f.buf)
 	f.p()
 	text, err := f.finish()
 	if err != nil {
-		return nil, fmt.Errorf("%s: generated code does not parse, which is a mistake in ipcgen: %w", d.Path, err)
+		return nil, nil, mistake(d, err)
 	}
-	return text, nil
+	return text, r.imports, nil
+}
+
+func mistake(d *Draft, err error) error {
+	return fmt.Errorf("%s: generated code does not parse, which is a mistake in ipcgen: %w", d.Path, err)
 }
 
 // importBlock writes the imports: the standard library, then the others.
-func (f *file) importBlock() {
-	paths := make([]string, 0, len(f.imports))
-	for path := range f.imports {
-		paths = append(paths, path)
-	}
-	slices.SortFunc(paths, func(a, b string) int {
-		if std(a) != std(b) {
-			if std(a) {
+func (f *file) importBlock(imports []imported) {
+	slices.SortFunc(imports, func(a, b imported) int {
+		if a.std != b.std {
+			if a.std {
 				return -1
 			}
 			return 1
 		}
-		return cmp.Compare(a, b)
+		return cmp.Compare(a.path, b.path)
 	})
-	line := func(path string) string {
-		if name := f.imports[path]; name != "" {
-			return name + ` "` + path + `"`
+	line := func(i imported) string {
+		if i.named || i.alias != i.name {
+			return i.alias + ` "` + i.path + `"`
 		}
-		return `"` + path + `"`
+		return `"` + i.path + `"`
 	}
 	switch {
-	case len(paths) == 0:
+	case len(imports) == 0:
 		return
-	case len(paths) == 1:
-		f.p("import ", line(paths[0]))
+	case len(imports) == 1:
+		f.p("import ", line(imports[0]))
 	default:
 		f.p("import (")
-		for i, path := range paths {
-			if i > 0 && std(paths[i-1]) && !std(path) {
+		for n, i := range imports {
+			if n > 0 && imports[n-1].std && !i.std {
 				f.p()
 			}
-			f.p(line(path))
+			f.p(line(i))
 		}
 		f.p(")")
 	}
 	f.p()
-}
-
-// std reports whether an import path is one of the standard library's that
-// generated code uses.
-func std(path string) bool {
-	switch path {
-	case "bytes", "cmp", "context", "math", "strconv":
-		return true
-	}
-	return false
-}
-
-// qualifier returns what stands before the names of package k here, and
-// imports it.
-func (f *file) qualifier(k *pkg) string {
-	if k == f.pkg {
-		return ""
-	}
-	name := f.pkg.imports[k]
-	f.imports[k.importPath] = name
-	return name + "."
 }
 
 // objectType returns the name of a table's or struct's accessor.
@@ -192,9 +184,8 @@ func toWire(t schema.Type, expr string) string {
 // stands for a scalar type.
 func methodOf(t schema.Type) string { return scalars[wire(t)].method }
 
-// quote writes a Go string literal for a name of the schema, which has neither
-// quotes nor escapes in it.
-func quote(name string) string { return `"` + name + `"` }
+// quote writes a Go string literal.
+func quote(s string) string { return unmarked(strconv.Quote(s)) }
 
 // aliases writes the exported names of types whose own names are not exported,
 // so that other packages can refer to them.

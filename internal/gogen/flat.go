@@ -46,7 +46,7 @@ func (p *plan) flatten(k *pkg, c *codec) *flat {
 		switch {
 		case field.Deprecated:
 			continue
-		case !isScalar(field.Type.Base) || field.Optional:
+		case !isScalar(field.Type.Base) || field.IsTag || field.Optional:
 			return nil
 		case k != p.pkgOf(c.message().Namespace) && !isExported(p.fields[field].Member):
 			return nil
@@ -177,10 +177,10 @@ func (f *file) flatTemplate(c *codec) {
 		b.WriteString("\"" + then + " // " + part.what)
 	}
 	for _, field := range c.flat.values(c) {
-		fmt.Fprintf(&b, "\nfb.Value{At: %d, Size: %d}, // %s", c.flat.at[field], inlineSize(field.Type), field.Name)
+		fmt.Fprintf(&b, "\nℙfb.Value{At: %d, Size: %d}, // %s", c.flat.at[field], inlineSize(field.Type), field.Name)
 	}
 	f.decl(c.flat.name+" is what is the same in all these messages, and where their values lie.",
-		jen.Var().Id(c.flat.name).Op("=").Add(f.fb("NewLayout")).Call(jen.Lit(c.flat.root), jen.Op(`"" +`+b.String()+"\n")))
+		jen.Var().Id(c.flat.name).Op("=").Add(fb("NewLayout")).Call(jen.Lit(c.flat.root), jen.Op(`"" +`+b.String()+"\n")))
 }
 
 // values lists the fields whose values differ from message to message.
@@ -204,43 +204,43 @@ func (c *codec) around(field *schema.Field) bool {
 // encode, and number the expression of what goes there.
 func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *jen.Statement) {
 	values := c.flat.values(c)
-	x := "x"
+	x := localMark + "x"
 	if len(values) == 0 {
 		x = "_"
 	}
-	g.List(jen.Id(x), jen.Id("root")).Op(":=").Id(c.flat.name).Dot("Begin").Call(jen.Id("b"))
+	g.List(jen.Id(x), local("root")).Op(":=").Id(c.flat.name).Dot("Begin").Call(local("b"))
 	for _, field := range values {
-		v := jen.Op(toWire(field.Type, "m."+f.plan.fields[field].Member))
+		v := jen.Op(toWire(field.Type, localMark+"m."+f.plan.fields[field].Member))
 		switch {
 		case c.env != nil && field == c.env.seq:
-			v = jen.Id("seq")
+			v = local("seq")
 		case c.env != nil && field == c.env.refSeq, field == refSeq:
 			v = number.Clone()
 		}
-		g.Add(f.flatbuffers("Write"+methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
+		g.Add(flatbuffers("Write"+methodOf(field.Type)).Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
 	}
-	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(jen.Id("b"), jen.Id("root"))
+	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(local("b"), local("root"))
 }
 
 // decodeFlat writes the statements that read into m a message that is laid out
 // like those of encodeFlat, and return its number.
 func (f *file) decodeFlat(g *jen.Group, c *codec, number string) {
-	match := jen.Id("x").Op(":=").Id(c.flat.name).Dot("Match").Call(jen.Id("buf"))
-	g.If(match, jen.Id("x").Op("!=").Nil()).BlockFunc(func(g *jen.Group) {
+	match := local("x").Op(":=").Id(c.flat.name).Dot("Match").Call(local("buf"))
+	g.If(match, local("x").Op("!=").Nil()).BlockFunc(func(g *jen.Group) {
 		for _, field := range c.flat.values(c) {
-			value := f.flatbuffers("Get" + methodOf(field.Type)).Call(jen.Id("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
+			value := flatbuffers("Get" + methodOf(field.Type)).Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
 			if !c.around(field) {
 				if field.Type.Enum != nil {
 					value = jen.Id(f.enumType(field.Type.Enum)).Call(value)
 				}
-				member := jen.Id("m").Dot(f.plan.fields[field].Member)
+				member := local("m").Dot(f.plan.fields[field].Member)
 				g.Add(member.Clone()).Op("=").Add(value)
 				value = member
 			}
 			if field == c.numberField(number) {
-				g.Id(number).Op("=").Add(value)
+				g.Add(local(number)).Op("=").Add(value)
 			}
 		}
-		g.Return(jen.Id(number), jen.Nil())
+		g.Return(local(number), jen.Nil())
 	})
 }

@@ -113,6 +113,10 @@ func Plan(s *schema.Schema, opts Options, diags *diag.List) []*Draft {
 		return nil
 	}
 	drafts := p.drafts()
+	p.checkCycles(drafts)
+	if diags.HasErrors() {
+		return nil
+	}
 	slices.SortFunc(drafts, func(a, b *Draft) int { return strings.Compare(a.Path, b.Path) })
 	return drafts
 }

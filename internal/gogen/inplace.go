@@ -12,22 +12,22 @@ func (f *file) inPlace(s *service) {
 // of callers, the compiler knows nothing of the instances of generic functions,
 // and would put function literals that they are given on the heap.
 func (f *file) inPlaceClient(s *service) {
-	f.decl(s.inPlaceClient+" calls "+article(s.iface)+" server without copies or allocations: build builds the request in the ring, "+
-		"within size bytes if it can, and returns its offset; read reads the verified reply there. What they are given may not be kept, "+
+	f.decl(s.inPlaceClient+" calls "+article(s.iface)+" server without copies or allocations: ℓbuild builds the request in the ring, "+
+		"within ℓsize bytes if it can, and returns its offset; ℓread reads the verified reply there. What they are given may not be kept, "+
 		"and the server must be trusted: see ipc.InPlaceCall.",
-		jen.Type().Id(s.inPlaceClient).Struct(jen.Id("conn").Op("*").Add(f.ipc("Conn"))))
-	f.decl(s.newInPlaceClient+" returns a client that calls in place through c.",
-		jen.Func().Id(s.newInPlaceClient).Params(jen.Id("c").Op("*").Add(f.ipc("Conn"))).Add(ptr(s.inPlaceClient)).Block(
-			jen.Return(jen.Op("&").Id(s.inPlaceClient).Values(value("conn", jen.Id("c"))))))
+		jen.Type().Id(s.inPlaceClient).Struct(jen.Id("conn").Op("*").Add(ipc("Conn"))))
+	f.decl(s.newInPlaceClient+" returns a client that calls in place through ℓc.",
+		jen.Func().Id(s.newInPlaceClient).Params(local("c").Op("*").Add(ipc("Conn"))).Add(ptr(s.inPlaceClient)).Block(
+			jen.Return(jen.Op("&").Id(s.inPlaceClient).Values(value("conn", local("c"))))))
 	for _, m := range s.methods {
 		f.documented([]string{" " + m.name + " calls " + s.decl.Name + "." + m.decl.Name + " in place.", "", "go:noinline"},
-			jen.Func().Params(jen.Id("c").Add(ptr(s.inPlaceClient))).Id(m.name).Params(
-				f.ctx(), jen.Id("size").Int(),
-				jen.Id("build").Func().Params(f.builder()).Add(f.flatbuffers("UOffsetT")),
-				jen.Id("read").Func().Params(jen.Id("rep").Id(f.objectType(m.decl.Reply))).Error(),
+			jen.Func().Params(local("c").Add(ptr(s.inPlaceClient))).Id(m.name).Params(
+				ctx(), local("size").Int(),
+				local("build").Func().Params(builder()).Add(flatbuffers("UOffsetT")),
+				local("read").Func().Params(local("rep").Id(f.objectType(m.decl.Reply))).Error(),
 			).Error().Block(
-				jen.Return(f.ipc("InvokeInPlace").Call(jen.Id("ctx"), jen.Id("c").Dot("conn"), jen.Id(m.inPlace),
-					jen.Id("size"), jen.Id("build"), jen.Id("read")))))
+				jen.Return(ipc("InvokeInPlace").Call(local("ctx"), local("c").Dot("conn"), jen.Id(m.inPlace),
+					local("size"), local("build"), local("read")))))
 	}
 }
 
@@ -35,15 +35,15 @@ func (f *file) inPlaceHandlers(s *service) {
 	fields := make([]jen.Code, len(s.methods))
 	routes := []jen.Code{jen.Id(s.protocol)}
 	for i, m := range s.methods {
-		fields[i] = jen.Id(m.name).Func().Params(f.ctx(), jen.Id("req").Id(f.objectType(m.decl.Request)),
-			jen.Id("reply").Add(f.ipc("InPlaceReply")).Index(jen.Id(f.objectType(m.decl.Reply)))).Error()
-		routes = append(routes, jen.Id(m.inPlace).Dot("Route").Call(jen.Id("inPlace").Dot(m.name), f.handle(m)))
+		fields[i] = jen.Id(m.name).Func().Params(ctx(), local("req").Id(f.objectType(m.decl.Request)),
+			local("reply").Add(ipc("InPlaceReply")).Index(jen.Id(f.objectType(m.decl.Reply)))).Error()
+		routes = append(routes, jen.Id(m.inPlace).Dot("Route").Call(local("inPlace").Dot(m.name), f.handle(m)))
 	}
 	f.decl(s.inPlaceHandlers+" are handlers of "+s.iface+" that read the request where it is and build the reply in the ring. "+
-		"Neither req nor reply may be kept: see ipc.HandleInPlace.",
+		"Neither ℓreq nor ℓreply may be kept: see ipc.HandleInPlace.",
 		jen.Type().Id(s.inPlaceHandlers).Struct(fields...))
-	f.decl(s.newInPlaceService+" returns a service for ipc.NewServer that handles in place the methods that inPlace has a handler for, "+
-		"and the others by h.",
-		jen.Func().Id(s.newInPlaceService).Params(jen.Id("h").Id(s.iface), jen.Id("inPlace").Id(s.inPlaceHandlers)).
-			Op("*").Add(f.ipc("Service")).Block(jen.Return(call(f.ipc("NewService"), routes...))))
+	f.decl(s.newInPlaceService+" returns a service for ipc.NewServer that handles in place the methods that ℓinPlace has a handler for, "+
+		"and the others by ℓh.",
+		jen.Func().Id(s.newInPlaceService).Params(local("h").Id(s.iface), local("inPlace").Id(s.inPlaceHandlers)).
+			Op("*").Add(ipc("Service")).Block(jen.Return(call(ipc("NewService"), routes...))))
 }

@@ -27,8 +27,8 @@ func (f *file) documented(doc []string, code *jen.Statement) {
 	if err := commented(doc, code).Render(&b); err != nil {
 		// Left to the formatting of the whole file, which reports it.
 		b.WriteString(err.Error())
-		f.needsFormat = true
 	}
+	f.needsFormat = true // jennifer counts marks as characters when it aligns
 	f.buf = append(f.buf, b.Bytes()...)
 	f.p()
 }
@@ -44,10 +44,10 @@ func commented(doc []string, code *jen.Statement) *jen.Statement {
 
 // wrap breaks a text into the lines of a comment, each with its leading blank.
 func wrap(text string) []string {
-	const width = 78
+	const columns = 78
 	var lines []string
 	for word := range strings.FieldsSeq(text) {
-		if n := len(lines); n > 0 && len(lines[n-1])+1+len(word) <= width {
+		if n := len(lines); n > 0 && width(lines[n-1])+1+width(word) <= columns {
 			lines[n-1] += " " + word
 		} else {
 			lines = append(lines, " "+word)
@@ -56,30 +56,20 @@ func wrap(text string) []string {
 	return lines
 }
 
-// ipc, fb, flatbuffers and context return a name of the package, and import it.
-func (f *file) ipc(name string) *jen.Statement {
-	f.useIPC()
-	return jen.Id("ipc").Dot(name)
-}
+// local returns the name of a parameter or variable.
+func local(name string) *jen.Statement { return jen.Id(localMark + name) }
 
-func (f *file) fb(name string) *jen.Statement {
-	f.useFB()
-	return jen.Id("fb").Dot(name)
-}
+// qualified returns a name of a package outside of the output.
+func qualified(pkg, name string) *jen.Statement { return jen.Id(packageMark + pkg).Dot(name) }
 
-func (f *file) flatbuffers(name string) *jen.Statement {
-	f.useFlatbuffers()
-	return jen.Id("flatbuffers").Dot(name)
-}
-
-func (f *file) context() *jen.Statement {
-	f.use("context")
-	return jen.Id("context").Dot("Context")
-}
+func ipc(name string) *jen.Statement         { return qualified("ipc", name) }
+func fb(name string) *jen.Statement          { return qualified("fb", name) }
+func flatbuffers(name string) *jen.Statement { return qualified("flatbuffers", name) }
+func context() *jen.Statement                { return qualified("context", "Context") }
 
 // ctx and builder are the first parameters of most functions.
-func (f *file) ctx() *jen.Statement     { return jen.Id("ctx").Add(f.context()) }
-func (f *file) builder() *jen.Statement { return jen.Id("b").Op("*").Add(f.flatbuffers("Builder")) }
+func ctx() *jen.Statement     { return local("ctx").Add(context()) }
+func builder() *jen.Statement { return local("b").Op("*").Add(flatbuffers("Builder")) }
 
 // ptr returns the type of pointers to the type of that name.
 func ptr(typ string) *jen.Statement { return jen.Op("*").Id(typ) }

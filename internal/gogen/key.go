@@ -14,28 +14,27 @@ func (f *file) key(o *schema.Object, n *objectNames) {
 		arg = "(new(" + f.objectType(o.Key.Type.Object) + "))"
 		f.structCompare(o.Key.Type.Object, n)
 	}
-	f.useFB()
-	f.p("// ", n.KeyCompare, " reports whether the key of the table at o1 is less than that of")
-	f.p("// the table at o2, as flatbuffers.Builder.CreateVectorOfSortedTables needs it.")
-	f.p("func ", n.KeyCompare, "(o1, o2 flatbuffers.UOffsetT, buf []byte) bool {")
-	f.p("var x, y ", n.Type)
-	f.p("x.Init(buf, flatbuffers.UOffsetT(len(buf))-o1)")
-	f.p("y.Init(buf, flatbuffers.UOffsetT(len(buf))-o2)")
-	f.p("return ", f.keyCompare(o.Key, n, "x."+get+arg, "y."+get+arg), " < 0")
+	f.p("// ", n.KeyCompare, " reports whether the key of the table at ℓo1 is less than that of")
+	f.p("// the table at ℓo2, as flatbuffers.Builder.CreateVectorOfSortedTables needs it.")
+	f.p("func ", n.KeyCompare, "(ℓo1, ℓo2 ℙflatbuffers.UOffsetT, ℓbuf []byte) bool {")
+	f.p("var ℓx, ℓy ", n.Type)
+	f.p("ℓx.Init(ℓbuf, ℙflatbuffers.UOffsetT(len(ℓbuf))-ℓo1)")
+	f.p("ℓy.Init(ℓbuf, ℙflatbuffers.UOffsetT(len(ℓbuf))-ℓo2)")
+	f.p("return ", f.keyCompare(o.Key, n, "ℓx."+get+arg, "ℓy."+get+arg), " < 0")
 	f.p("}")
 	f.p()
-	f.p("// LookupByKey points rcv at the table with the given key, in the vector at")
-	f.p("// vectorLocation of buf that is sorted by it, and reports whether there is one.")
-	f.p("func (rcv *", n.Type, ") LookupByKey(key ", f.keyType(o.Key), ", vectorLocation flatbuffers.UOffsetT, buf []byte) bool {")
-	f.p("pos := fb.LookupTable(buf, vectorLocation, func(pos flatbuffers.UOffsetT) int {")
-	f.p("var x ", n.Type)
-	f.p("x.Init(buf, pos)")
-	f.p("return ", f.keyCompare(o.Key, n, "x."+get+arg, "key"))
+	f.p("// LookupByKey points ℓrcv at the table with the given key, in the vector at")
+	f.p("// ℓvectorLocation of ℓbuf that is sorted by it, and reports whether there is one.")
+	f.p("func (ℓrcv *", n.Type, ") LookupByKey(ℓkey ", f.keyType(o.Key), ", ℓvectorLocation ℙflatbuffers.UOffsetT, ℓbuf []byte) bool {")
+	f.p("ℓpos := ℙfb.LookupTable(ℓbuf, ℓvectorLocation, func(ℓpos ℙflatbuffers.UOffsetT) int {")
+	f.p("var ℓx ", n.Type)
+	f.p("ℓx.Init(ℓbuf, ℓpos)")
+	f.p("return ", f.keyCompare(o.Key, n, "ℓx."+get+arg, "ℓkey"))
 	f.p("})")
-	f.p("if pos == 0 {")
+	f.p("if ℓpos == 0 {")
 	f.p("return false")
 	f.p("}")
-	f.p("rcv.Init(buf, pos)")
+	f.p("ℓrcv.Init(ℓbuf, ℓpos)")
 	f.p("return true")
 	f.p("}")
 	f.p()
@@ -56,17 +55,15 @@ func (f *file) keyType(key *schema.Field) string {
 func (f *file) keyCompare(key *schema.Field, n *objectNames, a, b string) string {
 	switch t := key.Type; {
 	case isStruct(t):
-		return "fb.CompareStructs(" + a + ", " + b + ", " + n.KeyStructCompare + ")"
-	case t.Base == schema.String && b == "key":
-		return "fb.CompareString(" + a + ", " + b + ")"
+		return "ℙfb.CompareStructs(" + a + ", " + b + ", " + n.KeyStructCompare + ")"
+	case t.Base == schema.String && b == "ℓkey":
+		return "ℙfb.CompareString(" + a + ", " + b + ")"
 	case t.Base == schema.String:
-		f.use("bytes")
-		return "bytes.Compare(" + a + ", " + b + ")"
+		return "ℙbytes.Compare(" + a + ", " + b + ")"
 	case t.Base == schema.Bool:
-		return "fb.CompareBools(" + a + ", " + b + ")"
+		return "ℙfb.CompareBools(" + a + ", " + b + ")"
 	default:
-		f.use("cmp")
-		return "cmp.Compare(" + a + ", " + b + ")"
+		return "ℙcmp.Compare(" + a + ", " + b + ")"
 	}
 }
 
@@ -75,8 +72,8 @@ func (f *file) keyCompare(key *schema.Field, n *objectNames, a, b string) string
 func (f *file) structCompare(o *schema.Object, n *objectNames) {
 	typ := f.objectType(o)
 	f.p("// ", n.KeyStructCompare, " compares two keys, field by field.")
-	f.p("func ", n.KeyStructCompare, "(a, b *", typ, ") int {")
-	f.compareFields(o, "a", "b", 0)
+	f.p("func ", n.KeyStructCompare, "(ℓa, ℓb *", typ, ") int {")
+	f.compareFields(o, "ℓa", "ℓb", 0)
 	f.p("return 0")
 	f.p("}")
 	f.p()
@@ -94,7 +91,7 @@ func (f *file) compareFields(o *schema.Object, a, b string, depth int) {
 			t = elem(t)
 		}
 		if t.Base == schema.Obj {
-			x, y := "x"+itoa(depth), "y"+itoa(depth)
+			x, y := "ℓx"+itoa(depth), "ℓy"+itoa(depth)
 			args := strings.TrimSuffix("(new("+f.objectType(t.Object)+"), "+index, ", ") + ")"
 			if index == "" {
 				f.p("{")
@@ -104,13 +101,12 @@ func (f *file) compareFields(o *schema.Object, a, b string, depth int) {
 			f.p("}")
 			continue
 		}
-		compare := "fb.CompareBools("
+		compare := "ℙfb.CompareBools("
 		if t.Base != schema.Bool {
-			compare = "cmp.Compare("
-			f.use("cmp")
+			compare = "ℙcmp.Compare("
 		}
-		f.p("if c := ", compare, a, ".", get, "(", index, "), ", b, ".", get, "(", index, ")); c != 0 {")
-		f.p("return c")
+		f.p("if ℓc := ", compare, a, ".", get, "(", index, "), ", b, ".", get, "(", index, ")); ℓc != 0 {")
+		f.p("return ℓc")
 		f.p("}")
 		if index != "" {
 			f.p("}")

@@ -112,14 +112,6 @@ var predeclared = set(
 	"uint32", "uint64", "uint8", "uintptr",
 )
 
-// locals are the names of packages that generated files import and of
-// variables of generated functions, which no parameter and no package-level
-// name may take.
-var locals = set(
-	"b", "buf", "builder", "bytes", "cmp", "context", "ctx", "fb", "flatbuffers",
-	"ipc", "math", "obj", "rcv", "strconv", "t", "v", "x",
-)
-
 // A nameSet is a set of names.
 type nameSet map[string]bool
 
@@ -131,17 +123,23 @@ func set(names ...string) nameSet {
 	return s
 }
 
-// goName escapes what Go cannot use as a package-level name.
+// reserved reports whether Go gives a name a meaning that generated code relies
+// on, or none at all.
+func reserved(name string) bool {
+	if len(name) > len("fallthrough") || !isSmall(name[0]) && name != "_" {
+		return false // as nearly all are
+	}
+	return keywords[name] || predeclared[name] || name == "init" || name == "_"
+}
+
+// goName escapes what cannot be the name of a type. flatc escapes keywords only,
+// in the same way; a type called string or error would leave generated code
+// without the type that Go calls so.
 func goName(name string) string {
-	if keywords[name] || predeclared[name] || locals[name] || name == "init" || name == "_" {
+	if reserved(name) {
 		return name + "_"
 	}
 	return name
-}
-
-// paramName returns the name of the parameter that holds the value of a field.
-func paramName(field string) string {
-	return goName(lowerCamel(field))
 }
 
 // isExported reports whether other packages may use a name.

@@ -80,32 +80,32 @@ func (f *file) valueType(t schema.Type) string {
 // tablePack writes Pack for a table: first all that is stored apart from it, in
 // the order of the fields, then the table itself.
 func (f *file) tablePack(o *schema.Object, n *objectNames) {
-	f.p("// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.")
-	f.p("func (t *", n.Object, ") Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
-	f.p("if t == nil {")
+	f.p("// Pack writes ℓt and all it holds, and returns its offset, or 0 when ℓt is nil.")
+	f.p("func (ℓt *", n.Object, ") Pack(ℓbuilder *ℙflatbuffers.Builder) ℙflatbuffers.UOffsetT {")
+	f.p("if ℓt == nil {")
 	f.p("return 0")
 	f.p("}")
 	offsets := make(map[*schema.Field]string)
-	taken := scope{"t": {}, "builder": {}, "flatbuffers": {}, "fb": {}}
+	taken := make(scope)
 	for _, field := range o.Fields {
 		if !field.Deprecated && storedApart(field.Type) {
-			offsets[field] = taken.claim(lowerCamel(field.Name)+"Offset", nil)
+			offsets[field] = fieldLocal(taken.claim(lowerCamel(field.Name)+"Offset", nil))
 			if field.Type.Element == schema.Union {
-				offsets[field.Tag] = taken.claim(lowerCamel(field.Tag.Name)+"Offset", nil)
+				offsets[field.Tag] = fieldLocal(taken.claim(lowerCamel(field.Tag.Name)+"Offset", nil))
 				f.packUnions(field, offsets[field.Tag], offsets[field], taken)
 				continue
 			}
 			f.packApart(field, offsets[field])
 		}
 	}
-	f.p("fb.StartTable(builder, ", itoa(len(o.Fields)), ")")
+	f.p("ℙfb.StartTable(ℓbuilder, ", itoa(len(o.Fields)), ")")
 	for _, field := range o.Fields {
 		if field.Deprecated || field.IsTag {
 			continue
 		}
 		f.addMember(field, offsets)
 	}
-	f.p("return fb.EndTable(builder)")
+	f.p("return ℙfb.EndTable(ℓbuilder)")
 	f.p("}")
 	f.p()
 }
@@ -124,14 +124,14 @@ func storedApart(t schema.Type) bool {
 // packApart writes the statements that write a field's value and set the
 // variable off to its offset, 0 when there is nothing to write.
 func (f *file) packApart(field *schema.Field, off string) {
-	member := "t." + f.plan.fields[field].Member
+	member := "ℓt." + f.plan.fields[field].Member
 	switch t := field.Type; t.Base {
 	case schema.String:
 		f.packString(field, member, off)
 	case schema.Vector:
 		f.packVector(field, member, off)
 	default:
-		f.p(off, " := ", member, ".Pack(builder)")
+		f.p(off, " := ", member, ".Pack(ℓbuilder)")
 	}
 }
 
@@ -143,61 +143,58 @@ func (f *file) packString(field *schema.Field, member, off string) {
 		create = "CreateSharedString("
 	}
 	if field.Required || field.Key || field.Default.Str != "" {
-		f.p(off, " := builder.", create, member, ")")
+		f.p(off, " := ℓbuilder.", create, member, ")")
 		return
 	}
-	f.useFB()
-	f.p(off, " := fb.", create, "builder, ", member, ")")
+	f.p(off, " := ℙfb.", create, "ℓbuilder, ", member, ")")
 }
 
 // packVector writes a vector. One that is nil is left out, unless the table must
 // have it.
 func (f *file) packVector(field *schema.Field, member, off string) {
 	e := elem(field.Type)
-	f.useFB()
 	if field.Required {
-		member = "fb.OrEmpty(" + member + ")"
+		member = "ℙfb.OrEmpty(" + member + ")"
 	}
 	var call string
 	switch {
 	case e.Base == schema.UByte && e.Enum == nil:
 		// With a zero byte after it, as flatc has it.
-		call = "fb.CreateByteString(builder, " + member + ")"
+		call = "ℙfb.CreateByteString(ℓbuilder, " + member + ")"
 	case isScalar(e.Base):
-		call = "fb.Pack" + methodOf(e) + "s(builder, " + member + ")"
+		call = "ℙfb.Pack" + methodOf(e) + "s(ℓbuilder, " + member + ")"
 	case e.Base == schema.String:
-		call = "fb.PackStrings(builder, " + member + ")"
+		call = "ℙfb.PackStrings(ℓbuilder, " + member + ")"
 	case e.Object.IsStruct:
-		call = "fb.PackStructs(builder, " + member + ", " + itoa(e.Object.Size) + ", " + itoa(e.Object.Align) + ")"
+		call = "ℙfb.PackStructs(ℓbuilder, " + member + ", " + itoa(e.Object.Size) + ", " + itoa(e.Object.Align) + ")"
 	default:
-		call = "fb.PackTables(builder, " + member + ")"
+		call = "ℙfb.PackTables(ℓbuilder, " + member + ")"
 	}
 	f.p(off, " := ", call)
 }
 
 // packUnions writes a vector of unions and the vector of their types.
 func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope) {
-	f.useFB()
-	member := "t." + f.plan.fields[field].Member
-	types := taken.claim(lowerCamel(field.Name)+"Types", nil)
-	values := taken.claim(lowerCamel(field.Name)+"Values", nil)
-	f.p("var ", typesOff, ", ", off, " flatbuffers.UOffsetT")
+	member := "ℓt." + f.plan.fields[field].Member
+	types := fieldLocal(taken.claim(lowerCamel(field.Name)+"Types", nil))
+	values := fieldLocal(taken.claim(lowerCamel(field.Name)+"Values", nil))
+	f.p("var ", typesOff, ", ", off, " ℙflatbuffers.UOffsetT")
 	f.p("if ", member, " != nil {")
 	f.p(types, " := make([]", f.enumType(field.Type.Enum), ", len(", member, "))")
-	f.p(values, " := make([]flatbuffers.UOffsetT, len(", member, "))")
-	f.p("for j, u := range ", member, " {")
-	f.p("if ", values, "[j] = u.Pack(builder); ", values, "[j] != 0 {")
-	f.p(types, "[j] = u.Type")
+	f.p(values, " := make([]ℙflatbuffers.UOffsetT, len(", member, "))")
+	f.p("for ℓj, ℓu := range ", member, " {")
+	f.p("if ", values, "[ℓj] = ℓu.Pack(ℓbuilder); ", values, "[ℓj] != 0 {")
+	f.p(types, "[ℓj] = ℓu.Type")
 	f.p("}")
 	f.p("}")
-	f.p(typesOff, " = fb.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}), "s(builder, ", types, ")")
-	f.p(off, " = fb.PackOffsets(builder, ", values, ")")
+	f.p(typesOff, " = ℙfb.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}), "s(ℓbuilder, ", types, ")")
+	f.p(off, " = ℙfb.PackOffsets(ℓbuilder, ", values, ")")
 	f.p("}")
 }
 
 // addMember writes the statements that put a field into the table begun.
 func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) {
-	member := "t." + f.plan.fields[field].Member
+	member := "ℓt." + f.plan.fields[field].Member
 	switch t := field.Type; {
 	case t.Base == schema.Union:
 		f.p("if ", offsets[field], " != 0 {")
@@ -211,7 +208,7 @@ func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) 
 	case storedApart(t):
 		f.addField(field, offsets[field])
 	case t.Base == schema.Obj:
-		f.addField(field, member+".Pack(builder)")
+		f.addField(field, member+".Pack(ℓbuilder)")
 	case field.Optional:
 		f.p("if ", member, " != nil {")
 		f.addField(field, "*"+member)
@@ -223,8 +220,8 @@ func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) 
 
 // unPack writes UnPackTo and UnPack.
 func (f *file) unPack(o *schema.Object, n *objectNames) {
-	f.p("// UnPackTo copies what rcv reads into t, replacing all of its fields.")
-	f.p("func (rcv *", n.Type, ") UnPackTo(t *", n.Object, ") {")
+	f.p("// UnPackTo copies what ℓrcv reads into ℓt, replacing all of its fields.")
+	f.p("func (ℓrcv *", n.Type, ") UnPackTo(ℓt *", n.Object, ") {")
 	for _, field := range o.Fields {
 		if !field.Deprecated && !field.IsTag {
 			f.unPackMember(o, field)
@@ -232,31 +229,31 @@ func (f *file) unPack(o *schema.Object, n *objectNames) {
 	}
 	f.p("}")
 	f.p()
-	f.p("// UnPack returns a copy of what rcv reads, or nil when rcv is nil.")
-	f.p("func (rcv *", n.Type, ") UnPack() *", n.Object, " {")
-	f.p("if rcv == nil {")
+	f.p("// UnPack returns a copy of what ℓrcv reads, or nil when ℓrcv is nil.")
+	f.p("func (ℓrcv *", n.Type, ") UnPack() *", n.Object, " {")
+	f.p("if ℓrcv == nil {")
 	f.p("return nil")
 	f.p("}")
-	f.p("t := new(", n.Object, ")")
-	f.p("rcv.UnPackTo(t)")
-	f.p("return t")
+	f.p("ℓt := new(", n.Object, ")")
+	f.p("ℓrcv.UnPackTo(ℓt)")
+	f.p("return ℓt")
 	f.p("}")
 	f.p()
 }
 
 func (f *file) unPackMember(o *schema.Object, field *schema.Field) {
 	n := f.plan.fields[field]
-	member := "t." + n.Member
+	member := "ℓt." + n.Member
 	switch t := field.Type; t.Base {
 	case schema.String:
-		f.p(member, " = string(rcv.", n.Get, "())")
+		f.p(member, " = string(ℓrcv.", n.Get, "())")
 	case schema.Obj:
 		// An accessor on the stack saves an allocation.
-		f.p(member, " = rcv.", n.Get, "(new(", f.objectType(t.Object), ")).UnPack()")
+		f.p(member, " = ℓrcv.", n.Get, "(new(", f.objectType(t.Object), ")).UnPack()")
 	case schema.Union:
 		f.p(member, " = nil")
-		f.p("if u := (flatbuffers.Table{}); rcv.", n.Get, "(&u) {")
-		f.p(member, " = rcv.", f.plan.fields[field.Tag].Get, "().UnPack(u)")
+		f.p("if ℓu := (ℙflatbuffers.Table{}); ℓrcv.", n.Get, "(&ℓu) {")
+		f.p(member, " = ℓrcv.", f.plan.fields[field.Tag].Get, "().UnPack(ℓu)")
 		f.p("}")
 	case schema.Vector:
 		f.unPackVector(field, n, member)
@@ -264,7 +261,7 @@ func (f *file) unPackMember(o *schema.Object, field *schema.Field) {
 		f.unPackArray(field, n, member)
 	default:
 		if field.Optional || o.IsStruct {
-			f.p(member, " = rcv.", n.Get, "()")
+			f.p(member, " = ℓrcv.", n.Get, "()")
 		} else {
 			f.p(member, " = ", f.scalarValue(field))
 		}
@@ -275,31 +272,28 @@ func (f *file) unPackVector(field *schema.Field, n *fieldNames, member string) {
 	e := elem(field.Type)
 	slot := itoa(field.Offset)
 	if e.Base == schema.UByte && e.Enum == nil {
-		f.use("bytes")
-		f.p(member, " = bytes.Clone(rcv.", n.Bytes, "())")
+		f.p(member, " = ℙbytes.Clone(ℓrcv.", n.Bytes, "())")
 		return
 	}
 	if isScalar(e.Base) {
-		f.useFB()
-		f.p(member, " = fb.UnPack", methodOf(e), "s[", f.scalarType(e), "](&rcv._tab, ", slot, ")")
+		f.p(member, " = ℙfb.UnPack", methodOf(e), "s[", f.scalarType(e), "](&ℓrcv._tab, ", slot, ")")
 		return
 	}
 	if e.Base == schema.String {
-		f.useFB()
-		f.p(member, " = fb.UnPackStrings(&rcv._tab, ", slot, ")")
+		f.p(member, " = ℙfb.UnPackStrings(&ℓrcv._tab, ", slot, ")")
 		return
 	}
-	f.p(member, " = make([]", f.valueType(e), ", rcv.", n.Length, "())")
-	f.p("for j := range ", member, " {")
+	f.p(member, " = make([]", f.valueType(e), ", ℓrcv.", n.Length, "())")
+	f.p("for ℓj := range ", member, " {")
 	switch {
 	case e.Base == schema.Union:
-		f.p("if u := (flatbuffers.Table{}); rcv.", n.Get, "(&u, j) {")
-		f.p(member, "[j] = rcv.", f.plan.fields[field.Tag].Get, "(j).UnPack(u)")
+		f.p("if ℓu := (ℙflatbuffers.Table{}); ℓrcv.", n.Get, "(&ℓu, ℓj) {")
+		f.p(member, "[ℓj] = ℓrcv.", f.plan.fields[field.Tag].Get, "(ℓj).UnPack(ℓu)")
 		f.p("}")
 	default:
-		f.p("var x ", f.objectType(e.Object))
-		f.p("rcv.", n.Get, "(&x, j)")
-		f.p(member, "[j] = x.UnPack()")
+		f.p("var ℓx ", f.objectType(e.Object))
+		f.p("ℓrcv.", n.Get, "(&ℓx, ℓj)")
+		f.p(member, "[ℓj] = ℓx.UnPack()")
 	}
 	f.p("}")
 }

@@ -3,6 +3,7 @@ package gogen
 import (
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/schema"
@@ -14,21 +15,10 @@ type pkg struct {
 	name       string
 	dir        string // slash-separated, relative to the output folder
 	importPath string
-	aliasHint  string // name under which others import it, as flatc has it: "A__B"
+	token      string // that stands for it behind packageMark: as flatc imports it, "A__B"
 	namespace  string // dotted, for diagnostics; "" for the root namespace
 
-	scope   scope // package-level names
-	imports map[*pkg]string
-	// uses holds, for each package this one imports, the first reference that
-	// makes it do so; order keeps them in order of the schema.
-	uses  map[*pkg]use
-	order []*pkg
-}
-
-// A use is a reference from a declaration to a type of another package.
-type use struct {
-	from, to string // full names
-	span     diag.Span
+	scope scope // package-level names
 }
 
 // A scope gives out names so that no two things get the same one.
@@ -42,13 +32,26 @@ type owner struct {
 
 // claim gives out name, with as many underscores appended as it takes.
 func (s scope) claim(name string, o *owner) string {
-	for {
-		if _, taken := s[name]; !taken {
-			s[name] = o
-			return name
-		}
+	for s.has(name) {
 		name += "_"
 	}
+	s[name] = o
+	return name
+}
+
+// claim gives out a name at package level.
+func (k *pkg) claim(name string, o *owner) string {
+	for reserved(name) || k.scope.has(name) {
+		name += "_"
+	}
+	k.scope[name] = o
+	return name
+}
+
+// has reports whether a name was given out.
+func (s scope) has(name string) bool {
+	_, taken := s[name]
+	return taken
 }
 
 // A plan is what is decided before anything is written: the packages, all
@@ -59,8 +62,8 @@ type plan struct {
 	opts   Options
 	diags  *diag.List
 
-	pkgs    map[string]*pkg // by namespace
-	ordered []*pkg
+	pkgs   map[string]*pkg // by namespace
+	tokens map[string]*pkg // by token
 
 	objects map[*schema.Object]*objectNames
 	fields  map[*schema.Field]*fieldNames
@@ -72,7 +75,8 @@ type plan struct {
 	streams      []*stream
 	codecs       map[codecKey]*codec
 
-	reached map[*schema.File]map[*schema.File]bool // of reach
+	reached   map[*schema.File]map[*schema.File]bool // of reach
+	renderers sync.Pool                              // of *renderer
 }
 
 func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
@@ -83,6 +87,7 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 	p := &plan{
 		schema: s, opts: opts, diags: diags,
 		pkgs:    make(map[string]*pkg),
+		tokens:  make(map[string]*pkg),
 		objects: make(map[*schema.Object]*objectNames, len(s.Objects)),
 		fields:  make(map[*schema.Field]*fieldNames, fields),
 		enums:   make(map[*schema.Enum]*enumNames, len(s.Enums)),
@@ -90,10 +95,7 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 	p.nameTypes()
 	p.nameEnums()
 	p.nameObjects()
-	p.findUses()
 	p.planChannels()
-	p.checkCycles()
-	p.nameImports()
 	return p
 }
 
@@ -106,26 +108,20 @@ func (p *plan) pkgOf(ns schema.Namespace) *pkg {
 	if k := p.pkgs[key]; k != nil {
 		return k
 	}
-	k := &pkg{
-		namespace: key,
-		dir:       strings.Join(ns, "/"),
-		scope:     make(scope),
-		imports:   make(map[*pkg]string), uses: make(map[*pkg]use),
-	}
+	k := &pkg{namespace: key, dir: strings.Join(ns, "/"), scope: make(scope)}
 	if len(ns) == 0 {
 		k.name = p.opts.rootPackage()
-		k.aliasHint = k.name
+		k.token = k.name
 	} else {
 		k.name = goPackage(ns[len(ns)-1])
-		pieces := make([]string, len(ns))
-		for i, piece := range ns {
-			pieces[i] = goPackage(piece)
-		}
-		k.aliasHint = strings.Join(pieces, "__")
+		k.token = strings.Join(ns, "__")
+	}
+	for p.importSpec(k.token) != nil {
+		k.token += "_"
 	}
 	k.importPath = path.Join(p.opts.ImportPath, k.dir)
 	p.pkgs[key] = k
-	p.ordered = append(p.ordered, k)
+	p.tokens[k.token] = k
 	return k
 }
 
@@ -147,33 +143,33 @@ func (p *plan) nameTypes() {
 		if e.IsUnion {
 			what = "union"
 		}
-		p.enums[e] = &enumNames{Type: k.scope.claim(goName(e.Name), &owner{what + " " + fullName(e.Namespace, e.Name), e.Span})}
+		p.enums[e] = &enumNames{Type: k.claim(goName(e.Name), &owner{what + " " + fullName(e.Namespace, e.Name), e.Span})}
 	}
 	for _, o := range p.schema.Objects {
 		k := p.pkgOf(o.Namespace)
-		p.objects[o] = &objectNames{Type: k.scope.claim(goName(o.Name), &owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})}
+		p.objects[o] = &objectNames{Type: k.claim(goName(o.Name), &owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})}
 	}
 	for _, o := range p.schema.Objects {
 		n, k := p.objects[o], p.pkgOf(o.Namespace)
 		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
 		// The object's name derives from the schema's, as in flatc: escapes of
 		// the accessor's name do not show in it.
-		n.Object = k.scope.claim(goName(o.Name)+"T", own)
+		n.Object = k.claim(goName(o.Name)+"T", own)
 		if !isExported(n.Type) {
-			n.Alias = k.scope.claim(exported(o.Name), own)
-			n.ObjectAlias = k.scope.claim(exported(o.Name)+"T", own)
+			n.Alias = k.claim(exported(o.Name), own)
+			n.ObjectAlias = k.claim(exported(o.Name)+"T", own)
 		}
 	}
 	for _, e := range p.schema.Enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
 		own := &owner{"the object of union " + fullName(e.Namespace, e.Name), e.Span}
 		if e.IsUnion {
-			n.Object = k.scope.claim(goName(e.Name)+"T", own)
+			n.Object = k.claim(goName(e.Name)+"T", own)
 		}
 		if !isExported(n.Type) {
-			n.Alias = k.scope.claim(exported(e.Name), own)
+			n.Alias = k.claim(exported(e.Name), own)
 			if e.IsUnion {
-				n.ObjectAlias = k.scope.claim(exported(e.Name)+"T", own)
+				n.ObjectAlias = k.claim(exported(e.Name)+"T", own)
 			}
 		}
 	}
@@ -190,15 +186,15 @@ func (p *plan) nameEnums() {
 	for _, e := range p.schema.Enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
 		own := &owner{"enum " + fullName(e.Namespace, e.Name), e.Span}
-		n.Names = k.scope.claim("EnumNames"+n.Type, own)
-		n.Values = k.scope.claim("EnumValues"+n.Type, own)
-		n.Parse = k.scope.claim("Parse"+n.Type, own)
+		n.Names = k.claim("EnumNames"+n.Type, own)
+		n.Values = k.claim("EnumValues"+n.Type, own)
+		n.Parse = k.claim("Parse"+n.Type, own)
 		if e.IsUnion {
-			n.VerifyAt = k.scope.claim("Verify"+n.Type+"At", own)
+			n.VerifyAt = k.claim("Verify"+n.Type+"At", own)
 		}
 		n.Consts = make([]string, len(e.Values))
 		for i, val := range e.Values {
-			n.Consts[i] = k.scope.claim(n.Type+escapeKeyword(val.Name), &owner{"value " + e.Name + "." + val.Name, val.Span})
+			n.Consts[i] = k.claim(n.Type+escapeKeyword(val.Name), &owner{"value " + e.Name + "." + val.Name, val.Span})
 		}
 	}
 }
@@ -223,7 +219,7 @@ func (p *plan) nameObject(o *schema.Object) {
 	n, k := p.objects[o], p.pkgOf(o.Namespace)
 	t := n.Type
 	own := &owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
-	claim := func(name string) string { return k.scope.claim(name, own) }
+	claim := func(name string) string { return k.claim(name, own) }
 	if o.IsStruct {
 		n.Create = claim("Create" + t)
 		return
@@ -302,9 +298,9 @@ func (p *plan) nameFields(o *schema.Object) {
 			continue
 		}
 		own := &owner{what + f.Name, f.Span}
-		n.Add = k.scope.claim(t+"Add"+n.Get, own)
+		n.Add = k.claim(t+"Add"+n.Get, own)
 		if isList(f.Type) {
-			n.StartVector = k.scope.claim(t+"Start"+n.Get+"Vector", own)
+			n.StartVector = k.claim(t+"Start"+n.Get+"Vector", own)
 		}
 	}
 }
@@ -329,122 +325,6 @@ func hasMutator(t schema.Type) bool {
 		return isScalar(t.Element)
 	}
 	return isScalar(t.Base)
-}
-
-// findUses records which packages need which, from the types of fields and of
-// unions' members.
-func (p *plan) findUses() {
-	for _, o := range p.schema.Objects {
-		if !p.generated(o.File) {
-			continue
-		}
-		k := p.pkgOf(o.Namespace)
-		from := fullName(o.Namespace, o.Name)
-		for _, f := range o.Fields {
-			if f.Deprecated {
-				continue
-			}
-			p.use(k, f.Type, from, f.Span)
-			if f.NestedFlatbuffer != nil {
-				p.use(k, schema.Type{Object: f.NestedFlatbuffer}, from, f.Span)
-			}
-		}
-	}
-	for _, e := range p.schema.Enums {
-		if !p.generated(e.File) {
-			continue
-		}
-		for _, val := range e.Values {
-			p.use(p.pkgOf(e.Namespace), val.Type, fullName(e.Namespace, e.Name), val.Span)
-		}
-	}
-}
-
-// use records a reference to t from package k.
-func (p *plan) use(k *pkg, t schema.Type, from string, span diag.Span) {
-	var ns schema.Namespace
-	var to string
-	switch {
-	case t.Object != nil:
-		ns, to = t.Object.Namespace, fullName(t.Object.Namespace, t.Object.Name)
-	case t.Enum != nil:
-		ns, to = t.Enum.Namespace, fullName(t.Enum.Namespace, t.Enum.Name)
-	default:
-		return
-	}
-	other := p.pkgOf(ns)
-	if other == k {
-		return
-	}
-	if _, ok := k.uses[other]; !ok {
-		k.uses[other] = use{from, to, span}
-		k.order = append(k.order, other)
-	}
-}
-
-// checkCycles reports packages that would import each other, which Go refuses.
-func (p *plan) checkCycles() {
-	const (
-		unseen = iota
-		active
-		done
-	)
-	state := make(map[*pkg]int)
-	var stack []*pkg
-	var visit func(k *pkg)
-	visit = func(k *pkg) {
-		state[k] = active
-		stack = append(stack, k)
-		for _, next := range k.order {
-			switch state[next] {
-			case unseen:
-				visit(next)
-			case active:
-				p.reportCycle(stack, next)
-			}
-		}
-		stack = stack[:len(stack)-1]
-		state[k] = done
-	}
-	for _, k := range p.ordered {
-		if state[k] == unseen {
-			visit(k)
-		}
-	}
-}
-
-// reportCycle describes the cycle that the packages on stack from first on
-// form.
-func (p *plan) reportCycle(stack []*pkg, first *pkg) {
-	for stack[0] != first {
-		stack = stack[1:]
-	}
-	begin := stack[0].uses[after(stack, 0)]
-	d := p.diags.Errorf(begin.span, "namespaces %s and %s need each other, and Go packages may not: %s uses %s",
-		display(stack[0].namespace), display(after(stack, 0).namespace), begin.from, begin.to)
-	for i := 1; i < len(stack); i++ {
-		u := stack[i].uses[after(stack, i)]
-		d.Note(u.span, "%s uses %s", u.from, u.to)
-	}
-	d.Helpf("move one of the types into the other's namespace, or generate one package for all namespaces (-package)")
-}
-
-func after(stack []*pkg, i int) *pkg { return stack[(i+1)%len(stack)] }
-
-func display(namespace string) string {
-	if namespace == "" {
-		return "(root)"
-	}
-	return namespace
-}
-
-// nameImports decides under which name each package imports each other one.
-func (p *plan) nameImports() {
-	for _, k := range p.ordered {
-		for _, other := range k.order {
-			k.imports[other] = k.scope.claim(goName(other.aliasHint), &owner{"package " + display(other.namespace), diag.Span{}})
-		}
-	}
 }
 
 // generated reports whether code is written for the declarations of a file.

@@ -59,6 +59,8 @@ func TestDiagnostics(t *testing.T) {
 			"Q is a member of envelope E2 twice, as One and Two", "note: Two is here"},
 		{"streamed table", envelopes + "table T (stream) {}",
 			"table T cannot be streamed", "make it a struct"},
+		{"cycle of three", "namespace x; table A { b:y.B; } namespace y; table B { a:z.C; } namespace z; table C { v:[x.A]; }",
+			"namespaces x and y need each other, and Go packages may not: x.A uses y.B", "note: z.C uses x.A"},
 		{"cycle", "namespace x; table A { b:y.B; } namespace y; table B { a:x.A; }",
 			"namespaces x and y need each other, and Go packages may not: x.A uses y.B", "note: y.B uses x.A"},
 	} {
@@ -206,4 +208,84 @@ func TestOnlyChannelsImportThePackageOfConnections(t *testing.T) {
 	if guards["ipc"] != 1 || guards["fb"] != 1 {
 		t.Errorf("references to versions: %v, want one of each", guards)
 	}
+}
+
+// TestCyclesAcrossSchemas generates two schemas, each by a run of its own, whose
+// packages need each other. Each run sees both, and refuses.
+func TestCyclesAcrossSchemas(t *testing.T) {
+	sources := func(b string) map[string]string {
+		return map[string]string{
+			"a.fbs": `include "b.fbs"; namespace x; table A { b:y.B; }`,
+			"b.fbs": b,
+			"c.fbs": "namespace x; table C { v:int; }",
+		}
+	}
+	for _, c := range []struct {
+		name, b string
+		cycle   bool
+	}{
+		{"by a field", `include "c.fbs"; namespace y; table B { c:x.C; }`, true},
+		{"by a nested buffer", `include "c.fbs"; namespace y; table B { c:[ubyte] (nested_flatbuffer: "x.C"); }`, true},
+		{"by a service", `include "c.fbs"; namespace y; table B { v:int; } rpc_service S { M(x.C):B; }`, true},
+		{"by an enum in a struct of a struct", `include "e.fbs"; namespace y; struct B { s:z.S; }`, true},
+		{"by a deprecated field", `include "c.fbs"; namespace y; table B { c:x.C (deprecated); }`, false},
+		{"not at all", `include "c.fbs"; namespace y; table B { v:int; }`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := sources(c.b)
+			files["e.fbs"] = "namespace x; enum E:byte { V } namespace z; struct S { e:x.E; }"
+			_, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, files)
+			text := render(diags)
+			if strings.Contains(text, "need each other, and Go packages may not") != c.cycle || diags.HasErrors() != c.cycle {
+				t.Errorf("a cycle is there: %v; got %s", c.cycle, text)
+			}
+		})
+	}
+	t.Run("that the schema's packages do not import", func(t *testing.T) {
+		_, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
+			"a.fbs": `include "b.fbs"; namespace q; table Q { v:int; }`,
+			"b.fbs": "namespace x; table A { b:y.B; } namespace y; table B { a:x.A; }",
+		})
+		if diags.HasErrors() {
+			t.Error(render(diags))
+		}
+	})
+}
+
+// TestSeveralNamespaces type-checks schemas whose declarations mention what other
+// namespaces declare, as each kind of declaration can.
+func TestSeveralNamespaces(t *testing.T) {
+	for name, src := range map[string]string{
+		"message with a union": "namespace a; table M { x:int; } union U { M } table T { u:U; } namespace b; rpc_service S { C(a.T):a.T; }",
+		"envelope, union, member and enum in four": `namespace d; enum S:uint8 { N, O } namespace a; table R { x:d.S; }
+			namespace e; union U { a.R } namespace f; table Root { m:e.U; } namespace g; rpc_service V { C(a.R):a.R; }`,
+		"struct of a struct with an enum": "namespace a; enum E:ubyte { A } namespace b; struct S { e:[a.E:1]; f:a.E; } namespace c; struct T { s:b.S; v:[b.S:2]; }",
+		"key": `namespace a; enum E:ubyte { A } namespace b; struct S { e:a.E; } namespace c; struct K { s:[b.S:2]; }
+			namespace d; table T { k:c.K (key); } namespace e; table V { ts:[d.T]; u:c.K; }`,
+		"nested buffer": `namespace a; table T { x:int; } namespace b; table N { n:[ubyte] (nested_flatbuffer: "a.T"); }`,
+		"names that Go does not export": `namespace a; enum e:byte { v } table t { _x:e; } struct s { _y:e; } union u { t, s, x:string }
+			namespace b; table c { e:a.e; t:a.t; s:a.s; u:a.u; vs:[a.s]; us:[a.u]; } rpc_service svc { m(a.t):a.t; }`,
+		"a namespace like a package of the runtime": "namespace fb; table T { x:int; } namespace flatbuffers; table T { x:fb.T; } namespace bytes; table B { s:[ubyte]; t:flatbuffers.T; }",
+		"namespaces with one alias":                 "namespace a.b; table T { x:int; } namespace a__b; table T { x:int; } namespace c; table C { x:a.b.T; y:a__b.T; }",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, opts := range everyLayout {
+				files, diags := plan(t, opts, map[string]string{"a.fbs": src})
+				if diags.HasErrors() {
+					t.Fatal(render(diags))
+				}
+				if err := newChecker(t).check(opts.ImportPath, files); err != nil {
+					t.Errorf("%+v: %v", opts, err)
+				}
+			}
+		})
+	}
+}
+
+// everyLayout are the options that decide which code is in which package and file.
+var everyLayout = []gogen.Options{
+	{ImportPath: "example.com/x"},
+	{ImportPath: "example.com/x", OneFile: true},
+	{ImportPath: "example.com/x", Package: "one"},
+	{ImportPath: "example.com/x", Package: "one", OneFile: true},
 }

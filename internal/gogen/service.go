@@ -17,7 +17,7 @@ func (f *file) protocol(name, schema, fullName, description string) {
 // protocolOf returns the ipc.Protocol of that description, which the constant
 // schema holds.
 func (f *file) protocolOf(schema, fullName, description string) *jen.Statement {
-	return composite(f.ipc("Protocol"),
+	return composite(ipc("Protocol"),
 		value("Name", jen.Lit(fullName)),
 		value("Fingerprint", hex(fmt.Sprintf("%016x", fingerprint(description)))),
 		value("Schema", jen.Id(schema)),
@@ -35,7 +35,7 @@ func (f *file) service(s *service) {
 		wrap("Clients, servers, fakes and proxies implement it alike; all methods may be called concurrently.")...)
 	f.documented(doc, jen.Type().Id(s.iface).InterfaceFunc(func(g *jen.Group) {
 		for _, m := range s.methods {
-			g.Add(commented(docLines(m.decl.Doc), f.signature(m, f.ctx(), jen.Id("req"))))
+			g.Add(commented(docLines(m.decl.Doc), f.signature(m, ctx(), local("req"))))
 		}
 	}))
 	f.protocol(s.protocol, s.schema, full, describeService(s))
@@ -60,15 +60,15 @@ func (f *file) signature(m *method, ctx, req *jen.Statement) *jen.Statement {
 
 func (f *file) client(s *service) {
 	f.decl(s.client+" calls "+article(s.iface)+" server. It is safe for concurrent use; every error of a call is an *ipc.Error.",
-		jen.Type().Id(s.client).Struct(jen.Id("caller").Add(f.ipc("Caller"))))
-	f.decl(s.newClient+" returns a client that calls through c.",
-		jen.Func().Id(s.newClient).Params(jen.Id("c").Add(f.ipc("Caller"))).Add(ptr(s.client)).Block(
-			jen.Return(jen.Op("&").Id(s.client).Values(value("caller", jen.Id("c"))))))
+		jen.Type().Id(s.client).Struct(jen.Id("caller").Add(ipc("Caller"))))
+	f.decl(s.newClient+" returns a client that calls through ℓc.",
+		jen.Func().Id(s.newClient).Params(local("c").Add(ipc("Caller"))).Add(ptr(s.client)).Block(
+			jen.Return(jen.Op("&").Id(s.client).Values(value("caller", local("c"))))))
 	f.decl("", implements(s.iface, jen.Parens(ptr(s.client)).Parens(jen.Nil())))
 	for _, m := range s.methods {
 		f.decl(m.name+" calls "+s.decl.Name+"."+m.decl.Name+".",
-			jen.Func().Params(jen.Id("c").Add(ptr(s.client))).Add(f.signature(m, f.ctx(), jen.Id("req"))).Block(
-				jen.Return(f.ipc("Invoke").Call(jen.Id("ctx"), jen.Id("c").Dot("caller"), jen.Id(m.info), jen.Id("req")))))
+			jen.Func().Params(local("c").Add(ptr(s.client))).Add(f.signature(m, ctx(), local("req"))).Block(
+				jen.Return(ipc("Invoke").Call(local("ctx"), local("c").Dot("caller"), jen.Id(m.info), local("req")))))
 	}
 }
 
@@ -86,17 +86,17 @@ func (f *file) server(s *service) {
 	f.unimplemented(s.unimplemented, s.iface, "calls", "methods")
 	for _, m := range s.methods {
 		f.decl(m.name+" returns an error with code ipc.CodeUnimplemented.",
-			jen.Func().Params(jen.Id(s.unimplemented)).Add(f.signature(m, f.context(), new(jen.Statement))).Block(
-				jen.Return(jen.Nil(), f.ipc("Unimplemented").Call(jen.Lit(fullName(s.decl.Namespace, s.decl.Name)+"/"+m.decl.Name)))))
+			jen.Func().Params(jen.Id(s.unimplemented)).Add(f.signature(m, context(), new(jen.Statement))).Block(
+				jen.Return(jen.Nil(), ipc("Unimplemented").Call(jen.Lit(fullName(s.decl.Namespace, s.decl.Name)+"/"+m.decl.Name)))))
 	}
 }
 
 // newService writes the function that makes an implementation of iface a service;
 // args are the protocol and the routes.
 func (f *file) newService(name, iface string, args []jen.Code) {
-	f.decl(name+" returns h as a service for ipc.NewServer.",
-		jen.Func().Id(name).Params(jen.Id("h").Id(iface)).Op("*").Add(f.ipc("Service")).Block(
-			jen.Return(call(f.ipc("NewService"), args...))))
+	f.decl(name+" returns ℓh as a service for ipc.NewServer.",
+		jen.Func().Id(name).Params(local("h").Id(iface)).Op("*").Add(ipc("Service")).Block(
+			jen.Return(call(ipc("NewService"), args...))))
 }
 
 // unimplemented writes the type that implements iface by refusing. what it
@@ -110,7 +110,7 @@ func (f *file) unimplemented(name, iface, what, parts string) {
 
 // handle returns the route of a method to h.
 func (f *file) handle(m *method) *jen.Statement {
-	return f.ipc("Handle").Call(jen.Id(m.info), jen.Id("h").Dot(m.name))
+	return ipc("Handle").Call(jen.Id(m.info), local("h").Dot(m.name))
 }
 
 // methodInfo writes the variables that hold a method's codec.
@@ -132,10 +132,10 @@ func (f *file) methodInfo(s *service, m *method) {
 		value("EncodeReply", jen.Id(rep.encodeReply)),
 		value("DecodeReply", jen.Id(rep.decodeReply)),
 	)
-	f.decl("", jen.Var().Id(m.info).Op("=").Add(f.ipc("NewMethod")).Call(jen.Id(s.protocol),
-		composite(f.ipc("MethodSpec").Index(jen.List(jen.Id(f.objectObject(m.decl.Request)), jen.Id(f.objectObject(m.decl.Reply)))), spec...)))
-	f.decl("", jen.Var().Id(m.inPlace).Op("=").Add(f.ipc("NewInPlaceMethod")).Call(jen.Id(m.info).Dot("Info").Call(),
-		composite(f.ipc("InPlaceSpec").Index(jen.List(jen.Id(f.objectType(m.decl.Request)), jen.Id(f.objectType(m.decl.Reply)))),
+	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMethod")).Call(jen.Id(s.protocol),
+		composite(ipc("MethodSpec").Index(jen.List(jen.Id(f.objectObject(m.decl.Request)), jen.Id(f.objectObject(m.decl.Reply)))), spec...)))
+	f.decl("", jen.Var().Id(m.inPlace).Op("=").Add(ipc("NewInPlaceMethod")).Call(jen.Id(m.info).Dot("Info").Call(),
+		composite(ipc("InPlaceSpec").Index(jen.List(jen.Id(f.objectType(m.decl.Request)), jen.Id(f.objectType(m.decl.Reply)))),
 			value("FinishRequest", jen.Id(req.finish)),
 			value("OpenRequest", jen.Id(req.open)),
 			value("FinishReply", jen.Id(rep.finish)),

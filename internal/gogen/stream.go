@@ -38,7 +38,7 @@ func (p *plan) planStreams() {
 		p.streams = append(p.streams, &stream{
 			header:     o,
 			info:       name(t + "Stream"),
-			schema:     k.scope.claim(unexported(t)+"Schema", &owner{what, o.Span}),
+			schema:     k.claim(unexported(t)+"Schema", &owner{what, o.Span}),
 			writer:     name(t + "Writer"),
 			openWriter: name("Open" + t + "Writer"),
 			onWriter:   name("Handle" + t + "Writer"),
@@ -61,24 +61,24 @@ func (f *file) stream(s *stream) {
 	full := fullName(s.header.Namespace, s.header.Name)
 	description := describeStream(s)
 	f.decl(s.info+" identifies streams of "+full+" to the peer.",
-		jen.Var().Id(s.info).Op("=").Op("&").Add(composite(f.ipc("StreamInfo"),
+		jen.Var().Id(s.info).Op("=").Op("&").Add(composite(ipc("StreamInfo"),
 			value("Protocol", jen.Op("&").Add(f.protocolOf(s.schema, full, description))),
 			value("HeaderSize", jen.Lit(s.header.Size)),
 		)))
 	f.decl("", jen.Const().Id(s.schema).Op("=").Add(text(description)))
 
-	header := jen.Id("header").Add(ptr(f.objectType(s.header)))
-	payload := jen.Id("payload").Index().Byte()
-	lost := jen.Id("lost").Uint64()
+	header := local("header").Add(ptr(f.objectType(s.header)))
+	payload := local("payload").Index().Byte()
+	lost := local("lost").Uint64()
 	f.streamEnd(s, "Writer", "writes", s.writer, s.openWriter, s.onWriter)
 	f.streamMethod(s.writer, "Write",
-		"Write waits for room for a block with n bytes behind its header, lets f write both in place, and publishes the block "+
-			"when f returns nil. Header and payload hold an older block at first, and may not be kept.",
-		[]jen.Code{jen.Id("n").Int()}, header, payload)
+		"Write waits for room for a block with ℓn bytes behind its header, lets ℓf write both in place, and publishes the block "+
+			"when ℓf returns nil. Header and payload hold an older block at first, and may not be kept.",
+		[]jen.Code{local("n").Int()}, header, payload)
 	f.streamEnd(s, "Reader", "reads", s.reader, s.openReader, s.onReader)
 	f.streamMethod(s.reader, "Read",
-		"Read waits for a block and lets f read it in place; lost is the number of blocks that were overwritten before it. "+
-			"Neither header nor payload may be kept.",
+		"Read waits for a block and lets ℓf read it in place; ℓlost is the number of blocks that were overwritten before it. "+
+			"Neither ℓheader nor ℓpayload may be kept.",
 		nil, header, payload, lost)
 }
 
@@ -86,35 +86,35 @@ func (f *file) stream(s *stream) {
 // is opened and served, and what it has in common with the other end.
 func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 	header := f.objectType(s.header)
-	wrapped := func() *jen.Statement { return jen.Op("&").Id(typ).Values(value("stream", jen.Id("s"))) }
+	wrapped := func() *jen.Statement { return jen.Op("&").Id(typ).Values(value("stream", local("s"))) }
 	f.decl(sentence(article(typ))+" "+verb+" blocks, each "+article(header)+" with raw bytes behind it. One goroutine at a time may use it.",
 		jen.Type().Id(typ).Struct(
-			jen.Id("stream").Op("*").Add(f.ipc("Stream"+end)),
+			jen.Id("stream").Op("*").Add(ipc("Stream"+end)),
 			jen.Id("header").Id(header),
 		))
 	f.decl(open+" opens a stream on a server's channel; see ipc.OpenStream"+end+".",
 		jen.Func().Id(open).Params(
-			f.ctx(), jen.Id("channel").String(), jen.Id("o").Add(f.ipc("StreamOptions")), jen.Id("opts").Op("...").Add(f.ipc("DialOption")),
+			ctx(), local("channel").String(), local("o").Add(ipc("StreamOptions")), local("opts").Op("...").Add(ipc("DialOption")),
 		).Params(ptr(typ), jen.Error()).Block(
-			jen.List(jen.Id("s"), jen.Err()).Op(":=").Add(f.ipc("OpenStream"+end)).Call(
-				jen.Id("ctx"), jen.Id("channel"), jen.Id(s.info), jen.Id("o"), jen.Id("opts").Op("...")),
-			jen.If(jen.Err().Op("!=").Nil()).Block(jen.Return(jen.Nil(), jen.Err())),
+			jen.List(local("s"), local("err")).Op(":=").Add(ipc("OpenStream"+end)).Call(
+				local("ctx"), local("channel"), jen.Id(s.info), local("o"), local("opts").Op("...")),
+			jen.If(local("err").Op("!=").Nil()).Block(jen.Return(jen.Nil(), local("err"))),
 			jen.Return(wrapped(), jen.Nil()),
 		))
-	f.decl(handle+" serves the streams that clients open; f runs once for each.",
+	f.decl(handle+" serves the streams that clients open; ℓf runs once for each.",
 		jen.Func().Id(handle).Params(
-			jen.Id("f").Func().Params(f.ctx(), jen.Id("s").Add(ptr(typ))).Error(),
-		).Add(f.ipc("ServerOption")).Block(
-			jen.Return(f.ipc("HandleStream"+end).Call(jen.Id(s.info),
-				jen.Func().Params(f.ctx(), jen.Id("s").Op("*").Add(f.ipc("Stream"+end))).Error().Block(
-					jen.Return(jen.Id("f").Call(jen.Id("ctx"), wrapped())))))))
-	method := func() *jen.Statement { return jen.Func().Params(jen.Id("s").Add(ptr(typ))) }
+			local("f").Func().Params(ctx(), local("s").Add(ptr(typ))).Error(),
+		).Add(ipc("ServerOption")).Block(
+			jen.Return(ipc("HandleStream"+end).Call(jen.Id(s.info),
+				jen.Func().Params(ctx(), local("s").Op("*").Add(ipc("Stream"+end))).Error().Block(
+					jen.Return(local("f").Call(local("ctx"), wrapped())))))))
+	method := func() *jen.Statement { return jen.Func().Params(local("s").Add(ptr(typ))) }
 	f.decl("Peer says who is at the other end.",
-		method().Id("Peer").Params().Add(f.ipc("Peer")).Block(
-			jen.Return(jen.Id("s").Dot("stream").Dot("Peer").Call())))
+		method().Id("Peer").Params().Add(ipc("Peer")).Block(
+			jen.Return(local("s").Dot("stream").Dot("Peer").Call())))
 	f.decl("Close ends the stream.",
 		method().Id("Close").Params().Error().Block(
-			jen.Return(jen.Id("s").Dot("stream").Dot("Close").Call())))
+			jen.Return(local("s").Dot("stream").Dot("Close").Call())))
 }
 
 // sentence capitalises the initial of a sentence.
@@ -124,21 +124,21 @@ func sentence(s string) string { return string(upper(s[0])) + s[1:] }
 // and perhaps more parameters. The header's accessor is a part of the stream's
 // end, so that a block costs no allocation.
 func (f *file) streamMethod(typ, name, doc string, params []jen.Code, callback ...jen.Code) {
-	args := []jen.Code{jen.Id("ctx")}
+	args := []jen.Code{local("ctx")}
 	if len(params) > 0 {
-		args = append(args, jen.Id("n"))
+		args = append(args, local("n"))
 	}
-	raw := []jen.Code{jen.List(jen.Id("header"), jen.Id("payload")).Index().Byte()}
-	pass := []jen.Code{jen.Op("&").Id("s").Dot("header"), jen.Id("payload")}
+	raw := []jen.Code{jen.List(local("header"), local("payload")).Index().Byte()}
+	pass := []jen.Code{jen.Op("&").Add(local("s")).Dot("header"), local("payload")}
 	if len(callback) > 2 {
 		raw = append(raw, callback[2])
-		pass = append(pass, jen.Id("lost"))
+		pass = append(pass, local("lost"))
 	}
 	args = append(args, jen.Func().Params(raw...).Error().Block(
-		jen.Id("s").Dot("header").Dot("Init").Call(jen.Id("header"), jen.Lit(0)),
-		jen.Return(jen.Id("f").Call(pass...)),
+		local("s").Dot("header").Dot("Init").Call(local("header"), jen.Lit(0)),
+		jen.Return(local("f").Call(pass...)),
 	))
-	params = append(append([]jen.Code{f.ctx()}, params...), jen.Id("f").Func().Params(callback...).Error())
-	f.decl(doc, jen.Func().Params(jen.Id("s").Add(ptr(typ))).Id(name).Params(params...).Error().Block(
-		jen.Return(jen.Id("s").Dot("stream").Dot(name).Call(args...))))
+	params = append(append([]jen.Code{ctx()}, params...), local("f").Func().Params(callback...).Error())
+	f.decl(doc, jen.Func().Params(local("s").Add(ptr(typ))).Id(name).Params(params...).Error().Block(
+		jen.Return(local("s").Dot("stream").Dot(name).Call(args...))))
 }

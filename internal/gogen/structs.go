@@ -1,7 +1,6 @@
 package gogen
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/schema"
@@ -10,17 +9,16 @@ import (
 // structType writes all that is generated for a struct.
 func (f *file) structType(o *schema.Object) {
 	n := f.plan.objects[o]
-	f.useFlatbuffers()
 	f.objectStruct(o, n)
 	f.structPack(o, n)
 	f.unPack(o, n)
 	f.p("// ", n.Type, " reads the struct ", fullName(o.Namespace, o.Name), " in its buffer, without copying it.")
 	f.p("type ", n.Type, " struct {")
-	f.p("_tab flatbuffers.Struct")
+	f.p("_tab ℙflatbuffers.Struct")
 	f.p("}")
 	f.p()
 	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
-	f.initFuncs(n, "rcv._tab.Table")
+	f.initFuncs(n, "ℓrcv._tab.Table")
 	for _, field := range o.Fields {
 		f.structAccessors(n, field)
 	}
@@ -30,26 +28,26 @@ func (f *file) structType(o *schema.Object) {
 // structAccessors writes the getters and mutators of a struct's field.
 func (f *file) structAccessors(on *objectNames, field *schema.Field) {
 	n, t := f.plan.fields[field], field.Type
-	rcv := "func (rcv *" + on.Type + ") "
-	at := plus("rcv._tab.Pos", field.Offset)
+	rcv := "func (ℓrcv *" + on.Type + ") "
+	at := plus("ℓrcv._tab.Pos", field.Offset)
 	f.doc(field.Doc)
 	switch {
 	case isScalar(t.Base):
 		f.p(rcv, n.Get, "() ", f.scalarType(t), " {")
-		f.p("return ", f.fromWire(t, "rcv._tab.Get"+methodOf(t)+"("+alone(at)+")"))
+		f.p("return ", f.fromWire(t, "ℓrcv._tab.Get"+methodOf(t)+"("+alone(at)+")"))
 		f.p("}")
 		f.p()
-		f.p(rcv, n.Mutate, "(n ", f.scalarType(t), ") bool {")
-		f.p("return rcv._tab.Mutate", methodOf(t), "(", at, ", ", toWire(t, "n"), ")")
+		f.p(rcv, n.Mutate, "(ℓn ", f.scalarType(t), ") bool {")
+		f.p("return ℓrcv._tab.Mutate", methodOf(t), "(", at, ", ", toWire(t, "ℓn"), ")")
 		f.p("}")
 	case t.Base == schema.Obj:
 		typ := f.objectType(t.Object)
-		f.p(rcv, n.Get, "(obj *", typ, ") *", typ, " {")
-		f.p("if obj == nil {")
-		f.p("obj = new(", typ, ")")
+		f.p(rcv, n.Get, "(ℓobj *", typ, ") *", typ, " {")
+		f.p("if ℓobj == nil {")
+		f.p("ℓobj = new(", typ, ")")
 		f.p("}")
-		f.p("obj.Init(rcv._tab.Bytes, ", at, ")")
-		f.p("return obj")
+		f.p("ℓobj.Init(ℓrcv._tab.Bytes, ", at, ")")
+		f.p("return ℓobj")
 		f.p("}")
 	case t.Base == schema.Array:
 		f.arrayAccessors(rcv, n, field)
@@ -61,24 +59,23 @@ func (f *file) structAccessors(on *objectNames, field *schema.Field) {
 // checked by Go's own rule, since an array's length is part of its type.
 func (f *file) arrayAccessors(rcv string, n *fieldNames, field *schema.Field) {
 	e := elem(field.Type)
-	f.useFB()
-	at := "fb.ArrayElem(" + plus("rcv._tab.Pos", field.Offset) + ", j, " + itoa(field.Type.FixedLength) + ", " + itoa(inlineSize(e)) + ")"
+	at := "ℙfb.ArrayElem(" + plus("ℓrcv._tab.Pos", field.Offset) + ", ℓj, " + itoa(field.Type.FixedLength) + ", " + itoa(inlineSize(e)) + ")"
 	if isScalar(e.Base) {
-		f.p(rcv, n.Get, "(j int) ", f.scalarType(e), " {")
-		f.p("return ", f.fromWire(e, "rcv._tab.Get"+methodOf(e)+"("+at+")"))
+		f.p(rcv, n.Get, "(ℓj int) ", f.scalarType(e), " {")
+		f.p("return ", f.fromWire(e, "ℓrcv._tab.Get"+methodOf(e)+"("+at+")"))
 		f.p("}")
 		f.p()
-		f.p(rcv, n.Mutate, "(j int, n ", f.scalarType(e), ") bool {")
-		f.p("return rcv._tab.Mutate", methodOf(e), "(", at, ", ", toWire(e, "n"), ")")
+		f.p(rcv, n.Mutate, "(ℓj int, ℓn ", f.scalarType(e), ") bool {")
+		f.p("return ℓrcv._tab.Mutate", methodOf(e), "(", at, ", ", toWire(e, "ℓn"), ")")
 		f.p("}")
 	} else {
 		typ := f.objectType(e.Object)
-		f.p(rcv, n.Get, "(obj *", typ, ", j int) *", typ, " {")
-		f.p("if obj == nil {")
-		f.p("obj = new(", typ, ")")
+		f.p(rcv, n.Get, "(ℓobj *", typ, ", ℓj int) *", typ, " {")
+		f.p("if ℓobj == nil {")
+		f.p("ℓobj = new(", typ, ")")
 		f.p("}")
-		f.p("obj.Init(rcv._tab.Bytes, ", at, ")")
-		f.p("return obj")
+		f.p("ℓobj.Init(ℓrcv._tab.Bytes, ", at, ")")
+		f.p("return ℓobj")
 		f.p("}")
 	}
 	f.p()
@@ -88,7 +85,7 @@ func (f *file) arrayAccessors(rcv string, n *fieldNames, field *schema.Field) {
 	if n.Bytes != "" {
 		f.p()
 		f.p(rcv, n.Bytes, "() []byte {")
-		f.p("return rcv._tab.Bytes[", plus("rcv._tab.Pos", field.Offset), ":][:", itoa(field.Type.FixedLength), "]")
+		f.p("return ℓrcv._tab.Bytes[", plus("ℓrcv._tab.Pos", field.Offset), ":][:", itoa(field.Type.FixedLength), "]")
 		f.p("}")
 	}
 }
@@ -144,42 +141,32 @@ func isNested(t schema.Type) bool {
 // create writes the function that builds a struct from its scalars.
 func (f *file) create(o *schema.Object, n *objectNames) {
 	leaves := f.leaves(o, "", "", nil)
-	taken := scope{"builder": {}, "flatbuffers": {}}
+	taken := make(scope)
 	params := make([]string, len(leaves))
 	var list strings.Builder
 	for i, l := range leaves {
-		name := goName(l.name)
-		if isLoopVar(name) {
-			name += "_"
-		}
-		params[i] = taken.claim(name, nil)
+		params[i] = fieldLocal(taken.claim(l.name, nil))
 		list.WriteString(", " + params[i] + " " + l.typ)
 	}
 	f.p("// ", n.Create, " writes ", article(n.Type), " into the vector or table begun, and returns its offset.")
-	f.p("func ", n.Create, "(builder *flatbuffers.Builder", list.String(), ") flatbuffers.UOffsetT {")
+	f.p("func ", n.Create, "(ℓbuilder *ℙflatbuffers.Builder", list.String(), ") ℙflatbuffers.UOffsetT {")
 	f.prependStruct(o, params, "", 0)
-	f.p("return builder.Offset()")
+	f.p("return ℓbuilder.Offset()")
 	f.p("}")
 }
 
 // loopVar names the variable of a loop over nested arrays.
-func loopVar(depth int) string { return "i" + itoa(depth) }
-
-// isLoopVar reports whether a parameter would be hidden by a loop's variable.
-func isLoopVar(name string) bool {
-	_, err := strconv.Atoi(strings.TrimPrefix(name, "i"))
-	return name[0] == 'i' && err == nil
-}
+func loopVar(depth int) string { return "ℓi" + itoa(depth) }
 
 // prependStruct writes the statements that build a struct, last field first.
 // params are the expressions of its leaves and index what selects the element
 // of those inside arrays; depth counts the loops around.
 func (f *file) prependStruct(o *schema.Object, params []string, index string, depth int) {
-	f.p("builder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
+	f.p("ℓbuilder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
 	for i := len(o.Fields) - 1; i >= 0; i-- {
 		field := o.Fields[i]
 		if field.Padding > 0 {
-			f.p("builder.Pad(", itoa(field.Padding), ")")
+			f.p("ℓbuilder.Pad(", itoa(field.Padding), ")")
 		}
 		t := field.Type
 		n := 1
@@ -198,7 +185,7 @@ func (f *file) prependStruct(o *schema.Object, params []string, index string, de
 		if t.Base == schema.Obj {
 			f.prependStruct(t.Object, own, idx, d)
 		} else {
-			f.p("builder.Prepend", methodOf(t), "(", toWire(t, own[0]+idx), ")")
+			f.p("ℓbuilder.Prepend", methodOf(t), "(", toWire(t, own[0]+idx), ")")
 		}
 		if d > depth {
 			f.p("}")
@@ -208,23 +195,23 @@ func (f *file) prependStruct(o *schema.Object, params []string, index string, de
 
 // structPack writes Pack for a struct.
 func (f *file) structPack(o *schema.Object, n *objectNames) {
-	f.p("// Pack writes t inline, where the builder stands, and returns its offset, or 0")
-	f.p("// when t is nil.")
-	f.p("func (t *", n.Object, ") Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
-	f.p("if t == nil {")
+	f.p("// Pack writes ℓt inline, where the builder stands, and returns its offset, or 0")
+	f.p("// when ℓt is nil.")
+	f.p("func (ℓt *", n.Object, ") Pack(ℓbuilder *ℙflatbuffers.Builder) ℙflatbuffers.UOffsetT {")
+	f.p("if ℓt == nil {")
 	f.p("return 0")
 	f.p("}")
 	flat := true
 	args := make([]string, len(o.Fields))
 	for i, field := range o.Fields {
 		flat = flat && !isNested(field.Type)
-		args[i] = ", t." + f.plan.fields[field].Member
+		args[i] = ", ℓt." + f.plan.fields[field].Member
 	}
 	if flat {
-		f.p("return ", n.Create, "(builder", strings.Join(args, ""), ")")
+		f.p("return ", n.Create, "(ℓbuilder", strings.Join(args, ""), ")")
 	} else {
 		f.packFields(o)
-		f.p("return builder.Offset()")
+		f.p("return ℓbuilder.Offset()")
 	}
 	f.p("}")
 	f.p()
@@ -233,40 +220,40 @@ func (f *file) structPack(o *schema.Object, n *objectNames) {
 // packFields writes the statements that build a struct that has others in it
 // from its object, last field first. A nested object that is nil counts as zero.
 func (f *file) packFields(o *schema.Object) {
-	f.p("builder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
+	f.p("ℓbuilder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
 	for i := len(o.Fields) - 1; i >= 0; i-- {
 		field := o.Fields[i]
 		if field.Padding > 0 {
-			f.p("builder.Pad(", itoa(field.Padding), ")")
+			f.p("ℓbuilder.Pad(", itoa(field.Padding), ")")
 		}
-		member := "t." + f.plan.fields[field].Member
+		member := "ℓt." + f.plan.fields[field].Member
 		switch t := field.Type; {
 		case t.Base == schema.Array:
-			f.p("for j := ", itoa(t.FixedLength-1), "; j >= 0; j-- {")
+			f.p("for ℓj := ", itoa(t.FixedLength-1), "; ℓj >= 0; ℓj-- {")
 			if t.Element == schema.Obj {
-				f.p(member, "[j].Pack(builder)")
+				f.p(member, "[ℓj].Pack(ℓbuilder)")
 			} else {
-				f.p("builder.Prepend", methodOf(elem(t)), "(", toWire(elem(t), member+"[j]"), ")")
+				f.p("ℓbuilder.Prepend", methodOf(elem(t)), "(", toWire(elem(t), member+"[ℓj]"), ")")
 			}
 			f.p("}")
 		case t.Base == schema.Obj:
-			f.p("if ", member, ".Pack(builder) == 0 {")
-			f.p("builder.Prep(", itoa(t.Object.Align), ", ", itoa(t.Object.Size), ")")
-			f.p("builder.Pad(", itoa(t.Object.Size), ")")
+			f.p("if ", member, ".Pack(ℓbuilder) == 0 {")
+			f.p("ℓbuilder.Prep(", itoa(t.Object.Align), ", ", itoa(t.Object.Size), ")")
+			f.p("ℓbuilder.Pad(", itoa(t.Object.Size), ")")
 			f.p("}")
 		default:
-			f.p("builder.Prepend", methodOf(t), "(", toWire(t, member), ")")
+			f.p("ℓbuilder.Prepend", methodOf(t), "(", toWire(t, member), ")")
 		}
 	}
 }
 
 // unPackArray writes the statements that copy an array.
 func (f *file) unPackArray(field *schema.Field, n *fieldNames, member string) {
-	f.p("for j := range ", member, " {")
+	f.p("for ℓj := range ", member, " {")
 	if e := elem(field.Type); e.Base == schema.Obj {
-		f.p("rcv.", n.Get, "(new(", f.objectType(e.Object), "), j).UnPackTo(&", member, "[j])")
+		f.p("ℓrcv.", n.Get, "(new(", f.objectType(e.Object), "), ℓj).UnPackTo(&", member, "[ℓj])")
 	} else {
-		f.p(member, "[j] = rcv.", n.Get, "(j)")
+		f.p(member, "[ℓj] = ℓrcv.", n.Get, "(ℓj)")
 	}
 	f.p("}")
 }

@@ -1,15 +1,12 @@
 package gogen
 
 import (
-	"strconv"
-
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
 // table writes all that is generated for a table.
 func (f *file) table(o *schema.Object) {
 	n := f.plan.objects[o]
-	f.useFlatbuffers()
 	f.tableObject(o, n)
 	if hasDoc(o.Doc) {
 		f.p("// ", n.Type, " reads the table ", fullName(o.Namespace, o.Name), " in its buffer.")
@@ -17,13 +14,13 @@ func (f *file) table(o *schema.Object) {
 		f.p("// ", n.Type, " reads the table ", fullName(o.Namespace, o.Name), " in its buffer, without copying it.")
 	}
 	f.p("type ", n.Type, " struct {")
-	f.p("_tab flatbuffers.Table")
+	f.p("_tab ℙflatbuffers.Table")
 	f.p("}")
 	f.p()
 	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
 	f.rootFuncs(o)
 	f.verifier(o, n)
-	f.initFuncs(n, "rcv._tab")
+	f.initFuncs(n, "ℓrcv._tab")
 	for _, field := range o.Fields {
 		if !field.Deprecated {
 			f.accessors(o, n, field)
@@ -40,48 +37,48 @@ func (f *file) table(o *schema.Object) {
 func (f *file) rootFuncs(o *schema.Object) {
 	n := f.plan.objects[o]
 	t := n.Type
-	finish, finishSized, ident := "Finish(offset)", "FinishSizePrefixed(offset)", ""
+	finish, finishSized, ident := "Finish(ℓoffset)", "FinishSizePrefixed(ℓoffset)", ""
 	if n.Identifier != "" {
 		ident = "[]byte(" + n.Identifier + ")"
-		finish = "FinishWithFileIdentifier(offset, " + ident + ")"
-		finishSized = "FinishSizePrefixedWithFileIdentifier(offset, " + ident + ")"
+		finish = "FinishWithFileIdentifier(ℓoffset, " + ident + ")"
+		finishSized = "FinishSizePrefixedWithFileIdentifier(ℓoffset, " + ident + ")"
 		f.p("// ", n.Identifier, " marks buffers whose root is ", article(t), ".")
-		f.p("const ", n.Identifier, " = ", strconv.Quote(o.File.Identifier))
+		f.p("const ", n.Identifier, " = ", quote(o.File.Identifier))
 		f.p()
 	}
-	f.p("// ", n.GetRootAs, " returns the ", t, " that is the root of the buffer at offset in buf,")
+	f.p("// ", n.GetRootAs, " returns the ", t, " that is the root of the buffer at offset in ℓbuf,")
 	f.p("// which must have been verified.")
-	f.p("func ", n.GetRootAs, "(buf []byte, offset flatbuffers.UOffsetT) *", t, " {")
-	f.p("return fb.RootTable[", t, "](buf, offset)")
+	f.p("func ", n.GetRootAs, "(ℓbuf []byte, ℓoffset ℙflatbuffers.UOffsetT) *", t, " {")
+	f.p("return ℙfb.RootTable[", t, "](ℓbuf, ℓoffset)")
 	f.p("}")
 	f.p()
 	f.p("// ", n.FinishBuffer, " makes the ", t, " at offset the root of the buffer.")
-	f.p("func ", n.FinishBuffer, "(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {")
-	f.p("builder.", finish)
+	f.p("func ", n.FinishBuffer, "(ℓbuilder *ℙflatbuffers.Builder, ℓoffset ℙflatbuffers.UOffsetT) {")
+	f.p("ℓbuilder.", finish)
 	f.p("}")
 	f.p()
 	if n.Identifier != "" {
-		f.p("// ", n.HasIdentifier, " reports whether buf is marked as holding ", article(t), ".")
-		f.p("func ", n.HasIdentifier, "(buf []byte) bool {")
-		f.p("return flatbuffers.BufferHasIdentifier(buf, ", n.Identifier, ")")
+		f.p("// ", n.HasIdentifier, " reports whether ℓbuf is marked as holding ", article(t), ".")
+		f.p("func ", n.HasIdentifier, "(ℓbuf []byte) bool {")
+		f.p("return ℙflatbuffers.BufferHasIdentifier(ℓbuf, ", n.Identifier, ")")
 		f.p("}")
 		f.p()
 	}
 	f.p("// ", n.GetSizePrefixedRootAs, " is ", n.GetRootAs, " for a buffer that begins with its size.")
-	f.p("func ", n.GetSizePrefixedRootAs, "(buf []byte, offset flatbuffers.UOffsetT) *", t, " {")
-	f.p("return ", n.GetRootAs, "(buf, offset+flatbuffers.SizeUint32)")
+	f.p("func ", n.GetSizePrefixedRootAs, "(ℓbuf []byte, ℓoffset ℙflatbuffers.UOffsetT) *", t, " {")
+	f.p("return ", n.GetRootAs, "(ℓbuf, ℓoffset+ℙflatbuffers.SizeUint32)")
 	f.p("}")
 	f.p()
 	f.p("// ", n.FinishSizePrefixedBuffer, " is ", n.FinishBuffer, " for a buffer that begins with its size.")
-	f.p("func ", n.FinishSizePrefixedBuffer, "(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {")
-	f.p("builder.", finishSized)
+	f.p("func ", n.FinishSizePrefixedBuffer, "(ℓbuilder *ℙflatbuffers.Builder, ℓoffset ℙflatbuffers.UOffsetT) {")
+	f.p("ℓbuilder.", finishSized)
 	f.p("}")
 	f.p()
 	if n.Identifier != "" {
 		f.p("// ", n.SizePrefixedHasIdentifier, " is ", n.HasIdentifier, " for a buffer that begins with its")
 		f.p("// size.")
-		f.p("func ", n.SizePrefixedHasIdentifier, "(buf []byte) bool {")
-		f.p("return flatbuffers.SizePrefixedBufferHasIdentifier(buf, ", n.Identifier, ")")
+		f.p("func ", n.SizePrefixedHasIdentifier, "(ℓbuf []byte) bool {")
+		f.p("return ℙflatbuffers.SizePrefixedBufferHasIdentifier(ℓbuf, ", n.Identifier, ")")
 		f.p("}")
 		f.p()
 	}
@@ -99,14 +96,14 @@ func article(name string) string {
 // initFuncs writes the methods that every accessor has. tab is the expression
 // of its flatbuffers.Table.
 func (f *file) initFuncs(n *objectNames, tab string) {
-	f.p("// Init points rcv at position i of buf.")
-	f.p("func (rcv *", n.Type, ") Init(buf []byte, i flatbuffers.UOffsetT) {")
-	f.p("rcv._tab.Bytes = buf")
-	f.p("rcv._tab.Pos = i")
+	f.p("// Init points ℓrcv at position ℓi of ℓbuf.")
+	f.p("func (ℓrcv *", n.Type, ") Init(ℓbuf []byte, ℓi ℙflatbuffers.UOffsetT) {")
+	f.p("ℓrcv._tab.Bytes = ℓbuf")
+	f.p("ℓrcv._tab.Pos = ℓi")
 	f.p("}")
 	f.p()
-	f.p("// Table returns the position that rcv points at.")
-	f.p("func (rcv *", n.Type, ") Table() flatbuffers.Table {")
+	f.p("// Table returns the position that ℓrcv points at.")
+	f.p("func (ℓrcv *", n.Type, ") Table() ℙflatbuffers.Table {")
 	f.p("return ", tab)
 	f.p("}")
 	f.p()
@@ -117,28 +114,26 @@ func (f *file) accessors(o *schema.Object, on *objectNames, field *schema.Field)
 	n := f.plan.fields[field]
 	t, slot := field.Type, itoa(field.Offset)
 	f.doc(field.Doc)
-	rcv := "func (rcv *" + on.Type + ") "
+	rcv := "func (ℓrcv *" + on.Type + ") "
 	switch {
 	case isScalar(t.Base):
 		f.scalarAccessors(rcv, n, field, slot)
 	case t.Base == schema.String:
 		f.p(rcv, n.Get, "() []byte {")
-		f.bytesOr(field, "fb.FieldBytes(&rcv._tab, "+slot+")")
+		f.bytesOr(field, "ℙfb.FieldBytes(&ℓrcv._tab, "+slot+")")
 		f.p("}")
 	case t.Base == schema.Obj:
 		typ := f.objectType(t.Object)
-		get := "fb.FieldTable"
+		get := "ℙfb.FieldTable"
 		if t.Object.IsStruct {
-			get = "fb.FieldStruct"
+			get = "ℙfb.FieldStruct"
 		}
-		f.useFB()
-		f.p(rcv, n.Get, "(obj *", typ, ") *", typ, " {")
-		f.p("return ", get, "(&rcv._tab, ", slot, ", obj)")
+		f.p(rcv, n.Get, "(ℓobj *", typ, ") *", typ, " {")
+		f.p("return ", get, "(&ℓrcv._tab, ", slot, ", ℓobj)")
 		f.p("}")
 	case t.Base == schema.Union:
-		f.useFB()
-		f.p(rcv, n.Get, "(obj *flatbuffers.Table) bool {")
-		f.p("return fb.FieldUnion(&rcv._tab, ", slot, ", obj)")
+		f.p(rcv, n.Get, "(ℓobj *ℙflatbuffers.Table) bool {")
+		f.p("return ℙfb.FieldUnion(&ℓrcv._tab, ", slot, ", ℓobj)")
 		f.p("}")
 	case t.Base == schema.Vector:
 		f.vectorAccessors(rcv, n, field, slot)
@@ -148,26 +143,24 @@ func (f *file) accessors(o *schema.Object, on *objectNames, field *schema.Field)
 
 // bytesOr writes the return of a string's bytes, or of its default.
 func (f *file) bytesOr(field *schema.Field, expr string) {
-	f.useFB()
 	if field.Default.Str == "" {
 		f.p("return ", expr)
 		return
 	}
-	f.p("if b := ", expr, "; b != nil {")
-	f.p("return b")
+	f.p("if ℓb := ", expr, "; ℓb != nil {")
+	f.p("return ℓb")
 	f.p("}")
-	f.p("return []byte(", strconv.Quote(field.Default.Str), ")")
+	f.p("return []byte(", quote(field.Default.Str), ")")
 }
 
 func (f *file) scalarAccessors(rcv string, n *fieldNames, field *schema.Field, slot string) {
 	t := field.Type
 	typ, method := f.scalarType(t), methodOf(t)
 	if field.Optional {
-		f.useFB()
 		f.p(rcv, n.Get, "() *", typ, " {")
-		f.p("if x := fb.FieldPos(&rcv._tab, ", slot, "); x != 0 {")
-		f.p("v := ", f.fromWire(t, "rcv._tab.Get"+method+"(x)"))
-		f.p("return &v")
+		f.p("if ℓx := ℙfb.FieldPos(&ℓrcv._tab, ", slot, "); ℓx != 0 {")
+		f.p("ℓv := ", f.fromWire(t, "ℓrcv._tab.Get"+method+"(ℓx)"))
+		f.p("return &ℓv")
 		f.p("}")
 		f.p("return nil")
 		f.p("}")
@@ -177,67 +170,58 @@ func (f *file) scalarAccessors(rcv string, n *fieldNames, field *schema.Field, s
 		f.p("}")
 	}
 	f.p()
-	f.p(rcv, n.Mutate, "(n ", typ, ") bool {")
-	f.p("return rcv._tab.Mutate", method, "Slot(", slot, ", ", toWire(t, "n"), ")")
+	f.p(rcv, n.Mutate, "(ℓn ", typ, ") bool {")
+	f.p("return ℓrcv._tab.Mutate", method, "Slot(", slot, ", ", toWire(t, "ℓn"), ")")
 	f.p("}")
-}
-
-// literal returns the expression of a field's default, importing what it needs.
-func (f *file) literal(field *schema.Field) string {
-	if needsMath(field) {
-		f.use("math")
-	}
-	return literal(field)
 }
 
 func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, slot string) {
 	e := elem(field.Type)
 	size := itoa(inlineSize(e))
-	f.useFB()
 	switch {
 	case isScalar(e.Base):
-		f.p(rcv, n.Get, "(j int) ", f.scalarType(e), " {")
-		f.p("return ", f.fromWire(e, "fb.Elem"+methodOf(e)+"(&rcv._tab, "+slot+", j)"))
+		f.p(rcv, n.Get, "(ℓj int) ", f.scalarType(e), " {")
+		f.p("return ", f.fromWire(e, "ℙfb.Elem"+methodOf(e)+"(&ℓrcv._tab, "+slot+", ℓj)"))
 		f.p("}")
 	case e.Base == schema.String:
-		f.p(rcv, n.Get, "(j int) []byte {")
-		f.p("return fb.FieldElemBytes(&rcv._tab, ", slot, ", j)")
+		f.p(rcv, n.Get, "(ℓj int) []byte {")
+		f.p("return ℙfb.FieldElemBytes(&ℓrcv._tab, ", slot, ", ℓj)")
 		f.p("}")
 	case e.Base == schema.Union:
-		f.p(rcv, n.Get, "(obj *flatbuffers.Table, j int) bool {")
-		f.p("return fb.ElemUnion(&rcv._tab, ", slot, ", obj, j)")
+		f.p(rcv, n.Get, "(ℓobj *ℙflatbuffers.Table, ℓj int) bool {")
+		f.p("return ℙfb.ElemUnion(&ℓrcv._tab, ", slot, ", ℓobj, ℓj)")
 		f.p("}")
 	default:
-		f.p(rcv, n.Get, "(obj *", f.objectType(e.Object), ", j int) bool {")
+		f.p(rcv, n.Get, "(ℓobj *", f.objectType(e.Object), ", ℓj int) bool {")
 		if e.Object.IsStruct {
-			f.p("return fb.ElemStruct(&rcv._tab, ", slot, ", obj, j, ", size, ")")
+			f.p("return ℙfb.ElemStruct(&ℓrcv._tab, ", slot, ", ℓobj, ℓj, ", size, ")")
 		} else {
-			f.p("return fb.ElemTable(&rcv._tab, ", slot, ", obj, j)")
+			f.p("return ℙfb.ElemTable(&ℓrcv._tab, ", slot, ", ℓobj, ℓj)")
 		}
 		f.p("}")
 	}
 	if n.ByKey != "" {
 		f.p()
 		f.p("// ", n.ByKey, " finds the element with the given key in a vector sorted by it.")
-		f.p(rcv, n.ByKey, "(obj *", f.objectType(e.Object), ", key ", f.keyType(e.Object.Key), ") bool {")
-		f.p("x := fb.FieldElem(&rcv._tab, ", slot, ", 0, 4)")
-		f.p("return x != 0 && obj.LookupByKey(key, x, rcv._tab.Bytes)")
+		f.p(rcv, n.ByKey, "(ℓobj *", f.objectType(e.Object), ", ℓkey ", f.keyType(e.Object.Key), ") bool {")
+		f.p("ℓx := ℙfb.FieldElem(&ℓrcv._tab, ", slot, ", 0, 4)")
+		f.p("return ℓx != 0 && ℓobj.LookupByKey(ℓkey, ℓx, ℓrcv._tab.Bytes)")
 		f.p("}")
 	}
 	f.p()
 	f.p(rcv, n.Length, "() int {")
-	f.p("return fb.FieldLen(&rcv._tab, ", slot, ")")
+	f.p("return ℙfb.FieldLen(&ℓrcv._tab, ", slot, ")")
 	f.p("}")
 	if n.Bytes != "" {
 		f.p()
 		f.p(rcv, n.Bytes, "() []byte {")
-		f.p("return fb.FieldBytes(&rcv._tab, ", slot, ")")
+		f.p("return ℙfb.FieldBytes(&ℓrcv._tab, ", slot, ")")
 		f.p("}")
 	}
 	if n.Mutate != "" {
 		f.p()
-		f.p(rcv, n.Mutate, "(j int, n ", f.scalarType(e), ") bool {")
-		f.p("return fb.MutateElem", methodOf(e), "(&rcv._tab, ", slot, ", j, ", toWire(e, "n"), ")")
+		f.p(rcv, n.Mutate, "(ℓj int, ℓn ", f.scalarType(e), ") bool {")
+		f.p("return ℙfb.MutateElem", methodOf(e), "(&ℓrcv._tab, ", slot, ", ℓj, ", toWire(e, "ℓn"), ")")
 		f.p("}")
 	}
 }
@@ -245,8 +229,8 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 // builders writes the functions that build a table field by field.
 func (f *file) builders(o *schema.Object, on *objectNames) {
 	f.p("// ", on.Start, " begins ", article(on.Type), ", which the builder then expects the fields of.")
-	f.p("func ", on.Start, "(builder *flatbuffers.Builder) {")
-	f.p("fb.StartTable(builder, ", itoa(len(o.Fields)), ")")
+	f.p("func ", on.Start, "(ℓbuilder *ℙflatbuffers.Builder) {")
+	f.p("ℙfb.StartTable(ℓbuilder, ", itoa(len(o.Fields)), ")")
 	f.p("}")
 	f.p()
 	for _, field := range o.Fields {
@@ -254,26 +238,26 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 			continue
 		}
 		n, t := f.plan.fields[field], field.Type
-		param := paramName(field.Name)
-		typ := "flatbuffers.UOffsetT"
+		param := paramName(field)
+		typ := "ℙflatbuffers.UOffsetT"
 		if isScalar(t.Base) {
 			typ = f.scalarType(t)
 		}
-		f.p("func ", n.Add, "(builder *flatbuffers.Builder, ", param, " ", typ, ") {")
+		f.p("func ", n.Add, "(ℓbuilder *ℙflatbuffers.Builder, ", param, " ", typ, ") {")
 		f.addField(field, param)
 		f.p("}")
 		f.p()
 		if n.StartVector != "" {
 			e := elem(t)
-			f.p("func ", n.StartVector, "(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {")
-			f.p("return builder.StartVector(", itoa(inlineSize(e)), ", numElems, ", itoa(inlineAlign(e)), ")")
+			f.p("func ", n.StartVector, "(ℓbuilder *ℙflatbuffers.Builder, ℓnumElems int) ℙflatbuffers.UOffsetT {")
+			f.p("return ℓbuilder.StartVector(", itoa(inlineSize(e)), ", ℓnumElems, ", itoa(inlineAlign(e)), ")")
 			f.p("}")
 			f.p()
 		}
 	}
 	f.p("// ", on.End, " ends the ", on.Type, " begun last and returns its offset.")
-	f.p("func ", on.End, "(builder *flatbuffers.Builder) flatbuffers.UOffsetT {")
-	f.p("return fb.EndTable(builder)")
+	f.p("func ", on.End, "(ℓbuilder *ℙflatbuffers.Builder) ℙflatbuffers.UOffsetT {")
+	f.p("return ℙfb.EndTable(ℓbuilder)")
 	f.p("}")
 }
 
@@ -284,25 +268,24 @@ func (f *file) addField(field *schema.Field, value string) {
 	t, slot := field.Type, itoa(field.ID)
 	switch {
 	case isScalar(t.Base) && field.Optional:
-		f.p("builder.Prepend", methodOf(t), "(", toWire(t, value), ")")
-		f.p("builder.Slot(", slot, ")")
+		f.p("ℓbuilder.Prepend", methodOf(t), "(", toWire(t, value), ")")
+		f.p("ℓbuilder.Slot(", slot, ")")
 	case isNegativeZero(field):
 		// The builder's slot would leave out 0, which compares equal.
-		f.use("math")
 		double := value
 		if t.Base == schema.Float {
 			double = "float64(" + value + ")"
 		}
-		f.p("if ", value, " != 0 || !math.Signbit(", double, ") {")
-		f.p("builder.Prepend", methodOf(t), "(", value, ")")
-		f.p("builder.Slot(", slot, ")")
+		f.p("if ", value, " != 0 || !ℙmath.Signbit(", double, ") {")
+		f.p("ℓbuilder.Prepend", methodOf(t), "(", value, ")")
+		f.p("ℓbuilder.Slot(", slot, ")")
 		f.p("}")
 	case isScalar(t.Base):
-		f.p("builder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, value), ", ", f.literal(field), ")")
+		f.p("ℓbuilder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, value), ", ", literal(field), ")")
 	case t.Base == schema.Obj && isStruct(t):
-		f.p("fb.AddStruct(builder, ", slot, ", ", value, ")")
+		f.p("ℙfb.AddStruct(ℓbuilder, ", slot, ", ", value, ")")
 	default:
-		f.p("builder.PrependUOffsetTSlot(", slot, ", ", value, ", 0)")
+		f.p("ℓbuilder.PrependUOffsetTSlot(", slot, ", ", value, ", 0)")
 	}
 }
 
@@ -310,5 +293,5 @@ func (f *file) addField(field *schema.Field, value string) {
 // its accessor, which UnPackTo has too, for the same reason as Pack.
 func (f *file) scalarValue(field *schema.Field) string {
 	t := field.Type
-	return f.fromWire(t, "rcv._tab.Get"+methodOf(t)+"Slot("+itoa(field.Offset)+", "+f.literal(field)+")")
+	return f.fromWire(t, "ℓrcv._tab.Get"+methodOf(t)+"Slot("+itoa(field.Offset)+", "+literal(field)+")")
 }

@@ -109,13 +109,13 @@ func floatLiteral(x float64, base schema.BaseType) string {
 	var call string
 	switch {
 	case math.IsNaN(x):
-		call = "math.NaN()"
+		call = "ℙmath.NaN()"
 	case math.IsInf(x, 1):
-		call = "math.Inf(1)"
+		call = "ℙmath.Inf(1)"
 	case math.IsInf(x, -1):
-		call = "math.Inf(-1)"
+		call = "ℙmath.Inf(-1)"
 	case x == 0 && math.Signbit(x):
-		call = "math.Copysign(0, -1)"
+		call = "ℙmath.Copysign(0, -1)"
 	default:
 		return strconv.FormatFloat(x, 'g', -1, bits)
 	}
@@ -123,12 +123,6 @@ func floatLiteral(x float64, base schema.BaseType) string {
 		return "float32(" + call + ")"
 	}
 	return call
-}
-
-// needsMath reports whether the literal of a field's default calls package math.
-func needsMath(f *schema.Field) bool {
-	x := floatDefault(f)
-	return math.IsNaN(x) || math.IsInf(x, 0) || isNegativeZero(f)
 }
 
 // isNegativeZero reports whether the default of a field is -0.

@@ -10,28 +10,27 @@ import (
 // verifier writes the functions that check a table as the root of a buffer,
 // and as part of another table.
 func (f *file) verifier(o *schema.Object, n *objectNames) {
-	f.useFB()
 	ident := `""`
 	if n.Identifier != "" {
 		ident = n.Identifier
 	}
-	f.p("// ", n.Verify, " checks that buf holds ", article(n.Type), " that can be read through every")
+	f.p("// ", n.Verify, " checks that ℓbuf holds ", article(n.Type), " that can be read through every")
 	f.p("// accessor; at most one set of limits counts. The error is a *fb.VerifyError.")
 	f.verifyRoot(o, n, n.Verify, "VerifyRoot", ident)
 	f.p("// ", n.VerifySized, " is ", n.Verify, " for a buffer that begins with its size.")
 	f.verifyRoot(o, n, n.VerifySized, "VerifySizePrefixedRoot", ident)
 
 	args := f.verifyFields(o, n)
-	f.p("// ", n.VerifyAt, " checks the table at pos; it serves the verifiers of other tables.")
-	f.p("func ", n.VerifyAt, "(v *fb.Verifier, pos uint32) bool {")
-	f.p("return v.Table(", strings.Join(args, ", "), ")")
+	f.p("// ", n.VerifyAt, " checks the table at ℓpos; it serves the verifiers of other tables.")
+	f.p("func ", n.VerifyAt, "(ℓv *ℙfb.Verifier, ℓpos uint32) bool {")
+	f.p("return ℓv.Table(", strings.Join(args, ", "), ")")
 	f.p("}")
 	f.p()
 }
 
 func (f *file) verifyRoot(o *schema.Object, n *objectNames, name, root, ident string) {
-	f.p("func ", name, "(buf []byte, limits ...fb.Limits) error {")
-	f.p("return fb.", root, "(", quote(o.Name), ", ", n.VerifyAt, ", buf, ", ident, ", limits)")
+	f.p("func ", name, "(ℓbuf []byte, ℓlimits ...ℙfb.Limits) error {")
+	f.p("return ℙfb.", root, "(", quote(o.Name), ", ", n.VerifyAt, ", ℓbuf, ", ident, ", ℓlimits)")
 	f.p("}")
 	f.p()
 }
@@ -46,17 +45,17 @@ func (f *file) verifyFields(o *schema.Object, n *objectNames) []string {
 		}
 	}
 	if len(fields) == 0 {
-		return []string{"pos", "nil"}
+		return []string{"ℓpos", "nil"}
 	}
 	var subs []string
 	f.p("// ", n.FieldsOf, " says what ", n.VerifyAt, " checks.")
-	f.p("var ", n.FieldsOf, " = []fb.Rule{")
+	f.p("var ", n.FieldsOf, " = []ℙfb.Rule{")
 	for _, field := range fields {
 		subs = f.verifyField(field, subs)
 	}
 	f.p("}")
 	f.p()
-	return append([]string{"pos", n.FieldsOf}, subs...)
+	return append([]string{"ℓpos", n.FieldsOf}, subs...)
 }
 
 // verifyField writes what is checked of one field. subs are the verifiers of
@@ -65,7 +64,7 @@ func (f *file) verifyField(field *schema.Field, subs []string) []string {
 	kind, size, sub := f.verifyKind(field)
 	line := "{Name: " + quote(field.Name) + ", Slot: " + itoa(field.Offset)
 	if kind != "" {
-		line += ", Kind: fb." + kind
+		line += ", Kind: ℙfb." + kind
 	}
 	if size != 0 {
 		line += ", Size: " + itoa(size)

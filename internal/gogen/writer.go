@@ -79,7 +79,7 @@ func (w *writer) block(rows [][]string) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], len([]rune(cell)))
+			widths[i] = max(widths[i], width(cell))
 		}
 	}
 	var line strings.Builder
@@ -88,13 +88,24 @@ func (w *writer) block(rows [][]string) {
 		for i, cell := range row {
 			line.WriteString(cell)
 			if i < len(row)-1 {
-				for range widths[i] + 1 - len([]rune(cell)) {
+				for range widths[i] + 1 - width(cell) {
 					line.WriteByte(' ')
 				}
 			}
 		}
 		w.p(line.String())
 	}
+}
+
+// width returns the number of characters of a cell, marks excepted.
+func width(cell string) int {
+	n := 0
+	for _, c := range cell {
+		if c != 'ℓ' && c != 'ℱ' && c != 'ℙ' {
+			n++
+		}
+	}
+	return n
 }
 
 // keyed writes "key: value," lines of a composite literal. gofmt aligns the
@@ -131,7 +142,7 @@ func (w *writer) comment(line string) {
 func docLines(lines []string) []string {
 	var out []string
 	for _, line := range lines {
-		line = strings.TrimRight(line, " \t\r")
+		line = unmarked(strings.TrimRight(line, " \t\r"))
 		if line == "" && len(out) == 0 {
 			continue
 		}

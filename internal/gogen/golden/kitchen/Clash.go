@@ -420,16 +420,16 @@ func ClashAddUnPackTo_(builder *flatbuffers.Builder, unPackTo int32) {
 	builder.PrependInt32Slot(4, unPackTo, 0)
 }
 
-func ClashAddKey(builder *flatbuffers.Builder, key int32) {
-	builder.PrependInt32Slot(5, key, 0)
+func ClashAddKey(builder *flatbuffers.Builder, key_ int32) {
+	builder.PrependInt32Slot(5, key_, 0)
 }
 
 func ClashAddFlatbuffers(builder *flatbuffers.Builder, flatbuffers_ flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(6, flatbuffers_, 0)
 }
 
-func ClashAddIpc(builder *flatbuffers.Builder, ipc_ int32) {
-	builder.PrependInt32Slot(7, ipc_, 0)
+func ClashAddIpc(builder *flatbuffers.Builder, ipc int32) {
+	builder.PrependInt32Slot(7, ipc, 0)
 }
 
 func ClashAddFooBar(builder *flatbuffers.Builder, fooBar int32) {

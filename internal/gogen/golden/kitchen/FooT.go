@@ -108,8 +108,8 @@ func FooTStart(builder *flatbuffers.Builder) {
 	fb.StartTable(builder, 1)
 }
 
-func FooTAddB(builder *flatbuffers.Builder, b_ int32) {
-	builder.PrependInt32Slot(0, b_, 0)
+func FooTAddB(builder *flatbuffers.Builder, b int32) {
+	builder.PrependInt32Slot(0, b, 0)
 }
 
 // FooTEnd ends the FooT begun last and returns its offset.

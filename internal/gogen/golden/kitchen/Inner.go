@@ -68,9 +68,9 @@ func (rcv *Inner) MutateB(n int16) bool {
 }
 
 // CreateInner writes an Inner into the vector or table begun, and returns its offset.
-func CreateInner(builder *flatbuffers.Builder, a int8, b_ int16) flatbuffers.UOffsetT {
+func CreateInner(builder *flatbuffers.Builder, a int8, b int16) flatbuffers.UOffsetT {
 	builder.Prep(2, 4)
-	builder.PrependInt16(b_)
+	builder.PrependInt16(b)
 	builder.Pad(1)
 	builder.PrependInt8(a)
 	return builder.Offset()

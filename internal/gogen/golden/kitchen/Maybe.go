@@ -191,8 +191,8 @@ func MaybeStart(builder *flatbuffers.Builder) {
 	fb.StartTable(builder, 5)
 }
 
-func MaybeAddB(builder *flatbuffers.Builder, b_ bool) {
-	builder.PrependBool(b_)
+func MaybeAddB(builder *flatbuffers.Builder, b bool) {
+	builder.PrependBool(b)
 	builder.Slot(0)
 }
 

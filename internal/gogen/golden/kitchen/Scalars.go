@@ -293,8 +293,8 @@ func ScalarsStart(builder *flatbuffers.Builder) {
 	fb.StartTable(builder, 16)
 }
 
-func ScalarsAddB(builder *flatbuffers.Builder, b_ bool) {
-	builder.PrependBoolSlot(0, b_, true)
+func ScalarsAddB(builder *flatbuffers.Builder, b bool) {
+	builder.PrependBoolSlot(0, b, true)
 }
 
 func ScalarsAddI8(builder *flatbuffers.Builder, i8 int8) {

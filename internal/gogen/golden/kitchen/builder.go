@@ -4,79 +4,79 @@ package kitchen
 
 import flatbuffers "github.com/google/flatbuffers/go"
 
-// builder_T is the struct golden.kitchen.builder as a Go value.
-type builder_T struct {
+// builderT is the struct golden.kitchen.builder as a Go value.
+type builderT struct {
 	B           int32 `json:"b"`
 	Flatbuffers int32 `json:"flatbuffers"`
 }
 
 // Pack writes t inline, where the builder stands, and returns its offset, or 0
 // when t is nil.
-func (t *builder_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+func (t *builderT) Pack(builder_ *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	return Createbuilder_(builder, t.B, t.Flatbuffers)
+	return Createbuilder(builder_, t.B, t.Flatbuffers)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
-func (rcv *builder_) UnPackTo(t *builder_T) {
+func (rcv *builder) UnPackTo(t *builderT) {
 	t.B = rcv.B()
 	t.Flatbuffers = rcv.Flatbuffers()
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *builder_) UnPack() *builder_T {
+func (rcv *builder) UnPack() *builderT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(builder_T)
+	t := new(builderT)
 	rcv.UnPackTo(t)
 	return t
 }
 
-// builder_ reads the struct golden.kitchen.builder in its buffer, without copying it.
-type builder_ struct {
+// builder reads the struct golden.kitchen.builder in its buffer, without copying it.
+type builder struct {
 	_tab flatbuffers.Struct
 }
 
-// Builder is builder_ for use by other packages.
-type Builder = builder_
+// Builder is builder for use by other packages.
+type Builder = builder
 
-// BuilderT is builder_T for use by other packages.
-type BuilderT = builder_T
+// BuilderT is builderT for use by other packages.
+type BuilderT = builderT
 
 // Init points rcv at position i of buf.
-func (rcv *builder_) Init(buf []byte, i flatbuffers.UOffsetT) {
+func (rcv *builder) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *builder_) Table() flatbuffers.Table {
+func (rcv *builder) Table() flatbuffers.Table {
 	return rcv._tab.Table
 }
 
-func (rcv *builder_) B() int32 {
+func (rcv *builder) B() int32 {
 	return rcv._tab.GetInt32(rcv._tab.Pos)
 }
 
-func (rcv *builder_) MutateB(n int32) bool {
+func (rcv *builder) MutateB(n int32) bool {
 	return rcv._tab.MutateInt32(rcv._tab.Pos, n)
 }
 
-func (rcv *builder_) Flatbuffers() int32 {
+func (rcv *builder) Flatbuffers() int32 {
 	return rcv._tab.GetInt32(rcv._tab.Pos + 4)
 }
 
-func (rcv *builder_) MutateFlatbuffers(n int32) bool {
+func (rcv *builder) MutateFlatbuffers(n int32) bool {
 	return rcv._tab.MutateInt32(rcv._tab.Pos+4, n)
 }
 
-// Createbuilder_ writes a builder_ into the vector or table begun, and returns its offset.
-func Createbuilder_(builder *flatbuffers.Builder, b_ int32, flatbuffers_ int32) flatbuffers.UOffsetT {
-	builder.Prep(4, 8)
-	builder.PrependInt32(flatbuffers_)
-	builder.PrependInt32(b_)
-	return builder.Offset()
+// Createbuilder writes a builder into the vector or table begun, and returns its offset.
+func Createbuilder(builder_ *flatbuffers.Builder, b int32, flatbuffers_ int32) flatbuffers.UOffsetT {
+	builder_.Prep(4, 8)
+	builder_.PrependInt32(flatbuffers_)
+	builder_.PrependInt32(b)
+	return builder_.Offset()
 }

@@ -68,9 +68,9 @@ func (rcv *Point) MutateY(n int32) bool {
 }
 
 // CreatePoint writes a Point into the vector or table begun, and returns its offset.
-func CreatePoint(builder *flatbuffers.Builder, x_ int32, y int32) flatbuffers.UOffsetT {
+func CreatePoint(builder *flatbuffers.Builder, x int32, y int32) flatbuffers.UOffsetT {
 	builder.Prep(4, 8)
 	builder.PrependInt32(y)
-	builder.PrependInt32(x_)
+	builder.PrependInt32(x)
 	return builder.Offset()
 }
