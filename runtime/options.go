@@ -71,6 +71,7 @@ type serverConfig struct {
 	interceptors []ServerInterceptor
 	maxCalls     int
 	maxConns     int
+	grace        time.Duration // of Run
 }
 
 type listenConfig struct {

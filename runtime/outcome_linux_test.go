@@ -3,9 +3,9 @@ package ipc_test
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -50,7 +50,7 @@ func (l ledger) record(req []byte) error {
 	return nil
 }
 
-// recorderRole serves calls that it records. SIGTERM shuts it down, and SIGHUP closes it.
+// recorderRole runs a server that records calls. SIGHUP closes it.
 func recorderRole(domain ipc.RendezvousOption) error {
 	f, err := os.OpenFile(os.Getenv(ledgerEnv), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
@@ -61,6 +61,7 @@ func recorderRole(domain ipc.RendezvousOption) error {
 		ipc.Handle(methodRecord, func(_ context.Context, m *blob) (*blob, error) {
 			return &blob{}, all.record(m.data)
 		}),
+		ipc.Handle(methodBlock, func(context.Context, *blob) (*blob, error) { select {} }),
 		ipc.HandleInPlace(methodRecordInPlace, func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
 			var m blob
 			if _, err := decodeBlob(req, &m); err != nil {
@@ -73,24 +74,23 @@ func recorderRole(domain ipc.RendezvousOption) error {
 		}),
 		ipc.Receive(messageRecord, func(_ context.Context, m *blob) error { return all.record(m.data) }),
 	))
-	l, err := ipc.Listen("echo", domain)
-	if err != nil {
-		return err
-	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(context.Background(), l) }()
-	fmt.Println("ready")
-	if <-signals == syscall.SIGTERM {
-		err = srv.Shutdown(context.Background())
-	} else {
-		err = srv.Close()
-	}
-	if serr := <-served; serr != ipc.ErrServerClosed {
-		err = errors.Join(err, serr)
-	}
-	return err
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		<-hangup
+		srv.Close()
+	}()
+	go func() {
+		for {
+			if c, err := ipc.Dial(context.Background(), "echo", domain); err == nil {
+				c.Close()
+				fmt.Println("ready")
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return srv.Run(context.Background(), "echo", domain)
 }
 
 // A claim is what a client was told of a call.
@@ -233,6 +233,10 @@ func TestOutcomes(t *testing.T) {
 			s.srv.Process.Signal(syscall.SIGTERM)
 			<-ended
 		}},
+		{"interrupt of the server", patient, func(t *testing.T, s *stage, ended <-chan struct{}) {
+			s.srv.Process.Signal(os.Interrupt)
+			<-ended
+		}},
 		{"close of the server", patient, func(t *testing.T, s *stage, ended <-chan struct{}) {
 			s.srv.Process.Signal(syscall.SIGHUP)
 			<-ended
@@ -300,10 +304,111 @@ func TestOutcomes(t *testing.T) {
 				s.srv.Process.Signal(syscall.SIGTERM) // which lets it end what it has taken
 				<-s.srv.done
 				count := s.w.check(t, path)
-				if n := count[ipc.OutcomeUnknown]; n > 0 && ev.name == "shutdown of the server" {
+				if n := count[ipc.OutcomeUnknown]; n > 0 && (ev.name == "shutdown of the server" || ev.name == "interrupt of the server") {
 					t.Errorf("a drain left the outcome of %d calls unknown", n)
 				}
 			}
 		})
+	}
+}
+
+// TestRunIsBounded tells a server to end whose handler does not, and a second time.
+func TestRunIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	domain := filepath.Join(dir, "d")
+	srv := startChild(t, "recorder", domain, ledgerEnv+"="+filepath.Join(dir, "ledger"))
+	c := dial(t, ipc.WithDomain(domain))
+	result := invoke(t.Context(), c, methodBlock, "")
+	for c.Stats().Sent == 0 {
+		runtime.Gosched()
+	}
+	if _, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{make([]byte, 8)}); err != nil { // so it has taken that one
+		t.Fatal(err)
+	}
+	srv.Process.Signal(syscall.SIGTERM)
+	for { // until the client knows
+		_, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{make([]byte, 8)})
+		if ipc.OutcomeOf(err) == ipc.NotSent {
+			break
+		}
+	}
+	select {
+	case err := <-result:
+		t.Errorf("the call ended while the server drains: %v", err)
+	default:
+	}
+	srv.Process.Signal(os.Interrupt)
+	want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+	<-srv.done
+	if code := srv.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestRun(t *testing.T) {
+	d := newDomain(t)
+	entered, gate := make(chan struct{}), make(chan struct{})
+	svc := echoService(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
+		close(entered)
+		<-gate
+		return &blob{}, nil
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	run := func(opts ...ipc.ServerOption) {
+		ran <- ipc.NewServer(append(opts, svc)...).Run(ctx, "echo", d)
+	}
+	go run(ipc.WithGrace(time.Hour))
+	var c *ipc.Conn
+	for c == nil {
+		c, _ = ipc.Dial(t.Context(), "echo", d)
+	}
+	defer c.Close()
+	result := invoke(t.Context(), c, methodCrash, "")
+	<-entered
+	run() // of the same name
+	want(t, <-ran, ipc.CodeAlreadyExists, ipc.OutcomeUnknown)
+	cancel()
+	close(gate)
+	if err := <-result; err != nil {
+		t.Errorf("a call in flight at the end of the context: %v", err)
+	}
+	if err := <-ran; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+
+	entered, gate = make(chan struct{}), make(chan struct{})
+	ctx, cancel = context.WithCancel(context.Background())
+	go run(ipc.WithGrace(time.Millisecond))
+	for c, _ = ipc.Dial(t.Context(), "echo", d); c == nil; c, _ = ipc.Dial(t.Context(), "echo", d) {
+	}
+	defer c.Close()
+	result = invoke(t.Context(), c, methodCrash, "")
+	<-entered
+	cancel()
+	want(t, <-ran, ipc.CodeDeadlineExceeded, ipc.OutcomeUnknown, "WithGrace")
+	want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+	close(gate)
+}
+
+// TestRunDoesNotWaitForSilence drains a server to which somebody has connected who says
+// nothing.
+func TestRunDoesNotWaitForSilence(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	d := ipc.WithDomain(dir)
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() {
+		ran <- ipc.NewServer(echoService(), ipc.WithGrace(time.Hour), ipc.WithHandshakeTimeout(time.Hour)).Run(ctx, "echo", d)
+	}()
+	var silent net.Conn
+	for silent == nil {
+		silent, _ = net.Dial("unix", filepath.Join(dir, "echo.sock"))
+	}
+	defer silent.Close()
+	still(t, dial(t, d)) // so the silent one is accepted
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
 	}
 }

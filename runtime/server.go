@@ -41,7 +41,7 @@ type Server struct {
 // protocol are an error, which Serve returns.
 func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
-		cfg:       serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls, maxConns: DefaultMaxConns},
+		cfg:       serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls, maxConns: DefaultMaxConns, grace: DefaultGrace},
 		listeners: map[*Listener]struct{}{},
 		conns:     map[*serverConn]struct{}{},
 	}
@@ -192,6 +192,20 @@ func (s *Server) shake(ctx context.Context, l *Listener, link Link, peer Peer, l
 	if err := link.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
 		return nil, err
 	}
+	// A drain does not wait for a client that says nothing.
+	hurried := make(chan struct{})
+	stop := context.AfterFunc(s.closing, func() {
+		defer close(hurried)
+		_ = link.SetDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if stop() {
+			return
+		}
+		if <-hurried; err == nil {
+			err = link.SetDeadline(time.Time{})
+		}
+	}()
 	b, err := readWord(link)
 	if err != nil {
 		return nil, err

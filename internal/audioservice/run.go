@@ -5,27 +5,18 @@ package audioservice
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
-	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // Service is the name that all instances share.
 const Service = "audio_compute"
-
-// shutdownGrace is how long calls in flight may take to end once the process
-// was told to.
-const shutdownGrace = 2 * time.Second
 
 // Usage is what -h prints.
 const Usage = `usage: audio_service [instance]
@@ -65,8 +56,6 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, Usage)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	n := namesOf(instance)
 	if err := serve(ctx, n, stdout); err != nil {
 		fmt.Fprintf(stderr, "audio_service[%s]: %v\n", n.service, err)
@@ -75,41 +64,13 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// serve runs one instance: listen, then register, so that whoever finds the
-// record can connect; and the other way round at the end.
-func serve(ctx context.Context, n names, stdout io.Writer) (err error) {
+// serve runs one instance.
+func serve(ctx context.Context, n names, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "audio_service[%s]: starting (pid=%d)...\n", n.service, os.Getpid())
 	engine := NewEngine()
-	member, err := group.Join(group.MemberConfig{State: engine})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, member.Close()) }()
-	listener, err := ipc.Listen(n.control, ipc.WithReplyChannel(n.reply))
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	server := ipc.NewServer(member.ServerOptions(audio.NewAudioControlService(engine))...)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(context.WithoutCancel(ctx), listener) }()
-	defer func() {
-		graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-		defer cancel()
-		err = errors.Join(err, server.Shutdown(graceful))
-	}()
-	err = member.Announce(registry.Record{
-		Name: n.service, Service: Service, Control: n.control, Reply: n.reply,
-		Protocol: audio.AudioControlProtocol.Name, Fingerprint: audio.AudioControlProtocol.Fingerprint,
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(stdout, "audio_service[%s]: registered in service registry\n", n.service)
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-served:
-		return err
-	}
+	return group.Run(ctx, group.ReplicaConfig{
+		Member: group.MemberConfig{State: engine},
+		Record: registry.Record{Name: n.service, Service: Service, Control: n.control, Reply: n.reply},
+		Ready:  func() { fmt.Fprintf(stdout, "audio_service[%s]: registered in service registry\n", n.service) },
+	}, audio.NewAudioControlService(engine))
 }

@@ -123,8 +123,9 @@ func (g *Group) WaitHealthy(ctx context.Context, after uint64) (Status, error) {
 	return g.Wait(ctx, func(s Status) bool { return s.Epoch > after && s.Healthy() })
 }
 
-// Shutdown ends the group: every replica gets SIGTERM at once, and SIGKILL when
-// it has not ended within Config.Grace or when ctx is done. It blocks until all
+// Shutdown ends the group: the primary gets SIGTERM, and answers what it has taken
+// while it reigns still; when it has ended, the standbys get SIGTERM. Each gets SIGKILL
+// when it has not ended within Config.Grace, or when ctx is done. Shutdown blocks until all
 // have ended and nothing of the group is left. It may be called again.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.s.do(func() { g.s.shutdown(ErrClosed) })

@@ -36,6 +36,7 @@ var children = map[string]func(args []string) error{
 	"crashy":  childCrashy,
 	"quitter": childQuitter,
 	"list":    childList,
+	"ledger":  childLedger,
 	"deaf":    childDeaf,
 	"slow":    childSlow,
 	"glutton": childGlutton,
@@ -121,7 +122,7 @@ func childHost(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	cfg := map[string]group.Config{
-		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
+		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2), "ledger": ledgerConfig(args[0]),
 		"chatter": chatterConfig(args[0]),
 	}[args[1]]
 	cfg.Survive = len(args) > 2

@@ -85,9 +85,11 @@ type Member struct {
 	let    func() // lets the robust futex go; may be nil
 }
 
-// Join finds out from the environment whether a group supervises this process,
-// and takes its place there. Without a supervisor the Member is that of a
-// process alone: its fence admits everything and its role is RoleNone.
+// Join is a step of [Run], for a process that does the steps itself. It finds out from
+// the environment whether a group supervises this process, and takes its place there.
+// Without a supervisor the Member is that of a process alone: its fence admits
+// everything and its role is RoleNone. Before Close, the process must have its server
+// answer what it has taken, by Server.Shutdown.
 //
 // From Join on, a supervised process does not die when nobody reads its standard
 // output or standard error any more, as after the death of a supervisor that it

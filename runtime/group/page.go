@@ -26,6 +26,7 @@ const (
 	offMagic  = 0  // stored last when the page is made
 	offPID    = 8  // of the supervisor: information
 	offPeriod = 16 // of the heartbeat in nanoseconds, 0 for none
+	offGrace  = 24 // nanoseconds that a replica has to end
 	offReign  = 64 // a line of its own
 	// Of a group that replicates.
 	offReplicates = 128 // 1, and then
@@ -41,6 +42,7 @@ const (
 	offNamespace = 80  // the pid namespace of the process
 	offStdout    = 88  // the pipe that the supervisor reads the process's output from, 0 for none;
 	offStderr    = 96  // its alone
+	offTold      = 104 // the incarnation that the supervisor has told to end; its alone
 	offSet       = 128 // of a primary: which replicas have the whole state
 	offAccused   = 136 // of a primary: a standby that it wants replaced
 	offSynced    = 192 // of all: the epoch in which it got the whole state, 0, or broken

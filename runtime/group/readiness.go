@@ -61,10 +61,16 @@ func (s *supervisor) resigned(r *replica) {
 	if r.state == starting {
 		r.record, r.answers = registry.Record{}, false // it is to register anew
 	}
-	if r.state != ready || s.stopping != nil {
+	if r.state != ready {
 		return
 	}
 	r.state = leaving
+	if s.stopping != nil {
+		if s.reign.primary == r.index {
+			s.stopRest()
+		}
+		return
+	}
 	if s.reign.primary == r.index {
 		s.elect("end of the registration of " + r.name)
 	}

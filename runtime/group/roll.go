@@ -7,10 +7,9 @@ import (
 )
 
 // Failover replaces the primary by a standby, on demand and without a failed
-// call: the primary gets SIGTERM, upon which a server shuts down in order (it
-// takes no more calls, ends those it has taken, and answers them); a standby is
-// promoted when it has ended, and clients send it what the old one did not
-// take. Failover returns when the group is healthy again, with a new process in
+// call: the primary gets SIGTERM, upon which it drains as Run does (it takes no
+// more calls, and answers those it has taken); a standby is promoted when it has ended,
+// and clients send it what the old one did not take. Failover returns when the group is healthy again, with a new process in
 // the old primary's place.
 func (g *Group) Failover(ctx context.Context) (Status, error) {
 	before := g.Status()
@@ -109,7 +108,7 @@ func (s *supervisor) replace(r *replica, command func(int) *exec.Cmd) (pid int) 
 	}
 	if r.state != dead {
 		r.planned = true
-		s.stop(r.proc)
+		s.stop(r)
 	}
 	return r.proc.pid
 }

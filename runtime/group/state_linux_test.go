@@ -10,11 +10,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -50,10 +48,16 @@ func decodeWords(buf []byte, w *words) (uint64, error) {
 var listProtocol = &ipc.Protocol{Name: "test.List", Fingerprint: 1, Schema: "service test.List\n"}
 
 func listMethod(name string, readOnly bool) *ipc.Method[words, words] {
+	return declare(name, readOnly, false)
+}
+
+func idempotentMethod(name string) *ipc.Method[words, words] { return declare(name, false, true) }
+
+func declare(name string, readOnly, idempotent bool) *ipc.Method[words, words] {
 	id := fnv.New32a()
 	id.Write([]byte("test.List/" + name))
 	return ipc.NewMethod(listProtocol, ipc.MethodSpec[words, words]{
-		Name: name, ID: id.Sum32(), ReadOnly: readOnly,
+		Name: name, ID: id.Sum32(), ReadOnly: readOnly, Idempotent: idempotent,
 		EncodeRequest: encodeWords, DecodeRequest: decodeWords,
 		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, w *words) error { return encodeWords(b, 0, w) },
 		DecodeReply: decodeWords,
@@ -131,6 +135,7 @@ func (l *list) every(context.Context, *words) (*words, error) {
 func (l *list) service() *ipc.Service {
 	return ipc.NewService(listProtocol,
 		ipc.Handle(methodAppend, l.append),
+		ipc.Handle(methodIdempotent, l.append),
 		ipc.Handle(methodLast, l.last),
 		ipc.Handle(methodAll, l.every),
 		ipc.Handle(methodStray, func(context.Context, *words) (*words, error) { return &words{uint64(os.Getpid())}, nil }),
@@ -146,33 +151,14 @@ func (l *list) service() *ipc.Service {
 
 // childList is a replica of the list, until SIGTERM.
 func childList(args []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	l := &list{}
 	if len(args) > 1 {
 		n, _ := strconv.Atoi(args[1])
 		l.ballast = make([]byte, n)
 		rand.NewChaCha8([32]byte{}).Read(l.ballast) // alike in every process
 	}
-	m, err := group.Join(group.MemberConfig{State: l})
-	if err != nil {
-		return err
-	}
-	control := "list_" + args[0]
-	listener, err := ipc.Listen(control)
-	if err != nil {
-		return err
-	}
-	server := ipc.NewServer(m.ServerOptions(l.service())...)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(context.WithoutCancel(ctx), listener) }()
-	if err := m.Announce(registry.Record{Control: control}); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	err = server.Shutdown(context.Background())
-	<-served
-	return errors.Join(err, m.Close())
+	return group.Run(context.Background(), group.ReplicaConfig{
+		Member: group.MemberConfig{State: l}, Record: registry.Record{Control: "list_" + args[0]}}, l.service())
 }
 
 func listConfig(domain string, replicas int) group.Config {

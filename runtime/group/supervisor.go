@@ -68,11 +68,12 @@ type replica struct {
 	suspicion   *InstanceError // why we killed it
 	pulse       pulse
 	command     func(int) *exec.Cmd
-	edition     int   // counts the commands
-	planned     bool  // it was told to end, to be replaced
-	trouble     error // how the process before failed; nil once another is ready
-	squatter    int   // pid of a stranger that has its name
-	synced      bool  // it has the state, in a group that replicates
+	edition     int      // counts the commands
+	told        *process // that was told to end
+	planned     bool     // it was told to end, to be replaced
+	trouble     error    // how the process before failed; nil once another is ready
+	squatter    int      // pid of a stranger that has its name
+	synced      bool     // it has the state, in a group that replicates
 }
 
 type state uint8
@@ -88,6 +89,7 @@ const (
 func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page) *supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
 	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
+	wordAt(p.mem, offGrace).Store(uint64(cfg.Grace))
 	p.setReplication(cfg.Replication)
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
@@ -230,7 +232,7 @@ func (s *supervisor) started(r *replica, p *process, edition int, err error) {
 	s.attend(r, p)
 	r.planned = edition != r.edition // of a command that is not wanted any more
 	if s.stopping != nil || r.planned {
-		s.stop(p)
+		s.stop(r)
 		return
 	}
 	// It may be ahead of what we know: registered, or in sync, for a while.
@@ -290,7 +292,11 @@ func (s *supervisor) died(r *replica, p *process) {
 		return
 	}
 	r.state = dead
-	if s.reign.primary == r.index && s.stopping == nil {
+	switch {
+	case s.reign.primary != r.index:
+	case s.stopping != nil:
+		s.stopRest()
+	default:
 		s.elect("death of " + r.name)
 	}
 }
@@ -436,29 +442,47 @@ func (s *supervisor) rule(epoch uint64, primary int) {
 	}
 }
 
-// shutdown asks all replicas to end, and kills them after the grace.
+// shutdown asks the replicas to end, and kills them after the grace. The primary comes
+// first: it answers what it has taken while it reigns still, for which it may need the
+// standbys. They follow when it has ended.
 func (s *supervisor) shutdown(cause error) {
 	if s.stopping != nil {
 		return
 	}
 	s.stopping = cause
 	s.report(Event{Kind: Stopping, Cause: cause.Error()})
+	if p := s.reign.primary; p != none && s.replicas[p].state == ready {
+		s.rule(s.reign.epoch, p)
+		s.stop(s.replicas[p])
+		return
+	}
+	s.stopRest()
+}
+
+// stopRest ends the reign, and tells all replicas to end.
+func (s *supervisor) stopRest() {
 	s.rule(s.reign.epoch, none)
 	for _, r := range s.replicas {
 		if r.proc != nil && r.state != dead {
-			s.stop(r.proc)
+			s.stop(r)
 		}
 	}
 }
 
-func (s *supervisor) stop(p *process) {
+// stop tells a replica, once, to end, and kills it after the grace.
+func (s *supervisor) stop(r *replica) {
+	p := r.proc
+	if r.told == p {
+		return
+	}
+	r.told = p
+	wordAt(s.page.mem, placeOffset(r.index)+offTold).Store(r.incarnation)
+	sys.CrashPoint("group end ordered")
 	p.terminate()
 	time.AfterFunc(s.cfg.Grace, func() {
 		s.do(func() {
-			for _, r := range s.replicas {
-				if r.proc == p {
-					p.kill()
-				}
+			if r.proc == p {
+				p.kill()
 			}
 		})
 	})

@@ -1,0 +1,373 @@
+package group_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+// ledgerVar names the file to which the replicas of the ledger's service append what they
+// execute.
+const ledgerVar = "GROUP_TEST_LEDGER"
+
+// childLedger is a replica, without a state to keep, that records each number it is given.
+func childLedger([]string) error {
+	f, err := os.OpenFile(os.Getenv(ledgerVar), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	record := func(_ context.Context, w *words) (*words, error) {
+		_, err := f.Write(binary.LittleEndian.AppendUint64(nil, (*w)[0]))
+		if (*w)[0] == endless {
+			select {}
+		}
+		time.Sleep(time.Duration((*w)[0]%4) * time.Millisecond)
+		return &words{}, err
+	}
+	return group.Run(context.Background(), group.ReplicaConfig{},
+		ipc.NewService(listProtocol, ipc.Handle(methodAppend, record), ipc.Handle(methodIdempotent, record)))
+}
+
+// endless is a number whose recording is never answered.
+const endless = 1 << 62
+
+// methodIdempotent appends, and may be sent again without thought.
+var methodIdempotent = idempotentMethod("Idempotent")
+
+func ledgerConfig(domain string) group.Config {
+	return group.Config{
+		Service: "list", Domain: domain,
+		Command: func(int) *exec.Cmd {
+			cmd := childCommand("ledger")
+			cmd.Env = append(cmd.Env, ledgerVar+"="+filepath.Join(filepath.Dir(domain), "ledger"))
+			return cmd
+		},
+	}
+}
+
+// A claim is what a caller was told of a call.
+type claim struct {
+	idempotent bool
+	err        error
+}
+
+// claims are those of several callers, by the number of the call.
+type claims struct {
+	next atomic.Uint64
+	mu   sync.Mutex
+	all  map[uint64]claim
+}
+
+// callUntil makes calls with several clients until ctx is done or a call fails with a
+// code that says that there is no service.
+func (k *claims) callUntil(ctx context.Context, t *testing.T, domain string, limit func() (context.Context, context.CancelFunc)) (wait func()) {
+	var callers sync.WaitGroup
+	for i := range 6 {
+		c := dialList(t, domain)
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				n := k.next.Add(1)
+				m := methodAppend
+				if i == 0 {
+					m = methodIdempotent
+				}
+				within, cancel := limit()
+				_, err := ipc.Invoke(within, c, m, &words{n})
+				cancel()
+				k.mu.Lock()
+				k.all[n] = claim{i == 0, err}
+				k.mu.Unlock()
+			}
+		})
+	}
+	return callers.Wait
+}
+
+// check compares what callers were told with the ledger. No replica may run any more.
+func (k *claims) check(t *testing.T, path string) (count map[ipc.Outcome]int) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	executed := make(map[uint64]int)
+	for ; len(b) >= 8; b = b[8:] {
+		executed[binary.LittleEndian.Uint64(b)]++
+	}
+	count = make(map[ipc.Outcome]int)
+	for n, c := range k.all {
+		o := ipc.OutcomeOf(c.err)
+		count[o]++
+		switch times := executed[n]; {
+		case times > 1 && !c.idempotent:
+			t.Errorf("call %d was executed %d times", n, times)
+		case times > 0 && (o == ipc.NotSent || o == ipc.NotExecuted):
+			t.Errorf("call %d was executed, and its error says that it was not: %v", n, c.err)
+		case times == 0 && o == ipc.Executed:
+			t.Errorf("call %d was not executed, and was answered: %v", n, c.err)
+		}
+	}
+	t.Logf("%d calls: %v", len(k.all), count)
+	return count
+}
+
+// more waits until so many calls have begun from now on.
+func (k *claims) more(n uint64) {
+	for n += k.next.Load(); k.next.Load() < n; runtime.Gosched() {
+	}
+}
+
+// TestNoCallIsLostInOrder replaces replicas, orders failovers and shuts groups down under a
+// load of calls that may be executed once only. None may fail, but for those that come
+// when there is no service any more, and these surely are not executed.
+func TestNoCallIsLostInOrder(t *testing.T) {
+	configs := map[string]func(domain string) group.Config{
+		"without state": ledgerConfig,
+		"with state": func(domain string) group.Config {
+			cfg := listConfig(domain, 3)
+			cfg.Replication.MinSync = 1
+			cfg.Replication.AckTimeout = time.Minute // the machine may be busy
+			return cfg
+		},
+	}
+	for name, config := range configs {
+		t.Run(name, func(t *testing.T) {
+			domain := newDomain(t)
+			cfg := config(domain)
+			cfg.Grace = time.Minute
+			g := startGroup(t, cfg)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			k := &claims{all: map[uint64]claim{}}
+			over, end := context.WithCancel(context.Background())
+			defer end()
+			wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) { return over, func() {} })
+			for range rollRounds() {
+				k.more(100)
+				if err := g.Roll(t.Context(), cfg.Command); err != nil {
+					t.Fatal(err)
+				}
+				k.more(100)
+				if _, err := g.Failover(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			k.more(100)
+			k.mu.Lock()
+			for n, c := range k.all {
+				if c.err != nil {
+					t.Errorf("call %d: %v", n, c.err)
+				}
+			}
+			k.mu.Unlock()
+			if name == "with state" {
+				cancel()
+				wait()
+				checkList(t, k, readAll(t, dialList(t, domain)))
+				k = &claims{all: map[uint64]claim{}}
+				k.next.Store(1 << 40)
+				ctx, cancel = context.WithCancel(t.Context())
+				defer cancel()
+				wait = k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) { return over, func() {} })
+				k.more(100)
+			}
+			shutdown(t, g)
+			cancel()
+			end() // calls that wait for a primary
+			wait()
+			if name == "without state" {
+				k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
+			}
+			for n, c := range k.all {
+				if c.err != nil && ipc.OutcomeOf(c.err) != ipc.NotSent && ipc.OutcomeOf(c.err) != ipc.NotExecuted {
+					t.Errorf("call %d at the shutdown: %v", n, c.err)
+				}
+			}
+		})
+	}
+}
+
+// checkList expects each answered number once in the list, and no other one.
+func checkList(t *testing.T, k *claims, all words) {
+	t.Helper()
+	there := make(map[uint64]int)
+	for _, x := range all {
+		there[x]++
+	}
+	for n := range k.all {
+		if there[n] != 1 {
+			t.Errorf("number %d is there %d times", n, there[n])
+		}
+	}
+	if len(all) != len(k.all) {
+		t.Errorf("%d numbers are there, and %d were answered", len(all), len(k.all))
+	}
+}
+
+// rollRounds is how often replicas are rolled and failed over.
+func rollRounds() int {
+	if n, err := strconv.Atoi(os.Getenv("GROUP_TEST_ROLLS")); err == nil {
+		return n
+	}
+	return 3
+}
+
+// TestStoppedAtOnce sends SIGTERM to a supervisor and all its replicas at the same time,
+// as a service manager does. What was taken is answered, which takes a standby where the
+// state is kept.
+func TestStoppedAtOnce(t *testing.T) {
+	for _, kind := range []string{"ledger", "list"} {
+		t.Run(kind, func(t *testing.T) {
+			for round := range 3 {
+				domain := newDomain(t)
+				host, pids := startHost(t, domain, kind)
+				ctx, cancel := context.WithCancel(t.Context())
+				k := &claims{all: map[uint64]claim{}}
+				over, end := context.WithCancel(context.Background())
+				wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) { return over, func() {} })
+				k.more(200)
+				all := append(pids, host.Process.Pid)
+				for i := range all { // another one is first each time
+					syscall.Kill(all[(i+2*round)%len(all)], syscall.SIGTERM)
+				}
+				if err := host.Wait(); err != nil {
+					t.Error(err)
+				}
+				cancel()
+				end()
+				wait()
+				for n, c := range k.all {
+					if o := ipc.OutcomeOf(c.err); c.err != nil && o != ipc.NotSent && o != ipc.NotExecuted {
+						t.Errorf("call %d: %v", n, c.err)
+					}
+				}
+				if kind == "ledger" {
+					k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
+				}
+				nothingLeft(t, domain)
+			}
+		})
+	}
+}
+
+// startHost starts a supervisor in a process of its own, and returns the pids of its replicas.
+func startHost(t *testing.T, args ...string) (host *exec.Cmd, pids []int) {
+	t.Helper()
+	host = childCommand("host", args...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Stdout, host.Stderr = w, os.Stderr
+	err = host.Start()
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		host.Process.Kill()
+		host.Wait()
+		r.Close()
+	})
+	lines := bufio.NewScanner(r)
+	for lines.Scan() && lines.Text() != "up" {
+		pid, err := strconv.Atoi(lines.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return host, pids
+}
+
+// TestOutcomesOfAGroup kills, stops and continues primaries, and lets deadlines pass, under
+// load; what callers are told must fit what was executed.
+func TestOutcomesOfAGroup(t *testing.T) {
+	domain := newDomain(t)
+	cfg := ledgerConfig(domain)
+	cfg.Restart = group.Restart{Delay: 1e6, MaxDelay: 1e6, Intensity: 1 << 30}
+	cfg.Heartbeat = group.Heartbeat{Period: 20 * time.Millisecond, Grace: 500 * time.Millisecond}
+	g := startGroup(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	k := &claims{all: map[uint64]claim{}}
+	wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(context.Background(), 50*time.Millisecond)
+	})
+	for i := range 4 * rollRounds() {
+		before, err := g.WaitHealthy(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.more(100)
+		pid := before.Instances[before.Primary].PID
+		switch i % 3 {
+		case 0:
+			syscall.Kill(pid, syscall.SIGKILL)
+		case 1:
+			syscall.Kill(pid, syscall.SIGSTOP) // until it is found to hang
+		case 2:
+			syscall.Kill(pid, syscall.SIGTERM)
+		}
+		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	wait()
+	shutdown(t, g)
+	k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
+}
+
+// TestOutcomeOfAllAttempts has a call executed by a primary that dies, and sent again to one
+// that does not come to take it before the deadline. That the second one surely did not
+// execute it says nothing of the first.
+func TestOutcomeOfAllAttempts(t *testing.T) {
+	domain := newDomain(t)
+	g := startGroup(t, ledgerConfig(domain))
+	before := g.Status()
+	standby := before.Instances[1-before.Primary].PID
+	c := dialList(t, domain)
+	for connected := false; !connected; { // the supervisor is, and the client
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", standby))
+		if err != nil {
+			t.Fatal(err)
+		}
+		connected = strings.Count(string(b), "memfd:") >= 2
+		runtime.Gosched()
+	}
+	syscall.Kill(standby, syscall.SIGSTOP)
+	defer syscall.Kill(standby, syscall.SIGCONT)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() {
+		_, err := ipc.Invoke(ctx, c, methodIdempotent, &words{endless})
+		result <- err
+	}()
+	path := filepath.Join(filepath.Dir(domain), "ledger")
+	for executed := false; !executed; {
+		b, _ := os.ReadFile(path)
+		executed = len(b) > 0
+		runtime.Gosched()
+	}
+	syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+	if err := <-result; ipc.CodeOf(err) != ipc.CodeDeadlineExceeded || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+		t.Errorf("error %v, %v", err, ipc.OutcomeOf(err))
+	}
+}

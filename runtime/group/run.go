@@ -1,0 +1,183 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// A ReplicaConfig configures Run. The zero value will do for a process that a group
+// supervises.
+type ReplicaConfig struct {
+	// Member says how the process joins its group.
+	Member MemberConfig
+	// Record is what the process announces of itself. Control is the channel that it
+	// serves, and may be empty where a group supervises: then it is the instance's
+	// name. Reply names the reply channel. Name, Protocol and Fingerprint are filled
+	// in where they are empty; for the rest see Member.Announce.
+	Record registry.Record
+	// Options are the server's, besides the services: limits, interceptors, a logger.
+	Options []ipc.ServerOption
+	// Grace is how long calls in flight may take once the process is told to end. 0:
+	// four fifths of the supervisor's Config.Grace, after which the supervisor kills the
+	// process, or ipc.DefaultGrace without a supervisor.
+	Grace time.Duration
+	// Ready, when set, is called when the process serves and is announced.
+	Ready func()
+}
+
+// Run is the whole life of a replica, or of the same service alone: it joins the group,
+// serves, announces itself, and goes on until ctx is done or the process receives SIGINT
+// or SIGTERM, which is also how its supervisor ends it. Then it drains. It takes no
+// more calls, answers those that it has taken, as the primary that it still is, and
+// only then gives up its reign; so clients lose no call, and send the next ones to the
+// next primary. Run returns nil, or an error when calls were still in flight after the
+// grace, or, in a process without a supervisor, at a second signal.
+//
+// A standby of a group that keeps state and is told to end by somebody else than its
+// supervisor, as when a whole service is stopped at once, stays until the supervisor
+// tells it too, or for the grace: a primary that drains may need it to answer.
+func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err error) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, sys.SIGTERM)
+	defer signal.Stop(signals)
+
+	promoted := make(chan struct{}, 1)
+	onRole := cfg.Member.OnRole
+	cfg.Member.OnRole = func(role registry.Role, epoch uint64) {
+		if onRole != nil {
+			onRole(role, epoch)
+		}
+		if role == registry.RolePrimary {
+			select {
+			case promoted <- struct{}{}:
+			default:
+			}
+		}
+	}
+	member, err := Join(cfg.Member)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, member.Close()) }()
+	rec := cfg.record(member, services)
+	if rec.Control == "" {
+		return errors.New("run a replica: no group supervises this process, so ReplicaConfig.Record must name its Control channel")
+	}
+	l, err := ipc.Listen(rec.Control, ipc.WithReplyChannel(rec.Reply), ipc.WithDomain(member.dir.Path()))
+	if err != nil {
+		return err
+	}
+	server := ipc.NewServer(append(member.ServerOptions(services...), cfg.Options...)...)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(context.WithoutCancel(ctx), l) }()
+	if err := member.Announce(rec); err != nil {
+		return errors.Join(err, server.Close(), closedOrder(<-served))
+	}
+	if cfg.Ready != nil {
+		cfg.Ready()
+	}
+	var ended error
+	select {
+	case <-ctx.Done():
+	case <-signals:
+	case ended = <-served:
+		served <- nil
+	}
+	grace := cfg.grace(member)
+	if ended == nil {
+		member.linger(grace, signals, promoted)
+	}
+	var again <-chan os.Signal
+	if !member.Supervised() {
+		again = signals // a supervisor ends those that take too long, and may repeat itself
+	}
+	err = drain(server, grace, again)
+	return errors.Join(closedOrder(ended), err, closedOrder(<-served))
+}
+
+// record completes what the instance announces.
+func (cfg *ReplicaConfig) record(m *Member, services []*ipc.Service) registry.Record {
+	rec := cfg.Record
+	if rec.Control == "" {
+		rec.Control = m.Name()
+	}
+	if rec.Name == "" && !m.Supervised() {
+		rec.Name = rec.Control
+	}
+	if rec.Protocol == "" && len(services) > 0 {
+		p := services[0].Protocol()
+		rec.Protocol, rec.Fingerprint = p.Name, p.Fingerprint
+	}
+	return rec
+}
+
+func (cfg *ReplicaConfig) grace(m *Member) time.Duration {
+	if cfg.Grace > 0 {
+		return cfg.Grace
+	}
+	if m.Supervised() {
+		if d := time.Duration(wordAt(m.page.mem, offGrace).Load()); d > 0 {
+			return d * 4 / 5
+		}
+	}
+	return ipc.DefaultGrace
+}
+
+// linger blocks a standby that its supervisor has not told to end, in a group that keeps
+// state: until the supervisor does, the standby becomes the primary, or the grace has
+// passed.
+func (m *Member) linger(grace time.Duration, signals <-chan os.Signal, promoted <-chan struct{}) {
+	if m.replicator == nil || wordAt(m.place, offTold).Load() == m.incarnation {
+		return
+	}
+	select {
+	case <-promoted: // since some time, or a moment ago
+	default:
+	}
+	if role, _ := m.Role(); role == registry.RolePrimary {
+		return
+	}
+	select {
+	case <-signals:
+	case <-promoted:
+	case <-time.After(grace):
+	}
+}
+
+// drain lets a server answer what it has taken. Something from again cuts it short.
+func drain(server *ipc.Server, grace time.Duration, again <-chan os.Signal) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	down := make(chan error, 1)
+	go func() { down <- server.Shutdown(ctx) }()
+	select {
+	case err := <-down:
+		if err == nil {
+			return nil
+		}
+		return fmt.Errorf("calls were still in flight %v after the replica was told to end, and were cut off; "+
+			"allow more with ReplicaConfig.Grace and the supervisor's Config.Grace: %w", grace, err)
+	case <-again:
+		cancel()
+		if <-down == nil {
+			return nil
+		}
+		return errors.New("a second signal cut off calls in flight")
+	}
+}
+
+// closedOrder is nil for the end of a server that was told to end.
+func closedOrder(err error) error {
+	if err == ipc.ErrServerClosed {
+		return nil
+	}
+	return err
+}

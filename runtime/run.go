@@ -1,0 +1,80 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// DefaultGrace is how long Run lets calls in flight end.
+const DefaultGrace = 5 * time.Second
+
+// WithGrace sets how long Run waits, once it is told to end, for the calls that the
+// server has taken.
+func WithGrace(d time.Duration) ServerOption {
+	return serverOption(func(c *serverConfig) { c.grace = d })
+}
+
+// Run is the whole life of a server: it listens on the channel and serves until ctx is
+// done or the process receives SIGINT or SIGTERM. Then it drains: it takes no more
+// calls, answers those that it has taken, as Shutdown does, and returns nil. Clients
+// learn that the server ends, and calls that it has not taken fail with outcome NotSent
+// or NotExecuted, so that none is lost.
+//
+// Run closes the server as Close does, and returns an error, when calls are still in
+// flight after the grace (WithGrace), or when a second signal arrives before.
+//
+// The contexts of handlers carry the values of ctx. They are not cancelled by its end.
+func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, sys.SIGTERM)
+	defer signal.Stop(signals)
+	l, err := Listen(channel, opts...)
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.WithoutCancel(ctx), l) }()
+	var ended error
+	select {
+	case <-ctx.Done():
+	case <-signals:
+	case ended = <-served:
+		served <- ErrServerClosed
+	}
+	err = s.drain(signals, "serve "+channel)
+	if serr := <-served; ended == nil {
+		ended = serr
+	}
+	if ended == ErrServerClosed {
+		ended = nil
+	}
+	return errors.Join(ended, err)
+}
+
+// drain is Shutdown within the grace. Something from again cuts it short.
+func (s *Server) drain(again <-chan os.Signal, op string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.grace)
+	defer cancel()
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(ctx) }()
+	select {
+	case err := <-down:
+		if err == nil {
+			return nil
+		}
+		return &Error{Code: CodeDeadlineExceeded, Op: op, Msg: fmt.Sprintf(
+			"calls were still in flight %v after the server was told to end, and were cut off; allow more with WithGrace", s.cfg.grace)}
+	case <-again:
+		cancel()
+		if <-down == nil {
+			return nil
+		}
+		return &Error{Code: CodeCanceled, Op: op, Msg: "a second signal cut off calls in flight"}
+	}
+}
