@@ -6,15 +6,19 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
+	"go/token"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"golang.org/x/mod/module"
 
 	"github.com/ipcgen/ipcgen/internal/bfbs"
 	"github.com/ipcgen/ipcgen/internal/diag"
@@ -47,44 +51,61 @@ const (
 const usage = `usage: ipcgen [flags] schema.fbs...
 
 ipcgen reads FlatBuffers schemas (.fbs, or flatc's binary .bfbs) and writes Go
-code for them, one folder per namespace and one file per type. Types of included
-files are expected to be generated from their own schema, by the same or another
-run. What already is as it should be is not written again, files of types that
-the schema no longer has are removed, and with any error nothing changes.
+code: a folder for each namespace, a file for each type. Types of included files
+are generated from their own schema, by the same run or another one. A file that
+is up to date is not written again, a file that its schema does not make any
+more is removed, and with any error nothing changes.
 
   //go:generate go tool ipcgen -o gen schema/audio_protocol.fbs
 
-Flags:
-  -I dir         look for included files in dir too, after the folder of the file
-                 that includes them; may be given several times
-  -o dir         write below dir (default ".")
-  -import path   the import path of the -o folder (default: from the go.mod in or
-                 above it)
-  -package name  put all namespaces into this one package, in the -o folder itself
-  -one-file      write each package as one file
-  -all           generate code for included schemas too
-  -bfbs          write the binary schema, <schema>.bfbs, instead of Go
-  -check         write nothing; list the files that are missing, not up to date or
-                 no longer made, and end with status 1 if there are any
-  -dump          write nothing; print the resolved schemas as JSON
-  -deps          write nothing; print the path of every file read, one a line
-  -h             print this
+What is read:
+  -I dir           look for included files in dir, after the folder of the file
+                   that includes them; may be given several times
+  -root-type T     the root type of the schemas, instead of what they say
+  -Werror          take warnings for errors
+
+What is written:
+  -o dir           write to dir and below (default ".")
+  -all             generate code for included files too
+  -package name    put all namespaces into one package, in the -o folder itself
+  -one-file        write one file for each schema in each package
+  -import path     the import path of the -o folder (default: what the go.mod in
+                   or above it says)
+  -go-import path  the import path of FlatBuffers' Go package, as for flatc
+                   (default "github.com/google/flatbuffers/go")
+  -runtime path    the import path of ipcgen's runtime
+                   (default "github.com/ipcgen/ipcgen/runtime")
+  -bfbs            write a binary schema, <schema>.bfbs, instead of Go
+  -depfile file    write to file which outputs depend on which files read, as a
+                   rule of make and ninja
+
+What is printed, without writing anything:
+  -check           the files that are missing, out of date or not made any more;
+                   the exit status is 1 if there are any
+  -outputs         the files that would be made, one a line
+  -deps            the files read, one a line
+  -dump            the resolved schemas, as JSON
+  -version         the version of ipcgen
+  -h               this text
 
 Exit status: 0 done, 1 errors in a schema or its output, 2 wrong usage.
 `
 
 // A command is one run of ipcgen: its flags and where it prints.
 type command struct {
-	includes        pathList
-	out             string
-	importPath, pkg string
-	oneFile, all    bool
-	bfbs, check     bool
-	dump, deps      bool
-	outputs         bool
-	paths           []string
-	stdout, stderr  io.Writer
-	signal          os.Signal // that asked the run to end while it wrote
+	includes           pathList
+	out                string
+	importPath, pkg    string
+	goImport, runtime  string
+	rootType, depfile  string
+	oneFile, all, bfbs bool
+	warningsAreErrors  bool
+
+	check, dump, deps, outputs, version bool
+
+	paths          []string
+	stdout, stderr io.Writer
+	signal         os.Signal // that asked the run to end while it wrote
 }
 
 // pathList is a flag that may be given several times.
@@ -102,6 +123,10 @@ func run(args []string, stdout, stderr io.Writer) (code int, sig os.Signal) {
 		fmt.Fprintf(stderr, "ipcgen: %v\nRun ipcgen -h for usage.\n", err)
 		return exitUsage, nil
 	}
+	if c.version {
+		fmt.Fprintln(stdout, "ipcgen", version())
+		return exitOK, nil
+	}
 	schemas, diags := schema.Load(c.loadOptions(), c.paths...)
 	code, err := c.do(schemas, diags)
 	if renderErr := diags.Render(stderr); renderErr != nil && err == nil {
@@ -117,7 +142,15 @@ func run(args []string, stdout, stderr io.Writer) (code int, sig os.Signal) {
 }
 
 func (c *command) loadOptions() schema.Options {
-	return schema.Options{IncludeDirs: c.includes, ReadBinary: bfbs.Read}
+	return schema.Options{IncludeDirs: c.includes, ReadBinary: bfbs.Read, RootType: c.rootType}
+}
+
+// version returns the version of the module that the command was built from.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
 }
 
 // parse reads the command line. It returns flag.ErrHelp where help was asked for.
@@ -128,22 +161,35 @@ func (c *command) parse(args []string) error {
 	f.StringVar(&c.out, "o", ".", "")
 	f.StringVar(&c.importPath, "import", "", "")
 	f.StringVar(&c.pkg, "package", "", "")
+	f.StringVar(&c.goImport, "go-import", "", "")
+	f.StringVar(&c.runtime, "runtime", "", "")
+	f.StringVar(&c.rootType, "root-type", "", "")
+	f.StringVar(&c.depfile, "depfile", "", "")
 	f.BoolVar(&c.oneFile, "one-file", false, "")
 	f.BoolVar(&c.all, "all", false, "")
 	f.BoolVar(&c.bfbs, "bfbs", false, "")
+	f.BoolVar(&c.warningsAreErrors, "Werror", false, "")
 	f.BoolVar(&c.check, "check", false, "")
 	f.BoolVar(&c.dump, "dump", false, "")
 	f.BoolVar(&c.deps, "deps", false, "")
 	f.BoolVar(&c.outputs, "outputs", false, "")
+	f.BoolVar(&c.version, "version", false, "")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	c.paths = f.Args()
-	switch {
-	case len(c.paths) == 0:
+	if c.version {
+		return nil
+	}
+	given := make(map[string]bool)
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return c.validate(given)
+}
+
+// validate reports flags and arguments that have no meaning.
+func (c *command) validate(given map[string]bool) error {
+	if len(c.paths) == 0 {
 		return errors.New("no schema given")
-	case c.dump && c.deps, (c.dump || c.deps) && (c.check || c.bfbs):
-		return errors.New("-dump and -deps print instead of writing; give one of them, without -check and -bfbs")
 	}
 	// flag.Parse stops at the first path; a flag behind it would be taken for a
 	// schema's name.
@@ -151,15 +197,67 @@ func (c *command) parse(args []string) error {
 		if strings.HasPrefix(p, "-") {
 			return fmt.Errorf("flag %s comes after a schema; put flags first", p)
 		}
+		if err := checkName(p); err != nil {
+			return err
+		}
 	}
-	return nil
+	var prints []string
+	for _, name := range []string{"check", "outputs", "deps", "dump"} {
+		if given[name] {
+			prints = append(prints, "-"+name)
+		}
+	}
+	switch {
+	case len(prints) > 1:
+		return fmt.Errorf("%s and %s print different things instead of writing; give one of them", prints[0], prints[1])
+	case len(prints) > 0 && c.depfile != "":
+		return fmt.Errorf("-depfile is written with the outputs, and %s writes nothing; give one of them", prints[0])
+	case (c.dump || c.deps) && c.bfbs:
+		return fmt.Errorf("%s is about what is read, and -bfbs about what is written; give one of them", prints[0])
+	}
+	for _, name := range []string{"o", "import", "package", "go-import", "runtime", "root-type", "depfile"} {
+		if given[name] && map[string]string{
+			"o": c.out, "import": c.importPath, "package": c.pkg, "go-import": c.goImport,
+			"runtime": c.runtime, "root-type": c.rootType, "depfile": c.depfile,
+		}[name] == "" {
+			return fmt.Errorf("-%s is empty", name)
+		}
+	}
+	for _, dir := range c.includes {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return fmt.Errorf("-I %s: there is no such folder", dir)
+		}
+	}
+	if err := checkName(c.out); err != nil {
+		return fmt.Errorf("-o: %w", err)
+	}
+	for _, p := range []struct{ flag, path string }{
+		{"import", c.importPath}, {"go-import", c.goImport}, {"runtime", c.runtime},
+	} {
+		if p.path == "" {
+			continue
+		}
+		if err := module.CheckImportPath(p.path); err != nil {
+			return fmt.Errorf("-%s: %w", p.flag, err)
+		}
+	}
+	switch {
+	case c.pkg == "":
+	case token.IsKeyword(c.pkg):
+		return fmt.Errorf("-package %s: the name is a keyword of Go", c.pkg)
+	case !token.IsIdentifier(c.pkg) || c.pkg == "_":
+		return fmt.Errorf("-package %q: a package's name is an identifier of Go", c.pkg)
+	case c.pkg == "documentation":
+		return fmt.Errorf("-package %s: the go command does not build packages of this name", c.pkg)
+	}
+	return c.validateDepfile()
 }
 
 // do carries out what the flags ask for. Diagnostics go to diags; an error is
 // what has no place in a schema.
 func (c *command) do(schemas []*schema.Schema, diags *diag.List) (code int, err error) {
-	if diags.HasErrors() {
-		return exitFailed, nil
+	if err := c.warnings(diags); err != nil || diags.HasErrors() {
+		return exitFailed, err
 	}
 	switch {
 	case c.dump:
@@ -171,18 +269,25 @@ func (c *command) do(schemas []*schema.Schema, diags *diag.List) (code int, err 
 	if err != nil || diags.HasErrors() {
 		return exitFailed, err
 	}
+	if err := c.warnings(diags); err != nil {
+		return exitFailed, err
+	}
 	switch {
 	case c.outputs:
-		var paths []string
-		for _, p := range t.products {
-			paths = append(paths, p.path)
-		}
-		return exitOK, c.printLines(paths)
+		return exitOK, c.printLines(t.paths())
 	case c.check:
 		return c.compare(t)
 	default:
-		return c.write(t)
+		return c.write(t, schema.FilesRead(schemas))
 	}
+}
+
+// warnings reports warnings that -Werror makes errors.
+func (c *command) warnings(diags *diag.List) error {
+	if n := diags.Warnings(); n > 0 && c.warningsAreErrors {
+		return fmt.Errorf("-Werror, and there are %d warnings", n)
+	}
+	return nil
 }
 
 // compare lists what a run would change.
@@ -201,7 +306,7 @@ func (c *command) compare(t *tree) (code int, err error) {
 }
 
 // write changes what has to be.
-func (c *command) write(t *tree) (code int, err error) {
+func (c *command) write(t *tree, read []string) (code int, err error) {
 	t.change = stage.New(c.out)
 	t.change.Waiting = func() {
 		fmt.Fprintf(c.stderr, "ipcgen: waiting for another ipcgen that writes to %s\n", c.out)
@@ -215,7 +320,14 @@ func (c *command) write(t *tree) (code int, err error) {
 	if err := t.compare(); err != nil {
 		return exitFailed, err
 	}
-	if len(t.stale)+len(t.old) == 0 {
+	var rule []byte
+	if c.depfile != "" {
+		rule = dependencies(t.paths(), read)
+		if old, err := os.ReadFile(c.depfile); err == nil && bytes.Equal(old, rule) {
+			rule = nil
+		}
+	}
+	if len(t.stale)+len(t.old) == 0 && rule == nil {
 		return exitOK, nil
 	}
 	if waited, _ := t.change.Begin(); waited {
@@ -223,6 +335,11 @@ func (c *command) write(t *tree) (code int, err error) {
 		t.change.Reset()
 		if err := t.compare(); err != nil {
 			return exitFailed, err
+		}
+	}
+	if rule != nil {
+		if err := t.change.Write(c.depfile, rule); err != nil {
+			return exitFailed, cannotWrite(c.depfile, err)
 		}
 	}
 	if err := t.change.Commit(); err != nil {
@@ -264,7 +381,7 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 	if c.bfbs {
 		return t, c.planBinary(t, schemas, diags)
 	}
-	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all}
+	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all, Flatbuffers: c.goImport, Runtime: c.runtime}
 	if opts.ImportPath == "" {
 		if opts.ImportPath, err = out.importPath(); err != nil {
 			return nil, err

@@ -63,7 +63,7 @@ func (l *List) add(sev Severity, span Span, message string) *Diagnostic {
 		l.dropped++
 		return d
 	}
-	if sev == Warning && len(l.diags)-l.errors >= MaxErrors {
+	if sev == Warning && l.Warnings() >= MaxErrors {
 		return d
 	}
 	if l.seen == nil {
@@ -86,6 +86,9 @@ func (l *List) HasErrors() bool { return l.errors > 0 }
 
 // Errors returns the number of errors collected.
 func (l *List) Errors() int { return l.errors }
+
+// Warnings returns the number of warnings collected.
+func (l *List) Warnings() int { return len(l.diags) - l.errors }
 
 // Len returns the number of diagnostics collected.
 func (l *List) Len() int { return len(l.diags) }

@@ -1,7 +1,7 @@
 package diag
 
 // Nearest returns the candidate that a misspelt name most likely means, or ""
-// when none is close. The distance is Levenshtein's; a third of the name may
+// when none is close. The distance is Levenshtein's, with exchanged letters as one change; a third of the name may
 // differ.
 func Nearest(name string, candidates []string) string {
 	const longest = 64 // bounds the work for names that nobody typed
@@ -10,10 +10,13 @@ func Nearest(name string, candidates []string) string {
 	}
 	best, distance := "", max((len(name)+1)/3, 1)+1
 	for _, c := range candidates {
-		if c == name || len(c) > longest || abs(len(c)-len(name)) >= distance {
+		if c == name || len(c) > longest || abs(len(c)-len(name)) > distance {
 			continue
 		}
-		if d := levenshtein(name, c); d < distance {
+		// Of two at the same distance, one of the same length has its letters
+		// in another order.
+		d := levenshtein(name, c)
+		if d < distance || d == distance && best != "" && len(c) == len(name) && len(best) != len(name) {
 			best, distance = c, d
 		}
 	}
@@ -22,25 +25,27 @@ func Nearest(name string, candidates []string) string {
 
 func abs(n int) int { return max(n, -n) }
 
-// levenshtein counts the insertions, deletions and replacements of bytes that
-// turn a into b.
+// levenshtein counts the insertions, deletions and replacements of bytes, and the
+// exchanges of neighbours, that turn a into b.
 func levenshtein(a, b string) int {
-	row := make([]int, len(b)+1)
+	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
 		for j := range len(b) {
-			above := row[j+1]
-			cost := diagonal
+			cost := row[j]
 			if a[i] != b[j] {
 				cost++
 			}
-			row[j+1] = min(cost, above+1, row[j]+1)
-			diagonal = above
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				cost = min(cost, before[j-1]+1)
+			}
+			next[j+1] = min(cost, row[j+1]+1, next[j]+1)
 		}
+		before, row = row, next
 	}
 	return row[len(b)]
 }

@@ -73,14 +73,21 @@ func IsName(s string) bool {
 	return s != ""
 }
 
+// Builtins lists the names of the built-in types.
+var Builtins = []string{
+	"bool", "byte", "int8", "ubyte", "uint8", "short", "int16", "ushort", "uint16",
+	"int", "int32", "uint", "uint32", "long", "int64", "ulong", "uint64",
+	"float", "float32", "double", "float64", "string",
+}
+
+var isBuiltin = func() map[string]bool {
+	set := make(map[string]bool, len(Builtins))
+	for _, name := range Builtins {
+		set[name] = true
+	}
+	return set
+}()
+
 // IsBuiltin reports whether name is a built-in type. Such a name always means
 // the built-in type, even where a table of the same name exists.
-func IsBuiltin(name string) bool {
-	switch name {
-	case "bool", "byte", "int8", "ubyte", "uint8", "short", "int16", "ushort", "uint16",
-		"int", "int32", "uint", "uint32", "long", "int64", "ulong", "uint64",
-		"float", "float32", "double", "float64", "string":
-		return true
-	}
-	return false
-}
+func IsBuiltin(name string) bool { return isBuiltin[name] }

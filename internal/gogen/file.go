@@ -63,7 +63,7 @@ func (w *renderer) render(d *Draft) ([]byte, []imported, error) {
 	f.p()
 	f.importBlock(r.imports)
 	for _, i := range r.imports {
-		if d.guards[i.path] {
+		if i.pkg == nil && d.guards[i.name] {
 			f.p("// If this constant does not exist, the code generator and the runtime do not")
 			f.p("// fit each other: bring both to one version, and generate again.")
 			f.p("const _ = ", i.alias, ".RuntimeAtLeastV1")

@@ -40,6 +40,9 @@ type Options struct {
 	// it: a path relative to the output folder that begins with "./" or "../",
 	// or a name that is not a path. By default it is the file's own name.
 	Source func(*schema.File) string
+	// Flatbuffers and Runtime are the import paths of FlatBuffers' Go package and
+	// of ipcgen's runtime, if they are not the usual ones: in a fork.
+	Flatbuffers, Runtime string
 }
 
 // source applies Source, or its default.
@@ -159,7 +162,7 @@ type declaration struct {
 	pkg      *pkg
 	typ      string // full name
 	name     string // of the file
-	runtime  string // the package of the runtime that the code imports; may be empty
+	runtime  string // the package of the runtime that the code imports, "fb" or "ipc"; may be empty
 	emit     func(*file)
 }
 
@@ -177,14 +180,14 @@ func (p *plan) declarations() []declaration {
 		if o.IsStruct {
 			add(o.File, o.Namespace, o.Name, "", "", func(f *file) { f.structType(o) })
 		} else {
-			add(o.File, o.Namespace, o.Name, "", fbPath, func(f *file) { f.table(o) })
+			add(o.File, o.Namespace, o.Name, "", "fb", func(f *file) { f.table(o) })
 		}
 	}
 	for _, e := range p.schema.Enums {
-		add(e.File, e.Namespace, e.Name, "", fbPath, func(f *file) { f.enum(e) })
+		add(e.File, e.Namespace, e.Name, "", "fb", func(f *file) { f.enum(e) })
 	}
 	for _, e := range p.allEnvelopes {
-		add(e.table.File, e.table.Namespace, e.table.Name, "_channel", runtimePath, func(f *file) { f.envelope(e) })
+		add(e.table.File, e.table.Namespace, e.table.Name, "_channel", "ipc", func(f *file) { f.envelope(e) })
 	}
 	planned := make(map[*schema.Service]*service)
 	for _, s := range p.services {
@@ -195,7 +198,7 @@ func (p *plan) declarations() []declaration {
 		if s := planned[decl]; s != nil {
 			emit = func(f *file) { f.service(s) }
 		}
-		add(decl.File, decl.Namespace, decl.Name, "", runtimePath, emit)
+		add(decl.File, decl.Namespace, decl.Name, "", "ipc", emit)
 	}
 	streams := make(map[*schema.Object]*stream)
 	for _, s := range p.streams {
@@ -203,7 +206,7 @@ func (p *plan) declarations() []declaration {
 	}
 	for _, o := range p.schema.Objects {
 		if isStream(o) {
-			add(o.File, o.Namespace, o.Name, "_stream", runtimePath, func(f *file) { f.stream(streams[o]) })
+			add(o.File, o.Namespace, o.Name, "_stream", "ipc", func(f *file) { f.stream(streams[o]) })
 		}
 	}
 	return all
@@ -229,7 +232,7 @@ func (p *plan) drafts() []*Draft {
 	made := make(map[place]map[string]*Draft)
 	type guard struct {
 		place
-		path string
+		runtime string
 	}
 	guarded := make(map[guard]bool)
 	var drafts []*Draft

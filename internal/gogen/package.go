@@ -92,11 +92,38 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 		fields:  make(map[*schema.Field]*fieldNames, fields),
 		enums:   make(map[*schema.Enum]*enumNames, len(s.Enums)),
 	}
-	p.nameTypes()
-	p.nameEnums()
-	p.nameObjects()
+	for _, d := range p.perFile() {
+		p.nameTypes(d)
+		p.nameEnums(d)
+		p.nameObjects(d)
+	}
 	p.planChannels()
 	return p
+}
+
+// declared is what one file of a schema declares.
+type declared struct {
+	objects []*schema.Object
+	enums   []*schema.Enum
+}
+
+// perFile splits the schema by files, included ones first. Names are given in this
+// order, so that those of an included file do not depend on who includes it.
+func (p *plan) perFile() []declared {
+	files := make([]declared, len(p.schema.Files))
+	number := make(map[*schema.File]int, len(files))
+	for i, f := range p.schema.Files {
+		number[f] = i
+	}
+	for _, o := range p.schema.Objects {
+		d := &files[number[o.File]]
+		d.objects = append(d.objects, o)
+	}
+	for _, e := range p.schema.Enums {
+		d := &files[number[e.File]]
+		d.enums = append(d.enums, e)
+	}
+	return files
 }
 
 // pkgOf returns the package of a namespace.
@@ -126,9 +153,9 @@ func (p *plan) pkgOf(ns schema.Namespace) *pkg {
 }
 
 // goPackage escapes a namespace that cannot be a package's name; "main" cannot
-// be imported.
+// be imported, and files of "documentation" are not built.
 func goPackage(name string) string {
-	if keywords[name] || name == "main" || name == "_" {
+	if keywords[name] || name == "main" || name == "_" || name == "documentation" {
 		return name + "_"
 	}
 	return name
@@ -136,8 +163,8 @@ func goPackage(name string) string {
 
 // nameTypes names the types, which users see most, before all that is derived
 // from them, so that a clash changes the derived name.
-func (p *plan) nameTypes() {
-	for _, e := range p.schema.Enums {
+func (p *plan) nameTypes(d declared) {
+	for _, e := range d.enums {
 		k := p.pkgOf(e.Namespace)
 		what := "enum"
 		if e.IsUnion {
@@ -145,11 +172,11 @@ func (p *plan) nameTypes() {
 		}
 		p.enums[e] = &enumNames{Type: k.claim(goName(e.Name), &owner{what + " " + fullName(e.Namespace, e.Name), e.Span})}
 	}
-	for _, o := range p.schema.Objects {
+	for _, o := range d.objects {
 		k := p.pkgOf(o.Namespace)
 		p.objects[o] = &objectNames{Type: k.claim(goName(o.Name), &owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})}
 	}
-	for _, o := range p.schema.Objects {
+	for _, o := range d.objects {
 		n, k := p.objects[o], p.pkgOf(o.Namespace)
 		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
 		// The object's name derives from the schema's, as in flatc: escapes of
@@ -160,7 +187,7 @@ func (p *plan) nameTypes() {
 			n.ObjectAlias = k.claim(exported(o.Name)+"T", own)
 		}
 	}
-	for _, e := range p.schema.Enums {
+	for _, e := range d.enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
 		own := &owner{"the object of union " + fullName(e.Namespace, e.Name), e.Span}
 		if e.IsUnion {
@@ -182,8 +209,8 @@ func kindOf(o *schema.Object) string {
 	return "table"
 }
 
-func (p *plan) nameEnums() {
-	for _, e := range p.schema.Enums {
+func (p *plan) nameEnums(d declared) {
+	for _, e := range d.enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
 		own := &owner{"enum " + fullName(e.Namespace, e.Name), e.Span}
 		n.Names = k.claim("EnumNames"+n.Type, own)
@@ -206,11 +233,11 @@ func escapeKeyword(name string) string {
 	return name
 }
 
-func (p *plan) nameObjects() {
-	for _, o := range p.schema.Objects {
+func (p *plan) nameObjects(d declared) {
+	for _, o := range d.objects {
 		p.nameObject(o)
 	}
-	for _, o := range p.schema.Objects {
+	for _, o := range d.objects {
 		p.nameFields(o)
 	}
 }

@@ -284,10 +284,26 @@ func (r *resolver) mentioned(name string) bool {
 	}
 }
 
+// forked returns a package that is imported, at the path that the options give it.
+func (o Options) forked(spec *importSpec) *importSpec {
+	path := spec.path
+	if rest, ok := strings.CutPrefix(path, runtimePath); ok && o.Runtime != "" {
+		path = o.Runtime + rest
+	}
+	if path == flatbuffersPath && o.Flatbuffers != "" {
+		path = o.Flatbuffers
+	}
+	if path == spec.path {
+		return spec
+	}
+	// The last element of another path need not be the package's name.
+	return &importSpec{path: path, name: spec.name, named: true}
+}
+
 // importSpec returns the package that emitters refer to by a name, or nil.
 func (p *plan) importSpec(token string) *importSpec {
 	if spec := outside[token]; spec != nil {
-		return spec
+		return p.opts.forked(spec)
 	}
 	if k := p.tokens[token]; k != nil {
 		return &importSpec{path: k.importPath, name: k.name, named: true, pkg: k}

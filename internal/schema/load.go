@@ -29,6 +29,10 @@ type Options struct {
 	// ProjectRoot is the directory that File.Name is relative to. Empty stands
 	// for the directory of each root file.
 	ProjectRoot string
+	// RootType, when not empty, is the root type of each schema, instead of
+	// what its file says: a full name, or one without its namespace if no
+	// other table has it.
+	RootType string
 }
 
 // Load reads the schema files at paths and all they include, and resolves
@@ -47,6 +51,9 @@ func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
 			schemas = append(schemas, l.loadBinary(path))
 		} else {
 			schemas = append(schemas, l.loadText(path))
+		}
+		if s := schemas[len(schemas)-1]; s != nil && opts.RootType != "" {
+			l.overrideRoot(s, path)
 		}
 	}
 	return schemas, l.diags
@@ -128,6 +135,41 @@ func FilesRead(schemas []*Schema) []string {
 		}
 	}
 	return paths
+}
+
+// overrideRoot makes Options.RootType the root type of the schema at path.
+func (l *loader) overrideRoot(s *Schema, path string) {
+	name := l.opts.RootType
+	var root *Object
+	var namesakes []*Object
+	var names []string
+	for _, o := range s.Objects {
+		full := o.FullName()
+		switch {
+		case o.IsStruct:
+			continue
+		case full == name:
+			root = o
+		case o.Name == name:
+			namesakes = append(namesakes, o)
+		}
+		names = append(names, full)
+	}
+	at := diag.Span{File: path}
+	switch {
+	case root == nil && len(namesakes) == 1:
+		root = namesakes[0]
+	case root == nil && len(namesakes) > 1:
+		l.diags.Errorf(at, "the root type %s may be %s or %s", name, namesakes[0].FullName(), namesakes[1].FullName()).
+			Helpf("give its full name")
+	case root == nil:
+		d := l.diags.Errorf(at, "the root type %s is not one of the schema's tables", name)
+		if near := diag.Nearest(name, names); near != "" {
+			d.Helpf("did you mean %s?", near)
+		}
+	}
+	s.Root = root
+	s.Files[len(s.Files)-1].RootType = root
 }
 
 // A loader reads and parses each file once.

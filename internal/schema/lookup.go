@@ -118,12 +118,39 @@ func (l *linker) undefined(s *symbol) {
 			return
 		}
 	}
-	switch {
+	switch near := nearestType(s.name, names); {
 	case len(same) > 0:
 		d.Helpf("did you mean %s?", same[0])
-	case diag.Nearest(s.name, names) != "":
-		d.Helpf("did you mean %s?", diag.Nearest(s.name, names))
+	case near != "":
+		d.Helpf("did you mean %s?", near)
 	default:
 		d.Helpf("declare it, or include the file that does")
 	}
+}
+
+// nearestType returns the full name, of those of types, that a misspelt name most
+// likely means, or the name of a built-in type; "" when none is close. The namespace
+// may be misspelt, left out, or another one.
+func nearestType(name string, full []string) string {
+	if near := diag.Nearest(name, full); near != "" {
+		return near
+	}
+	simple := func(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
+	candidates := slices.Clone(fbs.Builtins)
+	if strings.Contains(name, ".") {
+		candidates = nil
+	}
+	for _, f := range full {
+		candidates = append(candidates, simple(f))
+	}
+	if len(simple(name)) < 3 {
+		return "" // everything is near
+	}
+	near := diag.Nearest(simple(name), candidates)
+	for _, f := range full {
+		if near != "" && simple(f) == near {
+			return f
+		}
+	}
+	return near
 }
