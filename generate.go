@@ -7,3 +7,6 @@
 package ipcgen
 
 //go:generate go run ./cmd/ipcgen -o gen schema/audio_protocol.fbs
+
+// A module of its own, whose code is for a test.
+//go:generate go -C internal/gogen/grpctest generate .

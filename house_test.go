@@ -87,7 +87,7 @@ func TestHouseRules(t *testing.T) {
 				return filepath.SkipDir
 			}
 			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil && name != "." {
-				return filepath.SkipDir // bench is a module of its own
+				return filepath.SkipDir // a module of its own, such as bench
 			}
 			return nil
 		}

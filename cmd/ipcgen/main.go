@@ -69,6 +69,7 @@ What is written:
   -all             generate code for included files too
   -package name    put all namespaces into one package, in the -o folder itself
   -one-file        write one file for each schema in each package
+  -grpc            write stubs for gRPC as well, those of flatc --grpc
   -import path     the import path of the -o folder (default: what the go.mod in
                    or above it says)
   -go-import path  the import path of FlatBuffers' Go package, as for flatc
@@ -99,6 +100,7 @@ type command struct {
 	goImport, runtime  string
 	rootType, depfile  string
 	oneFile, all, bfbs bool
+	grpc               bool
 	warningsAreErrors  bool
 
 	check, dump, deps, outputs, version bool
@@ -167,6 +169,7 @@ func (c *command) parse(args []string) error {
 	f.StringVar(&c.depfile, "depfile", "", "")
 	f.BoolVar(&c.oneFile, "one-file", false, "")
 	f.BoolVar(&c.all, "all", false, "")
+	f.BoolVar(&c.grpc, "grpc", false, "")
 	f.BoolVar(&c.bfbs, "bfbs", false, "")
 	f.BoolVar(&c.warningsAreErrors, "Werror", false, "")
 	f.BoolVar(&c.check, "check", false, "")
@@ -381,7 +384,7 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 	if c.bfbs {
 		return t, c.planBinary(t, schemas, diags)
 	}
-	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all, Flatbuffers: c.goImport, Runtime: c.runtime}
+	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all, GRPC: c.grpc, Flatbuffers: c.goImport, Runtime: c.runtime}
 	if opts.ImportPath == "" {
 		if opts.ImportPath, err = out.importPath(); err != nil {
 			return nil, err

@@ -85,6 +85,7 @@ func (p *plan) planChannels() {
 	}
 	p.planCodecs()
 	p.planStreams()
+	p.planGRPC()
 }
 
 // envelopesFor returns the envelopes that a service may travel in: those that its
@@ -190,6 +191,9 @@ func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 	s := &service{decl: decl}
 	for _, m := range decl.Methods {
 		if m.Streaming != schema.Unary {
+			if p.opts.GRPC {
+				continue // it is left to gRPC
+			}
 			p.diags.Warnf(m.Span, "streaming methods are not supported yet: %s.%s is left out", decl.Name, m.Name).
 				Helpf("drop the attribute and call once per part; or send the parts as one-way messages of an envelope; "+
 					"or, for bulk data, mark a struct (%s) and write blocks that begin with it", attrStream)
@@ -212,8 +216,12 @@ func (p *plan) nameService(s *service) {
 	t := exported(decl.Name)
 	name := func(n string) string { return p.must(k, n, what, decl.Span) }
 	s.iface = name(t)
-	s.client = name(t + "Client")
-	s.newClient = name("New" + t + "Client")
+	client := t + "Client"
+	if p.opts.GRPC {
+		client = t + "IPCClient" // the other is the name of gRPC's
+	}
+	s.client = name(client)
+	s.newClient = name("New" + client)
 	s.newService = name("New" + t + "Service")
 	s.unimplemented = name("Unimplemented" + t)
 	s.protocol = name(t + "Protocol")

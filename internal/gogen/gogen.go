@@ -36,6 +36,9 @@ type Options struct {
 	OneFile bool
 	// All generates code for included schemas too.
 	All bool
+	// GRPC writes stubs of gRPC for each rpc_service as well, with the names that
+	// flatc gives them.
+	GRPC bool
 	// Source names a file of the schema, for the first line of what is made of
 	// it: a path relative to the output folder that begins with "./" or "../",
 	// or a name that is not a path. By default it is the file's own name.
@@ -199,6 +202,15 @@ func (p *plan) declarations() []declaration {
 			emit = func(f *file) { f.service(s) }
 		}
 		add(decl.File, decl.Namespace, decl.Name, "", "ipc", emit)
+	}
+	stubs := make(map[*schema.Service]*grpcService)
+	for _, s := range p.grpc {
+		stubs[s.decl] = s
+	}
+	for _, decl := range p.schema.Services {
+		if p.opts.GRPC {
+			add(decl.File, decl.Namespace, decl.Name, "_grpc", fbPath, func(f *file) { f.grpcService(stubs[decl]) })
+		}
 	}
 	streams := make(map[*schema.Object]*stream)
 	for _, s := range p.streams {

@@ -73,6 +73,7 @@ type plan struct {
 	envelopes    []*envelope
 	services     []*service
 	streams      []*stream
+	grpc         []*grpcService
 	codecs       map[codecKey]*codec
 
 	reached   map[*schema.File]map[*schema.File]bool // of reach

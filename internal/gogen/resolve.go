@@ -85,12 +85,16 @@ var outside = map[string]*importSpec{
 	"flatbuffers": {path: flatbuffersPath, name: path.Base(path.Dir(flatbuffersPath)), named: true},
 	"fb":          {path: fbPath, name: "fb"},
 	"ipc":         {path: runtimePath, name: "ipc", named: true},
+	"grpc":        {path: grpcPath, name: "grpc"},
+	"codes":       {path: grpcPath + "/codes", name: "codes"},
+	"status":      {path: grpcPath + "/status", name: "status"},
 }
 
 const (
 	flatbuffersPath = "github.com/google/flatbuffers/go"
 	runtimePath     = "github.com/ipcgen/ipcgen/runtime"
 	fbPath          = runtimePath + "/fb"
+	grpcPath        = "google.golang.org/grpc"
 )
 
 // An imported package has the name by which the file refers to it.

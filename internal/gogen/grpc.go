@@ -1,0 +1,478 @@
+package gogen
+
+import (
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// This file writes the stubs of gRPC: the names and signatures that flatc gives
+// them with --grpc --go, so that code written for those compiles with these.
+// Requests are sent as builders and received as accessors. Unlike flatc's, the
+// stubs verify every message before the receiver sees it.
+
+// A grpcService is an rpc_service as gRPC has it.
+type grpcService struct {
+	decl    *schema.Service
+	service *service // as it is in this module's own protocol, or nil
+	methods []*grpcMethod
+	wire    string // the name on the wire
+
+	client, clientImpl, newClient       string
+	server, unimplemented, unsafeServer string
+	register, desc                      string
+	newServer, adapter, status          string
+}
+
+// A grpcMethod is a method of a grpcService.
+type grpcMethod struct {
+	decl    *schema.Method
+	method  *method // of the service; nil if it streams
+	name    string
+	wire    string // the name on the wire, as a path
+	handler string
+	// The two ends of a stream: what each can do, and what implements it.
+	clientStream, clientStreamImpl string
+	serverStream, serverStreamImpl string
+}
+
+// sends and receives report what a client does more than once.
+func (m *grpcMethod) sends() bool {
+	return m.decl.Streaming == schema.ClientStreaming || m.decl.Streaming == schema.BidiStreaming
+}
+
+func (m *grpcMethod) receives() bool {
+	return m.decl.Streaming == schema.ServerStreaming || m.decl.Streaming == schema.BidiStreaming
+}
+
+func (m *grpcMethod) unary() bool { return m.decl.Streaming == schema.Unary }
+
+// planGRPC finds the services that gRPC stubs are generated for, and names the
+// stubs.
+func (p *plan) planGRPC() {
+	if !p.opts.GRPC {
+		return
+	}
+	own := make(map[*schema.Service]*service)
+	for _, s := range p.services {
+		own[s.decl] = s
+	}
+	for _, decl := range p.schema.Services {
+		if p.generated(decl.File) {
+			p.grpc = append(p.grpc, p.nameGRPC(decl, own[decl]))
+		}
+	}
+}
+
+// grpcName makes the initial of a name a capital, as flatc does for gRPC. A name
+// that has none to make gets one, since others could not use it.
+func grpcName(name string) string {
+	if !isLetter(name[0]) {
+		return exported(name)
+	}
+	return string(upper(name[0])) + name[1:]
+}
+
+func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
+	k, t := p.pkgOf(decl.Namespace), grpcName(decl.Name)
+	what := "rpc_service " + fullName(decl.Namespace, decl.Name) + " for gRPC"
+	name := func(n string) string { return p.must(k, n, what, decl.Span) }
+	hidden := func(n string) string { return k.scope.claim(n, &owner{what, decl.Span}) }
+	s := &grpcService{
+		decl: decl, service: own, wire: fullName(decl.Namespace, t),
+		client:        name(t + "Client"),
+		newClient:     name("New" + t + "Client"),
+		server:        name(t + "Server"),
+		unimplemented: name("Unimplemented" + t + "Server"),
+		unsafeServer:  name("Unsafe" + t + "Server"),
+		register:      name("Register" + t + "Server"),
+		clientImpl:    hidden(unexported(t) + "Client"),
+		desc:          hidden("_" + t + "_serviceDesc"),
+	}
+	if own != nil {
+		s.newServer = name("New" + t + "Server")
+		s.adapter = hidden(unexported(t) + "Adapter")
+		s.status = hidden(unexported(t) + "Status")
+	}
+	unary := make(map[*schema.Method]*method)
+	if own != nil {
+		for _, m := range own.methods {
+			unary[m.decl] = m
+		}
+	}
+	seen := make(scope)
+	for _, m := range decl.Methods {
+		g := &grpcMethod{decl: m, method: unary[m], name: grpcName(m.Name)}
+		if prev, taken := seen[g.name]; taken {
+			p.diags.Errorf(m.Span, "method %s needs the Go name %s, which is already that of method %s", m.Name, g.name, prev.what).
+				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
+		}
+		seen[g.name] = &owner{m.Name, m.Span}
+		g.wire = "/" + s.wire + "/" + g.name
+		g.handler = hidden("_" + t + "_" + g.name + "_Handler")
+		if !g.unary() {
+			stream := func(end string, span diag.Span) (string, string) {
+				return p.must(k, t+"_"+g.name+end, what, span), hidden(unexported(t) + g.name + end)
+			}
+			g.clientStream, g.clientStreamImpl = stream("Client", m.Span)
+			g.serverStream, g.serverStreamImpl = stream("Server", m.Span)
+		}
+		s.methods = append(s.methods, g)
+	}
+	return s
+}
+
+// request and reply return the accessors of a method's messages.
+func (f *file) grpcRequest(m *grpcMethod) string { return "*" + f.objectType(m.decl.Request) }
+func (f *file) grpcReply(m *grpcMethod) string   { return "*" + f.objectType(m.decl.Reply) }
+
+const grpcBuilder = "*" + packageMark + "flatbuffers.Builder"
+
+// grpcService writes the stubs of a service.
+func (f *file) grpcService(s *grpcService) {
+	f.needsFormat = true
+	f.grpcClient(s)
+	f.grpcServer(s)
+	f.grpcDesc(s)
+	if s.service != nil {
+		f.grpcAdapter(s)
+	}
+}
+
+// grpcClientMethod returns the signature of a method of the client.
+func (f *file) grpcClientMethod(m *grpcMethod) string {
+	in, out := "", f.grpcReply(m)
+	if !m.sends() {
+		in = ", ℓin " + grpcBuilder
+	}
+	if !m.unary() {
+		out = m.clientStream
+	}
+	return m.name + "(ℓctx ℙcontext.Context" + in + ", ℓopts ...ℙgrpc.CallOption) (" + out + ", error)"
+}
+
+func (f *file) grpcClient(s *grpcService) {
+	f.p("// ", s.client, " calls ", fullName(s.decl.Namespace, s.decl.Name), " over gRPC. Every message that it returns has")
+	f.p("// been verified. The connection needs the codec ℙflatbuffers.FlatbuffersCodec.")
+	f.p("type ", s.client, " interface {")
+	for _, m := range s.methods {
+		f.doc(m.decl.Doc)
+		f.p(f.grpcClientMethod(m))
+	}
+	f.p("}")
+	f.p()
+	f.p("type ", s.clientImpl, " struct {")
+	f.p("cc ℙgrpc.ClientConnInterface")
+	f.p("}")
+	f.p()
+	f.p("// ", s.newClient, " returns a client that calls through ℓcc.")
+	f.p("func ", s.newClient, "(ℓcc ℙgrpc.ClientConnInterface) ", s.client, " {")
+	f.p("return &", s.clientImpl, "{ℓcc}")
+	f.p("}")
+	f.p()
+	stream := 0
+	for _, m := range s.methods {
+		f.p("func (ℓc *", s.clientImpl, ") ", f.grpcClientMethod(m), " {")
+		if m.unary() {
+			f.p("ℓout := new(", f.objectType(m.decl.Reply), ")")
+			f.p("if ℓerr := ℓc.cc.Invoke(ℓctx, ", quote(m.wire), ", ℓin, ℓout, ℓopts...); ℓerr != nil {")
+			f.p("return nil, ℓerr")
+			f.p("}")
+			f.grpcVerify(m.decl.Reply, "ℓout", "Internal", "nil, ")
+			f.p("return ℓout, nil")
+			f.p("}")
+			f.p()
+			continue
+		}
+		f.p("ℓstream, ℓerr := ℓc.cc.NewStream(ℓctx, &", s.desc, ".Streams[", itoa(stream), "], ", quote(m.wire), ", ℓopts...)")
+		stream++
+		f.p("if ℓerr != nil {")
+		f.p("return nil, ℓerr")
+		f.p("}")
+		f.p("ℓx := &", m.clientStreamImpl, "{ℓstream}")
+		if !m.sends() {
+			f.p("if ℓerr := ℓx.ClientStream.SendMsg(ℓin); ℓerr != nil {")
+			f.p("return nil, ℓerr")
+			f.p("}")
+			f.p("if ℓerr := ℓx.ClientStream.CloseSend(); ℓerr != nil {")
+			f.p("return nil, ℓerr")
+			f.p("}")
+		}
+		f.p("return ℓx, nil")
+		f.p("}")
+		f.p()
+		f.grpcClientStream(m)
+	}
+}
+
+// grpcVerify writes the verification of the message in a variable; on failure the
+// function returns what before says and an error with that code. An identifier is
+// not asked for, as it is not by flatc's stubs.
+func (f *file) grpcVerify(o *schema.Object, variable, code, before string) {
+	f.p("if ℓerr := ℙfb.VerifyRoot(", quote(o.Name), ", ", f.verifyAt(o), ", ", variable, `.Table().Bytes, "", nil); ℓerr != nil {`)
+	f.p("return ", before, "ℙstatus.Error(ℙcodes.", code, ", ℓerr.Error())")
+	f.p("}")
+}
+
+// grpcRecv writes the methods of a stream's end that receive a message, after
+// what first says.
+func (f *file) grpcRecv(impl, method, embedded, code string, o *schema.Object, first func()) {
+	f.p("func (ℓx *", impl, ") ", method, "() (*", f.objectType(o), ", error) {")
+	if first != nil {
+		first()
+	}
+	f.p("ℓm := new(", f.objectType(o), ")")
+	f.p("if ℓerr := ℓx.", embedded, ".RecvMsg(ℓm); ℓerr != nil {")
+	f.p("return nil, ℓerr")
+	f.p("}")
+	f.grpcVerify(o, "ℓm", code, "nil, ")
+	f.p("return ℓm, nil")
+	f.p("}")
+	f.p()
+}
+
+// grpcSend writes the method of a stream's end that sends a message.
+func (f *file) grpcSend(impl, method, embedded string) {
+	f.p("func (ℓx *", impl, ") ", method, "(ℓm ", grpcBuilder, ") error {")
+	f.p("return ℓx.", embedded, ".SendMsg(ℓm)")
+	f.p("}")
+	f.p()
+}
+
+func (f *file) grpcClientStream(m *grpcMethod) {
+	const embedded = "ClientStream"
+	f.p("// ", m.clientStream, " is the client's end of ", m.name, ".")
+	f.p("type ", m.clientStream, " interface {")
+	if m.sends() {
+		f.p("Send(", grpcBuilder, ") error")
+	}
+	if m.receives() {
+		f.p("Recv() (", f.grpcReply(m), ", error)")
+	} else {
+		f.p("CloseAndRecv() (", f.grpcReply(m), ", error)")
+	}
+	f.p("ℙgrpc.", embedded)
+	f.p("}")
+	f.p()
+	f.p("type ", m.clientStreamImpl, " struct {")
+	f.p("ℙgrpc.", embedded)
+	f.p("}")
+	f.p()
+	if m.sends() {
+		f.grpcSend(m.clientStreamImpl, "Send", embedded)
+	}
+	if m.receives() {
+		f.grpcRecv(m.clientStreamImpl, "Recv", embedded, "Internal", m.decl.Reply, nil)
+		return
+	}
+	f.grpcRecv(m.clientStreamImpl, "CloseAndRecv", embedded, "Internal", m.decl.Reply, func() {
+		f.p("if ℓerr := ℓx.", embedded, ".CloseSend(); ℓerr != nil {")
+		f.p("return nil, ℓerr")
+		f.p("}")
+	})
+}
+
+// grpcServerMethod returns the signature of a method of the server, with names
+// for its parameters or without.
+func (f *file) grpcServerMethod(m *grpcMethod) string {
+	switch {
+	case m.unary():
+		return m.name + "(ℙcontext.Context, " + f.grpcRequest(m) + ") (" + grpcBuilder + ", error)"
+	case m.sends():
+		return m.name + "(" + m.serverStream + ") error"
+	}
+	return m.name + "(" + f.grpcRequest(m) + ", " + m.serverStream + ") error"
+}
+
+func (f *file) grpcServer(s *grpcService) {
+	embed := "mustEmbed" + s.unimplemented + "()"
+	f.p("// ", s.server, " is ", fullName(s.decl.Namespace, s.decl.Name), " as a server for gRPC. Every message that it gets has been")
+	f.p("// verified. An implementation embeds ", s.unimplemented, ".")
+	f.p("type ", s.server, " interface {")
+	for _, m := range s.methods {
+		f.doc(m.decl.Doc)
+		f.p(f.grpcServerMethod(m))
+	}
+	f.p(embed)
+	f.p("}")
+	f.p()
+	f.p("// ", s.unimplemented, " refuses all calls. Embedded in an implementation of ", s.server, ", it")
+	f.p("// answers the methods that a later version of the schema adds.")
+	f.p("type ", s.unimplemented, " struct{}")
+	f.p()
+	for _, m := range s.methods {
+		before := ""
+		if m.unary() {
+			before = "nil, "
+		}
+		f.p("// ", m.name, " returns an error with the code Unimplemented.")
+		f.p("func (", s.unimplemented, ") ", f.grpcServerMethod(m), " {")
+		f.p("return ", before, "ℙstatus.Error(ℙcodes.Unimplemented, ", quote("method "+m.name+" not implemented"), ")")
+		f.p("}")
+		f.p()
+	}
+	f.p("func (", s.unimplemented, ") ", embed, " {}")
+	f.p()
+	f.p("// ", s.unsafeServer, " may be embedded instead of ", s.unimplemented, " by an implementation that")
+	f.p("// shall not compile when the schema gets another method.")
+	f.p("type ", s.unsafeServer, " interface {")
+	f.p(embed)
+	f.p("}")
+	f.p()
+	f.p("// ", s.register, " makes ℓs answer the calls of ", fullName(s.decl.Namespace, s.decl.Name), " by those of ℓsrv.")
+	f.p("// The server needs the codec ℙflatbuffers.FlatbuffersCodec.")
+	f.p("func ", s.register, "(ℓs ℙgrpc.ServiceRegistrar, ℓsrv ", s.server, ") {")
+	f.p("ℓs.RegisterService(&", s.desc, ", ℓsrv)")
+	f.p("}")
+	f.p()
+	for _, m := range s.methods {
+		if m.unary() {
+			f.grpcUnaryHandler(s, m)
+		} else {
+			f.grpcStreamHandler(s, m)
+			f.grpcServerStream(m)
+		}
+	}
+}
+
+func (f *file) grpcUnaryHandler(s *grpcService, m *grpcMethod) {
+	typ := f.objectType(m.decl.Request)
+	f.p("func ", m.handler, "(ℓsrv any, ℓctx ℙcontext.Context, ℓdec func(any) error, ℓinterceptor ℙgrpc.UnaryServerInterceptor) (any, error) {")
+	f.p("ℓin := new(", typ, ")")
+	f.p("if ℓerr := ℓdec(ℓin); ℓerr != nil {")
+	f.p("return nil, ℓerr")
+	f.p("}")
+	f.grpcVerify(m.decl.Request, "ℓin", "InvalidArgument", "nil, ")
+	f.p("if ℓinterceptor == nil {")
+	f.p("return ℓsrv.(", s.server, ").", m.name, "(ℓctx, ℓin)")
+	f.p("}")
+	f.p("ℓinfo := &ℙgrpc.UnaryServerInfo{")
+	f.p("Server: ℓsrv,")
+	f.p("FullMethod: ", quote(m.wire), ",")
+	f.p("}")
+	f.p("ℓhandler := func(ℓctx ℙcontext.Context, ℓreq any) (any, error) {")
+	f.p("return ℓsrv.(", s.server, ").", m.name, "(ℓctx, ℓreq.(*", typ, "))")
+	f.p("}")
+	f.p("return ℓinterceptor(ℓctx, ℓin, ℓinfo, ℓhandler)")
+	f.p("}")
+	f.p()
+}
+
+func (f *file) grpcStreamHandler(s *grpcService, m *grpcMethod) {
+	f.p("func ", m.handler, "(ℓsrv any, ℓstream ℙgrpc.ServerStream) error {")
+	args := ""
+	if !m.sends() {
+		f.p("ℓm := new(", f.objectType(m.decl.Request), ")")
+		f.p("if ℓerr := ℓstream.RecvMsg(ℓm); ℓerr != nil {")
+		f.p("return ℓerr")
+		f.p("}")
+		f.grpcVerify(m.decl.Request, "ℓm", "InvalidArgument", "")
+		args = "ℓm, "
+	}
+	f.p("return ℓsrv.(", s.server, ").", m.name, "(", args, "&", m.serverStreamImpl, "{ℓstream})")
+	f.p("}")
+	f.p()
+}
+
+func (f *file) grpcServerStream(m *grpcMethod) {
+	const embedded = "ServerStream"
+	send := "Send"
+	if !m.receives() {
+		send = "SendAndClose"
+	}
+	f.p("// ", m.serverStream, " is the server's end of ", m.name, ".")
+	f.p("type ", m.serverStream, " interface {")
+	f.p(send, "(", grpcBuilder, ") error")
+	if m.sends() {
+		f.p("Recv() (", f.grpcRequest(m), ", error)")
+	}
+	f.p("ℙgrpc.", embedded)
+	f.p("}")
+	f.p()
+	f.p("type ", m.serverStreamImpl, " struct {")
+	f.p("ℙgrpc.", embedded)
+	f.p("}")
+	f.p()
+	f.grpcSend(m.serverStreamImpl, send, embedded)
+	if m.sends() {
+		f.grpcRecv(m.serverStreamImpl, "Recv", embedded, "InvalidArgument", m.decl.Request, nil)
+	}
+}
+
+// grpcDesc writes the description of a service that gRPC wants.
+func (f *file) grpcDesc(s *grpcService) {
+	f.p("var ", s.desc, " = ℙgrpc.ServiceDesc{")
+	f.p("ServiceName: ", quote(s.wire), ",")
+	f.p("HandlerType: (*", s.server, ")(nil),")
+	f.p("Methods: []ℙgrpc.MethodDesc{")
+	for _, m := range s.methods {
+		if m.unary() {
+			f.p("{MethodName: ", quote(m.name), ", Handler: ", m.handler, "},")
+		}
+	}
+	f.p("},")
+	f.p("Streams: []ℙgrpc.StreamDesc{")
+	for _, m := range s.methods {
+		if m.unary() {
+			continue
+		}
+		line := "{StreamName: " + quote(m.name) + ", Handler: " + m.handler
+		if m.receives() {
+			line += ", ServerStreams: true"
+		}
+		if m.sends() {
+			line += ", ClientStreams: true"
+		}
+		f.p(line, "},")
+	}
+	f.p("},")
+	f.p("}")
+	f.p()
+}
+
+// grpcAdapter writes the server for gRPC that an implementation of the service
+// makes.
+func (f *file) grpcAdapter(s *grpcService) {
+	iface := s.service.iface
+	f.p("// ", s.newServer, " returns ℓh as a server for gRPC, so that one implementation serves both. A")
+	f.p("// method that streams is no part of ", iface, ", and is refused: embed the result to add it.")
+	f.p("// The code of an *ℙipc.Error becomes the status code that corresponds.")
+	f.p("func ", s.newServer, "(ℓh ", iface, ") ", s.server, " {")
+	f.p("return ", s.adapter, "{h: ℓh}")
+	f.p("}")
+	f.p()
+	f.p("type ", s.adapter, " struct {")
+	f.p(s.unimplemented)
+	f.p("h ", iface)
+	f.p("}")
+	f.p()
+	for _, m := range s.methods {
+		if m.method == nil {
+			continue
+		}
+		reply := m.decl.Reply
+		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓctx ℙcontext.Context, ℓin ", f.grpcRequest(m), ") (", grpcBuilder, ", error) {")
+		f.p("ℓout, ℓerr := ℓs.h.", m.method.name, "(ℓctx, ℓin.UnPack())")
+		f.p("if ℓerr != nil {")
+		f.p("return nil, ", s.status, "(ℓerr)")
+		f.p("}")
+		f.p("if ℓout == nil {")
+		f.p("return nil, ℙstatus.Error(ℙcodes.Internal, ", quote("method "+m.name+" returned neither a reply nor an error"), ")")
+		f.p("}")
+		f.p("ℓb := ℙflatbuffers.NewBuilder(0)")
+		f.p(f.qualifier(f.plan.pkgOf(reply.Namespace)), f.plan.objects[reply].FinishBuffer, "(ℓb, ℓout.Pack(ℓb))")
+		f.p("return ℓb, nil")
+		f.p("}")
+		f.p()
+	}
+	f.p("// ", s.status, " makes an error of the service one of gRPC, unless it is one.")
+	f.p("func ", s.status, "(ℓerr error) error {")
+	f.p("if _, ℓok := ℙstatus.FromError(ℓerr); ℓok {")
+	f.p("return ℓerr")
+	f.p("}")
+	f.p("ℓcode := ℙcodes.Code(ℙipc.CodeOf(ℓerr).GRPC())")
+	f.p("if ℓcode == ℙcodes.OK {")
+	f.p("ℓcode = ℙcodes.Unknown // an error without a cause is one all the same")
+	f.p("}")
+	f.p("return ℙstatus.Error(ℓcode, ℓerr.Error())")
+	f.p("}")
+}
