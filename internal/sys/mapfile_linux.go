@@ -26,3 +26,13 @@ func MapFile(f *os.File, off int64, size int, writable bool) ([]byte, error) {
 
 // UnmapFile releases a mapping made by MapFile; b must be what it returned.
 func UnmapFile(b []byte) error { return os.NewSyscallError("munmap", unix.Munmap(b)) }
+
+// Layered reports whether f lies on an overlay of file systems. There a file that was opened
+// for reading only may be that of a lower layer, and stays so when somebody opens it
+// for writing, which makes a copy.
+func Layered(f *os.File) bool {
+	var st unix.Statfs_t
+	err := ignoringEINTR(func() error { return unix.Fstatfs(int(f.Fd()), &st) })
+	runtime.KeepAlive(f)
+	return err == nil && int64(st.Type) == unix.OVERLAYFS_SUPER_MAGIC
+}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -55,11 +57,10 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 			held <- hold{list, errno}
 			return
 		}
-		word.Store(uint32(unix.Gettid()) | futexWaiters)
+		store(word, uint32(unix.Gettid())|futexWaiters)
 		held <- hold{list, nil}
 		<-let
-		word.Store(0)
-		wake(word)
+		DropRobust(word)
 		unix.RawSyscall(unix.SYS_SET_ROBUST_LIST, 0, 3*unsafe.Sizeof(uintptr(0)), 0)
 		runtime.KeepAlive(list)
 	}()
@@ -71,14 +72,19 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 
 // WaitRobust blocks, and holds a thread, until the process that holds word by
 // HoldRobust has died, which it reports, or has let it go, or somebody called
-// DropRobust, or nobody ever held it.
+// DropRobust, or nobody ever held it. Of a word whose file was cut short it reports that
+// nobody holds it.
 func WaitRobust(word *atomic.Uint32) (died bool, err error) {
+	defer CatchFault(debug.SetPanicOnFault(true))
+	// A word whose file was cut short cannot be woken at any more, so the kernel is not left
+	// alone with it.
+	again := unix.NsecToTimespec(int64(time.Second))
 	held := word.Load()
 	// Of a dead holder the kernel leaves the bit that says there were waiters, so
 	// a word that tells of a death already must not be waited for.
 	for held&(futexWaiters|futexOwnerDied) == futexWaiters && word.Load() == held {
-		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(held), 0, 0, 0)
-		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) {
+		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(held), uintptr(unsafe.Pointer(&again)), 0, 0)
+		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) && !errors.Is(errno, unix.ETIMEDOUT) {
 			return false, os.NewSyscallError("futex", errno)
 		}
 	}
@@ -87,8 +93,14 @@ func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 
 // DropRobust ends WaitRobust for a word whose holder is gone.
 func DropRobust(word *atomic.Uint32) {
-	word.Store(0)
+	store(word, 0)
 	wake(word)
+}
+
+// store stores a word, unless its file was cut short.
+func store(word *atomic.Uint32, v uint32) {
+	defer CatchFault(debug.SetPanicOnFault(true))
+	word.Store(v)
 }
 
 func wake(word *atomic.Uint32) {

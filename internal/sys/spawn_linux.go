@@ -35,6 +35,11 @@ func KillGroup(pid int) error {
 	return os.NewSyscallError("kill", syscall.Kill(-pid, syscall.SIGKILL))
 }
 
+// TerminateSelf asks this process to end, as others would.
+func TerminateSelf() error {
+	return os.NewSyscallError("kill", syscall.Kill(os.Getpid(), syscall.SIGTERM))
+}
+
 // Signals that package os does not name on every platform.
 const (
 	SIGTERM = syscall.SIGTERM

@@ -16,6 +16,9 @@ func StartLeader(cmd *exec.Cmd, tether bool) (*os.File, error) {
 // KillGroup kills every process of a group.
 func KillGroup(pid int) error { return unsupported("kill a process group") }
 
+// TerminateSelf asks this process to end.
+func TerminateSelf() error { return unsupported("signal this process") }
+
 // Signals that package os does not name on every platform.
 const (
 	SIGTERM = syscall.SIGTERM

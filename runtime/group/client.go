@@ -173,23 +173,15 @@ func (c *Client) watchRegistry() error {
 	return nil
 }
 
-// refresh looks at the page, or at a new one where the last one's supervisor
-// is gone.
+// refresh looks at the page, or at a new one where the last one has lost its name.
 func (c *Client) refresh() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
 		return
 	}
-	if c.page != nil {
-		if there, err := c.page.supervised(); err == nil && !there {
-			if p, err := openPage(c.dir, c.service); err == nil {
-				c.page.close()
-				c.page = p
-			}
-		}
-	} else if p, err := openPage(c.dir, c.service); err == nil {
-		c.page = p
+	if c.page == nil || !c.page.named(c.service) {
+		c.findPage()
 	}
 	if c.page == nil {
 		return
@@ -198,6 +190,36 @@ func (c *Client) refresh() {
 		c.reign = r
 		c.settle()
 	}
+}
+
+// findPage looks for the page that has the group's name now. While there is none, or
+// nobody supervises it, the last one stays: its group may be about to make another. It
+// needs c.mu.
+func (c *Client) findPage() {
+	dir, own := c.dir, false
+	if !dir.InPlace() {
+		var err error
+		if dir, err = dir.Again(); err != nil {
+			return
+		}
+		own = true
+	}
+	p, err := openPage(dir, c.service)
+	if err != nil {
+		if own {
+			dir.Close()
+		}
+		return
+	}
+	p.own = own
+	if c.page != nil {
+		if there, err := p.supervised(); err != nil || !there {
+			p.close()
+			return
+		}
+		c.page.close()
+	}
+	c.page = p
 }
 
 // settle chooses the current link anew and wakes those who wait for it. It

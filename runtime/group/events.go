@@ -30,11 +30,12 @@ const (
 	InSync                     // an instance has the whole state
 	OutOfSync                  // an instance has not, and cannot become the primary
 	StateLost                  // changes that were answered are gone
+	FileLost                   // the group's file is gone or damaged, and is made again
 )
 
 var eventNames = [...]string{"started", "ready", "suspected", "died", "promoted", "vacant", "delayed",
 	"degraded", "recovered", "stopping", "stopped", "adopted", "evicted",
-	"in sync", "out of sync", "state lost"}
+	"in sync", "out of sync", "state lost", "file lost"}
 
 func (k EventKind) String() string {
 	if int(k) < len(eventNames) {
@@ -151,7 +152,7 @@ func (q *eventQueue) close() {
 func logEvent(log *slog.Logger, service string, ev Event) {
 	level := slog.LevelInfo
 	switch ev.Kind {
-	case Died, Suspected, Vacant, Degraded, OutOfSync, StateLost:
+	case Died, Suspected, Vacant, Degraded, OutOfSync, StateLost, FileLost:
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{slog.String("group", service), slog.Uint64("epoch", ev.Epoch)}

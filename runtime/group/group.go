@@ -67,7 +67,7 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 			out.close()
 		}
 	}()
-	page, err := claimPage(dir, cfg.Service, cfg.Replicas)
+	page, err := claimPage(dir, cfg.Service, cfg.Replicas, nil)
 	if err != nil {
 		reg.Close()
 		return nil, err

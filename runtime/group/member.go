@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
@@ -76,13 +77,14 @@ type Member struct {
 	place       []byte      // this instance's own page
 	replicator  *replicator // nil where the group keeps no state
 
-	closed atomic.Bool
-	mu     sync.Mutex // guards the rest
-	reg    *registry.Registry
-	own    *registry.Registration
-	cancel context.CancelFunc
-	watch  sync.WaitGroup
-	let    func() // lets the robust futex go; may be nil
+	closed    atomic.Bool
+	displaced atomic.Bool // others have its place, or can have it
+	mu        sync.Mutex  // guards the rest
+	reg       *registry.Registry
+	own       *registry.Registration
+	cancel    context.CancelFunc
+	watch     sync.WaitGroup
+	let       func() // lets the robust futex go; may be nil
 }
 
 // Join is a step of [Run], for a process that does the steps itself. It finds out from
@@ -171,7 +173,7 @@ func (m *Member) roleIn(r reign) (registry.Role, uint64) {
 // implements ipc.Fence.
 func (m *Member) Epoch() uint64 {
 	role, epoch := m.Role()
-	if role != registry.RolePrimary {
+	if role != registry.RolePrimary || m.displaced.Load() {
 		return 0
 	}
 	return epoch
@@ -180,6 +182,9 @@ func (m *Member) Epoch() uint64 {
 // Admit refuses calls unless this instance is the primary, in the caller's
 // epoch where the caller gave one. It implements ipc.Fence.
 func (m *Member) Admit(epoch uint64) error {
+	if m.displaced.Load() {
+		return fmt.Errorf("%w: another process can have the place of this one", ipc.ErrDisplaced)
+	}
 	if !m.Supervised() {
 		return nil
 	}
@@ -273,6 +278,7 @@ func (m *Member) register(rec registry.Record) (err error) {
 	if period := time.Duration(wordAt(m.page.mem, offPeriod).Load()); period > 0 {
 		m.watch.Go(func() { m.beat(ctx, period) })
 	}
+	m.watch.Go(func() { m.watchPage(ctx) })
 	m.watch.Go(func() {
 		defer dir.Close()
 		stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
@@ -295,6 +301,39 @@ func (m *Member) register(rec registry.Record) (err error) {
 		}
 	})
 	return nil
+}
+
+// watchPage ends this process, as its supervisor would, when that is dead and nobody
+// can adopt the process any more, because the group's file is gone.
+func (m *Member) watchPage(ctx context.Context) {
+	tick := time.NewTicker(domain.CheckPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if m.page.named(m.service) {
+			continue
+		}
+		if there, err := m.page.supervised(); err != nil || there {
+			continue
+		}
+		m.lost(fmt.Errorf("%w: the file of group %s in domain %s is gone, and so is its supervisor", ipc.ErrDisplaced, m.service, m.dir.Path()))
+		return
+	}
+}
+
+// lost ends what this process does for its group, whose place others have or can have.
+func (m *Member) lost(why error) {
+	m.displaced.Store(true) // it admits nothing from now on
+	if m.cfg.Logger != nil {
+		m.cfg.Logger.Error("this process ends", "instance", m.Name(), "err", why)
+	}
+	if err := sys.TerminateSelf(); err != nil && m.cfg.Logger != nil {
+		m.cfg.Logger.Error("cannot end this process", "err", err)
+	}
 }
 
 // beat shows the supervisor that this process runs.

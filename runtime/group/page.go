@@ -1,11 +1,13 @@
 package group
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -97,6 +99,15 @@ func unpackReign(w uint64) reign {
 type page struct {
 	f   *os.File
 	mem []byte
+	dir *domain.Dir // in which it lies
+	own bool        // dir is the page's to close
+	id  fs.FileInfo // of f
+
+	// Of a supervisor's: the right to the group in dir, and the pages that this one
+	// has taken the place of. homes has, by index, those in which replicas still live.
+	claim  *domain.Claim
+	former []*page
+	homes  map[int]*page
 }
 
 func (p *page) reign() reign { return unpackReign(wordAt(p.mem, offReign).Load()) }
@@ -104,8 +115,23 @@ func (p *page) reign() reign { return unpackReign(wordAt(p.mem, offReign).Load()
 // supervised reports whether somebody else than the holder of p supervises.
 func (p *page) supervised() (bool, error) { return sys.Locked(p.f, 0) }
 
+// named reports whether the group's name still stands for the page.
+func (p *page) named(service string) bool {
+	return p.dir.InPlace() && p.dir.Holds(pagePath(service), p.id)
+}
+
 func (p *page) close() error {
-	return errors.Join(sys.UnmapFile(p.mem), p.f.Close())
+	errs := []error{sys.UnmapFile(p.mem), p.f.Close()}
+	if p.claim != nil {
+		errs = append(errs, p.claim.Close())
+	}
+	if p.own {
+		errs = append(errs, p.dir.Close())
+	}
+	for _, old := range p.former {
+		errs = append(errs, old.close())
+	}
+	return errors.Join(errs...)
 }
 
 func pagePath(service string) string { return filepath.Join(folder, service) }
@@ -116,10 +142,13 @@ func openPage(dir *domain.Dir, service string) (*page, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errNoPage
 	}
+	if err == nil {
+		f, err = openLayered(dir, service, f)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", service, err)
 	}
-	p, err := mapPage(f, pageSize(), false)
+	p, err := mapPage(dir, f, pageSize(), false)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -129,6 +158,18 @@ func openPage(dir *domain.Dir, service string) (*page, error) {
 		return nil, errNoPage // the supervisor is just making it
 	}
 	return p, nil
+}
+
+// openLayered opens a page anew where the file system would otherwise show its
+// supervisor another file. Closing a file that could be written wakes those who
+// follow the group, so no file is opened so in vain.
+func openLayered(dir *domain.Dir, service string, f *os.File) (*os.File, error) {
+	var magic [8]byte
+	if _, err := f.ReadAt(magic[:], offMagic); err != nil || binary.NativeEndian.Uint64(magic[:]) != pageMagic || !sys.Layered(f) {
+		return f, nil
+	}
+	f.Close()
+	return dir.Root().OpenFile(pagePath(service), os.O_RDWR, 0)
 }
 
 // openPlace maps the page of a replica for it to write.
@@ -148,7 +189,7 @@ func openPlace(dir *domain.Dir, service string, index int) ([]byte, error) {
 	return sys.MapFile(f, int64(placeOffset(index)), pageSize(), true)
 }
 
-func mapPage(f *os.File, size int, writable bool) (*page, error) {
+func mapPage(dir *domain.Dir, f *os.File, size int, writable bool) (*page, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -160,13 +201,14 @@ func mapPage(f *os.File, size int, writable bool) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &page{f: f, mem: mem}, nil
+	return &page{f: f, mem: mem, dir: dir, id: fi}, nil
 }
 
 // claimPage makes this process the supervisor: it locks the page, which it
 // creates if needed. The lock ends with the process. An *InUseError names the
-// present supervisor.
-func claimPage(dir *domain.Dir, service string, replicas int) (*page, error) {
+// present supervisor. A supervisor that claims another file for its group has the
+// claim already.
+func claimPage(dir *domain.Dir, service string, replicas int, claim *domain.Claim) (*page, error) {
 	root := dir.Root()
 	if err := root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -176,7 +218,7 @@ func claimPage(dir *domain.Dir, service string, replicas int) (*page, error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := lockPage(dir, service, replicas, f)
+		p, err := lockPage(dir, service, replicas, f, claim)
 		if err == nil {
 			return p, nil
 		}
@@ -199,8 +241,8 @@ func claimPage(dir *domain.Dir, service string, replicas int) (*page, error) {
 // the supervisor before had removed it.
 var errRemoved = errors.New("page removed")
 
-func lockPage(dir *domain.Dir, service string, replicas int, f *os.File) (*page, error) {
-	err := sys.TryLock(f, 0)
+func lockPage(dir *domain.Dir, service string, replicas int, f *os.File, claim *domain.Claim) (p *page, err error) {
+	err = sys.TryLock(f, 0)
 	if errors.Is(err, sys.ErrLocked) {
 		return nil, inUse(dir, service)
 	}
@@ -221,15 +263,31 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File) (*page,
 	if !os.SameFile(named, fi) {
 		return nil, errRemoved
 	}
-	// The last supervisor may have had more replicas, which may still live.
+	if claim == nil {
+		claim, err = dir.Claim("group/" + service)
+		if errors.Is(err, domain.ErrClaimed) { // its file is gone, and it is about to make it again
+			return nil, &InUseError{Service: service, Domain: dir.Path()}
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				claim.Close()
+			}
+		}()
+	}
+	// The last supervisor may have had more replicas, which may still live. The byte behind
+	// the pages is the one that tell writes, for which there must be room later.
 	size := max(placeOffset(replicas), int(fi.Size())/pageSize()*pageSize())
-	if err := sys.Allocate(f, int64(size)); err != nil {
+	if err := sys.Allocate(f, int64(size)+1); err != nil {
 		return nil, err
 	}
-	p, err := mapPage(f, size, true)
+	p, err = mapPage(dir, f, size, true)
 	if err != nil {
 		return nil, err
 	}
+	p.claim = claim
 	// A page left by a supervisor that was killed keeps its reign: no epoch of it
 	// may be used again, and its primary may live on.
 	if wordAt(p.mem, offMagic).Load() != pageMagic {
@@ -255,7 +313,7 @@ func inUse(dir *domain.Dir, service string) error {
 // sleep.
 func (p *page) setReign(r reign) error {
 	sys.CrashPoint("group reign decided")
-	wordAt(p.mem, offReign).Store(r.pack())
+	p.storeReign(r)
 	sys.CrashPoint("group reign stored")
 	err := p.tell()
 	sys.CrashPoint("group reign told")
@@ -270,15 +328,18 @@ func (p *page) tell() error {
 }
 
 // beat and alive are a replica's words, as the supervisor sees them.
-func (p *page) beat(index int) uint64 { return wordAt(p.mem, placeOffset(index)+offBeat).Load() }
+func (p *page) beat(index int) uint64 { return p.placeWord(index, offBeat) }
 
 func (p *page) alive(index int) *atomic.Uint32 {
-	return futexAt(p.mem, placeOffset(index)+offAlive)
+	return futexAt(p.home(index).mem, placeOffset(index)+offAlive)
 }
 
-// remove ends the group: the page loses its name, then its lock.
-func (p *page) remove(dir *domain.Dir, service string) error {
-	err := dir.Root().Remove(pagePath(service))
+// remove ends the group: the page, if it has its name still, loses that, and then its
+// lock.
+func (p *page) remove(service string) (err error) {
+	if p.dir.Holds(pagePath(service), p.id) {
+		err = p.dir.Root().Remove(pagePath(service))
+	}
 	sys.CrashPoint("group page removed")
 	return errors.Join(err, p.close())
 }
@@ -289,6 +350,7 @@ const longestNote = 1024
 // setText writes a text into a page, at most longestNote bytes of it. It needs a
 // word that is stored later, by which its reader learns of it.
 func setText(mem []byte, off int, s string) {
+	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	s = s[:min(len(s), longestNote)]
 	copy(mem[off+8:], s)
 	wordAt(mem, off).Store(uint64(len(s)))
@@ -296,6 +358,7 @@ func setText(mem []byte, off int, s string) {
 
 // text reads a text of a page, which may change meanwhile.
 func text(mem []byte, off int) string {
+	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	n := min(wordAt(mem, off).Load(), longestNote)
 	return strings.ToValidUTF8(string(mem[off+8:][:n]), "?")
 }

@@ -3,7 +3,6 @@ package group
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
@@ -27,8 +26,8 @@ func (p *page) places() int { return len(p.mem)/pageSize() - 1 }
 // tenant is the word with the incarnation, an odd number, of the process that
 // the supervisor has started for a place; it is even once that start is
 // withdrawn. The supervisor alone writes it.
-func (p *page) tenant(index int) *atomic.Uint64 {
-	return wordAt(p.mem, placeOffset(index)+offTenant)
+func (p *page) tenant(index int) word {
+	return wordAt(p.home(index).mem, placeOffset(index)+offTenant)
 }
 
 // occupy makes this process the one in its place.

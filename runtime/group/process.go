@@ -51,7 +51,7 @@ type process struct {
 }
 
 // launchProcess starts an instance. It must run on a launcher's thread.
-func (s *supervisor) launchProcess(command func(int) *exec.Cmd, index int, incarnation uint64) (*process, error) {
+func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, index int, incarnation uint64) (*process, error) {
 	cmd := command(index)
 	if cmd == nil {
 		return nil, &InstanceError{Instance: instanceName(s.cfg.Service, index), Problem: "has no command: the function that makes it returned nil"}
@@ -60,7 +60,7 @@ func (s *supervisor) launchProcess(command func(int) *exec.Cmd, index int, incar
 		memberVar+"="+formatMembership(s.cfg.Service, index, incarnation),
 		domain.EnvVar+"="+s.dir.Path())
 	p := &process{cmd: cmd, path: cmd.Path}
-	theirs, err := p.connect(s, index)
+	theirs, err := p.connect(s, page, index)
 	if err == nil {
 		p.pidfd, err = sys.StartLeader(cmd, !s.cfg.Survive)
 	}
@@ -78,7 +78,7 @@ func (s *supervisor) launchProcess(command func(int) *exec.Cmd, index int, incar
 // connect directs the process's output, and returns the files to close in this
 // process once it is started. A file that the command has as its standard output is
 // the command's own affair.
-func (p *process) connect(s *supervisor, index int) (theirs []*os.File, err error) {
+func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.File, err error) {
 	pipe := func(word int, st *stream) (*os.File, error) {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -88,11 +88,11 @@ func (p *process) connect(s *supervisor, index int) (theirs []*os.File, err erro
 		st.read()
 		theirs, p.streams = append(theirs, w), append(p.streams, st)
 		id, err := sys.FileID(w)
-		wordAt(s.page.mem, placeOffset(index)+word).Store(id)
+		wordAt(page.mem, placeOffset(index)+word).Store(id)
 		return w, err
 	}
-	wordAt(s.page.mem, placeOffset(index)+offStdout).Store(0)
-	wordAt(s.page.mem, placeOffset(index)+offStderr).Store(0)
+	wordAt(page.mem, placeOffset(index)+offStdout).Store(0)
+	wordAt(page.mem, placeOffset(index)+offStderr).Store(0)
 	switch out := p.cmd.Stdout.(type) {
 	case *os.File:
 	case nil:

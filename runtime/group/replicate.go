@@ -207,7 +207,7 @@ func (r *replicator) apply(e *entry) uint32 {
 }
 
 // word returns a word of the instance's own page.
-func (r *replicator) word(off int) *atomic.Uint64 { return wordAt(r.m.place, off) }
+func (r *replicator) word(off int) word { return wordAt(r.m.place, off) }
 
 // tell wakes the supervisor to look at the instance's words.
 func (r *replicator) tell() {

@@ -48,12 +48,14 @@ func (p *page) setReplication(r *Replication) {
 }
 
 // placeWord is a word of a replica's page.
-func (p *page) placeWord(index, off int) uint64 { return wordAt(p.mem, placeOffset(index)+off).Load() }
+func (p *page) placeWord(index, off int) uint64 {
+	return wordAt(p.home(index).mem, placeOffset(index)+off).Load()
+}
 
 // forgetState makes a place's words those of a process that has not begun.
 func (p *page) forgetState(index int) {
 	for _, off := range []int{offSet, offAccused, offSynced} {
-		wordAt(p.mem, placeOffset(index)+off).Store(0)
+		wordAt(p.home(index).mem, placeOffset(index)+off).Store(0)
 		sys.CrashPoint("group state of a place forgotten")
 	}
 }
@@ -99,7 +101,7 @@ func (s *supervisor) bequeath() {
 	}
 	over := s.reign
 	over.primary = none
-	wordAt(s.page.mem, offReign).Store(over.pack())
+	s.page.storeReign(over)
 	sys.CrashPoint("group reign ended")
 	wordAt(s.page.mem, offHeirs).Store(s.page.inSync(s.reign.epoch))
 	sys.CrashPoint("group heirs stored")
@@ -193,7 +195,7 @@ func (s *supervisor) lookAtSync() {
 		accused := s.page.placeWord(p, offAccused)
 		for _, r := range s.replicas {
 			if accused == accusation(r.index, r.incarnation) {
-				s.suspect(r, "does not answer as the primary does: "+text(s.page.mem, placeOffset(p)+offAccusation))
+				s.suspect(r, "does not answer as the primary does: "+text(s.page.home(p).mem, placeOffset(p)+offAccusation))
 			}
 		}
 	}

@@ -46,7 +46,10 @@ type supervisor struct {
 	stopping error       // why the group shuts down; nil while it does not
 	restarts []time.Time // within the last Restart.Window
 	degraded bool
-	endErr   error // set before done is closed
+	moving   bool      // replicas are replaced, to live in the present page
+	checked  time.Time // when the times of the group's file were renewed
+	fileErr  string    // why the group's file cannot be made again, as reported last
+	endErr   error     // set before done is closed
 }
 
 // A replica is the place of an instance, in which one process after the other
@@ -129,6 +132,7 @@ func (s *supervisor) ask(f func()) {
 // run is the supervisor's goroutine.
 func (s *supervisor) run() {
 	s.helpers.Go(s.watchRegistry)
+	s.helpers.Go(s.watchFile)
 	if s.cfg.Heartbeat.Period > 0 {
 		s.helpers.Go(s.listenToHearts)
 	}
@@ -177,7 +181,7 @@ func (s *supervisor) finish() {
 	s.sweep()
 	sys.CrashPoint("group swept")
 	_, gcErr := s.reg.GC()
-	s.endErr = errors.Join(gcErr, s.page.remove(s.dir, s.cfg.Service), s.reg.Close(), s.dir.Close())
+	s.endErr = errors.Join(gcErr, s.page.remove(s.cfg.Service), s.reg.Close(), s.dir.Close())
 	s.out.close()
 	s.report(Event{Kind: Stopped})
 	s.events.close()
@@ -208,13 +212,14 @@ func (s *supervisor) report(ev Event) {
 func (s *supervisor) start(r *replica) {
 	r.state, r.incarnation = starting, rand.Uint64()|1
 	r.record, r.answers, r.served, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, nil, 0, time.Time{}
+	s.page.settle(r.index)
 	s.page.forgetState(r.index)
 	s.page.tenant(r.index).Store(r.incarnation)
 	r.synced = false
-	incarnation, command, edition := r.incarnation, r.command, r.edition
+	incarnation, command, edition, page := r.incarnation, r.command, r.edition, s.page
 	s.helpers.Go(func() {
 		s.launch.jobs <- func() {
-			p, err := s.launchProcess(command, r.index, incarnation)
+			p, err := s.launchProcess(page, command, r.index, incarnation)
 			sys.CrashPoint("group launched")
 			s.helpers.Go(func() { s.do(func() { s.started(r, p, edition, err) }) })
 		}
@@ -244,9 +249,10 @@ func (s *supervisor) started(r *replica, p *process, edition int, err error) {
 // attend waits for the death of a replica's process.
 func (s *supervisor) attend(r *replica, p *process) {
 	r.proc, r.pulse = p, pulse{beat: s.page.beat(r.index)}
+	alive := s.page.alive(r.index)
 	s.helpers.Go(func() {
 		err := p.wait(func() { s.do(func() { s.died(r, p) }) })
-		sys.DropRobust(s.page.alive(r.index))
+		sys.DropRobust(alive)
 		s.do(func() { s.reaped(r, p, err) })
 	})
 }

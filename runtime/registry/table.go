@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -215,12 +214,9 @@ func (r *Registry) use(f func() error) (err error) {
 // debug.SetPanicOnFault(true).
 func (r *Registry) catchFault(old bool, err *error) {
 	debug.SetPanicOnFault(old)
-	switch p := recover().(type) {
-	case nil:
-	case interface {
-		runtime.Error
-		Addr() uintptr
-	}:
+	switch p := recover(); {
+	case p == nil:
+	case sys.IsFault(p):
 		*err = r.tableError(ErrCorrupt, "it was cut short while in use")
 	default:
 		panic(p)

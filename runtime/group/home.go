@@ -1,0 +1,222 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// This file is what a supervisor does when the group's file is taken away from it or is
+// damaged. It makes another one and rules in both, so that the replicas that have
+// mapped the first one, which no name stands for any more, serve on; and it replaces
+// these one by one, as Roll does, so that all live in the new one in the end.
+
+// home returns the page in which a replica lives.
+func (p *page) home(index int) *page {
+	if h := p.homes[index]; h != nil {
+		return h
+	}
+	return p
+}
+
+// settle makes p the page of the next process in a place. A page in which nobody lives any
+// more loses its lock, by which its followers know that it is not supervised; it
+// stays mapped, for somebody may still wait for a word in it.
+func (p *page) settle(index int) {
+	delete(p.homes, index)
+	for _, old := range p.former {
+		if !slices.Contains(slices.Collect(maps.Values(p.homes)), old) {
+			_ = sys.Unlock(old.f, 0)
+		}
+	}
+}
+
+// storeReign stores r in every page in which somebody lives. The one of the primary
+// before goes first: at no moment do two replicas find that they rule.
+func (p *page) storeReign(r reign) {
+	before := p.reign().primary
+	first := p.home(before)
+	wordAt(first.mem, offReign).Store(r.pack())
+	for _, old := range append(slices.Collect(maps.Values(p.homes)), p) {
+		wordAt(old.mem, offReign).Store(r.pack())
+	}
+}
+
+// problem says what has become of a supervisor's page whose reign should be r, or "".
+// From one that is damaged the replicas can learn nothing.
+func (p *page) problem(service string, r reign) (problem string, damaged bool) {
+	fi, err := p.f.Stat()
+	switch {
+	case err != nil || fi.Size() < int64(len(p.mem)):
+		return "was cut short", true
+	case wordAt(p.mem, offMagic).Load() != pageMagic || p.reign() != r:
+		return "was overwritten", true
+	case !p.dir.InPlace():
+		return "is gone with the domain's folder, which was removed or replaced", false
+	case !p.dir.Holds(pagePath(service), p.id):
+		return "was removed or replaced", false
+	}
+	return "", false
+}
+
+// watchFile looks again and again whether the group's file is what the supervisor has made.
+func (s *supervisor) watchFile() {
+	tick := time.NewTicker(domain.CheckPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.do(s.checkFile)
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *supervisor) checkFile() {
+	if s.stopping != nil {
+		return
+	}
+	s.page.claim.Protect()
+	if now := time.Now(); now.Sub(s.checked) > domain.TouchPeriod {
+		s.checked = now
+		s.page.dir.Touch(pagePath(s.cfg.Service), folder)
+	}
+	if len(s.page.homes) > 0 {
+		s.lookAtSync() // who lives in a page without a name cannot wake us
+	}
+	problem, damaged := s.page.problem(s.cfg.Service, s.reign)
+	if problem == "" {
+		s.fileErr = ""
+		return
+	}
+	next, err := s.claimAnew()
+	var taken *InUseError
+	switch {
+	case errors.As(err, &taken):
+		s.shutdown(fmt.Errorf("%w: domain %s was replaced while this process supervised group %s in it, and %w",
+			ipc.ErrDisplaced, s.dir.Path(), s.cfg.Service, taken))
+		return
+	case err != nil:
+		if s.fileErr != err.Error() {
+			s.fileErr = err.Error()
+			s.report(Event{Kind: FileLost, Cause: "the group's file " + problem + ", and cannot be made again yet", Err: err})
+		}
+		return
+	}
+	s.move(next, damaged)
+	s.report(Event{Kind: FileLost, Cause: "the group's file " + problem + "; it has been made again, and the replicas are replaced by ones that use it"})
+}
+
+// claimAnew makes the group's file again where the domain is now. An *InUseError says that
+// another supervisor rules there, or has ruled.
+func (s *supervisor) claimAnew() (*page, error) {
+	if s.page.dir.InPlace() {
+		if s.page.dir.Holds(pagePath(s.cfg.Service), s.page.id) {
+			if err := s.page.dir.Root().Remove(pagePath(s.cfg.Service)); err != nil {
+				return nil, err
+			}
+		}
+		next, err := claimPage(s.page.dir, s.cfg.Service, s.cfg.Replicas, s.page.claim)
+		if err == nil {
+			s.page.claim = nil // it is the next page's
+		}
+		return next, err
+	}
+	dir, err := s.page.dir.Again()
+	if err != nil {
+		return nil, err
+	}
+	next, err := claimPage(dir, s.cfg.Service, s.cfg.Replicas, nil)
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	next.own = true
+	_, occupied, err := sys.FindLock(next.f, placeLock(0, 0), 1<<62-1)
+	if err == nil && (occupied || next.reign().epoch > s.reign.epoch) {
+		err = &InUseError{Service: s.cfg.Service, Domain: dir.Path()}
+	}
+	if err != nil {
+		next.close()
+		return nil, err
+	}
+	return next, nil
+}
+
+// move makes next the group's page. Of a damaged page the replicas are replaced all at
+// once: none of them can rule.
+func (s *supervisor) move(next *page, damaged bool) {
+	old := s.page
+	wordAt(next.mem, offPeriod).Store(uint64(s.cfg.Heartbeat.Period))
+	next.setReplication(s.cfg.Replication)
+	next.former = append(old.former, old)
+	next.homes = make(map[int]*page)
+	heirs := wordAt(old.mem, offHeirs).Load()
+	for _, r := range s.replicas {
+		wordAt(next.mem, placeOffset(r.index)+offTenant).Store(r.incarnation)
+		switch {
+		case damaged && s.cfg.Replication != nil && r.proc != nil:
+			heirs |= 1 << r.index // it may have had the state, which is lost
+		case !damaged && r.proc != nil:
+			next.homes[r.index] = old.home(r.index)
+		}
+	}
+	wordAt(next.mem, offHeirs).Store(heirs)
+	old.former, old.homes = nil, nil
+	if old.claim != nil {
+		old.claim.Close()
+		old.claim = nil
+	}
+	s.page = next
+	if damaged {
+		_ = sys.Unlock(old.f, 0)
+	}
+	s.rule(s.reign.epoch, s.reign.primary)
+	for _, r := range s.replicas {
+		if damaged && r.proc != nil {
+			s.replace(r, r.command)
+		}
+	}
+	if !s.moving && len(next.homes) > 0 {
+		s.moving = true
+		go s.moveReplicas()
+	}
+}
+
+// moveReplicas replaces, one after the other, the replicas that live in a former page. It ends
+// with the group.
+func (s *supervisor) moveReplicas() {
+	g := &Group{s}
+	for left := true; left && s.ctx.Err() == nil; {
+		for _, index := range standbysFirst(g.Status()) {
+			var there bool
+			s.ask(func() {
+				if index != none {
+					_, there = s.page.homes[index]
+				}
+			})
+			if there {
+				// What goes wrong is in the group's events; a replica is tried again with the
+				// next round, and a group that is not healthy is waited for.
+				_ = g.exchange(s.ctx, index, s.commandOf(index))
+			}
+		}
+		s.ask(func() {
+			left = len(s.page.homes) > 0
+			s.moving = left
+		})
+	}
+}
+
+func (s *supervisor) commandOf(index int) (command func(int) *exec.Cmd) {
+	s.ask(func() { command = s.replicas[index].command })
+	return command
+}

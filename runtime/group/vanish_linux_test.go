@@ -1,0 +1,189 @@
+package group_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+// replaced waits until the group is healthy and none of its processes is one of
+// before.
+func replaced(t *testing.T, g *group.Group, before group.Status, events *eventLog) group.Status {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := g.Wait(ctx, func(s group.Status) bool {
+		for i, now := range s.Instances {
+			if now.PID == before.Instances[i].PID {
+				return false
+			}
+		}
+		return s.Healthy()
+	})
+	if err != nil {
+		t.Fatalf("%v; %+v\n%v", err, s, events)
+	}
+	return s
+}
+
+// A supervisor whose group's file is removed, or replaced, makes it again, and no call fails
+// for it. The next supervisor is refused all the time, and those who come later find the
+// group.
+func TestGroupWhoseFileVanishes(t *testing.T) {
+	for name, vanish := range map[string]func(domain string) error{
+		"removed":  func(d string) error { return os.Remove(filepath.Join(d, ".groups", "list")) },
+		"folder":   func(d string) error { return os.RemoveAll(filepath.Join(d, ".groups")) },
+		"replaced": func(d string) error { return replaceFile(filepath.Join(d, ".groups", "list")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := listConfig(newDomain(t), 2)
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			c := dialList(t, cfg.Domain)
+			n := appendTo(t, c, 1)
+			before := g.Status()
+			if err := vanish(cfg.Domain); err != nil {
+				t.Fatal(err)
+			}
+			var inUse *group.InUseError
+			if _, err := group.Start(t.Context(), cfg); !errors.As(err, &inUse) {
+				t.Errorf("a second supervisor: %v", err)
+			}
+			over := make(chan struct{})
+			go func() {
+				defer close(over)
+				replaced(t, g, before, &events)
+			}()
+			for done := false; !done; n++ {
+				select {
+				case <-over:
+					done = true
+				default:
+				}
+				rep, err := ipc.Invoke(t.Context(), c, methodAppend, &words{n})
+				if err != nil || (*rep)[0] != n+1 {
+					t.Fatalf("call %d: %v, %v\n%v", n, rep, err, &events)
+				}
+			}
+			late := dialList(t, cfg.Domain)
+			if now := appendTo(t, late, 1); now != n+1 {
+				t.Errorf("the list has %d elements, not %d", now, n+1)
+			}
+			shutdown(t, g)
+			if !events.has(group.FileLost) || events.has(group.StateLost) || events.has(group.Suspected) {
+				t.Errorf("events:\n%v", &events)
+			}
+		})
+	}
+}
+
+// replaceFile puts rubbish in the place of a file.
+func replaceFile(path string) error {
+	return errors.Join(os.WriteFile(path+".new", bytes.Repeat([]byte{0xff}, 100_000), 0o600), os.Rename(path+".new", path))
+}
+
+// A group's file that is cut short or overwritten in use is an error to supervisor, replicas
+// and clients, and kills none of them. All replicas are replaced, so the service goes on.
+func TestGroupWhoseFileIsDamaged(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"cut to nothing": func(p string) error { return os.Truncate(p, 0) },
+		"cut to a page":  func(p string) error { return os.Truncate(p, int64(os.Getpagesize())) },
+		"zeros":          func(p string) error { return overwrite(p, 0) },
+		"rubbish":        func(p string) error { return overwrite(p, 0xa5) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := audioConfig(newDomain(t))
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			c, err := group.Dial(t.Context(), cfg.Service, group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.WaitConnected(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			before := g.Status()
+			if err := damage(filepath.Join(cfg.Domain, ".groups", cfg.Service)); err != nil {
+				t.Fatal(err)
+			}
+			after := replaced(t, g, before, &events)
+			for {
+				conn, err := c.WaitConnected(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if conn.PID == after.Instances[after.Primary].PID {
+					break
+				}
+			}
+			shutdown(t, g)
+			if log := events.String(); !events.has(group.FileLost) || strings.Contains(log, "bus error") || strings.Contains(log, "SIGBUS") {
+				t.Errorf("events:\n%v", log)
+			}
+		})
+	}
+}
+
+func overwrite(path string, b byte) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(bytes.Repeat([]byte{b}, int(fi.Size())), 0)
+	return err
+}
+
+// The state of a group is lost with its file if that is damaged, and the group says so.
+func TestDamagedFileLosesStateAloud(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	appendTo(t, dialList(t, cfg.Domain), 1)
+	before := g.Status()
+	if err := os.Truncate(filepath.Join(cfg.Domain, ".groups", "list"), 0); err != nil {
+		t.Fatal(err)
+	}
+	replaced(t, g, before, &events)
+	shutdown(t, g)
+	if !events.has(group.StateLost) {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
+// Replicas that nobody can adopt, because the group's file vanished while they had no
+// supervisor, end: the next supervisor's own need their names.
+func TestSurvivorsWithoutFileEnd(t *testing.T) {
+	d := newDomain(t)
+	killedHost(t, d, "audio", "survive")
+	if len(processesOf(d)) != 2 {
+		t.Fatalf("processes %v", processesOf(d))
+	}
+	if err := os.Remove(filepath.Join(d, ".groups", "audio_compute")); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); len(processesOf(d)) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("processes %v run", processesOf(d))
+		}
+	}
+	cfg := audioConfig(d)
+	cfg.Survive = true
+	startGroup(t, cfg)
+}
