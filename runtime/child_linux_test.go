@@ -35,6 +35,8 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"vandal":   vandalRole,
 	"cramped":  crampedRole,
 	"recorder": recorderRole,
+	"streamer": streamerRole,
+	"opener":   openerRole,
 	"hostile":  hostileRole,
 	"prey":     preyRole,
 }

@@ -294,7 +294,7 @@ func streamThatNobodyReads(t *testing.T, v ipc.RendezvousOption) {
 	waiting := make(chan error, 1)
 	go func() { waiting <- writeBeat(t.Context(), w, 1) }()
 	close(leave)
-	want(t, <-waiting, ipc.CodeUnavailable, ipc.NotSent, "reader is gone")
+	want(t, <-waiting, ipc.CodeUnavailable, ipc.NotSent, "the reader has closed the stream")
 	_, err = ipc.OpenStreamReader(t.Context(), "echo", beats, ipc.StreamOptions{}, v)
 	want(t, err, ipc.CodeUnimplemented, ipc.NotSent, "test.Beat")
 }

@@ -202,9 +202,8 @@ func (s *Server) shake(ctx context.Context, l *Listener, link Link, peer Peer, l
 		if stop() {
 			return
 		}
-		if <-hurried; err == nil {
-			err = link.SetDeadline(time.Time{})
-		}
+		<-hurried
+		_ = link.SetDeadline(time.Time{})
 	}()
 	b, err := readWord(link)
 	if err != nil {

@@ -71,7 +71,54 @@ type stream struct {
 	mu     sync.Mutex // held while the memory is in use
 	mem    []byte
 	unmap  func([]byte) error
+	ends   ends
+	ended  bool // this side has said how it ends the stream
 	closed atomic.Bool
+}
+
+// ends is how each side learns why the other has ended the stream.
+type ends interface {
+	End(shm.End)
+	peerEnd() (e shm.End, ok bool, err error)
+}
+
+type writerEnds struct{ *shm.BlockWriter }
+
+func (w writerEnds) peerEnd() (shm.End, bool, error) { return w.ReaderEnd() }
+
+type readerEnds struct{ *shm.BlockReader }
+
+func (r readerEnds) peerEnd() (shm.End, bool, error) { return r.WriterEnd() }
+
+// endOf is the end of a stream for a reason: as it was meant, for nil and for io.EOF,
+// which handlers pass on from what they read.
+func endOf(why error) shm.End {
+	if why == nil || why == io.EOF {
+		return shm.End{}
+	}
+	code, msg := CodeOf(why), why.Error()
+	if e, ok := why.(*Error); ok {
+		msg = e.text()
+	}
+	if code == CodeOK {
+		code = CodeUnknown
+	}
+	return shm.End{Failed: true, Code: uint16(code), Text: shorten(msg, shm.MaxEndText)}
+}
+
+// over returns why the peer, which is gone, has ended the stream: meant, where it has
+// as it was to, and else an error of its own or that of its death. It needs mu.
+func (s *stream) over(meant error, peer string) error {
+	e, ok, err := s.ends.peerEnd()
+	switch {
+	case err != nil:
+		return &Error{Code: CodeCorrupt, Op: s.op, Msg: "the " + peer + " broke the protocol", Err: err}
+	case !ok:
+		return &Error{Code: CodeUnavailable, Op: s.op, Msg: "the " + peer + " is gone without having closed the stream", Err: io.ErrUnexpectedEOF}
+	case e.Failed:
+		return &Error{Code: Code(e.Code), Op: s.op, Remote: true, Msg: e.Text}
+	}
+	return meant
 }
 
 func newStream(info *StreamInfo, l Link, peer Peer, mem []byte, unmap func([]byte) error) *stream {
@@ -131,10 +178,22 @@ func (e *Error) at(op string) *Error {
 // Peer says who is at the other end.
 func (s *stream) Peer() Peer { return s.peer }
 
-// Close ends the stream. The reader still gets what was written before. It
-// must not be called from within a callback of the same stream; it waits for one that runs.
-func (s *stream) Close() error {
+// Close ends the stream as it is meant to end: the reader gets what was written before,
+// and then io.EOF. The end of a process that has not called Close is not meant. Close
+// must not be called from within a callback of the same stream; it waits for one that
+// runs. Operations in progress, and later ones, fail. Further calls do nothing.
+func (s *stream) Close() error { return s.CloseWithError(nil) }
+
+// CloseWithError ends the stream because of why: the other side gets its code and text
+// in place of io.EOF. With nil, it is Close.
+func (s *stream) CloseWithError(why error) error {
 	s.closed.Store(true)
+	s.mu.Lock()
+	if s.mem != nil && s.ends != nil && !s.ended {
+		s.ended = true
+		s.ends.End(endOf(why))
+	}
+	s.mu.Unlock()
 	s.wire.Close()
 	<-s.down
 	s.mu.Lock()
@@ -171,8 +230,9 @@ type StreamWriter struct {
 // Write lets fill write the next block where the reader will read it: the
 // struct, and n bytes of payload. fill may not keep the slices, and must set all of
 // them: they hold an older block. If it returns an error, there is no block. While the stream
-// is full, Write does what the policy says. It fails with CodeUnavailable when
-// the reader is gone.
+// is full, Write does what the policy says. When the reader has ended the stream, Write
+// fails with the error that the reader gave, or with CodeUnavailable; that error
+// matches io.ErrUnexpectedEOF when the reader died.
 func (w *StreamWriter) Write(ctx context.Context, n int, fill func(header, payload []byte) error) error {
 	size := w.info.HeaderSize + n
 	if n < 0 || size > w.block {
@@ -187,16 +247,16 @@ func (w *StreamWriter) Write(ctx context.Context, n int, fill func(header, paylo
 		if done || err != nil {
 			return err
 		}
-		if err := w.wait(ctx); err != nil {
-			return w.gone(err)
+		if err := w.wait(ctx); err != nil && err != io.EOF {
+			return err
 		}
 	}
 }
 
-func (w *StreamWriter) gone(err error) error {
-	if errors.Is(err, io.EOF) {
-		return &Error{Code: CodeUnavailable, Op: w.op, Outcome: NotSent, Msg: "the reader is gone"}
-	}
+// readerOver is the error of a write that no reader waits for. It needs mu.
+func (w *StreamWriter) readerOver() error {
+	err := w.over(&Error{Code: CodeUnavailable, Op: w.op, Msg: "the reader has closed the stream"}, "reader").(*Error)
+	err.Outcome = NotSent
 	return err
 }
 
@@ -208,7 +268,7 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 	defer w.end()
 	select {
 	case <-w.down:
-		return false, w.gone(io.EOF)
+		return false, w.readerOver()
 	default:
 	}
 	block, ok := w.w.Reserve()
@@ -243,19 +303,22 @@ type StreamReader struct {
 // and its payload, and how many blocks were overwritten before it. f may
 // not keep or change the slices. The writer that follows the protocol leaves
 // the block alone meanwhile; where it is not trusted, use ReadInto. Read
-// returns f's error, and io.EOF when the writer is gone and all blocks have been read.
+// returns f's error.
+//
+// At the end, when all blocks have been read, Read returns io.EOF if the writer has closed
+// the stream. If the writer has failed, as a handler that returns an error or panics, Read
+// returns an *Error with that code and text; and if the writer is gone without a word, as a
+// process that was killed, an *Error with CodeUnavailable that matches
+// io.ErrUnexpectedEOF. Blocks may then be missing.
 func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, lost uint64) error) error {
 	if err := ended(ctx); err != nil {
 		return err.at(r.op)
 	}
 	gone := false
 	for {
-		done, err := r.tryRead(f)
+		done, err := r.tryRead(f, gone)
 		if done || err != nil {
 			return err
-		}
-		if gone {
-			return io.EOF
 		}
 		start := time.Now()
 		err = r.wait(ctx)
@@ -268,17 +331,24 @@ func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, 
 	}
 }
 
-// tryRead reads a block, or declares that it sleeps.
-func (r *StreamReader) tryRead(f func(header, payload []byte, lost uint64) error) (done bool, err error) {
+// tryRead reads a block, or declares that it sleeps, or, when the writer is gone, returns
+// why.
+func (r *StreamReader) tryRead(f func(header, payload []byte, lost uint64) error, gone bool) (done bool, err error) {
 	if err := r.begin(); err != nil {
 		return false, err
 	}
 	defer r.end()
 	s := spin{p: &r.spin}
-	for !r.r.Ready() && s.more() {
+	for !gone && !r.r.Ready() && s.more() {
 	}
 	block, lost, ok, err := r.r.Next()
 	for !ok && err == nil {
+		if gone {
+			if r.r.Ready() { // more than Next wanted to skip at once
+				return false, nil
+			}
+			return true, r.over(io.EOF, "writer")
+		}
 		r.wire.Expect()
 		if r.r.Sleep() {
 			return false, nil
@@ -321,7 +391,8 @@ type streamRoute struct {
 }
 
 // HandleStreamReader makes the server accept streams that clients write: f
-// reads one, and the stream ends when f returns.
+// reads one, and the stream ends when f returns. The client's writes then fail, with
+// the code and text of the error that f returned, if any.
 func HandleStreamReader(info *StreamInfo, f func(context.Context, *StreamReader) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
 		c.streams = append(c.streams, &streamRoute{info: info, read: f})
@@ -329,7 +400,10 @@ func HandleStreamReader(info *StreamInfo, f func(context.Context, *StreamReader)
 }
 
 // HandleStreamWriter makes the server accept streams that clients read: f
-// writes one, and the stream ends when f returns.
+// writes one, and the stream ends when f returns: with io.EOF for the client if f
+// returned nil, which says that the stream is complete, and else with the code and text of
+// f's error. The context of f is done when the server shuts down; f should return its error
+// then.
 func HandleStreamWriter(info *StreamInfo, f func(context.Context, *StreamWriter) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
 		c.streams = append(c.streams, &streamRoute{info: info, write: f})
@@ -347,6 +421,7 @@ func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o S
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.ends = writerEnds{w}
 	return &StreamWriter{s, w, o.Policy, g.Block}, nil
 }
 
@@ -360,6 +435,7 @@ func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o S
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.ends = readerEnds{r}
 	return &StreamReader{s, r}, nil
 }
 
@@ -460,14 +536,29 @@ func (s *Server) openStream(ctx context.Context, r *streamRoute, h *clientHello,
 	if err != nil {
 		return nil, errors.Join(err, memory.Unmap(mem))
 	}
-	return func() error {
+	return func() (err error) {
 		st := newStream(r.info, link, peer, mem, memory.Unmap)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stop := context.AfterFunc(s.closing, cancel)
 		defer stop()
-		err := protect(s.cfg.logger, func() error { return use(ctx, st) })
-		return errors.Join(err, st.Close())
+		returned := false
+		defer func() {
+			if !returned { // nor will this function
+				exited(s.cfg.logger, st.op)
+				err = errExited
+			}
+			err = errors.Join(err, st.CloseWithError(err))
+		}()
+		err = protect(s.cfg.logger, func() error { return use(ctx, st) })
+		returned = true
+		if err == io.EOF {
+			err = nil
+		}
+		if err != nil && s.closing.Err() != nil && errors.Is(err, context.Canceled) {
+			err = &Error{Code: CodeUnavailable, Msg: "the server is shutting down"}
+		}
+		return err
 	}, nil
 }
 
@@ -475,10 +566,14 @@ func (s *Server) openStream(ctx context.Context, r *streamRoute, h *clientHello,
 func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry, policy StreamPolicy) (func(context.Context, *stream) error, error) {
 	if r.read != nil {
 		b, err := shm.NewBlockReader(mem, g)
-		return func(ctx context.Context, s *stream) error { return r.read(ctx, &StreamReader{s, b}) }, err
+		return func(ctx context.Context, s *stream) error {
+			s.ends = readerEnds{b}
+			return r.read(ctx, &StreamReader{s, b})
+		}, err
 	}
 	b, err := shm.NewBlockWriter(mem, g, policy == StreamOverwrite)
 	return func(ctx context.Context, s *stream) error {
+		s.ends = writerEnds{b}
 		return r.write(ctx, &StreamWriter{s, b, policy, g.Block})
 	}, err
 }

@@ -112,9 +112,12 @@ func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 	f.decl("Peer says who is at the other end.",
 		method().Id("Peer").Params().Add(ipc("Peer")).Block(
 			jen.Return(local("s").Dot("stream").Dot("Peer").Call())))
-	f.decl("Close ends the stream.",
+	f.decl("Close ends the stream as it is meant to end; see ipc.Stream"+end+".",
 		method().Id("Close").Params().Error().Block(
 			jen.Return(local("s").Dot("stream").Dot("Close").Call())))
+	f.decl("CloseWithError ends the stream because of ℓwhy, which the other end gets in place of io.EOF.",
+		method().Id("CloseWithError").Params(local("why").Error()).Error().Block(
+			jen.Return(local("s").Dot("stream").Dot("CloseWithError").Call(local("why")))))
 }
 
 // sentence capitalises the initial of a sentence.

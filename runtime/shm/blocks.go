@@ -23,19 +23,68 @@ import (
 const (
 	offBlockTail   = 0         // writer: number of blocks ever published
 	offBlockFirst  = 8         // writer: number of the oldest block in the index
+	offWriterEnd   = 16        // writer: why it ended the stream; 0: it has not
 	offBlockHead   = line      // reader: number of the next block to read
 	offBlockClaim  = line + 8  // reader: the block it reads, plus 1; 0: none
+	offReaderEnd   = line + 16 // reader: why it ended the stream; 0: it has not
 	offBlockSleep  = 2 * line  // as for rings
 	offBlockStarve = 3 * line  // as for rings
-	offBlockIndex  = 4 * line  // writer: number+1 << 16 | slot, per entry; 0: cleared
-	extraSlots     = 2         // see above
-	maxDepth       = 1<<16 - 1 // blocks that a stream keeps
-	maxBlock       = 64 << 20  // bytes of a block
-	maxStream      = 1 << 30   // bytes of a stream
-	slotHeader     = 8         // the block's length
-	slotBits       = 16        // of an index entry
+	offWriterText  = 4 * line  // writer: the text of its end
+	offReaderText  = offWriterText + MaxEndText
+	offBlockIndex  = offReaderText + MaxEndText // writer: number+1 << 16 | slot, per entry; 0: cleared
+	extraSlots     = 2                          // see above
+	maxDepth       = 1<<16 - 1                  // blocks that a stream keeps
+	maxBlock       = 64 << 20                   // bytes of a block
+	maxStream      = 1 << 30                    // bytes of a stream
+	slotHeader     = 8                          // the block's length
+	slotBits       = 16                         // of an index entry
 	slotMask       = 1<<slotBits - 1
 )
+
+// MaxEndText is the longest text of an End, in bytes.
+const MaxEndText = 1024
+
+// An End is how a side ends a stream: as it was meant, or because something failed.
+type End struct {
+	Failed bool
+	Code   uint16
+	Text   string // at most MaxEndText bytes count
+}
+
+// The word of an end: its state, the code in bits 16 to 31, the length of the text above.
+const (
+	endMeant  = 1
+	endFailed = 2
+
+	endStateMask = 1<<endCodeShift - 1
+	endCodeShift = 16
+	endTextShift = 32
+)
+
+// endAt publishes an end, by the store of its word.
+func (w *blockWords) endAt(off uint64, text int, e End) {
+	n := copy(w.mem[text:text+MaxEndText], e.Text)
+	state := uint64(endMeant)
+	if e.Failed {
+		state = endFailed
+	}
+	hook("block end")
+	announce(word(w.mem, off), state|uint64(e.Code)<<endCodeShift|uint64(n)<<endTextShift)
+	hook("block ended")
+}
+
+// readEnd reads an end that the peer has published. ok is false if it has not.
+func (w *blockWords) readEnd(off uint64, text int) (e End, ok bool, err error) {
+	v := word(w.mem, off).Load()
+	state, n := v&endStateMask, v>>endTextShift
+	if v == 0 {
+		return End{}, false, nil
+	}
+	if state != endMeant && state != endFailed || n > MaxEndText {
+		return End{}, false, ErrCorrupt
+	}
+	return End{Failed: state == endFailed, Code: uint16(v >> endCodeShift), Text: string(w.mem[text : text+int(n)])}, true, nil
+}
 
 // A BlockGeometry says how large a stream is.
 type BlockGeometry struct {
@@ -184,6 +233,15 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 	return true
 }
 
+// End tells the reader that no more blocks come, and why. Without it a stream whose
+// writer is gone was cut off.
+func (b *BlockWriter) End(e End) { b.w.endAt(offWriterEnd, offWriterText, e) }
+
+// ReaderEnd returns how the reader has ended the stream. ok is false if it has not.
+func (b *BlockWriter) ReaderEnd() (e End, ok bool, err error) {
+	return b.w.readEnd(offReaderEnd, offReaderText)
+}
+
 // Starve declares that this side is about to wait for room; see
 // Producer.Starve.
 func (b *BlockWriter) Starve() bool {
@@ -295,6 +353,15 @@ func (b *BlockReader) Release() (wake bool) {
 	}
 	b.fed = s
 	return true
+}
+
+// End tells the writer that no more blocks are read, and why.
+func (b *BlockReader) End(e End) { b.w.endAt(offReaderEnd, offReaderText, e) }
+
+// WriterEnd returns how the writer has ended the stream, behind all its blocks. ok is
+// false if it has not.
+func (b *BlockReader) WriterEnd() (e End, ok bool, err error) {
+	return b.w.readEnd(offWriterEnd, offWriterText)
 }
 
 // Ready reports whether Next has something to say.

@@ -64,9 +64,15 @@ func (s *GridWriter) Peer() ipc.Peer {
 	return s.stream.Peer()
 }
 
-// Close ends the stream.
+// Close ends the stream as it is meant to end; see ipc.StreamWriter.
 func (s *GridWriter) Close() error {
 	return s.stream.Close()
+}
+
+// CloseWithError ends the stream because of why, which the other end gets in
+// place of io.EOF.
+func (s *GridWriter) CloseWithError(why error) error {
+	return s.stream.CloseWithError(why)
 }
 
 // Write waits for room for a block with n bytes behind its header, lets f write
@@ -108,9 +114,15 @@ func (s *GridReader) Peer() ipc.Peer {
 	return s.stream.Peer()
 }
 
-// Close ends the stream.
+// Close ends the stream as it is meant to end; see ipc.StreamReader.
 func (s *GridReader) Close() error {
 	return s.stream.Close()
+}
+
+// CloseWithError ends the stream because of why, which the other end gets in
+// place of io.EOF.
+func (s *GridReader) CloseWithError(why error) error {
+	return s.stream.CloseWithError(why)
 }
 
 // Read waits for a block and lets f read it in place; lost is the number of
