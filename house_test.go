@@ -1,6 +1,7 @@
 package ipcgen
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,24 +35,44 @@ var mayImport = map[string][]string{
 	"internal/stage":  {"internal/sys"},
 
 	// The runtime. It never sees the generator.
-	"runtime/group":    {"runtime", "runtime/registry", "runtime/shm", "internal/domain", "internal/sys"},
+	"runtime/group":    {"runtime", "runtime/registry", "internal/domain", "internal/sys"},
 	"runtime/ipctest":  {"runtime", "runtime/shm"},
 	"runtime":          {"runtime/shm", "internal/domain", "internal/sys"},
 	"runtime/fb":       nil,
-	"runtime/registry": {"runtime/shm", "internal/domain", "internal/sys"},
+	"runtime/registry": {"internal/domain", "internal/sys"},
 	"runtime/shm":      {"internal/sys"},
 	"internal/domain":  {"internal/sys"},
 	"internal/sys":     nil,
 
 	// The demo is a user of all of the above.
-	"cmd/audio_host":        {"gen/audio", "internal/audioservice", "runtime", "runtime/group", "runtime/registry"},
+	"cmd/audio_host":        {"gen/audio", "internal/audioservice", "runtime/group"},
 	"cmd/audio_service":     {"internal/audioservice"},
 	"internal/audioservice": {"gen/audio", "runtime", "runtime/group", "runtime/registry"},
+
+	// The examples are users, too, each in a folder that it shares with nobody.
+	"examples/greeter":           nil,
+	"examples/greeter/client":    {"examples/greeter/gen/greeter", "runtime"},
+	"examples/greeter/server":    {"examples/greeter/gen/greeter", "runtime"},
+	"examples/jobs":              nil,
+	"examples/jobs/queue":        {"examples/jobs/gen/jobs", "runtime"},
+	"examples/jobs/submit":       {"examples/jobs/gen/jobs", "runtime"},
+	"examples/jobs/worker":       {"examples/jobs/gen/jobs", "runtime"},
+	"examples/pluginhost":        nil,
+	"examples/pluginhost/host":   {"examples/pluginhost/gen/plugin", "runtime/group"},
+	"examples/pluginhost/reverb": {"examples/pluginhost/gen/plugin", "runtime/group"},
+	"examples/robot":             nil,
+	"examples/robot/controller":  {"examples/robot/gen/robot", "runtime", "runtime/group"},
+	"examples/robot/logger":      {"examples/robot/gen/robot", "runtime"},
+	"examples/robot/robotctl":    {"examples/robot/gen/robot", "runtime", "runtime/group"},
+	"examples/robot/sensor":      {"examples/robot/gen/robot", "runtime"},
 }
 
 // generated lists the folders that hold nothing but what ipcgen wrote. Their
 // packages see the runtime, its package fb, FlatBuffers and each other.
-var generated = []string{"gen/", "internal/gogen/golden/"}
+var generated = []string{
+	"gen/", "internal/gogen/golden/",
+	"examples/greeter/gen/", "examples/jobs/gen/", "examples/pluginhost/gen/", "examples/robot/gen/",
+}
 
 // treeOf returns the folder of generated that holds a package, or "".
 func treeOf(pkg string) string {
@@ -77,7 +99,7 @@ var outside = map[string]func(pkg string) bool{
 // and that unsafe stays in files named for it. It reads every file, whatever
 // platform the file is for.
 func TestHouseRules(t *testing.T) {
-	seen := map[string]bool{}
+	seen := map[string]map[string]bool{} // packages, and what they import of this module
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -96,7 +118,7 @@ func TestHouseRules(t *testing.T) {
 		}
 		slash := filepath.ToSlash(name)
 		pkg, isTest := path.Dir(slash), strings.HasSuffix(slash, "_test.go")
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
@@ -105,7 +127,9 @@ func TestHouseRules(t *testing.T) {
 		if !known && tree == "" && !isTest {
 			t.Errorf("%s: package %s is not in the layout", slash, pkg)
 		}
-		seen[pkg] = true
+		if seen[pkg] == nil {
+			seen[pkg] = map[string]bool{}
+		}
 		for _, spec := range file.Imports {
 			imp, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
@@ -117,10 +141,18 @@ func TestHouseRules(t *testing.T) {
 			if isTest {
 				continue // a test may reach across the house
 			}
+			if imp == "syscall" && pkg != "internal/sys" {
+				for _, name := range systemCalls(file) {
+					t.Errorf("%s uses syscall.%s, which belongs into internal/sys", slash, name)
+				}
+			}
 			if ok := outside[imp]; ok != nil && !ok(pkg) {
 				t.Errorf("%s imports %s, which package %s may not", slash, imp, pkg)
 			}
 			local, isLocal := strings.CutPrefix(imp, modulePath+"/")
+			if isLocal {
+				seen[pkg][local] = true
+			}
 			switch {
 			case tree != "" && isLocal && local != "runtime" && local != "runtime/fb" && treeOf(local) != tree,
 				tree != "" && !isLocal && strings.Contains(imp, ".") && imp != "github.com/google/flatbuffers/go":
@@ -134,11 +166,34 @@ func TestHouseRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pkg := range mayImport {
-		if !seen[pkg] {
+	for pkg, allowed := range mayImport {
+		if seen[pkg] == nil {
 			t.Errorf("the layout names %s, which does not exist", pkg)
+			continue
+		}
+		for _, local := range allowed {
+			if !seen[pkg][local] {
+				t.Errorf("the layout lets %s import %s, which it does not", pkg, local)
+			}
 		}
 	}
+}
+
+// constants matches what every package may use of package syscall: names of errors and
+// signals.
+var constants = regexp.MustCompile(`^(E[A-Z0-9]+|SIG[A-Z0-9]+)$`)
+
+// systemCalls returns what else a file uses of package syscall.
+func systemCalls(file *ast.File) (names []string) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "syscall" && !constants.MatchString(s.Sel.Name) {
+				names = append(names, s.Sel.Name)
+			}
+		}
+		return true
+	})
+	return names
 }
 
 // TestBuffersNeedNoProcesses checks that a program which only reads and writes
