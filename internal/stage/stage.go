@@ -161,11 +161,11 @@ func (c *Change) acquire() error {
 		if !errors.Is(err, sys.ErrLocked) {
 			return err
 		}
-		if !c.waited && time.Since(begun) > time.Second && c.Waiting != nil {
+		c.waited = true
+		if c.Waiting != nil && time.Since(begun) > time.Second {
 			c.Waiting()
 			c.Waiting = nil
 		}
-		c.waited = true
 		time.Sleep(pause)
 		pause = min(2*pause, 100*time.Millisecond)
 	}
@@ -197,7 +197,7 @@ func (c *Change) clean() error {
 	if text, err := os.ReadFile(filepath.Join(c.staging, madeName)); err == nil {
 		for name := range strings.SplitSeq(string(text), "\n") {
 			if filepath.IsLocal(name) && name != "." {
-				os.Remove(filepath.Join(c.dir, name)) // fails where something is in it
+				removeFolder(filepath.Join(c.dir, name))
 			}
 		}
 	}
@@ -354,6 +354,9 @@ func (c *Change) Commit() (err error) {
 		}
 	}
 	sys.CrashPoint("stage folders made")
+	if err := c.noteFolders(c.around(c.remove)); err != nil {
+		return err
+	}
 	// First out, then in: where a file system takes two names for one, a new file
 	// may have the name of an old one.
 	for _, path := range c.remove {
@@ -384,28 +387,33 @@ func (c *Change) Commit() (err error) {
 		}
 		sys.CrashPoint("stage placed")
 	}
-	for _, path := range c.remove {
-		c.removeEmpty(filepath.Dir(path))
-	}
+	removeFolders(c.around(c.remove))
 	return nil
 }
 
-// removeEmpty removes a folder in which a file was, and those around it, as long as
-// nothing is in them.
-func (c *Change) removeEmpty(dir string) {
-	for {
-		rel, err := filepath.Rel(c.dir, dir)
-		if err != nil || rel == "." || !filepath.IsLocal(rel) {
-			return
+// around lists the folders that files are in, and those around them, the outermost
+// first.
+func (c *Change) around(paths []string) (folders []string) {
+	for _, path := range paths {
+		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+			if rel, err := filepath.Rel(c.dir, dir); err != nil || rel == "." || !filepath.IsLocal(rel) {
+				break
+			}
+			folders = append(folders, dir)
 		}
-		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || os.Remove(dir) != nil {
-			return
-		}
-		dir = filepath.Dir(dir)
 	}
+	slices.Sort(folders) // a folder comes before those in it
+	return slices.Compact(folders)
 }
 
-// noteFolders remembers folders that are made, for the case of a kill.
+// removeFolder removes a folder, not a link to one, if it is empty.
+func removeFolder(dir string) bool {
+	info, err := os.Lstat(dir)
+	return err == nil && info.IsDir() && os.Remove(dir) == nil
+}
+
+// noteFolders remembers folders that are made or may become empty, for the case of a
+// kill.
 func (c *Change) noteFolders(made []string) error {
 	if len(made) == 0 {
 		return nil
@@ -454,7 +462,7 @@ func makeFolders(dir string) (made []string, err error) {
 // removeFolders removes folders that makeFolders made, unless something is in them.
 func removeFolders(made []string) {
 	for _, dir := range slices.Backward(made) {
-		os.Remove(dir)
+		removeFolder(dir)
 	}
 }
 
