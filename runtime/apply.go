@@ -3,7 +3,6 @@ package ipc
 import (
 	"context"
 	"fmt"
-	"log/slog"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 )
@@ -20,7 +19,7 @@ import (
 func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint32, request []byte) (reply []byte, err error) {
 	for i := range s.routes {
 		if r := &s.routes[i]; r.id == method && r.call != nil {
-			err = protect(slog.New(slog.DiscardHandler), func() error {
+			err = protect(silent, r.name, func() error {
 				reply, err = r.apply(ctx, b, request)
 				return err
 			})
@@ -43,8 +42,8 @@ func (r *Route) apply(ctx context.Context, b *flatbuffers.Builder, request []byt
 	return r.encodeReply(b, seq, rep)
 }
 
-func (r *Route) encodeReply(b *flatbuffers.Builder, refSeq uint64, rep any) ([]byte, error) {
-	body, err := encode(b, func() error { return r.reply(b, 0, refSeq, rep) })
+func (c *codec) encodeReply(b *flatbuffers.Builder, refSeq uint64, rep any) ([]byte, error) {
+	body, err := encode(b, func() error { return c.reply(b, 0, refSeq, rep) })
 	if err != nil {
 		return nil, cannotEncode(err.Err)
 	}
@@ -66,12 +65,18 @@ func (s *Service) Applicable() error {
 // EncodeReply encodes the call's Reply as Apply would have, with b, in whose
 // memory it lies.
 func (c *ServerCall) EncodeReply(b *flatbuffers.Builder) ([]byte, error) {
-	return c.route.encodeReply(b, c.refSeq, c.Reply)
+	if c.codec == nil || c.codec.reply == nil {
+		return nil, Errorf(CodeInvalidArgument, "a %v has no reply to encode", c.Kind)
+	}
+	return c.codec.encodeReply(b, c.refSeq, c.Reply)
 }
 
 // EncodeRequest encodes the call's Request anew, with b, in whose memory it lies: all of
 // Body that this process understands, and nothing that its protocol does not have.
 func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {
+	if c.Method == nil || c.InPlace {
+		return nil, Errorf(CodeInvalidArgument, "a %v has no request to encode", c.Kind)
+	}
 	body, err := encode(b, func() error { return c.Method.encodeRequest(b, c.refSeq, c.Request) })
 	if err != nil {
 		return nil, err

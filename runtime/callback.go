@@ -11,14 +11,20 @@ import (
 // testing calls). A panic becomes an error. The end of a goroutine cannot be prevented, so
 // every place that calls such code does what it owes to others in a deferred function.
 
-// protect runs a callback; its panic becomes an error.
-func protect(log *slog.Logger, f func() error) (err error) {
+// protect runs a callback called name; its panic becomes an error. That it ends its
+// goroutine is logged.
+func protect(log *slog.Logger, name string, f func() error) (err error) {
+	returned := false
 	defer func() {
 		if r := recover(); r != nil {
 			err = panicked(log, r)
+		} else if !returned {
+			exited(log, name)
 		}
 	}()
-	return f()
+	err = f()
+	returned = true
+	return err
 }
 
 // panicked makes an error of a callback's panic, which ends that call alone. The stack is
@@ -26,6 +32,14 @@ func protect(log *slog.Logger, f func() error) (err error) {
 func panicked(log *slog.Logger, r any) error {
 	traced(log).Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
 	return &Error{Code: CodeInternal, Outcome: Executed, Msg: fmt.Sprint("the handler panicked: ", r)}
+}
+
+// tracePanic, deferred, logs a panic that somebody further up makes an error of.
+func tracePanic(log *slog.Logger) {
+	if r := recover(); r != nil {
+		_ = panicked(log, r)
+		panic(r)
+	}
 }
 
 // errExited answers a call whose handler has ended its goroutine.

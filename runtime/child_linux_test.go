@@ -39,6 +39,8 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"opener":   openerRole,
 	"hostile":  hostileRole,
 	"prey":     preyRole,
+	"narrow":   narrowRole,
+	"silent":   silentRole,
 }
 
 func TestMain(m *testing.M) {

@@ -34,6 +34,8 @@ var behaviours = []struct {
 	{"sequence numbers", sequenceNumbers},
 	{"interceptors", interceptors},
 	{"fences", fences},
+	{"every kind passes the gate", everyKindPassesTheGate},
+	{"callbacks that do not return", callbacksThatDoNotReturn},
 
 	{"messages both ways, in order", messagesBothWays},
 	{"a slow message handler delays no call", slowMessageHandler},

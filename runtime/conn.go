@@ -309,7 +309,7 @@ func (c *Conn) dispatch(p *pending) bool {
 			}
 			c.complete(to)
 		case kindMessage:
-			more := c.inbox.put(f.method, body, private)
+			more := c.inbox.put(&f, body, private)
 			c.rx.release()
 			if !more {
 				return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -49,13 +50,15 @@ func connect(ctx context.Context, channel string, cfg dialConfig) (Link, Peer, e
 	if cfg.transport == nil {
 		cfg.transport = socketTransport{cfg.domain}
 	}
-	l, err := cfg.transport.Dial(ctx, channel)
+	short, cancel := context.WithTimeout(ctx, cfg.handshake)
+	defer cancel()
+	l, err := cfg.transport.Dial(short, channel)
 	if err != nil {
 		return nil, Peer{}, err
 	}
 	peer, err := l.Peer()
 	if err == nil {
-		err = authorize(cfg.allow, peer)
+		err = authorize(cfg.logger, cfg.allow, peer)
 	}
 	if err != nil {
 		l.Close()
@@ -217,7 +220,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(), peerKey{}, &c.peer))
-	routes, err := bindRoutes(cfg.services, nil)
+	routes, err := bindRoutes(cfg.services, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -230,13 +233,13 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 }
 
 // receive runs the handler of a message that the server sent.
-func (c *Conn) receive(method uint32, body []byte) {
-	r := c.routes.find(method)
+func (c *Conn) receive(n *note, body []byte) {
+	r := c.routes.find(n.method)
 	if r == nil || r.receive == nil {
 		c.stats.dropped.Add(1)
 		return
 	}
-	if err := protect(c.cfg.logger, func() error { return r.receive(c.life, body) }); err != nil {
+	if err := protect(c.cfg.logger, r.name, func() error { return r.receive(c.life, &c.peer, n, body) }); err != nil {
 		c.cfg.logger.Warn("message handler failed", "message", r.name, "err", err)
 	}
 }
@@ -256,11 +259,11 @@ func verdictOf(err error) verdict {
 }
 
 // authorize applies the policy of who may be at the other end.
-func authorize(allow func(Peer) error, p Peer) error {
+func authorize(log *slog.Logger, allow func(Peer) error, p Peer) error {
 	if allow == nil {
 		allow = sameUser
 	}
-	err := allow(p)
+	err := protect(log, "WithAuthorize", func() error { return allow(p) })
 	if err == nil {
 		return nil
 	}

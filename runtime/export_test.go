@@ -60,6 +60,24 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	return newRaw(link, seg, seg.ToClient(), geo.ToClient, seg.ToServer(), geo.ToServer)
 }
 
+// RawStall connects to a server and says what it wants, and then nothing.
+func RawStall(ctx context.Context, channel string, opts ...DialOption) (Link, error) {
+	cfg := dialConfig{common: commonDefaults()}
+	for _, o := range opts {
+		o.applyDial(&cfg)
+	}
+	link, _, err := connect(ctx, channel, cfg)
+	if err != nil {
+		return nil, err
+	}
+	_, memory, err := talk(ctx, link, cfg, clientHelloOf(channel, cfg))
+	if err != nil {
+		link.Close()
+		return nil, err
+	}
+	return link, memory.Close()
+}
+
 // RawDial connects to a server.
 func RawDial(ctx context.Context, channel string, opts ...DialOption) (*Raw, error) {
 	cfg := dialConfig{common: commonDefaults()}

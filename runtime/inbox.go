@@ -10,7 +10,7 @@ import (
 // the other in the order in which they came, on a goroutine that exists only
 // while there are any.
 type inbox struct {
-	run   func(method uint32, body []byte)
+	run   func(n *note, body []byte)
 	room  func()            // called when the inbox is no longer full
 	idle  func()            // called when the queue has run dry; may be nil
 	spent func(body []byte) // takes a private body back when its message has been handled
@@ -32,20 +32,29 @@ type batch struct {
 	bytes    int
 }
 
+// A note is a one-way message without its body.
+type note struct {
+	method     uint32
+	seq, epoch uint64
+	passed     bool // it has come as far as its handler
+}
+
+func noteOf(f *frame) note { return note{method: f.method, seq: f.id, epoch: f.epoch} }
+
 // An inboxMessage has its body in the batch's buffer, or in own.
 type inboxMessage struct {
-	method   uint32
+	note
 	from, to int
 	own      []byte
 }
 
 // put queues a message, always; it returns false when no more should come
 // until room is called. The body is copied, unless it is private.
-func (b *inbox) put(method uint32, body []byte, private bool) bool {
+func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := &b.next
-	m := inboxMessage{method: method, from: len(n.buf)}
+	m := inboxMessage{note: noteOf(f), from: len(n.buf)}
 	if private {
 		m.own = body
 	} else {
@@ -53,10 +62,10 @@ func (b *inbox) put(method uint32, body []byte, private bool) bool {
 	}
 	m.to = len(n.buf)
 	n.messages = append(n.messages, m)
-	n.bytes += len(body) + 64
+	n.bytes += len(body) + noteLen
 	if !b.running.Load() {
 		b.running.Store(true)
-		go b.drain()
+		go b.drain(batch{})
 	}
 	if n.bytes > b.limit {
 		b.full.Store(true)
@@ -73,12 +82,16 @@ func (b *inbox) occupy() {
 	b.running.Store(true)
 }
 
-// drain runs the handlers of what waits, until nothing does.
-func (b *inbox) drain() {
-	var now batch
+// noteLen is what a message takes beside its body.
+const noteLen = 80
+
+// drain runs the handlers of the messages in now, and then of what waits, until nothing
+// does.
+func (b *inbox) drain(now batch) {
 	for {
+		b.runAll(now)
 		b.mu.Lock()
-		clear(now.messages)
+		clear(now.messages[:cap(now.messages)])
 		now = batch{messages: now.messages[:0], buf: now.buf[:0]}
 		now, b.next = b.next, now
 		if len(now.messages) == 0 {
@@ -94,15 +107,28 @@ func (b *inbox) drain() {
 		if freed {
 			b.room()
 		}
-		for _, m := range now.messages {
-			body := m.own
-			if body == nil {
-				body = now.buf[m.from:m.to:m.to]
-			}
-			b.run(m.method, body)
-			if m.own != nil {
-				b.spent(m.own)
-			}
+	}
+}
+
+// runAll runs the handlers of the messages in now. One that ends its goroutine leaves the rest
+// to another.
+func (b *inbox) runAll(now batch) {
+	i := 0
+	defer func() {
+		if i < len(now.messages) {
+			now.messages = now.messages[i+1:]
+			go b.drain(now)
+		}
+	}()
+	for ; i < len(now.messages); i++ {
+		m := &now.messages[i]
+		body := m.own
+		if body == nil {
+			body = now.buf[m.from:m.to:m.to]
+		}
+		b.run(&m.note, body)
+		if m.own != nil {
+			b.spent(m.own)
 		}
 	}
 }

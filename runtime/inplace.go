@@ -111,7 +111,10 @@ func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo, trip 
 		}
 	}()
 	f = c.requestFrame(ctx, p, m, trip.seq)
-	err = c.tx.build(ctx, &f, p.builder, trip.size, &p.sent, nil, func(b *flatbuffers.Builder) { trip.build(b, f.seq) })
+	err = c.tx.build(ctx, &f, p.builder, trip.size, &p.sent, nil, func(b *flatbuffers.Builder) {
+		defer tracePanic(c.cfg.logger)
+		trip.build(b, f.seq)
+	})
 	done = err == nil
 	return f, err
 }
@@ -220,7 +223,10 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 		return err
 	}
 	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, nil, func() { r.c.stepAside(r.j) },
-		func(b *flatbuffers.Builder) { build(b, r.j.frame.seq, r.j.frame.seq) })
+		func(b *flatbuffers.Builder) {
+			defer tracePanic(r.c.log)
+			build(b, r.j.frame.seq, r.j.frame.seq)
+		})
 	if werr != nil {
 		e := *werr
 		e.Outcome = Executed // the handler runs; it is the reply that was not sent
@@ -238,7 +244,7 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 // reply is on its way when f has built it, so an interceptor can refuse the call
 // before f, and no longer after it.
 func HandleInPlace[Req, Rep any](m *Method[Req, Rep], f func(ctx context.Context, req []byte, reply *ReplyBuilder) error) Route {
-	return Route{id: m.info.ID, name: m.info.Name, method: &m.info, inPlace: f}
+	return Route{codec: codec{id: m.info.ID, name: m.info.Name, method: &m.info}, inPlace: f}
 }
 
 // WithTrustedClients lets handlers made by HandleInPlace read requests where the
@@ -247,21 +253,10 @@ func WithTrustedClients() ServerOption {
 	return serverOption(func(c *serverConfig) { c.trusted = true })
 }
 
-// callInPlace runs a handler that replies by itself.
-func (c *serverConn) callInPlace(j *job) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked(c.log, r)
-		}
-	}()
+// callInPlace runs a handler that replies by itself, behind the gate.
+func (c *serverConn) callInPlace(j *job) error {
 	j.reply = ReplyBuilder{c: c, j: j}
-	if len(c.srv.cfg.interceptors) == 0 {
-		err = j.route.inPlace(j.ctx, j.body, &j.reply)
-	} else {
-		err = chainServer(j.ctx, c.serverCall(j), c.srv.cfg.interceptors, func(ctx context.Context) error {
-			return j.route.inPlace(ctx, j.body, &j.reply)
-		})
-	}
+	err := j.route.inPlace(c, j)
 	switch {
 	case err != nil && j.reply.sent:
 		c.log.Warn("handler failed after its reply", "method", j.route.name, "err", err)

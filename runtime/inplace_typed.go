@@ -63,7 +63,7 @@ func (m *InPlaceMethod[Req, Rep]) Route(f func(context.Context, Req, InPlaceRepl
 	if f == nil {
 		return plain
 	}
-	return Route{id: m.info.ID, name: m.info.Name, method: m.info,
+	return Route{codec: codec{id: m.info.ID, name: m.info.Name, method: m.info},
 		inPlace: func(ctx context.Context, buf []byte, reply *ReplyBuilder) error {
 			req, _, _, err := m.spec.OpenRequest(buf)
 			if err != nil {

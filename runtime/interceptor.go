@@ -6,24 +6,41 @@ import "context"
 // does not, by next.
 type ClientInterceptor func(ctx context.Context, call Call, next Caller) error
 
-// A ServerCall is a call that is being handled. Interceptors see it.
+// A ServerCall is what a client has started: a call, a one-way message, or a stream.
+// Interceptors see it.
 type ServerCall struct {
-	Method *MethodInfo
-	Seq    uint64 // the request's number
-	Epoch  uint64 // the caller's, or 0
-	Peer   *Peer
-	// Request is the *Req. Reply is the *Rep, once next has returned
-	// without an error. Both are nil for a call that is handled in place.
+	Kind     Kind
+	Protocol *Protocol // of the method or message; of a stream, that of its struct
+	Name     string    // of the method or message, unqualified; of a stream, its name
+
+	Method  *MethodInfo  // of a call, else nil
+	Message *MessageInfo // of a one-way message, else nil
+	Stream  *StreamInfo  // of a stream, else nil
+
+	InPlace bool   // the call is handled in place
+	Seq     uint64 // the number of the request or message; a stream has none
+	Epoch   uint64 // the client's, or 0
+	Peer    *Peer
+	// Request is the *Req of a call, or the *M of a message. Reply is the *Rep of a call, once
+	// next has returned without an error. Both are nil for a call that is handled in
+	// place, and for a stream.
 	Request, Reply any
-	// Body is the request as it arrived. It may not be kept.
+	// Body is the request or message as it arrived. It may not be kept. With
+	// WithTrustedClients, the client can change that of a call in place meanwhile.
 	Body []byte
 
-	route  *Route
+	codec  *codec
 	refSeq uint64 // the request's number as its message has it
 }
 
-// A ServerInterceptor sees every call that a server handles. It runs the
-// handler, or does not, by next.
+// A ServerInterceptor sees everything that a client can start, of whatever kind, so that
+// what it refuses is refused: it runs the handler, or does not, by next. It should
+// refuse a kind that it does not know.
+//
+// For a call, next returns the handler's error, and the interceptor's error is the
+// client's. A one-way message that is refused is dropped, counted and logged, since nobody
+// waits for an answer. For a stream, next opens it, runs the handler and returns at the
+// stream's end; an error without next is what the client's attempt to open it fails with.
 type ServerInterceptor func(ctx context.Context, call *ServerCall, next func(context.Context) error) error
 
 type callerFunc func(context.Context, Call) error
@@ -37,14 +54,4 @@ func chainClient(last Caller, interceptors []ClientInterceptor) Caller {
 		last = callerFunc(func(ctx context.Context, call Call) error { return f(ctx, call, next) })
 	}
 	return last
-}
-
-// chainServer runs interceptors around last.
-func chainServer(ctx context.Context, call *ServerCall, interceptors []ServerInterceptor, last func(context.Context) error) error {
-	if len(interceptors) == 0 {
-		return last(ctx)
-	}
-	return interceptors[0](ctx, call, func(ctx context.Context) error {
-		return chainServer(ctx, call, interceptors[1:], last)
-	})
 }

@@ -191,31 +191,40 @@ func Send[M any](ctx context.Context, s Sender, m *Message[M], body *M) error {
 // A Route binds a method or message of a protocol to the code that handles it.
 // Handle and Receive make them.
 type Route struct {
-	id   uint32
-	name string
+	codec
 
-	// Of a method: the steps of a call, each on the goroutine that the server
-	// chose. payload may not be kept.
-	method *MethodInfo
-	decode func(payload []byte) (req any, seq uint64, err error)
-	call   func(ctx context.Context, req any) (rep any, err error)
-	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
-
-	// Of a method that is handled in place, instead.
+	// One of these, by the kind of the route. Server and client reach it through a gate.
+	call    func(ctx context.Context, req any) (rep any, err error)
 	inPlace func(ctx context.Context, req []byte, reply *ReplyBuilder) error
+	receive func(ctx context.Context, body any) error
+}
 
-	// Of a message.
-	receive func(ctx context.Context, payload []byte) error
+// A codec is what a Route knows of its method or message, without the code that
+// handles it.
+type codec struct {
+	id      uint32
+	name    string
+	method  *MethodInfo  // nil for a message
+	message *MessageInfo // nil for a method
+
+	// Not of a method that is handled in place. payload may not be kept.
+	decode func(payload []byte) (req any, seq uint64, err error)
+	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
 }
 
 // Handle routes calls of m to f.
 func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*Rep, error)) Route {
 	return Route{
-		id: m.info.ID, name: m.info.Name, method: &m.info,
-		decode: func(payload []byte) (any, uint64, error) {
-			req := new(Req)
-			seq, err := m.spec.DecodeRequest(payload, req)
-			return req, seq, err
+		codec: codec{
+			id: m.info.ID, name: m.info.Name, method: &m.info,
+			decode: func(payload []byte) (any, uint64, error) {
+				req := new(Req)
+				seq, err := m.spec.DecodeRequest(payload, req)
+				return req, seq, err
+			},
+			reply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error {
+				return m.spec.EncodeReply(b, seq, refSeq, rep.(*Rep))
+			},
 		},
 		call: func(ctx context.Context, req any) (any, error) {
 			rep, err := f(ctx, req.(*Req))
@@ -223,9 +232,6 @@ func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*R
 				return nil, Errorf(CodeInternal, "the handler returned neither a reply nor an error")
 			}
 			return rep, err
-		},
-		reply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error {
-			return m.spec.EncodeReply(b, seq, refSeq, rep.(*Rep))
 		},
 	}
 }
@@ -238,14 +244,15 @@ func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*R
 // a flood of messages behind which the reply lies would stop both for ever.
 func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 	return Route{
-		id: m.info.ID, name: m.info.Name,
-		receive: func(ctx context.Context, payload []byte) error {
-			body := new(M)
-			if _, err := m.spec.Decode(payload, body); err != nil {
-				return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed message", Err: err}
-			}
-			return f(ctx, body)
+		codec: codec{
+			id: m.info.ID, name: m.info.Name, message: &m.info,
+			decode: func(payload []byte) (any, uint64, error) {
+				body := new(M)
+				seq, err := m.spec.Decode(payload, body)
+				return body, seq, err
+			},
 		},
+		receive: func(ctx context.Context, body any) error { return f(ctx, body.(*M)) },
 	}
 }
 

@@ -68,7 +68,7 @@ type serverConfig struct {
 	fence        Fence
 	streams      []*streamRoute
 	trusted      bool // requests may be read in place
-	interceptors []ServerInterceptor
+	interceptors gate
 	maxCalls     int
 	maxConns     int
 	grace        time.Duration // of Run
@@ -123,7 +123,8 @@ func WithDomain(domain string) RendezvousOption { return domainOption(domain) }
 func WithReplyChannel(name string) RendezvousOption { return replyOption(name) }
 
 // WithLogger makes the connection or server log what happens to its
-// connections. By default nothing is logged.
+// connections. By default nothing is logged, except for callbacks that panic or end their
+// goroutine: those go to slog.Default, with the stack.
 func WithLogger(l *slog.Logger) Option { return option(func(c *common) { c.logger = l }) }
 
 // WithRings sets the capacities of the rings, in bytes, rounded up to a power
@@ -158,8 +159,8 @@ func WithAuthorize(allow func(Peer) error) Option { return option(func(c *common
 // WithFence guards the server against requests of other epochs.
 func WithFence(f Fence) ServerOption { return serverOption(func(c *serverConfig) { c.fence = f }) }
 
-// WithServerInterceptor puts i around the handlers. The first one given is the
-// outermost.
+// WithServerInterceptor puts i around the handlers of everything that a client can start:
+// calls, one-way messages and streams. The first one given is the outermost.
 func WithServerInterceptor(i ServerInterceptor) ServerOption {
 	return serverOption(func(c *serverConfig) { c.interceptors = append(c.interceptors, i) })
 }

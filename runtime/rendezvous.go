@@ -35,7 +35,7 @@ func (t socketTransport) Listen(channel string) (LinkListener, error) {
 }
 
 // Dial implements Transport.
-func (t socketTransport) Dial(_ context.Context, channel string) (Link, error) {
+func (t socketTransport) Dial(ctx context.Context, channel string) (Link, error) {
 	dir, err := domain.Open(t.domain)
 	if err != nil {
 		return nil, err
@@ -47,6 +47,16 @@ func (t socketTransport) Dial(_ context.Context, channel string) (Link, error) {
 	}
 	defer d.Close()
 	s, err := sys.Dial(d, socketName(channel))
+	for pause := shortestPause; sys.QueueFull(err); pause = min(2*pause, 100*shortestPause) {
+		select {
+		case <-time.After(pause):
+			s, err = sys.Dial(d, socketName(channel))
+		case <-ctx.Done():
+			e := contextError(ctx)
+			e.Msg, e.Outcome = "the queue of clients that wait for the server is full", NotSent
+			return nil, e
+		}
+	}
 	if err != nil {
 		if sys.ConnectionRefused(err) {
 			err = &Error{Code: CodeUnavailable, Outcome: NotSent,
@@ -57,6 +67,10 @@ func (t socketTransport) Dial(_ context.Context, channel string) (Link, error) {
 	}
 	return &socketLink{Socket: s}, nil
 }
+
+// shortestPause is how long a client waits at least before it tries again to get into the
+// queue of a server's clients.
+const shortestPause = 50 * time.Microsecond
 
 func socketName(channel string) string { return channel + ".sock" }
 func lockName(channel string) string   { return channel + ".lock" }

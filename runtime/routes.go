@@ -5,13 +5,6 @@ import (
 	"math/bits"
 )
 
-// A boundRoute is a route with what a server learns about it.
-type boundRoute struct {
-	Route
-	protocol *Protocol
-	pace     pace
-}
-
 // A routeTable finds the route of a method or message by its id. It is a table with open
 // addressing and linear probing, which a look-up for every request makes worth while:
 // ids are hashes already, and at least half of the places stay empty. The zero
@@ -20,9 +13,9 @@ type routeTable struct {
 	places []*boundRoute // a power of two of them
 }
 
-// bindRoutes makes a table of the services' routes, empty if there are none, and appends the descriptions of
-// their protocols to text, if that is not nil.
-func bindRoutes(services []*Service, text *string) (routeTable, error) {
+// bindRoutes makes a table of the services' routes, empty if there are none, behind the gate, and
+// appends the descriptions of their protocols to text, if that is not nil.
+func bindRoutes(services []*Service, g gate, text *string) (routeTable, error) {
 	if len(services) == 0 {
 		return routeTable{}, nil
 	}
@@ -32,14 +25,15 @@ func bindRoutes(services []*Service, text *string) (routeTable, error) {
 	}
 	t := routeTable{make([]*boundRoute, 2<<bits.Len(uint(n)))}
 	for _, svc := range services {
-		for _, r := range svc.routes {
+		for i := range svc.routes {
+			r := &svc.routes[i]
 			at, other := t.look(r.id)
 			if other != nil {
 				return routeTable{}, &Error{Code: CodeInvalidArgument,
 					Msg: fmt.Sprintf("%s/%s and %s/%s have the same id %#x; serve each protocol once, or rename one of them",
 						other.protocol.Name, other.name, svc.protocol.Name, r.name, r.id)}
 			}
-			t.places[at] = &boundRoute{Route: r, protocol: svc.protocol}
+			t.places[at] = g.bind(svc.protocol, r)
 		}
 		if text != nil {
 			*text += svc.protocol.Schema

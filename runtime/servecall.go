@@ -50,7 +50,7 @@ func (j *job) finish() {
 	if cap(j.builder.Bytes) > keepBuffer {
 		j.builder = flatbuffers.NewBuilder(256)
 	}
-	j.lost, j.givenUp = false, false
+	j.lost, j.givenUp, j.reply = false, false, ReplyBuilder{}
 }
 
 // request handles a call, here or on another goroutine. It returns false when
@@ -84,7 +84,24 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	c.current = j
 	turn := c.turn.Load() | turnCall
 	c.turn.Store(turn)
+	returned := false
+	defer func() {
+		if !returned { // the handler ends this goroutine
+			go func() {
+				if c.handled(j, turn) {
+					c.serve()
+				}
+			}()
+		}
+	}()
 	c.handle(j)
+	returned = true
+	return c.handled(j, turn)
+}
+
+// handled ends the turn of a call's handler. It returns false when the role went to
+// another goroutine.
+func (c *serverConn) handled(j *job, turn uint64) (reader bool) {
 	if c.turn.CompareAndSwap(turn, afterTurn(turn)) {
 		j.finish()
 		c.spare = j
@@ -101,16 +118,23 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	j := c.newJob()
 	own := j.body
 	j.frame, j.route, j.body, j.inRing = *f, r, body, true
+	returned := false
+	defer func() {
+		if j.hush != nil {
+			j.hush()
+		}
+		c.rx.release()
+		j.body, j.inRing, j.hush = own, false, nil
+		j.finish()
+		c.spare = j
+		if !returned { // the handler ends this goroutine
+			go c.serve()
+		}
+	}()
 	if !c.rx.ring.Revoked() {
 		c.handle(j)
 	}
-	if j.hush != nil {
-		j.hush()
-	}
-	c.rx.release()
-	j.body, j.inRing, j.hush = own, false, nil
-	j.finish()
-	c.spare = j
+	returned = true
 }
 
 // hearFor waits for the client's notes while the reader, with the request of j in the
@@ -155,11 +179,25 @@ func (c *serverConn) cancel(id uint64) {
 	}
 }
 
-// handle runs a call and sends its reply.
+// handle runs a call and answers it, even if the handler panics or ends its goroutine.
 func (c *serverConn) handle(j *job) {
+	returned := false
+	defer func() {
+		var err error
+		if r := recover(); r != nil {
+			err = panicked(c.log, r)
+		} else if !returned {
+			exited(c.log, j.route.name)
+			err = errExited
+		}
+		if err != nil && !j.reply.sent {
+			c.answerError(j, err)
+		}
+	}()
 	if err := c.run(j); err != nil {
 		c.answerError(j, err)
 	}
+	returned = true
 }
 
 // run runs a call and sends its reply, unless it returns an error to send.
@@ -210,50 +248,27 @@ func (c *serverConn) stamp(j *job, reply *frame) error {
 	return nil
 }
 
-// call decodes the request, runs the handler and the interceptors, and encodes the
-// reply.
+// call decodes the request, runs the handler behind the gate, and encodes the reply.
 func (c *serverConn) call(j *job) (body []byte, err error) {
-	encoding := false
-	defer func() {
-		switch r := recover(); {
-		case r == nil:
-		case encoding: // a builder that cannot grow any more panics
-			err = cannotEncode(fmt.Errorf("%v", r))
-		default:
-			err = panicked(c.log, r)
-		}
-	}()
 	req, seq, err := j.route.decode(j.body)
 	if err != nil {
 		c.stats.malformed.Add(1)
 		return nil, malformedRequest(err)
 	}
-	rep, err := c.answer(j, req, seq)
+	rep, err := j.route.call(c, j, req, seq)
 	if err != nil {
 		return nil, err
 	}
-	encoding = true
+	defer func() {
+		if r := recover(); r != nil { // a builder that cannot grow any more panics
+			body, err = nil, cannotEncode(fmt.Errorf("%v", r))
+		}
+	}()
 	j.builder.Reset()
 	if err := j.route.reply(j.builder, j.frame.seq, seq, rep); err != nil {
 		return nil, cannotEncode(err)
 	}
 	return j.builder.FinishedBytes(), nil
-}
-
-// answer runs the handler and the interceptors. seq is the request's number as its
-// message has it.
-func (c *serverConn) answer(j *job, req any, seq uint64) (rep any, err error) {
-	if len(c.srv.cfg.interceptors) == 0 {
-		return j.route.call(j.ctx, req)
-	}
-	sc := c.serverCall(j)
-	sc.Request, sc.refSeq = req, seq
-	err = chainServer(j.ctx, sc, c.srv.cfg.interceptors, func(ctx context.Context) error {
-		var err error
-		sc.Reply, err = j.route.call(ctx, sc.Request)
-		return err
-	})
-	return sc.Reply, err
 }
 
 func malformedRequest(why error) *Error {
@@ -262,12 +277,6 @@ func malformedRequest(why error) *Error {
 
 func cannotEncode(why error) *Error {
 	return &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: why}
-}
-
-// serverCall shows a call to the interceptors.
-func (c *serverConn) serverCall(j *job) *ServerCall {
-	return &ServerCall{Method: j.route.method, Seq: j.frame.seq, Epoch: j.frame.epoch, Peer: &c.peer,
-		Body: j.body, route: &j.route.Route}
 }
 
 // answerError sends the error of a call.
@@ -279,9 +288,11 @@ func (c *serverConn) answerError(j *job, err error) {
 // errorFrame makes the message that answers a call with an error.
 func (c *serverConn) errorFrame(id uint64, err error) (frame, []byte) {
 	f := frame{kind: kindError, id: id, code: CodeOf(err), outcome: answered(err)}
-	msg := err.Error()
+	var msg string
 	if e, ok := err.(*Error); ok {
 		msg = e.text()
+	} else {
+		msg = err.Error()
 	}
 	if c.srv.cfg.fence != nil {
 		f.epoch = c.srv.cfg.fence.Epoch()

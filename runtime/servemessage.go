@@ -12,7 +12,7 @@ import (
 func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) {
 	r := c.srv.routes.find(f.method)
 	if c.inbox.busy() || r == nil || r.receive == nil || r.pace.slow() {
-		c.inbox.put(f.method, body, private)
+		c.inbox.put(f, body, private)
 		c.rx.release()
 		return true
 	}
@@ -22,7 +22,24 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 	c.note = r
 	turn := c.turn.Load() | turnMessage
 	c.turn.Store(turn)
-	c.deliver(r, own)
+	n, returned := noteOf(f), false
+	defer func() {
+		if !returned { // the handler ends this goroutine
+			go func() {
+				if c.received(turn, own) {
+					c.serve()
+				}
+			}()
+		}
+	}()
+	c.deliver(r, &n, own)
+	returned = true
+	return c.received(turn, own)
+}
+
+// received ends the turn of a message handler. It returns false when the role went to
+// another goroutine.
+func (c *serverConn) received(turn uint64, own []byte) (reader bool) {
 	if c.turn.CompareAndSwap(turn, afterTurn(turn)) {
 		if cap(own) <= keepBuffer {
 			c.noteBody = own
@@ -30,39 +47,43 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 		return true
 	}
 	c.handedOff()
-	c.inbox.drain()
+	c.inbox.drain(batch{})
 	return false
 }
 
 // deliverWaiting runs the handler of a message that has waited in the inbox.
-func (c *serverConn) deliverWaiting(method uint32, body []byte) {
-	r := c.srv.routes.find(method)
+func (c *serverConn) deliverWaiting(n *note, body []byte) {
+	r := c.srv.routes.find(n.method)
 	if r == nil || r.receive == nil {
 		c.stats.dropped.Add(1)
-		c.log.Warn("message without a handler", "id", fmt.Sprintf("%#x", method))
+		c.log.Warn("message without a handler", "id", fmt.Sprintf("%#x", n.method))
 		return
 	}
 	if !r.pace.slow() {
-		c.deliver(r, body)
+		c.deliver(r, n, body)
 		return
 	}
 	start := time.Now()
-	c.deliver(r, body)
-	r.pace.took(time.Since(start))
+	defer func() { r.pace.took(time.Since(start)) }()
+	c.deliver(r, n, body)
 }
 
-// deliver runs the handler of a message. One is run at a time.
-func (c *serverConn) deliver(r *boundRoute, body []byte) {
+// deliver runs the handler of a message, behind the gate. One is run at a time.
+func (c *serverConn) deliver(r *boundRoute, n *note, body []byte) {
 	ctx := c.noteContexts.next()
 	defer ctx.cancel()
 	c.message.Store(ctx)
 	if c.down.Load() != nil {
 		ctx.cancel()
 	}
-	if err := protect(c.log, func() error { return r.receive(ctx, body) }); err != nil {
-		if CodeOf(err) == CodeInvalidArgument {
-			c.stats.malformed.Add(1)
-		}
+	err := protect(c.log, r.name, func() error { return r.receive(ctx, &c.peer, n, body) })
+	switch {
+	case !n.passed && CodeOf(err) == CodeInvalidArgument:
+		c.stats.malformed.Add(1)
+	case !n.passed: // an interceptor has refused it
+		c.stats.dropped.Add(1)
+	}
+	if err != nil {
 		c.log.Warn("message handler failed", "message", r.name, "err", err)
 	}
 }

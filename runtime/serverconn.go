@@ -26,6 +26,7 @@ import (
 type serverConn struct {
 	endpoint
 	srv   *Server
+	guest *guest
 	log   *slog.Logger
 	inbox inbox
 
@@ -62,9 +63,10 @@ type serverConn struct {
 	givenUp int             // how many of those the client has cancelled
 }
 
-func newServerConn(ctx context.Context, s *Server, h *serverHello, peer Peer, l Link, seg *shm.Segment, log *slog.Logger) (*serverConn, error) {
-	c := &serverConn{srv: s, log: log, apart: map[uint64]*job{}}
-	if err := c.open(&s.cfg.common, l, peer, seg, int(h.maxMessage), true); err != nil {
+func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg *shm.Segment, log *slog.Logger) (*serverConn, error) {
+	l := g.link
+	c := &serverConn{srv: s, guest: g, log: log, apart: map[uint64]*job{}}
+	if err := c.open(&s.cfg.common, l, g.peer, seg, int(h.maxMessage), true); err != nil {
 		return nil, err
 	}
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
@@ -300,7 +302,7 @@ func (c *serverConn) bury() {
 		c.log.Warn("unmap the shared memory", "err", err)
 	}
 	close(c.done)
-	c.srv.leave(c)
+	c.srv.leave(c.guest, c)
 	c.log.Debug("client disconnected", "reason", why.Error())
 }
 

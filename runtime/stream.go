@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,7 @@ type stream struct {
 	info *StreamInfo
 	wire wire
 	peer Peer
+	log  *slog.Logger // of callbacks that panic
 
 	notes chan struct{} // the peer sent a note
 	down  chan struct{} // the peer closed its end, or died
@@ -116,13 +118,13 @@ func (s *stream) over(meant error, peer string) error {
 	case !ok:
 		return &Error{Code: CodeUnavailable, Op: s.op, Msg: "the " + peer + " is gone without having closed the stream", Err: io.ErrUnexpectedEOF}
 	case e.Failed:
-		return &Error{Code: Code(e.Code), Op: s.op, Remote: true, Msg: e.Text}
+		return remoteError(Code(e.Code), OutcomeUnknown, e.Text).at(s.op)
 	}
 	return meant
 }
 
-func newStream(info *StreamInfo, l Link, peer Peer, mem []byte, unmap func([]byte) error) *stream {
-	s := &stream{op: "stream " + info.Protocol.Name, info: info, wire: l, peer: peer, mem: mem, unmap: unmap,
+func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte, unmap func([]byte) error) *stream {
+	s := &stream{op: "stream " + info.Protocol.Name, info: info, log: log, wire: l, peer: peer, mem: mem, unmap: unmap,
 		notes: make(chan struct{}, 1), down: make(chan struct{})}
 	s.spin.init(defaultSpin, l, peer)
 	go s.listen()
@@ -283,7 +285,7 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 		block, _ = w.w.Reserve()
 	}
 	h := w.info.HeaderSize
-	if err := fill(block[:h:h], block[h:size:size]); err != nil {
+	if err := protect(w.log, "StreamWriter.Write", func() error { return fill(block[:h:h], block[h:size:size]) }); err != nil {
 		return false, err
 	}
 	if w.w.Commit(size) {
@@ -296,7 +298,8 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 // it.
 type StreamReader struct {
 	*stream
-	r *shm.BlockReader
+	r      *shm.BlockReader
+	broken bool // the writer broke the protocol
 }
 
 // Read waits for the next block and passes it to f, where it lies: the struct
@@ -316,7 +319,7 @@ func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, 
 	}
 	gone := false
 	for {
-		done, err := r.tryRead(f, gone)
+		done, err := r.tryRead(ctx, f, gone)
 		if done || err != nil {
 			return err
 		}
@@ -333,16 +336,26 @@ func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, 
 
 // tryRead reads a block, or declares that it sleeps, or, when the writer is gone, returns
 // why.
-func (r *StreamReader) tryRead(f func(header, payload []byte, lost uint64) error, gone bool) (done bool, err error) {
+func (r *StreamReader) tryRead(ctx context.Context, f func(header, payload []byte, lost uint64) error, gone bool) (done bool, err error) {
 	if err := r.begin(); err != nil {
 		return false, err
 	}
 	defer r.end()
+	if r.broken {
+		return false, r.corrupt(nil)
+	}
 	s := spin{p: &r.spin}
 	for !gone && !r.r.Ready() && s.more() {
 	}
 	block, lost, ok, err := r.r.Next()
 	for !ok && err == nil {
+		// A writer that breaks the protocol can promise a block, and take it back, for ever.
+		if ctx.Err() != nil {
+			return false, contextError(ctx).at(r.op)
+		}
+		if r.closed.Load() {
+			return false, nil
+		}
 		if gone {
 			if r.r.Ready() { // more than Next wanted to skip at once
 				return false, nil
@@ -357,16 +370,22 @@ func (r *StreamReader) tryRead(f func(header, payload []byte, lost uint64) error
 	}
 	s.paid()
 	r.r.Awake()
-	if err != nil || len(block) < r.info.HeaderSize {
-		return false, &Error{Code: CodeCorrupt, Op: r.op, Msg: "the writer broke the protocol", Err: err}
-	}
-	h := r.info.HeaderSize
 	defer func() {
 		if r.r.Release() {
 			r.wire.Notify()
 		}
 	}()
-	return true, f(block[:h:h], block[h:], lost)
+	h := r.info.HeaderSize
+	if err != nil || len(block) < h {
+		r.broken = true
+		r.wire.Close()
+		return false, r.corrupt(err)
+	}
+	return true, protect(r.log, "StreamReader.Read", func() error { return f(block[:h:h], block[h:], lost) })
+}
+
+func (r *StreamReader) corrupt(why error) *Error {
+	return &Error{Code: CodeCorrupt, Op: r.op, Msg: "the writer broke the protocol", Err: why}
 }
 
 // ReadInto is Read with a copy: the block's struct and payload are copied to
@@ -436,7 +455,7 @@ func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o S
 		return nil, errors.Join(err, s.Close())
 	}
 	s.ends = readerEnds{r}
-	return &StreamReader{s, r}, nil
+	return &StreamReader{stream: s, r: r}, nil
 }
 
 // openStream is the client's side of opening a stream.
@@ -479,7 +498,7 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 		}
 		return nil, nil, err
 	}
-	return newStream(info, link, peer, mem, memory.Unmap), mem, nil
+	return newStream(info, cfg.logger, link, peer, mem, memory.Unmap), mem, nil
 }
 
 func btou(b bool) uint32 {
@@ -516,50 +535,98 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 	return nil, &Error{Code: CodeUnimplemented, Outcome: NotSent, Msg: "the server has no such stream: " + want.name}
 }
 
-// openStream is the server's side of opening a stream. It returns the rest of
-// the stream's life.
-func (s *Server) openStream(ctx context.Context, r *streamRoute, h *clientHello, peer Peer, link Link, reply *serverHello) (run func() error, err error) {
-	g := h.stream.geometry()
-	memory, err := link.NewMemory(g.Size())
-	if err != nil {
-		return nil, err
-	}
-	defer memory.Close()
-	mem, err := memory.Map(g.Size())
-	if err != nil {
-		return nil, err
-	}
-	use, err := r.bind(mem, g, StreamPolicy(h.stream.policy))
-	if err == nil {
-		err = finishHello(link, reply, memory)
-	}
-	if err != nil {
-		return nil, errors.Join(err, memory.Unmap(mem))
-	}
-	return func() (err error) {
-		st := newStream(r.info, link, peer, mem, memory.Unmap)
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		stop := context.AfterFunc(s.closing, cancel)
-		defer stop()
-		returned := false
-		defer func() {
-			if !returned { // nor will this function
-				exited(s.cfg.logger, st.op)
-				err = errExited
+// serveStream is a stream's life at the server, behind the gate.
+func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *guest, reply *serverHello, log *slog.Logger) error {
+	tried, opened, returned := false, false, false
+	defer func() {
+		if !returned && !tried {
+			s.refuse(g.link, errExited, log)
+		}
+		if !opened {
+			s.refused.Add(1)
+			g.link.Close()
+		}
+		s.leave(g, nil)
+	}()
+	peer := g.peer
+	p := r.info.Protocol
+	call := &ServerCall{Kind: KindStream, Protocol: p, Name: p.Name, Stream: r.info, Peer: &peer}
+	err := protect(log, p.Name, func() error {
+		return s.cfg.interceptors.pass(context.WithValue(ctx, peerKey{}, &peer), call, func(ctx context.Context) error {
+			if tried {
+				return Errorf(CodeInternal, "an interceptor opened the stream twice")
 			}
-			err = errors.Join(err, st.CloseWithError(err))
-		}()
-		err = protect(s.cfg.logger, func() error { return use(ctx, st) })
-		returned = true
-		if err == io.EOF {
-			err = nil
+			tried = true
+			st, use, err := s.openStream(r, h, g, reply, log)
+			if err != nil {
+				return err
+			}
+			opened = true
+			log.Debug("stream opened", "stream", p.Name)
+			return s.runStream(ctx, st, use)
+		})
+	})
+	returned = true
+	if !tried {
+		if err == nil {
+			err = Errorf(CodePermissionDenied, "the server does not open the stream")
 		}
-		if err != nil && s.closing.Err() != nil && errors.Is(err, context.Canceled) {
-			err = &Error{Code: CodeUnavailable, Msg: "the server is shutting down"}
+		s.refuse(g.link, err, log)
+	}
+	return err
+}
+
+// openStream makes the memory of a stream and ends the handshake. use runs the handler.
+func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *serverHello, log *slog.Logger) (st *stream, use func(context.Context, *stream) error, err error) {
+	geo := h.stream.geometry()
+	memory, err := g.link.NewMemory(geo.Size())
+	if err == nil {
+		defer memory.Close()
+	}
+	var mem []byte
+	if err == nil {
+		mem, err = memory.Map(geo.Size())
+	}
+	if err != nil {
+		s.refuse(g.link, &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the server cannot make the memory of a stream", Err: err}, log)
+		return nil, nil, err
+	}
+	use, err = r.bind(mem, geo, StreamPolicy(h.stream.policy))
+	if err == nil {
+		hastened := s.hasten(g.link)
+		err = finishHello(g.link, reply, memory)
+		hastened()
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, memory.Unmap(mem))
+	}
+	s.settle(g)
+	return newStream(r.info, s.cfg.logger, g.link, g.peer, mem, memory.Unmap), use, nil
+}
+
+// runStream runs the handler of a stream that is open.
+func (s *Server) runStream(ctx context.Context, st *stream, use func(context.Context, *stream) error) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(s.closing, cancel)
+	defer stop()
+	returned := false
+	defer func() {
+		if !returned { // nor will this function
+			exited(st.log, st.op)
+			err = errExited
 		}
-		return err
-	}, nil
+		err = errors.Join(err, st.CloseWithError(err))
+	}()
+	err = protect(st.log, st.op, func() error { return use(ctx, st) })
+	returned = true
+	if err == io.EOF {
+		err = nil
+	}
+	if err != nil && s.closing.Err() != nil && errors.Is(err, context.Canceled) {
+		err = &Error{Code: CodeUnavailable, Msg: "the server is shutting down"}
+	}
+	return err
 }
 
 // bind returns what runs the handler over the memory of a stream.
@@ -568,7 +635,7 @@ func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry, policy StreamPolicy)
 		b, err := shm.NewBlockReader(mem, g)
 		return func(ctx context.Context, s *stream) error {
 			s.ends = readerEnds{b}
-			return r.read(ctx, &StreamReader{s, b})
+			return r.read(ctx, &StreamReader{stream: s, r: b})
 		}, err
 	}
 	b, err := shm.NewBlockWriter(mem, g, policy == StreamOverwrite)

@@ -169,3 +169,28 @@ func address(dir *os.File, name string) *net.UnixAddr {
 func ConnectionRefused(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
 }
+
+// QueueFull reports whether err, from Dial, says that more clients wait for the server to accept
+// them than the kernel lets wait.
+func QueueFull(err error) bool { return errors.Is(err, unix.EAGAIN) }
+
+// Passes reports whether err, from Accept, says something of this moment alone: descriptors or
+// memory are short, or the client has gone away meanwhile.
+func Passes(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED, unix.ECONNRESET,
+		unix.EPROTO, unix.EINTR, unix.EAGAIN} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// DescriptorLimit is how many descriptors this process may have, or 0 where nothing tells.
+func DescriptorLimit() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return 0
+	}
+	return int(min(l.Cur, 1<<30))
+}

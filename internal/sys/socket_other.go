@@ -41,3 +41,12 @@ func Dial(*os.File, string) (*Socket, error) { return nil, unsupported("dial") }
 
 // ConnectionRefused reports whether err says that nobody listens.
 func ConnectionRefused(error) bool { return false }
+
+// QueueFull reports whether err, from Dial, says that too many clients wait.
+func QueueFull(error) bool { return false }
+
+// Passes reports whether err, from Accept, says something of this moment alone.
+func Passes(error) bool { return false }
+
+// DescriptorLimit is how many descriptors this process may have, or 0 where nothing tells.
+func DescriptorLimit() int { return 0 }

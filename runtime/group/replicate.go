@@ -145,6 +145,9 @@ func (r *replicator) abdicate() {
 
 // intercept stands before the handlers of the instance's server.
 func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+	if call.Kind != ipc.KindCall {
+		return next(ctx) // a stream changes no state that is kept; there are no messages
+	}
 	l, err := r.lead()
 	if err != nil {
 		return &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Err: err}

@@ -1,0 +1,124 @@
+package ipc
+
+import (
+	"context"
+	"fmt"
+)
+
+// This file is where all that a client can start passes on its way to the code that handles
+// it. What a server binds to a route or a stream can be reached through the gate alone, so
+// that no kind, and none that is added, goes past the interceptors.
+
+// A Kind says what a client has started.
+type Kind uint8
+
+// The kinds.
+const (
+	// KindCall is a call of a method, plain or in place.
+	KindCall Kind = iota
+	// KindMessage is a one-way message.
+	KindMessage
+	// KindStream is a stream of blocks, from its opening to its end.
+	KindStream
+)
+
+func (k Kind) String() string {
+	switch k {
+	case KindCall:
+		return "call"
+	case KindMessage:
+		return "message"
+	case KindStream:
+		return "stream"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// A gate is the interceptors of a server, the outermost first. A client has none for what
+// its server sends.
+type gate []ServerInterceptor
+
+// pass runs the interceptors around last.
+func (g gate) pass(ctx context.Context, call *ServerCall, last func(context.Context) error) error {
+	if len(g) == 0 {
+		return last(ctx)
+	}
+	return g[0](ctx, call, func(ctx context.Context) error { return g[1:].pass(ctx, call, last) })
+}
+
+// A boundRoute is a route whose handler lies behind a gate, with what a server learns about
+// it. Of call, inPlace and receive it has the one that its kind asks for.
+type boundRoute struct {
+	*codec
+	protocol *Protocol
+	pace     pace
+
+	call    func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
+	inPlace func(c *serverConn, j *job) error
+	receive func(ctx context.Context, p *Peer, n *note, payload []byte) error
+}
+
+// bind puts the gate before the handler of a route.
+func (g gate) bind(p *Protocol, r *Route) *boundRoute {
+	b := &boundRoute{codec: &r.codec, protocol: p}
+	switch {
+	case r.call != nil:
+		b.call = g.calls(b, r.call)
+	case r.inPlace != nil:
+		b.inPlace = g.callsInPlace(b, r.inPlace)
+	case r.receive != nil:
+		b.receive = g.messages(b, r.receive)
+	}
+	return b
+}
+
+func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) func(*serverConn, *job, any, uint64) (any, error) {
+	if len(g) == 0 {
+		return func(_ *serverConn, j *job, req any, _ uint64) (any, error) { return f(j.ctx, req) }
+	}
+	return func(c *serverConn, j *job, req any, seq uint64) (any, error) {
+		sc := b.serverCall(c, j)
+		sc.Request, sc.refSeq = req, seq
+		err := g.pass(j.ctx, sc, func(ctx context.Context) (err error) {
+			sc.Reply, err = f(ctx, sc.Request)
+			return err
+		})
+		return sc.Reply, err
+	}
+}
+
+func (g gate) callsInPlace(b *boundRoute, f func(context.Context, []byte, *ReplyBuilder) error) func(*serverConn, *job) error {
+	if len(g) == 0 {
+		return func(_ *serverConn, j *job) error { return f(j.ctx, j.body, &j.reply) }
+	}
+	return func(c *serverConn, j *job) error {
+		sc := b.serverCall(c, j)
+		sc.InPlace = true
+		return g.pass(j.ctx, sc, func(ctx context.Context) error { return f(ctx, j.body, &j.reply) })
+	}
+}
+
+func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(context.Context, *Peer, *note, []byte) error {
+	return func(ctx context.Context, p *Peer, n *note, payload []byte) error {
+		body, seq, err := b.decode(payload)
+		if err != nil {
+			return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed message", Err: err}
+		}
+		if len(g) == 0 {
+			n.passed = true
+			return f(ctx, body)
+		}
+		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Message: b.message, Seq: n.seq, Epoch: n.epoch,
+			Peer: p, Request: body, Body: payload, refSeq: seq, codec: b.codec}
+		return g.pass(ctx, sc, func(ctx context.Context) error {
+			n.passed = true
+			return f(ctx, sc.Request)
+		})
+	}
+}
+
+// serverCall shows a call to the interceptors.
+func (b *boundRoute) serverCall(c *serverConn, j *job) *ServerCall {
+	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method, Seq: j.frame.seq, Epoch: j.frame.epoch,
+		Peer: &c.peer, Body: j.body, codec: b.codec}
+}

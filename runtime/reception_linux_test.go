@@ -1,0 +1,188 @@
+package ipc_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// narrowRole serves with few descriptors and more connections than they suffice for.
+func narrowRole(domain ipc.RendezvousOption) error {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 60, Max: 60}); err != nil {
+		return err
+	}
+	l, err := ipc.Listen("echo", domain)
+	if err != nil {
+		return err
+	}
+	opts := []ipc.ServerOption{echoService()}
+	if os.Getenv("IPC_TEST_CONNS") != "" {
+		opts = append(opts, ipc.WithMaxConns(1000))
+	}
+	fmt.Println("ready")
+	return ipc.NewServer(opts...).Serve(context.Background(), l)
+}
+
+// silentRole keeps as many sockets to a server open as callsEnv says, and says nothing over
+// them; or, with IPC_TEST_HALF, only the first half of the handshake. Those that the
+// server closes it opens again.
+func silentRole(domain ipc.RendezvousOption) error {
+	n, err := strconv.Atoi(os.Getenv(callsEnv))
+	if err != nil {
+		return err
+	}
+	half := os.Getenv("IPC_TEST_HALF") != ""
+	open := func() (interface{ Read([]byte) (int, error) }, error) {
+		if half {
+			return ipc.RawStall(context.Background(), "echo", domain)
+		}
+		return net.Dial("unix", filepath.Join(os.Getenv(domainEnv), "echo.sock"))
+	}
+	var first sync.WaitGroup
+	for range n {
+		first.Add(1)
+		go func() {
+			for once := true; ; {
+				if c, err := open(); err == nil {
+					if once {
+						once = false
+						first.Done()
+					}
+					_, _ = c.Read(make([]byte, 1000)) // until the server closes it
+				} else if once && half {
+					once = false
+					first.Done()
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+	}
+	first.Wait()
+	fmt.Println("ready")
+	select {}
+}
+
+// TestDescriptorsRunOut shows that a server outlives a shortage of descriptors, and lets
+// clients in as soon as it has passed.
+func TestDescriptorsRunOut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	srv := startChild(t, "narrow", path, "IPC_TEST_CONNS=1000")
+	d := ipc.WithDomain(path)
+	for range 3 {
+		var sockets []net.Conn
+		for range 200 {
+			s, err := net.Dial("unix", filepath.Join(path, "echo.sock"))
+			if err != nil {
+				break // the queue is full
+			}
+			sockets = append(sockets, s)
+		}
+		var conns []*ipc.Conn
+		for {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			c, err := ipc.Dial(ctx, "echo", d)
+			cancel()
+			if err != nil {
+				break // there are no descriptors for more
+			}
+			conns = append(conns, c)
+		}
+		for _, s := range sockets {
+			s.Close()
+		}
+		for _, c := range conns {
+			c.Close()
+		}
+		untilServed(t, d, srv)
+	}
+}
+
+// untilServed waits until a call to the server of a domain succeeds.
+func untilServed(t *testing.T, d ipc.RendezvousOption, srv *child) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		select {
+		case <-srv.done:
+			t.Fatalf("the server has ended: %v", srv.ProcessState)
+		default:
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		c, err := ipc.Dial(ctx, "echo", d)
+		if err == nil {
+			_, err = echo(ctx, c, []byte("x"))
+			c.Close()
+		}
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("nobody gets in any more: %v", err)
+		}
+	}
+}
+
+// TestLimitFitsDescriptors shows that a server with few descriptors refuses connections
+// before it runs out of them.
+func TestLimitFitsDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	startChild(t, "narrow", path)
+	d := ipc.WithDomain(path)
+	for n := 0; ; n++ {
+		c, err := ipc.Dial(t.Context(), "echo", d)
+		if err == nil {
+			defer c.Close()
+			continue
+		}
+		if ipc.CodeOf(err) != ipc.CodeResourceExhausted || n == 0 {
+			t.Errorf("connection %d: %v", n, err)
+		}
+		return
+	}
+}
+
+// TestSilentClients shows that sockets over which nothing is said, however many and
+// however often they come, do not keep a client out that wants something.
+func TestSilentClients(t *testing.T) {
+	for name, env := range map[string]string{"that say nothing": "IPC_TEST_X=", "that end the handshake half-way": "IPC_TEST_HALF=1"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "d")
+			d := ipc.WithDomain(path)
+			srv := startChild(t, "server", path)
+			silent := 2000
+			if testing.Short() {
+				silent = 600
+			}
+			startChild(t, "silent", path, callsEnv+"="+itoa(silent), env)
+			failed, tries := 0, 30
+			for range tries {
+				c, err := ipc.Dial(t.Context(), "echo", d, ipc.WithHandshakeTimeout(30*time.Second))
+				if err == nil {
+					_, err = echo(t.Context(), c, []byte("x"))
+					c.Close()
+				}
+				if err != nil {
+					failed++
+					t.Log(err)
+				}
+				select {
+				case <-srv.done:
+					t.Fatalf("the server has ended: %v", srv.ProcessState)
+				default:
+				}
+			}
+			if failed > tries/10 {
+				t.Errorf("%d of %d clients did not get in", failed, tries)
+			}
+		})
+	}
+}
