@@ -170,7 +170,11 @@ func (c *Conn) stale(reply, request *frame) bool {
 func encode(b *flatbuffers.Builder, build func() error) (body []byte, e *Error) {
 	defer func() {
 		if r := recover(); r != nil {
-			e = &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: fmt.Sprint("cannot encode the message: ", r)}
+			err, ok := r.(error)
+			if !ok {
+				err = fmt.Errorf("%v", r)
+			}
+			e = &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "cannot encode the message", Err: err}
 		}
 	}()
 	b.Reset()

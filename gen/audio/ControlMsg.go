@@ -29,6 +29,19 @@ func (t *ControlMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
+// Check reports the first union within t whose Type and Value do not fit each
+// other, as an *fb.UnionError. Pack panics with such an error, or leaves the union
+// out if it has no Value; what is sent is checked first.
+func (t *ControlMsgT) Check() error {
+	if t == nil {
+		return nil
+	}
+	if err := t.Payload.Check(); err != nil {
+		return fb.InField(err, "payload")
+	}
+	return nil
+}
+
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ControlMsg) UnPackTo(t *ControlMsgT) {
 	t.Seq = rcv._tab.GetUint64Slot(4, 0)

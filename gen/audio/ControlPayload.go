@@ -59,22 +59,67 @@ type ControlPayloadT struct {
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
-// nil or holds none.
+// nil or holds none. It panics with the error of Check when t has a Value that
+// does not fit its Type.
 func (t *ControlPayloadT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil || t.Value == nil {
 		return 0
 	}
 	switch t.Type {
 	case ControlPayloadStartStream:
-		return t.Value.(*StartStreamT).Pack(builder)
+		if m, ok := t.Value.(*StartStreamT); ok {
+			return m.Pack(builder)
+		}
 	case ControlPayloadStopStream:
-		return t.Value.(*StopStreamT).Pack(builder)
+		if m, ok := t.Value.(*StopStreamT); ok {
+			return m.Pack(builder)
+		}
 	case ControlPayloadSetParam:
-		return t.Value.(*SetParamT).Pack(builder)
+		if m, ok := t.Value.(*SetParamT); ok {
+			return m.Pack(builder)
+		}
 	case ControlPayloadGetParam:
-		return t.Value.(*GetParamT).Pack(builder)
+		if m, ok := t.Value.(*GetParamT); ok {
+			return m.Pack(builder)
+		}
 	}
-	return 0
+	panic(t.Check())
+}
+
+// Check reports a Type and a Value that do not fit each other, here or in the
+// member, as an *fb.UnionError.
+func (t *ControlPayloadT) Check() error {
+	if t == nil {
+		return nil
+	}
+	switch t.Type {
+	case 0:
+		if t.Value == nil {
+			return nil
+		}
+	case ControlPayloadStartStream:
+		if m, ok := t.Value.(*StartStreamT); ok && m != nil {
+			return nil
+		}
+	case ControlPayloadStopStream:
+		if m, ok := t.Value.(*StopStreamT); ok && m != nil {
+			return nil
+		}
+	case ControlPayloadSetParam:
+		if m, ok := t.Value.(*SetParamT); ok && m != nil {
+			return nil
+		}
+	case ControlPayloadGetParam:
+		if m, ok := t.Value.(*GetParamT); ok && m != nil {
+			return nil
+		}
+	}
+	return fb.BadUnion("audio.ControlPayload", t.Type, t.Value)
+}
+
+// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.
+func (t *ControlPayloadT) UnmarshalJSON([]byte) error {
+	return fb.NoUnionFromJSON("audio.ControlPayload")
 }
 
 // UnPack returns the object of the member at table, or nil when rcv is the type

@@ -53,18 +53,51 @@ type ReplyPayloadT struct {
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
-// nil or holds none.
+// nil or holds none. It panics with the error of Check when t has a Value that
+// does not fit its Type.
 func (t *ReplyPayloadT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil || t.Value == nil {
 		return 0
 	}
 	switch t.Type {
 	case ReplyPayloadAck:
-		return t.Value.(*AckT).Pack(builder)
+		if m, ok := t.Value.(*AckT); ok {
+			return m.Pack(builder)
+		}
 	case ReplyPayloadParamValue:
-		return t.Value.(*ParamValueT).Pack(builder)
+		if m, ok := t.Value.(*ParamValueT); ok {
+			return m.Pack(builder)
+		}
 	}
-	return 0
+	panic(t.Check())
+}
+
+// Check reports a Type and a Value that do not fit each other, here or in the
+// member, as an *fb.UnionError.
+func (t *ReplyPayloadT) Check() error {
+	if t == nil {
+		return nil
+	}
+	switch t.Type {
+	case 0:
+		if t.Value == nil {
+			return nil
+		}
+	case ReplyPayloadAck:
+		if m, ok := t.Value.(*AckT); ok && m != nil {
+			return nil
+		}
+	case ReplyPayloadParamValue:
+		if m, ok := t.Value.(*ParamValueT); ok && m != nil {
+			return nil
+		}
+	}
+	return fb.BadUnion("audio.ReplyPayload", t.Type, t.Value)
+}
+
+// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.
+func (t *ReplyPayloadT) UnmarshalJSON([]byte) error {
+	return fb.NoUnionFromJSON("audio.ReplyPayload")
 }
 
 // UnPack returns the object of the member at table, or nil when rcv is the type

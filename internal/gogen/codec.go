@@ -304,6 +304,11 @@ func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
 				g.Return(jen.Nil())
 				return
 			}
+			if !c.isText() {
+				if check := f.plan.objects[c.message()].Check; check != "" {
+					g.If(local("err").Op(":=").Add(local("m")).Dot(check).Call(), local("err").Op("!=").Nil()).Block(jen.Return(local("err")))
+				}
+			}
 			packed := local("m").Dot("Pack").Call(local("b"))
 			switch {
 			case c.isText():

@@ -96,13 +96,16 @@ func (f *file) union(e *schema.Enum, n *enumNames) {
 	f.p("}")
 	f.p()
 	f.unionPack(e, n)
+	f.unionCheck(e, n)
+	f.unionJSON(e, n)
 	f.unionUnPack(e, n)
 	f.unionVerify(e, n)
 }
 
 func (f *file) unionPack(e *schema.Enum, n *enumNames) {
 	f.p("// Pack writes the member that ℓt holds and returns its offset, or 0 when ℓt is")
-	f.p("// nil or holds none.")
+	f.p("// nil or holds none. It panics with the error of Check when ℓt has a Value that")
+	f.p("// does not fit its Type.")
 	f.p("func (ℓt *", n.Object, ") Pack(ℓbuilder *ℙflatbuffers.Builder) ℙflatbuffers.UOffsetT {")
 	f.p("if ℓt == nil || ℓt.Value == nil {")
 	f.p("return 0")
@@ -111,13 +114,16 @@ func (f *file) unionPack(e *schema.Enum, n *enumNames) {
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
 		f.p("case ", name, ":")
 		if val.Type.Base == schema.String {
-			f.p("return ℓbuilder.CreateString(ℓt.Value.(string))")
+			f.p("if ℓs, ℓok := ℓt.Value.(string); ℓok {")
+			f.p("return ℓbuilder.CreateString(ℓs)")
 		} else {
-			f.p("return ℓt.Value.(*", f.objectObject(val.Type.Object), ").Pack(ℓbuilder)")
+			f.p("if ℓm, ℓok := ℓt.Value.(*", f.objectObject(val.Type.Object), "); ℓok {")
+			f.p("return ℓm.Pack(ℓbuilder)")
 		}
+		f.p("}")
 	})
 	f.p("}")
-	f.p("return 0")
+	f.p("panic(ℓt.Check())")
 	f.p("}")
 	f.p()
 }

@@ -435,7 +435,8 @@ func (f *file) grpcAdapter(s *grpcService) {
 	iface := s.service.iface
 	f.p("// ", s.newServer, " returns ℓh as a server for gRPC, so that one implementation serves both. A")
 	f.p("// method that streams is no part of ", iface, ", and is refused: embed the result to add it.")
-	f.p("// The code of an *ℙipc.Error becomes the status code that corresponds.")
+	f.p("// The code of an *ℙipc.Error becomes the status code that corresponds, and a panic")
+	f.p("// Internal.")
 	f.p("func ", s.newServer, "(ℓh ", iface, ") ", s.server, " {")
 	f.p("return ", s.adapter, "{h: ℓh}")
 	f.p("}")
@@ -450,7 +451,12 @@ func (f *file) grpcAdapter(s *grpcService) {
 			continue
 		}
 		reply := m.decl.Reply
-		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓctx ℙcontext.Context, ℓin ", f.grpcRequest(m), ") (", grpcBuilder, ", error) {")
+		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓctx ℙcontext.Context, ℓin ", f.grpcRequest(m), ") (_ ", grpcBuilder, ", ℓerr error) {")
+		f.p("defer func() {")
+		f.p("if ℓr := recover(); ℓr != nil { // gRPC would end the process")
+		f.p("ℓerr = ℙstatus.Errorf(ℙcodes.Internal, ", quote("method "+m.name+" panicked: %v"), ", ℓr)")
+		f.p("}")
+		f.p("}()")
 		f.p("ℓout, ℓerr := ℓs.h.", m.method.name, "(ℓctx, ℓin.UnPack())")
 		f.p("if ℓerr != nil {")
 		f.p("return nil, ", s.status, "(ℓerr)")
@@ -458,6 +464,11 @@ func (f *file) grpcAdapter(s *grpcService) {
 		f.p("if ℓout == nil {")
 		f.p("return nil, ℙstatus.Error(ℙcodes.Internal, ", quote("method "+m.name+" returned neither a reply nor an error"), ")")
 		f.p("}")
+		if check := f.plan.objects[reply].Check; check != "" {
+			f.p("if ℓerr := ℓout.", check, "(); ℓerr != nil {")
+			f.p("return nil, ℙstatus.Error(ℙcodes.Internal, ℓerr.Error())")
+			f.p("}")
+		}
 		f.p("ℓb := ℙflatbuffers.NewBuilder(0)")
 		f.p(f.qualifier(f.plan.pkgOf(reply.Namespace)), f.plan.objects[reply].FinishBuffer, "(ℓb, ℓout.Pack(ℓb))")
 		f.p("return ℓb, nil")

@@ -40,6 +40,48 @@ func (f *file) key(o *schema.Object, n *objectNames) {
 	f.p()
 }
 
+// structByKey writes the method that finds a struct in a sorted vector.
+func (f *file) structByKey(rcv string, n *fieldNames, o *schema.Object, slot string) {
+	typ, key := f.objectType(o), o.Key
+	get := "ℓx." + f.plan.fields[key].Get
+	f.p()
+	f.p("// ", n.ByKey, " finds the element with the given key in a vector sorted by it.")
+	f.p(rcv, n.ByKey, "(ℓobj *", typ, ", ℓkey ", f.keyType(key), ") bool {")
+	f.p("ℓj := ℙfb.Search(ℙfb.FieldLen(&ℓrcv._tab, ", slot, "), func(ℓj int) int {")
+	f.p("var ℓx ", typ)
+	f.p("ℙfb.ElemStruct(&ℓrcv._tab, ", slot, ", &ℓx, ℓj, ", itoa(o.Size), ")")
+	switch t := key.Type; {
+	case t.Base == schema.Obj:
+		f.p("ℓa := ", get, "(new(", f.objectType(t.Object), "))")
+		f.compareFields(t.Object, "ℓa", "ℓkey", 0)
+		f.p("return 0")
+	case t.Base == schema.Array && t.Element == schema.Obj:
+		f.p("for ℓi, ℓb := range ℓkey {")
+		f.p("ℓa := ", get, "(new(", f.objectType(t.Object), "), ℓi)")
+		f.compareFields(t.Object, "ℓa", "ℓb", 1)
+		f.p("}")
+		f.p("return 0")
+	case t.Base == schema.Array:
+		compare := "ℙcmp.Compare("
+		if t.Element == schema.Bool {
+			compare = "ℙfb.CompareBools("
+		}
+		f.p("for ℓi, ℓb := range ℓkey {")
+		f.p("if ℓc := ", compare, get, "(ℓi), ℓb); ℓc != 0 {")
+		f.p("return ℓc")
+		f.p("}")
+		f.p("}")
+		f.p("return 0")
+	case t.Base == schema.Bool:
+		f.p("return ℙfb.CompareBools(", get, "(), ℓkey)")
+	default:
+		f.p("return ℙcmp.Compare(", get, "(), ℓkey)")
+	}
+	f.p("})")
+	f.p("return ℓj >= 0 && ℙfb.ElemStruct(&ℓrcv._tab, ", slot, ", ℓobj, ℓj, ", itoa(o.Size), ")")
+	f.p("}")
+}
+
 // keyType returns the type of the key that a lookup takes.
 func (f *file) keyType(key *schema.Field) string {
 	switch {
@@ -47,6 +89,10 @@ func (f *file) keyType(key *schema.Field) string {
 		return "string"
 	case key.Type.Base == schema.Obj:
 		return "*" + f.objectType(key.Type.Object)
+	case key.Type.Base == schema.Array && key.Type.Element == schema.Obj:
+		return "[" + itoa(key.Type.FixedLength) + "]*" + f.objectType(key.Type.Object)
+	case key.Type.Base == schema.Array:
+		return "[" + itoa(key.Type.FixedLength) + "]" + f.scalarType(elem(key.Type))
 	}
 	return f.scalarType(key.Type)
 }

@@ -170,13 +170,15 @@ type objectNames struct {
 	KeyCompare, KeyStructCompare  string
 	Verify, VerifySized, VerifyAt string
 	FieldsOf                      string
+	Check                         string // method of the object; "" where it has none
 }
 
 // fieldNames are the names made for a field.
 type fieldNames struct {
 	Get    string // accessor
 	Member string // of the object
-	Length, Bytes, ByKey, Mutate,
+	Length, Bytes, Int8s, ByKey, Mutate,
+	NestedRoot, NestedObject, // what reads a nested buffer
 	Add, StartVector string
 }
 

@@ -7,6 +7,7 @@ import "github.com/ipcgen/ipcgen/internal/schema"
 func (f *file) tableObject(o *schema.Object, n *objectNames) {
 	f.objectStruct(o, n)
 	f.tablePack(o, n)
+	f.tableCheck(o, n)
 	f.unPack(o, n)
 }
 

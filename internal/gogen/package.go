@@ -98,6 +98,7 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 		p.nameEnums(d)
 		p.nameObjects(d)
 	}
+	p.planChecks()
 	p.planChannels()
 	return p
 }
@@ -305,6 +306,7 @@ func (p *plan) nameFields(o *schema.Object) {
 			n.Member = members.claim(camel, nil)
 		}
 	}
+	p.objects[o].Check = members.claim("Check", nil)
 	for i, f := range o.Fields {
 		n := &all[i]
 		if f.Deprecated {
@@ -315,7 +317,14 @@ func (p *plan) nameFields(o *schema.Object) {
 			if f.Type.Element == schema.UByte {
 				n.Bytes = methods.claim(n.Get+"Bytes", nil)
 			}
-			if e := f.Type.Object; e != nil && f.Type.Base == schema.Vector && e.Key != nil && !e.IsStruct {
+			if f.Type.Element == schema.Byte && f.Type.Enum == nil && f.Type.Base == schema.Vector {
+				n.Int8s = methods.claim(n.Get+"Int8s", nil)
+			}
+			if nested := f.NestedFlatbuffer; nested != nil {
+				n.NestedRoot = methods.claim(n.Get+"As"+exported(nested.Name), nil)
+				n.NestedObject = methods.claim(n.Get+"As"+exported(nested.Name)+"T", nil)
+			}
+			if e := f.Type.Object; e != nil && f.Type.Base == schema.Vector && e.Key != nil {
 				n.ByKey = methods.claim(n.Get+"ByKey", nil)
 			}
 		}

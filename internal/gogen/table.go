@@ -200,7 +200,9 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 		}
 		f.p("}")
 	}
-	if n.ByKey != "" {
+	if n.ByKey != "" && e.Object.IsStruct {
+		f.structByKey(rcv, n, e.Object, slot)
+	} else if n.ByKey != "" {
 		f.p()
 		f.p("// ", n.ByKey, " finds the element with the given key in a vector sorted by it.")
 		f.p(rcv, n.ByKey, "(ℓobj *", f.objectType(e.Object), ", ℓkey ", f.keyType(e.Object.Key), ") bool {")
@@ -218,12 +220,43 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 		f.p("return ℙfb.FieldBytes(&ℓrcv._tab, ", slot, ")")
 		f.p("}")
 	}
+	if n.Int8s != "" {
+		f.p()
+		f.p("// ", n.Int8s, " returns the vector without copying it: what is written to it is in")
+		f.p("// the buffer.")
+		f.p(rcv, n.Int8s, "() []int8 {")
+		f.p("return ℙfb.Int8s(ℙfb.FieldBytes(&ℓrcv._tab, ", slot, "))")
+		f.p("}")
+	}
+	if n.NestedRoot != "" {
+		f.nestedAccessors(rcv, n, field, slot)
+	}
 	if n.Mutate != "" {
 		f.p()
 		f.p(rcv, n.Mutate, "(ℓj int, ℓn ", f.scalarType(e), ") bool {")
 		f.p("return ℙfb.MutateElem", methodOf(e), "(&ℓrcv._tab, ", slot, ", ℓj, ", toWire(e, "ℓn"), ")")
 		f.p("}")
 	}
+}
+
+// nestedAccessors writes the methods that read the buffer in a field.
+func (f *file) nestedAccessors(rcv string, n *fieldNames, field *schema.Field, slot string) {
+	root := field.NestedFlatbuffer
+	typ := f.objectType(root)
+	f.p()
+	f.p("// ", n.NestedRoot, " returns the root of the buffer in the field, or nil when the field is")
+	f.p("// absent or empty.")
+	f.p(rcv, n.NestedRoot, "() *", typ, " {")
+	f.p("if ℓbuf := ℙfb.FieldBytes(&ℓrcv._tab, ", slot, "); len(ℓbuf) != 0 {")
+	f.p("return ", f.qualifier(f.plan.pkgOf(root.Namespace)), f.plan.objects[root].GetRootAs, "(ℓbuf, 0)")
+	f.p("}")
+	f.p("return nil")
+	f.p("}")
+	f.p()
+	f.p("// ", n.NestedObject, " returns a copy of what ", n.NestedRoot, " reads, or nil.")
+	f.p(rcv, n.NestedObject, "() *", f.objectObject(root), " {")
+	f.p("return ℓrcv.", n.NestedRoot, "().UnPack()")
+	f.p("}")
 }
 
 // builders writes the functions that build a table field by field.

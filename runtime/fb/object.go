@@ -143,6 +143,25 @@ func LookupTable(buf []byte, vector flatbuffers.UOffsetT, compare func(pos flatb
 	return 0
 }
 
+// Search returns the index for which compare returns 0, or -1. compare is given
+// indexes below n, of elements that are sorted by a key, and returns how their key
+// compares to the one sought.
+func Search(n int, compare func(j int) int) int {
+	lo, hi := 0, n
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		switch c := compare(mid); {
+		case c == 0:
+			return mid
+		case c < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return -1
+}
+
 // CompareString compares the bytes of a key with a string.
 func CompareString(a []byte, b string) int {
 	switch {

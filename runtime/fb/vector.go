@@ -60,23 +60,13 @@ func PackInt8s[T ~int8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
 	}
-	b.StartVector(1, len(v), 1)
-	for j := len(v) - 1; j >= 0; j-- {
-		b.PlaceInt8(int8(v[j]))
-	}
-	return b.EndVector(len(v))
+	return b.CreateByteVector(int8Bytes(v))
 }
 
 // UnPackInt8s copies a vector; it is empty, not nil, when the table has none.
 func UnPackInt8s[T ~int8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
-	if len(v) > 0 {
-		x := FieldElem(t, slot, 0, 1)
-		for j := range v {
-			v[j] = T(t.GetInt8(x))
-			x += 1
-		}
-	}
+	copy(int8Bytes(v), FieldBytes(t, slot))
 	return v
 }
 

@@ -400,7 +400,17 @@ func (storage) Store(ctx context.Context, m *Example.MonsterT) (*Example.StatT, 
 	return &Example.StatT{Id: m.Name, Val: int64(m.Hp)}, nil
 }
 
+func (storage) Open(_ context.Context, s *Example.StatT) (*Example.BoxT, error) {
+	if s.Id == "wrong" {
+		return &Example.BoxT{Any: &Example.AnyT{Type: Example.AnyMonster, Value: s}}, nil
+	}
+	return &Example.BoxT{Any: &Example.AnyT{Type: Example.AnyStat, Value: s}}, nil
+}
+
 func (storage) GetTotal(_ context.Context, s *Example.StatT) (*Example.StatT, error) {
+	if s.Id == "panic" {
+		panic("a bug")
+	}
 	return &Example.StatT{Id: "total of " + s.Id}, nil
 }
 
@@ -479,13 +489,27 @@ func TestAdapterCanBeExtended(t *testing.T) {
 	}
 }
 
-// TestSmallLetters calls a service whose names begin with small letters.
+// TestSmallLetters calls a service whose names begin with small letters, and whose
+// implementation has faults.
 func TestSmallLetters(t *testing.T) {
 	c := Example.NewLedgerClient(start(t, func(r grpc.ServiceRegistrar) {
 		Example.RegisterLedgerServer(r, Example.NewLedgerServer(storage{}))
 	}))
-	s, err := c.Get_total(testContext(t), stat("s"))
+	ctx := testContext(t)
+	s, err := c.Get_total(ctx, stat("s"))
 	if err != nil || string(s.Id()) != "total of s" {
+		t.Error(err)
+	}
+
+	// What would end the process, or send what no buffer can hold.
+	_, err = c.Get_total(ctx, stat("panic"))
+	wantCode(t, "panic", err, codes.Internal)
+	_, err = c.Open(ctx, stat("wrong"))
+	if wantCode(t, "wrong union", err, codes.Internal); !strings.Contains(err.Error(), "field any: union MyGame.Example.Any: Type is Monster") {
+		t.Error(err)
+	}
+	box, err := c.Open(ctx, stat("right"))
+	if err != nil || box.UnPack().Any.Value.(*Example.StatT).Id != "right" {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ package kitchen
 
 import (
 	"bytes"
+	"cmp"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	golden__shared "github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
@@ -124,6 +125,27 @@ func (t *KitchenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	builder.PrependUOffsetTSlot(31, nextOffset, 0)
 	builder.PrependUOffsetTSlot(32, strictOffset, 0)
 	return fb.EndTable(builder)
+}
+
+// Check reports the first union within t whose Type and Value do not fit each
+// other, as an *fb.UnionError. Pack panics with such an error, or leaves the union
+// out if it has no Value; what is sent is checked first.
+func (t *KitchenT) Check() error {
+	if t == nil {
+		return nil
+	}
+	if err := t.Thing.Check(); err != nil {
+		return fb.InField(err, "thing")
+	}
+	for j, u := range t.Things {
+		if err := u.Check(); err != nil {
+			return fb.InElement(err, "things", j)
+		}
+	}
+	if err := t.Next.Check(); err != nil {
+		return fb.InField(err, "next")
+	}
+	return nil
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -390,6 +412,12 @@ func (rcv *Kitchen) I8sLength() int {
 	return fb.FieldLen(&rcv._tab, 28)
 }
 
+// I8sInt8s returns the vector without copying it: what is written to it is in
+// the buffer.
+func (rcv *Kitchen) I8sInt8s() []int8 {
+	return fb.Int8s(fb.FieldBytes(&rcv._tab, 28))
+}
+
 func (rcv *Kitchen) MutateI8s(j int, n int8) bool {
 	return fb.MutateElemInt8(&rcv._tab, 28, j, n)
 }
@@ -550,6 +578,16 @@ func (rcv *Kitchen) Grids(obj *Grid, j int) bool {
 	return fb.ElemStruct(&rcv._tab, 56, obj, j, 48)
 }
 
+// GridsByKey finds the element with the given key in a vector sorted by it.
+func (rcv *Kitchen) GridsByKey(obj *Grid, key uint64) bool {
+	j := fb.Search(fb.FieldLen(&rcv._tab, 56), func(j int) int {
+		var x Grid
+		fb.ElemStruct(&rcv._tab, 56, &x, j, 48)
+		return cmp.Compare(x.Id(), key)
+	})
+	return j >= 0 && fb.ElemStruct(&rcv._tab, 56, obj, j, 48)
+}
+
 func (rcv *Kitchen) GridsLength() int {
 	return fb.FieldLen(&rcv._tab, 56)
 }
@@ -594,6 +632,20 @@ func (rcv *Kitchen) NestedLength() int {
 
 func (rcv *Kitchen) NestedBytes() []byte {
 	return fb.FieldBytes(&rcv._tab, 64)
+}
+
+// NestedAsLeaf returns the root of the buffer in the field, or nil when the field is
+// absent or empty.
+func (rcv *Kitchen) NestedAsLeaf() *Leaf {
+	if buf := fb.FieldBytes(&rcv._tab, 64); len(buf) != 0 {
+		return GetRootAsLeaf(buf, 0)
+	}
+	return nil
+}
+
+// NestedAsLeafT returns a copy of what NestedAsLeaf reads, or nil.
+func (rcv *Kitchen) NestedAsLeafT() *LeafT {
+	return rcv.NestedAsLeaf().UnPack()
 }
 
 func (rcv *Kitchen) MutateNested(j int, n byte) bool {

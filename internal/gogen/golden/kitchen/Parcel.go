@@ -29,6 +29,19 @@ func (t *ParcelT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
+// Check reports the first union within t whose Type and Value do not fit each
+// other, as an *fb.UnionError. Pack panics with such an error, or leaves the union
+// out if it has no Value; what is sent is checked first.
+func (t *ParcelT) Check() error {
+	if t == nil {
+		return nil
+	}
+	if err := t.Thing.Check(); err != nil {
+		return fb.InField(err, "thing")
+	}
+	return nil
+}
+
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Parcel) UnPackTo(t *ParcelT) {
 	t.Thing = nil

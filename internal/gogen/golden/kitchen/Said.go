@@ -50,16 +50,43 @@ type SaidT struct {
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
-// nil or holds none.
+// nil or holds none. It panics with the error of Check when t has a Value that
+// does not fit its Type.
 func (t *SaidT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil || t.Value == nil {
 		return 0
 	}
 	switch t.Type {
 	case SaidMaybe:
-		return t.Value.(*MaybeT).Pack(builder)
+		if m, ok := t.Value.(*MaybeT); ok {
+			return m.Pack(builder)
+		}
 	}
-	return 0
+	panic(t.Check())
+}
+
+// Check reports a Type and a Value that do not fit each other, here or in the
+// member, as an *fb.UnionError.
+func (t *SaidT) Check() error {
+	if t == nil {
+		return nil
+	}
+	switch t.Type {
+	case 0:
+		if t.Value == nil {
+			return nil
+		}
+	case SaidMaybe:
+		if m, ok := t.Value.(*MaybeT); ok && m != nil {
+			return nil
+		}
+	}
+	return fb.BadUnion("golden.kitchen.Said", t.Type, t.Value)
+}
+
+// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.
+func (t *SaidT) UnmarshalJSON([]byte) error {
+	return fb.NoUnionFromJSON("golden.kitchen.Said")
 }
 
 // UnPack returns the object of the member at table, or nil when rcv is the type

@@ -30,6 +30,19 @@ func (t *TellT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
+// Check reports the first union within t whose Type and Value do not fit each
+// other, as an *fb.UnionError. Pack panics with such an error, or leaves the union
+// out if it has no Value; what is sent is checked first.
+func (t *TellT) Check() error {
+	if t == nil {
+		return nil
+	}
+	if err := t.What.Check(); err != nil {
+		return fb.InField(err, "what")
+	}
+	return nil
+}
+
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Tell) UnPackTo(t *TellT) {
 	t.Seq = rcv._tab.GetUint64Slot(4, 0)

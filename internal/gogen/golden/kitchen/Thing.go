@@ -63,24 +63,75 @@ type ThingT struct {
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
-// nil or holds none.
+// nil or holds none. It panics with the error of Check when t has a Value that
+// does not fit its Type.
 func (t *ThingT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil || t.Value == nil {
 		return 0
 	}
 	switch t.Type {
 	case ThingLeaf:
-		return t.Value.(*LeafT).Pack(builder)
+		if m, ok := t.Value.(*LeafT); ok {
+			return m.Pack(builder)
+		}
 	case ThingL2:
-		return t.Value.(*LeafT).Pack(builder)
+		if m, ok := t.Value.(*LeafT); ok {
+			return m.Pack(builder)
+		}
 	case ThingInner:
-		return t.Value.(*InnerT).Pack(builder)
+		if m, ok := t.Value.(*InnerT); ok {
+			return m.Pack(builder)
+		}
 	case ThingText:
-		return builder.CreateString(t.Value.(string))
+		if s, ok := t.Value.(string); ok {
+			return builder.CreateString(s)
+		}
 	case Thinggolden_shared_Item:
-		return t.Value.(*golden__shared.ItemT).Pack(builder)
+		if m, ok := t.Value.(*golden__shared.ItemT); ok {
+			return m.Pack(builder)
+		}
 	}
-	return 0
+	panic(t.Check())
+}
+
+// Check reports a Type and a Value that do not fit each other, here or in the
+// member, as an *fb.UnionError.
+func (t *ThingT) Check() error {
+	if t == nil {
+		return nil
+	}
+	switch t.Type {
+	case 0:
+		if t.Value == nil {
+			return nil
+		}
+	case ThingLeaf:
+		if m, ok := t.Value.(*LeafT); ok && m != nil {
+			return nil
+		}
+	case ThingL2:
+		if m, ok := t.Value.(*LeafT); ok && m != nil {
+			return nil
+		}
+	case ThingInner:
+		if m, ok := t.Value.(*InnerT); ok && m != nil {
+			return nil
+		}
+	case ThingText:
+		if _, ok := t.Value.(string); ok {
+			return nil
+		}
+	case Thinggolden_shared_Item:
+		if m, ok := t.Value.(*golden__shared.ItemT); ok && m != nil {
+			return nil
+		}
+	}
+	return fb.BadUnion("golden.kitchen.Thing", t.Type, t.Value)
+}
+
+// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.
+func (t *ThingT) UnmarshalJSON([]byte) error {
+	return fb.NoUnionFromJSON("golden.kitchen.Thing")
 }
 
 // UnPack returns the object of the member at table, or nil when rcv is the type

@@ -53,18 +53,51 @@ type WhatT struct {
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
-// nil or holds none.
+// nil or holds none. It panics with the error of Check when t has a Value that
+// does not fit its Type.
 func (t *WhatT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil || t.Value == nil {
 		return 0
 	}
 	switch t.Type {
 	case WhatLeaf:
-		return t.Value.(*LeafT).Pack(builder)
+		if m, ok := t.Value.(*LeafT); ok {
+			return m.Pack(builder)
+		}
 	case WhatScalars:
-		return t.Value.(*ScalarsT).Pack(builder)
+		if m, ok := t.Value.(*ScalarsT); ok {
+			return m.Pack(builder)
+		}
 	}
-	return 0
+	panic(t.Check())
+}
+
+// Check reports a Type and a Value that do not fit each other, here or in the
+// member, as an *fb.UnionError.
+func (t *WhatT) Check() error {
+	if t == nil {
+		return nil
+	}
+	switch t.Type {
+	case 0:
+		if t.Value == nil {
+			return nil
+		}
+	case WhatLeaf:
+		if m, ok := t.Value.(*LeafT); ok && m != nil {
+			return nil
+		}
+	case WhatScalars:
+		if m, ok := t.Value.(*ScalarsT); ok && m != nil {
+			return nil
+		}
+	}
+	return fb.BadUnion("golden.kitchen.What", t.Type, t.Value)
+}
+
+// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.
+func (t *WhatT) UnmarshalJSON([]byte) error {
+	return fb.NoUnionFromJSON("golden.kitchen.What")
 }
 
 // UnPack returns the object of the member at table, or nil when rcv is the type

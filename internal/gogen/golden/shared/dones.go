@@ -59,18 +59,51 @@ type donesT struct {
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
-// nil or holds none.
+// nil or holds none. It panics with the error of Check when t has a Value that
+// does not fit its Type.
 func (t *donesT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil || t.Value == nil {
 		return 0
 	}
 	switch t.Type {
 	case donesItem:
-		return t.Value.(*ItemT).Pack(builder)
+		if m, ok := t.Value.(*ItemT); ok {
+			return m.Pack(builder)
+		}
 	case donesdone:
-		return t.Value.(*doneT).Pack(builder)
+		if m, ok := t.Value.(*doneT); ok {
+			return m.Pack(builder)
+		}
 	}
-	return 0
+	panic(t.Check())
+}
+
+// Check reports a Type and a Value that do not fit each other, here or in the
+// member, as an *fb.UnionError.
+func (t *donesT) Check() error {
+	if t == nil {
+		return nil
+	}
+	switch t.Type {
+	case 0:
+		if t.Value == nil {
+			return nil
+		}
+	case donesItem:
+		if m, ok := t.Value.(*ItemT); ok && m != nil {
+			return nil
+		}
+	case donesdone:
+		if m, ok := t.Value.(*doneT); ok && m != nil {
+			return nil
+		}
+	}
+	return fb.BadUnion("golden.shared.dones", t.Type, t.Value)
+}
+
+// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.
+func (t *donesT) UnmarshalJSON([]byte) error {
+	return fb.NoUnionFromJSON("golden.shared.dones")
 }
 
 // UnPack returns the object of the member at table, or nil when rcv is the type

@@ -28,6 +28,19 @@ func (t *notedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
+// Check reports the first union within t whose Type and Value do not fit each
+// other, as an *fb.UnionError. Pack panics with such an error, or leaves the union
+// out if it has no Value; what is sent is checked first.
+func (t *notedT) Check() error {
+	if t == nil {
+		return nil
+	}
+	if err := t.It.Check(); err != nil {
+		return fb.InField(err, "it")
+	}
+	return nil
+}
+
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *noted) UnPackTo(t *notedT) {
 	t.Seq = rcv._tab.GetUint64Slot(4, 0)

@@ -482,7 +482,8 @@ var _Handler_serviceDesc = grpc.ServiceDesc{
 
 // NewHandlerServer returns h as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of Handler, and is refused: embed the result to add it.
-// The code of an *ipc.Error becomes the status code that corresponds.
+// The code of an *ipc.Error becomes the status code that corresponds, and a panic
+// Internal.
 func NewHandlerServer(h Handler) HandlerServer {
 	return handlerAdapter{h: h}
 }
@@ -492,7 +493,12 @@ type handlerAdapter struct {
 	h Handler
 }
 
-func (s handlerAdapter) In(ctx context.Context, in *names__grpc.Grpc) (*flatbuffers.Builder, error) {
+func (s handlerAdapter) In(ctx context.Context, in *names__grpc.Grpc) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method In panicked: %v", r)
+		}
+	}()
 	out, err := s.h.In(ctx, in.UnPack())
 	if err != nil {
 		return nil, handlerStatus(err)
@@ -505,7 +511,12 @@ func (s handlerAdapter) In(ctx context.Context, in *names__grpc.Grpc) (*flatbuff
 	return b, nil
 }
 
-func (s handlerAdapter) Recv(ctx context.Context, in *names__other.In) (*flatbuffers.Builder, error) {
+func (s handlerAdapter) Recv(ctx context.Context, in *names__other.In) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Recv panicked: %v", r)
+		}
+	}()
 	out, err := s.h.Recv(ctx, in.UnPack())
 	if err != nil {
 		return nil, handlerStatus(err)
@@ -518,7 +529,12 @@ func (s handlerAdapter) Recv(ctx context.Context, in *names__other.In) (*flatbuf
 	return b, nil
 }
 
-func (s handlerAdapter) Under(ctx context.Context, in *names__other.Small) (*flatbuffers.Builder, error) {
+func (s handlerAdapter) Under(ctx context.Context, in *names__other.Small) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Under panicked: %v", r)
+		}
+	}()
 	out, err := s.h.Under(ctx, in.UnPack())
 	if err != nil {
 		return nil, handlerStatus(err)
@@ -531,7 +547,12 @@ func (s handlerAdapter) Under(ctx context.Context, in *names__other.Small) (*fla
 	return b, nil
 }
 
-func (s handlerAdapter) Context(ctx context.Context, in *names__grpc.Srv) (*flatbuffers.Builder, error) {
+func (s handlerAdapter) Context(ctx context.Context, in *names__grpc.Srv) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Context panicked: %v", r)
+		}
+	}()
 	out, err := s.h.Context(ctx, in.UnPack())
 	if err != nil {
 		return nil, handlerStatus(err)
@@ -544,7 +565,12 @@ func (s handlerAdapter) Context(ctx context.Context, in *names__grpc.Srv) (*flat
 	return b, nil
 }
 
-func (s handlerAdapter) X(ctx context.Context, in *names__grpc.Any) (*flatbuffers.Builder, error) {
+func (s handlerAdapter) X(ctx context.Context, in *names__grpc.Any) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method X panicked: %v", r)
+		}
+	}()
 	out, err := s.h.X(ctx, in.UnPack())
 	if err != nil {
 		return nil, handlerStatus(err)

@@ -16,6 +16,8 @@ import (
 type LedgerClient interface {
 	Get_total(ctx context.Context, in *flatbuffers.Builder,
 		opts ...grpc.CallOption) (*Stat, error)
+	Open(ctx context.Context, in *flatbuffers.Builder,
+		opts ...grpc.CallOption) (*Box, error)
 }
 
 type ledgerClient struct {
@@ -36,9 +38,20 @@ func (c *ledgerClient) Get_total(ctx context.Context, in *flatbuffers.Builder,
 	return out, nil
 }
 
+func (c *ledgerClient) Open(ctx context.Context, in *flatbuffers.Builder,
+	opts ...grpc.CallOption) (*Box, error) {
+	out := new(Box)
+	err := c.cc.Invoke(ctx, "/MyGame.Example.Ledger/Open", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Server API for Ledger service
 type LedgerServer interface {
 	Get_total(context.Context, *Stat) (*flatbuffers.Builder, error)
+	Open(context.Context, *Stat) (*flatbuffers.Builder, error)
 	mustEmbedUnimplementedLedgerServer()
 }
 
@@ -47,6 +60,10 @@ type UnimplementedLedgerServer struct {
 
 func (UnimplementedLedgerServer) Get_total(context.Context, *Stat) (*flatbuffers.Builder, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Get_total not implemented")
+}
+
+func (UnimplementedLedgerServer) Open(context.Context, *Stat) (*flatbuffers.Builder, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Open not implemented")
 }
 
 func (UnimplementedLedgerServer) mustEmbedUnimplementedLedgerServer() {}
@@ -78,6 +95,25 @@ func _Ledger_Get_total_Handler(srv interface{}, ctx context.Context,
 	}
 	return interceptor(ctx, in, info, handler)
 }
+func _Ledger_Open_Handler(srv interface{}, ctx context.Context,
+	dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Stat)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServer).Open(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/MyGame.Example.Ledger/Open",
+	}
+
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServer).Open(ctx, req.(*Stat))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 var _Ledger_serviceDesc = grpc.ServiceDesc{
 	ServiceName: "MyGame.Example.Ledger",
@@ -86,6 +122,10 @@ var _Ledger_serviceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Get_total",
 			Handler:    _Ledger_Get_total_Handler,
+		},
+		{
+			MethodName: "Open",
+			Handler:    _Ledger_Open_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{},

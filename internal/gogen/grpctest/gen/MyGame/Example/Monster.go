@@ -9,10 +9,6 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
-// If this constant does not exist, the code generator and the runtime do not
-// fit each other: bring both to one version, and generate again.
-const _ = fb.RuntimeAtLeastV1
-
 // MonsterT is the table MyGame.Example.Monster as a Go value.
 type MonsterT struct {
 	Mana int16  `json:"mana"`

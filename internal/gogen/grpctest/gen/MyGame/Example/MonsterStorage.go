@@ -9,10 +9,6 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// If this constant does not exist, the code generator and the runtime do not
-// fit each other: bring both to one version, and generate again.
-const _ = ipc.RuntimeAtLeastV1
-
 // MonsterStorage is the rpc_service MyGame.Example.MonsterStorage.
 //
 // Clients, servers, fakes and proxies implement it alike; all methods may be

@@ -322,7 +322,8 @@ var _MonsterStorage_serviceDesc = grpc.ServiceDesc{
 
 // NewMonsterStorageServer returns h as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of MonsterStorage, and is refused: embed the result to add it.
-// The code of an *ipc.Error becomes the status code that corresponds.
+// The code of an *ipc.Error becomes the status code that corresponds, and a panic
+// Internal.
 func NewMonsterStorageServer(h MonsterStorage) MonsterStorageServer {
 	return monsterStorageAdapter{h: h}
 }
@@ -332,7 +333,12 @@ type monsterStorageAdapter struct {
 	h MonsterStorage
 }
 
-func (s monsterStorageAdapter) Store(ctx context.Context, in *Monster) (*flatbuffers.Builder, error) {
+func (s monsterStorageAdapter) Store(ctx context.Context, in *Monster) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Store panicked: %v", r)
+		}
+	}()
 	out, err := s.h.Store(ctx, in.UnPack())
 	if err != nil {
 		return nil, monsterStorageStatus(err)

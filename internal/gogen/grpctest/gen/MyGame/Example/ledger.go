@@ -15,17 +15,29 @@ import (
 // called concurrently.
 type Ledger interface {
 	GetTotal(ctx context.Context, req *StatT) (*StatT, error)
+	Open(ctx context.Context, req *StatT) (*BoxT, error)
 }
 
 // LedgerProtocol identifies MyGame.Example.ledger to the peer.
 var LedgerProtocol = &ipc.Protocol{
 	Name:        "MyGame.Example.ledger",
-	Fingerprint: 0x85512a2b6ed8bb0d,
+	Fingerprint: 0x6157c24608879e8c,
 	Schema:      ledgerSchema,
 }
 
 const ledgerSchema = `service MyGame.Example.ledger
 method get_total MyGame.Example.Stat MyGame.Example.Stat
+method open MyGame.Example.Stat MyGame.Example.Box
+union MyGame.Example.Any uint8
+member 1 Monster MyGame.Example.Monster
+member 2 Stat MyGame.Example.Stat
+table MyGame.Example.Box
+field 0 any_type tag:MyGame.Example.Any 0
+field 1 any MyGame.Example.Any -
+table MyGame.Example.Monster
+field 0 mana int16 150
+field 1 hp int16 100
+field 2 name string - required key
 table MyGame.Example.Stat
 field 0 id string -
 field 1 val int64 0
@@ -50,11 +62,17 @@ func (c *LedgerIPCClient) GetTotal(ctx context.Context, req *StatT) (*StatT, err
 	return ipc.Invoke(ctx, c.caller, ledgerGetTotal, req)
 }
 
+// Open calls ledger.open.
+func (c *LedgerIPCClient) Open(ctx context.Context, req *StatT) (*BoxT, error) {
+	return ipc.Invoke(ctx, c.caller, ledgerOpen, req)
+}
+
 // NewLedgerService returns h as a service for ipc.NewServer.
 func NewLedgerService(h Ledger) *ipc.Service {
 	return ipc.NewService(
 		LedgerProtocol,
 		ipc.Handle(ledgerGetTotal, h.GetTotal),
+		ipc.Handle(ledgerOpen, h.Open),
 	)
 }
 
@@ -67,6 +85,11 @@ var _ Ledger = UnimplementedLedger{}
 // GetTotal returns an error with code ipc.CodeUnimplemented.
 func (UnimplementedLedger) GetTotal(context.Context, *StatT) (*StatT, error) {
 	return nil, ipc.Unimplemented("MyGame.Example.ledger/get_total")
+}
+
+// Open returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedLedger) Open(context.Context, *StatT) (*BoxT, error) {
+	return nil, ipc.Unimplemented("MyGame.Example.ledger/open")
 }
 
 // LedgerInPlaceClient calls a Ledger server without copies or allocations:
@@ -89,11 +112,19 @@ func (c *LedgerInPlaceClient) GetTotal(ctx context.Context, size int, build func
 	return ipc.InvokeInPlace(ctx, c.conn, ledgerGetTotalInPlace, size, build, read)
 }
 
+// Open calls ledger.open in place.
+//
+//go:noinline
+func (c *LedgerInPlaceClient) Open(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Box) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, ledgerOpenInPlace, size, build, read)
+}
+
 // LedgerInPlaceHandlers are handlers of Ledger that read the request where it
 // is and build the reply in the ring. Neither req nor reply may be kept: see
 // ipc.HandleInPlace.
 type LedgerInPlaceHandlers struct {
 	GetTotal func(ctx context.Context, req Stat, reply ipc.InPlaceReply[Stat]) error
+	Open     func(ctx context.Context, req Stat, reply ipc.InPlaceReply[Box]) error
 }
 
 // NewLedgerInPlaceService returns a service for ipc.NewServer that handles in
@@ -102,7 +133,40 @@ func NewLedgerInPlaceService(h Ledger, inPlace LedgerInPlaceHandlers) *ipc.Servi
 	return ipc.NewService(
 		LedgerProtocol,
 		ledgerGetTotalInPlace.Route(inPlace.GetTotal, ipc.Handle(ledgerGetTotal, h.GetTotal)),
+		ledgerOpenInPlace.Route(inPlace.Open, ipc.Handle(ledgerOpen, h.Open)),
 	)
+}
+
+func finishBox(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	FinishBoxBuffer(b, m)
+}
+
+func openBox(buf []byte) (m Box, seq, refSeq uint64, err error) {
+	if err := VerifyBox(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeBoxReply(b *flatbuffers.Builder, seq, refSeq uint64, m *BoxT) error {
+	if m == nil {
+		return ipc.NilMessage("MyGame.Example.Box")
+	}
+	if err := m.Check(); err != nil {
+		return err
+	}
+	finishBox(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeBoxReply(buf []byte, m *BoxT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openBox(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
 }
 
 var ledgerGetTotal = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, StatT]{
@@ -119,4 +183,20 @@ var ledgerGetTotalInPlace = ipc.NewInPlaceMethod(ledgerGetTotal.Info(), ipc.InPl
 	OpenRequest:   openStat,
 	FinishReply:   finishStat,
 	OpenReply:     openStat,
+})
+
+var ledgerOpen = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, BoxT]{
+	Name:          "open",
+	ID:            0x1f3d0f35,
+	EncodeRequest: encodeStat,
+	DecodeRequest: decodeStat,
+	EncodeReply:   encodeBoxReply,
+	DecodeReply:   decodeBoxReply,
+})
+
+var ledgerOpenInPlace = ipc.NewInPlaceMethod(ledgerOpen.Info(), ipc.InPlaceSpec[Stat, Box]{
+	FinishRequest: finishStat,
+	OpenRequest:   openStat,
+	FinishReply:   finishBox,
+	OpenReply:     openBox,
 })

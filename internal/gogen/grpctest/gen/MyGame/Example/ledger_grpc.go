@@ -17,6 +17,7 @@ import (
 // been verified. The connection needs the codec flatbuffers.FlatbuffersCodec.
 type LedgerClient interface {
 	Get_total(ctx context.Context, in *flatbuffers.Builder, opts ...grpc.CallOption) (*Stat, error)
+	Open(ctx context.Context, in *flatbuffers.Builder, opts ...grpc.CallOption) (*Box, error)
 }
 
 type ledgerClient struct {
@@ -39,10 +40,22 @@ func (c *ledgerClient) Get_total(ctx context.Context, in *flatbuffers.Builder, o
 	return out, nil
 }
 
+func (c *ledgerClient) Open(ctx context.Context, in *flatbuffers.Builder, opts ...grpc.CallOption) (*Box, error) {
+	out := new(Box)
+	if err := c.cc.Invoke(ctx, "/MyGame.Example.Ledger/Open", in, out, opts...); err != nil {
+		return nil, err
+	}
+	if err := fb.VerifyRoot("Box", VerifyBoxAt, out.Table().Bytes, "", nil); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return out, nil
+}
+
 // LedgerServer is MyGame.Example.ledger as a server for gRPC. Every message that it gets has been
 // verified. An implementation embeds UnimplementedLedgerServer.
 type LedgerServer interface {
 	Get_total(context.Context, *Stat) (*flatbuffers.Builder, error)
+	Open(context.Context, *Stat) (*flatbuffers.Builder, error)
 	mustEmbedUnimplementedLedgerServer()
 }
 
@@ -53,6 +66,11 @@ type UnimplementedLedgerServer struct{}
 // Get_total returns an error with the code Unimplemented.
 func (UnimplementedLedgerServer) Get_total(context.Context, *Stat) (*flatbuffers.Builder, error) {
 	return nil, status.Error(codes.Unimplemented, "method Get_total not implemented")
+}
+
+// Open returns an error with the code Unimplemented.
+func (UnimplementedLedgerServer) Open(context.Context, *Stat) (*flatbuffers.Builder, error) {
+	return nil, status.Error(codes.Unimplemented, "method Open not implemented")
 }
 
 func (UnimplementedLedgerServer) mustEmbedUnimplementedLedgerServer() {}
@@ -90,18 +108,41 @@ func _Ledger_Get_total_Handler(srv any, ctx context.Context, dec func(any) error
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Ledger_Open_Handler(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+	in := new(Stat)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if err := fb.VerifyRoot("Stat", VerifyStatAt, in.Table().Bytes, "", nil); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if interceptor == nil {
+		return srv.(LedgerServer).Open(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/MyGame.Example.Ledger/Open",
+	}
+	handler := func(ctx context.Context, req any) (any, error) {
+		return srv.(LedgerServer).Open(ctx, req.(*Stat))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 var _Ledger_serviceDesc = grpc.ServiceDesc{
 	ServiceName: "MyGame.Example.Ledger",
 	HandlerType: (*LedgerServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{MethodName: "Get_total", Handler: _Ledger_Get_total_Handler},
+		{MethodName: "Open", Handler: _Ledger_Open_Handler},
 	},
 	Streams: []grpc.StreamDesc{},
 }
 
 // NewLedgerServer returns h as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of Ledger, and is refused: embed the result to add it.
-// The code of an *ipc.Error becomes the status code that corresponds.
+// The code of an *ipc.Error becomes the status code that corresponds, and a panic
+// Internal.
 func NewLedgerServer(h Ledger) LedgerServer {
 	return ledgerAdapter{h: h}
 }
@@ -111,7 +152,12 @@ type ledgerAdapter struct {
 	h Ledger
 }
 
-func (s ledgerAdapter) Get_total(ctx context.Context, in *Stat) (*flatbuffers.Builder, error) {
+func (s ledgerAdapter) Get_total(ctx context.Context, in *Stat) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Get_total panicked: %v", r)
+		}
+	}()
 	out, err := s.h.GetTotal(ctx, in.UnPack())
 	if err != nil {
 		return nil, ledgerStatus(err)
@@ -121,6 +167,27 @@ func (s ledgerAdapter) Get_total(ctx context.Context, in *Stat) (*flatbuffers.Bu
 	}
 	b := flatbuffers.NewBuilder(0)
 	FinishStatBuffer(b, out.Pack(b))
+	return b, nil
+}
+
+func (s ledgerAdapter) Open(ctx context.Context, in *Stat) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Open panicked: %v", r)
+		}
+	}()
+	out, err := s.h.Open(ctx, in.UnPack())
+	if err != nil {
+		return nil, ledgerStatus(err)
+	}
+	if out == nil {
+		return nil, status.Error(codes.Internal, "method Open returned neither a reply nor an error")
+	}
+	if err := out.Check(); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	b := flatbuffers.NewBuilder(0)
+	FinishBoxBuffer(b, out.Pack(b))
 	return b, nil
 }
 

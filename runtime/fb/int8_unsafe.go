@@ -1,0 +1,14 @@
+package fb
+
+import "unsafe"
+
+// Int8s returns the bytes of b as signed integers, in the same memory. It is nil
+// when b is.
+func Int8s(b []byte) []int8 {
+	return unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(b))), len(b))
+}
+
+// int8Bytes is the reverse of Int8s.
+func int8Bytes[T ~int8](v []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v))
+}
