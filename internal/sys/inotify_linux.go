@@ -98,6 +98,9 @@ func (w *DirWatch) SetDeadline(t time.Time) error {
 	return nil
 }
 
+// Poke makes Next say that anything may have changed.
+func (w *DirWatch) Poke() { w.noteAnything() }
+
 // Close ends the watch; a waiting Next returns os.ErrClosed.
 func (w *DirWatch) Close() error {
 	notices.remove(w)

@@ -16,6 +16,9 @@ func (w *DirWatch) Next(f func(name string, closed bool)) error { return unsuppo
 // SetDeadline limits how long Next waits.
 func (w *DirWatch) SetDeadline(t time.Time) error { return unsupported("watch") }
 
+// Poke makes Next say that anything may have changed.
+func (w *DirWatch) Poke() {}
+
 // Close ends the watch.
 func (w *DirWatch) Close() error { return nil }
 

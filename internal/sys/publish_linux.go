@@ -24,7 +24,7 @@ func PublishFile(dir, name string, fill func(*os.File) error) error {
 	path := filepath.Join(dir, name)
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	if err := fill(f); err != nil {
+	if err := fillSafely(f, fill); err != nil {
 		return err
 	}
 	self := "/proc/self/fd/" + strconv.Itoa(fd)
@@ -34,17 +34,36 @@ func PublishFile(dir, name string, fill func(*os.File) error) error {
 	return nil
 }
 
+// fillSafely has a file filled, and waits until the disk has it: otherwise its name
+// may be there after a loss of power, and its content not.
+func fillSafely(f *os.File, fill func(*os.File) error) error {
+	if err := fill(f); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
 func publishByTemp(dir, name string, fill func(*os.File) error) error {
+	return viaTemp(dir, name, fill, os.Link)
+}
+
+// ReplaceFile is PublishFile for a name that exists; whoever opens it finds the former file or
+// the whole new one.
+func ReplaceFile(dir, name string, fill func(*os.File) error) error {
+	return viaTemp(dir, name, fill, os.Rename)
+}
+
+func viaTemp(dir, name string, fill func(*os.File) error, place func(from, to string) error) error {
 	f, err := os.CreateTemp(dir, name+".*.tmp")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if err := fill(f); err != nil {
+	if err := fillSafely(f, fill); err != nil {
 		return err
 	}
-	return os.Link(f.Name(), filepath.Join(dir, name))
+	return place(f.Name(), filepath.Join(dir, name))
 }
 
 // Allocate gives f its size in bytes and reserves the room, so that a later

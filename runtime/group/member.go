@@ -252,8 +252,13 @@ func (m *Member) Announce(rec registry.Record) error {
 func (m *Member) register(rec registry.Record) (err error) {
 	if !m.Supervised() {
 		rec.Role, rec.Epoch = registry.RoleNone, 0
-		m.own, err = m.reg.Register(rec)
-		return err
+		if m.own, err = m.reg.Register(rec); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		m.cancel = cancel
+		m.watchName(ctx)
+		return nil
 	}
 	// Watch before the first look, so that no change falls in between.
 	dir, err := sys.WatchDir(filepath.Join(m.dir.Path(), folder))
@@ -279,6 +284,7 @@ func (m *Member) register(rec registry.Record) (err error) {
 		m.watch.Go(func() { m.beat(ctx, period) })
 	}
 	m.watch.Go(func() { m.watchPage(ctx) })
+	m.watchName(ctx)
 	m.watch.Go(func() {
 		defer dir.Close()
 		stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
@@ -303,6 +309,18 @@ func (m *Member) register(rec registry.Record) (err error) {
 	return nil
 }
 
+// watchName ends what this process does under a name that has become another's.
+func (m *Member) watchName(ctx context.Context) {
+	own := m.own
+	m.watch.Go(func() {
+		select {
+		case <-own.Done():
+			m.lost(fmt.Errorf("%w: %w", ipc.ErrDisplaced, own.Err()))
+		case <-ctx.Done():
+		}
+	})
+}
+
 // watchPage ends this process, as its supervisor would, when that is dead and nobody
 // can adopt the process any more, because the group's file is gone.
 func (m *Member) watchPage(ctx context.Context) {
@@ -325,11 +343,15 @@ func (m *Member) watchPage(ctx context.Context) {
 	}
 }
 
-// lost ends what this process does for its group, whose place others have or can have.
+// lost ends what this process does, for others have its place or can have it. A process
+// that was started for its place ends with it.
 func (m *Member) lost(why error) {
 	m.displaced.Store(true) // it admits nothing from now on
 	if m.cfg.Logger != nil {
-		m.cfg.Logger.Error("this process ends", "instance", m.Name(), "err", why)
+		m.cfg.Logger.Error("this process answers nothing any more", "instance", m.own.Name(), "err", why)
+	}
+	if !m.Supervised() {
+		return
 	}
 	if err := sys.TerminateSelf(); err != nil && m.cfg.Logger != nil {
 		m.cfg.Logger.Error("cannot end this process", "err", err)

@@ -1,12 +1,14 @@
 package group_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -186,4 +188,108 @@ func TestSurvivorsWithoutFileEnd(t *testing.T) {
 	cfg := audioConfig(d)
 	cfg.Survive = true
 	startGroup(t, cfg)
+}
+
+// A group whose whole domain is removed makes it again, with the names of all its processes
+// in it, and no call fails for it.
+func TestGroupWhoseDomainVanishes(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	n := appendTo(t, c, 1)
+	for range 2 {
+		before := g.Status()
+		if err := os.RemoveAll(cfg.Domain); err != nil {
+			t.Fatal(err)
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			replaced(t, g, before, &events)
+		}()
+		for done := false; !done; n++ {
+			select {
+			case <-over:
+				done = true
+			default:
+			}
+			rep, err := ipc.Invoke(t.Context(), c, methodAppend, &words{n})
+			if err != nil || (*rep)[0] != n+1 {
+				t.Fatalf("call %d: %v, %v\n%v", n, rep, err, &events)
+			}
+		}
+		n = appendTo(t, dialList(t, cfg.Domain), n)
+	}
+	shutdown(t, g)
+	if !events.has(group.FileLost) || events.has(group.StateLost) || events.has(group.Suspected) {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
+// Of two groups of one name, which need a removed domain to come about, the one that did
+// not come first in the new domain ends, and takes nothing of the other with it.
+func TestDisplacedGroupEnds(t *testing.T) {
+	d := newDomain(t)
+	host := childCommand("host", d, "audio")
+	var said bytes.Buffer
+	host.Stderr = &said
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { host.Process.Kill() })
+	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "up"; {
+	}
+	first := append(processesOf(d), host.Process.Pid)
+	if len(first) != 3 {
+		t.Fatalf("processes %v", first)
+	}
+	client := dialGroup(t, d, group.DialConfig{Patience: time.Minute})
+	if _, err := client.WaitConnected(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range first { // so that they do not come first
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(d); err != nil {
+		t.Fatal(err)
+	}
+	cfg := audioConfig(d)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	for _, pid := range first {
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := host.Wait(); err != nil && !strings.Contains(said.String(), "displaced") {
+		t.Errorf("the first supervisor: %v, %s", err, &said)
+	}
+	s := g.Status()
+	for {
+		conn, err := client.WaitConnected(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if conn.PID == s.Instances[s.Primary].PID {
+			break
+		}
+	}
+	for _, pid := range first {
+		if running(pid) {
+			t.Errorf("process %d of the first group runs", pid)
+		}
+	}
+	shutdown(t, g)
+	if events.has(group.Suspected) || events.has(group.FileLost) {
+		t.Errorf("events:\n%v", &events)
+	}
 }

@@ -15,7 +15,13 @@
 //     once, atomically, and checked before it is used.
 //   - Changes are told by the kernel as well: an owner writes a byte to its
 //     lock file after a change, a dead owner's lock file is closed for it, and
-//     inotify reports both. Nothing polls.
+//     inotify reports both. Nothing tells of the moment at which a dead owner's
+//     locks are free, a little later: watchers look again a few times after a
+//     close. Where inotify is short they poll until it is not.
+//   - A table that is removed or replaced is followed: every process looks each
+//     400 ms whether its table still has the name, goes on with the one that has,
+//     makes it if need be, and registers its own names there. Who finds a name
+//     taken there has lost it (Registration.Done).
 //
 // The lock of a slot lives in a small file shared by 64 slots: the kernel
 // searches a file's locks one after the other, and an event names the file, so
@@ -25,5 +31,9 @@
 // # Files
 //
 // All lie in the folder ".registry" of the domain: "table", and "slots.NNN" with
-// the locks of 64 slots each.
+// the locks of 64 slots each. A table that was cut short or overwritten is an error
+// to its users until somebody removes it; one of zeros, as a loss of power leaves
+// it, is written again. All map the table for reading; the owner of a slot maps its
+// pages for writing as well, and whoever clears a dead owner's slot does for that
+// moment.
 package registry

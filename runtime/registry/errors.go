@@ -19,6 +19,9 @@ var (
 	ErrVersion = errors.New("another version's registry table")
 	// ErrCorrupt marks a table that was cut short or overwritten.
 	ErrCorrupt = errors.New("damaged registry table")
+	// ErrDisplaced marks a registration whose name another process has taken, in a
+	// registry that replaced the one that it was in.
+	ErrDisplaced = errors.New("displaced")
 	// ErrClosed marks the use of a closed registry or registration.
 	ErrClosed = os.ErrClosed
 )

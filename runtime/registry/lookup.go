@@ -3,16 +3,22 @@ package registry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 )
 
 // Lookup returns the live instance of that name, or a NotFoundError. It does
 // not block; a record that it returns had a live owner during the call.
 func (r *Registry) Lookup(name string) (rec Record, err error) {
-	err = r.use(func() error {
+	look := func() error {
 		rec, _, err = r.find(name)
 		return err
-	})
+	}
+	err = r.use(look)
+	if errors.Is(err, ErrNotFound) && !r.inPlace() {
+		r.replaceTable()
+		err = r.use(look)
+	}
 	return rec, err
 }
 
@@ -44,6 +50,9 @@ func (r *Registry) find(name string) (Record, int, error) {
 // List returns the live instances whose names begin with the components of
 // prefix, ordered by name; all of them for "". It does not block.
 func (r *Registry) List(prefix string) (recs []Record, err error) {
+	if !r.inPlace() {
+		r.replaceTable()
+	}
 	err = r.use(func() error {
 		for slot := range r.slots {
 			s, ok := r.record(slot)
@@ -87,8 +96,5 @@ func (r *Registry) WaitFor(ctx context.Context, name string) (Record, error) {
 // WaitGone returns as soon as no live instance has that name. It blocks until
 // then or until ctx is done.
 func (r *Registry) WaitGone(ctx context.Context, name string) error {
-	return r.follow(ctx, name, func(w *watcher, _ []Event) bool {
-		_, ok := w.names[name]
-		return ok
-	})
+	return r.follow(ctx, name, func(w *watcher, _ []Event) bool { return w.has(name) })
 }

@@ -13,16 +13,26 @@ import (
 
 // A Registration is a name that this process holds, until Close or its death.
 // It is safe for concurrent use.
+//
+// When the table that the name is in vanishes, it is registered again in the one that
+// takes its place. When another process has the name there first, the
+// registration is lost: Done is closed, and Err says so.
 type Registration struct {
 	r    *Registry
 	name string
+	done chan struct{} // closed when the name is another's
 
 	mu   sync.Mutex
+	rec  Record
+	gen  int // the table's generation
+	shut bool
+	err  error  // why done is closed
 	mem  []byte // the pages of the table around the slot, writable; nil when closed
 	base int    // offset of the slot in mem
 	// Two open file descriptions whose locks are the ownership.
 	nameLock *os.File // the table's, with the lock of the name
 	slotLock *os.File // the group's, with the lock of the slot
+	group    int
 }
 
 // Register publishes rec under its name, which it holds until the Registration
@@ -39,42 +49,56 @@ func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 	if err := rec.check(); err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
+	reg = &Registration{r: r, name: rec.Name, rec: rec, done: make(chan struct{})}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if r.closed {
 		return nil, ErrClosed
 	}
-	reg = &Registration{r: r, name: rec.Name}
+	if err := reg.enter(); err != nil {
+		return nil, err
+	}
+	r.users.Lock()
+	defer r.users.Unlock()
+	r.regs[reg] = struct{}{}
+	return reg, nil
+}
+
+// enter claims the name and publishes the record. It needs r.mu, for reading; after an
+// error nothing is held.
+func (reg *Registration) enter() (err error) {
+	r := reg.r
 	defer func() {
 		if err != nil {
 			reg.release()
-			reg = nil
 		}
 	}()
 	defer r.catchFault(debug.SetPanicOnFault(true), &err)
 	if err := reg.claimName(); err != nil {
-		return reg, err
+		return err
 	}
 	r.step("registry name claimed")
 	slot, distance, err := reg.claimSlot()
 	if err != nil {
-		return reg, err
+		return err
 	}
 	r.step("registry slot claimed")
 	if reg.mem, reg.base, err = mapSlot(reg.nameLock, slot); err != nil {
-		return reg, err
+		return err
 	}
 	reg.withdraw()
 	r.step("registry withdrawn")
 	if err := reg.lockSlot(slot); err != nil {
-		return reg, err
+		return err
 	}
 	r.step("registry slot locked")
 	if err := r.raiseReach(reg.nameLock, distance); err != nil {
-		return reg, err
+		return err
 	}
-	reg.publish(encode(&rec))
-	return reg, reg.tell()
+	reg.publish(encode(&reg.rec))
+	reg.gen = r.generation
+	reg.group = slot / groupSize
+	return reg.tell()
 }
 
 // claimName takes the lock of the name: a byte of the table's file, far behind
@@ -200,10 +224,17 @@ func (reg *Registration) publish(img *slotImage) {
 	reg.r.step("registry published")
 }
 
-// tell wakes the watchers. The byte itself has no meaning.
+// tell wakes the watchers. The byte itself has no meaning; on a full disk, where there may be no
+// room for it, the close of a file that could be written does the same.
 func (reg *Registration) tell() error {
-	_, err := reg.slotLock.WriteAt([]byte{0}, 0)
-	return err
+	if _, err := reg.slotLock.WriteAt([]byte{0}, 0); err == nil {
+		return nil
+	}
+	f, err := reg.r.openFile(lockFile(reg.group), os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (reg *Registration) word(w int) interface {
@@ -222,10 +253,16 @@ func (reg *Registration) SetRole(role Role, epoch uint64) (err error) {
 	if err := checkRole(role, epoch); err != nil {
 		return fmt.Errorf("registration %q: %w", reg.name, err)
 	}
+	reg.r.mu.RLock()
+	defer reg.r.mu.RUnlock()
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
-	if reg.mem == nil {
+	if reg.shut || reg.err != nil {
 		return ErrClosed
+	}
+	reg.rec.Role, reg.rec.Epoch = role, epoch
+	if reg.mem == nil {
+		return nil // it is about to be registered again
 	}
 	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
 	reg.word(wRole).Store(packRole(role, epoch))
@@ -233,11 +270,31 @@ func (reg *Registration) SetRole(role Role, epoch uint64) (err error) {
 	return reg.tell()
 }
 
-// Close withdraws the record and gives the name free. It is safe to call more
-// than once.
-func (reg *Registration) Close() (err error) {
+// Done is closed when the name is another process's: somebody removed or replaced the
+// domain's registry, and the other came first in the new one.
+func (reg *Registration) Done() <-chan struct{} { return reg.done }
+
+// Err returns an error that wraps ErrDisplaced when Done is closed, and nil before.
+func (reg *Registration) Err() error {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
+	return reg.err
+}
+
+// Close withdraws the record and gives the name free. It is safe to call more
+// than once.
+func (reg *Registration) Close() error {
+	err := reg.leave()
+	reg.r.users.Lock()
+	delete(reg.r.regs, reg)
+	reg.r.users.Unlock()
+	return errors.Join(err, reg.r.free())
+}
+
+func (reg *Registration) leave() (err error) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.shut = true
 	if reg.mem == nil {
 		return nil
 	}
@@ -246,6 +303,22 @@ func (reg *Registration) Close() (err error) {
 	reg.withdraw()
 	reg.r.step("registry closed")
 	return nil
+}
+
+// again registers the name in the Registry's present table, unless it is there.
+func (reg *Registration) again() {
+	reg.r.mu.RLock()
+	defer reg.r.mu.RUnlock()
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if reg.shut || reg.err != nil || reg.mem != nil && reg.gen == reg.r.generation {
+		return
+	}
+	reg.release()
+	if err := reg.enter(); errors.Is(err, ErrExists) {
+		reg.err = fmt.Errorf("%w: the registry of domain %s was removed or replaced, and %w", ErrDisplaced, reg.r.dir.Path(), err)
+		close(reg.done)
+	} // after any other error the next look tries again
 }
 
 // release gives up whatever is held. The slot's lock goes first, by a close
@@ -257,8 +330,10 @@ func (reg *Registration) release() {
 	}
 	if reg.slotLock != nil {
 		reg.slotLock.Close()
+		reg.slotLock = nil
 	}
 	if reg.nameLock != nil {
 		reg.nameLock.Close()
+		reg.nameLock = nil
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -41,19 +42,28 @@ type Options struct {
 
 // A Registry is an open registry of a domain. It is safe for concurrent use.
 type Registry struct {
-	dir  *domain.Dir
 	path string // of folder
 	hook func(string)
+	stop chan struct{} // closed when the last user is gone
 
-	mu     sync.RWMutex // held for reading while mem and locks are used
+	mu     sync.RWMutex // held for reading while what follows is used
 	closed bool
-	mem    []byte // the table, read only
+	freed  bool
+	dir    *domain.Dir
+	id     fs.FileInfo // of the table's file
+	mem    []byte      // the table, read only
 	slots  int
+	// generation counts the tables that this Registry has had.
+	generation int
 	// locks caches the files that hold the slots' locks, opened for reading
 	// only, so that their close tells watchers nothing.
 	locks []atomic.Pointer[os.File]
 	// seen caches what was decoded last of each slot.
 	seen []atomic.Pointer[sighting]
+
+	users    sync.Mutex // guards what follows; taken last
+	regs     map[*Registration]struct{}
+	watchers map[*sys.DirWatch]struct{}
 }
 
 // Open opens the registry of a domain, which it creates if needed; the name is
@@ -76,31 +86,100 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{dir: dir, path: filepath.Join(dir.Path(), folder), hook: opts.step}
-	if err := r.open(slots); err != nil {
+	r := &Registry{path: filepath.Join(dir.Path(), folder), hook: opts.step, stop: make(chan struct{}),
+		regs: make(map[*Registration]struct{}), watchers: make(map[*sys.DirWatch]struct{})}
+	for range 10 { // the folder may be removed at this moment
+		if err = r.open(dir, slots); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		dir.Close()
+		if dir, err = domain.Open(domainName); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
 		dir.Close()
 		return nil, err
 	}
+	go r.keep()
 	return r, nil
 }
 
-func (r *Registry) open(slots int) error {
-	if err := r.dir.Root().Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+// open makes the table in a folder, which may have to be created, this Registry's. It
+// needs mu, unless nobody knows the Registry yet; after an error nothing has changed.
+func (r *Registry) open(dir *domain.Dir, slots int) error {
+	if err := dir.Root().Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return r.tableError(err, "")
 	}
-	f, err := r.openFile("table", os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = sys.PublishFile(r.path, "table", func(f *os.File) error { return writeTable(f, slots) })
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+	for tries := 0; ; tries++ {
+		f, err := r.openTable(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = sys.PublishFile(r.path, "table", func(f *os.File) error { return writeTable(f, slots) })
+			if err != nil && !errors.Is(err, fs.ErrExist) {
+				return r.tableError(err, "")
+			}
+			f, err = r.openTable(dir)
+		}
+		if err != nil {
 			return r.tableError(err, "")
 		}
-		f, err = r.openFile("table", os.O_RDONLY)
+		err = r.mapTable(dir, f)
+		if errors.Is(err, errUnwritten) && tries < 1000 {
+			err = r.rewrite(dir, f, slots)
+			f.Close()
+			if err != nil {
+				return r.tableError(err, "")
+			}
+			continue
+		}
+		f.Close()
+		return err
+	}
+}
+
+// openTable opens the table for reading; on an overlay of file systems for writing too,
+// as it would otherwise be the lower layer's, to which nobody writes.
+func (r *Registry) openTable(dir *domain.Dir) (*os.File, error) {
+	f, err := dir.Root().Open(filepath.Join(folder, "table"))
+	if err == nil && sys.Layered(f) {
+		f.Close()
+		f, err = dir.Root().OpenFile(filepath.Join(folder, "table"), os.O_RDWR, 0)
+	}
+	return f, err
+}
+
+// errUnwritten marks a table whose header is all zeros: the machine lost power before the
+// disk had it. No process can be using it.
+var errUnwritten = errors.New("the table was never written")
+
+// rewriteByte is the byte of the table's file that a process locks while it puts another in
+// its place.
+const rewriteByte = 1<<62 - 1
+
+// rewrite puts a new table in the place of f, which was never written. When
+// somebody else does, it waits a moment.
+func (r *Registry) rewrite(dir *domain.Dir, f *os.File, slots int) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	w, err := dir.Root().OpenFile(filepath.Join(folder, "table"), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	if err != nil {
-		return r.tableError(err, "")
+		return err
 	}
-	defer f.Close()
-	return r.mapTable(f)
+	defer w.Close()
+	err = sys.TryLock(w, rewriteByte)
+	if errors.Is(err, sys.ErrLocked) {
+		time.Sleep(time.Millisecond)
+		return nil
+	}
+	if now, serr := w.Stat(); err != nil || serr != nil || !os.SameFile(fi, now) || !dir.Holds(filepath.Join(folder, "table"), fi) {
+		return errors.Join(err, serr)
+	}
+	return sys.ReplaceFile(r.path, "table", func(f *os.File) error { return writeTable(f, slots) })
 }
 
 // writeTable fills a new table: reserved room of zeros, and the header.
@@ -119,8 +198,9 @@ func writeTable(f *os.File, slots int) error {
 	return sys.UnmapFile(head)
 }
 
-// mapTable checks the table's header against its size, and maps it.
-func (r *Registry) mapTable(f *os.File) (err error) {
+// mapTable checks the table's header against its size, and maps it, in the place of the one
+// before.
+func (r *Registry) mapTable(dir *domain.Dir, f *os.File) (err error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return r.tableError(err, "")
@@ -140,6 +220,8 @@ func (r *Registry) mapTable(f *os.File) (err error) {
 	defer sys.UnmapFile(head)
 	slots := wordAt(head, offSlots).Load()
 	switch {
+	case wordAt(head, offMagic).Load()|wordAt(head, offVersion).Load()|wordAt(head, offSlotSize).Load()|slots == 0:
+		return errUnwritten
 	case wordAt(head, offMagic).Load() != magic:
 		return r.tableError(ErrForeign, "its first bytes are others")
 	case wordAt(head, offVersion).Load() != version:
@@ -148,30 +230,52 @@ func (r *Registry) mapTable(f *os.File) (err error) {
 		size != int64(headerSize+slots*slotSize):
 		return r.tableError(ErrCorrupt, fmt.Sprintf("%d slots do not make a file of %d bytes", slots, size))
 	}
-	if r.mem, err = sys.MapFile(f, 0, int(size), false); err != nil {
+	mem, err := sys.MapFile(f, 0, int(size), false)
+	if err != nil {
 		return r.tableError(err, "")
 	}
-	r.slots = int(slots)
+	r.unmap()
+	r.dir, r.id, r.mem, r.slots = dir, fi, mem, int(slots)
+	r.generation++
 	r.locks = make([]atomic.Pointer[os.File], r.slots/groupSize)
 	r.seen = make([]atomic.Pointer[sighting], r.slots)
 	return nil
+}
+
+// unmap gives up the table, if there is one.
+func (r *Registry) unmap() error {
+	if r.mem == nil {
+		return nil
+	}
+	for i := range r.locks {
+		if f := r.locks[i].Load(); f != nil {
+			f.Close()
+		}
+	}
+	return sys.UnmapFile(r.mem)
 }
 
 // Close releases the registry. Registrations made through it stay, until they
 // are closed themselves.
 func (r *Registry) Close() error {
 	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	return r.free()
+}
+
+// free gives everything up when the Registry is closed and the last registration is.
+func (r *Registry) free() error {
+	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	r.users.Lock()
+	defer r.users.Unlock()
+	if !r.closed || r.freed || len(r.regs) > 0 {
 		return nil
 	}
-	r.closed = true
-	for i := range r.locks {
-		if f := r.locks[i].Load(); f != nil {
-			f.Close()
-		}
-	}
-	return errors.Join(sys.UnmapFile(r.mem), r.dir.Close())
+	r.freed = true
+	close(r.stop)
+	return errors.Join(r.unmap(), r.dir.Close())
 }
 
 // step marks what happens between the stores of a registration, and after each
@@ -185,7 +289,11 @@ func (r *Registry) step(name string) {
 
 // Slots returns the number of instances that the registry has room for, the
 // spare ones included.
-func (r *Registry) Slots() int { return r.slots }
+func (r *Registry) Slots() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.slots
+}
 
 func (r *Registry) tableError(err error, detail string) error {
 	return &TableError{Path: filepath.Join(r.path, "table"), Detail: detail, Err: err}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
@@ -59,15 +60,14 @@ func (r *Registry) Watch(ctx context.Context, prefix string) iter.Seq2[Event, er
 // false.
 func (r *Registry) follow(ctx context.Context, prefix string, f func(*watcher, []Event) bool) error {
 	// Watch before the first look, so that no change falls in between.
-	dir, err := sys.WatchDir(r.path)
+	dir, err := r.watch()
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer r.endWatch(dir)
 	stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	w := &watcher{r: r, prefix: prefix, known: make(map[int]sighting), names: make(map[string]int)}
-	w.markAll()
+	w := &watcher{r: r, prefix: prefix}
 	for {
 		events, err := w.scan()
 		r.step("registry looked")
@@ -98,13 +98,51 @@ type watcher struct {
 	closed   map[int]bool
 	closedAt time.Time
 	again    int
+
+	everything bool // all groups are to be looked at
+	// generation is the table's that all this is about. moving has the instances that were
+	// live in the table before and have not registered in this one yet, as they will
+	// if they live; those that have not until the time limit are taken to be gone.
+	generation int
+	moving     map[string]Record
+	limit      time.Time
 }
 
+// moveTime is what a live instance may take to register in a new table.
+const moveTime = 10 * domain.CheckPeriod
+
+// markAll has all groups of the present table looked at. If it is a new one, the instances
+// known are expected to register there. It needs the Registry's lock.
 func (w *watcher) markAll() {
+	if w.generation != w.r.generation {
+		if w.generation != 0 {
+			w.limit = time.Now().Add(moveTime)
+		}
+		if w.moving == nil {
+			w.moving = make(map[string]Record)
+		}
+		for _, s := range w.known {
+			w.moving[s.rec.Name] = s.rec
+		}
+		w.generation = w.r.generation
+		w.known, w.names, w.closed = make(map[int]sighting), make(map[string]int), nil
+		w.everything = true
+	}
+	if !w.everything {
+		return
+	}
+	w.everything = false
 	w.dirty = make(map[int]bool)
 	for group := range w.r.slots / groupSize {
 		w.dirty[group] = true
 	}
+}
+
+// has reports whether an instance is live, or about to register in a new table.
+func (w *watcher) has(name string) bool {
+	_, known := w.names[name]
+	_, moves := w.moving[name]
+	return known || moves
 }
 
 // wait blocks until a group may have changed, and marks it.
@@ -113,14 +151,17 @@ func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 	if len(w.closed) > 0 {
 		deadline = w.closedAt.Add(afterClose[w.again])
 	}
+	if len(w.moving) > 0 && (deadline.IsZero() || w.limit.Before(deadline)) {
+		deadline = w.limit
+	}
 	dir.SetDeadline(deadline)
 	if err := ctx.Err(); err != nil { // after SetDeadline, which may undo AfterFunc's
 		return context.Cause(ctx)
 	}
 	err := dir.Next(func(name string, closed bool) {
-		group, ok := groupOf(name, len(w.r.locks))
+		group, ok := groupOf(name, maxSlots/groupSize)
 		if name == "" {
-			w.markAll()
+			w.everything = true
 		}
 		if !ok {
 			return
@@ -136,6 +177,9 @@ func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && len(w.closed) == 0 {
+		return nil // it is the limit that has come
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		for group := range w.closed {
@@ -167,7 +211,12 @@ func groupOf(file string, groups int) (group int, ok bool) {
 // scan looks at the dirty groups and returns what changed.
 func (w *watcher) scan() (events []Event, err error) {
 	err = w.r.use(func() error {
+		w.markAll()
 		for group := range w.dirty {
+			if group >= len(w.r.locks) {
+				delete(w.dirty, group)
+				continue
+			}
 			for slot := group * groupSize; slot < (group+1)*groupSize; slot++ {
 				if events, err = w.look(slot, events); err != nil {
 					return err
@@ -177,6 +226,12 @@ func (w *watcher) scan() (events []Event, err error) {
 		}
 		return nil
 	})
+	if err == nil && len(w.moving) > 0 && !time.Now().Before(w.limit) {
+		for name, rec := range w.moving {
+			events = append(events, Event{Disappeared, rec})
+			delete(w.moving, name)
+		}
+	}
 	return events, err
 }
 
@@ -191,6 +246,9 @@ func (w *watcher) look(slot int, events []Event) ([]Event, error) {
 		}
 		ok = live
 	}
+	if wasKnown && !ok && !w.r.current() {
+		return events, nil // it may have moved to another table, where it is looked for next
+	}
 	if wasKnown && (!ok || now.state != old.state) {
 		events = append(events, w.forget(slot))
 		wasKnown = false
@@ -199,7 +257,16 @@ func (w *watcher) look(slot int, events []Event) ([]Event, error) {
 		return events, nil
 	}
 	rec := now.rec
+	before, moved := w.moving[rec.Name]
+	delete(w.moving, rec.Name)
+	same := moved && before.PID == rec.PID && before.Incarnation == rec.Incarnation && before.StartTime.Equal(rec.StartTime)
 	switch {
+	case same:
+		if rec.Role != before.Role || rec.Epoch != before.Epoch {
+			events = append(events, Event{Changed, rec})
+		}
+	case moved:
+		events = append(events, Event{Disappeared, before}, Event{Appeared, rec})
 	case !wasKnown:
 		if before, moved := w.names[rec.Name]; moved { // and its old slot was not looked at yet
 			events = append(events, w.forget(before))

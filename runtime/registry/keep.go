@@ -1,0 +1,118 @@
+package registry
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// keep looks, until the Registry is freed, whether its table is still the one that others
+// find under its name.
+func (r *Registry) keep() {
+	tick := time.NewTicker(domain.CheckPeriod)
+	defer tick.Stop()
+	touched := time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-r.stop:
+			return
+		}
+		r.replaceTable()
+		r.users.Lock()
+		regs := slices.Collect(maps.Keys(r.regs))
+		r.users.Unlock()
+		for _, reg := range regs {
+			reg.again()
+		}
+		if now := time.Now(); now.Sub(touched) > domain.TouchPeriod {
+			touched = now
+			r.touch()
+		}
+	}
+}
+
+// replaceTable goes on with the table that has the name now, and makes one if there is none. One
+// that is damaged is an error to its users; it is not replaced, for others may have
+// their names in it.
+func (r *Registry) replaceTable() {
+	if r.inPlace() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.freed {
+		return
+	}
+	dir := r.dir
+	if !dir.InPlace() {
+		var err error
+		if dir, err = dir.Again(); err != nil {
+			return
+		}
+	}
+	old := r.dir
+	if err := r.open(dir, r.slots); err != nil {
+		if dir != old {
+			dir.Close()
+		}
+		return
+	}
+	if dir != old {
+		old.Close()
+	}
+	r.users.Lock()
+	defer r.users.Unlock()
+	for w := range r.watchers {
+		w.Poke()
+	}
+}
+
+func (r *Registry) inPlace() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.freed || r.current()
+}
+
+// current reports whether the name still stands for this table. It needs mu.
+func (r *Registry) current() bool {
+	return r.dir.InPlace() && r.dir.Holds(filepath.Join(folder, "table"), r.id)
+}
+
+// touch renews the times of the registry's files.
+func (r *Registry) touch() {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.freed {
+		return
+	}
+	names := []string{folder, filepath.Join(folder, "table")}
+	for group := range r.locks {
+		names = append(names, filepath.Join(folder, lockFile(group)))
+	}
+	r.dir.Touch(names...)
+}
+
+// watch begins a watch of the registry's folder, whatever table is in it.
+func (r *Registry) watch() (*sys.DirWatch, error) {
+	w, err := sys.WatchDir(r.path)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	r.users.Lock()
+	defer r.users.Unlock()
+	r.watchers[w] = struct{}{}
+	return w, nil
+}
+
+func (r *Registry) endWatch(w *sys.DirWatch) {
+	w.Close()
+	r.users.Lock()
+	defer r.users.Unlock()
+	delete(r.watchers, w)
+}
