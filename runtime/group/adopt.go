@@ -106,6 +106,13 @@ func (s *supervisor) adopt(r *replica, o *occupant) {
 	p.reconnect(s, r.index)
 	s.report(Event{Kind: Adopted, Instance: r.name, PID: p.pid})
 	s.attend(r, p)
+	if s.page.placeWord(r.index, offTold) == o.incarnation {
+		// The earlier supervisor has told it to end. It answers what it has taken, perhaps
+		// as the primary, and is replaced then.
+		r.state, r.planned, r.told = leaving, true, p
+		s.killAfterGrace(r)
+		return
+	}
 	s.expectReady(r, p)
 }
 

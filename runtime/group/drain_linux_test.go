@@ -19,6 +19,7 @@ import (
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // ledgerVar names the file to which the replicas of the ledger's service append what they
@@ -33,18 +34,24 @@ func childLedger([]string) error {
 	}
 	record := func(_ context.Context, w *words) (*words, error) {
 		_, err := f.Write(binary.LittleEndian.AppendUint64(nil, (*w)[0]))
-		if (*w)[0] == endless {
+		switch (*w)[0] {
+		case endless:
 			select {}
+		case lengthy:
+			time.Sleep(time.Second)
 		}
 		time.Sleep(time.Duration((*w)[0]%4) * time.Millisecond)
-		return &words{}, err
+		return &words{0}, err
 	}
 	return group.Run(context.Background(), group.ReplicaConfig{},
 		ipc.NewService(listProtocol, ipc.Handle(methodAppend, record), ipc.Handle(methodIdempotent, record)))
 }
 
-// endless is a number whose recording is never answered.
-const endless = 1 << 62
+// Numbers whose recording is never answered, and takes long.
+const (
+	endless = 1 << 62
+	lengthy = 1 << 61
+)
 
 // methodIdempotent appends, and may be sent again without thought.
 var methodIdempotent = idempotentMethod("Idempotent")
@@ -370,4 +377,161 @@ func TestOutcomeOfAllAttempts(t *testing.T) {
 	if err := <-result; ipc.CodeOf(err) != ipc.CodeDeadlineExceeded || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("error %v, %v", err, ipc.OutcomeOf(err))
 	}
+}
+
+// startCall begins a call, and returns when its primary has taken it.
+func startCall(t *testing.T, domain string, n uint64) (result <-chan error) {
+	t.Helper()
+	c := dialList(t, domain)
+	done := make(chan error, 1)
+	go func() {
+		_, err := ipc.Invoke(context.Background(), c, methodAppend, &words{n})
+		done <- err
+	}()
+	path := filepath.Join(filepath.Dir(domain), "ledger")
+	before, _ := os.ReadFile(path)
+	for {
+		if now, _ := os.ReadFile(path); len(now) > len(before) {
+			return done
+		}
+		runtime.Gosched()
+	}
+}
+
+// expectCutOff checks the error of a call that its primary took and did not answer.
+func expectCutOff(t *testing.T, err error) {
+	t.Helper()
+	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+		t.Errorf("error %v, %v", err, ipc.OutcomeOf(err))
+	}
+}
+
+// A drain that takes too long is cut off, and one whose process dies ends at once; the
+// service goes on in either case.
+func TestDrainThatDoesNotEnd(t *testing.T) {
+	for name, grace := range map[string]time.Duration{"too long": 100 * time.Millisecond, "death": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			domain := newDomain(t)
+			cfg := ledgerConfig(domain)
+			cfg.Grace = grace
+			g := startGroup(t, cfg)
+			before := g.Status()
+			result := startCall(t, domain, endless)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			failed := make(chan error, 1)
+			go func() { _, err := g.Failover(ctx); failed <- err }()
+			primary := before.Instances[before.Primary]
+			if name == "death" {
+				conn, err := ipc.Dial(t.Context(), primary.Control, ipc.WithDomain(domain))
+				for err == nil { // until it drains
+					conn.Close()
+					conn, err = ipc.Dial(t.Context(), primary.Control, ipc.WithDomain(domain))
+				}
+				select {
+				case err := <-result:
+					t.Errorf("the call ended while its primary drains: %v", err)
+				default:
+				}
+				syscall.Kill(primary.PID, syscall.SIGKILL)
+			}
+			expectCutOff(t, <-result)
+			if err := <-failed; err != nil {
+				t.Error(err)
+			}
+			if got := appendTo(t, dialList(t, domain), 1); got != 0 {
+				t.Error(got)
+			}
+		})
+	}
+}
+
+// A supervisor that is killed while its primary drains leaves a group that the next one takes
+// over, with the drain.
+func TestSupervisorDiesDuringDrain(t *testing.T) {
+	domain := newDomain(t)
+	host, pids := startHost(t, domain, "ledger", "survive")
+	result := startCall(t, domain, lengthy)
+	host.Process.Signal(syscall.SIGTERM)
+	for { // until the primary takes no more calls
+		conn, err := ipc.Dial(t.Context(), "list.0", ipc.WithDomain(domain))
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	host.Process.Kill()
+	host.Wait()
+	cfg := ledgerConfig(domain)
+	cfg.Survive = true
+	g := startGroup(t, cfg)
+	if err := <-result; err != nil {
+		t.Errorf("the call in flight: %v", err)
+	}
+	s, err := g.WaitHealthy(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if running(pids[0]) {
+		t.Error("the old primary runs on")
+	}
+	if s.Instances[1].PID != pids[1] {
+		t.Errorf("the standby %d was not adopted: %+v", pids[1], s.Instances[1])
+	}
+	appendTo(t, dialList(t, domain), 1)
+}
+
+// TestRunAlone runs a replica that no group supervises, in this process.
+func TestRunAlone(t *testing.T) {
+	domain := newDomain(t)
+	entered, gate := make(chan struct{}), make(chan struct{})
+	svc := ipc.NewService(listProtocol, ipc.Handle(methodAppend, func(context.Context, *words) (*words, error) {
+		close(entered)
+		<-gate
+		return &words{}, nil
+	}))
+	cfg := group.ReplicaConfig{Member: group.MemberConfig{Domain: domain}}
+	if err := group.Run(t.Context(), cfg, svc); err == nil || !strings.Contains(err.Error(), "Control") {
+		t.Errorf("without a channel: %v", err)
+	}
+	cfg.Record = registry.Record{Control: "alone", Service: "list"}
+	cfg.Options = []ipc.ServerOption{ipc.WithServerInterceptor(
+		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+			if call.Method.ReadOnly {
+				return ipc.Errorf(ipc.CodePermissionDenied, "no reading")
+			}
+			return next(ctx)
+		})}
+	ready := make(chan struct{})
+	cfg.Ready = func() { close(ready) }
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- group.Run(ctx, cfg, svc) }()
+	<-ready
+	reg, err := registry.Open(domain, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reg.Close()
+	rec, err := reg.Lookup("alone")
+	if err != nil || rec.Control != "alone" || rec.Service != "list" || rec.Protocol != listProtocol.Name || rec.Fingerprint != listProtocol.Fingerprint {
+		t.Errorf("record %+v, %v", rec, err)
+	}
+	c, err := ipc.Dial(t.Context(), "alone", ipc.WithDomain(domain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	result := make(chan error, 1)
+	go func() { _, err := ipc.Invoke(t.Context(), c, methodAppend, &words{1}); result <- err }()
+	<-entered
+	cancel()
+	close(gate)
+	if err := <-result; err != nil {
+		t.Errorf("the call in flight: %v", err)
+	}
+	if err := <-ran; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	nothingLeft(t, domain)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -24,6 +25,8 @@ type ReplicaConfig struct {
 	// in where they are empty; for the rest see Member.Announce.
 	Record registry.Record
 	// Options are the server's, besides the services: limits, interceptors, a logger.
+	// They come before those of the member, so that interceptors see every call first, and
+	// may refuse it before it is replicated.
 	Options []ipc.ServerOption
 	// Grace is how long calls in flight may take once the process is told to end. 0:
 	// four fifths of the supervisor's Config.Grace, after which the supervisor kills the
@@ -75,7 +78,7 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	if err != nil {
 		return err
 	}
-	server := ipc.NewServer(append(member.ServerOptions(services...), cfg.Options...)...)
+	server := ipc.NewServer(append(slices.Clone(cfg.Options), member.ServerOptions(services...)...)...)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.WithoutCancel(ctx), l) }()
 	if err := member.Announce(rec); err != nil {

@@ -485,6 +485,11 @@ func (s *supervisor) stop(r *replica) {
 	wordAt(s.page.mem, placeOffset(r.index)+offTold).Store(r.incarnation)
 	sys.CrashPoint("group end ordered")
 	p.terminate()
+	s.killAfterGrace(r)
+}
+
+func (s *supervisor) killAfterGrace(r *replica) {
+	p := r.proc
 	time.AfterFunc(s.cfg.Grace, func() {
 		s.do(func() {
 			if r.proc == p {
