@@ -95,7 +95,10 @@ func (q *eventQueue) add(ev Event) {
 	q.enqueue(func() {
 		logEvent(q.logger, q.service, ev)
 		if q.hook != nil {
-			q.hook(ev)
+			_ = contain(q.logger, "Config.Events", func() error {
+				q.hook(ev)
+				return nil
+			})
 		}
 	})
 }

@@ -146,7 +146,11 @@ func (f *follower) begin() (snapshot []byte, at position, fresh bool, err error)
 	defer r.order.Unlock()
 	if at = r.at; !whole || theirs != at {
 		sys.CrashPoint("group snapshot begun")
-		if snapshot, err = r.state.Snapshot(); err != nil {
+		err = contain(r.log, "Snapshot", func() (err error) {
+			snapshot, err = r.state.Snapshot()
+			return err
+		})
+		if err != nil {
 			return nil, at, fresh, fmt.Errorf("take a snapshot: %w", err)
 		}
 		if snapshot == nil {

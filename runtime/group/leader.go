@@ -176,7 +176,14 @@ func (l *leader) end(why error) {
 // change executes a call that changes the state, here and on the standbys.
 func (l *leader) change(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
 	e := &entry{method: call.Method.ID, body: bytes.Clone(call.Body)}
+	returned := false
+	defer func() {
+		if !returned && e.index != 0 { // the handler ends this goroutine, and is answered like any other
+			_ = l.settle(e.index)
+		}
+	}()
 	err := l.execute(ctx, e, call, next)
+	returned = true
 	if e.index == 0 {
 		return err
 	}
@@ -201,8 +208,22 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 	e.index = r.at.index + 1
 	l.assigned.Store(e.index)
 	sys.CrashPoint("group change begun")
+	err, returned := errExited, false
+	defer func() {
+		if !returned {
+			l.conclude(e, call, err)
+		}
+	}()
 	// A handler that gave up when its caller did would leave replicas different.
-	err := r.guarded(func() error { return next(context.WithoutCancel(ctx)) })
+	err = r.guarded(func() error { return next(context.WithoutCancel(ctx)) })
+	returned = true
+	l.conclude(e, call, err)
+	return err
+}
+
+// conclude queues the change that a handler has made, whatever way it ended. It needs r.order.
+func (l *leader) conclude(e *entry, call *ipc.ServerCall, err error) {
+	r := l.r
 	r.at = position{l.epoch, e.index}
 	l.mu.Lock()
 	watched := len(l.standbys) > 0
@@ -217,7 +238,6 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 	}
 	sys.CrashPoint("group change executed")
 	l.append(e)
-	return err
 }
 
 // guarded makes an error of a handler's panic, as the server would, for its
@@ -226,7 +246,7 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 func (r *replicator) guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.log.Error("handler panicked", "panic", p, "stack", string(debug.Stack()))
+			traced(r.log).Error("handler panicked", "panic", p, "stack", string(debug.Stack()))
 			err = ipc.Errorf(ipc.CodeInternal, "the handler panicked: %v", p)
 		}
 	}()

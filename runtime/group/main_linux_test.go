@@ -41,6 +41,7 @@ var children = map[string]func(args []string) error{
 	"slow":    childSlow,
 	"glutton": childGlutton,
 	"talker":  childTalker,
+	"rogue":   childRogue,
 	"chatter": childChatter,
 	"endless": childEndless,
 }

@@ -364,7 +364,7 @@ func (m *Member) beat(ctx context.Context, period time.Duration) {
 	defer tick.Stop()
 	word := wordAt(m.place, offBeat)
 	for {
-		if m.cfg.Healthy == nil || m.cfg.Healthy() {
+		if m.healthy() {
 			word.Add(1)
 			sys.CrashPoint("group beat")
 		}
@@ -376,9 +376,24 @@ func (m *Member) beat(ctx context.Context, period time.Duration) {
 	}
 }
 
+// healthy asks the service whether it makes progress. One that does not answer does not.
+func (m *Member) healthy() (ok bool) {
+	if m.cfg.Healthy == nil {
+		return true
+	}
+	_ = contain(m.cfg.Logger, "MemberConfig.Healthy", func() error {
+		ok = m.cfg.Healthy()
+		return nil
+	})
+	return ok
+}
+
 func (m *Member) tell(role registry.Role, epoch uint64) {
 	if m.cfg.OnRole != nil {
-		m.cfg.OnRole(role, epoch)
+		_ = contain(m.cfg.Logger, "MemberConfig.OnRole", func() error {
+			m.cfg.OnRole(role, epoch)
+			return nil
+		})
 	}
 }
 

@@ -52,7 +52,13 @@ type process struct {
 
 // launchProcess starts an instance. It must run on a launcher's thread.
 func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, index int, incarnation uint64) (*process, error) {
-	cmd := command(index)
+	var cmd *exec.Cmd
+	if err := contain(nil, "Config.Command", func() error {
+		cmd = command(index)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
 	if cmd == nil {
 		return nil, &InstanceError{Instance: instanceName(s.cfg.Service, index), Problem: "has no command: the function that makes it returned nil"}
 	}

@@ -297,13 +297,13 @@ func TestDivergedStandbyIsReplaced(t *testing.T) {
 	}
 }
 
-// TestFailedCallsAreReplicated: a handler that returns an error or panics may
+// TestFailedCallsAreReplicated: a handler that returns an error, panics or ends its goroutine may
 // have changed the state all the same.
 func TestFailedCallsAreReplicated(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
-	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound, methodPanic: ipc.CodeInternal} {
+	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound, methodPanic: ipc.CodeInternal, methodExit: ipc.CodeInternal} {
 		_, err := ipc.Invoke(t.Context(), c, m, &words{7})
 		if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != ipc.Executed {
 			t.Errorf("%s: %v", m.Info().Name, err)
@@ -313,7 +313,7 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 		}
 	}
 	syscall.Kill(g.Instances()[0].PID, syscall.SIGKILL)
-	if all := readAll(t, c); !slices.Equal(all, words{7, 7}) {
+	if all := readAll(t, c); !slices.Equal(all, words{7, 7, 7}) {
 		t.Errorf("the standby has %v", all)
 	}
 }

@@ -90,32 +90,54 @@ func (r *replicator) install(_ head, c *cutter) ([]byte, error) {
 	return nil, nil
 }
 
-func (r *replicator) restore(snapshot []byte) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("it panicked: %v", p)
-		}
-	}()
-	return r.state.Restore(snapshot)
+func (r *replicator) restore(snapshot []byte) error {
+	return contain(r.log, "Restore", func() error { return r.state.Restore(snapshot) })
 }
 
 // execute executes the primary's changes.
 func (r *replicator) execute(h head, c *cutter) ([]byte, error) {
 	var digests []byte
+	var failure error
+	// A handler that ends its goroutine ends one of these, and its change is made like any other.
+	for exited := true; exited && failure == nil; {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			failure = r.executeAll(h, c, &digests, &exited)
+		}()
+		<-done
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	return digests, nil
+}
+
+// executeAll executes changes, and sets exited if the handler of one ends the goroutine.
+func (r *replicator) executeAll(h head, c *cutter, digests *[]byte, exited *bool) error {
 	for len(c.rest) > 0 {
 		e, err := c.entry()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if e.index != r.at.index+1 {
-			return nil, fmt.Errorf("%s is at change %d, the next one cannot be %d", r.m.Name(), r.at.index, e.index)
+			return fmt.Errorf("%s is at change %d, the next one cannot be %d", r.m.Name(), r.at.index, e.index)
 		}
 		sys.CrashPoint("group change received")
-		digests = binary.LittleEndian.AppendUint32(digests, r.apply(&e))
-		r.at = position{h.epoch, e.index}
+		*exited = true
+		digest := digestOf(nil, errExited)
+		func() {
+			defer func() {
+				*digests = binary.LittleEndian.AppendUint32(*digests, digest)
+				r.at = position{h.epoch, e.index}
+			}()
+			digest = r.apply(&e)
+		}()
+		*exited = false
 		sys.CrashPoint("group change applied")
 	}
-	return digests, nil
+	*exited = false
+	return nil
 }
 
 func (r *replicator) seal(h head, _ *cutter) ([]byte, error) {

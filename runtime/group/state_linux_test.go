@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -71,6 +72,7 @@ var (
 	methodStray  = listMethod("Stray", false)  // -> the pid: replicas answer differently
 	methodRefuse = listMethod("Refuse", false) // -> an error
 	methodPanic  = listMethod("Panic", false)
+	methodExit   = listMethod("Exit", false) // ends its goroutine
 )
 
 // A list is the service's state.
@@ -146,6 +148,11 @@ func (l *list) service() *ipc.Service {
 		ipc.Handle(methodPanic, func(ctx context.Context, w *words) (*words, error) {
 			l.append(ctx, w)
 			panic("on purpose")
+		}),
+		ipc.Handle(methodExit, func(ctx context.Context, w *words) (*words, error) {
+			l.append(ctx, w)
+			runtime.Goexit()
+			return nil, nil
 		}))
 }
 
