@@ -22,17 +22,28 @@ func (f *file) enum(e *schema.Enum) {
 	f.aliases(n.Type, n.Alias, n.Object, n.ObjectAlias)
 	f.enumConsts(e, n)
 	f.enumTables(e, n)
-	f.p("// String returns the name of ℓv as the schema has it, or ", n.Type, "(n).")
+	if e.BitFlags {
+		f.p("// String returns the name of ℓv as the schema has it, or the names of its bits with")
+		f.p("// a | between them; bits without a name are the last part, ", n.Type, "(n).")
+	} else {
+		f.p("// String returns the name of ℓv as the schema has it, or ", n.Type, "(n).")
+	}
 	f.p("func (ℓv ", n.Type, ") String() string {")
 	f.p("if ℓs, ℓok := ", n.Names, "[ℓv]; ℓok {")
 	f.p("return ℓs")
 	f.p("}")
-	f.p("return \"", n.Type, "(\" + ℙstrconv.FormatInt(int64(ℓv), 10) + \")\"")
+	parse := "ParseEnum"
+	if e.BitFlags {
+		parse = "ParseFlags"
+		f.p("return ℙfb.FlagsString(ℓv, ", quote(n.Type), ", ", n.Names, ")")
+	} else {
+		f.p("return \"", n.Type, "(\" + ℙstrconv.FormatInt(int64(ℓv), 10) + \")\"")
+	}
 	f.p("}")
 	f.p()
 	f.p("// ", n.Parse, " returns the value whose String is ℓs, or an error.")
 	f.p("func ", n.Parse, "(ℓs string) (", n.Type, ", error) {")
-	f.p("return ℙfb.ParseEnum(ℓs, ", quote(n.Type), ", ", n.Values, ")")
+	f.p("return ℙfb.", parse, "(ℓs, ", quote(n.Type), ", ", n.Values, ")")
 	f.p("}")
 	if e.IsUnion {
 		f.p()

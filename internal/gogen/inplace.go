@@ -20,7 +20,7 @@ func (f *file) inPlaceClient(s *service) {
 		jen.Func().Id(s.newInPlaceClient).Params(local("c").Op("*").Add(ipc("Conn"))).Add(ptr(s.inPlaceClient)).Block(
 			jen.Return(jen.Op("&").Id(s.inPlaceClient).Values(value("conn", local("c"))))))
 	for _, m := range s.methods {
-		f.documented([]string{" " + m.name + " calls " + s.decl.Name + "." + m.decl.Name + " in place.", "", "go:noinline"},
+		f.documented(append(methodDoc(m.name+" calls "+s.decl.Name+"."+m.decl.Name+" in place.", m.decl), "", "go:noinline"),
 			jen.Func().Params(local("c").Add(ptr(s.inPlaceClient))).Id(m.name).Params(
 				ctx(), local("size").Int(),
 				local("build").Func().Params(builder()).Add(flatbuffers("UOffsetT")),

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/dave/jennifer/jen"
+
+	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
 // protocol writes what identifies a service or an envelope to the peer.
@@ -66,10 +68,20 @@ func (f *file) client(s *service) {
 			jen.Return(jen.Op("&").Id(s.client).Values(value("caller", local("c"))))))
 	f.decl("", implements(s.iface, jen.Parens(ptr(s.client)).Parens(jen.Nil())))
 	for _, m := range s.methods {
-		f.decl(m.name+" calls "+s.decl.Name+"."+m.decl.Name+".",
+		f.documented(methodDoc(m.name+" calls "+s.decl.Name+"."+m.decl.Name+".", m.decl),
 			jen.Func().Params(local("c").Add(ptr(s.client))).Add(f.signature(m, ctx(), local("req"))).Block(
 				jen.Return(ipc("Invoke").Call(local("ctx"), local("c").Dot("caller"), jen.Id(m.info), local("req")))))
 	}
+}
+
+// methodDoc returns the comment of a method of a client: a sentence, and what the
+// schema says of the method.
+func methodDoc(sentence string, m *schema.Method) []string {
+	doc := wrap(sentence)
+	if hasDoc(m.Doc) {
+		doc = append(append(doc, ""), docLines(m.Doc)...)
+	}
+	return doc
 }
 
 // implements makes the compiler check that v implements an interface.

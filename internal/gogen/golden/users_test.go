@@ -274,3 +274,19 @@ func TestUnionsFromJSON(t *testing.T) {
 	}
 	kitchenBuffer(&back)
 }
+
+// TestFlagsPrintAsNames writes and parses values of an enum with bit_flags. Those
+// that flatc's String names are as there.
+func TestFlagsPrintAsNames(t *testing.T) {
+	for v, want := range map[kitchen.Color]string{
+		0: "Color(0)", kitchen.ColorRed: "Red", kitchen.ColorRed | kitchen.ColorBlue: "Red|Blue",
+		kitchen.ColorGreen | 64: "Green|Color(64)", 96: "Color(96)",
+	} {
+		if got := v.String(); got != want {
+			t.Errorf("%d is %s, not %s", v, got, want)
+		}
+		if got, err := kitchen.ParseColor(want); err != nil || got != v {
+			t.Errorf("%s is %d, %v", want, got, err)
+		}
+	}
+}

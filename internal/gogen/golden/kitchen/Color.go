@@ -2,11 +2,7 @@
 
 package kitchen
 
-import (
-	"strconv"
-
-	"github.com/ipcgen/ipcgen/runtime/fb"
-)
+import "github.com/ipcgen/ipcgen/runtime/fb"
 
 // Colours that mix.
 type Color byte
@@ -33,15 +29,16 @@ var EnumValuesColor = map[string]Color{
 	"Blue":  ColorBlue,
 }
 
-// String returns the name of v as the schema has it, or Color(n).
+// String returns the name of v as the schema has it, or the names of its bits with
+// a | between them; bits without a name are the last part, Color(n).
 func (v Color) String() string {
 	if s, ok := EnumNamesColor[v]; ok {
 		return s
 	}
-	return "Color(" + strconv.FormatInt(int64(v), 10) + ")"
+	return fb.FlagsString(v, "Color", EnumNamesColor)
 }
 
 // ParseColor returns the value whose String is s, or an error.
 func ParseColor(s string) (Color, error) {
-	return fb.ParseEnum(s, "Color", EnumValuesColor)
+	return fb.ParseFlags(s, "Color", EnumValuesColor)
 }

@@ -96,6 +96,8 @@ func NewOracleClient(c ipc.Caller) *OracleClient {
 var _ Oracle = (*OracleClient)(nil)
 
 // Weigh calls Oracle.weigh.
+//
+// Weighs a leaf.
 func (c *OracleClient) Weigh(ctx context.Context, req *LeafT) (*MaybeT, error) {
 	return ipc.Invoke(ctx, c.caller, oracleWeigh, req)
 }
@@ -144,6 +146,8 @@ func NewOracleInPlaceClient(c *ipc.Conn) *OracleInPlaceClient {
 }
 
 // Weigh calls Oracle.weigh in place.
+//
+// Weighs a leaf.
 //
 //go:noinline
 func (c *OracleInPlaceClient) Weigh(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Maybe) error) error {

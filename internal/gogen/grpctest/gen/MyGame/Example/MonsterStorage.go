@@ -51,6 +51,8 @@ func NewMonsterStorageIPCClient(c ipc.Caller) *MonsterStorageIPCClient {
 var _ MonsterStorage = (*MonsterStorageIPCClient)(nil)
 
 // Store calls MonsterStorage.Store.
+//
+// Keeps a monster.
 func (c *MonsterStorageIPCClient) Store(ctx context.Context, req *MonsterT) (*StatT, error) {
 	return ipc.Invoke(ctx, c.caller, monsterStorageStore, req)
 }
@@ -91,6 +93,8 @@ func NewMonsterStorageInPlaceClient(c *ipc.Conn) *MonsterStorageInPlaceClient {
 }
 
 // Store calls MonsterStorage.Store in place.
+//
+// Keeps a monster.
 //
 //go:noinline
 func (c *MonsterStorageInPlaceClient) Store(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Stat) error) error {
