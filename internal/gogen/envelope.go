@@ -75,7 +75,7 @@ func (f *file) handler(e *envelope, full string) {
 
 // messageInfo writes the variable that holds a member's codec.
 func (f *file) messageInfo(e *envelope, m *member, full string) {
-	c := f.plan.codecs[memberKey(f.pkg, e, m)]
+	c := f.plan.codecs[f.plan.memberKey(e, m)]
 	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMessage")).Call(jen.Id(e.protocol),
 		composite(ipc("MessageSpec").Index(jen.Id(f.messageType(m))),
 			value("Name", jen.Lit(m.val.Name)),

@@ -105,6 +105,7 @@ type Draft struct {
 
 	plan  *plan
 	pkg   *pkg
+	span  diag.Span // of a declaration that it is made of
 	emits []func(*file)
 	// guards are the packages of the runtime to whose version the file refers, if
 	// it imports them. One file of each schema in each package refers to each.
@@ -115,10 +116,13 @@ type Draft struct {
 // to diags; then it returns nil. Drafts may be rendered in parallel.
 func Plan(s *schema.Schema, opts Options, diags *diag.List) []*Draft {
 	p := newPlan(s, opts, diags)
+	p.checkMethods()
+	p.checkTypes()
 	if diags.HasErrors() {
 		return nil
 	}
 	drafts := p.drafts()
+	p.checkFolders(drafts)
 	p.checkCycles(drafts)
 	if diags.HasErrors() {
 		return nil
@@ -164,6 +168,7 @@ type declaration struct {
 	declarer *schema.File
 	pkg      *pkg
 	typ      string // full name
+	span     diag.Span
 	name     string // of the file
 	runtime  string // the package of the runtime that the code imports, "fb" or "ipc"; may be empty
 	emit     func(*file)
@@ -173,24 +178,24 @@ type declaration struct {
 // that the schema declares; emit is nil for what is not generated.
 func (p *plan) declarations() []declaration {
 	var all []declaration
-	add := func(from *schema.File, ns schema.Namespace, typ, suffix, runtime string, emit func(*file)) {
+	add := func(from *schema.File, span diag.Span, ns schema.Namespace, typ, suffix, runtime string, emit func(*file)) {
 		if !p.generated(from) {
 			emit = nil
 		}
-		all = append(all, declaration{from, p.pkgOf(ns), fullName(ns, typ), typ + suffix, runtime, emit})
+		all = append(all, declaration{from, p.pkgOf(ns), fullName(ns, typ), span, typ + suffix, runtime, emit})
 	}
 	for _, o := range p.schema.Objects {
 		if o.IsStruct {
-			add(o.File, o.Namespace, o.Name, "", "", func(f *file) { f.structType(o) })
+			add(o.File, o.Span, o.Namespace, o.Name, "", "", func(f *file) { f.structType(o) })
 		} else {
-			add(o.File, o.Namespace, o.Name, "", "fb", func(f *file) { f.table(o) })
+			add(o.File, o.Span, o.Namespace, o.Name, "", "fb", func(f *file) { f.table(o) })
 		}
 	}
 	for _, e := range p.schema.Enums {
-		add(e.File, e.Namespace, e.Name, "", "fb", func(f *file) { f.enum(e) })
+		add(e.File, e.Span, e.Namespace, e.Name, "", "fb", func(f *file) { f.enum(e) })
 	}
 	for _, e := range p.allEnvelopes {
-		add(e.table.File, e.table.Namespace, e.table.Name, "_channel", "ipc", func(f *file) { f.envelope(e) })
+		add(e.table.File, e.table.Span, e.table.Namespace, e.table.Name, "_channel", "ipc", func(f *file) { f.envelope(e) })
 	}
 	planned := make(map[*schema.Service]*service)
 	for _, s := range p.services {
@@ -201,7 +206,7 @@ func (p *plan) declarations() []declaration {
 		if s := planned[decl]; s != nil {
 			emit = func(f *file) { f.service(s) }
 		}
-		add(decl.File, decl.Namespace, decl.Name, "", "ipc", emit)
+		add(decl.File, decl.Span, decl.Namespace, decl.Name, "", "ipc", emit)
 	}
 	stubs := make(map[*schema.Service]*grpcService)
 	for _, s := range p.grpc {
@@ -209,7 +214,7 @@ func (p *plan) declarations() []declaration {
 	}
 	for _, decl := range p.schema.Services {
 		if p.opts.GRPC {
-			add(decl.File, decl.Namespace, decl.Name, "_grpc", fbPath, func(f *file) { f.grpcService(stubs[decl]) })
+			add(decl.File, decl.Span, decl.Namespace, decl.Name, "_grpc", "fb", func(f *file) { f.grpcService(stubs[decl]) })
 		}
 	}
 	streams := make(map[*schema.Object]*stream)
@@ -218,7 +223,7 @@ func (p *plan) declarations() []declaration {
 	}
 	for _, o := range p.schema.Objects {
 		if isStream(o) {
-			add(o.File, o.Namespace, o.Name, "_stream", "ipc", func(f *file) { f.stream(streams[o]) })
+			add(o.File, o.Span, o.Namespace, o.Name, "_stream", "ipc", func(f *file) { f.stream(streams[o]) })
 		}
 	}
 	return all
@@ -272,7 +277,7 @@ func (p *plan) drafts() []*Draft {
 			names[at][strings.ToLower(name)] = true
 			draft = &Draft{
 				Path: path.Join(d.pkg.dir, name+".go"), Package: d.pkg.name, Declarer: d.declarer,
-				plan: p, pkg: d.pkg, guards: make(map[string]bool),
+				plan: p, pkg: d.pkg, span: d.span, guards: make(map[string]bool),
 			}
 			made[at][d.name] = draft
 		}

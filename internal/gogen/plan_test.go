@@ -59,6 +59,20 @@ func TestDiagnostics(t *testing.T) {
 			"Q is a member of envelope E2 twice, as One and Two", "note: Two is here"},
 		{"streamed table", envelopes + "table T (stream) {}",
 			"table T cannot be streamed", "make it a struct"},
+		{"field like a method of io", "table A { read_byte:int; }",
+			"field A.read_byte becomes a method ReadByte, which go vet and readers take for that of io.ByteReader", "help: rename it"},
+		{"method like one of gob", envelopes + "rpc_service S { gob_encode(Q):R; }",
+			"method S.gob_encode becomes a method GobEncode", "gob.GobEncoder"},
+		{"mutator of a list", "table A { x:int; unread_rune:[A]; }",
+			"field A.unread_rune becomes a method UnreadRune", "io.RuneScanner"},
+		{"internal", "namespace x.internal.y; table A { v:int; }",
+			"namespace x.internal.y cannot be a Go package for others: a folder called internal", "(-package)"},
+		{"vendor", "namespace vendor; enum A:byte { V }",
+			"namespace vendor cannot be a Go package: a folder called vendor", "(-package)"},
+		{"a device of Windows", "namespace x.Aux; struct A { v:int; }",
+			"namespace x.Aux cannot be a Go package: ", `disallowed as path element component on Windows`},
+		{"namespaces in capitals", "namespace x.Y; table A { v:int; } namespace x.y; table A { v:int; }",
+			"namespaces x.Y and x.y differ in case only", "(-package)"},
 		{"cycle of three", "namespace x; table A { b:y.B; } namespace y; table B { a:z.C; } namespace z; table C { v:[x.A]; }",
 			"namespaces x and y need each other, and Go packages may not: x.A uses y.B", "note: z.C uses x.A"},
 		{"cycle", "namespace x; table A { b:y.B; } namespace y; table B { a:x.A; }",
@@ -74,6 +88,39 @@ func TestDiagnostics(t *testing.T) {
 				t.Error("files were generated all the same")
 			}
 		})
+	}
+}
+
+// TestFoldersDoNotMatterInOnePackage generates namespaces that cannot be folders.
+func TestFoldersDoNotMatterInOnePackage(t *testing.T) {
+	src := "namespace x.internal; table A { b:vendor.B; } namespace vendor; table B { v:con.C; } namespace con; struct C { v:int; }"
+	opts := gogen.Options{ImportPath: "example.com/x", Package: "one"}
+	files, diags := plan(t, opts, map[string]string{"a.fbs": src})
+	if diags.HasErrors() || len(files) != 3 {
+		t.Error(render(diags))
+	}
+}
+
+// TestWarnings checks the warnings about types that are not called what the
+// schema calls them, and about folders that the go command passes over.
+func TestWarnings(t *testing.T) {
+	for src, want := range map[string]string{
+		"table error { v:int; }": "warning: table error is called error_ in Go, which has a meaning of its own for that name; " +
+			"other packages call it Error",
+		"namespace x; enum type:byte { V }":      "warning: enum type is called type_ in Go",
+		"namespace testdata; table A { v:int; }": "warning: namespace testdata becomes a folder that the go command passes over",
+		"namespace x._y; table A { v:int; }":     "warning: namespace x._y becomes a folder that the go command passes over",
+	} {
+		files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": src})
+		if text := render(diags); diags.HasErrors() || !strings.Contains(text, want) {
+			t.Errorf("%s: got %s", src, text)
+		}
+		if err := newChecker(t).check("example.com/x", files); err != nil {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
+	if _, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": "table err { v:int; }"}); render(diags) != "" {
+		t.Errorf("a warning about a name that Go does not have: %s", render(diags))
 	}
 }
 

@@ -127,7 +127,7 @@ func (f *file) handle(m *method) *jen.Statement {
 
 // methodInfo writes the variables that hold a method's codec.
 func (f *file) methodInfo(s *service, m *method) {
-	req, rep := f.plan.codecs[requestKey(f.pkg, s, m)], f.plan.codecs[replyKey(f.pkg, s, m)]
+	req, rep := f.plan.codecs[f.plan.requestKey(s, m)], f.plan.codecs[f.plan.replyKey(s, m)]
 	spec := []jen.Code{
 		value("Name", jen.Lit(m.decl.Name)),
 		value("ID", hex(fmt.Sprintf("%08x", wireID(fullName(s.decl.Namespace, s.decl.Name), m.decl.Name)))),

@@ -142,7 +142,7 @@ func (w *writer) comment(line string) {
 func docLines(lines []string) []string {
 	var out []string
 	for _, line := range lines {
-		line = unmarked(strings.TrimRight(line, " \t\r"))
+		line = unmarked(printable(strings.TrimRight(line, " \t\r")))
 		if line == "" && len(out) == 0 {
 			continue
 		}
@@ -155,6 +155,17 @@ func docLines(lines []string) []string {
 		out = out[:len(out)-1]
 	}
 	return out
+}
+
+// printable returns a line of a comment without what Go does not take in any text.
+func printable(line string) string {
+	return strings.Map(func(c rune) rune {
+		switch c {
+		case 0, '\r', '\uFEFF':
+			return -1
+		}
+		return c // bytes that are no UTF-8 arrive as U+FFFD
+	}, line)
 }
 
 // plainDoc reports whether gofmt leaves a line of a doc comment alone: text

@@ -106,11 +106,11 @@ func NewBulkInPlaceService(h Bulk, inPlace BulkInPlaceHandlers) *ipc.Service {
 	)
 }
 
-func finishBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishBulkBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishBlockBuffer(b, m)
 }
 
-func openBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
+func openBulkBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
 	if err := VerifyBlock(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -118,16 +118,16 @@ func openBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeBlock(b *flatbuffers.Builder, seq uint64, m *BlockT) error {
+func encodeBulkBlock(b *flatbuffers.Builder, seq uint64, m *BlockT) error {
 	if m == nil {
 		return ipc.NilMessage("bulk.Block")
 	}
-	finishBlock(b, seq, 0, m.Pack(b))
+	finishBulkBlock(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeBlock(buf []byte, m *BlockT) (seq uint64, err error) {
-	x, seq, _, err := openBlock(buf)
+func decodeBulkBlock(buf []byte, m *BlockT) (seq uint64, err error) {
+	x, seq, _, err := openBulkBlock(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -135,19 +135,19 @@ func decodeBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatTaken is what is the same in all these messages, and where their values
-// lie.
-var flatTaken = fb.NewLayout(12, ""+
+// flatBulkTaken is what is the same in all these messages, and where their
+// values lie.
+var flatBulkTaken = fb.NewLayout(12, ""+
 	"\x06\x00\x0c\x00\x04\x00\x00\x00\x00\x00\x00\x00"+ // vtable of bulk.Taken
 	"\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // bulk.Taken
 	fb.Value{At: 16, Size: 8}, // size
 )
 
-func finishTaken(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishBulkTaken(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishTakenBuffer(b, m)
 }
 
-func openTaken(buf []byte) (m Taken, seq, refSeq uint64, err error) {
+func openBulkTaken(buf []byte) (m Taken, seq, refSeq uint64, err error) {
 	if err := VerifyTaken(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -155,22 +155,22 @@ func openTaken(buf []byte) (m Taken, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeTakenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *TakenT) error {
+func encodeBulkTakenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *TakenT) error {
 	if m == nil {
 		return ipc.NilMessage("bulk.Taken")
 	}
-	x, root := flatTaken.Begin(b)
+	x, root := flatBulkTaken.Begin(b)
 	flatbuffers.WriteUint64(x[16:], m.Size)
 	FinishTakenBuffer(b, root)
 	return nil
 }
 
-func decodeTakenReply(buf []byte, m *TakenT) (refSeq uint64, err error) {
-	if x := flatTaken.Match(buf); x != nil {
+func decodeBulkTakenReply(buf []byte, m *TakenT) (refSeq uint64, err error) {
+	if x := flatBulkTaken.Match(buf); x != nil {
 		m.Size = flatbuffers.GetUint64(x[16:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openTaken(buf)
+	x, _, refSeq, err := openBulkTaken(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -182,15 +182,15 @@ var bulkPut = ipc.NewMethod(BulkProtocol, ipc.MethodSpec[BlockT, TakenT]{
 	Name:          "Put",
 	ID:            0x04f97b8f,
 	Idempotent:    true,
-	EncodeRequest: encodeBlock,
-	DecodeRequest: decodeBlock,
-	EncodeReply:   encodeTakenReply,
-	DecodeReply:   decodeTakenReply,
+	EncodeRequest: encodeBulkBlock,
+	DecodeRequest: decodeBulkBlock,
+	EncodeReply:   encodeBulkTakenReply,
+	DecodeReply:   decodeBulkTakenReply,
 })
 
 var bulkPutInPlace = ipc.NewInPlaceMethod(bulkPut.Info(), ipc.InPlaceSpec[Block, Taken]{
-	FinishRequest: finishBlock,
-	OpenRequest:   openBlock,
-	FinishReply:   finishTaken,
-	OpenReply:     openTaken,
+	FinishRequest: finishBulkBlock,
+	OpenRequest:   openBulkBlock,
+	FinishReply:   finishBulkTaken,
+	OpenReply:     openBulkTaken,
 })

@@ -134,7 +134,7 @@ func NewDiaryInPlaceService(h Diary, inPlace DiaryInPlaceHandlers) *ipc.Service 
 	)
 }
 
-func finishNotedNote(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
+func finishDiaryNotedNote(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffsetT) {
 	fb.StartTable(b, 3)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependByteSlot(1, byte(golden__shared.Notes(1)), 0)
@@ -142,7 +142,7 @@ func finishNotedNote(b *flatbuffers.Builder, seq, _ uint64, m flatbuffers.UOffse
 	golden__shared.FinishnotedBuffer(b, fb.EndTable(b))
 }
 
-func openNotedNote(buf []byte) (m golden__shared.Note, seq, refSeq uint64, err error) {
+func openDiaryNotedNote(buf []byte) (m golden__shared.Note, seq, refSeq uint64, err error) {
 	if err := golden__shared.Verifynoted(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -156,16 +156,16 @@ func openNotedNote(buf []byte) (m golden__shared.Note, seq, refSeq uint64, err e
 	return m, x.Seq(), 0, nil
 }
 
-func encodeNotedNote(b *flatbuffers.Builder, seq uint64, m *golden__shared.NoteT) error {
+func encodeDiaryNotedNote(b *flatbuffers.Builder, seq uint64, m *golden__shared.NoteT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.noted.note")
 	}
-	finishNotedNote(b, seq, 0, m.Pack(b))
+	finishDiaryNotedNote(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeNotedNote(buf []byte, m *golden__shared.NoteT) (seq uint64, err error) {
-	x, seq, _, err := openNotedNote(buf)
+func decodeDiaryNotedNote(buf []byte, m *golden__shared.NoteT) (seq uint64, err error) {
+	x, seq, _, err := openDiaryNotedNote(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -173,9 +173,9 @@ func decodeNotedNote(buf []byte, m *golden__shared.NoteT) (seq uint64, err error
 	return seq, nil
 }
 
-// flatAnswerDone is what is the same in all these messages, and where their
-// values lie.
-var flatAnswerDone = fb.NewLayout(52, ""+
+// flatDiaryAnswerDone is what is the same in all these messages, and where
+// their values lie.
+var flatDiaryAnswerDone = fb.NewLayout(52, ""+
 	"\x0c\x00\x19\x00\x04\x00\x0c\x00\x18\x00\x14\x00"+ // vtable of golden.shared.answer
 	"\x08\x00\x10\x00\x04\x00\x0c\x00"+ // vtable of golden.shared.done
 	"\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"+ // golden.shared.answer
@@ -186,7 +186,7 @@ var flatAnswerDone = fb.NewLayout(52, ""+
 	fb.Value{At: 64, Size: 4}, // words
 )
 
-func finishAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
+func finishDiaryAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
 	fb.StartTable(b, 4)
 	b.PrependUint64Slot(0, seq, 0)
 	b.PrependUint64Slot(1, refSeq, 0)
@@ -195,7 +195,7 @@ func finishAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.
 	golden__shared.FinishanswerBuffer(b, fb.EndTable(b))
 }
 
-func openAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64, err error) {
+func openDiaryAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64, err error) {
 	if err := golden__shared.Verifyanswer(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -210,11 +210,11 @@ func openAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64, err 
 	return m, x.Seq(), m.RefSeq(), nil
 }
 
-func encodeAnswerDoneReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden__shared.DoneT) error {
+func encodeDiaryAnswerDoneReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden__shared.DoneT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.answer.done")
 	}
-	x, root := flatAnswerDone.Begin(b)
+	x, root := flatDiaryAnswerDone.Begin(b)
 	flatbuffers.WriteUint64(x[24:], seq)
 	flatbuffers.WriteUint64(x[32:], refSeq)
 	flatbuffers.WriteUint64(x[56:], refSeq)
@@ -223,14 +223,14 @@ func encodeAnswerDoneReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden
 	return nil
 }
 
-func decodeAnswerDoneReply(buf []byte, m *golden__shared.DoneT) (refSeq uint64, err error) {
-	if x := flatAnswerDone.Match(buf); x != nil {
+func decodeDiaryAnswerDoneReply(buf []byte, m *golden__shared.DoneT) (refSeq uint64, err error) {
+	if x := flatDiaryAnswerDone.Match(buf); x != nil {
 		m.RefSeq = flatbuffers.GetUint64(x[56:])
 		refSeq = m.RefSeq
 		m.Words = flatbuffers.GetInt32(x[64:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openAnswerDone(buf)
+	x, _, refSeq, err := openDiaryAnswerDone(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -242,15 +242,15 @@ var diaryWrite = ipc.NewMethod(DiaryProtocol, ipc.MethodSpec[golden__shared.Note
 	Name:          "Write",
 	ID:            0xc88806fb,
 	ReadOnly:      true,
-	EncodeRequest: encodeNotedNote,
-	DecodeRequest: decodeNotedNote,
-	EncodeReply:   encodeAnswerDoneReply,
-	DecodeReply:   decodeAnswerDoneReply,
+	EncodeRequest: encodeDiaryNotedNote,
+	DecodeRequest: decodeDiaryNotedNote,
+	EncodeReply:   encodeDiaryAnswerDoneReply,
+	DecodeReply:   decodeDiaryAnswerDoneReply,
 })
 
 var diaryWriteInPlace = ipc.NewInPlaceMethod(diaryWrite.Info(), ipc.InPlaceSpec[golden__shared.Note, golden__shared.Done]{
-	FinishRequest: finishNotedNote,
-	OpenRequest:   openNotedNote,
-	FinishReply:   finishAnswerDone,
-	OpenReply:     openAnswerDone,
+	FinishRequest: finishDiaryNotedNote,
+	OpenRequest:   openDiaryNotedNote,
+	FinishReply:   finishDiaryAnswerDone,
+	OpenReply:     openDiaryAnswerDone,
 })

@@ -226,11 +226,11 @@ func NewPantryInPlaceService(h Pantry, inPlace PantryInPlaceHandlers) *ipc.Servi
 	)
 }
 
-func finishItem(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishPantryItem(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	golden__shared.FinishItemBuffer(b, m)
 }
 
-func openItem(buf []byte) (m golden__shared.Item, seq, refSeq uint64, err error) {
+func openPantryItem(buf []byte) (m golden__shared.Item, seq, refSeq uint64, err error) {
 	if err := golden__shared.VerifyItem(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -238,16 +238,16 @@ func openItem(buf []byte) (m golden__shared.Item, seq, refSeq uint64, err error)
 	return m, 0, 0, nil
 }
 
-func encodeItem(b *flatbuffers.Builder, seq uint64, m *golden__shared.ItemT) error {
+func encodePantryItem(b *flatbuffers.Builder, seq uint64, m *golden__shared.ItemT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.Item")
 	}
-	finishItem(b, seq, 0, m.Pack(b))
+	finishPantryItem(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
-	x, seq, _, err := openItem(buf)
+func decodePantryItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
+	x, seq, _, err := openPantryItem(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -255,16 +255,16 @@ func decodeItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeItemReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden__shared.ItemT) error {
+func encodePantryItemReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden__shared.ItemT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.Item")
 	}
-	finishItem(b, seq, refSeq, m.Pack(b))
+	finishPantryItem(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeItemReply(buf []byte, m *golden__shared.ItemT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openItem(buf)
+func decodePantryItemReply(buf []byte, m *golden__shared.ItemT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openPantryItem(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -272,11 +272,11 @@ func decodeItemReply(buf []byte, m *golden__shared.ItemT) (refSeq uint64, err er
 	return refSeq, nil
 }
 
-func finishKitchen(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishPantryKitchen(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishKitchenBuffer(b, m)
 }
 
-func openKitchen(buf []byte) (m Kitchen, seq, refSeq uint64, err error) {
+func openPantryKitchen(buf []byte) (m Kitchen, seq, refSeq uint64, err error) {
 	if err := VerifyKitchen(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -284,19 +284,16 @@ func openKitchen(buf []byte) (m Kitchen, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeKitchen(b *flatbuffers.Builder, seq uint64, m *KitchenT) error {
+func encodePantryKitchen(b *flatbuffers.Builder, seq uint64, m *KitchenT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Kitchen")
 	}
-	if err := m.Check(); err != nil {
-		return err
-	}
-	finishKitchen(b, seq, 0, m.Pack(b))
+	finishPantryKitchen(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeKitchen(buf []byte, m *KitchenT) (seq uint64, err error) {
-	x, seq, _, err := openKitchen(buf)
+func decodePantryKitchen(buf []byte, m *KitchenT) (seq uint64, err error) {
+	x, seq, _, err := openPantryKitchen(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -304,19 +301,16 @@ func decodeKitchen(buf []byte, m *KitchenT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeKitchenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *KitchenT) error {
+func encodePantryKitchenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *KitchenT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Kitchen")
 	}
-	if err := m.Check(); err != nil {
-		return err
-	}
-	finishKitchen(b, seq, refSeq, m.Pack(b))
+	finishPantryKitchen(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openKitchen(buf)
+func decodePantryKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openPantryKitchen(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -327,32 +321,32 @@ func decodeKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error) {
 var pantryFetch = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
 	Name:          "Fetch",
 	ID:            0xdfd27cbb,
-	EncodeRequest: encodeItem,
-	DecodeRequest: decodeItem,
-	EncodeReply:   encodeKitchenReply,
-	DecodeReply:   decodeKitchenReply,
+	EncodeRequest: encodePantryItem,
+	DecodeRequest: decodePantryItem,
+	EncodeReply:   encodePantryKitchenReply,
+	DecodeReply:   decodePantryKitchenReply,
 })
 
 var pantryFetchInPlace = ipc.NewInPlaceMethod(pantryFetch.Info(), ipc.InPlaceSpec[golden__shared.Item, Kitchen]{
-	FinishRequest: finishItem,
-	OpenRequest:   openItem,
-	FinishReply:   finishKitchen,
-	OpenReply:     openKitchen,
+	FinishRequest: finishPantryItem,
+	OpenRequest:   openPantryItem,
+	FinishReply:   finishPantryKitchen,
+	OpenReply:     openPantryKitchen,
 })
 
 var pantryStore = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden__shared.ItemT]{
 	Name:          "Store",
 	ID:            0x58e2a486,
 	Idempotent:    true,
-	EncodeRequest: encodeKitchen,
-	DecodeRequest: decodeKitchen,
-	EncodeReply:   encodeItemReply,
-	DecodeReply:   decodeItemReply,
+	EncodeRequest: encodePantryKitchen,
+	DecodeRequest: decodePantryKitchen,
+	EncodeReply:   encodePantryItemReply,
+	DecodeReply:   decodePantryItemReply,
 })
 
 var pantryStoreInPlace = ipc.NewInPlaceMethod(pantryStore.Info(), ipc.InPlaceSpec[Kitchen, golden__shared.Item]{
-	FinishRequest: finishKitchen,
-	OpenRequest:   openKitchen,
-	FinishReply:   finishItem,
-	OpenReply:     openItem,
+	FinishRequest: finishPantryKitchen,
+	OpenRequest:   openPantryKitchen,
+	FinishReply:   finishPantryItem,
+	OpenReply:     openPantryItem,
 })

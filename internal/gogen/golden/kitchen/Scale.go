@@ -106,19 +106,19 @@ func NewScaleInPlaceService(h Scale, inPlace ScaleInPlaceHandlers) *ipc.Service 
 	)
 }
 
-// flatFoo is what is the same in all these messages, and where their values
-// lie.
-var flatFoo = fb.NewLayout(8, ""+
+// flatScaleFoo is what is the same in all these messages, and where their
+// values lie.
+var flatScaleFoo = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.Foo
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.Foo
 	fb.Value{At: 12, Size: 4}, // a
 )
 
-func finishFoo(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishScaleFoo(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishFooBuffer(b, m)
 }
 
-func openFoo(buf []byte) (m Foo, seq, refSeq uint64, err error) {
+func openScaleFoo(buf []byte) (m Foo, seq, refSeq uint64, err error) {
 	if err := VerifyFoo(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -126,22 +126,22 @@ func openFoo(buf []byte) (m Foo, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeFoo(b *flatbuffers.Builder, seq uint64, m *FooT_) error {
+func encodeScaleFoo(b *flatbuffers.Builder, seq uint64, m *FooT_) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Foo")
 	}
-	x, root := flatFoo.Begin(b)
+	x, root := flatScaleFoo.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.A)
 	FinishFooBuffer(b, root)
 	return nil
 }
 
-func decodeFoo(buf []byte, m *FooT_) (seq uint64, err error) {
-	if x := flatFoo.Match(buf); x != nil {
+func decodeScaleFoo(buf []byte, m *FooT_) (seq uint64, err error) {
+	if x := flatScaleFoo.Match(buf); x != nil {
 		m.A = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openFoo(buf)
+	x, seq, _, err := openScaleFoo(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -149,19 +149,19 @@ func decodeFoo(buf []byte, m *FooT_) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatFooT is what is the same in all these messages, and where their values
-// lie.
-var flatFooT = fb.NewLayout(8, ""+
+// flatScaleFooT is what is the same in all these messages, and where their
+// values lie.
+var flatScaleFooT = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of golden.kitchen.FooT
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // golden.kitchen.FooT
 	fb.Value{At: 12, Size: 4}, // b
 )
 
-func finishFooT(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishScaleFooT(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishFooTBuffer(b, m)
 }
 
-func openFooT(buf []byte) (m FooT, seq, refSeq uint64, err error) {
+func openScaleFooT(buf []byte) (m FooT, seq, refSeq uint64, err error) {
 	if err := VerifyFooT(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -169,22 +169,22 @@ func openFooT(buf []byte) (m FooT, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeFooTReply(b *flatbuffers.Builder, seq, refSeq uint64, m *FooTT) error {
+func encodeScaleFooTReply(b *flatbuffers.Builder, seq, refSeq uint64, m *FooTT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.FooT")
 	}
-	x, root := flatFooT.Begin(b)
+	x, root := flatScaleFooT.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.B)
 	FinishFooTBuffer(b, root)
 	return nil
 }
 
-func decodeFooTReply(buf []byte, m *FooTT) (refSeq uint64, err error) {
-	if x := flatFooT.Match(buf); x != nil {
+func decodeScaleFooTReply(buf []byte, m *FooTT) (refSeq uint64, err error) {
+	if x := flatScaleFooT.Match(buf); x != nil {
 		m.B = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openFooT(buf)
+	x, _, refSeq, err := openScaleFooT(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -195,15 +195,15 @@ func decodeFooTReply(buf []byte, m *FooTT) (refSeq uint64, err error) {
 var scaleTare = ipc.NewMethod(ScaleProtocol, ipc.MethodSpec[FooT_, FooTT]{
 	Name:          "Tare",
 	ID:            0x4a258359,
-	EncodeRequest: encodeFoo,
-	DecodeRequest: decodeFoo,
-	EncodeReply:   encodeFooTReply,
-	DecodeReply:   decodeFooTReply,
+	EncodeRequest: encodeScaleFoo,
+	DecodeRequest: decodeScaleFoo,
+	EncodeReply:   encodeScaleFooTReply,
+	DecodeReply:   decodeScaleFooTReply,
 })
 
 var scaleTareInPlace = ipc.NewInPlaceMethod(scaleTare.Info(), ipc.InPlaceSpec[Foo, FooT]{
-	FinishRequest: finishFoo,
-	OpenRequest:   openFoo,
-	FinishReply:   finishFooT,
-	OpenReply:     openFooT,
+	FinishRequest: finishScaleFoo,
+	OpenRequest:   openScaleFoo,
+	FinishReply:   finishScaleFooT,
+	OpenReply:     openScaleFooT,
 })

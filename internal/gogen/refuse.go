@@ -1,0 +1,119 @@
+package gogen
+
+import (
+	"strings"
+
+	"golang.org/x/mod/module"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
+
+// This file finds what the go command would do with the output: packages that it
+// does not build, and methods that go vet takes for something else.
+
+// checkFolders reports packages whose folders mean something to the go command.
+func (p *plan) checkFolders(drafts []*Draft) {
+	seen := make(map[*pkg]bool)
+	folded := make(map[string]*pkg) // by import path in small letters
+	for _, d := range drafts {
+		k := d.pkg
+		if seen[k] || k.dir == "" {
+			continue
+		}
+		seen[k] = true
+		span := d.span
+		for piece := range strings.SplitSeq(k.dir, "/") {
+			p.checkFolder(k, piece, span)
+		}
+		if err := module.CheckImportPath(k.dir); err != nil {
+			p.diags.Errorf(span, "namespace %s cannot be a Go package: %v", k.namespace, err).Helpf("%s", otherFolder)
+		}
+		fold := strings.ToLower(k.importPath)
+		if other := folded[fold]; other != nil {
+			p.diags.Errorf(span, "namespaces %s and %s differ in case only, and no Go program may have packages that do",
+				other.namespace, k.namespace).Helpf("%s", otherFolder)
+		}
+		folded[fold] = k
+	}
+}
+
+const otherFolder = "rename the namespace, or generate one package for all namespaces (-package)"
+
+// checkFolder reports a piece of a namespace that names a folder of a special kind.
+func (p *plan) checkFolder(k *pkg, piece string, span diag.Span) {
+	switch {
+	case piece == "internal":
+		p.diags.Errorf(span, "namespace %s cannot be a Go package for others: a folder called internal is closed to them",
+			k.namespace).Helpf("%s", otherFolder)
+	case piece == "vendor":
+		p.diags.Errorf(span, "namespace %s cannot be a Go package: a folder called vendor holds copies of other modules",
+			k.namespace).Helpf("%s", otherFolder)
+	case piece == "testdata", piece[0] == '_':
+		p.diags.Warnf(span, "namespace %s becomes a folder that the go command passes over in patterns such as ./...",
+			k.namespace).Helpf("%s", otherFolder)
+	}
+}
+
+// vetMethods are the methods whose signature go vet knows, and what it takes them
+// for. The signature of a generated method is never that one.
+var vetMethods = map[string]string{
+	"GobDecode":     "gob.GobDecoder",
+	"GobEncode":     "gob.GobEncoder",
+	"MarshalJSON":   "json.Marshaler",
+	"MarshalXML":    "xml.Marshaler",
+	"ReadByte":      "io.ByteReader",
+	"ReadRune":      "io.RuneReader",
+	"UnmarshalJSON": "json.Unmarshaler",
+	"UnmarshalXML":  "xml.Unmarshaler",
+	"UnreadByte":    "io.ByteScanner",
+	"UnreadRune":    "io.RuneScanner",
+	"WriteByte":     "io.ByteWriter",
+}
+
+// checkMethods reports fields and methods of services that become methods which
+// go vet refuses.
+func (p *plan) checkMethods() {
+	report := func(span diag.Span, what, method string) {
+		if iface := vetMethods[method]; iface != "" {
+			p.diags.Errorf(span, "%s becomes a method %s, which go vet and readers take for that of %s", what, method, iface).
+				Helpf("rename it; the messages themselves hold no names")
+		}
+	}
+	for _, o := range p.schema.Objects {
+		if !p.generated(o.File) {
+			continue
+		}
+		for _, f := range o.Fields {
+			n := p.fields[f]
+			for _, method := range []string{n.Get, n.Length, n.Bytes, n.ByKey, n.Mutate} {
+				report(f.Span, "field "+fullName(o.Namespace, o.Name)+"."+f.Name, method)
+			}
+		}
+	}
+	for _, s := range p.services {
+		for _, m := range s.methods {
+			report(m.decl.Span, "method "+fullName(s.decl.Namespace, s.decl.Name)+"."+m.decl.Name, m.name)
+		}
+	}
+}
+
+// checkTypes says which types do not have the name that the schema gives them.
+func (p *plan) checkTypes() {
+	warn := func(from *schema.File, span diag.Span, kind, name, goName, alias string) {
+		if p.generated(from) && reserved(name) {
+			p.diags.Warnf(span, "%s %s is called %s in Go, which has a meaning of its own for that name; other packages call it %s",
+				kind, name, goName, alias).Helpf("begin the names of types with a capital")
+		}
+	}
+	for _, o := range p.schema.Objects {
+		warn(o.File, o.Span, kindOf(o), o.Name, p.objects[o].Type, p.objects[o].Alias)
+	}
+	for _, e := range p.schema.Enums {
+		kind := "enum"
+		if e.IsUnion {
+			kind = "union"
+		}
+		warn(e.File, e.Span, kind, e.Name, p.enums[e].Type, p.enums[e].Alias)
+	}
+}
