@@ -114,6 +114,9 @@ func identifiersOfGoldens(t *testing.T) []string {
 func TestAnyName(t *testing.T) {
 	names := identifiersOfGoldens(t)
 	share := uint32(300) // one of so many pairs; GOGEN_NAMES=all has them all
+	if testing.Short() {
+		share = 1000
+	}
 	if os.Getenv("GOGEN_NAMES") == "all" {
 		share = 1
 	}
@@ -162,7 +165,7 @@ func TestAnyName(t *testing.T) {
 		}
 	}
 	t.Logf("%d schemas checked, refused: %v", checked, refused)
-	if checked < 100 {
+	if checked < 20 {
 		t.Errorf("only %d schemas were checked", checked)
 	}
 }

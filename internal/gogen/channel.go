@@ -34,7 +34,7 @@ type envelope struct {
 // A member is one message that an envelope carries.
 type member struct {
 	val   *schema.EnumVal
-	konst string // the constant of its type
+	index int    // of val among the values of the union
 	name  string // exported: of SendX and HandleX
 	info  string // the variable that holds its codec
 }
@@ -59,33 +59,39 @@ type method struct {
 	request, reply *member // in the service's envelopes
 }
 
-// planChannels finds envelopes and services and names what is generated for
-// them. These names are the interface of a protocol, so they are never changed
-// to avoid a clash: the schema has to.
-func (p *plan) planChannels() {
-	p.checkFormerNames()
+// findEnvelopes lists the envelopes of the schema.
+func (p *plan) findEnvelopes() {
 	for _, o := range p.schema.Objects {
 		if e := p.findEnvelope(o); e != nil {
-			p.allEnvelopes = append(p.allEnvelopes, e)
-		}
-	}
-	for _, e := range p.allEnvelopes {
-		if p.generated(e.table.File) {
-			p.nameEnvelope(e)
 			p.envelopes = append(p.envelopes, e)
+			p.envelopeOf[o] = e
 		}
 	}
-	for _, decl := range p.schema.Services {
-		if !p.generated(decl.File) {
-			continue
+}
+
+// nameChannels plans the envelopes, services and streams of a part, and names
+// what is generated for them. These names are the interface of a protocol, so they
+// are never changed to avoid a clash: the schema has to.
+func (p *plan) nameChannels(part *part) {
+	reports := p.diags
+	if !p.generated(part.file) {
+		p.diags = new(diag.List) // the run that generates the part reports
+	}
+	for _, o := range part.objects {
+		if e := p.envelopeOf[o]; e != nil {
+			p.nameEnvelope(e)
+			p.envelopeCodecs(e)
 		}
+	}
+	for _, decl := range part.services {
 		if s := p.planService(decl, p.envelopesFor(decl)); s != nil {
 			p.services = append(p.services, s)
+			p.serviceCodecs(s)
 		}
 	}
-	p.planCodecs()
-	p.planStreams()
-	p.planGRPC()
+	p.planStreams(part)
+	p.planGRPC(part)
+	p.diags = reports
 }
 
 // envelopesFor returns the envelopes that a service may travel in: those that its
@@ -93,7 +99,7 @@ func (p *plan) planChannels() {
 func (p *plan) envelopesFor(decl *schema.Service) []*envelope {
 	seen := p.reach(decl.File)
 	var found []*envelope
-	for _, e := range p.allEnvelopes {
+	for _, e := range p.envelopes {
 		if decl.File == nil || seen[e.table.File] {
 			found = append(found, e)
 		}
@@ -129,12 +135,11 @@ func (p *plan) findEnvelope(o *schema.Object) *envelope {
 		return nil
 	}
 	union := e.payload.Type.Enum
-	n := p.enums[union]
 	for i, val := range union.Values {
 		if val.Type.Base == schema.None {
 			continue
 		}
-		e.members = append(e.members, &member{val: val, konst: n.Consts[i], name: exported(val.Name)})
+		e.members = append(e.members, &member{val: val, index: i, name: exported(val.Name)})
 	}
 	return e
 }
@@ -145,7 +150,7 @@ func isCounter(f *schema.Field) bool {
 }
 
 // must claims a name that may not be changed.
-func (p *plan) must(k *pkg, name, what string, span diag.Span) string {
+func (p *plan) must(k *pkg, name, what string, span diag.Span, file *schema.File) string {
 	if prev, taken := k.scope[name]; taken {
 		d := p.diags.Errorf(span, "%s needs the Go name %s, which is already that of %s", what, name, prev.what)
 		if prev.span.IsValid() {
@@ -154,7 +159,7 @@ func (p *plan) must(k *pkg, name, what string, span diag.Span) string {
 		d.Helpf("rename one of them")
 		return name
 	}
-	k.scope[name] = &owner{what, span}
+	k.scope[name] = &owner{what, span, file}
 	return name
 }
 
@@ -162,14 +167,14 @@ func (p *plan) nameEnvelope(e *envelope) {
 	o := e.table
 	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
 	what := "envelope " + fullName(o.Namespace, o.Name)
-	name := func(s string) string { return p.must(k, s, what, o.Span) }
+	name := func(s string) string { return p.must(k, s, what, o.Span, o.File) }
 	e.sender = name(t + "Sender")
 	e.newSender = name("New" + t + "Sender")
 	e.handler = name(t + "Handler")
 	e.unimplemented = name("Unimplemented" + t + "Handler")
 	e.newService = name("New" + t + "Service")
 	e.protocol = name(t + "Protocol")
-	e.schema = k.claim(unexported(t)+"Schema", &owner{what, o.Span})
+	e.schema = k.claim(unexported(t)+"Schema", &owner{what, o.Span, o.File})
 	methods := make(scope)
 	for _, m := range e.members {
 		if prev, taken := methods[m.name]; taken {
@@ -177,8 +182,8 @@ func (p *plan) nameEnvelope(e *envelope) {
 				what, m.name, m.val.Name, prev.what).
 				Note(prev.span, "member %s is here", prev.what).Helpf("give one of them another alias")
 		}
-		methods[m.name] = &owner{m.val.Name, m.val.Span}
-		m.info = k.claim(unexported(t)+m.name, &owner{what, o.Span})
+		methods[m.name] = &owner{what: m.val.Name, span: m.val.Span}
+		m.info = k.claim(unexported(t)+m.name, &owner{what, o.Span, o.File})
 	}
 }
 
@@ -214,7 +219,7 @@ func (p *plan) nameService(s *service) {
 	k := p.pkgOf(decl.Namespace)
 	what := "rpc_service " + fullName(decl.Namespace, decl.Name)
 	t := exported(decl.Name)
-	name := func(n string) string { return p.must(k, n, what, decl.Span) }
+	name := func(n string) string { return p.must(k, n, what, decl.Span, decl.File) }
 	s.iface = name(t)
 	client := t + "Client"
 	if p.opts.GRPC {
@@ -229,7 +234,7 @@ func (p *plan) nameService(s *service) {
 	s.newInPlaceClient = name("New" + t + "InPlaceClient")
 	s.inPlaceHandlers = name(t + "InPlaceHandlers")
 	s.newInPlaceService = name("New" + t + "InPlaceService")
-	s.schema = k.claim(unexported(t)+"Schema", &owner{what, decl.Span})
+	s.schema = k.claim(unexported(t)+"Schema", &owner{what, decl.Span, decl.File})
 	methods := make(scope)
 	ids := make(map[uint32]*method)
 	for _, m := range s.methods {
@@ -237,15 +242,15 @@ func (p *plan) nameService(s *service) {
 			p.diags.Errorf(m.decl.Span, "method %s needs the Go name %s, which is already that of method %s", m.decl.Name, m.name, prev.what).
 				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
 		}
-		methods[m.name] = &owner{m.decl.Name, m.decl.Span}
+		methods[m.name] = &owner{what: m.decl.Name, span: m.decl.Span}
 		id := wireID(fullName(decl.Namespace, decl.Name), m.decl.Name)
 		if prev := ids[id]; prev != nil {
 			p.diags.Errorf(m.decl.Span, "methods %s and %s have the same number on the wire", prev.decl.Name, m.decl.Name).
 				Note(prev.decl.Span, "method %s is here", prev.decl.Name).Helpf("rename one of them")
 		}
 		ids[id] = m
-		m.info = k.claim(unexported(t)+m.name, &owner{what, decl.Span})
-		m.inPlace = k.claim(m.info+"InPlace", &owner{what, decl.Span})
+		m.info = k.claim(unexported(t)+m.name, &owner{what, decl.Span, decl.File})
+		m.inPlace = k.claim(m.info+"InPlace", &owner{what, decl.Span, decl.File})
 	}
 }
 

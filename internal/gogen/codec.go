@@ -54,21 +54,21 @@ func (p *plan) messageKey(s *service, e *envelope, m *member, message *schema.Ob
 	return key
 }
 
-// planCodecs lists the codecs that the files of envelopes and services write.
-func (p *plan) planCodecs() {
-	p.codecs = make(map[codecKey]*codec)
-	for _, e := range p.envelopes {
-		for _, m := range e.members {
-			key := p.memberKey(e, m)
-			p.codecOf(&e.codecs, "", key, e, m).forMessages(key.pkg)
-		}
+// envelopeCodecs and serviceCodecs list the codecs that the files of envelopes and
+// services write.
+func (p *plan) envelopeCodecs(e *envelope) {
+	for _, m := range e.members {
+		key := p.memberKey(e, m)
+		p.codecOf(&e.codecs, "", key, e, m).forMessages(key)
 	}
-	for _, s := range p.services {
-		k, owner := p.pkgOf(s.decl.Namespace), exported(s.decl.Name)
-		for _, m := range s.methods {
-			p.codecOf(&s.codecs, owner, p.requestKey(s, m), s.request, m.request).forMessages(k)
-			p.codecOf(&s.codecs, owner, p.replyKey(s, m), s.reply, m.reply).forReplies(k)
-		}
+}
+
+func (p *plan) serviceCodecs(s *service) {
+	owner := exported(s.decl.Name)
+	for _, m := range s.methods {
+		request, reply := p.requestKey(s, m), p.replyKey(s, m)
+		p.codecOf(&s.codecs, owner, request, s.request, m.request).forMessages(request)
+		p.codecOf(&s.codecs, owner, reply, s.reply, m.reply).forReplies(reply)
 	}
 }
 
@@ -80,33 +80,34 @@ func (p *plan) codecOf(codecs *[]*codec, owner string, key codecKey, e *envelope
 	if c := p.codecs[key]; c != nil {
 		return c
 	}
-	c := &codec{env: e, member: m, table: key.object, name: owner + sentence(p.objects[key.object].Type)}
+	c := &codec{env: e, member: m, table: key.object, name: owner + sentence(key.object.Name)}
 	if m != nil {
 		c.name += m.name
 	}
-	c.finish = key.pkg.function("finish" + c.name)
-	c.open = key.pkg.function("open" + c.name)
-	c.flat = p.flatten(key.pkg, c)
+	c.finish = key.function("finish" + c.name)
+	c.open = key.function("open" + c.name)
+	c.flat = p.flatten(key, c)
 	p.codecs[key] = c
 	*codecs = append(*codecs, c)
 	return c
 }
 
-// function claims the name of a function that nobody but generated code calls.
-func (k *pkg) function(name string) string {
-	return k.claim(name, &owner{what: "a function of ipcgen's"})
+// function claims the name of a function that only generated code calls.
+func (key codecKey) function(name string) string {
+	return key.pkg.claim(name, &owner{what: "a function of ipcgen's", file: key.declarer})
 }
 
 // forMessages and forReplies name the functions for one use of a codec.
-func (c *codec) forMessages(k *pkg) {
+func (c *codec) forMessages(key codecKey) {
 	if c.encode == "" {
-		c.encode, c.decode = k.function("encode"+c.name), k.function("decode"+c.name)
+		c.encode, c.decode = key.function("encode"+c.name), key.function("decode"+c.name)
 	}
 }
 
-func (c *codec) forReplies(k *pkg) {
+func (c *codec) forReplies(key codecKey) {
 	if c.encodeReply == "" {
-		c.encodeReply, c.decodeReply = k.function("encode"+c.name+"Reply"), k.function("decode"+c.name+"Reply")
+		c.encodeReply = key.function("encode" + c.name + "Reply")
+		c.decodeReply = key.function("decode" + c.name + "Reply")
 	}
 }
 
@@ -185,10 +186,11 @@ func (f *file) imported(c *codec, name string) *jen.Statement {
 func (f *file) konst(e *envelope, m *member) *jen.Statement {
 	union := e.payload.Type.Enum
 	k := f.plan.pkgOf(union.Namespace)
-	if k != f.pkg && !isExported(m.konst) {
+	konst := f.plan.enums[union].Consts[m.index]
+	if k != f.pkg && !isExported(konst) {
 		return jen.Id(f.enumType(union)).Call(jen.Op(enumValue(union, m.val)))
 	}
-	return jen.Id(f.qualifier(k) + m.konst)
+	return jen.Id(f.qualifier(k) + konst)
 }
 
 // finishMessage writes the function that finishes a buffer around a message. It

@@ -53,7 +53,7 @@ func (w *renderer) render(d *Draft) ([]byte, []imported, error) {
 	f := w.emit(d)
 	body := bytes.TrimRight(f.buf, "\n")
 	r := &w.resolver
-	if err := r.resolve(d.plan, d.pkg, body); err != nil {
+	if err := r.resolve(d, body); err != nil {
 		return nil, nil, mistake(d, err)
 	}
 	f.writer = writer{buf: make([]byte, 0, len(body)+512), needsFormat: f.needsFormat || r.renamed}

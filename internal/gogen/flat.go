@@ -35,9 +35,9 @@ type flatPart struct {
 // out defaults.
 const longestFlat = 256
 
-// flatten returns the layout of c's message in k's code, or nil when it has none.
+// flatten returns the layout of c's message in the code of key's package, or nil when it has none.
 // A buffer with a file identifier would be aligned otherwise; builders make those.
-func (p *plan) flatten(k *pkg, c *codec) *flat {
+func (p *plan) flatten(key codecKey, c *codec) *flat {
 	if c.message() == nil || c.message().IsStruct || p.hasIdentifier(c.table) {
 		return nil
 	}
@@ -48,7 +48,7 @@ func (p *plan) flatten(k *pkg, c *codec) *flat {
 			continue
 		case !isScalar(field.Type.Base) || field.IsTag || field.Optional:
 			return nil
-		case k != p.pkgOf(c.message().Namespace) && !isExported(p.fields[field].Member):
+		case key.pkg != p.pkgOf(c.message().Namespace) && !isExported(memberName(field)):
 			return nil
 		}
 		fields = append(fields, field)
@@ -58,7 +58,7 @@ func (p *plan) flatten(k *pkg, c *codec) *flat {
 	if len(l.template) > longestFlat {
 		return nil
 	}
-	l.name = k.function("flat" + c.name)
+	l.name = key.function("flat" + c.name)
 	return l
 }
 

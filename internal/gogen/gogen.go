@@ -105,7 +105,8 @@ type Draft struct {
 
 	plan  *plan
 	pkg   *pkg
-	span  diag.Span // of a declaration that it is made of
+	span  diag.Span             // of a declaration that it is made of
+	sees  map[*schema.File]bool // the files whose types it may refer to
 	emits []func(*file)
 	// guards are the packages of the runtime to whose version the file refers, if
 	// it imports them. One file of each schema in each package refers to each.
@@ -194,7 +195,7 @@ func (p *plan) declarations() []declaration {
 	for _, e := range p.schema.Enums {
 		add(e.File, e.Span, e.Namespace, e.Name, "", "fb", func(f *file) { f.enum(e) })
 	}
-	for _, e := range p.allEnvelopes {
+	for _, e := range p.envelopes {
 		add(e.table.File, e.table.Span, e.table.Namespace, e.table.Name, "_channel", "ipc", func(f *file) { f.envelope(e) })
 	}
 	planned := make(map[*schema.Service]*service)
@@ -277,7 +278,7 @@ func (p *plan) drafts() []*Draft {
 			names[at][strings.ToLower(name)] = true
 			draft = &Draft{
 				Path: path.Join(d.pkg.dir, name+".go"), Package: d.pkg.name, Declarer: d.declarer,
-				plan: p, pkg: d.pkg, span: d.span, guards: make(map[string]bool),
+				plan: p, pkg: d.pkg, span: d.span, sees: p.reach(d.declarer), guards: make(map[string]bool),
 			}
 			made[at][d.name] = draft
 		}

@@ -46,9 +46,8 @@ func (m *grpcMethod) receives() bool {
 
 func (m *grpcMethod) unary() bool { return m.decl.Streaming == schema.Unary }
 
-// planGRPC finds the services that gRPC stubs are generated for, and names the
-// stubs.
-func (p *plan) planGRPC() {
+// planGRPC names the stubs of gRPC for the services of a part.
+func (p *plan) planGRPC(part *part) {
 	if !p.opts.GRPC {
 		return
 	}
@@ -56,10 +55,8 @@ func (p *plan) planGRPC() {
 	for _, s := range p.services {
 		own[s.decl] = s
 	}
-	for _, decl := range p.schema.Services {
-		if p.generated(decl.File) {
-			p.grpc = append(p.grpc, p.nameGRPC(decl, own[decl]))
-		}
+	for _, decl := range part.services {
+		p.grpc = append(p.grpc, p.nameGRPC(decl, own[decl]))
 	}
 }
 
@@ -75,8 +72,8 @@ func grpcName(name string) string {
 func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 	k, t := p.pkgOf(decl.Namespace), grpcName(decl.Name)
 	what := "rpc_service " + fullName(decl.Namespace, decl.Name) + " for gRPC"
-	name := func(n string) string { return p.must(k, n, what, decl.Span) }
-	hidden := func(n string) string { return k.scope.claim(n, &owner{what, decl.Span}) }
+	name := func(n string) string { return p.must(k, n, what, decl.Span, decl.File) }
+	hidden := func(n string) string { return k.claim(n, &owner{what, decl.Span, decl.File}) }
 	s := &grpcService{
 		decl: decl, service: own, wire: fullName(decl.Namespace, t),
 		client:        name(t + "Client"),
@@ -106,12 +103,12 @@ func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 			p.diags.Errorf(m.Span, "method %s needs the Go name %s, which is already that of method %s", m.Name, g.name, prev.what).
 				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
 		}
-		seen[g.name] = &owner{m.Name, m.Span}
+		seen[g.name] = &owner{what: m.Name, span: m.Span}
 		g.wire = "/" + s.wire + "/" + g.name
 		g.handler = hidden("_" + t + "_" + g.name + "_Handler")
 		if !g.unary() {
 			stream := func(end string, span diag.Span) (string, string) {
-				return p.must(k, t+"_"+g.name+end, what, span), hidden(unexported(t) + g.name + end)
+				return p.must(k, t+"_"+g.name+end, what, span, decl.File), hidden(unexported(t) + g.name + end)
 			}
 			g.clientStream, g.clientStreamImpl = stream("Client", m.Span)
 			g.serverStream, g.serverStreamImpl = stream("Server", m.Span)

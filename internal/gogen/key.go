@@ -1,10 +1,6 @@
 package gogen
 
-import (
-	"strings"
-
-	"github.com/ipcgen/ipcgen/internal/schema"
-)
+import "github.com/ipcgen/ipcgen/internal/schema"
 
 // key writes what sorts and finds tables by the field marked (key).
 func (f *file) key(o *schema.Object, n *objectNames) {
@@ -40,46 +36,53 @@ func (f *file) key(o *schema.Object, n *objectNames) {
 	f.p()
 }
 
-// structByKey writes the method that finds a struct in a sorted vector.
+// structByKey writes the method that finds a struct in a sorted vector. It reads
+// keys by position, for the same reason as structCompare.
 func (f *file) structByKey(rcv string, n *fieldNames, o *schema.Object, slot string) {
 	typ, key := f.objectType(o), o.Key
-	get := "ℓx." + f.plan.fields[key].Get
 	f.p()
 	f.p("// ", n.ByKey, " finds the element with the given key in a vector sorted by it.")
 	f.p(rcv, n.ByKey, "(ℓobj *", typ, ", ℓkey ", f.keyType(key), ") bool {")
 	f.p("ℓj := ℙfb.Search(ℙfb.FieldLen(&ℓrcv._tab, ", slot, "), func(ℓj int) int {")
-	f.p("var ℓx ", typ)
-	f.p("ℙfb.ElemStruct(&ℓrcv._tab, ", slot, ", &ℓx, ℓj, ", itoa(o.Size), ")")
+	f.p("var ℓa ", typ)
+	f.p("ℙfb.ElemStruct(&ℓrcv._tab, ", slot, ", &ℓa, ℓj, ", itoa(o.Size), ")")
+	f.p("ℓx := ℓa.Table()")
+	if key.Offset > 0 {
+		f.p("ℓx.Pos += ", itoa(key.Offset))
+	}
+	e := elem(key.Type)
 	switch t := key.Type; {
 	case t.Base == schema.Obj:
-		f.p("ℓa := ", get, "(new(", f.objectType(t.Object), "))")
-		f.compareFields(t.Object, "ℓa", "ℓkey", 0)
-		f.p("return 0")
-	case t.Base == schema.Array && t.Element == schema.Obj:
-		f.p("for ℓi, ℓb := range ℓkey {")
-		f.p("ℓa := ", get, "(new(", f.objectType(t.Object), "), ℓi)")
-		f.compareFields(t.Object, "ℓa", "ℓb", 1)
-		f.p("}")
+		f.p("ℓy := ℓkey.Table()")
+		f.compareFields(t.Object, 0, "", 0)
 		f.p("return 0")
 	case t.Base == schema.Array:
-		compare := "ℙcmp.Compare("
-		if t.Element == schema.Bool {
-			compare = "ℙfb.CompareBools("
+		f.p("for _, ℓb := range ℓkey {")
+		if e.Base == schema.Obj {
+			f.p("ℓy := ℓb.Table()")
+			f.compareFields(e.Object, 0, "", 0)
+		} else {
+			f.p("if ℓc := ", comparison(e), "(ℓx.Get", methodOf(e), "(ℓx.Pos), ", toWire(e, "ℓb"), "); ℓc != 0 {")
+			f.p("return ℓc")
+			f.p("}")
 		}
-		f.p("for ℓi, ℓb := range ℓkey {")
-		f.p("if ℓc := ", compare, get, "(ℓi), ℓb); ℓc != 0 {")
-		f.p("return ℓc")
-		f.p("}")
+		f.p("ℓx.Pos += ", itoa(inlineSize(e)))
 		f.p("}")
 		f.p("return 0")
-	case t.Base == schema.Bool:
-		f.p("return ℙfb.CompareBools(", get, "(), ℓkey)")
 	default:
-		f.p("return ℙcmp.Compare(", get, "(), ℓkey)")
+		f.p("return ", comparison(t), "(ℓx.Get", methodOf(t), "(ℓx.Pos), ", toWire(t, "ℓkey"), ")")
 	}
 	f.p("})")
 	f.p("return ℓj >= 0 && ℙfb.ElemStruct(&ℓrcv._tab, ", slot, ", ℓobj, ℓj, ", itoa(o.Size), ")")
 	f.p("}")
+}
+
+// comparison returns the function that compares scalars of a type.
+func comparison(t schema.Type) string {
+	if t.Base == schema.Bool {
+		return "ℙfb.CompareBools"
+	}
+	return "ℙcmp.Compare"
 }
 
 // keyType returns the type of the key that a lookup takes.
@@ -106,56 +109,57 @@ func (f *file) keyCompare(key *schema.Field, n *objectNames, a, b string) string
 		return "ℙfb.CompareString(" + a + ", " + b + ")"
 	case t.Base == schema.String:
 		return "ℙbytes.Compare(" + a + ", " + b + ")"
-	case t.Base == schema.Bool:
-		return "ℙfb.CompareBools(" + a + ", " + b + ")"
 	default:
-		return "ℙcmp.Compare(" + a + ", " + b + ")"
+		return comparison(t) + "(" + a + ", " + b + ")"
 	}
 }
 
 // structCompare writes the function that orders the structs that are the keys
-// of a table: by their first field that differs, as in C++.
+// of a table: by their first field that differs, as in C++. It reads them by
+// position, because accessors of another package may be out of reach.
 func (f *file) structCompare(o *schema.Object, n *objectNames) {
-	typ := f.objectType(o)
 	f.p("// ", n.KeyStructCompare, " compares two keys, field by field.")
-	f.p("func ", n.KeyStructCompare, "(ℓa, ℓb *", typ, ") int {")
-	f.compareFields(o, "ℓa", "ℓb", 0)
+	f.p("func ", n.KeyStructCompare, "(ℓa, ℓb *", f.objectType(o), ") int {")
+	f.p("ℓx, ℓy := ℓa.Table(), ℓb.Table()")
+	f.compareFields(o, 0, "", 0)
 	f.p("return 0")
 	f.p("}")
 	f.p()
 }
 
 // compareFields writes the statements that return how two structs compare,
-// unless they are equal. depth counts the structs around them.
-func (f *file) compareFields(o *schema.Object, a, b string, depth int) {
+// unless they are equal. They lie at offset at in the key, and index is what the
+// loops around them add; depth counts those.
+func (f *file) compareFields(o *schema.Object, at int, index string, depth int) {
 	for _, field := range o.Fields {
-		t, get := field.Type, f.plan.fields[field].Get
-		var index string
+		t, pos, idx, d := field.Type, at+field.Offset, index, depth
 		if t.Base == schema.Array {
-			index = loopVar(depth)
-			f.p("for ", index, " := range ", itoa(t.FixedLength), " {")
+			v := loopVar(depth)
+			f.p("for ", v, " := range ℙflatbuffers.UOffsetT(", itoa(t.FixedLength), ") {")
 			t = elem(t)
+			idx, d = index+"+"+v+"*"+itoa(inlineSize(t)), depth+1
 		}
 		if t.Base == schema.Obj {
-			x, y := "ℓx"+itoa(depth), "ℓy"+itoa(depth)
-			args := strings.TrimSuffix("(new("+f.objectType(t.Object)+"), "+index, ", ") + ")"
-			if index == "" {
-				f.p("{")
-			}
-			f.p(x, ", ", y, " := ", a, ".", get, args, ", ", b, ".", get, args)
-			f.compareFields(t.Object, x, y, depth+1)
-			f.p("}")
-			continue
+			f.compareFields(t.Object, pos, idx, d)
+		} else {
+			f.compareScalars(t, pos, idx)
 		}
-		compare := "ℙfb.CompareBools("
-		if t.Base != schema.Bool {
-			compare = "ℙcmp.Compare("
-		}
-		f.p("if ℓc := ", compare, a, ".", get, "(", index, "), ", b, ".", get, "(", index, ")); ℓc != 0 {")
-		f.p("return ℓc")
-		f.p("}")
-		if index != "" {
+		if d > depth {
 			f.p("}")
 		}
 	}
+}
+
+// compareScalars writes the statement that compares one scalar of two structs.
+func (f *file) compareScalars(t schema.Type, pos int, index string) {
+	get := func(of string) string {
+		sum := of + ".Pos" + index
+		if pos > 0 {
+			sum += "+" + itoa(pos)
+		}
+		return of + ".Get" + methodOf(t) + "(" + sum + ")"
+	}
+	f.p("if ℓc := ", comparison(t), "(", get("ℓx"), ", ", get("ℓy"), "); ℓc != 0 {")
+	f.p("return ℓc")
+	f.p("}")
 }

@@ -132,11 +132,12 @@ func reserved(name string) bool {
 	return keywords[name] || predeclared[name] || name == "init" || name == "_"
 }
 
-// goName escapes what cannot be the name of a type. flatc escapes keywords only,
-// in the same way; a type called string or error would leave generated code
-// without the type that Go calls so.
+// goName escapes what cannot be a name at package level. flatc escapes keywords
+// only, in the same way; a type called string or error would leave generated code
+// without the type that Go calls so, and one called bytes, in whichever file of the
+// package, would not go with the import of a package of that name.
 func goName(name string) string {
-	if reserved(name) {
+	if spec := outside[name]; reserved(name) || spec != nil && !spec.rare {
 		return name + "_"
 	}
 	return name

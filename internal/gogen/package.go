@@ -1,7 +1,9 @@
 package gogen
 
 import (
+	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,6 +30,7 @@ type scope map[string]*owner
 type owner struct {
 	what string
 	span diag.Span
+	file *schema.File // that declares it
 }
 
 // claim gives out name, with as many underscores appended as it takes.
@@ -41,7 +44,7 @@ func (s scope) claim(name string, o *owner) string {
 
 // claim gives out a name at package level.
 func (k *pkg) claim(name string, o *owner) string {
-	for reserved(name) || k.scope.has(name) {
+	for goName(name) != name || k.scope.has(name) {
 		name += "_"
 	}
 	k.scope[name] = o
@@ -69,12 +72,13 @@ type plan struct {
 	fields  map[*schema.Field]*fieldNames
 	enums   map[*schema.Enum]*enumNames
 
-	allEnvelopes []*envelope // those of files that are not generated too
-	envelopes    []*envelope
-	services     []*service
-	streams      []*stream
-	grpc         []*grpcService
-	codecs       map[codecKey]*codec
+	// Those of files that are not generated too.
+	envelopes  []*envelope
+	envelopeOf map[*schema.Object]*envelope
+	services   []*service
+	streams    []*stream
+	grpc       []*grpcService
+	codecs     map[codecKey]*codec
 
 	reached   map[*schema.File]map[*schema.File]bool // of reach
 	renderers sync.Pool                              // of *renderer
@@ -92,40 +96,50 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 		objects: make(map[*schema.Object]*objectNames, len(s.Objects)),
 		fields:  make(map[*schema.Field]*fieldNames, fields),
 		enums:   make(map[*schema.Enum]*enumNames, len(s.Enums)),
+
+		envelopeOf: make(map[*schema.Object]*envelope),
+		codecs:     make(map[codecKey]*codec),
 	}
-	for _, d := range p.perFile() {
-		p.nameTypes(d)
-		p.nameEnums(d)
-		p.nameObjects(d)
+	p.findEnvelopes()
+	for _, part := range p.parts() {
+		p.nameTypes(part)
+		p.nameEnums(part)
+		p.nameObjects(part)
+		p.nameChannels(part)
 	}
 	p.planChecks()
-	p.planChannels()
+	p.checkFormerNames()
 	return p
 }
 
-// declared is what one file of a schema declares.
-type declared struct {
-	objects []*schema.Object
-	enums   []*schema.Enum
+// A part is what one file of the schema declares.
+type part struct {
+	file     *schema.File
+	objects  []*schema.Object
+	enums    []*schema.Enum
+	services []*schema.Service
 }
 
-// perFile splits the schema by files, included ones first. Names are given in this
-// order, so that those of an included file do not depend on who includes it.
-func (p *plan) perFile() []declared {
-	files := make([]declared, len(p.schema.Files))
-	number := make(map[*schema.File]int, len(files))
-	for i, f := range p.schema.Files {
-		number[f] = i
+// parts returns what the files of the schema declare, those that are included
+// first. Names are given out in this order, so that what a file declares is called
+// the same in every run, whatever includes the file.
+func (p *plan) parts() []*part {
+	byFile := make(map[*schema.File]*part, len(p.schema.Files)+1)
+	var all []*part
+	for _, f := range append(slices.Clone(p.schema.Files), nil) {
+		byFile[f] = &part{file: f}
+		all = append(all, byFile[f])
 	}
 	for _, o := range p.schema.Objects {
-		d := &files[number[o.File]]
-		d.objects = append(d.objects, o)
+		byFile[o.File].objects = append(byFile[o.File].objects, o)
 	}
 	for _, e := range p.schema.Enums {
-		d := &files[number[e.File]]
-		d.enums = append(d.enums, e)
+		byFile[e.File].enums = append(byFile[e.File].enums, e)
 	}
-	return files
+	for _, s := range p.schema.Services {
+		byFile[s.File].services = append(byFile[s.File].services, s)
+	}
+	return all
 }
 
 // pkgOf returns the package of a namespace.
@@ -140,10 +154,10 @@ func (p *plan) pkgOf(ns schema.Namespace) *pkg {
 	k := &pkg{namespace: key, dir: strings.Join(ns, "/"), scope: make(scope)}
 	if len(ns) == 0 {
 		k.name = p.opts.rootPackage()
-		k.token = k.name
+		k.token = k.name + "__"
 	} else {
 		k.name = goPackage(ns[len(ns)-1])
-		k.token = strings.Join(ns, "__")
+		k.token = tokenOf(ns)
 	}
 	for p.importSpec(k.token) != nil {
 		k.token += "_"
@@ -152,6 +166,21 @@ func (p *plan) pkgOf(ns schema.Namespace) *pkg {
 	p.pkgs[key] = k
 	p.tokens[k.token] = k
 	return k
+}
+
+// tokenOf returns the token of a namespace. No other has it, whatever namespaces a
+// run knows, so that imports are the same in all of them.
+func tokenOf(ns schema.Namespace) string {
+	token := strings.Join(ns, "__")
+	for _, piece := range ns {
+		if piece[0] == '_' || piece[len(piece)-1] == '_' || strings.Contains(piece, "__") {
+			return fmt.Sprintf("%s_%08x", token, wireID(token, strings.Join(ns, ".")))
+		}
+	}
+	if outside[token] != nil {
+		token += "_"
+	}
+	return token
 }
 
 // goPackage escapes a namespace that cannot be a package's name; "main" cannot
@@ -163,24 +192,24 @@ func goPackage(name string) string {
 	return name
 }
 
-// nameTypes names the types, which users see most, before all that is derived
-// from them, so that a clash changes the derived name.
-func (p *plan) nameTypes(d declared) {
-	for _, e := range d.enums {
+// nameTypes names the types of a part, which users see most, before all that is
+// derived from them, so that a clash changes the derived name.
+func (p *plan) nameTypes(part *part) {
+	for _, e := range part.enums {
 		k := p.pkgOf(e.Namespace)
 		what := "enum"
 		if e.IsUnion {
 			what = "union"
 		}
-		p.enums[e] = &enumNames{Type: k.claim(goName(e.Name), &owner{what + " " + fullName(e.Namespace, e.Name), e.Span})}
+		p.enums[e] = &enumNames{Type: k.claim(goName(e.Name), &owner{what + " " + fullName(e.Namespace, e.Name), e.Span, e.File})}
 	}
-	for _, o := range d.objects {
+	for _, o := range part.objects {
 		k := p.pkgOf(o.Namespace)
-		p.objects[o] = &objectNames{Type: k.claim(goName(o.Name), &owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span})}
+		p.objects[o] = &objectNames{Type: k.claim(goName(o.Name), &owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span, o.File})}
 	}
-	for _, o := range d.objects {
+	for _, o := range part.objects {
 		n, k := p.objects[o], p.pkgOf(o.Namespace)
-		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
+		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span, o.File}
 		// The object's name derives from the schema's, as in flatc: escapes of
 		// the accessor's name do not show in it.
 		n.Object = k.claim(goName(o.Name)+"T", own)
@@ -189,9 +218,9 @@ func (p *plan) nameTypes(d declared) {
 			n.ObjectAlias = k.claim(exported(o.Name)+"T", own)
 		}
 	}
-	for _, e := range d.enums {
+	for _, e := range part.enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
-		own := &owner{"the object of union " + fullName(e.Namespace, e.Name), e.Span}
+		own := &owner{"the object of union " + fullName(e.Namespace, e.Name), e.Span, e.File}
 		if e.IsUnion {
 			n.Object = k.claim(goName(e.Name)+"T", own)
 		}
@@ -211,10 +240,10 @@ func kindOf(o *schema.Object) string {
 	return "table"
 }
 
-func (p *plan) nameEnums(d declared) {
-	for _, e := range d.enums {
+func (p *plan) nameEnums(part *part) {
+	for _, e := range part.enums {
 		n, k := p.enums[e], p.pkgOf(e.Namespace)
-		own := &owner{"enum " + fullName(e.Namespace, e.Name), e.Span}
+		own := &owner{"enum " + fullName(e.Namespace, e.Name), e.Span, e.File}
 		n.Names = k.claim("EnumNames"+n.Type, own)
 		n.Values = k.claim("EnumValues"+n.Type, own)
 		n.Parse = k.claim("Parse"+n.Type, own)
@@ -223,7 +252,7 @@ func (p *plan) nameEnums(d declared) {
 		}
 		n.Consts = make([]string, len(e.Values))
 		for i, val := range e.Values {
-			n.Consts[i] = k.claim(n.Type+escapeKeyword(val.Name), &owner{"value " + e.Name + "." + val.Name, val.Span})
+			n.Consts[i] = k.claim(n.Type+escapeKeyword(val.Name), &owner{"value " + e.Name + "." + val.Name, val.Span, e.File})
 		}
 	}
 }
@@ -235,11 +264,11 @@ func escapeKeyword(name string) string {
 	return name
 }
 
-func (p *plan) nameObjects(d declared) {
-	for _, o := range d.objects {
+func (p *plan) nameObjects(part *part) {
+	for _, o := range part.objects {
 		p.nameObject(o)
 	}
-	for _, o := range d.objects {
+	for _, o := range part.objects {
 		p.nameFields(o)
 	}
 }
@@ -247,7 +276,7 @@ func (p *plan) nameObjects(d declared) {
 func (p *plan) nameObject(o *schema.Object) {
 	n, k := p.objects[o], p.pkgOf(o.Namespace)
 	t := n.Type
-	own := &owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span}
+	own := &owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span, o.File}
 	claim := func(name string) string { return k.claim(name, own) }
 	if o.IsStruct {
 		n.Create = claim("Create" + t)
@@ -300,7 +329,7 @@ func (p *plan) nameFields(o *schema.Object) {
 		if f.Deprecated {
 			continue
 		}
-		camel := blank(upperCamel(f.Name))
+		camel := memberName(f)
 		n.Get = methods.claim(camel, nil)
 		if !f.IsTag {
 			n.Member = members.claim(camel, nil)
@@ -334,7 +363,7 @@ func (p *plan) nameFields(o *schema.Object) {
 		if o.IsStruct {
 			continue
 		}
-		own := &owner{what + f.Name, f.Span}
+		own := &owner{what + f.Name, f.Span, o.File}
 		n.Add = k.claim(t+"Add"+n.Get, own)
 		if isList(f.Type) {
 			n.StartVector = k.claim(t+"Start"+n.Get+"Vector", own)
@@ -342,12 +371,13 @@ func (p *plan) nameFields(o *schema.Object) {
 	}
 }
 
-// blank replaces the name that Go discards.
-func blank(name string) string {
-	if name == "_" {
-		return "X_"
+// memberName returns the name of a field's accessor and of its member in objects,
+// as long as nothing else has it.
+func memberName(f *schema.Field) string {
+	if name := upperCamel(f.Name); name != "_" { // which Go discards
+		return name
 	}
-	return name
+	return "X_"
 }
 
 // isList reports whether a field holds several values.

@@ -105,8 +105,7 @@ func TestFoldersDoNotMatterInOnePackage(t *testing.T) {
 // schema calls them, and about folders that the go command passes over.
 func TestWarnings(t *testing.T) {
 	for src, want := range map[string]string{
-		"table error { v:int; }": "warning: table error is called error_ in Go, which has a meaning of its own for that name; " +
-			"other packages call it Error",
+		"table error { v:int; }":                 "warning: table error is called error_ in Go, where that name is taken",
 		"namespace x; enum type:byte { V }":      "warning: enum type is called type_ in Go",
 		"namespace testdata; table A { v:int; }": "warning: namespace testdata becomes a folder that the go command passes over",
 		"namespace x._y; table A { v:int; }":     "warning: namespace x._y becomes a folder that the go command passes over",

@@ -86,24 +86,30 @@ func (p *plan) checkMethods() {
 		}
 		for _, f := range o.Fields {
 			n := p.fields[f]
-			for _, method := range []string{n.Get, n.Length, n.Bytes, n.ByKey, n.Mutate} {
+			for _, method := range []string{n.Get, n.Length, n.Bytes, n.Int8s, n.ByKey, n.Mutate, n.NestedRoot, n.NestedObject} {
 				report(f.Span, "field "+fullName(o.Namespace, o.Name)+"."+f.Name, method)
 			}
 		}
 	}
 	for _, s := range p.services {
+		if !p.generated(s.decl.File) {
+			continue
+		}
 		for _, m := range s.methods {
 			report(m.decl.Span, "method "+fullName(s.decl.Namespace, s.decl.Name)+"."+m.decl.Name, m.name)
 		}
 	}
 }
 
-// checkTypes says which types do not have the name that the schema gives them.
+// checkTypes says which types cannot have the name that the schema gives them.
 func (p *plan) checkTypes() {
-	warn := func(from *schema.File, span diag.Span, kind, name, goName, alias string) {
-		if p.generated(from) && reserved(name) {
-			p.diags.Warnf(span, "%s %s is called %s in Go, which has a meaning of its own for that name; other packages call it %s",
-				kind, name, goName, alias).Helpf("begin the names of types with a capital")
+	warn := func(from *schema.File, span diag.Span, kind, name, inGo, alias string) {
+		if !p.generated(from) || goName(name) == name {
+			return
+		}
+		d := p.diags.Warnf(span, "%s %s is called %s in Go, where that name is taken", kind, name, inGo)
+		if alias != "" {
+			d.Helpf("other packages call it %s; begin the names of types with a capital", alias)
 		}
 	}
 	for _, o := range p.schema.Objects {

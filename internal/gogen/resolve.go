@@ -71,6 +71,7 @@ type importSpec struct {
 	name  string // that the package gives itself
 	std   bool
 	named bool // the import always states the name
+	rare  bool // few files import it, which give way to a type of that name
 	pkg   *pkg // of the output, or nil
 }
 
@@ -85,9 +86,9 @@ var outside = map[string]*importSpec{
 	"flatbuffers": {path: flatbuffersPath, name: path.Base(path.Dir(flatbuffersPath)), named: true},
 	"fb":          {path: fbPath, name: "fb"},
 	"ipc":         {path: runtimePath, name: "ipc", named: true},
-	"grpc":        {path: grpcPath, name: "grpc"},
-	"codes":       {path: grpcPath + "/codes", name: "codes"},
-	"status":      {path: grpcPath + "/status", name: "status"},
+	"grpc":        {path: grpcPath, name: "grpc", rare: true},
+	"codes":       {path: grpcPath + "/codes", name: "codes", rare: true},
+	"status":      {path: grpcPath + "/status", name: "status", rare: true},
 }
 
 const (
@@ -111,9 +112,8 @@ type mention struct{ start, end, name int32 }
 // the other: a schema has thousands, and memory that is used again saves much of
 // the time that they take.
 type resolver struct {
-	plan *plan
-	pkg  *pkg
-	text []byte
+	draft *Draft
+	text  []byte
 
 	marked   []string // the names with their marks, in order of appearance
 	final    []string // of each
@@ -128,9 +128,9 @@ type resolver struct {
 }
 
 // resolve decides what the marked names of a file's text stand for.
-func (r *resolver) resolve(p *plan, k *pkg, text []byte) error {
+func (r *resolver) resolve(d *Draft, text []byte) error {
 	*r = resolver{
-		plan: p, pkg: k, text: text, index: r.index, taken: r.taken,
+		draft: d, text: text, index: r.index, taken: r.taken,
 		marked: r.marked[:0], final: r.final[:0], mentions: r.mentions[:0],
 	}
 	if r.index == nil {
@@ -232,11 +232,11 @@ func (r *resolver) namePackages() error {
 		return cmp.Compare(a.name, b.name)
 	})
 	for _, t := range tokens {
-		spec := r.plan.importSpec(t.name)
+		spec := r.draft.plan.importSpec(t.name)
 		if spec == nil {
 			return fmt.Errorf("no package is called %q", t.name)
 		}
-		r.final[t.i] = r.free(t.name, r.pkg.scope.has)
+		r.final[t.i] = r.free(t.name, r.draft.pkg.scope.has)
 		r.imports = append(r.imports, imported{spec, r.final[t.i]})
 	}
 	return nil
@@ -264,10 +264,11 @@ func (r *resolver) free(name string, clashes func(string) bool) string {
 
 // mentioned reports whether a name stands for something in the package that the
 // file may refer to, which a variable of that name would hide. A name at package
-// level that the file does not mention can be hidden without harm, and then what
-// other files declare does not change this one.
+// level that the file does not mention can be hidden without harm. So what a run
+// knows beyond the schema file that declares the types does not change their code.
 func (r *resolver) mentioned(name string) bool {
-	if !r.pkg.scope.has(name) {
+	by, taken := r.draft.pkg.scope[name]
+	if !taken || by != nil && !r.draft.sees[by.file] {
 		return false
 	}
 	for at := 0; ; {

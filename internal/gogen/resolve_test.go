@@ -91,7 +91,7 @@ func unmarkedNames(file *ast.File, scope scope) (found []*ast.Ident) {
 func TestResolve(t *testing.T) {
 	k := &pkg{name: "p", scope: scope{"err": nil, "fb": nil, "key": nil}}
 	other := &pkg{name: "o", token: "a__b", importPath: "example.com/a/b"}
-	p := &plan{tokens: map[string]*pkg{"a__b": other}}
+	d := &Draft{pkg: k, plan: &plan{tokens: map[string]*pkg{"a__b": other}}}
 	for _, c := range []struct{ name, text, want, imports string }{
 		{"nothing marked", "var x int", "var x int", ""},
 		{"a local and a package", "ℓx := ℙcmp.Compare(ℓy, 1)", "x := cmp.Compare(y, 1)", "cmp"},
@@ -108,7 +108,7 @@ func TestResolve(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var r resolver
-			if err := r.resolve(p, k, []byte(c.text)); err != nil {
+			if err := r.resolve(d, []byte(c.text)); err != nil {
 				t.Fatal(err)
 			}
 			var imports []string
@@ -120,7 +120,7 @@ func TestResolve(t *testing.T) {
 			}
 		})
 	}
-	if err := new(resolver).resolve(p, k, []byte("ℙnone.F()")); err == nil {
+	if err := new(resolver).resolve(d, []byte("ℙnone.F()")); err == nil {
 		t.Error("a package that nobody knows is no error")
 	}
 }

@@ -20,11 +20,11 @@ type stream struct {
 // isStream reports whether a struct is marked as the header of a stream's blocks.
 func isStream(o *schema.Object) bool { return o.IsStruct && o.Attributes.Has(attrStream) }
 
-// planStreams finds the structs that are marked as streams and names what is
+// planStreams finds the structs of a part that are marked as streams and names what is
 // generated for them.
-func (p *plan) planStreams() {
-	for _, o := range p.schema.Objects {
-		if !o.Attributes.Has(attrStream) || !p.generated(o.File) {
+func (p *plan) planStreams(part *part) {
+	for _, o := range part.objects {
+		if !o.Attributes.Has(attrStream) {
 			continue
 		}
 		if !o.IsStruct {
@@ -34,11 +34,11 @@ func (p *plan) planStreams() {
 		}
 		k, t := p.pkgOf(o.Namespace), p.objects[o].Type
 		what := "stream of " + fullName(o.Namespace, o.Name)
-		name := func(s string) string { return p.must(k, s, what, o.Span) }
+		name := func(s string) string { return p.must(k, s, what, o.Span, o.File) }
 		p.streams = append(p.streams, &stream{
 			header:     o,
 			info:       name(t + "Stream"),
-			schema:     k.claim(unexported(t)+"Schema", &owner{what, o.Span}),
+			schema:     k.claim(unexported(t)+"Schema", &owner{what, o.Span, o.File}),
 			writer:     name(t + "Writer"),
 			openWriter: name("Open" + t + "Writer"),
 			onWriter:   name("Handle" + t + "Writer"),

@@ -51,9 +51,15 @@ func (s *ChunkWriter) Peer() ipc.Peer {
 	return s.stream.Peer()
 }
 
-// Close ends the stream.
+// Close ends the stream as it is meant to end; see ipc.StreamWriter.
 func (s *ChunkWriter) Close() error {
 	return s.stream.Close()
+}
+
+// CloseWithError ends the stream because of why, which the other end gets in
+// place of io.EOF.
+func (s *ChunkWriter) CloseWithError(why error) error {
+	return s.stream.CloseWithError(why)
 }
 
 // Write waits for room for a block with n bytes behind its header, lets f write
@@ -95,9 +101,15 @@ func (s *ChunkReader) Peer() ipc.Peer {
 	return s.stream.Peer()
 }
 
-// Close ends the stream.
+// Close ends the stream as it is meant to end; see ipc.StreamReader.
 func (s *ChunkReader) Close() error {
 	return s.stream.Close()
+}
+
+// CloseWithError ends the stream because of why, which the other end gets in
+// place of io.EOF.
+func (s *ChunkReader) CloseWithError(why error) error {
+	return s.stream.CloseWithError(why)
 }
 
 // Read waits for a block and lets f read it in place; lost is the number of

@@ -112,24 +112,22 @@ func (rcv *Piece) Name() []byte {
 
 // pieceKeyStructCompare compares two keys, field by field.
 func pieceKeyStructCompare(a, b *Spot) int {
-	if c := cmp.Compare(a.Board(), b.Board()); c != 0 {
+	x, y := a.Table(), b.Table()
+	if c := cmp.Compare(x.GetByte(x.Pos), y.GetByte(y.Pos)); c != 0 {
 		return c
 	}
-	{
-		x0, y0 := a.At(new(Inner)), b.At(new(Inner))
-		if c := cmp.Compare(x0.A(), y0.A()); c != 0 {
-			return c
-		}
-		if c := cmp.Compare(x0.B(), y0.B()); c != 0 {
+	if c := cmp.Compare(x.GetInt8(x.Pos+2), y.GetInt8(y.Pos+2)); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(x.GetInt16(x.Pos+4), y.GetInt16(y.Pos+4)); c != 0 {
+		return c
+	}
+	for i0 := range flatbuffers.UOffsetT(2) {
+		if c := cmp.Compare(x.GetInt16(x.Pos+i0*2+6), y.GetInt16(y.Pos+i0*2+6)); c != 0 {
 			return c
 		}
 	}
-	for i0 := range 2 {
-		if c := cmp.Compare(a.Path(i0), b.Path(i0)); c != 0 {
-			return c
-		}
-	}
-	if c := fb.CompareBools(a.Lit(), b.Lit()); c != 0 {
+	if c := fb.CompareBools(x.GetBool(x.Pos+10), y.GetBool(y.Pos+10)); c != 0 {
 		return c
 	}
 	return 0

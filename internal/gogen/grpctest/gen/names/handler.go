@@ -212,19 +212,19 @@ func NewHandlerInPlaceService(h Handler, inPlace HandlerInPlaceHandlers) *ipc.Se
 	)
 }
 
-// flatGrpc is what is the same in all these messages, and where their values
-// lie.
-var flatGrpc = fb.NewLayout(8, ""+
+// flatHandlerGrpc is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerGrpc = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.grpc
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.grpc
 	fb.Value{At: 12, Size: 4}, // in
 )
 
-func finishGrpc(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerGrpc(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__grpc.FinishgrpcBuffer(b, m)
 }
 
-func openGrpc(buf []byte) (m names__grpc.Grpc, seq, refSeq uint64, err error) {
+func openHandlerGrpc(buf []byte) (m names__grpc.Grpc, seq, refSeq uint64, err error) {
 	if err := names__grpc.Verifygrpc(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -232,22 +232,22 @@ func openGrpc(buf []byte) (m names__grpc.Grpc, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeGrpc(b *flatbuffers.Builder, seq uint64, m *names__grpc.GrpcT) error {
+func encodeHandlerGrpc(b *flatbuffers.Builder, seq uint64, m *names__grpc.GrpcT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.grpc")
 	}
-	x, root := flatGrpc.Begin(b)
+	x, root := flatHandlerGrpc.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.In)
 	names__grpc.FinishgrpcBuffer(b, root)
 	return nil
 }
 
-func decodeGrpc(buf []byte, m *names__grpc.GrpcT) (seq uint64, err error) {
-	if x := flatGrpc.Match(buf); x != nil {
+func decodeHandlerGrpc(buf []byte, m *names__grpc.GrpcT) (seq uint64, err error) {
+	if x := flatHandlerGrpc.Match(buf); x != nil {
 		m.In = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openGrpc(buf)
+	x, seq, _, err := openHandlerGrpc(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -255,19 +255,19 @@ func decodeGrpc(buf []byte, m *names__grpc.GrpcT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatCodes is what is the same in all these messages, and where their values
-// lie.
-var flatCodes = fb.NewLayout(8, ""+
+// flatHandlerCodes is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerCodes = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.codes
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.codes
 	fb.Value{At: 12, Size: 4}, // out
 )
 
-func finishCodes(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerCodes(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__grpc.FinishcodesBuffer(b, m)
 }
 
-func openCodes(buf []byte) (m names__grpc.Codes, seq, refSeq uint64, err error) {
+func openHandlerCodes(buf []byte) (m names__grpc.Codes, seq, refSeq uint64, err error) {
 	if err := names__grpc.Verifycodes(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -275,22 +275,22 @@ func openCodes(buf []byte) (m names__grpc.Codes, seq, refSeq uint64, err error) 
 	return m, 0, 0, nil
 }
 
-func encodeCodesReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.CodesT) error {
+func encodeHandlerCodesReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.CodesT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.codes")
 	}
-	x, root := flatCodes.Begin(b)
+	x, root := flatHandlerCodes.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.Out)
 	names__grpc.FinishcodesBuffer(b, root)
 	return nil
 }
 
-func decodeCodesReply(buf []byte, m *names__grpc.CodesT) (refSeq uint64, err error) {
-	if x := flatCodes.Match(buf); x != nil {
+func decodeHandlerCodesReply(buf []byte, m *names__grpc.CodesT) (refSeq uint64, err error) {
+	if x := flatHandlerCodes.Match(buf); x != nil {
 		m.Out = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openCodes(buf)
+	x, _, refSeq, err := openHandlerCodes(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -298,11 +298,11 @@ func decodeCodesReply(buf []byte, m *names__grpc.CodesT) (refSeq uint64, err err
 	return refSeq, nil
 }
 
-func finishIn(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerIn(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__other.FinishInBuffer(b, m)
 }
 
-func openIn(buf []byte) (m names__other.In, seq, refSeq uint64, err error) {
+func openHandlerIn(buf []byte) (m names__other.In, seq, refSeq uint64, err error) {
 	if err := names__other.VerifyIn(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -310,16 +310,16 @@ func openIn(buf []byte) (m names__other.In, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeIn(b *flatbuffers.Builder, seq uint64, m *names__other.InT) error {
+func encodeHandlerIn(b *flatbuffers.Builder, seq uint64, m *names__other.InT) error {
 	if m == nil {
 		return ipc.NilMessage("names.other.In")
 	}
-	finishIn(b, seq, 0, m.Pack(b))
+	finishHandlerIn(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeIn(buf []byte, m *names__other.InT) (seq uint64, err error) {
-	x, seq, _, err := openIn(buf)
+func decodeHandlerIn(buf []byte, m *names__other.InT) (seq uint64, err error) {
+	x, seq, _, err := openHandlerIn(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -327,16 +327,16 @@ func decodeIn(buf []byte, m *names__other.InT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeInReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__other.InT) error {
+func encodeHandlerInReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__other.InT) error {
 	if m == nil {
 		return ipc.NilMessage("names.other.In")
 	}
-	finishIn(b, seq, refSeq, m.Pack(b))
+	finishHandlerIn(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeInReply(buf []byte, m *names__other.InT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openIn(buf)
+func decodeHandlerInReply(buf []byte, m *names__other.InT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openHandlerIn(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -344,19 +344,19 @@ func decodeInReply(buf []byte, m *names__other.InT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
-// flatSmall is what is the same in all these messages, and where their values
-// lie.
-var flatSmall = fb.NewLayout(8, ""+
+// flatHandlerSmall is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerSmall = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.other.small
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.other.small
 	fb.Value{At: 12, Size: 4}, // x
 )
 
-func finishSmall(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerSmall(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__other.FinishsmallBuffer(b, m)
 }
 
-func openSmall(buf []byte) (m names__other.Small, seq, refSeq uint64, err error) {
+func openHandlerSmall(buf []byte) (m names__other.Small, seq, refSeq uint64, err error) {
 	if err := names__other.Verifysmall(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -364,22 +364,22 @@ func openSmall(buf []byte) (m names__other.Small, seq, refSeq uint64, err error)
 	return m, 0, 0, nil
 }
 
-func encodeSmall(b *flatbuffers.Builder, seq uint64, m *names__other.SmallT) error {
+func encodeHandlerSmall(b *flatbuffers.Builder, seq uint64, m *names__other.SmallT) error {
 	if m == nil {
 		return ipc.NilMessage("names.other.small")
 	}
-	x, root := flatSmall.Begin(b)
+	x, root := flatHandlerSmall.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.X)
 	names__other.FinishsmallBuffer(b, root)
 	return nil
 }
 
-func decodeSmall(buf []byte, m *names__other.SmallT) (seq uint64, err error) {
-	if x := flatSmall.Match(buf); x != nil {
+func decodeHandlerSmall(buf []byte, m *names__other.SmallT) (seq uint64, err error) {
+	if x := flatHandlerSmall.Match(buf); x != nil {
 		m.X = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openSmall(buf)
+	x, seq, _, err := openHandlerSmall(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -387,22 +387,22 @@ func decodeSmall(buf []byte, m *names__other.SmallT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeSmallReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__other.SmallT) error {
+func encodeHandlerSmallReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__other.SmallT) error {
 	if m == nil {
 		return ipc.NilMessage("names.other.small")
 	}
-	x, root := flatSmall.Begin(b)
+	x, root := flatHandlerSmall.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.X)
 	names__other.FinishsmallBuffer(b, root)
 	return nil
 }
 
-func decodeSmallReply(buf []byte, m *names__other.SmallT) (refSeq uint64, err error) {
-	if x := flatSmall.Match(buf); x != nil {
+func decodeHandlerSmallReply(buf []byte, m *names__other.SmallT) (refSeq uint64, err error) {
+	if x := flatHandlerSmall.Match(buf); x != nil {
 		m.X = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openSmall(buf)
+	x, _, refSeq, err := openHandlerSmall(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -410,19 +410,19 @@ func decodeSmallReply(buf []byte, m *names__other.SmallT) (refSeq uint64, err er
 	return refSeq, nil
 }
 
-// flatSrv is what is the same in all these messages, and where their values
-// lie.
-var flatSrv = fb.NewLayout(8, ""+
+// flatHandlerSrv is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerSrv = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.srv
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.srv
 	fb.Value{At: 12, Size: 4}, // s
 )
 
-func finishSrv(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerSrv(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__grpc.FinishsrvBuffer(b, m)
 }
 
-func openSrv(buf []byte) (m names__grpc.Srv, seq, refSeq uint64, err error) {
+func openHandlerSrv(buf []byte) (m names__grpc.Srv, seq, refSeq uint64, err error) {
 	if err := names__grpc.Verifysrv(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -430,22 +430,22 @@ func openSrv(buf []byte) (m names__grpc.Srv, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeSrv(b *flatbuffers.Builder, seq uint64, m *names__grpc.SrvT) error {
+func encodeHandlerSrv(b *flatbuffers.Builder, seq uint64, m *names__grpc.SrvT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.srv")
 	}
-	x, root := flatSrv.Begin(b)
+	x, root := flatHandlerSrv.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.S)
 	names__grpc.FinishsrvBuffer(b, root)
 	return nil
 }
 
-func decodeSrv(buf []byte, m *names__grpc.SrvT) (seq uint64, err error) {
-	if x := flatSrv.Match(buf); x != nil {
+func decodeHandlerSrv(buf []byte, m *names__grpc.SrvT) (seq uint64, err error) {
+	if x := flatHandlerSrv.Match(buf); x != nil {
 		m.S = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openSrv(buf)
+	x, seq, _, err := openHandlerSrv(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -453,19 +453,19 @@ func decodeSrv(buf []byte, m *names__grpc.SrvT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatAny__ is what is the same in all these messages, and where their values
-// lie.
-var flatAny__ = fb.NewLayout(8, ""+
+// flatHandlerAny_ is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerAny_ = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.any_
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.any_
 	fb.Value{At: 12, Size: 4}, // a
 )
 
-func finishAny__(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerAny_(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__grpc.Finishany__Buffer(b, m)
 }
 
-func openAny__(buf []byte) (m names__grpc.Any_, seq, refSeq uint64, err error) {
+func openHandlerAny_(buf []byte) (m names__grpc.Any_, seq, refSeq uint64, err error) {
 	if err := names__grpc.Verifyany__(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -473,22 +473,22 @@ func openAny__(buf []byte) (m names__grpc.Any_, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeAny__Reply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.AnyT_) error {
+func encodeHandlerAny_Reply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.AnyT_) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.any_")
 	}
-	x, root := flatAny__.Begin(b)
+	x, root := flatHandlerAny_.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.A)
 	names__grpc.Finishany__Buffer(b, root)
 	return nil
 }
 
-func decodeAny__Reply(buf []byte, m *names__grpc.AnyT_) (refSeq uint64, err error) {
-	if x := flatAny__.Match(buf); x != nil {
+func decodeHandlerAny_Reply(buf []byte, m *names__grpc.AnyT_) (refSeq uint64, err error) {
+	if x := flatHandlerAny_.Match(buf); x != nil {
 		m.A = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openAny__(buf)
+	x, _, refSeq, err := openHandlerAny_(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -496,19 +496,19 @@ func decodeAny__Reply(buf []byte, m *names__grpc.AnyT_) (refSeq uint64, err erro
 	return refSeq, nil
 }
 
-// flatAny_ is what is the same in all these messages, and where their values
-// lie.
-var flatAny_ = fb.NewLayout(8, ""+
+// flatHandlerAny is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerAny = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.any
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.any
 	fb.Value{At: 12, Size: 4}, // a
 )
 
-func finishAny_(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerAny(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__grpc.Finishany_Buffer(b, m)
 }
 
-func openAny_(buf []byte) (m names__grpc.Any, seq, refSeq uint64, err error) {
+func openHandlerAny(buf []byte) (m names__grpc.Any, seq, refSeq uint64, err error) {
 	if err := names__grpc.Verifyany_(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -516,22 +516,22 @@ func openAny_(buf []byte) (m names__grpc.Any, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeAny_(b *flatbuffers.Builder, seq uint64, m *names__grpc.AnyT) error {
+func encodeHandlerAny(b *flatbuffers.Builder, seq uint64, m *names__grpc.AnyT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.any")
 	}
-	x, root := flatAny_.Begin(b)
+	x, root := flatHandlerAny.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.A)
 	names__grpc.Finishany_Buffer(b, root)
 	return nil
 }
 
-func decodeAny_(buf []byte, m *names__grpc.AnyT) (seq uint64, err error) {
-	if x := flatAny_.Match(buf); x != nil {
+func decodeHandlerAny(buf []byte, m *names__grpc.AnyT) (seq uint64, err error) {
+	if x := flatHandlerAny.Match(buf); x != nil {
 		m.A = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openAny_(buf)
+	x, seq, _, err := openHandlerAny(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -539,18 +539,19 @@ func decodeAny_(buf []byte, m *names__grpc.AnyT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatCc is what is the same in all these messages, and where their values lie.
-var flatCc = fb.NewLayout(8, ""+
+// flatHandlerCc is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerCc = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.cc
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.cc
 	fb.Value{At: 12, Size: 4}, // a
 )
 
-func finishCc(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishHandlerCc(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	names__grpc.FinishccBuffer(b, m)
 }
 
-func openCc(buf []byte) (m names__grpc.Cc, seq, refSeq uint64, err error) {
+func openHandlerCc(buf []byte) (m names__grpc.Cc, seq, refSeq uint64, err error) {
 	if err := names__grpc.Verifycc(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -558,22 +559,22 @@ func openCc(buf []byte) (m names__grpc.Cc, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeCcReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.CcT) error {
+func encodeHandlerCcReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.CcT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.cc")
 	}
-	x, root := flatCc.Begin(b)
+	x, root := flatHandlerCc.Begin(b)
 	flatbuffers.WriteInt32(x[12:], m.A)
 	names__grpc.FinishccBuffer(b, root)
 	return nil
 }
 
-func decodeCcReply(buf []byte, m *names__grpc.CcT) (refSeq uint64, err error) {
-	if x := flatCc.Match(buf); x != nil {
+func decodeHandlerCcReply(buf []byte, m *names__grpc.CcT) (refSeq uint64, err error) {
+	if x := flatHandlerCc.Match(buf); x != nil {
 		m.A = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openCc(buf)
+	x, _, refSeq, err := openHandlerCc(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -584,79 +585,79 @@ func decodeCcReply(buf []byte, m *names__grpc.CcT) (refSeq uint64, err error) {
 var handlerIn = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.GrpcT, names__grpc.CodesT]{
 	Name:          "in",
 	ID:            0xa0737321,
-	EncodeRequest: encodeGrpc,
-	DecodeRequest: decodeGrpc,
-	EncodeReply:   encodeCodesReply,
-	DecodeReply:   decodeCodesReply,
+	EncodeRequest: encodeHandlerGrpc,
+	DecodeRequest: decodeHandlerGrpc,
+	EncodeReply:   encodeHandlerCodesReply,
+	DecodeReply:   decodeHandlerCodesReply,
 })
 
 var handlerInInPlace = ipc.NewInPlaceMethod(handlerIn.Info(), ipc.InPlaceSpec[names__grpc.Grpc, names__grpc.Codes]{
-	FinishRequest: finishGrpc,
-	OpenRequest:   openGrpc,
-	FinishReply:   finishCodes,
-	OpenReply:     openCodes,
+	FinishRequest: finishHandlerGrpc,
+	OpenRequest:   openHandlerGrpc,
+	FinishReply:   finishHandlerCodes,
+	OpenReply:     openHandlerCodes,
 })
 
 var handlerRecv = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.InT, names__other.SmallT]{
 	Name:          "Recv",
 	ID:            0x6acecad2,
-	EncodeRequest: encodeIn,
-	DecodeRequest: decodeIn,
-	EncodeReply:   encodeSmallReply,
-	DecodeReply:   decodeSmallReply,
+	EncodeRequest: encodeHandlerIn,
+	DecodeRequest: decodeHandlerIn,
+	EncodeReply:   encodeHandlerSmallReply,
+	DecodeReply:   decodeHandlerSmallReply,
 })
 
 var handlerRecvInPlace = ipc.NewInPlaceMethod(handlerRecv.Info(), ipc.InPlaceSpec[names__other.In, names__other.Small]{
-	FinishRequest: finishIn,
-	OpenRequest:   openIn,
-	FinishReply:   finishSmall,
-	OpenReply:     openSmall,
+	FinishRequest: finishHandlerIn,
+	OpenRequest:   openHandlerIn,
+	FinishReply:   finishHandlerSmall,
+	OpenReply:     openHandlerSmall,
 })
 
 var handlerUnder = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.SmallT, names__other.InT]{
 	Name:          "_under",
 	ID:            0xb0cc0547,
-	EncodeRequest: encodeSmall,
-	DecodeRequest: decodeSmall,
-	EncodeReply:   encodeInReply,
-	DecodeReply:   decodeInReply,
+	EncodeRequest: encodeHandlerSmall,
+	DecodeRequest: decodeHandlerSmall,
+	EncodeReply:   encodeHandlerInReply,
+	DecodeReply:   decodeHandlerInReply,
 })
 
 var handlerUnderInPlace = ipc.NewInPlaceMethod(handlerUnder.Info(), ipc.InPlaceSpec[names__other.Small, names__other.In]{
-	FinishRequest: finishSmall,
-	OpenRequest:   openSmall,
-	FinishReply:   finishIn,
-	OpenReply:     openIn,
+	FinishRequest: finishHandlerSmall,
+	OpenRequest:   openHandlerSmall,
+	FinishReply:   finishHandlerIn,
+	OpenReply:     openHandlerIn,
 })
 
 var handlerContext = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.SrvT, names__grpc.AnyT_]{
 	Name:          "Context",
 	ID:            0xd45c8c29,
-	EncodeRequest: encodeSrv,
-	DecodeRequest: decodeSrv,
-	EncodeReply:   encodeAny__Reply,
-	DecodeReply:   decodeAny__Reply,
+	EncodeRequest: encodeHandlerSrv,
+	DecodeRequest: decodeHandlerSrv,
+	EncodeReply:   encodeHandlerAny_Reply,
+	DecodeReply:   decodeHandlerAny_Reply,
 })
 
 var handlerContextInPlace = ipc.NewInPlaceMethod(handlerContext.Info(), ipc.InPlaceSpec[names__grpc.Srv, names__grpc.Any_]{
-	FinishRequest: finishSrv,
-	OpenRequest:   openSrv,
-	FinishReply:   finishAny__,
-	OpenReply:     openAny__,
+	FinishRequest: finishHandlerSrv,
+	OpenRequest:   openHandlerSrv,
+	FinishReply:   finishHandlerAny_,
+	OpenReply:     openHandlerAny_,
 })
 
 var handlerX = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.AnyT, names__grpc.CcT]{
 	Name:          "x",
 	ID:            0xbc975dd2,
-	EncodeRequest: encodeAny_,
-	DecodeRequest: decodeAny_,
-	EncodeReply:   encodeCcReply,
-	DecodeReply:   decodeCcReply,
+	EncodeRequest: encodeHandlerAny,
+	DecodeRequest: decodeHandlerAny,
+	EncodeReply:   encodeHandlerCcReply,
+	DecodeReply:   decodeHandlerCcReply,
 })
 
 var handlerXInPlace = ipc.NewInPlaceMethod(handlerX.Info(), ipc.InPlaceSpec[names__grpc.Any, names__grpc.Cc]{
-	FinishRequest: finishAny_,
-	OpenRequest:   openAny_,
-	FinishReply:   finishCc,
-	OpenReply:     openCc,
+	FinishRequest: finishHandlerAny,
+	OpenRequest:   openHandlerAny,
+	FinishReply:   finishHandlerCc,
+	OpenReply:     openHandlerCc,
 })

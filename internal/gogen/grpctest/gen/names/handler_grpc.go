@@ -15,6 +15,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// If this constant does not exist, the code generator and the runtime do not
+// fit each other: bring both to one version, and generate again.
+const _ = fb.RuntimeAtLeastV1
+
 // HandlerClient calls names.handler over gRPC. Every message that it returns has
 // been verified. The connection needs the codec flatbuffers.FlatbuffersCodec.
 type HandlerClient interface {
@@ -78,7 +82,7 @@ func (x *handlerOutClient) Recv() (*names__grpc.Context, error) {
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb.VerifyRoot("context", names__grpc.VerifycontextAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("context", names__grpc.Verifycontext_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return m, nil
@@ -116,7 +120,7 @@ func (x *handlerHClient) CloseAndRecv() (*names__grpc.Fb, error) {
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb.VerifyRoot("fb", names__grpc.VerifyfbAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("fb", names__grpc.Verifyfb_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return m, nil
@@ -343,7 +347,7 @@ func (x *handlerHServer) Recv() (*names__grpc.Flatbuffers, error) {
 	if err := x.ServerStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb.VerifyRoot("flatbuffers", names__grpc.VerifyflatbuffersAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("flatbuffers", names__grpc.Verifyflatbuffers_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	return m, nil
@@ -373,7 +377,7 @@ func (x *handlerSendServer) Recv() (*names__grpc.Ipc, error) {
 	if err := x.ServerStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb.VerifyRoot("ipc", names__grpc.VerifyipcAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("ipc", names__grpc.Verifyipc_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	return m, nil

@@ -118,11 +118,11 @@ func NewMonsterStorageInPlaceService(h MonsterStorage, inPlace MonsterStorageInP
 	)
 }
 
-func finishMonster(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishMonsterStorageMonster(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishMonsterBuffer(b, m)
 }
 
-func openMonster(buf []byte) (m Monster, seq, refSeq uint64, err error) {
+func openMonsterStorageMonster(buf []byte) (m Monster, seq, refSeq uint64, err error) {
 	if err := VerifyMonster(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -130,16 +130,16 @@ func openMonster(buf []byte) (m Monster, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeMonster(b *flatbuffers.Builder, seq uint64, m *MonsterT) error {
+func encodeMonsterStorageMonster(b *flatbuffers.Builder, seq uint64, m *MonsterT) error {
 	if m == nil {
 		return ipc.NilMessage("MyGame.Example.Monster")
 	}
-	finishMonster(b, seq, 0, m.Pack(b))
+	finishMonsterStorageMonster(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeMonster(buf []byte, m *MonsterT) (seq uint64, err error) {
-	x, seq, _, err := openMonster(buf)
+func decodeMonsterStorageMonster(buf []byte, m *MonsterT) (seq uint64, err error) {
+	x, seq, _, err := openMonsterStorageMonster(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -147,11 +147,11 @@ func decodeMonster(buf []byte, m *MonsterT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func finishStat(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishMonsterStorageStat(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishStatBuffer(b, m)
 }
 
-func openStat(buf []byte) (m Stat, seq, refSeq uint64, err error) {
+func openMonsterStorageStat(buf []byte) (m Stat, seq, refSeq uint64, err error) {
 	if err := VerifyStat(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -159,16 +159,16 @@ func openStat(buf []byte) (m Stat, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeStat(b *flatbuffers.Builder, seq uint64, m *StatT) error {
+func encodeMonsterStorageStat(b *flatbuffers.Builder, seq uint64, m *StatT) error {
 	if m == nil {
 		return ipc.NilMessage("MyGame.Example.Stat")
 	}
-	finishStat(b, seq, 0, m.Pack(b))
+	finishMonsterStorageStat(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeStat(buf []byte, m *StatT) (seq uint64, err error) {
-	x, seq, _, err := openStat(buf)
+func decodeMonsterStorageStat(buf []byte, m *StatT) (seq uint64, err error) {
+	x, seq, _, err := openMonsterStorageStat(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -176,16 +176,16 @@ func decodeStat(buf []byte, m *StatT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeStatReply(b *flatbuffers.Builder, seq, refSeq uint64, m *StatT) error {
+func encodeMonsterStorageStatReply(b *flatbuffers.Builder, seq, refSeq uint64, m *StatT) error {
 	if m == nil {
 		return ipc.NilMessage("MyGame.Example.Stat")
 	}
-	finishStat(b, seq, refSeq, m.Pack(b))
+	finishMonsterStorageStat(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeStatReply(buf []byte, m *StatT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openStat(buf)
+func decodeMonsterStorageStatReply(buf []byte, m *StatT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openMonsterStorageStat(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -196,15 +196,15 @@ func decodeStatReply(buf []byte, m *StatT) (refSeq uint64, err error) {
 var monsterStorageStore = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
 	Name:          "Store",
 	ID:            0xcce84ef8,
-	EncodeRequest: encodeMonster,
-	DecodeRequest: decodeMonster,
-	EncodeReply:   encodeStatReply,
-	DecodeReply:   decodeStatReply,
+	EncodeRequest: encodeMonsterStorageMonster,
+	DecodeRequest: decodeMonsterStorageMonster,
+	EncodeReply:   encodeMonsterStorageStatReply,
+	DecodeReply:   decodeMonsterStorageStatReply,
 })
 
 var monsterStorageStoreInPlace = ipc.NewInPlaceMethod(monsterStorageStore.Info(), ipc.InPlaceSpec[Monster, Stat]{
-	FinishRequest: finishMonster,
-	OpenRequest:   openMonster,
-	FinishReply:   finishStat,
-	OpenReply:     openStat,
+	FinishRequest: finishMonsterStorageMonster,
+	OpenRequest:   openMonsterStorageMonster,
+	FinishReply:   finishMonsterStorageStat,
+	OpenReply:     openMonsterStorageStat,
 })

@@ -172,17 +172,17 @@ func decodeBoxReply(buf []byte, m *BoxT) (refSeq uint64, err error) {
 var ledgerGetTotal = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, StatT]{
 	Name:          "get_total",
 	ID:            0x3f1d502e,
-	EncodeRequest: encodeStat,
-	DecodeRequest: decodeStat,
-	EncodeReply:   encodeStatReply,
-	DecodeReply:   decodeStatReply,
+	EncodeRequest: encodeMonsterStorageStat,
+	DecodeRequest: decodeMonsterStorageStat,
+	EncodeReply:   encodeMonsterStorageStatReply,
+	DecodeReply:   decodeMonsterStorageStatReply,
 })
 
 var ledgerGetTotalInPlace = ipc.NewInPlaceMethod(ledgerGetTotal.Info(), ipc.InPlaceSpec[Stat, Stat]{
-	FinishRequest: finishStat,
-	OpenRequest:   openStat,
-	FinishReply:   finishStat,
-	OpenReply:     openStat,
+	FinishRequest: finishMonsterStorageStat,
+	OpenRequest:   openMonsterStorageStat,
+	FinishReply:   finishMonsterStorageStat,
+	OpenReply:     openMonsterStorageStat,
 })
 
 var ledgerOpen = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, BoxT]{

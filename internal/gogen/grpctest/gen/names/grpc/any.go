@@ -3,13 +3,13 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // If this constant does not exist, the code generator and the runtime do not
 // fit each other: bring both to one version, and generate again.
-const _ = fb_.RuntimeAtLeastV1
+const _ = fb.RuntimeAtLeastV1
 
 // any_T is the table names.grpc.any as a Go value.
 type any_T struct {
@@ -17,13 +17,13 @@ type any_T struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *any_T) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *any_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.A, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -43,7 +43,7 @@ func (rcv *any_) UnPack() *any_T {
 
 // any_ reads the table names.grpc.any in its buffer, without copying it.
 type any_ struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Any is any_ for use by other packages.
@@ -54,54 +54,54 @@ type AnyT = any_T
 
 // GetRootAsany_ returns the any_ that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsany_(buf []byte, offset flatbuffers_.UOffsetT) *any_ {
-	return fb_.RootTable[any_](buf, offset)
+func GetRootAsany_(buf []byte, offset flatbuffers.UOffsetT) *any_ {
+	return fb.RootTable[any_](buf, offset)
 }
 
 // Finishany_Buffer makes the any_ at offset the root of the buffer.
-func Finishany_Buffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func Finishany_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAsany_ is GetRootAsany_ for a buffer that begins with its size.
-func GetSizePrefixedRootAsany_(buf []byte, offset flatbuffers_.UOffsetT) *any_ {
-	return GetRootAsany_(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAsany_(buf []byte, offset flatbuffers.UOffsetT) *any_ {
+	return GetRootAsany_(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedany_Buffer is Finishany_Buffer for a buffer that begins with its size.
-func FinishSizePrefixedany_Buffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedany_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifyany_ checks that buf holds an any_ that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifyany_(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("any", Verifyany_At, buf, "", limits)
+func Verifyany_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("any", Verifyany_At, buf, "", limits)
 }
 
 // VerifySizePrefixedany_ is Verifyany_ for a buffer that begins with its size.
-func VerifySizePrefixedany_(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("any", Verifyany_At, buf, "", limits)
+func VerifySizePrefixedany_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("any", Verifyany_At, buf, "", limits)
 }
 
 // fieldsOfany_ says what Verifyany_At checks.
-var fieldsOfany_ = []fb_.Rule{
+var fieldsOfany_ = []fb.Rule{
 	{Name: "a", Slot: 4, Size: 4},
 }
 
 // Verifyany_At checks the table at pos; it serves the verifiers of other tables.
-func Verifyany_At(v *fb_.Verifier, pos uint32) bool {
+func Verifyany_At(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfany_)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *any_) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *any_) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *any_) Table() flatbuffers_.Table {
+func (rcv *any_) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -114,15 +114,15 @@ func (rcv *any_) MutateA(n int32) bool {
 }
 
 // any_Start begins an any_, which the builder then expects the fields of.
-func any_Start(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func any_Start(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func any_AddA(builder *flatbuffers_.Builder, a int32) {
+func any_AddA(builder *flatbuffers.Builder, a int32) {
 	builder.PrependInt32Slot(0, a, 0)
 }
 
 // any_End ends the any_ begun last and returns its offset.
-func any_End(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func any_End(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

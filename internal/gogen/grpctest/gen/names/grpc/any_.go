@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // any_T_ is the table names.grpc.any_ as a Go value.
@@ -13,13 +13,13 @@ type any_T_ struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *any_T_) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *any_T_) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.A, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *any__) UnPack() *any_T_ {
 
 // any__ reads the table names.grpc.any_ in its buffer, without copying it.
 type any__ struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Any_ is any__ for use by other packages.
@@ -50,54 +50,54 @@ type AnyT_ = any_T_
 
 // GetRootAsany__ returns the any__ that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsany__(buf []byte, offset flatbuffers_.UOffsetT) *any__ {
-	return fb_.RootTable[any__](buf, offset)
+func GetRootAsany__(buf []byte, offset flatbuffers.UOffsetT) *any__ {
+	return fb.RootTable[any__](buf, offset)
 }
 
 // Finishany__Buffer makes the any__ at offset the root of the buffer.
-func Finishany__Buffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func Finishany__Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAsany__ is GetRootAsany__ for a buffer that begins with its size.
-func GetSizePrefixedRootAsany__(buf []byte, offset flatbuffers_.UOffsetT) *any__ {
-	return GetRootAsany__(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAsany__(buf []byte, offset flatbuffers.UOffsetT) *any__ {
+	return GetRootAsany__(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedany__Buffer is Finishany__Buffer for a buffer that begins with its size.
-func FinishSizePrefixedany__Buffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedany__Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifyany__ checks that buf holds an any__ that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifyany__(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("any_", Verifyany__At, buf, "", limits)
+func Verifyany__(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("any_", Verifyany__At, buf, "", limits)
 }
 
 // VerifySizePrefixedany__ is Verifyany__ for a buffer that begins with its size.
-func VerifySizePrefixedany__(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("any_", Verifyany__At, buf, "", limits)
+func VerifySizePrefixedany__(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("any_", Verifyany__At, buf, "", limits)
 }
 
 // fieldsOfany__ says what Verifyany__At checks.
-var fieldsOfany__ = []fb_.Rule{
+var fieldsOfany__ = []fb.Rule{
 	{Name: "a", Slot: 4, Size: 4},
 }
 
 // Verifyany__At checks the table at pos; it serves the verifiers of other tables.
-func Verifyany__At(v *fb_.Verifier, pos uint32) bool {
+func Verifyany__At(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfany__)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *any__) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *any__) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *any__) Table() flatbuffers_.Table {
+func (rcv *any__) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *any__) MutateA(n int32) bool {
 }
 
 // any__Start begins an any__, which the builder then expects the fields of.
-func any__Start(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func any__Start(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func any__AddA(builder *flatbuffers_.Builder, a int32) {
+func any__AddA(builder *flatbuffers.Builder, a int32) {
 	builder.PrependInt32Slot(0, a, 0)
 }
 
 // any__End ends the any__ begun last and returns its offset.
-func any__End(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func any__End(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

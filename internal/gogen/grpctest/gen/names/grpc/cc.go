@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // ccT is the table names.grpc.cc as a Go value.
@@ -13,13 +13,13 @@ type ccT struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *ccT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *ccT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.A, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *cc) UnPack() *ccT {
 
 // cc reads the table names.grpc.cc in its buffer, without copying it.
 type cc struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Cc is cc for use by other packages.
@@ -50,54 +50,54 @@ type CcT = ccT
 
 // GetRootAscc returns the cc that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAscc(buf []byte, offset flatbuffers_.UOffsetT) *cc {
-	return fb_.RootTable[cc](buf, offset)
+func GetRootAscc(buf []byte, offset flatbuffers.UOffsetT) *cc {
+	return fb.RootTable[cc](buf, offset)
 }
 
 // FinishccBuffer makes the cc at offset the root of the buffer.
-func FinishccBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishccBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAscc is GetRootAscc for a buffer that begins with its size.
-func GetSizePrefixedRootAscc(buf []byte, offset flatbuffers_.UOffsetT) *cc {
-	return GetRootAscc(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAscc(buf []byte, offset flatbuffers.UOffsetT) *cc {
+	return GetRootAscc(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedccBuffer is FinishccBuffer for a buffer that begins with its size.
-func FinishSizePrefixedccBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedccBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifycc checks that buf holds a cc that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifycc(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("cc", VerifyccAt, buf, "", limits)
+func Verifycc(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("cc", VerifyccAt, buf, "", limits)
 }
 
 // VerifySizePrefixedcc is Verifycc for a buffer that begins with its size.
-func VerifySizePrefixedcc(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("cc", VerifyccAt, buf, "", limits)
+func VerifySizePrefixedcc(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("cc", VerifyccAt, buf, "", limits)
 }
 
 // fieldsOfcc says what VerifyccAt checks.
-var fieldsOfcc = []fb_.Rule{
+var fieldsOfcc = []fb.Rule{
 	{Name: "a", Slot: 4, Size: 4},
 }
 
 // VerifyccAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyccAt(v *fb_.Verifier, pos uint32) bool {
+func VerifyccAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfcc)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *cc) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *cc) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *cc) Table() flatbuffers_.Table {
+func (rcv *cc) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *cc) MutateA(n int32) bool {
 }
 
 // ccStart begins a cc, which the builder then expects the fields of.
-func ccStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func ccStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func ccAddA(builder *flatbuffers_.Builder, a int32) {
+func ccAddA(builder *flatbuffers.Builder, a int32) {
 	builder.PrependInt32Slot(0, a, 0)
 }
 
 // ccEnd ends the cc begun last and returns its offset.
-func ccEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func ccEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

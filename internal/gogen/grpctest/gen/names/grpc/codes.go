@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // codesT is the table names.grpc.codes as a Go value.
@@ -13,13 +13,13 @@ type codesT struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *codesT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *codesT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.Out, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *codes) UnPack() *codesT {
 
 // codes reads the table names.grpc.codes in its buffer, without copying it.
 type codes struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Codes is codes for use by other packages.
@@ -50,54 +50,54 @@ type CodesT = codesT
 
 // GetRootAscodes returns the codes that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAscodes(buf []byte, offset flatbuffers_.UOffsetT) *codes {
-	return fb_.RootTable[codes](buf, offset)
+func GetRootAscodes(buf []byte, offset flatbuffers.UOffsetT) *codes {
+	return fb.RootTable[codes](buf, offset)
 }
 
 // FinishcodesBuffer makes the codes at offset the root of the buffer.
-func FinishcodesBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishcodesBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAscodes is GetRootAscodes for a buffer that begins with its size.
-func GetSizePrefixedRootAscodes(buf []byte, offset flatbuffers_.UOffsetT) *codes {
-	return GetRootAscodes(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAscodes(buf []byte, offset flatbuffers.UOffsetT) *codes {
+	return GetRootAscodes(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedcodesBuffer is FinishcodesBuffer for a buffer that begins with its size.
-func FinishSizePrefixedcodesBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedcodesBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifycodes checks that buf holds a codes that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifycodes(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("codes", VerifycodesAt, buf, "", limits)
+func Verifycodes(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("codes", VerifycodesAt, buf, "", limits)
 }
 
 // VerifySizePrefixedcodes is Verifycodes for a buffer that begins with its size.
-func VerifySizePrefixedcodes(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("codes", VerifycodesAt, buf, "", limits)
+func VerifySizePrefixedcodes(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("codes", VerifycodesAt, buf, "", limits)
 }
 
 // fieldsOfcodes says what VerifycodesAt checks.
-var fieldsOfcodes = []fb_.Rule{
+var fieldsOfcodes = []fb.Rule{
 	{Name: "out", Slot: 4, Size: 4},
 }
 
 // VerifycodesAt checks the table at pos; it serves the verifiers of other tables.
-func VerifycodesAt(v *fb_.Verifier, pos uint32) bool {
+func VerifycodesAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfcodes)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *codes) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *codes) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *codes) Table() flatbuffers_.Table {
+func (rcv *codes) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *codes) MutateOut(n int32) bool {
 }
 
 // codesStart begins a codes, which the builder then expects the fields of.
-func codesStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func codesStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func codesAddOut(builder *flatbuffers_.Builder, out int32) {
+func codesAddOut(builder *flatbuffers.Builder, out int32) {
 	builder.PrependInt32Slot(0, out, 0)
 }
 
 // codesEnd ends the codes begun last and returns its offset.
-func codesEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func codesEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

@@ -3,119 +3,119 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
-// contextT is the table names.grpc.context as a Go value.
-type contextT struct {
+// context_T is the table names.grpc.context as a Go value.
+type context_T struct {
 	Ctx string `json:"ctx"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *contextT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *context_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	ctxOffset := fb_.CreateString(builder, t.Ctx)
-	fb_.StartTable(builder, 1)
+	ctxOffset := fb.CreateString(builder, t.Ctx)
+	fb.StartTable(builder, 1)
 	builder.PrependUOffsetTSlot(0, ctxOffset, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
-func (rcv *context) UnPackTo(t *contextT) {
+func (rcv *context_) UnPackTo(t *context_T) {
 	t.Ctx = string(rcv.Ctx())
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *context) UnPack() *contextT {
+func (rcv *context_) UnPack() *context_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(contextT)
+	t := new(context_T)
 	rcv.UnPackTo(t)
 	return t
 }
 
-// context reads the table names.grpc.context in its buffer, without copying it.
-type context struct {
-	_tab flatbuffers_.Table
+// context_ reads the table names.grpc.context in its buffer, without copying it.
+type context_ struct {
+	_tab flatbuffers.Table
 }
 
-// Context is context for use by other packages.
-type Context = context
+// Context is context_ for use by other packages.
+type Context = context_
 
-// ContextT is contextT for use by other packages.
-type ContextT = contextT
+// ContextT is context_T for use by other packages.
+type ContextT = context_T
 
-// GetRootAscontext returns the context that is the root of the buffer at offset in buf,
+// GetRootAscontext_ returns the context_ that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAscontext(buf []byte, offset flatbuffers_.UOffsetT) *context {
-	return fb_.RootTable[context](buf, offset)
+func GetRootAscontext_(buf []byte, offset flatbuffers.UOffsetT) *context_ {
+	return fb.RootTable[context_](buf, offset)
 }
 
-// FinishcontextBuffer makes the context at offset the root of the buffer.
-func FinishcontextBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// Finishcontext_Buffer makes the context_ at offset the root of the buffer.
+func Finishcontext_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
-// GetSizePrefixedRootAscontext is GetRootAscontext for a buffer that begins with its size.
-func GetSizePrefixedRootAscontext(buf []byte, offset flatbuffers_.UOffsetT) *context {
-	return GetRootAscontext(buf, offset+flatbuffers_.SizeUint32)
+// GetSizePrefixedRootAscontext_ is GetRootAscontext_ for a buffer that begins with its size.
+func GetSizePrefixedRootAscontext_(buf []byte, offset flatbuffers.UOffsetT) *context_ {
+	return GetRootAscontext_(buf, offset+flatbuffers.SizeUint32)
 }
 
-// FinishSizePrefixedcontextBuffer is FinishcontextBuffer for a buffer that begins with its size.
-func FinishSizePrefixedcontextBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// FinishSizePrefixedcontext_Buffer is Finishcontext_Buffer for a buffer that begins with its size.
+func FinishSizePrefixedcontext_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
-// Verifycontext checks that buf holds a context that can be read through every
+// Verifycontext_ checks that buf holds a context_ that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifycontext(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("context", VerifycontextAt, buf, "", limits)
+func Verifycontext_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("context", Verifycontext_At, buf, "", limits)
 }
 
-// VerifySizePrefixedcontext is Verifycontext for a buffer that begins with its size.
-func VerifySizePrefixedcontext(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("context", VerifycontextAt, buf, "", limits)
+// VerifySizePrefixedcontext_ is Verifycontext_ for a buffer that begins with its size.
+func VerifySizePrefixedcontext_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("context", Verifycontext_At, buf, "", limits)
 }
 
-// fieldsOfcontext says what VerifycontextAt checks.
-var fieldsOfcontext = []fb_.Rule{
-	{Name: "ctx", Slot: 4, Kind: fb_.IsString},
+// fieldsOfcontext_ says what Verifycontext_At checks.
+var fieldsOfcontext_ = []fb.Rule{
+	{Name: "ctx", Slot: 4, Kind: fb.IsString},
 }
 
-// VerifycontextAt checks the table at pos; it serves the verifiers of other tables.
-func VerifycontextAt(v *fb_.Verifier, pos uint32) bool {
-	return v.Table(pos, fieldsOfcontext)
+// Verifycontext_At checks the table at pos; it serves the verifiers of other tables.
+func Verifycontext_At(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfcontext_)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *context) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *context_) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *context) Table() flatbuffers_.Table {
+func (rcv *context_) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
-func (rcv *context) Ctx() []byte {
-	return fb_.FieldBytes(&rcv._tab, 4)
+func (rcv *context_) Ctx() []byte {
+	return fb.FieldBytes(&rcv._tab, 4)
 }
 
-// contextStart begins a context, which the builder then expects the fields of.
-func contextStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+// context_Start begins a context_, which the builder then expects the fields of.
+func context_Start(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func contextAddCtx(builder *flatbuffers_.Builder, ctx flatbuffers_.UOffsetT) {
+func context_AddCtx(builder *flatbuffers.Builder, ctx flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, ctx, 0)
 }
 
-// contextEnd ends the context begun last and returns its offset.
-func contextEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+// context_End ends the context_ begun last and returns its offset.
+func context_End(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

@@ -3,122 +3,122 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
-// fbT is the table names.grpc.fb as a Go value.
-type fbT struct {
+// fb_T is the table names.grpc.fb as a Go value.
+type fb_T struct {
 	V int32 `json:"v"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *fbT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *fb_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.V, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
-func (rcv *fb) UnPackTo(t *fbT) {
+func (rcv *fb_) UnPackTo(t *fb_T) {
 	t.V = rcv._tab.GetInt32Slot(4, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *fb) UnPack() *fbT {
+func (rcv *fb_) UnPack() *fb_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(fbT)
+	t := new(fb_T)
 	rcv.UnPackTo(t)
 	return t
 }
 
-// fb reads the table names.grpc.fb in its buffer, without copying it.
-type fb struct {
-	_tab flatbuffers_.Table
+// fb_ reads the table names.grpc.fb in its buffer, without copying it.
+type fb_ struct {
+	_tab flatbuffers.Table
 }
 
-// Fb is fb for use by other packages.
-type Fb = fb
+// Fb is fb_ for use by other packages.
+type Fb = fb_
 
-// FbT is fbT for use by other packages.
-type FbT = fbT
+// FbT is fb_T for use by other packages.
+type FbT = fb_T
 
-// GetRootAsfb returns the fb that is the root of the buffer at offset in buf,
+// GetRootAsfb_ returns the fb_ that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsfb(buf []byte, offset flatbuffers_.UOffsetT) *fb {
-	return fb_.RootTable[fb](buf, offset)
+func GetRootAsfb_(buf []byte, offset flatbuffers.UOffsetT) *fb_ {
+	return fb.RootTable[fb_](buf, offset)
 }
 
-// FinishfbBuffer makes the fb at offset the root of the buffer.
-func FinishfbBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// Finishfb_Buffer makes the fb_ at offset the root of the buffer.
+func Finishfb_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
-// GetSizePrefixedRootAsfb is GetRootAsfb for a buffer that begins with its size.
-func GetSizePrefixedRootAsfb(buf []byte, offset flatbuffers_.UOffsetT) *fb {
-	return GetRootAsfb(buf, offset+flatbuffers_.SizeUint32)
+// GetSizePrefixedRootAsfb_ is GetRootAsfb_ for a buffer that begins with its size.
+func GetSizePrefixedRootAsfb_(buf []byte, offset flatbuffers.UOffsetT) *fb_ {
+	return GetRootAsfb_(buf, offset+flatbuffers.SizeUint32)
 }
 
-// FinishSizePrefixedfbBuffer is FinishfbBuffer for a buffer that begins with its size.
-func FinishSizePrefixedfbBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// FinishSizePrefixedfb_Buffer is Finishfb_Buffer for a buffer that begins with its size.
+func FinishSizePrefixedfb_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
-// Verifyfb checks that buf holds a fb that can be read through every
+// Verifyfb_ checks that buf holds a fb_ that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifyfb(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("fb", VerifyfbAt, buf, "", limits)
+func Verifyfb_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("fb", Verifyfb_At, buf, "", limits)
 }
 
-// VerifySizePrefixedfb is Verifyfb for a buffer that begins with its size.
-func VerifySizePrefixedfb(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("fb", VerifyfbAt, buf, "", limits)
+// VerifySizePrefixedfb_ is Verifyfb_ for a buffer that begins with its size.
+func VerifySizePrefixedfb_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("fb", Verifyfb_At, buf, "", limits)
 }
 
-// fieldsOffb says what VerifyfbAt checks.
-var fieldsOffb = []fb_.Rule{
+// fieldsOffb_ says what Verifyfb_At checks.
+var fieldsOffb_ = []fb.Rule{
 	{Name: "v", Slot: 4, Size: 4},
 }
 
-// VerifyfbAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyfbAt(v *fb_.Verifier, pos uint32) bool {
-	return v.Table(pos, fieldsOffb)
+// Verifyfb_At checks the table at pos; it serves the verifiers of other tables.
+func Verifyfb_At(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOffb_)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *fb) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *fb_) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *fb) Table() flatbuffers_.Table {
+func (rcv *fb_) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
-func (rcv *fb) V() int32 {
+func (rcv *fb_) V() int32 {
 	return rcv._tab.GetInt32Slot(4, 0)
 }
 
-func (rcv *fb) MutateV(n int32) bool {
+func (rcv *fb_) MutateV(n int32) bool {
 	return rcv._tab.MutateInt32Slot(4, n)
 }
 
-// fbStart begins a fb, which the builder then expects the fields of.
-func fbStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+// fb_Start begins a fb_, which the builder then expects the fields of.
+func fb_Start(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func fbAddV(builder *flatbuffers_.Builder, v_ int32) {
+func fb_AddV(builder *flatbuffers.Builder, v_ int32) {
 	builder.PrependInt32Slot(0, v_, 0)
 }
 
-// fbEnd ends the fb begun last and returns its offset.
-func fbEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+// fb_End ends the fb_ begun last and returns its offset.
+func fb_End(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

@@ -3,122 +3,122 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
-// flatbuffersT is the table names.grpc.flatbuffers as a Go value.
-type flatbuffersT struct {
+// flatbuffers_T is the table names.grpc.flatbuffers as a Go value.
+type flatbuffers_T struct {
 	B int32 `json:"b"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *flatbuffersT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *flatbuffers_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.B, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
-func (rcv *flatbuffers) UnPackTo(t *flatbuffersT) {
+func (rcv *flatbuffers_) UnPackTo(t *flatbuffers_T) {
 	t.B = rcv._tab.GetInt32Slot(4, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *flatbuffers) UnPack() *flatbuffersT {
+func (rcv *flatbuffers_) UnPack() *flatbuffers_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(flatbuffersT)
+	t := new(flatbuffers_T)
 	rcv.UnPackTo(t)
 	return t
 }
 
-// flatbuffers reads the table names.grpc.flatbuffers in its buffer, without copying it.
-type flatbuffers struct {
-	_tab flatbuffers_.Table
+// flatbuffers_ reads the table names.grpc.flatbuffers in its buffer, without copying it.
+type flatbuffers_ struct {
+	_tab flatbuffers.Table
 }
 
-// Flatbuffers is flatbuffers for use by other packages.
-type Flatbuffers = flatbuffers
+// Flatbuffers is flatbuffers_ for use by other packages.
+type Flatbuffers = flatbuffers_
 
-// FlatbuffersT is flatbuffersT for use by other packages.
-type FlatbuffersT = flatbuffersT
+// FlatbuffersT is flatbuffers_T for use by other packages.
+type FlatbuffersT = flatbuffers_T
 
-// GetRootAsflatbuffers returns the flatbuffers that is the root of the buffer at offset in buf,
+// GetRootAsflatbuffers_ returns the flatbuffers_ that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsflatbuffers(buf []byte, offset flatbuffers_.UOffsetT) *flatbuffers {
-	return fb_.RootTable[flatbuffers](buf, offset)
+func GetRootAsflatbuffers_(buf []byte, offset flatbuffers.UOffsetT) *flatbuffers_ {
+	return fb.RootTable[flatbuffers_](buf, offset)
 }
 
-// FinishflatbuffersBuffer makes the flatbuffers at offset the root of the buffer.
-func FinishflatbuffersBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// Finishflatbuffers_Buffer makes the flatbuffers_ at offset the root of the buffer.
+func Finishflatbuffers_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
-// GetSizePrefixedRootAsflatbuffers is GetRootAsflatbuffers for a buffer that begins with its size.
-func GetSizePrefixedRootAsflatbuffers(buf []byte, offset flatbuffers_.UOffsetT) *flatbuffers {
-	return GetRootAsflatbuffers(buf, offset+flatbuffers_.SizeUint32)
+// GetSizePrefixedRootAsflatbuffers_ is GetRootAsflatbuffers_ for a buffer that begins with its size.
+func GetSizePrefixedRootAsflatbuffers_(buf []byte, offset flatbuffers.UOffsetT) *flatbuffers_ {
+	return GetRootAsflatbuffers_(buf, offset+flatbuffers.SizeUint32)
 }
 
-// FinishSizePrefixedflatbuffersBuffer is FinishflatbuffersBuffer for a buffer that begins with its size.
-func FinishSizePrefixedflatbuffersBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// FinishSizePrefixedflatbuffers_Buffer is Finishflatbuffers_Buffer for a buffer that begins with its size.
+func FinishSizePrefixedflatbuffers_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
-// Verifyflatbuffers checks that buf holds a flatbuffers that can be read through every
+// Verifyflatbuffers_ checks that buf holds a flatbuffers_ that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifyflatbuffers(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("flatbuffers", VerifyflatbuffersAt, buf, "", limits)
+func Verifyflatbuffers_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("flatbuffers", Verifyflatbuffers_At, buf, "", limits)
 }
 
-// VerifySizePrefixedflatbuffers is Verifyflatbuffers for a buffer that begins with its size.
-func VerifySizePrefixedflatbuffers(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("flatbuffers", VerifyflatbuffersAt, buf, "", limits)
+// VerifySizePrefixedflatbuffers_ is Verifyflatbuffers_ for a buffer that begins with its size.
+func VerifySizePrefixedflatbuffers_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("flatbuffers", Verifyflatbuffers_At, buf, "", limits)
 }
 
-// fieldsOfflatbuffers says what VerifyflatbuffersAt checks.
-var fieldsOfflatbuffers = []fb_.Rule{
+// fieldsOfflatbuffers_ says what Verifyflatbuffers_At checks.
+var fieldsOfflatbuffers_ = []fb.Rule{
 	{Name: "b", Slot: 4, Size: 4},
 }
 
-// VerifyflatbuffersAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyflatbuffersAt(v *fb_.Verifier, pos uint32) bool {
-	return v.Table(pos, fieldsOfflatbuffers)
+// Verifyflatbuffers_At checks the table at pos; it serves the verifiers of other tables.
+func Verifyflatbuffers_At(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfflatbuffers_)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *flatbuffers) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *flatbuffers_) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *flatbuffers) Table() flatbuffers_.Table {
+func (rcv *flatbuffers_) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
-func (rcv *flatbuffers) B() int32 {
+func (rcv *flatbuffers_) B() int32 {
 	return rcv._tab.GetInt32Slot(4, 0)
 }
 
-func (rcv *flatbuffers) MutateB(n int32) bool {
+func (rcv *flatbuffers_) MutateB(n int32) bool {
 	return rcv._tab.MutateInt32Slot(4, n)
 }
 
-// flatbuffersStart begins a flatbuffers, which the builder then expects the fields of.
-func flatbuffersStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+// flatbuffers_Start begins a flatbuffers_, which the builder then expects the fields of.
+func flatbuffers_Start(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func flatbuffersAddB(builder *flatbuffers_.Builder, b int32) {
+func flatbuffers_AddB(builder *flatbuffers.Builder, b int32) {
 	builder.PrependInt32Slot(0, b, 0)
 }
 
-// flatbuffersEnd ends the flatbuffers begun last and returns its offset.
-func flatbuffersEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+// flatbuffers_End ends the flatbuffers_ begun last and returns its offset.
+func flatbuffers_End(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

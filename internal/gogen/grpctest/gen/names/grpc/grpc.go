@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // grpcT is the table names.grpc.grpc as a Go value.
@@ -13,13 +13,13 @@ type grpcT struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *grpcT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *grpcT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.In, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *grpc) UnPack() *grpcT {
 
 // grpc reads the table names.grpc.grpc in its buffer, without copying it.
 type grpc struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Grpc is grpc for use by other packages.
@@ -50,54 +50,54 @@ type GrpcT = grpcT
 
 // GetRootAsgrpc returns the grpc that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsgrpc(buf []byte, offset flatbuffers_.UOffsetT) *grpc {
-	return fb_.RootTable[grpc](buf, offset)
+func GetRootAsgrpc(buf []byte, offset flatbuffers.UOffsetT) *grpc {
+	return fb.RootTable[grpc](buf, offset)
 }
 
 // FinishgrpcBuffer makes the grpc at offset the root of the buffer.
-func FinishgrpcBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishgrpcBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAsgrpc is GetRootAsgrpc for a buffer that begins with its size.
-func GetSizePrefixedRootAsgrpc(buf []byte, offset flatbuffers_.UOffsetT) *grpc {
-	return GetRootAsgrpc(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAsgrpc(buf []byte, offset flatbuffers.UOffsetT) *grpc {
+	return GetRootAsgrpc(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedgrpcBuffer is FinishgrpcBuffer for a buffer that begins with its size.
-func FinishSizePrefixedgrpcBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedgrpcBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifygrpc checks that buf holds a grpc that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifygrpc(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("grpc", VerifygrpcAt, buf, "", limits)
+func Verifygrpc(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("grpc", VerifygrpcAt, buf, "", limits)
 }
 
 // VerifySizePrefixedgrpc is Verifygrpc for a buffer that begins with its size.
-func VerifySizePrefixedgrpc(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("grpc", VerifygrpcAt, buf, "", limits)
+func VerifySizePrefixedgrpc(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("grpc", VerifygrpcAt, buf, "", limits)
 }
 
 // fieldsOfgrpc says what VerifygrpcAt checks.
-var fieldsOfgrpc = []fb_.Rule{
+var fieldsOfgrpc = []fb.Rule{
 	{Name: "in", Slot: 4, Size: 4},
 }
 
 // VerifygrpcAt checks the table at pos; it serves the verifiers of other tables.
-func VerifygrpcAt(v *fb_.Verifier, pos uint32) bool {
+func VerifygrpcAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfgrpc)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *grpc) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *grpc) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *grpc) Table() flatbuffers_.Table {
+func (rcv *grpc) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *grpc) MutateIn(n int32) bool {
 }
 
 // grpcStart begins a grpc, which the builder then expects the fields of.
-func grpcStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func grpcStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func grpcAddIn(builder *flatbuffers_.Builder, in int32) {
+func grpcAddIn(builder *flatbuffers.Builder, in int32) {
 	builder.PrependInt32Slot(0, in, 0)
 }
 
 // grpcEnd ends the grpc begun last and returns its offset.
-func grpcEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func grpcEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // hT is the table names.grpc.h as a Go value.
@@ -13,13 +13,13 @@ type hT struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *hT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *hT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.A, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *h) UnPack() *hT {
 
 // h reads the table names.grpc.h in its buffer, without copying it.
 type h struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // H is h for use by other packages.
@@ -50,54 +50,54 @@ type HT = hT
 
 // GetRootAsh returns the h that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsh(buf []byte, offset flatbuffers_.UOffsetT) *h {
-	return fb_.RootTable[h](buf, offset)
+func GetRootAsh(buf []byte, offset flatbuffers.UOffsetT) *h {
+	return fb.RootTable[h](buf, offset)
 }
 
 // FinishhBuffer makes the h at offset the root of the buffer.
-func FinishhBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishhBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAsh is GetRootAsh for a buffer that begins with its size.
-func GetSizePrefixedRootAsh(buf []byte, offset flatbuffers_.UOffsetT) *h {
-	return GetRootAsh(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAsh(buf []byte, offset flatbuffers.UOffsetT) *h {
+	return GetRootAsh(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedhBuffer is FinishhBuffer for a buffer that begins with its size.
-func FinishSizePrefixedhBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedhBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifyh checks that buf holds a h that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifyh(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("h", VerifyhAt, buf, "", limits)
+func Verifyh(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("h", VerifyhAt, buf, "", limits)
 }
 
 // VerifySizePrefixedh is Verifyh for a buffer that begins with its size.
-func VerifySizePrefixedh(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("h", VerifyhAt, buf, "", limits)
+func VerifySizePrefixedh(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("h", VerifyhAt, buf, "", limits)
 }
 
 // fieldsOfh says what VerifyhAt checks.
-var fieldsOfh = []fb_.Rule{
+var fieldsOfh = []fb.Rule{
 	{Name: "a", Slot: 4, Size: 4},
 }
 
 // VerifyhAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyhAt(v *fb_.Verifier, pos uint32) bool {
+func VerifyhAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfh)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *h) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *h) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *h) Table() flatbuffers_.Table {
+func (rcv *h) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *h) MutateA(n int32) bool {
 }
 
 // hStart begins a h, which the builder then expects the fields of.
-func hStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func hStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func hAddA(builder *flatbuffers_.Builder, a int32) {
+func hAddA(builder *flatbuffers.Builder, a int32) {
 	builder.PrependInt32Slot(0, a, 0)
 }
 
 // hEnd ends the h begun last and returns its offset.
-func hEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func hEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

@@ -3,122 +3,122 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
-// ipcT is the table names.grpc.ipc as a Go value.
-type ipcT struct {
+// ipc_T is the table names.grpc.ipc as a Go value.
+type ipc_T struct {
 	H int32 `json:"h"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *ipcT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *ipc_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.H, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
-func (rcv *ipc) UnPackTo(t *ipcT) {
+func (rcv *ipc_) UnPackTo(t *ipc_T) {
 	t.H = rcv._tab.GetInt32Slot(4, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *ipc) UnPack() *ipcT {
+func (rcv *ipc_) UnPack() *ipc_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ipcT)
+	t := new(ipc_T)
 	rcv.UnPackTo(t)
 	return t
 }
 
-// ipc reads the table names.grpc.ipc in its buffer, without copying it.
-type ipc struct {
-	_tab flatbuffers_.Table
+// ipc_ reads the table names.grpc.ipc in its buffer, without copying it.
+type ipc_ struct {
+	_tab flatbuffers.Table
 }
 
-// Ipc is ipc for use by other packages.
-type Ipc = ipc
+// Ipc is ipc_ for use by other packages.
+type Ipc = ipc_
 
-// IpcT is ipcT for use by other packages.
-type IpcT = ipcT
+// IpcT is ipc_T for use by other packages.
+type IpcT = ipc_T
 
-// GetRootAsipc returns the ipc that is the root of the buffer at offset in buf,
+// GetRootAsipc_ returns the ipc_ that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsipc(buf []byte, offset flatbuffers_.UOffsetT) *ipc {
-	return fb_.RootTable[ipc](buf, offset)
+func GetRootAsipc_(buf []byte, offset flatbuffers.UOffsetT) *ipc_ {
+	return fb.RootTable[ipc_](buf, offset)
 }
 
-// FinishipcBuffer makes the ipc at offset the root of the buffer.
-func FinishipcBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// Finishipc_Buffer makes the ipc_ at offset the root of the buffer.
+func Finishipc_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
-// GetSizePrefixedRootAsipc is GetRootAsipc for a buffer that begins with its size.
-func GetSizePrefixedRootAsipc(buf []byte, offset flatbuffers_.UOffsetT) *ipc {
-	return GetRootAsipc(buf, offset+flatbuffers_.SizeUint32)
+// GetSizePrefixedRootAsipc_ is GetRootAsipc_ for a buffer that begins with its size.
+func GetSizePrefixedRootAsipc_(buf []byte, offset flatbuffers.UOffsetT) *ipc_ {
+	return GetRootAsipc_(buf, offset+flatbuffers.SizeUint32)
 }
 
-// FinishSizePrefixedipcBuffer is FinishipcBuffer for a buffer that begins with its size.
-func FinishSizePrefixedipcBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+// FinishSizePrefixedipc_Buffer is Finishipc_Buffer for a buffer that begins with its size.
+func FinishSizePrefixedipc_Buffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
-// Verifyipc checks that buf holds an ipc that can be read through every
+// Verifyipc_ checks that buf holds an ipc_ that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifyipc(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("ipc", VerifyipcAt, buf, "", limits)
+func Verifyipc_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("ipc", Verifyipc_At, buf, "", limits)
 }
 
-// VerifySizePrefixedipc is Verifyipc for a buffer that begins with its size.
-func VerifySizePrefixedipc(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("ipc", VerifyipcAt, buf, "", limits)
+// VerifySizePrefixedipc_ is Verifyipc_ for a buffer that begins with its size.
+func VerifySizePrefixedipc_(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("ipc", Verifyipc_At, buf, "", limits)
 }
 
-// fieldsOfipc says what VerifyipcAt checks.
-var fieldsOfipc = []fb_.Rule{
+// fieldsOfipc_ says what Verifyipc_At checks.
+var fieldsOfipc_ = []fb.Rule{
 	{Name: "h", Slot: 4, Size: 4},
 }
 
-// VerifyipcAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyipcAt(v *fb_.Verifier, pos uint32) bool {
-	return v.Table(pos, fieldsOfipc)
+// Verifyipc_At checks the table at pos; it serves the verifiers of other tables.
+func Verifyipc_At(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfipc_)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *ipc) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *ipc_) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *ipc) Table() flatbuffers_.Table {
+func (rcv *ipc_) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
-func (rcv *ipc) H() int32 {
+func (rcv *ipc_) H() int32 {
 	return rcv._tab.GetInt32Slot(4, 0)
 }
 
-func (rcv *ipc) MutateH(n int32) bool {
+func (rcv *ipc_) MutateH(n int32) bool {
 	return rcv._tab.MutateInt32Slot(4, n)
 }
 
-// ipcStart begins an ipc, which the builder then expects the fields of.
-func ipcStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+// ipc_Start begins an ipc_, which the builder then expects the fields of.
+func ipc_Start(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func ipcAddH(builder *flatbuffers_.Builder, h_ int32) {
+func ipc_AddH(builder *flatbuffers.Builder, h_ int32) {
 	builder.PrependInt32Slot(0, h_, 0)
 }
 
-// ipcEnd ends the ipc begun last and returns its offset.
-func ipcEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+// ipc_End ends the ipc_ begun last and returns its offset.
+func ipc_End(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

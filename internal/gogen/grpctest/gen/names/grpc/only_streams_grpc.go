@@ -3,19 +3,19 @@
 package grpc
 
 import (
-	context_ "context"
+	"context"
 
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 	grpc_ "google.golang.org/grpc"
 	codes_ "google.golang.org/grpc/codes"
 	status_ "google.golang.org/grpc/status"
 )
 
 // Only_streamsClient calls names.grpc.only_streams over gRPC. Every message that it returns has
-// been verified. The connection needs the codec flatbuffers_.FlatbuffersCodec.
+// been verified. The connection needs the codec flatbuffers.FlatbuffersCodec.
 type Only_streamsClient interface {
-	One(ctx context_.Context, opts ...grpc_.CallOption) (Only_streams_OneClient, error)
+	One(ctx context.Context, opts ...grpc_.CallOption) (Only_streams_OneClient, error)
 }
 
 type only_streamsClient struct {
@@ -27,7 +27,7 @@ func NewOnly_streamsClient(cc_ grpc_.ClientConnInterface) Only_streamsClient {
 	return &only_streamsClient{cc_}
 }
 
-func (c *only_streamsClient) One(ctx context_.Context, opts ...grpc_.CallOption) (Only_streams_OneClient, error) {
+func (c *only_streamsClient) One(ctx context.Context, opts ...grpc_.CallOption) (Only_streams_OneClient, error) {
 	stream, err := c.cc.NewStream(ctx, &_Only_streams_serviceDesc.Streams[0], "/names.grpc.Only_streams/One", opts...)
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func (c *only_streamsClient) One(ctx context_.Context, opts ...grpc_.CallOption)
 
 // Only_streams_OneClient is the client's end of One.
 type Only_streams_OneClient interface {
-	Send(*flatbuffers_.Builder) error
+	Send(*flatbuffers.Builder) error
 	Recv() (*srv, error)
 	grpc_.ClientStream
 }
@@ -47,7 +47,7 @@ type only_streamsOneClient struct {
 	grpc_.ClientStream
 }
 
-func (x *only_streamsOneClient) Send(m *flatbuffers_.Builder) error {
+func (x *only_streamsOneClient) Send(m *flatbuffers.Builder) error {
 	return x.ClientStream.SendMsg(m)
 }
 
@@ -56,7 +56,7 @@ func (x *only_streamsOneClient) Recv() (*srv, error) {
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("srv", VerifysrvAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("srv", VerifysrvAt, m.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.Internal, err.Error())
 	}
 	return m, nil
@@ -87,7 +87,7 @@ type UnsafeOnly_streamsServer interface {
 }
 
 // RegisterOnly_streamsServer makes s answer the calls of names.grpc.only_streams by those of srv_.
-// The server needs the codec flatbuffers_.FlatbuffersCodec.
+// The server needs the codec flatbuffers.FlatbuffersCodec.
 func RegisterOnly_streamsServer(s grpc_.ServiceRegistrar, srv_ Only_streamsServer) {
 	s.RegisterService(&_Only_streams_serviceDesc, srv_)
 }
@@ -98,7 +98,7 @@ func _Only_streams_One_Handler(srv_ any, stream grpc_.ServerStream) error {
 
 // Only_streams_OneServer is the server's end of One.
 type Only_streams_OneServer interface {
-	Send(*flatbuffers_.Builder) error
+	Send(*flatbuffers.Builder) error
 	Recv() (*srv, error)
 	grpc_.ServerStream
 }
@@ -107,7 +107,7 @@ type only_streamsOneServer struct {
 	grpc_.ServerStream
 }
 
-func (x *only_streamsOneServer) Send(m *flatbuffers_.Builder) error {
+func (x *only_streamsOneServer) Send(m *flatbuffers.Builder) error {
 	return x.ServerStream.SendMsg(m)
 }
 
@@ -116,7 +116,7 @@ func (x *only_streamsOneServer) Recv() (*srv, error) {
 	if err := x.ServerStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("srv", VerifysrvAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("srv", VerifysrvAt, m.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.InvalidArgument, err.Error())
 	}
 	return m, nil

@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // optsT is the table names.grpc.opts as a Go value.
@@ -13,13 +13,13 @@ type optsT struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *optsT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *optsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.Cc, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *opts) UnPack() *optsT {
 
 // opts reads the table names.grpc.opts in its buffer, without copying it.
 type opts struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Opts is opts for use by other packages.
@@ -50,54 +50,54 @@ type OptsT = optsT
 
 // GetRootAsopts returns the opts that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsopts(buf []byte, offset flatbuffers_.UOffsetT) *opts {
-	return fb_.RootTable[opts](buf, offset)
+func GetRootAsopts(buf []byte, offset flatbuffers.UOffsetT) *opts {
+	return fb.RootTable[opts](buf, offset)
 }
 
 // FinishoptsBuffer makes the opts at offset the root of the buffer.
-func FinishoptsBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishoptsBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAsopts is GetRootAsopts for a buffer that begins with its size.
-func GetSizePrefixedRootAsopts(buf []byte, offset flatbuffers_.UOffsetT) *opts {
-	return GetRootAsopts(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAsopts(buf []byte, offset flatbuffers.UOffsetT) *opts {
+	return GetRootAsopts(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedoptsBuffer is FinishoptsBuffer for a buffer that begins with its size.
-func FinishSizePrefixedoptsBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedoptsBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifyopts checks that buf holds an opts that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifyopts(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("opts", VerifyoptsAt, buf, "", limits)
+func Verifyopts(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("opts", VerifyoptsAt, buf, "", limits)
 }
 
 // VerifySizePrefixedopts is Verifyopts for a buffer that begins with its size.
-func VerifySizePrefixedopts(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("opts", VerifyoptsAt, buf, "", limits)
+func VerifySizePrefixedopts(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("opts", VerifyoptsAt, buf, "", limits)
 }
 
 // fieldsOfopts says what VerifyoptsAt checks.
-var fieldsOfopts = []fb_.Rule{
+var fieldsOfopts = []fb.Rule{
 	{Name: "cc", Slot: 4, Size: 4},
 }
 
 // VerifyoptsAt checks the table at pos; it serves the verifiers of other tables.
-func VerifyoptsAt(v *fb_.Verifier, pos uint32) bool {
+func VerifyoptsAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfopts)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *opts) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *opts) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *opts) Table() flatbuffers_.Table {
+func (rcv *opts) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *opts) MutateCc(n int32) bool {
 }
 
 // optsStart begins an opts, which the builder then expects the fields of.
-func optsStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func optsStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func optsAddCc(builder *flatbuffers_.Builder, cc_ int32) {
+func optsAddCc(builder *flatbuffers.Builder, cc_ int32) {
 	builder.PrependInt32Slot(0, cc_, 0)
 }
 
 // optsEnd ends the opts begun last and returns its offset.
-func optsEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func optsEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

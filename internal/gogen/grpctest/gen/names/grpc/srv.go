@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // srvT is the table names.grpc.srv as a Go value.
@@ -13,13 +13,13 @@ type srvT struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *srvT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *srvT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.S, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *srv) UnPack() *srvT {
 
 // srv reads the table names.grpc.srv in its buffer, without copying it.
 type srv struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Srv is srv for use by other packages.
@@ -50,54 +50,54 @@ type SrvT = srvT
 
 // GetRootAssrv returns the srv that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAssrv(buf []byte, offset flatbuffers_.UOffsetT) *srv {
-	return fb_.RootTable[srv](buf, offset)
+func GetRootAssrv(buf []byte, offset flatbuffers.UOffsetT) *srv {
+	return fb.RootTable[srv](buf, offset)
 }
 
 // FinishsrvBuffer makes the srv at offset the root of the buffer.
-func FinishsrvBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishsrvBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAssrv is GetRootAssrv for a buffer that begins with its size.
-func GetSizePrefixedRootAssrv(buf []byte, offset flatbuffers_.UOffsetT) *srv {
-	return GetRootAssrv(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAssrv(buf []byte, offset flatbuffers.UOffsetT) *srv {
+	return GetRootAssrv(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedsrvBuffer is FinishsrvBuffer for a buffer that begins with its size.
-func FinishSizePrefixedsrvBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedsrvBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifysrv checks that buf holds a srv that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifysrv(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("srv", VerifysrvAt, buf, "", limits)
+func Verifysrv(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("srv", VerifysrvAt, buf, "", limits)
 }
 
 // VerifySizePrefixedsrv is Verifysrv for a buffer that begins with its size.
-func VerifySizePrefixedsrv(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("srv", VerifysrvAt, buf, "", limits)
+func VerifySizePrefixedsrv(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("srv", VerifysrvAt, buf, "", limits)
 }
 
 // fieldsOfsrv says what VerifysrvAt checks.
-var fieldsOfsrv = []fb_.Rule{
+var fieldsOfsrv = []fb.Rule{
 	{Name: "s", Slot: 4, Size: 4},
 }
 
 // VerifysrvAt checks the table at pos; it serves the verifiers of other tables.
-func VerifysrvAt(v *fb_.Verifier, pos uint32) bool {
+func VerifysrvAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfsrv)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *srv) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *srv) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *srv) Table() flatbuffers_.Table {
+func (rcv *srv) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *srv) MutateS(n int32) bool {
 }
 
 // srvStart begins a srv, which the builder then expects the fields of.
-func srvStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func srvStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func srvAddS(builder *flatbuffers_.Builder, s int32) {
+func srvAddS(builder *flatbuffers.Builder, s int32) {
 	builder.PrependInt32Slot(0, s, 0)
 }
 
 // srvEnd ends the srv begun last and returns its offset.
-func srvEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func srvEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

@@ -3,8 +3,8 @@
 package grpc
 
 import (
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // statusT is the table names.grpc.status as a Go value.
@@ -13,13 +13,13 @@ type statusT struct {
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
-func (t *statusT) Pack(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
+func (t *statusT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb_.StartTable(builder, 1)
+	fb.StartTable(builder, 1)
 	builder.PrependInt32Slot(0, t.Err, 0)
-	return fb_.EndTable(builder)
+	return fb.EndTable(builder)
 }
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
@@ -39,7 +39,7 @@ func (rcv *status) UnPack() *statusT {
 
 // status reads the table names.grpc.status in its buffer, without copying it.
 type status struct {
-	_tab flatbuffers_.Table
+	_tab flatbuffers.Table
 }
 
 // Status is status for use by other packages.
@@ -50,54 +50,54 @@ type StatusT = statusT
 
 // GetRootAsstatus returns the status that is the root of the buffer at offset in buf,
 // which must have been verified.
-func GetRootAsstatus(buf []byte, offset flatbuffers_.UOffsetT) *status {
-	return fb_.RootTable[status](buf, offset)
+func GetRootAsstatus(buf []byte, offset flatbuffers.UOffsetT) *status {
+	return fb.RootTable[status](buf, offset)
 }
 
 // FinishstatusBuffer makes the status at offset the root of the buffer.
-func FinishstatusBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishstatusBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.Finish(offset)
 }
 
 // GetSizePrefixedRootAsstatus is GetRootAsstatus for a buffer that begins with its size.
-func GetSizePrefixedRootAsstatus(buf []byte, offset flatbuffers_.UOffsetT) *status {
-	return GetRootAsstatus(buf, offset+flatbuffers_.SizeUint32)
+func GetSizePrefixedRootAsstatus(buf []byte, offset flatbuffers.UOffsetT) *status {
+	return GetRootAsstatus(buf, offset+flatbuffers.SizeUint32)
 }
 
 // FinishSizePrefixedstatusBuffer is FinishstatusBuffer for a buffer that begins with its size.
-func FinishSizePrefixedstatusBuffer(builder *flatbuffers_.Builder, offset flatbuffers_.UOffsetT) {
+func FinishSizePrefixedstatusBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
 	builder.FinishSizePrefixed(offset)
 }
 
 // Verifystatus checks that buf holds a status that can be read through every
 // accessor; at most one set of limits counts. The error is a *fb.VerifyError.
-func Verifystatus(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifyRoot("status", VerifystatusAt, buf, "", limits)
+func Verifystatus(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("status", VerifystatusAt, buf, "", limits)
 }
 
 // VerifySizePrefixedstatus is Verifystatus for a buffer that begins with its size.
-func VerifySizePrefixedstatus(buf []byte, limits ...fb_.Limits) error {
-	return fb_.VerifySizePrefixedRoot("status", VerifystatusAt, buf, "", limits)
+func VerifySizePrefixedstatus(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("status", VerifystatusAt, buf, "", limits)
 }
 
 // fieldsOfstatus says what VerifystatusAt checks.
-var fieldsOfstatus = []fb_.Rule{
+var fieldsOfstatus = []fb.Rule{
 	{Name: "err", Slot: 4, Size: 4},
 }
 
 // VerifystatusAt checks the table at pos; it serves the verifiers of other tables.
-func VerifystatusAt(v *fb_.Verifier, pos uint32) bool {
+func VerifystatusAt(v *fb.Verifier, pos uint32) bool {
 	return v.Table(pos, fieldsOfstatus)
 }
 
 // Init points rcv at position i of buf.
-func (rcv *status) Init(buf []byte, i flatbuffers_.UOffsetT) {
+func (rcv *status) Init(buf []byte, i flatbuffers.UOffsetT) {
 	rcv._tab.Bytes = buf
 	rcv._tab.Pos = i
 }
 
 // Table returns the position that rcv points at.
-func (rcv *status) Table() flatbuffers_.Table {
+func (rcv *status) Table() flatbuffers.Table {
 	return rcv._tab
 }
 
@@ -110,15 +110,15 @@ func (rcv *status) MutateErr(n int32) bool {
 }
 
 // statusStart begins a status, which the builder then expects the fields of.
-func statusStart(builder *flatbuffers_.Builder) {
-	fb_.StartTable(builder, 1)
+func statusStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
 }
 
-func statusAddErr(builder *flatbuffers_.Builder, err int32) {
+func statusAddErr(builder *flatbuffers.Builder, err int32) {
 	builder.PrependInt32Slot(0, err, 0)
 }
 
 // statusEnd ends the status begun last and returns its offset.
-func statusEnd(builder *flatbuffers_.Builder) flatbuffers_.UOffsetT {
-	return fb_.EndTable(builder)
+func statusEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }

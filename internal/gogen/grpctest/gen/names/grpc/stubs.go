@@ -3,29 +3,29 @@
 package grpc
 
 import (
-	context_ "context"
+	"context"
 
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	ipc_ "github.com/ipcgen/ipcgen/runtime"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // If this constant does not exist, the code generator and the runtime do not
 // fit each other: bring both to one version, and generate again.
-const _ = ipc_.RuntimeAtLeastV1
+const _ = ipc.RuntimeAtLeastV1
 
 // Stubs is the rpc_service names.grpc.stubs.
 //
 // Clients, servers, fakes and proxies implement it alike; all methods may be
 // called concurrently.
 type Stubs interface {
-	Cc(ctx context_.Context, req *grpcT) (*codesT, error)
-	Error(ctx context_.Context, req *any_T) (*hT, error)
-	Nil(ctx context_.Context, req *hT) (*any_T, error)
+	Cc(ctx context.Context, req *grpcT) (*codesT, error)
+	Error(ctx context.Context, req *any_T) (*hT, error)
+	Nil(ctx context.Context, req *hT) (*any_T, error)
 }
 
 // StubsProtocol identifies names.grpc.stubs to the peer.
-var StubsProtocol = &ipc_.Protocol{
+var StubsProtocol = &ipc.Protocol{
 	Name:        "names.grpc.stubs",
 	Fingerprint: 0x00d7e1060aa6559a,
 	Schema:      stubsSchema,
@@ -48,38 +48,38 @@ field 0 a int32 0
 // StubsIPCClient calls a Stubs server. It is safe for concurrent use; every
 // error of a call is an *ipc.Error.
 type StubsIPCClient struct {
-	caller ipc_.Caller
+	caller ipc.Caller
 }
 
 // NewStubsIPCClient returns a client that calls through c.
-func NewStubsIPCClient(c ipc_.Caller) *StubsIPCClient {
+func NewStubsIPCClient(c ipc.Caller) *StubsIPCClient {
 	return &StubsIPCClient{caller: c}
 }
 
 var _ Stubs = (*StubsIPCClient)(nil)
 
 // Cc calls stubs.cc.
-func (c *StubsIPCClient) Cc(ctx context_.Context, req *grpcT) (*codesT, error) {
-	return ipc_.Invoke(ctx, c.caller, stubsCc, req)
+func (c *StubsIPCClient) Cc(ctx context.Context, req *grpcT) (*codesT, error) {
+	return ipc.Invoke(ctx, c.caller, stubsCc, req)
 }
 
 // Error calls stubs.error.
-func (c *StubsIPCClient) Error(ctx context_.Context, req *any_T) (*hT, error) {
-	return ipc_.Invoke(ctx, c.caller, stubsError, req)
+func (c *StubsIPCClient) Error(ctx context.Context, req *any_T) (*hT, error) {
+	return ipc.Invoke(ctx, c.caller, stubsError, req)
 }
 
 // Nil calls stubs.nil.
-func (c *StubsIPCClient) Nil(ctx context_.Context, req *hT) (*any_T, error) {
-	return ipc_.Invoke(ctx, c.caller, stubsNil, req)
+func (c *StubsIPCClient) Nil(ctx context.Context, req *hT) (*any_T, error) {
+	return ipc.Invoke(ctx, c.caller, stubsNil, req)
 }
 
 // NewStubsService returns h_ as a service for ipc.NewServer.
-func NewStubsService(h_ Stubs) *ipc_.Service {
-	return ipc_.NewService(
+func NewStubsService(h_ Stubs) *ipc.Service {
+	return ipc.NewService(
 		StubsProtocol,
-		ipc_.Handle(stubsCc, h_.Cc),
-		ipc_.Handle(stubsError, h_.Error),
-		ipc_.Handle(stubsNil, h_.Nil),
+		ipc.Handle(stubsCc, h_.Cc),
+		ipc.Handle(stubsError, h_.Error),
+		ipc.Handle(stubsNil, h_.Nil),
 	)
 }
 
@@ -90,18 +90,18 @@ type UnimplementedStubs struct{}
 var _ Stubs = UnimplementedStubs{}
 
 // Cc returns an error with code ipc.CodeUnimplemented.
-func (UnimplementedStubs) Cc(context_.Context, *grpcT) (*codesT, error) {
-	return nil, ipc_.Unimplemented("names.grpc.stubs/cc")
+func (UnimplementedStubs) Cc(context.Context, *grpcT) (*codesT, error) {
+	return nil, ipc.Unimplemented("names.grpc.stubs/cc")
 }
 
 // Error returns an error with code ipc.CodeUnimplemented.
-func (UnimplementedStubs) Error(context_.Context, *any_T) (*hT, error) {
-	return nil, ipc_.Unimplemented("names.grpc.stubs/error")
+func (UnimplementedStubs) Error(context.Context, *any_T) (*hT, error) {
+	return nil, ipc.Unimplemented("names.grpc.stubs/error")
 }
 
 // Nil returns an error with code ipc.CodeUnimplemented.
-func (UnimplementedStubs) Nil(context_.Context, *hT) (*any_T, error) {
-	return nil, ipc_.Unimplemented("names.grpc.stubs/nil")
+func (UnimplementedStubs) Nil(context.Context, *hT) (*any_T, error) {
+	return nil, ipc.Unimplemented("names.grpc.stubs/nil")
 }
 
 // StubsInPlaceClient calls a Stubs server without copies or allocations: build
@@ -109,91 +109,91 @@ func (UnimplementedStubs) Nil(context_.Context, *hT) (*any_T, error) {
 // offset; read reads the verified reply there. What they are given may not be
 // kept, and the server must be trusted: see ipc.InPlaceCall.
 type StubsInPlaceClient struct {
-	conn *ipc_.Conn
+	conn *ipc.Conn
 }
 
 // NewStubsInPlaceClient returns a client that calls in place through c.
-func NewStubsInPlaceClient(c *ipc_.Conn) *StubsInPlaceClient {
+func NewStubsInPlaceClient(c *ipc.Conn) *StubsInPlaceClient {
 	return &StubsInPlaceClient{conn: c}
 }
 
 // Cc calls stubs.cc in place.
 //
 //go:noinline
-func (c *StubsInPlaceClient) Cc(ctx context_.Context, size int, build func(b *flatbuffers_.Builder) flatbuffers_.UOffsetT, read func(rep codes) error) error {
-	return ipc_.InvokeInPlace(ctx, c.conn, stubsCcInPlace, size, build, read)
+func (c *StubsInPlaceClient) Cc(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep codes) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, stubsCcInPlace, size, build, read)
 }
 
 // Error calls stubs.error in place.
 //
 //go:noinline
-func (c *StubsInPlaceClient) Error(ctx context_.Context, size int, build func(b *flatbuffers_.Builder) flatbuffers_.UOffsetT, read func(rep h) error) error {
-	return ipc_.InvokeInPlace(ctx, c.conn, stubsErrorInPlace, size, build, read)
+func (c *StubsInPlaceClient) Error(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep h) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, stubsErrorInPlace, size, build, read)
 }
 
 // Nil calls stubs.nil in place.
 //
 //go:noinline
-func (c *StubsInPlaceClient) Nil(ctx context_.Context, size int, build func(b *flatbuffers_.Builder) flatbuffers_.UOffsetT, read func(rep any_) error) error {
-	return ipc_.InvokeInPlace(ctx, c.conn, stubsNilInPlace, size, build, read)
+func (c *StubsInPlaceClient) Nil(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep any_) error) error {
+	return ipc.InvokeInPlace(ctx, c.conn, stubsNilInPlace, size, build, read)
 }
 
 // StubsInPlaceHandlers are handlers of Stubs that read the request where it is
 // and build the reply in the ring. Neither req nor reply may be kept: see
 // ipc.HandleInPlace.
 type StubsInPlaceHandlers struct {
-	Cc    func(ctx context_.Context, req grpc, reply ipc_.InPlaceReply[codes]) error
-	Error func(ctx context_.Context, req any_, reply ipc_.InPlaceReply[h]) error
-	Nil   func(ctx context_.Context, req h, reply ipc_.InPlaceReply[any_]) error
+	Cc    func(ctx context.Context, req grpc, reply ipc.InPlaceReply[codes]) error
+	Error func(ctx context.Context, req any_, reply ipc.InPlaceReply[h]) error
+	Nil   func(ctx context.Context, req h, reply ipc.InPlaceReply[any_]) error
 }
 
 // NewStubsInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h_.
-func NewStubsInPlaceService(h_ Stubs, inPlace StubsInPlaceHandlers) *ipc_.Service {
-	return ipc_.NewService(
+func NewStubsInPlaceService(h_ Stubs, inPlace StubsInPlaceHandlers) *ipc.Service {
+	return ipc.NewService(
 		StubsProtocol,
-		stubsCcInPlace.Route(inPlace.Cc, ipc_.Handle(stubsCc, h_.Cc)),
-		stubsErrorInPlace.Route(inPlace.Error, ipc_.Handle(stubsError, h_.Error)),
-		stubsNilInPlace.Route(inPlace.Nil, ipc_.Handle(stubsNil, h_.Nil)),
+		stubsCcInPlace.Route(inPlace.Cc, ipc.Handle(stubsCc, h_.Cc)),
+		stubsErrorInPlace.Route(inPlace.Error, ipc.Handle(stubsError, h_.Error)),
+		stubsNilInPlace.Route(inPlace.Nil, ipc.Handle(stubsNil, h_.Nil)),
 	)
 }
 
-// flatGrpc is what is the same in all these messages, and where their values
-// lie.
-var flatGrpc = fb_.NewLayout(8, ""+
+// flatStubsGrpc is what is the same in all these messages, and where their
+// values lie.
+var flatStubsGrpc = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.grpc
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.grpc
-	fb_.Value{At: 12, Size: 4}, // in
+	fb.Value{At: 12, Size: 4}, // in
 )
 
-func finishGrpc(b *flatbuffers_.Builder, _, _ uint64, m flatbuffers_.UOffsetT) {
+func finishStubsGrpc(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishgrpcBuffer(b, m)
 }
 
-func openGrpc(buf []byte) (m grpc, seq, refSeq uint64, err error) {
+func openStubsGrpc(buf []byte) (m grpc, seq, refSeq uint64, err error) {
 	if err := Verifygrpc(buf); err != nil {
 		return m, 0, 0, err
 	}
-	m.Init(buf, flatbuffers_.GetUOffsetT(buf))
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
 }
 
-func encodeGrpc(b *flatbuffers_.Builder, seq uint64, m *grpcT) error {
+func encodeStubsGrpc(b *flatbuffers.Builder, seq uint64, m *grpcT) error {
 	if m == nil {
-		return ipc_.NilMessage("names.grpc.grpc")
+		return ipc.NilMessage("names.grpc.grpc")
 	}
-	x, root := flatGrpc.Begin(b)
-	flatbuffers_.WriteInt32(x[12:], m.In)
+	x, root := flatStubsGrpc.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.In)
 	FinishgrpcBuffer(b, root)
 	return nil
 }
 
-func decodeGrpc(buf []byte, m *grpcT) (seq uint64, err error) {
-	if x := flatGrpc.Match(buf); x != nil {
-		m.In = flatbuffers_.GetInt32(x[12:])
+func decodeStubsGrpc(buf []byte, m *grpcT) (seq uint64, err error) {
+	if x := flatStubsGrpc.Match(buf); x != nil {
+		m.In = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openGrpc(buf)
+	x, seq, _, err := openStubsGrpc(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -201,42 +201,42 @@ func decodeGrpc(buf []byte, m *grpcT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatCodes is what is the same in all these messages, and where their values
-// lie.
-var flatCodes = fb_.NewLayout(8, ""+
+// flatStubsCodes is what is the same in all these messages, and where their
+// values lie.
+var flatStubsCodes = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.codes
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.codes
-	fb_.Value{At: 12, Size: 4}, // out
+	fb.Value{At: 12, Size: 4}, // out
 )
 
-func finishCodes(b *flatbuffers_.Builder, _, _ uint64, m flatbuffers_.UOffsetT) {
+func finishStubsCodes(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishcodesBuffer(b, m)
 }
 
-func openCodes(buf []byte) (m codes, seq, refSeq uint64, err error) {
+func openStubsCodes(buf []byte) (m codes, seq, refSeq uint64, err error) {
 	if err := Verifycodes(buf); err != nil {
 		return m, 0, 0, err
 	}
-	m.Init(buf, flatbuffers_.GetUOffsetT(buf))
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
 }
 
-func encodeCodesReply(b *flatbuffers_.Builder, seq, refSeq uint64, m *codesT) error {
+func encodeStubsCodesReply(b *flatbuffers.Builder, seq, refSeq uint64, m *codesT) error {
 	if m == nil {
-		return ipc_.NilMessage("names.grpc.codes")
+		return ipc.NilMessage("names.grpc.codes")
 	}
-	x, root := flatCodes.Begin(b)
-	flatbuffers_.WriteInt32(x[12:], m.Out)
+	x, root := flatStubsCodes.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.Out)
 	FinishcodesBuffer(b, root)
 	return nil
 }
 
-func decodeCodesReply(buf []byte, m *codesT) (refSeq uint64, err error) {
-	if x := flatCodes.Match(buf); x != nil {
-		m.Out = flatbuffers_.GetInt32(x[12:])
+func decodeStubsCodesReply(buf []byte, m *codesT) (refSeq uint64, err error) {
+	if x := flatStubsCodes.Match(buf); x != nil {
+		m.Out = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openCodes(buf)
+	x, _, refSeq, err := openStubsCodes(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -244,42 +244,42 @@ func decodeCodesReply(buf []byte, m *codesT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
-// flatAny_ is what is the same in all these messages, and where their values
-// lie.
-var flatAny_ = fb_.NewLayout(8, ""+
+// flatStubsAny is what is the same in all these messages, and where their
+// values lie.
+var flatStubsAny = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.any
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.any
-	fb_.Value{At: 12, Size: 4}, // a
+	fb.Value{At: 12, Size: 4}, // a
 )
 
-func finishAny_(b *flatbuffers_.Builder, _, _ uint64, m flatbuffers_.UOffsetT) {
+func finishStubsAny(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	Finishany_Buffer(b, m)
 }
 
-func openAny_(buf []byte) (m any_, seq, refSeq uint64, err error) {
+func openStubsAny(buf []byte) (m any_, seq, refSeq uint64, err error) {
 	if err := Verifyany_(buf); err != nil {
 		return m, 0, 0, err
 	}
-	m.Init(buf, flatbuffers_.GetUOffsetT(buf))
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
 }
 
-func encodeAny_(b *flatbuffers_.Builder, seq uint64, m *any_T) error {
+func encodeStubsAny(b *flatbuffers.Builder, seq uint64, m *any_T) error {
 	if m == nil {
-		return ipc_.NilMessage("names.grpc.any")
+		return ipc.NilMessage("names.grpc.any")
 	}
-	x, root := flatAny_.Begin(b)
-	flatbuffers_.WriteInt32(x[12:], m.A)
+	x, root := flatStubsAny.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
 	Finishany_Buffer(b, root)
 	return nil
 }
 
-func decodeAny_(buf []byte, m *any_T) (seq uint64, err error) {
-	if x := flatAny_.Match(buf); x != nil {
-		m.A = flatbuffers_.GetInt32(x[12:])
+func decodeStubsAny(buf []byte, m *any_T) (seq uint64, err error) {
+	if x := flatStubsAny.Match(buf); x != nil {
+		m.A = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openAny_(buf)
+	x, seq, _, err := openStubsAny(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -287,22 +287,22 @@ func decodeAny_(buf []byte, m *any_T) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeAny_Reply(b *flatbuffers_.Builder, seq, refSeq uint64, m *any_T) error {
+func encodeStubsAnyReply(b *flatbuffers.Builder, seq, refSeq uint64, m *any_T) error {
 	if m == nil {
-		return ipc_.NilMessage("names.grpc.any")
+		return ipc.NilMessage("names.grpc.any")
 	}
-	x, root := flatAny_.Begin(b)
-	flatbuffers_.WriteInt32(x[12:], m.A)
+	x, root := flatStubsAny.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
 	Finishany_Buffer(b, root)
 	return nil
 }
 
-func decodeAny_Reply(buf []byte, m *any_T) (refSeq uint64, err error) {
-	if x := flatAny_.Match(buf); x != nil {
-		m.A = flatbuffers_.GetInt32(x[12:])
+func decodeStubsAnyReply(buf []byte, m *any_T) (refSeq uint64, err error) {
+	if x := flatStubsAny.Match(buf); x != nil {
+		m.A = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openAny_(buf)
+	x, _, refSeq, err := openStubsAny(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -310,41 +310,42 @@ func decodeAny_Reply(buf []byte, m *any_T) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
-// flatH is what is the same in all these messages, and where their values lie.
-var flatH = fb_.NewLayout(8, ""+
+// flatStubsH is what is the same in all these messages, and where their values
+// lie.
+var flatStubsH = fb.NewLayout(8, ""+
 	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.h
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.h
-	fb_.Value{At: 12, Size: 4}, // a
+	fb.Value{At: 12, Size: 4}, // a
 )
 
-func finishH(b *flatbuffers_.Builder, _, _ uint64, m flatbuffers_.UOffsetT) {
+func finishStubsH(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishhBuffer(b, m)
 }
 
-func openH(buf []byte) (m h, seq, refSeq uint64, err error) {
+func openStubsH(buf []byte) (m h, seq, refSeq uint64, err error) {
 	if err := Verifyh(buf); err != nil {
 		return m, 0, 0, err
 	}
-	m.Init(buf, flatbuffers_.GetUOffsetT(buf))
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
 }
 
-func encodeH(b *flatbuffers_.Builder, seq uint64, m *hT) error {
+func encodeStubsH(b *flatbuffers.Builder, seq uint64, m *hT) error {
 	if m == nil {
-		return ipc_.NilMessage("names.grpc.h")
+		return ipc.NilMessage("names.grpc.h")
 	}
-	x, root := flatH.Begin(b)
-	flatbuffers_.WriteInt32(x[12:], m.A)
+	x, root := flatStubsH.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
 	FinishhBuffer(b, root)
 	return nil
 }
 
-func decodeH(buf []byte, m *hT) (seq uint64, err error) {
-	if x := flatH.Match(buf); x != nil {
-		m.A = flatbuffers_.GetInt32(x[12:])
+func decodeStubsH(buf []byte, m *hT) (seq uint64, err error) {
+	if x := flatStubsH.Match(buf); x != nil {
+		m.A = flatbuffers.GetInt32(x[12:])
 		return seq, nil
 	}
-	x, seq, _, err := openH(buf)
+	x, seq, _, err := openStubsH(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -352,22 +353,22 @@ func decodeH(buf []byte, m *hT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeHReply(b *flatbuffers_.Builder, seq, refSeq uint64, m *hT) error {
+func encodeStubsHReply(b *flatbuffers.Builder, seq, refSeq uint64, m *hT) error {
 	if m == nil {
-		return ipc_.NilMessage("names.grpc.h")
+		return ipc.NilMessage("names.grpc.h")
 	}
-	x, root := flatH.Begin(b)
-	flatbuffers_.WriteInt32(x[12:], m.A)
+	x, root := flatStubsH.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
 	FinishhBuffer(b, root)
 	return nil
 }
 
-func decodeHReply(buf []byte, m *hT) (refSeq uint64, err error) {
-	if x := flatH.Match(buf); x != nil {
-		m.A = flatbuffers_.GetInt32(x[12:])
+func decodeStubsHReply(buf []byte, m *hT) (refSeq uint64, err error) {
+	if x := flatStubsH.Match(buf); x != nil {
+		m.A = flatbuffers.GetInt32(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openH(buf)
+	x, _, refSeq, err := openStubsH(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -375,50 +376,50 @@ func decodeHReply(buf []byte, m *hT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
-var stubsCc = ipc_.NewMethod(StubsProtocol, ipc_.MethodSpec[grpcT, codesT]{
+var stubsCc = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[grpcT, codesT]{
 	Name:          "cc",
 	ID:            0x76f8e6fb,
-	EncodeRequest: encodeGrpc,
-	DecodeRequest: decodeGrpc,
-	EncodeReply:   encodeCodesReply,
-	DecodeReply:   decodeCodesReply,
+	EncodeRequest: encodeStubsGrpc,
+	DecodeRequest: decodeStubsGrpc,
+	EncodeReply:   encodeStubsCodesReply,
+	DecodeReply:   decodeStubsCodesReply,
 })
 
-var stubsCcInPlace = ipc_.NewInPlaceMethod(stubsCc.Info(), ipc_.InPlaceSpec[grpc, codes]{
-	FinishRequest: finishGrpc,
-	OpenRequest:   openGrpc,
-	FinishReply:   finishCodes,
-	OpenReply:     openCodes,
+var stubsCcInPlace = ipc.NewInPlaceMethod(stubsCc.Info(), ipc.InPlaceSpec[grpc, codes]{
+	FinishRequest: finishStubsGrpc,
+	OpenRequest:   openStubsGrpc,
+	FinishReply:   finishStubsCodes,
+	OpenReply:     openStubsCodes,
 })
 
-var stubsError = ipc_.NewMethod(StubsProtocol, ipc_.MethodSpec[any_T, hT]{
+var stubsError = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[any_T, hT]{
 	Name:          "error",
 	ID:            0xbd723069,
-	EncodeRequest: encodeAny_,
-	DecodeRequest: decodeAny_,
-	EncodeReply:   encodeHReply,
-	DecodeReply:   decodeHReply,
+	EncodeRequest: encodeStubsAny,
+	DecodeRequest: decodeStubsAny,
+	EncodeReply:   encodeStubsHReply,
+	DecodeReply:   decodeStubsHReply,
 })
 
-var stubsErrorInPlace = ipc_.NewInPlaceMethod(stubsError.Info(), ipc_.InPlaceSpec[any_, h]{
-	FinishRequest: finishAny_,
-	OpenRequest:   openAny_,
-	FinishReply:   finishH,
-	OpenReply:     openH,
+var stubsErrorInPlace = ipc.NewInPlaceMethod(stubsError.Info(), ipc.InPlaceSpec[any_, h]{
+	FinishRequest: finishStubsAny,
+	OpenRequest:   openStubsAny,
+	FinishReply:   finishStubsH,
+	OpenReply:     openStubsH,
 })
 
-var stubsNil = ipc_.NewMethod(StubsProtocol, ipc_.MethodSpec[hT, any_T]{
+var stubsNil = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[hT, any_T]{
 	Name:          "nil",
 	ID:            0x0b985ce4,
-	EncodeRequest: encodeH,
-	DecodeRequest: decodeH,
-	EncodeReply:   encodeAny_Reply,
-	DecodeReply:   decodeAny_Reply,
+	EncodeRequest: encodeStubsH,
+	DecodeRequest: decodeStubsH,
+	EncodeReply:   encodeStubsAnyReply,
+	DecodeReply:   decodeStubsAnyReply,
 })
 
-var stubsNilInPlace = ipc_.NewInPlaceMethod(stubsNil.Info(), ipc_.InPlaceSpec[h, any_]{
-	FinishRequest: finishH,
-	OpenRequest:   openH,
-	FinishReply:   finishAny_,
-	OpenReply:     openAny_,
+var stubsNilInPlace = ipc.NewInPlaceMethod(stubsNil.Info(), ipc.InPlaceSpec[h, any_]{
+	FinishRequest: finishStubsH,
+	OpenRequest:   openStubsH,
+	FinishReply:   finishStubsAny,
+	OpenReply:     openStubsAny,
 })

@@ -3,25 +3,25 @@
 package grpc
 
 import (
-	context_ "context"
+	"context"
 
-	flatbuffers_ "github.com/google/flatbuffers/go"
-	ipc_ "github.com/ipcgen/ipcgen/runtime"
-	fb_ "github.com/ipcgen/ipcgen/runtime/fb"
+	flatbuffers "github.com/google/flatbuffers/go"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 	grpc_ "google.golang.org/grpc"
 	codes_ "google.golang.org/grpc/codes"
 	status_ "google.golang.org/grpc/status"
 )
 
 // StubsClient calls names.grpc.stubs over gRPC. Every message that it returns has
-// been verified. The connection needs the codec flatbuffers_.FlatbuffersCodec.
+// been verified. The connection needs the codec flatbuffers.FlatbuffersCodec.
 type StubsClient interface {
-	Cc(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (*codes, error)
-	Ctx(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (Stubs_CtxClient, error)
-	Opts(ctx context_.Context, opts_ ...grpc_.CallOption) (Stubs_OptsClient, error)
-	Info(ctx context_.Context, opts_ ...grpc_.CallOption) (Stubs_InfoClient, error)
-	Error(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (*h, error)
-	Nil(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (*any_, error)
+	Cc(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (*codes, error)
+	Ctx(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (Stubs_CtxClient, error)
+	Opts(ctx context.Context, opts_ ...grpc_.CallOption) (Stubs_OptsClient, error)
+	Info(ctx context.Context, opts_ ...grpc_.CallOption) (Stubs_InfoClient, error)
+	Error(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (*h, error)
+	Nil(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (*any_, error)
 }
 
 type stubsClient struct {
@@ -33,18 +33,18 @@ func NewStubsClient(cc_ grpc_.ClientConnInterface) StubsClient {
 	return &stubsClient{cc_}
 }
 
-func (c *stubsClient) Cc(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (*codes, error) {
+func (c *stubsClient) Cc(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (*codes, error) {
 	out := new(codes)
 	if err := c.cc.Invoke(ctx, "/names.grpc.Stubs/Cc", in, out, opts_...); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("codes", VerifycodesAt, out.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("codes", VerifycodesAt, out.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.Internal, err.Error())
 	}
 	return out, nil
 }
 
-func (c *stubsClient) Ctx(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (Stubs_CtxClient, error) {
+func (c *stubsClient) Ctx(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (Stubs_CtxClient, error) {
 	stream, err := c.cc.NewStream(ctx, &_Stubs_serviceDesc.Streams[0], "/names.grpc.Stubs/Ctx", opts_...)
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (c *stubsClient) Ctx(ctx context_.Context, in *flatbuffers_.Builder, opts_ 
 
 // Stubs_CtxClient is the client's end of Ctx.
 type Stubs_CtxClient interface {
-	Recv() (*context, error)
+	Recv() (*context_, error)
 	grpc_.ClientStream
 }
 
@@ -69,18 +69,18 @@ type stubsCtxClient struct {
 	grpc_.ClientStream
 }
 
-func (x *stubsCtxClient) Recv() (*context, error) {
-	m := new(context)
+func (x *stubsCtxClient) Recv() (*context_, error) {
+	m := new(context_)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("context", VerifycontextAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("context", Verifycontext_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.Internal, err.Error())
 	}
 	return m, nil
 }
 
-func (c *stubsClient) Opts(ctx context_.Context, opts_ ...grpc_.CallOption) (Stubs_OptsClient, error) {
+func (c *stubsClient) Opts(ctx context.Context, opts_ ...grpc_.CallOption) (Stubs_OptsClient, error) {
 	stream, err := c.cc.NewStream(ctx, &_Stubs_serviceDesc.Streams[1], "/names.grpc.Stubs/Opts", opts_...)
 	if err != nil {
 		return nil, err
@@ -91,8 +91,8 @@ func (c *stubsClient) Opts(ctx context_.Context, opts_ ...grpc_.CallOption) (Stu
 
 // Stubs_OptsClient is the client's end of Opts.
 type Stubs_OptsClient interface {
-	Send(*flatbuffers_.Builder) error
-	CloseAndRecv() (*fb, error)
+	Send(*flatbuffers.Builder) error
+	CloseAndRecv() (*fb_, error)
 	grpc_.ClientStream
 }
 
@@ -100,25 +100,25 @@ type stubsOptsClient struct {
 	grpc_.ClientStream
 }
 
-func (x *stubsOptsClient) Send(m *flatbuffers_.Builder) error {
+func (x *stubsOptsClient) Send(m *flatbuffers.Builder) error {
 	return x.ClientStream.SendMsg(m)
 }
 
-func (x *stubsOptsClient) CloseAndRecv() (*fb, error) {
+func (x *stubsOptsClient) CloseAndRecv() (*fb_, error) {
 	if err := x.ClientStream.CloseSend(); err != nil {
 		return nil, err
 	}
-	m := new(fb)
+	m := new(fb_)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("fb", VerifyfbAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("fb", Verifyfb_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.Internal, err.Error())
 	}
 	return m, nil
 }
 
-func (c *stubsClient) Info(ctx context_.Context, opts_ ...grpc_.CallOption) (Stubs_InfoClient, error) {
+func (c *stubsClient) Info(ctx context.Context, opts_ ...grpc_.CallOption) (Stubs_InfoClient, error) {
 	stream, err := c.cc.NewStream(ctx, &_Stubs_serviceDesc.Streams[2], "/names.grpc.Stubs/Info", opts_...)
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (c *stubsClient) Info(ctx context_.Context, opts_ ...grpc_.CallOption) (Stu
 
 // Stubs_InfoClient is the client's end of Info.
 type Stubs_InfoClient interface {
-	Send(*flatbuffers_.Builder) error
+	Send(*flatbuffers.Builder) error
 	Recv() (*opts, error)
 	grpc_.ClientStream
 }
@@ -138,7 +138,7 @@ type stubsInfoClient struct {
 	grpc_.ClientStream
 }
 
-func (x *stubsInfoClient) Send(m *flatbuffers_.Builder) error {
+func (x *stubsInfoClient) Send(m *flatbuffers.Builder) error {
 	return x.ClientStream.SendMsg(m)
 }
 
@@ -147,29 +147,29 @@ func (x *stubsInfoClient) Recv() (*opts, error) {
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("opts", VerifyoptsAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("opts", VerifyoptsAt, m.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.Internal, err.Error())
 	}
 	return m, nil
 }
 
-func (c *stubsClient) Error(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (*h, error) {
+func (c *stubsClient) Error(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (*h, error) {
 	out := new(h)
 	if err := c.cc.Invoke(ctx, "/names.grpc.Stubs/Error", in, out, opts_...); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("h", VerifyhAt, out.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("h", VerifyhAt, out.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.Internal, err.Error())
 	}
 	return out, nil
 }
 
-func (c *stubsClient) Nil(ctx context_.Context, in *flatbuffers_.Builder, opts_ ...grpc_.CallOption) (*any_, error) {
+func (c *stubsClient) Nil(ctx context.Context, in *flatbuffers.Builder, opts_ ...grpc_.CallOption) (*any_, error) {
 	out := new(any_)
 	if err := c.cc.Invoke(ctx, "/names.grpc.Stubs/Nil", in, out, opts_...); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("any", Verifyany_At, out.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("any", Verifyany_At, out.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.Internal, err.Error())
 	}
 	return out, nil
@@ -178,12 +178,12 @@ func (c *stubsClient) Nil(ctx context_.Context, in *flatbuffers_.Builder, opts_ 
 // StubsServer is names.grpc.stubs as a server for gRPC. Every message that it gets has been
 // verified. An implementation embeds UnimplementedStubsServer.
 type StubsServer interface {
-	Cc(context_.Context, *grpc) (*flatbuffers_.Builder, error)
+	Cc(context.Context, *grpc) (*flatbuffers.Builder, error)
 	Ctx(*status, Stubs_CtxServer) error
 	Opts(Stubs_OptsServer) error
 	Info(Stubs_InfoServer) error
-	Error(context_.Context, *any_) (*flatbuffers_.Builder, error)
-	Nil(context_.Context, *h) (*flatbuffers_.Builder, error)
+	Error(context.Context, *any_) (*flatbuffers.Builder, error)
+	Nil(context.Context, *h) (*flatbuffers.Builder, error)
 	mustEmbedUnimplementedStubsServer()
 }
 
@@ -192,7 +192,7 @@ type StubsServer interface {
 type UnimplementedStubsServer struct{}
 
 // Cc returns an error with the code Unimplemented.
-func (UnimplementedStubsServer) Cc(context_.Context, *grpc) (*flatbuffers_.Builder, error) {
+func (UnimplementedStubsServer) Cc(context.Context, *grpc) (*flatbuffers.Builder, error) {
 	return nil, status_.Error(codes_.Unimplemented, "method Cc not implemented")
 }
 
@@ -212,12 +212,12 @@ func (UnimplementedStubsServer) Info(Stubs_InfoServer) error {
 }
 
 // Error returns an error with the code Unimplemented.
-func (UnimplementedStubsServer) Error(context_.Context, *any_) (*flatbuffers_.Builder, error) {
+func (UnimplementedStubsServer) Error(context.Context, *any_) (*flatbuffers.Builder, error) {
 	return nil, status_.Error(codes_.Unimplemented, "method Error not implemented")
 }
 
 // Nil returns an error with the code Unimplemented.
-func (UnimplementedStubsServer) Nil(context_.Context, *h) (*flatbuffers_.Builder, error) {
+func (UnimplementedStubsServer) Nil(context.Context, *h) (*flatbuffers.Builder, error) {
 	return nil, status_.Error(codes_.Unimplemented, "method Nil not implemented")
 }
 
@@ -230,17 +230,17 @@ type UnsafeStubsServer interface {
 }
 
 // RegisterStubsServer makes s answer the calls of names.grpc.stubs by those of srv.
-// The server needs the codec flatbuffers_.FlatbuffersCodec.
+// The server needs the codec flatbuffers.FlatbuffersCodec.
 func RegisterStubsServer(s grpc_.ServiceRegistrar, srv StubsServer) {
 	s.RegisterService(&_Stubs_serviceDesc, srv)
 }
 
-func _Stubs_Cc_Handler(srv any, ctx context_.Context, dec func(any) error, interceptor grpc_.UnaryServerInterceptor) (any, error) {
+func _Stubs_Cc_Handler(srv any, ctx context.Context, dec func(any) error, interceptor grpc_.UnaryServerInterceptor) (any, error) {
 	in := new(grpc)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("grpc", VerifygrpcAt, in.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("grpc", VerifygrpcAt, in.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.InvalidArgument, err.Error())
 	}
 	if interceptor == nil {
@@ -250,7 +250,7 @@ func _Stubs_Cc_Handler(srv any, ctx context_.Context, dec func(any) error, inter
 		Server:     srv,
 		FullMethod: "/names.grpc.Stubs/Cc",
 	}
-	handler := func(ctx context_.Context, req any) (any, error) {
+	handler := func(ctx context.Context, req any) (any, error) {
 		return srv.(StubsServer).Cc(ctx, req.(*grpc))
 	}
 	return interceptor(ctx, in, info, handler)
@@ -261,7 +261,7 @@ func _Stubs_Ctx_Handler(srv any, stream grpc_.ServerStream) error {
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	if err := fb_.VerifyRoot("status", VerifystatusAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("status", VerifystatusAt, m.Table().Bytes, "", nil); err != nil {
 		return status_.Error(codes_.InvalidArgument, err.Error())
 	}
 	return srv.(StubsServer).Ctx(m, &stubsCtxServer{stream})
@@ -269,7 +269,7 @@ func _Stubs_Ctx_Handler(srv any, stream grpc_.ServerStream) error {
 
 // Stubs_CtxServer is the server's end of Ctx.
 type Stubs_CtxServer interface {
-	Send(*flatbuffers_.Builder) error
+	Send(*flatbuffers.Builder) error
 	grpc_.ServerStream
 }
 
@@ -277,7 +277,7 @@ type stubsCtxServer struct {
 	grpc_.ServerStream
 }
 
-func (x *stubsCtxServer) Send(m *flatbuffers_.Builder) error {
+func (x *stubsCtxServer) Send(m *flatbuffers.Builder) error {
 	return x.ServerStream.SendMsg(m)
 }
 
@@ -287,8 +287,8 @@ func _Stubs_Opts_Handler(srv any, stream grpc_.ServerStream) error {
 
 // Stubs_OptsServer is the server's end of Opts.
 type Stubs_OptsServer interface {
-	SendAndClose(*flatbuffers_.Builder) error
-	Recv() (*flatbuffers, error)
+	SendAndClose(*flatbuffers.Builder) error
+	Recv() (*flatbuffers_, error)
 	grpc_.ServerStream
 }
 
@@ -296,16 +296,16 @@ type stubsOptsServer struct {
 	grpc_.ServerStream
 }
 
-func (x *stubsOptsServer) SendAndClose(m *flatbuffers_.Builder) error {
+func (x *stubsOptsServer) SendAndClose(m *flatbuffers.Builder) error {
 	return x.ServerStream.SendMsg(m)
 }
 
-func (x *stubsOptsServer) Recv() (*flatbuffers, error) {
-	m := new(flatbuffers)
+func (x *stubsOptsServer) Recv() (*flatbuffers_, error) {
+	m := new(flatbuffers_)
 	if err := x.ServerStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("flatbuffers", VerifyflatbuffersAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("flatbuffers", Verifyflatbuffers_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.InvalidArgument, err.Error())
 	}
 	return m, nil
@@ -317,8 +317,8 @@ func _Stubs_Info_Handler(srv any, stream grpc_.ServerStream) error {
 
 // Stubs_InfoServer is the server's end of Info.
 type Stubs_InfoServer interface {
-	Send(*flatbuffers_.Builder) error
-	Recv() (*ipc, error)
+	Send(*flatbuffers.Builder) error
+	Recv() (*ipc_, error)
 	grpc_.ServerStream
 }
 
@@ -326,27 +326,27 @@ type stubsInfoServer struct {
 	grpc_.ServerStream
 }
 
-func (x *stubsInfoServer) Send(m *flatbuffers_.Builder) error {
+func (x *stubsInfoServer) Send(m *flatbuffers.Builder) error {
 	return x.ServerStream.SendMsg(m)
 }
 
-func (x *stubsInfoServer) Recv() (*ipc, error) {
-	m := new(ipc)
+func (x *stubsInfoServer) Recv() (*ipc_, error) {
+	m := new(ipc_)
 	if err := x.ServerStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("ipc", VerifyipcAt, m.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("ipc", Verifyipc_At, m.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.InvalidArgument, err.Error())
 	}
 	return m, nil
 }
 
-func _Stubs_Error_Handler(srv any, ctx context_.Context, dec func(any) error, interceptor grpc_.UnaryServerInterceptor) (any, error) {
+func _Stubs_Error_Handler(srv any, ctx context.Context, dec func(any) error, interceptor grpc_.UnaryServerInterceptor) (any, error) {
 	in := new(any_)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("any", Verifyany_At, in.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("any", Verifyany_At, in.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.InvalidArgument, err.Error())
 	}
 	if interceptor == nil {
@@ -356,18 +356,18 @@ func _Stubs_Error_Handler(srv any, ctx context_.Context, dec func(any) error, in
 		Server:     srv,
 		FullMethod: "/names.grpc.Stubs/Error",
 	}
-	handler := func(ctx context_.Context, req any) (any, error) {
+	handler := func(ctx context.Context, req any) (any, error) {
 		return srv.(StubsServer).Error(ctx, req.(*any_))
 	}
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Stubs_Nil_Handler(srv any, ctx context_.Context, dec func(any) error, interceptor grpc_.UnaryServerInterceptor) (any, error) {
+func _Stubs_Nil_Handler(srv any, ctx context.Context, dec func(any) error, interceptor grpc_.UnaryServerInterceptor) (any, error) {
 	in := new(h)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
-	if err := fb_.VerifyRoot("h", VerifyhAt, in.Table().Bytes, "", nil); err != nil {
+	if err := fb.VerifyRoot("h", VerifyhAt, in.Table().Bytes, "", nil); err != nil {
 		return nil, status_.Error(codes_.InvalidArgument, err.Error())
 	}
 	if interceptor == nil {
@@ -377,7 +377,7 @@ func _Stubs_Nil_Handler(srv any, ctx context_.Context, dec func(any) error, inte
 		Server:     srv,
 		FullMethod: "/names.grpc.Stubs/Nil",
 	}
-	handler := func(ctx context_.Context, req any) (any, error) {
+	handler := func(ctx context.Context, req any) (any, error) {
 		return srv.(StubsServer).Nil(ctx, req.(*h))
 	}
 	return interceptor(ctx, in, info, handler)
@@ -400,8 +400,7 @@ var _Stubs_serviceDesc = grpc_.ServiceDesc{
 
 // NewStubsServer returns h_ as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of Stubs, and is refused: embed the result to add it.
-// The code of an *ipc_.Error becomes the status code that corresponds, and a panic
-// Internal.
+// The code of an *ipc.Error becomes the status code that corresponds.
 func NewStubsServer(h_ Stubs) StubsServer {
 	return stubsAdapter{h: h_}
 }
@@ -411,12 +410,7 @@ type stubsAdapter struct {
 	h Stubs
 }
 
-func (s stubsAdapter) Cc(ctx context_.Context, in *grpc) (_ *flatbuffers_.Builder, err error) {
-	defer func() {
-		if r := recover(); r != nil { // gRPC would end the process
-			err = status_.Errorf(codes_.Internal, "method Cc panicked: %v", r)
-		}
-	}()
+func (s stubsAdapter) Cc(ctx context.Context, in *grpc) (*flatbuffers.Builder, error) {
 	out, err := s.h.Cc(ctx, in.UnPack())
 	if err != nil {
 		return nil, stubsStatus(err)
@@ -424,17 +418,12 @@ func (s stubsAdapter) Cc(ctx context_.Context, in *grpc) (_ *flatbuffers_.Builde
 	if out == nil {
 		return nil, status_.Error(codes_.Internal, "method Cc returned neither a reply nor an error")
 	}
-	b := flatbuffers_.NewBuilder(0)
+	b := flatbuffers.NewBuilder(0)
 	FinishcodesBuffer(b, out.Pack(b))
 	return b, nil
 }
 
-func (s stubsAdapter) Error(ctx context_.Context, in *any_) (_ *flatbuffers_.Builder, err error) {
-	defer func() {
-		if r := recover(); r != nil { // gRPC would end the process
-			err = status_.Errorf(codes_.Internal, "method Error panicked: %v", r)
-		}
-	}()
+func (s stubsAdapter) Error(ctx context.Context, in *any_) (*flatbuffers.Builder, error) {
 	out, err := s.h.Error(ctx, in.UnPack())
 	if err != nil {
 		return nil, stubsStatus(err)
@@ -442,17 +431,12 @@ func (s stubsAdapter) Error(ctx context_.Context, in *any_) (_ *flatbuffers_.Bui
 	if out == nil {
 		return nil, status_.Error(codes_.Internal, "method Error returned neither a reply nor an error")
 	}
-	b := flatbuffers_.NewBuilder(0)
+	b := flatbuffers.NewBuilder(0)
 	FinishhBuffer(b, out.Pack(b))
 	return b, nil
 }
 
-func (s stubsAdapter) Nil(ctx context_.Context, in *h) (_ *flatbuffers_.Builder, err error) {
-	defer func() {
-		if r := recover(); r != nil { // gRPC would end the process
-			err = status_.Errorf(codes_.Internal, "method Nil panicked: %v", r)
-		}
-	}()
+func (s stubsAdapter) Nil(ctx context.Context, in *h) (*flatbuffers.Builder, error) {
 	out, err := s.h.Nil(ctx, in.UnPack())
 	if err != nil {
 		return nil, stubsStatus(err)
@@ -460,7 +444,7 @@ func (s stubsAdapter) Nil(ctx context_.Context, in *h) (_ *flatbuffers_.Builder,
 	if out == nil {
 		return nil, status_.Error(codes_.Internal, "method Nil returned neither a reply nor an error")
 	}
-	b := flatbuffers_.NewBuilder(0)
+	b := flatbuffers.NewBuilder(0)
 	Finishany_Buffer(b, out.Pack(b))
 	return b, nil
 }
@@ -470,7 +454,7 @@ func stubsStatus(err error) error {
 	if _, ok := status_.FromError(err); ok {
 		return err
 	}
-	code := codes_.Code(ipc_.CodeOf(err).GRPC())
+	code := codes_.Code(ipc.CodeOf(err).GRPC())
 	if code == codes_.OK {
 		code = codes_.Unknown // an error without a cause is one all the same
 	}
