@@ -26,6 +26,19 @@ func (t *BulkMsgT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
+// Check reports the first union within t whose Type and Value do not fit each
+// other, as an *fb.UnionError. Pack panics with such an error, or leaves the union
+// out if it has no Value; what is sent is checked first.
+func (t *BulkMsgT) Check() error {
+	if t == nil {
+		return nil
+	}
+	if err := t.Item.Check(); err != nil {
+		return fb.InField(err, "item")
+	}
+	return nil
+}
+
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *BulkMsg) UnPackTo(t *BulkMsgT) {
 	t.Item = nil

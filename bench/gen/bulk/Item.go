@@ -50,16 +50,43 @@ type ItemT struct {
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
-// nil or holds none.
+// nil or holds none. It panics with the error of Check when t has a Value that
+// does not fit its Type.
 func (t *ItemT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil || t.Value == nil {
 		return 0
 	}
 	switch t.Type {
 	case ItemBlock:
-		return t.Value.(*BlockT).Pack(builder)
+		if m, ok := t.Value.(*BlockT); ok {
+			return m.Pack(builder)
+		}
 	}
-	return 0
+	panic(t.Check())
+}
+
+// Check reports a Type and a Value that do not fit each other, here or in the
+// member, as an *fb.UnionError.
+func (t *ItemT) Check() error {
+	if t == nil {
+		return nil
+	}
+	switch t.Type {
+	case 0:
+		if t.Value == nil {
+			return nil
+		}
+	case ItemBlock:
+		if m, ok := t.Value.(*BlockT); ok && m != nil {
+			return nil
+		}
+	}
+	return fb.BadUnion("bulk.Item", t.Type, t.Value)
+}
+
+// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.
+func (t *ItemT) UnmarshalJSON([]byte) error {
+	return fb.NoUnionFromJSON("bulk.Item")
 }
 
 // UnPack returns the object of the member at table, or nil when rcv is the type

@@ -110,11 +110,11 @@ func NewGreeterInPlaceService(h Greeter, inPlace GreeterInPlaceHandlers) *ipc.Se
 	)
 }
 
-func finishHello(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishGreeterHello(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishHelloBuffer(b, m)
 }
 
-func openHello(buf []byte) (m Hello, seq, refSeq uint64, err error) {
+func openGreeterHello(buf []byte) (m Hello, seq, refSeq uint64, err error) {
 	if err := VerifyHello(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -122,16 +122,16 @@ func openHello(buf []byte) (m Hello, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeHello(b *flatbuffers.Builder, seq uint64, m *HelloT) error {
+func encodeGreeterHello(b *flatbuffers.Builder, seq uint64, m *HelloT) error {
 	if m == nil {
 		return ipc.NilMessage("greeter.Hello")
 	}
-	finishHello(b, seq, 0, m.Pack(b))
+	finishGreeterHello(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeHello(buf []byte, m *HelloT) (seq uint64, err error) {
-	x, seq, _, err := openHello(buf)
+func decodeGreeterHello(buf []byte, m *HelloT) (seq uint64, err error) {
+	x, seq, _, err := openGreeterHello(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -139,11 +139,11 @@ func decodeHello(buf []byte, m *HelloT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func finishGreeting(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishGreeterGreeting(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishGreetingBuffer(b, m)
 }
 
-func openGreeting(buf []byte) (m Greeting, seq, refSeq uint64, err error) {
+func openGreeterGreeting(buf []byte) (m Greeting, seq, refSeq uint64, err error) {
 	if err := VerifyGreeting(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -151,16 +151,16 @@ func openGreeting(buf []byte) (m Greeting, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeGreetingReply(b *flatbuffers.Builder, seq, refSeq uint64, m *GreetingT) error {
+func encodeGreeterGreetingReply(b *flatbuffers.Builder, seq, refSeq uint64, m *GreetingT) error {
 	if m == nil {
 		return ipc.NilMessage("greeter.Greeting")
 	}
-	finishGreeting(b, seq, refSeq, m.Pack(b))
+	finishGreeterGreeting(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeGreetingReply(buf []byte, m *GreetingT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openGreeting(buf)
+func decodeGreeterGreetingReply(buf []byte, m *GreetingT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openGreeterGreeting(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -172,15 +172,15 @@ var greeterGreet = ipc.NewMethod(GreeterProtocol, ipc.MethodSpec[HelloT, Greetin
 	Name:          "Greet",
 	ID:            0x3a01e06f,
 	Idempotent:    true,
-	EncodeRequest: encodeHello,
-	DecodeRequest: decodeHello,
-	EncodeReply:   encodeGreetingReply,
-	DecodeReply:   decodeGreetingReply,
+	EncodeRequest: encodeGreeterHello,
+	DecodeRequest: decodeGreeterHello,
+	EncodeReply:   encodeGreeterGreetingReply,
+	DecodeReply:   decodeGreeterGreetingReply,
 })
 
 var greeterGreetInPlace = ipc.NewInPlaceMethod(greeterGreet.Info(), ipc.InPlaceSpec[Hello, Greeting]{
-	FinishRequest: finishHello,
-	OpenRequest:   openHello,
-	FinishReply:   finishGreeting,
-	OpenReply:     openGreeting,
+	FinishRequest: finishGreeterHello,
+	OpenRequest:   openGreeterHello,
+	FinishReply:   finishGreeterGreeting,
+	OpenReply:     openGreeterGreeting,
 })

@@ -193,11 +193,11 @@ func NewQueueInPlaceService(h Queue, inPlace QueueInPlaceHandlers) *ipc.Service 
 	)
 }
 
-func finishJob(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueJob(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishJobBuffer(b, m)
 }
 
-func openJob(buf []byte) (m Job, seq, refSeq uint64, err error) {
+func openQueueJob(buf []byte) (m Job, seq, refSeq uint64, err error) {
 	if err := VerifyJob(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -205,16 +205,16 @@ func openJob(buf []byte) (m Job, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeJob(b *flatbuffers.Builder, seq uint64, m *JobT) error {
+func encodeQueueJob(b *flatbuffers.Builder, seq uint64, m *JobT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Job")
 	}
-	finishJob(b, seq, 0, m.Pack(b))
+	finishQueueJob(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeJob(buf []byte, m *JobT) (seq uint64, err error) {
-	x, seq, _, err := openJob(buf)
+func decodeQueueJob(buf []byte, m *JobT) (seq uint64, err error) {
+	x, seq, _, err := openQueueJob(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -222,19 +222,19 @@ func decodeJob(buf []byte, m *JobT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatSubmitted is what is the same in all these messages, and where their
+// flatQueueSubmitted is what is the same in all these messages, and where their
 // values lie.
-var flatSubmitted = fb.NewLayout(8, ""+
+var flatQueueSubmitted = fb.NewLayout(8, ""+
 	"\x06\x00\x05\x00\x04\x00\x00\x00"+ // vtable of jobs.Submitted
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // jobs.Submitted
 	fb.Value{At: 12, Size: 1}, // new
 )
 
-func finishSubmitted(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueSubmitted(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishSubmittedBuffer(b, m)
 }
 
-func openSubmitted(buf []byte) (m Submitted, seq, refSeq uint64, err error) {
+func openQueueSubmitted(buf []byte) (m Submitted, seq, refSeq uint64, err error) {
 	if err := VerifySubmitted(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -242,22 +242,22 @@ func openSubmitted(buf []byte) (m Submitted, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeSubmittedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *SubmittedT) error {
+func encodeQueueSubmittedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *SubmittedT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Submitted")
 	}
-	x, root := flatSubmitted.Begin(b)
+	x, root := flatQueueSubmitted.Begin(b)
 	flatbuffers.WriteBool(x[12:], m.New)
 	FinishSubmittedBuffer(b, root)
 	return nil
 }
 
-func decodeSubmittedReply(buf []byte, m *SubmittedT) (refSeq uint64, err error) {
-	if x := flatSubmitted.Match(buf); x != nil {
+func decodeQueueSubmittedReply(buf []byte, m *SubmittedT) (refSeq uint64, err error) {
+	if x := flatQueueSubmitted.Match(buf); x != nil {
 		m.New = flatbuffers.GetBool(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openSubmitted(buf)
+	x, _, refSeq, err := openQueueSubmitted(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -265,11 +265,11 @@ func decodeSubmittedReply(buf []byte, m *SubmittedT) (refSeq uint64, err error) 
 	return refSeq, nil
 }
 
-func finishWorker(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueWorker(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishWorkerBuffer(b, m)
 }
 
-func openWorker(buf []byte) (m Worker, seq, refSeq uint64, err error) {
+func openQueueWorker(buf []byte) (m Worker, seq, refSeq uint64, err error) {
 	if err := VerifyWorker(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -277,16 +277,16 @@ func openWorker(buf []byte) (m Worker, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeWorker(b *flatbuffers.Builder, seq uint64, m *WorkerT) error {
+func encodeQueueWorker(b *flatbuffers.Builder, seq uint64, m *WorkerT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Worker")
 	}
-	finishWorker(b, seq, 0, m.Pack(b))
+	finishQueueWorker(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeWorker(buf []byte, m *WorkerT) (seq uint64, err error) {
-	x, seq, _, err := openWorker(buf)
+func decodeQueueWorker(buf []byte, m *WorkerT) (seq uint64, err error) {
+	x, seq, _, err := openQueueWorker(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -294,11 +294,11 @@ func decodeWorker(buf []byte, m *WorkerT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func finishAssignment(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueAssignment(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishAssignmentBuffer(b, m)
 }
 
-func openAssignment(buf []byte) (m Assignment, seq, refSeq uint64, err error) {
+func openQueueAssignment(buf []byte) (m Assignment, seq, refSeq uint64, err error) {
 	if err := VerifyAssignment(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -306,16 +306,16 @@ func openAssignment(buf []byte) (m Assignment, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeAssignmentReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AssignmentT) error {
+func encodeQueueAssignmentReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AssignmentT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Assignment")
 	}
-	finishAssignment(b, seq, refSeq, m.Pack(b))
+	finishQueueAssignment(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeAssignmentReply(buf []byte, m *AssignmentT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openAssignment(buf)
+func decodeQueueAssignmentReply(buf []byte, m *AssignmentT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openQueueAssignment(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -323,11 +323,11 @@ func decodeAssignmentReply(buf []byte, m *AssignmentT) (refSeq uint64, err error
 	return refSeq, nil
 }
 
-func finishResult(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueResult(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishResultBuffer(b, m)
 }
 
-func openResult(buf []byte) (m Result, seq, refSeq uint64, err error) {
+func openQueueResult(buf []byte) (m Result, seq, refSeq uint64, err error) {
 	if err := VerifyResult(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -335,16 +335,16 @@ func openResult(buf []byte) (m Result, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeResult(b *flatbuffers.Builder, seq uint64, m *ResultT) error {
+func encodeQueueResult(b *flatbuffers.Builder, seq uint64, m *ResultT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Result")
 	}
-	finishResult(b, seq, 0, m.Pack(b))
+	finishQueueResult(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeResult(buf []byte, m *ResultT) (seq uint64, err error) {
-	x, seq, _, err := openResult(buf)
+func decodeQueueResult(buf []byte, m *ResultT) (seq uint64, err error) {
+	x, seq, _, err := openQueueResult(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -352,19 +352,19 @@ func decodeResult(buf []byte, m *ResultT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatRecorded is what is the same in all these messages, and where their
+// flatQueueRecorded is what is the same in all these messages, and where their
 // values lie.
-var flatRecorded = fb.NewLayout(8, ""+
+var flatQueueRecorded = fb.NewLayout(8, ""+
 	"\x06\x00\x05\x00\x04\x00\x00\x00"+ // vtable of jobs.Recorded
 	"\x08\x00\x00\x00\x00\x00\x00\x00", // jobs.Recorded
 	fb.Value{At: 12, Size: 1}, // new
 )
 
-func finishRecorded(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueRecorded(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishRecordedBuffer(b, m)
 }
 
-func openRecorded(buf []byte) (m Recorded, seq, refSeq uint64, err error) {
+func openQueueRecorded(buf []byte) (m Recorded, seq, refSeq uint64, err error) {
 	if err := VerifyRecorded(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -372,22 +372,22 @@ func openRecorded(buf []byte) (m Recorded, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeRecordedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *RecordedT) error {
+func encodeQueueRecordedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *RecordedT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Recorded")
 	}
-	x, root := flatRecorded.Begin(b)
+	x, root := flatQueueRecorded.Begin(b)
 	flatbuffers.WriteBool(x[12:], m.New)
 	FinishRecordedBuffer(b, root)
 	return nil
 }
 
-func decodeRecordedReply(buf []byte, m *RecordedT) (refSeq uint64, err error) {
-	if x := flatRecorded.Match(buf); x != nil {
+func decodeQueueRecordedReply(buf []byte, m *RecordedT) (refSeq uint64, err error) {
+	if x := flatQueueRecorded.Match(buf); x != nil {
 		m.New = flatbuffers.GetBool(x[12:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openRecorded(buf)
+	x, _, refSeq, err := openQueueRecorded(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -395,18 +395,18 @@ func decodeRecordedReply(buf []byte, m *RecordedT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
-// flatQuery is what is the same in all these messages, and where their values
-// lie.
-var flatQuery = fb.NewLayout(4, ""+
+// flatQueueQuery is what is the same in all these messages, and where their
+// values lie.
+var flatQueueQuery = fb.NewLayout(4, ""+
 	"\x04\x00\x04\x00"+ // vtable of jobs.Query
 	"\x04\x00\x00\x00", // jobs.Query
 )
 
-func finishQuery(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueQuery(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishQueryBuffer(b, m)
 }
 
-func openQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
+func openQueueQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	if err := VerifyQuery(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -414,20 +414,20 @@ func openQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
+func encodeQueueQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Query")
 	}
-	_, root := flatQuery.Begin(b)
+	_, root := flatQueueQuery.Begin(b)
 	FinishQueryBuffer(b, root)
 	return nil
 }
 
-func decodeQuery(buf []byte, m *QueryT) (seq uint64, err error) {
-	if x := flatQuery.Match(buf); x != nil {
+func decodeQueueQuery(buf []byte, m *QueryT) (seq uint64, err error) {
+	if x := flatQueueQuery.Match(buf); x != nil {
 		return seq, nil
 	}
-	x, seq, _, err := openQuery(buf)
+	x, seq, _, err := openQueueQuery(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -435,9 +435,9 @@ func decodeQuery(buf []byte, m *QueryT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatCounts is what is the same in all these messages, and where their values
-// lie.
-var flatCounts = fb.NewLayout(28, ""+
+// flatQueueCounts is what is the same in all these messages, and where their
+// values lie.
+var flatQueueCounts = fb.NewLayout(28, ""+
 	"\x0c\x00\x18\x00\x0c\x00\x10\x00\x14\x00\x04\x00"+ // vtable of jobs.Counts
 	"\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // jobs.Counts
 	fb.Value{At: 24, Size: 4}, // waiting
@@ -446,11 +446,11 @@ var flatCounts = fb.NewLayout(28, ""+
 	fb.Value{At: 16, Size: 8}, // words
 )
 
-func finishCounts(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishQueueCounts(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishCountsBuffer(b, m)
 }
 
-func openCounts(buf []byte) (m Counts, seq, refSeq uint64, err error) {
+func openQueueCounts(buf []byte) (m Counts, seq, refSeq uint64, err error) {
 	if err := VerifyCounts(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -458,11 +458,11 @@ func openCounts(buf []byte) (m Counts, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeCountsReply(b *flatbuffers.Builder, seq, refSeq uint64, m *CountsT) error {
+func encodeQueueCountsReply(b *flatbuffers.Builder, seq, refSeq uint64, m *CountsT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Counts")
 	}
-	x, root := flatCounts.Begin(b)
+	x, root := flatQueueCounts.Begin(b)
 	flatbuffers.WriteUint32(x[24:], m.Waiting)
 	flatbuffers.WriteUint32(x[28:], m.Running)
 	flatbuffers.WriteUint32(x[32:], m.Done)
@@ -471,15 +471,15 @@ func encodeCountsReply(b *flatbuffers.Builder, seq, refSeq uint64, m *CountsT) e
 	return nil
 }
 
-func decodeCountsReply(buf []byte, m *CountsT) (refSeq uint64, err error) {
-	if x := flatCounts.Match(buf); x != nil {
+func decodeQueueCountsReply(buf []byte, m *CountsT) (refSeq uint64, err error) {
+	if x := flatQueueCounts.Match(buf); x != nil {
 		m.Waiting = flatbuffers.GetUint32(x[24:])
 		m.Running = flatbuffers.GetUint32(x[28:])
 		m.Done = flatbuffers.GetUint32(x[32:])
 		m.Words = flatbuffers.GetUint64(x[16:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openCounts(buf)
+	x, _, refSeq, err := openQueueCounts(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -491,66 +491,66 @@ var queueSubmit = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[JobT, SubmittedT]{
 	Name:          "Submit",
 	ID:            0xdf2fdb29,
 	Idempotent:    true,
-	EncodeRequest: encodeJob,
-	DecodeRequest: decodeJob,
-	EncodeReply:   encodeSubmittedReply,
-	DecodeReply:   decodeSubmittedReply,
+	EncodeRequest: encodeQueueJob,
+	DecodeRequest: decodeQueueJob,
+	EncodeReply:   encodeQueueSubmittedReply,
+	DecodeReply:   decodeQueueSubmittedReply,
 })
 
 var queueSubmitInPlace = ipc.NewInPlaceMethod(queueSubmit.Info(), ipc.InPlaceSpec[Job, Submitted]{
-	FinishRequest: finishJob,
-	OpenRequest:   openJob,
-	FinishReply:   finishSubmitted,
-	OpenReply:     openSubmitted,
+	FinishRequest: finishQueueJob,
+	OpenRequest:   openQueueJob,
+	FinishReply:   finishQueueSubmitted,
+	OpenReply:     openQueueSubmitted,
 })
 
 var queueTake = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[WorkerT, AssignmentT]{
 	Name:          "Take",
 	ID:            0x50f40fb2,
 	Idempotent:    true,
-	EncodeRequest: encodeWorker,
-	DecodeRequest: decodeWorker,
-	EncodeReply:   encodeAssignmentReply,
-	DecodeReply:   decodeAssignmentReply,
+	EncodeRequest: encodeQueueWorker,
+	DecodeRequest: decodeQueueWorker,
+	EncodeReply:   encodeQueueAssignmentReply,
+	DecodeReply:   decodeQueueAssignmentReply,
 })
 
 var queueTakeInPlace = ipc.NewInPlaceMethod(queueTake.Info(), ipc.InPlaceSpec[Worker, Assignment]{
-	FinishRequest: finishWorker,
-	OpenRequest:   openWorker,
-	FinishReply:   finishAssignment,
-	OpenReply:     openAssignment,
+	FinishRequest: finishQueueWorker,
+	OpenRequest:   openQueueWorker,
+	FinishReply:   finishQueueAssignment,
+	OpenReply:     openQueueAssignment,
 })
 
 var queueFinish = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[ResultT, RecordedT]{
 	Name:          "Finish",
 	ID:            0x00a30f3e,
 	Idempotent:    true,
-	EncodeRequest: encodeResult,
-	DecodeRequest: decodeResult,
-	EncodeReply:   encodeRecordedReply,
-	DecodeReply:   decodeRecordedReply,
+	EncodeRequest: encodeQueueResult,
+	DecodeRequest: decodeQueueResult,
+	EncodeReply:   encodeQueueRecordedReply,
+	DecodeReply:   decodeQueueRecordedReply,
 })
 
 var queueFinishInPlace = ipc.NewInPlaceMethod(queueFinish.Info(), ipc.InPlaceSpec[Result, Recorded]{
-	FinishRequest: finishResult,
-	OpenRequest:   openResult,
-	FinishReply:   finishRecorded,
-	OpenReply:     openRecorded,
+	FinishRequest: finishQueueResult,
+	OpenRequest:   openQueueResult,
+	FinishReply:   finishQueueRecorded,
+	OpenReply:     openQueueRecorded,
 })
 
 var queueCount = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[QueryT, CountsT]{
 	Name:          "Count",
 	ID:            0x1aa47ec8,
 	Idempotent:    true,
-	EncodeRequest: encodeQuery,
-	DecodeRequest: decodeQuery,
-	EncodeReply:   encodeCountsReply,
-	DecodeReply:   decodeCountsReply,
+	EncodeRequest: encodeQueueQuery,
+	DecodeRequest: decodeQueueQuery,
+	EncodeReply:   encodeQueueCountsReply,
+	DecodeReply:   decodeQueueCountsReply,
 })
 
 var queueCountInPlace = ipc.NewInPlaceMethod(queueCount.Info(), ipc.InPlaceSpec[Query, Counts]{
-	FinishRequest: finishQuery,
-	OpenRequest:   openQuery,
-	FinishReply:   finishCounts,
-	OpenReply:     openCounts,
+	FinishRequest: finishQueueQuery,
+	OpenRequest:   openQueueQuery,
+	FinishReply:   finishQueueCounts,
+	OpenReply:     openQueueCounts,
 })

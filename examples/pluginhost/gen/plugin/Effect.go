@@ -135,18 +135,18 @@ func NewEffectInPlaceService(h Effect, inPlace EffectInPlaceHandlers) *ipc.Servi
 	)
 }
 
-// flatQuery is what is the same in all these messages, and where their values
-// lie.
-var flatQuery = fb.NewLayout(4, ""+
+// flatEffectQuery is what is the same in all these messages, and where their
+// values lie.
+var flatEffectQuery = fb.NewLayout(4, ""+
 	"\x04\x00\x04\x00"+ // vtable of plugin.Query
 	"\x04\x00\x00\x00", // plugin.Query
 )
 
-func finishQuery(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishEffectQuery(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishQueryBuffer(b, m)
 }
 
-func openQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
+func openEffectQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	if err := VerifyQuery(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -154,20 +154,20 @@ func openQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
+func encodeEffectQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
 	if m == nil {
 		return ipc.NilMessage("plugin.Query")
 	}
-	_, root := flatQuery.Begin(b)
+	_, root := flatEffectQuery.Begin(b)
 	FinishQueryBuffer(b, root)
 	return nil
 }
 
-func decodeQuery(buf []byte, m *QueryT) (seq uint64, err error) {
-	if x := flatQuery.Match(buf); x != nil {
+func decodeEffectQuery(buf []byte, m *QueryT) (seq uint64, err error) {
+	if x := flatEffectQuery.Match(buf); x != nil {
 		return seq, nil
 	}
-	x, seq, _, err := openQuery(buf)
+	x, seq, _, err := openEffectQuery(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -175,11 +175,11 @@ func decodeQuery(buf []byte, m *QueryT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func finishDescription(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishEffectDescription(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishDescriptionBuffer(b, m)
 }
 
-func openDescription(buf []byte) (m Description, seq, refSeq uint64, err error) {
+func openEffectDescription(buf []byte) (m Description, seq, refSeq uint64, err error) {
 	if err := VerifyDescription(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -187,16 +187,16 @@ func openDescription(buf []byte) (m Description, seq, refSeq uint64, err error) 
 	return m, 0, 0, nil
 }
 
-func encodeDescriptionReply(b *flatbuffers.Builder, seq, refSeq uint64, m *DescriptionT) error {
+func encodeEffectDescriptionReply(b *flatbuffers.Builder, seq, refSeq uint64, m *DescriptionT) error {
 	if m == nil {
 		return ipc.NilMessage("plugin.Description")
 	}
-	finishDescription(b, seq, refSeq, m.Pack(b))
+	finishEffectDescription(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeDescriptionReply(buf []byte, m *DescriptionT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openDescription(buf)
+func decodeEffectDescriptionReply(buf []byte, m *DescriptionT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openEffectDescription(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -204,11 +204,11 @@ func decodeDescriptionReply(buf []byte, m *DescriptionT) (refSeq uint64, err err
 	return refSeq, nil
 }
 
-func finishBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishEffectBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishBlockBuffer(b, m)
 }
 
-func openBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
+func openEffectBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
 	if err := VerifyBlock(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -216,16 +216,16 @@ func openBlock(buf []byte) (m Block, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeBlock(b *flatbuffers.Builder, seq uint64, m *BlockT) error {
+func encodeEffectBlock(b *flatbuffers.Builder, seq uint64, m *BlockT) error {
 	if m == nil {
 		return ipc.NilMessage("plugin.Block")
 	}
-	finishBlock(b, seq, 0, m.Pack(b))
+	finishEffectBlock(b, seq, 0, m.Pack(b))
 	return nil
 }
 
-func decodeBlock(buf []byte, m *BlockT) (seq uint64, err error) {
-	x, seq, _, err := openBlock(buf)
+func decodeEffectBlock(buf []byte, m *BlockT) (seq uint64, err error) {
+	x, seq, _, err := openEffectBlock(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -233,16 +233,16 @@ func decodeBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func encodeBlockReply(b *flatbuffers.Builder, seq, refSeq uint64, m *BlockT) error {
+func encodeEffectBlockReply(b *flatbuffers.Builder, seq, refSeq uint64, m *BlockT) error {
 	if m == nil {
 		return ipc.NilMessage("plugin.Block")
 	}
-	finishBlock(b, seq, refSeq, m.Pack(b))
+	finishEffectBlock(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeBlockReply(buf []byte, m *BlockT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openBlock(buf)
+func decodeEffectBlockReply(buf []byte, m *BlockT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openEffectBlock(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -254,32 +254,32 @@ var effectDescribe = ipc.NewMethod(EffectProtocol, ipc.MethodSpec[QueryT, Descri
 	Name:          "Describe",
 	ID:            0xc51abd97,
 	ReadOnly:      true,
-	EncodeRequest: encodeQuery,
-	DecodeRequest: decodeQuery,
-	EncodeReply:   encodeDescriptionReply,
-	DecodeReply:   decodeDescriptionReply,
+	EncodeRequest: encodeEffectQuery,
+	DecodeRequest: decodeEffectQuery,
+	EncodeReply:   encodeEffectDescriptionReply,
+	DecodeReply:   decodeEffectDescriptionReply,
 })
 
 var effectDescribeInPlace = ipc.NewInPlaceMethod(effectDescribe.Info(), ipc.InPlaceSpec[Query, Description]{
-	FinishRequest: finishQuery,
-	OpenRequest:   openQuery,
-	FinishReply:   finishDescription,
-	OpenReply:     openDescription,
+	FinishRequest: finishEffectQuery,
+	OpenRequest:   openEffectQuery,
+	FinishReply:   finishEffectDescription,
+	OpenReply:     openEffectDescription,
 })
 
 var effectProcess = ipc.NewMethod(EffectProtocol, ipc.MethodSpec[BlockT, BlockT]{
 	Name:          "Process",
 	ID:            0x5f94a373,
 	Idempotent:    true,
-	EncodeRequest: encodeBlock,
-	DecodeRequest: decodeBlock,
-	EncodeReply:   encodeBlockReply,
-	DecodeReply:   decodeBlockReply,
+	EncodeRequest: encodeEffectBlock,
+	DecodeRequest: decodeEffectBlock,
+	EncodeReply:   encodeEffectBlockReply,
+	DecodeReply:   decodeEffectBlockReply,
 })
 
 var effectProcessInPlace = ipc.NewInPlaceMethod(effectProcess.Info(), ipc.InPlaceSpec[Block, Block]{
-	FinishRequest: finishBlock,
-	OpenRequest:   openBlock,
-	FinishReply:   finishBlock,
-	OpenReply:     openBlock,
+	FinishRequest: finishEffectBlock,
+	OpenRequest:   openEffectBlock,
+	FinishReply:   finishEffectBlock,
+	OpenReply:     openEffectBlock,
 })

@@ -141,19 +141,19 @@ func NewControllerInPlaceService(h Controller, inPlace ControllerInPlaceHandlers
 	)
 }
 
-// flatTarget is what is the same in all these messages, and where their values
-// lie.
-var flatTarget = fb.NewLayout(12, ""+
+// flatControllerTarget is what is the same in all these messages, and where
+// their values lie.
+var flatControllerTarget = fb.NewLayout(12, ""+
 	"\x06\x00\x0c\x00\x04\x00\x00\x00\x00\x00\x00\x00"+ // vtable of robot.Target
 	"\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // robot.Target
 	fb.Value{At: 16, Size: 8}, // speed
 )
 
-func finishTarget(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishControllerTarget(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishTargetBuffer(b, m)
 }
 
-func openTarget(buf []byte) (m Target, seq, refSeq uint64, err error) {
+func openControllerTarget(buf []byte) (m Target, seq, refSeq uint64, err error) {
 	if err := VerifyTarget(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -161,22 +161,22 @@ func openTarget(buf []byte) (m Target, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeTarget(b *flatbuffers.Builder, seq uint64, m *TargetT) error {
+func encodeControllerTarget(b *flatbuffers.Builder, seq uint64, m *TargetT) error {
 	if m == nil {
 		return ipc.NilMessage("robot.Target")
 	}
-	x, root := flatTarget.Begin(b)
+	x, root := flatControllerTarget.Begin(b)
 	flatbuffers.WriteFloat64(x[16:], m.Speed)
 	FinishTargetBuffer(b, root)
 	return nil
 }
 
-func decodeTarget(buf []byte, m *TargetT) (seq uint64, err error) {
-	if x := flatTarget.Match(buf); x != nil {
+func decodeControllerTarget(buf []byte, m *TargetT) (seq uint64, err error) {
+	if x := flatControllerTarget.Match(buf); x != nil {
 		m.Speed = flatbuffers.GetFloat64(x[16:])
 		return seq, nil
 	}
-	x, seq, _, err := openTarget(buf)
+	x, seq, _, err := openControllerTarget(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -184,20 +184,20 @@ func decodeTarget(buf []byte, m *TargetT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatAccepted is what is the same in all these messages, and where their
-// values lie.
-var flatAccepted = fb.NewLayout(20, ""+
+// flatControllerAccepted is what is the same in all these messages, and where
+// their values lie.
+var flatControllerAccepted = fb.NewLayout(20, ""+
 	"\x08\x00\x14\x00\x04\x00\x0c\x00\x00\x00\x00\x00"+ // vtable of robot.Accepted
 	"\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // robot.Accepted
 	fb.Value{At: 16, Size: 8}, // speed
 	fb.Value{At: 24, Size: 8}, // changes
 )
 
-func finishAccepted(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishControllerAccepted(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishAcceptedBuffer(b, m)
 }
 
-func openAccepted(buf []byte) (m Accepted, seq, refSeq uint64, err error) {
+func openControllerAccepted(buf []byte) (m Accepted, seq, refSeq uint64, err error) {
 	if err := VerifyAccepted(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -205,24 +205,24 @@ func openAccepted(buf []byte) (m Accepted, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeAcceptedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AcceptedT) error {
+func encodeControllerAcceptedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AcceptedT) error {
 	if m == nil {
 		return ipc.NilMessage("robot.Accepted")
 	}
-	x, root := flatAccepted.Begin(b)
+	x, root := flatControllerAccepted.Begin(b)
 	flatbuffers.WriteFloat64(x[16:], m.Speed)
 	flatbuffers.WriteUint64(x[24:], m.Changes)
 	FinishAcceptedBuffer(b, root)
 	return nil
 }
 
-func decodeAcceptedReply(buf []byte, m *AcceptedT) (refSeq uint64, err error) {
-	if x := flatAccepted.Match(buf); x != nil {
+func decodeControllerAcceptedReply(buf []byte, m *AcceptedT) (refSeq uint64, err error) {
+	if x := flatControllerAccepted.Match(buf); x != nil {
 		m.Speed = flatbuffers.GetFloat64(x[16:])
 		m.Changes = flatbuffers.GetUint64(x[24:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openAccepted(buf)
+	x, _, refSeq, err := openControllerAccepted(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -230,18 +230,18 @@ func decodeAcceptedReply(buf []byte, m *AcceptedT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
-// flatQuery is what is the same in all these messages, and where their values
-// lie.
-var flatQuery = fb.NewLayout(4, ""+
+// flatControllerQuery is what is the same in all these messages, and where
+// their values lie.
+var flatControllerQuery = fb.NewLayout(4, ""+
 	"\x04\x00\x04\x00"+ // vtable of robot.Query
 	"\x04\x00\x00\x00", // robot.Query
 )
 
-func finishQuery(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishControllerQuery(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishQueryBuffer(b, m)
 }
 
-func openQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
+func openControllerQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	if err := VerifyQuery(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -249,20 +249,20 @@ func openQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
+func encodeControllerQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
 	if m == nil {
 		return ipc.NilMessage("robot.Query")
 	}
-	_, root := flatQuery.Begin(b)
+	_, root := flatControllerQuery.Begin(b)
 	FinishQueryBuffer(b, root)
 	return nil
 }
 
-func decodeQuery(buf []byte, m *QueryT) (seq uint64, err error) {
-	if x := flatQuery.Match(buf); x != nil {
+func decodeControllerQuery(buf []byte, m *QueryT) (seq uint64, err error) {
+	if x := flatControllerQuery.Match(buf); x != nil {
 		return seq, nil
 	}
-	x, seq, _, err := openQuery(buf)
+	x, seq, _, err := openControllerQuery(buf)
 	if err != nil {
 		return seq, err
 	}
@@ -270,9 +270,9 @@ func decodeQuery(buf []byte, m *QueryT) (seq uint64, err error) {
 	return seq, nil
 }
 
-// flatStatus is what is the same in all these messages, and where their values
-// lie.
-var flatStatus = fb.NewLayout(36, ""+
+// flatControllerStatus is what is the same in all these messages, and where
+// their values lie.
+var flatControllerStatus = fb.NewLayout(36, ""+
 	"\x0c\x00\x24\x00\x04\x00\x0c\x00\x14\x00\x1c\x00"+ // vtable of robot.Status
 	"\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", // robot.Status
 	fb.Value{At: 16, Size: 8}, // target
@@ -281,11 +281,11 @@ var flatStatus = fb.NewLayout(36, ""+
 	fb.Value{At: 40, Size: 8}, // distance
 )
 
-func finishStatus(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishControllerStatus(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishStatusBuffer(b, m)
 }
 
-func openStatus(buf []byte) (m Status, seq, refSeq uint64, err error) {
+func openControllerStatus(buf []byte) (m Status, seq, refSeq uint64, err error) {
 	if err := VerifyStatus(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -293,11 +293,11 @@ func openStatus(buf []byte) (m Status, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeStatusReply(b *flatbuffers.Builder, seq, refSeq uint64, m *StatusT) error {
+func encodeControllerStatusReply(b *flatbuffers.Builder, seq, refSeq uint64, m *StatusT) error {
 	if m == nil {
 		return ipc.NilMessage("robot.Status")
 	}
-	x, root := flatStatus.Begin(b)
+	x, root := flatControllerStatus.Begin(b)
 	flatbuffers.WriteFloat64(x[16:], m.Target)
 	flatbuffers.WriteUint64(x[24:], m.Changes)
 	flatbuffers.WriteFloat64(x[32:], m.Speed)
@@ -306,15 +306,15 @@ func encodeStatusReply(b *flatbuffers.Builder, seq, refSeq uint64, m *StatusT) e
 	return nil
 }
 
-func decodeStatusReply(buf []byte, m *StatusT) (refSeq uint64, err error) {
-	if x := flatStatus.Match(buf); x != nil {
+func decodeControllerStatusReply(buf []byte, m *StatusT) (refSeq uint64, err error) {
+	if x := flatControllerStatus.Match(buf); x != nil {
 		m.Target = flatbuffers.GetFloat64(x[16:])
 		m.Changes = flatbuffers.GetUint64(x[24:])
 		m.Speed = flatbuffers.GetFloat64(x[32:])
 		m.Distance = flatbuffers.GetFloat64(x[40:])
 		return refSeq, nil
 	}
-	x, _, refSeq, err := openStatus(buf)
+	x, _, refSeq, err := openControllerStatus(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -325,32 +325,32 @@ func decodeStatusReply(buf []byte, m *StatusT) (refSeq uint64, err error) {
 var controllerSetTarget = ipc.NewMethod(ControllerProtocol, ipc.MethodSpec[TargetT, AcceptedT]{
 	Name:          "SetTarget",
 	ID:            0x8f393619,
-	EncodeRequest: encodeTarget,
-	DecodeRequest: decodeTarget,
-	EncodeReply:   encodeAcceptedReply,
-	DecodeReply:   decodeAcceptedReply,
+	EncodeRequest: encodeControllerTarget,
+	DecodeRequest: decodeControllerTarget,
+	EncodeReply:   encodeControllerAcceptedReply,
+	DecodeReply:   decodeControllerAcceptedReply,
 })
 
 var controllerSetTargetInPlace = ipc.NewInPlaceMethod(controllerSetTarget.Info(), ipc.InPlaceSpec[Target, Accepted]{
-	FinishRequest: finishTarget,
-	OpenRequest:   openTarget,
-	FinishReply:   finishAccepted,
-	OpenReply:     openAccepted,
+	FinishRequest: finishControllerTarget,
+	OpenRequest:   openControllerTarget,
+	FinishReply:   finishControllerAccepted,
+	OpenReply:     openControllerAccepted,
 })
 
 var controllerGetStatus = ipc.NewMethod(ControllerProtocol, ipc.MethodSpec[QueryT, StatusT]{
 	Name:          "GetStatus",
 	ID:            0x7efb5826,
 	ReadOnly:      true,
-	EncodeRequest: encodeQuery,
-	DecodeRequest: decodeQuery,
-	EncodeReply:   encodeStatusReply,
-	DecodeReply:   decodeStatusReply,
+	EncodeRequest: encodeControllerQuery,
+	DecodeRequest: decodeControllerQuery,
+	EncodeReply:   encodeControllerStatusReply,
+	DecodeReply:   decodeControllerStatusReply,
 })
 
 var controllerGetStatusInPlace = ipc.NewInPlaceMethod(controllerGetStatus.Info(), ipc.InPlaceSpec[Query, Status]{
-	FinishRequest: finishQuery,
-	OpenRequest:   openQuery,
-	FinishReply:   finishStatus,
-	OpenReply:     openStatus,
+	FinishRequest: finishControllerQuery,
+	OpenRequest:   openControllerQuery,
+	FinishReply:   finishControllerStatus,
+	OpenReply:     openControllerStatus,
 })

@@ -54,9 +54,15 @@ func (s *ReadingWriter) Peer() ipc.Peer {
 	return s.stream.Peer()
 }
 
-// Close ends the stream.
+// Close ends the stream as it is meant to end; see ipc.StreamWriter.
 func (s *ReadingWriter) Close() error {
 	return s.stream.Close()
+}
+
+// CloseWithError ends the stream because of why, which the other end gets in
+// place of io.EOF.
+func (s *ReadingWriter) CloseWithError(why error) error {
+	return s.stream.CloseWithError(why)
 }
 
 // Write waits for room for a block with n bytes behind its header, lets f write
@@ -99,9 +105,15 @@ func (s *ReadingReader) Peer() ipc.Peer {
 	return s.stream.Peer()
 }
 
-// Close ends the stream.
+// Close ends the stream as it is meant to end; see ipc.StreamReader.
 func (s *ReadingReader) Close() error {
 	return s.stream.Close()
+}
+
+// CloseWithError ends the stream because of why, which the other end gets in
+// place of io.EOF.
+func (s *ReadingReader) CloseWithError(why error) error {
+	return s.stream.CloseWithError(why)
 }
 
 // Read waits for a block and lets f read it in place; lost is the number of

@@ -581,9 +581,10 @@ func (rcv *Kitchen) Grids(obj *Grid, j int) bool {
 // GridsByKey finds the element with the given key in a vector sorted by it.
 func (rcv *Kitchen) GridsByKey(obj *Grid, key uint64) bool {
 	j := fb.Search(fb.FieldLen(&rcv._tab, 56), func(j int) int {
-		var x Grid
-		fb.ElemStruct(&rcv._tab, 56, &x, j, 48)
-		return cmp.Compare(x.Id(), key)
+		var a Grid
+		fb.ElemStruct(&rcv._tab, 56, &a, j, 48)
+		x := a.Table()
+		return cmp.Compare(x.GetUint64(x.Pos), key)
 	})
 	return j >= 0 && fb.ElemStruct(&rcv._tab, 56, obj, j, 48)
 }

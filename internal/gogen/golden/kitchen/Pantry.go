@@ -288,6 +288,9 @@ func encodePantryKitchen(b *flatbuffers.Builder, seq uint64, m *KitchenT) error 
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Kitchen")
 	}
+	if err := m.Check(); err != nil {
+		return err
+	}
 	finishPantryKitchen(b, seq, 0, m.Pack(b))
 	return nil
 }
@@ -304,6 +307,9 @@ func decodePantryKitchen(buf []byte, m *KitchenT) (seq uint64, err error) {
 func encodePantryKitchenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *KitchenT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Kitchen")
+	}
+	if err := m.Check(); err != nil {
+		return err
 	}
 	finishPantryKitchen(b, seq, refSeq, m.Pack(b))
 	return nil

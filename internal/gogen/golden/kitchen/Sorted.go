@@ -175,9 +175,11 @@ func (rcv *Sorted) Numbered(obj *Numbered, j int) bool {
 // NumberedByKey finds the element with the given key in a vector sorted by it.
 func (rcv *Sorted) NumberedByKey(obj *Numbered, key uint32) bool {
 	j := fb.Search(fb.FieldLen(&rcv._tab, 4), func(j int) int {
-		var x Numbered
-		fb.ElemStruct(&rcv._tab, 4, &x, j, 8)
-		return cmp.Compare(x.Id(), key)
+		var a Numbered
+		fb.ElemStruct(&rcv._tab, 4, &a, j, 8)
+		x := a.Table()
+		x.Pos += 4
+		return cmp.Compare(x.GetUint32(x.Pos), key)
 	})
 	return j >= 0 && fb.ElemStruct(&rcv._tab, 4, obj, j, 8)
 }
@@ -193,9 +195,10 @@ func (rcv *Sorted) Lit(obj *Lit, j int) bool {
 // LitByKey finds the element with the given key in a vector sorted by it.
 func (rcv *Sorted) LitByKey(obj *Lit, key bool) bool {
 	j := fb.Search(fb.FieldLen(&rcv._tab, 6), func(j int) int {
-		var x Lit
-		fb.ElemStruct(&rcv._tab, 6, &x, j, 2)
-		return fb.CompareBools(x.On(), key)
+		var a Lit
+		fb.ElemStruct(&rcv._tab, 6, &a, j, 2)
+		x := a.Table()
+		return fb.CompareBools(x.GetBool(x.Pos), key)
 	})
 	return j >= 0 && fb.ElemStruct(&rcv._tab, 6, obj, j, 2)
 }
@@ -211,13 +214,15 @@ func (rcv *Sorted) Placed(obj *Placed, j int) bool {
 // PlacedByKey finds the element with the given key in a vector sorted by it.
 func (rcv *Sorted) PlacedByKey(obj *Placed, key *Inner) bool {
 	j := fb.Search(fb.FieldLen(&rcv._tab, 8), func(j int) int {
-		var x Placed
-		fb.ElemStruct(&rcv._tab, 8, &x, j, 6)
-		a := x.At(new(Inner))
-		if c := cmp.Compare(a.A(), key.A()); c != 0 {
+		var a Placed
+		fb.ElemStruct(&rcv._tab, 8, &a, j, 6)
+		x := a.Table()
+		x.Pos += 2
+		y := key.Table()
+		if c := cmp.Compare(x.GetInt8(x.Pos), y.GetInt8(y.Pos)); c != 0 {
 			return c
 		}
-		if c := cmp.Compare(a.B(), key.B()); c != 0 {
+		if c := cmp.Compare(x.GetInt16(x.Pos+2), y.GetInt16(y.Pos+2)); c != 0 {
 			return c
 		}
 		return 0
@@ -236,12 +241,14 @@ func (rcv *Sorted) Coded(obj *Coded, j int) bool {
 // CodedByKey finds the element with the given key in a vector sorted by it.
 func (rcv *Sorted) CodedByKey(obj *Coded, key [3]byte) bool {
 	j := fb.Search(fb.FieldLen(&rcv._tab, 10), func(j int) int {
-		var x Coded
-		fb.ElemStruct(&rcv._tab, 10, &x, j, 16)
-		for i, b := range key {
-			if c := cmp.Compare(x.Code(i), b); c != 0 {
+		var a Coded
+		fb.ElemStruct(&rcv._tab, 10, &a, j, 16)
+		x := a.Table()
+		for _, b := range key {
+			if c := cmp.Compare(x.GetByte(x.Pos), b); c != 0 {
 				return c
 			}
+			x.Pos += 1
 		}
 		return 0
 	})
@@ -259,16 +266,18 @@ func (rcv *Sorted) Walked(obj *Walked, j int) bool {
 // WalkedByKey finds the element with the given key in a vector sorted by it.
 func (rcv *Sorted) WalkedByKey(obj *Walked, key [2]*Inner) bool {
 	j := fb.Search(fb.FieldLen(&rcv._tab, 12), func(j int) int {
-		var x Walked
-		fb.ElemStruct(&rcv._tab, 12, &x, j, 8)
-		for i, b := range key {
-			a := x.Way(new(Inner), i)
-			if c := cmp.Compare(a.A(), b.A()); c != 0 {
+		var a Walked
+		fb.ElemStruct(&rcv._tab, 12, &a, j, 8)
+		x := a.Table()
+		for _, b := range key {
+			y := b.Table()
+			if c := cmp.Compare(x.GetInt8(x.Pos), y.GetInt8(y.Pos)); c != 0 {
 				return c
 			}
-			if c := cmp.Compare(a.B(), b.B()); c != 0 {
+			if c := cmp.Compare(x.GetInt16(x.Pos+2), y.GetInt16(y.Pos+2)); c != 0 {
 				return c
 			}
+			x.Pos += 4
 		}
 		return 0
 	})

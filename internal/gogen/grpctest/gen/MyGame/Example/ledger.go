@@ -137,11 +137,11 @@ func NewLedgerInPlaceService(h Ledger, inPlace LedgerInPlaceHandlers) *ipc.Servi
 	)
 }
 
-func finishBox(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+func finishLedgerBox(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishBoxBuffer(b, m)
 }
 
-func openBox(buf []byte) (m Box, seq, refSeq uint64, err error) {
+func openLedgerBox(buf []byte) (m Box, seq, refSeq uint64, err error) {
 	if err := VerifyBox(buf); err != nil {
 		return m, 0, 0, err
 	}
@@ -149,19 +149,19 @@ func openBox(buf []byte) (m Box, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
-func encodeBoxReply(b *flatbuffers.Builder, seq, refSeq uint64, m *BoxT) error {
+func encodeLedgerBoxReply(b *flatbuffers.Builder, seq, refSeq uint64, m *BoxT) error {
 	if m == nil {
 		return ipc.NilMessage("MyGame.Example.Box")
 	}
 	if err := m.Check(); err != nil {
 		return err
 	}
-	finishBox(b, seq, refSeq, m.Pack(b))
+	finishLedgerBox(b, seq, refSeq, m.Pack(b))
 	return nil
 }
 
-func decodeBoxReply(buf []byte, m *BoxT) (refSeq uint64, err error) {
-	x, _, refSeq, err := openBox(buf)
+func decodeLedgerBoxReply(buf []byte, m *BoxT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openLedgerBox(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -188,15 +188,15 @@ var ledgerGetTotalInPlace = ipc.NewInPlaceMethod(ledgerGetTotal.Info(), ipc.InPl
 var ledgerOpen = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, BoxT]{
 	Name:          "open",
 	ID:            0x1f3d0f35,
-	EncodeRequest: encodeStat,
-	DecodeRequest: decodeStat,
-	EncodeReply:   encodeBoxReply,
-	DecodeReply:   decodeBoxReply,
+	EncodeRequest: encodeMonsterStorageStat,
+	DecodeRequest: decodeMonsterStorageStat,
+	EncodeReply:   encodeLedgerBoxReply,
+	DecodeReply:   decodeLedgerBoxReply,
 })
 
 var ledgerOpenInPlace = ipc.NewInPlaceMethod(ledgerOpen.Info(), ipc.InPlaceSpec[Stat, Box]{
-	FinishRequest: finishStat,
-	OpenRequest:   openStat,
-	FinishReply:   finishBox,
-	OpenReply:     openBox,
+	FinishRequest: finishMonsterStorageStat,
+	OpenRequest:   openMonsterStorageStat,
+	FinishReply:   finishLedgerBox,
+	OpenReply:     openLedgerBox,
 })

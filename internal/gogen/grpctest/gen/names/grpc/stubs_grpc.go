@@ -400,7 +400,8 @@ var _Stubs_serviceDesc = grpc_.ServiceDesc{
 
 // NewStubsServer returns h_ as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of Stubs, and is refused: embed the result to add it.
-// The code of an *ipc.Error becomes the status code that corresponds.
+// The code of an *ipc.Error becomes the status code that corresponds, and a panic
+// Internal.
 func NewStubsServer(h_ Stubs) StubsServer {
 	return stubsAdapter{h: h_}
 }
@@ -410,7 +411,12 @@ type stubsAdapter struct {
 	h Stubs
 }
 
-func (s stubsAdapter) Cc(ctx context.Context, in *grpc) (*flatbuffers.Builder, error) {
+func (s stubsAdapter) Cc(ctx context.Context, in *grpc) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status_.Errorf(codes_.Internal, "method Cc panicked: %v", r)
+		}
+	}()
 	out, err := s.h.Cc(ctx, in.UnPack())
 	if err != nil {
 		return nil, stubsStatus(err)
@@ -423,7 +429,12 @@ func (s stubsAdapter) Cc(ctx context.Context, in *grpc) (*flatbuffers.Builder, e
 	return b, nil
 }
 
-func (s stubsAdapter) Error(ctx context.Context, in *any_) (*flatbuffers.Builder, error) {
+func (s stubsAdapter) Error(ctx context.Context, in *any_) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status_.Errorf(codes_.Internal, "method Error panicked: %v", r)
+		}
+	}()
 	out, err := s.h.Error(ctx, in.UnPack())
 	if err != nil {
 		return nil, stubsStatus(err)
@@ -436,7 +447,12 @@ func (s stubsAdapter) Error(ctx context.Context, in *any_) (*flatbuffers.Builder
 	return b, nil
 }
 
-func (s stubsAdapter) Nil(ctx context.Context, in *h) (*flatbuffers.Builder, error) {
+func (s stubsAdapter) Nil(ctx context.Context, in *h) (_ *flatbuffers.Builder, err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status_.Errorf(codes_.Internal, "method Nil panicked: %v", r)
+		}
+	}()
 	out, err := s.h.Nil(ctx, in.UnPack())
 	if err != nil {
 		return nil, stubsStatus(err)
