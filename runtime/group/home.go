@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os/exec"
 	"slices"
@@ -24,6 +25,11 @@ func (p *page) home(index int) *page {
 		return h
 	}
 	return p
+}
+
+// wordOf returns a word of a replica's own page.
+func (p *page) wordOf(index, off int) word {
+	return wordAt(p.home(index).mem, placeOffset(index)+off)
 }
 
 // settle makes p the page of the next process in a place. A page in which nobody lives any
@@ -84,6 +90,7 @@ func (s *supervisor) checkFile() {
 	if s.stopping != nil {
 		return
 	}
+	s.tellOfTrouble()
 	s.page.claim.Protect()
 	if now := time.Now(); now.Sub(s.checked) > domain.TouchPeriod {
 		s.checked = now
@@ -113,6 +120,18 @@ func (s *supervisor) checkFile() {
 	}
 	s.move(next, damaged)
 	s.report(Event{Kind: FileLost, Cause: "the group's file " + problem + "; it has been made again, and the replicas are replaced by ones that use it"})
+}
+
+// tellOfTrouble logs that changes are noticed late, and that they no longer are.
+func (s *supervisor) tellOfTrouble() {
+	trouble := sys.WatchTrouble()
+	switch {
+	case trouble != nil && !s.late:
+		s.events.log(slog.LevelWarn, "changes are noticed late", "err", trouble)
+	case trouble == nil && s.late:
+		s.events.log(slog.LevelInfo, "changes are noticed at once again")
+	}
+	s.late = trouble != nil
 }
 
 // claimAnew makes the group's file again where the domain is now. An *InUseError says that
@@ -155,8 +174,7 @@ func (s *supervisor) claimAnew() (*page, error) {
 // once: none of them can rule.
 func (s *supervisor) move(next *page, damaged bool) {
 	old := s.page
-	wordAt(next.mem, offPeriod).Store(uint64(s.cfg.Heartbeat.Period))
-	next.setReplication(s.cfg.Replication)
+	next.describe(&s.cfg)
 	next.former = append(old.former, old)
 	next.homes = make(map[int]*page)
 	heirs := wordAt(old.mem, offHeirs).Load()

@@ -309,6 +309,13 @@ func inUse(dir *domain.Dir, service string) error {
 	return e
 }
 
+// describe tells the replicas what of the group's configuration concerns them.
+func (p *page) describe(cfg *Config) {
+	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
+	wordAt(p.mem, offGrace).Store(uint64(cfg.Grace))
+	p.setReplication(cfg.Replication)
+}
+
 // setReign publishes r: by the store to those who look, then to those who
 // sleep.
 func (p *page) setReign(r reign) error {

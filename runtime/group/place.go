@@ -27,7 +27,7 @@ func (p *page) places() int { return len(p.mem)/pageSize() - 1 }
 // the supervisor has started for a place; it is even once that start is
 // withdrawn. The supervisor alone writes it.
 func (p *page) tenant(index int) word {
-	return wordAt(p.home(index).mem, placeOffset(index)+offTenant)
+	return p.wordOf(index, offTenant)
 }
 
 // occupy makes this process the one in its place.

@@ -48,14 +48,12 @@ func (p *page) setReplication(r *Replication) {
 }
 
 // placeWord is a word of a replica's page.
-func (p *page) placeWord(index, off int) uint64 {
-	return wordAt(p.home(index).mem, placeOffset(index)+off).Load()
-}
+func (p *page) placeWord(index, off int) uint64 { return p.wordOf(index, off).Load() }
 
 // forgetState makes a place's words those of a process that has not begun.
 func (p *page) forgetState(index int) {
 	for _, off := range []int{offSet, offAccused, offSynced} {
-		wordAt(p.home(index).mem, placeOffset(index)+off).Store(0)
+		p.wordOf(index, off).Store(0)
 		sys.CrashPoint("group state of a place forgotten")
 	}
 }

@@ -46,6 +46,7 @@ type supervisor struct {
 	stopping error       // why the group shuts down; nil while it does not
 	restarts []time.Time // within the last Restart.Window
 	degraded bool
+	late     bool      // changes are noticed late, and the log says so
 	moving   bool      // replicas are replaced, to live in the present page
 	checked  time.Time // when the times of the group's file were renewed
 	fileErr  string    // why the group's file cannot be made again, as reported last
@@ -91,9 +92,7 @@ const (
 
 func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page) *supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
-	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
-	wordAt(p.mem, offGrace).Store(uint64(cfg.Grace))
-	p.setReplication(cfg.Replication)
+	p.describe(&cfg)
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
@@ -482,7 +481,7 @@ func (s *supervisor) stop(r *replica) {
 		return
 	}
 	r.told = p
-	wordAt(s.page.mem, placeOffset(r.index)+offTold).Store(r.incarnation)
+	s.page.wordOf(r.index, offTold).Store(r.incarnation)
 	sys.CrashPoint("group end ordered")
 	p.terminate()
 	s.killAfterGrace(r)

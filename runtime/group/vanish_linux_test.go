@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -291,5 +292,45 @@ func TestDisplacedGroupEnds(t *testing.T) {
 	shutdown(t, g)
 	if events.has(group.Suspected) || events.has(group.FileLost) {
 		t.Errorf("events:\n%v", &events)
+	}
+}
+
+func init() { children["imaged"] = childImaged }
+
+// childImaged is the client of a group, whose file is in a lower layer of its file system, before
+// it is the group's supervisor.
+func childImaged(args []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cfg := audioConfig(args[0])
+	c, err := group.Dial(ctx, cfg.Service, group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	g, err := group.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer g.Shutdown(context.Background())
+	_, err = c.WaitConnected(ctx)
+	return err
+}
+
+func TestGroupOfAnImage(t *testing.T) {
+	folder, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	mount := `mount -t tmpfs none "$0" && mkdir "$0/u" "$0/w" "$0/m" && mount -t overlay -o "lowerdir=` + image + `,upperdir=$0/u,workdir=$0/w" none "$0/m"`
+	if err := os.Mkdir(image, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("unshare", "-rm", "sh", "-c", mount, folder).CombinedOutput(); err != nil {
+		t.Skipf("no file system can be mounted here: %v: %s", err, out)
+	}
+	killedHost(t, filepath.Join(image, "d"), "audio") // leaves the group's file
+	child := childCommand("imaged", filepath.Join(folder, "m", "d"))
+	cmd := exec.Command("unshare", append([]string{"-rm", "sh", "-c", mount + ` && exec "$@"`, folder}, child.Args...)...)
+	cmd.Env = child.Env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
