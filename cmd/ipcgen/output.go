@@ -128,9 +128,17 @@ func (t *tree) compareOne(p *product) error {
 	if err != nil {
 		return err
 	}
-	old, err := t.existing(p)
+	b, _ := readers.Get().(*[]byte)
+	if b == nil {
+		b = new([]byte)
+	}
+	defer readers.Put(b)
+	old, err := t.existing(p, *b)
 	if err != nil {
 		return err
+	}
+	if old != nil {
+		*b = old
 	}
 	if old != nil && bytes.Equal(old, data) && !t.forced[p] {
 		return nil
@@ -156,8 +164,12 @@ func (t *tree) compareOne(p *product) error {
 	return nil
 }
 
-// existing returns the bytes of the file in a product's place, nil if there is none.
-func (t *tree) existing(p *product) ([]byte, error) {
+// readers holds memory for files that are compared: a schema has thousands.
+var readers sync.Pool // of *[]byte
+
+// existing returns the bytes of the file in a product's place, nil if there is none. It
+// may use the memory of buf.
+func (t *tree) existing(p *product, buf []byte) ([]byte, error) {
 	info, err := os.Stat(p.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -172,14 +184,20 @@ func (t *tree) existing(p *product) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, cannotWrite(p.path, errors.New("it is not a regular file"))
 	}
-	old, err := os.ReadFile(p.path)
+	f, err := os.Open(p.path)
 	if err != nil {
 		return nil, cannotWrite(p.path, err)
 	}
-	if old == nil {
-		old = []byte{}
+	defer f.Close()
+	// One byte more, so that the end shows without another read.
+	if n := int(info.Size()) + 1; cap(buf) < n {
+		buf = make([]byte, 0, n)
 	}
-	return old, nil
+	in := bytes.NewBuffer(buf[:0])
+	if _, err := in.ReadFrom(f); err != nil {
+		return nil, cannotWrite(p.path, err)
+	}
+	return in.Bytes(), nil
 }
 
 func cannotWrite(path string, err error) error {
