@@ -39,18 +39,18 @@ type product struct {
 // A rendering is what one of the schemas of a run makes of a file: if several include
 // the schema that the file belongs to, all must make the same.
 type rendering struct {
-	schema string // as given
-	text   func() ([]byte, error)
+	schema string                           // as given
+	text   func(buf []byte) ([]byte, error) // may use the memory of buf
 }
 
-// data returns the bytes of the file.
-func (p *product) data() ([]byte, error) {
-	data, err := p.render[0].text()
+// data returns the bytes of the file. It may use the memory of buf.
+func (p *product) data(buf []byte) ([]byte, error) {
+	data, err := p.render[0].text(buf)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range p.render[1:] {
-		if other, err := r.text(); err != nil {
+		if other, err := r.text(nil); err != nil {
 			return nil, err
 		} else if !bytes.Equal(data, other) {
 			return nil, fmt.Errorf("%s comes out differently for %s and for %s, which both include the schema that it belongs to; a name that one of them declares in its namespace clashes with one derived from it",
@@ -124,21 +124,22 @@ func (t *tree) compare() error {
 
 // compareOne compares one file.
 func (t *tree) compareOne(p *product) error {
-	data, err := p.data()
+	m, _ := memories.Get().(*memory)
+	if m == nil {
+		m = new(memory)
+	}
+	defer memories.Put(m)
+	data, err := p.data(m.made)
 	if err != nil {
 		return err
 	}
-	b, _ := readers.Get().(*[]byte)
-	if b == nil {
-		b = new([]byte)
-	}
-	defer readers.Put(b)
-	old, err := t.existing(p, *b)
+	m.made = data
+	old, err := t.existing(p, m.found)
 	if err != nil {
 		return err
 	}
 	if old != nil {
-		*b = old
+		m.found = old
 	}
 	if old != nil && bytes.Equal(old, data) && !t.forced[p] {
 		return nil
@@ -164,8 +165,11 @@ func (t *tree) compareOne(p *product) error {
 	return nil
 }
 
-// readers holds memory for files that are compared: a schema has thousands.
-var readers sync.Pool // of *[]byte
+// A memory is what it takes to compare a file. It is used again for others: a schema
+// has thousands.
+type memory struct{ made, found []byte }
+
+var memories sync.Pool // of *memory
 
 // existing returns the bytes of the file in a product's place, nil if there is none. It
 // may use the memory of buf.

@@ -57,7 +57,7 @@ func (p *plan) checkCycles(drafts []*Draft) {
 	}
 	var r renderer
 	for _, d := range whole {
-		_, needs, _ := r.render(d) // an error is reported where the file is written
+		_, needs, _ := r.render(d, nil) // an error is reported where the file is written
 		for _, i := range needs {
 			add(d.pkg.namespace, i.pkg)
 		}

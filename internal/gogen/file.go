@@ -24,14 +24,15 @@ type renderer struct {
 	resolver resolver
 }
 
-// Render makes the text of the file. An error is a mistake in ipcgen.
-func (d *Draft) Render() ([]byte, error) {
+// Render makes the text of the file, in the memory of buf if that is enough. An error is
+// a mistake in ipcgen.
+func (d *Draft) Render(buf []byte) ([]byte, error) {
 	w, _ := d.plan.renderers.Get().(*renderer)
 	if w == nil {
 		w = new(renderer)
 	}
 	defer d.plan.renderers.Put(w)
-	text, _, err := w.render(d)
+	text, _, err := w.render(d, buf)
 	return text, err
 }
 
@@ -49,14 +50,14 @@ func (w *renderer) emit(d *Draft) *file {
 }
 
 // render writes a file, and returns its text and its imports.
-func (w *renderer) render(d *Draft) ([]byte, []imported, error) {
+func (w *renderer) render(d *Draft, buf []byte) ([]byte, []imported, error) {
 	f := w.emit(d)
 	body := bytes.TrimRight(f.buf, "\n")
 	r := &w.resolver
 	if err := r.resolve(d, body); err != nil {
 		return nil, nil, mistake(d, err)
 	}
-	f.writer = writer{buf: make([]byte, 0, len(body)+512), needsFormat: f.needsFormat || r.renamed}
+	f.writer = writer{buf: slices.Grow(buf[:0], len(body)+512), needsFormat: f.needsFormat || r.renamed}
 	f.p(Header(d.pkg.dir, d.plan.opts.source(d.Declarer)))
 	f.p()
 	f.p("package ", d.pkg.name)

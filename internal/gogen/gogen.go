@@ -147,7 +147,7 @@ func Generate(s *schema.Schema, opts Options, diags *diag.List) []File {
 		wg.Go(func() {
 			for i := w; i < len(drafts); i += runtime.GOMAXPROCS(0) {
 				files[i].Path = drafts[i].Path
-				files[i].Content, errs[i] = drafts[i].Render()
+				files[i].Content, errs[i] = drafts[i].Render(nil)
 			}
 		})
 	}
