@@ -14,18 +14,20 @@ import (
 // The supervisor starts the replicas, and keeps one of them the primary until Shutdown.
 func ExampleStart() {
 	ctx := context.Background()
+	command := func(instance int) *exec.Cmd {
+		return exec.Command("audio_service", strconv.Itoa(instance))
+	}
 	g, err := group.Start(ctx, group.Config{
 		Service: "audio",
-		Command: func(instance int) *exec.Cmd {
-			return exec.Command("audio_service", strconv.Itoa(instance))
-		},
-		Events: func(ev group.Event) { log.Print(ev.Kind, " ", ev.Instance) },
+		Command: command,
+		Events:  func(ev group.Event) { log.Print(ev.Kind, " ", ev.Instance) },
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer g.Shutdown(ctx)
-	if err := g.Roll(ctx); err != nil { // replaces the processes, one by one
+	// After an update of the program: replace the processes, one by one.
+	if err := g.Roll(ctx, command); err != nil {
 		log.Fatal(err)
 	}
 }
