@@ -18,16 +18,20 @@ import (
 // run. UPDATE_GOLDEN=1 rewrites them; the run that does so fails all the same.
 var goldens = []struct {
 	name, schema string
-	dir          string // of the output, from here
-	packages     string // folder of the output that holds nothing else
+	dir          string   // of the output, from here
+	packages     []string // folders of the output that hold nothing else
 	opts         gogen.Options
 }{
 	{
-		name: "kitchen", schema: "testdata/kitchen.fbs", dir: ".", packages: "golden",
+		name: "kitchen", schema: "testdata/kitchen.fbs", dir: ".", packages: []string{"golden/kitchen", "golden/shared"},
 		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/internal/gogen", All: true},
 	},
 	{
-		name: "audio", schema: "../../schema/audio_protocol.fbs", dir: "../../gen", packages: "audio",
+		name: "houses", schema: "testdata/houses.fbs", dir: ".", packages: []string{"golden/houses"},
+		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/internal/gogen"},
+	},
+	{
+		name: "audio", schema: "../../schema/audio_protocol.fbs", dir: "../../gen", packages: []string{"audio"},
 		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/gen"},
 	},
 }
@@ -57,12 +61,14 @@ func TestGoldens(t *testing.T) {
 				t.Errorf("%s is not what is generated; UPDATE_GOLDEN=1 rewrites it", path)
 				update(t, path, f.Content)
 			}
-			filepath.WalkDir(filepath.Join(g.dir, g.packages), func(path string, d fs.DirEntry, err error) error {
-				if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") && !want[path] {
-					t.Errorf("%s is not generated any more", path)
-				}
-				return nil
-			})
+			for _, folder := range g.packages {
+				filepath.WalkDir(filepath.Join(g.dir, folder), func(path string, d fs.DirEntry, err error) error {
+					if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") && !want[path] {
+						t.Errorf("%s is not generated any more", path)
+					}
+					return nil
+				})
+			}
 		})
 	}
 }

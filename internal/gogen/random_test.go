@@ -3,6 +3,7 @@ package gogen_test
 import (
 	"bytes"
 	"fmt"
+	"go/format"
 	"io/fs"
 	"os"
 	"runtime"
@@ -132,6 +133,16 @@ func TestRunsAgree(t *testing.T) {
 	}
 }
 
+// formatted reports the first file that gofmt would change.
+func formatted(files []gogen.File) error {
+	for _, f := range files {
+		if want, err := format.Source(f.Content); err != nil || !bytes.Equal(want, f.Content) {
+			return fmt.Errorf("%s is not formatted (%v): %s", f.Path, err, difference(f.Content, want))
+		}
+	}
+	return nil
+}
+
 // documented are the reasons for which a valid schema may be refused.
 var documented = []string{
 	"need each other, and Go packages may not",
@@ -178,7 +189,9 @@ func TestRandomSchemas(t *testing.T) {
 					}
 				default:
 					checked.Add(1)
-					err = c.check(opts.ImportPath, out)
+					if err = c.check(opts.ImportPath, out); err == nil && seed%10 == 0 {
+						err = formatted(out)
+					}
 				}
 				if err != nil {
 					failed.Add(1)

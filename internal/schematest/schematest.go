@@ -91,10 +91,8 @@ type decl struct {
 	values    []string // of an enum
 	zero      bool     // the enum has a value 0
 	flags     bool     // the enum is of bits
-	keyed     bool     // the table has a key
-	plain     bool     // the struct consists of no arrays
+	keyed     bool     // the table or struct has a key
 	size      int      // of the struct, at most
-	text      string
 }
 
 type generator struct {
@@ -300,7 +298,6 @@ func (g *generator) structure() {
 	if d == nil {
 		return
 	}
-	d.plain = true
 	g.doc("")
 	var meta []string
 	if g.chance(4) {
@@ -320,11 +317,15 @@ func (g *generator) structure() {
 		}
 		if g.chance(5) {
 			n := 1 + g.IntN(3)
-			typ, size, d.plain = fmt.Sprintf("[%s:%d]", typ, n), size*n, false
+			typ, size = fmt.Sprintf("[%s:%d]", typ, n), size*n
 		}
 		d.size += size + 16
 		g.doc("  ")
-		g.p("  %s:%s;", g.fieldName(among), typ)
+		key := ""
+		if !d.keyed && g.chance(5) {
+			d.keyed, key = true, " (key)"
+		}
+		g.p("  %s:%s%s;", g.fieldName(among), typ, key)
 	}
 	g.p("}")
 	g.decls = append(g.decls, d)
@@ -468,7 +469,7 @@ func (g *generator) field(d *decl, among map[string]bool) *field {
 		for _, t := range slices.Concat(tables, structs, enums) {
 			all = append(all, t.full)
 		}
-		all = append(all, "string", d.name, "ubyte", pick(g, scalars))
+		all = append(all, "string", d.name, "ubyte", "byte", pick(g, scalars))
 		f.typ, f.vector = "["+pick(g, all)+"]", true
 	case len(tables) > 0 && g.chance(2):
 		f.typ = pick(g, tables).full
