@@ -2,6 +2,7 @@ package domain
 
 import (
 	"errors"
+	"hash/fnv"
 	"os"
 	"time"
 
@@ -90,14 +91,12 @@ func (c *Claim) Folder() *os.File { return c.f }
 // Close gives the claim up.
 func (c *Claim) Close() error { return c.f.Close() }
 
-// claimByte is the byte of the folder that stands for a name: FNV-1a, in the
+// claimByte is the byte of the folder that stands for a name: its FNV-1a hash, in the
 // half of the range that the kernel can lock.
 func claimByte(name string) int64 {
-	h := uint64(14695981039346656037)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * 1099511628211
-	}
-	return int64(h >> 2)
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return int64(h.Sum64() >> 2)
 }
 
 // InPlace reports whether the domain's path still names this folder.

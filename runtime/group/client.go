@@ -464,7 +464,7 @@ func (c *Client) missing() error {
 	defer c.mu.Unlock()
 	switch {
 	case c.page == nil:
-		return fmt.Errorf("nobody supervises group %s in domain %s", c.service, c.dir.Path())
+		return fmt.Errorf("nobody supervises group %s in domain %s %s", c.service, c.dir.Path(), c.dir.Absence(pagePath(c.service)))
 	case c.reign.phase == phaseClosing:
 		return fmt.Errorf("group %s is shutting down", c.service)
 	case c.reign.primary == none:

@@ -15,6 +15,7 @@ import (
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // replaced waits until the group is healthy and none of its processes is one of
@@ -333,4 +334,42 @@ func TestGroupOfAnImage(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// A process alone whose name another has taken answers nothing any more.
+func TestDisplacedMemberAnswersNothing(t *testing.T) {
+	d := newDomain(t)
+	first, err := group.Join(group.MemberConfig{Domain: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if err := first.Announce(registry.Record{Name: "alone"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Admit(0); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // until the other comes first in the new domain
+		if err := os.RemoveAll(d); err != nil {
+			t.Fatal(err)
+		}
+		r, err := registry.Open(d, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		other, err := r.Register(registry.Record{Name: "alone"})
+		if err != nil {
+			continue
+		}
+		defer other.Close()
+		for deadline := time.Now().Add(time.Minute); !errors.Is(first.Admit(0), ipc.ErrDisplaced); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the first one admits calls")
+			}
+		}
+		return
+	}
+	t.Skip("the first one always came first")
 }
