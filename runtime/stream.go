@@ -180,10 +180,9 @@ func (e *Error) at(op string) *Error {
 // Peer says who is at the other end.
 func (s *stream) Peer() Peer { return s.peer }
 
-// Close ends the stream as it is meant to end: the reader gets what was written before,
-// and then io.EOF. The end of a process that has not called Close is not meant. Close
-// must not be called from within a callback of the same stream; it waits for one that
-// runs. Operations in progress, and later ones, fail. Further calls do nothing.
+// Close ends the stream as it is meant to end. It must not be called from within a
+// callback of the same stream, and waits for one that runs. Operations in progress, and
+// later ones, fail. Further calls do nothing.
 func (s *stream) Close() error { return s.CloseWithError(nil) }
 
 // CloseWithError ends the stream because of why: the other side gets its code and text
@@ -292,6 +291,31 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 		w.wire.Notify()
 	}
 	return true, nil
+}
+
+// Close ends the stream as it is meant to end: the reader gets what was written before,
+// and then io.EOF. The end of a process that has not called Close is not meant. Close
+// returns why the reader has ended the stream, if it has failed or died by then; it does
+// not wait for the reader. It must not be called from within a callback of the same stream,
+// and waits for one that runs. Writes in progress, and later ones, fail. Further calls do
+// nothing.
+func (w *StreamWriter) Close() error {
+	err := w.failure()
+	return errors.Join(err, w.CloseWithError(nil))
+}
+
+// failure returns why the reader is gone, unless it is not or has closed the stream.
+func (w *StreamWriter) failure() error {
+	select {
+	case <-w.down:
+	default:
+		return nil
+	}
+	if w.begin() != nil {
+		return nil // this side has closed it before
+	}
+	defer w.end()
+	return w.over(nil, "reader")
 }
 
 // A StreamReader reads the blocks of a stream. One goroutine at a time may use

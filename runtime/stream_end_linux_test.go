@@ -231,6 +231,15 @@ func TestServerEndsStream(t *testing.T) {
 					t.Errorf("outcome %v", o)
 				}
 			}
+			switch err := w.Close(); {
+			case want.writer == noMore && err != nil:
+				t.Errorf("Close: %v", err)
+			case want.writer != noMore:
+				want.writer.check(t, err)
+			}
+			if err := w.Close(); err != nil {
+				t.Errorf("second Close: %v", err)
+			}
 		})
 	}
 }

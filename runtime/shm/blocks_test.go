@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -148,4 +149,30 @@ func FuzzBlocks(f *testing.F) {
 			r.Release()
 		}
 	})
+}
+
+// TestBlockEnds ends a stream from either side, and lets hostile peers do so.
+func TestBlockEnds(t *testing.T) {
+	w, r, mem := newBlocks(t, false)
+	for side, get := range map[string]func() (shm.End, bool, error){"writer": r.WriterEnd, "reader": w.ReaderEnd} {
+		if _, ok, err := get(); ok || err != nil {
+			t.Errorf("the %s has ended a fresh stream: %v", side, err)
+		}
+	}
+	w.End(shm.End{})
+	if e, ok, err := r.WriterEnd(); !ok || err != nil || e != (shm.End{}) {
+		t.Errorf("an end that was meant: %+v, %v, %v", e, ok, err)
+	}
+	long := strings.Repeat("x", shm.MaxEndText)
+	r.End(shm.End{Failed: true, Code: 1<<16 - 1, Text: long + "more"})
+	if e, ok, err := w.ReaderEnd(); !ok || err != nil || e != (shm.End{Failed: true, Code: 1<<16 - 1, Text: long}) {
+		t.Errorf("a failure: %+v, %v, %v", e, ok, err)
+	}
+	const offWriterEnd = 16
+	for _, word := range []uint64{3, 1 << 16, 2 | (shm.MaxEndText+1)<<32, 1<<64 - 1} {
+		binary.NativeEndian.PutUint64(mem[offWriterEnd:], word)
+		if _, _, err := r.WriterEnd(); !errors.Is(err, shm.ErrCorrupt) {
+			t.Errorf("end %#x: %v", word, err)
+		}
+	}
 }
