@@ -52,6 +52,7 @@ type boundRoute struct {
 	*codec
 	protocol *Protocol
 	pace     pace
+	seqField int // of a guarded server: where requests carry their numbers; -1 for nowhere
 
 	call    func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
 	inPlace func(c *serverConn, j *job) error

@@ -66,6 +66,7 @@ func commonDefaults() common {
 type serverConfig struct {
 	common
 	fence        Fence
+	guard        Guard
 	streams      []*streamRoute
 	trusted      bool // requests may be read in place
 	interceptors gate

@@ -216,11 +216,8 @@ func (c *serverConn) run(j *job) error {
 		}
 	}
 	j.ctx.deadline = f.deadline
-	if r.inPlace != nil {
-		return c.callInPlace(j)
-	}
-	body, err := c.call(j)
-	if err != nil {
+	body, err := c.execute(j)
+	if err != nil || r.inPlace != nil {
 		return err
 	}
 	reply := frame{kind: kindReply, id: f.id}
@@ -233,6 +230,22 @@ func (c *serverConn) run(j *job) error {
 	}
 	c.send(j, &reply, body)
 	return nil
+}
+
+// execute runs a call, if the guard lets it in, and encodes its reply, which one that is handled
+// in place sends itself.
+func (c *serverConn) execute(j *job) (body []byte, err error) {
+	if guard := c.srv.cfg.guard; guard != nil {
+		place, err := guard.Enter(j.route.sum(j.body))
+		if err != nil {
+			return nil, err
+		}
+		defer guard.Leave(place)
+	}
+	if j.route.inPlace != nil {
+		return nil, c.callInPlace(j)
+	}
+	return c.call(j)
 }
 
 // stamp completes the header of the reply to a call, if the fence lets it out.

@@ -76,6 +76,15 @@ func (c *serverConn) deliver(r *boundRoute, n *note, body []byte) {
 	if c.down.Load() != nil {
 		ctx.cancel()
 	}
+	if guard := c.srv.cfg.guard; guard != nil {
+		place, err := guard.Enter(r.sum(body))
+		if err != nil {
+			c.stats.dropped.Add(1)
+			c.log.Warn("message refused", "message", r.name, "err", err)
+			return
+		}
+		defer guard.Leave(place)
+	}
 	err := protect(c.log, r.name, func() error { return r.receive(ctx, &c.peer, n, body) })
 	switch {
 	case !n.passed && CodeOf(err) == CodeInvalidArgument:

@@ -61,6 +61,9 @@ func NewServer(opts ...ServerOption) *Server {
 	s.lobby = make(chan struct{}, min(mostGuests, max(8, s.cfg.maxConns/4))+mostLeaving)
 	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), maxPlaces)
 	s.routes, s.invalid = bindRoutes(s.cfg.services, s.cfg.interceptors, &s.text)
+	if s.cfg.guard != nil {
+		s.routes.numberRoutes()
+	}
 	at := 0
 	for _, svc := range s.cfg.services {
 		p := svc.protocol

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -321,31 +322,53 @@ func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool)
 // Invoke implements ipc.Caller. It waits for a primary where there is none, and
 // sends the call again, under the same number, when it surely was not executed
 // or is idempotent. Any other call that was in flight when the primary was lost
-// returns an error whose ipc.OutcomeOf is OutcomeUnknown.
+// returns an error whose ipc.OutcomeOf is OutcomeUnknown. An idempotent one ends, too,
+// when the group refuses it because two primaries died while they executed it
+// (Config.Quarantine), or when a third one is lost.
 func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
 	if call.Seq == 0 {
 		call.Seq = c.seq.Add(1)
 	}
 	version := c.version.Load() // before the look at current
 	l, err := c.primary(ctx, 0)
+	var lost []string // primaries that had taken the call
 	for outcome := ipc.NotSent; ; {
 		if err != nil {
-			m := call.Method
-			return unreachable(ctx, err, outcome, "call "+m.Protocol.Name+"/"+m.Name)
+			return unreachable(ctx, err, outcome, callName(call.Method))
 		}
 		err = l.conn.Invoke(ctx, call)
 		if err == nil {
 			return nil
 		}
 		outcome = combine(outcome, ipc.OutcomeOf(err))
-		if !again(err, call.Method) {
-			return withOutcome(err, outcome)
+		if ipc.CodeOf(err) == ipc.CodeUnavailable && ipc.OutcomeOf(err) == ipc.OutcomeUnknown {
+			lost = append(lost, fmt.Sprintf("%s (pid %d)", l.rec.Name, l.rec.PID))
+		}
+		if !again(err, call.Method) || len(lost) == mostLost {
+			return lostTo(call.Method, withOutcome(err, outcome), lost)
 		}
 		c.refresh()
 		after := version
 		version = c.version.Load()
 		l, err = c.primary(ctx, after)
 	}
+}
+
+// callName is the Op of a call's error.
+func callName(m *ipc.MethodInfo) string { return "call " + m.Protocol.Name + "/" + m.Name }
+
+// mostLost is how many primaries may be lost to one call where the group does not find
+// that out itself.
+const mostLost = 3
+
+// lostTo adds to the error of a call which primaries were lost while they had it, if they
+// are several.
+func lostTo(m *ipc.MethodInfo, err error, lost []string) error {
+	if len(lost) < 2 {
+		return err
+	}
+	return &ipc.Error{Code: ipc.CodeOf(err), Op: callName(m), Outcome: ipc.OutcomeOf(err), Err: err,
+		Msg: fmt.Sprintf("%d primaries were lost while they had this call, which may be what ends them: %s", len(lost), strings.Join(lost, ", "))}
 }
 
 // combine returns what is known of a call that was sent again, from the outcomes of

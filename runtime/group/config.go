@@ -46,6 +46,10 @@ type Config struct {
 	Replication *Replication
 	// Restart limits how often replicas are replaced.
 	Restart Restart
+	// Quarantine is how long a request is refused that ended two primaries, one after
+	// the other; each further death after that doubles it, up to an hour. 1 min
+	// when 0; none is refused when it is negative.
+	Quarantine time.Duration
 
 	// Stdout and Stderr receive the replicas' output; this process's own when
 	// nil. They need not be safe for concurrent use. No replica waits for them for
@@ -138,6 +142,9 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("group %s: %w", c.Service, err)
 		}
 		c.Replication = r
+	}
+	if c.Quarantine == 0 {
+		c.Quarantine = time.Minute
 	}
 	if c.Restart.Intensity <= 0 {
 		c.Restart.Intensity = 10

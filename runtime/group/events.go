@@ -14,28 +14,29 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	Started   EventKind = iota // an instance's process was started
-	Ready                      // an instance is registered and answers
-	Suspected                  // an instance does not do what it should and is killed for it
-	Died                       // an instance's process ended
-	Promoted                   // an instance became the primary
-	Vacant                     // there is no primary and nobody to promote yet
-	Delayed                    // a restart waits: back-off, or the limit of restarts
-	Degraded                   // the limit of restarts was reached
-	Recovered                  // a degraded group has a healthy replica again
-	Stopping                   // the group shuts down
-	Stopped                    // the group has ended
-	Adopted                    // an instance of an earlier supervisor is this one's now
-	Evicted                    // such an instance had no place here and was killed
-	InSync                     // an instance has the whole state
-	OutOfSync                  // an instance has not, and cannot become the primary
-	StateLost                  // changes that were answered are gone
-	FileLost                   // the group's file is gone or damaged, and is made again
+	Started     EventKind = iota // an instance's process was started
+	Ready                        // an instance is registered and answers
+	Suspected                    // an instance does not do what it should and is killed for it
+	Died                         // an instance's process ended
+	Promoted                     // an instance became the primary
+	Vacant                       // there is no primary and nobody to promote yet
+	Delayed                      // a restart waits: back-off, or the limit of restarts
+	Degraded                     // the limit of restarts was reached
+	Recovered                    // a degraded group has a healthy replica again
+	Stopping                     // the group shuts down
+	Stopped                      // the group has ended
+	Adopted                      // an instance of an earlier supervisor is this one's now
+	Evicted                      // such an instance had no place here and was killed
+	InSync                       // an instance has the whole state
+	OutOfSync                    // an instance has not, and cannot become the primary
+	StateLost                    // changes that were answered are gone
+	FileLost                     // the group's file is gone or damaged, and is made again
+	Quarantined                  // a request that ended the processes that executed it is refused for a while
 )
 
 var eventNames = [...]string{"started", "ready", "suspected", "died", "promoted", "vacant", "delayed",
 	"degraded", "recovered", "stopping", "stopped", "adopted", "evicted",
-	"in sync", "out of sync", "state lost", "file lost"}
+	"in sync", "out of sync", "state lost", "file lost", "quarantined"}
 
 func (k EventKind) String() string {
 	if int(k) < len(eventNames) {
@@ -51,9 +52,9 @@ type Event struct {
 	Instance string // empty when it concerns the group
 	PID      int
 	Epoch    uint64
-	Cause    string // in words
-	Err      error  // for Died and Suspected: often an *InstanceError
-	Delay    time.Duration
+	Cause    string        // in words
+	Err      error         // for Died and Suspected: often an *InstanceError
+	Delay    time.Duration // of a restart, or of a quarantine
 }
 
 // eventPatience is how long the end of a group waits for the delivery of an event.
@@ -155,7 +156,7 @@ func (q *eventQueue) close() {
 func logEvent(log *slog.Logger, service string, ev Event) {
 	level := slog.LevelInfo
 	switch ev.Kind {
-	case Died, Suspected, Vacant, Degraded, OutOfSync, StateLost, FileLost:
+	case Died, Suspected, Vacant, Degraded, OutOfSync, StateLost, FileLost, Quarantined:
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{slog.String("group", service), slog.Uint64("epoch", ev.Epoch)}

@@ -175,6 +175,11 @@ func (s *supervisor) claimAnew() (*page, error) {
 func (s *supervisor) move(next *page, damaged bool) {
 	old := s.page
 	next.describe(&s.cfg)
+	if !damaged {
+		for i := range mostSuspects {
+			next.copySuspect(i, old)
+		}
+	}
 	next.former = append(old.former, old)
 	next.homes = make(map[int]*page)
 	heirs := wordAt(old.mem, offHeirs).Load()

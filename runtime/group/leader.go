@@ -329,6 +329,29 @@ func (l *leader) await(index uint64) error {
 	return nil
 }
 
+// awaitStandby blocks until a standby is in sync, for no longer than patience.
+func (l *leader) awaitStandby(patience time.Duration) error {
+	late := time.Now().Add(patience)
+	stop := time.AfterFunc(patience, func() {
+		l.mu.Lock() // so that nobody is about to wait
+		defer l.mu.Unlock()
+		l.changed.Broadcast()
+	})
+	defer stop.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.joined == 0 {
+		if l.ended != nil {
+			return l.ended
+		}
+		if !time.Now().Before(late) {
+			return fmt.Errorf("no standby was in sync within %v", patience)
+		}
+		l.changed.Wait()
+	}
+	return nil
+}
+
 // read executes a call that changes nothing. What it has seen, perhaps of a
 // change that is not answered yet, must not be lost either.
 func (l *leader) read(ctx context.Context, next func(context.Context) error) error {

@@ -76,6 +76,7 @@ type Member struct {
 	page        *page
 	place       []byte      // this instance's own page
 	replicator  *replicator // nil where the group keeps no state
+	guard       *guard
 
 	closed    atomic.Bool
 	displaced atomic.Bool // others have its place, or can have it
@@ -130,6 +131,7 @@ func (m *Member) takePlace(place string) (err error) {
 		m.page.f.Close()
 		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
 	}
+	m.guard = newGuard(m)
 	if m.replicator, err = newReplicator(m); err != nil {
 		return errors.Join(err, m.page.f.Close())
 	}

@@ -19,17 +19,31 @@ func childGlutton(args []string) error {
 		return err
 	}
 	if len(args) > 0 {
-		var pages, more uint64
-		if statm, err := os.ReadFile("/proc/self/statm"); err != nil {
-			return err
-		} else if _, err := fmt.Sscan(string(statm)+args[0], &pages, new(int), new(int), new(int), new(int), new(int), new(int), &more); err != nil {
-			return err
-		}
-		limit := pages*uint64(os.Getpagesize()) + more
-		if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+		if err := limitOwnMemory(args[0]); err != nil {
 			return err
 		}
 	}
+	eatMemory()
+	return nil
+}
+
+// limitOwnMemory lets this process have so many bytes more.
+func limitOwnMemory(bytes string) error {
+	var pages, more uint64
+	if statm, err := os.ReadFile("/proc/self/statm"); err != nil {
+		return err
+	} else if _, err := fmt.Sscan(string(statm)+bytes, &pages, new(int), new(int), new(int), new(int), new(int), new(int), &more); err != nil {
+		return err
+	}
+	limit := pages*uint64(os.Getpagesize()) + more
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+		return err
+	}
+	return nil
+}
+
+// eatMemory takes all the memory there is.
+func eatMemory() {
 	type block struct {
 		before *block
 		memory [16 << 20]byte

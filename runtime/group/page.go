@@ -37,6 +37,9 @@ const (
 	offBacklog    = 152
 	offHeirs      = 160 // a set: who may succeed the last primary
 
+	offReplicas = 192  // of the group
+	offSuspects = 1024 // the number of entries, and then those: requests that end processes
+
 	// A replica's page.
 	offBeat      = 0   // counts its heartbeats
 	offAlive     = 64  // 32 bits: the robust futex of a thread of the replica
@@ -50,6 +53,7 @@ const (
 	offSynced    = 192 // of all: the epoch in which it got the whole state, 0, or broken
 
 	offAccusation = 1024 // of a primary: why, a text; written before offAccused
+	offRequests   = 3072 // of all: a word for each request that it executes
 )
 
 // pageSize is the size of each part of the group's file.
@@ -313,6 +317,7 @@ func inUse(dir *domain.Dir, service string) error {
 func (p *page) describe(cfg *Config) {
 	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
 	wordAt(p.mem, offGrace).Store(uint64(cfg.Grace))
+	wordAt(p.mem, offReplicas).Store(uint64(cfg.Replicas))
 	p.setReplication(cfg.Replication)
 }
 
@@ -358,6 +363,7 @@ const longestNote = 1024
 // word that is stored later, by which its reader learns of it.
 func setText(mem []byte, off int, s string) {
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
+	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	s = s[:min(len(s), longestNote)]
 	copy(mem[off+8:], s)
 	wordAt(mem, off).Store(uint64(len(s)))
@@ -365,6 +371,7 @@ func setText(mem []byte, off int, s string) {
 
 // text reads a text of a page, which may change meanwhile.
 func text(mem []byte, off int) string {
+	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	n := min(wordAt(mem, off).Load(), longestNote)
 	return strings.ToValidUTF8(string(mem[off+8:][:n]), "?")

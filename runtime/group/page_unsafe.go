@@ -40,6 +40,20 @@ func wordAt(mem []byte, off int) word {
 	return word{(*atomic.Uint64)(unsafe.Pointer(&mem[off : off+8][0]))}
 }
 
+// findWord returns which of n words, stride bytes apart from off on, is the first that equals want
+// but for the bits of ignore, or -1. The preconditions are those of wordAt.
+func findWord(mem []byte, off, stride, n int, want, ignore uint64) (i int) {
+	i = -1 // stays so after a fault
+	defer sys.CatchFault(debug.SetPanicOnFault(true))
+	for k := range n {
+		at := off + k*stride
+		if (*atomic.Uint64)(unsafe.Pointer(&mem[at : at+8][0])).Load()&^ignore == want {
+			return k
+		}
+	}
+	return -1
+}
+
 // futexAt returns the 32-bit word of mem at byte offset off, a multiple of 4.
 func futexAt(mem []byte, off int) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&mem[off : off+4][0]))

@@ -63,7 +63,8 @@ func newReplicator(m *Member) (*replicator, error) {
 }
 
 // ServerOptions returns what the instance's server needs besides options of
-// its own: the services and the member as its fence; in a group that keeps the
+// its own: the services, the member as its fence, and its guard against requests that
+// end the processes that execute them; in a group that keeps the
 // services' state also what keeps it, for which their handlers must all be calls:
 // one-way messages and calls handled in place are an error of Announce.
 //
@@ -73,6 +74,9 @@ func (m *Member) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 	opts := []ipc.ServerOption{ipc.WithFence(m)}
 	for _, s := range services {
 		opts = append(opts, s)
+	}
+	if m.guard != nil {
+		opts = append(opts, ipc.WithGuard(m.guard))
 	}
 	r := m.replicator
 	if r == nil {

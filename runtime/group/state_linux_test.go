@@ -46,7 +46,7 @@ func decodeWords(buf []byte, w *words) (uint64, error) {
 	return 0, nil
 }
 
-var listProtocol = &ipc.Protocol{Name: "test.List", Fingerprint: 1, Schema: "service test.List\n"}
+var listProtocol = &ipc.Protocol{Name: "test.List", Fingerprint: 1, Schema: "service test.List\nmethod Kill test.Words test.Words\n"}
 
 func listMethod(name string, readOnly bool) *ipc.Method[words, words] {
 	return declare(name, readOnly, false)
@@ -73,6 +73,7 @@ var (
 	methodRefuse = listMethod("Refuse", false) // -> an error
 	methodPanic  = listMethod("Panic", false)
 	methodExit   = listMethod("Exit", false) // ends its goroutine
+	methodKill   = idempotentMethod("Kill")  // ends who executes it, as the number says; see kill
 )
 
 // A list is the service's state.
@@ -153,7 +154,8 @@ func (l *list) service() *ipc.Service {
 			l.append(ctx, w)
 			runtime.Goexit()
 			return nil, nil
-		}))
+		}),
+		ipc.Handle(methodKill, kill))
 }
 
 // childList is a replica of the list, until SIGTERM.
@@ -165,7 +167,7 @@ func childList(args []string) error {
 		rand.NewChaCha8([32]byte{}).Read(l.ballast) // alike in every process
 	}
 	return group.Run(context.Background(), group.ReplicaConfig{
-		Member: group.MemberConfig{State: l}, Record: registry.Record{Control: "list_" + args[0]}}, l.service())
+		Member: group.MemberConfig{State: l, Healthy: func() bool { return !hangs.Load() }}, Record: registry.Record{Control: "list_" + args[0]}}, l.service())
 }
 
 func listConfig(domain string, replicas int) group.Config {

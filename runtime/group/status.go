@@ -39,6 +39,9 @@ type Status struct {
 	// Degraded means that the limit of restarts was reached and no replica has
 	// become healthy since.
 	Degraded bool
+	// Quarantined is how many requests are refused at present because they ended the
+	// processes that executed them, and Quarantines how many were put in quarantine so far.
+	Quarantined, Quarantines int
 	// Replicates means that the group keeps a state.
 	Replicates bool
 	// OutputLost counts the bytes of the replicas' output that Config.Stdout and

@@ -56,6 +56,9 @@ func (p *page) forgetState(index int) {
 		p.wordOf(index, off).Store(0)
 		sys.CrashPoint("group state of a place forgotten")
 	}
+	for i := range mostRequests {
+		wordAt(p.home(index).mem, placeOffset(index)+offRequests+8*i).Store(0)
+	}
 }
 
 // inSync returns who has the whole state: what the primary of the epoch

@@ -51,6 +51,8 @@ type supervisor struct {
 	checked  time.Time // when the times of the group's file were renewed
 	fileErr  string    // why the group's file cannot be made again, as reported last
 	endErr   error     // set before done is closed
+	// quarantines counts the requests that were put in quarantine, quarantined those that are there now.
+	quarantines, quarantined int
 }
 
 // A replica is the place of an instance, in which one process after the other
@@ -297,6 +299,7 @@ func (s *supervisor) died(r *replica, p *process) {
 		return
 	}
 	r.state = dead
+	s.inspect(r)
 	switch {
 	case s.reign.primary != r.index:
 	case s.stopping != nil:
@@ -509,7 +512,8 @@ func (s *supervisor) killAll() {
 func (s *supervisor) show() { s.board.set(s.status(), nil) }
 
 func (s *supervisor) status() Status {
-	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded, Replicates: s.cfg.Replication != nil}
+	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded, Replicates: s.cfg.Replication != nil,
+		Quarantined: s.quarantined, Quarantines: s.quarantines}
 	for _, r := range s.replicas {
 		i := Instance{Index: r.index, Name: r.name, Restarts: r.restarts, Ready: r.state == ready,
 			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble, InSync: s.cfg.Replication != nil && s.countedOn(r)}

@@ -1,0 +1,208 @@
+package group_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+// hangs makes this replica unhealthy.
+var hangs atomic.Bool
+
+// The ways in which a call of Kill ends the process that executes it.
+const (
+	byExit = iota
+	byPanic
+	byHang
+	byHunger
+)
+
+// kill ends this process, unless the number names no way to.
+func kill(_ context.Context, w *words) (*words, error) {
+	switch (*w)[0] {
+	case byExit:
+		os.Exit(3)
+	case byPanic:
+		go panic("on purpose")
+		select {}
+	case byHang:
+		hangs.Store(true)
+		select {}
+	case byHunger:
+		if err := limitOwnMemory(strconv.Itoa(64 << 20)); err != nil {
+			return nil, err
+		}
+		eatMemory()
+	}
+	return &words{}, nil
+}
+
+// count counts the events of a kind.
+func (l *eventLog) count(kind group.EventKind) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ev := range l.all {
+		if ev.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// TestRequestThatKillsIsQuarantined sends a request that ends the processes that execute it,
+// again and again, by several clients, beside innocent ones. Two processes
+// die of it, and the rest of the service lives, with its state.
+func TestRequestThatKillsIsQuarantined(t *testing.T) {
+	for name, how := range map[string]uint64{"exit": byExit, "panic": byPanic, "hang": byHang, "hunger": byHunger} {
+		t.Run(name, func(t *testing.T) {
+			cfg := listConfig(newDomain(t), 2)
+			cfg.Replication.AckTimeout = time.Minute
+			cfg.Replication.SyncTimeout = time.Minute
+			cfg.Heartbeat = group.Heartbeat{Period: 20 * time.Millisecond, Grace: 3 * time.Second}
+			cfg.Stderr = new(bytes.Buffer) // Go's tracebacks
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			var done atomic.Int64
+			loaders, stop := load(t, cfg.Domain, 3, &done)
+			killer := func() error {
+				_, err := ipc.Invoke(t.Context(), dialList(t, cfg.Domain), methodKill, &words{how})
+				return err
+			}
+			before := g.Status()
+			err := killer()
+			if ipc.CodeOf(err) != ipc.CodeFailedPrecondition || ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
+				!strings.Contains(err.Error(), "2 primaries were lost") || !strings.Contains(err.Error(), "quarantine") {
+				t.Errorf("the killer's call ends with %v", err)
+			}
+			for range 5 {
+				err := killer()
+				if ipc.CodeOf(err) != ipc.CodeFailedPrecondition || ipc.OutcomeOf(err) != ipc.NotExecuted || !strings.Contains(err.Error(), "quarantine") {
+					t.Errorf("another killer's call ends with %v", err)
+				}
+			}
+			// Other calls of the method go on.
+			if _, err := ipc.Invoke(t.Context(), dialList(t, cfg.Domain), methodKill, &words{99}); err != nil {
+				t.Error(err)
+			}
+			status, err := g.WaitHealthy(t.Context(), before.Epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reach := done.Load() + 100
+			for done.Load() < reach {
+				time.Sleep(time.Millisecond)
+			}
+			stop()
+			all := readAll(t, dialList(t, cfg.Domain))
+			checkOracle(t, loaders, all)
+			checkLinearizable(t, loaders, all)
+			for _, l := range loaders {
+				for _, op := range l.history {
+					if op.err != nil && strings.Contains(op.err.Error(), "quarantine") {
+						t.Errorf("an innocent call: %v", op.err)
+					}
+				}
+			}
+			if status.Quarantined != 1 || status.Quarantines != 1 {
+				t.Errorf("%d requests in quarantine, %d so far", status.Quarantined, status.Quarantines)
+			}
+			shutdown(t, g)
+			if n := events.count(group.Promoted); n != 3 || events.has(group.StateLost) || events.has(group.Degraded) || events.count(group.Quarantined) != 1 {
+				t.Errorf("%d promotions; events:\n%v", n, &events)
+			}
+			if !strings.Contains(events.String(), "a call of test.List/Kill was being executed") {
+				t.Errorf("events:\n%v", &events)
+			}
+		})
+	}
+}
+
+// TestQuarantineEnds lets a killer in again when its quarantine is over: it ends one more process, and
+// is refused for longer.
+func TestQuarantineEnds(t *testing.T) {
+	cfg := listConfig(newDomain(t), 3)
+	cfg.Quarantine = 50 * time.Millisecond
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	killer := func() error {
+		_, err := ipc.Invoke(t.Context(), dialList(t, cfg.Domain), methodKill, &words{byExit})
+		return err
+	}
+	killer()
+	for want := 2; want < 4; want++ {
+		status, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Quarantines >= want-1 && s.Quarantined == 0 && s.Healthy() })
+		if err != nil {
+			t.Fatal(err)
+		}
+		// At most one more is lost to it, whether the client sends it once more or not.
+		err = killer()
+		if err == nil {
+			t.Fatal("the killer's call was answered")
+		}
+		after, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Quarantines == want })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after.Epoch != status.Epoch+1 {
+			t.Errorf("epoch %d, then %d: more than one process died", status.Epoch, after.Epoch)
+		}
+	}
+	if events.has(group.StateLost) {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
+// TestDeathsAtRandomBlameNobody kills primaries under a load of equal calls, of which some are in
+// flight at every death: none of those is refused.
+func TestDeathsAtRandomBlameNobody(t *testing.T) {
+	cfg := listConfig(newDomain(t), 3)
+	cfg.Replication.AckTimeout = time.Minute
+	g := startGroup(t, cfg)
+	var failed atomic.Pointer[error]
+	var done atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 4 {
+		c := dialList(t, cfg.Domain)
+		go func() {
+			for ctx.Err() == nil {
+				if _, err := ipc.Invoke(t.Context(), c, methodLast, &words{}); err != nil && ipc.CodeOf(err) == ipc.CodeFailedPrecondition {
+					failed.Store(&err)
+				}
+				done.Add(1)
+			}
+		}()
+	}
+	defer cancel()
+	for range 6 {
+		before, err := g.WaitHealthy(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reach := done.Load() + 200
+		for done.Load() < reach {
+			time.Sleep(time.Millisecond)
+		}
+		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := failed.Load(); err != nil {
+		t.Error(*err)
+	}
+	if s := g.Status(); s.Quarantines != 0 {
+		t.Errorf("%d quarantines", s.Quarantines)
+	}
+}
