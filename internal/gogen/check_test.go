@@ -54,7 +54,8 @@ func newChecker(t *testing.T) *checker {
 	}
 	fset := token.NewFileSet()
 	lookup := func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
-	return &checker{fset, importer.ForCompiler(fset, "gc", lookup)}
+	others := importer.ForCompiler(fset, "gc", lookup)
+	return &checker{fset, &grpcImporter{fset, others, make(map[string]*types.Package)}}
 }
 
 // check type-checks all files below the folder with that import path, and has vet's

@@ -334,4 +334,6 @@ var everyLayout = []gogen.Options{
 	{ImportPath: "example.com/x", OneFile: true},
 	{ImportPath: "example.com/x", Package: "one"},
 	{ImportPath: "example.com/x", Package: "one", OneFile: true},
+	{ImportPath: "example.com/x", GRPC: true},
+	{ImportPath: "example.com/x", Package: "one", OneFile: true, GRPC: true},
 }
