@@ -78,6 +78,10 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 	if err != nil {
 		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
 	}
+	if err := memory.Seal(hello.geo.Size()); err != nil {
+		seg.Close()
+		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
+	}
 	hello.text = string(seg.Text())
 	c, err := newConn(cfg, hello, peer, l, seg)
 	if werr := l.Send(verdictOf(err).encode(), nil); err == nil && werr != nil {

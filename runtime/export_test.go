@@ -20,7 +20,22 @@ type Raw struct {
 // A RawHello is what a raw server offers.
 type RawHello struct {
 	ToServer, ToClient, MaxMessage, MaxCalls int
-	Memory                                   shm.Memory // nil: of the size that the rest asks for
+}
+
+// RawOffer offers memory of whatever kind to the next client.
+func RawOffer(l *Listener, h RawHello, memory shm.Memory) {
+	defer memory.Close()
+	link, err := l.links.Accept()
+	if err != nil {
+		return
+	}
+	defer link.Close()
+	if _, err := readWord(link); err != nil {
+		return
+	}
+	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient}
+	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo, maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls)}
+	_ = finishHello(link, &reply, memory, geo.Size())
 }
 
 // RawAccept waits for the next client and shakes hands with it.
@@ -36,11 +51,9 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 		return nil, err
 	}
 	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient}
-	memory := h.Memory
-	if memory == nil {
-		if memory, err = link.NewMemory(geo.Size()); err != nil {
-			return nil, err
-		}
+	memory, err := link.NewMemory(geo.Size())
+	if err != nil {
+		return nil, err
 	}
 	defer memory.Close()
 	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo,
@@ -52,7 +65,7 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := finishHello(link, &reply, memory); err != nil {
+	if err := finishHello(link, &reply, memory, geo.Size()); err != nil {
 		link.Close()
 		seg.Close()
 		return nil, err
@@ -78,6 +91,9 @@ func RawStall(ctx context.Context, channel string, opts ...DialOption) (Link, er
 	return link, memory.Close()
 }
 
+// RawMemory, if it is set, sees the memory of what RawDial connects before the handshake ends.
+var RawMemory func(shm.Memory, *shm.Segment)
+
 // RawDial connects to a server.
 func RawDial(ctx context.Context, channel string, opts ...DialOption) (*Raw, error) {
 	cfg := dialConfig{common: commonDefaults()}
@@ -97,6 +113,9 @@ func RawDial(ctx context.Context, channel string, opts ...DialOption) (*Raw, err
 	seg, err := shm.MapSegment(memory, hello.geo)
 	if err != nil {
 		return nil, err
+	}
+	if RawMemory != nil {
+		RawMemory(memory, seg)
 	}
 	if err := link.Send(verdict{}.encode(), nil); err != nil {
 		return nil, err

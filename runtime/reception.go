@@ -336,7 +336,7 @@ func (s *Server) openConn(ctx context.Context, reply *serverHello, g *guest, log
 		return nil, err
 	}
 	defer memory.Close()
-	if err := finishHello(g.link, reply, memory); err != nil {
+	if err := finishHello(g.link, reply, memory, reply.geo.Size()); err != nil {
 		seg.Close()
 		return nil, err
 	}

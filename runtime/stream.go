@@ -508,9 +508,11 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	mem, err := memory.Map(g.Size())
 	if err != nil {
 		link.Close()
-		return nil, nil, err
+		return nil, nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
 	}
-	if err = link.Send(verdictOf(nil).encode(), nil); err != nil {
+	if err = memory.Seal(g.Size()); err != nil {
+		err = &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
+	} else if err = link.Send(verdictOf(nil).encode(), nil); err != nil {
 		err = noAnswer(err)
 	} else {
 		err = link.SetDeadline(time.Time{})
@@ -618,7 +620,7 @@ func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *ser
 	use, err = r.bind(mem, geo, StreamPolicy(h.stream.policy))
 	if err == nil {
 		hastened := s.hasten(g.link)
-		err = finishHello(g.link, reply, memory)
+		err = finishHello(g.link, reply, memory, geo.Size())
 		hastened()
 	}
 	if err != nil {
@@ -671,12 +673,15 @@ func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry, policy StreamPolicy)
 
 // finishHello sends the server's hello with the memory, and waits for the
 // client to agree.
-func finishHello(link Link, reply *serverHello, memory shm.Memory) error {
+func finishHello(link Link, reply *serverHello, memory shm.Memory, size int) error {
 	if err := link.Send(reply.encode(), memory); err != nil {
 		return err
 	}
 	if err := readVerdict(link); err != nil {
 		return err
+	}
+	if err := memory.Seal(size); err != nil {
+		return &Error{Code: CodeCorrupt, Msg: "the client has changed the memory", Err: err}
 	}
 	return link.SetDeadline(time.Time{})
 }

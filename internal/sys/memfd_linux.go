@@ -8,13 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memorySeals fix the size of a memory file for ever, so that no holder of a
-// descriptor can make another's access fault, and fix the seals themselves.
-const memorySeals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+// sizeSeals fix the size of a memory file for ever, so that no holder of a
+// descriptor can make another's access fault.
+const sizeSeals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+
+// finalSeals are added when both sides have mapped a memory file. Nobody can map it for writing
+// or punch holes into it any more; those who have mapped it go on to write. Kernels before 5.1
+// do not know the first.
+const finalSeals = unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_SEAL
 
 // NewMemory creates an anonymous memory file of size zero bytes, with all its
-// pages allocated and its size sealed. It is in no file system, not even in
-// /dev/shm, and vanishes with its last descriptor and mapping.
+// pages allocated and its size sealed; SealMemory completes that. It is in no file
+// system, not even in /dev/shm, and vanishes with its last descriptor and mapping.
 func NewMemory(name string, size int) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -29,7 +34,7 @@ func NewMemory(name string, size int) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("allocate %d bytes of shared memory: %w; choose smaller rings or fewer connections", size, err)
 	}
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, memorySeals); err != nil {
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sizeSeals); err != nil {
 		f.Close()
 		return nil, os.NewSyscallError("seal memory file", err)
 	}
@@ -40,24 +45,63 @@ func NewMemory(name string, size int) (*os.File, error) {
 // ErrUnsealed marks a memory file whose size its maker could still change.
 var ErrUnsealed = errors.New("memory file is not sealed against resizing")
 
-// CheckMemory reports whether f is a memory file of at least size bytes whose
-// size can never change.
+// ErrHoles marks a memory file of which pages are missing. Whoever touches one allocates
+// it, and is killed where there is no memory for it.
+var ErrHoles = errors.New("memory file has holes")
+
+// CheckMemory reports whether f is a memory file of at least size bytes, all of them
+// allocated, whose size can never change.
 func CheckMemory(f *os.File, size int) error {
 	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
 	if err != nil {
 		return os.NewSyscallError("read seals", err)
 	}
-	if seals&memorySeals != memorySeals {
+	if seals&sizeSeals != sizeSeals {
 		return ErrUnsealed
 	}
-	fi, err := f.Stat()
-	if err != nil {
-		return err
+	return checkAllocated(f, size)
+}
+
+// checkAllocated reports whether f has size bytes of ordinary pages, none of which is missing.
+func checkAllocated(f *os.File, size int) error {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	err := unix.Fstat(int(f.Fd()), &st)
+	if err == nil {
+		err = unix.Fstatfs(int(f.Fd()), &fs)
 	}
-	if fi.Size() < int64(size) {
-		return fmt.Errorf("memory file has %d bytes, not %d", fi.Size(), size)
+	switch {
+	case err != nil:
+		return os.NewSyscallError("look at memory file", err)
+	case fs.Type != unix.TMPFS_MAGIC: // of huge pages, of which there may be too few
+		return errors.New("memory file is not of ordinary pages")
+	case st.Size < int64(size):
+		return fmt.Errorf("memory file has %d bytes, not %d", st.Size, size)
+	case st.Blocks*512 < int64(size):
+		return ErrHoles
 	}
 	return nil
+}
+
+// SealMemory takes from everybody, this process too, what could make an access to the first
+// size bytes of f fault: it is called by both sides when both have mapped them, and fails
+// if there are holes.
+func SealMemory(f *os.File, size int) error {
+	CrashPoint("memory seal")
+	fd := f.Fd()
+	_, err := unix.FcntlInt(fd, unix.F_ADD_SEALS, finalSeals)
+	if errors.Is(err, unix.EINVAL) {
+		_, err = unix.FcntlInt(fd, unix.F_ADD_SEALS, unix.F_SEAL_SEAL) // the best that this kernel has
+	} else if errors.Is(err, unix.EPERM) { // the peer was first
+		var seals int
+		if seals, err = unix.FcntlInt(fd, unix.F_GET_SEALS, 0); err == nil && seals&finalSeals != finalSeals {
+			err = ErrUnsealed
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("seal memory file: %w", err)
+	}
+	return checkAllocated(f, size)
 }
 
 // Populate maps in every page of b, part of a shared mapping, so that later

@@ -13,6 +13,9 @@ type Memory interface {
 	Map(size int) ([]byte, error)
 	// Unmap takes back what Map returned; it is fatal to touch it afterwards.
 	Unmap(mem []byte) error
+	// Seal takes from both sides, once both have mapped the first size bytes, what could
+	// make the other's access to them fault. It fails where that has happened already.
+	Seal(size int) error
 	// Close gives up the right to call Map. What is mapped stays.
 	Close() error
 }
@@ -26,7 +29,8 @@ func NewFileMemory(size int) (FileMemory, error) {
 	return FileMemory{f}, err
 }
 
-// Map implements Memory. It refuses a file that the peer could still shrink.
+// Map implements Memory. It refuses a file that the peer could still shrink, or of which
+// pages are missing.
 func (f FileMemory) Map(size int) ([]byte, error) {
 	if err := sys.CheckMemory(f.File, size); err != nil {
 		return nil, err
@@ -39,6 +43,9 @@ func (f FileMemory) Map(size int) ([]byte, error) {
 	sys.Populate(mem)
 	return mem, nil
 }
+
+// Seal implements Memory.
+func (f FileMemory) Seal(size int) error { return sys.SealMemory(f.File, size) }
 
 // Unmap implements Memory.
 func (f FileMemory) Unmap(mem []byte) error {
@@ -60,6 +67,9 @@ func (h HeapMemory) Map(size int) ([]byte, error) {
 	}
 	return h[:size:size], nil
 }
+
+// Seal implements Memory.
+func (h HeapMemory) Seal(int) error { return nil }
 
 // Unmap implements Memory.
 func (h HeapMemory) Unmap([]byte) error { return nil }
