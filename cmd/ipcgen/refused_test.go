@@ -89,6 +89,11 @@ func TestRunsThatDisagree(t *testing.T) {
 			runs:  []string{"-o . -package p a.fbs"},
 			want:  []string{"A.go, of package p", "mine.go is there, of package other", "-package"},
 		}, {
+			name:  "types of a program that other packages need",
+			files: map[string]string{"a.fbs": "table A { x: int; } namespace n; table B { a: A; }", "main.go": "package main\n"},
+			runs:  []string{"-o . a.fbs"},
+			want:  []string{"a.fbs:1:", "n.B uses A", "package is main", "-package main"},
+		}, {
 			name:  "two binary schemas of one name",
 			files: map[string]string{"x/a.fbs": "namespace n; table A { x: int; }", "y/a.fbs": "namespace m; table A { x: int; }"},
 			runs:  []string{"-bfbs -o gen x/a.fbs y/a.fbs"},

@@ -32,6 +32,7 @@ func (p *plan) checkCycles(drafts []*Draft) {
 		return
 	}
 	refs := p.references()
+	p.checkMain(refs)
 	if !tangled(refs) {
 		return
 	}
@@ -63,6 +64,19 @@ func (p *plan) checkCycles(drafts []*Draft) {
 		}
 	}
 	p.reportCycles(drafts, refs, imports)
+}
+
+// checkMain reports types of a package main, in whose folder the output is, that
+// other packages need: Go does not let them import it.
+func (p *plan) checkMain(refs map[string][]reference) {
+	for _, list := range refs {
+		for _, r := range list {
+			if r.to.name == "main" {
+				p.diags.Errorf(r.span, "%s uses %s, whose package is main: no other package can import it", r.from, r.of).
+					Helpf("give %s a namespace, choose another folder with -o, or put all into the package main (-package main)", r.of)
+			}
+		}
+	}
 }
 
 // reportCycles reports each import that closes a cycle.
