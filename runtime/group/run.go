@@ -138,8 +138,11 @@ func (cfg *ReplicaConfig) grace(m *Member) time.Duration {
 // state: until the supervisor does, the standby becomes the primary, or the grace has
 // passed.
 func (m *Member) linger(grace time.Duration, signals <-chan os.Signal, promoted <-chan struct{}) {
+	if m.replicator == nil || m.displaced.Load() {
+		return
+	}
 	damaged := wordAt(m.page.mem, offMagic).Load() != pageMagic // so the supervisor cannot say so
-	if m.replicator == nil || damaged || m.displaced.Load() || wordAt(m.place, offTold).Load() == m.incarnation {
+	if damaged || wordAt(m.place, offTold).Load() == m.incarnation {
 		return
 	}
 	select {
