@@ -75,10 +75,8 @@ var vetMethods = map[string]string{
 // go vet refuses.
 func (p *plan) checkMethods() {
 	report := func(span diag.Span, what, method string) {
-		if iface := vetMethods[method]; iface != "" {
-			p.diags.Errorf(span, "%s becomes a method %s, which go vet and readers take for that of %s", what, method, iface).
-				Helpf("rename it; the messages themselves hold no names")
-		}
+		p.diags.Errorf(span, "%s becomes a method %s, which go vet and readers take for that of %s",
+			what, method, vetMethods[method]).Helpf("rename it; the messages themselves hold no names")
 	}
 	for _, o := range p.schema.Objects {
 		if !p.generated(o.File) {
@@ -86,8 +84,12 @@ func (p *plan) checkMethods() {
 		}
 		for _, f := range o.Fields {
 			n := p.fields[f]
-			for _, method := range []string{n.Get, n.Length, n.Bytes, n.Int8s, n.ByKey, n.Mutate, n.NestedRoot, n.NestedObject} {
-				report(f.Span, "field "+fullName(o.Namespace, o.Name)+"."+f.Name, method)
+			for _, method := range [...]string{
+				n.Get, n.Length, n.Bytes, n.Int8s, n.ByKey, n.Mutate, n.NestedRoot, n.NestedObject,
+			} {
+				if method != "" && vetMethods[method] != "" {
+					report(f.Span, "field "+fullName(o.Namespace, o.Name)+"."+f.Name, method)
+				}
 			}
 		}
 	}
@@ -96,7 +98,9 @@ func (p *plan) checkMethods() {
 			continue
 		}
 		for _, m := range s.methods {
-			report(m.decl.Span, "method "+fullName(s.decl.Namespace, s.decl.Name)+"."+m.decl.Name, m.name)
+			if vetMethods[m.name] != "" {
+				report(m.decl.Span, "method "+fullName(s.decl.Namespace, s.decl.Name)+"."+m.decl.Name, m.name)
+			}
 		}
 	}
 }
