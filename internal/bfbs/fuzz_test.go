@@ -1,6 +1,7 @@
 package bfbs
 
 import (
+	"os"
 	"testing"
 
 	"github.com/ipcgen/ipcgen/internal/diag"
@@ -17,6 +18,11 @@ func FuzzRead(f *testing.F) {
 		f.Add(encode(s))
 		f.Add(encodeBare(s))
 	}
+	flatcs, err := os.ReadFile("testdata/flatc/kinds.bfbs")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(flatcs)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var diags diag.List
 		s := Read("kinds.bfbs", data, &diags)
