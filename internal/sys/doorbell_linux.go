@@ -51,7 +51,7 @@ const (
 func NewDoorbell() (mine *Doorbell, theirs *os.File, err error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, nil, os.NewSyscallError("make a doorbell", err)
+		return nil, nil, fmt.Errorf("make a doorbell: %w", Explain("socketpair", "", err))
 	}
 	CrashPoint("doorbell made")
 	theirs = os.NewFile(uintptr(ends[1]), "doorbell")
@@ -67,7 +67,7 @@ func OpenDoorbell(f *os.File) (*Doorbell, error) {
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
-		return nil, fmt.Errorf("open a doorbell: %w", err)
+		return nil, fmt.Errorf("open a doorbell: %w", Explain("fcntl", "", err))
 	}
 	conn, ok := c.(*net.UnixConn)
 	if !ok {

@@ -101,12 +101,12 @@ func TestAliveIsNotZombie(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	pidfd, err := sys.OpenProcess(cmd.Process.Pid)
+	p, err := sys.OpenProcess(cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pidfd.Close()
-	if err := sys.WaitExit(pidfd); err != nil {
+	defer p.Close()
+	if err := p.Wait(); err != nil {
 		t.Error(err)
 	}
 	if sys.Alive(cmd.Process.Pid) {
@@ -261,42 +261,42 @@ func TestStartedProcessIsALeaderThatTellsItsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pidfd, err := sys.StartLeader(cmd, false)
+	p, err := sys.StartLeader(cmd, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pidfd.Close()
+	defer p.Close()
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	if err := sys.SignalProcess(pidfd, sys.SIGKILL); err != nil {
+	if err := p.Signal(sys.SIGKILL); err != nil {
 		t.Error(err)
 	}
-	if err := sys.WaitExit(pidfd); err != nil {
+	if err := p.Wait(); err != nil {
 		t.Error(err)
 	}
-	if err := sys.KillGroup(cmd.Process.Pid); err != nil {
+	if err := p.SignalGroup(sys.SIGKILL); err != nil {
 		t.Error(err)
 	}
 	io.Copy(io.Discard, out) // ends when the sleep, which holds it too, has ended
 	cmd.Wait()
-	if err := sys.SignalProcess(pidfd, sys.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+	if err := p.Signal(sys.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("signal to the dead: %v", err)
 	}
 	if _, err := sys.OpenProcess(cmd.Process.Pid); err == nil {
-		t.Error("a pidfd for the dead")
+		t.Error("a handle on the dead")
 	}
 }
 
-func TestCloseEndsWaitExit(t *testing.T) {
-	pidfd, err := sys.OpenProcess(os.Getpid())
+func TestCloseEndsWait(t *testing.T) {
+	p, err := sys.OpenProcess(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	waited := make(chan error)
-	go func() { waited <- sys.WaitExit(pidfd) }()
+	go func() { waited <- p.Wait() }()
 	runtime.Gosched()
-	pidfd.Close()
+	p.Close()
 	if err := <-waited; err == nil {
 		t.Error("this process has ended")
 	}

@@ -3,7 +3,6 @@ package sys
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -242,7 +241,7 @@ func (n *notifier) arm() {
 	if n.f == nil {
 		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 		if err != nil {
-			n.trouble = explainWatch("inotify_init1", err)
+			n.trouble = explainWatch("inotify_init1", "", err)
 			return
 		}
 		n.f = os.NewFile(uintptr(fd), "inotify")
@@ -276,7 +275,7 @@ func (n *notifier) watch(fd int, path string) (wd int32) {
 		return err
 	})
 	if err != nil {
-		n.trouble = explainWatch("watch "+path, err)
+		n.trouble = explainWatch("inotify_add_watch", path, err)
 		return unwatched
 	}
 	return int32(got)
@@ -354,27 +353,6 @@ func (n *notifier) deliver(wd int32, mask uint32, name string) {
 }
 
 // explainWatch says which limit of inotify was reached, and how to raise it.
-func explainWatch(what string, err error) error {
-	advice := ""
-	switch {
-	case errors.Is(err, unix.EMFILE) && !mayOpen():
-		advice = "this process has as many open files as it may (raise its limit: ulimit -n)"
-	case errors.Is(err, unix.EMFILE):
-		advice = "this user has as many inotify instances as one may (raise it: sysctl -w fs.inotify.max_user_instances=1024)"
-	case errors.Is(err, unix.ENOSPC):
-		advice = "this user has as many inotify watches as one may (raise it: sysctl -w fs.inotify.max_user_watches=65536)"
-	default:
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return fmt.Errorf("%s: %w: %s; until then changes are polled for", what, err, advice)
-}
-
-// mayOpen reports whether this process can have one more descriptor.
-func mayOpen() bool {
-	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	unix.Close(fd)
-	return true
+func explainWatch(call, path string, err error) error {
+	return fmt.Errorf("%w; until then changes are polled for", Explain(call, path, err))
 }

@@ -19,7 +19,7 @@ func MapFile(f *os.File, off int64, size int, writable bool) ([]byte, error) {
 	b, err := unix.Mmap(int(f.Fd()), off, size, prot, unix.MAP_SHARED)
 	runtime.KeepAlive(f)
 	if err != nil {
-		return nil, &os.PathError{Op: "map", Path: f.Name(), Err: err}
+		return nil, Explain("mmap", f.Name(), err)
 	}
 	return b, nil
 }

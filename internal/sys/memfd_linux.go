@@ -23,7 +23,7 @@ const finalSeals = unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_SEAL
 func NewMemory(name string, size int) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
+		return nil, Explain("memfd_create", "", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	CrashPoint("memory created")
@@ -32,11 +32,11 @@ func NewMemory(name string, size int) (*os.File, error) {
 	err = ignoringEINTR(func() error { return unix.Fallocate(fd, 0, 0, int64(size)) })
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("allocate %d bytes of shared memory: %w; choose smaller rings or fewer connections", size, err)
+		return nil, fmt.Errorf("%d bytes of shared memory: %w", size, Explain("reserve memory", "", err))
 	}
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sizeSeals); err != nil {
 		f.Close()
-		return nil, os.NewSyscallError("seal memory file", err)
+		return nil, fmt.Errorf("seal a memory file: %w", Explain("fcntl", "", err))
 	}
 	CrashPoint("memory sealed")
 	return f, nil
@@ -54,7 +54,7 @@ var ErrHoles = errors.New("memory file has holes")
 func CheckMemory(f *os.File, size int) error {
 	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
 	if err != nil {
-		return os.NewSyscallError("read seals", err)
+		return fmt.Errorf("read a memory file's seals: %w", Explain("fcntl", "", err))
 	}
 	if seals&sizeSeals != sizeSeals {
 		return ErrUnsealed

@@ -52,7 +52,7 @@ func lock(f *os.File, typ int16, off int64) error {
 		return ErrLocked
 	}
 	if err != nil {
-		return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+		return Explain("lock", f.Name(), err)
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func FindLock(f *os.File, off, n int64) (at int64, found bool, err error) {
 	err = ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) })
 	runtime.KeepAlive(f)
 	if err != nil {
-		return 0, false, &os.PathError{Op: "query lock of", Path: f.Name(), Err: err}
+		return 0, false, Explain("lock", f.Name(), err)
 	}
 	return lk.Start, lk.Type != unix.F_UNLCK, nil
 }

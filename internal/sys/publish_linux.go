@@ -2,6 +2,7 @@ package sys
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,7 +20,7 @@ func PublishFile(dir, name string, fill func(*os.File) error) error {
 		return publishByTemp(dir, name, fill)
 	}
 	if err != nil {
-		return &os.PathError{Op: "create a file in", Path: dir, Err: err}
+		return Explain("create a file in", dir, err)
 	}
 	path := filepath.Join(dir, name)
 	f := os.NewFile(uintptr(fd), path)
@@ -29,7 +30,7 @@ func PublishFile(dir, name string, fill func(*os.File) error) error {
 	}
 	self := "/proc/self/fd/" + strconv.Itoa(fd)
 	if err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW); err != nil {
-		return &os.LinkError{Op: "link", Old: self, New: path, Err: err}
+		return Explain("linkat", path, err)
 	}
 	return nil
 }
@@ -74,7 +75,7 @@ func Allocate(f *os.File, size int64) error {
 		err = f.Truncate(size)
 	}
 	if err != nil {
-		return &os.PathError{Op: "reserve " + strconv.FormatInt(size, 10) + " bytes for", Path: f.Name(), Err: err}
+		return fmt.Errorf("%d bytes: %w", size, Explain("fallocate", f.Name(), err))
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ package sys
 
 import (
 	"errors"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -65,7 +64,7 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 		runtime.KeepAlive(list)
 	}()
 	if h := <-held; h.err != nil {
-		return nil, os.NewSyscallError("set_robust_list", h.err)
+		return nil, Explain("set_robust_list", "", h.err)
 	}
 	return func() { close(let); <-done }, nil
 }
@@ -85,7 +84,7 @@ func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	for held&(futexWaiters|futexOwnerDied) == futexWaiters && word.Load() == held {
 		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(held), uintptr(unsafe.Pointer(&again)), 0, 0)
 		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) && !errors.Is(errno, unix.ETIMEDOUT) {
-			return false, os.NewSyscallError("futex", errno)
+			return false, Explain("futex", "", errno)
 		}
 	}
 	return word.Load()&futexOwnerDied != 0, nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -32,30 +33,53 @@ func inherit(ctx context.Context, cfg Config, p *page, reg *registry.Registry) (
 	if !cfg.Survive {
 		// The kernel kills them at once, but a large one takes a while to die.
 		for _, o := range all {
-			err = errors.Join(err, awaitEnd(ctx, o.pidfd))
+			err = errors.Join(err, p.awaitEnd(ctx, o))
 		}
 		all = nil
+	}
+	for _, o := range all {
+		if o.handle == nil {
+			err = errors.Join(err, fmt.Errorf("group %s: process %d in place %d cannot be adopted: %w", cfg.Service, o.pid, o.index, o.err))
+		}
 	}
 	if err == nil {
 		err = awaitNames(ctx, cfg, reg, adopted)
 	}
 	if err != nil {
-		for _, o := range all {
-			o.pidfd.Close()
-		}
+		closeAll(all)
 		return nil, err
 	}
 	return all, nil
 }
 
-// awaitEnd blocks until the process of a pidfd, which it closes, is dead.
-func awaitEnd(ctx context.Context, pidfd *os.File) error {
-	stop := context.AfterFunc(ctx, func() { pidfd.Close() })
-	err := sys.WaitExit(pidfd)
+// awaitEnd blocks until the process in a place, whose handle it closes, is dead.
+func (p *page) awaitEnd(ctx context.Context, o *occupant) error {
+	if o.handle == nil {
+		return p.awaitFree(ctx, o)
+	}
+	stop := context.AfterFunc(ctx, func() { o.handle.Close() })
+	err := o.handle.Wait()
 	if !stop() {
 		return context.Cause(ctx)
 	}
-	return errors.Join(err, pidfd.Close())
+	return errors.Join(err, o.handle.Close())
+}
+
+// awaitFree blocks until a process without a handle has lost its place.
+func (p *page) awaitFree(ctx context.Context, o *occupant) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		there, err := sys.Locked(p.f, placeLock(o.index, o.pid))
+		if err != nil || !there {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // awaitNames blocks until nobody has a name of the group's replicas but those
@@ -102,7 +126,7 @@ func (s *supervisor) adopt(r *replica, o *occupant) {
 	sys.CrashPoint("group adopted")
 	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", o.pid))
 	r.state, r.incarnation = starting, o.incarnation
-	p := &process{path: path, pidfd: o.pidfd, pid: o.pid}
+	p := &process{path: path, page: s.page, index: r.index, handle: o.handle, pid: o.pid}
 	p.reconnect(s, r.index)
 	s.report(Event{Kind: Adopted, Instance: r.name, PID: p.pid})
 	s.attend(r, p)
@@ -125,11 +149,11 @@ func (s *supervisor) evict(o *occupant) {
 	if s.cfg.Replication != nil {
 		s.channels[replicaChannel(name)] = true
 	}
-	err := sys.SignalProcess(o.pidfd, sys.SIGKILL)
+	err := o.handle.Signal(sys.SIGKILL)
 	s.report(Event{Kind: Evicted, Instance: name, PID: o.pid, Cause: "left by an earlier supervisor", Err: err})
 	s.helpers.Go(func() {
-		defer o.pidfd.Close()
-		sys.WaitExit(o.pidfd)
+		defer o.handle.Close()
+		o.handle.Wait()
 	})
 }
 

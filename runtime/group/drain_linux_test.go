@@ -1,7 +1,6 @@
 package group_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -276,30 +275,7 @@ func TestStoppedAtOnce(t *testing.T) {
 func startHost(t *testing.T, args ...string) (host *exec.Cmd, pids []int) {
 	t.Helper()
 	host = childCommand("host", args...)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	host.Stdout, host.Stderr = w, os.Stderr
-	err = host.Start()
-	w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		host.Process.Kill()
-		host.Wait()
-		r.Close()
-	})
-	lines := bufio.NewScanner(r)
-	for lines.Scan() && lines.Text() != "up" {
-		pid, err := strconv.Atoi(lines.Text())
-		if err != nil {
-			t.Fatal(err)
-		}
-		pids = append(pids, pid)
-	}
-	return host, pids
+	return host, runHost(t, host)
 }
 
 // TestOutcomesOfAGroup kills, stops and continues primaries, and lets deadlines pass, under

@@ -250,23 +250,53 @@ func TestReplicasDieWithTheirSupervisor(t *testing.T) {
 // killedHost starts a supervisor in a process of its own and kills it.
 func killedHost(t *testing.T, args ...string) {
 	t.Helper()
-	host := childCommand("host", args...)
+	killWhenUp(t, childCommand("host", args...))
+}
+
+// killWhenUp runs a host until its group is up, and kills it.
+func killWhenUp(t *testing.T, host *exec.Cmd) {
+	t.Helper()
+	runHost(t, host)
+	host.Process.Kill()
+	host.Wait()
+}
+
+// runHost starts a host, which the end of the test kills, and returns the pids of
+// its replicas when its group is up.
+func runHost(t *testing.T, host *exec.Cmd) (pids []int) {
+	t.Helper()
 	// Not a pipe that Wait would read to its end: survivors hold it.
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
-	host.Stdout, host.Stderr = w, os.Stderr
+	host.Stdout = w
+	if host.Stderr == nil {
+		host.Stderr = os.Stderr
+	}
 	err = host.Start()
 	w.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for lines := bufio.NewScanner(r); lines.Scan() && lines.Text() != "up"; {
+	t.Cleanup(func() {
+		host.Process.Kill()
+		host.Wait()
+		r.Close()
+	})
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if lines.Text() == "up" {
+			return pids
+		}
+		pid, err := strconv.Atoi(lines.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
 	}
-	host.Process.Kill()
-	host.Wait()
+	t.Fatal("the host has ended")
+	return nil
 }
 
 // Replicas that survive their supervisor serve on, and the next one adopts them

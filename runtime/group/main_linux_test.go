@@ -17,6 +17,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/internal/audioservice"
 	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/internal/sys/systest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -44,10 +45,17 @@ var children = map[string]func(args []string) error{
 	"rogue":   childRogue,
 	"chatter": childChatter,
 	"endless": childEndless,
+	"parent":  childParent,
+	"heir":    childHeir,
+	"orderly": childOrderly,
 }
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childVar); name != "" {
+		if err := systest.Obey(); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
 		if err := children[name](os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, "error:", err)
 			os.Exit(1)
@@ -125,6 +133,7 @@ func childHost(args []string) error {
 	cfg := map[string]group.Config{
 		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2), "ledger": ledgerConfig(args[0]),
 		"chatter": chatterConfig(args[0]),
+		"wrapped": wrappedConfig(args[0]), "quitter": quitterConfig(args[0]),
 	}[args[1]]
 	cfg.Survive = len(args) > 2
 	if cfg.Replication != nil {
@@ -145,7 +154,7 @@ func childHost(args []string) error {
 	}
 	fmt.Println("up")
 	<-g.Done()
-	return nil
+	return g.Shutdown(context.Background())
 }
 
 // bareUntilHangup is a replica without channels until SIGHUP, and returns then.

@@ -75,6 +75,8 @@ type Member struct {
 	incarnation uint64
 	page        *page
 	place       []byte      // this instance's own page
+	claim       *os.File    // holds the right to the place
+	letGo       func()      // ends the lifeline; nil without one
 	replicator  *replicator // nil where the group keeps no state
 	guard       *guard
 
@@ -97,13 +99,18 @@ type Member struct {
 // From Join on, a supervised process does not die when nobody reads its standard
 // output or standard error any more, as after the death of a supervisor that it
 // survives; what it writes then is lost.
+//
+// A supervised process is told so by an environment variable, which Join takes out
+// of the environment: programs that this process starts are not to take its place.
+// One that inherited the variable nevertheless cannot: the place belongs to the
+// process that joined first, and Join fails in the other.
 func Join(cfg MemberConfig) (*Member, error) {
 	dir, err := domain.Open(cfg.Domain)
 	if err != nil {
 		return nil, err
 	}
 	m := &Member{cfg: cfg, dir: dir, index: none}
-	if place := os.Getenv(memberVar); place != "" {
+	if place := membership(); place != "" {
 		if err := m.takePlace(place); err != nil {
 			dir.Close()
 			return nil, err
@@ -127,17 +134,23 @@ func (m *Member) takePlace(place string) (err error) {
 		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
 	}
 	runtime.AddCleanup(m, func(mem []byte) { sys.UnmapFile(mem) }, m.place) // for the same reason
-	if err := m.occupy(); err != nil {
+	if m.claim, err = m.claimPlace(); err != nil {
 		m.page.f.Close()
 		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
 	}
+	if err := m.occupy(); err != nil {
+		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), errors.Join(err, m.leavePlace()))
+	}
 	m.guard = newGuard(m)
 	if m.replicator, err = newReplicator(m); err != nil {
-		return errors.Join(err, m.page.f.Close())
+		return errors.Join(err, m.leavePlace())
 	}
 	sys.OutliveReaders()
+	m.holdLifeline()
 	return nil
 }
+
+func (m *Member) leavePlace() error { return errors.Join(m.page.f.Close(), m.claim.Close()) }
 
 // Supervised reports whether a group supervises this process.
 func (m *Member) Supervised() bool { return m.page != nil }
@@ -413,8 +426,11 @@ func (m *Member) Close() error {
 	}
 	if m.cancel != nil {
 		m.cancel()
-		m.watch.Wait()
 	}
+	if m.letGo != nil {
+		m.letGo()
+	}
+	m.watch.Wait()
 	if m.replicator != nil {
 		m.replicator.close()
 	}
@@ -425,7 +441,7 @@ func (m *Member) Close() error {
 		m.let()
 	}
 	if m.page != nil {
-		errs = append(errs, m.page.f.Close())
+		errs = append(errs, m.leavePlace())
 	}
 	return errors.Join(append(errs, m.dir.Close())...)
 }

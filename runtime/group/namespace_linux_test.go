@@ -73,13 +73,13 @@ func TestAdoptionFromOtherPIDNamespaceIsRefused(t *testing.T) {
 		if !running(pid) {
 			t.Errorf("%d was ended", pid)
 		}
-		pidfd, err := sys.OpenProcess(pid)
+		p, err := sys.OpenProcess(pid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer pidfd.Close()
+		defer p.Close()
 		syscall.Kill(pid, syscall.SIGKILL)
-		if err := sys.WaitExit(pidfd); err != nil {
+		if err := p.Wait(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -29,6 +29,8 @@ const (
 	offPID    = 8  // of the supervisor: information
 	offPeriod = 16 // of the heartbeat in nanoseconds, 0 for none
 	offGrace  = 24 // nanoseconds that a replica has to end
+	offHome   = 32 // the supervisor's pid namespace
+	offTether = 40 // 1: the replicas end with the supervisor
 	offReign  = 64 // a line of its own
 	// Of a group that replicates.
 	offReplicates = 128 // 1, and then
@@ -318,6 +320,12 @@ func (p *page) describe(cfg *Config) {
 	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
 	wordAt(p.mem, offGrace).Store(uint64(cfg.Grace))
 	wordAt(p.mem, offReplicas).Store(uint64(cfg.Replicas))
+	tether := uint64(1)
+	if cfg.Survive {
+		tether = 0
+	}
+	wordAt(p.mem, offHome).Store(sys.PIDNamespace())
+	wordAt(p.mem, offTether).Store(tether)
 	p.setReplication(cfg.Replication)
 }
 

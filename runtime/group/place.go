@@ -38,7 +38,7 @@ func (m *Member) occupy() error {
 	}
 	sys.CrashPoint("group place locked")
 	if wordAt(m.place, offTenant).Load() != m.incarnation {
-		return fmt.Errorf("the start of %s is not wanted any more: its supervisor is gone", m.Name())
+		return m.unwanted()
 	}
 	return nil
 }
@@ -47,7 +47,16 @@ func (m *Member) occupy() error {
 type occupant struct {
 	index, pid  int
 	incarnation uint64
-	pidfd       *os.File
+	handle      *sys.Process // nil if there is none to be had
+	err         error        // why
+}
+
+func closeAll(all []*occupant) {
+	for _, o := range all {
+		if o.handle != nil {
+			o.handle.Close()
+		}
+	}
 }
 
 // occupants withdraws every start and returns who has joined nevertheless.
@@ -58,9 +67,7 @@ func (p *page) occupants() (all []*occupant, err error) {
 		sys.CrashPoint("group start withdrawn")
 		o, err := p.occupant(index)
 		if err != nil {
-			for _, o := range all {
-				o.pidfd.Close()
-			}
+			closeAll(all)
 			return nil, err
 		}
 		if o != nil {
@@ -86,19 +93,16 @@ func (p *page) occupant(index int) (*occupant, error) {
 			return nil, fmt.Errorf("a process (pid %d) in another pid namespace has place %d of the group, and cannot be supervised from here; stop it",
 				pid, index)
 		}
-		pidfd, err := sys.OpenProcess(pid)
+		handle, err := sys.OpenProcess(pid)
 		there, lockErr := sys.Locked(p.f, at)
-		if err == nil && lockErr == nil && there {
-			return &occupant{index: index, pid: pid, pidfd: pidfd}, nil
+		if lockErr == nil && there {
+			return &occupant{index: index, pid: pid, handle: handle, err: err}, nil
 		}
-		if pidfd != nil {
-			pidfd.Close()
+		if handle != nil {
+			handle.Close()
 		}
 		if lockErr != nil {
 			return nil, lockErr
-		}
-		if there {
-			return nil, fmt.Errorf("process %d in place %d of the group: %w", pid, index, err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"syscall"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -42,9 +43,11 @@ func (l *launcher) close() {
 
 // A process is one start of an instance.
 type process struct {
+	page    *page
+	index   int
 	cmd     *exec.Cmd // nil when another supervisor started it
 	path    string    // of the executable
-	pidfd   *os.File
+	handle  *sys.Process
 	pid     int
 	stderr  tail
 	streams []*stream // what of its output goes through this process
@@ -65,10 +68,10 @@ func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, inde
 	cmd.Env = append(cmd.Environ(),
 		memberVar+"="+formatMembership(s.cfg.Service, index, incarnation),
 		domain.EnvVar+"="+s.dir.Path())
-	p := &process{cmd: cmd, path: cmd.Path}
+	p := &process{page: page, index: index, cmd: cmd, path: cmd.Path}
 	theirs, err := p.connect(s, page, index)
 	if err == nil {
-		p.pidfd, err = sys.StartLeader(cmd, !s.cfg.Survive)
+		p.handle, err = sys.StartLeader(cmd, !s.cfg.Survive)
 	}
 	for _, f := range theirs {
 		f.Close()
@@ -152,36 +155,58 @@ func (p *process) endStreams() {
 	}
 }
 
+// startError says why a process could not be started. The system's error is of
+// one of several steps, of which it does not say which.
 func startError(name string, cmd *exec.Cmd, err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		err = pe.Err // the path is told already
 	}
 	e := &InstanceError{Instance: name, Path: cmd.Path, Problem: "cannot be started", Err: err}
+	fi, missing := os.Stat(cmd.Path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound):
+	case cmd.Dir != "" && !isFolder(cmd.Dir):
+		e.Hint = "its working directory " + cmd.Dir + " is no folder that can be entered"
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist) && missing != nil:
 		e.Hint = "give the path of the service's executable"
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrNotExist):
+		e.Hint = "the executable is there, but not the program that runs it: the interpreter in its first line, or its dynamic linker"
+	case missing == nil && fi.IsDir():
+		e.Hint = "it is a folder; give the path of the service's executable"
+	case missing == nil && fi.Mode()&0o111 == 0:
 		e.Hint = "give the path of an executable file (chmod +x)"
+	case errors.Is(err, syscall.EACCES):
+		e.Hint = "this user may not execute it: see the rights of the file and of the folders above it, and whether its file system is mounted noexec"
+	default:
+		e.Hint = sys.CauseOf("start", err)
 	}
 	return e
 }
 
+func isFolder(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
+}
+
 // wait blocks until the process is dead, calls dead, then clears up after it:
 // what is left of its process group is killed and the process reaped, and the rest
-// of its output read. It returns how it ended.
+// of its output read. It returns how it ended. An error before the process is dead,
+// or the end of its handle, ends the wait.
 func (p *process) wait(dead func()) error {
-	if err := sys.WaitExit(p.pidfd); err != nil {
+	defer p.endStreams()
+	defer p.handle.Close()
+	if err := p.handle.Wait(); err != nil {
 		return fmt.Errorf("waiting for pid %d: %w", p.pid, err)
 	}
 	dead()
-	defer p.endStreams()
-	defer p.pidfd.Close()
 	if p.cmd == nil {
 		return errNotOurs
 	}
-	sys.KillGroup(p.pid) // not reaped yet, so the number is still its own
-	state, err := p.cmd.Process.Wait()
+	p.handle.SignalGroup(sys.SIGKILL)
+	p.endMember()
+	var state *os.ProcessState
+	var err error
+	p.handle.Reap(func() { state, err = p.cmd.Process.Wait() })
 	// Wait of a command also waits for who feeds its standard input, which may
 	// take for ever. Nobody here does.
 	go p.cmd.Wait()
@@ -191,14 +216,58 @@ func (p *process) wait(dead func()) error {
 	return err
 }
 
+// member returns the process that has joined in this one's place, if that is
+// another: a shell or a tool that was started may have started it. known is false
+// where nobody has joined, or its pid means nothing here.
+func (p *process) member() (other *sys.Process, known bool) {
+	o, err := p.page.occupant(p.index)
+	if err != nil || o == nil {
+		return nil, false
+	}
+	if o.pid == p.pid {
+		closeAll([]*occupant{o})
+		return nil, true
+	}
+	return o.handle, o.handle != nil
+}
+
+// endMember kills the member of a process that has died without it, and has left
+// the process group.
+func (p *process) endMember() {
+	if other, _ := p.member(); other != nil {
+		other.Signal(sys.SIGKILL)
+		other.Close()
+	}
+}
+
 // errNotOurs is how an adopted process ends.
 var errNotOurs = errors.New("exit status unknown, for an earlier supervisor started it")
 
-// terminate asks the process to end, also when it is stopped.
-func (p *process) terminate() {
-	sys.SignalProcess(p.pidfd, sys.SIGTERM)
-	sys.SignalProcess(p.pidfd, sys.SIGCONT)
+// terminate asks the process to end, also when it is stopped. The signal is for
+// the member alone, for a shell that had started it would end of the signal
+// before the member has; or for the whole process group, if nobody has joined.
+func (p *process) terminate() error {
+	signal := p.handle.Signal
+	if p.cmd != nil {
+		switch other, known := p.member(); {
+		case other != nil:
+			defer other.Close()
+			signal = other.Signal
+		case !known:
+			signal = func(sig os.Signal) error { return p.handle.SignalGroup(sig) }
+		}
+	}
+	return errors.Join(unlessDead(signal(sys.SIGTERM)), unlessDead(signal(sys.SIGCONT)))
 }
 
 // kill ends the process whatever it does.
-func (p *process) kill() { sys.SignalProcess(p.pidfd, sys.SIGKILL) }
+func (p *process) kill() error { return unlessDead(p.handle.Signal(sys.SIGKILL)) }
+
+// unlessDead returns err, of a signal, if it is not that of a process that is dead:
+// its handle is closed when it is.
+func unlessDead(err error) error {
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -53,6 +53,8 @@ type supervisor struct {
 	endErr   error     // set before done is closed
 	// quarantines counts the requests that were put in quarantine, quarantined those that are there now.
 	quarantines, quarantined int
+	// leftBehind are replicas that a group which has ended could not kill.
+	leftBehind []error
 }
 
 // A replica is the place of an instance, in which one process after the other
@@ -182,7 +184,7 @@ func (s *supervisor) finish() {
 	s.sweep()
 	sys.CrashPoint("group swept")
 	_, gcErr := s.reg.GC()
-	s.endErr = errors.Join(gcErr, s.page.remove(s.cfg.Service), s.reg.Close(), s.dir.Close())
+	s.endErr = errors.Join(errors.Join(s.leftBehind...), gcErr, s.page.remove(s.cfg.Service), s.reg.Close(), s.dir.Close())
 	s.out.close()
 	s.report(Event{Kind: Stopped})
 	s.events.close()
@@ -289,7 +291,26 @@ func (s *supervisor) suspect(r *replica, problem string) {
 	}
 	r.suspicion = &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid, Problem: problem + ", and was killed"}
 	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: problem})
-	r.proc.kill()
+	s.kill(r)
+}
+
+// kill ends a replica's process. One that nothing here can end is reported, and
+// left behind by a group that shuts down.
+func (s *supervisor) kill(r *replica) {
+	err := r.proc.kill()
+	if err == nil {
+		return
+	}
+	failure := &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid, Problem: "cannot be killed", Err: err}
+	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: failure.Problem, Err: failure})
+	if s.stopping != nil {
+		s.leftBehind = append(s.leftBehind, failure)
+		r.proc.handle.Close() // which ends the wait for its death
+		r.state, r.proc, r.record = down, nil, registry.Record{}
+		if s.reign.primary == r.index {
+			s.stopRest()
+		}
+	}
 }
 
 // died is the notice of a death. All that others wait for happens here; the
@@ -310,6 +331,9 @@ func (s *supervisor) died(r *replica, p *process) {
 }
 
 func (s *supervisor) reaped(r *replica, p *process, err error) {
+	if r.proc != p {
+		return // left behind
+	}
 	failure := r.suspicion
 	if failure == nil {
 		failure = &InstanceError{Instance: r.name, Path: p.path, PID: p.pid, Problem: "ended", Err: err}
@@ -486,7 +510,9 @@ func (s *supervisor) stop(r *replica) {
 	r.told = p
 	s.page.wordOf(r.index, offTold).Store(r.incarnation)
 	sys.CrashPoint("group end ordered")
-	p.terminate()
+	if err := p.terminate(); err != nil {
+		s.events.log(slog.LevelWarn, "replica cannot be told to end", "instance", r.name, "pid", p.pid, "err", err)
+	}
 	s.killAfterGrace(r)
 }
 
@@ -495,7 +521,7 @@ func (s *supervisor) killAfterGrace(r *replica) {
 	time.AfterFunc(s.cfg.Grace, func() {
 		s.do(func() {
 			if r.proc == p {
-				p.kill()
+				s.kill(r)
 			}
 		})
 	})
@@ -504,7 +530,7 @@ func (s *supervisor) killAfterGrace(r *replica) {
 func (s *supervisor) killAll() {
 	for _, r := range s.replicas {
 		if r.proc != nil {
-			r.proc.kill()
+			s.kill(r)
 		}
 	}
 }

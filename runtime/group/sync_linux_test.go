@@ -2,7 +2,6 @@ package group
 
 import (
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
@@ -12,10 +11,7 @@ import (
 // On a busy machine a process may have joined, and be in sync, before the
 // supervisor gets to know that it has started. The notice is not repeated.
 func TestSyncBeforeTheStartIsKnown(t *testing.T) {
-	pidfd, life, err := os.Pipe() // readable when the process "ends"
-	if err != nil {
-		t.Fatal(err)
-	}
+	handle, kill := startSleeper(t)
 	s := makeSupervisor(Config{Service: "svc", Replicas: 1, ReadyTimeout: time.Hour, Replication: new(Replication), Logger: slog.New(slog.DiscardHandler)},
 		nil, nil, &page{mem: make([]byte, placeOffset(1))})
 	r := s.replicas[0]
@@ -28,12 +24,12 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	if r.synced {
 		t.Error("in sync without a process")
 	}
-	s.started(r, &process{pidfd: pidfd}, 0, nil)
+	s.started(r, &process{handle: handle}, 0, nil)
 	if !r.synced {
 		t.Error("not seen to be in sync")
 	}
 	close(s.done)
-	life.Close()
+	kill()
 	s.helpers.Wait()
 	s.launch.close()
 	s.events.close()

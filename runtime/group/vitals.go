@@ -85,7 +85,7 @@ func (s *supervisor) watchEarly(r *replica) {
 		s.do(func() {
 			if r.incarnation == incarnation && r.proc != nil {
 				s.died(r, r.proc)
-				r.proc.kill() // whatever ended that thread alone
+				s.kill(r) // whatever ended that thread alone
 			}
 		})
 	})

@@ -2,10 +2,12 @@ package group
 
 import (
 	"log/slog"
-	"os"
+	"os/exec"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // A patient is a replica that a supervisor listens to in virtual time.
@@ -22,20 +24,33 @@ func (p *patient) suspected() (yes bool) {
 	return yes
 }
 
-// listen has a supervisor listen to one ready replica while f runs.
-func listen(t *testing.T, h Heartbeat, f func(*patient)) {
-	null, err := os.Open(os.DevNull)
+// startSleeper starts a process that sleeps until it is killed, by kill, which
+// returns when it is dead and reaped.
+func startSleeper(t *testing.T) (handle *sys.Process, kill func()) {
+	t.Helper()
+	cmd := exec.Command("/bin/sleep", "1000")
+	handle, err := sys.StartLeader(cmd, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer null.Close()
+	t.Cleanup(func() { handle.Close() })
+	return handle, func() {
+		cmd.Process.Kill()
+		handle.Reap(func() { cmd.Wait() })
+	}
+}
+
+// listen has a supervisor listen to one ready replica while f runs.
+func listen(t *testing.T, h Heartbeat, f func(*patient)) {
+	handle, kill := startSleeper(t)
+	kill()
 	synctest.Test(t, func(t *testing.T) {
 		s := makeSupervisor(Config{Service: "svc", Replicas: 1, Heartbeat: h, Logger: slog.New(slog.DiscardHandler)}, nil, nil,
 			&page{mem: make([]byte, placeOffset(1))})
 		defer s.events.close()
 		defer s.launch.close()
 		r := s.replicas[0]
-		r.state, r.proc = ready, &process{pidfd: null} // which no signal reaches
+		r.state, r.proc = ready, &process{handle: handle} // which no signal reaches
 		s.helpers.Go(s.listenToHearts)
 		s.helpers.Go(func() {
 			for {

@@ -77,11 +77,11 @@ func takeNotice(dir string, ballast int) (n notice, err error) {
 		return n, err
 	}
 	defer conn.Close()
-	pidfd, err := sys.OpenProcess(p.PID())
+	handle, err := sys.OpenProcess(p.PID())
 	if err != nil {
 		return n, err
 	}
-	defer pidfd.Close()
+	defer handle.Close()
 
 	var start time.Time
 	var told [3]time.Time
@@ -90,7 +90,7 @@ func takeNotice(dir string, ballast int) (n notice, err error) {
 	waiting.Add(len(told))
 	for i, wait := range []func() error{
 		func() error { _, err := sys.WaitRobust(futexWord(mem)); return err },
-		func() error { return sys.WaitExit(pidfd) },
+		func() error { return handle.Wait() },
 		func() error { conn.Read(make([]byte, 1)); return nil },
 	} {
 		wg.Go(func() {

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package sys
+
+// Explain returns err with the system call that it is of.
+func Explain(call, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &CauseError{Call: call, Path: path, Err: err}
+}
+
+// CauseOf returns nothing.
+func CauseOf(call string, err error) string { return "" }

@@ -1,0 +1,57 @@
+//go:build !linux
+
+package sys
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// A Process is a handle on one process.
+type Process struct{}
+
+// OpenProcess returns a handle on a process.
+func OpenProcess(pid int) (*Process, error) { return nil, unsupported("open a process") }
+
+// StartLeader starts a supervised process.
+func StartLeader(cmd *exec.Cmd, tether bool) (*Process, error) {
+	return nil, unsupported("start " + cmd.Path)
+}
+
+// PID returns the process's pid.
+func (p *Process) PID() int { return 0 }
+
+// Wait waits until the process is dead.
+func (p *Process) Wait() error { return unsupported("wait for a process") }
+
+// Reap calls reap.
+func (p *Process) Reap(reap func()) { reap() }
+
+// Signal sends a signal to the process.
+func (p *Process) Signal(sig os.Signal) error { return unsupported("signal a process") }
+
+// Close releases the handle.
+func (p *Process) Close() error { return nil }
+
+// SignalGroup sends a signal to every process of a group.
+func (p *Process) SignalGroup(sig os.Signal) error { return unsupported("signal a process group") }
+
+// TerminateSelf asks this process to end.
+func TerminateSelf() error { return unsupported("signal this process") }
+
+// KillSelf ends this process at once.
+func KillSelf() { os.Exit(1) }
+
+// Alive reports whether a process of that pid lives.
+func Alive(pid int) bool { return false }
+
+// PIDNamespace identifies the pid namespace of this process.
+func PIDNamespace() uint64 { return 0 }
+
+// Signals that package os does not name on every platform.
+const (
+	SIGTERM = syscall.SIGTERM
+	SIGCONT = syscall.Signal(0x12)
+	SIGKILL = syscall.SIGKILL
+)
