@@ -86,7 +86,7 @@ func (s *standby) keep() {
 // which the standby is dropped.
 func (s *standby) follow(hear func()) error {
 	r := s.l.r
-	ctx, cancel := r.within(s.ctx)
+	ctx, cancel := r.within(s.ctx, 0)
 	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.m.dir.Path()), ipc.WithMaxMessage(longestPacket))
 	cancel()
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *standby) follow(hear func()) error {
 // waits for it to be so again, lest the primary alone hold what was answered.
 func (f *follower) begin() (snapshot []byte, at position, fresh bool, err error) {
 	l, r := f.l, f.l.r
-	reply, err := f.call(methodEnter, nil)
+	reply, err := f.call(methodEnter, nil, 0)
 	if err != nil {
 		return nil, at, fresh, err
 	}
@@ -174,7 +174,7 @@ func (f *follower) install(snapshot []byte, at position) error {
 		b := at.append(make([]byte, 0, n+64))
 		b = binary.LittleEndian.AppendUint64(b, uint64(len(snapshot)))
 		b = binary.LittleEndian.AppendUint64(b, uint64(offset))
-		if _, err := f.call(methodInstall, append(b, snapshot[offset:offset+n]...)); err != nil {
+		if _, err := f.call(methodInstall, append(b, snapshot[offset:offset+n]...), noLimit); err != nil {
 			return fmt.Errorf("install a snapshot: %w", err)
 		}
 		if offset += n; offset == len(snapshot) {
@@ -206,7 +206,7 @@ func (f *follower) catchUp() error {
 			return err
 		}
 	}
-	if _, err := f.call(methodSeal, nil); err != nil {
+	if _, err := f.call(methodSeal, nil, 0); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -284,11 +284,13 @@ func (f *follower) sendBatch() error {
 		return nil
 	}
 	b := make([]byte, 0, size)
+	work := time.Duration(0)
 	for _, e := range batch {
+		work += e.took
 		b = e.append(b, f.gap != nil)
 	}
 	sys.CrashPoint("group changes sent")
-	reply, err := f.call(methodApply, b)
+	reply, err := f.call(methodApply, b, work)
 	if err != nil {
 		return err
 	}
@@ -309,11 +311,19 @@ func (f *follower) sendBatch() error {
 	return nil
 }
 
-// call makes a call to the standby, which has AckTimeout for it.
-func (f *follower) call(m *ipc.Method[packet, packet], body []byte) ([]byte, error) {
+// noLimit is the work of a step that nobody waits for: to restore a state may take any time
+// within SyncTimeout, after which the supervisor ends the standby, and so the step.
+const noLimit = -1
+
+// call makes a call to the standby, which has AckTimeout for it besides its work.
+func (f *follower) call(m *ipc.Method[packet, packet], body []byte, work time.Duration) ([]byte, error) {
 	h := head{epoch: f.l.epoch, place: f.l.r.m.index, session: f.session}
-	ctx, cancel := f.l.r.within(f.s.ctx)
-	defer cancel()
+	ctx := f.s.ctx
+	if work != noLimit {
+		within, cancel := f.l.r.within(ctx, work)
+		defer cancel()
+		ctx = within
+	}
 	req := packet{append(h.append(make([]byte, 0, 24+len(body))), body...)}
 	rep, err := ipc.Invoke(ctx, f.conn, m, &req)
 	if err != nil {

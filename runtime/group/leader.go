@@ -76,7 +76,7 @@ func (r *replicator) ascend(now reign) (*leader, error) {
 		}
 	}
 	l.tasks.Go(l.watch) // before the wait: it ends for a standby that dies
-	ctx, cancel := r.within(l.ctx)
+	ctx, cancel := r.within(l.ctx, 0)
 	defer cancel()
 	for _, s := range first {
 		select {
@@ -214,8 +214,10 @@ func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, ne
 			l.conclude(e, call, err)
 		}
 	}()
+	began := time.Now()
 	// A handler that gave up when its caller did would leave replicas different.
 	err = r.guarded(func() error { return next(context.WithoutCancel(ctx)) })
+	e.took = time.Since(began)
 	returned = true
 	l.conclude(e, call, err)
 	return err

@@ -230,10 +230,15 @@ func (r *replicator) accuse(s *standby, why error) {
 	r.tell()
 }
 
-// within bounds what a standby may take for one step.
-func (r *replicator) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, r.limits.AckTimeout)
+// within bounds what a standby may take for one step, whose work took this process as long as
+// work says. A standby that executes what took the primary long is not late for that.
+func (r *replicator) within(ctx context.Context, work time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, r.limits.AckTimeout+slowness*work)
 }
+
+// slowness is how many times as long as the primary a standby may take for its work: its
+// processors may be busy with others just then.
+const slowness = 4
 
 // backOff is how long the primary waits after the nth failure in a row to reach
 // a standby.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"hash/fnv"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -118,6 +119,7 @@ type entry struct {
 	body   []byte
 	common []byte // as this process has understood it: for standbys of other versions
 	digest uint32
+	took   time.Duration // that the primary's handler took
 }
 
 const entryHead = 8 + 4 + 4

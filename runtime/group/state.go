@@ -35,8 +35,9 @@ type Replication struct {
 	// that has lost its standbys goes on alone, and the state is lost with it
 	// if it dies before another is in sync.
 	MinSync int
-	// AckTimeout is how long a standby may take to execute a call before the
-	// primary goes on without it; 1 s when 0.
+	// AckTimeout is how long a standby may take to execute a call, besides four times as
+	// long as the primary took for it, before the primary goes on without it; 1 s
+	// when 0.
 	AckTimeout time.Duration
 	// SyncTimeout is how long a replica may take to be in sync, once it is
 	// ready, before it is replaced; 10 s when 0.

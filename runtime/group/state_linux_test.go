@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -72,8 +73,9 @@ var (
 	methodStray  = listMethod("Stray", false)  // -> the pid: replicas answer differently
 	methodRefuse = listMethod("Refuse", false) // -> an error
 	methodPanic  = listMethod("Panic", false)
-	methodExit   = listMethod("Exit", false) // ends its goroutine
-	methodKill   = idempotentMethod("Kill")  // ends who executes it, as the number says; see kill
+	methodExit   = listMethod("Exit", false)  // ends its goroutine
+	methodStall  = listMethod("Stall", false) // number, milliseconds -> as Append, after that long
+	methodKill   = idempotentMethod("Kill")   // ends who executes it, as the number says; see kill
 )
 
 // A list is the service's state.
@@ -154,6 +156,10 @@ func (l *list) service() *ipc.Service {
 			l.append(ctx, w)
 			runtime.Goexit()
 			return nil, nil
+		}),
+		ipc.Handle(methodStall, func(ctx context.Context, w *words) (*words, error) {
+			time.Sleep(time.Duration((*w)[1]) * time.Millisecond)
+			return l.append(ctx, w)
 		}),
 		ipc.Handle(methodKill, kill))
 }
