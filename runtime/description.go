@@ -79,14 +79,6 @@ func parseDescription(text string) (*description, error) {
 // typ returns the block of a type, or nil.
 func (d *description) typ(name string) *block { return d.blocks["type "+name] }
 
-// entry returns the entry under a key, or one without words.
-func (b *block) entry(key string) *entryLine {
-	if e := b.entries[key]; e != nil {
-		return e
-	}
-	return &entryLine{key: key}
-}
-
 // keyField returns the field that vectors of the table or struct are sorted by, or nil.
 func (b *block) keyField() *entryLine {
 	for _, key := range b.order {

@@ -121,7 +121,6 @@ type hostile struct {
 	rnd    *rand.Rand
 	client bool
 	seen   ipc.RawFrame // what the other side has sent last
-	end    func() bool
 }
 
 // memory is the ring into which the hostile writes, with its words.

@@ -113,3 +113,9 @@ func TestServerSeesItsPeer(t *testing.T) {
 		t.Errorf("stats at the end: %+v", got)
 	}
 }
+
+// blockStream is a stream of blocks that begin with a number.
+var blockStream = &ipc.StreamInfo{
+	Protocol:   &ipc.Protocol{Name: "test.Block", Fingerprint: 7, Schema: "struct test.Block 8 8\nfield 0 n uint64 0\n"},
+	HeaderSize: 8,
+}

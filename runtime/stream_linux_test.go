@@ -11,11 +11,6 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-var blockStream = &ipc.StreamInfo{
-	Protocol:   &ipc.Protocol{Name: "test.Block", Fingerprint: 7, Schema: "struct test.Block 8 8\nfield 0 n uint64 0\n"},
-	HeaderSize: 8,
-}
-
 // writeBlock writes a block whose payload repeats its number.
 func writeBlock(ctx context.Context, w *ipc.StreamWriter, n uint64, size int) error {
 	return w.Write(ctx, size, func(header, payload []byte) error {

@@ -68,11 +68,9 @@ func TestInstancesMoveToANewTable(t *testing.T) {
 			if err := reg.SetRole(registry.RolePrimary, 7); err != nil {
 				t.Fatal(err)
 			}
-			for ev := range events { // and nothing before
-				if ev.Kind != registry.Changed || ev.Record.Name != "mine" || ev.Record.Epoch != 7 {
-					t.Errorf("%v %+v", ev.Kind, ev.Record)
-				}
-				break
+			ev := <-events // and nothing before
+			if ev.Kind != registry.Changed || ev.Record.Name != "mine" || ev.Record.Epoch != 7 {
+				t.Errorf("%v %+v", ev.Kind, ev.Record)
 			}
 			select {
 			case <-reg.Done():
