@@ -379,7 +379,7 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 	}
 	t := &tree{
 		out: out, sweep: !c.bfbs, byName: make(map[string]*product), owned: make(map[string]bool),
-		loader: c.loadOptions(),
+		loader: c.loadOptions(), schemas: len(schemas),
 	}
 	if c.bfbs {
 		return t, c.planBinary(t, schemas, diags)
@@ -396,6 +396,7 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 	names := make(map[*schema.File]string)
 	files := make(map[string]string) // real paths by name
 	opts.Source = func(f *schema.File) string { return names[f] }
+	t.opts = opts
 	for i, s := range schemas {
 		for _, f := range s.Files {
 			names[f] = out.name(f)

@@ -72,6 +72,9 @@ type tree struct {
 	sweep  bool
 	change *stage.Change // nil under -check
 	loader schema.Options
+	opts   gogen.Options
+	// schemas is the number of schemas that the run is for.
+	schemas int
 
 	mu       sync.Mutex
 	declared map[string]declarations // by name of the schema
@@ -103,8 +106,21 @@ func (t *tree) compare() error {
 			return err
 		}
 	}
-	err := inParallel(len(t.products), func(i int) error { return t.compareOne(t.products[i]) })
+	crowded, generated := t.crowd(others)
+	texts := make([]*goText, len(t.products))
+	err := inParallel(len(t.products), func(i int) error {
+		p := t.products[i]
+		return t.compareOne(p, func(data []byte) {
+			if crowded[folderOf(p.name)] {
+				texts[i] = readNames(data)
+				texts[i].path, texts[i].source = p.path, p.source
+			}
+		})
+	})
 	if err != nil {
+		return err
+	}
+	if err := t.checkClashes(texts, generated); err != nil {
 		return err
 	}
 	for _, n := range others {
@@ -122,8 +138,8 @@ func (t *tree) compare() error {
 	return nil
 }
 
-// compareOne compares one file.
-func (t *tree) compareOne(p *product) error {
+// compareOne compares one file, and shows its text to note.
+func (t *tree) compareOne(p *product, note func(data []byte)) error {
 	m, _ := memories.Get().(*memory)
 	if m == nil {
 		m = new(memory)
@@ -134,6 +150,7 @@ func (t *tree) compareOne(p *product) error {
 		return err
 	}
 	m.made = data
+	note(data)
 	old, err := t.existing(p, m.found)
 	if err != nil {
 		return err

@@ -125,6 +125,24 @@ var scenarios = []scenario{
 		files:   map[string]string{"a.fbs": "namespace n; table ITEM { x: int; } table B { x: int; }"},
 		runs:    []string{"-o gen a.fbs"},
 	}, {
+		name:    "a type that moved to another schema's file, with a derived name",
+		old:     map[string]string{"a.fbs": "namespace n; table Foo { x: int; } table A { x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
+		oldRuns: []string{"-one-file -o gen a.fbs", "-one-file -o gen b.fbs"},
+		files:   map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace n; table B { x: int; } table Foo { x: int; }"},
+		runs:    []string{"-one-file -o gen a.fbs", "-one-file -o gen b.fbs"},
+	}, {
+		name:    "an old name that clashes with a new one",
+		old:     map[string]string{"a.fbs": "namespace n; table Foo { x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
+		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
+		files:   map[string]string{"a.fbs": "namespace n; table Bar { x: int; }", "b.fbs": "namespace n; table FooT { x: int; }"},
+		runs:    []string{"-o gen a.fbs", "-o gen b.fbs"},
+	}, {
+		name:    "a name of a schema that is gone",
+		old:     map[string]string{"a.fbs": "namespace n; table Foo { x: int; } table Other { x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
+		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
+		files:   map[string]string{"b.fbs": "namespace n; table FooT { x: int; }", "c.fbs": "namespace c; table C { x: int; }"},
+		runs:    []string{"-o gen b.fbs", "-o gen c.fbs"},
+	}, {
 		name: "names that clash with derived ones",
 		files: map[string]string{
 			"base.fbs": "namespace n; table Foo { x: int; } enum Kind: byte { A }",

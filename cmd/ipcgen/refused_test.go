@@ -43,6 +43,50 @@ func TestRunsThatDisagree(t *testing.T) {
 			runs:  []string{"-o gen a.fbs b.fbs"},
 			want:  []string{"gen/n/Item.go and gen/n/ITEM.go", "a.fbs", "b.fbs"},
 		}, {
+			name:  "an object and a type of its name",
+			files: map[string]string{"a.fbs": "namespace n; table Foo { x: int; }", "b.fbs": "namespace n; table FooT { x: int; }"},
+			runs:  []string{"-o gen a.fbs", "-o gen b.fbs"},
+			want:  []string{"gen/n/Foo.go, from a.fbs", "gen/n/FooT.go, from b.fbs", "FooT"},
+		}, {
+			name:  "a type and an object of its name, in one run",
+			files: map[string]string{"a.fbs": "namespace n; table Foo { x: int; }", "b.fbs": "namespace n; table FooT { x: int; }"},
+			runs:  []string{"-o gen b.fbs a.fbs"},
+			want:  []string{"gen/n/Foo.go, from a.fbs", "gen/n/FooT.go, from b.fbs", "FooT"},
+		}, {
+			name:  "a value and a type of its name, in one file each",
+			files: map[string]string{"a.fbs": "namespace n; enum Kind: byte { A, B }", "b.fbs": "namespace n; struct KindB { x: int; }"},
+			runs:  []string{"-one-file -o gen b.fbs", "-one-file -o gen a.fbs"},
+			want:  []string{"gen/n/a.go, from a.fbs", "gen/n/b.go, from b.fbs", "KindB"},
+		}, {
+			name:  "a value and a type of its name, with another output folder inside",
+			files: map[string]string{"a.fbs": "namespace m.n; enum Kind: byte { A, B }", "b.fbs": "namespace n; struct KindB { x: int; }"},
+			runs:  []string{"-o gen a.fbs", "-o gen/m b.fbs"},
+			want:  []string{"gen/m/n/Kind.go, from a.fbs", "gen/m/n/KindB.go, from b.fbs", "KindB"},
+		}, {
+			name:  "a function of a field, in one package",
+			files: map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace m; struct AAddX { y: int; }"},
+			runs:  []string{"-package p -o gen a.fbs", "-package p -o gen b.fbs"},
+			want:  []string{"gen/A.go, from a.fbs", "gen/AAddX.go, from b.fbs", "AAddX"},
+		}, {
+			name:  "a type that is called like an import of gRPC",
+			files: map[string]string{"a.fbs": "namespace n; enum status: byte { A }", "b.fbs": "namespace n; table Q { x: int; } rpc_service S { M(Q): Q; }"},
+			runs:  []string{"-grpc -o gen a.fbs", "-grpc -o gen b.fbs"},
+			want:  []string{"gen/n/status.go, from a.fbs", "gen/n/S_grpc.go, from b.fbs", "status"},
+		}, {
+			name: "a type that is called like a namespace",
+			files: map[string]string{
+				"m.fbs": "namespace m; table M { x: int; }", "a.fbs": `include "m.fbs"; namespace n; table A { m: m.M; }`, "b.fbs": "namespace n; table m { x: int; }",
+			},
+			runs: []string{"-o gen a.fbs", "-o gen b.fbs"},
+			want: []string{"gen/n/m.go, from b.fbs", "gen/n/A.go, from a.fbs", "declares m "},
+		}, {
+			name: "a namespace that is called like a type",
+			files: map[string]string{
+				"m.fbs": "namespace m; table M { x: int; }", "a.fbs": `include "m.fbs"; namespace n; table A { m: m.M; }`, "b.fbs": "namespace n; table m { x: int; }",
+			},
+			runs: []string{"-o gen b.fbs", "-o gen a.fbs"},
+			want: []string{"gen/n/m.go, from b.fbs", "gen/n/A.go, from a.fbs", "declares m "},
+		}, {
 			name:  "two namespaces in one package",
 			files: map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace m; table A { x: int; }"},
 			runs:  []string{"-package p -o gen a.fbs", "-package p -o gen b.fbs"},
