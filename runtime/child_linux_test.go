@@ -76,11 +76,6 @@ func serverRole(domain ipc.RendezvousOption) error {
 	return nil
 }
 
-// everything is a server of the echo protocol, which reads calls in place, and of blocks.
-func everything(more ...ipc.Route) []ipc.ServerOption {
-	return append(blocks(), ipc.WithTrustedClients(), echoService(more...))
-}
-
 // callAside makes a call in place, and one whose handler takes so long that the caller falls
 // asleep, over a connection of its own, on which nobody handles messages.
 func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
@@ -105,29 +100,6 @@ func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
 		_, err = ipc.Invoke(ctx, c, methodPause, &blob{make([]byte, 300)})
 	}
 	return err
-}
-
-// blocks serves the stream of blocks in both directions: it writes without end,
-// and reads what there is.
-func blocks() []ipc.ServerOption {
-	return []ipc.ServerOption{
-		ipc.HandleStreamWriter(blockStream, func(ctx context.Context, w *ipc.StreamWriter) error {
-			for n := uint64(0); ; n++ {
-				if err := writeBlock(ctx, w, n, int(n%4096)); err != nil {
-					return err
-				}
-			}
-		}),
-		ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
-			for {
-				if _, _, err := readBlock(ctx, r); err == io.EOF {
-					return nil
-				} else if err != nil {
-					return err
-				}
-			}
-		}),
-	}
 }
 
 // exchangeBlocks opens the stream in both directions, and reads and writes n blocks

@@ -2,6 +2,9 @@ package ipc_test
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -118,4 +121,57 @@ func TestServerSeesItsPeer(t *testing.T) {
 var blockStream = &ipc.StreamInfo{
 	Protocol:   &ipc.Protocol{Name: "test.Block", Fingerprint: 7, Schema: "struct test.Block 8 8\nfield 0 n uint64 0\n"},
 	HeaderSize: 8,
+}
+
+// writeBlock writes a block whose payload repeats its number.
+func writeBlock(ctx context.Context, w *ipc.StreamWriter, n uint64, size int) error {
+	return w.Write(ctx, size, func(header, payload []byte) error {
+		binary.NativeEndian.PutUint64(header, n)
+		for i := range payload {
+			payload[i] = byte(n)
+		}
+		return nil
+	})
+}
+
+// readBlock reads a block and checks that it is whole.
+func readBlock(ctx context.Context, r *ipc.StreamReader) (n, lost uint64, err error) {
+	err = r.Read(ctx, func(header, payload []byte, l uint64) error {
+		n, lost = binary.NativeEndian.Uint64(header), l
+		for i, b := range payload {
+			if b != byte(n) {
+				return fmt.Errorf("torn at byte %d", i)
+			}
+		}
+		return nil
+	})
+	return n, lost, err
+}
+
+// everything is a server of the echo protocol, which reads calls in place, and of blocks.
+func everything(more ...ipc.Route) []ipc.ServerOption {
+	return append(blocks(), ipc.WithTrustedClients(), echoService(more...))
+}
+
+// blocks serves the stream of blocks in both directions: it writes without end,
+// and reads what there is.
+func blocks() []ipc.ServerOption {
+	return []ipc.ServerOption{
+		ipc.HandleStreamWriter(blockStream, func(ctx context.Context, w *ipc.StreamWriter) error {
+			for n := uint64(0); ; n++ {
+				if err := writeBlock(ctx, w, n, int(n%4096)); err != nil {
+					return err
+				}
+			}
+		}),
+		ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
+			for {
+				if _, _, err := readBlock(ctx, r); err == io.EOF {
+					return nil
+				} else if err != nil {
+					return err
+				}
+			}
+		}),
+	}
 }

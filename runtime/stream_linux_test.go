@@ -2,7 +2,6 @@ package ipc_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"path/filepath"
@@ -10,31 +9,6 @@ import (
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
-
-// writeBlock writes a block whose payload repeats its number.
-func writeBlock(ctx context.Context, w *ipc.StreamWriter, n uint64, size int) error {
-	return w.Write(ctx, size, func(header, payload []byte) error {
-		binary.NativeEndian.PutUint64(header, n)
-		for i := range payload {
-			payload[i] = byte(n)
-		}
-		return nil
-	})
-}
-
-// readBlock reads a block and checks that it is whole.
-func readBlock(ctx context.Context, r *ipc.StreamReader) (n, lost uint64, err error) {
-	err = r.Read(ctx, func(header, payload []byte, l uint64) error {
-		n, lost = binary.NativeEndian.Uint64(header), l
-		for i, b := range payload {
-			if b != byte(n) {
-				return errors.New("torn at byte " + itoa(i))
-			}
-		}
-		return nil
-	})
-	return n, lost, err
-}
 
 func TestStreamToServer(t *testing.T) {
 	d := newDomain(t)
