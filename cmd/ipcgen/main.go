@@ -426,19 +426,6 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 	return t, nil
 }
 
-// planBinary has the run make the .bfbs of each schema.
-func (c *command) planBinary(t *tree, schemas []*schema.Schema, diags *diag.List) error {
-	for i, s := range schemas {
-		base := strings.TrimSuffix(filepath.Base(c.paths[i]), filepath.Ext(c.paths[i])) + ".bfbs"
-		p := &product{path: filepath.Join(c.out, base), name: base, source: c.paths[i]}
-		data := bfbs.Write(s, diags)
-		if err := t.add(p, rendering{c.paths[i], func([]byte) ([]byte, error) { return data, nil }}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // add adds a file to those that the run makes. Several schemas may make it if it
 // belongs to one that all of them include.
 func (t *tree) add(p *product, r rendering) error {

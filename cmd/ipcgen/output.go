@@ -28,12 +28,14 @@ import (
 type product struct {
 	path   string // on this machine
 	render []rendering
+	source string // the name of the schema that declares what is in it
+
+	root string // of a binary schema: the name of its root file in it
 
 	// Of Go files:
-	name   string // relative to the output folder, with slashes
-	pkg    string
-	source string // the name of the schema that declares what is in it
-	types  []string
+	name  string // relative to the output folder, with slashes
+	pkg   string
+	types []string
 }
 
 // A rendering is what one of the schemas of a run makes of a file: if several include
@@ -161,7 +163,7 @@ func (t *tree) compareOne(p *product, note func(data []byte)) error {
 	if old != nil && bytes.Equal(old, data) && !t.forced[p] {
 		return nil
 	}
-	if old != nil && t.sweep {
+	if old != nil {
 		if err := t.mayReplace(p, old); err != nil {
 			return err
 		}
@@ -239,6 +241,9 @@ const (
 // mayReplace reports why a file cannot be replaced: it is somebody's own, or
 // belongs to a schema that makes it too.
 func (t *tree) mayReplace(p *product, old []byte) error {
+	if p.root != "" {
+		return t.mayReplaceBinary(p, old)
+	}
 	first := firstLine(old)
 	if strings.HasPrefix(first, oldMark) || strings.HasPrefix(first, flatcMark) {
 		return nil
@@ -277,10 +282,14 @@ func (t *tree) mayTakeOver(p *product, out, source string) error {
 
 // display returns the name of a schema for users: its path from here, if it has one.
 func (t *tree) display(source string) string {
-	file := t.out.find(source)
-	if file == "" {
-		return source
+	if file := t.out.find(source); file != "" {
+		return t.relative(file)
 	}
+	return source
+}
+
+// relative returns the path of a file from here, for users.
+func (t *tree) relative(file string) string {
 	if rel, ok := below(t.out.cwd, file); ok {
 		return filepath.FromSlash(rel)
 	}

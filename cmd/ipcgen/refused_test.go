@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -142,6 +143,21 @@ func TestRunsThatDisagree(t *testing.T) {
 			files: map[string]string{"x/a.fbs": "namespace n; table A { x: int; }", "y/a.fbs": "namespace m; table A { x: int; }"},
 			runs:  []string{"-bfbs -o gen x/a.fbs y/a.fbs"},
 			want:  []string{"gen/a.bfbs", "x/a.fbs", "y/a.fbs"},
+		}, {
+			name:  "two binary schemas of one name, by two runs",
+			files: map[string]string{"x/a.fbs": "namespace n; table A { x: int; }", "y/a.fbs": "namespace m; table A { x: int; }"},
+			runs:  []string{"-bfbs -o gen x/a.fbs", "-bfbs -o gen y/a.fbs"},
+			want:  []string{"gen/a.bfbs", "from x/a.fbs", "for y/a.fbs"},
+		}, {
+			name:  "a binary schema of a file with another extension",
+			files: map[string]string{"a.schema": "namespace n; table A { x: int; }", "y/a.fbs": "namespace m; table A { x: int; }"},
+			runs:  []string{"-bfbs -o gen a.schema", "-bfbs -o gen y/a.fbs"},
+			want:  []string{"gen/a.bfbs", "from a.schema", "for y/a.fbs"},
+		}, {
+			name:  "a binary schema in the place of something else",
+			files: map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen/a.bfbs": "my notes on FlatBuffers"},
+			runs:  []string{"-bfbs -o gen a.fbs"},
+			want:  []string{"gen/a.bfbs", "is not a binary schema", "-o"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -202,4 +218,37 @@ func TestPackageOfTheOutputFolder(t *testing.T) {
 			mustRun(t, "-check "+c.run)
 		})
 	}
+}
+
+// TestBinarySchemasAreReplaced checks that a binary schema follows its schema through
+// changes and to another folder, and is the same from everywhere.
+func TestBinarySchemasAreReplaced(t *testing.T) {
+	dir := newModule(t, map[string]string{
+		"x/a.fbs": `include "b.fbs"; namespace n; table A { b: B; }`, "x/b.fbs": "namespace n; table B { x: int; }",
+		"y/a.fbs": "namespace m; table A { x: int; }",
+	})
+	mustRun(t, "-bfbs -o gen x/a.fbs")
+	first := readTree(t, "gen")
+	t.Chdir("x")
+	mustRun(t, "-bfbs -check -o ../gen a.fbs")
+	mustRun(t, "-bfbs -check -o ../gen "+filepath.Join(dir, "x/a.fbs"))
+	t.Chdir(dir)
+	if !strings.Contains(first["a.bfbs"], "//x/a.fbs") || !strings.Contains(first["a.bfbs"], "//x/b.fbs") {
+		t.Errorf("files are not named from the module: %q", first["a.bfbs"])
+	}
+	write(t, "x/b.fbs", "namespace n; table B { y: int; }")
+	mustRun(t, "-bfbs -o gen x/a.fbs")
+	if maps.Equal(readTree(t, "gen"), first) {
+		t.Error("the binary schema is not written again")
+	}
+	for _, path := range []string{"x/a.fbs", "x/b.fbs"} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustRun(t, "-bfbs -o gen y/a.fbs") // it takes over
+	write(t, "gen/a.bfbs", readTree(t, "gen")["a.bfbs"][:40])
+	mustRun(t, "-bfbs -o gen y/a.fbs")
+	mustRun(t, "-bfbs -check -o gen y/a.fbs")
+	mustRun(t, "-o go gen/a.bfbs")
 }

@@ -258,7 +258,7 @@ func TestDefaultsThatFlatcCannotStore(t *testing.T) {
 func TestStringDefaults(t *testing.T) {
 	s := load(t, `table T { a: string = "x"; b: string = ""; c: string; d: string = "y"; }`)
 	var diags diag.List
-	data := Write(s, &diags)
+	data := Write(s, nil, &diags)
 	if all := diags.All(); len(all) != 1 || diags.HasErrors() || !strings.Contains(all[0].Message, "T.a, T.d") || all[0].Span.Line != 1 {
 		t.Errorf("writing: %v", all)
 	}

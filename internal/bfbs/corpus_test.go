@@ -95,7 +95,7 @@ func firstDifference(got, want string) string {
 }
 
 // encode is Write without its warnings.
-func encode(s *schema.Schema) []byte { return Write(s, new(diag.List)) }
+func encode(s *schema.Schema) []byte { return Write(s, nil, new(diag.List)) }
 
 // write encodes a schema and checks that the verifier takes it.
 func write(t testing.TB, s *schema.Schema) []byte {

@@ -3,6 +3,14 @@ package bfbs
 // identifier marks a buffer as a binary schema.
 const identifier = "BFBS"
 
+// Marked reports whether data begins as a binary schema does.
+func Marked(data []byte) bool {
+	at := func(i int) bool {
+		return len(data) >= i+len(identifier) && string(data[i:i+len(identifier)]) == identifier
+	}
+	return at(4) || at(8) // behind a size prefix
+}
+
 // The slots of the tables of FlatBuffers' reflection.fbs, which numbers them in
 // order of declaration.
 const (

@@ -13,12 +13,16 @@ import (
 )
 
 // Write encodes a schema as flatc does with -b --schema --bfbs-comments
-// --bfbs-builtins: documentation and built-in attributes are included, and
-// files are named relative to the project root. It warns in diags of what a
-// binary schema does not hold.
-func Write(s *schema.Schema, diags *diag.List) []byte {
+// --bfbs-builtins: documentation and built-in attributes are included. name names
+// the files, as flatc does relative to --bfbs-filenames: "//dir/a.fbs"; nil keeps their
+// names. Write warns in diags of what a binary schema does not hold.
+func Write(s *schema.Schema, name func(*schema.File) string, diags *diag.List) []byte {
 	warnOfStrings(s, diags)
-	return newWriter(s).write()
+	w := newWriter(s)
+	if name != nil {
+		w.name = name
+	}
+	return w.write()
 }
 
 // warnOfStrings warns of the defaults of strings, at the first of them. An
@@ -45,6 +49,7 @@ func newWriter(s *schema.Schema) *writer {
 	w := &writer{
 		b:       flatbuffers.NewBuilder(1 << 16),
 		schema:  s,
+		name:    func(f *schema.File) string { return f.Name },
 		indexes: make(map[any]int),
 		objects: make(map[*schema.Object]flatbuffers.UOffsetT),
 		types:   make(map[typeKey]flatbuffers.UOffsetT),
@@ -64,6 +69,7 @@ func newWriter(s *schema.Schema) *writer {
 type writer struct {
 	b        *flatbuffers.Builder
 	schema   *schema.Schema
+	name     func(*schema.File) string
 	indexes  map[any]int // of objects and of enums, each among its own
 	objects  map[*schema.Object]flatbuffers.UOffsetT
 	types    map[typeKey]flatbuffers.UOffsetT // equal types are written once
@@ -98,7 +104,7 @@ func (w *writer) write() []byte {
 		services = append(services, w.service(v))
 	}
 	sorted := slices.Clone(s.Files)
-	slices.SortFunc(sorted, func(a, b *schema.File) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(sorted, func(a, b *schema.File) int { return strings.Compare(w.name(a), w.name(b)) })
 	for _, f := range sorted {
 		files = append(files, w.file(f))
 	}
@@ -179,12 +185,14 @@ func (w *writer) attributes(list schema.Attributes) flatbuffers.UOffsetT {
 
 // file names the file of a declaration.
 func (w *writer) fileName(f *schema.File) flatbuffers.UOffsetT {
-	return w.b.CreateSharedString(f.Name)
+	return w.b.CreateSharedString(w.name(f))
 }
 
 func (w *writer) file(f *schema.File) flatbuffers.UOffsetT {
 	var includes offsets
-	for _, g := range f.Includes {
+	sorted := slices.Clone(f.Includes)
+	slices.SortFunc(sorted, func(a, b *schema.File) int { return strings.Compare(w.name(a), w.name(b)) })
+	for _, g := range sorted {
 		includes = append(includes, w.fileName(g))
 	}
 	name, includesAt := w.fileName(f), w.vector(includes)
