@@ -27,9 +27,3 @@ type EpochSource interface {
 	// older one (but not 0) is refused with CodeFenced, outcome Unknown.
 	Epoch() uint64
 }
-
-// FixedEpoch is an EpochSource that never changes.
-type FixedEpoch uint64
-
-// Epoch returns e.
-func (e FixedEpoch) Epoch() uint64 { return uint64(e) }

@@ -40,13 +40,9 @@ type MethodInfo struct {
 	// well change it.
 	ReadOnly bool
 
-	newReply      func() any
 	encodeRequest func(b *flatbuffers.Builder, seq uint64, req any) error
 	decodeReply   func(buf []byte, reply any) (refSeq uint64, err error)
 }
-
-// NewReply makes an empty *Rep, for a Call made without knowing its type.
-func (m *MethodInfo) NewReply() any { return m.newReply() }
 
 // A MethodSpec holds the typed codec of a method, declared by generated code.
 // Encoders build and finish exactly one message; decoders verify buf before
@@ -81,7 +77,6 @@ func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req
 	return &Method[Req, Rep]{
 		info: MethodInfo{
 			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent, ReadOnly: spec.ReadOnly,
-			newReply: func() any { return new(Rep) },
 			encodeRequest: func(b *flatbuffers.Builder, seq uint64, req any) error {
 				return spec.EncodeRequest(b, seq, req.(*Req))
 			},

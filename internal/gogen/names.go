@@ -6,7 +6,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// All names of generated code are made in this file and in package.go, which
+// All names of generated code are made in this file and in plan.go, which
 // hands them out: those that flatc gives the same things, and ours beside them.
 
 // upperCamel converts the name of a field as flatc does for Go: to snake case
