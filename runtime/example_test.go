@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
+	"os"
+	"sync"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -117,6 +120,56 @@ func ExampleConn_deadline() {
 	// Output: true
 }
 
+// A client that must not execute a call twice sends it again only when the error says that the call
+// was not executed. Here the connection is cut before the server has taken the first call.
+func ExampleOutcome() {
+	network, server := newServer(audio.NewAudioControlService(&mixer{}))
+	defer server.Close()
+	faults := network.Faulty()
+	faults.At(ipctest.ToServer, 1, ipctest.Cut)
+
+	setGain := func(ctx context.Context, gain float32) error {
+		for {
+			err := setGainOnce(ctx, gain, faults)
+			switch ipc.OutcomeOf(err) {
+			case ipc.NotSent, ipc.NotExecuted:
+				if ipc.CodeOf(err) == ipc.CodeUnavailable && ctx.Err() == nil {
+					time.Sleep(10 * time.Millisecond) // the server may be about to start again
+					continue
+				}
+			}
+			return err
+		}
+	}
+	fmt.Println(setGain(context.Background(), 0.5))
+	// Output: <nil>
+}
+
+func setGainOnce(ctx context.Context, gain float32, opts ...ipc.DialOption) error {
+	conn, err := ipc.Dial(ctx, "audio", opts...)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = audio.NewAudioControlClient(conn).SetParam(ctx, &audio.SetParamT{Value: gain})
+	return err
+}
+
+// A connection ends with the process of its server. Done tells when, and Err why.
+func ExampleConn_Done() {
+	network, server := newServer(audio.NewAudioControlService(&mixer{}))
+	conn, err := ipc.Dial(context.Background(), "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	server.Close()
+	<-conn.Done()
+	fmt.Println(ipc.CodeOf(conn.Err()))
+	// Output: unavailable
+}
+
 // A receiver handles one-way messages.
 type receiver struct {
 	audio.UnimplementedControlMsgHandler
@@ -146,6 +199,59 @@ func ExampleSend() {
 	}
 	fmt.Println(<-l.got)
 	// Output: 0.5
+}
+
+// A publisher sends every new gain to all clients that have called GetParam.
+type publisher struct {
+	audio.UnimplementedAudioControl
+
+	mu          sync.Mutex
+	subscribers map[*ipc.Peer]bool
+}
+
+func (p *publisher) GetParam(ctx context.Context, _ *audio.GetParamT) (*audio.ParamValueT, error) {
+	peer, ok := ipc.PeerFromContext(ctx)
+	if !ok {
+		return nil, ipc.Errorf(ipc.CodeFailedPrecondition, "subscribe through a connection")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.subscribers[peer] = true
+	return &audio.ParamValueT{}, nil
+}
+
+func (p *publisher) publish(ctx context.Context, gain float32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for peer := range p.subscribers {
+		err := audio.NewControlMsgSender(peer).SendSetParam(ctx, &audio.SetParamT{Value: gain})
+		if err != nil { // the client has closed the connection, or has died
+			delete(p.subscribers, peer)
+		}
+	}
+}
+
+// A server sends one-way messages to the clients whose calls it has handled. A client that wants
+// them is dialled with the service that handles them.
+func ExamplePeer_Send() {
+	p := &publisher{subscribers: make(map[*ipc.Peer]bool)}
+	network, server := newServer(audio.NewAudioControlService(p))
+	defer server.Close()
+
+	ctx := context.Background()
+	l := receiver{got: make(chan float32)}
+	conn, err := ipc.Dial(ctx, "audio", audio.NewControlMsgService(l), network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := audio.NewAudioControlClient(conn).GetParam(ctx, &audio.GetParamT{}); err != nil {
+		log.Fatal(err)
+	}
+
+	p.publish(ctx, 0.25)
+	fmt.Println(<-l.got)
+	// Output: 0.25
 }
 
 // A struct marked "stream" travels in blocks that are written and read in place. Here the server
@@ -191,6 +297,50 @@ func ExampleOpenStreamReader() {
 	// 1
 }
 
+// A client may write a stream as well. Close says that the stream is complete, and the server's
+// handler then reads io.EOF.
+func ExampleOpenStreamWriter() {
+	sum := make(chan float64)
+	network, server := newServer(robot.HandleReadingReader(
+		func(ctx context.Context, r *robot.ReadingReader) error {
+			total := 0.0
+			for {
+				err := r.Read(ctx, func(r *robot.Reading, _ []byte, _ uint64) error {
+					total += r.Distance()
+					return nil
+				})
+				if err == io.EOF {
+					sum <- total
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}))
+	defer server.Close()
+
+	ctx := context.Background()
+	w, err := robot.OpenReadingWriter(ctx, "audio", ipc.StreamOptions{}, network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 4 {
+		err := w.Write(ctx, 0, func(r *robot.Reading, _ []byte) error {
+			r.MutateDistance(0.5)
+			return nil
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(<-sum)
+	// Output: 2
+}
+
 // A call in place builds the request where the server reads it, and reads the reply where the
 // server wrote it.
 func ExampleInvokeInPlace() {
@@ -217,6 +367,60 @@ func ExampleInvokeInPlace() {
 		log.Fatal(err)
 	}
 	// Output: Ok
+}
+
+// A handler in place reads the request and builds the reply where they lie. Methods without one are
+// handled by the service as usual.
+func ExampleHandleInPlace() {
+	network, server := newServer(
+		audio.NewAudioControlInPlaceService(&mixer{}, audio.AudioControlInPlaceHandlers{
+			SetParam: func(
+				_ context.Context, req audio.SetParam, reply ipc.InPlaceReply[audio.Ack],
+			) error {
+				fmt.Println("gain", req.Value())
+				return reply.Build(64, func(b *flatbuffers.Builder, refSeq uint64) flatbuffers.UOffsetT {
+					audio.AckStart(b)
+					audio.AckAddRefSeq(b, refSeq)
+					return audio.AckEnd(b)
+				})
+			},
+		}))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	// The client need not know: a plain call reaches the handler in place, too.
+	client := audio.NewAudioControlClient(conn)
+	if _, err := client.SetParam(context.Background(), &audio.SetParamT{Value: 0.5}); err != nil {
+		log.Fatal(err)
+	}
+	// Output: gain 0.5
+}
+
+// A client's interceptor sees the calls of its connection. This one gives a deadline to calls whose
+// context has none.
+func ExampleWithClientInterceptor() {
+	network, server := newServer(audio.NewAudioControlService(&mixer{}))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network,
+		ipc.WithClientInterceptor(func(ctx context.Context, call ipc.Call, next ipc.Caller) error {
+			if _, ok := ctx.Deadline(); !ok {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, 10*time.Millisecond)
+				defer cancel()
+			}
+			return next.Invoke(ctx, call)
+		}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	_, err = audio.NewAudioControlClient(conn).GetParam(context.Background(), &audio.GetParamT{})
+	fmt.Println(ipc.CodeOf(err))
+	// Output: deadline exceeded
 }
 
 // A server's interceptor sees everything that a client can start. This one keeps a record, and
@@ -286,4 +490,89 @@ func ExampleServer_Run() {
 	cancel() // or a signal: SIGINT, SIGTERM
 	fmt.Println(<-done)
 	// Output: <nil>
+}
+
+// Listen, Serve and Shutdown are the steps of Run, for a process that has its own signals or serves
+// several channels.
+func ExampleServer_Shutdown() {
+	network := ipctest.NewNetwork()
+	server := ipc.NewServer(audio.NewAudioControlService(&mixer{}))
+	served := make(chan error)
+	for _, channel := range []string{"audio", "audio.debug"} {
+		listener, err := ipc.Listen(channel, network)
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() { served <- server.Serve(context.Background(), listener) }()
+	}
+
+	// Later: let calls in progress finish, for five seconds at most.
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		log.Print("calls were cut off: ", err)
+	}
+	fmt.Println(<-served == ipc.ErrServerClosed, <-served == ipc.ErrServerClosed)
+	// Output: true true
+}
+
+// A server logs which clients it refuses and what it drops, at the levels of package slog.
+func ExampleWithLogger() {
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	network, server := newServer(
+		audio.NewAudioControlService(&mixer{}),
+		ipc.WithLogger(logger.With("component", "mixer")))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn.Close()
+}
+
+// The counters of a connection are read at any time, on either side.
+func ExampleConn_Stats() {
+	network, server := newServer(audio.NewAudioControlService(&mixer{}))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	client := audio.NewAudioControlClient(conn)
+	for range 3 {
+		if _, err := client.SetParam(context.Background(), &audio.SetParamT{}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	stats := conn.Stats()
+	fmt.Println(stats.Sent, "requests,", stats.Received, "replies")
+	// Output: 3 requests, 3 replies
+}
+
+// Programs that share a machine without knowing each other choose domains of their own.
+func ExampleWithDomain() {
+	conn, err := ipc.Dial(context.Background(), "audio", ipc.WithDomain("studio"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+}
+
+// A server can limit its clients, and sizes that its clients ask for are capped at the server's.
+func ExampleNewServer() {
+	network, server := newServer(
+		audio.NewAudioControlService(&mixer{}),
+		ipc.WithMaxConns(8),
+		ipc.WithMaxCalls(16),
+		ipc.WithMaxMessage(1<<20),
+		ipc.WithRings(1<<20, 1<<20))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(conn.Peer().PID == os.Getpid())
+	// Output: true
 }

@@ -456,7 +456,7 @@ func (c *Client) primary(ctx context.Context, after uint64) (*link, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, errors.Join(c.why(), context.Cause(ctx))
+			return nil, fmt.Errorf("%w: %w", c.why(), context.Cause(ctx))
 		case <-c.ctx.Done():
 			return nil, ErrClosed
 		case <-patience.C:

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -200,6 +201,9 @@ func TestCallWithoutGroup(t *testing.T) {
 	_, err = control.StopStream(ctx, &audio.StopStreamT{})
 	if !errors.Is(err, context.DeadlineExceeded) || ipc.OutcomeOf(err) != ipc.NotSent {
 		t.Errorf("deadline: %v", err)
+	}
+	if text := err.Error(); !strings.Contains(text, "nobody supervises group") || strings.Contains(text, "\n") {
+		t.Errorf("the error is not one line that says why: %q", text)
 	}
 }
 

@@ -1,0 +1,308 @@
+package ipcgen
+
+import (
+	"go/ast"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// pages returns the names of all pages of the project, of every module in it.
+func pages(t *testing.T) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && name != "." && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(name, ".md") {
+			names = append(names, filepath.ToSlash(name))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// read returns the text of a file of the project.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.FromSlash(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(text), "\r\n", "\n")
+}
+
+// A line is a line of prose of a page: one outside of fenced blocks.
+type line struct {
+	number int
+	text   string
+}
+
+// prose returns the lines of a page outside of fenced blocks.
+func prose(page string) (lines []line) {
+	fenced := false
+	for i, text := range strings.Split(page, "\n") {
+		if strings.HasPrefix(strings.TrimSpace(text), "```") {
+			fenced = !fenced
+		} else if !fenced {
+			lines = append(lines, line{i + 1, text})
+		}
+	}
+	return lines
+}
+
+var linkDefinition = regexp.MustCompile(`^\[[^\]]+\]: `)
+
+// maxColumns is the longest line of prose. Tables and link definitions cannot be broken.
+const maxColumns = 100
+
+// wide lists the pages that are still to be brought to that width.
+var wide = []string{
+	"CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "bench/README.md",
+	"docs/architecture.md", "docs/faq.md", "docs/group.md", "docs/outcomes.md", "docs/protocol.md",
+	"docs/replication.md", "docs/schema.md",
+	"examples/greeter/README.md", "examples/jobs/README.md", "examples/robot/README.md",
+}
+
+// TestHouseDocsWidth checks that lines of prose fit into an editor.
+func TestHouseDocsWidth(t *testing.T) {
+	for _, name := range pages(t) {
+		if slices.Contains(wide, name) {
+			continue
+		}
+		for _, l := range prose(read(t, name)) {
+			n := utf8.RuneCountInString(l.text)
+			if n > maxColumns && !strings.HasPrefix(l.text, "|") && !linkDefinition.MatchString(l.text) {
+				t.Errorf("%s:%d has %d columns; break it at %d", name, l.number, n, maxColumns)
+			}
+		}
+	}
+}
+
+var (
+	codeSpan = regexp.MustCompile("`[^`]*`")
+	heading  = regexp.MustCompile(`^#+ +(.*)`)
+	linkText = regexp.MustCompile(`!?\[([^\]]*)\]\([^)]*\)`)
+	// A link may be broken between its text and its target, or within its text.
+	link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+)
+
+// anchor returns the anchor that GitHub gives to a heading.
+func anchor(title string) string {
+	title = linkText.ReplaceAllString(title, "$1")
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ', r == '-':
+			return '-'
+		case r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, title)
+}
+
+// anchors returns the anchors of a page.
+func anchors(page string) (all []string) {
+	for _, l := range prose(page) {
+		if m := heading.FindStringSubmatch(l.text); m != nil {
+			all = append(all, anchor(m[1]))
+		}
+	}
+	return all
+}
+
+// TestHouseDocsLinks checks that what a page links to within the project exists: the file, and the
+// heading.
+func TestHouseDocsLinks(t *testing.T) {
+	checked := 0
+	for _, name := range pages(t) {
+		page := read(t, name)
+		for _, l := range prose(page) {
+			for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(l.text, "``"), -1) {
+				target := m[1]
+				if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+					continue
+				}
+				checked++
+				file, fragment, _ := strings.Cut(target, "#")
+				there := page
+				if file != "" {
+					file = filepath.ToSlash(filepath.Join(filepath.Dir(name), file))
+					if _, err := os.Stat(file); err != nil {
+						t.Errorf("%s:%d links to %s, which does not exist", name, l.number, file)
+						continue
+					}
+					if fragment != "" {
+						there = read(t, file)
+					}
+				}
+				if fragment != "" && !slices.Contains(anchors(there), fragment) {
+					t.Errorf("%s:%d links to %s, which has no such heading", name, l.number, target)
+				}
+			}
+		}
+	}
+	if checked < 50 {
+		t.Errorf("only %d links found", checked)
+	}
+}
+
+// squeezed returns the lines of a text without indentation.
+func squeezed(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return "\n" + strings.Join(lines, "\n") + "\n"
+}
+
+var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
+
+// TestHouseDocsSnippets checks that every block of Go in the guide to the runtime is part of an
+// example, which the compiler reads and most of which run.
+func TestHouseDocsSnippets(t *testing.T) {
+	var sources []string
+	for _, pattern := range []string{"runtime/example*_test.go", "runtime/*/example*_test.go"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no examples match %s (%v)", pattern, err)
+		}
+		for _, name := range names {
+			sources = append(sources, squeezed(read(t, name)))
+		}
+	}
+	blocks := goBlock.FindAllStringSubmatch(read(t, "docs/runtime.md"), -1)
+	if len(blocks) < 20 {
+		t.Errorf("docs/runtime.md has only %d snippets", len(blocks))
+	}
+	for _, b := range blocks {
+		want := squeezed(b[1])
+		if !slices.ContainsFunc(sources, func(s string) bool { return strings.Contains(s, want) }) {
+			t.Errorf("docs/runtime.md has a snippet that is in no example of runtime:\n%s", b[1])
+		}
+	}
+}
+
+// TestHouseDocsOptions checks that the guide to the runtime has a row for every option.
+func TestHouseDocsOptions(t *testing.T) {
+	guide := read(t, "docs/runtime.md")
+	names, err := filepath.Glob("runtime/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "With") {
+				continue
+			}
+			found++
+			if !strings.Contains(guide, "\n| `"+f.Name.Name+"` |") {
+				t.Errorf("the table of options in docs/runtime.md has no row for ipc.%s", f.Name.Name)
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d options found", found)
+	}
+}
+
+// TestHouseDocsDefaults checks the numbers in the tables of docs/runtime.md against the constants.
+func TestHouseDocsDefaults(t *testing.T) {
+	guide := read(t, "docs/runtime.md")
+	ms := func(d time.Duration) string { return strings.ReplaceAll(d.String(), "µs", " µs") }
+	seconds := func(d time.Duration) string { return strings.TrimSuffix(d.String(), "s") + " s" }
+	bytes := func(n int64) string {
+		if n%(1<<20) == 0 {
+			return grouped(n>>20) + " MiB"
+		}
+		return grouped(n>>10) + " KiB"
+	}
+	for row, want := range map[string]string{
+		"`WithRings` | both":            bytes(ipc.DefaultRingCapacity),
+		"`WithMaxMessage` | both":       bytes(ipc.DefaultMaxMessage),
+		"`WithMaxCalls` | server":       grouped(ipc.DefaultMaxCalls),
+		"`WithMaxConns` | server":       grouped(ipc.DefaultMaxConns),
+		"`WithHandshakeTimeout` | both": seconds(ipc.DefaultHandshakeTimeout),
+		"`WithGrace` | server":          seconds(ipc.DefaultGrace),
+		"`WithSpin` | both":             ms(time.Duration(constantOf(t, "runtime/spin.go", "defaultSpin"))),
+		"`StreamOptions.Depth`":         grouped(constantOf(t, "runtime/stream.go", "defaultStreamDepth")),
+		"`StreamOptions.Payload`":       bytes(constantOf(t, "runtime/stream.go", "defaultStreamPayload")),
+		"memory of a stream":            bytes(constantOf(t, "runtime/stream.go", "maxStreamMemory")),
+	} {
+		_, rest, found := strings.Cut(guide, "\n| "+row+" | ")
+		if got, _, _ := strings.Cut(rest, " | "); !found || got != want {
+			t.Errorf("docs/runtime.md states %q for %s; the code has %s", got, row, want)
+		}
+	}
+	if want := grouped(constantOf(t, "internal/domain/domain.go", "MaxNameLen")); !strings.Contains(guide, "at most "+want+" bytes") {
+		t.Errorf("docs/runtime.md does not state the longest name, %s bytes", want)
+	}
+}
+
+// grouped writes a number below a million as the documents do.
+func grouped(n int64) string {
+	s := constant.MakeInt64(n).ExactString()
+	if len(s) > 3 {
+		s = s[:len(s)-3] + "," + s[len(s)-3:]
+	}
+	return s
+}
+
+// constantOf evaluates a constant of a file, which may be unexported, and may be a number of
+// units of package time.
+func constantOf(t *testing.T, name, constName string) int64 {
+	t.Helper()
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, name, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		gen, ok := d.(*ast.GenDecl)
+		if !ok || gen.Tok != token.CONST {
+			continue
+		}
+		for _, s := range gen.Specs {
+			spec := s.(*ast.ValueSpec)
+			if spec.Names[0].Name != constName {
+				continue
+			}
+			text := types.ExprString(spec.Values[0])
+			text = strings.NewReplacer("time.Microsecond", "1000", "time.Millisecond", "1000000",
+				"time.Second", "1000000000").Replace(text)
+			v, err := types.Eval(fset, nil, token.NoPos, text)
+			if err != nil {
+				t.Fatalf("%s: %s = %s: %v", name, constName, text, err)
+			}
+			n, _ := constant.Int64Val(v.Value)
+			return n
+		}
+	}
+	t.Fatalf("%s declares no constant %s", name, constName)
+	return 0
+}
