@@ -368,3 +368,25 @@ func TestNamesOfSchemas(t *testing.T) {
 		}
 	}
 }
+
+// TestThroughLinks runs ipcgen from a folder that was reached through a symbolic link, and
+// for schemas behind one. The way up is that of the system, and the files are the same.
+func TestThroughLinks(t *testing.T) {
+	dir := newModule(t, map[string]string{
+		"deep/schema/a.fbs": `include "../common/c.fbs"; namespace a; table A { c: c.C; }`,
+		"deep/common/c.fbs": "namespace c; table C { x: int; }",
+	})
+	for link, to := range map[string]string{"link": "deep/schema", "deep/here": "../deep/schema"} {
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustRun(t, "-all -o deep/gen deep/schema/a.fbs")
+	mustRun(t, "-all -check -o deep/gen link/a.fbs")
+	mustRun(t, "-all -check -o deep/gen deep/here/a.fbs")
+	t.Chdir(filepath.Join(dir, "link"))
+	t.Setenv("PWD", filepath.Join(dir, "link")) // as a shell does
+	mustRun(t, "-all -check -o ../gen a.fbs")
+	mustRun(t, "-all -check -o ../gen ../schema/a.fbs")
+	mustRun(t, "-all -check -I ../schema -o "+filepath.Join(dir, "deep/gen")+" a.fbs")
+}

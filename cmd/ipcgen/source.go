@@ -72,7 +72,7 @@ type outputFolder struct {
 
 // openOutput finds out about the folder of -o, which need not exist.
 func openOutput(dir string, includes []string) (*outputFolder, error) {
-	abs, err := filepath.Abs(dir)
+	abs, err := absolute(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func openOutput(dir string, includes []string) (*outputFolder, error) {
 		}
 	}
 	for _, inc := range includes {
-		if abs, err = filepath.Abs(inc); err != nil {
+		if abs, err = absolute(inc); err != nil {
 			return nil, err
 		}
 		o.includes = append(o.includes, resolve(abs))
@@ -106,6 +106,21 @@ func openOutput(dir string, includes []string) (*outputFolder, error) {
 	}
 	o.cache = resolve(o.cache)
 	return o, nil
+}
+
+// absolute returns the absolute form of a path. Where the current folder is known by a name
+// with links in it, as after cd to a link, the way up from it is that of the system, which
+// opens the file, and not the way back along the name.
+func absolute(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil || filepath.IsAbs(path) || !strings.HasPrefix(filepath.Clean(path), "..") {
+		return abs, err
+	}
+	cwd, err := filepath.Abs(".")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(resolve(cwd), path), nil
 }
 
 // resolve follows the symbolic links of an absolute path, as far as it exists.
@@ -138,7 +153,7 @@ func (o *outputFolder) name(f *schema.File) string {
 		}
 		return name
 	}
-	abs, err := filepath.Abs(f.Path)
+	abs, err := absolute(f.Path)
 	if err != nil {
 		return path.Base(filepath.ToSlash(f.Path))
 	}

@@ -313,9 +313,10 @@ func (c *collector) add(src *source) *File {
 // includes it, in the include directories, or beside the root file.
 func (c *collector) include(from *source, inc fbs.Include) *source {
 	span := from.parsed.Span(inc.Path.Range)
+	name := filepath.FromSlash(strings.ReplaceAll(inc.Path.Text, `\`, "/"))
 	dirs := slices.Concat([]string{filepath.Dir(from.path)}, c.opts.IncludeDirs, []string{filepath.Dir(c.root)})
-	for _, dir := range dirs {
-		path := filepath.Join(dir, filepath.FromSlash(strings.ReplaceAll(inc.Path.Text, `\`, "/")))
+	for _, dir := range throughLinks(dirs, name) {
+		path := filepath.Join(dir, name)
 		src, err := c.read(path)
 		switch {
 		case err == nil:
@@ -332,6 +333,23 @@ func (c *collector) include(from *source, inc fbs.Include) *source {
 		d.Helpf("it is looked for beside %s and in %s", from.path, strings.Join(c.opts.IncludeDirs, ", "))
 	}
 	return nil
+}
+
+// throughLinks returns the folders to look for an include in. The way up from a folder
+// behind a symbolic link leads where the system says, as with flatc, and else, where nothing
+// is found there, back to the folder that the link is in.
+func throughLinks(dirs []string, include string) []string {
+	if !strings.HasPrefix(filepath.Clean(include), "..") {
+		return dirs
+	}
+	var all []string
+	for _, dir := range dirs {
+		if real, err := filepath.EvalSymlinks(dir); err == nil && real != dir {
+			all = append(all, real)
+		}
+		all = append(all, dir)
+	}
+	return all
 }
 
 // projectName returns the name of a file relative to the project root, as
