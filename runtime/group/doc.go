@@ -1,32 +1,97 @@
-// Package group runs a service as several processes of which one, the primary,
-// answers: it starts them, watches them, replaces the dead, and lets clients
-// follow the primary.
+// Package group runs a service as several processes, of which one, the primary, answers. It starts
+// the processes, watches them, replaces those that die or hang, and lets clients follow the
+// primary.
 //
 // Three kinds of process take part:
 //
-//   - The supervisor calls Start. It spawns the replicas, elects the primary and
-//     promotes a standby when the primary dies or hangs.
-//   - A replica calls Join, hands the Member to its server as the fence, and
-//     announces itself when it serves. Without a supervisor the same code runs
-//     alone.
-//   - A client calls Dial, and gets an ipc.Caller that follows the primary.
+//   - The supervisor calls [Start]. It starts the replicas, chooses the primary, and promotes a
+//     standby when the primary dies or hangs.
+//   - A replica calls [Run] with its services. Without a supervisor the same program serves alone.
+//     [Join] and [Member.Announce] are the steps of Run, for a process that must do something in
+//     between.
+//   - A client calls [Dial]. The [Client] is an ipc.Caller, so generated clients are made from it as
+//     from an *ipc.Conn.
+//
+// With [Config.Replication] a group also keeps the [State] of its service on all replicas.
 //
 // # The reign
 //
-// Who rules is one 64-bit word in a page that the supervisor alone can write
-// and all others map read-only: the epoch and the primary's index. A promotion
-// is one atomic store. A server looks at the word when it takes a request and
-// again when it releases the reply, so a primary that was stopped and
-// continues after its reign answers nothing. The page is a file of the domain
-// (".groups/<service>") whose lock the supervisor holds for life: that refuses
-// a second supervisor, and tells of the death of the first.
+// One 64-bit word says who rules: it holds the epoch and the index of the primary. The word lies in
+// a page that only the supervisor can write and all other processes map read-only. A promotion is
+// one atomic store. A server looks at the word when it takes a request, and again when it releases
+// the reply, so a primary that was stopped and continues after its reign answers nothing. The page
+// is part of a file of the domain (".groups/<service>"). The supervisor holds a lock of that file
+// as long as it lives, which keeps a second supervisor out and tells the others when it dies.
 //
 // # Evidence
 //
-// A replica is ready when its record is in the registry and its server answers
-// a handshake. It is dead when its robust futex or its pidfd says so: the
-// supervisor acts on that at once and reaps the process later. A missed
-// heartbeat is suspicion: the replica is killed and seen dead before another is
-// promoted. Who was left by a supervisor that was killed is told by locks on
-// places in the group's file.
+// A replica is ready when its record is in the registry and its server answers a handshake. It is
+// dead when its robust futex or its pidfd says so: the supervisor acts on that at once, and reaps
+// the process later. A missed heartbeat is only a suspicion: the supervisor kills the replica, and
+// promotes another one when it has seen the death. After the death of a supervisor, locks on places
+// in the group's file tell the next one which replicas it has left.
+//
+// # Glossary
+//
+// The package, its documentation and its errors use these words. Words in parentheses mean the
+// same; the source still has some of them.
+//
+// Processes:
+//
+//   - group: the replicas of one service in one domain, with their supervisor.
+//   - instance: one member of a group by its name, "service.index". The name stays when the process
+//     is replaced. [Instance] is its state as the supervisor knows it.
+//   - replica: the process of an instance, or the instance, where the difference does not matter.
+//   - place: what an instance has in the group's file: a page, and the bytes whose locks tell which
+//     process is there. A group has one place for each index.
+//   - member: this process as a replica, seen from inside: the type [Member].
+//   - occupant: a process that has joined in a place, as the locks tell it to the next supervisor.
+//   - survivor: a replica that lives on without a supervisor ([Config.Survive]). The next
+//     supervisor adopts it, or evicts it when there is no place for it.
+//   - supervisor: the process that called [Start], and the goroutine in it that decides.
+//   - stranger (squatter): a process that is not of the group and has registered the name of one of
+//     its instances.
+//
+// Roles:
+//
+//   - primary: the replica that answers. There is one at most.
+//   - standby: any other ready replica.
+//   - promotion: the store of the supervisor that makes a standby the primary.
+//   - failover: a promotion after the primary died, or on demand ([Group.Failover]).
+//   - epoch: the number of a promotion. It only grows.
+//   - reign: the time of one epoch, and the word that holds the epoch, the primary and the phase of
+//     the group.
+//   - fence: the check of a server against the reign, before and after a request is executed.
+//   - home: the version of the group's file that a replica has mapped. There are several only after
+//     the file was lost and made again.
+//
+// Starts and ends:
+//
+//   - incarnation (in the page: tenant): the number of one start of a process in a place. A process
+//     whose incarnation is not the one in its place was replaced before it joined.
+//   - claim: the lock by which one process acts for an incarnation, and not also the programs that
+//     it has started with its environment.
+//   - drain: to answer what was taken, and take no more, before the end.
+//   - degraded: the limit of restarts was reached, and further ones wait.
+//   - suspected: of a replica: killed because it does not do what it should. Of a request, see
+//     suspect.
+//
+// Replication:
+//
+//   - state: what the service has promised to keep: the type [State].
+//   - change: a call that may alter the state. A read is a call of a method marked read_only.
+//   - position: the epoch and the number of a change. Replicas at one position have equal states.
+//   - leader: the primary's side of replication in one reign.
+//   - follower: the primary's session with one standby.
+//   - in sync: having executed every change that was answered. The primary waits for those.
+//   - the set: the replicas in sync, as the primary has published them.
+//   - heirs: the set at the death of a primary: those that may succeed it.
+//   - accusation: the primary's request to replace a standby that does not do as the primary does.
+//
+// Requests that end processes:
+//
+//   - suspect: a request that was in execution when a process died. Suspects are executed one at a
+//     time.
+//   - trial: the execution of a suspect.
+//   - quarantine: the time in which a request is refused because two processes died of it.
 package group
