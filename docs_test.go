@@ -75,7 +75,7 @@ const maxColumns = 100
 // wide lists the pages that are still to be brought to that width.
 var wide = []string{
 	"CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "bench/README.md",
-	"docs/architecture.md", "docs/faq.md", "docs/group.md", "docs/outcomes.md", "docs/protocol.md",
+	"docs/faq.md", "docs/group.md", "docs/outcomes.md", "docs/protocol.md",
 	"docs/replication.md", "docs/schema.md",
 	"examples/greeter/README.md", "examples/jobs/README.md", "examples/robot/README.md",
 }
@@ -305,4 +305,69 @@ func constantOf(t *testing.T, name, constName string) int64 {
 	}
 	t.Fatalf("%s declares no constant %s", name, constName)
 	return 0
+}
+
+// TestHouseDocsNames checks that the functions which docs/architecture.md names on the path of a call
+// exist in the package that the row gives.
+func TestHouseDocsNames(t *testing.T) {
+	_, path, found := strings.Cut(read(t, "docs/architecture.md"), "\n## A call, from end to end\n")
+	path, _, _ = strings.Cut(path, "\n## ")
+	if !found {
+		t.Fatal("docs/architecture.md does not tell the path of a call")
+	}
+	declared := map[string][]string{} // by package
+	checked := 0
+	for _, row := range strings.Split(path, "\n") {
+		cells := strings.Split(row, "|")
+		if len(cells) != 5 {
+			continue
+		}
+		pkgs := codeSpan.FindAllString(cells[1], -1)
+		if len(pkgs) != 1 {
+			continue // the head of a table
+		}
+		pkg := strings.Trim(pkgs[0], "`")
+		if declared[pkg] == nil {
+			declared[pkg] = functionsOf(t, pkg)
+		}
+		for _, span := range codeSpan.FindAllString(cells[2], -1) {
+			checked++
+			if name := strings.Trim(span, "`"); !slices.Contains(declared[pkg], name) {
+				t.Errorf("docs/architecture.md names %s on the path of a call, which package %s does not declare", name, pkg)
+			}
+		}
+	}
+	if checked < 25 {
+		t.Errorf("only %d names found", checked)
+	}
+}
+
+// functionsOf returns the functions of a package, and its methods as "Type.Method".
+func functionsOf(t *testing.T, pkg string) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.FromSlash(pkg) + "/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("package %s has no files (%v)", pkg, err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			name := f.Name.Name
+			if f.Recv != nil {
+				name = strings.TrimPrefix(types.ExprString(f.Recv.List[0].Type), "*") + "." + name
+			}
+			names = append(names, name)
+		}
+	}
+	return names
 }
