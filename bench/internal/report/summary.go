@@ -44,7 +44,7 @@ func (s *Summary) Write(w io.Writer) error {
 			parts = append(parts, b.String())
 		}
 	}
-	parts = append(parts, fmt.Sprintf("On %s: medians of one run of `cd bench && go run .`, in which all took turns, in %s.\n", s.Machine, s.Effort))
+	parts = append(parts, fmt.Sprintf("On %s:\nmedians of one run of `cd bench && go run .`, in which all took turns, in %s.\n", s.Machine, s.Effort))
 	_, err := io.WriteString(w, strings.Join(parts, "\n"))
 	return err
 }
