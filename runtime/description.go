@@ -35,7 +35,7 @@ func parseDescription(text string) (*description, error) {
 	var b *block
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		malformed := func(how string) error {
-			return fmt.Errorf("line %d of its description %s: %q", i+1, how, line)
+			return fmt.Errorf("line %d of its description %s: %q", i+1, how, shorten(line, 200))
 		}
 		w := strings.Split(line, " ")
 		if len(w) < 2 {

@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -74,6 +75,9 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 		return nil, err
 	}
 	defer memory.Close()
+	if err := hello.within(cfg.common); err != nil {
+		return nil, err
+	}
 	seg, err := shm.MapSegment(memory, hello.geo)
 	if err != nil {
 		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
@@ -129,7 +133,7 @@ func talk(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverH
 
 func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 	h := &clientHello{version: helloVersion, layout: shm.Version, channel: channel, reply: cfg.reply,
-		toServer: uint32(max(cfg.toServer, 0)), toClient: uint32(max(cfg.toClient, 0)), maxMessage: uint32(max(cfg.maxMessage, 0))}
+		toServer: uint32(max(cfg.toServer, 0)), toClient: uint32(max(cfg.toClient, 0)), maxMessage: uint32(cfg.longest())}
 	for _, p := range cfg.protocols {
 		h.protocols = append(h.protocols, protocolID{name: p.Name, fingerprint: p.Fingerprint})
 	}
@@ -139,9 +143,14 @@ func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 // exchange sends the client's hello, and receives the server's with the
 // memory.
 func exchange(l Link, h *clientHello) (*serverHello, shm.Memory, error) {
+	b := h.encode()
+	if len(b) > maxHello {
+		return nil, nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent,
+			Msg: fmt.Sprintf("the names of protocols take %d bytes, the limit is %d; name fewer with WithProtocol", len(b), maxHello)}
+	}
 	// A server that has no room says so at once, and may have closed its end
 	// before this gets there: what it said counts.
-	serr := l.Send(h.encode(), nil)
+	serr := l.Send(b, nil)
 	r := &linkReader{l: l}
 	hello, err := readServerHello(r)
 	if err == nil && serr != nil {
@@ -207,9 +216,6 @@ func (r *linkReader) Read(p []byte) (int, error) {
 // newConn makes the client's side over memory and a link that the handshake has
 // agreed on.
 func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Segment) (*Conn, error) {
-	if hello.maxMessage > 1<<31-1 {
-		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's limits are out of range"}
-	}
 	for _, p := range cfg.protocols {
 		if err := hello.compare(p); err != nil {
 			return nil, err
@@ -259,7 +265,7 @@ func verdictOf(err error) verdict {
 	if err == nil {
 		return verdict{}
 	}
-	return verdict{CodeOf(err), err.Error()}
+	return verdict{CodeOf(err), shorten(err.Error(), longestText)}
 }
 
 // authorize applies the policy of who may be at the other end.

@@ -20,6 +20,8 @@ type Raw struct {
 // A RawHello is what a raw server offers.
 type RawHello struct {
 	ToServer, ToClient, MaxMessage, MaxCalls int
+
+	Text string // descriptions; the first protocol has all of it
 }
 
 // RawOffer offers memory of whatever kind to the next client.
@@ -50,7 +52,7 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	if _, err := readWord(link); err != nil {
 		return nil, err
 	}
-	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient}
+	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient, Text: len(h.Text)}
 	memory, err := link.NewMemory(geo.Size())
 	if err != nil {
 		return nil, err
@@ -59,12 +61,13 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo,
 		maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls)}
 	for _, p := range protocols {
-		reply.protocols = append(reply.protocols, protocolID{name: p.Name, fingerprint: p.Fingerprint})
+		reply.protocols = append(reply.protocols, protocolID{name: p.Name, fingerprint: p.Fingerprint, len: uint32(len(h.Text))})
 	}
 	seg, err := shm.NewSegment(memory, geo)
 	if err != nil {
 		return nil, err
 	}
+	copy(seg.Text(), h.Text)
 	if err := finishHello(link, &reply, memory, geo.Size()); err != nil {
 		link.Close()
 		seg.Close()

@@ -18,6 +18,7 @@ const (
 	helloVersion  = 2
 	maxHello      = 64 << 10
 	maxHelloReply = 1 << 20
+	maxText       = 16 << 20 // descriptions of a server's protocols
 )
 
 // Bytes that travel on the wire after the handshake.
@@ -64,6 +65,31 @@ type serverHello struct {
 	protocols       []protocolID
 
 	text string // of the segment; not in the message
+}
+
+// within checks that a server has stayed within what the client asked for, so that it decides
+// about no more of the client's memory than the client has allowed.
+func (h *serverHello) within(asked common) *Error {
+	corrupt := func(what string, got, limit int) *Error {
+		return &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: fmt.Sprintf("the server's %s: %d bytes, the limit is %d", what, got, limit)}
+	}
+	ring := func(asked int) int {
+		if asked <= 0 {
+			return shm.MaxCapacity
+		}
+		return ringCapacity(asked, shm.MaxCapacity)
+	}
+	switch {
+	case int64(h.maxMessage) > int64(asked.longest()):
+		return corrupt("longest message", int(h.maxMessage), asked.longest())
+	case h.geo.Text > maxText:
+		return corrupt("descriptions of protocols", h.geo.Text, maxText)
+	case h.geo.ToServer > ring(asked.toServer):
+		return corrupt("ring to the server", h.geo.ToServer, ring(asked.toServer))
+	case h.geo.ToClient > ring(asked.toClient):
+		return corrupt("ring to the client", h.geo.ToClient, ring(asked.toClient))
+	}
+	return nil
 }
 
 func (h *clientHello) encode() []byte {

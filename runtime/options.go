@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"log/slog"
+	"math"
 	"math/bits"
 	"time"
 
@@ -61,6 +62,11 @@ func commonDefaults() common {
 	return common{
 		logger: silent, spin: defaultSpin, handshake: DefaultHandshakeTimeout,
 	}
+}
+
+// longest is the limit of a message's body.
+func (c *common) longest() int {
+	return min(orDefault(c.maxMessage, DefaultMaxMessage), math.MaxInt32)
 }
 
 type serverConfig struct {
@@ -135,9 +141,9 @@ func WithRings(toServer, toClient int) Option {
 	return option(func(c *common) { c.toServer, c.toClient = toServer, toClient })
 }
 
-// WithMaxMessage limits the length of messages, in bytes. A client asks for it; a
-// server caps what clients ask for, at DefaultMaxMessage if nothing else is said.
-// A longer message is refused with CodeTooLarge. Messages longer than the ring travel in pieces.
+// WithMaxMessage limits the length of messages, in bytes: of a connection, to the lower one of
+// what its client and its server say, which is DefaultMaxMessage for a side that says nothing.
+// So messages that are longer than that need it on both sides. A longer message is refused with CodeTooLarge. Messages longer than the ring travel in pieces.
 func WithMaxMessage(bytes int) Option { return option(func(c *common) { c.maxMessage = bytes }) }
 
 // WithSpin sets how long a side that waits looks for the other's message

@@ -51,8 +51,10 @@ func compareDescriptions(ours, theirs *description, calls bool) error {
 	return nil
 }
 
+// incompatible is the error of descriptions that do not fit. The peer may have written one, so what
+// is quoted of it is cut.
 func incompatible(format string, args ...any) error {
-	return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: fmt.Sprintf(format, args...)}
+	return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: shorten(fmt.Sprintf(format, args...), longestText)}
 }
 
 func compareBlocks(x, y *block, calls bool) error {
@@ -227,7 +229,7 @@ func (h *serverHello) compare(p *Protocol) *Error {
 		names[i] = id.name
 	}
 	return &Error{Code: CodeUnimplemented, Outcome: NotSent,
-		Msg: fmt.Sprintf("the server does not serve protocol %s, but: %s", p.Name, strings.Join(names, ", "))}
+		Msg: fmt.Sprintf("the server does not serve protocol %s, but: %s", p.Name, shorten(strings.Join(names, ", "), longestText))}
 }
 
 // protocol returns what the server announced of one of its protocols.

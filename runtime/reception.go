@@ -422,7 +422,7 @@ func (s *Server) examine(l *Listener, h *clientHello, peer Peer) error {
 
 // offer settles what the client left open.
 func (s *Server) offer(l *Listener, h *clientHello) *serverHello {
-	limit := s.cfg.maxMessage
+	limit := s.cfg.longest()
 	if h.maxMessage > 0 && int(h.maxMessage) < limit {
 		limit = int(h.maxMessage)
 	}

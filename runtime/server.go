@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -50,9 +51,6 @@ func NewServer(opts ...ServerOption) *Server {
 	for _, o := range opts {
 		o.applyServer(&s.cfg)
 	}
-	if s.cfg.maxMessage <= 0 {
-		s.cfg.maxMessage = DefaultMaxMessage
-	}
 	s.cfg.toServer = ringCapacity(orDefault(s.cfg.toServer, DefaultRingCapacity), shm.MaxCapacity)
 	s.cfg.toClient = ringCapacity(orDefault(s.cfg.toClient, DefaultRingCapacity), shm.MaxCapacity)
 	if s.cfg.maxConns <= 0 {
@@ -70,7 +68,26 @@ func NewServer(opts ...ServerOption) *Server {
 		s.protocols = append(s.protocols, protocolID{p.Name, p.Fingerprint, uint32(at), uint32(len(p.Schema))})
 		at += len(p.Schema)
 	}
+	if s.invalid == nil {
+		s.invalid = s.tooMuchToSay()
+	}
 	return s
+}
+
+// tooMuchToSay returns an error if no client would listen to what the server says of itself.
+func (s *Server) tooMuchToSay() error {
+	refuse := func(what string, n, limit int) error {
+		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: fmt.Sprintf(
+			"%s of a server's protocols take %d bytes, the limit is %d; serve some of them at a channel of their own", what, n, limit)}
+	}
+	hello := serverHello{protocols: s.protocols}
+	if len(s.text) > maxText {
+		return refuse("the descriptions", len(s.text), maxText)
+	}
+	if n := len(hello.encode()) + longestText; n > maxHelloReply {
+		return refuse("the names", n, maxHelloReply)
+	}
+	return nil
 }
 
 func orDefault(v, d int) int {
