@@ -41,6 +41,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"prey":     preyRole,
 	"narrow":   narrowRole,
 	"silent":   silentRole,
+	"runner":   runnerRole,
 }
 
 func TestMain(m *testing.M) {

@@ -80,6 +80,11 @@ func recorderRole(domain ipc.RendezvousOption) error {
 		<-hangup
 		srv.Close()
 	}()
+	return readyOnce(domain, func() error { return srv.Run(context.Background(), "echo", domain) })
+}
+
+// readyOnce runs a server, and says that this process is ready once the server can be reached.
+func readyOnce(domain ipc.RendezvousOption, run func() error) error {
 	go func() {
 		for {
 			if c, err := ipc.Dial(context.Background(), "echo", domain); err == nil {
@@ -90,7 +95,7 @@ func recorderRole(domain ipc.RendezvousOption) error {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	return srv.Run(context.Background(), "echo", domain)
+	return run()
 }
 
 // A claim is what a client was told of a call.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -27,13 +25,13 @@ func WithGrace(d time.Duration) ServerOption {
 // or NotExecuted, so that none is lost.
 //
 // Run closes the server as Close does, and returns an error, when calls are still in
-// flight after the grace (WithGrace), or when a second signal arrives before.
+// flight after the grace (WithGrace), or when a second SIGINT arrives before, as of a second
+// Ctrl-C. A second SIGTERM changes nothing: service managers repeat themselves.
 //
 // The contexts of handlers carry the values of ctx. They are not cancelled by its end.
 func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, sys.SIGTERM)
-	defer signal.Stop(signals)
+	orders := sys.AwaitOrders()
+	defer orders.Stop()
 	l, err := Listen(channel, opts...)
 	if err != nil {
 		return err
@@ -43,11 +41,11 @@ func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) 
 	var ended error
 	select {
 	case <-ctx.Done():
-	case <-signals:
+	case <-orders.Told:
 	case ended = <-served:
 		served <- ErrServerClosed
 	}
-	err = s.drain(signals, "serve "+channel)
+	err = s.drain(orders.Urgent, "serve "+channel)
 	if serr := <-served; ended == nil {
 		ended = serr
 	}
@@ -57,8 +55,8 @@ func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) 
 	return errors.Join(ended, err)
 }
 
-// drain is Shutdown within the grace. Something from again cuts it short.
-func (s *Server) drain(again <-chan os.Signal, op string) error {
+// drain is Shutdown within the grace. urgent, when it is closed, cuts it short.
+func (s *Server) drain(urgent <-chan struct{}, op string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.grace)
 	defer cancel()
 	down := make(chan error, 1)
@@ -70,11 +68,11 @@ func (s *Server) drain(again <-chan os.Signal, op string) error {
 		}
 		return &Error{Code: CodeDeadlineExceeded, Op: op, Msg: fmt.Sprintf(
 			"calls were still in flight %v after the server was told to end, and were cut off; allow more with WithGrace", s.cfg.grace)}
-	case <-again:
+	case <-urgent:
 		cancel()
 		if <-down == nil {
 			return nil
 		}
-		return &Error{Code: CodeCanceled, Op: op, Msg: "a second signal cut off calls in flight"}
+		return &Error{Code: CodeCanceled, Op: op, Msg: "a second SIGINT cut off calls in flight"}
 	}
 }

@@ -251,6 +251,9 @@ func TestStoppedAtOnce(t *testing.T) {
 				for i := range all { // another one is first each time
 					syscall.Kill(all[(i+2*round)%len(all)], syscall.SIGTERM)
 				}
+				for _, pid := range all { // coreutils' timeout, for one, sends it twice
+					syscall.Kill(pid, syscall.SIGTERM)
+				}
 				if err := host.Wait(); err != nil {
 					t.Error(err)
 				}

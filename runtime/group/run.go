@@ -42,15 +42,14 @@ type ReplicaConfig struct {
 // more calls, answers those that it has taken, as the primary that it still is, and
 // only then gives up its reign; so clients lose no call, and send the next ones to the
 // next primary. Run returns nil, or an error when calls were still in flight after the
-// grace, or, in a process without a supervisor, at a second signal.
+// grace, or, in a process without a supervisor, at a second SIGINT.
 //
 // A standby of a group that keeps state and is told to end by somebody else than its
 // supervisor, as when a whole service is stopped at once, stays until the supervisor
 // tells it too, or for the grace: a primary that drains may need it to answer.
 func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err error) {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, sys.SIGTERM)
-	defer signal.Stop(signals)
+	orders := sys.AwaitOrders()
+	defer orders.Stop()
 
 	promoted := make(chan struct{}, 1)
 	onRole := cfg.Member.OnRole
@@ -90,19 +89,19 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	var ended error
 	select {
 	case <-ctx.Done():
-	case <-signals:
+	case <-orders.Told:
 	case ended = <-served:
 		served <- nil
 	}
 	grace := cfg.grace(member)
 	if ended == nil {
-		member.linger(grace, signals, promoted)
+		member.linger(grace, promoted)
 	}
-	var again <-chan os.Signal
-	if !member.Supervised() {
-		again = signals // a supervisor ends those that take too long, and may repeat itself
+	var urgent <-chan struct{}
+	if !member.Supervised() { // else a supervisor ends those that take too long
+		urgent = orders.Urgent
 	}
-	err = drain(server, grace, again)
+	err = drain(server, grace, urgent)
 	return errors.Join(closedOrder(ended), err, closedOrder(<-served))
 }
 
@@ -137,12 +136,18 @@ func (cfg *ReplicaConfig) grace(m *Member) time.Duration {
 // linger blocks a standby that its supervisor has not told to end, in a group that keeps
 // state: until the supervisor does, the standby becomes the primary, or the grace has
 // passed.
-func (m *Member) linger(grace time.Duration, signals <-chan os.Signal, promoted <-chan struct{}) {
+func (m *Member) linger(grace time.Duration, promoted <-chan struct{}) {
 	if m.replicator == nil || m.displaced.Load() {
 		return
 	}
-	damaged := wordAt(m.page.mem, offMagic).Load() != pageMagic // so the supervisor cannot say so
-	if damaged || wordAt(m.place, offTold).Load() == m.incarnation {
+	signals := make(chan os.Signal, 1) // each says: look whether it was the supervisor
+	signal.Notify(signals, os.Interrupt, sys.SIGTERM)
+	defer signal.Stop(signals)
+	told := func() bool {
+		damaged := wordAt(m.page.mem, offMagic).Load() != pageMagic // so the supervisor cannot say so
+		return damaged || wordAt(m.place, offTold).Load() == m.incarnation
+	}
+	if told() {
 		return
 	}
 	select {
@@ -152,15 +157,22 @@ func (m *Member) linger(grace time.Duration, signals <-chan os.Signal, promoted 
 	if role, _ := m.Role(); role == registry.RolePrimary {
 		return
 	}
-	select {
-	case <-signals:
-	case <-promoted:
-	case <-time.After(grace):
+	for over := time.After(grace); ; {
+		select {
+		case <-signals:
+			if told() {
+				return
+			}
+		case <-promoted:
+			return
+		case <-over:
+			return
+		}
 	}
 }
 
-// drain lets a server answer what it has taken. Something from again cuts it short.
-func drain(server *ipc.Server, grace time.Duration, again <-chan os.Signal) error {
+// drain lets a server answer what it has taken. urgent, when it is closed, cuts it short.
+func drain(server *ipc.Server, grace time.Duration, urgent <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	down := make(chan error, 1)
@@ -172,12 +184,12 @@ func drain(server *ipc.Server, grace time.Duration, again <-chan os.Signal) erro
 		}
 		return fmt.Errorf("calls were still in flight %v after the replica was told to end, and were cut off; "+
 			"allow more with ReplicaConfig.Grace and the supervisor's Config.Grace: %w", grace, err)
-	case <-again:
+	case <-urgent:
 		cancel()
 		if <-down == nil {
 			return nil
 		}
-		return errors.New("a second signal cut off calls in flight")
+		return errors.New("a second SIGINT cut off calls in flight")
 	}
 }
 
