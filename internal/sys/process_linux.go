@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -254,3 +256,25 @@ const (
 	SIGCONT = syscall.SIGCONT
 	SIGKILL = syscall.SIGKILL
 )
+
+// OOMKills returns how many processes the kernel has killed since it started because memory was
+// short, of the machine or of a cgroup; 0 where it does not tell.
+func OOMKills() uint64 {
+	stat, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(stat)) {
+		if n, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			kills, _ := strconv.ParseUint(strings.TrimSpace(n), 10, 64)
+			return kills
+		}
+	}
+	return 0
+}
+
+// Killed reports whether a process ended by SIGKILL.
+func Killed(state *os.ProcessState) bool {
+	status, ok := state.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}

@@ -55,3 +55,9 @@ const (
 	SIGCONT = syscall.Signal(0x12)
 	SIGKILL = syscall.SIGKILL
 )
+
+// OOMKills returns how many processes the kernel has killed because memory was short.
+func OOMKills() uint64 { return 0 }
+
+// Killed reports whether a process ended by SIGKILL.
+func Killed(state *os.ProcessState) bool { return false }

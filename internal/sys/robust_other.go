@@ -14,5 +14,8 @@ func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	return false, unsupported("robust futex")
 }
 
+// RobustDied reports whether the process that held a word has died.
+func RobustDied(word *atomic.Uint32) bool { return false }
+
 // DropRobust ends WaitRobust for a word whose holder is gone.
 func DropRobust(word *atomic.Uint32) {}

@@ -90,6 +90,13 @@ func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	return word.Load()&futexOwnerDied != 0, nil
 }
 
+// RobustDied reports whether the process that held word by HoldRobust has died, without
+// waiting for that.
+func RobustDied(word *atomic.Uint32) bool {
+	defer CatchFault(debug.SetPanicOnFault(true))
+	return word.Load()&futexOwnerDied != 0
+}
+
 // DropRobust ends WaitRobust for a word whose holder is gone.
 func DropRobust(word *atomic.Uint32) {
 	store(word, 0)

@@ -322,9 +322,8 @@ func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool)
 // Invoke implements ipc.Caller. It waits for a primary where there is none, and
 // sends the call again, under the same number, when it surely was not executed
 // or is idempotent. Any other call that was in flight when the primary was lost
-// returns an error whose ipc.OutcomeOf is OutcomeUnknown. An idempotent one ends, too,
-// when the group refuses it because two primaries died while they executed it
-// (Config.Quarantine), or when a third one is lost.
+// returns an error whose ipc.OutcomeOf is OutcomeUnknown. So does an idempotent one when a
+// second primary is lost that had taken it: the call itself may be what ends them.
 func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
 	if call.Seq == 0 {
 		call.Seq = c.seq.Add(1)
@@ -357,9 +356,9 @@ func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
 // callName is the Op of a call's error.
 func callName(m *ipc.MethodInfo) string { return "call " + m.Protocol.Name + "/" + m.Name }
 
-// mostLost is how many primaries may be lost to one call where the group does not find
-// that out itself.
-const mostLost = 3
+// mostLost is how many primaries may be lost to one call before it ends. It holds for every
+// service; the quarantine of a group is for those that send the request once more.
+const mostLost = 2
 
 // lostTo adds to the error of a call which primaries were lost while they had it, if they
 // are several.

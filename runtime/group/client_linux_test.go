@@ -152,9 +152,9 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 	startGroup(t, cfg)
 	control := audio.NewAudioControlClient(dialGroup(t, cfg.Domain, group.DialConfig{}))
 	lines := bufio.NewScanner(r)
-	killExecutor := func() {
+	killExecutor := func() (pid int) {
 		t.Helper()
-		pid, err := 0, error(nil)
+		var err error
 		if lines.Scan() {
 			_, err = fmt.Sscanf(lines.Text(), "executing %d", &pid)
 		}
@@ -162,6 +162,7 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 			t.Fatalf("the service said %q", lines.Text())
 		}
 		syscall.Kill(pid, syscall.SIGKILL)
+		return pid
 	}
 	failed := make(chan error, 1)
 	go func() {
@@ -178,13 +179,28 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 		failed <- err
 	}()
 	killExecutor()
-	killExecutor() // of the second execution
 	if !lines.Scan() {
-		t.Error("there is no third execution")
+		t.Error("there is no second execution")
 	}
 	cancel()
 	if err := <-failed; !errors.Is(err, context.Canceled) || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("idempotent call: %v", err)
+	}
+	// With the second primary that dies while it executes the call, the call ends, although
+	// this service does not tell the group what it executes.
+	go func() {
+		_, err := control.SetParam(t.Context(), &audio.SetParamT{Value: 1})
+		failed <- err
+	}()
+	first, second := killExecutor(), killExecutor()
+	err := <-failed
+	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+		t.Errorf("call that two primaries were lost to: %v", err)
+	}
+	for _, part := range []string{"audio.AudioControl/SetParam", "2 primaries were lost", fmt.Sprintf("pid %d", first), fmt.Sprintf("pid %d", second)} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not say %q: %v", part, err)
+		}
 	}
 }
 

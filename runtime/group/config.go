@@ -47,7 +47,8 @@ type Config struct {
 	// Restart limits how often replicas are replaced.
 	Restart Restart
 	// Quarantine is how long a request is refused that ended two primaries, one after
-	// the other; each further death after that doubles it, up to an hour. 1 min
+	// the other, or all requests of a method of which different ones ended three; each
+	// further death after that doubles it, up to an hour. 1 min
 	// when 0; none is refused when it is negative.
 	Quarantine time.Duration
 

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ type guard struct {
 	requests [mostRequests]atomic.Uint64
 
 	mu     sync.Mutex
-	proven map[uint64]bool // suspects that this process has executed and outlived
+	proven map[uint64]bool // suspects, requests and methods, that this process has executed and outlived
 }
 
 func newGuard(m *Member) *guard {
@@ -33,6 +34,11 @@ const (
 	// suspectPatience is how long a suspect waits for the one before it, and for a
 	// standby in sync, before it is refused. Its client may send it again.
 	suspectPatience = 10 * time.Second
+	// bystanderPatience is how long a request waits whose method is suspected after one
+	// death; then it is executed as any other.
+	bystanderPatience = 2 * time.Second
+	// suspectPeriod is how often a suspect that waits for a standby looks whether it is one still.
+	suspectPeriod = 20 * time.Millisecond
 	// mostProven bounds what a guard remembers.
 	mostProven = 1 << 12
 )
@@ -40,49 +46,95 @@ const (
 // Enter implements ipc.Guard.
 func (g *guard) Enter(request uint64) (place int, err error) {
 	request = requestWord(request)
-	if entries := wordAt(g.m.page.mem, offSuspects).Load(); entries != 0 {
-		switch v := g.m.page.verdict(request, int(min(entries, mostSuspects))); {
-		case v.quarantined:
-			return 0, &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
-				"this request is in quarantine until %s: it was being executed when each of %d processes of group %s died",
-				v.until.Format(time.TimeOnly), v.deaths, g.m.service)}
-		case v.suspected && !g.isProven(request):
-			return g.enterSuspect(request)
-		}
+	if wordAt(g.m.page.mem, offSuspects).Load() == 0 {
+		return g.publish(request), nil
+	}
+	own, method := g.verdict(request), g.verdict(methodWord(request))
+	switch {
+	case own.quarantined:
+		return 0, g.refuseQuarantined("this request", own)
+	case method.quarantined:
+		return 0, g.refuseQuarantined("every request of this method", method)
+	case own.suspected && !g.isProven(request):
+		return g.enterSuspect(request)
+	case g.suspects(method) && !g.isProven(methodWord(request)):
+		return g.enterSuspect(request | wholeMethod)
 	}
 	return g.publish(request), nil
 }
 
-// enterSuspect lets a request in that was being executed when a process died: alone
-// among its like, so that another death tells which of them it was, and not before a standby has
-// the state, lest that death take the state along.
+// verdict returns what the group knows of a request or a method.
+func (g *guard) verdict(word uint64) verdict {
+	entries := wordAt(g.m.page.mem, offSuspects).Load()
+	return g.m.page.verdict(word, int(min(entries, mostSuspects)))
+}
+
+// suspects reports whether the next request of a method is to be executed as a suspect. After one
+// death it is so only where a second one could take the state along.
+func (g *guard) suspects(method verdict) bool {
+	return method.suspected && (method.deaths > 1 || g.replicates())
+}
+
+func (g *guard) replicates() bool {
+	return g.m.replicator != nil && wordAt(g.m.page.mem, offReplicas).Load() > 1
+}
+
+func (g *guard) refuseQuarantined(what string, v verdict) error {
+	return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
+		"%s is in quarantine until %s: one was being executed when each of %d processes of group %s died",
+		what, v.until.Format(time.TimeOnly), v.deaths, g.m.service)}
+}
+
+// enterSuspect lets a request in that was being executed when a process died, or one of
+// a method of which one was: alone among its like, so that another death tells which of them
+// it was, and not before a standby has the state, lest that death take the state along.
 func (g *guard) enterSuspect(request uint64) (place int, err error) {
-	patience := time.NewTimer(suspectPatience)
+	// key is what is suspected: the request, or its method.
+	key, limit := request, suspectPatience
+	if request&wholeMethod != 0 {
+		key = methodWord(request)
+		if g.verdict(key).deaths < 2 {
+			limit = bystanderPatience
+		}
+	}
+	// giveUp ends the wait of a suspect; one of which little is known goes on.
+	giveUp := func(why error) (int, error) {
+		if limit == bystanderPatience {
+			return g.publish(request &^ wholeMethod), nil
+		}
+		return 0, refuseSuspect(why)
+	}
+	late := time.Now().Add(limit)
+	patience := time.NewTimer(limit)
 	defer patience.Stop()
 	select {
 	case g.turn <- struct{}{}:
 	case <-patience.C:
-		return 0, refuseSuspect(fmt.Errorf("another one has been executed for %v", suspectPatience))
+		return giveUp(fmt.Errorf("another one has been executed for %v", limit))
 	}
 	defer func() {
-		if place < 0 || place&holdsTurn == 0 {
+		if err != nil || place < 0 || place&holdsTurn == 0 {
 			<-g.turn
 		}
 	}()
-	if g.isProven(request) {
-		return g.publish(request), nil
-	}
-	if r := g.m.replicator; r != nil && wordAt(g.m.page.mem, offReplicas).Load() > 1 {
-		l, err := r.lead()
-		if err == nil {
-			err = l.awaitStandby(suspectPatience)
-		}
-		if err != nil {
-			return 0, refuseSuspect(err)
+	if g.replicates() {
+		err := errors.New("no standby was in sync")
+		for err != nil && g.stillSuspected(key) {
+			if !time.Now().Before(late) {
+				return giveUp(err)
+			}
+			var l *leader
+			if l, err = g.m.replicator.lead(); err != nil {
+				return 0, refuseSuspect(err)
+			}
+			err = l.awaitStandby(suspectPeriod)
 		}
 	}
 	if err := g.m.Admit(0); err != nil { // the reign may be over by now
 		return 0, &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Err: err}
+	}
+	if !g.stillSuspected(key) {
+		return g.publish(request &^ wholeMethod), nil
 	}
 	if place = g.publish(request | onTrial); place < 0 {
 		return 0, refuseSuspect(fmt.Errorf("%d requests are being executed", mostRequests))
@@ -90,9 +142,15 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 	return place | holdsTurn, nil
 }
 
+// stillSuspected reports whether a request or a method has not been cleared since, here or
+// by the supervisor.
+func (g *guard) stillSuspected(word uint64) bool {
+	return g.verdict(word).suspected && !g.isProven(word)
+}
+
 func refuseSuspect(why error) error {
 	return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotExecuted,
-		Msg: "this request was being executed when a process died; such ones are executed one at a time, beside a standby that has the state", Err: why}
+		Msg: "this request, or another of its method, was being executed when a process died; such ones are executed one at a time, beside a standby that has the state", Err: why}
 }
 
 // holdsTurn is the bit of a place whose request has the suspects' turn.
@@ -120,7 +178,7 @@ func (g *guard) Leave(place int) {
 	i := place &^ holdsTurn
 	request := g.requests[i].Load()
 	if request&onTrial != 0 {
-		g.prove(request &^ onTrial)
+		g.prove(requestWord(request), methodWord(request))
 	}
 	wordAt(g.m.place, offRequests+8*i).Store(0)
 	g.requests[i].Store(0)
@@ -135,11 +193,13 @@ func (g *guard) isProven(request uint64) bool {
 	return g.proven[request]
 }
 
-func (g *guard) prove(request uint64) {
+func (g *guard) prove(words ...uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.proven) >= mostProven {
 		clear(g.proven)
 	}
-	g.proven[request] = true
+	for _, w := range words {
+		g.proven[w] = true
+	}
 }

@@ -28,6 +28,7 @@ const (
 
 // kill ends this process, unless the number names no way to.
 func kill(_ context.Context, w *words) (*words, error) {
+	// What follows the first word makes requests that differ.
 	switch (*w)[0] {
 	case byExit:
 		os.Exit(3)
@@ -80,8 +81,8 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 			}
 			before := g.Status()
 			err := killer()
-			if ipc.CodeOf(err) != ipc.CodeFailedPrecondition || ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
-				!strings.Contains(err.Error(), "2 primaries were lost") || !strings.Contains(err.Error(), "quarantine") {
+			if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
+				!strings.Contains(err.Error(), "test.List/Kill") || !strings.Contains(err.Error(), "2 primaries were lost") {
 				t.Errorf("the killer's call ends with %v", err)
 			}
 			for range 5 {
@@ -194,6 +195,109 @@ func TestDeathsAtRandomBlameNobody(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := failed.Load(); err != nil {
+		t.Error(*err)
+	}
+	if s := g.Status(); s.Quarantines != 0 {
+		t.Errorf("%d quarantines", s.Quarantines)
+	}
+}
+
+// TestRequestsThatKillAndDiffer sends requests that end the processes that execute them and of which
+// no two are equal, one right after the other, beside innocent calls of other methods. Three
+// processes die of it, then the method is in quarantine; the state is kept, although there are two replicas only.
+func TestRequestsThatKillAndDiffer(t *testing.T) {
+	for name, method := range map[string]*ipc.Method[words, words]{"idempotent": methodKill, "once": methodKillOnce} {
+		t.Run(name, func(t *testing.T) {
+			cfg := listConfig(newDomain(t), 2)
+			cfg.Replication.AckTimeout = time.Minute
+			cfg.Replication.SyncTimeout = time.Minute
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			before := g.Status()
+			var done atomic.Int64
+			loaders, stop := load(t, cfg.Domain, 3, &done)
+			c := dialList(t, cfg.Domain)
+			for i := uint64(0); ; i++ {
+				_, err := ipc.Invoke(t.Context(), c, method, &words{byExit, i})
+				if err == nil {
+					t.Fatal("a killer's call was answered")
+				}
+				if ipc.CodeOf(err) == ipc.CodeFailedPrecondition && strings.Contains(err.Error(), "every request of this method is in quarantine") {
+					break
+				}
+				if ipc.OutcomeOf(err) != ipc.OutcomeUnknown || i > 10 {
+					t.Fatalf("killer's call %d ends with %v", i, err)
+				}
+			}
+			status, err := g.WaitHealthy(t.Context(), before.Epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reach := done.Load() + 100
+			for done.Load() < reach {
+				time.Sleep(time.Millisecond)
+			}
+			stop()
+			all := readAll(t, dialList(t, cfg.Domain))
+			checkOracle(t, loaders, all)
+			checkLinearizable(t, loaders, all)
+			for _, l := range loaders {
+				for _, op := range l.history {
+					if op.err != nil && strings.Contains(op.err.Error(), "quarantine") {
+						t.Errorf("an innocent call: %v", op.err)
+					}
+				}
+			}
+			if status.Epoch != before.Epoch+3 {
+				t.Errorf("%d processes died", status.Epoch-before.Epoch)
+			}
+			shutdown(t, g)
+			if events.has(group.StateLost) || events.has(group.Degraded) {
+				t.Errorf("events:\n%v", &events)
+			}
+		})
+	}
+}
+
+// TestMethodInUseIsProven lets processes exit, for no request's sake, while a method is in use all the
+// time, by requests that differ: it is in flight at every death, and none of its calls is refused.
+func TestMethodInUseIsProven(t *testing.T) {
+	cfg := listConfig(newDomain(t), 3)
+	cfg.Replication.AckTimeout = time.Minute
+	cfg.Stderr = new(bytes.Buffer) // Go's tracebacks
+	g := startGroup(t, cfg)
+	var failed atomic.Pointer[error]
+	var done, number atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 4 {
+		c := dialList(t, cfg.Domain)
+		go func() {
+			for ctx.Err() == nil {
+				if _, err := ipc.Invoke(t.Context(), c, methodKill, &words{99, uint64(number.Add(1))}); err != nil && ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+					failed.Store(&err)
+				}
+				done.Add(1)
+			}
+		}()
+	}
+	for range 6 {
+		before, err := g.WaitHealthy(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reach := done.Load() + 200
+		for done.Load() < reach {
+			time.Sleep(time.Millisecond)
+		}
+		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGSEGV) // looks like its own fault
 		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 			t.Fatal(err)
 		}

@@ -1,8 +1,11 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +23,11 @@ import (
 // in quarantine from then on: the supervisor publishes that before it promotes the next
 // primary, and every replica refuses it. The quarantine ends by itself; another death then begins
 // one that is twice as long.
+//
+// Requests that kill may differ in a counter or a time, so deaths are counted by method, too. The
+// first request of such a method that a primary executes is on trial as well; if it is executed,
+// the method is proven there. One more death makes a trial of a method a quarantine
+// of it than of a request, for a method that is in use is in flight at most deaths.
 
 // A request's word: what ipc.Guard says of it, but for the lowest bits. Its upper half is
 // the id of its method.
@@ -27,10 +35,21 @@ const (
 	onTrial     = 1 << 0 // of a replica's word: it executes the request as a suspect
 	quarantined = 1 << 0 // of a word in the supervisor's table
 	there       = 1 << 1 // always set, so that no request's word is 0
-	requestBits = 2
+	wholeMethod = 1 << 2 // the method is suspected, or on trial, and no request alone
+	requestBits = 3
 )
 
 func requestWord(request uint64) uint64 { return request&^(1<<requestBits-1) | there }
+
+// methodWord is the word of a request's method.
+func methodWord(request uint64) uint64 { return request>>32<<32 | wholeMethod | there }
+
+// How many processes must have died of a request, or of requests of one method, before it is in
+// quarantine.
+const (
+	deathsOfRequest = 2
+	deathsOfMethod  = 3
+)
 
 const (
 	mostRequests = 128 // that a replica's page tells of
@@ -98,59 +117,104 @@ func (p *page) verdict(request uint64, entries int) verdict {
 
 // inspect reads what a process that has died was executing, and publishes what follows from it.
 func (s *supervisor) inspect(r *replica) {
+	r.implicated = nil
 	if r.planned || s.stopping != nil || s.cfg.Quarantine < 0 {
 		return
 	}
+	methods := make(map[uint64]bool) // and whether one was on trial
 	for i := range mostRequests {
 		word := s.page.placeWord(r.index, offRequests+8*i)
-		if word != 0 {
-			s.blame(r, word&^onTrial, word&onTrial != 0)
+		if word == 0 {
+			continue
 		}
+		trial := word&onTrial != 0
+		s.blame(r, requestWord(word), trial && word&wholeMethod == 0)
+		methods[methodWord(word)] = methods[methodWord(word)] || trial && word&wholeMethod != 0
+	}
+	for word, trial := range methods {
+		s.blame(r, word, trial)
+		r.implicated = append(r.implicated, word)
 	}
 	s.forgetSuspects()
 	time.AfterFunc(suspicionTime+time.Second, func() { s.do(s.forgetSuspects) })
 }
 
-// blame notes that a process died while it executed a request.
-func (s *supervisor) blame(r *replica, request uint64, onTrial bool) {
+// exonerate takes back what a death has cast on methods as such, when it turns out that
+// the process was killed from outside: nothing that a request does by mistake looks so but
+// a lack of memory, which the kernel counts.
+func (s *supervisor) exonerate(r *replica, err error) {
+	implicated := r.implicated
+	r.implicated = nil
+	kills := sys.OOMKills()
+	hunger := kills != s.oomKills
+	s.oomKills = kills
+	var exit *exec.ExitError
+	if len(implicated) == 0 || hunger || r.suspicion != nil || !errors.As(err, &exit) || !sys.Killed(exit.ProcessState) {
+		return
+	}
+	for i := range mostSuspects {
+		word, rest := s.page.suspect(i)
+		if word&quarantined != 0 || !slices.Contains(implicated, word) {
+			continue
+		}
+		if deaths := int(rest & 0xff); deaths > 1 {
+			s.page.setSuspect(i, word, time.UnixMilli(int64(rest>>8)), deaths-1)
+		} else {
+			s.page.setSuspect(i, 0, time.Time{}, 0)
+		}
+	}
+	s.countSuspects()
+}
+
+// blame notes that a process died while it executed a request, or requests of a method.
+func (s *supervisor) blame(r *replica, word uint64, onTrial bool) {
 	now := time.Now()
 	at, deaths := -1, 0
 	var soonest int64
 	for i := range mostSuspects {
-		word, rest := s.page.suspect(i)
-		if word&^quarantined == request {
+		entry, rest := s.page.suspect(i)
+		if entry&^quarantined == word {
 			at, deaths = i, int(rest&0xff)
 			break
 		}
 		// Otherwise it takes a free place, or that of the suspect that ends first.
 		ends := int64(rest >> 8)
-		if word == 0 {
+		if entry == 0 {
 			ends = -1
 		}
-		if word&quarantined == 0 && (at < 0 || ends < soonest) {
+		if entry&quarantined == 0 && (at < 0 || ends < soonest) {
 			at, soonest = i, ends
 		}
 	}
 	if at < 0 {
-		return // all places are taken by requests in quarantine
+		return // all places are taken by those in quarantine
 	}
-	if !onTrial {
-		s.page.setSuspect(at, request, now.Add(suspicionTime), max(deaths, 1))
+	what, enough := "a call of %s was", deathsOfRequest
+	if word&wholeMethod != 0 {
+		what, enough = "calls of %s that differ were", deathsOfMethod
+	}
+	if onTrial || word&wholeMethod != 0 {
+		deaths++
+	}
+	if !onTrial || deaths < enough {
+		if entry, _ := s.page.suspect(at); entry == word|quarantined && s.page.verdict(word, mostSuspects).quarantined {
+			return // one that was let in before the quarantine began
+		}
+		s.page.setSuspect(at, word, now.Add(suspicionTime), max(deaths, 1))
 		s.countSuspects()
 		return
 	}
-	deaths++
 	span := s.cfg.Quarantine
-	for range deaths - 2 {
+	for range deaths - enough {
 		span = min(2*span, longestTime)
 	}
-	s.page.setSuspect(at, request|quarantined, now.Add(span), deaths)
+	s.page.setSuspect(at, word|quarantined, now.Add(span), deaths)
 	s.countSuspects()
 	s.quarantines++
 	time.AfterFunc(span+time.Second, func() { s.do(s.forgetSuspects) })
 	time.AfterFunc(span+memoryTime+time.Second, func() { s.do(s.forgetSuspects) })
 	s.report(Event{Kind: Quarantined, Instance: r.name, PID: r.proc.pid, Delay: span, Cause: fmt.Sprintf(
-		"a call of %s was being executed when each of %d processes died; it is refused for %v", s.methodName(r, request), deaths, span)})
+		what+" being executed when each of %d processes died; it is refused for %v", s.methodName(r, word), deaths, span)})
 }
 
 // forgetSuspects clears entries that do not matter any more.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -62,6 +63,10 @@ func (s *supervisor) resigned(r *replica) {
 		r.record, r.answers = registry.Record{}, false // it is to register anew
 	}
 	if r.state != ready {
+		return
+	}
+	if sys.RobustDied(s.page.alive(r.index)) {
+		s.died(r, r.proc) // what it was executing is published before another is promoted
 		return
 	}
 	r.state = leaving

@@ -76,6 +76,8 @@ var (
 	methodExit   = listMethod("Exit", false)  // ends its goroutine
 	methodStall  = listMethod("Stall", false) // number, milliseconds -> as Append, after that long
 	methodKill   = idempotentMethod("Kill")   // ends who executes it, as the number says; see kill
+	// methodKillOnce does the same, and is not idempotent.
+	methodKillOnce = listMethod("KillOnce", false)
 )
 
 // A list is the service's state.
@@ -161,7 +163,7 @@ func (l *list) service() *ipc.Service {
 			time.Sleep(time.Duration((*w)[1]) * time.Millisecond)
 			return l.append(ctx, w)
 		}),
-		ipc.Handle(methodKill, kill))
+		ipc.Handle(methodKill, kill), ipc.Handle(methodKillOnce, kill))
 }
 
 // childList is a replica of the list, until SIGTERM.

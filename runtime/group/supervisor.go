@@ -53,6 +53,7 @@ type supervisor struct {
 	endErr   error     // set before done is closed
 	// quarantines counts the requests that were put in quarantine, quarantined those that are there now.
 	quarantines, quarantined int
+	oomKills                 uint64 // by the kernel, when last looked
 	// leftBehind are replicas that a group which has ended could not kill.
 	leftBehind []error
 }
@@ -82,6 +83,7 @@ type replica struct {
 	trouble     error    // how the process before failed; nil once another is ready
 	squatter    int      // pid of a stranger that has its name
 	synced      bool     // it has the state, in a group that replicates
+	implicated  []uint64 // methods of which the process that died last executed requests
 }
 
 type state uint8
@@ -100,7 +102,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
-		board: newBoard(), inbox: make(chan func()), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+		oomKills: sys.OOMKills(), board: newBoard(), inbox: make(chan func()), done: make(chan struct{}), ctx: ctx, cancel: cancel,
 		reign: p.reign(), channels: make(map[string]bool),
 	}
 	for i := range cfg.Replicas {
@@ -334,6 +336,7 @@ func (s *supervisor) reaped(r *replica, p *process, err error) {
 	if r.proc != p {
 		return // left behind
 	}
+	s.exonerate(r, err)
 	failure := r.suspicion
 	if failure == nil {
 		failure = &InstanceError{Instance: r.name, Path: p.path, PID: p.pid, Problem: "ended", Err: err}
