@@ -152,6 +152,9 @@ func isCounter(f *schema.Field) bool {
 // must claims a name that may not be changed.
 func (p *plan) must(k *pkg, name, what string, span diag.Span, file *schema.File) string {
 	if prev, taken := k.scope[name]; taken {
+		if prev.what == fieldFunction {
+			prev = p.functionOfField(k, name)
+		}
 		d := p.diags.Errorf(span, "%s needs the Go name %s, which is already that of %s", what, name, prev.what)
 		if prev.span.IsValid() {
 			d.Note(prev.span, "%s is here", prev.what)

@@ -176,12 +176,22 @@ type objectNames struct {
 
 // fieldNames are the names made for a field.
 type fieldNames struct {
-	Get    string // accessor
-	Member string // of the object
-	Length, Bytes, Int8s, ByKey, Mutate,
-	NestedRoot, NestedObject, // what reads a nested buffer
-	Add, StartVector string
+	Get         string // accessor
+	Member      string // of the object
+	Mutate, Add string
+	*listNames  // never nil
 }
+
+// listNames are the names made for a field that holds several values. They are apart
+// because a schema has many fields, and few of them are such.
+type listNames struct {
+	Length, Bytes, Int8s, ByKey,
+	NestedRoot, NestedObject, // what reads a nested buffer
+	StartVector string
+}
+
+// noList stands for the names that a field does not have.
+var noList listNames
 
 // enumNames are the names made for an enum or a union.
 type enumNames struct {

@@ -72,6 +72,8 @@ type plan struct {
 	fields  map[*schema.Field]*fieldNames
 	enums   map[*schema.Enum]*enumNames
 
+	methods, members scope // of the object whose fields are being named
+
 	// Those of files that are not generated too.
 	envelopes  []*envelope
 	envelopeOf map[*schema.Object]*envelope
@@ -96,6 +98,8 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 		objects: make(map[*schema.Object]*objectNames, len(s.Objects)),
 		fields:  make(map[*schema.Field]*fieldNames, fields),
 		enums:   make(map[*schema.Enum]*enumNames, len(s.Enums)),
+
+		methods: make(scope), members: make(scope),
 
 		envelopeOf: make(map[*schema.Object]*envelope),
 		codecs:     make(map[codecKey]*codec),
@@ -312,19 +316,38 @@ func (p *plan) hasIdentifier(o *schema.Object) bool {
 	return o.File != nil && o.File.RootType == o && o.File.Identifier != ""
 }
 
+// fieldFunction is what all functions of fields say that they are: to say more costs memory
+// for every field of a schema, and functionOfField tells it when it is needed.
+const fieldFunction = "a function of a field"
+
+// functionOfField returns the owner of a name at package level that a field has.
+func (p *plan) functionOfField(k *pkg, name string) *owner {
+	for _, o := range p.schema.Objects {
+		for _, f := range o.Fields {
+			if n := p.fields[f]; n != nil && p.pkgOf(o.Namespace) == k && (n.Add == name || n.StartVector == name) {
+				return &owner{"a function of field " + fullName(o.Namespace, o.Name) + "." + f.Name, f.Span, o.File}
+			}
+		}
+	}
+	return k.scope[name]
+}
+
 // nameFields names what is derived from the fields of one object. Plain
 // accessors are named before what is derived from them.
 func (p *plan) nameFields(o *schema.Object) {
 	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
-	methods, members := make(scope, 4*len(o.Fields)+8), make(scope, len(o.Fields)+1)
+	methods, members := p.methods, p.members // those of the last object
+	clear(methods)
+	clear(members)
 	for _, name := range []string{"Init", "Table", "UnPack", "UnPackTo", "_tab", "LookupByKey"} {
 		methods[name] = nil
 	}
 	members["Pack"] = nil
 	all := make([]fieldNames, len(o.Fields))
-	what := "a function of field " + fullName(o.Namespace, o.Name) + "."
+	own := &owner{fieldFunction, o.Span, o.File}
 	for i, f := range o.Fields {
 		n := &all[i]
+		n.listNames = &noList
 		p.fields[f] = n
 		if f.Deprecated {
 			continue
@@ -342,6 +365,7 @@ func (p *plan) nameFields(o *schema.Object) {
 			continue
 		}
 		if isList(f.Type) {
+			n.listNames = new(listNames)
 			n.Length = methods.claim(n.Get+"Length", nil)
 			if f.Type.Element == schema.UByte {
 				n.Bytes = methods.claim(n.Get+"Bytes", nil)
@@ -363,7 +387,6 @@ func (p *plan) nameFields(o *schema.Object) {
 		if o.IsStruct {
 			continue
 		}
-		own := &owner{what + f.Name, f.Span, o.File}
 		n.Add = k.claim(t+"Add"+n.Get, own)
 		if isList(f.Type) {
 			n.StartVector = k.claim(t+"Start"+n.Get+"Vector", own)

@@ -8,6 +8,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/gogen"
 	"github.com/ipcgen/ipcgen/internal/schema"
+	"github.com/ipcgen/ipcgen/internal/schematest"
 )
 
 // plan generates from schemas given as text; "a.fbs" is the root.
@@ -336,4 +337,15 @@ var everyLayout = []gogen.Options{
 	{ImportPath: "example.com/x", Package: "one", OneFile: true},
 	{ImportPath: "example.com/x", GRPC: true},
 	{ImportPath: "example.com/x", Package: "one", OneFile: true, GRPC: true},
+}
+
+// TestNameOfField checks that a name that is taken by a function of a field is said to be
+// that of the field.
+func TestNameOfField(t *testing.T) {
+	files := []schematest.File{{Name: "a.fbs", Text: `namespace n; table Q { a: int; client: int; v: [int]; } table T { x: int; }
+rpc_service QAdd { M(Q): T; }`}}
+	_, refused := generateFrom(files, "a.fbs", gogen.Options{ImportPath: "example.com/demo"})
+	if want := "needs the Go name QAddClient, which is already that of a function of field n.Q.client"; !strings.Contains(refused, want) || !strings.Contains(refused, "a.fbs:1:") {
+		t.Errorf("refused: %s; want %q and its place", refused, want)
+	}
 }
