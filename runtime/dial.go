@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -80,11 +81,11 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 	}
 	seg, err := shm.MapSegment(memory, hello.geo)
 	if err != nil {
-		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
+		return nil, badMemory(err)
 	}
 	if err := memory.Seal(hello.geo.Size()); err != nil {
 		seg.Close()
-		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
+		return nil, badMemory(err)
 	}
 	hello.text = string(seg.Text())
 	c, err := newConn(cfg, hello, peer, l, seg)
@@ -186,11 +187,23 @@ func readServerHello(r io.Reader) (*serverHello, error) {
 	return &hello, nil
 }
 
+// badMemory is the error of a client that cannot use the memory that the server has sent.
+func badMemory(err error) *Error {
+	code := CodeCorrupt
+	if sys.Exhausted(err) {
+		code = CodeResourceExhausted
+	}
+	return &Error{Code: code, Outcome: NotSent, Msg: "the server's memory", Err: err}
+}
+
 // noAnswer is the error for a server with which a handshake came to no end.
 func noAnswer(err error) *Error {
 	e := &Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server does not answer", Err: err}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		e.Code = CodeDeadlineExceeded
+	case sys.Exhausted(err): // of this process
+		e.Code, e.Msg = CodeResourceExhausted, "the server's answer cannot be taken"
 	}
 	return e
 }
@@ -205,7 +218,7 @@ func (r *linkReader) Read(p []byte) (int, error) {
 	n, m, err := r.l.Receive(p)
 	if m != nil && r.memory != nil {
 		m.Close()
-		return n, errBadHello
+		return 0, errBadHello
 	}
 	if m != nil {
 		r.memory = m

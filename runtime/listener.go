@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // A Listener owns the name of a channel in a domain and accepts the clients
@@ -72,7 +73,7 @@ func asError(err error, op string) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		c := *e
-		c.Op = op
+		c.Op, c.Err = op, sys.ExplainOf(e.Err)
 		return &c
 	}
 	code := CodeUnavailable
@@ -85,6 +86,8 @@ func asError(err error, op string) *Error {
 		code = CodePermissionDenied
 	case errors.Is(err, fs.ErrNotExist):
 		code = CodeNotFound
+	case sys.Exhausted(err):
+		code = CodeResourceExhausted
 	}
-	return &Error{Code: code, Op: op, Err: err, Outcome: NotSent}
+	return &Error{Code: code, Op: op, Err: sys.ExplainOf(err), Outcome: NotSent}
 }

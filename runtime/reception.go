@@ -321,11 +321,15 @@ func (s *Server) hasten(link Link) func() {
 
 // refuse tells a client why it may not connect.
 func (s *Server) refuse(link Link, err error, log *slog.Logger) {
-	e := asError(err, "")
-	h := serverHello{version: helloVersion, layout: shm.Version, code: e.Code, msg: shorten(e.text(), longestText)}
-	if err := link.Send(h.encode(), nil); err != nil {
+	if err := link.Send(refusalOf(err).encode(), nil); err != nil {
 		log.Debug("cannot tell the client why it is refused", "err", err)
 	}
+}
+
+// refusalOf is the hello of a server that refuses a client.
+func refusalOf(err error) *serverHello {
+	e := asError(err, "")
+	return &serverHello{version: helloVersion, layout: shm.Version, code: e.Code, msg: shorten(e.text(), longestText)}
 }
 
 // openConn makes the memory of a connection and ends the handshake.

@@ -194,7 +194,7 @@ func (p *post) bind() error {
 	}
 	bound, err := p.dir.Root().Lstat(name)
 	if err != nil { // the socket is elsewhere, as the path names another folder now
-		return errors.Join(fmt.Errorf("domain %s was replaced: %w", p.dir.Path(), err), socket.Close())
+		return sys.JoinErrors(fmt.Errorf("domain %s was replaced: %w", p.dir.Path(), err), socket.Close())
 	}
 	if p.socket != nil {
 		p.socket.Close()
@@ -218,7 +218,7 @@ func (p *post) leave() error {
 	if p.claim != nil {
 		errs = append(errs, p.claim.Close())
 	}
-	return errors.Join(append(errs, p.dir.Close())...)
+	return sys.JoinErrors(append(errs, p.dir.Close())...)
 }
 
 func (p *post) remove(name string, file fs.FileInfo) error {

@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -52,7 +51,7 @@ func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) 
 	if ended == ErrServerClosed {
 		ended = nil
 	}
-	return errors.Join(ended, err)
+	return sys.JoinErrors(ended, err)
 }
 
 // drain is Shutdown within the grace. urgent, when it is closed, cuts it short.

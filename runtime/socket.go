@@ -46,11 +46,11 @@ func (l *socketLink) Receive(p []byte) (int, shm.Memory, error) {
 		for _, f := range files {
 			f.Close()
 		}
-		return n, nil, errBadHello
+		return 0, nil, errBadHello
 	}
 	if l.bell, err = sys.OpenDoorbell(files[1]); err != nil {
 		files[0].Close()
-		return n, nil, err
+		return 0, nil, err // bytes would make the reader overlook the error
 	}
 	return n, shm.FileMemory{File: files[0]}, nil
 }
@@ -83,7 +83,7 @@ func (l *socketLink) Write(p []byte) (int, error) {
 func (l *socketLink) Close() error {
 	err := l.Socket.Close()
 	if l.bell != nil {
-		err = errors.Join(err, l.bell.Close())
+		err = sys.JoinErrors(err, l.bell.Close())
 	}
 	return err
 }

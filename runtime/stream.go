@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -301,7 +302,7 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 // nothing.
 func (w *StreamWriter) Close() error {
 	err := w.failure()
-	return errors.Join(err, w.CloseWithError(nil))
+	return sys.JoinErrors(err, w.CloseWithError(nil))
 }
 
 // failure returns why the reader is gone, unless it is not or has closed the stream.
@@ -462,7 +463,7 @@ func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o S
 	g := o.geometry(info)
 	w, err := shm.NewBlockWriter(mem, g, o.Policy == StreamOverwrite)
 	if err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, sys.JoinErrors(err, s.Close())
 	}
 	s.ends = writerEnds{w}
 	return &StreamWriter{s, w, o.Policy, g.Block}, nil
@@ -476,7 +477,7 @@ func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o S
 	}
 	r, err := shm.NewBlockReader(mem, o.geometry(info))
 	if err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, sys.JoinErrors(err, s.Close())
 	}
 	s.ends = readerEnds{r}
 	return &StreamReader{stream: s, r: r}, nil
@@ -520,7 +521,7 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	if err != nil {
 		link.Close()
 		if uerr := memory.Unmap(mem); uerr != nil {
-			err = errors.Join(err, uerr)
+			err = sys.JoinErrors(err, uerr)
 		}
 		return nil, nil, err
 	}
@@ -624,7 +625,7 @@ func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *ser
 		hastened()
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, memory.Unmap(mem))
+		return nil, nil, sys.JoinErrors(err, memory.Unmap(mem))
 	}
 	s.settle(g)
 	return newStream(r.info, s.cfg.logger, g.link, g.peer, mem, memory.Unmap), use, nil
@@ -642,7 +643,7 @@ func (s *Server) runStream(ctx context.Context, st *stream, use func(context.Con
 			exited(st.log, st.op)
 			err = errExited
 		}
-		err = errors.Join(err, st.CloseWithError(err))
+		err = sys.JoinErrors(err, st.CloseWithError(err))
 	}()
 	err = protect(st.log, st.op, func() error { return use(ctx, st) })
 	returned = true
@@ -675,6 +676,9 @@ func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry, policy StreamPolicy)
 // client to agree.
 func finishHello(link Link, reply *serverHello, memory shm.Memory, size int) error {
 	if err := link.Send(reply.encode(), memory); err != nil {
+		// What goes along with the memory may be what cannot be made.
+		_ = link.Send(refusalOf(&Error{Code: CodeResourceExhausted, Outcome: NotSent,
+			Msg: "the server cannot hand over the memory", Err: err}).encode(), nil)
 		return err
 	}
 	if err := readVerdict(link); err != nil {

@@ -50,7 +50,7 @@ const patience = 100 * time.Millisecond
 func (d *Dir) Claim(name string) (*Claim, error) {
 	f, err := d.root.Open(".")
 	if err != nil {
-		return nil, err
+		return nil, sys.ExplainOf(err)
 	}
 	c := &Claim{f: f}
 	at := claimByte(name)

@@ -57,6 +57,15 @@ func (e *PathError) Error() string {
 
 func (e *PathError) Unwrap() error { return e.Err }
 
+// failed is the error of a system call; what the system's error means is a better hint than
+// what is likely.
+func failed(path, hint string, err error) error {
+	if cause := sys.CauseOf("open", err); cause != "" {
+		hint = cause
+	}
+	return &PathError{path, hint, err}
+}
+
 // A Dir is an open domain directory that has passed the checks of Open.
 type Dir struct {
 	path   string
@@ -167,14 +176,18 @@ func openOnce(path string) (*Dir, error) {
 		before, err = create(path)
 	}
 	if err != nil {
-		return nil, err
+		var known *PathError
+		if errors.As(err, &known) {
+			return nil, err
+		}
+		return nil, failed(path, "", err)
 	}
 	if !before.IsDir() { // also true of a symlink to a directory
 		return nil, unsafeDir(path, "it is no directory", "remove it or choose another domain with "+EnvVar)
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, &PathError{path, "", err}
+		return nil, failed(path, "", err)
 	}
 	if err := check(path, before, root); err != nil {
 		root.Close()
@@ -192,21 +205,21 @@ func create(path string) (fs.FileInfo, error) {
 	parent := filepath.Dir(path)
 	fi, err := os.Stat(parent)
 	if err != nil {
-		return nil, &PathError{path, "create its parent directory or choose another domain with " + EnvVar, err}
+		return nil, failed(path, "create its parent directory or choose another domain with "+EnvVar, err)
 	}
 	owner, err := sys.OwnerUID(fi)
 	if err != nil {
-		return nil, &PathError{path, "", err}
+		return nil, failed(path, "", err)
 	}
 	if os.Geteuid() == 0 && owner != 0 && owner != unmappedUID {
 		return nil, unsafeDir(path, fmt.Sprintf("%s belongs to uid %d, and root makes no domain in another user's folder", parent, owner),
 			fmt.Sprintf("run this program as that user, unset %s, or choose another domain with %s", runtimeVar, EnvVar))
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, &PathError{path, "create its parent directory or choose another domain with " + EnvVar, err}
+		return nil, failed(path, "create its parent directory or choose another domain with "+EnvVar, err)
 	}
 	if fi, err = os.Lstat(path); err != nil {
-		return nil, &PathError{path, "", err}
+		return nil, failed(path, "", err)
 	}
 	return fi, nil
 }
@@ -218,14 +231,14 @@ const unmappedUID = 65534
 func check(path string, before fs.FileInfo, root *os.Root) error {
 	fi, err := root.Stat(".")
 	if err != nil {
-		return &PathError{path, "", err}
+		return failed(path, "", err)
 	}
 	if !os.SameFile(before, fi) {
 		return &PathError{path, "choose another domain with " + EnvVar, errExchanged}
 	}
 	uid, err := sys.OwnerUID(fi)
 	if err != nil {
-		return &PathError{path, "", err}
+		return failed(path, "", err)
 	}
 	if uid != os.Geteuid() {
 		hint := "choose another domain with " + EnvVar

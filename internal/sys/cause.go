@@ -1,20 +1,21 @@
 package sys
 
+import "strings"
+
 // A CauseError is a system call that failed, and what that means to those who
 // run the program. It wraps the system's error.
 type CauseError struct {
-	Call  string // the system call
+	Call  string // the system call; empty where Err names it
 	Path  string // the file that it is about; may be empty
 	Cause string // what happened, and what to do
 	Err   error
 }
 
 func (e *CauseError) Error() string {
-	s := e.Call
-	if e.Path != "" {
-		s += " " + e.Path
+	s := e.Err.Error()
+	if e.Call != "" {
+		s = strings.TrimSpace(e.Call+" "+e.Path) + ": " + s
 	}
-	s += ": " + e.Err.Error()
 	if e.Cause != "" {
 		s += ": " + e.Cause
 	}
@@ -23,3 +24,32 @@ func (e *CauseError) Error() string {
 
 // Unwrap returns the system's error.
 func (e *CauseError) Unwrap() error { return e.Err }
+
+// JoinErrors is errors.Join with a text of one line, as logs and the errors around it have.
+func JoinErrors(errs ...error) error {
+	var all joined
+	for _, err := range errs {
+		if err != nil {
+			all = append(all, err)
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return all
+}
+
+type joined []error
+
+func (j joined) Error() string {
+	texts := make([]string, len(j))
+	for i, err := range j {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (j joined) Unwrap() []error { return j }

@@ -3,6 +3,8 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -11,6 +13,8 @@ import (
 
 // This file is what the errors of system calls mean to those who run a program,
 // and the only place that says so.
+
+const forbidden = "a sandbox (seccomp) or a security policy forbids the system call %s; allow it in the profile"
 
 // causes holds a sentence for a system call and its error. "%s" in it is the system
 // call.
@@ -55,8 +59,11 @@ var causes = map[string]map[unix.Errno]string{
 	},
 	"bind": {
 		unix.EADDRINUSE: "the socket exists already",
+		unix.EPERM:      "the file system keeps no sockets, or a sandbox (seccomp) or a security policy forbids this; choose a domain on a tmpfs or a local disk (IPCGEN_DOMAIN)",
+		unix.EOPNOTSUPP: "the file system keeps no sockets; choose a domain on a tmpfs or a local disk (IPCGEN_DOMAIN)",
 	},
 	"connect": {
+		unix.EPERM:  forbidden,
 		unix.EACCES: "the socket belongs to another user; use that user's domain, or have it grant access",
 		unix.EAGAIN: "the server's queue of connections is full, for it does not accept them; see whether it hangs",
 	},
@@ -64,24 +71,27 @@ var causes = map[string]map[unix.Errno]string{
 
 // general holds the sentences for errors that mean the same for every call.
 var general = map[unix.Errno]string{
-	unix.EMFILE:  "this process has as many files open as it may; raise the limit of open files (RLIMIT_NOFILE: ulimit -n, LimitNOFILE=)",
-	unix.ENFILE:  "the machine has as many files open as it may; raise the sysctl fs.file-max",
-	unix.ENOSPC:  "the file system is full; free some of it, or choose a domain on another (IPCGEN_DOMAIN)",
-	unix.EDQUOT:  "this user's share of the file system is used up; free some of it, or choose a domain on another (IPCGEN_DOMAIN)",
-	unix.EROFS:   "the file system is read-only; choose a domain on another (IPCGEN_DOMAIN)",
-	unix.ENOMEM:  "the machine or this control group (memory.max) has no memory left",
-	unix.ENOBUFS: "the machine or this control group (memory.max) has no memory left for sockets",
-	unix.EIO:     "the disk or the file server failed; see the kernel's log (dmesg)",
-	unix.ESTALE:  "the file server has lost the file; choose a domain on a tmpfs or a local disk (IPCGEN_DOMAIN)",
-	unix.ENOSYS:  "the kernel does not know the system call %s, or a sandbox (seccomp) hides it; allow it in the sandbox's profile, or run a newer kernel",
+	unix.EMFILE:       "this process has as many files open as it may; raise the limit of open files (RLIMIT_NOFILE: ulimit -n, LimitNOFILE=)",
+	unix.ENFILE:       "the machine has as many files open as it may; raise the sysctl fs.file-max",
+	unix.ENOSPC:       "the file system is full; free some of it, or choose a domain on another (IPCGEN_DOMAIN)",
+	unix.EDQUOT:       "this user's share of the file system is used up; free some of it, or choose a domain on another (IPCGEN_DOMAIN)",
+	unix.EACCES:       "the rights of that file, or of a folder above it, do not allow this to this user (namei -l shows them)",
+	unix.ELOOP:        "the path goes round in symbolic links",
+	unix.ENAMETOOLONG: "the path is longer than the system allows; choose a domain with a shorter one (IPCGEN_DOMAIN)",
+	unix.ENOTDIR:      "a part of the path is no folder; choose another domain (IPCGEN_DOMAIN)",
+	unix.EROFS:        "the file system is read-only; choose a domain on another (IPCGEN_DOMAIN)",
+	unix.ENOMEM:       "the machine or this control group (memory.max) has no memory left",
+	unix.ENOBUFS:      "the machine or this control group (memory.max) has no memory left for sockets",
+	unix.EIO:          "the disk or the file server failed; see the kernel's log (dmesg)",
+	unix.ESTALE:       "the file server has lost the file; choose a domain on a tmpfs or a local disk (IPCGEN_DOMAIN)",
+	unix.ENOSYS:       "the kernel does not know the system call %s, or a sandbox (seccomp) hides it; allow it in the sandbox's profile, or run a newer kernel",
 }
 
 // unprivileged are system calls that need no privilege: where one is not permitted,
 // somebody forbids it.
 var unprivileged = strings.Fields(`memfd_create pidfd_open pidfd_send_signal inotify_init1 inotify_add_watch
-	futex set_robust_list fallocate mmap fcntl lock socketpair socket waitid recvmsg sendmsg listen accept poll`)
-
-const forbidden = "a sandbox (seccomp) or a security policy forbids the system call %s; allow it in the profile"
+	futex set_robust_list fallocate mmap fcntl lock socketpair socket waitid recvmsg sendmsg listen accept accept4 poll
+	getsockopt setsockopt`)
 
 // realCalls names the system calls whose names are not those that errors use.
 var realCalls = map[string]string{"lock": "fcntl", "reserve memory": "fallocate", "start": "clone"}
@@ -125,6 +135,43 @@ func Explain(call, path string, err error) error {
 		return err
 	}
 	return &CauseError{Call: call, Path: path, Cause: CauseOf(call, err), Err: err}
+}
+
+// ExplainOf is Explain for an error that packages os and net have made, which names the
+// call itself.
+func ExplainOf(err error) error {
+	var done *CauseError
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	var call string
+	var path *fs.PathError
+	var link *os.LinkError
+	var plain *os.SyscallError
+	switch {
+	case errors.As(err, &plain):
+		call = plain.Syscall
+	case errors.As(err, &path):
+		call = path.Op
+	case errors.As(err, &link):
+		call = link.Op
+	}
+	cause := CauseOf(call, err)
+	if cause == "" {
+		return err
+	}
+	return &CauseError{Cause: cause, Err: err}
+}
+
+// Exhausted reports whether err says that a limit was reached, of the process, the user, a
+// control group or the machine.
+func Exhausted(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.EDQUOT, unix.ENOMEM, unix.ENOBUFS, unix.ENOLCK} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // atFileLimit reports whether this process cannot open another file.

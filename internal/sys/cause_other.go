@@ -12,3 +12,9 @@ func Explain(call, path string, err error) error {
 
 // CauseOf returns nothing.
 func CauseOf(call string, err error) string { return "" }
+
+// ExplainOf returns err.
+func ExplainOf(err error) error { return err }
+
+// Exhausted returns false.
+func Exhausted(error) bool { return false }

@@ -67,7 +67,7 @@ func OpenDoorbell(f *os.File) (*Doorbell, error) {
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
-		return nil, fmt.Errorf("open a doorbell: %w", Explain("fcntl", "", err))
+		return nil, fmt.Errorf("open a doorbell: %w", ExplainOf(err))
 	}
 	conn, ok := c.(*net.UnixConn)
 	if !ok {
@@ -80,7 +80,7 @@ func OpenDoorbell(f *os.File) (*Doorbell, error) {
 	}
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return nil, fmt.Errorf("open a doorbell: %w", ExplainOf(err))
 	}
 	CrashPoint("doorbell opened")
 	d := &Doorbell{conn: conn, raw: raw}

@@ -72,7 +72,7 @@ func checkAllocated(f *os.File, size int) error {
 	}
 	switch {
 	case err != nil:
-		return os.NewSyscallError("look at memory file", err)
+		return fmt.Errorf("look at memory file: %w", Explain("fstat", "", err))
 	case fs.Type != unix.TMPFS_MAGIC: // of huge pages, of which there may be too few
 		return errors.New("memory file is not of ordinary pages")
 	case st.Size < int64(size):
@@ -99,7 +99,7 @@ func SealMemory(f *os.File, size int) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("seal memory file: %w", err)
+		return fmt.Errorf("seal memory file: %w", Explain("fcntl", "", err))
 	}
 	return checkAllocated(f, size)
 }

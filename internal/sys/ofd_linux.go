@@ -34,7 +34,7 @@ func ShareFolder(f *os.File) error {
 	err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) })
 	runtime.KeepAlive(f)
 	if err != nil {
-		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		return Explain("flock", f.Name(), err)
 	}
 	return nil
 }

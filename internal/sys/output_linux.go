@@ -33,7 +33,7 @@ func Duplicate(f *os.File) (*os.File, error) {
 		return nil, err
 	}
 	if derr != nil {
-		return nil, &os.PathError{Op: "duplicate the descriptor of", Path: f.Name(), Err: derr}
+		return nil, Explain("fcntl", f.Name(), derr)
 	}
 	return os.NewFile(uintptr(own), f.Name()), nil
 }

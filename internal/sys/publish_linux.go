@@ -39,9 +39,9 @@ func PublishFile(dir, name string, fill func(*os.File) error) error {
 // may be there after a loss of power, and its content not.
 func fillSafely(f *os.File, fill func(*os.File) error) error {
 	if err := fill(f); err != nil {
-		return err
+		return ExplainOf(err)
 	}
-	return f.Sync()
+	return ExplainOf(f.Sync())
 }
 
 func publishByTemp(dir, name string, fill func(*os.File) error) error {
@@ -57,14 +57,14 @@ func ReplaceFile(dir, name string, fill func(*os.File) error) error {
 func viaTemp(dir, name string, fill func(*os.File) error, place func(from, to string) error) error {
 	f, err := os.CreateTemp(dir, name+".*.tmp")
 	if err != nil {
-		return err
+		return ExplainOf(err)
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
 	if err := fillSafely(f, fill); err != nil {
 		return err
 	}
-	return place(f.Name(), filepath.Join(dir, name))
+	return ExplainOf(place(f.Name(), filepath.Join(dir, name)))
 }
 
 // Allocate gives f its size in bytes and reserves the room, so that a later

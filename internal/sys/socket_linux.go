@@ -50,7 +50,7 @@ func (s *Socket) PeerCred() (Cred, error) {
 		return Cred{}, cerr
 	}
 	if err != nil {
-		return Cred{}, os.NewSyscallError("read peer credentials", err)
+		return Cred{}, fmt.Errorf("read the peer's credentials: %w", Explain("getsockopt", "", err))
 	}
 	return Cred{PID: int(uc.Pid), UID: int(uc.Uid), GID: int(uc.Gid)}, nil
 }
@@ -65,7 +65,7 @@ func (s *Socket) WriteWithFiles(p []byte, files ...*os.File) error {
 	n, _, err := s.WriteMsgUnix(p, unix.UnixRights(fds...), nil)
 	runtime.KeepAlive(files)
 	if err != nil {
-		return err
+		return ExplainOf(err)
 	}
 	if n < len(p) {
 		_, err = s.Write(p[n:])
@@ -82,7 +82,7 @@ func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 	oob := make([]byte, unix.CmsgSpace((maxFiles+1)*4))
 	n, oobn, flags, _, err := s.ReadMsgUnix(p, oob)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, ExplainOf(err)
 	}
 	CrashPoint("received")
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
@@ -95,6 +95,17 @@ func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 				files = append(files, os.NewFile(uintptr(fd), "received"))
 			}
 		}
+	}
+	if flags&unix.MSG_CTRUNC != 0 && len(files) <= maxFiles {
+		// There was room for what came, so the kernel could not make descriptors of it.
+		cause := Explain("recvmsg", "", unix.EMFILE)
+		if !atFileLimit() {
+			cause = errors.New("a limit of open files (RLIMIT_NOFILE: ulimit -n), or a security policy, kept them out")
+		}
+		for _, f := range files {
+			f.Close()
+		}
+		return 0, nil, fmt.Errorf("receive the peer's descriptors: %w", cause)
 	}
 	if len(files) > maxFiles || flags&unix.MSG_CTRUNC != 0 {
 		for _, f := range files {
@@ -123,7 +134,7 @@ func Listen(dir *os.File, dirPath, name string) (*SocketListener, error) {
 	}
 	l, err := net.ListenUnix("unix", addr)
 	if err != nil {
-		return nil, err
+		return nil, ExplainOf(err)
 	}
 	l.SetUnlinkOnClose(false)
 	return &SocketListener{l}, nil
@@ -133,7 +144,7 @@ func Listen(dir *os.File, dirPath, name string) (*SocketListener, error) {
 func (l *SocketListener) Accept() (*Socket, error) {
 	c, err := l.l.AcceptUnix()
 	if err != nil {
-		return nil, err
+		return nil, ExplainOf(err)
 	}
 	CrashPoint("accepted")
 	return newSocket(c)
@@ -147,7 +158,7 @@ func (l *SocketListener) Close() error { return l.l.Close() }
 func Dial(dir *os.File, name string) (*Socket, error) {
 	c, err := net.DialUnix("unix", nil, address(dir, name))
 	if err != nil {
-		return nil, err
+		return nil, ExplainOf(err)
 	}
 	CrashPoint("connected")
 	return newSocket(c)

@@ -2,7 +2,6 @@ package group
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -33,13 +32,13 @@ func inherit(ctx context.Context, cfg Config, p *page, reg *registry.Registry) (
 	if !cfg.Survive {
 		// The kernel kills them at once, but a large one takes a while to die.
 		for _, o := range all {
-			err = errors.Join(err, p.awaitEnd(ctx, o))
+			err = sys.JoinErrors(err, p.awaitEnd(ctx, o))
 		}
 		all = nil
 	}
 	for _, o := range all {
 		if o.handle == nil {
-			err = errors.Join(err, fmt.Errorf("group %s: process %d in place %d cannot be adopted: %w", cfg.Service, o.pid, o.index, o.err))
+			err = sys.JoinErrors(err, fmt.Errorf("group %s: process %d in place %d cannot be adopted: %w", cfg.Service, o.pid, o.index, o.err))
 		}
 	}
 	if err == nil {
@@ -62,7 +61,7 @@ func (p *page) awaitEnd(ctx context.Context, o *occupant) error {
 	if !stop() {
 		return context.Cause(ctx)
 	}
-	return errors.Join(err, o.handle.Close())
+	return sys.JoinErrors(err, o.handle.Close())
 }
 
 // awaitFree blocks until a process without a handle has lost its place.

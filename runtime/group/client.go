@@ -90,7 +90,7 @@ func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) 
 	}
 	if err := c.open(); err != nil {
 		dir.Close()
-		return nil, fmt.Errorf("dial group %s: %w", service, err)
+		return nil, fmt.Errorf("dial group %s: %w", service, sys.ExplainOf(err))
 	}
 	return c, nil
 }
@@ -125,7 +125,7 @@ func (c *Client) Close() error {
 		c.page.close()
 		c.page = nil
 	}
-	return errors.Join(c.reg.Close(), c.dir.Close())
+	return sys.JoinErrors(c.reg.Close(), c.dir.Close())
 }
 
 // followPage learns of reigns.

@@ -32,7 +32,7 @@ func Start(ctx context.Context, cfg Config) (*Group, error) {
 	}
 	s, err := newSupervisor(ctx, cfg)
 	if err != nil {
-		return nil, err
+		return nil, sys.ExplainOf(err)
 	}
 	s.release = context.AfterFunc(ctx, func() { s.do(func() { s.shutdown(context.Cause(ctx)) }) })
 	go s.run()
@@ -84,7 +84,7 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 		if syncWatch != nil {
 			syncWatch.Close()
 		}
-		return nil, errors.Join(err, page.close(), reg.Close())
+		return nil, sys.JoinErrors(err, page.close(), reg.Close())
 	}
 	s = makeSupervisor(cfg, dir, reg, page)
 	s.out, s.syncWatch, s.left = out, syncWatch, left

@@ -139,18 +139,18 @@ func (m *Member) takePlace(place string) (err error) {
 		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
 	}
 	if err := m.occupy(); err != nil {
-		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), errors.Join(err, m.leavePlace()))
+		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), sys.JoinErrors(err, m.leavePlace()))
 	}
 	m.guard = newGuard(m)
 	if m.replicator, err = newReplicator(m); err != nil {
-		return errors.Join(err, m.leavePlace())
+		return sys.JoinErrors(err, m.leavePlace())
 	}
 	sys.OutliveReaders()
 	m.holdLifeline()
 	return nil
 }
 
-func (m *Member) leavePlace() error { return errors.Join(m.page.f.Close(), m.claim.Close()) }
+func (m *Member) leavePlace() error { return sys.JoinErrors(m.page.f.Close(), m.claim.Close()) }
 
 // Supervised reports whether a group supervises this process.
 func (m *Member) Supervised() bool { return m.page != nil }
@@ -443,5 +443,5 @@ func (m *Member) Close() error {
 	if m.page != nil {
 		errs = append(errs, m.leavePlace())
 	}
-	return errors.Join(append(errs, m.dir.Close())...)
+	return sys.JoinErrors(append(errs, m.dir.Close())...)
 }

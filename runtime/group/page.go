@@ -137,7 +137,7 @@ func (p *page) close() error {
 	for _, old := range p.former {
 		errs = append(errs, old.close())
 	}
-	return errors.Join(errs...)
+	return sys.JoinErrors(errs...)
 }
 
 func pagePath(service string) string { return filepath.Join(folder, service) }
@@ -361,7 +361,7 @@ func (p *page) remove(service string) (err error) {
 		err = p.dir.Root().Remove(pagePath(service))
 	}
 	sys.CrashPoint("group page removed")
-	return errors.Join(err, p.close())
+	return sys.JoinErrors(err, p.close())
 }
 
 // longestNote bounds a text in a page.

@@ -257,7 +257,7 @@ func (p *process) terminate() error {
 			signal = func(sig os.Signal) error { return p.handle.SignalGroup(sig) }
 		}
 	}
-	return errors.Join(unlessDead(signal(sys.SIGTERM)), unlessDead(signal(sys.SIGCONT)))
+	return sys.JoinErrors(unlessDead(signal(sys.SIGTERM)), unlessDead(signal(sys.SIGCONT)))
 }
 
 // kill ends the process whatever it does.

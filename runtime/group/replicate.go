@@ -11,7 +11,8 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/runtime"
 )
 
 // A replicator keeps the state of a member equal to its group's: as the primary
@@ -84,7 +85,7 @@ func (m *Member) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 	}
 	r.services = services
 	for _, s := range services {
-		r.invalid = errors.Join(r.invalid, s.Applicable())
+		r.invalid = sys.JoinErrors(r.invalid, s.Applicable())
 	}
 	return append(opts, ipc.WithServerInterceptor(r.intercept))
 }

@@ -54,7 +54,7 @@ func (m *Member) claimPlace() (claim *os.File, err error) {
 	}
 	if m.page.tethered() {
 		if there, err := m.page.supervised(); err != nil || !there {
-			return nil, errors.Join(err, m.unwanted())
+			return nil, sys.JoinErrors(err, m.unwanted())
 		}
 	}
 	return f, nil

@@ -68,7 +68,7 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, member.Close()) }()
+	defer func() { err = sys.JoinErrors(err, member.Close()) }()
 	rec := cfg.record(member, services)
 	if rec.Control == "" {
 		return errors.New("run a replica: no group supervises this process, so ReplicaConfig.Record must name its Control channel")
@@ -81,7 +81,7 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.WithoutCancel(ctx), l) }()
 	if err := member.Announce(rec); err != nil {
-		return errors.Join(err, server.Close(), closedOrder(<-served))
+		return sys.JoinErrors(err, server.Close(), closedOrder(<-served))
 	}
 	if cfg.Ready != nil {
 		cfg.Ready()
@@ -102,7 +102,7 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 		urgent = orders.Urgent
 	}
 	err = drain(server, grace, urgent)
-	return errors.Join(closedOrder(ended), err, closedOrder(<-served))
+	return sys.JoinErrors(closedOrder(ended), err, closedOrder(<-served))
 }
 
 // record completes what the instance announces.

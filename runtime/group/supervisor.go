@@ -2,7 +2,6 @@ package group
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -186,7 +185,7 @@ func (s *supervisor) finish() {
 	s.sweep()
 	sys.CrashPoint("group swept")
 	_, gcErr := s.reg.GC()
-	s.endErr = errors.Join(errors.Join(s.leftBehind...), gcErr, s.page.remove(s.cfg.Service), s.reg.Close(), s.dir.Close())
+	s.endErr = sys.JoinErrors(sys.JoinErrors(s.leftBehind...), gcErr, s.page.remove(s.cfg.Service), s.reg.Close(), s.dir.Close())
 	s.out.close()
 	s.report(Event{Kind: Stopped})
 	s.events.close()

@@ -163,7 +163,7 @@ func (r *Registry) claim(f *os.File, slot int) (bool, error) {
 	}
 	live, err := r.alive(slot) // it may have found an owner just before
 	if err != nil || live {
-		return false, errors.Join(err, sys.Unlock(f, claimByte(slot)))
+		return false, sys.JoinErrors(err, sys.Unlock(f, claimByte(slot)))
 	}
 	return true, nil
 }
@@ -288,7 +288,7 @@ func (reg *Registration) Close() error {
 	reg.r.users.Lock()
 	delete(reg.r.regs, reg)
 	reg.r.users.Unlock()
-	return errors.Join(err, reg.r.free())
+	return sys.JoinErrors(err, reg.r.free())
 }
 
 func (reg *Registration) leave() (err error) {

@@ -99,7 +99,7 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 	}
 	if err != nil {
 		dir.Close()
-		return nil, err
+		return nil, sys.ExplainOf(err)
 	}
 	go r.keep()
 	return r, nil
@@ -177,7 +177,7 @@ func (r *Registry) rewrite(dir *domain.Dir, f *os.File, slots int) error {
 		return nil
 	}
 	if now, serr := w.Stat(); err != nil || serr != nil || !os.SameFile(fi, now) || !dir.Holds(filepath.Join(folder, "table"), fi) {
-		return errors.Join(err, serr)
+		return sys.JoinErrors(err, serr)
 	}
 	return sys.ReplaceFile(r.path, "table", func(f *os.File) error { return writeTable(f, slots) })
 }
@@ -275,7 +275,7 @@ func (r *Registry) free() error {
 	}
 	r.freed = true
 	close(r.stop)
-	return errors.Join(r.unmap(), r.dir.Close())
+	return sys.JoinErrors(r.unmap(), r.dir.Close())
 }
 
 // step marks what happens between the stores of a registration, and after each

@@ -16,24 +16,63 @@ import (
 // "<call>=<errno>", as of "memfd_create=EPERM,pidfd_open=ENOSYS".
 const EnvVar = "SYSTEST_FORBID"
 
-// calls are the system calls that may be named, and those whose flags, the
-// argument of that number, must not be 0 for them to fail.
-var calls = map[string]struct{ number, flags uint32 }{
-	"memfd_create":      {unix.SYS_MEMFD_CREATE, 0},
-	"fallocate":         {unix.SYS_FALLOCATE, 0},
-	"pidfd_open":        {unix.SYS_PIDFD_OPEN, 0},
-	"pidfd_open-flags":  {unix.SYS_PIDFD_OPEN, 1},
-	"pidfd_send_signal": {unix.SYS_PIDFD_SEND_SIGNAL, 0},
-	"kill":              {unix.SYS_KILL, 0},
-	"inotify_init1":     {unix.SYS_INOTIFY_INIT1, 0},
-	"inotify_add_watch": {unix.SYS_INOTIFY_ADD_WATCH, 0},
-	"set_robust_list":   {unix.SYS_SET_ROBUST_LIST, 0},
-	"socketpair":        {unix.SYS_SOCKETPAIR, 0},
-	"setsid":            {unix.SYS_SETSID, 0},
-	"setpgid":           {unix.SYS_SETPGID, 0},
+// A rule is a system call that may be named, and what an argument of it must be for it
+// to fail: what concerns the Go runtime's own calls would end the process.
+type rule struct {
+	number uint32
+	when   condition
+	arg    uint32 // the argument's place
+	value  uint32 // to compare its lower half with
 }
 
-var errnos = map[string]unix.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EINVAL": unix.EINVAL, "ENOSPC": unix.ENOSPC, "ENOMEM": unix.ENOMEM, "EMFILE": unix.EMFILE}
+type condition int
+
+const (
+	always condition = iota
+	equal
+	unequal
+)
+
+// threadFlags are those with which the Go runtime makes its threads.
+const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_SYSVSEM | unix.CLONE_THREAD
+
+var calls = map[string]rule{
+	"memfd_create":      {number: unix.SYS_MEMFD_CREATE},
+	"fallocate":         {number: unix.SYS_FALLOCATE},
+	"pidfd_open":        {number: unix.SYS_PIDFD_OPEN},
+	"pidfd_open-flags":  {unix.SYS_PIDFD_OPEN, unequal, 1, 0},
+	"pidfd_send_signal": {number: unix.SYS_PIDFD_SEND_SIGNAL},
+	"kill":              {number: unix.SYS_KILL},
+	"inotify_init1":     {number: unix.SYS_INOTIFY_INIT1},
+	"inotify_add_watch": {number: unix.SYS_INOTIFY_ADD_WATCH},
+	"set_robust_list":   {number: unix.SYS_SET_ROBUST_LIST},
+	"socketpair":        {number: unix.SYS_SOCKETPAIR},
+	"setsid":            {number: unix.SYS_SETSID},
+	"setpgid":           {number: unix.SYS_SETPGID},
+	"socket":            {number: unix.SYS_SOCKET},
+	"bind":              {number: unix.SYS_BIND},
+	"listen":            {number: unix.SYS_LISTEN},
+	"connect":           {number: unix.SYS_CONNECT},
+	"sendmsg":           {number: unix.SYS_SENDMSG},
+	"recvmsg":           {number: unix.SYS_RECVMSG},
+	"getsockopt":        {number: unix.SYS_GETSOCKOPT},
+	"setsockopt":        {number: unix.SYS_SETSOCKOPT},
+	"flock":             {number: unix.SYS_FLOCK},
+	"linkat":            {number: unix.SYS_LINKAT},
+	"mmap":              {unix.SYS_MMAP, unequal, 4, 1<<32 - 1}, // of files
+	"lock":              {unix.SYS_FCNTL, equal, 1, unix.F_OFD_SETLK},
+	"add_seals":         {unix.SYS_FCNTL, equal, 1, unix.F_ADD_SEALS},
+	"get_seals":         {unix.SYS_FCNTL, equal, 1, unix.F_GET_SEALS},
+	"fork":              {unix.SYS_CLONE, unequal, 0, threadFlags},
+	"futex":             {unix.SYS_FUTEX, equal, 1, 0}, // a wait for another process
+}
+
+var errnos = map[string]unix.Errno{
+	"EPERM": unix.EPERM, "EACCES": unix.EACCES, "ENOSYS": unix.ENOSYS, "EINVAL": unix.EINVAL,
+	"ENOSPC": unix.ENOSPC, "ENOMEM": unix.ENOMEM, "EMFILE": unix.EMFILE, "ENFILE": unix.ENFILE,
+	"ENOLCK": unix.ENOLCK, "EAGAIN": unix.EAGAIN, "ENODEV": unix.ENODEV, "ENOBUFS": unix.ENOBUFS,
+	"EIO": unix.EIO,
+}
 
 // Obey makes the system calls fail that EnvVar lists, in this process and in those
 // that it starts, for ever.
@@ -50,14 +89,17 @@ func Obey() error {
 			return fmt.Errorf("%s=%q: %q names no system call and error", EnvVar, list, rule)
 		}
 		fail := uint32(unix.SECCOMP_RET_ERRNO) | uint32(errnos[errno])
-		if call.flags == 0 {
+		if call.when == always {
 			prog = append(prog, jumpUnless(call.number, 1), answer(fail))
 			continue
 		}
+		test := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call.value, Jf: 1}
+		if call.when == unequal {
+			test.Jt, test.Jf = 1, 0
+		}
 		prog = append(prog, jumpUnless(call.number, 4),
-			load(16+8*call.flags), // where the arguments are; its lower half
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1},
-			answer(fail), load(0))
+			load(16+8*call.arg), // where the arguments are; its lower half
+			test, answer(fail), load(0))
 	}
 	prog = append(prog, answer(unix.SECCOMP_RET_ALLOW))
 	filter := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
