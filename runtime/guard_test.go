@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -35,8 +36,22 @@ func (r *recorder) Leave(place int) {
 	r.left++
 }
 
-// TestGuardRecognisesRequests has equal requests, whose numbers differ, sum up alike, and different ones not;
-// a guard refuses calls, plain and in place, before they are executed.
+// saw returns which requests have entered so far, and how many have left.
+func (r *recorder) saw() (entered []uint64, left int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.entered), r.left
+}
+
+// refuseNext makes the guard refuse a request from now on.
+func (r *recorder) refuseNext(request uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuse = request
+}
+
+// TestGuardRecognisesRequests has equal requests, whose numbers differ, sum up alike, and
+// different ones not; a guard refuses calls before they are executed.
 func TestGuardRecognisesRequests(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("connects processes")
@@ -63,14 +78,14 @@ func TestGuardRecognisesRequests(t *testing.T) {
 	for _, value := range []float32{1, 2, 1, 1} {
 		want(t, set(value), ipc.CodeUnimplemented, ipc.NotExecuted, "SetParam")
 	}
-	e := guard.entered
+	e, left := guard.saw()
 	if len(e) != 4 || e[0] != e[2] || e[0] != e[3] || e[0] == e[1] || uint32(e[0]) == 0 || e[0]>>32 != e[1]>>32 {
 		t.Errorf("the guard saw %x", e)
 	}
-	if guard.left != 4 {
-		t.Errorf("%d requests left", guard.left)
+	if left != 4 {
+		t.Errorf("%d requests left", left)
 	}
-	guard.refuse = e[0]
+	guard.refuseNext(e[0])
 	want(t, set(1), ipc.CodeFailedPrecondition, ipc.NotExecuted, "refused by the guard")
 	want(t, set(2), ipc.CodeUnimplemented, ipc.NotExecuted, "SetParam")
 }
