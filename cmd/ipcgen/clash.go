@@ -25,6 +25,7 @@ type goText struct {
 	path, source string
 	declares     []string
 	imports      []string // the names of packages in the file
+	paths        []string // their import paths
 }
 
 // crowd lists the folders that files of several schemas meet in, and those files among the
@@ -50,14 +51,14 @@ func (t *tree) crowd(others []neighbour) (folders map[string]bool, generated map
 }
 
 // checkClashes reports a name that files of two schemas give to different things. made has
-// the products in crowded folders; others are the neighbours in each of these.
-func (t *tree) checkClashes(made []*goText, others map[string][]neighbour) error {
+// the products; others are the neighbours in each of the crowded folders.
+func (t *tree) checkClashes(made []*goText, crowded map[string]bool, others map[string][]neighbour) error {
 	byFolder := make(map[string]*names)
 	for i, text := range made {
-		if text == nil {
+		dir := folderOf(t.products[i].name)
+		if !crowded[dir] {
 			continue
 		}
-		dir := folderOf(t.products[i].name)
 		if byFolder[dir] == nil {
 			byFolder[dir] = newNames()
 		}
@@ -67,9 +68,9 @@ func (t *tree) checkClashes(made []*goText, others map[string][]neighbour) error
 		byFolder[dir].add(text)
 	}
 	checked := make(map[string]bool)
-	for i, p := range t.products {
+	for _, p := range t.products {
 		dir := folderOf(p.name)
-		if made[i] == nil || checked[dir] {
+		if !crowded[dir] || checked[dir] {
 			continue
 		}
 		checked[dir] = true
@@ -87,20 +88,13 @@ func (t *tree) checkClashes(made []*goText, others map[string][]neighbour) error
 // schema makes today counts. The files of a schema that is gone are taken over, and so
 // removed.
 func (t *tree) checkClash(n neighbour, ours *names, pkg string) error {
-	data, err := os.ReadFile(n.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
+	text, err := n.names()
+	if err != nil {
 		return err
 	}
-	text := readNames(data)
-	text.path, text.source = n.path, n.source
 	var today *names
 	for c := range ours.clashes(text) {
-		if n.out == "." && t.declarationsOf(n.source).gone {
-			t.mu.Lock()
-			t.gone[n.source] = true
-			t.mu.Unlock()
+		if t.takesOver(n) {
 			return nil
 		}
 		if today == nil {
@@ -113,6 +107,29 @@ func (t *tree) checkClash(n neighbour, ours *names, pkg string) error {
 		}
 	}
 	return nil
+}
+
+// names reads the file. Another run may have removed it, and then it has none.
+func (n neighbour) names() (*goText, error) {
+	data, err := os.ReadFile(n.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	text := readNames(data)
+	text.path, text.source = n.path, n.source
+	return text, nil
+}
+
+// takesOver reports whether the schema of a neighbour is gone, and has its files removed
+// with the change.
+func (t *tree) takesOver(n neighbour) bool {
+	if n.out != "." || !t.declarationsOf(n.source).gone {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gone[n.source] = true
+	return true
 }
 
 // namesToday returns the names that the schema of a neighbour has in its folder if it is
@@ -158,9 +175,12 @@ type clash struct {
 type names struct {
 	declared map[string]*goText
 	imported map[string]*goText // by one of the files
+	paths    map[string]bool    // import paths
 }
 
-func newNames() *names { return &names{make(map[string]*goText), make(map[string]*goText)} }
+func newNames() *names {
+	return &names{make(map[string]*goText), make(map[string]*goText), make(map[string]bool)}
+}
 
 // clashes yields the names of a file that another file has for something else.
 func (n *names) clashes(text *goText) iter.Seq[*clash] {
@@ -188,6 +208,9 @@ func (n *names) add(text *goText) {
 	}
 	for _, name := range text.imports {
 		n.imported[name] = text
+	}
+	for _, importPath := range text.paths {
+		n.paths[importPath] = true
 	}
 }
 
@@ -255,5 +278,6 @@ func (x *goText) addImport(line string) {
 	}
 	if name != "." && importPath != "" {
 		x.imports = append(x.imports, name)
+		x.paths = append(x.paths, strings.TrimSuffix(importPath, `"`))
 	}
 }

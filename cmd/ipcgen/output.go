@@ -108,12 +108,12 @@ func (t *tree) compare() error {
 			return err
 		}
 	}
-	crowded, generated := t.crowd(others)
+	meets := t.sweep && t.meets(others)
 	texts := make([]*goText, len(t.products))
 	err := inParallel(len(t.products), func(i int) error {
 		p := t.products[i]
 		return t.compareOne(p, func(data []byte) {
-			if crowded[folderOf(p.name)] {
+			if meets {
 				texts[i] = readNames(data)
 				texts[i].path, texts[i].source = p.path, p.source
 			}
@@ -122,8 +122,14 @@ func (t *tree) compare() error {
 	if err != nil {
 		return err
 	}
-	if err := t.checkClashes(texts, generated); err != nil {
-		return err
+	if meets {
+		crowded, generated := t.crowd(others)
+		if err := t.checkClashes(texts, crowded, generated); err != nil {
+			return err
+		}
+		if err := t.checkCycles(texts, others); err != nil {
+			return err
+		}
 	}
 	for _, n := range others {
 		if t.abandoned(n) {

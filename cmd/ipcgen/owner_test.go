@@ -143,6 +143,18 @@ var scenarios = []scenario{
 		files:   map[string]string{"b.fbs": "namespace n; table FooT { x: int; }", "c.fbs": "namespace c; table C { x: int; }"},
 		runs:    []string{"-o gen b.fbs", "-o gen c.fbs"},
 	}, {
+		name: "an import that turns round",
+		old: map[string]string{
+			"base.fbs": "namespace n; table N { x: int; } namespace m; table M { x: int; }",
+			"a.fbs":    `include "base.fbs"; namespace n; table A { m: m.M; }`, "b.fbs": "namespace m; table B { x: int; }",
+		},
+		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
+		files: map[string]string{
+			"base.fbs": "namespace n; table N { x: int; } namespace m; table M { x: int; }",
+			"a.fbs":    "namespace n; table A { x: int; }", "b.fbs": `include "base.fbs"; namespace m; table B { n: n.N; }`,
+		},
+		runs: []string{"-o gen a.fbs", "-o gen b.fbs", "-o gen base.fbs"},
+	}, {
 		name: "names that clash with derived ones",
 		files: map[string]string{
 			"base.fbs": "namespace n; table Foo { x: int; } enum Kind: byte { A }",

@@ -88,6 +88,25 @@ func TestRunsThatDisagree(t *testing.T) {
 			runs: []string{"-o gen b.fbs", "-o gen a.fbs"},
 			want: []string{"gen/n/m.go, from b.fbs", "gen/n/A.go, from a.fbs", "declares m "},
 		}, {
+			name: "packages that need each other by two schemas",
+			files: map[string]string{
+				"base.fbs": "namespace n; table N { x: int; } namespace m; table M { x: int; }",
+				"a.fbs":    `include "base.fbs"; namespace n; table A { m: m.M; }`,
+				"b.fbs":    `include "base.fbs"; namespace m; table B { n: n.N; }`,
+			},
+			runs: []string{"-o gen base.fbs", "-o gen a.fbs", "-o gen b.fbs"},
+			want: []string{"gen/n/A.go, from a.fbs, imports example.com/demo/gen/m", "gen/m/B.go, from b.fbs, imports example.com/demo/gen/n", "-package"},
+		}, {
+			name: "packages that need each other by three schemas, in one run",
+			files: map[string]string{
+				"base.fbs": "namespace n; table N { x: int; } namespace m; table M { x: int; } namespace o.p; table O { x: int; }",
+				"a.fbs":    `include "base.fbs"; namespace n; table A { m: m.M; }`,
+				"b.fbs":    `include "base.fbs"; namespace m; table B { o: o.p.O; }`,
+				"c.fbs":    `include "base.fbs"; namespace o.p; table C { n: n.N; }`,
+			},
+			runs: []string{"-o gen base.fbs", "-o gen a.fbs b.fbs c.fbs"},
+			want: []string{"gen/n/A.go, from a.fbs", "gen/m/B.go, from b.fbs", "gen/o/p/C.go, from c.fbs"},
+		}, {
 			name:  "two namespaces in one package",
 			files: map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace m; table A { x: int; }"},
 			runs:  []string{"-package p -o gen a.fbs", "-package p -o gen b.fbs"},
