@@ -31,13 +31,13 @@ var (
 type ExistsError struct {
 	Name string
 	// Holder is the live instance; its Name is empty when it is still between
-	// its claim and its publication.
+	// its claim and its publication, or is about to publish the name again because the table was removed.
 	Holder Record
 }
 
 func (e *ExistsError) Error() string {
 	if e.Holder.Name == "" {
-		return fmt.Sprintf("%q cannot be registered: another process is registering it", e.Name)
+		return fmt.Sprintf("%q cannot be registered: a live process has that name, and is registering it", e.Name)
 	}
 	return fmt.Sprintf("%q cannot be registered: it is the name of a live instance (pid %d); stop that one or choose another name",
 		e.Name, e.Holder.PID)

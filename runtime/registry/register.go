@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
@@ -15,8 +16,9 @@ import (
 // It is safe for concurrent use.
 //
 // When the table that the name is in vanishes, it is registered again in the one that
-// takes its place. When another process has the name there first, the
-// registration is lost: Done is closed, and Err says so.
+// takes its place; nobody else can have the name meanwhile. Only if the whole folder of the
+// domain is replaced, and another process has the name in the new one first, is the
+// registration lost: Done is closed, and Err says so.
 type Registration struct {
 	r    *Registry
 	name string
@@ -33,11 +35,15 @@ type Registration struct {
 	nameLock *os.File // the table's, with the lock of the name
 	slotLock *os.File // the group's, with the lock of the slot
 	group    int
+	// claim is the right to the name in the folder claimedIn, whatever happens to the table.
+	claim     *domain.Claim
+	claimedIn *domain.Dir
 }
 
 // Register publishes rec under its name, which it holds until the Registration
 // is closed or the process ends. A PID of 0 stands for this process and a zero
-// StartTime for now. It does not block. Its errors wrap ErrExists (an
+// StartTime for now. It waits for no other process for longer than 100 ms, and that only where the
+// table was removed. Its errors wrap ErrExists (an
 // *ExistsError that names the holder), ErrFull, or domain.ErrName.
 func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 	if rec.PID == 0 {
@@ -68,13 +74,17 @@ func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 // error nothing is held.
 func (reg *Registration) enter() (err error) {
 	r := reg.r
+	fresh := reg.claim == nil
 	defer func() {
 		if err != nil {
-			reg.release()
+			reg.release(fresh)
 		}
 	}()
 	defer r.catchFault(debug.SetPanicOnFault(true), &err)
 	if err := reg.claimName(); err != nil {
+		return err
+	}
+	if err := reg.claimInFolder(); err != nil {
 		return err
 	}
 	r.step("registry name claimed")
@@ -111,6 +121,20 @@ func (reg *Registration) claimName() (err error) {
 	if errors.Is(err, sys.ErrLocked) {
 		holder, _, _ := reg.r.find(reg.name)
 		return &ExistsError{Name: reg.name, Holder: holder}
+	}
+	return err
+}
+
+// claimInFolder takes the right to the name that a live process keeps when the table is
+// removed.
+func (reg *Registration) claimInFolder() (err error) {
+	if reg.claim != nil {
+		return nil
+	}
+	reg.claimedIn = reg.r.dir
+	reg.claim, err = reg.r.dir.Claim("instance/" + reg.name)
+	if errors.Is(err, domain.ErrClaimed) {
+		return &ExistsError{Name: reg.name}
 	}
 	return err
 }
@@ -298,7 +322,7 @@ func (reg *Registration) leave() (err error) {
 	if reg.mem == nil {
 		return nil
 	}
-	defer reg.release()
+	defer reg.release(true)
 	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
 	reg.withdraw()
 	reg.r.step("registry closed")
@@ -314,16 +338,18 @@ func (reg *Registration) again() {
 	if reg.shut || reg.err != nil || reg.mem != nil && reg.gen == reg.r.generation {
 		return
 	}
-	reg.release()
-	if err := reg.enter(); errors.Is(err, ErrExists) {
+	reg.release(reg.claimedIn != reg.r.dir)
+	kept := reg.claim != nil // and so whoever has the name's lock gives it up again
+	if err := reg.enter(); errors.Is(err, ErrExists) && !kept {
 		reg.err = fmt.Errorf("%w: the registry of domain %s was removed or replaced, and %w", ErrDisplaced, reg.r.dir.Path(), err)
 		close(reg.done)
 	} // after any other error the next look tries again
 }
 
-// release gives up whatever is held. The slot's lock goes first, by a close
-// that also wakes the watchers: who finds the name free finds the slot free.
-func (reg *Registration) release() {
+// release gives up whatever is held in the table and, if it says so, the right to the name.
+// The slot's lock goes first, by a close that also wakes the watchers, and the name's lock
+// last: who finds that free finds all free.
+func (reg *Registration) release(right bool) {
 	if reg.mem != nil {
 		sys.UnmapFile(reg.mem)
 		reg.mem = nil
@@ -331,6 +357,10 @@ func (reg *Registration) release() {
 	if reg.slotLock != nil {
 		reg.slotLock.Close()
 		reg.slotLock = nil
+	}
+	if right && reg.claim != nil {
+		reg.claim.Close()
+		reg.claim = nil
 	}
 	if reg.nameLock != nil {
 		reg.nameLock.Close()

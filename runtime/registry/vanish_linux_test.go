@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +78,43 @@ func TestInstancesMoveToANewTable(t *testing.T) {
 				t.Error(reg.Err())
 			default:
 			}
+		})
+	}
+}
+
+// The name of a live instance stays its own when the registry's files are removed, even while
+// it is stopped and cannot register again.
+func TestNameStaysWithALiveInstance(t *testing.T) {
+	for name, vanish := range map[string]func(domain string) error{
+		"table":  func(d string) error { return os.Remove(tablePath(d)) },
+		"folder": func(d string) error { return os.RemoveAll(filepath.Join(d, ".registry")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			d := newDomain(t)
+			owner := start(t, "register", d, "a")
+			owner.expect(t, "registered")
+			pid := owner.cmd.Process.Pid
+			for range 3 {
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				if err := vanish(d); err != nil {
+					t.Fatal(err)
+				}
+				late := open(t, d)
+				if _, err := late.Register(registry.Record{Name: "a"}); !errors.Is(err, registry.ErrExists) {
+					t.Errorf("the name of a live instance: %v", err)
+				}
+				syscall.Kill(pid, syscall.SIGCONT)
+				if rec, err := late.WaitFor(ctx, "a"); err != nil || rec.PID != pid {
+					t.Fatalf("%+v, %v", rec, err)
+				}
+			}
+			syscall.Kill(pid, syscall.SIGKILL)
+			owner.cmd.Wait()
+			register(t, open(t, d), "a") // its death gives the name free
 		})
 	}
 }
