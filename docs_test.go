@@ -87,7 +87,8 @@ func TestHouseDocsWidth(t *testing.T) {
 		}
 		for _, l := range prose(read(t, name)) {
 			n := utf8.RuneCountInString(l.text)
-			if n > maxColumns && !strings.HasPrefix(l.text, "|") && !linkDefinition.MatchString(l.text) {
+			if n > maxColumns && !strings.HasPrefix(l.text, "|") &&
+				!linkDefinition.MatchString(l.text) {
 				t.Errorf("%s:%d has %d columns; break it at %d", name, l.number, n, maxColumns)
 			}
 		}
@@ -133,7 +134,8 @@ func TestHouseDocsLinks(t *testing.T) {
 	for _, name := range pages(t) {
 		page := read(t, name)
 		for _, l := range prose(page) {
-			for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(l.text, "``"), -1) {
+			for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(l.text, "``"),
+				-1) {
 				target := m[1]
 				if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
 					continue
@@ -221,7 +223,8 @@ func TestHouseDocsOptions(t *testing.T) {
 			}
 			found++
 			if !strings.Contains(guide, "\n| `"+f.Name.Name+"` |") {
-				t.Errorf("the table of options in docs/runtime.md has no row for ipc.%s", f.Name.Name)
+				t.Errorf("the table of options in docs/runtime.md has no row for ipc.%s",
+					f.Name.Name)
 			}
 		}
 	}
@@ -248,17 +251,21 @@ func TestHouseDocsDefaults(t *testing.T) {
 		"`WithMaxConns` | server":       grouped(ipc.DefaultMaxConns),
 		"`WithHandshakeTimeout` | both": seconds(ipc.DefaultHandshakeTimeout),
 		"`WithGrace` | server":          seconds(ipc.DefaultGrace),
-		"`WithSpin` | both":             ms(time.Duration(constantOf(t, "runtime/spin.go", "defaultSpin"))),
-		"`StreamOptions.Depth`":         grouped(constantOf(t, "runtime/stream.go", "defaultStreamDepth")),
-		"`StreamOptions.Payload`":       bytes(constantOf(t, "runtime/stream.go", "defaultStreamPayload")),
-		"memory of a stream":            bytes(constantOf(t, "runtime/stream.go", "maxStreamMemory")),
+		"`WithSpin` | both": ms(time.Duration(constantOf(t, "runtime/spin.go",
+			"defaultSpin"))),
+		"`StreamOptions.Depth`": grouped(constantOf(t, "runtime/stream.go",
+			"defaultStreamDepth")),
+		"`StreamOptions.Payload`": bytes(constantOf(t, "runtime/stream.go",
+			"defaultStreamPayload")),
+		"memory of a stream": bytes(constantOf(t, "runtime/stream.go", "maxStreamMemory")),
 	} {
 		_, rest, found := strings.Cut(guide, "\n| "+row+" | ")
 		if got, _, _ := strings.Cut(rest, " | "); !found || got != want {
 			t.Errorf("docs/runtime.md states %q for %s; the code has %s", got, row, want)
 		}
 	}
-	if want := grouped(constantOf(t, "internal/domain/domain.go", "MaxNameLen")); !strings.Contains(guide, "at most "+want+" bytes") {
+	if want := grouped(constantOf(t, "internal/domain/domain.go",
+		"MaxNameLen")); !strings.Contains(guide, "at most "+want+" bytes") {
 		t.Errorf("docs/runtime.md does not state the longest name, %s bytes", want)
 	}
 }
@@ -306,8 +313,8 @@ func constantOf(t *testing.T, name, constName string) int64 {
 	return 0
 }
 
-// TestHouseDocsNames checks that the functions which docs/architecture.md names on the path of a call
-// exist in the package that the row gives.
+// TestHouseDocsNames checks that the functions which docs/architecture.md names on the path of
+// a call exist in the package that the row gives.
 func TestHouseDocsNames(t *testing.T) {
 	_, path, found := strings.Cut(read(t, "docs/architecture.md"), "\n## A call, from end to end\n")
 	path, _, _ = strings.Cut(path, "\n## ")
@@ -332,7 +339,8 @@ func TestHouseDocsNames(t *testing.T) {
 		for _, span := range codeSpan.FindAllString(cells[2], -1) {
 			checked++
 			if name := strings.Trim(span, "`"); !slices.Contains(declared[pkg], name) {
-				t.Errorf("docs/architecture.md names %s on the path of a call, which package %s does not declare", name, pkg)
+				t.Errorf("docs/architecture.md names %s on the path of a call, which package %s "+
+					"does not declare", name, pkg)
 			}
 		}
 	}

@@ -26,7 +26,8 @@ var mayImport = map[string][]string{
 	".": nil,
 
 	// The generator: one line from text to files. It never sees the runtime.
-	"cmd/ipcgen":      {"internal/gogen", "internal/bfbs", "internal/schema", "internal/diag", "internal/stage"},
+	"cmd/ipcgen": {"internal/gogen", "internal/bfbs", "internal/schema", "internal/diag",
+		"internal/stage"},
 	"internal/gogen":  {"internal/schema", "internal/diag"},
 	"internal/bfbs":   {"internal/schema", "internal/fbs", "internal/diag"},
 	"internal/schema": {"internal/fbs", "internal/diag"},
@@ -76,7 +77,8 @@ var mayImport = map[string][]string{
 // packages see the runtime, its package fb, FlatBuffers and each other.
 var generated = []string{
 	"gen/", "internal/gogen/golden/",
-	"examples/greeter/gen/", "examples/jobs/gen/", "examples/pluginhost/gen/", "examples/robot/gen/",
+	"examples/greeter/gen/", "examples/jobs/gen/", "examples/pluginhost/gen/",
+	"examples/robot/gen/",
 }
 
 // treeOf returns the folder of generated that holds a package, or "".
@@ -91,7 +93,9 @@ func treeOf(pkg string) string {
 
 // outside lists imports from other modules that only some packages may have.
 var outside = map[string]func(pkg string) bool{
-	"golang.org/x/sys/unix":    func(pkg string) bool { return pkg == "internal/sys" || pkg == "internal/sys/systest" },
+	"golang.org/x/sys/unix": func(pkg string) bool {
+		return pkg == "internal/sys" || pkg == "internal/sys/systest"
+	},
 	"golang.org/x/sys/windows": func(pkg string) bool { return pkg == "internal/sys" },
 	"github.com/google/flatbuffers/go": func(pkg string) bool {
 		return treeOf(pkg) != "" || strings.HasPrefix(pkg, "runtime") || pkg == "internal/bfbs"
@@ -140,7 +144,8 @@ func TestHouseRules(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if imp == "unsafe" && !strings.HasSuffix(slash, "_unsafe.go") && !strings.HasSuffix(slash, "_unsafe_test.go") {
+			if imp == "unsafe" && !strings.HasSuffix(slash, "_unsafe.go") &&
+				!strings.HasSuffix(slash, "_unsafe_test.go") {
 				t.Errorf("%s imports unsafe, which only files named *_unsafe.go may", slash)
 			}
 			if isTest {
@@ -159,9 +164,12 @@ func TestHouseRules(t *testing.T) {
 				seen[pkg][local] = true
 			}
 			switch {
-			case tree != "" && isLocal && local != "runtime" && local != "runtime/fb" && treeOf(local) != tree,
-				tree != "" && !isLocal && strings.Contains(imp, ".") && imp != "github.com/google/flatbuffers/go":
-				t.Errorf("%s imports %s; generated code imports the runtime and FlatBuffers alone", slash, imp)
+			case tree != "" && isLocal && local != "runtime" && local != "runtime/fb" &&
+				treeOf(local) != tree,
+				tree != "" && !isLocal && strings.Contains(imp, ".") &&
+					imp != "github.com/google/flatbuffers/go":
+				t.Errorf("%s imports %s; generated code imports the runtime and FlatBuffers alone",
+					slash, imp)
 			case tree == "" && isLocal && !slices.Contains(allowed, local):
 				t.Errorf("%s imports %s, against the direction of the layout", slash, local)
 			}
@@ -192,7 +200,8 @@ var constants = regexp.MustCompile(`^(E[A-Z0-9]+|SIG[A-Z0-9]+)$`)
 func systemCalls(file *ast.File) (names []string) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		if s, ok := n.(*ast.SelectorExpr); ok {
-			if x, ok := s.X.(*ast.Ident); ok && x.Name == "syscall" && !constants.MatchString(s.Sel.Name) {
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "syscall" &&
+				!constants.MatchString(s.Sel.Name) {
 				names = append(names, s.Sel.Name)
 			}
 		}

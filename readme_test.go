@@ -39,7 +39,8 @@ func section(t *testing.T, heading string) []block {
 	last := 0
 	for _, m := range fence.FindAllStringSubmatchIndex(text, -1) {
 		paragraphs := strings.Split(strings.TrimSpace(text[last:m[0]]), "\n\n")
-		blocks = append(blocks, block{paragraphs[len(paragraphs)-1], text[m[2]:m[3]], text[m[4]:m[5]]})
+		blocks = append(blocks,
+			block{paragraphs[len(paragraphs)-1], text[m[2]:m[3]], text[m[4]:m[5]]})
 		last = m[1]
 	}
 	return blocks
@@ -65,7 +66,8 @@ func TestReadmeProtocol(t *testing.T) {
 	if err := os.Mkdir(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), "IPCGEN_DOMAIN="+filepath.Join(beside, "domain"), "GOFLAGS=", "GOWORK=off")
+	env := append(os.Environ(), "IPCGEN_DOMAIN="+filepath.Join(beside, "domain"),
+		"GOFLAGS=", "GOWORK=off")
 	ran := 0
 	for _, b := range section(t, "A new protocol in five minutes") {
 		if m := fileName.FindStringSubmatch(b.before); m != nil {

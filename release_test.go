@@ -50,7 +50,8 @@ func TestRelease(t *testing.T) {
 
 	run("go", "mod", "init", "example.com/hello")
 	run("go", "get", "-tool", modulePath+"/cmd/ipcgen@"+version)
-	schema := "namespace greeter;\ntable Hello { name: string; }\nrpc_service Greeter { Greet(Hello): Hello; }\n"
+	schema := "namespace greeter;\ntable Hello { name: string; }\nrpc_service Greeter { " +
+		"Greet(Hello): Hello; }\n"
 	if err := os.WriteFile(filepath.Join(dir, "greeter.fbs"), []byte(schema), 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,8 @@ func publish(t *testing.T, proxy, version string) {
 		t.Fatal(err)
 	}
 	var archive bytes.Buffer
-	if err := zip.CreateFromDir(&archive, module.Version{Path: modulePath, Version: version}, "."); err != nil {
+	if err := zip.CreateFromDir(&archive, module.Version{Path: modulePath, Version: version},
+		"."); err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range map[string][]byte{

@@ -25,12 +25,14 @@ type effort struct {
 }
 
 func thorough() effort {
-	return effort{rounds: 9, warm: 100 * time.Millisecond, turn: 300 * time.Millisecond, idle: 5 * time.Second,
+	return effort{rounds: 9, warm: 100 * time.Millisecond, turn: 300 * time.Millisecond,
+		idle:    5 * time.Second,
 		lookups: 500, kills: 200, hangs: 20, rolls: 5}
 }
 
 func brief() effort {
-	return effort{rounds: 3, warm: 5 * time.Millisecond, turn: 15 * time.Millisecond, idle: 200 * time.Millisecond,
+	return effort{rounds: 3, warm: 5 * time.Millisecond, turn: 15 * time.Millisecond,
+		idle:    200 * time.Millisecond,
 		lookups: 20, kills: 3, hangs: 1, rolls: 1}
 }
 
@@ -65,7 +67,8 @@ func (b *bench) run(stdout io.Writer) (err error) {
 	if b.pinned {
 		b.summary.Effort += ", clients and servers pinned to a processor each"
 	}
-	fmt.Fprintf(&b.doc, "Measured on %s.\n%s; medians of the rounds unless another percentile is named.\n",
+	fmt.Fprintf(&b.doc, "Measured on %s.\n%s; medians of the rounds unless another percentile "+
+		"is named.\n",
 		b.summary.Machine, b.summary.Effort)
 	some := false
 	var failed []error

@@ -22,7 +22,8 @@ func machine() string {
 	if slices.Contains(strings.Fields(fieldOf("/proc/cpuinfo", "flags")), "hypervisor") {
 		guest = ", in a virtual machine"
 	}
-	return fmt.Sprintf("%d × %s%s, %s %s, %s", runtime.NumCPU(), cpu, guest, runtime.GOOS, strings.TrimSpace(string(kernel)), runtime.Version())
+	return fmt.Sprintf("%d × %s%s, %s %s, %s", runtime.NumCPU(), cpu, guest, runtime.GOOS,
+		strings.TrimSpace(string(kernel)), runtime.Version())
 }
 
 // fieldOf finds the first "name : value" of a file of such lines.

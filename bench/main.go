@@ -93,7 +93,8 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	if *quick {
 		effort = quickly
 	}
-	b := &bench{effort: effort, match: match, folder: *folder, readme: *readme, pinned: *pin, progress: newProgress(stderr)}
+	b := &bench{effort: effort, match: match, folder: *folder, readme: *readme, pinned: *pin,
+		progress: newProgress(stderr)}
 	if *list {
 		return b.list(stdout)
 	}

@@ -36,13 +36,15 @@ func TestEverythingRuns(t *testing.T) {
 	dir := t.TempDir()
 	readme := filepath.Join(t.TempDir(), "README.md")
 	if err := errors.Join(
-		os.WriteFile(readme, []byte("# Title\n"+readmeFrom+"what was there\n"+readmeTo+"The end.\n"), 0o666),
+		os.WriteFile(readme,
+			[]byte("# Title\n"+readmeFrom+"what was there\n"+readmeTo+"The end.\n"), 0o666),
 		os.Mkdir(filepath.Join(filepath.Dir(readme), "docs"), 0o777),
 	); err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if err := run([]string{"-quick", "-o", dir, "-readme", readme}, once, &out, io.Discard); err != nil {
+	if err := run([]string{"-quick", "-o", dir, "-readme", readme}, once, &out,
+		io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range append(contest.All(), contest.Replicated()...) {
@@ -53,7 +55,9 @@ func TestEverythingRuns(t *testing.T) {
 	if strings.Contains(out.String(), "failed ") {
 		t.Error("something failed, and yet there was no error")
 	}
-	for _, row := range []string{"| one processor: p50 |", "| verify, a table |", "| look up a name ", "first reply, warm standby ", "first reply after a hang", "rolling restarts"} {
+	for _, row := range []string{"| one processor: p50 |", "| verify, a table |",
+		"| look up a name ", "first reply, warm standby ", "first reply after a hang",
+		"rolling restarts"} {
 		if !strings.Contains(out.String(), row) {
 			t.Errorf("%q is in no table", row)
 		}
@@ -73,7 +77,8 @@ func TestEverythingRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "# Title\n" + readmeFrom + "\n" + string(summary) + "\n" + readmeTo + "The end.\n"; string(text) != want {
+	if want := "# Title\n" + readmeFrom + "\n" + string(summary) + "\n" + readmeTo +
+		"The end.\n"; string(text) != want {
 		t.Errorf("the README reads:\n%s\nwant:\n%s", text, want)
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(readme), report.SummaryPicture)); err != nil {
@@ -96,7 +101,8 @@ func TestRefusesWhatItDoesNotKnow(t *testing.T) {
 		{"-run", "no such thing"},
 		{"-readme", "main.go"},
 	} {
-		if err := run(append(args, "-o", t.TempDir()), brief(), io.Discard, io.Discard); err == nil {
+		if err := run(append(args, "-o", t.TempDir()), brief(), io.Discard,
+			io.Discard); err == nil {
 			t.Errorf("bench %s succeeds", strings.Join(args, " "))
 		}
 	}
@@ -104,17 +110,20 @@ func TestRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func TestListShowsWhatRunMatches(t *testing.T) {
 	var out strings.Builder
-	if err := run([]string{"-list", "-run", "latency/(bare|pipe)$"}, brief(), &out, io.Discard); err != nil {
+	if err := run([]string{"-list", "-run", "latency/(bare|pipe)$"}, brief(), &out,
+		io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 2 || !strings.HasPrefix(lines[0], "latency/bare ") || !strings.HasPrefix(lines[1], "latency/pipe ") {
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "latency/bare ") ||
+		!strings.HasPrefix(lines[1], "latency/pipe ") {
 		t.Errorf("-list prints:\n%s", out.String())
 	}
 }
 
 func TestGeneratedCodeIsFresh(t *testing.T) {
-	cmd := exec.Command("go", "run", "./cmd/ipcgen", "-check", "-o", "bench/gen", "bench/schema/bulk.fbs")
+	cmd := exec.Command("go", "run", "./cmd/ipcgen", "-check", "-o", "bench/gen",
+		"bench/schema/bulk.fbs")
 	cmd.Dir = ".."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("run go generate in bench: %v\n%s", err, out)

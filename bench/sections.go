@@ -37,14 +37,22 @@ type item struct {
 
 // sections are all that can be measured.
 func sections() []section {
-	those := func(takes func(*contest.Contestant) bool) []item { return items(contest.All(), takes) }
+	those := func(takes func(*contest.Contestant) bool) []item {
+		return items(contest.All(), takes)
+	}
 	many := those(func(c *contest.Contestant) bool { return c.Many })
 	return []section{
-		{"latency", those(func(c *contest.Contestant) bool { return c.Open != nil }), (*bench).latency},
-		{"oneway", those(func(c *contest.Contestant) bool { return c.OpenStream != nil }), (*bench).oneWay},
+		{"latency", those(func(c *contest.Contestant) bool {
+			return c.Open != nil
+		}), (*bench).latency},
+		{"oneway", those(func(c *contest.Contestant) bool {
+			return c.OpenStream != nil
+		}), (*bench).oneWay},
 		{"clients", many, (*bench).clients},
 		{"shared", those(func(c *contest.Contestant) bool { return c.Shared }), (*bench).shared},
-		{"onecpu", those(func(c *contest.Contestant) bool { return slices.Contains(placed, c.Key) }), (*bench).oneCPU},
+		{"onecpu", those(func(c *contest.Contestant) bool {
+			return slices.Contains(placed, c.Key)
+		}), (*bench).oneCPU},
 		{"idle", many, (*bench).idle},
 		{"codec", sizes(), (*bench).codec},
 		{"registry", []item{
@@ -80,7 +88,9 @@ func items(cs []*contest.Contestant, wanted func(*contest.Contestant) bool) (ite
 func sizes() (items []item) {
 	for _, n := range contest.Sizes {
 		name := report.Bytes(int64(n))
-		items = append(items, item{key: strings.ReplaceAll(name, " ", ""), note: "build, verify and unpack a message of " + name, n: n})
+		items = append(items,
+			item{key: strings.ReplaceAll(name, " ", ""),
+				note: "build, verify and unpack a message of " + name, n: n})
 	}
 	return items
 }
@@ -108,7 +118,8 @@ func (b *bench) list(w io.Writer) error {
 }
 
 func (b *bench) plan() measure.Plan {
-	return measure.Plan{Rounds: b.effort.rounds, Turn: b.effort.turn, Warm: b.effort.warm, Progress: b.progress.say}
+	return measure.Plan{Rounds: b.effort.rounds, Turn: b.effort.turn, Warm: b.effort.warm,
+		Progress: b.progress.say}
 }
 
 func contestants(items []item) (cs []*contest.Contestant) {
@@ -191,7 +202,8 @@ func (b *bench) shared(items []item) error {
 
 func (b *bench) replication(items []item) error {
 	b.title("Replication's cost per call, 64 B")
-	return b.crowds("goroutines that share a client of a group", contest.StatelessKey, items, []int{1, 8}, true)
+	return b.crowds("goroutines that share a client of a group", contest.StatelessKey, items,
+		[]int{1, 8}, true)
 }
 
 func (b *bench) oneCPU(items []item) error {

@@ -46,7 +46,8 @@ func terminals(t *testing.T, path string) (all []terminal) {
 }
 
 // varies matches what differs from run to run.
-var varies = regexp.MustCompile(`process \d+|robot_controller\.\d|driving at \d\.\d m/s|obstacle at \d\.\d m`)
+var varies = regexp.MustCompile(
+	`process \d+|robot_controller\.\d|driving at \d\.\d m/s|obstacle at \d\.\d m`)
 
 func masked(s string) string { return varies.ReplaceAllString(strings.TrimSpace(s), "*") }
 
@@ -79,7 +80,8 @@ func TestReadmes(t *testing.T) {
 						continue
 					}
 					out, _ := cmd.CombinedOutput()
-					if got := strings.ReplaceAll(string(out), "exit status 1\n", ""); masked(got) != masked(c.want) {
+					if got := strings.ReplaceAll(string(out), "exit status 1\n",
+						""); masked(got) != masked(c.want) {
 						t.Errorf("$ %s\nprinted:\n%s\nwant:\n%s", c.line, got, c.want)
 					}
 				}
@@ -114,7 +116,9 @@ func start(t *testing.T, cmd *exec.Cmd, c command) *background {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b.dog = time.AfterFunc(2*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	b.dog = time.AfterFunc(2*time.Minute, func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	})
 	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // after a failure
 	for want := range strings.Lines(c.want) {
 		got, err := b.out.ReadString('\n')

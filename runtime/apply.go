@@ -16,7 +16,8 @@ import (
 // is encoded with b and lies in its memory; its own sequence number is 0. A
 // handler that panics is an error with CodeInternal. For a method that s has
 // not, it is CodeUnimplemented, outcome NotExecuted.
-func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint32, request []byte) (reply []byte, err error) {
+func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint32,
+	request []byte) (reply []byte, err error) {
 	for i := range s.routes {
 		if r := &s.routes[i]; r.id == method && r.call != nil {
 			err = protect(silent, r.name, func() error {
@@ -56,7 +57,8 @@ func (c *codec) encodeReply(b *flatbuffers.Builder, refSeq uint64, rep any) ([]b
 func (s *Service) Applicable() error {
 	for _, r := range s.routes {
 		if r.call == nil {
-			return fmt.Errorf("%s/%s is a one-way message or handled in place, not a call", s.protocol.Name, r.name)
+			return fmt.Errorf("%s/%s is a one-way message or handled in place, not a call",
+				s.protocol.Name, r.name)
 		}
 	}
 	return nil

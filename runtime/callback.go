@@ -31,7 +31,8 @@ func protect(log *slog.Logger, name string, f func() error) (err error) {
 // for this process's log and not for the peer.
 func panicked(log *slog.Logger, r any) error {
 	traced(log).Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
-	return &Error{Code: CodeInternal, Outcome: Executed, Msg: fmt.Sprint("the handler panicked: ", r)}
+	return &Error{Code: CodeInternal, Outcome: Executed,
+		Msg: fmt.Sprint("the handler panicked: ", r)}
 }
 
 // tracePanic, deferred, logs a panic that somebody further up makes an error of.
@@ -43,11 +44,13 @@ func tracePanic(log *slog.Logger) {
 }
 
 // errExited answers a call whose handler has ended its goroutine.
-var errExited = &Error{Code: CodeInternal, Outcome: Executed, Msg: "the handler ended its goroutine (runtime.Goexit)"}
+var errExited = &Error{Code: CodeInternal, Outcome: Executed,
+	Msg: "the handler ended its goroutine (runtime.Goexit)"}
 
 // exited logs that the handler called name has ended its goroutine.
 func exited(log *slog.Logger, name string) {
-	traced(log).Error("handler ended its goroutine", "handler", name, "stack", string(debug.Stack()))
+	traced(log).Error("handler ended its goroutine", "handler", name, "stack",
+		string(debug.Stack()))
 }
 
 // silent is the logger of those who have set none.

@@ -15,8 +15,9 @@ import (
 // take is made when somebody asks for the channel.
 type callContext struct {
 	scope    *callScope
-	deadline int64                   // in nanoseconds of the shared clock; 0: none
-	watch    atomic.Pointer[callEnd] // nil until somebody asks for more than the deadline, or the call ends
+	deadline int64 // in nanoseconds of the shared clock; 0: none
+	// nil until somebody asks for more than the deadline, or the call ends
+	watch atomic.Pointer[callEnd]
 }
 
 // A callScope is what all calls of a connection have in common.
@@ -31,7 +32,8 @@ type callScope struct {
 
 func newCallScope(values context.Context, peer *Peer, clock clock) *callScope {
 	s := &callScope{Context: values, peer: peer, clock: clock}
-	for d, err := range map[*callEnd]error{&s.canceled: context.Canceled, &s.expired: context.DeadlineExceeded} {
+	for d, err := range map[*callEnd]error{&s.canceled: context.Canceled,
+		&s.expired: context.DeadlineExceeded} {
 		d.done, d.err = make(chan struct{}), err
 		close(d.done)
 	}
@@ -117,7 +119,9 @@ func (c *callContext) Done() <-chan struct{} {
 		return c.watch.Load().done
 	}
 	if deadline, ok := c.Deadline(); ok {
-		d.timer = time.AfterFunc(time.Until(deadline), func() { d.finish(context.DeadlineExceeded) })
+		d.timer = time.AfterFunc(time.Until(deadline), func() {
+			d.finish(context.DeadlineExceeded)
+		})
 	}
 	return d.done
 }

@@ -23,7 +23,9 @@ func TestKeptContext(t *testing.T) {
 	}
 	inPlace := func(ctx context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
 		kept <- ctx
-		return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{}) })
+		return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+			_ = encodeBlob(b, 0, &blob{})
+		})
 	}
 	for name, route := range map[string]ipc.Route{
 		"plain": ipc.Handle(methodEcho, keep), "in place": ipc.HandleInPlace(methodEcho, inPlace),

@@ -67,9 +67,10 @@ func serverRole(domain ipc.RendezvousOption) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	srv := ipc.NewServer(everything(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
-		return nil, syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	}))...)
+	srv := ipc.NewServer(everything(ipc.Handle(methodCrash,
+		func(context.Context, *blob) (*blob, error) {
+			return nil, syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}))...)
 	fmt.Println("ready")
 	if err := srv.Serve(ctx, l); !errors.Is(err, context.Canceled) {
 		return err
@@ -132,7 +133,10 @@ func exchangeBlocks(ctx context.Context, domain ipc.RendezvousOption, n int) err
 
 // ignoreNotes makes a client handle the messages that the server pushes.
 func ignoreNotes() *ipc.Service {
-	return ipc.NewService(echoProtocol, ipc.Receive(messageNote, func(context.Context, *blob) error { return nil }))
+	return ipc.NewService(echoProtocol,
+		ipc.Receive(messageNote, func(context.Context, *blob) error {
+			return nil
+		}))
 }
 
 // callsEnv limits the calls that clientRole makes.

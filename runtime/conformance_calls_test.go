@@ -78,7 +78,8 @@ func manyCallers(t *testing.T, v ipc.RendezvousOption) {
 		})
 	}
 	wg.Wait()
-	if s := c.Stats(); s.Dropped != 0 || s.CallsInFlight != 0 || s.Sent != callers*calls || s.Received != callers*calls {
+	if s := c.Stats(); s.Dropped != 0 || s.CallsInFlight != 0 || s.Sent != callers*calls ||
+		s.Received != callers*calls {
 		t.Errorf("stats %+v", s)
 	}
 }
@@ -214,7 +215,8 @@ func errorsOfHandlers(t *testing.T, v ipc.RendezvousOption) {
 		case "coded":
 			return nil, ipc.Errorf(ipc.CodeNotFound, "no such %s", "thing")
 		case "wrapped":
-			return nil, fmt.Errorf("while reading: %w", ipc.Errorf(ipc.CodeFailedPrecondition, "not open"))
+			return nil, fmt.Errorf("while reading: %w",
+				ipc.Errorf(ipc.CodeFailedPrecondition, "not open"))
 		case "plain":
 			return nil, plain
 		case "context":
@@ -279,10 +281,14 @@ func malformedMessages(t *testing.T, v ipc.RendezvousOption) {
 		Name: "Echo", ID: methodEcho.Info().ID, EncodeRequest: garbage, DecodeReply: decodeBlob})
 	badReply := ipc.NewMethod(echoProtocol, ipc.MethodSpec[blob, blob]{
 		Name: "News", ID: methodNews.Info().ID, DecodeRequest: decodeBlob,
-		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *blob) error { return garbage(b, 0, m) }})
+		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *blob) error {
+			return garbage(b, 0, m)
+		}})
 	unencodable := ipc.NewMethod(echoProtocol, ipc.MethodSpec[blob, blob]{
 		Name: "Echo", ID: methodEcho.Info().ID,
-		EncodeRequest: func(*flatbuffers.Builder, uint64, *blob) error { return errors.New("a required field is missing") }})
+		EncodeRequest: func(*flatbuffers.Builder, uint64, *blob) error {
+			return errors.New("a required field is missing")
+		}})
 	handle := func(_ context.Context, m *blob) (*blob, error) { return m, nil }
 	host(t, v, echoes(ipc.Handle(methodEcho, handle), ipc.Handle(badReply, handle)))
 	c := dial(t, v)
@@ -313,7 +319,8 @@ func sequenceNumbers(t *testing.T, v ipc.RendezvousOption) {
 			t.Fatal(err)
 		}
 		if seq := <-seqs; seq != tt.want {
-			t.Errorf("call with number %d has number %d at the server, want %d", tt.given, seq, tt.want)
+			t.Errorf("call with number %d has number %d at the server, want %d",
+				tt.given, seq, tt.want)
 		}
 	}
 }
@@ -328,7 +335,8 @@ func interceptors(t *testing.T, v ipc.RendezvousOption) {
 	}
 	type key struct{}
 	server := func(name string) ipc.ServerOption {
-		return ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+		return ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall,
+			next func(context.Context) error) error {
 			note("server " + name)
 			if string(call.Request.(*blob).data) == "forbidden" {
 				return ipc.Errorf(ipc.CodePermissionDenied, "not you")
@@ -342,7 +350,8 @@ func interceptors(t *testing.T, v ipc.RendezvousOption) {
 		})
 	}
 	client := func(name string) ipc.DialOption {
-		return ipc.WithClientInterceptor(func(ctx context.Context, call ipc.Call, next ipc.Caller) error {
+		return ipc.WithClientInterceptor(func(ctx context.Context, call ipc.Call,
+			next ipc.Caller) error {
 			note("client " + name)
 			if string(call.Request.(*blob).data) == "cached" {
 				call.Reply.(*blob).data = []byte("from the cache")
@@ -353,10 +362,11 @@ func interceptors(t *testing.T, v ipc.RendezvousOption) {
 			return err
 		})
 	}
-	host(t, v, server("a"), server("b"), echoes(ipc.Handle(methodEcho, func(ctx context.Context, m *blob) (*blob, error) {
-		note(fmt.Sprint("handler after ", ctx.Value(key{})))
-		return m, nil
-	})))
+	host(t, v, server("a"), server("b"),
+		echoes(ipc.Handle(methodEcho, func(ctx context.Context, m *blob) (*blob, error) {
+			note(fmt.Sprint("handler after ", ctx.Value(key{})))
+			return m, nil
+		})))
 	c := dial(t, v, client("x"), client("y"))
 
 	got, err := echo(t.Context(), c, []byte("-"))
@@ -366,12 +376,14 @@ func interceptors(t *testing.T, v ipc.RendezvousOption) {
 	mu.Lock()
 	all := strings.Join(trace, ", ")
 	mu.Unlock()
-	if all != "client x, client y, server a, server b, handler after b, server b done, server a done, client y done, client x done" {
+	if all != "client x, client y, server a, server b, handler after b, server b done, server a "+
+		"done, client y done, client x done" {
 		t.Errorf("order: %s", all)
 	}
 	_, err = echo(t.Context(), c, []byte("forbidden"))
 	want(t, err, ipc.CodePermissionDenied, ipc.Executed, "not you")
-	if got, err := echo(t.Context(), c, []byte("cached")); err != nil || string(got) != "from the cache" {
+	if got, err := echo(t.Context(), c, []byte("cached")); err != nil ||
+		string(got) != "from the cache" {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -406,10 +418,11 @@ func fences(t *testing.T, v ipc.RendezvousOption) {
 	var during atomic.Pointer[func()]
 	meanwhile := func(f func()) { during.Store(&f) }
 	meanwhile(func() {})
-	host(t, v, ipc.WithFence(server), echoes(ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) {
-		(*during.Load())()
-		return m, nil
-	})))
+	host(t, v, ipc.WithFence(server),
+		echoes(ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) {
+			(*during.Load())()
+			return m, nil
+		})))
 	c, unfenced := dial(t, v, ipc.WithEpoch(client)), dial(t, v)
 	still(t, c)
 

@@ -100,11 +100,12 @@ func closeOfTheServer(t *testing.T, v ipc.RendezvousOption) {
 
 func shutdownLetsCallsFinish(t *testing.T, v ipc.RendezvousOption) {
 	entered, gate := make(chan struct{}), make(chan struct{})
-	srv := host(t, v, echoService(ipc.Handle(methodCrash, func(_ context.Context, m *blob) (*blob, error) {
-		close(entered)
-		<-gate
-		return m, nil
-	})))
+	srv := host(t, v, echoService(ipc.Handle(methodCrash,
+		func(_ context.Context, m *blob) (*blob, error) {
+			close(entered)
+			<-gate
+			return m, nil
+		})))
 	c := dial(t, v)
 	result := invoke(t.Context(), c, methodCrash, "")
 	<-entered

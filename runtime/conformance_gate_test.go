@@ -33,24 +33,28 @@ var starts = []start{
 	{ipc.KindCall, "Aside", func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error {
 		return aside(ctx, c, []byte("x"))
 	}},
-	{ipc.KindMessage, "Note", func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error { return note(ctx, c, "x") }},
-	{ipc.KindStream, "test.Block", func(ctx context.Context, v ipc.RendezvousOption, _ *ipc.Conn) error {
-		w, err := ipc.OpenStreamWriter(ctx, "echo", blockStream, ipc.StreamOptions{}, v)
-		if err != nil {
-			return err
-		}
-		defer w.Close()
-		return writeBlock(ctx, w, 0, 10)
+	{ipc.KindMessage, "Note", func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error {
+		return note(ctx, c, "x")
 	}},
-	{ipc.KindStream, "test.Block", func(ctx context.Context, v ipc.RendezvousOption, _ *ipc.Conn) error {
-		r, err := ipc.OpenStreamReader(ctx, "echo", blockStream, ipc.StreamOptions{}, v)
-		if err != nil {
+	{ipc.KindStream, "test.Block",
+		func(ctx context.Context, v ipc.RendezvousOption, _ *ipc.Conn) error {
+			w, err := ipc.OpenStreamWriter(ctx, "echo", blockStream, ipc.StreamOptions{}, v)
+			if err != nil {
+				return err
+			}
+			defer w.Close()
+			return writeBlock(ctx, w, 0, 10)
+		}},
+	{ipc.KindStream, "test.Block",
+		func(ctx context.Context, v ipc.RendezvousOption, _ *ipc.Conn) error {
+			r, err := ipc.OpenStreamReader(ctx, "echo", blockStream, ipc.StreamOptions{}, v)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			_, _, err = readBlock(ctx, r)
 			return err
-		}
-		defer r.Close()
-		_, _, err = readBlock(ctx, r)
-		return err
-	}},
+		}},
 }
 
 // aside makes a call in place.
@@ -85,7 +89,8 @@ func everyKindPassesTheGate(t *testing.T, v ipc.RendezvousOption) {
 	var seen []ipc.ServerCall
 	refuse := false
 	handled := make(chan string, 10)
-	interceptor := func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+	interceptor := func(ctx context.Context, call *ipc.ServerCall,
+		next func(context.Context) error) error {
 		mu.Lock()
 		seen = append(seen, *call)
 		no := refuse
@@ -99,7 +104,10 @@ func everyKindPassesTheGate(t *testing.T, v ipc.RendezvousOption) {
 		handled <- call.Name
 		return next(ctx)
 	}
-	srv := host(t, v, append(everything(ipc.Receive(messageNote, func(context.Context, *blob) error { return nil })),
+	srv := host(t, v, append(everything(ipc.Receive(messageNote,
+		func(context.Context, *blob) error {
+			return nil
+		})),
 		ipc.WithServerInterceptor(interceptor))...)
 	c := dial(t, v)
 	for _, s := range starts {
@@ -113,10 +121,14 @@ func everyKindPassesTheGate(t *testing.T, v ipc.RendezvousOption) {
 	mu.Lock()
 	for i, call := range seen {
 		s := starts[i]
-		ok := call.Kind == s.kind && call.Name == s.name && call.Protocol != nil && call.Peer.PID != 0 &&
-			(call.Method != nil) == (s.kind == ipc.KindCall) && (call.Message != nil) == (s.kind == ipc.KindMessage) &&
-			(call.Stream != nil) == (s.kind == ipc.KindStream) && call.InPlace == (s.name == "Aside")
-		if m, isBlob := call.Request.(*blob); isBlob != (s.name == "Echo" || s.name == "Note") || isBlob && string(m.data) != "x" {
+		ok := call.Kind == s.kind && call.Name == s.name && call.Protocol != nil &&
+			call.Peer.PID != 0 &&
+			(call.Method != nil) == (s.kind == ipc.KindCall) &&
+			(call.Message != nil) == (s.kind == ipc.KindMessage) &&
+			(call.Stream != nil) == (s.kind == ipc.KindStream) &&
+			call.InPlace == (s.name == "Aside")
+		if m, isBlob := call.Request.(*blob); isBlob != (s.name == "Echo" || s.name == "Note") ||
+			isBlob && string(m.data) != "x" {
 			ok = false
 		}
 		if !ok {
@@ -130,7 +142,8 @@ func everyKindPassesTheGate(t *testing.T, v ipc.RendezvousOption) {
 		if s.kind == ipc.KindMessage {
 			continue
 		}
-		if ipc.CodeOf(err) != ipc.CodePermissionDenied || !strings.Contains(err.Error(), "not for you") {
+		if ipc.CodeOf(err) != ipc.CodePermissionDenied ||
+			!strings.Contains(err.Error(), "not for you") {
 			t.Errorf("refused %v %s: %v", s.kind, s.name, err)
 		}
 	}
@@ -167,67 +180,86 @@ var callbacks = []struct {
 	silent bool // its caller sees no error, or is this process itself
 }{
 	{name: "handler of a call", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
-			leave()
-			return nil, nil
-		}))}
+		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
+			func(context.Context, *blob) (*blob, error) {
+				leave()
+				return nil, nil
+			}))}
 	}, do: crash},
 	{name: "handler of a call that takes long", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
-			time.Sleep(20 * time.Millisecond)
-			leave()
-			return nil, nil
-		}))}
+		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
+			func(context.Context, *blob) (*blob, error) {
+				time.Sleep(20 * time.Millisecond)
+				leave()
+				return nil, nil
+			}))}
 	}, do: crash},
 	{name: "handler of a call in place", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash, func(context.Context, []byte, *ipc.ReplyBuilder) error {
-			leave()
-			return nil
-		}))}
-	}, do: crash},
-	{name: "handler of a trusted call in place", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{ipc.WithTrustedClients(), echoService(ipc.HandleInPlace(methodCrash, func(context.Context, []byte, *ipc.ReplyBuilder) error {
-			leave()
-			return nil
-		}))}
-	}, do: crash},
-	{name: "builder of a reply in place", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash, func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
-			return reply.Build(100, func(*flatbuffers.Builder, uint64, uint64) { leave() })
-		}))}
-	}, do: crash},
-	{name: "interceptor of a call", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) { return &blob{}, nil })), only("Crash", leave)}
-	}, do: crash},
-	{name: "handler of a message", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Receive(messageNote, func(context.Context, *blob) error {
-			leave()
-			return nil
-		}))}
-	}, do: threeNotes},
-	{name: "handler of a message that takes long", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Receive(messageNote, func(context.Context, *blob) error {
-			time.Sleep(20 * time.Millisecond)
-			leave()
-			return nil
-		}))}
-	}, do: threeNotes},
-	{name: "interceptor of a message", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Receive(messageNote, func(context.Context, *blob) error { return nil })), only("Note", leave)}
-	}, do: threeNotes},
-	{name: "handler of a stream", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(), ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
-			leave()
-			return nil
-		})}
-	}, do: openBlocks},
-	{name: "reader of a block", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(), ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
-			return r.Read(ctx, func([]byte, []byte, uint64) error {
+		return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash,
+			func(context.Context, []byte, *ipc.ReplyBuilder) error {
 				leave()
 				return nil
-			})
-		})}
+			}))}
+	}, do: crash},
+	{name: "handler of a trusted call in place", server: func(leave func()) []ipc.ServerOption {
+		return []ipc.ServerOption{ipc.WithTrustedClients(),
+			echoService(ipc.HandleInPlace(methodCrash,
+				func(context.Context, []byte, *ipc.ReplyBuilder) error {
+					leave()
+					return nil
+				}))}
+	}, do: crash},
+	{name: "builder of a reply in place", server: func(leave func()) []ipc.ServerOption {
+		return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash,
+			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+				return reply.Build(100, func(*flatbuffers.Builder, uint64, uint64) { leave() })
+			}))}
+	}, do: crash},
+	{name: "interceptor of a call", server: func(leave func()) []ipc.ServerOption {
+		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
+			func(context.Context, *blob) (*blob, error) {
+				return &blob{}, nil
+			})), only("Crash", leave)}
+	}, do: crash},
+	{name: "handler of a message", silent: true, server: func(leave func()) []ipc.ServerOption {
+		return []ipc.ServerOption{echoService(ipc.Receive(messageNote,
+			func(context.Context, *blob) error {
+				leave()
+				return nil
+			}))}
+	}, do: threeNotes},
+	{name: "handler of a message that takes long", silent: true,
+		server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(ipc.Receive(messageNote,
+				func(context.Context, *blob) error {
+					time.Sleep(20 * time.Millisecond)
+					leave()
+					return nil
+				}))}
+		}, do: threeNotes},
+	{name: "interceptor of a message", silent: true, server: func(leave func()) []ipc.ServerOption {
+		return []ipc.ServerOption{echoService(ipc.Receive(messageNote,
+			func(context.Context, *blob) error {
+				return nil
+			})), only("Note", leave)}
+	}, do: threeNotes},
+	{name: "handler of a stream", silent: true, server: func(leave func()) []ipc.ServerOption {
+		return []ipc.ServerOption{echoService(),
+			ipc.HandleStreamReader(blockStream,
+				func(ctx context.Context, r *ipc.StreamReader) error {
+					leave()
+					return nil
+				})}
+	}, do: openBlocks},
+	{name: "reader of a block", silent: true, server: func(leave func()) []ipc.ServerOption {
+		return []ipc.ServerOption{echoService(),
+			ipc.HandleStreamReader(blockStream,
+				func(ctx context.Context, r *ipc.StreamReader) error {
+					return r.Read(ctx, func([]byte, []byte, uint64) error {
+						leave()
+						return nil
+					})
+				})}
 	}, do: openBlocks},
 	{name: "interceptor of a stream", silent: true, server: func(leave func()) []ipc.ServerOption {
 		return append(everything(), only("test.Block", leave))
@@ -235,20 +267,24 @@ var callbacks = []struct {
 	{name: "handler of a pushed message", silent: true,
 		server: func(func()) []ipc.ServerOption { return []ipc.ServerOption{echoService()} },
 		client: func(leave func()) []ipc.DialOption {
-			return []ipc.DialOption{echoes(ipc.Receive(messageNote, func(context.Context, *blob) error {
-				leave()
-				return nil
-			}))}
+			return []ipc.DialOption{echoes(ipc.Receive(messageNote,
+				func(context.Context, *blob) error {
+					leave()
+					return nil
+				}))}
 		},
 		do: func(t *testing.T, _ ipc.RendezvousOption, c *ipc.Conn, _ func()) error {
 			for range 3 {
-				if _, err := ipc.Invoke(t.Context(), c, methodNews, &blob{[]byte("x")}); err != nil {
+				if _, err := ipc.Invoke(t.Context(), c, methodNews,
+					&blob{[]byte("x")}); err != nil {
 					return err
 				}
 			}
 			return nil
 		}},
-	{name: "builder of a request in place", server: func(func()) []ipc.ServerOption { return everything() },
+	{name: "builder of a request in place", server: func(func()) []ipc.ServerOption {
+		return everything()
+	},
 		do: func(t *testing.T, _ ipc.RendezvousOption, c *ipc.Conn, leave func()) error {
 			return c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: 100,
@@ -256,7 +292,9 @@ var callbacks = []struct {
 				Read:  func([]byte) error { return nil },
 			})
 		}},
-	{name: "reader of a reply in place", server: func(func()) []ipc.ServerOption { return everything() },
+	{name: "reader of a reply in place", server: func(func()) []ipc.ServerOption {
+		return everything()
+	},
 		do: func(t *testing.T, _ ipc.RendezvousOption, c *ipc.Conn, leave func()) error {
 			return c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: 100,
@@ -267,11 +305,14 @@ var callbacks = []struct {
 				},
 			})
 		}},
-	{name: "reader of a block at the client", server: func(func()) []ipc.ServerOption { return everything() },
+	{name: "reader of a block at the client", server: func(func()) []ipc.ServerOption {
+		return everything()
+	},
 		do: func(t *testing.T, v ipc.RendezvousOption, _ *ipc.Conn, leave func()) error {
 			r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, ipc.StreamOptions{}, v)
 			for ipc.CodeOf(err) == ipc.CodeResourceExhausted {
-				r, err = ipc.OpenStreamReader(t.Context(), "echo", blockStream, ipc.StreamOptions{}, v)
+				r, err = ipc.OpenStreamReader(t.Context(), "echo", blockStream,
+					ipc.StreamOptions{}, v)
 			}
 			if err != nil {
 				t.Error(err)
@@ -283,11 +324,14 @@ var callbacks = []struct {
 				return nil
 			})
 		}},
-	{name: "writer of a block at the client", server: func(func()) []ipc.ServerOption { return everything() },
+	{name: "writer of a block at the client", server: func(func()) []ipc.ServerOption {
+		return everything()
+	},
 		do: func(t *testing.T, v ipc.RendezvousOption, _ *ipc.Conn, leave func()) error {
 			w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{}, v)
 			for ipc.CodeOf(err) == ipc.CodeResourceExhausted {
-				w, err = ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{}, v)
+				w, err = ipc.OpenStreamWriter(t.Context(), "echo", blockStream,
+					ipc.StreamOptions{}, v)
 			}
 			if err != nil {
 				t.Error(err)
@@ -303,7 +347,8 @@ var callbacks = []struct {
 
 // only makes an interceptor that leaves in what is called name.
 func only(name string, leave func()) ipc.ServerOption {
-	return ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+	return ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall,
+		next func(context.Context) error) error {
 		if call.Name == name {
 			leave()
 		}
@@ -329,7 +374,8 @@ func threeNotes(t *testing.T, _ ipc.RendezvousOption, c *ipc.Conn, _ func()) err
 func openBlocks(t *testing.T, v ipc.RendezvousOption, _ *ipc.Conn, _ func()) error {
 	w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{Depth: 1}, v)
 	for ipc.CodeOf(err) == ipc.CodeResourceExhausted { // the last one is being counted out
-		w, err = ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{Depth: 1}, v)
+		w, err = ipc.OpenStreamWriter(t.Context(), "echo", blockStream,
+			ipc.StreamOptions{Depth: 1}, v)
 	}
 	for err == nil {
 		err = writeBlock(t.Context(), w, 0, 10)
@@ -350,7 +396,9 @@ func callbacksThatDoNotReturn(t *testing.T, v ipc.RendezvousOption) {
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&trace, nil)))
 	defer slog.SetDefault(before)
-	for name, leave := range map[string]func(){"panic": func() { panic("on purpose") }, "exit": runtime.Goexit} {
+	for name, leave := range map[string]func(){
+		"panic": func() { panic("on purpose") }, "exit": runtime.Goexit,
+	} {
 		for _, cb := range callbacks {
 			t.Run(cb.name+"/"+name, func(t *testing.T) {
 				expectNothingLeft(t)
@@ -359,7 +407,8 @@ func callbacksThatDoNotReturn(t *testing.T, v ipc.RendezvousOption) {
 					left <- struct{}{}
 					leave()
 				}
-				srv := host(t, v, append(cb.server(leave), ipc.WithMaxCalls(2), ipc.WithMaxConns(2))...)
+				srv := host(t, v,
+					append(cb.server(leave), ipc.WithMaxCalls(2), ipc.WithMaxConns(2))...)
 				var opts []ipc.DialOption
 				if cb.client != nil {
 					opts = cb.client(leave)
@@ -392,8 +441,11 @@ func callbacksThatDoNotReturn(t *testing.T, v ipc.RendezvousOption) {
 				if err := aside(t.Context(), c, []byte("x")); err != nil {
 					t.Errorf("a call in place afterwards: %v", err)
 				}
-				if got := trace.take(); srv != nil && !strings.Contains(got, "conformance_gate_test.go") &&
-					(name == "panic" || !strings.HasSuffix(cb.name, "at the client") && !strings.HasPrefix(cb.name, "reader of a reply") && !strings.HasPrefix(cb.name, "builder of a request")) {
+				if got := trace.take(); srv != nil &&
+					!strings.Contains(got, "conformance_gate_test.go") &&
+					(name == "panic" || !strings.HasSuffix(cb.name, "at the client") &&
+						!strings.HasPrefix(cb.name, "reader of a reply") &&
+						!strings.HasPrefix(cb.name, "builder of a request")) {
 					t.Errorf("no trace is left: %q", got)
 				}
 			})

@@ -17,7 +17,8 @@ import (
 )
 
 func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
-	for channel, opts := range map[string][]ipc.ServerOption{"copied": nil, "trusted": {ipc.WithTrustedClients()}} {
+	for channel, opts := range map[string][]ipc.ServerOption{"copied": nil,
+		"trusted": {ipc.WithTrustedClients()}} {
 		ipctest.Serve(t, v, channel, append(opts, echoes(ipc.HandleInPlace(methodEcho,
 			func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
 				var m blob
@@ -27,7 +28,9 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 				if string(m.data) == "refuse" {
 					return ipc.Errorf(ipc.CodeNotFound, "refused")
 				}
-				return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &m) })
+				return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
+					_ = encodeBlob(b, 0, &m)
+				})
 			})))...)
 		c := ipctest.Dial(t, v, channel)
 		call := func(data []byte, room int) (got blob, err error) {
@@ -45,7 +48,8 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 			for _, room := range []int{0, n / 2, n + 64, 2*n + 100} {
 				data := bytes.Repeat([]byte{byte(n), 3}, n/2)
 				if got, err := call(data, room); err != nil || !bytes.Equal(got.data, data) {
-					t.Errorf("%s, %d bytes in room for %d: %d came back, %v", channel, n, room, len(got.data), err)
+					t.Errorf("%s, %d bytes in room for %d: %d came back, %v", channel, n, room,
+						len(got.data), err)
 				}
 			}
 		}
@@ -95,18 +99,24 @@ func inPlaceWithoutRoom(t *testing.T, v ipc.RendezvousOption) {
 	for _, leaves := range []bool{false, true} {
 		peers, gate, handling := make(chan *ipc.Peer, 1), make(chan string), make(chan bool, 1)
 		channel := fmt.Sprintf("leaves-%t", leaves)
-		ipctest.Serve(t, v, channel, ipc.WithTrustedClients(), pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Place", Fingerprint: 1},
-			ipc.HandleInPlace(echoMethod("Place"), func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
-				handling <- true
-				return reply.Build(3000, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{make([]byte, 2900)}) })
-			})))
-		c := ipctest.Dial(t, v, channel, append(small(), echoes(ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
-			select {
-			case gate <- string(m.data):
-			case <-ctx.Done():
-			}
-			return nil
-		})))...)
+		ipctest.Serve(t, v, channel, ipc.WithTrustedClients(), pushes(peers),
+			ipc.NewService(&ipc.Protocol{Name: "test.Place", Fingerprint: 1},
+				ipc.HandleInPlace(echoMethod("Place"),
+					func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+						handling <- true
+						return reply.Build(3000, func(b *flatbuffers.Builder, _, _ uint64) {
+							_ = encodeBlob(b, 0, &blob{make([]byte, 2900)})
+						})
+					})))
+		c := ipctest.Dial(t, v, channel,
+			append(small(),
+				echoes(ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
+					select {
+					case gate <- string(m.data):
+					case <-ctx.Done():
+					}
+					return nil
+				})))...)
 		peer := peerOf(t, c, peers)
 		n, err := fill(t, peer)
 		want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "room in the ring")
@@ -127,7 +137,8 @@ func inPlaceWithoutRoom(t *testing.T, v ipc.RendezvousOption) {
 			t.Error(err)
 		}
 		still(t, c)
-		for peer.Stats().CallsInFlight != 0 { // the last one may not have ended when its reply comes
+		// the last one may not have ended when its reply comes
+		for peer.Stats().CallsInFlight != 0 {
 			runtime.Gosched()
 		}
 	}
@@ -146,16 +157,22 @@ func interceptorsInPlace(t *testing.T, v ipc.RendezvousOption) {
 				return ipc.Errorf(ipc.CodePermissionDenied, "not for you")
 			}
 			return next(ctx)
-		}), echoes(ipc.HandleInPlace(methodEcho, func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
-		handled.Add(1)
-		return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{}) })
-	})))
+		}), echoes(ipc.HandleInPlace(methodEcho,
+		func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+			handled.Add(1)
+			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+				_ = encodeBlob(b, 0, &blob{})
+			})
+		})))
 	c := dial(t, v)
-	for data, code := range map[string]ipc.Code{"secret": ipc.CodePermissionDenied, "open": ipc.CodeOK} {
+	for data, code := range map[string]ipc.Code{"secret": ipc.CodePermissionDenied,
+		"open": ipc.CodeOK} {
 		err := c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 			Method: methodEcho.Info(), Size: 64,
-			Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{[]byte(data)}) },
-			Read:  func([]byte) error { return nil },
+			Build: func(b *flatbuffers.Builder, _ uint64) {
+				_ = encodeBlob(b, 0, &blob{[]byte(data)})
+			},
+			Read: func([]byte) error { return nil },
 		})
 		if ipc.CodeOf(err) != code {
 			t.Errorf("%s: %v", data, err)
@@ -168,7 +185,8 @@ func interceptorsInPlace(t *testing.T, v ipc.RendezvousOption) {
 }
 
 // beats is a stream of numbered blocks.
-var beats = &ipc.StreamInfo{Protocol: &ipc.Protocol{Name: "test.Beat", Fingerprint: 1}, HeaderSize: 8}
+var beats = &ipc.StreamInfo{Protocol: &ipc.Protocol{Name: "test.Beat", Fingerprint: 1},
+	HeaderSize: 8}
 
 func writeBeat(ctx context.Context, w *ipc.StreamWriter, n uint64) error {
 	return w.Write(ctx, 100, func(header, payload []byte) error {
@@ -210,7 +228,8 @@ func streamsOfBlocks(t *testing.T, v ipc.RendezvousOption) {
 			return nil
 		}
 	}))
-	w, err := ipc.OpenStreamWriter(t.Context(), "echo", beats, ipc.StreamOptions{Depth: 4, Payload: 100}, v)
+	w, err := ipc.OpenStreamWriter(t.Context(), "echo", beats,
+		ipc.StreamOptions{Depth: 4, Payload: 100}, v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +278,8 @@ func streamsThatOverwrite(t *testing.T, v ipc.RendezvousOption) {
 			t.Fatal(err)
 		}
 		if n != next+lost {
-			t.Fatalf("block %d after %d were read or lost and %d are said to be lost", n, next, lost)
+			t.Fatalf("block %d after %d were read or lost and %d are said to be lost",
+				n, next, lost)
 		}
 		next = n + 1
 	}
@@ -278,7 +298,8 @@ func streamThatNobodyReads(t *testing.T, v ipc.RendezvousOption) {
 		<-leave
 		return nil
 	}))
-	w, err := ipc.OpenStreamWriter(t.Context(), "echo", beats, ipc.StreamOptions{Depth: 1, Payload: 100}, v)
+	w, err := ipc.OpenStreamWriter(t.Context(), "echo", beats,
+		ipc.StreamOptions{Depth: 1, Payload: 100}, v)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,11 @@ import (
 
 func limitsOfMessages(t *testing.T, v ipc.RendezvousOption) {
 	peers := make(chan *ipc.Peer, 1)
-	host(t, v, pushes(peers), ipc.WithMaxMessage(5000), ipc.NewService(&ipc.Protocol{Name: "test.More"},
-		ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) { return &blob{make([]byte, 2000)}, nil })))
+	host(t, v, pushes(peers), ipc.WithMaxMessage(5000),
+		ipc.NewService(&ipc.Protocol{Name: "test.More"},
+			ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
+				return &blob{make([]byte, 2000)}, nil
+			})))
 	for _, tt := range []struct {
 		asked int
 		limit string
@@ -20,8 +23,10 @@ func limitsOfMessages(t *testing.T, v ipc.RendezvousOption) {
 		c := dial(t, v, ipc.WithMaxMessage(tt.asked), echoes(notes(make(chan string, 1))))
 		_, err := echo(t.Context(), c, make([]byte, 5000))
 		want(t, err, ipc.CodeTooLarge, ipc.NotSent, tt.limit)
-		want(t, note(t.Context(), c, string(make([]byte, 5000))), ipc.CodeTooLarge, ipc.NotSent, tt.limit)
-		want(t, note(t.Context(), peerOf(t, c, peers), string(make([]byte, 5000))), ipc.CodeTooLarge, ipc.NotSent, tt.limit)
+		want(t, note(t.Context(), c, string(make([]byte, 5000))), ipc.CodeTooLarge,
+			ipc.NotSent, tt.limit)
+		want(t, note(t.Context(), peerOf(t, c, peers), string(make([]byte, 5000))),
+			ipc.CodeTooLarge, ipc.NotSent, tt.limit)
 		_, err = ipc.Invoke(t.Context(), c, methodCrash, &blob{})
 		if tt.asked == 1000 {
 			want(t, err, ipc.CodeTooLarge, ipc.Executed, tt.limit)
@@ -143,7 +148,8 @@ func serverThatDoesNotRead(t *testing.T, v ipc.RendezvousOption) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err = echo(ctx, c, make([]byte, 1000))
-	if o := ipc.OutcomeOf(err); ipc.CodeOf(err) != ipc.CodeDeadlineExceeded || o != ipc.NotSent && o != ipc.NotExecuted {
+	if o := ipc.OutcomeOf(err); ipc.CodeOf(err) != ipc.CodeDeadlineExceeded || o != ipc.NotSent &&
+		o != ipc.NotExecuted {
 		t.Errorf("call to a server that does not read: %v", err)
 	}
 	still(t, other)
@@ -153,7 +159,8 @@ func serverThatDoesNotRead(t *testing.T, v ipc.RendezvousOption) {
 
 func failFast(t *testing.T, v ipc.RendezvousOption) {
 	peers, up, down := make(chan *ipc.Peer, 1), make(chan string), make(chan string)
-	host(t, v, ipc.WithFailFast(), pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(up)))
+	host(t, v, ipc.WithFailFast(), pushes(peers),
+		ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(up)))
 	c := dial(t, v, append(small(), ipc.WithFailFast(), echoes(notes(down)))...)
 	peer := peerOf(t, c, peers)
 	for to, into := range map[ipc.Sender]<-chan string{c: up, peer: down} {

@@ -110,9 +110,12 @@ func protocolsAreCompared(t *testing.T, v ipc.RendezvousOption) {
 		{"the same", version(1, base), ipc.CodeOK, ""},
 		{"one more field", version(2, base+"field 1 color int 0\n"), ipc.CodeOK, ""},
 		{"one field less", version(3, "table test.Shape\n"), ipc.CodeOK, ""},
-		{"another type", version(4, "table test.Shape\nfield 0 size float 0\n"), ipc.CodeIncompatible, "size float 0"},
-		{"a required field", version(5, base+"field 1 name string - required\n"), ipc.CodeIncompatible, "name"},
-		{"not served", &ipc.Protocol{Name: "test.Other"}, ipc.CodeUnimplemented, "test.Echo, test.Shape"},
+		{"another type", version(4, "table test.Shape\nfield 0 size float 0\n"),
+			ipc.CodeIncompatible, "size float 0"},
+		{"a required field", version(5, base+"field 1 name string - required\n"),
+			ipc.CodeIncompatible, "name"},
+		{"not served", &ipc.Protocol{Name: "test.Other"}, ipc.CodeUnimplemented,
+			"test.Echo, test.Shape"},
 	} {
 		c, err := ipc.Dial(t.Context(), "echo", v, ipc.WithProtocol(tt.protocol))
 		if ipc.CodeOf(err) != tt.code {
@@ -127,7 +130,8 @@ func protocolsAreCompared(t *testing.T, v ipc.RendezvousOption) {
 
 		// Without WithProtocol the first use tells.
 		c = dial(t, v)
-		m := ipc.NewMessage(tt.protocol, ipc.MessageSpec[blob]{Name: "Note", ID: 1, Encode: encodeBlob, Decode: decodeBlob})
+		m := ipc.NewMessage(tt.protocol,
+			ipc.MessageSpec[blob]{Name: "Note", ID: 1, Encode: encodeBlob, Decode: decodeBlob})
 		want(t, ipc.Send(t.Context(), c, m, &blob{}), tt.code, ipc.NotSent, tt.says)
 		still(t, c)
 		c.Close()

@@ -91,7 +91,8 @@ func messagesBothWays(t *testing.T, v ipc.RendezvousOption) {
 
 func slowMessageHandler(t *testing.T, v ipc.RendezvousOption) {
 	up, down, peers := make(chan string), make(chan string), make(chan *ipc.Peer, 1)
-	host(t, v, pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(up)))
+	host(t, v, pushes(peers),
+		ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(up)))
 	c := dial(t, v, echoes(notes(down)))
 	peer := peerOf(t, c, peers)
 	for i := range 3 {
@@ -139,7 +140,8 @@ func messageHandlerEnds(t *testing.T, v ipc.RendezvousOption) {
 			return ctx.Err()
 		})
 	}
-	host(t, v, pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, waits("server")))
+	host(t, v, pushes(peers),
+		ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, waits("server")))
 	c := dial(t, v, echoes(waits("client")))
 	for side, to := range map[string]ipc.Sender{"server": c, "client": peerOf(t, c, peers)} {
 		if err := note(t.Context(), to, ""); err != nil {

@@ -26,11 +26,17 @@ func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
 	blocks := make(chan error, 2)
 	pushed := make(chan string, 1)
 	host(t, v, ipc.WithTrustedClients(), echoes(ipc.Handle(methodEcho, count),
-		ipc.HandleInPlace(methodAside, func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+		ipc.HandleInPlace(methodAside,
+			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+				executed.Add(1)
+				return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{})
+				})
+			}),
+		ipc.Receive(messageNote, func(context.Context, *blob) error {
 			executed.Add(1)
-			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{}) })
-		}),
-		ipc.Receive(messageNote, func(context.Context, *blob) error { executed.Add(1); return nil })),
+			return nil
+		})),
 		ipc.HandleStreamReader(beats, func(ctx context.Context, r *ipc.StreamReader) error {
 			_, _, err := readBeat(ctx, r)
 			blocks <- err
@@ -62,7 +68,8 @@ func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
 	cancel()
 	late, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
 	defer cancel()
-	for ctx, code := range map[context.Context]ipc.Code{canceled: ipc.CodeCanceled, late: ipc.CodeDeadlineExceeded} {
+	for ctx, code := range map[context.Context]ipc.Code{canceled: ipc.CodeCanceled,
+		late: ipc.CodeDeadlineExceeded} {
 		for name, do := range map[string]func() error{
 			"call": func() error { _, err := echo(ctx, c, []byte("x")); return err },
 			"call in place": func() error {
@@ -118,20 +125,22 @@ func outcomesOfHandlers(t *testing.T, v ipc.RendezvousOption) {
 		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) {
 			return m, answers[string(m.data)]
 		}),
-		ipc.HandleInPlace(methodAside, func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
-			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
-				_ = encodeBlob(b, 0, &blob{make([]byte, 200<<10)})
-			})
-		})), ipc.WithMaxMessage(100<<10))
+		ipc.HandleInPlace(methodAside,
+			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+				return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{make([]byte, 200<<10)})
+				})
+			})), ipc.WithMaxMessage(100<<10))
 	c := dial(t, v)
 	for text, is := range map[string]struct {
 		code    ipc.Code
 		outcome ipc.Outcome
 	}{
-		"not sent":      {ipc.CodeUnavailable, ipc.Executed},
-		"not executed":  {ipc.CodeFenced, ipc.Executed},
-		"wrapped":       {ipc.CodeUnavailable, ipc.Executed},
-		"refused":       {ipc.CodeFailedPrecondition, ipc.NotExecuted}, // the handler says so itself
+		"not sent":     {ipc.CodeUnavailable, ipc.Executed},
+		"not executed": {ipc.CodeFenced, ipc.Executed},
+		"wrapped":      {ipc.CodeUnavailable, ipc.Executed},
+		// the handler says so itself
+		"refused":       {ipc.CodeFailedPrecondition, ipc.NotExecuted},
 		"unimplemented": {ipc.CodeUnimplemented, ipc.NotExecuted},
 	} {
 		_, err := echo(t.Context(), c, []byte(text))

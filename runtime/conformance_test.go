@@ -82,8 +82,10 @@ var behaviours = []struct {
 // nothing is left behind.
 func TestConformance(t *testing.T) {
 	venues := map[string]func(*testing.T) ipc.RendezvousOption{
-		"in memory":       func(*testing.T) ipc.RendezvousOption { return ipctest.NewNetwork() },
-		"through a relay": func(*testing.T) ipc.RendezvousOption { return ipctest.NewNetwork().Faulty() },
+		"in memory": func(*testing.T) ipc.RendezvousOption { return ipctest.NewNetwork() },
+		"through a relay": func(*testing.T) ipc.RendezvousOption {
+			return ipctest.NewNetwork().Faulty()
+		},
 		"shared memory": func(t *testing.T) ipc.RendezvousOption {
 			return ipc.WithDomain(filepath.Join(t.TempDir(), "domain"))
 		},
@@ -122,7 +124,8 @@ func expectNothingLeft(t *testing.T) {
 			}
 			if time.Now().After(limit) {
 				buf := make([]byte, 1<<20)
-				t.Errorf("%d goroutines and %d files, before %d and %d\n%s", g, f, goroutines, files, buf[:runtime.Stack(buf, true)])
+				t.Errorf("%d goroutines and %d files, before %d and %d\n%s", g, f, goroutines,
+					files, buf[:runtime.Stack(buf, true)])
 				return
 			}
 		}
@@ -152,7 +155,8 @@ func echoes(routes ...ipc.Route) *ipc.Service { return ipc.NewService(echoProtoc
 func want(t *testing.T, err error, code ipc.Code, outcome ipc.Outcome, parts ...string) {
 	t.Helper()
 	if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != outcome {
-		t.Errorf("error %v: %v, %v; want %v, %v", err, ipc.CodeOf(err), ipc.OutcomeOf(err), code, outcome)
+		t.Errorf("error %v: %v, %v; want %v, %v", err, ipc.CodeOf(err), ipc.OutcomeOf(err),
+			code, outcome)
 		return
 	}
 	for _, p := range parts {
@@ -163,7 +167,8 @@ func want(t *testing.T, err error, code ipc.Code, outcome ipc.Outcome, parts ...
 }
 
 // invoke calls a method in the background.
-func invoke(ctx context.Context, c ipc.Caller, m *ipc.Method[blob, blob], data string) <-chan error {
+func invoke(ctx context.Context, c ipc.Caller, m *ipc.Method[blob, blob],
+	data string) <-chan error {
 	result := make(chan error, 1)
 	go func() {
 		_, err := ipc.Invoke(ctx, c, m, &blob{[]byte(data)})
@@ -175,7 +180,8 @@ func invoke(ctx context.Context, c ipc.Caller, m *ipc.Method[blob, blob], data s
 // still checks that the connection works.
 func still(t *testing.T, c *ipc.Conn) {
 	t.Helper()
-	if got, err := echo(t.Context(), c, []byte("still here")); err != nil || string(got) != "still here" {
+	if got, err := echo(t.Context(), c, []byte("still here")); err != nil ||
+		string(got) != "still here" {
 		t.Errorf("the connection does not work any more: %q, %v", got, err)
 	}
 }

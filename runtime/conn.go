@@ -31,12 +31,14 @@ type Conn struct {
 	seq   atomic.Uint64
 	chain Caller // the interceptors in front of the connection; nil if none
 
-	role       atomic.Uint32
-	parked     atomic.Int32            // callers whose calls are not completed, and who do not look
-	watch      atomic.Pointer[pending] // who waits for the doorbell: the caller of this call, or listenerWatch
-	poke       func()                  // wire.Poke
-	why        atomic.Pointer[Error]   // the same as down, once all calls are completed; before done is closed
-	agreed     sync.Map                // *Protocol to *Error, nil where it is compatible
+	role   atomic.Uint32
+	parked atomic.Int32 // callers whose calls are not completed, and who do not look
+	// who waits for the doorbell: the caller of this call, or listenerWatch
+	watch atomic.Pointer[pending]
+	poke  func() // wire.Poke
+	// the same as down, once all calls are completed; before done is closed
+	why        atomic.Pointer[Error]
+	agreed     sync.Map // *Protocol to *Error, nil where it is compatible
 	lastAgreed atomic.Pointer[Protocol]
 	routes     routeTable // for pushed messages
 	inbox      *inbox
@@ -120,7 +122,9 @@ func (c *Conn) send(ctx context.Context, p *pending, call *Call) (f frame, err *
 		}
 	}()
 	f = c.requestFrame(ctx, p, call.Method, call.Seq)
-	body, err := encode(p.builder, func() error { return call.Method.encodeRequest(p.builder, f.seq, call.Request) })
+	body, err := encode(p.builder, func() error {
+		return call.Method.encodeRequest(p.builder, f.seq, call.Request)
+	})
 	if err == nil {
 		err = c.tx.write(ctx, &f, body, &p.sent, nil)
 	}
@@ -154,7 +158,8 @@ func (c *Conn) outcome(p *pending, f *frame) *Error {
 	case p.err != nil:
 		return p.err
 	case c.stale(&p.frame, f):
-		return &Error{Code: CodeFenced, Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
+		return &Error{Code: CodeFenced,
+			Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
 	case p.frame.kind == kindError:
 		return remoteError(p.frame.code, p.frame.outcome, string(p.body))
 	}
@@ -174,12 +179,14 @@ func encode(b *flatbuffers.Builder, build func() error) (body []byte, e *Error) 
 			if !ok {
 				err = fmt.Errorf("%v", r)
 			}
-			e = &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "cannot encode the message", Err: err}
+			e = &Error{Code: CodeInvalidArgument, Outcome: NotSent,
+				Msg: "cannot encode the message", Err: err}
 		}
 	}()
 	b.Reset()
 	if err := build(); err != nil {
-		return nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "cannot encode the message", Err: err}
+		return nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent,
+			Msg: "cannot encode the message", Err: err}
 	}
 	return b.FinishedBytes(), nil
 }
@@ -319,7 +326,8 @@ func (c *Conn) dispatch(p *pending) bool {
 				return false
 			}
 		default:
-			c.fail(&Error{Code: CodeCorrupt, Msg: fmt.Sprintf("the server sent a frame of kind %d", f.kind), Err: errBroken})
+			c.fail(&Error{Code: CodeCorrupt,
+				Msg: fmt.Sprintf("the server sent a frame of kind %d", f.kind), Err: errBroken})
 			return false
 		}
 	}
@@ -378,7 +386,8 @@ func (c *Conn) hear() {
 	for {
 		n, err := c.wire.Read(buf)
 		if bytes.IndexByte(buf[:n], noteGoingAway) >= 0 {
-			c.calls.refuse(&Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server is shutting down"})
+			c.calls.refuse(&Error{Code: CodeUnavailable, Outcome: NotSent,
+				Msg: "the server is shutting down"})
 		}
 		if err != nil {
 			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the server is gone"}))

@@ -85,8 +85,8 @@ func (c *child) end() {
 	<-c.done
 }
 
-// exercise makes calls of all kinds, over c and others, has messages pushed to the client and exchanges
-// blocks, until something fails because the server is gone.
+// exercise makes calls of all kinds, over c and others, has messages pushed to the client and
+// exchanges blocks, until something fails because the server is gone.
 func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) error {
 	for i := range 200 {
 		if _, err := echo(ctx, c, make([]byte, i*2000%300_000)); err != nil {
@@ -94,7 +94,8 @@ func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) err
 		}
 		if i%50 == 0 {
 			runtime.Gosched()
-			time.Sleep(200 * time.Microsecond) // lets both sides fall asleep, so that the points of waking are reached
+			// lets both sides fall asleep, so that the points of waking are reached
+			time.Sleep(200 * time.Microsecond)
 			if _, err := ipc.Invoke(ctx, c, methodNews, &blob{make([]byte, i*2000)}); err != nil {
 				return err
 			}
@@ -151,7 +152,8 @@ func (n notices) log(t *testing.T) {
 	}
 	slices.Sort(n)
 	at := func(q float64) time.Duration { return n[int(q*float64(len(n)-1))] }
-	t.Logf("from %d deaths to their notice: median %v, 90%% %v, 99%% %v, longest %v", len(n), at(0.5), at(0.9), at(0.99), at(1))
+	t.Logf("from %d deaths to their notice: median %v, 90%% %v, 99%% %v, longest %v", len(n),
+		at(0.5), at(0.9), at(0.99), at(1))
 }
 
 // threads is the number of this process's threads. The Go runtime keeps those that
@@ -293,7 +295,8 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
-	client := newChild(t, "client", path, fmt.Sprintf("%s=%s:%s:%d", sys.CrashEnv, action, point, n), callsEnv+"=2000")
+	client := newChild(t, "client", path,
+		fmt.Sprintf("%s=%s:%s:%d", sys.CrashEnv, action, point, n), callsEnv+"=2000")
 	client.Stderr = &said
 	client.start(t)
 	if action == "stop" {
@@ -306,7 +309,8 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 	}
 	_ = client.Process.Signal(syscall.SIGCONT)
 	<-client.done
-	if st := client.ProcessState; !st.Success() && (action == "stop" || st.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL) {
+	if st := client.ProcessState; !st.Success() &&
+		(action == "stop" || st.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL) {
 		t.Errorf("%s: it ended with: %v, %s", what, st, said.String())
 	}
 	client.kill() // closes its pipe

@@ -20,7 +20,8 @@ func TestServerKilled(t *testing.T) {
 		srv := startChild(t, "server", path)
 		c := dial(t, ipc.WithDomain(path))
 		if c.Receivers() != 1 || c.Peer().PID != srv.Process.Pid {
-			t.Errorf("%d receivers, peer %d; want 1, %d", c.Receivers(), c.Peer().PID, srv.Process.Pid)
+			t.Errorf("%d receivers, peer %d; want 1, %d", c.Receivers(), c.Peer().PID,
+				srv.Process.Pid)
 		}
 		blocked := make(chan error, 1)
 		go func() {
@@ -42,7 +43,8 @@ func TestServerKilled(t *testing.T) {
 			t.Errorf("call after the death: %v", err)
 		}
 		srv.kill() // reap
-		if _, err := ipc.Dial(t.Context(), "echo", ipc.WithDomain(path)); ipc.CodeOf(err) != ipc.CodeUnavailable {
+		if _, err := ipc.Dial(t.Context(), "echo",
+			ipc.WithDomain(path)); ipc.CodeOf(err) != ipc.CodeUnavailable {
 			t.Errorf("dial a dead server: %v", err)
 		}
 	}
@@ -74,7 +76,8 @@ func TestStoppedServer(t *testing.T) {
 		runtime.Gosched()
 	}
 	srv.kill()
-	if err := <-unread; ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.NotExecuted {
+	if err := <-unread; ipc.CodeOf(err) != ipc.CodeUnavailable ||
+		ipc.OutcomeOf(err) != ipc.NotExecuted {
 		t.Errorf("call that was not read: %v", err)
 	}
 }
@@ -95,7 +98,8 @@ func TestOneServerPerName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	srv := startChild(t, "server", path)
 	_, err := ipc.Listen("echo", ipc.WithDomain(path))
-	if ipc.CodeOf(err) != ipc.CodeAlreadyExists || !strings.Contains(err.Error(), "process "+itoa(srv.Process.Pid)) {
+	if ipc.CodeOf(err) != ipc.CodeAlreadyExists ||
+		!strings.Contains(err.Error(), "process "+itoa(srv.Process.Pid)) {
 		t.Errorf("second server: %v", err)
 	}
 	srv.kill()

@@ -23,7 +23,8 @@ type block struct {
 
 // An entryLine is one entry of a block, such as a field.
 type entryLine struct {
-	key   string   // kind and number, such as "field 0"; of a method, its kind and name; or "envelopes"
+	// kind and number, such as "field 0"; of a method, its kind and name; or "envelopes"
+	key   string
 	words []string // behind the key
 }
 
@@ -43,7 +44,8 @@ func parseDescription(text string) (*description, error) {
 		}
 		switch kind := w[0]; kind {
 		case "service", "envelope", "table", "struct", "enum", "union":
-			b = &block{title: kind + " " + w[1], kind: kind, rest: w[2:], entries: map[string]*entryLine{}}
+			b = &block{title: kind + " " + w[1], kind: kind, rest: w[2:],
+				entries: map[string]*entryLine{}}
 			key := "type " + w[1]
 			if kind == "service" || kind == "envelope" {
 				key = "protocol " + w[1]

@@ -108,7 +108,8 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 
 // talk exchanges hellos with the server, until the deadline of the handshake
 // or of ctx. The deadline stays set.
-func talk(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverHello, shm.Memory, error) {
+func talk(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverHello,
+	shm.Memory, error) {
 	deadline := time.Now().Add(cfg.handshake)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
@@ -133,8 +134,10 @@ func talk(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverH
 }
 
 func clientHelloOf(channel string, cfg dialConfig) *clientHello {
-	h := &clientHello{version: helloVersion, layout: shm.Version, channel: channel, reply: cfg.reply,
-		toServer: uint32(max(cfg.toServer, 0)), toClient: uint32(max(cfg.toClient, 0)), maxMessage: uint32(cfg.longest())}
+	h := &clientHello{version: helloVersion, layout: shm.Version, channel: channel,
+		reply:    cfg.reply,
+		toServer: uint32(max(cfg.toServer, 0)), toClient: uint32(max(cfg.toClient, 0)),
+		maxMessage: uint32(cfg.longest())}
 	for _, p := range cfg.protocols {
 		h.protocols = append(h.protocols, protocolID{name: p.Name, fingerprint: p.Fingerprint})
 	}
@@ -147,7 +150,8 @@ func exchange(l Link, h *clientHello) (*serverHello, shm.Memory, error) {
 	b := h.encode()
 	if len(b) > maxHello {
 		return nil, nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent,
-			Msg: fmt.Sprintf("the names of protocols take %d bytes, the limit is %d; name fewer with WithProtocol", len(b), maxHello)}
+			Msg: fmt.Sprintf("the names of protocols take %d bytes, the limit is %d; name fewer "+
+				"with WithProtocol", len(b), maxHello)}
 	}
 	// A server that has no room says so at once, and may have closed its end
 	// before this gets there: what it said counts.
@@ -198,7 +202,8 @@ func badMemory(err error) *Error {
 
 // noAnswer is the error for a server with which a handshake came to no end.
 func noAnswer(err error) *Error {
-	e := &Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "the server does not answer", Err: err}
+	e := &Error{Code: CodeUnavailable, Outcome: NotSent,
+		Msg: "the server does not answer", Err: err}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e.Code = CodeDeadlineExceeded
@@ -228,7 +233,8 @@ func (r *linkReader) Read(p []byte) (int, error) {
 
 // newConn makes the client's side over memory and a link that the handshake has
 // agreed on.
-func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Segment) (*Conn, error) {
+func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
+	seg *shm.Segment) (*Conn, error) {
 	for _, p := range cfg.protocols {
 		if err := hello.compare(p); err != nil {
 			return nil, err
@@ -242,7 +248,8 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link, seg *shm.Seg
 	c.poke, c.tx.starving = c.wire.Poke, c.keepWatch
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
-	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(), peerKey{}, &c.peer))
+	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(),
+		peerKey{}, &c.peer))
 	routes, err := bindRoutes(cfg.services, nil, nil)
 	if err != nil {
 		return nil, err
@@ -262,7 +269,9 @@ func (c *Conn) receive(n *note, body []byte) {
 		c.stats.dropped.Add(1)
 		return
 	}
-	if err := protect(c.cfg.logger, r.name, func() error { return r.receive(c.life, &c.peer, n, body) }); err != nil {
+	if err := protect(c.cfg.logger, r.name, func() error {
+		return r.receive(c.life, &c.peer, n, body)
+	}); err != nil {
 		c.cfg.logger.Warn("message handler failed", "message", r.name, "err", err)
 	}
 }

@@ -46,13 +46,16 @@ func idOf(s string) uint32 {
 	return h.Sum32()
 }
 
-var echoProtocol = &ipc.Protocol{Name: "test.Echo", Fingerprint: 1, Schema: "service test.Echo\nmethod Echo test.Blob test.Blob\n"}
+var echoProtocol = &ipc.Protocol{Name: "test.Echo", Fingerprint: 1,
+	Schema: "service test.Echo\nmethod Echo test.Blob test.Blob\n"}
 
 func echoMethod(name string) *ipc.Method[blob, blob] {
 	return ipc.NewMethod(echoProtocol, ipc.MethodSpec[blob, blob]{
 		Name: name, ID: idOf("test.Echo/" + name),
 		EncodeRequest: encodeBlob, DecodeRequest: decodeBlob,
-		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *blob) error { return encodeBlob(b, 0, m) },
+		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *blob) error {
+			return encodeBlob(b, 0, m)
+		},
 		DecodeReply: decodeBlob,
 	})
 }
@@ -84,7 +87,9 @@ func echoService(more ...ipc.Route) *ipc.Service {
 		ipc.Handle(methodFail, func(_ context.Context, m *blob) (*blob, error) {
 			return nil, ipc.Errorf(ipc.CodeNotFound, "%s", m.data)
 		}),
-		ipc.Handle(methodPanic, func(context.Context, *blob) (*blob, error) { panic("on purpose") }),
+		ipc.Handle(methodPanic, func(context.Context, *blob) (*blob, error) {
+			panic("on purpose")
+		}),
 		ipc.Handle(methodNews, func(ctx context.Context, m *blob) (*blob, error) {
 			p, _ := ipc.PeerFromContext(ctx)
 			return &blob{}, ipc.Send(ctx, p, messageNote, m)
@@ -93,13 +98,16 @@ func echoService(more ...ipc.Route) *ipc.Service {
 			pause(len(m.data))
 			return &blob{}, nil
 		}),
-		ipc.HandleInPlace(methodAside, func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
-			var m blob
-			if _, err := decodeBlob(req, &m); err != nil {
-				return err
-			}
-			return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &m) })
-		}),
+		ipc.HandleInPlace(methodAside,
+			func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+				var m blob
+				if _, err := decodeBlob(req, &m); err != nil {
+					return err
+				}
+				return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
+					_ = encodeBlob(b, 0, &m)
+				})
+			}),
 	}, more...)...)
 }
 

@@ -25,7 +25,8 @@ type endpoint struct {
 
 // open lays the endpoint over a link and memory that the handshake has agreed on.
 // limit is the longest body of a message.
-func (e *endpoint) open(cfg *common, l Link, peer Peer, seg *shm.Segment, limit int, server bool) error {
+func (e *endpoint) open(cfg *common, l Link, peer Peer, seg *shm.Segment, limit int,
+	server bool) error {
 	geo := seg.Geometry()
 	out, outCap, in, inCap := seg.ToServer(), geo.ToServer, seg.ToClient(), geo.ToClient
 	if server {

@@ -54,8 +54,10 @@ const (
 
 var codeNames = [...]string{
 	"ok", "canceled", "deadline exceeded", "unavailable", "unimplemented", "invalid argument",
-	"resource exhausted", "internal error", "incompatible", "corrupt", "fenced", "permission denied",
-	"too large", "already exists", "not found", "failed precondition", "unsupported", "unknown error",
+	"resource exhausted", "internal error", "incompatible", "corrupt", "fenced",
+	"permission denied",
+	"too large", "already exists", "not found", "failed precondition", "unsupported",
+	"unknown error",
 }
 
 func (c Code) String() string {
@@ -165,7 +167,8 @@ func remoteError(code Code, outcome Outcome, text string) *Error {
 	if code == CodeOK {
 		code = CodeUnknown
 	}
-	return &Error{Code: code, Outcome: outcome.known(), Remote: true, Msg: strings.ToValidUTF8(shorten(text, longestText), "\uFFFD")}
+	return &Error{Code: code, Outcome: outcome.known(), Remote: true,
+		Msg: strings.ToValidUTF8(shorten(text, longestText), "\uFFFD")}
 }
 
 // Unwrap returns the cause.
@@ -232,5 +235,6 @@ func Errorf(code Code, format string, args ...any) error {
 // generated Unimplemented types use it. The method is named as
 // "<protocol>/<method>".
 func Unimplemented(method string) error {
-	return &Error{Code: CodeUnimplemented, Msg: "the server does not implement " + method, Outcome: NotExecuted}
+	return &Error{Code: CodeUnimplemented, Msg: "the server does not implement " + method,
+		Outcome: NotExecuted}
 }

@@ -378,11 +378,12 @@ func ExampleHandleInPlace() {
 				_ context.Context, req audio.SetParam, reply ipc.InPlaceReply[audio.Ack],
 			) error {
 				fmt.Println("gain", req.Value())
-				return reply.Build(64, func(b *flatbuffers.Builder, refSeq uint64) flatbuffers.UOffsetT {
-					audio.AckStart(b)
-					audio.AckAddRefSeq(b, refSeq)
-					return audio.AckEnd(b)
-				})
+				return reply.Build(64,
+					func(b *flatbuffers.Builder, refSeq uint64) flatbuffers.UOffsetT {
+						audio.AckStart(b)
+						audio.AckAddRefSeq(b, refSeq)
+						return audio.AckEnd(b)
+					})
 			},
 		}))
 	defer server.Close()
@@ -460,7 +461,8 @@ func ExampleWithAuthorize() {
 		audio.NewAudioControlService(&mixer{}),
 		ipc.WithAuthorize(func(p ipc.Peer) error {
 			if p.UID != operator {
-				return ipc.Errorf(ipc.CodePermissionDenied, "user %d may not use this service", p.UID)
+				return ipc.Errorf(ipc.CodePermissionDenied,
+					"user %d may not use this service", p.UID)
 			}
 			return nil
 		}))

@@ -60,7 +60,8 @@ func TestOneIDForManyCalls(t *testing.T) {
 	srv := serve(t, d)
 	raw := rawDial(t, d)
 	inundate(raw, 20_000, func(int) ipc.RawFrame {
-		return ipc.RawFrame{Tag: ipc.RawRequest, ID: 8, Method: methodBlock.Info().ID, Body: goodBlob}
+		return ipc.RawFrame{Tag: ipc.RawRequest, ID: 8, Method: methodBlock.Info().ID,
+			Body: goodBlob}
 	})
 	expectFew(t, 200, 64<<20)
 	for srv.Conns() > 0 {
@@ -77,10 +78,12 @@ func TestOneIDForManyCalls(t *testing.T) {
 func TestManyCallsAtOnce(t *testing.T) {
 	for name, request := range map[string]func(i int) ipc.RawFrame{
 		"handlers that take long": func(i int) ipc.RawFrame {
-			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: methodBlock.Info().ID, Body: goodBlob}
+			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3,
+				Method: methodBlock.Info().ID, Body: goodBlob}
 		},
 		"handlers that are fast": func(i int) ipc.RawFrame {
-			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: methodEcho.Info().ID, Body: goodBlob}
+			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3,
+				Method: methodEcho.Info().ID, Body: goodBlob}
 		},
 		"methods that do not exist": func(i int) ipc.RawFrame {
 			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: uint32(i)}
@@ -89,7 +92,8 @@ func TestManyCallsAtOnce(t *testing.T) {
 			if i%2 == 1 {
 				return ipc.RawFrame{Tag: ipc.RawCancel, ID: uint64(i) << 3}
 			}
-			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3, Method: idOf("test.Echo/Deaf"), Body: goodBlob}
+			return ipc.RawFrame{Tag: ipc.RawRequest, ID: uint64(i+1) << 3,
+				Method: idOf("test.Echo/Deaf"), Body: goodBlob}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +122,8 @@ func TestAnnouncedMessages(t *testing.T) {
 	d := newDomain(t)
 	serve(t, d)
 	for range 50 {
-		rawDial(t, d).Put(ipc.RawFrame{Tag: ipc.RawRequest | ipc.RawMore, Body: binary.NativeEndian.AppendUint64(nil, ipc.DefaultMaxMessage)})
+		rawDial(t, d).Put(ipc.RawFrame{Tag: ipc.RawRequest | ipc.RawMore,
+			Body: binary.NativeEndian.AppendUint64(nil, ipc.DefaultMaxMessage)})
 	}
 	still(t, dial(t, d))
 	expectFew(t, 500, 64<<20)

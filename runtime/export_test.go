@@ -36,7 +36,8 @@ func RawOffer(l *Listener, h RawHello, memory shm.Memory) {
 		return
 	}
 	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient}
-	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo, maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls)}
+	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo,
+		maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls)}
 	_ = finishHello(link, &reply, memory, geo.Size())
 }
 
@@ -61,7 +62,8 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo,
 		maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls)}
 	for _, p := range protocols {
-		reply.protocols = append(reply.protocols, protocolID{name: p.Name, fingerprint: p.Fingerprint, len: uint32(len(h.Text))})
+		reply.protocols = append(reply.protocols,
+			protocolID{name: p.Name, fingerprint: p.Fingerprint, len: uint32(len(h.Text))})
 	}
 	seg, err := shm.NewSegment(memory, geo)
 	if err != nil {
@@ -129,7 +131,8 @@ func RawDial(ctx context.Context, channel string, opts ...DialOption) (*Raw, err
 	return newRaw(link, seg, seg.ToServer(), hello.geo.ToServer, seg.ToClient(), hello.geo.ToClient)
 }
 
-func newRaw(link Link, seg *shm.Segment, out []byte, outLen int, in []byte, inLen int) (*Raw, error) {
+func newRaw(link Link, seg *shm.Segment, out []byte, outLen int, in []byte,
+	inLen int) (*Raw, error) {
 	p, err := shm.NewProducer(out, outLen)
 	if err != nil {
 		return nil, err
@@ -153,7 +156,8 @@ type RawFrame struct {
 
 // Put publishes a record, unless there is no room for it.
 func (r *Raw) Put(f RawFrame) (ok bool) {
-	h := frame{kind: f.Tag & kindMask, id: f.ID, epoch: f.Epoch, method: f.Method, code: f.Code, outcome: f.Outcome, deadline: f.Deadline}
+	h := frame{kind: f.Tag & kindMask, id: f.ID, epoch: f.Epoch, method: f.Method, code: f.Code,
+		outcome: f.Outcome, deadline: f.Deadline}
 	head := h.size()
 	if f.Raw {
 		head = 0
@@ -180,7 +184,8 @@ func (r *Raw) Get() (f RawFrame, ok bool) {
 	}
 	var h frame
 	if h.get(tag&kindMask, rec) == nil {
-		f = RawFrame{ID: h.id, Epoch: h.epoch, Method: h.method, Code: h.code, Outcome: h.outcome, Deadline: h.deadline}
+		f = RawFrame{ID: h.id, Epoch: h.epoch, Method: h.method, Code: h.code, Outcome: h.outcome,
+			Deadline: h.deadline}
 		f.Body = append(f.Body, rec[h.size():]...)
 	} else {
 		f.Raw, f.Body = true, append(f.Body, rec...)

@@ -35,7 +35,8 @@ func footprintNow(t testing.TB) footprint {
 }
 
 func (f footprint) within(g footprint) bool {
-	return f.descriptors <= g.descriptors && f.goroutines <= g.goroutines && f.mappings <= g.mappings
+	return f.descriptors <= g.descriptors && f.goroutines <= g.goroutines &&
+		f.mappings <= g.mappings
 }
 
 // settle waits until no more is left than there was.

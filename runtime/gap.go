@@ -22,11 +22,13 @@ type Gap struct {
 // business of clients, not of replicas.
 func NewGap(ours, theirs []*Protocol) (*Gap, error) {
 	same := len(ours) == len(theirs)
-	g := &Gap{ours: make(map[string]*description), theirs: make(map[string]*description), empty: true}
+	g := &Gap{ours: make(map[string]*description),
+		theirs: make(map[string]*description), empty: true}
 	for _, p := range ours {
 		d, err := parseDescription(p.Schema)
 		if err != nil {
-			return nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "protocol " + p.Name, Err: err}
+			return nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "protocol " +
+				p.Name, Err: err}
 		}
 		g.ours[p.Name] = d
 		i := slices.IndexFunc(theirs, func(q *Protocol) bool { return q.Name == p.Name })
@@ -41,7 +43,8 @@ func NewGap(ours, theirs []*Protocol) (*Gap, error) {
 		same = false
 		other, err := parseDescription(theirs[i].Schema)
 		if err != nil {
-			return nil, &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: "the peer's protocol " + p.Name, Err: err}
+			return nil, &Error{Code: CodeIncompatible, Outcome: NotSent,
+				Msg: "the peer's protocol " + p.Name, Err: err}
 		}
 		if err := compareDescriptions(d, other, false); err != nil {
 			return nil, err
@@ -63,7 +66,8 @@ func lacksSomething(ours, theirs *description) bool {
 			return true
 		}
 		for key, e := range b.entries {
-			if there := other.entries[key]; there == nil || e.kind() == "method" && there.has("read_only") && !e.has("read_only") {
+			if there := other.entries[key]; there == nil || e.kind() == "method" &&
+				there.has("read_only") && !e.has("read_only") {
 				return true
 			}
 		}
@@ -101,7 +105,8 @@ func (g *Gap) Find(m *MethodInfo, request []byte) error {
 	return w.table(root, w.ref(0))
 }
 
-// A gapWalk looks through a verified buffer for what one of the descriptions has and the other has not.
+// A gapWalk looks through a verified buffer for what one of the descriptions has and the other
+// has not.
 type gapWalk struct {
 	ours, theirs *description
 	buf          []byte
@@ -175,7 +180,8 @@ func (w *gapWalk) tableField(e *entryLine, table uint32, id int, at uint32) erro
 		tags = w.ref(tags)
 		size := w.size(w.ours.typ(elem).rest[0])
 		for i := range min(w.u32(at), w.u32(tags)) {
-			if err := w.member(elem, w.scalar(w.ours.typ(elem).rest[0], tags+4+i*size), w.ref(at+4+4*i)); err != nil {
+			if err := w.member(elem, w.scalar(w.ours.typ(elem).rest[0], tags+4+i*size),
+				w.ref(at+4+4*i)); err != nil {
 				return err
 			}
 		}
@@ -291,7 +297,8 @@ func number(key string) uint64 {
 	return n
 }
 
-// size is the size of an element: of a scalar, an enum or a struct, or of the offset of anything else.
+// size is the size of an element: of a scalar, an enum or a struct, or of the offset of
+// anything else.
 func (w *gapWalk) size(typ string) uint32 {
 	if b := w.ours.typ(typ); b != nil && len(b.rest) > 0 {
 		switch b.kind {

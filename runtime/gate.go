@@ -73,7 +73,8 @@ func (g gate) bind(p *Protocol, r *Route) *boundRoute {
 	return b
 }
 
-func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) func(*serverConn, *job, any, uint64) (any, error) {
+func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) func(*serverConn,
+	*job, any, uint64) (any, error) {
 	if len(g) == 0 {
 		return func(_ *serverConn, j *job, req any, _ uint64) (any, error) { return f(j.ctx, req) }
 	}
@@ -88,28 +89,34 @@ func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) fu
 	}
 }
 
-func (g gate) callsInPlace(b *boundRoute, f func(context.Context, []byte, *ReplyBuilder) error) func(*serverConn, *job) error {
+func (g gate) callsInPlace(b *boundRoute,
+	f func(context.Context, []byte, *ReplyBuilder) error) func(*serverConn, *job) error {
 	if len(g) == 0 {
 		return func(_ *serverConn, j *job) error { return f(j.ctx, j.body, &j.reply) }
 	}
 	return func(c *serverConn, j *job) error {
 		sc := b.serverCall(c, j)
 		sc.InPlace = true
-		return g.pass(j.ctx, sc, func(ctx context.Context) error { return f(ctx, j.body, &j.reply) })
+		return g.pass(j.ctx, sc, func(ctx context.Context) error {
+			return f(ctx, j.body, &j.reply)
+		})
 	}
 }
 
-func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(context.Context, *Peer, *note, []byte) error {
+func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(context.Context,
+	*Peer, *note, []byte) error {
 	return func(ctx context.Context, p *Peer, n *note, payload []byte) error {
 		body, seq, err := b.decode(payload)
 		if err != nil {
-			return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed message", Err: err}
+			return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted,
+				Msg: "malformed message", Err: err}
 		}
 		if len(g) == 0 {
 			n.passed = true
 			return f(ctx, body)
 		}
-		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Message: b.message, Seq: n.seq, Epoch: n.epoch,
+		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Message: b.message,
+			Seq: n.seq, Epoch: n.epoch,
 			Peer: p, Request: body, Body: payload, refSeq: seq, codec: b.codec}
 		return g.pass(ctx, sc, func(ctx context.Context) error {
 			n.passed = true
@@ -120,6 +127,7 @@ func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(c
 
 // serverCall shows a call to the interceptors.
 func (b *boundRoute) serverCall(c *serverConn, j *job) *ServerCall {
-	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method, Seq: j.frame.seq, Epoch: j.frame.epoch,
+	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method,
+		Seq: j.frame.seq, Epoch: j.frame.epoch,
 		Peer: &c.peer, Body: j.body, codec: b.codec}
 }

@@ -39,8 +39,8 @@ func (r *boundRoute) sum(body []byte) uint64 {
 	return uint64(r.id)<<32 | uint64(crc^uint32(len(body))*0x9e3779b1)
 }
 
-// scalarAt returns where the eight bytes of a field of a buffer's root table lie, or 0. No field has a
-// negative id.
+// scalarAt returns where the eight bytes of a field of a buffer's root table lie, or 0. No
+// field has a negative id.
 func scalarAt(body []byte, id int) int {
 	if id < 0 || len(body) < 8 {
 		return 0
@@ -52,7 +52,8 @@ func scalarAt(body []byte, id int) int {
 	}
 	vtable := root - int64(int32(binary.LittleEndian.Uint32(body[root:])))
 	slot := vtable + 4 + 2*int64(id)
-	if vtable < 0 || slot > n-2 || slot+2 > vtable+int64(binary.LittleEndian.Uint16(body[vtable:])) {
+	if vtable < 0 || slot > n-2 ||
+		slot+2 > vtable+int64(binary.LittleEndian.Uint16(body[vtable:])) {
 		return 0
 	}
 	offset := int64(binary.LittleEndian.Uint16(body[slot:]))

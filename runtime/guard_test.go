@@ -24,7 +24,8 @@ func (r *recorder) Enter(request uint64) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if request == r.refuse {
-		return 0, &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: "refused by the guard"}
+		return 0, &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted,
+			Msg: "refused by the guard"}
 	}
 	r.entered = append(r.entered, request)
 	return len(r.entered), nil
@@ -62,7 +63,8 @@ func TestGuardRecognisesRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	guard := new(recorder)
-	srv := ipc.NewServer(audio.NewAudioControlService(audio.UnimplementedAudioControl{}), ipc.WithGuard(guard))
+	srv := ipc.NewServer(audio.NewAudioControlService(audio.UnimplementedAudioControl{}),
+		ipc.WithGuard(guard))
 	go srv.Serve(context.Background(), l)
 	defer srv.Close()
 	c, err := ipc.Dial(t.Context(), "guarded", domain)
@@ -79,7 +81,8 @@ func TestGuardRecognisesRequests(t *testing.T) {
 		want(t, set(value), ipc.CodeUnimplemented, ipc.NotExecuted, "SetParam")
 	}
 	e, left := guard.saw()
-	if len(e) != 4 || e[0] != e[2] || e[0] != e[3] || e[0] == e[1] || uint32(e[0]) == 0 || e[0]>>32 != e[1]>>32 {
+	if len(e) != 4 || e[0] != e[2] || e[0] != e[3] || e[0] == e[1] || uint32(e[0]) == 0 ||
+		e[0]>>32 != e[1]>>32 {
 		t.Errorf("the guard saw %x", e)
 	}
 	if left != 4 {

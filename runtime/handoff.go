@@ -97,7 +97,8 @@ func (c *serverConn) mayBegin(f *frame) bool {
 	case n-givenUp >= limit:
 		why = fmt.Sprintf("%d calls are in flight, the limit of a connection", limit)
 	case n >= 2*limit:
-		why = fmt.Sprintf("the handlers of %d calls run, twice the limit of a connection; %d of the calls are cancelled", n, givenUp)
+		why = fmt.Sprintf("the handlers of %d calls run, twice the limit of a connection; %d of "+
+			"the calls are cancelled", n, givenUp)
 	default:
 		return true
 	}
@@ -116,7 +117,8 @@ func (c *serverConn) refuse(id uint64, why *Error) {
 	}
 	c.refusing.Store(true)
 	go func() {
-		_ = c.tx.write(context.Background(), &f, text, nil, func() {}) // fails when the connection ends
+		// fails when the connection ends
+		_ = c.tx.write(context.Background(), &f, text, nil, func() {})
 		c.refusing.Store(false)
 		c.wire.Poke()
 	}()

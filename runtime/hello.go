@@ -71,7 +71,8 @@ type serverHello struct {
 // about no more of the client's memory than the client has allowed.
 func (h *serverHello) within(asked common) *Error {
 	corrupt := func(what string, got, limit int) *Error {
-		return &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: fmt.Sprintf("the server's %s: %d bytes, the limit is %d", what, got, limit)}
+		return &Error{Code: CodeCorrupt, Outcome: NotSent,
+			Msg: fmt.Sprintf("the server's %s: %d bytes, the limit is %d", what, got, limit)}
 	}
 	ring := func(asked int) int {
 		if asked <= 0 {
@@ -115,7 +116,8 @@ func (h *clientHello) decode(b []byte) error {
 
 func (h *serverHello) encode() []byte {
 	e := newEncoder()
-	e.u32(helloMagic, h.version, h.layout, uint32(h.code), uint32(h.geo.ToServer), uint32(h.geo.ToClient),
+	e.u32(helloMagic, h.version, h.layout, uint32(h.code), uint32(h.geo.ToServer),
+		uint32(h.geo.ToClient),
 		uint32(h.geo.Text), h.maxMessage, h.maxCalls)
 	e.str(h.msg, h.reply)
 	e.protocols(h.protocols)
@@ -163,7 +165,8 @@ func incompatibleVersion(version, layout uint32) *Error {
 		return nil
 	}
 	return &Error{Code: CodeIncompatible, Outcome: NotSent,
-		Msg: fmt.Sprintf("the peer speaks protocol version %d with memory layout %d, this side %d with %d; build both with the same version of ipcgen's runtime",
+		Msg: fmt.Sprintf("the peer speaks protocol version %d with memory layout %d, this side "+
+			"%d with %d; build both with the same version of ipcgen's runtime",
 			version, layout, helloVersion, shm.Version)}
 }
 

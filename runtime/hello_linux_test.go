@@ -19,8 +19,11 @@ func TestOfferOfAServer(t *testing.T) {
 		change(&h)
 		return h
 	}
-	named := func(name string) *ipc.Protocol { return &ipc.Protocol{Name: name, Fingerprint: 0xbad} }
-	const corrupt, incompatible, unimplemented = ipc.CodeCorrupt, ipc.CodeIncompatible, ipc.CodeUnimplemented
+	named := func(name string) *ipc.Protocol {
+		return &ipc.Protocol{Name: name, Fingerprint: 0xbad}
+	}
+	const corrupt, incompatible, unimplemented = ipc.CodeCorrupt, ipc.CodeIncompatible,
+		ipc.CodeUnimplemented
 	for name, tt := range map[string]struct {
 		offer ipc.RawHello
 		serve *ipc.Protocol
@@ -28,20 +31,29 @@ func TestOfferOfAServer(t *testing.T) {
 		code  ipc.Code
 		want  string
 	}{
-		"messages longer than the default": {with(func(h *ipc.RawHello) { h.MaxMessage = ipc.DefaultMaxMessage + 1 }),
+		"messages longer than the default": {with(func(h *ipc.RawHello) {
+			h.MaxMessage = ipc.DefaultMaxMessage + 1
+		}),
 			echoProtocol, nil, corrupt, "longest message"},
 		"messages longer than asked for": {with(func(h *ipc.RawHello) { h.MaxMessage = 5001 }),
 			echoProtocol, []ipc.DialOption{ipc.WithMaxMessage(5000)}, corrupt, "longest message"},
 		"messages as long as asked for": {with(func(h *ipc.RawHello) { h.MaxMessage = 64 << 20 }),
 			echoProtocol, []ipc.DialOption{ipc.WithMaxMessage(64 << 20)}, ipc.CodeOK, ""},
 		"a larger ring to the server": {with(func(h *ipc.RawHello) { h.ToServer = 4 * ring }),
-			echoProtocol, []ipc.DialOption{ipc.WithRings(ring+1, 0)}, corrupt, "ring to the server"},
+			echoProtocol, []ipc.DialOption{ipc.WithRings(ring+1, 0)}, corrupt,
+			"ring to the server"},
 		"a larger ring to the client": {with(func(h *ipc.RawHello) { h.ToClient = 4 * ring }),
-			echoProtocol, []ipc.DialOption{ipc.WithRings(0, ring+1)}, corrupt, "ring to the client"},
-		"long descriptions": {with(func(h *ipc.RawHello) { h.Text = strings.Repeat("x", 16<<20+1) }),
+			echoProtocol, []ipc.DialOption{ipc.WithRings(0, ring+1)}, corrupt,
+			"ring to the client"},
+		"long descriptions": {with(func(h *ipc.RawHello) {
+			h.Text = strings.Repeat("x", 16<<20+1)
+		}),
 			echoProtocol, nil, corrupt, "descriptions"},
-		"a description of one long line": {with(func(h *ipc.RawHello) { h.Text = strings.Repeat("\x00", 1<<20) }),
-			named(echoProtocol.Name), []ipc.DialOption{ipc.WithProtocol(echoProtocol)}, incompatible, "malformed"},
+		"a description of one long line": {with(func(h *ipc.RawHello) {
+			h.Text = strings.Repeat("\x00", 1<<20)
+		}),
+			named(echoProtocol.Name), []ipc.DialOption{ipc.WithProtocol(echoProtocol)},
+			incompatible, "malformed"},
 		"long names": {honest, named(strings.Repeat("n", 900<<10)),
 			[]ipc.DialOption{ipc.WithProtocol(echoProtocol)}, unimplemented, "does not serve"},
 	} {
@@ -70,7 +82,8 @@ func TestOfferOfAServer(t *testing.T) {
 			if err != nil && len(err.Error()) > 10_000 {
 				t.Errorf("an error of %d bytes", len(err.Error()))
 			}
-			if told := <-done; told != nil && ipc.CodeOf(told) == ipc.CodeUnknown && strings.Contains(told.Error(), "malformed") {
+			if told := <-done; told != nil && ipc.CodeOf(told) == ipc.CodeUnknown &&
+				strings.Contains(told.Error(), "malformed") {
 				t.Errorf("the server cannot read the client's verdict: %v", told)
 			}
 		})
@@ -85,21 +98,25 @@ func TestTooMuchToSay(t *testing.T) {
 		protocol *ipc.Protocol
 		want     string
 	}{
-		"names":        {&ipc.Protocol{Name: strings.Repeat("n", 1<<20)}, "names"},
-		"descriptions": {&ipc.Protocol{Name: "test.Long", Schema: string(bytes.Repeat([]byte("x"), 16<<20+1))}, "descriptions"},
+		"names": {&ipc.Protocol{Name: strings.Repeat("n", 1<<20)}, "names"},
+		"descriptions": {&ipc.Protocol{Name: "test.Long",
+			Schema: string(bytes.Repeat([]byte("x"), 16<<20+1))}, "descriptions"},
 	} {
 		l, err := ipc.Listen("echo", d)
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = ipc.NewServer(ipc.NewService(tt.protocol)).Serve(t.Context(), l)
-		if ipc.CodeOf(err) != ipc.CodeInvalidArgument || !strings.Contains(fmt.Sprint(err), tt.want) {
+		if ipc.CodeOf(err) != ipc.CodeInvalidArgument ||
+			!strings.Contains(fmt.Sprint(err), tt.want) {
 			t.Errorf("%s: Serve returns %.1000v", name, err)
 		}
 	}
 	serve(t, d)
-	_, err := ipc.Dial(t.Context(), "echo", d, ipc.WithProtocol(&ipc.Protocol{Name: strings.Repeat("n", 64<<10)}))
-	if ipc.CodeOf(err) != ipc.CodeInvalidArgument || !strings.Contains(fmt.Sprint(err), "WithProtocol") {
+	_, err := ipc.Dial(t.Context(), "echo", d,
+		ipc.WithProtocol(&ipc.Protocol{Name: strings.Repeat("n", 64<<10)}))
+	if ipc.CodeOf(err) != ipc.CodeInvalidArgument ||
+		!strings.Contains(fmt.Sprint(err), "WithProtocol") {
 		t.Errorf("Dial returns %.1000v", err)
 	}
 }

@@ -113,7 +113,8 @@ func ringAll(ctx context.Context, fds []int) {
 	rubbish := bytes.Repeat([]byte{'g', 0xff}, 100)
 	for ctx.Err() == nil {
 		for _, fd := range fds {
-			_ = syscall.Sendto(fd, rubbish, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, nil) // it may be full, or closed
+			// it may be full, or closed
+			_ = syscall.Sendto(fd, rubbish, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, nil)
 		}
 	}
 }
@@ -206,10 +207,12 @@ func TestCorruptions(t *testing.T) {
 				runtime.Gosched()
 			}
 			client, server := c.Stats().Corruptions, srv.Corrupted()
-			if word.server && (client != 0 || server != 1) || !word.server && (client != 1 || server != 0) {
+			if word.server && (client != 0 || server != 1) || !word.server &&
+				(client != 1 || server != 0) {
 				t.Errorf("the client counts %d corruptions, the server %d", client, server)
 			}
-			if want := map[bool]ipc.Code{true: ipc.CodeUnavailable, false: ipc.CodeCorrupt}[word.server]; ipc.CodeOf(c.Err()) != want {
+			if want := map[bool]ipc.Code{true: ipc.CodeUnavailable,
+				false: ipc.CodeCorrupt}[word.server]; ipc.CodeOf(c.Err()) != want {
 				t.Errorf("the client's end: %v", c.Err())
 			}
 		})
@@ -261,7 +264,8 @@ func TestTooManyConnections(t *testing.T) {
 	serve(t, d, ipc.WithMaxConns(2))
 	a := dial(t, d)
 	dial(t, d)
-	if _, err := ipc.Dial(t.Context(), "echo", d); ipc.CodeOf(err) != ipc.CodeResourceExhausted || !strings.Contains(err.Error(), "2") {
+	if _, err := ipc.Dial(t.Context(), "echo", d); ipc.CodeOf(err) != ipc.CodeResourceExhausted ||
+		!strings.Contains(err.Error(), "2") {
 		t.Errorf("third connection: %v", err)
 	}
 	a.Close()
@@ -288,7 +292,8 @@ func TestStranger(t *testing.T) {
 		return errors.New("not today")
 	})
 	serve(t, d, no)
-	if _, err := ipc.Dial(t.Context(), "echo", d); ipc.CodeOf(err) != ipc.CodePermissionDenied || !strings.Contains(err.Error(), "not today") {
+	if _, err := ipc.Dial(t.Context(), "echo", d); ipc.CodeOf(err) != ipc.CodePermissionDenied ||
+		!strings.Contains(err.Error(), "not today") {
 		t.Errorf("refused by the server: %v", err)
 	}
 	d = newDomain(t)

@@ -70,7 +70,8 @@ var hostilities = []struct {
 			for i := range body {
 				body[i] = byte(h.rnd.Uint32())
 			}
-			h.Put(ipc.RawFrame{Tag: ipc.RawReply + h.rnd.Uint32N(2), ID: f.ID, Method: f.Method, Body: body})
+			h.Put(ipc.RawFrame{Tag: ipc.RawReply + h.rnd.Uint32N(2), ID: f.ID,
+				Method: f.Method, Body: body})
 		}
 	}},
 	{"scribbling", func(h *hostile) {
@@ -89,14 +90,21 @@ var hostilities = []struct {
 			binary.NativeEndian.PutUint64(mem[at:], word)
 		}
 	}},
-	{"a flood of abandoned messages", func(h *hostile) { h.flood(ipc.RawFrame{Tag: ipc.RawAbort}) }},
-	{"a flood of answers to nothing", func(h *hostile) { h.flood(ipc.RawFrame{Tag: ipc.RawReply, ID: 8 << 20}) }},
-	{"a flood of messages to nobody", func(h *hostile) { h.flood(ipc.RawFrame{Tag: ipc.RawMessage, Method: 1}) }},
+	{"a flood of abandoned messages", func(h *hostile) {
+		h.flood(ipc.RawFrame{Tag: ipc.RawAbort})
+	}},
+	{"a flood of answers to nothing", func(h *hostile) {
+		h.flood(ipc.RawFrame{Tag: ipc.RawReply, ID: 8 << 20})
+	}},
+	{"a flood of messages to nobody", func(h *hostile) {
+		h.flood(ipc.RawFrame{Tag: ipc.RawMessage, Method: 1})
+	}},
 	{"a flood of messages", func(h *hostile) {
 		h.flood(ipc.RawFrame{Tag: ipc.RawMessage, Method: idOf("test.Echo/Note"), Body: goodBlob})
 	}},
 	{"announced and not sent", func(h *hostile) {
-		h.Put(ipc.RawFrame{Tag: ipc.RawMessage | ipc.RawMore, Body: binary.NativeEndian.AppendUint64(nil, 4<<20)})
+		h.Put(ipc.RawFrame{Tag: ipc.RawMessage | ipc.RawMore,
+			Body: binary.NativeEndian.AppendUint64(nil, 4<<20)})
 		time.Sleep(time.Duration(h.rnd.IntN(20)) * time.Millisecond)
 	}},
 	{"noise beside the ring", func(h *hostile) {
@@ -144,11 +152,15 @@ func (h *hostile) flood(f ipc.RawFrame) {
 // frame is a random record, mostly of a kind that exists.
 func (h *hostile) frame() ipc.RawFrame {
 	pick := func(of ...uint64) uint64 { return of[h.rnd.IntN(len(of))] }
-	methods := []uint64{uint64(idOf("test.Echo/Echo")), uint64(idOf("test.Echo/Note")), uint64(idOf("test.Echo/Aside")),
-		uint64(idOf("test.Echo/Block")), uint64(idOf("test.Echo/Panic")), uint64(h.rnd.Uint32()), uint64(h.seen.Method)}
+	methods := []uint64{uint64(idOf("test.Echo/Echo")), uint64(idOf("test.Echo/Note")),
+		uint64(idOf("test.Echo/Aside")),
+		uint64(idOf("test.Echo/Block")), uint64(idOf("test.Echo/Panic")), uint64(h.rnd.Uint32()),
+		uint64(h.seen.Method)}
 	f := ipc.RawFrame{
-		Tag:      uint32(pick(0, 1, 2, 3, 4, 5, 6, 7, 2, 3, 5, 6, 8, 0xff)) | uint32(pick(0, 0, 0, 0, 0x100, 0x200, 0x300, 0x8000_0000)),
-		ID:       pick(0, h.seen.ID, h.seen.ID, h.seen.ID|1, h.seen.ID+1<<19, 1<<19, h.rnd.Uint64()),
+		Tag: uint32(pick(0, 1, 2, 3, 4, 5, 6, 7, 2, 3, 5, 6, 8, 0xff)) |
+			uint32(pick(0, 0, 0, 0, 0x100, 0x200, 0x300, 0x8000_0000)),
+		ID: pick(0, h.seen.ID, h.seen.ID, h.seen.ID|1, h.seen.ID+1<<19, 1<<19,
+			h.rnd.Uint64()),
 		Epoch:    pick(0, 0, h.rnd.Uint64()),
 		Method:   uint32(pick(methods...)),
 		Code:     ipc.Code(pick(0, 7, uint64(h.rnd.Uint32()))),
@@ -168,7 +180,8 @@ func (h *hostile) frame() ipc.RawFrame {
 		}
 	}
 	if f.Tag&0x100 != 0 {
-		f.Body = append(binary.NativeEndian.AppendUint64(nil, pick(0, 10, uint64(len(f.Body)), 1<<20, h.rnd.Uint64())), f.Body...)
+		f.Body = append(binary.NativeEndian.AppendUint64(nil,
+			pick(0, 10, uint64(len(f.Body)), 1<<20, h.rnd.Uint64())), f.Body...)
 	}
 	return f
 }
@@ -194,7 +207,9 @@ func hostileRole(domain ipc.RendezvousOption) error {
 		if client {
 			raw, err = ipc.RawDial(context.Background(), "echo", domain)
 		} else {
-			raw, err = ipc.RawAccept(l, ipc.RawHello{ToServer: 16 << 10, ToClient: 16 << 10, MaxMessage: 16 << 20, MaxCalls: 64}, echoProtocol)
+			raw, err = ipc.RawAccept(l,
+				ipc.RawHello{ToServer: 16 << 10, ToClient: 16 << 10, MaxMessage: 16 << 20,
+					MaxCalls: 64}, echoProtocol)
 		}
 		if err != nil {
 			time.Sleep(time.Millisecond) // its prey has closed the connection already, or is gone
@@ -256,8 +271,10 @@ func callHostile(c *ipc.Conn) {
 		case 2:
 			_ = c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: 200,
-				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{make([]byte, 100)}) },
-				Read:  readTwice,
+				Build: func(b *flatbuffers.Builder, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{make([]byte, 100)})
+				},
+				Read: readTwice,
 			})
 		case 3:
 			_ = ipc.Send(ctx, c, messageNote, &blob{make([]byte, 50)})
@@ -286,8 +303,12 @@ func servePrey(domain ipc.RendezvousOption, rounds int) error {
 		return err
 	}
 	var ended atomic.Int64
-	srv := ipc.NewServer(append(everything(ipc.Receive(messageNote, func(context.Context, *blob) error { return nil })),
-		ipc.WithMaxCalls(64), ipc.WithAuthorize(func(ipc.Peer) error { ended.Add(1); return nil }))...)
+	srv := ipc.NewServer(append(everything(ipc.Receive(messageNote,
+		func(context.Context, *blob) error {
+			return nil
+		})),
+		ipc.WithMaxCalls(64),
+		ipc.WithAuthorize(func(ipc.Peer) error { ended.Add(1); return nil }))...)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	go func() {
@@ -316,7 +337,8 @@ func standing() error {
 		}
 		if time.Now().After(limit) {
 			buf := make([]byte, 1<<16)
-			return fmt.Errorf("%d goroutines and %d bytes are left\n%s", n, mem.HeapAlloc, buf[:runtime.Stack(buf, true)])
+			return fmt.Errorf("%d goroutines and %d bytes are left\n%s", n, mem.HeapAlloc,
+				buf[:runtime.Stack(buf, true)])
 		}
 	}
 }
@@ -338,7 +360,8 @@ func TestHostilePeers(t *testing.T) {
 			if prey == "server" {
 				start()
 			}
-			startChild(t, "hostile", path, "IPC_TEST_SIDE="+other, "IPC_TEST_SEED="+itoa(int(rand.Uint32())))
+			startChild(t, "hostile", path, "IPC_TEST_SIDE="+other, "IPC_TEST_SEED="+
+				itoa(int(rand.Uint32())))
 			if prey == "client" {
 				start()
 			}

@@ -50,7 +50,9 @@ func TestFullInbox(t *testing.T) {
 	for _, side := range []string{"client", "server"} {
 		t.Run("of the "+side, func(t *testing.T) {
 			v, peers, got := ipctest.NewNetwork(), make(chan *ipc.Peer, 1), make(chan string)
-			host(t, v, pushes(peers), ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(got)), small[0], small[1])
+			host(t, v, pushes(peers),
+				ipc.NewService(&ipc.Protocol{Name: "test.Up", Fingerprint: 1}, notes(got)),
+				small[0], small[1])
 			c := dial(t, v, echoes(notes(got)), small[0], small[1])
 			to := ipc.Sender(peerOf(t, c, peers))
 			if side == "server" {
@@ -72,18 +74,20 @@ func TestFullInbox(t *testing.T) {
 // its reply is behind the messages that wait for it, and the call's deadline ends that.
 func TestFullInboxOfCaller(t *testing.T) {
 	const n = 300
-	v, peers, conn, got := ipctest.NewNetwork(), make(chan *ipc.Peer, 1), make(chan *ipc.Conn, 1), make(chan string, n)
+	v, peers, conn, got := ipctest.NewNetwork(), make(chan *ipc.Peer, 1), make(chan *ipc.Conn, 1),
+		make(chan string, n)
 	host(t, v, pushes(peers))
-	c := dial(t, v, ipc.WithRings(16<<10, 16<<10), ipc.WithMaxMessage(16<<10), echoes(ipc.Receive(messageNote,
-		func(_ context.Context, m *blob) error {
-			select {
-			case c := <-conn: // the first message
-				untilDeadline(t, c)
-			default:
-			}
-			got <- string(m.data)
-			return nil
-		})))
+	c := dial(t, v, ipc.WithRings(16<<10, 16<<10), ipc.WithMaxMessage(16<<10),
+		echoes(ipc.Receive(messageNote,
+			func(_ context.Context, m *blob) error {
+				select {
+				case c := <-conn: // the first message
+					untilDeadline(t, c)
+				default:
+				}
+				got <- string(m.data)
+				return nil
+			})))
 	peer := peerOf(t, c, peers)
 	conn <- c
 	sent := flood(t.Context(), peer, n)

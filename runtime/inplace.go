@@ -35,7 +35,8 @@ type InPlaceCall struct {
 // interceptors: they see a Call with its Request and Reply, which do not exist here, and
 // whatever is handed to them would have to be allocated. The server's interceptors do run.
 func (c *Conn) InvokeInPlace(ctx context.Context, call *InPlaceCall) error {
-	return c.invokeInPlace(ctx, call.Method, inPlaceTrip{call.Seq, call.Size, call.Build, call.Read})
+	return c.invokeInPlace(ctx, call.Method,
+		inPlaceTrip{call.Seq, call.Size, call.Build, call.Read})
 }
 
 // An inPlaceTrip is an InPlaceCall without its method. The compiler sees that what
@@ -65,7 +66,8 @@ func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTri
 
 // travel sends the call and has its reply read. It returns the call's error, or
 // that of read.
-func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPlaceTrip) (*Error, error) {
+func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo,
+	trip *inPlaceTrip) (*Error, error) {
 	f, err := c.sendInPlace(ctx, p, m, trip)
 	if err != nil {
 		return err, nil
@@ -103,7 +105,8 @@ func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo, trip *inPl
 
 // sendInPlace has the request built and sent, or completes the call with the error why it
 // cannot be sent.
-func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo, trip *inPlaceTrip) (f frame, err *Error) {
+func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo,
+	trip *inPlaceTrip) (f frame, err *Error) {
 	done := false
 	defer func() {
 		if !done {
@@ -132,7 +135,8 @@ func (c *Conn) readInPlace(trip *inPlaceTrip, reply []byte) (err error) {
 
 // build writes a message of at most size bytes that build makes in the ring,
 // with b. A longer one is copied.
-func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builder, size int, at *sent, block func(), build func(*flatbuffers.Builder)) (err *Error) {
+func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builder, size int,
+	at *sent, block func(), build func(*flatbuffers.Builder)) (err *Error) {
 	head := f.size() + gapLen
 	n := (head + max(size, 0) + 7) &^ 7
 	if n > t.place {
@@ -181,7 +185,8 @@ func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builde
 // buildIn has build build a message in slot, with b, whose own memory is the caller's to
 // put back. A build that ends its goroutine (runtime.Goexit) leaves b and mu, which the
 // caller holds, as they were before.
-func (t *transmitter) buildIn(b *flatbuffers.Builder, slot []byte, build func(*flatbuffers.Builder)) (body []byte, err *Error) {
+func (t *transmitter) buildIn(b *flatbuffers.Builder, slot []byte,
+	build func(*flatbuffers.Builder)) (body []byte, err *Error) {
 	own, returned := b.Bytes, false
 	defer func() {
 		if !returned {
@@ -211,7 +216,8 @@ type ReplyBuilder struct {
 // Build builds the reply in the ring: size is as for an InPlaceCall. build is
 // given the sequence numbers of the reply and of the request that it answers.
 // It must be called once, and only if the handler then returns nil.
-func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, refSeq uint64)) error {
+func (r *ReplyBuilder) Build(size int,
+	build func(b *flatbuffers.Builder, seq, refSeq uint64)) error {
 	if r.sent {
 		return Errorf(CodeInternal, "the handler replied twice")
 	}
@@ -222,7 +228,9 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 	if err := r.c.stamp(r.j, &f); err != nil {
 		return err
 	}
-	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, nil, func() { r.c.stepAside(r.j) },
+	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, nil, func() {
+		r.c.stepAside(r.j)
+	},
 		func(b *flatbuffers.Builder) {
 			defer tracePanic(r.c.log)
 			build(b, r.j.frame.seq, r.j.frame.seq)
@@ -243,7 +251,8 @@ func (r *ReplyBuilder) Build(size int, build func(b *flatbuffers.Builder, seq, r
 // server's interceptors run around f, with a ServerCall without Request and Reply; the
 // reply is on its way when f has built it, so an interceptor can refuse the call
 // before f, and no longer after it.
-func HandleInPlace[Req, Rep any](m *Method[Req, Rep], f func(ctx context.Context, req []byte, reply *ReplyBuilder) error) Route {
+func HandleInPlace[Req, Rep any](m *Method[Req, Rep],
+	f func(ctx context.Context, req []byte, reply *ReplyBuilder) error) Route {
 	return Route{codec: codec{id: m.info.ID, name: m.info.Name, method: &m.info}, inPlace: f}
 }
 

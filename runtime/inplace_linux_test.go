@@ -13,17 +13,21 @@ import (
 // suffices, is short or is missing, to a server that reads them there as well
 // and to one that copies them.
 func TestInPlace(t *testing.T) {
-	for name, opts := range map[string][]ipc.ServerOption{"copied": nil, "in place": {ipc.WithTrustedClients()}} {
+	for name, opts := range map[string][]ipc.ServerOption{"copied": nil,
+		"in place": {ipc.WithTrustedClients()}} {
 		t.Run(name, func(t *testing.T) {
 			d := newDomain(t)
 			methodBack := echoMethod("Back")
-			back := ipc.HandleInPlace(methodBack, func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
-				var m blob
-				if _, err := decodeBlob(req, &m); err != nil {
-					return err
-				}
-				return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &m) })
-			})
+			back := ipc.HandleInPlace(methodBack,
+				func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+					var m blob
+					if _, err := decodeBlob(req, &m); err != nil {
+						return err
+					}
+					return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
+						_ = encodeBlob(b, 0, &m)
+					})
+				})
 			l, err := ipc.Listen("echo", d)
 			if err != nil {
 				t.Fatal(err)
@@ -37,14 +41,17 @@ func TestInPlace(t *testing.T) {
 					want := bytes.Repeat([]byte{byte(n), byte(size)}, n/2+1)[:n]
 					err := c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 						Method: methodBack.Info(), Size: size,
-						Build: func(b *flatbuffers.Builder, seq uint64) { _ = encodeBlob(b, seq, &blob{want}) },
+						Build: func(b *flatbuffers.Builder, seq uint64) {
+							_ = encodeBlob(b, seq, &blob{want})
+						},
 						Read: func(reply []byte) error {
 							var got blob
 							if _, err := decodeBlob(reply, &got); err != nil {
 								return err
 							}
 							if !bytes.Equal(got.data, want) {
-								t.Errorf("%d bytes in %d: %d others came back", n, size, len(got.data))
+								t.Errorf("%d bytes in %d: %d others came back", n, size,
+									len(got.data))
 							}
 							return nil
 						},
@@ -64,10 +71,14 @@ func TestInPlace(t *testing.T) {
 func BenchmarkInPlace(b *testing.B) {
 	d := newDomain(b)
 	methodBack := echoMethod("Back")
-	serve(b, d, ipc.WithTrustedClients(), ipc.NewService(&ipc.Protocol{Name: "test.Back"}, ipc.HandleInPlace(methodBack,
-		func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
-			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) { b.StartObject(0); b.Finish(b.EndObject()) })
-		})))
+	serve(b, d, ipc.WithTrustedClients(),
+		ipc.NewService(&ipc.Protocol{Name: "test.Back"}, ipc.HandleInPlace(methodBack,
+			func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+				return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+					b.StartObject(0)
+					b.Finish(b.EndObject())
+				})
+			})))
 	c := dial(b, d)
 	call := &ipc.InPlaceCall{
 		Method: methodBack.Info(), Size: 64,

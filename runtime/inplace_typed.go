@@ -29,7 +29,8 @@ type InPlaceMethod[Req, Rep any] struct {
 
 // NewInPlaceMethod declares how a method is called in place; generated code calls
 // it once per method.
-func NewInPlaceMethod[Req, Rep any](m *MethodInfo, spec InPlaceSpec[Req, Rep]) *InPlaceMethod[Req, Rep] {
+func NewInPlaceMethod[Req, Rep any](m *MethodInfo,
+	spec InPlaceSpec[Req, Rep]) *InPlaceMethod[Req, Rep] {
 	return &InPlaceMethod[Req, Rep]{info: m, spec: spec}
 }
 
@@ -45,8 +46,10 @@ const envelopeRoom = 64
 func InvokeInPlace[Req, Rep any](ctx context.Context, c *Conn, m *InPlaceMethod[Req, Rep], size int,
 	build func(*flatbuffers.Builder) flatbuffers.UOffsetT, read func(Rep) error) error {
 	return c.invokeInPlace(ctx, m.info, inPlaceTrip{
-		size:  size + envelopeRoom,
-		build: func(b *flatbuffers.Builder, seq uint64) { m.spec.FinishRequest(b, seq, 0, build(b)) },
+		size: size + envelopeRoom,
+		build: func(b *flatbuffers.Builder, seq uint64) {
+			m.spec.FinishRequest(b, seq, 0, build(b))
+		},
 		read: func(reply []byte) error {
 			rep, _, _, err := m.spec.OpenReply(reply)
 			if err != nil {
@@ -59,7 +62,8 @@ func InvokeInPlace[Req, Rep any](ctx context.Context, c *Conn, m *InPlaceMethod[
 
 // Route handles calls of m in place with f, under the rules of HandleInPlace, or by
 // the route plain when f is nil.
-func (m *InPlaceMethod[Req, Rep]) Route(f func(context.Context, Req, InPlaceReply[Rep]) error, plain Route) Route {
+func (m *InPlaceMethod[Req, Rep]) Route(f func(context.Context, Req, InPlaceReply[Rep]) error,
+	plain Route) Route {
 	if f == nil {
 		return plain
 	}
@@ -85,7 +89,8 @@ type InPlaceReply[Rep any] struct {
 // room for the reply alone. refSeq is the number of the request, for a reply that
 // has a field of its own for it. Build must be called once, and only if the
 // handler then returns nil.
-func (r InPlaceReply[Rep]) Build(size int, build func(b *flatbuffers.Builder, refSeq uint64) flatbuffers.UOffsetT) error {
+func (r InPlaceReply[Rep]) Build(size int,
+	build func(b *flatbuffers.Builder, refSeq uint64) flatbuffers.UOffsetT) error {
 	return r.reply.Build(size+envelopeRoom, func(b *flatbuffers.Builder, seq, refSeq uint64) {
 		r.finish(b, seq, refSeq, build(b, refSeq))
 	})

@@ -41,7 +41,8 @@ type ServerCall struct {
 // client's. A one-way message that is refused is dropped, counted and logged, since nobody
 // waits for an answer. For a stream, next opens it, runs the handler and returns at the
 // stream's end; an error without next is what the client's attempt to open it fails with.
-type ServerInterceptor func(ctx context.Context, call *ServerCall, next func(context.Context) error) error
+type ServerInterceptor func(ctx context.Context, call *ServerCall,
+	next func(context.Context) error) error
 
 type callerFunc func(context.Context, Call) error
 

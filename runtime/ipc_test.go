@@ -107,19 +107,22 @@ func TestServerSeesItsPeer(t *testing.T) {
 	if got.Received > 3 || got.Sent != 2 || got.SentBytes == 0 || got.CallsInFlight != 1 {
 		t.Errorf("stats in the third call: %+v", got)
 	}
-	if got := c.Stats(); got.Received != 3 || got.ReceivedBytes == 0 || got.Sent != 3 || got.CallsInFlight != 0 {
+	if got := c.Stats(); got.Received != 3 || got.ReceivedBytes == 0 || got.Sent != 3 ||
+		got.CallsInFlight != 0 {
 		t.Errorf("stats of the client: %+v", got)
 	}
 	c.Close()
 	<-who.Done()
-	if got := who.Stats(); got.Received != 3 || got.ReceivedBytes == 0 || got.Sent != 3 || got.CallsInFlight != 0 {
+	if got := who.Stats(); got.Received != 3 || got.ReceivedBytes == 0 || got.Sent != 3 ||
+		got.CallsInFlight != 0 {
 		t.Errorf("stats at the end: %+v", got)
 	}
 }
 
 // blockStream is a stream of blocks that begin with a number.
 var blockStream = &ipc.StreamInfo{
-	Protocol:   &ipc.Protocol{Name: "test.Block", Fingerprint: 7, Schema: "struct test.Block 8 8\nfield 0 n uint64 0\n"},
+	Protocol: &ipc.Protocol{Name: "test.Block", Fingerprint: 7,
+		Schema: "struct test.Block 8 8\nfield 0 n uint64 0\n"},
 	HeaderSize: 8,
 }
 

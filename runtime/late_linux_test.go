@@ -36,7 +36,9 @@ func TestDeadlineBeforeTheVerdict(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := &StreamInfo{Protocol: &Protocol{Name: "test.Late", Fingerprint: 1}, HeaderSize: 8}
-	srv := NewServer(HandleStreamReader(info, func(context.Context, *StreamReader) error { return nil }))
+	srv := NewServer(HandleStreamReader(info, func(context.Context, *StreamReader) error {
+		return nil
+	}))
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
 	late := WithTransport(lateTransport{socketTransport{dir}})

@@ -48,7 +48,8 @@ func listen(channel string, cfg listenConfig) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Listener{channel: channel, reply: cfg.reply, links: links, close: sync.OnceValue(links.Close)}, nil
+	return &Listener{channel: channel, reply: cfg.reply, links: links,
+		close: sync.OnceValue(links.Close)}, nil
 }
 
 // Channel is the name that Listen was given.

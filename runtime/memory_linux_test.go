@@ -13,7 +13,8 @@ import (
 
 // punch makes a hole of the first page of a memory file.
 func punch(f *os.File) error {
-	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, int64(os.Getpagesize()))
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0,
+		int64(os.Getpagesize()))
 }
 
 // knowsFutureWrite reports whether the kernel has the seal that keeps holes out.
@@ -67,7 +68,8 @@ func TestNoHoles(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if mem, err := unix.Mmap(int(file.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
+	if mem, err := unix.Mmap(int(file.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED); err == nil {
 		_ = unix.Munmap(mem)
 		t.Error("it can be mapped once more")
 	}
@@ -104,7 +106,9 @@ func TestMemoryOfAServer(t *testing.T) {
 		want string
 	}{
 		"not allocated": {func(f *os.File) error { return f.Truncate(int64(geo.Size())) }, "holes"},
-		"too short":     {func(f *os.File) error { return unix.Fallocate(int(f.Fd()), 0, 0, ring) }, "bytes"},
+		"too short": {func(f *os.File) error {
+			return unix.Fallocate(int(f.Fd()), 0, 0, ring)
+		}, "bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDomain(t)
@@ -121,13 +125,16 @@ func TestMemoryOfAServer(t *testing.T) {
 			if err := tt.make(f); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
+			if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|
+				unix.F_SEAL_GROW); err != nil {
 				t.Fatal(err)
 			}
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				ipc.RawOffer(l, ipc.RawHello{ToServer: ring, ToClient: ring, MaxMessage: 1000, MaxCalls: 1}, shm.FileMemory{File: f})
+				ipc.RawOffer(l,
+					ipc.RawHello{ToServer: ring, ToClient: ring, MaxMessage: 1000, MaxCalls: 1},
+					shm.FileMemory{File: f})
 			}()
 			_, err = ipc.Dial(t.Context(), "echo", d)
 			if ipc.CodeOf(err) != ipc.CodeCorrupt || !strings.Contains(err.Error(), tt.want) {

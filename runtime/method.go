@@ -76,7 +76,8 @@ type Method[Req, Rep any] struct {
 func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req, Rep] {
 	return &Method[Req, Rep]{
 		info: MethodInfo{
-			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent, ReadOnly: spec.ReadOnly,
+			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent,
+			ReadOnly: spec.ReadOnly,
 			encodeRequest: func(b *flatbuffers.Builder, seq uint64, req any) error {
 				return spec.EncodeRequest(b, seq, req.(*Req))
 			},
@@ -112,7 +113,8 @@ type Caller interface {
 }
 
 // Invoke makes a typed call through c. Generated clients are one line over it.
-func Invoke[Req, Rep any](ctx context.Context, c Caller, m *Method[Req, Rep], req *Req) (*Rep, error) {
+func Invoke[Req, Rep any](ctx context.Context, c Caller, m *Method[Req, Rep],
+	req *Req) (*Rep, error) {
 	rep := new(Rep)
 	if err := c.Invoke(ctx, Call{Method: &m.info, Request: req, Reply: rep}); err != nil {
 		return nil, err
@@ -224,7 +226,8 @@ func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*R
 		call: func(ctx context.Context, req any) (any, error) {
 			rep, err := f(ctx, req.(*Req))
 			if err == nil && rep == nil {
-				return nil, Errorf(CodeInternal, "the handler returned neither a reply nor an error")
+				return nil,
+					Errorf(CodeInternal, "the handler returned neither a reply nor an error")
 			}
 			return rep, err
 		},

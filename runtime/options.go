@@ -143,7 +143,8 @@ func WithRings(toServer, toClient int) Option {
 
 // WithMaxMessage limits the length of messages, in bytes: of a connection, to the lower one of
 // what its client and its server say, which is DefaultMaxMessage for a side that says nothing.
-// So messages that are longer than that need it on both sides. A longer message is refused with CodeTooLarge. Messages longer than the ring travel in pieces.
+// So messages that are longer than that need it on both sides. A longer message is refused with
+// CodeTooLarge. Messages longer than the ring travel in pieces.
 func WithMaxMessage(bytes int) Option { return option(func(c *common) { c.maxMessage = bytes }) }
 
 // WithSpin sets how long a side that waits looks for the other's message
@@ -157,11 +158,15 @@ func WithSpin(longest time.Duration) Option {
 func WithFailFast() Option { return option(func(c *common) { c.failFast = true }) }
 
 // WithHandshakeTimeout bounds the time for connecting.
-func WithHandshakeTimeout(d time.Duration) Option { return option(func(c *common) { c.handshake = d }) }
+func WithHandshakeTimeout(d time.Duration) Option {
+	return option(func(c *common) { c.handshake = d })
+}
 
 // WithAuthorize decides who may be at the other end. By default it is this
 // process's user only. The error is logged, and told to a refused client.
-func WithAuthorize(allow func(Peer) error) Option { return option(func(c *common) { c.allow = allow }) }
+func WithAuthorize(allow func(Peer) error) Option {
+	return option(func(c *common) { c.allow = allow })
+}
 
 // WithFence guards the server against requests of other epochs.
 func WithFence(f Fence) ServerOption { return serverOption(func(c *serverConfig) { c.fence = f }) }
@@ -174,11 +179,15 @@ func WithServerInterceptor(i ServerInterceptor) ServerOption {
 
 // WithMaxCalls limits the calls in flight per connection. Further ones wait at
 // the client.
-func WithMaxCalls(n int) ServerOption { return serverOption(func(c *serverConfig) { c.maxCalls = n }) }
+func WithMaxCalls(n int) ServerOption {
+	return serverOption(func(c *serverConfig) { c.maxCalls = n })
+}
 
 // WithMaxConns limits the connections that a server has at a time, and so its memory. Further
 // clients are refused with CodeResourceExhausted.
-func WithMaxConns(n int) ServerOption { return serverOption(func(c *serverConfig) { c.maxConns = n }) }
+func WithMaxConns(n int) ServerOption {
+	return serverOption(func(c *serverConfig) { c.maxConns = n })
+}
 
 // WithProtocol compares p with the server's when connecting, instead of at its
 // first use.

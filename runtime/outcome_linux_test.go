@@ -31,7 +31,8 @@ var (
 	methodRecord        = echoMethod("Record")        // records, and answers
 	methodRecordInPlace = echoMethod("RecordInPlace") // in place
 	messageRecord       = ipc.NewMessage(echoProtocol, ipc.MessageSpec[blob]{
-		Name: "RecordNote", ID: idOf("test.Echo/RecordNote"), Encode: encodeBlob, Decode: decodeBlob,
+		Name: "RecordNote", ID: idOf("test.Echo/RecordNote"), Encode: encodeBlob,
+		Decode: decodeBlob,
 	})
 )
 
@@ -62,17 +63,22 @@ func recorderRole(domain ipc.RendezvousOption) error {
 			return &blob{}, all.record(m.data)
 		}),
 		ipc.Handle(methodBlock, func(context.Context, *blob) (*blob, error) { select {} }),
-		ipc.HandleInPlace(methodRecordInPlace, func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
-			var m blob
-			if _, err := decodeBlob(req, &m); err != nil {
-				return err
-			}
-			if err := all.record(m.data); err != nil {
-				return err
-			}
-			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) { _ = encodeBlob(b, 0, &blob{}) })
+		ipc.HandleInPlace(methodRecordInPlace,
+			func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+				var m blob
+				if _, err := decodeBlob(req, &m); err != nil {
+					return err
+				}
+				if err := all.record(m.data); err != nil {
+					return err
+				}
+				return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{})
+				})
+			}),
+		ipc.Receive(messageRecord, func(_ context.Context, m *blob) error {
+			return all.record(m.data)
 		}),
-		ipc.Receive(messageRecord, func(_ context.Context, m *blob) error { return all.record(m.data) }),
 	))
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -168,7 +174,8 @@ func (w *witness) check(t *testing.T, path string) (count map[ipc.Outcome]int) {
 		case times > 1:
 			t.Errorf("%s call %d was executed %d times", c.form, n, times)
 		case times == 1 && (o == ipc.NotSent || o == ipc.NotExecuted):
-			t.Errorf("%s call %d was executed, and its error says that it was not: %v", c.form, n, c.err)
+			t.Errorf("%s call %d was executed, and its error says that it was not: %v",
+				c.form, n, c.err)
 		case times == 0 && o == ipc.Executed && c.form != "one-way":
 			t.Errorf("%s call %d was not executed, and was answered: %v", c.form, n, c.err)
 		}
@@ -210,9 +217,12 @@ func TestOutcomes(t *testing.T) {
 			}
 		}
 	}
-	patient := func() (context.Context, context.CancelFunc) { return context.Background(), func() {} }
+	patient := func() (context.Context, context.CancelFunc) {
+		return context.Background(), func() {}
+	}
 	hasty := func() (context.Context, context.CancelFunc) {
-		return context.WithTimeout(context.Background(), time.Duration(rand.N(int64(2*time.Millisecond))))
+		return context.WithTimeout(context.Background(),
+			time.Duration(rand.N(int64(2*time.Millisecond))))
 	}
 	events := []struct {
 		name   string
@@ -229,7 +239,9 @@ func TestOutcomes(t *testing.T) {
 			time.AfterFunc(time.Duration(rand.N(int64(time.Millisecond))), cancel)
 			return ctx, cancel
 		}, func(_ *testing.T, s *stage, ended <-chan struct{}) { more(s, 2000, ended) }},
-		{"deadlines", hasty, func(_ *testing.T, s *stage, ended <-chan struct{}) { more(s, 2000, ended) }},
+		{"deadlines", hasty, func(_ *testing.T, s *stage, ended <-chan struct{}) {
+			more(s, 2000, ended)
+		}},
 		{"deadlines that the server is not told", func() (context.Context, context.CancelFunc) {
 			ctx, cancel := hasty()
 			return strange{ctx}, cancel
@@ -250,32 +262,36 @@ func TestOutcomes(t *testing.T) {
 			s.srv.Process.Kill()
 			<-ended
 		}},
-		{"a stop of the server, and deadlines", hasty, func(t *testing.T, s *stage, ended <-chan struct{}) {
-			stopProcess(t, s.srv)
-			more(s, 200, ended)
-			s.srv.Process.Signal(syscall.SIGCONT)
-			more(s, 200, ended)
-		}},
-		{"a stop of the server, and close of the client", patient, func(t *testing.T, s *stage, ended <-chan struct{}) {
-			stopProcess(t, s.srv)
-			for _, c := range s.conns {
-				c.Close()
-			}
-			<-ended
-			s.srv.Process.Signal(syscall.SIGCONT)
-		}},
-		{"a stop of the server, and its kill", patient, func(t *testing.T, s *stage, ended <-chan struct{}) {
-			stopProcess(t, s.srv)
-			s.srv.Process.Kill()
-			<-ended
-		}},
+		{"a stop of the server, and deadlines", hasty,
+			func(t *testing.T, s *stage, ended <-chan struct{}) {
+				stopProcess(t, s.srv)
+				more(s, 200, ended)
+				s.srv.Process.Signal(syscall.SIGCONT)
+				more(s, 200, ended)
+			}},
+		{"a stop of the server, and close of the client", patient,
+			func(t *testing.T, s *stage, ended <-chan struct{}) {
+				stopProcess(t, s.srv)
+				for _, c := range s.conns {
+					c.Close()
+				}
+				<-ended
+				s.srv.Process.Signal(syscall.SIGCONT)
+			}},
+		{"a stop of the server, and its kill", patient,
+			func(t *testing.T, s *stage, ended <-chan struct{}) {
+				stopProcess(t, s.srv)
+				s.srv.Process.Kill()
+				<-ended
+			}},
 	}
 	for _, ev := range events {
 		t.Run(ev.name, func(t *testing.T) {
 			for range outcomeRounds() {
 				dir := t.TempDir()
 				domain, path := filepath.Join(dir, "d"), filepath.Join(dir, "ledger")
-				s := &stage{srv: startChild(t, "recorder", domain, ledgerEnv+"="+path), w: &witness{claims: map[uint64]claim{}}}
+				s := &stage{srv: startChild(t, "recorder", domain, ledgerEnv+"="+path),
+					w: &witness{claims: map[uint64]claim{}}}
 				for range 3 {
 					s.conns = append(s.conns, dial(t, ipc.WithDomain(domain)))
 				}
@@ -309,7 +325,8 @@ func TestOutcomes(t *testing.T) {
 				s.srv.Process.Signal(syscall.SIGTERM) // which lets it end what it has taken
 				<-s.srv.done
 				count := s.w.check(t, path)
-				if n := count[ipc.OutcomeUnknown]; n > 0 && (ev.name == "shutdown of the server" || ev.name == "interrupt of the server") {
+				if n := count[ipc.OutcomeUnknown]; n > 0 &&
+					(ev.name == "shutdown of the server" || ev.name == "interrupt of the server") {
 					t.Errorf("a drain left the outcome of %d calls unknown", n)
 				}
 			}
@@ -327,7 +344,8 @@ func TestRunIsBounded(t *testing.T) {
 	for c.Stats().Sent == 0 {
 		runtime.Gosched()
 	}
-	if _, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{make([]byte, 8)}); err != nil { // so it has taken that one
+	// so it has taken that one
+	if _, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{make([]byte, 8)}); err != nil {
 		t.Fatal(err)
 	}
 	srv.Process.Signal(syscall.SIGTERM)
@@ -404,7 +422,8 @@ func TestRunDoesNotWaitForSilence(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() {
-		ran <- ipc.NewServer(echoService(), ipc.WithGrace(time.Hour), ipc.WithHandshakeTimeout(time.Hour)).Run(ctx, "echo", d)
+		ran <- ipc.NewServer(echoService(), ipc.WithGrace(time.Hour),
+			ipc.WithHandshakeTimeout(time.Hour)).Run(ctx, "echo", d)
 	}()
 	var silent net.Conn
 	for silent == nil {

@@ -18,7 +18,8 @@ type Peer struct {
 // been dialled with a Service that handles it.
 func (p *Peer) Send(ctx context.Context, post Post) error {
 	if p.send == nil {
-		return &Error{Code: CodeFailedPrecondition, Outcome: NotSent, Msg: "no connection behind this peer"}
+		return &Error{Code: CodeFailedPrecondition, Outcome: NotSent,
+			Msg: "no connection behind this peer"}
 	}
 	return p.send(ctx, post)
 }

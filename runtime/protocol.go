@@ -29,16 +29,19 @@ func CheckCompatible(client, server *Protocol) error {
 	}
 	a, err := parseDescription(client.Schema)
 	if err != nil {
-		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "protocol " + client.Name, Err: err}
+		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: "protocol " +
+			client.Name, Err: err}
 	}
 	b, err := parseDescription(server.Schema)
 	if err != nil {
-		return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: "the peer's protocol " + server.Name, Err: err}
+		return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: "the peer's protocol " +
+			server.Name, Err: err}
 	}
 	return compareDescriptions(a, b, true)
 }
 
-// compareDescriptions compares two versions. With calls set, ours is a client's and theirs its server's.
+// compareDescriptions compares two versions. With calls set, ours is a client's and theirs its
+// server's.
 func compareDescriptions(ours, theirs *description, calls bool) error {
 	for _, key := range ours.order {
 		// A type that one side lacks is new; what refers to it decides.
@@ -54,7 +57,8 @@ func compareDescriptions(ours, theirs *description, calls bool) error {
 // incompatible is the error of descriptions that do not fit. The peer may have written one, so what
 // is quoted of it is cut.
 func incompatible(format string, args ...any) error {
-	return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: shorten(fmt.Sprintf(format, args...), longestText)}
+	return &Error{Code: CodeIncompatible, Outcome: NotSent,
+		Msg: shorten(fmt.Sprintf(format, args...), longestText)}
 }
 
 func compareBlocks(x, y *block, calls bool) error {
@@ -87,7 +91,8 @@ func compareBlocks(x, y *block, calls bool) error {
 		}
 	}
 	if a, b := x.keyField(), y.keyField(); (a == nil) != (b == nil) || a != nil && a.key != b.key {
-		return incompatible("%s: its vectors are sorted by %s here and by %s there", x.title, keyName(a), keyName(b))
+		return incompatible("%s: its vectors are sorted by %s here and by %s there", x.title,
+			keyName(a), keyName(b))
 	}
 	return nil
 }
@@ -104,20 +109,24 @@ func keyName(e *entryLine) string {
 func checkAlone(of *block, e *entryLine, other *block, where string) error {
 	switch e.kind() {
 	case "envelopes":
-		return incompatible("%s travels in %s on one side alone, which are missing %s; state the service's envelopes in both schemas",
+		return incompatible("%s travels in %s on one side alone, which are missing %s; state "+
+			"the service's envelopes in both schemas",
 			of.title, e, where)
 	case "method":
 		return nil
 	case "field":
 		// A message from a side that does not know the field would never verify.
 		if e.has("required") {
-			return incompatible("%s: required %s is missing %s; a field that is added must not be required", of.title, e, where)
+			return incompatible("%s: required %s is missing %s; a field that is added must not "+
+				"be required", of.title, e, where)
 		}
 	}
 	for _, key := range other.order {
 		twin, mine := other.entries[key], of.entries[key]
-		if twin.name() == e.name() && (mine == nil || mine.name() == twin.name()) || mine == nil && twin.was(e.name()) {
-			return incompatible("%s: %s has another number %s, %s; numbers must stay", of.title, e, where, twin)
+		if twin.name() == e.name() && (mine == nil || mine.name() == twin.name()) || mine == nil &&
+			twin.was(e.name()) {
+			return incompatible("%s: %s has another number %s, %s; numbers must stay", of.title,
+				e, where, twin)
 		}
 	}
 	return nil
@@ -139,8 +148,9 @@ func compareEntries(title string, x, y *entryLine, calls bool) error {
 			return differ("a method with other types needs another name")
 		}
 		if calls && resendable(x) && !resendable(y) {
-			return differ("the client would send calls again that the server must not execute twice; " +
-				"first update the servers, then the clients, or rename the method")
+			return differ(
+				"the client would send calls again that the server must not execute twice; " +
+					"first update the servers, then the clients, or rename the method")
 		}
 	case "envelopes", "member":
 		if !slices.Equal(x.words, y.words) {
@@ -163,15 +173,16 @@ func compareEntries(title string, x, y *entryLine, calls bool) error {
 	return nil
 }
 
-// renamed reports whether one side states that the entry of the other is its own under a former name.
-// The names seq and ref_seq have a meaning of their own, and members of unions
-// travel by name where they are messages.
+// renamed reports whether one side states that the entry of the other is its own under a former
+// name. The names seq and ref_seq have a meaning of their own, and members of unions travel by
+// name where they are messages.
 func renamed(x, y *entryLine) bool {
 	if x.kind() == "member" {
 		return false
 	}
 	for _, e := range []*entryLine{x, y} {
-		if e.kind() == "field" && e.typ() == "uint64" && (e.name() == "seq" || e.name() == "ref_seq") {
+		if e.kind() == "field" && e.typ() == "uint64" &&
+			(e.name() == "seq" || e.name() == "ref_seq") {
 			return false
 		}
 	}
@@ -189,14 +200,17 @@ func renameAdvice(x, y *entryLine) string {
 }
 
 // resendable reports whether a client may send calls of a method again whose outcome is unknown.
-func resendable(method *entryLine) bool { return method.has("idempotent") || method.has("read_only") }
+func resendable(method *entryLine) bool {
+	return method.has("idempotent") || method.has("read_only")
+}
 
 // strictFlags returns the flags of an entry for which there is no rule but that they must agree.
 func strictFlags(e *entryLine) string {
 	var strict []string
 	for _, flag := range e.flags() {
 		switch {
-		case flag == "required", flag == "deprecated", flag == "key", strings.HasPrefix(flag, "was:"):
+		case flag == "required", flag == "deprecated", flag == "key",
+			strings.HasPrefix(flag, "was:"):
 		case e.kind() == "method" && (flag == "idempotent" || flag == "read_only"):
 		default:
 			strict = append(strict, flag)
@@ -229,14 +243,16 @@ func (h *serverHello) compare(p *Protocol) *Error {
 		names[i] = id.name
 	}
 	return &Error{Code: CodeUnimplemented, Outcome: NotSent,
-		Msg: fmt.Sprintf("the server does not serve protocol %s, but: %s", p.Name, shorten(strings.Join(names, ", "), longestText))}
+		Msg: fmt.Sprintf("the server does not serve protocol %s, but: %s", p.Name,
+			shorten(strings.Join(names, ", "), longestText))}
 }
 
 // protocol returns what the server announced of one of its protocols.
 func (h *serverHello) protocol(id protocolID) (*Protocol, *Error) {
 	end := uint64(id.at) + uint64(id.len)
 	if end > uint64(len(h.text)) {
-		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's description of " + id.name + " lies outside of its text"}
+		return nil, &Error{Code: CodeCorrupt, Outcome: NotSent,
+			Msg: "the server's description of " + id.name + " lies outside of its text"}
 	}
 	return &Protocol{Name: id.name, Fingerprint: id.fingerprint, Schema: h.text[id.at:end]}, nil
 }

@@ -87,7 +87,8 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				}
 			}
 			if len(body) > r.limit {
-				return nil, false, false, fmt.Errorf("%w: %d bytes; the limit is %d", errBroken, len(body), r.limit)
+				return nil, false, false,
+					fmt.Errorf("%w: %d bytes; the limit is %d", errBroken, len(body), r.limit)
 			}
 			r.tally.message(len(body))
 			return body, false, true, nil

@@ -58,7 +58,8 @@ func (s *Server) accept(ctx context.Context, l *Listener) error {
 			s.arrive(ctx, l, link)
 		case sys.Passes(err):
 			if pause == 0 {
-				s.cfg.logger.Warn("cannot accept clients at the moment", "channel", l.channel, "err", err)
+				s.cfg.logger.Warn("cannot accept clients at the moment", "channel",
+					l.channel, "err", err)
 				pause = time.Millisecond
 			}
 			s.expel()
@@ -227,7 +228,8 @@ func (s *Server) leave(g *guest, c *serverConn) {
 
 // turnAway tells a client, without waiting for it, that there is no room.
 func turnAway(link Link, why string) {
-	h := serverHello{version: helloVersion, layout: shm.Version, code: CodeResourceExhausted, msg: why}
+	h := serverHello{version: helloVersion, layout: shm.Version,
+		code: CodeResourceExhausted, msg: why}
 	_, _ = link.Write(h.encode())
 	link.Close()
 }
@@ -259,7 +261,8 @@ func (s *Server) welcome(ctx context.Context, l *Listener, g *guest, log *slog.L
 
 // shake is the server's side of the handshake; of a stream, its beginning. It returns the
 // rest of the connection's life.
-func (s *Server) shake(ctx context.Context, l *Listener, g *guest, log *slog.Logger) (run func() error, err error) {
+func (s *Server) shake(ctx context.Context, l *Listener, g *guest,
+	log *slog.Logger) (run func() error, err error) {
 	link := g.link
 	if err := link.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
 		return nil, err
@@ -329,14 +332,18 @@ func (s *Server) refuse(link Link, err error, log *slog.Logger) {
 // refusalOf is the hello of a server that refuses a client.
 func refusalOf(err error) *serverHello {
 	e := asError(err, "")
-	return &serverHello{version: helloVersion, layout: shm.Version, code: e.Code, msg: shorten(e.text(), longestText)}
+	return &serverHello{version: helloVersion, layout: shm.Version, code: e.Code,
+		msg: shorten(e.text(), longestText)}
 }
 
 // openConn makes the memory of a connection and ends the handshake.
-func (s *Server) openConn(ctx context.Context, reply *serverHello, g *guest, log *slog.Logger) (*serverConn, error) {
+func (s *Server) openConn(ctx context.Context, reply *serverHello, g *guest,
+	log *slog.Logger) (*serverConn, error) {
 	c, seg, memory, err := s.prepare(ctx, reply, g, log)
 	if err != nil {
-		s.refuse(g.link, &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the server cannot make the memory of a connection", Err: err}, log)
+		s.refuse(g.link,
+			&Error{Code: CodeResourceExhausted, Outcome: NotSent,
+				Msg: "the server cannot make the memory of a connection", Err: err}, log)
 		return nil, err
 	}
 	defer memory.Close()
@@ -348,7 +355,8 @@ func (s *Server) openConn(ctx context.Context, reply *serverHello, g *guest, log
 }
 
 // prepare makes what a connection needs, without the client.
-func (s *Server) prepare(ctx context.Context, reply *serverHello, g *guest, log *slog.Logger) (*serverConn, *shm.Segment, shm.Memory, error) {
+func (s *Server) prepare(ctx context.Context, reply *serverHello, g *guest,
+	log *slog.Logger) (*serverConn, *shm.Segment, shm.Memory, error) {
 	memory, err := g.link.NewMemory(reply.geo.Size())
 	if err != nil {
 		return nil, nil, nil, err
@@ -419,7 +427,8 @@ func (s *Server) examine(l *Listener, h *clientHello, peer Peer) error {
 	}
 	if h.reply != "" && h.reply != l.reply {
 		return &Error{Code: CodeIncompatible, Outcome: NotSent,
-			Msg: fmt.Sprintf("the client expects reply channel %q, this server uses %q", h.reply, l.reply)}
+			Msg: fmt.Sprintf("the client expects reply channel %q, this server uses %q",
+				h.reply, l.reply)}
 	}
 	return nil
 }
@@ -437,6 +446,7 @@ func (s *Server) offer(l *Listener, h *clientHello) *serverHello {
 			ToClient: ringCapacity(int(h.toClient), s.cfg.toClient),
 			Text:     len(s.text),
 		},
-		maxMessage: uint32(limit), maxCalls: uint32(s.cfg.maxCalls), reply: l.reply, protocols: s.protocols,
+		maxMessage: uint32(limit), maxCalls: uint32(s.cfg.maxCalls), reply: l.reply,
+		protocols: s.protocols,
 	}
 }

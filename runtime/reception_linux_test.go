@@ -17,7 +17,8 @@ import (
 
 // narrowRole serves with few descriptors and more connections than they suffice for.
 func narrowRole(domain ipc.RendezvousOption) error {
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 60, Max: 60}); err != nil {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE,
+		&syscall.Rlimit{Cur: 60, Max: 60}); err != nil {
 		return err
 	}
 	l, err := ipc.Listen("echo", domain)
@@ -153,7 +154,8 @@ func TestLimitFitsDescriptors(t *testing.T) {
 // TestSilentClients shows that sockets over which nothing is said, however many and
 // however often they come, do not keep a client out that wants something.
 func TestSilentClients(t *testing.T) {
-	for name, env := range map[string]string{"that say nothing": "IPC_TEST_X=", "that end the handshake half-way": "IPC_TEST_HALF=1"} {
+	for name, env := range map[string]string{"that say nothing": "IPC_TEST_X=",
+		"that end the handshake half-way": "IPC_TEST_HALF=1"} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "d")
 			d := ipc.WithDomain(path)

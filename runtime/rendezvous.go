@@ -29,7 +29,8 @@ func (t socketTransport) Listen(channel string) (LinkListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &socketListener{channel: channel, domain: p.dir.Path(), post: p, touched: time.Now(), stop: make(chan struct{})}
+	l := &socketListener{channel: channel, domain: p.dir.Path(), post: p, touched: time.Now(),
+		stop: make(chan struct{})}
 	l.watch.Go(l.keep)
 	return l, nil
 }
@@ -60,7 +61,8 @@ func (t socketTransport) Dial(ctx context.Context, channel string) (Link, error)
 	if err != nil {
 		if sys.ConnectionRefused(err) {
 			err = &Error{Code: CodeUnavailable, Outcome: NotSent,
-				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server first, or check the domain %s",
+				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server "+
+					"first, or check the domain %s",
 					dir.Path(), dir.Absence(socketName(channel)))}
 		}
 		return nil, err
@@ -194,7 +196,8 @@ func (p *post) bind() error {
 	}
 	bound, err := p.dir.Root().Lstat(name)
 	if err != nil { // the socket is elsewhere, as the path names another folder now
-		return sys.JoinErrors(fmt.Errorf("domain %s was replaced: %w", p.dir.Path(), err), socket.Close())
+		return sys.JoinErrors(fmt.Errorf("domain %s was replaced: %w", p.dir.Path(), err),
+			socket.Close())
 	}
 	if p.socket != nil {
 		p.socket.Close()
@@ -269,9 +272,11 @@ func (l *socketListener) keep() {
 		case CodeOf(err) == CodeAlreadyExists: // by one that is about to be refused
 			continue
 		case err != nil:
-			news = fmt.Sprintf("%s in domain %s is gone and cannot be made again yet: %v", socketName(l.channel), l.domain, err)
+			news = fmt.Sprintf("%s in domain %s is gone and cannot be made again yet: %v",
+				socketName(l.channel), l.domain, err)
 		case repaired != "":
-			news = fmt.Sprintf("%s in domain %s was gone and has been made again; keep cleaners away from the domain", repaired, l.domain)
+			news = fmt.Sprintf("%s in domain %s was gone and has been made again; keep cleaners "+
+				"away from the domain", repaired, l.domain)
 		}
 		l.mu.Lock()
 		notify := l.notify
@@ -305,7 +310,8 @@ func (l *socketListener) check() (repaired string, err error) {
 	next, err := occupy(l.channel, p.dir.Again)
 	if CodeOf(err) == CodeAlreadyExists {
 		l.lost = &Error{Code: CodeAlreadyExists, Err: fmt.Errorf(
-			"%w: domain %s was replaced while this process served channel %s in it, and %w", ErrDisplaced, l.domain, l.channel, err)}
+			"%w: domain %s was replaced while this process served channel %s in it, and %w",
+			ErrDisplaced, l.domain, l.channel, err)}
 		return "", p.socket.Close() // which wakes Accept
 	}
 	if err != nil {
@@ -371,5 +377,6 @@ func taken(channel string, f *os.File) error {
 		}
 	}
 	return &Error{Code: CodeAlreadyExists,
-		Msg: fmt.Sprintf("%s serves channel %s already; stop it or choose another channel or domain", who, channel)}
+		Msg: fmt.Sprintf("%s serves channel %s already; stop it or choose another channel "+
+			"or domain", who, channel)}
 }

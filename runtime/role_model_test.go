@@ -567,15 +567,18 @@ func (k *roleChecker) explore() {
 }
 
 func TestReaderRole(t *testing.T) {
-	for _, k := range []roleChecker{{}, {writer: true}, {routes: true}, {closes: true}, {writer: true, closes: true}, {routes: true, closes: true}} {
+	for _, k := range []roleChecker{{}, {writer: true}, {routes: true}, {closes: true},
+		{writer: true, closes: true}, {routes: true, closes: true}} {
 		if k.closes && (testing.Short() || (k.writer || k.routes) && long(0, 1) == 0) {
 			continue // millions of states
 		}
 		k.explore()
 		if k.wrong != "" {
-			t.Errorf("routes %v, writer %v, closes %v: %s in %+v", k.routes, k.writer, k.closes, k.wrong, k.state)
+			t.Errorf("routes %v, writer %v, closes %v: %s in %+v", k.routes, k.writer, k.closes,
+				k.wrong, k.state)
 		}
-		t.Logf("routes %v, writer %v, closes %v: %d states", k.routes, k.writer, k.closes, len(k.seen))
+		t.Logf("routes %v, writer %v, closes %v: %d states", k.routes, k.writer,
+			k.closes, len(k.seen))
 	}
 }
 
@@ -585,8 +588,10 @@ func TestReaderRoleMutants(t *testing.T) {
 	for name, k := range map[string]roleChecker{
 		"a caller that has parked does not try to take the role":      {skip: atTake, writer: true},
 		"who leaves the role free does not look for the parked again": {skip: atRecheckRelied},
-		"who leaves the role free does not look for the end again":    {skip: atRecheckDown, closes: true},
-		"who leaves the role asleep does not look for the end again":  {skip: atAsleepDown, closes: true},
+		"who leaves the role free does not look for the end again": {skip: atRecheckDown,
+			closes: true},
+		"who leaves the role asleep does not look for the end again": {skip: atAsleepDown,
+			closes: true},
 		"a watcher that finds the role held does not tell the holder": {skip: atNote},
 		"a watcher does not look before it sleeps":                    {skip: atHeed},
 		"who gives the watch up does not look for the parked":         {skip: atRecheckWatch},

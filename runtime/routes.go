@@ -30,7 +30,8 @@ func bindRoutes(services []*Service, g gate, text *string) (routeTable, error) {
 			at, other := t.look(r.id)
 			if other != nil {
 				return routeTable{}, &Error{Code: CodeInvalidArgument,
-					Msg: fmt.Sprintf("%s/%s and %s/%s have the same id %#x; serve each protocol once, or rename one of them",
+					Msg: fmt.Sprintf("%s/%s and %s/%s have the same id %#x; serve each protocol "+
+						"once, or rename one of them",
 						other.protocol.Name, other.name, svc.protocol.Name, r.name, r.id)}
 			}
 			t.places[at] = g.bind(svc.protocol, r)

@@ -66,7 +66,8 @@ func (s *Server) drain(urgent <-chan struct{}, op string) error {
 			return nil
 		}
 		return &Error{Code: CodeDeadlineExceeded, Op: op, Msg: fmt.Sprintf(
-			"calls were still in flight %v after the server was told to end, and were cut off; allow more with WithGrace", s.cfg.grace)}
+			"calls were still in flight %v after the server was told to end, and were cut off; "+
+				"allow more with WithGrace", s.cfg.grace)}
 	case <-urgent:
 		cancel()
 		if <-down == nil {

@@ -205,10 +205,12 @@ func (c *serverConn) run(j *job) error {
 	f, r, fence := &j.frame, j.route, c.srv.cfg.fence
 	if r == nil || r.receive != nil {
 		c.stats.dropped.Add(1)
-		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted, Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
+		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted,
+			Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
 	}
 	if f.deadline != 0 && !time.Now().Before(c.clock.time(f.deadline)) {
-		return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted, Msg: "the deadline passed before the call was handled"}
+		return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted,
+			Msg: "the deadline passed before the call was handled"}
 	}
 	if fence != nil {
 		if err := fence.Admit(f.epoch); err != nil {
@@ -226,7 +228,8 @@ func (c *serverConn) run(j *job) error {
 	}
 	if len(body) > c.tx.limit {
 		return &Error{Code: CodeTooLarge, Outcome: Executed,
-			Msg: fmt.Sprintf("the reply has %d bytes; this connection's limit is %d", len(body), c.tx.limit)}
+			Msg: fmt.Sprintf("the reply has %d bytes; this connection's limit is %d",
+				len(body), c.tx.limit)}
 	}
 	c.send(j, &reply, body)
 	return nil
@@ -285,7 +288,8 @@ func (c *serverConn) call(j *job) (body []byte, err error) {
 }
 
 func malformedRequest(why error) *Error {
-	return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted, Msg: "malformed request: " + why.Error()}
+	return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted,
+		Msg: "malformed request: " + why.Error()}
 }
 
 func cannotEncode(why error) *Error {
@@ -335,7 +339,9 @@ func (c *serverConn) send(j *job, f *frame, body []byte) {
 	if c.down.Load() != nil {
 		return
 	}
-	if err := c.tx.write(context.Background(), f, body, nil, func() { c.stepAside(j) }); err != nil && c.down.Load() == nil {
+	if err := c.tx.write(context.Background(), f, body, nil, func() {
+		c.stepAside(j)
+	}); err != nil && c.down.Load() == nil {
 		c.log.Warn("reply lost", "err", err)
 	}
 }

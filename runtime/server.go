@@ -42,7 +42,8 @@ type Server struct {
 // protocol are an error, which Serve returns.
 func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
-		cfg:       serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls, grace: DefaultGrace},
+		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
+			grace: DefaultGrace},
 		listeners: map[*Listener]struct{}{},
 		conns:     map[*serverConn]struct{}{},
 	}
@@ -65,7 +66,8 @@ func NewServer(opts ...ServerOption) *Server {
 	at := 0
 	for _, svc := range s.cfg.services {
 		p := svc.protocol
-		s.protocols = append(s.protocols, protocolID{p.Name, p.Fingerprint, uint32(at), uint32(len(p.Schema))})
+		s.protocols = append(s.protocols,
+			protocolID{p.Name, p.Fingerprint, uint32(at), uint32(len(p.Schema))})
 		at += len(p.Schema)
 	}
 	if s.invalid == nil {
@@ -78,7 +80,8 @@ func NewServer(opts ...ServerOption) *Server {
 func (s *Server) tooMuchToSay() error {
 	refuse := func(what string, n, limit int) error {
 		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: fmt.Sprintf(
-			"%s of a server's protocols take %d bytes, the limit is %d; serve some of them at a channel of their own", what, n, limit)}
+			"%s of a server's protocols take %d bytes, the limit is %d; serve some of them at a "+
+				"channel of their own", what, n, limit)}
 	}
 	hello := serverHello{protocols: s.protocols}
 	if len(s.text) > maxText {
@@ -126,7 +129,9 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if r, ok := l.links.(interface{ onRepair(func(string)) }); ok {
-		r.onRepair(func(news string) { s.cfg.logger.Warn("the channel's files", "channel", l.channel, "news", news) })
+		r.onRepair(func(news string) {
+			s.cfg.logger.Warn("the channel's files", "channel", l.channel, "news", news)
+		})
 	}
 	return s.accept(ctx, l)
 }

@@ -63,7 +63,8 @@ type serverConn struct {
 	givenUp int             // how many of those the client has cancelled
 }
 
-func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg *shm.Segment, log *slog.Logger) (*serverConn, error) {
+func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg *shm.Segment,
+	log *slog.Logger) (*serverConn, error) {
 	l := g.link
 	c := &serverConn{srv: s, guest: g, log: log, apart: map[uint64]*job{}}
 	if err := c.open(&s.cfg.common, l, g.peer, seg, int(h.maxMessage), true); err != nil {
@@ -71,7 +72,8 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg
 	}
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
 	c.noteContexts.scope = c.contexts.scope
-	c.inbox = inbox{run: c.deliverWaiting, room: l.Poke, idle: c.inboxIdle, spent: c.rx.spare.put, limit: h.geo.ToServer}
+	c.inbox = inbox{run: c.deliverWaiting, room: l.Poke, idle: c.inboxIdle, spent: c.rx.spare.put,
+		limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
 	c.watchdog = time.AfterFunc(time.Hour, c.watch)
 	c.watchdog.Stop()

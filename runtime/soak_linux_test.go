@@ -67,7 +67,8 @@ func TestRandomKills(t *testing.T) {
 				}
 			})
 		}
-		for start, d := time.Now(), time.Duration(rnd.IntN(3000))*time.Microsecond; time.Since(start) < d; {
+		for start, d := time.Now(),
+			time.Duration(rnd.IntN(3000))*time.Microsecond; time.Since(start) < d; {
 			runtime.Gosched()
 		}
 		if rnd.IntN(2) == 0 {

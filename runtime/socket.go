@@ -103,7 +103,8 @@ func (l *socketLink) SpinPays() bool { return true }
 // sameUser is the default policy of who may be at the other end.
 func sameUser(p Peer) error {
 	if uid := os.Geteuid(); p.UID != uid {
-		return &Error{Code: CodePermissionDenied, Outcome: NotSent, Msg: "the peer runs as another user; WithAuthorize may allow that"}
+		return &Error{Code: CodePermissionDenied, Outcome: NotSent,
+			Msg: "the peer runs as another user; WithAuthorize may allow that"}
 	}
 	return nil
 }

@@ -70,7 +70,8 @@ func (e *endpoint) counters() Stats {
 		Sent: t.messages, SentBytes: t.bytes, WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
 		Received: in.messages.Load(), ReceivedBytes: in.bytes.Load(), Spins: in.spins.Load(),
 		Wakeups: r.wakeups.Load(), Sleeps: r.sleeps.Load(),
-		Dropped: e.stats.dropped.Load(), Malformed: e.stats.malformed.Load(), Corruptions: e.stats.corruptions.Load(),
+		Dropped: e.stats.dropped.Load(), Malformed: e.stats.malformed.Load(),
+		Corruptions: e.stats.corruptions.Load(),
 	}
 }
 

@@ -115,17 +115,21 @@ func (s *stream) over(meant error, peer string) error {
 	e, ok, err := s.ends.peerEnd()
 	switch {
 	case err != nil:
-		return &Error{Code: CodeCorrupt, Op: s.op, Msg: "the " + peer + " broke the protocol", Err: err}
+		return &Error{Code: CodeCorrupt, Op: s.op, Msg: "the " + peer +
+			" broke the protocol", Err: err}
 	case !ok:
-		return &Error{Code: CodeUnavailable, Op: s.op, Msg: "the " + peer + " is gone without having closed the stream", Err: io.ErrUnexpectedEOF}
+		return &Error{Code: CodeUnavailable, Op: s.op, Msg: "the " + peer +
+			" is gone without having closed the stream", Err: io.ErrUnexpectedEOF}
 	case e.Failed:
 		return remoteError(Code(e.Code), OutcomeUnknown, e.Text).at(s.op)
 	}
 	return meant
 }
 
-func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte, unmap func([]byte) error) *stream {
-	s := &stream{op: "stream " + info.Protocol.Name, info: info, log: log, wire: l, peer: peer, mem: mem, unmap: unmap,
+func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte,
+	unmap func([]byte) error) *stream {
+	s := &stream{op: "stream " + info.Protocol.Name, info: info, log: log, wire: l, peer: peer,
+		mem: mem, unmap: unmap,
 		notes: make(chan struct{}, 1), down: make(chan struct{})}
 	s.spin.init(defaultSpin, l, peer)
 	go s.listen()
@@ -213,7 +217,8 @@ func (s *stream) begin() *Error {
 	s.mu.Lock()
 	if s.mem == nil || s.closed.Load() {
 		s.mu.Unlock()
-		return &Error{Code: CodeUnavailable, Op: s.op, Outcome: NotSent, Msg: "the stream is closed"}
+		return &Error{Code: CodeUnavailable, Op: s.op, Outcome: NotSent,
+			Msg: "the stream is closed"}
 	}
 	return nil
 }
@@ -235,11 +240,13 @@ type StreamWriter struct {
 // is full, Write does what the policy says. When the reader has ended the stream, Write
 // fails with the error that the reader gave, or with CodeUnavailable; that error
 // matches io.ErrUnexpectedEOF when the reader died.
-func (w *StreamWriter) Write(ctx context.Context, n int, fill func(header, payload []byte) error) error {
+func (w *StreamWriter) Write(ctx context.Context, n int,
+	fill func(header, payload []byte) error) error {
 	size := w.info.HeaderSize + n
 	if n < 0 || size > w.block {
 		return &Error{Code: CodeTooLarge, Op: w.op, Outcome: NotSent,
-			Msg: fmt.Sprintf("payload of %d bytes; this stream's limit is %d", n, w.block-w.info.HeaderSize)}
+			Msg: fmt.Sprintf("payload of %d bytes; this stream's limit is %d", n,
+				w.block-w.info.HeaderSize)}
 	}
 	if err := ended(ctx); err != nil {
 		return err.at(w.op)
@@ -257,13 +264,15 @@ func (w *StreamWriter) Write(ctx context.Context, n int, fill func(header, paylo
 
 // readerOver is the error of a write that no reader waits for. It needs mu.
 func (w *StreamWriter) readerOver() error {
-	err := w.over(&Error{Code: CodeUnavailable, Op: w.op, Msg: "the reader has closed the stream"}, "reader").(*Error)
+	err := w.over(&Error{Code: CodeUnavailable, Op: w.op, Msg: "the reader has closed the stream"},
+		"reader").(*Error)
 	err.Outcome = NotSent
 	return err
 }
 
 // tryWrite writes the block, or declares that it waits for room.
-func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) error) (done bool, err error) {
+func (w *StreamWriter) tryWrite(size int,
+	fill func(header, payload []byte) error) (done bool, err error) {
 	if err := w.begin(); err != nil {
 		return false, err
 	}
@@ -276,7 +285,9 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 	block, ok := w.w.Reserve()
 	if !ok {
 		if w.policy == StreamFail {
-			return false, &Error{Code: CodeResourceExhausted, Op: w.op, Outcome: NotSent, Msg: "the stream is full"}
+			return false,
+				&Error{Code: CodeResourceExhausted, Op: w.op, Outcome: NotSent,
+					Msg: "the stream is full"}
 		}
 		w.wire.Expect()
 		if w.w.Starve() {
@@ -285,7 +296,9 @@ func (w *StreamWriter) tryWrite(size int, fill func(header, payload []byte) erro
 		block, _ = w.w.Reserve()
 	}
 	h := w.info.HeaderSize
-	if err := protect(w.log, "StreamWriter.Write", func() error { return fill(block[:h:h], block[h:size:size]) }); err != nil {
+	if err := protect(w.log, "StreamWriter.Write", func() error {
+		return fill(block[:h:h], block[h:size:size])
+	}); err != nil {
 		return false, err
 	}
 	if w.w.Commit(size) {
@@ -338,7 +351,8 @@ type StreamReader struct {
 // returns an *Error with that code and text; and if the writer is gone without a word, as a
 // process that was killed, an *Error with CodeUnavailable that matches
 // io.ErrUnexpectedEOF. Blocks may then be missing.
-func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, lost uint64) error) error {
+func (r *StreamReader) Read(ctx context.Context,
+	f func(header, payload []byte, lost uint64) error) error {
 	if err := ended(ctx); err != nil {
 		return err.at(r.op)
 	}
@@ -361,7 +375,8 @@ func (r *StreamReader) Read(ctx context.Context, f func(header, payload []byte, 
 
 // tryRead reads a block, or declares that it sleeps, or, when the writer is gone, returns
 // why.
-func (r *StreamReader) tryRead(ctx context.Context, f func(header, payload []byte, lost uint64) error, gone bool) (done bool, err error) {
+func (r *StreamReader) tryRead(ctx context.Context,
+	f func(header, payload []byte, lost uint64) error, gone bool) (done bool, err error) {
 	if err := r.begin(); err != nil {
 		return false, err
 	}
@@ -406,7 +421,9 @@ func (r *StreamReader) tryRead(ctx context.Context, f func(header, payload []byt
 		r.wire.Close()
 		return false, r.corrupt(err)
 	}
-	return true, protect(r.log, "StreamReader.Read", func() error { return f(block[:h:h], block[h:], lost) })
+	return true, protect(r.log, "StreamReader.Read", func() error {
+		return f(block[:h:h], block[h:], lost)
+	})
 }
 
 func (r *StreamReader) corrupt(why error) *Error {
@@ -418,7 +435,8 @@ func (r *StreamReader) corrupt(why error) *Error {
 func (r *StreamReader) ReadInto(ctx context.Context, dst []byte) (n int, lost uint64, err error) {
 	err = r.Read(ctx, func(header, payload []byte, l uint64) error {
 		if n = len(header) + len(payload); n > len(dst) {
-			return &Error{Code: CodeTooLarge, Op: r.op, Msg: fmt.Sprintf("block of %d bytes; there is room for %d", n, len(dst))}
+			return &Error{Code: CodeTooLarge, Op: r.op,
+				Msg: fmt.Sprintf("block of %d bytes; there is room for %d", n, len(dst))}
 		}
 		lost = l
 		copy(dst[copy(dst, header):], payload)
@@ -437,7 +455,8 @@ type streamRoute struct {
 // HandleStreamReader makes the server accept streams that clients write: f
 // reads one, and the stream ends when f returns. The client's writes then fail, with
 // the code and text of the error that f returned, if any.
-func HandleStreamReader(info *StreamInfo, f func(context.Context, *StreamReader) error) ServerOption {
+func HandleStreamReader(info *StreamInfo,
+	f func(context.Context, *StreamReader) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
 		c.streams = append(c.streams, &streamRoute{info: info, read: f})
 	})
@@ -448,14 +467,16 @@ func HandleStreamReader(info *StreamInfo, f func(context.Context, *StreamReader)
 // returned nil, which says that the stream is complete, and else with the code and text of
 // f's error. The context of f is done when the server shuts down; f should return its error
 // then.
-func HandleStreamWriter(info *StreamInfo, f func(context.Context, *StreamWriter) error) ServerOption {
+func HandleStreamWriter(info *StreamInfo,
+	f func(context.Context, *StreamWriter) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
 		c.streams = append(c.streams, &streamRoute{info: info, write: f})
 	})
 }
 
 // OpenStreamWriter opens a stream to the server of a channel, for writing.
-func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o StreamOptions, opts ...DialOption) (*StreamWriter, error) {
+func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o StreamOptions,
+	opts ...DialOption) (*StreamWriter, error) {
 	s, mem, err := openStream(ctx, channel, info, o, false, opts)
 	if err != nil {
 		return nil, asError(err, "open stream "+info.Protocol.Name)
@@ -470,7 +491,8 @@ func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o S
 }
 
 // OpenStreamReader opens a stream from the server of a channel, for reading.
-func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o StreamOptions, opts ...DialOption) (*StreamReader, error) {
+func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o StreamOptions,
+	opts ...DialOption) (*StreamReader, error) {
 	s, mem, err := openStream(ctx, channel, info, o, true, opts)
 	if err != nil {
 		return nil, asError(err, "open stream "+info.Protocol.Name)
@@ -484,7 +506,8 @@ func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o S
 }
 
 // openStream is the client's side of opening a stream.
-func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamOptions, read bool, opts []DialOption) (*stream, []byte, error) {
+func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamOptions, read bool,
+	opts []DialOption) (*stream, []byte, error) {
 	cfg := dialConfig{common: commonDefaults()}
 	for _, opt := range opts {
 		opt.applyDial(&cfg)
@@ -499,7 +522,8 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	}
 	h := clientHelloOf(channel, cfg)
 	h.protocols = []protocolID{{name: info.Protocol.Name, fingerprint: info.Protocol.Fingerprint}}
-	h.stream = streamHello{open: 1, read: btou(read), depth: uint32(g.Depth), block: uint32(g.Block), policy: uint32(o.Policy)}
+	h.stream = streamHello{open: 1, read: btou(read), depth: uint32(g.Depth),
+		block: uint32(g.Block), policy: uint32(o.Policy)}
 	_, memory, err := talk(ctx, link, cfg, h)
 	if err != nil {
 		link.Close()
@@ -509,7 +533,8 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	mem, err := memory.Map(g.Size())
 	if err != nil {
 		link.Close()
-		return nil, nil, &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
+		return nil, nil,
+			&Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
 	}
 	if err = memory.Seal(g.Size()); err != nil {
 		err = &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
@@ -547,7 +572,8 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 		}
 		if r.info.Protocol.Fingerprint != want.fingerprint {
 			return nil, &Error{Code: CodeIncompatible, Outcome: NotSent,
-				Msg: fmt.Sprintf("struct %s has another layout on the server; a struct can never change", want.name)}
+				Msg: fmt.Sprintf("struct %s has another layout on the server; a struct can "+
+					"never change", want.name)}
 		}
 		g := h.stream.geometry()
 		if err := g.Check(); err != nil {
@@ -555,15 +581,18 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 		}
 		if g.Size() > maxStreamMemory || g.Block < r.info.HeaderSize {
 			return nil, &Error{Code: CodeResourceExhausted, Outcome: NotSent,
-				Msg: fmt.Sprintf("a stream of %d bytes; the limit is %d", g.Size(), maxStreamMemory)}
+				Msg: fmt.Sprintf("a stream of %d bytes; the limit is %d", g.Size(),
+					maxStreamMemory)}
 		}
 		return r, nil
 	}
-	return nil, &Error{Code: CodeUnimplemented, Outcome: NotSent, Msg: "the server has no such stream: " + want.name}
+	return nil, &Error{Code: CodeUnimplemented, Outcome: NotSent,
+		Msg: "the server has no such stream: " + want.name}
 }
 
 // serveStream is a stream's life at the server, behind the gate.
-func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *guest, reply *serverHello, log *slog.Logger) error {
+func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *guest,
+	reply *serverHello, log *slog.Logger) error {
 	tried, opened, returned := false, false, false
 	defer func() {
 		if !returned && !tried {
@@ -579,19 +608,20 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 	p := r.info.Protocol
 	call := &ServerCall{Kind: KindStream, Protocol: p, Name: p.Name, Stream: r.info, Peer: &peer}
 	err := protect(log, p.Name, func() error {
-		return s.cfg.interceptors.pass(context.WithValue(ctx, peerKey{}, &peer), call, func(ctx context.Context) error {
-			if tried {
-				return Errorf(CodeInternal, "an interceptor opened the stream twice")
-			}
-			tried = true
-			st, use, err := s.openStream(r, h, g, reply, log)
-			if err != nil {
-				return err
-			}
-			opened = true
-			log.Debug("stream opened", "stream", p.Name)
-			return s.runStream(ctx, st, use)
-		})
+		return s.cfg.interceptors.pass(context.WithValue(ctx, peerKey{}, &peer), call,
+			func(ctx context.Context) error {
+				if tried {
+					return Errorf(CodeInternal, "an interceptor opened the stream twice")
+				}
+				tried = true
+				st, use, err := s.openStream(r, h, g, reply, log)
+				if err != nil {
+					return err
+				}
+				opened = true
+				log.Debug("stream opened", "stream", p.Name)
+				return s.runStream(ctx, st, use)
+			})
 	})
 	returned = true
 	if !tried {
@@ -604,7 +634,8 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 }
 
 // openStream makes the memory of a stream and ends the handshake. use runs the handler.
-func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *serverHello, log *slog.Logger) (st *stream, use func(context.Context, *stream) error, err error) {
+func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *serverHello,
+	log *slog.Logger) (st *stream, use func(context.Context, *stream) error, err error) {
 	geo := h.stream.geometry()
 	memory, err := g.link.NewMemory(geo.Size())
 	if err == nil {
@@ -615,7 +646,9 @@ func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *ser
 		mem, err = memory.Map(geo.Size())
 	}
 	if err != nil {
-		s.refuse(g.link, &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the server cannot make the memory of a stream", Err: err}, log)
+		s.refuse(g.link,
+			&Error{Code: CodeResourceExhausted, Outcome: NotSent,
+				Msg: "the server cannot make the memory of a stream", Err: err}, log)
 		return nil, nil, err
 	}
 	use, err = r.bind(mem, geo, StreamPolicy(h.stream.policy))
@@ -632,7 +665,8 @@ func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *ser
 }
 
 // runStream runs the handler of a stream that is open.
-func (s *Server) runStream(ctx context.Context, st *stream, use func(context.Context, *stream) error) (err error) {
+func (s *Server) runStream(ctx context.Context, st *stream,
+	use func(context.Context, *stream) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(s.closing, cancel)
@@ -657,7 +691,8 @@ func (s *Server) runStream(ctx context.Context, st *stream, use func(context.Con
 }
 
 // bind returns what runs the handler over the memory of a stream.
-func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry, policy StreamPolicy) (func(context.Context, *stream) error, error) {
+func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry,
+	policy StreamPolicy) (func(context.Context, *stream) error, error) {
 	if r.read != nil {
 		b, err := shm.NewBlockReader(mem, g)
 		return func(ctx context.Context, s *stream) error {

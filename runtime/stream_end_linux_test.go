@@ -112,12 +112,14 @@ func openerRole(domain ipc.RendezvousOption) error {
 	var err error
 	if os.Getenv(sideEnv) == "writer" {
 		var w *ipc.StreamWriter
-		if w, err = ipc.OpenStreamWriter(ctx, "echo", blockStream, shortStream, domain); err == nil {
+		if w, err = ipc.OpenStreamWriter(ctx, "echo", blockStream, shortStream,
+			domain); err == nil {
 			end, err = w, writeAll(ctx, w)
 		}
 	} else {
 		var r *ipc.StreamReader
-		if r, err = ipc.OpenStreamReader(ctx, "echo", blockStream, shortStream, domain); err == nil {
+		if r, err = ipc.OpenStreamReader(ctx, "echo", blockStream, shortStream,
+			domain); err == nil {
 			end, err = r, readAll(ctx, r)
 		}
 	}
@@ -144,8 +146,9 @@ type ending struct {
 }
 
 var (
-	ranDry  = ending{code: ipc.CodeNotFound, text: "it ran dry"}
-	cutOff  = ending{code: ipc.CodeUnavailable, text: "is gone without having closed the stream", dead: true}
+	ranDry = ending{code: ipc.CodeNotFound, text: "it ran dry"}
+	cutOff = ending{code: ipc.CodeUnavailable,
+		text: "is gone without having closed the stream", dead: true}
 	noMore  = ending{code: ipc.CodeUnavailable, text: "the reader has closed the stream"}
 	orderly = ending{}
 )
@@ -187,13 +190,16 @@ func writesUntil(ctx context.Context, w *ipc.StreamWriter) error {
 
 func TestServerEndsStream(t *testing.T) {
 	for how, want := range map[string]struct{ reader, writer ending }{
-		"return":     {orderly, noMore},
-		"eof":        {orderly, noMore},
-		"error":      {ranDry, ranDry},
-		"long error": {ending{code: ipc.CodeUnknown, text: "(5000 bytes in all)"}, ending{code: ipc.CodeUnknown, text: "(5000 bytes in all)"}},
-		"panic":      {ending{code: ipc.CodeInternal, text: "on purpose"}, ending{code: ipc.CodeInternal, text: "on purpose"}},
-		"goexit":     {ending{code: ipc.CodeInternal, text: "Goexit"}, ending{code: ipc.CodeInternal, text: "Goexit"}},
-		"kill":       {cutOff, cutOff},
+		"return": {orderly, noMore},
+		"eof":    {orderly, noMore},
+		"error":  {ranDry, ranDry},
+		"long error": {ending{code: ipc.CodeUnknown, text: "(5000 bytes in all)"},
+			ending{code: ipc.CodeUnknown, text: "(5000 bytes in all)"}},
+		"panic": {ending{code: ipc.CodeInternal, text: "on purpose"},
+			ending{code: ipc.CodeInternal, text: "on purpose"}},
+		"goexit": {ending{code: ipc.CodeInternal, text: "Goexit"},
+			ending{code: ipc.CodeInternal, text: "Goexit"}},
+		"kill": {cutOff, cutOff},
 		"shutdown": {ending{code: ipc.CodeUnavailable, text: "the server is shutting down"},
 			ending{code: ipc.CodeUnavailable, text: "the server is shutting down"}},
 	} {
@@ -256,18 +262,20 @@ func TestClientEndsStream(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "d")
 			read, written := make(chan error, 1), make(chan error, 1)
 			serve(t, ipc.WithDomain(path),
-				ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
-					n, err := blocksUntil(ctx, r)
-					if n != streamLength {
-						t.Errorf("%d blocks", n)
-					}
-					read <- err
-					return nil
-				}),
-				ipc.HandleStreamWriter(blockStream, func(ctx context.Context, w *ipc.StreamWriter) error {
-					written <- writesUntil(ctx, w)
-					return nil
-				}))
+				ipc.HandleStreamReader(blockStream,
+					func(ctx context.Context, r *ipc.StreamReader) error {
+						n, err := blocksUntil(ctx, r)
+						if n != streamLength {
+							t.Errorf("%d blocks", n)
+						}
+						read <- err
+						return nil
+					}),
+				ipc.HandleStreamWriter(blockStream,
+					func(ctx context.Context, w *ipc.StreamWriter) error {
+						written <- writesUntil(ctx, w)
+						return nil
+					}))
 			startChild(t, "opener", path, endEnv+"="+how, sideEnv+"=writer")
 			want.reader.check(t, <-read)
 			startChild(t, "opener", path, endEnv+"="+how, sideEnv+"=reader")
@@ -282,8 +290,14 @@ func TestCloseDuringStream(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
 	serve(t, d,
-		ipc.HandleStreamReader(blockStream, func(context.Context, *ipc.StreamReader) error { <-hold; return nil }),
-		ipc.HandleStreamWriter(blockStream, func(context.Context, *ipc.StreamWriter) error { <-hold; return nil }))
+		ipc.HandleStreamReader(blockStream, func(context.Context, *ipc.StreamReader) error {
+			<-hold
+			return nil
+		}),
+		ipc.HandleStreamWriter(blockStream, func(context.Context, *ipc.StreamWriter) error {
+			<-hold
+			return nil
+		}))
 	r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, shortStream, d)
 	if err != nil {
 		t.Fatal(err)

@@ -18,19 +18,21 @@ func TestStreamToServer(t *testing.T) {
 		err error
 	}
 	done := make(chan result, 1)
-	serve(t, d, ipc.HandleStreamReader(blockStream, func(ctx context.Context, r *ipc.StreamReader) error {
-		for want := uint64(0); ; want++ {
-			n, lost, err := readBlock(ctx, r)
-			if err == nil && (n != want || lost != 0) {
-				err = errors.New("a block is missing")
+	serve(t, d, ipc.HandleStreamReader(blockStream,
+		func(ctx context.Context, r *ipc.StreamReader) error {
+			for want := uint64(0); ; want++ {
+				n, lost, err := readBlock(ctx, r)
+				if err == nil && (n != want || lost != 0) {
+					err = errors.New("a block is missing")
+				}
+				if err != nil {
+					done <- result{want, err}
+					return nil
+				}
 			}
-			if err != nil {
-				done <- result{want, err}
-				return nil
-			}
-		}
-	}))
-	w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{Depth: 8, Payload: 512}, d)
+		}))
+	w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream,
+		ipc.StreamOptions{Depth: 8, Payload: 512}, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +59,8 @@ func TestStreamOverwrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	srv := startChild(t, "server", path)
 	r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream,
-		ipc.StreamOptions{Depth: 4, Payload: 4096, Policy: ipc.StreamOverwrite}, ipc.WithDomain(path))
+		ipc.StreamOptions{Depth: 4, Payload: 4096, Policy: ipc.StreamOverwrite},
+		ipc.WithDomain(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,9 +94,11 @@ func TestStreamPolicies(t *testing.T) {
 		return nil
 	}))
 	for policy, want := range map[ipc.StreamPolicy]ipc.Code{
-		ipc.StreamBlock: ipc.CodeDeadlineExceeded, ipc.StreamFail: ipc.CodeResourceExhausted, ipc.StreamOverwrite: ipc.CodeOK,
+		ipc.StreamBlock: ipc.CodeDeadlineExceeded, ipc.StreamFail: ipc.CodeResourceExhausted,
+		ipc.StreamOverwrite: ipc.CodeOK,
 	} {
-		w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{Depth: 2, Policy: policy}, d)
+		w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream,
+			ipc.StreamOptions{Depth: 2, Policy: policy}, d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,10 +117,12 @@ func TestStreamPolicies(t *testing.T) {
 	}
 	other := *blockStream
 	other.Protocol = &ipc.Protocol{Name: "test.Block", Fingerprint: 8}
-	if _, err := ipc.OpenStreamWriter(t.Context(), "echo", &other, ipc.StreamOptions{}, d); ipc.CodeOf(err) != ipc.CodeIncompatible {
+	if _, err := ipc.OpenStreamWriter(t.Context(), "echo", &other, ipc.StreamOptions{},
+		d); ipc.CodeOf(err) != ipc.CodeIncompatible {
 		t.Errorf("another layout: %v", err)
 	}
-	if _, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, ipc.StreamOptions{}, d); ipc.CodeOf(err) != ipc.CodeUnimplemented {
+	if _, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, ipc.StreamOptions{},
+		d); ipc.CodeOf(err) != ipc.CodeUnimplemented {
 		t.Errorf("wrong direction: %v", err)
 	}
 }

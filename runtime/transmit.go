@@ -59,7 +59,8 @@ type sent struct {
 // ctx is done; before it waits it calls block, if that is not nil. Only a message
 // without block fails fast: a reply has somebody who waits for it. An error
 // means that the peer will never see the message.
-func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent, block func()) *Error {
+func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent,
+	block func()) *Error {
 	if len(body) > t.limit {
 		return t.tooLarge(len(body))
 	}
@@ -133,7 +134,8 @@ func (t *transmitter) commit(tag uint32, n int) (wake bool) {
 
 // writePieces writes a message that is too long for one record. Others wait
 // until it is through, so that the peer needs to assemble only one.
-func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at *sent, block func()) *Error {
+func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at *sent,
+	block func()) *Error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	head := f.size() + 8

@@ -75,7 +75,8 @@ func TestServerWhoseFilesVanish(t *testing.T) {
 	for name, vanish := range map[string]func(path string) error{
 		"socket": func(p string) error { return os.Remove(filepath.Join(p, "echo.sock")) },
 		"both": func(p string) error {
-			return errors.Join(os.Remove(filepath.Join(p, "echo.sock")), os.Remove(filepath.Join(p, "echo.lock")))
+			return errors.Join(os.Remove(filepath.Join(p, "echo.sock")),
+				os.Remove(filepath.Join(p, "echo.lock")))
 		},
 		"socket replaced": func(p string) error {
 			p = filepath.Join(p, "echo.sock")
@@ -196,7 +197,8 @@ func TestEndOfServerSparesItsSuccessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := startChild(t, "server", path)
-	if err := errors.Join(first.Process.Signal(syscall.SIGTERM), first.Process.Signal(syscall.SIGCONT)); err != nil {
+	if err := errors.Join(first.Process.Signal(syscall.SIGTERM),
+		first.Process.Signal(syscall.SIGCONT)); err != nil {
 		t.Fatal(err)
 	}
 	<-first.done
@@ -219,7 +221,8 @@ func TestCleanerLeavesDomainAlone(t *testing.T) {
 		srv := startChild(t, "server", path)
 		litter := filepath.Join(base, "litter")
 		conf := filepath.Join(t.TempDir(), "clean.conf")
-		if err := errors.Join(os.WriteFile(litter, nil, 0o600), os.WriteFile(conf, []byte("d "+base+" - - - 0\n"), 0o600)); err != nil {
+		if err := errors.Join(os.WriteFile(litter, nil, 0o600),
+			os.WriteFile(conf, []byte("d "+base+" - - - 0\n"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command(cleaner, "--clean", conf).CombinedOutput(); err != nil {
@@ -245,7 +248,8 @@ func TestSocketIsListedByItsPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := filepath.Join(path, "echo.sock"); len(want) < 108 && !bytes.Contains(list, []byte(" "+want+"\n")) {
+	if want := filepath.Join(path, "echo.sock"); len(want) < 108 &&
+		!bytes.Contains(list, []byte(" "+want+"\n")) {
 		t.Errorf("%s is not in /proc/net/unix", want)
 	}
 }
@@ -281,11 +285,13 @@ func crampedRole(domain ipc.RendezvousOption) error {
 
 func TestFullDiskStopsNoServer(t *testing.T) {
 	mount := t.TempDir()
-	if out, err := exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none", mount).CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none",
+		mount).CombinedOutput(); err != nil {
 		t.Skipf("no file system can be mounted here: %v: %s", err, out)
 	}
 	c := newChild(t, "cramped", filepath.Join(mount, "d"))
-	args := append([]string{"unshare", "-rm", "sh", "-c", `mount -t tmpfs -o size=64k none "$0" && exec "$1"`, mount}, c.Args...)
+	args := append([]string{"unshare", "-rm", "sh", "-c",
+		`mount -t tmpfs -o size=64k none "$0" && exec "$1"`, mount}, c.Args...)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = c.Env
 	stdin, err := cmd.StdinPipe() // whose end would end the child
@@ -309,7 +315,8 @@ func TestDialNamesTheOtherDomain(t *testing.T) {
 	inTmp := filepath.Join(tmp, "ipcgen-"+itoa(os.Getuid()), "default")
 	startChild(t, "server", "", variable+"=")
 	_, err := ipc.Dial(t.Context(), "echo")
-	want(t, err, ipc.CodeUnavailable, ipc.NotSent, "in domain "+run+"/ipcgen/default", "IPCGEN_DOMAIN is not set",
+	want(t, err, ipc.CodeUnavailable, ipc.NotSent, "in domain "+run+"/ipcgen/default",
+		"IPCGEN_DOMAIN is not set",
 		variable+" is set", inTmp+", and there is such a name")
 	_, err = ipc.Dial(t.Context(), "other")
 	if err == nil || strings.Contains(err.Error(), "there is such a name") {
@@ -317,7 +324,8 @@ func TestDialNamesTheOtherDomain(t *testing.T) {
 	}
 	t.Setenv(variable, "")
 	_, err = ipc.Dial(t.Context(), "other")
-	want(t, err, ipc.CodeUnavailable, ipc.NotSent, "in domain "+inTmp, variable+" is not set", "/run/user/"+itoa(os.Getuid())+"/ipcgen/default")
+	want(t, err, ipc.CodeUnavailable, ipc.NotSent, "in domain "+inTmp, variable+" is not set",
+		"/run/user/"+itoa(os.Getuid())+"/ipcgen/default")
 	t.Setenv("IPCGEN_DOMAIN", run+"/mine")
 	_, err = ipc.Dial(t.Context(), "echo")
 	want(t, err, ipc.CodeUnavailable, ipc.NotSent, "in domain "+run+"/mine", "from IPCGEN_DOMAIN")

@@ -90,7 +90,8 @@ func (c *Conn) sleepOnWatch(ctx context.Context, p *pending) (done bool) {
 		defer stop() // a poke that comes late wakes somebody for nothing
 	}
 	if p.look == nil {
-		p.look = func() (done bool) { return c.heed(p) || p.done() } // done: before this caller had the watch
+		// done: before this caller had the watch
+		p.look = func() (done bool) { return c.heed(p) || p.done() }
 	}
 	for {
 		if c.wire.Wait(p.look) != nil {

@@ -22,7 +22,8 @@ func costOf(cmd *exec.Cmd) (cost, error) {
 	if err != nil {
 		return cost{}, fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
 	}
-	c := cost{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+	c := cost{wall: time.Since(start),
+		cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		c.memory = ru.Maxrss << 10 // Linux counts in KiB, and descendants too
 	}

@@ -62,7 +62,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	s.build = !*noBuild
 	if s.tables < 1 || s.fields < 1 || s.runs < 1 || flags.NArg() > 0 {
-		return errors.New("tables, fields and runs must be positive, and there are no arguments; see -h")
+		return errors.New(
+			"tables, fields and runs must be positive, and there are no arguments; see -h")
 	}
 	return scratch.Run("gensize", func(dir string) error { return measure(s, dir, stdout, stderr) })
 }
@@ -101,7 +102,8 @@ func measure(s settings, dir string, stdout, stderr io.Writer) error {
 	if flatc, version, err := findFlatc(s.flatc); err != nil {
 		fmt.Fprintln(stderr, "gensize: without flatc:", err)
 	} else {
-		cs = append(cs, &contestant{name: version, generate: exec.Command(flatc, "--go", "--gen-object-api", "-o", ".", schema)})
+		cs = append(cs, &contestant{name: version,
+			generate: exec.Command(flatc, "--go", "--gen-object-api", "-o", ".", schema)})
 	}
 	for i, c := range cs {
 		c.module = filepath.Join(dir, fmt.Sprint("module", i))
@@ -170,11 +172,13 @@ func (c *contestant) measure(s settings, repo string, stderr io.Writer) error {
 	// The folder is new, so the package is in no cache.
 	cmd := exec.Command("go", "build", "-mod=mod", "./big")
 	cmd.Dir = c.module
-	fmt.Fprintf(stderr, "gensize: %s generated in %s; building\n", c.name, seconds(c.generated.wall.Seconds()))
+	fmt.Fprintf(stderr, "gensize: %s generated in %s; building\n", c.name,
+		seconds(c.generated.wall.Seconds()))
 	if c.built, err = costOf(cmd); err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "gensize: %s built in %s, with %s\n", c.name, seconds(c.built.wall.Seconds()), bytes(float64(c.built.memory)))
+	fmt.Fprintf(stderr, "gensize: %s built in %s, with %s\n", c.name,
+		seconds(c.built.wall.Seconds()), bytes(float64(c.built.memory)))
 	return nil
 }
 
@@ -204,14 +208,24 @@ func tabulate(s settings, cs []*contestant, w io.Writer) error {
 		t.Row(cells...)
 	}
 	row("generate", seconds, func(c *contestant) float64 { return c.generated.wall.Seconds() })
-	row("generate, processor time", seconds, func(c *contestant) float64 { return c.generated.cpu.Seconds() })
-	row("generate again, nothing changed", seconds, func(c *contestant) float64 { return c.again.wall.Seconds() })
-	row("memory of the generator", bytes, func(c *contestant) float64 { return float64(c.generated.memory) })
+	row("generate, processor time", seconds, func(c *contestant) float64 {
+		return c.generated.cpu.Seconds()
+	})
+	row("generate again, nothing changed", seconds, func(c *contestant) float64 {
+		return c.again.wall.Seconds()
+	})
+	row("memory of the generator", bytes, func(c *contestant) float64 {
+		return float64(c.generated.memory)
+	})
 	row("Go code", bytes, func(c *contestant) float64 { return float64(c.bytes) })
 	if s.build {
 		row("go build", seconds, func(c *contestant) float64 { return c.built.wall.Seconds() })
-		row("go build, processor time", seconds, func(c *contestant) float64 { return c.built.cpu.Seconds() })
-		row("memory of the compiler", bytes, func(c *contestant) float64 { return float64(c.built.memory) })
+		row("go build, processor time", seconds, func(c *contestant) float64 {
+			return c.built.cpu.Seconds()
+		})
+		row("memory of the compiler", bytes, func(c *contestant) float64 {
+			return float64(c.built.memory)
+		})
 	}
 	_, err := t.WriteTo(w)
 	return err

@@ -10,7 +10,8 @@ import (
 // of another table.
 var fieldTypes = []string{
 	"int32", "float", "string", "uint8", "Colour", "T%d", "[int32]", "uint64 = 7", "bool", "Point",
-	"int16", "double = 0.5", "string", "[string]", "uint32", "[T%d]", "int64", "[ubyte]", "float = 1", "Colour = Blue",
+	"int16", "double = 0.5", "string", "[string]", "uint32", "[T%d]", "int64", "[ubyte]",
+	"float = 1", "Colour = Blue",
 }
 
 // writeSchema writes a schema of so many tables with so many fields each, of

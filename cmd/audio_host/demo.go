@@ -37,8 +37,9 @@ func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, a
 func (d *demo) run(ctx context.Context) (err error) {
 	d.printf("host: starting service group (2 replicas)...\n")
 	cfg := group.Config{
-		Service: audioservice.Service, Replicas: 2, Command: d.command, ReadyTimeout: d.readyTimeout,
-		Stdout: d.out, Stderr: d.errOut,
+		Service: audioservice.Service, Replicas: 2, Command: d.command,
+		ReadyTimeout: d.readyTimeout,
+		Stdout:       d.out, Stderr: d.errOut,
 	}
 	if d.replicate {
 		cfg.Replication = &group.Replication{}
@@ -133,7 +134,8 @@ func (d *demo) resume(ctx context.Context, s group.Status) error {
 // connect waits until the client has a connection to the primary.
 func (d *demo) connect(ctx context.Context, s group.Status) error {
 	p := s.Instances[s.Primary]
-	d.printf("host: connecting to %s (pid=%d) ctrl='%s' reply='%s'\n", p.Name, p.PID, p.Control, p.Reply)
+	d.printf("host: connecting to %s (pid=%d) ctrl='%s' reply='%s'\n", p.Name, p.PID,
+		p.Control, p.Reply)
 	c, err := d.conn.WaitConnected(ctx)
 	if err != nil {
 		return err
@@ -144,7 +146,8 @@ func (d *demo) connect(ctx context.Context, s group.Status) error {
 
 func (d *demo) startStream(ctx context.Context, what string) error {
 	d.printf("host: sending StartStream (%s)\n", what)
-	ack, err := d.client.StartStream(ctx, &audio.StartStreamT{SampleRate: 48_000, Channels: 2, BufferFrames: 256})
+	ack, err := d.client.StartStream(ctx,
+		&audio.StartStreamT{SampleRate: 48_000, Channels: 2, BufferFrames: 256})
 	if err != nil {
 		return err
 	}
@@ -165,6 +168,7 @@ func (d *demo) showInstances(when string, s group.Status) {
 		if i.Alive {
 			alive = 1
 		}
-		d.printf("  [%d] %-24s  role=%-7v   pid=%d  alive=%d\n", i.Index, i.Name, i.Role, i.PID, alive)
+		d.printf("  [%d] %-24s  role=%-7v   pid=%d  alive=%d\n", i.Index, i.Name,
+			i.Role, i.PID, alive)
 	}
 }

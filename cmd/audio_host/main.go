@@ -81,9 +81,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeoutCause(interrupted, *timeout, fmt.Errorf("not done after %v; see -timeout", *timeout))
+	ctx, cancel := context.WithTimeoutCause(interrupted, *timeout,
+		fmt.Errorf("not done after %v; see -timeout", *timeout))
 	defer cancel()
-	d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout, replicate: *replicate}
+	d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout,
+		replicate: *replicate}
 	err = d.run(ctx)
 	switch {
 	case err == nil:
@@ -103,7 +105,8 @@ func serviceCommand(path string) (func(instance int) *exec.Cmd, error) {
 	if path == "" {
 		self, err := os.Executable()
 		if err != nil {
-			return nil, fmt.Errorf("cannot find this program to run it as the service: %w; give the path of audio_service", err)
+			return nil, fmt.Errorf("cannot find this program to run it as the service: %w; give "+
+				"the path of audio_service", err)
 		}
 		return func(instance int) *exec.Cmd {
 			return &exec.Cmd{Path: self, Args: []string{serviceName, fmt.Sprint(instance)}}

@@ -34,7 +34,8 @@ func testMain(m *testing.M) int {
 	if raceEnabled() {
 		build.Args = append(build.Args, "-race")
 	}
-	build.Args = append(build.Args, "github.com/ipcgen/ipcgen/cmd/audio_host", "github.com/ipcgen/ipcgen/cmd/audio_service")
+	build.Args = append(build.Args, "github.com/ipcgen/ipcgen/cmd/audio_host",
+		"github.com/ipcgen/ipcgen/cmd/audio_service")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%v: %v\n%s", build, err, out)
 		return 1
@@ -157,7 +158,8 @@ func TestBadService(t *testing.T) {
 		t.Fatal(err)
 	}
 	sleeper := filepath.Join(t.TempDir(), "sleeper")
-	if err := os.WriteFile(sleeper, []byte("#!/bin/sh\nexec /bin/sleep 3600\n"), 0o755); err != nil {
+	if err := os.WriteFile(sleeper, []byte("#!/bin/sh\nexec /bin/sleep 3600\n"),
+		0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -208,7 +210,8 @@ func TestInterrupt(t *testing.T) {
 			err := start(t, cmd)
 			var exit *exec.ExitError
 			if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 130) {
-				t.Errorf("ended with %v, want status 130, or 0 where the run was done first\n%s", err, errOut.String())
+				t.Errorf("ended with %v, want status 130, or 0 where the run was done first\n%s",
+					err, errOut.String())
 			}
 			nothingLeft(t, domain)
 		})
@@ -405,9 +408,11 @@ func noProcess(t *testing.T, domain string) {
 		t.Fatalf("cannot list processes: %v", err)
 	}
 	for _, path := range envs {
-		if env, err := os.ReadFile(path); err == nil && bytes.Contains(env, []byte("IPCGEN_DOMAIN="+domain+"\x00")) {
+		if env, err := os.ReadFile(path); err == nil &&
+			bytes.Contains(env, []byte("IPCGEN_DOMAIN="+domain+"\x00")) {
 			cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
-			t.Errorf("left behind: process %s (%q)", filepath.Base(filepath.Dir(path)), bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
+			t.Errorf("left behind: process %s (%q)", filepath.Base(filepath.Dir(path)),
+				bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
 		}
 	}
 }

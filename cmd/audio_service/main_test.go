@@ -125,32 +125,42 @@ func TestByHand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if rec.Control != i.control || rec.Reply != i.reply || rec.Service != "audio_compute" || rec.PID != running[n].Process.Pid ||
-			rec.Role != registry.RoleNone || rec.Protocol != "audio.AudioControl" || rec.Fingerprint != audio.AudioControlProtocol.Fingerprint {
+		if rec.Control != i.control || rec.Reply != i.reply || rec.Service != "audio_compute" ||
+			rec.PID != running[n].Process.Pid ||
+			rec.Role != registry.RoleNone || rec.Protocol != "audio.AudioControl" ||
+			rec.Fingerprint != audio.AudioControlProtocol.Fingerprint {
 			t.Errorf("%s is registered as %+v", i.name, rec)
 		}
 		// Each has a state of its own.
 		client := dial(t, domain, rec.Control, rec.Reply)
 		gain := float32(n) / 4
-		if ack, err := client.SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypeGain, Value: gain}); err != nil || ack.Status != audio.StatusOk {
+		if ack, err := client.SetParam(t.Context(),
+			&audio.SetParamT{ParamId: audio.ParamTypeGain, Value: gain}); err != nil ||
+			ack.Status != audio.StatusOk {
 			t.Errorf("%s: SetParam: %+v, %v", i.name, ack, err)
 		}
-		if v, err := client.GetParam(t.Context(), &audio.GetParamT{ParamId: audio.ParamTypeGain}); err != nil || v.Value != gain {
+		if v, err := client.GetParam(t.Context(),
+			&audio.GetParamT{ParamId: audio.ParamTypeGain}); err != nil || v.Value != gain {
 			t.Errorf("%s: GetParam: %+v, %v; want %v", i.name, v, err, gain)
 		}
-		if ack, err := client.StopStream(t.Context(), &audio.StopStreamT{}); err != nil || ack.Status != audio.StatusNotRunning {
+		if ack, err := client.StopStream(t.Context(), &audio.StopStreamT{}); err != nil ||
+			ack.Status != audio.StatusNotRunning {
 			t.Errorf("%s: StopStream with no stream: %+v, %v; want NotRunning", i.name, ack, err)
 		}
-		if ack, err := client.SetParam(t.Context(), &audio.SetParamT{ParamId: 77, Value: 1}); err != nil || ack.Status != audio.StatusInvalidParam {
+		if ack, err := client.SetParam(t.Context(),
+			&audio.SetParamT{ParamId: 77, Value: 1}); err != nil ||
+			ack.Status != audio.StatusInvalidParam {
 			t.Errorf("%s: SetParam(77): %+v, %v; want InvalidParam", i.name, ack, err)
 		}
-		if _, err := client.GetParam(t.Context(), &audio.GetParamT{ParamId: 77}); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+		if _, err := client.GetParam(t.Context(),
+			&audio.GetParamT{ParamId: 77}); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
 			t.Errorf("%s: GetParam(77): %v; want code InvalidArgument", i.name, err)
 		}
 	}
 	for n, i := range instances {
 		if err := running[n].end(i.signal); err != nil || running[n].errOut.Len() > 0 {
-			t.Errorf("%s ended on %v with %v and %q, want status 0 and silence", i.name, i.signal, err, running[n].errOut.String())
+			t.Errorf("%s ended on %v with %v and %q, want status 0 and silence", i.name, i.signal,
+				err, running[n].errOut.String())
 		}
 	}
 	nothingLeft(t, domain)
@@ -187,7 +197,8 @@ func TestKilled(t *testing.T) {
 		if err := s.end(os.Kill); err == nil {
 			t.Fatal("killed, and ended well")
 		}
-		if rec, err := open(t, domain).Lookup("audio_compute.0"); !errors.Is(err, registry.ErrNotFound) {
+		if rec, err := open(t, domain).Lookup("audio_compute.0"); !errors.Is(err,
+			registry.ErrNotFound) {
 			t.Errorf("a killed instance is found: %+v, %v", rec, err)
 		}
 	}
@@ -214,7 +225,8 @@ func TestTwice(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("the second ended with %v, want status 1", err)
 	}
-	if want := fmt.Sprint(first.Process.Pid); !strings.Contains(string(out), "audio_ctrl_0") || !strings.Contains(string(out), want) {
+	if want := fmt.Sprint(first.Process.Pid); !strings.Contains(string(out), "audio_ctrl_0") ||
+		!strings.Contains(string(out), want) {
 		t.Errorf("the second said %q, want the channel and pid %s", out, want)
 	}
 	client := dial(t, domain, "audio_ctrl_0", "audio_reply_0")
@@ -249,7 +261,9 @@ func TestUsage(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != c.code {
 			t.Errorf("%q: status %d, want %d\n%s%s", c.args, code, c.code, &out, &errOut)
 		}
-		if usage := "usage: audio_service"; c.code != 1 && (strings.Contains(out.String(), usage) != c.stdout || strings.Contains(errOut.String(), usage) == c.stdout) {
+		if usage := "usage: audio_service"; c.code != 1 &&
+			(strings.Contains(out.String(), usage) != c.stdout ||
+				strings.Contains(errOut.String(), usage) == c.stdout) {
 			t.Errorf("%q: printed %q and %q", c.args, &out, &errOut)
 		}
 		if c.code == 1 && errOut.Len() == 0 {

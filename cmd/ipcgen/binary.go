@@ -20,9 +20,12 @@ func (c *command) planBinary(t *tree, schemas []*schema.Schema, diags *diag.List
 	for i, s := range schemas {
 		base := strings.TrimSuffix(filepath.Base(c.paths[i]), filepath.Ext(c.paths[i])) + ".bfbs"
 		root := s.Files[len(s.Files)-1]
-		p := &product{path: filepath.Join(c.out, base), name: base, source: t.out.name(root), root: t.out.binaryName(root)}
+		p := &product{path: filepath.Join(c.out, base), name: base, source: t.out.name(root),
+			root: t.out.binaryName(root)}
 		data := bfbs.Write(s, t.out.binaryName, diags)
-		if err := t.add(p, rendering{c.paths[i], func([]byte) ([]byte, error) { return data, nil }}); err != nil {
+		if err := t.add(p, rendering{c.paths[i], func([]byte) ([]byte, error) {
+			return data, nil
+		}}); err != nil {
 			return err
 		}
 	}
@@ -38,7 +41,8 @@ func (o *outputFolder) binaryName(f *schema.File) string {
 	if isPath(name) {
 		name = path.Clean(name)
 		if o.module != nil {
-			if rel, err := filepath.Rel(o.module.dir, filepath.Join(o.real, filepath.FromSlash(name))); err == nil {
+			if rel, err := filepath.Rel(o.module.dir,
+				filepath.Join(o.real, filepath.FromSlash(name))); err == nil {
 				name = filepath.ToSlash(rel)
 			}
 		}
@@ -67,7 +71,8 @@ func (t *tree) mayReplaceBinary(p *product, old []byte) error {
 		return nil
 	}
 	if !bfbs.Marked(old) {
-		return fmt.Errorf("cannot write %s: it exists and is not a binary schema; move it away or choose another folder with -o", p.path)
+		return fmt.Errorf("cannot write %s: it exists and is not a binary schema; move it away "+
+			"or choose another folder with -o", p.path)
 	}
 	diags := new(diag.List)
 	s := bfbs.Read(p.path, old, diags)
@@ -79,6 +84,7 @@ func (t *tree) mayReplaceBinary(p *product, old []byte) error {
 	if root == p.root || file == "" || resolve(file) == resolve(t.out.findBinary(p.root)) {
 		return nil
 	}
-	return fmt.Errorf("cannot write %s for %s: it is made from %s; give one of them another name, or its own -o",
+	return fmt.Errorf(
+		"cannot write %s for %s: it is made from %s; give one of them another name, or its own -o",
 		p.path, t.display(p.source), t.relative(file))
 }

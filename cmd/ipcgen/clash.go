@@ -30,7 +30,8 @@ type goText struct {
 
 // crowd lists the folders that files of several schemas meet in, and those files among the
 // neighbours.
-func (t *tree) crowd(others []neighbour) (folders map[string]bool, generated map[string][]neighbour) {
+func (t *tree) crowd(others []neighbour) (folders map[string]bool,
+	generated map[string][]neighbour) {
 	folders, generated = make(map[string]bool), make(map[string][]neighbour)
 	first := make(map[string]string)
 	for _, p := range t.products {
@@ -42,7 +43,8 @@ func (t *tree) crowd(others []neighbour) (folders map[string]bool, generated map
 		}
 	}
 	for _, n := range others {
-		if dir := folderOf(n.name); first[dir] != "" && n.generated && n.out != "" && !t.abandoned(n) {
+		if dir := folderOf(n.name); first[dir] != "" && n.generated && n.out != "" &&
+			!t.abandoned(n) {
 			folders[dir] = true
 			generated[dir] = append(generated[dir], n)
 		}
@@ -52,7 +54,8 @@ func (t *tree) crowd(others []neighbour) (folders map[string]bool, generated map
 
 // checkClashes reports a name that files of two schemas give to different things. made has
 // the products; others are the neighbours in each of the crowded folders.
-func (t *tree) checkClashes(made []*goText, crowded map[string]bool, others map[string][]neighbour) error {
+func (t *tree) checkClashes(made []*goText, crowded map[string]bool,
+	others map[string][]neighbour) error {
 	byFolder := make(map[string]*names)
 	for i, text := range made {
 		dir := folderOf(t.products[i].name)
@@ -102,7 +105,8 @@ func (t *tree) checkClash(n neighbour, ours *names, pkg string) error {
 				return t.clashError(c, pkg)
 			}
 		}
-		if c.isImport && c.b == text && today.imported[c.name] != nil || (!c.isImport || c.a == text) && today.declared[c.name] != nil {
+		if c.isImport && c.b == text && today.imported[c.name] != nil ||
+			(!c.isImport || c.a == text) && today.declared[c.name] != nil {
 			return t.clashError(c, pkg)
 		}
 	}
@@ -217,9 +221,12 @@ func (n *names) add(text *goText) {
 func (t *tree) clashError(c *clash, pkg string) error {
 	a, b := c.a.path+", from "+t.display(c.a.source), c.b.path+", from "+t.display(c.b.source)
 	if c.isImport {
-		return fmt.Errorf("%s, declares %s in package %s, and %s, imports a package by that name, which Go refuses; give the type another name or namespace", a, c.name, pkg, b)
+		return fmt.Errorf("%s, declares %s in package %s, and %s, imports a package by that "+
+			"name, which Go refuses; give the type another name or namespace", a, c.name, pkg, b)
 	}
-	return fmt.Errorf("%s, and %s, both declare %s in package %s; give one of the types another name or namespace, or include one schema in the other, so that it sees the name and avoids it",
+	return fmt.Errorf("%s, and %s, both declare %s in package %s; give one of the types another "+
+		"name or namespace, or include one schema in the other, so that it sees the name and "+
+		"avoids it",
 		a, b, c.name, pkg)
 }
 
@@ -262,7 +269,9 @@ func readNames(data []byte) *goText {
 // declare adds the identifier at the beginning of a line.
 func (x *goText) declare(line []byte) {
 	end := 0
-	for end < len(line) && (line[end] == '_' || line[end]|0x20 >= 'a' && line[end]|0x20 <= 'z' || line[end] >= '0' && line[end] <= '9') {
+	for end < len(line) &&
+		(line[end] == '_' || line[end]|0x20 >= 'a' && line[end]|0x20 <= 'z' || line[end] >= '0' &&
+			line[end] <= '9') {
 		end++
 	}
 	if name := string(line[:end]); name != "" && name != "_" {

@@ -27,7 +27,10 @@ type imports struct {
 
 // meets reports whether files of several schemas come together in the output folder.
 func (t *tree) meets(others []neighbour) bool {
-	return t.schemas > 1 || slices.ContainsFunc(others, func(n neighbour) bool { return n.generated && n.out != "" && !t.abandoned(n) })
+	return t.schemas > 1 ||
+		slices.ContainsFunc(others, func(n neighbour) bool {
+			return n.generated && n.out != "" && !t.abandoned(n)
+		})
 }
 
 // checkCycles reports packages that need each other because of several schemas.
@@ -57,7 +60,9 @@ func (t *tree) checkCycles(made []*goText, others []neighbour) error {
 			if cycle == nil {
 				break
 			}
-			if stale := slices.IndexFunc(cycle, func(e edge) bool { return !t.stillImports(e) }); stale >= 0 {
+			if stale := slices.IndexFunc(cycle, func(e edge) bool {
+				return !t.stillImports(e)
+			}); stale >= 0 {
 				g.remove(cycle[stale])
 				continue
 			}
@@ -83,7 +88,9 @@ func (g *imports) add(dir string, text *goText, of *neighbour) {
 }
 
 func (g *imports) remove(e edge) {
-	g.edges[e.from] = slices.DeleteFunc(g.edges[e.from], func(other edge) bool { return other.file == e.file && other.to == e.to })
+	g.edges[e.from] = slices.DeleteFunc(g.edges[e.from], func(other edge) bool {
+		return other.file == e.file && other.to == e.to
+	})
 }
 
 // wayBack returns the imports that lead from one folder to another, at least one.
@@ -127,8 +134,11 @@ func (t *tree) stillImports(e edge) bool {
 func (t *tree) cycleError(cycle []edge) error {
 	var parts []string
 	for _, e := range cycle {
-		parts = append(parts, fmt.Sprintf("%s, from %s, imports %s", e.file.path, t.display(e.file.source), path.Join(t.opts.ImportPath, e.to)))
+		parts = append(parts,
+			fmt.Sprintf("%s, from %s, imports %s", e.file.path, t.display(e.file.source),
+				path.Join(t.opts.ImportPath, e.to)))
 	}
-	return fmt.Errorf("Go packages may not need each other: %s; move one of the types into the other's namespace, or generate one package for all namespaces (-package)",
+	return fmt.Errorf("Go packages may not need each other: %s; move one of the types into the "+
+		"other's namespace, or generate one package for all namespaces (-package)",
 		strings.Join(parts, "; "))
 }

@@ -29,7 +29,8 @@ func dependencies(outputs, read []string) []byte {
 
 // escapeForMake escapes what make would not take for part of a file's name.
 func escapeForMake(path string) string {
-	return strings.NewReplacer("$", "$$", "#", `\#`, " ", `\ `, "\t", "\\\t", ":", `\:`).Replace(filepath.ToSlash(path))
+	return strings.NewReplacer("$", "$$", "#", `\#`, " ", `\ `, "\t", "\\\t", ":",
+		`\:`).Replace(filepath.ToSlash(path))
 }
 
 // validateDepfile reports a file that -depfile would overwrite by mistake.
@@ -38,7 +39,8 @@ func (c *command) validateDepfile() error {
 		return nil
 	}
 	ext := filepath.Ext(c.depfile)
-	if slices.Contains(c.paths, c.depfile) || slices.Contains([]string{".fbs", ".bfbs", ".go"}, ext) {
+	if slices.Contains(c.paths, c.depfile) ||
+		slices.Contains([]string{".fbs", ".bfbs", ".go"}, ext) {
 		return fmt.Errorf("-depfile %s: this is not the name of a file of dependencies", c.depfile)
 	}
 	if info, err := os.Stat(c.depfile); err == nil && !info.Mode().IsRegular() {

@@ -41,9 +41,11 @@ func TestFlagsThatAreRefused(t *testing.T) {
 		{[]string{"-depfile", "gen", "a.fbs"}, "not a regular file"},
 		{[]string{"-root-type", "", "a.fbs"}, "-root-type is empty"},
 	} {
-		dir := newModule(t, map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen/x": ""})
+		dir := newModule(t,
+			map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen/x": ""})
 		code, stdout, stderr := ipcgen(c.args...)
-		if code != exitUsage || stdout != "" || !strings.Contains(stderr, c.want) || !strings.Contains(stderr, "ipcgen -h") {
+		if code != exitUsage || stdout != "" || !strings.Contains(stderr, c.want) ||
+			!strings.Contains(stderr, "ipcgen -h") {
 			t.Errorf("%q: status %d, %q, %q; want 2 and %q", c.args, code, stdout, stderr, c.want)
 		}
 		if n := len(readTree(t, dir)); n != 3 {
@@ -55,7 +57,8 @@ func TestFlagsThatAreRefused(t *testing.T) {
 // TestNamesOfIncludedFiles checks that an included file's name stays inside the
 // comment that holds it.
 func TestNamesOfIncludedFiles(t *testing.T) {
-	newModule(t, map[string]string{"a.fbs": `include "b\nc.fbs"; namespace n; table A { x: int; }`, "b\nc.fbs": "namespace b; table B { x: int; }"})
+	newModule(t, map[string]string{"a.fbs": `include "b\nc.fbs"; namespace n; table A { x: int; }`,
+		"b\nc.fbs": "namespace b; table B { x: int; }"})
 	if code, _, stderr := ipcgen("-o", "gen", "a.fbs"); code != exitOK {
 		t.Errorf("status %d, %s", code, stderr)
 	}
@@ -74,7 +77,8 @@ func TestUsageFitsATerminal(t *testing.T) {
 	_, text, _ := ipcgen("-h")
 	c := &command{}
 	c.parse([]string{"-h"})
-	for _, name := range []string{"I", "o", "all", "package", "one-file", "import", "go-import", "runtime", "bfbs", "depfile", "root-type", "Werror",
+	for _, name := range []string{"I", "o", "all", "package", "one-file", "import", "go-import",
+		"runtime", "bfbs", "depfile", "root-type", "Werror",
 		"check", "outputs", "deps", "dump", "version", "h"} {
 		if !strings.Contains(text, "\n  -"+name+" ") {
 			t.Errorf("-%s is not in the usage", name)
@@ -84,7 +88,8 @@ func TestUsageFitsATerminal(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	code, stdout, stderr := ipcgen("-version")
-	if name, version, ok := strings.Cut(strings.TrimSuffix(stdout, "\n"), " "); code != exitOK || stderr != "" || !ok || name != "ipcgen" || version == "" {
+	if name, version, ok := strings.Cut(strings.TrimSuffix(stdout, "\n"), " "); code != exitOK ||
+		stderr != "" || !ok || name != "ipcgen" || version == "" {
 		t.Errorf("status %d, %q, %q", code, stdout, stderr)
 	}
 }
@@ -97,7 +102,8 @@ func TestOutputsAndDepfile(t *testing.T) {
 		"my schema$/b#.fbs": "namespace m; table B { x: int; }",
 	})
 	code, stdout, stderr := ipcgen("-outputs", "-all", "-o", "gen", "my schema$/a.fbs")
-	if want := filepath.FromSlash("gen/m/B.go\ngen/n/A.go\n"); code != exitOK || stdout != want || stderr != "" {
+	if want := filepath.FromSlash("gen/m/B.go\ngen/n/A.go\n"); code != exitOK || stdout != want ||
+		stderr != "" {
 		t.Errorf("-outputs: status %d, %q, %q; want %q", code, stdout, stderr, want)
 	}
 	if n := len(readTree(t, dir)); n != 3 {
@@ -107,7 +113,8 @@ func TestOutputsAndDepfile(t *testing.T) {
 	if code, _, stderr := ipcgen(run...); code != exitOK {
 		t.Fatal(stderr)
 	}
-	const want = "gen/m/B.go \\\ngen/n/A.go: \\\n  my\\ schema$$/b\\#.fbs \\\n  my\\ schema$$/a.fbs\n"
+	const want = "gen/m/B.go \\\ngen/n/A.go: \\\n  my\\ schema$$/b\\#.fbs \\\n  " +
+		"my\\ schema$$/a.fbs\n"
 	if got, err := os.ReadFile("build/a.d"); err != nil || string(got) != want {
 		t.Errorf("%v, %q; want %q", err, got, want)
 	}
@@ -121,7 +128,8 @@ func TestOutputsAndDepfile(t *testing.T) {
 	if after, err := os.Stat("build/a.d"); err != nil || !os.SameFile(before, after) {
 		t.Error("the rule was written again")
 	}
-	if code, stdout, _ := ipcgen("-outputs", "-bfbs", "-o", "gen", "my schema$/a.fbs"); code != exitOK || stdout != filepath.FromSlash("gen/a.bfbs\n") {
+	if code, stdout, _ := ipcgen("-outputs", "-bfbs", "-o", "gen",
+		"my schema$/a.fbs"); code != exitOK || stdout != filepath.FromSlash("gen/a.bfbs\n") {
 		t.Errorf("-outputs -bfbs: status %d, %q", code, stdout)
 	}
 }
@@ -130,10 +138,12 @@ func TestWarningsAsErrors(t *testing.T) {
 	dir := newModule(t, map[string]string{"a.fbs": `namespace n; table Q { camelCase: int; } table A { x: string = "x"; }`})
 	args := []string{"-bfbs", "-o", "gen", "a.fbs"} // the default is lost
 	code, _, stderr := ipcgen(append([]string{"-Werror"}, args...)...)
-	if code != exitFailed || !strings.Contains(stderr, "warning: ") || !strings.Contains(stderr, "-Werror") || len(readTree(t, dir)) != 2 {
+	if code != exitFailed || !strings.Contains(stderr, "warning: ") ||
+		!strings.Contains(stderr, "-Werror") || len(readTree(t, dir)) != 2 {
 		t.Errorf("status %d, %s; %d files", code, stderr, len(readTree(t, dir)))
 	}
-	if code, _, stderr := ipcgen(args...); code != exitOK || !strings.Contains(stderr, "warning: ") {
+	if code, _, stderr := ipcgen(args...); code != exitOK ||
+		!strings.Contains(stderr, "warning: ") {
 		t.Errorf("without -Werror: status %d, %s", code, stderr)
 	}
 }
@@ -144,16 +154,19 @@ func TestRootType(t *testing.T) {
 	if code, _, stderr := ipcgen("-o", "gen", "-root-type", "Monster", "a.fbs"); code != exitOK {
 		t.Fatal(stderr)
 	}
-	for name, want := range map[string]bool{"gen/n/Monster.go": true, "gen/m/Other.go": false, "gen/n/Other.go": false} {
+	for name, want := range map[string]bool{"gen/n/Monster.go": true, "gen/m/Other.go": false,
+		"gen/n/Other.go": false} {
 		text, err := os.ReadFile(name)
 		if err != nil || strings.Contains(string(text), `Identifier = "ABCD"`) != want {
 			t.Errorf("%s has an identifier: %v, want %v (%v)", name, !want, want, err)
 		}
 	}
 	for name, want := range map[string]string{
-		"Other": "may be m.Other or n.Other", "n.S": "not one of the schema's tables", "n.Monstre": "did you mean n.Monster?",
+		"Other": "may be m.Other or n.Other", "n.S": "not one of the schema's tables",
+		"n.Monstre": "did you mean n.Monster?",
 	} {
-		if code, _, stderr := ipcgen("-o", "gen", "-root-type", name, "a.fbs"); code != exitFailed || !strings.Contains(stderr, want) {
+		if code, _, stderr := ipcgen("-o", "gen", "-root-type", name,
+			"a.fbs"); code != exitFailed || !strings.Contains(stderr, want) {
 			t.Errorf("-root-type %s: status %d, %s", name, code, stderr)
 		}
 	}
@@ -165,8 +178,11 @@ func TestRootType(t *testing.T) {
 // TestForks checks that every import of FlatBuffers and of the runtime follows the
 // flags.
 func TestForks(t *testing.T) {
-	newModule(t, map[string]string{"a.fbs": greeter + "attribute \"stream\"; struct Block (stream) { x: int; } table K { k: Block (key); v: [K]; }"})
-	if code, _, stderr := ipcgen("-o", "gen", "-go-import", "example.com/fork/fbgo", "-runtime", "example.com/fork/rt", "a.fbs"); code != exitOK {
+	newModule(t, map[string]string{"a.fbs": greeter +
+		"attribute \"stream\"; struct Block (stream) { x: int; } table K { k: Block (key); v: " +
+		"[K]; }"})
+	if code, _, stderr := ipcgen("-o", "gen", "-go-import", "example.com/fork/fbgo", "-runtime",
+		"example.com/fork/rt", "a.fbs"); code != exitOK {
 		t.Fatal(stderr)
 	}
 	seen := map[string]bool{}
@@ -174,7 +190,8 @@ func TestForks(t *testing.T) {
 		if strings.Contains(text, "google") || strings.Contains(text, "ipcgen/ipcgen") {
 			t.Errorf("%s imports what is not the fork", name)
 		}
-		for _, imp := range []string{`flatbuffers "example.com/fork/fbgo"`, `ipc "example.com/fork/rt"`, `fb "example.com/fork/rt/fb"`} {
+		for _, imp := range []string{`flatbuffers "example.com/fork/fbgo"`,
+			`ipc "example.com/fork/rt"`, `fb "example.com/fork/rt/fb"`} {
 			seen[imp] = seen[imp] || strings.Contains(text, imp)
 		}
 	}
@@ -188,17 +205,22 @@ func TestForks(t *testing.T) {
 // TestMisspeltTypes checks that the message names the type that was meant.
 func TestMisspeltTypes(t *testing.T) {
 	for src, want := range map[string]string{
-		"namespace n; table Monster {} table A { x: Monstre; }":                  "did you mean n.Monster?",
-		"namespace n; table Monster {} namespace o.p; table A { x: Monstre; }":   "did you mean n.Monster?",
-		"namespace n; table Monster {} namespace o.p; table A { x: m.Monster; }": "did you mean n.Monster?",
+		"namespace n; table Monster {} table A { x: Monstre; }": "did you mean " +
+			"n.Monster?",
+		"namespace n; table Monster {} namespace o.p; table A { x: Monstre; }": "did you mean " +
+			"n.Monster?",
+		"namespace n; table Monster {} namespace o.p; table A { x: m.Monster; }": "did you mean " +
+			"n.Monster?",
 		"table A { x: unit32; }":     "did you mean uint32?",
 		"table A { x: [strng]; }":    "did you mean string?",
 		"table A { x: Bool; }":       "did you mean bool?",
 		"table A { x: Completely; }": "declare it, or include the file that does",
-		"namespace n; table A { x: Colour; } enum Colour: byte { Red }": "must be declared before it is used",
+		"namespace n; table A { x: Colour; } enum Colour: byte { Red }": "must be declared " +
+			"before it is used",
 	} {
 		newModule(t, map[string]string{"a.fbs": src})
-		if code, _, stderr := ipcgen("a.fbs"); code != exitFailed || !strings.Contains(stderr, want) {
+		if code, _, stderr := ipcgen("a.fbs"); code != exitFailed ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("%s: status %d, %s", src, code, stderr)
 		}
 	}

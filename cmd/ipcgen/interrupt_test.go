@@ -140,11 +140,13 @@ func (p *process) end() (code int, killed syscall.Signal) {
 // new folders, and one namespace gets another name.
 var (
 	before = map[string]string{
-		"a.fbs": "namespace n; table A { x: int; } table B { x: int; } table C { x: int; } namespace old.inner; table D { x: int; }",
+		"a.fbs": "namespace n; table A { x: int; } table B { x: int; } table C { x: int; } " +
+			"namespace old.inner; table D { x: int; }",
 		"b.fbs": "namespace b; table Other { x: int; }",
 	}
 	after = map[string]string{
-		"a.fbs": "namespace n; table A { x: int; y: int; } table C { x: int; z: int; } table E { x: int; } namespace fresh.inner; table D { x: int; }",
+		"a.fbs": "namespace n; table A { x: int; y: int; } table C { x: int; z: int; } table E " +
+			"{ x: int; } namespace fresh.inner; table D { x: int; }",
 		"b.fbs": before["b.fbs"],
 	}
 )
@@ -222,12 +224,14 @@ func TestKilledAtEveryStep(t *testing.T) {
 			for name, text := range readTree(t, "gen") {
 				hidden := strings.HasPrefix(name, stage.Folder+"/")
 				if !hidden && text != old[name] && text != fresh[name] {
-					t.Errorf("%s %d: %s is neither the old nor the new one: %q", point, n, name, text)
+					t.Errorf("%s %d: %s is neither the old nor the new one: %q", point,
+						n, name, text)
 				}
 			}
 			mustRun(t, "-o gen b.fbs")
 			if exists(filepath.Join("gen", stage.Folder)) {
-				t.Errorf("%s %d: %v is left", point, n, slices.Sorted(maps.Keys(readTree(t, filepath.Join("gen", stage.Folder)))))
+				t.Errorf("%s %d: %v is left", point, n,
+					slices.Sorted(maps.Keys(readTree(t, filepath.Join("gen", stage.Folder)))))
 			}
 			if empty := emptyFolders(t, "gen"); len(empty) > 0 {
 				t.Errorf("%s %d: empty folders %v", point, n, empty)
@@ -241,9 +245,11 @@ func TestKilledAtEveryStep(t *testing.T) {
 
 // TestKilledInANewFolder is the same where there is no output yet.
 func TestKilledInANewFolder(t *testing.T) {
-	for _, point := range []string{"stage folder made", "stage lock made", "stage begun", "stage written", "stage folders made", "stage placed"} {
+	for _, point := range []string{"stage folder made", "stage lock made", "stage begun",
+		"stage written", "stage folders made", "stage placed"} {
 		dir := newModule(t, after)
-		if _, killed := start(t, dir, "kill:"+point+":1", "-o", "out/gen", "a.fbs").end(); killed == 0 {
+		if _, killed := start(t, dir, "kill:"+point+":1", "-o", "out/gen",
+			"a.fbs").end(); killed == 0 {
 			t.Fatalf("%s: not reached", point)
 		}
 		mustRun(t, "-o out/gen b.fbs")
@@ -261,7 +267,8 @@ func TestKilledInANewFolder(t *testing.T) {
 func TestSignalsLeaveAllOrNothing(t *testing.T) {
 	old, fresh := trees(t)
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
-	for i, point := range []string{"stage folder made", "stage lock made", "stage begun", "stage written", "stage folders made", "stage removed", "stage placed", "stage cleaned"} {
+	for i, point := range []string{"stage folder made", "stage lock made", "stage begun",
+		"stage written", "stage folders made", "stage removed", "stage placed", "stage cleaned"} {
 		sig := signals[i%len(signals)]
 		dir := generated(t, after)
 		p := start(t, dir, "stop:"+point+":1", "-o", "gen", "a.fbs")
@@ -274,7 +281,8 @@ func TestSignalsLeaveAllOrNothing(t *testing.T) {
 		}
 		got := readTree(t, "gen")
 		if !maps.Equal(got, old) && !maps.Equal(got, fresh) {
-			t.Errorf("%s: the tree is neither the old nor the new one: %v", point, slices.Sorted(maps.Keys(got)))
+			t.Errorf("%s: the tree is neither the old nor the new one: %v", point,
+				slices.Sorted(maps.Keys(got)))
 		}
 		if maps.Equal(got, old) && !strings.Contains(p.said.String(), "nothing was changed") {
 			t.Errorf("%s: it says %q", point, p.said.String())
@@ -365,7 +373,8 @@ func TestARunThatWaitsCanBeInterrupted(t *testing.T) {
 func TestManyRunsAtOnce(t *testing.T) {
 	files := map[string]string{"base.fbs": included}
 	for i := range 4 {
-		files[fmt.Sprintf("s%d.fbs", i)] = fmt.Sprintf(`include "base.fbs"; namespace s%d; table A { p: base.Point; } table B { a: A; }`, i)
+		files[fmt.Sprintf("s%d.fbs",
+			i)] = fmt.Sprintf(`include "base.fbs"; namespace s%d; table A { p: base.Point; } table B { a: A; }`, i)
 	}
 	dir := newModule(t, files)
 	var ps []*process
@@ -426,7 +435,8 @@ func TestFilesOfTheUser(t *testing.T) {
 		want := maps.Clone(fresh)
 		for name := range want {
 			if rest, ok := strings.CutPrefix(name, "n/"); ok {
-				if text, err := os.ReadFile("elsewhere/" + rest); err != nil || string(text) != want[name] {
+				if text, err := os.ReadFile("elsewhere/" + rest); err != nil ||
+					string(text) != want[name] {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
@@ -439,20 +449,26 @@ func TestFilesOfTheUser(t *testing.T) {
 		name, want string
 		prepare    func() error
 	}{
-		{"read-only", "cannot write gen/n/A.go: the file is read-only", func() error { return os.Chmod("gen/n/A.go", 0o444) }},
-		{"read-only, to be removed", "gen/n/B.go: the file is read-only", func() error { return os.Chmod("gen/n/B.go", 0o444) }},
-		{"link to nothing", "cannot write gen/n/A.go: it is a symbolic link to nothing", func() error {
-			return errors.Join(os.Remove("gen/n/A.go"), os.Symlink("nothing", "gen/n/A.go"))
+		{"read-only", "cannot write gen/n/A.go: the file is read-only", func() error {
+			return os.Chmod("gen/n/A.go", 0o444)
 		}},
+		{"read-only, to be removed", "gen/n/B.go: the file is read-only", func() error {
+			return os.Chmod("gen/n/B.go", 0o444)
+		}},
+		{"link to nothing", "cannot write gen/n/A.go: it is a symbolic link to nothing",
+			func() error {
+				return errors.Join(os.Remove("gen/n/A.go"), os.Symlink("nothing", "gen/n/A.go"))
+			}},
 		{"directory", "cannot write gen/n/A.go: it is a directory", func() error {
 			return errors.Join(os.Remove("gen/n/A.go"), os.Mkdir("gen/n/A.go", 0o777))
 		}},
 		{"pipe", "cannot write gen/n/A.go: it is not a regular file", func() error {
 			return errors.Join(os.Remove("gen/n/A.go"), syscall.Mkfifo("gen/n/A.go", 0o666))
 		}},
-		{"file in the place of a folder", "cannot write gen/fresh/inner/D.go: not a directory", func() error {
-			return os.WriteFile("gen/fresh", nil, 0o666)
-		}},
+		{"file in the place of a folder", "cannot write gen/fresh/inner/D.go: not a directory",
+			func() error {
+				return os.WriteFile("gen/fresh", nil, 0o666)
+			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			generated(t, after)
@@ -515,14 +531,16 @@ set +e
 	dir := t.TempDir()
 	cmd := exec.Command("unshare", "-rm", "sh", "-c", script, path, dir)
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() == 77 || strings.Contains(string(out), "unshare failed") {
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() == 77 ||
+		strings.Contains(string(out), "unshare failed") {
 		t.Skipf("no mounts here: %v, %s", err, out)
 	}
 	var said []string
 	for line := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {
 		said = append(said, line)
 	}
-	want := []string{"no space left on device", "full: 1", "up to date: 0", "read-only file system", "read-only: 1"}
+	want := []string{"no space left on device", "full: 1", "up to date: 0", "read-only file system",
+		"read-only: 1"}
 	if err != nil || len(said) != len(want) {
 		t.Fatalf("%v:\n%s", err, out)
 	}

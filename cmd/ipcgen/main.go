@@ -212,13 +212,17 @@ func (c *command) validate(given map[string]bool) error {
 	}
 	switch {
 	case len(prints) > 1:
-		return fmt.Errorf("%s and %s print different things instead of writing; give one of them", prints[0], prints[1])
+		return fmt.Errorf("%s and %s print different things instead of writing; give one of them",
+			prints[0], prints[1])
 	case len(prints) > 0 && c.depfile != "":
-		return fmt.Errorf("-depfile is written with the outputs, and %s writes nothing; give one of them", prints[0])
+		return fmt.Errorf("-depfile is written with the outputs, and %s writes nothing; give "+
+			"one of them", prints[0])
 	case (c.dump || c.deps) && c.bfbs:
-		return fmt.Errorf("%s is about what is read, and -bfbs about what is written; give one of them", prints[0])
+		return fmt.Errorf("%s is about what is read, and -bfbs about what is written; give one "+
+			"of them", prints[0])
 	}
-	for _, name := range []string{"o", "import", "package", "go-import", "runtime", "root-type", "depfile"} {
+	for _, name := range []string{"o", "import", "package", "go-import", "runtime",
+		"root-type", "depfile"} {
 		if given[name] && map[string]string{
 			"o": c.out, "import": c.importPath, "package": c.pkg, "go-import": c.goImport,
 			"runtime": c.runtime, "root-type": c.rootType, "depfile": c.depfile,
@@ -303,7 +307,8 @@ func (c *command) compare(t *tree) (code int, err error) {
 		return exitFailed, err
 	}
 	if len(changed) > 0 {
-		return exitFailed, fmt.Errorf("%d files are not up to date; run ipcgen without -check", len(changed))
+		return exitFailed,
+			fmt.Errorf("%d files are not up to date; run ipcgen without -check", len(changed))
 	}
 	return exitOK, nil
 }
@@ -384,7 +389,8 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 	if c.bfbs {
 		return t, c.planBinary(t, schemas, diags)
 	}
-	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all, GRPC: c.grpc, Flatbuffers: c.goImport, Runtime: c.runtime}
+	opts := gogen.Options{ImportPath: c.importPath, Package: c.pkg, OneFile: c.oneFile, All: c.all,
+		GRPC: c.grpc, Flatbuffers: c.goImport, Runtime: c.runtime}
 	if opts.ImportPath == "" {
 		if opts.ImportPath, err = out.importPath(); err != nil {
 			return nil, err
@@ -409,7 +415,10 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 			t.owned[names[f]] = true
 			real := resolve(f.Path)
 			if other, ok := files[names[f]]; ok && f.Path != "" && other != "" && real != other {
-				return nil, fmt.Errorf("%s and %s have the same name, %s, for those who look at the output; give their paths relative to the current folder, or name a folder around them with -I", other, f.Path, names[f])
+				return nil,
+					fmt.Errorf("%s and %s have the same name, %s, for those who look at the "+
+						"output; give their paths relative to the current folder, or name a "+
+						"folder around them with -I", other, f.Path, names[f])
 			}
 			files[names[f]] = real
 		}
@@ -443,7 +452,8 @@ func (t *tree) add(p *product, r rendering) error {
 		if p.path != prev.path {
 			paths += " and " + p.path + ", which are one file for some systems"
 		}
-		return fmt.Errorf("%s and %s both generate %s; give their types different names or namespaces, or run ipcgen for each with its own -o",
+		return fmt.Errorf("%s and %s both generate %s; give their types different names or "+
+			"namespaces, or run ipcgen for each with its own -o",
 			t.display(prev.source), t.display(p.source), paths)
 	}
 	return nil

@@ -66,7 +66,8 @@ rpc_service Greeter { Greet(Hello): Greeting; }
 
 func TestGenerate(t *testing.T) {
 	dir := newModule(t, map[string]string{"greeter.fbs": greeter})
-	if code, stdout, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK || stdout != "" || stderr != "" {
+	if code, stdout, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK || stdout != "" ||
+		stderr != "" {
 		t.Fatalf("status %d, printed %q and %q; want 0 and nothing", code, stdout, stderr)
 	}
 	first := readTree(t, filepath.Join(dir, "gen"))
@@ -91,7 +92,8 @@ func TestGenerate(t *testing.T) {
 	if after := info(); !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
 		t.Error("the second run rewrote an unchanged file")
 	}
-	if code, stdout, stderr := ipcgen("-check", "-o", "gen", "greeter.fbs"); code != exitOK || stdout+stderr != "" {
+	if code, stdout, stderr := ipcgen("-check", "-o", "gen", "greeter.fbs"); code != exitOK ||
+		stdout+stderr != "" {
 		t.Errorf("-check: status %d, %q, %q", code, stdout, stderr)
 	}
 }
@@ -101,7 +103,8 @@ func TestCheckListsStaleFiles(t *testing.T) {
 	if code, _, stderr := ipcgen("-o", "gen", "greeter.fbs"); code != exitOK {
 		t.Fatal(stderr)
 	}
-	write(t, "gen/greeter/Hello.go", gogen.Header("greeter", "../greeter.fbs")+"\n\npackage greeter\n")
+	write(t, "gen/greeter/Hello.go", gogen.Header("greeter", "../greeter.fbs")+
+		"\n\npackage greeter\n")
 	if err := os.Remove("gen/greeter/Greeting.go"); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +134,8 @@ func TestTypesThatAreGone(t *testing.T) {
 	}
 	write(t, "greeter.fbs", strings.ReplaceAll(greeter, "Hello", "Salute"))
 	code, stdout, _ := ipcgen("-check", "-o", "gen", "greeter.fbs")
-	want := filepath.FromSlash("gen/greeter/Greeter.go\ngen/greeter/Salute.go\ngen/greeter/Hello.go\n")
+	want := filepath.FromSlash(
+		"gen/greeter/Greeter.go\ngen/greeter/Salute.go\ngen/greeter/Hello.go\n")
 	if code != exitFailed || stdout != want {
 		t.Errorf("-check: status %d, printed %q, want %q", code, stdout, want)
 	}
@@ -139,7 +143,8 @@ func TestTypesThatAreGone(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	files := readTree(t, "gen/greeter")
-	for name, want := range map[string]bool{"Hello.go": false, "Salute.go": true, "Greeter.go": true, "Other.go": true, "mine.go": true} {
+	for name, want := range map[string]bool{"Hello.go": false, "Salute.go": true,
+		"Greeter.go": true, "Other.go": true, "mine.go": true} {
 		if _, got := files[name]; got != want {
 			t.Errorf("%s exists: %v, want %v", name, got, want)
 		}
@@ -161,17 +166,37 @@ func TestErrorsWriteNothing(t *testing.T) {
 	}{
 		{"no arguments", nil, nil, exitUsage, []string{"no schema given", "ipcgen -h"}},
 		{"unknown flag", nil, []string{"-x", "a.fbs"}, exitUsage, []string{"-x"}},
-		{"flag behind a path", map[string]string{"a.fbs": "table A {}"}, []string{"a.fbs", "-o", "gen"}, exitUsage, []string{"-o", "flags first"}},
-		{"missing file", nil, []string{"missing.fbs"}, exitFailed, []string{"missing.fbs", "help: its path is taken from the current folder"}},
-		{"directory as schema", map[string]string{"a.fbs/x": ""}, []string{"a.fbs"}, exitFailed, []string{"a.fbs"}},
-		{"syntax error", map[string]string{"a.fbs": "table A {\n  x int;\n}\n"}, []string{"a.fbs"}, exitFailed, []string{"a.fbs:2:5: error: ", "  x int;", "    ^~~"}},
-		{"unknown type", map[string]string{"a.fbs": "table A {\n  x: Foo;\n}\n"}, []string{"a.fbs"}, exitFailed, []string{"a.fbs:2:6: error: ", "Foo", "     ^~~"}},
-		{"no module", map[string]string{"a.fbs": "table A {}", "go.mod": "// nothing\n"}, []string{"a.fbs"}, exitFailed, []string{"names no module", "-import"}},
-		{"directory as output file", map[string]string{"a.fbs": "namespace n; table A { x: int; } table B { x: int; }", "gen/n/B.go/x": ""}, []string{"-o", "gen", "a.fbs"}, exitFailed, []string{"B.go", "is a directory", "-o"}},
-		{"file as output folder", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen": "x"}, []string{"-o", "gen", "a.fbs"}, exitFailed, []string{"gen"}},
-		{"somebody's own file", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen/n/A.go": "package n\n"}, []string{"-o", "gen", "a.fbs"}, exitFailed, []string{"A.go", "not written by ipcgen"}},
-		{"two schemas, one type", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace n; table A { y: int; }"}, []string{"-o", "gen", "a.fbs", "b.fbs"}, exitFailed, []string{"a.fbs", "b.fbs", "A.go"}},
-		{"one good, one bad", map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "table"}, []string{"-o", "gen", "a.fbs", "b.fbs"}, exitFailed, []string{"b.fbs:1:"}},
+		{"flag behind a path", map[string]string{"a.fbs": "table A {}"},
+			[]string{"a.fbs", "-o", "gen"}, exitUsage, []string{"-o", "flags first"}},
+		{"missing file", nil, []string{"missing.fbs"}, exitFailed,
+			[]string{"missing.fbs", "help: its path is taken from the current folder"}},
+		{"directory as schema", map[string]string{"a.fbs/x": ""}, []string{"a.fbs"}, exitFailed,
+			[]string{"a.fbs"}},
+		{"syntax error", map[string]string{"a.fbs": "table A {\n  x int;\n}\n"}, []string{"a.fbs"},
+			exitFailed, []string{"a.fbs:2:5: error: ", "  x int;", "    ^~~"}},
+		{"unknown type", map[string]string{"a.fbs": "table A {\n  x: Foo;\n}\n"}, []string{"a.fbs"},
+			exitFailed, []string{"a.fbs:2:6: error: ", "Foo", "     ^~~"}},
+		{"no module", map[string]string{"a.fbs": "table A {}", "go.mod": "// nothing\n"},
+			[]string{"a.fbs"}, exitFailed, []string{"names no module", "-import"}},
+		{"directory as output file",
+			map[string]string{"a.fbs": "namespace n; table A { x: int; } table B { x: int; }",
+				"gen/n/B.go/x": ""}, []string{"-o", "gen", "a.fbs"}, exitFailed,
+			[]string{"B.go", "is a directory", "-o"}},
+		{"file as output folder",
+			map[string]string{"a.fbs": "namespace n; table A { x: int; }", "gen": "x"},
+			[]string{"-o", "gen", "a.fbs"}, exitFailed, []string{"gen"}},
+		{"somebody's own file",
+			map[string]string{"a.fbs": "namespace n; table A { x: int; }",
+				"gen/n/A.go": "package n\n"}, []string{"-o", "gen", "a.fbs"}, exitFailed,
+			[]string{"A.go", "not written by ipcgen"}},
+		{"two schemas, one type",
+			map[string]string{"a.fbs": "namespace n; table A { x: int; }",
+				"b.fbs": "namespace n; table A { y: int; }"},
+			[]string{"-o", "gen", "a.fbs", "b.fbs"}, exitFailed,
+			[]string{"a.fbs", "b.fbs", "A.go"}},
+		{"one good, one bad",
+			map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "table"},
+			[]string{"-o", "gen", "a.fbs", "b.fbs"}, exitFailed, []string{"b.fbs:1:"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -215,10 +240,13 @@ func TestDepsAndDump(t *testing.T) {
 		"a.fbs":     "include \"b.fbs\"; namespace n; table A { b: B; }",
 		"inc/b.fbs": "namespace n; table B { x: int; }",
 	})
-	if code, stdout, stderr := ipcgen("-deps", "-I", "inc", "a.fbs"); code != exitOK || stdout != filepath.FromSlash("inc/b.fbs\na.fbs\n") || stderr != "" {
+	if code, stdout, stderr := ipcgen("-deps", "-I", "inc", "a.fbs"); code != exitOK ||
+		stdout != filepath.FromSlash("inc/b.fbs\na.fbs\n") || stderr != "" {
 		t.Errorf("-deps: status %d, printed %q and %q", code, stdout, stderr)
 	}
-	if code, stdout, stderr := ipcgen("-dump", "-I", "inc", "a.fbs"); code != exitOK || !strings.Contains(stdout, `"name": "n.B"`) && !strings.Contains(stdout, `"B"`) || stderr != "" {
+	if code, stdout, stderr := ipcgen("-dump", "-I", "inc", "a.fbs"); code != exitOK ||
+		!strings.Contains(stdout, `"name": "n.B"`) && !strings.Contains(stdout, `"B"`) ||
+		stderr != "" {
 		t.Errorf("-dump: status %d, printed %q and %q", code, stdout, stderr)
 	}
 }

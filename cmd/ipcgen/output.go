@@ -55,7 +55,9 @@ func (p *product) data(buf []byte) ([]byte, error) {
 		if other, err := r.text(nil); err != nil {
 			return nil, err
 		} else if !bytes.Equal(data, other) {
-			return nil, fmt.Errorf("%s comes out differently for %s and for %s, which both include the schema that it belongs to; a name that one of them declares in its namespace clashes with one derived from it",
+			return nil, fmt.Errorf("%s comes out differently for %s and for %s, which both "+
+				"include the schema that it belongs to; a name that one of them declares in its "+
+				"namespace clashes with one derived from it",
 				p.path, p.render[0].schema, r.schema)
 		}
 	}
@@ -97,7 +99,8 @@ type declarations struct {
 // puts it into the change.
 func (t *tree) compare() error {
 	t.stale, t.old = nil, nil
-	t.declared, t.gone, t.forced = make(map[string]declarations), make(map[string]bool), make(map[*product]bool)
+	t.declared, t.gone, t.forced = make(map[string]declarations), make(map[string]bool),
+		make(map[*product]bool)
 	var others []neighbour
 	if t.sweep {
 		var err error
@@ -209,7 +212,8 @@ func (t *tree) existing(p *product, buf []byte) ([]byte, error) {
 	case err != nil:
 		return nil, cannotWrite(p.path, err)
 	case info.IsDir():
-		return nil, cannotWrite(p.path, errors.New("it is a directory; move it away or choose another folder with -o"))
+		return nil, cannotWrite(p.path,
+			errors.New("it is a directory; move it away or choose another folder with -o"))
 	case !info.Mode().IsRegular():
 		return nil, cannotWrite(p.path, errors.New("it is not a regular file"))
 	}
@@ -256,7 +260,8 @@ func (t *tree) mayReplace(p *product, old []byte) error {
 	}
 	out, source, ok := gogen.ParseHeader(folderOf(p.name), first)
 	if !ok {
-		return fmt.Errorf("cannot write %s: it exists and was not written by ipcgen; move it away or choose another folder with -o", p.path)
+		return fmt.Errorf("cannot write %s: it exists and was not written by ipcgen; move it "+
+			"away or choose another folder with -o", p.path)
 	}
 	if out == "." && (source == p.source || t.owned[source]) {
 		return nil
@@ -280,9 +285,11 @@ func (t *tree) mayTakeOver(p *product, out, source string) error {
 	owner := t.display(source)
 	because := "and both declare " + p.types[0]
 	if d.err != nil {
-		because = fmt.Sprintf("and it cannot be told whether it still does (%v); remove the file if it does not", d.err)
+		because = fmt.Sprintf("and it cannot be told whether it still does (%v); remove the "+
+			"file if it does not", d.err)
 	}
-	return fmt.Errorf("cannot write %s for %s: it is generated from %s, %s; give one of them another name or namespace, or its own -o",
+	return fmt.Errorf("cannot write %s for %s: it is generated from %s, %s; give one of them "+
+		"another name or namespace, or its own -o",
 		p.path, t.display(p.source), owner, because)
 }
 
@@ -387,13 +394,15 @@ func (t *tree) neighbours() (found []neighbour, err error) {
 		}
 		seen[dir] = true
 		entries, err := os.ReadDir(filepath.Join(t.out.dir, filepath.FromSlash(dir)))
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err != nil && !made[dir] {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) ||
+			err != nil && !made[dir] {
 			return nil // what cannot be read cannot be ours
 		}
 		if err != nil {
 			return err
 		}
-		if dir != "" && !made[dir] && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "go.mod" }) {
+		if dir != "" && !made[dir] &&
+			slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "go.mod" }) {
 			return nil // another module
 		}
 		for _, e := range entries {
@@ -405,7 +414,8 @@ func (t *tree) neighbours() (found []neighbour, err error) {
 						return err
 					}
 				}
-			case path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") || !e.Type().IsRegular():
+			case path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") ||
+				!e.Type().IsRegular():
 			default:
 				if p := t.byName[strings.ToLower(name)]; p != nil && p.name == name {
 					continue
@@ -437,9 +447,10 @@ func (t *tree) neighbours() (found []neighbour, err error) {
 // this output folder: not a hidden one, nor one that the go command gives a
 // meaning of its own.
 func mayBeNamespace(name string) bool {
-	return name != "vendor" && name != "node_modules" && !strings.ContainsFunc(name, func(r rune) bool {
-		return r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
-	})
+	return name != "vendor" && name != "node_modules" &&
+		!strings.ContainsFunc(name, func(r rune) bool {
+			return r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+		})
 }
 
 // read finds out what the file is: from its beginning, unless it is in a folder of the
@@ -455,7 +466,8 @@ func (n *neighbour) read(inside bool) error {
 	defer f.Close()
 	r := bufio.NewReaderSize(f, 1024)
 	head, _ := r.Peek(1024)
-	if n.out, n.source, n.generated = gogen.ParseHeader(folderOf(n.name), firstLine(head)); n.generated {
+	if n.out, n.source, n.generated = gogen.ParseHeader(folderOf(n.name),
+		firstLine(head)); n.generated {
 		_, rest, _ := bytes.Cut(head, []byte("\npackage "))
 		n.pkg = firstLine(rest)
 		return nil
@@ -468,13 +480,15 @@ func (n *neighbour) read(inside bool) error {
 	if !inside {
 		return nil
 	}
-	file, err := parser.ParseFile(token.NewFileSet(), n.path, nil, parser.PackageClauseOnly|parser.ParseComments)
+	file, err := parser.ParseFile(token.NewFileSet(), n.path, nil, parser.PackageClauseOnly|
+		parser.ParseComments)
 	if err != nil {
 		return nil // it is not for us to say so
 	}
 	for _, group := range file.Comments {
 		for _, c := range group.List {
-			if x, err := constraint.Parse(c.Text); err == nil && c.Pos() < file.Package && !x.Eval(func(tag string) bool { return tag != "ignore" }) &&
+			if x, err := constraint.Parse(c.Text); err == nil && c.Pos() < file.Package &&
+				!x.Eval(func(tag string) bool { return tag != "ignore" }) &&
 				x.Eval(func(string) bool { return true }) {
 				return nil // it is never built with the rest
 			}
@@ -516,7 +530,8 @@ func (t *tree) checkNeighbours(others []neighbour) error {
 		if folderOf(n.name) == "" {
 			help = "give the package's name with -package, or " + help
 		}
-		return fmt.Errorf("cannot write %s, of package %s: %s, of package %s; %s", p.path, p.pkg, whose, n.pkg, help)
+		return fmt.Errorf("cannot write %s, of package %s: %s, of package %s; %s", p.path, p.pkg,
+			whose, n.pkg, help)
 	}
 	return nil
 }
@@ -551,7 +566,8 @@ func (o *outputFolder) packageOf() (string, error) {
 	}
 	name := ""
 	for _, e := range entries {
-		if path.Ext(e.Name()) != ".go" || strings.HasSuffix(e.Name(), "_test.go") || !e.Type().IsRegular() {
+		if path.Ext(e.Name()) != ".go" || strings.HasSuffix(e.Name(), "_test.go") ||
+			!e.Type().IsRegular() {
 			continue
 		}
 		n := neighbour{path: filepath.Join(o.dir, e.Name()), name: e.Name()}

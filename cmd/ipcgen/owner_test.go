@@ -27,13 +27,15 @@ const (
 
 var scenarios = []scenario{
 	{
-		name:  "two schemas of one base name",
-		files: map[string]string{"x/base.fbs": "namespace x; table A { x: int; }", "y/base.fbs": "namespace y; table A { x: int; } table B { a: A; }"},
-		runs:  []string{"-o gen x/base.fbs", "-o gen y/base.fbs"},
+		name: "two schemas of one base name",
+		files: map[string]string{"x/base.fbs": "namespace x; table A { x: int; }",
+			"y/base.fbs": "namespace y; table A { x: int; } table B { a: A; }"},
+		runs: []string{"-o gen x/base.fbs", "-o gen y/base.fbs"},
 	}, {
-		name:  "two schemas of one namespace",
-		files: map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace n; enum B: byte { X } table C { b: B; }"},
-		runs:  []string{"-o gen a.fbs", "-o gen b.fbs", "-o gen a.fbs b.fbs"},
+		name: "two schemas of one namespace",
+		files: map[string]string{"a.fbs": "namespace n; table A { x: int; }",
+			"b.fbs": "namespace n; enum B: byte { X } table C { b: B; }"},
+		runs: []string{"-o gen a.fbs", "-o gen b.fbs", "-o gen a.fbs b.fbs"},
 	}, {
 		name: "a shared include",
 		files: map[string]string{
@@ -41,7 +43,8 @@ var scenarios = []scenario{
 			"a.fbs":    `include "base.fbs"; namespace a; table A { p: base.Point; }`,
 			"b.fbs":    `include "base.fbs"; namespace b; union U { base.Q, base.R } table B { u: U; }`,
 		},
-		runs: []string{"-all -o gen a.fbs", "-all -o gen b.fbs", "-o gen base.fbs", "-all -o gen a.fbs b.fbs"},
+		runs: []string{"-all -o gen a.fbs", "-all -o gen b.fbs", "-o gen base.fbs",
+			"-all -o gen a.fbs b.fbs"},
 	}, {
 		name: "a shared include of the same namespace",
 		files: map[string]string{
@@ -64,94 +67,121 @@ var scenarios = []scenario{
 			"a_test.fbs":   `include "base.fbs"; namespace base; table A { b: Base; }`,
 			"sub/it's.fbs": `include "../base.fbs"; namespace base; table C { b: Base; } namespace c; table D { b: base.Base; }`,
 		},
-		runs: []string{"-one-file -o gen base.fbs", "-one-file -all -o gen a_test.fbs", "-one-file -all -o gen sub/it's.fbs"},
+		runs: []string{"-one-file -o gen base.fbs", "-one-file -all -o gen a_test.fbs",
+			"-one-file -all -o gen sub/it's.fbs"},
 	}, {
-		name:    "a renamed namespace",
-		old:     map[string]string{"a.fbs": "namespace deep.inside.old; table A { x: int; }", "b.fbs": "namespace b; table B { x: int; }"},
+		name: "a renamed namespace",
+		old: map[string]string{"a.fbs": "namespace deep.inside.old; table A { x: int; }",
+			"b.fbs": "namespace b; table B { x: int; }"},
 		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
-		files:   map[string]string{"a.fbs": "namespace fresh; table A { x: int; }", "b.fbs": "namespace b; table B { x: int; }"},
-		runs:    []string{"-o gen a.fbs", "-o gen b.fbs"},
+		files: map[string]string{"a.fbs": "namespace fresh; table A { x: int; }",
+			"b.fbs": "namespace b; table B { x: int; }"},
+		runs: []string{"-o gen a.fbs", "-o gen b.fbs"},
 	}, {
-		name:    "a switch to one package",
-		old:     map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace m; table B { x: int; }"},
+		name: "a switch to one package",
+		old: map[string]string{"a.fbs": "namespace n; table A { x: int; }",
+			"b.fbs": "namespace m; table B { x: int; }"},
 		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
 		runs:    []string{"-package p -o gen a.fbs", "-package p -o gen b.fbs"},
 	}, {
-		name:    "a switch to one file, for one schema of two",
-		old:     map[string]string{"a.fbs": "namespace n; table A { x: int; } table A2 { x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
+		name: "a switch to one file, for one schema of two",
+		old: map[string]string{"a.fbs": "namespace n; table A { x: int; } table A2 { x: int; }",
+			"b.fbs": "namespace n; table B { x: int; }"},
 		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
 		runs:    []string{"-one-file -o gen a.fbs", "-o gen b.fbs"},
 	}, {
-		name:    "a switch from one file",
-		old:     map[string]string{"a.fbs": "namespace n; table A { x: int; } table A2 { x: int; }"},
+		name: "a switch from one file",
+		old: map[string]string{
+			"a.fbs": "namespace n; table A { x: int; } table A2 { x: int; }",
+		},
 		oldRuns: []string{"-one-file -o gen a.fbs"},
 		runs:    []string{"-o gen a.fbs"},
 	}, {
-		name:    "a type that moved",
-		old:     map[string]string{"a.fbs": "namespace n; table A { x: int; } table B { x: int; }", "b.fbs": "namespace n; table C { x: int; }"},
+		name: "a type that moved",
+		old: map[string]string{"a.fbs": "namespace n; table A { x: int; } table B { x: int; }",
+			"b.fbs": "namespace n; table C { x: int; }"},
 		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
-		files:   map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace n; table B { x: int; } table C { x: int; }"},
-		runs:    []string{"-o gen a.fbs", "-o gen b.fbs"},
+		files: map[string]string{"a.fbs": "namespace n; table A { x: int; }",
+			"b.fbs": "namespace n; table B { x: int; } table C { x: int; }"},
+		runs: []string{"-o gen a.fbs", "-o gen b.fbs"},
 	}, {
-		name:    "a schema with another name, and a type less",
-		old:     map[string]string{"a.fbs": "namespace n; table A { x: int; } table B { x: int; }", "c.fbs": "namespace n; table C { x: int; }"},
+		name: "a schema with another name, and a type less",
+		old: map[string]string{"a.fbs": "namespace n; table A { x: int; } table B { x: int; }",
+			"c.fbs": "namespace n; table C { x: int; }"},
 		oldRuns: []string{"-o gen a.fbs", "-o gen c.fbs"},
-		files:   map[string]string{"b.fbs": "namespace n; table A { x: int; }", "c.fbs": "namespace n; table C { x: int; }"},
-		runs:    []string{"-o gen b.fbs", "-o gen c.fbs"},
+		files: map[string]string{"b.fbs": "namespace n; table A { x: int; }",
+			"c.fbs": "namespace n; table C { x: int; }"},
+		runs: []string{"-o gen b.fbs", "-o gen c.fbs"},
 	}, {
-		name:  "one schema in two folders, one in the other",
-		files: map[string]string{"a.fbs": "namespace n; table A { x: int; }", "x/a.fbs": "namespace n; table X { x: int; }", "b.fbs": "namespace x.y.n; table B { x: int; }"},
-		runs:  []string{"-o . a.fbs", "-o x a.fbs", "-o x/y x/a.fbs", "-o . b.fbs"},
+		name: "one schema in two folders, one in the other",
+		files: map[string]string{"a.fbs": "namespace n; table A { x: int; }",
+			"x/a.fbs": "namespace n; table X { x: int; }",
+			"b.fbs":   "namespace x.y.n; table B { x: int; }"},
+		runs: []string{"-o . a.fbs", "-o x a.fbs", "-o x/y x/a.fbs", "-o . b.fbs"},
 	}, {
 		name: "types of the root namespace beside other code",
 		files: map[string]string{
-			"main.go": "package main\n\nfunc main() {}\n", "tool.go": "//go:build ignore\n\npackage tool\n", "x_test.go": "package main_test\n",
+			"main.go": "package main\n\nfunc main() {}\n",
+			"tool.go": "//go:build ignore\n\npackage tool\n", "x_test.go": "package main_test\n",
 			"a.fbs": "table A { x: int; }", "b.fbs": `include "a.fbs"; table B { a: A; }`,
 		},
 		runs: []string{"-o . a.fbs", "-o . b.fbs"},
 	}, {
 		name: "the first form of headers",
 		old: map[string]string{
-			"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace n; table B { x: int; }",
+			"a.fbs":        "namespace n; table A { x: int; }",
+			"b.fbs":        "namespace n; table B { x: int; }",
 			"gen/n/A.go":   "// Code generated by ipcgen from a.fbs. DO NOT EDIT.\n\npackage n\n",
 			"gen/n/Old.go": "// Code generated by ipcgen from a.fbs. DO NOT EDIT.\n\npackage n\n",
 			"gen/n/B.go":   "// Code generated by ipcgen from a.fbs. DO NOT EDIT.\n\npackage n\n",
 		},
 		runs: []string{"-o gen a.fbs", "-o gen b.fbs"},
 	}, {
-		name:    "capital letters change",
-		old:     map[string]string{"a.fbs": "namespace n; table Item { x: int; } table B { x: int; }"},
+		name: "capital letters change",
+		old: map[string]string{"a.fbs": "namespace n; table Item { x: int; } table B { x: " +
+			"int; }"},
 		oldRuns: []string{"-o gen a.fbs"},
-		files:   map[string]string{"a.fbs": "namespace n; table ITEM { x: int; } table B { x: int; }"},
-		runs:    []string{"-o gen a.fbs"},
+		files: map[string]string{"a.fbs": "namespace n; table ITEM { x: int; } table B { x: " +
+			"int; }"},
+		runs: []string{"-o gen a.fbs"},
 	}, {
-		name:    "a type that moved to another schema's file, with a derived name",
-		old:     map[string]string{"a.fbs": "namespace n; table Foo { x: int; } table A { x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
+		name: "a type that moved to another schema's file, with a derived name",
+		old: map[string]string{
+			"a.fbs": "namespace n; table Foo { x: int; } table A { x: int; }",
+			"b.fbs": "namespace n; table B { x: int; }",
+		},
 		oldRuns: []string{"-one-file -o gen a.fbs", "-one-file -o gen b.fbs"},
-		files:   map[string]string{"a.fbs": "namespace n; table A { x: int; }", "b.fbs": "namespace n; table B { x: int; } table Foo { x: int; }"},
-		runs:    []string{"-one-file -o gen a.fbs", "-one-file -o gen b.fbs"},
+		files: map[string]string{"a.fbs": "namespace n; table A { x: int; }",
+			"b.fbs": "namespace n; table B { x: int; } table Foo { x: int; }"},
+		runs: []string{"-one-file -o gen a.fbs", "-one-file -o gen b.fbs"},
 	}, {
-		name:    "an old name that clashes with a new one",
-		old:     map[string]string{"a.fbs": "namespace n; table Foo { x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
+		name: "an old name that clashes with a new one",
+		old: map[string]string{"a.fbs": "namespace n; table Foo { x: int; }",
+			"b.fbs": "namespace n; table B { x: int; }"},
 		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
-		files:   map[string]string{"a.fbs": "namespace n; table Bar { x: int; }", "b.fbs": "namespace n; table FooT { x: int; }"},
-		runs:    []string{"-o gen a.fbs", "-o gen b.fbs"},
+		files: map[string]string{"a.fbs": "namespace n; table Bar { x: int; }",
+			"b.fbs": "namespace n; table FooT { x: int; }"},
+		runs: []string{"-o gen a.fbs", "-o gen b.fbs"},
 	}, {
-		name:    "a name of a schema that is gone",
-		old:     map[string]string{"a.fbs": "namespace n; table Foo { x: int; } table Other { x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
+		name: "a name of a schema that is gone",
+		old: map[string]string{"a.fbs": "namespace n; table Foo { x: int; } table Other { " +
+			"x: int; }", "b.fbs": "namespace n; table B { x: int; }"},
 		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
-		files:   map[string]string{"b.fbs": "namespace n; table FooT { x: int; }", "c.fbs": "namespace c; table C { x: int; }"},
-		runs:    []string{"-o gen b.fbs", "-o gen c.fbs"},
+		files: map[string]string{"b.fbs": "namespace n; table FooT { x: int; }",
+			"c.fbs": "namespace c; table C { x: int; }"},
+		runs: []string{"-o gen b.fbs", "-o gen c.fbs"},
 	}, {
 		name: "an import that turns round",
 		old: map[string]string{
 			"base.fbs": "namespace n; table N { x: int; } namespace m; table M { x: int; }",
-			"a.fbs":    `include "base.fbs"; namespace n; table A { m: m.M; }`, "b.fbs": "namespace m; table B { x: int; }",
+			"a.fbs":    `include "base.fbs"; namespace n; table A { m: m.M; }`,
+			"b.fbs":    "namespace m; table B { x: int; }",
 		},
 		oldRuns: []string{"-o gen a.fbs", "-o gen b.fbs"},
 		files: map[string]string{
 			"base.fbs": "namespace n; table N { x: int; } namespace m; table M { x: int; }",
-			"a.fbs":    "namespace n; table A { x: int; }", "b.fbs": `include "base.fbs"; namespace m; table B { n: n.N; }`,
+			"a.fbs":    "namespace n; table A { x: int; }",
+			"b.fbs":    `include "base.fbs"; namespace m; table B { n: n.N; }`,
 		},
 		runs: []string{"-o gen a.fbs", "-o gen b.fbs", "-o gen base.fbs"},
 	}, {
@@ -198,8 +228,11 @@ func TestAnyOrderOfRuns(t *testing.T) {
 					mustRun(t, s.runs[i])
 				}
 				for _, run := range s.runs {
-					if code, stdout, stderr := ipcgen(append([]string{"-check"}, strings.Fields(run)...)...); code != exitOK || stdout+stderr != "" {
-						t.Errorf("order %v: -check %s: status %d, %q, %q", order, run, code, stdout, stderr)
+					if code, stdout,
+						stderr := ipcgen(append([]string{"-check"},
+						strings.Fields(run)...)...); code != exitOK || stdout+stderr != "" {
+						t.Errorf("order %v: -check %s: status %d, %q, %q", order, run, code,
+							stdout, stderr)
 					}
 				}
 				got := readTree(t, dir)
@@ -290,7 +323,8 @@ func TestEmptyFoldersGo(t *testing.T) {
 	write(t, "gen/a/note.txt", "mine")
 	write(t, "a.fbs", "namespace d; table A { x: int; }")
 	code, stdout, _ := ipcgen("-check", "-o", "gen", "a.fbs")
-	if want := filepath.FromSlash("gen/d/A.go\ngen/a/b/c/A.go\n"); code != exitFailed || stdout != want {
+	if want := filepath.FromSlash("gen/d/A.go\ngen/a/b/c/A.go\n"); code != exitFailed ||
+		stdout != want {
 		t.Errorf("-check: status %d, %q; want %q", code, stdout, want)
 	}
 	mustRun(t, "-o gen a.fbs")
@@ -312,9 +346,10 @@ func TestOthersFilesStay(t *testing.T) {
 		"gen/copy/n/Old.go":    ours, // which names gen/copy as the output folder
 		"gen/n/Old_test.go":    ours,
 		"gen/n/mine.go":        "package n\n",
-		"gen/n/flatc.go":       "// Code generated by the FlatBuffers compiler. DO NOT EDIT.\n\npackage n\n",
-		"gen/n/notes.txt":      ours,
-		"elsewhere/n/Old.go":   gogen.Header("n", "../../a.fbs") + "\n\npackage n\n",
+		"gen/n/flatc.go": "// Code generated by the FlatBuffers compiler. DO NOT " +
+			"EDIT.\n\npackage n\n",
+		"gen/n/notes.txt":    ours,
+		"elsewhere/n/Old.go": gogen.Header("n", "../../a.fbs") + "\n\npackage n\n",
 	}
 	dir := newModule(t, stay)
 	write(t, "a.fbs", "namespace n; table A { x: int; }")
@@ -343,11 +378,15 @@ func TestNamesOfSchemas(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv("GOMODCACHE", cache)
 	files := map[string]string{
-		filepath.Join(outside, "fbs/common/base.fbs"):                   "namespace base; table Base { x: int; }",
-		filepath.Join(outside, "lib/go.mod"):                            "module example.com/lib\n",
-		filepath.Join(outside, "lib/schema/lib.fbs"):                    "namespace lib; table Lib { x: int; }",
-		filepath.Join(cache, "example.com/!up@v1.2.3/schema/up.fbs"):    "namespace up; table Up { x: int; }",
-		filepath.Join(cache, "example.com/!up@v1.2.3/schema/other.fbs"): "namespace up; table Other { x: int; }",
+		filepath.Join(outside,
+			"fbs/common/base.fbs"): "namespace base; table Base { x: int; }",
+		filepath.Join(outside, "lib/go.mod"): "module example.com/lib\n",
+		filepath.Join(outside,
+			"lib/schema/lib.fbs"): "namespace lib; table Lib { x: int; }",
+		filepath.Join(cache,
+			"example.com/!up@v1.2.3/schema/up.fbs"): "namespace up; table Up { x: int; }",
+		filepath.Join(cache,
+			"example.com/!up@v1.2.3/schema/other.fbs"): "namespace up; table Other { x: int; }",
 	}
 	dir := newModule(t, map[string]string{
 		"schema/a.fbs": `include "common/base.fbs"; include "up.fbs"; include "schema/lib.fbs"; namespace a; table A { x: int; }`,
@@ -355,9 +394,12 @@ func TestNamesOfSchemas(t *testing.T) {
 	for name, text := range files {
 		write(t, name, text)
 	}
-	flags := []string{"-all", "-I", filepath.Join(outside, "fbs"), "-I", filepath.Join(cache, "example.com/!up@v1.2.3/schema"), "-I", filepath.Join(outside, "lib"), "-o", "gen"}
+	flags := []string{"-all", "-I", filepath.Join(outside, "fbs"), "-I",
+		filepath.Join(cache, "example.com/!up@v1.2.3/schema"), "-I",
+		filepath.Join(outside, "lib"), "-o", "gen"}
 	for _, c := range []struct{ dir, path string }{
-		{dir, "schema/a.fbs"}, {dir, filepath.Join(dir, "schema/a.fbs")}, {filepath.Join(dir, "schema"), "a.fbs"},
+		{dir, "schema/a.fbs"}, {dir, filepath.Join(dir, "schema/a.fbs")},
+		{filepath.Join(dir, "schema"), "a.fbs"},
 	} {
 		t.Chdir(c.dir)
 		flags[len(flags)-1] = filepath.Join(dir, "gen")
@@ -374,7 +416,8 @@ func TestNamesOfSchemas(t *testing.T) {
 			"up/Up.go":     "example.com/Up/schema/up.fbs",
 		} {
 			text, err := os.ReadFile(filepath.Join(dir, "gen", name))
-			if want := "// Code generated by ipcgen -o .. from " + want + ". DO NOT EDIT."; err != nil || firstLine(text) != want {
+			if want := "// Code generated by ipcgen -o .. from " + want +
+				". DO NOT EDIT."; err != nil || firstLine(text) != want {
 				t.Errorf("%s from %s: %v, %q; want %q", name, c.dir, err, firstLine(text), want)
 			}
 		}

@@ -148,7 +148,8 @@ func (o *outputFolder) name(f *schema.File) string {
 	if f.Path == "" {
 		// A binary schema mentions it only, relative to a folder of its own.
 		name := strings.TrimPrefix(f.Name, "//")
-		for strings.HasPrefix(name, "../") || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "/") {
+		for strings.HasPrefix(name, "../") || strings.HasPrefix(name, "./") ||
+			strings.HasPrefix(name, "/") {
 			name = name[strings.Index(name, "/")+1:]
 		}
 		return name
@@ -270,17 +271,21 @@ func isPath(name string) bool {
 func (o *outputFolder) importPath() (string, error) {
 	switch {
 	case o.module == nil:
-		return "", fmt.Errorf("no go.mod in %s or above; run go mod init, or give the import path of the output folder with -import", o.real)
+		return "", fmt.Errorf("no go.mod in %s or above; run go mod init, or give the import "+
+			"path of the output folder with -import", o.real)
 	case o.module.path == "":
-		return "", fmt.Errorf("%s names no module; give the import path of the output folder with -import", filepath.Join(o.module.dir, "go.mod"))
+		return "", fmt.Errorf("%s names no module; give the import path of the output folder "+
+			"with -import", filepath.Join(o.module.dir, "go.mod"))
 	}
 	rel, ok := below(o.module.dir, o.real)
 	if !ok {
-		return "", errors.New("the output folder is not in its module; give its import path with -import")
+		return "", errors.New(
+			"the output folder is not in its module; give its import path with -import")
 	}
 	imp := path.Join(o.module.path, rel)
 	if err := module.CheckImportPath(imp); err != nil {
-		return "", fmt.Errorf("the output folder %s cannot be imported: %v; choose another folder with -o", o.dir, err)
+		return "", fmt.Errorf("the output folder %s cannot be imported: %v; choose another "+
+			"folder with -o", o.dir, err)
 	}
 	return imp, nil
 }
@@ -297,8 +302,10 @@ func checkName(name string) error {
 		return fmt.Errorf("the name %q is not UTF-8, which Go code has to be", name)
 	}
 	for _, r := range name {
-		if unicode.IsControl(r) || r == '\ufeff' || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) {
-			return fmt.Errorf("the name %q has the character %U, which cannot stand in a comment of Go code", name, r)
+		if unicode.IsControl(r) || r == '\ufeff' || r == '\u2028' || r == '\u2029' ||
+			unicode.Is(unicode.Bidi_Control, r) {
+			return fmt.Errorf("the name %q has the character %U, which cannot stand in a "+
+				"comment of Go code", name, r)
 		}
 	}
 	return nil

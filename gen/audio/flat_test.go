@@ -63,7 +63,8 @@ func sameAsPacked[T any, P object[T], A accessor[P]](t *testing.T,
 			t.Fatalf("%+v: %v", *m, err)
 		}
 		if !bytes.Equal(pack(x.UnPack()), wantBytes) || xseq != pseq || xref != pref {
-			t.Fatalf("%+v became %+v, %d and %d; a builder makes %+v, %d and %d", want, *x.UnPack(), xseq, xref, *p.UnPack(), pseq, pref)
+			t.Fatalf("%+v became %+v, %d and %d; a builder makes %+v, %d and %d", want, *x.UnPack(),
+				xseq, xref, *p.UnPack(), pseq, pref)
 		}
 	}
 	if err := encode(b, 1, 2, nil); err == nil {
@@ -100,7 +101,8 @@ func sameAsOpened[T any, P object[T], A accessor[P]](t *testing.T,
 		if reply {
 			seq = refSeq
 		}
-		if (err == nil) != (want == nil) || err == nil && (number != seq || !bytes.Equal(pack(got), pack(x.UnPack()))) {
+		if (err == nil) != (want == nil) || err == nil &&
+			(number != seq || !bytes.Equal(pack(got), pack(x.UnPack()))) {
 			t.Fatalf("decode: %+v, %d, %v; open: %d, %v; of %x", *got, number, err, seq, want, buf)
 		}
 		return err == nil
@@ -137,33 +139,51 @@ func sameAsOpened[T any, P object[T], A accessor[P]](t *testing.T,
 }
 
 func TestConstantLayoutsAreReadAsAnyOthers(t *testing.T) {
-	sameAsOpened(t, request(encodeControlMsgStartStream), finishControlMsgStartStream, decodeControlMsgStartStream, pointer(openControlMsgStartStream), false)
-	sameAsOpened(t, request(encodeControlMsgStopStream), finishControlMsgStopStream, decodeControlMsgStopStream, pointer(openControlMsgStopStream), false)
-	sameAsOpened(t, request(encodeControlMsgSetParam), finishControlMsgSetParam, decodeControlMsgSetParam, pointer(openControlMsgSetParam), false)
-	sameAsOpened(t, request(encodeControlMsgGetParam), finishControlMsgGetParam, decodeControlMsgGetParam, pointer(openControlMsgGetParam), false)
-	sameAsOpened(t, encodeReplyMsgAckReply, finishReplyMsgAck, decodeReplyMsgAckReply, pointer(openReplyMsgAck), true)
-	sameAsOpened(t, encodeReplyMsgParamValueReply, finishReplyMsgParamValue, decodeReplyMsgParamValueReply, pointer(openReplyMsgParamValue), true)
+	sameAsOpened(t, request(encodeControlMsgStartStream), finishControlMsgStartStream,
+		decodeControlMsgStartStream, pointer(openControlMsgStartStream), false)
+	sameAsOpened(t, request(encodeControlMsgStopStream), finishControlMsgStopStream,
+		decodeControlMsgStopStream, pointer(openControlMsgStopStream), false)
+	sameAsOpened(t, request(encodeControlMsgSetParam), finishControlMsgSetParam,
+		decodeControlMsgSetParam, pointer(openControlMsgSetParam), false)
+	sameAsOpened(t, request(encodeControlMsgGetParam), finishControlMsgGetParam,
+		decodeControlMsgGetParam, pointer(openControlMsgGetParam), false)
+	sameAsOpened(t, encodeReplyMsgAckReply, finishReplyMsgAck, decodeReplyMsgAckReply,
+		pointer(openReplyMsgAck), true)
+	sameAsOpened(t, encodeReplyMsgParamValueReply, finishReplyMsgParamValue,
+		decodeReplyMsgParamValueReply, pointer(openReplyMsgParamValue), true)
 }
 
 // request makes an encoder of requests one with both numbers.
-func request[P any](encode func(*flatbuffers.Builder, uint64, P) error) func(*flatbuffers.Builder, uint64, uint64, P) error {
+func request[P any](encode func(*flatbuffers.Builder, uint64, P) error) func(*flatbuffers.Builder,
+	uint64, uint64, P) error {
 	return func(b *flatbuffers.Builder, seq, _ uint64, m P) error { return encode(b, seq, m) }
 }
 
 func noRef[P any](P, uint64) {}
 
 func TestConstantLayoutsAreWhatBuildersMake(t *testing.T) {
-	sameAsPacked(t, request(encodeControlMsgStartStream), finishControlMsgStartStream, pointer(openControlMsgStartStream), noRef)
-	sameAsPacked(t, request(encodeControlMsgStopStream), finishControlMsgStopStream, pointer(openControlMsgStopStream), noRef)
-	sameAsPacked(t, request(encodeControlMsgSetParam), finishControlMsgSetParam, pointer(openControlMsgSetParam), noRef)
-	sameAsPacked(t, request(encodeControlMsgGetParam), finishControlMsgGetParam, pointer(openControlMsgGetParam), noRef)
+	sameAsPacked(t, request(encodeControlMsgStartStream), finishControlMsgStartStream,
+		pointer(openControlMsgStartStream), noRef)
+	sameAsPacked(t, request(encodeControlMsgStopStream), finishControlMsgStopStream,
+		pointer(openControlMsgStopStream), noRef)
+	sameAsPacked(t, request(encodeControlMsgSetParam), finishControlMsgSetParam,
+		pointer(openControlMsgSetParam), noRef)
+	sameAsPacked(t, request(encodeControlMsgGetParam), finishControlMsgGetParam,
+		pointer(openControlMsgGetParam), noRef)
 	sameAsPacked(t, request(encodeReplyMsgAck), finishReplyMsgAck, pointer(openReplyMsgAck), noRef)
-	sameAsPacked(t, encodeReplyMsgAckReply, finishReplyMsgAck, pointer(openReplyMsgAck), func(m *AckT, ref uint64) { m.RefSeq = ref })
-	sameAsPacked(t, encodeReplyMsgParamValueReply, finishReplyMsgParamValue, pointer(openReplyMsgParamValue), func(m *ParamValueT, ref uint64) { m.RefSeq = ref })
+	sameAsPacked(t, encodeReplyMsgAckReply, finishReplyMsgAck, pointer(openReplyMsgAck),
+		func(m *AckT, ref uint64) {
+			m.RefSeq = ref
+		})
+	sameAsPacked(t, encodeReplyMsgParamValueReply, finishReplyMsgParamValue,
+		pointer(openReplyMsgParamValue), func(m *ParamValueT, ref uint64) {
+			m.RefSeq = ref
+		})
 }
 
 // pointer makes open return a pointer to the accessor.
-func pointer[A any](open func([]byte) (A, uint64, uint64, error)) func([]byte) (*A, uint64, uint64, error) {
+func pointer[A any](open func([]byte) (A, uint64, uint64, error)) func([]byte) (*A, uint64,
+	uint64, error) {
 	return func(buf []byte) (*A, uint64, uint64, error) {
 		m, seq, refSeq, err := open(buf)
 		return &m, seq, refSeq, err

@@ -95,7 +95,8 @@ func (e *Engine) SetParam(_ context.Context, req *audio.SetParamT) (*audio.AckT,
 // unknown parameter is an error of the call, with code InvalidArgument.
 func (e *Engine) GetParam(_ context.Context, req *audio.GetParamT) (*audio.ParamValueT, error) {
 	if int(req.ParamId) >= len(parameters) {
-		return nil, ipc.Errorf(ipc.CodeInvalidArgument, "no parameter %d: there are %d, counted from 0", req.ParamId, len(parameters))
+		return nil, ipc.Errorf(ipc.CodeInvalidArgument,
+			"no parameter %d: there are %d, counted from 0", req.ParamId, len(parameters))
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

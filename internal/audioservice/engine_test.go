@@ -14,7 +14,8 @@ func TestEngineStream(t *testing.T) {
 	e, ctx := audioservice.NewEngine(), t.Context()
 	start := func(rate uint32, channels uint16, frames uint32) audio.Status {
 		t.Helper()
-		rep, err := e.StartStream(ctx, &audio.StartStreamT{SampleRate: rate, Channels: channels, BufferFrames: frames})
+		rep, err := e.StartStream(ctx,
+			&audio.StartStreamT{SampleRate: rate, Channels: channels, BufferFrames: frames})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,17 +84,20 @@ func TestEngineParameters(t *testing.T) {
 	} {
 		rep, err := e.SetParam(ctx, &audio.SetParamT{ParamId: c.param, Value: c.value})
 		if err != nil || rep.Status != c.want {
-			t.Errorf("SetParam(%v, %v): status %v, error %v; want %v", c.param, c.value, rep, err, c.want)
+			t.Errorf("SetParam(%v, %v): status %v, error %v; want %v", c.param, c.value,
+				rep, err, c.want)
 		}
 	}
 	for p, want := range map[audio.ParamType]float32{
-		audio.ParamTypeGain: 0.75, audio.ParamTypePan: -1, audio.ParamTypeFilterCutoff: 440, audio.ParamTypeFilterResonance: 0.7,
+		audio.ParamTypeGain: 0.75, audio.ParamTypePan: -1, audio.ParamTypeFilterCutoff: 440,
+		audio.ParamTypeFilterResonance: 0.7,
 	} {
 		if got := get(p); got != want {
 			t.Errorf("%v is %v, want %v", p, got, want)
 		}
 	}
-	if _, err := e.GetParam(ctx, &audio.GetParamT{ParamId: 9}); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+	if _, err := e.GetParam(ctx,
+		&audio.GetParamT{ParamId: 9}); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
 		t.Errorf("GetParam of an unknown parameter: %v, want code InvalidArgument", err)
 	}
 }
@@ -112,16 +116,19 @@ func TestEngineSnapshot(t *testing.T) {
 	if again, err := b.Snapshot(); err != nil || !bytes.Equal(again, snapshot) {
 		t.Errorf("restored and taken again: % x, %v; want % x", again, err, snapshot)
 	}
-	if rep, err := b.GetParam(ctx, &audio.GetParamT{ParamId: audio.ParamTypePan}); err != nil || rep.Value != -0.25 {
+	if rep, err := b.GetParam(ctx, &audio.GetParamT{ParamId: audio.ParamTypePan}); err != nil ||
+		rep.Value != -0.25 {
 		t.Errorf("the restored pan: %v, %v", rep, err)
 	}
-	if rep, err := b.StopStream(ctx, &audio.StopStreamT{}); err != nil || rep.Status != audio.StatusOk {
+	if rep, err := b.StopStream(ctx, &audio.StopStreamT{}); err != nil ||
+		rep.Status != audio.StatusOk {
 		t.Errorf("stop of the restored stream: %v, %v", rep, err)
 	}
 	other := bytes.Clone(snapshot)
 	other[0]++
 	for name, bad := range map[string][]byte{
-		"empty": nil, "short": snapshot[:len(snapshot)-1], "long": append(bytes.Clone(snapshot), 0), "of another version": other,
+		"empty": nil, "short": snapshot[:len(snapshot)-1], "long": append(bytes.Clone(snapshot), 0),
+		"of another version": other,
 	} {
 		if err := a.Restore(bad); err == nil {
 			t.Errorf("a snapshot that is %s was restored", name)

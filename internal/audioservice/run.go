@@ -70,7 +70,10 @@ func serve(ctx context.Context, n names, stdout io.Writer) error {
 	engine := NewEngine()
 	return group.Run(ctx, group.ReplicaConfig{
 		Member: group.MemberConfig{State: engine},
-		Record: registry.Record{Name: n.service, Service: Service, Control: n.control, Reply: n.reply},
-		Ready:  func() { fmt.Fprintf(stdout, "audio_service[%s]: registered in service registry\n", n.service) },
+		Record: registry.Record{Name: n.service, Service: Service, Control: n.control,
+			Reply: n.reply},
+		Ready: func() {
+			fmt.Fprintf(stdout, "audio_service[%s]: registered in service registry\n", n.service)
+		},
 	}, audio.NewAudioControlService(engine))
 }

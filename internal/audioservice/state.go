@@ -43,7 +43,8 @@ func (e *Engine) Snapshot() ([]byte, error) {
 // error. It implements group.State.
 func (e *Engine) Restore(b []byte) error {
 	if len(b) == 0 || b[0] != snapshotVersion {
-		return fmt.Errorf("the snapshot is not of version %d; run one version of audio_service", snapshotVersion)
+		return fmt.Errorf("the snapshot is not of version %d; run one version of audio_service",
+			snapshotVersion)
 	}
 	if len(b) != snapshotSize || b[1] > 1 {
 		return fmt.Errorf("damaged snapshot: %d bytes, want %d", len(b), snapshotSize)

@@ -264,13 +264,16 @@ func (r *reader) attributes(t table, slot int) schema.Attributes {
 		r.emptyList = true
 	}
 	for _, kv := range kvs {
-		a := schema.Attribute{Name: kv.string(keyValueKey), Value: kv.string(keyValueValue), Span: r.at}
+		a := schema.Attribute{Name: kv.string(keyValueKey),
+			Value: kv.string(keyValueValue), Span: r.at}
 		if a.Value == "0" && a.Name != "id" && a.Name != "force_align" {
 			a.Value, a.Bare = "", true
 		}
 		list = append(list, a)
 	}
-	slices.SortStableFunc(list, func(a, b schema.Attribute) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(list, func(a, b schema.Attribute) int {
+		return strings.Compare(a.Name, b.Name)
+	})
 	return slices.CompactFunc(list, func(a, b schema.Attribute) bool { return a.Name == b.Name })
 }
 
@@ -304,7 +307,8 @@ func (r *reader) declareEnum(t table) *schema.Enum {
 	if u, ok := t.table(enumUnderlying); ok {
 		e.Underlying = schema.BaseType(u.u8(typeBase))
 	}
-	if !e.Underlying.IsInteger() || e.Underlying == schema.Bool || !e.IsUnion && e.Underlying == schema.UType {
+	if !e.Underlying.IsInteger() || e.Underlying == schema.Bool || !e.IsUnion &&
+		e.Underlying == schema.UType {
 		r.errorf("the underlying type of %s is %s", e.FullName(), e.Underlying)
 	}
 	r.enumList = append(r.enumList, e)
@@ -382,7 +386,8 @@ func (r *reader) message(call table, slot int, s *schema.Service, m *schema.Meth
 // readType reads a type and checks that it is one.
 func (r *reader) readType(t table, owner string) schema.Type {
 	typ := schema.Type{
-		Base: schema.BaseType(t.u8(typeBase)), Element: schema.BaseType(t.u8(typeElement)), FixedLength: int(t.u16(typeFixedLength)),
+		Base: schema.BaseType(t.u8(typeBase)), Element: schema.BaseType(t.u8(typeElement)),
+		FixedLength: int(t.u16(typeFixedLength)),
 	}
 	index := int(t.i32(typeIndex, -1))
 	value := typ.Base
@@ -392,7 +397,8 @@ func (r *reader) readType(t table, owner string) schema.Type {
 		return typ
 	case schema.Vector, schema.Array:
 		value = typ.Element
-		if value == schema.Vector || value == schema.Array || value >= schema.Vector64 || value == schema.None {
+		if value == schema.Vector || value == schema.Array || value >= schema.Vector64 ||
+			value == schema.None {
 			r.errorf("%s: %s cannot be the element of a vector or an array", owner, value)
 			return typ
 		}
@@ -427,11 +433,13 @@ func (r *reader) readType(t table, owner string) schema.Type {
 
 // unsupported64 reports a field that the schema may have, and Go may not.
 func (r *reader) unsupported64(field string) {
-	r.diags.Errorf(r.at, "%s needs 64-bit offsets, which the FlatBuffers runtime for Go cannot read", field).
+	r.diags.Errorf(r.at,
+		"%s needs 64-bit offsets, which the FlatBuffers runtime for Go cannot read", field).
 		Helpf("remove vector64 and offset64; without them a field holds up to 2 GiB")
 }
 
 // fail is errorf for a field.
-func (r *reader) fail(o *schema.Object, f *schema.Field, format string, args ...any) *diag.Diagnostic {
+func (r *reader) fail(o *schema.Object, f *schema.Field, format string,
+	args ...any) *diag.Diagnostic {
 	return r.errorf("%s.%s: %s", o.FullName(), f.Name, fmt.Sprintf(format, args...))
 }

@@ -69,7 +69,9 @@ func (r *reader) restoreEvident() (missing bool) {
 
 // addAttribute inserts an attribute that list does not have.
 func addAttribute(list *schema.Attributes, a schema.Attribute) {
-	i, _ := slices.BinarySearchFunc(*list, a.Name, func(b schema.Attribute, name string) int { return cmp.Compare(b.Name, name) })
+	i, _ := slices.BinarySearchFunc(*list, a.Name, func(b schema.Attribute, name string) int {
+		return cmp.Compare(b.Name, name)
+	})
 	*list = slices.Insert(*list, i, a)
 }
 
@@ -81,7 +83,8 @@ func (r *reader) certainFlags(complete bool) (flags []*schema.Enum) {
 		for _, f := range o.Fields {
 			e := f.Type.Enum
 			if e == nil || e.BitFlags || f.Optional || f.Type.Base == schema.Vector ||
-				e.Value(f.Default.Int) != nil || !singleBits(e) || complete && unstorable(o, f) != nil {
+				e.Value(f.Default.Int) != nil || !singleBits(e) || complete &&
+				unstorable(o, f) != nil {
 				continue
 			}
 			setFlags(e)
@@ -122,7 +125,8 @@ func singleBits(e *schema.Enum) bool {
 // value; otherwise nil.
 func unstorable(o *schema.Object, f *schema.Field) *schema.EnumVal {
 	e := f.Type.Enum
-	if o.IsStruct || f.Type.Base != schema.ULong || f.Optional || f.Default.Int != 0 || e.Value(0) != nil {
+	if o.IsStruct || f.Type.Base != schema.ULong || f.Optional || f.Default.Int != 0 ||
+		e.Value(0) != nil {
 		return nil
 	}
 	n := len(e.Values) // which are ordered as unsigned numbers
@@ -148,7 +152,9 @@ func (r *reader) inferDefaults() {
 		}
 	}
 	if len(inferred) > 0 {
-		r.diags.Warnf(r.at, "flatc stores 0 for a default of 2^63 or more; these are taken for the only value that is: %s", list(inferred)).
+		r.diags.Warnf(r.at,
+			"flatc stores 0 for a default of 2^63 or more; these are taken for the only value "+
+				"that is: %s", list(inferred)).
 			Helpf("generate from the .fbs file, which has the defaults themselves")
 	}
 }
@@ -156,24 +162,33 @@ func (r *reader) inferDefaults() {
 // hasBuiltins reports whether s has a built-in attribute.
 func hasBuiltins(s *schema.Schema) bool {
 	return anyAttributes(s, func(list schema.Attributes) bool {
-		return slices.ContainsFunc(list, func(a schema.Attribute) bool { return schema.IsBuiltin(a.Name) })
+		return slices.ContainsFunc(list, func(a schema.Attribute) bool {
+			return schema.IsBuiltin(a.Name)
+		})
 	})
 }
 
 // anyAttributes reports whether some list of attributes of s satisfies is.
 func anyAttributes(s *schema.Schema, is func(schema.Attributes) bool) bool {
 	for _, o := range s.Objects {
-		if is(o.Attributes) || slices.ContainsFunc(o.Fields, func(f *schema.Field) bool { return is(f.Attributes) }) {
+		if is(o.Attributes) ||
+			slices.ContainsFunc(o.Fields, func(f *schema.Field) bool { return is(f.Attributes) }) {
 			return true
 		}
 	}
 	for _, e := range s.Enums {
-		if is(e.Attributes) || slices.ContainsFunc(e.Values, func(v *schema.EnumVal) bool { return is(v.Attributes) }) {
+		if is(e.Attributes) ||
+			slices.ContainsFunc(e.Values, func(v *schema.EnumVal) bool {
+				return is(v.Attributes)
+			}) {
 			return true
 		}
 	}
 	for _, v := range s.Services {
-		if is(v.Attributes) || slices.ContainsFunc(v.Methods, func(m *schema.Method) bool { return is(m.Attributes) }) {
+		if is(v.Attributes) ||
+			slices.ContainsFunc(v.Methods, func(m *schema.Method) bool {
+				return is(m.Attributes)
+			}) {
 			return true
 		}
 	}
@@ -211,9 +226,11 @@ func (r *reader) warnBuiltins(dropped bool, flags []*schema.Enum) {
 	if !dropped && len(possible)+len(methods)+len(vectors)+len(texts) == 0 {
 		return
 	}
-	message := "the binary schema has no built-in attributes: if the .fbs file has any, they are lost"
+	message := "the binary schema has no built-in attributes: if the .fbs file has any, they " +
+		"are lost"
 	if dropped {
-		message = "the binary schema lacks the built-in attributes, and what it does not state in another form is lost"
+		message = "the binary schema lacks the built-in attributes, and what it does not state " +
+			"in another form is lost"
 	}
 	d := r.diags.Warnf(r.at, "%s", message)
 	note := func(names []string, format string) {
@@ -223,10 +240,13 @@ func (r *reader) warnBuiltins(dropped bool, flags []*schema.Enum) {
 	}
 	note(taken, "taken for bit_flags, because of values and defaults: %s")
 	note(possible, "any bit_flags is lost; taken for plain enums: %s")
-	note(methods, "any streaming or idempotent is lost; taken for unary calls that are not idempotent: %s")
-	note(vectors, "any nested_flatbuffer or flexbuffer is lost; taken for plain bytes, which are not verified: %s")
+	note(methods, "any streaming or idempotent is lost; taken for unary calls that are not "+
+		"idempotent: %s")
+	note(vectors, "any nested_flatbuffer or flexbuffer is lost; taken for plain bytes, which "+
+		"are not verified: %s")
 	note(texts, "any shared is lost; equal strings are written each: %s")
-	d.Helpf("make the binary schema with flatc -b --schema --bfbs-builtins or ipcgen -bfbs, or generate from the .fbs file")
+	d.Helpf("make the binary schema with flatc -b --schema --bfbs-builtins or ipcgen -bfbs, or " +
+		"generate from the .fbs file")
 }
 
 // maxListed is the number of names that a list in a diagnostic shows.

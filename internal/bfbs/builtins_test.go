@@ -48,7 +48,9 @@ func forget(s, back *schema.Schema) (lost []string) {
 	for _, o := range s.Objects {
 		strip(&o.Attributes)
 		if o.OriginalOrder = false; o.IsStruct && o.Align == o.NaturalAlign() {
-			o.Attributes = slices.DeleteFunc(o.Attributes, func(a schema.Attribute) bool { return a.Name == "force_align" })
+			o.Attributes = slices.DeleteFunc(o.Attributes, func(a schema.Attribute) bool {
+				return a.Name == "force_align"
+			})
 		}
 		for _, f := range o.Fields {
 			if f.Shared || f.NestedFlatbuffer != nil || f.FlexBuffer {
@@ -56,21 +58,28 @@ func forget(s, back *schema.Schema) (lost []string) {
 			}
 			f.Shared, f.NestedFlatbuffer, f.FlexBuffer, f.Hash = false, nil, false, ""
 			if strip(&f.Attributes); !o.IsStruct {
-				f.Attributes = slices.DeleteFunc(f.Attributes, func(a schema.Attribute) bool { return a.Name == "force_align" })
+				f.Attributes = slices.DeleteFunc(f.Attributes, func(a schema.Attribute) bool {
+					return a.Name == "force_align"
+				})
 			}
 			if f.Key && f.Type.Base == schema.String {
-				f.Attributes = slices.DeleteFunc(f.Attributes, func(a schema.Attribute) bool { return a.Name == "required" })
+				f.Attributes = slices.DeleteFunc(f.Attributes, func(a schema.Attribute) bool {
+					return a.Name == "required"
+				})
 			}
 		}
 	}
 	for _, e := range s.Enums {
 		strip(&e.Attributes)
 		if was := e.BitFlags; was != enum(back, e.FullName()).BitFlags {
-			e.BitFlags, e.Attributes = enum(back, e.FullName()).BitFlags, enum(back, e.FullName()).Attributes
+			e.BitFlags, e.Attributes = enum(back, e.FullName()).BitFlags,
+				enum(back, e.FullName()).Attributes
 			lost = append(lost, e.FullName())
 		}
 		for _, v := range e.Values {
-			v.Attributes = slices.DeleteFunc(v.Attributes, func(a schema.Attribute) bool { return schema.IsBuiltin(a.Name) })
+			v.Attributes = slices.DeleteFunc(v.Attributes, func(a schema.Attribute) bool {
+				return schema.IsBuiltin(a.Name)
+			})
 		}
 	}
 	for _, v := range s.Services {
@@ -151,7 +160,8 @@ help: make the binary schema with flatc -b --schema --bfbs-builtins or ipcgen -b
 		t.Errorf("the default of high is %v", f.Default)
 	}
 	if !enum(s, "kinds.inner.Flags").BitFlags || !field(s, leaf, "name").Attributes.Has("key") ||
-		!field(s, leaf, "old").Attributes.Has("deprecated") || !field(s, tree, "texts").Attributes.Has("required") {
+		!field(s, leaf, "old").Attributes.Has("deprecated") ||
+		!field(s, tree, "texts").Attributes.Has("required") {
 		t.Error("an attribute was not restored")
 	}
 	if align, _ := object(s, sample).Attributes.Lookup("force_align"); align != "16" {
@@ -172,7 +182,8 @@ func knownToFlatc(meaning string) string {
 	return strings.Join(slices.DeleteFunc(lines, func(line string) bool {
 		field, _, _ := strings.Cut(line, " = ")
 		return strings.HasSuffix(field, ".documentation") ||
-			strings.HasSuffix(field, "[all].default_integer") || strings.HasSuffix(field, "[high].default_integer") ||
+			strings.HasSuffix(field, "[all].default_integer") ||
+			strings.HasSuffix(field, "[high].default_integer") ||
 			strings.HasSuffix(field, "[minus].default_real")
 	}), "\n")
 }
@@ -198,19 +209,31 @@ func TestBuiltinsThatMayBeLost(t *testing.T) {
 		text string
 		says []string // nothing at all if empty
 	}{
-		"numbers":             {"table T { a: int; }", nil},
-		"a method":            {"table T {} rpc_service S { m(T): T; }", []string{"if the .fbs file has any", "unary", "S.m"}},
-		"a string":            {"table T { s: string; }", []string{"if the .fbs file has any", "shared", "T.s"}},
-		"bytes":               {"table T { b: [ubyte]; }", []string{"if the .fbs file has any", "nested_flatbuffer", "T.b"}},
-		"single bits":         {"enum E: ubyte { A = 1, B = 2, C = 4 }", []string{"any bit_flags", "E"}},
-		"two single bits":     {"enum E: ubyte { A = 1, B = 2 } table T { k: int (key); }", []string{"lacks", "any bit_flags", "E"}},
-		"probable flags":      {"enum E: ubyte { A = 1, B = 2, C = 8 } table T { k: int (key); }", []string{"taken for bit_flags", "E"}},
-		"signed single bits":  {"enum E: int { A = 1, B = 2, C = 8 } table T { k: int (key); }", []string{"any bit_flags", "E"}},
-		"signed flags":        {"enum E: int (bit_flags) { A, B } table T { e: E; }", []string{"lacks", "taken for bit_flags", "E"}},
-		"flags in a struct":   {"enum E: ubyte (bit_flags) { A, B } struct S { e: E; }", []string{"lacks", "taken for bit_flags", "E"}},
-		"flags in an array":   {"enum E: ubyte (bit_flags) { A, B } struct S { e: [E: 3]; }", []string{"lacks", "taken for bit_flags", "E"}},
-		"flags of 64 bits":    {"enum E: ulong (bit_flags) { A, B = 63 } table T { e: E; }", []string{"lacks", "taken for bit_flags", "E"}},
-		"a declared built-in": {`attribute "shared"; table T { s: string (shared); k: int (key); }`, []string{"T.s"}},
+		"numbers": {"table T { a: int; }", nil},
+		"a method": {"table T {} rpc_service S { m(T): T; }",
+			[]string{"if the .fbs file has any", "unary", "S.m"}},
+		"a string": {"table T { s: string; }",
+			[]string{"if the .fbs file has any", "shared", "T.s"}},
+		"bytes": {"table T { b: [ubyte]; }",
+			[]string{"if the .fbs file has any", "nested_flatbuffer", "T.b"}},
+		"single bits": {"enum E: ubyte { A = 1, B = 2, C = 4 }",
+			[]string{"any bit_flags", "E"}},
+		"two single bits": {"enum E: ubyte { A = 1, B = 2 } table T { k: int (key); }",
+			[]string{"lacks", "any bit_flags", "E"}},
+		"probable flags": {"enum E: ubyte { A = 1, B = 2, C = 8 } table T { k: int (key); }",
+			[]string{"taken for bit_flags", "E"}},
+		"signed single bits": {"enum E: int { A = 1, B = 2, C = 8 } table T { k: int (key); }",
+			[]string{"any bit_flags", "E"}},
+		"signed flags": {"enum E: int (bit_flags) { A, B } table T { e: E; }",
+			[]string{"lacks", "taken for bit_flags", "E"}},
+		"flags in a struct": {"enum E: ubyte (bit_flags) { A, B } struct S { e: E; }",
+			[]string{"lacks", "taken for bit_flags", "E"}},
+		"flags in an array": {"enum E: ubyte (bit_flags) { A, B } struct S { e: [E: 3]; }",
+			[]string{"lacks", "taken for bit_flags", "E"}},
+		"flags of 64 bits": {"enum E: ulong (bit_flags) { A, B = 63 } table T { e: E; }",
+			[]string{"lacks", "taken for bit_flags", "E"}},
+		"a declared built-in": {`attribute "shared"; table T { s: string (shared); k: int (key); }`,
+			[]string{"T.s"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := load(t, test.text)
@@ -238,7 +261,8 @@ func TestBuiltinsThatMayBeLost(t *testing.T) {
 // TestDefaultsThatFlatcCannotStore reads a schema with all of its attributes
 // whose default flatc has stored as 0.
 func TestDefaultsThatFlatcCannotStore(t *testing.T) {
-	s := load(t, "enum E: ulong { A = 1, B = 0x8000000000000000 } table T { e: E = B; k: int (key); }")
+	s := load(t, "enum E: ulong { A = 1, B = 0x8000000000000000 } table T { e: E = B; k: int "+
+		"(key); }")
 	f := field(s, "T", "e")
 	f.Default = schema.Default{}
 	back, said := read(t, "text.bfbs", encode(s))
@@ -249,7 +273,8 @@ func TestDefaultsThatFlatcCannotStore(t *testing.T) {
 		t.Errorf("it says:\n%s", said)
 	}
 	// With two such values there is no telling which one it was.
-	s = load(t, "enum E: ulong { A = 3, B = 0x8000000000000000, C } table T { e: E = B; k: int (key); }")
+	s = load(t, "enum E: ulong { A = 3, B = 0x8000000000000000, C } table T { e: E = B; k: int "+
+		"(key); }")
 	field(s, "T", "e").Default = schema.Default{}
 	mustRefuse(t, encode(s), "its default 0 is not a value of E")
 }
@@ -259,7 +284,8 @@ func TestStringDefaults(t *testing.T) {
 	s := load(t, `table T { a: string = "x"; b: string = ""; c: string; d: string = "y"; }`)
 	var diags diag.List
 	data := Write(s, nil, &diags)
-	if all := diags.All(); len(all) != 1 || diags.HasErrors() || !strings.Contains(all[0].Message, "T.a, T.d") || all[0].Span.Line != 1 {
+	if all := diags.All(); len(all) != 1 || diags.HasErrors() ||
+		!strings.Contains(all[0].Message, "T.a, T.d") || all[0].Span.Line != 1 {
 		t.Errorf("writing: %v", all)
 	}
 	_, said := read(t, "text.bfbs", data)
@@ -288,7 +314,8 @@ func TestFloatDefaults(t *testing.T) {
 			t.Errorf("the default of %s is %s", name, got)
 		}
 	}
-	if n := strings.Count(code, "math.Copysign(0, -1)"); n != 10 { // an accessor and an UnPackTo of a, b, g, h, i
+	// an accessor and an UnPackTo of a, b, g, h, i
+	if n := strings.Count(code, "math.Copysign(0, -1)"); n != 10 {
 		t.Errorf("%d times -0 in the code", n)
 	}
 }

@@ -24,7 +24,8 @@ func (r *reader) checkEnum(e *schema.Enum) {
 	slices.SortStableFunc(e.Values, compare)
 	for i, v := range e.Values {
 		if !e.Underlying.Holds(v.Value) {
-			r.errorf("%s.%s is %d, which does not fit into %s", e.FullName(), v.Name, v.Value, e.Underlying)
+			r.errorf("%s.%s is %d, which does not fit into %s", e.FullName(), v.Name,
+				v.Value, e.Underlying)
 		}
 		if i > 0 && v.Value == e.Values[i-1].Value {
 			r.errorf("%s has two values %d", e.FullName(), v.Value)
@@ -57,7 +58,8 @@ func (r *reader) checkObject(o *schema.Object) {
 			r.checkTableField(o, f)
 		}
 		t := f.Type
-		if f.Key && !t.Base.IsScalar() && t.Base != schema.String && !t.IsStruct() && t.Base != schema.Array || f.Key && f.Optional {
+		if f.Key && !t.Base.IsScalar() && t.Base != schema.String && !t.IsStruct() &&
+			t.Base != schema.Array || f.Key && f.Optional {
 			r.fail(o, f, "it cannot be a key")
 		}
 		if f.Shared && t.Base != schema.String {
@@ -160,7 +162,8 @@ func (r *reader) layout(o *schema.Object) bool {
 		return false
 	}
 	if o.Size != size || o.Align != align || size == 0 {
-		r.errorf("struct %s has %d bytes aligned to %d, not %d aligned to %d", o.FullName(), o.Size, o.Align, size, align)
+		r.errorf("struct %s has %d bytes aligned to %d, not %d aligned to %d", o.FullName(), o.Size,
+			o.Align, size, align)
 		return false
 	}
 	for i, f := range o.Fields {

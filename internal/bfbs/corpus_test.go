@@ -19,7 +19,8 @@ import (
 // are the corpus.
 func flatbuffersModule(t testing.TB) string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/flatbuffers").Output()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/google/flatbuffers").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -56,7 +57,8 @@ func corpus(t testing.TB, module string) map[string]*schema.Schema {
 }
 
 func includeDirs(module string) []string {
-	return []string{filepath.Join(module, "tests", "include_test"), filepath.Join(module, "tests"), filepath.Join(module, "include")}
+	return []string{filepath.Join(module, "tests", "include_test"), filepath.Join(module, "tests"),
+		filepath.Join(module, "include")}
 }
 
 // loadFile returns the schema at path, or nil.
@@ -117,7 +119,8 @@ func TestRoundTrip(t *testing.T) {
 	for name, s := range schemas {
 		t.Run(name, func(t *testing.T) {
 			forgetStrings(s)
-			path := filepath.Join(t.TempDir(), strings.TrimSuffix(filepath.Base(name), ".fbs")+".bfbs")
+			path := filepath.Join(t.TempDir(),
+				strings.TrimSuffix(filepath.Base(name), ".fbs")+".bfbs")
 			if err := os.WriteFile(path, write(t, s), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +175,8 @@ func TestShippedBinaries(t *testing.T) {
 			if _, err := verify(theirs); err != nil {
 				t.Fatal(err)
 			}
-			text, binary := loadFile(filepath.Join(module, name+".fbs"), includeDirs(module)...), loadFile(filepath.Join(module, name+".bfbs"))
+			text, binary := loadFile(filepath.Join(module, name+".fbs"), includeDirs(module)...),
+				loadFile(filepath.Join(module, name+".bfbs"))
 			if text == nil || binary == nil {
 				t.Fatal("one of them does not load")
 			}
@@ -218,7 +222,8 @@ func flatcBinary(t *testing.T, flatc, module, name string, flags ...string) []by
 	for _, dir := range includeDirs(module) {
 		args = append(args, "-I", dir)
 	}
-	if msg, err := exec.Command(flatc, append(args, filepath.Join(module, name))...).CombinedOutput(); err != nil {
+	if msg, err := exec.Command(flatc,
+		append(args, filepath.Join(module, name))...).CombinedOutput(); err != nil {
 		t.Fatalf("flatc: %v\n%s", err, msg)
 	}
 	made, err := filepath.Glob(filepath.Join(out, "*.bfbs"))

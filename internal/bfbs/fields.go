@@ -40,7 +40,8 @@ func (r *reader) readFields(o *schema.Object, t table) {
 		}
 		if base(f.Type) == schema.Union {
 			f.Tag = names[f.Name+"_type"]
-			if f.Tag == nil || !f.Tag.IsTag || f.Tag.ID != f.ID-1 || f.Tag.Type.Enum != f.Type.Enum ||
+			if f.Tag == nil || !f.Tag.IsTag || f.Tag.ID != f.ID-1 ||
+				f.Tag.Type.Enum != f.Type.Enum ||
 				(f.Tag.Type.Base == schema.Vector) != (f.Type.Base == schema.Vector) {
 				r.fail(o, f, "the field with its tag does not precede it")
 			}
@@ -83,7 +84,8 @@ func (r *reader) readField(o *schema.Object, t table) *schema.Field {
 		r.unsupported64(o.FullName() + "." + f.Name)
 	}
 	if root, ok := f.Attributes.Lookup("nested_flatbuffer"); ok {
-		if f.NestedFlatbuffer = r.nested(o.Namespace, root); f.NestedFlatbuffer == nil || f.NestedFlatbuffer.IsStruct {
+		if f.NestedFlatbuffer = r.nested(o.Namespace, root); f.NestedFlatbuffer == nil ||
+			f.NestedFlatbuffer.IsStruct {
 			r.fail(o, f, "the root of its nested buffer, %q, is not one of the tables", root)
 		}
 	}
@@ -118,7 +120,9 @@ func (r *reader) readDefault(o *schema.Object, f *schema.Field, t table) {
 // warnStrings lists the strings whose defaults are lost.
 func (r *reader) warnStrings() {
 	if len(r.lostStrings) > 0 {
-		r.diags.Warnf(r.at, "a binary schema does not hold the defaults of strings; these are taken for empty: %s", list(r.lostStrings)).
+		r.diags.Warnf(r.at,
+			"a binary schema does not hold the defaults of strings; these are taken for empty: %s",
+			list(r.lostStrings)).
 			Helpf("generate from the .fbs file to have them")
 	}
 }

@@ -56,7 +56,8 @@ func TestSharingIsBounded(t *testing.T) {
 	var attributes, fields, objects []flatbuffers.UOffsetT
 	for i := range n {
 		key := b.CreateString(fmt.Sprint("a", i))
-		attributes = append(attributes, b.table(keyValueSlots, map[int]flatbuffers.UOffsetT{keyValueKey: key}))
+		attributes = append(attributes,
+			b.table(keyValueSlots, map[int]flatbuffers.UOffsetT{keyValueKey: key}))
 	}
 	shared, typ := b.vector(attributes...), b.intType()
 	for i := range few {
@@ -72,7 +73,9 @@ func TestSharingIsBounded(t *testing.T) {
 	sharedFields := b.vector(fields...)
 	for i := range n {
 		name := b.CreateString(fmt.Sprint("T", i))
-		objects = append(objects, b.table(objectSlots, map[int]flatbuffers.UOffsetT{objectName: name, objectFields: sharedFields}))
+		objects = append(objects,
+			b.table(objectSlots,
+				map[int]flatbuffers.UOffsetT{objectName: name, objectFields: sharedFields}))
 	}
 	mustRefuse(t, b.finish(objects), "too often")
 }
@@ -94,7 +97,8 @@ func mustRefuse(t *testing.T, data []byte, reason string) {
 func TestDeepNamespace(t *testing.T) {
 	b := forger{flatbuffers.NewBuilder(0)}
 	key, value := b.CreateString("nested_flatbuffer"), b.CreateString("T")
-	attributes := b.vector(b.table(keyValueSlots, map[int]flatbuffers.UOffsetT{keyValueKey: key, keyValueValue: value}))
+	attributes := b.vector(b.table(keyValueSlots,
+		map[int]flatbuffers.UOffsetT{keyValueKey: key, keyValueValue: value}))
 	var fields []flatbuffers.UOffsetT
 	for i := range 100 {
 		name, typ := b.CreateString(fmt.Sprint("f", i)), b.intType()
@@ -105,6 +109,7 @@ func TestDeepNamespace(t *testing.T) {
 		fields = append(fields, b.EndObject())
 	}
 	name, fieldsAt := b.CreateString(strings.Repeat("n.", 5000)+"T"), b.vector(fields...)
-	object := b.table(objectSlots, map[int]flatbuffers.UOffsetT{objectName: name, objectFields: fieldsAt})
+	object := b.table(objectSlots,
+		map[int]flatbuffers.UOffsetT{objectName: name, objectFields: fieldsAt})
 	mustRefuse(t, b.finish([]flatbuffers.UOffsetT{object}), "namespace")
 }

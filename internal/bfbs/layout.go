@@ -14,28 +14,36 @@ func Marked(data []byte) bool {
 // The slots of the tables of FlatBuffers' reflection.fbs, which numbers them in
 // order of declaration.
 const (
-	typeBase, typeElement, typeIndex, typeFixedLength, typeBaseSize, typeElementSize, typeSlots = 0, 1, 2, 3, 4, 5, 6
+	typeBase, typeElement, typeIndex, typeFixedLength, typeBaseSize, typeElementSize, typeSlots = 0,
+		1, 2, 3, 4, 5, 6
 
 	keyValueKey, keyValueValue, keyValueSlots = 0, 1, 2
 
-	enumValName, enumValValue, enumValObject, enumValType, enumValDoc, enumValAttributes, enumValSlots = 0, 1, 2, 3, 4, 5, 6
+	enumValName, enumValValue, enumValObject, enumValType, enumValDoc, enumValAttributes,
+	enumValSlots = 0, 1, 2, 3, 4, 5, 6
 
-	enumName, enumValues, enumIsUnion, enumUnderlying, enumAttributes, enumDoc, enumFile, enumSlots = 0, 1, 2, 3, 4, 5, 6, 7
+	enumName, enumValues, enumIsUnion, enumUnderlying, enumAttributes, enumDoc, enumFile,
+	enumSlots = 0, 1, 2, 3, 4, 5, 6, 7
 
-	fieldName, fieldType, fieldID, fieldOffset, fieldDefaultInteger, fieldDefaultReal, fieldDeprecated = 0, 1, 2, 3, 4, 5, 6
-	fieldRequired, fieldKey, fieldAttributes, fieldDoc, fieldOptional, fieldPadding, fieldOffset64     = 7, 8, 9, 10, 11, 12, 13
-	fieldSlots                                                                                         = 14
+	fieldName, fieldType, fieldID, fieldOffset, fieldDefaultInteger, fieldDefaultReal,
+	fieldDeprecated = 0, 1, 2, 3, 4, 5, 6
+	fieldRequired, fieldKey, fieldAttributes, fieldDoc, fieldOptional, fieldPadding,
+	fieldOffset64 = 7, 8, 9, 10, 11, 12, 13
+	fieldSlots = 14
 
-	objectName, objectFields, objectIsStruct, objectMinAlign, objectByteSize, objectAttributes = 0, 1, 2, 3, 4, 5
-	objectDoc, objectFile, objectSlots                                                         = 6, 7, 8
+	objectName, objectFields, objectIsStruct, objectMinAlign, objectByteSize,
+	objectAttributes = 0, 1, 2, 3, 4, 5
+	objectDoc, objectFile, objectSlots = 6, 7, 8
 
 	callName, callRequest, callResponse, callAttributes, callDoc, callSlots = 0, 1, 2, 3, 4, 5
 
-	serviceName, serviceCalls, serviceAttributes, serviceDoc, serviceFile, serviceSlots = 0, 1, 2, 3, 4, 5
+	serviceName, serviceCalls, serviceAttributes, serviceDoc, serviceFile,
+	serviceSlots = 0, 1, 2, 3, 4, 5
 
 	fileName, fileIncludes, fileSlots = 0, 1, 2
 
-	schemaObjects, schemaEnums, schemaIdent, schemaExt, schemaRoot, schemaServices, schemaFeatures, schemaFiles, schemaSlots = 0, 1, 2, 3, 4, 5, 6, 7, 8
+	schemaObjects, schemaEnums, schemaIdent, schemaExt, schemaRoot, schemaServices, schemaFeatures,
+	schemaFiles, schemaSlots = 0, 1, 2, 3, 4, 5, 6, 7, 8
 )
 
 // The bits of Schema.advanced_features.

@@ -60,45 +60,119 @@ func TestRefuses(t *testing.T) {
 		name, reason string
 		spoil        func(s *schema.Schema)
 	}{
-		{"a name that is code", "is not a name", func(s *schema.Schema) { object(s, leaf).Name = "Leaf struct{}\nfunc init() {}" }},
-		{"a field name that is code", "is not a name", func(s *schema.Schema) { field(s, leaf, "tiny").Name = "a b" }},
-		{"an empty name", "is not a name", func(s *schema.Schema) { enum(s, "kinds.inner.Wide").Values[0].Name = "" }},
-		{"two types of one name", "declared twice", func(s *schema.Schema) { object(s, tree).Name = "Leaf" }},
-		{"two fields of one name", "two fields", func(s *schema.Schema) { field(s, leaf, "tiny").Name = "huge" }},
-		{"two values of one name", "two values", func(s *schema.Schema) { enum(s, "kinds.inner.Flags").Values[0].Name = "B" }},
-		{"two equal values", "two values 3", func(s *schema.Schema) { enum(s, "kinds.inner.Wide").Values[1].Value = 3 }},
-		{"a value out of range", "does not fit", func(s *schema.Schema) { enum(s, "kinds.inner.Flags").Values[0].Value = -1 }},
-		{"an enum of floats", "underlying type", func(s *schema.Schema) { enum(s, "kinds.inner.Flags").Underlying = schema.Float }},
-		{"an enum without values", "no value", func(s *schema.Schema) { enum(s, "kinds.inner.Wide").Values = nil }},
-		{"a union without NONE", "NONE", func(s *schema.Schema) { e := enum(s, "kinds.inner.Text"); e.Values = e.Values[1:] }},
-		{"a union of numbers", "not a member", func(s *schema.Schema) { enum(s, "kinds.inner.Text").Values[2].Type.Base = schema.Int }},
-		{"a gap between ids", "is the next", func(s *schema.Schema) { field(s, leaf, "noted").ID++ }},
-		{"a wrong slot", "its offset is", func(s *schema.Schema) { field(s, leaf, "noted").Offset += 2 }},
-		{"a union without a tag", "tag", func(s *schema.Schema) { field(s, tree, "any_type").Name = "anytype" }},
-		{"a required number", "required", func(s *schema.Schema) { field(s, leaf, "on").Required = true }},
-		{"a default out of range", "does not fit", func(s *schema.Schema) { field(s, leaf, "old").Default.Int = 1 << 20 }},
-		{"a default that is no value", "is not a value", func(s *schema.Schema) { field(s, leaf, "high").Default.Int = 4 }},
+		{"a name that is code", "is not a name", func(s *schema.Schema) {
+			object(s, leaf).Name = "Leaf struct{}\nfunc init() {}"
+		}},
+		{"a field name that is code", "is not a name", func(s *schema.Schema) {
+			field(s, leaf, "tiny").Name = "a b"
+		}},
+		{"an empty name", "is not a name", func(s *schema.Schema) {
+			enum(s, "kinds.inner.Wide").Values[0].Name = ""
+		}},
+		{"two types of one name", "declared twice", func(s *schema.Schema) {
+			object(s, tree).Name = "Leaf"
+		}},
+		{"two fields of one name", "two fields", func(s *schema.Schema) {
+			field(s, leaf, "tiny").Name = "huge"
+		}},
+		{"two values of one name", "two values", func(s *schema.Schema) {
+			enum(s, "kinds.inner.Flags").Values[0].Name = "B"
+		}},
+		{"two equal values", "two values 3", func(s *schema.Schema) {
+			enum(s, "kinds.inner.Wide").Values[1].Value = 3
+		}},
+		{"a value out of range", "does not fit", func(s *schema.Schema) {
+			enum(s, "kinds.inner.Flags").Values[0].Value = -1
+		}},
+		{"an enum of floats", "underlying type", func(s *schema.Schema) {
+			enum(s, "kinds.inner.Flags").Underlying = schema.Float
+		}},
+		{"an enum without values", "no value", func(s *schema.Schema) {
+			enum(s, "kinds.inner.Wide").Values = nil
+		}},
+		{"a union without NONE", "NONE", func(s *schema.Schema) {
+			e := enum(s, "kinds.inner.Text")
+			e.Values = e.Values[1:]
+		}},
+		{"a union of numbers", "not a member", func(s *schema.Schema) {
+			enum(s, "kinds.inner.Text").Values[2].Type.Base = schema.Int
+		}},
+		{"a gap between ids", "is the next", func(s *schema.Schema) {
+			field(s, leaf, "noted").ID++
+		}},
+		{"a wrong slot", "its offset is", func(s *schema.Schema) {
+			field(s, leaf, "noted").Offset += 2
+		}},
+		{"a union without a tag", "tag", func(s *schema.Schema) {
+			field(s, tree, "any_type").Name = "anytype"
+		}},
+		{"a required number", "required", func(s *schema.Schema) {
+			field(s, leaf, "on").Required = true
+		}},
+		{"a default out of range", "does not fit", func(s *schema.Schema) {
+			field(s, leaf, "old").Default.Int = 1 << 20
+		}},
+		{"a default that is no value", "is not a value", func(s *schema.Schema) {
+			field(s, leaf, "high").Default.Int = 4
+		}},
 		{"two keys", "key", func(s *schema.Schema) { field(s, leaf, "on").Key = true }},
-		{"a vector as the key", "key", func(s *schema.Schema) { field(s, leaf, "name").Key = false; field(s, leaf, "list").Key = true }},
-		{"an array in a table", "cannot hold", func(s *schema.Schema) { field(s, leaf, "list").Type.Base = schema.Array }},
-		{"a string in a struct", "cannot hold", func(s *schema.Schema) { field(s, sample, "id").Type.Base = schema.String }},
-		{"an array of nothing", "length 0", func(s *schema.Schema) { field(s, sample, "mix").Type.FixedLength = 0 }},
-		{"a struct that holds itself", "contains itself", func(s *schema.Schema) { field(s, block, "samples").Type.Object = object(s, block) }},
-		{"a struct of another size", "has 48 bytes", func(s *schema.Schema) { object(s, block).Size = 64 }},
-		{"a wrong offset in a struct", "its offset is", func(s *schema.Schema) { field(s, block, "flags").Offset = 36 }},
+		{"a vector as the key", "key", func(s *schema.Schema) {
+			field(s, leaf, "name").Key = false
+			field(s, leaf, "list").Key = true
+		}},
+		{"an array in a table", "cannot hold", func(s *schema.Schema) {
+			field(s, leaf, "list").Type.Base = schema.Array
+		}},
+		{"a string in a struct", "cannot hold", func(s *schema.Schema) {
+			field(s, sample, "id").Type.Base = schema.String
+		}},
+		{"an array of nothing", "length 0", func(s *schema.Schema) {
+			field(s, sample, "mix").Type.FixedLength = 0
+		}},
+		{"a struct that holds itself", "contains itself", func(s *schema.Schema) {
+			field(s, block, "samples").Type.Object = object(s, block)
+		}},
+		{"a struct of another size", "has 48 bytes", func(s *schema.Schema) {
+			object(s, block).Size = 64
+		}},
+		{"a wrong offset in a struct", "its offset is", func(s *schema.Schema) {
+			field(s, block, "flags").Offset = 36
+		}},
 		{"a wild alignment", "alignment", func(s *schema.Schema) { object(s, sample).Align = 3 }},
-		{"a vector of vectors", "cannot be the element", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = schema.Vector }},
-		{"an unknown type", "invalid", func(s *schema.Schema) { field(s, leaf, "list").Type.Element = 77 }},
-		{"64-bit offsets", "64-bit offsets", func(s *schema.Schema) { field(s, leaf, "list").Type.Base = schema.Vector64 }},
-		{"a nested buffer of nothing", "nested buffer", func(s *schema.Schema) { field(s, leaf, "buffer").Attributes[0].Value = "Wood" }},
-		{"a nested buffer in a number", "only a [ubyte]", func(s *schema.Schema) { field(s, leaf, "buffer").Type.Element = schema.Int }},
-		{"an unknown hash", "hash", func(s *schema.Schema) { field(s, leaf, "hashed").Attributes[0].Value = "md5" }},
-		{"a shared number", "shared", func(s *schema.Schema) { field(s, leaf, "once").Type.Base = schema.Int }},
+		{"a vector of vectors", "cannot be the element", func(s *schema.Schema) {
+			field(s, leaf, "list").Type.Element = schema.Vector
+		}},
+		{"an unknown type", "invalid", func(s *schema.Schema) {
+			field(s, leaf, "list").Type.Element = 77
+		}},
+		{"64-bit offsets", "64-bit offsets", func(s *schema.Schema) {
+			field(s, leaf, "list").Type.Base = schema.Vector64
+		}},
+		{"a nested buffer of nothing", "nested buffer", func(s *schema.Schema) {
+			field(s, leaf, "buffer").Attributes[0].Value = "Wood"
+		}},
+		{"a nested buffer in a number", "only a [ubyte]", func(s *schema.Schema) {
+			field(s, leaf, "buffer").Type.Element = schema.Int
+		}},
+		{"an unknown hash", "hash", func(s *schema.Schema) {
+			field(s, leaf, "hashed").Attributes[0].Value = "md5"
+		}},
+		{"a shared number", "shared", func(s *schema.Schema) {
+			field(s, leaf, "once").Type.Base = schema.Int
+		}},
 		{"a struct as the root", "root type", func(s *schema.Schema) { s.Root = object(s, block) }},
-		{"a struct as a request", "is not one of its tables", func(s *schema.Schema) { s.Services[0].Methods[0].Request = object(s, block) }},
-		{"two methods of one name", "two methods", func(s *schema.Schema) { s.Services[1].Methods[1].Name = "second" }},
-		{"two services of one name", "declared twice", func(s *schema.Schema) { s.Services[1].Name = "A" }},
-		{"an unknown way of streaming", "streaming", func(s *schema.Schema) { s.Services[1].Methods[0].Attributes[0].Value = "sideways" }},
+		{"a struct as a request", "is not one of its tables", func(s *schema.Schema) {
+			s.Services[0].Methods[0].Request = object(s, block)
+		}},
+		{"two methods of one name", "two methods", func(s *schema.Schema) {
+			s.Services[1].Methods[1].Name = "second"
+		}},
+		{"two services of one name", "declared twice", func(s *schema.Schema) {
+			s.Services[1].Name = "A"
+		}},
+		{"an unknown way of streaming", "streaming", func(s *schema.Schema) {
+			s.Services[1].Methods[0].Attributes[0].Value = "sideways"
+		}},
 		{"a long identifier", "identifier", func(s *schema.Schema) { s.FileIdentifier = "KINDS" }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -147,7 +221,8 @@ func TestSizePrefix(t *testing.T) {
 // the binary schema can tell which one it was made from.
 func TestRootFile(t *testing.T) {
 	data := encode(loadKinds(t))
-	for name, root := range map[string]string{"kinds.bfbs": "//kinds.fbs", "dir/shared.bfbs": "//shared.fbs"} {
+	for name, root := range map[string]string{"kinds.bfbs": "//kinds.fbs",
+		"dir/shared.bfbs": "//shared.fbs"} {
 		var diags diag.List
 		s := Read(name, data, &diags)
 		if s == nil {

@@ -40,7 +40,8 @@ func warnOfStrings(s *schema.Schema, diags *diag.List) {
 		}
 	}
 	if len(names) > 0 {
-		diags.Warnf(at, "a binary schema does not hold the defaults of strings; these are lost: %s", list(names)).
+		diags.Warnf(at, "a binary schema does not hold the defaults of strings; these are lost: %s",
+			list(names)).
 			Helpf("whoever needs them generates from the .fbs file")
 	}
 }
@@ -104,7 +105,9 @@ func (w *writer) write() []byte {
 		services = append(services, w.service(v))
 	}
 	sorted := slices.Clone(s.Files)
-	slices.SortFunc(sorted, func(a, b *schema.File) int { return strings.Compare(w.name(a), w.name(b)) })
+	slices.SortFunc(sorted, func(a, b *schema.File) int {
+		return strings.Compare(w.name(a), w.name(b))
+	})
 	for _, f := range sorted {
 		files = append(files, w.file(f))
 	}
@@ -191,7 +194,9 @@ func (w *writer) fileName(f *schema.File) flatbuffers.UOffsetT {
 func (w *writer) file(f *schema.File) flatbuffers.UOffsetT {
 	var includes offsets
 	sorted := slices.Clone(f.Includes)
-	slices.SortFunc(sorted, func(a, b *schema.File) int { return strings.Compare(w.name(a), w.name(b)) })
+	slices.SortFunc(sorted, func(a, b *schema.File) int {
+		return strings.Compare(w.name(a), w.name(b))
+	})
 	for _, g := range sorted {
 		includes = append(includes, w.fileName(g))
 	}

@@ -66,7 +66,8 @@ func TestLongLinesAreCutAroundTheSpan(t *testing.T) {
 	l.AddSource("a.fbs", []byte(src))
 	l.Errorf(at("a.fbs", src, "HERE"), "here")
 	lines := strings.Split(render(t, &l), "\n")
-	if len(lines[1]) > 200 || !strings.HasPrefix(lines[1], "  ...") || !strings.HasSuffix(lines[1], "...") {
+	if len(lines[1]) > 200 || !strings.HasPrefix(lines[1], "  ...") ||
+		!strings.HasSuffix(lines[1], "...") {
 		t.Errorf("the line is %q", lines[1])
 	}
 	caret := []rune(lines[2])

@@ -1,8 +1,8 @@
 package diag
 
 // Nearest returns the candidate that a misspelt name most likely means, or ""
-// when none is close. The distance is Levenshtein's, with exchanged letters as one change; a third of the name may
-// differ.
+// when none is close. The distance is Levenshtein's, with exchanged letters as one change; a
+// third of the name may differ.
 func Nearest(name string, candidates []string) string {
 	const longest = 64 // bounds the work for names that nobody typed
 	if len(name) > longest {
@@ -16,7 +16,8 @@ func Nearest(name string, candidates []string) string {
 		// Of two at the same distance, one of the same length has its letters
 		// in another order.
 		d := levenshtein(name, c)
-		if d < distance || d == distance && best != "" && len(c) == len(name) && len(best) != len(name) {
+		if d < distance || d == distance && best != "" && len(c) == len(name) &&
+			len(best) != len(name) {
 			best, distance = c, d
 		}
 	}

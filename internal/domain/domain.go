@@ -183,7 +183,8 @@ func openOnce(path string) (*Dir, error) {
 		return nil, failed(path, "", err)
 	}
 	if !before.IsDir() { // also true of a symlink to a directory
-		return nil, unsafeDir(path, "it is no directory", "remove it or choose another domain with "+EnvVar)
+		return nil, unsafeDir(path, "it is no directory",
+			"remove it or choose another domain with "+EnvVar)
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -205,18 +206,23 @@ func create(path string) (fs.FileInfo, error) {
 	parent := filepath.Dir(path)
 	fi, err := os.Stat(parent)
 	if err != nil {
-		return nil, failed(path, "create its parent directory or choose another domain with "+EnvVar, err)
+		return nil, failed(path,
+			"create its parent directory or choose another domain with "+EnvVar, err)
 	}
 	owner, err := sys.OwnerUID(fi)
 	if err != nil {
 		return nil, failed(path, "", err)
 	}
 	if os.Geteuid() == 0 && owner != 0 && owner != unmappedUID {
-		return nil, unsafeDir(path, fmt.Sprintf("%s belongs to uid %d, and root makes no domain in another user's folder", parent, owner),
-			fmt.Sprintf("run this program as that user, unset %s, or choose another domain with %s", runtimeVar, EnvVar))
+		return nil, unsafeDir(path,
+			fmt.Sprintf("%s belongs to uid %d, and root makes no domain in another user's folder",
+				parent, owner),
+			fmt.Sprintf("run this program as that user, unset %s, or choose another domain with %s",
+				runtimeVar, EnvVar))
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, failed(path, "create its parent directory or choose another domain with "+EnvVar, err)
+		return nil, failed(path,
+			"create its parent directory or choose another domain with "+EnvVar, err)
 	}
 	if fi, err = os.Lstat(path); err != nil {
 		return nil, failed(path, "", err)
@@ -245,10 +251,12 @@ func check(path string, before fs.FileInfo, root *os.Root) error {
 		if uid == 0 {
 			hint = "if a command that was run by sudo has made it, remove it as root, or " + hint
 		}
-		return unsafeDir(path, fmt.Sprintf("it belongs to uid %d, not to uid %d", uid, os.Geteuid()), hint)
+		return unsafeDir(path,
+			fmt.Sprintf("it belongs to uid %d, not to uid %d", uid, os.Geteuid()), hint)
 	}
 	if perm := fi.Mode().Perm(); perm&0o077 != 0 {
-		return unsafeDir(path, fmt.Sprintf("mode %04o lets others in", perm), "run: chmod 700 "+path)
+		return unsafeDir(path, fmt.Sprintf("mode %04o lets others in", perm),
+			"run: chmod 700 "+path)
 	}
 	return nil
 }
@@ -288,14 +296,16 @@ func CheckName(kind, name string) error {
 	case name == "":
 		return fmt.Errorf("%w: the %s name is empty", ErrName, kind)
 	case len(name) > MaxNameLen:
-		return fmt.Errorf("%w: the %s name has %d bytes, at most %d are allowed", ErrName, kind, len(name), MaxNameLen)
+		return fmt.Errorf("%w: the %s name has %d bytes, at most %d are allowed", ErrName, kind,
+			len(name), MaxNameLen)
 	case name[0] == '.' || name[0] == '-':
 		return fmt.Errorf("%w: %s name %q starts with %q", ErrName, kind, name, name[0])
 	}
 	for _, r := range name {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 		if !letter && r != '.' && r != '_' && r != '-' {
-			return fmt.Errorf("%w: %s name %q contains %q; use letters, digits, '.', '_' and '-'", ErrName, kind, name, r)
+			return fmt.Errorf("%w: %s name %q contains %q; use letters, digits, '.', '_' and '-'",
+				ErrName, kind, name, r)
 		}
 	}
 	return nil

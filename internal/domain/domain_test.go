@@ -80,7 +80,8 @@ func TestOpenRefusesUnsafe(t *testing.T) {
 				t.Fatal("opened")
 			}
 			var pe *domain.PathError
-			if !errors.Is(err, domain.ErrUnsafe) || !errors.As(err, &pe) || pe.Path != path || pe.Hint == "" {
+			if !errors.Is(err, domain.ErrUnsafe) || !errors.As(err, &pe) || pe.Path != path ||
+				pe.Hint == "" {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -95,12 +96,14 @@ func TestOpenMissingParent(t *testing.T) {
 }
 
 func TestCheckName(t *testing.T) {
-	for _, ok := range []string{"a", "audio_ctrl_0", "A-b.c", "0", strings.Repeat("x", domain.MaxNameLen)} {
+	for _, ok := range []string{"a", "audio_ctrl_0", "A-b.c", "0",
+		strings.Repeat("x", domain.MaxNameLen)} {
 		if err := domain.CheckName("channel", ok); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, bad := range []string{"", ".", "..", ".a", "-a", "a/b", "a\\b", "a b", "a\x00", "ä", "a\xff", strings.Repeat("x", domain.MaxNameLen+1)} {
+	for _, bad := range []string{"", ".", "..", ".a", "-a", "a/b", "a\\b", "a b", "a\x00", "ä",
+		"a\xff", strings.Repeat("x", domain.MaxNameLen+1)} {
 		if err := domain.CheckName("channel", bad); !errors.Is(err, domain.ErrName) {
 			t.Errorf("%q: error %v", bad, err)
 		}
@@ -138,7 +141,8 @@ func TestRootMakesNoDomainForOthers(t *testing.T) {
 			t.Errorf("opened %q", name)
 			continue
 		}
-		if !errors.Is(err, domain.ErrUnsafe) || !strings.Contains(err.Error(), "uid 4711") || !strings.Contains(err.Error(), "as that user") {
+		if !errors.Is(err, domain.ErrUnsafe) || !strings.Contains(err.Error(), "uid 4711") ||
+			!strings.Contains(err.Error(), "as that user") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

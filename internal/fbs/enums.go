@@ -61,7 +61,8 @@ func (p *parser) parseUnderlying(e *Enum) bool {
 func (p *parser) separator(good bool) bool {
 	if good {
 		if p.tok.kind == ';' {
-			p.errorf(p.tok.Range, "values are separated by commas").Helpf(`write "," instead of ";"`)
+			p.errorf(p.tok.Range,
+				"values are separated by commas").Helpf(`write "," instead of ";"`)
 			p.advance()
 			return true
 		}

@@ -49,7 +49,8 @@ func (p *parser) closeBody(owner Name) {
 		return
 	}
 	if !p.diags.Full() {
-		p.unexpected(`"}"`).Note(p.file.Span(owner.Range), "the body of %s is not closed", owner.Text)
+		p.unexpected(`"}"`).Note(p.file.Span(owner.Range),
+			"the body of %s is not closed", owner.Text)
 	}
 }
 

@@ -27,7 +27,8 @@ func Parse(path string, src []byte, diags *diag.List) *File {
 	diags.AddSource(path, src)
 	f := &File{Path: path, lines: []int32{0}}
 	if len(src) > MaxSize {
-		diags.Errorf(diag.Span{File: path}, "the file has %d bytes; a schema may have %d", len(src), MaxSize)
+		diags.Errorf(diag.Span{File: path}, "the file has %d bytes; a schema may have %d",
+			len(src), MaxSize)
 		return f
 	}
 	if bytes.IndexByte(src, 0) >= 0 {
@@ -105,7 +106,8 @@ func (p *parser) name(what string) (Name, bool) {
 // path consumes identifiers joined by dots.
 func (p *parser) path(what string) (Name, bool) {
 	if p.tok.kind == '.' {
-		p.unexpected(what).Helpf("names are resolved from the current namespace outwards; leave out the leading dot")
+		p.unexpected(what).Helpf(
+			"names are resolved from the current namespace outwards; leave out the leading dot")
 		return Name{}, false
 	}
 	n, ok := p.name(what)
@@ -197,7 +199,8 @@ func (p *parser) startsDecl() bool {
 
 func (p *parser) parseFile() {
 	if p.tok.kind == tokEOF {
-		p.diags.Errorf(diag.Span{File: p.file.Path}, "the file declares nothing").Helpf("declare at least one table")
+		p.diags.Errorf(diag.Span{File: p.file.Path},
+			"the file declares nothing").Helpf("declare at least one table")
 		return
 	}
 	p.parseIncludes()
@@ -290,7 +293,8 @@ func (p *parser) parseDecl() {
 // unexpectedDecl reports a token that starts no declaration, and consumes it
 // when that is needed to make progress.
 func (p *parser) unexpectedDecl() {
-	const want = "a declaration (table, struct, enum, union, rpc_service, namespace, root_type, ...)"
+	const want = "a declaration (table, struct, enum, union, rpc_service, namespace, root_type, " +
+		"...)"
 	switch {
 	case p.tok.kind == '{':
 		p.errorf(p.tok.Range, "a schema may not hold data").Helpf("keep JSON in a file of its own")

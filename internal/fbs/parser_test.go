@@ -61,18 +61,23 @@ func TestParserRecovers(t *testing.T) {
 		{"a missing type", "table T { a: ; b: int; }", "object T: b\n"},
 		{"a bad default", "table T { a: int = ; b: int; }", "object T: b\n"},
 		{"bad metadata", "table T { a: int (=); b: int; }", "object T: b\n"},
-		{"a missing brace", "table T {\n a: int;\n\ntable U { b: int; }", "object T: a\nobject U: b\n"},
+		{"a missing brace", "table T {\n a: int;\n\ntable U { b: int; }",
+			"object T: a\nobject U: b\n"},
 		{"no name", "table { a: int; }\ntable U { b: int; }", "object U: b\n"},
 		{"a bad header", "table T x { a: int; }\ntable U { b: int; }", "object T:\nobject U: b\n"},
 		{"a bad statement", "root_type 3;\ntable U { b: int; }", "object U: b\n"},
 		{"a bad keyword", "tabel T { a: int; }\ntable U { b: int; }", "object U: b\n"},
-		{"a stray brace", "table T { a: int; }}\ntable U { b: int; }", "object T: a\nobject U: b\n"},
-		{"a stray semicolon", "table T { a: int; };\ntable U { b: int; }", "object T: a\nobject U: b\n"},
-		{"a bad value", "enum E: byte { A, = 3, C }\ntable U { b: int; }", "enum E: A C\nobject U: b\n"},
+		{"a stray brace", "table T { a: int; }}\ntable U { b: int; }",
+			"object T: a\nobject U: b\n"},
+		{"a stray semicolon", "table T { a: int; };\ntable U { b: int; }",
+			"object T: a\nobject U: b\n"},
+		{"a bad value", "enum E: byte { A, = 3, C }\ntable U { b: int; }",
+			"enum E: A C\nobject U: b\n"},
 		{"a missing comma", "enum E: byte { A B, C }", "enum E: A B C\n"},
 		{"a bad member", "union U { A, b: , C }", "enum U: A C\n"},
 		{"a bad method", "rpc_service S { a(T): T; b(T) T; c(T): T; }", "service S: a c\n"},
-		{"a bad include", "include x;\ninclude \"y.fbs\";\ntable T {}", "include y.fbs\nobject T:\n"},
+		{"a bad include", "include x;\ninclude \"y.fbs\";\ntable T {}",
+			"include y.fbs\nobject T:\n"},
 		{"an illegal character", "table T { a: int; $ b: int; }", "object T: a b\n"},
 		{"an open string", "attribute \"x\ntable T { a: int; }", "attribute x\nobject T: a\n"},
 	} {
@@ -117,7 +122,8 @@ service rpc_service: rpc_service
 }
 
 func TestDocumentationBelongsToTheNextToken(t *testing.T) {
-	const src = "\uFEFF/// of T\r\n///\r\n// not\r\n/// and more\r\ntable T {\r\n  a: int;\r\n  /// of b \xff\ufeff\r\n  b: int;\r\n  /// lost\r\n}\r\n/// lost"
+	const src = "\uFEFF/// of T\r\n///\r\n// not\r\n/// and more\r\ntable T {\r\n  a: int;\r\n  " +
+		"/// of b \xff\ufeff\r\n  b: int;\r\n  /// lost\r\n}\r\n/// lost"
 	var diags diag.List
 	f := fbs.Parse("x.fbs", []byte(src), &diags)
 	if diags.HasErrors() {
@@ -144,7 +150,8 @@ func TestSpansPointAtTheirText(t *testing.T) {
 	}
 	field := f.Decls[0].(*fbs.Object).Fields[0]
 	for want, r := range map[string]fbs.Range{
-		"name": field.Name.Range, "[ a . b ]": field.Type.Range, "a . b": field.Type.Name.Range, "[ ]": field.Default.Range,
+		"name": field.Name.Range, "[ a . b ]": field.Type.Range, "a . b": field.Type.Name.Range,
+		"[ ]": field.Default.Range,
 		"key": field.Meta[0].Name.Range,
 	} {
 		span := f.Span(r)
@@ -179,7 +186,8 @@ func TestStringsAreDecoded(t *testing.T) {
 }
 
 func TestWhatIsNoTextIsRefused(t *testing.T) {
-	for name, src := range map[string][]byte{"a zero byte": []byte("table T {}\x00"), "nothing": nil, "blanks": []byte(" \n\t\n")} {
+	for name, src := range map[string][]byte{"a zero byte": []byte("table T {}\x00"),
+		"nothing": nil, "blanks": []byte(" \n\t\n")} {
 		var diags diag.List
 		if fbs.Parse("x.fbs", src, &diags); diags.Errors() != 1 {
 			t.Errorf("%s: %v", name, diags.Err())
@@ -192,8 +200,10 @@ func TestWhatIsNoTextIsRefused(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, src := range []string{
 		"namespace a.b;\ntable T { x: [int] = []; y: float = sin(-1.5e3) (key, id: 3); }",
-		"enum E: ubyte (bit_flags) { A = 0x1, B }\nunion U { a: T, b.C = 3 }\nrpc_service S { f(T): T (streaming: \"bidi\"); }",
-		"include 'x.fbs';\nnative_include \"y.h\";\nattribute \"\\u00e9\\x41\";\nfile_identifier \"ABCD\";\nroot_type T;",
+		"enum E: ubyte (bit_flags) { A = 0x1, B }\nunion U { a: T, b.C = 3 }\nrpc_service S { " +
+			"f(T): T (streaming: \"bidi\"); }",
+		"include 'x.fbs';\nnative_include \"y.h\";\nattribute " +
+			"\"\\u00e9\\x41\";\nfile_identifier \"ABCD\";\nroot_type T;",
 		"/// doc\n/* comment */ struct S (force_align: 8) { a: [ubyte:16]; }",
 		"table T {", "table T { x: [[[", "\"\\ud83d", "+", "0x1.8", "/*", "///", "\uFEFF",
 	} {

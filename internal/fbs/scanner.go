@@ -80,7 +80,8 @@ func (s *scanner) next() token {
 			for isLetter(s.at(0)) || isDigit(s.at(0)) {
 				s.pos++
 			}
-			return token{Range: s.here(start), kind: tokIdent, text: s.src[start:s.pos], newline: newline, doc: doc}
+			return token{Range: s.here(start), kind: tokIdent, text: s.src[start:s.pos],
+				newline: newline, doc: doc}
 		}
 		if isDigit(c) || c == '.' || c == '+' || c == '-' {
 			t := s.number(c)
@@ -89,7 +90,8 @@ func (s *scanner) next() token {
 		}
 		s.illegal(start)
 	}
-	return token{Range: Range{int32(len(s.src)), int32(len(s.src))}, kind: tokEOF, newline: true, doc: doc}
+	return token{Range: Range{int32(len(s.src)), int32(len(s.src))}, kind: tokEOF,
+		newline: true, doc: doc}
 }
 
 // illegal reports the character at start, and skips a run of such characters
@@ -107,7 +109,8 @@ func (s *scanner) illegal(start int) {
 	r, size := utf8.DecodeRuneInString(s.src[start:])
 	s.pos = start + size
 	s.errorf(s.here(start), "illegal character %q", r)
-	for s.pos < len(s.src) && (s.src[s.pos] >= utf8.RuneSelf || s.src[s.pos] < ' ' && !isSpace(s.src[s.pos])) {
+	for s.pos < len(s.src) &&
+		(s.src[s.pos] >= utf8.RuneSelf || s.src[s.pos] < ' ' && !isSpace(s.src[s.pos])) {
 		s.pos++
 	}
 }

@@ -38,7 +38,8 @@ func (p *parser) parseValue(depth int) (*Value, bool) {
 	}
 	if !isFunction(v.Text) {
 		p.errorf(v.Range, "%s is not a function", v.Text).
-			Helpf("the functions are deg, rad, sin, cos, tan, asin, acos and atan; put a space before the metadata of a field whose default is a name")
+			Helpf("the functions are deg, rad, sin, cos, tan, asin, acos and atan; put a space " +
+				"before the metadata of a field whose default is a name")
 		return v, false
 	}
 	if depth >= maxCalls {

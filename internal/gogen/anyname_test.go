@@ -51,8 +51,10 @@ file_identifier "ABCD";
 // kinds are the kinds of names in everything, with the names that they have
 // usually.
 var kinds = map[string]string{
-	"namespace": "Nn", "enum": "Ee", "value": "Va", "struct": "Ss", "structfield": "sf", "stream": "St", "table": "Tt",
-	"field": "ff", "union": "Uu", "member": "Me", "envelope": "En", "service": "Se", "method": "Mm", "plainmethod": "Pm",
+	"namespace": "Nn", "enum": "Ee", "value": "Va", "struct": "Ss", "structfield": "sf",
+	"stream": "St", "table": "Tt",
+	"field": "ff", "union": "Uu", "member": "Me", "envelope": "En", "service": "Se", "method": "Mm",
+	"plainmethod": "Pm",
 }
 
 // named returns everything with a name of one kind.
@@ -100,7 +102,8 @@ func identifiersOfGoldens(t *testing.T) []string {
 		}
 	}
 	// What Go gives a meaning, and what vet does.
-	for _, name := range strings.Fields(`any append bool byte cap clear close comparable complex complex64 complex128 copy delete
+	for _, name := range strings.Fields(
+		`any append bool byte cap clear close comparable complex complex64 complex128 copy delete
 		error false float32 float64 imag int int8 int16 int32 int64 iota len make max min new nil panic print println real recover rune string
 		true uint uint8 uint16 uint32 uint64 uintptr init main _ __ _1 x_ C unsafe go
 		goto fallthrough select chan defer read_byte write_byte gob_encode gob_decode unread_byte read_rune ReadByte WriteTo
@@ -139,7 +142,9 @@ func TestAnyName(t *testing.T) {
 			}
 			fieldType := []string{"int", "string", "[ubyte]", "Inner", "[Rq]", "bool"}[n/share%6]
 			opts := everyLayout[n/share%uint32(len(everyLayout))]
-			load := schema.Options{ReadFile: func(string) ([]byte, error) { return []byte(named(kind, name, fieldType)), nil }}
+			load := schema.Options{ReadFile: func(string) ([]byte, error) {
+				return []byte(named(kind, name, fieldType)), nil
+			}}
 			schemas, diags := schema.Load(load, "a.fbs")
 			var files []gogen.File
 			if !diags.HasErrors() {
@@ -158,7 +163,8 @@ func TestAnyName(t *testing.T) {
 			}
 			checked++
 			if err := c.check(opts.ImportPath, files); err != nil {
-				t.Errorf("%s called %s (a field of type %s, %+v): %.2000v", kind, name, fieldType, opts, err)
+				t.Errorf("%s called %s (a field of type %s, %+v): %.2000v", kind, name,
+					fieldType, opts, err)
 				if failed++; failed == 10 {
 					t.FailNow()
 				}

@@ -155,7 +155,8 @@ func (p *plan) must(k *pkg, name, what string, span diag.Span, file *schema.File
 		if prev.what == fieldFunction {
 			prev = p.functionOfField(k, name)
 		}
-		d := p.diags.Errorf(span, "%s needs the Go name %s, which is already that of %s", what, name, prev.what)
+		d := p.diags.Errorf(span, "%s needs the Go name %s, which is already that of %s", what,
+			name, prev.what)
 		if prev.span.IsValid() {
 			d.Note(prev.span, "%s is here", prev.what)
 		}
@@ -181,9 +182,11 @@ func (p *plan) nameEnvelope(e *envelope) {
 	methods := make(scope)
 	for _, m := range e.members {
 		if prev, taken := methods[m.name]; taken {
-			p.diags.Errorf(m.val.Span, "%s needs the Go name %s for its member %s, which is already that of member %s",
+			p.diags.Errorf(m.val.Span,
+				"%s needs the Go name %s for its member %s, which is already that of member %s",
 				what, m.name, m.val.Name, prev.what).
-				Note(prev.span, "member %s is here", prev.what).Helpf("give one of them another alias")
+				Note(prev.span, "member %s is here",
+					prev.what).Helpf("give one of them another alias")
 		}
 		methods[m.name] = &owner{what: m.val.Name, span: m.val.Span}
 		m.info = k.claim(unexported(t)+m.name, &owner{what, o.Span, o.File})
@@ -202,9 +205,12 @@ func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 			if p.opts.GRPC {
 				continue // it is left to gRPC
 			}
-			p.diags.Warnf(m.Span, "streaming methods are not supported yet: %s.%s is left out", decl.Name, m.Name).
-				Helpf("drop the attribute and call once per part; or send the parts as one-way messages of an envelope; "+
-					"or, for bulk data, mark a struct (%s) and write blocks that begin with it", attrStream)
+			p.diags.Warnf(m.Span, "streaming methods are not supported yet: %s.%s is left out",
+				decl.Name, m.Name).
+				Helpf("drop the attribute and call once per part; or send the parts as one-way "+
+					"messages of an envelope; "+
+					"or, for bulk data, mark a struct (%s) and write blocks that begin with it",
+					attrStream)
 			continue
 		}
 		s.methods = append(s.methods, &method{decl: m, name: exported(m.Name)})
@@ -242,14 +248,18 @@ func (p *plan) nameService(s *service) {
 	ids := make(map[uint32]*method)
 	for _, m := range s.methods {
 		if prev, taken := methods[m.name]; taken {
-			p.diags.Errorf(m.decl.Span, "method %s needs the Go name %s, which is already that of method %s", m.decl.Name, m.name, prev.what).
+			p.diags.Errorf(m.decl.Span,
+				"method %s needs the Go name %s, which is already that of method %s", m.decl.Name,
+				m.name, prev.what).
 				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
 		}
 		methods[m.name] = &owner{what: m.decl.Name, span: m.decl.Span}
 		id := wireID(fullName(decl.Namespace, decl.Name), m.decl.Name)
 		if prev := ids[id]; prev != nil {
-			p.diags.Errorf(m.decl.Span, "methods %s and %s have the same number on the wire", prev.decl.Name, m.decl.Name).
-				Note(prev.decl.Span, "method %s is here", prev.decl.Name).Helpf("rename one of them")
+			p.diags.Errorf(m.decl.Span, "methods %s and %s have the same number on the wire",
+				prev.decl.Name, m.decl.Name).
+				Note(prev.decl.Span, "method %s is here",
+					prev.decl.Name).Helpf("rename one of them")
 		}
 		ids[id] = m
 		m.info = k.claim(unexported(t)+m.name, &owner{what, decl.Span, decl.File})
@@ -265,12 +275,17 @@ func (p *plan) chooseEnvelopes(s *service, all []*envelope) {
 	reply, named2 := p.namedEnvelope(s, all, attrReplyEnvelope)
 	if named1 != named2 {
 		p.diags.Errorf(s.decl.Span, "rpc_service %s names one envelope only", s.decl.Name).
-			Helpf("a service travels in two envelopes: name both %s and %s", attrRequestEnvelope, attrReplyEnvelope)
+			Helpf("a service travels in two envelopes: name both %s and %s", attrRequestEnvelope,
+				attrReplyEnvelope)
 		return
 	}
 	if !named1 {
-		requests := candidates(all, s.methods, func(m *method) *schema.Object { return m.decl.Request })
-		replies := candidates(all, s.methods, func(m *method) *schema.Object { return m.decl.Reply })
+		requests := candidates(all, s.methods, func(m *method) *schema.Object {
+			return m.decl.Request
+		})
+		replies := candidates(all, s.methods, func(m *method) *schema.Object {
+			return m.decl.Reply
+		})
 		if len(requests) == 0 || len(replies) == 0 {
 			return
 		}
@@ -301,7 +316,8 @@ func (p *plan) namedEnvelope(s *service, all []*envelope, attr string) (*envelop
 		return nil, false
 	}
 	for _, e := range all {
-		if name == fullName(e.table.Namespace, e.table.Name) || name == e.table.Name && sameNamespace(e.table.Namespace, s.decl.Namespace) {
+		if name == fullName(e.table.Namespace, e.table.Name) || name == e.table.Name &&
+			sameNamespace(e.table.Namespace, s.decl.Namespace) {
 			return e, true
 		}
 	}
@@ -347,7 +363,8 @@ func (p *plan) memberFor(s *service, e *envelope, m *method, o *schema.Object) *
 	case 1:
 		return found[0]
 	case 0:
-		p.diags.Errorf(m.decl.Span, "%s is no member of envelope %s, in which rpc_service %s travels",
+		p.diags.Errorf(m.decl.Span,
+			"%s is no member of envelope %s, in which rpc_service %s travels",
 			fullName(o.Namespace, o.Name), e.table.Name, s.decl.Name).
 			Note(e.payload.Span, "the envelope's union is here").Helpf("add it to the union")
 	default:
@@ -365,7 +382,8 @@ func (p *plan) reportAmbiguous(s *service, requests, replies []*envelope) {
 	if len(requests) == 1 {
 		what, found = "replies", replies
 	}
-	d := p.diags.Errorf(s.decl.Span, "the %s of rpc_service %s could travel in envelope %s or in %s",
+	d := p.diags.Errorf(s.decl.Span,
+		"the %s of rpc_service %s could travel in envelope %s or in %s",
 		what, s.decl.Name, found[0].table.Name, found[1].table.Name)
 	for _, e := range found[:2] {
 		d.Note(e.table.Span, "%s is here", e.table.Name)

@@ -17,7 +17,10 @@ func (p *plan) planChecks() {
 	for again := true; again; {
 		again = false
 		for _, o := range p.schema.Objects {
-			if !o.IsStruct && !needs[o] && slices.ContainsFunc(o.Fields, func(field *schema.Field) bool { return canHoldUnion(field, needs) }) {
+			if !o.IsStruct && !needs[o] &&
+				slices.ContainsFunc(o.Fields, func(field *schema.Field) bool {
+					return canHoldUnion(field, needs)
+				}) {
 				needs[o], again = true, true
 			}
 		}

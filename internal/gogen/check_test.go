@@ -61,7 +61,8 @@ func newChecker(t *testing.T) *checker {
 // check type-checks all files below the folder with that import path, and has vet's
 // check of methods' signatures look at them. It returns the first error.
 func (c *checker) check(importPath string, files []gogen.File) error {
-	p := &program{checker: c, folders: make(map[string][]gogen.File), done: make(map[string]*types.Package)}
+	p := &program{checker: c, folders: make(map[string][]gogen.File),
+		done: make(map[string]*types.Package)}
 	for _, f := range files {
 		folder := path.Join(importPath, path.Dir(f.Path))
 		p.folders[folder] = append(p.folders[folder], f)
@@ -96,7 +97,8 @@ func (p *program) Import(importPath string) (*types.Package, error) {
 	p.done[importPath] = nil
 	var parsed []*ast.File
 	for _, f := range files {
-		file, err := parser.ParseFile(p.fset, f.Path, f.Content, parser.SkipObjectResolution|parser.ParseComments)
+		file, err := parser.ParseFile(p.fset, f.Path, f.Content, parser.SkipObjectResolution|
+			parser.ParseComments)
 		if err != nil {
 			return nil, err
 		}

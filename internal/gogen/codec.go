@@ -76,7 +76,8 @@ func (p *plan) serviceCodecs(s *service) {
 // appends it to codecs, those that one file writes. The names of its functions
 // begin with that of the file's owner, so that they differ from those in files
 // that other runs write.
-func (p *plan) codecOf(codecs *[]*codec, owner string, key codecKey, e *envelope, m *member) *codec {
+func (p *plan) codecOf(codecs *[]*codec, owner string, key codecKey, e *envelope,
+	m *member) *codec {
 	if c := p.codecs[key]; c != nil {
 		return c
 	}
@@ -204,14 +205,16 @@ func (f *file) finishMessage(c *codec) {
 	if c.env != nil && c.env.refSeq != nil {
 		refSeq = localMark + "refSeq"
 	}
-	f.decl("", jen.Func().Id(c.finish).Params(builder(), jen.Id(seq), jen.Id(refSeq).Uint64(), local("m").Add(flatbuffers("UOffsetT"))).
+	f.decl("", jen.Func().Id(c.finish).Params(builder(), jen.Id(seq), jen.Id(refSeq).Uint64(),
+		local("m").Add(flatbuffers("UOffsetT"))).
 		BlockFunc(func(g *jen.Group) {
 			root := local("m")
 			if e := c.env; e != nil {
 				g.Add(fb("StartTable").Call(local("b"), jen.Lit(len(e.table.Fields))))
 				for _, field := range e.table.Fields {
 					slot := func(method string, v *jen.Statement) {
-						g.Add(local("b")).Dot("Prepend"+method+"Slot").Call(jen.Lit(field.ID), v, jen.Lit(0))
+						g.Add(local("b")).Dot("Prepend"+method+"Slot").Call(jen.Lit(field.ID),
+							v, jen.Lit(0))
 					}
 					switch field {
 					case e.seq:
@@ -240,9 +243,11 @@ func (f *file) openMessage(c *codec) {
 	}
 	verify := f.imported(c, f.plan.objects[c.table].Verify)
 	f.decl("", jen.Func().Id(c.open).Params(local("buf").Index().Byte()).
-		Params(local("m").Add(typ), jen.List(local("seq"), local("refSeq")).Uint64(), local("err").Error()).
+		Params(local("m").Add(typ), jen.List(local("seq"), local("refSeq")).Uint64(),
+			local("err").Error()).
 		BlockFunc(func(g *jen.Group) {
-			g.If(local("err").Op(":=").Add(verify).Call(local("buf")), local("err").Op("!=").Nil()).Block(
+			g.If(local("err").Op(":=").Add(verify).Call(local("buf")),
+				local("err").Op("!=").Nil()).Block(
 				jen.Return(local("m"), jen.Lit(0), jen.Lit(0), local("err")))
 			root := flatbuffers("GetUOffsetT").Call(local("buf"))
 			if c.env == nil {
@@ -271,9 +276,11 @@ func (f *file) openMember(g *jen.Group, c *codec) {
 	if f.plan.pkgOf(e.table.Namespace) != f.pkg && !isExported(f.plan.fields[e.payload].Get) {
 		// What the accessors do, which are out of reach here.
 		g.Add(local("t")).Op(":=").Add(local("x")).Dot("Table").Call()
-		payload = fb("FieldUnion").Call(jen.Op("&").Add(local("t")), jen.Lit(e.payload.Offset), jen.Op("&").Add(local("u")))
+		payload = fb("FieldUnion").Call(jen.Op("&").Add(local("t")), jen.Lit(e.payload.Offset),
+			jen.Op("&").Add(local("u")))
 		tag = jen.Id(f.enumType(e.payload.Type.Enum)).Call(
-			local("t").Dot("Get"+methodOf(e.payload.Tag.Type)+"Slot").Call(jen.Lit(e.payload.Tag.Offset), jen.Lit(0)))
+			local("t").Dot("Get"+methodOf(e.payload.Tag.Type)+
+				"Slot").Call(jen.Lit(e.payload.Tag.Offset), jen.Lit(0)))
 	}
 	g.Var().Add(local("u")).Add(flatbuffers("Table"))
 	g.If(jen.Op("!").Add(payload).Op("||").Add(tag).Op("!=").Add(want)).Block(
@@ -315,7 +322,8 @@ func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
 			}
 			if !c.isText() {
 				if check := f.plan.objects[c.message()].Check; check != "" {
-					g.If(local("err").Op(":=").Add(local("m")).Dot(check).Call(), local("err").Op("!=").Nil()).Block(jen.Return(local("err")))
+					g.If(local("err").Op(":=").Add(local("m")).Dot(check).Call(),
+						local("err").Op("!=").Nil()).Block(jen.Return(local("err")))
 				}
 			}
 			packed := local("m").Dot("Pack").Call(local("b"))
@@ -323,8 +331,10 @@ func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
 			case c.isText():
 				packed = local("b").Dot("CreateString").Call(jen.Op("*").Add(local("m")))
 			case refSeq != nil:
-				g.Add(local("answer")).Op(":=").Op("*").Add(local("m")).Comment("// which stays as the handler made it")
-				g.Add(local("answer")).Dot(f.plan.fields[refSeq].Member).Op("=").Add(local("refSeq"))
+				g.Add(local("answer")).Op(":=").Op("*").Add(local("m")).Comment(
+					"// which stays as the handler made it")
+				g.Add(local("answer")).Dot(f.plan.fields[refSeq].Member).Op("=").Add(local(
+					"refSeq"))
 				packed = local("answer").Dot("Pack").Call(local("b"))
 			}
 			g.Id(c.finish).Call(local("b"), local("seq"), number, packed)

@@ -21,7 +21,8 @@ const corpusModule = "example.com/corpus"
 // our corpus.
 func flatbuffersDir(t *testing.T) string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/flatbuffers").Output()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/google/flatbuffers").Output()
 	if err != nil {
 		t.Skipf("the flatbuffers module is not here: %v", err)
 	}
@@ -42,8 +43,11 @@ func newModule(t *testing.T) string {
 			t.Fatal(err)
 		}
 		if name == "go.mod" {
-			data = bytes.Replace(data, []byte("module github.com/ipcgen/ipcgen"), []byte("module "+corpusModule), 1)
-			data = append(data, "\nrequire github.com/ipcgen/ipcgen v0.0.0\nreplace github.com/ipcgen/ipcgen => "+strconv.Quote(root)+"\n"...)
+			data = bytes.Replace(data, []byte("module github.com/ipcgen/ipcgen"),
+				[]byte("module "+corpusModule), 1)
+			data = append(data,
+				"\nrequire github.com/ipcgen/ipcgen v0.0.0\nreplace github.com/ipcgen/ipcgen => "+
+					strconv.Quote(root)+"\n"...)
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			t.Fatal(err)
@@ -84,7 +88,8 @@ func TestCorpusCompiles(t *testing.T) {
 	tests := filepath.Join(flatbuffersDir(t), "tests")
 	module := newModule(t)
 	includes := []string{tests}
-	for _, dir := range []string{"include_test", "include_test/sub", "prototest", "namespace_test"} {
+	for _, dir := range []string{"include_test", "include_test/sub", "prototest",
+		"namespace_test"} {
 		includes = append(includes, filepath.Join(tests, dir))
 	}
 	n := 0
@@ -137,7 +142,8 @@ func TestFlatbuffersOwnTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	for old, path := range map[string]string{
-		"MyGame": "gen/MyGame", "MyGame/Example": "gen/MyGame/Example", "Pizza": "Pizza", "order": "Pizza/order",
+		"MyGame": "gen/MyGame", "MyGame/Example": "gen/MyGame/Example", "Pizza": "Pizza",
+		"order":            "Pizza/order",
 		"optional_scalars": "gen/optional_scalars", "required_strings": "gen/required_strings",
 	} {
 		src = bytes.Replace(src, []byte(` "`+old+`"`), []byte(` "`+corpusModule+"/"+path+`"`), 1)

@@ -72,15 +72,19 @@ func (p *plan) checkMain(refs map[string][]reference) {
 	for _, list := range refs {
 		for _, r := range list {
 			if r.to.name == "main" {
-				p.diags.Errorf(r.span, "%s uses %s, whose package is main: no other package can import it", r.from, r.of).
-					Helpf("give %s a namespace, choose another folder with -o, or put all into the package main (-package main)", r.of)
+				p.diags.Errorf(r.span,
+					"%s uses %s, whose package is main: no other package can import it",
+					r.from, r.of).
+					Helpf("give %s a namespace, choose another folder with -o, or put all into "+
+						"the package main (-package main)", r.of)
 			}
 		}
 	}
 }
 
 // reportCycles reports each import that closes a cycle.
-func (p *plan) reportCycles(drafts []*Draft, refs map[string][]reference, imports map[string][]string) {
+func (p *plan) reportCycles(drafts []*Draft, refs map[string][]reference,
+	imports map[string][]string) {
 	done := make(map[string]bool)
 	var stack []string
 	var visit func(namespace string)
@@ -108,13 +112,15 @@ func (p *plan) reportCycles(drafts []*Draft, refs map[string][]reference, import
 func (p *plan) reportCycle(refs map[string][]reference, cycle []string) {
 	reason := func(i int) reference { return p.reason(refs, cycle[i], cycle[(i+1)%len(cycle)]) }
 	first := reason(0)
-	d := p.diags.Errorf(first.span, "namespaces %s and %s need each other, and Go packages may not: %s uses %s",
+	d := p.diags.Errorf(first.span,
+		"namespaces %s and %s need each other, and Go packages may not: %s uses %s",
 		display(cycle[0]), display(cycle[1%len(cycle)]), first.from, first.of)
 	for i := 1; i < len(cycle); i++ {
 		r := reason(i)
 		d.Note(r.span, "%s uses %s", r.from, r.of)
 	}
-	d.Helpf("move one of the types into the other's namespace, or generate one package for all namespaces (-package)")
+	d.Helpf("move one of the types into the other's namespace, or generate one package for all " +
+		"namespaces (-package)")
 }
 
 // reason returns a reference that makes one package import another: from a

@@ -13,7 +13,8 @@ func (f *file) enum(e *schema.Enum) {
 	if hasDoc(e.Doc) {
 		f.doc(e.Doc)
 	} else if e.IsUnion {
-		f.p("// ", n.Type, " is the type of a member of the union ", fullName(e.Namespace, e.Name), ".")
+		f.p("// ", n.Type, " is the type of a member of the union ",
+			fullName(e.Namespace, e.Name), ".")
 	} else {
 		f.p("// ", n.Type, " is the enum ", fullName(e.Namespace, e.Name), ".")
 	}
@@ -173,7 +174,8 @@ func (f *file) unionVerify(e *schema.Enum, n *enumNames) {
 		case val.Type.Base == schema.String:
 			f.p("ℓok = ℓv.String(ℓpos)")
 		case val.Type.Object.IsStruct:
-			f.p("ℓok = ℓv.Struct(ℓpos, ", itoa(val.Type.Object.Size), ", ", itoa(val.Type.Object.Align), ")")
+			f.p("ℓok = ℓv.Struct(ℓpos, ", itoa(val.Type.Object.Size), ", ",
+				itoa(val.Type.Object.Align), ")")
 		default:
 			f.p("ℓok = ", f.verifyAt(val.Type.Object), "(ℓv, ℓpos)")
 		}
@@ -184,7 +186,8 @@ func (f *file) unionVerify(e *schema.Enum, n *enumNames) {
 }
 
 // eachMember calls emit for each member of a union but NONE, once per value.
-func (f *file) eachMember(e *schema.Enum, n *enumNames, emit func(name string, val *schema.EnumVal)) {
+func (f *file) eachMember(e *schema.Enum, n *enumNames,
+	emit func(name string, val *schema.EnumVal)) {
 	for i, val := range e.Values {
 		if val.Type.Base != schema.None && (i == 0 || e.Values[i-1].Value != val.Value) {
 			emit(n.Consts[i], val)

@@ -44,9 +44,12 @@ func (f *file) sender(e *envelope, full string) {
 		if m.isText() {
 			ref = jen.Op("&").Add(local("m"))
 		}
-		f.decl("Send"+m.name+" sends ℓm; a nil error means that it is on its way, not that it was handled.",
-			jen.Func().Params(local("s").Add(ptr(e.sender))).Id("Send"+m.name).Params(ctx(), local("m").Add(f.argument(m))).Error().Block(
-				jen.Return(ipc("Send").Call(local("ctx"), local("s").Dot("sender"), jen.Id(m.info), ref))))
+		f.decl("Send"+m.name+
+			" sends ℓm; a nil error means that it is on its way, not that it was handled.",
+			jen.Func().Params(local("s").Add(ptr(e.sender))).Id("Send"+m.name).Params(ctx(),
+				local("m").Add(f.argument(m))).Error().Block(
+				jen.Return(ipc("Send").Call(local("ctx"), local("s").Dot("sender"),
+					jen.Id(m.info), ref))))
 	}
 }
 
@@ -62,13 +65,15 @@ func (f *file) handler(e *envelope, full string) {
 		}
 		routes = append(routes, ipc("Receive").Call(jen.Id(m.info), handle))
 	}
-	f.decl(e.handler+" handles the members of "+full+". Its methods may be called concurrently, and may keep ℓm.",
+	f.decl(e.handler+" handles the members of "+full+
+		". Its methods may be called concurrently, and may keep ℓm.",
 		jen.Type().Id(e.handler).Interface(methods...))
 	f.newService(e.newService, e.handler, routes)
 	f.unimplemented(e.unimplemented, e.handler, "messages", "members")
 	for _, m := range e.members {
 		f.decl("Handle"+m.name+" returns an error with code ipc.CodeUnimplemented.",
-			jen.Func().Params(jen.Id(e.unimplemented)).Id("Handle"+m.name).Params(context(), f.argument(m)).Error().Block(
+			jen.Func().Params(jen.Id(e.unimplemented)).Id("Handle"+m.name).Params(context(),
+				f.argument(m)).Error().Block(
 				jen.Return(ipc("Unimplemented").Call(jen.Lit(full+"/"+m.val.Name)))))
 	}
 }

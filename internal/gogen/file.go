@@ -57,7 +57,8 @@ func (w *renderer) render(d *Draft, buf []byte) ([]byte, []imported, error) {
 	if err := r.resolve(d, body); err != nil {
 		return nil, nil, mistake(d, err)
 	}
-	f.writer = writer{buf: slices.Grow(buf[:0], len(body)+512), needsFormat: f.needsFormat || r.renamed}
+	f.writer = writer{buf: slices.Grow(buf[:0], len(body)+512),
+		needsFormat: f.needsFormat || r.renamed}
 	f.p(Header(d.pkg.dir, d.plan.opts.source(d.Declarer)))
 	f.p()
 	f.p("package ", d.pkg.name)
@@ -81,7 +82,8 @@ func (w *renderer) render(d *Draft, buf []byte) ([]byte, []imported, error) {
 }
 
 func mistake(d *Draft, err error) error {
-	return fmt.Errorf("%s: generated code does not parse, which is a mistake in ipcgen: %w", d.Path, err)
+	return fmt.Errorf("%s: generated code does not parse, which is a mistake in ipcgen: %w", d.Path,
+		err)
 }
 
 // importBlock writes the imports: the standard library, then the others.

@@ -122,8 +122,11 @@ type flatTable struct {
 // newFlatTable lays out a table: large values first, which leaves no gaps
 // between them.
 func newFlatTable(o *schema.Object, fields []*schema.Field) flatTable {
-	t := flatTable{name: fullName(o.Namespace, o.Name), fields: fields, at: make(map[*schema.Field]int), size: 4}
-	slices.SortStableFunc(fields, func(a, b *schema.Field) int { return cmp.Compare(inlineSize(b.Type), inlineSize(a.Type)) })
+	t := flatTable{name: fullName(o.Namespace, o.Name), fields: fields,
+		at: make(map[*schema.Field]int), size: 4}
+	slices.SortStableFunc(fields, func(a, b *schema.Field) int {
+		return cmp.Compare(inlineSize(b.Type), inlineSize(a.Type))
+	})
 	for _, field := range fields {
 		t.at[field] = t.size
 		t.size += inlineSize(field.Type)
@@ -177,10 +180,12 @@ func (f *file) flatTemplate(c *codec) {
 		b.WriteString("\"" + then + " // " + part.what)
 	}
 	for _, field := range c.flat.values(c) {
-		fmt.Fprintf(&b, "\nℙfb.Value{At: %d, Size: %d}, // %s", c.flat.at[field], inlineSize(field.Type), field.Name)
+		fmt.Fprintf(&b, "\nℙfb.Value{At: %d, Size: %d}, // %s", c.flat.at[field],
+			inlineSize(field.Type), field.Name)
 	}
 	f.decl(c.flat.name+" is what is the same in all these messages, and where their values lie.",
-		jen.Var().Id(c.flat.name).Op("=").Add(fb("NewLayout")).Call(jen.Lit(c.flat.root), jen.Op(`"" +`+b.String()+"\n")))
+		jen.Var().Id(c.flat.name).Op("=").Add(fb("NewLayout")).Call(jen.Lit(c.flat.root),
+			jen.Op(`"" +`+b.String()+"\n")))
 }
 
 // values lists the fields whose values differ from message to message.
@@ -217,7 +222,8 @@ func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *
 		case c.env != nil && field == c.env.refSeq, field == refSeq:
 			v = number.Clone()
 		}
-		g.Add(flatbuffers("Write"+methodOf(field.Type)).Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
+		g.Add(flatbuffers("Write"+
+			methodOf(field.Type)).Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
 	}
 	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(local("b"), local("root"))
 }
@@ -228,7 +234,8 @@ func (f *file) decodeFlat(g *jen.Group, c *codec, number string) {
 	match := local("x").Op(":=").Id(c.flat.name).Dot("Match").Call(local("buf"))
 	g.If(match, local("x").Op("!=").Nil()).BlockFunc(func(g *jen.Group) {
 		for _, field := range c.flat.values(c) {
-			value := flatbuffers("Get" + methodOf(field.Type)).Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
+			value := flatbuffers("Get" +
+				methodOf(field.Type)).Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
 			if !c.around(field) {
 				if field.Type.Enum != nil {
 					value = jen.Id(f.enumType(field.Type.Enum)).Call(value)

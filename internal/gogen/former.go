@@ -88,7 +88,8 @@ func (p *plan) checkWas(a schema.Attributes, at diag.Span, name string, seen map
 	}
 	names := formerNames(a)
 	if len(names) == 0 {
-		p.diags.Errorf(at, "%s states no name of %s", attrWas, name).Helpf(`state the former one: (%s: "old")`, attrWas)
+		p.diags.Errorf(at, "%s states no name of %s", attrWas,
+			name).Helpf(`state the former one: (%s: "old")`, attrWas)
 	}
 	for _, former := range names {
 		first, twice := seen[former]

@@ -179,11 +179,13 @@ type declaration struct {
 // that the schema declares; emit is nil for what is not generated.
 func (p *plan) declarations() []declaration {
 	var all []declaration
-	add := func(from *schema.File, span diag.Span, ns schema.Namespace, typ, suffix, runtime string, emit func(*file)) {
+	add := func(from *schema.File, span diag.Span, ns schema.Namespace, typ, suffix, runtime string,
+		emit func(*file)) {
 		if !p.generated(from) {
 			emit = nil
 		}
-		all = append(all, declaration{from, p.pkgOf(ns), fullName(ns, typ), span, typ + suffix, runtime, emit})
+		all = append(all,
+			declaration{from, p.pkgOf(ns), fullName(ns, typ), span, typ + suffix, runtime, emit})
 	}
 	for _, o := range p.schema.Objects {
 		if o.IsStruct {
@@ -196,7 +198,10 @@ func (p *plan) declarations() []declaration {
 		add(e.File, e.Span, e.Namespace, e.Name, "", "fb", func(f *file) { f.enum(e) })
 	}
 	for _, e := range p.envelopes {
-		add(e.table.File, e.table.Span, e.table.Namespace, e.table.Name, "_channel", "ipc", func(f *file) { f.envelope(e) })
+		add(e.table.File, e.table.Span, e.table.Namespace, e.table.Name, "_channel", "ipc",
+			func(f *file) {
+				f.envelope(e)
+			})
 	}
 	planned := make(map[*schema.Service]*service)
 	for _, s := range p.services {
@@ -215,7 +220,9 @@ func (p *plan) declarations() []declaration {
 	}
 	for _, decl := range p.schema.Services {
 		if p.opts.GRPC {
-			add(decl.File, decl.Span, decl.Namespace, decl.Name, "_grpc", "fb", func(f *file) { f.grpcService(stubs[decl]) })
+			add(decl.File, decl.Span, decl.Namespace, decl.Name, "_grpc", "fb", func(f *file) {
+				f.grpcService(stubs[decl])
+			})
 		}
 	}
 	streams := make(map[*schema.Object]*stream)
@@ -224,7 +231,9 @@ func (p *plan) declarations() []declaration {
 	}
 	for _, o := range p.schema.Objects {
 		if isStream(o) {
-			add(o.File, o.Span, o.Namespace, o.Name, "_stream", "ipc", func(f *file) { f.stream(streams[o]) })
+			add(o.File, o.Span, o.Namespace, o.Name, "_stream", "ipc", func(f *file) {
+				f.stream(streams[o])
+			})
 		}
 	}
 	return all
@@ -240,7 +249,9 @@ func (p *plan) drafts() []*Draft {
 	for i, f := range p.schema.Files {
 		order[f] = i // includes come first
 	}
-	slices.SortStableFunc(all, func(a, b declaration) int { return cmp.Compare(order[a.declarer], order[b.declarer]) })
+	slices.SortStableFunc(all, func(a, b declaration) int {
+		return cmp.Compare(order[a.declarer], order[b.declarer])
+	})
 
 	type place struct {
 		pkg      *pkg
@@ -269,7 +280,8 @@ func (p *plan) drafts() []*Draft {
 					// Types of several namespaces in one package may have one name,
 					// and then get different ones in Go too, which only this schema
 					// knows of.
-					if at.pkg == d.pkg && taken[name] && (p.opts.Package != "" || p.reach(d.declarer)[at.declarer]) {
+					if at.pkg == d.pkg && taken[name] &&
+						(p.opts.Package != "" || p.reach(d.declarer)[at.declarer]) {
 						return true
 					}
 				}
@@ -278,7 +290,8 @@ func (p *plan) drafts() []*Draft {
 			names[at][strings.ToLower(name)] = true
 			draft = &Draft{
 				Path: path.Join(d.pkg.dir, name+".go"), Package: d.pkg.name, Declarer: d.declarer,
-				plan: p, pkg: d.pkg, span: d.span, sees: p.reach(d.declarer), guards: make(map[string]bool),
+				plan: p, pkg: d.pkg, span: d.span, sees: p.reach(d.declarer),
+				guards: make(map[string]bool),
 			}
 			made[at][d.name] = draft
 		}

@@ -23,16 +23,19 @@ var goldens = []struct {
 	opts         gogen.Options
 }{
 	{
-		name: "kitchen", schema: "testdata/kitchen.fbs", dir: ".", packages: []string{"golden/kitchen", "golden/shared"},
-		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/internal/gogen", All: true},
+		name: "kitchen", schema: "testdata/kitchen.fbs", dir: ".",
+		packages: []string{"golden/kitchen", "golden/shared"},
+		opts:     gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/internal/gogen", All: true},
 	},
 	{
-		name: "houses", schema: "testdata/houses.fbs", dir: ".", packages: []string{"golden/houses"},
-		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/internal/gogen"},
+		name: "houses", schema: "testdata/houses.fbs", dir: ".",
+		packages: []string{"golden/houses"},
+		opts:     gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/internal/gogen"},
 	},
 	{
-		name: "audio", schema: "../../schema/audio_protocol.fbs", dir: "../../gen", packages: []string{"audio"},
-		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/gen"},
+		name: "audio", schema: "../../schema/audio_protocol.fbs", dir: "../../gen",
+		packages: []string{"audio"},
+		opts:     gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/gen"},
 	},
 }
 
@@ -62,12 +65,14 @@ func TestGoldens(t *testing.T) {
 				update(t, path, f.Content)
 			}
 			for _, folder := range g.packages {
-				filepath.WalkDir(filepath.Join(g.dir, folder), func(path string, d fs.DirEntry, err error) error {
-					if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") && !want[path] {
-						t.Errorf("%s is not generated any more", path)
-					}
-					return nil
-				})
+				filepath.WalkDir(filepath.Join(g.dir, folder),
+					func(path string, d fs.DirEntry, err error) error {
+						if err == nil && strings.HasSuffix(path, ".go") &&
+							!strings.HasSuffix(path, "_test.go") && !want[path] {
+							t.Errorf("%s is not generated any more", path)
+						}
+						return nil
+					})
 			}
 		})
 	}
@@ -121,7 +126,8 @@ func TestOutputIsDeterministicAndFormatted(t *testing.T) {
 				if f.Path != second[i].Path || !bytes.Equal(f.Content, second[i].Content) {
 					t.Errorf("%s: %s differs between two runs", g.name, f.Path)
 				}
-				if want, err := format.Source(f.Content); err != nil || !bytes.Equal(want, f.Content) {
+				if want, err := format.Source(f.Content); err != nil ||
+					!bytes.Equal(want, f.Content) {
 					t.Errorf("%s: %s is not formatted (%v)", g.name, f.Path, err)
 				}
 			}

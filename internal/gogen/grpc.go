@@ -100,7 +100,9 @@ func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 	for _, m := range decl.Methods {
 		g := &grpcMethod{decl: m, method: unary[m], name: grpcName(m.Name)}
 		if prev, taken := seen[g.name]; taken {
-			p.diags.Errorf(m.Span, "method %s needs the Go name %s, which is already that of method %s", m.Name, g.name, prev.what).
+			p.diags.Errorf(m.Span,
+				"method %s needs the Go name %s, which is already that of method %s", m.Name,
+				g.name, prev.what).
 				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
 		}
 		seen[g.name] = &owner{what: m.Name, span: m.Span}
@@ -108,7 +110,8 @@ func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 		g.handler = hidden("_" + t + "_" + g.name + "_Handler")
 		if !g.unary() {
 			stream := func(end string, span diag.Span) (string, string) {
-				return p.must(k, t+"_"+g.name+end, what, span, decl.File), hidden(unexported(t) + g.name + end)
+				return p.must(k, t+"_"+g.name+end, what, span, decl.File),
+					hidden(unexported(t) + g.name + end)
 			}
 			g.clientStream, g.clientStreamImpl = stream("Client", m.Span)
 			g.serverStream, g.serverStreamImpl = stream("Server", m.Span)
@@ -144,11 +147,13 @@ func (f *file) grpcClientMethod(m *grpcMethod) string {
 	if !m.unary() {
 		out = m.clientStream
 	}
-	return m.name + "(ℓctx ℙcontext.Context" + in + ", ℓopts ...ℙgrpc.CallOption) (" + out + ", error)"
+	return m.name + "(ℓctx ℙcontext.Context" + in + ", ℓopts ...ℙgrpc.CallOption) (" +
+		out + ", error)"
 }
 
 func (f *file) grpcClient(s *grpcService) {
-	f.p("// ", s.client, " calls ", fullName(s.decl.Namespace, s.decl.Name), " over gRPC. Every message that it returns has")
+	f.p("// ", s.client, " calls ", fullName(s.decl.Namespace, s.decl.Name),
+		" over gRPC. Every message that it returns has")
 	f.p("// been verified. The connection needs the codec ℙflatbuffers.FlatbuffersCodec.")
 	f.p("type ", s.client, " interface {")
 	for _, m := range s.methods {
@@ -171,7 +176,8 @@ func (f *file) grpcClient(s *grpcService) {
 		f.p("func (ℓc *", s.clientImpl, ") ", f.grpcClientMethod(m), " {")
 		if m.unary() {
 			f.p("ℓout := new(", f.objectType(m.decl.Reply), ")")
-			f.p("if ℓerr := ℓc.cc.Invoke(ℓctx, ", quote(m.wire), ", ℓin, ℓout, ℓopts...); ℓerr != nil {")
+			f.p("if ℓerr := ℓc.cc.Invoke(ℓctx, ", quote(m.wire),
+				", ℓin, ℓout, ℓopts...); ℓerr != nil {")
 			f.p("return nil, ℓerr")
 			f.p("}")
 			f.grpcVerify(m.decl.Reply, "ℓout", "Internal", "nil, ")
@@ -180,7 +186,8 @@ func (f *file) grpcClient(s *grpcService) {
 			f.p()
 			continue
 		}
-		f.p("ℓstream, ℓerr := ℓc.cc.NewStream(ℓctx, &", s.desc, ".Streams[", itoa(stream), "], ", quote(m.wire), ", ℓopts...)")
+		f.p("ℓstream, ℓerr := ℓc.cc.NewStream(ℓctx, &", s.desc, ".Streams[", itoa(stream), "], ",
+			quote(m.wire), ", ℓopts...)")
 		stream++
 		f.p("if ℓerr != nil {")
 		f.p("return nil, ℓerr")
@@ -205,7 +212,8 @@ func (f *file) grpcClient(s *grpcService) {
 // function returns what before says and an error with that code. An identifier is
 // not asked for, as it is not by flatc's stubs.
 func (f *file) grpcVerify(o *schema.Object, variable, code, before string) {
-	f.p("if ℓerr := ℙfb.VerifyRoot(", quote(o.Name), ", ", f.verifyAt(o), ", ", variable, `.Table().Bytes, "", nil); ℓerr != nil {`)
+	f.p("if ℓerr := ℙfb.VerifyRoot(", quote(o.Name), ", ", f.verifyAt(o), ", ", variable,
+		`.Table().Bytes, "", nil); ℓerr != nil {`)
 	f.p("return ", before, "ℙstatus.Error(ℙcodes.", code, ", ℓerr.Error())")
 	f.p("}")
 }
@@ -282,7 +290,8 @@ func (f *file) grpcServerMethod(m *grpcMethod) string {
 
 func (f *file) grpcServer(s *grpcService) {
 	embed := "mustEmbed" + s.unimplemented + "()"
-	f.p("// ", s.server, " is ", fullName(s.decl.Namespace, s.decl.Name), " as a server for gRPC. Every message that it gets has been")
+	f.p("// ", s.server, " is ", fullName(s.decl.Namespace, s.decl.Name),
+		" as a server for gRPC. Every message that it gets has been")
 	f.p("// verified. An implementation embeds ", s.unimplemented, ".")
 	f.p("type ", s.server, " interface {")
 	for _, m := range s.methods {
@@ -292,7 +301,8 @@ func (f *file) grpcServer(s *grpcService) {
 	f.p(embed)
 	f.p("}")
 	f.p()
-	f.p("// ", s.unimplemented, " refuses all calls. Embedded in an implementation of ", s.server, ", it")
+	f.p("// ", s.unimplemented, " refuses all calls. Embedded in an implementation of ",
+		s.server, ", it")
 	f.p("// answers the methods that a later version of the schema adds.")
 	f.p("type ", s.unimplemented, " struct{}")
 	f.p()
@@ -303,19 +313,22 @@ func (f *file) grpcServer(s *grpcService) {
 		}
 		f.p("// ", m.name, " returns an error with the code Unimplemented.")
 		f.p("func (", s.unimplemented, ") ", f.grpcServerMethod(m), " {")
-		f.p("return ", before, "ℙstatus.Error(ℙcodes.Unimplemented, ", quote("method "+m.name+" not implemented"), ")")
+		f.p("return ", before, "ℙstatus.Error(ℙcodes.Unimplemented, ",
+			quote("method "+m.name+" not implemented"), ")")
 		f.p("}")
 		f.p()
 	}
 	f.p("func (", s.unimplemented, ") ", embed, " {}")
 	f.p()
-	f.p("// ", s.unsafeServer, " may be embedded instead of ", s.unimplemented, " by an implementation that")
+	f.p("// ", s.unsafeServer, " may be embedded instead of ", s.unimplemented,
+		" by an implementation that")
 	f.p("// shall not compile when the schema gets another method.")
 	f.p("type ", s.unsafeServer, " interface {")
 	f.p(embed)
 	f.p("}")
 	f.p()
-	f.p("// ", s.register, " makes ℓs answer the calls of ", fullName(s.decl.Namespace, s.decl.Name), " by those of ℓsrv.")
+	f.p("// ", s.register, " makes ℓs answer the calls of ",
+		fullName(s.decl.Namespace, s.decl.Name), " by those of ℓsrv.")
 	f.p("// The server needs the codec ℙflatbuffers.FlatbuffersCodec.")
 	f.p("func ", s.register, "(ℓs ℙgrpc.ServiceRegistrar, ℓsrv ", s.server, ") {")
 	f.p("ℓs.RegisterService(&", s.desc, ", ℓsrv)")
@@ -333,7 +346,9 @@ func (f *file) grpcServer(s *grpcService) {
 
 func (f *file) grpcUnaryHandler(s *grpcService, m *grpcMethod) {
 	typ := f.objectType(m.decl.Request)
-	f.p("func ", m.handler, "(ℓsrv any, ℓctx ℙcontext.Context, ℓdec func(any) error, ℓinterceptor ℙgrpc.UnaryServerInterceptor) (any, error) {")
+	f.p("func ", m.handler,
+		"(ℓsrv any, ℓctx ℙcontext.Context, ℓdec func(any) error, ℓinterceptor "+
+			"ℙgrpc.UnaryServerInterceptor) (any, error) {")
 	f.p("ℓin := new(", typ, ")")
 	f.p("if ℓerr := ℓdec(ℓin); ℓerr != nil {")
 	f.p("return nil, ℓerr")
@@ -430,8 +445,10 @@ func (f *file) grpcDesc(s *grpcService) {
 // makes.
 func (f *file) grpcAdapter(s *grpcService) {
 	iface := s.service.iface
-	f.p("// ", s.newServer, " returns ℓh as a server for gRPC, so that one implementation serves both. A")
-	f.p("// method that streams is no part of ", iface, ", and is refused: embed the result to add it.")
+	f.p("// ", s.newServer,
+		" returns ℓh as a server for gRPC, so that one implementation serves both. A")
+	f.p("// method that streams is no part of ", iface,
+		", and is refused: embed the result to add it.")
 	f.p("// The code of an *ℙipc.Error becomes the status code that corresponds, and a panic")
 	f.p("// Internal.")
 	f.p("func ", s.newServer, "(ℓh ", iface, ") ", s.server, " {")
@@ -448,10 +465,12 @@ func (f *file) grpcAdapter(s *grpcService) {
 			continue
 		}
 		reply := m.decl.Reply
-		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓctx ℙcontext.Context, ℓin ", f.grpcRequest(m), ") (_ ", grpcBuilder, ", ℓerr error) {")
+		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓctx ℙcontext.Context, ℓin ", f.grpcRequest(m),
+			") (_ ", grpcBuilder, ", ℓerr error) {")
 		f.p("defer func() {")
 		f.p("if ℓr := recover(); ℓr != nil { // gRPC would end the process")
-		f.p("ℓerr = ℙstatus.Errorf(ℙcodes.Internal, ", quote("method "+m.name+" panicked: %v"), ", ℓr)")
+		f.p("ℓerr = ℙstatus.Errorf(ℙcodes.Internal, ",
+			quote("method "+m.name+" panicked: %v"), ", ℓr)")
 		f.p("}")
 		f.p("}()")
 		f.p("ℓout, ℓerr := ℓs.h.", m.method.name, "(ℓctx, ℓin.UnPack())")
@@ -459,7 +478,8 @@ func (f *file) grpcAdapter(s *grpcService) {
 		f.p("return nil, ", s.status, "(ℓerr)")
 		f.p("}")
 		f.p("if ℓout == nil {")
-		f.p("return nil, ℙstatus.Error(ℙcodes.Internal, ", quote("method "+m.name+" returned neither a reply nor an error"), ")")
+		f.p("return nil, ℙstatus.Error(ℙcodes.Internal, ",
+			quote("method "+m.name+" returned neither a reply nor an error"), ")")
 		f.p("}")
 		if check := f.plan.objects[reply].Check; check != "" {
 			f.p("if ℓerr := ℓout.", check, "(); ℓerr != nil {")
@@ -467,7 +487,8 @@ func (f *file) grpcAdapter(s *grpcService) {
 			f.p("}")
 		}
 		f.p("ℓb := ℙflatbuffers.NewBuilder(0)")
-		f.p(f.qualifier(f.plan.pkgOf(reply.Namespace)), f.plan.objects[reply].FinishBuffer, "(ℓb, ℓout.Pack(ℓb))")
+		f.p(f.qualifier(f.plan.pkgOf(reply.Namespace)), f.plan.objects[reply].FinishBuffer,
+			"(ℓb, ℓout.Pack(ℓb))")
 		f.p("return ℓb, nil")
 		f.p("}")
 		f.p()

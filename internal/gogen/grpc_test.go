@@ -84,16 +84,19 @@ func (i *grpcImporter) Import(path string) (*types.Package, error) {
 func TestStubsForGRPC(t *testing.T) {
 	const importPath = "example.com/gen"
 	c := newChecker(t)
-	for _, path := range []string{"grpctest/storage.fbs", "grpctest/names.fbs", "testdata/kitchen.fbs"} {
+	for _, path := range []string{"grpctest/storage.fbs", "grpctest/names.fbs",
+		"testdata/kitchen.fbs"} {
 		for n := range 8 {
-			opts := gogen.Options{ImportPath: importPath, GRPC: n&1 == 0, OneFile: n&2 != 0, All: true}
+			opts := gogen.Options{ImportPath: importPath, GRPC: n&1 == 0,
+				OneFile: n&2 != 0, All: true}
 			if n&4 != 0 {
 				opts.Package = "one"
 			}
 			if opts.Package != "" && path != "grpctest/storage.fbs" {
 				continue // several packages have types of one name
 			}
-			t.Run(fmt.Sprintf("%s grpc=%t one-file=%t package=%q", path, opts.GRPC, opts.OneFile, opts.Package), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s grpc=%t one-file=%t package=%q", path, opts.GRPC, opts.OneFile,
+				opts.Package), func(t *testing.T) {
 				files := generate(t, opts, schema.Options{}, path)
 				if err := c.check(importPath, files); err != nil {
 					t.Fatal(err)

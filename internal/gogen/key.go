@@ -21,7 +21,8 @@ func (f *file) key(o *schema.Object, n *objectNames) {
 	f.p()
 	f.p("// LookupByKey points ℓrcv at the table with the given key, in the vector at")
 	f.p("// ℓvectorLocation of ℓbuf that is sorted by it, and reports whether there is one.")
-	f.p("func (ℓrcv *", n.Type, ") LookupByKey(ℓkey ", f.keyType(o.Key), ", ℓvectorLocation ℙflatbuffers.UOffsetT, ℓbuf []byte) bool {")
+	f.p("func (ℓrcv *", n.Type, ") LookupByKey(ℓkey ", f.keyType(o.Key),
+		", ℓvectorLocation ℙflatbuffers.UOffsetT, ℓbuf []byte) bool {")
 	f.p("ℓpos := ℙfb.LookupTable(ℓbuf, ℓvectorLocation, func(ℓpos ℙflatbuffers.UOffsetT) int {")
 	f.p("var ℓx ", n.Type)
 	f.p("ℓx.Init(ℓbuf, ℓpos)")
@@ -62,7 +63,8 @@ func (f *file) structByKey(rcv string, n *fieldNames, o *schema.Object, slot str
 			f.p("ℓy := ℓb.Table()")
 			f.compareFields(e.Object, 0, "", 0)
 		} else {
-			f.p("if ℓc := ", comparison(e), "(ℓx.Get", methodOf(e), "(ℓx.Pos), ", toWire(e, "ℓb"), "); ℓc != 0 {")
+			f.p("if ℓc := ", comparison(e), "(ℓx.Get", methodOf(e), "(ℓx.Pos), ", toWire(e, "ℓb"),
+				"); ℓc != 0 {")
 			f.p("return ℓc")
 			f.p("}")
 		}

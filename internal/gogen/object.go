@@ -16,7 +16,8 @@ func (f *file) objectStruct(o *schema.Object, n *objectNames) {
 	if hasDoc(o.Doc) {
 		f.doc(o.Doc)
 	} else {
-		f.p("// ", n.Object, " is the ", kindOf(o), " ", fullName(o.Namespace, o.Name), " as a Go value.")
+		f.p("// ", n.Object, " is the ", kindOf(o), " ", fullName(o.Namespace, o.Name),
+			" as a Go value.")
 	}
 	var rows [][]string
 	for _, field := range o.Fields {
@@ -92,7 +93,8 @@ func (f *file) tablePack(o *schema.Object, n *objectNames) {
 		if !field.Deprecated && storedApart(field.Type) {
 			offsets[field] = fieldLocal(taken.claim(lowerCamel(field.Name)+"Offset", nil))
 			if field.Type.Element == schema.Union {
-				offsets[field.Tag] = fieldLocal(taken.claim(lowerCamel(field.Tag.Name)+"Offset", nil))
+				offsets[field.Tag] = fieldLocal(taken.claim(lowerCamel(field.Tag.Name)+
+					"Offset", nil))
 				f.packUnions(field, offsets[field.Tag], offsets[field], taken)
 				continue
 			}
@@ -167,7 +169,8 @@ func (f *file) packVector(field *schema.Field, member, off string) {
 	case e.Base == schema.String:
 		call = "ℙfb.PackStrings(ℓbuilder, " + member + ")"
 	case e.Object.IsStruct:
-		call = "ℙfb.PackStructs(ℓbuilder, " + member + ", " + itoa(e.Object.Size) + ", " + itoa(e.Object.Align) + ")"
+		call = "ℙfb.PackStructs(ℓbuilder, " + member + ", " + itoa(e.Object.Size) + ", " +
+			itoa(e.Object.Align) + ")"
 	default:
 		call = "ℙfb.PackTables(ℓbuilder, " + member + ")"
 	}
@@ -188,7 +191,8 @@ func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope
 	f.p(types, "[ℓj] = ℓu.Type")
 	f.p("}")
 	f.p("}")
-	f.p(typesOff, " = ℙfb.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}), "s(ℓbuilder, ", types, ")")
+	f.p(typesOff, " = ℙfb.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}),
+		"s(ℓbuilder, ", types, ")")
 	f.p(off, " = ℙfb.PackOffsets(ℓbuilder, ", values, ")")
 	f.p("}")
 }
@@ -277,7 +281,8 @@ func (f *file) unPackVector(field *schema.Field, n *fieldNames, member string) {
 		return
 	}
 	if isScalar(e.Base) {
-		f.p(member, " = ℙfb.UnPack", methodOf(e), "s[", f.scalarType(e), "](&ℓrcv._tab, ", slot, ")")
+		f.p(member, " = ℙfb.UnPack", methodOf(e), "s[", f.scalarType(e),
+			"](&ℓrcv._tab, ", slot, ")")
 		return
 	}
 	if e.Base == schema.String {

@@ -205,15 +205,18 @@ func (p *plan) nameTypes(part *part) {
 		if e.IsUnion {
 			what = "union"
 		}
-		p.enums[e] = &enumNames{Type: k.claim(goName(e.Name), &owner{what + " " + fullName(e.Namespace, e.Name), e.Span, e.File})}
+		p.enums[e] = &enumNames{Type: k.claim(goName(e.Name),
+			&owner{what + " " + fullName(e.Namespace, e.Name), e.Span, e.File})}
 	}
 	for _, o := range part.objects {
 		k := p.pkgOf(o.Namespace)
-		p.objects[o] = &objectNames{Type: k.claim(goName(o.Name), &owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span, o.File})}
+		p.objects[o] = &objectNames{Type: k.claim(goName(o.Name),
+			&owner{kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span, o.File})}
 	}
 	for _, o := range part.objects {
 		n, k := p.objects[o], p.pkgOf(o.Namespace)
-		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span, o.File}
+		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name),
+			o.Span, o.File}
 		// The object's name derives from the schema's, as in flatc: escapes of
 		// the accessor's name do not show in it.
 		n.Object = k.claim(goName(o.Name)+"T", own)
@@ -256,7 +259,8 @@ func (p *plan) nameEnums(part *part) {
 		}
 		n.Consts = make([]string, len(e.Values))
 		for i, val := range e.Values {
-			n.Consts[i] = k.claim(n.Type+escapeKeyword(val.Name), &owner{"value " + e.Name + "." + val.Name, val.Span, e.File})
+			n.Consts[i] = k.claim(n.Type+escapeKeyword(val.Name),
+				&owner{"value " + e.Name + "." + val.Name, val.Span, e.File})
 		}
 	}
 }
@@ -280,7 +284,8 @@ func (p *plan) nameObjects(part *part) {
 func (p *plan) nameObject(o *schema.Object) {
 	n, k := p.objects[o], p.pkgOf(o.Namespace)
 	t := n.Type
-	own := &owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name), o.Span, o.File}
+	own := &owner{"a function of " + kindOf(o) + " " + fullName(o.Namespace, o.Name),
+		o.Span, o.File}
 	claim := func(name string) string { return k.claim(name, own) }
 	if o.IsStruct {
 		n.Create = claim("Create" + t)
@@ -324,8 +329,10 @@ const fieldFunction = "a function of a field"
 func (p *plan) functionOfField(k *pkg, name string) *owner {
 	for _, o := range p.schema.Objects {
 		for _, f := range o.Fields {
-			if n := p.fields[f]; n != nil && p.pkgOf(o.Namespace) == k && (n.Add == name || n.StartVector == name) {
-				return &owner{"a function of field " + fullName(o.Namespace, o.Name) + "." + f.Name, f.Span, o.File}
+			if n := p.fields[f]; n != nil && p.pkgOf(o.Namespace) == k &&
+				(n.Add == name || n.StartVector == name) {
+				return &owner{"a function of field " + fullName(o.Namespace, o.Name) + "." + f.Name,
+					f.Span, o.File}
 			}
 		}
 	}

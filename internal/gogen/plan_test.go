@@ -37,50 +37,71 @@ table QE { seq:ulong; p:QU; } table RE { p:RU; }
 func TestDiagnostics(t *testing.T) {
 	for _, c := range []struct{ name, src, want, note string }{
 		{"client name", envelopes + "table SClient {} rpc_service S { M(Q):R; }",
-			"rpc_service S needs the Go name SClient, which is already that of table SClient", "a.fbs:4:7: note: table SClient is here"},
+			"rpc_service S needs the Go name SClient, which is already that of table SClient",
+			"a.fbs:4:7: note: table SClient is here"},
 		{"service and table", envelopes + "table S {} rpc_service S { M(Q):R; }",
-			"rpc_service S needs the Go name S, which is already that of table S", "note: table S is here"},
+			"rpc_service S needs the Go name S, which is already that of table S",
+			"note: table S is here"},
 		{"envelope and service", envelopes + "rpc_service QE { M(Q):R; }",
-			"rpc_service QE needs the Go name QE, which is already that of table QE", "note: table QE is here"},
+			"rpc_service QE needs the Go name QE, which is already that of table QE",
+			"note: table QE is here"},
 		{"handler name", envelopes + "table QEHandler {}",
-			"envelope QE needs the Go name QEHandler, which is already that of table QEHandler", "note: table QEHandler is here"},
+			"envelope QE needs the Go name QEHandler, which is already that of table QEHandler",
+			"note: table QEHandler is here"},
 		{"method names", envelopes + "rpc_service S { get_it(Q):R; GetIt(Q):R; }",
-			"method GetIt needs the Go name GetIt, which is already that of method get_it", "note: method get_it is here"},
+			"method GetIt needs the Go name GetIt, which is already that of method get_it",
+			"note: method get_it is here"},
 		{"member names", "table A {} union U { A, a_: A } table E { u:U; }",
-			"envelope E needs the Go name A for its member a_, which is already that of member A", "note: member A is here"},
+			"envelope E needs the Go name A for its member a_, which is already that of member A",
+			"note: member A is here"},
 		{"ambiguous requests", envelopes + "table QE2 { p:QU; } rpc_service S { M(Q):R; }",
-			"the requests of rpc_service S could travel in envelope QE or in QE2", `(request_envelope: "QE", reply_envelope: "RE")`},
+			"the requests of rpc_service S could travel in envelope QE or in QE2",
+			`(request_envelope: "QE", reply_envelope: "RE")`},
 		{"one envelope named", envelopes + `rpc_service S (request_envelope: "QE") { M(Q):R; }`,
-			"rpc_service S names one envelope only", "name both request_envelope and reply_envelope"},
-		{"no envelope", envelopes + `rpc_service S (request_envelope: "Q", reply_envelope: "RE") { M(Q):R; }`,
+			"rpc_service S names one envelope only",
+			"name both request_envelope and reply_envelope"},
+		{"no envelope", envelopes +
+			`rpc_service S (request_envelope: "Q", reply_envelope: "RE") { M(Q):R; }`,
 			`request_envelope "Q" of rpc_service S is no envelope`, "exactly one union field"},
-		{"no member", envelopes + `table X {} rpc_service S (request_envelope: "QE", reply_envelope: "RE") { M(X):R; }`,
-			"X is no member of envelope QE, in which rpc_service S travels", "note: the envelope's union is here"},
-		{"member twice", envelopes + `union U2 { One: Q, Two: Q } table E2 { p:U2; } rpc_service S (request_envelope: "E2", reply_envelope: "RE") { M(Q):R; }`,
+		{"no member", envelopes +
+			`table X {} rpc_service S (request_envelope: "QE", reply_envelope: "RE") { M(X):R; }`,
+			"X is no member of envelope QE, in which rpc_service S travels",
+			"note: the envelope's union is here"},
+		{"member twice", envelopes +
+			`union U2 { One: Q, Two: Q } table E2 { p:U2; } rpc_service S (request_envelope: "E2", reply_envelope: "RE") { M(Q):R; }`,
 			"Q is a member of envelope E2 twice, as One and Two", "note: Two is here"},
 		{"streamed table", envelopes + "table T (stream) {}",
 			"table T cannot be streamed", "make it a struct"},
 		{"field like a method of io", "table A { read_byte:int; }",
-			"field A.read_byte becomes a method ReadByte, which go vet and readers take for that of io.ByteReader", "help: rename it"},
+			"field A.read_byte becomes a method ReadByte, which go vet and readers take for " +
+				"that of io.ByteReader", "help: rename it"},
 		{"method like one of gob", envelopes + "rpc_service S { gob_encode(Q):R; }",
 			"method S.gob_encode becomes a method GobEncode", "gob.GobEncoder"},
 		{"mutator of a list", "table A { x:int; unread_rune:[A]; }",
 			"field A.unread_rune becomes a method UnreadRune", "io.RuneScanner"},
 		{"internal", "namespace x.internal.y; table A { v:int; }",
-			"namespace x.internal.y cannot be a Go package for others: a folder called internal", "(-package)"},
+			"namespace x.internal.y cannot be a Go package for others: a folder called internal",
+			"(-package)"},
 		{"vendor", "namespace vendor; enum A:byte { V }",
 			"namespace vendor cannot be a Go package: a folder called vendor", "(-package)"},
 		{"a device of Windows", "namespace x.Aux; struct A { v:int; }",
-			"namespace x.Aux cannot be a Go package: ", `disallowed as path element component on Windows`},
-		{"namespaces in capitals", "namespace x.Y; table A { v:int; } namespace x.y; table A { v:int; }",
+			"namespace x.Aux cannot be a Go package: ",
+			`disallowed as path element component on Windows`},
+		{"namespaces in capitals",
+			"namespace x.Y; table A { v:int; } namespace x.y; table A { v:int; }",
 			"namespaces x.Y and x.y differ in case only", "(-package)"},
-		{"cycle of three", "namespace x; table A { b:y.B; } namespace y; table B { a:z.C; } namespace z; table C { v:[x.A]; }",
-			"namespaces x and y need each other, and Go packages may not: x.A uses y.B", "note: z.C uses x.A"},
+		{"cycle of three",
+			"namespace x; table A { b:y.B; } namespace y; table B { a:z.C; } namespace z; table " +
+				"C { v:[x.A]; }",
+			"namespaces x and y need each other, and Go packages may not: x.A uses y.B",
+			"note: z.C uses x.A"},
 		{"cycle", "namespace x; table A { b:y.B; } namespace y; table B { a:x.A; }",
-			"namespaces x and y need each other, and Go packages may not: x.A uses y.B", "note: y.B uses x.A"},
+			"namespaces x and y need each other, and Go packages may not: x.A uses y.B",
+			"note: y.B uses x.A"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": c.src})
+			files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"},
+				map[string]string{"a.fbs": c.src})
 			text := render(diags)
 			if !strings.Contains(text, "error: "+c.want) || !strings.Contains(text, c.note) {
 				t.Errorf("got %s", text)
@@ -94,7 +115,8 @@ func TestDiagnostics(t *testing.T) {
 
 // TestFoldersDoNotMatterInOnePackage generates namespaces that cannot be folders.
 func TestFoldersDoNotMatterInOnePackage(t *testing.T) {
-	src := "namespace x.internal; table A { b:vendor.B; } namespace vendor; table B { v:con.C; } namespace con; struct C { v:int; }"
+	src := "namespace x.internal; table A { b:vendor.B; } namespace vendor; table B { v:con.C; " +
+		"} namespace con; struct C { v:int; }"
 	opts := gogen.Options{ImportPath: "example.com/x", Package: "one"}
 	files, diags := plan(t, opts, map[string]string{"a.fbs": src})
 	if diags.HasErrors() || len(files) != 3 {
@@ -106,12 +128,16 @@ func TestFoldersDoNotMatterInOnePackage(t *testing.T) {
 // schema calls them, and about folders that the go command passes over.
 func TestWarnings(t *testing.T) {
 	for src, want := range map[string]string{
-		"table error { v:int; }":                 "warning: table error is called error_ in Go, where that name is taken",
-		"namespace x; enum type:byte { V }":      "warning: enum type is called type_ in Go",
-		"namespace testdata; table A { v:int; }": "warning: namespace testdata becomes a folder that the go command passes over",
-		"namespace x._y; table A { v:int; }":     "warning: namespace x._y becomes a folder that the go command passes over",
+		"table error { v:int; }": "warning: table error is called error_ in Go, " +
+			"where that name is taken",
+		"namespace x; enum type:byte { V }": "warning: enum type is called type_ in Go",
+		"namespace testdata; table A { v:int; }": "warning: namespace testdata becomes a folder " +
+			"that the go command passes over",
+		"namespace x._y; table A { v:int; }": "warning: namespace x._y becomes a folder that " +
+			"the go command passes over",
 	} {
-		files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": src})
+		files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"},
+			map[string]string{"a.fbs": src})
 		if text := render(diags); diags.HasErrors() || !strings.Contains(text, want) {
 			t.Errorf("%s: got %s", src, text)
 		}
@@ -119,7 +145,8 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%s: %v", src, err)
 		}
 	}
-	if _, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": "table err { v:int; }"}); render(diags) != "" {
+	if _, diags := plan(t, gogen.Options{ImportPath: "example.com/x"},
+		map[string]string{"a.fbs": "table err { v:int; }"}); render(diags) != "" {
 		t.Errorf("a warning about a name that Go does not have: %s", render(diags))
 	}
 }
@@ -163,19 +190,25 @@ func TestHowServicesTravel(t *testing.T) {
 	}{
 		{"both envelopes", envelopes + "rpc_service S { M(Q):R; }", "envelopes QE RE"},
 		{"no envelope for replies", envelopes + "table X {} rpc_service S { M(Q):X; }", ""},
-		{"one for both directions", "table A {} union U { A } table E { u:U; } rpc_service S { M(A):A; }", ""},
+		{"one for both directions",
+			"table A {} union U { A } table E { u:U; } rpc_service S { M(A):A; }", ""},
 		{"one for both directions, asked for", envelopes + `union U { Q, R } table E { u:U; }
 			rpc_service S (request_envelope: "E", reply_envelope: "E") { M(Q):R; }`, "envelopes E E"},
-		{"turned off", envelopes + `table QE2 (envelope: "none") { p:QU; } rpc_service S { M(Q):R; }`, "envelopes QE RE"},
-		{"cannot be filled", envelopes + `table QE2 { p:QU; name:string (required); } rpc_service S { M(Q):R; }`, "envelopes QE RE"},
+		{"turned off", envelopes +
+			`table QE2 (envelope: "none") { p:QU; } rpc_service S { M(Q):R; }`, "envelopes QE RE"},
+		{"cannot be filled", envelopes +
+			`table QE2 { p:QU; name:string (required); } rpc_service S { M(Q):R; }`,
+			"envelopes QE RE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{"a.fbs": c.src})
+			files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"},
+				map[string]string{"a.fbs": c.src})
 			if files == nil {
 				t.Fatal(render(diags))
 			}
 			src := content(t, files, "S.go")
-			if c.envelopes == "" && strings.Contains(src, "\nenvelopes ") || !strings.Contains(src, c.envelopes) {
+			if c.envelopes == "" && strings.Contains(src, "\nenvelopes ") ||
+				!strings.Contains(src, c.envelopes) {
 				t.Error(src)
 			}
 		})
@@ -189,7 +222,8 @@ func TestIncludedFilesAreGeneratedOnRequest(t *testing.T) {
 	}
 	opts := gogen.Options{ImportPath: "example.com/x"}
 	files, _ := plan(t, opts, sources)
-	if src := content(t, files, "a/A.go"); len(files) != 1 || !strings.Contains(src, `other "example.com/x/other"`) {
+	if src := content(t, files, "a/A.go"); len(files) != 1 ||
+		!strings.Contains(src, `other "example.com/x/other"`) {
 		t.Errorf("%d files: %s", len(files), src)
 	}
 	opts.All = true
@@ -235,7 +269,8 @@ func TestDescriptionsWithBackquotes(t *testing.T) {
 // of each package of the runtime that it imports.
 func TestOnlyChannelsImportThePackageOfConnections(t *testing.T) {
 	files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
-		"a.fbs": envelopes + `enum A:byte { X } struct P (stream) { x:int; } table K { k:P (key); v:[A]; w:[Q]; n:[ubyte] (nested_flatbuffer: "Q"); }
+		"a.fbs": envelopes +
+			`enum A:byte { X } struct P (stream) { x:int; } table K { k:P (key); v:[A]; w:[Q]; n:[ubyte] (nested_flatbuffer: "Q"); }
 			rpc_service S { M(Q):R; }`,
 	})
 	if diags.HasErrors() {
@@ -244,7 +279,8 @@ func TestOnlyChannelsImportThePackageOfConnections(t *testing.T) {
 	guards := make(map[string]int)
 	for _, f := range files {
 		src := string(f.Content)
-		channels := strings.HasSuffix(f.Path, "_channel.go") || strings.HasSuffix(f.Path, "_stream.go") || f.Path == "S.go"
+		channels := strings.HasSuffix(f.Path, "_channel.go") ||
+			strings.HasSuffix(f.Path, "_stream.go") || f.Path == "S.go"
 		if strings.Contains(src, `"github.com/ipcgen/ipcgen/runtime"`) != channels {
 			t.Errorf("%s imports the package of connections: %v", f.Path, !channels)
 		}
@@ -272,10 +308,15 @@ func TestCyclesAcrossSchemas(t *testing.T) {
 		cycle   bool
 	}{
 		{"by a field", `include "c.fbs"; namespace y; table B { c:x.C; }`, true},
-		{"by a nested buffer", `include "c.fbs"; namespace y; table B { c:[ubyte] (nested_flatbuffer: "x.C"); }`, true},
-		{"by a service", `include "c.fbs"; namespace y; table B { v:int; } rpc_service S { M(x.C):B; }`, true},
-		{"by an enum in a struct of a struct", `include "e.fbs"; namespace y; struct B { s:z.S; }`, true},
-		{"by a deprecated field", `include "c.fbs"; namespace y; table B { c:x.C (deprecated); }`, false},
+		{"by a nested buffer",
+			`include "c.fbs"; namespace y; table B { c:[ubyte] (nested_flatbuffer: "x.C"); }`,
+			true},
+		{"by a service",
+			`include "c.fbs"; namespace y; table B { v:int; } rpc_service S { M(x.C):B; }`, true},
+		{"by an enum in a struct of a struct",
+			`include "e.fbs"; namespace y; struct B { s:z.S; }`, true},
+		{"by a deprecated field",
+			`include "c.fbs"; namespace y; table B { c:x.C (deprecated); }`, false},
 		{"not at all", `include "c.fbs"; namespace y; table B { v:int; }`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -283,7 +324,8 @@ func TestCyclesAcrossSchemas(t *testing.T) {
 			files["e.fbs"] = "namespace x; enum E:byte { V } namespace z; struct S { e:x.E; }"
 			_, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, files)
 			text := render(diags)
-			if strings.Contains(text, "need each other, and Go packages may not") != c.cycle || diags.HasErrors() != c.cycle {
+			if strings.Contains(text, "need each other, and Go packages may not") != c.cycle ||
+				diags.HasErrors() != c.cycle {
 				t.Errorf("a cycle is there: %v; got %s", c.cycle, text)
 			}
 		})
@@ -303,17 +345,22 @@ func TestCyclesAcrossSchemas(t *testing.T) {
 // namespaces declare, as each kind of declaration can.
 func TestSeveralNamespaces(t *testing.T) {
 	for name, src := range map[string]string{
-		"message with a union": "namespace a; table M { x:int; } union U { M } table T { u:U; } namespace b; rpc_service S { C(a.T):a.T; }",
+		"message with a union": "namespace a; table M { x:int; } union U { M } table T { u:U; } " +
+			"namespace b; rpc_service S { C(a.T):a.T; }",
 		"envelope, union, member and enum in four": `namespace d; enum S:uint8 { N, O } namespace a; table R { x:d.S; }
 			namespace e; union U { a.R } namespace f; table Root { m:e.U; } namespace g; rpc_service V { C(a.R):a.R; }`,
-		"struct of a struct with an enum": "namespace a; enum E:ubyte { A } namespace b; struct S { e:[a.E:1]; f:a.E; } namespace c; struct T { s:b.S; v:[b.S:2]; }",
+		"struct of a struct with an enum": "namespace a; enum E:ubyte { A } namespace b; struct " +
+			"S { e:[a.E:1]; f:a.E; } namespace c; struct T { s:b.S; v:[b.S:2]; }",
 		"key": `namespace a; enum E:ubyte { A } namespace b; struct S { e:a.E; } namespace c; struct K { s:[b.S:2]; }
 			namespace d; table T { k:c.K (key); } namespace e; table V { ts:[d.T]; u:c.K; }`,
 		"nested buffer": `namespace a; table T { x:int; } namespace b; table N { n:[ubyte] (nested_flatbuffer: "a.T"); }`,
 		"names that Go does not export": `namespace a; enum e:byte { v } table t { _x:e; } struct s { _y:e; } union u { t, s, x:string }
 			namespace b; table c { e:a.e; t:a.t; s:a.s; u:a.u; vs:[a.s]; us:[a.u]; } rpc_service svc { m(a.t):a.t; }`,
-		"a namespace like a package of the runtime": "namespace fb; table T { x:int; } namespace flatbuffers; table T { x:fb.T; } namespace bytes; table B { s:[ubyte]; t:flatbuffers.T; }",
-		"namespaces with one alias":                 "namespace a.b; table T { x:int; } namespace a__b; table T { x:int; } namespace c; table C { x:a.b.T; y:a__b.T; }",
+		"a namespace like a package of the runtime": "namespace fb; table T { x:int; } " +
+			"namespace flatbuffers; table T { x:fb.T; } namespace bytes; table B { s:[ubyte]; " +
+			"t:flatbuffers.T; }",
+		"namespaces with one alias": "namespace a.b; table T { x:int; } namespace a__b; table T " +
+			"{ x:int; } namespace c; table C { x:a.b.T; y:a__b.T; }",
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, opts := range everyLayout {
@@ -342,10 +389,12 @@ var everyLayout = []gogen.Options{
 // TestNameOfField checks that a name that is taken by a function of a field is said to be
 // that of the field.
 func TestNameOfField(t *testing.T) {
-	files := []schematest.File{{Name: "a.fbs", Text: `namespace n; table Q { a: int; client: int; v: [int]; } table T { x: int; }
+	files := []schematest.File{{Name: "a.fbs",
+		Text: `namespace n; table Q { a: int; client: int; v: [int]; } table T { x: int; }
 rpc_service QAdd { M(Q): T; }`}}
 	_, refused := generateFrom(files, "a.fbs", gogen.Options{ImportPath: "example.com/demo"})
-	if want := "needs the Go name QAddClient, which is already that of a function of field n.Q.client"; !strings.Contains(refused, want) || !strings.Contains(refused, "a.fbs:1:") {
+	if want := "needs the Go name QAddClient, which is already that of a function of field " +
+		"n.Q.client"; !strings.Contains(refused, want) || !strings.Contains(refused, "a.fbs:1:") {
 		t.Errorf("refused: %s; want %q and its place", refused, want)
 	}
 }

@@ -40,7 +40,8 @@ func describeService(s *service) string {
 	d.line("service", fullName(s.decl.Namespace, s.decl.Name))
 	for _, m := range s.methods {
 		req, rep := m.decl.Request, m.decl.Reply
-		line := []string{"method", m.decl.Name, fullName(req.Namespace, req.Name), fullName(rep.Namespace, rep.Name)}
+		line := []string{"method", m.decl.Name, fullName(req.Namespace, req.Name),
+			fullName(rep.Namespace, rep.Name)}
 		if m.decl.Idempotent {
 			line = append(line, "idempotent")
 		}
@@ -108,9 +109,11 @@ func (d *description) object(o *schema.Object) {
 	}
 	for i, f := range o.Fields {
 		if o.IsStruct {
-			b.WriteString("field " + itoa(i) + " " + f.Name + " " + typeName(f.Type) + " " + itoa(f.Offset))
+			b.WriteString("field " + itoa(i) + " " + f.Name + " " + typeName(f.Type) + " " +
+				itoa(f.Offset))
 		} else {
-			b.WriteString("field " + itoa(f.ID) + " " + f.Name + " " + typeName(f.Type) + " " + defaultText(f))
+			b.WriteString("field " + itoa(f.ID) + " " + f.Name + " " + typeName(f.Type) + " " +
+				defaultText(f))
 			if f.Required {
 				b.WriteString(" required")
 			}
@@ -122,7 +125,8 @@ func (d *description) object(o *schema.Object) {
 			b.WriteString(" key")
 		}
 		if f.NestedFlatbuffer != nil {
-			b.WriteString(" nested:" + fullName(f.NestedFlatbuffer.Namespace, f.NestedFlatbuffer.Name))
+			b.WriteString(" nested:" +
+				fullName(f.NestedFlatbuffer.Namespace, f.NestedFlatbuffer.Name))
 			d.object(f.NestedFlatbuffer)
 		}
 		if f.FlexBuffer {

@@ -20,9 +20,12 @@ import (
 )
 
 // generateFrom generates from one file of a schema. refused is the text of errors.
-func generateFrom(files []schematest.File, root string, opts gogen.Options) (out []gogen.File, refused string) {
+func generateFrom(files []schematest.File, root string, opts gogen.Options) (out []gogen.File,
+	refused string) {
 	read := func(name string) ([]byte, error) {
-		if i := slices.IndexFunc(files, func(f schematest.File) bool { return f.Name == name }); i >= 0 {
+		if i := slices.IndexFunc(files, func(f schematest.File) bool {
+			return f.Name == name
+		}); i >= 0 {
 			return []byte(files[i].Text), nil
 		}
 		return nil, fs.ErrNotExist
@@ -39,7 +42,8 @@ func generateFrom(files []schematest.File, root string, opts gogen.Options) (out
 
 // generateAll generates from a schema in one run, or in one run for each file. Two
 // runs that make one file must agree on it.
-func generateAll(files []schematest.File, each bool, opts gogen.Options) (all []gogen.File, refused string, err error) {
+func generateAll(files []schematest.File, each bool, opts gogen.Options) (all []gogen.File,
+	refused string, err error) {
 	roots := files
 	if !each {
 		roots, opts.All = files[len(files)-1:], true
@@ -53,7 +57,9 @@ func generateAll(files []schematest.File, each bool, opts gogen.Options) (all []
 		for _, f := range out {
 			old, ok := made[f.Path]
 			if ok && !bytes.Equal(old, f.Content) {
-				return nil, "", fmt.Errorf("two runs make %s, and differ: %s", f.Path, difference(old, f.Content))
+				return nil, "",
+					fmt.Errorf("two runs make %s, and differ: %s", f.Path,
+						difference(old, f.Content))
 			}
 			if !ok {
 				made[f.Path] = f.Content
@@ -79,29 +85,36 @@ func difference(a, b []byte) string {
 // packages that several of them have a part in compile, and a run that sees more
 // gives what it does not declare the same names.
 func TestRunsAgree(t *testing.T) {
-	const common = "namespace a; table Q { v:int; } table R { v:int; } union U { Q } union V { R } table QE { seq:ulong; u:U; } table RE { ref_seq:ulong; v:V; }"
+	const common = "namespace a; table Q { v:int; } table R { v:int; } union U { Q } union V { " +
+		"R } table QE { seq:ulong; u:U; } table RE { ref_seq:ulong; v:V; }"
 	for name, files := range map[string][]schematest.File{
 		"two services of one namespace": {
 			{Name: "common.fbs", Text: "namespace a; table Q { v:int; } table R { v:int; }"},
 			{Name: "b.fbs", Text: `include "common.fbs"; namespace a; rpc_service B { M(Q):R; }`},
-			{Name: "c.fbs", Text: `include "common.fbs"; namespace a; rpc_service C { M(Q):R; N(Q):R; }`},
+			{Name: "c.fbs",
+				Text: `include "common.fbs"; namespace a; rpc_service C { M(Q):R; N(Q):R; }`},
 		},
 		"services in the envelopes of another file": {
 			{Name: "common.fbs", Text: common},
 			{Name: "b.fbs", Text: `include "common.fbs"; namespace a; rpc_service B { M(Q):R; }`},
-			{Name: "c.fbs", Text: `include "common.fbs"; include "b.fbs"; namespace a; rpc_service C { M(Q):R; }`},
+			{Name: "c.fbs",
+				Text: `include "common.fbs"; include "b.fbs"; namespace a; rpc_service C { M(Q):R; }`},
 		},
 		"a type that is called like an object": {
 			{Name: "a.fbs", Text: "namespace a; table Foo { v:int; }"},
-			{Name: "b.fbs", Text: `include "a.fbs"; namespace a; table FooT { f:Foo; } table FooStart { v:int; }`},
+			{Name: "b.fbs",
+				Text: `include "a.fbs"; namespace a; table FooT { f:Foo; } table FooStart { v:int; }`},
 		},
 		"a type that is called like a client": {
-			{Name: "a.fbs", Text: "namespace a; table Foo { v:int; } rpc_service S { M(Foo):Foo; }"},
-			{Name: "b.fbs", Text: `include "a.fbs"; namespace a; table SClient { f:Foo; } enum s:byte { M }`},
+			{Name: "a.fbs",
+				Text: "namespace a; table Foo { v:int; } rpc_service S { M(Foo):Foo; }"},
+			{Name: "b.fbs",
+				Text: `include "a.fbs"; namespace a; table SClient { f:Foo; } enum s:byte { M }`},
 		},
 		"a type that is called like a variable": {
 			{Name: "a.fbs", Text: "namespace a; table Foo { v:int; b:[Foo]; s:string (key); }"},
-			{Name: "b.fbs", Text: `include "a.fbs"; namespace a; table j { f:Foo; } struct x { v:int; } enum rcv:byte { A } table t { xs:[x]; }`},
+			{Name: "b.fbs",
+				Text: `include "a.fbs"; namespace a; table j { f:Foo; } struct x { v:int; } enum rcv:byte { A } table t { xs:[x]; }`},
 		},
 		"a type that is called like an import": {
 			{Name: "a.fbs", Text: "namespace a; table Foo { v:[ubyte]; }"},
@@ -110,7 +123,8 @@ func TestRunsAgree(t *testing.T) {
 		"namespaces whose names run together": {
 			{Name: "a.fbs", Text: "namespace x__y; table A { v:int; }"},
 			{Name: "b.fbs", Text: `include "a.fbs"; namespace b; table B { a:x__y.A; }`},
-			{Name: "c.fbs", Text: `include "b.fbs"; namespace x.y; table C { v:int; } namespace c; table D { c:x.y.C; }`},
+			{Name: "c.fbs",
+				Text: `include "b.fbs"; namespace x.y; table C { v:int; } namespace c; table D { c:x.y.C; }`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +151,8 @@ func TestRunsAgree(t *testing.T) {
 func formatted(files []gogen.File) error {
 	for _, f := range files {
 		if want, err := format.Source(f.Content); err != nil || !bytes.Equal(want, f.Content) {
-			return fmt.Errorf("%s is not formatted (%v): %s", f.Path, err, difference(f.Content, want))
+			return fmt.Errorf("%s is not formatted (%v): %s", f.Path, err,
+				difference(f.Content, want))
 		}
 	}
 	return nil
@@ -184,7 +199,9 @@ func TestRandomSchemas(t *testing.T) {
 				case err != nil:
 				case why != "":
 					refused.Add(1)
-					if !slices.ContainsFunc(documented, func(d string) bool { return strings.Contains(why, d) }) {
+					if !slices.ContainsFunc(documented, func(d string) bool {
+						return strings.Contains(why, d)
+					}) {
 						err = fmt.Errorf("refused: %s", why)
 					}
 				default:
@@ -199,7 +216,8 @@ func TestRandomSchemas(t *testing.T) {
 					for _, f := range files {
 						fmt.Fprintf(&text, "--- %s\n%s", f.Name, f.Text)
 					}
-					t.Errorf("GOGEN_SEED=%d GOGEN_SCHEMAS=1 (a run for each file: %v, %+v): %v\n%s", seed, each, opts, err, text.String())
+					t.Errorf("GOGEN_SEED=%d GOGEN_SCHEMAS=1 (a run for each file: %v, %+v): %v\n%s",
+						seed, each, opts, err, text.String())
 				}
 			}
 		})

@@ -27,11 +27,14 @@ func (p *plan) checkFolders(drafts []*Draft) {
 			p.checkFolder(k, piece, span)
 		}
 		if err := module.CheckImportPath(k.dir); err != nil {
-			p.diags.Errorf(span, "namespace %s cannot be a Go package: %v", k.namespace, err).Helpf("%s", otherFolder)
+			p.diags.Errorf(span, "namespace %s cannot be a Go package: %v", k.namespace,
+				err).Helpf("%s", otherFolder)
 		}
 		fold := strings.ToLower(k.importPath)
 		if other := folded[fold]; other != nil {
-			p.diags.Errorf(span, "namespaces %s and %s differ in case only, and no Go program may have packages that do",
+			p.diags.Errorf(span,
+				"namespaces %s and %s differ in case only, and no Go program may have packages "+
+					"that do",
 				other.namespace, k.namespace).Helpf("%s", otherFolder)
 		}
 		folded[fold] = k
@@ -44,13 +47,19 @@ const otherFolder = "rename the namespace, or generate one package for all names
 func (p *plan) checkFolder(k *pkg, piece string, span diag.Span) {
 	switch {
 	case piece == "internal":
-		p.diags.Errorf(span, "namespace %s cannot be a Go package for others: a folder called internal is closed to them",
+		p.diags.Errorf(span,
+			"namespace %s cannot be a Go package for others: a folder called internal is closed "+
+				"to them",
 			k.namespace).Helpf("%s", otherFolder)
 	case piece == "vendor":
-		p.diags.Errorf(span, "namespace %s cannot be a Go package: a folder called vendor holds copies of other modules",
+		p.diags.Errorf(span,
+			"namespace %s cannot be a Go package: a folder called vendor holds copies of other "+
+				"modules",
 			k.namespace).Helpf("%s", otherFolder)
 	case piece == "testdata", piece[0] == '_':
-		p.diags.Warnf(span, "namespace %s becomes a folder that the go command passes over in patterns such as ./...",
+		p.diags.Warnf(span,
+			"namespace %s becomes a folder that the go command passes over in patterns such as "+
+				"./...",
 			k.namespace).Helpf("%s", otherFolder)
 	}
 }
@@ -76,7 +85,8 @@ var vetMethods = map[string]string{
 func (p *plan) checkMethods() {
 	report := func(span diag.Span, what, method string) {
 		p.diags.Errorf(span, "%s becomes a method %s, which go vet and readers take for that of %s",
-			what, method, vetMethods[method]).Helpf("rename it; the messages themselves hold no names")
+			what, method,
+			vetMethods[method]).Helpf("rename it; the messages themselves hold no names")
 	}
 	for _, o := range p.schema.Objects {
 		if !p.generated(o.File) {
@@ -99,7 +109,8 @@ func (p *plan) checkMethods() {
 		}
 		for _, m := range s.methods {
 			if vetMethods[m.name] != "" {
-				report(m.decl.Span, "method "+fullName(s.decl.Namespace, s.decl.Name)+"."+m.decl.Name, m.name)
+				report(m.decl.Span, "method "+fullName(s.decl.Namespace, s.decl.Name)+"."+
+					m.decl.Name, m.name)
 			}
 		}
 	}
@@ -111,7 +122,8 @@ func (p *plan) checkTypes() {
 		if !p.generated(from) || goName(name) == name {
 			return
 		}
-		d := p.diags.Warnf(span, "%s %s is called %s in Go, where that name is taken", kind, name, inGo)
+		d := p.diags.Warnf(span, "%s %s is called %s in Go, where that name is taken",
+			kind, name, inGo)
 		if alias != "" {
 			d.Helpf("other packages call it %s; begin the names of types with a capital", alias)
 		}

@@ -145,7 +145,8 @@ func buildShop(t *testing.T) (bin string) {
 		{name: "bad", schema: []string{"PRICE", "float"}},
 		{
 			name: "second",
-			schema: []string{"NEWVALUE", ", Odd", "NEWMEMBER", ", Number", "NEWBOX", "weight: int;", "NEWFIELD", "note: string;", "NEWREPLY", "more: int;",
+			schema: []string{"NEWVALUE", ", Odd", "NEWMEMBER", ", Number", "NEWBOX", "weight: int;",
+				"NEWFIELD", "note: string;", "NEWREPLY", "more: int;",
 				"NEWMETHOD", "Drop(Get): Rep;"},
 			show: `fmt.Sprint(req.Price, " ", req.Note, req.Kind)`, reply: "&shop.RepT{More: 5}",
 			cases: `case "note":
@@ -165,17 +166,22 @@ func buildShop(t *testing.T) (bin string) {
 		_, err = client.Drop(ctx, &shop.GetT{Name: name})`,
 		},
 	} {
-		text := strings.NewReplacer(append(v.schema, "PRICE", "int", "NEWVALUE", "", "NEWMEMBER", "", "NEWBOX", "", "NEWFIELD", "", "NEWREPLY", "", "NEWMETHOD", "")...).Replace(shopSchema)
+		text := strings.NewReplacer(append(v.schema, "PRICE", "int", "NEWVALUE", "", "NEWMEMBER",
+			"", "NEWBOX", "", "NEWFIELD", "", "NEWREPLY", "", "NEWMETHOD",
+			"")...).Replace(shopSchema)
 		path := filepath.Join(t.TempDir(), v.name+".fbs")
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		write(t, module, v.name, generate(t, gogen.Options{ImportPath: corpusModule + "/" + v.name, All: true}, schema.Options{}, path))
+		write(t, module, v.name,
+			generate(t, gogen.Options{ImportPath: corpusModule + "/" + v.name, All: true},
+				schema.Options{}, path))
 		show, reply := `fmt.Sprint(req.Price, " ", req.Kind)`, "&shop.RepT{}"
 		if v.show != "" {
 			show, reply = v.show, v.reply
 		}
-		main := strings.NewReplacer("VERSION", v.name, "SHOW", show, "REPLY", reply, "CASES", v.cases).Replace(shopMain)
+		main := strings.NewReplacer("VERSION", v.name, "SHOW", show, "REPLY", reply, "CASES",
+			v.cases).Replace(shopMain)
 		write(t, module, v.name, []gogen.File{{Path: "main.go", Content: []byte(main)}})
 	}
 	bin = filepath.Join(module, "bin")
@@ -204,8 +210,9 @@ func startShop(t *testing.T, bin string, versions ...string) *shopGroup {
 	g := &shopGroup{bin: bin, domain: filepath.Join(t.TempDir(), "domain")}
 	var err error
 	g.Group, err = group.Start(t.Context(), group.Config{
-		Service: "shop", Domain: g.domain, Replicas: len(versions), Replication: &group.Replication{},
-		Command: func(i int) *exec.Cmd { return g.version(versions[i])(i) },
+		Service: "shop", Domain: g.domain, Replicas: len(versions),
+		Replication: &group.Replication{},
+		Command:     func(i int) *exec.Cmd { return g.version(versions[i])(i) },
 		Events: func(ev group.Event) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
@@ -222,9 +229,11 @@ func startShop(t *testing.T, bin string, versions ...string) *shopGroup {
 // call has a client of a version do something, and checks how what it prints begins.
 func (g *shopGroup) call(t *testing.T, version, what, name, want string, says ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), filepath.Join(g.bin, version), what, g.domain, name).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), filepath.Join(g.bin, version), what, g.domain,
+		name).CombinedOutput()
 	got := string(out)
-	if err != nil || got != want && (want == "" || len(says) == 0) || !strings.HasPrefix(got, want) {
+	if err != nil || got != want && (want == "" || len(says) == 0) ||
+		!strings.HasPrefix(got, want) {
 		t.Errorf("%s %s of a %s client: %q, want %q (%v)", what, name, version, got, want, err)
 	}
 	for _, s := range says {
@@ -290,7 +299,8 @@ func TestReplicasOfTwoVersions(t *testing.T) {
 	g.call(t, "first", "get", "a", "7 Plain")
 	g.call(t, "second", "note", "d", "")
 	g.call(t, "first", "get", "d", "8 Plain")
-	if events := g.events.String(); strings.Contains(events, "suspected") || strings.Contains(events, "lost") {
+	if events := g.events.String(); strings.Contains(events, "suspected") ||
+		strings.Contains(events, "lost") {
 		t.Errorf("events:\n%s", events)
 	}
 }
@@ -302,7 +312,8 @@ func TestRollToAnIncompatibleVersionIsUndone(t *testing.T) {
 	g := startShop(t, bin, "first", "first", "first")
 	g.call(t, "first", "set", "a", "")
 	err := g.Roll(t.Context(), g.version("bad"))
-	if err == nil || !strings.Contains(err.Error(), "price int32") || !strings.Contains(err.Error(), "price float32") {
+	if err == nil || !strings.Contains(err.Error(), "price int32") ||
+		!strings.Contains(err.Error(), "price float32") {
 		t.Errorf("the roll ended with %v", err)
 	}
 	if got := g.versions(t); strings.Join(got, " ") != "first first first" {

@@ -115,8 +115,10 @@ func TestResolve(t *testing.T) {
 			for _, i := range r.imports {
 				imports = append(imports, i.alias)
 			}
-			if got := string(r.appendTo(nil)); got != c.want || strings.Join(imports, " ") != c.imports {
-				t.Errorf("%q became %q with %q, want %q with %q", c.text, got, imports, c.want, c.imports)
+			if got := string(r.appendTo(nil)); got != c.want ||
+				strings.Join(imports, " ") != c.imports {
+				t.Errorf("%q became %q with %q, want %q with %q", c.text, got, imports,
+					c.want, c.imports)
 			}
 		})
 	}

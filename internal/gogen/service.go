@@ -34,7 +34,8 @@ func (f *file) service(s *service) {
 		doc = docLines(s.decl.Doc)
 	}
 	doc = append(append(slices.Clone(doc), ""),
-		wrap("Clients, servers, fakes and proxies implement it alike; all methods may be called concurrently.")...)
+		wrap("Clients, servers, fakes and proxies implement it alike; all methods may be called "+
+			"concurrently.")...)
 	f.documented(doc, jen.Type().Id(s.iface).InterfaceFunc(func(g *jen.Group) {
 		for _, m := range s.methods {
 			g.Add(commented(docLines(m.decl.Doc), f.signature(m, ctx(), local("req"))))
@@ -61,7 +62,8 @@ func (f *file) signature(m *method, ctx, req *jen.Statement) *jen.Statement {
 }
 
 func (f *file) client(s *service) {
-	f.decl(s.client+" calls "+article(s.iface)+" server. It is safe for concurrent use; every error of a call is an *ipc.Error.",
+	f.decl(s.client+" calls "+article(s.iface)+
+		" server. It is safe for concurrent use; every error of a call is an *ipc.Error.",
 		jen.Type().Id(s.client).Struct(jen.Id("caller").Add(ipc("Caller"))))
 	f.decl(s.newClient+" returns a client that calls through ℓc.",
 		jen.Func().Id(s.newClient).Params(local("c").Add(ipc("Caller"))).Add(ptr(s.client)).Block(
@@ -69,8 +71,10 @@ func (f *file) client(s *service) {
 	f.decl("", implements(s.iface, jen.Parens(ptr(s.client)).Parens(jen.Nil())))
 	for _, m := range s.methods {
 		f.documented(methodDoc(m.name+" calls "+s.decl.Name+"."+m.decl.Name+".", m.decl),
-			jen.Func().Params(local("c").Add(ptr(s.client))).Add(f.signature(m, ctx(), local("req"))).Block(
-				jen.Return(ipc("Invoke").Call(local("ctx"), local("c").Dot("caller"), jen.Id(m.info), local("req")))))
+			jen.Func().Params(local("c").Add(ptr(s.client))).Add(f.signature(m, ctx(),
+				local("req"))).Block(
+				jen.Return(ipc("Invoke").Call(local("ctx"), local("c").Dot("caller"),
+					jen.Id(m.info), local("req")))))
 	}
 }
 
@@ -98,8 +102,11 @@ func (f *file) server(s *service) {
 	f.unimplemented(s.unimplemented, s.iface, "calls", "methods")
 	for _, m := range s.methods {
 		f.decl(m.name+" returns an error with code ipc.CodeUnimplemented.",
-			jen.Func().Params(jen.Id(s.unimplemented)).Add(f.signature(m, context(), new(jen.Statement))).Block(
-				jen.Return(jen.Nil(), ipc("Unimplemented").Call(jen.Lit(fullName(s.decl.Namespace, s.decl.Name)+"/"+m.decl.Name)))))
+			jen.Func().Params(jen.Id(s.unimplemented)).Add(f.signature(m, context(),
+				new(jen.Statement))).Block(
+				jen.Return(jen.Nil(),
+					ipc("Unimplemented").Call(jen.Lit(fullName(s.decl.Namespace, s.decl.Name)+"/"+
+						m.decl.Name)))))
 	}
 }
 
@@ -130,7 +137,8 @@ func (f *file) methodInfo(s *service, m *method) {
 	req, rep := f.plan.codecs[f.plan.requestKey(s, m)], f.plan.codecs[f.plan.replyKey(s, m)]
 	spec := []jen.Code{
 		value("Name", jen.Lit(m.decl.Name)),
-		value("ID", hex(fmt.Sprintf("%08x", wireID(fullName(s.decl.Namespace, s.decl.Name), m.decl.Name)))),
+		value("ID", hex(fmt.Sprintf("%08x",
+			wireID(fullName(s.decl.Namespace, s.decl.Name), m.decl.Name)))),
 	}
 	if m.decl.Idempotent {
 		spec = append(spec, value("Idempotent", jen.True()))
@@ -145,9 +153,12 @@ func (f *file) methodInfo(s *service, m *method) {
 		value("DecodeReply", jen.Id(rep.decodeReply)),
 	)
 	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMethod")).Call(jen.Id(s.protocol),
-		composite(ipc("MethodSpec").Index(jen.List(jen.Id(f.objectObject(m.decl.Request)), jen.Id(f.objectObject(m.decl.Reply)))), spec...)))
-	f.decl("", jen.Var().Id(m.inPlace).Op("=").Add(ipc("NewInPlaceMethod")).Call(jen.Id(m.info).Dot("Info").Call(),
-		composite(ipc("InPlaceSpec").Index(jen.List(jen.Id(f.objectType(m.decl.Request)), jen.Id(f.objectType(m.decl.Reply)))),
+		composite(ipc("MethodSpec").Index(jen.List(jen.Id(f.objectObject(m.decl.Request)),
+			jen.Id(f.objectObject(m.decl.Reply)))), spec...)))
+	f.decl("", jen.Var().Id(m.inPlace).Op("=").Add(ipc("NewInPlaceMethod")).Call(jen.Id(m.info).Dot(
+		"Info").Call(),
+		composite(ipc("InPlaceSpec").Index(jen.List(jen.Id(f.objectType(m.decl.Request)),
+			jen.Id(f.objectType(m.decl.Reply)))),
 			value("FinishRequest", jen.Id(req.finish)),
 			value("OpenRequest", jen.Id(req.open)),
 			value("FinishReply", jen.Id(rep.finish)),

@@ -28,7 +28,8 @@ func (p *plan) planStreams(part *part) {
 			continue
 		}
 		if !o.IsStruct {
-			p.diags.Errorf(o.Span, "table %s cannot be streamed: a stream's blocks begin with a struct", o.Name).
+			p.diags.Errorf(o.Span,
+				"table %s cannot be streamed: a stream's blocks begin with a struct", o.Name).
 				Helpf("make it a struct, or send it as a message of an envelope")
 			continue
 		}
@@ -72,12 +73,15 @@ func (f *file) stream(s *stream) {
 	lost := local("lost").Uint64()
 	f.streamEnd(s, "Writer", "writes", s.writer, s.openWriter, s.onWriter)
 	f.streamMethod(s.writer, "Write",
-		"Write waits for room for a block with ℓn bytes behind its header, lets ℓf write both in place, and publishes the block "+
-			"when ℓf returns nil. Header and payload hold an older block at first, and may not be kept.",
+		"Write waits for room for a block with ℓn bytes behind its header, lets ℓf write both "+
+			"in place, and publishes the block "+
+			"when ℓf returns nil. Header and payload hold an older block at first, and may not "+
+			"be kept.",
 		[]jen.Code{local("n").Int()}, header, payload)
 	f.streamEnd(s, "Reader", "reads", s.reader, s.openReader, s.onReader)
 	f.streamMethod(s.reader, "Read",
-		"Read waits for a block and lets ℓf read it in place; ℓlost is the number of blocks that were overwritten before it. "+
+		"Read waits for a block and lets ℓf read it in place; ℓlost is the number of blocks "+
+			"that were overwritten before it. "+
 			"Neither ℓheader nor ℓpayload may be kept.",
 		nil, header, payload, lost)
 }
@@ -86,18 +90,23 @@ func (f *file) stream(s *stream) {
 // is opened and served, and what it has in common with the other end.
 func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 	header := f.objectType(s.header)
-	wrapped := func() *jen.Statement { return jen.Op("&").Id(typ).Values(value("stream", local("s"))) }
-	f.decl(sentence(article(typ))+" "+verb+" blocks, each "+article(header)+" with raw bytes behind it. One goroutine at a time may use it.",
+	wrapped := func() *jen.Statement {
+		return jen.Op("&").Id(typ).Values(value("stream", local("s")))
+	}
+	f.decl(sentence(article(typ))+" "+verb+" blocks, each "+article(header)+
+		" with raw bytes behind it. One goroutine at a time may use it.",
 		jen.Type().Id(typ).Struct(
 			jen.Id("stream").Op("*").Add(ipc("Stream"+end)),
 			jen.Id("header").Id(header),
 		))
 	f.decl(open+" opens a stream on a server's channel; see ipc.OpenStream"+end+".",
 		jen.Func().Id(open).Params(
-			ctx(), local("channel").String(), local("o").Add(ipc("StreamOptions")), local("opts").Op("...").Add(ipc("DialOption")),
+			ctx(), local("channel").String(), local("o").Add(ipc("StreamOptions")),
+			local("opts").Op("...").Add(ipc("DialOption")),
 		).Params(ptr(typ), jen.Error()).Block(
 			jen.List(local("s"), local("err")).Op(":=").Add(ipc("OpenStream"+end)).Call(
-				local("ctx"), local("channel"), jen.Id(s.info), local("o"), local("opts").Op("...")),
+				local("ctx"), local("channel"), jen.Id(s.info), local("o"),
+				local("opts").Op("...")),
 			jen.If(local("err").Op("!=").Nil()).Block(jen.Return(jen.Nil(), local("err"))),
 			jen.Return(wrapped(), jen.Nil()),
 		))
@@ -115,7 +124,8 @@ func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 	f.decl("Close ends the stream as it is meant to end; see ipc.Stream"+end+".",
 		method().Id("Close").Params().Error().Block(
 			jen.Return(local("s").Dot("stream").Dot("Close").Call())))
-	f.decl("CloseWithError ends the stream because of ℓwhy, which the other end gets in place of io.EOF.",
+	f.decl("CloseWithError ends the stream because of ℓwhy, which the other end gets in place "+
+		"of io.EOF.",
 		method().Id("CloseWithError").Params(local("why").Error()).Error().Block(
 			jen.Return(local("s").Dot("stream").Dot("CloseWithError").Call(local("why")))))
 }
@@ -141,7 +151,8 @@ func (f *file) streamMethod(typ, name, doc string, params []jen.Code, callback .
 		local("s").Dot("header").Dot("Init").Call(local("header"), jen.Lit(0)),
 		jen.Return(local("f").Call(pass...)),
 	))
-	params = append(append([]jen.Code{ctx()}, params...), local("f").Func().Params(callback...).Error())
-	f.decl(doc, jen.Func().Params(local("s").Add(ptr(typ))).Id(name).Params(params...).Error().Block(
-		jen.Return(local("s").Dot("stream").Dot(name).Call(args...))))
+	params = append(append([]jen.Code{ctx()}, params...),
+		local("f").Func().Params(callback...).Error())
+	method := jen.Func().Params(local("s").Add(ptr(typ))).Id(name).Params(params...).Error()
+	f.decl(doc, method.Block(jen.Return(local("s").Dot("stream").Dot(name).Call(args...))))
 }

@@ -12,7 +12,8 @@ func (f *file) structType(o *schema.Object) {
 	f.objectStruct(o, n)
 	f.structPack(o, n)
 	f.unPack(o, n)
-	f.p("// ", n.Type, " reads the struct ", fullName(o.Namespace, o.Name), " in its buffer, without copying it.")
+	f.p("// ", n.Type, " reads the struct ", fullName(o.Namespace, o.Name),
+		" in its buffer, without copying it.")
 	f.p("type ", n.Type, " struct {")
 	f.p("_tab ℙflatbuffers.Struct")
 	f.p("}")
@@ -59,7 +60,8 @@ func (f *file) structAccessors(on *objectNames, field *schema.Field) {
 // checked by Go's own rule, since an array's length is part of its type.
 func (f *file) arrayAccessors(rcv string, n *fieldNames, field *schema.Field) {
 	e := elem(field.Type)
-	at := "ℙfb.ArrayElem(" + plus("ℓrcv._tab.Pos", field.Offset) + ", ℓj, " + itoa(field.Type.FixedLength) + ", " + itoa(inlineSize(e)) + ")"
+	at := "ℙfb.ArrayElem(" + plus("ℓrcv._tab.Pos", field.Offset) + ", ℓj, " +
+		itoa(field.Type.FixedLength) + ", " + itoa(inlineSize(e)) + ")"
 	if isScalar(e.Base) {
 		f.p(rcv, n.Get, "(ℓj int) ", f.scalarType(e), " {")
 		f.p("return ", f.fromWire(e, "ℓrcv._tab.Get"+methodOf(e)+"("+at+")"))
@@ -85,7 +87,8 @@ func (f *file) arrayAccessors(rcv string, n *fieldNames, field *schema.Field) {
 	if n.Bytes != "" {
 		f.p()
 		f.p(rcv, n.Bytes, "() []byte {")
-		f.p("return ℓrcv._tab.Bytes[", plus("ℓrcv._tab.Pos", field.Offset), ":][:", itoa(field.Type.FixedLength), "]")
+		f.p("return ℓrcv._tab.Bytes[", plus("ℓrcv._tab.Pos", field.Offset), ":][:",
+			itoa(field.Type.FixedLength), "]")
 		f.p("}")
 	}
 }
@@ -148,8 +151,10 @@ func (f *file) create(o *schema.Object, n *objectNames) {
 		params[i] = fieldLocal(taken.claim(l.name, nil))
 		list.WriteString(", " + params[i] + " " + l.typ)
 	}
-	f.p("// ", n.Create, " writes ", article(n.Type), " into the vector or table begun, and returns its offset.")
-	f.p("func ", n.Create, "(ℓbuilder *ℙflatbuffers.Builder", list.String(), ") ℙflatbuffers.UOffsetT {")
+	f.p("// ", n.Create, " writes ", article(n.Type),
+		" into the vector or table begun, and returns its offset.")
+	f.p("func ", n.Create, "(ℓbuilder *ℙflatbuffers.Builder", list.String(),
+		") ℙflatbuffers.UOffsetT {")
 	f.prependStruct(o, params, "", 0)
 	f.p("return ℓbuilder.Offset()")
 	f.p("}")

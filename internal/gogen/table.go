@@ -11,7 +11,8 @@ func (f *file) table(o *schema.Object) {
 	if hasDoc(o.Doc) {
 		f.p("// ", n.Type, " reads the table ", fullName(o.Namespace, o.Name), " in its buffer.")
 	} else {
-		f.p("// ", n.Type, " reads the table ", fullName(o.Namespace, o.Name), " in its buffer, without copying it.")
+		f.p("// ", n.Type, " reads the table ", fullName(o.Namespace, o.Name),
+			" in its buffer, without copying it.")
 	}
 	f.p("type ", n.Type, " struct {")
 	f.p("_tab ℙflatbuffers.Table")
@@ -46,14 +47,16 @@ func (f *file) rootFuncs(o *schema.Object) {
 		f.p("const ", n.Identifier, " = ", quote(o.File.Identifier))
 		f.p()
 	}
-	f.p("// ", n.GetRootAs, " returns the ", t, " that is the root of the buffer at offset in ℓbuf,")
+	f.p("// ", n.GetRootAs, " returns the ", t,
+		" that is the root of the buffer at offset in ℓbuf,")
 	f.p("// which must have been verified.")
 	f.p("func ", n.GetRootAs, "(ℓbuf []byte, ℓoffset ℙflatbuffers.UOffsetT) *", t, " {")
 	f.p("return ℙfb.RootTable[", t, "](ℓbuf, ℓoffset)")
 	f.p("}")
 	f.p()
 	f.p("// ", n.FinishBuffer, " makes the ", t, " at offset the root of the buffer.")
-	f.p("func ", n.FinishBuffer, "(ℓbuilder *ℙflatbuffers.Builder, ℓoffset ℙflatbuffers.UOffsetT) {")
+	f.p("func ", n.FinishBuffer,
+		"(ℓbuilder *ℙflatbuffers.Builder, ℓoffset ℙflatbuffers.UOffsetT) {")
 	f.p("ℓbuilder.", finish)
 	f.p("}")
 	f.p()
@@ -64,18 +67,22 @@ func (f *file) rootFuncs(o *schema.Object) {
 		f.p("}")
 		f.p()
 	}
-	f.p("// ", n.GetSizePrefixedRootAs, " is ", n.GetRootAs, " for a buffer that begins with its size.")
+	f.p("// ", n.GetSizePrefixedRootAs, " is ", n.GetRootAs,
+		" for a buffer that begins with its size.")
 	f.p("func ", n.GetSizePrefixedRootAs, "(ℓbuf []byte, ℓoffset ℙflatbuffers.UOffsetT) *", t, " {")
 	f.p("return ", n.GetRootAs, "(ℓbuf, ℓoffset+ℙflatbuffers.SizeUint32)")
 	f.p("}")
 	f.p()
-	f.p("// ", n.FinishSizePrefixedBuffer, " is ", n.FinishBuffer, " for a buffer that begins with its size.")
-	f.p("func ", n.FinishSizePrefixedBuffer, "(ℓbuilder *ℙflatbuffers.Builder, ℓoffset ℙflatbuffers.UOffsetT) {")
+	f.p("// ", n.FinishSizePrefixedBuffer, " is ", n.FinishBuffer,
+		" for a buffer that begins with its size.")
+	f.p("func ", n.FinishSizePrefixedBuffer,
+		"(ℓbuilder *ℙflatbuffers.Builder, ℓoffset ℙflatbuffers.UOffsetT) {")
 	f.p("ℓbuilder.", finishSized)
 	f.p("}")
 	f.p()
 	if n.Identifier != "" {
-		f.p("// ", n.SizePrefixedHasIdentifier, " is ", n.HasIdentifier, " for a buffer that begins with its")
+		f.p("// ", n.SizePrefixedHasIdentifier, " is ", n.HasIdentifier,
+			" for a buffer that begins with its")
 		f.p("// size.")
 		f.p("func ", n.SizePrefixedHasIdentifier, "(ℓbuf []byte) bool {")
 		f.p("return ℙflatbuffers.SizePrefixedBufferHasIdentifier(ℓbuf, ", n.Identifier, ")")
@@ -205,7 +212,8 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 	} else if n.ByKey != "" {
 		f.p()
 		f.p("// ", n.ByKey, " finds the element with the given key in a vector sorted by it.")
-		f.p(rcv, n.ByKey, "(ℓobj *", f.objectType(e.Object), ", ℓkey ", f.keyType(e.Object.Key), ") bool {")
+		f.p(rcv, n.ByKey, "(ℓobj *", f.objectType(e.Object), ", ℓkey ",
+			f.keyType(e.Object.Key), ") bool {")
 		f.p("ℓx := ℙfb.FieldElem(&ℓrcv._tab, ", slot, ", 0, 4)")
 		f.p("return ℓx != 0 && ℓobj.LookupByKey(ℓkey, ℓx, ℓrcv._tab.Bytes)")
 		f.p("}")
@@ -234,7 +242,8 @@ func (f *file) vectorAccessors(rcv string, n *fieldNames, field *schema.Field, s
 	if n.Mutate != "" {
 		f.p()
 		f.p(rcv, n.Mutate, "(ℓj int, ℓn ", f.scalarType(e), ") bool {")
-		f.p("return ℙfb.MutateElem", methodOf(e), "(&ℓrcv._tab, ", slot, ", ℓj, ", toWire(e, "ℓn"), ")")
+		f.p("return ℙfb.MutateElem", methodOf(e), "(&ℓrcv._tab, ", slot, ", ℓj, ",
+			toWire(e, "ℓn"), ")")
 		f.p("}")
 	}
 }
@@ -244,11 +253,13 @@ func (f *file) nestedAccessors(rcv string, n *fieldNames, field *schema.Field, s
 	root := field.NestedFlatbuffer
 	typ := f.objectType(root)
 	f.p()
-	f.p("// ", n.NestedRoot, " returns the root of the buffer in the field, or nil when the field is")
+	f.p("// ", n.NestedRoot,
+		" returns the root of the buffer in the field, or nil when the field is")
 	f.p("// absent or empty.")
 	f.p(rcv, n.NestedRoot, "() *", typ, " {")
 	f.p("if ℓbuf := ℙfb.FieldBytes(&ℓrcv._tab, ", slot, "); len(ℓbuf) != 0 {")
-	f.p("return ", f.qualifier(f.plan.pkgOf(root.Namespace)), f.plan.objects[root].GetRootAs, "(ℓbuf, 0)")
+	f.p("return ", f.qualifier(f.plan.pkgOf(root.Namespace)), f.plan.objects[root].GetRootAs,
+		"(ℓbuf, 0)")
 	f.p("}")
 	f.p("return nil")
 	f.p("}")
@@ -261,7 +272,8 @@ func (f *file) nestedAccessors(rcv string, n *fieldNames, field *schema.Field, s
 
 // builders writes the functions that build a table field by field.
 func (f *file) builders(o *schema.Object, on *objectNames) {
-	f.p("// ", on.Start, " begins ", article(on.Type), ", which the builder then expects the fields of.")
+	f.p("// ", on.Start, " begins ", article(on.Type),
+		", which the builder then expects the fields of.")
 	f.p("func ", on.Start, "(ℓbuilder *ℙflatbuffers.Builder) {")
 	f.p("ℙfb.StartTable(ℓbuilder, ", itoa(len(o.Fields)), ")")
 	f.p("}")
@@ -282,8 +294,10 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 		f.p()
 		if n.StartVector != "" {
 			e := elem(t)
-			f.p("func ", n.StartVector, "(ℓbuilder *ℙflatbuffers.Builder, ℓnumElems int) ℙflatbuffers.UOffsetT {")
-			f.p("return ℓbuilder.StartVector(", itoa(inlineSize(e)), ", ℓnumElems, ", itoa(inlineAlign(e)), ")")
+			f.p("func ", n.StartVector,
+				"(ℓbuilder *ℙflatbuffers.Builder, ℓnumElems int) ℙflatbuffers.UOffsetT {")
+			f.p("return ℓbuilder.StartVector(", itoa(inlineSize(e)), ", ℓnumElems, ",
+				itoa(inlineAlign(e)), ")")
 			f.p("}")
 			f.p()
 		}
@@ -314,7 +328,8 @@ func (f *file) addField(field *schema.Field, value string) {
 		f.p("ℓbuilder.Slot(", slot, ")")
 		f.p("}")
 	case isScalar(t.Base):
-		f.p("ℓbuilder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, value), ", ", literal(field), ")")
+		f.p("ℓbuilder.Prepend", methodOf(t), "Slot(", slot, ", ", toWire(t, value), ", ",
+			literal(field), ")")
 	case t.Base == schema.Obj && isStruct(t):
 		f.p("ℙfb.AddStruct(ℓbuilder, ", slot, ", ", value, ")")
 	default:
@@ -326,5 +341,6 @@ func (f *file) addField(field *schema.Field, value string) {
 // its accessor, which UnPackTo has too, for the same reason as Pack.
 func (f *file) scalarValue(field *schema.Field) string {
 	t := field.Type
-	return f.fromWire(t, "ℓrcv._tab.Get"+methodOf(t)+"Slot("+itoa(field.Offset)+", "+literal(field)+")")
+	return f.fromWire(t, "ℓrcv._tab.Get"+methodOf(t)+"Slot("+itoa(field.Offset)+", "+
+		literal(field)+")")
 }

@@ -14,7 +14,8 @@ func (f *file) verifier(o *schema.Object, n *objectNames) {
 	if n.Identifier != "" {
 		ident = n.Identifier
 	}
-	f.p("// ", n.Verify, " checks that ℓbuf holds ", article(n.Type), " that can be read through every")
+	f.p("// ", n.Verify, " checks that ℓbuf holds ", article(n.Type),
+		" that can be read through every")
 	f.p("// accessor; at most one set of limits counts. The error is a *fb.VerifyError.")
 	f.verifyRoot(o, n, n.Verify, "VerifyRoot", ident)
 	f.p("// ", n.VerifySized, " is ", n.Verify, " for a buffer that begins with its size.")

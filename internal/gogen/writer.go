@@ -175,7 +175,8 @@ func plainDoc(line string) bool {
 		return false
 	}
 	c := line[1]
-	return (c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z') && !strings.Contains(line, "``") && !strings.Contains(line, "''")
+	return (c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z') && !strings.Contains(line, "``") &&
+		!strings.Contains(line, "''")
 }
 
 // finish returns the text, formatted. goimports' formatter also sorts imports;
@@ -184,5 +185,6 @@ func (w *writer) finish() ([]byte, error) {
 	if !w.needsFormat {
 		return w.buf, nil
 	}
-	return imports.Process("", w.buf, &imports.Options{FormatOnly: true, Comments: true, TabIndent: true, TabWidth: 8})
+	return imports.Process("", w.buf,
+		&imports.Options{FormatOnly: true, Comments: true, TabIndent: true, TabWidth: 8})
 }

@@ -29,7 +29,8 @@ func golden(t *testing.T, path string, got []byte) {
 	if err != nil {
 		t.Fatalf("%v; run with UPDATE_GOLDEN=1 to write it", err)
 	}
-	t.Errorf("%s differs; run with UPDATE_GOLDEN=1 to refresh it\n--- got\n%s--- want\n%s", path, got, want)
+	t.Errorf("%s differs; run with UPDATE_GOLDEN=1 to refresh it\n--- got\n%s--- want\n%s",
+		path, got, want)
 }
 
 // inDir runs the rest of the test in a folder, so that paths in messages do not

@@ -18,7 +18,8 @@ func (ol *objectLinker) setDefault(f *Field, v *fbs.Value, s *symbol) {
 		switch {
 		case s != nil && s.pending && f.Type.Base == Obj:
 			s.reported = true
-			err = fmt.Errorf("the field has a default, so %s must be an enum, and an enum must be declared before it is used", s.name)
+			err = fmt.Errorf("the field has a default, so %s must be an enum, and an enum must "+
+				"be declared before it is used", s.name)
 		default:
 			f.Default, null, err = ol.evaluate(f.Type, v)
 		}
@@ -53,7 +54,8 @@ func (ol *objectLinker) checkEnumDefault(f *Field, v *fbs.Value) {
 	}
 	if f.Optional {
 		if val := ol.values[e]["null"]; val != nil {
-			ol.errorf(v.Range, "null is a value of enum %s, so the field cannot be made optional by it", e.Name).
+			ol.errorf(v.Range,
+				"null is a value of enum %s, so the field cannot be made optional by it", e.Name).
 				Note(val.Span, "the value is declared here")
 		}
 		return
@@ -65,7 +67,8 @@ func (ol *objectLinker) checkEnumDefault(f *Field, v *fbs.Value) {
 	if v != nil {
 		at = ol.span(v.Range)
 	}
-	d := ol.diags.Errorf(at, "the default of field %s is %d, which is not a value of enum %s", f.Name, f.Default.Int, e.Name).
+	d := ol.diags.Errorf(at, "the default of field %s is %d, which is not a value of enum %s",
+		f.Name, f.Default.Int, e.Name).
 		Note(e.Span, "enum %s is declared here", e.Name)
 	switch {
 	case ol.obj.IsStruct:
@@ -167,7 +170,8 @@ func evaluateFloat(v *fbs.Value) (float64, error) {
 		text = strings.TrimRight(text, " ")
 	}
 	if v.Kind != fbs.FloatValue && lacksExponent(text) {
-		return 0, fmt.Errorf("%s is no float: a hexadecimal float needs an exponent, as in 0x1p3", text)
+		return 0, fmt.Errorf("%s is no float: a hexadecimal float needs an exponent, as in 0x1p3",
+			text)
 	}
 	return parseFloat(text)
 }
@@ -183,7 +187,9 @@ func (l *linker) enumWords(t Type, text string) (int64, error) {
 			var name string
 			var qualified bool
 			if name, member, qualified = strings.Cut(word, "."); !qualified {
-				return 0, fmt.Errorf("%q is not a number; a value of an enum must be written with its enum and in quotes, as in %q", word, "Color.Red")
+				return 0,
+					fmt.Errorf("%q is not a number; a value of an enum must be written with its "+
+						"enum and in quotes, as in %q", word, "Color.Red")
 			}
 			if e = l.findEnum(name); e == nil {
 				return 0, fmt.Errorf("enum %s is not defined before this", name)

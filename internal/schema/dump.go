@@ -133,8 +133,9 @@ func (a Attributes) dump() (out []string) {
 
 func (o *Object) dump() dumpObject {
 	d := dumpObject{
-		Name: o.FullName(), Kind: "table", File: fileName(o.File), Doc: o.Doc, Attributes: o.Attributes.dump(),
-		Size: o.Size, Align: o.Align,
+		Name: o.FullName(), Kind: "table", File: fileName(o.File), Doc: o.Doc,
+		Attributes: o.Attributes.dump(),
+		Size:       o.Size, Align: o.Align,
 	}
 	if o.IsStruct {
 		d.Kind = "struct"
@@ -157,7 +158,8 @@ func (f *Field) dump() dumpField {
 		name string
 		set  bool
 	}{
-		{"optional", f.Optional}, {"required", f.Required}, {"deprecated", f.Deprecated}, {"tag", f.IsTag},
+		{"optional", f.Optional}, {"required", f.Required}, {"deprecated", f.Deprecated},
+		{"tag", f.IsTag},
 	} {
 		if flag.set {
 			d.Flags = append(d.Flags, flag.name)
@@ -211,7 +213,8 @@ func (e *Enum) dump() dumpEnum {
 		d.Kind = "union"
 	}
 	for _, v := range e.Values {
-		dv := dumpEnumVal{Name: v.Name, Value: strconv.FormatInt(v.Value, 10), Doc: v.Doc, Attributes: v.Attributes.dump()}
+		dv := dumpEnumVal{Name: v.Name, Value: strconv.FormatInt(v.Value, 10), Doc: v.Doc,
+			Attributes: v.Attributes.dump()}
 		if e.Underlying == ULong {
 			dv.Value = strconv.FormatUint(uint64(v.Value), 10)
 		}
@@ -224,7 +227,8 @@ func (e *Enum) dump() dumpEnum {
 }
 
 func (s *Service) dump() dumpService {
-	d := dumpService{Name: s.FullName(), File: fileName(s.File), Doc: s.Doc, Attributes: s.Attributes.dump()}
+	d := dumpService{Name: s.FullName(), File: fileName(s.File), Doc: s.Doc,
+		Attributes: s.Attributes.dump()}
 	for _, m := range s.Methods {
 		dm := dumpMethod{
 			Name: m.Name, Request: m.Request.FullName(), Reply: m.Reply.FullName(),

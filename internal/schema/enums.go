@@ -11,7 +11,8 @@ import (
 // enum links an enum or a union.
 func (l *linker) enum(d *fbs.Enum) {
 	e := &Enum{
-		Name: d.Name.Text, Namespace: l.namespace, File: l.file, Span: l.span(d.Name.Range), Doc: d.Doc,
+		Name: d.Name.Text, Namespace: l.namespace, File: l.file,
+		Span: l.span(d.Name.Range), Doc: d.Doc,
 		IsUnion: d.Union, Underlying: Int,
 	}
 	if d.Union {
@@ -33,13 +34,16 @@ func (l *linker) enum(d *fbs.Enum) {
 	e.Attributes = l.metadata(d.Meta)
 	e.BitFlags = e.Attributes.Has("bit_flags")
 	if e.BitFlags && e.IsUnion {
-		l.diags.Errorf(e.Attributes.span("bit_flags"), "bit_flags may stand only at an enum; a union has one member at a time")
+		l.diags.Errorf(e.Attributes.span("bit_flags"),
+			"bit_flags may stand only at an enum; a union has one member at a time")
 	} else if e.BitFlags && !e.Underlying.IsUnsigned() {
-		l.diags.Warnf(e.Attributes.span("bit_flags"), "the underlying type of a bit_flags enum should be unsigned").
+		l.diags.Warnf(e.Attributes.span("bit_flags"),
+			"the underlying type of a bit_flags enum should be unsigned").
 			Helpf("write enum %s: u%s", e.Name, strings.TrimPrefix(e.Underlying.String(), "u"))
 	}
 	if e.Attributes.Has("force_align") {
-		l.diags.Errorf(e.Attributes.span("force_align"), "force_align may not stand at an enum or a union")
+		l.diags.Errorf(e.Attributes.span("force_align"),
+			"force_align may not stand at an enum or a union")
 	}
 	l.enumValues(e, d)
 }
@@ -93,7 +97,8 @@ func (l *linker) enumValues(e *Enum, d *fbs.Enum) {
 	for i := 1; i < len(e.Values); i++ {
 		a, b := e.Values[i-1], e.Values[i]
 		if a.Value == b.Value {
-			l.diags.Errorf(b.Span, "values %s and %s of %s are both %d", a.Name, b.Name, e.Name, b.Value).
+			l.diags.Errorf(b.Span, "values %s and %s of %s are both %d", a.Name, b.Name,
+				e.Name, b.Value).
 				Note(a.Span, "%s is here", a.Name)
 		}
 	}
@@ -125,7 +130,8 @@ func (l *linker) enumValue(e *Enum, dv *fbs.EnumVal) (int64, bool) {
 		if e.IsUnion && e.Underlying == UType {
 			l.errorf(dv.Name.Range, "union %s has more than 255 members", e.Name)
 		} else {
-			l.errorf(dv.Name.Range, "the value of %s does not fit into %s: it follows %d", dv.Name.Text, e.Underlying, greatest)
+			l.errorf(dv.Name.Range, "the value of %s does not fit into %s: it follows %d",
+				dv.Name.Text, e.Underlying, greatest)
 		}
 		return 0, false
 	}
@@ -139,7 +145,8 @@ func (l *linker) applyBitFlags(e *Enum) {
 		position := uint64(v.Value)
 		switch {
 		case position >= bits:
-			l.diags.Errorf(v.Span, "bit %d of %s is not one of the %d bits of %s", v.Value, v.Name, bits, e.Underlying)
+			l.diags.Errorf(v.Span, "bit %d of %s is not one of the %d bits of %s", v.Value, v.Name,
+				bits, e.Underlying)
 		case position == bits-1 && !e.Underlying.IsUnsigned():
 			l.diags.Errorf(v.Span, "bit %d of %s is the sign of %s", v.Value, v.Name, e.Underlying).
 				Helpf("make the underlying type unsigned")

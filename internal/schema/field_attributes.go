@@ -56,7 +56,8 @@ func (ol *objectLinker) applyAttributes(f *Field, meta []fbs.Attribute, s *symbo
 		if !a.Has("hash") {
 			misuse("cpp_type", "may stand only at a field with hash")
 		} else if !a.Has("cpp_ptr_type") {
-			f.Attributes = append(f.Attributes, Attribute{Name: "cpp_ptr_type", Value: "naked", Span: a.span("cpp_type")})
+			f.Attributes = append(f.Attributes,
+				Attribute{Name: "cpp_ptr_type", Value: "naked", Span: a.span("cpp_type")})
 			f.Attributes.sort()
 		}
 	}
@@ -83,7 +84,9 @@ func (ol *objectLinker) applyKey(f *Field, isStruct bool) {
 	t := f.Type
 	array := t.Base == Array // of numbers or structs, since nothing else is allowed
 	if !t.Base.IsScalar() && t.Base != String && !isStruct && !array {
-		ol.diags.Errorf(at, "a key must be a number, a string, a struct declared before, or an array in a struct, not %s", describe(t))
+		ol.diags.Errorf(at,
+			"a key must be a number, a string, a struct declared before, or an array in a "+
+				"struct, not %s", describe(t))
 		return
 	}
 	if f.Optional {
@@ -104,7 +107,8 @@ func CheckHash(t Type, algorithm string) error {
 	case !base.IsInteger() || width < 16:
 		return errors.New("hash may stand only at an integer of 16, 32 or 64 bits")
 	case algorithm != fmt.Sprint("fnv1_", width) && algorithm != fmt.Sprint("fnv1a_", width):
-		return fmt.Errorf(`%q is not a hash of %d bits; those are "fnv1a_%d" and "fnv1_%d"`, algorithm, width, width, width)
+		return fmt.Errorf(`%q is not a hash of %d bits; those are "fnv1a_%d" and "fnv1_%d"`,
+			algorithm, width, width, width)
 	}
 	return nil
 }
@@ -124,7 +128,8 @@ func (ol *objectLinker) refuse64(f *Field) {
 	case name == "offset64" && t.Base != Vector && t.Base != String:
 		ol.diags.Errorf(at, "offset64 may stand only at a string or a vector")
 	default:
-		ol.diags.Errorf(at, "%s is not supported: the FlatBuffers runtime for Go cannot read 64-bit offsets", name).
+		ol.diags.Errorf(at,
+			"%s is not supported: the FlatBuffers runtime for Go cannot read 64-bit offsets", name).
 			Helpf("remove it; without it the field holds up to 2 GiB")
 	}
 }
@@ -134,7 +139,9 @@ func (ol *objectLinker) applyNested(f *Field, meta []fbs.Attribute) {
 	bytes := f.Type.Base == Vector && f.Type.Element == UByte
 	if root, ok := f.Attributes.Lookup("nested_flatbuffer"); ok {
 		at := f.Attributes.span("nested_flatbuffer")
-		i := slices.IndexFunc(meta, func(m fbs.Attribute) bool { return m.Name.Text == "nested_flatbuffer" })
+		i := slices.IndexFunc(meta, func(m fbs.Attribute) bool {
+			return m.Name.Text == "nested_flatbuffer"
+		})
 		switch v := meta[i].Value; {
 		case v == nil || v.Kind != fbs.StringValue:
 			ol.diags.Errorf(at, "nested_flatbuffer needs the name of the root table, as a string")
@@ -148,7 +155,8 @@ func (ol *objectLinker) applyNested(f *Field, meta []fbs.Attribute) {
 	if f.Attributes.Has("flexbuffer") {
 		f.FlexBuffer = true
 		if !bytes {
-			ol.diags.Errorf(f.Attributes.span("flexbuffer"), "flexbuffer may stand only at a [ubyte]")
+			ol.diags.Errorf(f.Attributes.span("flexbuffer"),
+				"flexbuffer may stand only at a [ubyte]")
 		}
 	}
 }

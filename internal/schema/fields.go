@@ -112,7 +112,8 @@ func (ol *objectLinker) allowed(d *fbs.Field, t Type, s *symbol) bool {
 	case elem.Base.IsScalar() || elem.IsStruct():
 		return true
 	}
-	ol.errorf(at, "a struct may hold only numbers, enums, structs and arrays of them, not %s", describe(t)).
+	ol.errorf(at, "a struct may hold only numbers, enums, structs and arrays of them, not %s",
+		describe(t)).
 		Helpf("make %s a table", ol.obj.Name)
 	return false
 }

@@ -40,7 +40,8 @@ var refusedFor64Bits = []string{
 // TestCorpusIsAcceptedAndRefusedAsByFlatc loads every schema in the module
 // github.com/google/flatbuffers.
 func TestCorpusIsAcceptedAndRefusedAsByFlatc(t *testing.T) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/flatbuffers").Output()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/google/flatbuffers").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -81,6 +82,7 @@ func TestCorpusIsAcceptedAndRefusedAsByFlatc(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := len(refusedByFlatc) + len(refusedFor64Bits); accepted < 80 || refused != want {
-		t.Errorf("%d schemas were accepted and %d refused, want at least 80 and %d", accepted, refused, want)
+		t.Errorf("%d schemas were accepted and %d refused, want at least 80 and %d", accepted,
+			refused, want)
 	}
 }

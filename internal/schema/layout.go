@@ -40,7 +40,8 @@ func (o *Object) Layout(align int) error {
 	}
 	if size := o.Size; size > MaxStructSize {
 		o.Size = 0 // so that the sizes of structs of such structs stay small
-		return fmt.Errorf("struct %s takes %d bytes, and a struct may take %d", o.Name, size, MaxStructSize)
+		return fmt.Errorf("struct %s takes %d bytes, and a struct may take %d", o.Name, size,
+			MaxStructSize)
 	}
 	return nil
 }

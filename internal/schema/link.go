@@ -126,7 +126,8 @@ func (l *linker) enter(name fbs.Name) {
 	switch parts := strings.Count(name.Text, ".") + 1; {
 	case name.Text == "":
 	case len(name.Text) > maxNamespace || parts > maxNamespaceParts:
-		l.errorf(name.Range, "the namespace has %d parts and %d characters; the limits are %d and %d",
+		l.errorf(name.Range,
+			"the namespace has %d parts and %d characters; the limits are %d and %d",
 			parts, len(name.Text), maxNamespaceParts, maxNamespace)
 	default:
 		l.namespace, l.prefix = strings.Split(name.Text, "."), name.Text+"."
@@ -145,7 +146,8 @@ func (l *linker) rootType(name fbs.Name) {
 		if e := l.findEnum(name.Text); e != nil {
 			d.Note(e.Span, "%s is not a table", name.Text)
 		} else {
-			d.Helpf("put root_type behind the table, and write its full name unless it is of the current namespace")
+			d.Helpf("put root_type behind the table, and write its full name unless it is of " +
+				"the current namespace")
 		}
 		return
 	}

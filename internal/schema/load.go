@@ -160,7 +160,8 @@ func (l *loader) overrideRoot(s *Schema, path string) {
 	case root == nil && len(namesakes) == 1:
 		root = namesakes[0]
 	case root == nil && len(namesakes) > 1:
-		l.diags.Errorf(at, "the root type %s may be %s or %s", name, namesakes[0].FullName(), namesakes[1].FullName()).
+		l.diags.Errorf(at, "the root type %s may be %s or %s", name, namesakes[0].FullName(),
+			namesakes[1].FullName()).
 			Helpf("give its full name")
 	case root == nil:
 		d := l.diags.Errorf(at, "the root type %s is not one of the schema's tables", name)
@@ -211,7 +212,8 @@ func (l *loader) loadText(path string) *Schema {
 	if src == nil {
 		return nil
 	}
-	c := &collector{loader: l, root: path, seen: make(map[identity]*File), added: make(map[*source]*File)}
+	c := &collector{loader: l, root: path, seen: make(map[identity]*File),
+		added: make(map[*source]*File)}
 	c.add(src).Root = true
 	if c.failed {
 		return nil // what follows from a syntax error is noise
@@ -264,7 +266,8 @@ func (l *loader) unreadable(span diag.Span, path string, err error) {
 	}
 	d := l.diags.Errorf(span, "cannot read the file: %v", err)
 	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(path) {
-		d.Helpf("its path is taken from the current folder; directories given with -I are searched for included files only")
+		d.Helpf("its path is taken from the current folder; directories given with -I are " +
+			"searched for included files only")
 	}
 }
 
@@ -314,7 +317,8 @@ func (c *collector) add(src *source) *File {
 func (c *collector) include(from *source, inc fbs.Include) *source {
 	span := from.parsed.Span(inc.Path.Range)
 	name := filepath.FromSlash(strings.ReplaceAll(inc.Path.Text, `\`, "/"))
-	dirs := slices.Concat([]string{filepath.Dir(from.path)}, c.opts.IncludeDirs, []string{filepath.Dir(c.root)})
+	dirs := slices.Concat([]string{filepath.Dir(from.path)}, c.opts.IncludeDirs,
+		[]string{filepath.Dir(c.root)})
 	for _, dir := range throughLinks(dirs, name) {
 		path := filepath.Join(dir, name)
 		src, err := c.read(path)
@@ -330,7 +334,8 @@ func (c *collector) include(from *source, inc fbs.Include) *source {
 	if len(c.opts.IncludeDirs) == 0 {
 		d.Helpf("it is looked for beside %s; name other directories with -I", from.path)
 	} else {
-		d.Helpf("it is looked for beside %s and in %s", from.path, strings.Join(c.opts.IncludeDirs, ", "))
+		d.Helpf("it is looked for beside %s and in %s", from.path,
+			strings.Join(c.opts.IncludeDirs, ", "))
 	}
 	return nil
 }

@@ -75,7 +75,8 @@ func TestIncludesAreFoundBesideTheFileThenInTheDirectories(t *testing.T) {
 			t.Errorf("%s counts as part of the root file: %v", o.Name, o.File.Root)
 		}
 	}
-	wantRead := []string{"app/x.fbs", "first/w.fbs", "app/v.fbs", "app/sub/z.fbs", "app/sub/y.fbs", "app/main.fbs"}
+	wantRead := []string{"app/x.fbs", "first/w.fbs", "app/v.fbs", "app/sub/z.fbs", "app/sub/y.fbs",
+		"app/main.fbs"}
 	slices.Sort(wantRead)
 	got := schema.FilesRead([]*schema.Schema{s})
 	for i := range got {
@@ -106,7 +107,9 @@ func TestEachFileIsReadOnceAndDeclaredOnce(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, path := range []string{"a.fbs", "b.fbs", "c.fbs", "copy/b.fbs", "other.fbs"} {
-		if n := len(slices.DeleteFunc(slices.Clone(f.read), func(p string) bool { return p != path })); n != 1 {
+		if n := len(slices.DeleteFunc(slices.Clone(f.read), func(p string) bool {
+			return p != path
+		})); n != 1 {
 			t.Errorf("%s was read %d times", path, n)
 		}
 	}
@@ -128,8 +131,10 @@ func TestTheRootFileAloneDecidesRootAndIdentifier(t *testing.T) {
 		t.Errorf("got %v, want %v: the namespace leaks out of an included file", got, want)
 	}
 	lib := mustLoad(t, f.options(), "lib.fbs")
-	if lib.Root == nil || lib.Root.FullName() != "lib.Lib" || lib.FileIdentifier != "LIB1" || lib.FileExtension != "lib" {
-		t.Errorf("root %v, identifier %q, extension %q", lib.Root, lib.FileIdentifier, lib.FileExtension)
+	if lib.Root == nil || lib.Root.FullName() != "lib.Lib" || lib.FileIdentifier != "LIB1" ||
+		lib.FileExtension != "lib" {
+		t.Errorf("root %v, identifier %q, extension %q", lib.Root, lib.FileIdentifier,
+			lib.FileExtension)
 	}
 }
 
@@ -139,7 +144,8 @@ func TestFilesAreNamedFromTheProjectRoot(t *testing.T) {
 		"p/b/lib.fbs":  `table Lib {}`,
 	}}
 	opts := f.options("p/b")
-	for root, want := range map[string]string{"": "//../b/lib.fbs //main.fbs", "p": "//b/lib.fbs //a/main.fbs"} {
+	for root, want := range map[string]string{"": "//../b/lib.fbs //main.fbs",
+		"p": "//b/lib.fbs //a/main.fbs"} {
 		opts.ProjectRoot = root
 		s := mustLoad(t, opts, "p/a/main.fbs")
 		var got []string
@@ -207,7 +213,8 @@ func TestBinarySchemasGoToTheHook(t *testing.T) {
 }
 
 func TestDiagnosticsAreLimited(t *testing.T) {
-	f := &files{text: map[string]string{"x.fbs": strings.Repeat("?\n", 10000), "y.fbs": "table T {" + strings.Repeat(" x: Missing (nope);\n", 10000) + "}",
+	f := &files{text: map[string]string{"x.fbs": strings.Repeat("?\n", 10000),
+		"y.fbs": "table T {" + strings.Repeat(" x: Missing (nope);\n", 10000) + "}",
 		"z.fbs": "table T (" + strings.Repeat("private, ", 10000) + "id) {}"}}
 	for path := range f.text {
 		_, diags := schema.Load(f.options(), path)

@@ -114,7 +114,8 @@ func (l *linker) undefined(s *symbol) {
 	slices.Sort(same)
 	for _, full := range same {
 		if l.enums[full] != nil {
-			d.Note(l.types[full], "%s is declared here; an enum or a union must be declared before it is used", full)
+			d.Note(l.types[full],
+				"%s is declared here; an enum or a union must be declared before it is used", full)
 			return
 		}
 	}

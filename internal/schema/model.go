@@ -72,8 +72,9 @@ type Schema struct {
 type File struct {
 	// Path is where it was found: absolute, or relative to the working
 	// directory. Empty for a file that a binary schema only mentions.
-	Path     string
-	Name     string  // as flatc names it in .bfbs: relative to the project root, with a leading "//"
+	Path string
+	// as flatc names it in .bfbs: relative to the project root, with a leading "//"
+	Name     string
 	Includes []*File // ordered by name
 	Root     bool    // given on the command line, hence code is generated for it
 

@@ -83,7 +83,8 @@ func parseFloat(text string) (float64, error) {
 	}
 	x, err := strconv.ParseFloat(digits, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) ||
-		strings.Contains(digits, "_") || strings.HasPrefix(digits, "+") || strings.HasPrefix(digits, "-") {
+		strings.Contains(digits, "_") || strings.HasPrefix(digits, "+") ||
+		strings.HasPrefix(digits, "-") {
 		return 0, fmt.Errorf("%q is not a number", text)
 	}
 	if negative && !math.IsNaN(x) {

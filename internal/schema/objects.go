@@ -92,7 +92,8 @@ func (ol *objectLinker) finishStruct() {
 			Helpf("give it one, or make it a table, which may be empty")
 	}
 	if err := ol.obj.Layout(ol.forcedAlign()); err != nil {
-		ol.errorf(ol.decl.Name.Range, "%v", err).Helpf("use a table, or a vector instead of an array")
+		ol.errorf(ol.decl.Name.Range, "%v",
+			err).Helpf("use a table, or a vector instead of an array")
 	}
 }
 
@@ -107,7 +108,8 @@ func (ol *objectLinker) forcedAlign() int {
 	align := int(n)
 	if err != nil || align&(align-1) != 0 || align < natural || align > MaxAlign {
 		ol.diags.Errorf(ol.obj.Attributes.span("force_align"),
-			"force_align of struct %s must be a power of two from %d, its natural alignment, to %d", ol.obj.Name, natural, MaxAlign)
+			"force_align of struct %s must be a power of two from %d, its natural alignment, to %d",
+			ol.obj.Name, natural, MaxAlign)
 		return 0
 	}
 	return align
@@ -136,14 +138,17 @@ func (ol *objectLinker) assignIDs() {
 			f.ID = i
 		}
 	case without != nil:
-		ol.diags.Errorf(without.Span, "field %s has no id, but field %s has one", without.Name, with.Name).
+		ol.diags.Errorf(without.Span, "field %s has no id, but field %s has one",
+			without.Name, with.Name).
 			Note(with.Attributes.span("id"), "the id of field %s is here", with.Name).
 			Helpf("give an id to every field of the table, or to none")
 		return
 	case ol.diags.Errors() > before:
 		return
 	default:
-		slices.SortStableFunc(ol.obj.Fields, func(a, b *Field) int { return cmp.Compare(a.ID, b.ID) })
+		slices.SortStableFunc(ol.obj.Fields, func(a, b *Field) int {
+			return cmp.Compare(a.ID, b.ID)
+		})
 		ol.checkIDs()
 	}
 	for _, f := range ol.obj.Fields {
@@ -164,13 +169,16 @@ func (ol *objectLinker) id(f *Field) (id int, ok bool) {
 	}
 	n, err := parseInteger(cmp.Or(value, "0"), UShort)
 	if err != nil {
-		ol.diags.Errorf(owner.Attributes.span("id"), "the id of field %s is not a number from 0 to %d", owner.Name, MaxFields-1)
+		ol.diags.Errorf(owner.Attributes.span("id"),
+			"the id of field %s is not a number from 0 to %d", owner.Name, MaxFields-1)
 		return 0, true
 	}
 	if f.IsTag {
 		if n == 0 {
-			ol.diags.Errorf(owner.Attributes.span("id"), "the id of union field %s must be at least 1", owner.Name).
-				Helpf("a union takes two ids, and its own is the second; the first is that of the hidden field %s", f.Name)
+			ol.diags.Errorf(owner.Attributes.span("id"),
+				"the id of union field %s must be at least 1", owner.Name).
+				Helpf("a union takes two ids, and its own is the second; the first is that of "+
+					"the hidden field %s", f.Name)
 		}
 		n = max(n-1, 0)
 	}
@@ -185,14 +193,17 @@ func (ol *objectLinker) checkIDs() {
 			continue
 		case i > 0 && f.ID == ol.obj.Fields[i-1].ID:
 			twin := ol.obj.Fields[i-1]
-			d := ol.diags.Errorf(f.Span, "fields %s and %s both have id %d", twin.Name, f.Name, f.ID).
+			d := ol.diags.Errorf(f.Span, "fields %s and %s both have id %d", twin.Name,
+				f.Name, f.ID).
 				Note(twin.Span, "field %s is here", twin.Name)
 			if f.IsTag || twin.IsTag {
 				d.Helpf("a union takes two ids, and its own is the second")
 			}
 		default:
-			ol.diags.Errorf(f.Span, "id %d is missing; the next one is %d, of field %s", i, f.ID, f.Name).
-				Helpf("ids must be 0, 1, 2, ... without gaps; mark a field deprecated instead of removing it")
+			ol.diags.Errorf(f.Span, "id %d is missing; the next one is %d, of field %s", i,
+				f.ID, f.Name).
+				Helpf("ids must be 0, 1, 2, ... without gaps; mark a field deprecated instead " +
+					"of removing it")
 		}
 		return // what follows is shifted by it
 	}
@@ -218,7 +229,8 @@ func (ol *objectLinker) checkClashes() {
 				continue
 			}
 			if other := ol.fields[stem]; other != nil && other.Type.Base == c.base {
-				ol.diags.Errorf(f.Span, "field %s clashes with what is generated for field %s", f.Name, stem).
+				ol.diags.Errorf(f.Span, "field %s clashes with what is generated for field %s",
+					f.Name, stem).
 					Note(other.Span, "field %s is here", stem).
 					Helpf("rename one of them")
 			}

@@ -9,10 +9,12 @@ import (
 
 // service links an rpc_service.
 func (l *linker) service(d *fbs.Service) {
-	s := &Service{Name: d.Name.Text, Namespace: l.namespace, File: l.file, Span: l.span(d.Name.Range), Doc: d.Doc}
+	s := &Service{Name: d.Name.Text, Namespace: l.namespace, File: l.file,
+		Span: l.span(d.Name.Range), Doc: d.Doc}
 	full := string(l.qualified(d.Name.Text))
 	if first := l.services[full]; first != nil {
-		l.errorf(d.Name.Range, "service %s is declared twice", full).Note(first.Span, "the first declaration is here")
+		l.errorf(d.Name.Range, "service %s is declared twice", full).Note(first.Span,
+			"the first declaration is here")
 	} else {
 		l.services[full] = s
 		l.schema.Services = append(l.schema.Services, s)
@@ -23,7 +25,8 @@ func (l *linker) service(d *fbs.Service) {
 		m := &d.Methods[i]
 		span := l.span(m.Name.Range)
 		if first, ok := seen[m.Name.Text]; ok {
-			l.errorf(m.Name.Range, "method %s is declared twice", m.Name.Text).Note(first, "the first declaration is here")
+			l.errorf(m.Name.Range, "method %s is declared twice", m.Name.Text).Note(first,
+				"the first declaration is here")
 			continue
 		}
 		seen[m.Name.Text] = span
@@ -41,7 +44,8 @@ func (l *linker) service(d *fbs.Service) {
 // message resolves the request or the reply of a method, which is a table.
 func (l *linker) message(name fbs.Name, what string) *Object {
 	if e := l.findEnum(name.Text); e != nil {
-		l.errorf(name.Range, "%s must be a table", what).Note(e.Span, "%s is declared here", name.Text)
+		l.errorf(name.Range, "%s must be a table", what).Note(e.Span,
+			"%s is declared here", name.Text)
 		return &Object{Name: name.Text}
 	}
 	o := l.mention(name.Text, name.Range).object
@@ -53,7 +57,8 @@ func (l *linker) message(name fbs.Name, what string) *Object {
 func (l *linker) streaming(attrs Attributes) Streaming {
 	streaming, err := StreamingOf(attrs)
 	if err != nil {
-		l.diags.Errorf(attrs.span("streaming"), "%v", err).Helpf(`write "none", "client", "server" or "bidi"`)
+		l.diags.Errorf(attrs.span("streaming"), "%v",
+			err).Helpf(`write "none", "client", "server" or "bidi"`)
 	}
 	return streaming
 }

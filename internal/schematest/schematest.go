@@ -30,8 +30,11 @@ type Config struct {
 // Random returns the files of a schema. Each includes only files before it, and
 // the last one includes all others, by some way.
 func Random(seed uint64, c Config) []File {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), taken: make(map[string]bool), named: make(map[string]bool)}
-	g.fields = map[string]bool{"seq": true, "ref_seq": true, "payload0": true, "any0": true, "u0": true} // of envelopes
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), taken: make(map[string]bool),
+		named: make(map[string]bool)}
+	// of envelopes
+	g.fields = map[string]bool{"seq": true, "ref_seq": true, "payload0": true,
+		"any0": true, "u0": true}
 	// Namespaces refer to those before them, so that Go packages need not import
 	// each other; in a few schemas they do as they like.
 	g.tangled = g.chance(12)
@@ -52,24 +55,35 @@ func Random(seed uint64, c Config) []File {
 // Names that are like what generated code has, and ordinary ones.
 var (
 	namespaces = []string{
-		"", "a", "b", "a.b", "a.b.c", "c.d", "Game.Example", "err", "key", "fb", "ipc", "flatbuffers", "bytes", "math", "x_y",
+		"", "a", "b", "a.b", "a.b.c", "c.d", "Game.Example", "err", "key", "fb", "ipc",
+		"flatbuffers", "bytes", "math", "x_y",
 		"x__y", "x.y", "context", "type", "main", "n.func.m", "strconv.cmp", "Upper",
 	}
 	typeNames = []string{
-		"Monster", "Weapon", "Vec3", "Color", "Item", "Reply", "Request", "Any", "Stat", "Foo", "FooT", "FooBar", "Foo_Bar", "Ab",
-		"err", "j", "m", "seq", "offset", "table", "key", "pos", "o1", "vectorLocation", "b", "v", "x", "n", "buf", "builder", "rcv", "t",
-		"obj", "ctx", "fb", "flatbuffers", "ipc", "bytes", "cmp", "math", "strconv", "context", "refSeq", "root", "u", "s", "c", "f", "h",
-		"req", "rep", "error", "len", "make", "nil", "any", "new", "func", "range", "init", "Verify", "String", "Table", "Builder",
-		"snake_case", "_lead", "trail_", "X1", "i0", "types", "values", "limits", "size", "read", "build", "header", "payload",
+		"Monster", "Weapon", "Vec3", "Color", "Item", "Reply", "Request", "Any", "Stat", "Foo",
+		"FooT", "FooBar", "Foo_Bar", "Ab",
+		"err", "j", "m", "seq", "offset", "table", "key", "pos", "o1", "vectorLocation", "b", "v",
+		"x", "n", "buf", "builder", "rcv", "t",
+		"obj", "ctx", "fb", "flatbuffers", "ipc", "bytes", "cmp", "math", "strconv", "context",
+		"refSeq", "root", "u", "s", "c", "f", "h",
+		"req", "rep", "error", "len", "make", "nil", "any", "new", "func", "range", "init",
+		"Verify", "String", "Table", "Builder",
+		"snake_case", "_lead", "trail_", "X1", "i0", "types", "values", "limits", "size", "read",
+		"build", "header", "payload",
 	}
 	fieldNames = []string{
-		"id", "name", "pos", "hp", "mana", "inventory", "friendly", "items", "value", "kind", "data", "flags", "testnested", "any_value",
-		"fooBar", "foo_bar", "a_bytes", "aLength", "mutate_a", "len", "type", "func", "nil", "string_", "init", "table", "pack", "un_pack", "builder",
-		"flatbuffers", "fb", "ipc", "rcv", "key", "obj", "j", "n", "_under", "x1", "HTTPServer", "double__under", "trailing_", "err", "t", "v",
+		"id", "name", "pos", "hp", "mana", "inventory", "friendly", "items", "value", "kind",
+		"data", "flags", "testnested", "any_value",
+		"fooBar", "foo_bar", "a_bytes", "aLength", "mutate_a", "len", "type", "func", "nil",
+		"string_", "init", "table", "pack", "un_pack", "builder",
+		"flatbuffers", "fb", "ipc", "rcv", "key", "obj", "j", "n", "_under", "x1", "HTTPServer",
+		"double__under", "trailing_", "err", "t", "v",
 	}
-	valueNames = []string{"A", "B", "C", "None", "Red", "Green", "Blue", "type", "nil", "rr", "ror", "init", "_x", "T", "String", "Names"}
-	scalars    = []string{"bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float", "double", "int8", "uint64", "float32"}
-	integers   = []string{"byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong"}
+	valueNames = []string{"A", "B", "C", "None", "Red", "Green", "Blue", "type", "nil", "rr", "ror",
+		"init", "_x", "T", "String", "Names"}
+	scalars = []string{"bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong",
+		"float", "double", "int8", "uint64", "float32"}
+	integers = []string{"byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong"}
 )
 
 type kind int
@@ -174,7 +188,8 @@ func (g *generator) doc(indent string) {
 	if g.chance(6) {
 		for range 1 + g.IntN(2) {
 			g.p("%s/// %s", indent, pick(g, []string{
-				"What it is.", "costs $5, ℓx ℙfb.F ℱn", "a `quote`, ``two''", "*/ /*", "  indented", "- a list", "#heading", "日本 — \u2028", "go:noinline", "",
+				"What it is.", "costs $5, ℓx ℙfb.F ℱn", "a `quote`, ``two''", "*/ /*", "  indented",
+				"- a list", "#heading", "日本 — \u2028", "go:noinline", "",
 			}))
 		}
 	}
@@ -220,7 +235,9 @@ func (g *generator) unseen(name string) bool {
 }
 
 func (g *generator) isNamespace(full string) bool {
-	return slices.ContainsFunc(g.namespaces, func(ns string) bool { return ns == full || strings.HasPrefix(ns, full+".") })
+	return slices.ContainsFunc(g.namespaces, func(ns string) bool {
+		return ns == full || strings.HasPrefix(ns, full+".")
+	})
 }
 
 // types lists the declared types of one kind that may be used here.
@@ -401,7 +418,9 @@ func (g *generator) table() *decl {
 		if g.chance(2) {
 			fields = append(fields, &field{name: "ref_seq", typ: "ulong", slots: 1})
 		}
-		fields = append(fields, &field{name: pick(g, []string{"payload", "any", "u"}) + "0", typ: pick(g, unions).full, slots: 2})
+		fields = append(fields,
+			&field{name: pick(g, []string{"payload", "any", "u"}) + "0",
+				typ: pick(g, unions).full, slots: 2})
 	}
 	if g.chance(4) { // numbers of their own, in any order
 		order := g.Perm(len(fields))
@@ -429,7 +448,8 @@ func (g *generator) table() *decl {
 // field returns a field of table d.
 func (g *generator) field(d *decl, among map[string]bool) *field {
 	f := &field{slots: 1}
-	tables, structs, unions, enums := g.types(tableKind), g.types(structKind), g.types(unionKind), g.types(enumKind)
+	tables, structs, unions, enums := g.types(tableKind), g.types(structKind), g.types(unionKind),
+		g.types(enumKind)
 	switch n := g.IntN(16); {
 	case n < 3 && len(enums) > 0:
 		e := pick(g, enums)
@@ -445,7 +465,8 @@ func (g *generator) field(d *decl, among map[string]bool) *field {
 	case n < 6:
 		f.typ, f.scalar = pick(g, scalars), true
 		if strings.HasPrefix(f.typ, "float") || f.typ == "double" {
-			f.value = pick(g, []string{"", " = 1.5", " = nan", " = -inf", " = -0.0", " = null", " = 1e30"})
+			f.value = pick(g,
+				[]string{"", " = 1.5", " = nan", " = -inf", " = -0.0", " = null", " = 1e30"})
 		} else {
 			f.value = pick(g, []string{"", "", " = 1", " = null"})
 		}
@@ -481,7 +502,8 @@ func (g *generator) field(d *decl, among map[string]bool) *field {
 	isString := f.typ == "string"
 	isStruct := slices.ContainsFunc(structs, func(s *decl) bool { return s.full == f.typ })
 	switch {
-	case !d.keyed && !optional && (f.scalar || isString && f.value == "" || isStruct) && g.chance(4):
+	case !d.keyed && !optional &&
+		(f.scalar || isString && f.value == "" || isStruct) && g.chance(4):
 		d.keyed = true
 		f.meta = append(f.meta, "key")
 	case !f.scalar && f.value == "" && g.chance(6):
@@ -502,14 +524,17 @@ func (g *generator) service(number int) {
 		return
 	}
 	// Those that are members of one union may travel in envelopes.
-	name := fmt.Sprintf("%s%d%d", pick(g, []string{"Store", "control", "Svc", "err", "my_service"}), g.current, number)
+	name := fmt.Sprintf("%s%d%d", pick(g, []string{"Store", "control", "Svc", "err", "my_service"}),
+		g.current, number)
 	g.doc("")
 	g.p("rpc_service %s {", name)
-	methods := []string{"Get", "set_it", "Store", "List", "err", "Func", "Close", "String", "m", "Call"}
+	methods := []string{"Get", "set_it", "Store", "List", "err", "Func", "Close",
+		"String", "m", "Call"}
 	g.Shuffle(len(methods), func(i, j int) { methods[i], methods[j] = methods[j], methods[i] })
 	for _, m := range methods[:1+g.IntN(4)] {
 		g.doc("  ")
-		meta := pick(g, [][]string{nil, nil, {"idempotent"}, {"read_only"}, {"idempotent", "read_only"}, {`streaming: "none"`}})
+		meta := pick(g, [][]string{nil, nil, {"idempotent"}, {"read_only"},
+			{"idempotent", "read_only"}, {`streaming: "none"`}})
 		g.p("  %s(%s):%s%s;", m, pick(g, tables).full, pick(g, tables).full, attributes(meta))
 	}
 	g.p("}")

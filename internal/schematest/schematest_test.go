@@ -15,7 +15,9 @@ import (
 // load loads the last file of a schema.
 func load(files []schematest.File) ([]*schema.Schema, *diag.List) {
 	read := func(name string) ([]byte, error) {
-		if i := slices.IndexFunc(files, func(f schematest.File) bool { return f.Name == name }); i >= 0 {
+		if i := slices.IndexFunc(files, func(f schematest.File) bool {
+			return f.Name == name
+		}); i >= 0 {
 			return []byte(files[i].Text), nil
 		}
 		return nil, fs.ErrNotExist
@@ -43,8 +45,10 @@ func TestSchemasAreValid(t *testing.T) {
 		}
 	}
 	for _, part := range []string{
-		"namespace a.b;", "include ", "enum ", "(bit_flags)", "struct ", "force_align", "(stream", "union ", ": string", "rpc_service ",
-		"= null", "= nan", "(key", "required", "deprecated", "id: 2", "shared", "nested_flatbuffer", "root_type", "file_identifier",
+		"namespace a.b;", "include ", "enum ", "(bit_flags)", "struct ", "force_align", "(stream",
+		"union ", ": string", "rpc_service ",
+		"= null", "= nan", "(key", "required", "deprecated", "id: 2", "shared", "nested_flatbuffer",
+		"root_type", "file_identifier",
 		"idempotent", "read_only", ":2]", "///", `envelope: "none"`,
 	} {
 		if !strings.Contains(all.String(), part) {
@@ -55,7 +59,8 @@ func TestSchemasAreValid(t *testing.T) {
 
 func TestSameSeedSameSchema(t *testing.T) {
 	for seed := range uint64(20) {
-		if !slices.Equal(schematest.Random(seed, schematest.Config{UniqueNames: seed%2 == 0}), schematest.Random(seed, schematest.Config{UniqueNames: seed%2 == 0})) {
+		if !slices.Equal(schematest.Random(seed, schematest.Config{UniqueNames: seed%2 == 0}),
+			schematest.Random(seed, schematest.Config{UniqueNames: seed%2 == 0})) {
 			t.Errorf("seed %d gives two schemas", seed)
 		}
 	}

@@ -396,7 +396,8 @@ func (c *Change) Commit() (err error) {
 func (c *Change) around(paths []string) (folders []string) {
 	for _, path := range paths {
 		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-			if rel, err := filepath.Rel(c.dir, dir); err != nil || rel == "." || !filepath.IsLocal(rel) {
+			if rel, err := filepath.Rel(c.dir, dir); err != nil || rel == "." ||
+				!filepath.IsLocal(rel) {
 				break
 			}
 			folders = append(folders, dir)
@@ -418,7 +419,8 @@ func (c *Change) noteFolders(made []string) error {
 	if len(made) == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(c.staging, madeName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	f, err := os.OpenFile(filepath.Join(c.staging, madeName), os.O_WRONLY|os.O_CREATE|
+		os.O_APPEND, 0o666)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ import (
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(text), 0o666)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777),
+		os.WriteFile(path, []byte(text), 0o666)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -40,7 +41,8 @@ func TestAFailureUndoesAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := stage.New(dir)
-	err = errors.Join(c.Write(at("changed"), []byte("new")), c.Write(at("made/deep/new"), []byte("new")),
+	err = errors.Join(c.Write(at("changed"), []byte("new")),
+		c.Write(at("made/deep/new"), []byte("new")),
 		c.Write(at("zzz"), []byte("new")), c.Remove(at("gone/away")))
 	if err != nil {
 		t.Fatal(err)

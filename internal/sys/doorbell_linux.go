@@ -49,7 +49,8 @@ const (
 // NewDoorbell makes a pair of doorbells: this process's, and the file to give to
 // the other process, where OpenDoorbell makes it one.
 func NewDoorbell() (mine *Doorbell, theirs *os.File, err error) {
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|
+		unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a doorbell: %w", Explain("socketpair", "", err))
 	}
@@ -94,7 +95,8 @@ func ringer() func(fd uintptr) bool {
 	return func(fd uintptr) bool {
 		// A full buffer means that the peer does not throw away what it has been told, and
 		// any other error that it is gone. Neither is ours to mend.
-		for errors.Is(unix.Sendto(int(fd), note, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil), unix.EINTR) {
+		for errors.Is(unix.Sendto(int(fd), note, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL,
+			nil), unix.EINTR) {
 		}
 		return true // never wait
 	}
@@ -182,7 +184,8 @@ func (d *Doorbell) leave() (closed bool) {
 }
 
 // Poke makes the current or the next Wait of this side return.
-func (d *Doorbell) Poke() { _ = d.conn.SetReadDeadline(time.Unix(1, 0)) } // fails once it is closed, when nobody waits any more
+// fails once it is closed, when nobody waits any more
+func (d *Doorbell) Poke() { _ = d.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // Close makes every Wait fail, now and later. It may be called from within look.
 func (d *Doorbell) Close() error {

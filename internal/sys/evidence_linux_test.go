@@ -121,7 +121,9 @@ func TestAliveIsNotZombie(t *testing.T) {
 func TestPublishFileIsAllOrNothing(t *testing.T) {
 	dir := t.TempDir()
 	fail := errors.New("fill failed")
-	if err := sys.PublishFile(dir, "x", func(*os.File) error { return fail }); !errors.Is(err, fail) {
+	if err := sys.PublishFile(dir, "x", func(*os.File) error {
+		return fail
+	}); !errors.Is(err, fail) {
 		t.Errorf("error %v", err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
@@ -189,8 +191,12 @@ func TestDirWatchTellsOfWritesAndCloses(t *testing.T) {
 // A watch is of a path: it goes on with the directory that comes to be there.
 func TestDirWatchOutlivesItsDirectory(t *testing.T) {
 	for name, replace := range map[string]func(dir string) error{
-		"removed":  func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) },
-		"replaced": func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o700)) },
+		"removed": func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700))
+		},
+		"replaced": func(dir string) error {
+			return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o700))
+		},
 	} {
 		dir := filepath.Join(t.TempDir(), "d")
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -323,9 +329,15 @@ func TestRobustFutexTellsOfDeath(t *testing.T) {
 		end  func(cmd *exec.Cmd, in io.Writer, word *atomic.Uint32)
 		died bool
 	}{
-		{"killed", func(cmd *exec.Cmd, _ io.Writer, _ *atomic.Uint32) { cmd.Process.Signal(syscall.SIGKILL) }, true},
-		{"aborted", func(cmd *exec.Cmd, _ io.Writer, _ *atomic.Uint32) { cmd.Process.Signal(syscall.SIGABRT) }, true},
-		{"let go", func(_ *exec.Cmd, in io.Writer, _ *atomic.Uint32) { in.Write([]byte{1}) }, false},
+		{"killed", func(cmd *exec.Cmd, _ io.Writer, _ *atomic.Uint32) {
+			cmd.Process.Signal(syscall.SIGKILL)
+		}, true},
+		{"aborted", func(cmd *exec.Cmd, _ io.Writer, _ *atomic.Uint32) {
+			cmd.Process.Signal(syscall.SIGABRT)
+		}, true},
+		{"let go", func(_ *exec.Cmd, in io.Writer, _ *atomic.Uint32) {
+			in.Write([]byte{1})
+		}, false},
 		{"dropped", func(_ *exec.Cmd, _ io.Writer, w *atomic.Uint32) { sys.DropRobust(w) }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -35,7 +35,8 @@ type DirWatch struct {
 }
 
 const (
-	watchedEvents = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_ONLYDIR
+	watchedEvents = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO |
+		unix.IN_DELETE | unix.IN_ONLYDIR
 	// unwatched is the watch descriptor of a DirWatch that the kernel does not serve.
 	unwatched = -1
 	// mostChanged is how many names are kept for a watcher that does not ask.
@@ -45,7 +46,8 @@ const (
 // WatchDir starts to watch the files of a directory: for writes to them, for
 // closes of a descriptor that could write, for new ones and for removed ones.
 func WatchDir(path string) (*DirWatch, error) {
-	w := &DirWatch{path: path, wd: unwatched, changed: make(map[string]bool), wake: make(chan struct{}, 1)}
+	w := &DirWatch{path: path, wd: unwatched, changed: make(map[string]bool),
+		wake: make(chan struct{}, 1)}
 	notices.add(w)
 	return w, nil
 }

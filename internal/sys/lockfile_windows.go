@@ -12,7 +12,8 @@ import (
 // death of the process.
 func LockFile(f *os.File) error {
 	const all = ^uint32(0)
-	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY,
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|
+		windows.LOCKFILE_FAIL_IMMEDIATELY,
 		0, all, all, new(windows.Overlapped))
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
 		return ErrLocked

@@ -32,7 +32,8 @@ func NewMemory(name string, size int) (*os.File, error) {
 	err = ignoringEINTR(func() error { return unix.Fallocate(fd, 0, 0, int64(size)) })
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%d bytes of shared memory: %w", size, Explain("reserve memory", "", err))
+		return nil, fmt.Errorf("%d bytes of shared memory: %w", size,
+			Explain("reserve memory", "", err))
 	}
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sizeSeals); err != nil {
 		f.Close()
@@ -91,10 +92,12 @@ func SealMemory(f *os.File, size int) error {
 	fd := f.Fd()
 	_, err := unix.FcntlInt(fd, unix.F_ADD_SEALS, finalSeals)
 	if errors.Is(err, unix.EINVAL) {
-		_, err = unix.FcntlInt(fd, unix.F_ADD_SEALS, unix.F_SEAL_SEAL) // the best that this kernel has
+		// the best that this kernel has
+		_, err = unix.FcntlInt(fd, unix.F_ADD_SEALS, unix.F_SEAL_SEAL)
 	} else if errors.Is(err, unix.EPERM) { // the peer was first
 		var seals int
-		if seals, err = unix.FcntlInt(fd, unix.F_GET_SEALS, 0); err == nil && seals&finalSeals != finalSeals {
+		if seals, err = unix.FcntlInt(fd, unix.F_GET_SEALS, 0); err == nil &&
+			seals&finalSeals != finalSeals {
 			err = ErrUnsealed
 		}
 	}

@@ -29,7 +29,9 @@ func Duplicate(f *os.File) (*os.File, error) {
 	}
 	own := -1
 	var derr error
-	if err := c.Control(func(fd uintptr) { own, derr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) }); err != nil {
+	if err := c.Control(func(fd uintptr) {
+		own, derr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+	}); err != nil {
 		return nil, err
 	}
 	if derr != nil {

@@ -29,7 +29,8 @@ func PublishFile(dir, name string, fill func(*os.File) error) error {
 		return err
 	}
 	self := "/proc/self/fd/" + strconv.Itoa(fd)
-	if err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW); err != nil {
+	if err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, path,
+		unix.AT_SYMLINK_FOLLOW); err != nil {
 		return Explain("linkat", path, err)
 	}
 	return nil

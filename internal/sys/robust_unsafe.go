@@ -51,7 +51,8 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 		// Both addresses are fixed, one in Go's heap and one in a mapping; the
 		// kernel adds the (perhaps negative) difference back.
 		list.offset = uintptr(unsafe.Pointer(word)) - uintptr(unsafe.Pointer(&list.entry))
-		_, _, errno := unix.RawSyscall(unix.SYS_SET_ROBUST_LIST, uintptr(unsafe.Pointer(list)), 3*unsafe.Sizeof(uintptr(0)), 0)
+		_, _, errno := unix.RawSyscall(unix.SYS_SET_ROBUST_LIST, uintptr(unsafe.Pointer(list)),
+			3*unsafe.Sizeof(uintptr(0)), 0)
 		if errno != 0 {
 			held <- hold{list, errno}
 			return
@@ -82,8 +83,10 @@ func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	// Of a dead holder the kernel leaves the bit that says there were waiters, so
 	// a word that tells of a death already must not be waited for.
 	for held&(futexWaiters|futexOwnerDied) == futexWaiters && word.Load() == held {
-		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(held), uintptr(unsafe.Pointer(&again)), 0, 0)
-		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) && !errors.Is(errno, unix.ETIMEDOUT) {
+		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait,
+			uintptr(held), uintptr(unsafe.Pointer(&again)), 0, 0)
+		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) &&
+			!errors.Is(errno, unix.ETIMEDOUT) {
 			return false, Explain("futex", "", errno)
 		}
 	}

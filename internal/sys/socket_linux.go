@@ -100,7 +100,8 @@ func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 		// There was room for what came, so the kernel could not make descriptors of it.
 		cause := Explain("recvmsg", "", unix.EMFILE)
 		if !atFileLimit() {
-			cause = errors.New("a limit of open files (RLIMIT_NOFILE: ulimit -n), or a security policy, kept them out")
+			cause = errors.New("a limit of open files (RLIMIT_NOFILE: ulimit -n), or a security " +
+				"policy, kept them out")
 		}
 		for _, f := range files {
 			f.Close()
@@ -111,7 +112,8 @@ func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 		for _, f := range files {
 			f.Close()
 		}
-		return 0, nil, fmt.Errorf("peer sent %d or more files at once; at most %d are allowed", len(files), maxFiles)
+		return 0, nil, fmt.Errorf("peer sent %d or more files at once; at most %d are allowed",
+			len(files), maxFiles)
 	}
 	return n, files, nil
 }
@@ -172,7 +174,8 @@ const longestAddress = 107
 // socket is limited to 108 bytes, and this one is short however deep the
 // directory lies, and still right when the directory has been moved.
 func address(dir *os.File, name string) *net.UnixAddr {
-	return &net.UnixAddr{Net: "unix", Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + name}
+	return &net.UnixAddr{Net: "unix", Name: "/proc/self/fd/" +
+		strconv.Itoa(int(dir.Fd())) + "/" + name}
 }
 
 // ConnectionRefused reports whether err, from Dial, says that nobody listens:
@@ -188,7 +191,8 @@ func QueueFull(err error) bool { return errors.Is(err, unix.EAGAIN) }
 // Passes reports whether err, from Accept, says something of this moment alone: descriptors or
 // memory are short, or the client has gone away meanwhile.
 func Passes(err error) bool {
-	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED, unix.ECONNRESET,
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM,
+		unix.ECONNABORTED, unix.ECONNRESET,
 		unix.EPROTO, unix.EINTR, unix.EAGAIN} {
 		if errors.Is(err, e) {
 			return true

@@ -10,5 +10,6 @@ import (
 
 // unsupported is what functions return that this platform cannot offer.
 func unsupported(op string) error {
-	return fmt.Errorf("%s on %s: shared-memory transport needs Linux: %w", op, runtime.GOOS, errors.ErrUnsupported)
+	return fmt.Errorf("%s on %s: shared-memory transport needs Linux: %w", op, runtime.GOOS,
+		errors.ErrUnsupported)
 }

@@ -131,7 +131,10 @@ func TestDoorbellClose(t *testing.T) {
 		if err := b.Wait(func() bool { end(b); return false }); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := b.Wait(func() bool { t.Error("look after Close"); return true }); !errors.Is(err, net.ErrClosed) {
+		if err := b.Wait(func() bool {
+			t.Error("look after Close")
+			return true
+		}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s, then: %v", name, err)
 		}
 		if err := b.conn.SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
@@ -204,7 +207,9 @@ func byteWaker(out, in *os.File) (waker, error) {
 		*f = os.NewFile(uintptr(fd), (*f).Name())
 	}
 	note, buf := []byte{1}, make([]byte, 64)
-	return waker{func() { _, _ = out.Write(note) }, func() error { _, err := in.Read(buf); return err }},
+	return waker{func() {
+			_, _ = out.Write(note)
+		}, func() error { _, err := in.Read(buf); return err }},
 		in.SetReadDeadline(time.Time{}) // an error where the netpoller does not know it
 }
 
@@ -281,7 +286,8 @@ func BenchmarkWake(b *testing.B) {
 	if err := errors.Join(serr, perr); err != nil {
 		b.Fatal(err)
 	}
-	wakers := map[string]waker{"doorbell-ns": bellWaker(bell, &mem[thereByte], &mem[backByte]), "socket-ns": socket, "pipe-ns": pipe}
+	wakers := map[string]waker{"doorbell-ns": bellWaker(bell, &mem[thereByte], &mem[backByte]),
+		"socket-ns": socket, "pipe-ns": pipe}
 	times := map[string][]time.Duration{}
 	for b.Loop() {
 		for name, w := range wakers {

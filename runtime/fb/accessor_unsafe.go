@@ -43,7 +43,8 @@ func FieldTable[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T) 
 }
 
 //go:noinline
-func fieldTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table) *flatbuffers.Table {
+func fieldTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
+	obj *flatbuffers.Table) *flatbuffers.Table {
 	if o := t.Offset(slot); o != 0 {
 		return point(obj, t.Bytes, t.Indirect(t.Pos+flatbuffers.UOffsetT(o)))
 	}
@@ -56,7 +57,8 @@ func FieldStruct[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T)
 }
 
 //go:noinline
-func fieldStruct(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table) *flatbuffers.Table {
+func fieldStruct(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
+	obj *flatbuffers.Table) *flatbuffers.Table {
 	if o := t.Offset(slot); o != 0 {
 		return point(obj, t.Bytes, t.Pos+flatbuffers.UOffsetT(o))
 	}
@@ -70,7 +72,8 @@ func ElemTable[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T, j
 }
 
 //go:noinline
-func elemTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table, j int) bool {
+func elemTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
+	obj *flatbuffers.Table, j int) bool {
 	o := t.Offset(slot)
 	if o != 0 && obj != nil {
 		x := t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*flatbuffers.SizeUOffsetT
@@ -80,12 +83,14 @@ func elemTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers
 }
 
 // ElemStruct is ElemTable for structs of size bytes.
-func ElemStruct[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T, j int, size flatbuffers.UOffsetT) bool {
+func ElemStruct[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T, j int,
+	size flatbuffers.UOffsetT) bool {
 	return elemStruct(t, slot, (*flatbuffers.Table)(unsafe.Pointer(obj)), j, size)
 }
 
 //go:noinline
-func elemStruct(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table, j int, size flatbuffers.UOffsetT) bool {
+func elemStruct(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table, j int,
+	size flatbuffers.UOffsetT) bool {
 	o := t.Offset(slot)
 	if o != 0 && obj != nil {
 		obj.Bytes, obj.Pos = t.Bytes, t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*size
@@ -105,7 +110,8 @@ func FieldUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffer
 
 // ElemUnion points obj at element j of a vector of unions, and reports whether
 // there is a vector. It does not check j.
-func ElemUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table, j int) bool {
+func ElemUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
+	obj *flatbuffers.Table, j int) bool {
 	x := FieldElemRef(t, slot, j)
 	if x != 0 {
 		obj.Bytes, obj.Pos = t.Bytes, x

@@ -18,7 +18,8 @@ func ParseEnum[E integer](s, name string, names map[string]E) (E, error) {
 		return v, nil
 	}
 	if number, ok := strings.CutPrefix(s, name+"("); ok && strings.HasSuffix(number, ")") {
-		if n, err := strconv.ParseInt(number[:len(number)-1], 10, 64); err == nil && int64(E(n)) == n {
+		if n, err := strconv.ParseInt(number[:len(number)-1], 10, 64); err == nil &&
+			int64(E(n)) == n {
 			return E(n), nil
 		}
 	}

@@ -15,7 +15,8 @@ func TestFlags(t *testing.T) {
 	for v, want := range map[unsigned]string{
 		0: "U(0)", 1: "A", 9: "A|D", 137: "A|D|H", 3: "A|U(2)", 100: "U(100)", 255: "A|D|H|U(118)",
 	} {
-		if got := fb.FlagsString(v, "U", map[unsigned]string{1: "A", 8: "D", 128: "H"}); got != want {
+		if got := fb.FlagsString(v, "U",
+			map[unsigned]string{1: "A", 8: "D", 128: "H"}); got != want {
 			t.Errorf("%d is %s, not %s", v, got, want)
 		}
 	}

@@ -34,7 +34,8 @@ func FieldRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffs
 // when the vector is absent. It does not check j.
 //
 //go:noinline
-func FieldElem(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, size flatbuffers.UOffsetT) flatbuffers.UOffsetT {
+func FieldElem(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int,
+	size flatbuffers.UOffsetT) flatbuffers.UOffsetT {
 	if o := t.Offset(slot); o != 0 {
 		return t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*size
 	}

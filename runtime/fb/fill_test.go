@@ -13,7 +13,8 @@ import (
 func TestFillByteVector(t *testing.T) {
 	const before, most = 9, 40
 	data := []byte("a vector of bytes that is long enough for it")
-	build := func(room, skip, n int, vector func(b *flatbuffers.Builder) flatbuffers.UOffsetT) []byte {
+	build := func(room, skip, n int,
+		vector func(b *flatbuffers.Builder) flatbuffers.UOffsetT) []byte {
 		b := flatbuffers.NewBuilder(0)
 		b.Bytes = make([]byte, room)
 		b.Reset()
@@ -26,7 +27,9 @@ func TestFillByteVector(t *testing.T) {
 	}
 	for n := range most {
 		for skip := range before {
-			want := build(1024, skip, n, func(b *flatbuffers.Builder) flatbuffers.UOffsetT { return b.CreateByteVector(data[:n]) })
+			want := build(1024, skip, n, func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
+				return b.CreateByteVector(data[:n])
+			})
 			for room := range 200 {
 				inPlace := false
 				got := build(room, skip, n, func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -36,15 +39,18 @@ func TestFillByteVector(t *testing.T) {
 					final := b.Bytes[len(b.Bytes)-int(at)+flatbuffers.SizeUOffsetT:][:n]
 					inPlace = n > 0 && &dst[0] == &final[0]
 					if grew := len(had) != len(b.Bytes); n > 0 && grew == inPlace {
-						t.Errorf("%d bytes behind %d in room for %d: the builder grew: %v, they are in place: %v", n, skip, room, grew, inPlace)
+						t.Errorf("%d bytes behind %d in room for %d: the builder grew: %v, they "+
+							"are in place: %v", n, skip, room, grew, inPlace)
 					}
 					return at
 				})
 				if !bytes.Equal(got, want) {
-					t.Fatalf("%d bytes behind %d in room for %d:\n%x instead of\n%x", n, skip, room, got, want)
+					t.Fatalf("%d bytes behind %d in room for %d:\n%x instead of\n%x", n, skip,
+						room, got, want)
 				}
 				if n > 0 && room >= 120 && !inPlace {
-					t.Fatalf("%d bytes behind %d were copied although there is room for %d", n, skip, room)
+					t.Fatalf("%d bytes behind %d were copied although there is room for %d",
+						n, skip, room)
 				}
 			}
 		}

@@ -126,8 +126,10 @@ func PackStructs[P packer](b *flatbuffers.Builder, v []P, size, align int) flatb
 // LookupTable searches a vector of tables that is sorted by a key and returns
 // the position of the one for which compare returns 0, or 0. compare is given
 // positions of tables and returns how their key compares to the one sought.
-func LookupTable(buf []byte, vector flatbuffers.UOffsetT, compare func(pos flatbuffers.UOffsetT) int) flatbuffers.UOffsetT {
-	lo, hi := flatbuffers.UOffsetT(0), flatbuffers.GetUOffsetT(buf[vector-flatbuffers.SizeUOffsetT:])
+func LookupTable(buf []byte, vector flatbuffers.UOffsetT,
+	compare func(pos flatbuffers.UOffsetT) int) flatbuffers.UOffsetT {
+	lo, hi := flatbuffers.UOffsetT(0),
+		flatbuffers.GetUOffsetT(buf[vector-flatbuffers.SizeUOffsetT:])
 	for lo < hi {
 		mid := lo + (hi-lo)/2
 		pos := flatbuffers.GetIndirectOffset(buf, vector+mid*flatbuffers.SizeUOffsetT)

@@ -59,6 +59,7 @@ func InElement(err error, field string, j int) error {
 // NoUnionFromJSON returns the error for a union that encoding/json shall decode.
 // Generated code calls it.
 func NoUnionFromJSON(union string) error {
-	return fmt.Errorf("union %s cannot be decoded by encoding/json, which does not know the Go type of Value: "+
-		"decode the member into its own object, and set Type and Value", union)
+	return fmt.Errorf(
+		"union %s cannot be decoded by encoding/json, which does not know the Go type of Value: "+
+			"decode the member into its own object, and set Type and Value", union)
 }

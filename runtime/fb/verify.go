@@ -65,7 +65,8 @@ type Verifier struct {
 // VerifyRoot checks buf, whose root is checked by root, and returns a *VerifyError
 // whose path begins with name, or nil. A non-empty identifier must be the buffer's
 // own; at most one set of limits counts.
-func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string, limits []Limits) error {
+func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string,
+	limits []Limits) error {
 	var v Verifier
 	v.init(buf, limits)
 	if pos := v.root(0, identifier); pos != 0 {
@@ -75,7 +76,8 @@ func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string, li
 }
 
 // VerifySizePrefixedRoot is VerifyRoot for a buffer that begins with its size.
-func VerifySizePrefixedRoot(name string, root SubVerifier, buf []byte, identifier string, limits []Limits) error {
+func VerifySizePrefixedRoot(name string, root SubVerifier, buf []byte, identifier string,
+	limits []Limits) error {
 	var v Verifier
 	v.init(buf, limits)
 	if pos := v.sizedRoot(identifier); pos != 0 {
@@ -143,15 +145,18 @@ func (v *Verifier) root(start uint32, identifier string) uint32 {
 
 func (v *Verifier) badLength() {
 	if len(v.buf) < minBuffer {
-		v.fail("", 0, fmt.Sprintf("buffer of %d bytes is shorter than any message (%d)", len(v.buf), minBuffer))
+		v.fail("", 0, fmt.Sprintf("buffer of %d bytes is shorter than any message (%d)",
+			len(v.buf), minBuffer))
 		return
 	}
-	v.fail("", 0, fmt.Sprintf("buffer of %d bytes is longer than any message (%d)", len(v.buf), math.MaxInt32-1))
+	v.fail("", 0, fmt.Sprintf("buffer of %d bytes is longer than any message (%d)", len(v.buf),
+		math.MaxInt32-1))
 }
 
 func (v *Verifier) badIdentifier(start uint32, identifier string) {
 	pos := start + offsetSize
-	v.fail("", pos, fmt.Sprintf("file identifier %q instead of %q", v.buf[pos:][:len(identifier)], identifier))
+	v.fail("", pos, fmt.Sprintf("file identifier %q instead of %q",
+		v.buf[pos:][:len(identifier)], identifier))
 }
 
 // follow checks the offset stored at pos and returns the position it refers
@@ -170,13 +175,15 @@ func (v *Verifier) follow(pos uint32, name string) uint32 {
 }
 
 func (v *Verifier) badOffset(name string, pos, off uint32) {
-	v.fail(name, pos, fmt.Sprintf("offset %#x+%#x outside buffer of %d bytes", pos, off, len(v.buf)))
+	v.fail(name, pos, fmt.Sprintf("offset %#x+%#x outside buffer of %d bytes", pos,
+		off, len(v.buf)))
 }
 
 // within reports whether size bytes at pos are aligned and inside the buffer.
 // As in C++, no value spans the whole buffer.
 func (v *Verifier) within(pos, size, align uint32) bool {
-	return pos&(align-1) == 0 && uint64(size) < uint64(len(v.buf)) && uint64(pos)+uint64(size) <= uint64(len(v.buf))
+	return pos&(align-1) == 0 && uint64(size) < uint64(len(v.buf)) &&
+		uint64(pos)+uint64(size) <= uint64(len(v.buf))
 }
 
 func (v *Verifier) u16(pos uint32) uint32 {
@@ -219,7 +226,8 @@ func (v *Verifier) fail(name string, pos uint32, reason string) {
 }
 
 func (v *Verifier) outside(name string, pos, size uint32) {
-	v.fail(name, pos, fmt.Sprintf("offset %#x+%d outside buffer of %d bytes", pos, size, len(v.buf)))
+	v.fail(name, pos, fmt.Sprintf("offset %#x+%d outside buffer of %d bytes", pos,
+		size, len(v.buf)))
 }
 
 // misplaced says which rule of within a value breaks.

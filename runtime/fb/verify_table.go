@@ -110,11 +110,13 @@ func (v *Verifier) beginTable(pos uint32) []byte {
 }
 
 func (v *Verifier) badVtable(pos, vtable uint32) {
-	v.fail("", pos, fmt.Sprintf("vtable %#x outside buffer of %d bytes, or misaligned", vtable, len(v.buf)))
+	v.fail("", pos, fmt.Sprintf("vtable %#x outside buffer of %d bytes, or misaligned",
+		vtable, len(v.buf)))
 }
 
 func (v *Verifier) badVtableSize(vtable, size uint32) {
-	v.fail("", vtable, fmt.Sprintf("vtable %#x+%d is odd, or outside buffer of %d bytes", vtable, size, len(v.buf)))
+	v.fail("", vtable, fmt.Sprintf("vtable %#x+%d is odd, or outside buffer of %d bytes", vtable,
+		size, len(v.buf)))
 }
 
 func (v *Verifier) tooComplex(pos uint32) {
@@ -180,7 +182,9 @@ func (v *Verifier) vector(pos, size uint32, name string) (n uint32, ok bool) {
 	n = v.u32(pos)
 	total := uint64(n) * uint64(size)
 	if total > math.MaxInt32 || !v.within(pos, offsetSize+uint32(total), 1) {
-		v.fail(name, pos, fmt.Sprintf("vector %#x of %d elements of %d bytes outside buffer of %d bytes", pos, n, size, len(v.buf)))
+		v.fail(name, pos,
+			fmt.Sprintf("vector %#x of %d elements of %d bytes outside buffer of %d bytes", pos, n,
+				size, len(v.buf)))
 		return 0, false
 	}
 	v.bytes -= int(total)

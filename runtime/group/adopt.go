@@ -15,7 +15,8 @@ import (
 // inherit finds out what an earlier supervisor left in the group's places. The
 // processes that it returns are to be adopted, which is wanted with
 // Config.Survive; it blocks until all others are gone, for cfg.ReadyTimeout at most.
-func inherit(ctx context.Context, cfg Config, p *page, reg *registry.Registry) (left []*occupant, err error) {
+func inherit(ctx context.Context, cfg Config, p *page,
+	reg *registry.Registry) (left []*occupant, err error) {
 	all, err := p.occupants()
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", cfg.Service, err)
@@ -27,7 +28,8 @@ func inherit(ctx context.Context, cfg Config, p *page, reg *registry.Registry) (
 		pids = append(pids, o.pid)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.ReadyTimeout,
-		fmt.Errorf("group %s: processes of an earlier supervisor still run, %v; end them", cfg.Service, pids))
+		fmt.Errorf("group %s: processes of an earlier supervisor still run, %v; end them",
+			cfg.Service, pids))
 	defer cancel()
 	if !cfg.Survive {
 		// The kernel kills them at once, but a large one takes a while to die.
@@ -38,7 +40,9 @@ func inherit(ctx context.Context, cfg Config, p *page, reg *registry.Registry) (
 	}
 	for _, o := range all {
 		if o.handle == nil {
-			err = sys.JoinErrors(err, fmt.Errorf("group %s: process %d in place %d cannot be adopted: %w", cfg.Service, o.pid, o.index, o.err))
+			err = sys.JoinErrors(err,
+				fmt.Errorf("group %s: process %d in place %d cannot be adopted: %w", cfg.Service,
+					o.pid, o.index, o.err))
 		}
 	}
 	if err == nil {
@@ -83,7 +87,8 @@ func (p *page) awaitFree(ctx context.Context, o *occupant) error {
 
 // awaitNames blocks until nobody has a name of the group's replicas but those
 // who are adopted: a dying process may have left its place before its name.
-func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry, adopted map[string]bool) error {
+func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry,
+	adopted map[string]bool) error {
 	recs, err := reg.List(cfg.Service)
 	if err != nil {
 		return err
@@ -149,7 +154,8 @@ func (s *supervisor) evict(o *occupant) {
 		s.channels[replicaChannel(name)] = true
 	}
 	err := o.handle.Signal(sys.SIGKILL)
-	s.report(Event{Kind: Evicted, Instance: name, PID: o.pid, Cause: "left by an earlier supervisor", Err: err})
+	s.report(Event{Kind: Evicted, Instance: name, PID: o.pid,
+		Cause: "left by an earlier supervisor", Err: err})
 	s.helpers.Go(func() {
 		defer o.handle.Close()
 		o.handle.Wait()

@@ -29,7 +29,8 @@ func contain(log *slog.Logger, what string, f func() error) (err error) {
 				err = fmt.Errorf("%s panicked: %v", what, p)
 			}
 			if !returned {
-				traced(log).Error("a callback did not return", "err", err, "stack", string(debug.Stack()))
+				traced(log).Error("a callback did not return", "err", err, "stack",
+					string(debug.Stack()))
 			}
 		}()
 		err = f()

@@ -36,82 +36,134 @@ const sandbox = "a sandbox (seccomp) or a security policy forbids the system cal
 
 var situations = []situation{
 	// What a server cannot make, its client is told.
-	{calls: "MemfdCreate", do: "dial", server: "memfd_create=EPERM", want: []string{"resource exhausted", "the server cannot make the memory", sandbox + "memfd_create", "(not sent)"}},
-	{calls: "MemfdCreate", do: "dial", server: "memfd_create=ENOSYS", want: []string{"the kernel does not know the system call memfd_create"}},
-	{calls: "MemfdCreate", do: "dial", server: "memfd_create=EMFILE", want: []string{"RLIMIT_NOFILE"}},
+	{calls: "MemfdCreate", do: "dial", server: "memfd_create=EPERM",
+		want: []string{"resource exhausted", "the server cannot make the memory", sandbox +
+			"memfd_create", "(not sent)"}},
+	{calls: "MemfdCreate", do: "dial", server: "memfd_create=ENOSYS",
+		want: []string{"the kernel does not know the system call memfd_create"}},
+	{calls: "MemfdCreate", do: "dial", server: "memfd_create=EMFILE",
+		want: []string{"RLIMIT_NOFILE"}},
 	{calls: "Fallocate", do: "dial", server: "fallocate=ENOSPC", want: []string{"memory.max"}},
 	{calls: "FcntlInt", do: "dial", server: "add_seals=EPERM", want: []string{sandbox + "fcntl"}},
-	{calls: "Mmap", do: "dial", server: "mmap=ENOMEM", want: []string{"resource exhausted", "vm.max_map_count"}},
-	{calls: "Socketpair", do: "dial", server: "socketpair=EPERM", want: []string{"the server cannot hand over the memory", "make a doorbell", sandbox + "socketpair"}},
-	{calls: "Socketpair", do: "dial", server: "socketpair=EMFILE", want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
-	{calls: "SetWriteBuffer ListenUnix", do: "listen", forbid: "setsockopt=EPERM", want: []string{sandbox + "setsockopt"}},
+	{calls: "Mmap", do: "dial", server: "mmap=ENOMEM",
+		want: []string{"resource exhausted", "vm.max_map_count"}},
+	{calls: "Socketpair", do: "dial", server: "socketpair=EPERM",
+		want: []string{"the server cannot hand over the memory", "make a doorbell", sandbox +
+			"socketpair"}},
+	{calls: "Socketpair", do: "dial", server: "socketpair=EMFILE",
+		want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
+	{calls: "SetWriteBuffer ListenUnix", do: "listen", forbid: "setsockopt=EPERM",
+		want: []string{sandbox + "setsockopt"}},
 
 	// What the client lacks itself.
-	{calls: "ReadMsgUnix", do: "dial hungry", server: "-", setup: "no descriptors but three", want: []string{"resource exhausted", "receive the peer's descriptors", "RLIMIT_NOFILE", "ulimit -n", "(not sent)"}},
-	{calls: "FileConn", do: "dial", server: "-", setup: "no descriptors but three", want: []string{"resource exhausted", "open a doorbell", "RLIMIT_NOFILE", "ulimit -n", "(not sent)"}},
-	{calls: "Open OpenRoot", do: "dial", server: "-", setup: "no descriptors", want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
-	{calls: "DialUnix", do: "dial", server: "-", forbid: "socket=EPERM", want: []string{sandbox + "socket"}},
-	{calls: "DialUnix", do: "dial", server: "-", forbid: "connect=EPERM", want: []string{sandbox + "connect"}},
-	{calls: "DialUnix", do: "dial", server: "-", forbid: "socket=ENOBUFS", want: []string{"resource exhausted", "memory.max"}},
-	{calls: "GetsockoptUcred", do: "dial", server: "-", forbid: "getsockopt=EPERM", want: []string{"credentials", sandbox + "getsockopt"}},
-	{calls: "ReadMsgUnix", do: "dial", server: "-", forbid: "recvmsg=EPERM", want: []string{sandbox + "recvmsg"}},
-	{calls: "FcntlInt", do: "dial", server: "-", forbid: "get_seals=EPERM", want: []string{"seals", sandbox + "fcntl"}},
-	{calls: "FcntlInt", do: "dial", server: "-", forbid: "add_seals=EACCES", want: []string{"seal memory file", sandbox + "fcntl"}},
-	{calls: "Mmap", do: "dial", server: "-", forbid: "mmap=ENOMEM", want: []string{"resource exhausted", "RLIMIT_AS", "vm.max_map_count"}},
-	{calls: "Mmap", do: "dial", server: "-", setup: "no address space", want: []string{"resource exhausted", "RLIMIT_AS"}},
+	{calls: "ReadMsgUnix", do: "dial hungry", server: "-", setup: "no descriptors but three",
+		want: []string{"resource exhausted", "receive the peer's descriptors", "RLIMIT_NOFILE",
+			"ulimit -n", "(not sent)"}},
+	{calls: "FileConn", do: "dial", server: "-", setup: "no descriptors but three",
+		want: []string{"resource exhausted", "open a doorbell", "RLIMIT_NOFILE", "ulimit -n",
+			"(not sent)"}},
+	{calls: "Open OpenRoot", do: "dial", server: "-", setup: "no descriptors",
+		want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
+	{calls: "DialUnix", do: "dial", server: "-", forbid: "socket=EPERM",
+		want: []string{sandbox + "socket"}},
+	{calls: "DialUnix", do: "dial", server: "-", forbid: "connect=EPERM",
+		want: []string{sandbox + "connect"}},
+	{calls: "DialUnix", do: "dial", server: "-", forbid: "socket=ENOBUFS",
+		want: []string{"resource exhausted", "memory.max"}},
+	{calls: "GetsockoptUcred", do: "dial", server: "-", forbid: "getsockopt=EPERM",
+		want: []string{"credentials", sandbox + "getsockopt"}},
+	{calls: "ReadMsgUnix", do: "dial", server: "-", forbid: "recvmsg=EPERM",
+		want: []string{sandbox + "recvmsg"}},
+	{calls: "FcntlInt", do: "dial", server: "-", forbid: "get_seals=EPERM",
+		want: []string{"seals", sandbox + "fcntl"}},
+	{calls: "FcntlInt", do: "dial", server: "-", forbid: "add_seals=EACCES",
+		want: []string{"seal memory file", sandbox + "fcntl"}},
+	{calls: "Mmap", do: "dial", server: "-", forbid: "mmap=ENOMEM",
+		want: []string{"resource exhausted", "RLIMIT_AS", "vm.max_map_count"}},
+	{calls: "Mmap", do: "dial", server: "-", setup: "no address space",
+		want: []string{"resource exhausted", "RLIMIT_AS"}},
 	{do: "dial", want: []string{"nobody serves this channel"}},
 
-	{calls: "ListenUnix", do: "listen", forbid: "bind=EPERM", want: []string{"bind", "the file system keeps no sockets, or a sandbox"}},
+	{calls: "ListenUnix", do: "listen", forbid: "bind=EPERM",
+		want: []string{"bind", "the file system keeps no sockets, or a sandbox"}},
 	{calls: "ListenUnix", do: "listen", forbid: "listen=EPERM", want: []string{sandbox + "listen"}},
-	{calls: "ListenUnix", do: "listen", forbid: "socket=EMFILE", want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
-	{calls: "FcntlFlock", do: "listen", forbid: "lock=ENOLCK", want: []string{"resource exhausted", "the file system keeps no locks"}},
+	{calls: "ListenUnix", do: "listen", forbid: "socket=EMFILE",
+		want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
+	{calls: "FcntlFlock", do: "listen", forbid: "lock=ENOLCK",
+		want: []string{"resource exhausted", "the file system keeps no locks"}},
 	{calls: "FcntlFlock", do: "listen", forbid: "lock=EPERM", want: []string{sandbox + "fcntl"}},
-	{calls: "Open OpenRoot", do: "listen", setup: "no descriptors", want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
-	{calls: "OpenFile", do: "listen", setup: "read-only", want: []string{"the file system is read-only", "IPCGEN_DOMAIN"}},
-	{calls: "OpenFile", do: "listen", setup: "no room", want: []string{"resource exhausted", "the file system is full"}},
-	{calls: "OpenFile", do: "listen", setup: "no parent", want: []string{"not found", "create its parent directory", "IPCGEN_DOMAIN"}},
-	{calls: "OpenFile", do: "listen", setup: "no right", want: []string{"permission denied", "the rights of that file, or of a folder above it"}},
+	{calls: "Open OpenRoot", do: "listen", setup: "no descriptors",
+		want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
+	{calls: "OpenFile", do: "listen", setup: "read-only",
+		want: []string{"the file system is read-only", "IPCGEN_DOMAIN"}},
+	{calls: "OpenFile", do: "listen", setup: "no room",
+		want: []string{"resource exhausted", "the file system is full"}},
+	{calls: "OpenFile", do: "listen", setup: "no parent",
+		want: []string{"not found", "create its parent directory", "IPCGEN_DOMAIN"}},
+	{calls: "OpenFile", do: "listen", setup: "no right",
+		want: []string{"permission denied", "the rights of that file, or of a folder above it"}},
 
-	{calls: "Open Fsync CreateTemp", do: "registry", setup: "read-only", want: []string{"the file system is read-only"}},
+	{calls: "Open Fsync CreateTemp", do: "registry", setup: "read-only",
+		want: []string{"the file system is read-only"}},
 	{calls: "Open", do: "registry", setup: "no room", want: []string{"the file system is full"}},
-	{calls: "Fallocate", do: "registry", forbid: "fallocate=ENOSPC", want: []string{"the file system is full"}},
-	{calls: "Fallocate", do: "registry", forbid: "fallocate=EPERM", want: []string{sandbox + "fallocate"}},
-	{calls: "Fallocate Truncate", do: "registry", setup: "no file size", want: []string{"RLIMIT_FSIZE", "ulimit -f"}},
+	{calls: "Fallocate", do: "registry", forbid: "fallocate=ENOSPC",
+		want: []string{"the file system is full"}},
+	{calls: "Fallocate", do: "registry", forbid: "fallocate=EPERM",
+		want: []string{sandbox + "fallocate"}},
+	{calls: "Fallocate Truncate", do: "registry", setup: "no file size",
+		want: []string{"RLIMIT_FSIZE", "ulimit -f"}},
 	{calls: "Linkat", do: "registry", forbid: "linkat=EIO", want: []string{"linkat", "dmesg"}},
-	{calls: "Mmap", do: "registry", forbid: "mmap=ENODEV", want: []string{"files of this file system cannot be mapped"}},
+	{calls: "Mmap", do: "registry", forbid: "mmap=ENODEV",
+		want: []string{"files of this file system cannot be mapped"}},
 
-	{calls: "Start", do: "group", setup: "noexec", want: []string{"svc.0", "permission denied", "noexec"}},
+	{calls: "Start", do: "group", setup: "noexec",
+		want: []string{"svc.0", "permission denied", "noexec"}},
 	{calls: "Start", do: "group", setup: "no program", want: []string{"no such file or directory"}},
-	{calls: "Start", do: "group", forbid: "setpgid=EPERM", want: []string{"SysProcAttr", "a security policy refuses"}},
-	{calls: "Start", do: "group", forbid: "fork=EAGAIN", want: []string{"RLIMIT_NPROC", "pids.max"}},
+	{calls: "Start", do: "group", forbid: "setpgid=EPERM",
+		want: []string{"SysProcAttr", "a security policy refuses"}},
+	{calls: "Start", do: "group", forbid: "fork=EAGAIN",
+		want: []string{"RLIMIT_NPROC", "pids.max"}},
 	{calls: "Mmap", do: "group", forbid: "mmap=ENOMEM", want: []string{"RLIMIT_AS"}},
-	{calls: "FcntlFlock", do: "group", forbid: "lock=ENOLCK", want: []string{"the file system keeps no locks"}},
-	{calls: "OpenFile", do: "group", setup: "no right", want: []string{"permission denied", "the rights of that file"}},
-	{calls: "OpenRoot", do: "group dial", setup: "no descriptors", want: []string{"dial group svc", "RLIMIT_NOFILE"}},
-	{calls: "OpenFile", do: "group dial", setup: "read-only", want: []string{"the file system is read-only"}},
+	{calls: "FcntlFlock", do: "group", forbid: "lock=ENOLCK",
+		want: []string{"the file system keeps no locks"}},
+	{calls: "OpenFile", do: "group", setup: "no right",
+		want: []string{"permission denied", "the rights of that file"}},
+	{calls: "OpenRoot", do: "group dial", setup: "no descriptors",
+		want: []string{"dial group svc", "RLIMIT_NOFILE"}},
+	{calls: "OpenFile", do: "group dial", setup: "read-only",
+		want: []string{"the file system is read-only"}},
 	{calls: "Mmap", do: "group dial", forbid: "mmap=ENOMEM", want: []string{"RLIMIT_AS"}},
 }
 
 // notSituations says why a system call of internal/sys has no situation.
 var notSituations = map[string]string{
-	"ClockGettime": "cannot fail", "SYS_SCHED_YIELD": "cannot fail", "Gettid": "cannot fail", "Getpid": "cannot fail",
-	"Close": "its error says nothing that a caller could act on", "Munmap": "fails for arguments alone",
-	"Madvise": "a hint", "SchedGetaffinity": "a hint", "Getrlimit": "a hint", "Flock": "a hint to cleaners, tried again every second",
+	"ClockGettime": "cannot fail", "SYS_SCHED_YIELD": "cannot fail", "Gettid": "cannot fail",
+	"Getpid":  "cannot fail",
+	"Close":   "its error says nothing that a caller could act on",
+	"Munmap":  "fails for arguments alone",
+	"Madvise": "a hint", "SchedGetaffinity": "a hint", "Getrlimit": "a hint",
+	"Flock":  "a hint to cleaners, tried again every second",
 	"Sendto": "fails when the peer is gone, which the connection tells of", "Recvfrom": "as Sendto",
-	"Fstat": "fails for descriptors that are not open alone", "Fstatfs": "as Fstat", "Stat": "as Fstat; without /proc namespaces are taken to be one",
+	"Fstat": "fails for descriptors that are not open alone", "Fstatfs": "as Fstat",
+	"Stat": "as Fstat; without /proc namespaces are taken to be one",
 	"Exit": "cannot fail", "SetNonblock": "fails for descriptors that are not open alone",
-	"InotifyInit1":    "TestGroupOutlivesShortageOfWatches: the process polls and WatchTrouble tells",
-	"InotifyAddWatch": "TestGroupOutlivesShortageOfWatches", "InotifyRmWatch": "fails for watches that are gone",
+	"InotifyInit1": "TestGroupOutlivesShortageOfWatches: the process polls and WatchTrouble " +
+		"tells",
+	"InotifyAddWatch": "TestGroupOutlivesShortageOfWatches",
+	"InotifyRmWatch":  "fails for watches that are gone",
 	"PidfdOpen":       "TestGroupWithoutProcessHandles: there are other ways",
 	"PidfdSendSignal": "TestShutdownWithoutSignals", "Kill": "TestShutdownWithoutSignals",
-	"Poll": "of one pidfd, without a wait", "Waitid": "the way without pidfds; of a child it cannot fail",
-	"Remove": "of a temporary file of its own", "SYS_SET_ROBUST_LIST": "a member whose death the kernel cannot mark is known by its pidfd",
-	"SYS_FUTEX":    "a process that cannot wait for a death learns of it by its pidfd",
-	"WriteMsgUnix": "fails when the peer is gone, which the connection tells of",
-	"AcceptUnix":   "package ipc's TestDescriptorsRunOut: Serve logs the limit and goes on",
-	"Link":         "as Linkat, where the file system knows no O_TMPFILE",
-	"ReadFile":     "of /proc/vmstat: without it, every kill by SIGKILL is taken for one from outside",
-	"Rename":       "as CreateTemp", "Prctl": "tests alone", "Notify": "cannot fail",
+	"Poll":                "of one pidfd, without a wait",
+	"Waitid":              "the way without pidfds; of a child it cannot fail",
+	"Remove":              "of a temporary file of its own",
+	"SYS_SET_ROBUST_LIST": "a member whose death the kernel cannot mark is known by its pidfd",
+	"SYS_FUTEX":           "a process that cannot wait for a death learns of it by its pidfd",
+	"WriteMsgUnix":        "fails when the peer is gone, which the connection tells of",
+	"AcceptUnix":          "package ipc's TestDescriptorsRunOut: Serve logs the limit and goes on",
+	"Link":                "as Linkat, where the file system knows no O_TMPFILE",
+	"ReadFile": "of /proc/vmstat: without it, every kill by SIGKILL is taken for one " +
+		"from outside",
+	"Rename": "as CreateTemp", "Prctl": "tests alone", "Notify": "cannot fail",
 }
 
 // faults are what a process does to itself, or to its domain, before the deed.
@@ -174,7 +226,8 @@ func limitDescriptors(n int) error {
 		}
 		at := f.Fd()
 		if int(at) >= 20 { // no gaps below
-			return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(int(at) + 1 + n), Max: uint64(int(at) + 1 + n)})
+			return syscall.Setrlimit(syscall.RLIMIT_NOFILE,
+				&syscall.Rlimit{Cur: uint64(int(at) + 1 + n), Max: uint64(int(at) + 1 + n)})
 		}
 		kept = append(kept, f)
 	}
@@ -255,41 +308,42 @@ func TestErrorsNameTheCause(t *testing.T) {
 		t.Skip("limits, mounts and users of a test's own need root")
 	}
 	for _, s := range situations {
-		t.Run(strings.Join(strings.Fields(s.do+" "+s.forbid+" "+s.server+" "+s.setup), "_"), func(t *testing.T) {
-			t.Parallel()
-			d := newDomain(t)
-			if s.server != "" {
-				startCauseServer(t, d, s.server)
-			}
-			cmd := childCommand("cause", d, s.do, s.setup)
-			cmd.SysProcAttr = new(syscall.SysProcAttr)
-			switch s.setup {
-			case "read-only", "no room", "noexec":
-				cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
-			case "no right":
-				for p := filepath.Dir(d); p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
-					if err := os.Chmod(p, 0o755); err != nil {
-						t.Fatal(err)
+		t.Run(strings.Join(strings.Fields(s.do+" "+s.forbid+" "+s.server+" "+s.setup), "_"),
+			func(t *testing.T) {
+				t.Parallel()
+				d := newDomain(t)
+				if s.server != "" {
+					startCauseServer(t, d, s.server)
+				}
+				cmd := childCommand("cause", d, s.do, s.setup)
+				cmd.SysProcAttr = new(syscall.SysProcAttr)
+				switch s.setup {
+				case "read-only", "no room", "noexec":
+					cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+				case "no right":
+					for p := filepath.Dir(d); p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
+						if err := os.Chmod(p, 0o755); err != nil {
+							t.Fatal(err)
+						}
 					}
 				}
-			}
-			if s.forbid != "" {
-				cmd.Env = append(cmd.Env, systest.EnvVar+"="+s.forbid)
-			}
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			text := strings.TrimSpace(string(out))
-			for _, w := range s.want {
-				if !strings.Contains(text, w) {
-					t.Errorf("says: %s\ndoes not say: %s", text, w)
+				if s.forbid != "" {
+					cmd.Env = append(cmd.Env, systest.EnvVar+"="+s.forbid)
 				}
-			}
-			if strings.Contains(text, "\n") {
-				t.Errorf("more than a line: %q", text)
-			}
-		})
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				text := strings.TrimSpace(string(out))
+				for _, w := range s.want {
+					if !strings.Contains(text, w) {
+						t.Errorf("says: %s\ndoes not say: %s", text, w)
+					}
+				}
+				if strings.Contains(text, "\n") {
+					t.Errorf("more than a line: %q", text)
+				}
+			})
 	}
 }
 
@@ -341,13 +395,17 @@ func systemCalls(t *testing.T) map[string]string {
 		t.Fatal(files, err)
 	}
 	// Methods that are system calls, of package net's and os's types.
-	methods := map[string]bool{"ReadMsgUnix": true, "WriteMsgUnix": true, "AcceptUnix": true, "SetWriteBuffer": true}
-	notCalls := map[string]bool{"Errno": true, "Signal": true, "NsecToTimespec": true, "UnixRights": true, "CmsgSpace": true,
-		"ParseSocketControlMessage": true, "ParseUnixRights": true, "RawSyscall": true, "Syscall": true, "Syscall6": true,
+	methods := map[string]bool{"ReadMsgUnix": true, "WriteMsgUnix": true, "AcceptUnix": true,
+		"SetWriteBuffer": true}
+	notCalls := map[string]bool{"Errno": true, "Signal": true, "NsecToTimespec": true,
+		"UnixRights": true, "CmsgSpace": true,
+		"ParseSocketControlMessage": true, "ParseUnixRights": true, "RawSyscall": true,
+		"Syscall": true, "Syscall6": true,
 		"NewFile": true, "NewSyscallError": true, "Getenv": true}
 	used := map[string]string{}
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, "_other.go") || strings.HasSuffix(name, "_windows.go") || strings.Contains(name, "crash") {
+		if strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, "_other.go") ||
+			strings.HasSuffix(name, "_windows.go") || strings.Contains(name, "crash") {
 			continue
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
@@ -367,7 +425,9 @@ func systemCalls(t *testing.T) map[string]string {
 				return true
 			}
 			pkg, _ := sel.X.(*ast.Ident)
-			direct := pkg != nil && (pkg.Name == "unix" || pkg.Name == "syscall" || pkg.Name == "net" || pkg.Name == "os")
+			direct := pkg != nil &&
+				(pkg.Name == "unix" || pkg.Name == "syscall" || pkg.Name == "net" ||
+					pkg.Name == "os")
 			if (direct || methods[sel.Sel.Name]) && !notCalls[sel.Sel.Name] {
 				used[sel.Sel.Name] = name
 			}

@@ -57,7 +57,9 @@ func chattersGoOn(t *testing.T, domain string) {
 	}
 	for i := range 2 {
 		before := count(i)
-		eventually(t, fmt.Sprintf("replica %d writes on", i), func() bool { return count(i) > before+100 })
+		eventually(t, fmt.Sprintf("replica %d writes on", i), func() bool {
+			return count(i) > before+100
+		})
 	}
 }
 
@@ -116,7 +118,8 @@ func TestReaderOfOutputGoesAway(t *testing.T) {
 			before := processesOf(d)
 			leave(h)
 			chattersGoOn(t, d)
-			if after := processesOf(d); len(before) != 2 || fmt.Sprint(after) != fmt.Sprint(before) {
+			if after := processesOf(d); len(before) != 2 ||
+				fmt.Sprint(after) != fmt.Sprint(before) {
 				t.Errorf("replicas before %v, after %v", before, after)
 			}
 			h.cmd.Process.Signal(syscall.SIGTERM)
@@ -184,15 +187,20 @@ var badWriters = map[string]func(release <-chan struct{}) io.Writer{
 	"fails": func(<-chan struct{}) io.Writer {
 		return writerFunc(func([]byte) (int, error) { return 0, errors.New("full") })
 	},
-	"panics": func(<-chan struct{}) io.Writer { return writerFunc(func([]byte) (int, error) { panic("as told") }) },
+	"panics": func(<-chan struct{}) io.Writer {
+		return writerFunc(func([]byte) (int, error) { panic("as told") })
+	},
 	"writes less": func(<-chan struct{}) io.Writer {
 		return writerFunc(func(p []byte) (int, error) { return len(p) / 2, nil })
 	},
 	"writes more": func(<-chan struct{}) io.Writer {
 		return writerFunc(func(p []byte) (int, error) { return len(p) * 2, io.EOF })
 	},
-	"broken pipe":  func(<-chan struct{}) io.Writer { r, w, _ := os.Pipe(); r.Close(); return w },
-	"full device":  func(<-chan struct{}) io.Writer { f, _ := os.OpenFile("/dev/full", os.O_WRONLY, 0); return f },
+	"broken pipe": func(<-chan struct{}) io.Writer { r, w, _ := os.Pipe(); r.Close(); return w },
+	"full device": func(<-chan struct{}) io.Writer {
+		f, _ := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		return f
+	},
 	"nobody reads": func(<-chan struct{}) io.Writer { return stalledPipe() },
 }
 
@@ -229,7 +237,9 @@ func TestBadWriter(t *testing.T) {
 				if err != nil || after.Primary == before.Primary {
 					t.Errorf("%+v, %v", after, err)
 				}
-				eventually(t, "output is counted as lost", func() bool { return g.Status().OutputLost > 0 })
+				eventually(t, "output is counted as lost", func() bool {
+					return g.Status().OutputLost > 0
+				})
 				shutdown(t, g)
 				if f, ok := w.(*os.File); ok {
 					f.Close()
@@ -263,7 +273,10 @@ func TestEndlessLineIsCut(t *testing.T) {
 	cfg.Command = func(i int) *exec.Cmd { return childCommand("endless", fmt.Sprint(size)) }
 	var got strings.Builder
 	longest := 0
-	cfg.Stdout = writerFunc(func(p []byte) (int, error) { longest = max(longest, len(p)); return got.Write(p) })
+	cfg.Stdout = writerFunc(func(p []byte) (int, error) {
+		longest = max(longest, len(p))
+		return got.Write(p)
+	})
 	cfg.Prefix = func(int) string { return "> " }
 	g, err := group.Start(t.Context(), cfg)
 	if err != nil {
@@ -279,7 +292,8 @@ func TestEndlessLineIsCut(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(got.String()), "\n")
 	for i, line := range lines {
-		if !strings.HasPrefix(line, "> #") || (i < len(lines)-1) != strings.HasSuffix(line, "#"+" [cut: the line goes on]") {
+		if !strings.HasPrefix(line, "> #") ||
+			(i < len(lines)-1) != strings.HasSuffix(line, "#"+" [cut: the line goes on]") {
 			t.Fatalf("line %d of %d: %.40q...%q", i, len(lines), line, line[max(0, len(line)-40):])
 		}
 	}

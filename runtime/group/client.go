@@ -85,7 +85,8 @@ func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) 
 	}
 	c := &Client{
 		service: service, patience: cfg.Patience, options: cfg.Options, dir: dir,
-		reign: reign{primary: none}, links: make(map[string]*link), keepers: make(map[string]*keeper),
+		reign: reign{primary: none}, links: make(map[string]*link),
+		keepers: make(map[string]*keeper),
 		changed: make(chan struct{}),
 	}
 	if err := c.open(); err != nil {
@@ -234,7 +235,8 @@ func (c *Client) settle() {
 		l.epoch.Store(c.reign.epoch)
 	}
 	old := c.current.Swap(l)
-	if old != nil && old != l && c.reign.primary != none && old.rec.Name != instanceName(c.service, c.reign.primary) {
+	if old != nil && old != l && c.reign.primary != none &&
+		old.rec.Name != instanceName(c.service, c.reign.primary) {
 		// Another rules now. What the old primary has not taken yet it will
 		// refuse, and what it has taken it will not answer; so nobody need wait
 		// until its connection tells that it is dead.
@@ -293,7 +295,8 @@ func (c *Client) unkeep(rec registry.Record) {
 // taken, so only the end of the client closes a connection.
 func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool) {
 	l := &link{rec: rec}
-	opts := append([]ipc.DialOption{ipc.WithDomain(c.dir.Path()), ipc.WithReplyChannel(rec.Reply), ipc.WithEpoch(l)}, c.options...)
+	opts := append([]ipc.DialOption{ipc.WithDomain(c.dir.Path()), ipc.WithReplyChannel(rec.Reply),
+		ipc.WithEpoch(l)}, c.options...)
 	conn, err := ipc.Dial(ctx, rec.Control, opts...)
 	c.mu.Lock()
 	if err != nil {
@@ -367,7 +370,8 @@ func lostTo(m *ipc.MethodInfo, err error, lost []string) error {
 		return err
 	}
 	return &ipc.Error{Code: ipc.CodeOf(err), Op: callName(m), Outcome: ipc.OutcomeOf(err), Err: err,
-		Msg: fmt.Sprintf("%d primaries were lost while they had this call, which may be what ends them: %s", len(lost), strings.Join(lost, ", "))}
+		Msg: fmt.Sprintf("%d primaries were lost while they had this call, which may be what "+
+			"ends them: %s", len(lost), strings.Join(lost, ", "))}
 }
 
 // combine returns what is known of a call that was sent again, from the outcomes of
@@ -486,13 +490,15 @@ func (c *Client) missing() error {
 	defer c.mu.Unlock()
 	switch {
 	case c.page == nil:
-		return fmt.Errorf("nobody supervises group %s in domain %s %s", c.service, c.dir.Path(), c.dir.Absence(pagePath(c.service)))
+		return fmt.Errorf("nobody supervises group %s in domain %s %s", c.service, c.dir.Path(),
+			c.dir.Absence(pagePath(c.service)))
 	case c.reign.phase == phaseClosing:
 		return fmt.Errorf("group %s is shutting down", c.service)
 	case c.reign.primary == none:
 		return fmt.Errorf("group %s has no primary", c.service)
 	case c.trouble != nil:
-		return fmt.Errorf("no connection to %s: %w", instanceName(c.service, c.reign.primary), c.trouble)
+		return fmt.Errorf("no connection to %s: %w",
+			instanceName(c.service, c.reign.primary), c.trouble)
 	}
 	return fmt.Errorf("no connection to %s yet", instanceName(c.service, c.reign.primary))
 }

@@ -46,11 +46,13 @@ func TestClientFollowsThePrimary(t *testing.T) {
 		before := g.Status()
 		conn, err := c.WaitConnected(t.Context())
 		primary := before.Instances[before.Primary]
-		if err != nil || conn.Name != primary.Name || conn.PID != primary.PID || conn.Control != primary.Control ||
+		if err != nil || conn.Name != primary.Name || conn.PID != primary.PID ||
+			conn.Control != primary.Control ||
 			conn.Reply != primary.Reply || conn.Epoch != before.Epoch || conn.Receivers != 1 {
 			t.Fatalf("connection %+v, %v; the primary is %+v", conn, err, primary)
 		}
-		ack, err := control.StartStream(t.Context(), &audio.StartStreamT{SampleRate: 48000, Channels: 2, BufferFrames: 256})
+		ack, err := control.StartStream(t.Context(),
+			&audio.StartStreamT{SampleRate: 48000, Channels: 2, BufferFrames: 256})
 		if err != nil || ack.RefSeq != uint64(2*round+1) {
 			t.Fatalf("round %d: StartStream = %+v, %v", round, ack, err)
 		}
@@ -83,7 +85,8 @@ func TestOutcomesUnderLoad(t *testing.T) {
 				if _, err := control.GetParam(t.Context(), &audio.GetParamT{}); err != nil {
 					t.Errorf("idempotent call: %v", err)
 				}
-				_, err := control.StartStream(t.Context(), &audio.StartStreamT{SampleRate: 48000, Channels: 2, BufferFrames: 256})
+				_, err := control.StartStream(t.Context(),
+					&audio.StartStreamT{SampleRate: 48000, Channels: 2, BufferFrames: 256})
 				switch {
 				case err == nil:
 					good.Add(1)
@@ -170,7 +173,8 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 		failed <- err
 	}()
 	killExecutor()
-	if err := <-failed; ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+	if err := <-failed; ipc.CodeOf(err) != ipc.CodeUnavailable ||
+		ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("call that is not idempotent: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -183,7 +187,8 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 		t.Error("there is no second execution")
 	}
 	cancel()
-	if err := <-failed; !errors.Is(err, context.Canceled) || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+	if err := <-failed; !errors.Is(err, context.Canceled) ||
+		ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("idempotent call: %v", err)
 	}
 	// With the second primary that dies while it executes the call, the call ends, although
@@ -197,7 +202,8 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("call that two primaries were lost to: %v", err)
 	}
-	for _, part := range []string{"audio.AudioControl/SetParam", "2 primaries were lost", fmt.Sprintf("pid %d", first), fmt.Sprintf("pid %d", second)} {
+	for _, part := range []string{"audio.AudioControl/SetParam", "2 primaries were lost",
+		fmt.Sprintf("pid %d", first), fmt.Sprintf("pid %d", second)} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error does not say %q: %v", part, err)
 		}
@@ -218,7 +224,8 @@ func TestCallWithoutGroup(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || ipc.OutcomeOf(err) != ipc.NotSent {
 		t.Errorf("deadline: %v", err)
 	}
-	if text := err.Error(); !strings.Contains(text, "nobody supervises group") || strings.Contains(text, "\n") {
+	if text := err.Error(); !strings.Contains(text, "nobody supervises group") ||
+		strings.Contains(text, "\n") {
 		t.Errorf("the error is not one line that says why: %q", text)
 	}
 }

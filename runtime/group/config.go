@@ -110,7 +110,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Replicas = 2
 	}
 	if c.Replicas < 1 || c.Replicas > maxReplicas {
-		return c, fmt.Errorf("group %s: %d replicas; choose 1 to %d", c.Service, c.Replicas, maxReplicas)
+		return c, fmt.Errorf("group %s: %d replicas; choose 1 to %d", c.Service,
+			c.Replicas, maxReplicas)
 	}
 	if err := domain.CheckName("instance", instanceName(c.Service, c.Replicas-1)); err != nil {
 		return c, err
@@ -137,7 +138,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Replication != nil {
 		r, err := c.Replication.withDefaults(c.Replicas)
 		if err == nil {
-			err = domain.CheckName("state's channel", replicaChannel(instanceName(c.Service, c.Replicas-1)))
+			err = domain.CheckName("state's channel",
+				replicaChannel(instanceName(c.Service, c.Replicas-1)))
 		}
 		if err != nil {
 			return c, fmt.Errorf("group %s: %w", c.Service, err)
@@ -160,7 +162,8 @@ func (c Config) withDefaults() (Config, error) {
 		_, file1 := c.Stdout.(*os.File)
 		_, file2 := c.Stderr.(*os.File)
 		if !file1 || !file2 || c.Prefix != nil {
-			return c, fmt.Errorf("group %s: with Survive the output must go to files, without a prefix", c.Service)
+			return c, fmt.Errorf(
+				"group %s: with Survive the output must go to files, without a prefix", c.Service)
 		}
 	}
 	if c.Logger == nil {

@@ -43,16 +43,20 @@ func crashRounds() int {
 }
 
 // often are the points that a process comes by again and again.
-var often = []string{"group change begun", "group change executed", "group changes sent", "group changes acknowledged",
-	"group change received", "group change applied", "group beat", "group reign decided", "group reign stored", "group reign told",
+var often = []string{"group change begun", "group change executed", "group changes sent",
+	"group changes acknowledged",
+	"group change received", "group change applied", "group beat", "group reign decided",
+	"group reign stored", "group reign told",
 	"group reign ended", "group heirs stored", "group launched", "registry looked"}
 
 // forEachPoint tries every point of ours that a scenario lists.
-func forEachPoint(t *testing.T, list func(t *testing.T) string, fewest int, try func(t *testing.T, point string, visit int)) {
+func forEachPoint(t *testing.T, list func(t *testing.T) string, fewest int,
+	try func(t *testing.T, point string, visit int)) {
 	var points []string
 	for line := range strings.Lines(list(t)) {
 		point, ok := strings.CutPrefix(strings.TrimSpace(line), "crash point: ")
-		if ok && (strings.HasPrefix(point, "group ") || strings.HasPrefix(point, "registry ")) && !slices.Contains(points, point) {
+		if ok && (strings.HasPrefix(point, "group ") || strings.HasPrefix(point, "registry ")) &&
+			!slices.Contains(points, point) {
 			points = append(points, point)
 		}
 	}
@@ -93,7 +97,8 @@ func (w *witness) Write(p []byte) (int, error) {
 }
 
 func (w *witness) reached() bool {
-	return bytes.Contains(w.said.Bytes(), []byte("crash at ")) || bytes.Contains(w.said.Bytes(), []byte("stop at "))
+	return bytes.Contains(w.said.Bytes(), []byte("crash at ")) ||
+		bytes.Contains(w.said.Bytes(), []byte("stop at "))
 }
 
 func (w *witness) String() string {
@@ -128,7 +133,8 @@ func TestCrashOfSupervisor(t *testing.T) {
 // beginning with an adoption if the replicas survive; then kills primaries,
 // and at last ends it. It returns what the supervisor wrote, and the changes that
 // were answered and must be kept.
-func supervise(t *testing.T, domain string, survive bool, action string) (said string, acked words) {
+func supervise(t *testing.T, domain string, survive bool, action string) (said string,
+	acked words) {
 	args := []string{domain, "list"}
 	if survive {
 		args = append(args, "survive")
@@ -237,7 +243,8 @@ func TestCrashOfReplica(t *testing.T) {
 				if action == "stop" {
 					atPoint = func(g *group.Group, pid int) { rulePast(t, g, pid) }
 				}
-				said, reached := replicate(t, fmt.Sprintf("%s:%s:%d", action, point, visit), atPoint)
+				said, reached := replicate(t,
+					fmt.Sprintf("%s:%s:%d", action, point, visit), atPoint)
 				if !reached {
 					t.Errorf("the point was not reached; the replicas said:\n%s", said)
 				}
@@ -249,7 +256,8 @@ func TestCrashOfReplica(t *testing.T) {
 // replicate runs a group under load whose fourth process, the first that replaces
 // another one, does at its crash points what action says. Primaries are
 // killed until that process has come there, and then atPoint is called.
-func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int)) (said string, reached bool) {
+func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int)) (said string,
+	reached bool) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Heartbeat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: 20 * time.Second}
 	// Nobody is dropped because the machine is busy, but for a standby that stands
@@ -297,12 +305,15 @@ func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int
 	go func() { <-w.hit; cancel() }()
 	pid := 0
 	for kills := 0; kills < 4 && !hit(); kills++ {
-		s, err := g.Wait(ctx, func(s group.Status) bool { return s.Healthy() && s.Epoch > uint64(kills) })
+		s, err := g.Wait(ctx, func(s group.Status) bool {
+			return s.Healthy() && s.Epoch > uint64(kills)
+		})
 		if err != nil {
 			break
 		}
 		for until := done.Load() + 20 + rand.N(int64(50)); done.Load() < until && !hit(); {
-			time.Sleep(time.Duration(rand.N(int64(time.Millisecond)))) // a random moment, after some changes
+			// a random moment, after some changes
+			time.Sleep(time.Duration(rand.N(int64(time.Millisecond))))
 		}
 		if victim := s.Instances[s.Primary].PID; victim == pid {
 			syscall.Kill(victim, syscall.SIGTERM) // the last chance: it ends in order

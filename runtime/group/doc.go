@@ -9,8 +9,8 @@
 //   - A replica calls [Run] with its services. Without a supervisor the same program serves alone.
 //     [Join] and [Member.Announce] are the steps of Run, for a process that must do something in
 //     between.
-//   - A client calls [Dial]. The [Client] is an ipc.Caller, so generated clients are made from it as
-//     from an *ipc.Conn.
+//   - A client calls [Dial]. The [Client] is an ipc.Caller, so generated clients are made from
+//     it as from an *ipc.Conn.
 //
 // With [Config.Replication] a group also keeps the [State] of its service on all replicas.
 //

@@ -43,7 +43,8 @@ func childLedger([]string) error {
 		return &words{0}, err
 	}
 	return group.Run(context.Background(), group.ReplicaConfig{},
-		ipc.NewService(listProtocol, ipc.Handle(methodAppend, record), ipc.Handle(methodIdempotent, record)))
+		ipc.NewService(listProtocol, ipc.Handle(methodAppend, record),
+			ipc.Handle(methodIdempotent, record)))
 }
 
 // Numbers whose recording is never answered, and takes long.
@@ -81,7 +82,8 @@ type claims struct {
 
 // callUntil makes calls with several clients until ctx is done or a call fails with a
 // code that says that there is no service.
-func (k *claims) callUntil(ctx context.Context, t *testing.T, domain string, limit func() (context.Context, context.CancelFunc)) (wait func()) {
+func (k *claims) callUntil(ctx context.Context, t *testing.T, domain string,
+	limit func() (context.Context, context.CancelFunc)) (wait func()) {
 	var callers sync.WaitGroup
 	for i := range 6 {
 		c := dialList(t, domain)
@@ -162,7 +164,9 @@ func TestNoCallIsLostInOrder(t *testing.T) {
 			k := &claims{all: map[uint64]claim{}}
 			over, end := context.WithCancel(context.Background())
 			defer end()
-			wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) { return over, func() {} })
+			wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) {
+				return over, func() {}
+			})
 			for range rollRounds() {
 				k.more(100)
 				if err := g.Roll(t.Context(), cfg.Command); err != nil {
@@ -189,7 +193,9 @@ func TestNoCallIsLostInOrder(t *testing.T) {
 				k.next.Store(1 << 40)
 				ctx, cancel = context.WithCancel(t.Context())
 				defer cancel()
-				wait = k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) { return over, func() {} })
+				wait = k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) {
+					return over, func() {}
+				})
 				k.more(100)
 			}
 			shutdown(t, g)
@@ -200,7 +206,8 @@ func TestNoCallIsLostInOrder(t *testing.T) {
 				k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
 			}
 			for n, c := range k.all {
-				if c.err != nil && ipc.OutcomeOf(c.err) != ipc.NotSent && ipc.OutcomeOf(c.err) != ipc.NotExecuted {
+				if c.err != nil && ipc.OutcomeOf(c.err) != ipc.NotSent &&
+					ipc.OutcomeOf(c.err) != ipc.NotExecuted {
 					t.Errorf("call %d at the shutdown: %v", n, c.err)
 				}
 			}
@@ -245,7 +252,9 @@ func TestStoppedAtOnce(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				k := &claims{all: map[uint64]claim{}}
 				over, end := context.WithCancel(context.Background())
-				wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) { return over, func() {} })
+				wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) {
+					return over, func() {}
+				})
 				k.more(200)
 				all := append(pids, host.Process.Pid)
 				for i := range all { // another one is first each time
@@ -261,7 +270,8 @@ func TestStoppedAtOnce(t *testing.T) {
 				end()
 				wait()
 				for n, c := range k.all {
-					if o := ipc.OutcomeOf(c.err); c.err != nil && o != ipc.NotSent && o != ipc.NotExecuted {
+					if o := ipc.OutcomeOf(c.err); c.err != nil && o != ipc.NotSent &&
+						o != ipc.NotExecuted {
 						t.Errorf("call %d: %v", n, c.err)
 					}
 				}
@@ -353,7 +363,8 @@ func TestOutcomeOfAllAttempts(t *testing.T) {
 		runtime.Gosched()
 	}
 	syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
-	if err := <-result; ipc.CodeOf(err) != ipc.CodeDeadlineExceeded || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+	if err := <-result; ipc.CodeOf(err) != ipc.CodeDeadlineExceeded ||
+		ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("error %v, %v", err, ipc.OutcomeOf(err))
 	}
 }
@@ -388,7 +399,8 @@ func expectCutOff(t *testing.T, err error) {
 // A drain that takes too long is cut off, and one whose process dies ends at once; the
 // service goes on in either case.
 func TestDrainThatDoesNotEnd(t *testing.T) {
-	for name, grace := range map[string]time.Duration{"too long": 100 * time.Millisecond, "death": time.Hour} {
+	for name, grace := range map[string]time.Duration{"too long": 100 * time.Millisecond,
+		"death": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			domain := newDomain(t)
 			cfg := ledgerConfig(domain)
@@ -464,13 +476,15 @@ func TestSupervisorDiesDuringDrain(t *testing.T) {
 func TestRunAlone(t *testing.T) {
 	domain := newDomain(t)
 	entered, gate := make(chan struct{}), make(chan struct{})
-	svc := ipc.NewService(listProtocol, ipc.Handle(methodAppend, func(context.Context, *words) (*words, error) {
-		close(entered)
-		<-gate
-		return &words{}, nil
-	}))
+	svc := ipc.NewService(listProtocol,
+		ipc.Handle(methodAppend, func(context.Context, *words) (*words, error) {
+			close(entered)
+			<-gate
+			return &words{}, nil
+		}))
 	cfg := group.ReplicaConfig{Member: group.MemberConfig{Domain: domain}}
-	if err := group.Run(t.Context(), cfg, svc); err == nil || !strings.Contains(err.Error(), "Control") {
+	if err := group.Run(t.Context(), cfg, svc); err == nil ||
+		!strings.Contains(err.Error(), "Control") {
 		t.Errorf("without a channel: %v", err)
 	}
 	cfg.Record = registry.Record{Control: "alone", Service: "list"}
@@ -493,7 +507,8 @@ func TestRunAlone(t *testing.T) {
 	}
 	defer reg.Close()
 	rec, err := reg.Lookup("alone")
-	if err != nil || rec.Control != "alone" || rec.Service != "list" || rec.Protocol != listProtocol.Name || rec.Fingerprint != listProtocol.Fingerprint {
+	if err != nil || rec.Control != "alone" || rec.Service != "list" ||
+		rec.Protocol != listProtocol.Name || rec.Fingerprint != listProtocol.Fingerprint {
 		t.Errorf("record %+v, %v", rec, err)
 	}
 	c, err := ipc.Dial(t.Context(), "alone", ipc.WithDomain(domain))

@@ -25,7 +25,8 @@ func (e *InUseError) Error() string {
 	if e.PID != 0 {
 		who = fmt.Sprintf("a process (pid %d)", e.PID)
 	}
-	return fmt.Sprintf("group %s: %s supervises it in domain %s already; stop that one or choose another domain (IPCGEN_DOMAIN)",
+	return fmt.Sprintf("group %s: %s supervises it in domain %s already; stop that one or "+
+		"choose another domain (IPCGEN_DOMAIN)",
 		e.Service, who, e.Domain)
 }
 

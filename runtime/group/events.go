@@ -14,27 +14,29 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	Started     EventKind = iota // an instance's process was started
-	Ready                        // an instance is registered and answers
-	Suspected                    // an instance does not do what it should and is killed for it
-	Died                         // an instance's process ended
-	Promoted                     // an instance became the primary
-	Vacant                       // there is no primary and nobody to promote yet
-	Delayed                      // a restart waits: back-off, or the limit of restarts
-	Degraded                     // the limit of restarts was reached
-	Recovered                    // a degraded group has a healthy replica again
-	Stopping                     // the group shuts down
-	Stopped                      // the group has ended
-	Adopted                      // an instance of an earlier supervisor is this one's now
-	Evicted                      // such an instance had no place here and was killed
-	InSync                       // an instance has the whole state
-	OutOfSync                    // an instance has not, and cannot become the primary
-	StateLost                    // changes that were answered are gone
-	FileLost                     // the group's file is gone or damaged, and is made again
-	Quarantined                  // a request that ended the processes that executed it is refused for a while
+	Started   EventKind = iota // an instance's process was started
+	Ready                      // an instance is registered and answers
+	Suspected                  // an instance does not do what it should and is killed for it
+	Died                       // an instance's process ended
+	Promoted                   // an instance became the primary
+	Vacant                     // there is no primary and nobody to promote yet
+	Delayed                    // a restart waits: back-off, or the limit of restarts
+	Degraded                   // the limit of restarts was reached
+	Recovered                  // a degraded group has a healthy replica again
+	Stopping                   // the group shuts down
+	Stopped                    // the group has ended
+	Adopted                    // an instance of an earlier supervisor is this one's now
+	Evicted                    // such an instance had no place here and was killed
+	InSync                     // an instance has the whole state
+	OutOfSync                  // an instance has not, and cannot become the primary
+	StateLost                  // changes that were answered are gone
+	FileLost                   // the group's file is gone or damaged, and is made again
+	// a request that ended the processes that executed it is refused for a while
+	Quarantined
 )
 
-var eventNames = [...]string{"started", "ready", "suspected", "died", "promoted", "vacant", "delayed",
+var eventNames = [...]string{"started", "ready", "suspected", "died", "promoted",
+	"vacant", "delayed",
 	"degraded", "recovered", "stopping", "stopped", "adopted", "evicted",
 	"in sync", "out of sync", "state lost", "file lost", "quarantined"}
 

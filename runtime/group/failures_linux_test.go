@@ -35,7 +35,8 @@ func TestHungPrimaryIsKilledThenReplaced(t *testing.T) {
 	after, err := g.WaitHealthy(ctx, before.Epoch)
 	if err != nil {
 		syscall.Kill(old, syscall.SIGKILL) // or the shutdown would wait for it
-		t.Fatalf("the hung primary was not replaced: %v; status %+v\nevents:\n%v", err, after, &events)
+		t.Fatalf("the hung primary was not replaced: %v; status %+v\nevents:\n%v", err,
+			after, &events)
 	}
 	if after.Primary != 1 || running(old) {
 		t.Errorf("status %+v; the old primary runs: %v", after, running(old))
@@ -58,7 +59,8 @@ func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
 	cfg := bareConfig(newDomain(t))
 	trap := filepath.Join(t.TempDir(), "trap")
 	cfg.Command = func(int) *exec.Cmd { return childCommand("crashy", trap) }
-	cfg.Restart = group.Restart{Delay: time.Millisecond, MaxDelay: 2 * time.Millisecond, Intensity: 5, Window: 300 * time.Millisecond}
+	cfg.Restart = group.Restart{Delay: time.Millisecond, MaxDelay: 2 * time.Millisecond,
+		Intensity: 5, Window: 300 * time.Millisecond}
 	cfg.Stderr = new(strings.Builder)
 	var events eventLog
 	cfg.Events = events.add
@@ -70,7 +72,9 @@ func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
 	for _, i := range before.Instances {
 		syscall.Kill(i.PID, syscall.SIGKILL)
 	}
-	s, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Degraded && s.Primary == -1 })
+	s, err := g.Wait(t.Context(), func(s group.Status) bool {
+		return s.Degraded && s.Primary == -1
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +84,8 @@ func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
 	}
 	defer c.Close()
 	_, err = audio.NewAudioControlClient(c).StopStream(t.Context(), &audio.StopStreamT{})
-	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.NotSent || !strings.Contains(err.Error(), "degraded") {
+	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.NotSent ||
+		!strings.Contains(err.Error(), "degraded") {
 		t.Errorf("call to a degraded group: %v", err)
 	}
 	if err := os.Remove(trap); err != nil {
@@ -107,7 +112,8 @@ func TestStoppedPrimaryIsFenced(t *testing.T) {
 	g := startGroup(t, audioConfig(d))
 	direct := make([]*audio.AudioControlClient, 2)
 	for i := range direct {
-		conn, err := ipc.Dial(t.Context(), fmt.Sprintf("audio_ctrl_%d", i), ipc.WithDomain(d), ipc.WithReplyChannel(fmt.Sprintf("audio_reply_%d", i)))
+		conn, err := ipc.Dial(t.Context(), fmt.Sprintf("audio_ctrl_%d", i), ipc.WithDomain(d),
+			ipc.WithReplyChannel(fmt.Sprintf("audio_reply_%d", i)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +124,8 @@ func TestStoppedPrimaryIsFenced(t *testing.T) {
 		s := g.Status()
 		old := s.Instances[s.Primary]
 		// It rules until here.
-		if _, err := direct[old.Index].SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
+		if _, err := direct[old.Index].SetParam(t.Context(),
+			&audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
 			t.Fatalf("cycle %d: the primary: %v", cycle, err)
 		}
 		syscall.Kill(old.PID, syscall.SIGSTOP)
@@ -127,16 +134,19 @@ func TestStoppedPrimaryIsFenced(t *testing.T) {
 		for range 2 {
 			waiting.Go(func() {
 				sent.Add(1)
-				_, err := direct[old.Index].SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.5})
+				_, err := direct[old.Index].SetParam(t.Context(),
+					&audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.5})
 				// Signals take a while; whoever was answered was answered before the stop.
-				if err != nil && (ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) == ipc.Executed) {
+				if err != nil &&
+					(ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) == ipc.Executed) {
 					t.Errorf("cycle %d: waiting call: %v", cycle, err)
 				}
 			})
 		}
 		g.Depose()
 		syscall.Kill(old.PID, syscall.SIGCONT)
-		_, err := direct[old.Index].SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.5})
+		_, err := direct[old.Index].SetParam(t.Context(),
+			&audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.5})
 		if ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) != ipc.NotExecuted {
 			t.Fatalf("cycle %d: the old primary answered: %v", cycle, err)
 		}
@@ -162,7 +172,9 @@ func underLoad(t *testing.T, d string) (stop func() int64) {
 					return
 				default:
 				}
-				if _, err := control.StartStream(context.Background(), &audio.StartStreamT{SampleRate: 48000, Channels: 2, BufferFrames: 256}); err != nil {
+				if _, err := control.StartStream(context.Background(),
+					&audio.StartStreamT{SampleRate: 48000, Channels: 2,
+						BufferFrames: 256}); err != nil {
 					t.Errorf("call: %v", err)
 				}
 				good.Add(1)
@@ -222,7 +234,8 @@ func TestRollBack(t *testing.T) {
 	g := startGroup(t, cfg)
 	stop := underLoad(t, d)
 	err := g.Roll(t.Context(), func(int) *exec.Cmd { return childCommand("exit", "1") })
-	if err == nil || !strings.Contains(err.Error(), "went 1") || !strings.Contains(err.Error(), "former command") {
+	if err == nil || !strings.Contains(err.Error(), "went 1") ||
+		!strings.Contains(err.Error(), "former command") {
 		t.Errorf("error %v", err)
 	}
 	if stop() == 0 {
@@ -244,7 +257,8 @@ func TestChaos(t *testing.T) {
 	cfg := audioConfig(d)
 	cfg.Replicas = 3
 	cfg.Heartbeat = group.Heartbeat{Period: 10 * time.Millisecond, Grace: time.Second}
-	cfg.Restart = group.Restart{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond, Intensity: 1 << 20, Window: time.Second}
+	cfg.Restart = group.Restart{Delay: time.Millisecond, MaxDelay: 10 * time.Millisecond,
+		Intensity: 1 << 20, Window: time.Second}
 	cfg.Stderr = io.Discard // the tracebacks of the aborted
 	g := startGroup(t, cfg)
 	control := audio.NewAudioControlClient(dialGroup(t, d, group.DialConfig{}))
@@ -258,7 +272,8 @@ func TestChaos(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := control.GetParam(context.Background(), &audio.GetParamT{}); err != nil {
+				if _, err := control.GetParam(context.Background(),
+					&audio.GetParamT{}); err != nil {
 					t.Errorf("idempotent call: %v", err)
 				}
 			}
@@ -267,7 +282,9 @@ func TestChaos(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	signals := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGABRT, syscall.SIGSEGV}
 	for blow := range blows {
-		s, err := g.Wait(t.Context(), func(s group.Status) bool { return len(readyOnes(s)) > 1 && s.Primary >= 0 })
+		s, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return len(readyOnes(s)) > 1 && s.Primary >= 0
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +296,9 @@ func TestChaos(t *testing.T) {
 		}
 		syscall.Kill(victim.PID, sig)
 		if blow%3 > 0 { // the others come before the group has noticed
-			if _, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[victim.Index].PID != victim.PID }); err != nil {
+			if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+				return s.Instances[victim.Index].PID != victim.PID
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -311,7 +330,8 @@ func TestSupervisorsAreKilled(t *testing.T) {
 	control := audio.NewAudioControlClient(dialGroup(t, d, group.DialConfig{}))
 	for range rounds {
 		killedHost(t, d, "audio", "survive")
-		if _, err := control.SetParam(t.Context(), &audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
+		if _, err := control.SetParam(t.Context(),
+			&audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
 			t.Errorf("call: %v", err)
 		}
 	}

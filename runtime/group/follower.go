@@ -67,8 +67,10 @@ func (s *standby) keep() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.l.r.log.Warn("standby is out of sync", "standby", s.rec.Name, "pid", s.rec.PID, "err", err)
-		if errors.Is(err, errDiverged) || errors.Is(err, errIncompatible) || ipc.CodeOf(err) == ipc.CodeIncompatible {
+		s.l.r.log.Warn("standby is out of sync", "standby", s.rec.Name, "pid",
+			s.rec.PID, "err", err)
+		if errors.Is(err, errDiverged) || errors.Is(err, errIncompatible) ||
+			ipc.CodeOf(err) == ipc.CodeIncompatible {
 			s.l.r.accuse(s, err)
 			return
 		}
@@ -87,7 +89,8 @@ func (s *standby) keep() {
 func (s *standby) follow(hear func()) error {
 	r := s.l.r
 	ctx, cancel := r.within(s.ctx, 0)
-	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.m.dir.Path()), ipc.WithMaxMessage(longestPacket))
+	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.m.dir.Path()),
+		ipc.WithMaxMessage(longestPacket))
 	cancel()
 	if err != nil {
 		return err
@@ -174,7 +177,8 @@ func (f *follower) install(snapshot []byte, at position) error {
 		b := at.append(make([]byte, 0, n+64))
 		b = binary.LittleEndian.AppendUint64(b, uint64(len(snapshot)))
 		b = binary.LittleEndian.AppendUint64(b, uint64(offset))
-		if _, err := f.call(methodInstall, append(b, snapshot[offset:offset+n]...), noLimit); err != nil {
+		if _, err := f.call(methodInstall, append(b, snapshot[offset:offset+n]...),
+			noLimit); err != nil {
 			return fmt.Errorf("install a snapshot: %w", err)
 		}
 		if offset += n; offset == len(snapshot) {
@@ -316,7 +320,8 @@ func (f *follower) sendBatch() error {
 const noLimit = -1
 
 // call makes a call to the standby, which has AckTimeout for it besides its work.
-func (f *follower) call(m *ipc.Method[packet, packet], body []byte, work time.Duration) ([]byte, error) {
+func (f *follower) call(m *ipc.Method[packet, packet], body []byte,
+	work time.Duration) ([]byte, error) {
 	h := head{epoch: f.l.epoch, place: f.l.r.m.index, session: f.session}
 	ctx := f.s.ctx
 	if work != noLimit {

@@ -52,10 +52,12 @@ func TestDeathOfPrimaryPromotesAndReplaces(t *testing.T) {
 		if after.Epoch != before.Epoch+1 || after.Primary != survivor {
 			t.Fatalf("round %d: %+v", round, after)
 		}
-		if now := after.Instances[survivor]; now.PID != before.Instances[survivor].PID || now.Role != registry.RolePrimary {
+		if now := after.Instances[survivor]; now.PID != before.Instances[survivor].PID ||
+			now.Role != registry.RolePrimary {
 			t.Errorf("the standby %+v became %+v", before.Instances[survivor], now)
 		}
-		if now := after.Instances[victim.Index]; now.PID == victim.PID || now.Name != victim.Name || now.Role != registry.RoleStandby {
+		if now := after.Instances[victim.Index]; now.PID == victim.PID || now.Name != victim.Name ||
+			now.Role != registry.RoleStandby {
 			t.Errorf("the primary %+v was replaced by %+v", victim, now)
 		}
 	}
@@ -63,7 +65,8 @@ func TestDeathOfPrimaryPromotesAndReplaces(t *testing.T) {
 
 func TestEveryDeathEndsInHealth(t *testing.T) {
 	for name, sig := range map[string]syscall.Signal{
-		"killed": syscall.SIGKILL, "segmentation fault": syscall.SIGSEGV, "exit 0": syscall.SIGTERM, "abort": syscall.SIGABRT,
+		"killed": syscall.SIGKILL, "segmentation fault": syscall.SIGSEGV, "exit 0": syscall.SIGTERM,
+		"abort": syscall.SIGABRT,
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := bareConfig(newDomain(t))
@@ -91,7 +94,8 @@ func TestReplicaWithoutRegistrationIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	shutdown(t, g)
-	if !strings.Contains(events.String(), "suspected svc.0: gave up its registration and did not end") {
+	if !strings.Contains(events.String(),
+		"suspected svc.0: gave up its registration and did not end") {
 		t.Errorf("events:\n%v", &events)
 	}
 }
@@ -109,7 +113,8 @@ func TestReplicaWithoutEndpointIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	shutdown(t, g)
-	if !strings.Contains(events.String(), "suspected audio_compute.0: closed its endpoint and did not end") {
+	if !strings.Contains(events.String(),
+		"suspected audio_compute.0: closed its endpoint and did not end") {
 		t.Errorf("events:\n%v", &events)
 	}
 }
@@ -165,12 +170,24 @@ func TestStartFailures(t *testing.T) {
 		is   error
 		want []string
 	}{
-		"missing":         {func() *exec.Cmd { return exec.Command("/no/such/service") }, fs.ErrNotExist, []string{"/no/such/service", "give the path"}},
-		"not executable":  {func() *exec.Cmd { return exec.Command(notExecutable) }, fs.ErrPermission, []string{notExecutable, "chmod"}},
-		"ends with 0":     {func() *exec.Cmd { return childCommand("exit", "0") }, nil, []string{"ended before it was ready with status 0", "went 0"}},
-		"ends with 1":     {func() *exec.Cmd { return childCommand("exit", "1") }, nil, []string{"exit status 1", "first line\n\twent 1\n\terror: as told"}},
-		"panics":          {func() *exec.Cmd { return childCommand("panicky") }, nil, []string{"exit status 2", "goroutine"}},
-		"never registers": {func() *exec.Cmd { return childCommand("silent") }, nil, []string{"did not register within 50ms", "killed"}},
+		"missing": {func() *exec.Cmd {
+			return exec.Command("/no/such/service")
+		}, fs.ErrNotExist, []string{"/no/such/service", "give the path"}},
+		"not executable": {func() *exec.Cmd {
+			return exec.Command(notExecutable)
+		}, fs.ErrPermission, []string{notExecutable, "chmod"}},
+		"ends with 0": {func() *exec.Cmd {
+			return childCommand("exit", "0")
+		}, nil, []string{"ended before it was ready with status 0", "went 0"}},
+		"ends with 1": {func() *exec.Cmd {
+			return childCommand("exit", "1")
+		}, nil, []string{"exit status 1", "first line\n\twent 1\n\terror: as told"}},
+		"panics": {func() *exec.Cmd {
+			return childCommand("panicky")
+		}, nil, []string{"exit status 2", "goroutine"}},
+		"never registers": {func() *exec.Cmd {
+			return childCommand("silent")
+		}, nil, []string{"did not register within 50ms", "killed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := bareConfig(newDomain(t))
@@ -330,7 +347,8 @@ func TestSurvivorsAreAdopted(t *testing.T) {
 			t.Errorf("%+v was not adopted: %+v\n%v", rec, before.Instances[i], &events)
 		}
 	}
-	if before.Epoch != left[before.Primary].Epoch || left[before.Primary].Role != registry.RolePrimary {
+	if before.Epoch != left[before.Primary].Epoch ||
+		left[before.Primary].Role != registry.RolePrimary {
 		t.Errorf("the reign was not adopted: %+v, %+v", before, left)
 	}
 	v, err := control.GetParam(t.Context(), &audio.GetParamT{ParamId: audio.ParamTypePan})

@@ -22,8 +22,9 @@ type guard struct {
 	// requests has what the page has, for the page may be damaged.
 	requests [mostRequests]atomic.Uint64
 
-	mu     sync.Mutex
-	proven map[uint64]bool // suspects, requests and methods, that this process has executed and outlived
+	mu sync.Mutex
+	// suspects, requests and methods, that this process has executed and outlived
+	proven map[uint64]bool
 }
 
 func newGuard(m *Member) *guard {
@@ -81,7 +82,8 @@ func (g *guard) replicates() bool {
 
 func (g *guard) refuseQuarantined(what string, v verdict) error {
 	return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
-		"%s is in quarantine until %s: one was being executed when each of %d processes of group %s died",
+		"%s is in quarantine until %s: one was being executed when each of %d processes of "+
+			"group %s died",
 		what, v.until.Format(time.TimeOnly), v.deaths, g.m.service)}
 }
 
@@ -150,7 +152,8 @@ func (g *guard) stillSuspected(word uint64) bool {
 
 func refuseSuspect(why error) error {
 	return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotExecuted,
-		Msg: "this request, or another of its method, was being executed when a process died; such ones are executed one at a time, beside a standby that has the state", Err: why}
+		Msg: "this request, or another of its method, was being executed when a process died; " +
+			"such ones are executed one at a time, beside a standby that has the state", Err: why}
 }
 
 // holdsTurn is the bit of a place whose request has the suspects' turn.

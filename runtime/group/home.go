@@ -108,18 +108,21 @@ func (s *supervisor) checkFile() {
 	var taken *InUseError
 	switch {
 	case errors.As(err, &taken):
-		s.shutdown(fmt.Errorf("%w: domain %s was replaced while this process supervised group %s in it, and %w",
+		s.shutdown(fmt.Errorf(
+			"%w: domain %s was replaced while this process supervised group %s in it, and %w",
 			ipc.ErrDisplaced, s.dir.Path(), s.cfg.Service, taken))
 		return
 	case err != nil:
 		if s.fileErr != err.Error() {
 			s.fileErr = err.Error()
-			s.report(Event{Kind: FileLost, Cause: "the group's file " + problem + ", and cannot be made again yet", Err: err})
+			s.report(Event{Kind: FileLost, Cause: "the group's file " + problem +
+				", and cannot be made again yet", Err: err})
 		}
 		return
 	}
 	s.move(next, damaged)
-	s.report(Event{Kind: FileLost, Cause: "the group's file " + problem + "; it has been made again, and the replicas are replaced by ones that use it"})
+	s.report(Event{Kind: FileLost, Cause: "the group's file " + problem +
+		"; it has been made again, and the replicas are replaced by ones that use it"})
 }
 
 // tellOfTrouble logs that changes are noticed late, and that they no longer are.

@@ -39,7 +39,8 @@ func childRogue(args []string) error {
 			if err != nil {
 				return
 			}
-			go rogueConn(c.(*net.UnixConn), n, rand.New(rand.NewPCG(uint64(n), uint64(os.Getpid()))))
+			go rogueConn(c.(*net.UnixConn), n,
+				rand.New(rand.NewPCG(uint64(n), uint64(os.Getpid()))))
 		}
 	}()
 	if err := m.Announce(registry.Record{Control: channel}); err != nil {
@@ -81,7 +82,8 @@ func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 	defer mine.Close()
 	defer theirs.Close()
 	var hello []byte
-	for _, v := range []uint32{0, 0x63706930, 2, shm.Version, 0, ring, ring, 0, 1 << 20, 64, 0, 0, 1} {
+	for _, v := range []uint32{0, 0x63706930, 2, shm.Version, 0, ring, ring, 0, 1 << 20,
+		64, 0, 0, 1} {
 		hello = binary.NativeEndian.AppendUint32(hello, v)
 	}
 	p := audio.AudioControlProtocol
@@ -95,14 +97,16 @@ func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 			hello[rnd.IntN(len(hello))] = byte(rnd.Uint32())
 		}
 	}
-	if _, _, err := c.WriteMsgUnix(hello, syscall.UnixRights(int(memory.Fd()), int(theirs.Fd())), nil); err != nil {
+	if _, _, err := c.WriteMsgUnix(hello, syscall.UnixRights(int(memory.Fd()), int(theirs.Fd())),
+		nil); err != nil {
 		return
 	}
 	out, err := shm.NewProducer(seg.ToClient(), ring)
 	if err != nil {
 		return
 	}
-	for end := time.Now().Add(time.Duration(rnd.IntN(50)) * time.Millisecond); time.Now().Before(end); {
+	for end := time.Now().Add(time.Duration(rnd.IntN(50)) * time.Millisecond); time.Now().Before(
+		end); {
 		switch rnd.IntN(20) {
 		case 0: // the words of both rings
 			words := seg.ToServer()

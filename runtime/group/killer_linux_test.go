@@ -63,7 +63,8 @@ func (l *eventLog) count(kind group.EventKind) (n int) {
 // again and again, by several clients, beside innocent ones. Two processes
 // die of it, and the rest of the service lives, with its state.
 func TestRequestThatKillsIsQuarantined(t *testing.T) {
-	for name, how := range map[string]uint64{"exit": byExit, "panic": byPanic, "hang": byHang, "hunger": byHunger} {
+	for name, how := range map[string]uint64{"exit": byExit, "panic": byPanic, "hang": byHang,
+		"hunger": byHunger} {
 		t.Run(name, func(t *testing.T) {
 			cfg := listConfig(newDomain(t), 2)
 			cfg.Replication.AckTimeout = time.Minute
@@ -82,17 +83,21 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 			before := g.Status()
 			err := killer()
 			if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
-				!strings.Contains(err.Error(), "test.List/Kill") || !strings.Contains(err.Error(), "2 primaries were lost") {
+				!strings.Contains(err.Error(), "test.List/Kill") ||
+				!strings.Contains(err.Error(), "2 primaries were lost") {
 				t.Errorf("the killer's call ends with %v", err)
 			}
 			for range 5 {
 				err := killer()
-				if ipc.CodeOf(err) != ipc.CodeFailedPrecondition || ipc.OutcomeOf(err) != ipc.NotExecuted || !strings.Contains(err.Error(), "quarantine") {
+				if ipc.CodeOf(err) != ipc.CodeFailedPrecondition ||
+					ipc.OutcomeOf(err) != ipc.NotExecuted ||
+					!strings.Contains(err.Error(), "quarantine") {
 					t.Errorf("another killer's call ends with %v", err)
 				}
 			}
 			// Other calls of the method go on.
-			if _, err := ipc.Invoke(t.Context(), dialList(t, cfg.Domain), methodKill, &words{99}); err != nil {
+			if _, err := ipc.Invoke(t.Context(), dialList(t, cfg.Domain), methodKill,
+				&words{99}); err != nil {
 				t.Error(err)
 			}
 			status, err := g.WaitHealthy(t.Context(), before.Epoch)
@@ -115,10 +120,12 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 				}
 			}
 			if status.Quarantined != 1 || status.Quarantines != 1 {
-				t.Errorf("%d requests in quarantine, %d so far", status.Quarantined, status.Quarantines)
+				t.Errorf("%d requests in quarantine, %d so far", status.Quarantined,
+					status.Quarantines)
 			}
 			shutdown(t, g)
-			if n := events.count(group.Promoted); n != 3 || events.has(group.StateLost) || events.has(group.Degraded) || events.count(group.Quarantined) != 1 {
+			if n := events.count(group.Promoted); n != 3 || events.has(group.StateLost) ||
+				events.has(group.Degraded) || events.count(group.Quarantined) != 1 {
 				t.Errorf("%d promotions; events:\n%v", n, &events)
 			}
 			if !strings.Contains(events.String(), "a call of test.List/Kill was being executed") {
@@ -128,8 +135,8 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 	}
 }
 
-// TestQuarantineEnds lets a killer in again when its quarantine is over: it ends one more process, and
-// is refused for longer.
+// TestQuarantineEnds lets a killer in again when its quarantine is over: it ends one more
+// process, and is refused for longer.
 func TestQuarantineEnds(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Quarantine = 50 * time.Millisecond
@@ -142,7 +149,9 @@ func TestQuarantineEnds(t *testing.T) {
 	}
 	killer()
 	for want := 2; want < 4; want++ {
-		status, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Quarantines >= want-1 && s.Quarantined == 0 && s.Healthy() })
+		status, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return s.Quarantines >= want-1 && s.Quarantined == 0 && s.Healthy()
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +160,9 @@ func TestQuarantineEnds(t *testing.T) {
 		if err == nil {
 			t.Fatal("the killer's call was answered")
 		}
-		after, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Quarantines == want })
+		after, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return s.Quarantines == want
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +188,8 @@ func TestDeathsAtRandomBlameNobody(t *testing.T) {
 		c := dialList(t, cfg.Domain)
 		go func() {
 			for ctx.Err() == nil {
-				if _, err := ipc.Invoke(t.Context(), c, methodLast, &words{}); err != nil && ipc.CodeOf(err) == ipc.CodeFailedPrecondition {
+				if _, err := ipc.Invoke(t.Context(), c, methodLast, &words{}); err != nil &&
+					ipc.CodeOf(err) == ipc.CodeFailedPrecondition {
 					failed.Store(&err)
 				}
 				done.Add(1)
@@ -208,11 +220,13 @@ func TestDeathsAtRandomBlameNobody(t *testing.T) {
 	}
 }
 
-// TestRequestsThatKillAndDiffer sends requests that end the processes that execute them and of which
-// no two are equal, one right after the other, beside innocent calls of other methods. Three
-// processes die of it, then the method is in quarantine; the state is kept, although there are two replicas only.
+// TestRequestsThatKillAndDiffer sends requests that end the processes that execute them and of
+// which no two are equal, one right after the other, beside innocent calls of other methods.
+// Three processes die of it, then the method is in quarantine; the state is kept, although
+// there are two replicas only.
 func TestRequestsThatKillAndDiffer(t *testing.T) {
-	for name, method := range map[string]*ipc.Method[words, words]{"idempotent": methodKill, "once": methodKillOnce} {
+	for name, method := range map[string]*ipc.Method[words, words]{"idempotent": methodKill,
+		"once": methodKillOnce} {
 		t.Run(name, func(t *testing.T) {
 			cfg := listConfig(newDomain(t), 2)
 			cfg.Replication.AckTimeout = time.Minute
@@ -229,7 +243,8 @@ func TestRequestsThatKillAndDiffer(t *testing.T) {
 				if err == nil {
 					t.Fatal("a killer's call was answered")
 				}
-				if ipc.CodeOf(err) == ipc.CodeFailedPrecondition && strings.Contains(err.Error(), "every request of this method is in quarantine") {
+				if ipc.CodeOf(err) == ipc.CodeFailedPrecondition &&
+					strings.Contains(err.Error(), "every request of this method is in quarantine") {
 					break
 				}
 				if ipc.OutcomeOf(err) != ipc.OutcomeUnknown || i > 10 {
@@ -266,8 +281,9 @@ func TestRequestsThatKillAndDiffer(t *testing.T) {
 	}
 }
 
-// TestMethodInUseIsProven lets processes exit, for no request's sake, while a method is in use all the
-// time, by requests that differ: it is in flight at every death, and none of its calls is refused.
+// TestMethodInUseIsProven lets processes exit, for no request's sake, while a method is in use
+// all the time, by requests that differ: it is in flight at every death, and none of its calls
+// is refused.
 func TestMethodInUseIsProven(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Replication.AckTimeout = time.Minute
@@ -281,7 +297,9 @@ func TestMethodInUseIsProven(t *testing.T) {
 		c := dialList(t, cfg.Domain)
 		go func() {
 			for ctx.Err() == nil {
-				if _, err := ipc.Invoke(t.Context(), c, methodKill, &words{99, uint64(number.Add(1))}); err != nil && ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+				if _, err := ipc.Invoke(t.Context(), c, methodKill,
+					&words{99, uint64(number.Add(1))}); err != nil &&
+					ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 					failed.Store(&err)
 				}
 				done.Add(1)
@@ -297,7 +315,8 @@ func TestMethodInUseIsProven(t *testing.T) {
 		for done.Load() < reach {
 			time.Sleep(time.Millisecond)
 		}
-		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGSEGV) // looks like its own fault
+		// looks like its own fault
+		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGSEGV)
 		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 			t.Fatal(err)
 		}

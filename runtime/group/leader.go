@@ -35,8 +35,9 @@ type leader struct {
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 
-	assigned  atomic.Uint64 // the last index given to a change, which may not be executed yet
-	committed atomic.Uint64 // the last one that every standby in sync has executed; written under mu
+	assigned atomic.Uint64 // the last index given to a change, which may not be executed yet
+	// the last one that every standby in sync has executed; written under mu
+	committed atomic.Uint64
 
 	mu       sync.Mutex
 	changed  *sync.Cond // something below, or committed
@@ -56,7 +57,8 @@ func (r *replicator) ascend(now reign) (*leader, error) {
 		return nil, errors.New("the state could not be restored")
 	}
 	r.session, r.incoming = 0, nil
-	l := &leader{r: r, epoch: now.epoch, standbys: make(map[string]*standby), mask: 1 << r.m.index, executed: r.at.index}
+	l := &leader{r: r, epoch: now.epoch, standbys: make(map[string]*standby), mask: 1 << r.m.index,
+		executed: r.at.index}
 	r.order.Unlock()
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.changed = sync.NewCond(&l.mu)
@@ -125,7 +127,8 @@ func (l *leader) watchOnce() {
 func (l *leader) appeared(rec registry.Record) *standby {
 	m := l.r.m
 	place, ok := indexOf(m.service, rec.Name)
-	if !ok || rec.Service != m.service || rec.Incarnation == 0 || place == m.index || place >= maxStateful {
+	if !ok || rec.Service != m.service || rec.Incarnation == 0 || place == m.index ||
+		place >= maxStateful {
 		return nil
 	}
 	l.mu.Lock()
@@ -174,11 +177,13 @@ func (l *leader) end(why error) {
 }
 
 // change executes a call that changes the state, here and on the standbys.
-func (l *leader) change(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+func (l *leader) change(ctx context.Context, call *ipc.ServerCall,
+	next func(context.Context) error) error {
 	e := &entry{method: call.Method.ID, body: bytes.Clone(call.Body)}
 	returned := false
 	defer func() {
-		if !returned && e.index != 0 { // the handler ends this goroutine, and is answered like any other
+		// the handler ends this goroutine, and is answered like any other
+		if !returned && e.index != 0 {
 			_ = l.settle(e.index)
 		}
 	}()
@@ -195,7 +200,8 @@ func (l *leader) change(ctx context.Context, call *ipc.ServerCall, next func(con
 
 // execute runs the handler, as the next change in the order. Without an index in e it did
 // not run.
-func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall, next func(context.Context) error) error {
+func (l *leader) execute(ctx context.Context, e *entry, call *ipc.ServerCall,
+	next func(context.Context) error) error {
 	r := l.r
 	r.order.Lock()
 	defer r.order.Unlock()
@@ -262,7 +268,8 @@ func (l *leader) mayChange() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended != nil || now.epoch != l.epoch || now.primary != l.r.m.index {
-		return &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Err: l.r.m.notPrimary(now)}
+		return &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted,
+			Err: l.r.m.notPrimary(now)}
 	}
 	if l.joined < l.r.limits.MinSync {
 		return l.tooFew(ipc.NotExecuted)
@@ -272,7 +279,8 @@ func (l *leader) mayChange() error {
 
 func (l *leader) tooFew(o ipc.Outcome) error {
 	return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: o, Msg: fmt.Sprintf(
-		"%d standbys are in sync, and changes need %d (Replication.MinSync); try again later", l.joined, l.r.limits.MinSync)}
+		"%d standbys are in sync, and changes need %d (Replication.MinSync); try again later",
+		l.joined, l.r.limits.MinSync)}
 }
 
 // append queues a change for the followers.

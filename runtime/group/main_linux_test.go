@@ -131,7 +131,9 @@ func childHost(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	cfg := map[string]group.Config{
-		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]), "audio": audioConfig(args[0]), "list": listConfig(args[0], 2), "ledger": ledgerConfig(args[0]),
+		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]),
+		"audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
+		"ledger":  ledgerConfig(args[0]),
 		"chatter": chatterConfig(args[0]),
 		"wrapped": wrappedConfig(args[0]), "quitter": quitterConfig(args[0]),
 	}[args[1]]

@@ -39,7 +39,8 @@ func parseMembership(s string) (service string, index int, incarnation uint64, e
 			}
 		}
 	}
-	return "", 0, 0, fmt.Errorf("%s=%q is no membership; start this process by its group, or without the variable", memberVar, s)
+	return "", 0, 0, fmt.Errorf("%s=%q is no membership; start this process by its group, or "+
+		"without the variable", memberVar, s)
 }
 
 // MemberConfig configures Join; the zero value will do.
@@ -139,7 +140,8 @@ func (m *Member) takePlace(place string) (err error) {
 		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), err)
 	}
 	if err := m.occupy(); err != nil {
-		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(), sys.JoinErrors(err, m.leavePlace()))
+		return fmt.Errorf("join group %s in domain %s: %w", m.service, m.dir.Path(),
+			sys.JoinErrors(err, m.leavePlace()))
 	}
 	m.guard = newGuard(m)
 	if m.replicator, err = newReplicator(m); err != nil {
@@ -219,9 +221,11 @@ func (m *Member) Admit(epoch uint64) error {
 
 func (m *Member) notPrimary(r reign) error {
 	if r.primary == none {
-		return fmt.Errorf("%s is a standby; group %s has no primary after epoch %d", m.Name(), m.service, r.epoch)
+		return fmt.Errorf("%s is a standby; group %s has no primary after epoch %d", m.Name(),
+			m.service, r.epoch)
 	}
-	return fmt.Errorf("%s is a standby; the primary of epoch %d is %s", m.Name(), r.epoch, instanceName(m.service, r.primary))
+	return fmt.Errorf("%s is a standby; the primary of epoch %d is %s", m.Name(), r.epoch,
+		instanceName(m.service, r.primary))
 }
 
 // Announce registers the instance, which tells the supervisor that it serves;
@@ -240,7 +244,8 @@ func (m *Member) Announce(rec registry.Record) error {
 			rec.Name = m.Name()
 		}
 		if rec.Name != m.Name() {
-			return fmt.Errorf("announce %q: the group expects this process under the name %q", rec.Name, m.Name())
+			return fmt.Errorf("announce %q: the group expects this process under the name %q",
+				rec.Name, m.Name())
 		}
 		rec.Service = m.service
 	}
@@ -353,7 +358,8 @@ func (m *Member) watchPage(ctx context.Context) {
 		if there, err := m.page.supervised(); err != nil || there {
 			continue
 		}
-		m.lost(fmt.Errorf("%w: the file of group %s in domain %s is gone, and so is its supervisor", ipc.ErrDisplaced, m.service, m.dir.Path()))
+		m.lost(fmt.Errorf("%w: the file of group %s in domain %s is gone, and so is its supervisor",
+			ipc.ErrDisplaced, m.service, m.dir.Path()))
 		return
 	}
 }
@@ -363,7 +369,8 @@ func (m *Member) watchPage(ctx context.Context) {
 func (m *Member) lost(why error) {
 	m.displaced.Store(true) // it admits nothing from now on
 	if m.cfg.Logger != nil {
-		m.cfg.Logger.Error("this process answers nothing any more", "instance", m.own.Name(), "err", why)
+		m.cfg.Logger.Error("this process answers nothing any more", "instance",
+			m.own.Name(), "err", why)
 	}
 	if !m.Supervised() {
 		return

@@ -32,11 +32,13 @@ func limitOwnMemory(bytes string) error {
 	var pages, more uint64
 	if statm, err := os.ReadFile("/proc/self/statm"); err != nil {
 		return err
-	} else if _, err := fmt.Sscan(string(statm)+bytes, &pages, new(int), new(int), new(int), new(int), new(int), new(int), &more); err != nil {
+	} else if _, err := fmt.Sscan(string(statm)+bytes, &pages, new(int), new(int), new(int),
+		new(int), new(int), new(int), &more); err != nil {
 		return err
 	}
 	limit := pages*uint64(os.Getpagesize()) + more
-	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS,
+		&syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
 		return err
 	}
 	return nil
@@ -81,7 +83,8 @@ func loseToHunger(t *testing.T, args []string, starve func(pid int)) (events *ev
 func TestReplicaOutOfMemory(t *testing.T) {
 	events := loseToHunger(t, []string{strconv.Itoa(64 << 20)}, func(int) {})
 	// 66 is the status with which the race detector's own allocator gives up.
-	if e := events.String(); !strings.Contains(e, "exit status 2") && !strings.Contains(e, "exit status 66") {
+	if e := events.String(); !strings.Contains(e, "exit status 2") &&
+		!strings.Contains(e, "exit status 66") {
 		t.Errorf("events:\n%v", events)
 	}
 }
@@ -110,7 +113,8 @@ func limitMemory(t *testing.T, pid, limit int) {
 		}
 		t.Cleanup(func() { os.Remove(dir) })
 		for name, value := range map[string]int{file: limit, "cgroup.procs": pid} {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(strconv.Itoa(value)), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(strconv.Itoa(value)),
+				0o644); err != nil {
 				t.Skipf("memory cannot be limited here: %v", err)
 			}
 		}

@@ -147,7 +147,8 @@ func (s *sink) run() {
 		case err == nil:
 			failed = 0
 		case failed == 0:
-			s.log.Warn("output of replicas cannot be written, and is dropped until it can", "err", err)
+			s.log.Warn("output of replicas cannot be written, and is dropped until it can", "err",
+				err)
 			fallthrough
 		default:
 			failed += uint64(len(b) - n)

@@ -46,7 +46,8 @@ func TestOutputPassesThrough(t *testing.T) {
 				t.Error(err)
 			}
 			lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
-			if tt.prefix != nil && (len(lines) != 6 || !slices.Contains(lines, tt.want)) || !strings.Contains(stdout.String(), tt.want) {
+			if tt.prefix != nil && (len(lines) != 6 || !slices.Contains(lines, tt.want)) ||
+				!strings.Contains(stdout.String(), tt.want) {
 				t.Errorf("standard output %q lacks %q", stdout.String(), tt.want)
 			}
 			if strings.Count(stderr.String(), " end") != 6 {
@@ -78,15 +79,19 @@ func TestOutputToFile(t *testing.T) {
 func TestBadConfigIsRefused(t *testing.T) {
 	good := bareConfig(newDomain(t))
 	for name, spoil := range map[string]func(*group.Config){
-		"no service":       func(c *group.Config) { c.Service = "" },
-		"service name":     func(c *group.Config) { c.Service = "a/b" },
-		"no command":       func(c *group.Config) { c.Command = nil },
-		"replicas":         func(c *group.Config) { c.Replicas = -1 },
-		"too many":         func(c *group.Config) { c.Replicas = 1 << 20 },
-		"negative time":    func(c *group.Config) { c.Grace = -1 },
-		"survive, buffer":  func(c *group.Config) { c.Survive, c.Stdout = true, new(bytes.Buffer) },
-		"survive, prefix":  func(c *group.Config) { c.Survive, c.Prefix = true, func(int) string { return "" } },
-		"command is nil":   func(c *group.Config) { c.Command = func(int) *exec.Cmd { return nil } },
+		"no service":      func(c *group.Config) { c.Service = "" },
+		"service name":    func(c *group.Config) { c.Service = "a/b" },
+		"no command":      func(c *group.Config) { c.Command = nil },
+		"replicas":        func(c *group.Config) { c.Replicas = -1 },
+		"too many":        func(c *group.Config) { c.Replicas = 1 << 20 },
+		"negative time":   func(c *group.Config) { c.Grace = -1 },
+		"survive, buffer": func(c *group.Config) { c.Survive, c.Stdout = true, new(bytes.Buffer) },
+		"survive, prefix": func(c *group.Config) {
+			c.Survive, c.Prefix = true, func(int) string { return "" }
+		},
+		"command is nil": func(c *group.Config) {
+			c.Command = func(int) *exec.Cmd { return nil }
+		},
 		"domain's parent":  func(c *group.Config) { c.Domain = "/no/such/parent" },
 		"long service":     func(c *group.Config) { c.Service = strings.Repeat("x", 80) },
 		"negative replica": func(c *group.Config) { c.Replicas = -5 },

@@ -171,7 +171,8 @@ func openPage(dir *domain.Dir, service string) (*page, error) {
 // follow the group, so no file is opened so in vain.
 func openLayered(dir *domain.Dir, service string, f *os.File) (*os.File, error) {
 	var magic [8]byte
-	if _, err := f.ReadAt(magic[:], offMagic); err != nil || binary.NativeEndian.Uint64(magic[:]) != pageMagic || !sys.Layered(f) {
+	if _, err := f.ReadAt(magic[:], offMagic); err != nil ||
+		binary.NativeEndian.Uint64(magic[:]) != pageMagic || !sys.Layered(f) {
 		return f, nil
 	}
 	f.Close()
@@ -247,7 +248,8 @@ func claimPage(dir *domain.Dir, service string, replicas int, claim *domain.Clai
 // the supervisor before had removed it.
 var errRemoved = errors.New("page removed")
 
-func lockPage(dir *domain.Dir, service string, replicas int, f *os.File, claim *domain.Claim) (p *page, err error) {
+func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
+	claim *domain.Claim) (p *page, err error) {
 	err = sys.TryLock(f, 0)
 	if errors.Is(err, sys.ErrLocked) {
 		return nil, inUse(dir, service)

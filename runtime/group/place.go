@@ -90,7 +90,8 @@ func (p *page) occupant(index int) (*occupant, error) {
 		}
 		pid := int(at - first)
 		if p.placeWord(index, offNamespace) != sys.PIDNamespace() {
-			return nil, fmt.Errorf("a process (pid %d) in another pid namespace has place %d of the group, and cannot be supervised from here; stop it",
+			return nil, fmt.Errorf("a process (pid %d) in another pid namespace has place %d of "+
+				"the group, and cannot be supervised from here; stop it",
 				pid, index)
 		}
 		handle, err := sys.OpenProcess(pid)

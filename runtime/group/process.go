@@ -54,7 +54,8 @@ type process struct {
 }
 
 // launchProcess starts an instance. It must run on a launcher's thread.
-func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, index int, incarnation uint64) (*process, error) {
+func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, index int,
+	incarnation uint64) (*process, error) {
 	var cmd *exec.Cmd
 	if err := contain(nil, "Config.Command", func() error {
 		cmd = command(index)
@@ -63,7 +64,8 @@ func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, inde
 		return nil, err
 	}
 	if cmd == nil {
-		return nil, &InstanceError{Instance: instanceName(s.cfg.Service, index), Problem: "has no command: the function that makes it returned nil"}
+		return nil, &InstanceError{Instance: instanceName(s.cfg.Service, index),
+			Problem: "has no command: the function that makes it returned nil"}
 	}
 	cmd.Env = append(cmd.Environ(),
 		memberVar+"="+formatMembership(s.cfg.Service, index, incarnation),
@@ -111,7 +113,8 @@ func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.Fi
 		}
 		p.cmd.Stdout, err = pipe(offStdout, &stream{to: s.out.stdout, lines: s.out.lines(index)})
 	default:
-		p.cmd.Stdout, err = pipe(offStdout, &stream{to: newSink(out, nil, s.out.log, &s.out.lost), own: true})
+		p.cmd.Stdout, err = pipe(offStdout,
+			&stream{to: newSink(out, nil, s.out.log, &s.out.lost), own: true})
 	}
 	if err != nil {
 		return theirs, err
@@ -120,7 +123,8 @@ func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.Fi
 		p.cmd.Stderr = s.out.stderrFile
 		return theirs, nil
 	}
-	p.cmd.Stderr, err = pipe(offStderr, &stream{to: s.out.stderr, tail: &p.stderr, lines: s.out.lines(index)})
+	p.cmd.Stderr, err = pipe(offStderr,
+		&stream{to: s.out.stderr, tail: &p.stderr, lines: s.out.lines(index)})
 	return theirs, err
 }
 
@@ -170,13 +174,15 @@ func startError(name string, cmd *exec.Cmd, err error) error {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist) && missing != nil:
 		e.Hint = "give the path of the service's executable"
 	case errors.Is(err, fs.ErrNotExist):
-		e.Hint = "the executable is there, but not the program that runs it: the interpreter in its first line, or its dynamic linker"
+		e.Hint = "the executable is there, but not the program that runs it: the interpreter in " +
+			"its first line, or its dynamic linker"
 	case missing == nil && fi.IsDir():
 		e.Hint = "it is a folder; give the path of the service's executable"
 	case missing == nil && fi.Mode()&0o111 == 0:
 		e.Hint = "give the path of an executable file (chmod +x)"
 	case errors.Is(err, syscall.EACCES):
-		e.Hint = "this user may not execute it: see the rights of the file and of the folders above it, and whether its file system is mounted noexec"
+		e.Hint = "this user may not execute it: see the rights of the file and of the folders " +
+			"above it, and whether its file system is mounted noexec"
 	default:
 		e.Hint = sys.CauseOf("start", err)
 	}

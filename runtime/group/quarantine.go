@@ -55,9 +55,10 @@ const (
 	mostRequests = 128 // that a replica's page tells of
 	mostSuspects = 64  // that the supervisor's page tells of
 
-	suspicionTime = time.Minute      // how long a suspect is remembered after a death
-	memoryTime    = 10 * time.Minute // how long the number of its deaths is remembered after a quarantine
-	longestTime   = time.Hour        // of a quarantine
+	suspicionTime = time.Minute // how long a suspect is remembered after a death
+	// how long the number of its deaths is remembered after a quarantine
+	memoryTime  = 10 * time.Minute
+	longestTime = time.Hour // of a quarantine
 )
 
 // A verdict is what the supervisor's table says of a request.
@@ -105,7 +106,8 @@ func (p *page) verdict(request uint64, entries int) verdict {
 		v := verdict{until: time.UnixMilli(int64(rest >> 8)), deaths: int(rest & 0xff)}
 		left := time.Until(v.until)
 		switch {
-		case word&quarantined != 0 && left > 0 && left <= longestTime: // the clock may have been set
+		// the clock may have been set
+		case word&quarantined != 0 && left > 0 && left <= longestTime:
 			v.quarantined = true
 		case word&quarantined != 0 || left > 0:
 			v.suspected = true
@@ -149,7 +151,8 @@ func (s *supervisor) exonerate(r *replica, err error) {
 	hunger := kills != s.oomKills
 	s.oomKills = kills
 	var exit *exec.ExitError
-	if len(implicated) == 0 || hunger || r.suspicion != nil || !errors.As(err, &exit) || !sys.Killed(exit.ProcessState) {
+	if len(implicated) == 0 || hunger || r.suspicion != nil || !errors.As(err, &exit) ||
+		!sys.Killed(exit.ProcessState) {
 		return
 	}
 	for i := range mostSuspects {
@@ -197,7 +200,8 @@ func (s *supervisor) blame(r *replica, word uint64, onTrial bool) {
 		deaths++
 	}
 	if !onTrial || deaths < enough {
-		if entry, _ := s.page.suspect(at); entry == word|quarantined && s.page.verdict(word, mostSuspects).quarantined {
+		if entry, _ := s.page.suspect(at); entry == word|quarantined &&
+			s.page.verdict(word, mostSuspects).quarantined {
 			return // one that was let in before the quarantine began
 		}
 		s.page.setSuspect(at, word, now.Add(suspicionTime), max(deaths, 1))
@@ -213,8 +217,10 @@ func (s *supervisor) blame(r *replica, word uint64, onTrial bool) {
 	s.quarantines++
 	time.AfterFunc(span+time.Second, func() { s.do(s.forgetSuspects) })
 	time.AfterFunc(span+memoryTime+time.Second, func() { s.do(s.forgetSuspects) })
-	s.report(Event{Kind: Quarantined, Instance: r.name, PID: r.proc.pid, Delay: span, Cause: fmt.Sprintf(
-		what+" being executed when each of %d processes died; it is refused for %v", s.methodName(r, word), deaths, span)})
+	s.report(Event{Kind: Quarantined, Instance: r.name, PID: r.proc.pid, Delay: span,
+		Cause: fmt.Sprintf(
+			what+" being executed when each of %d processes died; it is refused for %v",
+			s.methodName(r, word), deaths, span)})
 }
 
 // forgetSuspects clears entries that do not matter any more.

@@ -146,7 +146,8 @@ func (s *supervisor) shakeHands(rec registry.Record) (*ipc.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ReadyTimeout)
 	defer cancel()
-	return ipc.Dial(ctx, rec.Control, ipc.WithDomain(s.dir.Path()), ipc.WithReplyChannel(rec.Reply), ipc.WithRings(4096, 4096))
+	return ipc.Dial(ctx, rec.Control, ipc.WithDomain(s.dir.Path()), ipc.WithReplyChannel(rec.Reply),
+		ipc.WithRings(4096, 4096))
 }
 
 // checkReady makes a replica ready when it was seen both to start and to

@@ -49,7 +49,8 @@ func newReplicator(m *Member) (*replicator, error) {
 		return nil, nil
 	}
 	if m.cfg.State == nil {
-		return nil, fmt.Errorf("group %s replicates its state, but this process hands it none; set MemberConfig.State", m.service)
+		return nil, fmt.Errorf("group %s replicates its state, but this process hands it none; "+
+			"set MemberConfig.State", m.service)
 	}
 	log := m.cfg.Logger
 	if log == nil {
@@ -59,8 +60,9 @@ func newReplicator(m *Member) (*replicator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &replicator{m: m, state: m.cfg.State, limits: limits, builder: flatbuffers.NewBuilder(256),
-		log: log.With("instance", m.Name()), note: note}, nil
+	return &replicator{m: m, state: m.cfg.State, limits: limits,
+		builder: flatbuffers.NewBuilder(256),
+		log:     log.With("instance", m.Name()), note: note}, nil
 }
 
 // ServerOptions returns what the instance's server needs besides options of
@@ -93,10 +95,12 @@ func (m *Member) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 // start begins to listen to primaries; the instance must not be registered yet.
 func (r *replicator) start() error {
 	if r.services == nil {
-		return fmt.Errorf("group %s replicates its state; make the server with Member.ServerOptions", r.m.service)
+		return fmt.Errorf(
+			"group %s replicates its state; make the server with Member.ServerOptions", r.m.service)
 	}
 	if r.invalid != nil {
-		return fmt.Errorf("group %s replicates its state, which only calls may change: %w", r.m.service, r.invalid)
+		return fmt.Errorf("group %s replicates its state, which only calls may change: %w",
+			r.m.service, r.invalid)
 	}
 	l, err := ipc.Listen(replicaChannel(r.m.Name()), ipc.WithDomain(r.m.dir.Path()))
 	if err != nil {
@@ -104,7 +108,8 @@ func (r *replicator) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
-	opts := append(r.announced(), r.standbyService(), ipc.WithMaxMessage(longestPacket), ipc.WithLogger(r.log))
+	opts := append(r.announced(), r.standbyService(), ipc.WithMaxMessage(longestPacket),
+		ipc.WithLogger(r.log))
 	r.server = ipc.NewServer(opts...)
 	r.tasks.Go(func() { r.server.Serve(ctx, l) })
 	return nil
@@ -149,7 +154,8 @@ func (r *replicator) abdicate() {
 }
 
 // intercept stands before the handlers of the instance's server.
-func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall,
+	next func(context.Context) error) error {
 	if call.Kind != ipc.KindCall {
 		return next(ctx) // a stream changes no state that is kept; there are no messages
 	}
@@ -233,7 +239,8 @@ func (r *replicator) accuse(s *standby, why error) {
 
 // within bounds what a standby may take for one step, whose work took this process as long as
 // work says. A standby that executes what took the primary long is not late for that.
-func (r *replicator) within(ctx context.Context, work time.Duration) (context.Context, context.CancelFunc) {
+func (r *replicator) within(ctx context.Context, work time.Duration) (context.Context,
+	context.CancelFunc) {
 	return context.WithTimeout(ctx, r.limits.AckTimeout+slowness*work)
 }
 

@@ -80,7 +80,8 @@ func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) 
 			rep, op.err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodLast, &words{})
 		} else {
 			op.append = uint64(id)<<32 | n
-			rep, op.err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodAppend, &words{op.append})
+			rep, op.err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodAppend,
+				&words{op.append})
 		}
 		op.end = time.Since(start).Nanoseconds()
 		if op.err == nil {
@@ -91,7 +92,8 @@ func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) 
 		}
 		l.history = append(l.history, op)
 		tick()
-		time.Sleep(time.Duration(rand.N(int64(time.Millisecond)))) // paced: replicas must be able to start
+		// paced: replicas must be able to start
+		time.Sleep(time.Duration(rand.N(int64(time.Millisecond))))
 	}
 }
 
@@ -101,7 +103,9 @@ func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) 
 func TestAcknowledgedIsKept(t *testing.T) {
 	for left := kills(); left > 0; left -= 2 * killsPerHistory {
 		for _, replicas := range []int{2, 3} {
-			t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) { keepsAcknowledged(t, replicas) })
+			t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) {
+				keepsAcknowledged(t, replicas)
+			})
 		}
 	}
 }
@@ -130,7 +134,8 @@ func keepsAcknowledged(t *testing.T, replicas int) {
 }
 
 // load starts clients, until stop is called or the test ends.
-func load(t *testing.T, domain string, clients int, done *atomic.Int64) (loaders []*loader, stop func()) {
+func load(t *testing.T, domain string, clients int, done *atomic.Int64) (loaders []*loader,
+	stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	start := time.Now()
@@ -160,7 +165,9 @@ func killPrimaries(t *testing.T, g *group.Group, n, standbys int, done *atomic.I
 			t.Fatal(err)
 		}
 		syscall.Kill(status.Instances[status.Primary].PID, syscall.SIGKILL)
-		if _, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Epoch > status.Epoch }); err != nil {
+		if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return s.Epoch > status.Epoch
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -194,7 +201,8 @@ func checkOracle(t *testing.T, loaders []*loader, all words) {
 			case op.err == nil:
 				answered++
 				if at[op.append] != int(op.length) {
-					t.Errorf("change %#x was answered as number %d and is number %d of %d", op.append, op.length, at[op.append], len(all))
+					t.Errorf("change %#x was answered as number %d and is number %d of %d",
+						op.append, op.length, at[op.append], len(all))
 				}
 			case ipc.OutcomeOf(op.err) == ipc.OutcomeUnknown:
 				unknown++
@@ -229,7 +237,9 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 				}
 				op.end, op.length = math.MaxInt64, at[op.append]
 			}
-			history = append(history, porcupine.Operation{ClientId: id, Input: op.append, Output: op, Call: op.call, Return: op.end})
+			history = append(history,
+				porcupine.Operation{ClientId: id, Input: op.append, Output: op, Call: op.call,
+					Return: op.end})
 		}
 	}
 	type state struct{ length, last uint64 }
@@ -252,7 +262,8 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 // on without it in bounded time, and it is replaced.
 func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
-	cfg.Replication = &group.Replication{AckTimeout: 50 * time.Millisecond, SyncTimeout: 300 * time.Millisecond}
+	cfg.Replication = &group.Replication{AckTimeout: 50 * time.Millisecond,
+		SyncTimeout: 300 * time.Millisecond}
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
@@ -266,11 +277,14 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	appendTo(t, c, 2)
-	status, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[1].PID != standby && s.Healthy() })
+	status, err := g.Wait(t.Context(), func(s group.Status) bool {
+		return s.Instances[1].PID != standby && s.Healthy()
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status.Epoch != 1 || !events.has(group.OutOfSync) || !strings.Contains(events.String(), "was out of sync for 300ms") {
+	if status.Epoch != 1 || !events.has(group.OutOfSync) ||
+		!strings.Contains(events.String(), "was out of sync for 300ms") {
 		t.Errorf("status %+v, events:\n%v", status, &events)
 	}
 	syscall.Kill(status.Instances[0].PID, syscall.SIGKILL)
@@ -289,7 +303,9 @@ func TestDivergedStandbyIsReplaced(t *testing.T) {
 	if _, err := ipc.Invoke(t.Context(), c, methodStray, &words{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.Wait(t.Context(), func(s group.Status) bool { return s.Instances[1].PID != standby && s.Healthy() }); err != nil {
+	if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+		return s.Instances[1].PID != standby && s.Healthy()
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(events.String(), "suspected list.1: does not answer as the primary does") {
@@ -303,7 +319,8 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
-	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound, methodPanic: ipc.CodeInternal, methodExit: ipc.CodeInternal} {
+	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound,
+		methodPanic: ipc.CodeInternal, methodExit: ipc.CodeInternal} {
 		_, err := ipc.Invoke(t.Context(), c, m, &words{7})
 		if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != ipc.Executed {
 			t.Errorf("%s: %v", m.Info().Name, err)
@@ -335,7 +352,9 @@ func TestChangesWaitForMinSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	syscall.Kill(g.Instances()[1].PID, syscall.SIGKILL)
-	if _, err := g.Wait(t.Context(), func(s group.Status) bool { return !s.Instances[1].InSync }); err != nil {
+	if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+		return !s.Instances[1].InSync
+	}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := ipc.Invoke(t.Context(), c, methodAppend, &words{2})
@@ -388,7 +407,8 @@ func TestReplicaWithoutStateIsRefused(t *testing.T) {
 	}
 	for _, r := range []group.Replication{{MinSync: 2}, {MinSync: -1}, {AckTimeout: -1}} {
 		cfg.Replication = &r
-		if _, err := group.Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "Replication") {
+		if _, err := group.Start(t.Context(), cfg); err == nil ||
+			!strings.Contains(err.Error(), "Replication") {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}

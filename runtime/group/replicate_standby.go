@@ -38,7 +38,8 @@ func (r *replicator) standbyService() *ipc.Service {
 			return &packet{data}, nil
 		})
 	}
-	return ipc.NewService(replicaProtocol, handle(methodEnter, r.enter), handle(methodInstall, r.install),
+	return ipc.NewService(replicaProtocol, handle(methodEnter, r.enter),
+		handle(methodInstall, r.install),
 		handle(methodApply, r.execute), handle(methodSeal, r.seal))
 }
 
@@ -46,7 +47,8 @@ func (r *replicator) standbyService() *ipc.Service {
 func (r *replicator) obey(h head) error {
 	now := r.m.page.reign()
 	if now.primary != h.place || now.epoch != h.epoch || h.place == r.m.index {
-		return ipc.Errorf(ipc.CodeFenced, "%s obeys the primary of epoch %d, place %d", r.m.Name(), now.epoch, now.primary)
+		return ipc.Errorf(ipc.CodeFenced, "%s obeys the primary of epoch %d, place %d", r.m.Name(),
+			now.epoch, now.primary)
 	}
 	r.abdicate()
 	return nil
@@ -59,7 +61,8 @@ func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	switch r.word(offSynced).Load() {
 	case 0:
 	case broken: // another snapshot might hide it before the supervisor has seen it
-		return nil, fmt.Errorf("%s could not restore its state and is about to be replaced", r.m.Name())
+		return nil, fmt.Errorf("%s could not restore its state and is about to be replaced",
+			r.m.Name())
 	default:
 		whole = 1
 	}
@@ -121,7 +124,8 @@ func (r *replicator) executeAll(h head, c *cutter, digests *[]byte, exited *bool
 			return err
 		}
 		if e.index != r.at.index+1 {
-			return fmt.Errorf("%s is at change %d, the next one cannot be %d", r.m.Name(), r.at.index, e.index)
+			return fmt.Errorf("%s is at change %d, the next one cannot be %d", r.m.Name(),
+				r.at.index, e.index)
 		}
 		sys.CrashPoint("group change received")
 		*exited = true

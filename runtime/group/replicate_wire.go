@@ -70,9 +70,15 @@ func replicaMethod(name string) *ipc.Method[packet, packet] {
 	id.Write([]byte(replicaProtocol.Name + "/" + name))
 	return ipc.NewMethod(replicaProtocol, ipc.MethodSpec[packet, packet]{
 		Name: name, ID: id.Sum32(),
-		EncodeRequest: func(b *flatbuffers.Builder, _ uint64, p *packet) error { return encodePacket(b, p) },
-		DecodeRequest: func(buf []byte, p *packet) (uint64, error) { return 0, decodePacket(buf, p) },
-		EncodeReply:   func(b *flatbuffers.Builder, _, _ uint64, p *packet) error { return encodePacket(b, p) },
+		EncodeRequest: func(b *flatbuffers.Builder, _ uint64, p *packet) error {
+			return encodePacket(b, p)
+		},
+		DecodeRequest: func(buf []byte, p *packet) (uint64, error) {
+			return 0, decodePacket(buf, p)
+		},
+		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, p *packet) error {
+			return encodePacket(b, p)
+		},
 		DecodeReply: func(buf []byte, p *packet) (uint64, error) {
 			err := decodePacket(buf, p)
 			p.data = append([]byte(nil), p.data...)

@@ -146,7 +146,9 @@ func TestFailedRestoreReplaces(t *testing.T) {
 func TestLargeSnapshotUnderLoad(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication.AckTimeout = time.Minute
-	cfg.Command = func(i int) *exec.Cmd { return childCommand("list", fmt.Sprint(i), strconv.Itoa(8<<20+1)) }
+	cfg.Command = func(i int) *exec.Cmd {
+		return childCommand("list", fmt.Sprint(i), strconv.Itoa(8<<20+1))
+	}
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)

@@ -85,14 +85,16 @@ func (m *Member) inherited() error {
 			who = "this process itself"
 		}
 	}
-	return fmt.Errorf("%s has the place of %s, which %s names; start this process without that variable, or by a group of its own",
+	return fmt.Errorf("%s has the place of %s, which %s names; start this process without that "+
+		"variable, or by a group of its own",
 		who, m.Name(), memberVar)
 }
 
 // unwanted is the error of a process that comes too late, or has the environment of
 // one that was started earlier.
 func (m *Member) unwanted() error {
-	return fmt.Errorf("the start of %s is not wanted any more: its supervisor is gone, or has started another process; start this process by its group, or without the variable %s",
+	return fmt.Errorf("the start of %s is not wanted any more: its supervisor is gone, or has "+
+		"started another process; start this process by its group, or without the variable %s",
 		m.Name(), memberVar)
 }
 

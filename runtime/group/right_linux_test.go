@@ -53,7 +53,8 @@ func childParent(args []string) error {
 	early.Wait()
 	late.Wait()
 	name := fmt.Sprintf("%s.%d", args[0], os.Getpid())
-	if err := os.WriteFile(name+".tmp", fmt.Appendf(nil, "%s%s", earlySaid, lateSaid), 0o600); err != nil {
+	if err := os.WriteFile(name+".tmp", fmt.Appendf(nil, "%s%s", earlySaid, lateSaid),
+		0o600); err != nil {
 		return err
 	}
 	if err := os.Rename(name+".tmp", name); err != nil {
@@ -104,7 +105,8 @@ func TestProgramsOfAReplicaHaveNoRightToItsPlace(t *testing.T) {
 		}
 	}
 	after := g.Status()
-	if after.Epoch != before.Epoch || !after.Healthy() || after.Instances[0].Restarts+after.Instances[1].Restarts != 0 {
+	if after.Epoch != before.Epoch || !after.Healthy() ||
+		after.Instances[0].Restarts+after.Instances[1].Restarts != 0 {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }
@@ -180,15 +182,19 @@ func TestReplicasWithCapabilitiesEndWithTheirSupervisor(t *testing.T) {
 	if err := os.Chown(dir, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("setcap", "cap_net_bind_service+ep", exe).CombinedOutput(); err != nil {
+	if out, err := exec.Command("setcap", "cap_net_bind_service+ep",
+		exe).CombinedOutput(); err != nil {
 		t.Skipf("no capabilities on files here: %v: %s", err, out)
 	}
 	host := exec.Command(exe, filepath.Join(dir, "domain"), "bare")
 	host.Env = append(os.Environ(), childVar+"=host", "GORACE=atexit_sleep_ms=0")
 	host.Dir = dir
-	host.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	host.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody,
+		Gid: nobody}}
 	killWhenUp(t, host)
-	eventually(t, "all have ended", func() bool { return len(processesOf(filepath.Join(dir, "domain"))) == 0 })
+	eventually(t, "all have ended", func() bool {
+		return len(processesOf(filepath.Join(dir, "domain"))) == 0
+	})
 }
 
 // quitterConfig is a group whose replicas notice a hang-up, also where this test's

@@ -9,12 +9,13 @@ import (
 // Failover replaces the primary by a standby, on demand and without a failed
 // call: the primary gets SIGTERM, upon which it drains as Run does (it takes no
 // more calls, and answers those it has taken); a standby is promoted when it has ended,
-// and clients send it what the old one did not take. Failover returns when the group is healthy again, with a new process in
-// the old primary's place.
+// and clients send it what the old one did not take. Failover returns when the group is healthy
+// again, with a new process in the old primary's place.
 func (g *Group) Failover(ctx context.Context) (Status, error) {
 	before := g.Status()
 	if before.Primary == none || before.Alive() < 2 {
-		return before, fmt.Errorf("failover of group %s: it needs a primary and a standby", g.s.cfg.Service)
+		return before, fmt.Errorf("failover of group %s: it needs a primary and a standby",
+			g.s.cfg.Service)
 	}
 	g.s.ask(func() {
 		if r := g.s.replicas[before.Primary]; g.s.reign.epoch == before.Epoch {
@@ -45,9 +46,11 @@ func (g *Group) Roll(ctx context.Context, command func(instance int) *exec.Cmd) 
 		return nil
 	}
 	if back := g.goBack(ctx, former); back != nil {
-		return fmt.Errorf("roll group %s: %w; and going back failed: %w", g.s.cfg.Service, err, back)
+		return fmt.Errorf("roll group %s: %w; and going back failed: %w",
+			g.s.cfg.Service, err, back)
 	}
-	return fmt.Errorf("roll group %s: %w; every replica runs the former command", g.s.cfg.Service, err)
+	return fmt.Errorf("roll group %s: %w; every replica runs the former command",
+		g.s.cfg.Service, err)
 }
 
 // goBack gives replicas the commands they had, and waits until the group is

@@ -71,13 +71,16 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	defer func() { err = sys.JoinErrors(err, member.Close()) }()
 	rec := cfg.record(member, services)
 	if rec.Control == "" {
-		return errors.New("run a replica: no group supervises this process, so ReplicaConfig.Record must name its Control channel")
+		return errors.New("run a replica: no group supervises this process, so " +
+			"ReplicaConfig.Record must name its Control channel")
 	}
-	l, err := ipc.Listen(rec.Control, ipc.WithReplyChannel(rec.Reply), ipc.WithDomain(member.dir.Path()))
+	l, err := ipc.Listen(rec.Control, ipc.WithReplyChannel(rec.Reply),
+		ipc.WithDomain(member.dir.Path()))
 	if err != nil {
 		return err
 	}
-	server := ipc.NewServer(append(slices.Clone(cfg.Options), member.ServerOptions(services...)...)...)
+	server := ipc.NewServer(append(slices.Clone(cfg.Options),
+		member.ServerOptions(services...)...)...)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.WithoutCancel(ctx), l) }()
 	if err := member.Announce(rec); err != nil {
@@ -144,7 +147,8 @@ func (m *Member) linger(grace time.Duration, promoted <-chan struct{}) {
 	signal.Notify(signals, os.Interrupt, sys.SIGTERM)
 	defer signal.Stop(signals)
 	told := func() bool {
-		damaged := wordAt(m.page.mem, offMagic).Load() != pageMagic // so the supervisor cannot say so
+		// so the supervisor cannot say so
+		damaged := wordAt(m.page.mem, offMagic).Load() != pageMagic
 		return damaged || wordAt(m.place, offTold).Load() == m.incarnation
 	}
 	if told() {
@@ -182,8 +186,10 @@ func drain(server *ipc.Server, grace time.Duration, urgent <-chan struct{}) erro
 		if err == nil {
 			return nil
 		}
-		return fmt.Errorf("calls were still in flight %v after the replica was told to end, and were cut off; "+
-			"allow more with ReplicaConfig.Grace and the supervisor's Config.Grace: %w", grace, err)
+		return fmt.Errorf(
+			"calls were still in flight %v after the replica was told to end, and were cut off; "+
+				"allow more with ReplicaConfig.Grace and the supervisor's Config.Grace: %w", grace,
+			err)
 	case <-urgent:
 		cancel()
 		if <-down == nil {

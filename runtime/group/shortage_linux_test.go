@@ -82,7 +82,8 @@ func TestGroupOutlivesShortageOfWatches(t *testing.T) {
 	} {
 		t.Run(limit, func(t *testing.T) {
 			t.Parallel()
-			if out, err := exec.Command("unshare", "-rU", "sh", "-c", "echo 0 > /proc/sys/user/"+limit).CombinedOutput(); err != nil {
+			if out, err := exec.Command("unshare", "-rU", "sh", "-c", "echo 0 > /proc/sys/user/"+
+				limit).CombinedOutput(); err != nil {
 				t.Skipf("no user namespace can be had here: %v: %s", err, out)
 			}
 			child := childCommand("starved", newDomain(t), limit, advice)

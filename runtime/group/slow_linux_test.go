@@ -20,8 +20,8 @@ func stall(t *testing.T, c ipc.Caller, x uint64) {
 	}
 }
 
-// TestSlowHandlerKeepsStandbysInSync makes changes that take longer than AckTimeout, in a group that
-// must have a standby in sync: the standbys take as long, and stay.
+// TestSlowHandlerKeepsStandbysInSync makes changes that take longer than AckTimeout, in a group
+// that must have a standby in sync: the standbys take as long, and stay.
 func TestSlowHandlerKeepsStandbysInSync(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond, MinSync: 2}
@@ -64,7 +64,9 @@ func TestStoppedStandbyAndSlowHandler(t *testing.T) {
 	}
 	stall(t, c, 1)
 	if !events.has(group.OutOfSync) {
-		if _, err := g.Wait(t.Context(), func(s group.Status) bool { return !s.Instances[1].InSync }); err != nil {
+		if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return !s.Instances[1].InSync
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}

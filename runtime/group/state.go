@@ -54,10 +54,12 @@ const maxStateful = 24
 
 func (r Replication) withDefaults(replicas int) (*Replication, error) {
 	if replicas > maxStateful {
-		return nil, fmt.Errorf("%d replicas; a group with Replication has at most %d", replicas, maxStateful)
+		return nil, fmt.Errorf("%d replicas; a group with Replication has at most %d",
+			replicas, maxStateful)
 	}
 	if r.MinSync < 0 || r.MinSync >= replicas {
-		return nil, fmt.Errorf("Replication.MinSync is %d; choose 0 to %d, the number of standbys", r.MinSync, replicas-1)
+		return nil, fmt.Errorf("Replication.MinSync is %d; choose 0 to %d, the number of standbys",
+			r.MinSync, replicas-1)
 	}
 	if r.AckTimeout < 0 || r.SyncTimeout < 0 || r.Backlog < 0 {
 		return nil, fmt.Errorf("Replication has a negative limit: %+v", r)

@@ -47,7 +47,8 @@ func decodeWords(buf []byte, w *words) (uint64, error) {
 	return 0, nil
 }
 
-var listProtocol = &ipc.Protocol{Name: "test.List", Fingerprint: 1, Schema: "service test.List\nmethod Kill test.Words test.Words\n"}
+var listProtocol = &ipc.Protocol{Name: "test.List", Fingerprint: 1,
+	Schema: "service test.List\nmethod Kill test.Words test.Words\n"}
 
 func listMethod(name string, readOnly bool) *ipc.Method[words, words] {
 	return declare(name, readOnly, false)
@@ -61,7 +62,9 @@ func declare(name string, readOnly, idempotent bool) *ipc.Method[words, words] {
 	return ipc.NewMethod(listProtocol, ipc.MethodSpec[words, words]{
 		Name: name, ID: id.Sum32(), ReadOnly: readOnly, Idempotent: idempotent,
 		EncodeRequest: encodeWords, DecodeRequest: decodeWords,
-		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, w *words) error { return encodeWords(b, 0, w) },
+		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, w *words) error {
+			return encodeWords(b, 0, w)
+		},
 		DecodeReply: decodeWords,
 	})
 }
@@ -145,7 +148,9 @@ func (l *list) service() *ipc.Service {
 		ipc.Handle(methodIdempotent, l.append),
 		ipc.Handle(methodLast, l.last),
 		ipc.Handle(methodAll, l.every),
-		ipc.Handle(methodStray, func(context.Context, *words) (*words, error) { return &words{uint64(os.Getpid())}, nil }),
+		ipc.Handle(methodStray, func(context.Context, *words) (*words, error) {
+			return &words{uint64(os.Getpid())}, nil
+		}),
 		ipc.Handle(methodRefuse, func(ctx context.Context, w *words) (*words, error) {
 			l.append(ctx, w)
 			return nil, ipc.Errorf(ipc.CodeNotFound, "refused by %d", os.Getpid())
@@ -175,7 +180,8 @@ func childList(args []string) error {
 		rand.NewChaCha8([32]byte{}).Read(l.ballast) // alike in every process
 	}
 	return group.Run(context.Background(), group.ReplicaConfig{
-		Member: group.MemberConfig{State: l, Healthy: func() bool { return !hangs.Load() }}, Record: registry.Record{Control: "list_" + args[0]}}, l.service())
+		Member: group.MemberConfig{State: l, Healthy: func() bool { return !hangs.Load() }},
+		Record: registry.Record{Control: "list_" + args[0]}}, l.service())
 }
 
 func listConfig(domain string, replicas int) group.Config {

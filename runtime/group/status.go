@@ -83,7 +83,9 @@ type board struct {
 	ended   error         // why there will be no change
 }
 
-func newBoard() *board { return &board{changed: make(chan struct{}), status: Status{Primary: none}} }
+func newBoard() *board {
+	return &board{changed: make(chan struct{}), status: Status{Primary: none}}
+}
 
 func (b *board) get() (Status, <-chan struct{}, error) {
 	b.mu.Lock()

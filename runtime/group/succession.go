@@ -135,7 +135,9 @@ func (s *supervisor) successor() (next *replica, lost bool) {
 	if r := s.firstReady(func(r *replica) bool { return s.page.whole(r.index) }); r != nil {
 		return r, true
 	}
-	return s.firstReady(func(r *replica) bool { return s.page.placeWord(r.index, offSynced) != broken }), true
+	return s.firstReady(func(r *replica) bool {
+		return s.page.placeWord(r.index, offSynced) != broken
+	}), true
 }
 
 func (s *supervisor) firstReady(ok func(*replica) bool) *replica {
@@ -196,7 +198,8 @@ func (s *supervisor) lookAtSync() {
 		accused := s.page.placeWord(p, offAccused)
 		for _, r := range s.replicas {
 			if accused == accusation(r.index, r.incarnation) {
-				s.suspect(r, "does not answer as the primary does: "+text(s.page.home(p).mem, placeOffset(p)+offAccusation))
+				s.suspect(r, "does not answer as the primary does: "+
+					text(s.page.home(p).mem, placeOffset(p)+offAccusation))
 			}
 		}
 	}

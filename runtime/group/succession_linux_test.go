@@ -40,7 +40,9 @@ func TestPlannedSuccessionKeepsTheState(t *testing.T) {
 			return nil
 		},
 		"roll": func(g *group.Group) error {
-			return g.Roll(t.Context(), func(i int) *exec.Cmd { return childCommand("list", fmt.Sprint(i)) })
+			return g.Roll(t.Context(), func(i int) *exec.Cmd {
+				return childCommand("list", fmt.Sprint(i))
+			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +159,8 @@ func TestStoppedPrimaryChangesNothing(t *testing.T) {
 		mu.Unlock()
 		syscall.Kill(old.PID, syscall.SIGCONT)
 		x++
-		if _, err := ipc.Invoke(t.Context(), direct[old.Index], methodAppend, &words{x}); ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) != ipc.NotExecuted {
+		if _, err := ipc.Invoke(t.Context(), direct[old.Index], methodAppend,
+			&words{x}); ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) != ipc.NotExecuted {
 			t.Fatalf("cycle %d: the old primary answered: %v", cycle, err)
 		}
 		waiting.Wait()

@@ -50,7 +50,8 @@ type supervisor struct {
 	checked  time.Time // when the times of the group's file were renewed
 	fileErr  string    // why the group's file cannot be made again, as reported last
 	endErr   error     // set before done is closed
-	// quarantines counts the requests that were put in quarantine, quarantined those that are there now.
+	// quarantines counts the requests that were put in quarantine, quarantined those that are
+	// there now.
 	quarantines, quarantined int
 	oomKills                 uint64 // by the kernel, when last looked
 	// leftBehind are replicas that a group which has ended could not kill.
@@ -101,11 +102,13 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
-		oomKills: sys.OOMKills(), board: newBoard(), inbox: make(chan func()), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+		oomKills: sys.OOMKills(), board: newBoard(), inbox: make(chan func()),
+		done: make(chan struct{}), ctx: ctx, cancel: cancel,
 		reign: p.reign(), channels: make(map[string]bool),
 	}
 	for i := range cfg.Replicas {
-		s.replicas = append(s.replicas, &replica{index: i, name: instanceName(cfg.Service, i), command: cfg.Command})
+		s.replicas = append(s.replicas,
+			&replica{index: i, name: instanceName(cfg.Service, i), command: cfg.Command})
 	}
 	return s
 }
@@ -185,7 +188,8 @@ func (s *supervisor) finish() {
 	s.sweep()
 	sys.CrashPoint("group swept")
 	_, gcErr := s.reg.GC()
-	s.endErr = sys.JoinErrors(sys.JoinErrors(s.leftBehind...), gcErr, s.page.remove(s.cfg.Service), s.reg.Close(), s.dir.Close())
+	s.endErr = sys.JoinErrors(sys.JoinErrors(s.leftBehind...), gcErr, s.page.remove(s.cfg.Service),
+		s.reg.Close(), s.dir.Close())
 	s.out.close()
 	s.report(Event{Kind: Stopped})
 	s.events.close()
@@ -215,7 +219,8 @@ func (s *supervisor) report(ev Event) {
 // start starts the process of a replica that is down.
 func (s *supervisor) start(r *replica) {
 	r.state, r.incarnation = starting, rand.Uint64()|1
-	r.record, r.answers, r.served, r.suspicion, r.squatter, r.readySince = registry.Record{}, false, nil, nil, 0, time.Time{}
+	r.record, r.answers, r.served, r.suspicion, r.squatter, r.readySince = registry.Record{}, false,
+		nil, nil, 0, time.Time{}
 	s.page.settle(r.index)
 	s.page.forgetState(r.index)
 	s.page.tenant(r.index).Store(r.incarnation)
@@ -290,7 +295,8 @@ func (s *supervisor) suspect(r *replica, problem string) {
 	if r.proc == nil || r.suspicion != nil || r.state == dead {
 		return
 	}
-	r.suspicion = &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid, Problem: problem + ", and was killed"}
+	r.suspicion = &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid,
+		Problem: problem + ", and was killed"}
 	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: problem})
 	s.kill(r)
 }
@@ -302,8 +308,10 @@ func (s *supervisor) kill(r *replica) {
 	if err == nil {
 		return
 	}
-	failure := &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid, Problem: "cannot be killed", Err: err}
-	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: failure.Problem, Err: failure})
+	failure := &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid,
+		Problem: "cannot be killed", Err: err}
+	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: failure.Problem,
+		Err: failure})
 	if s.stopping != nil {
 		s.leftBehind = append(s.leftBehind, failure)
 		r.proc.handle.Close() // which ends the wait for its death
@@ -338,7 +346,8 @@ func (s *supervisor) reaped(r *replica, p *process, err error) {
 	s.exonerate(r, err)
 	failure := r.suspicion
 	if failure == nil {
-		failure = &InstanceError{Instance: r.name, Path: p.path, PID: p.pid, Problem: "ended", Err: err}
+		failure = &InstanceError{Instance: r.name, Path: p.path, PID: p.pid,
+			Problem: "ended", Err: err}
 		if r.readySince.IsZero() {
 			failure.Problem = "ended before it was ready"
 		}
@@ -513,7 +522,8 @@ func (s *supervisor) stop(r *replica) {
 	s.page.wordOf(r.index, offTold).Store(r.incarnation)
 	sys.CrashPoint("group end ordered")
 	if err := p.terminate(); err != nil {
-		s.events.log(slog.LevelWarn, "replica cannot be told to end", "instance", r.name, "pid", p.pid, "err", err)
+		s.events.log(slog.LevelWarn, "replica cannot be told to end", "instance", r.name, "pid",
+			p.pid, "err", err)
 	}
 	s.killAfterGrace(r)
 }
@@ -540,11 +550,14 @@ func (s *supervisor) killAll() {
 func (s *supervisor) show() { s.board.set(s.status(), nil) }
 
 func (s *supervisor) status() Status {
-	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded, Replicates: s.cfg.Replication != nil,
+	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded,
+		Replicates:  s.cfg.Replication != nil,
 		Quarantined: s.quarantined, Quarantines: s.quarantines}
 	for _, r := range s.replicas {
 		i := Instance{Index: r.index, Name: r.name, Restarts: r.restarts, Ready: r.state == ready,
-			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble, InSync: s.cfg.Replication != nil && s.countedOn(r)}
+			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control,
+			Reply: r.record.Reply, Err: r.trouble, InSync: s.cfg.Replication != nil &&
+				s.countedOn(r)}
 		if r.proc != nil {
 			i.PID, i.Alive = r.proc.pid, r.state != dead
 		}

@@ -12,7 +12,8 @@ import (
 // supervisor gets to know that it has started. The notice is not repeated.
 func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	handle, kill := startSleeper(t)
-	s := makeSupervisor(Config{Service: "svc", Replicas: 1, ReadyTimeout: time.Hour, Replication: new(Replication), Logger: slog.New(slog.DiscardHandler)},
+	s := makeSupervisor(Config{Service: "svc", Replicas: 1, ReadyTimeout: time.Hour,
+		Replication: new(Replication), Logger: slog.New(slog.DiscardHandler)},
 		nil, nil, &page{mem: make([]byte, placeOffset(1))})
 	r := s.replicas[0]
 	r.state = starting
@@ -43,7 +44,8 @@ func TestHeirsOfAReignEndedByAKilledSupervisor(t *testing.T) {
 	wordAt(p.mem, offReign).Store(reign{epoch: 4, primary: none}.pack())
 	wordAt(p.mem, offHeirs).Store(0b001)
 	wordAt(p.mem, placeOffset(1)+offSet).Store(packSet(4, 0b110))
-	s := makeSupervisor(Config{Service: "svc", Replicas: 3, Replication: new(Replication), Logger: slog.New(slog.DiscardHandler)}, nil, nil, p)
+	s := makeSupervisor(Config{Service: "svc", Replicas: 3, Replication: new(Replication),
+		Logger: slog.New(slog.DiscardHandler)}, nil, nil, p)
 	defer s.events.close()
 	defer s.launch.close()
 	s.adoptAll(nil)
@@ -55,7 +57,8 @@ func TestHeirsOfAReignEndedByAKilledSupervisor(t *testing.T) {
 // A replica that registers and gives that up again, before its supervisor knows
 // that it has started, is not ready.
 func TestResignationBeforeTheStartIsKnown(t *testing.T) {
-	s := makeSupervisor(Config{Service: "svc", Replicas: 1, Logger: slog.New(slog.DiscardHandler)}, nil, nil,
+	s := makeSupervisor(Config{Service: "svc", Replicas: 1,
+		Logger: slog.New(slog.DiscardHandler)}, nil, nil,
 		&page{mem: make([]byte, placeOffset(1))})
 	defer s.events.close()
 	defer s.launch.close()

@@ -43,9 +43,11 @@ func replaced(t *testing.T, g *group.Group, before group.Status, events *eventLo
 // group.
 func TestGroupWhoseFileVanishes(t *testing.T) {
 	for name, vanish := range map[string]func(domain string) error{
-		"removed":  func(d string) error { return os.Remove(filepath.Join(d, ".groups", "list")) },
-		"folder":   func(d string) error { return os.RemoveAll(filepath.Join(d, ".groups")) },
-		"replaced": func(d string) error { return replaceFile(filepath.Join(d, ".groups", "list")) },
+		"removed": func(d string) error { return os.Remove(filepath.Join(d, ".groups", "list")) },
+		"folder":  func(d string) error { return os.RemoveAll(filepath.Join(d, ".groups")) },
+		"replaced": func(d string) error {
+			return replaceFile(filepath.Join(d, ".groups", "list"))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := listConfig(newDomain(t), 2)
@@ -83,7 +85,8 @@ func TestGroupWhoseFileVanishes(t *testing.T) {
 				t.Errorf("the list has %d elements, not %d", now, n+1)
 			}
 			shutdown(t, g)
-			if !events.has(group.FileLost) || events.has(group.StateLost) || events.has(group.Suspected) {
+			if !events.has(group.FileLost) || events.has(group.StateLost) ||
+				events.has(group.Suspected) {
 				t.Errorf("events:\n%v", &events)
 			}
 		})
@@ -92,7 +95,8 @@ func TestGroupWhoseFileVanishes(t *testing.T) {
 
 // replaceFile puts rubbish in the place of a file.
 func replaceFile(path string) error {
-	return errors.Join(os.WriteFile(path+".new", bytes.Repeat([]byte{0xff}, 100_000), 0o600), os.Rename(path+".new", path))
+	return errors.Join(os.WriteFile(path+".new", bytes.Repeat([]byte{0xff}, 100_000), 0o600),
+		os.Rename(path+".new", path))
 }
 
 // A group's file that is cut short or overwritten in use is an error to supervisor, replicas
@@ -109,7 +113,8 @@ func TestGroupWhoseFileIsDamaged(t *testing.T) {
 			var events eventLog
 			cfg.Events = events.add
 			g := startGroup(t, cfg)
-			c, err := group.Dial(t.Context(), cfg.Service, group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
+			c, err := group.Dial(t.Context(), cfg.Service,
+				group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,7 +137,8 @@ func TestGroupWhoseFileIsDamaged(t *testing.T) {
 				}
 			}
 			shutdown(t, g)
-			if log := events.String(); !events.has(group.FileLost) || strings.Contains(log, "bus error") || strings.Contains(log, "SIGBUS") {
+			if log := events.String(); !events.has(group.FileLost) ||
+				strings.Contains(log, "bus error") || strings.Contains(log, "SIGBUS") {
 				t.Errorf("events:\n%v", log)
 			}
 		})
@@ -182,7 +188,8 @@ func TestSurvivorsWithoutFileEnd(t *testing.T) {
 	if err := os.Remove(filepath.Join(d, ".groups", "audio_compute")); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); len(processesOf(d)) > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(processesOf(d)) > 0; time.Sleep(
+		time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("processes %v run", processesOf(d))
 		}
@@ -304,7 +311,8 @@ func childImaged(args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cfg := audioConfig(args[0])
-	c, err := group.Dial(ctx, cfg.Service, group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
+	c, err := group.Dial(ctx, cfg.Service,
+		group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
 	if err != nil {
 		return err
 	}
@@ -324,12 +332,14 @@ func TestGroupOfAnImage(t *testing.T) {
 	if err := os.Mkdir(image, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("unshare", "-rm", "sh", "-c", mount, folder).CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "-rm", "sh", "-c", mount,
+		folder).CombinedOutput(); err != nil {
 		t.Skipf("no file system can be mounted here: %v: %s", err, out)
 	}
 	killedHost(t, filepath.Join(image, "d"), "audio") // leaves the group's file
 	child := childCommand("imaged", filepath.Join(folder, "m", "d"))
-	cmd := exec.Command("unshare", append([]string{"-rm", "sh", "-c", mount + ` && exec "$@"`, folder}, child.Args...)...)
+	cmd := exec.Command("unshare",
+		append([]string{"-rm", "sh", "-c", mount + ` && exec "$@"`, folder}, child.Args...)...)
 	cmd.Env = child.Env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
@@ -364,7 +374,8 @@ func TestDisplacedMemberAnswersNothing(t *testing.T) {
 			continue
 		}
 		defer other.Close()
-		for deadline := time.Now().Add(time.Minute); !errors.Is(first.Admit(0), ipc.ErrDisplaced); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); !errors.Is(first.Admit(0),
+			ipc.ErrDisplaced); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the first one admits calls")
 			}

@@ -22,7 +22,8 @@ var errIncompatible = errors.New("it serves an incompatible version")
 // newProtocol returns a protocol with its fingerprint.
 func newProtocol(name, description string) *ipc.Protocol {
 	sum := sha256.Sum256([]byte(description))
-	return &ipc.Protocol{Name: name, Fingerprint: binary.BigEndian.Uint64(sum[:8]), Schema: description}
+	return &ipc.Protocol{Name: name, Fingerprint: binary.BigEndian.Uint64(sum[:8]),
+		Schema: description}
 }
 
 // protocols returns what the instance replicates.
@@ -49,7 +50,9 @@ func (f *follower) meet() error {
 	if err != nil {
 		return err
 	}
-	theirs = slices.DeleteFunc(theirs, func(p *ipc.Protocol) bool { return p.Name == replicaProtocol.Name })
+	theirs = slices.DeleteFunc(theirs, func(p *ipc.Protocol) bool {
+		return p.Name == replicaProtocol.Name
+	})
 	if f.gap, err = ipc.NewGap(f.l.r.protocols(), theirs); err != nil {
 		return fmt.Errorf("%w: %w", errIncompatible, err)
 	}
@@ -65,13 +68,16 @@ func (l *leader) adapt(e *entry, call *ipc.ServerCall) error {
 	}
 	body, err := call.EncodeRequest(l.r.builder)
 	if err != nil {
-		return &ipc.Error{Code: ipc.CodeInternal, Outcome: ipc.NotExecuted, Msg: "encode the request for a standby of another version", Err: err}
+		return &ipc.Error{Code: ipc.CodeInternal, Outcome: ipc.NotExecuted,
+			Msg: "encode the request for a standby of another version", Err: err}
 	}
 	for _, f := range others {
 		if err := f.gap.Find(call.Method, body); err != nil {
-			return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
-				"%s runs another version of the service, which would not do the same: %v; such calls are refused until it is replaced (Group.Roll)",
-				f.s.rec.Name, err)}
+			return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted,
+				Msg: fmt.Sprintf(
+					"%s runs another version of the service, which would not do the same: %v; "+
+						"such calls are refused until it is replaced (Group.Roll)",
+					f.s.rec.Name, err)}
 		}
 	}
 	e.common = bytes.Clone(body)
@@ -115,7 +121,9 @@ func (s *supervisor) compareVersions(r *replica) {
 			continue
 		}
 		if _, err := ipc.NewGap(a.served, b.served); err != nil {
-			s.suspect(b, fmt.Sprintf("serves another version than %s, with which it cannot share the state: %v", a.name, err))
+			s.suspect(b,
+				fmt.Sprintf("serves another version than %s, with which it cannot share the "+
+					"state: %v", a.name, err))
 		}
 	}
 }

@@ -52,7 +52,8 @@ const (
 // for a replica; but each look counts for no more than a share of the grace.
 func (s *supervisor) feelPulse(r *replica, since time.Duration) {
 	beat := s.page.beat(r.index)
-	mute := beat == 0 && r.proc != nil && r.proc.cmd == nil // its first supervisor wanted no heartbeat
+	// its first supervisor wanted no heartbeat
+	mute := beat == 0 && r.proc != nil && r.proc.cmd == nil
 	if r.state != ready || beat != r.pulse.beat || mute {
 		r.pulse = pulse{beat: beat}
 		return

@@ -45,7 +45,8 @@ func listen(t *testing.T, h Heartbeat, f func(*patient)) {
 	handle, kill := startSleeper(t)
 	kill()
 	synctest.Test(t, func(t *testing.T) {
-		s := makeSupervisor(Config{Service: "svc", Replicas: 1, Heartbeat: h, Logger: slog.New(slog.DiscardHandler)}, nil, nil,
+		s := makeSupervisor(Config{Service: "svc", Replicas: 1, Heartbeat: h,
+			Logger: slog.New(slog.DiscardHandler)}, nil, nil,
 			&page{mem: make([]byte, placeOffset(1))})
 		defer s.events.close()
 		defer s.launch.close()

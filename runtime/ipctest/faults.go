@@ -77,7 +77,8 @@ func (n *Network) Faulty() *Faults {
 }
 
 // Dial is ipc.Dial through the faults.
-func (f *Faults) Dial(ctx context.Context, channel string, opts ...ipc.DialOption) (*ipc.Conn, error) {
+func (f *Faults) Dial(ctx context.Context, channel string,
+	opts ...ipc.DialOption) (*ipc.Conn, error) {
 	return ipc.Dial(ctx, channel, append(opts[:len(opts):len(opts)], f)...)
 }
 
@@ -118,7 +119,9 @@ func (f *Faults) Release(d Direction) { f.change(d, func(l *lane) { l.held = fal
 
 // Delay makes every later message of that direction arrive that much later. Their
 // order does not change.
-func (f *Faults) Delay(d Direction, by time.Duration) { f.change(d, func(l *lane) { l.delay = by }) }
+func (f *Faults) Delay(d Direction, by time.Duration) {
+	f.change(d, func(l *lane) { l.delay = by })
+}
 
 // At does something to one message of that direction: the n-th from now, where 1
 // is the next one.

@@ -53,7 +53,8 @@ func TestWithoutFaults(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if up, down := f.Passed(ipctest.ToServer), f.Passed(ipctest.ToClient); up != 10 || down != 10 {
+		if up, down := f.Passed(ipctest.ToServer),
+			f.Passed(ipctest.ToClient); up != 10 || down != 10 {
 			t.Errorf("%d and %d messages passed, want 10", up, down)
 		}
 	})

@@ -20,8 +20,10 @@ type link struct {
 func newLinks(client, server ipc.Peer, start time.Time) (atClient, atServer *link) {
 	up, down := newMailbox(), newMailbox()
 	clients, servers := newBell(), newBell()
-	return &link{in: down, out: up, own: clients, its: servers, self: client, peer: server, start: start},
-		&link{in: up, out: down, own: servers, its: clients, self: server, peer: client, start: start}
+	return &link{in: down, out: up, own: clients, its: servers, self: client, peer: server,
+			start: start},
+		&link{in: up, out: down, own: servers, its: clients, self: server,
+			peer: client, start: start}
 }
 
 // Notify implements ipc.Link.

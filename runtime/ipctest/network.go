@@ -39,7 +39,8 @@ func (n *Network) Listen(channel string, opts ...ipc.ListenOption) (*ipc.Listene
 }
 
 // Dial is ipc.Dial in this network.
-func (n *Network) Dial(ctx context.Context, channel string, opts ...ipc.DialOption) (*ipc.Conn, error) {
+func (n *Network) Dial(ctx context.Context, channel string,
+	opts ...ipc.DialOption) (*ipc.Conn, error) {
 	return ipc.Dial(ctx, channel, append(opts[:len(opts):len(opts)], n)...)
 }
 
@@ -62,7 +63,8 @@ func (t transport) Listen(channel string) (ipc.LinkListener, error) {
 	defer t.net.mu.Unlock()
 	if t.net.listeners[channel] != nil {
 		return nil, &ipc.Error{Code: ipc.CodeAlreadyExists,
-			Msg: fmt.Sprintf("channel %s is served in this network already; close the other listener or choose another name", channel)}
+			Msg: fmt.Sprintf("channel %s is served in this network already; close the other "+
+				"listener or choose another name", channel)}
 	}
 	l := &listener{net: t.net, self: t.self, channel: channel, wake: make(chan struct{}, 1)}
 	t.net.listeners[channel] = l
@@ -94,7 +96,8 @@ func (t transport) Dial(_ context.Context, channel string) (ipc.Link, error) {
 
 func nobody(channel string) error {
 	return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent,
-		Msg: fmt.Sprintf("nobody serves channel %s in this network; start the server first", channel)}
+		Msg: fmt.Sprintf("nobody serves channel %s in this network; start the server first",
+			channel)}
 }
 
 // A listener is a channel that is being served.

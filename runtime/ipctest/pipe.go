@@ -22,7 +22,8 @@ func Pipe(t testing.TB, opts ...ipc.ServerOption) *ipc.Conn {
 
 // Serve starts a server of a channel. where is a Network or another option for
 // ipc.Listen. The server ends with the test, as for Pipe.
-func Serve(t testing.TB, where ipc.ListenOption, channel string, opts ...ipc.ServerOption) *ipc.Server {
+func Serve(t testing.TB, where ipc.ListenOption, channel string,
+	opts ...ipc.ServerOption) *ipc.Server {
 	t.Helper()
 	l, err := ipc.Listen(channel, where)
 	if err != nil {

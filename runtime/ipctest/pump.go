@@ -62,8 +62,10 @@ func newPumps(r *relay, geo shm.Geometry, client, server shm.Memory) (pumps [2]*
 	if err != nil {
 		return pumps, err
 	}
-	up := &pump{relay: r, dir: ToServer, from: r.client, to: r.server, limit: geo.ToServer, signal: make(chan struct{}, 1)}
-	down := &pump{relay: r, dir: ToClient, from: r.server, to: r.client, limit: geo.ToClient, signal: make(chan struct{}, 1)}
+	up := &pump{relay: r, dir: ToServer, from: r.client, to: r.server, limit: geo.ToServer,
+		signal: make(chan struct{}, 1)}
+	down := &pump{relay: r, dir: ToClient, from: r.server, to: r.client, limit: geo.ToClient,
+		signal: make(chan struct{}, 1)}
 	if err := up.connect(c.ToServer(), s.ToServer()); err != nil {
 		return pumps, err
 	}

@@ -48,19 +48,26 @@ func decode(buf []byte, m *text) (uint64, error) {
 
 var (
 	say = ipc.NewMethod(talk, ipc.MethodSpec[text, text]{
-		Name: "Say", ID: id("Say"), EncodeRequest: encode, DecodeRequest: decode, DecodeReply: decode,
-		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *text) error { return encode(b, 0, m) },
+		Name: "Say", ID: id("Say"), EncodeRequest: encode, DecodeRequest: decode,
+		DecodeReply: decode,
+		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *text) error {
+			return encode(b, 0, m)
+		},
 	})
-	tell = ipc.NewMessage(talk, ipc.MessageSpec[text]{Name: "Tell", ID: id("Tell"), Encode: encode, Decode: decode})
+	tell = ipc.NewMessage(talk,
+		ipc.MessageSpec[text]{Name: "Tell", ID: id("Tell"), Encode: encode, Decode: decode})
 )
 
 // A talker handles the protocol.
 type talker struct {
-	said, told chan string                                  // everything that comes; nil: nobody listens
+	// everything that comes; nil: nobody listens
+	said, told chan string
 	wait       func(ctx context.Context, said string) error // before a reply; nil: at once
 }
 
-func newTalker() *talker { return &talker{said: make(chan string, 100), told: make(chan string, 100)} }
+func newTalker() *talker {
+	return &talker{said: make(chan string, 100), told: make(chan string, 100)}
+}
 
 func (t *talker) service() *ipc.Service {
 	return ipc.NewService(talk,
@@ -98,6 +105,7 @@ func ask(ctx context.Context, c ipc.Caller, s string) <-chan error {
 func want(t *testing.T, err error, code ipc.Code, outcome ipc.Outcome) {
 	t.Helper()
 	if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != outcome {
-		t.Errorf("error %v: %v, %v; want %v, %v", err, ipc.CodeOf(err), ipc.OutcomeOf(err), code, outcome)
+		t.Errorf("error %v: %v, %v; want %v, %v", err, ipc.CodeOf(err), ipc.OutcomeOf(err),
+			code, outcome)
 	}
 }

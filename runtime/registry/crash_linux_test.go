@@ -72,7 +72,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 			if err != nil {
 				t.Fatalf("killed at %q: %v", at, err)
 			}
-			if rec, err := r.Lookup("victim"); err != nil || rec.Control != "new" || rec.PID != os.Getpid() || rec.Epoch != 0 {
+			if rec, err := r.Lookup("victim"); err != nil || rec.Control != "new" ||
+				rec.PID != os.Getpid() || rec.Epoch != 0 {
 				t.Errorf("killed at %q: the next owner's record is %+v, %v", at, rec, err)
 			}
 			reg.Close()
@@ -212,8 +213,10 @@ func TestNoTornRecords(t *testing.T) {
 	pieces := make([]registry.Record, 80)
 	for i := range pieces {
 		s := fmt.Sprintf("x%0*d", i%registry.MaxNameLen, i)
-		pieces[i] = registry.Record{Name: "torn", Service: s, Control: s, Reply: s, Protocol: s, Fingerprint: uint64(i), PID: i + 1,
-			StartTime: time.Unix(0, int64(i)), Incarnation: uint64(i), Role: registry.RolePrimary, Epoch: uint64(i)}
+		pieces[i] = registry.Record{Name: "torn", Service: s, Control: s, Reply: s, Protocol: s,
+			Fingerprint: uint64(i), PID: i + 1,
+			StartTime: time.Unix(0, int64(i)), Incarnation: uint64(i), Role: registry.RolePrimary,
+			Epoch: uint64(i)}
 	}
 	reg, err := r.Register(pieces[0])
 	if err != nil {

@@ -31,17 +31,45 @@ func TestDamagedTableIsRefused(t *testing.T) {
 		want   error
 		hint   string
 	}{
-		"empty":         {func(p string) error { return os.Truncate(p, 0) }, registry.ErrCorrupt, "remove the file"},
-		"short header":  {func(p string) error { return os.Truncate(p, 4095) }, registry.ErrCorrupt, "remove the file"},
-		"short":         {func(p string) error { return os.Truncate(p, 100_000) }, registry.ErrCorrupt, "remove the file"},
-		"long":          {func(p string) error { return os.Truncate(p, 100_000_000) }, registry.ErrCorrupt, "remove the file"},
-		"foreign":       {func(p string) error { poke(t, p, registry.OffMagic, 1); return nil }, registry.ErrForeign, "remove the file"},
-		"newer":         {func(p string) error { poke(t, p, registry.OffVersion, 2); return nil }, registry.ErrVersion, "one version of the runtime"},
-		"slot size":     {func(p string) error { poke(t, p, registry.OffSlotSize, 8); return nil }, registry.ErrCorrupt, "remove the file"},
-		"no slots":      {func(p string) error { poke(t, p, registry.OffSlots, 0); return nil }, registry.ErrCorrupt, "remove the file"},
-		"too many":      {func(p string) error { poke(t, p, registry.OffSlots, 1<<60); return nil }, registry.ErrCorrupt, "remove the file"},
-		"odd number":    {func(p string) error { poke(t, p, registry.OffSlots, 65); return nil }, registry.ErrCorrupt, "remove the file"},
-		"a directory":   {func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) }, registry.ErrForeign, "remove the file"},
+		"empty": {func(p string) error {
+			return os.Truncate(p, 0)
+		}, registry.ErrCorrupt, "remove the file"},
+		"short header": {func(p string) error {
+			return os.Truncate(p, 4095)
+		}, registry.ErrCorrupt, "remove the file"},
+		"short": {func(p string) error {
+			return os.Truncate(p, 100_000)
+		}, registry.ErrCorrupt, "remove the file"},
+		"long": {func(p string) error {
+			return os.Truncate(p, 100_000_000)
+		}, registry.ErrCorrupt, "remove the file"},
+		"foreign": {func(p string) error {
+			poke(t, p, registry.OffMagic, 1)
+			return nil
+		}, registry.ErrForeign, "remove the file"},
+		"newer": {func(p string) error {
+			poke(t, p, registry.OffVersion, 2)
+			return nil
+		}, registry.ErrVersion, "one version of the runtime"},
+		"slot size": {func(p string) error {
+			poke(t, p, registry.OffSlotSize, 8)
+			return nil
+		}, registry.ErrCorrupt, "remove the file"},
+		"no slots": {func(p string) error {
+			poke(t, p, registry.OffSlots, 0)
+			return nil
+		}, registry.ErrCorrupt, "remove the file"},
+		"too many": {func(p string) error {
+			poke(t, p, registry.OffSlots, 1<<60)
+			return nil
+		}, registry.ErrCorrupt, "remove the file"},
+		"odd number": {func(p string) error {
+			poke(t, p, registry.OffSlots, 65)
+			return nil
+		}, registry.ErrCorrupt, "remove the file"},
+		"a directory": {func(p string) error {
+			return errors.Join(os.Remove(p), os.Mkdir(p, 0o700))
+		}, registry.ErrForeign, "remove the file"},
 		"no permission": {func(p string) error { return os.Chmod(p, 0) }, os.ErrPermission, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,7 +88,8 @@ func TestDamagedTableIsRefused(t *testing.T) {
 				t.Fatal("opened")
 			}
 			var te *registry.TableError
-			if !errors.As(err, &te) || te.Path != tablePath(d) || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.hint) {
+			if !errors.As(err, &te) || te.Path != tablePath(d) || !errors.Is(err, tt.want) ||
+				!strings.Contains(err.Error(), tt.hint) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -82,8 +111,10 @@ func TestTableCutShortInUse(t *testing.T) {
 	var watchErr error
 	for _, watchErr = range r.Watch(t.Context(), "") {
 	}
-	for what, err := range map[string]error{"Lookup": lookupErr, "List": listErr, "GC": gcErr, "Register": registerErr,
-		"Watch": watchErr, "SetRole": reg.SetRole(registry.RolePrimary, 1), "Close": reg.Close()} {
+	for what, err := range map[string]error{"Lookup": lookupErr, "List": listErr, "GC": gcErr,
+		"Register": registerErr,
+		"Watch":    watchErr, "SetRole": reg.SetRole(registry.RolePrimary, 1),
+		"Close": reg.Close()} {
 		if !errors.Is(err, registry.ErrCorrupt) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -31,15 +31,18 @@ var (
 type ExistsError struct {
 	Name string
 	// Holder is the live instance; its Name is empty when it is still between
-	// its claim and its publication, or is about to publish the name again because the table was removed.
+	// its claim and its publication, or is about to publish the name again because the table
+	// was removed.
 	Holder Record
 }
 
 func (e *ExistsError) Error() string {
 	if e.Holder.Name == "" {
-		return fmt.Sprintf("%q cannot be registered: a live process has that name, and is registering it", e.Name)
+		return fmt.Sprintf(
+			"%q cannot be registered: a live process has that name, and is registering it", e.Name)
 	}
-	return fmt.Sprintf("%q cannot be registered: it is the name of a live instance (pid %d); stop that one or choose another name",
+	return fmt.Sprintf("%q cannot be registered: it is the name of a live instance (pid %d); "+
+		"stop that one or choose another name",
 		e.Name, e.Holder.PID)
 }
 
@@ -49,7 +52,9 @@ func (e *ExistsError) Unwrap() error { return ErrExists }
 // ErrNotFound.
 type NotFoundError struct{ Name string }
 
-func (e *NotFoundError) Error() string { return fmt.Sprintf("no live instance is named %q", e.Name) }
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("no live instance is named %q", e.Name)
+}
 
 func (e *NotFoundError) Unwrap() error { return ErrNotFound }
 

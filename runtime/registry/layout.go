@@ -106,7 +106,8 @@ func (s *slotImage) decode() (rec Record, ok bool) {
 		return str
 	}
 	rec = Record{
-		Name: next(lens[0]), Service: next(lens[1]), Control: next(lens[2]), Reply: next(lens[3]), Protocol: next(lens[4]),
+		Name: next(lens[0]), Service: next(lens[1]), Control: next(lens[2]), Reply: next(lens[3]),
+		Protocol:    next(lens[4]),
 		Fingerprint: s[wFingerprint],
 		PID:         int(s[wPID]),
 		StartTime:   time.Unix(0, int64(s[wStart])),

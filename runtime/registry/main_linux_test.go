@@ -44,7 +44,8 @@ func openFiles() (names []string) {
 	fds, _ := filepath.Glob("/proc/self/fd/*")
 	for _, fd := range fds {
 		name, err := os.Readlink(fd)
-		if err == nil && !strings.HasPrefix(name, "anon_inode:[event") && !strings.HasPrefix(name, "pipe:") {
+		if err == nil && !strings.HasPrefix(name, "anon_inode:[event") &&
+			!strings.HasPrefix(name, "pipe:") {
 			names = append(names, name)
 		}
 	}

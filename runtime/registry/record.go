@@ -79,7 +79,8 @@ func (r *Record) check() error {
 		}
 	}
 	if len(r.Protocol) > MaxProtocolLen {
-		return fmt.Errorf("%w: the protocol name has %d bytes, at most %d are allowed", domain.ErrName, len(r.Protocol), MaxProtocolLen)
+		return fmt.Errorf("%w: the protocol name has %d bytes, at most %d are allowed",
+			domain.ErrName, len(r.Protocol), MaxProtocolLen)
 	}
 	return checkRole(r.Role, r.Epoch)
 }

@@ -169,7 +169,8 @@ func (reg *Registration) claimSlot() (slot, distance int, err error) {
 			return slot, i, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("%q cannot be registered: %w: all %d slots have live owners; create the domain's registry with more (Options.Slots)",
+	return 0, 0, fmt.Errorf("%q cannot be registered: %w: all %d slots have live owners; create "+
+		"the domain's registry with more (Options.Slots)",
 		reg.name, ErrFull, r.slots)
 }
 
@@ -341,7 +342,8 @@ func (reg *Registration) again() {
 	reg.release(reg.claimedIn != reg.r.dir)
 	kept := reg.claim != nil // and so whoever has the name's lock gives it up again
 	if err := reg.enter(); errors.Is(err, ErrExists) && !kept {
-		reg.err = fmt.Errorf("%w: the registry of domain %s was removed or replaced, and %w", ErrDisplaced, reg.r.dir.Path(), err)
+		reg.err = fmt.Errorf("%w: the registry of domain %s was removed or replaced, and %w",
+			ErrDisplaced, reg.r.dir.Path(), err)
 		close(reg.done)
 	} // after any other error the next look tries again
 }

@@ -16,7 +16,8 @@ import (
 func TestRegisterAndLookup(t *testing.T) {
 	r := open(t, newDomain(t))
 	want := registry.Record{
-		Name: "audio_compute.0", Service: "audio_compute", Control: "audio_ctrl_0", Reply: "audio_reply_0",
+		Name: "audio_compute.0", Service: "audio_compute", Control: "audio_ctrl_0",
+		Reply:    "audio_reply_0",
 		Protocol: "audio.AudioControl", Fingerprint: 0xfeedfacecafebeef, Incarnation: 7,
 		PID: 4711, StartTime: time.Unix(1700000000, 123), Role: registry.RoleStandby, Epoch: 3,
 	}
@@ -38,7 +39,8 @@ func TestRegisterAndLookup(t *testing.T) {
 		t.Error(err)
 	}
 	var nf *registry.NotFoundError
-	if _, err := r.Lookup("audio_compute.0"); !errors.Is(err, registry.ErrNotFound) || !errors.As(err, &nf) {
+	if _, err := r.Lookup("audio_compute.0"); !errors.Is(err, registry.ErrNotFound) ||
+		!errors.As(err, &nf) {
 		t.Errorf("after Close: %v", err)
 	}
 	if err := reg.SetRole(registry.RoleNone, 0); !errors.Is(err, os.ErrClosed) {
@@ -85,14 +87,16 @@ func TestNamesAreRefusedNotCut(t *testing.T) {
 	r := open(t, newDomain(t))
 	long := strings.Repeat("x", registry.MaxNameLen)
 	for _, rec := range []registry.Record{
-		{}, {Name: long + "x"}, {Name: "a/b"}, {Name: "a", Control: long + "x"}, {Name: "a", Reply: "\x00"},
+		{}, {Name: long + "x"}, {Name: "a/b"}, {Name: "a", Control: long + "x"},
+		{Name: "a", Reply: "\x00"},
 		{Name: "a", Protocol: strings.Repeat("x", registry.MaxProtocolLen+1)},
 	} {
 		if _, err := r.Register(rec); !errors.Is(err, domain.ErrName) {
 			t.Errorf("Register(%+v): %v", rec, err)
 		}
 	}
-	full := registry.Record{Name: long, Service: long, Control: long, Reply: long, Protocol: strings.Repeat("p", registry.MaxProtocolLen)}
+	full := registry.Record{Name: long, Service: long, Control: long, Reply: long,
+		Protocol: strings.Repeat("p", registry.MaxProtocolLen)}
 	reg, err := r.Register(full)
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +116,8 @@ func TestSecondHolderIsRefused(t *testing.T) {
 	r := open(t, d)
 	_, err := r.Register(registry.Record{Name: "a"})
 	var exists *registry.ExistsError
-	if !errors.As(err, &exists) || !errors.Is(err, registry.ErrExists) || exists.Holder.PID != c.cmd.Process.Pid {
+	if !errors.As(err, &exists) || !errors.Is(err, registry.ErrExists) ||
+		exists.Holder.PID != c.cmd.Process.Pid {
 		t.Errorf("another process's name: %v", err)
 	}
 	register(t, r, "b")
@@ -135,7 +140,8 @@ func TestDeadOwnerHoldsNothing(t *testing.T) {
 	}
 	register(t, r, "a")
 	removed, err := r.GC()
-	if err != nil || len(removed) != 1 || removed[0].Name != "b" || removed[0].PID != c.cmd.Process.Pid {
+	if err != nil || len(removed) != 1 || removed[0].Name != "b" ||
+		removed[0].PID != c.cmd.Process.Pid {
 		t.Errorf("GC = %+v, %v", removed, err)
 	}
 	if removed, err := r.GC(); err != nil || len(removed) != 0 {
@@ -181,7 +187,10 @@ func TestWatch(t *testing.T) {
 		name string
 		next func()
 	}{
-		{registry.Appeared, "audio.0", func() { other.SetRole(registry.RolePrimary, 1); reg = register(t, r, "audio.1") }},
+		{registry.Appeared, "audio.0", func() {
+			other.SetRole(registry.RolePrimary, 1)
+			reg = register(t, r, "audio.1")
+		}},
 		{registry.Appeared, "audio.1", func() { reg.SetRole(registry.RoleStandby, 5) }},
 		{registry.Changed, "audio.1", func() { c.cmd.Process.Kill() }},
 		{registry.Disappeared, "audio.0", func() { reg.Close() }},
@@ -197,7 +206,8 @@ func TestWatch(t *testing.T) {
 		step := steps[0]
 		steps = steps[1:]
 		if err != nil || ev.Kind != step.kind || ev.Record.Name != step.name {
-			t.Fatalf("event %v %q, %v; want %v %q", ev.Kind, ev.Record.Name, err, step.kind, step.name)
+			t.Fatalf("event %v %q, %v; want %v %q", ev.Kind, ev.Record.Name, err,
+				step.kind, step.name)
 		}
 		step.next()
 	}

@@ -86,7 +86,8 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{path: filepath.Join(dir.Path(), folder), hook: opts.step, stop: make(chan struct{}),
+	r := &Registry{path: filepath.Join(dir.Path(), folder), hook: opts.step,
+		stop: make(chan struct{}),
 		regs: make(map[*Registration]struct{}), watchers: make(map[*sys.DirWatch]struct{})}
 	for range 10 { // the folder may be removed at this moment
 		if err = r.open(dir, slots); !errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +115,9 @@ func (r *Registry) open(dir *domain.Dir, slots int) error {
 	for tries := 0; ; tries++ {
 		f, err := r.openTable(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = sys.PublishFile(r.path, "table", func(f *os.File) error { return writeTable(f, slots) })
+			err = sys.PublishFile(r.path, "table", func(f *os.File) error {
+				return writeTable(f, slots)
+			})
 			if err != nil && !errors.Is(err, fs.ErrExist) {
 				return r.tableError(err, "")
 			}
@@ -176,7 +179,8 @@ func (r *Registry) rewrite(dir *domain.Dir, f *os.File, slots int) error {
 		time.Sleep(time.Millisecond)
 		return nil
 	}
-	if now, serr := w.Stat(); err != nil || serr != nil || !os.SameFile(fi, now) || !dir.Holds(filepath.Join(folder, "table"), fi) {
+	if now, serr := w.Stat(); err != nil || serr != nil || !os.SameFile(fi, now) ||
+		!dir.Holds(filepath.Join(folder, "table"), fi) {
 		return sys.JoinErrors(err, serr)
 	}
 	return sys.ReplaceFile(r.path, "table", func(f *os.File) error { return writeTable(f, slots) })
@@ -220,15 +224,19 @@ func (r *Registry) mapTable(dir *domain.Dir, f *os.File) (err error) {
 	defer sys.UnmapFile(head)
 	slots := wordAt(head, offSlots).Load()
 	switch {
-	case wordAt(head, offMagic).Load()|wordAt(head, offVersion).Load()|wordAt(head, offSlotSize).Load()|slots == 0:
+	case wordAt(head, offMagic).Load()|wordAt(head, offVersion).Load()|
+		wordAt(head, offSlotSize).Load()|slots == 0:
 		return errUnwritten
 	case wordAt(head, offMagic).Load() != magic:
 		return r.tableError(ErrForeign, "its first bytes are others")
 	case wordAt(head, offVersion).Load() != version:
-		return r.tableError(ErrVersion, fmt.Sprintf("version %d, this is %d", wordAt(head, offVersion).Load(), version))
-	case wordAt(head, offSlotSize).Load() != slotSize, slots == 0, slots > maxSlots, slots%groupSize != 0,
+		return r.tableError(ErrVersion,
+			fmt.Sprintf("version %d, this is %d", wordAt(head, offVersion).Load(), version))
+	case wordAt(head, offSlotSize).Load() != slotSize, slots == 0, slots > maxSlots,
+		slots%groupSize != 0,
 		size != int64(headerSize+slots*slotSize):
-		return r.tableError(ErrCorrupt, fmt.Sprintf("%d slots do not make a file of %d bytes", slots, size))
+		return r.tableError(ErrCorrupt,
+			fmt.Sprintf("%d slots do not make a file of %d bytes", slots, size))
 	}
 	mem, err := sys.MapFile(f, 0, int(size), false)
 	if err != nil {

@@ -62,7 +62,8 @@ func TestInstancesMoveToANewTable(t *testing.T) {
 						t.Fatalf("round %d: %s: %v", round, name, err)
 					}
 				}
-				if _, err := late.Register(registry.Record{Name: "other"}); !errors.Is(err, registry.ErrExists) {
+				if _, err := late.Register(registry.Record{Name: "other"}); !errors.Is(err,
+					registry.ErrExists) {
 					t.Errorf("round %d: the name of a live instance: %v", round, err)
 				}
 			}
@@ -104,7 +105,8 @@ func TestNameStaysWithALiveInstance(t *testing.T) {
 					t.Fatal(err)
 				}
 				late := open(t, d)
-				if _, err := late.Register(registry.Record{Name: "a"}); !errors.Is(err, registry.ErrExists) {
+				if _, err := late.Register(registry.Record{Name: "a"}); !errors.Is(err,
+					registry.ErrExists) {
 					t.Errorf("the name of a live instance: %v", err)
 				}
 				syscall.Kill(pid, syscall.SIGCONT)
@@ -141,7 +143,8 @@ func TestDisplacedInstanceLearnsOfIt(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Fatal("it believes to have the name")
 		}
-		if err := reg.Err(); !errors.Is(err, registry.ErrDisplaced) || !strings.Contains(err.Error(), fmt.Sprint(other.cmd.Process.Pid)) {
+		if err := reg.Err(); !errors.Is(err, registry.ErrDisplaced) ||
+			!strings.Contains(err.Error(), fmt.Sprint(other.cmd.Process.Pid)) {
 			t.Errorf("%v", err)
 		}
 		if err := reg.SetRole(registry.RoleStandby, 1); !errors.Is(err, registry.ErrClosed) {
@@ -194,7 +197,8 @@ func TestTableOfZerosIsWrittenAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Truncate(tablePath(d), 0), os.Truncate(tablePath(d), fi.Size())); err != nil {
+	if err := errors.Join(os.Truncate(tablePath(d), 0),
+		os.Truncate(tablePath(d), fi.Size())); err != nil {
 		t.Fatal(err)
 	}
 	var all []*child
@@ -221,11 +225,13 @@ func TestTableOfZerosIsWrittenAgain(t *testing.T) {
 // $0 is a folder.
 func inMount(t *testing.T, mount, name, folder string, args ...string) {
 	t.Helper()
-	if out, err := exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none", folder).CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none",
+		folder).CombinedOutput(); err != nil {
 		t.Skipf("no file system can be mounted here: %v: %s", err, out)
 	}
 	c := prepare(t, name, args...)
-	cmd := exec.Command("unshare", append([]string{"-rm", "sh", "-c", mount + ` && exec "$@"`, folder}, c.cmd.Args...)...)
+	cmd := exec.Command("unshare",
+		append([]string{"-rm", "sh", "-c", mount + ` && exec "$@"`, folder}, c.cmd.Args...)...)
 	cmd.Env = c.cmd.Env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)

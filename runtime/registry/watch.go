@@ -58,7 +58,8 @@ func (r *Registry) Watch(ctx context.Context, prefix string) iter.Seq2[Event, er
 
 // follow calls f with what is there, then with every change, until it returns
 // false.
-func (r *Registry) follow(ctx context.Context, prefix string, f func(*watcher, []Event) bool) error {
+func (r *Registry) follow(ctx context.Context, prefix string,
+	f func(*watcher, []Event) bool) error {
 	// Watch before the first look, so that no change falls in between.
 	dir, err := r.watch()
 	if err != nil {
@@ -84,7 +85,8 @@ func (r *Registry) follow(ctx context.Context, prefix string, f func(*watcher, [
 // kernel drops its locks, which nothing tells of. So groups with a closed file are
 // looked at again, at these times after the event; the last ones are for a machine
 // on which the dying process has to wait for its turn.
-var afterClose = [...]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond, time.Second, 10 * time.Second}
+var afterClose = [...]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond,
+	100 * time.Millisecond, time.Second, 10 * time.Second}
 
 // A watcher knows what was reported and finds out what changed since.
 type watcher struct {
@@ -259,7 +261,8 @@ func (w *watcher) look(slot int, events []Event) ([]Event, error) {
 	rec := now.rec
 	before, moved := w.moving[rec.Name]
 	delete(w.moving, rec.Name)
-	same := moved && before.PID == rec.PID && before.Incarnation == rec.Incarnation && before.StartTime.Equal(rec.StartTime)
+	same := moved && before.PID == rec.PID && before.Incarnation == rec.Incarnation &&
+		before.StartTime.Equal(rec.StartTime)
 	switch {
 	case same:
 		if rec.Role != before.Role || rec.Epoch != before.Epoch {

@@ -31,14 +31,15 @@ const (
 	offBlockStarve = 3 * line  // as for rings
 	offWriterText  = 4 * line  // writer: the text of its end
 	offReaderText  = offWriterText + MaxEndText
-	offBlockIndex  = offReaderText + MaxEndText // writer: number+1 << 16 | slot, per entry; 0: cleared
-	extraSlots     = 2                          // see above
-	maxDepth       = 1<<16 - 1                  // blocks that a stream keeps
-	maxBlock       = 64 << 20                   // bytes of a block
-	maxStream      = 1 << 30                    // bytes of a stream
-	slotHeader     = 8                          // the block's length
-	slotBits       = 16                         // of an index entry
-	slotMask       = 1<<slotBits - 1
+	// writer: number+1 << 16 | slot, per entry; 0: cleared
+	offBlockIndex = offReaderText + MaxEndText
+	extraSlots    = 2         // see above
+	maxDepth      = 1<<16 - 1 // blocks that a stream keeps
+	maxBlock      = 64 << 20  // bytes of a block
+	maxStream     = 1 << 30   // bytes of a stream
+	slotHeader    = 8         // the block's length
+	slotBits      = 16        // of an index entry
+	slotMask      = 1<<slotBits - 1
 )
 
 // MaxEndText is the longest text of an End, in bytes.
@@ -83,7 +84,8 @@ func (w *blockWords) readEnd(off uint64, text int) (e End, ok bool, err error) {
 	if state != endMeant && state != endFailed || n > MaxEndText {
 		return End{}, false, ErrCorrupt
 	}
-	return End{Failed: state == endFailed, Code: uint16(v >> endCodeShift), Text: string(w.mem[text : text+int(n)])}, true, nil
+	return End{Failed: state == endFailed, Code: uint16(v >> endCodeShift),
+		Text: string(w.mem[text : text+int(n)])}, true, nil
 }
 
 // A BlockGeometry says how large a stream is.
@@ -100,8 +102,10 @@ func (g BlockGeometry) Size() int { return g.slots() + (g.Depth+extraSlots)*g.st
 
 // Check reports whether a stream can have this size.
 func (g BlockGeometry) Check() error {
-	if g.Depth < 1 || g.Depth > maxDepth || g.Block < 1 || g.Block > maxBlock || g.Size() > maxStream {
-		return fmt.Errorf("a stream keeps 1 to %d blocks of 1 to %d bytes, %d bytes in all; not %d blocks of %d bytes",
+	if g.Depth < 1 || g.Depth > maxDepth || g.Block < 1 || g.Block > maxBlock ||
+		g.Size() > maxStream {
+		return fmt.Errorf("a stream keeps 1 to %d blocks of 1 to %d bytes, %d bytes in all; not "+
+			"%d blocks of %d bytes",
 			maxDepth, maxBlock, maxStream, g.Depth, g.Block)
 	}
 	return nil
@@ -121,9 +125,11 @@ func blockWordsOf(mem []byte, g BlockGeometry) (blockWords, error) {
 		return blockWords{}, errors.New("memory of a stream has the wrong size or alignment")
 	}
 	return blockWords{
-		tail: word(mem, offBlockTail), first: word(mem, offBlockFirst), head: word(mem, offBlockHead),
-		claim: word(mem, offBlockClaim), sleep: word(mem, offBlockSleep), starve: word(mem, offBlockStarve),
-		mem: mem, geo: g,
+		tail: word(mem, offBlockTail), first: word(mem, offBlockFirst),
+		head:  word(mem, offBlockHead),
+		claim: word(mem, offBlockClaim), sleep: word(mem, offBlockSleep),
+		starve: word(mem, offBlockStarve),
+		mem:    mem, geo: g,
 	}, nil
 }
 
@@ -162,7 +168,8 @@ func NewBlockWriter(mem []byte, g BlockGeometry, overwrite bool) (*BlockWriter, 
 	if err != nil {
 		return nil, err
 	}
-	b := &BlockWriter{w: w, overwrite: overwrite, slotOf: make([]int, g.Depth), current: -1, lent: -1}
+	b := &BlockWriter{w: w, overwrite: overwrite, slotOf: make([]int, g.Depth),
+		current: -1, lent: -1}
 	for i := range g.Depth + extraSlots {
 		b.free = append(b.free, i)
 	}

@@ -154,7 +154,9 @@ func FuzzBlocks(f *testing.F) {
 // TestBlockEnds ends a stream from either side, and lets hostile peers do so.
 func TestBlockEnds(t *testing.T) {
 	w, r, mem := newBlocks(t, false)
-	for side, get := range map[string]func() (shm.End, bool, error){"writer": r.WriterEnd, "reader": w.ReaderEnd} {
+	for side, get := range map[string]func() (shm.End, bool, error){
+		"writer": r.WriterEnd, "reader": w.ReaderEnd,
+	} {
 		if _, ok, err := get(); ok || err != nil {
 			t.Errorf("the %s has ended a fresh stream: %v", side, err)
 		}
@@ -165,7 +167,8 @@ func TestBlockEnds(t *testing.T) {
 	}
 	long := strings.Repeat("x", shm.MaxEndText)
 	r.End(shm.End{Failed: true, Code: 1<<16 - 1, Text: long + "more"})
-	if e, ok, err := w.ReaderEnd(); !ok || err != nil || e != (shm.End{Failed: true, Code: 1<<16 - 1, Text: long}) {
+	if e, ok, err := w.ReaderEnd(); !ok || err != nil ||
+		e != (shm.End{Failed: true, Code: 1<<16 - 1, Text: long}) {
 		t.Errorf("a failure: %+v, %v, %v", e, ok, err)
 	}
 	const offWriterEnd = 16

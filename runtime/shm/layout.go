@@ -36,12 +36,15 @@ const (
 // Where the words of a ring lie, from its start. Each is a uint64 in the
 // machine's byte order and has one writer.
 const (
-	offTail   = 0 * line   // producer: bytes ever published
-	offHead   = 1 * line   // consumer: bytes ever given back
-	offTaken  = 1*line + 8 // consumer: bytes ever looked at; differs from head while a record is read in place
-	offSleep  = 2 * line   // consumer: 0 while it is awake, else the number of its sleep
-	offStarve = 3 * line   // producer: 0, or the number of its wait for space
-	offRevoke = 3*line + 8 // producer: 1 once it takes back the requests that are not taken; in a line that Release loads anyway
+	offTail = 0 * line // producer: bytes ever published
+	offHead = 1 * line // consumer: bytes ever given back
+	// consumer: bytes ever looked at; differs from head while a record is read in place
+	offTaken  = 1*line + 8
+	offSleep  = 2 * line // consumer: 0 while it is awake, else the number of its sleep
+	offStarve = 3 * line // producer: 0, or the number of its wait for space
+	// producer: 1 once it takes back the requests that are not taken; in a line that Release
+	// loads anyway
+	offRevoke = 3*line + 8
 	offData   = 4 * line
 )
 
@@ -67,7 +70,8 @@ var (
 	// of no more use.
 	ErrCorrupt = errors.New("shared memory is corrupt")
 	// ErrCapacity marks a capacity that no ring can have.
-	ErrCapacity = fmt.Errorf("ring capacity must be a power of two from %d to %d", MinCapacity, MaxCapacity)
+	ErrCapacity = fmt.Errorf("ring capacity must be a power of two from %d to %d",
+		MinCapacity, MaxCapacity)
 )
 
 // RingSize is the number of bytes of memory that a ring of the given capacity
@@ -99,7 +103,9 @@ func wordsOf(mem []byte, capacity int) (ringWords, error) {
 		return ringWords{}, err
 	}
 	if len(mem) != RingSize(capacity) {
-		return ringWords{}, fmt.Errorf("ring of capacity %d takes %d bytes, not %d", capacity, RingSize(capacity), len(mem))
+		return ringWords{},
+			fmt.Errorf("ring of capacity %d takes %d bytes, not %d", capacity,
+				RingSize(capacity), len(mem))
 	}
 	if !aligned(mem) {
 		return ringWords{}, errors.New("ring memory does not start at a multiple of 8")

@@ -83,8 +83,10 @@ const (
 	noStarveCheck      mutation = "the producer does not look again before it waits"
 	checkBeforePublish mutation = "the producer looks for a sleeper before it publishes"
 	noTicket           mutation = "a sleep has no number of its own"
-	forgetAfterStarve  mutation = "the producer forgets notes after it has declared its wait, and looks again"
-	forgetAfterSleep   mutation = "the consumer forgets notes after it has declared its sleep, and looks again"
+	forgetAfterStarve  mutation = "the producer forgets notes after it has declared its wait, " +
+		"and looks again"
+	forgetAfterSleep mutation = "the consumer forgets notes after it has declared its sleep, " +
+		"and looks again"
 )
 
 type checker struct {
@@ -287,7 +289,8 @@ func (k *checker) explore(m model) {
 
 func checkModel(t *testing.T, records, capacity uint8, mut mutation) *checker {
 	t.Helper()
-	k := &checker{records: records, capacity: capacity, half: capacity / 2, mutation: mut, seen: map[model]bool{}}
+	k := &checker{records: records, capacity: capacity, half: capacity / 2, mutation: mut,
+		seen: map[model]bool{}}
 	k.explore(model{})
 	return k
 }
@@ -314,7 +317,8 @@ func TestNoLostWakeup(t *testing.T) {
 // TestModelNoticesLostWakeups leaves steps out of the protocol, and expects
 // the checker to find where it gets stuck.
 func TestModelNoticesLostWakeups(t *testing.T) {
-	for _, mut := range []mutation{noSleepCheck, noStarveCheck, checkBeforePublish, noTicket, forgetAfterSleep, forgetAfterStarve} {
+	for _, mut := range []mutation{noSleepCheck, noStarveCheck, checkBeforePublish, noTicket,
+		forgetAfterSleep, forgetAfterStarve} {
 		t.Run(fmt.Sprint(mut), func(t *testing.T) {
 			if k := checkModel(t, 6, 2, mut); k.stuck == nil {
 				t.Error("not noticed")

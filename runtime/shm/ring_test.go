@@ -146,7 +146,8 @@ func TestRingConcurrent(t *testing.T) {
 			}
 			continue
 		}
-		if got := binary.NativeEndian.Uint64(b); len(b) > 8 && (got != uint64(i) || b[len(b)-1] != byte(i)) {
+		if got := binary.NativeEndian.Uint64(b); len(b) > 8 &&
+			(got != uint64(i) || b[len(b)-1] != byte(i)) {
 			t.Fatalf("record %d: got %d", i, got)
 		}
 		i++

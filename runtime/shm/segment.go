@@ -94,7 +94,8 @@ func GeometryOf(mem []byte) (g Geometry, ok bool) {
 	if len(mem) < segmentHeader || word(mem, offMagic).Load() != segmentMagic {
 		return Geometry{}, false
 	}
-	up, down, text := word(mem, offToServer).Load(), word(mem, offToClient).Load(), word(mem, offText).Load()
+	up, down, text := word(mem, offToServer).Load(), word(mem, offToClient).Load(),
+		word(mem, offText).Load()
 	if max(up, down, text) > MaxCapacity {
 		return Geometry{}, false
 	}
@@ -109,7 +110,8 @@ func (s *Segment) ToServer() []byte {
 
 // ToClient is the memory of the ring from the server to the client.
 func (s *Segment) ToClient() []byte {
-	return s.mem[segmentHeader+RingSize(s.geo.ToServer):][:RingSize(s.geo.ToClient):RingSize(s.geo.ToClient)]
+	return s.mem[segmentHeader+RingSize(s.geo.ToServer):][:RingSize(s.geo.ToClient):RingSize(
+		s.geo.ToClient)]
 }
 
 // Text is the memory of the text. The peer can change it.

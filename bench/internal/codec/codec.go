@@ -25,7 +25,8 @@ func Measure(size, repeats int, progress func(string)) (*Costs, error) {
 	progress(fmt.Sprintf("building and verifying %d bytes", size))
 	batch := &bulk.BatchT{}
 	for i := range max(size/entrySize, 1) {
-		batch.Entries = append(batch.Entries, &bulk.EntryT{Id: uint32(i + 1), Name: "an entry", Value: 0.5})
+		batch.Entries = append(batch.Entries,
+			&bulk.EntryT{Id: uint32(i + 1), Name: "an entry", Value: 0.5})
 	}
 	b := flatbuffers.NewBuilder(2 * size)
 	pack := func(int) error {

@@ -16,7 +16,8 @@ import (
 func across() *Contestant {
 	return &Contestant{
 		Key: "across", Name: "bare copies, in and out",
-		Note:  "places of one size in a shared memfd, two counters, both sides spinning: copied in and, by the other process, out",
+		Note: "places of one size in a shared memfd, two counters, both sides spinning: copied " +
+			"in and, by the other process, out",
 		Files: sharedMemory(placesLen),
 		Serve: func(s peer.Setup) error {
 			p, err := mapPlaces(s)

@@ -16,7 +16,8 @@ import (
 // AudioControl.SetParam, and for the larger ones a vector of bytes. Requests and
 // replies are copied and verified.
 func call() *Contestant {
-	c := calls(CallKey, "ipcgen, typed call", "generated client and server, verified both ways; 64 B is SetParam, more a vector of bytes")
+	c := calls(CallKey, "ipcgen, typed call",
+		"generated client and server, verified both ways; 64 B is SetParam, more a vector of bytes")
 	c.StreamName = "ipcgen, typed message"
 	c.OpenStream = func(s peer.Setup) (Stream, error) { return dialCalls(s, nil) }
 	return c
@@ -25,7 +26,8 @@ func call() *Contestant {
 // parkedCall is the same with no spinning, so that each side sleeps whenever it
 // waits.
 func parkedCall() *Contestant {
-	return calls(ParkedKey, "ipcgen, typed call, parked", "the same with WithSpin(0) on both sides: each sleeps whenever it waits",
+	return calls(ParkedKey, "ipcgen, typed call, parked",
+		"the same with WithSpin(0) on both sides: each sleeps whenever it waits",
 		ipc.WithSpin(0))
 }
 

@@ -17,7 +17,8 @@ import (
 func inPlace() *Contestant {
 	return &Contestant{
 		Key: "inplace", Name: "ipcgen, typed call in place", Ours: true, Many: true, Shared: true,
-		Note:  "the same messages built and read in the ring, verified both ways; clients are trusted not to rewrite them",
+		Note: "the same messages built and read in the ring, verified both ways; clients are " +
+			"trusted not to rewrite them",
 		Serve: serveInPlace,
 		Open: func(s peer.Setup) (Session, error) {
 			data := make([]byte, s.Size)
@@ -31,7 +32,8 @@ func inPlace() *Contestant {
 func resident() *Contestant {
 	return &Contestant{
 		Key: "resident", Name: "ipcgen, in place, bytes as they are", Ours: true,
-		Note:  "the same, but the bytes of the vector are left as they are: what size costs beside writing it",
+		Note: "the same, but the bytes of the vector are left as they are: what size costs " +
+			"beside writing it",
 		Sizes: Sizes[1:],
 		Serve: serveInPlace,
 		Open:  func(s peer.Setup) (Session, error) { return dialInPlace(s, func([]byte) {}) },
@@ -39,7 +41,9 @@ func resident() *Contestant {
 }
 
 // placeRings makes rings in which messages of that size have a place.
-func placeRings(size int) ipc.Option { return ipc.WithRings(max(ipc.DefaultRingCapacity, 4*size), 0) }
+func placeRings(size int) ipc.Option {
+	return ipc.WithRings(max(ipc.DefaultRingCapacity, 4*size), 0)
+}
 
 // Room for messages of the audio protocol, and for what surrounds a block.
 const (
@@ -57,7 +61,8 @@ func serveInPlace(s peer.Setup) error {
 	}
 	h := new(handler)
 	srv := ipc.NewServer(ipc.WithTrustedClients(), placeRings(s.Size),
-		audio.NewAudioControlInPlaceService(h, audio.AudioControlInPlaceHandlers{SetParam: takeParam}),
+		audio.NewAudioControlInPlaceService(h,
+			audio.AudioControlInPlaceHandlers{SetParam: takeParam}),
 		bulk.NewBulkInPlaceService(h, bulk.BulkInPlaceHandlers{Put: takeBlock}))
 	go srv.Serve(context.Background(), l)
 	return nil

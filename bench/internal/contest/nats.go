@@ -25,7 +25,8 @@ func natsLoopback() *Contestant {
 		Note: "request and reply over loopback TCP, the handler in the server's process",
 		Serve: func(s peer.Setup) error {
 			srv, err := server.NewServer(&server.Options{
-				Host: "127.0.0.1", Port: server.RANDOM_PORT, MaxPayload: 2 * MaxSize, NoSigs: true, NoLog: true,
+				Host: "127.0.0.1", Port: server.RANDOM_PORT, MaxPayload: 2 * MaxSize,
+				NoSigs: true, NoLog: true,
 			})
 			if err != nil {
 				return err

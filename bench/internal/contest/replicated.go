@@ -20,8 +20,10 @@ const StatelessKey = "stateless"
 func Replicated() []*Contestant {
 	return []*Contestant{
 		replicated(StatelessKey, "no state", "a group of one that keeps nothing", 1, nil),
-		replicated("standby0", "state, no standby", "calls are executed one by one and numbered, for nobody", 1, new(group.Replication)),
-		replicated("standby1", "state, 1 standby", "each call is answered when a standby has executed it, too", 2, new(group.Replication)),
+		replicated("standby0", "state, no standby",
+			"calls are executed one by one and numbered, for nobody", 1, new(group.Replication)),
+		replicated("standby1", "state, 1 standby",
+			"each call is answered when a standby has executed it, too", 2, new(group.Replication)),
 		replicated("standby2", "state, 2 standbys", "when two have", 3, new(group.Replication)),
 	}
 }
@@ -49,7 +51,8 @@ func replicated(key, name, note string, replicas int, r *group.Replication) *Con
 			if err != nil {
 				return nil, err
 			}
-			return &groupSession{c, bulk.NewBulkClient(c), bulk.BlockT{Data: make([]byte, s.Size)}}, nil
+			return &groupSession{c, bulk.NewBulkClient(c),
+				bulk.BlockT{Data: make([]byte, s.Size)}}, nil
 		},
 	}
 }

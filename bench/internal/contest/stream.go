@@ -15,7 +15,8 @@ import (
 func stream() *Contestant {
 	return &Contestant{
 		Key: StreamKey, Name: "ipcgen, typed stream, payload left in place", Ours: true,
-		Note:  "a struct with raw payload; the struct is written and read, the payload stays where it is",
+		Note: "a struct with raw payload; the struct is written and read, the payload stays " +
+			"where it is",
 		Serve: func(s peer.Setup) error { return serveCalls(s, nil) },
 		OpenStream: func(s peer.Setup) (Stream, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
@@ -31,7 +32,8 @@ func stream() *Contestant {
 				calls.Close()
 				return nil, err
 			}
-			return &streamSession{callSession: calls, w: w, ctx: ctx, cancel: cancel, size: s.Size}, nil
+			return &streamSession{callSession: calls, w: w, ctx: ctx, cancel: cancel,
+				size: s.Size}, nil
 		},
 	}
 }

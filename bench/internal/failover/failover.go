@@ -71,7 +71,8 @@ func Measure(ballast, n int, progress func(string)) (*Kills, error) {
 		if err != nil {
 			return nil, err
 		}
-		k.Futex, k.Pidfd, k.Socket = append(k.Futex, told.Futex), append(k.Pidfd, told.Pidfd), append(k.Socket, told.Socket)
+		k.Futex, k.Pidfd, k.Socket = append(k.Futex, told.Futex), append(k.Pidfd, told.Pidfd),
+			append(k.Socket, told.Socket)
 		d, err := warm.lose(syscall.SIGKILL)
 		if err != nil {
 			return nil, fmt.Errorf("warm: %w", err)
@@ -129,12 +130,14 @@ func startGroup(domain string, ballast, replicas int, beat group.Heartbeat) (*su
 	cfg := replica.Teller(service, ballast)
 	cfg.Domain, cfg.Replicas, cfg.Heartbeat = domain, replicas, beat
 	// Every kill is a first one: it is not the limits that are measured.
-	cfg.Restart = group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20, Window: time.Millisecond}
+	cfg.Restart = group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20,
+		Window: time.Millisecond}
 	g, err := group.Start(context.Background(), cfg)
 	if err != nil {
 		return nil, err
 	}
-	c, err := group.Dial(context.Background(), service, group.DialConfig{Domain: domain, Patience: patience})
+	c, err := group.Dial(context.Background(), service,
+		group.DialConfig{Domain: domain, Patience: patience})
 	if err != nil {
 		return nil, errors.Join(err, g.Shutdown(context.Background()))
 	}

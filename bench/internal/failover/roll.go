@@ -63,7 +63,8 @@ func Roll(n int, progress func(string)) (*Rolling, error) {
 }
 
 // callUntil calls until stop is set.
-func callUntil(stop *atomic.Bool, c *bulk.BulkClient) (calls, failed uint64, longest time.Duration) {
+func callUntil(stop *atomic.Bool, c *bulk.BulkClient) (calls, failed uint64,
+	longest time.Duration) {
 	for !stop.Load() {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

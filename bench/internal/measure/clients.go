@@ -45,7 +45,8 @@ func Crowds(cs []*contest.Contestant, n int, share bool, size int, p Plan) ([]*C
 			if c.Err != nil {
 				continue
 			}
-			p.Progress(fmt.Sprintf("%d callers, round %d of %d: %s", n, round+1, p.Rounds, c.Contestant.Name))
+			p.Progress(fmt.Sprintf("%d callers, round %d of %d: %s", n, round+1, p.Rounds,
+				c.Contestant.Name))
 			c.Err = Again(func() error { return c.turn(size, share, p, cost) })
 		}
 	}

@@ -76,7 +76,8 @@ func Latencies(cs []*contest.Contestant, size int, p Plan) ([]*Latency, error) {
 			if l.Err != nil {
 				continue
 			}
-			p.Progress(fmt.Sprintf("round trips of %d bytes, round %d of %d: %s", size, round+1, p.Rounds, l.Contestant.Name))
+			p.Progress(fmt.Sprintf("round trips of %d bytes, round %d of %d: %s", size, round+1,
+				p.Rounds, l.Contestant.Name))
 			l.Err = Again(func() error { return l.turn(p, cost) })
 		}
 	}

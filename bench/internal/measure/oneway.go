@@ -41,7 +41,8 @@ func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {
 	for _, c := range cs {
 		if c.OpenStream != nil {
 			with = append(with, c)
-			all = append(all, &Throughput{Key: c.Key, Name: cmp.Or(c.StreamName, c.Name), Size: size})
+			all = append(all,
+				&Throughput{Key: c.Key, Name: cmp.Or(c.StreamName, c.Name), Size: size})
 		}
 	}
 	for round := range p.Rounds {
@@ -51,7 +52,8 @@ func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {
 			if t.Err != nil {
 				continue
 			}
-			p.Progress(fmt.Sprintf("one way, %d bytes, round %d of %d: %s", size, round+1, p.Rounds, c.Name))
+			p.Progress(fmt.Sprintf("one way, %d bytes, round %d of %d: %s", size, round+1,
+				p.Rounds, c.Name))
 			t.Err = Again(func() error {
 				rate, err := oneWayTurn(c, size, p)
 				if err == nil {

@@ -30,7 +30,8 @@ func Places() []Place {
 		{Name: "free", start: peer.StartAnywhere},
 		{Name: "GOMAXPROCS=1 each", env: []string{"GOMAXPROCS=1"}, start: peer.StartAnywhere},
 		{Name: "one processor", start: peer.StartOnFirst},
-		{Name: "one, GOMAXPROCS=2", env: []string{"GOMAXPROCS=2", peer.PinToFirst}, start: peer.StartAnywhere},
+		{Name: "one, GOMAXPROCS=2", env: []string{"GOMAXPROCS=2", peer.PinToFirst},
+			start: peer.StartAnywhere},
 	}
 }
 
@@ -60,7 +61,8 @@ func AllPlaced(cs []*contest.Contestant, size int, p Plan) ([]*Placed, error) {
 			if l.Err != nil {
 				continue
 			}
-			p.Progress(fmt.Sprintf("%s, round %d of %d: %s", l.Place.Name, round+1, p.Rounds, l.Contestant.Name))
+			p.Progress(fmt.Sprintf("%s, round %d of %d: %s", l.Place.Name, round+1, p.Rounds,
+				l.Contestant.Name))
 			l.Err = Again(func() error { return l.turn(size, p) })
 		}
 	}

@@ -49,7 +49,10 @@ func Measure(instances, repeats int, progress func(string)) (c *Costs, err error
 		batch int // so many are timed at once
 		do    func(i int) error
 	}{
-		{&c.Lookup, 32, func(i int) error { _, err := r.Lookup(nameOf(i * 7919 % instances)); return err }},
+		{&c.Lookup, 32, func(i int) error {
+			_, err := r.Lookup(nameOf(i * 7919 % instances))
+			return err
+		}},
 		{&c.Missing, 32, func(i int) error {
 			if _, err := r.Lookup("missing"); err == nil {
 				return fmt.Errorf("a name that nobody registered is found")
@@ -126,6 +129,7 @@ func (c *Costs) watch(r *registry.Registry, repeats int) error {
 			return err
 		}
 	}
-	c.Register, c.Close, c.Appear, c.Disappear = measure.Median(register), measure.Median(closing), measure.Median(appear), measure.Median(disappear)
+	c.Register, c.Close, c.Appear, c.Disappear = measure.Median(register), measure.Median(closing),
+		measure.Median(appear), measure.Median(disappear)
 	return nil
 }

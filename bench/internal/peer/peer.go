@@ -181,7 +181,8 @@ func Start(role string, s Setup) (*Process, error) {
 		p.in.Close()
 		p.cmd.Process.Kill()
 		p.cmd.Wait()
-		return nil, fmt.Errorf("server %s did not start: %v %q: %s", role, err, line, p.stderr.String())
+		return nil, fmt.Errorf("server %s did not start: %v %q: %s", role, err, line,
+			p.stderr.String())
 	}
 	return p, nil
 }

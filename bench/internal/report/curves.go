@@ -109,11 +109,13 @@ func (p *picture) y(power float64) float64 {
 }
 
 func (p *picture) text(x, y float64, class, s string) {
-	fmt.Fprintf(&p.b, "<text x=\"%.0f\" y=\"%.0f\" class=\"%s\">%s</text>\n", x, y, class, html.EscapeString(s))
+	fmt.Fprintf(&p.b, "<text x=\"%.0f\" y=\"%.0f\" class=\"%s\">%s</text>\n", x, y, class,
+		html.EscapeString(s))
 }
 
 func (p *picture) line(x1, y1, x2, y2 float64, class string) {
-	fmt.Fprintf(&p.b, "<line x1=\"%.0f\" y1=\"%.0f\" x2=\"%.0f\" y2=\"%.0f\" class=\"%s\"/>\n", x1, y1, x2, y2, class)
+	fmt.Fprintf(&p.b, "<line x1=\"%.0f\" y1=\"%.0f\" x2=\"%.0f\" y2=\"%.0f\" class=\"%s\"/>\n", x1,
+		y1, x2, y2, class)
 }
 
 // frame draws everything but the curves.
@@ -146,11 +148,13 @@ polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round }
 	for _, t := range []struct {
 		nines float64
 		name  string
-	}{{0, "fastest"}, {-math.Log10(0.5), "50 %"}, {1, "90 %"}, {2, "99 %"}, {3, "99.9 %"}, {4, "99.99 %"}} {
+	}{{0, "fastest"}, {-math.Log10(0.5), "50 %"}, {1, "90 %"}, {2, "99 %"}, {3, "99.9 %"},
+		{4, "99.99 %"}} {
 		p.line(p.x(t.nines), plotTop, p.x(t.nines), plotBottom, "grid")
 		p.text(p.x(t.nines), plotBottom+20, "nine", t.name)
 	}
-	p.text((plotLeft+plotRight)/2, plotBottom+44, "nine", "share of the calls that were at least as fast")
+	p.text((plotLeft+plotRight)/2, plotBottom+44, "nine",
+		"share of the calls that were at least as fast")
 }
 
 func (p *picture) draw(c curve) {
@@ -171,7 +175,9 @@ func (p *picture) draw(c curve) {
 // labels writes the names beside the beginnings of the curves, where they lie
 // apart, in their order, and as far from each other as it takes to read them.
 func (p *picture) labels() {
-	slices.SortFunc(p.curves, func(a, b curve) int { return cmp.Compare(b.points[0][1], a.points[0][1]) })
+	slices.SortFunc(p.curves, func(a, b curve) int {
+		return cmp.Compare(b.points[0][1], a.points[0][1])
+	})
 	at := make([]float64, len(p.curves))
 	for i, c := range p.curves {
 		at[i] = p.y(c.points[0][1])

@@ -141,14 +141,16 @@ func timesCrowd(c *measure.Crowd, others []*measure.Crowd, base string) string {
 // Idles writes the table of idle connections.
 func Idles(w io.Writer, is []*measure.Idle) error {
 	many := fmt.Sprintf("%d: ", measure.ManyConns)
-	t := NewTable("idle connections", "1: client's CPU", "server's", many+"client's CPU", "server's",
+	t := NewTable("idle connections", "1: client's CPU", "server's", many+
+		"client's CPU", "server's",
 		"server's memory", "each further connection")
 	for _, i := range is {
 		if i.Err != nil {
 			t.Row(i.Contestant.Name, failed)
 			continue
 		}
-		t.Row(i.Contestant.Name, percent(i.One.Client), percent(i.One.Server), percent(i.Many.Client), percent(i.Many.Server),
+		t.Row(i.Contestant.Name, percent(i.One.Client), percent(i.One.Server),
+			percent(i.Many.Client), percent(i.Many.Server),
 			Bytes(i.Resident), Bytes(i.PerConn))
 	}
 	_, err := t.WriteTo(w)

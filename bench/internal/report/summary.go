@@ -27,7 +27,8 @@ const SummaryPicture = "docs/latency_64B.svg"
 // Complete is an error if something is missing.
 func (s *Summary) Complete() error {
 	if find(s.Latencies, contest.CallKey) == nil || len(s.OneWay) == 0 || len(s.Kills) == 0 {
-		return errors.New("the summary needs the sections latency, oneway and failover, without failures")
+		return errors.New(
+			"the summary needs the sections latency, oneway and failover, without failures")
 	}
 	return nil
 }
@@ -44,7 +45,9 @@ func (s *Summary) Write(w io.Writer) error {
 			parts = append(parts, b.String())
 		}
 	}
-	parts = append(parts, fmt.Sprintf("On %s:\nmedians of one run of `cd bench && go run .`, in which all took turns, in %s.\n", s.Machine, s.Effort))
+	parts = append(parts,
+		fmt.Sprintf("On %s:\nmedians of one run of `cd bench && go run .`, in which all took "+
+			"turns, in %s.\n", s.Machine, s.Effort))
 	_, err := io.WriteString(w, strings.Join(parts, "\n"))
 	return err
 }
@@ -60,7 +63,8 @@ func (s *Summary) latencies(w io.Writer) error {
 			t.Row(l.Contestant.Name, failed)
 			continue
 		}
-		t.Row(l.Contestant.Name, Duration(l.P50()), Duration(l.Quantile(99)), times(l, bare), times(l, ours))
+		t.Row(l.Contestant.Name, Duration(l.P50()), Duration(l.Quantile(99)), times(l, bare),
+			times(l, ours))
 	}
 	if _, err := t.WriteTo(w); err != nil {
 		return err
@@ -75,7 +79,8 @@ func (s *Summary) oneWay(w io.Writer) error {
 		return nil
 	}
 	few, many := s.OneWay[0], s.OneWay[len(s.OneWay)-1]
-	t := NewTable("messages that nobody answers", Bytes(int64(few[0].Size)), Bytes(int64(many[0].Size)))
+	t := NewTable("messages that nobody answers", Bytes(int64(few[0].Size)),
+		Bytes(int64(many[0].Size)))
 	for i, first := range few {
 		row := []string{first.Name}
 		for _, m := range []*measure.Throughput{few[i], many[i]} {
@@ -104,10 +109,18 @@ func (s *Summary) failover(w io.Writer) error {
 		name  string
 		times func(*failover.Kills) failover.Times
 	}{
-		{"the kernel lets somebody know: robust futex", func(k *failover.Kills) failover.Times { return k.Futex }},
-		{"the kernel lets somebody know: pidfd", func(k *failover.Kills) failover.Times { return k.Pidfd }},
-		{"a client has the standby's first answer", func(k *failover.Kills) failover.Times { return k.Warm }},
-		{"without a standby: a new process's", func(k *failover.Kills) failover.Times { return k.Cold }},
+		{"the kernel lets somebody know: robust futex", func(k *failover.Kills) failover.Times {
+			return k.Futex
+		}},
+		{"the kernel lets somebody know: pidfd", func(k *failover.Kills) failover.Times {
+			return k.Pidfd
+		}},
+		{"a client has the standby's first answer", func(k *failover.Kills) failover.Times {
+			return k.Warm
+		}},
+		{"without a standby: a new process's", func(k *failover.Kills) failover.Times {
+			return k.Cold
+		}},
 	} {
 		row := []string{part.name}
 		for _, k := range s.Kills {

@@ -18,7 +18,8 @@ const envRemove = "IPCGEN_BENCH_REMOVE"
 // process becomes this program anew, with none of its goroutines but all of its
 // children, and goes on in remove.
 func interrupted(dir string) {
-	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // children of children shall be its own when those end
+	// children of children shall be its own when those end
+	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), envRemove+"="+dir))
 	os.RemoveAll(dir) // the best that is left
 	os.Exit(1)

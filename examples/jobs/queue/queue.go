@@ -32,7 +32,8 @@ type job struct {
 }
 
 func newQueue(lease time.Duration) *queue {
-	return &queue{lease: lease, all: map[string]*job{}, held: map[string]*job{}, more: make(chan struct{})}
+	return &queue{lease: lease, all: map[string]*job{}, held: map[string]*job{},
+		more: make(chan struct{})}
 }
 
 // Submit implements jobs.Queue.
@@ -129,7 +130,8 @@ func remove(list []*job, j *job) []*job {
 func (q *queue) Count(context.Context, *jobs.QueryT) (*jobs.CountsT, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c := &jobs.CountsT{Waiting: uint32(len(q.waiting)), Running: uint32(len(q.held)), Words: q.words}
+	c := &jobs.CountsT{Waiting: uint32(len(q.waiting)), Running: uint32(len(q.held)),
+		Words: q.words}
 	c.Done = uint32(len(q.all)) - c.Waiting - c.Running
 	return c, nil
 }

@@ -1,5 +1,5 @@
-// Command submit makes a job of each line of its standard input, waits until all are done, and prints
-// what the queue has counted. The id of a job follows from its line, so a line that was
+// Command submit makes a job of each line of its standard input, waits until all are done, and
+// prints what the queue has counted. The id of a job follows from its line, so a line that was
 // submitted before is not counted again.
 package main
 

@@ -44,7 +44,8 @@ func work(ctx context.Context, name string) error {
 			continue
 		}
 		words := len(strings.Fields(a.Job.Text))
-		if _, err := queue.Finish(ctx, &jobs.ResultT{Id: a.Job.Id, Words: uint32(words)}); err != nil {
+		if _, err := queue.Finish(ctx,
+			&jobs.ResultT{Id: a.Job.Id, Words: uint32(words)}); err != nil {
 			return err
 		}
 		fmt.Printf("%s: %s has %d words\n", name, a.Job.Id, words)

@@ -1,6 +1,6 @@
 // Command host starts a plug-in as a process of its own and sends it blocks of sound. When the
-// plug-in crashes, the host goes on: a new process takes the plug-in's place, and the block that was
-// in it is sent again.
+// plug-in crashes, the host goes on: a new process takes the plug-in's place, and the block
+// that was in it is sent again.
 package main
 
 import (
@@ -65,7 +65,8 @@ func run(ctx context.Context, path string, args []string) error {
 			return fmt.Errorf("block %d: %w", n, err)
 		}
 		if len(out.Samples) != samples {
-			return fmt.Errorf("block %d: %d samples came back, want %d", n, len(out.Samples), samples)
+			return fmt.Errorf("block %d: %d samples came back, want %d", n,
+				len(out.Samples), samples)
 		}
 		if pid := g.Status().Instances[0].PID; pid != process {
 			if process != 0 {

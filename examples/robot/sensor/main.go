@@ -40,7 +40,8 @@ func send(ctx context.Context, w *robot.ReadingWriter) error {
 
 func main() {
 	fmt.Println("sensor: serving readings")
-	if err := ipc.NewServer(robot.HandleReadingWriter(send)).Run(context.Background(), "robot_sensor"); err != nil {
+	if err := ipc.NewServer(robot.HandleReadingWriter(send)).Run(context.Background(),
+		"robot_sensor"); err != nil {
 		log.Fatal(err)
 	}
 }

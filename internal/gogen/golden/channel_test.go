@@ -53,14 +53,16 @@ func (o *oracle) Weigh(_ context.Context, req *kitchen.LeafT) (*kitchen.MaybeT, 
 }
 
 func TestServiceInEnvelopes(t *testing.T) {
-	var client kitchen.Oracle = kitchen.NewOracleClient(connect(t, kitchen.NewOracleService(new(oracle))))
+	var client kitchen.Oracle = kitchen.NewOracleClient(connect(t,
+		kitchen.NewOracleService(new(oracle))))
 	for v := range int32(3) {
 		rep, err := client.Weigh(t.Context(), &kitchen.LeafT{V: v})
 		if err != nil || *rep.U64 != uint64(v) {
 			t.Fatalf("weighed %v (%v)", rep, err)
 		}
 	}
-	if _, err := client.Measure(t.Context(), &kitchen.ScalarsT{}); ipc.CodeOf(err) != ipc.CodeUnimplemented {
+	if _, err := client.Measure(t.Context(),
+		&kitchen.ScalarsT{}); ipc.CodeOf(err) != ipc.CodeUnimplemented {
 		t.Errorf("an unimplemented method: %v", err)
 	}
 	if _, err := client.Weigh(t.Context(), nil); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
@@ -98,7 +100,8 @@ func TestRepliesReferToTheirRequest(t *testing.T) {
 type pantry struct{}
 
 func (pantry) Fetch(_ context.Context, item *shared.ItemT) (*kitchen.KitchenT, error) {
-	return &kitchen.KitchenT{Name: item.Name, Greeting: "hi", Strict: &kitchen.StrictT{Leaf: &kitchen.LeafT{V: 3}}}, nil
+	return &kitchen.KitchenT{Name: item.Name, Greeting: "hi",
+		Strict: &kitchen.StrictT{Leaf: &kitchen.LeafT{V: 3}}}, nil
 }
 
 func (pantry) Store(_ context.Context, k *kitchen.KitchenT) (*shared.ItemT, error) {
@@ -120,10 +123,14 @@ func TestServiceInFrame(t *testing.T) {
 // parcels records what arrives, of every kind of member.
 type parcels chan string
 
-func (p parcels) HandleLeaf(_ context.Context, m *kitchen.LeafT) error   { return p.got("leaf", m.V) }
-func (p parcels) HandleL2(_ context.Context, m *kitchen.LeafT) error     { return p.got("l2", m.V) }
-func (p parcels) HandleInner(_ context.Context, m *kitchen.InnerT) error { return p.got("inner", m.B) }
-func (p parcels) HandleText(_ context.Context, m string) error           { return p.got("text", m) }
+func (p parcels) HandleLeaf(_ context.Context, m *kitchen.LeafT) error {
+	return p.got("leaf", m.V)
+}
+func (p parcels) HandleL2(_ context.Context, m *kitchen.LeafT) error { return p.got("l2", m.V) }
+func (p parcels) HandleInner(_ context.Context, m *kitchen.InnerT) error {
+	return p.got("inner", m.B)
+}
+func (p parcels) HandleText(_ context.Context, m string) error { return p.got("text", m) }
 func (p parcels) HandleGoldenSharedItem(_ context.Context, m *shared.ItemT) error {
 	return p.got("item", m.Name)
 }
@@ -152,7 +159,8 @@ func TestEnvelopeMembers(t *testing.T) {
 	for range 5 {
 		got[<-p] = true
 	}
-	want := map[string]bool{"leaf 1": true, "l2 2": true, "inner 3": true, "text four": true, "item five": true}
+	want := map[string]bool{"leaf 1": true, "l2 2": true, "inner 3": true, "text four": true,
+		"item five": true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
 	}
@@ -168,11 +176,13 @@ func TestStreamOfStructs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := ipc.NewServer(kitchen.HandleGridReader(func(ctx context.Context, r *kitchen.GridReader) error {
+	srv := ipc.NewServer(kitchen.HandleGridReader(func(ctx context.Context,
+		r *kitchen.GridReader) error {
 		for n := uint64(0); n < 100; n++ {
 			err := r.Read(ctx, func(h *kitchen.Grid, payload []byte, lost uint64) error {
 				if h.Id() != n || h.Cells(1) != int32(n) || len(payload) != int(n) || lost != 0 {
-					return fmt.Errorf("block %d has header %d and %d bytes", n, h.Id(), len(payload))
+					return fmt.Errorf("block %d has header %d and %d bytes", n,
+						h.Id(), len(payload))
 				}
 				return nil
 			})

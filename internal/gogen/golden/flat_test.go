@@ -47,8 +47,10 @@ func TestConstantLayoutOfEveryScalar(t *testing.T) {
 	client := kitchen.NewOracleClient(connect(t, kitchen.NewOracleService(h)))
 	var unset kitchen.ScalarsT
 	defaults := kitchen.ScalarsT{
-		B: true, I8: -3, U8: 200, I64: math.MinInt64, U64: math.MaxUint64, F32: 1.5, F64: math.Inf(-1),
-		Nan: float32(math.NaN()), Color: kitchen.ColorGreen, Level: kitchen.LevelHigh, Minus: math.Copysign(0, -1),
+		B: true, I8: -3, U8: 200, I64: math.MinInt64, U64: math.MaxUint64, F32: 1.5,
+		F64: math.Inf(-1),
+		Nan: float32(math.NaN()), Color: kitchen.ColorGreen, Level: kitchen.LevelHigh,
+		Minus: math.Copysign(0, -1),
 	}
 	other := kitchen.ScalarsT{
 		I8: 1, U8: 2, I16: 3, U16: 4, I32: 5, U32: 6, I64: 7, U64: 8, F32: 9, F64: 10, Nan: 11,

@@ -23,7 +23,8 @@ func checkKitchen(t *testing.T, buf []byte) bool {
 	read(reflect.ValueOf(x))
 	b := flatbuffers.NewBuilder(len(buf))
 	kitchen.FinishKitchenBuffer(b, x.UnPack().Pack(b))
-	if err := kitchen.VerifyKitchen(b.FinishedBytes(), fb.Limits{Tables: 4000, Bytes: 4 << 20}); err != nil {
+	if err := kitchen.VerifyKitchen(b.FinishedBytes(),
+		fb.Limits{Tables: 4000, Bytes: 4 << 20}); err != nil {
 		t.Errorf("packed again: %v", err)
 	}
 	return true

@@ -58,7 +58,8 @@ func wall(height int32, amount units.Err) *parts.WallT {
 // enums are each in another namespace, and sends one of those messages one way.
 func TestServicesAcrossNamespaces(t *testing.T) {
 	picks := &received{picks: make(chan *choice.PickT, 1)}
-	conn := connect(t, desk.NewClerkService(clerk{}), desk.NewErrService(clerk{}), mail.NewAskService(picks))
+	conn := connect(t, desk.NewClerkService(clerk{}), desk.NewErrService(clerk{}),
+		mail.NewAskService(picks))
 	var client desk.Clerk = desk.NewClerkClient(conn)
 	for _, member := range []*choice.MT{
 		{Type: choice.M(1), Value: &parts.NoteT{Text: "n", Amount: lots}},
@@ -83,10 +84,12 @@ func TestServicesAcrossNamespaces(t *testing.T) {
 			t.Fatal("nothing was received")
 		}
 	}
-	if note, err := client.Measure(t.Context(), &parts.SizeT{Amount: lots}); err != nil || note.Amount != lots {
+	if note, err := client.Measure(t.Context(), &parts.SizeT{Amount: lots}); err != nil ||
+		note.Amount != lots {
 		t.Errorf("measured %v (%v)", note, err)
 	}
-	if size, err := desk.NewErrClient(conn).Buf(t.Context(), &parts.SizeT{W: 3}); err != nil || size.H != 3 {
+	if size, err := desk.NewErrClient(conn).Buf(t.Context(),
+		&parts.SizeT{W: 3}); err != nil || size.H != 3 {
 		t.Errorf("got %v (%v)", size, err)
 	}
 }

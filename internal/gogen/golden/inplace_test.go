@@ -26,7 +26,8 @@ func (mixer) SetParam(_ context.Context, req *audio.SetParamT) (*audio.AckT, err
 	return &audio.AckT{Status: audio.StatusNotRunning}, nil
 }
 
-func (mixer) setParam(_ context.Context, req audio.SetParam, reply ipc.InPlaceReply[audio.Ack]) error {
+func (mixer) setParam(_ context.Context, req audio.SetParam,
+	reply ipc.InPlaceReply[audio.Ack]) error {
 	if req.Value() != 0.5 {
 		return ipc.Errorf(ipc.CodeInvalidArgument, "value %v", req.Value())
 	}
@@ -54,7 +55,8 @@ var mixers = map[string][]ipc.ServerOption{
 	"in place, shared": {mixInPlace, ipc.WithTrustedClients()},
 }
 
-var mixInPlace = audio.NewAudioControlInPlaceService(mixer{}, audio.AudioControlInPlaceHandlers{SetParam: mixer{}.setParam})
+var mixInPlace = audio.NewAudioControlInPlaceService(mixer{},
+	audio.AudioControlInPlaceHandlers{SetParam: mixer{}.setParam})
 
 // Plain clients and clients in place understand plain handlers and handlers in
 // place alike.
@@ -79,24 +81,32 @@ func TestInPlaceInEnvelopes(t *testing.T) {
 				}
 			}
 			seq++
-			ack, err := audio.NewAudioControlClient(conn).SetParam(t.Context(), &audio.SetParamT{Value: 0.5})
+			ack, err := audio.NewAudioControlClient(conn).SetParam(t.Context(),
+				&audio.SetParamT{Value: 0.5})
 			if err != nil || ack.Status != audio.StatusNotRunning || ack.RefSeq != seq {
 				t.Errorf("a plain call: %+v (%v)", ack, err)
 			}
 			unread := func(audio.Ack) error { return errors.New("there is no reply") }
-			err = inPlace.SetParam(t.Context(), 32, func(b *flatbuffers.Builder) flatbuffers.UOffsetT { return buildSetParam(b, 2) }, unread)
-			if ipc.CodeOf(err) != ipc.CodeInvalidArgument || !strings.Contains(err.Error(), "value 2") {
+			err = inPlace.SetParam(t.Context(), 32,
+				func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
+					return buildSetParam(b, 2)
+				}, unread)
+			if ipc.CodeOf(err) != ipc.CodeInvalidArgument ||
+				!strings.Contains(err.Error(), "value 2") {
 				t.Errorf("the handler's error: %v", err)
 			}
-			err = inPlace.StartStream(t.Context(), 32, func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
-				audio.StartStreamStart(b)
-				return audio.StartStreamEnd(b)
-			}, unread)
+			err = inPlace.StartStream(t.Context(), 32,
+				func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
+					audio.StartStreamStart(b)
+					return audio.StartStreamEnd(b)
+				}, unread)
 			if ipc.CodeOf(err) != ipc.CodeUnimplemented {
 				t.Errorf("an unimplemented method: %v", err)
 			}
 			mine := errors.New("mine")
-			if err := inPlace.SetParam(t.Context(), 32, buildHalf, func(audio.Ack) error { return mine }); err != mine {
+			if err := inPlace.SetParam(t.Context(), 32, buildHalf, func(audio.Ack) error {
+				return mine
+			}); err != mine {
 				t.Errorf("the reader's error came back as %v", err)
 			}
 		})
@@ -105,13 +115,15 @@ func TestInPlaceInEnvelopes(t *testing.T) {
 
 func TestInPlaceInFrame(t *testing.T) {
 	conn := connect(t, kitchen.NewPantryInPlaceService(pantry{}, kitchen.PantryInPlaceHandlers{
-		Store: func(_ context.Context, req kitchen.Kitchen, reply ipc.InPlaceReply[shared.Item]) error {
-			return reply.Build(len(req.Name())+64, func(b *flatbuffers.Builder, _ uint64) flatbuffers.UOffsetT {
-				name := b.CreateByteString(req.Name())
-				shared.ItemStart(b)
-				shared.ItemAddName(b, name)
-				return shared.ItemEnd(b)
-			})
+		Store: func(_ context.Context, req kitchen.Kitchen,
+			reply ipc.InPlaceReply[shared.Item]) error {
+			return reply.Build(len(req.Name())+64,
+				func(b *flatbuffers.Builder, _ uint64) flatbuffers.UOffsetT {
+					name := b.CreateByteString(req.Name())
+					shared.ItemStart(b)
+					shared.ItemAddName(b, name)
+					return shared.ItemEnd(b)
+				})
 		},
 	}))
 	c := kitchen.NewPantryInPlaceClient(conn)
@@ -125,12 +137,13 @@ func TestInPlaceInFrame(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	err = c.Fetch(t.Context(), 64, (&shared.ItemT{Name: "n"}).Pack, func(rep kitchen.Kitchen) error {
-		if string(rep.Name()) != "n" || rep.Strict(nil).Leaf(nil).V() != 3 {
-			return fmt.Errorf("fetched %v", rep.UnPack())
-		}
-		return nil
-	})
+	err = c.Fetch(t.Context(), 64, (&shared.ItemT{Name: "n"}).Pack,
+		func(rep kitchen.Kitchen) error {
+			if string(rep.Name()) != "n" || rep.Strict(nil).Leaf(nil).V() != 3 {
+				return fmt.Errorf("fetched %v", rep.UnPack())
+			}
+			return nil
+		})
 	if err != nil {
 		t.Errorf("a plain handler: %v", err)
 	}
@@ -142,12 +155,13 @@ func TestInPlaceAllocatesNothing(t *testing.T) {
 	call := func() {
 		var last audio.Status
 		value := float32(0.5)
-		err := c.SetParam(context.Background(), 32, func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
-			return buildSetParam(b, value)
-		}, func(rep audio.Ack) error {
-			last = rep.Status()
-			return nil
-		})
+		err := c.SetParam(context.Background(), 32,
+			func(b *flatbuffers.Builder) flatbuffers.UOffsetT {
+				return buildSetParam(b, value)
+			}, func(rep audio.Ack) error {
+				last = rep.Status()
+				return nil
+			})
 		if err != nil || last != audio.StatusNotRunning {
 			t.Fatal(last, err)
 		}
@@ -169,10 +183,12 @@ func TestMalformedMessagesInEnvelopes(t *testing.T) {
 	}{
 		"another member": {
 			func(b *flatbuffers.Builder) {
-				finish(b, &audio.ControlMsgT{Payload: &audio.ControlPayloadT{Type: audio.ControlPayloadGetParam, Value: &audio.GetParamT{}}})
+				finish(b, &audio.ControlMsgT{Payload: &audio.ControlPayloadT{
+					Type: audio.ControlPayloadGetParam, Value: &audio.GetParamT{}}})
 			},
 			func(b *flatbuffers.Builder) {
-				finish(b, &audio.ReplyMsgT{Payload: &audio.ReplyPayloadT{Type: audio.ReplyPayloadParamValue, Value: &audio.ParamValueT{}}})
+				finish(b, &audio.ReplyMsgT{Payload: &audio.ReplyPayloadT{
+					Type: audio.ReplyPayloadParamValue, Value: &audio.ParamValueT{}}})
 			},
 			"Msg.payload: holds ",
 		},
@@ -182,8 +198,14 @@ func TestMalformedMessagesInEnvelopes(t *testing.T) {
 			"Msg.payload: holds NONE instead of ",
 		},
 		"rubbish": {
-			func(b *flatbuffers.Builder) { b.Finish(b.CreateByteVector([]byte("no table at all"))) },
-			func(b *flatbuffers.Builder) { b.Finish(b.CreateByteVector([]byte("no table at all"))) },
+			func(b *flatbuffers.Builder) {
+				b.Finish(b.CreateByteVector([]byte(
+					"no table at all")))
+			},
+			func(b *flatbuffers.Builder) {
+				b.Finish(b.CreateByteVector([]byte(
+					"no table at all")))
+			},
 			"Msg: ",
 		},
 	}
@@ -195,19 +217,26 @@ func TestMalformedMessagesInEnvelopes(t *testing.T) {
 					Build: func(b *flatbuffers.Builder, _ uint64) { m.request(b) },
 					Read:  func([]byte) error { return errors.New("there is no reply") },
 				})
-				if ipc.CodeOf(err) != ipc.CodeInvalidArgument || !strings.Contains(err.Error(), "malformed request: Control"+m.want) {
+				if ipc.CodeOf(err) != ipc.CodeInvalidArgument ||
+					!strings.Contains(err.Error(), "malformed request: Control"+m.want) {
 					t.Error(err)
 				}
 			})
 		}
 		t.Run("reply, "+name, func(t *testing.T) {
-			conn := connect(t, ipc.NewService(audio.AudioControlProtocol, ipc.Handle(forgedSetParam(m.reply),
-				func(context.Context, *audio.SetParamT) (*audio.AckT, error) { return &audio.AckT{}, nil })))
+			conn := connect(t,
+				ipc.NewService(audio.AudioControlProtocol, ipc.Handle(forgedSetParam(m.reply),
+					func(context.Context, *audio.SetParamT) (*audio.AckT,
+						error) {
+						return &audio.AckT{}, nil
+					})))
 			_, plain := audio.NewAudioControlClient(conn).SetParam(t.Context(), &audio.SetParamT{})
 			inPlace := audio.NewAudioControlInPlaceClient(conn).SetParam(t.Context(), 64, buildHalf,
 				func(audio.Ack) error { return errors.New("a malformed reply was read") })
 			for _, err := range []error{plain, inPlace} {
-				if ipc.CodeOf(err) != ipc.CodeCorrupt || !strings.Contains(err.Error(), "malformed reply") || !strings.Contains(err.Error(), "Reply"+m.want) {
+				if ipc.CodeOf(err) != ipc.CodeCorrupt ||
+					!strings.Contains(err.Error(), "malformed reply") ||
+					!strings.Contains(err.Error(), "Reply"+m.want) {
 					t.Error(err)
 				}
 			}
@@ -238,12 +267,16 @@ func forgedSetParam(reply func(b *flatbuffers.Builder)) *ipc.Method[audio.SetPar
 // Where the envelope of the replies has a ref_seq, it is filled: by a plain
 // handler and by one in place.
 func TestReplyEnvelopesReferToTheirRequest(t *testing.T) {
-	weigh := ipc.NewMethod(kitchen.OracleProtocol, ipc.MethodSpec[kitchen.LeafT, kitchen.MaybeT]{Name: "weigh", ID: oracleWeigh})
+	weigh := ipc.NewMethod(kitchen.OracleProtocol,
+		ipc.MethodSpec[kitchen.LeafT, kitchen.MaybeT]{Name: "weigh", ID: oracleWeigh})
 	for name, service := range map[string]*ipc.Service{
 		"plain": kitchen.NewOracleService(new(oracle)),
 		"in place": kitchen.NewOracleInPlaceService(new(oracle), kitchen.OracleInPlaceHandlers{
-			Weigh: func(_ context.Context, _ kitchen.Leaf, reply ipc.InPlaceReply[kitchen.Maybe]) error {
-				return reply.Build(16, func(b *flatbuffers.Builder, _ uint64) flatbuffers.UOffsetT { return new(kitchen.MaybeT).Pack(b) })
+			Weigh: func(_ context.Context, _ kitchen.Leaf,
+				reply ipc.InPlaceReply[kitchen.Maybe]) error {
+				return reply.Build(16, func(b *flatbuffers.Builder, _ uint64) flatbuffers.UOffsetT {
+					return new(kitchen.MaybeT).Pack(b)
+				})
 			},
 		}),
 	} {
@@ -254,7 +287,10 @@ func TestReplyEnvelopesReferToTheirRequest(t *testing.T) {
 				err := conn.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 					Method: weigh.Info(), Size: 128,
 					Build: func(b *flatbuffers.Builder, seq uint64) {
-						finish(b, &kitchen.AskT{Seq: seq, What: &kitchen.WhatT{Type: kitchen.WhatLeaf, Value: &kitchen.LeafT{}}})
+						finish(b,
+							&kitchen.AskT{Seq: seq,
+								What: &kitchen.WhatT{Type: kitchen.WhatLeaf,
+									Value: &kitchen.LeafT{}}})
 					},
 					Read: func(reply []byte) error {
 						if err := kitchen.VerifyTell(reply); err != nil {

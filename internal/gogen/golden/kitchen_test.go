@@ -24,11 +24,14 @@ func ptr[T any](v T) *T { return &v }
 func fullKitchen() *kitchen.KitchenT {
 	grid := &kitchen.GridT{
 		Id: 7, Cells: [3]int32{1, -2, 3}, Colors: [5]kitchen.Color{1, 2, 4, 3, 7},
-		Inners: [2]kitchen.InnerT{{A: -1, B: 2}, {A: 3, B: -4}}, One: &kitchen.InnerT{A: 5, B: 6}, Ok: true, F: 2.5,
+		Inners: [2]kitchen.InnerT{{A: -1, B: 2}, {A: 3, B: -4}}, One: &kitchen.InnerT{A: 5, B: 6},
+		Ok: true, F: 2.5,
 	}
 	return &kitchen.KitchenT{
-		Scalars: &kitchen.ScalarsT{B: true, I8: -8, U8: 8, I16: -16, U16: 16, I32: -32, U32: 32, I64: -64, U64: 64,
-			F32: 1.25, F64: -2.5, Nan: 4, Color: kitchen.ColorBlue, Big: kitchen.BigHuge, Level: kitchen.LevelLow, Minus: 3},
+		Scalars: &kitchen.ScalarsT{B: true, I8: -8, U8: 8, I16: -16, U16: 16, I32: -32, U32: 32,
+			I64: -64, U64: 64,
+			F32: 1.25, F64: -2.5, Nan: 4, Color: kitchen.ColorBlue, Big: kitchen.BigHuge,
+			Level: kitchen.LevelLow, Minus: 3},
 		Maybe:    &kitchen.MaybeT{B: ptr(false), U64: ptr(uint64(0)), Level: ptr(kitchen.LevelMid)},
 		Grid:     grid,
 		Name:     "name",
@@ -40,11 +43,16 @@ func fullKitchen() *kitchen.KitchenT {
 			{Type: kitchen.ThingInner, Value: &kitchen.InnerT{A: 1, B: 2}},
 			{Type: kitchen.ThingText, Value: "more text"},
 			nil,
-			{Type: kitchen.Thinggolden_shared_Item, Value: &shared.ItemT{Name: "i", At: &shared.PointT{X: 1, Y: 2}, Unit: shared.UnitFoot}},
+			{Type: kitchen.Thinggolden_shared_Item,
+				Value: &shared.ItemT{Name: "i", At: &shared.PointT{X: 1, Y: 2},
+					Unit: shared.UnitFoot}},
 		},
-		Bytes: []byte{1, 2, 3}, Bools: []bool{true, false}, I8s: []int8{-1}, I16s: []int16{-1, 2}, U16s: []uint16{1},
-		I32s: []int32{-1, 2, 3}, U32s: []uint32{1}, I64s: []int64{-1}, U64s: []uint64{1, 2}, F32s: []float32{1.5}, F64s: []float64{-2.5},
-		Colors: []kitchen.Color{kitchen.ColorRed}, Bigs: []kitchen.Big{kitchen.BigHuge}, Levels: []kitchen.Level{kitchen.LevelHigh},
+		Bytes: []byte{1, 2, 3}, Bools: []bool{true, false}, I8s: []int8{-1}, I16s: []int16{-1, 2},
+		U16s: []uint16{1},
+		I32s: []int32{-1, 2, 3}, U32s: []uint32{1}, I64s: []int64{-1}, U64s: []uint64{1, 2},
+		F32s: []float32{1.5}, F64s: []float64{-2.5},
+		Colors: []kitchen.Color{kitchen.ColorRed}, Bigs: []kitchen.Big{kitchen.BigHuge},
+		Levels:  []kitchen.Level{kitchen.LevelHigh},
 		Strings: []string{"", "a", "bc"},
 		Leaves:  []*kitchen.LeafT{{V: 1}, {V: 2}},
 		Grids:   []*kitchen.GridT{grid, grid},
@@ -72,7 +80,8 @@ func TestNegativeZeroDefault(t *testing.T) {
 		kitchen.FinishScalarsBuffer(b, kitchen.ScalarsEnd(b))
 		built := kitchen.GetRootAsScalars(b.FinishedBytes(), 0)
 
-		for way, got := range map[string]float64{"packed": packed.Minus(), "unpacked": packed.UnPack().Minus, "built": built.Minus()} {
+		for way, got := range map[string]float64{"packed": packed.Minus(),
+			"unpacked": packed.UnPack().Minus, "built": built.Minus()} {
 			if math.Float64bits(got) != math.Float64bits(v) {
 				t.Errorf("%s: %v comes back as %v", way, v, got)
 			}
@@ -81,7 +90,8 @@ func TestNegativeZeroDefault(t *testing.T) {
 	b := flatbuffers.NewBuilder(0)
 	kitchen.ScalarsStart(b)
 	kitchen.FinishScalarsBuffer(b, kitchen.ScalarsEnd(b))
-	if got := kitchen.GetRootAsScalars(b.FinishedBytes(), 0).Minus(); got != 0 || !math.Signbit(got) {
+	if got := kitchen.GetRootAsScalars(b.FinishedBytes(), 0).Minus(); got != 0 ||
+		!math.Signbit(got) {
 		t.Errorf("an absent field is %v, not -0", got)
 	}
 }
@@ -115,7 +125,8 @@ func TestObjectsSurviveTheBuffer(t *testing.T) {
 		t.Error("objects differ")
 	}
 	again := kitchenBuffer(got)
-	if third := kitchenBuffer(kitchen.GetRootAsKitchen(again, 0).UnPack()); !bytes.Equal(third, again) {
+	if third := kitchenBuffer(kitchen.GetRootAsKitchen(again,
+		0).UnPack()); !bytes.Equal(third, again) {
 		t.Errorf("packed again, %d bytes became %d", len(again), len(third))
 	}
 	if n := read(reflect.ValueOf(kitchen.GetRootAsKitchen(buf, 0))); n < 200 {
@@ -147,8 +158,10 @@ func TestDefaults(t *testing.T) {
 	kitchen.ScalarsStart(b)
 	b.Finish(kitchen.ScalarsEnd(b))
 	s := kitchen.GetRootAsScalars(b.FinishedBytes(), 0)
-	if !s.B() || s.I8() != -3 || s.U8() != 200 || s.I64() != math.MinInt64 || s.U64() != math.MaxUint64 || s.F32() != 1.5 ||
-		!math.IsInf(s.F64(), -1) || !math.IsNaN(float64(s.Nan())) || s.Color() != kitchen.ColorGreen || s.Level() != kitchen.LevelHigh {
+	if !s.B() || s.I8() != -3 || s.U8() != 200 || s.I64() != math.MinInt64 ||
+		s.U64() != math.MaxUint64 || s.F32() != 1.5 ||
+		!math.IsInf(s.F64(), -1) || !math.IsNaN(float64(s.Nan())) ||
+		s.Color() != kitchen.ColorGreen || s.Level() != kitchen.LevelHigh {
 		t.Errorf("defaults: %+v", s.UnPack())
 	}
 	k := kitchen.GetRootAsKitchen(kitchenBuffer(&kitchen.KitchenT{Greeting: "hello"}), 0)
@@ -173,7 +186,8 @@ func TestPackToleratesNil(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := kitchen.GetRootAsKitchen(buf, 0).UnPack()
-	if k.Thing != nil || len(k.Things) != 3 || k.Things[2] != nil || k.Leaves[1].V != 3 || k.Grids[1].Id != 4 || k.Grids[2].Id != 0 ||
+	if k.Thing != nil || len(k.Things) != 3 || k.Things[2] != nil || k.Leaves[1].V != 3 ||
+		k.Grids[1].Id != 4 || k.Grids[2].Id != 0 ||
 		k.Points[1].Y != 2 || *k.Grid.One != (kitchen.InnerT{}) {
 		t.Errorf("got %s", text(t, k))
 	}
@@ -192,12 +206,14 @@ func TestMutatorsAndArrays(t *testing.T) {
 	buf := kitchenBuffer(fullKitchen())
 	k := kitchen.GetRootAsKitchen(buf, 0)
 	g := k.Grid(nil)
-	if !g.MutateCells(2, 33) || !g.MutateColors(4, kitchen.ColorRed) || !g.Inners(nil, 1).MutateB(99) || !k.MutateI32s(0, 5) ||
+	if !g.MutateCells(2, 33) || !g.MutateColors(4, kitchen.ColorRed) ||
+		!g.Inners(nil, 1).MutateB(99) || !k.MutateI32s(0, 5) ||
 		!k.Scalars(nil).MutateLevel(kitchen.LevelHigh) || !k.MutateColors(0, kitchen.ColorBlue) {
 		t.Fatal("a mutator refused")
 	}
 	got := kitchen.GetRootAsKitchen(buf, 0).UnPack()
-	if got.Grid.Cells[2] != 33 || got.Grid.Colors[4] != kitchen.ColorRed || got.Grid.Inners[1].B != 99 || got.I32s[0] != 5 ||
+	if got.Grid.Cells[2] != 33 || got.Grid.Colors[4] != kitchen.ColorRed ||
+		got.Grid.Inners[1].B != 99 || got.I32s[0] != 5 ||
 		got.Scalars.Level != kitchen.LevelHigh || got.Colors[0] != kitchen.ColorBlue {
 		t.Errorf("got %s", text(t, got))
 	}
@@ -217,7 +233,8 @@ func TestCreateEqualsPack(t *testing.T) {
 	pack := flatbuffers.NewBuilder(0)
 	o.Pack(pack)
 	create := flatbuffers.NewBuilder(0)
-	kitchen.CreateGrid(create, o.Id, o.Cells, o.Colors, [2]int8{o.Inners[0].A, o.Inners[1].A}, [2]int16{o.Inners[0].B, o.Inners[1].B},
+	kitchen.CreateGrid(create, o.Id, o.Cells, o.Colors, [2]int8{o.Inners[0].A, o.Inners[1].A},
+		[2]int16{o.Inners[0].B, o.Inners[1].B},
 		o.One.A, o.One.B, o.Ok, o.F)
 	if a, b := pack.Bytes[pack.Head():], create.Bytes[create.Head():]; !bytes.Equal(a, b) {
 		t.Errorf("Pack   %x\nCreate %x", a, b)
@@ -228,7 +245,8 @@ func TestKeys(t *testing.T) {
 	b := flatbuffers.NewBuilder(0)
 	var offsets []flatbuffers.UOffsetT
 	for _, name := range []string{"pear", "apple", "fig", "", "plum"} {
-		offsets = append(offsets, (&shared.ItemT{Name: name, At: &shared.PointT{X: int32(len(name))}}).Pack(b))
+		offsets = append(offsets,
+			(&shared.ItemT{Name: name, At: &shared.PointT{X: int32(len(name))}}).Pack(b))
 	}
 	items := b.CreateVectorOfSortedTables(offsets, shared.ItemKeyCompare)
 	kitchen.KitchenStart(b)
@@ -237,7 +255,8 @@ func TestKeys(t *testing.T) {
 	k := kitchen.GetRootAsKitchen(b.FinishedBytes(), 0)
 	var item shared.Item
 	for _, name := range []string{"pear", "apple", "fig", "", "plum"} {
-		if !k.ItemsByKey(&item, name) || string(item.Name()) != name || item.At(nil).X() != int32(len(name)) {
+		if !k.ItemsByKey(&item, name) || string(item.Name()) != name ||
+			item.At(nil).X() != int32(len(name)) {
 			t.Errorf("%q was not found", name)
 		}
 	}
@@ -249,7 +268,8 @@ func TestKeys(t *testing.T) {
 // Structs are ordered by their first field that differs.
 func TestKeysThatAreStructs(t *testing.T) {
 	spot := func(board byte, b int16, last int16, lit bool) *kitchen.SpotT {
-		return &kitchen.SpotT{Board: board, At: &kitchen.InnerT{B: b}, Path: [2]int16{0, last}, Lit: lit}
+		return &kitchen.SpotT{Board: board, At: &kitchen.InnerT{B: b},
+			Path: [2]int16{0, last}, Lit: lit}
 	}
 	pieces := []*kitchen.PieceT{
 		{Name: "a", At: spot(1, 0, 0, false)},
@@ -298,12 +318,14 @@ func TestKeysThatAreStructs(t *testing.T) {
 }
 
 func TestEnumsRoundTripAsText(t *testing.T) {
-	for _, v := range []kitchen.Level{kitchen.LevelLow, kitchen.LevelMid, kitchen.LevelHigh, 77, -77} {
+	for _, v := range []kitchen.Level{kitchen.LevelLow, kitchen.LevelMid,
+		kitchen.LevelHigh, 77, -77} {
 		if got, err := kitchen.ParseLevel(v.String()); err != nil || got != v {
 			t.Errorf("%v became %v (%v)", v, got, err)
 		}
 	}
-	if got, err := kitchen.ParseBig(kitchen.Big(math.MaxUint64 - 1).String()); err != nil || got != math.MaxUint64-1 {
+	if got, err := kitchen.ParseBig(kitchen.Big(math.MaxUint64 - 1).String()); err != nil ||
+		got != math.MaxUint64-1 {
 		t.Errorf("a large value became %v (%v)", got, err)
 	}
 	for _, s := range []string{"", "low", "Level(", "Level(x)", "Level(99999999999)", "Big(1)"} {
@@ -344,7 +366,8 @@ func TestNoAllocations(t *testing.T) {
 func controlMsg(value float32) []byte {
 	b := flatbuffers.NewBuilder(0)
 	audio.FinishControlMsgBuffer(b, (&audio.ControlMsgT{Seq: 1, Payload: &audio.ControlPayloadT{
-		Type: audio.ControlPayloadSetParam, Value: &audio.SetParamT{ParamId: audio.ParamTypePan, Value: value},
+		Type:  audio.ControlPayloadSetParam,
+		Value: &audio.SetParamT{ParamId: audio.ParamTypePan, Value: value},
 	}}).Pack(b))
 	return b.FinishedBytes()
 }
@@ -362,7 +385,8 @@ func TestVerifierSaysWhere(t *testing.T) {
 	flatbuffers.WriteVOffsetT(bad[vtable+6:], 0x100)
 	err := audio.VerifyControlMsg(bad)
 	var verr *fb.VerifyError
-	if !errors.As(err, &verr) || verr.Path != "ControlMsg.payload(SetParam).value" || verr.Offset != int(u.Pos)+0x100 ||
+	if !errors.As(err, &verr) || verr.Path != "ControlMsg.payload(SetParam).value" ||
+		verr.Offset != int(u.Pos)+0x100 ||
 		!strings.Contains(err.Error(), "outside buffer of") {
 		t.Errorf("got %v", err)
 	}
@@ -378,12 +402,18 @@ func TestVerifierSaysWhere(t *testing.T) {
 	}{
 		{"empty", audio.VerifyControlMsg(nil), "ControlMsg: buffer of 0 bytes is shorter"},
 		{"identifier", kitchen.VerifyKitchen(leafBuffer(1)), `Kitchen: file identifier`},
-		{"size prefix", audio.VerifySizePrefixedControlMsg(append([]byte{255, 0, 0, 0}, good...)), "size prefix of 255 bytes"},
+		{"size prefix", audio.VerifySizePrefixedControlMsg(append([]byte{255, 0, 0, 0}, good...)),
+			"size prefix of 255 bytes"},
 		{"depth", kitchen.VerifyKitchen(kitchenBuffer(deep)), "tables nest too deep"},
-		{"tables", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), fb.Limits{Tables: 3}), "too many tables"},
-		{"bytes", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), fb.Limits{Bytes: 20}), "too long in total"},
-		{"required", kitchen.VerifyKitchen(kitchenBuffer(&kitchen.KitchenT{Strict: &kitchen.StrictT{}})), "Kitchen.strict.leaf: required field is missing"},
-		{"nested", kitchen.VerifyKitchen(kitchenBuffer(&kitchen.KitchenT{Nested: make([]byte, 12)})), "Kitchen.nested: offset"},
+		{"tables", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), fb.Limits{Tables: 3}),
+			"too many tables"},
+		{"bytes", kitchen.VerifyKitchen(kitchenBuffer(fullKitchen()), fb.Limits{Bytes: 20}),
+			"too long in total"},
+		{"required",
+			kitchen.VerifyKitchen(kitchenBuffer(&kitchen.KitchenT{Strict: &kitchen.StrictT{}})),
+			"Kitchen.strict.leaf: required field is missing"},
+		{"nested", kitchen.VerifyKitchen(kitchenBuffer(&kitchen.KitchenT{Nested: make([]byte,
+			12)})), "Kitchen.nested: offset"},
 	} {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.want) {
 			t.Errorf("%s: got %v", c.what, c.err)
@@ -397,14 +427,16 @@ func TestVerifierNamesElements(t *testing.T) {
 	k := kitchen.GetRootAsKitchen(buf, 0)
 	k.Leaves(&leaf, 1)
 	flatbuffers.WriteSOffsetT(buf[leaf.Table().Pos:], 1<<20)
-	if err := kitchen.VerifyKitchen(buf); err == nil || !strings.HasPrefix(err.Error(), "Kitchen.leaves[1]: vtable") {
+	if err := kitchen.VerifyKitchen(buf); err == nil ||
+		!strings.HasPrefix(err.Error(), "Kitchen.leaves[1]: vtable") {
 		t.Errorf("got %v", err)
 	}
 	buf = kitchenBuffer(fullKitchen())
 	var u flatbuffers.Table
 	kitchen.GetRootAsKitchen(buf, 0).Things(&u, 3)
 	flatbuffers.WriteUint32(buf[u.Pos:], 1<<20)
-	if err := kitchen.VerifyKitchen(buf); err == nil || !strings.HasPrefix(err.Error(), "Kitchen.things[3](Text): vector") {
+	if err := kitchen.VerifyKitchen(buf); err == nil ||
+		!strings.HasPrefix(err.Error(), "Kitchen.things[3](Text): vector") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -413,7 +445,8 @@ func TestVerifierWantsStringsTerminated(t *testing.T) {
 	buf := kitchenBuffer(fullKitchen())
 	at := bytes.Index(buf, []byte("more text\x00"))
 	buf[at+len("more text")] = 'x'
-	if err := kitchen.VerifyKitchen(buf); err == nil || !strings.HasPrefix(err.Error(), "Kitchen.things[3](Text): string") ||
+	if err := kitchen.VerifyKitchen(buf); err == nil ||
+		!strings.HasPrefix(err.Error(), "Kitchen.things[3](Text): string") ||
 		!strings.HasSuffix(err.Error(), "is not zero-terminated") {
 		t.Errorf("got %v", err)
 	}
@@ -433,7 +466,8 @@ func TestVerifierBoundsAmplification(t *testing.T) {
 	kitchen.KitchenAddStrings(b, v)
 	kitchen.FinishKitchenBuffer(b, kitchen.KitchenEnd(b))
 	err := kitchen.VerifyKitchen(b.FinishedBytes())
-	if err == nil || !strings.Contains(err.Error(), "Kitchen.strings[") || !strings.Contains(err.Error(), "too long in total") {
+	if err == nil || !strings.Contains(err.Error(), "Kitchen.strings[") ||
+		!strings.Contains(err.Error(), "too long in total") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -41,15 +41,18 @@ func TestStructsAreFoundByKey(t *testing.T) {
 			even := 2*i + 2
 			o.Numbered = append(o.Numbered, &kitchen.NumberedT{Id: uint32(even), A: int16(i)})
 			o.Placed = append(o.Placed, &kitchen.PlacedT{At: inner(even), A: int8(i)})
-			o.Coded = append(o.Coded, &kitchen.CodedT{Code: [3]byte{0, byte(even / 8), byte(even % 8)}, A: int64(i)})
-			o.Walked = append(o.Walked, &kitchen.WalkedT{Way: [2]kitchen.InnerT{{A: 1}, *inner(even)}})
+			o.Coded = append(o.Coded,
+				&kitchen.CodedT{Code: [3]byte{0, byte(even / 8), byte(even % 8)}, A: int64(i)})
+			o.Walked = append(o.Walked,
+				&kitchen.WalkedT{Way: [2]kitchen.InnerT{{A: 1}, *inner(even)}})
 		}
 		s := sorted(t, &o)
 		for key := range 2*n + 4 {
 			want := key > 0 && key <= 2*n && key%2 == 0
 			i := key/2 - 1
 			var number kitchen.Numbered
-			if got := s.NumberedByKey(&number, uint32(key)); got != want || got && int(number.A()) != i {
+			if got := s.NumberedByKey(&number, uint32(key)); got != want || got &&
+				int(number.A()) != i {
 				t.Fatalf("%d of %d by number: %t", key, n, got)
 			}
 			if !want && number.Table().Bytes != nil {
@@ -67,7 +70,8 @@ func TestStructsAreFoundByKey(t *testing.T) {
 				t.Fatalf("%d of %d by struct: %t", key, n, got)
 			}
 			var coded kitchen.Coded
-			if got := s.CodedByKey(&coded, [3]byte{0, byte(key / 8), byte(key % 8)}); got != want || got && int(coded.A()) != i {
+			if got := s.CodedByKey(&coded, [3]byte{0, byte(key / 8), byte(key % 8)}); got != want ||
+				got && int(coded.A()) != i {
 				t.Fatalf("%d of %d by array: %t", key, n, got)
 			}
 			var first kitchen.Inner
@@ -104,11 +108,13 @@ func TestNestedBuffers(t *testing.T) {
 	if got := s.LeafAsLeafT(); got == nil || got.V != 9 {
 		t.Errorf("the object is %v", got)
 	}
-	if got := s.ItemAsItem(); got == nil || string(got.Name()) != "inner" || s.ItemAsItemT().Name != "inner" {
+	if got := s.ItemAsItem(); got == nil || string(got.Name()) != "inner" ||
+		s.ItemAsItemT().Name != "inner" {
 		t.Errorf("the root of another package is %v", got)
 	}
 	s = sorted(t, &kitchen.SortedT{})
-	if s.LeafAsLeaf_() != nil || s.LeafAsLeafT() != nil || s.ItemAsItem() != nil || s.ItemAsItemT() != nil {
+	if s.LeafAsLeaf_() != nil || s.LeafAsLeafT() != nil || s.ItemAsItem() != nil ||
+		s.ItemAsItemT() != nil {
 		t.Error("an absent buffer has a root")
 	}
 
@@ -118,7 +124,8 @@ func TestNestedBuffers(t *testing.T) {
 	b = flatbuffers.NewBuilder(0)
 	kitchen.FinishSortedBuffer(b, (&kitchen.SortedT{Leaf: damaged}).Pack(b))
 	var verr *fb.VerifyError
-	if err := kitchen.VerifySorted(b.FinishedBytes()); !errors.As(err, &verr) || !strings.Contains(verr.Path, "leaf") {
+	if err := kitchen.VerifySorted(b.FinishedBytes()); !errors.As(err, &verr) ||
+		!strings.Contains(verr.Path, "leaf") {
 		t.Errorf("a damaged nested buffer: %v", err)
 	}
 }
@@ -128,7 +135,8 @@ func TestInt8Vectors(t *testing.T) {
 	want := []int8{math.MinInt8, -1, 0, 1, math.MaxInt8}
 	s := sorted(t, &kitchen.SortedT{Bytes: want})
 	got := s.BytesInt8s()
-	if !slices.Equal(got, want) || !slices.Equal(s.UnPack().Bytes, want) || s.BytesLength() != len(want) {
+	if !slices.Equal(got, want) || !slices.Equal(s.UnPack().Bytes, want) ||
+		s.BytesLength() != len(want) {
 		t.Errorf("%v", got)
 	}
 	for j, v := range want {
@@ -166,14 +174,24 @@ var wrongUnions = map[string]struct {
 	says   string
 	packs  bool // Pack leaves the union out
 }{
-	"no type":         {&kitchen.KitchenT{Thing: &kitchen.ThingT{Value: &kitchen.LeafT{}}}, "field thing: union golden.kitchen.Thing: Type is NONE, and Value is a *kitchen.LeafT", false},
-	"no value":        {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingLeaf}}, "field thing: union golden.kitchen.Thing: Type is Leaf, and Value is nil", true},
-	"a nil value":     {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingLeaf, Value: (*kitchen.LeafT)(nil)}}, "Value is a nil *kitchen.LeafT", true},
-	"another type":    {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingInner, Value: &kitchen.LeafT{}}}, "Type is Inner, and Value is a *kitchen.LeafT", false},
-	"a value":         {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingLeaf, Value: kitchen.LeafT{}}}, "Value is a kitchen.LeafT", false},
-	"an unknown type": {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: 77, Value: "x"}}, "Type is Thing(77)", false},
-	"in a vector":     {&kitchen.KitchenT{Things: []*kitchen.ThingT{nil, {}, {Type: kitchen.ThingText, Value: 5}}}, "field things[2]: union", false},
-	"further down":    {&kitchen.KitchenT{Next: &kitchen.KitchenT{Next: &kitchen.KitchenT{Thing: &kitchen.ThingT{Value: 1}}}}, "field next.next.thing: union", false},
+	"no type": {&kitchen.KitchenT{Thing: &kitchen.ThingT{Value: &kitchen.LeafT{}}},
+		"field thing: union golden.kitchen.Thing: Type is NONE, and Value is a *kitchen.LeafT",
+		false},
+	"no value": {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingLeaf}},
+		"field thing: union golden.kitchen.Thing: Type is Leaf, and Value is nil", true},
+	"a nil value": {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingLeaf,
+		Value: (*kitchen.LeafT)(nil)}}, "Value is a nil *kitchen.LeafT", true},
+	"another type": {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingInner,
+		Value: &kitchen.LeafT{}}}, "Type is Inner, and Value is a *kitchen.LeafT", false},
+	"a value": {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: kitchen.ThingLeaf,
+		Value: kitchen.LeafT{}}}, "Value is a kitchen.LeafT", false},
+	"an unknown type": {&kitchen.KitchenT{Thing: &kitchen.ThingT{Type: 77, Value: "x"}},
+		"Type is Thing(77)", false},
+	"in a vector": {&kitchen.KitchenT{Things: []*kitchen.ThingT{nil, {},
+		{Type: kitchen.ThingText, Value: 5}}}, "field things[2]: union", false},
+	"further down": {&kitchen.KitchenT{Next: &kitchen.KitchenT{
+		Next: &kitchen.KitchenT{Thing: &kitchen.ThingT{Value: 1}}}},
+		"field next.next.thing: union", false},
 }
 
 // TestWrongUnions checks and packs objects that no buffer can hold.
@@ -181,7 +199,8 @@ func TestWrongUnions(t *testing.T) {
 	for name, test := range wrongUnions {
 		t.Run(name, func(t *testing.T) {
 			var uerr *fb.UnionError
-			if err := test.object.Check(); !errors.As(err, &uerr) || !strings.Contains(err.Error(), test.says) {
+			if err := test.object.Check(); !errors.As(err, &uerr) ||
+				!strings.Contains(err.Error(), test.says) {
 				t.Errorf("Check: %v", err)
 			}
 			defer func() {
@@ -228,14 +247,16 @@ func TestWrongUnionsAreNotSent(t *testing.T) {
 			c := kitchen.NewPantryClient(ipctest.Pipe(t, kitchen.NewPantryService(p)))
 			_, err := c.Store(ctx, test.object)
 			var uerr *fb.UnionError
-			if ipc.CodeOf(err) != ipc.CodeInvalidArgument || ipc.OutcomeOf(err) != ipc.NotSent || !errors.As(err, &uerr) ||
+			if ipc.CodeOf(err) != ipc.CodeInvalidArgument || ipc.OutcomeOf(err) != ipc.NotSent ||
+				!errors.As(err, &uerr) ||
 				!strings.Contains(err.Error(), test.says) {
 				t.Errorf("request: %v", err)
 			}
 			if p.stored != 0 {
 				t.Error("it was sent")
 			}
-			if _, err = c.Fetch(ctx, &shared.ItemT{}); err == nil || !strings.Contains(err.Error(), test.says) {
+			if _, err = c.Fetch(ctx, &shared.ItemT{}); err == nil ||
+				!strings.Contains(err.Error(), test.says) {
 				t.Errorf("reply: %v", err)
 			}
 			if _, err := c.Store(ctx, fullKitchen()); err != nil || p.stored != 1 {
@@ -260,7 +281,8 @@ func TestUnionsFromJSON(t *testing.T) {
 		"further down":            `{"next": {"thing": {}}}`,
 	} {
 		var k kitchen.KitchenT
-		if err := json.Unmarshal([]byte(text), &k); err == nil || !strings.Contains(err.Error(), "union golden.kitchen.Thing cannot be decoded") {
+		if err := json.Unmarshal([]byte(text), &k); err == nil ||
+			!strings.Contains(err.Error(), "union golden.kitchen.Thing cannot be decoded") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -269,7 +291,8 @@ func TestUnionsFromJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back kitchen.KitchenT
-	if err := json.Unmarshal(data, &back); err != nil || back.Name != "n" || len(back.Things) != 1 || back.Thing != nil {
+	if err := json.Unmarshal(data, &back); err != nil || back.Name != "n" ||
+		len(back.Things) != 1 || back.Thing != nil {
 		t.Errorf("without a union: %v", err)
 	}
 	kitchenBuffer(&back)

@@ -27,7 +27,8 @@ func TestExportsWhatFlatcExports(t *testing.T) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(want)) {
 			if got[name] != want[name] {
-				t.Errorf("%s: %s\ngot:  %s\nwant: %s", filepath.Base(path), name, got[name], want[name])
+				t.Errorf("%s: %s\ngot:  %s\nwant: %s", filepath.Base(path), name,
+					got[name], want[name])
 			}
 		}
 	}

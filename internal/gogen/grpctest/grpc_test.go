@@ -27,14 +27,16 @@ import (
 
 // TestGeneratedCodeIsCurrent checks that the committed code is what -grpc writes.
 func TestGeneratedCodeIsCurrent(t *testing.T) {
-	out, err := exec.Command("go", "tool", "ipcgen", "-check", "-grpc", "-o", "gen", "storage.fbs", "names.fbs").CombinedOutput()
+	out, err := exec.Command("go", "tool", "ipcgen", "-check", "-grpc", "-o", "gen", "storage.fbs",
+		"names.fbs").CombinedOutput()
 	if err != nil {
 		t.Errorf("%v; go generate writes it\n%s", err, out)
 	}
 }
 
 // start serves over the loopback interface and returns a connection to it.
-func start(t *testing.T, register func(grpc.ServiceRegistrar), opts ...grpc.ServerOption) *grpc.ClientConn {
+func start(t *testing.T, register func(grpc.ServiceRegistrar),
+	opts ...grpc.ServerOption) *grpc.ClientConn {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -44,7 +46,8 @@ func start(t *testing.T, register func(grpc.ServiceRegistrar), opts ...grpc.Serv
 	register(s)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(l.Addr().String(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(flatbuffers.FlatbuffersCodec{})))
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +106,8 @@ type (
 
 // callAll makes a call of each of the four kinds. The servers answer with what
 // they got.
-func callAll[M named, S identified, R receiver[M], C collector[S], X exchange[S]](t *testing.T, c client[M, S, R, C, X]) {
+func callAll[M named, S identified, R receiver[M], C collector[S], X exchange[S]](t *testing.T,
+	c client[M, S, R, C, X]) {
 	t.Helper()
 	ctx := testContext(t)
 	check := func(what string, err error) {
@@ -244,7 +248,9 @@ func serveTheirs(r grpc.ServiceRegistrar) { flatc.RegisterMonsterStorageServer(r
 // TestAllKindsOfCalls makes calls of the four kinds between ipcgen's code and
 // flatc's, in each combination.
 func TestAllKindsOfCalls(t *testing.T) {
-	for name, register := range map[string]func(grpc.ServiceRegistrar){"ours": serveOurs, "flatc's": serveTheirs} {
+	for name, register := range map[string]func(grpc.ServiceRegistrar){
+		"ours": serveOurs, "flatc's": serveTheirs,
+	} {
 		t.Run("client ours, server "+name, func(t *testing.T) {
 			callAll(t, Example.NewMonsterStorageClient(start(t, register)))
 		})
@@ -258,11 +264,13 @@ func TestAllKindsOfCalls(t *testing.T) {
 func TestInterceptors(t *testing.T) {
 	var seen []string
 	conn := start(t, serveOurs,
-		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo,
+			handler grpc.UnaryHandler) (any, error) {
 			seen = append(seen, info.FullMethod+" "+string(req.(*Example.Monster).Name()))
 			return handler(ctx, req)
 		}))
-	if _, err := Example.NewMonsterStorageClient(conn).Store(testContext(t), monster("m")); err != nil {
+	if _, err := Example.NewMonsterStorageClient(conn).Store(testContext(t),
+		monster("m")); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"/MyGame.Example.MonsterStorage/Store m"}; !slices.Equal(seen, want) {
@@ -345,7 +353,9 @@ func (liar) GetMinMaxHitPoints(x Example.MonsterStorage_GetMinMaxHitPointsServer
 // TestDamagedReplies calls a server whose replies no accessor could read.
 func TestDamagedReplies(t *testing.T) {
 	ctx := testContext(t)
-	c := Example.NewMonsterStorageClient(start(t, func(r grpc.ServiceRegistrar) { Example.RegisterMonsterStorageServer(r, liar{}) }))
+	c := Example.NewMonsterStorageClient(start(t, func(r grpc.ServiceRegistrar) {
+		Example.RegisterMonsterStorageServer(r, liar{})
+	}))
 	_, err := c.Store(ctx, monster("m"))
 	wantCode(t, "store", err, codes.Internal)
 	list, err := c.Retrieve(ctx, stat("s"))
@@ -418,7 +428,8 @@ func (storage) GetTotal(_ context.Context, s *Example.StatT) (*Example.StatT, er
 // protocol and by gRPC.
 func TestOneImplementationServesBoth(t *testing.T) {
 	ctx := testContext(t)
-	own := Example.NewMonsterStorageIPCClient(ipctest.Pipe(t, Example.NewMonsterStorageService(storage{})))
+	own := Example.NewMonsterStorageIPCClient(ipctest.Pipe(t,
+		Example.NewMonsterStorageService(storage{})))
 	byGRPC := Example.NewMonsterStorageClient(start(t, func(r grpc.ServiceRegistrar) {
 		Example.RegisterMonsterStorageServer(r, Example.NewMonsterStorageServer(storage{}))
 	}))
@@ -437,7 +448,8 @@ func TestOneImplementationServesBoth(t *testing.T) {
 	}
 
 	for name, want := range map[string]codes.Code{
-		"nobody": codes.NotFound, "stranger": codes.Unauthenticated, "plain": codes.Unknown, "fine": codes.Unknown, "nothing": codes.Internal,
+		"nobody": codes.NotFound, "stranger": codes.Unauthenticated, "plain": codes.Unknown,
+		"fine": codes.Unknown, "nothing": codes.Internal,
 	} {
 		_, err := byGRPC.Store(ctx, monster(name))
 		wantCode(t, name, err, want)
@@ -472,7 +484,8 @@ func (extended) Retrieve(s *Example.Stat, out Example.MonsterStorage_RetrieveSer
 func TestAdapterCanBeExtended(t *testing.T) {
 	ctx := testContext(t)
 	c := Example.NewMonsterStorageClient(start(t, func(r grpc.ServiceRegistrar) {
-		Example.RegisterMonsterStorageServer(r, extended{Example.NewMonsterStorageServer(storage{})})
+		Example.RegisterMonsterStorageServer(r,
+			extended{Example.NewMonsterStorageServer(storage{})})
 	}))
 	if s, err := c.Store(ctx, monster("unary")); err != nil || string(s.Id()) != "unary" {
 		t.Fatal(err)
@@ -505,7 +518,8 @@ func TestSmallLetters(t *testing.T) {
 	_, err = c.Get_total(ctx, stat("panic"))
 	wantCode(t, "panic", err, codes.Internal)
 	_, err = c.Open(ctx, stat("wrong"))
-	if wantCode(t, "wrong union", err, codes.Internal); !strings.Contains(err.Error(), "field any: union MyGame.Example.Any: Type is Monster") {
+	if wantCode(t, "wrong union", err, codes.Internal); !strings.Contains(err.Error(),
+		"field any: union MyGame.Example.Any: Type is Monster") {
 		t.Error(err)
 	}
 	box, err := c.Open(ctx, stat("right"))
@@ -519,7 +533,9 @@ func TestUnimplemented(t *testing.T) {
 	type nothing struct {
 		Example.UnimplementedMonsterStorageServer
 	}
-	c := Example.NewMonsterStorageClient(start(t, func(r grpc.ServiceRegistrar) { Example.RegisterMonsterStorageServer(r, nothing{}) }))
+	c := Example.NewMonsterStorageClient(start(t, func(r grpc.ServiceRegistrar) {
+		Example.RegisterMonsterStorageServer(r, nothing{})
+	}))
 	_, err := c.Store(testContext(t), monster("m"))
 	wantCode(t, "store", err, codes.Unimplemented)
 }

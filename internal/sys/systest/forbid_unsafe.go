@@ -34,7 +34,8 @@ const (
 )
 
 // threadFlags are those with which the Go runtime makes its threads.
-const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_SYSVSEM | unix.CLONE_THREAD
+const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND |
+	unix.CLONE_SYSVSEM | unix.CLONE_THREAD
 
 var calls = map[string]rule{
 	"memfd_create":      {number: unix.SYS_MEMFD_CREATE},
@@ -93,7 +94,8 @@ func Obey() error {
 			prog = append(prog, jumpUnless(call.number, 1), answer(fail))
 			continue
 		}
-		test := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call.value, Jf: 1}
+		test := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
+			K: call.value, Jf: 1}
 		if call.when == unequal {
 			test.Jt, test.Jf = 1, 0
 		}
