@@ -322,6 +322,9 @@ func TestErrorsNameTheCause(t *testing.T) {
 					strings.Contains(string(out), "fatal error: runtime: cannot allocate"); i++ {
 					out, err = s.tell(t, d)
 				}
+				if strings.Contains(string(out), "ThreadSanitizer: internal allocator is out") {
+					t.Skip("the race detector needs memory itself, and ends the process")
+				}
 				if err != nil {
 					t.Fatalf("%v\n%s", err, out)
 				}
