@@ -138,7 +138,7 @@ func (t *tree) cycleError(cycle []edge) error {
 			fmt.Sprintf("%s, from %s, imports %s", e.file.path, t.display(e.file.source),
 				path.Join(t.opts.ImportPath, e.to)))
 	}
-	return fmt.Errorf("Go packages may not need each other: %s; move one of the types into the "+
+	return fmt.Errorf("packages of Go may not need each other: %s; move one of the types into the "+
 		"other's namespace, or generate one package for all namespaces (-package)",
 		strings.Join(parts, "; "))
 }

@@ -117,7 +117,7 @@ var situations = []situation{
 		want: []string{"files of this file system cannot be mapped"}},
 
 	{calls: "Start", do: "group", setup: "noexec",
-		want: []string{"svc.0", "permission denied", "noexec"}},
+		want: []string{"svc.", "permission denied", "noexec"}},
 	{calls: "Start", do: "group", setup: "no program", want: []string{"no such file or directory"}},
 	{calls: "Start", do: "group", forbid: "setpgid=EPERM",
 		want: []string{"SysProcAttr", "a security policy refuses"}},
