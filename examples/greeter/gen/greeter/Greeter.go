@@ -51,6 +51,8 @@ func NewGreeterClient(c ipc.Caller) *GreeterClient {
 var _ Greeter = (*GreeterClient)(nil)
 
 // Greet calls Greeter.Greet.
+//
+// Greets somebody by name.
 func (c *GreeterClient) Greet(ctx context.Context, req *HelloT) (*GreetingT, error) {
 	return ipc.Invoke(ctx, c.caller, greeterGreet, req)
 }
@@ -88,6 +90,8 @@ func NewGreeterInPlaceClient(c *ipc.Conn) *GreeterInPlaceClient {
 }
 
 // Greet calls Greeter.Greet in place.
+//
+// Greets somebody by name.
 //
 //go:noinline
 func (c *GreeterInPlaceClient) Greet(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Greeting) error) error {

@@ -61,6 +61,8 @@ func (c *EffectClient) Describe(ctx context.Context, req *QueryT) (*DescriptionT
 }
 
 // Process calls Effect.Process.
+//
+// Processes one block. The same block may be processed twice.
 func (c *EffectClient) Process(ctx context.Context, req *BlockT) (*BlockT, error) {
 	return ipc.Invoke(ctx, c.caller, effectProcess, req)
 }
@@ -111,6 +113,8 @@ func (c *EffectInPlaceClient) Describe(ctx context.Context, size int, build func
 }
 
 // Process calls Effect.Process in place.
+//
+// Processes one block. The same block may be processed twice.
 //
 //go:noinline
 func (c *EffectInPlaceClient) Process(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Block) error) error {

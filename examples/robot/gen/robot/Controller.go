@@ -61,6 +61,8 @@ func NewControllerClient(c ipc.Caller) *ControllerClient {
 var _ Controller = (*ControllerClient)(nil)
 
 // SetTarget calls Controller.SetTarget.
+//
+// Sets the target. It is kept by every replica before the call returns.
 func (c *ControllerClient) SetTarget(ctx context.Context, req *TargetT) (*AcceptedT, error) {
 	return ipc.Invoke(ctx, c.caller, controllerSetTarget, req)
 }
@@ -110,6 +112,8 @@ func NewControllerInPlaceClient(c *ipc.Conn) *ControllerInPlaceClient {
 }
 
 // SetTarget calls Controller.SetTarget in place.
+//
+// Sets the target. It is kept by every replica before the call returns.
 //
 //go:noinline
 func (c *ControllerInPlaceClient) SetTarget(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Accepted) error) error {
