@@ -44,7 +44,7 @@ func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) 
 	case ended = <-served:
 		served <- ErrServerClosed
 	}
-	err = s.drain(orders.Urgent, "serve "+channel)
+	err = s.drain(orders, "serve "+channel)
 	if serr := <-served; ended == nil {
 		ended = serr
 	}
@@ -54,25 +54,17 @@ func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) 
 	return sys.JoinErrors(ended, err)
 }
 
-// drain is Shutdown within the grace. urgent, when it is closed, cuts it short.
-func (s *Server) drain(urgent <-chan struct{}, op string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.grace)
+// drain is Shutdown within the grace.
+func (s *Server) drain(orders *sys.Orders, op string) error {
+	ctx, cancel := orders.Grace(s.cfg.grace)
 	defer cancel()
-	down := make(chan error, 1)
-	go func() { down <- s.Shutdown(ctx) }()
-	select {
-	case err := <-down:
-		if err == nil {
-			return nil
-		}
-		return &Error{Code: CodeDeadlineExceeded, Op: op, Msg: fmt.Sprintf(
-			"calls were still in flight %v after the server was told to end, and were cut off; "+
-				"allow more with WithGrace", s.cfg.grace)}
-	case <-urgent:
-		cancel()
-		if <-down == nil {
-			return nil
-		}
+	switch err := s.Shutdown(ctx); {
+	case err == nil:
+		return nil
+	case context.Cause(ctx) == sys.ErrUrgent:
 		return &Error{Code: CodeCanceled, Op: op, Msg: "a second SIGINT cut off calls in flight"}
 	}
+	return &Error{Code: CodeDeadlineExceeded, Op: op, Msg: fmt.Sprintf(
+		"calls were still in flight %v after the server was told to end, and were cut off; "+
+			"allow more with WithGrace", s.cfg.grace)}
 }

@@ -1,9 +1,12 @@
 package sys
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 )
 
 // Orders are the signals by which a process is told to end, SIGINT and SIGTERM, until
@@ -44,6 +47,25 @@ func AwaitOrders() *Orders {
 		signal.Stop(signals)
 		close(over)
 	})}
+}
+
+// ErrUrgent is the cause with which a second SIGINT ends a context of [Orders.Grace].
+var ErrUrgent = errors.New("a second SIGINT")
+
+// Grace returns a context for what a process does between its order to end and its end. The
+// context lasts d, or until a second SIGINT, whose cause is then [ErrUrgent].
+func (o *Orders) Grace(d time.Duration) (context.Context, context.CancelFunc) {
+	parent, cut := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithTimeout(parent, d)
+	go func() {
+		select {
+		case <-o.Urgent:
+			cut(ErrUrgent)
+		case <-ctx.Done():
+			cut(nil)
+		}
+	}()
+	return ctx, cancel
 }
 
 // Stop gives the signals back.

@@ -100,11 +100,15 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	if ended == nil {
 		member.linger(grace, promoted)
 	}
-	var urgent <-chan struct{}
-	if !member.Supervised() { // else a supervisor ends those that take too long
-		urgent = orders.Urgent
+	within := orders.Grace
+	if member.Supervised() { // a supervisor ends those that take too long
+		within = func(d time.Duration) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), d)
+		}
 	}
-	err = drain(server, grace, urgent)
+	end, cancel := within(grace)
+	defer cancel()
+	err = drain(end, server, grace)
 	return sys.JoinErrors(closedOrder(ended), err, closedOrder(<-served))
 }
 
@@ -175,27 +179,18 @@ func (m *Member) linger(grace time.Duration, promoted <-chan struct{}) {
 	}
 }
 
-// drain lets a server answer what it has taken. urgent, when it is closed, cuts it short.
-func drain(server *ipc.Server, grace time.Duration, urgent <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	down := make(chan error, 1)
-	go func() { down <- server.Shutdown(ctx) }()
-	select {
-	case err := <-down:
-		if err == nil {
-			return nil
-		}
+// drain lets a server answer what it has taken until ctx ends, which it does after the grace.
+func drain(ctx context.Context, server *ipc.Server, grace time.Duration) error {
+	switch err := server.Shutdown(ctx); {
+	case err == nil:
+		return nil
+	case context.Cause(ctx) == sys.ErrUrgent:
+		return errors.New("a second SIGINT cut off calls in flight")
+	default:
 		return fmt.Errorf(
 			"calls were still in flight %v after the replica was told to end, and were cut off; "+
 				"allow more with ReplicaConfig.Grace and the supervisor's Config.Grace: %w", grace,
 			err)
-	case <-urgent:
-		cancel()
-		if <-down == nil {
-			return nil
-		}
-		return errors.New("a second SIGINT cut off calls in flight")
 	}
 }
 
