@@ -251,7 +251,8 @@ func TestRequestsThatKillAndDiffer(t *testing.T) {
 					t.Fatalf("killer's call %d ends with %v", i, err)
 				}
 			}
-			status, err := g.WaitHealthy(t.Context(), before.Epoch)
+			// The quarantine is published before the death ends the reign.
+			status, err := g.WaitHealthy(t.Context(), before.Epoch+2)
 			if err != nil {
 				t.Fatal(err)
 			}
