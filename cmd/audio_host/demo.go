@@ -102,7 +102,7 @@ func (d *demo) drive(ctx context.Context, s group.Status) error {
 // primary and the dead one's place is filled again.
 func (d *demo) crash(ctx context.Context, s group.Status) (group.Status, error) {
 	d.printf("\n*** SIMULATING PRIMARY CRASH ***\n")
-	primary := s.Instances[s.Primary]
+	primary := s.Replicas[s.Primary]
 	process, err := os.FindProcess(primary.PID)
 	if err == nil {
 		err = process.Kill()
@@ -133,7 +133,7 @@ func (d *demo) resume(ctx context.Context, s group.Status) error {
 
 // connect waits until the client has a connection to the primary.
 func (d *demo) connect(ctx context.Context, s group.Status) error {
-	p := s.Instances[s.Primary]
+	p := s.Replicas[s.Primary]
 	d.printf("host: connecting to %s (pid=%d) ctrl='%s' reply='%s'\n", p.Name, p.PID,
 		p.Control, p.Reply)
 	c, err := d.conn.WaitConnected(ctx)
@@ -163,7 +163,7 @@ func (d *demo) printAck(ack *audio.AckT) {
 // registry.
 func (d *demo) showInstances(when string, s group.Status) {
 	d.printf("\nhost: --- instances %s ---\n", when)
-	for _, i := range s.Instances {
+	for _, i := range s.Replicas {
 		alive := 0
 		if i.Alive {
 			alive = 1

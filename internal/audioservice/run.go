@@ -68,8 +68,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func serve(ctx context.Context, n names, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "audio_service[%s]: starting (pid=%d)...\n", n.service, os.Getpid())
 	engine := NewEngine()
-	return group.Run(ctx, group.ReplicaConfig{
-		Member: group.MemberConfig{State: engine},
+	return group.Run(ctx, group.RunConfig{
+		Join: group.JoinConfig{State: engine},
 		Record: registry.Record{Name: n.service, Service: Service, Control: n.control,
 			Reply: n.reply},
 		Ready: func() {

@@ -216,7 +216,7 @@ func startShop(t *testing.T, bin string, versions ...string) *shopGroup {
 		Events: func(ev group.Event) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			g.events.WriteString(ev.Kind.String() + " " + ev.Instance + ": " + ev.Cause + "\n")
+			g.events.WriteString(ev.Kind.String() + " " + ev.Replica + ": " + ev.Cause + "\n")
 		},
 	})
 	if err != nil {
@@ -246,7 +246,7 @@ func (g *shopGroup) call(t *testing.T, version, what, name, want string, says ..
 // versions returns the versions that the replicas run.
 func (g *shopGroup) versions(t *testing.T) (all []string) {
 	t.Helper()
-	for _, i := range g.Instances() {
+	for _, i := range g.Replicas() {
 		exe, err := os.Readlink("/proc/" + strconv.Itoa(i.PID) + "/exe")
 		if err != nil {
 			t.Fatal(err)

@@ -12,20 +12,20 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// inherit finds out what an earlier supervisor left in the group's places. The
+// findSurvivors finds out what an earlier supervisor left in the group's places. The
 // processes that it returns are to be adopted, which is wanted with
 // Config.Survive; it blocks until all others are gone, for cfg.ReadyTimeout at most.
-func inherit(ctx context.Context, cfg Config, p *page,
-	reg *registry.Registry) (left []*occupant, err error) {
-	all, err := p.occupants()
+func findSurvivors(ctx context.Context, cfg Config, p *page,
+	reg *registry.Registry) (survivors []*joinedProcess, err error) {
+	all, err := p.withdrawStarts()
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", cfg.Service, err)
 	}
 	adopted := make(map[string]bool)
 	var pids []int
-	for _, o := range all {
-		adopted[instanceName(cfg.Service, o.index)] = cfg.Survive
-		pids = append(pids, o.pid)
+	for _, j := range all {
+		adopted[replicaName(cfg.Service, j.index)] = cfg.Survive
+		pids = append(pids, j.pid)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.ReadyTimeout,
 		fmt.Errorf("group %s: processes of an earlier supervisor still run, %v; end them",
@@ -33,16 +33,16 @@ func inherit(ctx context.Context, cfg Config, p *page,
 	defer cancel()
 	if !cfg.Survive {
 		// The kernel kills them at once, but a large one takes a while to die.
-		for _, o := range all {
-			err = sys.JoinErrors(err, p.awaitEnd(ctx, o))
+		for _, j := range all {
+			err = sys.JoinErrors(err, p.awaitEnd(ctx, j))
 		}
 		all = nil
 	}
-	for _, o := range all {
-		if o.handle == nil {
+	for _, j := range all {
+		if j.handle == nil {
 			err = sys.JoinErrors(err,
 				fmt.Errorf("group %s: process %d in place %d cannot be adopted: %w", cfg.Service,
-					o.pid, o.index, o.err))
+					j.pid, j.index, j.err))
 		}
 	}
 	if err == nil {
@@ -56,24 +56,24 @@ func inherit(ctx context.Context, cfg Config, p *page,
 }
 
 // awaitEnd blocks until the process in a place, whose handle it closes, is dead.
-func (p *page) awaitEnd(ctx context.Context, o *occupant) error {
-	if o.handle == nil {
-		return p.awaitFree(ctx, o)
+func (p *page) awaitEnd(ctx context.Context, j *joinedProcess) error {
+	if j.handle == nil {
+		return p.awaitFree(ctx, j)
 	}
-	stop := context.AfterFunc(ctx, func() { o.handle.Close() })
-	err := o.handle.Wait()
+	stop := context.AfterFunc(ctx, func() { j.handle.Close() })
+	err := j.handle.Wait()
 	if !stop() {
 		return context.Cause(ctx)
 	}
-	return sys.JoinErrors(err, o.handle.Close())
+	return sys.JoinErrors(err, j.handle.Close())
 }
 
 // awaitFree blocks until a process without a handle has lost its place.
-func (p *page) awaitFree(ctx context.Context, o *occupant) error {
+func (p *page) awaitFree(ctx context.Context, j *joinedProcess) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		there, err := sys.Locked(p.f, placeLock(o.index, o.pid))
+		there, err := sys.Locked(p.f, placeLock(j.index, j.pid))
 		if err != nil || !there {
 			return err
 		}
@@ -106,18 +106,18 @@ func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry,
 
 // adoptAll takes over the replicas that an earlier supervisor left, with the
 // reign of their primary. It runs before anything else does.
-func (s *supervisor) adoptAll(left []*occupant) {
-	for _, o := range left {
-		if o.index >= len(s.replicas) {
-			s.evict(o)
+func (s *supervisor) adoptAll(survivors []*joinedProcess) {
+	for _, j := range survivors {
+		if j.index >= len(s.replicas) {
+			s.evict(j)
 			continue
 		}
-		s.adopt(s.replicas[o.index], o)
+		s.adopt(s.replicas[j.index], j)
 		s.settled = true // it is no fresh group
 	}
 	primary := s.reign.primary
 	if primary == none || primary >= len(s.replicas) || s.replicas[primary].proc == nil {
-		s.bequeath()
+		s.endReign()
 		primary = none
 	}
 	s.rule(s.reign.epoch, primary)
@@ -125,16 +125,16 @@ func (s *supervisor) adoptAll(left []*occupant) {
 
 // adopt makes a process that others started a replica's. Its record, which the
 // registry's watch brings, makes it ready.
-func (s *supervisor) adopt(r *replica, o *occupant) {
-	s.page.tenant(r.index).Store(o.incarnation)
+func (s *supervisor) adopt(r *managedReplica, j *joinedProcess) {
+	s.page.incarnation(r.index).Store(j.incarnation)
 	sys.CrashPoint("group adopted")
-	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", o.pid))
-	r.state, r.incarnation = starting, o.incarnation
-	p := &process{path: path, page: s.page, index: r.index, handle: o.handle, pid: o.pid}
+	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", j.pid))
+	r.state, r.incarnation = starting, j.incarnation
+	p := &process{path: path, page: s.page, index: r.index, handle: j.handle, pid: j.pid}
 	p.reconnect(s, r.index)
-	s.report(Event{Kind: Adopted, Instance: r.name, PID: p.pid})
+	s.report(Event{Kind: Adopted, Replica: r.name, PID: p.pid})
 	s.attend(r, p)
-	if s.page.placeWord(r.index, offTold) == o.incarnation {
+	if s.page.placeWord(r.index, offTold) == j.incarnation {
 		// The earlier supervisor has told it to end. It answers what it has taken, perhaps
 		// as the primary, and is replaced then.
 		r.state, r.planned, r.told = leaving, true, p
@@ -145,20 +145,20 @@ func (s *supervisor) adopt(r *replica, o *occupant) {
 }
 
 // evict kills a process of an earlier supervisor for which there is no place.
-func (s *supervisor) evict(o *occupant) {
-	name := instanceName(s.cfg.Service, o.index)
+func (s *supervisor) evict(j *joinedProcess) {
+	name := replicaName(s.cfg.Service, j.index)
 	if rec, err := s.reg.Lookup(name); err == nil && rec.Control != "" {
 		s.channels[rec.Control] = true
 	}
 	if s.cfg.Replication != nil {
 		s.channels[replicaChannel(name)] = true
 	}
-	err := o.handle.Signal(sys.SIGKILL)
-	s.report(Event{Kind: Evicted, Instance: name, PID: o.pid,
+	err := j.handle.Signal(sys.SIGKILL)
+	s.report(Event{Kind: Evicted, Replica: name, PID: j.pid,
 		Cause: "left by an earlier supervisor", Err: err})
 	s.helpers.Go(func() {
-		defer o.handle.Close()
-		o.handle.Wait()
+		defer j.handle.Close()
+		j.handle.Wait()
 	})
 }
 
@@ -168,5 +168,5 @@ func indexOf(service, name string) (int, bool) {
 		return 0, false
 	}
 	index, err := strconv.Atoi(digits)
-	return index, err == nil && index >= 0 && name == instanceName(service, index)
+	return index, err == nil && index >= 0 && name == replicaName(service, index)
 }

@@ -156,7 +156,7 @@ var notSituations = map[string]string{
 	"Poll":                "of one pidfd, without a wait",
 	"Waitid":              "the way without pidfds; of a child it cannot fail",
 	"Remove":              "of a temporary file of its own",
-	"SYS_SET_ROBUST_LIST": "a member whose death the kernel cannot mark is known by its pidfd",
+	"SYS_SET_ROBUST_LIST": "a replica whose death the kernel cannot mark is known by its pidfd",
 	"SYS_FUTEX":           "a process that cannot wait for a death learns of it by its pidfd",
 	"WriteMsgUnix":        "fails when the peer is gone, which the connection tells of",
 	"AcceptUnix":          "package ipc's TestDescriptorsRunOut: Serve logs the limit and goes on",

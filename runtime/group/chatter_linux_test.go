@@ -141,20 +141,20 @@ func TestSurvivorsOutputIsAdopted(t *testing.T) {
 	h.r.Close()
 	before := processesOf(d)
 	chattersGoOn(t, d)
-	r, w, err := os.Pipe()
+	pipe, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
 	var got atomic.Int64
 	var reading sync.WaitGroup
-	reading.Go(func() { countTo(&got, r) })
+	reading.Go(func() { countTo(&got, pipe) })
 	cfg := chatterConfig(d)
 	cfg.Survive, cfg.Stdout, cfg.Stderr = true, w, w
 	g := startGroup(t, cfg)
 	var adopted []int // the places, and so their order, are the former supervisor's choice
-	for _, i := range g.Instances() {
-		adopted = append(adopted, i.PID)
+	for _, r := range g.Replicas() {
+		adopted = append(adopted, r.PID)
 	}
 	slices.Sort(adopted)
 	slices.Sort(before)
@@ -232,7 +232,7 @@ func TestBadWriter(t *testing.T) {
 				g := startGroup(t, cfg)
 				chattersGoOn(t, cfg.Domain)
 				before := g.Status()
-				syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+				syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 				after, err := g.WaitHealthy(t.Context(), before.Epoch)
 				if err != nil || after.Primary == before.Primary {
 					t.Errorf("%+v, %v", after, err)
@@ -315,7 +315,7 @@ func TestOutputToFullDisk(t *testing.T) {
 	cfg.Stdout, cfg.Stderr = f, f
 	g := startGroup(t, cfg)
 	chattersGoOn(t, cfg.Domain)
-	if s := g.Status(); s.Instances[0].Restarts+s.Instances[1].Restarts != 0 {
+	if s := g.Status(); s.Replicas[0].Restarts+s.Replicas[1].Restarts != 0 {
 		t.Errorf("%+v", s)
 	}
 	shutdown(t, g)

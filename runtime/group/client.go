@@ -24,12 +24,12 @@ type DialConfig struct {
 	// Patience limits how long a call waits while there is no primary, whatever
 	// its context allows; 10 s when 0.
 	Patience time.Duration
-	// Options are used for every connection to an instance.
+	// Options are used for every connection to a replica.
 	Options []ipc.DialOption
 }
 
 // A Client is an ipc.Caller and an ipc.Sender that follows the primary of a
-// group. It keeps a connection to every instance, so that after a promotion a
+// group. It keeps a connection to every replica, so that after a promotion a
 // call goes out on one that is warm. It is safe for concurrent use.
 type Client struct {
 	service  string
@@ -45,18 +45,18 @@ type Client struct {
 	cancel context.CancelCauseFunc
 	tasks  sync.WaitGroup
 
-	mu      sync.Mutex
-	page    *page // nil while there is no group
-	reign   reign
-	links   map[string]*link   // the connected instances, by name
-	keepers map[string]*keeper // the registered ones
-	trouble error              // the last failure to connect
-	changed chan struct{}      // closed at the next change of what is above
-	version atomic.Uint64      // counts these changes; written under mu
+	mu         sync.Mutex
+	page       *page // nil while there is no group
+	reign      reign
+	links      map[string]*link      // the connected replicas, by name
+	connectors map[string]*connector // the registered ones
+	trouble    error                 // the last failure to connect
+	changed    chan struct{}         // closed at the next change of what is above
+	version    atomic.Uint64         // counts these changes; written under mu
 }
 
-// A link is a connection to an instance. It is the ipc.EpochSource of the
-// requests that go over it: of the last reign in which the instance was the
+// A link is a connection to a replica. It is the ipc.EpochSource of the
+// requests that go over it: of the last reign in which the replica was the
 // primary.
 type link struct {
 	rec   registry.Record
@@ -86,8 +86,8 @@ func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) 
 	c := &Client{
 		service: service, patience: cfg.Patience, options: cfg.Options, dir: dir,
 		reign: reign{primary: none}, links: make(map[string]*link),
-		keepers: make(map[string]*keeper),
-		changed: make(chan struct{}),
+		connectors: make(map[string]*connector),
+		changed:    make(chan struct{}),
 	}
 	if err := c.open(); err != nil {
 		dir.Close()
@@ -110,8 +110,8 @@ func (c *Client) open() (err error) {
 		return err
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.tasks.Go(func() { c.followPage(pages) })
-	c.tasks.Go(c.followRegistry)
+	c.tasks.Go(func() { c.watchPage(pages) })
+	c.tasks.Go(c.watchReplicas)
 	return nil
 }
 
@@ -129,8 +129,8 @@ func (c *Client) Close() error {
 	return sys.JoinErrors(c.reg.Close(), c.dir.Close())
 }
 
-// followPage learns of reigns.
-func (c *Client) followPage(pages *sys.DirWatch) {
+// watchPage learns of reigns.
+func (c *Client) watchPage(pages *sys.DirWatch) {
 	defer pages.Close()
 	stop := context.AfterFunc(c.ctx, func() { pages.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -142,8 +142,8 @@ func (c *Client) followPage(pages *sys.DirWatch) {
 	}
 }
 
-// followRegistry learns of instances, until the client ends.
-func (c *Client) followRegistry() {
+// watchReplicas learns of replicas, until the client ends.
+func (c *Client) watchReplicas() {
 	for c.ctx.Err() == nil {
 		err := c.watchRegistry()
 		c.mu.Lock()
@@ -167,9 +167,9 @@ func (c *Client) watchRegistry() error {
 		}
 		switch ev.Kind {
 		case registry.Appeared:
-			c.keep(ev.Record)
+			c.connect(ev.Record)
 		case registry.Disappeared:
-			c.unkeep(ev.Record)
+			c.disconnect(ev.Record)
 		}
 	}
 	return nil
@@ -229,14 +229,14 @@ func (c *Client) findPage() {
 func (c *Client) settle() {
 	var l *link
 	if c.reign.primary != none {
-		l = c.links[instanceName(c.service, c.reign.primary)]
+		l = c.links[replicaName(c.service, c.reign.primary)]
 	}
 	if l != nil {
 		l.epoch.Store(c.reign.epoch)
 	}
 	old := c.current.Swap(l)
 	if old != nil && old != l && c.reign.primary != none &&
-		old.rec.Name != instanceName(c.service, c.reign.primary) {
+		old.rec.Name != replicaName(c.service, c.reign.primary) {
 		// Another rules now. What the old primary has not taken yet it will
 		// refuse, and what it has taken it will not answer; so nobody need wait
 		// until its connection tells that it is dead.
@@ -247,16 +247,16 @@ func (c *Client) settle() {
 	c.changed = make(chan struct{})
 }
 
-// A keeper keeps the link to one registered instance.
-type keeper struct {
+// A connector keeps the link to one registered replica.
+type connector struct {
 	incarnation uint64
 	cancel      context.CancelFunc
 }
 
-func (c *Client) keep(rec registry.Record) {
+func (c *Client) connect(rec registry.Record) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()
-	old := c.keepers[rec.Name]
+	old := c.connectors[rec.Name]
 	if old != nil && old.incarnation == rec.Incarnation { // told again, by a new watch
 		c.mu.Unlock()
 		cancel()
@@ -265,7 +265,7 @@ func (c *Client) keep(rec registry.Record) {
 	if old != nil {
 		old.cancel()
 	}
-	c.keepers[rec.Name] = &keeper{rec.Incarnation, cancel}
+	c.connectors[rec.Name] = &connector{rec.Incarnation, cancel}
 	c.mu.Unlock()
 	c.tasks.Go(func() {
 		defer cancel()
@@ -281,17 +281,17 @@ func (c *Client) keep(rec registry.Record) {
 	})
 }
 
-func (c *Client) unkeep(rec registry.Record) {
+func (c *Client) disconnect(rec registry.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k := c.keepers[rec.Name]; k != nil && k.incarnation == rec.Incarnation {
+	if k := c.connectors[rec.Name]; k != nil && k.incarnation == rec.Incarnation {
 		k.cancel()
-		delete(c.keepers, rec.Name)
+		delete(c.connectors, rec.Name)
 	}
 }
 
-// hold connects to an instance, and keeps the link until the connection ends.
-// An instance that gives up its registration may still answer what it has
+// hold connects to a replica, and keeps the link until the connection ends.
+// A replica that gives up its registration may still answer what it has
 // taken, so only the end of the client closes a connection.
 func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool) {
 	l := &link{rec: rec}
@@ -498,9 +498,9 @@ func (c *Client) missing() error {
 		return fmt.Errorf("group %s has no primary", c.service)
 	case c.trouble != nil:
 		return fmt.Errorf("no connection to %s: %w",
-			instanceName(c.service, c.reign.primary), c.trouble)
+			replicaName(c.service, c.reign.primary), c.trouble)
 	}
-	return fmt.Errorf("no connection to %s yet", instanceName(c.service, c.reign.primary))
+	return fmt.Errorf("no connection to %s yet", replicaName(c.service, c.reign.primary))
 }
 
 // A Connection describes a client's connection to the primary.

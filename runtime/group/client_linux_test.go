@@ -45,7 +45,7 @@ func TestClientFollowsThePrimary(t *testing.T) {
 	for round := range uint32(4) {
 		before := g.Status()
 		conn, err := c.WaitConnected(t.Context())
-		primary := before.Instances[before.Primary]
+		primary := before.Replicas[before.Primary]
 		if err != nil || conn.Name != primary.Name || conn.PID != primary.PID ||
 			conn.Control != primary.Control ||
 			conn.Reply != primary.Reply || conn.Epoch != before.Epoch || conn.Receivers != 1 {
@@ -100,7 +100,7 @@ func TestOutcomesUnderLoad(t *testing.T) {
 	}
 	for range 8 {
 		before := g.Status()
-		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+		syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 			t.Error(err)
 		}
@@ -129,7 +129,7 @@ func (slowEngine) SetParam(ctx context.Context, _ *audio.SetParamT) (*audio.AckT
 }
 
 func childSlow(args []string) error {
-	m, err := group.Join(group.MemberConfig{})
+	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
 		return err
 	}
@@ -137,8 +137,8 @@ func childSlow(args []string) error {
 	if err != nil {
 		return err
 	}
-	srv := ipc.NewServer(audio.NewAudioControlService(slowEngine{}), ipc.WithFence(m))
-	if err := m.Announce(registry.Record{Control: "slow_" + args[0]}); err != nil {
+	srv := ipc.NewServer(audio.NewAudioControlService(slowEngine{}), ipc.WithFence(r))
+	if err := r.Announce(registry.Record{Control: "slow_" + args[0]}); err != nil {
 		return err
 	}
 	return srv.Serve(context.Background(), ln)

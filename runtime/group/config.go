@@ -14,17 +14,17 @@ import (
 // A Config says what a group runs and how it is kept running. Zero values mean
 // the defaults.
 type Config struct {
-	// Service names the group. Its instances are called Service.0, Service.1, ...
+	// Service names the group. Its replicas are called Service.0, Service.1, ...
 	Service string
 	// Domain is where they meet; "" is the default domain.
 	Domain string
 	// Replicas is the number of processes; 2 when 0.
 	Replicas int
-	// Command makes the command of an instance, each time it is started. The
+	// Command makes the command of a replica, each time it is started. The
 	// group adds to its environment, starts it as the leader of a process group
 	// of its own, and takes over its standard error, and its standard output
 	// unless the command sets it.
-	Command func(instance int) *exec.Cmd
+	Command func(index int) *exec.Cmd
 
 	// ReadyTimeout is how long a replica may take from its start until it is
 	// registered and answers; 10 s when 0.
@@ -42,7 +42,7 @@ type Config struct {
 	// kernel kills the replicas with the supervisor.
 	Survive bool
 	// Replication, when set, keeps the state of the service: the replicas must
-	// set MemberConfig.State.
+	// set JoinConfig.State.
 	Replication *Replication
 	// Restart limits how often replicas are replaced.
 	Restart Restart
@@ -58,9 +58,9 @@ type Config struct {
 	// dropped, which a line in the output says, and Status.OutputLost.
 	Stdout, Stderr io.Writer
 	// Prefix, when set, is called for each start and put before every line of
-	// the instance's output, whose lines are then written whole. A line of more
+	// the replica's output, whose lines are then written whole. A line of more
 	// than 16 KiB is cut into several.
-	Prefix func(instance int) string
+	Prefix func(index int) string
 
 	// Events, when set, is called with every change, one at a time and in
 	// order, on a goroutine of its own: a slow one delays only itself.
@@ -113,7 +113,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("group %s: %d replicas; choose 1 to %d", c.Service,
 			c.Replicas, maxReplicas)
 	}
-	if err := domain.CheckName("instance", instanceName(c.Service, c.Replicas-1)); err != nil {
+	if err := domain.CheckName("replica", replicaName(c.Service, c.Replicas-1)); err != nil {
 		return c, err
 	}
 	for _, d := range []struct {
@@ -139,7 +139,7 @@ func (c Config) withDefaults() (Config, error) {
 		r, err := c.Replication.withDefaults(c.Replicas)
 		if err == nil {
 			err = domain.CheckName("state's channel",
-				replicaChannel(instanceName(c.Service, c.Replicas-1)))
+				replicaChannel(replicaName(c.Service, c.Replicas-1)))
 		}
 		if err != nil {
 			return c, fmt.Errorf("group %s: %w", c.Service, err)
@@ -172,4 +172,4 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-func instanceName(service string, index int) string { return fmt.Sprintf("%s.%d", service, index) }
+func replicaName(service string, index int) string { return fmt.Sprintf("%s.%d", service, index) }

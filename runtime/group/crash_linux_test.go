@@ -26,7 +26,7 @@ import (
 )
 
 // The crash tests kill a supervisor, and kill or stop a replica, at every step
-// of what they publish to others: page, reign, places and heirs; registration,
+// of what they publish to others: page, reign, places and candidates; registration,
 // role, heartbeat, and what keeps the state. They need a build with the crash
 // points in it:
 //
@@ -47,7 +47,7 @@ var often = []string{"group change begun", "group change executed", "group chang
 	"group changes acknowledged",
 	"group change received", "group change applied", "group beat", "group reign decided",
 	"group reign stored", "group reign told",
-	"group reign ended", "group heirs stored", "group launched", "registry looked"}
+	"group reign ended", "group candidates stored", "group launched", "registry looked"}
 
 // forEachPoint tries every point of ours that a scenario lists.
 func forEachPoint(t *testing.T, list func(t *testing.T) string, fewest int,
@@ -205,7 +205,7 @@ func succeedSupervisor(t *testing.T, domain string, survive bool, acked words) {
 			}
 		}
 	}
-	syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+	syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 	healthyAfter(t, g, before.Epoch)
 	appendTo(t, c, 1<<32)
 }
@@ -315,7 +315,7 @@ func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int
 			// a random moment, after some changes
 			time.Sleep(time.Duration(rand.N(int64(time.Millisecond))))
 		}
-		if victim := s.Instances[s.Primary].PID; victim == pid {
+		if victim := s.Replicas[s.Primary].PID; victim == pid {
 			syscall.Kill(victim, syscall.SIGTERM) // the last chance: it ends in order
 		} else {
 			syscall.Kill(victim, syscall.SIGKILL)
@@ -358,15 +358,15 @@ func rulePast(t *testing.T, g *group.Group, pid int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	s, err := g.Wait(ctx, func(s group.Status) bool {
-		return s.Primary >= 0 && slices.ContainsFunc(s.Instances, func(i group.Instance) bool {
-			return i.Index != s.Primary && i.PID != pid && i.Ready && g.MayRule(i.Index)
+		return s.Primary >= 0 && slices.ContainsFunc(s.Replicas, func(r group.ReplicaStatus) bool {
+			return r.Index != s.Primary && r.PID != pid && r.Ready && g.MayRule(r.Index)
 		})
 	})
 	if err != nil {
 		t.Logf("nobody else has the state: %+v", s)
 		return
 	}
-	if primary := s.Instances[s.Primary].PID; primary != pid {
+	if primary := s.Replicas[s.Primary].PID; primary != pid {
 		syscall.Kill(primary, syscall.SIGKILL)
 	} else {
 		g.Depose()

@@ -7,7 +7,7 @@
 //   - The supervisor calls [Start]. It starts the replicas, chooses the primary, and promotes a
 //     standby when the primary dies or hangs.
 //   - A replica calls [Run] with its services. Without a supervisor the same program serves alone.
-//     [Join] and [Member.Announce] are the steps of Run, for a process that must do something in
+//     [Join] and [Replica.Announce] are the steps of Run, for a process that must do something in
 //     between.
 //   - A client calls [Dial]. The [Client] is an ipc.Caller, so generated clients are made from
 //     it as from an *ipc.Conn.
@@ -33,24 +33,23 @@
 //
 // # Glossary
 //
-// The package, its documentation and its errors use these words. Words in parentheses mean the
-// same; the source still has some of them.
+// The package, its documentation, its errors and its source use these words, each with one
+// meaning. TestWords refuses others for the same things.
 //
 // Processes:
 //
 //   - group: the replicas of one service in one domain, with their supervisor.
-//   - instance: one member of a group by its name, "service.index". The name stays when the process
-//     is replaced. [Instance] is its state as the supervisor knows it.
-//   - replica: the process of an instance, or the instance, where the difference does not matter.
-//   - place: what an instance has in the group's file: a page, and the bytes whose locks tell which
+//   - replica: one of the processes of a group, by its index and its name, "service.index". The
+//     name stays when the process is replaced. [Replica] is a replica seen from inside its
+//     process, [ReplicaStatus] its state as the supervisor knows it.
+//   - place: what a replica has in the group's file: a page, and the bytes whose locks tell which
 //     process is there. A group has one place for each index.
-//   - member: this process as a replica, seen from inside: the type [Member].
-//   - occupant: a process that has joined in a place, as the locks tell it to the next supervisor.
-//   - survivor: a replica that lives on without a supervisor ([Config.Survive]). The next
+//   - joined process: a process that has joined in a place, as the locks tell it to a supervisor.
+//   - survivor: a joined process that lives on without a supervisor ([Config.Survive]). The next
 //     supervisor adopts it, or evicts it when there is no place for it.
 //   - supervisor: the process that called [Start], and the goroutine in it that decides.
-//   - stranger (squatter): a process that is not of the group and has registered the name of one of
-//     its instances.
+//   - stranger: a process that is not of the group and has registered the name of one of its
+//     replicas.
 //
 // Roles:
 //
@@ -67,8 +66,8 @@
 //
 // Starts and ends:
 //
-//   - incarnation (in the page: tenant): the number of one start of a process in a place. A process
-//     whose incarnation is not the one in its place was replaced before it joined.
+//   - incarnation: the number of one start of a process in a place. A process whose incarnation
+//     is not the one in its place was replaced before it joined.
 //   - claim: the lock by which one process acts for an incarnation, and not also the programs that
 //     it has started with its environment.
 //   - drain: to answer what was taken, and take no more, before the end.
@@ -81,11 +80,11 @@
 //   - state: what the service has promised to keep: the type [State].
 //   - change: a call that may alter the state. A read is a call of a method marked read_only.
 //   - position: the epoch and the number of a change. Replicas at one position have equal states.
-//   - leader: the primary's side of replication in one reign.
-//   - follower: the primary's session with one standby.
+//   - session: one connection of the primary to a standby, from the comparison of their states
+//     until one of them ends it.
 //   - in sync: having executed every change that was answered. The primary waits for those.
 //   - the set: the replicas in sync, as the primary has published them.
-//   - heirs: the set at the death of a primary: those that may succeed it.
+//   - candidates: the set at the end of a reign: the replicas that may be promoted.
 //   - accusation: the primary's request to replace a standby that does not do as the primary does.
 //
 // Requests that end processes:
@@ -93,5 +92,11 @@
 //   - suspect: a request that was in execution when a process died. Suspects are executed one at a
 //     time.
 //   - trial: the execution of a suspect.
+//   - trial slot: what a suspect must have to be executed. A process has one.
 //   - quarantine: the time in which a request is refused because two processes died of it.
+//
+// Other words:
+//
+//   - watch: to wait for changes of a file, a folder or the registry, and to act on each.
+//   - text: a sentence in a page, and mark: a sentence in the output in place of what is missing.
 package group

@@ -42,7 +42,7 @@ func childLedger([]string) error {
 		time.Sleep(time.Duration((*w)[0]%4) * time.Millisecond)
 		return &words{0}, err
 	}
-	return group.Run(context.Background(), group.ReplicaConfig{},
+	return group.Run(context.Background(), group.RunConfig{},
 		ipc.NewService(listProtocol, ipc.Handle(methodAppend, record),
 			ipc.Handle(methodIdempotent, record)))
 }
@@ -311,7 +311,7 @@ func TestOutcomesOfAGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.more(100)
-		pid := before.Instances[before.Primary].PID
+		pid := before.Replicas[before.Primary].PID
 		switch i % 3 {
 		case 0:
 			syscall.Kill(pid, syscall.SIGKILL)
@@ -337,7 +337,7 @@ func TestOutcomeOfAllAttempts(t *testing.T) {
 	domain := newDomain(t)
 	g := startGroup(t, ledgerConfig(domain))
 	before := g.Status()
-	standby := before.Instances[1-before.Primary].PID
+	standby := before.Replicas[1-before.Primary].PID
 	c := dialList(t, domain)
 	for connected := false; !connected; { // the supervisor is, and the client
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", standby))
@@ -362,7 +362,7 @@ func TestOutcomeOfAllAttempts(t *testing.T) {
 		executed = len(b) > 0
 		runtime.Gosched()
 	}
-	syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+	syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 	if err := <-result; ipc.CodeOf(err) != ipc.CodeDeadlineExceeded ||
 		ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("error %v, %v", err, ipc.OutcomeOf(err))
@@ -412,7 +412,7 @@ func TestDrainThatDoesNotEnd(t *testing.T) {
 			defer cancel()
 			failed := make(chan error, 1)
 			go func() { _, err := g.Failover(ctx); failed <- err }()
-			primary := before.Instances[before.Primary]
+			primary := before.Replicas[before.Primary]
 			if name == "death" {
 				conn, err := ipc.Dial(t.Context(), primary.Control, ipc.WithDomain(domain))
 				for err == nil { // until it drains
@@ -466,8 +466,8 @@ func TestSupervisorDiesDuringDrain(t *testing.T) {
 	if running(pids[0]) {
 		t.Error("the old primary runs on")
 	}
-	if s.Instances[1].PID != pids[1] {
-		t.Errorf("the standby %d was not adopted: %+v", pids[1], s.Instances[1])
+	if s.Replicas[1].PID != pids[1] {
+		t.Errorf("the standby %d was not adopted: %+v", pids[1], s.Replicas[1])
 	}
 	appendTo(t, dialList(t, domain), 1)
 }
@@ -482,7 +482,7 @@ func TestRunAlone(t *testing.T) {
 			<-gate
 			return &words{}, nil
 		}))
-	cfg := group.ReplicaConfig{Member: group.MemberConfig{Domain: domain}}
+	cfg := group.RunConfig{Join: group.JoinConfig{Domain: domain}}
 	if err := group.Run(t.Context(), cfg, svc); err == nil ||
 		!strings.Contains(err.Error(), "Control") {
 		t.Errorf("without a channel: %v", err)

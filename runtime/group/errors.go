@@ -10,7 +10,7 @@ import (
 // ErrInUse marks the start of a group that another process supervises.
 var ErrInUse = errors.New("group has a supervisor")
 
-// ErrClosed marks the use of a group, member or client after its end.
+// ErrClosed marks the use of a group, replica or client after its end.
 var ErrClosed = os.ErrClosed
 
 // An InUseError is the start of a group that another process supervises. It
@@ -32,21 +32,21 @@ func (e *InUseError) Error() string {
 
 func (e *InUseError) Unwrap() error { return ErrInUse }
 
-// An InstanceError is the failure of one replica: it could not be started, it
+// An ReplicaError is the failure of one replica: it could not be started, it
 // ended, or it did not become ready in time.
-type InstanceError struct {
-	Instance string
-	Path     string // of the executable
-	PID      int    // 0 when it could not be started
-	Problem  string // what happened
-	Hint     string // what to do
-	Stderr   string // its last lines of standard error
-	Err      error  // the system's error or *exec.ExitError; may be nil
+type ReplicaError struct {
+	Replica string
+	Path    string // of the executable
+	PID     int    // 0 when it could not be started
+	Problem string // what happened
+	Hint    string // what to do
+	Stderr  string // its last lines of standard error
+	Err     error  // the system's error or *exec.ExitError; may be nil
 }
 
-func (e *InstanceError) Error() string {
+func (e *ReplicaError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (%s", e.Instance, e.Path)
+	fmt.Fprintf(&b, "%s (%s", e.Replica, e.Path)
 	if e.PID != 0 {
 		fmt.Fprintf(&b, ", pid %d", e.PID)
 	}
@@ -63,4 +63,4 @@ func (e *InstanceError) Error() string {
 	return b.String()
 }
 
-func (e *InstanceError) Unwrap() error { return e.Err }
+func (e *ReplicaError) Unwrap() error { return e.Err }

@@ -14,21 +14,21 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	Started   EventKind = iota // an instance's process was started
-	Ready                      // an instance is registered and answers
-	Suspected                  // an instance does not do what it should and is killed for it
-	Died                       // an instance's process ended
-	Promoted                   // an instance became the primary
+	Started   EventKind = iota // a replica's process was started
+	Ready                      // a replica is registered and answers
+	Suspected                  // a replica does not do what it should and is killed for it
+	Died                       // a replica's process ended
+	Promoted                   // a replica became the primary
 	Vacant                     // there is no primary and nobody to promote yet
 	Delayed                    // a restart waits: back-off, or the limit of restarts
 	Degraded                   // the limit of restarts was reached
 	Recovered                  // a degraded group has a healthy replica again
 	Stopping                   // the group shuts down
 	Stopped                    // the group has ended
-	Adopted                    // an instance of an earlier supervisor is this one's now
-	Evicted                    // such an instance had no place here and was killed
-	InSync                     // an instance has the whole state
-	OutOfSync                  // an instance has not, and cannot become the primary
+	Adopted                    // a replica of an earlier supervisor is this one's now
+	Evicted                    // such a replica had no place here and was killed
+	InSync                     // a replica has the whole state
+	OutOfSync                  // a replica has not, and cannot become the primary
 	StateLost                  // changes that were answered are gone
 	FileLost                   // the group's file is gone or damaged, and is made again
 	// a request that ended the processes that executed it is refused for a while
@@ -49,14 +49,14 @@ func (k EventKind) String() string {
 
 // An Event is a change in a group.
 type Event struct {
-	Time     time.Time
-	Kind     EventKind
-	Instance string // empty when it concerns the group
-	PID      int
-	Epoch    uint64
-	Cause    string        // in words
-	Err      error         // for Died and Suspected: often an *InstanceError
-	Delay    time.Duration // of a restart, or of a quarantine
+	Time    time.Time
+	Kind    EventKind
+	Replica string // empty when it concerns the group
+	PID     int
+	Epoch   uint64
+	Cause   string        // in words
+	Err     error         // for Died and Suspected: often an *ReplicaError
+	Delay   time.Duration // of a restart, or of a quarantine
 }
 
 // eventPatience is how long the end of a group waits for the delivery of an event.
@@ -69,12 +69,12 @@ type eventQueue struct {
 	logger  *slog.Logger
 	hook    func(Event)
 
-	mu     sync.Mutex
-	queue  []func()
-	wake   *sync.Cond
-	closed bool
-	turns  atomic.Uint64 // counts the deliveries
-	idle   chan struct{} // closed after the last one
+	mu        sync.Mutex
+	queue     []func()
+	wake      *sync.Cond
+	closed    bool
+	delivered atomic.Uint64 // counts the deliveries
+	idle      chan struct{} // closed after the last one
 }
 
 func newEventQueue(service string, log *slog.Logger, hook func(Event)) *eventQueue {
@@ -88,7 +88,7 @@ func newEventQueue(service string, log *slog.Logger, hook func(Event)) *eventQue
 				return
 			}
 			deliver()
-			q.turns.Add(1)
+			q.delivered.Add(1)
 		}
 	}()
 	return q
@@ -143,12 +143,12 @@ func (q *eventQueue) close() {
 	q.wake.Signal()
 	q.mu.Unlock()
 	for {
-		before := q.turns.Load()
+		before := q.delivered.Load()
 		select {
 		case <-q.idle:
 			return
 		case <-time.After(eventPatience):
-			if q.turns.Load() == before {
+			if q.delivered.Load() == before {
 				return
 			}
 		}
@@ -162,8 +162,8 @@ func logEvent(log *slog.Logger, service string, ev Event) {
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{slog.String("group", service), slog.Uint64("epoch", ev.Epoch)}
-	if ev.Instance != "" {
-		attrs = append(attrs, slog.String("instance", ev.Instance), slog.Int("pid", ev.PID))
+	if ev.Replica != "" {
+		attrs = append(attrs, slog.String("replica", ev.Replica), slog.Int("pid", ev.PID))
 	}
 	if ev.Cause != "" {
 		attrs = append(attrs, slog.String("cause", ev.Cause))

@@ -14,13 +14,13 @@ import (
 // The supervisor starts the replicas, and keeps one of them the primary until Shutdown.
 func ExampleStart() {
 	ctx := context.Background()
-	command := func(instance int) *exec.Cmd {
-		return exec.Command("audio_service", strconv.Itoa(instance))
+	command := func(index int) *exec.Cmd {
+		return exec.Command("audio_service", strconv.Itoa(index))
 	}
 	g, err := group.Start(ctx, group.Config{
 		Service: "audio",
 		Command: command,
-		Events:  func(ev group.Event) { log.Print(ev.Kind, " ", ev.Instance) },
+		Events:  func(ev group.Event) { log.Print(ev.Kind, " ", ev.Replica) },
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -33,10 +33,10 @@ func ExampleStart() {
 }
 
 // A replica is one call. Without a supervisor the same program serves alone, on the channel that
-// ReplicaConfig.Record names.
+// RunConfig.Record names.
 func ExampleRun() {
 	engine := audio.UnimplementedAudioControl{} // here goes the implementation
-	err := group.Run(context.Background(), group.ReplicaConfig{},
+	err := group.Run(context.Background(), group.RunConfig{},
 		audio.NewAudioControlService(engine))
 	if err != nil {
 		log.Fatal(err)

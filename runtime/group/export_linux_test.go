@@ -7,7 +7,7 @@ func (g *Group) Depose() {
 		s := g.s
 		for _, r := range s.replicas {
 			if r.index != s.reign.primary && r.state == ready && g.MayRule(r.index) {
-				s.bequeath()
+				s.endReign()
 				s.rule(s.reign.epoch+1, r.index)
 				return
 			}

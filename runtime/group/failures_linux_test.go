@@ -28,7 +28,7 @@ func TestHungPrimaryIsKilledThenReplaced(t *testing.T) {
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	before := g.Status()
-	old := before.Instances[0].PID
+	old := before.Replicas[0].PID
 	syscall.Kill(old, syscall.SIGSTOP)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -69,8 +69,8 @@ func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
 	if err := os.WriteFile(trap, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range before.Instances {
-		syscall.Kill(i.PID, syscall.SIGKILL)
+	for _, r := range before.Replicas {
+		syscall.Kill(r.PID, syscall.SIGKILL)
 	}
 	s, err := g.Wait(t.Context(), func(s group.Status) bool {
 		return s.Degraded && s.Primary == -1
@@ -122,7 +122,7 @@ func TestStoppedPrimaryIsFenced(t *testing.T) {
 	}
 	for cycle := range cycles {
 		s := g.Status()
-		old := s.Instances[s.Primary]
+		old := s.Replicas[s.Primary]
 		// It rules until here.
 		if _, err := direct[old.Index].SetParam(t.Context(),
 			&audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
@@ -216,13 +216,13 @@ func TestRollFailsNoCall(t *testing.T) {
 	if stop() == 0 {
 		t.Error("no call at all")
 	}
-	for _, i := range g.Instances() {
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", i.PID))
+	for _, r := range g.Replicas() {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", r.PID))
 		if err != nil || !strings.Contains(string(env), "GROUP_TEST_ROLLED=1") {
-			t.Errorf("%+v does not run the new command (%v)", i, err)
+			t.Errorf("%+v does not run the new command (%v)", r, err)
 		}
-		if i.PID == before.Instances[i.Index].PID {
-			t.Errorf("%+v was not replaced", i)
+		if r.PID == before.Replicas[r.Index].PID {
+			t.Errorf("%+v was not replaced", r)
 		}
 	}
 }
@@ -297,7 +297,7 @@ func TestChaos(t *testing.T) {
 		syscall.Kill(victim.PID, sig)
 		if blow%3 > 0 { // the others come before the group has noticed
 			if _, err := g.Wait(t.Context(), func(s group.Status) bool {
-				return s.Instances[victim.Index].PID != victim.PID
+				return s.Replicas[victim.Index].PID != victim.PID
 			}); err != nil {
 				t.Fatal(err)
 			}
@@ -310,10 +310,10 @@ func TestChaos(t *testing.T) {
 	load.Wait()
 }
 
-func readyOnes(s group.Status) (ready []group.Instance) {
-	for _, i := range s.Instances {
-		if i.Ready {
-			ready = append(ready, i)
+func readyOnes(s group.Status) (ready []group.ReplicaStatus) {
+	for _, r := range s.Replicas {
+		if r.Ready {
+			ready = append(ready, r)
 		}
 	}
 	return ready

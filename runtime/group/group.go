@@ -17,7 +17,7 @@ type Group struct {
 }
 
 // Start spawns the replicas of a service and returns when all are ready and
-// one is the primary. When that fails (an *InstanceError says which replica
+// one is the primary. When that fails (an *ReplicaError says which replica
 // and why; an *InUseError, who supervises the service already) or ctx is done
 // before, everything that was started has ended before Start returns.
 //
@@ -76,9 +76,9 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 	if cfg.Replication != nil {
 		syncWatch, err = sys.WatchDir(filepath.Join(dir.Path(), folder))
 	}
-	var left []*occupant
+	var survivors []*joinedProcess
 	if err == nil {
-		left, err = inherit(ctx, cfg, page, reg)
+		survivors, err = findSurvivors(ctx, cfg, page, reg)
 	}
 	if err != nil {
 		if syncWatch != nil {
@@ -87,7 +87,7 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 		return nil, sys.JoinErrors(err, page.close(), reg.Close())
 	}
 	s = makeSupervisor(cfg, dir, reg, page)
-	s.out, s.syncWatch, s.left = out, syncWatch, left
+	s.out, s.syncWatch, s.survivors = out, syncWatch, survivors
 	return s, nil
 }
 
@@ -98,16 +98,16 @@ func (g *Group) Status() Status {
 	return s
 }
 
-// Instances returns the state of every replica, by index.
-func (g *Group) Instances() []Instance { return g.Status().Instances }
+// Replicas returns the state of every replica, by index.
+func (g *Group) Replicas() []ReplicaStatus { return g.Status().Replicas }
 
 // Primary returns the primary; ok is false while there is none.
-func (g *Group) Primary() (i Instance, ok bool) {
+func (g *Group) Primary() (r ReplicaStatus, ok bool) {
 	s := g.Status()
 	if s.Primary == none {
-		return Instance{}, false
+		return ReplicaStatus{}, false
 	}
-	return s.Instances[s.Primary], true
+	return s.Replicas[s.Primary], true
 }
 
 // Wait blocks until cond holds for the group's status, which it returns, until

@@ -40,7 +40,7 @@ func TestDeathOfPrimaryPromotesAndReplaces(t *testing.T) {
 	g := startGroup(t, cfg)
 	for round := range uint64(6) {
 		before := g.Status()
-		victim := before.Instances[before.Primary]
+		victim := before.Replicas[before.Primary]
 		if err := syscall.Kill(victim.PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -52,11 +52,11 @@ func TestDeathOfPrimaryPromotesAndReplaces(t *testing.T) {
 		if after.Epoch != before.Epoch+1 || after.Primary != survivor {
 			t.Fatalf("round %d: %+v", round, after)
 		}
-		if now := after.Instances[survivor]; now.PID != before.Instances[survivor].PID ||
+		if now := after.Replicas[survivor]; now.PID != before.Replicas[survivor].PID ||
 			now.Role != registry.RolePrimary {
-			t.Errorf("the standby %+v became %+v", before.Instances[survivor], now)
+			t.Errorf("the standby %+v became %+v", before.Replicas[survivor], now)
 		}
-		if now := after.Instances[victim.Index]; now.PID == victim.PID || now.Name != victim.Name ||
+		if now := after.Replicas[victim.Index]; now.PID == victim.PID || now.Name != victim.Name ||
 			now.Role != registry.RoleStandby {
 			t.Errorf("the primary %+v was replaced by %+v", victim, now)
 		}
@@ -73,7 +73,7 @@ func TestEveryDeathEndsInHealth(t *testing.T) {
 			cfg.Stderr = new(bytes.Buffer) // Go's tracebacks
 			g := startGroup(t, cfg)
 			before := g.Status()
-			syscall.Kill(before.Instances[0].PID, sig)
+			syscall.Kill(before.Replicas[0].PID, sig)
 			if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 				t.Error(err)
 			}
@@ -89,7 +89,7 @@ func TestReplicaWithoutRegistrationIsReplaced(t *testing.T) {
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	before := g.Status()
-	syscall.Kill(before.Instances[0].PID, syscall.SIGHUP)
+	syscall.Kill(before.Replicas[0].PID, syscall.SIGHUP)
 	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestReplicaWithoutEndpointIsReplaced(t *testing.T) {
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	before := g.Status()
-	syscall.Kill(before.Instances[0].PID, syscall.SIGHUP)
+	syscall.Kill(before.Replicas[0].PID, syscall.SIGHUP)
 	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 		t.Fatal(err)
 	}
@@ -126,16 +126,16 @@ func TestAllKilledAtOnce(t *testing.T) {
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	before := g.Status()
-	for _, i := range before.Instances {
-		syscall.Kill(i.PID, syscall.SIGKILL)
+	for _, r := range before.Replicas {
+		syscall.Kill(r.PID, syscall.SIGKILL)
 	}
 	after, err := g.WaitHealthy(t.Context(), before.Epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range after.Instances {
-		if i.PID == before.Instances[i.Index].PID {
-			t.Errorf("%+v was not replaced", i)
+	for _, r := range after.Replicas {
+		if r.PID == before.Replicas[r.Index].PID {
+			t.Errorf("%+v was not replaced", r)
 		}
 	}
 	shutdown(t, g)
@@ -198,7 +198,7 @@ func TestStartFailures(t *testing.T) {
 				cfg.Grace = 50 * time.Millisecond
 			}
 			_, err := group.Start(t.Context(), cfg)
-			var ie *group.InstanceError
+			var ie *group.ReplicaError
 			if !errors.As(err, &ie) {
 				t.Fatalf("error %v", err)
 			}
@@ -248,9 +248,9 @@ func TestEndOfContextEndsGroup(t *testing.T) {
 	}
 	cancel()
 	<-g.Done()
-	for _, i := range g.Instances() {
-		if i.Alive {
-			t.Errorf("%+v", i)
+	for _, r := range g.Replicas() {
+		if r.Alive {
+			t.Errorf("%+v", r)
 		}
 	}
 	nothingLeft(t, cfg.Domain)
@@ -343,8 +343,8 @@ func TestSurvivorsAreAdopted(t *testing.T) {
 	g := startGroup(t, cfg)
 	before := g.Status()
 	for i, rec := range left {
-		if before.Instances[i].PID != rec.PID {
-			t.Errorf("%+v was not adopted: %+v\n%v", rec, before.Instances[i], &events)
+		if before.Replicas[i].PID != rec.PID {
+			t.Errorf("%+v was not adopted: %+v\n%v", rec, before.Replicas[i], &events)
 		}
 	}
 	if before.Epoch != left[before.Primary].Epoch ||
@@ -355,7 +355,7 @@ func TestSurvivorsAreAdopted(t *testing.T) {
 	if err != nil || v.Value != 0.25 {
 		t.Errorf("after the adoption: %+v, %v", v, err)
 	}
-	syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+	syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 	after, err := g.WaitHealthy(t.Context(), before.Epoch)
 	if err != nil || after.Primary == before.Primary {
 		t.Errorf("%+v, %v", after, err)

@@ -16,8 +16,8 @@ import (
 // A guard publishes what its process executes, in the process's own page, and refuses
 // what the supervisor has put in quarantine. It implements ipc.Guard.
 type guard struct {
-	m    *Member
-	turn chan struct{} // has a place for the one suspect that is executed
+	replica   *Replica
+	trialSlot chan struct{} // has a place for the one suspect that is executed
 
 	// requests has what the page has, for the page may be damaged.
 	requests [mostRequests]atomic.Uint64
@@ -27,8 +27,8 @@ type guard struct {
 	proven map[uint64]bool
 }
 
-func newGuard(m *Member) *guard {
-	return &guard{m: m, turn: make(chan struct{}, 1), proven: make(map[uint64]bool)}
+func newGuard(r *Replica) *guard {
+	return &guard{replica: r, trialSlot: make(chan struct{}, 1), proven: make(map[uint64]bool)}
 }
 
 const (
@@ -47,7 +47,7 @@ const (
 // Enter implements ipc.Guard.
 func (g *guard) Enter(request uint64) (place int, err error) {
 	request = requestWord(request)
-	if wordAt(g.m.page.mem, offSuspects).Load() == 0 {
+	if wordAt(g.replica.page.mem, offSuspects).Load() == 0 {
 		return g.publish(request), nil
 	}
 	own, method := g.verdict(request), g.verdict(methodWord(request))
@@ -66,8 +66,8 @@ func (g *guard) Enter(request uint64) (place int, err error) {
 
 // verdict returns what the group knows of a request or a method.
 func (g *guard) verdict(word uint64) verdict {
-	entries := wordAt(g.m.page.mem, offSuspects).Load()
-	return g.m.page.verdict(word, int(min(entries, mostSuspects)))
+	entries := wordAt(g.replica.page.mem, offSuspects).Load()
+	return g.replica.page.verdict(word, int(min(entries, mostSuspects)))
 }
 
 // suspects reports whether the next request of a method is to be executed as a suspect. After one
@@ -77,14 +77,14 @@ func (g *guard) suspects(method verdict) bool {
 }
 
 func (g *guard) replicates() bool {
-	return g.m.replicator != nil && wordAt(g.m.page.mem, offReplicas).Load() > 1
+	return g.replica.replicator != nil && wordAt(g.replica.page.mem, offReplicas).Load() > 1
 }
 
 func (g *guard) refuseQuarantined(what string, v verdict) error {
 	return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
 		"%s is in quarantine until %s: one was being executed when each of %d processes of "+
 			"group %s died",
-		what, v.until.Format(time.TimeOnly), v.deaths, g.m.service)}
+		what, v.until.Format(time.TimeOnly), v.deaths, g.replica.service)}
 }
 
 // enterSuspect lets a request in that was being executed when a process died, or one of
@@ -110,13 +110,13 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 	patience := time.NewTimer(limit)
 	defer patience.Stop()
 	select {
-	case g.turn <- struct{}{}:
+	case g.trialSlot <- struct{}{}:
 	case <-patience.C:
 		return giveUp(fmt.Errorf("another one has been executed for %v", limit))
 	}
 	defer func() {
-		if err != nil || place < 0 || place&holdsTurn == 0 {
-			<-g.turn
+		if err != nil || place < 0 || place&holdsTrialSlot == 0 {
+			<-g.trialSlot
 		}
 	}()
 	if g.replicates() {
@@ -125,14 +125,14 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 			if !time.Now().Before(late) {
 				return giveUp(err)
 			}
-			var l *leader
-			if l, err = g.m.replicator.lead(); err != nil {
+			var p *primary
+			if p, err = g.replica.replicator.asPrimary(); err != nil {
 				return 0, refuseSuspect(err)
 			}
-			err = l.awaitStandby(suspectPeriod)
+			err = p.awaitStandby(suspectPeriod)
 		}
 	}
-	if err := g.m.Admit(0); err != nil { // the reign may be over by now
+	if err := g.replica.Admit(0); err != nil { // the reign may be over by now
 		return 0, &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Err: err}
 	}
 	if !g.stillSuspected(key) {
@@ -141,7 +141,7 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 	if place = g.publish(request | onTrial); place < 0 {
 		return 0, refuseSuspect(fmt.Errorf("%d requests are being executed", mostRequests))
 	}
-	return place | holdsTurn, nil
+	return place | holdsTrialSlot, nil
 }
 
 // stillSuspected reports whether a request or a method has not been cleared since, here or
@@ -156,8 +156,8 @@ func refuseSuspect(why error) error {
 			"such ones are executed one at a time, beside a standby that has the state", Err: why}
 }
 
-// holdsTurn is the bit of a place whose request has the suspects' turn.
-const holdsTurn = 1 << 16
+// holdsTrialSlot is the bit of a place whose request has the suspects' slot.
+const holdsTrialSlot = 1 << 16
 
 // publish writes that a request is executed into a free place of the page. Beyond
 // mostRequests at a time they go unseen, in place -1.
@@ -166,7 +166,7 @@ func (g *guard) publish(word uint64) (place int) {
 	for i := range mostRequests {
 		place := (first + i) % mostRequests
 		if g.requests[place].CompareAndSwap(0, word) {
-			wordAt(g.m.place, offRequests+8*place).Store(word)
+			wordAt(g.replica.place, offRequests+8*place).Store(word)
 			return place
 		}
 	}
@@ -178,15 +178,15 @@ func (g *guard) Leave(place int) {
 	if place < 0 {
 		return
 	}
-	i := place &^ holdsTurn
+	i := place &^ holdsTrialSlot
 	request := g.requests[i].Load()
 	if request&onTrial != 0 {
 		g.prove(requestWord(request), methodWord(request))
 	}
-	wordAt(g.m.place, offRequests+8*i).Store(0)
+	wordAt(g.replica.place, offRequests+8*i).Store(0)
 	g.requests[i].Store(0)
-	if place&holdsTurn != 0 {
-		<-g.turn
+	if place&holdsTrialSlot != 0 {
+		<-g.trialSlot
 	}
 }
 

@@ -6,11 +6,11 @@ import (
 
 // BenchmarkGuard is what a replica pays for a request besides its checksum.
 func BenchmarkGuard(b *testing.B) {
-	g := newGuard(&Member{page: &page{mem: make([]byte, pageSize())},
+	g := newGuard(&Replica{page: &page{mem: make([]byte, pageSize())},
 		place: make([]byte, pageSize())})
 	for name, suspects := range map[string]int{"no suspects": 0, "64 suspects": mostSuspects} {
 		b.Run(name, func(b *testing.B) {
-			wordAt(g.m.page.mem, offSuspects).Store(uint64(suspects))
+			wordAt(g.replica.page.mem, offSuspects).Store(uint64(suspects))
 			for b.Loop() {
 				place, err := g.Enter(0x123456789abcdef0)
 				if err != nil {

@@ -25,7 +25,7 @@ import (
 // childRogue is a replica that breaks every rule towards those who connect to it: its
 // supervisor, which looks whether it is ready, and the clients of its group.
 func childRogue(args []string) error {
-	m, err := group.Join(group.MemberConfig{})
+	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func childRogue(args []string) error {
 				rand.New(rand.NewPCG(uint64(n), uint64(os.Getpid()))))
 		}
 	}()
-	if err := m.Announce(registry.Record{Control: channel}); err != nil {
+	if err := r.Announce(registry.Record{Control: channel}); err != nil {
 		return err
 	}
 	select {}
@@ -146,7 +146,7 @@ func TestRogueReplicas(t *testing.T) {
 	g, err := group.Start(ctx, cfg)
 	for err != nil {
 		// A rogue may hang up during the first probe: then there is no group, and Start says so.
-		if failed := new(group.InstanceError); !errors.As(err, &failed) || ctx.Err() != nil {
+		if failed := new(group.ReplicaError); !errors.As(err, &failed) || ctx.Err() != nil {
 			t.Fatal(err)
 		}
 		g, err = group.Start(ctx, cfg)

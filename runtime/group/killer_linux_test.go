@@ -206,7 +206,7 @@ func TestDeathsAtRandomBlameNobody(t *testing.T) {
 		for done.Load() < reach {
 			time.Sleep(time.Millisecond)
 		}
-		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+		syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +317,7 @@ func TestMethodInUseIsProven(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		// looks like its own fault
-		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGSEGV)
+		syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGSEGV)
 		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 			t.Fatal(err)
 		}

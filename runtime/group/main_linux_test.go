@@ -28,26 +28,26 @@ import (
 const childVar = "GROUP_TEST_CHILD"
 
 var children = map[string]func(args []string) error{
-	"bare":    childBare,
-	"silent":  childSilent,
-	"exit":    childExit,
-	"host":    childHost,
-	"panicky": childPanicky,
-	"audio":   childAudio,
-	"crashy":  childCrashy,
-	"quitter": childQuitter,
-	"list":    childList,
-	"ledger":  childLedger,
-	"deaf":    childDeaf,
-	"slow":    childSlow,
-	"glutton": childGlutton,
-	"talker":  childTalker,
-	"rogue":   childRogue,
-	"chatter": childChatter,
-	"endless": childEndless,
-	"parent":  childParent,
-	"heir":    childHeir,
-	"orderly": childOrderly,
+	"bare":      childBare,
+	"silent":    childSilent,
+	"exit":      childExit,
+	"host":      childHost,
+	"panicky":   childPanicky,
+	"audio":     childAudio,
+	"crashy":    childCrashy,
+	"quitter":   childQuitter,
+	"list":      childList,
+	"ledger":    childLedger,
+	"deaf":      childDeaf,
+	"slow":      childSlow,
+	"glutton":   childGlutton,
+	"talker":    childTalker,
+	"rogue":     childRogue,
+	"chatter":   childChatter,
+	"endless":   childEndless,
+	"parent":    childParent,
+	"successor": childSuccessor,
+	"orderly":   childOrderly,
 }
 
 func TestMain(m *testing.M) {
@@ -94,12 +94,12 @@ func childCommand(name string, args ...string) *exec.Cmd {
 func childBare(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	m, err := group.Join(group.MemberConfig{})
+	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
 		return err
 	}
-	defer m.Close()
-	if err := m.Announce(registry.Record{}); err != nil {
+	defer r.Close()
+	if err := r.Announce(registry.Record{}); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -151,8 +151,8 @@ func childHost(args []string) error {
 	if err != nil {
 		return err
 	}
-	for _, i := range g.Instances() {
-		fmt.Println(i.PID)
+	for _, r := range g.Replicas() {
+		fmt.Println(r.PID)
 	}
 	fmt.Println("up")
 	<-g.Done()
@@ -160,27 +160,27 @@ func childHost(args []string) error {
 }
 
 // bareUntilHangup is a replica without channels until SIGHUP, and returns then.
-func bareUntilHangup() (*group.Member, error) {
+func bareUntilHangup() (*group.Replica, error) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	m, err := group.Join(group.MemberConfig{})
+	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Announce(registry.Record{}); err != nil {
+	if err := r.Announce(registry.Record{}); err != nil {
 		return nil, err
 	}
 	<-hup
-	return m, nil
+	return r, nil
 }
 
 // childQuitter gives up its registration at SIGHUP, and stays.
 func childQuitter([]string) error {
-	m, err := bareUntilHangup()
+	r, err := bareUntilHangup()
 	if err != nil {
 		return err
 	}
-	m.Close()
+	r.Close()
 	select {}
 }
 
@@ -188,7 +188,7 @@ func childQuitter([]string) error {
 func childDeaf(args []string) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	m, err := group.Join(group.MemberConfig{})
+	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
 		return err
 	}
@@ -196,9 +196,9 @@ func childDeaf(args []string) error {
 	if err != nil {
 		return err
 	}
-	srv := ipc.NewServer(ipc.WithFence(m))
+	srv := ipc.NewServer(ipc.WithFence(r))
 	go srv.Serve(context.Background(), ln)
-	if err := m.Announce(registry.Record{Control: "deaf_" + args[0]}); err != nil {
+	if err := r.Announce(registry.Record{Control: "deaf_" + args[0]}); err != nil {
 		return err
 	}
 	<-hup
@@ -206,7 +206,7 @@ func childDeaf(args []string) error {
 	select {}
 }
 
-// childAudio is an instance of the audio demo's service.
+// childAudio is a replica of the audio demo's service.
 func childAudio(args []string) error {
 	if code := audioservice.Run(context.Background(), args, io.Discard, os.Stderr); code != 0 {
 		os.Exit(code)
@@ -308,7 +308,7 @@ func (l *eventLog) String() string {
 	defer l.mu.Unlock()
 	var b strings.Builder
 	for _, ev := range l.all {
-		fmt.Fprintf(&b, "%v %s: %s %v\n", ev.Kind, ev.Instance, ev.Cause, ev.Err)
+		fmt.Fprintf(&b, "%v %s: %s %v\n", ev.Kind, ev.Replica, ev.Cause, ev.Err)
 	}
 	return b.String()
 }

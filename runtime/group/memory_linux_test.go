@@ -69,7 +69,7 @@ func loseToHunger(t *testing.T, args []string, starve func(pid int)) (events *ev
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	before := g.Status()
-	pid := before.Instances[before.Primary].PID
+	pid := before.Replicas[before.Primary].PID
 	starve(pid)
 	syscall.Kill(pid, syscall.SIGHUP)
 	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {

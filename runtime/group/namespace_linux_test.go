@@ -41,7 +41,7 @@ func TestReplicasInOtherPIDNamespaces(t *testing.T) {
 	g := startGroup(t, containedConfig(newDomain(t)))
 	for range 3 {
 		before := g.Status()
-		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+		syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 		after, err := g.WaitHealthy(t.Context(), before.Epoch)
 		if err != nil || after.Primary == before.Primary {
 			t.Fatalf("%+v, %v", after, err)

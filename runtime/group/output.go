@@ -69,7 +69,7 @@ type sink struct {
 	queue   [][]byte
 	size    int    // of queue and of what is being written
 	stuck   bool   // the writer has not taken anything for sinkPatience
-	dropped uint64 // bytes for which there was no room, since the last note
+	dropped uint64 // bytes for which there was no room, since the last mark
 	closed  bool
 	done    chan struct{}
 }
@@ -96,7 +96,7 @@ func (s *sink) put(b []byte) {
 		return
 	}
 	if s.dropped > 0 {
-		b = append(lossNote(s.dropped, "the reader is too slow"), b...)
+		b = append(lossMark(s.dropped, "the reader is too slow"), b...)
 		s.dropped = 0
 	}
 	s.queue = append(s.queue, b)
@@ -123,8 +123,8 @@ func (s *sink) awaitRoom(b []byte) {
 	s.stuck = !s.fits(b)
 }
 
-// lossNote is the line in the output that stands for what is missing.
-func lossNote(n uint64, why string) []byte {
+// lossMark is the line in the output that stands for what is missing.
+func lossMark(n uint64, why string) []byte {
 	return fmt.Appendf(nil, "\n[ipcgen: %d bytes of output are missing here: %s]\n", n, why)
 }
 
@@ -140,7 +140,7 @@ func (s *sink) run() {
 			return
 		}
 		if failed > 0 {
-			b = append(lossNote(failed, "writing failed"), b...)
+			b = append(lossMark(failed, "writing failed"), b...)
 		}
 		n, err := s.write(b)
 		switch {
@@ -201,7 +201,7 @@ func (s *sink) close(giveUp <-chan struct{}) {
 	s.mu.Lock()
 	s.closed = true
 	if s.dropped > 0 {
-		s.queue = append(s.queue, lossNote(s.dropped, "the reader is too slow"))
+		s.queue = append(s.queue, lossMark(s.dropped, "the reader is too slow"))
 	}
 	s.changed.Broadcast()
 	s.mu.Unlock()
@@ -367,8 +367,8 @@ func (s *stream) end() {
 // longestLine is the longest line that is put together; a longer one is cut.
 const longestLine = 16 << 10
 
-// cutNote ends a piece of a line that is too long.
-const cutNote = " [cut: the line goes on]"
+// cutMark ends a piece of a line that is too long.
+const cutMark = " [cut: the line goes on]"
 
 // lines makes whole lines, each with a prefix, of output that comes in pieces.
 type lines struct {
@@ -385,7 +385,7 @@ func (l *lines) add(b []byte) (whole []byte) {
 		}
 		if room := longestLine - len(l.partial); at > room {
 			l.partial, b = append(l.partial, b[:room]...), b[room:]
-			whole = l.flush(whole, cutNote)
+			whole = l.flush(whole, cutMark)
 			continue
 		}
 		l.partial, b = append(l.partial, b[:at]...), b[at:]
@@ -404,10 +404,10 @@ func (l *lines) rest() []byte {
 	return l.flush(nil, "")
 }
 
-func (l *lines) flush(to []byte, note string) []byte {
+func (l *lines) flush(to []byte, mark string) []byte {
 	to = append(to, l.prefix...)
 	to = append(to, l.partial...)
-	to = append(append(to, note...), '\n')
+	to = append(append(to, mark...), '\n')
 	l.partial = l.partial[:0]
 	return to
 }

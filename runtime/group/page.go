@@ -37,22 +37,22 @@ const (
 	offMinSync    = 136
 	offAckTimeout = 144 // nanoseconds
 	offBacklog    = 152
-	offHeirs      = 160 // a set: who may succeed the last primary
+	offCandidates = 160 // a set: who may succeed the last primary
 
 	offReplicas = 192  // of the group
 	offSuspects = 1024 // the number of entries, and then those: requests that end processes
 
 	// A replica's page.
-	offBeat      = 0   // counts its heartbeats
-	offAlive     = 64  // 32 bits: the robust futex of a thread of the replica
-	offTenant    = 72  // the incarnation that the supervisor wants here; its alone
-	offNamespace = 80  // the pid namespace of the process
-	offStdout    = 88  // the pipe that the supervisor reads the process's output from, 0 for none;
-	offStderr    = 96  // its alone
-	offTold      = 104 // the incarnation that the supervisor has told to end; its alone
-	offSet       = 128 // of a primary: which replicas have the whole state
-	offAccused   = 136 // of a primary: a standby that it wants replaced
-	offSynced    = 192 // of all: the epoch in which it got the whole state, 0, or broken
+	offBeat        = 0   // counts its heartbeats
+	offAlive       = 64  // 32 bits: the robust futex of a thread of the replica
+	offIncarnation = 72  // the incarnation that the supervisor wants here; its alone
+	offNamespace   = 80  // the pid namespace of the process
+	offStdout      = 88  // the pipe from which the supervisor reads its output, 0 for none;
+	offStderr      = 96  // its alone
+	offTold        = 104 // the incarnation that the supervisor has told to end; its alone
+	offSet         = 128 // of a primary: which replicas have the whole state
+	offAccused     = 136 // of a primary: a standby that it wants replaced
+	offSynced      = 192 // of all: the epoch in which it got the whole state, 0, or broken
 
 	offAccusation = 1024 // of a primary: why, a text; written before offAccused
 	offRequests   = 3072 // of all: a word for each request that it executes
@@ -366,15 +366,15 @@ func (p *page) remove(service string) (err error) {
 	return sys.JoinErrors(err, p.close())
 }
 
-// longestNote bounds a text in a page.
-const longestNote = 1024
+// longestText bounds a text in a page.
+const longestText = 1024
 
-// setText writes a text into a page, at most longestNote bytes of it. It needs a
+// setText writes a text into a page, at most longestText bytes of it. It needs a
 // word that is stored later, by which its reader learns of it.
 func setText(mem []byte, off int, s string) {
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
-	s = s[:min(len(s), longestNote)]
+	s = s[:min(len(s), longestText)]
 	copy(mem[off+8:], s)
 	wordAt(mem, off).Store(uint64(len(s)))
 }
@@ -383,6 +383,6 @@ func setText(mem []byte, off int, s string) {
 func text(mem []byte, off int) string {
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
-	n := min(wordAt(mem, off).Load(), longestNote)
+	n := min(wordAt(mem, off).Load(), longestText)
 	return strings.ToValidUTF8(string(mem[off+8:][:n]), "?")
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// This file is who occupies the places of a group, as the kernel vouches for
+// This file says which process is in each place of a group, as the kernel vouches for
 // it. A process that joins locks a byte of the group's file, which stands for
 // its place and its pid, for as long as it lives, and then looks whether its
 // supervisor's start is still wanted. The next supervisor does it the other way
@@ -23,65 +23,65 @@ func placeLock(index, pid int) int64 { return 1<<62 | int64(index)<<32 | int64(p
 // replicas now.
 func (p *page) places() int { return len(p.mem)/pageSize() - 1 }
 
-// tenant is the word with the incarnation, an odd number, of the process that
+// incarnation is the word with the incarnation, an odd number, of the process that
 // the supervisor has started for a place; it is even once that start is
 // withdrawn. The supervisor alone writes it.
-func (p *page) tenant(index int) word {
-	return p.wordOf(index, offTenant)
+func (p *page) incarnation(index int) word {
+	return p.wordOf(index, offIncarnation)
 }
 
-// occupy makes this process the one in its place.
-func (m *Member) occupy() error {
-	wordAt(m.place, offNamespace).Store(sys.PIDNamespace())
-	if err := sys.ShareLock(m.page.f, placeLock(m.index, os.Getpid())); err != nil {
+// joinPlace makes this process the one in its place.
+func (r *Replica) joinPlace() error {
+	wordAt(r.place, offNamespace).Store(sys.PIDNamespace())
+	if err := sys.ShareLock(r.page.f, placeLock(r.index, os.Getpid())); err != nil {
 		return err
 	}
 	sys.CrashPoint("group place locked")
-	if wordAt(m.place, offTenant).Load() != m.incarnation {
-		return m.unwanted()
+	if wordAt(r.place, offIncarnation).Load() != r.incarnation {
+		return r.startWithdrawn()
 	}
 	return nil
 }
 
-// An occupant is a process in a place, which it has joined.
-type occupant struct {
+// A joinedProcess is a process that has joined in a place.
+type joinedProcess struct {
 	index, pid  int
 	incarnation uint64
 	handle      *sys.Process // nil if there is none to be had
 	err         error        // why
 }
 
-func closeAll(all []*occupant) {
-	for _, o := range all {
-		if o.handle != nil {
-			o.handle.Close()
+func closeAll(all []*joinedProcess) {
+	for _, j := range all {
+		if j.handle != nil {
+			j.handle.Close()
 		}
 	}
 }
 
-// occupants withdraws every start and returns who has joined nevertheless.
-func (p *page) occupants() (all []*occupant, err error) {
+// withdrawStarts withdraws every start and returns who has joined nevertheless.
+func (p *page) withdrawStarts() (all []*joinedProcess, err error) {
 	for index := range p.places() {
-		tenant := p.tenant(index)
-		tenant.Store(tenant.Load() &^ 1)
+		w := p.incarnation(index)
+		w.Store(w.Load() &^ 1)
 		sys.CrashPoint("group start withdrawn")
-		o, err := p.occupant(index)
+		j, err := p.joined(index)
 		if err != nil {
 			closeAll(all)
 			return nil, err
 		}
-		if o != nil {
-			o.incarnation = tenant.Load() | 1
-			all = append(all, o)
+		if j != nil {
+			j.incarnation = w.Load() | 1
+			all = append(all, j)
 		}
 	}
 	return all, nil
 }
 
-// occupant returns the process in a place, or nil. A pid is no evidence; but
+// joined returns the process in a place, or nil. A pid is no evidence; but
 // whoever holds the lock with that pid after the pidfd was opened, in this pid
 // namespace, is the process that the pidfd stands for.
-func (p *page) occupant(index int) (*occupant, error) {
+func (p *page) joined(index int) (*joinedProcess, error) {
 	for {
 		first := placeLock(index, 0)
 		at, found, err := sys.FindLock(p.f, first, 1<<32)
@@ -97,7 +97,7 @@ func (p *page) occupant(index int) (*occupant, error) {
 		handle, err := sys.OpenProcess(pid)
 		there, lockErr := sys.Locked(p.f, at)
 		if lockErr == nil && there {
-			return &occupant{index: index, pid: pid, handle: handle, err: err}, nil
+			return &joinedProcess{index: index, pid: pid, handle: handle, err: err}, nil
 		}
 		if handle != nil {
 			handle.Close()

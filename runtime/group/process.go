@@ -41,7 +41,7 @@ func (l *launcher) close() {
 	l.done.Wait()
 }
 
-// A process is one start of an instance.
+// A process is one start of a replica.
 type process struct {
 	page    *page
 	index   int
@@ -53,7 +53,7 @@ type process struct {
 	streams []*stream // what of its output goes through this process
 }
 
-// launchProcess starts an instance. It must run on a launcher's thread.
+// launchProcess starts a replica. It must run on a launcher's thread.
 func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, index int,
 	incarnation uint64) (*process, error) {
 	var cmd *exec.Cmd
@@ -64,11 +64,11 @@ func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, inde
 		return nil, err
 	}
 	if cmd == nil {
-		return nil, &InstanceError{Instance: instanceName(s.cfg.Service, index),
+		return nil, &ReplicaError{Replica: replicaName(s.cfg.Service, index),
 			Problem: "has no command: the function that makes it returned nil"}
 	}
 	cmd.Env = append(cmd.Environ(),
-		memberVar+"="+formatMembership(s.cfg.Service, index, incarnation),
+		placeVar+"="+formatPlace(s.cfg.Service, index, incarnation),
 		domain.EnvVar+"="+s.dir.Path())
 	p := &process{page: page, index: index, cmd: cmd, path: cmd.Path}
 	theirs, err := p.connect(s, page, index)
@@ -80,7 +80,7 @@ func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, inde
 	}
 	if err != nil {
 		p.endStreams()
-		return nil, startError(instanceName(s.cfg.Service, index), cmd, err)
+		return nil, startError(replicaName(s.cfg.Service, index), cmd, err)
 	}
 	p.pid = cmd.Process.Pid
 	return p, nil
@@ -143,7 +143,7 @@ func (p *process) reconnect(s *supervisor, index int) {
 		r, err := sys.OpenPipe(p.pid, o.fd, id)
 		if err != nil {
 			s.events.log(slog.LevelWarn, "output of an adopted replica cannot be read, and is lost",
-				"instance", instanceName(s.cfg.Service, index), "pid", p.pid, "err", err)
+				"replica", replicaName(s.cfg.Service, index), "pid", p.pid, "err", err)
 			continue
 		}
 		st := &stream{r: r, to: o.to, tail: o.tail}
@@ -166,7 +166,7 @@ func startError(name string, cmd *exec.Cmd, err error) error {
 	if errors.As(err, &pe) {
 		err = pe.Err // the path is told already
 	}
-	e := &InstanceError{Instance: name, Path: cmd.Path, Problem: "cannot be started", Err: err}
+	e := &ReplicaError{Replica: name, Path: cmd.Path, Problem: "cannot be started", Err: err}
 	fi, missing := os.Stat(cmd.Path)
 	switch {
 	case cmd.Dir != "" && !isFolder(cmd.Dir):
@@ -209,7 +209,7 @@ func (p *process) wait(dead func()) error {
 		return errNotOurs
 	}
 	p.handle.SignalGroup(sys.SIGKILL)
-	p.endMember()
+	p.endJoined()
 	var state *os.ProcessState
 	var err error
 	p.handle.Reap(func() { state, err = p.cmd.Process.Wait() })
@@ -222,25 +222,25 @@ func (p *process) wait(dead func()) error {
 	return err
 }
 
-// member returns the process that has joined in this one's place, if that is
+// replica returns the process that has joined in this one's place, if that is
 // another: a shell or a tool that was started may have started it. known is false
 // where nobody has joined, or its pid means nothing here.
-func (p *process) member() (other *sys.Process, known bool) {
-	o, err := p.page.occupant(p.index)
-	if err != nil || o == nil {
+func (p *process) joined() (other *sys.Process, known bool) {
+	j, err := p.page.joined(p.index)
+	if err != nil || j == nil {
 		return nil, false
 	}
-	if o.pid == p.pid {
-		closeAll([]*occupant{o})
+	if j.pid == p.pid {
+		closeAll([]*joinedProcess{j})
 		return nil, true
 	}
-	return o.handle, o.handle != nil
+	return j.handle, j.handle != nil
 }
 
-// endMember kills the member of a process that has died without it, and has left
+// endMember kills the replica of a process that has died without it, and has left
 // the process group.
-func (p *process) endMember() {
-	if other, _ := p.member(); other != nil {
+func (p *process) endJoined() {
+	if other, _ := p.joined(); other != nil {
 		other.Signal(sys.SIGKILL)
 		other.Close()
 	}
@@ -250,12 +250,12 @@ func (p *process) endMember() {
 var errNotOurs = errors.New("exit status unknown, for an earlier supervisor started it")
 
 // terminate asks the process to end, also when it is stopped. The signal is for
-// the member alone, for a shell that had started it would end of the signal
-// before the member has; or for the whole process group, if nobody has joined.
+// the replica alone, for a shell that had started it would end of the signal
+// before the replica has; or for the whole process group, if nobody has joined.
 func (p *process) terminate() error {
 	signal := p.handle.Signal
 	if p.cmd != nil {
-		switch other, known := p.member(); {
+		switch other, known := p.joined(); {
 		case other != nil:
 			defer other.Close()
 			signal = other.Signal

@@ -118,7 +118,7 @@ func (p *page) verdict(request uint64, entries int) verdict {
 }
 
 // inspect reads what a process that has died was executing, and publishes what follows from it.
-func (s *supervisor) inspect(r *replica) {
+func (s *supervisor) inspect(r *managedReplica) {
 	r.implicated = nil
 	if r.planned || s.stopping != nil || s.cfg.Quarantine < 0 {
 		return
@@ -144,7 +144,7 @@ func (s *supervisor) inspect(r *replica) {
 // exonerate takes back what a death has cast on methods as such, when it turns out that
 // the process was killed from outside: nothing that a request does by mistake looks so but
 // a lack of memory, which the kernel counts.
-func (s *supervisor) exonerate(r *replica, err error) {
+func (s *supervisor) exonerate(r *managedReplica, err error) {
 	implicated := r.implicated
 	r.implicated = nil
 	kills := sys.OOMKills()
@@ -170,7 +170,7 @@ func (s *supervisor) exonerate(r *replica, err error) {
 }
 
 // blame notes that a process died while it executed a request, or requests of a method.
-func (s *supervisor) blame(r *replica, word uint64, onTrial bool) {
+func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
 	now := time.Now()
 	at, deaths := -1, 0
 	var soonest int64
@@ -217,7 +217,7 @@ func (s *supervisor) blame(r *replica, word uint64, onTrial bool) {
 	s.quarantines++
 	time.AfterFunc(span+time.Second, func() { s.do(s.forgetSuspects) })
 	time.AfterFunc(span+memoryTime+time.Second, func() { s.do(s.forgetSuspects) })
-	s.report(Event{Kind: Quarantined, Instance: r.name, PID: r.proc.pid, Delay: span,
+	s.report(Event{Kind: Quarantined, Replica: r.name, PID: r.proc.pid, Delay: span,
 		Cause: fmt.Sprintf(
 			what+" being executed when each of %d processes died; it is refused for %v",
 			s.methodName(r, word), deaths, span)})
@@ -256,7 +256,7 @@ func (s *supervisor) countSuspects() {
 }
 
 // methodName names the method of a request by what the replica has announced.
-func (s *supervisor) methodName(r *replica, request uint64) string {
+func (s *supervisor) methodName(r *managedReplica, request uint64) string {
 	for _, p := range r.served {
 		for line := range strings.SplitSeq(p.Schema, "\n") {
 			words := strings.Fields(line)

@@ -31,7 +31,7 @@ func (s *supervisor) noticed(ev registry.Event) {
 			continue
 		}
 		if r.incarnation != ev.Record.Incarnation {
-			s.stranger(r, ev)
+			s.sawStranger(r, ev)
 			return
 		}
 		switch ev.Kind {
@@ -47,18 +47,18 @@ func (s *supervisor) noticed(ev registry.Event) {
 	}
 }
 
-// stranger notes a record under a replica's name that is not the replica's:
+// sawStranger records a record under a replica's name that is not the replica's:
 // somebody started the service by hand.
-func (s *supervisor) stranger(r *replica, ev registry.Event) {
-	r.squatter = ev.Record.PID
+func (s *supervisor) sawStranger(r *managedReplica, ev registry.Event) {
+	r.stranger = ev.Record.PID
 	if ev.Kind == registry.Disappeared {
-		r.squatter = 0
+		r.stranger = 0
 	}
 }
 
 // resigned ends the reign of a replica that gave up its registration. Mostly it
 // is about to die, and its locks went a moment before its pidfd tells.
-func (s *supervisor) resigned(r *replica) {
+func (s *supervisor) resigned(r *managedReplica) {
 	if r.state == starting {
 		r.record, r.answers = registry.Record{}, false // it is to register anew
 	}
@@ -85,7 +85,7 @@ func (s *supervisor) resigned(r *replica) {
 // expectEnd kills a replica that does not serve any more, if it has not ended
 // within the grace. One whose endpoint has closed may still be answering what it
 // has taken, so that alone does not end its reign.
-func (s *supervisor) expectEnd(r *replica, how string) {
+func (s *supervisor) expectEnd(r *managedReplica, how string) {
 	p := r.proc
 	time.AfterFunc(s.cfg.Grace, func() {
 		s.do(func() {
@@ -98,7 +98,7 @@ func (s *supervisor) expectEnd(r *replica, how string) {
 
 // probe finds out whether a registered replica answers, and then when its
 // endpoint ends.
-func (s *supervisor) probe(r *replica) {
+func (s *supervisor) probe(r *managedReplica) {
 	incarnation, rec := r.incarnation, r.record
 	s.helpers.Go(func() {
 		conn, err := s.shakeHands(rec)
@@ -152,17 +152,17 @@ func (s *supervisor) shakeHands(rec registry.Record) (*ipc.Conn, error) {
 
 // checkReady makes a replica ready when it was seen both to start and to
 // answer, which may happen in any order.
-func (s *supervisor) checkReady(r *replica) {
+func (s *supervisor) checkReady(r *managedReplica) {
 	if r.state != starting || r.proc == nil || r.suspicion != nil || r.planned || !r.answers {
 		return
 	}
 	r.state, r.readySince, r.trouble = ready, time.Now(), nil
-	s.watchEarly(r)
+	s.watchFutex(r)
 	s.expectSync(r)
-	s.report(Event{Kind: Ready, Instance: r.name, PID: r.proc.pid})
+	s.report(Event{Kind: Ready, Replica: r.name, PID: r.proc.pid})
 	if s.degraded {
 		s.degraded = false
-		s.report(Event{Kind: Recovered, Instance: r.name})
+		s.report(Event{Kind: Recovered, Replica: r.name})
 		s.rule(s.reign.epoch, s.reign.primary)
 	}
 	if !s.settled {

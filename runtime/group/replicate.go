@@ -15,11 +15,11 @@ import (
 	"github.com/ipcgen/ipcgen/runtime"
 )
 
-// A replicator keeps the state of a member equal to its group's: as the primary
-// it has the standbys execute what changes the state (leader.go), as a standby
+// A replicator keeps the state of a replica equal to its group's: as the primary
+// it has the standbys execute what changes the state (replicate_primary.go), as a standby
 // it executes what the primary sends (replicate_standby.go).
 type replicator struct {
-	m        *Member
+	replica  *Replica
 	state    State
 	limits   Replication
 	log      *slog.Logger
@@ -34,75 +34,76 @@ type replicator struct {
 	session  uint64 // of the primary that this standby listens to
 	incoming []byte // the snapshot that it sends
 
-	takeover sync.Mutex             // held while a reign begins
-	leader   atomic.Pointer[leader] // of this process's last reign; nil before the first
+	takeover sync.Mutex              // held while a reign begins
+	primary  atomic.Pointer[primary] // of this process's last reign; nil before the first
 
 	stop   context.CancelFunc
 	server *ipc.Server
 	tasks  sync.WaitGroup
-	note   *os.File // the group's, to tell its supervisor of changes
+	file   *os.File // the group's, to tell its supervisor of changes
 }
 
-func newReplicator(m *Member) (*replicator, error) {
-	limits, on := m.page.replication()
+func newReplicator(r *Replica) (*replicator, error) {
+	limits, on := r.page.replication()
 	if !on {
 		return nil, nil
 	}
-	if m.cfg.State == nil {
+	if r.cfg.State == nil {
 		return nil, fmt.Errorf("group %s replicates its state, but this process hands it none; "+
-			"set MemberConfig.State", m.service)
+			"set JoinConfig.State", r.service)
 	}
-	log := m.cfg.Logger
+	log := r.cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	note, err := m.dir.Root().OpenFile(pagePath(m.service), os.O_RDWR, 0)
+	file, err := r.dir.Root().OpenFile(pagePath(r.service), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &replicator{m: m, state: m.cfg.State, limits: limits,
+	return &replicator{replica: r, state: r.cfg.State, limits: limits,
 		builder: flatbuffers.NewBuilder(256),
-		log:     log.With("instance", m.Name()), note: note}, nil
+		log:     log.With("replica", r.Name()), file: file}, nil
 }
 
-// ServerOptions returns what the instance's server needs besides options of
-// its own: the services, the member as its fence, and its guard against requests that
+// ServerOptions returns what the replica's server needs besides options of
+// its own: the services, the replica as its fence, and its guard against requests that
 // end the processes that execute them; in a group that keeps the
 // services' state also what keeps it, for which their handlers must all be calls:
 // one-way messages and calls handled in place are an error of Announce.
 //
 // Interceptors given before these options see every call first. Those given
 // after them see it together with the handler, on the primary alone.
-func (m *Member) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
-	opts := []ipc.ServerOption{ipc.WithFence(m)}
+func (r *Replica) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
+	opts := []ipc.ServerOption{ipc.WithFence(r)}
 	for _, s := range services {
 		opts = append(opts, s)
 	}
-	if m.guard != nil {
-		opts = append(opts, ipc.WithGuard(m.guard))
+	if r.guard != nil {
+		opts = append(opts, ipc.WithGuard(r.guard))
 	}
-	r := m.replicator
-	if r == nil {
+	kept := r.replicator
+	if kept == nil {
 		return opts
 	}
-	r.services = services
+	kept.services = services
 	for _, s := range services {
-		r.invalid = sys.JoinErrors(r.invalid, s.Applicable())
+		kept.invalid = sys.JoinErrors(kept.invalid, s.Applicable())
 	}
-	return append(opts, ipc.WithServerInterceptor(r.intercept))
+	return append(opts, ipc.WithServerInterceptor(kept.intercept))
 }
 
-// start begins to listen to primaries; the instance must not be registered yet.
+// start begins to listen to primaries; the replica must not be registered yet.
 func (r *replicator) start() error {
 	if r.services == nil {
 		return fmt.Errorf(
-			"group %s replicates its state; make the server with Member.ServerOptions", r.m.service)
+			"group %s replicates its state; make the server with Replica.ServerOptions",
+			r.replica.service)
 	}
 	if r.invalid != nil {
 		return fmt.Errorf("group %s replicates its state, which only calls may change: %w",
-			r.m.service, r.invalid)
+			r.replica.service, r.invalid)
 	}
-	l, err := ipc.Listen(replicaChannel(r.m.Name()), ipc.WithDomain(r.m.dir.Path()))
+	l, err := ipc.Listen(replicaChannel(r.replica.Name()), ipc.WithDomain(r.replica.dir.Path()))
 	if err != nil {
 		return err
 	}
@@ -117,29 +118,29 @@ func (r *replicator) start() error {
 
 // close ends all that start and the reign began.
 func (r *replicator) close() {
-	defer r.note.Close()
+	defer r.file.Close()
 	if r.stop == nil {
 		return
 	}
 	r.stop()
 	r.server.Close()
 	r.takeover.Lock() // a reign that begins has begun
-	if l := r.leader.Load(); l != nil {
-		l.end(fmt.Errorf("%s is closed", r.m.Name()))
-		l.tasks.Wait()
+	if p := r.primary.Load(); p != nil {
+		p.end(fmt.Errorf("%s is closed", r.replica.Name()))
+		p.tasks.Wait()
 	}
 	r.takeover.Unlock()
 	r.tasks.Wait()
 }
 
-// follow is called with every change of the reign.
-func (r *replicator) follow(now reign) {
-	if now.primary != r.m.index {
+// reignChanged is called with every change of the reign.
+func (r *replicator) reignChanged(now reign) {
+	if now.primary != r.replica.index {
 		r.abdicate()
 		return
 	}
 	r.tasks.Go(func() {
-		if _, err := r.lead(); err != nil {
+		if _, err := r.asPrimary(); err != nil {
 			r.log.Warn("cannot take over", "err", err)
 		}
 	})
@@ -148,60 +149,60 @@ func (r *replicator) follow(now reign) {
 // abdicate ends what this process still does as the primary of a reign that is
 // over.
 func (r *replicator) abdicate() {
-	if l := r.leader.Load(); l != nil {
-		l.end(errors.New("the reign is over"))
+	if p := r.primary.Load(); p != nil {
+		p.end(errors.New("the reign is over"))
 	}
 }
 
-// intercept stands before the handlers of the instance's server.
+// intercept stands before the handlers of the replica's server.
 func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall,
 	next func(context.Context) error) error {
 	if call.Kind != ipc.KindCall {
 		return next(ctx) // a stream changes no state that is kept; there are no messages
 	}
-	l, err := r.lead()
+	p, err := r.asPrimary()
 	if err != nil {
 		return &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Err: err}
 	}
 	if call.Method.ReadOnly {
-		return l.read(ctx, next)
+		return p.read(ctx, next)
 	}
-	return l.change(ctx, call, next)
+	return p.change(ctx, call, next)
 }
 
-// lead returns the leader of the present reign. When the reign has just begun it
+// asPrimary returns the primary of the present reign. When the reign has just begun it
 // takes over first: it asks the standbys that live how much they have, for no
 // longer than AckTimeout, and publishes which are in sync.
-func (r *replicator) lead() (*leader, error) {
-	if l, err := r.ruling(); l != nil || err != nil {
-		return l, err
+func (r *replicator) asPrimary() (*primary, error) {
+	if p, err := r.ruling(); p != nil || err != nil {
+		return p, err
 	}
 	r.takeover.Lock()
 	defer r.takeover.Unlock()
-	if l, err := r.ruling(); l != nil || err != nil {
-		return l, err
+	if p, err := r.ruling(); p != nil || err != nil {
+		return p, err
 	}
-	if old := r.leader.Load(); old != nil {
+	if former := r.primary.Load(); former != nil {
 		r.abdicate()
-		old.tasks.Wait()
+		former.tasks.Wait()
 	}
-	l, err := r.ascend(r.m.page.reign())
+	p, err := r.beginReign(r.replica.page.reign())
 	if err != nil {
 		return nil, err
 	}
-	r.leader.Store(l)
-	return l, nil
+	r.primary.Store(p)
+	return p, nil
 }
 
-// ruling returns the leader of the present reign if it has taken over, and an
-// error if another instance rules.
-func (r *replicator) ruling() (*leader, error) {
-	now := r.m.page.reign()
-	if now.primary != r.m.index {
-		return nil, r.m.notPrimary(now)
+// ruling returns the primary of the present reign if it has taken over, and an
+// error if another replica rules.
+func (r *replicator) ruling() (*primary, error) {
+	now := r.replica.page.reign()
+	if now.primary != r.replica.index {
+		return nil, r.replica.notPrimary(now)
 	}
-	if l := r.leader.Load(); l != nil && l.epoch == now.epoch {
-		return l, nil
+	if p := r.primary.Load(); p != nil && p.epoch == now.epoch {
+		return p, nil
 	}
 	return nil, nil
 }
@@ -220,19 +221,19 @@ func (r *replicator) apply(e *entry) uint32 {
 	return digestOf(reply, err)
 }
 
-// word returns a word of the instance's own page.
-func (r *replicator) word(off int) word { return wordAt(r.m.place, off) }
+// word returns a word of the replica's own page.
+func (r *replicator) word(off int) word { return wordAt(r.replica.place, off) }
 
-// tell wakes the supervisor to look at the instance's words.
+// tell wakes the supervisor to look at the replica's words.
 func (r *replicator) tell() {
-	if _, err := r.note.WriteAt([]byte{0}, int64(placeOffset(r.m.index+1)-1)); err != nil {
+	if _, err := r.file.WriteAt([]byte{0}, int64(placeOffset(r.replica.index+1)-1)); err != nil {
 		r.log.Error("cannot wake the supervisor", "err", err)
 	}
 }
 
 // accuse has the supervisor replace a standby that does not do as the primary.
 func (r *replicator) accuse(s *standby, why error) {
-	setText(r.m.place, offAccusation, why.Error())
+	setText(r.replica.place, offAccusation, why.Error())
 	r.word(offAccused).Store(accusation(s.place, s.rec.Incarnation))
 	r.tell()
 }

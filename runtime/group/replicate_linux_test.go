@@ -36,7 +36,7 @@ func TestStateSurvivesThePrimary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+		syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 	}
 	all := readAll(t, c)
 	for i, x := range all {
@@ -164,7 +164,7 @@ func killPrimaries(t *testing.T, g *group.Group, n, standbys int, done *atomic.I
 		if err != nil {
 			t.Fatal(err)
 		}
-		syscall.Kill(status.Instances[status.Primary].PID, syscall.SIGKILL)
+		syscall.Kill(status.Replicas[status.Primary].PID, syscall.SIGKILL)
 		if _, err := g.Wait(t.Context(), func(s group.Status) bool {
 			return s.Epoch > status.Epoch
 		}); err != nil {
@@ -174,8 +174,8 @@ func killPrimaries(t *testing.T, g *group.Group, n, standbys int, done *atomic.I
 }
 
 func standbysInSync(s group.Status) (n int) {
-	for _, i := range s.Instances {
-		if i.Index != s.Primary && i.Ready && i.InSync {
+	for _, r := range s.Replicas {
+		if r.Index != s.Primary && r.Ready && r.InSync {
 			n++
 		}
 	}
@@ -269,7 +269,7 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
 	appendTo(t, c, 1)
-	standby := g.Instances()[1].PID
+	standby := g.Replicas()[1].PID
 	syscall.Kill(standby, syscall.SIGSTOP)
 	// The signal arrives when it likes; only a standby that has stopped is one
 	// that the next change cannot reach.
@@ -278,7 +278,7 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	}
 	appendTo(t, c, 2)
 	status, err := g.Wait(t.Context(), func(s group.Status) bool {
-		return s.Instances[1].PID != standby && s.Healthy()
+		return s.Replicas[1].PID != standby && s.Healthy()
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +287,7 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 		!strings.Contains(events.String(), "was out of sync for 300ms") {
 		t.Errorf("status %+v, events:\n%v", status, &events)
 	}
-	syscall.Kill(status.Instances[0].PID, syscall.SIGKILL)
+	syscall.Kill(status.Replicas[0].PID, syscall.SIGKILL)
 	if all := readAll(t, c); !slices.Equal(all, words{1, 2}) {
 		t.Errorf("the new standby has %v", all)
 	}
@@ -299,12 +299,12 @@ func TestDivergedStandbyIsReplaced(t *testing.T) {
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
-	standby := g.Instances()[1].PID
+	standby := g.Replicas()[1].PID
 	if _, err := ipc.Invoke(t.Context(), c, methodStray, &words{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := g.Wait(t.Context(), func(s group.Status) bool {
-		return s.Instances[1].PID != standby && s.Healthy()
+		return s.Replicas[1].PID != standby && s.Healthy()
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 			t.Errorf("%s tells its caller a stack: %v", m.Info().Name, err)
 		}
 	}
-	syscall.Kill(g.Instances()[0].PID, syscall.SIGKILL)
+	syscall.Kill(g.Replicas()[0].PID, syscall.SIGKILL)
 	if all := readAll(t, c); !slices.Equal(all, words{7, 7, 7}) {
 		t.Errorf("the standby has %v", all)
 	}
@@ -351,9 +351,9 @@ func TestChangesWaitForMinSync(t *testing.T) {
 	if err := os.WriteFile(trap, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(g.Instances()[1].PID, syscall.SIGKILL)
+	syscall.Kill(g.Replicas()[1].PID, syscall.SIGKILL)
 	if _, err := g.Wait(t.Context(), func(s group.Status) bool {
-		return !s.Instances[1].InSync
+		return !s.Replicas[1].InSync
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -376,11 +376,11 @@ func TestStateLostIsTold(t *testing.T) {
 	c := dialList(t, cfg.Domain)
 	appendTo(t, c, 1)
 	before := g.Status()
-	for _, i := range before.Instances {
-		syscall.Kill(i.PID, syscall.SIGSTOP) // none may see the other die
+	for _, r := range before.Replicas {
+		syscall.Kill(r.PID, syscall.SIGSTOP) // none may see the other die
 	}
-	for _, i := range before.Instances {
-		syscall.Kill(i.PID, syscall.SIGKILL)
+	for _, r := range before.Replicas {
+		syscall.Kill(r.PID, syscall.SIGKILL)
 	}
 	if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 		t.Fatal(err)
@@ -402,7 +402,7 @@ func TestReplicaWithoutStateIsRefused(t *testing.T) {
 		g.Shutdown(t.Context())
 		t.Fatal("a replica without a state became ready")
 	}
-	if !strings.Contains(err.Error(), "set MemberConfig.State") {
+	if !strings.Contains(err.Error(), "set JoinConfig.State") {
 		t.Errorf("error %v", err)
 	}
 	for _, r := range []group.Replication{{MinSync: 2}, {MinSync: -1}, {AckTimeout: -1}} {

@@ -29,7 +29,8 @@ func (r *replicator) standbyService() *ipc.Service {
 			if m == methodEnter {
 				r.session, r.incoming = h.session, nil
 			} else if h.session != r.session {
-				return nil, ipc.Errorf(ipc.CodeFenced, "%s listens to another session", r.m.Name())
+				return nil, ipc.Errorf(ipc.CodeFenced, "%s listens to another session",
+					r.replica.Name())
 			}
 			data, err := f(h, c)
 			if err != nil {
@@ -45,10 +46,10 @@ func (r *replicator) standbyService() *ipc.Service {
 
 // obey refuses all but the primary of the present reign.
 func (r *replicator) obey(h head) error {
-	now := r.m.page.reign()
-	if now.primary != h.place || now.epoch != h.epoch || h.place == r.m.index {
-		return ipc.Errorf(ipc.CodeFenced, "%s obeys the primary of epoch %d, place %d", r.m.Name(),
-			now.epoch, now.primary)
+	now := r.replica.page.reign()
+	if now.primary != h.place || now.epoch != h.epoch || h.place == r.replica.index {
+		return ipc.Errorf(ipc.CodeFenced, "%s obeys the primary of epoch %d, place %d",
+			r.replica.Name(), now.epoch, now.primary)
 	}
 	r.abdicate()
 	return nil
@@ -62,7 +63,7 @@ func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	case 0:
 	case broken: // another snapshot might hide it before the supervisor has seen it
 		return nil, fmt.Errorf("%s could not restore its state and is about to be replaced",
-			r.m.Name())
+			r.replica.Name())
 	default:
 		whole = 1
 	}
@@ -124,7 +125,7 @@ func (r *replicator) executeAll(h head, c *cutter, digests *[]byte, exited *bool
 			return err
 		}
 		if e.index != r.at.index+1 {
-			return fmt.Errorf("%s is at change %d, the next one cannot be %d", r.m.Name(),
+			return fmt.Errorf("%s is at change %d, the next one cannot be %d", r.replica.Name(),
 				r.at.index, e.index)
 		}
 		sys.CrashPoint("group change received")

@@ -23,7 +23,7 @@ import (
 //	seal     the standby is in sync
 
 // replicaChannel is where a standby listens to its primary.
-func replicaChannel(instance string) string { return instance + ".state" }
+func replicaChannel(name string) string { return name + ".state" }
 
 // longestPacket bounds one message between primary and standby; a call's
 // request must fit.

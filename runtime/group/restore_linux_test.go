@@ -82,7 +82,7 @@ func TestBacklogIsLimited(t *testing.T) {
 	c := dialList(t, cfg.Domain)
 	appendTo(t, c, 1)
 	before := g.Status()
-	syscall.Kill(before.Instances[1].PID, syscall.SIGKILL)
+	syscall.Kill(before.Replicas[1].PID, syscall.SIGKILL)
 	want := words{1}
 	passGate(t, gate, func() {
 		for n := range uint64(20) {
@@ -98,10 +98,10 @@ func TestBacklogIsLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after.Instances[1].Restarts != before.Instances[1].Restarts+1 {
+	if after.Replicas[1].Restarts != before.Replicas[1].Restarts+1 {
 		t.Errorf("the standby was replaced for its backlog: %+v", after)
 	}
-	syscall.Kill(after.Instances[0].PID, syscall.SIGKILL)
+	syscall.Kill(after.Replicas[0].PID, syscall.SIGKILL)
 	if all := readAll(t, c); !slices.Equal(all, want) {
 		t.Errorf("the standby has %v, want %v", all, want)
 	}
@@ -119,18 +119,18 @@ func TestFailedRestoreReplaces(t *testing.T) {
 	c := dialList(t, cfg.Domain)
 	appendTo(t, c, 1)
 	before := g.Status()
-	syscall.Kill(before.Instances[1].PID, syscall.SIGKILL)
+	syscall.Kill(before.Replicas[1].PID, syscall.SIGKILL)
 	var broken int
-	passGate(t, gate, func() { broken = g.Instances()[1].PID }, "as told")
+	passGate(t, gate, func() { broken = g.Replicas()[1].PID }, "as told")
 	passGate(t, gate, func() { appendTo(t, c, 2) }, "")
 	after, err := g.Wait(t.Context(), group.Status.Healthy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after.Instances[1].PID == broken || after.Epoch != before.Epoch {
+	if after.Replicas[1].PID == broken || after.Epoch != before.Epoch {
 		t.Errorf("after a failed Restore in process %d: %+v", broken, after)
 	}
-	syscall.Kill(after.Instances[0].PID, syscall.SIGKILL)
+	syscall.Kill(after.Replicas[0].PID, syscall.SIGKILL)
 	if all := readAll(t, c); !slices.Equal(all, words{1, 2}) {
 		t.Errorf("the standby has %v", all)
 	}

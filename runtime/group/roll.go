@@ -30,7 +30,7 @@ func (g *Group) Failover(ctx context.Context) (Status, error) {
 // process does not become ready, the replicas replaced so far go back to the
 // command they had, and Roll returns what went wrong once the group is healthy
 // again. Later restarts use the command that Roll left.
-func (g *Group) Roll(ctx context.Context, command func(instance int) *exec.Cmd) error {
+func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) error {
 	status, err := g.WaitHealthy(ctx, 0)
 	if err != nil {
 		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, err)
@@ -62,7 +62,7 @@ func (g *Group) goBack(ctx context.Context, former map[int]func(int) *exec.Cmd) 
 	}
 	_, err := g.Wait(ctx, func(s Status) bool {
 		for index, pid := range pids {
-			if pid != 0 && s.Instances[index].PID == pid {
+			if pid != 0 && s.Replicas[index].PID == pid {
 				return false
 			}
 		}
@@ -72,9 +72,9 @@ func (g *Group) goBack(ctx context.Context, former map[int]func(int) *exec.Cmd) 
 }
 
 func standbysFirst(s Status) (indexes []int) {
-	for _, i := range s.Instances {
-		if i.Index != s.Primary {
-			indexes = append(indexes, i.Index)
+	for _, r := range s.Replicas {
+		if r.Index != s.Primary {
+			indexes = append(indexes, r.Index)
 		}
 	}
 	return append(indexes, s.Primary)
@@ -87,7 +87,7 @@ func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec
 	g.s.ask(func() { pid = g.s.replace(g.s.replicas[index], command) })
 	var failure error
 	_, err := g.Wait(ctx, func(s Status) bool {
-		now := s.Instances[index]
+		now := s.Replicas[index]
 		if pid != 0 && now.PID == pid {
 			return false
 		}
@@ -103,7 +103,7 @@ func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec
 // replace makes a replica's process, whose pid it returns, end in order, and
 // another one start. One that is being started is replaced when it has been, and
 // one that is down has only its next start to wait for.
-func (s *supervisor) replace(r *replica, command func(int) *exec.Cmd) (pid int) {
+func (s *supervisor) replace(r *managedReplica, command func(int) *exec.Cmd) (pid int) {
 	r.command, r.trouble = command, nil
 	r.edition++
 	if r.proc == nil || s.stopping != nil {

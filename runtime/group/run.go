@@ -14,18 +14,18 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A ReplicaConfig configures Run. The zero value will do for a process that a group
+// A RunConfig configures Run. The zero value will do for a process that a group
 // supervises.
-type ReplicaConfig struct {
-	// Member says how the process joins its group.
-	Member MemberConfig
+type RunConfig struct {
+	// Join says how the process joins its group.
+	Join JoinConfig
 	// Record is what the process announces of itself. Control is the channel that it
-	// serves, and may be empty where a group supervises: then it is the instance's
+	// serves, and may be empty where a group supervises: then it is the replica's
 	// name. Reply names the reply channel. Name, Protocol and Fingerprint are filled
-	// in where they are empty; for the rest see Member.Announce.
+	// in where they are empty; for the rest see Replica.Announce.
 	Record registry.Record
 	// Options are the server's, besides the services: limits, interceptors, a logger.
-	// They come before those of the member, so that interceptors see every call first, and
+	// They come before those of the replica, so that interceptors see every call first, and
 	// may refuse it before it is replicated.
 	Options []ipc.ServerOption
 	// Grace is how long calls in flight may take once the process is told to end. 0:
@@ -47,13 +47,13 @@ type ReplicaConfig struct {
 // A standby of a group that keeps state and is told to end by somebody else than its
 // supervisor, as when a whole service is stopped at once, stays until the supervisor
 // tells it too, or for the grace: a primary that drains may need it to answer.
-func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err error) {
+func Run(ctx context.Context, cfg RunConfig, services ...*ipc.Service) (err error) {
 	orders := sys.AwaitOrders()
 	defer orders.Stop()
 
 	promoted := make(chan struct{}, 1)
-	onRole := cfg.Member.OnRole
-	cfg.Member.OnRole = func(role registry.Role, epoch uint64) {
+	onRole := cfg.Join.OnRole
+	cfg.Join.OnRole = func(role registry.Role, epoch uint64) {
 		if onRole != nil {
 			onRole(role, epoch)
 		}
@@ -64,26 +64,26 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 			}
 		}
 	}
-	member, err := Join(cfg.Member)
+	replica, err := Join(cfg.Join)
 	if err != nil {
 		return err
 	}
-	defer func() { err = sys.JoinErrors(err, member.Close()) }()
-	rec := cfg.record(member, services)
+	defer func() { err = sys.JoinErrors(err, replica.Close()) }()
+	rec := cfg.record(replica, services)
 	if rec.Control == "" {
 		return errors.New("run a replica: no group supervises this process, so " +
-			"ReplicaConfig.Record must name its Control channel")
+			"RunConfig.Record must name its Control channel")
 	}
 	l, err := ipc.Listen(rec.Control, ipc.WithReplyChannel(rec.Reply),
-		ipc.WithDomain(member.dir.Path()))
+		ipc.WithDomain(replica.dir.Path()))
 	if err != nil {
 		return err
 	}
 	server := ipc.NewServer(append(slices.Clone(cfg.Options),
-		member.ServerOptions(services...)...)...)
+		replica.ServerOptions(services...)...)...)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.WithoutCancel(ctx), l) }()
-	if err := member.Announce(rec); err != nil {
+	if err := replica.Announce(rec); err != nil {
 		return sys.JoinErrors(err, server.Close(), closedOrder(<-served))
 	}
 	if cfg.Ready != nil {
@@ -96,12 +96,12 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	case ended = <-served:
 		served <- nil
 	}
-	grace := cfg.grace(member)
+	grace := cfg.grace(replica)
 	if ended == nil {
-		member.linger(grace, promoted)
+		replica.linger(grace, promoted)
 	}
 	within := orders.Grace
-	if member.Supervised() { // a supervisor ends those that take too long
+	if replica.Supervised() { // a supervisor ends those that take too long
 		within = func(d time.Duration) (context.Context, context.CancelFunc) {
 			return context.WithTimeout(context.Background(), d)
 		}
@@ -112,13 +112,13 @@ func Run(ctx context.Context, cfg ReplicaConfig, services ...*ipc.Service) (err 
 	return sys.JoinErrors(closedOrder(ended), err, closedOrder(<-served))
 }
 
-// record completes what the instance announces.
-func (cfg *ReplicaConfig) record(m *Member, services []*ipc.Service) registry.Record {
+// record completes what the replica announces.
+func (cfg *RunConfig) record(r *Replica, services []*ipc.Service) registry.Record {
 	rec := cfg.Record
 	if rec.Control == "" {
-		rec.Control = m.Name()
+		rec.Control = r.Name()
 	}
-	if rec.Name == "" && !m.Supervised() {
+	if rec.Name == "" && !r.Supervised() {
 		rec.Name = rec.Control
 	}
 	if rec.Protocol == "" && len(services) > 0 {
@@ -128,12 +128,12 @@ func (cfg *ReplicaConfig) record(m *Member, services []*ipc.Service) registry.Re
 	return rec
 }
 
-func (cfg *ReplicaConfig) grace(m *Member) time.Duration {
+func (cfg *RunConfig) grace(r *Replica) time.Duration {
 	if cfg.Grace > 0 {
 		return cfg.Grace
 	}
-	if m.Supervised() {
-		if d := time.Duration(wordAt(m.page.mem, offGrace).Load()); d > 0 {
+	if r.Supervised() {
+		if d := time.Duration(wordAt(r.page.mem, offGrace).Load()); d > 0 {
 			return d * 4 / 5
 		}
 	}
@@ -143,8 +143,8 @@ func (cfg *ReplicaConfig) grace(m *Member) time.Duration {
 // linger blocks a standby that its supervisor has not told to end, in a group that keeps
 // state: until the supervisor does, the standby becomes the primary, or the grace has
 // passed.
-func (m *Member) linger(grace time.Duration, promoted <-chan struct{}) {
-	if m.replicator == nil || m.displaced.Load() {
+func (r *Replica) linger(grace time.Duration, promoted <-chan struct{}) {
+	if r.replicator == nil || r.displaced.Load() {
 		return
 	}
 	signals := make(chan os.Signal, 1) // each says: look whether it was the supervisor
@@ -152,8 +152,8 @@ func (m *Member) linger(grace time.Duration, promoted <-chan struct{}) {
 	defer signal.Stop(signals)
 	told := func() bool {
 		// so the supervisor cannot say so
-		damaged := wordAt(m.page.mem, offMagic).Load() != pageMagic
-		return damaged || wordAt(m.place, offTold).Load() == m.incarnation
+		damaged := wordAt(r.page.mem, offMagic).Load() != pageMagic
+		return damaged || wordAt(r.place, offTold).Load() == r.incarnation
 	}
 	if told() {
 		return
@@ -162,7 +162,7 @@ func (m *Member) linger(grace time.Duration, promoted <-chan struct{}) {
 	case <-promoted: // since some time, or a moment ago
 	default:
 	}
-	if role, _ := m.Role(); role == registry.RolePrimary {
+	if role, _ := r.Role(); role == registry.RolePrimary {
 		return
 	}
 	for over := time.After(grace); ; {
@@ -189,7 +189,7 @@ func drain(ctx context.Context, server *ipc.Server, grace time.Duration) error {
 	default:
 		return fmt.Errorf(
 			"calls were still in flight %v after the replica was told to end, and were cut off; "+
-				"allow more with ReplicaConfig.Grace and the supervisor's Config.Grace: %w", grace,
+				"allow more with RunConfig.Grace and the supervisor's Config.Grace: %w", grace,
 			err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // childStarved is a supervisor, and a client, whose user can have no inotify
-// instance, or no watch, or no more of either, while primaries die; and then can again.
+// replica, or no watch, or no more of either, while primaries die; and then can again.
 func childStarved(args []string) error {
 	limit := "/proc/sys/user/" + args[1]
 	set := func(n string) error { return os.WriteFile(limit, []byte(n), 0) }
@@ -59,7 +59,7 @@ func childStarved(args []string) error {
 			return fmt.Errorf("round %d: %v, %w", round, rep, err)
 		}
 		before := g.Status()
-		if err := syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL); err != nil {
 			return err
 		}
 		if s, err := g.WaitHealthy(ctx, before.Epoch); err != nil {

@@ -43,7 +43,7 @@ func TestSlowHandlerKeepsStandbysInSync(t *testing.T) {
 		t.Errorf("events:\n%v", &events)
 	}
 	before := g.Status()
-	syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+	syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 	if all := readAll(t, c); !slices.Equal(all, words{1, 2}) {
 		t.Errorf("the list is %v", all)
 	}
@@ -57,7 +57,7 @@ func TestStoppedStandbyAndSlowHandler(t *testing.T) {
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
-	standby := g.Instances()[1].PID
+	standby := g.Replicas()[1].PID
 	syscall.Kill(standby, syscall.SIGSTOP)
 	if err := unix.Waitid(unix.P_PID, standby, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestStoppedStandbyAndSlowHandler(t *testing.T) {
 	stall(t, c, 1)
 	if !events.has(group.OutOfSync) {
 		if _, err := g.Wait(t.Context(), func(s group.Status) bool {
-			return !s.Instances[1].InSync
+			return !s.Replicas[1].InSync
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -179,8 +179,8 @@ func childList(args []string) error {
 		l.ballast = make([]byte, n)
 		rand.NewChaCha8([32]byte{}).Read(l.ballast) // alike in every process
 	}
-	return group.Run(context.Background(), group.ReplicaConfig{
-		Member: group.MemberConfig{State: l, Healthy: func() bool { return !hangs.Load() }},
+	return group.Run(context.Background(), group.RunConfig{
+		Join:   group.JoinConfig{State: l, Healthy: func() bool { return !hangs.Load() }},
 		Record: registry.Record{Control: "list_" + args[0]}}, l.service())
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// An Instance is the state of one replica.
-type Instance struct {
+// A ReplicaStatus is the state of one replica.
+type ReplicaStatus struct {
 	Index int
 	Name  string
 	// PID is 0 while no process runs in this place.
@@ -16,14 +16,14 @@ type Instance struct {
 	Alive bool // its process lives, as far as the kernel has told
 	Ready bool // it is registered and answers
 	// Role, Epoch, Control and Reply are from its record in the registry: what
-	// the instance says of itself. Zero until it is registered.
+	// the replica says of itself. Zero until it is registered.
 	Role           registry.Role
 	Epoch          uint64
 	Control, Reply string
 	// Err is how the last process in this place failed, until the next is
 	// ready.
 	Err error
-	// InSync is set, in a group that replicates, while the instance has all
+	// InSync is set, in a group that replicates, while the replica has all
 	// that was answered, and the primary waits for it. A new primary first finds
 	// out who is; until then nobody is in sync.
 	InSync bool
@@ -47,13 +47,13 @@ type Status struct {
 	// OutputLost counts the bytes of the replicas' output that Config.Stdout and
 	// Config.Stderr did not take: they failed, or were too slow.
 	OutputLost uint64
-	Instances  []Instance
+	Replicas   []ReplicaStatus
 }
 
-// Alive returns the number of instances whose process lives.
+// Alive returns the number of replicas whose process lives.
 func (s Status) Alive() (n int) {
-	for _, i := range s.Instances {
-		if i.Alive {
+	for _, r := range s.Replicas {
+		if r.Alive {
 			n++
 		}
 	}
@@ -63,12 +63,12 @@ func (s Status) Alive() (n int) {
 // Healthy reports whether all replicas are ready, one of them is the primary,
 // and all know their roles of this epoch and have the state, if there is one.
 func (s Status) Healthy() bool {
-	for _, i := range s.Instances {
+	for _, r := range s.Replicas {
 		want := registry.RoleStandby
-		if i.Index == s.Primary {
+		if r.Index == s.Primary {
 			want = registry.RolePrimary
 		}
-		if !i.Ready || i.Role != want || i.Epoch != s.Epoch || s.Replicates && !i.InSync {
+		if !r.Ready || r.Role != want || r.Epoch != s.Epoch || s.Replicates && !r.InSync {
 			return false
 		}
 	}

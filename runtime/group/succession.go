@@ -9,7 +9,7 @@ import (
 )
 
 // This file is how the supervisor of a group that replicates chooses primaries
-// and watches who is in sync; replication itself is the members' business.
+// and watches who is in sync; replication itself is the replicas' business.
 
 // A set of replicas is a word with a bit for each, by place, and the epoch of
 // the primary that wrote it.
@@ -71,13 +71,13 @@ func (p *page) inSync(epoch uint64) uint64 {
 			return mask
 		}
 	}
-	return wordAt(p.mem, offHeirs).Load()
+	return wordAt(p.mem, offCandidates).Load()
 }
 
 // countedOn reports whether a replica has the whole state and the primary's set
 // says so. Until a new primary has published its set nobody is counted on: it may
 // find that who could have succeeded in its stead is behind.
-func (s *supervisor) countedOn(r *replica) bool {
+func (s *supervisor) countedOn(r *managedReplica) bool {
 	if r.proc == nil || !r.synced {
 		return false // and after the end of the group there is no page either
 	}
@@ -93,10 +93,10 @@ func (s *supervisor) begun() bool {
 	return epoch == s.reign.epoch
 }
 
-// bequeath ends the reign and notes who was in sync at its end. The reign ends
+// endReign ends the reign and notes who was in sync at its end. The reign ends
 // first: what its primary answers after that it cannot release, so no change is
 // answered by a set that is smaller than the one found here.
-func (s *supervisor) bequeath() {
+func (s *supervisor) endReign() {
 	if s.cfg.Replication == nil {
 		return
 	}
@@ -104,8 +104,8 @@ func (s *supervisor) bequeath() {
 	over.primary = none
 	s.page.storeReign(over)
 	sys.CrashPoint("group reign ended")
-	wordAt(s.page.mem, offHeirs).Store(s.page.inSync(s.reign.epoch))
-	sys.CrashPoint("group heirs stored")
+	wordAt(s.page.mem, offCandidates).Store(s.page.inSync(s.reign.epoch))
+	sys.CrashPoint("group candidates stored")
 }
 
 // whole reports whether the process in a place has, or once had, the whole
@@ -117,30 +117,32 @@ func (p *page) whole(index int) bool {
 
 // successor returns the replica to promote, or nil when none can be yet. lost
 // means that nobody is left with all that was answered.
-func (s *supervisor) successor() (next *replica, lost bool) {
-	heirs := wordAt(s.page.mem, offHeirs).Load()
-	if s.cfg.Replication == nil || heirs == 0 {
-		return s.firstReady(func(*replica) bool { return true }), false
+func (s *supervisor) successor() (next *managedReplica, lost bool) {
+	candidates := wordAt(s.page.mem, offCandidates).Load()
+	if s.cfg.Replication == nil || candidates == 0 {
+		return s.firstReady(func(*managedReplica) bool { return true }), false
 	}
 	// The bit may stand for a process that died since, the word cannot.
-	heir := func(r *replica) bool { return heirs&(1<<r.index) != 0 && s.page.whole(r.index) }
-	if r := s.firstReady(heir); r != nil {
+	candidate := func(r *managedReplica) bool {
+		return candidates&(1<<r.index) != 0 && s.page.whole(r.index)
+	}
+	if r := s.firstReady(candidate); r != nil {
 		return r, false
 	}
 	for _, r := range s.replicas {
-		if r.state == starting && r.suspicion == nil && heir(r) {
+		if r.state == starting && r.suspicion == nil && candidate(r) {
 			return nil, false // it is known to the primary before it is to us
 		}
 	}
-	if r := s.firstReady(func(r *replica) bool { return s.page.whole(r.index) }); r != nil {
+	if r := s.firstReady(func(r *managedReplica) bool { return s.page.whole(r.index) }); r != nil {
 		return r, true
 	}
-	return s.firstReady(func(r *replica) bool {
+	return s.firstReady(func(r *managedReplica) bool {
 		return s.page.placeWord(r.index, offSynced) != broken
 	}), true
 }
 
-func (s *supervisor) firstReady(ok func(*replica) bool) *replica {
+func (s *supervisor) firstReady(ok func(*managedReplica) bool) *managedReplica {
 	for _, r := range s.replicas {
 		if r.state == ready && r.suspicion == nil && ok(r) {
 			return r
@@ -150,31 +152,31 @@ func (s *supervisor) firstReady(ok func(*replica) bool) *replica {
 }
 
 // stateLost tells that a reign begins without all that was answered.
-func (s *supervisor) stateLost(r *replica) {
+func (s *supervisor) stateLost(r *managedReplica) {
 	cause := "no replica in sync is left; the state begins anew"
 	if s.page.whole(r.index) {
 		cause = "no replica in sync is left; the state is that of one that fell behind"
 	}
-	wordAt(s.page.mem, offHeirs).Store(0)
-	s.report(Event{Kind: StateLost, Instance: r.name, PID: r.proc.pid, Cause: cause})
+	wordAt(s.page.mem, offCandidates).Store(0)
+	s.report(Event{Kind: StateLost, Replica: r.name, PID: r.proc.pid, Cause: cause})
 }
 
-// watchSync tells the supervisor when a member has changed its words.
+// watchSync tells the supervisor when a replica has changed its words.
 func (s *supervisor) watchSync(dir *sys.DirWatch) {
 	defer dir.Close()
 	stop := context.AfterFunc(s.ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {
-		s.do(s.lookAtSync)
+		s.do(s.checkSync)
 		if dir.Next(func(string, bool) {}) != nil {
 			return
 		}
 	}
 }
 
-// lookAtSync reports who came in sync or fell out of it, and suspects who was
+// checkSync reports who came in sync or fell out of it, and suspects who was
 // accused or has no state.
-func (s *supervisor) lookAtSync() {
+func (s *supervisor) checkSync() {
 	if s.cfg.Replication == nil || s.stopping != nil {
 		return
 	}
@@ -184,9 +186,9 @@ func (s *supervisor) lookAtSync() {
 		if synced != r.synced {
 			r.synced = synced
 			if synced {
-				s.report(Event{Kind: InSync, Instance: r.name, PID: r.proc.pid})
+				s.report(Event{Kind: InSync, Replica: r.name, PID: r.proc.pid})
 			} else if r.proc != nil {
-				s.report(Event{Kind: OutOfSync, Instance: r.name, PID: r.proc.pid})
+				s.report(Event{Kind: OutOfSync, Replica: r.name, PID: r.proc.pid})
 			}
 			s.expectSync(r)
 		}
@@ -207,7 +209,7 @@ func (s *supervisor) lookAtSync() {
 
 // expectSync suspects a ready replica that is out of sync for too long while
 // there is a primary.
-func (s *supervisor) expectSync(r *replica) {
+func (s *supervisor) expectSync(r *managedReplica) {
 	if s.cfg.Replication == nil || r.state != ready || r.synced {
 		return
 	}

@@ -94,7 +94,7 @@ func TestAdoptedReplicasKeepTheState(t *testing.T) {
 				t.Errorf("adopted as %+v", before)
 			}
 			appendTo(t, c, 2)
-			syscall.Kill(before.Instances[before.Primary].PID, syscall.SIGKILL)
+			syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
 			if all := readAll(t, c); !slices.Equal(all, words{1, 2}) {
 				t.Errorf("the list is %v", all)
 			}
@@ -134,7 +134,7 @@ func TestStoppedPrimaryChangesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old := s.Instances[s.Primary]
+		old := s.Replicas[s.Primary]
 		syscall.Kill(old.PID, syscall.SIGSTOP)
 		var waiting sync.WaitGroup
 		for n := range uint64(2) {
@@ -170,7 +170,7 @@ func TestStoppedPrimaryChangesNothing(t *testing.T) {
 	}
 	// What the last standby has, which was a stopped primary, is what was answered.
 	s := g.Status()
-	syscall.Kill(s.Instances[s.Primary].PID, syscall.SIGKILL)
+	syscall.Kill(s.Replicas[s.Primary].PID, syscall.SIGKILL)
 	there := make(map[uint64]bool)
 	for _, x := range readAll(t, c) {
 		if there[x] || x&0xff == 0xf1 {
@@ -195,7 +195,7 @@ func TestHungPrimaryLosesNothing(t *testing.T) {
 	var done atomic.Int64
 	loaders, stop := load(t, cfg.Domain, 2, &done)
 	before := g.Status()
-	old := before.Instances[before.Primary].PID
+	old := before.Replicas[before.Primary].PID
 	syscall.Kill(old, syscall.SIGSTOP)
 	after, err := g.WaitHealthy(t.Context(), before.Epoch)
 	if err != nil {

@@ -34,11 +34,11 @@ type supervisor struct {
 	cancel  context.CancelFunc
 	helpers sync.WaitGroup
 	release func() bool // detaches the group from Start's context
-	// syncWatch tells of the members' words; nil unless the group replicates.
+	// syncWatch tells of the replicas' words; nil unless the group replicates.
 	syncWatch *sys.DirWatch
-	left      []*occupant // to adopt
+	survivors []*joinedProcess // to adopt
 
-	replicas []*replica
+	replicas []*managedReplica
 	channels map[string]bool // where replicas served that ended badly
 	reign    reign
 	settled  bool        // all replicas were ready once
@@ -58,9 +58,9 @@ type supervisor struct {
 	leftBehind []error
 }
 
-// A replica is the place of an instance, in which one process after the other
-// runs.
-type replica struct {
+// A managedReplica is a replica as its supervisor knows it. One process after the other
+// runs in its place.
+type managedReplica struct {
 	index int
 	name  string
 	state state
@@ -74,14 +74,14 @@ type replica struct {
 	readySince  time.Time
 	failures    int // in a row, each before it was ready for Restart.Window
 	restarts    int
-	suspicion   *InstanceError // why we killed it
+	suspicion   *ReplicaError // why we killed it
 	pulse       pulse
 	command     func(int) *exec.Cmd
 	edition     int      // counts the commands
 	told        *process // that was told to end
 	planned     bool     // it was told to end, to be replaced
 	trouble     error    // how the process before failed; nil once another is ready
-	squatter    int      // pid of a stranger that has its name
+	stranger    int      // pid of a stranger that has its name
 	synced      bool     // it has the state, in a group that replicates
 	implicated  []uint64 // methods of which the process that died last executed requests
 }
@@ -108,7 +108,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 	}
 	for i := range cfg.Replicas {
 		s.replicas = append(s.replicas,
-			&replica{index: i, name: instanceName(cfg.Service, i), command: cfg.Command})
+			&managedReplica{index: i, name: replicaName(cfg.Service, i), command: cfg.Command})
 	}
 	return s
 }
@@ -146,7 +146,7 @@ func (s *supervisor) run() {
 	if s.syncWatch != nil {
 		s.helpers.Go(func() { s.watchSync(s.syncWatch) })
 	}
-	s.adoptAll(s.left)
+	s.adoptAll(s.survivors)
 	for _, r := range s.replicas {
 		if r.proc == nil {
 			s.start(r)
@@ -217,13 +217,13 @@ func (s *supervisor) report(ev Event) {
 }
 
 // start starts the process of a replica that is down.
-func (s *supervisor) start(r *replica) {
+func (s *supervisor) start(r *managedReplica) {
 	r.state, r.incarnation = starting, rand.Uint64()|1
-	r.record, r.answers, r.served, r.suspicion, r.squatter, r.readySince = registry.Record{}, false,
+	r.record, r.answers, r.served, r.suspicion, r.stranger, r.readySince = registry.Record{}, false,
 		nil, nil, 0, time.Time{}
 	s.page.settle(r.index)
 	s.page.forgetState(r.index)
-	s.page.tenant(r.index).Store(r.incarnation)
+	s.page.incarnation(r.index).Store(r.incarnation)
 	r.synced = false
 	incarnation, command, edition, page := r.incarnation, r.command, r.edition, s.page
 	s.helpers.Go(func() {
@@ -235,14 +235,14 @@ func (s *supervisor) start(r *replica) {
 	})
 }
 
-func (s *supervisor) started(r *replica, p *process, edition int, err error) {
+func (s *supervisor) started(r *managedReplica, p *process, edition int, err error) {
 	if err != nil {
 		r.state = down
-		s.report(Event{Kind: Died, Instance: r.name, Cause: "not started", Err: err})
+		s.report(Event{Kind: Died, Replica: r.name, Cause: "not started", Err: err})
 		s.failed(r, err)
 		return
 	}
-	s.report(Event{Kind: Started, Instance: r.name, PID: p.pid})
+	s.report(Event{Kind: Started, Replica: r.name, PID: p.pid})
 	s.attend(r, p)
 	r.planned = edition != r.edition // of a command that is not wanted any more
 	if s.stopping != nil || r.planned {
@@ -250,13 +250,13 @@ func (s *supervisor) started(r *replica, p *process, edition int, err error) {
 		return
 	}
 	// It may be ahead of what we know: registered, or in sync, for a while.
-	s.lookAtSync()
+	s.checkSync()
 	s.checkReady(r)
 	s.expectReady(r, p)
 }
 
 // attend waits for the death of a replica's process.
-func (s *supervisor) attend(r *replica, p *process) {
+func (s *supervisor) attend(r *managedReplica, p *process) {
 	r.proc, r.pulse = p, pulse{beat: s.page.beat(r.index)}
 	alive := s.page.alive(r.index)
 	s.helpers.Go(func() {
@@ -267,7 +267,7 @@ func (s *supervisor) attend(r *replica, p *process) {
 }
 
 // expectReady suspects a replica that is not ready in time.
-func (s *supervisor) expectReady(r *replica, p *process) {
+func (s *supervisor) expectReady(r *managedReplica, p *process) {
 	time.AfterFunc(s.cfg.ReadyTimeout, func() {
 		s.do(func() {
 			if r.proc == p && r.state == starting {
@@ -278,39 +278,39 @@ func (s *supervisor) expectReady(r *replica, p *process) {
 }
 
 // notReady says what a replica lacks at the end of its ReadyTimeout.
-func (s *supervisor) notReady(r *replica) string {
+func (s *supervisor) notReady(r *managedReplica) string {
 	what := "did not register"
 	switch {
 	case r.record.Name != "":
 		what = "registered, but did not answer on " + r.record.Control
-	case r.squatter != 0:
-		what = fmt.Sprintf("could not register, for process %d has its name,", r.squatter)
+	case r.stranger != 0:
+		what = fmt.Sprintf("could not register, for process %d has its name,", r.stranger)
 	}
 	return fmt.Sprintf("%s within %v of its start", what, s.cfg.ReadyTimeout)
 }
 
 // suspect kills a replica that does not do what it should. Nobody takes its
 // place before it is seen dead.
-func (s *supervisor) suspect(r *replica, problem string) {
+func (s *supervisor) suspect(r *managedReplica, problem string) {
 	if r.proc == nil || r.suspicion != nil || r.state == dead {
 		return
 	}
-	r.suspicion = &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid,
+	r.suspicion = &ReplicaError{Replica: r.name, Path: r.proc.path, PID: r.proc.pid,
 		Problem: problem + ", and was killed"}
-	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: problem})
+	s.report(Event{Kind: Suspected, Replica: r.name, PID: r.proc.pid, Cause: problem})
 	s.kill(r)
 }
 
 // kill ends a replica's process. One that nothing here can end is reported, and
 // left behind by a group that shuts down.
-func (s *supervisor) kill(r *replica) {
+func (s *supervisor) kill(r *managedReplica) {
 	err := r.proc.kill()
 	if err == nil {
 		return
 	}
-	failure := &InstanceError{Instance: r.name, Path: r.proc.path, PID: r.proc.pid,
+	failure := &ReplicaError{Replica: r.name, Path: r.proc.path, PID: r.proc.pid,
 		Problem: "cannot be killed", Err: err}
-	s.report(Event{Kind: Suspected, Instance: r.name, PID: r.proc.pid, Cause: failure.Problem,
+	s.report(Event{Kind: Suspected, Replica: r.name, PID: r.proc.pid, Cause: failure.Problem,
 		Err: failure})
 	if s.stopping != nil {
 		s.leftBehind = append(s.leftBehind, failure)
@@ -324,7 +324,7 @@ func (s *supervisor) kill(r *replica) {
 
 // died is the notice of a death. All that others wait for happens here; the
 // process is reaped later.
-func (s *supervisor) died(r *replica, p *process) {
+func (s *supervisor) died(r *managedReplica, p *process) {
 	if r.proc != p || r.state == dead {
 		return
 	}
@@ -339,14 +339,14 @@ func (s *supervisor) died(r *replica, p *process) {
 	}
 }
 
-func (s *supervisor) reaped(r *replica, p *process, err error) {
+func (s *supervisor) reaped(r *managedReplica, p *process, err error) {
 	if r.proc != p {
 		return // left behind
 	}
 	s.exonerate(r, err)
 	failure := r.suspicion
 	if failure == nil {
-		failure = &InstanceError{Instance: r.name, Path: p.path, PID: p.pid,
+		failure = &ReplicaError{Replica: r.name, Path: p.path, PID: p.pid,
 			Problem: "ended", Err: err}
 		if r.readySince.IsZero() {
 			failure.Problem = "ended before it was ready"
@@ -370,17 +370,17 @@ func (s *supervisor) reaped(r *replica, p *process, err error) {
 	planned := r.planned && r.suspicion == nil
 	r.planned = false
 	if planned && s.stopping == nil {
-		s.report(Event{Kind: Died, Instance: r.name, PID: p.pid, Cause: "replacement"})
+		s.report(Event{Kind: Died, Replica: r.name, PID: p.pid, Cause: "replacement"})
 		r.restarts++
 		s.start(r)
 		return
 	}
-	s.report(Event{Kind: Died, Instance: r.name, PID: p.pid, Cause: cause, Err: failure})
+	s.report(Event{Kind: Died, Replica: r.name, PID: p.pid, Cause: cause, Err: failure})
 	s.failed(r, failure)
 }
 
 // failed decides what follows when a replica is down.
-func (s *supervisor) failed(r *replica, err error) {
+func (s *supervisor) failed(r *managedReplica, err error) {
 	r.trouble = err
 	switch {
 	case s.stopping != nil:
@@ -392,7 +392,7 @@ func (s *supervisor) failed(r *replica, err error) {
 }
 
 // restart starts a replica again, now or later.
-func (s *supervisor) restart(r *replica) {
+func (s *supervisor) restart(r *managedReplica) {
 	now := time.Now()
 	policy := &s.cfg.Restart
 	if !r.readySince.IsZero() && now.Sub(r.readySince) >= policy.Window {
@@ -425,7 +425,7 @@ func (s *supervisor) restart(r *replica) {
 		again()
 		return
 	}
-	s.report(Event{Kind: Delayed, Instance: r.name, Cause: cause, Delay: delay})
+	s.report(Event{Kind: Delayed, Replica: r.name, Cause: cause, Delay: delay})
 	time.AfterFunc(delay, func() { s.do(again) })
 }
 
@@ -458,10 +458,10 @@ func (s *supervisor) elect(cause string) {
 	if !s.settled || s.stopping != nil {
 		return
 	}
-	s.bequeath()
+	s.endReign()
 	if r, lost := s.successor(); r != nil {
 		s.rule(s.reign.epoch+1, r.index)
-		s.report(Event{Kind: Promoted, Instance: r.name, PID: r.proc.pid, Cause: cause})
+		s.report(Event{Kind: Promoted, Replica: r.name, PID: r.proc.pid, Cause: cause})
 		if lost {
 			s.stateLost(r)
 		}
@@ -513,7 +513,7 @@ func (s *supervisor) stopRest() {
 }
 
 // stop tells a replica, once, to end, and kills it after the grace.
-func (s *supervisor) stop(r *replica) {
+func (s *supervisor) stop(r *managedReplica) {
 	p := r.proc
 	if r.told == p {
 		return
@@ -522,13 +522,13 @@ func (s *supervisor) stop(r *replica) {
 	s.page.wordOf(r.index, offTold).Store(r.incarnation)
 	sys.CrashPoint("group end ordered")
 	if err := p.terminate(); err != nil {
-		s.events.log(slog.LevelWarn, "replica cannot be told to end", "instance", r.name, "pid",
+		s.events.log(slog.LevelWarn, "replica cannot be told to end", "replica", r.name, "pid",
 			p.pid, "err", err)
 	}
 	s.killAfterGrace(r)
 }
 
-func (s *supervisor) killAfterGrace(r *replica) {
+func (s *supervisor) killAfterGrace(r *managedReplica) {
 	p := r.proc
 	time.AfterFunc(s.cfg.Grace, func() {
 		s.do(func() {
@@ -554,14 +554,14 @@ func (s *supervisor) status() Status {
 		Replicates:  s.cfg.Replication != nil,
 		Quarantined: s.quarantined, Quarantines: s.quarantines}
 	for _, r := range s.replicas {
-		i := Instance{Index: r.index, Name: r.name, Restarts: r.restarts, Ready: r.state == ready,
-			Role: r.record.Role, Epoch: r.record.Epoch, Control: r.record.Control,
-			Reply: r.record.Reply, Err: r.trouble, InSync: s.cfg.Replication != nil &&
-				s.countedOn(r)}
+		one := ReplicaStatus{Index: r.index, Name: r.name, Restarts: r.restarts,
+			Ready: r.state == ready, Role: r.record.Role, Epoch: r.record.Epoch,
+			Control: r.record.Control, Reply: r.record.Reply, Err: r.trouble,
+			InSync: s.cfg.Replication != nil && s.countedOn(r)}
 		if r.proc != nil {
-			i.PID, i.Alive = r.proc.pid, r.state != dead
+			one.PID, one.Alive = r.proc.pid, r.state != dead
 		}
-		st.Instances = append(st.Instances, i)
+		st.Replicas = append(st.Replicas, one)
 	}
 	return st
 }

@@ -21,7 +21,7 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	place := s.page.mem[placeOffset(0):]
 	wordAt(place, offSynced).Store(1)
 	wordAt(place, offSet).Store(packSet(1, 1))
-	s.lookAtSync()
+	s.checkSync()
 	if r.synced {
 		t.Error("in sync without a process")
 	}
@@ -39,18 +39,18 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 // A supervisor may be killed when it has ended a reign, but not noted yet who
 // had the state at its end. The next one finds that out, and does not take what
 // was noted at the end of the reign before.
-func TestHeirsOfAReignEndedByAKilledSupervisor(t *testing.T) {
+func TestCandidatesOfAReignEndedByAKilledSupervisor(t *testing.T) {
 	p := &page{mem: make([]byte, placeOffset(3))}
 	wordAt(p.mem, offReign).Store(reign{epoch: 4, primary: none}.pack())
-	wordAt(p.mem, offHeirs).Store(0b001)
+	wordAt(p.mem, offCandidates).Store(0b001)
 	wordAt(p.mem, placeOffset(1)+offSet).Store(packSet(4, 0b110))
 	s := makeSupervisor(Config{Service: "svc", Replicas: 3, Replication: new(Replication),
 		Logger: slog.New(slog.DiscardHandler)}, nil, nil, p)
 	defer s.events.close()
 	defer s.launch.close()
 	s.adoptAll(nil)
-	if heirs := wordAt(p.mem, offHeirs).Load(); heirs != 0b110 {
-		t.Errorf("heirs %b", heirs)
+	if candidates := wordAt(p.mem, offCandidates).Load(); candidates != 0b110 {
+		t.Errorf("candidates %b", candidates)
 	}
 }
 

@@ -25,8 +25,8 @@ func replaced(t *testing.T, g *group.Group, before group.Status, events *eventLo
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := g.Wait(ctx, func(s group.Status) bool {
-		for i, now := range s.Instances {
-			if now.PID == before.Instances[i].PID {
+		for i, now := range s.Replicas {
+			if now.PID == before.Replicas[i].PID {
 				return false
 			}
 		}
@@ -132,7 +132,7 @@ func TestGroupWhoseFileIsDamaged(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if conn.PID == after.Instances[after.Primary].PID {
+				if conn.PID == after.Replicas[after.Primary].PID {
 					break
 				}
 			}
@@ -288,7 +288,7 @@ func TestDisplacedGroupEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if conn.PID == s.Instances[s.Primary].PID {
+		if conn.PID == s.Replicas[s.Primary].PID {
 			break
 		}
 	}
@@ -347,9 +347,9 @@ func TestGroupOfAnImage(t *testing.T) {
 }
 
 // A process alone whose name another has taken answers nothing any more.
-func TestDisplacedMemberAnswersNothing(t *testing.T) {
+func TestDisplacedReplicaAnswersNothing(t *testing.T) {
 	d := newDomain(t)
-	first, err := group.Join(group.MemberConfig{Domain: d})
+	first, err := group.Join(group.JoinConfig{Domain: d})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func newProtocol(name, description string) *ipc.Protocol {
 		Schema: description}
 }
 
-// protocols returns what the instance replicates.
+// protocols returns what the replica replicates.
 func (r *replicator) protocols() []*ipc.Protocol {
 	var all []*ipc.Protocol
 	for _, s := range r.services {
@@ -35,7 +35,7 @@ func (r *replicator) protocols() []*ipc.Protocol {
 	return all
 }
 
-// announced returns services without methods, for the server on which the instance listens to
+// announced returns services without methods, for the server on which the replica listens to
 // its primary to name their protocols.
 func (r *replicator) announced() (opts []ipc.ServerOption) {
 	for _, p := range r.protocols() {
@@ -45,15 +45,15 @@ func (r *replicator) announced() (opts []ipc.ServerOption) {
 }
 
 // meet compares the standby's version with this one.
-func (f *follower) meet() error {
-	theirs, err := f.conn.Protocols()
+func (ses *session) meet() error {
+	theirs, err := ses.conn.Protocols()
 	if err != nil {
 		return err
 	}
 	theirs = slices.DeleteFunc(theirs, func(p *ipc.Protocol) bool {
 		return p.Name == replicaProtocol.Name
 	})
-	if f.gap, err = ipc.NewGap(f.l.r.protocols(), theirs); err != nil {
+	if ses.gap, err = ipc.NewGap(ses.primary.r.protocols(), theirs); err != nil {
 		return fmt.Errorf("%w: %w", errIncompatible, err)
 	}
 	return nil
@@ -61,23 +61,23 @@ func (f *follower) meet() error {
 
 // adapt prepares a change for standbys of other versions, and refuses one of which any of them
 // would understand less than this process does. The caller must hold r.order.
-func (l *leader) adapt(e *entry, call *ipc.ServerCall) error {
-	others := l.otherVersions()
+func (p *primary) adapt(e *entry, call *ipc.ServerCall) error {
+	others := p.otherVersions()
 	if len(others) == 0 {
 		return nil
 	}
-	body, err := call.EncodeRequest(l.r.builder)
+	body, err := call.EncodeRequest(p.r.builder)
 	if err != nil {
 		return &ipc.Error{Code: ipc.CodeInternal, Outcome: ipc.NotExecuted,
 			Msg: "encode the request for a standby of another version", Err: err}
 	}
-	for _, f := range others {
-		if err := f.gap.Find(call.Method, body); err != nil {
+	for _, ses := range others {
+		if err := ses.gap.Find(call.Method, body); err != nil {
 			return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted,
 				Msg: fmt.Sprintf(
 					"%s runs another version of the service, which would not do the same: %v; "+
 						"such calls are refused until it is replaced (Group.Roll)",
-					f.s.rec.Name, err)}
+					ses.standby.rec.Name, err)}
 		}
 	}
 	e.common = bytes.Clone(body)
@@ -85,26 +85,26 @@ func (l *leader) adapt(e *entry, call *ipc.ServerCall) error {
 }
 
 // otherVersions returns the sessions with standbys of other versions.
-func (l *leader) otherVersions() (fs []*follower) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.standbys {
-		if s.now != nil && s.now.gap != nil {
-			fs = append(fs, s.now)
+func (p *primary) otherVersions() (sessions []*session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.standbys {
+		if s.session != nil && s.session.gap != nil {
+			sessions = append(sessions, s.session)
 		}
 	}
-	return fs
+	return sessions
 }
 
 // agrees reports whether a standby answered a change as this process did. Replies of different
 // versions may differ; that one is an error and the other is not may not.
-func (f *follower) agrees(e *entry, digest uint32) bool {
-	return digest == e.digest || f.gap != nil && digest&e.digest&digestOfReply != 0
+func (ses *session) agrees(e *entry, digest uint32) bool {
+	return digest == e.digest || ses.gap != nil && digest&e.digest&digestOfReply != 0
 }
 
 // compareVersions suspects replicas that serve another, incompatible version than the primary
 // or, without one, than an earlier replica. r is ready, or about to be.
-func (s *supervisor) compareVersions(r *replica) {
+func (s *supervisor) compareVersions(r *managedReplica) {
 	if s.cfg.Replication == nil {
 		return
 	}

@@ -162,7 +162,7 @@ func (s *subject) lose(by syscall.Signal) (time.Duration, error) {
 		return 0, err
 	}
 	time.Sleep(settle)
-	victim := before.Instances[before.Primary].PID
+	victim := before.Replicas[before.Primary].PID
 	start := time.Now()
 	if err := syscall.Kill(victim, by); err != nil {
 		return 0, err

@@ -69,7 +69,7 @@ func run(what string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	var service bulk.Bulk = teller{Load(ballast)}
-	var cfg group.MemberConfig
+	var cfg group.JoinConfig
 	if kind == "count" {
 		c := new(counter)
 		service, cfg.State = c, c

@@ -68,7 +68,7 @@ func run(ctx context.Context, path string, args []string) error {
 			return fmt.Errorf("block %d: %d samples came back, want %d", n,
 				len(out.Samples), samples)
 		}
-		if pid := g.Status().Instances[0].PID; pid != process {
+		if pid := g.Status().Replicas[0].PID; pid != process {
 			if process != 0 {
 				fmt.Printf("host: the plug-in crashed; process %d goes on at block %d\n", pid, n)
 			}

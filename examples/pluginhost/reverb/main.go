@@ -43,7 +43,7 @@ func main() {
 	r := &reverb{}
 	flag.Uint64Var(&r.crashAfter, "crash-after", 0, "exit while processing the block after so many")
 	flag.Parse()
-	if err := group.Run(context.Background(), group.ReplicaConfig{},
+	if err := group.Run(context.Background(), group.RunConfig{},
 		plugin.NewEffectService(r)); err != nil {
 		log.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func supervise(ctx context.Context) error {
 		Events: func(ev group.Event) {
 			switch ev.Kind {
 			case group.Died, group.Promoted, group.InSync:
-				fmt.Printf("controller: %s %s\n", ev.Instance, ev.Kind)
+				fmt.Printf("controller: %s %s\n", ev.Replica, ev.Kind)
 			}
 		},
 	})
@@ -59,6 +59,6 @@ func supervise(ctx context.Context) error {
 func replica(ctx context.Context) error {
 	c := newController()
 	go c.follow(ctx, "robot_sensor")
-	return group.Run(ctx, group.ReplicaConfig{Member: group.MemberConfig{State: c}},
+	return group.Run(ctx, group.RunConfig{Join: group.JoinConfig{State: c}},
 		robot.NewControllerService(c))
 }

@@ -31,7 +31,7 @@ func childParent(args []string) error {
 			panic(err)
 		}
 		cmd, said := exec.Command(os.Args[0]), new(bytes.Buffer)
-		cmd.Env = append(os.Environ(), childVar+"=heir")
+		cmd.Env = append(os.Environ(), childVar+"=successor")
 		cmd.Stdin, cmd.Stdout = r, said
 		if err := cmd.Start(); err != nil {
 			panic(err)
@@ -40,11 +40,11 @@ func childParent(args []string) error {
 		return cmd, w, said
 	}
 	early, earlyGo, earlySaid := start()
-	m, err := group.Join(group.MemberConfig{})
+	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
 		return err
 	}
-	if err := m.Announce(registry.Record{}); err != nil {
+	if err := r.Announce(registry.Record{}); err != nil {
 		return err
 	}
 	late, lateGo, lateSaid := start()
@@ -61,23 +61,23 @@ func childParent(args []string) error {
 		return err
 	}
 	<-ctx.Done()
-	return m.Close()
+	return r.Close()
 }
 
 // childHeir joins when its standard input ends, and says what came of it.
-func childHeir([]string) error {
+func childSuccessor([]string) error {
 	bufio.NewReader(os.Stdin).ReadByte()
-	m, err := group.Join(group.MemberConfig{})
+	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
 		fmt.Println("refused:", err)
 		return nil
 	}
-	if err := m.Announce(registry.Record{Name: fmt.Sprint("alone-", os.Getpid())}); err != nil {
+	if err := r.Announce(registry.Record{Name: fmt.Sprint("alone-", os.Getpid())}); err != nil {
 		fmt.Println("not announced:", err)
 		return nil
 	}
-	fmt.Println("supervised:", m.Supervised())
-	return m.Close()
+	fmt.Println("supervised:", r.Supervised())
+	return r.Close()
 }
 
 // A program that a replica starts does not take its place, with the environment of
@@ -88,15 +88,15 @@ func TestProgramsOfAReplicaHaveNoRightToItsPlace(t *testing.T) {
 	cfg.Command = func(int) *exec.Cmd { return childCommand("parent", file) }
 	g := startGroup(t, cfg)
 	before := g.Status()
-	for _, i := range before.Instances {
-		name := fmt.Sprintf("%s.%d", file, i.PID)
+	for _, r := range before.Replicas {
+		name := fmt.Sprintf("%s.%d", file, r.PID)
 		var said []byte
 		eventually(t, "the programs have joined", func() bool {
 			b, err := os.ReadFile(name)
 			said = b
 			return err == nil
 		})
-		want := fmt.Sprintf("process %d has the place of %s", i.PID, i.Name)
+		want := fmt.Sprintf("process %d has the place of %s", r.PID, r.Name)
 		if !strings.HasPrefix(string(said), "refused: ") || !strings.Contains(string(said), want) {
 			t.Errorf("the program with the environment: %s", said)
 		}
@@ -106,7 +106,7 @@ func TestProgramsOfAReplicaHaveNoRightToItsPlace(t *testing.T) {
 	}
 	after := g.Status()
 	if after.Epoch != before.Epoch || !after.Healthy() ||
-		after.Instances[0].Restarts+after.Instances[1].Restarts != 0 {
+		after.Replicas[0].Restarts+after.Replicas[1].Restarts != 0 {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }
@@ -230,8 +230,8 @@ func TestStoppedSurvivorIsAdopted(t *testing.T) {
 	cfg.Survive = true
 	g := startGroup(t, cfg)
 	var adopted []int
-	for _, i := range g.Instances() {
-		adopted = append(adopted, i.PID)
+	for _, r := range g.Replicas() {
+		adopted = append(adopted, r.PID)
 	}
 	slices.Sort(adopted)
 	slices.Sort(survivors)

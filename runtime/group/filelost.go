@@ -33,7 +33,7 @@ func (p *page) wordOf(index, off int) word {
 }
 
 // settle makes p the page of the next process in a place. A page in which nobody lives any
-// more loses its lock, by which its followers know that it is not supervised; it
+// more loses its lock, by which clients that map it know that it is not supervised; it
 // stays mapped, for somebody may still wait for a word in it.
 func (p *page) settle(index int) {
 	delete(p.homes, index)
@@ -97,7 +97,7 @@ func (s *supervisor) checkFile() {
 		s.page.dir.Touch(pagePath(s.cfg.Service), folder)
 	}
 	if len(s.page.homes) > 0 {
-		s.lookAtSync() // who lives in a page without a name cannot wake us
+		s.checkSync() // who lives in a page without a name cannot wake us
 	}
 	problem, damaged := s.page.problem(s.cfg.Service, s.reign)
 	if problem == "" {
@@ -162,8 +162,8 @@ func (s *supervisor) claimAnew() (*page, error) {
 		return nil, err
 	}
 	next.own = true
-	_, occupied, err := sys.FindLock(next.f, placeLock(0, 0), 1<<62-1)
-	if err == nil && (occupied || next.reign().epoch > s.reign.epoch) {
+	_, joined, err := sys.FindLock(next.f, placeLock(0, 0), 1<<62-1)
+	if err == nil && (joined || next.reign().epoch > s.reign.epoch) {
 		err = &InUseError{Service: s.cfg.Service, Domain: dir.Path()}
 	}
 	if err != nil {
@@ -185,17 +185,17 @@ func (s *supervisor) move(next *page, damaged bool) {
 	}
 	next.former = append(old.former, old)
 	next.homes = make(map[int]*page)
-	heirs := wordAt(old.mem, offHeirs).Load()
+	candidates := wordAt(old.mem, offCandidates).Load()
 	for _, r := range s.replicas {
-		wordAt(next.mem, placeOffset(r.index)+offTenant).Store(r.incarnation)
+		wordAt(next.mem, placeOffset(r.index)+offIncarnation).Store(r.incarnation)
 		switch {
 		case damaged && s.cfg.Replication != nil && r.proc != nil:
-			heirs |= 1 << r.index // it may have had the state, which is lost
+			candidates |= 1 << r.index // it may have had the state, which is lost
 		case !damaged && r.proc != nil:
 			next.homes[r.index] = old.home(r.index)
 		}
 	}
-	wordAt(next.mem, offHeirs).Store(heirs)
+	wordAt(next.mem, offCandidates).Store(candidates)
 	old.former, old.homes = nil, nil
 	if old.claim != nil {
 		old.claim.Close()

@@ -14,11 +14,11 @@ import (
 // This file is a process's right to a place in a group: how it gets it, before it
 // touches anything of the place, and when it loses it.
 
-// membership returns what the supervisor has told this process, and takes it out of
+// placeFromEnv returns what the supervisor has told this process, and takes it out of
 // the environment, so that programs which this process starts are not told.
-var membership = sync.OnceValue(func() string {
-	defer os.Unsetenv(memberVar)
-	return os.Getenv(memberVar)
+var placeFromEnv = sync.OnceValue(func() string {
+	defer os.Unsetenv(placeVar)
+	return os.Getenv(placeVar)
 })
 
 // claimLock is the byte that the one process locks which may act for a start. Its
@@ -29,8 +29,8 @@ func claimLock(index int, incarnation uint64) int64 {
 
 // claimPlace makes this process the only one that acts for its start, as long as it
 // holds the file that claimPlace returns; or says who does.
-func (m *Member) claimPlace() (claim *os.File, err error) {
-	f, err := m.dir.Root().OpenFile(pagePath(m.service), os.O_RDWR, 0)
+func (r *Replica) claimPlace() (claim *os.File, err error) {
+	f, err := r.dir.Root().OpenFile(pagePath(r.service), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -39,22 +39,22 @@ func (m *Member) claimPlace() (claim *os.File, err error) {
 			f.Close()
 		}
 	}()
-	if err := sameFile(f, m.page.f); err != nil {
+	if err := sameFile(f, r.page.f); err != nil {
 		return nil, err
 	}
-	err = sys.TryLock(f, claimLock(m.index, m.incarnation))
+	err = sys.TryLock(f, claimLock(r.index, r.incarnation))
 	if errors.Is(err, sys.ErrLocked) {
-		return nil, m.inherited()
+		return nil, r.placeTaken()
 	}
 	if err != nil {
 		return nil, err
 	}
-	if wordAt(m.place, offTenant).Load() != m.incarnation {
-		return nil, m.unwanted()
+	if wordAt(r.place, offIncarnation).Load() != r.incarnation {
+		return nil, r.startWithdrawn()
 	}
-	if m.page.tethered() {
-		if there, err := m.page.supervised(); err != nil || !there {
-			return nil, sys.JoinErrors(err, m.unwanted())
+	if r.page.tethered() {
+		if there, err := r.page.supervised(); err != nil || !there {
+			return nil, sys.JoinErrors(err, r.startWithdrawn())
 		}
 	}
 	return f, nil
@@ -75,27 +75,27 @@ func sameFile(a, b *os.File) error {
 	return nil
 }
 
-// inherited is the error of a process that has its parent's environment.
-func (m *Member) inherited() error {
+// placeTaken is the error of a process that has its parent's environment.
+func (r *Replica) placeTaken() error {
 	who := "another process"
-	first := placeLock(m.index, 0)
-	if at, found, err := sys.FindLock(m.page.f, first, 1<<32); err == nil && found {
+	first := placeLock(r.index, 0)
+	if at, found, err := sys.FindLock(r.page.f, first, 1<<32); err == nil && found {
 		who = fmt.Sprintf("process %d", at-first)
-		if at == placeLock(m.index, os.Getpid()) {
+		if at == placeLock(r.index, os.Getpid()) {
 			who = "this process itself"
 		}
 	}
 	return fmt.Errorf("%s has the place of %s, which %s names; start this process without that "+
 		"variable, or by a group of its own",
-		who, m.Name(), memberVar)
+		who, r.Name(), placeVar)
 }
 
-// unwanted is the error of a process that comes too late, or has the environment of
+// startWithdrawn is the error of a process that comes too late, or has the environment of
 // one that was started earlier.
-func (m *Member) unwanted() error {
+func (r *Replica) startWithdrawn() error {
 	return fmt.Errorf("the start of %s is not wanted any more: its supervisor is gone, or has "+
 		"started another process; start this process by its group, or without the variable %s",
-		m.Name(), memberVar)
+		r.Name(), placeVar)
 }
 
 func (p *page) tethered() bool { return wordAt(p.mem, offTether).Load() == 1 }
@@ -118,7 +118,7 @@ func (p *page) supervisor() *sys.Process {
 	return h
 }
 
-// lifelinePeriod is how often a member looks for its supervisor where it cannot
+// lifelinePeriod is how often a replica looks for its supervisor where it cannot
 // wait for its death.
 const lifelinePeriod = 250 * time.Millisecond
 
@@ -126,14 +126,14 @@ const lifelinePeriod = 250 * time.Millisecond
 // does so first, but not with a program that has gained privileges, by set-user-id
 // or file capabilities, nor with one that something else than the supervisor has
 // started.
-func (m *Member) holdLifeline() {
-	if !m.page.tethered() {
+func (r *Replica) holdLifeline() {
+	if !r.page.tethered() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	m.letGo = cancel
-	h := m.page.supervisor()
-	m.watch.Go(func() {
+	r.letGo = cancel
+	h := r.page.supervisor()
+	r.tasks.Go(func() {
 		if h != nil {
 			stop := context.AfterFunc(ctx, func() { h.Close() })
 			defer stop()
@@ -144,8 +144,8 @@ func (m *Member) holdLifeline() {
 		tick := time.NewTicker(lifelinePeriod)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			there, err := m.page.supervised()
-			withdrawn := wordAt(m.place, offTenant).Load() == m.incarnation&^1
+			there, err := r.page.supervised()
+			withdrawn := wordAt(r.place, offIncarnation).Load() == r.incarnation&^1
 			if err == nil && !there || withdrawn { // by the next supervisor, which waits for this
 				sys.KillSelf()
 			}

@@ -50,7 +50,7 @@ const (
 // long as the grace, alone or with the whole machine, knows nothing of the
 // meantime, and begins anew. A shorter delay, as on a busy machine, is no excuse
 // for a replica; but each look counts for no more than a share of the grace.
-func (s *supervisor) feelPulse(r *replica, since time.Duration) {
+func (s *supervisor) feelPulse(r *managedReplica, since time.Duration) {
 	beat := s.page.beat(r.index)
 	// its first supervisor wanted no heartbeat
 	mute := beat == 0 && r.proc != nil && r.proc.cmd == nil
@@ -70,12 +70,12 @@ func (s *supervisor) feelPulse(r *replica, since time.Duration) {
 	}
 }
 
-// watchEarly learns of the death of a registered replica from its robust futex,
+// watchFutex learns of the death of a registered replica from its robust futex,
 // which the kernel releases before it tears the memory down; the pidfd tells
 // after that. The replica is not reaped yet, but its reign can end: should
 // another thread of it still run, the reign's end stops it. It holds a thread
 // per replica. A replica that offers no futex is left to the pidfd.
-func (s *supervisor) watchEarly(r *replica) {
+func (s *supervisor) watchFutex(r *managedReplica) {
 	incarnation := r.incarnation
 	word := s.page.alive(r.index)
 	s.helpers.Go(func() {

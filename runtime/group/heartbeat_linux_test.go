@@ -14,7 +14,7 @@ import (
 type patient struct {
 	t *testing.T
 	s *supervisor
-	r *replica
+	r *managedReplica
 }
 
 func (p *patient) beat() { wordAt(p.s.page.mem, placeOffset(0)+offBeat).Add(1) }

@@ -16,22 +16,22 @@ import (
 
 // A standby is a registered one, as its primary sees it.
 type standby struct {
-	l     *leader
-	rec   registry.Record
-	place int
-	ctx   context.Context
-	stop  context.CancelFunc
-	heard chan struct{} // closed when the first attempt has joined it or has to go on without
-	now   *follower     // under the leader's mu: its session; nil while there is none
+	primary *primary
+	rec     registry.Record
+	place   int
+	ctx     context.Context
+	stop    context.CancelFunc
+	heard   chan struct{} // closed when the first attempt has joined it or has to go on without
+	session *session      // guarded by primary.mu; nil while there is none
 }
 
-// A follower is a session with a standby. The fields of its second part are
-// guarded by the leader's mu.
-type follower struct {
-	s       *standby
-	l       *leader
+// A session is one connection of a primary to a standby. The fields of its second part are
+// guarded by primary.mu.
+type session struct {
+	standby *standby
+	primary *primary
 	conn    *ipc.Conn
-	session uint64
+	id      uint64
 	gap     *ipc.Gap   // what its version lacks; nil if it is this process's
 	lost    chan error // why it ended
 
@@ -55,23 +55,23 @@ var (
 	errDiverged = errors.New("it answers differently")
 )
 
-// keep brings the standby in sync, again and again, until it is gone.
-func (s *standby) keep() {
+// keepInSync brings the standby in sync, again and again, until it is gone.
+func (s *standby) keepInSync() {
 	defer s.stop()
 	hear := sync.OnceFunc(func() { close(s.heard) })
 	defer hear()
 	for failures := 0; s.ctx.Err() == nil; failures++ {
 		began := time.Now()
-		err := s.follow(hear)
+		err := s.runSession(hear)
 		hear()
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.l.r.log.Warn("standby is out of sync", "standby", s.rec.Name, "pid",
+		s.primary.r.log.Warn("standby is out of sync", "standby", s.rec.Name, "pid",
 			s.rec.PID, "err", err)
 		if errors.Is(err, errDiverged) || errors.Is(err, errIncompatible) ||
 			ipc.CodeOf(err) == ipc.CodeIncompatible {
-			s.l.r.accuse(s, err)
+			s.primary.r.accuse(s, err)
 			return
 		}
 		if time.Since(began) > time.Second {
@@ -84,46 +84,47 @@ func (s *standby) keep() {
 	}
 }
 
-// follow is one session: from the connection to its end, or to the moment at
+// runSession is one session: from the connection to its end, or to the moment at
 // which the standby is dropped.
-func (s *standby) follow(hear func()) error {
-	r := s.l.r
+func (s *standby) runSession(hear func()) error {
+	r := s.primary.r
 	ctx, cancel := r.within(s.ctx, 0)
-	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.m.dir.Path()),
+	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.replica.dir.Path()),
 		ipc.WithMaxMessage(longestPacket))
 	cancel()
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	f := &follower{s: s, l: s.l, conn: conn, session: rand.Uint64(), lost: make(chan error, 1)}
-	if err := f.meet(); err != nil {
+	ses := &session{standby: s, primary: s.primary, conn: conn, id: rand.Uint64(),
+		lost: make(chan error, 1)}
+	if err := ses.meet(); err != nil {
 		return err
 	}
-	snapshot, at, fresh, err := f.begin()
+	snapshot, at, fresh, err := ses.begin()
 	if err != nil {
 		return err
 	}
 	defer func() {
-		s.l.mu.Lock()
-		defer s.l.mu.Unlock()
-		s.l.drop(f, errGone)
+		s.primary.mu.Lock()
+		defer s.primary.mu.Unlock()
+		s.primary.drop(ses, errGone)
 	}()
 	if snapshot != nil {
 		if fresh {
 			hear() // a reign does not wait for that
 		}
-		if err := f.install(snapshot, at); err != nil {
+		if err := ses.install(snapshot, at); err != nil {
 			return err
 		}
 	}
-	if err := f.catchUp(); err != nil {
+	if err := ses.catchUp(); err != nil {
 		return err
 	}
 	hear()
-	f.send(0) // what came meanwhile; from then on the sending is free for all
+	ses.send(0) // what came meanwhile; from then on the sending is free for all
 	select {
-	case err := <-f.lost:
+	case err := <-ses.lost:
 		return err
 	case <-conn.Done():
 		return conn.Err()
@@ -136,9 +137,9 @@ func (s *standby) follow(hear func()) error {
 // them is in the snapshot, which is nil when the standby has it all. A fresh
 // standby has no state at all; any other was in sync perhaps, and a new reign
 // waits for it to be so again, lest the primary alone hold what was answered.
-func (f *follower) begin() (snapshot []byte, at position, fresh bool, err error) {
-	l, r := f.l, f.l.r
-	reply, err := f.call(methodEnter, nil, 0)
+func (ses *session) begin() (snapshot []byte, at position, fresh bool, err error) {
+	p, r := ses.primary, ses.primary.r
+	reply, err := ses.call(methodEnter, nil, 0)
 	if err != nil {
 		return nil, at, fresh, err
 	}
@@ -160,24 +161,24 @@ func (f *follower) begin() (snapshot []byte, at position, fresh bool, err error)
 			snapshot = []byte{}
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := f.over(); err != nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := ses.over(); err != nil {
 		return nil, at, fresh, err
 	}
-	f.active, f.sending, f.acked = true, true, at.index
-	f.s.now = f
+	ses.active, ses.sending, ses.acked = true, true, at.index
+	ses.standby.session = ses
 	return snapshot, at, fresh, nil
 }
 
 // install sends a snapshot in pieces.
-func (f *follower) install(snapshot []byte, at position) error {
+func (ses *session) install(snapshot []byte, at position) error {
 	for offset := 0; ; {
 		n := min(pieceSize, len(snapshot)-offset)
 		b := at.append(make([]byte, 0, n+64))
 		b = binary.LittleEndian.AppendUint64(b, uint64(len(snapshot)))
 		b = binary.LittleEndian.AppendUint64(b, uint64(offset))
-		if _, err := f.call(methodInstall, append(b, snapshot[offset:offset+n]...),
+		if _, err := ses.call(methodInstall, append(b, snapshot[offset:offset+n]...),
 			noLimit); err != nil {
 			return fmt.Errorf("install a snapshot: %w", err)
 		}
@@ -190,100 +191,100 @@ func (f *follower) install(snapshot []byte, at position) error {
 // catchUp sends what has queued up until the standby is in sync. When little
 // is left, replies begin to wait for it, so that it does catch up however
 // busy the primary is.
-func (f *follower) catchUp() error {
-	l := f.l
+func (ses *session) catchUp() error {
+	p := ses.primary
 	for {
-		l.mu.Lock()
-		if !f.active {
-			l.mu.Unlock()
-			return <-f.lost
+		p.mu.Lock()
+		if !ses.active {
+			p.mu.Unlock()
+			return <-ses.lost
 		}
-		if f.bytes <= batchSize {
-			f.counted = true
-			if f.acked >= l.committed.Load() {
-				l.mu.Unlock()
+		if ses.bytes <= batchSize {
+			ses.counted = true
+			if ses.acked >= p.committed.Load() {
+				p.mu.Unlock()
 				break
 			}
 		}
-		l.mu.Unlock()
-		if err := f.sendBatch(); err != nil {
+		p.mu.Unlock()
+		if err := ses.sendBatch(); err != nil {
 			return err
 		}
 	}
-	if _, err := f.call(methodSeal, nil, 0); err != nil {
+	if _, err := ses.call(methodSeal, nil, 0); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := f.over(); err != nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := ses.over(); err != nil {
 		return err
 	}
-	if f.active {
-		l.join(f)
+	if ses.active {
+		p.join(ses)
 	}
 	return nil
 }
 
 // over returns why nothing new may begin with the standby: the reign has ended,
-// or its process is gone. It needs l.mu.
-func (f *follower) over() error {
-	if f.l.ended != nil {
-		return f.l.ended
+// or its process is gone. It needs p.mu.
+func (ses *session) over() error {
+	if ses.primary.ended != nil {
+		return ses.primary.ended
 	}
-	return f.s.ctx.Err()
+	return ses.standby.ctx.Err()
 }
 
-// queue takes a change. It needs l.mu.
-func (f *follower) queue(e *entry) {
-	if !f.active {
+// queue takes a change. It needs p.mu.
+func (ses *session) queue(e *entry) {
+	if !ses.active {
 		return
 	}
-	f.pending = append(f.pending, e)
-	f.bytes += e.size()
-	if !f.counted && f.bytes > f.l.r.limits.Backlog {
-		f.l.drop(f, errBehind)
+	ses.pending = append(ses.pending, e)
+	ses.bytes += e.size()
+	if !ses.counted && ses.bytes > ses.primary.r.limits.Backlog {
+		ses.primary.drop(ses, errBehind)
 	}
 }
 
 // send sends the queue until it is empty, or until the standby has executed the
 // change of an index, upon which a goroutine goes on. The caller has set
 // f.sending.
-func (f *follower) send(until uint64) {
-	l := f.l
+func (ses *session) send(until uint64) {
+	p := ses.primary
 	for {
-		l.mu.Lock()
-		if !f.active || len(f.pending) == 0 {
-			f.sending = false
-			l.mu.Unlock()
+		p.mu.Lock()
+		if !ses.active || len(ses.pending) == 0 {
+			ses.sending = false
+			p.mu.Unlock()
 			return
 		}
-		if until != 0 && f.acked >= until {
-			l.mu.Unlock()
-			l.tasks.Go(func() { f.send(0) })
+		if until != 0 && ses.acked >= until {
+			p.mu.Unlock()
+			p.tasks.Go(func() { ses.send(0) })
 			return
 		}
-		l.mu.Unlock()
-		if err := f.sendBatch(); err != nil {
-			l.mu.Lock()
-			l.drop(f, err)
-			l.mu.Unlock()
+		p.mu.Unlock()
+		if err := ses.sendBatch(); err != nil {
+			p.mu.Lock()
+			p.drop(ses, err)
+			p.mu.Unlock()
 		}
 	}
 }
 
 // sendBatch sends some of what is queued, and takes the answer.
-func (f *follower) sendBatch() error {
-	l := f.l
-	l.mu.Lock()
+func (ses *session) sendBatch() error {
+	p := ses.primary
+	p.mu.Lock()
 	n, size := 0, 0
-	for n < len(f.pending) && (n == 0 || size < batchSize) {
-		size += f.pending[n].size()
+	for n < len(ses.pending) && (n == 0 || size < batchSize) {
+		size += ses.pending[n].size()
 		n++
 	}
-	batch := f.pending[:n]
-	f.pending = f.pending[n:]
-	f.bytes -= size
-	l.mu.Unlock()
+	batch := ses.pending[:n]
+	ses.pending = ses.pending[n:]
+	ses.bytes -= size
+	p.mu.Unlock()
 	if n == 0 {
 		return nil
 	}
@@ -291,10 +292,10 @@ func (f *follower) sendBatch() error {
 	work := time.Duration(0)
 	for _, e := range batch {
 		work += e.took
-		b = e.append(b, f.gap != nil)
+		b = e.append(b, ses.gap != nil)
 	}
 	sys.CrashPoint("group changes sent")
-	reply, err := f.call(methodApply, b, work)
+	reply, err := ses.call(methodApply, b, work)
 	if err != nil {
 		return err
 	}
@@ -303,15 +304,15 @@ func (f *follower) sendBatch() error {
 		return fmt.Errorf("%w: %d bytes answer %d changes", errPacket, len(reply), n)
 	}
 	for _, e := range batch {
-		if !f.agrees(e, c.u32()) {
+		if !ses.agrees(e, c.u32()) {
 			return fmt.Errorf("%w: change %d, method %#x", errDiverged, e.index, e.method)
 		}
 	}
 	sys.CrashPoint("group changes acknowledged")
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f.acked = batch[n-1].index
-	l.advance()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ses.acked = batch[n-1].index
+	p.advance()
 	return nil
 }
 
@@ -320,17 +321,17 @@ func (f *follower) sendBatch() error {
 const noLimit = -1
 
 // call makes a call to the standby, which has AckTimeout for it besides its work.
-func (f *follower) call(m *ipc.Method[packet, packet], body []byte,
+func (ses *session) call(m *ipc.Method[packet, packet], body []byte,
 	work time.Duration) ([]byte, error) {
-	h := head{epoch: f.l.epoch, place: f.l.r.m.index, session: f.session}
-	ctx := f.s.ctx
+	h := head{epoch: ses.primary.epoch, place: ses.primary.r.replica.index, session: ses.id}
+	ctx := ses.standby.ctx
 	if work != noLimit {
-		within, cancel := f.l.r.within(ctx, work)
+		within, cancel := ses.primary.r.within(ctx, work)
 		defer cancel()
 		ctx = within
 	}
 	req := packet{append(h.append(make([]byte, 0, 24+len(body))), body...)}
-	rep, err := ipc.Invoke(ctx, f.conn, m, &req)
+	rep, err := ipc.Invoke(ctx, ses.conn, m, &req)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,67 @@
+package ipcgen
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// refused names, for a package, the words that its identifiers do not contain, each with the word
+// that the package uses for the same thing. The glossary in the package's doc.go explains those.
+var refused = map[string]map[string]string{
+	"runtime/group": {
+		"instance": "replica", "member": "replica", "follower": "standby, or session",
+		"leader": "primary", "keeper": "connector", "occupant": "joined process",
+		"tenant": "incarnation", "squatter": "stranger", "heir": "candidate",
+		"note": "mark, or text", "turn": "trial slot",
+	},
+	"runtime/registry": {
+		"replica": "instance", "member": "instance", "occupant": "instance", "keeper": "holder",
+		"note": "record", "turn": "lock",
+	},
+}
+
+// word matches a word of an identifier: ErrInUse has Err, In and Use.
+var word = regexp.MustCompile(`[A-Z]?[a-z]+`)
+
+// TestWords checks that packages with a glossary obey it: no identifier that they declare
+// contains a word for which the glossary has another.
+func TestWords(t *testing.T) {
+	for pkg, words := range refused {
+		files, err := filepath.Glob(filepath.FromSlash(pkg) + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("files of %s: %v, %v", pkg, files, err)
+		}
+		for _, name := range files {
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var visit func(ast.Node) bool
+			visit = func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.SelectorExpr:
+					ast.Inspect(n.X, visit)
+					return false // n.Sel is checked where it is declared
+				case *ast.Ident:
+					checkWords(t, fset, n, words)
+				}
+				return true
+			}
+			ast.Inspect(file, visit)
+		}
+	}
+}
+
+func checkWords(t *testing.T, fset *token.FileSet, id *ast.Ident, refused map[string]string) {
+	for _, w := range word.FindAllString(id.Name, -1) {
+		if use := refused[strings.TrimSuffix(strings.ToLower(w), "s")]; use != "" {
+			t.Errorf("%s: %s: the word here is %s", fset.Position(id.Pos()), id.Name, use)
+		}
+	}
+}
