@@ -22,7 +22,7 @@ const shutdownGrace = 5 * time.Second
 // primary.
 type demo struct {
 	out, errOut  io.Writer
-	command      func(instance int) *exec.Cmd
+	command      func(index int) *exec.Cmd
 	readyTimeout time.Duration
 	replicate    bool
 
@@ -65,11 +65,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.drive(ctx, status); err != nil {
 		return err
 	}
-	d.showInstances("before crash", status)
+	d.showReplicas("before crash", status)
 	if status, err = d.crash(ctx, status); err != nil {
 		return err
 	}
-	d.showInstances("after failover", status)
+	d.showReplicas("after failover", status)
 	if err := d.resume(ctx, status); err != nil {
 		return err
 	}
@@ -159,16 +159,16 @@ func (d *demo) printAck(ack *audio.AckT) {
 	d.printf("host:   ack ref_seq=%d status=%d\n", ack.RefSeq, ack.Status)
 }
 
-// showInstances prints the group as its members describe themselves in the
+// showReplicas prints the group as its replicas describe themselves in the
 // registry.
-func (d *demo) showInstances(when string, s group.Status) {
+func (d *demo) showReplicas(when string, s group.Status) {
 	d.printf("\nhost: --- instances %s ---\n", when)
-	for _, i := range s.Replicas {
+	for _, r := range s.Replicas {
 		alive := 0
-		if i.Alive {
+		if r.Alive {
 			alive = 1
 		}
-		d.printf("  [%d] %-24s  role=%-7v   pid=%d  alive=%d\n", i.Index, i.Name,
-			i.Role, i.PID, alive)
+		d.printf("  [%d] %-24s  role=%-7v   pid=%d  alive=%d\n", r.Index, r.Name,
+			r.Role, r.PID, alive)
 	}
 }

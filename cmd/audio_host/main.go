@@ -101,15 +101,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // serviceCommand returns what starts a replica: the binary at path, or this
 // program under the service's name.
-func serviceCommand(path string) (func(instance int) *exec.Cmd, error) {
+func serviceCommand(path string) (func(index int) *exec.Cmd, error) {
 	if path == "" {
 		self, err := os.Executable()
 		if err != nil {
 			return nil, fmt.Errorf("cannot find this program to run it as the service: %w; give "+
 				"the path of audio_service", err)
 		}
-		return func(instance int) *exec.Cmd {
-			return &exec.Cmd{Path: self, Args: []string{serviceName, fmt.Sprint(instance)}}
+		return func(index int) *exec.Cmd {
+			return &exec.Cmd{Path: self, Args: []string{serviceName, fmt.Sprint(index)}}
 		}, nil
 	}
 	// Without this, a bare name would be looked up in PATH.
@@ -120,5 +120,5 @@ func serviceCommand(path string) (func(instance int) *exec.Cmd, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil, fmt.Errorf("%s is a directory; give the path of the audio_service binary", path)
 	}
-	return func(instance int) *exec.Cmd { return exec.Command(path, fmt.Sprint(instance)) }, nil
+	return func(index int) *exec.Cmd { return exec.Command(path, fmt.Sprint(index)) }, nil
 }

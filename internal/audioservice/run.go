@@ -15,7 +15,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// Service is the name that all instances share.
+// Service is the name that all replicas share.
 const Service = "audio_compute"
 
 // Usage is what -h prints.
@@ -29,7 +29,7 @@ and their clients meet in the domain that IPCGEN_DOMAIN names.
   audio_service 0
 `
 
-// names are those of one instance.
+// names holds the names that belong to one instance: in the registry, and of its channels.
 type names struct {
 	service, control, reply string
 }
@@ -64,7 +64,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// serve runs one instance.
+// serve runs one instance until ctx is done or a signal ends it.
 func serve(ctx context.Context, n names, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "audio_service[%s]: starting (pid=%d)...\n", n.service, os.Getpid())
 	engine := NewEngine()
