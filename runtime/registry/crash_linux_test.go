@@ -12,7 +12,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// childStep takes a name through its life and kills itself at the given step.
+// childStep registers a name, changes its role and closes it, and kills itself at the given step.
 func childStep(args []string) error {
 	last, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -46,8 +46,8 @@ func childStep(args []string) error {
 	return nil
 }
 
-// A process killed at any step holds nothing: its name and slot are free at
-// once, and nobody sees what it left.
+// A process killed at any step holds nothing: its name and slot are free at once, and no reader
+// sees what it left.
 func TestKilledAtEveryStep(t *testing.T) {
 	d := newDomain(t)
 	r := open(t, d)
@@ -65,8 +65,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		if recs, err := r.List(""); err != nil || len(recs) != 0 {
 			t.Errorf("killed at %q: List = %+v, %v", at, recs, err)
 		}
-		// Leave what the dead one left in every second round, for the next one
-		// to find.
+		// In every second round the content of the slot stays for the next process to find.
 		if steps%2 == 0 {
 			reg, err := r.Register(registry.Record{Name: "victim", Control: "new"})
 			if err != nil {
@@ -143,7 +142,7 @@ func TestManyOpenAFreshDomain(t *testing.T) {
 	}
 }
 
-// The lock is evidence across pid namespaces, where the pid is not even known.
+// The lock is evidence across pid namespaces, where the pid is unknown.
 func TestOtherPIDNamespace(t *testing.T) {
 	d := newDomain(t)
 	r := open(t, d)
@@ -164,8 +163,8 @@ func TestOtherPIDNamespace(t *testing.T) {
 	register(t, r, "contained")
 }
 
-// While an owner takes over the slot of a dead one of the same name, readers see
-// neither the dead one's record nor a mixture.
+// While an owner takes over the slot of a dead owner of the same name, readers see neither the dead
+// owner's record nor a mixture of both.
 func TestTakeoverShowsNothingHalf(t *testing.T) {
 	d := newDomain(t)
 	c := start(t, "register", d, "a")
@@ -205,8 +204,7 @@ func TestTakeoverShowsNothingHalf(t *testing.T) {
 	}
 }
 
-// A slot changes as fast as memory allows; every record that a reader gets is
-// of one piece.
+// A slot changes as fast as memory allows. Every record that a reader gets is of one piece.
 func TestNoTornRecords(t *testing.T) {
 	r := open(t, newDomain(t))
 	const rounds = 300_000
@@ -234,7 +232,7 @@ func TestNoTornRecords(t *testing.T) {
 	for over := false; !over; {
 		select {
 		case <-done:
-			over = true // and one last look, which nothing disturbs
+			over = true // and one last scan, which nothing disturbs
 		default:
 		}
 		rec, err := r.Lookup("torn")

@@ -96,7 +96,7 @@ func TestDamagedTableIsRefused(t *testing.T) {
 	}
 }
 
-// A table that is cut short under its users is an error to them, not a fault.
+// The users of a table that is cut short get an error, not a fault.
 func TestTableCutShortInUse(t *testing.T) {
 	d := newDomain(t)
 	r := open(t, d)
@@ -119,14 +119,14 @@ func TestTableCutShortInUse(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// Whoever closed must hold nothing nevertheless.
+	// A closed registry and a closed registration hold nothing in spite of the damage.
 	if err := os.Remove(tablePath(d)); err != nil {
 		t.Fatal(err)
 	}
 	register(t, open(t, d), "a")
 }
 
-// Rubbish in the slots, even in those with live owners, harms no reader.
+// Arbitrary bytes in the slots, including those with live owners, harm no reader.
 func FuzzSlots(f *testing.F) {
 	d := newDomain(f)
 	r, err := registry.Open(d, &registry.Options{Slots: 64})

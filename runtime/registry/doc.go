@@ -1,39 +1,40 @@
-// Package registry tells which service instances live in a domain: their
-// names, channels, process, role and epoch.
+// Package registry lists the service instances that live in a domain: their names, channels,
+// process, role and epoch.
 //
-// A domain's registry is a table in a file that every process maps. Its rules:
+// [Open] opens the registry of a domain. [Registry.Register] publishes a [Record] under a name.
+// [Registry.Lookup] finds a name, [Registry.List] lists names, and [Registry.Watch] delivers
+// changes. The package does not start processes or choose roles; package group does.
 //
-//   - Evidence of life is a lock. An owner holds OFD locks for its name and
-//     for its slot as long as it lives, so the kernel itself frees both,
-//     whatever the process dies of and whatever its pid is used for next. The
-//     pid in a record is information for people.
-//   - One writer per slot: the holder of its lock. What a reader may see is
-//     written before the slot is published by one atomic store; the only word
-//     that changes afterwards holds role and epoch together. A process killed
-//     between any two stores leaves a slot without a lock, which is a free slot.
-//   - Readers never lock, wait or repeat without bound. Every word is loaded
-//     once, atomically, and checked before it is used.
-//   - Changes are told by the kernel as well: an owner writes a byte to its
-//     lock file after a change, a dead owner's lock file is closed for it, and
-//     inotify reports both. Nothing tells of the moment at which a dead owner's
-//     locks are free, a little later: watchers look again a few times after a
-//     close. Where inotify is short they poll until it is not.
-//   - A table that is removed or replaced is followed: every process looks each
-//     400 ms whether its table still has the name, goes on with the one that has,
-//     makes it if need be, and registers its own names there. Who finds a name
-//     taken there has lost it (Registration.Done).
+// The registry is a table in a file that every process of the domain maps. It follows these rules:
 //
-// The lock of a slot lives in a small file shared by 64 slots: the kernel
-// searches a file's locks one after the other, and an event names the file, so
-// both a test for life and a watcher's search cost the same at 10 instances and
-// at 4,000.
+//   - A lock is the evidence that an instance lives. An owner holds OFD locks for its name and for
+//     its slot. The kernel releases both when the process ends, whatever the cause and whichever
+//     process has the pid next. The pid in a record is information for people.
+//   - Each slot has one writer, the holder of its lock. All words of a slot are written before one
+//     atomic store publishes the slot. The only word that changes afterwards holds role and epoch
+//     together. A process that is killed between any two stores leaves a slot without a lock, which
+//     is a free slot.
+//   - Readers never lock and never wait, and they repeat a bounded number of times at most. Every
+//     word is loaded once, atomically, and checked before it is used.
+//   - The kernel reports changes. An owner writes a byte to its lock file after a change, the
+//     kernel closes the lock file of a dead owner, and inotify reports both. No event marks the
+//     moment, slightly later, at which the locks of a dead owner are released; watchers therefore
+//     look again several times after a close. Where inotify is not available, watchers poll until
+//     it is.
+//   - A table that is removed or replaced does not end a registration. Every process checks each
+//     400 ms whether its table still has the name "table". If not, the process changes to the table
+//     that has the name, or creates it, and registers its own names there. A process that finds its
+//     name taken there has lost the name ([Registration.Done]).
+//
+// The locks of 64 slots share one small file. The kernel searches the locks of a file one after the
+// other, and an inotify event names the file. A test for life and the search of a watcher therefore
+// cost the same with 10 instances and with 4,000.
 //
 // # Files
 //
-// All lie in the folder ".registry" of the domain: "table", and "slots.NNN" with
-// the locks of 64 slots each. A table that was cut short or overwritten is an error
-// to its users until somebody removes it; one of zeros, as a loss of power leaves
-// it, is written again. All map the table for reading; the owner of a slot maps its
-// pages for writing as well, and whoever clears a dead owner's slot does for that
-// moment.
+// All files lie in the folder ".registry" of the domain: "table", and "slots.NNN" with the locks of
+// 64 slots each. Users of a table that was cut short or overwritten get an error until the file is
+// removed. A table of zeros, which a loss of power can leave, is written again. Processes map the
+// table for reading. The owner of a slot also maps the slot's pages for writing, and so does, for a
+// moment, a process that clears the slot of a dead owner.
 package registry

@@ -7,32 +7,31 @@ import (
 )
 
 var (
-	// ErrNotFound marks a lookup of a name that no live instance has.
+	// ErrNotFound marks the lookup of a name that no live instance has.
 	ErrNotFound = errors.New("no live instance")
-	// ErrExists marks a registration of a name that a live instance has.
+	// ErrExists marks the registration of a name that a live instance has.
 	ErrExists = errors.New("name is taken")
-	// ErrFull marks a registration when every slot has a live owner.
+	// ErrFull marks a registration in a registry whose slots all have live owners.
 	ErrFull = errors.New("registry is full")
-	// ErrForeign marks a table file that is none.
+	// ErrForeign marks a file that is not a registry table.
 	ErrForeign = errors.New("not a registry table")
-	// ErrVersion marks a table written by another version of this package.
+	// ErrVersion marks a table that another version of this package has written.
 	ErrVersion = errors.New("another version's registry table")
 	// ErrCorrupt marks a table that was cut short or overwritten.
 	ErrCorrupt = errors.New("damaged registry table")
-	// ErrDisplaced marks a registration whose name another process has taken, in a
-	// registry that replaced the one that it was in.
+	// ErrDisplaced marks a registration that has ended because its registry was replaced and
+	// another process has registered the name in the new one.
 	ErrDisplaced = errors.New("displaced")
-	// ErrClosed marks the use of a closed registry or registration.
+	// ErrClosed marks the use of a closed [Registry] or [Registration].
 	ErrClosed = os.ErrClosed
 )
 
-// An ExistsError is a registration that was refused because its name is taken.
-// It wraps ErrExists.
+// An ExistsError is the error of a registration whose name is taken. It wraps [ErrExists].
 type ExistsError struct {
 	Name string
-	// Holder is the live instance; its Name is empty when it is still between
-	// its claim and its publication, or is about to publish the name again because the table
-	// was removed.
+	// Holder is the live instance that has the name. Holder.Name is empty while the instance has
+	// claimed the name and has not published its record: during its registration, or while it
+	// registers again after the table was removed.
 	Holder Record
 }
 
@@ -48,8 +47,8 @@ func (e *ExistsError) Error() string {
 
 func (e *ExistsError) Unwrap() error { return ErrExists }
 
-// A NotFoundError is a lookup of a name that no live instance has. It wraps
-// ErrNotFound.
+// A NotFoundError is the error of a lookup of a name that no live instance has. It wraps
+// [ErrNotFound].
 type NotFoundError struct{ Name string }
 
 func (e *NotFoundError) Error() string {
@@ -58,8 +57,8 @@ func (e *NotFoundError) Error() string {
 
 func (e *NotFoundError) Unwrap() error { return ErrNotFound }
 
-// A TableError says what is wrong with the table's file. It wraps ErrForeign,
-// ErrVersion, ErrCorrupt or the system's error.
+// A TableError is a failure of the table's file. It wraps [ErrForeign], [ErrVersion], [ErrCorrupt]
+// or the error of the system.
 type TableError struct {
 	Path   string
 	Detail string

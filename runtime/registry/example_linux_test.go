@@ -10,8 +10,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A watch delivers the instances that are there, and then every change. Here one process plays all
-// parts.
+// A watch delivers the instances that are there, and then every change. In this example one process
+// is the service and the watcher.
 func ExampleRegistry_Watch() {
 	folder, err := os.MkdirTemp("", "registry")
 	if err != nil {

@@ -6,23 +6,23 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// SetStep has f called between the stores of registrations.
+// SetStep makes the registry call f between the stores of registrations.
 func SetStep(o *Options, f func(string)) { o.step = f }
 
-// Layout of the file, for tests that damage it.
+// The layout of the file, for tests that damage the file.
 const (
 	HeaderSize, SlotSize                        = headerSize, slotSize
 	OffMagic, OffVersion, OffSlotSize, OffSlots = offMagic, offVersion, offSlotSize, offSlots
 )
 
-// Republish has the owner of a slot write another record into it, as fast as
-// memory allows: what a registration does between its system calls.
+// Republish writes another record into the registration's slot, as a registration does between its
+// system calls, and as fast as memory allows.
 func (reg *Registration) Republish(rec Record) {
 	reg.withdraw()
 	reg.publish(encode(&rec))
 }
 
-// DropLock has the owner lose the lock of its slot without a notice to anybody.
+// DropLock releases the lock of the registration's slot and notifies nobody.
 func (reg *Registration) DropLock() error {
 	var err error
 	for slot := range groupSize {

@@ -6,9 +6,10 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// GC clears the records of dead instances and returns them. Nothing needs it:
-// lookups skip the dead and registrations reuse their slots; it tells what died
-// without a good-bye. It does not block.
+// GC clears the records of dead instances and returns those records. Calling GC is optional:
+// lookups skip dead instances, and registrations reuse their slots. Its result tells which
+// instances died without [Registration.Close]. It does not block. The error is [ErrClosed], a
+// [*TableError], or that of a system call; records cleared before the error are returned.
 func (r *Registry) GC() (removed []Record, err error) {
 	err = r.use(func() error {
 		for slot := range r.slots {
@@ -34,7 +35,7 @@ func (r *Registry) GC() (removed []Record, err error) {
 	return removed, err
 }
 
-// clear withdraws a dead owner's record, if it is still the one of that state.
+// clear withdraws the record of a dead owner if the slot's state is still the given one.
 func (r *Registry) clear(slot int, state uint64) (cleared bool, err error) {
 	lock, err := r.openFile(lockFile(slot/groupSize), os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -42,7 +43,7 @@ func (r *Registry) clear(slot int, state uint64) (cleared bool, err error) {
 	}
 	defer lock.Close()
 	if claimed, err := r.claim(lock, slot); !claimed {
-		return false, err // without one it is being reused
+		return false, err // the slot is being reused
 	}
 	table, err := r.openFile("table", os.O_RDWR)
 	if err != nil {

@@ -11,8 +11,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// keep looks, until the Registry is freed, whether its table is still the one that others
-// find under its name.
+// keep checks, until the Registry is freed, whether its table still has the table's name.
 func (r *Registry) keep() {
 	tick := time.NewTicker(domain.CheckPeriod)
 	defer tick.Stop()
@@ -37,9 +36,9 @@ func (r *Registry) keep() {
 	}
 }
 
-// replaceTable goes on with the table that has the name now, and makes one if there is none. One
-// that is damaged is an error to its users; it is not replaced, for others may have
-// their names in it.
+// replaceTable changes to the table that has the name now, and creates one if there is none. A
+// damaged table is not replaced: its users get an error, because other processes may have their
+// names in it.
 func (r *Registry) replaceTable() {
 	if r.inPlace() {
 		return
@@ -79,7 +78,7 @@ func (r *Registry) inPlace() bool {
 	return r.freed || r.current()
 }
 
-// current reports whether the name still stands for this table. It needs mu.
+// current reports whether the table's name still stands for this table. The caller must hold r.mu.
 func (r *Registry) current() bool {
 	return r.dir.InPlace() && r.dir.Holds(filepath.Join(folder, "table"), r.id)
 }
@@ -98,7 +97,7 @@ func (r *Registry) touch() {
 	r.dir.Touch(names...)
 }
 
-// watch begins a watch of the registry's folder, whatever table is in it.
+// watch starts a watch of the registry's folder, for every table that is ever in it.
 func (r *Registry) watch() (*sys.DirWatch, error) {
 	w, err := sys.WatchDir(r.path)
 	if err != nil {

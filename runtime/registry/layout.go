@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The table's layout. All numbers are 64-bit words in the machine's byte order
-// (the file is shared by processes of one host), written and read atomically.
+// The layout of the table. All numbers are 64-bit words in the byte order of the machine, because
+// only processes of one host share the file. They are read and written atomically.
 //
 //	header   magic, version, slot size, number of slots, reach; padded to 4096
 //	slots    slotSize bytes each
@@ -21,14 +21,14 @@ const (
 	offVersion  = 8
 	offSlotSize = 16
 	offSlots    = 24
-	offReach    = 64 // a line of its own, the only one that changes
+	offReach    = 64 // in a cache line of its own, because it alone changes
 )
 
 // groupSize is the number of slots whose locks share a file.
 const groupSize = 64
 
-// lockByte is the byte of a group's file whose lock is the ownership of a slot;
-// claimByte is that of those who are about to take it or to clear it.
+// lockByte is the byte of a group's file whose lock makes a process the owner of a slot. claimByte
+// is the byte that a process locks before it takes or clears the slot.
 func lockByte(slot int) int64 { return int64(slot % groupSize) }
 
 func claimByte(slot int) int64 { return groupSize + lockByte(slot) }
@@ -43,19 +43,19 @@ const (
 	wFingerprint        //
 	wIncarnation        //
 	wLengths            // five bytes: name, service, control, reply, protocol
-	wText               // those strings, one after the other
+	wText               // these strings, one after the other
 	slotWords    = slotSize / 8
 	textSize     = slotSize - wText*8
 )
 
-// The five strings fit, whatever their lengths.
+// The five strings fit into a slot, whatever their lengths.
 const _ = uint(textSize - 4*MaxNameLen - MaxProtocolLen)
 
-// A slotImage is a slot's content, copied word by word.
+// A slotImage is the content of a slot, copied word by word.
 type slotImage [slotWords]uint64
 
-// hashName is FNV-1a, whose 64 bits are folded once more because the slot is
-// chosen by the low ones.
+// hashName is FNV-1a. The upper half of the 64 bits is folded into the lower half, because the low
+// bits choose the slot.
 func hashName(name string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(name) {
@@ -64,7 +64,7 @@ func hashName(name string) uint64 {
 	return h ^ h>>32
 }
 
-// encode lays rec out, all but the state word.
+// encode returns the image of rec without the state word.
 func encode(rec *Record) *slotImage {
 	var s slotImage
 	s[wRole] = packRole(rec.Role, rec.Epoch)
@@ -85,7 +85,7 @@ func encode(rec *Record) *slotImage {
 	return &s
 }
 
-// decode returns the record of a slot; ok is false when the words are none.
+// decode returns the record of a slot. ok is false if the words do not form a record.
 func (s *slotImage) decode() (rec Record, ok bool) {
 	var text [textSize]byte
 	for i := range textSize / 8 {
@@ -121,8 +121,8 @@ func packRole(role Role, epoch uint64) uint64 { return epoch<<8 | uint64(role) }
 
 func unpackRole(w uint64) (Role, uint64) { return Role(w), w >> 8 }
 
-// published reports whether a state word stands for a readable slot.
+// published reports whether a state word marks a readable slot.
 func published(state uint64) bool { return state&1 == 1 }
 
-// withdrawn returns the state that follows: unpublished, of a new generation.
+// withdrawn returns the state that follows state: unpublished, of a new generation.
 func withdrawn(state uint64) uint64 { return (state | 1) + 1 }

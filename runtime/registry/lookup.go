@@ -7,8 +7,9 @@ import (
 	"slices"
 )
 
-// Lookup returns the live instance of that name, or a NotFoundError. It does
-// not block; a record that it returns had a live owner during the call.
+// Lookup returns the live instance with the given name. The instance was alive at a moment during
+// the call. Lookup does not block. The error is a [*NotFoundError] if no live instance has the
+// name, [ErrClosed], a [*TableError], or that of a system call.
 func (r *Registry) Lookup(name string) (rec Record, err error) {
 	look := func() error {
 		rec, _, err = r.find(name)
@@ -22,8 +23,8 @@ func (r *Registry) Lookup(name string) (rec Record, err error) {
 	return rec, err
 }
 
-// find searches the slots in which the name can be: from its home slot as far
-// as any registration ever had to go.
+// find searches the slots that can hold the name: from the name's home slot to the largest distance
+// that any registration ever needed.
 func (r *Registry) find(name string) (Record, int, error) {
 	hash := hashName(name)
 	reach := min(wordAt(r.mem, offReach).Load(), uint64(r.slots-1))
@@ -47,8 +48,9 @@ func (r *Registry) find(name string) (Record, int, error) {
 	return Record{}, 0, &NotFoundError{name}
 }
 
-// List returns the live instances whose names begin with the components of
-// prefix, ordered by name; all of them for "". It does not block.
+// List returns the live instances whose names begin with the components of prefix, ordered by name.
+// The prefix "audio" covers "audio" and "audio.0", but not "audio2.0"; "" covers all names. List
+// does not block. The error is [ErrClosed], a [*TableError], or that of a system call.
 func (r *Registry) List(prefix string) (recs []Record, err error) {
 	if !r.inPlace() {
 		r.replaceTable()
@@ -76,8 +78,8 @@ func (r *Registry) List(prefix string) (recs []Record, err error) {
 	return recs, nil
 }
 
-// WaitFor returns the live instance of that name as soon as there is one. It
-// blocks until then or until ctx is done.
+// WaitFor returns the live instance with the given name. It blocks until there is one, until ctx is
+// done, or until the registry fails. After the end of ctx the error is context.Cause(ctx).
 func (r *Registry) WaitFor(ctx context.Context, name string) (Record, error) {
 	if rec, err := r.Lookup(name); err == nil {
 		return rec, nil
@@ -93,8 +95,8 @@ func (r *Registry) WaitFor(ctx context.Context, name string) (Record, error) {
 	return found, err
 }
 
-// WaitGone returns as soon as no live instance has that name. It blocks until
-// then or until ctx is done.
+// WaitGone blocks until no live instance has the given name, until ctx is done, or until the
+// registry fails. After the end of ctx the error is context.Cause(ctx).
 func (r *Registry) WaitGone(ctx context.Context, name string) error {
 	return r.follow(ctx, name, func(w *watcher, _ []Event) bool { return w.has(name) })
 }

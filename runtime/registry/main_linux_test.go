@@ -13,8 +13,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// The test binary runs itself as the other processes of a test: with this
-// variable it is the child of that name, which finds its arguments in os.Args.
+// The test binary runs itself for the other processes of a test. With this variable set it is the
+// child of that name, with its arguments in os.Args.
 const childVar = "REGISTRY_TEST_CHILD"
 
 var children = map[string]func(args []string) error{
@@ -59,7 +59,7 @@ type child struct {
 	out   *bufio.Scanner
 }
 
-// start runs a child, which the end of the test kills.
+// start starts a child, which is killed at the end of the test.
 func start(t testing.TB, name string, args ...string) *child {
 	t.Helper()
 	c := prepare(t, name, args...)
@@ -73,7 +73,7 @@ func start(t testing.TB, name string, args ...string) *child {
 func prepare(t testing.TB, name string, args ...string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
-	// Under the race detector a process would sleep for a second as it exits.
+	// With the race detector a process sleeps for a second before it exits.
 	cmd.Env = append(os.Environ(), childVar+"="+name, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -108,7 +108,7 @@ func (c *child) kill() {
 	c.cmd.Wait()
 }
 
-// childRegister holds the names given until its input ends.
+// childRegister holds the given names until its input ends.
 func childRegister(args []string) error {
 	r, err := registry.Open(args[0], nil)
 	if err != nil {

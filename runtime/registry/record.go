@@ -8,16 +8,16 @@ import (
 	"github.com/ipcgen/ipcgen/internal/domain"
 )
 
-// Limits of a Record's fields, in bytes. Longer ones are refused, never cut.
+// Limits of the fields of a [Record], in bytes. Longer values are refused, never cut.
 const (
 	MaxNameLen     = domain.MaxNameLen
 	MaxProtocolLen = 127
 )
 
-// MaxEpoch is the largest epoch a record can hold.
+// MaxEpoch is the largest epoch that a record can hold.
 const MaxEpoch = 1<<56 - 1
 
-// A Role is what an instance does within its group.
+// A Role is the function of an instance in its group.
 type Role uint8
 
 // The roles. An instance that no group supervises has RoleNone.
@@ -40,26 +40,28 @@ func (r Role) String() string {
 	return fmt.Sprintf("Role(%d)", uint8(r))
 }
 
-// A Record describes a live service instance.
+// A Record describes a live service instance. Records are copies: the registry does not keep the
+// Record that a caller passes in or gets.
 type Record struct {
-	// Name is unique among the live instances of the domain, such as
-	// "audio_compute.0". Dots separate its components.
+	// Name is unique among the live instances of the domain, such as "audio_compute.0". Dots
+	// separate its components.
 	Name string
-	// Service is the name that all instances of a service share; may be empty.
+	// Service is the name that all instances of a service share. It may be empty.
 	Service string
-	// Control and Reply are the instance's channels; may be empty.
+	// Control and Reply name the instance's channels. They may be empty.
 	Control, Reply string
-	// Protocol and Fingerprint identify the schema that it serves.
+	// Protocol and Fingerprint identify the schema that the instance serves.
 	Protocol    string
 	Fingerprint uint64
-	// PID is the process in its own pid namespace: information, not evidence.
+	// PID is the process id in the pid namespace of the instance. It is information for people, not
+	// evidence that the process lives.
 	PID int
-	// StartTime is when the instance registered.
+	// StartTime is the time of the registration.
 	StartTime time.Time
-	// Incarnation tells one start of an instance by a supervisor from another;
-	// 0 when none started it.
+	// Incarnation distinguishes one start of an instance by a supervisor from another. It is 0 for
+	// an instance that no supervisor has started.
 	Incarnation uint64
-	// Role and Epoch change together, by Registration.SetRole.
+	// Role and Epoch change together, by [Registration.SetRole].
 	Role  Role
 	Epoch uint64
 }
@@ -95,8 +97,8 @@ func checkRole(role Role, epoch uint64) error {
 	return nil
 }
 
-// hasPrefix reports whether name begins with the components of prefix:
-// "audio" covers "audio" and "audio.0", not "audio2.0".
+// hasPrefix reports whether name begins with the components of prefix: "audio" covers "audio" and
+// "audio.0", but not "audio2.0".
 func hasPrefix(name, prefix string) bool {
 	rest, ok := strings.CutPrefix(name, prefix)
 	return ok && (prefix == "" || rest == "" || rest[0] == '.')

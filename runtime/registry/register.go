@@ -12,39 +12,40 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A Registration is a name that this process holds, until Close or its death.
-// It is safe for concurrent use.
+// A Registration is the ownership of a name by this process. It ends with [Registration.Close] or
+// with the process. A Registration is safe for concurrent use.
 //
-// When the table that the name is in vanishes, it is registered again in the one that
-// takes its place; nobody else can have the name meanwhile. Only if the whole folder of the
-// domain is replaced, and another process has the name in the new one first, is the
-// registration lost: Done is closed, and Err says so.
+// If the registry's table is removed or replaced, the Registration registers the name in the next
+// table. No other process can take the name meanwhile. The name is lost only if the whole folder of
+// the domain is replaced and another process registers the name in the new folder first. Then
+// [Registration.Done] is closed, and [Registration.Err] returns the reason.
 type Registration struct {
 	r    *Registry
 	name string
-	done chan struct{} // closed when the name is another's
+	done chan struct{} // closed when another process has the name
 
 	mu   sync.Mutex
 	rec  Record
-	gen  int // the table's generation
+	gen  int // generation of the table that holds the record
 	shut bool
 	err  error  // why done is closed
 	mem  []byte // the pages of the table around the slot, writable; nil when closed
 	base int    // offset of the slot in mem
-	// Two open file descriptions whose locks are the ownership.
-	nameLock *os.File // the table's, with the lock of the name
-	slotLock *os.File // the group's, with the lock of the slot
+	// The locks of these two open file descriptions are the ownership.
+	nameLock *os.File // of the table's file, with the lock of the name
+	slotLock *os.File // of the group's file, with the lock of the slot
 	group    int
-	// claim is the right to the name in the folder claimedIn, whatever happens to the table.
+	// claim is the right to the name in the folder claimedIn. It outlives the table.
 	claim     *domain.Claim
 	claimedIn *domain.Dir
 }
 
-// Register publishes rec under its name, which it holds until the Registration
-// is closed or the process ends. A PID of 0 stands for this process and a zero
-// StartTime for now. It waits for no other process for longer than 100 ms, and that only where the
-// table was removed. Its errors wrap ErrExists (an
-// *ExistsError that names the holder), ErrFull, or domain.ErrName.
+// Register publishes rec under rec.Name. The name belongs to this process until the Registration is
+// closed or the process ends. A PID of 0 stands for this process, and a zero StartTime for now.
+//
+// Register waits for other processes for 100 ms at most, and only after the table was removed. The
+// error wraps [ErrExists] (an [*ExistsError] that names the holder), [ErrFull], [ErrClosed] or
+// domain.ErrName, or it is a [*TableError] or that of a system call.
 func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 	if rec.PID == 0 {
 		rec.PID = os.Getpid()
@@ -70,8 +71,8 @@ func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 	return reg, nil
 }
 
-// enter claims the name and publishes the record. It needs r.mu, for reading; after an
-// error nothing is held.
+// enter claims the name and publishes the record. After an error it holds nothing. The caller must
+// hold r.mu for reading.
 func (reg *Registration) enter() (err error) {
 	r := reg.r
 	fresh := reg.claim == nil
@@ -111,8 +112,8 @@ func (reg *Registration) enter() (err error) {
 	return reg.tell()
 }
 
-// claimName takes the lock of the name: a byte of the table's file, far behind
-// its end, that stands for the name's hash.
+// claimName locks the byte of the table's file that stands for the hash of the name. The byte lies
+// far behind the end of the file.
 func (reg *Registration) claimName() (err error) {
 	if reg.nameLock, err = reg.r.openFile("table", os.O_RDWR); err != nil {
 		return reg.r.tableError(err, "")
@@ -125,8 +126,8 @@ func (reg *Registration) claimName() (err error) {
 	return err
 }
 
-// claimInFolder takes the right to the name that a live process keeps when the table is
-// removed.
+// claimInFolder claims the name in the domain's folder. A live process keeps that claim when the
+// table is removed.
 func (reg *Registration) claimInFolder() (err error) {
 	if reg.claim != nil {
 		return nil
@@ -139,9 +140,8 @@ func (reg *Registration) claimInFolder() (err error) {
 	return err
 }
 
-// claimSlot claims the first slot whose lock is free, from the name's home slot
-// on, and returns how far from it that is. What a dead owner left in the slot
-// does not matter.
+// claimSlot claims the first slot whose lock is free, starting at the name's home slot, and returns
+// the slot's distance from there. The previous content of the slot does not matter.
 func (reg *Registration) claimSlot() (slot, distance int, err error) {
 	r, hash := reg.r, hashName(reg.name)
 	open := -1 // the group that slotLock belongs to
@@ -174,10 +174,10 @@ func (reg *Registration) claimSlot() (slot, distance int, err error) {
 		reg.name, ErrFull, r.slots)
 }
 
-// claim takes the second lock of a slot, without which nobody takes the first
-// or touches a dead owner's record: readers take the first for life, so
-// whoever clears a record must not hold that one. It fails when the slot
-// has an owner or another claimant.
+// claim takes the second lock of a slot. A process needs it to take the first lock, and to change
+// the record of a dead owner. Readers take the first lock as evidence of life, so a process that
+// clears a record must not hold that one. claim returns false if the slot has an owner or another
+// claimant.
 func (r *Registry) claim(f *os.File, slot int) (bool, error) {
 	err := sys.TryLock(f, claimByte(slot))
 	if errors.Is(err, sys.ErrLocked) {
@@ -186,7 +186,7 @@ func (r *Registry) claim(f *os.File, slot int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	live, err := r.alive(slot) // it may have found an owner just before
+	live, err := r.alive(slot) // another process may have become the owner just before
 	if err != nil || live {
 		return false, sys.JoinErrors(err, sys.Unlock(f, claimByte(slot)))
 	}
@@ -201,8 +201,7 @@ func (reg *Registration) lockSlot(slot int) error {
 	return sys.Unlock(reg.slotLock, claimByte(slot))
 }
 
-// mapSlot maps the pages with a slot for its owner to write, and returns the
-// slot's offset in them.
+// mapSlot maps the pages of a slot for writing, and returns the offset of the slot in them.
 func mapSlot(table *os.File, slot int) (mem []byte, base int, err error) {
 	page := os.Getpagesize()
 	start := slotOffset(slot) / page * page
@@ -211,8 +210,9 @@ func mapSlot(table *os.File, slot int) (mem []byte, base int, err error) {
 	return mem, base, err
 }
 
-// raiseReach notes how far from its home slot a name can lie. The word only
-// grows, so it needs no owner: too large a value costs readers time, no more.
+// raiseReach records the distance of a name from its home slot, if it is the largest so far. The
+// word only grows, so it needs no owner: a value that is too large costs readers time, nothing
+// else.
 func (r *Registry) raiseReach(table *os.File, distance int) error {
 	if wordAt(r.mem, offReach).Load() >= uint64(distance) {
 		return nil
@@ -230,13 +230,12 @@ func (r *Registry) raiseReach(table *os.File, distance int) error {
 	}
 }
 
-// withdraw makes what a dead owner left in the slot no record.
+// withdraw makes the slot contain no record, whatever a dead owner has left in it.
 func (reg *Registration) withdraw() {
 	reg.word(wState).Store(withdrawn(reg.word(wState).Load()))
 }
 
-// publish writes the content of a withdrawn slot and makes it visible by the
-// store of the state.
+// publish writes the content of a withdrawn slot, and makes it visible by the store of the state.
 func (reg *Registration) publish(img *slotImage) {
 	for w := wState + 1; w < slotWords; w++ {
 		reg.word(w).Store(img[w])
@@ -249,8 +248,8 @@ func (reg *Registration) publish(img *slotImage) {
 	reg.r.step("registry published")
 }
 
-// tell wakes the watchers. The byte itself has no meaning; on a full disk, where there may be no
-// room for it, the close of a file that could be written does the same.
+// tell wakes the watchers by a write of one byte, which has no meaning. On a full disk, where the
+// write can fail, the close of a file that was opened for writing has the same effect.
 func (reg *Registration) tell() error {
 	if _, err := reg.slotLock.WriteAt([]byte{0}, 0); err == nil {
 		return nil
@@ -272,8 +271,9 @@ func (reg *Registration) word(w int) interface {
 // Name returns the registered name.
 func (reg *Registration) Name() string { return reg.name }
 
-// SetRole changes role and epoch at once, and wakes the watchers. It does not
-// block.
+// SetRole changes role and epoch in one step and wakes the watchers. It does not block. It returns
+// [ErrClosed] after Close and after the loss of the name, and an error for a role or an epoch that
+// no record can hold.
 func (reg *Registration) SetRole(role Role, epoch uint64) (err error) {
 	if err := checkRole(role, epoch); err != nil {
 		return fmt.Errorf("registration %q: %w", reg.name, err)
@@ -287,7 +287,7 @@ func (reg *Registration) SetRole(role Role, epoch uint64) (err error) {
 	}
 	reg.rec.Role, reg.rec.Epoch = role, epoch
 	if reg.mem == nil {
-		return nil // it is about to be registered again
+		return nil // again is about to register the name
 	}
 	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
 	reg.word(wRole).Store(packRole(role, epoch))
@@ -295,19 +295,18 @@ func (reg *Registration) SetRole(role Role, epoch uint64) (err error) {
 	return reg.tell()
 }
 
-// Done is closed when the name is another process's: somebody removed or replaced the
-// domain's registry, and the other came first in the new one.
+// Done returns a channel that is closed when the name is lost: the domain's folder was replaced,
+// and another process registered the name in the new one first.
 func (reg *Registration) Done() <-chan struct{} { return reg.done }
 
-// Err returns an error that wraps ErrDisplaced when Done is closed, and nil before.
+// Err returns nil until Done is closed, and then an error that wraps [ErrDisplaced].
 func (reg *Registration) Err() error {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
 	return reg.err
 }
 
-// Close withdraws the record and gives the name free. It is safe to call more
-// than once.
+// Close withdraws the record and releases the name. Further calls have no effect.
 func (reg *Registration) Close() error {
 	err := reg.leave()
 	reg.r.users.Lock()
@@ -330,7 +329,7 @@ func (reg *Registration) leave() (err error) {
 	return nil
 }
 
-// again registers the name in the Registry's present table, unless it is there.
+// again registers the name in the Registry's present table, unless the name is registered there.
 func (reg *Registration) again() {
 	reg.r.mu.RLock()
 	defer reg.r.mu.RUnlock()
@@ -340,17 +339,17 @@ func (reg *Registration) again() {
 		return
 	}
 	reg.release(reg.claimedIn != reg.r.dir)
-	kept := reg.claim != nil // and so whoever has the name's lock gives it up again
+	kept := reg.claim != nil // so another process that holds the name's lock releases it again
 	if err := reg.enter(); errors.Is(err, ErrExists) && !kept {
 		reg.err = fmt.Errorf("%w: the registry of domain %s was removed or replaced, and %w",
 			ErrDisplaced, reg.r.dir.Path(), err)
 		close(reg.done)
-	} // after any other error the next look tries again
+	} // after any other error keep calls again once more
 }
 
-// release gives up whatever is held in the table and, if it says so, the right to the name.
-// The slot's lock goes first, by a close that also wakes the watchers, and the name's lock
-// last: who finds that free finds all free.
+// release releases everything held in the table and, if right is set, the claim in the folder. The
+// slot's lock is released first, by a close that also wakes the watchers, and the name's lock last:
+// a process that finds the name's lock free finds all of them free.
 func (reg *Registration) release(right bool) {
 	if reg.mem != nil {
 		sys.UnmapFile(reg.mem)

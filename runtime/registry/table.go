@@ -15,38 +15,38 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// DefaultSlots is the number of instances that a new registry has room for, at
-// least.
+// DefaultSlots is the number of instances for which a new registry has room at least.
 const DefaultSlots = 4096
 
 const (
-	// maxSlots bounds what a damaged header can make us map.
+	// maxSlots bounds the size of the mapping that a damaged header can ask for.
 	maxSlots = 1 << 20
-	// One slot for so many instances stays spare: the last free ones of a full
-	// table would be found by hundreds of looks.
+	// One slot for every spareShare instances stays spare: the search for the last free slots of a
+	// full table takes hundreds of steps.
 	spareShare   = 4
 	maxInstances = maxSlots / (spareShare + 1) * spareShare
 )
 
 const folder = ".registry"
 
-// Options configure Open; nil and the zero value mean the defaults.
+// Options configures [Open]. A nil *Options and the zero value mean the defaults.
 type Options struct {
-	// Slots is the number of instances that the registry has room for, at
-	// least; DefaultSlots when 0. It counts only for the process that creates
-	// the registry; the others take what they find.
+	// Slots is the number of instances for which a new registry has room at least; 0 means
+	// DefaultSlots. It has no effect on a registry that exists.
 	Slots int
 
 	step func(string) // see Registry.step
 }
 
 // A Registry is an open registry of a domain. It is safe for concurrent use.
+//
+// Lock order: mu, Registration.mu, users.
 type Registry struct {
 	path string // of folder
 	hook func(string)
 	stop chan struct{} // closed when the last user is gone
 
-	mu     sync.RWMutex // held for reading while what follows is used
+	mu     sync.RWMutex // held for reading while the fields below are used
 	closed bool
 	freed  bool
 	dir    *domain.Dir
@@ -55,20 +55,22 @@ type Registry struct {
 	slots  int
 	// generation counts the tables that this Registry has had.
 	generation int
-	// locks caches the files that hold the slots' locks, opened for reading
-	// only, so that their close tells watchers nothing.
+	// locks caches the files with the slots' locks. They are opened for reading only, so that
+	// closing them wakes no watcher.
 	locks []atomic.Pointer[os.File]
-	// seen caches what was decoded last of each slot.
+	// seen caches the last decoded record of each slot.
 	seen []atomic.Pointer[sighting]
 
-	users    sync.Mutex // guards what follows; taken last
+	users    sync.Mutex // guards the fields below
 	regs     map[*Registration]struct{}
 	watchers map[*sys.DirWatch]struct{}
 }
 
-// Open opens the registry of a domain, which it creates if needed; the name is
-// resolved as package ipc resolves domains ("" is the default one). When many
-// processes create it at once, one creates it and all agree.
+// Open opens the registry of a domain, and creates it if needed. domainName is resolved as package
+// ipc resolves the names of domains; "" is the default domain. Several processes may open a new
+// registry at the same time: one creates it, and all use that one.
+// The error is a [*TableError] if the table's file is not usable, or that of the domain.
+// The caller must close the Registry.
 func Open(domainName string, opts *Options) (*Registry, error) {
 	if opts == nil {
 		opts = new(Options)
@@ -106,8 +108,9 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 	return r, nil
 }
 
-// open makes the table in a folder, which may have to be created, this Registry's. It
-// needs mu, unless nobody knows the Registry yet; after an error nothing has changed.
+// open makes the table in the folder of dir, which it creates if needed, the table of this
+// Registry. After an error nothing has changed. The caller must hold r.mu, unless no other
+// goroutine has the Registry yet.
 func (r *Registry) open(dir *domain.Dir, slots int) error {
 	if err := dir.Root().Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return r.tableError(err, "")
@@ -140,8 +143,8 @@ func (r *Registry) open(dir *domain.Dir, slots int) error {
 	}
 }
 
-// openTable opens the table for reading; on an overlay of file systems for writing too,
-// as it would otherwise be the lower layer's, to which nobody writes.
+// openTable opens the table for reading. On a layered file system it opens the file for writing
+// too: otherwise it could get the file of the lower layer, to which no process writes.
 func (r *Registry) openTable(dir *domain.Dir) (*os.File, error) {
 	f, err := dir.Root().Open(filepath.Join(folder, "table"))
 	if err == nil && sys.Layered(f) {
@@ -151,16 +154,15 @@ func (r *Registry) openTable(dir *domain.Dir) (*os.File, error) {
 	return f, err
 }
 
-// errUnwritten marks a table whose header is all zeros: the machine lost power before the
-// disk had it. No process can be using it.
+// errUnwritten marks a table whose header is all zeros: the machine lost power before the disk had
+// the header. No process can be using such a table.
 var errUnwritten = errors.New("the table was never written")
 
-// rewriteByte is the byte of the table's file that a process locks while it puts another in
-// its place.
+// rewriteByte is the byte of the table's file that a process locks while it replaces the file.
 const rewriteByte = 1<<62 - 1
 
-// rewrite puts a new table in the place of f, which was never written. When
-// somebody else does, it waits a moment.
+// rewrite replaces f, which was never written, by a new table. If another process is doing that,
+// rewrite waits a moment and returns nil.
 func (r *Registry) rewrite(dir *domain.Dir, f *os.File, slots int) error {
 	fi, err := f.Stat()
 	if err != nil {
@@ -186,7 +188,7 @@ func (r *Registry) rewrite(dir *domain.Dir, f *os.File, slots int) error {
 	return sys.ReplaceFile(r.path, "table", func(f *os.File) error { return writeTable(f, slots) })
 }
 
-// writeTable fills a new table: reserved room of zeros, and the header.
+// writeTable fills a new table with zeros, for which it reserves the room, and a header.
 func writeTable(f *os.File, slots int) error {
 	if err := sys.Allocate(f, int64(headerSize+slots*slotSize)); err != nil {
 		return err
@@ -202,8 +204,8 @@ func writeTable(f *os.File, slots int) error {
 	return sys.UnmapFile(head)
 }
 
-// mapTable checks the table's header against its size, and maps it, in the place of the one
-// before.
+// mapTable checks the table's header against the file's size, and maps the table in place of the
+// previous one.
 func (r *Registry) mapTable(dir *domain.Dir, f *os.File) (err error) {
 	fi, err := f.Stat()
 	if err != nil {
@@ -250,7 +252,7 @@ func (r *Registry) mapTable(dir *domain.Dir, f *os.File) (err error) {
 	return nil
 }
 
-// unmap gives up the table, if there is one.
+// unmap releases the table, if there is one.
 func (r *Registry) unmap() error {
 	if r.mem == nil {
 		return nil
@@ -263,8 +265,8 @@ func (r *Registry) unmap() error {
 	return sys.UnmapFile(r.mem)
 }
 
-// Close releases the registry. Registrations made through it stay, until they
-// are closed themselves.
+// Close closes the registry. Registrations made through it stay until they are closed. Loops over
+// [Registry.Watch] end with [ErrClosed] at the next change. Further calls have no effect.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	r.closed = true
@@ -272,7 +274,7 @@ func (r *Registry) Close() error {
 	return r.free()
 }
 
-// free gives everything up when the Registry is closed and the last registration is.
+// free releases everything once the Registry and all of its registrations are closed.
 func (r *Registry) free() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -286,8 +288,7 @@ func (r *Registry) free() error {
 	return sys.JoinErrors(r.unmap(), r.dir.Close())
 }
 
-// step marks what happens between the stores of a registration, and after each
-// look of a watch, for tests.
+// step marks a point between the stores of a registration, or after a scan of a watch, for tests.
 func (r *Registry) step(name string) {
 	sys.CrashPoint(name)
 	if r.hook != nil {
@@ -295,8 +296,7 @@ func (r *Registry) step(name string) {
 	}
 }
 
-// Slots returns the number of instances that the registry has room for, the
-// spare ones included.
+// Slots returns the number of slots, including the spare ones.
 func (r *Registry) Slots() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -314,7 +314,7 @@ func (r *Registry) openFile(name string, flag int) (*os.File, error) {
 // lockFile returns the name of the file with the locks of a group of slots.
 func lockFile(group int) string { return fmt.Sprintf("slots.%03d", group) }
 
-// use calls f, which may read the table as long as it runs.
+// use calls f, which may read the table while it runs. It returns ErrClosed after Close.
 func (r *Registry) use(f func() error) (err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -325,9 +325,8 @@ func (r *Registry) use(f func() error) (err error) {
 	return f()
 }
 
-// catchFault turns a fault in the mapping, which means that somebody cut the
-// file short, into an error. It is deferred with the result of
-// debug.SetPanicOnFault(true).
+// catchFault converts a fault in the mapping, which means that the file was cut short, into an
+// error. It is deferred with the result of debug.SetPanicOnFault(true).
 func (r *Registry) catchFault(old bool, err *error) {
 	debug.SetPanicOnFault(old)
 	switch p := recover(); {
@@ -341,14 +340,14 @@ func (r *Registry) catchFault(old bool, err *error) {
 
 func slotOffset(slot int) int { return headerSize + slot*slotSize }
 
-// word returns a word of a slot, to be read only.
+// word returns a word of a slot, for reading only.
 func (r *Registry) word(slot, w int) *atomic.Uint64 {
 	return wordAt(r.mem, slotOffset(slot)+8*w)
 }
 
-// read copies a slot; ok is false when it holds no record. When the slot
-// changes hands meanwhile, it was empty at a moment within the call, so "no
-// record" is a true answer and nothing is tried again.
+// read copies a slot. ok is false if the slot holds no record. If the slot changes its owner during
+// the call, it was empty at some moment of the call; so the answer that there is no record is true,
+// and no retry is needed.
 func (r *Registry) read(slot int) (img slotImage, ok bool) {
 	state := r.word(slot, wState).Load()
 	if !published(state) {
@@ -360,15 +359,15 @@ func (r *Registry) read(slot int) (img slotImage, ok bool) {
 	return img, img[wState] == state && r.word(slot, wState).Load() == state
 }
 
-// A sighting is a slot's record, and the state in which it was seen.
+// A sighting is the record of a slot, with the state in which it was seen.
 type sighting struct {
 	state uint64
 	rec   Record
 }
 
-// record decodes a slot; ok is false when it holds no record. All that a state
-// stands for, but the role, is written before the state and never again, so
-// each process decodes it once.
+// record decodes a slot. ok is false if the slot holds no record. All words but the role are
+// written before the state is stored, and never again, so each process decodes a slot once per
+// state.
 func (r *Registry) record(slot int) (s sighting, ok bool) {
 	state := r.word(slot, wState).Load()
 	known := r.seen[slot].Load()
@@ -394,7 +393,7 @@ func (r *Registry) record(slot int) (s sighting, ok bool) {
 	return s, checkRole(s.rec.Role, s.rec.Epoch) == nil
 }
 
-// alive reports whether somebody holds the lock of a slot.
+// alive reports whether a process holds the lock of a slot.
 func (r *Registry) alive(slot int) (bool, error) {
 	cached := &r.locks[slot/groupSize]
 	f := cached.Load()
@@ -402,7 +401,7 @@ func (r *Registry) alive(slot int) (bool, error) {
 		var err error
 		f, err = r.openFile(lockFile(slot/groupSize), os.O_RDONLY)
 		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil // nobody ever locked there
+			return false, nil // no process has ever taken a lock there
 		}
 		if err != nil {
 			return false, r.tableError(err, "")

@@ -20,8 +20,8 @@ func init() {
 	children["layered"] = childLayered
 }
 
-// A registry whose files are taken away is made again, with the live instances in it, by
-// their own processes; and their watchers hear nothing of it.
+// The live instances make a registry again whose files were removed, and register there; watchers
+// report no change.
 func TestInstancesMoveToANewTable(t *testing.T) {
 	for name, vanish := range map[string]func(domain string) error{
 		"table":    func(d string) error { return os.Remove(tablePath(d)) },
@@ -56,7 +56,7 @@ func TestInstancesMoveToANewTable(t *testing.T) {
 					t.Fatal(err)
 				}
 				os.RemoveAll(d + ".old")
-				late := open(t, d) // and makes the registry, or finds what another has made
+				late := open(t, d) // it makes the registry, or finds the one that another process has made
 				for _, name := range []string{"mine", "other"} {
 					if _, err := late.WaitFor(ctx, name); err != nil {
 						t.Fatalf("round %d: %s: %v", round, name, err)
@@ -70,7 +70,7 @@ func TestInstancesMoveToANewTable(t *testing.T) {
 			if err := reg.SetRole(registry.RolePrimary, 7); err != nil {
 				t.Fatal(err)
 			}
-			ev := <-events // and nothing before
+			ev := <-events // no event came before
 			if ev.Kind != registry.Changed || ev.Record.Name != "mine" || ev.Record.Epoch != 7 {
 				t.Errorf("%v %+v", ev.Kind, ev.Record)
 			}
@@ -83,8 +83,8 @@ func TestInstancesMoveToANewTable(t *testing.T) {
 	}
 }
 
-// The name of a live instance stays its own when the registry's files are removed, even while
-// it is stopped and cannot register again.
+// A live instance keeps its name when the registry's files are removed, even while the instance is
+// stopped and cannot register again.
 func TestNameStaysWithALiveInstance(t *testing.T) {
 	for name, vanish := range map[string]func(domain string) error{
 		"table":  func(d string) error { return os.Remove(tablePath(d)) },
@@ -116,18 +116,18 @@ func TestNameStaysWithALiveInstance(t *testing.T) {
 			}
 			syscall.Kill(pid, syscall.SIGKILL)
 			owner.cmd.Wait()
-			register(t, open(t, d), "a") // its death gives the name free
+			register(t, open(t, d), "a") // the death of the stopped process has released the name
 		})
 	}
 }
 
-// Of two processes that have one name, because the registry was removed in between, the
-// one that does not come first in the new registry learns of it.
+// If two processes have one name, because the registry was removed in between, the one that
+// registers second in the new registry is told.
 func TestDisplacedInstanceLearnsOfIt(t *testing.T) {
 	d := newDomain(t)
 	r := open(t, d)
 	reg := register(t, r, "a")
-	for range 100 { // until the other comes first
+	for range 100 { // until the other process registers first
 		if err := os.RemoveAll(d); err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestDisplacedInstanceLearnsOfIt(t *testing.T) {
 	t.Skip("this process always came first")
 }
 
-// A death is told of also when the registry vanishes with it.
+// A death is reported also when the registry's files are removed at the same time.
 func TestDeathWithoutTheTableIsTold(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -189,7 +189,8 @@ func TestDeathWithoutTheTableIsTold(t *testing.T) {
 	}
 }
 
-// A table of zeros, which a loss of power leaves, is written again, whoever comes first.
+// A table of zeros, which a loss of power can leave, is written again by the first process that
+// opens the registry.
 func TestTableOfZerosIsWrittenAgain(t *testing.T) {
 	d := newDomain(t)
 	open(t, d).Close()
@@ -221,8 +222,8 @@ func TestTableOfZerosIsWrittenAgain(t *testing.T) {
 	}
 }
 
-// inMount runs a child in a mount namespace of its own, after a command of the shell in which
-// $0 is a folder.
+// inMount runs a child in a mount namespace of its own, after a shell command in which $0 is a
+// folder.
 func inMount(t *testing.T, mount, name, folder string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none",
@@ -288,7 +289,7 @@ func TestFullDiskStopsNoRegistration(t *testing.T) {
 	inMount(t, `mount -t tmpfs -o size=8m none "$0"`, "cramped", folder, filepath.Join(folder, "d"))
 }
 
-// childLayered uses a domain that comes with an image: opens it, registers, and looks.
+// childLayered opens a domain whose files are part of an image, registers, and looks a name up.
 func childLayered(args []string) error {
 	r, err := registry.Open(args[0], nil)
 	if err != nil {

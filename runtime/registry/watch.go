@@ -12,34 +12,36 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A Kind says what happened to an instance.
+// A Kind is the kind of a change to an instance.
 type Kind uint8
 
 // The kinds of events.
 const (
-	Appeared    Kind = iota // it registered, or was there when the watch began
-	Changed                 // its role or epoch changed
-	Disappeared             // it closed its registration, or died
+	Appeared    Kind = iota // the instance registered, or was there when the watch started
+	Changed                 // the instance's role or epoch changed
+	Disappeared             // the instance closed its registration, or died
 )
 
 // String returns "appeared", "changed" or "disappeared".
 func (k Kind) String() string { return [...]string{"appeared", "changed", "disappeared"}[k%3] }
 
-// An Event is a change of the registry.
+// An Event is a change of one instance.
 type Event struct {
 	Kind Kind
-	// Record is the instance after the change; for Disappeared, as it was last
-	// seen.
+	// Record is the instance after the change or, for Disappeared, the last record seen of it.
 	Record Record
 }
 
-// Watch returns the changes to the live instances whose names begin with the
-// components of prefix: first those that are there, then every change as it
-// happens. Changes in quick succession may be merged, but the last state of an
-// instance is always delivered. The watch begins with the loop over it and ends
-// with it; when ctx is done or the registry fails, its last pair is the error.
+// Watch returns an iterator over the changes of the live instances whose names begin with the
+// components of prefix, as in [Registry.List]. It yields Appeared for the instances that are there,
+// and then every change as it happens. Changes in quick succession may be merged, but the last
+// state of an instance is always delivered.
 //
 //	for ev, err := range reg.Watch(ctx, "audio") { ... }
+//
+// The watch starts with the loop and ends with it. The loop blocks between changes. When ctx is
+// done or the registry fails, the last pair holds the error; after the end of ctx that is
+// context.Cause(ctx). Loops are independent of each other.
 func (r *Registry) Watch(ctx context.Context, prefix string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := r.follow(ctx, prefix, func(_ *watcher, events []Event) bool {
@@ -56,11 +58,10 @@ func (r *Registry) Watch(ctx context.Context, prefix string) iter.Seq2[Event, er
 	}
 }
 
-// follow calls f with what is there, then with every change, until it returns
-// false.
+// follow calls f with the present instances, then with every change, until f returns false.
 func (r *Registry) follow(ctx context.Context, prefix string,
 	f func(*watcher, []Event) bool) error {
-	// Watch before the first look, so that no change falls in between.
+	// Start the watch before the first scan, so that no change falls in between.
 	dir, err := r.watch()
 	if err != nil {
 		return err
@@ -81,40 +82,40 @@ func (r *Registry) follow(ctx context.Context, prefix string,
 	}
 }
 
-// A dying owner's file is closed, and watchers are told, a moment before the
-// kernel drops its locks, which nothing tells of. So groups with a closed file are
-// looked at again, at these times after the event; the last ones are for a machine
-// on which the dying process has to wait for its turn.
+// afterClose has the times, after a lock file was closed, at which its group is scanned again. The
+// kernel closes the files of a dying owner, and wakes watchers, a moment before it releases the
+// owner's locks, which no event reports. The last times are for a machine on which the dying
+// process has to wait for a processor.
 var afterClose = [...]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond,
 	100 * time.Millisecond, time.Second, 10 * time.Second}
 
-// A watcher knows what was reported and finds out what changed since.
+// A watcher knows what was reported, and finds what has changed since.
 type watcher struct {
 	r      *Registry
 	prefix string
 	known  map[int]sighting // by slot: the live instances reported
-	names  map[string]int   // their slots
-	dirty  map[int]bool     // groups to look at
-	// closed has the groups in which a file was closed, and when; again counts
-	// the looks since.
+	names  map[string]int   // the slots of known, by name
+	dirty  map[int]bool     // groups to scan
+	// closed has the groups in which a file was closed, closedAt the time of the last close. again
+	// counts the scans since.
 	closed   map[int]bool
 	closedAt time.Time
 	again    int
 
-	everything bool // all groups are to be looked at
-	// generation is the table's that all this is about. moving has the instances that were
-	// live in the table before and have not registered in this one yet, as they will
-	// if they live; those that have not until the time limit are taken to be gone.
+	everything bool // all groups are to be scanned
+	// generation is that of the table to which the fields above belong. moving has the instances
+	// that were live in the previous table and have not registered in this one yet. Those that have
+	// not registered at the time limit are reported as gone.
 	generation int
 	moving     map[string]Record
 	limit      time.Time
 }
 
-// moveTime is what a live instance may take to register in a new table.
+// moveTime is the time that a live instance has to register in a new table.
 const moveTime = 10 * domain.CheckPeriod
 
-// markAll has all groups of the present table looked at. If it is a new one, the instances
-// known are expected to register there. It needs the Registry's lock.
+// markAll marks all groups of the present table if they are to be scanned. If the table is a new
+// one, it expects the known instances to register there. The caller must hold the Registry's lock.
 func (w *watcher) markAll() {
 	if w.generation != w.r.generation {
 		if w.generation != 0 {
@@ -140,14 +141,14 @@ func (w *watcher) markAll() {
 	}
 }
 
-// has reports whether an instance is live, or about to register in a new table.
+// has reports whether an instance is live, or expected to register in a new table.
 func (w *watcher) has(name string) bool {
 	_, known := w.names[name]
 	_, moves := w.moving[name]
 	return known || moves
 }
 
-// wait blocks until a group may have changed, and marks it.
+// wait blocks until a group may have changed, and marks that group.
 func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 	var deadline time.Time
 	if len(w.closed) > 0 {
@@ -157,7 +158,7 @@ func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 		deadline = w.limit
 	}
 	dir.SetDeadline(deadline)
-	if err := ctx.Err(); err != nil { // after SetDeadline, which may undo AfterFunc's
+	if err := ctx.Err(); err != nil { // after SetDeadline, which may undo the one of AfterFunc
 		return context.Cause(ctx)
 	}
 	err := dir.Next(func(name string, closed bool) {
@@ -181,7 +182,7 @@ func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 		return context.Cause(ctx)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && len(w.closed) == 0 {
-		return nil // it is the limit that has come
+		return nil // the time limit has come
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		for group := range w.closed {
@@ -195,7 +196,7 @@ func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 	return err
 }
 
-// groupOf returns the group whose locks are in the file of that name.
+// groupOf returns the group whose locks are in the named file.
 func groupOf(file string, groups int) (group int, ok bool) {
 	digits, ok := strings.CutPrefix(file, "slots.")
 	if !ok {
@@ -210,7 +211,7 @@ func groupOf(file string, groups int) (group int, ok bool) {
 	return group, digits != "" && group < groups
 }
 
-// scan looks at the dirty groups and returns what changed.
+// scan looks at the marked groups and returns the changes.
 func (w *watcher) scan() (events []Event, err error) {
 	err = w.r.use(func() error {
 		w.markAll()
@@ -249,7 +250,7 @@ func (w *watcher) look(slot int, events []Event) ([]Event, error) {
 		ok = live
 	}
 	if wasKnown && !ok && !w.r.current() {
-		return events, nil // it may have moved to another table, where it is looked for next
+		return events, nil // the instance may have moved to another table, which is scanned next
 	}
 	if wasKnown && (!ok || now.state != old.state) {
 		events = append(events, w.forget(slot))
@@ -271,7 +272,7 @@ func (w *watcher) look(slot int, events []Event) ([]Event, error) {
 	case moved:
 		events = append(events, Event{Disappeared, before}, Event{Appeared, rec})
 	case !wasKnown:
-		if before, moved := w.names[rec.Name]; moved { // and its old slot was not looked at yet
+		if before, moved := w.names[rec.Name]; moved { // and its old slot was not scanned yet
 			events = append(events, w.forget(before))
 		}
 		events = append(events, Event{Appeared, rec})

@@ -12,14 +12,14 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// cancelled is a context that ends a watch after its first look.
+// cancelled is a context that ends a watch after its first scan.
 var cancelled = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// However fast things change, a watcher ends up with the truth.
+// A watcher reports the final state, however fast the changes follow each other.
 func TestWatchReachesTheFinalState(t *testing.T) {
 	d := newDomain(t)
 	r := open(t, d)
@@ -78,15 +78,15 @@ func TestWatchReachesTheFinalState(t *testing.T) {
 	}
 }
 
-// The kernel tells of a dying owner's close before it drops the owner's lock. A
-// watcher that looks in between finds the owner alive, and must look again.
+// The kernel reports the close of a dying owner's file before it releases the owner's lock. A
+// watcher that scans in between finds the owner alive, and must scan again.
 func TestWatchLooksAgainAfterAClose(t *testing.T) {
 	d := newDomain(t)
 	reg := register(t, open(t, d), "late")
 	opts := new(registry.Options)
 	looks := 0
 	registry.SetStep(opts, func(step string) {
-		if looks++; looks == 2 { // the one that the close brought about
+		if looks++; looks == 2 { // the scan that the close has caused
 			if err := reg.DropLock(); err != nil {
 				t.Error(err)
 			}
@@ -121,8 +121,7 @@ func TestWatchLooksAgainAfterAClose(t *testing.T) {
 	}
 }
 
-// Many watchers of one domain see the death of one process that held many
-// names.
+// Many watchers of one domain report the death of one process that held many names.
 func TestWatchMassDeath(t *testing.T) {
 	d := newDomain(t)
 	r := open(t, d)
