@@ -56,7 +56,7 @@ func TestInstancesMoveToANewTable(t *testing.T) {
 					t.Fatal(err)
 				}
 				os.RemoveAll(d + ".old")
-				late := open(t, d) // it makes the registry, or finds the one that another process has made
+				late := open(t, d) // it makes, or finds, the new registry
 				for _, name := range []string{"mine", "other"} {
 					if _, err := late.WaitFor(ctx, name); err != nil {
 						t.Fatalf("round %d: %s: %v", round, name, err)

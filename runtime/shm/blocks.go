@@ -6,53 +6,51 @@ import (
 	"sync/atomic"
 )
 
-// This file is the memory of a stream: numbered blocks from one writer to one
-// reader, read and written in place, of which the writer may overwrite the oldest.
+// This file is the memory of a stream: numbered blocks from one writer to one reader. Blocks are
+// written and read in place, and the writer may overwrite the oldest ones.
 //
-// Blocks lie in slots. An index of as many entries as blocks are kept says
-// which slot holds which block. There are two slots more than entries: one that
-// the writer fills, and one for the block that the reader reads at this moment
-// even though the writer has taken it out of the index. The two sides settle
-// whether that is so as Dekker's algorithm does: the reader writes its claim
-// and then looks at the index, the writer clears the entry and then looks at the
-// claim, so at least one of them sees the other. A writer that sees the claim
-// leaves that slot alone until the claim has moved on; a reader that sees the
-// cleared entry has lost the block. Nobody ever waits.
+// Blocks lie in slots. An index with one entry per kept block says which slot holds which block.
+// There are two more slots than entries: one for the block that the writer fills, and one for a
+// block that the reader is reading although the writer has removed it from the index. The two sides
+// decide by Dekker's algorithm whether that is the case. The reader stores its claim and then loads
+// the index entry; the writer clears the entry and then loads the claim. At least one of them
+// therefore sees the other. A writer that sees the claim leaves that slot alone until the claim
+// changes. A reader that sees the cleared entry has lost the block. Neither side ever waits.
 
-// Where the words of a stream lie, from its start.
+// Offsets of the words of a stream.
 const (
-	offBlockTail   = 0         // writer: number of blocks ever published
+	offBlockTail   = 0         // writer: number of blocks published so far
 	offBlockFirst  = 8         // writer: number of the oldest block in the index
-	offWriterEnd   = 16        // writer: why it ended the stream; 0: it has not
+	offWriterEnd   = 16        // writer: the End of its side; 0 before
 	offBlockHead   = line      // reader: number of the next block to read
-	offBlockClaim  = line + 8  // reader: the block it reads, plus 1; 0: none
-	offReaderEnd   = line + 16 // reader: why it ended the stream; 0: it has not
-	offBlockSleep  = 2 * line  // as for rings
-	offBlockStarve = 3 * line  // as for rings
-	offWriterText  = 4 * line  // writer: the text of its end
+	offBlockClaim  = line + 8  // reader: number of the block that it reads, plus 1; 0 for none
+	offReaderEnd   = line + 16 // reader: the End of its side; 0 before
+	offBlockSleep  = 2 * line  // as in a ring
+	offBlockStarve = 3 * line  // as in a ring
+	offWriterText  = 4 * line  // writer: the text of its End
 	offReaderText  = offWriterText + MaxEndText
-	// writer: number+1 << 16 | slot, per entry; 0: cleared
+	// writer: (number+1)<<16 | slot, per entry; 0 for a cleared entry
 	offBlockIndex = offReaderText + MaxEndText
 	extraSlots    = 2         // see above
 	maxDepth      = 1<<16 - 1 // blocks that a stream keeps
 	maxBlock      = 64 << 20  // bytes of a block
 	maxStream     = 1 << 30   // bytes of a stream
-	slotHeader    = 8         // the block's length
+	slotHeader    = 8         // the length of the block
 	slotBits      = 16        // of an index entry
 	slotMask      = 1<<slotBits - 1
 )
 
-// MaxEndText is the longest text of an End, in bytes.
+// MaxEndText is the length of the longest text of an [End], in bytes.
 const MaxEndText = 1024
 
-// An End is how a side ends a stream: as it was meant, or because something failed.
+// An End is the way in which a side ends a stream: as intended, or because of a failure.
 type End struct {
 	Failed bool
 	Code   uint16
-	Text   string // at most MaxEndText bytes count
+	Text   string // cut after MaxEndText bytes
 }
 
-// The word of an end: its state, the code in bits 16 to 31, the length of the text above.
+// The word of an End: the state, the code in bits 16 to 31, and the length of the text above.
 const (
 	endMeant  = 1
 	endFailed = 2
@@ -62,7 +60,7 @@ const (
 	endTextShift = 32
 )
 
-// endAt publishes an end, by the store of its word.
+// endAt publishes an End by the store of its word.
 func (w *blockWords) endAt(off uint64, text int, e End) {
 	n := copy(w.mem[text:text+MaxEndText], e.Text)
 	state := uint64(endMeant)
@@ -74,7 +72,7 @@ func (w *blockWords) endAt(off uint64, text int, e End) {
 	hook("block ended")
 }
 
-// readEnd reads an end that the peer has published. ok is false if it has not.
+// readEnd reads the End that the peer has published. ok is false if there is none.
 func (w *blockWords) readEnd(off uint64, text int) (e End, ok bool, err error) {
 	v := word(w.mem, off).Load()
 	state, n := v&endStateMask, v>>endTextShift
@@ -88,19 +86,19 @@ func (w *blockWords) readEnd(off uint64, text int) (e End, ok bool, err error) {
 		Text: string(w.mem[text : text+int(n)])}, true, nil
 }
 
-// A BlockGeometry says how large a stream is.
+// A BlockGeometry is the size of a stream.
 type BlockGeometry struct {
-	Depth int // blocks that are kept
-	Block int // bytes of the longest block
+	Depth int // number of blocks that are kept
+	Block int // length of the longest block, in bytes
 }
 
 func (g BlockGeometry) stride() int { return (slotHeader + g.Block + 63) &^ 63 }
 func (g BlockGeometry) slots() int  { return offBlockIndex + (g.Depth*8+line-1)&^(line-1) }
 
-// Size is the number of bytes that the stream takes.
+// Size returns the number of bytes of memory that the stream needs.
 func (g BlockGeometry) Size() int { return g.slots() + (g.Depth+extraSlots)*g.stride() }
 
-// Check reports whether a stream can have this size.
+// Check returns an error unless a stream can have this size.
 func (g BlockGeometry) Check() error {
 	if g.Depth < 1 || g.Depth > maxDepth || g.Block < 1 || g.Block > maxBlock ||
 		g.Size() > maxStream {
@@ -137,32 +135,32 @@ func (w *blockWords) entry(number uint64) *atomic.Uint64 {
 	return word(w.mem, offBlockIndex+number%uint64(w.geo.Depth)*8)
 }
 
-// slot returns the memory of a slot, which must exist.
+// slot returns the memory of slot i, which must exist.
 func (w *blockWords) slot(i int) []byte {
 	at := w.geo.slots() + i*w.geo.stride()
 	return w.mem[at : at+slotHeader+w.geo.Block : at+slotHeader+w.geo.Block]
 }
 
-// A BlockWriter writes the blocks of a stream. It is not safe for concurrent
-// use.
+// A BlockWriter writes the blocks of a stream. It is not safe for concurrent use.
 type BlockWriter struct {
 	w         blockWords
 	overwrite bool
 
-	// Private, so that the peer cannot lie about it.
+	// The fields below are private, so the peer cannot change them.
 	next, first uint64
 	slotOf      []int // by number modulo the depth
 	free        []int
-	current     int    // the reserved slot, -1: none
-	lent        int    // the slot that the reader reads although it is not in the index, -1: none
-	lentNumber  uint64 // its block
+	current     int    // the reserved slot; -1 for none
+	lent        int    // the reader's slot that is not in the index any more; -1 for none
+	lentNumber  uint64 // the number of the block in lent
 	woken       uint64
 	waits       uint64
 }
 
-// NewBlockWriter makes the writer of a fresh stream in mem, which must be
-// g.Size() zero bytes that start at a multiple of 8. With overwrite, a full
-// stream loses its oldest block to a new one.
+// NewBlockWriter returns the writer of a new stream in mem, which must be g.Size() zero bytes that
+// start at a multiple of 8. With overwrite set, a new block replaces the oldest one when the stream
+// is full. The error is that of [BlockGeometry.Check], or reports memory of another size or
+// alignment.
 func NewBlockWriter(mem []byte, g BlockGeometry, overwrite bool) (*BlockWriter, error) {
 	w, err := blockWordsOf(mem, g)
 	if err != nil {
@@ -176,9 +174,9 @@ func NewBlockWriter(mem []byte, g BlockGeometry, overwrite bool) (*BlockWriter, 
 	return b, nil
 }
 
-// Reserve returns the memory of the next block, for the caller to fill before
-// Commit. ok is false while the stream is full, which one that overwrites never is.
-// A second Reserve returns the same memory.
+// Reserve returns the memory of the next block, which the caller fills before it calls
+// [BlockWriter.Commit]. ok is false while the stream is full; a stream that overwrites is never
+// full. Until Commit, further calls return the same memory. Reserve does not block.
 func (b *BlockWriter) Reserve() (block []byte, ok bool) {
 	if b.current < 0 {
 		if b.next-b.first >= uint64(b.w.geo.Depth) && !b.reclaim() {
@@ -190,7 +188,7 @@ func (b *BlockWriter) Reserve() (block []byte, ok bool) {
 	return b.w.slot(b.current)[slotHeader:], true
 }
 
-// reclaim takes the oldest block out of the index and its slot back.
+// reclaim removes the oldest block from the index and takes its slot back, if it can.
 func (b *BlockWriter) reclaim() bool {
 	if !b.overwrite && b.w.head.Load() <= b.first {
 		return false
@@ -216,8 +214,8 @@ func (b *BlockWriter) reclaim() bool {
 	return true
 }
 
-// Commit publishes the reserved block with its first n bytes; it panics if no
-// block is reserved or n is too large. wake is as for Producer.Commit.
+// Commit publishes the first n bytes of the reserved block. It panics if no block is reserved or n
+// is too large. wake is true if the caller must wake the reader, as for [Producer.Commit].
 func (b *BlockWriter) Commit(n int) (wake bool) {
 	if b.current < 0 || n < 0 || n > b.w.geo.Block {
 		panic("shm: Commit of a block that is not reserved")
@@ -240,17 +238,18 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 	return true
 }
 
-// End tells the reader that no more blocks come, and why. Without it a stream whose
-// writer is gone was cut off.
+// End tells the reader that no more blocks follow, and why. If the writer's process ends before it
+// calls End, the stream was cut off.
 func (b *BlockWriter) End(e End) { b.w.endAt(offWriterEnd, offWriterText, e) }
 
-// ReaderEnd returns how the reader has ended the stream. ok is false if it has not.
+// ReaderEnd returns the End of the reader. ok is false if the reader has not ended the stream. The
+// error is [ErrCorrupt] if the peer has written an invalid End.
 func (b *BlockWriter) ReaderEnd() (e End, ok bool, err error) {
 	return b.w.readEnd(offReaderEnd, offReaderText)
 }
 
-// Starve declares that this side is about to wait for room; see
-// Producer.Starve.
+// Starve declares that the writer is about to wait for room, and reports whether it must wait; see
+// [Producer.Starve].
 func (b *BlockWriter) Starve() bool {
 	b.waits++
 	announce(b.w.starve, b.waits)
@@ -261,8 +260,7 @@ func (b *BlockWriter) Starve() bool {
 	return true
 }
 
-// A BlockReader reads the blocks of a stream. It is not safe for concurrent
-// use.
+// A BlockReader reads the blocks of a stream. It is not safe for concurrent use.
 type BlockReader struct {
 	w       blockWords
 	next    uint64
@@ -273,8 +271,7 @@ type BlockReader struct {
 	err     error
 }
 
-// NewBlockReader makes the reader of a fresh stream in mem; see
-// NewBlockWriter.
+// NewBlockReader returns the reader of a new stream in mem; see [NewBlockWriter].
 func NewBlockReader(mem []byte, g BlockGeometry) (*BlockReader, error) {
 	w, err := blockWordsOf(mem, g)
 	if err != nil {
@@ -283,13 +280,15 @@ func NewBlockReader(mem []byte, g BlockGeometry) (*BlockReader, error) {
 	return &BlockReader{w: w}, nil
 }
 
-// lapTries bounds how often Next runs after a writer that overwrites faster
-// than the reader can claim.
+// lapTries bounds the number of attempts of Next to claim a block of a writer that overwrites
+// faster than the reader can claim.
 const lapTries = 64
 
-// Next claims the next block and returns it in place: the writer leaves it
-// alone until Release, though a hostile one may not. ok is false when there is
-// none. lost is the number of blocks that were overwritten since the last one.
+// Next claims the next block and returns it in place. The writer does not change the block until
+// [BlockReader.Release], but a hostile writer may. ok is false if there is no block. lost is the
+// number of blocks that were overwritten since the previous one. The error is [ErrCorrupt], and
+// permanent, if the writer broke the rules of the stream. Next does not block. It panics if the
+// previous block was not released.
 func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 	if b.err != nil {
 		return nil, 0, false, b.err
@@ -311,8 +310,8 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 		if e := b.w.entry(b.next).Load(); e>>slotBits == b.next+1 {
 			return b.open(int(e & slotMask))
 		}
-		// The entry is cleared, or holds a later block already; either way
-		// first has moved on before.
+		// The entry is cleared, or holds a later block already. In both cases the writer has
+		// increased first before.
 		first := b.w.first.Load()
 		if first <= b.next || first > b.w.tail.Load() {
 			return nil, 0, false, b.corrupt()
@@ -342,8 +341,8 @@ func (b *BlockReader) corrupt() error {
 	return b.err
 }
 
-// Release gives the block that Next returned back. wake is true when the writer
-// waits for room and must be woken.
+// Release gives the block that Next returned back to the writer. wake is true if the writer waits
+// for room and the caller must wake it.
 func (b *BlockReader) Release() (wake bool) {
 	if !b.reading {
 		return false
@@ -365,16 +364,18 @@ func (b *BlockReader) Release() (wake bool) {
 // End tells the writer that no more blocks are read, and why.
 func (b *BlockReader) End(e End) { b.w.endAt(offReaderEnd, offReaderText, e) }
 
-// WriterEnd returns how the writer has ended the stream, behind all its blocks. ok is
-// false if it has not.
+// WriterEnd returns the End of the writer, which follows all of its blocks. ok is false if the
+// writer has not ended the stream. The error is [ErrCorrupt] if the peer has written an invalid
+// End.
 func (b *BlockReader) WriterEnd() (e End, ok bool, err error) {
 	return b.w.readEnd(offWriterEnd, offWriterText)
 }
 
-// Ready reports whether Next has something to say.
+// Ready reports whether Next would return a block or an error.
 func (b *BlockReader) Ready() bool { return b.w.tail.Load() != b.next || b.err != nil }
 
-// Sleep declares that this side is about to sleep; see Consumer.Sleep.
+// Sleep declares that the reader is about to sleep, and reports whether it may; see
+// [Consumer.Sleep].
 func (b *BlockReader) Sleep() bool {
 	b.sleeps++
 	announce(b.w.sleep, b.sleeps)
@@ -385,5 +386,5 @@ func (b *BlockReader) Sleep() bool {
 	return true
 }
 
-// Awake takes back what Sleep declared.
+// Awake withdraws the declaration of Sleep.
 func (b *BlockReader) Awake() { b.w.sleep.Store(0) }

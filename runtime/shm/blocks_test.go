@@ -26,7 +26,7 @@ func newBlocks(t testing.TB, overwrite bool) (*shm.BlockWriter, *shm.BlockReader
 	return w, r, mem
 }
 
-// fill makes the contents of a block recognisable: its number, everywhere.
+// fill writes the block's number everywhere in the block.
 func fill(block []byte, number uint64) {
 	for i := 0; i+8 <= len(block); i += 8 {
 		binary.NativeEndian.PutUint64(block[i:], number)
@@ -69,8 +69,8 @@ func TestBlocksFull(t *testing.T) {
 	}
 }
 
-// TestBlocksOverwrite overwrites blocks while the reader holds one, which must
-// stay as it is, and expects the reader to learn how many it lost.
+// TestBlocksOverwrite overwrites blocks while the reader holds one. That one must not change, and
+// the reader must learn how many blocks it lost.
 func TestBlocksOverwrite(t *testing.T) {
 	w, r, _ := newBlocks(t, true)
 	write := func(from, to uint64) {
@@ -96,9 +96,8 @@ func TestBlocksOverwrite(t *testing.T) {
 	check(t, b, uint64(100-blockGeometry.Depth))
 }
 
-// TestBlocksConcurrent lets a writer overwrite as fast as it can, under the race
-// detector when there is one: every block that the reader sees is whole, newer than
-// the one before, and the lost ones are counted exactly.
+// TestBlocksConcurrent lets a writer overwrite as fast as it can. Every block that the reader sees
+// is whole and newer than the one before, and the count of lost blocks is exact.
 func TestBlocksConcurrent(t *testing.T) {
 	const blocks = 100_000
 	w, r, _ := newBlocks(t, true)
@@ -129,7 +128,7 @@ func TestBlocksConcurrent(t *testing.T) {
 	}
 }
 
-// FuzzBlocks lets the writer write anything anywhere.
+// FuzzBlocks lets the writer write arbitrary data anywhere.
 func FuzzBlocks(f *testing.F) {
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, garbage []byte) {
@@ -151,7 +150,7 @@ func FuzzBlocks(f *testing.F) {
 	})
 }
 
-// TestBlockEnds ends a stream from either side, and lets hostile peers do so.
+// TestBlockEnds ends a stream from either side, also with invalid Ends of hostile peers.
 func TestBlockEnds(t *testing.T) {
 	w, r, mem := newBlocks(t, false)
 	for side, get := range map[string]func() (shm.End, bool, error){

@@ -1,21 +1,21 @@
 package shm
 
-// A Consumer reads the records of a ring. It is not safe for concurrent use,
-// and a ring has one consumer among all processes.
+// A Consumer reads the records of a ring. It is not safe for concurrent use. A ring has one
+// consumer among all processes.
 type Consumer struct {
 	w ringWords
 
-	// What follows is private, so that the peer cannot lie about it.
+	// The fields below are private, so the peer cannot change them.
 	pos      uint64 // of the next record to read
 	given    uint64 // the head
-	tailSeen uint64 // the tail when it was last read
+	tailSeen uint64 // the tail when it was last loaded
 	fed      uint64 // the last wait of the producer that was answered
 	sleeps   uint64 // how often this side has slept
-	final    bool   // nothing that is published from now on counts
+	final    bool   // records published from now on are ignored
 	err      error
 }
 
-// NewConsumer makes the consumer of a fresh ring in mem; see NewProducer.
+// NewConsumer returns the consumer of a new ring in mem; see [NewProducer].
 func NewConsumer(mem []byte, capacity int) (*Consumer, error) {
 	w, err := wordsOf(mem, capacity)
 	if err != nil {
@@ -24,9 +24,10 @@ func NewConsumer(mem []byte, capacity int) (*Consumer, error) {
 	return &Consumer{w: w}, nil
 }
 
-// Next returns the next record. ok is false when there is none. The payload
-// is in shared memory: the peer may change it at any time, so copy what you
-// check, before you check it. It stays in place until Release.
+// Next returns the next record. ok is false if there is none. The payload lies in shared memory and
+// stays in place until [Consumer.Release]. The peer can change it at any time: a caller must copy a
+// value before it checks the value. The error is [ErrCorrupt], and permanent, if the peer broke the
+// rules of the ring. Next does not block.
 func (c *Consumer) Next() (tag uint32, payload []byte, ok bool, err error) {
 	if c.err != nil {
 		return 0, nil, false, c.err
@@ -54,13 +55,13 @@ func (c *Consumer) Next() (tag uint32, payload []byte, ok bool, err error) {
 			return 0, nil, false, c.corrupt()
 		}
 		if c.pos == c.tailSeen {
-			// A producer publishes a pad together with the record behind it.
+			// A producer publishes padding together with the record behind it.
 			return 0, nil, false, c.corrupt()
 		}
 	}
 }
 
-// readTail refreshes tailSeen. ok is false when nothing new has come.
+// readTail loads the tail into tailSeen. ok is false if nothing new was published.
 func (c *Consumer) readTail() (ok bool, err error) {
 	if c.final {
 		return false, nil
@@ -76,10 +77,10 @@ func (c *Consumer) readTail() (ok bool, err error) {
 	return true, nil
 }
 
-// fetch touches the first cache lines of what has just been published, beyond the one
-// with the record's header. They are in the producer's cache, and are under way from
-// there at the same time; otherwise the processor would ask for most of them only when the
-// header has come and says how long the record is, and wait twice.
+// fetch loads the first cache lines of the records just published, except the line of the first
+// header. The lines are in the cache of the producer's processor, and are transferred at the same
+// time as the header. Otherwise the processor would request most of them only after the header has
+// arrived with the length of the record, and would wait twice.
 func (c *Consumer) fetch() {
 	at := c.pos & uint64(len(c.w.data)-1)
 	end := min(at+c.tailSeen-c.pos, at+fetchLen, uint64(len(c.w.data)))
@@ -88,8 +89,8 @@ func (c *Consumer) fetch() {
 	}
 }
 
-// Finish makes Next return what has been published until now, and no more: the
-// producer is dead, or shall not keep us busy any longer.
+// Finish limits Next to the records published so far. It is for a producer that is dead, or must
+// not keep the caller busy any longer.
 func (c *Consumer) Finish() {
 	if _, err := c.readTail(); err == nil {
 		c.final = true
@@ -101,25 +102,24 @@ func (c *Consumer) corrupt() error {
 	return c.err
 }
 
-// Take tells the producer that the records returned by Next so far have been
-// looked at, without giving them back: a call that is handled in place is no
-// longer certain not to be executed.
+// Take tells the producer that the records returned by Next so far are taken, without giving their
+// memory back. It serves calls that are handled in place: from Take on, the producer can no longer
+// be certain that they are not executed.
 func (c *Consumer) Take() {
 	hook("take")
 	announce(c.w.taken, c.pos)
 	hook("taken")
 }
 
-// Revoked reports whether the producer has taken back what was not taken. It
-// decides on a record only after Take or Release of that record: each side stores
-// its word first and loads the other's afterwards, so that either the producer
-// sees the record taken, or this side sees it revoked.
+// Revoked reports whether the producer has revoked the records that were not taken. The answer
+// decides about a record only after [Consumer.Take] or [Consumer.Release] of that record. Each side
+// stores its own word first and loads the other side's word afterwards; so either the producer sees
+// the record taken, or the consumer sees it revoked.
 func (c *Consumer) Revoked() bool { return c.w.revoke.Load() != 0 }
 
-// Release gives the records that Next has returned back to the producer. wake
-// is true when the producer waits for space and must be woken: once per wait, when
-// the ring is half empty, so that a producer that is faster than its consumer does not
-// ask to be woken for each record.
+// Release gives the memory of the records that Next has returned back to the producer. wake is true
+// if the producer waits for space and the caller must wake it. That happens once per wait, when the
+// ring is half empty; so a producer that is faster than its consumer is not woken for each record.
 func (c *Consumer) Release() (wake bool) {
 	c.given = c.pos
 	hook("release")
@@ -133,22 +133,22 @@ func (c *Consumer) Release() (wake bool) {
 	return true
 }
 
-// Held is the number of bytes that Next has returned and Release not given back.
+// Held returns the number of bytes that Next has returned and Release has not given back.
 func (c *Consumer) Held() int { return int(c.pos - c.given) }
 
-// Batch reports whether Next returns another record of those that were published when it
-// last looked. A caller that reads no further than that is done in bounded time,
-// whatever the producer does meanwhile.
+// Batch reports whether Next returns another one of the records that were published when Next last
+// loaded the tail. A caller that stops at the end of the batch finishes in bounded time, whatever
+// the producer does meanwhile.
 func (c *Consumer) Batch() bool { return c.pos != c.tailSeen }
 
-// Ready reports whether Next has something to say: a record or an error.
+// Ready reports whether Next would return a record or an error.
 func (c *Consumer) Ready() bool {
 	return c.pos != c.tailSeen || !c.final && c.w.tail.Load() != c.pos || c.err != nil
 }
 
-// Sleep declares that this side is about to sleep. It returns false, and
-// declares nothing, if Next has something to say now. Otherwise the producer
-// wakes this side after the next Commit.
+// Sleep declares that the consumer is about to sleep, and reports whether it may. It returns false,
+// and declares nothing, if Next would return a record or an error. Otherwise the producer wakes the
+// consumer after the next Commit.
 func (c *Consumer) Sleep() bool {
 	c.sleeps++
 	hook("sleep")
@@ -161,7 +161,7 @@ func (c *Consumer) Sleep() bool {
 	return true
 }
 
-// Awake takes back what Sleep declared.
+// Awake withdraws the declaration of Sleep.
 func (c *Consumer) Awake() {
 	hook("awake")
 	announce(c.w.sleep, 0)

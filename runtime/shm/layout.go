@@ -1,14 +1,17 @@
-// Package shm moves records through memory that two processes share: byte
-// rings with one producer and one consumer each, and the segments that hold
-// them.
+// Package shm moves records through memory that two processes share: rings of records with one
+// producer and one consumer each, streams of blocks with one writer and one reader each, and the
+// segments that hold them.
 //
-// Everything read from the shared memory is hostile input. A word in it is
-// loaded once, checked and then used; indices that belong to this side are
-// kept in private memory and only ever written to the shared one. Whatever
-// the peer writes, a ring at worst ends with ErrCorrupt.
+// A [Producer] and a [Consumer] share a ring, a [BlockWriter] and a [BlockReader] a stream. A
+// [Segment] is the memory of one connection, with a ring in each direction. The package does not
+// wake processes: functions return wake when the caller must wake the peer.
 //
-// A process may die between any two instructions: a record becomes visible by
-// one atomic store, and before it nothing has happened.
+// All data read from shared memory is untrusted. A word is loaded once, checked, and then used.
+// Indices that belong to this side are kept in private memory and only ever written to the shared
+// memory. Whatever the peer writes, the worst result is [ErrCorrupt].
+//
+// A process may die between any two instructions. A record becomes visible by one atomic store;
+// before that store, the peer sees nothing of the record.
 package shm
 
 import (
@@ -18,43 +21,42 @@ import (
 	"sync/atomic"
 )
 
-// Version is the version of the layout described in this file. Two processes
-// must agree on it.
+// Version is the version of the layout described in this file. Both processes must have the same
+// one.
 const Version = 2
 
-// line separates words of different writers. It is two cache lines, since
-// processors fetch lines in pairs.
+// line is the distance between words of different writers. It is two cache lines, because
+// processors fetch cache lines in pairs.
 const line = 128
 
-// cacheLine is what processors fetch at least, and fetchLen what a consumer asks
-// for at once: enough for a short message with its header.
+// cacheLine is the smallest unit that processors fetch. fetchLen is the number of bytes that a
+// consumer fetches at once: enough for a short message with its header.
 const (
 	cacheLine = 64
 	fetchLen  = 4 * cacheLine
 )
 
-// Where the words of a ring lie, from its start. Each is a uint64 in the
-// machine's byte order and has one writer.
+// Offsets of the words of a ring. Each word is a uint64 in the byte order of the machine and has
+// one writer.
 const (
-	offTail = 0 * line // producer: bytes ever published
-	offHead = 1 * line // consumer: bytes ever given back
-	// consumer: bytes ever looked at; differs from head while a record is read in place
+	offTail = 0 * line // producer: number of bytes published so far
+	offHead = 1 * line // consumer: number of bytes given back so far
+	// consumer: number of bytes taken so far; differs from head while a record is read in place
 	offTaken  = 1*line + 8
-	offSleep  = 2 * line // consumer: 0 while it is awake, else the number of its sleep
+	offSleep  = 2 * line // consumer: 0 while awake, otherwise the number of its sleep
 	offStarve = 3 * line // producer: 0, or the number of its wait for space
-	// producer: 1 once it takes back the requests that are not taken; in a line that Release
+	// producer: 1 once it has revoked the requests that are not taken; in a cache line that Release
 	// loads anyway
 	offRevoke = 3*line + 8
 	offData   = 4 * line
 )
 
-// A record is a header of 8 bytes, the payload, and padding to a multiple of
-// 8. It never wraps: where the end of the ring is too near, a record with the tag
-// tagPad fills it.
+// A record is a header of 8 bytes, the payload, and padding to a multiple of 8. A record never
+// wraps: if the end of the ring is too near, a record with the tag tagPad fills the rest.
 const (
 	headerLen = 8
-	// The header is one uint64: the payload's length in the low half, the tag in
-	// the high one.
+	// The header is one uint64 with the length of the payload in the low half and the tag in the
+	// high half.
 	tagShift = 32
 	tagPad   = 1<<32 - 1
 )
@@ -66,23 +68,22 @@ const (
 )
 
 var (
-	// ErrCorrupt says that the peer broke the rules of the ring. The ring is
-	// of no more use.
+	// ErrCorrupt means that the peer broke the rules of the ring or stream, which cannot be used
+	// any more.
 	ErrCorrupt = errors.New("shared memory is corrupt")
 	// ErrCapacity marks a capacity that no ring can have.
 	ErrCapacity = fmt.Errorf("ring capacity must be a power of two from %d to %d",
 		MinCapacity, MaxCapacity)
 )
 
-// RingSize is the number of bytes of memory that a ring of the given capacity
-// takes.
+// RingSize returns the number of bytes of memory that a ring of the given capacity needs.
 func RingSize(capacity int) int { return offData + capacity }
 
-// MaxPayload is the longest payload that a ring of the given capacity can
-// carry: one that fits wherever in the ring it falls, once the ring is empty.
+// MaxPayload returns the length of the longest payload that a ring of the given capacity can carry.
+// An empty ring has room for such a payload at every position.
 func MaxPayload(capacity int) int { return capacity/2 - headerLen }
 
-// CheckCapacity reports whether a ring can have this capacity.
+// CheckCapacity returns an error that wraps [ErrCapacity] unless a ring can have this capacity.
 func CheckCapacity(capacity int) error {
 	if capacity < MinCapacity || capacity > MaxCapacity || bits.OnesCount(uint(capacity)) != 1 {
 		return fmt.Errorf("%w, not %d", ErrCapacity, capacity)
@@ -90,13 +91,13 @@ func CheckCapacity(capacity int) error {
 	return nil
 }
 
-// ringWords are the shared words of a ring, and its data.
+// ringWords has the shared words of a ring, and its data.
 type ringWords struct {
 	tail, head, taken, sleep, starve, revoke *atomic.Uint64
 	data                                     []byte
 }
 
-// wordsOf lays a ring over mem, which must be RingSize(capacity) long and
+// wordsOf returns the words of the ring in mem, which must be RingSize(capacity) bytes long and
 // start at a multiple of 8.
 func wordsOf(mem []byte, capacity int) (ringWords, error) {
 	if err := CheckCapacity(capacity); err != nil {
@@ -117,12 +118,12 @@ func wordsOf(mem []byte, capacity int) (ringWords, error) {
 	}, nil
 }
 
-// recordLen is the space that a record with a payload of n bytes takes.
+// recordLen returns the space that a record with a payload of n bytes takes.
 func recordLen(n int) uint64 { return (headerLen + uint64(n) + 7) &^ 7 }
 
-// announce stores v in w before any later load of this goroutine: the first
-// half of a Dekker handshake, in which each side writes its word and then looks
-// at the other's. atomic.Store promises as much, but in programs built for the race detector
-// it is only a release store where the memory is not Go's own, as it is here. An
-// exchange is a full barrier everywhere, and on amd64 the same instruction.
+// announce stores v in w before any later load of this goroutine. It is the first half of a Dekker
+// handshake, in which each side stores its own word and then loads the other side's word.
+// atomic.Store gives the same guarantee; but in programs built for the race detector it is only a
+// release store for memory that is not Go's own, as this memory is. An exchange is a full barrier
+// everywhere, and on amd64 the same instruction.
 func announce(w *atomic.Uint64, v uint64) { w.Swap(v) }

@@ -7,30 +7,30 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A Memory is memory that one side makes and hands to the other.
+// A Memory is memory that one side creates and hands to the other.
 type Memory interface {
-	// Map returns the first size bytes, in place until Unmap.
+	// Map returns the first size bytes. They stay mapped until Unmap.
 	Map(size int) ([]byte, error)
-	// Unmap takes back what Map returned; it is fatal to touch it afterwards.
+	// Unmap releases the memory that Map returned. An access after Unmap is fatal.
 	Unmap(mem []byte) error
-	// Seal takes from both sides, once both have mapped the first size bytes, what could
-	// make the other's access to them fault. It fails where that has happened already.
+	// Seal withdraws from both sides, once both have mapped the first size bytes, the rights that
+	// could make an access of the other side fault. It fails if the memory was damaged before.
 	Seal(size int) error
-	// Close gives up the right to call Map. What is mapped stays.
+	// Close releases the right to call Map. Mapped memory stays mapped.
 	Close() error
 }
 
-// FileMemory is memory of a sealed file, which may come from another process.
+// FileMemory is the memory of a sealed file, which may come from another process.
 type FileMemory struct{ *os.File }
 
-// NewFileMemory creates memory of size zero bytes.
+// NewFileMemory creates a file of size zero bytes. The caller must close it.
 func NewFileMemory(size int) (FileMemory, error) {
 	f, err := sys.NewMemory("ipcgen", size)
 	return FileMemory{f}, err
 }
 
-// Map implements Memory. It refuses a file that the peer could still shrink, or of which
-// pages are missing.
+// Map implements [Memory]. It refuses a file that the peer could still shrink, and one with missing
+// pages.
 func (f FileMemory) Map(size int) ([]byte, error) {
 	if err := sys.CheckMemory(f.File, size); err != nil {
 		return nil, err
@@ -44,23 +44,22 @@ func (f FileMemory) Map(size int) ([]byte, error) {
 	return mem, nil
 }
 
-// Seal implements Memory.
+// Seal implements [Memory].
 func (f FileMemory) Seal(size int) error { return sys.SealMemory(f.File, size) }
 
-// Unmap implements Memory.
+// Unmap implements [Memory].
 func (f FileMemory) Unmap(mem []byte) error {
 	hook("unmap")
 	return sys.UnmapFile(mem)
 }
 
-// HeapMemory is ordinary memory, for two sides in one process.
+// HeapMemory is memory of this process, for two sides in one process.
 type HeapMemory []byte
 
-// NewHeapMemory returns size zero bytes that start at a multiple of 8, as
-// shared memory does.
+// NewHeapMemory returns size zero bytes that start at a multiple of 8, as shared memory does.
 func NewHeapMemory(size int) HeapMemory { return heapMemory(size) }
 
-// Map implements Memory.
+// Map implements [Memory].
 func (h HeapMemory) Map(size int) ([]byte, error) {
 	if size > len(h) {
 		return nil, fmt.Errorf("memory has %d bytes, not %d", len(h), size)
@@ -68,11 +67,11 @@ func (h HeapMemory) Map(size int) ([]byte, error) {
 	return h[:size:size], nil
 }
 
-// Seal implements Memory.
+// Seal implements [Memory].
 func (h HeapMemory) Seal(int) error { return nil }
 
-// Unmap implements Memory.
+// Unmap implements [Memory].
 func (h HeapMemory) Unmap([]byte) error { return nil }
 
-// Close implements Memory.
+// Close implements [Memory].
 func (h HeapMemory) Close() error { return nil }

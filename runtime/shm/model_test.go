@@ -5,43 +5,45 @@ import (
 	"testing"
 )
 
-// The protocol of sleeping and waking, as a model whose steps are the single
-// accesses to shared words that the code makes (all atomic, and sequentially
-// consistent, as Go's are). Every interleaving of a producer and a consumer is
-// tried; a lost wake-up shows as a state in which nobody can go on and not all
-// records have arrived.
+// A model of the protocol of sleeping and waking. Its steps are the single accesses to shared words
+// that the code makes; all are atomic and sequentially consistent, as Go's are. The test tries
+// every interleaving of a producer and a consumer. A lost wake-up shows as a state in which neither
+// side can go on and not all records have arrived.
 //
-// Both directions are in it: a consumer that sleeps while the ring is empty,
-// and a producer that waits while it is full.
+// The model has both directions: a consumer that sleeps while the ring is empty, and a producer
+// that waits while the ring is full.
 //
-//	producer: Reserve  loads head           pReserve
-//	          Starve   stores starve        pStarve
-//	                   loads head again     pStarveCheck
-//	          Wait     forgets older notes  pForget
-//	          Starve   anew                 pStarve, pStarveCheck
-//	                   waits for a note     pWait
-//	          Commit   stores tail          pPublish
-//	                   loads sleep          pSleeper
-//	                   sends a note         pNotify
-//	consumer: Next     loads tail           cNext
-//	          Release  stores head          cRelease
-//	                   loads starve         cStarver
-//	                   sends a note         cNotify
-//	          Wait     forgets older notes  cForget
-//	          Sleep    stores sleep         cSleep
-//	                   loads tail again     cSleepCheck
-//	                   waits for a note     cWait
-//	          Awake    clears sleep         cAwake
+// producer: Reserve  loads head           pReserve
 //
-// Both sleep on a doorbell, which forgets at the beginning of a wait what it was told
-// before. Of a producer, it may be another goroutine that waits; before it does,
-// it declares anew.
+//	Starve   stores starve        pStarve
+//	         loads head again     pStarveCheck
+//	Wait     forgets older notes  pForget
+//	Starve   anew                 pStarve, pStarveCheck
+//	         waits for a note     pWait
+//	Commit   stores tail          pPublish
+//	         loads sleep          pSleeper
+//	         sends a note         pNotify
+//
+// consumer: Next     loads tail           cNext
+//
+//	Release  stores head          cRelease
+//	         loads starve         cStarver
+//	         sends a note         cNotify
+//	Wait     forgets older notes  cForget
+//	Sleep    stores sleep         cSleep
+//	         loads tail again     cSleepCheck
+//	         waits for a note     cWait
+//	Awake    clears sleep         cAwake
+//
+// Both sides sleep on a doorbell. At the beginning of a wait the doorbell forgets the notes that
+// came before. The producer's wait may be made by another goroutine, which declares the wait again
+// first.
 type model struct {
-	// The shared words, in records instead of bytes, and the notes that have come.
+	// The shared words, in records instead of bytes, and the notes that have arrived.
 	tail, head, sleep, starve uint8
 	toConsumer, toProducer    uint8
 
-	p, c                  uint8 // where each is in its program
+	p, c                  uint8 // the position of each side in its program
 	pArmed                bool  // the producer has begun to wait
 	pHead, pWoken, pWaits uint8 // private to the producer
 	cTail, cPos           uint8 // private to the consumer
@@ -74,7 +76,7 @@ const (
 	cDone
 )
 
-// A mutation leaves a step out; the checker must notice.
+// A mutation leaves out a step of the protocol. The checker must notice it.
 type mutation string
 
 const (
@@ -97,8 +99,8 @@ type checker struct {
 	stuck                   *model
 }
 
-// beforePublish and afterPublish are the producer's steps around the store of
-// tail, which the mutation exchanges.
+// beforePublish and afterPublish are the producer's steps around the store of tail, which the
+// mutation exchanges.
 func (k *checker) beforePublish() uint8 {
 	if k.mutation == checkBeforePublish {
 		return pSleeper
@@ -120,7 +122,7 @@ func (k *checker) afterSleeper() uint8 {
 	return pReserve
 }
 
-// producer makes the producer's next step. ok is false when it must wait.
+// producer makes the next step of the producer. ok is false if the producer must wait.
 func (k *checker) producer(m model) (next model, ok bool) {
 	switch m.p {
 	case pReserve:
@@ -151,7 +153,7 @@ func (k *checker) producer(m model) (next model, ok bool) {
 			m.p = pWait
 		}
 		if m.tail-m.pHead < k.capacity {
-			m.starve = 0 // Fed; nobody but this side acts on a stale value
+			m.starve = 0 // Fed; only this side acts on a stale value
 			m.pArmed = false
 			m.p = k.beforePublish()
 		}
@@ -186,7 +188,7 @@ func (k *checker) producer(m model) (next model, ok bool) {
 	return m, true
 }
 
-// consumer makes the consumer's next step.
+// consumer makes the next step of the consumer.
 func (k *checker) consumer(m model) (next model, ok bool) {
 	switch m.c {
 	case cNext:
@@ -314,8 +316,8 @@ func TestNoLostWakeup(t *testing.T) {
 	}
 }
 
-// TestModelNoticesLostWakeups leaves steps out of the protocol, and expects
-// the checker to find where it gets stuck.
+// TestModelNoticesLostWakeups leaves out steps of the protocol, and expects the checker to find the
+// states without a next step.
 func TestModelNoticesLostWakeups(t *testing.T) {
 	for _, mut := range []mutation{noSleepCheck, noStarveCheck, checkBeforePublish, noTicket,
 		forgetAfterSleep, forgetAfterStarve} {

@@ -2,23 +2,24 @@ package shm
 
 import "encoding/binary"
 
-// A Producer writes records into a ring. It is not safe for concurrent use,
-// and a ring has one producer among all processes.
+// A Producer writes records into a ring. It is not safe for concurrent use. A ring has one producer
+// among all processes.
 type Producer struct {
 	w ringWords
 
-	// What follows is private, so that the peer cannot lie about it.
+	// The fields below are private, so the peer cannot change them.
 	pos      uint64 // the tail
-	headSeen uint64 // the head when it was last read
-	start    uint64 // of the record that is reserved
-	room     int    // payload bytes that are reserved, -1 when none are
+	headSeen uint64 // the head when it was last loaded
+	start    uint64 // position of the reserved record
+	room     int    // length of the reserved payload; -1 for none
 	woken    uint64 // the last sleep of the consumer that was seen
 	waits    uint64 // how often this side has starved
 	err      error
 }
 
-// NewProducer makes the producer of a fresh ring in mem, which must be
-// RingSize(capacity) zero bytes that start at a multiple of 8.
+// NewProducer returns the producer of a new ring in mem, which must be RingSize(capacity) zero
+// bytes that start at a multiple of 8. The error wraps [ErrCapacity], or reports memory of another
+// size or alignment.
 func NewProducer(mem []byte, capacity int) (*Producer, error) {
 	w, err := wordsOf(mem, capacity)
 	if err != nil {
@@ -27,11 +28,11 @@ func NewProducer(mem []byte, capacity int) (*Producer, error) {
 	return &Producer{w: w, room: -1}, nil
 }
 
-// Reserve makes room for a record with a payload of n bytes and returns the
-// memory of the payload, which the caller fills before it calls Commit. The
-// memory is shared: the consumer can see and change it already. ok is false
-// while the ring is too full; a negative n or one above MaxPayload never
-// fits. A second Reserve forgets the first.
+// Reserve reserves room for a record with a payload of n bytes, and returns the memory of the
+// payload, which the caller fills before it calls [Producer.Commit]. The memory is shared: the
+// consumer can see and change it already. ok is false while the ring is too full, and always for a
+// negative n or one above [MaxPayload]. A further Reserve replaces the reservation. The error is
+// [ErrCorrupt], and permanent, if the consumer broke the rules of the ring. Reserve does not block.
 func (p *Producer) Reserve(n int) (payload []byte, ok bool, err error) {
 	p.room = -1
 	if p.err != nil {
@@ -65,7 +66,7 @@ func (p *Producer) Reserve(n int) (payload []byte, ok bool, err error) {
 	return p.w.data[at+headerLen : at+headerLen+uint64(n) : at+headerLen+uint64(n)], true, nil
 }
 
-// readHead refreshes headSeen.
+// readHead loads the head into headSeen.
 func (p *Producer) readHead() error {
 	head := p.w.head.Load()
 	if head < p.headSeen || head > p.pos || head&7 != 0 {
@@ -76,10 +77,9 @@ func (p *Producer) readHead() error {
 	return nil
 }
 
-// Commit publishes the reserved record under tag, with the first n bytes of its
-// payload. It panics unless that many are reserved, or if the tag is 1<<32-1.
-// wake is true when the consumer sleeps and must be woken; it is so once for
-// each time that it fell asleep.
+// Commit publishes the reserved record under tag, with the first n bytes of its payload. It panics
+// if fewer than n bytes are reserved, or if tag is 1<<32-1. wake is true if the consumer sleeps and
+// the caller must wake it. That happens once for each sleep of the consumer.
 func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 	if n < 0 || n > p.room || tag == tagPad {
 		panic("shm: Commit of a record that is not reserved")
@@ -100,11 +100,10 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 	return true
 }
 
-// Starve declares that this side is about to wait for room for n bytes of
-// payload. It returns false, and declares nothing, if there is room now or
-// the ring is corrupt. Otherwise the consumer will say wake when it has given
-// back enough; Reserve may then still fail, as the declaration is for one
-// wake only.
+// Starve declares that the producer is about to wait for room for n bytes of payload, and reports
+// whether it must wait. It returns false, and declares nothing, if there is room now or the ring is
+// corrupt. Otherwise [Consumer.Release] returns wake once enough space is free. The declaration is
+// for one wake only: Reserve may fail again after it.
 func (p *Producer) Starve(n int) bool {
 	p.waits++
 	hook("starve")
@@ -118,31 +117,29 @@ func (p *Producer) Starve(n int) bool {
 	return true
 }
 
-// Fed takes back what Starve declared.
+// Fed withdraws the declaration of Starve.
 func (p *Producer) Fed() { p.w.starve.Store(0) }
 
-// Position is where the next record will start. It only grows, and serves
-// Taken.
+// Position returns the position of the next record, for [Producer.Taken]. Positions only grow.
 func (p *Producer) Position() uint64 { return p.pos }
 
-// Taken reports whether the consumer has looked at the record that started at
-// pos, by its own account; a liar harms only itself. A record that is not taken
-// may be taken at any moment while the consumer lives, unless Revoke was called
-// before.
+// Taken reports whether the consumer has taken the record that started at pos, as the consumer
+// says. A consumer that lies harms only itself. While the consumer lives it may take a record at
+// any moment, unless [Producer.Revoke] was called before.
 func (p *Producer) Taken(pos uint64) bool {
 	return p.w.taken.Load() > pos || p.w.head.Load() > pos
 }
 
-// Revoke takes back the records that the consumer has not taken: a consumer that
-// takes one later finds Revoked true, and must not act on it. So what Taken says
-// after Revoke holds for ever.
+// Revoke revokes the records that the consumer has not taken. A consumer that takes such a record
+// later finds that [Consumer.Revoked] is true, and must not act on the record. Therefore the result
+// of Taken does not change after Revoke.
 func (p *Producer) Revoke() {
 	hook("revoke")
 	announce(p.w.revoke, 1)
 	hook("revoked")
 }
 
-// Used is the number of bytes that the consumer has not given back.
+// Used returns the number of bytes that the consumer has not given back.
 func (p *Producer) Used() int {
 	if p.readHead() != nil {
 		return 0

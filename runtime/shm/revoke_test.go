@@ -6,19 +6,22 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// The protocol of taking requests back, as the single accesses to shared words that the
-// code makes:
+// A model of the protocol of revoking requests. Its steps are the single accesses to shared words
+// that the code makes:
 //
-//	producer: Revoke   stores revoke
-//	          Taken    loads taken; if it is not, claims that nothing happened
-//	consumer: Next     sees the record
-//	          Take     stores taken
-//	          Revoked  loads revoke; if it is not, executes
+// producer: Revoke   stores revoke
 //
-// Either side may end at any point. The steps of each, in an order, are 0 for the store and
+//	Taken    loads taken; if the request is not taken, claims that nothing happened
+//
+// consumer: Next     sees the record
+//
+//	Take     stores taken
+//	Revoked  loads revoke; if the request is not revoked, executes it
+//
+// Either side may end at any point. The steps of each side, in their order, are 0 for the store and
 // 1 for the load.
 func claimsFalsely(producer, consumer [2]int) bool {
-	for schedule := range 1 << 4 { // who makes each of four steps
+	for schedule := range 1 << 4 { // the side that makes each of the four steps
 		var revoke, taken, claimed, executed bool
 		p, c := 0, 0
 		for step := range 4 {

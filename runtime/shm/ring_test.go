@@ -11,7 +11,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// newRing makes both ends of a ring in a fresh heap segment.
+// newRing returns both ends of a ring in a new heap segment.
 func newRing(t testing.TB, capacity int) (*shm.Producer, *shm.Consumer, []byte) {
 	t.Helper()
 	s, err := shm.HeapSegment(shm.Geometry{ToServer: capacity, ToClient: capacity})
@@ -41,8 +41,8 @@ func put(t testing.TB, p *shm.Producer, tag uint32, payload []byte) bool {
 	return ok
 }
 
-// TestRingCarriesEverySize sends records of every length around the ring many
-// times and expects each of them once, in order, unchanged.
+// TestRingCarriesEverySize sends records of every length around the ring many times, and expects
+// each of them once, in order and unchanged.
 func TestRingCarriesEverySize(t *testing.T) {
 	p, c, _ := newRing(t, shm.MinCapacity)
 	src := make([]byte, shm.MaxPayload(shm.MinCapacity))
@@ -67,8 +67,8 @@ func TestRingCarriesEverySize(t *testing.T) {
 	}
 }
 
-// TestRingFillsAndDrains fills the ring to the brim with records of random
-// length and drains a random part, comparing it with a queue.
+// TestRingFillsAndDrains fills the ring with records of random length until it is full, drains a
+// random part, and compares the records with a queue.
 func TestRingFillsAndDrains(t *testing.T) {
 	p, c, _ := newRing(t, shm.MinCapacity)
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -98,9 +98,8 @@ func TestRingFillsAndDrains(t *testing.T) {
 	}
 }
 
-// TestRingConcurrent lets both sides run at once, parking through channels by
-// the sleep protocol. A lost wake-up would hang it; the race detector watches
-// the payloads.
+// TestRingConcurrent runs both sides at the same time. They park on channels by the sleep protocol;
+// a lost wake-up would hang the test, and the race detector observes the payloads.
 func TestRingConcurrent(t *testing.T) {
 	records := 200_000
 	if testing.Short() {
@@ -164,9 +163,8 @@ func notify(ch chan struct{}) {
 	}
 }
 
-// FuzzConsumer lets the peer write anything into the ring's memory: the
-// consumer returns records within the ring or ErrCorrupt, and always comes to an
-// end.
+// FuzzConsumer lets the peer write arbitrary data into the ring's memory. The consumer returns
+// records within the ring or ErrCorrupt, and always finishes.
 func FuzzConsumer(f *testing.F) {
 	f.Add(uint64(16), []byte{8, 0, 0, 0, 1, 0, 0, 0})
 	f.Add(uint64(4096), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
@@ -195,7 +193,7 @@ func FuzzConsumer(f *testing.F) {
 	})
 }
 
-// FuzzProducer lets the peer write anything into the words it owns.
+// FuzzProducer lets the peer write arbitrary data into the words that it owns.
 func FuzzProducer(f *testing.F) {
 	f.Add(uint64(0), uint64(0))
 	f.Add(uint64(4096), uint64(1))

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Words of the segment's header. It tells whoever looks from outside how the segment
-// is divided; the two sides agree by their handshake.
+// Offsets of the words of a segment's header. The header describes the segment to an observer. The
+// two sides do not use it; they agree by their handshake.
 const (
 	segmentMagic  = 0x6e65_6763_7069_0001
 	segmentHeader = line
@@ -18,20 +18,19 @@ const (
 	offText     = 32
 )
 
-// A Geometry says how a segment is divided: a header of 128 bytes, the ring
-// towards the server, the ring towards the client, and a text that the server
-// writes once.
+// A Geometry is the division of a segment: a header of 128 bytes, the ring to the server, the ring
+// to the client, and a text that the server writes once.
 type Geometry struct {
 	ToServer, ToClient int // capacities of the two rings
 	Text               int // bytes of text
 }
 
-// Size is the number of bytes of the whole segment.
+// Size returns the number of bytes of the whole segment.
 func (g Geometry) Size() int {
 	return segmentHeader + RingSize(g.ToServer) + RingSize(g.ToClient) + g.Text
 }
 
-// Check reports whether the geometry is possible.
+// Check returns an error unless a segment can have this geometry.
 func (g Geometry) Check() error {
 	if err := CheckCapacity(g.ToServer); err != nil {
 		return fmt.Errorf("ring to the server: %w", err)
@@ -45,16 +44,15 @@ func (g Geometry) Check() error {
 	return nil
 }
 
-// A Segment is the memory that one connection shares. Its slices and rings
-// must not be used after Close.
+// A Segment is the memory of one connection. Its slices and rings must not be used after Close.
 type Segment struct {
 	geo   Geometry
 	mem   []byte
 	unmap func([]byte) error
 }
 
-// NewSegment divides fresh memory for a connection. The peer needs the same
-// memory for MapSegment; the caller closes it.
+// NewSegment maps new memory and writes the segment's header. The peer passes the same memory to
+// [MapSegment]. The caller remains responsible for closing m.
 func NewSegment(m Memory, g Geometry) (*Segment, error) {
 	s, err := MapSegment(m, g)
 	if err != nil {
@@ -68,7 +66,7 @@ func NewSegment(m Memory, g Geometry) (*Segment, error) {
 	return s, nil
 }
 
-// MapSegment maps a segment that the peer created.
+// MapSegment maps a segment that the peer created. The caller remains responsible for closing m.
 func MapSegment(m Memory, g Geometry) (*Segment, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
@@ -80,7 +78,7 @@ func MapSegment(m Memory, g Geometry) (*Segment, error) {
 	return &Segment{geo: g, mem: mem, unmap: m.Unmap}, nil
 }
 
-// HeapSegment makes a segment of ordinary memory, for two sides in one process.
+// HeapSegment returns a segment in memory of this process, for two sides in one process.
 func HeapSegment(g Geometry) (*Segment, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
@@ -88,8 +86,8 @@ func HeapSegment(g Geometry) (*Segment, error) {
 	return NewSegment(NewHeapMemory(g.Size()), g)
 }
 
-// GeometryOf returns how mem, the whole memory of a segment, is divided, by its own
-// account. ok is false for memory that is no segment.
+// GeometryOf returns the geometry in the header of mem, the whole memory of a segment. ok is false
+// if mem is not a segment.
 func GeometryOf(mem []byte) (g Geometry, ok bool) {
 	if len(mem) < segmentHeader || word(mem, offMagic).Load() != segmentMagic {
 		return Geometry{}, false
@@ -103,27 +101,26 @@ func GeometryOf(mem []byte) (g Geometry, ok bool) {
 	return g, g.Check() == nil && g.Size() == len(mem)
 }
 
-// ToServer is the memory of the ring from the client to the server.
+// ToServer returns the memory of the ring from the client to the server.
 func (s *Segment) ToServer() []byte {
 	return s.mem[segmentHeader:][:RingSize(s.geo.ToServer):RingSize(s.geo.ToServer)]
 }
 
-// ToClient is the memory of the ring from the server to the client.
+// ToClient returns the memory of the ring from the server to the client.
 func (s *Segment) ToClient() []byte {
 	return s.mem[segmentHeader+RingSize(s.geo.ToServer):][:RingSize(s.geo.ToClient):RingSize(
 		s.geo.ToClient)]
 }
 
-// Text is the memory of the text. The peer can change it.
+// Text returns the memory of the text. The peer can change it.
 func (s *Segment) Text() []byte {
 	return s.mem[segmentHeader+RingSize(s.geo.ToServer)+RingSize(s.geo.ToClient):]
 }
 
-// Geometry says how the segment is divided.
+// Geometry returns the division of the segment.
 func (s *Segment) Geometry() Geometry { return s.geo }
 
-// Close unmaps the memory. It is fatal to touch it afterwards. Further calls
-// do nothing.
+// Close unmaps the memory. An access to it afterwards is fatal. Further calls have no effect.
 func (s *Segment) Close() error {
 	mem := s.mem
 	s.mem = nil
