@@ -6,16 +6,17 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// This file points accessors at positions of a buffer without calling their
-// Init through an interface, which would cost more than all else they do. In
-// all of it, T is an accessor: a generated type that reads a table or struct,
-// whose one field is a flatbuffers.Table, or a flatbuffers.Struct, which is a
-// Table in turn; so a pointer to one is a pointer to a Table. T has no
-// constraint that says so, because the compiler would then make a copy of each
-// function for each T. For the same reason the generic functions only convert
-// pointers: they vanish where they are inlined, and no T has code of its own.
+// This file sets accessors to positions in a buffer. It does not call their Init methods through an
+// interface, which would cost more than everything else they do.
+//
+// T always is an accessor: a generated type that reads a table or a struct. Its only field is a
+// flatbuffers.Table, or a flatbuffers.Struct, which itself has a Table as its only field; a pointer
+// to an accessor is therefore a pointer to a Table. T has no constraint that says so, because the
+// compiler would then generate a copy of each function for each T. For the same reason the generic
+// functions only convert pointers: they disappear when they are inlined, so no T has code of its
+// own.
 
-// point makes obj, or a new accessor if it is nil, read position x of buf.
+// point sets obj, or a new accessor if obj is nil, to position x of buf.
 func point(obj *flatbuffers.Table, buf []byte, x flatbuffers.UOffsetT) *flatbuffers.Table {
 	if obj == nil {
 		obj = new(flatbuffers.Table)
@@ -24,9 +25,9 @@ func point(obj *flatbuffers.Table, buf []byte, x flatbuffers.UOffsetT) *flatbuff
 	return obj
 }
 
-// RootTable returns an accessor of the root of the buffer at offset in buf.
+// RootTable returns an accessor of the root of the buffer that starts at offset in buf.
 func RootTable[T any](buf []byte, offset flatbuffers.UOffsetT) *T {
-	obj := new(T) // here, so that it need not outlive a caller that inlines this
+	obj := new(T) // allocated here, so that it can stay on the stack of a caller that inlines this
 	pointRoot((*flatbuffers.Table)(unsafe.Pointer(obj)), buf, offset)
 	return obj
 }
@@ -36,8 +37,8 @@ func pointRoot(obj *flatbuffers.Table, buf []byte, offset flatbuffers.UOffsetT) 
 	obj.Bytes, obj.Pos = buf, flatbuffers.GetUOffsetT(buf[offset:])+offset
 }
 
-// FieldTable points obj, or a new accessor if it is nil, at the table in a
-// field, and returns it; it returns nil when the field is absent.
+// FieldTable sets obj, or a new accessor if obj is nil, to the table in a field, and returns it. It
+// returns nil if the field is absent.
 func FieldTable[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T) *T {
 	return (*T)(unsafe.Pointer(fieldTable(t, slot, (*flatbuffers.Table)(unsafe.Pointer(obj)))))
 }
@@ -51,7 +52,7 @@ func fieldTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
 	return nil
 }
 
-// FieldStruct is FieldTable for a struct.
+// FieldStruct is like [FieldTable], for a struct.
 func FieldStruct[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T) *T {
 	return (*T)(unsafe.Pointer(fieldStruct(t, slot, (*flatbuffers.Table)(unsafe.Pointer(obj)))))
 }
@@ -65,8 +66,8 @@ func fieldStruct(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
 	return nil
 }
 
-// ElemTable points obj, unless it is nil, at element j of a vector of tables,
-// and reports whether there is a vector. It does not check j.
+// ElemTable sets obj, unless it is nil, to element j of the vector of tables in a field, and
+// reports whether the vector is present. It does not check j.
 func ElemTable[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T, j int) bool {
 	return elemTable(t, slot, (*flatbuffers.Table)(unsafe.Pointer(obj)), j)
 }
@@ -82,7 +83,7 @@ func elemTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
 	return o != 0
 }
 
-// ElemStruct is ElemTable for structs of size bytes.
+// ElemStruct is like [ElemTable], for structs of size bytes.
 func ElemStruct[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T, j int,
 	size flatbuffers.UOffsetT) bool {
 	return elemStruct(t, slot, (*flatbuffers.Table)(unsafe.Pointer(obj)), j, size)
@@ -98,8 +99,7 @@ func elemStruct(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffer
 	return o != 0
 }
 
-// FieldUnion points obj at the member of a union in a field, and reports
-// whether there is one.
+// FieldUnion sets obj to the member of the union in a field, and reports whether there is one.
 func FieldUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table) bool {
 	x := FieldRef(t, slot)
 	if x != 0 {
@@ -108,8 +108,8 @@ func FieldUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffer
 	return x != 0
 }
 
-// ElemUnion points obj at element j of a vector of unions, and reports whether
-// there is a vector. It does not check j.
+// ElemUnion sets obj to element j of the vector of unions in a field, and reports whether the
+// vector is present. It does not check j.
 func ElemUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
 	obj *flatbuffers.Table, j int) bool {
 	x := FieldElemRef(t, slot, j)

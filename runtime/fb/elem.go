@@ -2,11 +2,10 @@ package fb
 
 import flatbuffers "github.com/google/flatbuffers/go"
 
-// This file holds one pair of functions per scalar type: they read and
-// overwrite elements of vectors. None checks the index; an absent vector reads
-// as zeros.
+// This file holds a pair of functions for each scalar type, which read and overwrite elements of
+// vectors. They do not check the index. The elements of an absent vector read as zeros.
 
-// ElemBool returns element j of a vector.
+// ElemBool returns element j of the vector in a field.
 func ElemBool(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetBool(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j))
@@ -14,8 +13,8 @@ func ElemBool(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) bool {
 	return false
 }
 
-// MutateElemBool overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemBool overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemBool(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n bool) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateBool(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j), n)
@@ -23,7 +22,7 @@ func MutateElemBool(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n bo
 	return false
 }
 
-// ElemByte returns element j of a vector.
+// ElemByte returns element j of the vector in a field.
 func ElemByte(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) byte {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetByte(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j))
@@ -31,8 +30,8 @@ func ElemByte(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) byte {
 	return 0
 }
 
-// MutateElemByte overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemByte overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemByte(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n byte) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateByte(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j), n)
@@ -40,7 +39,7 @@ func MutateElemByte(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n by
 	return false
 }
 
-// ElemInt8 returns element j of a vector.
+// ElemInt8 returns element j of the vector in a field.
 func ElemInt8(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int8 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetInt8(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j))
@@ -48,8 +47,8 @@ func ElemInt8(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int8 {
 	return 0
 }
 
-// MutateElemInt8 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemInt8 overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemInt8(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n int8) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateInt8(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j), n)
@@ -57,7 +56,7 @@ func MutateElemInt8(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n in
 	return false
 }
 
-// ElemInt16 returns element j of a vector.
+// ElemInt16 returns element j of the vector in a field.
 func ElemInt16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int16 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetInt16(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*2)
@@ -65,8 +64,8 @@ func ElemInt16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int16 {
 	return 0
 }
 
-// MutateElemInt16 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemInt16 overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemInt16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n int16) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateInt16(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*2, n)
@@ -74,7 +73,7 @@ func MutateElemInt16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n i
 	return false
 }
 
-// ElemUint16 returns element j of a vector.
+// ElemUint16 returns element j of the vector in a field.
 func ElemUint16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) uint16 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetUint16(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*2)
@@ -82,8 +81,8 @@ func ElemUint16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) uint16 {
 	return 0
 }
 
-// MutateElemUint16 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemUint16 overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemUint16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n uint16) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateUint16(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*2, n)
@@ -91,7 +90,7 @@ func MutateElemUint16(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n 
 	return false
 }
 
-// ElemInt32 returns element j of a vector.
+// ElemInt32 returns element j of the vector in a field.
 func ElemInt32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int32 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetInt32(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*4)
@@ -99,8 +98,8 @@ func ElemInt32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int32 {
 	return 0
 }
 
-// MutateElemInt32 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemInt32 overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemInt32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n int32) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateInt32(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*4, n)
@@ -108,7 +107,7 @@ func MutateElemInt32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n i
 	return false
 }
 
-// ElemUint32 returns element j of a vector.
+// ElemUint32 returns element j of the vector in a field.
 func ElemUint32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) uint32 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetUint32(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*4)
@@ -116,8 +115,8 @@ func ElemUint32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) uint32 {
 	return 0
 }
 
-// MutateElemUint32 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemUint32 overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemUint32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n uint32) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateUint32(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*4, n)
@@ -125,7 +124,7 @@ func MutateElemUint32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n 
 	return false
 }
 
-// ElemInt64 returns element j of a vector.
+// ElemInt64 returns element j of the vector in a field.
 func ElemInt64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int64 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetInt64(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*8)
@@ -133,8 +132,8 @@ func ElemInt64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) int64 {
 	return 0
 }
 
-// MutateElemInt64 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemInt64 overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemInt64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n int64) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateInt64(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*8, n)
@@ -142,7 +141,7 @@ func MutateElemInt64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n i
 	return false
 }
 
-// ElemUint64 returns element j of a vector.
+// ElemUint64 returns element j of the vector in a field.
 func ElemUint64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) uint64 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetUint64(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*8)
@@ -150,8 +149,8 @@ func ElemUint64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) uint64 {
 	return 0
 }
 
-// MutateElemUint64 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemUint64 overwrites element j of the vector in a field. It returns false if the vector is
+// absent.
 func MutateElemUint64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n uint64) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateUint64(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*8, n)
@@ -159,7 +158,7 @@ func MutateElemUint64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n 
 	return false
 }
 
-// ElemFloat32 returns element j of a vector.
+// ElemFloat32 returns element j of the vector in a field.
 func ElemFloat32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) float32 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetFloat32(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*4)
@@ -167,8 +166,8 @@ func ElemFloat32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) float32
 	return 0
 }
 
-// MutateElemFloat32 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemFloat32 overwrites element j of the vector in a field. It returns false if the vector
+// is absent.
 func MutateElemFloat32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n float32) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateFloat32(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*4, n)
@@ -176,7 +175,7 @@ func MutateElemFloat32(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n
 	return false
 }
 
-// ElemFloat64 returns element j of a vector.
+// ElemFloat64 returns element j of the vector in a field.
 func ElemFloat64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) float64 {
 	if o := t.Offset(slot); o != 0 {
 		return t.GetFloat64(t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*8)
@@ -184,8 +183,8 @@ func ElemFloat64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) float64
 	return 0
 }
 
-// MutateElemFloat64 overwrites element j of a vector, and reports whether there is
-// one.
+// MutateElemFloat64 overwrites element j of the vector in a field. It returns false if the vector
+// is absent.
 func MutateElemFloat64(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int, n float64) bool {
 	if o := t.Offset(slot); o != 0 {
 		return t.MutateFloat64(t.Vector(flatbuffers.UOffsetT(o))+flatbuffers.UOffsetT(j)*8, n)

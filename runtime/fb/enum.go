@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// An integer is the type that an enum has underneath.
+// integer is the constraint for the underlying type of an enum.
 type integer interface {
 	~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
-// ParseEnum returns the value of the enum type name that s stands for: one of
-// names, or "name(n)" as String writes values that have no name.
+// ParseEnum returns the value that s stands for in the enum called name. s is a key of names, or
+// "name(n)", which is what String returns for a value without a name. Any other s is an error.
 func ParseEnum[E integer](s, name string, names map[string]E) (E, error) {
 	if v, ok := names[s]; ok {
 		return v, nil
@@ -26,8 +26,8 @@ func ParseEnum[E integer](s, name string, names map[string]E) (E, error) {
 	return 0, fmt.Errorf("fb: %q is no value of %s", s, name)
 }
 
-// FlagsString returns the names of the bits of v with a | between them, the
-// lowest bit first. Bits that have no name follow as "name(n)", as does 0.
+// FlagsString returns the names of the bits of v, separated by "|", lowest bit first. Bits without
+// a name follow as "name(n)", and so does a v of 0.
 func FlagsString[E integer](v E, name string, names map[E]string) string {
 	var b strings.Builder
 	rest := v
@@ -43,8 +43,8 @@ func FlagsString[E integer](v E, name string, names map[E]string) string {
 	return b.String() + name + "(" + strconv.FormatInt(int64(rest), 10) + ")"
 }
 
-// ParseFlags is ParseEnum for an enum whose values are bits: it also takes what
-// FlagsString returns, several of them with a | between them.
+// ParseFlags is like [ParseEnum], for an enum whose values are bits. s may have several parts,
+// separated by "|", as [FlagsString] returns them.
 func ParseFlags[E integer](s, name string, names map[string]E) (E, error) {
 	var v E
 	for part := range strings.SplitSeq(s, "|") {

@@ -2,14 +2,12 @@ package fb
 
 import flatbuffers "github.com/google/flatbuffers/go"
 
-// This file holds what the bodies of generated accessors share. They are small
-// so that the Go compiler, which is what users of generated code wait for, has
-// little to do; nothing else calls them. Some must not be inlined into the
-// accessors for the same reason: the accessors themselves are inlined, so that
-// a read still costs one call, as it does in flatc's code.
+// This file holds the common parts of generated accessors; only those call it. The functions are
+// small so that the Go compiler has little work for each schema, which is what users of generated
+// code wait for. For the same reason some of them must not be inlined into the accessors. The
+// accessors themselves are inlined, so a read still costs one call, as in flatc's code.
 
-// FieldPos returns the position of a table's field in its buffer, or 0 when
-// the table does not have it.
+// FieldPos returns the position of a field of a table in the buffer, or 0 if the field is absent.
 //
 //go:noinline
 func FieldPos(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffsetT {
@@ -19,8 +17,9 @@ func FieldPos(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffs
 	return 0
 }
 
-// FieldRef returns the position that a field's offset leads to: of a table, of
-// a string's or vector's length, or of a union's member; 0 when absent.
+// FieldRef returns the position to which the offset in a field leads: the position of a table, of
+// the length of a string or vector, or of the member of a union. It returns 0 if the field is
+// absent.
 //
 //go:noinline
 func FieldRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffsetT {
@@ -30,8 +29,8 @@ func FieldRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffs
 	return 0
 }
 
-// FieldElem returns the position of element j, of size bytes, of a vector; 0
-// when the vector is absent. It does not check j.
+// FieldElem returns the position of element j of the vector in a field, whose elements have size
+// bytes. It returns 0 if the vector is absent. It does not check j.
 //
 //go:noinline
 func FieldElem(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int,
@@ -42,8 +41,8 @@ func FieldElem(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int,
 	return 0
 }
 
-// FieldElemRef returns the position that element j of a vector of offsets
-// leads to; 0 when the vector is absent. It does not check j.
+// FieldElemRef returns the position to which element j of the vector of offsets in a field leads.
+// It returns 0 if the vector is absent. It does not check j.
 func FieldElemRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) flatbuffers.UOffsetT {
 	if x := FieldElem(t, slot, j, flatbuffers.SizeUOffsetT); x != 0 {
 		return t.Indirect(x)
@@ -51,7 +50,7 @@ func FieldElemRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) flatbu
 	return 0
 }
 
-// FieldLen returns the length of a vector, or 0 when it is absent.
+// FieldLen returns the length of the vector in a field, or 0 if the vector is absent.
 //
 //go:noinline
 func FieldLen(t *flatbuffers.Table, slot flatbuffers.VOffsetT) int {
@@ -61,8 +60,8 @@ func FieldLen(t *flatbuffers.Table, slot flatbuffers.VOffsetT) int {
 	return 0
 }
 
-// FieldBytes returns the bytes of a string or of a vector of bytes, or nil when
-// it is absent. They are the buffer's own, not a copy.
+// FieldBytes returns the bytes of the string, or of the vector of bytes, in a field, or nil if it
+// is absent. The slice shares the memory of the buffer.
 func FieldBytes(t *flatbuffers.Table, slot flatbuffers.VOffsetT) []byte {
 	if o := t.Offset(slot); o != 0 {
 		return t.ByteVector(t.Pos + flatbuffers.UOffsetT(o))
@@ -70,8 +69,8 @@ func FieldBytes(t *flatbuffers.Table, slot flatbuffers.VOffsetT) []byte {
 	return nil
 }
 
-// FieldElemBytes returns the bytes of element j of a vector of strings, or nil
-// when the vector is absent. It does not check j.
+// FieldElemBytes returns the bytes of element j of the vector of strings in a field, or nil if the
+// vector is absent. The slice shares the memory of the buffer. It does not check j.
 func FieldElemBytes(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) []byte {
 	if x := FieldElem(t, slot, j, flatbuffers.SizeUOffsetT); x != 0 {
 		return t.ByteVector(x)
@@ -79,14 +78,15 @@ func FieldElemBytes(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) []by
 	return nil
 }
 
-// UnionBytes returns the bytes of a string that is a member of a union.
+// UnionBytes returns the bytes of the string to which t is set, a member of a union. The slice
+// shares the memory of the buffer.
 func UnionBytes(t *flatbuffers.Table) []byte {
 	n := t.GetUOffsetT(t.Pos)
 	return t.Bytes[t.Pos+flatbuffers.SizeUOffsetT:][:n]
 }
 
-// ArrayElem returns the position of element j, of size bytes, of the array of n
-// elements at pos. It panics when j is out of range.
+// ArrayElem returns the position of element j of the array of n elements of size bytes at pos. It
+// panics if j is out of range.
 func ArrayElem(pos flatbuffers.UOffsetT, j, n int, size flatbuffers.UOffsetT) flatbuffers.UOffsetT {
 	if uint(j) >= uint(n) {
 		panic("fb: index out of range of a fixed-size array")
@@ -94,18 +94,18 @@ func ArrayElem(pos flatbuffers.UOffsetT, j, n int, size flatbuffers.UOffsetT) fl
 	return pos + flatbuffers.UOffsetT(j)*size
 }
 
-// StartTable begins a table of n fields.
+// StartTable starts a table of n fields.
 //
 //go:noinline
 func StartTable(b *flatbuffers.Builder, n int) { b.StartObject(n) }
 
-// EndTable ends the table begun last and returns its offset.
+// EndTable ends the table started last and returns its offset.
 //
 //go:noinline
 func EndTable(b *flatbuffers.Builder) flatbuffers.UOffsetT { return b.EndObject() }
 
-// AddStruct puts the struct at x, which was written last, into a field of the
-// table begun.
+// AddStruct stores the struct at x, which must have been written last, in a field of the table
+// started last.
 //
 //go:noinline
 func AddStruct(b *flatbuffers.Builder, field int, x flatbuffers.UOffsetT) {

@@ -2,18 +2,18 @@ package fb
 
 import flatbuffers "github.com/google/flatbuffers/go"
 
-// FillByteVector puts a vector of n bytes into the message that b builds, and has fill write
-// them, where CreateByteVector would copy them from elsewhere. In a call in place
-// that is the memory the peer reads: a file or a device can be read right into it, and
-// what is left as it is costs nothing, whatever its size. fill must set all of
-// dst that is to mean anything, since it holds older messages, and may not keep it. Only
-// where b has too little room left is dst memory of its own, and copied.
+// FillByteVector adds a vector of n bytes to the message that b builds, and calls fill to write the
+// bytes. [flatbuffers.Builder.CreateByteVector] would copy them from another place. For a call in
+// place, dst is the memory that the peer reads: a file or a device can be read directly into it,
+// and bytes that fill does not touch cost nothing, whatever the size. If the remaining room in b is
+// too small, dst is separate memory, which is copied.
 //
-// Nothing else may be under way in b, as for CreateByteVector. It does not work for vectors with
-// larger elements, which FlatBuffers may align otherwise.
+// fill must set every byte that has a meaning, because dst can hold data of older messages, and
+// must not keep dst. No other object may be under construction in b, as for CreateByteVector.
+// Vectors of larger elements are not supported, because FlatBuffers may align them differently.
 func FillByteVector(b *flatbuffers.Builder, n int, fill func(dst []byte)) flatbuffers.UOffsetT {
-	// A builder writes from the end of its memory towards the beginning: the bytes, behind their
-	// length, which is a multiple of 4 from the end.
+	// A builder writes from the end of its memory towards the beginning: first the bytes, then
+	// their length, which is at a multiple of 4 from the end.
 	end := len(b.Bytes) - int(b.Offset())
 	start := end - n - int(-(b.Offset()+flatbuffers.UOffsetT(n))&(flatbuffers.SizeUOffsetT-1))
 	if start <= flatbuffers.SizeUOffsetT { // the builder would grow
@@ -23,5 +23,5 @@ func FillByteVector(b *flatbuffers.Builder, n int, fill func(dst []byte)) flatbu
 	}
 	dst := b.Bytes[start : start+n : start+n]
 	fill(dst)
-	return b.CreateByteVector(dst) // to where it is: copy sees that, and does nothing
+	return b.CreateByteVector(dst) // at the same place: copy notices that, and does nothing
 }

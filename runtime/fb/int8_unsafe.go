@@ -2,13 +2,12 @@ package fb
 
 import "unsafe"
 
-// Int8s returns the bytes of b as signed integers, in the same memory. It is nil
-// when b is.
+// Int8s returns the bytes of b as signed integers, in the same memory. It returns nil if b is nil.
 func Int8s(b []byte) []int8 {
 	return unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(b))), len(b))
 }
 
-// int8Bytes is the reverse of Int8s.
+// int8Bytes is the reverse of [Int8s].
 func int8Bytes[T ~int8](v []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v))
 }

@@ -6,28 +6,28 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// A Layout is the layout of messages in which everything lies where it always
-// does: they have only scalars, and all of them are written. Such a message is
-// written into a copy of the template, which has the vtables and the offsets; and
-// one that is like the template, but for its values, needs no other verification.
-// It is immutable; generated code has one for each message it fits.
+// A Layout is the layout of messages in which every value has a fixed position: the messages have
+// only scalars, and all of them are written. To write such a message, generated code copies the
+// template, which has the vtables and offsets, and stores the values. A message that equals the
+// template except for its values needs no other verification. A Layout is immutable, so concurrent
+// use is safe. Generated code has a Layout for each message that allows it.
 type Layout struct {
 	template []byte
 	root     int
-	// What a whole message has where mask has ones, in words.
+	// The words that a message must have wherever mask has ones.
 	fixed, mask []uint64
 }
 
-// A Value says where a value is in a template, in bytes.
+// A Value is the position and size of a value in a template, in bytes.
 type Value struct{ At, Size int }
 
-// flatHead is how many bytes a builder puts before a template: the offset of the root, and
-// the length, since it takes the template for a vector of bytes. Nothing refers
-// to the latter: to a reader it is padding.
+// flatHead is the number of bytes that a builder puts before a template: the offset of the root,
+// and the length of the template, which the builder takes for a vector of bytes. Nothing refers to
+// the length; a reader takes it for padding.
 const flatHead = 8
 
-// NewLayout returns the layout of a template, whose length is a multiple of
-// 8. Its root table is root bytes before its end, as builders count.
+// NewLayout returns the layout of a template, whose length must be a multiple of 8. The root table
+// is root bytes before the end of the template, as builders count.
 func NewLayout(root int, template string, values ...Value) *Layout {
 	n := flatHead + len(template)
 	message := make([]byte, flatHead, n)
@@ -49,17 +49,17 @@ func NewLayout(root int, template string, values ...Value) *Layout {
 	return l
 }
 
-// Begin puts the template into b, which must be empty, and returns it there, so
-// that the values can be written into it. They must be before b is finished,
-// with the root's offset, since that may move them.
+// Begin puts the template into b, which must be empty, and returns the template's memory in b for
+// the caller to store the values in. The caller must store them before it finishes b with the
+// returned offset of the root, because that can move the memory.
 func (l *Layout) Begin(b *flatbuffers.Builder) (template []byte, root flatbuffers.UOffsetT) {
 	b.CreateByteVector(l.template)
 	return b.Bytes[len(b.Bytes)-len(l.template):], flatbuffers.UOffsetT(l.root)
 }
 
-// Match returns what is written over the template in buf, which it shares, or nil
-// if buf is no message of this layout. Other messages may be equal to it in
-// meaning; the general way finds out.
+// Match returns the part of buf that corresponds to the template, in the same memory, or nil if buf
+// is not a message of this layout. A message that does not match can still have the same meaning;
+// the general verifier decides.
 func (l *Layout) Match(buf []byte) []byte {
 	if len(buf) != 8*len(l.mask) {
 		return nil

@@ -6,13 +6,12 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// A packer is an object: a pointer to a generated struct whose Pack writes it.
+// A packer is a pointer to a generated struct whose Pack method writes the struct.
 type packer interface {
 	Pack(b *flatbuffers.Builder) flatbuffers.UOffsetT
 }
 
-// PackOffsets writes a vector of offsets. One of 0, which leads nowhere, is
-// written as it is.
+// PackOffsets writes a vector of offsets. An offset of 0, which refers to nothing, is written as 0.
 func PackOffsets(b *flatbuffers.Builder, offsets []flatbuffers.UOffsetT) flatbuffers.UOffsetT {
 	b.StartVector(flatbuffers.SizeUOffsetT, len(offsets), flatbuffers.SizeUOffsetT)
 	for j := len(offsets) - 1; j >= 0; j-- {
@@ -25,8 +24,8 @@ func PackOffsets(b *flatbuffers.Builder, offsets []flatbuffers.UOffsetT) flatbuf
 	return b.EndVector(len(offsets))
 }
 
-// CreateString writes a string and returns its offset, or 0 for an empty one,
-// which is as good as none.
+// CreateString writes a string and returns its offset. For an empty string it writes nothing and
+// returns 0, because an absent string reads as an empty one.
 //
 //go:noinline
 func CreateString(b *flatbuffers.Builder, s string) flatbuffers.UOffsetT {
@@ -36,8 +35,7 @@ func CreateString(b *flatbuffers.Builder, s string) flatbuffers.UOffsetT {
 	return b.CreateString(s)
 }
 
-// CreateSharedString is CreateString for a string that is written once, however
-// often it is needed.
+// CreateSharedString is like [CreateString], but writes equal strings only once.
 //
 //go:noinline
 func CreateSharedString(b *flatbuffers.Builder, s string) flatbuffers.UOffsetT {
@@ -47,8 +45,8 @@ func CreateSharedString(b *flatbuffers.Builder, s string) flatbuffers.UOffsetT {
 	return b.CreateSharedString(s)
 }
 
-// CreateByteString writes a vector of bytes, with a zero byte after it, and
-// returns its offset, or 0 for nil.
+// CreateByteString writes a vector of bytes with a zero byte after it, and returns its offset, or 0
+// if v is nil.
 //
 //go:noinline
 func CreateByteString(b *flatbuffers.Builder, v []byte) flatbuffers.UOffsetT {
@@ -58,8 +56,7 @@ func CreateByteString(b *flatbuffers.Builder, v []byte) flatbuffers.UOffsetT {
 	return b.CreateByteString(v)
 }
 
-// OrEmpty returns v, or an empty slice instead of nil, for a vector that must be
-// there.
+// OrEmpty returns v, or an empty slice if v is nil. It is for vectors that the schema requires.
 func OrEmpty[T any](v []T) []T {
 	if v == nil {
 		return []T{}
@@ -67,7 +64,7 @@ func OrEmpty[T any](v []T) []T {
 	return v
 }
 
-// PackStrings writes a vector of strings and returns its offset, or 0 for nil.
+// PackStrings writes a vector of strings and returns its offset, or 0 if v is nil.
 func PackStrings(b *flatbuffers.Builder, v []string) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -79,8 +76,8 @@ func PackStrings(b *flatbuffers.Builder, v []string) flatbuffers.UOffsetT {
 	return PackOffsets(b, offsets)
 }
 
-// UnPackStrings copies a vector of strings; it is empty, not nil, when the table
-// has none.
+// UnPackStrings returns a copy of the vector of strings in a field. The result is empty, not nil,
+// if the vector is absent.
 func UnPackStrings(t *flatbuffers.Table, slot flatbuffers.VOffsetT) []string {
 	v := make([]string, FieldLen(t, slot))
 	for j := range v {
@@ -89,8 +86,8 @@ func UnPackStrings(t *flatbuffers.Table, slot flatbuffers.VOffsetT) []string {
 	return v
 }
 
-// PackTables writes a vector of tables, of which a nil one becomes a table of
-// zeros, and returns its offset, or 0 for a nil vector.
+// PackTables writes a vector of tables and returns its offset, or 0 if v is nil. A nil element
+// becomes a table of zeros.
 func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -98,8 +95,8 @@ func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
 	offsets := make([]flatbuffers.UOffsetT, len(v))
 	for j, x := range v {
 		if offsets[j] = x.Pack(b); offsets[j] == 0 {
-			// Reflection, because a type parameter for what P points to would
-			// make the compiler copy this function for each table.
+			// Reflection is used because a type parameter for P's element type would make the
+			// compiler copy this function for each table.
 			zero := reflect.New(reflect.TypeOf(x).Elem()).Interface().(packer)
 			offsets[j] = zero.Pack(b)
 		}
@@ -107,8 +104,8 @@ func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
 	return PackOffsets(b, offsets)
 }
 
-// PackStructs writes a vector of structs of the given size and alignment, of which
-// a nil one becomes zeros, and returns its offset, or 0 for a nil vector.
+// PackStructs writes a vector of structs of the given size and alignment, and returns its offset,
+// or 0 if v is nil. A nil element becomes zeros.
 func PackStructs[P packer](b *flatbuffers.Builder, v []P, size, align int) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -123,9 +120,9 @@ func PackStructs[P packer](b *flatbuffers.Builder, v []P, size, align int) flatb
 	return b.EndVector(len(v))
 }
 
-// LookupTable searches a vector of tables that is sorted by a key and returns
-// the position of the one for which compare returns 0, or 0. compare is given
-// positions of tables and returns how their key compares to the one sought.
+// LookupTable searches a vector of tables that is sorted by a key. It returns the position of the
+// table for which compare returns 0, or 0 if there is none. compare gets the position of a table
+// and returns the order of that table's key relative to the key sought.
 func LookupTable(buf []byte, vector flatbuffers.UOffsetT,
 	compare func(pos flatbuffers.UOffsetT) int) flatbuffers.UOffsetT {
 	lo, hi := flatbuffers.UOffsetT(0),
@@ -145,9 +142,9 @@ func LookupTable(buf []byte, vector flatbuffers.UOffsetT,
 	return 0
 }
 
-// Search returns the index for which compare returns 0, or -1. compare is given
-// indexes below n, of elements that are sorted by a key, and returns how their key
-// compares to the one sought.
+// Search returns the index for which compare returns 0, or -1 if there is none. compare gets an
+// index below n, of an element in a sequence sorted by a key, and returns the order of that
+// element's key relative to the key sought.
 func Search(n int, compare func(j int) int) int {
 	lo, hi := 0, n
 	for lo < hi {
@@ -164,7 +161,7 @@ func Search(n int, compare func(j int) int) int {
 	return -1
 }
 
-// CompareString compares the bytes of a key with a string.
+// CompareString returns the order of the bytes of a key relative to a string.
 func CompareString(a []byte, b string) int {
 	switch {
 	case string(a) == b:
@@ -188,8 +185,7 @@ func CompareBools(a, b bool) int {
 	}
 }
 
-// CompareStructs orders two keys that are structs by compare; one that is absent
-// comes first.
+// CompareStructs orders two struct keys by compare. An absent key comes first.
 func CompareStructs[T any](a, b *T, compare func(a, b *T) int) int {
 	if a == nil || b == nil {
 		return CompareBools(a != nil, b != nil)

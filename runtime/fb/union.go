@@ -6,11 +6,11 @@ import (
 	"reflect"
 )
 
-// A UnionError says that the object of a union cannot be written, because its
-// Type and its Value do not fit each other.
+// A UnionError means that the object of a union cannot be written, because its Type and its Value
+// contradict each other.
 type UnionError struct {
-	// Path is the field within the object that was checked, such as
-	// "next.things[2]"; it is empty for the union itself.
+	// Path is the field within the object that was checked, such as "next.things[2]". It is empty
+	// for the union itself.
 	Path   string
 	Union  string // full name in the schema
 	Reason string
@@ -25,8 +25,8 @@ func (e *UnionError) Error() string {
 	return s
 }
 
-// BadUnion returns the error for a union's object whose Type is typ and whose
-// Value is value. Generated code calls it.
+// BadUnion returns the error for the object of a union whose Type is typ and whose Value is value.
+// It is for generated code.
 func BadUnion(union string, typ fmt.Stringer, value any) error {
 	held := fmt.Sprintf("Value is a %T", value)
 	switch v := reflect.ValueOf(value); {
@@ -38,8 +38,8 @@ func BadUnion(union string, typ fmt.Stringer, value any) error {
 	return &UnionError{Union: union, Reason: fmt.Sprintf("Type is %v, and %s", typ, held)}
 }
 
-// InField puts a field, or a member in parentheses, before the path of a
-// *UnionError. Generated code calls it.
+// InField puts a field, or a member in parentheses, in front of the path of err if err is a
+// [*UnionError], and returns the result. It is for generated code.
 func InField(err error, field string) error {
 	var e *UnionError
 	if errors.As(err, &e) {
@@ -51,13 +51,13 @@ func InField(err error, field string) error {
 	return err
 }
 
-// InElement is InField for an element of a vector. Generated code calls it.
+// InElement is like [InField], for an element of a vector.
 func InElement(err error, field string, j int) error {
 	return InField(err, fmt.Sprintf("%s[%d]", field, j))
 }
 
-// NoUnionFromJSON returns the error for a union that encoding/json shall decode.
-// Generated code calls it.
+// NoUnionFromJSON returns the error of decoding a union by encoding/json, which is not supported.
+// It is for generated code.
 func NoUnionFromJSON(union string) error {
 	return fmt.Errorf(
 		"union %s cannot be decoded by encoding/json, which does not know the Go type of Value: "+

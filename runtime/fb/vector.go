@@ -2,10 +2,10 @@ package fb
 
 import flatbuffers "github.com/google/flatbuffers/go"
 
-// This file holds one pair of functions per scalar type: they copy vectors
-// between objects and buffers, whatever enum their elements are of.
+// This file holds a pair of functions for each scalar type, which copy vectors between objects and
+// buffers. The elements can be of an enum type.
 
-// PackBools writes a vector and returns its offset, or 0 for nil.
+// PackBools writes v as a vector and returns its offset, or 0 if v is nil.
 func PackBools[T ~bool](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -17,7 +17,8 @@ func PackBools[T ~bool](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackBools copies a vector; it is empty, not nil, when the table has none.
+// UnPackBools returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackBools[T ~bool](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -30,7 +31,7 @@ func UnPackBools[T ~bool](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	return v
 }
 
-// PackBytes writes a vector and returns its offset, or 0 for nil.
+// PackBytes writes v as a vector and returns its offset, or 0 if v is nil.
 func PackBytes[T ~uint8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -42,7 +43,8 @@ func PackBytes[T ~uint8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackBytes copies a vector; it is empty, not nil, when the table has none.
+// UnPackBytes returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackBytes[T ~uint8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -55,7 +57,7 @@ func UnPackBytes[T ~uint8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T 
 	return v
 }
 
-// PackInt8s writes a vector and returns its offset, or 0 for nil.
+// PackInt8s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackInt8s[T ~int8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -63,14 +65,15 @@ func PackInt8s[T ~int8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.CreateByteVector(int8Bytes(v))
 }
 
-// UnPackInt8s copies a vector; it is empty, not nil, when the table has none.
+// UnPackInt8s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackInt8s[T ~int8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	copy(int8Bytes(v), FieldBytes(t, slot))
 	return v
 }
 
-// PackInt16s writes a vector and returns its offset, or 0 for nil.
+// PackInt16s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackInt16s[T ~int16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -82,7 +85,8 @@ func PackInt16s[T ~int16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackInt16s copies a vector; it is empty, not nil, when the table has none.
+// UnPackInt16s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackInt16s[T ~int16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -95,7 +99,7 @@ func UnPackInt16s[T ~int16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T
 	return v
 }
 
-// PackUint16s writes a vector and returns its offset, or 0 for nil.
+// PackUint16s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackUint16s[T ~uint16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -107,7 +111,8 @@ func PackUint16s[T ~uint16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 	return b.EndVector(len(v))
 }
 
-// UnPackUint16s copies a vector; it is empty, not nil, when the table has none.
+// UnPackUint16s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackUint16s[T ~uint16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -120,7 +125,7 @@ func UnPackUint16s[T ~uint16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) [
 	return v
 }
 
-// PackInt32s writes a vector and returns its offset, or 0 for nil.
+// PackInt32s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackInt32s[T ~int32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -132,7 +137,8 @@ func PackInt32s[T ~int32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackInt32s copies a vector; it is empty, not nil, when the table has none.
+// UnPackInt32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackInt32s[T ~int32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -145,7 +151,7 @@ func UnPackInt32s[T ~int32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T
 	return v
 }
 
-// PackUint32s writes a vector and returns its offset, or 0 for nil.
+// PackUint32s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackUint32s[T ~uint32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -157,7 +163,8 @@ func PackUint32s[T ~uint32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 	return b.EndVector(len(v))
 }
 
-// UnPackUint32s copies a vector; it is empty, not nil, when the table has none.
+// UnPackUint32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackUint32s[T ~uint32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -170,7 +177,7 @@ func UnPackUint32s[T ~uint32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) [
 	return v
 }
 
-// PackInt64s writes a vector and returns its offset, or 0 for nil.
+// PackInt64s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackInt64s[T ~int64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -182,7 +189,8 @@ func PackInt64s[T ~int64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackInt64s copies a vector; it is empty, not nil, when the table has none.
+// UnPackInt64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackInt64s[T ~int64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -195,7 +203,7 @@ func UnPackInt64s[T ~int64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T
 	return v
 }
 
-// PackUint64s writes a vector and returns its offset, or 0 for nil.
+// PackUint64s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackUint64s[T ~uint64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -207,7 +215,8 @@ func PackUint64s[T ~uint64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 	return b.EndVector(len(v))
 }
 
-// UnPackUint64s copies a vector; it is empty, not nil, when the table has none.
+// UnPackUint64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackUint64s[T ~uint64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -220,7 +229,7 @@ func UnPackUint64s[T ~uint64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) [
 	return v
 }
 
-// PackFloat32s writes a vector and returns its offset, or 0 for nil.
+// PackFloat32s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackFloat32s[T ~float32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -232,7 +241,8 @@ func PackFloat32s[T ~float32](b *flatbuffers.Builder, v []T) flatbuffers.UOffset
 	return b.EndVector(len(v))
 }
 
-// UnPackFloat32s copies a vector; it is empty, not nil, when the table has none.
+// UnPackFloat32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackFloat32s[T ~float32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {
@@ -245,7 +255,7 @@ func UnPackFloat32s[T ~float32](t *flatbuffers.Table, slot flatbuffers.VOffsetT)
 	return v
 }
 
-// PackFloat64s writes a vector and returns its offset, or 0 for nil.
+// PackFloat64s writes v as a vector and returns its offset, or 0 if v is nil.
 func PackFloat64s[T ~float64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
@@ -257,7 +267,8 @@ func PackFloat64s[T ~float64](b *flatbuffers.Builder, v []T) flatbuffers.UOffset
 	return b.EndVector(len(v))
 }
 
-// UnPackFloat64s copies a vector; it is empty, not nil, when the table has none.
+// UnPackFloat64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
+// absent.
 func UnPackFloat64s[T ~float64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v := make([]T, FieldLen(t, slot))
 	if len(v) > 0 {

@@ -7,12 +7,12 @@ import (
 	"strconv"
 )
 
-// This file is the verifier's core: what a buffer must satisfy before generated
+// This file is the core of the verifier: the rules that a buffer must obey before generated
 // accessors may read it. The rules are those of the C++ verifier of FlatBuffers
-// (include/flatbuffers/verifier.h); a limit on the unpacked size is ours. The
-// checks of a table's fields are in verify_table.go.
+// (include/flatbuffers/verifier.h), and a limit on the unpacked size, which that verifier does not
+// have. The checks of a table's fields are in verify_table.go.
 
-// A VerifyError says where and why a buffer is not what it claims to be.
+// A VerifyError is the place and the reason of the first failure of a verification.
 type VerifyError struct {
 	Path   string // such as "ControlMsg.payload(SetParam).value"
 	Offset int    // in bytes from the start of the buffer
@@ -22,18 +22,18 @@ type VerifyError struct {
 // Error returns the path and the reason.
 func (e *VerifyError) Error() string { return e.Path + ": " + e.Reason }
 
-// Limits bounds what a verified buffer may cost its reader. A zero field
-// stands for its default.
+// Limits bounds the resources that a reader of a verified buffer needs. A zero field means its
+// default.
 type Limits struct {
-	// Depth is how far tables may nest; 64 by default.
+	// Depth is the deepest nesting of tables; 64 by default.
 	Depth int
-	// Tables is the number of tables, one that is referred to twice counting
-	// twice; 1,000,000 by default.
+	// Tables is the number of tables; 1,000,000 by default. A table counts once for each reference
+	// to it.
 	Tables int
-	// Bytes is the total size of all strings and vectors, one that is referred
-	// to twice counting twice: without it, a small buffer that refers to one
-	// long string many times unpacks into any amount of memory. The default is
-	// 16 MiB plus 8 times the length of the buffer.
+	// Bytes is the total size of all strings and vectors; 16 MiB plus 8 times the length of the
+	// buffer by default. A string or vector counts once for each reference to it. Without this
+	// limit a small buffer that refers to one long string many times could unpack into any amount
+	// of memory.
 	Bytes int
 }
 
@@ -44,14 +44,13 @@ const (
 
 	offsetSize = 4 // of a uoffset_t and of an soffset_t
 
-	// minBuffer is the least size of any buffer, as in C++: a root offset, a
-	// table's offset to its vtable, and an empty vtable, rounded.
+	// minBuffer is the size of the smallest possible buffer, as in C++: a root offset, a table's
+	// offset to its vtable, and an empty vtable, rounded up.
 	minBuffer = 12
 )
 
-// A Verifier checks one buffer. Generated Verify functions make one on their
-// stack; it allocates only to report an error, and is not safe for concurrent
-// use.
+// A Verifier verifies one buffer. Generated Verify functions keep it on their stack. It allocates
+// memory only to report an error. It is not safe for concurrent use.
 type Verifier struct {
 	buf    []byte // being checked: the whole, or a buffer nested in it
 	base   int    // of buf in the whole
@@ -62,9 +61,9 @@ type Verifier struct {
 	err    *VerifyError
 }
 
-// VerifyRoot checks buf, whose root is checked by root, and returns a *VerifyError
-// whose path begins with name, or nil. A non-empty identifier must be the buffer's
-// own; at most one set of limits counts.
+// VerifyRoot verifies buf, whose root table the function root verifies. It returns nil or a
+// [*VerifyError] whose path starts with name. If identifier is not empty, the buffer must have that
+// identifier. At most one element of limits is used.
 func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string,
 	limits []Limits) error {
 	var v Verifier
@@ -75,7 +74,7 @@ func VerifyRoot(name string, root SubVerifier, buf []byte, identifier string,
 	return v.result(name)
 }
 
-// VerifySizePrefixedRoot is VerifyRoot for a buffer that begins with its size.
+// VerifySizePrefixedRoot is like [VerifyRoot], for a buffer that starts with its size.
 func VerifySizePrefixedRoot(name string, root SubVerifier, buf []byte, identifier string,
 	limits []Limits) error {
 	var v Verifier
@@ -107,7 +106,7 @@ func (v *Verifier) init(buf []byte, limits []Limits) {
 	}
 }
 
-// result returns the failure, its path beginning with name, or nil.
+// result returns nil, or the failure with name in front of its path.
 func (v *Verifier) result(name string) error {
 	if v.err == nil {
 		return nil
@@ -116,7 +115,7 @@ func (v *Verifier) result(name string) error {
 	return v.err
 }
 
-// sizedRoot is root for a buffer that begins with its size.
+// sizedRoot is like root, for a buffer that starts with its size.
 func (v *Verifier) sizedRoot(identifier string) uint32 {
 	if len(v.buf) < offsetSize {
 		v.outside("", 0, offsetSize)
@@ -129,8 +128,8 @@ func (v *Verifier) sizedRoot(identifier string) uint32 {
 	return v.root(offsetSize, identifier)
 }
 
-// root checks what a buffer begins with, from start on, and returns the
-// position of its root table, or 0 after reporting.
+// root verifies the head of a buffer at start. It returns the position of the root table, or 0
+// after a failure.
 func (v *Verifier) root(start uint32, identifier string) uint32 {
 	if len(v.buf) < minBuffer || len(v.buf) >= math.MaxInt32 {
 		v.badLength()
@@ -159,8 +158,8 @@ func (v *Verifier) badIdentifier(start uint32, identifier string) {
 		v.buf[pos:][:len(identifier)], identifier))
 }
 
-// follow checks the offset stored at pos and returns the position it refers
-// to, or 0 after reporting.
+// follow verifies the offset stored at pos. It returns the position to which the offset leads, or 0
+// after a failure.
 func (v *Verifier) follow(pos uint32, name string) uint32 {
 	if !v.within(pos, offsetSize, offsetSize) {
 		v.misplaced(name, pos, offsetSize, offsetSize)
@@ -179,8 +178,8 @@ func (v *Verifier) badOffset(name string, pos, off uint32) {
 		off, len(v.buf)))
 }
 
-// within reports whether size bytes at pos are aligned and inside the buffer.
-// As in C++, no value spans the whole buffer.
+// within reports whether size bytes at pos are aligned and inside the buffer. As in C++, no value
+// spans the whole buffer.
 func (v *Verifier) within(pos, size, align uint32) bool {
 	return pos&(align-1) == 0 && uint64(size) < uint64(len(v.buf)) &&
 		uint64(pos)+uint64(size) <= uint64(len(v.buf))
@@ -194,27 +193,26 @@ func (v *Verifier) u32(pos uint32) uint32 {
 	return binary.LittleEndian.Uint32(v.buf[pos:])
 }
 
-// in prepends a field to the path of the error, and returns false.
+// in puts a field in front of the path of the error, and returns false.
 func (v *Verifier) in(f *Rule) bool {
 	v.err.Path = "." + f.Name + v.err.Path
 	return false
 }
 
-// inElem prepends an element of a vector to the path of the error, and returns
-// false.
+// inElem puts an element of a vector in front of the path of the error, and returns false.
 func (v *Verifier) inElem(f *Rule, index uint32) bool {
 	v.err.Path = "." + f.Name + "[" + strconv.FormatUint(uint64(index), 10) + "]" + v.err.Path
 	return false
 }
 
-// InMember prepends a member of a union to the path of the error, and returns
-// false.
+// InMember puts a member of a union in front of the path of the error, and returns false.
 func (v *Verifier) InMember(member fmt.Stringer) bool {
 	v.err.Path = "(" + member.String() + ")" + v.err.Path
 	return false
 }
 
-// fail reports the first failure, at the named field ("" for the value itself).
+// fail records a failure at the named field, or at the value itself for "", unless there is one
+// already.
 func (v *Verifier) fail(name string, pos uint32, reason string) {
 	if v.err != nil {
 		return
@@ -230,7 +228,7 @@ func (v *Verifier) outside(name string, pos, size uint32) {
 		size, len(v.buf)))
 }
 
-// misplaced says which rule of within a value breaks.
+// misplaced records the rule of within that a value breaks.
 func (v *Verifier) misplaced(name string, pos, size, align uint32) {
 	if pos&(align-1) != 0 {
 		v.fail(name, pos, fmt.Sprintf("offset %#x is not a multiple of %d", pos, align))
@@ -239,8 +237,8 @@ func (v *Verifier) misplaced(name string, pos, size, align uint32) {
 	v.outside(name, pos, size)
 }
 
-// WrongMember returns the error for an envelope that holds another member of
-// its union than the one expected, or none.
+// WrongMember returns the error for an envelope that holds no member of its union, or another one
+// than the expected one.
 func WrongMember(path string, want, got fmt.Stringer) error {
 	return &VerifyError{Path: path, Reason: fmt.Sprintf("holds %v instead of %v", got, want)}
 }

@@ -6,9 +6,9 @@ import (
 	"math"
 )
 
-// A Rule says what must hold of one field of a table. Generated code has
-// a list of them for each table, which the linker lays out: neither the program's
-// start nor the Go compiler spends time on it.
+// A Rule is the rule for one field of a table. Generated code has a list of rules for each table.
+// The linker lays the list out, so it costs neither time at the start of the program nor time of
+// the Go compiler.
 type Rule struct {
 	Name     string // in the schema, for errors
 	Slot     uint16 // byte offset of the field's entry in the vtable
@@ -16,12 +16,12 @@ type Rule struct {
 	Required bool
 	Size     uint32 // of a scalar, a struct, an element of a vector, or a union's tag
 	Align    uint16 // of a struct
-	// Sub is the place of the verifier of what the field refers to among those
-	// that Verifier.Table is given.
+	// Sub is the index, among the subs passed to Verifier.Table, of the verifier of the value to
+	// which the field refers.
 	Sub uint16
 }
 
-// A Kind is what a field holds.
+// A Kind is the kind of value that a field holds.
 type Kind uint8
 
 // The kinds of fields. The tag of a union belongs to the field of its value.
@@ -38,13 +38,13 @@ const (
 	IsBuffer // a vector of bytes that is a buffer with a root of its own
 )
 
-// A SubVerifier checks what a field refers to: the table at pos, or the member
-// at pos of the union whose tag is v.Tag(). It returns false after reporting a
-// failure, and true for position 0, which stands for nothing. It must not keep v.
+// A SubVerifier verifies a value to which a field refers: the table at pos, or the member at pos of
+// the union whose tag is v.Tag(). It returns false after a failure that it has recorded, and true
+// for position 0, which means that there is no value. It must not keep v.
 type SubVerifier = func(v *Verifier, pos uint32) bool
 
-// Table checks the table at pos, field by field. After a failure it returns
-// false, and nothing more may be checked.
+// Table verifies the table at pos, field by field. It returns false after a failure; the caller
+// must then stop.
 func (v *Verifier) Table(pos uint32, fields []Rule, subs ...SubVerifier) bool {
 	if pos == 0 {
 		return true
@@ -71,7 +71,7 @@ func (v *Verifier) Table(pos uint32, fields []Rule, subs ...SubVerifier) bool {
 			if !v.field(f, pos, pos+at, vtable, subs) {
 				return false
 			}
-		case f.Kind >= IsUnion: // its tag may be there without it
+		case f.Kind >= IsUnion: // the tag may be present without the value
 			if !v.field(f, pos, 0, vtable, subs) {
 				return false
 			}
@@ -81,8 +81,7 @@ func (v *Verifier) Table(pos uint32, fields []Rule, subs ...SubVerifier) bool {
 	return true
 }
 
-// beginTable checks what a table begins with and returns its vtable, or nil
-// after reporting.
+// beginTable verifies the head of a table and returns its vtable, or nil after a failure.
 func (v *Verifier) beginTable(pos uint32) []byte {
 	if !v.within(pos, offsetSize, offsetSize) {
 		v.misplaced("", pos, offsetSize, offsetSize)
@@ -94,8 +93,8 @@ func (v *Verifier) beginTable(pos uint32) []byte {
 		v.tooComplex(pos)
 		return nil
 	}
-	// The offset is signed; the subtraction wraps as it does in the accessors,
-	// and within refuses whatever lies outside.
+	// The offset is signed. The subtraction wraps as it does in the accessors, and within refuses a
+	// result outside the buffer.
 	vtable := pos - v.u32(pos)
 	if !v.within(vtable, 2, 2) {
 		v.badVtable(pos, vtable)
@@ -127,7 +126,8 @@ func (v *Verifier) tooComplex(pos uint32) {
 	v.fail("", pos, "too many tables")
 }
 
-// entry returns where a vtable says that a field lies in its table; 0 for nowhere.
+// entry returns the position of a field in its table as the vtable says, or 0 if the field is
+// absent.
 func entry(vtable []byte, slot uint16) uint32 {
 	if int(slot)+2 > len(vtable) {
 		return 0
@@ -135,7 +135,7 @@ func entry(vtable []byte, slot uint16) uint32 {
 	return uint32(binary.LittleEndian.Uint16(vtable[slot:]))
 }
 
-// field checks a field that is no scalar and lies at position at, 0 when it is absent.
+// field verifies a field that is not a scalar. at is its position, or 0 if the field is absent.
 func (v *Verifier) field(f *Rule, table, at uint32, vtable []byte, subs []SubVerifier) bool {
 	switch f.Kind {
 	case IsStruct:
@@ -173,7 +173,7 @@ func (v *Verifier) field(f *Rule, table, at uint32, vtable []byte, subs []SubVer
 	}
 }
 
-// vector checks the vector at pos and returns its length.
+// vector verifies the vector at pos and returns its length.
 func (v *Verifier) vector(pos, size uint32, name string) (n uint32, ok bool) {
 	if !v.within(pos, offsetSize, offsetSize) {
 		v.misplaced(name, pos, offsetSize, offsetSize)
@@ -208,8 +208,8 @@ func (v *Verifier) string(pos uint32, name string) bool {
 	return true
 }
 
-// elements checks the vector of offsets at pos, and by sub what each of them
-// refers to. tags is where the tags of unions begin; 0 for elements of one type.
+// elements verifies the vector of offsets at pos, and by sub each value to which an element leads.
+// tags is the position of the tags of unions, or 0 if the elements have one type.
 func (v *Verifier) elements(f *Rule, pos, tags uint32, sub SubVerifier) bool {
 	n, ok := v.vector(pos, offsetSize, f.Name)
 	if !ok {
@@ -220,8 +220,8 @@ func (v *Verifier) elements(f *Rule, pos, tags uint32, sub SubVerifier) bool {
 			v.tag = v.readTag(tags+i*f.Size, f.Size)
 		}
 		at := pos + offsetSize + i*offsetSize
-		// An element that leads out of the buffer becomes a position that every
-		// sub refuses: the sum is capped instead of wrapped.
+		// An element that leads out of the buffer becomes a position that every sub refuses: the
+		// sum is capped, it does not wrap.
 		x := uint32(min(uint64(at)+uint64(v.u32(at)), math.MaxUint32&^7))
 		if !sub(v, x) {
 			return v.inElem(f, i)
@@ -230,7 +230,7 @@ func (v *Verifier) elements(f *Rule, pos, tags uint32, sub SubVerifier) bool {
 	return true
 }
 
-// union checks a union, whose tag is in the slot before it.
+// union verifies a union, whose tag is in the slot before it.
 func (v *Verifier) union(f *Rule, table, at uint32, vtable []byte, sub SubVerifier) bool {
 	var tag uint64
 	if off := entry(vtable, f.Slot-2); off != 0 {
@@ -250,8 +250,7 @@ func (v *Verifier) union(f *Rule, table, at uint32, vtable []byte, sub SubVerifi
 	return sub(v, at) || v.in(f)
 }
 
-// unions checks a vector of unions, and the vector of their tags in the slot
-// before it.
+// unions verifies a vector of unions, and the vector of their tags in the slot before it.
 func (v *Verifier) unions(f *Rule, table, at uint32, vtable []byte, sub SubVerifier) bool {
 	var tags, tagCount, count uint32
 	ok := true
@@ -280,8 +279,8 @@ func (v *Verifier) unions(f *Rule, table, at uint32, vtable []byte, sub SubVerif
 	return at == 0 || v.elements(f, at, tags+offsetSize, sub)
 }
 
-// readTag reads the type of a union, extending its sign bit as nothing: the
-// union's verifier converts it to the union's own type.
+// readTag reads the type of a union without extending its sign: the union's verifier converts the
+// result to the union's own type.
 func (v *Verifier) readTag(pos, size uint32) uint64 {
 	switch size {
 	case 1:
@@ -295,8 +294,7 @@ func (v *Verifier) readTag(pos, size uint32) uint64 {
 	}
 }
 
-// nested checks the vector of bytes at pos, which is a buffer of its own, and
-// by sub its root.
+// nested verifies the vector of bytes at pos as a buffer of its own, whose root sub verifies.
 func (v *Verifier) nested(f *Rule, pos uint32, sub SubVerifier) bool {
 	n, ok := v.vector(pos, 1, f.Name)
 	if !ok {
@@ -316,10 +314,10 @@ func (v *Verifier) nested(f *Rule, pos uint32, sub SubVerifier) bool {
 // Tag returns the type of the union whose verifier is being called.
 func (v *Verifier) Tag() uint64 { return v.tag }
 
-// String checks the string at pos, a member of a union or an element.
+// String verifies the string at pos, which is a member of a union or an element.
 func (v *Verifier) String(pos uint32) bool { return pos == 0 || v.string(pos, "") }
 
-// Struct checks the struct at pos, a member of a union.
+// Struct verifies the struct at pos, which is a member of a union.
 func (v *Verifier) Struct(pos, size, align uint32) bool {
 	if pos == 0 || v.within(pos, size, align) {
 		return true

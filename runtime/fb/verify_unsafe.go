@@ -2,15 +2,14 @@ package fb
 
 import "unsafe"
 
-// onStack returns v, and hides from the compiler that it does. A Verifier is
-// passed to functions that the compiler cannot see, which may keep it, as far as
-// it knows; so it would put each on the heap, and the buffer too. Verifiers keep
-// none.
+// onStack returns v, and hides from the compiler that the result is v. A Verifier is passed to
+// functions that the compiler cannot analyse. For all that the compiler knows they may keep it, so
+// the compiler would put each Verifier, and the buffer, on the heap. In fact no function keeps one.
 //
-// The caller must go on using its own v afterwards, as VerifyRoot does, so that
-// the variable lives until then. The result is an ordinary pointer, which follows
-// the variable when the stack moves; this must not be inlined, lest it be taken
-// for the integer that it is in between.
+// The caller must go on using its own v afterwards, as [VerifyRoot] does, so that the variable
+// lives until then. The result is an ordinary pointer, which follows the variable when the stack
+// moves. onStack must not be inlined: the compiler could then see only the integer that the pointer
+// is in between.
 //
 //go:noinline
 func onStack(v *Verifier) *Verifier {
