@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// A bell is what one end of a link is woken by. One goroutine at a time waits.
+// A bell wakes one end of a link. One goroutine at a time waits for it.
 type bell struct {
 	mu     sync.Mutex
-	rung   bool // since the wait began
+	rung   bool // since the wait started
 	poked  bool
 	closed bool
-	stir   chan struct{} // receives a value when who waits should look again
+	stir   chan struct{} // receives a value when the waiting goroutine must check again
 }
 
 func newBell() *bell { return &bell{stir: make(chan struct{}, 1)} }
@@ -22,7 +22,7 @@ func (b *bell) change(f func()) {
 	b.mu.Unlock()
 	select {
 	case b.stir <- struct{}{}:
-	default: // who waits will look anyway
+	default: // the waiting goroutine will check anyway
 	}
 }
 
@@ -30,10 +30,10 @@ func (b *bell) ring()  { b.change(func() { b.rung = true }) }
 func (b *bell) poke()  { b.change(func() { b.poked = true }) }
 func (b *bell) close() { b.change(func() { b.closed = true }) }
 
-// wait is ipc.Link's Wait.
+// wait implements the Wait method of ipc.Link.
 func (b *bell) wait(look func() bool) error {
 	b.mu.Lock()
-	b.rung = false // as a socket's, which forgets what it was told before
+	b.rung = false // as a socket's doorbell, which forgets earlier notes
 	b.mu.Unlock()
 	over, err := b.tryWait()
 	if over || err != nil || look() {

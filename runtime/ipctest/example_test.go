@@ -22,8 +22,8 @@ func (m *mixer) SetParam(_ context.Context, req *audio.SetParamT) (*audio.AckT, 
 	return &audio.AckT{Status: audio.StatusOk}, nil
 }
 
-// start serves a mixer on channel "audio". In a test, Serve does the same and
-// stops it at the end.
+// start serves a mixer on channel "audio". In a test, [ipctest.Serve] does that, and stops the
+// server at the end.
 func start(n *ipctest.Network) (*mixer, *ipc.Server) {
 	m := &mixer{sets: make(chan float32, 10)}
 	srv := ipc.NewServer(audio.NewAudioControlService(m))
@@ -35,7 +35,7 @@ func start(n *ipctest.Network) (*mixer, *ipc.Server) {
 	return m, srv
 }
 
-// setGain is the code under test: it connects as its options say, and makes a call.
+// setGain is the code under test: it connects with the given options, and makes a call.
 func setGain(ctx context.Context, gain float32, opts ...ipc.DialOption) error {
 	conn, err := ipc.Dial(ctx, "audio", opts...)
 	if err != nil {
@@ -46,8 +46,7 @@ func setGain(ctx context.Context, gain float32, opts ...ipc.DialOption) error {
 	return err
 }
 
-// A network is an option wherever ipc.Dial's options go, so that the code under
-// test need not know.
+// A network is an option of ipc.Dial, so the code under test needs no change.
 func ExampleNetwork() {
 	network := ipctest.NewNetwork()
 	mixer, srv := start(network)
@@ -60,8 +59,8 @@ func ExampleNetwork() {
 	// 0.5
 }
 
-// The server dies before it reads the first call, and then after it has handled
-// the second. What is known of the two differs.
+// The server dies before it reads the first call, and after it has handled the second one. The
+// outcomes of the two calls differ.
 func ExampleFaults_At() {
 	network := ipctest.NewNetwork()
 	mixer, srv := start(network)
@@ -82,8 +81,8 @@ func ExampleFaults_At() {
 	// set to 2
 }
 
-// A server that does not read lets a call run into its deadline, and may
-// still handle others afterwards.
+// A server that does not read lets a call run into its deadline, and can handle other calls
+// afterwards.
 func ExampleFaults_Hold() {
 	network := ipctest.NewNetwork()
 	mixer, srv := start(network)

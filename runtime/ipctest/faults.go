@@ -8,16 +8,15 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// Faults break the connections that are dialled through them. They are an option for
-// ipc.Dial and everything that passes options on to it, as a Network is. As long as
-// nothing else is said, all goes through unchanged.
+// Faults break the connections that are dialled through them. Faults are an option for [ipc.Dial]
+// and for functions that pass options on to it, as a [Network] is. Without further calls they
+// change nothing.
 //
-// Messages are requests, replies, errors that answer a request, and one-way
-// messages, in the order in which they reach the relay between the two sides. Of a
-// stream of blocks, which lies in place in memory that both sides share, only
-// Refuse and Cut affect anything.
+// The methods act on messages: requests, replies, errors that answer a request, and one-way
+// messages, in the order in which they reach the relay between the two sides. A stream of blocks is
+// memory that both sides share, so only [Faults.Refuse] and [Faults.Cut] affect it.
 //
-// The methods are safe for concurrent use, and take effect before they return.
+// The methods are safe for concurrent use, do not block, and take effect before they return.
 type Faults struct {
 	ipc.RendezvousOption
 
@@ -27,7 +26,7 @@ type Faults struct {
 	relays map[*relay]struct{}
 }
 
-// A Direction is one of the two ways through a connection.
+// A Direction is one of the two directions of a connection.
 type Direction int
 
 // The directions.
@@ -36,29 +35,29 @@ const (
 	ToClient
 )
 
-// An Action is what happens to one message.
+// An Action is the treatment of one message.
 type Action int
 
 // The actions.
 const (
-	// Deliver passes the message on.
+	// Deliver passes the message on unchanged.
 	Deliver Action = iota
-	// Drop loses it.
+	// Drop discards the message.
 	Drop
-	// Duplicate delivers it twice.
+	// Duplicate delivers the message twice.
 	Duplicate
-	// Corrupt inverts all bytes of its body, so that it fails verification.
+	// Corrupt inverts all bytes of the message's body, so that its verification fails.
 	Corrupt
-	// Break replaces it by what no peer may send. The receiver ends the connection
-	// with CodeCorrupt.
+	// Break replaces the message by a record that no peer may send. The receiver ends the
+	// connection with [ipc.CodeCorrupt].
 	Break
-	// Cut cuts the connection in its place; see Faults.Cut.
+	// Cut cuts the connection instead of delivering the message; see [Faults.Cut].
 	Cut
-	// Hold holds it, and whatever comes after it; see Faults.Hold.
+	// Hold holds the message and all later ones; see [Faults.Hold].
 	Hold
 )
 
-// A lane is what happens in one direction. Faults.mu guards it.
+// A lane has the rules and the count of one direction. Faults.mu guards it.
 type lane struct {
 	held  bool
 	delay time.Duration
@@ -66,7 +65,7 @@ type lane struct {
 	plan  map[int]Action // by the count of the message
 }
 
-// Faulty returns an option that is like n for those who dial, with faults in the way.
+// Faulty returns Faults for connections in n. Pass them to clients in place of n.
 func (n *Network) Faulty() *Faults {
 	f := &Faults{relays: map[*relay]struct{}{}}
 	for i := range f.lanes {
@@ -76,14 +75,14 @@ func (n *Network) Faulty() *Faults {
 	return f
 }
 
-// Dial is ipc.Dial through the faults.
+// Dial is like [ipc.Dial], through the faults.
 func (f *Faults) Dial(ctx context.Context, channel string,
 	opts ...ipc.DialOption) (*ipc.Conn, error) {
 	return ipc.Dial(ctx, channel, append(opts[:len(opts):len(opts)], f)...)
 }
 
-// Refuse makes every later Dial fail with err, as if it came from the transport. nil lets
-// them through again.
+// Refuse makes every later Dial fail with err, as if err came from the transport. With nil, later
+// Dials succeed again.
 func (f *Faults) Refuse(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,8 +95,8 @@ func (f *Faults) refused() error {
 	return f.refuse
 }
 
-// Cut cuts all connections: each side finds that the other has died, and
-// messages that have not arrived are lost.
+// Cut cuts all connections. Each side finds that its peer has died. Messages that have not arrived
+// are lost. Later Dials succeed.
 func (f *Faults) Cut() {
 	f.mu.Lock()
 	relays := f.relays
@@ -108,29 +107,29 @@ func (f *Faults) Cut() {
 	}
 }
 
-// Hold lets no message of that direction through until Release, as if the
-// receiver did not read any more. They stay in the sender's ring; once it is full,
-// the sender waits or fails, as configured. The news that the sender has
-// closed the connection waits behind them.
+// Hold stops the messages of direction d until [Faults.Release], as if the receiver did not read
+// any more. The messages stay in the sender's ring. Once the ring is full the sender blocks or
+// fails, as configured. The notice that the sender has closed the connection waits behind the
+// messages.
 func (f *Faults) Hold(d Direction) { f.change(d, func(l *lane) { l.held = true }) }
 
-// Release ends Hold.
+// Release ends [Faults.Hold].
 func (f *Faults) Release(d Direction) { f.change(d, func(l *lane) { l.held = false }) }
 
-// Delay makes every later message of that direction arrive that much later. Their
-// order does not change.
+// Delay makes every later message of direction d arrive after an additional delay. The order of the
+// messages does not change.
 func (f *Faults) Delay(d Direction, by time.Duration) {
 	f.change(d, func(l *lane) { l.delay = by })
 }
 
-// At does something to one message of that direction: the n-th from now, where 1
-// is the next one.
+// At chooses the treatment of one message of direction d: the n-th from now, where 1 is the next
+// one.
 func (f *Faults) At(d Direction, n int, a Action) {
 	f.change(d, func(l *lane) { l.plan[l.count+max(n, 1)] = a })
 }
 
-// Passed is how many messages of that direction have reached the relay, and
-// were not held.
+// Passed returns the number of messages of direction d that have reached the relay and were not
+// held.
 func (f *Faults) Passed(d Direction) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,7 +143,7 @@ func (f *Faults) lane(d Direction) *lane {
 	return &f.lanes[ToServer]
 }
 
-// change changes the rules and makes all relays look at them.
+// change applies a change to the rules and makes all relays check them.
 func (f *Faults) change(d Direction, rule func(*lane)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -154,8 +153,8 @@ func (f *Faults) change(d Direction, rule func(*lane)) {
 	}
 }
 
-// holds reports whether the next record may not pass. inside is true where
-// it belongs to a message of which something has passed.
+// holds reports whether the next record must wait. inside is true if the record belongs to a
+// message of which a part has passed.
 func (f *Faults) holds(d Direction, inside bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,7 +166,7 @@ func (f *Faults) holds(d Direction, inside bool) bool {
 	return l.held
 }
 
-// decide counts a message and says what happens to it.
+// decide counts a message and returns its treatment.
 func (f *Faults) decide(d Direction) Action {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -184,8 +183,8 @@ func (f *Faults) delay(d Direction) time.Duration {
 	return f.lane(d).delay
 }
 
-// between puts a relay in front of the client's end of a link and returns the
-// end for the client instead.
+// between puts a relay in front of the client's end of a link, and returns the end that the client
+// gets instead.
 func (f *Faults) between(toServer *link) *link {
 	atClient, toClient := newLinks(toServer.self, toServer.peer, toServer.start)
 	r := &relay{faults: f, client: toClient, server: toServer}

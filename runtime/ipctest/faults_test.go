@@ -12,8 +12,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
-// inBubble runs a test with a talker's server and a client behind faults.
-// Inside, synctest.Wait shows that nothing more happens by itself.
+// inBubble runs a test with a talker's server and a client behind faults, in a bubble in which
+// synctest.Wait shows that nothing more happens by itself.
 func inBubble(t *testing.T, f func(*testing.T, *talker, *ipctest.Faults, *ipc.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		n, tk := ipctest.NewNetwork(), newTalker()
@@ -27,7 +27,7 @@ func inBubble(t *testing.T, f func(*testing.T, *talker, *ipctest.Faults, *ipc.Co
 	})
 }
 
-// expectPending checks that nothing ends a call as long as nothing changes.
+// expectPending checks that a call does not end while nothing changes.
 func expectPending(t *testing.T, result <-chan error) {
 	t.Helper()
 	synctest.Wait()
@@ -79,12 +79,11 @@ func TestCut(t *testing.T) {
 		if err := <-handlers; err != context.Canceled {
 			t.Errorf("the server's handler ended with %v", err)
 		}
-		still(t, ipctest.Dial(t, f, "talk")) // a new connection is whole
+		still(t, ipctest.Dial(t, f, "talk")) // a new connection works
 	})
 }
 
-// TestCutAt shows what is known of a call whose request, or whose reply, the
-// peer's death swallowed.
+// TestCutAt shows the outcome of a call whose request, or whose reply, is lost by the peer's death.
 func TestCutAt(t *testing.T) {
 	inBubble(t, func(t *testing.T, tk *talker, f *ipctest.Faults, c *ipc.Conn) {
 		f.At(ipctest.ToServer, 3, ipctest.Cut)
@@ -127,7 +126,7 @@ func TestHold(t *testing.T) {
 			t.Errorf("the server has got %d calls, want 2", len(tk.said))
 		}
 
-		synctest.Wait()                         // the third call's late answer has passed
+		synctest.Wait()                         // the late answer of the third call has passed
 		f.At(ipctest.ToClient, 2, ipctest.Hold) // the reply after the next
 		still(t, c)
 		held := ask(t.Context(), c, "held")
@@ -140,8 +139,8 @@ func TestHold(t *testing.T) {
 	})
 }
 
-// TestHoldFillsTheRing shows that a side whose peer does not read has to wait, and
-// that nothing is lost meanwhile.
+// TestHoldFillsTheRing shows that a side whose peer does not read must wait, and that no message is
+// lost meanwhile.
 func TestHoldFillsTheRing(t *testing.T) {
 	inBubble(t, func(t *testing.T, tk *talker, f *ipctest.Faults, _ *ipc.Conn) {
 		c := ipctest.Dial(t, f, "talk", ipc.WithRings(4096, 4096))
@@ -224,8 +223,7 @@ func TestDropAndDuplicate(t *testing.T) {
 	})
 }
 
-// TestLargeMessages shows that what happens to a message happens to all of its
-// pieces.
+// TestLargeMessages shows that a fault applies to all pieces of a message.
 func TestLargeMessages(t *testing.T) {
 	inBubble(t, func(t *testing.T, tk *talker, f *ipctest.Faults, _ *ipc.Conn) {
 		c := ipctest.Dial(t, f, "talk", ipc.WithRings(4096, 4096))
@@ -287,8 +285,8 @@ func TestRefuse(t *testing.T) {
 	})
 }
 
-// TestCloseWhileHeld shows that what was sent before Close is delivered even
-// when it is held at that time.
+// TestCloseWhileHeld shows that messages sent before Close are delivered, also if they are held at
+// that time.
 func TestCloseWhileHeld(t *testing.T) {
 	inBubble(t, func(t *testing.T, tk *talker, f *ipctest.Faults, c *ipc.Conn) {
 		f.Hold(ipctest.ToServer)

@@ -7,16 +7,15 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A link is one end of a connection within this process. It implements
-// ipc.Link.
+// A link is one end of a connection within this process. It implements ipc.Link.
 type link struct {
 	in, out    *mailbox
-	own, its   *bell    // which wake this end, and the other one
-	self, peer ipc.Peer // who is at this end and at the other one
+	own, its   *bell    // the bells of this end and of the other one
+	self, peer ipc.Peer // the peers at this end and at the other one
 	start      time.Time
 }
 
-// newLinks makes the two ends of a link.
+// newLinks returns the two ends of a new link.
 func newLinks(client, server ipc.Peer, start time.Time) (atClient, atServer *link) {
 	up, down := newMailbox(), newMailbox()
 	clients, servers := newBell(), newBell()
@@ -29,7 +28,7 @@ func newLinks(client, server ipc.Peer, start time.Time) (atClient, atServer *lin
 // Notify implements ipc.Link.
 func (l *link) Notify() { l.its.ring() }
 
-// Expect implements ipc.Link. However many notes there are, they take no room.
+// Expect implements ipc.Link. Notes take no room, whatever their number.
 func (l *link) Expect() {}
 
 // Wait implements ipc.Link.
@@ -51,12 +50,12 @@ func (l *link) Write(p []byte) (int, error) { return len(p), l.out.put(p, nil) }
 func (l *link) Close() error {
 	l.out.change(func() { l.out.ended = true })
 	l.in.change(func() { l.in.shut = true })
-	l.in.setDeadline(time.Time{}) // no timer outlives the link
+	l.in.setDeadline(time.Time{}) // so that no timer outlives the link
 	l.own.close()
 	return nil
 }
 
-// Send implements ipc.Link. It never waits, so no deadline bounds it.
+// Send implements ipc.Link. It never blocks, so no deadline applies.
 func (l *link) Send(p []byte, m shm.Memory) error { return l.out.put(p, m) }
 
 // Receive implements ipc.Link.
@@ -77,10 +76,10 @@ func (l *link) NewMemory(size int) (shm.Memory, error) { return shm.NewHeapMemor
 // Peer implements ipc.Link.
 func (l *link) Peer() (ipc.Peer, error) { return l.peer, nil }
 
-// Clock implements ipc.Link. Both ends read this process's clock.
+// Clock implements ipc.Link. Both ends read the clock of this process.
 func (l *link) Clock() int64 { return int64(time.Since(l.start)) + 1 }
 
-// SpinPays implements ipc.Link: the other end's goroutine may need the very
-// processor that spins, and in a bubble of testing/synctest no time passes while a
-// goroutine runs.
+// SpinPays implements ipc.Link. It returns false: the goroutine of the other end may need the very
+// processor that would spin, and in a bubble of testing/synctest no time passes while a goroutine
+// runs.
 func (l *link) SpinPays() bool { return false }

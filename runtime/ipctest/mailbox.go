@@ -9,30 +9,29 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A mailbox holds what one end of a link has sent and the other has not read
-// yet. Writing never blocks. One goroutine at a time reads.
+// A mailbox holds the bytes that one end of a link has sent and the other end has not read yet.
+// Writing never blocks. One goroutine at a time reads.
 type mailbox struct {
 	mu       sync.Mutex
 	bytes    []byte
-	memory   shm.Memory // attached to the first of bytes
+	memory   shm.Memory // attached to the first byte
 	ended    bool       // the writer has closed its end
 	shut     bool       // the reader has closed its end
 	deadline time.Time
 	timer    *time.Timer
-	ready    chan struct{} // receives a value when a reader should look again
+	ready    chan struct{} // receives a value when a reader must check again
 }
 
 func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1)} }
 
-// A parcel is what a read yields: bytes, perhaps with memory.
+// A parcel is the result of a read: bytes, and possibly memory.
 type parcel struct {
 	n      int
 	memory shm.Memory
 }
 
-// take waits for the next parcel and copies its bytes to p. It returns
-// io.EOF at the end, os.ErrClosed at an end that this side
-// made, and os.ErrDeadlineExceeded.
+// take waits for the next parcel and copies its bytes to p. It returns io.EOF after the writer has
+// closed its end, os.ErrClosed after this side has, and os.ErrDeadlineExceeded after the deadline.
 func (m *mailbox) take(p []byte) (parcel, error) {
 	for {
 		if got, done, err := m.tryTake(p); done {
@@ -61,7 +60,7 @@ func (m *mailbox) tryTake(p []byte) (got parcel, done bool, err error) {
 	return got, false, nil
 }
 
-// change changes the mailbox and lets the reader look again.
+// change changes the mailbox and makes the reader check again.
 func (m *mailbox) change(f func()) {
 	m.mu.Lock()
 	f()
@@ -72,11 +71,11 @@ func (m *mailbox) change(f func()) {
 func (m *mailbox) wake() {
 	select {
 	case m.ready <- struct{}{}:
-	default: // a reader that comes will look anyway
+	default: // the next reader will check anyway
 	}
 }
 
-// put adds bytes, with memory or nil. It fails when either end is closed.
+// put adds bytes, and memory unless it is nil. It fails if either end is closed.
 func (m *mailbox) put(p []byte, memory shm.Memory) (err error) {
 	m.change(func() {
 		if m.ended || m.shut {

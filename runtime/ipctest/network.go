@@ -10,9 +10,9 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// A Network is a domain within this process: channels in it are known to
-// whoever has it, and vanish with it. It is an option for ipc.Listen, ipc.Dial and everything
-// that passes options on to them, and safe for concurrent use.
+// A Network is a domain within this process. Its channels are visible only to users of the same
+// Network. A Network is an option for [ipc.Listen] and [ipc.Dial], and for functions that pass
+// options on to them. It needs no Close. It is safe for concurrent use.
 type Network struct {
 	ipc.RendezvousOption
 
@@ -21,31 +21,31 @@ type Network struct {
 	listeners map[string]*listener
 }
 
-// NewNetwork makes an empty network.
+// NewNetwork returns a network without channels.
 func NewNetwork() *Network {
 	n := &Network{start: time.Now(), listeners: map[string]*listener{}}
 	n.RendezvousOption = ipc.WithTransport(transport{net: n, self: thisProcess()})
 	return n
 }
 
-// thisProcess is who ends of connections are unless As says otherwise.
+// thisProcess returns the identity of ends for which the test has not chosen another.
 func thisProcess() ipc.Peer {
 	return ipc.Peer{PID: os.Getpid(), UID: os.Geteuid(), GID: os.Getegid()}
 }
 
-// Listen is ipc.Listen in this network.
+// Listen is like [ipc.Listen], in this network.
 func (n *Network) Listen(channel string, opts ...ipc.ListenOption) (*ipc.Listener, error) {
 	return ipc.Listen(channel, append(opts[:len(opts):len(opts)], n)...)
 }
 
-// Dial is ipc.Dial in this network.
+// Dial is like [ipc.Dial], in this network.
 func (n *Network) Dial(ctx context.Context, channel string,
 	opts ...ipc.DialOption) (*ipc.Conn, error) {
 	return ipc.Dial(ctx, channel, append(opts[:len(opts):len(opts)], n)...)
 }
 
-// As returns an option that is like n, for a side that its peers take for p: to test who is
-// let in, and what handlers make of their callers.
+// As returns an option that is like n, but gives the side that uses it the identity p. It serves
+// tests of authorization, and of handlers that depend on their caller.
 func (n *Network) As(p ipc.Peer) ipc.RendezvousOption {
 	return ipc.WithTransport(transport{net: n, self: p})
 }
@@ -54,7 +54,7 @@ func (n *Network) As(p ipc.Peer) ipc.RendezvousOption {
 type transport struct {
 	net    *Network
 	self   ipc.Peer
-	faults *Faults // in the way of those who dial; nil: none
+	faults *Faults // between this side and the servers that it dials; nil for none
 }
 
 // Listen implements ipc.Transport.
@@ -105,7 +105,7 @@ type listener struct {
 	net     *Network
 	self    ipc.Peer
 	channel string
-	wake    chan struct{} // receives a value when Accept should look again
+	wake    chan struct{} // receives a value when Accept must check again
 
 	mu      sync.Mutex
 	waiting []*link
@@ -127,7 +127,7 @@ func (l *listener) offer(end *link) bool {
 func (l *listener) poke() {
 	select {
 	case l.wake <- struct{}{}:
-	default: // Accept will look anyway
+	default: // Accept will check anyway
 	}
 }
 
@@ -155,8 +155,7 @@ func (l *listener) next() (ipc.Link, error) {
 	return end, nil
 }
 
-// Close implements ipc.LinkListener. Clients that wait to be accepted find
-// their connection closed.
+// Close implements ipc.LinkListener. It closes the connections of clients that wait to be accepted.
 func (l *listener) Close() error {
 	l.net.mu.Lock()
 	delete(l.net.listeners, l.channel)

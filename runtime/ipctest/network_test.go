@@ -17,7 +17,7 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// TestNetworksAreApart shows that a name is known in its network alone.
+// TestNetworksAreApart shows that a channel is visible in its own network only.
 func TestNetworksAreApart(t *testing.T) {
 	one, two := ipctest.NewNetwork(), ipctest.NewNetwork()
 	ipctest.Serve(t, one, "talk", newTalker().service())
@@ -32,7 +32,7 @@ func TestNetworksAreApart(t *testing.T) {
 	want(t, err, ipc.CodeUnavailable, ipc.NotSent)
 }
 
-// TestAs shows that each side is whom the test says it is.
+// TestAs shows that each side has the identity that the test has chosen.
 func TestAs(t *testing.T) {
 	n := ipctest.NewNetwork()
 	server, client := ipc.Peer{PID: 11, UID: 1001, GID: 1}, ipc.Peer{PID: 12, UID: 1002, GID: 2}
@@ -56,12 +56,12 @@ func TestAs(t *testing.T) {
 	if p := c.Peer(); p.PID != 11 || p.UID != 1001 || p.GID != 1 {
 		t.Errorf("the client sees %d, %d, %d", p.PID, p.UID, p.GID)
 	}
-	_, err := n.Dial(t.Context(), "talk") // who runs the test is not user 1001
+	_, err := n.Dial(t.Context(), "talk") // the user of the test is not user 1001
 	want(t, err, ipc.CodePermissionDenied, ipc.NotSent)
 }
 
-// TestInBubble lets deadlines of hours pass at once: nothing on the way from a
-// call to its reply spins, polls or reads another clock.
+// TestInBubble lets deadlines of hours pass at once: nothing between a call and its reply spins,
+// polls or reads another clock.
 func TestInBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tk := &talker{wait: func(ctx context.Context, said string) error {
@@ -101,8 +101,7 @@ func TestInBubble(t *testing.T) {
 	})
 }
 
-// TestHandshakeInBubble shows that a server that does not answer is waited for
-// as long as configured.
+// TestHandshakeInBubble shows that a client waits for a silent server as long as configured.
 func TestHandshakeInBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := ipctest.NewNetwork()

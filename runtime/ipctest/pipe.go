@@ -7,12 +7,12 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// pipeChannel is the channel of Pipe's network.
+// pipeChannel is the channel in the network of Pipe.
 const pipeChannel = "pipe"
 
-// Pipe starts a server with these services and other options, and returns a
-// client's connection to it. Both end with the test, which then waits for the handlers
-// that still run; their contexts are cancelled.
+// Pipe starts a server with the given options, among them its services, and returns a client's
+// connection to it. Both are closed at the end of the test, which cancels the contexts of handlers
+// that still run and waits for them. A failure fails the test.
 func Pipe(t testing.TB, opts ...ipc.ServerOption) *ipc.Conn {
 	t.Helper()
 	n := NewNetwork()
@@ -20,8 +20,8 @@ func Pipe(t testing.TB, opts ...ipc.ServerOption) *ipc.Conn {
 	return Dial(t, n, pipeChannel)
 }
 
-// Serve starts a server of a channel. where is a Network or another option for
-// ipc.Listen. The server ends with the test, as for Pipe.
+// Serve starts a server of a channel. where is a [Network] or another option for [ipc.Listen]. The
+// server is closed at the end of the test, as by [Pipe].
 func Serve(t testing.TB, where ipc.ListenOption, channel string,
 	opts ...ipc.ServerOption) *ipc.Server {
 	t.Helper()
@@ -44,8 +44,8 @@ func Serve(t testing.TB, where ipc.ListenOption, channel string,
 	return srv
 }
 
-// Dial connects to a channel. where is a Network, Faults, or another option for
-// ipc.Dial. The connection ends with the test.
+// Dial connects to a channel. where is a [Network], [Faults], or another option for [ipc.Dial]. The
+// connection is closed at the end of the test. A failure ends the test.
 func Dial(t testing.TB, where ipc.DialOption, channel string, opts ...ipc.DialOption) *ipc.Conn {
 	t.Helper()
 	c, err := ipc.Dial(context.Background(), channel, append(opts[:len(opts):len(opts)], where)...)

@@ -6,19 +6,18 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A relay stands between a client and a server. It passes the handshake on,
-// but gives the client other memory than the server's, and moves what the two
-// write into their rings from one to the other.
+// A relay connects a client and a server. It passes the handshake on, but gives the client other
+// memory than the server's, and moves the records of each side from one memory to the other.
 type relay struct {
 	faults         *Faults
-	client, server *link // towards them
+	client, server *link // the links to the two sides
 
 	mu       sync.Mutex
 	up, down *pump // nil until the server has sent its memory
 	over     bool
 }
 
-// readClient passes on what the client says besides its messages.
+// readClient passes on the bytes that the client sends outside of the rings.
 func (r *relay) readClient() {
 	buf := make([]byte, 4<<10)
 	for {
@@ -32,7 +31,8 @@ func (r *relay) readClient() {
 	}
 }
 
-// readServer passes on what the server says, and exchanges the memory.
+// readServer passes on the bytes that the server sends outside of the rings, and replaces the
+// memory.
 func (r *relay) readServer() {
 	buf := make([]byte, 4<<10)
 	for {
@@ -49,12 +49,11 @@ func (r *relay) readServer() {
 	}
 }
 
-// pass hands bytes on. What fails goes to an end that is closed, which will be noticed by
-// reading.
+// pass hands bytes on. A failure means that the other end is closed, which its reader notices.
 func pass(got parcel, buf []byte, to *link) { _ = to.out.put(buf[:got.n], got.memory) }
 
-// heed hands the notes of one side to the pumps or, where there are none, to the other
-// side, until the side has closed its end.
+// heed turns the notes of one side into signals for the pumps or, before there are pumps, passes
+// them to the other side. It returns when the side has closed its end.
 func (r *relay) heed(from, to *link) {
 	look := func() bool {
 		if !r.wake() {
@@ -66,8 +65,8 @@ func (r *relay) heed(from, to *link) {
 	}
 }
 
-// exchange starts the pumps between the server's memory and new memory for
-// the client, which it returns. Memory that is no segment goes through as it is.
+// exchange starts the pumps between the server's memory and new memory for the client, which it
+// returns. Memory that is not a segment is passed on unchanged.
 func (r *relay) exchange(m shm.Memory) shm.Memory {
 	server, ok := m.(shm.HeapMemory)
 	geo, isSegment := shm.GeometryOf(server)
@@ -92,8 +91,8 @@ func (r *relay) exchange(m shm.Memory) shm.Memory {
 	return client
 }
 
-// gone deals with the end of one side: what it has sent goes on to the other
-// one first, and what the other sends is lost.
+// gone handles the end of one side. The messages that it has sent are still delivered to the other
+// side; the messages of the other side are lost.
 func (r *relay) gone(other *link, pumps func() (from, to *pump)) {
 	r.mu.Lock()
 	from, to := pumps()
@@ -127,8 +126,7 @@ func (r *relay) end() {
 	r.faults.forget(r)
 }
 
-// wake makes the pumps look at their rings and rules. It returns false when
-// there are none.
+// wake makes the pumps check their rings and rules. It returns false if there are no pumps.
 func (r *relay) wake() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

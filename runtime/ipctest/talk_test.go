@@ -11,8 +11,7 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// The tests' own protocol, declared as generated code would: texts, answered by
-// the same text.
+// The protocol of these tests, declared as generated code would: texts, answered by the same text.
 
 type text struct{ s string }
 
@@ -29,7 +28,7 @@ func encode(b *flatbuffers.Builder, _ uint64, m *text) error {
 	return nil
 }
 
-// decode reads a string at the root: an offset, and there a length and bytes.
+// decode reads the string at the root: an offset, and at its target a length and bytes.
 func decode(buf []byte, m *text) (uint64, error) {
 	read := func(at uint64) uint64 {
 		if at+4 > uint64(len(buf)) {
@@ -60,9 +59,9 @@ var (
 
 // A talker handles the protocol.
 type talker struct {
-	// everything that comes; nil: nobody listens
+	// said and told receive all texts that arrive; nil if no test reads them
 	said, told chan string
-	wait       func(ctx context.Context, said string) error // before a reply; nil: at once
+	wait       func(ctx context.Context, said string) error // called before a reply; nil for none
 }
 
 func newTalker() *talker {
@@ -101,7 +100,7 @@ func ask(ctx context.Context, c ipc.Caller, s string) <-chan error {
 	return result
 }
 
-// want checks an error's code and outcome.
+// want checks the code and the outcome of an error.
 func want(t *testing.T, err error, code ipc.Code, outcome ipc.Outcome) {
 	t.Helper()
 	if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != outcome {
