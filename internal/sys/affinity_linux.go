@@ -2,10 +2,9 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// ShareProcessor reports whether this thread and the process pid may run on one
-// processor only, and on the same one, as when both were pinned to it or the
-// machine has no other. Where the kernel does not say what pid may use, it is taken to be
-// no more than this thread may.
+// ShareProcessor reports whether this thread and the process pid can run on a single processor
+// only, and on the same one. That is so if both are pinned to it, or if the machine has no other.
+// If the kernel does not report the processors of pid, they are assumed to be those of this thread.
 func ShareProcessor(pid int) bool {
 	var mine, theirs unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &mine); err != nil || mine.Count() != 1 {

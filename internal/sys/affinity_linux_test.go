@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestShareProcessor pins a thread and a child, first to the same processor and then to
-// different ones.
+// TestShareProcessor pins a thread and a child, first to the same processor and then to different
+// ones.
 func TestShareProcessor(t *testing.T) {
 	done := make(chan bool)
 	go func() {
@@ -34,7 +34,7 @@ func TestShareProcessor(t *testing.T) {
 			}
 		}
 		pin(cpus[0])
-		child := exec.Command("cat") // which inherits that
+		child := exec.Command("cat") // inherits the affinity
 		in, err := child.StdinPipe()
 		if err == nil {
 			err = child.Start()

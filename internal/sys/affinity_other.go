@@ -4,6 +4,6 @@ package sys
 
 import "runtime"
 
-// ShareProcessor reports whether this process and the process pid may run on one
-// processor only, and on the same one.
+// ShareProcessor reports whether this process and the process pid can run on a single processor
+// only, and on the same one.
 func ShareProcessor(pid int) bool { return runtime.NumCPU() == 1 }

@@ -2,11 +2,11 @@ package sys
 
 import "strings"
 
-// A CauseError is a system call that failed, and what that means to those who
-// run the program. It wraps the system's error.
+// A CauseError is the failure of a system call, with an explanation for people who run the program.
+// It wraps the error of the system.
 type CauseError struct {
-	Call  string // the system call; empty where Err names it
-	Path  string // the file that it is about; may be empty
+	Call  string // the system call; empty if Err names it
+	Path  string // the file on which the call operated; may be empty
 	Cause string // what happened, and what to do
 	Err   error
 }
@@ -22,10 +22,10 @@ func (e *CauseError) Error() string {
 	return s
 }
 
-// Unwrap returns the system's error.
+// Unwrap returns the error of the system.
 func (e *CauseError) Unwrap() error { return e.Err }
 
-// JoinErrors is errors.Join with a text of one line, as logs and the errors around it have.
+// JoinErrors is like errors.Join, with a text of one line, as logs and enclosing errors need it.
 func JoinErrors(errs ...error) error {
 	var all joined
 	for _, err := range errs {

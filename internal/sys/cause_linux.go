@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is what the errors of system calls mean to those who run a program,
-// and the only place that says so.
+// This file explains the errors of system calls to people who run a program. It is the only place
+// that does so.
 
 const forbidden = "a sandbox (seccomp) or a security policy forbids the system call %s; allow " +
 	"it in the profile"
 
-// causes holds a sentence for a system call and its error. "%s" in it is the system
-// call.
+// causes has a sentence for a system call and its error. "%s" in a sentence stands for the name of
+// the system call.
 var causes = map[string]map[unix.Errno]string{
 	"memfd_create": {
 		unix.ENOSPC: "the machine or this control group has no memory left for shared memory; " +
@@ -93,7 +93,7 @@ var causes = map[string]map[unix.Errno]string{
 	},
 }
 
-// general holds the sentences for errors that mean the same for every call.
+// general has the sentences for errors that have the same meaning for every system call.
 var general = map[unix.Errno]string{
 	unix.EMFILE: "this process has as many files open as it may; raise the limit of open " +
 		"files (RLIMIT_NOFILE: ulimit -n, LimitNOFILE=)",
@@ -118,18 +118,18 @@ var general = map[unix.Errno]string{
 		"allow it in the sandbox's profile, or run a newer kernel",
 }
 
-// unprivileged are system calls that need no privilege: where one is not permitted,
-// somebody forbids it.
+// unprivileged lists system calls that need no privilege. If one of them is not permitted, a
+// sandbox or a security policy forbids it.
 var unprivileged = strings.Fields(
 	`memfd_create pidfd_open pidfd_send_signal inotify_init1 inotify_add_watch
 	futex set_robust_list fallocate mmap fcntl lock socketpair socket waitid recvmsg sendmsg listen accept accept4 poll
 	getsockopt setsockopt`)
 
-// realCalls names the system calls whose names are not those that errors use.
+// realCalls has the names of the system calls whose names in errors differ.
 var realCalls = map[string]string{"lock": "fcntl", "reserve memory": "fallocate", "start": "clone"}
 
-// CauseOf returns what err, of a system call, means and what to do; it is empty
-// where the error says it all.
+// CauseOf returns the meaning of err, an error of a system call, and a remedy. It returns "" if the
+// error needs no explanation.
 func CauseOf(call string, err error) string {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -159,8 +159,8 @@ func CauseOf(call string, err error) string {
 	return text
 }
 
-// Explain returns an error that names the cause of err, of a system call, and
-// what to do. The path is the file's that the call was about, or empty.
+// Explain returns an error that states the cause of err, an error of a system call, and a remedy.
+// path is the file on which the call operated, or "".
 func Explain(call, path string, err error) error {
 	var done *CauseError
 	if err == nil || errors.As(err, &done) {
@@ -169,8 +169,7 @@ func Explain(call, path string, err error) error {
 	return &CauseError{Call: call, Path: path, Cause: CauseOf(call, err), Err: err}
 }
 
-// ExplainOf is Explain for an error that packages os and net have made, which names the
-// call itself.
+// ExplainOf is like [Explain], for errors of packages os and net, which name the call themselves.
 func ExplainOf(err error) error {
 	var done *CauseError
 	if err == nil || errors.As(err, &done) {
@@ -195,8 +194,8 @@ func ExplainOf(err error) error {
 	return &CauseError{Cause: cause, Err: err}
 }
 
-// Exhausted reports whether err says that a limit was reached, of the process, the user, a
-// control group or the machine.
+// Exhausted reports whether err means that a limit of the process, the user, a control group or the
+// machine is reached.
 func Exhausted(err error) bool {
 	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.EDQUOT, unix.ENOMEM,
 		unix.ENOBUFS, unix.ENOLCK} {

@@ -2,7 +2,7 @@
 
 package sys
 
-// Explain returns err with the system call that it is of.
+// Explain returns err with the name of its system call.
 func Explain(call, path string, err error) error {
 	if err == nil {
 		return nil
@@ -10,7 +10,7 @@ func Explain(call, path string, err error) error {
 	return &CauseError{Call: call, Path: path, Err: err}
 }
 
-// CauseOf returns nothing.
+// CauseOf returns "".
 func CauseOf(call string, err error) string { return "" }
 
 // ExplainOf returns err.

@@ -2,12 +2,12 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// Monotonic reads the clock that all processes of this machine share and that
-// nobody can set, in nanoseconds.
+// Monotonic returns the time of CLOCK_MONOTONIC in nanoseconds. All processes of the machine share
+// that clock, and nobody can set it.
 func Monotonic() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return 0 // this clock exists everywhere
+		return 0 // cannot happen: every kernel has this clock
 	}
 	return ts.Nano()
 }

@@ -4,7 +4,7 @@ package sys
 
 import "runtime"
 
-// Monotonic is the clock that processes share; here there is only one process.
+// Monotonic returns 0: on this platform there is only one process.
 func Monotonic() int64 { return 0 }
 
 // Yield lets another goroutine run.

@@ -46,8 +46,8 @@ func CrashPoint(point string) {
 			sig, what = syscall.SIGSTOP, "stop at "
 		}
 		os.Stderr.WriteString(what + strconv.FormatInt(Monotonic(), 10) + "\n")
-		// Sent to this very thread's process; it does not return from here
-		// before the signal has taken effect.
+		// The signal goes to this thread's own process: Kill does not return before the signal has
+		// taken effect.
 		_ = syscall.Kill(os.Getpid(), sig)
 	}
 }

@@ -13,41 +13,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Doorbell wakes another process that waits, and lets it wake this one. It is one end
+// A Doorbell wakes another process that waits, and lets that process wake this one. It is one end
 // of a pair of sockets that carry nothing else.
 //
-// Nobody reads what arrives: that it arrives is what the netpoller tells, and what it
-// is about stands in shared memory. This saves the two reads that a wait for bytes
-// otherwise takes, one that finds nothing and one that finds the byte, which are nearly
-// half of the whole round trip between two sleepers. Only now and then the notes
-// that lie in the socket are thrown away, so that its buffer never fills up.
+// The bytes that arrive are not read. The netpoller reports their arrival, and their meaning is in
+// shared memory. This saves the two reads that a wait for bytes otherwise needs, one that finds
+// nothing and one that finds the byte; they take nearly half of a round trip between two sleeping
+// processes. The notes in the socket are discarded now and then, so that its buffer never fills up.
 //
-// An eventfd would do with a little less, but both processes would have the same open file
-// then, and one of them could make the other's write to it block.
+// An eventfd would be slightly cheaper. But both processes would share its open file, and one of
+// them could make the other's write block.
 type Doorbell struct {
 	conn       *net.UnixConn
 	raw        syscall.RawConn
-	ring, step func(fd uintptr) bool // made once, so that nothing allocates
-	expected   atomic.Uint32         // how many notes may lie unread
+	ring, step func(fd uintptr) bool // created once, so that no call allocates
+	expected   atomic.Uint32         // number of notes that may lie unread
 
 	mu              sync.Mutex
 	waiting, closed bool
 
-	// Of the Wait under way.
+	// Of the Wait in progress.
 	look   func() bool
 	looked bool
 }
 
 const (
-	// mayLie is how many notes may lie unread before they are thrown away. The
-	// kernel accounts for somewhat less than a kilobyte each.
+	// mayLie is the number of notes that may lie unread before they are discarded. The kernel
+	// accounts for somewhat less than a kilobyte each.
 	mayLie = 32
-	// doorbellBuffer is what the kernel is asked to let lie, in bytes.
+	// doorbellBuffer is the size of the socket's send buffer, in bytes.
 	doorbellBuffer = 64 << 10
 )
 
-// NewDoorbell makes a pair of doorbells: this process's, and the file to give to
-// the other process, where OpenDoorbell makes it one.
+// NewDoorbell creates a pair of doorbells. It returns the doorbell of this process, and the file
+// for the other process to pass to [OpenDoorbell].
 func NewDoorbell() (mine *Doorbell, theirs *os.File, err error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|
 		unix.SOCK_NONBLOCK, 0)
@@ -63,7 +62,7 @@ func NewDoorbell() (mine *Doorbell, theirs *os.File, err error) {
 	return mine, theirs, nil
 }
 
-// OpenDoorbell makes a doorbell of an end that another process has made, and closes f.
+// OpenDoorbell returns the doorbell of an end that another process has created. It closes f.
 func OpenDoorbell(f *os.File) (*Doorbell, error) {
 	defer f.Close()
 	c, err := net.FileConn(f)
@@ -89,12 +88,12 @@ func OpenDoorbell(f *os.File) (*Doorbell, error) {
 	return d, nil
 }
 
-// ringer sends one byte.
+// ringer returns a function that sends one byte.
 func ringer() func(fd uintptr) bool {
 	note := []byte{0}
 	return func(fd uintptr) bool {
-		// A full buffer means that the peer does not throw away what it has been told, and
-		// any other error that it is gone. Neither is ours to mend.
+		// A full buffer means that the peer does not discard its notes, any other error that the
+		// peer is gone. Neither can be repaired here.
 		for errors.Is(unix.Sendto(int(fd), note, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL,
 			nil), unix.EINTR) {
 		}
@@ -109,23 +108,22 @@ func (d *Doorbell) Ring() {
 	CrashPoint("notified")
 }
 
-// Expect must be called before this side lets the peer know, once, that it may
-// ring: it counts how many notes can lie unread.
+// Expect increases the number of notes that can lie unread. It must be called before this side
+// allows the peer to ring once.
 func (d *Doorbell) Expect() { d.expected.Add(1) }
 
-// Wait calls look and, unless that returns true, waits until the peer rings or this side
-// pokes. No ring is missed that comes after look was called; one that came before is, so
-// look must look at what the peer did before it rang, and a peer that rings once
-// for each time that it is asked to must be asked by look. It fails with net.ErrClosed
-// after Close. One goroutine at a time may wait.
+// Wait calls look and, unless look returns true, blocks until the peer rings or this side pokes. A
+// ring that comes after the call of look is never missed. A ring that came before is ignored; look
+// must therefore check what the peer did before it rang, and ask the peer again if the peer rings
+// once per request. Wait fails with net.ErrClosed after Close. One goroutine at a time may wait.
 func (d *Doorbell) Wait(look func() bool) error {
 	if !d.enter(look) {
 		return net.ErrClosed
 	}
 	err := d.raw.Read(d.step)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		// Poked. It is taken back before the caller looks at what it was poked
-		// for, so that no later Poke is lost.
+		// Poked. The deadline is reset before the caller checks why it was poked, so that no later
+		// Poke is lost.
 		err = d.conn.SetReadDeadline(time.Time{})
 	}
 	if d.leave() {
@@ -134,8 +132,8 @@ func (d *Doorbell) Wait(look func() bool) error {
 	return err
 }
 
-// lookOnce is called by Wait, first when the netpoller has forgotten what came before,
-// and then when something has come.
+// lookOnce is called by Wait: first after the netpoller has forgotten earlier events, and then
+// after each event.
 func (d *Doorbell) lookOnce(fd uintptr) (done bool) {
 	if d.looked {
 		CrashPoint("doorbell heard")
@@ -150,8 +148,8 @@ func (d *Doorbell) lookOnce(fd uintptr) (done bool) {
 	return d.look()
 }
 
-// drain throws away the notes that have come: up to several times those that may lie, so
-// that a peer which sends more and more does not keep this side busy.
+// drain discards the notes that have arrived, up to several times the number that may lie. The
+// limit keeps a peer that never stops sending from keeping this side busy.
 func (d *Doorbell) drain(fd uintptr) {
 	var buf [2 * mayLie]byte
 	for range 4 {
@@ -183,11 +181,11 @@ func (d *Doorbell) leave() (closed bool) {
 	return d.closed
 }
 
-// Poke makes the current or the next Wait of this side return.
-// fails once it is closed, when nobody waits any more
+// Poke makes the current or the next Wait of this side return. After Close it fails, when no
+// goroutine waits any more.
 func (d *Doorbell) Poke() { _ = d.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// Close makes every Wait fail, now and later. It may be called from within look.
+// Close makes the current Wait and all later ones fail. It may be called from within look.
 func (d *Doorbell) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -197,7 +195,7 @@ func (d *Doorbell) Close() error {
 	d.closed = true
 	CrashPoint("doorbell close")
 	if d.waiting {
-		d.Poke() // who waits closes it: the netpoller does not let go of it before
+		d.Poke() // the waiting goroutine closes it: the netpoller holds on to it until then
 		return nil
 	}
 	return d.conn.Close()

@@ -4,24 +4,24 @@ package sys
 
 import "os"
 
-// A Doorbell wakes another process that waits, and lets it wake this one.
+// A Doorbell wakes another process that waits, and lets that process wake this one.
 type Doorbell struct{}
 
-// NewDoorbell makes a pair of doorbells.
+// NewDoorbell creates a pair of doorbells.
 func NewDoorbell() (*Doorbell, *os.File, error) {
 	return nil, nil, unsupported("make a doorbell")
 }
 
-// OpenDoorbell makes a doorbell of an end that another process has made.
+// OpenDoorbell returns the doorbell of an end that another process has created.
 func OpenDoorbell(*os.File) (*Doorbell, error) { return nil, unsupported("open a doorbell") }
 
 // Ring wakes the peer's Wait.
 func (d *Doorbell) Ring() {}
 
-// Expect counts how many notes can lie unread.
+// Expect increases the number of notes that can lie unread.
 func (d *Doorbell) Expect() {}
 
-// Wait calls look and waits until the peer rings.
+// Wait calls look and blocks until the peer rings.
 func (d *Doorbell) Wait(func() bool) error { return unsupported("wait for a doorbell") }
 
 // Poke makes the current or the next Wait of this side return.

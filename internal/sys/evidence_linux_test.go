@@ -188,7 +188,7 @@ func TestDirWatchTellsOfWritesAndCloses(t *testing.T) {
 	}
 }
 
-// A watch is of a path: it goes on with the directory that comes to be there.
+// A watch belongs to a path: it continues with the directory that comes to have the path.
 func TestDirWatchOutlivesItsDirectory(t *testing.T) {
 	for name, replace := range map[string]func(dir string) error{
 		"removed": func(dir string) error {
@@ -210,7 +210,7 @@ func TestDirWatchOutlivesItsDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.SetDeadline(time.Now().Add(time.Minute))
-		for n := 0; ; n++ { // until a file of the new one is told of, by its name
+		for n := 0; ; n++ { // until an event names a file of the new directory
 			told := false
 			if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -229,8 +229,8 @@ func TestDirWatchOutlivesItsDirectory(t *testing.T) {
 	}
 }
 
-// A user has 128 inotify instances; a process takes one however much it watches, and gives it
-// back.
+// A user has 128 inotify instances. A process needs one, whatever the number of its watches, and
+// returns it.
 func TestDirWatchesShareAnInstance(t *testing.T) {
 	instances := func() (n int) {
 		fds, _ := filepath.Glob("/proc/self/fd/*")
@@ -261,7 +261,7 @@ func TestDirWatchesShareAnInstance(t *testing.T) {
 }
 
 func TestStartedProcessIsALeaderThatTellsItsEnd(t *testing.T) {
-	// The parent is killed; its child, in the same group, would live on.
+	// The parent is killed; its child, in the same group, would survive.
 	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo started; wait")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -284,7 +284,7 @@ func TestStartedProcessIsALeaderThatTellsItsEnd(t *testing.T) {
 	if err := p.SignalGroup(sys.SIGKILL); err != nil {
 		t.Error(err)
 	}
-	io.Copy(io.Discard, out) // ends when the sleep, which holds it too, has ended
+	io.Copy(io.Discard, out) // ends when the sleep, which also holds it, has ended
 	cmd.Wait()
 	if err := p.Signal(sys.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("signal to the dead: %v", err)
@@ -308,8 +308,8 @@ func TestCloseEndsWait(t *testing.T) {
 	}
 }
 
-// childRobust holds a robust futex in the file of its argument until it is
-// killed, or, at a line on its standard input, lets it go.
+// childRobust holds a robust futex in the file of its argument until it is killed, or releases the
+// futex after a line on its standard input.
 func childRobust(path string) {
 	word := mapWord(path)
 	release, err := sys.HoldRobust(word)
@@ -378,7 +378,7 @@ func TestRobustFutexTellsOfDeath(t *testing.T) {
 			if died := <-told; died != tt.died {
 				t.Errorf("died = %v, want %v", died, tt.died)
 			}
-			// Whoever comes late is told the same, and does not wait.
+			// A later caller gets the same answer, and does not wait.
 			if died, err := sys.WaitRobust(word); died != tt.died || err != nil {
 				t.Errorf("asked again: %v, %v, want %v", died, err, tt.died)
 			}

@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// IsFault reports whether p, what recover returned under debug.SetPanicOnFault, is an access
-// to memory that is not there: to a mapped file that somebody has cut short.
+// IsFault reports whether p, a result of recover under debug.SetPanicOnFault, is a fault: an access
+// to memory that does not exist, such as that of a mapped file that was cut short.
 func IsFault(p any) bool {
 	_, fault := p.(interface {
 		runtime.Error
@@ -15,9 +15,8 @@ func IsFault(p any) bool {
 	return fault
 }
 
-// CatchFault makes nothing of a fault: the access that caused it and what should have followed
-// it in the function do not happen. It is deferred with the result of
-// debug.SetPanicOnFault(true).
+// CatchFault ignores a fault: the access that caused the fault, and the rest of the function, do
+// not happen. It is deferred with the result of debug.SetPanicOnFault(true).
 func CatchFault(old bool) {
 	debug.SetPanicOnFault(old)
 	if p := recover(); p != nil && !IsFault(p) {

@@ -11,27 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A DirWatch tells of writes to the files of one directory and of their last
-// writer's close, which the kernel also does for a process that dies.
+// A DirWatch reports writes to the files of a directory, and closes of files that were open for
+// writing. The kernel also closes the files of a process that dies.
 //
-// It watches the path, not the directory of the moment: when the path comes to name
-// another one, that is watched from then on. While the kernel cannot watch, for the
-// directory is gone or inotify's limits are reached, it tells every PollPeriod that anything
-// may have changed, and tries again every CheckPeriod.
+// A DirWatch belongs to a path: if the path comes to name another directory, that one is watched
+// from then on. While the kernel cannot watch, because the directory is gone or a limit of inotify
+// is reached, the DirWatch reports every PollPeriod that anything may have changed, and tries again
+// every CheckPeriod.
 //
-// All watches of a process share one inotify instance, of which a user has few.
+// All watches of a process share one inotify instance, because the number of instances per user is
+// small.
 type DirWatch struct {
 	path string
 
-	// Guarded by the notifier's mu.
+	// Guarded by the mu of the notifier.
 	wd int32 // unwatched while the kernel does not watch
 
 	mu       sync.Mutex
-	changed  map[string]bool // the files that changed, and whether one was closed
+	changed  map[string]bool // the changed files, and whether one was closed
 	anything bool            // events were lost
 	deadline time.Time
 	closed   bool
-	wake     chan struct{} // has an element when something above has changed
+	wake     chan struct{} // has an element when a field above has changed
 }
 
 const (
@@ -39,12 +40,12 @@ const (
 		unix.IN_DELETE | unix.IN_ONLYDIR
 	// unwatched is the watch descriptor of a DirWatch that the kernel does not serve.
 	unwatched = -1
-	// mostChanged is how many names are kept for a watcher that does not ask.
+	// mostChanged is the number of names that are kept while Next is not called.
 	mostChanged = 1024
 )
 
-// WatchDir starts to watch the files of a directory: for writes to them, for
-// closes of a descriptor that could write, for new ones and for removed ones.
+// WatchDir starts to watch the files of a directory: writes, closes of files that were open for
+// writing, new files and removed files.
 func WatchDir(path string) (*DirWatch, error) {
 	w := &DirWatch{path: path, wd: unwatched, changed: make(map[string]bool),
 		wake: make(chan struct{}, 1)}
@@ -52,9 +53,10 @@ func WatchDir(path string) (*DirWatch, error) {
 	return w, nil
 }
 
-// Next waits for events and calls f with the name of each file that changed;
-// closed is set when a writer closed it, or died. An empty name means that
-// anything may have changed. Only one goroutine may call Next at a time.
+// Next blocks until there are events, and calls f with the name of each file that changed. closed
+// is true if a process that had the file open for writing closed it, or died. An empty name means
+// that any file may have changed. Next returns os.ErrClosed after Close, and os.ErrDeadlineExceeded
+// after the deadline. One goroutine at a time may call Next.
 func (w *DirWatch) Next(f func(name string, closed bool)) error {
 	for {
 		w.mu.Lock()
@@ -92,24 +94,24 @@ func (w *DirWatch) Next(f func(name string, closed bool)) error {
 	}
 }
 
-// SetDeadline makes Next return an error that wraps os.ErrDeadlineExceeded at
-// time t; a call that waits already notices. The zero time means never.
+// SetDeadline makes Next return os.ErrDeadlineExceeded at time t, also a call that blocks already.
+// The zero time means no deadline.
 func (w *DirWatch) SetDeadline(t time.Time) error {
 	w.note(func() { w.deadline = t })
 	return nil
 }
 
-// Poke makes Next say that anything may have changed.
+// Poke makes Next report that any file may have changed.
 func (w *DirWatch) Poke() { w.noteAnything() }
 
-// Close ends the watch; a waiting Next returns os.ErrClosed.
+// Close ends the watch. A blocked Next returns os.ErrClosed.
 func (w *DirWatch) Close() error {
 	notices.remove(w)
 	w.note(func() { w.closed = true })
 	return nil
 }
 
-// note changes what Next looks at, and wakes it.
+// note changes a field that Next reads, and wakes Next.
 func (w *DirWatch) note(change func()) {
 	w.mu.Lock()
 	change()
@@ -120,7 +122,7 @@ func (w *DirWatch) note(change func()) {
 	}
 }
 
-// noteFile notes that a file has changed.
+// noteFile records that a file has changed.
 func (w *DirWatch) noteFile(name string, closed bool) {
 	w.note(func() {
 		if len(w.changed) == mostChanged {
@@ -136,18 +138,18 @@ func (w *DirWatch) noteAnything() { w.note(func() { w.anything = true }) }
 // notices is the notifier of this process.
 var notices notifier
 
-// A notifier hands the events of an inotify instance to watches.
+// A notifier distributes the events of an inotify instance to watches.
 type notifier struct {
 	mu      sync.Mutex
 	watches map[*DirWatch]struct{}
 	byWD    map[int32]map[*DirWatch]struct{}
 	f       *os.File      // the instance; nil while there is none
-	stop    chan struct{} // closed to end look; nil while it does not run
-	trouble error         // why the kernel does not watch something
+	stop    chan struct{} // closed to end look; nil while look does not run
+	trouble error         // why the kernel does not watch a path
 }
 
-// WatchTrouble returns why the kernel does not tell this process of all changes that it watches
-// for, so that it polls; nil while it does. The error says what to do.
+// WatchTrouble returns nil while the kernel reports all changes that this process watches for.
+// Otherwise this process polls, and the error states the reason and a remedy.
 func WatchTrouble() error {
 	notices.mu.Lock()
 	defer notices.mu.Unlock()
@@ -186,13 +188,13 @@ func (n *notifier) remove(w *DirWatch) {
 	close(n.stop)
 	n.stop, n.trouble = nil, nil
 	if n.f != nil {
-		n.f.Close() // and read ends
+		n.f.Close() // which ends read
 		n.f = nil
 	}
 }
 
-// look sees to it that every path is watched, and tells the watches of those that are
-// not to look for themselves.
+// look renews the watches of all paths periodically, and reports possible changes to the DirWatches
+// that the kernel does not serve.
 func (n *notifier) look(stop chan struct{}) {
 	rearm := time.NewTicker(CheckPeriod)
 	defer rearm.Stop()
@@ -236,8 +238,8 @@ func (n *notifier) poll() (polling bool) {
 	return polling
 }
 
-// arm watches every path: those that are not watched, and those that name another directory
-// than the one that is. For all others the kernel returns what it returned before.
+// arm watches every path: those that are not watched yet, and those that name another directory
+// than before. For all others the kernel returns the same descriptor as before.
 func (n *notifier) arm() {
 	n.trouble = nil
 	if n.f == nil {
@@ -283,8 +285,8 @@ func (n *notifier) watch(fd int, path string) (wd int32) {
 	return int32(got)
 }
 
-// assign files a watch under another descriptor, and ends the former one if nobody
-// else has it.
+// assign registers a DirWatch under another descriptor, and removes the former descriptor if no
+// other DirWatch uses it.
 func (n *notifier) assign(w *DirWatch, wd int32) {
 	if old := n.byWD[w.wd]; w.wd != unwatched && old != nil {
 		delete(old, w)
@@ -312,7 +314,7 @@ func (n *notifier) drop(wd int32) {
 	}
 }
 
-// read hands out the events of an instance until that is closed.
+// read distributes the events of an instance until the instance is closed.
 func (n *notifier) read(f *os.File) {
 	buf := make([]byte, 16<<10)
 	for {
@@ -354,7 +356,7 @@ func (n *notifier) deliver(wd int32, mask uint32, name string) {
 	}
 }
 
-// explainWatch says which limit of inotify was reached, and how to raise it.
+// explainWatch names the limit of inotify that was reached, and the remedy.
 func explainWatch(call, path string, err error) error {
 	return fmt.Errorf("%w; until then changes are polled for", Explain(call, path, err))
 }

@@ -4,23 +4,23 @@ package sys
 
 import "time"
 
-// A DirWatch tells of changes to the files of one directory.
+// A DirWatch reports changes of the files of a directory.
 type DirWatch struct{}
 
 // WatchDir starts to watch the files of a directory.
 func WatchDir(path string) (*DirWatch, error) { return nil, unsupported("watch " + path) }
 
-// Next waits for events.
+// Next blocks until there are events.
 func (w *DirWatch) Next(f func(name string, closed bool)) error { return unsupported("watch") }
 
-// SetDeadline limits how long Next waits.
+// SetDeadline sets the time at which Next returns.
 func (w *DirWatch) SetDeadline(t time.Time) error { return unsupported("watch") }
 
-// Poke makes Next say that anything may have changed.
+// Poke makes Next report that any file may have changed.
 func (w *DirWatch) Poke() {}
 
 // Close ends the watch.
 func (w *DirWatch) Close() error { return nil }
 
-// WatchTrouble returns why the kernel does not tell of changes.
+// WatchTrouble returns the reason why the kernel does not report changes.
 func WatchTrouble() error { return nil }

@@ -2,5 +2,5 @@ package sys
 
 import "errors"
 
-// ErrLocked is what TryLock returns when somebody else holds the lock.
+// ErrLocked is the error of TryLock while another process holds the lock.
 var ErrLocked = errors.New("locked by another process")

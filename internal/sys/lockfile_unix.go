@@ -10,10 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LockFile takes an exclusive lock on all of f, without waiting. It returns
-// ErrLocked while another open file has it. The lock ends with f, by whatever
-// death of the process. It is for files that portable tools share; those of the
-// runtime have locks on single bytes, see TryLock.
+// LockFile takes an exclusive lock on all of f. It does not block: it returns [ErrLocked] while
+// another open file has the lock. The lock ends with f, also by the death of the process. LockFile
+// is for files of portable tools; the runtime's files have locks on single bytes, see TryLock.
 func LockFile(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

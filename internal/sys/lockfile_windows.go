@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// LockFile takes an exclusive lock on all of f, without waiting. It returns
-// ErrLocked while another open file has it. The lock ends with f, by whatever
-// death of the process.
+// LockFile takes an exclusive lock on all of f. It does not block: it returns [ErrLocked] while
+// another open file has the lock. The lock ends with f, also by the death of the process.
 func LockFile(f *os.File) error {
 	const all = ^uint32(0)
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|

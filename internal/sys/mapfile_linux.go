@@ -7,10 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MapFile maps size bytes of f from offset off, which must be a multiple of
-// the page size, shared with everybody who maps them. The mapping outlives f
-// and must be released by UnmapFile when no slice of it is in use any more. A
-// read-only mapping faults when it is written.
+// MapFile maps size bytes of f at offset off, which must be a multiple of the page size, shared
+// with all processes that map them. The mapping outlives f. The caller must release it with
+// [UnmapFile] when no slice of it is in use any more. A write to a read-only mapping faults.
 func MapFile(f *os.File, off int64, size int, writable bool) ([]byte, error) {
 	prot := unix.PROT_READ
 	if writable {
@@ -24,12 +23,12 @@ func MapFile(f *os.File, off int64, size int, writable bool) ([]byte, error) {
 	return b, nil
 }
 
-// UnmapFile releases a mapping made by MapFile; b must be what it returned.
+// UnmapFile releases a mapping. b must be the result of [MapFile].
 func UnmapFile(b []byte) error { return os.NewSyscallError("munmap", unix.Munmap(b)) }
 
-// Layered reports whether f lies on an overlay of file systems. There a file that was opened
-// for reading only may be that of a lower layer, and stays so when somebody opens it
-// for writing, which makes a copy.
+// Layered reports whether f lies on an overlay file system. There a file that was opened for
+// reading only can be the file of a lower layer. It remains that file when another process opens
+// the path for writing, which creates a copy.
 func Layered(f *os.File) bool {
 	var st unix.Statfs_t
 	err := ignoringEINTR(func() error { return unix.Fstatfs(int(f.Fd()), &st) })

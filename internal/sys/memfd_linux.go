@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sizeSeals fix the size of a memory file for ever, so that no holder of a
-// descriptor can make another's access fault.
+// sizeSeals fix the size of a memory file, so that no holder of a descriptor can make an access of
+// another process fault.
 const sizeSeals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
 
-// finalSeals are added when both sides have mapped a memory file. Nobody can map it for writing
-// or punch holes into it any more; those who have mapped it go on to write. Kernels before 5.1
-// do not know the first.
+// finalSeals are added when both sides have mapped a memory file. From then on no process can map
+// it for writing or punch holes into it, but existing mappings stay writable. Kernels before 5.1 do
+// not have F_SEAL_FUTURE_WRITE.
 const finalSeals = unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_SEAL
 
-// NewMemory creates an anonymous memory file of size zero bytes, with all its
-// pages allocated and its size sealed; SealMemory completes that. It is in no file
+// NewMemory creates an anonymous memory file of size zero bytes. All of its pages are allocated,
+// and its size is sealed; [SealMemory] adds the other seals. The file has no name in any file
 // system, not even in /dev/shm, and vanishes with its last descriptor and mapping.
 func NewMemory(name string, size int) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -27,8 +27,8 @@ func NewMemory(name string, size int) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	CrashPoint("memory created")
-	// Without the allocation, a machine short of memory would kill us by
-	// SIGBUS at the first touch of a page.
+	// Without the allocation, a machine short of memory would kill this process by SIGBUS at the
+	// first access to a page.
 	err = ignoringEINTR(func() error { return unix.Fallocate(fd, 0, 0, int64(size)) })
 	if err != nil {
 		f.Close()
@@ -43,14 +43,14 @@ func NewMemory(name string, size int) (*os.File, error) {
 	return f, nil
 }
 
-// ErrUnsealed marks a memory file whose size its maker could still change.
+// ErrUnsealed marks a memory file whose size its creator could still change.
 var ErrUnsealed = errors.New("memory file is not sealed against resizing")
 
-// ErrHoles marks a memory file of which pages are missing. Whoever touches one allocates
-// it, and is killed where there is no memory for it.
+// ErrHoles marks a memory file with missing pages. An access to such a page allocates it, and kills
+// the process if there is no memory for it.
 var ErrHoles = errors.New("memory file has holes")
 
-// CheckMemory reports whether f is a memory file of at least size bytes, all of them
+// CheckMemory returns an error unless f is a memory file of at least size bytes, all of them
 // allocated, whose size can never change.
 func CheckMemory(f *os.File, size int) error {
 	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
@@ -63,7 +63,7 @@ func CheckMemory(f *os.File, size int) error {
 	return checkAllocated(f, size)
 }
 
-// checkAllocated reports whether f has size bytes of ordinary pages, none of which is missing.
+// checkAllocated returns an error unless f has size bytes of ordinary pages, without holes.
 func checkAllocated(f *os.File, size int) error {
 	var st unix.Stat_t
 	var fs unix.Statfs_t
@@ -74,7 +74,7 @@ func checkAllocated(f *os.File, size int) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at memory file: %w", Explain("fstat", "", err))
-	case fs.Type != unix.TMPFS_MAGIC: // of huge pages, of which there may be too few
+	case fs.Type != unix.TMPFS_MAGIC: // huge pages, of which there may be too few
 		return errors.New("memory file is not of ordinary pages")
 	case st.Size < int64(size):
 		return fmt.Errorf("memory file has %d bytes, not %d", st.Size, size)
@@ -84,15 +84,15 @@ func checkAllocated(f *os.File, size int) error {
 	return nil
 }
 
-// SealMemory takes from everybody, this process too, what could make an access to the first
-// size bytes of f fault: it is called by both sides when both have mapped them, and fails
+// SealMemory withdraws from all processes, including this one, the rights that could make an access
+// to the first size bytes of f fault. Both sides call it when both have mapped the bytes. It fails
 // if there are holes.
 func SealMemory(f *os.File, size int) error {
 	CrashPoint("memory seal")
 	fd := f.Fd()
 	_, err := unix.FcntlInt(fd, unix.F_ADD_SEALS, finalSeals)
 	if errors.Is(err, unix.EINVAL) {
-		// the best that this kernel has
+		// the best that this kernel offers
 		_, err = unix.FcntlInt(fd, unix.F_ADD_SEALS, unix.F_SEAL_SEAL)
 	} else if errors.Is(err, unix.EPERM) { // the peer was first
 		var seals int
@@ -107,6 +107,6 @@ func SealMemory(f *os.File, size int) error {
 	return checkAllocated(f, size)
 }
 
-// Populate maps in every page of b, part of a shared mapping, so that later
-// touches do not fault. It is a hint: kernels before 5.14 ignore it.
+// Populate maps every page of b, a part of a shared mapping, so that later accesses do not fault.
+// It is a hint, which kernels before 5.14 ignore.
 func Populate(b []byte) { _ = unix.Madvise(b, unix.MADV_POPULATE_WRITE) }

@@ -8,28 +8,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TryLock takes an exclusive lock on the byte at offset off of f, without
-// waiting. It returns ErrLocked while another open file description holds a
-// lock there. The byte need not exist.
+// TryLock takes an exclusive lock on the byte at offset off of f. It does not block: it returns
+// [ErrLocked] while another open file description holds a lock on that byte. The byte need not
+// exist.
 //
-// The lock belongs to f's open file description (an OFD lock): it is free as
-// soon as the last descriptor of that description is closed, by whatever death
-// of the process, and it is not lost when the process closes another
-// descriptor of the same file, as a POSIX lock would be. f must be open for
+// The lock belongs to f's open file description (an OFD lock). The kernel releases it when the last
+// descriptor of that description is closed, also by the death of the process. Unlike a POSIX lock
+// it is not lost when the process closes another descriptor of the same file. f must be open for
 // writing. Locking the same byte twice through one description succeeds.
 func TryLock(f *os.File, off int64) error {
 	return lock(f, unix.F_WRLCK, off)
 }
 
-// ShareLock takes a shared lock on the byte at offset off of f, which must be
-// open for reading and may be so alone. It belongs to f as that of TryLock does.
+// ShareLock is like [TryLock], but takes a shared lock. f must be open for reading.
 func ShareLock(f *os.File, off int64) error {
 	return lock(f, unix.F_RDLCK, off)
 }
 
-// ShareFolder locks a folder in shared mode, without waiting, by flock, which is
-// independent of the other locks here. Cleaners of temporary files take that lock
-// before they clean a folder, and leave it alone when they cannot.
+// ShareFolder takes a shared lock on a folder by flock, which is independent of the other locks
+// here. It does not block. Cleaners of temporary files take that lock before they clean a folder,
+// and leave the folder alone if they cannot get the lock.
 func ShareFolder(f *os.File) error {
 	err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) })
 	runtime.KeepAlive(f)
@@ -57,15 +55,15 @@ func lock(f *os.File, typ int16, off int64) error {
 	return nil
 }
 
-// Locked reports whether an open file description other than f's holds a lock
-// on the byte at offset off.
+// Locked reports whether an open file description other than f's holds a lock on the byte at offset
+// off.
 func Locked(f *os.File, off int64) (bool, error) {
 	_, locked, err := FindLock(f, off, 1)
 	return locked, err
 }
 
-// FindLock looks among n bytes of f from offset off on for one that an open file
-// description other than f's has locked, and returns the offset of one of them.
+// FindLock searches n bytes of f, starting at offset off, for a byte that an open file description
+// other than f's has locked, and returns the offset of one such byte.
 func FindLock(f *os.File, off, n int64) (at int64, found bool, err error) {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: off, Len: n}
 	err = ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) })
@@ -76,8 +74,8 @@ func FindLock(f *os.File, off, n int64) (at int64, found bool, err error) {
 	return lk.Start, lk.Type != unix.F_UNLCK, nil
 }
 
-// ignoringEINTR repeats f while a signal interrupts it; the Go scheduler's own
-// preemption signal does so often.
+// ignoringEINTR repeats f while a signal interrupts it. The preemption signal of the Go scheduler
+// does so often.
 func ignoringEINTR(f func() error) error {
 	for {
 		err := f()

@@ -19,10 +19,10 @@ func Locked(f *os.File, off int64) (bool, error) {
 	return locked, err
 }
 
-// FindLock looks for a byte of a file that another open file description has locked.
+// FindLock searches for a byte of a file that another open file description has locked.
 func FindLock(f *os.File, off, n int64) (at int64, found bool, err error) {
 	return 0, false, unsupported("query lock of " + f.Name())
 }
 
-// ShareFolder locks a folder in shared mode.
+// ShareFolder takes a shared lock on a folder.
 func ShareFolder(f *os.File) error { return unsupported("lock " + f.Name()) }

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Orders are the signals by which a process is told to end, SIGINT and SIGTERM, until
-// Stop. Service managers, and tools such as timeout, send the same signal more than once
-// and at once; so one signal or many, the process is told once. Only a second SIGINT, a
-// person's second Ctrl-C, says more.
+// Orders are the signals that tell a process to end, SIGINT and SIGTERM, until Stop. Service
+// managers, and tools such as timeout, send the same signal several times in a row; so a process is
+// told once, whatever the number of signals. Only a second SIGINT, a person's second Ctrl-C, has
+// another meaning.
 type Orders struct {
 	Told   <-chan struct{} // closed at the first signal
 	Urgent <-chan struct{} // closed at the second SIGINT
@@ -20,7 +20,7 @@ type Orders struct {
 	stop func()
 }
 
-// AwaitOrders begins to take orders.
+// AwaitOrders starts to receive the signals.
 func AwaitOrders() *Orders {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, SIGTERM)
@@ -49,11 +49,11 @@ func AwaitOrders() *Orders {
 	})}
 }
 
-// ErrUrgent is the cause with which a second SIGINT ends a context of [Orders.Grace].
+// ErrUrgent is the cause of the end of an [Orders.Grace] context by a second SIGINT.
 var ErrUrgent = errors.New("a second SIGINT")
 
-// Grace returns a context for what a process does between its order to end and its end. The
-// context lasts d, or until a second SIGINT, whose cause is then [ErrUrgent].
+// Grace returns a context for the work between the order to end and the end of the process. The
+// context lasts for d, or until a second SIGINT; its cause is then [ErrUrgent].
 func (o *Orders) Grace(d time.Duration) (context.Context, context.CancelFunc) {
 	parent, cut := context.WithCancelCause(context.Background())
 	ctx, cancel := context.WithTimeout(parent, d)
@@ -68,5 +68,5 @@ func (o *Orders) Grace(d time.Duration) (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// Stop gives the signals back.
+// Stop restores the default behaviour of the signals.
 func (o *Orders) Stop() { o.stop() }

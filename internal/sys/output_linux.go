@@ -11,17 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OutliveReaders makes writes to standard output and standard error fail when
-// their reader is gone, where the Go runtime would end the process. Programs that
-// this process starts are not concerned.
+// OutliveReaders makes writes to standard output and standard error fail after their reader is
+// gone. Otherwise the Go runtime would end the process. Programs that this process starts are not
+// affected.
 var OutliveReaders = sync.OnceFunc(func() {
-	// A signal that somebody asks for ends nothing; nobody takes it from the
-	// channel. Were it ignored instead, children would inherit that.
+	// A signal with a channel does not end the process; nothing reads the channel. If the signal
+	// were ignored instead, children would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 })
 
-// Duplicate returns another descriptor of f's open file description, which
-// children do not inherit.
+// Duplicate returns another descriptor of f's open file description. Children do not inherit it.
 func Duplicate(f *os.File) (*os.File, error) {
 	c, err := f.SyscallConn()
 	if err != nil {
@@ -40,7 +39,7 @@ func Duplicate(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(own), f.Name()), nil
 }
 
-// FileID identifies f among the pipes of the machine.
+// FileID returns a number that identifies f among the pipes of the machine.
 func FileID(f *os.File) (uint64, error) {
 	fi, err := f.Stat()
 	if err != nil {
@@ -53,8 +52,8 @@ func FileID(f *os.File) (uint64, error) {
 	return st.Ino, nil
 }
 
-// OpenPipe opens the reading end of the pipe that a process has as descriptor
-// fd, and fails if that is not the pipe of the given id.
+// OpenPipe opens the reading end of the pipe that a process has as descriptor fd. It fails if that
+// pipe does not have the given id.
 func OpenPipe(pid, fd int, id uint64) (*os.File, error) {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", pid, fd), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -4,14 +4,14 @@ package sys
 
 import "os"
 
-// OutliveReaders makes writes fail whose reader is gone.
+// OutliveReaders makes writes fail after their reader is gone.
 func OutliveReaders() {}
 
 // Duplicate returns another descriptor of f's open file description.
 func Duplicate(f *os.File) (*os.File, error) { return nil, unsupported("duplicate a descriptor") }
 
-// FileID identifies f among the pipes of the machine.
+// FileID returns a number that identifies f among the pipes of the machine.
 func FileID(f *os.File) (uint64, error) { return 0, unsupported("identify a pipe") }
 
-// OpenPipe opens the reading end of another process's pipe.
+// OpenPipe opens the reading end of a pipe of another process.
 func OpenPipe(pid, fd int, id uint64) (*os.File, error) { return nil, unsupported("open a pipe") }

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// OwnerUID returns the user id that owns the file described by fi, which must
-// come from package os.
+// OwnerUID returns the user id of the owner of the file that fi describes. fi must come from
+// package os.
 func OwnerUID(fi os.FileInfo) (int, error) {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -13,12 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Process is a handle on one process, and never on a later one that has its
-// pid.
+// A Process is a handle on one process. It never refers to a later process with the same pid.
 type Process struct {
 	pid int
-	// A pidfd; nil for a child where the kernel, or a filter of system calls,
-	// offers none. The pid of a child is its own until it is reaped.
+	// A pidfd. It is nil for a child if the kernel, or a filter of system calls, does not offer
+	// pidfds; the pid of a child stays its own until the child is reaped.
 	pidfd *os.File
 
 	mu     sync.Mutex
@@ -39,8 +38,8 @@ func OpenProcess(pid int) (*Process, error) {
 	return &Process{pid: pid, pidfd: f}, nil
 }
 
-// processFile makes a pidfd a file that is waited for on the netpoller. Kernels
-// before 5.10 cannot open one that is non-blocking from the start.
+// processFile returns a pidfd as a file that the netpoller can wait for. Kernels before 5.10 cannot
+// open a non-blocking pidfd.
 func processFile(pidfd int) (*os.File, error) {
 	if err := unix.SetNonblock(pidfd, true); err != nil {
 		unix.Close(pidfd)
@@ -49,12 +48,13 @@ func processFile(pidfd int) (*os.File, error) {
 	return os.NewFile(uintptr(pidfd), "pidfd"), nil
 }
 
-// StartLeader starts cmd as the leader of a process group of its own, so that
-// a terminal's Ctrl-C does not reach it and SignalGroup reaches its children. With
-// tether, the kernel kills it when the thread that calls StartLeader ends, so that
-// thread must be locked and outlive it; a process that gains privileges as it
-// begins has no tether. Without, it leads a session of its own too: the kernel
-// hangs up a stopped process group that its session's parent leaves behind.
+// StartLeader starts cmd as the leader of a process group of its own. A terminal's Ctrl-C does not
+// reach it, and [Process.SignalGroup] reaches its children.
+//
+// With tether, the kernel kills the process when the thread that calls StartLeader ends; that
+// thread must be locked, and live as long as the process. The kernel drops the tether of a process
+// that gains privileges when it starts. Without tether, the process also leads a session of its
+// own, because the kernel hangs up a stopped process group that its session's parent leaves behind.
 func StartLeader(cmd *exec.Cmd, tether bool) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
@@ -84,12 +84,12 @@ func StartLeader(cmd *exec.Cmd, tether bool) (*Process, error) {
 	return p, nil
 }
 
-// PID returns the process's pid.
+// PID returns the pid of the process.
 func (p *Process) PID() int { return p.pid }
 
-// Wait waits until the process is dead: a zombie, or gone. It waits on the
-// netpoller, and Close ends the wait with an error. Without pidfds it holds a
-// thread until a child has died.
+// Wait blocks until the process is dead: a zombie, or gone. It waits on the netpoller, and
+// [Process.Close] ends the wait with an error. On a system without pidfds it holds a thread until a
+// child has died.
 func (p *Process) Wait() error {
 	if p.pidfd == nil {
 		err := ignoringEINTR(func() error {
@@ -113,8 +113,8 @@ func (p *Process) Wait() error {
 	return perr
 }
 
-// Reap calls reap, which collects the exit status of a child that Wait has seen
-// dead. The pid may be another process's from then on.
+// Reap calls reap, which must collect the exit status of a child that Wait has reported dead. From
+// then on the pid may belong to another process.
 func (p *Process) Reap(reap func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,8 +122,8 @@ func (p *Process) Reap(reap func()) {
 	reap()
 }
 
-// Signal sends a signal to the process; os.ErrProcessDone means that it is dead
-// and reaped, os.ErrClosed that the handle is closed.
+// Signal sends a signal to the process. It returns os.ErrProcessDone if the process is dead and
+// reaped, and os.ErrClosed if the handle is closed.
 func (p *Process) Signal(sig os.Signal) error {
 	s, ok := sig.(unix.Signal)
 	if !ok {
@@ -154,8 +154,8 @@ func (p *Process) signalHandle(s unix.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", serr)
 }
 
-// signalPID sends a signal by the number. That a child is not reaped yet is
-// evidence that the number is still its own; of another process, that it lives.
+// signalPID sends a signal by pid. The pid of a child stays its own until the child is reaped; of
+// another process, the pidfd confirms that it lives.
 func (p *Process) signalPID(s unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,8 +183,8 @@ func (p *Process) Close() error {
 	return p.pidfd.Close()
 }
 
-// SignalGroup sends a signal to every process of the group that a child leads;
-// os.ErrProcessDone means that there is none, or that the child is reaped.
+// SignalGroup sends a signal to every process of the group that a child leads. It returns
+// os.ErrProcessDone if there is no such process, or if the child is reaped.
 func (p *Process) SignalGroup(sig os.Signal) error {
 	s, ok := sig.(unix.Signal)
 	if !ok {
@@ -202,19 +202,19 @@ func (p *Process) SignalGroup(sig os.Signal) error {
 	return Explain("kill", "", err)
 }
 
-// TerminateSelf asks this process to end, as others would.
+// TerminateSelf sends SIGTERM to this process.
 func TerminateSelf() error {
 	return Explain("kill", "", syscall.Kill(os.Getpid(), syscall.SIGTERM))
 }
 
-// KillSelf ends this process at once, as a fatal signal does.
+// KillSelf ends this process at once, by SIGKILL.
 func KillSelf() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	os.Exit(128 + int(syscall.SIGKILL)) // the first process of a pid namespace cannot kill itself
 }
 
-// Alive reports whether a process of that pid lives. It may be another one
-// than the caller has in mind.
+// Alive reports whether a process with that pid lives. It may be another process than the caller
+// expects.
 func Alive(pid int) bool {
 	p, err := OpenProcess(pid)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
@@ -229,7 +229,7 @@ func Alive(pid int) bool {
 	return err == nil && !dead
 }
 
-// readable reports whether a pidfd is, which it becomes when its process ends.
+// readable reports whether a pidfd is readable, which it becomes when its process ends.
 func readable(fd uintptr) (yes bool, err error) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	err = ignoringEINTR(func() error {
@@ -240,8 +240,8 @@ func readable(fd uintptr) (yes bool, err error) {
 	return yes, os.NewSyscallError("poll", err)
 }
 
-// PIDNamespace identifies the pid namespace of this process among those of the
-// machine; 0 when the kernel does not tell. A pid means nothing in another.
+// PIDNamespace returns a number that identifies the pid namespace of this process on this machine,
+// or 0 if the kernel does not report it. A pid has no meaning in another namespace.
 func PIDNamespace() uint64 {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
@@ -250,15 +250,15 @@ func PIDNamespace() uint64 {
 	return st.Ino
 }
 
-// Signals that package os does not name on every platform.
+// Signals that package os does not have on every platform.
 const (
 	SIGTERM = syscall.SIGTERM
 	SIGCONT = syscall.SIGCONT
 	SIGKILL = syscall.SIGKILL
 )
 
-// OOMKills returns how many processes the kernel has killed since it started because memory was
-// short, of the machine or of a cgroup; 0 where it does not tell.
+// OOMKills returns the number of processes that the kernel has killed since it started because the
+// machine or a cgroup was short of memory. It returns 0 if the kernel does not report it.
 func OOMKills() uint64 {
 	stat, err := os.ReadFile("/proc/vmstat")
 	if err != nil {
@@ -273,7 +273,7 @@ func OOMKills() uint64 {
 	return 0
 }
 
-// Killed reports whether a process ended by SIGKILL.
+// Killed reports whether a process was ended by SIGKILL.
 func Killed(state *os.ProcessState) bool {
 	status, ok := state.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL

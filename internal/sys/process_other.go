@@ -19,10 +19,10 @@ func StartLeader(cmd *exec.Cmd, tether bool) (*Process, error) {
 	return nil, unsupported("start " + cmd.Path)
 }
 
-// PID returns the process's pid.
+// PID returns the pid of the process.
 func (p *Process) PID() int { return 0 }
 
-// Wait waits until the process is dead.
+// Wait blocks until the process is dead.
 func (p *Process) Wait() error { return unsupported("wait for a process") }
 
 // Reap calls reap.
@@ -37,27 +37,27 @@ func (p *Process) Close() error { return nil }
 // SignalGroup sends a signal to every process of a group.
 func (p *Process) SignalGroup(sig os.Signal) error { return unsupported("signal a process group") }
 
-// TerminateSelf asks this process to end.
+// TerminateSelf sends SIGTERM to this process.
 func TerminateSelf() error { return unsupported("signal this process") }
 
 // KillSelf ends this process at once.
 func KillSelf() { os.Exit(1) }
 
-// Alive reports whether a process of that pid lives.
+// Alive reports whether a process with that pid lives.
 func Alive(pid int) bool { return false }
 
-// PIDNamespace identifies the pid namespace of this process.
+// PIDNamespace returns a number that identifies the pid namespace of this process.
 func PIDNamespace() uint64 { return 0 }
 
-// Signals that package os does not name on every platform.
+// Signals that package os does not have on every platform.
 const (
 	SIGTERM = syscall.SIGTERM
 	SIGCONT = syscall.Signal(0x12)
 	SIGKILL = syscall.SIGKILL
 )
 
-// OOMKills returns how many processes the kernel has killed because memory was short.
+// OOMKills returns the number of processes that the kernel has killed because memory was short.
 func OOMKills() uint64 { return 0 }
 
-// Killed reports whether a process ended by SIGKILL.
+// Killed reports whether a process was ended by SIGKILL.
 func Killed(state *os.ProcessState) bool { return false }

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PublishFile creates the file dir/name, mode 0600, with what fill writes into
-// it. The file appears at once and complete, and a process killed meanwhile
-// leaves nothing (file systems without O_TMPFILE: a temporary file). An error
-// that wraps os.ErrExist means that the name exists; that file is untouched.
+// PublishFile creates the file dir/name, with mode 0600 and the content that fill writes. The file
+// appears atomically with its whole content. A process that is killed meanwhile leaves no file, or
+// a temporary file on file systems without O_TMPFILE. An error that wraps os.ErrExist means that
+// the name exists; that file is unchanged.
 func PublishFile(dir, name string, fill func(*os.File) error) error {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
@@ -36,8 +36,8 @@ func PublishFile(dir, name string, fill func(*os.File) error) error {
 	return nil
 }
 
-// fillSafely has a file filled, and waits until the disk has it: otherwise its name
-// may be there after a loss of power, and its content not.
+// fillSafely calls fill, and waits until the content is on the disk. Otherwise a loss of power
+// could leave the name without the content.
 func fillSafely(f *os.File, fill func(*os.File) error) error {
 	if err := fill(f); err != nil {
 		return ExplainOf(err)
@@ -49,8 +49,8 @@ func publishByTemp(dir, name string, fill func(*os.File) error) error {
 	return viaTemp(dir, name, fill, os.Link)
 }
 
-// ReplaceFile is PublishFile for a name that exists; whoever opens it finds the former file or
-// the whole new one.
+// ReplaceFile is like [PublishFile], for a name that exists. A process that opens the name gets the
+// old file or the whole new one.
 func ReplaceFile(dir, name string, fill func(*os.File) error) error {
 	return viaTemp(dir, name, fill, os.Rename)
 }
@@ -68,8 +68,8 @@ func viaTemp(dir, name string, fill func(*os.File) error, place func(from, to st
 	return ExplainOf(place(f.Name(), filepath.Join(dir, name)))
 }
 
-// Allocate gives f its size in bytes and reserves the room, so that a later
-// touch of its mapping cannot fault for want of space.
+// Allocate sets the size of f in bytes and reserves the room, so that a later access to its mapping
+// cannot fault for lack of space.
 func Allocate(f *os.File, size int64) error {
 	err := ignoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
 	if errors.Is(err, unix.EOPNOTSUPP) {

@@ -4,7 +4,7 @@ package sys
 
 import "sync/atomic"
 
-// HoldRobust makes a word tell of the death of this process.
+// HoldRobust makes a word report the death of this process.
 func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 	return nil, unsupported("robust futex")
 }

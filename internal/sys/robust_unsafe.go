@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bits of a robust futex's word, and operations, from linux/futex.h.
+// Bits of the word of a robust futex, and operations, from linux/futex.h.
 const (
 	futexWaiters   = 0x80000000
 	futexOwnerDied = 0x40000000
@@ -21,8 +21,8 @@ const (
 	futexWake      = 1
 )
 
-// A robustList is the kernel's struct robust_list_head with the one entry it
-// has here. The kernel walks it when the thread ends.
+// A robustList is the kernel's struct robust_list_head with the only entry that it has here. The
+// kernel walks the list when the thread ends.
 type robustList struct {
 	next    *robustEntry // of the list's head
 	offset  uintptr      // from an entry to its futex word
@@ -32,13 +32,13 @@ type robustList struct {
 
 type robustEntry struct{ next unsafe.Pointer }
 
-// HoldRobust makes word, in shared memory, tell of the death of this process: a
-// thread of its own holds it as a robust futex, which the kernel marks as
-// soon as the thread is torn down, before it frees the process's memory and
-// long before a pidfd or a socket tells. release lets it go.
+// HoldRobust makes word, in shared memory, report the death of this process. A dedicated thread
+// holds word as a robust futex. The kernel marks it as soon as the thread is torn down, before it
+// frees the memory of the process and long before a pidfd or a socket reports the death. release
+// releases the futex.
 func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 	type hold struct {
-		list *robustList // sent along so that it lives in the heap, where nothing moves
+		list *robustList // kept in the heap by this field, where it does not move
 		err  error
 	}
 	held, let, done := make(chan hold), make(chan struct{}), make(chan struct{})
@@ -48,8 +48,8 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 		list := new(robustList)
 		list.entry.next = unsafe.Pointer(list)
 		list.next = &list.entry
-		// Both addresses are fixed, one in Go's heap and one in a mapping; the
-		// kernel adds the (perhaps negative) difference back.
+		// Both addresses are fixed, one in Go's heap and one in a mapping. The kernel adds the
+		// difference, which may be negative.
 		list.offset = uintptr(unsafe.Pointer(word)) - uintptr(unsafe.Pointer(&list.entry))
 		_, _, errno := unix.RawSyscall(unix.SYS_SET_ROBUST_LIST, uintptr(unsafe.Pointer(list)),
 			3*unsafe.Sizeof(uintptr(0)), 0)
@@ -70,18 +70,17 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 	return func() { close(let); <-done }, nil
 }
 
-// WaitRobust blocks, and holds a thread, until the process that holds word by
-// HoldRobust has died, which it reports, or has let it go, or somebody called
-// DropRobust, or nobody ever held it. Of a word whose file was cut short it reports that
-// nobody holds it.
+// WaitRobust blocks, and holds a thread, until the process that holds word by [HoldRobust] has
+// died. It returns false if the process has released word, if [DropRobust] was called, if no
+// process ever held word, or if the file of word was cut short.
 func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	defer CatchFault(debug.SetPanicOnFault(true))
-	// A word whose file was cut short cannot be woken at any more, so the kernel is not left
-	// alone with it.
+	// A word whose file was cut short cannot be woken any more, so the wait in the kernel has a
+	// limit.
 	again := unix.NsecToTimespec(int64(time.Second))
 	held := word.Load()
-	// Of a dead holder the kernel leaves the bit that says there were waiters, so
-	// a word that tells of a death already must not be waited for.
+	// The kernel leaves the bit for waiters in the word of a dead holder, so the loop must check
+	// futexOwnerDied, too.
 	for held&(futexWaiters|futexOwnerDied) == futexWaiters && word.Load() == held {
 		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait,
 			uintptr(held), uintptr(unsafe.Pointer(&again)), 0, 0)
@@ -93,20 +92,20 @@ func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	return word.Load()&futexOwnerDied != 0, nil
 }
 
-// RobustDied reports whether the process that held word by HoldRobust has died, without
-// waiting for that.
+// RobustDied reports whether the process that held word by [HoldRobust] has died. It does not
+// block.
 func RobustDied(word *atomic.Uint32) bool {
 	defer CatchFault(debug.SetPanicOnFault(true))
 	return word.Load()&futexOwnerDied != 0
 }
 
-// DropRobust ends WaitRobust for a word whose holder is gone.
+// DropRobust ends [WaitRobust] for a word whose holder is gone.
 func DropRobust(word *atomic.Uint32) {
 	store(word, 0)
 	wake(word)
 }
 
-// store stores a word, unless its file was cut short.
+// store stores v in word, unless the file of word was cut short.
 func store(word *atomic.Uint32, v uint32) {
 	defer CatchFault(debug.SetPanicOnFault(true))
 	word.Store(v)

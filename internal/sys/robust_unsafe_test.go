@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// mapWord maps the first word of a file, for the rest of the process's life.
+// mapWord maps the first word of a file for the rest of the life of the process.
 func mapWord(path string) *atomic.Uint32 {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cred is who is at the other end of a socket, as the kernel vouches for it.
+// Cred has the credentials of a peer, as the kernel reports them.
 type Cred struct{ PID, UID, GID int }
 
-// A Socket is a connected Unix stream socket, waited for on the netpoller.
+// A Socket is a connected Unix stream socket that is waited for on the netpoller.
 type Socket struct {
 	*net.UnixConn
 	raw syscall.RawConn
@@ -31,7 +31,7 @@ func newSocket(c *net.UnixConn) (*Socket, error) {
 	return &Socket{UnixConn: c, raw: raw}, nil
 }
 
-// Close closes this end, which the peer learns of.
+// Close closes this end, and the peer is notified.
 func (s *Socket) Close() error {
 	CrashPoint("close")
 	err := s.UnixConn.Close()
@@ -39,8 +39,7 @@ func (s *Socket) Close() error {
 	return err
 }
 
-// PeerCred returns the credentials that the peer had when it connected, or
-// listened.
+// PeerCred returns the credentials that the peer had when it connected or listened.
 func (s *Socket) PeerCred() (Cred, error) {
 	var uc *unix.Ucred
 	var err error
@@ -55,7 +54,7 @@ func (s *Socket) PeerCred() (Cred, error) {
 	return Cred{PID: int(uc.Pid), UID: int(uc.Uid), GID: int(uc.Gid)}, nil
 }
 
-// WriteWithFiles writes p, with the files' descriptors attached to its first byte.
+// WriteWithFiles writes p with the descriptors of files attached to its first byte.
 func (s *Socket) WriteWithFiles(p []byte, files ...*os.File) error {
 	CrashPoint("send files")
 	fds := make([]int, len(files))
@@ -73,11 +72,11 @@ func (s *Socket) WriteWithFiles(p []byte, files ...*os.File) error {
 	return err
 }
 
-// maxFiles is how many files may come at once.
+// maxFiles is the number of files that a peer may send at once.
 const maxFiles = 2
 
-// ReadWithFiles reads at least one byte into p, and the files that may be
-// attached, which become the caller's. More files than two are an error.
+// ReadWithFiles reads at least one byte into p, and the attached files, which the caller must
+// close. More than two files are an error.
 func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 	oob := make([]byte, unix.CmsgSpace((maxFiles+1)*4))
 	n, oobn, flags, _, err := s.ReadMsgUnix(p, oob)
@@ -97,7 +96,7 @@ func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 		}
 	}
 	if flags&unix.MSG_CTRUNC != 0 && len(files) <= maxFiles {
-		// There was room for what came, so the kernel could not make descriptors of it.
+		// The buffer was large enough, so the kernel could not create descriptors for the files.
 		cause := Explain("recvmsg", "", unix.EMFILE)
 		if !atFileLimit() {
 			cause = errors.New("a limit of open files (RLIMIT_NOFILE: ulimit -n), or a security " +
@@ -121,13 +120,13 @@ func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 // A SocketListener accepts connections on a socket in a directory.
 type SocketListener struct{ l *net.UnixListener }
 
-// Listen binds a socket called name in dir, whose path is dirPath, and listens on it. It
-// does not remove the socket when it is closed.
+// Listen binds a socket called name in dir, whose path is dirPath, and listens on it. Closing the
+// listener does not remove the socket.
 //
-// The address is the socket's path if that fits, for it is what the kernel shows to
-// others (in /proc/net/unix): cleaners of temporary files see by it that the socket is
-// in use. So the caller must look afterwards whether the socket is in dir, or dirPath
-// has come to name another folder meanwhile.
+// If the path of the socket is short enough, it is the address, because the kernel shows addresses
+// to others (in /proc/net/unix), and cleaners of temporary files see there that the socket is in
+// use. The caller must therefore check afterwards whether the socket is in dir: dirPath may have
+// come to name another folder meanwhile.
 func Listen(dir *os.File, dirPath, name string) (*SocketListener, error) {
 	CrashPoint("listen")
 	addr := &net.UnixAddr{Net: "unix", Name: filepath.Join(dirPath, name)}
@@ -142,7 +141,7 @@ func Listen(dir *os.File, dirPath, name string) (*SocketListener, error) {
 	return &SocketListener{l}, nil
 }
 
-// Accept waits for the next connection.
+// Accept blocks until there is a connection, and returns it.
 func (l *SocketListener) Accept() (*Socket, error) {
 	c, err := l.l.AcceptUnix()
 	if err != nil {
@@ -152,11 +151,11 @@ func (l *SocketListener) Accept() (*Socket, error) {
 	return newSocket(c)
 }
 
-// Close stops listening and wakes Accept.
+// Close stops listening, and ends a blocked Accept.
 func (l *SocketListener) Close() error { return l.l.Close() }
 
-// Dial connects to the socket called name in dir. It does not wait, except
-// while the server's queue of connections is full.
+// Dial connects to the socket called name in dir. It blocks only while the server's queue of
+// connections is full.
 func Dial(dir *os.File, name string) (*Socket, error) {
 	c, err := net.DialUnix("unix", nil, address(dir, name))
 	if err != nil {
@@ -166,30 +165,30 @@ func Dial(dir *os.File, name string) (*Socket, error) {
 	return newSocket(c)
 }
 
-// longestAddress is how long the path of a socket may be: the kernel's 108 bytes, of which
-// one ends it.
+// longestAddress is the length of the longest path of a socket. The kernel has 108 bytes, of which
+// the last is zero.
 const longestAddress = 107
 
-// address reaches a socket through its directory's descriptor: the path of a
-// socket is limited to 108 bytes, and this one is short however deep the
-// directory lies, and still right when the directory has been moved.
+// address returns an address that reaches a socket through the descriptor of its directory. The
+// path of a socket is limited to 108 bytes; this one is short, however deep the directory lies, and
+// remains valid when the directory is moved.
 func address(dir *os.File, name string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unix", Name: "/proc/self/fd/" +
 		strconv.Itoa(int(dir.Fd())) + "/" + name}
 }
 
-// ConnectionRefused reports whether err, from Dial, says that nobody listens:
-// no such socket, or one whose server is dead.
+// ConnectionRefused reports whether err, an error of [Dial], means that no server listens: the
+// socket does not exist, or its server is dead.
 func ConnectionRefused(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
 }
 
-// QueueFull reports whether err, from Dial, says that more clients wait for the server to accept
-// them than the kernel lets wait.
+// QueueFull reports whether err, an error of [Dial], means that the server's queue of connections
+// is full.
 func QueueFull(err error) bool { return errors.Is(err, unix.EAGAIN) }
 
-// Passes reports whether err, from Accept, says something of this moment alone: descriptors or
-// memory are short, or the client has gone away meanwhile.
+// Passes reports whether err, an error of Accept, is temporary: descriptors or memory are short, or
+// the client has gone meanwhile.
 func Passes(err error) bool {
 	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM,
 		unix.ECONNABORTED, unix.ECONNRESET,
@@ -201,7 +200,8 @@ func Passes(err error) bool {
 	return false
 }
 
-// DescriptorLimit is how many descriptors this process may have, or 0 where nothing tells.
+// DescriptorLimit returns the number of descriptors that this process may have, or 0 if it is
+// unknown.
 func DescriptorLimit() int {
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {

@@ -1,5 +1,5 @@
-// Package sys is the project's only door to the kernel beyond what package os
-// offers. Every function exists on every platform; where the platform lacks
-// what it needs, it returns an error that wraps errors.ErrUnsupported, so that
-// the packages above need no build tags.
+// Package sys is the part of the operating system that the packages above need: locks, mappings,
+// sockets, processes, clocks and wake-ups. Every function exists on every platform. On a platform
+// that lacks the feature, a function returns an error that wraps errors.ErrUnsupported, so the
+// packages above need no build tags.
 package sys

@@ -30,12 +30,12 @@ func doorbells(t testing.TB) (a, b *Doorbell) {
 	return a, b
 }
 
-// TestDoorbell lets two goroutines wake each other, each time after a store that the
-// other's look sees. A wake-up that is lost hangs the test.
+// TestDoorbell lets two goroutines wake each other, each time after a store that the other's look
+// sees. A lost wake-up hangs the test.
 func TestDoorbell(t *testing.T) {
 	a, b := doorbells(t)
 	var there, back atomic.Int64
-	const rounds = 10_000 // many times what the socket's buffer holds
+	const rounds = 10_000 // many times the capacity of the socket's buffer
 	turn := func(d *Doorbell, out, in *atomic.Int64, first bool) error {
 		for n := int64(1); n <= rounds; n++ {
 			if first {
@@ -62,8 +62,9 @@ func TestDoorbell(t *testing.T) {
 	}
 }
 
-// TestDoorbellUnheard rings far more often than the socket's buffer could hold while
-// nobody waits, as happens to a side that always finds something when it is about to sleep.
+// TestDoorbellUnheard rings far more often than the socket's buffer has room for, while no
+// goroutine waits. That happens to a side that always finds something to do when it is about to
+// sleep.
 func TestDoorbellUnheard(t *testing.T) {
 	a, b := doorbells(t)
 	for range 20 {
@@ -82,8 +83,8 @@ func TestDoorbellUnheard(t *testing.T) {
 	}
 }
 
-// TestDoorbellFlood has a peer send far more than it was asked for. The other side does not try
-// to come to the end of that, as there might be none.
+// TestDoorbellFlood has a peer that sends far more notes than it was asked for. The other side does
+// not try to read all of them, as there might be no end.
 func TestDoorbellFlood(t *testing.T) {
 	a, b := doorbells(t)
 	const flood = 16 << 10
@@ -140,12 +141,12 @@ func TestDoorbellClose(t *testing.T) {
 		if err := b.conn.SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s: the descriptor is still open: %v", name, err)
 		}
-		b.Ring() // does nothing
+		b.Ring() // has no effect
 		b.Poke()
 	}
 }
 
-// TestDoorbellOfAnotherKind gives files that are no doorbells.
+// TestDoorbellOfAnotherKind passes files that are not doorbells.
 func TestDoorbellOfAnotherKind(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -163,7 +164,7 @@ func TestDoorbellOfAnotherKind(t *testing.T) {
 // wakeEnv makes this test binary the other process of BenchmarkWake.
 const wakeEnv = "SYS_TEST_WAKE"
 
-// TestWakeBack is that process.
+// TestWakeBack is the other process of BenchmarkWake.
 func TestWakeBack(t *testing.T) {
 	if os.Getenv(wakeEnv) == "" {
 		t.Skip("the other process of BenchmarkWake")
@@ -171,14 +172,14 @@ func TestWakeBack(t *testing.T) {
 	wakeBack()
 }
 
-// A waker is one of the ways to wake another process and to be woken.
+// A waker is a way to wake another process and to be woken.
 type waker struct {
 	notify func()
 	await  func() error
 }
 
-// bellWaker wakes by a doorbell, having counted up a byte of shared memory that the other
-// process looks at. The bells order the accesses.
+// bellWaker wakes by a doorbell, after it has incremented a byte of shared memory that the other
+// process checks. The doorbells order the accesses.
 func bellWaker(d *Doorbell, out, in *byte) waker {
 	var seen byte
 	look := func() bool { return *in != seen }
@@ -194,10 +195,10 @@ func bellWaker(d *Doorbell, out, in *byte) waker {
 	}}
 }
 
-// byteWaker wakes by a byte that is read: over a socket, or two pipes.
+// byteWaker wakes by a byte that is read, from a socket or from one of two pipes.
 func byteWaker(out, in *os.File) (waker, error) {
 	for _, f := range []**os.File{&out, &in} {
-		fd, err := unix.Dup(int((*f).Fd())) // it was inherited or given away, and so blocks
+		fd, err := unix.Dup(int((*f).Fd())) // it was inherited, so it blocks
 		if err == nil {
 			err = unix.SetNonblock(fd, true)
 		}
@@ -210,10 +211,10 @@ func byteWaker(out, in *os.File) (waker, error) {
 	return waker{func() {
 			_, _ = out.Write(note)
 		}, func() error { _, err := in.Read(buf); return err }},
-		in.SetReadDeadline(time.Time{}) // an error where the netpoller does not know it
+		in.SetReadDeadline(time.Time{}) // an error if the netpoller does not know it
 }
 
-// Where the bytes lie, each on a cache line of its own.
+// Offsets of the bytes, each in a cache line of its own.
 const (
 	thereByte = 0
 	backByte  = 128
@@ -243,9 +244,8 @@ func wakeBack() {
 	os.Exit(0)
 }
 
-// BenchmarkWake measures the round trip of a wake-up between two processes that sleep, by
-// doorbells, by bytes that are read from a socket, and by pipes, in turns, and reports
-// the medians.
+// BenchmarkWake measures the round trip of a wake-up between two sleeping processes, by doorbells,
+// by bytes that are read from a socket, and by pipes, alternately, and reports the medians.
 func BenchmarkWake(b *testing.B) {
 	bell, theirs, err := NewDoorbell()
 	if err != nil {

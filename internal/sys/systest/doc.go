@@ -1,3 +1,3 @@
-// Package systest makes system calls fail for real, in processes that tests start:
-// by the filters with which sandboxes forbid them.
+// Package systest makes system calls fail in the processes that tests start, by the filters with
+// which sandboxes forbid system calls.
 package systest

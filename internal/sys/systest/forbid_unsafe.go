@@ -12,17 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnvVar tells a test's process which system calls are to fail: a list of
-// "<call>=<errno>", as of "memfd_create=EPERM,pidfd_open=ENOSYS".
+// EnvVar names the environment variable that tells a test's process which system calls fail. Its
+// value is a list of "<call>=<errno>", such as "memfd_create=EPERM,pidfd_open=ENOSYS".
 const EnvVar = "SYSTEST_FORBID"
 
-// A rule is a system call that may be named, and what an argument of it must be for it
-// to fail: what concerns the Go runtime's own calls would end the process.
+// A rule is a system call that EnvVar may name, with the condition on one of its arguments under
+// which it fails. The condition excludes the Go runtime's own calls, whose failure would end the
+// process.
 type rule struct {
 	number uint32
 	when   condition
-	arg    uint32 // the argument's place
-	value  uint32 // to compare its lower half with
+	arg    uint32 // the index of the argument
+	value  uint32 // compared with its lower half
 }
 
 type condition int
@@ -33,7 +34,7 @@ const (
 	unequal
 )
 
-// threadFlags are those with which the Go runtime makes its threads.
+// threadFlags are the flags with which the Go runtime creates its threads.
 const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND |
 	unix.CLONE_SYSVSEM | unix.CLONE_THREAD
 
@@ -75,14 +76,14 @@ var errnos = map[string]unix.Errno{
 	"EIO": unix.EIO,
 }
 
-// Obey makes the system calls fail that EnvVar lists, in this process and in those
-// that it starts, for ever.
+// Obey makes the system calls that EnvVar lists fail in this process and in the processes that it
+// starts, for the rest of their lives.
 func Obey() error {
 	list := os.Getenv(EnvVar)
 	if list == "" {
 		return nil
 	}
-	prog := []unix.SockFilter{load(0)} // the call's number
+	prog := []unix.SockFilter{load(0)} // the number of the call
 	for _, rule := range strings.Split(list, ",") {
 		name, errno, _ := strings.Cut(rule, "=")
 		call, known := calls[name]
@@ -100,7 +101,7 @@ func Obey() error {
 			test.Jt, test.Jf = 1, 0
 		}
 		prog = append(prog, jumpUnless(call.number, 4),
-			load(16+8*call.arg), // where the arguments are; its lower half
+			load(16+8*call.arg), // the offset of the arguments; the lower half of one
 			test, answer(fail), load(0))
 	}
 	prog = append(prog, answer(unix.SECCOMP_RET_ALLOW))
