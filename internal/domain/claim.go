@@ -9,44 +9,43 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// CheckPeriod is how often a process looks whether the names that it holds in a
-// domain still stand for what it made, and whether the domain's path still
-// names the folder that it opened. A stat of each costs about a microsecond;
-// no notice of the kernel tells of all the ways in which a path can change.
+// CheckPeriod is the period at which a process checks whether its names in a domain still stand for
+// the files that it made, and whether the domain's path still names the folder that it opened. Each
+// check is a stat, which takes about a microsecond. No event of the kernel reports all the ways in
+// which a path can change.
 const CheckPeriod = sys.CheckPeriod
 
-// TouchPeriod is how often the times of files in use are renewed, for
-// cleaners that go by age alone.
+// TouchPeriod is the period at which the times of files in use are renewed, for cleaners that
+// remove files by age.
 const TouchPeriod = time.Hour
 
 // ErrClaimed marks a claim of a name that a live process has claimed.
 var ErrClaimed = errors.New("claimed by another process")
 
-// A Claim is the right of this process to a name in one domain folder. It is
-// a lock of the folder itself, so it holds whatever happens to the files in
-// it: whoever removes the files of a live owner takes nothing from it but
-// the files, which it can make again. The kernel ends the claim with the
-// process.
+// A Claim is the right of this process to a name in the folder of a domain. It is a lock of the
+// folder itself, so it outlives the files in the folder: a process that removes the files of a live
+// owner takes no name away, because the owner can make the files again. The kernel ends the claim
+// with the process.
 //
-// The folder is also locked with flock, in shared mode, which is how
-// systemd-tmpfiles knows that it must leave a folder alone.
+// A Claim also locks the folder by flock in shared mode. systemd-tmpfiles leaves such a folder
+// alone.
 type Claim struct {
 	f       *os.File
 	flocked bool
 }
 
-// patience is how long Claim waits for the holder of a claim that may be dying:
-// the kernel frees what a process holds one after the other, and a process that
-// was just forked shares the claims of its parent until it executes its program.
+// patience is the time for which Claim waits for the holder of a claim, which may be dying: the
+// kernel releases the locks of a process one after the other, and a forked process shares the
+// claims of its parent until it executes its program.
 const patience = 100 * time.Millisecond
 
-// Claim claims name, which the caller chooses to be unique among all kinds of
-// names in the domain, such as "channel/echo". It fails with ErrClaimed while
-// somebody else holds it.
+// Claim claims name, which must be unique among all kinds of names in the domain, such as
+// "channel/echo". It returns [ErrClaimed] if another process holds the name for longer than a short
+// time.
 //
-// Folders cannot be locked exclusively, so a claim is a shared lock, and each
-// claimant looks for others after taking its own. Two that claim at the same
-// moment may therefore both fail; callers lock a file first where that matters.
+// Folders cannot be locked exclusively, so a claim is a shared lock, and each claimant checks for
+// others after it has taken its own lock. Two processes that claim at the same moment may therefore
+// both fail; callers for which that matters lock a file first.
 func (d *Dir) Claim(name string) (*Claim, error) {
 	f, err := d.root.Open(".")
 	if err != nil {
@@ -77,22 +76,23 @@ func (d *Dir) Claim(name string) (*Claim, error) {
 	return c, nil
 }
 
-// Protect locks the folder against cleaners, if that has not succeeded yet: a
-// cleaner that is at work holds the lock itself.
+// Protect locks the folder against cleaners, unless that has succeeded before. It fails while a
+// cleaner is at work, which holds the lock itself.
 func (c *Claim) Protect() {
 	if !c.flocked {
 		c.flocked = sys.ShareFolder(c.f) == nil
 	}
 }
 
-// Folder is the claimed name's folder; it is the Claim's to close.
+// Folder returns the folder of the claimed name. It belongs to the Claim; the caller must not close
+// it.
 func (c *Claim) Folder() *os.File { return c.f }
 
-// Close gives the claim up.
+// Close releases the claim.
 func (c *Claim) Close() error { return c.f.Close() }
 
-// claimByte is the byte of the folder that stands for a name: its FNV-1a hash, in the
-// half of the range that the kernel can lock.
+// claimByte returns the byte of the folder that stands for a name: the FNV-1a hash of the name, in
+// the part of the range that the kernel can lock.
 func claimByte(name string) int64 {
 	h := fnv.New64a()
 	h.Write([]byte(name))
@@ -109,15 +109,14 @@ func (d *Dir) InPlace() bool {
 	return err == nil && os.SameFile(mine, there)
 }
 
-// Holds reports whether name, a path in the domain, still stands for the file
-// of that identity.
+// Holds reports whether name, a path in the domain, still names the given file.
 func (d *Dir) Holds(name string, file os.FileInfo) bool {
 	there, err := d.root.Lstat(name)
 	return err == nil && os.SameFile(file, there)
 }
 
-// Touch renews the times of files of the domain. It is done for cleaners only,
-// so nothing follows from a failure.
+// Touch renews the times of files of the domain. It ignores errors, because the times matter to
+// cleaners only.
 func (d *Dir) Touch(names ...string) {
 	now := time.Now()
 	for _, name := range names {

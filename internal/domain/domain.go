@@ -1,9 +1,9 @@
-// Package domain resolves and guards the directory in which the processes of
-// one user meet: the sockets of servers, their lock files, and the registry.
+// Package domain resolves and guards the directory in which the processes of one user meet. It
+// holds the sockets of servers, their lock files, and the registry.
 //
-// Everything in a domain is trusted as far as its owner is. Open therefore
-// refuses a directory that somebody else owns or can reach, and everything
-// below is used through an *os.Root, which does not leave it by symlinks.
+// The content of a domain is trusted as far as its owner is. [Open] therefore refuses a directory
+// that another user owns or can reach. All files are accessed through an *os.Root, which does not
+// follow symbolic links out of the directory.
 package domain
 
 import (
@@ -18,32 +18,32 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// EnvVar names the environment variable that chooses the domain of a process
-// whose code does not: a name, or a path.
+// EnvVar names the environment variable that chooses the domain of a process whose code does not.
+// Its value is a name or a path.
 const EnvVar = "IPCGEN_DOMAIN"
 
-// defaultName is the domain used when nothing chooses one.
+// defaultName is the domain of a process for which neither code nor environment chooses one.
 const defaultName = "default"
 
-// MaxNameLen is the longest name of a domain, an endpoint or a channel, in
-// bytes. It keeps "/proc/self/fd/<n>/<name>.sock", by which sockets in deep
-// directories are reached, within the 108 bytes of a Unix socket's address.
+// MaxNameLen is the length of the longest name of a domain, an endpoint or a channel, in bytes. It
+// keeps "/proc/self/fd/<n>/<name>.sock", the address of sockets in deep directories, within the 108
+// bytes of the address of a Unix socket.
 const MaxNameLen = 80
 
 var (
-	// ErrUnsafe marks a domain directory that cannot be trusted: a symlink, no
-	// directory, owned by another user, or open to others.
+	// ErrUnsafe marks a domain directory that cannot be trusted: a symbolic link, not a directory,
+	// owned by another user, or accessible to others.
 	ErrUnsafe    = errors.New("unsafe domain directory")
 	errExchanged = fmt.Errorf("%w: it was exchanged while it was opened", ErrUnsafe)
 	// ErrName marks a name that cannot name an endpoint.
 	ErrName = errors.New("invalid name")
 )
 
-// A PathError says which directory was refused or could not be opened, and
-// what to do about it. It wraps ErrUnsafe or the system's error.
+// A PathError is the error for a directory that was refused or could not be opened, with a remedy.
+// It wraps [ErrUnsafe] or the error of the system.
 type PathError struct {
 	Path string
-	Hint string // what to do; may be empty
+	Hint string // the remedy; may be empty
 	Err  error
 }
 
@@ -57,8 +57,8 @@ func (e *PathError) Error() string {
 
 func (e *PathError) Unwrap() error { return e.Err }
 
-// failed is the error of a system call; what the system's error means is a better hint than
-// what is likely.
+// failed returns the error of a system call. The meaning of the system's error, if it is known, is
+// a better hint than the given one.
 func failed(path, hint string, err error) error {
 	if cause := sys.CauseOf("open", err); cause != "" {
 		hint = cause
@@ -66,21 +66,20 @@ func failed(path, hint string, err error) error {
 	return &PathError{path, hint, err}
 }
 
-// A Dir is an open domain directory that has passed the checks of Open.
+// A Dir is an open domain directory that has passed the checks of [Open].
 type Dir struct {
 	path   string
 	choice choice
 	root   *os.Root
 }
 
-// Open resolves name, creates the directory with mode 0700 if it is missing,
-// checks that it is safe to use, and opens it.
+// Open resolves name, creates the directory with mode 0700 if it is missing, checks that it is safe
+// to use, and opens it. The caller must close the Dir.
 //
-// The empty name stands for $IPCGEN_DOMAIN, or "default" where that is not set.
-// A name with a path separator is a path and used as it is; its parent must
-// exist. Any other name lives under $XDG_RUNTIME_DIR/ipcgen or, without
-// XDG_RUNTIME_DIR, under ipcgen-<uid> in the directory for temporary files; that
-// base is created and checked in the same way.
+// The empty name stands for $IPCGEN_DOMAIN or, if that is not set, for "default". A name with a
+// path separator is a path and is used unchanged; its parent must exist. Any other name is a
+// directory under $XDG_RUNTIME_DIR/ipcgen or, without XDG_RUNTIME_DIR, under ipcgen-<uid> in the
+// directory for temporary files. That base directory is created and checked in the same way.
 func Open(name string) (*Dir, error) {
 	c, err := resolve(name)
 	if err != nil {
@@ -89,7 +88,7 @@ func Open(name string) (*Dir, error) {
 	return c.open()
 }
 
-// Again opens what the domain's path names now, and creates it if it is gone.
+// Again opens the directory that the domain's path names now, and creates it if it is missing.
 func (d *Dir) Again() (*Dir, error) { return d.choice.open() }
 
 func (c choice) open() (*Dir, error) {
@@ -108,21 +107,21 @@ func (c choice) open() (*Dir, error) {
 	return d, nil
 }
 
-// runtimeVar names the variable for the folder of a user's sockets, which the
-// XDG Base Directory Specification defines.
+// runtimeVar names the environment variable for the folder of a user's sockets, which the XDG Base
+// Directory Specification defines.
 const runtimeVar = "XDG_RUNTIME_DIR"
 
-// A choice is what a domain's name stands for in this process.
+// A choice is the result of resolving the name of a domain in this process.
 type choice struct {
 	path string
-	base string // the folder above it, which is the project's own too; may be empty
+	base string // the folder above path, if it belongs to the project; otherwise empty
 	why  string // in words
-	// other is the path that the name stands for in a process of this user whose
-	// XDG_RUNTIME_DIR is set where ours is not, or the reverse; may be empty.
+	// other is the path for the same name in a process of this user with the opposite state of
+	// XDG_RUNTIME_DIR, set or not set; may be empty.
 	other string
 }
 
-// resolve finds out what a domain's name stands for.
+// resolve resolves the name of a domain.
 func resolve(name string) (c choice, err error) {
 	switch env := os.Getenv(EnvVar); {
 	case name != "":
@@ -157,9 +156,9 @@ func resolve(name string) (c choice, err error) {
 	return c, nil
 }
 
-// openChecked creates path if needed and opens it if it is safe. What it
-// returns is the directory it checked, even if the path is exchanged meanwhile.
-// A directory that others remove and make at this moment is tried again.
+// openChecked creates path if needed, and opens it if it is safe. The result is the directory that
+// was checked, even if the path is exchanged meanwhile. If other processes remove and create the
+// directory at the same time, openChecked tries again.
 func openChecked(path string) (d *Dir, err error) {
 	for range 10 {
 		d, err = openOnce(path)
@@ -182,7 +181,7 @@ func openOnce(path string) (*Dir, error) {
 		}
 		return nil, failed(path, "", err)
 	}
-	if !before.IsDir() { // also true of a symlink to a directory
+	if !before.IsDir() { // also for a symbolic link to a directory
 		return nil, unsafeDir(path, "it is no directory",
 			"remove it or choose another domain with "+EnvVar)
 	}
@@ -197,11 +196,11 @@ func openOnce(path string) (*Dir, error) {
 	return &Dir{path: path, root: root}, nil
 }
 
-// create makes the directory path, unless somebody does at this moment.
+// create creates the directory path, unless another process does at the same time.
 //
-// Root makes none in another user's folder: a command that was once run by
-// sudo, which keeps XDG_RUNTIME_DIR where it is told to, would leave a directory
-// that the user's own processes must refuse from then on.
+// It refuses to let root create a directory in another user's folder: a command run by sudo, which
+// can keep XDG_RUNTIME_DIR, would leave a directory that the user's own processes must refuse from
+// then on.
 func create(path string) (fs.FileInfo, error) {
 	parent := filepath.Dir(path)
 	fi, err := os.Stat(parent)
@@ -230,8 +229,8 @@ func create(path string) (fs.FileInfo, error) {
 	return fi, nil
 }
 
-// unmappedUID is who seems to own what belongs to a user that this user namespace does
-// not know, such as the machine's root.
+// unmappedUID is the apparent owner of files of users that this user namespace does not map, such
+// as the root of the machine.
 const unmappedUID = 65534
 
 func check(path string, before fs.FileInfo, root *os.Root) error {
@@ -265,12 +264,12 @@ func unsafeDir(path, why, hint string) error {
 	return &PathError{path, hint, fmt.Errorf("%w: %s", ErrUnsafe, why)}
 }
 
-// Path is the absolute path of the directory, for messages.
+// Path returns the absolute path of the directory, for messages.
 func (d *Dir) Path() string { return d.path }
 
-// Absence says for an error, in a clause that follows the domain's path, how the
-// domain was chosen, and where processes with another environment meet. file is
-// what was looked for in this domain in vain.
+// Absence returns a clause for an error message, to follow the domain's path. It says how the
+// domain was chosen, and in which directory processes with another environment meet. file is the
+// name that was not found in this domain.
 func (d *Dir) Absence(file string) string {
 	s := "(" + d.choice.why
 	if d.choice.other != "" {
@@ -282,15 +281,15 @@ func (d *Dir) Absence(file string) string {
 	return s + ")"
 }
 
-// Root gives access to the files of the domain. It lives until Close.
+// Root returns the root for access to the files of the domain. It is valid until Close.
 func (d *Dir) Root() *os.Root { return d.root }
 
-// Close releases the directory; files opened from it stay open.
+// Close releases the directory. Files opened from it stay open.
 func (d *Dir) Close() error { return d.root.Close() }
 
-// CheckName reports whether name can name a thing of the given kind (such as
-// "channel", used in the error only) within a domain: 1 to MaxNameLen ASCII letters,
-// digits and ".", "_", "-", of which the first is no "." and no "-".
+// CheckName returns nil if name can name a thing of the given kind in a domain, and otherwise an
+// error that wraps [ErrName]. kind, such as "channel", is used in the error only. A valid name has
+// 1 to [MaxNameLen] ASCII letters, digits, ".", "_" and "-", and does not start with "." or "-".
 func CheckName(kind, name string) error {
 	switch {
 	case name == "":

@@ -114,10 +114,10 @@ func mkdirMode(path string, mode os.FileMode) error {
 	if err := os.Mkdir(path, mode); err != nil {
 		return err
 	}
-	return os.Chmod(path, mode) // past the umask
+	return os.Chmod(path, mode) // not reduced by the umask
 }
 
-// foreign makes a directory of another user, which only root can.
+// foreign creates a directory of another user, which only root can do.
 func foreign(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
@@ -125,8 +125,8 @@ func foreign(path string) error {
 	return os.Chown(path, 4711, 4711)
 }
 
-// A command run by sudo, with the environment of the user, makes no domain that the
-// user's own processes would have to refuse.
+// A command run by sudo, with the environment of the user, creates no domain that the user's own
+// processes would have to refuse.
 func TestRootMakesNoDomainForOthers(t *testing.T) {
 	run := filepath.Join(t.TempDir(), "run")
 	if err := foreign(run); err != nil || os.Geteuid() != 0 {

@@ -1,11 +1,11 @@
-// Package stage changes many files at once, or none of them.
+// Package stage changes several files at once, or none of them.
 //
-// A [Change] first writes every new file in full into a hidden folder, and moves
-// them to their places when all are there. An error on the way, or a signal that
-// asks the process to end, undoes what was done; a signal that comes too late for that
-// waits until all is in place. What a killed process leaves is in the hidden folder,
-// which the next change of the same folder empties. A lock that dies with its process tells
-// the two apart, and lets one change happen at a time.
+// A [Change] first writes every new file in full into a hidden folder. When all files are there, it
+// moves them to their places. An error, or a signal that asks the process to end, undoes the
+// change; a signal that comes too late for that waits until all files are in place. A process that
+// is killed leaves its files in the hidden folder, which the next change of the same folder
+// empties. A lock that ends with its process distinguishes a killed change from one in progress,
+// and allows one change at a time.
 package stage
 
 import (
@@ -26,33 +26,33 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// Folder is the name of the hidden folder, in the folder that is changed.
+// Folder is the name of the hidden folder, which lies in the folder that is changed.
 const Folder = ".ipcgen.tmp"
 
-// The names in the hidden folder. The rest are files on their way in and out.
+// The names in the hidden folder. All others are files that are being added or removed.
 const (
 	lockName = "lock"
-	madeName = "folders" // those that the change creates, one a line
+	madeName = "folders" // the folders that the change creates, one per line
 )
 
-// A Change is a set of changes to files in and below one folder. Write and Remove
-// may be called from several goroutines.
+// A Change is a set of changes to files in and below one folder. Write and Remove are safe for
+// concurrent use; the other methods are not.
 type Change struct {
-	// Waiting, if not nil, is called once when the change has to wait for that of
-	// another process.
+	// Waiting, if not nil, is called once if the change has to wait for the change of another
+	// process.
 	Waiting func()
 
 	dir     string
 	staging string
 	begin   sync.Once
-	failed  error // of begin
+	failed  error // the error of begin
 	lock    *os.File
 	waited  bool
 
-	made []string // folders, among them dir
+	made []string // folders that this change has created, among them dir
 
 	signals chan os.Signal
-	noted   chan struct{} // closed when no signal comes any more
+	noted   chan struct{} // closed when no more signals arrive
 	got     atomic.Pointer[os.Signal]
 
 	mu     sync.Mutex
@@ -63,7 +63,7 @@ type Change struct {
 
 // A write is a file that waits in the hidden folder.
 type write struct {
-	path   string // where links lead to
+	path   string // with links resolved
 	staged string
 	exists bool
 }
@@ -73,8 +73,7 @@ func New(dir string) *Change {
 	return &Change{dir: dir, staging: filepath.Join(dir, Folder)}
 }
 
-// An InterruptedError says that a signal asked the process to end, and that nothing
-// was changed.
+// An InterruptedError means that a signal asked the process to end, and that nothing was changed.
 type InterruptedError struct{ Signal os.Signal }
 
 // Error returns the message.
@@ -82,25 +81,24 @@ func (e *InterruptedError) Error() string {
 	return fmt.Sprintf("%v: nothing was changed", e.Signal)
 }
 
-// Begin takes the lock, waiting for it as long as another change has it, and
-// removes what a change that was killed has left. Write and Remove call it; before
-// the first of them nothing is touched. It reports whether another process
-// has changed the folder meanwhile.
+// Begin takes the lock and removes the files that a killed change has left. It blocks while another
+// change holds the lock. Write and Remove call it; until then the change touches no file. Begin
+// reports whether it had to wait, so that another process may have changed the folder.
 func (c *Change) Begin() (waited bool, err error) {
 	c.begin.Do(func() { c.failed = c.start() })
 	return c.waited, c.failed
 }
 
-// Abandoned reports whether there is a hidden folder, of a change that is under way or
-// that was killed.
+// Abandoned reports whether there is a hidden folder: that of a change in progress, or of one that
+// was killed.
 func (c *Change) Abandoned() bool {
 	_, err := os.Lstat(c.staging)
 	return err == nil
 }
 
 func (c *Change) start() error {
-	// The first signal ends the change in good order. One that the process was
-	// started to ignore stays ignored.
+	// The first signal ends the change in an orderly way. A signal that is ignored since the start
+	// of the process stays ignored.
 	c.signals = make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) {
@@ -125,8 +123,8 @@ func (c *Change) start() error {
 	return nil
 }
 
-// acquire makes the hidden folder and locks it. Another change may remove it between
-// any two steps.
+// acquire creates the hidden folder and locks it. Another change may remove the folder between any
+// two steps.
 func (c *Change) acquire() error {
 	pause := 2 * time.Millisecond
 	for begun := time.Now(); ; {
@@ -156,7 +154,7 @@ func (c *Change) acquire() error {
 			return c.doWithout()
 		}
 		if err == nil {
-			continue // it was the lock of a change that is over
+			continue // it was the lock of a change that has ended
 		}
 		if !errors.Is(err, sys.ErrLocked) {
 			return err
@@ -171,7 +169,7 @@ func (c *Change) acquire() error {
 	}
 }
 
-// doWithout makes a hidden folder of this change alone, where there are no locks.
+// doWithout creates a hidden folder for this change alone, on a system without locks.
 func (c *Change) doWithout() (err error) {
 	if c.staging, err = os.MkdirTemp(c.dir, Folder+"-*"); err != nil {
 		return err
@@ -187,8 +185,8 @@ func sameFile(f *os.File, name string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
-// clean empties the hidden folder, but for the lock, and removes the folders that a
-// change made for files that never came.
+// clean empties the hidden folder except for the lock, and removes the folders that a killed change
+// has created and not filled.
 func (c *Change) clean() error {
 	entries, err := os.ReadDir(c.staging)
 	if err != nil {
@@ -226,8 +224,8 @@ func (c *Change) name(suffix string) string {
 	return filepath.Join(c.staging, strconv.Itoa(c.next)+suffix)
 }
 
-// Write has the file at path hold data. A file that is there keeps its mode, and one
-// behind a symbolic link is what changes, not the link.
+// Write makes data the content of the file at path. An existing file keeps its mode. If path is a
+// symbolic link, the file behind it changes, not the link.
 func (c *Change) Write(path string, data []byte) error {
 	if _, err := c.Begin(); err != nil {
 		return err
@@ -251,7 +249,7 @@ func (c *Change) Write(path string, data []byte) error {
 			return &fs.PathError{Op: "write", Path: path, Err: errReadOnly}
 		}
 	}
-	// Not os.CreateTemp, whose mode 0600 would not follow the user's umask.
+	// os.CreateTemp is not used, because its mode 0600 would not follow the user's umask.
 	f, err := os.OpenFile(w.staged, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
@@ -272,7 +270,7 @@ func (c *Change) Write(path string, data []byte) error {
 
 var errReadOnly = fmt.Errorf("the file is read-only (%w)", fs.ErrPermission)
 
-// Remove has the file at path gone, and its folder too if nothing else is in it.
+// Remove removes the file at path, and its folder if that becomes empty.
 func (c *Change) Remove(path string) error {
 	if _, err := c.Begin(); err != nil {
 		return err
@@ -286,7 +284,7 @@ func (c *Change) Remove(path string) error {
 	return nil
 }
 
-// Reset forgets what Write and Remove were called for.
+// Reset discards all earlier calls of Write and Remove.
 func (c *Change) Reset() {
 	for _, w := range c.writes {
 		os.Remove(w.staged)
@@ -294,8 +292,8 @@ func (c *Change) Reset() {
 	c.writes, c.remove = nil, nil
 }
 
-// Close ends the change, and undoes it if it was not committed. It returns the
-// signal that asked the process to end meanwhile, nil if none did.
+// Close ends the change, and undoes it if it was not committed. It returns the signal that asked
+// the process to end meanwhile, or nil.
 func (c *Change) Close() os.Signal {
 	if c.signals == nil {
 		return nil
@@ -303,8 +301,8 @@ func (c *Change) Close() os.Signal {
 	if c.lock != nil {
 		c.clean()
 		sys.CrashPoint("stage cleaned")
-		// Before it is free, so that nobody locks what is gone; Windows does not
-		// remove what is open.
+		// The lock file is removed before the lock is released, so that no process locks a removed
+		// file. Windows does not remove an open file.
 		if os.Remove(c.lock.Name()) != nil {
 			c.lock.Close()
 			os.Remove(c.lock.Name())
@@ -313,7 +311,7 @@ func (c *Change) Close() os.Signal {
 		c.lock.Close()
 		c.lock = nil
 	}
-	os.Remove(c.staging) // if another change does not use it
+	os.Remove(c.staging) // unless another change uses it
 	removeFolders(c.made)
 	signal.Stop(c.signals)
 	close(c.signals)
@@ -325,7 +323,7 @@ func (c *Change) Close() os.Signal {
 	return nil
 }
 
-// Commit makes the change. When it returns an error, all is as before.
+// Commit makes the change. After an error, all files are as before.
 func (c *Change) Commit() (err error) {
 	if len(c.writes)+len(c.remove) == 0 {
 		return nil
@@ -357,7 +355,7 @@ func (c *Change) Commit() (err error) {
 	if err := c.noteFolders(c.around(c.remove)); err != nil {
 		return err
 	}
-	// First out, then in: where a file system takes two names for one, a new file
+	// Files are removed before new ones are added: on a file system that ignores case, a new file
 	// may have the name of an old one.
 	for _, path := range c.remove {
 		old := c.name(".old")
@@ -372,7 +370,7 @@ func (c *Change) Commit() (err error) {
 			old := c.name(".old")
 			switch err := keep(w.path, old); {
 			case errors.Is(err, fs.ErrNotExist):
-				w.exists = false // Remove had it under another name
+				w.exists = false // it was removed under another name
 			case err != nil:
 				return err
 			default:
@@ -391,8 +389,8 @@ func (c *Change) Commit() (err error) {
 	return nil
 }
 
-// around lists the folders that files are in, and those around them, the outermost
-// first.
+// around returns the folders that contain the files at paths, and their parents below c.dir,
+// outermost first.
 func (c *Change) around(paths []string) (folders []string) {
 	for _, path := range paths {
 		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
@@ -407,14 +405,14 @@ func (c *Change) around(paths []string) (folders []string) {
 	return slices.Compact(folders)
 }
 
-// removeFolder removes a folder, not a link to one, if it is empty.
+// removeFolder removes a folder if it is empty. It does not remove a link to a folder.
 func removeFolder(dir string) bool {
 	info, err := os.Lstat(dir)
 	return err == nil && info.IsDir() && os.Remove(dir) == nil
 }
 
-// noteFolders remembers folders that are made or may become empty, for the case of a
-// kill.
+// noteFolders records folders that are created or may become empty, for the case that the process
+// is killed.
 func (c *Change) noteFolders(made []string) error {
 	if len(made) == 0 {
 		return nil
@@ -433,8 +431,8 @@ func (c *Change) noteFolders(made []string) error {
 	return errors.Join(err, f.Close())
 }
 
-// makeFolders makes a folder and those around it, and returns those that were
-// missing, the outermost first.
+// makeFolders creates a folder and its parents, and returns those that were missing, outermost
+// first.
 func makeFolders(dir string) (made []string, err error) {
 	var missing []string
 	for d := dir; ; d = filepath.Dir(d) {
@@ -461,15 +459,15 @@ func makeFolders(dir string) (made []string, err error) {
 	return made, nil
 }
 
-// removeFolders removes folders that makeFolders made, unless something is in them.
+// removeFolders removes the folders that makeFolders created, unless they contain files.
 func removeFolders(made []string) {
 	for _, dir := range slices.Backward(made) {
 		removeFolder(dir)
 	}
 }
 
-// move moves a file, replacing one that is there. Between two file systems, which a
-// link or a mount below the folder may lead to, it is copied.
+// move moves a file and replaces an existing one. Between two file systems, to which a link or a
+// mount below the folder can lead, it copies the file.
 func move(from, to string) error {
 	err := os.Rename(from, to)
 	if !errors.Is(err, syscall.EXDEV) {
@@ -481,7 +479,7 @@ func move(from, to string) error {
 	return os.Remove(from)
 }
 
-// keep makes old another name of a file, or a copy where there is no such thing.
+// keep gives a file the additional name old, or copies it on a file system without hard links.
 func keep(path, old string) error {
 	if err := os.Link(path, old); err == nil || errors.Is(err, fs.ErrNotExist) {
 		return err
