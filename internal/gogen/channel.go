@@ -149,53 +149,6 @@ func isCounter(f *schema.Field) bool {
 	return f.Type.Base == schema.ULong && f.Type.Enum == nil && !f.Optional
 }
 
-// must claims a name that may not be changed.
-func (p *plan) must(k *pkg, name, what string, span diag.Span, file *schema.File) string {
-	if prev, taken := k.scope[name]; taken {
-		if prev.what == fieldFunction {
-			prev = p.functionOfField(k, name)
-		}
-		d := p.diags.Errorf(span, "%s needs the Go name %s, which is already that of %s", what,
-			name, prev.what)
-		if prev.span.IsValid() {
-			d.Note(prev.span, "%s is here", prev.what)
-		}
-		d.Helpf("rename one of them")
-		return name
-	}
-	k.scope[name] = &owner{what, span, file}
-	return name
-}
-
-func (p *plan) nameEnvelope(e *envelope) {
-	o := e.table
-	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
-	what := "envelope " + fullName(o.Namespace, o.Name)
-	name := func(s string) string { return p.must(k, s, what, o.Span, o.File) }
-	e.sender = name(t + "Sender")
-	e.newSender = name("New" + t + "Sender")
-	e.handler = name(t + "Handler")
-	e.unimplemented = name("Unimplemented" + t + "Handler")
-	e.newService = name("New" + t + "Service")
-	e.protocol = name(t + "Protocol")
-	e.schema = k.claim(unexported(t)+"Schema", &owner{what, o.Span, o.File})
-	methods := make(scope)
-	for _, m := range e.members {
-		if prev, taken := methods[m.name]; taken {
-			p.diags.Errorf(m.val.Span,
-				"%s needs the Go name %s for its member %s, which is already that of member %s",
-				what, m.name, m.val.Name, prev.what).
-				Note(prev.span, "member %s is here",
-					prev.what).Helpf("give one of them another alias")
-		}
-		methods[m.name] = &owner{what: m.val.Name, span: m.val.Span}
-		m.info = k.claim(unexported(t)+m.name, &owner{what, o.Span, o.File})
-	}
-}
-
-// unexported makes the initial of a name small.
-func unexported(name string) string { return string(lower(name[0])) + name[1:] }
-
 // planService decides how a service travels, and names what is generated for
 // it.
 func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
@@ -221,50 +174,6 @@ func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 	p.chooseEnvelopes(s, all)
 	p.nameService(s)
 	return s
-}
-
-func (p *plan) nameService(s *service) {
-	decl := s.decl
-	k := p.pkgOf(decl.Namespace)
-	what := "rpc_service " + fullName(decl.Namespace, decl.Name)
-	t := exported(decl.Name)
-	name := func(n string) string { return p.must(k, n, what, decl.Span, decl.File) }
-	s.iface = name(t)
-	client := t + "Client"
-	if p.opts.GRPC {
-		client = t + "IPCClient" // the other is the name of gRPC's
-	}
-	s.client = name(client)
-	s.newClient = name("New" + client)
-	s.newService = name("New" + t + "Service")
-	s.unimplemented = name("Unimplemented" + t)
-	s.protocol = name(t + "Protocol")
-	s.inPlaceClient = name(t + "InPlaceClient")
-	s.newInPlaceClient = name("New" + t + "InPlaceClient")
-	s.inPlaceHandlers = name(t + "InPlaceHandlers")
-	s.newInPlaceService = name("New" + t + "InPlaceService")
-	s.schema = k.claim(unexported(t)+"Schema", &owner{what, decl.Span, decl.File})
-	methods := make(scope)
-	ids := make(map[uint32]*method)
-	for _, m := range s.methods {
-		if prev, taken := methods[m.name]; taken {
-			p.diags.Errorf(m.decl.Span,
-				"method %s needs the Go name %s, which is already that of method %s", m.decl.Name,
-				m.name, prev.what).
-				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
-		}
-		methods[m.name] = &owner{what: m.decl.Name, span: m.decl.Span}
-		id := wireID(fullName(decl.Namespace, decl.Name), m.decl.Name)
-		if prev := ids[id]; prev != nil {
-			p.diags.Errorf(m.decl.Span, "methods %s and %s have the same number on the wire",
-				prev.decl.Name, m.decl.Name).
-				Note(prev.decl.Span, "method %s is here",
-					prev.decl.Name).Helpf("rename one of them")
-		}
-		ids[id] = m
-		m.info = k.claim(unexported(t)+m.name, &owner{what, decl.Span, decl.File})
-		m.inPlace = k.claim(m.info+"InPlace", &owner{what, decl.Span, decl.File})
-	}
 }
 
 // chooseEnvelopes finds the envelopes that a service travels in: the ones its

@@ -73,43 +73,18 @@ func (p *plan) serviceCodecs(s *service) {
 }
 
 // codecOf returns the codec of key. If there is none yet, it makes one and
-// appends it to codecs, those that one file writes. The names of its functions
-// begin with that of the file's owner, so that they differ from those in files
-// that other runs write.
+// appends it to codecs, those that one file writes. owner is the file's.
 func (p *plan) codecOf(codecs *[]*codec, owner string, key codecKey, e *envelope,
 	m *member) *codec {
 	if c := p.codecs[key]; c != nil {
 		return c
 	}
-	c := &codec{env: e, member: m, table: key.object, name: owner + sentence(key.object.Name)}
-	if m != nil {
-		c.name += m.name
-	}
-	c.finish = key.function("finish" + c.name)
-	c.open = key.function("open" + c.name)
+	c := &codec{env: e, member: m, table: key.object}
+	c.named(key, owner)
 	c.flat = p.flatten(key, c)
 	p.codecs[key] = c
 	*codecs = append(*codecs, c)
 	return c
-}
-
-// function claims the name of a function that only generated code calls.
-func (key codecKey) function(name string) string {
-	return key.pkg.claim(name, &owner{what: "a function of ipcgen's", file: key.declarer})
-}
-
-// forMessages and forReplies name the functions for one use of a codec.
-func (c *codec) forMessages(key codecKey) {
-	if c.encode == "" {
-		c.encode, c.decode = key.function("encode"+c.name), key.function("decode"+c.name)
-	}
-}
-
-func (c *codec) forReplies(key codecKey) {
-	if c.encodeReply == "" {
-		c.encodeReply = key.function("encode" + c.name + "Reply")
-		c.decodeReply = key.function("decode" + c.name + "Reply")
-	}
 }
 
 // isText reports whether the message is a string.

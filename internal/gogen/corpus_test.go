@@ -24,7 +24,7 @@ func flatbuffersDir(t *testing.T) string {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}",
 		"github.com/google/flatbuffers").Output()
 	if err != nil {
-		t.Skipf("the flatbuffers module is not here: %v", err)
+		t.Fatalf("find the flatbuffers module: %v", err)
 	}
 	return strings.TrimSpace(string(out))
 }

@@ -1,7 +1,6 @@
 package gogen
 
 import (
-	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
@@ -58,67 +57,6 @@ func (p *plan) planGRPC(part *part) {
 	for _, decl := range part.services {
 		p.grpc = append(p.grpc, p.nameGRPC(decl, own[decl]))
 	}
-}
-
-// grpcName makes the initial of a name a capital, as flatc does for gRPC. A name
-// that has none to make gets one, since others could not use it.
-func grpcName(name string) string {
-	if !isLetter(name[0]) {
-		return exported(name)
-	}
-	return string(upper(name[0])) + name[1:]
-}
-
-func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
-	k, t := p.pkgOf(decl.Namespace), grpcName(decl.Name)
-	what := "rpc_service " + fullName(decl.Namespace, decl.Name) + " for gRPC"
-	name := func(n string) string { return p.must(k, n, what, decl.Span, decl.File) }
-	hidden := func(n string) string { return k.claim(n, &owner{what, decl.Span, decl.File}) }
-	s := &grpcService{
-		decl: decl, service: own, wire: fullName(decl.Namespace, t),
-		client:        name(t + "Client"),
-		newClient:     name("New" + t + "Client"),
-		server:        name(t + "Server"),
-		unimplemented: name("Unimplemented" + t + "Server"),
-		unsafeServer:  name("Unsafe" + t + "Server"),
-		register:      name("Register" + t + "Server"),
-		clientImpl:    hidden(unexported(t) + "Client"),
-		desc:          hidden("_" + t + "_serviceDesc"),
-	}
-	if own != nil {
-		s.newServer = name("New" + t + "Server")
-		s.adapter = hidden(unexported(t) + "Adapter")
-		s.status = hidden(unexported(t) + "Status")
-	}
-	unary := make(map[*schema.Method]*method)
-	if own != nil {
-		for _, m := range own.methods {
-			unary[m.decl] = m
-		}
-	}
-	seen := make(scope)
-	for _, m := range decl.Methods {
-		g := &grpcMethod{decl: m, method: unary[m], name: grpcName(m.Name)}
-		if prev, taken := seen[g.name]; taken {
-			p.diags.Errorf(m.Span,
-				"method %s needs the Go name %s, which is already that of method %s", m.Name,
-				g.name, prev.what).
-				Note(prev.span, "method %s is here", prev.what).Helpf("rename one of them")
-		}
-		seen[g.name] = &owner{what: m.Name, span: m.Span}
-		g.wire = "/" + s.wire + "/" + g.name
-		g.handler = hidden("_" + t + "_" + g.name + "_Handler")
-		if !g.unary() {
-			stream := func(end string, span diag.Span) (string, string) {
-				return p.must(k, t+"_"+g.name+end, what, span, decl.File),
-					hidden(unexported(t) + g.name + end)
-			}
-			g.clientStream, g.clientStreamImpl = stream("Client", m.Span)
-			g.serverStream, g.serverStreamImpl = stream("Server", m.Span)
-		}
-		s.methods = append(s.methods, g)
-	}
-	return s
 }
 
 // request and reply return the accessors of a method's messages.

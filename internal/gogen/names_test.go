@@ -1,30 +1,46 @@
 package gogen
 
-import "testing"
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+)
 
-// The conversions are flatc's; the cases were taken from its output.
-func TestFieldNamesAreFlatcs(t *testing.T) {
-	for name, want := range map[string]string{
-		"seq": "Seq", "sample_rate": "SampleRate", "HTTPServer": "Httpserver", "a1B2c3": "A1B2c3",
-		"with_1_digit": "With1Digit", "double__under": "Double_under", "trailing_": "Trailing_",
-		"_lead":             "_Lead",
-		"testhashu32_fnv1a": "Testhashu32Fnv1a", "fooBar": "FooBar", "UPPER_CASE": "UpperCase",
-		"x": "X", "__two": "_Two",
-	} {
-		if got := upperCamel(name); got != want {
-			t.Errorf("%s became %s, not %s", name, got, want)
-		}
+// TestNamesAreGivenInOneFile checks that names.go alone names what generated code declares. Other
+// files may name local variables, in a scope of their own called taken.
+func TestNamesAreGivenInOneFile(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestMethodNamesAreExported(t *testing.T) {
-	for name, want := range map[string]string{
-		"SetParam": "SetParam", "getParam": "GetParam", "get_http_id": "GetHttpId",
-		"GetHTTPServer":           "GetHTTPServer",
-		"MyGame_Example2_Monster": "MyGameExample2Monster", "_": "X_", "_1": "X_1",
-	} {
-		if got := exported(name); got != want {
-			t.Errorf("%s became %s, not %s", name, got, want)
+	given := 0
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
 		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok || sel.Sel.Name != "claim" && sel.Sel.Name != "must" {
+				return true
+			}
+			if of, ok := sel.X.(*ast.Ident); ok && of.Name == "taken" {
+				return true
+			}
+			if given++; name != "names.go" {
+				t.Errorf("%s gives a name; do so in names.go", fset.Position(sel.Pos()))
+			}
+			return true
+		})
+	}
+	if given == 0 {
+		t.Error("names.go gives no names")
 	}
 }

@@ -20,8 +20,7 @@ type stream struct {
 // isStream reports whether a struct is marked as the header of a stream's blocks.
 func isStream(o *schema.Object) bool { return o.IsStruct && o.Attributes.Has(attrStream) }
 
-// planStreams finds the structs of a part that are marked as streams and names what is
-// generated for them.
+// planStreams finds the structs of a part that are marked as streams.
 func (p *plan) planStreams(part *part) {
 	for _, o := range part.objects {
 		if !o.Attributes.Has(attrStream) {
@@ -33,20 +32,7 @@ func (p *plan) planStreams(part *part) {
 				Helpf("make it a struct, or send it as a message of an envelope")
 			continue
 		}
-		k, t := p.pkgOf(o.Namespace), p.objects[o].Type
-		what := "stream of " + fullName(o.Namespace, o.Name)
-		name := func(s string) string { return p.must(k, s, what, o.Span, o.File) }
-		p.streams = append(p.streams, &stream{
-			header:     o,
-			info:       name(t + "Stream"),
-			schema:     k.claim(unexported(t)+"Schema", &owner{what, o.Span, o.File}),
-			writer:     name(t + "Writer"),
-			openWriter: name("Open" + t + "Writer"),
-			onWriter:   name("Handle" + t + "Writer"),
-			reader:     name(t + "Reader"),
-			openReader: name("Open" + t + "Reader"),
-			onReader:   name("Handle" + t + "Reader"),
-		})
+		p.streams = append(p.streams, p.nameStream(o))
 	}
 }
 
@@ -129,9 +115,6 @@ func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 		method().Id("CloseWithError").Params(local("why").Error()).Error().Block(
 			jen.Return(local("s").Dot("stream").Dot("CloseWithError").Call(local("why")))))
 }
-
-// sentence capitalises the initial of a sentence.
-func sentence(s string) string { return string(upper(s[0])) + s[1:] }
 
 // streamMethod writes Write or Read, whose callback has the header, the payload
 // and perhaps more parameters. The header's accessor is a part of the stream's
