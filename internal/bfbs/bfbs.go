@@ -1,14 +1,11 @@
-// Package bfbs reads and writes binary schemas: FlatBuffers of the format that
-// FlatBuffers' own reflection.fbs describes, as flatc writes them with -b
-// --schema.
+// Package bfbs reads and writes binary schemas: FlatBuffers of the format that FlatBuffers'
+// reflection.fbs describes, as flatc writes them with -b --schema.
 //
-// A binary schema comes from outside, so reading it trusts nothing: the buffer
-// is verified first, and then what it says is checked as a schema's text would
-// be. What passes makes the same model as the text it was made from, except
-// for what the format does not hold: positions, declared attributes that are
-// not used, and the defaults of strings. flatc leaves out more unless told to
-// keep it: built-in attributes, of which Read restores what it can, and
-// documentation.
+// A binary schema comes from outside, so [Read] trusts nothing. The buffer is verified first, and
+// then its contents are checked by the rules for the text of a schema. The resulting model equals
+// that of the text, except for the parts that the format does not have: positions, declared
+// attributes that are not used, and the defaults of strings. By default flatc also omits
+// documentation, and built-in attributes, of which Read restores the ones that it can.
 package bfbs
 
 import (
@@ -23,9 +20,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// Read decodes the contents of the binary schema at path. It reports what is
-// wrong to diags, and returns nil when that is an error. It has the form of
-// [schema.Options.ReadBinary].
+// Read decodes the contents of the binary schema at path. It reports errors and warnings to diags,
+// and returns nil after an error. It has the type of [schema.Options.ReadBinary].
 func Read(path string, data []byte, diags *diag.List) *schema.Schema {
 	at := diag.Span{File: path}
 	buf, err := verify(data)
@@ -50,11 +46,11 @@ func Read(path string, data []byte, diags *diag.List) *schema.Schema {
 	return r.schema
 }
 
-// A reader turns a verified buffer into a model.
+// A reader converts a verified buffer into a model.
 type reader struct {
 	path   string
 	diags  *diag.List
-	before int // errors in diags that are not ours
+	before int // errors in diags from before
 	at     diag.Span
 	root   table
 	schema *schema.Schema
@@ -67,7 +63,7 @@ type reader struct {
 	enumList   []*schema.Enum
 
 	lostStrings []string // the fields that are strings with a default
-	emptyList   bool     // some list of attributes is there and empty
+	emptyList   bool     // a list of attributes is present and empty
 }
 
 // errorf reports that the schema breaks a rule of the language.
@@ -86,7 +82,7 @@ func (r *reader) read() {
 	}
 	r.readFiles()
 
-	// Declare everything, so that types can refer to it.
+	// Declare everything first, so that types can refer to it.
 	types := make(map[string]bool)
 	objects, enums := r.root.tables(schemaObjects), r.root.tables(schemaEnums)
 	for _, t := range objects {
@@ -140,7 +136,7 @@ func (r *reader) read() {
 	s.Arrange()
 }
 
-// readFiles makes the files, the root last.
+// readFiles creates the files, the root last.
 func (r *reader) readFiles() {
 	included := make(map[*schema.File]bool)
 	for _, t := range r.root.tables(schemaFiles) {
@@ -166,9 +162,9 @@ func (r *reader) readFiles() {
 	r.schema.Files = append(r.schema.Files, root)
 }
 
-// rootFile finds the file that the schema was made from, which decides what
-// code is generated and which the format does not say. It is the one that no
-// other includes; in a cycle, the one that the binary schema is named after.
+// rootFile returns the file from which the schema was made. That file decides which code is
+// generated, and the format does not name it. It is the file that no other file includes or, in a
+// cycle, the one with the name of the binary schema.
 func (r *reader) rootFile(included map[*schema.File]bool) *schema.File {
 	base := strings.TrimSuffix(filepath.Base(r.path), ".bfbs") + ".fbs"
 	if len(r.files) == 0 {
@@ -194,7 +190,7 @@ func (r *reader) rootFile(included map[*schema.File]bool) *schema.File {
 	return r.file("//" + base)
 }
 
-// file returns the file of that name.
+// file returns the file with the given name.
 func (r *reader) file(name string) *schema.File {
 	f := r.files[name]
 	if f == nil {
@@ -204,8 +200,7 @@ func (r *reader) file(name string) *schema.File {
 	return f
 }
 
-// declaredIn returns the file that a declaration names, or the root when it
-// names none.
+// declaredIn returns the file that a declaration names, or the root file if it names none.
 func (r *reader) declaredIn(name string) *schema.File {
 	if f := r.files[name]; f != nil && name != "" {
 		return f
@@ -213,12 +208,12 @@ func (r *reader) declaredIn(name string) *schema.File {
 	return r.schema.Files[len(r.schema.Files)-1]
 }
 
-// maxNamespace bounds the length of a namespace as the text of a schema does,
-// since names are looked up in each part of it.
+// maxNamespace bounds the length of a namespace, as for the text of a schema, because names are
+// looked up in each part of it.
 const maxNamespace = 1000
 
-// split checks a full name and splits it into its namespace and its last part.
-// Names become Go source, so nothing but a name may pass.
+// split checks a full name and splits it into its namespace and its last part. Names become Go
+// source, so nothing but a valid name may pass.
 func (r *reader) split(full string) (schema.Namespace, string) {
 	if strings.LastIndexByte(full, '.') > maxNamespace {
 		r.errorf("a namespace has more than %d characters", maxNamespace)
@@ -255,8 +250,8 @@ func (r *reader) doc(t table, slot int) []string {
 	return lines
 }
 
-// attributes reads a list of attributes. flatc stores the value 0 for those
-// that have none; the ones that are numbers keep it.
+// attributes reads a list of attributes. flatc stores the value 0 for attributes without a value.
+// Attributes that are numbers keep the 0.
 func (r *reader) attributes(t table, slot int) schema.Attributes {
 	var list schema.Attributes
 	kvs := t.tables(slot)
@@ -373,9 +368,9 @@ func (r *reader) readServices() {
 	}
 }
 
-// message finds the table that a method refers to, by its name.
+// message returns the table to which a method refers by name.
 func (r *reader) message(call table, slot int, s *schema.Service, m *schema.Method) *schema.Object {
-	t, _ := call.table(slot) // required, so it is there
+	t, _ := call.table(slot) // it is required, so it is present
 	o := r.objects[t.string(objectName)]
 	if o == nil || o.IsStruct {
 		r.errorf("%s.%s: %s is not one of its tables", s.FullName(), m.Name, t.string(objectName))
@@ -383,7 +378,7 @@ func (r *reader) message(call table, slot int, s *schema.Service, m *schema.Meth
 	return o
 }
 
-// readType reads a type and checks that it is one.
+// readType reads a type and checks it.
 func (r *reader) readType(t table, owner string) schema.Type {
 	typ := schema.Type{
 		Base: schema.BaseType(t.u8(typeBase)), Element: schema.BaseType(t.u8(typeElement)),
@@ -431,7 +426,7 @@ func (r *reader) readType(t table, owner string) schema.Type {
 	return typ
 }
 
-// unsupported64 reports a field that the schema may have, and Go may not.
+// unsupported64 reports a field that is valid in a schema but not supported in Go.
 func (r *reader) unsupported64(field string) {
 	r.diags.Errorf(r.at,
 		"%s needs 64-bit offsets, which the FlatBuffers runtime for Go cannot read", field).

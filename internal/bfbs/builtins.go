@@ -11,16 +11,16 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// Built-in attributes, such as key and bit_flags, are in a binary schema only
-// when flatc has written it with --bfbs-builtins. Some of them show elsewhere in
-// the schema, some can be inferred, and the rest is lost. The reader restores
-// the former and lists the latter in one warning.
+// A binary schema has the built-in attributes, such as key and bit_flags, only if flatc has written
+// it with --bfbs-builtins. Some of the attributes are visible elsewhere in the schema, some can be
+// inferred, and the others are lost. The reader restores the first two kinds and lists the others
+// in one warning.
 
-// restoreBuiltins completes a schema whose built-in attributes are missing. The
-// objects, enums and services have been read; nothing has been checked.
+// restoreBuiltins completes a schema whose built-in attributes are missing. It is called after the
+// objects, enums and services were read, and before anything is checked.
 func (r *reader) restoreBuiltins() {
-	// An empty list of attributes is left by Write where there are no built-in
-	// ones, and by flatc never.
+	// Write leaves an empty list of attributes in a schema without built-in attributes. flatc never
+	// does.
 	complete := r.emptyList || hasBuiltins(r.schema)
 	dropped := r.restoreEvident()
 	complete = complete && !dropped
@@ -35,8 +35,8 @@ func (r *reader) restoreBuiltins() {
 	}
 }
 
-// restoreEvident adds the attributes that the schema states in another form,
-// and reports whether one was missing.
+// restoreEvident adds the attributes that the schema expresses in another form, and reports whether
+// one was missing.
 func (r *reader) restoreEvident() (missing bool) {
 	add := func(to *schema.Attributes, name, value string) {
 		if !to.Has(name) {
@@ -58,7 +58,7 @@ func (r *reader) restoreEvident() (missing bool) {
 			if f.Key {
 				add(&f.Attributes, "key", "")
 			}
-			// A string that is a key is required without saying so.
+			// A string that is a key is required implicitly.
 			if f.Required && !(f.Key && f.Type.Base == schema.String) {
 				add(&f.Attributes, "required", "")
 			}
@@ -67,7 +67,7 @@ func (r *reader) restoreEvident() (missing bool) {
 	return missing
 }
 
-// addAttribute inserts an attribute that list does not have.
+// addAttribute inserts an attribute unless list has it.
 func addAttribute(list *schema.Attributes, a schema.Attribute) {
 	i, _ := slices.BinarySearchFunc(*list, a.Name, func(b schema.Attribute, name string) int {
 		return cmp.Compare(b.Name, name)
@@ -75,9 +75,9 @@ func addAttribute(list *schema.Attributes, a schema.Attribute) {
 	*list = slices.Insert(*list, i, a)
 }
 
-// certainFlags returns the enums that only bit_flags explains: a field has a
-// default, or a field of a struct starts as 0, which is none of the values. In a
-// schema that is complete, a default that flatc cannot store explains more.
+// certainFlags returns the enums that only bit_flags explains: a field has a combination of values
+// as its default, or a field of a struct starts as 0, which is not a value. In a complete schema, a
+// default that flatc cannot store explains further cases.
 func (r *reader) certainFlags(complete bool) (flags []*schema.Enum) {
 	for _, o := range r.objectList {
 		for _, f := range o.Fields {
@@ -94,8 +94,8 @@ func (r *reader) certainFlags(complete bool) (flags []*schema.Enum) {
 	return flags
 }
 
-// probableFlags returns the other enums whose values are three or more single
-// bits, and whose type is unsigned.
+// probableFlags returns the other enums of an unsigned type with three or more values, each a
+// single bit.
 func (r *reader) probableFlags() (flags []*schema.Enum) {
 	for _, e := range r.enumList {
 		if !e.BitFlags && e.Underlying.IsUnsigned() && len(e.Values) >= 3 && singleBits(e) {
@@ -106,38 +106,37 @@ func (r *reader) probableFlags() (flags []*schema.Enum) {
 	return flags
 }
 
-// setFlags takes e for an enum with bit_flags.
+// setFlags makes e an enum with bit_flags.
 func setFlags(e *schema.Enum) {
 	e.BitFlags = true
 	addAttribute(&e.Attributes, schema.Attribute{Name: "bit_flags", Bare: true})
 }
 
-// singleBits reports whether e is an enum each of whose values has one bit,
-// which is not the sign, as bit_flags makes them.
+// singleBits reports whether e is an enum whose values have one bit each, as bit_flags makes them,
+// and not the sign bit.
 func singleBits(e *schema.Enum) bool {
 	return !e.IsUnion && !slices.ContainsFunc(e.Values, func(v *schema.EnumVal) bool {
 		return bits.OnesCount64(uint64(v.Value)) != 1 || v.Value < 0 && e.Underlying != schema.ULong
 	})
 }
 
-// unstorable returns the value that flatc has stored as 0, as it does for a
-// default of 2^63 or more, if 0 is no value of the enum and there is one such
-// value; otherwise nil.
+// unstorable returns the value that flatc has stored as 0, which it does for a default of 2^63 or
+// more. It returns nil if 0 is a value of the enum, or unless there is exactly one such value.
 func unstorable(o *schema.Object, f *schema.Field) *schema.EnumVal {
 	e := f.Type.Enum
 	if o.IsStruct || f.Type.Base != schema.ULong || f.Optional || f.Default.Int != 0 ||
 		e.Value(0) != nil {
 		return nil
 	}
-	n := len(e.Values) // which are ordered as unsigned numbers
+	n := len(e.Values) // ordered as unsigned numbers
 	if e.Values[n-1].Value >= 0 || n > 1 && e.Values[n-2].Value < 0 {
 		return nil
 	}
 	return e.Values[n-1]
 }
 
-// inferDefaults sets the defaults that flatc has stored as 0 and that only one
-// value of their enum can be.
+// inferDefaults sets the defaults that flatc has stored as 0 and that only one value of their enum
+// can be.
 func (r *reader) inferDefaults() {
 	var inferred []string
 	for _, o := range r.objectList {
@@ -168,7 +167,7 @@ func hasBuiltins(s *schema.Schema) bool {
 	})
 }
 
-// anyAttributes reports whether some list of attributes of s satisfies is.
+// anyAttributes reports whether is holds for a list of attributes of s.
 func anyAttributes(s *schema.Schema, is func(schema.Attributes) bool) bool {
 	for _, o := range s.Objects {
 		if is(o.Attributes) ||
@@ -195,9 +194,8 @@ func anyAttributes(s *schema.Schema, is func(schema.Attributes) bool) bool {
 	return false
 }
 
-// warnBuiltins lists what the missing attributes may have said. dropped is set
-// when some are known to be missing; otherwise the schema may never have had
-// any.
+// warnBuiltins lists the parts of the schema that missing attributes may affect. dropped is set if
+// some are known to be missing; otherwise the schema may never have had any.
 func (r *reader) warnBuiltins(dropped bool, flags []*schema.Enum) {
 	var taken, possible, methods, vectors, texts []string
 	for _, e := range flags {
@@ -249,7 +247,7 @@ func (r *reader) warnBuiltins(dropped bool, flags []*schema.Enum) {
 		"generate from the .fbs file")
 }
 
-// maxListed is the number of names that a list in a diagnostic shows.
+// maxListed is the number of names in a list of a diagnostic.
 const maxListed = 100
 
 // list joins names for a diagnostic.

@@ -18,7 +18,7 @@ func encodeBare(s *schema.Schema) []byte {
 	return w.write()
 }
 
-// read reads a binary schema and returns it with all that was said about it.
+// read reads a binary schema and returns it with the text of all diagnostics.
 func read(t testing.TB, name string, data []byte) (*schema.Schema, string) {
 	t.Helper()
 	var diags diag.List
@@ -33,12 +33,12 @@ func read(t testing.TB, name string, data []byte) (*schema.Schema, string) {
 	return s, out.String()
 }
 
-// restorable are the built-in attributes that a schema states in another form.
+// restorable are the built-in attributes that a schema expresses in another form.
 var restorable = []string{"deprecated", "required", "key", "force_align", "bit_flags"}
 
-// forget makes of s what is left of it without its built-in attributes, but for
-// those that Read restores, and returns the names of what changed by it. back is
-// what Read has made: whether bit_flags could be restored differs.
+// forget removes from s the built-in attributes and their effects, except for those that Read
+// restores, and returns the names of the changed parts. back is the result of Read, which decides
+// about bit_flags.
 func forget(s, back *schema.Schema) (lost []string) {
 	strip := func(list *schema.Attributes) {
 		*list = slices.DeleteFunc(*list, func(a schema.Attribute) bool {
@@ -95,9 +95,8 @@ func forget(s, back *schema.Schema) (lost []string) {
 	return lost
 }
 
-// TestWithoutBuiltins writes every schema of the corpus without its built-in
-// attributes. It must load, be the same schema and make the same code, but for
-// what the warning lists by name.
+// TestWithoutBuiltins writes every schema of the corpus without its built-in attributes. The result
+// must load, be the same schema, and produce the same code, except for the names in the warning.
 func TestWithoutBuiltins(t *testing.T) {
 	schemas := corpus(t, flatbuffersModule(t))
 	if schemas[kinds] = loadFile(kinds); schemas[kinds] == nil {
@@ -121,7 +120,7 @@ func TestWithoutBuiltins(t *testing.T) {
 			if d := firstDifference(generate(back), generate(s)); d != "" {
 				t.Error(d)
 			}
-			// What was restored stays, and is no longer remarkable.
+			// Restored attributes stay, and cause no further warning.
 			again, said := read(t, file, encode(back))
 			if strings.Contains(said, "built-in") {
 				t.Errorf("read again, it says:\n%s", said)
@@ -136,8 +135,8 @@ func TestWithoutBuiltins(t *testing.T) {
 	}
 }
 
-// TestOfFlatcWithoutBuiltins reads a binary schema that flatc has written
-// without options, and compares it with that of encodeBare.
+// TestOfFlatcWithoutBuiltins reads a binary schema that flatc has written without options, and
+// compares it with the result of encodeBare.
 func TestOfFlatcWithoutBuiltins(t *testing.T) {
 	theirs, err := os.ReadFile("testdata/flatc/kinds.bfbs")
 	if err != nil {
@@ -174,9 +173,8 @@ help: make the binary schema with flatc -b --schema --bfbs-builtins or ipcgen -b
 	}
 }
 
-// knownToFlatc removes from the meaning of kinds.fbs the lines in which flatc
-// without options differs: it writes no documentation, and three defaults, of
-// 2^63 or more and -0, as 0.
+// knownToFlatc removes from the meaning of kinds.fbs the lines in which flatc without options
+// differs: it omits documentation, and writes three defaults, of 2^63 or more and of -0, as 0.
 func knownToFlatc(meaning string) string {
 	lines := strings.Split(meaning, "\n")
 	return strings.Join(slices.DeleteFunc(lines, func(line string) bool {
@@ -202,12 +200,12 @@ func load(t testing.TB, text string) *schema.Schema {
 	return s
 }
 
-// TestBuiltinsThatMayBeLost reads schemas that never had an attribute, and such
-// that had one: only their writer knows.
+// TestBuiltinsThatMayBeLost reads schemas that never had an attribute, and schemas that had one.
+// Only their writer knows the difference.
 func TestBuiltinsThatMayBeLost(t *testing.T) {
 	for name, test := range map[string]struct {
 		text string
-		says []string // nothing at all if empty
+		says []string // nothing if empty
 	}{
 		"numbers": {"table T { a: int; }", nil},
 		"a method": {"table T {} rpc_service S { m(T): T; }",
@@ -246,7 +244,7 @@ func TestBuiltinsThatMayBeLost(t *testing.T) {
 			if len(test.says) == 0 && said != "" {
 				t.Errorf("it says:\n%s", said)
 			}
-			// One that is complete says nothing, attributes or not.
+			// A complete schema gives no warning, with attributes or without.
 			back, said := read(t, "text.bfbs", encode(s))
 			if said != "" {
 				t.Errorf("complete, it says:\n%s", said)
@@ -258,8 +256,8 @@ func TestBuiltinsThatMayBeLost(t *testing.T) {
 	}
 }
 
-// TestDefaultsThatFlatcCannotStore reads a schema with all of its attributes
-// whose default flatc has stored as 0.
+// TestDefaultsThatFlatcCannotStore reads a schema with all of its attributes, whose default flatc
+// has stored as 0.
 func TestDefaultsThatFlatcCannotStore(t *testing.T) {
 	s := load(t, "enum E: ulong { A = 1, B = 0x8000000000000000 } table T { e: E = B; k: int "+
 		"(key); }")
@@ -272,7 +270,7 @@ func TestDefaultsThatFlatcCannotStore(t *testing.T) {
 	if !strings.Contains(said, "T.e = B") {
 		t.Errorf("it says:\n%s", said)
 	}
-	// With two such values there is no telling which one it was.
+	// With two such values, the default cannot be inferred.
 	s = load(t, "enum E: ulong { A = 3, B = 0x8000000000000000, C } table T { e: E = B; k: int "+
 		"(key); }")
 	field(s, "T", "e").Default = schema.Default{}

@@ -7,8 +7,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// checkEnum checks that the values are distinct, in order, and of the
-// underlying type, and that a union's members are what members can be.
+// checkEnum checks that the values are distinct, in order, and of the underlying type, and that the
+// members of a union have valid types.
 func (r *reader) checkEnum(e *schema.Enum) {
 	if len(e.Values) == 0 {
 		r.errorf("%s has no value", e.FullName())
@@ -44,8 +44,7 @@ func (r *reader) checkEnum(e *schema.Enum) {
 	}
 }
 
-// checkObject checks what the language demands of a table or struct, and what
-// the buffer says of its layout.
+// checkObject checks the rules of the language for a table or struct, and its layout in the buffer.
 func (r *reader) checkObject(o *schema.Object) {
 	if len(o.Fields) > schema.MaxFields {
 		r.errorf("%s has %d fields", o.FullName(), len(o.Fields))
@@ -117,8 +116,8 @@ func (r *reader) checkStructField(o *schema.Object, f *schema.Field) {
 	}
 }
 
-// layoutStructs computes the layout of every struct, inner ones first, and
-// checks that it is the one that the buffer states.
+// layoutStructs computes the layout of every struct, inner ones first, and compares it with the
+// layout in the buffer.
 func (r *reader) layoutStructs() {
 	const open, done = 1, 2
 	state := make(map[*schema.Object]int)
@@ -146,7 +145,7 @@ func (r *reader) layoutStructs() {
 	}
 }
 
-// layout computes the layout of one struct and compares.
+// layout computes the layout of one struct and compares it.
 func (r *reader) layout(o *schema.Object) bool {
 	size, align := o.Size, o.Align
 	offsets := make([]int, len(o.Fields))

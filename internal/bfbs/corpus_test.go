@@ -27,7 +27,7 @@ func flatbuffersModule(t testing.TB) string {
 	return strings.TrimSpace(string(out))
 }
 
-// kinds is a schema of our own, beside those of the corpus.
+// kinds is an additional schema beside those of the corpus.
 const kinds = "testdata/kinds.fbs"
 
 // corpus returns the schemas of the module that load, by their path in it.
@@ -109,8 +109,8 @@ func write(t testing.TB, s *schema.Schema) []byte {
 	return data
 }
 
-// TestRoundTrip writes every schema of the corpus and reads it back: the model
-// must be the same, and so must be the code generated from it.
+// TestRoundTrip writes every schema of the corpus and reads it back. The model must be the same,
+// and so must the generated code.
 func TestRoundTrip(t *testing.T) {
 	schemas := corpus(t, flatbuffersModule(t))
 	if schemas[kinds] = loadFile(kinds); schemas[kinds] == nil {
@@ -138,8 +138,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// forgetStrings empties the defaults of strings, which a binary schema does not
-// hold.
+// forgetStrings empties the defaults of strings, which a binary schema cannot hold.
 func forgetStrings(s *schema.Schema) {
 	for _, o := range s.Objects {
 		for _, f := range o.Fields {
@@ -148,8 +147,8 @@ func forgetStrings(s *schema.Schema) {
 	}
 }
 
-// generate returns all the code for a schema, or why there is none. Positions
-// are left out: a binary schema has none.
+// generate returns all the code for a schema, or the errors. Positions are omitted, because a
+// binary schema has none.
 func generate(s *schema.Schema) string {
 	var diags diag.List
 	var out strings.Builder
@@ -162,8 +161,8 @@ func generate(s *schema.Schema) string {
 	return out.String()
 }
 
-// TestShippedBinaries compares with the binary schemas that the module ships
-// beside their text, which flatc made.
+// TestShippedBinaries compares with the binary schemas that the module contains beside their text,
+// made by flatc.
 func TestShippedBinaries(t *testing.T) {
 	module := flatbuffersModule(t)
 	for _, name := range []string{"tests/arrays_test", "tests/monster_test"} {
@@ -190,9 +189,8 @@ func TestShippedBinaries(t *testing.T) {
 	}
 }
 
-// TestAgreesWithFlatc compares the meaning of what Write makes with what flatc
-// makes, for the whole corpus, with built-in attributes and without. It needs
-// flatc 25.12, named by IPCGEN_FLATC.
+// TestAgreesWithFlatc compares the meaning of the results of Write and of flatc for the whole
+// corpus, with built-in attributes and without. It needs flatc 25.12, named by IPCGEN_FLATC.
 func TestAgreesWithFlatc(t *testing.T) {
 	flatc := os.Getenv("IPCGEN_FLATC")
 	if flatc == "" {
@@ -213,8 +211,8 @@ func TestAgreesWithFlatc(t *testing.T) {
 	}
 }
 
-// flatcBinary returns the binary schema that flatc makes of a schema of the
-// module, with documentation.
+// flatcBinary returns the binary schema that flatc makes from a schema of the module, with
+// documentation.
 func flatcBinary(t *testing.T, flatc, module, name string, flags ...string) []byte {
 	t.Helper()
 	out := t.TempDir()

@@ -9,8 +9,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// readFields reads the fields of a table or a struct into the order of their
-// ids; the buffer has them ordered by name.
+// readFields reads the fields of a table or a struct, which the buffer orders by name, and orders
+// them by id.
 func (r *reader) readFields(o *schema.Object, t table) {
 	names := make(map[string]*schema.Field)
 	for _, ft := range t.tables(objectFields) {
@@ -69,7 +69,7 @@ func (r *reader) readField(o *schema.Object, t table) *schema.Field {
 		ID: int(t.u16(fieldID)), Offset: int(t.u16(fieldOffset)),
 		Required: t.bool(fieldRequired), Deprecated: t.bool(fieldDeprecated), Key: t.bool(fieldKey),
 	}
-	typ, _ := t.table(fieldType) // required, so it is there
+	typ, _ := t.table(fieldType) // it is required, so it is present
 	f.Type = r.readType(typ, o.FullName()+"."+f.Name)
 	f.IsTag = base(f.Type) == schema.UType
 	f.Shared = f.Attributes.Has("shared")
@@ -80,7 +80,7 @@ func (r *reader) readField(o *schema.Object, t table) *schema.Field {
 			r.fail(o, f, "%v", err)
 		}
 	}
-	if t.bool(fieldOffset64) && f.Type.Base != schema.Vector64 { // of which readType has told
+	if t.bool(fieldOffset64) && f.Type.Base != schema.Vector64 { // reported by readType
 		r.unsupported64(o.FullName() + "." + f.Name)
 	}
 	if root, ok := f.Attributes.Lookup("nested_flatbuffer"); ok {
@@ -93,7 +93,7 @@ func (r *reader) readField(o *schema.Object, t table) *schema.Field {
 	return f
 }
 
-// readDefault reads what says whether a field is there and what it is if not.
+// readDefault reads the presence of a field, and the value of an absent one.
 func (r *reader) readDefault(o *schema.Object, f *schema.Field, t table) {
 	optional := t.bool(fieldOptional)
 	switch b := f.Type.Base; {
@@ -127,8 +127,8 @@ func (r *reader) warnStrings() {
 	}
 }
 
-// nested finds the root of a nested buffer, as its attribute names it: from the
-// namespace of the field's table outwards, or else the one table of that name.
+// nested returns the root of a nested buffer by the name in its attribute. The name is resolved
+// from the namespace of the field's table outwards, or else it is the name of only one table.
 func (r *reader) nested(ns schema.Namespace, name string) *schema.Object {
 	for n := len(ns); n >= 0; n-- {
 		if o := r.objects[strings.Join(append(slices.Clone(ns[:n]), name), ".")]; o != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/diag"
 )
 
-// FuzzRead reads arbitrary bytes. What passes must be a schema like any other:
-// code can be generated from it, and it can be written and read back.
+// FuzzRead reads arbitrary bytes. A result must be a valid schema: code can be generated from it,
+// and it can be written and read back.
 func FuzzRead(f *testing.F) {
 	for _, path := range []string{kinds, "testdata/small.fbs"} {
 		s := loadFile(path)

@@ -47,11 +47,10 @@ func (b forger) intType() flatbuffers.UOffsetT {
 	return b.EndObject()
 }
 
-// TestSharingIsBounded reads a small buffer that unpacks to something huge:
-// every object refers to the same fields, and each of those to the same
-// attributes.
+// TestSharingIsBounded reads a small buffer that unpacks to a huge schema: every object refers to
+// the same fields, and each of those to the same attributes.
 func TestSharingIsBounded(t *testing.T) {
-	const n, few = 700, 20 // n*few*n attributes, if nothing stops them
+	const n, few = 700, 20 // n*few*n attributes without a limit
 	b := forger{flatbuffers.NewBuilder(0)}
 	var attributes, fields, objects []flatbuffers.UOffsetT
 	for i := range n {
@@ -80,7 +79,7 @@ func TestSharingIsBounded(t *testing.T) {
 	mustRefuse(t, b.finish(objects), "too often")
 }
 
-// mustRefuse reads a binary schema that has to be refused for the reason.
+// mustRefuse reads a binary schema that must be refused for the given reason.
 func mustRefuse(t *testing.T, data []byte, reason string) {
 	t.Helper()
 	var diags diag.List
@@ -92,8 +91,8 @@ func mustRefuse(t *testing.T, data []byte, reason string) {
 	}
 }
 
-// TestDeepNamespace reads a namespace of very many parts, in each of which the
-// root of a nested buffer would be looked up.
+// TestDeepNamespace reads a namespace of very many parts, in each of which the root of a nested
+// buffer would be looked up.
 func TestDeepNamespace(t *testing.T) {
 	b := forger{flatbuffers.NewBuilder(0)}
 	key, value := b.CreateString("nested_flatbuffer"), b.CreateString("T")

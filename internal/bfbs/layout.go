@@ -3,16 +3,16 @@ package bfbs
 // identifier marks a buffer as a binary schema.
 const identifier = "BFBS"
 
-// Marked reports whether data begins as a binary schema does.
+// Marked reports whether data starts as a binary schema does.
 func Marked(data []byte) bool {
 	at := func(i int) bool {
 		return len(data) >= i+len(identifier) && string(data[i:i+len(identifier)]) == identifier
 	}
-	return at(4) || at(8) // behind a size prefix
+	return at(4) || at(8) // after a size prefix
 }
 
-// The slots of the tables of FlatBuffers' reflection.fbs, which numbers them in
-// order of declaration.
+// The slots of the tables of FlatBuffers' reflection.fbs, which numbers the fields in order of
+// declaration.
 const (
 	typeBase, typeElement, typeIndex, typeFixedLength, typeBaseSize, typeElementSize, typeSlots = 0,
 		1, 2, 3, 4, 5, 6
@@ -54,7 +54,7 @@ const (
 	featureDefaults
 )
 
-// A kind is the form of a field of one of those tables.
+// A kind is the form of a field of one of these tables.
 type kind uint8
 
 const (
@@ -83,8 +83,8 @@ type layout struct {
 	slots []slot
 }
 
-// schemaLayout describes the root table. The description has no cycle, so that
-// the verifier's depth is bounded by it.
+// schemaLayout describes the root table. The description has no cycle, so the depth of the verifier
+// is bounded.
 func schemaLayout() *layout {
 	typ := &layout{"Type", []slot{
 		{typeBase, "base_type", scalar1, false, nil},
@@ -124,8 +124,7 @@ func schemaLayout() *layout {
 		{objectDoc, "documentation", texts, false, nil},
 		{objectFile, "declaration_file", text, false, nil},
 	}}
-	// A reference to a table that Schema.objects has is followed to its name
-	// only.
+	// Of a reference to a table that Schema.objects has, only the name is followed.
 	named := &layout{"Object", []slot{{objectName, "name", text, true, nil}}}
 	enumVal := &layout{"EnumVal", []slot{
 		{enumValName, "name", text, true, nil},

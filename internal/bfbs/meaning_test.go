@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// absent holds the values that absent fields have where it is not 0.
+// absent has the values of absent fields that are not 0.
 var absent = map[string]int64{"index": -1, "base_size": 4}
 
-// meaning writes what a verified binary schema says as text, one fact a line:
-// every field of every table of reflection.fbs, and nothing about where in the
-// buffer it stands. It is how a test compares two of them without the reader.
+// meaning returns the contents of a verified binary schema as text, one fact per line: every field
+// of every table of reflection.fbs, without positions in the buffer. A test compares two schemas
+// with it independently of the reader.
 func meaning(buf []byte) string {
 	var out strings.Builder
 	root := table{buf: buf, text: string(buf)}

@@ -8,7 +8,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// loadKinds returns the schema of our own, which the caller may spoil.
+// loadKinds returns the additional schema, which the caller may change.
 func loadKinds(t testing.TB) *schema.Schema {
 	t.Helper()
 	s := loadFile(kinds)
@@ -52,9 +52,8 @@ const (
 	sample = "kinds.inner.Sample"
 )
 
-// TestRefuses writes schemas that break a rule of the language. Their buffers
-// are sound, so only the reader can refuse them, and it must: names and numbers
-// of the model go into Go source.
+// TestRefuses writes schemas that break a rule of the language. Their buffers are valid, so only
+// the reader can refuse them. It must, because names and numbers of the model go into Go source.
 func TestRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name, reason string
@@ -183,11 +182,11 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestDamage reads a sound binary schema cut short at every length, which must
-// be refused, and with every byte changed, which must not panic.
+// TestDamage reads a valid binary schema cut short at every length, which must be refused, and with
+// every byte changed, which must not cause a panic.
 func TestDamage(t *testing.T) {
 	sound := encode(loadKinds(t))
-	end := len(bytes.TrimRight(sound, "\x00")) // behind it are a terminator and padding
+	end := len(bytes.TrimRight(sound, "\x00")) // a terminator and padding follow
 	for n := range end {
 		mustRefuse(t, sound[:n:n], "")
 	}
@@ -204,7 +203,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestSizePrefix reads a binary schema behind its size.
+// TestSizePrefix reads a binary schema with a size prefix.
 func TestSizePrefix(t *testing.T) {
 	sound := encode(loadKinds(t))
 	n := len(sound)
@@ -217,8 +216,8 @@ func TestSizePrefix(t *testing.T) {
 	mustRefuse(t, prefixed, "size prefix")
 }
 
-// TestRootFile reads schemas whose files include each other: only the name of
-// the binary schema can tell which one it was made from.
+// TestRootFile reads schemas whose files include each other. Only the name of the binary schema can
+// tell from which file it was made.
 func TestRootFile(t *testing.T) {
 	data := encode(loadKinds(t))
 	for name, root := range map[string]string{"kinds.bfbs": "//kinds.fbs",

@@ -5,11 +5,10 @@ import (
 	"math"
 )
 
-// A table reads the fields of a table of a verified buffer. A field that is
-// absent reads as zero.
+// A table reads the fields of a table of a verified buffer. An absent field reads as zero.
 type table struct {
 	buf  []byte
-	text string // the same bytes; the model's strings are parts of it
+	text string // the same bytes; the strings of the model are slices of it
 	pos  int
 }
 
@@ -73,7 +72,7 @@ func (t table) string(slot int) string {
 	return ""
 }
 
-// table returns a table field and whether it is there.
+// table returns a table field, and whether it is present.
 func (t table) table(slot int) (table, bool) {
 	if p := t.field(slot); p != 0 {
 		return table{t.buf, t.text, t.indirect(p)}, true
@@ -81,7 +80,7 @@ func (t table) table(slot int) (table, bool) {
 	return table{}, false
 }
 
-// elements returns the positions that the elements of a vector point at.
+// elements returns the positions to which the elements of a vector lead.
 func (t table) elements(slot int) []int {
 	p := t.field(slot)
 	if p == 0 {

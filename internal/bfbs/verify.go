@@ -6,10 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// verify checks that every offset in a binary schema stays inside of it, that
-// everything is aligned, and that what is required is there; a buffer that
-// passes can be read with the accessors of table. It returns the buffer without
-// its size prefix, if it has one.
+// verify checks that every offset in a binary schema stays inside it, that everything is aligned,
+// and that required fields are present. A buffer that passes can be read with the accessors of
+// table. verify returns the buffer without its size prefix, if it has one.
 func verify(buf []byte) ([]byte, error) {
 	switch {
 	case len(buf) >= 8 && string(buf[4:8]) == identifier:
@@ -36,18 +35,18 @@ func verify(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// A verifier walks a buffer as the reader does: it visits a part once for every
-// reference to it, so that what it permits is what the reader spends.
+// A verifier walks a buffer as the reader does. It visits a part once for each reference to it, so
+// its budget bounds the work of the reader.
 type verifier struct {
 	buf []byte
-	// budget is the number of bytes of tables, vectors and strings that may
-	// still be visited. Parts of a buffer may be shared, and sharing on every
-	// level would let a few kilobytes unpack to gigabytes.
+	// budget is the number of bytes of tables, vectors and strings that may still be visited. Parts
+	// of a buffer may be shared, and with sharing on every level a few kilobytes could unpack to
+	// gigabytes.
 	budget int
 }
 
-// maxReuse is how often the whole buffer may be visited. Compilers share the
-// names of files, and equal types; both take less than the rest.
+// maxReuse is the number of times that the whole buffer may be visited. Compilers share the names
+// of files, and equal types; both are small compared to the rest.
 const maxReuse = 8
 
 // spend takes n bytes from the budget.
@@ -58,11 +57,10 @@ func (v *verifier) spend(n int) error {
 	return nil
 }
 
-// fault is an error whose text continues the path of field names before it.
+// fault returns an error whose text continues the path of field names in front of it.
 func fault(format string, args ...any) error { return fmt.Errorf(": "+format, args...) }
 
-// span checks that n bytes at pos are inside of the buffer, and that pos is a
-// multiple of align.
+// span checks that n bytes at pos are inside the buffer, and that pos is a multiple of align.
 func (v *verifier) span(pos, n, align int) error {
 	if pos < 0 || n < 0 || pos > len(v.buf)-n {
 		return fault("%d bytes at %d are outside of the buffer of %d bytes", n, pos, len(v.buf))
@@ -188,7 +186,7 @@ func (v *verifier) vector(pos, size int) (int, error) {
 	return int(n), v.spend(4 + int(n)*size)
 }
 
-// text checks a string: its zero at the end, and that it is UTF-8.
+// text checks a string: its terminating zero, and that it is UTF-8.
 func (v *verifier) text(pos int) error {
 	n, err := v.vector(pos, 1)
 	if err != nil {

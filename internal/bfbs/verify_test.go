@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// smallest is a binary schema of nothing but a file identifier, laid out by
-// hand so that a test knows where everything is.
+// smallest returns a binary schema that has only a file identifier, laid out by hand so that a test
+// knows all positions.
 func smallest() []byte {
 	b := make([]byte, 56)
 	u16 := func(pos int, n uint16) { binary.LittleEndian.PutUint16(b[pos:], n) }
@@ -29,7 +29,7 @@ func smallest() []byte {
 	return b
 }
 
-// TestVerify changes one number of a sound buffer at a time.
+// TestVerify changes one number of a valid buffer at a time.
 func TestVerify(t *testing.T) {
 	if _, err := verify(smallest()); err != nil {
 		t.Fatalf("the sound buffer: %v", err)
@@ -91,8 +91,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestFeatures writes a schema that uses every feature that readers must know
-// of, and one that uses none.
+// TestFeatures writes a schema that uses every feature that readers must support, and one that uses
+// none.
 func TestFeatures(t *testing.T) {
 	all := loadKinds(t)
 	if !strings.Contains(meaning(encode(all)), ".advanced_features = 15\n") {

@@ -12,10 +12,10 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// Write encodes a schema as flatc does with -b --schema --bfbs-comments
-// --bfbs-builtins: documentation and built-in attributes are included. name names
-// the files, as flatc does relative to --bfbs-filenames: "//dir/a.fbs"; nil keeps their
-// names. Write warns in diags of what a binary schema does not hold.
+// Write encodes a schema as flatc does with -b --schema --bfbs-comments --bfbs-builtins, so
+// documentation and built-in attributes are included. name returns the names of files, as flatc
+// derives them from --bfbs-filenames ("//dir/a.fbs"); if it is nil, files keep their names. Write
+// reports to diags the parts of the schema that a binary schema cannot hold.
 func Write(s *schema.Schema, name func(*schema.File) string, diags *diag.List) []byte {
 	warnOfStrings(s, diags)
 	w := newWriter(s)
@@ -25,8 +25,8 @@ func Write(s *schema.Schema, name func(*schema.File) string, diags *diag.List) [
 	return w.write()
 }
 
-// warnOfStrings warns of the defaults of strings, at the first of them. An
-// empty one is not lost: that there is a default is in a binary schema.
+// warnOfStrings warns that the defaults of strings are lost, at the first of them. An empty default
+// is not lost, because a binary schema holds that there is a default.
 func warnOfStrings(s *schema.Schema, diags *diag.List) {
 	var at diag.Span
 	var names []string
@@ -65,8 +65,8 @@ func newWriter(s *schema.Schema) *writer {
 	return w
 }
 
-// A writer builds the buffer. Tables refer to each other by offset, so what is
-// referred to is written first.
+// A writer builds the buffer. Tables refer to each other by offset, so the target of a reference is
+// written first.
 type writer struct {
 	b        *flatbuffers.Builder
 	schema   *schema.Schema
@@ -75,15 +75,14 @@ type writer struct {
 	objects  map[*schema.Object]flatbuffers.UOffsetT
 	types    map[typeKey]flatbuffers.UOffsetT // equal types are written once
 	features uint64
-	// dropBuiltins leaves built-in attributes out, as flatc does by default.
+	// dropBuiltins omits built-in attributes, as flatc does by default.
 	dropBuiltins bool
-	// markComplete is set when the schema has no built-in attribute. The first
-	// list of attributes is then written even though it is empty, to tell a
-	// reader that none were left out.
+	// markComplete is set if the schema has no built-in attribute. The first list of attributes is
+	// then written even though it is empty, to tell a reader that none were omitted.
 	markComplete bool
 }
 
-// A typeKey identifies a type as it is written.
+// A typeKey identifies a type in the form in which it is written.
 type typeKey struct {
 	base, element schema.BaseType
 	length, index int
@@ -160,8 +159,8 @@ func (w *writer) doc(lines []string) flatbuffers.UOffsetT {
 	return w.optionalVector(at)
 }
 
-// attributes writes a list of attributes; one that has no value has the value
-// 0, as in flatc.
+// attributes writes a list of attributes. An attribute without a value has the value 0, as in
+// flatc.
 func (w *writer) attributes(list schema.Attributes) flatbuffers.UOffsetT {
 	var at offsets
 	for _, a := range list {
@@ -186,7 +185,7 @@ func (w *writer) attributes(list schema.Attributes) flatbuffers.UOffsetT {
 	return w.optionalVector(at)
 }
 
-// file names the file of a declaration.
+// fileName returns the name of the file of a declaration.
 func (w *writer) fileName(f *schema.File) flatbuffers.UOffsetT {
 	return w.b.CreateSharedString(w.name(f))
 }
@@ -234,13 +233,13 @@ func (w *writer) typ(t schema.Type) flatbuffers.UOffsetT {
 	return at
 }
 
-// cSize is the size that flatc states for a type: 1 for no type at all.
+// cSize returns the size that flatc states for a type, which is 1 for no type.
 func cSize(b schema.BaseType) int { return max(b.Size(), 1) }
 
 func (w *writer) object(o *schema.Object) flatbuffers.UOffsetT {
 	byName := slices.Clone(o.Fields)
 	slices.SortFunc(byName, func(a, b *schema.Field) int { return strings.Compare(a.Name, b.Name) })
-	// The tag of a union is written like it.
+	// The tag of a union is written like the union.
 	union := make(map[*schema.Field]*schema.Field)
 	for _, f := range o.Fields {
 		if f.Tag != nil {
@@ -265,7 +264,7 @@ func (w *writer) object(o *schema.Object) flatbuffers.UOffsetT {
 	return w.b.EndObject()
 }
 
-// field writes a field; union is the one that f is the tag of, if any.
+// field writes a field. union is the union whose tag f is, or nil.
 func (w *writer) field(o *schema.Object, f, union *schema.Field) flatbuffers.UOffsetT {
 	attributes := f.Attributes
 	if union != nil && union.Attributes.Has("id") {
@@ -280,7 +279,7 @@ func (w *writer) field(o *schema.Object, f, union *schema.Field) flatbuffers.UOf
 	w.b.PrependUint16Slot(fieldID, uint16(f.ID), 0)
 	w.b.PrependUint16Slot(fieldOffset, uint16(f.Offset), 0)
 	w.b.PrependInt64Slot(fieldDefaultInteger, f.Default.Int, 0)
-	if math.Float64bits(f.Default.Float) != 0 { // -0 is not the 0 that may be left out
+	if math.Float64bits(f.Default.Float) != 0 { // -0 is not the 0 that may be omitted
 		w.b.PrependFloat64(f.Default.Float)
 		w.b.Slot(fieldDefaultReal)
 	}
@@ -298,9 +297,9 @@ func (w *writer) field(o *schema.Object, f, union *schema.Field) flatbuffers.UOf
 	return w.b.EndObject()
 }
 
-// optional reports whether flatc counts the field as one whose absence a user
-// can see: everything in a table but numbers with a default, what is required,
-// and strings and vectors with a default. A string default "0" is none to it.
+// optional reports whether flatc counts the absence of the field as visible to a user. That is so
+// for all fields of a table except numbers with a default, required fields, and strings and vectors
+// with a default. flatc treats a string default "0" as no default.
 func optional(o *schema.Object, f *schema.Field) bool {
 	switch {
 	case o.IsStruct:
@@ -311,7 +310,7 @@ func optional(o *schema.Object, f *schema.Field) bool {
 	return !f.Required && (!f.Default.Set || f.Default.Str == "0")
 }
 
-// noteFeatures notes what a reader of the schema must know about.
+// noteFeatures records the features that a reader of the schema must support.
 func (w *writer) noteFeatures(f *schema.Field) {
 	t := f.Type
 	if t.Base == schema.Array {

@@ -1,12 +1,12 @@
-// Package diag holds source positions and diagnostics, and renders them.
+// Package diag has source positions and diagnostics, and renders them.
 //
-// Every stage of the front end reports into one [List]. A stage never prints
-// and never stops at its first error; whoever started the run renders the list
-// at the end and asks [List.HasErrors] whether the results may be used.
+// Every stage of the front end reports into one [List]. A stage never prints, and never stops at
+// its first error. The program renders the list at the end, and calls [List.HasErrors] to decide
+// whether the results may be used.
 //
-// The style of messages: lower case, no full stop, no blame; the span is the
-// exact token at fault; a second place that explains the first is a note; help
-// says what to write instead.
+// Messages are in lower case, without a full stop and without blame. The span is the exact token at
+// fault. A note shows a second position that explains the first one. Help says what to write
+// instead.
 package diag
 
 import "fmt"
@@ -18,10 +18,10 @@ type Span struct {
 	Line, Col  int    // 1-based position of Start; Col counts bytes
 }
 
-// IsValid reports whether the span names a place in a file.
+// IsValid reports whether the span has a position in a file.
 func (s Span) IsValid() bool { return s.File != "" && s.Line > 0 }
 
-// String returns "file:line:col", or as much of it as is known.
+// String returns "file:line:col", or the known part of it.
 func (s Span) String() string {
 	if s.Line == 0 {
 		return s.File
@@ -29,7 +29,7 @@ func (s Span) String() string {
 	return fmt.Sprintf("%s:%d:%d", s.File, s.Line, s.Col)
 }
 
-// A Severity says whether a diagnostic forbids using the result.
+// A Severity tells whether the results of a run with this diagnostic may be used.
 type Severity uint8
 
 // The severities.
@@ -38,7 +38,7 @@ const (
 	Warning
 )
 
-// String returns the word that stands before the message.
+// String returns the word in front of the message.
 func (s Severity) String() string {
 	if s == Warning {
 		return "warning"
@@ -46,7 +46,7 @@ func (s Severity) String() string {
 	return "error"
 }
 
-// A Note points at a second place that explains a diagnostic.
+// A Note is a second position that explains a diagnostic.
 type Note struct {
 	Span    Span
 	Message string
@@ -58,7 +58,7 @@ type Diagnostic struct {
 	Span     Span
 	Message  string
 	Notes    []Note
-	Help     string // a suggested edit; empty when there is none
+	Help     string // a suggested edit; may be empty
 }
 
 // Note adds a second position and returns d.

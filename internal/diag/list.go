@@ -6,9 +6,8 @@ import (
 	"slices"
 )
 
-// MaxErrors is the number of errors, and that of warnings, after which a list
-// stops collecting them, so that a file that is no schema at all does not flood
-// the terminal.
+// MaxErrors is the number of errors, and of warnings, after which a list discards further ones, so
+// that a file that is not a schema does not flood the terminal.
 const MaxErrors = 50
 
 // A List collects the diagnostics of one run and the sources they refer to.
@@ -16,21 +15,21 @@ const MaxErrors = 50
 type List struct {
 	diags   []*Diagnostic
 	sources map[string][]byte
-	files   []string // in the order they were added, which orders the output
+	files   []string // in the order in which they were added, which is the order of the output
 	errors  int
 	dropped int
 	seen    map[place]bool
 }
 
-// A place identifies a diagnostic for the purpose of reporting it once.
+// A place identifies a diagnostic, so that it is reported once.
 type place struct {
 	file    string
 	start   int
 	message string
 }
 
-// AddSource registers the text of a file, so that diagnostics in it are
-// rendered with their line. The list keeps src and does not change it.
+// AddSource registers the text of a file, so that diagnostics in the file are rendered with their
+// lines. The list keeps src and does not change it.
 func (l *List) AddSource(path string, src []byte) {
 	if l.sources == nil {
 		l.sources = make(map[string][]byte)
@@ -51,8 +50,8 @@ func (l *List) Warnf(span Span, format string, args ...any) *Diagnostic {
 	return l.add(Warning, span, fmt.Sprintf(format, args...))
 }
 
-// add records a diagnostic unless the same one was reported at the same place,
-// or the limit is reached; the caller gets one to add notes to in any case.
+// add records a diagnostic, unless the same one was reported at the same position or the limit is
+// reached. It returns a diagnostic in any case, so that the caller can add notes.
 func (l *List) add(sev Severity, span Span, message string) *Diagnostic {
 	d := &Diagnostic{Severity: sev, Span: span, Message: message}
 	p := place{span.File, span.Start, message}
@@ -77,8 +76,8 @@ func (l *List) add(sev Severity, span Span, message string) *Diagnostic {
 	return d
 }
 
-// Full reports whether the limit of errors is reached. A stage that could
-// report many more may stop.
+// Full reports whether the limit of errors is reached. A stage that could report many more errors
+// may then stop.
 func (l *List) Full() bool { return l.errors >= MaxErrors }
 
 // HasErrors reports whether any error was reported.
@@ -93,12 +92,12 @@ func (l *List) Warnings() int { return len(l.diags) - l.errors }
 // Len returns the number of diagnostics collected.
 func (l *List) Len() int { return len(l.diags) }
 
-// All returns the diagnostics ordered by file, as the files were added, and by
+// All returns the diagnostics ordered by file, in the order in which files were added, and by
 // position.
 func (l *List) All() []*Diagnostic {
 	order := make(map[string]int, len(l.files))
 	for i, f := range l.files {
-		order[f] = i + 1 // 0 for a diagnostic without a file that was read
+		order[f] = i + 1 // 0 is for a diagnostic without a registered file
 	}
 	out := slices.Clone(l.diags)
 	slices.SortStableFunc(out, func(a, b *Diagnostic) int {
@@ -110,8 +109,8 @@ func (l *List) All() []*Diagnostic {
 	return out
 }
 
-// Err returns nil when no error was reported, and otherwise an error whose
-// text is the first one and the number of those that follow it.
+// Err returns nil if no error was reported. Otherwise it returns an error with the text of the
+// first one and the number of further ones.
 func (l *List) Err() error {
 	if !l.HasErrors() {
 		return nil

@@ -1,10 +1,10 @@
 package diag
 
-// Nearest returns the candidate that a misspelt name most likely means, or ""
-// when none is close. The distance is Levenshtein's, with exchanged letters as one change; a
+// Nearest returns the candidate closest to a misspelt name, or "" if no candidate is close. The
+// distance is Levenshtein's, with the exchange of neighbouring letters as one change. At most a
 // third of the name may differ.
 func Nearest(name string, candidates []string) string {
-	const longest = 64 // bounds the work for names that nobody typed
+	const longest = 64 // bounds the work for long generated names
 	if len(name) > longest {
 		return ""
 	}
@@ -13,8 +13,8 @@ func Nearest(name string, candidates []string) string {
 		if c == name || len(c) > longest || abs(len(c)-len(name)) > distance {
 			continue
 		}
-		// Of two at the same distance, one of the same length has its letters
-		// in another order.
+		// Of two candidates at the same distance, the one of the same length is preferred: its
+		// letters are in another order.
 		d := levenshtein(name, c)
 		if d < distance || d == distance && best != "" && len(c) == len(name) &&
 			len(best) != len(name) {
@@ -26,7 +26,7 @@ func Nearest(name string, candidates []string) string {
 
 func abs(n int) int { return max(n, -n) }
 
-// levenshtein counts the insertions, deletions and replacements of bytes, and the
+// levenshtein returns the number of insertions, deletions and replacements of bytes, and of
 // exchanges of neighbours, that turn a into b.
 func levenshtein(a, b string) int {
 	before, row := make([]int, len(b)+1), make([]int, len(b)+1)

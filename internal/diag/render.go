@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxLine is the number of bytes of a source line that are shown around a
-// span; longer lines, as generated schemas have them, are cut.
+// maxLine is the number of bytes of a source line that are shown around a span. Longer lines, which
+// generated schemas have, are cut.
 const maxLine = 160
 
 // Render writes every diagnostic with its source line and a caret under the
@@ -43,8 +43,8 @@ func (l *List) Render(w io.Writer) error {
 	return err
 }
 
-// excerpt writes the line that a span starts on, and carets under the span.
-// Tabs are kept in both lines, so that they align however wide a tab is.
+// excerpt writes the line on which a span starts, and carets under the span. Tabs are kept in both
+// lines, so that the lines align whatever the width of a tab.
 func (l *List) excerpt(b *bytes.Buffer, s Span) {
 	src, ok := l.sources[s.File]
 	if !ok || s.Line == 0 || s.Start > len(src) || s.Start < 0 {
@@ -72,8 +72,8 @@ func (l *List) excerpt(b *bytes.Buffer, s Span) {
 		blank(src[begin:s.Start]), strings.Repeat("~", max(width(src[s.Start:stop])-1, 0)))
 }
 
-// runeStart returns the start of the rune that the byte at i belongs to, or i
-// itself in what is not UTF-8.
+// runeStart returns the start of the rune that contains the byte at i, or i itself in text that is
+// not UTF-8.
 func runeStart(src []byte, i int) int {
 	for n := range utf8.UTFMax {
 		if j := i - n; j >= 0 && j < len(src) && utf8.RuneStart(src[j]) {
@@ -83,7 +83,7 @@ func runeStart(src []byte, i int) int {
 	return i
 }
 
-// printable replaces what would disturb a terminal, one column for each.
+// printable replaces characters that would disturb a terminal, by one column each.
 func printable(line []byte) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0) {
@@ -93,7 +93,7 @@ func printable(line []byte) string {
 	}, string(line))
 }
 
-// blank returns white space as wide as the text.
+// blank returns white space of the width of the text.
 func blank(text []byte) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' {
@@ -103,5 +103,5 @@ func blank(text []byte) string {
 	}, string(text))
 }
 
-// width counts the columns of a span, one a rune.
+// width returns the number of columns of a span, one per rune.
 func width(text []byte) int { return utf8.RuneCount(text) }

@@ -12,8 +12,8 @@ type Range struct{ Start, End int32 }
 // Through returns the range from the start of r to the end of last.
 func (r Range) Through(last Range) Range { return Range{r.Start, max(r.End, last.End)} }
 
-// A File is a parsed schema file. Declarations keep their order, because what
-// a name means depends on what was declared before it.
+// A File is a parsed schema file. Declarations keep their order, because the meaning of a name
+// depends on the declarations before it.
 type File struct {
 	Path     string
 	Includes []Include
@@ -32,7 +32,7 @@ func (f *File) Span(r Range) diag.Span {
 	return diag.Span{File: f.Path, Start: int(r.Start), End: int(r.End), Line: line, Col: col}
 }
 
-// A Name is an identifier, or several joined by dots, with its place.
+// A Name is an identifier, or several identifiers joined by dots, with its position.
 type Name struct {
 	Range
 	Text string
@@ -77,7 +77,7 @@ type Field struct {
 	Doc     []string
 	Name    Name
 	Type    Type
-	Default *Value // nil when there is none
+	Default *Value // nil if there is none
 	Meta    []Attribute
 }
 
@@ -86,7 +86,7 @@ type Enum struct {
 	Doc        []string
 	Union      bool
 	Name       Name
-	Underlying *Type // nil when not given
+	Underlying *Type // nil if not given
 	Meta       []Attribute
 	Values     []EnumVal
 }
@@ -96,7 +96,7 @@ type EnumVal struct {
 	Doc   []string
 	Name  Name
 	Type  *Type  // of a union's member, when it differs from its name
-	Value *Value // nil when computed
+	Value *Value // nil if computed
 	Meta  []Attribute
 }
 
@@ -129,10 +129,10 @@ func (*Service) decl()        {}
 // An Attribute is an entry of a metadata list.
 type Attribute struct {
 	Name  Name
-	Value *Value // nil when there is none
+	Value *Value // nil if there is none
 }
 
-// A TypeKind says whether a type is a vector or an array of what it names.
+// A TypeKind distinguishes a plain type from a vector and an array of a type.
 type TypeKind uint8
 
 // The kinds of type. They do not nest.
@@ -164,15 +164,13 @@ const (
 	EmptyVector                  // []
 )
 
-// A Value is a default, an attribute's value or an enum's value.
+// A Value is a default, the value of an attribute, or the value of an enum.
 type Value struct {
 	Range
 	Kind ValueKind
-	// Text is the number as written, the decoded string, or the name with its
-	// sign.
+	// Text is the number as written, the decoded string, or the name with its sign.
 	Text string
-	// Escaped is set for a string that has escapes or other than printable
-	// ASCII characters.
+	// Escaped is set for a string that contains escapes or characters other than printable ASCII.
 	Escaped bool
 	Arg     *Value // of a call
 }

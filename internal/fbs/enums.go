@@ -37,8 +37,8 @@ func (p *parser) parseEnum() {
 	p.closeBody(e.Name)
 }
 
-// parseUnderlying parses the type of an enum, which is mandatory, or of a
-// union's tag, which is not.
+// parseUnderlying parses the type of an enum, which is mandatory, or of a union's tag, which is
+// optional.
 func (p *parser) parseUnderlying(e *Enum) bool {
 	if p.tok.kind != ':' {
 		if !e.Union {
@@ -55,9 +55,9 @@ func (p *parser) parseUnderlying(e *Enum) bool {
 	return ok
 }
 
-// separator recovers behind a value that is not followed by a comma or a
-// brace. When the value itself was good it reports the missing comma. It
-// returns false when no value can follow.
+// separator recovers after a value that is not followed by a comma or a brace. good means that the
+// value itself was valid; separator then reports the missing comma. It returns false if no value
+// can follow.
 func (p *parser) separator(good bool) bool {
 	if good {
 		if p.tok.kind == ';' {

@@ -28,8 +28,7 @@ func (p *parser) parseObject() {
 	p.closeBody(o.Name)
 }
 
-// skipHeader recovers from an error between a declaration's keyword and its
-// opening brace.
+// skipHeader recovers from an error between the keyword of a declaration and its opening brace.
 func (p *parser) skipHeader() {
 	p.skipStatement()
 	if p.tok.kind == '}' {

@@ -1,9 +1,8 @@
-// Package fbs reads the text of FlatBuffers schemas: a scanner and a parser
-// that recovers from errors, keeps comments and positions, and knows nothing of
-// what the names mean.
+// Package fbs reads the text of FlatBuffers schemas. [Parse] scans and parses a file, recovers from
+// errors, and keeps comments and positions. The package does not interpret names.
 //
-// The language is that of flatc 25.12. Meaning, including everything that
-// depends on the order of declarations, is the business of package schema.
+// The language is that of flatc 25.12. Package schema handles the meaning, including everything
+// that depends on the order of declarations.
 package fbs
 
 import (
@@ -13,16 +12,16 @@ import (
 	"github.com/ipcgen/ipcgen/internal/diag"
 )
 
-// MaxSize is the size in bytes of the largest file that is read.
+// MaxSize is the size of the largest file that is read, in bytes.
 const MaxSize = 1 << 28
 
-// maxCalls bounds how deep the calls of a default nest, as flatc does.
+// maxCalls bounds the nesting of calls in a default, as in flatc.
 const maxCalls = 64
 
 const byteOrderMark = "\uFEFF"
 
-// Parse parses a schema file. It reports what is wrong to diags and returns
-// what it understood, never nil; it accepts any bytes.
+// Parse parses a schema file. It accepts any bytes, and reports errors to diags. The result has the
+// parts that were understood, and is never nil.
 func Parse(path string, src []byte, diags *diag.List) *File {
 	diags.AddSource(path, src)
 	f := &File{Path: path, lines: []int32{0}}
@@ -46,14 +45,13 @@ func Parse(path string, src []byte, diags *diag.List) *File {
 	return f
 }
 
-// A parser is a recursive-descent parser with one token of look-ahead. Its
-// methods return false after they have reported an error; the caller that owns
-// a delimiter then skips to it.
+// A parser is a recursive-descent parser with one token of look-ahead. Its methods return false
+// after they have reported an error. The caller that owns a delimiter then skips to that delimiter.
 type parser struct {
 	scanner
 	tok, peek token
 	prev      Range   // of the token before tok
-	prevBad   bool    // that token was no good
+	prevBad   bool    // the scanner has reported an error in that token
 	fields    []Field // scratch for the fields of one object
 }
 
@@ -69,22 +67,22 @@ func (p *parser) advance() {
 func (p *parser) unexpected(want string) *diag.Diagnostic {
 	at := p.tok.Range
 	if p.tok.kind == tokEOF && p.prev.End > 0 {
-		at = Range{p.prev.End - 1, p.prev.End} // a place that can be shown
+		at = Range{p.prev.End - 1, p.prev.End} // a position that can be shown
 	}
 	return p.errorf(at, "expected %s, found %s", want, p.tok.String())
 }
 
-// expect consumes a token of the given kind, or reports what stands there.
+// expect consumes a token of the given kind, or reports the token that is there instead.
 func (p *parser) expect(kind tokenKind) bool {
 	if p.tok.kind == kind {
 		p.advance()
 		return true
 	}
-	if p.prevBad { // what is missing may have been swallowed by it
+	if p.prevBad { // the bad token may have contained the missing one
 		return p.tok.newline
 	}
 	if (kind == ';' || kind == ',') && p.tok.newline {
-		// The end of the line before is where it is missing.
+		// The token is missing at the end of the line before.
 		p.errorf(Range{p.prev.End - 1, p.prev.End}, "expected %s after this", kind.describe())
 		return false
 	}
@@ -114,7 +112,7 @@ func (p *parser) path(what string) (Name, bool) {
 	if !ok || p.tok.kind != '.' {
 		return n, ok
 	}
-	parts := []string{n.Text} // joined at the end, for paths of any length
+	parts := []string{n.Text} // joined at the end, because a path can have any length
 	for p.tok.kind == '.' {
 		p.advance()
 		part, ok := p.name("a name after the dot")
@@ -139,7 +137,7 @@ func (p *parser) quotedName(what string) (Name, bool) {
 	return n, true
 }
 
-// skipStatement skips to behind the next ';', or to a '}' or a declaration.
+// skipStatement skips to the token after the next ';', or to a '}' or a declaration.
 func (p *parser) skipStatement() {
 	for p.tok.kind != tokEOF && p.tok.kind != '}' && !p.startsDecl() {
 		if p.tok.kind == ';' {
@@ -154,8 +152,8 @@ func (p *parser) skipStatement() {
 	}
 }
 
-// endStatement consumes the ';' behind a member that was parsed. When it is
-// missing at the end of a line nothing else is lost.
+// endStatement consumes the ';' after a member that was parsed. If it is missing at the end of a
+// line, no other token is skipped.
 func (p *parser) endStatement() {
 	if !p.expect(';') && !p.tok.newline {
 		p.skipStatement()
@@ -179,9 +177,9 @@ func (p *parser) skipBlock() {
 	}
 }
 
-// startsDecl reports whether the current token starts a line and, with the one
-// behind it, looks like a declaration. Keywords are names as well, but a field
-// goes on with a colon and an enum value with a comma.
+// startsDecl reports whether the current token starts a line and, together with the next one, looks
+// like a declaration. Keywords are also names, but a field continues with a colon and an enum value
+// with a comma.
 func (p *parser) startsDecl() bool {
 	if p.tok.kind != tokIdent || !p.tok.newline {
 		return false
@@ -214,7 +212,7 @@ func keywords() []string {
 		"root_type", "file_identifier", "file_extension", "attribute", "include"}
 }
 
-// parseIncludes parses the statements that must come first.
+// parseIncludes parses the include statements, which come first.
 func (p *parser) parseIncludes() {
 	for p.tok.is("include") || p.tok.is("native_include") {
 		p.parseInclude()
@@ -222,7 +220,7 @@ func (p *parser) parseIncludes() {
 }
 
 func (p *parser) parseInclude() {
-	native := p.tok.is("native_include") // names a C++ header; nothing to us
+	native := p.tok.is("native_include") // names a C++ header, which is ignored
 	p.advance()
 	name, ok := p.quotedName("the file to include, as a string")
 	if ok && !native {
@@ -233,7 +231,7 @@ func (p *parser) parseInclude() {
 	}
 }
 
-// parseDecl parses one declaration and always consumes something.
+// parseDecl parses one declaration. It always consumes a token.
 func (p *parser) parseDecl() {
 	if p.tok.kind == ';' {
 		p.unexpected("a declaration").Helpf("remove it; no \";\" follows a closing brace")
@@ -290,8 +288,8 @@ func (p *parser) parseDecl() {
 	}
 }
 
-// unexpectedDecl reports a token that starts no declaration, and consumes it
-// when that is needed to make progress.
+// unexpectedDecl reports a token that cannot start a declaration, and consumes it if that is needed
+// to make progress.
 func (p *parser) unexpectedDecl() {
 	const want = "a declaration (table, struct, enum, union, rpc_service, namespace, root_type, " +
 		"...)"

@@ -10,8 +10,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
-// outline writes the declarations of a file and what they hold, in one line
-// each, so that a test sees what survives an error.
+// outline writes the declarations of a file and their contents, in one line each, so that a test
+// sees which of them survive an error.
 func outline(f *fbs.File) string {
 	var b strings.Builder
 	for _, inc := range f.Includes {
@@ -52,8 +52,8 @@ func outline(f *fbs.File) string {
 	return b.String()
 }
 
-// TestParserRecovers checks what is still understood after an error, and that
-// one mistake gives one error.
+// TestParserRecovers checks which declarations are understood after an error, and that one mistake
+// gives one error.
 func TestParserRecovers(t *testing.T) {
 	for _, test := range []struct{ name, src, want string }{
 		{"a bad field", "table T { a: int; b int; c: int; }", "object T: a c\n"},
@@ -195,8 +195,8 @@ func TestWhatIsNoTextIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzParse parses any bytes. No input may panic, and every span must lie
-// inside of the file, since diagnostics slice it.
+// FuzzParse parses any bytes. No input may cause a panic, and every span must lie in the file,
+// because diagnostics slice the file with it.
 func FuzzParse(f *testing.F) {
 	for _, src := range []string{
 		"namespace a.b;\ntable T { x: [int] = []; y: float = sin(-1.5e3) (key, id: 3); }",

@@ -7,8 +7,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/diag"
 )
 
-// A scanner splits a file into tokens. It reports what it cannot read and goes
-// on behind it, so that a parser always makes progress.
+// A scanner splits a file into tokens. It reports text that it cannot read and continues after that
+// text, so a parser always makes progress.
 type scanner struct {
 	file  *File
 	diags *diag.List
@@ -16,8 +16,8 @@ type scanner struct {
 	pos   int
 }
 
-// at returns the byte at offset i from the current position, and 0 behind the
-// end; a file holds no 0 byte of its own.
+// at returns the byte at offset i from the current position, or 0 after the end. A file does not
+// contain the byte 0.
 func (s *scanner) at(i int) byte {
 	if s.pos+i < len(s.src) {
 		return s.src[s.pos+i]
@@ -32,10 +32,11 @@ func (s *scanner) errorf(r Range, format string, args ...any) *diag.Diagnostic {
 	return s.diags.Errorf(s.file.Span(r), format, args...)
 }
 
-// newlineAt notes that a line starts at the current position.
+// newline records that a line starts at the current position.
 func (s *scanner) newline() { s.file.lines = append(s.file.lines, int32(s.pos)) }
 
-// next returns the next token; at the end of the file, again and again, tokEOF.
+// next returns the next token. At the end of the file it returns tokEOF, in each further call as
+// well.
 func (s *scanner) next() token {
 	var doc []string
 	newline := s.pos == 0 || s.pos == len(byteOrderMark)
@@ -94,8 +95,8 @@ func (s *scanner) next() token {
 		newline: true, doc: doc}
 }
 
-// illegal reports the character at start, and skips a run of such characters
-// so that binary data is reported once.
+// illegal reports the character at start, and skips a run of such characters so that binary data is
+// reported once.
 func (s *scanner) illegal(start int) {
 	if s.src[start] == '#' {
 		s.errorf(s.here(start), "illegal character '#'").Helpf("a comment starts with //")
@@ -117,8 +118,7 @@ func (s *scanner) illegal(start int) {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-// lineComment skips a comment whose first slash was read, and returns its text
-// when it is a doc comment.
+// lineComment skips a comment whose first slash was read. It returns the text of a doc comment.
 func (s *scanner) lineComment() (doc string, isDoc bool) {
 	s.pos++
 	isDoc = s.at(0) == '/'
@@ -133,8 +133,8 @@ func (s *scanner) lineComment() (doc string, isDoc bool) {
 	return CleanDoc(rest[1:]), true
 }
 
-// CleanDoc makes a line of documentation fit for a comment in Go source: one
-// line of UTF-8 without a byte order mark or a zero.
+// CleanDoc converts a line of documentation for a comment in Go source: one line of UTF-8 without
+// byte order marks and zeros.
 func CleanDoc(line string) string {
 	plain := true
 	for i := range len(line) {
@@ -151,7 +151,7 @@ func CleanDoc(line string) string {
 		case '\n', '\r':
 			return ' '
 		}
-		return r // the decoder has replaced what is not UTF-8
+		return r // the decoder has replaced invalid UTF-8
 	}, line)
 }
 
@@ -172,9 +172,9 @@ func (s *scanner) blockComment(start int) {
 	s.errorf(Range{int32(start), int32(start) + 2}, "the comment is not closed").Helpf("add */")
 }
 
-// number scans a number whose first character c was read, or returns a sign
-// token when a name follows the sign. Decimal and hexadecimal integers and
-// floats are as in C++; the exponent of a hexadecimal float is mandatory.
+// number scans a number whose first character c was read, or returns a sign token if a name follows
+// the sign. Decimal and hexadecimal integers and floats are as in C++. The exponent of a
+// hexadecimal float is mandatory.
 func (s *scanner) number(c byte) token {
 	start := s.pos - 1
 	if c == '+' || c == '-' {
@@ -195,7 +195,7 @@ func (s *scanner) number(c byte) token {
 	hex := c == '0' && (s.at(0) == 'x' || s.at(0) == 'X')
 	begin := s.pos
 	if isDigit(c) {
-		begin-- // the digit that was read counts
+		begin-- // the digit that was read counts, too
 	}
 	if hex {
 		digit = isHex
@@ -239,7 +239,7 @@ func (s *scanner) number(c byte) token {
 	text := s.src[start:s.pos]
 	if !ok {
 		for isLetter(s.at(0)) || isDigit(s.at(0)) || s.at(0) == '.' {
-			s.pos++ // what is glued to it belongs to the mistake
+			s.pos++ // characters directly after it belong to the mistake
 		}
 		d := s.errorf(s.here(start), "invalid number %s", s.src[start:s.pos])
 		switch {

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// quoted scans a string constant whose opening quote was read. A string ends
-// on its line; what is wrong in it is reported once.
+// quoted scans a string constant whose opening quote was read. A string ends on its line. Errors in
+// it are reported once.
 func (s *scanner) quoted(quote byte) token {
 	start := s.pos - 1
 	t := token{kind: tokString}
@@ -65,8 +65,8 @@ func (s *scanner) quoted(quote byte) token {
 	return t
 }
 
-// escape decodes an escape sequence whose backslash was read. It returns a
-// message when the sequence is not valid.
+// escape decodes an escape sequence whose backslash was read. It returns an error message if the
+// sequence is invalid.
 func (s *scanner) escape(text *strings.Builder) string {
 	c := s.at(0)
 	if i := strings.IndexByte(`ntrbf/\'"`, c); c != 0 && i >= 0 {

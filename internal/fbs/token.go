@@ -2,7 +2,7 @@ package fbs
 
 import "strconv"
 
-// A tokenKind is the kind of a token; punctuation is its own character.
+// A tokenKind is the kind of a token. A punctuation character is its own kind.
 type tokenKind byte
 
 const (
@@ -18,7 +18,7 @@ type token struct {
 	Range
 	kind    tokenKind
 	escaped bool   // of a string: not plain printable ASCII
-	newline bool   // it is the first token of its line
+	newline bool   // this is the first token of its line
 	bad     bool   // the scanner has reported an error in it
 	text    string // of an identifier or a number; decoded for a string
 	doc     []string
@@ -88,6 +88,6 @@ var isBuiltin = func() map[string]bool {
 	return set
 }()
 
-// IsBuiltin reports whether name is a built-in type. Such a name always means
-// the built-in type, even where a table of the same name exists.
+// IsBuiltin reports whether name is a built-in type. Such a name always means the built-in type,
+// even if a table has the same name.
 func IsBuiltin(name string) bool { return isBuiltin[name] }

@@ -1,11 +1,11 @@
 package fbs
 
-// parseValue parses a value inside depth calls.
+// parseValue parses a value nested in depth calls.
 func (p *parser) parseValue(depth int) (*Value, bool) {
 	v := &Value{Range: p.tok.Range, Text: p.tok.text}
 	switch p.tok.kind {
 	case '+', '-':
-		// The scanner makes this a token only when a name follows.
+		// The scanner returns a sign token only if a name follows.
 		sign := string(rune(p.tok.kind))
 		p.advance()
 		v.Kind, v.Text, v.Range = IdentValue, sign+p.tok.text, v.Through(p.tok.Range)
