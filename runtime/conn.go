@@ -57,6 +57,9 @@ const (
 
 // Invoke implements Caller.
 func (c *Conn) Invoke(ctx context.Context, call Call) error {
+	if c == nil {
+		return nilCaller{}.Invoke(ctx, call)
+	}
 	if c.chain != nil {
 		return c.chain.Invoke(ctx, call)
 	}
@@ -488,6 +491,9 @@ func (c *Conn) Peer() Peer { return c.peer }
 
 // Send implements Sender.
 func (c *Conn) Send(ctx context.Context, post Post) error {
+	if c == nil {
+		return nilCaller{}.Send(ctx, post)
+	}
 	m := post.Message
 	if err := c.agree(m.Protocol); err != nil {
 		return err.in("send", m.Protocol.Name, m.Name)
@@ -552,6 +558,9 @@ func contextError(ctx context.Context) *Error {
 
 // ended returns the error of an operation whose ctx was done before it began.
 func ended(ctx context.Context) *Error {
+	if ctx == nil {
+		return invalid("the context is nil; give context.Background()")
+	}
 	if ctx.Err() == nil {
 		return nil
 	}

@@ -17,11 +17,11 @@ import (
 // is none, CodeIncompatible when the two sides cannot talk, and otherwise as
 // the server says.
 func Dial(ctx context.Context, channel string, opts ...DialOption) (*Conn, error) {
-	cfg := dialConfig{common: commonDefaults()}
-	for _, o := range opts {
-		o.applyDial(&cfg)
+	cfg, err := dialConfigOf(opts)
+	var c *Conn
+	if err == nil {
+		c, err = dial(ctx, channel, cfg)
 	}
-	c, err := dial(ctx, channel, cfg)
 	if err != nil {
 		return nil, asError(err, "dial "+channel)
 	}

@@ -50,6 +50,9 @@ type inPlaceTrip struct {
 }
 
 func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTrip) error {
+	if c == nil {
+		return errNilCaller.in("call", m.Protocol.Name, m.Name)
+	}
 	p, err := c.begin(ctx, m)
 	if err == nil {
 		defer func() {

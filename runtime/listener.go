@@ -27,7 +27,10 @@ type Listener struct {
 // one left behind does not matter.
 func Listen(channel string, opts ...ListenOption) (*Listener, error) {
 	var cfg listenConfig
-	for _, o := range opts {
+	for i, o := range opts {
+		if o == nil {
+			return nil, asError(nilOption(i), "listen "+channel)
+		}
 		o.applyListen(&cfg)
 	}
 	l, err := listen(channel, cfg)

@@ -115,6 +115,9 @@ type Caller interface {
 // Invoke makes a typed call through c. Generated clients are one line over it.
 func Invoke[Req, Rep any](ctx context.Context, c Caller, m *Method[Req, Rep],
 	req *Req) (*Rep, error) {
+	if c == nil {
+		c = nilCaller{}
+	}
 	rep := new(Rep)
 	if err := c.Invoke(ctx, Call{Method: &m.info, Request: req, Reply: rep}); err != nil {
 		return nil, err
@@ -182,6 +185,9 @@ type Sender interface {
 // Send sends a typed one-way message through s. Generated senders are one line
 // over it.
 func Send[M any](ctx context.Context, s Sender, m *Message[M], body *M) error {
+	if s == nil {
+		s = nilCaller{}
+	}
 	return s.Send(ctx, Post{Message: &m.info, Body: body})
 }
 
@@ -260,6 +266,7 @@ func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 type Service struct {
 	protocol *Protocol
 	routes   []Route
+	invalid  *Error // why it cannot be served, or nil
 }
 
 // NewService binds routes to a protocol.

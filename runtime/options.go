@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"cmp"
 	"log/slog"
 	"math"
 	"math/bits"
@@ -56,6 +57,7 @@ type common struct {
 	handshake          time.Duration
 	allow              func(Peer) error
 	services           []*Service
+	invalid            *Error // the first option that cannot be applied
 }
 
 func commonDefaults() common {
@@ -118,8 +120,19 @@ type replyOption string
 func (o replyOption) applyListen(c *listenConfig) { c.reply = string(o) }
 func (o replyOption) applyDial(c *dialConfig)     { c.reply = string(o) }
 
-func (s *Service) applyServer(c *serverConfig) { c.services = append(c.services, s) }
-func (s *Service) applyDial(c *dialConfig)     { c.services = append(c.services, s) }
+func (s *Service) applyServer(c *serverConfig) { s.apply(&c.common) }
+func (s *Service) applyDial(c *dialConfig)     { s.apply(&c.common) }
+
+func (s *Service) apply(c *common) {
+	switch {
+	case s == nil || s.protocol == nil:
+		c.refuse(invalid("a Service is nil or empty; make it with the generated NewXService"))
+	case s.invalid != nil:
+		c.refuse(s.invalid)
+	default:
+		c.services = append(c.services, s)
+	}
+}
 
 // WithDomain chooses the domain in which channels are looked up: a name, or
 // the path of a directory. The default is $IPCGEN_DOMAIN, or "default".
@@ -131,8 +144,10 @@ func WithReplyChannel(name string) RendezvousOption { return replyOption(name) }
 
 // WithLogger makes the connection or server log what happens to its
 // connections. By default nothing is logged, except for callbacks that panic or end their
-// goroutine: those go to slog.Default, with the stack.
-func WithLogger(l *slog.Logger) Option { return option(func(c *common) { c.logger = l }) }
+// goroutine: those go to slog.Default, with the stack. A nil l is the default.
+func WithLogger(l *slog.Logger) Option {
+	return option(func(c *common) { c.logger = cmp.Or(l, silent) })
+}
 
 // WithRings sets the capacities of the rings, in bytes, rounded up to a power
 // of two. A client asks for them; a server caps what clients ask for. 0 leaves the default: the
@@ -174,7 +189,13 @@ func WithFence(f Fence) ServerOption { return serverOption(func(c *serverConfig)
 // WithServerInterceptor puts i around the handlers of everything that a client can start:
 // calls, one-way messages and streams. The first one given is the outermost.
 func WithServerInterceptor(i ServerInterceptor) ServerOption {
-	return serverOption(func(c *serverConfig) { c.interceptors = append(c.interceptors, i) })
+	return serverOption(func(c *serverConfig) {
+		if i == nil {
+			c.refuse(invalid("WithServerInterceptor was given nil; leave it out"))
+			return
+		}
+		c.interceptors = append(c.interceptors, i)
+	})
 }
 
 // WithMaxCalls limits the calls in flight per connection. Further ones wait at
@@ -192,7 +213,13 @@ func WithMaxConns(n int) ServerOption {
 // WithProtocol compares p with the server's when connecting, instead of at its
 // first use.
 func WithProtocol(p *Protocol) DialOption {
-	return dialOption(func(c *dialConfig) { c.protocols = append(c.protocols, p) })
+	return dialOption(func(c *dialConfig) {
+		if p == nil {
+			c.refuse(invalid("WithProtocol was given nil; give it the generated XProtocol"))
+			return
+		}
+		c.protocols = append(c.protocols, p)
+	})
 }
 
 // WithEpoch makes calls carry the epoch of s, and refuses replies of older
@@ -202,7 +229,13 @@ func WithEpoch(s EpochSource) DialOption { return dialOption(func(c *dialConfig)
 // WithClientInterceptor puts i around the calls. The first one given is the
 // outermost.
 func WithClientInterceptor(i ClientInterceptor) DialOption {
-	return dialOption(func(c *dialConfig) { c.interceptors = append(c.interceptors, i) })
+	return dialOption(func(c *dialConfig) {
+		if i == nil {
+			c.refuse(invalid("WithClientInterceptor was given nil; leave it out"))
+			return
+		}
+		c.interceptors = append(c.interceptors, i)
+	})
 }
 
 // ringCapacity rounds a wanted capacity to one that a ring can have.

@@ -17,7 +17,7 @@ type Peer struct {
 // server, that is the client whose call is being handled; a client must have
 // been dialled with a Service that handles it.
 func (p *Peer) Send(ctx context.Context, post Post) error {
-	if p.send == nil {
+	if p == nil || p.send == nil {
 		return &Error{Code: CodeFailedPrecondition, Outcome: NotSent,
 			Msg: "no connection behind this peer"}
 	}

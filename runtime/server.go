@@ -39,7 +39,8 @@ type Server struct {
 }
 
 // NewServer makes a server of services and other options. Two services of one
-// protocol are an error, which Serve returns.
+// protocol, and nil in place of a service, an option or a handler, are errors, which Serve
+// returns.
 func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
 		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
@@ -49,7 +50,11 @@ func NewServer(opts ...ServerOption) *Server {
 	}
 	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
 	s.closing, s.close = context.WithCancel(context.Background())
-	for _, o := range opts {
+	for i, o := range opts {
+		if o == nil {
+			s.cfg.refuse(nilOption(i))
+			continue
+		}
 		o.applyServer(&s.cfg)
 	}
 	s.cfg.toServer = ringCapacity(orDefault(s.cfg.toServer, DefaultRingCapacity), shm.MaxCapacity)
@@ -72,6 +77,9 @@ func NewServer(opts ...ServerOption) *Server {
 	}
 	if s.invalid == nil {
 		s.invalid = s.tooMuchToSay()
+	}
+	if s.cfg.invalid != nil {
+		s.invalid = s.cfg.invalid
 	}
 	return s
 }
@@ -109,6 +117,9 @@ var ErrServerClosed = errors.New("ipc: the server is closed")
 // lost its name to another process: then the error wraps ErrDisplaced. The
 // contexts of handlers carry the values of ctx.
 func (s *Server) Serve(ctx context.Context, l *Listener) error {
+	if l == nil {
+		return invalid("Serve was given a nil Listener; look at the error of Listen")
+	}
 	if s.invalid != nil {
 		l.Close()
 		return s.invalid

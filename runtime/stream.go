@@ -458,6 +458,10 @@ type streamRoute struct {
 func HandleStreamReader(info *StreamInfo,
 	f func(context.Context, *StreamReader) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
+		if f == nil {
+			c.refuse(nilHandler("HandleStreamReader", info))
+			return
+		}
 		c.streams = append(c.streams, &streamRoute{info: info, read: f})
 	})
 }
@@ -470,6 +474,10 @@ func HandleStreamReader(info *StreamInfo,
 func HandleStreamWriter(info *StreamInfo,
 	f func(context.Context, *StreamWriter) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
+		if f == nil {
+			c.refuse(nilHandler("HandleStreamWriter", info))
+			return
+		}
 		c.streams = append(c.streams, &streamRoute{info: info, write: f})
 	})
 }
@@ -508,9 +516,9 @@ func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o S
 // openStream is the client's side of opening a stream.
 func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamOptions, read bool,
 	opts []DialOption) (*stream, []byte, error) {
-	cfg := dialConfig{common: commonDefaults()}
-	for _, opt := range opts {
-		opt.applyDial(&cfg)
+	cfg, err := dialConfigOf(opts)
+	if err != nil {
+		return nil, nil, err
 	}
 	g := o.geometry(info)
 	if err := g.Check(); err != nil {

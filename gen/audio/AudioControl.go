@@ -113,6 +113,9 @@ func (c *AudioControlClient) GetParam(ctx context.Context, req *GetParamT) (*Par
 
 // NewAudioControlService returns h as a service for ipc.NewServer.
 func NewAudioControlService(h AudioControl) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(AudioControlProtocol, "audio.NewAudioControlService", "audio.AudioControl")
+	}
 	return ipc.NewService(
 		AudioControlProtocol,
 		ipc.Handle(audioControlStartStream, h.StartStream),
@@ -204,6 +207,9 @@ type AudioControlInPlaceHandlers struct {
 // handles in place the methods that inPlace has a handler for, and the others
 // by h.
 func NewAudioControlInPlaceService(h AudioControl, inPlace AudioControlInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(AudioControlProtocol, "audio.NewAudioControlInPlaceService", "audio.AudioControl")
+	}
 	return ipc.NewService(
 		AudioControlProtocol,
 		audioControlStartStreamInPlace.Route(inPlace.StartStream, ipc.Handle(audioControlStartStream, h.StartStream)),

@@ -94,6 +94,9 @@ type ControlMsgHandler interface {
 
 // NewControlMsgService returns h as a service for ipc.NewServer.
 func NewControlMsgService(h ControlMsgHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ControlMsgProtocol, "audio.NewControlMsgService", "audio.ControlMsgHandler")
+	}
 	return ipc.NewService(
 		ControlMsgProtocol,
 		ipc.Receive(controlMsgStartStream, h.HandleStartStream),

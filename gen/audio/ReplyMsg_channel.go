@@ -76,6 +76,9 @@ type ReplyMsgHandler interface {
 
 // NewReplyMsgService returns h as a service for ipc.NewServer.
 func NewReplyMsgService(h ReplyMsgHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ReplyMsgProtocol, "audio.NewReplyMsgService", "audio.ReplyMsgHandler")
+	}
 	return ipc.NewService(
 		ReplyMsgProtocol,
 		ipc.Receive(replyMsgAck, h.HandleAck),

@@ -68,7 +68,7 @@ func (f *file) handler(e *envelope, full string) {
 	f.decl(e.handler+" handles the members of "+full+
 		". Its methods may be called concurrently, and may keep ℓm.",
 		jen.Type().Id(e.handler).Interface(methods...))
-	f.newService(e.newService, e.handler, routes)
+	f.newService(e.newService, e.protocol, e.handler, routes)
 	f.unimplemented(e.unimplemented, e.handler, "messages", "members")
 	for _, m := range e.members {
 		f.decl("Handle"+m.name+" returns an error with code ipc.CodeUnimplemented.",

@@ -388,8 +388,12 @@ func (f *file) grpcAdapter(s *grpcService) {
 	f.p("// method that streams is no part of ", iface,
 		", and is refused: embed the result to add it.")
 	f.p("// The code of an *ℙipc.Error becomes the status code that corresponds, and a panic")
-	f.p("// Internal.")
+	f.p("// Internal. It panics if ℓh is nil.")
 	f.p("func ", s.newServer, "(ℓh ", iface, ") ", s.server, " {")
+	f.p("if ℓh == nil {")
+	f.p("panic(", quote(f.pkg.name+"."+s.newServer+" was given nil; give it a value that "+
+		"implements "+f.pkg.name+"."+iface), ")")
+	f.p("}")
 	f.p("return ", s.adapter, "{h: ℓh}")
 	f.p("}")
 	f.p()

@@ -57,5 +57,7 @@ func (f *file) inPlaceHandlers(s *service) {
 		"and the others by ℓh.",
 		jen.Func().Id(s.newInPlaceService).Params(local("h").Id(s.iface),
 			local("inPlace").Id(s.inPlaceHandlers)).
-			Op("*").Add(ipc("Service")).Block(jen.Return(call(ipc("NewService"), routes...))))
+			Op("*").Add(ipc("Service")).Block(
+			f.nilService(s.newInPlaceService, s.protocol, s.iface),
+			jen.Return(call(ipc("NewService"), routes...))))
 }

@@ -98,7 +98,7 @@ func (f *file) server(s *service) {
 	for _, m := range s.methods {
 		routes = append(routes, f.handle(m))
 	}
-	f.newService(s.newService, s.iface, routes)
+	f.newService(s.newService, s.protocol, s.iface, routes)
 	f.unimplemented(s.unimplemented, s.iface, "calls", "methods")
 	for _, m := range s.methods {
 		f.decl(m.name+" returns an error with code ipc.CodeUnimplemented.",
@@ -112,10 +112,19 @@ func (f *file) server(s *service) {
 
 // newService writes the function that makes an implementation of iface a service;
 // args are the protocol and the routes.
-func (f *file) newService(name, iface string, args []jen.Code) {
+func (f *file) newService(name, protocol, iface string, args []jen.Code) {
 	f.decl(name+" returns ℓh as a service for ipc.NewServer.",
 		jen.Func().Id(name).Params(local("h").Id(iface)).Op("*").Add(ipc("Service")).Block(
+			f.nilService(name, protocol, iface),
 			jen.Return(call(ipc("NewService"), args...))))
+}
+
+// nilService returns what the constructor of a service does first: a nil implementation
+// has no methods to route to.
+func (f *file) nilService(name, protocol, iface string) *jen.Statement {
+	return jen.If(local("h").Op("==").Nil()).Block(
+		jen.Return(ipc("NilService").Call(jen.Id(protocol), jen.Lit(f.pkg.name+"."+name),
+			jen.Lit(f.pkg.name+"."+iface))))
 }
 
 // unimplemented writes the type that implements iface by refusing. what it

@@ -100,6 +100,8 @@ func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 		jen.Func().Id(handle).Params(
 			local("f").Func().Params(ctx(), local("s").Add(ptr(typ))).Error(),
 		).Add(ipc("ServerOption")).Block(
+			jen.If(local("f").Op("==").Nil()).Block( // which Serve reports
+				jen.Return(ipc("HandleStream"+end).Call(jen.Id(s.info), jen.Nil()))),
 			jen.Return(ipc("HandleStream"+end).Call(jen.Id(s.info),
 				jen.Func().Params(ctx(), local("s").Op("*").Add(ipc("Stream"+end))).Error().Block(
 					jen.Return(local("f").Call(local("ctx"), wrapped())))))))

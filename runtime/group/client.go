@@ -96,6 +96,10 @@ func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) 
 	return c, nil
 }
 
+// errNilClient is the error of what a nil Client shall do: nobody looked at Dial's error.
+var errNilClient = &ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotSent,
+	Msg: "the *group.Client is nil; use the one that Dial returned, after a look at its error"}
+
 func (c *Client) open() (err error) {
 	if c.reg, err = registry.Open(c.dir.Path(), nil); err != nil {
 		return err
@@ -328,6 +332,9 @@ func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool)
 // returns an error whose ipc.OutcomeOf is OutcomeUnknown. So does an idempotent one when a
 // second primary is lost that had taken it: the call itself may be what ends them.
 func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
+	if c == nil {
+		return errNilClient
+	}
 	if call.Seq == 0 {
 		call.Seq = c.seq.Add(1)
 	}
@@ -425,6 +432,9 @@ func unreachable(ctx context.Context, err error, outcome ipc.Outcome, op string)
 // Send implements ipc.Sender. It waits for a primary where there is none; a
 // message is never sent twice.
 func (c *Client) Send(ctx context.Context, post ipc.Post) error {
+	if c == nil {
+		return errNilClient
+	}
 	if post.Seq == 0 {
 		post.Seq = c.seq.Add(1)
 	}

@@ -53,6 +53,9 @@ func (c *BulkClient) Put(ctx context.Context, req *BlockT) (*TakenT, error) {
 
 // NewBulkService returns h as a service for ipc.NewServer.
 func NewBulkService(h Bulk) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(BulkProtocol, "bulk.NewBulkService", "bulk.Bulk")
+	}
 	return ipc.NewService(
 		BulkProtocol,
 		ipc.Handle(bulkPut, h.Put),
@@ -100,6 +103,9 @@ type BulkInPlaceHandlers struct {
 // NewBulkInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewBulkInPlaceService(h Bulk, inPlace BulkInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(BulkProtocol, "bulk.NewBulkInPlaceService", "bulk.Bulk")
+	}
 	return ipc.NewService(
 		BulkProtocol,
 		bulkPutInPlace.Route(inPlace.Put, ipc.Handle(bulkPut, h.Put)),

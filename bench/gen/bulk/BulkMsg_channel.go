@@ -56,6 +56,9 @@ type BulkMsgHandler interface {
 
 // NewBulkMsgService returns h as a service for ipc.NewServer.
 func NewBulkMsgService(h BulkMsgHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(BulkMsgProtocol, "bulk.NewBulkMsgService", "bulk.BulkMsgHandler")
+	}
 	return ipc.NewService(
 		BulkMsgProtocol,
 		ipc.Receive(bulkMsgBlock, h.HandleBlock),

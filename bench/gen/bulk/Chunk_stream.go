@@ -41,6 +41,9 @@ func OpenChunkWriter(ctx context.Context, channel string, o ipc.StreamOptions, o
 
 // HandleChunkWriter serves the streams that clients open; f runs once for each.
 func HandleChunkWriter(f func(ctx context.Context, s *ChunkWriter) error) ipc.ServerOption {
+	if f == nil {
+		return ipc.HandleStreamWriter(ChunkStream, nil)
+	}
 	return ipc.HandleStreamWriter(ChunkStream, func(ctx context.Context, s *ipc.StreamWriter) error {
 		return f(ctx, &ChunkWriter{stream: s})
 	})
@@ -91,6 +94,9 @@ func OpenChunkReader(ctx context.Context, channel string, o ipc.StreamOptions, o
 
 // HandleChunkReader serves the streams that clients open; f runs once for each.
 func HandleChunkReader(f func(ctx context.Context, s *ChunkReader) error) ipc.ServerOption {
+	if f == nil {
+		return ipc.HandleStreamReader(ChunkStream, nil)
+	}
 	return ipc.HandleStreamReader(ChunkStream, func(ctx context.Context, s *ipc.StreamReader) error {
 		return f(ctx, &ChunkReader{stream: s})
 	})

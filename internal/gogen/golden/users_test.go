@@ -313,3 +313,21 @@ func TestFlagsPrintAsNames(t *testing.T) {
 		}
 	}
 }
+
+// TestNilStreamHandlers gives generated options no handler. Serve reports it, with the
+// name of the struct.
+func TestNilStreamHandlers(t *testing.T) {
+	for name, option := range map[string]ipc.ServerOption{
+		"reader": kitchen.HandleGridReader(nil), "writer": kitchen.HandleGridWriter(nil),
+	} {
+		l, err := ipc.Listen("grids", ipctest.NewNetwork())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = ipc.NewServer(option).Serve(t.Context(), l)
+		if ipc.CodeOf(err) != ipc.CodeInvalidArgument ||
+			!strings.Contains(err.Error(), "nil handler for streams of golden.kitchen.Grid") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -502,6 +502,18 @@ func TestAdapterCanBeExtended(t *testing.T) {
 	}
 }
 
+// TestNilImplementation makes a server of nil: the mistake shows before the first call,
+// and the panic names the interface.
+func TestNilImplementation(t *testing.T) {
+	defer func() {
+		const want = "implements Example.MonsterStorage"
+		if text, _ := recover().(string); !strings.HasSuffix(text, want) {
+			t.Errorf("panic %q, want one that ends with %q", text, want)
+		}
+	}()
+	Example.NewMonsterStorageServer(nil)
+}
+
 // TestSmallLetters calls a service whose names begin with small letters, and whose
 // implementation has faults.
 func TestSmallLetters(t *testing.T) {

@@ -59,6 +59,9 @@ func (c *GreeterClient) Greet(ctx context.Context, req *HelloT) (*GreetingT, err
 
 // NewGreeterService returns h as a service for ipc.NewServer.
 func NewGreeterService(h Greeter) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(GreeterProtocol, "greeter.NewGreeterService", "greeter.Greeter")
+	}
 	return ipc.NewService(
 		GreeterProtocol,
 		ipc.Handle(greeterGreet, h.Greet),
@@ -108,6 +111,9 @@ type GreeterInPlaceHandlers struct {
 // NewGreeterInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewGreeterInPlaceService(h Greeter, inPlace GreeterInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(GreeterProtocol, "greeter.NewGreeterInPlaceService", "greeter.Greeter")
+	}
 	return ipc.NewService(
 		GreeterProtocol,
 		greeterGreetInPlace.Route(inPlace.Greet, ipc.Handle(greeterGreet, h.Greet)),

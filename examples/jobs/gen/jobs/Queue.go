@@ -95,6 +95,9 @@ func (c *QueueClient) Count(ctx context.Context, req *QueryT) (*CountsT, error) 
 
 // NewQueueService returns h as a service for ipc.NewServer.
 func NewQueueService(h Queue) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(QueueProtocol, "jobs.NewQueueService", "jobs.Queue")
+	}
 	return ipc.NewService(
 		QueueProtocol,
 		ipc.Handle(queueSubmit, h.Submit),
@@ -184,6 +187,9 @@ type QueueInPlaceHandlers struct {
 // NewQueueInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewQueueInPlaceService(h Queue, inPlace QueueInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(QueueProtocol, "jobs.NewQueueInPlaceService", "jobs.Queue")
+	}
 	return ipc.NewService(
 		QueueProtocol,
 		queueSubmitInPlace.Route(inPlace.Submit, ipc.Handle(queueSubmit, h.Submit)),

@@ -69,6 +69,9 @@ func (c *EffectClient) Process(ctx context.Context, req *BlockT) (*BlockT, error
 
 // NewEffectService returns h as a service for ipc.NewServer.
 func NewEffectService(h Effect) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(EffectProtocol, "plugin.NewEffectService", "plugin.Effect")
+	}
 	return ipc.NewService(
 		EffectProtocol,
 		ipc.Handle(effectDescribe, h.Describe),
@@ -132,6 +135,9 @@ type EffectInPlaceHandlers struct {
 // NewEffectInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewEffectInPlaceService(h Effect, inPlace EffectInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(EffectProtocol, "plugin.NewEffectInPlaceService", "plugin.Effect")
+	}
 	return ipc.NewService(
 		EffectProtocol,
 		effectDescribeInPlace.Route(inPlace.Describe, ipc.Handle(effectDescribe, h.Describe)),

@@ -74,6 +74,9 @@ func (c *ControllerClient) GetStatus(ctx context.Context, req *QueryT) (*StatusT
 
 // NewControllerService returns h as a service for ipc.NewServer.
 func NewControllerService(h Controller) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ControllerProtocol, "robot.NewControllerService", "robot.Controller")
+	}
 	return ipc.NewService(
 		ControllerProtocol,
 		ipc.Handle(controllerSetTarget, h.SetTarget),
@@ -138,6 +141,9 @@ type ControllerInPlaceHandlers struct {
 // NewControllerInPlaceService returns a service for ipc.NewServer that handles
 // in place the methods that inPlace has a handler for, and the others by h.
 func NewControllerInPlaceService(h Controller, inPlace ControllerInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ControllerProtocol, "robot.NewControllerInPlaceService", "robot.Controller")
+	}
 	return ipc.NewService(
 		ControllerProtocol,
 		controllerSetTargetInPlace.Route(inPlace.SetTarget, ipc.Handle(controllerSetTarget, h.SetTarget)),

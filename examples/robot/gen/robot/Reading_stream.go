@@ -44,6 +44,9 @@ func OpenReadingWriter(ctx context.Context, channel string, o ipc.StreamOptions,
 // HandleReadingWriter serves the streams that clients open; f runs once for
 // each.
 func HandleReadingWriter(f func(ctx context.Context, s *ReadingWriter) error) ipc.ServerOption {
+	if f == nil {
+		return ipc.HandleStreamWriter(ReadingStream, nil)
+	}
 	return ipc.HandleStreamWriter(ReadingStream, func(ctx context.Context, s *ipc.StreamWriter) error {
 		return f(ctx, &ReadingWriter{stream: s})
 	})
@@ -95,6 +98,9 @@ func OpenReadingReader(ctx context.Context, channel string, o ipc.StreamOptions,
 // HandleReadingReader serves the streams that clients open; f runs once for
 // each.
 func HandleReadingReader(f func(ctx context.Context, s *ReadingReader) error) ipc.ServerOption {
+	if f == nil {
+		return ipc.HandleStreamReader(ReadingStream, nil)
+	}
 	return ipc.HandleStreamReader(ReadingStream, func(ctx context.Context, s *ipc.StreamReader) error {
 		return f(ctx, &ReadingReader{stream: s})
 	})

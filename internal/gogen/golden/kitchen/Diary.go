@@ -81,6 +81,9 @@ func (c *DiaryClient) Write(ctx context.Context, req *golden__shared.NoteT) (*go
 
 // NewDiaryService returns h as a service for ipc.NewServer.
 func NewDiaryService(h Diary) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(DiaryProtocol, "kitchen.NewDiaryService", "kitchen.Diary")
+	}
 	return ipc.NewService(
 		DiaryProtocol,
 		ipc.Handle(diaryWrite, h.Write),
@@ -128,6 +131,9 @@ type DiaryInPlaceHandlers struct {
 // NewDiaryInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewDiaryInPlaceService(h Diary, inPlace DiaryInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(DiaryProtocol, "kitchen.NewDiaryInPlaceService", "kitchen.Diary")
+	}
 	return ipc.NewService(
 		DiaryProtocol,
 		diaryWriteInPlace.Route(inPlace.Write, ipc.Handle(diaryWrite, h.Write)),

@@ -54,6 +54,9 @@ func OpenGridWriter(ctx context.Context, channel string, o ipc.StreamOptions, op
 
 // HandleGridWriter serves the streams that clients open; f runs once for each.
 func HandleGridWriter(f func(ctx context.Context, s *GridWriter) error) ipc.ServerOption {
+	if f == nil {
+		return ipc.HandleStreamWriter(GridStream, nil)
+	}
 	return ipc.HandleStreamWriter(GridStream, func(ctx context.Context, s *ipc.StreamWriter) error {
 		return f(ctx, &GridWriter{stream: s})
 	})
@@ -104,6 +107,9 @@ func OpenGridReader(ctx context.Context, channel string, o ipc.StreamOptions, op
 
 // HandleGridReader serves the streams that clients open; f runs once for each.
 func HandleGridReader(f func(ctx context.Context, s *GridReader) error) ipc.ServerOption {
+	if f == nil {
+		return ipc.HandleStreamReader(GridStream, nil)
+	}
 	return ipc.HandleStreamReader(GridStream, func(ctx context.Context, s *ipc.StreamReader) error {
 		return f(ctx, &GridReader{stream: s})
 	})

@@ -109,6 +109,9 @@ func (c *OracleClient) Measure(ctx context.Context, req *ScalarsT) (*MaybeT, err
 
 // NewOracleService returns h as a service for ipc.NewServer.
 func NewOracleService(h Oracle) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(OracleProtocol, "kitchen.NewOracleService", "kitchen.Oracle")
+	}
 	return ipc.NewService(
 		OracleProtocol,
 		ipc.Handle(oracleWeigh, h.Weigh),
@@ -172,6 +175,9 @@ type OracleInPlaceHandlers struct {
 // NewOracleInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewOracleInPlaceService(h Oracle, inPlace OracleInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(OracleProtocol, "kitchen.NewOracleInPlaceService", "kitchen.Oracle")
+	}
 	return ipc.NewService(
 		OracleProtocol,
 		oracleWeighInPlace.Route(inPlace.Weigh, ipc.Handle(oracleWeigh, h.Weigh)),

@@ -158,6 +158,9 @@ func (c *PantryClient) Store(ctx context.Context, req *KitchenT) (*golden__share
 
 // NewPantryService returns h as a service for ipc.NewServer.
 func NewPantryService(h Pantry) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(PantryProtocol, "kitchen.NewPantryService", "kitchen.Pantry")
+	}
 	return ipc.NewService(
 		PantryProtocol,
 		ipc.Handle(pantryFetch, h.Fetch),
@@ -219,6 +222,9 @@ type PantryInPlaceHandlers struct {
 // NewPantryInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewPantryInPlaceService(h Pantry, inPlace PantryInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(PantryProtocol, "kitchen.NewPantryInPlaceService", "kitchen.Pantry")
+	}
 	return ipc.NewService(
 		PantryProtocol,
 		pantryFetchInPlace.Route(inPlace.Fetch, ipc.Handle(pantryFetch, h.Fetch)),

@@ -100,6 +100,9 @@ type ParcelHandler interface {
 
 // NewParcelService returns h as a service for ipc.NewServer.
 func NewParcelService(h ParcelHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ParcelProtocol, "kitchen.NewParcelService", "kitchen.ParcelHandler")
+	}
 	return ipc.NewService(
 		ParcelProtocol,
 		ipc.Receive(parcelLeaf, h.HandleLeaf),

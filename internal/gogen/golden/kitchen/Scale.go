@@ -53,6 +53,9 @@ func (c *ScaleClient) Tare(ctx context.Context, req *FooT_) (*FooTT, error) {
 
 // NewScaleService returns h as a service for ipc.NewServer.
 func NewScaleService(h Scale) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ScaleProtocol, "kitchen.NewScaleService", "kitchen.Scale")
+	}
 	return ipc.NewService(
 		ScaleProtocol,
 		ipc.Handle(scaleTare, h.Tare),
@@ -100,6 +103,9 @@ type ScaleInPlaceHandlers struct {
 // NewScaleInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewScaleInPlaceService(h Scale, inPlace ScaleInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ScaleProtocol, "kitchen.NewScaleInPlaceService", "kitchen.Scale")
+	}
 	return ipc.NewService(
 		ScaleProtocol,
 		scaleTareInPlace.Route(inPlace.Tare, ipc.Handle(scaleTare, h.Tare)),

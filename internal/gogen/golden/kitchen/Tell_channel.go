@@ -62,6 +62,9 @@ type TellHandler interface {
 
 // NewTellService returns h as a service for ipc.NewServer.
 func NewTellService(h TellHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(TellProtocol, "kitchen.NewTellService", "kitchen.TellHandler")
+	}
 	return ipc.NewService(
 		TellProtocol,
 		ipc.Receive(tellMaybe, h.HandleMaybe),

@@ -78,6 +78,9 @@ type answerHandler interface {
 
 // NewanswerService returns h as a service for ipc.NewServer.
 func NewanswerService(h answerHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(answerProtocol, "shared.NewanswerService", "shared.answerHandler")
+	}
 	return ipc.NewService(
 		answerProtocol,
 		ipc.Receive(answerItem, h.HandleItem),

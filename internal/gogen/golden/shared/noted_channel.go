@@ -53,6 +53,9 @@ type notedHandler interface {
 
 // NewnotedService returns h as a service for ipc.NewServer.
 func NewnotedService(h notedHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(notedProtocol, "shared.NewnotedService", "shared.notedHandler")
+	}
 	return ipc.NewService(
 		notedProtocol,
 		ipc.Receive(notedNote, h.HandleNote),

@@ -107,6 +107,9 @@ func (c *ClerkClient) Measure(ctx context.Context, req *golden__houses__parts.Si
 
 // NewClerkService returns h as a service for ipc.NewServer.
 func NewClerkService(h Clerk) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ClerkProtocol, "desk.NewClerkService", "desk.Clerk")
+	}
 	return ipc.NewService(
 		ClerkProtocol,
 		ipc.Handle(clerkChoose, h.Choose),
@@ -168,6 +171,9 @@ type ClerkInPlaceHandlers struct {
 // NewClerkInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewClerkInPlaceService(h Clerk, inPlace ClerkInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ClerkProtocol, "desk.NewClerkInPlaceService", "desk.Clerk")
+	}
 	return ipc.NewService(
 		ClerkProtocol,
 		clerkChooseInPlace.Route(inPlace.Choose, ipc.Handle(clerkChoose, h.Choose)),

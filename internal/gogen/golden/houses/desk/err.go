@@ -59,6 +59,9 @@ func (c *ErrClient) Buf(ctx context.Context, req *golden__houses__parts.SizeT) (
 
 // NewErrService returns h as a service for ipc.NewServer.
 func NewErrService(h Err) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ErrProtocol, "desk.NewErrService", "desk.Err")
+	}
 	return ipc.NewService(
 		ErrProtocol,
 		ipc.Handle(errBuf, h.Buf),
@@ -106,6 +109,9 @@ type ErrInPlaceHandlers struct {
 // NewErrInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewErrInPlaceService(h Err, inPlace ErrInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(ErrProtocol, "desk.NewErrInPlaceService", "desk.Err")
+	}
 	return ipc.NewService(
 		ErrProtocol,
 		errBufInPlace.Route(inPlace.Buf, ipc.Handle(errBuf, h.Buf)),

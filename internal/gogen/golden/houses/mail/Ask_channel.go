@@ -93,6 +93,9 @@ type AskHandler interface {
 
 // NewAskService returns h as a service for ipc.NewServer.
 func NewAskService(h AskHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(AskProtocol, "mail.NewAskService", "mail.AskHandler")
+	}
 	return ipc.NewService(
 		AskProtocol,
 		ipc.Receive(askPick, h.HandlePick),

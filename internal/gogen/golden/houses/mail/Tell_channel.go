@@ -89,6 +89,9 @@ type TellHandler interface {
 
 // NewTellService returns h as a service for ipc.NewServer.
 func NewTellService(h TellHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(TellProtocol, "mail.NewTellService", "mail.TellHandler")
+	}
 	return ipc.NewService(
 		TellProtocol,
 		ipc.Receive(tellNote, h.HandleNote),

@@ -99,6 +99,9 @@ func (c *HandlerIPCClient) X(ctx context.Context, req *names__grpc.AnyT) (*names
 
 // NewHandlerService returns h as a service for ipc.NewServer.
 func NewHandlerService(h Handler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(HandlerProtocol, "names.NewHandlerService", "names.Handler")
+	}
 	return ipc.NewService(
 		HandlerProtocol,
 		ipc.Handle(handlerIn, h.In),
@@ -202,6 +205,9 @@ type HandlerInPlaceHandlers struct {
 // NewHandlerInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewHandlerInPlaceService(h Handler, inPlace HandlerInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(HandlerProtocol, "names.NewHandlerInPlaceService", "names.Handler")
+	}
 	return ipc.NewService(
 		HandlerProtocol,
 		handlerInInPlace.Route(inPlace.In, ipc.Handle(handlerIn, h.In)),

@@ -487,8 +487,11 @@ var _Handler_serviceDesc = grpc.ServiceDesc{
 // NewHandlerServer returns h as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of Handler, and is refused: embed the result to add it.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
-// Internal.
+// Internal. It panics if h is nil.
 func NewHandlerServer(h Handler) HandlerServer {
+	if h == nil {
+		panic("names.NewHandlerServer was given nil; give it a value that implements names.Handler")
+	}
 	return handlerAdapter{h: h}
 }
 

@@ -70,6 +70,9 @@ type BoxHandler interface {
 
 // NewBoxService returns h as a service for ipc.NewServer.
 func NewBoxService(h BoxHandler) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(BoxProtocol, "Example.NewBoxService", "Example.BoxHandler")
+	}
 	return ipc.NewService(
 		BoxProtocol,
 		ipc.Receive(boxMonster, h.HandleMonster),

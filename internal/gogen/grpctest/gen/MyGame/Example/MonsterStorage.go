@@ -59,6 +59,9 @@ func (c *MonsterStorageIPCClient) Store(ctx context.Context, req *MonsterT) (*St
 
 // NewMonsterStorageService returns h as a service for ipc.NewServer.
 func NewMonsterStorageService(h MonsterStorage) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(MonsterStorageProtocol, "Example.NewMonsterStorageService", "Example.MonsterStorage")
+	}
 	return ipc.NewService(
 		MonsterStorageProtocol,
 		ipc.Handle(monsterStorageStore, h.Store),
@@ -112,6 +115,9 @@ type MonsterStorageInPlaceHandlers struct {
 // handles in place the methods that inPlace has a handler for, and the others
 // by h.
 func NewMonsterStorageInPlaceService(h MonsterStorage, inPlace MonsterStorageInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(MonsterStorageProtocol, "Example.NewMonsterStorageInPlaceService", "Example.MonsterStorage")
+	}
 	return ipc.NewService(
 		MonsterStorageProtocol,
 		monsterStorageStoreInPlace.Route(inPlace.Store, ipc.Handle(monsterStorageStore, h.Store)),

@@ -323,8 +323,11 @@ var _MonsterStorage_serviceDesc = grpc.ServiceDesc{
 // NewMonsterStorageServer returns h as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of MonsterStorage, and is refused: embed the result to add it.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
-// Internal.
+// Internal. It panics if h is nil.
 func NewMonsterStorageServer(h MonsterStorage) MonsterStorageServer {
+	if h == nil {
+		panic("Example.NewMonsterStorageServer was given nil; give it a value that implements Example.MonsterStorage")
+	}
 	return monsterStorageAdapter{h: h}
 }
 

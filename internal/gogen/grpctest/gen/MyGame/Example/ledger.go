@@ -69,6 +69,9 @@ func (c *LedgerIPCClient) Open(ctx context.Context, req *StatT) (*BoxT, error) {
 
 // NewLedgerService returns h as a service for ipc.NewServer.
 func NewLedgerService(h Ledger) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(LedgerProtocol, "Example.NewLedgerService", "Example.Ledger")
+	}
 	return ipc.NewService(
 		LedgerProtocol,
 		ipc.Handle(ledgerGetTotal, h.GetTotal),
@@ -130,6 +133,9 @@ type LedgerInPlaceHandlers struct {
 // NewLedgerInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h.
 func NewLedgerInPlaceService(h Ledger, inPlace LedgerInPlaceHandlers) *ipc.Service {
+	if h == nil {
+		return ipc.NilService(LedgerProtocol, "Example.NewLedgerInPlaceService", "Example.Ledger")
+	}
 	return ipc.NewService(
 		LedgerProtocol,
 		ledgerGetTotalInPlace.Route(inPlace.GetTotal, ipc.Handle(ledgerGetTotal, h.GetTotal)),

@@ -142,8 +142,11 @@ var _Ledger_serviceDesc = grpc.ServiceDesc{
 // NewLedgerServer returns h as a server for gRPC, so that one implementation serves both. A
 // method that streams is no part of Ledger, and is refused: embed the result to add it.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
-// Internal.
+// Internal. It panics if h is nil.
 func NewLedgerServer(h Ledger) LedgerServer {
+	if h == nil {
+		panic("Example.NewLedgerServer was given nil; give it a value that implements Example.Ledger")
+	}
 	return ledgerAdapter{h: h}
 }
 

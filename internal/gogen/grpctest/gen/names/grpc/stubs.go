@@ -75,6 +75,9 @@ func (c *StubsIPCClient) Nil(ctx context.Context, req *hT) (*any_T, error) {
 
 // NewStubsService returns h_ as a service for ipc.NewServer.
 func NewStubsService(h_ Stubs) *ipc.Service {
+	if h_ == nil {
+		return ipc.NilService(StubsProtocol, "grpc.NewStubsService", "grpc.Stubs")
+	}
 	return ipc.NewService(
 		StubsProtocol,
 		ipc.Handle(stubsCc, h_.Cc),
@@ -150,6 +153,9 @@ type StubsInPlaceHandlers struct {
 // NewStubsInPlaceService returns a service for ipc.NewServer that handles in
 // place the methods that inPlace has a handler for, and the others by h_.
 func NewStubsInPlaceService(h_ Stubs, inPlace StubsInPlaceHandlers) *ipc.Service {
+	if h_ == nil {
+		return ipc.NilService(StubsProtocol, "grpc.NewStubsInPlaceService", "grpc.Stubs")
+	}
 	return ipc.NewService(
 		StubsProtocol,
 		stubsCcInPlace.Route(inPlace.Cc, ipc.Handle(stubsCc, h_.Cc)),
