@@ -5,9 +5,8 @@ import (
 	"strings"
 )
 
-// Arrange puts what the schema lists into the order that the model promises,
-// and drops files that the last one does not include. It is for those who make
-// a model.
+// Arrange puts the lists of the schema into the order that the model guarantees, and removes files
+// that the last file does not include. It is for packages that construct a model.
 func (s *Schema) Arrange() {
 	sortBy(s.Objects, (*Object).FullName)
 	sortBy(s.Enums, (*Enum).FullName)
@@ -20,7 +19,7 @@ func (s *Schema) Arrange() {
 	}
 }
 
-// sortBy sorts a list by names that are costly to make, and makes each once.
+// sortBy sorts a list by names that are costly to derive, and derives each name once.
 func sortBy[T comparable](list []T, name func(T) string) {
 	names := make(map[T]string, len(list))
 	for _, v := range list {
@@ -29,7 +28,8 @@ func sortBy[T comparable](list []T, name func(T) string) {
 	slices.SortFunc(list, func(a, b T) int { return strings.Compare(names[a], names[b]) })
 }
 
-// withIncludes lists a file and all it includes, each behind those it includes.
+// withIncludes returns a file and all files that it includes, each after the files that it
+// includes.
 func withIncludes(root *File) (files []*File) {
 	seen := make(map[*File]bool)
 	var add func(f *File)

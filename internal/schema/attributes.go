@@ -9,7 +9,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
-// builtinAttributes are known without being declared.
+// builtinAttributes need no declaration.
 var builtinAttributes = [...]string{
 	"deprecated", "required", "key", "shared", "hash", "id", "force_align", "bit_flags",
 	"original_order", "nested_flatbuffer", "csharp_partial", "streaming", "idempotent",
@@ -18,15 +18,14 @@ var builtinAttributes = [...]string{
 	"native_default", "flexbuffer", "private", "offset64", "vector64",
 }
 
-// IsBuiltin reports whether the language itself has an attribute of that name.
+// IsBuiltin reports whether the language itself defines an attribute of that name.
 func IsBuiltin(name string) bool { return slices.Contains(builtinAttributes[:], name) }
 
 func (l *linker) declareAttribute(name fbs.Name) {
 	l.attributes[name.Text] = true
 }
 
-// metadata resolves a metadata list. Of an attribute that is given twice the
-// first one counts.
+// metadata resolves a metadata list. Of an attribute that is given twice, the first one counts.
 func (l *linker) metadata(meta []fbs.Attribute) Attributes {
 	if len(meta) == 0 {
 		return nil
@@ -61,7 +60,7 @@ func (a Attributes) sort() {
 	slices.SortStableFunc(a, func(x, y Attribute) int { return strings.Compare(x.Name, y.Name) })
 }
 
-// attributeValue returns the value of an attribute; of an integer in decimal.
+// attributeValue returns the value of an attribute. An integer is converted to decimal.
 func (l *linker) attributeValue(v *fbs.Value) (string, bool) {
 	if v.Kind == fbs.StringValue {
 		return v.Text, true
@@ -91,7 +90,7 @@ func (l *linker) unknownAttribute(name fbs.Name) {
 	}
 }
 
-// span returns the place of the named attribute, which is present.
+// span returns the position of the named attribute, which must be present.
 func (a Attributes) span(name string) diag.Span {
 	for i := range a {
 		if a[i].Name == name {

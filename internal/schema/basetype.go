@@ -2,8 +2,8 @@ package schema
 
 import "strconv"
 
-// Size returns the number of bytes a value of the type takes inline: a
-// scalar's own, or 4 for the offset to anything else. It is 0 for None.
+// Size returns the number of bytes that a value of the type takes inline: the size of a scalar, 4
+// for the offset to any other value, and 0 for None.
 func (b BaseType) Size() int {
 	switch b {
 	case None:
@@ -18,16 +18,16 @@ func (b BaseType) Size() int {
 	return 4
 }
 
-// IsScalar reports whether the type is a number, an enum's included.
+// IsScalar reports whether the type is a number, including the number of an enum.
 func (b BaseType) IsScalar() bool { return UType <= b && b <= Double }
 
-// IsInteger reports whether the type is an integer; Bool and UType are.
+// IsInteger reports whether the type is an integer. Bool and UType are integers.
 func (b BaseType) IsInteger() bool { return UType <= b && b <= ULong }
 
 // IsFloat reports whether the type is Float or Double.
 func (b BaseType) IsFloat() bool { return b == Float || b == Double }
 
-// IsUnsigned reports whether the type is an unsigned integer; Bool is not.
+// IsUnsigned reports whether the type is an unsigned integer. Bool is not.
 func (b BaseType) IsUnsigned() bool {
 	switch b {
 	case UType, UByte, UShort, UInt, ULong:
@@ -36,8 +36,8 @@ func (b BaseType) IsUnsigned() bool {
 	return false
 }
 
-// String returns the type's name in the schema language, or a word for it when
-// it has none.
+// String returns the name of the type in the schema language, or a word for a type that has no name
+// there.
 func (b BaseType) String() string {
 	names := [...]string{"none", "utype", "bool", "byte", "ubyte", "short", "ushort", "int", "uint",
 		"long", "ulong", "float", "double", "string", "vector", "obj", "union", "array", "vector64"}
@@ -47,7 +47,7 @@ func (b BaseType) String() string {
 	return "invalid"
 }
 
-// builtin returns the type that a built-in type name stands for.
+// builtin returns the type with the given built-in name.
 func builtin(name string) BaseType {
 	switch name {
 	case "bool":
@@ -106,7 +106,7 @@ func (t Type) inlineAlign() int {
 	return t.Base.Size()
 }
 
-// String returns the type as the schema language writes it, with full names.
+// String returns the type in the form of the schema language, with full names.
 func (t Type) String() string {
 	switch t.Base {
 	case Vector, Vector64:

@@ -8,7 +8,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// largeSchema is the text of a schema of that many tables of 20 fields.
+// largeSchema returns the text of a schema with the given number of tables, of 20 fields each.
 func largeSchema(tables int) string {
 	types := []string{"int", "string", "[ubyte]", "Color", "double", "[string]", "bool", "ulong"}
 	var b strings.Builder
@@ -18,7 +18,7 @@ func largeSchema(tables int) string {
 		for j := range 20 {
 			t := types[(i+j)%len(types)]
 			if j > 16 {
-				t = fmt.Sprintf("Table%d", (i*7+j)%tables) // half of them forward
+				t = fmt.Sprintf("Table%d", (i*7+j)%tables) // half of them are forward references
 			}
 			fmt.Fprintf(&b, "  /// A field.\n  field_%d: %s;\n", j, t)
 		}

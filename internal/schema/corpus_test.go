@@ -10,9 +10,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// golden compares got with the file at path. With UPDATE_GOLDEN set it writes
-// the file, and the test fails all the same, so that no run passes on what it
-// has just written itself.
+// golden compares got with the file at path. With UPDATE_GOLDEN set it writes the file, and the
+// test fails all the same, so that no run passes on a file that it has written itself.
 func golden(t *testing.T, path string, got []byte) {
 	t.Helper()
 	want, err := os.ReadFile(path)
@@ -33,8 +32,8 @@ func golden(t *testing.T, path string, got []byte) {
 		path, got, want)
 }
 
-// inDir runs the rest of the test in a folder, so that paths in messages do not
-// depend on where the test runs.
+// schemasIn runs the rest of the test in a folder, so that paths in messages do not depend on the
+// working directory, and returns the schemas in it.
 func schemasIn(t *testing.T, dir string) []string {
 	t.Helper()
 	t.Chdir(dir)
@@ -71,7 +70,7 @@ func TestAcceptedSchemasResolveToTheirModel(t *testing.T) {
 			t.Errorf("%s was refused:\n%s", path, out.Bytes())
 			continue
 		}
-		if err := schemas[0].Dump(&out); err != nil { // behind the warnings, if any
+		if err := schemas[0].Dump(&out); err != nil { // after the warnings, if any
 			t.Fatal(err)
 		}
 		golden(t, strings.TrimSuffix(path, ".fbs")+".txt", out.Bytes())

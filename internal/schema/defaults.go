@@ -9,8 +9,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
-// setDefault evaluates the default of a field, and checks that one that is
-// spelled out, or 0, is a value the field may have.
+// setDefault evaluates the default of a field, and checks that the field may have that value. A
+// default that is not given is 0.
 func (ol *objectLinker) setDefault(f *Field, v *fbs.Value, s *symbol) {
 	if v != nil {
 		var null bool
@@ -40,12 +40,10 @@ func (ol *objectLinker) setDefault(f *Field, v *fbs.Value, s *symbol) {
 	ol.checkEnumDefault(f, v)
 }
 
-// isZero reports whether a default is the plain number 0, which flatc lets
-// stand even in a struct.
+// isZero reports whether a default is the plain number 0, which flatc permits even in a struct.
 func isZero(v *fbs.Value) bool { return v.Text == "0" && v.Kind != fbs.CallValue }
 
-// checkEnumDefault checks that the default of an enum field, spelled out or 0,
-// is a value of the enum.
+// checkEnumDefault checks that the default of an enum field, given or 0, is a value of the enum.
 func (ol *objectLinker) checkEnumDefault(f *Field, v *fbs.Value) {
 	e := f.Type.Enum
 	scalar := f.Type.Base.IsScalar()
@@ -78,7 +76,7 @@ func (ol *objectLinker) checkEnumDefault(f *Field, v *fbs.Value) {
 	}
 }
 
-// Value returns the value or member of e that is n, or nil.
+// Value returns the value or member of e with the number n, or nil.
 func (e *Enum) Value(n int64) *EnumVal {
 	lo, hi := 0, len(e.Values)
 	for lo < hi {
@@ -95,8 +93,8 @@ func (e *Enum) Value(n int64) *EnumVal {
 	return nil
 }
 
-// evaluate returns the default that v spells for a field of type t, or whether
-// it makes the field optional.
+// evaluate returns the default that v expresses for a field of type t. null is true if v makes the
+// field optional.
 func (l *linker) evaluate(t Type, v *fbs.Value) (d Default, null bool, err error) {
 	d.Set = true
 	switch {
@@ -176,9 +174,9 @@ func evaluateFloat(v *fbs.Value) (float64, error) {
 	return parseFloat(text)
 }
 
-// enumWords returns the values of enum members, separated by single spaces,
-// or-ed. A field of an enum's type names members alone; one of an integer type
-// names them with their enum, and in quotes.
+// enumWords returns the bitwise or of the values of enum members, which are separated by single
+// spaces. A field of an enum's type names the members only; a field of an integer type names them
+// with their enum, and in quotes.
 func (l *linker) enumWords(t Type, text string) (int64, error) {
 	var n int64
 	for word := range strings.SplitSeq(text, " ") {

@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// Dump writes the model as indented JSON, for people and for tests. Types and
-// references are written as the schema language writes them, with full names;
-// what is empty or false is left out. The form is not a stable interface.
+// Dump writes the model as indented JSON, for people and for tests. Types and references are
+// written in the form of the schema language, with full names. Empty and false values are omitted.
+// The form is not a stable interface.
 func (s *Schema) Dump(w io.Writer) error {
 	d := dumpSchema{
 		FileIdentifier: s.FileIdentifier, FileExtension: s.FileExtension,
@@ -111,8 +111,7 @@ type (
 	}
 )
 
-// fileName returns the name of a file that may be unknown, as in a binary
-// schema without file names.
+// fileName returns the name of a file, which may be unknown for a binary schema without file names.
 func fileName(f *File) string {
 	if f == nil {
 		return ""
@@ -171,8 +170,8 @@ func (f *Field) dump() dumpField {
 	return d
 }
 
-// DefaultString returns the default as text that means the same in a schema,
-// or "" for one that is not set. An enum's is its number.
+// DefaultString returns the default in the form of the schema language, or "" if it is not set. The
+// default of an enum is its number.
 func (f *Field) DefaultString() string {
 	switch b := f.Type.Base; {
 	case f.Optional:
@@ -191,7 +190,7 @@ func (f *Field) DefaultString() string {
 	return strconv.FormatInt(f.Default.Int, 10)
 }
 
-// formatFloat writes a number as the schema language reads it.
+// formatFloat formats a number in a form that the schema language accepts.
 func formatFloat(x float64) string {
 	switch {
 	case math.IsNaN(x):

@@ -19,7 +19,7 @@ func (l *linker) enum(d *fbs.Enum) {
 		e.Underlying = UType
 	}
 	if l.declare(d.Name) {
-		// It can be named from here on, in its own body as well.
+		// The enum can be named from here on, also in its own body.
 		l.enums[string(l.qualified(e.Name))] = e
 		l.schema.Enums = append(l.schema.Enums, e)
 	}
@@ -104,7 +104,7 @@ func (l *linker) enumValues(e *Enum, d *fbs.Enum) {
 	}
 }
 
-// compare orders values by their value, which is unsigned for ULong.
+// compare orders values by number, which is unsigned for ULong.
 func (e *Enum) compare(a, b *EnumVal) int {
 	if e.Underlying == ULong {
 		return cmp.Compare(uint64(a.Value), uint64(b.Value))
@@ -112,8 +112,8 @@ func (e *Enum) compare(a, b *EnumVal) int {
 	return cmp.Compare(a.Value, b.Value)
 }
 
-// enumValue returns the value that a declaration gives, or the one after the
-// last. With bit_flags this is the position of the bit.
+// enumValue returns the value that a declaration gives, or the one after the last. With bit_flags,
+// the value is the position of the bit.
 func (l *linker) enumValue(e *Enum, dv *fbs.EnumVal) (int64, bool) {
 	if dv.Value != nil {
 		n, err := parseInteger(dv.Value.Text, e.Underlying)
@@ -138,7 +138,7 @@ func (l *linker) enumValue(e *Enum, dv *fbs.EnumVal) (int64, bool) {
 	return last + 1, true
 }
 
-// applyBitFlags turns positions into masks.
+// applyBitFlags converts positions of bits to masks.
 func (l *linker) applyBitFlags(e *Enum) {
 	bits := uint64(8 * e.Underlying.Size())
 	for _, v := range e.Values {
@@ -156,8 +156,7 @@ func (l *linker) applyBitFlags(e *Enum) {
 	}
 }
 
-// memberType resolves the type of a union's member: what it names itself, or
-// what follows its alias.
+// memberType resolves the type of a union's member: its name, or the type that follows its alias.
 func (l *linker) memberType(d *fbs.EnumVal) Type {
 	if d.Type == nil {
 		return Type{Base: Obj, Object: l.mention(d.Name.Text, d.Name.Range).object}

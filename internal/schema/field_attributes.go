@@ -8,15 +8,15 @@ import (
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
-// applyAttributes checks the attributes of a field and acts on them.
+// applyAttributes checks the attributes of a field and applies them.
 func (ol *objectLinker) applyAttributes(f *Field, meta []fbs.Attribute, s *symbol) {
 	a := f.Attributes
 	if len(a) == 0 && !ol.obj.IsStruct {
 		return
 	}
 	t := f.Type
-	// isStruct is what is known here: a struct that is declared later counts as
-	// a table, as it does for flatc.
+	// isStruct is the knowledge at this point: a struct that is declared later counts as a table,
+	// as it does for flatc.
 	isStruct := t.Base == Obj && !s.pending && t.Object.IsStruct
 	misuse := func(attribute, format string, args ...any) {
 		ol.diags.Errorf(a.span(attribute), attribute+" "+format, args...)
@@ -82,7 +82,7 @@ func (ol *objectLinker) applyKey(f *Field, isStruct bool) {
 		return
 	}
 	t := f.Type
-	array := t.Base == Array // of numbers or structs, since nothing else is allowed
+	array := t.Base == Array // of numbers or structs, because nothing else is allowed
 	if !t.Base.IsScalar() && t.Base != String && !isStruct && !array {
 		ol.diags.Errorf(at,
 			"a key must be a number, a string, a struct declared before, or an array in a "+
@@ -96,8 +96,7 @@ func (ol *objectLinker) applyKey(f *Field, isStruct bool) {
 	ol.obj.Key = f
 }
 
-// CheckHash returns an error unless a field of type t can hold a hash of that
-// algorithm.
+// CheckHash returns an error unless a field of type t can hold a hash of the given algorithm.
 func CheckHash(t Type, algorithm string) error {
 	base := t.Base
 	if base == Vector {
@@ -113,8 +112,8 @@ func CheckHash(t Type, algorithm string) error {
 	return nil
 }
 
-// refuse64 reports fields that Go cannot read: its FlatBuffers runtime knows
-// offsets of 32 bits only.
+// refuse64 reports fields that Go cannot read, because the FlatBuffers runtime for Go supports only
+// 32-bit offsets.
 func (ol *objectLinker) refuse64(f *Field) {
 	name := "vector64"
 	if !f.Attributes.Has(name) {
@@ -134,7 +133,7 @@ func (ol *objectLinker) refuse64(f *Field) {
 	}
 }
 
-// applyNested acts on nested_flatbuffer and flexbuffer.
+// applyNested applies nested_flatbuffer and flexbuffer.
 func (ol *objectLinker) applyNested(f *Field, meta []fbs.Attribute) {
 	bytes := f.Type.Base == Vector && f.Type.Element == UByte
 	if root, ok := f.Attributes.Lookup("nested_flatbuffer"); ok {

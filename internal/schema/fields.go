@@ -2,11 +2,11 @@ package schema
 
 import "github.com/ipcgen/ipcgen/internal/fbs"
 
-// tagSuffix makes the name of the hidden field that holds a union's tag.
+// tagSuffix is the suffix of the name of the hidden field that holds a union's tag.
 const tagSuffix = "_type"
 
-// field links one field. What is wrong with it is reported; it is added all the
-// same where that avoids errors that only follow from the first.
+// field links one field. It reports errors, but adds the field all the same if that avoids further
+// errors that follow from the first.
 func (ol *objectLinker) field(d *fbs.Field) {
 	if s := ol.findObject(d.Name.Text); s != nil {
 		at := s.object.Span
@@ -36,7 +36,7 @@ func (ol *objectLinker) field(d *fbs.Field) {
 	f := ol.add(d.Name, t)
 	if f == nil {
 		if tag != nil {
-			ol.obj.Fields = ol.obj.Fields[:len(ol.obj.Fields)-1] // without its union it is nothing
+			ol.obj.Fields = ol.obj.Fields[:len(ol.obj.Fields)-1] // meaningless without its union
 			delete(ol.fields, tag.Name)
 		}
 		return
@@ -52,8 +52,8 @@ func (ol *objectLinker) field(d *fbs.Field) {
 	}
 }
 
-// fieldType resolves the type of a field. The symbol is that of a table or
-// struct, and tells whether it is declared yet.
+// fieldType resolves the type of a field. The symbol is that of a table or struct, and tells
+// whether the table or struct is declared yet.
 func (ol *objectLinker) fieldType(d *fbs.Type) (t Type, s *symbol, ok bool) {
 	t, s = ol.typeName(d)
 	switch d.Kind {
@@ -71,8 +71,8 @@ func (ol *objectLinker) fieldType(d *fbs.Type) (t Type, s *symbol, ok bool) {
 	return t, s, true
 }
 
-// typeName resolves the name in a type: a built-in type, an enum or union of
-// this or an enclosing namespace, or else a table or struct.
+// typeName resolves the name in a type: a built-in type, an enum or union of this or an enclosing
+// namespace, or else a table or struct.
 func (l *linker) typeName(d *fbs.Type) (Type, *symbol) {
 	if d.Builtin {
 		return Type{Base: builtin(d.Name.Text)}, nil
@@ -87,7 +87,7 @@ func (l *linker) typeName(d *fbs.Type) (Type, *symbol) {
 	return Type{Base: Obj, Object: s.object}, s
 }
 
-// allowed reports whether the type may stand in the table or struct.
+// allowed reports whether the table or struct may have a field of the type.
 func (ol *objectLinker) allowed(d *fbs.Field, t Type, s *symbol) bool {
 	at := d.Type.Range
 	if !ol.obj.IsStruct {
@@ -118,7 +118,7 @@ func (ol *objectLinker) allowed(d *fbs.Field, t Type, s *symbol) bool {
 	return false
 }
 
-// describe names the kind of a type for a message.
+// describe returns the kind of a type for a message.
 func describe(t Type) string {
 	switch {
 	case t.Base == Vector:

@@ -11,8 +11,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// refusedByFlatc lists the schemas of the corpus that flatc 25.12 refuses, given
-// the same include directories.
+// refusedByFlatc lists the schemas of the corpus that flatc 25.12 refuses with the same include
+// directories.
 var refusedByFlatc = []string{
 	"swift/Sources/FlatBuffers/Documentation.docc/Resources/code/fbs/monster_step_1.fbs",
 	"swift/Sources/FlatBuffers/Documentation.docc/Resources/code/fbs/monster_step_4.fbs",
@@ -29,8 +29,7 @@ var refusedByFlatc = []string{
 	"tests/test.fbs",
 }
 
-// refusedFor64Bits lists those that need offsets of 64 bits, which Go cannot
-// read.
+// refusedFor64Bits lists the schemas that need offsets of 64 bits, which Go does not support.
 var refusedFor64Bits = []string{
 	"tests/64bit/evolution/v2.fbs",
 	"tests/64bit/test_64bit.fbs",

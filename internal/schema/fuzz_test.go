@@ -9,8 +9,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// FuzzLoad resolves any text, which may include itself and a good library. No
-// input may panic, and what has no error must be a model that can be walked.
+// FuzzLoad resolves any text, which may include itself and a valid library. No input may cause a
+// panic, and a result without errors must be a valid model.
 func FuzzLoad(f *testing.F) {
 	for _, dir := range []string{"testdata/refused", "testdata/accepted"} {
 		paths, err := filepath.Glob(dir + "/*.fbs")
@@ -51,7 +51,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// checkModel checks what emitters rely on.
+// checkModel checks the properties on which emitters rely.
 func checkModel(t *testing.T, s *schema.Schema) {
 	t.Helper()
 	for _, o := range s.Objects {

@@ -9,9 +9,9 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// TestHostileSchemasEnd loads schemas that are large or deep where an
-// implementation could be quadratic, recursive or greedy. Each is accepted or
-// refused soon; a watchdog far above what they take stands for "never".
+// TestHostileSchemasEnd loads schemas that are large or deep where an implementation could be
+// quadratic, recursive or greedy. Each must be accepted or refused soon. A watchdog with a limit
+// far above the usual time stands for "never".
 func TestHostileSchemasEnd(t *testing.T) {
 	const n = 30_000
 	list := func(format string) string {
@@ -92,7 +92,7 @@ func TestHostileSchemasEnd(t *testing.T) {
 	}
 }
 
-// growing declares structs, each of which holds the one before many times.
+// growing declares structs, each of which contains the previous one many times.
 func growing(n int) string {
 	var b strings.Builder
 	for i := range n / 100 {

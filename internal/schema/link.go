@@ -7,34 +7,33 @@ import (
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
-// A linker resolves the declarations of one root schema, in the order in which
-// flatc meets them. The order is part of the language: an enum must be declared
-// before it is used, and a table or struct that is mentioned before it is
-// declared binds differently from one that is mentioned after.
+// A linker resolves the declarations of one root schema in the order in which flatc reads them. The
+// order is part of the language: an enum must be declared before its use, and the name of a table
+// or struct can have another meaning before its declaration than after it.
 type linker struct {
 	diags  *diag.List
 	schema *Schema
 
-	// objects holds declared objects by their full name, and pending ones by
-	// the name they were mentioned by.
+	// objects has declared objects by their full names, and pending ones by the names with which
+	// they were mentioned.
 	objects    map[string]*symbol
 	enums      map[string]*Enum
 	services   map[string]*Service
 	types      map[string]diag.Span // where each full name was declared
 	pending    []*symbol            // in order of first mention
 	attributes map[string]bool      // the names that metadata may use
-	// late holds the checks that need everything to be declared.
+	// late has the checks that need all declarations.
 	late []func()
 
 	// Of the file being linked:
 	parsed    *fbs.File
 	file      *File
 	namespace Namespace
-	prefix    string // the namespace with a dot behind it, or empty
+	prefix    string // the namespace followed by a dot, or empty
 
 	key    []byte            // scratch for qualified names
 	fields map[string]*Field // scratch for the fields of one object
-	// values finds the values of each enum that has been declared, by name.
+	// values has the values of each declared enum, by name.
 	values map[*Enum]map[string]*EnumVal
 }
 
@@ -75,8 +74,8 @@ func link(units []unit, diags *diag.List) *Schema {
 	return l.schema
 }
 
-// unit links one file. The namespace starts empty, and what concerns the root
-// of a schema counts only in its last file.
+// unit links one file. The namespace starts empty, and statements about the root of a schema count
+// in the last file only.
 func (l *linker) unit(u unit) {
 	l.parsed, l.file = u.parsed, u.file
 	l.namespace, l.prefix = nil, ""
@@ -113,8 +112,8 @@ func (l *linker) errorf(r fbs.Range, format string, args ...any) *diag.Diagnosti
 	return l.diags.Errorf(l.span(r), format, args...)
 }
 
-// The length of a namespace and the number of its parts are bounded, since
-// every name is looked up in each part of it.
+// The length of a namespace and the number of its parts are bounded, because every name is looked
+// up in each part.
 const (
 	maxNamespace      = 1000
 	maxNamespaceParts = 64
@@ -134,8 +133,8 @@ func (l *linker) enter(name fbs.Name) {
 	}
 }
 
-// rootType resolves root_type: a full name, or one of the current namespace.
-// The namespaces between are not searched.
+// rootType resolves root_type: a full name, or a name in the current namespace. Enclosing
+// namespaces are not searched.
 func (l *linker) rootType(name fbs.Name) {
 	s := l.objects[name.Text]
 	if s == nil {
@@ -155,7 +154,7 @@ func (l *linker) rootType(name fbs.Name) {
 	l.mustBeTable(s.object, l.span(name.Range), "the root type")
 }
 
-// mustBeTable has it checked, once all is declared, that o is a table.
+// mustBeTable checks, once all is declared, that o is a table.
 func (l *linker) mustBeTable(o *Object, at diag.Span, what string) {
 	l.late = append(l.late, func() {
 		if o.IsStruct {

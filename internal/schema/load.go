@@ -12,35 +12,33 @@ import (
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
-// Options says where [Load] finds what it reads. The zero value reads from the
-// file system and finds included files beside the files that include them.
+// Options configures [Load]. The zero value reads from the file system and finds included files
+// beside the files that include them.
 type Options struct {
-	// IncludeDirs are searched, in order, for files that are not found in the
-	// directory of the file that includes them; the root file's own directory
-	// comes last.
+	// IncludeDirs are searched, in order, for files that are not in the directory of the file that
+	// includes them. The directory of the root file comes last.
 	IncludeDirs []string
-	// ReadFile reads a file; nil stands for os.ReadFile. A missing file must
-	// give an error that wraps fs.ErrNotExist.
+	// ReadFile reads a file; nil means os.ReadFile. For a missing file the error must wrap
+	// fs.ErrNotExist.
 	ReadFile func(path string) ([]byte, error)
-	// ReadBinary decodes the contents of a file whose name ends in .bfbs. It
-	// is a hook because the package that does so, bfbs, imports this one;
-	// without it binary schemas are refused. It reports what is wrong.
+	// ReadBinary decodes the contents of a file whose name ends in .bfbs, and reports errors to
+	// diags. It is a hook because package bfbs, which decodes binary schemas, imports this package.
+	// Without it, binary schemas are refused.
 	ReadBinary func(path string, data []byte, diags *diag.List) *Schema
-	// ProjectRoot is the directory that File.Name is relative to. Empty stands
-	// for the directory of each root file.
+	// ProjectRoot is the directory to which File.Name is relative. Empty means the directory of
+	// each root file.
 	ProjectRoot string
-	// RootType, when not empty, is the root type of each schema, instead of
-	// what its file says: a full name, or one without its namespace if no
-	// other table has it.
+	// RootType, if not empty, is the root type of each schema and overrides root_type. It is a full
+	// name, or a name without its namespace if no other table has that name.
 	RootType string
 }
 
-// Load reads the schema files at paths and all they include, and resolves
-// each. The result has one schema for each path, in order. When diags has an
-// error no schema may be used, and those of the paths at fault are nil.
+// Load reads the schema files at paths and all files that they include, and resolves each. The
+// result has one schema for each path, in order. If diags has an error, no schema may be used, and
+// the schemas of the paths with errors are nil.
 //
-// Every path is resolved on its own, as if the others were not given; a file
-// that several of them include is read and parsed once.
+// Every path is resolved independently of the others. A file that several of them include is read
+// and parsed once.
 func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
 	if opts.ReadFile == nil {
 		opts.ReadFile = os.ReadFile
@@ -59,8 +57,8 @@ func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
 	return schemas, l.diags
 }
 
-// Declared returns the full names of the types and services that the schema file
-// at path declares itself. What it includes is not read, and need not exist.
+// Declared returns the full names of the types and services that the schema file at path itself
+// declares. Included files are not read, and need not exist.
 func Declared(opts Options, path string) (names []string, err error) {
 	if opts.ReadFile == nil {
 		opts.ReadFile = os.ReadFile
@@ -117,9 +115,8 @@ func Declared(opts Options, path string) (names []string, err error) {
 	return names, nil
 }
 
-// FilesRead returns the paths of all files that the schemas were read from,
-// each once, in the order in which they were needed: what a build system must
-// watch.
+// FilesRead returns the paths of all files from which the schemas were read, each once, in the
+// order in which they were needed. These are the files that a build system must watch.
 func FilesRead(schemas []*Schema) []string {
 	var paths []string
 	seen := make(map[string]bool)
@@ -188,7 +185,7 @@ type source struct {
 	failed bool // it has errors of its own
 }
 
-// A unit is a source in its place among the files of one root.
+// A unit is a source at its position among the files of one root.
 type unit struct {
 	*source
 	file *File
@@ -216,13 +213,13 @@ func (l *loader) loadText(path string) *Schema {
 		added: make(map[*source]*File)}
 	c.add(src).Root = true
 	if c.failed {
-		return nil // what follows from a syntax error is noise
+		return nil // errors that follow from a syntax error do not help
 	}
 	return link(c.units, l.diags)
 }
 
-// open returns the file at path, which something at span asks for. When it
-// cannot be read it reports so and returns nil.
+// open returns the file at path, which the statement at span requires. If the file cannot be read,
+// open reports that and returns nil.
 func (l *loader) open(span diag.Span, path string) *source {
 	src, err := l.read(path)
 	if err != nil {
@@ -254,7 +251,7 @@ func (l *loader) read(path string) (*source, error) {
 	return src, nil
 }
 
-// unreadable reports that a file cannot be read, without saying its name twice.
+// unreadable reports that a file cannot be read, with its name once.
 func (l *loader) unreadable(span diag.Span, path string, err error) {
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {
@@ -271,22 +268,22 @@ func (l *loader) unreadable(span diag.Span, path string, err error) {
 	}
 }
 
-// An identity is what makes two files one: flatc compares the last element of
-// the path and the contents, so that a file found by two ways is read once.
+// An identity decides whether two files are the same one. As in flatc it is the last element of the
+// path and the contents, so that a file that is found by two paths is read once.
 type identity struct{ base, text string }
 
-// A collector lists the files of one root, each behind those it includes.
+// A collector lists the files of one root, each after the files that it includes.
 type collector struct {
 	*loader
 	root   string
 	seen   map[identity]*File
-	added  map[*source]*File // the same, without comparing contents
+	added  map[*source]*File // the same, by source
 	units  []unit
 	failed bool
 }
 
-// add lists a source and all it includes that is not listed yet. A cycle ends
-// at the file that is already being added, whose declarations come later.
+// add lists a source and all files that it includes, unless they are listed. A cycle ends at the
+// file that is being added, whose declarations come later.
 func (c *collector) add(src *source) *File {
 	if f, ok := c.added[src]; ok {
 		return f
@@ -312,8 +309,8 @@ func (c *collector) add(src *source) *File {
 	return f
 }
 
-// include finds the file that an include statement names: beside the file that
-// includes it, in the include directories, or beside the root file.
+// include returns the file that an include statement names. It searches beside the file that
+// includes it, in the include directories, and beside the root file.
 func (c *collector) include(from *source, inc fbs.Include) *source {
 	span := from.parsed.Span(inc.Path.Range)
 	name := filepath.FromSlash(strings.ReplaceAll(inc.Path.Text, `\`, "/"))
@@ -340,9 +337,9 @@ func (c *collector) include(from *source, inc fbs.Include) *source {
 	return nil
 }
 
-// throughLinks returns the folders to look for an include in. The way up from a folder
-// behind a symbolic link leads where the system says, as with flatc, and else, where nothing
-// is found there, back to the folder that the link is in.
+// throughLinks returns the folders in which an include is searched. The parent of a folder behind a
+// symbolic link is the one that the system uses, as in flatc, and, if nothing is found there, the
+// folder that contains the link.
 func throughLinks(dirs []string, include string) []string {
 	if !strings.HasPrefix(filepath.Clean(include), "..") {
 		return dirs
@@ -357,8 +354,8 @@ func throughLinks(dirs []string, include string) []string {
 	return all
 }
 
-// projectName returns the name of a file relative to the project root, as
-// flatc writes it into a binary schema: "//dir/file.fbs".
+// projectName returns the name of a file relative to the project root, in flatc's form for binary
+// schemas: "//dir/file.fbs".
 func (c *collector) projectName(path string) string {
 	root := c.opts.ProjectRoot
 	if root == "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// files is a file system in memory, and notes what is read from it.
+// files is a file system in memory that records which files are read.
 type files struct {
 	text map[string]string
 	read []string
@@ -33,7 +33,7 @@ func (f *files) options(includeDirs ...string) schema.Options {
 	return schema.Options{ReadFile: f.readFile, IncludeDirs: includeDirs}
 }
 
-// mustLoad loads one schema that must be accepted.
+// mustLoad loads one schema, which must be accepted.
 func mustLoad(t *testing.T, opts schema.Options, path string) *schema.Schema {
 	t.Helper()
 	schemas, diags := schema.Load(opts, path)

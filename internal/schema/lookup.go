@@ -8,27 +8,26 @@ import (
 	"github.com/ipcgen/ipcgen/internal/fbs"
 )
 
-// A symbol is a table or a struct that was declared, or only mentioned yet.
+// A symbol is a table or a struct that was declared, or mentioned before its declaration.
 type symbol struct {
 	object *Object
-	// pending is set until the declaration is met. The first one whose
-	// unqualified name fits binds it, whatever its namespace.
+	// pending is set until the declaration is read. The first declaration whose unqualified name
+	// fits binds the symbol, whatever its namespace.
 	pending bool
 	use     diag.Span // of the first mention
-	// reported is set when an error has said that it is not declared.
+	// reported is set once an error has said that the symbol is not declared.
 	reported bool
 	name     string // as mentioned
 }
 
-// qualified returns name in the current namespace, as scratch that the next
-// call overwrites; a map look-up by string(key) does not allocate.
+// qualified returns name in the current namespace, in memory that the next call overwrites. A map
+// look-up by string(key) does not allocate.
 func (l *linker) qualified(name string) []byte {
 	l.key = append(append(l.key[:0], l.prefix...), name...)
 	return l.key
 }
 
-// declare reports whether name is free for a new type of the current
-// namespace, and takes it.
+// declare reports whether name is free for a new type of the current namespace, and records it.
 func (l *linker) declare(name fbs.Name) bool {
 	full := string(l.qualified(name.Text))
 	if at, ok := l.types[full]; ok {
@@ -39,8 +38,8 @@ func (l *linker) declare(name fbs.Name) bool {
 	return true
 }
 
-// findEnum looks an enum or union up by a name, from the current namespace
-// outwards. Only those declared before are found.
+// findEnum returns the enum or union with the given name, searched from the current namespace
+// outwards. It finds only enums and unions that are declared already.
 func (l *linker) findEnum(name string) *Enum {
 	if len(l.enums) == 0 {
 		return nil
@@ -56,9 +55,9 @@ func (l *linker) findEnum(name string) *Enum {
 // outer returns the length of the namespace that encloses prefix[:n].
 func outer(prefix string, n int) int { return strings.LastIndexByte(prefix[:n-1], '.') + 1 }
 
-// findObject looks a table or struct up by a name: one that was mentioned by
-// this very name and is still to be declared; one of the current namespace;
-// one of the namespaces around it.
+// findObject returns the table or struct with the given name: one that was mentioned by exactly
+// this name and is not declared yet, one of the current namespace, or one of an enclosing
+// namespace.
 func (l *linker) findObject(name string) *symbol {
 	if s := l.objects[name]; s != nil && s.pending {
 		return s
@@ -71,7 +70,7 @@ func (l *linker) findObject(name string) *symbol {
 	}
 }
 
-// mention looks up a table or struct, and notes that it is wanted when it is
+// mention returns the table or struct with the given name, and records that it is needed if it is
 // not declared yet.
 func (l *linker) mention(name string, r fbs.Range) *symbol {
 	if s := l.findObject(name); s != nil {
@@ -83,8 +82,8 @@ func (l *linker) mention(name string, r fbs.Range) *symbol {
 	return s
 }
 
-// define returns the symbol that the declaration of name fills: one that was
-// mentioned before, by its unqualified or by its full name, or a new one.
+// define returns the symbol that the declaration of name binds: one that was mentioned before, by
+// its unqualified or by its full name, or a new one.
 func (l *linker) define(name string) *Object {
 	full := string(l.qualified(name))
 	s := l.objects[name]
@@ -129,9 +128,9 @@ func (l *linker) undefined(s *symbol) {
 	}
 }
 
-// nearestType returns the full name, of those of types, that a misspelt name most
-// likely means, or the name of a built-in type; "" when none is close. The namespace
-// may be misspelt, left out, or another one.
+// nearestType returns the full name, among full, that is closest to a misspelt name, or the name of
+// a built-in type. It returns "" if none is close. The namespace may be misspelt, omitted, or
+// another one.
 func nearestType(name string, full []string) string {
 	if near := diag.Nearest(name, full); near != "" {
 		return near
@@ -145,7 +144,7 @@ func nearestType(name string, full []string) string {
 		candidates = append(candidates, simple(f))
 	}
 	if len(simple(name)) < 3 {
-		return "" // everything is near
+		return "" // every name is close
 	}
 	near := diag.Nearest(simple(name), candidates)
 	for _, f := range full {

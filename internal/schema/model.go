@@ -1,16 +1,16 @@
-// Package schema turns parsed FlatBuffers schemas into a resolved model: every
-// name bound to its declaration, every field given its id, slot and offset,
-// every default evaluated, every rule of the language checked.
+// Package schema resolves parsed FlatBuffers schemas into a model. In the model every name is bound
+// to its declaration, every field has its id, slot and offset, every default is evaluated, and
+// every rule of the language is checked.
 //
-// The model is what emitters read. It is immutable once returned, free of
-// syntax, and holds no reference to the runtime: the generator never imports
-// what its output imports.
+// [Load] reads schema files and returns a [Schema] for each. Emitters read the model. It is
+// immutable, independent of the syntax, and without references to the runtime: the generator never
+// imports the packages that its output imports.
 package schema
 
 import "github.com/ipcgen/ipcgen/internal/diag"
 
-// BaseType is the wire type of a value, numbered as in FlatBuffers' own
-// reflection.fbs so that a .bfbs file maps one to one.
+// BaseType is the wire type of a value. Types have the numbers of FlatBuffers' own reflection.fbs,
+// so that binary schemas need no conversion.
 type BaseType uint8
 
 // The base types of reflection.fbs.
@@ -51,40 +51,39 @@ type Type struct {
 // A Namespace is a dotted path; the root namespace has length 0.
 type Namespace []string
 
-// A Schema is the resolved model of one root schema file and all it includes.
+// A Schema is the resolved model of one root schema file and all files that it includes.
 type Schema struct {
-	// Files lists every file read, includes before the files that include
-	// them; the root file is last.
+	// Files lists every file read, each after the files that it includes. The root file is last.
 	Files []*File
-	// Objects holds tables and structs, Enums enums and unions, and Services
-	// the rpc_services, each ordered by full name: a binary schema does not
-	// keep the order of declaration, and both must make the same model.
+	// Objects has the tables and structs, Enums the enums and unions, and Services the
+	// rpc_services, each ordered by full name. A binary schema does not keep the order of
+	// declaration, and text and binary schemas must have the same model.
 	Objects  []*Object
 	Enums    []*Enum
 	Services []*Service
 
-	Root           *Object // of the root file's root_type; nil when it has none
+	Root           *Object // of the root file's root_type; nil if it has none
 	FileIdentifier string  // four bytes, or empty
 	FileExtension  string  // without a dot; empty when not declared
 }
 
 // A File is one source file of a schema.
 type File struct {
-	// Path is where it was found: absolute, or relative to the working
-	// directory. Empty for a file that a binary schema only mentions.
+	// Path is the path at which the file was found: absolute, or relative to the working directory.
+	// It is empty for a file that a binary schema only mentions.
 	Path string
-	// as flatc names it in .bfbs: relative to the project root, with a leading "//"
+	// Name is the name in binary schemas: relative to the project root, with a leading "//".
 	Name     string
 	Includes []*File // ordered by name
 	Root     bool    // given on the command line, hence code is generated for it
 
-	// RootType and Identifier are what root_type and file_identifier of this
-	// very file say; those of a Schema are its root file's.
+	// RootType and Identifier are those of root_type and file_identifier in this file. Those of a
+	// Schema are its root file's.
 	RootType   *Object
 	Identifier string
 }
 
-// An Attribute is one name, or name and value, of a metadata list.
+// An Attribute is a name, or a name and a value, in a metadata list.
 type Attribute struct {
 	Name  string
 	Value string // without quotes
@@ -117,21 +116,21 @@ type Object struct {
 	Namespace  Namespace
 	File       *File
 	Span       diag.Span // of the name in its declaration
-	Doc        []string  // lines without "///", leading space kept
+	Doc        []string  // lines without "///", with leading space
 	Attributes Attributes
 
 	IsStruct bool
 	// Fields is ordered by ID for tables (the hidden tag field of a union
 	// comes right before it) and by position for structs.
 	Fields []*Field
-	Key    *Field // the field marked (key); nil when there is none
+	Key    *Field // the field marked (key); nil if there is none
 
 	// Size and Align are the byte size and alignment of a struct; 0 for a
 	// table.
 	Size  int
 	Align int
-	// OriginalOrder is set by (original_order): the object API adds fields in
-	// ID order instead of by falling size.
+	// OriginalOrder is set by (original_order): the object API then adds fields in the order of
+	// their IDs instead of by decreasing size.
 	OriginalOrder bool
 }
 
@@ -150,8 +149,8 @@ type Field struct {
 	// Padding is the number of bytes after a struct's field.
 	Padding int
 
-	// Default is the value a table's scalar, or its string or vector, has when
-	// absent. Its zero value stands for 0, false or absent.
+	// Default is the value of an absent scalar, string or vector of a table. Its zero value stands
+	// for 0, false or absent.
 	Default Default
 
 	Optional   bool // "= null": a scalar that may be absent
@@ -166,22 +165,22 @@ type Field struct {
 	Shared           bool // string marked (shared)
 	Hash             string
 
-	// Tag is the hidden "<name>_type" field of a union or vector of unions,
-	// and nil otherwise. IsTag marks such a hidden field itself. Its base type
-	// is UType whatever its width, which is that of Type.Enum.Underlying.
+	// Tag is the hidden "<name>_type" field of a union or vector of unions, and nil for other
+	// fields. IsTag marks such a hidden field. Its base type is UType whatever its width, which is
+	// that of Type.Enum.Underlying.
 	Tag   *Field
 	IsTag bool
 }
 
-// A Default is the evaluated default value of a field; which member counts
-// follows from the field's type.
+// A Default is the evaluated default value of a field. The type of the field determines which
+// member is used.
 type Default struct {
-	// Set says that there is one that matters: a number other than 0, or any
-	// for a string or a vector.
+	// Set is true if there is a default other than the usual one: a number other than 0, or any
+	// default of a string or a vector.
 	Set bool
 	Int int64 // Bool, integers and enums; ULong as its bit pattern
-	// Float is the value of a Float or Double as written; it may be NaN or
-	// infinite, and a Float's is not rounded: 1e39 means infinity there.
+	// Float is the value of a Float or Double as written. It may be NaN or infinite. The value of a
+	// Float is not rounded: 1e39 means infinity there.
 	Float float64
 	// Str is the default of a string field (Set), which may be empty. An empty
 	// vector default "[]" is Set with Str empty.
@@ -227,7 +226,7 @@ type Service struct {
 	Methods    []*Method
 }
 
-// A Streaming says which side of an rpc method streams.
+// A Streaming tells which side of an rpc method streams.
 type Streaming uint8
 
 // The values of the (streaming: "...") attribute.

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// limits returns the least and the greatest value of an integer type, the
-// latter as its bit pattern for ULong.
+// limits returns the least and the greatest value of an integer type. The latter is a bit pattern
+// for ULong.
 func (b BaseType) limits() (least int64, greatest uint64) {
 	switch b {
 	case Byte:
@@ -30,8 +30,7 @@ func (b BaseType) limits() (least int64, greatest uint64) {
 	return 0, math.MaxUint8 // UByte, UType, and Bool
 }
 
-// Holds reports whether n, or for ULong the number of that bit pattern, is a
-// value of the integer type.
+// Holds reports whether n is a value of the integer type. For ULong, n is a bit pattern.
 func (b BaseType) Holds(n int64) bool {
 	least, greatest := b.limits()
 	if b == ULong {
@@ -40,9 +39,8 @@ func (b BaseType) Holds(n int64) bool {
 	return least <= n && n <= int64(greatest)
 }
 
-// parseInteger reads an integer of the given type: decimal, whatever its
-// leading zeros, or hexadecimal with 0x. A ULong is returned as its bit
-// pattern.
+// parseInteger parses an integer of the given type: decimal, with any number of leading zeros, or
+// hexadecimal with 0x. A ULong is returned as its bit pattern.
 func parseInteger(text string, b BaseType) (int64, error) {
 	digits := strings.TrimLeft(text, " ")
 	negative := false
@@ -67,13 +65,13 @@ func parseInteger(text string, b BaseType) (int64, error) {
 		return int64(n), nil
 	}
 	if b == UType {
-		b = UByte // its name in the language
+		b = UByte // the type's name in the language
 	}
 	return 0, fmt.Errorf("%s does not fit into %s, which holds %d to %d", text, b, least, greatest)
 }
 
-// parseFloat reads a number as C's strtod does, without the underscores that
-// Go would allow. One that is too great is infinite; a NaN has no sign.
+// parseFloat parses a number as C's strtod does, without the underscores that Go permits. A number
+// that is too great is infinite. A NaN has no sign.
 func parseFloat(text string) (float64, error) {
 	digits := strings.TrimLeft(text, " ")
 	negative := false
@@ -101,8 +99,8 @@ func lacksExponent(text string) bool {
 		!strings.ContainsAny(text[i+2:], "pP")
 }
 
-// call computes a function of the schema language. The result keeps 12
-// decimals, as flatc's does, so that both make the same default.
+// call computes a function of the schema language. The result is rounded to 12 decimals, as flatc
+// does, so that both produce the same default.
 func call(function string, x float64) float64 {
 	switch function {
 	case "deg":

@@ -13,7 +13,7 @@ type objectLinker struct {
 	*linker
 	obj  *Object
 	decl *fbs.Object
-	slab []Field // backs Object.Fields, so that a table is few allocations
+	slab []Field // backs Object.Fields, so that a table needs few allocations
 }
 
 // object links a table or a struct.
@@ -23,7 +23,7 @@ func (l *linker) object(d *fbs.Object) {
 		o = l.define(d.Name.Text)
 		l.schema.Objects = append(l.schema.Objects, o)
 	} else {
-		o = &Object{Name: d.Name.Text, Namespace: l.namespace} // only for what is wrong in it
+		o = &Object{Name: d.Name.Text, Namespace: l.namespace} // only for the errors in it
 	}
 	o.File, o.Span, o.Doc = l.file, l.span(d.Name.Range), d.Doc
 	o.IsStruct = d.Struct
@@ -48,8 +48,8 @@ func (l *linker) object(d *fbs.Object) {
 	ol.checkClashes()
 }
 
-// clearFields empties the scratch map. One that a huge table has blown up is
-// not kept, since clearing it would cost the same for every table after.
+// clearFields empties the scratch map. A map that a huge table has enlarged is dropped, because
+// clearing it would cost the same for every later table.
 func (l *linker) clearFields() {
 	if len(l.fields) > 1000 {
 		l.fields = make(map[string]*Field)
@@ -57,7 +57,7 @@ func (l *linker) clearFields() {
 	clear(l.fields)
 }
 
-// capacity bounds the number of fields: each may turn out to be a union.
+// capacity bounds the number of fields: each field may be a union, which has two.
 func (ol *objectLinker) capacity() int {
 	n := len(ol.decl.Fields)
 	for i := range ol.decl.Fields {
@@ -115,7 +115,7 @@ func (ol *objectLinker) forcedAlign() int {
 	return align
 }
 
-// assignIDs numbers the fields of a table, in order or as their ids say.
+// assignIDs numbers the fields of a table, in their order or by their id attributes.
 func (ol *objectLinker) assignIDs() {
 	if len(ol.obj.Fields) > MaxFields {
 		ol.errorf(ol.decl.Name.Range, "table %s has more than %d fields", ol.obj.Name, MaxFields)
@@ -156,8 +156,8 @@ func (ol *objectLinker) assignIDs() {
 	}
 }
 
-// id returns the id that the schema gives to a field. The hidden tag of a union
-// takes the id before that of the union.
+// id returns the id that the schema gives to a field. The hidden tag of a union has the id before
+// that of the union.
 func (ol *objectLinker) id(f *Field) (id int, ok bool) {
 	owner := f
 	if f.IsTag {
@@ -205,12 +205,12 @@ func (ol *objectLinker) checkIDs() {
 				Helpf("ids must be 0, 1, 2, ... without gaps; mark a field deprecated instead " +
 					"of removing it")
 		}
-		return // what follows is shifted by it
+		return // the following ids are shifted
 	}
 }
 
-// checkClashes refuses fields whose name is that of a function that flatc's
-// languages generate for another field.
+// checkClashes refuses fields whose name is that of a function that flatc generates for another
+// field in some language.
 func (ol *objectLinker) checkClashes() {
 	for _, f := range ol.obj.Fields {
 		if f.IsTag {

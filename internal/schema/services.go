@@ -53,7 +53,7 @@ func (l *linker) message(name fbs.Name, what string) *Object {
 	return o
 }
 
-// streaming reads the attribute that says which side of a method streams.
+// streaming reads the attribute for the side of a method that streams.
 func (l *linker) streaming(attrs Attributes) Streaming {
 	streaming, err := StreamingOf(attrs)
 	if err != nil {
@@ -63,7 +63,7 @@ func (l *linker) streaming(attrs Attributes) Streaming {
 	return streaming
 }
 
-// StreamingOf returns which side of a method with those attributes streams.
+// StreamingOf returns the side that streams in a method with the given attributes.
 func StreamingOf(attrs Attributes) (Streaming, error) {
 	value, ok := attrs.Lookup("streaming")
 	if !ok {

@@ -1,9 +1,9 @@
-// Package schematest makes schemas for tests: random, and valid.
+// Package schematest generates random, valid schemas for tests.
 //
-// [Random] uses everything that the schema language has, over several namespaces
-// and several files, and the same seed gives the same schema. A schema that it
-// returns is accepted by the front end. A generator of code may refuse it only for
-// what it documents, such as packages that need each other.
+// [Random] uses every feature of the schema language, over several namespaces and several files.
+// The same seed gives the same schema. The front end accepts every schema that Random returns. A
+// code generator may refuse one only for a documented reason, such as packages that need each
+// other.
 package schematest
 
 import (
@@ -16,27 +16,27 @@ import (
 
 // A File is one schema file.
 type File struct {
-	Name string // what includes call it
+	Name string // its name in include statements
 	Text string
 }
 
-// A Config says what a random schema is like.
+// A Config configures [Random].
 type Config struct {
-	// UniqueNames gives no two types one name, whatever their namespaces, so that
-	// they can be generated into one package by several runs.
+	// UniqueNames gives every type another name, whatever its namespace, so that several runs can
+	// generate the types into one package.
 	UniqueNames bool
 }
 
-// Random returns the files of a schema. Each includes only files before it, and
-// the last one includes all others, by some way.
+// Random returns the files of a schema. Each file includes only files before it, and the last one
+// includes all others, directly or indirectly.
 func Random(seed uint64, c Config) []File {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), taken: make(map[string]bool),
 		named: make(map[string]bool)}
 	// of envelopes
 	g.fields = map[string]bool{"seq": true, "ref_seq": true, "payload0": true,
 		"any0": true, "u0": true}
-	// Namespaces refer to those before them, so that Go packages need not import
-	// each other; in a few schemas they do as they like.
+	// Namespaces refer only to those before them, so that Go packages need not import each other.
+	// In a few schemas they refer to any namespace.
 	g.tangled = g.chance(12)
 	g.unique = c.UniqueNames
 	g.namespaces = slices.Clone(namespaces)
@@ -52,7 +52,7 @@ func Random(seed uint64, c Config) []File {
 	return g.files
 }
 
-// Names that are like what generated code has, and ordinary ones.
+// Names that resemble those of generated code, and ordinary ones.
 var (
 	namespaces = []string{
 		"", "a", "b", "a.b", "a.b.c", "c.d", "Game.Example", "err", "key", "fb", "ipc",
@@ -98,7 +98,7 @@ const (
 // A decl is a type that was declared.
 type decl struct {
 	kind      kind
-	namespace int // place in generator.namespaces
+	namespace int // index in generator.namespaces
 	file      int
 	name      string
 	full      string
@@ -114,13 +114,13 @@ type generator struct {
 	tangled, unique, several bool
 	namespaces               []string
 	files                    []File
-	sees                     []map[int]bool // by file: the files that it includes, by some way
+	sees                     []map[int]bool // by file: the files that it includes
 	decls                    []*decl
 	taken                    map[string]bool // full names; bare ones where unique
 	named                    map[string]bool // names that types have
 	fields                   map[string]bool // names that fields have
-	at                       int             // place of the current namespace
-	current                  int             // place of the current file
+	at                       int             // index of the current namespace
+	current                  int             // index of the current file
 	out                      strings.Builder
 }
 
@@ -130,7 +130,7 @@ func pick[T any](g *generator, list []T) T { return list[g.IntN(len(list))] }
 
 func (g *generator) p(format string, args ...any) { fmt.Fprintf(&g.out, format+"\n", args...) }
 
-// file writes the file with that number.
+// file writes the file with the given number.
 func (g *generator) file(number int, last bool) File {
 	g.current = number
 	g.out.Reset()
@@ -208,7 +208,7 @@ func (g *generator) newType(k kind) *decl {
 		}
 		key := d.full
 		if d.full == name && g.named[name] || g.taken[name] && !g.unique {
-			continue // one would stand for the other where it is nearer
+			continue // one would hide the other in the inner namespace
 		}
 		if g.unique {
 			key = strings.ToLower(name)
@@ -222,8 +222,8 @@ func (g *generator) newType(k kind) *decl {
 	return nil
 }
 
-// unseen reports whether a file that this one does not include has a type whose
-// name, or one derived from it, could be the same.
+// unseen reports whether a file that this one does not include has a type whose name, or a name
+// derived from it, could be the same.
 func (g *generator) unseen(name string) bool {
 	stem := func(name string) string { return strings.ToLower(name[:min(len(name), 3)]) }
 	if g.several && slices.Contains(g.namespaces, strings.TrimRight(name, "_")) {
@@ -240,7 +240,7 @@ func (g *generator) isNamespace(full string) bool {
 	})
 }
 
-// types lists the declared types of one kind that may be used here.
+// types returns the declared types of one kind that may be used here.
 func (g *generator) types(k kind) []*decl {
 	var found []*decl
 	for _, d := range g.decls {
@@ -251,7 +251,7 @@ func (g *generator) types(k kind) []*decl {
 	return found
 }
 
-// fieldName returns a name for a field beside those given.
+// fieldName returns a name for a field that is not in among.
 func (g *generator) fieldName(among map[string]bool) string {
 	for {
 		name := pick(g, fieldNames)
@@ -300,7 +300,7 @@ func (g *generator) enum() {
 	g.decls = append(g.decls, d)
 }
 
-// scalar returns a type of a struct's field that is no struct.
+// scalar returns a type, other than a struct, for a field of a struct.
 func (g *generator) scalar() string {
 	if enums := g.types(enumKind); len(enums) > 0 && g.chance(3) {
 		if e := pick(g, enums); e.zero {
@@ -422,7 +422,7 @@ func (g *generator) table() *decl {
 			&field{name: pick(g, []string{"payload", "any", "u"}) + "0",
 				typ: pick(g, unions).full, slots: 2})
 	}
-	if g.chance(4) { // numbers of their own, in any order
+	if g.chance(4) { // explicit ids, in any order
 		order := g.Perm(len(fields))
 		next := 0
 		for _, i := range order {
@@ -523,7 +523,7 @@ func (g *generator) service(number int) {
 	if len(tables) == 0 {
 		return
 	}
-	// Those that are members of one union may travel in envelopes.
+	// Members of the same union can travel in envelopes.
 	name := fmt.Sprintf("%s%d%d", pick(g, []string{"Store", "control", "Svc", "err", "my_service"}),
 		g.current, number)
 	g.doc("")

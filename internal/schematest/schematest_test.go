@@ -25,8 +25,8 @@ func load(files []schematest.File) ([]*schema.Schema, *diag.List) {
 	return schema.Load(schema.Options{ReadFile: read}, files[len(files)-1].Name)
 }
 
-// TestSchemasAreValid checks that the front end accepts every schema, and that
-// together they have what the language has.
+// TestSchemasAreValid checks that the front end accepts every schema, and that together they use
+// every feature of the language.
 func TestSchemasAreValid(t *testing.T) {
 	var all strings.Builder
 	refused := 0
