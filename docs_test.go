@@ -72,17 +72,9 @@ var linkDefinition = regexp.MustCompile(`^\[[^\]]+\]: `)
 // maxColumns is the longest line of prose. Tables and link definitions cannot be broken.
 const maxColumns = 100
 
-// wide lists the pages that are still to be brought to that width.
-var wide = []string{
-	"CHANGELOG.md", "bench/README.md",
-}
-
 // TestHouseDocsWidth checks that lines of prose fit into an editor.
 func TestHouseDocsWidth(t *testing.T) {
 	for _, name := range pages(t) {
-		if slices.Contains(wide, name) {
-			continue
-		}
 		for _, l := range prose(read(t, name)) {
 			n := utf8.RuneCountInString(l.text)
 			if n > maxColumns && !strings.HasPrefix(l.text, "|") &&
