@@ -79,7 +79,7 @@ const ReplySize = 64
 func All() []*Contestant {
 	return []*Contestant{
 		bare(), across(), ring(), call(), inPlace(), resident(), parkedCall(), stream(),
-		pipe(), unixSocket(), netRPC(), grpcUnix(), natsLoopback(),
+		pipe(), unixSocket(), shmIPC(), netRPC(), grpcUnix(), natsLoopback(),
 	}
 }
 
