@@ -17,20 +17,20 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// DialConfig configures Dial; the zero value will do.
+// DialConfig configures [Dial]. The zero value is valid.
 type DialConfig struct {
-	// Domain is where the group lives; "" is the default domain.
+	// Domain is the domain of the group; "" is the default domain.
 	Domain string
-	// Patience limits how long a call waits while there is no primary, whatever
-	// its context allows; 10 s when 0.
+	// Patience limits the time that a call waits while there is no primary, in addition to the
+	// limit of its context; 10 s when 0.
 	Patience time.Duration
-	// Options are used for every connection to a replica.
+	// Options apply to every connection to a replica.
 	Options []ipc.DialOption
 }
 
-// A Client is an ipc.Caller and an ipc.Sender that follows the primary of a
-// group. It keeps a connection to every replica, so that after a promotion a
-// call goes out on one that is warm. It is safe for concurrent use.
+// A Client is an [ipc.Caller] and an [ipc.Sender] that follows the primary of a group. It keeps a
+// connection to every replica, so that a call after a promotion uses a connection that exists
+// already. It is safe for concurrent use.
 type Client struct {
 	service  string
 	patience time.Duration
@@ -49,15 +49,14 @@ type Client struct {
 	page       *page // nil while there is no group
 	reign      reign
 	links      map[string]*link      // the connected replicas, by name
-	connectors map[string]*connector // the registered ones
+	connectors map[string]*connector // of the registered replicas, by name
 	trouble    error                 // the last failure to connect
-	changed    chan struct{}         // closed at the next change of what is above
+	changed    chan struct{}         // closed at the next change of a field above
 	version    atomic.Uint64         // counts these changes; written under mu
 }
 
-// A link is a connection to a replica. It is the ipc.EpochSource of the
-// requests that go over it: of the last reign in which the replica was the
-// primary.
+// A link is a connection to a replica. It is the ipc.EpochSource of the requests on that
+// connection: their epoch is that of the last reign in which the replica was the primary.
 type link struct {
 	rec   registry.Record
 	conn  *ipc.Conn
@@ -67,8 +66,10 @@ type link struct {
 // Epoch implements ipc.EpochSource.
 func (l *link) Epoch() uint64 { return l.epoch.Load() }
 
-// Dial makes a client of a group. It does not wait for the group: calls do, and
-// WaitConnected.
+// Dial returns a client of the group called service. It does not wait for the group; calls and
+// [Client.WaitConnected] do. ctx has an effect only if it is done already. Dial returns an error if
+// the name, the domain or the registry of the domain is not usable. The caller must close the
+// Client.
 func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("dial group %s: %w", service, err)
@@ -96,7 +97,8 @@ func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) 
 	return c, nil
 }
 
-// errNilClient is the error of what a nil Client shall do: nobody looked at Dial's error.
+// errNilClient is the error of the methods of a nil Client: the caller has ignored the error of
+// Dial.
 var errNilClient = &ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotSent,
 	Msg: "the *group.Client is nil; use the one that Dial returned, after a look at its error"}
 
@@ -119,8 +121,8 @@ func (c *Client) open() (err error) {
 	return nil
 }
 
-// Close ends the client. Calls in flight fail, with an outcome that says what
-// is known. It may be called again.
+// Close ends the client. Calls in flight fail, with an outcome that says what is known of their
+// execution. Close blocks until the client's goroutines have ended. It may be called again.
 func (c *Client) Close() error {
 	c.cancel(ErrClosed)
 	c.tasks.Wait()
@@ -133,7 +135,7 @@ func (c *Client) Close() error {
 	return sys.JoinErrors(c.reg.Close(), c.dir.Close())
 }
 
-// watchPage learns of reigns.
+// watchPage follows the changes of the reign.
 func (c *Client) watchPage(pages *sys.DirWatch) {
 	defer pages.Close()
 	stop := context.AfterFunc(c.ctx, func() { pages.SetDeadline(time.Unix(1, 0)) })
@@ -146,7 +148,7 @@ func (c *Client) watchPage(pages *sys.DirWatch) {
 	}
 }
 
-// watchReplicas learns of replicas, until the client ends.
+// watchReplicas follows the changes of the registry, until the client ends.
 func (c *Client) watchReplicas() {
 	for c.ctx.Err() == nil {
 		err := c.watchRegistry()
@@ -179,7 +181,7 @@ func (c *Client) watchRegistry() error {
 	return nil
 }
 
-// refresh looks at the page, or at a new one where the last one has lost its name.
+// refresh loads the reign from the page, or from a new page if the present one has lost its name.
 func (c *Client) refresh() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -198,9 +200,9 @@ func (c *Client) refresh() {
 	}
 }
 
-// findPage looks for the page that has the group's name now. While there is none, or
-// nobody supervises it, the last one stays: its group may be about to make another. It
-// needs c.mu.
+// findPage opens the page that has the group's name now. While there is no such page, or no process
+// supervises it, the present page is kept: its supervisor may be about to create another one. The
+// caller must hold c.mu.
 func (c *Client) findPage() {
 	dir, own := c.dir, false
 	if !dir.InPlace() {
@@ -228,8 +230,8 @@ func (c *Client) findPage() {
 	c.page = p
 }
 
-// settle chooses the current link anew and wakes those who wait for it. It
-// needs c.mu.
+// settle chooses the current link anew, and wakes the calls that wait for it. The caller must hold
+// c.mu.
 func (c *Client) settle() {
 	var l *link
 	if c.reign.primary != none {
@@ -241,9 +243,9 @@ func (c *Client) settle() {
 	old := c.current.Swap(l)
 	if old != nil && old != l && c.reign.primary != none &&
 		old.rec.Name != replicaName(c.service, c.reign.primary) {
-		// Another rules now. What the old primary has not taken yet it will
-		// refuse, and what it has taken it will not answer; so nobody need wait
-		// until its connection tells that it is dead.
+		// Another replica is the primary now. The old one refuses calls that it has not taken yet,
+		// and does not answer those that it has taken. So no call has to wait until the old
+		// connection reports its end.
 		c.tasks.Go(func() { old.conn.Close() })
 	}
 	c.version.Add(1)
@@ -251,7 +253,7 @@ func (c *Client) settle() {
 	c.changed = make(chan struct{})
 }
 
-// A connector keeps the link to one registered replica.
+// A connector maintains the link to one registered replica.
 type connector struct {
 	incarnation uint64
 	cancel      context.CancelFunc
@@ -261,7 +263,7 @@ func (c *Client) connect(rec registry.Record) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()
 	old := c.connectors[rec.Name]
-	if old != nil && old.incarnation == rec.Incarnation { // told again, by a new watch
+	if old != nil && old.incarnation == rec.Incarnation { // reported again, by a new watch
 		c.mu.Unlock()
 		cancel()
 		return
@@ -294,9 +296,9 @@ func (c *Client) disconnect(rec registry.Record) {
 	}
 }
 
-// hold connects to a replica, and keeps the link until the connection ends.
-// A replica that gives up its registration may still answer what it has
-// taken, so only the end of the client closes a connection.
+// hold connects to a replica, and keeps the link until the connection ends. A replica that gives up
+// its registration may still answer calls that it has taken, so only the end of the client closes a
+// connection.
 func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool) {
 	l := &link{rec: rec}
 	opts := append([]ipc.DialOption{ipc.WithDomain(c.dir.Path()), ipc.WithReplyChannel(rec.Reply),
@@ -326,11 +328,13 @@ func (c *Client) hold(ctx context.Context, rec registry.Record) (connected bool)
 	return true
 }
 
-// Invoke implements ipc.Caller. It waits for a primary where there is none, and
-// sends the call again, under the same number, when it surely was not executed
-// or is idempotent. Any other call that was in flight when the primary was lost
-// returns an error whose ipc.OutcomeOf is OutcomeUnknown. So does an idempotent one when a
-// second primary is lost that had taken it: the call itself may be what ends them.
+// Invoke implements [ipc.Caller]. It blocks until a reply arrives or the call fails.
+//
+// While there is no primary, Invoke waits for one, for at most [DialConfig.Patience]. If the
+// primary is lost, Invoke sends the call again with the same sequence number, if the call was
+// certainly not executed, or is idempotent. Any other call that was in flight returns an error with
+// the outcome [ipc.OutcomeUnknown]. So does an idempotent call when a second primary is lost that
+// had taken it, because the call itself may be the cause.
 func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
 	if c == nil {
 		return errNilClient
@@ -338,7 +342,7 @@ func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
 	if call.Seq == 0 {
 		call.Seq = c.seq.Add(1)
 	}
-	version := c.version.Load() // before the look at current
+	version := c.version.Load() // before current is loaded
 	l, err := c.primary(ctx, 0)
 	var lost []string // primaries that had taken the call
 	for outcome := ipc.NotSent; ; {
@@ -363,15 +367,16 @@ func (c *Client) Invoke(ctx context.Context, call ipc.Call) error {
 	}
 }
 
-// callName is the Op of a call's error.
+// callName returns the Op of the error of a call.
 func callName(m *ipc.MethodInfo) string { return "call " + m.Protocol.Name + "/" + m.Name }
 
-// mostLost is how many primaries may be lost to one call before it ends. It holds for every
-// service; the quarantine of a group is for those that send the request once more.
+// mostLost is the number of primaries that may be lost to one call before the call fails. The limit
+// holds for every service; the quarantine of a group covers callers that send the request once
+// more.
 const mostLost = 2
 
-// lostTo adds to the error of a call which primaries were lost while they had it, if they
-// are several.
+// lostTo adds to the error of a call the primaries that were lost while they had it, if there are
+// several.
 func lostTo(m *ipc.MethodInfo, err error, lost []string) error {
 	if len(lost) < 2 {
 		return err
@@ -381,8 +386,8 @@ func lostTo(m *ipc.MethodInfo, err error, lost []string) error {
 			"ends them: %s", len(lost), strings.Join(lost, ", "))}
 }
 
-// combine returns what is known of a call that was sent again, from the outcomes of
-// the attempts until the last one and of that one.
+// combine returns the outcome of a call that was sent again, from the outcome of the earlier
+// attempts and that of the last one.
 func combine(before, last ipc.Outcome) ipc.Outcome {
 	switch {
 	case last == ipc.Executed:
@@ -393,7 +398,7 @@ func combine(before, last ipc.Outcome) ipc.Outcome {
 	return max(before, last) // NotExecuted rather than NotSent
 }
 
-// withOutcome returns err, which is the last attempt's, with the outcome of all.
+// withOutcome returns err, the error of the last attempt, with the outcome of all attempts.
 func withOutcome(err error, o ipc.Outcome) error {
 	if ipc.OutcomeOf(err) == o {
 		return err
@@ -406,7 +411,7 @@ func withOutcome(err error, o ipc.Outcome) error {
 	return &ipc.Error{Code: ipc.CodeOf(err), Outcome: o, Err: err}
 }
 
-// again reports whether a call that failed may be sent again.
+// again reports whether a call that failed with err may be sent again.
 func again(err error, m *ipc.MethodInfo) bool {
 	if code := ipc.CodeOf(err); code != ipc.CodeUnavailable && code != ipc.CodeFenced {
 		return false
@@ -417,10 +422,10 @@ func again(err error, m *ipc.MethodInfo) bool {
 	case ipc.OutcomeUnknown:
 		return m.Idempotent || m.ReadOnly
 	}
-	return false // executed: the error is the handler's answer
+	return false // executed: the error is the answer of the handler
 }
 
-// unreachable is the error of an operation for which there was no primary in time.
+// unreachable returns the error of an operation for which there was no primary in time.
 func unreachable(ctx context.Context, err error, outcome ipc.Outcome, op string) error {
 	code := ipc.CodeUnavailable
 	if ctx.Err() != nil {
@@ -429,8 +434,8 @@ func unreachable(ctx context.Context, err error, outcome ipc.Outcome, op string)
 	return &ipc.Error{Code: code, Op: op, Outcome: outcome, Err: err}
 }
 
-// Send implements ipc.Sender. It waits for a primary where there is none; a
-// message is never sent twice.
+// Send implements [ipc.Sender]. While there is no primary it waits for one, for at most
+// [DialConfig.Patience]. It never sends a message twice.
 func (c *Client) Send(ctx context.Context, post ipc.Post) error {
 	if c == nil {
 		return errNilClient
@@ -446,9 +451,8 @@ func (c *Client) Send(ctx context.Context, post ipc.Post) error {
 	return l.conn.Send(ctx, post)
 }
 
-// primary returns the link to the primary, at once or, where there is none, as
-// soon as there is one. With after it also waits until something has changed
-// since that version.
+// primary returns the link to the primary, at once or, while there is none, as soon as there is
+// one. If after is not 0, it also waits for a change after that version.
 func (c *Client) primary(ctx context.Context, after uint64) (*link, error) {
 	if l := c.current.Load(); l != nil && after == 0 && l.conn.Err() == nil {
 		return l, nil
@@ -478,7 +482,7 @@ func (c *Client) primary(ctx context.Context, after uint64) (*link, error) {
 	}
 }
 
-// hopeless returns why it makes no sense to wait for a primary. It needs c.mu.
+// hopeless returns an error if no primary can be expected. The caller must hold c.mu.
 func (c *Client) hopeless() error {
 	if c.reign.primary == none && c.reign.phase == phaseDegraded {
 		return fmt.Errorf("group %s is degraded: its replicas fail again and again", c.service)
@@ -486,7 +490,7 @@ func (c *Client) hopeless() error {
 	return nil
 }
 
-// why says what a caller waits for, and what delays it.
+// why returns an error that says what a caller waits for, and what delays it.
 func (c *Client) why() error {
 	err := c.missing()
 	if trouble := sys.WatchTrouble(); trouble != nil {
@@ -513,16 +517,18 @@ func (c *Client) missing() error {
 	return fmt.Errorf("no connection to %s yet", replicaName(c.service, c.reign.primary))
 }
 
-// A Connection describes a client's connection to the primary.
+// A Connection describes the connection of a client to the primary.
 type Connection struct {
 	Name           string
 	PID            int
 	Control, Reply string
 	Epoch          uint64
-	Receivers      int // servers attached to the control channel
+	Receivers      int // number of servers attached to the control channel
 }
 
-// WaitConnected returns the connection to the primary, as soon as there is one.
+// WaitConnected blocks until there is a connection to the primary, and describes it. It returns an
+// error when ctx is done, after [DialConfig.Patience], after Close, or if the group is degraded
+// without a primary.
 func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 	c.refresh()
 	l, err := c.primary(ctx, 0)

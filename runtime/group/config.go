@@ -11,71 +11,67 @@ import (
 	"github.com/ipcgen/ipcgen/internal/domain"
 )
 
-// A Config says what a group runs and how it is kept running. Zero values mean
-// the defaults.
+// A Config configures [Start]. Zero values mean the defaults; Service and Command are required.
 type Config struct {
-	// Service names the group. Its replicas are called Service.0, Service.1, ...
+	// Service is the name of the group. Its replicas are called Service.0, Service.1, ...
 	Service string
-	// Domain is where they meet; "" is the default domain.
+	// Domain is the domain of the group; "" is the default domain.
 	Domain string
-	// Replicas is the number of processes; 2 when 0.
+	// Replicas is the number of replicas; 2 when 0.
 	Replicas int
-	// Command makes the command of a replica, each time it is started. The
-	// group adds to its environment, starts it as the leader of a process group
-	// of its own, and takes over its standard error, and its standard output
-	// unless the command sets it.
+	// Command returns the command of a replica, each time the replica is started. The group adds to
+	// the command's environment, starts it as the leader of a process group of its own, and takes
+	// over its standard error, and its standard output unless the command sets that.
 	Command func(index int) *exec.Cmd
 
-	// ReadyTimeout is how long a replica may take from its start until it is
-	// registered and answers; 10 s when 0.
+	// ReadyTimeout limits the time between the start of a replica and the moment at which it is
+	// registered and answers; 10 s when 0. A replica that takes longer is replaced.
 	ReadyTimeout time.Duration
-	// Grace is how long a replica may take to end after SIGTERM before it is
-	// killed; 5 s when 0.
+	// Grace is the time that a replica has to end after SIGTERM, before it is killed; 5 s when 0.
 	Grace time.Duration
-	// Heartbeat, when its Period is set, finds replicas that live but hang.
+	// Heartbeat, when its Period is set, detects replicas that are alive but hang.
 	Heartbeat Heartbeat
-	// Survive keeps the replicas running when the supervisor dies without
-	// Shutdown; the next Start with Survive adopts them, and they serve
-	// throughout. Stdout and Stderr must then be files, and Prefix is not to be
-	// had. Regular files the replicas write to themselves, also without a
-	// supervisor; what they write to others meanwhile is lost. Without Survive the
+	// Survive keeps the replicas running when the supervisor dies without [Group.Shutdown]. The
+	// next Start with Survive adopts them, and they serve throughout. Stdout and Stderr must then
+	// be files, and Prefix must be nil. The replicas write to regular files themselves, also
+	// without a supervisor; output to other files is lost while there is none. Without Survive, the
 	// kernel kills the replicas with the supervisor.
 	Survive bool
-	// Replication, when set, keeps the state of the service: the replicas must
-	// set JoinConfig.State.
+	// Replication, when set, keeps the state of the service on all replicas. The replicas must set
+	// [JoinConfig.State].
 	Replication *Replication
-	// Restart limits how often replicas are replaced.
+	// Restart limits the rate at which replicas are replaced.
 	Restart Restart
-	// Quarantine is how long a request is refused that ended two primaries, one after
-	// the other, or all requests of a method of which different ones ended three; each
-	// further death after that doubles it, up to an hour. 1 min
-	// when 0; none is refused when it is negative.
+	// Quarantine is the time for which the group refuses a request that ended two primaries, one
+	// after the other, or all requests of a method of which different ones ended three. Each
+	// further death after that doubles the time, up to an hour. It is 1 min when 0; a negative
+	// value disables quarantines.
 	Quarantine time.Duration
 
-	// Stdout and Stderr receive the replicas' output; this process's own when
-	// nil. They need not be safe for concurrent use. No replica waits for them for
-	// long, or dies of their end: output that they fail to take, or not in time, is
-	// dropped, which a line in the output says, and Status.OutputLost.
+	// Stdout and Stderr receive the replicas' output; nil means those of this process. They need
+	// not be safe for concurrent use. A slow or failing writer does not stop a replica: output that
+	// the writer does not take in time is dropped. A line in the output and [Status.OutputLost]
+	// report that.
 	Stdout, Stderr io.Writer
-	// Prefix, when set, is called for each start and put before every line of
-	// the replica's output, whose lines are then written whole. A line of more
-	// than 16 KiB is cut into several.
+	// Prefix, when set, is called for each start, and its result is put in front of every line of
+	// the replica's output. Lines are then written whole; a line of more than 16 KiB is cut into
+	// several.
 	Prefix func(index int) string
 
-	// Events, when set, is called with every change, one at a time and in
-	// order, on a goroutine of its own: a slow one delays only itself.
+	// Events, when set, is called with every change, one at a time and in order, on a goroutine of
+	// its own. A slow function delays later events only.
 	Events func(Event)
-	// Logger receives what Events does; silent when nil.
+	// Logger receives a record for each event; nil means no log.
 	Logger *slog.Logger
 }
 
-// Heartbeat is how often a replica shows that it is not stuck, and how long it
-// may fail to before it is killed and replaced.
+// A Heartbeat is the period at which a replica shows that it is not stuck, and the time after which
+// a silent replica is killed and replaced.
 type Heartbeat struct {
-	Period time.Duration // 0: no heartbeat
-	// Grace is five periods when 0. It should exceed what a garbage collection or
-	// a busy machine may take from a replica. The time during which the supervisor
-	// itself did not run, as in a suspended machine, does not count.
+	Period time.Duration // 0 for no heartbeat
+	// Grace is five periods when 0. It should exceed the time for which garbage collection or a
+	// busy machine may delay a replica. The time during which the supervisor itself did not run, as
+	// on a suspended machine, does not count.
 	Grace time.Duration
 }
 
@@ -86,15 +82,14 @@ func (h *Heartbeat) grace() time.Duration {
 	return max(h.Grace, h.Period)
 }
 
-// Restart is the policy for replicas that died. The first restart is
-// immediate. A replica that dies again before it was ready for Window waits
-// Delay, then twice as long each time up to MaxDelay, with jitter.
+// Restart is the policy for replacing replicas that died. The first restart is immediate. A replica
+// that dies again before it was ready for Window waits for Delay, then for twice as long each time,
+// up to MaxDelay, with jitter.
 type Restart struct {
-	// Delay is the first wait, 50 ms when 0; MaxDelay the longest, 5 s when 0.
+	// Delay is the first wait, 50 ms when 0. MaxDelay is the longest, 5 s when 0.
 	Delay, MaxDelay time.Duration
-	// Intensity is the number of restarts of the whole group in Window, 10 and
-	// 10 s when 0, after which further ones wait until the window allows them
-	// and the group is degraded.
+	// Intensity is the number of restarts of the whole group within Window, 10 within 10 s when 0.
+	// Further restarts wait until the window permits them, and the group is degraded.
 	Intensity int
 	Window    time.Duration
 }

@@ -1,5 +1,5 @@
-// Package group runs a service as several processes, of which one, the primary, answers. It starts
-// the processes, watches them, replaces those that die or hang, and lets clients follow the
+// Package group runs a service as several processes, of which one, the primary, answers calls. It
+// starts the processes, watches them, replaces those that die or hang, and lets clients follow the
 // primary.
 //
 // Three kinds of process take part:
@@ -7,31 +7,31 @@
 //   - The supervisor calls [Start]. It starts the replicas, chooses the primary, and promotes a
 //     standby when the primary dies or hangs.
 //   - A replica calls [Run] with its services. Without a supervisor the same program serves alone.
-//     [Join] and [Replica.Announce] are the steps of Run, for a process that must do something in
+//     [Join] and [Replica.Announce] are the steps of Run, for a process that needs control in
 //     between.
-//   - A client calls [Dial]. The [Client] is an ipc.Caller, so generated clients are made from
-//     it as from an *ipc.Conn.
+//   - A client calls [Dial]. The [Client] is an [ipc.Caller], so generated clients are made from it
+//     as from an [*ipc.Conn].
 //
-// With [Config.Replication] a group also keeps the [State] of its service on all replicas.
-//
+// With [Config.Replication] a group also keeps the [State] of its service equal on all replicas.
+// The package does not run replicas on several machines, and does not store state on disk.
 // # The reign
 //
 // One 64-bit word says who rules: it holds the epoch and the index of the primary. The word lies in
-// a page that only the supervisor can write and all other processes map read-only. A promotion is
-// one atomic store. A server looks at the word when it takes a request, and again when it releases
-// the reply, so a primary that was stopped and continues after its reign answers nothing. The page
-// is part of a file of the domain (".groups/<service>"). The supervisor holds a lock of that file
-// as long as it lives, which keeps a second supervisor out and tells the others when it dies.
-//
-// # Evidence
+// One 64-bit word, the reign, holds the epoch and the index of the primary. The word lies in a page
+// that only the supervisor can write and that all other processes map read-only. A promotion is one
+// atomic store to the word. A server loads the word when it takes a request, and again when it
+// releases the reply; so a primary that was stopped and continues after its reign answers nothing.
+// The page is part of a file of the domain (".groups/<service>"). The supervisor holds a lock of
+// that file for as long as it lives. The lock keeps a second supervisor out, and its release tells
+// the other processes that the supervisor has died.
 //
 // A replica is ready when its record is in the registry and its server answers a handshake. It is
 // dead when its robust futex or its pidfd says so: the supervisor acts on that at once, and reaps
-// the process later. A missed heartbeat is only a suspicion: the supervisor kills the replica, and
-// promotes another one when it has seen the death. After the death of a supervisor, locks on places
-// in the group's file tell the next one which replicas it has left.
-//
-// # Glossary
+// A replica is ready when its record is in the registry and its server answers a handshake. It is
+// dead when its robust futex or its pidfd says so. The supervisor acts on that evidence at once,
+// and reaps the process later. A missed heartbeat is only a suspicion: the supervisor kills the
+// replica, and promotes another one when it has seen the death. After the death of a supervisor,
+// locks on places in the group's file tell the next supervisor which replicas are left.
 //
 // The package, its documentation, its errors and its source use these words, each with one
 // meaning. TestWords refuses others for the same things.

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// ErrInUse marks the start of a group that another process supervises.
+// ErrInUse marks the start of a group that another process supervises already.
 var ErrInUse = errors.New("group has a supervisor")
 
-// ErrClosed marks the use of a group, replica or client after its end.
+// ErrClosed marks the use of a closed [Group], [Replica] or [Client].
 var ErrClosed = os.ErrClosed
 
-// An InUseError is the start of a group that another process supervises. It
-// wraps ErrInUse.
+// An InUseError is the error of [Start] for a group that another process supervises already. It
+// wraps [ErrInUse].
 type InUseError struct {
 	Service, Domain string
-	PID             int // of that supervisor; 0 when it has not said yet
+	PID             int // of that supervisor; 0 if it is not known yet
 }
 
 func (e *InUseError) Error() string {
@@ -32,16 +32,16 @@ func (e *InUseError) Error() string {
 
 func (e *InUseError) Unwrap() error { return ErrInUse }
 
-// An ReplicaError is the failure of one replica: it could not be started, it
-// ended, or it did not become ready in time.
+// A ReplicaError is the failure of one replica: the replica could not be started, ended, or did not
+// become ready in time. It wraps Err.
 type ReplicaError struct {
 	Replica string
 	Path    string // of the executable
-	PID     int    // 0 when it could not be started
+	PID     int    // 0 if the replica could not be started
 	Problem string // what happened
 	Hint    string // what to do
-	Stderr  string // its last lines of standard error
-	Err     error  // the system's error or *exec.ExitError; may be nil
+	Stderr  string // the last lines of its standard error
+	Err     error  // the error of the system, or an *exec.ExitError; may be nil
 }
 
 func (e *ReplicaError) Error() string {

@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-// An EventKind says what happened to a group.
+// An EventKind is the kind of an event of a group.
 type EventKind uint8
 
 // The kinds of events.
 const (
-	Started   EventKind = iota // a replica's process was started
+	Started   EventKind = iota // the process of a replica was started
 	Ready                      // a replica is registered and answers
-	Suspected                  // a replica does not do what it should and is killed for it
-	Died                       // a replica's process ended
+	Suspected                  // a replica failed a check, and is killed
+	Died                       // the process of a replica ended
 	Promoted                   // a replica became the primary
-	Vacant                     // there is no primary and nobody to promote yet
+	Vacant                     // there is no primary, and no replica that can be promoted yet
 	Delayed                    // a restart waits: back-off, or the limit of restarts
 	Degraded                   // the limit of restarts was reached
 	Recovered                  // a degraded group has a healthy replica again
 	Stopping                   // the group shuts down
 	Stopped                    // the group has ended
-	Adopted                    // a replica of an earlier supervisor is this one's now
-	Evicted                    // such a replica had no place here and was killed
+	Adopted                    // the supervisor took over a replica of an earlier supervisor
+	Evicted                    // such a replica had no place in the group, and was killed
 	InSync                     // a replica has the whole state
-	OutOfSync                  // a replica has not, and cannot become the primary
-	StateLost                  // changes that were answered are gone
-	FileLost                   // the group's file is gone or damaged, and is made again
+	OutOfSync                  // a replica lacks part of the state, and cannot become the primary
+	StateLost                  // changes that were answered are lost
+	FileLost                   // the group's file is gone or damaged, and is created again
 	// a request that ended the processes that executed it is refused for a while
 	Quarantined
 )
@@ -47,23 +47,23 @@ func (k EventKind) String() string {
 	return fmt.Sprintf("EventKind(%d)", uint8(k))
 }
 
-// An Event is a change in a group.
+// An Event is a change in a group. Config.Events receives it.
 type Event struct {
 	Time    time.Time
 	Kind    EventKind
-	Replica string // empty when it concerns the group
+	Replica string // name of the replica; empty if the event concerns the group
 	PID     int
 	Epoch   uint64
-	Cause   string        // in words
-	Err     error         // for Died and Suspected: often an *ReplicaError
+	Cause   string        // for people
+	Err     error         // for Died and Suspected often a *ReplicaError
 	Delay   time.Duration // of a restart, or of a quarantine
 }
 
-// eventPatience is how long the end of a group waits for the delivery of an event.
+// eventPatience is the time for which the end of a group waits for the delivery of an event.
 const eventPatience = 5 * time.Second
 
-// eventQueue hands events to the hook and the logger without ever holding up
-// who reports them.
+// An eventQueue delivers events to the hook and the logger without delaying the goroutine that
+// reports them.
 type eventQueue struct {
 	service string
 	logger  *slog.Logger
@@ -74,7 +74,7 @@ type eventQueue struct {
 	wake      *sync.Cond
 	closed    bool
 	delivered atomic.Uint64 // counts the deliveries
-	idle      chan struct{} // closed after the last one
+	idle      chan struct{} // closed after the last delivery
 }
 
 func newEventQueue(service string, log *slog.Logger, hook func(Event)) *eventQueue {
@@ -106,7 +106,7 @@ func (q *eventQueue) add(ev Event) {
 	})
 }
 
-// log hands a record to the logger that is no event.
+// log passes a record to the logger that is not an event.
 func (q *eventQueue) log(level slog.Level, msg string, args ...any) {
 	q.enqueue(func() {
 		q.logger.With("group", q.service).Log(context.Background(), level, msg, args...)
@@ -134,9 +134,8 @@ func (q *eventQueue) next() (deliver func(), ok bool) {
 	return deliver, true
 }
 
-// close waits until every event was delivered, or one delivery has taken longer
-// than eventPatience: a hook or a logger that blocks for ever keeps no group from
-// ending.
+// close blocks until every event was delivered, or one delivery has taken longer than
+// eventPatience: a hook or a logger that blocks forever must not keep the group from ending.
 func (q *eventQueue) close() {
 	q.mu.Lock()
 	q.closed = true

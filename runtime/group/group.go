@@ -11,20 +11,19 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A Group is a supervised service. It is safe for concurrent use.
+// A Group is a service under supervision by this process. It is safe for concurrent use.
 type Group struct {
 	s *supervisor
 }
 
-// Start spawns the replicas of a service and returns when all are ready and
-// one is the primary. When that fails (an *ReplicaError says which replica
-// and why; an *InUseError, who supervises the service already) or ctx is done
-// before, everything that was started has ended before Start returns.
+// Start starts the replicas of a service. It blocks until all of them are ready and one is the
+// primary. After an error, everything that was started has ended. The error wraps a [*ReplicaError]
+// that names the replica and the reason, or an [*InUseError] if another process supervises the
+// service; or it is the cause of the end of ctx.
 //
-// The group lives until Shutdown or until ctx is done, which has the same
-// effect; a limit for the start alone is Config.ReadyTimeout. The kernel kills
-// the replicas when this process dies, however it dies, unless Config.Survive
-// is set.
+// The group lives until [Group.Shutdown], or until ctx is done, which has the same effect.
+// [Config.ReadyTimeout] limits the start only. The kernel kills the replicas when this process
+// dies, for whatever reason, unless [Config.Survive] is set.
 func Start(ctx context.Context, cfg Config) (*Group, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -91,17 +90,18 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 	return s, nil
 }
 
-// Status returns the group's present state.
+// Status returns the present state of the group. It does not block.
 func (g *Group) Status() Status {
 	s, _, _ := g.s.board.get()
 	s.OutputLost = g.s.out.lost.Load()
 	return s
 }
 
-// Replicas returns the state of every replica, by index.
+// Replicas returns the state of every replica, by index. It does not block.
 func (g *Group) Replicas() []ReplicaStatus { return g.Status().Replicas }
 
-// Primary returns the primary; ok is false while there is none.
+// Primary returns the state of the primary. ok is false while there is no primary. It does not
+// block.
 func (g *Group) Primary() (r ReplicaStatus, ok bool) {
 	s := g.Status()
 	if s.Primary == none {
@@ -110,23 +110,25 @@ func (g *Group) Primary() (r ReplicaStatus, ok bool) {
 	return s.Replicas[s.Primary], true
 }
 
-// Wait blocks until cond holds for the group's status, which it returns, until
-// ctx is done, or until the group has ended.
+// Wait blocks until cond holds for the group's status, and returns that status. It returns an
+// error, with the last status, when ctx is done or the group has ended. Wait calls cond with the
+// latest status after a change; it may skip a status that the next one has replaced already.
 func (g *Group) Wait(ctx context.Context, cond func(Status) bool) (Status, error) {
 	return g.s.board.wait(ctx, cond)
 }
 
-// WaitHealthy blocks until the group is in an epoch after the given one, and
-// healthy: all replicas ready and one of them the primary. With the epoch of a
-// status taken before a failover, it waits for the end of that failover.
+// WaitHealthy blocks until the epoch is greater than after and the group is healthy: all replicas
+// are ready and one of them is the primary. With the epoch of a status from before a failover, it
+// waits for the end of that failover. Errors are those of [Group.Wait].
 func (g *Group) WaitHealthy(ctx context.Context, after uint64) (Status, error) {
 	return g.Wait(ctx, func(s Status) bool { return s.Epoch > after && s.Healthy() })
 }
 
-// Shutdown ends the group: the primary gets SIGTERM, and answers what it has taken
-// while it reigns still; when it has ended, the standbys get SIGTERM. Each gets SIGKILL
-// when it has not ended within Config.Grace, or when ctx is done. Shutdown blocks until all
-// have ended and nothing of the group is left. It may be called again.
+// Shutdown ends the group. The primary gets SIGTERM first, and answers the calls that it has taken;
+// when it has ended, the standbys get SIGTERM. A replica that does not end within [Config.Grace]
+// gets SIGKILL, and all get it when ctx is done. Shutdown blocks until all replicas have ended and
+// the group's files are removed. The error reports replicas that could not be killed and files that
+// could not be removed. Shutdown may be called again.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.s.do(func() { g.s.shutdown(ErrClosed) })
 	select {
@@ -138,9 +140,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	return g.s.endErr
 }
 
-// Done is closed when the group has ended, by Shutdown or because Start's
-// context was done.
+// Done returns a channel that is closed when the group has ended: by [Group.Shutdown], by the end
+// of the context of Start, or by a failure that the group cannot survive.
 func (g *Group) Done() <-chan struct{} { return g.s.done }
 
-// errEnded is what waits return once a group has ended.
+// errEnded is the error of waits for a group that has ended.
 var errEnded = errors.New("the group has ended")

@@ -20,8 +20,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// placeVar is the environment variable by which a supervisor tells a process
-// its place: service, index and incarnation.
+// placeVar names the environment variable with which a supervisor passes a process its place:
+// service, index and incarnation.
 const placeVar = "IPCGEN_GROUP"
 
 func formatPlace(service string, index int, incarnation uint64) string {
@@ -43,29 +43,28 @@ func parsePlace(s string) (service string, index int, incarnation uint64, err er
 		"its group, or without the variable", placeVar, s)
 }
 
-// JoinConfig configures Join; the zero value will do.
+// JoinConfig configures [Join]. The zero value is valid.
 type JoinConfig struct {
-	// Domain is where the replica registers; "" is the default domain, which
-	// is the supervisor's for a supervised process.
+	// Domain is the domain in which the replica registers. "" is the default domain, which for a
+	// supervised process is that of its supervisor.
 	Domain string
-	// Healthy, when set, is asked before each heartbeat, if the group wants any;
-	// without a beat the process will be killed as hung. It should fail when the
-	// service makes no progress. A process without it beats while it can run.
+	// Healthy, when set, is called before each heartbeat of a group that wants heartbeats. It
+	// should return false when the service makes no progress: without heartbeats the process is
+	// killed as hung. A process without Healthy sends heartbeats for as long as it can run.
 	Healthy func() bool
-	// OnRole, when set, is called with the role and epoch the replica is
-	// announced with and with each change, one at a time, before the registry
-	// shows it.
+	// OnRole, when set, is called with the first role and epoch of the replica, and with each
+	// change, one at a time, before the registry shows the change.
 	OnRole func(role registry.Role, epoch uint64)
-	// State is what the group keeps, if its Config.Replication is set; it must
-	// be set then. The server is to be made with Replica.ServerOptions.
+	// State is the state that a group with [Config.Replication] keeps. It is required in such a
+	// group, and the server must be made with [Replica.ServerOptions].
 	State State
-	// Logger receives what happens to the state's replication; silent when nil.
+	// Logger receives the events of the state's replication; nil means no log.
 	Logger *slog.Logger
 }
 
-// A Replica is this process as a replica of a service: supervised by a group,
-// or alone. It is an ipc.Fence for the replica's server, which lets only the
-// primary of a group answer. It is safe for concurrent use.
+// A Replica is this process as a replica of a service, supervised by a group or alone. It is the
+// [ipc.Fence] of the replica's server, which lets only the primary of a group answer. It is safe
+// for concurrent use.
 type Replica struct {
 	cfg JoinConfig
 	dir *domain.Dir
@@ -75,36 +74,35 @@ type Replica struct {
 	index       int
 	incarnation uint64
 	page        *page
-	place       []byte      // this replica's own page
-	claim       *os.File    // holds the right to the place
+	place       []byte      // the page of this replica
+	claim       *os.File    // holds the claim of the place
 	letGo       func()      // ends the lifeline; nil without one
-	replicator  *replicator // nil where the group keeps no state
+	replicator  *replicator // nil if the group keeps no state
 	guard       *guard
 
 	closed    atomic.Bool
-	displaced atomic.Bool // others have its place, or can have it
-	mu        sync.Mutex  // guards the rest
+	displaced atomic.Bool // another process has the place, or can have it
+	mu        sync.Mutex  // guards the fields below
 	reg       *registry.Registry
 	own       *registry.Registration
 	cancel    context.CancelFunc
 	tasks     sync.WaitGroup
-	let       func() // lets the robust futex go; may be nil
+	let       func() // releases the robust futex; may be nil
 }
 
-// Join is a step of [Run], for a process that does the steps itself. It finds out from
-// the environment whether a group supervises this process, and takes its place there.
-// Without a supervisor the Replica is that of a process alone: its fence admits
-// everything and its role is RoleNone. Before Close, the process must have its server
-// answer what it has taken, by Server.Shutdown.
+// Join is the first step of [Run], for a process that does the steps itself. It reads from the
+// environment whether a group supervises this process, and takes the process's place in that group.
+// Without a supervisor, the Replica stands for a process alone: it admits every call, and its role
+// is RoleNone. Join does not wait for the supervisor. Before [Replica.Close], the process must call
+// [ipc.Server.Shutdown], so that calls that it has taken are answered.
 //
-// From Join on, a supervised process does not die when nobody reads its standard
-// output or standard error any more, as after the death of a supervisor that it
-// survives; what it writes then is lost.
+// After Join, a supervised process survives the loss of the reader of its standard output or
+// standard error, as after the death of its supervisor. Later output is lost.
 //
-// A supervised process is told so by an environment variable, which Join takes out
-// of the environment: programs that this process starts are not to take its place.
-// One that inherited the variable nevertheless cannot: the place belongs to the
-// process that joined first, and Join fails in the other.
+// Join removes the environment variable by which the supervisor has passed the place, because
+// programs that this process starts must not take it. A program that has inherited the variable
+// cannot take the place either: the place belongs to the process that joined first, and Join
+// returns an error in the other.
 func Join(cfg JoinConfig) (*Replica, error) {
 	dir, err := domain.Open(cfg.Domain)
 	if err != nil {
@@ -127,8 +125,8 @@ func (r *Replica) takePlace(place string) (err error) {
 	if r.page, err = openPage(r.dir, r.service); err != nil {
 		return fmt.Errorf("join group %s in domain %s: %w", r.service, r.dir.Path(), err)
 	}
-	// A server may ask its fence until it is gone, so the page stays mapped as
-	// long as anybody can reach the Replica.
+	// A server may call its fence until the server is gone, so the page stays mapped while the
+	// Replica can be reached.
 	runtime.AddCleanup(r, func(mem []byte) { sys.UnmapFile(mem) }, r.page.mem)
 	if r.place, err = openPlace(r.dir, r.service, r.index); err != nil {
 		r.page.f.Close()
@@ -157,11 +155,10 @@ func (r *Replica) leavePlace() error { return sys.JoinErrors(r.page.f.Close(), r
 // Supervised reports whether a group supervises this process.
 func (r *Replica) Supervised() bool { return r.page != nil }
 
-// Index is the replica's place in its group, or -1 when it is alone.
+// Index returns the index of the replica in its group, or -1 without a group.
 func (r *Replica) Index() int { return r.index }
 
-// Name is the replica's name in its group ("service.index"), or "" when it is
-// alone.
+// Name returns the name of the replica in its group ("service.index"), or "" without a group.
 func (r *Replica) Name() string {
 	if !r.Supervised() {
 		return ""
@@ -169,13 +166,12 @@ func (r *Replica) Name() string {
 	return replicaName(r.service, r.index)
 }
 
-// Role returns the replica's present role and the group's epoch. It is one
-// atomic load.
+// Role returns the present role of the replica and the epoch of the group. It is one atomic load.
 func (r *Replica) Role() (registry.Role, uint64) {
 	if !r.Supervised() {
 		return registry.RoleNone, 0
 	}
-	defer runtime.KeepAlive(r) // and with it the page
+	defer runtime.KeepAlive(r) // and of the page
 	return r.roleIn(r.page.reign())
 }
 
@@ -186,8 +182,8 @@ func (r *Replica) roleIn(now reign) (registry.Role, uint64) {
 	return registry.RoleStandby, now.epoch
 }
 
-// Epoch is the epoch in which this replica is the primary, or 0. It
-// implements ipc.Fence.
+// Epoch returns the epoch in which this replica is the primary, or 0 if it is not the primary. It
+// implements [ipc.Fence].
 func (r *Replica) Epoch() uint64 {
 	role, epoch := r.Role()
 	if role != registry.RolePrimary || r.displaced.Load() {
@@ -196,8 +192,8 @@ func (r *Replica) Epoch() uint64 {
 	return epoch
 }
 
-// Admit refuses calls unless this replica is the primary, in the caller's
-// epoch where the caller gave one. It implements ipc.Fence.
+// Admit returns an error unless this replica is the primary, and in the caller's epoch if epoch is
+// not 0. It implements [ipc.Fence].
 func (r *Replica) Admit(epoch uint64) error {
 	if r.displaced.Load() {
 		return fmt.Errorf("%w: another process can have the place of this one", ipc.ErrDisplaced)
@@ -209,7 +205,7 @@ func (r *Replica) Admit(epoch uint64) error {
 		return fmt.Errorf("%s is closed", r.Name())
 	}
 	now := r.page.reign()
-	runtime.KeepAlive(r) // and with it the page
+	runtime.KeepAlive(r) // and the page
 	if now.primary != r.index {
 		return r.notPrimary(now)
 	}
@@ -228,11 +224,11 @@ func (r *Replica) notPrimary(now reign) error {
 		replicaName(r.service, now.primary))
 }
 
-// Announce registers the replica, which tells the supervisor that it serves;
-// so its server must be listening. Role, epoch and incarnation are the
-// Replica's business, and rec.Name must be Name where a group supervises; an
-// empty one is filled in. The record then follows the replica's role until
-// Close.
+// Announce registers the replica, which tells the supervisor that the replica serves. Its server
+// must be listening before. Announce sets the Role, Epoch and Incarnation of rec. In a group,
+// rec.Name must be [Replica.Name] or empty. The record follows the role of the replica until
+// [Replica.Close]. Announce returns an error if the replica is closed or was announced before, if
+// the name is taken, or if the services cannot be replicated.
 func (r *Replica) Announce(rec registry.Record) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -280,13 +276,13 @@ func (r *Replica) register(rec registry.Record) (err error) {
 		r.watchName(ctx)
 		return nil
 	}
-	// Watch before the first look, so that no change falls in between.
+	// Start the watch before the first load, so that no change falls in between.
 	dir, err := sys.WatchDir(filepath.Join(r.dir.Path(), folder))
 	if err != nil {
 		return err
 	}
 	if let, err := sys.HoldRobust(futexAt(r.place, offAlive)); err == nil {
-		r.let = let // without it the pidfd alone serves
+		r.let = let // without it, only the pidfd reports the death
 	}
 	sys.CrashPoint("group futex held")
 	seen := r.page.reign()
@@ -329,7 +325,7 @@ func (r *Replica) register(rec registry.Record) (err error) {
 	return nil
 }
 
-// watchName ends what this process does under a name that has become another's.
+// watchName ends the work of this process under its name once the name belongs to another process.
 func (r *Replica) watchName(ctx context.Context) {
 	own := r.own
 	r.tasks.Go(func() {
@@ -341,8 +337,8 @@ func (r *Replica) watchName(ctx context.Context) {
 	})
 }
 
-// watchPage ends this process, as its supervisor would, when that is dead and nobody
-// can adopt the process any more, because the group's file is gone.
+// watchPage ends this process, as its supervisor would, when the supervisor is dead and no other
+// one can adopt the process, because the group's file is gone.
 func (r *Replica) watchPage(ctx context.Context) {
 	tick := time.NewTicker(domain.CheckPeriod)
 	defer tick.Stop()
@@ -364,10 +360,10 @@ func (r *Replica) watchPage(ctx context.Context) {
 	}
 }
 
-// lost ends what this process does, for others have its place or can have it. A process
-// that was started for its place ends with it.
+// lost ends the work of this process, because others have its place or can have it. A process that
+// a supervisor has started is told to end.
 func (r *Replica) lost(why error) {
-	r.displaced.Store(true) // it admits nothing from now on
+	r.displaced.Store(true) // from now on it admits no call
 	if r.cfg.Logger != nil {
 		r.cfg.Logger.Error("this process answers nothing any more", "replica",
 			r.own.Name(), "err", why)
@@ -380,7 +376,7 @@ func (r *Replica) lost(why error) {
 	}
 }
 
-// beat shows the supervisor that this process runs.
+// beat sends heartbeats to the supervisor.
 func (r *Replica) beat(ctx context.Context, period time.Duration) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
@@ -398,7 +394,7 @@ func (r *Replica) beat(ctx context.Context, period time.Duration) {
 	}
 }
 
-// healthy asks the service whether it makes progress. One that does not answer does not.
+// healthy calls JoinConfig.Healthy. The service makes no progress while that call blocks.
 func (r *Replica) healthy() (ok bool) {
 	if r.cfg.Healthy == nil {
 		return true
@@ -419,8 +415,8 @@ func (r *Replica) tell(role registry.Role, epoch uint64) {
 	}
 }
 
-// Close takes the replica out of the registry; from then on its fence admits
-// nothing. It may be called again.
+// Close removes the replica from the registry, and makes its fence refuse all calls. It blocks
+// until the goroutines of the replica have ended. It may be called again.
 func (r *Replica) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -6,11 +6,11 @@ import (
 	"os/exec"
 )
 
-// Failover replaces the primary by a standby, on demand and without a failed
-// call: the primary gets SIGTERM, upon which it drains as Run does (it takes no
-// more calls, and answers those it has taken); a standby is promoted when it has ended,
-// and clients send it what the old one did not take. Failover returns when the group is healthy
-// again, with a new process in the old primary's place.
+// Failover replaces the primary by a standby without a failed call. The primary gets SIGTERM and
+// drains as in [Run]. When it has ended, a standby is promoted, and clients send the calls that the
+// old primary did not take to the new one. Failover blocks until the group is healthy again, with a
+// new process in the place of the old primary. It returns an error if the group has no primary or
+// no standby, when ctx is done, or when the group ends.
 func (g *Group) Failover(ctx context.Context) (Status, error) {
 	before := g.Status()
 	if before.Primary == none || before.Alive() < 2 {
@@ -25,11 +25,11 @@ func (g *Group) Failover(ctx context.Context) (Status, error) {
 	return g.WaitHealthy(ctx, before.Epoch)
 }
 
-// Roll replaces every replica, one after the other, by a process of another
-// command, standbys first, without a failed call (as by Failover). When a new
-// process does not become ready, the replicas replaced so far go back to the
-// command they had, and Roll returns what went wrong once the group is healthy
-// again. Later restarts use the command that Roll left.
+// Roll replaces the processes of all replicas, one after the other, by processes of another
+// command, standbys first, without a failed call. If a new process does not become ready, the
+// replicas replaced so far get back the command that they had, and Roll returns the failure once
+// the group is healthy again. Later restarts use the command that Roll has left. Roll blocks until
+// all is done, ctx is done, or the group ends.
 func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) error {
 	status, err := g.WaitHealthy(ctx, 0)
 	if err != nil {
@@ -53,8 +53,7 @@ func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) err
 		g.s.cfg.Service, err)
 }
 
-// goBack gives replicas the commands they had, and waits until the group is
-// healthy with them.
+// goBack gives replicas the commands that they had, and waits until the group is healthy with them.
 func (g *Group) goBack(ctx context.Context, former map[int]func(int) *exec.Cmd) error {
 	pids := make(map[int]int)
 	for index, command := range former {
@@ -80,8 +79,7 @@ func standbysFirst(s Status) (indexes []int) {
 	return append(indexes, s.Primary)
 }
 
-// exchange has one replica replaced and waits until the group is healthy with
-// the new process.
+// exchange has one replica replaced, and waits until the group is healthy with the new process.
 func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec.Cmd) error {
 	var pid int
 	g.s.ask(func() { pid = g.s.replace(g.s.replicas[index], command) })
@@ -100,9 +98,9 @@ func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec
 	return failure
 }
 
-// replace makes a replica's process, whose pid it returns, end in order, and
-// another one start. One that is being started is replaced when it has been, and
-// one that is down has only its next start to wait for.
+// replace makes the process of a replica end in order, and the next one start. It returns the pid
+// of the former. A process that is being started is replaced after its start. A replica that has no
+// process gets the new command with its next start.
 func (s *supervisor) replace(r *managedReplica, command func(int) *exec.Cmd) (pid int) {
 	r.command, r.trouble = command, nil
 	r.edition++

@@ -14,39 +14,40 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A RunConfig configures Run. The zero value will do for a process that a group
-// supervises.
+// A RunConfig configures [Run]. The zero value is valid for a process that a group supervises.
 type RunConfig struct {
-	// Join says how the process joins its group.
+	// Join configures how the process joins its group.
 	Join JoinConfig
-	// Record is what the process announces of itself. Control is the channel that it
-	// serves, and may be empty where a group supervises: then it is the replica's
-	// name. Reply names the reply channel. Name, Protocol and Fingerprint are filled
-	// in where they are empty; for the rest see Replica.Announce.
+	// Record is the record that the process announces. Control is the channel that it serves; in a
+	// group it may be empty, which means the name of the replica. Reply is the reply channel. Name,
+	// Protocol and Fingerprint are filled in if they are empty. For the other fields see
+	// [Replica.Announce].
 	Record registry.Record
-	// Options are the server's, besides the services: limits, interceptors, a logger.
-	// They come before those of the replica, so that interceptors see every call first, and
-	// may refuse it before it is replicated.
+	// Options are the options of the server besides its services: limits, interceptors, a logger.
+	// They precede those of the replica; so interceptors see every call first, and may refuse a
+	// call before it is replicated.
 	Options []ipc.ServerOption
-	// Grace is how long calls in flight may take once the process is told to end. 0:
-	// four fifths of the supervisor's Config.Grace, after which the supervisor kills the
-	// process, or ipc.DefaultGrace without a supervisor.
+	// Grace is the time for calls in flight after the process was told to end. 0 means four fifths
+	// of the supervisor's [Config.Grace], after which the supervisor kills the process, or
+	// [ipc.DefaultGrace] without a supervisor.
 	Grace time.Duration
 	// Ready, when set, is called when the process serves and is announced.
 	Ready func()
 }
 
-// Run is the whole life of a replica, or of the same service alone: it joins the group,
-// serves, announces itself, and goes on until ctx is done or the process receives SIGINT
-// or SIGTERM, which is also how its supervisor ends it. Then it drains. It takes no
-// more calls, answers those that it has taken, as the primary that it still is, and
-// only then gives up its reign; so clients lose no call, and send the next ones to the
-// next primary. Run returns nil, or an error when calls were still in flight after the
-// grace, or, in a process without a supervisor, at a second SIGINT.
+// Run runs a replica, or the same service alone, from start to end. It joins the group, listens,
+// serves, announces the process, and blocks until ctx is done or the process receives SIGINT or
+// SIGTERM, which is also how its supervisor ends it. Then it drains: the replica takes no more
+// calls, and answers those that it has taken, as the primary if it is the primary. Only then does
+// it give up its reign. So clients lose no call, and send the next ones to the next primary.
 //
-// A standby of a group that keeps state and is told to end by somebody else than its
-// supervisor, as when a whole service is stopped at once, stays until the supervisor
-// tells it too, or for the grace: a primary that drains may need it to answer.
+// Run returns nil after a complete drain. It returns an error if the process could not join, listen
+// or announce itself, if calls were still in flight after the grace, or, in a process without a
+// supervisor, at a second SIGINT.
+//
+// A standby of a group that keeps state can be told to end by another process than its supervisor,
+// as when all processes of a service are stopped at once. It then stays until its supervisor tells
+// it to end, too, or until the grace has passed, because a draining primary may need it to answer.
 func Run(ctx context.Context, cfg RunConfig, services ...*ipc.Service) (err error) {
 	orders := sys.AwaitOrders()
 	defer orders.Stop()
@@ -101,7 +102,7 @@ func Run(ctx context.Context, cfg RunConfig, services ...*ipc.Service) (err erro
 		replica.linger(grace, promoted)
 	}
 	within := orders.Grace
-	if replica.Supervised() { // a supervisor ends those that take too long
+	if replica.Supervised() { // a supervisor ends replicas that take too long
 		within = func(d time.Duration) (context.Context, context.CancelFunc) {
 			return context.WithTimeout(context.Background(), d)
 		}
@@ -112,7 +113,7 @@ func Run(ctx context.Context, cfg RunConfig, services ...*ipc.Service) (err erro
 	return sys.JoinErrors(closedOrder(ended), err, closedOrder(<-served))
 }
 
-// record completes what the replica announces.
+// record returns the record that the replica announces.
 func (cfg *RunConfig) record(r *Replica, services []*ipc.Service) registry.Record {
 	rec := cfg.Record
 	if rec.Control == "" {
@@ -140,18 +141,17 @@ func (cfg *RunConfig) grace(r *Replica) time.Duration {
 	return ipc.DefaultGrace
 }
 
-// linger blocks a standby that its supervisor has not told to end, in a group that keeps
-// state: until the supervisor does, the standby becomes the primary, or the grace has
-// passed.
+// linger blocks a standby of a group that keeps state, if the supervisor has not told it to end,
+// until the supervisor does, the standby becomes the primary, or the grace has passed.
 func (r *Replica) linger(grace time.Duration, promoted <-chan struct{}) {
 	if r.replicator == nil || r.displaced.Load() {
 		return
 	}
-	signals := make(chan os.Signal, 1) // each says: look whether it was the supervisor
+	signals := make(chan os.Signal, 1) // each signal may come from the supervisor
 	signal.Notify(signals, os.Interrupt, sys.SIGTERM)
 	defer signal.Stop(signals)
 	told := func() bool {
-		// so the supervisor cannot say so
+		// the supervisor cannot say so in a damaged file
 		damaged := wordAt(r.page.mem, offMagic).Load() != pageMagic
 		return damaged || wordAt(r.place, offTold).Load() == r.incarnation
 	}
@@ -159,7 +159,7 @@ func (r *Replica) linger(grace time.Duration, promoted <-chan struct{}) {
 		return
 	}
 	select {
-	case <-promoted: // since some time, or a moment ago
+	case <-promoted: // it was promoted before
 	default:
 	}
 	if role, _ := r.Role(); role == registry.RolePrimary {
@@ -179,7 +179,7 @@ func (r *Replica) linger(grace time.Duration, promoted <-chan struct{}) {
 	}
 }
 
-// drain lets a server answer what it has taken until ctx ends, which it does after the grace.
+// drain lets a server answer the calls that it has taken, until ctx ends after the grace.
 func drain(ctx context.Context, server *ipc.Server, grace time.Duration) error {
 	switch err := server.Shutdown(ctx); {
 	case err == nil:
@@ -194,7 +194,7 @@ func drain(ctx context.Context, server *ipc.Server, grace time.Duration) error {
 	}
 }
 
-// closedOrder is nil for the end of a server that was told to end.
+// closedOrder returns nil if err is that of a server that was told to end, and err otherwise.
 func closedOrder(err error) error {
 	if err == ipc.ErrServerClosed {
 		return nil

@@ -5,51 +5,46 @@ import (
 	"time"
 )
 
-// A State is what a service shall not lose: the group keeps it alike on all
-// replicas and hands it to fresh ones. docs/replication.md tells what that
-// guarantees.
+// A State is the state of a service. The group keeps it equal on all replicas, and passes it to new
+// ones. docs/replication.md states the guarantees.
 //
-// The state must be a function of the calls that changed it: every replica
-// executes the same ones in the same order, and handlers that read a clock, random
-// numbers or other processes would make replicas differ. A method changes the state
-// unless its schema marks it read_only.
+// The state must be a function of the calls that changed it. Every replica executes the same calls
+// in the same order; handlers that read a clock, random numbers or other processes would make
+// replicas differ. A method changes the state unless its schema marks it read_only.
 //
-// Snapshot and Restore are never called while a call that changes the state is
-// executed; read-only ones may be.
+// Snapshot and Restore are never called while a call that changes the state is executed. Calls of
+// read_only methods may be executed at the same time.
 type State interface {
-	// Snapshot returns the whole state. Calls that change it wait until it
-	// returns; the bytes belong to the group from then on.
+	// Snapshot returns the whole state. Calls that change the state wait until Snapshot returns.
+	// The returned slice belongs to the group.
 	Snapshot() ([]byte, error)
-	// Restore replaces the whole state, whatever it was, by a snapshot that
-	// another replica took, perhaps one of an older version of the program. The
-	// bytes are its own. After an error the replica is replaced.
+	// Restore replaces the whole state by a snapshot that another replica has taken, perhaps one
+	// with an older version of the program. The slice belongs to the callee. After an error, or a
+	// panic, the replica is replaced.
 	Restore(snapshot []byte) error
 }
 
-// Replication makes a group keep the State of its service: a call that changes
-// it is answered when the primary and every standby in sync have executed it,
-// and only a standby in sync is promoted. Zero values mean the defaults.
+// Replication makes a group keep the [State] of its service. A call that changes the state is
+// answered when the primary and every standby in sync have executed it. Only a standby in sync is
+// promoted. Zero values mean the defaults.
 type Replication struct {
-	// MinSync is how many standbys must be in sync for calls that change the
-	// state; with fewer they fail with ipc.CodeFailedPrecondition. With 0 a primary
-	// that has lost its standbys goes on alone, and the state is lost with it
-	// if it dies before another is in sync.
+	// MinSync is the number of standbys that must be in sync for calls that change the state. With
+	// fewer, such calls fail with [ipc.CodeFailedPrecondition]. With 0, a primary that has lost its
+	// standbys continues alone, and the state is lost if it dies before another one is in sync.
 	MinSync int
-	// AckTimeout is how long a standby may take to execute a call, besides four times as
-	// long as the primary took for it, before the primary goes on without it; 1 s
-	// when 0.
+	// AckTimeout is the time that a standby has to execute a call, in addition to four times as
+	// long as the primary took, before the primary continues without it; 1 s when 0.
 	AckTimeout time.Duration
-	// SyncTimeout is how long a replica may take to be in sync, once it is
-	// ready, before it is replaced; 10 s when 0.
+	// SyncTimeout is the time that a ready replica has to get in sync, before it is replaced; 10 s
+	// when 0.
 	SyncTimeout time.Duration
-	// Backlog limits the calls, in bytes, that the primary keeps for a standby
-	// that is not in sync yet; with more it begins anew, from a new snapshot.
-	// 64 MiB when 0.
+	// Backlog limits the calls, in bytes, that the primary keeps for a standby that is not in sync
+	// yet. A standby that needs more starts again from a new snapshot. 64 MiB when 0.
 	Backlog int
 }
 
-// maxStateful is how many replicas a group can have that keeps a state: they
-// share a word with the epoch.
+// maxStateful is the largest number of replicas of a group that keeps a state: a word has a bit for
+// each of them, and the epoch.
 const maxStateful = 24
 
 func (r Replication) withDefaults(replicas int) (*Replication, error) {

@@ -7,50 +7,49 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A ReplicaStatus is the state of one replica.
+// A ReplicaStatus is the state of one replica, as the supervisor knows it.
 type ReplicaStatus struct {
 	Index int
 	Name  string
-	// PID is 0 while no process runs in this place.
+	// PID is 0 while the replica has no process.
 	PID   int
-	Alive bool // its process lives, as far as the kernel has told
+	Alive bool // its process is alive, as far as the kernel has reported
 	Ready bool // it is registered and answers
-	// Role, Epoch, Control and Reply are from its record in the registry: what
-	// the replica says of itself. Zero until it is registered.
+	// Role, Epoch, Control and Reply are from the replica's record in the registry. They are zero
+	// until the replica is registered.
 	Role           registry.Role
 	Epoch          uint64
 	Control, Reply string
-	// Err is how the last process in this place failed, until the next is
-	// ready.
+	// Err is the failure of the replica's last process, until the next one is ready.
 	Err error
-	// InSync is set, in a group that replicates, while the replica has all
-	// that was answered, and the primary waits for it. A new primary first finds
-	// out who is; until then nobody is in sync.
+	// InSync is set, in a group that replicates, while the replica has executed all changes that
+	// were answered and the primary waits for it. After a promotion it is false for all replicas
+	// until the new primary has found out which of them are in sync.
 	InSync bool
-	// Restarts counts how often its process was replaced.
+	// Restarts is the number of times that the replica's process was replaced.
 	Restarts int
 }
 
-// A Status is the state of a group at one moment.
+// A Status is the state of a group at one moment. It is a copy.
 type Status struct {
-	// Epoch numbers the promotions; Primary is the index of the primary, or -1.
+	// Epoch is the number of promotions. Primary is the index of the primary, or -1.
 	Epoch   uint64
 	Primary int
-	// Degraded means that the limit of restarts was reached and no replica has
-	// become healthy since.
+	// Degraded means that the limit of restarts was reached, and no replica has become healthy
+	// since.
 	Degraded bool
-	// Quarantined is how many requests are refused at present because they ended the
-	// processes that executed them, and Quarantines how many were put in quarantine so far.
+	// Quarantined is the number of requests that are refused at present because they ended the
+	// processes that executed them. Quarantines is the number of quarantines so far.
 	Quarantined, Quarantines int
 	// Replicates means that the group keeps a state.
 	Replicates bool
-	// OutputLost counts the bytes of the replicas' output that Config.Stdout and
-	// Config.Stderr did not take: they failed, or were too slow.
+	// OutputLost is the number of bytes of the replicas' output that Config.Stdout and
+	// Config.Stderr did not take, because they failed or were too slow.
 	OutputLost uint64
 	Replicas   []ReplicaStatus
 }
 
-// Alive returns the number of replicas whose process lives.
+// Alive returns the number of replicas whose process is alive.
 func (s Status) Alive() (n int) {
 	for _, r := range s.Replicas {
 		if r.Alive {
@@ -60,8 +59,8 @@ func (s Status) Alive() (n int) {
 	return n
 }
 
-// Healthy reports whether all replicas are ready, one of them is the primary,
-// and all know their roles of this epoch and have the state, if there is one.
+// Healthy reports whether all replicas are ready and know their roles of this epoch, one of them is
+// the primary and, in a group that replicates, all are in sync.
 func (s Status) Healthy() bool {
 	for _, r := range s.Replicas {
 		want := registry.RoleStandby
@@ -75,12 +74,12 @@ func (s Status) Healthy() bool {
 	return s.Primary != none
 }
 
-// A board shows the last status to those who wait for a change.
+// A board passes the last status to goroutines that wait for a change.
 type board struct {
 	mu      sync.Mutex
 	status  Status
 	changed chan struct{} // closed at the next change
-	ended   error         // why there will be no change
+	ended   error         // why there will be no further change
 }
 
 func newBoard() *board {
@@ -101,7 +100,7 @@ func (b *board) set(s Status, ended error) {
 	b.changed = make(chan struct{})
 }
 
-// wait blocks until cond holds, ctx is done or the board has ended.
+// wait blocks until cond holds, ctx is done, or the board has ended.
 func (b *board) wait(ctx context.Context, cond func(Status) bool) (Status, error) {
 	for {
 		s, changed, ended := b.get()
