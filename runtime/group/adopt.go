@@ -12,9 +12,9 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// findSurvivors finds out what an earlier supervisor left in the group's places. The
-// processes that it returns are to be adopted, which is wanted with
-// Config.Survive; it blocks until all others are gone, for cfg.ReadyTimeout at most.
+// findSurvivors finds the processes that an earlier supervisor left in the group's places. With
+// Config.Survive it returns them, for adoption. Otherwise it blocks until they are gone, for
+// cfg.ReadyTimeout at most.
 func findSurvivors(ctx context.Context, cfg Config, p *page,
 	reg *registry.Registry) (survivors []*joinedProcess, err error) {
 	all, err := p.withdrawStarts()
@@ -32,7 +32,7 @@ func findSurvivors(ctx context.Context, cfg Config, p *page,
 			cfg.Service, pids))
 	defer cancel()
 	if !cfg.Survive {
-		// The kernel kills them at once, but a large one takes a while to die.
+		// The kernel kills them at once, but the death of a large process takes a while.
 		for _, j := range all {
 			err = sys.JoinErrors(err, p.awaitEnd(ctx, j))
 		}
@@ -55,7 +55,7 @@ func findSurvivors(ctx context.Context, cfg Config, p *page,
 	return all, nil
 }
 
-// awaitEnd blocks until the process in a place, whose handle it closes, is dead.
+// awaitEnd blocks until the process in a place is dead, and closes its handle.
 func (p *page) awaitEnd(ctx context.Context, j *joinedProcess) error {
 	if j.handle == nil {
 		return p.awaitFree(ctx, j)
@@ -85,8 +85,8 @@ func (p *page) awaitFree(ctx context.Context, j *joinedProcess) error {
 	}
 }
 
-// awaitNames blocks until nobody has a name of the group's replicas but those
-// who are adopted: a dying process may have left its place before its name.
+// awaitNames blocks until the names of the group's replicas are free, except those of adopted ones.
+// A dying process may lose its place before its name.
 func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry,
 	adopted map[string]bool) error {
 	recs, err := reg.List(cfg.Service)
@@ -104,8 +104,8 @@ func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry,
 	return nil
 }
 
-// adoptAll takes over the replicas that an earlier supervisor left, with the
-// reign of their primary. It runs before anything else does.
+// adoptAll takes over the replicas that an earlier supervisor left, with the reign of their
+// primary. It runs before anything else.
 func (s *supervisor) adoptAll(survivors []*joinedProcess) {
 	for _, j := range survivors {
 		if j.index >= len(s.replicas) {
@@ -113,7 +113,7 @@ func (s *supervisor) adoptAll(survivors []*joinedProcess) {
 			continue
 		}
 		s.adopt(s.replicas[j.index], j)
-		s.settled = true // it is no fresh group
+		s.settled = true // the group is not a new one
 	}
 	primary := s.reign.primary
 	if primary == none || primary >= len(s.replicas) || s.replicas[primary].proc == nil {
@@ -123,8 +123,8 @@ func (s *supervisor) adoptAll(survivors []*joinedProcess) {
 	s.rule(s.reign.epoch, primary)
 }
 
-// adopt makes a process that others started a replica's. Its record, which the
-// registry's watch brings, makes it ready.
+// adopt makes a process that another supervisor started the process of a replica. The replica
+// becomes ready when the registry's watch reports its record.
 func (s *supervisor) adopt(r *managedReplica, j *joinedProcess) {
 	s.page.incarnation(r.index).Store(j.incarnation)
 	sys.CrashPoint("group adopted")
@@ -135,8 +135,8 @@ func (s *supervisor) adopt(r *managedReplica, j *joinedProcess) {
 	s.report(Event{Kind: Adopted, Replica: r.name, PID: p.pid})
 	s.attend(r, p)
 	if s.page.placeWord(r.index, offTold) == j.incarnation {
-		// The earlier supervisor has told it to end. It answers what it has taken, perhaps
-		// as the primary, and is replaced then.
+		// The earlier supervisor has told the process to end. It answers the calls that it has
+		// taken, perhaps as the primary, and is then replaced.
 		r.state, r.planned, r.told = leaving, true, p
 		s.killAfterGrace(r)
 		return
@@ -144,7 +144,7 @@ func (s *supervisor) adopt(r *managedReplica, j *joinedProcess) {
 	s.expectReady(r, p)
 }
 
-// evict kills a process of an earlier supervisor for which there is no place.
+// evict kills a process of an earlier supervisor for which the group has no place.
 func (s *supervisor) evict(j *joinedProcess) {
 	name := replicaName(s.cfg.Service, j.index)
 	if rec, err := s.reg.Lookup(name); err == nil && rec.Control != "" {

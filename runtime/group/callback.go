@@ -8,15 +8,15 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// This file is what happens to code of the user that this package calls, when it panics or
-// ends its goroutine (runtime.Goexit): neither ends the process, or what the goroutine
-// does for others, and both leave a trace.
+// This file contains calls of the user's code. If such code panics or ends its goroutine
+// (runtime.Goexit), it ends neither the process nor the work that the goroutine does for others,
+// and it leaves a trace.
 
-// errExited is the answer of a handler that has ended its goroutine, on every replica.
+// errExited is the answer, on every replica, of a handler that has ended its goroutine.
 var errExited = ipc.Errorf(ipc.CodeInternal, "the handler ended its goroutine (runtime.Goexit)")
 
-// contain runs f, the user's code called what, on a goroutine of its own. A panic, and the
-// end of that goroutine, are errors.
+// contain runs f, the user's code called what, on a goroutine of its own. It returns an error for a
+// panic, and for the end of that goroutine.
 func contain(log *slog.Logger, what string, f func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
@@ -40,8 +40,8 @@ func contain(log *slog.Logger, what string, f func() error) (err error) {
 	return err
 }
 
-// traced returns the logger for what must leave a trace: the process's default where none
-// was set.
+// traced returns the logger for events that must leave a trace: log or, if that is nil, the default
+// logger.
 func traced(log *slog.Logger) *slog.Logger {
 	if log == nil || log.Handler() == slog.DiscardHandler {
 		return slog.Default()

@@ -11,24 +11,24 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// This file is a process's right to a place in a group: how it gets it, before it
-// touches anything of the place, and when it loses it.
+// This file handles the right of a process to a place in a group: how the process gets the right,
+// before it uses anything of the place, and when it loses the right.
 
-// placeFromEnv returns what the supervisor has told this process, and takes it out of
-// the environment, so that programs which this process starts are not told.
+// placeFromEnv returns the place that the supervisor has passed to this process, and removes it
+// from the environment, so that programs which this process starts do not get it.
 var placeFromEnv = sync.OnceValue(func() string {
 	defer os.Unsetenv(placeVar)
 	return os.Getenv(placeVar)
 })
 
-// claimLock is the byte that the one process locks which may act for a start. Its
-// program may have started others, with its environment.
+// claimLock returns the byte that a process locks to act for a start. Only one process may,
+// although the program may have started others with its environment.
 func claimLock(index int, incarnation uint64) int64 {
 	return 1<<61 | int64(index)<<32 | int64(uint32(incarnation^incarnation>>32))
 }
 
-// claimPlace makes this process the only one that acts for its start, as long as it
-// holds the file that claimPlace returns; or says who does.
+// claimPlace makes this process the only one that acts for its start, for as long as the returned
+// file is open. If another process does, the error names that process.
 func (r *Replica) claimPlace() (claim *os.File, err error) {
 	f, err := r.dir.Root().OpenFile(pagePath(r.service), os.O_RDWR, 0)
 	if err != nil {
@@ -75,7 +75,7 @@ func sameFile(a, b *os.File) error {
 	return nil
 }
 
-// placeTaken is the error of a process that has its parent's environment.
+// placeTaken returns the error of a process that has the environment of its parent.
 func (r *Replica) placeTaken() error {
 	who := "another process"
 	first := placeLock(r.index, 0)
@@ -90,8 +90,8 @@ func (r *Replica) placeTaken() error {
 		who, r.Name(), placeVar)
 }
 
-// startWithdrawn is the error of a process that comes too late, or has the environment of
-// one that was started earlier.
+// startWithdrawn returns the error of a process that is too late, or that has the environment of a
+// process that was started earlier.
 func (r *Replica) startWithdrawn() error {
 	return fmt.Errorf("the start of %s is not wanted any more: its supervisor is gone, or has "+
 		"started another process; start this process by its group, or without the variable %s",
@@ -100,8 +100,8 @@ func (r *Replica) startWithdrawn() error {
 
 func (p *page) tethered() bool { return wordAt(p.mem, offTether).Load() == 1 }
 
-// supervisor returns a handle on the process that holds the page's lock, or nil
-// where its pid means nothing, or is not known.
+// supervisor returns a handle on the process that holds the page's lock, or nil if its pid is
+// unknown or has no meaning in this pid namespace.
 func (p *page) supervisor() *sys.Process {
 	pid := wordAt(p.mem, offPID).Load()
 	if wordAt(p.mem, offHome).Load() != sys.PIDNamespace() {
@@ -118,14 +118,13 @@ func (p *page) supervisor() *sys.Process {
 	return h
 }
 
-// lifelinePeriod is how often a replica looks for its supervisor where it cannot
-// wait for its death.
+// lifelinePeriod is the period at which a replica checks for its supervisor if it cannot wait for
+// the supervisor's death.
 const lifelinePeriod = 250 * time.Millisecond
 
-// holdLifeline ends this process when its supervisor has died without it. The kernel
-// does so first, but not with a program that has gained privileges, by set-user-id
-// or file capabilities, nor with one that something else than the supervisor has
-// started.
+// holdLifeline ends this process after the death of its supervisor. Usually the kernel does that
+// first, but not for a program that has gained privileges, by set-user-id or file capabilities, nor
+// for a process that a program other than the supervisor has started.
 func (r *Replica) holdLifeline() {
 	if !r.page.tethered() {
 		return

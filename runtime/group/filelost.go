@@ -14,12 +14,12 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// This file is what a supervisor does when the group's file is taken away from it or is
-// damaged. It makes another one and rules in both, so that the replicas that have
-// mapped the first one, which no name stands for any more, serve on; and it replaces
-// these one by one, as Roll does, so that all live in the new one in the end.
+// This file handles the loss of, and damage to, the group's file. The supervisor creates another
+// file and stores the reign in both; so the replicas that have mapped the first one, which has no
+// name any more, continue to serve. It then replaces these replicas one by one, as Roll does, until
+// all of them use the new file.
 
-// home returns the page in which a replica lives.
+// home returns the page that a replica uses.
 func (p *page) home(index int) *page {
 	if h := p.homes[index]; h != nil {
 		return h
@@ -27,14 +27,14 @@ func (p *page) home(index int) *page {
 	return p
 }
 
-// wordOf returns a word of a replica's own page.
+// wordOf returns a word of the page of a replica.
 func (p *page) wordOf(index, off int) word {
 	return wordAt(p.home(index).mem, placeOffset(index)+off)
 }
 
-// settle makes p the page of the next process in a place. A page in which nobody lives any
-// more loses its lock, by which clients that map it know that it is not supervised; it
-// stays mapped, for somebody may still wait for a word in it.
+// settle makes p the page of the next process in a place. A former page that no replica uses any
+// more loses its lock; by that, clients that map it know that it is not supervised. The page stays
+// mapped, because a goroutine may still wait for a word in it.
 func (p *page) settle(index int) {
 	delete(p.homes, index)
 	for _, old := range p.former {
@@ -44,8 +44,8 @@ func (p *page) settle(index int) {
 	}
 }
 
-// storeReign stores r in every page in which somebody lives. The one of the primary
-// before goes first: at no moment do two replicas find that they rule.
+// storeReign stores r in every page that a replica uses. The page of the former primary comes
+// first, so that at no moment two replicas find that they are the primary.
 func (p *page) storeReign(r reign) {
 	before := p.reign().primary
 	first := p.home(before)
@@ -55,8 +55,8 @@ func (p *page) storeReign(r reign) {
 	}
 }
 
-// problem says what has become of a supervisor's page whose reign should be r, or "".
-// From one that is damaged the replicas can learn nothing.
+// problem describes the damage to a supervisor's page whose reign should be r, or returns "".
+// Replicas cannot use a damaged page.
 func (p *page) problem(service string, r reign) (problem string, damaged bool) {
 	fi, err := p.f.Stat()
 	switch {
@@ -72,7 +72,7 @@ func (p *page) problem(service string, r reign) (problem string, damaged bool) {
 	return "", false
 }
 
-// watchFile looks again and again whether the group's file is what the supervisor has made.
+// watchFile checks the group's file periodically.
 func (s *supervisor) watchFile() {
 	tick := time.NewTicker(domain.CheckPeriod)
 	defer tick.Stop()
@@ -97,7 +97,7 @@ func (s *supervisor) checkFile() {
 		s.page.dir.Touch(pagePath(s.cfg.Service), folder)
 	}
 	if len(s.page.homes) > 0 {
-		s.checkSync() // who lives in a page without a name cannot wake us
+		s.checkSync() // a replica that uses a page without a name cannot wake the supervisor
 	}
 	problem, damaged := s.page.problem(s.cfg.Service, s.reign)
 	if problem == "" {
@@ -137,8 +137,8 @@ func (s *supervisor) tellOfTrouble() {
 	s.late = trouble != nil
 }
 
-// claimAnew makes the group's file again where the domain is now. An *InUseError says that
-// another supervisor rules there, or has ruled.
+// claimAnew creates the group's file again in the present folder of the domain. It returns an
+// *InUseError if another supervisor supervises the group there, or has done so.
 func (s *supervisor) claimAnew() (*page, error) {
 	if s.page.dir.InPlace() {
 		if s.page.dir.Holds(pagePath(s.cfg.Service), s.page.id) {
@@ -148,7 +148,7 @@ func (s *supervisor) claimAnew() (*page, error) {
 		}
 		next, err := claimPage(s.page.dir, s.cfg.Service, s.cfg.Replicas, s.page.claim)
 		if err == nil {
-			s.page.claim = nil // it is the next page's
+			s.page.claim = nil // the claim belongs to the next page
 		}
 		return next, err
 	}
@@ -173,8 +173,8 @@ func (s *supervisor) claimAnew() (*page, error) {
 	return next, nil
 }
 
-// move makes next the group's page. Of a damaged page the replicas are replaced all at
-// once: none of them can rule.
+// move makes next the group's page. If the former page is damaged, all replicas are replaced at
+// once, because none of them can be the primary.
 func (s *supervisor) move(next *page, damaged bool) {
 	old := s.page
 	next.describe(&s.cfg)
@@ -217,8 +217,8 @@ func (s *supervisor) move(next *page, damaged bool) {
 	}
 }
 
-// moveReplicas replaces, one after the other, the replicas that live in a former page. It ends
-// with the group.
+// moveReplicas replaces, one after the other, the replicas that use a former page. It ends with the
+// group.
 func (s *supervisor) moveReplicas() {
 	g := &Group{s}
 	for left := true; left && s.ctx.Err() == nil; {
@@ -230,8 +230,8 @@ func (s *supervisor) moveReplicas() {
 				}
 			})
 			if there {
-				// What goes wrong is in the group's events; a replica is tried again with the
-				// next round, and a group that is not healthy is waited for.
+				// Errors are in the group's events. The next round tries the replica again, and
+				// waits for a group that is not healthy.
 				_ = g.exchange(s.ctx, index, s.commandOf(index))
 			}
 		}

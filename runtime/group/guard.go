@@ -10,20 +10,20 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// This file is a replica's part in the quarantine of requests that end the processes that execute
-// them; quarantine.go is the supervisor's, and has the whole.
+// This file is the replica's part of the quarantine of requests that end the processes that execute
+// them. quarantine.go has the supervisor's part, and describes the whole.
 
-// A guard publishes what its process executes, in the process's own page, and refuses
-// what the supervisor has put in quarantine. It implements ipc.Guard.
+// A guard publishes the requests that its process executes, in the page of the process, and refuses
+// the requests that the supervisor has put in quarantine. It implements ipc.Guard.
 type guard struct {
 	replica   *Replica
-	trialSlot chan struct{} // has a place for the one suspect that is executed
+	trialSlot chan struct{} // has one element while a suspect is executed
 
-	// requests has what the page has, for the page may be damaged.
+	// requests has the same contents as the page, which may be damaged.
 	requests [mostRequests]atomic.Uint64
 
 	mu sync.Mutex
-	// suspects, requests and methods, that this process has executed and outlived
+	// proven has the suspects, requests and methods, that this process has executed and survived.
 	proven map[uint64]bool
 }
 
@@ -32,15 +32,15 @@ func newGuard(r *Replica) *guard {
 }
 
 const (
-	// suspectPatience is how long a suspect waits for the one before it, and for a
-	// standby in sync, before it is refused. Its client may send it again.
+	// suspectPatience is the time for which a suspect waits for the one before it, and for a
+	// standby in sync, before it is refused. The client may send it again.
 	suspectPatience = 10 * time.Second
-	// bystanderPatience is how long a request waits whose method is suspected after one
-	// death; then it is executed as any other.
+	// bystanderPatience is the time for which a request waits whose method is suspected after one
+	// death. After that it is executed like any other.
 	bystanderPatience = 2 * time.Second
-	// suspectPeriod is how often a suspect that waits for a standby looks whether it is one still.
+	// suspectPeriod is the period at which a waiting suspect checks whether it still is a suspect.
 	suspectPeriod = 20 * time.Millisecond
-	// mostProven bounds what a guard remembers.
+	// mostProven bounds the size of proven.
 	mostProven = 1 << 12
 )
 
@@ -64,14 +64,14 @@ func (g *guard) Enter(request uint64) (place int, err error) {
 	return g.publish(request), nil
 }
 
-// verdict returns what the group knows of a request or a method.
+// verdict returns what the group knows about a request or a method.
 func (g *guard) verdict(word uint64) verdict {
 	entries := wordAt(g.replica.page.mem, offSuspects).Load()
 	return g.replica.page.verdict(word, int(min(entries, mostSuspects)))
 }
 
-// suspects reports whether the next request of a method is to be executed as a suspect. After one
-// death it is so only where a second one could take the state along.
+// suspects reports whether the next request of a method must be executed as a suspect. After one
+// death that is so only if a second one could destroy the state.
 func (g *guard) suspects(method verdict) bool {
 	return method.suspected && (method.deaths > 1 || g.replicates())
 }
@@ -87,11 +87,11 @@ func (g *guard) refuseQuarantined(what string, v verdict) error {
 		what, v.until.Format(time.TimeOnly), v.deaths, g.replica.service)}
 }
 
-// enterSuspect lets a request in that was being executed when a process died, or one of
-// a method of which one was: alone among its like, so that another death tells which of them
-// it was, and not before a standby has the state, lest that death take the state along.
+// enterSuspect admits a request that was in execution when a process died, or one of a method of
+// which a request was. It admits one such request at a time, so that another death identifies the
+// request, and only when a standby is in sync, so that this death does not destroy the state.
 func (g *guard) enterSuspect(request uint64) (place int, err error) {
-	// key is what is suspected: the request, or its method.
+	// key is the suspected word: of the request, or of its method.
 	key, limit := request, suspectPatience
 	if request&wholeMethod != 0 {
 		key = methodWord(request)
@@ -99,7 +99,7 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 			limit = bystanderPatience
 		}
 	}
-	// giveUp ends the wait of a suspect; one of which little is known goes on.
+	// giveUp ends the wait of a suspect. A request about which little is known is executed.
 	giveUp := func(why error) (int, error) {
 		if limit == bystanderPatience {
 			return g.publish(request &^ wholeMethod), nil
@@ -144,8 +144,8 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 	return place | holdsTrialSlot, nil
 }
 
-// stillSuspected reports whether a request or a method has not been cleared since, here or
-// by the supervisor.
+// stillSuspected reports whether a request or a method was not cleared meanwhile, here or by the
+// supervisor.
 func (g *guard) stillSuspected(word uint64) bool {
 	return g.verdict(word).suspected && !g.isProven(word)
 }
@@ -156,11 +156,11 @@ func refuseSuspect(why error) error {
 			"such ones are executed one at a time, beside a standby that has the state", Err: why}
 }
 
-// holdsTrialSlot is the bit of a place whose request has the suspects' slot.
+// holdsTrialSlot is the bit in the place of a request that holds the trial slot.
 const holdsTrialSlot = 1 << 16
 
-// publish writes that a request is executed into a free place of the page. Beyond
-// mostRequests at a time they go unseen, in place -1.
+// publish writes a request that is executed into a free place of the page. If mostRequests are
+// published already, it returns -1, and the request is not published.
 func (g *guard) publish(word uint64) (place int) {
 	first := int(word>>requestBits) % mostRequests
 	for i := range mostRequests {

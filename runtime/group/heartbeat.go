@@ -6,7 +6,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// listenToHearts suspects replicas whose heartbeat stops.
+// listenToHearts suspects replicas whose heartbeats stop.
 func (s *supervisor) listenToHearts() {
 	period := s.cfg.Heartbeat.Period
 	tick := time.NewTicker(period)
@@ -29,30 +29,30 @@ func (s *supervisor) listenToHearts() {
 	}
 }
 
-// A pulse is what the supervisor knows of a replica's heart.
+// A pulse has what the supervisor knows about the heartbeats of a replica.
 type pulse struct {
 	beat    uint64        // the last one seen
-	silence time.Duration // observed since
+	silence time.Duration // the observed time since
 	blinks  int           // pauses of the supervisor since
 }
 
 const (
-	// fewestLooks is how often the supervisor must have looked in vain before it
-	// suspects a replica, so that no single look decides, however late it comes.
+	// fewestLooks is the number of checks without a heartbeat before the supervisor suspects a
+	// replica, so that no single check decides, however late it comes.
 	fewestLooks = 8
-	// mostBlinks is how many pauses in a row can excuse a replica: one that has
-	// not beaten before the next one hangs, or else a supervisor that never gets
-	// to run in time would never find that out.
+	// mostBlinks is the number of pauses in a row that can excuse a replica. A replica without a
+	// heartbeat between them hangs; without the limit, a supervisor that never runs in time would
+	// never find out.
 	mostBlinks = 8
 )
 
-// feelPulse looks for a heartbeat. A supervisor that was stopped itself for as
-// long as the grace, alone or with the whole machine, knows nothing of the
-// meantime, and begins anew. A shorter delay, as on a busy machine, is no excuse
-// for a replica; but each look counts for no more than a share of the grace.
+// feelPulse checks for a heartbeat. If the supervisor itself was stopped for as long as the grace,
+// alone or with the whole machine, it knows nothing about that time, and starts again. A shorter
+// delay, as on a busy machine, does not excuse a replica; but each check counts for no more than a
+// share of the grace.
 func (s *supervisor) feelPulse(r *managedReplica, since time.Duration) {
 	beat := s.page.beat(r.index)
-	// its first supervisor wanted no heartbeat
+	// the first supervisor of the process wanted no heartbeat
 	mute := beat == 0 && r.proc != nil && r.proc.cmd == nil
 	if r.state != ready || beat != r.pulse.beat || mute {
 		r.pulse = pulse{beat: beat}
@@ -70,11 +70,11 @@ func (s *supervisor) feelPulse(r *managedReplica, since time.Duration) {
 	}
 }
 
-// watchFutex learns of the death of a registered replica from its robust futex,
-// which the kernel releases before it tears the memory down; the pidfd tells
-// after that. The replica is not reaped yet, but its reign can end: should
-// another thread of it still run, the reign's end stops it. It holds a thread
-// per replica. A replica that offers no futex is left to the pidfd.
+// watchFutex reports the death of a registered replica by its robust futex, which the kernel
+// releases before it tears down the memory of the process. The pidfd reports the death after that.
+// The replica is not reaped yet, but its reign can end: if another thread of it still runs, the end
+// of the reign stops that thread. watchFutex holds a thread per replica. If a replica has no futex,
+// only the pidfd reports its death.
 func (s *supervisor) watchFutex(r *managedReplica) {
 	incarnation := r.incarnation
 	word := s.page.alive(r.index)

@@ -15,12 +15,12 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// This file is the way of the replicas' output. The supervisor reads the pipe of
-// every replica to its end, whatever becomes of what it has read: a process that
-// writes into a pipe waits for its reader, and dies when there is none. What was
-// read goes to a sink, which has room for some of it and drops the rest.
+// This file handles the output of the replicas. The supervisor reads the pipe of every replica to
+// its end, even if what it has read is dropped, because a process that writes to a pipe waits for
+// its reader, and dies when there is none. A sink takes the output, has room for some of it, and
+// drops the rest.
 
-// A tail keeps the last lines of what is written to it.
+// A tail keeps the last lines that are written to it.
 type tail struct {
 	mu   sync.Mutex
 	last []byte
@@ -46,36 +46,34 @@ func (t *tail) lines() string {
 }
 
 const (
-	// sinkRoom is how many bytes wait for a writer.
+	// sinkRoom is the number of bytes that can wait for a writer.
 	sinkRoom = 1 << 20
-	// sinkPatience is how long a replica's output waits for a writer that is
-	// slower than the replica, each time that the writer has taken something.
+	// sinkPatience is the time for which the output of a replica waits for a slower writer, each
+	// time that the writer has taken something.
 	sinkPatience = 100 * time.Millisecond
-	// sinkGrace is how long a group that ends waits for its writers.
+	// sinkGrace is the time for which a group that ends waits for its writers.
 	sinkGrace = 2 * time.Second
 )
 
-// A sink is a writer of the user's, and the one goroutine that calls it. The
-// writer may be slow, fail, panic or block for ever: put never waits for longer
-// than sinkPatience.
+// A sink is a writer of the user, with the one goroutine that calls it. The writer may be slow,
+// fail, panic or block forever: put never waits for longer than sinkPatience.
 type sink struct {
 	w     io.Writer
-	owned *os.File // to close in the end; may be nil
+	owned *os.File // closed at the end; may be nil
 	log   *slog.Logger
-	lost  *atomic.Uint64 // counts the bytes that nobody got
+	lost  *atomic.Uint64 // counts the dropped bytes
 
 	mu      sync.Mutex
-	changed *sync.Cond // something below
+	changed *sync.Cond // a field below has changed
 	queue   [][]byte
-	size    int    // of queue and of what is being written
+	size    int    // of queue and of the bytes that are being written
 	stuck   bool   // the writer has not taken anything for sinkPatience
 	dropped uint64 // bytes for which there was no room, since the last mark
 	closed  bool
 	done    chan struct{}
 }
 
-// newSink makes a sink of w, and of owned, which it closes in the end, if that is
-// not nil.
+// newSink returns a sink of w. If owned is not nil, the sink closes it at the end.
 func newSink(w io.Writer, owned *os.File, log *slog.Logger, lost *atomic.Uint64) *sink {
 	s := &sink{w: w, owned: owned, log: log, lost: lost, done: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
@@ -83,7 +81,7 @@ func newSink(w io.Writer, owned *os.File, log *slog.Logger, lost *atomic.Uint64)
 	return s
 }
 
-// put queues b, which becomes the sink's.
+// put queues b, which belongs to the sink from then on.
 func (s *sink) put(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,10 +102,10 @@ func (s *sink) put(b []byte) {
 	s.changed.Broadcast()
 }
 
-// fits reports whether there is room for b, or nothing else.
+// fits reports whether there is room for b, or the sink is empty.
 func (s *sink) fits(b []byte) bool { return s.size == 0 || s.size+len(b) <= sinkRoom }
 
-// awaitRoom waits until b fits, or marks the writer as stuck. It needs mu.
+// awaitRoom blocks until b fits, or marks the writer as stuck. The caller must hold s.mu.
 func (s *sink) awaitRoom(b []byte) {
 	late := false
 	timer := time.AfterFunc(sinkPatience, func() {
@@ -123,7 +121,7 @@ func (s *sink) awaitRoom(b []byte) {
 	s.stuck = !s.fits(b)
 }
 
-// lossMark is the line in the output that stands for what is missing.
+// lossMark returns the line that stands in the output for dropped bytes.
 func lossMark(n uint64, why string) []byte {
 	return fmt.Appendf(nil, "\n[ipcgen: %d bytes of output are missing here: %s]\n", n, why)
 }
@@ -133,7 +131,7 @@ func (s *sink) run() {
 	if s.owned != nil {
 		defer s.owned.Close()
 	}
-	var failed uint64 // bytes that the writer refused since it last took any
+	var failed uint64 // bytes refused by the writer since it last took any
 	for {
 		b, ok := s.next()
 		if !ok {
@@ -157,7 +155,7 @@ func (s *sink) run() {
 	}
 }
 
-// next returns what to write next; what it returned before has been written.
+// next returns the bytes to write next. The result of the previous call has been written.
 func (s *sink) next() (b []byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,7 +175,7 @@ func (s *sink) next() (b []byte, ok bool) {
 	return b, true
 }
 
-// write calls the writer, whose panic is an error like any other.
+// write calls the writer. A panic of the writer is an error.
 func (s *sink) write(b []byte) (n int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -194,9 +192,8 @@ func (s *sink) write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// close ends the sink when everything is written, for which it waits until
-// giveUp is closed. Of a writer that blocks then, the goroutine that called it is
-// left, and nothing else.
+// close ends the sink when everything is written. It waits for that until giveUp is closed. If the
+// writer blocks then, only the goroutine that called it is left.
 func (s *sink) close(giveUp <-chan struct{}) {
 	s.mu.Lock()
 	s.closed = true
@@ -217,25 +214,25 @@ func (s *sink) close(giveUp <-chan struct{}) {
 	}
 }
 
-// An output is where a group's replicas write to.
+// An output has the sinks of the output of a group's replicas.
 type output struct {
 	stdout, stderr *sink
-	// Files that replicas may hold themselves, for nothing that happens to a
-	// regular file blocks or ends those who write to it; or nil.
+	// Files that replicas may hold themselves, or nil. A regular file neither blocks nor ends the
+	// processes that write to it.
 	stdoutFile, stderrFile *os.File
 	prefix                 func(int) string
 	log                    *slog.Logger
 	lost                   atomic.Uint64
 }
 
-// newOutput makes the output of a group. A writer that is given twice is called by
-// one goroutine.
+// newOutput returns the output of a group. If the same writer is given twice, one goroutine calls
+// it.
 func newOutput(cfg *Config) (*output, error) {
 	o := &output{prefix: cfg.Prefix, log: cfg.Logger}
 	if cfg.Prefix == nil {
 		o.stdoutFile = harmless(cfg.Stdout)
 		if cfg.Survive {
-			o.stderrFile = harmless(cfg.Stderr) // else the supervisor keeps its tail
+			o.stderrFile = harmless(cfg.Stderr) // otherwise the supervisor keeps the tail of it
 		}
 	}
 	var err error
@@ -252,9 +249,8 @@ func newOutput(cfg *Config) (*output, error) {
 	return o, nil
 }
 
-// sink makes a sink of a writer. A file is written to through a descriptor of
-// the sink's own: the Go runtime ends a process that writes to a broken pipe as
-// descriptor 1 or 2, and of no other number.
+// sink returns a sink of a writer. It writes to a file through a descriptor of its own, because the
+// Go runtime ends a process that writes to a broken pipe through descriptor 1 or 2.
 func (o *output) sink(w io.Writer) (*sink, error) {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -279,13 +275,13 @@ func harmless(w io.Writer) *os.File {
 	return f
 }
 
-// same reports whether two writers are one.
+// same reports whether two writers are the same.
 func same(a, b io.Writer) bool {
 	t := reflect.TypeOf(a)
 	return t == reflect.TypeOf(b) && t.Comparable() && a == b
 }
 
-// lines returns what puts together the lines of a replica, or nil.
+// lines returns the object that assembles the lines of a replica, or nil.
 func (o *output) lines(index int) *lines {
 	if o.prefix == nil {
 		return nil
@@ -293,7 +289,7 @@ func (o *output) lines(index int) *lines {
 	return &lines{prefix: o.prefix(index)}
 }
 
-// close ends the sinks. It waits for their writers no longer than sinkGrace.
+// close ends the sinks. It waits for their writers for sinkGrace at most.
 func (o *output) close() {
 	giveUp := make(chan struct{})
 	timer := time.AfterFunc(sinkGrace, func() { close(giveUp) })
@@ -304,18 +300,17 @@ func (o *output) close() {
 	}
 }
 
-// A stream is a replica's standard output or standard error, read by this
-// process.
+// A stream is the standard output or standard error of a replica, as read by this process.
 type stream struct {
 	r     *os.File
 	to    *sink
-	own   bool   // the sink is this stream's alone
+	own   bool   // the sink belongs to this stream alone
 	tail  *tail  // may be nil
 	lines *lines // nil without a prefix
 	ended chan struct{}
 }
 
-// read begins to read.
+// read starts to read.
 func (s *stream) read() {
 	s.ended = make(chan struct{})
 	go func() {
@@ -351,8 +346,8 @@ func (s *stream) pass(b []byte) {
 	}
 }
 
-// end reads what a process has left that is dead. A descendant of it that has
-// escaped may keep the pipe open; nobody waits for that one.
+// end reads the rest of the output of a dead process. A descendant that has escaped may keep the
+// pipe open; end does not wait for that one.
 func (s *stream) end() {
 	s.r.SetReadDeadline(time.Now().Add(time.Second))
 	<-s.ended
@@ -364,13 +359,13 @@ func (s *stream) end() {
 	}
 }
 
-// longestLine is the longest line that is put together; a longer one is cut.
+// longestLine is the length of the longest line that is assembled. A longer line is cut.
 const longestLine = 16 << 10
 
 // cutMark ends a piece of a line that is too long.
 const cutMark = " [cut: the line goes on]"
 
-// lines makes whole lines, each with a prefix, of output that comes in pieces.
+// lines assembles whole lines, each with a prefix, from output that arrives in pieces.
 type lines struct {
 	prefix  string
 	partial []byte

@@ -16,11 +16,10 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// The group's file in the domain has a page that only the supervisor writes,
-// then one for each replica that only it writes, and the supervisor before it
-// starts the replica's process. Pages are the machine's, for
-// they are mapped one by one. All numbers are 64-bit words in the machine's
-// byte order, if not said otherwise.
+// The group's file in the domain has a page that only the supervisor writes, followed by a page for
+// each replica that only that replica writes, and the supervisor before it starts the replica's
+// process. Pages have the size of the machine's pages, because they are mapped one by one. Unless
+// stated otherwise, all values are 64-bit words in the byte order of the machine.
 const (
 	pageMagic = 0x3170726767637069 // "ipcggrp1"
 
@@ -42,7 +41,7 @@ const (
 	offReplicas = 192  // of the group
 	offSuspects = 1024 // the number of entries, and then those: requests that end processes
 
-	// A replica's page.
+	// The page of a replica.
 	offBeat        = 0   // counts its heartbeats
 	offAlive       = 64  // 32 bits: the robust futex of a thread of the replica
 	offIncarnation = 72  // the incarnation that the supervisor wants here; its alone
@@ -61,16 +60,16 @@ const (
 // pageSize is the size of each part of the group's file.
 func pageSize() int { return os.Getpagesize() }
 
-// placeOffset is where the page of a replica begins.
+// placeOffset returns the offset of the page of a replica.
 func placeOffset(index int) int { return (1 + index) * pageSize() }
 
 const folder = ".groups"
 
-// errNoPage means that no supervisor ever made the group's page, or that the
-// last one removed it when it shut down.
+// errNoPage means that no supervisor has created the group's page, or that the last one has removed
+// it in its shutdown.
 var errNoPage = errors.New("no such group")
 
-// A phase is what the supervisor is about.
+// A phase is the phase in the life of a group.
 type phase uint8
 
 const (
@@ -80,10 +79,10 @@ const (
 	phaseClosing
 )
 
-// none is the primary's index when there is none.
+// none is the index of the primary if there is no primary.
 const none = -1
 
-// A reign is what the page's word says.
+// A reign is the content of the page's word.
 type reign struct {
 	epoch   uint64 // of the last promotion
 	primary int    // index, or none
@@ -100,17 +99,17 @@ func unpackReign(w uint64) reign {
 	return reign{epoch: w >> 24, primary: int(uint16(w)) - 1, phase: phase(w >> 16)}
 }
 
-// A page is a mapped group page: writable for its supervisor, read-only for
-// everybody else.
+// A page is a mapped page of a group: writable for its supervisor, read-only for all other
+// processes.
 type page struct {
 	f   *os.File
 	mem []byte
 	dir *domain.Dir // in which it lies
-	own bool        // dir is the page's to close
+	own bool        // dir belongs to the page, which closes it
 	id  fs.FileInfo // of f
 
-	// Of a supervisor's: the right to the group in dir, and the pages that this one
-	// has taken the place of. homes has, by index, those in which replicas still live.
+	// Only for a supervisor: the claim of the group in dir, and the pages that this one has
+	// replaced. homes has, by index, the pages that replicas still use.
 	claim  *domain.Claim
 	former []*page
 	homes  map[int]*page
@@ -118,7 +117,7 @@ type page struct {
 
 func (p *page) reign() reign { return unpackReign(wordAt(p.mem, offReign).Load()) }
 
-// supervised reports whether somebody else than the holder of p supervises.
+// supervised reports whether a process other than the holder of p supervises the group.
 func (p *page) supervised() (bool, error) { return sys.Locked(p.f, 0) }
 
 // named reports whether the group's name still stands for the page.
@@ -161,14 +160,14 @@ func openPage(dir *domain.Dir, service string) (*page, error) {
 	}
 	if wordAt(p.mem, offMagic).Load() != pageMagic {
 		p.close()
-		return nil, errNoPage // the supervisor is just making it
+		return nil, errNoPage // the supervisor is creating it
 	}
 	return p, nil
 }
 
-// openLayered opens a page anew where the file system would otherwise show its
-// supervisor another file. Closing a file that could be written wakes those who
-// follow the group, so no file is opened so in vain.
+// openLayered opens a page again if the file system could otherwise show its supervisor another
+// file. Closing a file that was open for writing wakes the processes that watch the group, so no
+// file is opened that way without need.
 func openLayered(dir *domain.Dir, service string, f *os.File) (*os.File, error) {
 	var magic [8]byte
 	if _, err := f.ReadAt(magic[:], offMagic); err != nil ||
@@ -179,7 +178,7 @@ func openLayered(dir *domain.Dir, service string, f *os.File) (*os.File, error) 
 	return dir.Root().OpenFile(pagePath(service), os.O_RDWR, 0)
 }
 
-// openPlace maps the page of a replica for it to write.
+// openPlace maps the page of a replica for writing.
 func openPlace(dir *domain.Dir, service string, index int) ([]byte, error) {
 	f, err := dir.Root().OpenFile(pagePath(service), os.O_RDWR, 0)
 	if err != nil {
@@ -211,10 +210,9 @@ func mapPage(dir *domain.Dir, f *os.File, size int, writable bool) (*page, error
 	return &page{f: f, mem: mem, dir: dir, id: fi}, nil
 }
 
-// claimPage makes this process the supervisor: it locks the page, which it
-// creates if needed. The lock ends with the process. An *InUseError names the
-// present supervisor. A supervisor that claims another file for its group has the
-// claim already.
+// claimPage makes this process the supervisor. It creates the page if needed, and locks it; the
+// lock ends with the process. It returns an *InUseError that names the present supervisor, if there
+// is one. A supervisor that claims another file for its group passes the claim that it has already.
 func claimPage(dir *domain.Dir, service string, replicas int, claim *domain.Claim) (*page, error) {
 	root := dir.Root()
 	if err := root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -234,9 +232,8 @@ func claimPage(dir *domain.Dir, service string, replicas int, claim *domain.Clai
 		switch {
 		case errors.Is(err, errRemoved):
 		case errors.As(err, &held) && held.PID != 0 && !sys.Alive(held.PID) && tries < 1000:
-			// A supervisor was killed while it started a child, which shares its
-			// lock until it has begun to execute its own program. Nothing tells
-			// of that moment.
+			// A supervisor was killed while it started a child. The child shares the lock until it
+			// has begun to execute its own program. No event reports that moment.
 			time.Sleep(time.Millisecond)
 		default:
 			return nil, err
@@ -244,8 +241,8 @@ func claimPage(dir *domain.Dir, service string, replicas int, claim *domain.Clai
 	}
 }
 
-// errRemoved means that the file was locked when its name was gone already:
-// the supervisor before had removed it.
+// errRemoved means that the file had lost its name when it was locked: the previous supervisor has
+// removed it.
 var errRemoved = errors.New("page removed")
 
 func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
@@ -273,7 +270,7 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 	}
 	if claim == nil {
 		claim, err = dir.Claim("group/" + service)
-		if errors.Is(err, domain.ErrClaimed) { // its file is gone, and it is about to make it again
+		if errors.Is(err, domain.ErrClaimed) { // it is about to create its file again
 			return nil, &InUseError{Service: service, Domain: dir.Path()}
 		}
 		if err != nil {
@@ -285,8 +282,8 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 			}
 		}()
 	}
-	// The last supervisor may have had more replicas, which may still live. The byte behind
-	// the pages is the one that tell writes, for which there must be room later.
+	// The last supervisor may have had more replicas, which may still live. tell writes the byte
+	// after the pages, for which there must be room later.
 	size := max(placeOffset(replicas), int(fi.Size())/pageSize()*pageSize())
 	if err := sys.Allocate(f, int64(size)+1); err != nil {
 		return nil, err
@@ -296,8 +293,8 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 		return nil, err
 	}
 	p.claim = claim
-	// A page left by a supervisor that was killed keeps its reign: no epoch of it
-	// may be used again, and its primary may live on.
+	// A page that a killed supervisor left keeps its reign: none of its epochs may be used again,
+	// and its primary may be alive.
 	if wordAt(p.mem, offMagic).Load() != pageMagic {
 		wordAt(p.mem, offReign).Store(reign{primary: none}.pack())
 	}
@@ -317,7 +314,7 @@ func inUse(dir *domain.Dir, service string) error {
 	return e
 }
 
-// describe tells the replicas what of the group's configuration concerns them.
+// describe stores the parts of the group's configuration that concern the replicas.
 func (p *page) describe(cfg *Config) {
 	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
 	wordAt(p.mem, offGrace).Store(uint64(cfg.Grace))
@@ -331,8 +328,7 @@ func (p *page) describe(cfg *Config) {
 	p.setReplication(cfg.Replication)
 }
 
-// setReign publishes r: by the store to those who look, then to those who
-// sleep.
+// setReign publishes r: by the store for processes that look, and by a write for those that sleep.
 func (p *page) setReign(r reign) error {
 	sys.CrashPoint("group reign decided")
 	p.storeReign(r)
@@ -342,22 +338,22 @@ func (p *page) setReign(r reign) error {
 	return err
 }
 
-// tell wakes the watchers of the folder by a write without meaning behind the
-// pages.
+// tell wakes the watchers of the folder, by a write of one byte after the pages that has no
+// meaning.
 func (p *page) tell() error {
 	_, err := p.f.WriteAt([]byte{0}, int64(len(p.mem)))
 	return err
 }
 
-// beat and alive are a replica's words, as the supervisor sees them.
+// beat and alive are the words of a replica, as the supervisor uses them.
 func (p *page) beat(index int) uint64 { return p.placeWord(index, offBeat) }
 
 func (p *page) alive(index int) *atomic.Uint32 {
 	return futexAt(p.home(index).mem, placeOffset(index)+offAlive)
 }
 
-// remove ends the group: the page, if it has its name still, loses that, and then its
-// lock.
+// remove ends the group. It removes the name of the page, if the page still has it, and then
+// releases the lock.
 func (p *page) remove(service string) (err error) {
 	if p.dir.Holds(pagePath(service), p.id) {
 		err = p.dir.Root().Remove(pagePath(service))
@@ -366,11 +362,11 @@ func (p *page) remove(service string) (err error) {
 	return sys.JoinErrors(err, p.close())
 }
 
-// longestText bounds a text in a page.
+// longestText is the length of the longest text in a page.
 const longestText = 1024
 
-// setText writes a text into a page, at most longestText bytes of it. It needs a
-// word that is stored later, by which its reader learns of it.
+// setText writes a text into a page, at most longestText bytes of it. The caller must then store a
+// word that tells the reader of the text.
 func setText(mem []byte, off int, s string) {
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
@@ -379,7 +375,7 @@ func setText(mem []byte, off int, s string) {
 	wordAt(mem, off).Store(uint64(len(s)))
 }
 
-// text reads a text of a page, which may change meanwhile.
+// text reads a text of a page, which may change at the same time.
 func text(mem []byte, off int) string {
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	defer sys.CatchFault(debug.SetPanicOnFault(true))

@@ -8,10 +8,9 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A word is a 64-bit word of the group's file. Where somebody has cut the file short it
-// reads as zero and a store is lost: as reign, zero means that nobody rules. So a
-// damaged file stops a group, and crashes nobody; its supervisor finds the damage
-// (see page.problem).
+// A word is a 64-bit word of the group's file. If the file was cut short, the word reads as zero
+// and a store is lost. As a reign, zero means that there is no primary. So a damaged file stops a
+// group but crashes no process; the supervisor finds the damage (see page.problem).
 type word struct{ p *atomic.Uint64 }
 
 // Load loads the word.
@@ -34,14 +33,17 @@ func (w word) Add(delta uint64) {
 
 // wordAt returns the 64-bit word of mem at byte offset off.
 //
-// Preconditions: mem is a mapping, hence aligned to a page; off is a multiple of 8
-// and off+8 <= len(mem).
+// Preconditions:
+//
+//   - mem is a mapping, and so aligned to a page.
+//   - off is a multiple of 8.
+//   - off+8 <= len(mem).
 func wordAt(mem []byte, off int) word {
 	return word{(*atomic.Uint64)(unsafe.Pointer(&mem[off : off+8][0]))}
 }
 
-// findWord returns which of n words, stride bytes apart from off on, is the first that equals want
-// but for the bits of ignore, or -1. The preconditions are those of wordAt.
+// findWord returns the index of the first of n words, stride bytes apart starting at off, that
+// equals want in all bits that are not set in ignore, or -1. The preconditions are those of wordAt.
 func findWord(mem []byte, off, stride, n int, want, ignore uint64) (i int) {
 	i = -1 // stays so after a fault
 	defer sys.CatchFault(debug.SetPanicOnFault(true))

@@ -7,25 +7,23 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// This file says which process is in each place of a group, as the kernel vouches for
-// it. A process that joins locks a byte of the group's file, which stands for
-// its place and its pid, for as long as it lives, and then looks whether its
-// supervisor's start is still wanted. The next supervisor does it the other way
-// round: it withdraws every start, and then looks who is there. So it learns of
-// a process that was just being started when its supervisor was killed, or that
-// process learns, before it has bound a name, that it is too late.
+// This file determines which process is in each place of a group, from locks of the kernel. A
+// process that joins locks a byte of the group's file that stands for its place and its pid, for as
+// long as it lives. It then checks whether its start is still wanted. The next supervisor does the
+// same in the other order: it withdraws every start, and then looks for locks. So the supervisor
+// finds a process that was being started when the previous supervisor was killed, or that process
+// finds, before it has bound a name, that it is too late.
 
-// placeLock is the byte that the process of a pid locks when it joins in a
-// place. Pids have 22 bits; the bytes need not exist.
+// placeLock returns the byte that the process with the given pid locks when it joins in a place.
+// Pids have 22 bits. The bytes need not exist.
 func placeLock(index, pid int) int64 { return 1<<62 | int64(index)<<32 | int64(pid) }
 
-// places is how many there are in the file, perhaps more than the group has
-// replicas now.
+// places returns the number of places in the file, which may exceed the present number of replicas.
 func (p *page) places() int { return len(p.mem)/pageSize() - 1 }
 
-// incarnation is the word with the incarnation, an odd number, of the process that
-// the supervisor has started for a place; it is even once that start is
-// withdrawn. The supervisor alone writes it.
+// incarnation returns the word with the incarnation, an odd number, of the process that the
+// supervisor has started for a place. The word is even once that start is withdrawn. Only the
+// supervisor writes it.
 func (p *page) incarnation(index int) word {
 	return p.wordOf(index, offIncarnation)
 }
@@ -47,8 +45,8 @@ func (r *Replica) joinPlace() error {
 type joinedProcess struct {
 	index, pid  int
 	incarnation uint64
-	handle      *sys.Process // nil if there is none to be had
-	err         error        // why
+	handle      *sys.Process // nil if there is none
+	err         error        // why handle is nil
 }
 
 func closeAll(all []*joinedProcess) {
@@ -59,7 +57,7 @@ func closeAll(all []*joinedProcess) {
 	}
 }
 
-// withdrawStarts withdraws every start and returns who has joined nevertheless.
+// withdrawStarts withdraws every start, and returns the processes that have joined nevertheless.
 func (p *page) withdrawStarts() (all []*joinedProcess, err error) {
 	for index := range p.places() {
 		w := p.incarnation(index)
@@ -78,9 +76,9 @@ func (p *page) withdrawStarts() (all []*joinedProcess, err error) {
 	return all, nil
 }
 
-// joined returns the process in a place, or nil. A pid is no evidence; but
-// whoever holds the lock with that pid after the pidfd was opened, in this pid
-// namespace, is the process that the pidfd stands for.
+// joined returns the process in a place, or nil. A pid is no evidence. But a process of this pid
+// namespace that holds the lock for that pid after the pidfd was opened is the process to which the
+// pidfd refers.
 func (p *page) joined(index int) (*joinedProcess, error) {
 	for {
 		first := placeLock(index, 0)

@@ -15,9 +15,9 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A launcher starts processes from one OS thread that lives as long as it: the
-// kernel kills a tethered child when the thread that made it ends, and Go's own
-// threads may end.
+// A launcher starts processes from one OS thread that lives as long as the launcher. The kernel
+// kills a tethered child when the thread that started it ends, and threads of the Go runtime may
+// end.
 type launcher struct {
 	jobs chan func()
 	done sync.WaitGroup
@@ -27,7 +27,7 @@ func newLauncher() *launcher {
 	l := &launcher{jobs: make(chan func())}
 	l.done.Go(func() {
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread() // the thread goes back to Go's pool
+		defer runtime.UnlockOSThread() // the thread goes back to the pool of the Go runtime
 		for job := range l.jobs {
 			job()
 		}
@@ -35,7 +35,7 @@ func newLauncher() *launcher {
 	return l
 }
 
-// close waits for the job that runs.
+// close waits for the current job, and ends the launcher.
 func (l *launcher) close() {
 	close(l.jobs)
 	l.done.Wait()
@@ -45,15 +45,15 @@ func (l *launcher) close() {
 type process struct {
 	page    *page
 	index   int
-	cmd     *exec.Cmd // nil when another supervisor started it
+	cmd     *exec.Cmd // nil if another supervisor started the process
 	path    string    // of the executable
 	handle  *sys.Process
 	pid     int
 	stderr  tail
-	streams []*stream // what of its output goes through this process
+	streams []*stream // the parts of its output that go through this process
 }
 
-// launchProcess starts a replica. It must run on a launcher's thread.
+// launchProcess starts the process of a replica. It must run on a launcher's thread.
 func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, index int,
 	incarnation uint64) (*process, error) {
 	var cmd *exec.Cmd
@@ -86,9 +86,8 @@ func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, inde
 	return p, nil
 }
 
-// connect directs the process's output, and returns the files to close in this
-// process once it is started. A file that the command has as its standard output is
-// the command's own affair.
+// connect directs the output of the process, and returns the files that must be closed in this
+// process after the start. It does not touch a file that the command has as its standard output.
 func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.File, err error) {
 	pipe := func(word int, st *stream) (*os.File, error) {
 		r, w, err := os.Pipe()
@@ -128,8 +127,8 @@ func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.Fi
 	return theirs, err
 }
 
-// reconnect takes over the output of a process that an earlier supervisor
-// started. What it wrote while there was none is lost.
+// reconnect takes over the output of a process that an earlier supervisor started. Output written
+// while there was no supervisor is lost.
 func (p *process) reconnect(s *supervisor, index int) {
 	for _, o := range []struct {
 		fd, word int
@@ -152,19 +151,19 @@ func (p *process) reconnect(s *supervisor, index int) {
 	}
 }
 
-// endStreams reads the rest of the output of a process that is dead.
+// endStreams reads the rest of the output of a dead process.
 func (p *process) endStreams() {
 	for _, st := range p.streams {
 		st.end()
 	}
 }
 
-// startError says why a process could not be started. The system's error is of
-// one of several steps, of which it does not say which.
+// startError explains why a process could not be started. The error of the system can come from one
+// of several steps, and does not name the step.
 func startError(name string, cmd *exec.Cmd, err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
-		err = pe.Err // the path is told already
+		err = pe.Err // the message has the path already
 	}
 	e := &ReplicaError{Replica: name, Path: cmd.Path, Problem: "cannot be started", Err: err}
 	fi, missing := os.Stat(cmd.Path)
@@ -194,10 +193,9 @@ func isFolder(path string) bool {
 	return err == nil && fi.IsDir()
 }
 
-// wait blocks until the process is dead, calls dead, then clears up after it:
-// what is left of its process group is killed and the process reaped, and the rest
-// of its output read. It returns how it ended. An error before the process is dead,
-// or the end of its handle, ends the wait.
+// wait blocks until the process is dead, and calls dead. It then kills the rest of the process
+// group, reaps the process, and reads the rest of its output. It returns how the process ended. An
+// error before the death of the process, or the close of its handle, ends the wait.
 func (p *process) wait(dead func()) error {
 	defer p.endStreams()
 	defer p.handle.Close()
@@ -213,8 +211,8 @@ func (p *process) wait(dead func()) error {
 	var state *os.ProcessState
 	var err error
 	p.handle.Reap(func() { state, err = p.cmd.Process.Wait() })
-	// Wait of a command also waits for who feeds its standard input, which may
-	// take for ever. Nobody here does.
+	// Cmd.Wait also waits for the goroutine that feeds the standard input, which may take forever.
+	// Nothing here depends on it.
 	go p.cmd.Wait()
 	if err == nil && !state.Success() {
 		err = &exec.ExitError{ProcessState: state}
@@ -222,9 +220,9 @@ func (p *process) wait(dead func()) error {
 	return err
 }
 
-// replica returns the process that has joined in this one's place, if that is
-// another: a shell or a tool that was started may have started it. known is false
-// where nobody has joined, or its pid means nothing here.
+// joined returns the process that has joined in this one's place, if that is another one: a shell
+// or a tool that was started may have started it. known is false if no process has joined, or its
+// pid has no meaning here.
 func (p *process) joined() (other *sys.Process, known bool) {
 	j, err := p.page.joined(p.index)
 	if err != nil || j == nil {
@@ -237,8 +235,8 @@ func (p *process) joined() (other *sys.Process, known bool) {
 	return j.handle, j.handle != nil
 }
 
-// endMember kills the replica of a process that has died without it, and has left
-// the process group.
+// endJoined kills the process that has joined in the place of a dead process, if it has left the
+// process group.
 func (p *process) endJoined() {
 	if other, _ := p.joined(); other != nil {
 		other.Signal(sys.SIGKILL)
@@ -246,12 +244,12 @@ func (p *process) endJoined() {
 	}
 }
 
-// errNotOurs is how an adopted process ends.
+// errNotOurs is the result of an adopted process.
 var errNotOurs = errors.New("exit status unknown, for an earlier supervisor started it")
 
-// terminate asks the process to end, also when it is stopped. The signal is for
-// the replica alone, for a shell that had started it would end of the signal
-// before the replica has; or for the whole process group, if nobody has joined.
+// terminate tells the process to end, even if it is stopped. The signal goes to the joined process
+// only, because a shell that started it would end by the signal before the joined process does. If
+// no process has joined, the signal goes to the whole process group.
 func (p *process) terminate() error {
 	signal := p.handle.Signal
 	if p.cmd != nil {
@@ -266,11 +264,11 @@ func (p *process) terminate() error {
 	return sys.JoinErrors(unlessDead(signal(sys.SIGTERM)), unlessDead(signal(sys.SIGCONT)))
 }
 
-// kill ends the process whatever it does.
+// kill ends the process, whatever it does.
 func (p *process) kill() error { return unlessDead(p.handle.Signal(sys.SIGKILL)) }
 
-// unlessDead returns err, of a signal, if it is not that of a process that is dead:
-// its handle is closed when it is.
+// unlessDead returns err, an error of a signal, or nil if it means that the process is dead. The
+// handle of a dead process is closed.
 func unlessDead(err error) error {
 	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrClosed) {
 		return nil

@@ -12,39 +12,39 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// This file is how a group learns that a request ends the processes that execute it, and keeps it
-// from the next one. Such a request would walk through the group: a client sends it again to
-// each new primary, as it is idempotent, or several clients send it.
+// This file finds out which request ends the processes that execute it, and keeps such a request
+// from the next process. Otherwise it would go through the whole group: a client sends it again to
+// each new primary, because it is idempotent, or several clients send it.
 //
-// Every replica has the requests that it executes in its page, each as a word, by which
-// equal requests are recognised. When it dies, the supervisor reads them. After one death they are
-// suspects, and are executed one at a time: most are innocent, and proven so as soon as they have
-// been executed. One on trial when another process dies is the cause of both deaths, and is
-// in quarantine from then on: the supervisor publishes that before it promotes the next
-// primary, and every replica refuses it. The quarantine ends by itself; another death then begins
-// one that is twice as long.
+// Every replica has the requests that it executes in its page, each as a word by which equal
+// requests are recognised. When the replica dies, the supervisor reads the words. After one death
+// the requests are suspects, and are executed one at a time. Most of them are innocent, and proven
+// so when they have been executed. A suspect on trial when another process dies is the cause of
+// both deaths, and is put in quarantine: the supervisor publishes that before it promotes the next
+// primary, and every replica refuses the request. A quarantine ends by itself. A further death
+// starts one that is twice as long.
 //
-// Requests that kill may differ in a counter or a time, so deaths are counted by method, too. The
-// first request of such a method that a primary executes is on trial as well; if it is executed,
-// the method is proven there. One more death makes a trial of a method a quarantine
-// of it than of a request, for a method that is in use is in flight at most deaths.
+// Requests that kill may differ, in a counter or a time for example, so deaths are also counted by
+// method. The first request of such a method that a primary executes is on trial as well; if it is
+// executed, the method is proven on that replica. The quarantine of a method needs one more death
+// than that of a request, because a method that is in use is in execution at most deaths.
 
-// A request's word: what ipc.Guard says of it, but for the lowest bits. Its upper half is
-// the id of its method.
+// The word of a request has the value that ipc.Guard gets, except for the lowest bits. Its upper
+// half is the id of the method.
 const (
-	onTrial     = 1 << 0 // of a replica's word: it executes the request as a suspect
-	quarantined = 1 << 0 // of a word in the supervisor's table
-	there       = 1 << 1 // always set, so that no request's word is 0
-	wholeMethod = 1 << 2 // the method is suspected, or on trial, and no request alone
+	onTrial     = 1 << 0 // in a replica's page: the request is executed as a suspect
+	quarantined = 1 << 0 // in the supervisor's table
+	there       = 1 << 1 // always set, so that the word of a request is never 0
+	wholeMethod = 1 << 2 // the word stands for a method, not for a request
 	requestBits = 3
 )
 
 func requestWord(request uint64) uint64 { return request&^(1<<requestBits-1) | there }
 
-// methodWord is the word of a request's method.
+// methodWord returns the word of a request's method.
 func methodWord(request uint64) uint64 { return request>>32<<32 | wholeMethod | there }
 
-// How many processes must have died of a request, or of requests of one method, before it is in
+// The number of processes that must have died of a request, or of requests of one method, before a
 // quarantine.
 const (
 	deathsOfRequest = 2
@@ -52,25 +52,25 @@ const (
 )
 
 const (
-	mostRequests = 128 // that a replica's page tells of
-	mostSuspects = 64  // that the supervisor's page tells of
+	mostRequests = 128 // in the page of a replica
+	mostSuspects = 64  // in the page of the supervisor
 
-	suspicionTime = time.Minute // how long a suspect is remembered after a death
-	// how long the number of its deaths is remembered after a quarantine
+	suspicionTime = time.Minute // for which a suspect is remembered after a death
+	// memoryTime is the time for which the number of its deaths is remembered after a quarantine.
 	memoryTime  = 10 * time.Minute
 	longestTime = time.Hour // of a quarantine
 )
 
-// A verdict is what the supervisor's table says of a request.
+// A verdict is what the supervisor's table says about a request.
 type verdict struct {
 	suspected, quarantined bool
 	until                  time.Time
 	deaths                 int
 }
 
-// An entry of the table is two words: the request's, and when its state ends in Unix milliseconds,
-// with the number of deaths in the lowest byte. It is written in the other order, and
-// read so that a change meanwhile hides the entry at most.
+// suspect returns an entry of the table, which is two words: that of the request, and the end of
+// its state in Unix milliseconds with the number of deaths in the lowest byte. The words are
+// written in the reverse order and read so that a concurrent change can only hide the entry.
 func (p *page) suspect(i int) (word, rest uint64) {
 	at := offSuspects + 8 + 16*i
 	return wordAt(p.mem, at).Load(), wordAt(p.mem, at+8).Load()
@@ -88,7 +88,7 @@ func (p *page) setSuspect(i int, word uint64, until time.Time, deaths int) {
 	sys.CrashPoint("group suspect stored")
 }
 
-// copySuspect takes an entry over from another page.
+// copySuspect copies an entry from another page.
 func (p *page) copySuspect(i int, from *page) {
 	word, rest := from.suspect(i)
 	p.setSuspect(i, word, time.UnixMilli(int64(rest>>8)), int(rest&0xff))
@@ -117,13 +117,13 @@ func (p *page) verdict(request uint64, entries int) verdict {
 	return verdict{}
 }
 
-// inspect reads what a process that has died was executing, and publishes what follows from it.
+// inspect reads which requests a dead process was executing, and publishes the consequences.
 func (s *supervisor) inspect(r *managedReplica) {
 	r.implicated = nil
 	if r.planned || s.stopping != nil || s.cfg.Quarantine < 0 {
 		return
 	}
-	methods := make(map[uint64]bool) // and whether one was on trial
+	methods := make(map[uint64]bool) // and whether one of its requests was on trial
 	for i := range mostRequests {
 		word := s.page.placeWord(r.index, offRequests+8*i)
 		if word == 0 {
@@ -141,9 +141,9 @@ func (s *supervisor) inspect(r *managedReplica) {
 	time.AfterFunc(suspicionTime+time.Second, func() { s.do(s.forgetSuspects) })
 }
 
-// exonerate takes back what a death has cast on methods as such, when it turns out that
-// the process was killed from outside: nothing that a request does by mistake looks so but
-// a lack of memory, which the kernel counts.
+// exonerate withdraws the suspicion of methods after a death if the process was killed from
+// outside. Of the deaths that a request can cause, only those by lack of memory look the same, and
+// the kernel counts these.
 func (s *supervisor) exonerate(r *managedReplica, err error) {
 	implicated := r.implicated
 	r.implicated = nil
@@ -169,7 +169,7 @@ func (s *supervisor) exonerate(r *managedReplica, err error) {
 	s.countSuspects()
 }
 
-// blame notes that a process died while it executed a request, or requests of a method.
+// blame records that a process died while it executed a request, or requests of a method.
 func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
 	now := time.Now()
 	at, deaths := -1, 0
@@ -180,7 +180,7 @@ func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
 			at, deaths = i, int(rest&0xff)
 			break
 		}
-		// Otherwise it takes a free place, or that of the suspect that ends first.
+		// Otherwise the word takes a free entry, or that of the suspect whose state ends first.
 		ends := int64(rest >> 8)
 		if entry == 0 {
 			ends = -1
@@ -190,7 +190,7 @@ func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
 		}
 	}
 	if at < 0 {
-		return // all places are taken by those in quarantine
+		return // all entries are taken by words in quarantine
 	}
 	what, enough := "a call of %s was", deathsOfRequest
 	if word&wholeMethod != 0 {
@@ -202,7 +202,7 @@ func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
 	if !onTrial || deaths < enough {
 		if entry, _ := s.page.suspect(at); entry == word|quarantined &&
 			s.page.verdict(word, mostSuspects).quarantined {
-			return // one that was let in before the quarantine began
+			return // it was admitted before the quarantine began
 		}
 		s.page.setSuspect(at, word, now.Add(suspicionTime), max(deaths, 1))
 		s.countSuspects()
@@ -223,7 +223,7 @@ func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
 			s.methodName(r, word), deaths, span)})
 }
 
-// forgetSuspects clears entries that do not matter any more.
+// forgetSuspects clears entries that have expired.
 func (s *supervisor) forgetSuspects() {
 	for i := range mostSuspects {
 		word, rest := s.page.suspect(i)
@@ -238,7 +238,7 @@ func (s *supervisor) forgetSuspects() {
 	s.countSuspects()
 }
 
-// countSuspects publishes how much of the table is in use: nothing, most of the time.
+// countSuspects publishes the number of entries that are in use, which usually is 0.
 func (s *supervisor) countSuspects() {
 	n := 0
 	s.quarantined = 0
@@ -255,7 +255,8 @@ func (s *supervisor) countSuspects() {
 	wordAt(s.page.mem, offSuspects).Store(uint64(n))
 }
 
-// methodName names the method of a request by what the replica has announced.
+// methodName returns the name of a request's method, from the protocols that the replica has
+// announced.
 func (s *supervisor) methodName(r *managedReplica, request uint64) string {
 	for _, p := range r.served {
 		for line := range strings.SplitSeq(p.Schema, "\n") {

@@ -9,7 +9,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// watchRegistry tells the supervisor what its replicas publish of themselves.
+// watchRegistry passes changes of the replicas' records to the supervisor.
 func (s *supervisor) watchRegistry() {
 	for ev, err := range s.reg.Watch(s.ctx, s.cfg.Service) {
 		if s.ctx.Err() != nil {
@@ -47,8 +47,8 @@ func (s *supervisor) noticed(ev registry.Event) {
 	}
 }
 
-// sawStranger records a record under a replica's name that is not the replica's:
-// somebody started the service by hand.
+// sawStranger records that the record under a replica's name belongs to another process, such as
+// one that a person has started.
 func (s *supervisor) sawStranger(r *managedReplica, ev registry.Event) {
 	r.stranger = ev.Record.PID
 	if ev.Kind == registry.Disappeared {
@@ -56,17 +56,17 @@ func (s *supervisor) sawStranger(r *managedReplica, ev registry.Event) {
 	}
 }
 
-// resigned ends the reign of a replica that gave up its registration. Mostly it
-// is about to die, and its locks went a moment before its pidfd tells.
+// resigned ends the reign of a replica that gave up its registration. Usually the replica is dying:
+// the kernel releases its locks a moment before the pidfd reports the death.
 func (s *supervisor) resigned(r *managedReplica) {
 	if r.state == starting {
-		r.record, r.answers = registry.Record{}, false // it is to register anew
+		r.record, r.answers = registry.Record{}, false // it must register again
 	}
 	if r.state != ready {
 		return
 	}
 	if sys.RobustDied(s.page.alive(r.index)) {
-		s.died(r, r.proc) // what it was executing is published before another is promoted
+		s.died(r, r.proc) // publishes its requests before a promotion
 		return
 	}
 	r.state = leaving
@@ -82,9 +82,9 @@ func (s *supervisor) resigned(r *managedReplica) {
 	s.expectEnd(r, "gave up its registration")
 }
 
-// expectEnd kills a replica that does not serve any more, if it has not ended
-// within the grace. One whose endpoint has closed may still be answering what it
-// has taken, so that alone does not end its reign.
+// expectEnd kills a replica that does not serve any more, if it has not ended within the grace. A
+// replica with a closed endpoint may still answer calls that it has taken, so the close alone does
+// not end its reign.
 func (s *supervisor) expectEnd(r *managedReplica, how string) {
 	p := r.proc
 	time.AfterFunc(s.cfg.Grace, func() {
@@ -96,8 +96,7 @@ func (s *supervisor) expectEnd(r *managedReplica, how string) {
 	})
 }
 
-// probe finds out whether a registered replica answers, and then when its
-// endpoint ends.
+// probe checks whether a registered replica answers, and then waits for the end of its endpoint.
 func (s *supervisor) probe(r *managedReplica) {
 	incarnation, rec := r.incarnation, r.record
 	s.helpers.Go(func() {
@@ -137,9 +136,8 @@ func (s *supervisor) probe(r *managedReplica) {
 	})
 }
 
-// shakeHands connects to the server of a record, as its clients will, by the
-// smallest connection there is. A record without a channel counts as
-// answering.
+// shakeHands connects to the server of a record as its clients do, by the smallest possible
+// connection. A record without a channel counts as answering.
 func (s *supervisor) shakeHands(rec registry.Record) (*ipc.Conn, error) {
 	if rec.Control == "" {
 		return nil, nil
@@ -150,8 +148,8 @@ func (s *supervisor) shakeHands(rec registry.Record) (*ipc.Conn, error) {
 		ipc.WithRings(4096, 4096))
 }
 
-// checkReady makes a replica ready when it was seen both to start and to
-// answer, which may happen in any order.
+// checkReady makes a replica ready when its process has started and its server has answered, in
+// either order.
 func (s *supervisor) checkReady(r *managedReplica) {
 	if r.state != starting || r.proc == nil || r.suspicion != nil || r.planned || !r.answers {
 		return

@@ -15,32 +15,34 @@ import (
 	"github.com/ipcgen/ipcgen/runtime"
 )
 
-// A replicator keeps the state of a replica equal to its group's: as the primary
-// it has the standbys execute what changes the state (replicate_primary.go), as a standby
-// it executes what the primary sends (replicate_standby.go).
+// A replicator keeps the state of a replica equal to its group's. As the primary it has the
+// standbys execute the changes of the state (replicate_primary.go). As a standby it executes the
+// changes that the primary sends (replicate_standby.go).
+//
+// Lock order: takeover, order, primary.mu.
 type replicator struct {
 	replica  *Replica
 	state    State
 	limits   Replication
 	log      *slog.Logger
 	services []*ipc.Service
-	invalid  error // why they cannot be replicated
+	invalid  error // why the services cannot be replicated
 
-	// order is held while the state changes: by a call, a restore, or the
-	// beginning of a reign. It guards what follows.
+	// order is held while the state changes: by a call, a restore, or the beginning of a reign. It
+	// guards the fields below.
 	order    sync.Mutex
 	at       position
 	builder  *flatbuffers.Builder
-	session  uint64 // of the primary that this standby listens to
-	incoming []byte // the snapshot that it sends
+	session  uint64 // id of the session to which this standby listens
+	incoming []byte // the snapshot received so far
 
 	takeover sync.Mutex              // held while a reign begins
-	primary  atomic.Pointer[primary] // of this process's last reign; nil before the first
+	primary  atomic.Pointer[primary] // of the last reign of this process; nil before the first one
 
 	stop   context.CancelFunc
 	server *ipc.Server
 	tasks  sync.WaitGroup
-	file   *os.File // the group's, to tell its supervisor of changes
+	file   *os.File // the group's file, to wake its supervisor
 }
 
 func newReplicator(r *Replica) (*replicator, error) {
@@ -65,14 +67,14 @@ func newReplicator(r *Replica) (*replicator, error) {
 		log:     log.With("replica", r.Name()), file: file}, nil
 }
 
-// ServerOptions returns what the replica's server needs besides options of
-// its own: the services, the replica as its fence, and its guard against requests that
-// end the processes that execute them; in a group that keeps the
-// services' state also what keeps it, for which their handlers must all be calls:
-// one-way messages and calls handled in place are an error of Announce.
+// ServerOptions returns the options that the replica's server needs: the services, the replica as
+// the fence, and a guard against requests that end the processes that execute them. In a group that
+// keeps a state, it also returns the interceptor that replicates the calls of the services. All
+// methods of the services must then be ordinary calls: for one-way messages and for calls in place,
+// [Replica.Announce] returns an error.
 //
-// Interceptors given before these options see every call first. Those given
-// after them see it together with the handler, on the primary alone.
+// Interceptors given before these options see every call first. Interceptors given after them see a
+// call only on the primary, together with the handler.
 func (r *Replica) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 	opts := []ipc.ServerOption{ipc.WithFence(r)}
 	for _, s := range services {
@@ -92,7 +94,7 @@ func (r *Replica) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 	return append(opts, ipc.WithServerInterceptor(kept.intercept))
 }
 
-// start begins to listen to primaries; the replica must not be registered yet.
+// start starts to listen to primaries. The replica must not be registered yet.
 func (r *replicator) start() error {
 	if r.services == nil {
 		return fmt.Errorf(
@@ -116,7 +118,7 @@ func (r *replicator) start() error {
 	return nil
 }
 
-// close ends all that start and the reign began.
+// close ends the goroutines of start and of the reign.
 func (r *replicator) close() {
 	defer r.file.Close()
 	if r.stop == nil {
@@ -124,7 +126,7 @@ func (r *replicator) close() {
 	}
 	r.stop()
 	r.server.Close()
-	r.takeover.Lock() // a reign that begins has begun
+	r.takeover.Lock() // waits for a reign that is beginning
 	if p := r.primary.Load(); p != nil {
 		p.end(fmt.Errorf("%s is closed", r.replica.Name()))
 		p.tasks.Wait()
@@ -133,7 +135,7 @@ func (r *replicator) close() {
 	r.tasks.Wait()
 }
 
-// reignChanged is called with every change of the reign.
+// reignChanged is called after every change of the reign.
 func (r *replicator) reignChanged(now reign) {
 	if now.primary != r.replica.index {
 		r.abdicate()
@@ -146,19 +148,18 @@ func (r *replicator) reignChanged(now reign) {
 	})
 }
 
-// abdicate ends what this process still does as the primary of a reign that is
-// over.
+// abdicate ends the work of this process as the primary of a reign that is over.
 func (r *replicator) abdicate() {
 	if p := r.primary.Load(); p != nil {
 		p.end(errors.New("the reign is over"))
 	}
 }
 
-// intercept stands before the handlers of the replica's server.
+// intercept is called before the handlers of the replica's server.
 func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall,
 	next func(context.Context) error) error {
 	if call.Kind != ipc.KindCall {
-		return next(ctx) // a stream changes no state that is kept; there are no messages
+		return next(ctx) // a stream does not change the kept state, and there are no messages
 	}
 	p, err := r.asPrimary()
 	if err != nil {
@@ -170,9 +171,9 @@ func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall,
 	return p.change(ctx, call, next)
 }
 
-// asPrimary returns the primary of the present reign. When the reign has just begun it
-// takes over first: it asks the standbys that live how much they have, for no
-// longer than AckTimeout, and publishes which are in sync.
+// asPrimary returns the primary of the present reign. If the reign has just begun, it first takes
+// over: it asks the standbys for their positions, for AckTimeout at most, and publishes which of
+// them are in sync.
 func (r *replicator) asPrimary() (*primary, error) {
 	if p, err := r.ruling(); p != nil || err != nil {
 		return p, err
@@ -194,8 +195,8 @@ func (r *replicator) asPrimary() (*primary, error) {
 	return p, nil
 }
 
-// ruling returns the primary of the present reign if it has taken over, and an
-// error if another replica rules.
+// ruling returns the primary of the present reign if it has taken over, and an error if another
+// replica is the primary.
 func (r *replicator) ruling() (*primary, error) {
 	now := r.replica.page.reign()
 	if now.primary != r.replica.index {
@@ -207,7 +208,7 @@ func (r *replicator) ruling() (*primary, error) {
 	return nil, nil
 }
 
-// apply executes an encoded call and returns the digest of its answer. It needs
+// apply executes an encoded call and returns the digest of its answer. The caller must hold
 // r.order.
 func (r *replicator) apply(e *entry) uint32 {
 	var reply []byte
@@ -221,34 +222,34 @@ func (r *replicator) apply(e *entry) uint32 {
 	return digestOf(reply, err)
 }
 
-// word returns a word of the replica's own page.
+// word returns a word of the page of this replica.
 func (r *replicator) word(off int) word { return wordAt(r.replica.place, off) }
 
-// tell wakes the supervisor to look at the replica's words.
+// tell wakes the supervisor to check the words of this replica.
 func (r *replicator) tell() {
 	if _, err := r.file.WriteAt([]byte{0}, int64(placeOffset(r.replica.index+1)-1)); err != nil {
 		r.log.Error("cannot wake the supervisor", "err", err)
 	}
 }
 
-// accuse has the supervisor replace a standby that does not do as the primary.
+// accuse makes the supervisor replace a standby that does not act as the primary does.
 func (r *replicator) accuse(s *standby, why error) {
 	setText(r.replica.place, offAccusation, why.Error())
 	r.word(offAccused).Store(accusation(s.place, s.rec.Incarnation))
 	r.tell()
 }
 
-// within bounds what a standby may take for one step, whose work took this process as long as
-// work says. A standby that executes what took the primary long is not late for that.
+// within limits the time that a standby may take for one step. work is the time that this process
+// took for the work in that step: a standby that executes a slow change is not late.
 func (r *replicator) within(ctx context.Context, work time.Duration) (context.Context,
 	context.CancelFunc) {
 	return context.WithTimeout(ctx, r.limits.AckTimeout+slowness*work)
 }
 
-// slowness is how many times as long as the primary a standby may take for its work: its
-// processors may be busy with others just then.
+// slowness is the factor by which a standby may be slower than the primary, because its processors
+// may be busy.
 const slowness = 4
 
-// backOff is how long the primary waits after the nth failure in a row to reach
-// a standby.
+// backOff returns the time for which the primary waits after the nth failure in a row to reach a
+// standby.
 func backOff(n int) time.Duration { return min(time.Millisecond<<min(n, 10), time.Second) }

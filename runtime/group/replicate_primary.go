@@ -17,17 +17,16 @@ import (
 
 // A primary is the primary's side of replication during one reign.
 //
-// A change is executed here first, so that a request that kills its process
-// kills one replica, not all; then it goes to the standbys, and its reply waits
-// for those in sync. Whoever waits does the sending: an idle standby's queue
-// is sent by the first call that finds it so, together with what others have
-// queued meanwhile. One caller at a time thus pays no hand-over between
-// goroutines, and many share their round trips.
+// A change is first executed on the primary, so that a request that kills its process kills one
+// replica and not all. The change then goes to the standbys, and its reply waits for those in sync.
+// The call that waits also sends: the first call that finds the queue of a standby idle sends it,
+// together with the changes that others have queued meanwhile. So a single caller needs no
+// hand-over between goroutines, and many callers share round trips.
 //
-// The set of standbys in sync is published, in the primary's page, by one store
-// before anything relies on it: a standby joins it when it has all that was
-// ever answered, and is out of it before a call is answered without it. The
-// supervisor promotes only replicas of the last published set.
+// The set of standbys in sync is published in the primary's page, by one store, before anything
+// relies on it. A standby is added when it has all changes that were ever answered, and is removed
+// before a call is answered without it. The supervisor promotes only replicas of the last published
+// set.
 type primary struct {
 	r     *replicator
 	epoch uint64
@@ -36,20 +35,20 @@ type primary struct {
 	tasks sync.WaitGroup
 
 	assigned atomic.Uint64 // the last index given to a change, which may not be executed yet
-	// the last one that every standby in sync has executed; written under mu
+	// the last change that every standby in sync has executed; written under mu
 	committed atomic.Uint64
 
 	mu       sync.Mutex
-	changed  *sync.Cond // something below, or committed
+	changed  *sync.Cond // committed or a field below has changed
 	executed uint64
 	standbys map[string]*standby // the registered ones, by name
-	joined   int                 // how many are in sync
+	joined   int                 // number of standbys in sync
 	mask     uint64              // the set to publish, by place
-	open     bool                // it is published; false until the reign has begun
+	open     bool                // mask is published; false until the reign has begun
 	ended    error
 }
 
-// beginReign begins a reign. It needs r.takeover.
+// beginReign begins a reign. The caller must hold r.takeover.
 func (r *replicator) beginReign(now reign) (*primary, error) {
 	r.order.Lock()
 	if r.word(offSynced).Load() == broken {
@@ -62,8 +61,8 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 	r.order.Unlock()
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.changed = sync.NewCond(&p.mu)
-	// What the state contains was answered by the primary before, or is about
-	// to be known to every standby in sync: no change is open.
+	// Every change in the state was answered by the previous primary, or is about to be known to
+	// every standby in sync; so no change is pending.
 	p.assigned.Store(p.executed)
 	p.committed.Store(p.executed)
 	recs, err := r.replica.reg.List(r.replica.service)
@@ -77,7 +76,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 			first = append(first, s)
 		}
 	}
-	p.tasks.Go(p.watchStandbys) // before the wait: it ends for a standby that dies
+	p.tasks.Go(p.watchStandbys) // before the wait, which watchStandbys ends for a standby that dies
 	ctx, cancel := r.within(p.ctx, 0)
 	defer cancel()
 	for _, s := range first {
@@ -86,7 +85,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 		case <-ctx.Done():
 		}
 	}
-	r.word(offSynced).Store(p.epoch) // before the supervisor is told to look
+	r.word(offSynced).Store(p.epoch) // before the supervisor is woken
 	sys.CrashPoint("group reign begun")
 	p.mu.Lock()
 	p.open = true
@@ -95,7 +94,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 	return p, nil
 }
 
-// watchStandbys learns which standbys are registered, until the reign ends.
+// watchStandbys follows the registrations of standbys until the reign ends.
 func (p *primary) watchStandbys() {
 	for p.ctx.Err() == nil {
 		p.watchStandbysOnce()
@@ -122,8 +121,7 @@ func (p *primary) watchStandbysOnce() {
 	}
 }
 
-// appeared begins to keep a registered standby in sync, and returns it if it is
-// new.
+// appeared starts to keep a registered standby in sync, and returns the standby if it is new.
 func (p *primary) appeared(rec registry.Record) *standby {
 	r := p.r.replica
 	place, ok := indexOf(r.service, rec.Name)
@@ -146,8 +144,8 @@ func (p *primary) appeared(rec registry.Record) *standby {
 	return s
 }
 
-// disappeared ends what was kept of a standby. When it returns nothing counts
-// on its process any more.
+// disappeared ends the session with a standby. After it returns, nothing depends on the standby's
+// process.
 func (p *primary) disappeared(rec registry.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,16 +154,16 @@ func (p *primary) disappeared(rec registry.Record) {
 	}
 }
 
-// forget needs p.mu.
+// forget removes a standby. The caller must hold p.mu.
 func (p *primary) forget(s *standby) {
 	if s.session != nil {
 		p.drop(s.session, errGone)
 	}
-	s.stop() // a session that is about to begin, or to join, sees it
+	s.stop() // seen by a session that is about to begin, or to join
 	delete(p.standbys, s.rec.Name)
 }
 
-// end ends the reign: nothing more is answered.
+// end ends the reign: no more calls are answered.
 func (p *primary) end(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,13 +174,13 @@ func (p *primary) end(why error) {
 	}
 }
 
-// change executes a call that changes the state, here and on the standbys.
+// change executes a call that changes the state, on this replica and on the standbys.
 func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	next func(context.Context) error) error {
 	e := &entry{method: call.Method.ID, body: bytes.Clone(call.Body)}
 	returned := false
 	defer func() {
-		// the handler ends this goroutine, and is answered like any other
+		// the handler has ended this goroutine, and is answered like any other
 		if !returned && e.index != 0 {
 			_ = p.settle(e.index)
 		}
@@ -198,8 +196,8 @@ func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	return err
 }
 
-// execute runs the handler, as the next change in the order. Without an index in e it did
-// not run.
+// execute runs the handler as the next change in the order. If e has no index afterwards, the
+// handler did not run.
 func (p *primary) execute(ctx context.Context, e *entry, call *ipc.ServerCall,
 	next func(context.Context) error) error {
 	r := p.r
@@ -221,7 +219,7 @@ func (p *primary) execute(ctx context.Context, e *entry, call *ipc.ServerCall,
 		}
 	}()
 	began := time.Now()
-	// A handler that gave up when its caller did would leave replicas different.
+	// A handler that gave up when its caller did would make replicas differ.
 	err = r.guarded(func() error { return next(context.WithoutCancel(ctx)) })
 	e.took = time.Since(began)
 	returned = true
@@ -229,7 +227,8 @@ func (p *primary) execute(ctx context.Context, e *entry, call *ipc.ServerCall,
 	return err
 }
 
-// conclude queues the change that a handler has made, whatever way it ended. It needs r.order.
+// conclude queues the change of a handler, whatever way the handler ended. The caller must hold
+// r.order.
 func (p *primary) conclude(e *entry, call *ipc.ServerCall, err error) {
 	r := p.r
 	r.at = position{p.epoch, e.index}
@@ -248,9 +247,8 @@ func (p *primary) conclude(e *entry, call *ipc.ServerCall, err error) {
 	p.append(e)
 }
 
-// guarded makes an error of a handler's panic, as the server would, for its
-// change is replicated like any other. The stack is for this process's log, not
-// for the caller.
+// guarded converts a panic of a handler to an error, as the server does, because its change is
+// replicated like any other. The stack goes to the log of this process, not to the caller.
 func (r *replicator) guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -261,8 +259,8 @@ func (r *replicator) guarded(f func() error) (err error) {
 	return f()
 }
 
-// mayChange refuses changes, none of which were begun, after the reign and with
-// too few standbys.
+// mayChange refuses changes after the end of the reign and with too few standbys. Such changes have
+// not been executed.
 func (p *primary) mayChange() error {
 	now := p.r.replica.page.reign()
 	p.mu.Lock()
@@ -296,8 +294,8 @@ func (p *primary) append(e *entry) {
 	p.advance()
 }
 
-// settle returns nil when the change of an index, and all before it, may be
-// answered: every standby in sync has executed it.
+// settle returns nil when the change with the given index, and all before it, may be answered:
+// every standby in sync has executed them.
 func (p *primary) settle(index uint64) error {
 	if p.committed.Load() >= index {
 		return nil
@@ -339,11 +337,11 @@ func (p *primary) await(index uint64) error {
 	return nil
 }
 
-// awaitStandby blocks until a standby is in sync, for no longer than patience.
+// awaitStandby blocks until a standby is in sync, for patience at most.
 func (p *primary) awaitStandby(patience time.Duration) error {
 	late := time.Now().Add(patience)
 	stop := time.AfterFunc(patience, func() {
-		p.mu.Lock() // so that nobody is about to wait
+		p.mu.Lock() // so that no goroutine is between its check and its wait
 		defer p.mu.Unlock()
 		p.changed.Broadcast()
 	})
@@ -362,8 +360,8 @@ func (p *primary) awaitStandby(patience time.Duration) error {
 	return nil
 }
 
-// read executes a call that changes nothing. What it has seen, perhaps of a
-// change that is not answered yet, must not be lost either.
+// read executes a call that changes nothing. The changes that it has seen may not be answered yet,
+// and must not be lost either.
 func (p *primary) read(ctx context.Context, next func(context.Context) error) error {
 	err := next(ctx)
 	if lost := p.await(p.assigned.Load()); lost != nil {
@@ -372,7 +370,7 @@ func (p *primary) read(ctx context.Context, next func(context.Context) error) er
 	return err
 }
 
-// advance finds out which changes may be answered. It needs p.mu.
+// advance determines which changes may be answered. The caller must hold p.mu.
 func (p *primary) advance() {
 	if p.ended != nil || p.joined < p.r.limits.MinSync {
 		return
@@ -389,7 +387,8 @@ func (p *primary) advance() {
 	}
 }
 
-// join adds the standby of a session that has all that was answered to the set. It needs p.mu.
+// join adds the standby of a session that has all answered changes to the set. The caller must hold
+// p.mu.
 func (p *primary) join(ses *session) {
 	ses.joined = true
 	p.joined++
@@ -399,7 +398,8 @@ func (p *primary) join(ses *session) {
 	p.changed.Broadcast()
 }
 
-// drop takes the standby of a session out of the set, and its session ends. It needs p.mu.
+// drop removes the standby of a session from the set, and ends the session. The caller must hold
+// p.mu.
 func (p *primary) drop(ses *session, why error) {
 	if !ses.active {
 		return
@@ -417,7 +417,7 @@ func (p *primary) drop(ses *session, why error) {
 	p.changed.Broadcast()
 }
 
-// publish stores the set. It needs p.mu.
+// publish stores the set. The caller must hold p.mu.
 func (p *primary) publish() {
 	if !p.open || p.ended != nil {
 		return

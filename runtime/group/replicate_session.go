@@ -14,31 +14,31 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A standby is a registered one, as its primary sees it.
+// A standby is a registered standby, as its primary knows it.
 type standby struct {
 	primary *primary
 	rec     registry.Record
 	place   int
 	ctx     context.Context
 	stop    context.CancelFunc
-	heard   chan struct{} // closed when the first attempt has joined it or has to go on without
+	heard   chan struct{} // closed after the first attempt, joined or not
 	session *session      // guarded by primary.mu; nil while there is none
 }
 
-// A session is one connection of a primary to a standby. The fields of its second part are
-// guarded by primary.mu.
+// A session is one connection of a primary to a standby. The fields of its second part are guarded
+// by primary.mu.
 type session struct {
 	standby *standby
 	primary *primary
 	conn    *ipc.Conn
 	id      uint64
-	gap     *ipc.Gap   // what its version lacks; nil if it is this process's
-	lost    chan error // why it ended
+	gap     *ipc.Gap   // what the standby's version lacks; nil if it is the version of this process
+	lost    chan error // why the session ended
 
 	active  bool // changes are queued
 	counted bool // replies wait for it
 	joined  bool // the standby is in the published set
-	sending bool // somebody sends the queue
+	sending bool // a goroutine sends the queue
 	pending []*entry
 	bytes   int    // of pending
 	acked   uint64 // the last change that the standby has executed
@@ -55,7 +55,7 @@ var (
 	errDiverged = errors.New("it answers differently")
 )
 
-// keepInSync brings the standby in sync, again and again, until it is gone.
+// keepInSync brings the standby in sync, again and again, until the standby is gone.
 func (s *standby) keepInSync() {
 	defer s.stop()
 	hear := sync.OnceFunc(func() { close(s.heard) })
@@ -84,8 +84,7 @@ func (s *standby) keepInSync() {
 	}
 }
 
-// runSession is one session: from the connection to its end, or to the moment at
-// which the standby is dropped.
+// runSession runs one session, from the connection until its end or until the standby is dropped.
 func (s *standby) runSession(hear func()) error {
 	r := s.primary.r
 	ctx, cancel := r.within(s.ctx, 0)
@@ -112,7 +111,7 @@ func (s *standby) runSession(hear func()) error {
 	}()
 	if snapshot != nil {
 		if fresh {
-			hear() // a reign does not wait for that
+			hear() // a reign does not wait for a snapshot
 		}
 		if err := ses.install(snapshot, at); err != nil {
 			return err
@@ -122,7 +121,7 @@ func (s *standby) runSession(hear func()) error {
 		return err
 	}
 	hear()
-	ses.send(0) // what came meanwhile; from then on the sending is free for all
+	ses.send(0) // the changes of meanwhile; from then on calls send the queue
 	select {
 	case err := <-ses.lost:
 		return err
@@ -133,10 +132,10 @@ func (s *standby) runSession(hear func()) error {
 	}
 }
 
-// begin opens the session. From then on changes are queued; what was before
-// them is in the snapshot, which is nil when the standby has it all. A fresh
-// standby has no state at all; any other was in sync perhaps, and a new reign
-// waits for it to be so again, lest the primary alone hold what was answered.
+// begin opens the session. From then on changes are queued. snapshot has all changes before them;
+// it is nil if the standby has these already. fresh means that the standby has no state at all. Any
+// other standby may have been in sync, and a new reign waits until it is so again; otherwise the
+// primary could be the only replica with the changes that were answered.
 func (ses *session) begin() (snapshot []byte, at position, fresh bool, err error) {
 	p, r := ses.primary, ses.primary.r
 	reply, err := ses.call(methodEnter, nil, 0)
@@ -188,9 +187,8 @@ func (ses *session) install(snapshot []byte, at position) error {
 	}
 }
 
-// catchUp sends what has queued up until the standby is in sync. When little
-// is left, replies begin to wait for it, so that it does catch up however
-// busy the primary is.
+// catchUp sends queued changes until the standby is in sync. When few are left, replies start to
+// wait for the standby, so that it catches up however busy the primary is.
 func (ses *session) catchUp() error {
 	p := ses.primary
 	for {
@@ -225,8 +223,8 @@ func (ses *session) catchUp() error {
 	return nil
 }
 
-// over returns why nothing new may begin with the standby: the reign has ended,
-// or its process is gone. It needs p.mu.
+// over returns an error if nothing new may begin with the standby: the reign has ended, or the
+// standby's process is gone. The caller must hold p.mu.
 func (ses *session) over() error {
 	if ses.primary.ended != nil {
 		return ses.primary.ended
@@ -234,7 +232,7 @@ func (ses *session) over() error {
 	return ses.standby.ctx.Err()
 }
 
-// queue takes a change. It needs p.mu.
+// queue queues a change. The caller must hold p.mu.
 func (ses *session) queue(e *entry) {
 	if !ses.active {
 		return
@@ -246,9 +244,8 @@ func (ses *session) queue(e *entry) {
 	}
 }
 
-// send sends the queue until it is empty, or until the standby has executed the
-// change of an index, upon which a goroutine goes on. The caller has set
-// f.sending.
+// send sends the queue until it is empty. If until is not 0, it continues on another goroutine once
+// the standby has executed the change with that index. The caller must have set ses.sending.
 func (ses *session) send(until uint64) {
 	p := ses.primary
 	for {
@@ -272,7 +269,7 @@ func (ses *session) send(until uint64) {
 	}
 }
 
-// sendBatch sends some of what is queued, and takes the answer.
+// sendBatch sends some of the queued changes, and reads the answer.
 func (ses *session) sendBatch() error {
 	p := ses.primary
 	p.mu.Lock()
@@ -316,11 +313,11 @@ func (ses *session) sendBatch() error {
 	return nil
 }
 
-// noLimit is the work of a step that nobody waits for: to restore a state may take any time
-// within SyncTimeout, after which the supervisor ends the standby, and so the step.
+// noLimit is the work of a step without a limit: restoring a state may take any time within
+// SyncTimeout, after which the supervisor ends the standby, and with it the step.
 const noLimit = -1
 
-// call makes a call to the standby, which has AckTimeout for it besides its work.
+// call makes a call to the standby, which has AckTimeout for it in addition to its work.
 func (ses *session) call(m *ipc.Method[packet, packet], body []byte,
 	work time.Duration) ([]byte, error) {
 	h := head{epoch: ses.primary.epoch, place: ses.primary.r.replica.index, session: ses.id}

@@ -9,10 +9,10 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// standbyService is what a standby does for the primary. Each call is executed
-// under the order's lock and only if it comes from the primary of the present
-// reign, in the last session that it began: so a primary whose reign is over,
-// or that was stopped and continues, changes nothing.
+// standbyService returns the service of a standby for its primary. Each call holds r.order, and is
+// executed only if it comes from the primary of the present reign, in the last session that the
+// primary began. So a primary whose reign is over, or that was stopped and continues, changes
+// nothing.
 func (r *replicator) standbyService() *ipc.Service {
 	handle := func(m *ipc.Method[packet, packet], f func(head, *cutter) ([]byte, error)) ipc.Route {
 		return ipc.Handle(m, func(_ context.Context, req *packet) (*packet, error) {
@@ -44,7 +44,7 @@ func (r *replicator) standbyService() *ipc.Service {
 		handle(methodApply, r.execute), handle(methodSeal, r.seal))
 }
 
-// obey refuses all but the primary of the present reign.
+// obey returns an error unless h is from the primary of the present reign.
 func (r *replicator) obey(h head) error {
 	now := r.replica.page.reign()
 	if now.primary != h.place || now.epoch != h.epoch || h.place == r.replica.index {
@@ -55,7 +55,7 @@ func (r *replicator) obey(h head) error {
 	return nil
 }
 
-// The steps of the service. They need r.order.
+// The calls of the service. The caller must hold r.order.
 
 func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	whole := uint64(0)
@@ -70,7 +70,7 @@ func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(r.at.append(nil), whole), nil
 }
 
-// install takes a piece of a snapshot, and with the last one the state.
+// install takes a piece of a snapshot, and restores the state after the last one.
 func (r *replicator) install(_ head, c *cutter) ([]byte, error) {
 	at, size, offset := c.position(), c.u64(), c.u64()
 	if offset != uint64(len(r.incoming)) || offset+uint64(len(c.rest)) > size {
@@ -98,11 +98,11 @@ func (r *replicator) restore(snapshot []byte) error {
 	return contain(r.log, "Restore", func() error { return r.state.Restore(snapshot) })
 }
 
-// execute executes the primary's changes.
+// execute executes the changes of the primary.
 func (r *replicator) execute(h head, c *cutter) ([]byte, error) {
 	var digests []byte
 	var failure error
-	// A handler that ends its goroutine ends one of these, and its change is made like any other.
+	// A handler that ends its goroutine ends one of these. Its change is made like any other.
 	for exited := true; exited && failure == nil; {
 		done := make(chan struct{})
 		go func() {
@@ -117,7 +117,8 @@ func (r *replicator) execute(h head, c *cutter) ([]byte, error) {
 	return digests, nil
 }
 
-// executeAll executes changes, and sets exited if the handler of one ends the goroutine.
+// executeAll executes changes. It leaves exited set if the handler of one of them ends the
+// goroutine.
 func (r *replicator) executeAll(h head, c *cutter, digests *[]byte, exited *bool) error {
 	for len(c.rest) > 0 {
 		e, err := c.entry()

@@ -12,21 +12,21 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// This file is what a primary says to a standby, on a channel of the standby's
-// own. Both run the same runtime, so it is no protocol for others: four calls of
-// little-endian numbers, as the one vector of a buffer.
+// This file has the messages between a primary and a standby, on a channel of the standby. Both run
+// the same runtime, so the protocol is internal: four calls of little-endian numbers, as the only
+// vector of a buffer.
 //
-//	all      head: epoch, place of the primary, session
-//	enter    -> position of the standby's state, 1 if it is whole
-//	install  position, length, offset, piece of the snapshot
-//	apply    entries: index, method, length, request -> a digest of each reply
-//	seal     the standby is in sync
+// all      head: epoch, place of the primary, session
+// enter    -> position of the standby's state, 1 if it is whole
+// install  position, length, offset, piece of the snapshot
+// apply    entries: index, method, length, request -> a digest of each reply
+// seal     the standby is in sync
 
-// replicaChannel is where a standby listens to its primary.
+// replicaChannel returns the channel on which a standby listens to its primary.
 func replicaChannel(name string) string { return name + ".state" }
 
-// longestPacket bounds one message between primary and standby; a call's
-// request must fit.
+// longestPacket is the length of the longest message between primary and standby. The request of a
+// call must fit.
 const longestPacket = 1 << 30
 
 // A packet is a request or a reply.
@@ -39,7 +39,7 @@ func encodePacket(b *flatbuffers.Builder, p *packet) error {
 
 var errPacket = errors.New("malformed packet")
 
-// decodePacket leaves the data where it is.
+// decodePacket does not copy the data.
 func decodePacket(buf []byte, p *packet) error {
 	c := cutter{buf}
 	at := c.u32()
@@ -55,9 +55,8 @@ func decodePacket(buf []byte, p *packet) error {
 	return nil
 }
 
-// replicaProtocol describes these calls: their packets have a version, which any change of
-// what stands above must change, so that replicas of different runtimes
-// do not misread each other.
+// replicaProtocol describes these calls. Their packets have a version, which any change of the
+// format above must change, so that replicas of different runtimes do not misread each other.
 var replicaProtocol = newProtocol("ipcgen.Replica", `service ipcgen.Replica
 method Enter ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
 method Install ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
@@ -107,9 +106,9 @@ func (h head) append(b []byte) []byte {
 	return binary.LittleEndian.AppendUint64(b, h.session)
 }
 
-// A position says what a state contains: all up to the change that the primary
-// of epoch numbered index. A primary numbers each change once, and an epoch has
-// one primary, so states at one position are equal.
+// A position identifies the contents of a state: all changes up to the one with the number index of
+// the primary of epoch. A primary numbers each change once, and an epoch has one primary, so states
+// at one position are equal.
 type position struct{ epoch, index uint64 }
 
 func (p position) append(b []byte) []byte {
@@ -117,22 +116,21 @@ func (p position) append(b []byte) []byte {
 	return binary.LittleEndian.AppendUint64(b, p.index)
 }
 
-// An entry is a call that changes the state, with what the primary's handler
-// made of it.
+// An entry is a call that changes the state, with the result of the primary's handler.
 type entry struct {
 	index  uint64
 	method uint32
 	body   []byte
-	common []byte // as this process has understood it: for standbys of other versions
+	common []byte // as this process has understood it, for standbys of other versions
 	digest uint32
-	took   time.Duration // that the primary's handler took
+	took   time.Duration // the time that the primary's handler took
 }
 
 const entryHead = 8 + 4 + 4
 
 func (e *entry) size() int { return entryHead + len(e.body) }
 
-// append appends the entry for a standby of this version, or of another one.
+// append appends the encoded entry, for a standby of this version or of another one.
 func (e *entry) append(b []byte, another bool) []byte {
 	body := e.body
 	if another {
@@ -146,11 +144,11 @@ func (e *entry) append(b []byte, another bool) []byte {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// digestOfReply is the bit by which the digest of a reply differs from that of an error.
+// digestOfReply is the bit that distinguishes the digest of a reply from that of an error.
 const digestOfReply = 1 << 31
 
-// digestOf sums up what a handler answered. Errors are compared by their codes:
-// their texts may well differ between processes.
+// digestOf returns a digest of the answer of a handler. Errors are compared by their codes, because
+// their texts may differ between processes.
 func digestOf(reply []byte, err error) uint32 {
 	if err != nil {
 		return uint32(ipc.CodeOf(err))
@@ -158,8 +156,7 @@ func digestOf(reply []byte, err error) uint32 {
 	return crc32.Checksum(reply, castagnoli) | digestOfReply
 }
 
-// A cutter takes numbers and bytes off a packet. At its end it gives zeros and
-// nil, and is short.
+// A cutter takes numbers and bytes off a packet. At the end of the packet it returns zeros and nil.
 type cutter struct{ rest []byte }
 
 func (c *cutter) take(n int) []byte {
@@ -195,7 +192,7 @@ func (c *cutter) head() (head, error) {
 
 func (c *cutter) position() position { return position{c.u64(), c.u64()} }
 
-// entry returns the next entry; its body is not copied.
+// entry returns the next entry. The body is not copied.
 func (c *cutter) entry() (e entry, err error) {
 	if len(c.rest) < entryHead {
 		return e, errPacket

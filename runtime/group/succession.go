@@ -8,25 +8,25 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// This file is how the supervisor of a group that replicates chooses primaries
-// and watches who is in sync; replication itself is the replicas' business.
+// This file is the supervisor's part of replication: it chooses primaries and watches which
+// replicas are in sync. The replicas replicate among themselves.
 
-// A set of replicas is a word with a bit for each, by place, and the epoch of
-// the primary that wrote it.
+// packSet returns the word of a set of replicas: a bit for each, by place, and the epoch of the
+// primary that wrote it.
 func packSet(epoch, mask uint64) uint64 { return epoch<<maxStateful | mask }
 
 func unpackSet(w uint64) (epoch, mask uint64) { return w >> maxStateful, w & (1<<maxStateful - 1) }
 
-// broken is a replica's offSynced when its state could not be restored.
+// broken is the value of a replica's offSynced after its state could not be restored.
 const broken = ^uint64(0)
 
-// accusation names a process: its incarnation, but for the lowest byte, and its
-// place.
+// accusation returns the word that identifies a process: its incarnation except for the lowest
+// byte, and its place.
 func accusation(place int, incarnation uint64) uint64 {
 	return incarnation&^0xff | uint64(place+1)
 }
 
-// replication returns what the supervisor has written of it.
+// replication returns the configuration that the supervisor has stored.
 func (p *page) replication() (r Replication, on bool) {
 	word := func(off int) uint64 { return wordAt(p.mem, off).Load() }
 	return Replication{
@@ -47,10 +47,10 @@ func (p *page) setReplication(r *Replication) {
 	wordAt(p.mem, offReplicates).Store(1)
 }
 
-// placeWord is a word of a replica's page.
+// placeWord returns the value of a word of a replica's page.
 func (p *page) placeWord(index, off int) uint64 { return p.wordOf(index, off).Load() }
 
-// forgetState makes a place's words those of a process that has not begun.
+// forgetState resets the words of a place for a process that has not started yet.
 func (p *page) forgetState(index int) {
 	for _, off := range []int{offSet, offAccused, offSynced} {
 		p.wordOf(index, off).Store(0)
@@ -61,10 +61,10 @@ func (p *page) forgetState(index int) {
 	}
 }
 
-// inSync returns who has the whole state: what the primary of the epoch
-// published or, before it did, who may have succeeded it. The place of that
-// primary need not be known: a supervisor that was killed may have ended the
-// reign, and then the next one looks for what it did not note any more.
+// inSync returns the replicas that have the whole state: the set that the primary of the epoch
+// published or, before that, the candidates for the epoch. The place of that primary need not be
+// known: a killed supervisor may have ended the reign without storing the candidates, and the next
+// supervisor then looks for the set.
 func (p *page) inSync(epoch uint64) uint64 {
 	for index := range p.places() {
 		if of, mask := unpackSet(p.placeWord(index, offSet)); of == epoch && mask != 0 {
@@ -74,17 +74,16 @@ func (p *page) inSync(epoch uint64) uint64 {
 	return wordAt(p.mem, offCandidates).Load()
 }
 
-// countedOn reports whether a replica has the whole state and the primary's set
-// says so. Until a new primary has published its set nobody is counted on: it may
-// find that who could have succeeded in its stead is behind.
+// countedOn reports whether a replica has the whole state and is in the primary's set. Until a new
+// primary has published its set, no replica is: the primary may find that a candidate is behind.
 func (s *supervisor) countedOn(r *managedReplica) bool {
 	if r.proc == nil || !r.synced {
-		return false // and after the end of the group there is no page either
+		return false // after the end of the group there is no page either
 	}
 	return (s.reign.primary == none || s.begun()) && s.page.inSync(s.reign.epoch)&(1<<r.index) != 0
 }
 
-// begun reports whether there is a primary, and it has published its set.
+// begun reports whether there is a primary that has published its set.
 func (s *supervisor) begun() bool {
 	if s.reign.primary == none {
 		return false
@@ -93,9 +92,9 @@ func (s *supervisor) begun() bool {
 	return epoch == s.reign.epoch
 }
 
-// endReign ends the reign and notes who was in sync at its end. The reign ends
-// first: what its primary answers after that it cannot release, so no change is
-// answered by a set that is smaller than the one found here.
+// endReign ends the reign and stores which replicas were in sync at its end. The reign ends first:
+// the primary cannot release answers after that, so no change is answered by a set that is smaller
+// than the stored one.
 func (s *supervisor) endReign() {
 	if s.cfg.Replication == nil {
 		return
@@ -108,21 +107,20 @@ func (s *supervisor) endReign() {
 	sys.CrashPoint("group candidates stored")
 }
 
-// whole reports whether the process in a place has, or once had, the whole
-// state.
+// whole reports whether the process in a place has the whole state, or had it once.
 func (p *page) whole(index int) bool {
 	synced := p.placeWord(index, offSynced)
 	return synced != 0 && synced != broken
 }
 
-// successor returns the replica to promote, or nil when none can be yet. lost
-// means that nobody is left with all that was answered.
+// successor returns the replica to promote, or nil if there is none yet. lost means that no replica
+// is left with all changes that were answered.
 func (s *supervisor) successor() (next *managedReplica, lost bool) {
 	candidates := wordAt(s.page.mem, offCandidates).Load()
 	if s.cfg.Replication == nil || candidates == 0 {
 		return s.firstReady(func(*managedReplica) bool { return true }), false
 	}
-	// The bit may stand for a process that died since, the word cannot.
+	// The bit may stand for a process that has died since; the word cannot.
 	candidate := func(r *managedReplica) bool {
 		return candidates&(1<<r.index) != 0 && s.page.whole(r.index)
 	}
@@ -131,7 +129,7 @@ func (s *supervisor) successor() (next *managedReplica, lost bool) {
 	}
 	for _, r := range s.replicas {
 		if r.state == starting && r.suspicion == nil && candidate(r) {
-			return nil, false // it is known to the primary before it is to us
+			return nil, false // the primary knew it before the supervisor does
 		}
 	}
 	if r := s.firstReady(func(r *managedReplica) bool { return s.page.whole(r.index) }); r != nil {
@@ -151,7 +149,7 @@ func (s *supervisor) firstReady(ok func(*managedReplica) bool) *managedReplica {
 	return nil
 }
 
-// stateLost tells that a reign begins without all that was answered.
+// stateLost reports that a reign begins without all changes that were answered.
 func (s *supervisor) stateLost(r *managedReplica) {
 	cause := "no replica in sync is left; the state begins anew"
 	if s.page.whole(r.index) {
@@ -161,7 +159,7 @@ func (s *supervisor) stateLost(r *managedReplica) {
 	s.report(Event{Kind: StateLost, Replica: r.name, PID: r.proc.pid, Cause: cause})
 }
 
-// watchSync tells the supervisor when a replica has changed its words.
+// watchSync makes the supervisor check the replicas' words after a change.
 func (s *supervisor) watchSync(dir *sys.DirWatch) {
 	defer dir.Close()
 	stop := context.AfterFunc(s.ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
@@ -174,8 +172,8 @@ func (s *supervisor) watchSync(dir *sys.DirWatch) {
 	}
 }
 
-// checkSync reports who came in sync or fell out of it, and suspects who was
-// accused or has no state.
+// checkSync reports which replicas came in sync or fell out of it, and suspects replicas that were
+// accused or whose state is broken.
 func (s *supervisor) checkSync() {
 	if s.cfg.Replication == nil || s.stopping != nil {
 		return
@@ -207,8 +205,7 @@ func (s *supervisor) checkSync() {
 	}
 }
 
-// expectSync suspects a ready replica that is out of sync for too long while
-// there is a primary.
+// expectSync suspects a ready replica that is out of sync for too long while there is a primary.
 func (s *supervisor) expectSync(r *managedReplica) {
 	if s.cfg.Replication == nil || r.state != ready || r.synced {
 		return
@@ -219,7 +216,7 @@ func (s *supervisor) expectSync(r *managedReplica) {
 			switch {
 			case r.proc != p || r.synced || s.reign.primary == r.index || s.stopping != nil:
 			case s.reign.epoch != epoch || !s.begun():
-				s.expectSync(r) // it is not its fault yet
+				s.expectSync(r) // not the replica's fault yet
 			default:
 				s.suspect(r, fmt.Sprintf("was out of sync for %v", s.cfg.Replication.SyncTimeout))
 			}

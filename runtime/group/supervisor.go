@@ -15,8 +15,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A supervisor keeps a group running. All its state belongs to the goroutine
-// of run; others hand it functions to execute, through do.
+// A supervisor keeps a group running. All of its state belongs to the goroutine of run. Other
+// goroutines pass it functions to execute, by do.
 type supervisor struct {
 	cfg    Config
 	dir    *domain.Dir
@@ -29,71 +29,69 @@ type supervisor struct {
 
 	inbox chan func()
 	done  chan struct{} // closed when everything has ended
-	// ctx ends the helpers: the registry's watch and the probes.
+	// ctx ends the helpers: the watch of the registry and the probes.
 	ctx     context.Context
 	cancel  context.CancelFunc
 	helpers sync.WaitGroup
 	release func() bool // detaches the group from Start's context
-	// syncWatch tells of the replicas' words; nil unless the group replicates.
+	// syncWatch reports changes of the replicas' words; nil unless the group replicates.
 	syncWatch *sys.DirWatch
 	survivors []*joinedProcess // to adopt
 
 	replicas []*managedReplica
-	channels map[string]bool // where replicas served that ended badly
+	channels map[string]bool // channels of replicas that failed
 	reign    reign
 	settled  bool        // all replicas were ready once
 	stopping error       // why the group shuts down; nil while it does not
 	restarts []time.Time // within the last Restart.Window
 	degraded bool
-	late     bool      // changes are noticed late, and the log says so
-	moving   bool      // replicas are replaced, to live in the present page
+	late     bool      // changes are noticed late, which was logged
+	moving   bool      // replicas are being replaced so that they use the present page
 	checked  time.Time // when the times of the group's file were renewed
 	fileErr  string    // why the group's file cannot be made again, as reported last
 	endErr   error     // set before done is closed
-	// quarantines counts the requests that were put in quarantine, quarantined those that are
-	// there now.
+	// quarantines counts all quarantines, quarantined the present ones.
 	quarantines, quarantined int
-	oomKills                 uint64 // by the kernel, when last looked
-	// leftBehind are replicas that a group which has ended could not kill.
+	oomKills                 uint64 // of the machine, at the last check
+	// leftBehind has the replicas that a group which has ended could not kill.
 	leftBehind []error
 }
 
-// A managedReplica is a replica as its supervisor knows it. One process after the other
-// runs in its place.
+// A managedReplica is a replica as its supervisor knows it. One process after the other runs in its
+// place.
 type managedReplica struct {
 	index int
 	name  string
 	state state
-	// incarnation tells the record of the process that runs here now from
-	// those of others.
+	// incarnation distinguishes the record of the present process from records of others.
 	incarnation uint64
 	proc        *process
 	record      registry.Record // zero until it is registered
-	answers     bool            // its server does
+	answers     bool            // its server answers
 	served      []*ipc.Protocol // by its server; nil until it answers
 	readySince  time.Time
 	failures    int // in a row, each before it was ready for Restart.Window
 	restarts    int
-	suspicion   *ReplicaError // why we killed it
+	suspicion   *ReplicaError // why the supervisor killed it
 	pulse       pulse
 	command     func(int) *exec.Cmd
 	edition     int      // counts the commands
-	told        *process // that was told to end
-	planned     bool     // it was told to end, to be replaced
-	trouble     error    // how the process before failed; nil once another is ready
-	stranger    int      // pid of a stranger that has its name
+	told        *process // the process that was told to end
+	planned     bool     // the process was told to end, to be replaced
+	trouble     error    // how the previous process failed; nil once another is ready
+	stranger    int      // pid of a stranger that has the replica's name
 	synced      bool     // it has the state, in a group that replicates
-	implicated  []uint64 // methods of which the process that died last executed requests
+	implicated  []uint64 // methods whose requests the last dead process was executing
 }
 
 type state uint8
 
 const (
-	down     state = iota // no process; perhaps a restart is due
+	down     state = iota // no process; a restart may be due
 	starting              // being started, or started and not ready
 	ready                 // registered and answering
 	leaving               // alive, without registration
-	dead                  // seen dead, not reaped yet
+	dead                  // dead, and not reaped yet
 )
 
 func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page) *supervisor {
@@ -113,7 +111,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 	return s
 }
 
-// do has f executed by run, unless the group has ended.
+// do makes run execute f, unless the group has ended.
 func (s *supervisor) do(f func()) {
 	select {
 	case s.inbox <- f:
@@ -121,8 +119,8 @@ func (s *supervisor) do(f func()) {
 	}
 }
 
-// ask has f executed by run, and returns when it was and the board shows it; or
-// when the group has ended.
+// ask makes run execute f, and blocks until f was executed and the board shows the result, or the
+// group has ended.
 func (s *supervisor) ask(f func()) {
 	executed := make(chan struct{})
 	s.do(func() {
@@ -136,7 +134,7 @@ func (s *supervisor) ask(f func()) {
 	}
 }
 
-// run is the supervisor's goroutine.
+// run is the goroutine of the supervisor.
 func (s *supervisor) run() {
 	s.helpers.Go(s.watchRegistry)
 	s.helpers.Go(s.watchFile)
@@ -174,7 +172,7 @@ func (s *supervisor) ended() bool {
 func (s *supervisor) finish() {
 	s.release()
 	s.cancel()
-	// Helpers may still hand in work that no longer matters.
+	// Helpers may still pass functions that no longer matter.
 	idle := make(chan struct{})
 	go func() { s.helpers.Wait(); close(idle) }()
 	for waiting := true; waiting; {
@@ -201,8 +199,8 @@ func (s *supervisor) finish() {
 	close(s.done)
 }
 
-// sweep removes the endpoints of replicas that were killed and not replaced. A
-// listener takes over what a dead one left, and removes it when it closes.
+// sweep removes the endpoints of replicas that were killed and not replaced. A listener takes over
+// the endpoint of a dead process, and removes it on close.
 func (s *supervisor) sweep() {
 	for channel := range s.channels {
 		if l, err := ipc.Listen(channel, ipc.WithDomain(s.dir.Path())); err == nil {
@@ -249,7 +247,7 @@ func (s *supervisor) started(r *managedReplica, p *process, edition int, err err
 		s.stop(r)
 		return
 	}
-	// It may be ahead of what we know: registered, or in sync, for a while.
+	// The replica may be registered or in sync already.
 	s.checkSync()
 	s.checkReady(r)
 	s.expectReady(r, p)
@@ -277,7 +275,7 @@ func (s *supervisor) expectReady(r *managedReplica, p *process) {
 	})
 }
 
-// notReady says what a replica lacks at the end of its ReadyTimeout.
+// notReady describes what a replica lacks at the end of its ReadyTimeout.
 func (s *supervisor) notReady(r *managedReplica) string {
 	what := "did not register"
 	switch {
@@ -289,8 +287,8 @@ func (s *supervisor) notReady(r *managedReplica) string {
 	return fmt.Sprintf("%s within %v of its start", what, s.cfg.ReadyTimeout)
 }
 
-// suspect kills a replica that does not do what it should. Nobody takes its
-// place before it is seen dead.
+// suspect kills a replica that fails a check. No other process gets its place before the replica is
+// seen dead.
 func (s *supervisor) suspect(r *managedReplica, problem string) {
 	if r.proc == nil || r.suspicion != nil || r.state == dead {
 		return
@@ -301,7 +299,7 @@ func (s *supervisor) suspect(r *managedReplica, problem string) {
 	s.kill(r)
 }
 
-// kill ends a replica's process. One that nothing here can end is reported, and
+// kill kills the process of a replica. A process that the supervisor cannot kill is reported, and
 // left behind by a group that shuts down.
 func (s *supervisor) kill(r *managedReplica) {
 	err := r.proc.kill()
@@ -314,7 +312,7 @@ func (s *supervisor) kill(r *managedReplica) {
 		Err: failure})
 	if s.stopping != nil {
 		s.leftBehind = append(s.leftBehind, failure)
-		r.proc.handle.Close() // which ends the wait for its death
+		r.proc.handle.Close() // ends the wait for its death
 		r.state, r.proc, r.record = down, nil, registry.Record{}
 		if s.reign.primary == r.index {
 			s.stopRest()
@@ -322,8 +320,8 @@ func (s *supervisor) kill(r *managedReplica) {
 	}
 }
 
-// died is the notice of a death. All that others wait for happens here; the
-// process is reaped later.
+// died handles the death of a process, with everything for which others wait. The process is reaped
+// later.
 func (s *supervisor) died(r *managedReplica, p *process) {
 	if r.proc != p || r.state == dead {
 		return
@@ -429,7 +427,7 @@ func (s *supervisor) restart(r *managedReplica) {
 	time.AfterFunc(delay, func() { s.do(again) })
 }
 
-// delay returns how long the next start waits after n failures in a row.
+// delay returns the wait before the next start after n failures in a row.
 func (p *Restart) delay(n int) time.Duration {
 	if n == 0 {
 		return 0
@@ -452,8 +450,8 @@ func within(times []time.Time, since time.Time) []time.Time {
 	return times
 }
 
-// elect makes the first ready replica the primary. Before the group has
-// settled it waits for all, so that a fresh group's primary is its first.
+// elect makes the first ready replica the primary. Before the group has settled it waits for all
+// replicas, so that the first replica becomes the primary of a new group.
 func (s *supervisor) elect(cause string) {
 	if !s.settled || s.stopping != nil {
 		return
@@ -485,9 +483,9 @@ func (s *supervisor) rule(epoch uint64, primary int) {
 	}
 }
 
-// shutdown asks the replicas to end, and kills them after the grace. The primary comes
-// first: it answers what it has taken while it reigns still, for which it may need the
-// standbys. They follow when it has ended.
+// shutdown tells the replicas to end, and kills them after the grace. The primary comes first: it
+// answers the calls that it has taken while it still is the primary, and may need the standbys for
+// that. They follow when it has ended.
 func (s *supervisor) shutdown(cause error) {
 	if s.stopping != nil {
 		return

@@ -11,11 +11,11 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// This file is how replicas of different versions of a service keep one state: they
-// compare their protocols when a primary meets a standby, and again when the supervisor
-// sees a replica that is ready. Incompatible ones never share a state. Compatible ones
-// do, as in a roll; then a standby is sent what the primary has understood of a change, and a
-// change that a standby would understand less of is refused.
+// This file lets replicas of different versions of a service keep one state. Protocols are compared
+// when a session begins, and when the supervisor sees a ready replica. Incompatible versions never
+// share a state. Compatible ones do, as in a roll: a standby then gets a change in the form in
+// which the primary has understood it, and a change of which a standby would understand less is
+// refused.
 
 var errIncompatible = errors.New("it serves an incompatible version")
 
@@ -26,7 +26,7 @@ func newProtocol(name, description string) *ipc.Protocol {
 		Schema: description}
 }
 
-// protocols returns what the replica replicates.
+// protocols returns the protocols of the services that the replica replicates.
 func (r *replicator) protocols() []*ipc.Protocol {
 	var all []*ipc.Protocol
 	for _, s := range r.services {
@@ -35,8 +35,8 @@ func (r *replicator) protocols() []*ipc.Protocol {
 	return all
 }
 
-// announced returns services without methods, for the server on which the replica listens to
-// its primary to name their protocols.
+// announced returns services without methods, with which the server that listens to the primary
+// names the protocols.
 func (r *replicator) announced() (opts []ipc.ServerOption) {
 	for _, p := range r.protocols() {
 		opts = append(opts, ipc.NewService(p))
@@ -44,7 +44,7 @@ func (r *replicator) announced() (opts []ipc.ServerOption) {
 	return opts
 }
 
-// meet compares the standby's version with this one.
+// meet compares the version of the standby with that of this process.
 func (ses *session) meet() error {
 	theirs, err := ses.conn.Protocols()
 	if err != nil {
@@ -59,7 +59,7 @@ func (ses *session) meet() error {
 	return nil
 }
 
-// adapt prepares a change for standbys of other versions, and refuses one of which any of them
+// adapt prepares a change for standbys of other versions. It refuses a change of which a standby
 // would understand less than this process does. The caller must hold r.order.
 func (p *primary) adapt(e *entry, call *ipc.ServerCall) error {
 	others := p.otherVersions()
@@ -97,19 +97,19 @@ func (p *primary) otherVersions() (sessions []*session) {
 }
 
 // agrees reports whether a standby answered a change as this process did. Replies of different
-// versions may differ; that one is an error and the other is not may not.
+// versions may differ, but not a reply and an error.
 func (ses *session) agrees(e *entry, digest uint32) bool {
 	return digest == e.digest || ses.gap != nil && digest&e.digest&digestOfReply != 0
 }
 
-// compareVersions suspects replicas that serve another, incompatible version than the primary
-// or, without one, than an earlier replica. r is ready, or about to be.
+// compareVersions suspects replicas whose version is incompatible with that of the primary or,
+// without a primary, with that of an earlier replica. r is ready, or about to be.
 func (s *supervisor) compareVersions(r *managedReplica) {
 	if s.cfg.Replication == nil {
 		return
 	}
 	for _, other := range s.replicas {
-		a, b := other, r // b has to give way
+		a, b := other, r // b is the one that is suspected
 		switch s.reign.primary {
 		case r.index:
 			a, b = r, other
