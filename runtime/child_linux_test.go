@@ -17,6 +17,7 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/sys/systest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -42,9 +43,14 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"narrow":   narrowRole,
 	"silent":   silentRole,
 	"runner":   runnerRole,
+	"keeper":   keeperRole,
 }
 
 func TestMain(m *testing.M) {
+	if err := systest.Obey(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	role := os.Getenv(roleEnv)
 	if role == "" {
 		os.Exit(m.Run())
@@ -206,6 +212,9 @@ func newChild(t testing.TB, role, domain string, env ...string) *child {
 	}
 	c := &child{Cmd: exec.Command(exe), done: make(chan struct{})}
 	c.Env = append(append(os.Environ(), roleEnv+"="+role, domainEnv+"="+domain), env...)
+	if clock := os.Getenv(clockEnv); clock != "" {
+		c.Env = append(c.Env, systest.ClockVar+"="+clock)
+	}
 	c.Stderr = os.Stderr
 	return c
 }

@@ -51,11 +51,11 @@ var children = map[string]func(args []string) error{
 }
 
 func TestMain(m *testing.M) {
+	if err := systest.Obey(); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
 	if name := os.Getenv(childVar); name != "" {
-		if err := systest.Obey(); err != nil {
-			fmt.Fprintln(os.Stderr, "error:", err)
-			os.Exit(1)
-		}
 		if err := children[name](os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, "error:", err)
 			os.Exit(1)

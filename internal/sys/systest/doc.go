@@ -1,3 +1,3 @@
-// Package systest makes system calls fail in the processes that tests start, by the filters with
-// which sandboxes forbid system calls.
+// Package systest starts processes for tests in surroundings that are rare: under the filters with
+// which sandboxes forbid system calls, and in a time namespace.
 package systest

@@ -77,8 +77,12 @@ var errnos = map[string]unix.Errno{
 }
 
 // Obey makes the system calls that EnvVar lists fail in this process and in the processes that it
-// starts, for the rest of their lives.
+// starts, for the rest of their lives. With ClockVar, it executes this program again in a time
+// namespace first, so it is called at the start of the program.
 func Obey() error {
+	if err := obeyClock(); err != nil {
+		return err
+	}
 	list := os.Getenv(EnvVar)
 	if list == "" {
 		return nil
