@@ -14,12 +14,10 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-// shutdownGrace is how long the end of the replicas may take, however the demo
-// went.
+// shutdownGrace is the time that the replicas have to end, whatever the result of the demo.
 const shutdownGrace = 5 * time.Second
 
-// A demo is one run: a group of two replicas and a client that follows its
-// primary.
+// A demo is one run: a group of two replicas, and a client that follows its primary.
 type demo struct {
 	out, errOut  io.Writer
 	command      func(index int) *exec.Cmd
@@ -33,7 +31,7 @@ type demo struct {
 
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
 
-// run runs the demo and, whatever happens on the way, ends every replica.
+// run runs the demo, and ends every replica in any case.
 func (d *demo) run(ctx context.Context) (err error) {
 	d.printf("host: starting service group (2 replicas)...\n")
 	cfg := group.Config{
@@ -98,8 +96,8 @@ func (d *demo) drive(ctx context.Context, s group.Status) error {
 	return nil
 }
 
-// crash kills the primary as a crash would, and waits until another is the
-// primary and the dead one's place is filled again.
+// crash kills the primary as a crash would, and waits until another replica is the primary and the
+// dead one is replaced.
 func (d *demo) crash(ctx context.Context, s group.Status) (group.Status, error) {
 	d.printf("\n*** SIMULATING PRIMARY CRASH ***\n")
 	primary := s.Replicas[s.Primary]
@@ -113,8 +111,8 @@ func (d *demo) crash(ctx context.Context, s group.Status) (group.Status, error) 
 	return d.group.WaitHealthy(ctx, s.Epoch)
 }
 
-// resume goes on with the new primary, which knows of the first one's state
-// only when it is replicated.
+// resume continues with the new primary, which has the state of the first one only if the state is
+// replicated.
 func (d *demo) resume(ctx context.Context, s group.Status) error {
 	if err := d.connect(ctx, s); err != nil {
 		return err

@@ -1,6 +1,6 @@
-// Command audio_host runs the redundant audio demo: it starts two replicas of
-// the audio service, drives the primary, kills it, and goes on with the standby
-// that was promoted. Run audio_host -h for its usage.
+// Command audio_host runs the redundant audio demo. It starts two replicas of the audio service,
+// drives the primary, kills it, and continues with the standby that was promoted. Run audio_host -h
+// for its usage.
 package main
 
 import (
@@ -54,7 +54,7 @@ const (
 	exitInterrupted = 130 // 128 + SIGINT, as shells count
 )
 
-// run is the whole command; main adds the process around it.
+// run is the whole command; main only connects it to the process.
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("audio_host", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the error is printed below, once
@@ -99,8 +99,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-// serviceCommand returns what starts a replica: the binary at path, or this
-// program under the service's name.
+// serviceCommand returns a function that returns the command of a replica: the binary at path, or
+// this program under the name of the service.
 func serviceCommand(path string) (func(index int) *exec.Cmd, error) {
 	if path == "" {
 		self, err := os.Executable()
@@ -112,7 +112,7 @@ func serviceCommand(path string) (func(index int) *exec.Cmd, error) {
 			return &exec.Cmd{Path: self, Args: []string{serviceName, fmt.Sprint(index)}}
 		}, nil
 	}
-	// Without this, a bare name would be looked up in PATH.
+	// Otherwise a name without a folder would be looked up in PATH.
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,5 @@
-// Command audio_service is one instance of the audio demo's service. It serves
-// until it is told to end, alone or as a replica of a group. Run
-// audio_service -h for its usage.
+// Command audio_service runs one instance of the audio demo's service, alone or as a replica of a
+// group. It serves until it is told to end. Run audio_service -h for its usage.
 package main
 
 import (

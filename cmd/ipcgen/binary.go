@@ -11,11 +11,11 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// A binary schema has no first line to say whose it is, but the names of the files that it
-// was made from, the root among them. They are relative to the folder of the go.mod, or else
-// to the output folder, and so the same on every machine.
+// A binary schema has no first line that names its owner. It has the names of the files from which
+// it was made, including the root file. The names are relative to the folder of the go.mod or,
+// without one, to the output folder, so they are the same on every machine.
 
-// planBinary has the run make the .bfbs of each schema.
+// planBinary plans the .bfbs file of each schema.
 func (c *command) planBinary(t *tree, schemas []*schema.Schema, diags *diag.List) error {
 	for i, s := range schemas {
 		base := strings.TrimSuffix(filepath.Base(c.paths[i]), filepath.Ext(c.paths[i])) + ".bfbs"
@@ -50,8 +50,7 @@ func (o *outputFolder) binaryName(f *schema.File) string {
 	return "//" + name
 }
 
-// findBinary returns the path of the file with that name within a binary schema, "" where
-// there is none.
+// findBinary returns the path of the file with the given name within a binary schema, or "".
 func (o *outputFolder) findBinary(name string) string {
 	name = strings.TrimPrefix(name, "//")
 	base := o.real
@@ -64,8 +63,8 @@ func (o *outputFolder) findBinary(name string) string {
 	return o.find(name)
 }
 
-// mayReplaceBinary reports why a file cannot be replaced by a binary schema: it is no binary
-// schema, or it is that of another schema, which is still there.
+// mayReplaceBinary returns an error unless a binary schema may replace a file: the file is not a
+// binary schema, or it is that of another schema that still exists.
 func (t *tree) mayReplaceBinary(p *product, old []byte) error {
 	if len(old) == 0 {
 		return nil
@@ -77,7 +76,7 @@ func (t *tree) mayReplaceBinary(p *product, old []byte) error {
 	diags := new(diag.List)
 	s := bfbs.Read(p.path, old, diags)
 	if s == nil || diags.HasErrors() {
-		return nil // it is damaged
+		return nil // the old file is damaged
 	}
 	root := s.Files[len(s.Files)-1].Name
 	file := t.out.findBinary(root)

@@ -15,12 +15,12 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// Within a schema, and the files that it includes, a plan gives no name twice. Two schemas
-// that do not see each other may still make files of one package: Foo of one has an object
-// FooT, and the other declares FooT. Each run is right, and the package does not compile. So
-// the files are compared as they come out, with those that other runs have left there.
+// Within a schema and the files that it includes, a plan gives no name twice. But two schemas that
+// do not see each other can produce files of one package: table Foo of one has the object FooT, and
+// the other declares FooT. Each run is correct, and the package does not compile. So the files of a
+// run are compared with those that other runs have left in the folder.
 
-// A goText is what a Go file says about names at the level of its package.
+// A goText has the names at package level of a Go file.
 type goText struct {
 	path, source string
 	declares     []string
@@ -28,7 +28,7 @@ type goText struct {
 	paths        []string // their import paths
 }
 
-// crowd lists the folders that files of several schemas meet in, and those files among the
+// crowd returns the folders that have files of several schemas, and those files among the
 // neighbours.
 func (t *tree) crowd(others []neighbour) (folders map[string]bool,
 	generated map[string][]neighbour) {
@@ -52,8 +52,8 @@ func (t *tree) crowd(others []neighbour) (folders map[string]bool,
 	return folders, generated
 }
 
-// checkClashes reports a name that files of two schemas give to different things. made has
-// the products; others are the neighbours in each of the crowded folders.
+// checkClashes reports a name that files of two schemas give to different things. made has the
+// products, crowded the neighbours in each of the crowded folders.
 func (t *tree) checkClashes(made []*goText, crowded map[string]bool,
 	others map[string][]neighbour) error {
 	byFolder := make(map[string]*names)
@@ -86,10 +86,9 @@ func (t *tree) checkClashes(made []*goText, crowded map[string]bool,
 	return nil
 }
 
-// checkClash compares a neighbour with the names of the run's files in its folder. What is
-// on disk may be older than its schema, which another run brings up to date: then what the
-// schema makes today counts. The files of a schema that is gone are taken over, and so
-// removed.
+// checkClash compares a neighbour with the names of the run's files in its folder. The file on disk
+// may be older than its schema, and another run will update it; then the names that the schema
+// produces today count. The files of a schema that no longer exists are taken over, and so removed.
 func (t *tree) checkClash(n neighbour, ours *names, pkg string) error {
 	text, err := n.names()
 	if err != nil {
@@ -113,7 +112,7 @@ func (t *tree) checkClash(n neighbour, ours *names, pkg string) error {
 	return nil
 }
 
-// names reads the file. Another run may have removed it, and then it has none.
+// names reads the names of the file. A file that another run has removed has none.
 func (n neighbour) names() (*goText, error) {
 	data, err := os.ReadFile(n.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -124,8 +123,8 @@ func (n neighbour) names() (*goText, error) {
 	return text, nil
 }
 
-// takesOver reports whether the schema of a neighbour is gone, and has its files removed
-// with the change.
+// takesOver reports whether the schema of a neighbour no longer exists, so that this change removes
+// its files.
 func (t *tree) takesOver(n neighbour) bool {
 	if n.out != "." || !t.declarationsOf(n.source).gone {
 		return false
@@ -136,8 +135,8 @@ func (t *tree) takesOver(n neighbour) bool {
 	return true
 }
 
-// namesToday returns the names that the schema of a neighbour has in its folder if it is
-// generated as the run's schemas are, or nil if that cannot be told.
+// namesToday returns the names that the schema of a neighbour has in its folder if it is generated
+// like the schemas of this run, or nil if that is unknown.
 func (t *tree) namesToday(n neighbour) *names {
 	file := t.out.find(n.source)
 	if file == "" || n.out != "." {
@@ -175,7 +174,7 @@ type clash struct {
 	isImport bool // the name is that of a package in b
 }
 
-// names are those of the files of a package.
+// names has the names of the files of a package.
 type names struct {
 	declared map[string]*goText
 	imported map[string]*goText // by one of the files
@@ -230,8 +229,8 @@ func (t *tree) clashError(c *clash, pkg string) error {
 		a, b, c.name, pkg)
 }
 
-// readNames takes the names from a file that ipcgen wrote: formatted as gofmt does, so that
-// what belongs to the package begins in the first column.
+// readNames reads the names from a file that ipcgen wrote. Such a file is formatted by gofmt's
+// rules, so declarations of the package start in the first column.
 func readNames(data []byte) *goText {
 	text := new(goText)
 	group := ""
@@ -259,14 +258,14 @@ func readNames(data []byte) *goText {
 				text.declare(rest)
 			}
 		case "func":
-			text.declare(rest) // methods begin with a parenthesis
+			text.declare(rest) // methods start with a parenthesis
 		}
 	}
 	slices.Sort(text.declares)
 	return text
 }
 
-// declare adds the identifier at the beginning of a line.
+// declare adds the identifier at the start of a line.
 func (x *goText) declare(line []byte) {
 	end := 0
 	for end < len(line) &&
@@ -279,7 +278,7 @@ func (x *goText) declare(line []byte) {
 	}
 }
 
-// addImport adds the name of a package from the line of its import.
+// addImport adds the name of a package from its import line.
 func (x *goText) addImport(line string) {
 	name, importPath, _ := strings.Cut(strings.TrimSpace(line), `"`)
 	if name = strings.TrimSpace(name); name == "" {

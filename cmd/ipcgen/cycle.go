@@ -7,25 +7,25 @@ import (
 	"strings"
 )
 
-// A schema of which one package imports another, and one that it does not see with the
-// import in the other direction, are each right. The packages of both do not compile. So
-// the imports of a run's files are followed through those that other runs have left.
+// A schema with an import between two packages, and an unrelated schema with the import in the
+// other direction, are both correct, but the packages of both together do not compile. So the
+// imports of a run's files are followed through the files that other runs have left.
 
 // An edge is the import of one package of the output folder by a file of another.
 type edge struct {
 	from, to string // folders
 	file     *goText
-	of       *neighbour // whose import it is; nil for a product
+	of       *neighbour // the neighbour with the import; nil for a product
 }
 
-// imports are the edges between the folders of the output.
+// imports has the edges between the folders of the output.
 type imports struct {
 	tree       *tree
-	edges      map[string][]edge // by the folder that they come from
+	edges      map[string][]edge // by the folder with the import
 	neighbours map[string][]neighbour
 }
 
-// meets reports whether files of several schemas come together in the output folder.
+// meets reports whether files of several schemas meet in the output folder.
 func (t *tree) meets(others []neighbour) bool {
 	return t.schemas > 1 ||
 		slices.ContainsFunc(others, func(n neighbour) bool {
@@ -33,7 +33,7 @@ func (t *tree) meets(others []neighbour) bool {
 		})
 }
 
-// checkCycles reports packages that need each other because of several schemas.
+// checkCycles reports packages that import each other because of several schemas.
 func (t *tree) checkCycles(made []*goText, others []neighbour) error {
 	g := &imports{tree: t, edges: make(map[string][]edge), neighbours: make(map[string][]neighbour)}
 	for _, n := range others {
@@ -93,10 +93,10 @@ func (g *imports) remove(e edge) {
 	})
 }
 
-// wayBack returns the imports that lead from one folder to another, at least one.
+// wayBack returns a chain of at least one import that leads from one folder to another.
 func (g *imports) wayBack(from, to string, seen map[string]bool) ([]edge, error) {
 	seen[from] = true
-	for _, n := range g.neighbours[from] { // which are read when they are needed, and once
+	for _, n := range g.neighbours[from] { // read when they are needed, and once
 		text, err := n.names()
 		if err != nil {
 			return nil, err
@@ -118,8 +118,8 @@ func (g *imports) wayBack(from, to string, seen map[string]bool) ([]edge, error)
 	return nil, nil
 }
 
-// stillImports reports whether the schema of a neighbour still makes an import. The files of
-// one that is gone are taken over, and so removed.
+// stillImports reports whether the schema of a neighbour still produces an import. The files of a
+// schema that no longer exists are taken over, and so removed.
 func (t *tree) stillImports(e edge) bool {
 	if e.of == nil {
 		return true

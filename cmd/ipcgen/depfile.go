@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// dependencies returns a rule of make, which ninja reads too: all outputs depend on
-// all files that were read.
+// dependencies returns a rule for make, which ninja also understands: all outputs depend on all
+// files that were read.
 func dependencies(outputs, read []string) []byte {
 	var b bytes.Buffer
 	for i, path := range outputs {
@@ -27,13 +27,13 @@ func dependencies(outputs, read []string) []byte {
 	return b.Bytes()
 }
 
-// escapeForMake escapes what make would not take for part of a file's name.
+// escapeForMake escapes the characters that make would not read as part of a file name.
 func escapeForMake(path string) string {
 	return strings.NewReplacer("$", "$$", "#", `\#`, " ", `\ `, "\t", "\\\t", ":",
 		`\:`).Replace(filepath.ToSlash(path))
 }
 
-// validateDepfile reports a file that -depfile would overwrite by mistake.
+// validateDepfile returns an error if -depfile would overwrite a file by mistake.
 func (c *command) validateDepfile() error {
 	if c.depfile == "" {
 		return nil
@@ -49,7 +49,7 @@ func (c *command) validateDepfile() error {
 	return nil
 }
 
-// paths lists the files that the run makes.
+// paths returns the paths of the files that the run produces.
 func (t *tree) paths() []string {
 	paths := make([]string, len(t.products))
 	for i, p := range t.products {

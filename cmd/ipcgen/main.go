@@ -1,6 +1,6 @@
-// Command ipcgen reads FlatBuffers schemas and writes Go: the accessors and
-// objects of flatc --go --gen-object-api, a verifier for every table, and typed
-// channels, clients and servers over shared memory.
+// Command ipcgen reads FlatBuffers schemas and writes Go code: the accessors and objects of flatc
+// --go --gen-object-api, a verifier for every table, and typed channels, clients and servers over
+// shared memory.
 //
 // Run ipcgen -h for its usage.
 package main
@@ -28,12 +28,12 @@ import (
 )
 
 func main() {
-	// A run is over before most of its memory could be used again, and what lives, the
-	// model of the schemas, is small: to collect less often saves time.
+	// A run ends before most of its memory could be reused, and the live memory, the model of the
+	// schemas, is small. Collecting less often saves time.
 	debug.SetGCPercent(200)
 	code, sig := run(os.Args[1:], os.Stdout, os.Stderr)
 	if sig != nil {
-		// The shell, or make, shall see what ended the command.
+		// The signal must be visible to the shell or make as the cause of the end.
 		if self, err := os.FindProcess(os.Getpid()); err == nil && self.Signal(sig) == nil {
 			time.Sleep(time.Second)
 		}
@@ -92,7 +92,7 @@ What is printed, without writing anything:
 Exit status: 0 done, 1 errors in a schema or its output, 2 wrong usage.
 `
 
-// A command is one run of ipcgen: its flags and where it prints.
+// A command is one run of ipcgen, with its flags and outputs.
 type command struct {
 	includes           pathList
 	out                string
@@ -147,7 +147,7 @@ func (c *command) loadOptions() schema.Options {
 	return schema.Options{IncludeDirs: c.includes, ReadBinary: bfbs.Read, RootType: c.rootType}
 }
 
-// version returns the version of the module that the command was built from.
+// version returns the version of the module from which the command was built.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
@@ -155,7 +155,7 @@ func version() string {
 	return "(devel)"
 }
 
-// parse reads the command line. It returns flag.ErrHelp where help was asked for.
+// parse parses the command line. It returns flag.ErrHelp if help was asked for.
 func (c *command) parse(args []string) error {
 	f := flag.NewFlagSet("ipcgen", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // run prints the error once, in its own form
@@ -194,8 +194,8 @@ func (c *command) validate(given map[string]bool) error {
 	if len(c.paths) == 0 {
 		return errors.New("no schema given")
 	}
-	// flag.Parse stops at the first path; a flag behind it would be taken for a
-	// schema's name.
+	// flag.Parse stops at the first path, and a flag after it would be read as the name of a
+	// schema.
 	for _, p := range c.paths {
 		if strings.HasPrefix(p, "-") {
 			return fmt.Errorf("flag %s comes after a schema; put flags first", p)
@@ -260,8 +260,8 @@ func (c *command) validate(given map[string]bool) error {
 	return c.validateDepfile()
 }
 
-// do carries out what the flags ask for. Diagnostics go to diags; an error is
-// what has no place in a schema.
+// do does what the flags ask for. Errors in schemas go to diags; the returned error is any other
+// one.
 func (c *command) do(schemas []*schema.Schema, diags *diag.List) (code int, err error) {
 	if err := c.warnings(diags); err != nil || diags.HasErrors() {
 		return exitFailed, err
@@ -289,7 +289,7 @@ func (c *command) do(schemas []*schema.Schema, diags *diag.List) (code int, err 
 	}
 }
 
-// warnings reports warnings that -Werror makes errors.
+// warnings returns an error for warnings if -Werror is set.
 func (c *command) warnings(diags *diag.List) error {
 	if n := diags.Warnings(); n > 0 && c.warningsAreErrors {
 		return fmt.Errorf("-Werror, and there are %d warnings", n)
@@ -297,7 +297,7 @@ func (c *command) warnings(diags *diag.List) error {
 	return nil
 }
 
-// compare lists what a run would change.
+// compare prints the changes that a run would make.
 func (c *command) compare(t *tree) (code int, err error) {
 	if err := t.compare(); err != nil {
 		return exitFailed, err
@@ -313,7 +313,7 @@ func (c *command) compare(t *tree) (code int, err error) {
 	return exitOK, nil
 }
 
-// write changes what has to be.
+// write makes the changes.
 func (c *command) write(t *tree, read []string) (code int, err error) {
 	t.change = stage.New(c.out)
 	t.change.Waiting = func() {
@@ -339,7 +339,7 @@ func (c *command) write(t *tree, read []string) (code int, err error) {
 		return exitOK, nil
 	}
 	if waited, _ := t.change.Begin(); waited {
-		// What was compared before the lock was free may be another by now.
+		// Files compared before the lock was free may have changed.
 		t.change.Reset()
 		if err := t.compare(); err != nil {
 			return exitFailed, err
@@ -366,7 +366,7 @@ func (c *command) printDump(schemas []*schema.Schema) error {
 	return nil
 }
 
-// printLines prints paths, one a line.
+// printLines prints paths, one per line.
 func (c *command) printLines(paths []string) error {
 	for _, path := range paths {
 		if _, err := fmt.Fprintln(c.stdout, path); err != nil {
@@ -376,7 +376,7 @@ func (c *command) printLines(paths []string) error {
 	return nil
 }
 
-// plan finds out what the run makes.
+// plan determines the files that the run produces.
 func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error) {
 	out, err := openOutput(c.out, c.includes)
 	if err != nil {
@@ -400,7 +400,7 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 		return nil, err
 	}
 	names := make(map[*schema.File]string)
-	files := make(map[string]string) // real paths by name
+	files := make(map[string]string) // resolved paths by name
 	opts.Source = func(f *schema.File) string { return names[f] }
 	t.opts = opts
 	for i, s := range schemas {
@@ -435,8 +435,8 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 	return t, nil
 }
 
-// add adds a file to those that the run makes. Several schemas may make it if it
-// belongs to one that all of them include.
+// add adds a file to the products of the run. Several schemas may produce a file if it belongs to a
+// schema that all of them include.
 func (t *tree) add(p *product, r rendering) error {
 	key := strings.ToLower(p.name)
 	prev := t.byName[key]

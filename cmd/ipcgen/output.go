@@ -23,29 +23,29 @@ import (
 	"github.com/ipcgen/ipcgen/internal/stage"
 )
 
-// A product is a file that a run makes, and how its text is made: when it is
-// needed, so that a run holds a few of them at a time.
+// A product is a file that a run produces, with the function that produces its text. The text is
+// produced when it is needed, so that a run holds the texts of a few files at a time.
 type product struct {
 	path   string // on this machine
 	render []rendering
-	source string // the name of the schema that declares what is in it
+	source string // the name of the schema that declares the contents
 
-	root string // of a binary schema: the name of its root file in it
+	root string // for a binary schema: the name of its root file in it
 
-	// Of Go files:
+	// For a Go file:
 	name  string // relative to the output folder, with slashes
 	pkg   string
 	types []string
 }
 
-// A rendering is what one of the schemas of a run makes of a file: if several include
-// the schema that the file belongs to, all must make the same.
+// A rendering is the version of a file that one schema of a run produces. If several schemas
+// include the schema to which the file belongs, all of their versions must be equal.
 type rendering struct {
 	schema string                           // as given
 	text   func(buf []byte) ([]byte, error) // may use the memory of buf
 }
 
-// data returns the bytes of the file. It may use the memory of buf.
+// data returns the contents of the file. It may use the memory of buf.
 func (p *product) data(buf []byte) ([]byte, error) {
 	data, err := p.render[0].text(buf)
 	if err != nil {
@@ -64,39 +64,40 @@ func (p *product) data(buf []byte) ([]byte, error) {
 	return data, nil
 }
 
-// A tree is the output folder of a run, what the run makes in it, and what it finds there.
+// A tree is the output folder of a run, with the files that the run produces and those that it
+// finds there.
 type tree struct {
 	out      *outputFolder
 	products []*product
 	byName   map[string]*product // in small letters
-	// owned are the names of the schemas that the run generates. A file that names
-	// one of them, and that the run does not make, is removed.
+	// owned has the names of the schemas that the run generates. A file that names one of them and
+	// is not a product of the run is removed.
 	owned map[string]bool
-	// sweep is set for Go, whose files tell whose they are.
+	// sweep is set for Go files, which name their owners.
 	sweep  bool
 	change *stage.Change // nil under -check
 	loader schema.Options
 	opts   gogen.Options
-	// schemas is the number of schemas that the run is for.
+	// schemas is the number of schemas of the run.
 	schemas int
 
 	mu       sync.Mutex
 	declared map[string]declarations // by name of the schema
-	gone     map[string]bool         // schemas that are no more, whose files are taken over
-	stale    []string                // files to be written
-	old      []string                // files to be removed
-	forced   map[*product]bool       // to be written even if it seems to be there
+	gone     map[string]bool         // schemas that no longer exist, whose files are taken over
+	stale    []string                // files to write
+	old      []string                // files to remove
+	forced   map[*product]bool       // written even if the file seems to be up to date
 }
 
-// declarations are what a schema declares, or why that is not known.
+// declarations has the names that a schema declares, or the error of reading it.
 type declarations struct {
 	names []string
 	gone  bool
 	err   error
 }
 
-// compare finds what differs between the files on disk and those of the run, and
-// puts it into the change.
+// compare finds the differences between the files on disk and those of the run, and adds them to
+// the change.
 func (t *tree) compare() error {
 	t.stale, t.old = nil, nil
 	t.declared, t.gone, t.forced = make(map[string]declarations), make(map[string]bool),
@@ -149,7 +150,7 @@ func (t *tree) compare() error {
 	return nil
 }
 
-// compareOne compares one file, and shows its text to note.
+// compareOne compares one file, and passes its text to note.
 func (t *tree) compareOne(p *product, note func(data []byte)) error {
 	m, _ := memories.Get().(*memory)
 	if m == nil {
@@ -193,13 +194,13 @@ func (t *tree) compareOne(p *product, note func(data []byte)) error {
 	return nil
 }
 
-// A memory is what it takes to compare a file. It is used again for others: a schema
-// has thousands.
+// A memory has the buffers for the comparison of a file. Comparisons reuse it, because a schema has
+// thousands of files.
 type memory struct{ made, found []byte }
 
 var memories sync.Pool // of *memory
 
-// existing returns the bytes of the file in a product's place, nil if there is none. It
+// existing returns the contents of the file in a product's place, or nil if there is no file. It
 // may use the memory of buf.
 func (t *tree) existing(p *product, buf []byte) ([]byte, error) {
 	info, err := os.Stat(p.path)
@@ -222,7 +223,7 @@ func (t *tree) existing(p *product, buf []byte) ([]byte, error) {
 		return nil, cannotWrite(p.path, err)
 	}
 	defer f.Close()
-	// One byte more, so that the end shows without another read.
+	// One more byte shows the end of the file without another read.
 	if n := int(info.Size()) + 1; cap(buf) < n {
 		buf = make([]byte, 0, n)
 	}
@@ -236,20 +237,20 @@ func (t *tree) existing(p *product, buf []byte) ([]byte, error) {
 func cannotWrite(path string, err error) error {
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {
-		err = pathErr.Err // which names a path that the user does not know, or this one
+		err = pathErr.Err // pathErr names a path that the user does not know, or this one
 	}
 	return fmt.Errorf("cannot write %s: %w", path, err)
 }
 
-// The first lines of files that may be replaced, beside that of gogen.Header: that
-// of ipcgen's own first versions, and flatc's.
+// The first lines of files that may be replaced, in addition to that of gogen.Header: those of the
+// first versions of ipcgen, and flatc's.
 const (
 	oldMark   = gogen.GeneratedMark + "from "
 	flatcMark = "// Code generated by the FlatBuffers compiler"
 )
 
-// mayReplace reports why a file cannot be replaced: it is somebody's own, or
-// belongs to a schema that makes it too.
+// mayReplace returns an error unless a file may be replaced: it is handwritten, or belongs to a
+// schema that also produces it.
 func (t *tree) mayReplace(p *product, old []byte) error {
 	if p.root != "" {
 		return t.mayReplaceBinary(p, old)
@@ -269,8 +270,8 @@ func (t *tree) mayReplace(p *product, old []byte) error {
 	return t.mayTakeOver(p, out, source)
 }
 
-// mayTakeOver reports that the schema that a file belongs to makes it, so that it cannot
-// become that of a product. A schema that does not is a former owner.
+// mayTakeOver returns an error if the schema to which a file belongs produces it, so that it cannot
+// become the file of a product. A schema that does not produce it is a former owner.
 func (t *tree) mayTakeOver(p *product, out, source string) error {
 	d := t.declarationsOf(source)
 	if d.gone {
@@ -293,7 +294,8 @@ func (t *tree) mayTakeOver(p *product, out, source string) error {
 		p.path, t.display(p.source), owner, because)
 }
 
-// display returns the name of a schema for users: its path from here, if it has one.
+// display returns the name of a schema for users: its path relative to the current folder, if it
+// has one.
 func (t *tree) display(source string) string {
 	if file := t.out.find(source); file != "" {
 		return t.relative(file)
@@ -301,7 +303,7 @@ func (t *tree) display(source string) string {
 	return source
 }
 
-// relative returns the path of a file from here, for users.
+// relative returns the path of a file relative to the current folder, for users.
 func (t *tree) relative(file string) string {
 	if rel, ok := below(t.out.cwd, file); ok {
 		return filepath.FromSlash(rel)
@@ -309,7 +311,7 @@ func (t *tree) relative(file string) string {
 	return file
 }
 
-// declarationsOf returns what the schema of that name declares today.
+// declarationsOf returns the names that the schema with the given name declares today.
 func (t *tree) declarationsOf(source string) declarations {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -326,8 +328,8 @@ func (t *tree) declarationsOf(source string) declarations {
 	return d
 }
 
-// makes reports whether a schema that declares these names makes the file of that name, in
-// one way of running ipcgen or another with the output folder out.
+// makes reports whether a schema that declares the given names produces the file with the given
+// name, for any options with the output folder out.
 func (t *tree) makes(names []string, source, out, name string) bool {
 	base, folder := strings.TrimSuffix(path.Base(name), ".go"), folderOf(name)
 	inside := func(p string) string { return filepath.Join(t.out.real, filepath.FromSlash(p)) }
@@ -351,8 +353,7 @@ func (t *tree) makes(names []string, source, out, name string) bool {
 	return false
 }
 
-// sameFileName reports whether a file may be that of a type, as far as the names
-// tell.
+// sameFileName reports whether the name of a file can be that of the file of a type.
 func sameFileName(base, typ string) bool {
 	plain := func(s string) string { return strings.Trim(strings.ToLower(s), "_") }
 	base, typ = plain(base), plain(typ)
@@ -363,7 +364,7 @@ func sameFileName(base, typ string) bool {
 	return ok && !strings.Contains(rest, "_")
 }
 
-// folderOf returns the folder of a slash-separated path, "" for the first one.
+// folderOf returns the folder of a slash-separated path, or "" for a path without a folder.
 func folderOf(name string) string {
 	if dir := path.Dir(name); dir != "." {
 		return dir
@@ -371,16 +372,16 @@ func folderOf(name string) string {
 	return ""
 }
 
-// A neighbour is a Go file in or below the output folder that the run does not make.
+// A neighbour is a Go file in or below the output folder that the run does not produce.
 type neighbour struct {
 	path, name  string
-	pkg         string // empty where it does not matter
+	pkg         string // empty if it does not matter
 	generated   bool   // by this version of ipcgen
-	out, source string // of its header
+	out, source string // from its header
 }
 
-// neighbours lists the Go files that may have something to do with the run: all in
-// the folders that it writes to, and generated ones in all others.
+// neighbours returns the Go files that may affect the run: all files in the folders to which it
+// writes, and generated files in all others.
 func (t *tree) neighbours() (found []neighbour, err error) {
 	made := map[string]bool{}
 	for _, p := range t.products {
@@ -396,7 +397,7 @@ func (t *tree) neighbours() (found []neighbour, err error) {
 		entries, err := os.ReadDir(filepath.Join(t.out.dir, filepath.FromSlash(dir)))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) ||
 			err != nil && !made[dir] {
-			return nil // what cannot be read cannot be ours
+			return nil // ipcgen cannot have written a file that it cannot read
 		}
 		if err != nil {
 			return err
@@ -443,9 +444,8 @@ func (t *tree) neighbours() (found []neighbour, err error) {
 	return found, nil
 }
 
-// mayBeNamespace reports whether a folder can be that of a namespace of a run with
-// this output folder: not a hidden one, nor one that the go command gives a
-// meaning of its own.
+// mayBeNamespace reports whether a folder can be that of a namespace of a run with this output
+// folder. Hidden folders, and those to which the go command gives a special meaning, cannot.
 func mayBeNamespace(name string) bool {
 	return name != "vendor" && name != "node_modules" &&
 		!strings.ContainsFunc(name, func(r rune) bool {
@@ -453,8 +453,8 @@ func mayBeNamespace(name string) bool {
 		})
 }
 
-// read finds out what the file is: from its beginning, unless it is in a folder of the
-// run and not generated.
+// read determines what the file is. It reads only the start of the file, unless the file is in a
+// folder of the run and not generated.
 func (n *neighbour) read(inside bool) error {
 	f, err := os.Open(n.path)
 	if err != nil {
@@ -483,14 +483,14 @@ func (n *neighbour) read(inside bool) error {
 	file, err := parser.ParseFile(token.NewFileSet(), n.path, nil, parser.PackageClauseOnly|
 		parser.ParseComments)
 	if err != nil {
-		return nil // it is not for us to say so
+		return nil // reported by the go command
 	}
 	for _, group := range file.Comments {
 		for _, c := range group.List {
 			if x, err := constraint.Parse(c.Text); err == nil && c.Pos() < file.Package &&
 				!x.Eval(func(tag string) bool { return tag != "ignore" }) &&
 				x.Eval(func(string) bool { return true }) {
-				return nil // it is never built with the rest
+				return nil // it is never built together with the others
 			}
 		}
 	}
@@ -498,7 +498,7 @@ func (n *neighbour) read(inside bool) error {
 	return nil
 }
 
-// checkNeighbours reports files of others that the run's files cannot live with.
+// checkNeighbours reports neighbours with which the files of the run cannot coexist.
 func (t *tree) checkNeighbours(others []neighbour) error {
 	folders := make(map[string]*product)
 	for _, p := range t.products {
@@ -506,7 +506,7 @@ func (t *tree) checkNeighbours(others []neighbour) error {
 	}
 	for _, n := range others {
 		if p := t.byName[strings.ToLower(n.name)]; p != nil && n.generated && n.out != "" {
-			// The same name but for capital letters.
+			// The same name except for capital letters.
 			if n.out == "." && t.owned[n.source] {
 				t.forced[p] = true
 			} else if err := t.mayTakeOver(p, n.out, n.source); err != nil {
@@ -536,14 +536,13 @@ func (t *tree) checkNeighbours(others []neighbour) error {
 	return nil
 }
 
-// abandoned reports whether a file was made by a run for one of the same
-// schemas and the same folder, or for one that this run's schemas have replaced,
-// and is not made any more.
+// abandoned reports whether a file was produced by a run for one of the same schemas and the same
+// folder, or for a schema that the schemas of this run have replaced, and is not produced any more.
 func (t *tree) abandoned(n neighbour) bool {
 	if !n.generated {
 		return false
 	}
-	if n.out == "" { // the form that named the schema alone
+	if n.out == "" { // the old form, which named only the schema
 		for _, p := range t.products {
 			if folderOf(p.name) == folderOf(n.name) && path.Base(p.source) == n.source {
 				return true
@@ -556,9 +555,9 @@ func (t *tree) abandoned(n neighbour) bool {
 	return n.out == "." && (t.owned[n.source] || t.gone[n.source])
 }
 
-// packageOf returns the name of the package that the output folder holds, for the types
-// without a namespace: that of the Go files in it that others wrote, or what go
-// generate says; empty where neither tells.
+// packageOf returns the name of the package in the output folder, for types without a namespace. It
+// is that of the handwritten Go files in the folder, or the one that go generate passes; empty if
+// neither is known.
 func (o *outputFolder) packageOf() (string, error) {
 	entries, err := os.ReadDir(o.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
@@ -590,8 +589,8 @@ func firstLine(text []byte) string {
 	return strings.TrimSuffix(string(first), "\r")
 }
 
-// inParallel calls f for 0 to n-1 and returns the error of the lowest i that
-// had one: a schema of thousands of tables is thousands of files.
+// inParallel calls f for 0 to n-1 in parallel, and returns the error for the lowest i that had one.
+// A schema of thousands of tables has thousands of files.
 func inParallel(n int, f func(i int) error) error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup

@@ -20,13 +20,12 @@ import (
 
 // A goModule is a Go module on this machine.
 type goModule struct {
-	dir  string // absolute, without symbolic links in it where they can be resolved
+	dir  string // absolute, with symbolic links resolved if possible
 	path string
 }
 
-// moduleOf returns the module that a folder, which need not exist, belongs to: that of
-// the go.mod in the folder or, nearest first, above it. It is nil where there is
-// none.
+// moduleOf returns the module to which a folder belongs: that of the nearest go.mod in the folder
+// or above it. The folder need not exist. The result is nil if there is no go.mod.
 func moduleOf(folder string) (*goModule, error) {
 	for dir := folder; ; dir = filepath.Dir(dir) {
 		name := filepath.Join(dir, "go.mod")
@@ -34,7 +33,7 @@ func moduleOf(folder string) (*goModule, error) {
 		if err == nil {
 			return &goModule{dir, modfile.ModulePath(text)}, nil
 		}
-		// A folder on the way that is a file, or is missing, has no go.mod.
+		// A component of the path that is a file, or is missing, has no go.mod.
 		if info, statErr := os.Stat(name); statErr == nil && !info.IsDir() {
 			return nil, err
 		}
@@ -44,22 +43,22 @@ func moduleOf(folder string) (*goModule, error) {
 	}
 }
 
-// An outputFolder is the folder of -o, and how schemas are named from there.
+// An outputFolder is the folder of -o, with the rule for the names of schemas.
 //
-// The name of a schema is in the first line of every file that is generated from
-// it, and decides who owns the file. So it must be the same on every machine and
-// for every way of giving the schema:
+// The name of a schema is in the first line of every file that is generated from it, and determines
+// the owner of the file. It must therefore be the same on every machine and for every way of giving
+// the schema:
 //
-//   - A file of the output folder's module has its path relative to the output
-//     folder: "../schema/a.fbs".
-//   - A file of another module, in the module cache or beside this one, has the
-//     module's path in front: "example.com/other/schema/a.fbs".
+//   - A file of the output folder's module has its path relative to the output folder:
+//     "../schema/a.fbs".
+//   - A file of another module, in the module cache or beside this one, has its path with the
+//     module path in front: "example.com/other/schema/a.fbs".
 //   - Any other file in a folder of -I has the name by which it is included.
-//   - What is left has its path relative to the output folder, unless that leads
-//     through the root of the file system; then its path relative to the current
-//     folder or, at last, its base name.
+//   - Any remaining file has its path relative to the output folder, unless that path leads through
+//     the root of the file system. Then it has its path relative to the current folder or, if that
+//     is not possible either, its base name.
 //
-// Only names that begin with "./" or "../" are paths.
+// Only names that start with "./" or "../" are paths.
 type outputFolder struct {
 	dir      string // as given
 	real     string // absolute, resolved
@@ -67,10 +66,10 @@ type outputFolder struct {
 	includes []string          // of -I, absolute and resolved
 	cache    string            // of modules
 	cwd      string            // resolved
-	known    map[string]string // names to absolute paths, of other modules' files
+	known    map[string]string // of files of other modules: names to absolute paths
 }
 
-// openOutput finds out about the folder of -o, which need not exist.
+// openOutput examines the folder of -o, which need not exist.
 func openOutput(dir string, includes []string) (*outputFolder, error) {
 	abs, err := absolute(dir)
 	if err != nil {
@@ -108,9 +107,9 @@ func openOutput(dir string, includes []string) (*outputFolder, error) {
 	return o, nil
 }
 
-// absolute returns the absolute form of a path. Where the current folder is known by a name
-// with links in it, as after cd to a link, the way up from it is that of the system, which
-// opens the file, and not the way back along the name.
+// absolute returns the absolute form of a path. If the current folder is known by a name that
+// contains links, as after cd to a link, ".." means the parent that the system uses to open files,
+// not the one in the name.
 func absolute(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil || filepath.IsAbs(path) || !strings.HasPrefix(filepath.Clean(path), "..") {
@@ -123,7 +122,7 @@ func absolute(path string) (string, error) {
 	return filepath.Join(resolve(cwd), path), nil
 }
 
-// resolve follows the symbolic links of an absolute path, as far as it exists.
+// resolve resolves the symbolic links of the existing part of an absolute path.
 func resolve(abs string) string {
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
 		return real
@@ -134,7 +133,7 @@ func resolve(abs string) string {
 	return abs
 }
 
-// below returns the way from dir down to path, with slashes.
+// below returns the slash-separated path from dir down to path.
 func below(dir, path string) (rel string, ok bool) {
 	rel, err := filepath.Rel(dir, path)
 	if err != nil || !filepath.IsLocal(rel) {
@@ -146,7 +145,7 @@ func below(dir, path string) (rel string, ok bool) {
 // name returns the name of a schema's file.
 func (o *outputFolder) name(f *schema.File) string {
 	if f.Path == "" {
-		// A binary schema mentions it only, relative to a folder of its own.
+		// A binary schema only mentions the file, with a path relative to its own folder.
 		name := strings.TrimPrefix(f.Name, "//")
 		for strings.HasPrefix(name, "../") || strings.HasPrefix(name, "./") ||
 			strings.HasPrefix(name, "/") {
@@ -163,7 +162,7 @@ func (o *outputFolder) name(f *schema.File) string {
 		if _, ok := below(o.module.dir, real); ok {
 			return o.relative(real)
 		}
-		// A link in the module to a file outside it.
+		// A link in the module to a file outside of it.
 		if linked := filepath.Join(resolve(filepath.Dir(abs)), filepath.Base(abs)); linked != real {
 			if _, ok := below(o.module.dir, linked); ok {
 				return o.relative(linked)
@@ -201,7 +200,7 @@ func (o *outputFolder) name(f *schema.File) string {
 	return filepath.Base(real)
 }
 
-// relative names a file by its path.
+// relative returns a file's name that is its path.
 func (o *outputFolder) relative(abs string) string {
 	rel, err := filepath.Rel(o.real, abs)
 	if err != nil {
@@ -213,7 +212,7 @@ func (o *outputFolder) relative(abs string) string {
 	return rel
 }
 
-// sharedFolder reports whether two absolute paths have more in common than the root.
+// sharedFolder reports whether two absolute paths have a common folder below the root.
 func sharedFolder(a, b string) bool {
 	vol := filepath.VolumeName(a)
 	if filepath.VolumeName(b) != vol {
@@ -226,8 +225,8 @@ func sharedFolder(a, b string) bool {
 	return first(a) == first(b)
 }
 
-// inCache names a file of the module cache: by its module's path, without the
-// version.
+// inCache returns the name of a file in the module cache: its path in the module, with the module
+// path in front, without the version.
 func (o *outputFolder) inCache(real string) (string, bool) {
 	rel, ok := below(o.cache, real)
 	if !ok || o.cache == "" {
@@ -245,7 +244,7 @@ func (o *outputFolder) inCache(real string) (string, bool) {
 	return modulePath + "/" + rest, true
 }
 
-// find returns the path of the file of that name, "" where the name does not tell.
+// find returns the path of the file with the given name, or "" if the name does not determine it.
 func (o *outputFolder) find(name string) string {
 	local := filepath.FromSlash(name)
 	if isPath(name) {
@@ -290,13 +289,13 @@ func (o *outputFolder) importPath() (string, error) {
 	return imp, nil
 }
 
-// exists reports whether there is a file of that path.
+// exists reports whether a file exists.
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// checkName reports why a file's name cannot stand in a comment of Go code.
+// checkName returns an error if the name of a file cannot be part of a comment in Go code.
 func checkName(name string) error {
 	if !utf8.ValidString(name) {
 		return fmt.Errorf("the name %q is not UTF-8, which Go code has to be", name)
