@@ -5,11 +5,10 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// This file decides what travels how: which tables are envelopes, and which
-// envelopes a service uses.
+// This file decides which tables are envelopes, and which envelopes a service uses.
 
-// The attributes that decide where the schema alone does not. A schema
-// declares them (attribute "envelope";) so that flatc accepts it too.
+// The attributes for decisions that the schema alone does not determine. A schema declares them
+// (attribute "envelope";) so that flatc accepts it, too.
 const (
 	attrEnvelope        = "envelope"         // of a table: "none" makes it no envelope
 	attrRequestEnvelope = "request_envelope" // of a service: the envelope of its requests
@@ -17,16 +16,15 @@ const (
 	attrReplyEnvelope   = "reply_envelope"   // of a service: the envelope of its replies
 )
 
-// An envelope is a table with one union field: a message that is one of
-// several.
+// An envelope is a table with one union field: a message that is one of several.
 type envelope struct {
 	table   *schema.Object
 	payload *schema.Field // the union
-	seq     *schema.Field // a uint64 named seq; nil when it has none
-	refSeq  *schema.Field // a uint64 named ref_seq; nil when it has none
+	seq     *schema.Field // a uint64 named seq; nil if there is none
+	refSeq  *schema.Field // a uint64 named ref_seq; nil if there is none
 	members []*member     // without NONE
 
-	codecs []*codec // that its file writes
+	codecs []*codec // written by its file
 
 	sender, newSender, handler, unimplemented, newService, protocol, schema string
 }
@@ -39,12 +37,12 @@ type member struct {
 	info  string // the variable that holds its codec
 }
 
-// A service is an rpc_service and how it travels.
+// A service is an rpc_service, with the form in which its messages travel.
 type service struct {
 	decl           *schema.Service
 	methods        []*method
-	request, reply *envelope // nil when it travels in the runtime's frame
-	codecs         []*codec  // that its file writes
+	request, reply *envelope // nil if it travels in the runtime's frame
+	codecs         []*codec  // written by its file
 
 	iface, client, newClient, newService, unimplemented, protocol, schema string
 
@@ -59,7 +57,7 @@ type method struct {
 	request, reply *member // in the service's envelopes
 }
 
-// findEnvelopes lists the envelopes of the schema.
+// findEnvelopes finds the envelopes of the schema.
 func (p *plan) findEnvelopes() {
 	for _, o := range p.schema.Objects {
 		if e := p.findEnvelope(o); e != nil {
@@ -69,9 +67,9 @@ func (p *plan) findEnvelopes() {
 	}
 }
 
-// nameChannels plans the envelopes, services and streams of a part, and names
-// what is generated for them. These names are the interface of a protocol, so they
-// are never changed to avoid a clash: the schema has to.
+// nameChannels plans the envelopes, services and streams of a part, and names their declarations.
+// These names are the interface of a protocol, so a clash never changes them: the schema must be
+// changed.
 func (p *plan) nameChannels(part *part) {
 	reports := p.diags
 	if !p.generated(part.file) {
@@ -94,8 +92,8 @@ func (p *plan) nameChannels(part *part) {
 	p.diags = reports
 }
 
-// envelopesFor returns the envelopes that a service may travel in: those that its
-// own file sees, whatever else a file that includes it declares.
+// envelopesFor returns the envelopes that a service may use: those that its own file sees, whatever
+// a file that includes it declares.
 func (p *plan) envelopesFor(decl *schema.Service) []*envelope {
 	seen := p.reach(decl.File)
 	var found []*envelope
@@ -107,7 +105,7 @@ func (p *plan) envelopesFor(decl *schema.Service) []*envelope {
 	return found
 }
 
-// findEnvelope returns o as an envelope, or nil when it is none.
+// findEnvelope returns o as an envelope, or nil if o is not one.
 func (p *plan) findEnvelope(o *schema.Object) *envelope {
 	if o.IsStruct {
 		return nil
@@ -128,7 +126,7 @@ func (p *plan) findEnvelope(o *schema.Object) *envelope {
 		case f.Name == "ref_seq" && isCounter(f):
 			e.refSeq = f
 		case f.Required:
-			return nil // nobody could fill it
+			return nil // no caller could set it
 		}
 	}
 	if e.payload == nil {
@@ -149,14 +147,13 @@ func isCounter(f *schema.Field) bool {
 	return f.Type.Base == schema.ULong && f.Type.Enum == nil && !f.Optional
 }
 
-// planService decides how a service travels, and names what is generated for
-// it.
+// planService decides the form in which a service travels, and names its declarations.
 func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 	s := &service{decl: decl}
 	for _, m := range decl.Methods {
 		if m.Streaming != schema.Unary {
 			if p.opts.GRPC {
-				continue // it is left to gRPC
+				continue // gRPC implements it
 			}
 			p.diags.Warnf(m.Span, "streaming methods are not supported yet: %s.%s is left out",
 				decl.Name, m.Name).
@@ -176,9 +173,8 @@ func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 	return s
 }
 
-// chooseEnvelopes finds the envelopes that a service travels in: the ones its
-// attributes name, or the only ones that have all its requests, and all its
-// replies, as members.
+// chooseEnvelopes chooses the envelopes of a service: those that its attributes name, or the only
+// ones that have all its requests, and all its replies, as members.
 func (p *plan) chooseEnvelopes(s *service, all []*envelope) {
 	request, named1 := p.namedEnvelope(s, all, attrRequestEnvelope)
 	reply, named2 := p.namedEnvelope(s, all, attrReplyEnvelope)
@@ -199,7 +195,7 @@ func (p *plan) chooseEnvelopes(s *service, all []*envelope) {
 			return
 		}
 		if len(requests) == 1 && len(replies) == 1 && requests[0] == replies[0] {
-			return // one envelope for both directions must be asked for
+			return // a single envelope for both directions needs the attributes
 		}
 		if len(requests) > 1 || len(replies) > 1 {
 			p.reportAmbiguous(s, requests, replies)
@@ -217,8 +213,8 @@ func (p *plan) chooseEnvelopes(s *service, all []*envelope) {
 	s.request, s.reply = request, reply
 }
 
-// namedEnvelope returns the envelope that an attribute of the service names,
-// and whether it names one.
+// namedEnvelope returns the envelope that an attribute of the service names, and whether the
+// attribute is present.
 func (p *plan) namedEnvelope(s *service, all []*envelope, attr string) (*envelope, bool) {
 	name, ok := s.decl.Attributes.Lookup(attr)
 	if !ok {
@@ -239,7 +235,7 @@ func sameNamespace(a, b schema.Namespace) bool {
 	return fullName(a, "") == fullName(b, "")
 }
 
-// candidates lists the envelopes that have the types of all methods as members.
+// candidates returns the envelopes that have the types of all methods as members.
 func candidates(all []*envelope, methods []*method, typ func(*method) *schema.Object) []*envelope {
 	var found []*envelope
 next:
@@ -254,7 +250,7 @@ next:
 	return found
 }
 
-// membersOf lists the members of an envelope that are of type o.
+// membersOf returns the members of an envelope that have type o.
 func (e *envelope) membersOf(o *schema.Object) []*member {
 	var found []*member
 	for _, m := range e.members {
@@ -265,7 +261,7 @@ func (e *envelope) membersOf(o *schema.Object) []*member {
 	return found
 }
 
-// memberFor returns the member of e that carries type o, which must be one.
+// memberFor returns the only member of e with type o, or reports an error.
 func (p *plan) memberFor(s *service, e *envelope, m *method, o *schema.Object) *member {
 	found := e.membersOf(o)
 	switch len(found) {

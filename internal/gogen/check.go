@@ -6,12 +6,12 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// An object can hold what no buffer can: a union whose Type and Value do not fit
-// each other. This file writes the methods that tell, which the functions that
-// send messages call, since Pack cannot return an error.
+// An object can have a value that no buffer can hold: a union whose Type and Value contradict each
+// other. This file writes the methods that detect it. The functions that send messages call them,
+// because Pack cannot return an error.
 
-// planChecks finds the tables whose objects may hold a union, at any depth, and
-// takes the name of the method that checks them from the others.
+// planChecks finds the tables whose objects may contain a union, at any depth, and removes the name
+// of the check method from the others.
 func (p *plan) planChecks() {
 	needs := make(map[*schema.Object]bool)
 	for again := true; again; {
@@ -32,8 +32,8 @@ func (p *plan) planChecks() {
 	}
 }
 
-// canHoldUnion reports whether a field is a union or a table that needs a check,
-// or a vector of such.
+// canHoldUnion reports whether a field is a union, a table that needs a check, or a vector of
+// these.
 func canHoldUnion(field *schema.Field, needs map[*schema.Object]bool) bool {
 	if field.Deprecated || field.IsTag {
 		return false
@@ -42,7 +42,7 @@ func canHoldUnion(field *schema.Field, needs map[*schema.Object]bool) bool {
 	return t.Base == schema.Union || t.Element == schema.Union || t.Object != nil && needs[t.Object]
 }
 
-// tableCheck writes the method Check of a table's object, if it has one.
+// tableCheck writes the method Check of a table's object, if the object has one.
 func (f *file) tableCheck(o *schema.Object, n *objectNames) {
 	if n.Check == "" {
 		return
@@ -123,8 +123,7 @@ func (f *file) unionCheck(e *schema.Enum, n *enumNames) {
 	f.p()
 }
 
-// unionJSON writes the method by which package encoding/json learns that it
-// cannot decode a union.
+// unionJSON writes the method that tells package encoding/json that a union cannot be decoded.
 func (f *file) unionJSON(e *schema.Enum, n *enumNames) {
 	f.p("// UnmarshalJSON returns an error: JSON does not tell the Go type of Value.")
 	f.p("func (ℓt *", n.Object, ") UnmarshalJSON([]byte) error {")

@@ -9,24 +9,23 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// Go packages may not import each other. A schema's namespaces may, so a schema
-// whose packages would is refused.
+// Go packages may not import each other, but a schema's namespaces may. A schema whose packages
+// would import each other is refused.
 
-// A reference is a mention of a type of another package in a declaration.
+// A reference is the use of a type of another package in a declaration.
 type reference struct {
 	to       *pkg
 	from, of string // full names of the declaration and of the type
 	span     diag.Span
 }
 
-// checkCycles reports packages that would import each other. It follows the
-// imports of the packages that this run generates into all that the schema
-// includes, whether this run generates it or another one does, because Go
-// compiles them together either way.
+// checkCycles reports packages that would import each other. It follows the imports of the packages
+// that this run generates, through all files that the schema includes, whether this run or another
+// one generates them: Go compiles them together in any case.
 //
-// Namespaces whose types refer to each other need not import each other: a
-// deprecated field makes no code. So where they do, all files are written once to
-// see what they import, and the answer cannot differ from what is generated.
+// Namespaces whose types refer to each other need not import each other, because a deprecated field
+// produces no code. If there are such references, all files are therefore written once to determine
+// their imports, so that the answer agrees with the generated code.
 func (p *plan) checkCycles(drafts []*Draft) {
 	if len(p.pkgs) < 2 {
 		return
@@ -48,7 +47,7 @@ func (p *plan) checkCycles(drafts []*Draft) {
 		opts.All = true
 		if q := newPlan(p.schema, opts, diags); !diags.HasErrors() {
 			whole = q.drafts()
-		} else { // an included schema has errors, so that what it imports is not known
+		} else { // an included schema has errors, so that its imports are unknown
 			for from, list := range refs {
 				for _, r := range list {
 					add(from, r.to)
@@ -58,7 +57,7 @@ func (p *plan) checkCycles(drafts []*Draft) {
 	}
 	var r renderer
 	for _, d := range whole {
-		_, needs, _ := r.render(d, nil) // an error is reported where the file is written
+		_, needs, _ := r.render(d, nil) // an error is reported when the file is written
 		for _, i := range needs {
 			add(d.pkg.namespace, i.pkg)
 		}
@@ -66,8 +65,8 @@ func (p *plan) checkCycles(drafts []*Draft) {
 	p.reportCycles(drafts, refs, imports)
 }
 
-// checkMain reports types of a package main, in whose folder the output is, that
-// other packages need: Go does not let them import it.
+// checkMain reports types of a package main, in whose folder the output lies, that other packages
+// need: Go does not permit the import.
 func (p *plan) checkMain(refs map[string][]reference) {
 	for _, list := range refs {
 		for _, r := range list {
@@ -107,8 +106,7 @@ func (p *plan) reportCycles(drafts []*Draft, refs map[string][]reference,
 	}
 }
 
-// reportCycle describes packages of which each imports the next, and the last the
-// first.
+// reportCycle describes a cycle of packages, each of which imports the next one.
 func (p *plan) reportCycle(refs map[string][]reference, cycle []string) {
 	reason := func(i int) reference { return p.reason(refs, cycle[i], cycle[(i+1)%len(cycle)]) }
 	first := reason(0)
@@ -123,8 +121,8 @@ func (p *plan) reportCycle(refs map[string][]reference, cycle []string) {
 		"namespaces (-package)")
 }
 
-// reason returns a reference that makes one package import another: from a
-// declaration to a type, or to one that the type is made of.
+// reason returns a reference that makes one package import another: from a declaration to a type,
+// or to a part of that type.
 func (p *plan) reason(refs map[string][]reference, from, to string) reference {
 	for _, r := range refs[from] {
 		if r.to.namespace == to {
@@ -167,7 +165,7 @@ func tangled(refs map[string][]reference) bool {
 	return false
 }
 
-// references lists, for each namespace, what its declarations refer to in others.
+// references returns, by namespace, the references of declarations to other namespaces.
 func (p *plan) references() map[string][]reference {
 	refs := make(map[string][]reference)
 	seen := make(map[[2]string]bool)
@@ -198,7 +196,7 @@ func (p *plan) references() map[string][]reference {
 			add(s.Namespace, s.Name, schema.Type{Object: m.Request}, m.Span)
 			add(s.Namespace, s.Name, schema.Type{Object: m.Reply}, m.Span)
 		}
-		// Which envelopes the service travels in is not decided for all of them.
+		// The envelopes of the service are not chosen yet in all cases.
 		for _, e := range p.envelopesFor(s) {
 			add(s.Namespace, s.Name, schema.Type{Object: e.table}, s.Span)
 		}
@@ -206,7 +204,7 @@ func (p *plan) references() map[string][]reference {
 	return refs
 }
 
-// typesOf yields the declared types that a type consists of.
+// typesOf yields the declared types of which a type consists.
 func typesOf(t schema.Type) iter.Seq2[schema.Namespace, string] {
 	return func(yield func(schema.Namespace, string) bool) {
 		if t.Object != nil && !yield(t.Object.Namespace, t.Object.Name) {

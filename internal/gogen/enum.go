@@ -70,8 +70,8 @@ func (f *file) enumConsts(e *schema.Enum, n *enumNames) {
 	f.p()
 }
 
-// enumTables writes the tables from values to names and back. Values that have
-// two names are printed by the first.
+// enumTables writes the tables from values to names and from names to values. A value with two
+// names is printed by the first.
 func (f *file) enumTables(e *schema.Enum, n *enumNames) {
 	var names, values [][2]string
 	for i, val := range e.Values {
@@ -185,7 +185,7 @@ func (f *file) unionVerify(e *schema.Enum, n *enumNames) {
 	f.p("}")
 }
 
-// eachMember calls emit for each member of a union but NONE, once per value.
+// eachMember calls emit for each member of a union except NONE, once per value.
 func (f *file) eachMember(e *schema.Enum, n *enumNames,
 	emit func(name string, val *schema.EnumVal)) {
 	for i, val := range e.Values {

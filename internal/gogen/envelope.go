@@ -7,8 +7,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// envelope writes the typed channel of an envelope: one method to send, and one
-// to handle, for each member of its union.
+// envelope writes the typed channel of an envelope, with a method to send and a method to handle
+// each member of its union.
 func (f *file) envelope(e *envelope) {
 	full := fullName(e.table.Namespace, e.table.Name)
 	f.protocol(e.protocol, e.schema, full, describeEnvelope(e))
@@ -22,10 +22,10 @@ func (f *file) envelope(e *envelope) {
 	}
 }
 
-// isText reports whether a member is a string, which users' code has by value.
+// isText reports whether a member is a string, which users pass by value.
 func (m *member) isText() bool { return m.val.Type.Base == schema.String }
 
-// argument returns the type by which a member is passed to users' code.
+// argument returns the type of a member in the signatures of users' code.
 func (f *file) argument(m *member) *jen.Statement {
 	if m.isText() {
 		return jen.String()

@@ -18,14 +18,14 @@ type file struct {
 	pkg  *pkg
 }
 
-// A renderer writes files, one after the other, into memory that it uses again.
+// A renderer writes files, one after the other, into memory that it reuses.
 type renderer struct {
 	body     []byte
 	resolver resolver
 }
 
-// Render makes the text of the file, in the memory of buf if that is enough. An error is
-// a mistake in ipcgen.
+// Render returns the text of the file, in the memory of buf if that is large enough. An error is a
+// bug of ipcgen.
 func (d *Draft) Render(buf []byte) ([]byte, error) {
 	w, _ := d.plan.renderers.Get().(*renderer)
 	if w == nil {
@@ -150,7 +150,7 @@ func (f *file) unionObject(e *schema.Enum) string {
 	return f.pick(e.Namespace, n.Object, n.ObjectAlias)
 }
 
-// pick qualifies a name, or its exported alias where another package needs it.
+// pick qualifies a name, or its exported alias if another package needs it.
 func (f *file) pick(ns schema.Namespace, name, alias string) string {
 	k := f.plan.pkgOf(ns)
 	if k != f.pkg && alias != "" {
@@ -183,15 +183,15 @@ func toWire(t schema.Type, expr string) string {
 	return expr
 }
 
-// methodOf returns the part of the flatbuffers package's method names that
-// stands for a scalar type.
+// methodOf returns the part of the names of the flatbuffers package's methods that stands for a
+// scalar type.
 func methodOf(t schema.Type) string { return scalars[wire(t)].method }
 
-// quote writes a Go string literal.
+// quote returns a Go string literal.
 func quote(s string) string { return unmarked(strconv.Quote(s)) }
 
-// aliases writes the exported names of types whose own names are not exported,
-// so that other packages can refer to them.
+// aliases writes the exported aliases of types whose own names are not exported, so that other
+// packages can refer to them.
 func (f *file) aliases(name, alias, object, objectAlias string) {
 	if alias == "" {
 		return

@@ -11,11 +11,10 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// A flat is the layout of a message that is always laid out alike: it has only
-// scalars, and all of them are written, also those equal to their default. So
-// its vtables and offsets are constants. To copy them and to write the values
-// where they belong takes a fraction of the time that a builder takes to find
-// the same out again for each message.
+// A flat is the layout of a message that always has the same layout: the message has only scalars,
+// and all of them are written, even if they equal their defaults. So its vtables and offsets are
+// constants. Copying them and storing the values takes a fraction of the time that a builder needs
+// to determine the same layout for each message.
 type flat struct {
 	name     string // of the variable that holds the template
 	template []byte
@@ -24,19 +23,19 @@ type flat struct {
 	at       map[*schema.Field]int // position of each value in the template
 }
 
-// A flatPart is where a piece of the template begins, for readers of the
-// generated code.
+// A flatPart marks the start of a piece of the template, for readers of the generated code.
 type flatPart struct {
 	what  string
 	start int
 }
 
-// longestFlat bounds the templates, in bytes. Longer messages are worth leaving
-// out defaults.
+// longestFlat is the size of the longest template, in bytes. In longer messages it pays to omit
+// defaults.
 const longestFlat = 256
 
-// flatten returns the layout of c's message in the code of key's package, or nil when it has none.
-// A buffer with a file identifier would be aligned otherwise; builders make those.
+// flatten returns the layout of c's message in the code of key's package, or nil if the message has
+// no constant layout. A buffer with a file identifier would be aligned differently, so builders
+// write those.
 func (p *plan) flatten(key codecKey, c *codec) *flat {
 	if c.message() == nil || c.message().IsStruct || p.hasIdentifier(c.table) {
 		return nil
@@ -62,8 +61,8 @@ func (p *plan) flatten(key codecKey, c *codec) *flat {
 	return l
 }
 
-// place lays out the message, and the envelope around it if it has one: the
-// vtables first, then the tables.
+// place lays out the message, and the envelope around it if there is one: the vtables first, then
+// the tables.
 func (l *flat) place(c *codec, fields []*schema.Field) {
 	message := newFlatTable(c.message(), fields)
 	if c.env == nil {
@@ -84,18 +83,18 @@ func (l *flat) place(c *codec, fields []*schema.Field) {
 		l.put(tag, uint64(c.member.val.Value))
 		l.put(payload, uint64(l.table(&message)-l.at[payload]))
 	}
-	l.align(0, 8) // so that the buffer is aligned where its end is
+	l.align(0, 8) // so that the buffer is aligned at its end
 	l.root = len(l.template) - l.root
 }
 
-// align pads the template until its length and skip bytes more are a multiple of
-// n. Before it in the buffer are eight bytes, the root's offset and the length of
-// what the builder takes for a vector, so that all is aligned there too.
+// align pads the template until its length plus skip bytes is a multiple of n. In the buffer eight
+// bytes precede the template, the offset of the root and the length of what the builder takes for a
+// vector, so everything is aligned in the buffer, too.
 func (l *flat) align(skip, n int) {
 	l.template = append(l.template, make([]byte, -(len(l.template)+skip)&(n-1))...)
 }
 
-// add appends a part to the template and returns where it begins.
+// add appends a part to the template and returns the position of the part.
 func (l *flat) add(what string, bytes []byte) int {
 	start := len(l.template)
 	l.parts = append(l.parts, flatPart{what, start})
@@ -110,17 +109,16 @@ func (l *flat) put(field *schema.Field, v uint64) {
 	copy(l.template[l.at[field]:][:inlineSize(field.Type)], word[:])
 }
 
-// A flatTable is a table on its way into a layout.
+// A flatTable is a table that is being laid out.
 type flatTable struct {
 	name   string
 	fields []*schema.Field       // in the order of their values
-	at     map[*schema.Field]int // where those are in the table
+	at     map[*schema.Field]int // the positions of the values in the table
 	size   int
-	vtable int // where its vtable is in the template
+	vtable int // the position of the vtable in the template
 }
 
-// newFlatTable lays out a table: large values first, which leaves no gaps
-// between them.
+// newFlatTable lays out a table: large values first, which leaves no gaps.
 func newFlatTable(o *schema.Object, fields []*schema.Field) flatTable {
 	t := flatTable{name: fullName(o.Namespace, o.Name), fields: fields,
 		at: make(map[*schema.Field]int), size: 4}
@@ -134,7 +132,7 @@ func newFlatTable(o *schema.Object, fields []*schema.Field) flatTable {
 	return t
 }
 
-// vtable appends a table's vtable.
+// vtable appends the vtable of a table.
 func (l *flat) vtable(t *flatTable) {
 	slots := 0
 	for _, field := range t.fields {
@@ -149,8 +147,8 @@ func (l *flat) vtable(t *flatTable) {
 	t.vtable = l.add("vtable of "+t.name, v)
 }
 
-// table appends a table, whose vtable is there, and returns where it begins. Its
-// first value, which is the largest, is aligned, and so are all that follow.
+// table appends a table, whose vtable was appended before, and returns the position of the table.
+// Its first value, which is the largest, is aligned, and so are all values that follow.
 func (l *flat) table(t *flatTable) int {
 	largest := 4
 	if len(t.fields) > 0 {
@@ -165,7 +163,7 @@ func (l *flat) table(t *flatTable) int {
 	return start
 }
 
-// flatTemplate writes the variable that holds what of a message is constant.
+// flatTemplate writes the variable with the constant part of a message.
 func (f *file) flatTemplate(c *codec) {
 	var b strings.Builder
 	for i, part := range c.flat.parts {
@@ -188,7 +186,7 @@ func (f *file) flatTemplate(c *codec) {
 			jen.Op(`"" +`+b.String()+"\n")))
 }
 
-// values lists the fields whose values differ from message to message.
+// values returns the fields whose values differ between messages.
 func (l *flat) values(c *codec) (fields []*schema.Field) {
 	if c.env != nil {
 		fields = append(fields, c.env.seq, c.env.refSeq)
@@ -205,8 +203,8 @@ func (c *codec) around(field *schema.Field) bool {
 	return c.env != nil && (field == c.env.seq || field == c.env.refSeq)
 }
 
-// encodeFlat writes the statements that build the message m. refSeq is as for
-// encode, and number the expression of what goes there.
+// encodeFlat writes the statements that build the message m. refSeq is as for encode; number is the
+// expression of its value.
 func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *jen.Statement) {
 	values := c.flat.values(c)
 	x := localMark + "x"
@@ -228,8 +226,8 @@ func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *
 	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(local("b"), local("root"))
 }
 
-// decodeFlat writes the statements that read into m a message that is laid out
-// like those of encodeFlat, and return its number.
+// decodeFlat writes the statements that read a message with this layout into m and return its
+// number.
 func (f *file) decodeFlat(g *jen.Group, c *codec, number string) {
 	match := local("x").Op(":=").Id(c.flat.name).Dot("Match").Call(local("buf"))
 	g.If(match, local("x").Op("!=").Nil()).BlockFunc(func(g *jen.Group) {

@@ -7,19 +7,19 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// attrWas, on a field or an enum value, states its former names: (was: "old") or
-// (was: "older, old"). Nothing else tells one that was renamed from one that was
-// removed and whose number another one took.
+// attrWas, on a field or an enum value, gives its former names: (was: "old") or (was: "older,
+// old"). Nothing else distinguishes a field that was renamed from one that was removed and whose
+// number another field has got.
 const attrWas = "was"
 
-// formerNames returns the names that an attribute was states.
+// formerNames returns the names in an attribute was.
 func formerNames(a schema.Attributes) []string {
 	v, _ := a.Lookup(attrWas)
 	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// formerText returns the notation of former names in a description. The tag of a
-// union was renamed with the union.
+// formerText returns the notation of former names in a description. The tag of a union is renamed
+// together with the union.
 func formerText(o *schema.Object, i int) string {
 	f := o.Fields[i]
 	if f.IsTag {
@@ -37,8 +37,8 @@ func formerWords(a schema.Attributes, suffix string) string {
 	return b.String()
 }
 
-// checkFormerNames reports attributes that state a former name of what cannot be renamed, or
-// no name, or one name twice.
+// checkFormerNames reports attributes that give a former name to something that cannot be renamed,
+// that have no name, or that have a name twice.
 func (p *plan) checkFormerNames() {
 	for _, o := range p.schema.Objects {
 		if !p.generated(o.File) {

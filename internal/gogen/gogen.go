@@ -1,11 +1,11 @@
-// Package gogen writes Go code for a resolved schema: accessors, builders and
-// objects with the names and the behaviour that flatc gives them, a verifier
-// for every table, and typed channels and services for envelopes and
-// rpc_services.
+// Package gogen writes Go code for a resolved schema: accessors, builders and objects with the
+// names and the behaviour of flatc's, a verifier for every table, and typed channels and services
+// for envelopes and rpc_services.
 //
-// The package has three steps. A plan decides packages, names and channels, and
-// reports what cannot be. Emitters, one file of this package per kind of code,
-// then write each Go file into memory. Nothing here reads or writes a disk.
+// The package works in three steps. [Plan] decides packages, names and channels, and reports what
+// is not possible. Emitters, one file of this package per kind of code, then write each Go file
+// into memory. At last, marked names get their final form. The package does not read or write
+// files.
 package gogen
 
 import (
@@ -20,35 +20,33 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// Options say where generated code will live. The zero value suits a schema of
-// one namespace.
+// Options configures the generated code. The zero value suits a schema with one namespace.
 type Options struct {
-	// ImportPath is the import path of the output folder. It is needed when
-	// the types of one namespace refer to those of another.
+	// ImportPath is the import path of the output folder. It is needed if types of one namespace
+	// refer to types of another one.
 	ImportPath string
-	// Package, when not empty, puts all namespaces into one package of this
-	// name, in the output folder itself.
+	// Package, if not empty, puts all namespaces into one package of this name, in the output
+	// folder itself.
 	Package string
-	// RootPackage names the package of types without a namespace; by default
-	// it is the last element of ImportPath.
+	// RootPackage is the name of the package of types without a namespace. The default is the last
+	// element of ImportPath.
 	RootPackage string
 	// OneFile writes each package as one file instead of one file per type.
 	OneFile bool
-	// All generates code for included schemas too.
+	// All also generates code for included schemas.
 	All bool
-	// GRPC writes stubs of gRPC for each rpc_service as well, with the names that
-	// flatc gives them.
+	// GRPC also writes stubs of gRPC for each rpc_service, with the names of flatc's.
 	GRPC bool
-	// Source names a file of the schema, for the first line of what is made of
-	// it: a path relative to the output folder that begins with "./" or "../",
-	// or a name that is not a path. By default it is the file's own name.
+	// Source returns the name of a file of the schema, for the first line of the files generated
+	// from it: a path relative to the output folder that starts with "./" or "../", or a name that
+	// is not a path. The default is the file's own name.
 	Source func(*schema.File) string
-	// Flatbuffers and Runtime are the import paths of FlatBuffers' Go package and
-	// of ipcgen's runtime, if they are not the usual ones: in a fork.
+	// Flatbuffers and Runtime are the import paths of FlatBuffers' Go package and of ipcgen's
+	// runtime, if they differ from the usual ones, as in a fork.
 	Flatbuffers, Runtime string
 }
 
-// source applies Source, or its default.
+// source calls Source, or its default.
 func (o Options) source(f *schema.File) string {
 	switch {
 	case f == nil:
@@ -71,7 +69,7 @@ func (o Options) rootPackage() string {
 	}
 }
 
-// identifier makes a package name of the last element of an import path.
+// identifier converts the last element of an import path to a package name.
 func identifier(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r == '_' || r < 0x80 && (isLetter(byte(r)) || isDigit(byte(r))) {
@@ -91,30 +89,28 @@ type File struct {
 	Content []byte
 }
 
-// A Draft is a file that is planned and not yet written: all that is known of
-// it before its text is made.
+// A Draft is a file that is planned and not written yet.
 type Draft struct {
 	Path    string // slash-separated, relative to the output folder
 	Package string // the name in its package clause
-	// Declarer is the file of the schema that declares what the Go file is for.
-	// It decides all of the text, whatever schema includes it.
+	// Declarer is the file of the schema that declares the contents of the Go file. The text
+	// depends on that file only, not on the schemas that include it.
 	Declarer *schema.File
-	// Types are the full names of the types and services it is made of, some of
-	// them twice.
+	// Types has the full names of the types and services in the file, some of them twice.
 	Types []string
 
 	plan  *plan
 	pkg   *pkg
-	span  diag.Span             // of a declaration that it is made of
-	sees  map[*schema.File]bool // the files whose types it may refer to
+	span  diag.Span             // of a declaration in the file
+	sees  map[*schema.File]bool // the files whose types the file may use
 	emits []func(*file)
-	// guards are the packages of the runtime to whose version the file refers, if
-	// it imports them. One file of each schema in each package refers to each.
+	// guards has the packages of the runtime whose version constants the file mentions if it
+	// imports them. One file of each schema in each package mentions each constant.
 	guards map[string]bool
 }
 
-// Plan returns the Go files that s becomes, ordered by path. Errors are reported
-// to diags; then it returns nil. Drafts may be rendered in parallel.
+// Plan returns the Go files for s, ordered by path. It reports errors to diags, and then returns
+// nil. Drafts may be rendered concurrently.
 func Plan(s *schema.Schema, opts Options, diags *diag.List) []*Draft {
 	p := newPlan(s, opts, diags)
 	p.checkMethods()
@@ -132,9 +128,8 @@ func Plan(s *schema.Schema, opts Options, diags *diag.List) []*Draft {
 	return drafts
 }
 
-// Generate returns the Go files for s, ordered by path, all in memory. Errors are
-// reported to diags; then it returns nil. The same schema and options give the
-// same bytes.
+// Generate returns the Go files for s, ordered by path, in memory. It reports errors to diags, and
+// then returns nil. The same schema and options give the same bytes.
 func Generate(s *schema.Schema, opts Options, diags *diag.List) []File {
 	drafts := Plan(s, opts, diags)
 	if drafts == nil {
@@ -163,8 +158,7 @@ func Generate(s *schema.Schema, opts Options, diags *diag.List) []File {
 	return files
 }
 
-// A declaration is a piece of the output, with the name of the file it is meant
-// for.
+// A declaration is a piece of the output, with the name of its file.
 type declaration struct {
 	declarer *schema.File
 	pkg      *pkg
@@ -175,8 +169,8 @@ type declaration struct {
 	emit     func(*file)
 }
 
-// declarations lists what files are made of. Names of files are wanted for all
-// that the schema declares; emit is nil for what is not generated.
+// declarations returns the pieces of the output. The names of files are needed for all declarations
+// of the schema; emit is nil for those that are not generated.
 func (p *plan) declarations() []declaration {
 	var all []declaration
 	add := func(from *schema.File, span diag.Span, ns schema.Namespace, typ, suffix, runtime string,
@@ -239,10 +233,10 @@ func (p *plan) declarations() []declaration {
 	return all
 }
 
-// drafts lists the files of the output. The name of a file follows from the
-// schema that declares its type and from what that schema includes, and from
-// nothing else: a run for another schema that includes it gives it the same one,
-// unless types of several namespaces meet in one package.
+// drafts returns the files of the output. The name of a file depends only on the schema that
+// declares its type and on the files which that schema includes. A run for another schema that
+// includes it gives the file the same name, unless types of several namespaces are put into one
+// package.
 func (p *plan) drafts() []*Draft {
 	all := p.declarations()
 	order := make(map[*schema.File]int, len(p.schema.Files))
@@ -277,9 +271,8 @@ func (p *plan) drafts() []*Draft {
 		if draft == nil {
 			name := fileName(d.name, func(name string) bool {
 				for at, taken := range names {
-					// Types of several namespaces in one package may have one name,
-					// and then get different ones in Go too, which only this schema
-					// knows of.
+					// Types of several namespaces in one package may have the same name. They then
+					// get different names in Go, too, which only this schema knows.
 					if at.pkg == d.pkg && taken[name] &&
 						(p.opts.Package != "" || p.reach(d.declarer)[at.declarer]) {
 						return true
@@ -310,7 +303,7 @@ func (p *plan) drafts() []*Draft {
 	return drafts
 }
 
-// reach returns a file of the schema and all that it includes, by any way.
+// reach returns a file of the schema and all files that it includes, directly or indirectly.
 func (p *plan) reach(f *schema.File) map[*schema.File]bool {
 	if r := p.reached[f]; r != nil {
 		return r

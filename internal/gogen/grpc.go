@@ -4,15 +4,15 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// This file writes the stubs of gRPC: the names and signatures that flatc gives
-// them with --grpc --go, so that code written for those compiles with these.
-// Requests are sent as builders and received as accessors. Unlike flatc's, the
-// stubs verify every message before the receiver sees it.
+// This file writes stubs for gRPC with the names and signatures of those that flatc --grpc --go
+// writes, so that code for flatc's stubs compiles with these. Requests are sent as builders and
+// received as accessors. Unlike flatc's stubs, these verify every message before the receiver sees
+// it.
 
-// A grpcService is an rpc_service as gRPC has it.
+// A grpcService is an rpc_service in gRPC.
 type grpcService struct {
 	decl    *schema.Service
-	service *service // as it is in this module's own protocol, or nil
+	service *service // the same service in ipcgen's own protocol, or nil
 	methods []*grpcMethod
 	wire    string // the name on the wire
 
@@ -29,12 +29,12 @@ type grpcMethod struct {
 	name    string
 	wire    string // the name on the wire, as a path
 	handler string
-	// The two ends of a stream: what each can do, and what implements it.
+	// The two ends of a stream: the interfaces, and the types that implement them.
 	clientStream, clientStreamImpl string
 	serverStream, serverStreamImpl string
 }
 
-// sends and receives report what a client does more than once.
+// sends and receives report whether a client sends, or receives, more than one message.
 func (m *grpcMethod) sends() bool {
 	return m.decl.Streaming == schema.ClientStreaming || m.decl.Streaming == schema.BidiStreaming
 }
@@ -45,7 +45,7 @@ func (m *grpcMethod) receives() bool {
 
 func (m *grpcMethod) unary() bool { return m.decl.Streaming == schema.Unary }
 
-// planGRPC names the stubs of gRPC for the services of a part.
+// planGRPC plans the stubs of gRPC for the services of a part.
 func (p *plan) planGRPC(part *part) {
 	if !p.opts.GRPC {
 		return
@@ -59,7 +59,7 @@ func (p *plan) planGRPC(part *part) {
 	}
 }
 
-// request and reply return the accessors of a method's messages.
+// grpcRequest and grpcReply return the types of a method's messages.
 func (f *file) grpcRequest(m *grpcMethod) string { return "*" + f.objectType(m.decl.Request) }
 func (f *file) grpcReply(m *grpcMethod) string   { return "*" + f.objectType(m.decl.Reply) }
 
@@ -146,9 +146,9 @@ func (f *file) grpcClient(s *grpcService) {
 	}
 }
 
-// grpcVerify writes the verification of the message in a variable; on failure the
-// function returns what before says and an error with that code. An identifier is
-// not asked for, as it is not by flatc's stubs.
+// grpcVerify writes the verification of the message in a variable. On failure, the function returns
+// the values in before, and an error with the given code. Like flatc's stubs, it does not require
+// an identifier.
 func (f *file) grpcVerify(o *schema.Object, variable, code, before string) {
 	f.p("if ℓerr := ℙfb.VerifyRoot(", quote(o.Name), ", ", f.verifyAt(o), ", ", variable,
 		`.Table().Bytes, "", nil); ℓerr != nil {`)
@@ -156,8 +156,8 @@ func (f *file) grpcVerify(o *schema.Object, variable, code, before string) {
 	f.p("}")
 }
 
-// grpcRecv writes the methods of a stream's end that receive a message, after
-// what first says.
+// grpcRecv writes the methods of a stream's end that receive a message, after the statements of
+// first.
 func (f *file) grpcRecv(impl, method, embedded, code string, o *schema.Object, first func()) {
 	f.p("func (ℓx *", impl, ") ", method, "() (*", f.objectType(o), ", error) {")
 	if first != nil {
@@ -214,8 +214,7 @@ func (f *file) grpcClientStream(m *grpcMethod) {
 	})
 }
 
-// grpcServerMethod returns the signature of a method of the server, with names
-// for its parameters or without.
+// grpcServerMethod returns the signature of a method of the server. Parameters may have names.
 func (f *file) grpcServerMethod(m *grpcMethod) string {
 	switch {
 	case m.unary():
@@ -348,7 +347,7 @@ func (f *file) grpcServerStream(m *grpcMethod) {
 	}
 }
 
-// grpcDesc writes the description of a service that gRPC wants.
+// grpcDesc writes the description of a service for gRPC.
 func (f *file) grpcDesc(s *grpcService) {
 	f.p("var ", s.desc, " = ℙgrpc.ServiceDesc{")
 	f.p("ServiceName: ", quote(s.wire), ",")
@@ -379,8 +378,7 @@ func (f *file) grpcDesc(s *grpcService) {
 	f.p()
 }
 
-// grpcAdapter writes the server for gRPC that an implementation of the service
-// makes.
+// grpcAdapter writes the server for gRPC that wraps an implementation of the service.
 func (f *file) grpcAdapter(s *grpcService) {
 	iface := s.service.iface
 	f.p("// ", s.newServer,

@@ -8,9 +8,9 @@ func (f *file) inPlace(s *service) {
 	f.inPlaceHandlers(s)
 }
 
-// inPlaceClient writes the client. Its methods are not inlined: in the packages
-// of callers, the compiler knows nothing of the instances of generic functions,
-// and would put function literals that they are given on the heap.
+// inPlaceClient writes the client. Its methods are not inlined: in the packages of callers, the
+// compiler does not know the instances of generic functions, and would allocate the function
+// literals passed to them on the heap.
 func (f *file) inPlaceClient(s *service) {
 	f.decl(s.inPlaceClient+" calls "+article(s.iface)+
 		" server without copies or allocations: ℓbuild builds the request in the ring, "+

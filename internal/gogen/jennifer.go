@@ -7,25 +7,23 @@ import (
 	"github.com/dave/jennifer/jen"
 )
 
-// The channel layer, of which a schema has a few files, is written with jennifer.
-// (Accessors, of which it has thousands, use the writer: see there.) This file is
-// all that the emitters need beside jennifer's own words.
+// The channel layer, of which a schema has a few files, is written with jennifer. (Accessors, of
+// which it has thousands, use the writer.) This file has all functions that the emitters need in
+// addition to jennifer's own.
 
-// decl writes a declaration and the comment that documents it, which is wrapped
-// and may be empty.
+// decl writes a declaration below a comment, which is wrapped and may be empty.
 func (f *file) decl(doc string, code *jen.Statement) {
 	f.documented(wrap(doc), code)
 }
 
-// documented writes a declaration below a comment of the given lines, and a blank
-// line before it.
+// documented writes a declaration below a comment of the given lines, with a blank line in front.
 func (f *file) documented(doc []string, code *jen.Statement) {
 	if len(f.buf) > 0 && !bytes.HasSuffix(f.buf, []byte("\n\n")) {
 		f.p()
 	}
 	var b bytes.Buffer
 	if err := commented(doc, code).Render(&b); err != nil {
-		// Left to the formatting of the whole file, which reports it.
+		// The formatter of the whole file reports the error.
 		b.WriteString(err.Error())
 	}
 	f.needsFormat = true // jennifer counts marks as characters when it aligns
@@ -42,7 +40,7 @@ func commented(doc []string, code *jen.Statement) *jen.Statement {
 	return s.Add(code)
 }
 
-// wrap breaks a text into the lines of a comment, each with its leading blank.
+// wrap breaks a text into the lines of a comment, each with a leading blank.
 func wrap(text string) []string {
 	const columns = 78
 	var lines []string
@@ -59,7 +57,7 @@ func wrap(text string) []string {
 // local returns the name of a parameter or variable.
 func local(name string) *jen.Statement { return jen.Id(localMark + name) }
 
-// qualified returns a name of a package outside of the output.
+// qualified returns a name of a package outside the output.
 func qualified(pkg, name string) *jen.Statement { return jen.Id(packageMark + pkg).Dot(name) }
 
 func ipc(name string) *jen.Statement         { return qualified("ipc", name) }
@@ -67,30 +65,30 @@ func fb(name string) *jen.Statement          { return qualified("fb", name) }
 func flatbuffers(name string) *jen.Statement { return qualified("flatbuffers", name) }
 func context() *jen.Statement                { return qualified("context", "Context") }
 
-// ctx and builder are the first parameters of most functions.
+// ctx and builder return the first parameters of most functions.
 func ctx() *jen.Statement     { return local("ctx").Add(context()) }
 func builder() *jen.Statement { return local("b").Op("*").Add(flatbuffers("Builder")) }
 
-// ptr returns the type of pointers to the type of that name.
+// ptr returns the pointer type of the named type.
 func ptr(typ string) *jen.Statement { return jen.Op("*").Id(typ) }
 
-// value returns an element of a composite literal; jen.Dict would sort them.
+// value returns an element of a composite literal. (jen.Dict would sort the elements.)
 func value(key string, v jen.Code) jen.Code { return jen.Id(key).Op(":").Add(v) }
 
-// composite returns a composite literal with an element on each line.
+// composite returns a composite literal with one element per line.
 func composite(typ *jen.Statement, elements ...jen.Code) *jen.Statement {
 	return typ.Custom(jen.Options{Open: "{", Close: "}", Separator: ",", Multi: true}, elements...)
 }
 
-// call returns a call with an argument on each line.
+// call returns a call with one argument per line.
 func call(fun *jen.Statement, args ...jen.Code) *jen.Statement {
 	return fun.Custom(jen.Options{Open: "(", Close: ")", Separator: ",", Multi: true}, args...)
 }
 
-// hex returns a number in hexadecimal notation, which jennifer has not.
+// hex returns a number in hexadecimal notation, which jennifer does not support.
 func hex(digits string) *jen.Statement { return jen.Op("0x" + digits) }
 
-// text returns a string literal over several lines, if it can.
+// text returns a string literal over several lines, if that is possible.
 func text(s string) *jen.Statement {
 	if strings.Contains(s, "`") {
 		return jen.Lit(s)

@@ -2,7 +2,7 @@ package gogen
 
 import "github.com/ipcgen/ipcgen/internal/schema"
 
-// key writes what sorts and finds tables by the field marked (key).
+// key writes the functions that sort and find tables by the field marked (key).
 func (f *file) key(o *schema.Object, n *objectNames) {
 	get := f.plan.fields[o.Key].Get
 	arg := "()"
@@ -37,8 +37,8 @@ func (f *file) key(o *schema.Object, n *objectNames) {
 	f.p()
 }
 
-// structByKey writes the method that finds a struct in a sorted vector. It reads
-// keys by position, for the same reason as structCompare.
+// structByKey writes the method that finds a struct in a sorted vector. It reads keys by position,
+// for the same reason as structCompare.
 func (f *file) structByKey(rcv string, n *fieldNames, o *schema.Object, slot string) {
 	typ, key := f.objectType(o), o.Key
 	f.p()
@@ -116,9 +116,9 @@ func (f *file) keyCompare(key *schema.Field, n *objectNames, a, b string) string
 	}
 }
 
-// structCompare writes the function that orders the structs that are the keys
-// of a table: by their first field that differs, as in C++. It reads them by
-// position, because accessors of another package may be out of reach.
+// structCompare writes the function that orders structs that are keys of a table: by their first
+// field that differs, as in C++. It reads them by position, because the accessors of another
+// package may not be exported.
 func (f *file) structCompare(o *schema.Object, n *objectNames) {
 	f.p("// ", n.KeyStructCompare, " compares two keys, field by field.")
 	f.p("func ", n.KeyStructCompare, "(ℓa, ℓb *", f.objectType(o), ") int {")
@@ -129,9 +129,9 @@ func (f *file) structCompare(o *schema.Object, n *objectNames) {
 	f.p()
 }
 
-// compareFields writes the statements that return how two structs compare,
-// unless they are equal. They lie at offset at in the key, and index is what the
-// loops around them add; depth counts those.
+// compareFields writes the statements that return the order of two structs, unless they are equal.
+// The structs are at offset at in the key. index is the expression that the loops around them add,
+// and depth the number of those loops.
 func (f *file) compareFields(o *schema.Object, at int, index string, depth int) {
 	for _, field := range o.Fields {
 		t, pos, idx, d := field.Type, at+field.Offset, index, depth

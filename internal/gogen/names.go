@@ -35,15 +35,15 @@ type fieldNames struct {
 	*listNames  // never nil
 }
 
-// listNames are the names made for a field that holds several values. They are apart
-// because a schema has many fields, and few of them are such.
+// listNames are the names made for a field that holds several values. They are separate because a
+// schema has many fields, and few of these are lists.
 type listNames struct {
 	Length, Bytes, Int8s, ByKey,
-	NestedRoot, NestedObject, // what reads a nested buffer
+	NestedRoot, NestedObject, // accessors of a nested buffer
 	StartVector string
 }
 
-// noList stands for the names that a field does not have.
+// noList has the names of a field that is not a list.
 var noList listNames
 
 // enumNames are the names made for an enum or a union.
@@ -57,17 +57,17 @@ type enumNames struct {
 	Consts        []string // of Values, in order
 }
 
-// A scope gives out names so that no two things get the same one.
+// A scope assigns names so that no two things get the same one.
 type scope map[string]*owner
 
-// An owner is what a name stands for, for diagnostics about it.
+// An owner is the thing that a name stands for, for diagnostics.
 type owner struct {
 	what string
 	span diag.Span
 	file *schema.File // that declares it
 }
 
-// claim gives out name, with as many underscores appended as it takes.
+// claim assigns name, or name with as many underscores appended as necessary.
 func (s scope) claim(name string, o *owner) string {
 	for s.has(name) {
 		name += "_"
@@ -76,13 +76,13 @@ func (s scope) claim(name string, o *owner) string {
 	return name
 }
 
-// has reports whether a name was given out.
+// has reports whether a name is assigned.
 func (s scope) has(name string) bool {
 	_, taken := s[name]
 	return taken
 }
 
-// claim gives out a name at package level.
+// claim assigns a name at package level.
 func (k *pkg) claim(name string, o *owner) string {
 	for goName(name) != name || k.scope.has(name) {
 		name += "_"
@@ -91,7 +91,7 @@ func (k *pkg) claim(name string, o *owner) string {
 	return name
 }
 
-// must claims a name that may not be changed.
+// must assigns a name that may not be changed, or reports a clash.
 func (p *plan) must(k *pkg, name, what string, span diag.Span, file *schema.File) string {
 	if prev, taken := k.scope[name]; taken {
 		if prev.what == fieldFunction {
@@ -109,11 +109,11 @@ func (p *plan) must(k *pkg, name, what string, span diag.Span, file *schema.File
 	return name
 }
 
-// fieldFunction is what all functions of fields say that they are: to say more costs memory
-// for every field of a schema, and functionOfField tells it when it is needed.
+// fieldFunction describes all functions of fields. A more precise text would cost memory for every
+// field of a schema; functionOfField derives it when it is needed.
 const fieldFunction = "a function of a field"
 
-// functionOfField returns the owner of a name at package level that a field has.
+// functionOfField returns the owner of a name at package level that belongs to a field.
 func (p *plan) functionOfField(k *pkg, name string) *owner {
 	for _, o := range p.schema.Objects {
 		for _, f := range o.Fields {
@@ -127,8 +127,8 @@ func (p *plan) functionOfField(k *pkg, name string) *owner {
 	return k.scope[name]
 }
 
-// nameTypes names the types of a part, which users see most, before all that is
-// derived from them, so that a clash changes the derived name.
+// nameTypes names the types of a part before all names that are derived from them, so that a clash
+// changes the derived name.
 func (p *plan) nameTypes(part *part) {
 	for _, e := range part.enums {
 		k := p.pkgOf(e.Namespace)
@@ -148,8 +148,8 @@ func (p *plan) nameTypes(part *part) {
 		n, k := p.objects[o], p.pkgOf(o.Namespace)
 		own := &owner{"the object of " + kindOf(o) + " " + fullName(o.Namespace, o.Name),
 			o.Span, o.File}
-		// The object's name derives from the schema's, as in flatc: escapes of
-		// the accessor's name do not show in it.
+		// As in flatc, the name of the object derives from the name in the schema, not from the
+		// escaped name of the accessor.
 		n.Object = k.claim(goName(o.Name)+"T", own)
 		if !isExported(n.Type) {
 			n.Alias = k.claim(exported(o.Name), own)
@@ -238,8 +238,8 @@ func (p *plan) nameObject(o *schema.Object) {
 	n.FieldsOf = claim("fieldsOf" + t)
 }
 
-// nameFields names what is derived from the fields of one object. Plain
-// accessors are named before what is derived from them.
+// nameFields names the functions and members for the fields of one object. Plain accessors are
+// named before the names that are derived from them.
 func (p *plan) nameFields(o *schema.Object) {
 	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
 	methods, members := p.methods, p.members // those of the last object
@@ -335,7 +335,7 @@ func (p *plan) nameService(s *service) {
 	s.iface = name(t)
 	client := t + "Client"
 	if p.opts.GRPC {
-		client = t + "IPCClient" // the other is the name of gRPC's
+		client = t + "IPCClient" // gRPC's client has the other name
 	}
 	s.client = name(client)
 	s.newClient = name("New" + client)
@@ -370,7 +370,7 @@ func (p *plan) nameService(s *service) {
 	}
 }
 
-// nameStream names what is generated for a stream of blocks that begin with o.
+// nameStream names the declarations for a stream of blocks that begin with o.
 func (p *plan) nameStream(o *schema.Object) *stream {
 	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
 	what := "stream of " + fullName(o.Namespace, o.Name)
@@ -440,7 +440,7 @@ func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 	return s
 }
 
-// named names the functions of a codec. The names begin with that of the owner of the file, so that
+// named names the functions of a codec. The names start with the name of the file's owner, so that
 // they differ from those in files that other runs write.
 func (c *codec) named(key codecKey, owner string) {
 	c.name = owner + sentence(key.object.Name)
@@ -451,7 +451,7 @@ func (c *codec) named(key codecKey, owner string) {
 	c.open = key.function("open" + c.name)
 }
 
-// function claims the name of a function that only generated code calls.
+// function assigns the name of a function that only generated code calls.
 func (key codecKey) function(name string) string {
 	return key.pkg.claim(name, &owner{what: "a function of ipcgen's", file: key.declarer})
 }

@@ -2,8 +2,8 @@ package gogen
 
 import "github.com/ipcgen/ipcgen/internal/schema"
 
-// tableObject writes the object of a table: a plain Go struct with the methods
-// that copy it into a buffer and out of one.
+// tableObject writes the object of a table: a plain Go struct with the methods that copy it into a
+// buffer and out of one.
 func (f *file) tableObject(o *schema.Object, n *objectNames) {
 	f.objectStruct(o, n)
 	f.tablePack(o, n)
@@ -34,7 +34,7 @@ func (f *file) objectStruct(o *schema.Object, n *objectNames) {
 		if isExported(member[0]) {
 			member = append(member, "`json:\""+field.Name+"\"`")
 		} else {
-			f.needsFormat = true // a row of two cells among some of three
+			f.needsFormat = true // a row of two cells among rows of three
 		}
 		rows = append(rows, member)
 	}
@@ -79,8 +79,8 @@ func (f *file) valueType(t schema.Type) string {
 	return f.scalarType(t)
 }
 
-// tablePack writes Pack for a table: first all that is stored apart from it, in
-// the order of the fields, then the table itself.
+// tablePack writes Pack for a table: first the values that are stored outside the table, in the
+// order of the fields, then the table itself.
 func (f *file) tablePack(o *schema.Object, n *objectNames) {
 	f.p("// Pack writes ℓt and all it holds, and returns its offset, or 0 when ℓt is nil.")
 	f.p("func (ℓt *", n.Object, ") Pack(ℓbuilder *ℙflatbuffers.Builder) ℙflatbuffers.UOffsetT {")
@@ -124,8 +124,8 @@ func storedApart(t schema.Type) bool {
 	return false
 }
 
-// packApart writes the statements that write a field's value and set the
-// variable off to its offset, 0 when there is nothing to write.
+// packApart writes the statements that write a field's value and set the variable off to its
+// offset, or to 0 if there is nothing to write.
 func (f *file) packApart(field *schema.Field, off string) {
 	member := "ℓt." + f.plan.fields[field].Member
 	switch t := field.Type; t.Base {
@@ -138,8 +138,8 @@ func (f *file) packApart(field *schema.Field, off string) {
 	}
 }
 
-// packString writes a string. An empty one is left out, unless its absence
-// would mean something else.
+// packString writes a string. An empty string is omitted, unless its absence would have another
+// meaning.
 func (f *file) packString(field *schema.Field, member, off string) {
 	create := "CreateString("
 	if field.Shared {
@@ -152,8 +152,7 @@ func (f *file) packString(field *schema.Field, member, off string) {
 	f.p(off, " := ℙfb.", create, "ℓbuilder, ", member, ")")
 }
 
-// packVector writes a vector. One that is nil is left out, unless the table must
-// have it.
+// packVector writes a vector. A nil vector is omitted, unless the table requires it.
 func (f *file) packVector(field *schema.Field, member, off string) {
 	e := elem(field.Type)
 	if field.Required {
@@ -162,7 +161,7 @@ func (f *file) packVector(field *schema.Field, member, off string) {
 	var call string
 	switch {
 	case e.Base == schema.UByte && e.Enum == nil:
-		// With a zero byte after it, as flatc has it.
+		// With a zero byte after it, as in flatc.
 		call = "ℙfb.CreateByteString(ℓbuilder, " + member + ")"
 	case isScalar(e.Base):
 		call = "ℙfb.Pack" + methodOf(e) + "s(ℓbuilder, " + member + ")"
@@ -197,7 +196,7 @@ func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope
 	f.p("}")
 }
 
-// addMember writes the statements that put a field into the table begun.
+// addMember writes the statements that store a field in the table started last.
 func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) {
 	member := "ℓt." + f.plan.fields[field].Member
 	switch t := field.Type; {
@@ -207,7 +206,7 @@ func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) 
 		f.addField(field, offsets[field])
 		f.p("}")
 	case t.Element == schema.Union:
-		// Both vectors, or neither: an offset of 0 is not added.
+		// Both vectors or none: an offset of 0 is not stored.
 		f.addField(field.Tag, offsets[field.Tag])
 		f.addField(field, offsets[field])
 	case storedApart(t):

@@ -11,21 +11,20 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// A pkg is one Go package of the output: a namespace, or all of them when the
-// options ask for one package.
+// A pkg is one Go package of the output: a namespace, or all of them if the options ask for one
+// package.
 type pkg struct {
 	name       string
 	dir        string // slash-separated, relative to the output folder
 	importPath string
-	token      string // that stands for it behind packageMark: as flatc imports it, "A__B"
+	token      string // stands for it behind packageMark: as flatc imports it, "A__B"
 	namespace  string // dotted, for diagnostics; "" for the root namespace
 
 	scope scope // package-level names
 }
 
-// A plan is what is decided before anything is written: the packages, all
-// names, and what travels in which envelope. It is read-only afterwards, so
-// that files can be written in parallel.
+// A plan has all decisions that are made before anything is written: the packages, all names, and
+// the envelopes of messages. It is read-only afterwards, so files can be written concurrently.
 type plan struct {
 	schema *schema.Schema
 	opts   Options
@@ -40,7 +39,7 @@ type plan struct {
 
 	methods, members scope // of the object whose fields are being named
 
-	// Those of files that are not generated too.
+	// Also those of files that are not generated.
 	envelopes  []*envelope
 	envelopeOf map[*schema.Object]*envelope
 	services   []*service
@@ -48,7 +47,7 @@ type plan struct {
 	grpc       []*grpcService
 	codecs     map[codecKey]*codec
 
-	reached   map[*schema.File]map[*schema.File]bool // of reach
+	reached   map[*schema.File]map[*schema.File]bool // cache of reach
 	renderers sync.Pool                              // of *renderer
 }
 
@@ -82,7 +81,7 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 	return p
 }
 
-// A part is what one file of the schema declares.
+// A part has the declarations of one file of the schema.
 type part struct {
 	file     *schema.File
 	objects  []*schema.Object
@@ -90,9 +89,9 @@ type part struct {
 	services []*schema.Service
 }
 
-// parts returns what the files of the schema declare, those that are included
-// first. Names are given out in this order, so that what a file declares is called
-// the same in every run, whatever includes the file.
+// parts returns the declarations of the schema's files, included files first. Names are assigned in
+// this order, so that the declarations of a file get the same names in every run, whichever file
+// includes it.
 func (p *plan) parts() []*part {
 	byFile := make(map[*schema.File]*part, len(p.schema.Files)+1)
 	var all []*part
@@ -138,8 +137,8 @@ func (p *plan) pkgOf(ns schema.Namespace) *pkg {
 	return k
 }
 
-// tokenOf returns the token of a namespace. No other has it, whatever namespaces a
-// run knows, so that imports are the same in all of them.
+// tokenOf returns the token of a namespace. No other namespace of any run has it, so imports are
+// the same in all runs.
 func tokenOf(ns schema.Namespace) string {
 	token := strings.Join(ns, "__")
 	for _, piece := range ns {
@@ -153,9 +152,8 @@ func tokenOf(ns schema.Namespace) string {
 	return token
 }
 
-// hasIdentifier reports whether the file that declares a table makes it the root
-// type, and declares a file identifier. What other files say of it does not
-// count: they may differ.
+// hasIdentifier reports whether the file that declares a table makes it the root type and declares
+// a file identifier. The statements of other files do not count, because they may differ.
 func (p *plan) hasIdentifier(o *schema.Object) bool {
 	return o.File != nil && o.File.RootType == o && o.File.Identifier != ""
 }
@@ -165,8 +163,7 @@ func isList(t schema.Type) bool {
 	return t.Base == schema.Vector || t.Base == schema.Array
 }
 
-// hasMutator reports whether a field's value, or its elements, can be
-// overwritten in place.
+// hasMutator reports whether a field's value, or its elements, can be overwritten in place.
 func hasMutator(t schema.Type) bool {
 	if isList(t) {
 		return isScalar(t.Element)

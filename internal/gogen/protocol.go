@@ -12,8 +12,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// This file describes protocols for comparison at run time: the canonical text
-// whose grammar is in docs/protocol.md.
+// This file describes protocols for comparison at run time, by canonical texts whose grammar is in
+// docs/protocol.md.
 
 // wireID returns the number of a method or message on the wire.
 func wireID(protocol, name string) uint32 {
@@ -22,7 +22,7 @@ func wireID(protocol, name string) uint32 {
 	return h.Sum32()
 }
 
-// fingerprint returns the number by which equal descriptions are recognised.
+// fingerprint returns the number that identifies equal descriptions.
 func fingerprint(description string) uint64 {
 	sum := sha256.Sum256([]byte(description))
 	return binary.BigEndian.Uint64(sum[:8])
@@ -86,8 +86,7 @@ func (d *description) text() string {
 	return d.head.String()
 }
 
-// begin reserves the place of a type and reports whether it is yet to be
-// described.
+// begin reserves the place of a type, and reports whether the type must still be described.
 func (d *description) begin(name string) bool {
 	if _, seen := d.types[name]; seen {
 		return false
@@ -138,7 +137,7 @@ func (d *description) object(o *schema.Object) {
 	d.types[name] = b.String()
 }
 
-// reach describes the type that a field or member refers to.
+// reach describes the type to which a field or member refers.
 func (d *description) reach(t schema.Type) {
 	if t.Object != nil {
 		d.object(t.Object)
@@ -212,7 +211,7 @@ func defaultText(f *schema.Field) string {
 	case f.Optional:
 		return "null"
 	case base == schema.String && f.Default.Set:
-		// Quoted, without the blanks that separate a line's fields.
+		// Quoted, without blanks, which separate the fields of a line.
 		return strings.ReplaceAll(strconv.QuoteToASCII(f.Default.Str), " ", `\x20`)
 	case !isScalar(base):
 		return "-"

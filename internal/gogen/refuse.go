@@ -9,10 +9,10 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// This file finds what the go command would do with the output: packages that it
-// does not build, and methods that go vet takes for something else.
+// This file detects output that the go command treats specially: packages that it does not build,
+// and methods that go vet takes for something else.
 
-// checkFolders reports packages whose folders mean something to the go command.
+// checkFolders reports packages whose folders have a special meaning to the go command.
 func (p *plan) checkFolders(drafts []*Draft) {
 	seen := make(map[*pkg]bool)
 	folded := make(map[string]*pkg) // by import path in small letters
@@ -43,7 +43,7 @@ func (p *plan) checkFolders(drafts []*Draft) {
 
 const otherFolder = "rename the namespace, or generate one package for all namespaces (-package)"
 
-// checkFolder reports a piece of a namespace that names a folder of a special kind.
+// checkFolder reports a component of a namespace that is the name of a special folder.
 func (p *plan) checkFolder(k *pkg, piece string, span diag.Span) {
 	switch {
 	case piece == "internal":
@@ -64,8 +64,8 @@ func (p *plan) checkFolder(k *pkg, piece string, span diag.Span) {
 	}
 }
 
-// vetMethods are the methods whose signature go vet knows, and what it takes them
-// for. The signature of a generated method is never that one.
+// vetMethods has the methods whose signatures go vet checks, with their meanings. The signature of
+// a generated method always differs.
 var vetMethods = map[string]string{
 	"GobDecode":     "gob.GobDecoder",
 	"GobEncode":     "gob.GobEncoder",
@@ -80,8 +80,7 @@ var vetMethods = map[string]string{
 	"WriteByte":     "io.ByteWriter",
 }
 
-// checkMethods reports fields and methods of services that become methods which
-// go vet refuses.
+// checkMethods reports fields and methods of services that become methods which go vet refuses.
 func (p *plan) checkMethods() {
 	report := func(span diag.Span, what, method string) {
 		p.diags.Errorf(span, "%s becomes a method %s, which go vet and readers take for that of %s",
@@ -116,7 +115,7 @@ func (p *plan) checkMethods() {
 	}
 }
 
-// checkTypes says which types cannot have the name that the schema gives them.
+// checkTypes reports types that cannot have the name in the schema.
 func (p *plan) checkTypes() {
 	warn := func(from *schema.File, span diag.Span, kind, name, inGo, alias string) {
 		if !p.generated(from) || goName(name) == name {

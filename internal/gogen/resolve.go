@@ -11,35 +11,34 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// A schema may use any identifier as the name of anything, and a type keeps the
-// name it has there. So the names that belong to generated code alone, of
-// imports, parameters and variables, give way. An emitter cannot know which
-// names it must avoid, because it does not see the whole file. It therefore
-// writes each such name behind a mark, and the mark is all it has to know:
+// A schema may use any identifier as any name, and a type keeps its name in Go. So the names that
+// belong to generated code alone, of imports, parameters and variables, must avoid them. An emitter
+// cannot know which names to avoid, because it does not see the whole file. It therefore puts a
+// mark in front of each such name:
 //
 //	func (ℓrcv *Monster) Init(ℓbuf []byte, ℓi ℙflatbuffers.UOffsetT)
 //
-// When the file is complete, resolve replaces each marked name by one that
-// nothing else in the file or in its package has, and imports the packages that
-// are mentioned. There is no other way to import a package, and an unmarked name
-// of a package or variable does not compile, so an emitter can forget neither.
+// When the file is complete, resolve replaces each marked name by a name that nothing else in the
+// file or its package has, and imports the packages that are mentioned. There is no other way to
+// import a package, and an unmarked name of a package or variable does not compile, so an emitter
+// can forget neither.
 //
-// The marks are letters to Go, so that marked text is Go too and can be
-// formatted, and no letters to the schema language. Text that comes from a
-// schema and is no identifier goes through [unmarked].
+// The marks are letters in Go, so marked text is valid Go and can be formatted; in the schema
+// language they are not letters. Text that comes from a schema and is not an identifier must go
+// through [unmarked].
 const (
 	localMark   = "ℓ" // a parameter or variable
 	fieldMark   = "ℱ" // a parameter or variable named for a field of the schema
 	packageMark = "ℙ" // a package, before the dot of a qualified identifier
 )
 
-// The marks have their first two bytes in common and differ in the third.
+// The marks have the same first two bytes and differ in the third.
 const (
 	markLen   = len(localMark)
 	markFirst = '\xe2'
 )
 
-// markAt returns the mark that text begins with, or "".
+// markAt returns the mark at the start of text, or "".
 func markAt(text []byte) string {
 	if len(text) < markLen || text[0] != markFirst || text[1] != localMark[1] {
 		return ""
@@ -55,7 +54,7 @@ func markAt(text []byte) string {
 	return ""
 }
 
-// unmarked returns text that resolve turns back into s, whatever marks s holds.
+// unmarked returns text that resolve converts back to s, even if s contains marks.
 func unmarked(s string) string {
 	if strings.Contains(s, localMark[:2]) {
 		for _, mark := range []string{localMark, fieldMark, packageMark} {
@@ -68,15 +67,15 @@ func unmarked(s string) string {
 // An importSpec is a package that files may import.
 type importSpec struct {
 	path  string
-	name  string // that the package gives itself
+	name  string // the name in its package clause
 	std   bool
 	named bool // the import always states the name
-	rare  bool // few files import it, which give way to a type of that name
+	rare  bool // few files import it; these avoid a type with its name
 	pkg   *pkg // of the output, or nil
 }
 
-// outside are the packages outside of the output that generated code uses, by
-// the names that emitters give them.
+// outside has the packages outside the output that generated code uses, by the names that emitters
+// use.
 var outside = map[string]*importSpec{
 	"bytes":       {path: "bytes", name: "bytes", std: true},
 	"cmp":         {path: "cmp", name: "cmp", std: true},
@@ -98,19 +97,18 @@ const (
 	grpcPath        = "google.golang.org/grpc"
 )
 
-// An imported package has the name by which the file refers to it.
+// An imported is a package with the name by which the file refers to it.
 type imported struct {
 	*importSpec
 	alias string
 }
 
-// A mention is a marked name in a text, as an index into the names of a
-// resolver, or a mark that stands for itself, as -1.
+// A mention is a marked name in a text. name is an index into the names of a resolver, or -1 for a
+// mark that stands for itself.
 type mention struct{ start, end, name int32 }
 
-// A resolver gives the marked names of files their final form, of one file after
-// the other: a schema has thousands, and memory that is used again saves much of
-// the time that they take.
+// A resolver gives the marked names of files their final form, one file after the other. A schema
+// has thousands of files, and reusing memory saves much of the time.
 type resolver struct {
 	draft *Draft
 	text  []byte
@@ -118,16 +116,16 @@ type resolver struct {
 	marked   []string // the names with their marks, in order of appearance
 	final    []string // of each
 	index    map[string]int32
-	recent   [256]int32 // places in marked, by a hash; most mentions are found here
+	recent   [256]int32 // indexes into marked, by a hash; most mentions are found here
 	mentions []mention
 	imports  []imported
 	taken    nameSet // names in final
-	// renamed reports that a name is not as the emitter wrote it, so that what
-	// was aligned may no longer be.
+	// renamed is set if a name differs from the one that the emitter wrote, so that the alignment
+	// may be wrong.
 	renamed bool
 }
 
-// resolve decides what the marked names of a file's text stand for.
+// resolve decides which names the marked names of a file's text get.
 func (r *resolver) resolve(d *Draft, text []byte) error {
 	*r = resolver{
 		draft: d, text: text, index: r.index, taken: r.taken,
@@ -163,7 +161,7 @@ func (r *resolver) appendTo(out []byte) []byte {
 	return append(out, r.text[done:]...)
 }
 
-// find lists the marked names of the text.
+// find finds the marked names in the text.
 func (r *resolver) find() {
 	text := r.text
 	for at := 0; ; {
@@ -191,7 +189,7 @@ func (r *resolver) find() {
 	}
 }
 
-// nameAt returns the place of a marked name in r.marked.
+// nameAt returns the index of a marked name in r.marked.
 func (r *resolver) nameAt(name []byte) int32 {
 	n := len(name)
 	hash := name[markLen-1] ^ name[n-1]<<3 ^ name[min(markLen, n-1)] ^ byte(n)<<5
@@ -208,7 +206,7 @@ func (r *resolver) nameAt(name []byte) int32 {
 	return i
 }
 
-// namePackages decides under which name the file imports each package.
+// namePackages decides the name by which the file imports each package.
 func (r *resolver) namePackages() error {
 	type token struct {
 		name string
@@ -220,8 +218,7 @@ func (r *resolver) namePackages() error {
 			tokens = append(tokens, token{name[markLen:], i})
 		}
 	}
-	// The packages that most files import keep their names, whatever namespaces
-	// are called.
+	// The packages that most files import keep their names, whatever the names of namespaces.
 	slices.SortFunc(tokens, func(a, b token) int {
 		if outA, outB := outside[a.name] != nil, outside[b.name] != nil; outA != outB {
 			if outA {
@@ -251,8 +248,8 @@ func (r *resolver) nameLocals(mark string) {
 	}
 }
 
-// free returns name with as many underscores as it takes to make it a name of
-// its own in the file, for which clashes does not hold either.
+// free returns name with as many underscores appended as necessary to be unique in the file, and so
+// that clashes does not hold.
 func (r *resolver) free(name string, clashes func(string) bool) string {
 	for reserved(name) || r.taken[name] || clashes(name) {
 		name += "_"
@@ -262,10 +259,10 @@ func (r *resolver) free(name string, clashes func(string) bool) string {
 	return name
 }
 
-// mentioned reports whether a name stands for something in the package that the
-// file may refer to, which a variable of that name would hide. A name at package
-// level that the file does not mention can be hidden without harm. So what a run
-// knows beyond the schema file that declares the types does not change their code.
+// mentioned reports whether name stands for something in the package that the file may mention,
+// which a variable with that name would hide. A name at package level that the file does not
+// mention can be hidden without harm. So the code of types depends only on the schema file that
+// declares them, not on other knowledge of a run.
 func (r *resolver) mentioned(name string) bool {
 	by, taken := r.draft.pkg.scope[name]
 	if !taken || by != nil && !r.draft.sees[by.file] {
@@ -289,7 +286,7 @@ func (r *resolver) mentioned(name string) bool {
 	}
 }
 
-// forked returns a package that is imported, at the path that the options give it.
+// forked returns an imported package, with the path that the options give it.
 func (o Options) forked(spec *importSpec) *importSpec {
 	path := spec.path
 	if rest, ok := strings.CutPrefix(path, runtimePath); ok && o.Runtime != "" {
@@ -301,11 +298,11 @@ func (o Options) forked(spec *importSpec) *importSpec {
 	if path == spec.path {
 		return spec
 	}
-	// The last element of another path need not be the package's name.
+	// The last element of another path may differ from the name of the package.
 	return &importSpec{path: path, name: spec.name, named: true}
 }
 
-// importSpec returns the package that emitters refer to by a name, or nil.
+// importSpec returns the package for which emitters use the given name, or nil.
 func (p *plan) importSpec(token string) *importSpec {
 	if spec := outside[token]; spec != nil {
 		return p.opts.forked(spec)
@@ -316,7 +313,7 @@ func (p *plan) importSpec(token string) *importSpec {
 	return nil
 }
 
-// qualifier returns what stands before the names of package k here.
+// qualifier returns the qualifier for names of package k in this file.
 func (f *file) qualifier(k *pkg) string {
 	if k == f.pkg {
 		return ""
@@ -324,7 +321,7 @@ func (f *file) qualifier(k *pkg) string {
 	return packageMark + k.token + "."
 }
 
-// fieldLocal returns the parameter or variable that is named for a field.
+// fieldLocal returns the name of a parameter or variable that is named for a field.
 func fieldLocal(name string) string { return fieldMark + name }
 
 // paramName returns the name of the parameter that holds the value of a field.

@@ -9,15 +9,14 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// protocol writes what identifies a service or an envelope to the peer.
+// protocol writes the variable that identifies a service or an envelope to the peer.
 func (f *file) protocol(name, schema, fullName, description string) {
 	f.decl(name+" identifies "+fullName+" to the peer.",
 		jen.Var().Id(name).Op("=").Op("&").Add(f.protocolOf(schema, fullName, description)))
 	f.decl("", jen.Const().Id(schema).Op("=").Add(text(description)))
 }
 
-// protocolOf returns the ipc.Protocol of that description, which the constant
-// schema holds.
+// protocolOf returns the ipc.Protocol with the description that the constant schema holds.
 func (f *file) protocolOf(schema, fullName, description string) *jen.Statement {
 	return composite(ipc("Protocol"),
 		value("Name", jen.Lit(fullName)),
@@ -53,8 +52,8 @@ func (f *file) service(s *service) {
 	}
 }
 
-// signature returns the name, the parameters and the results of a method. ctx
-// and req are its parameters, the latter without its type.
+// signature returns the name, the parameters and the results of a method. ctx and req are its
+// parameters, req without its type.
 func (f *file) signature(m *method, ctx, req *jen.Statement) *jen.Statement {
 	return jen.Id(m.name).
 		Params(ctx, req.Add(ptr(f.objectObject(m.decl.Request)))).
@@ -78,8 +77,8 @@ func (f *file) client(s *service) {
 	}
 }
 
-// methodDoc returns the comment of a method of a client: a sentence, and what the
-// schema says of the method.
+// methodDoc returns the comment of a method of a client: a sentence, followed by the comment in the
+// schema.
 func methodDoc(sentence string, m *schema.Method) []string {
 	doc := wrap(sentence)
 	if hasDoc(m.Doc) {
@@ -88,7 +87,7 @@ func methodDoc(sentence string, m *schema.Method) []string {
 	return doc
 }
 
-// implements makes the compiler check that v implements an interface.
+// implements returns a declaration that makes the compiler check that v implements an interface.
 func implements(iface string, v *jen.Statement) *jen.Statement {
 	return jen.Var().Id("_").Id(iface).Op("=").Add(v)
 }
@@ -110,8 +109,8 @@ func (f *file) server(s *service) {
 	}
 }
 
-// newService writes the function that makes an implementation of iface a service;
-// args are the protocol and the routes.
+// newService writes the function that returns a service for an implementation of iface. args are
+// the protocol and the routes.
 func (f *file) newService(name, protocol, iface string, args []jen.Code) {
 	f.decl(name+" returns ℓh as a service for ipc.NewServer.",
 		jen.Func().Id(name).Params(local("h").Id(iface)).Op("*").Add(ipc("Service")).Block(
@@ -119,16 +118,16 @@ func (f *file) newService(name, protocol, iface string, args []jen.Code) {
 			jen.Return(call(ipc("NewService"), args...))))
 }
 
-// nilService returns what the constructor of a service does first: a nil implementation
-// has no methods to route to.
+// nilService returns the first statement of the constructor of a service: a nil implementation has
+// no methods to which calls could be routed.
 func (f *file) nilService(name, protocol, iface string) *jen.Statement {
 	return jen.If(local("h").Op("==").Nil()).Block(
 		jen.Return(ipc("NilService").Call(jen.Id(protocol), jen.Lit(f.pkg.name+"."+name),
 			jen.Lit(f.pkg.name+"."+iface))))
 }
 
-// unimplemented writes the type that implements iface by refusing. what it
-// refuses and the parts that iface is made of are plurals for its comment.
+// unimplemented writes the type that implements iface by refusing calls. what and parts are the
+// plurals, for its comment, of the refused things and of the parts of iface.
 func (f *file) unimplemented(name, iface, what, parts string) {
 	f.decl(name+" refuses all "+what+". Embedded in an implementation of "+iface+
 		", it answers the "+parts+" that a later version of the schema adds.",
@@ -136,7 +135,7 @@ func (f *file) unimplemented(name, iface, what, parts string) {
 	f.decl("", implements(iface, jen.Id(name).Values()))
 }
 
-// handle returns the route of a method to h.
+// handle returns the route from a method to h.
 func (f *file) handle(m *method) *jen.Statement {
 	return ipc("Handle").Call(jen.Id(m.info), local("h").Dot(m.name))
 }

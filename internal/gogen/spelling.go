@@ -42,8 +42,8 @@ func lowerCamel(name string) string {
 	return string(lower(camel[0])) + camel[1:]
 }
 
-// snakeCase inserts an underscore where a capital follows a small letter or a
-// digit, and makes all letters small. A run of capitals stays one word.
+// snakeCase inserts an underscore where a capital follows a small letter or a digit, and converts
+// all letters to lower case. A run of capitals stays one word.
 func snakeCase(name string) string {
 	out := make([]byte, 0, len(name)+4)
 	for i := 0; i < len(name); i++ {
@@ -59,7 +59,7 @@ func snakeCase(name string) string {
 	return string(out)
 }
 
-// exported makes a name of the schema exported in Go, keeping the rest of it:
+// exported converts a name of the schema to an exported name in Go, and keeps the rest of it:
 // "getParam" and "get_param" become "GetParam".
 func exported(name string) string {
 	var out strings.Builder
@@ -75,14 +75,14 @@ func exported(name string) string {
 	return "X" + name
 }
 
-// unexported makes the initial of a name small.
+// unexported converts the initial of a name to lower case.
 func unexported(name string) string { return string(lower(name[0])) + name[1:] }
 
-// sentence capitalises the initial of a sentence.
+// sentence converts the initial of a sentence to upper case.
 func sentence(s string) string { return string(upper(s[0])) + s[1:] }
 
-// grpcName makes the initial of a name a capital, as flatc does for gRPC. A name
-// that has none to make gets one, since others could not use it.
+// grpcName converts the initial of a name to upper case, as flatc does for gRPC. A name without a
+// letter at its start gets one, because others could not use it.
 func grpcName(name string) string {
 	if !isLetter(name[0]) {
 		return exported(name)
@@ -90,10 +90,9 @@ func grpcName(name string) string {
 	return string(upper(name[0])) + name[1:]
 }
 
-// goName escapes what cannot be a name at package level. flatc escapes keywords
-// only, in the same way; a type called string or error would leave generated code
-// without the type that Go calls so, and one called bytes, in whichever file of the
-// package, would not go with the import of a package of that name.
+// goName escapes a name that cannot be used at package level. flatc escapes only keywords, in the
+// same way. A type called string or error would hide the type of Go with that name. A type called
+// bytes, in any file of the package, would clash with the import of a package of that name.
 func goName(name string) string {
 	if spec := outside[name]; reserved(name) || spec != nil && !spec.rare {
 		return name + "_"
@@ -101,8 +100,8 @@ func goName(name string) string {
 	return name
 }
 
-// goPackage escapes a namespace that cannot be a package's name; "main" cannot
-// be imported, and files of "documentation" are not built.
+// goPackage escapes a namespace that cannot be the name of a package. A package main cannot be
+// imported, and files of a package documentation are not built.
 func goPackage(name string) string {
 	if keywords[name] || name == "main" || name == "_" || name == "documentation" {
 		return name + "_"
@@ -117,10 +116,10 @@ func escapeKeyword(name string) string {
 	return name
 }
 
-// memberName returns the name of a field's accessor and of its member in objects,
-// as long as nothing else has it.
+// memberName returns the name of a field's accessor and of its member in objects, before clashes
+// are resolved.
 func memberName(f *schema.Field) string {
-	if name := upperCamel(f.Name); name != "_" { // which Go discards
+	if name := upperCamel(f.Name); name != "_" { // Go discards that name
 		return name
 	}
 	return "X_"
@@ -139,17 +138,16 @@ func fullName(ns schema.Namespace, name string) string {
 	return strings.Join(ns, ".") + "." + name
 }
 
-// reserved reports whether Go gives a name a meaning that generated code relies
-// on, or none at all.
+// reserved reports whether Go gives a name a meaning on which generated code relies, or no meaning
+// at all.
 func reserved(name string) bool {
 	if len(name) > len("fallthrough") || !isSmall(name[0]) && name != "_" {
-		return false // as nearly all are
+		return false // the usual case
 	}
 	return keywords[name] || predeclared[name] || name == "init" || name == "_"
 }
 
-// keywords are the reserved words of Go; flatc appends an underscore to them,
-// and so do we.
+// keywords has the keywords of Go. An underscore is appended to them, as in flatc.
 var keywords = set(
 	"break", "case", "chan", "const", "continue", "default", "defer", "else",
 	"fallthrough", "for", "func", "go", "goto", "if", "import", "interface",
@@ -157,8 +155,8 @@ var keywords = set(
 	"var",
 )
 
-// predeclared are the identifiers of Go's universe: a type or parameter of
-// that name would change the meaning of generated code.
+// predeclared has the predeclared identifiers of Go. A type or parameter with such a name would
+// change the meaning of generated code.
 var predeclared = set(
 	"any", "append", "bool", "byte", "cap", "clear", "close", "comparable",
 	"complex", "complex128", "complex64", "copy", "delete", "error", "false",
@@ -179,8 +177,8 @@ func set(names ...string) nameSet {
 	return s
 }
 
-// schemaFileName returns the name of the one file that a schema becomes in a
-// package: its own.
+// schemaFileName returns the name of the single file for a schema in a package, which is the
+// schema's own.
 func schemaFileName(f *schema.File) string {
 	if f == nil {
 		return "schema"
@@ -195,10 +193,9 @@ func schemaFileName(f *schema.File) string {
 	return cmp.Or(name, "schema")
 }
 
-// fileName returns the name of a file for a type, without ".go": changed where
-// the go command would give the file a meaning of its own, or where a file system
-// would take it for a name that is taken. Names are given to taken in small
-// letters.
+// fileName returns the name of the file for a type, without ".go". It changes a name that has a
+// special meaning to the go command, and a name that a file system would take for one that is
+// taken. taken gets names in lower case.
 func fileName(name string, taken func(name string) bool) string {
 	if i := strings.LastIndexByte(name, '_'); i >= 0 && buildSuffixes[name[i+1:]] {
 		name += "_"
@@ -212,7 +209,7 @@ func fileName(name string, taken func(name string) bool) string {
 	return name
 }
 
-// buildSuffixes are the ends of file names that say when a file is built.
+// buildSuffixes has the suffixes of file names that restrict when a file is built.
 var buildSuffixes = set(
 	"test",
 	"aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos",

@@ -5,7 +5,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// attrStream, on a struct, asks for streams of blocks that begin with it.
+// attrStream, on a struct, requests streams of blocks that begin with the struct.
 const attrStream = "stream"
 
 // A stream is a struct that travels with raw bytes behind it.
@@ -72,8 +72,8 @@ func (f *file) stream(s *stream) {
 		nil, header, payload, lost)
 }
 
-// streamEnd writes one end of a stream, which reads or writes: its type, how it
-// is opened and served, and what it has in common with the other end.
+// streamEnd writes one end of a stream, which reads or writes: its type, the functions that open
+// and serve it, and the methods that both ends have.
 func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 	header := f.objectType(s.header)
 	wrapped := func() *jen.Statement {
@@ -100,7 +100,7 @@ func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 		jen.Func().Id(handle).Params(
 			local("f").Func().Params(ctx(), local("s").Add(ptr(typ))).Error(),
 		).Add(ipc("ServerOption")).Block(
-			jen.If(local("f").Op("==").Nil()).Block( // which Serve reports
+			jen.If(local("f").Op("==").Nil()).Block( // Serve reports it
 				jen.Return(ipc("HandleStream"+end).Call(jen.Id(s.info), jen.Nil()))),
 			jen.Return(ipc("HandleStream"+end).Call(jen.Id(s.info),
 				jen.Func().Params(ctx(), local("s").Op("*").Add(ipc("Stream"+end))).Error().Block(
@@ -118,9 +118,9 @@ func (f *file) streamEnd(s *stream, end, verb, typ, open, handle string) {
 			jen.Return(local("s").Dot("stream").Dot("CloseWithError").Call(local("why")))))
 }
 
-// streamMethod writes Write or Read, whose callback has the header, the payload
-// and perhaps more parameters. The header's accessor is a part of the stream's
-// end, so that a block costs no allocation.
+// streamMethod writes Write or Read, whose callback gets the header, the payload and possibly more
+// parameters. The accessor of the header is a part of the stream's end, so a block needs no
+// allocation.
 func (f *file) streamMethod(typ, name, doc string, params []jen.Code, callback ...jen.Code) {
 	args := []jen.Code{local("ctx")}
 	if len(params) > 0 {

@@ -6,7 +6,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// structType writes all that is generated for a struct.
+// structType writes all declarations for a struct.
 func (f *file) structType(o *schema.Object) {
 	n := f.plan.objects[o]
 	f.objectStruct(o, n)
@@ -56,8 +56,8 @@ func (f *file) structAccessors(on *objectNames, field *schema.Field) {
 	f.p()
 }
 
-// arrayAccessors writes the accessors of a fixed-size array. The index is
-// checked by Go's own rule, since an array's length is part of its type.
+// arrayAccessors writes the accessors of a fixed-size array. They check the index as Go does,
+// because the length of an array is part of its type.
 func (f *file) arrayAccessors(rcv string, n *fieldNames, field *schema.Field) {
 	e := elem(field.Type)
 	at := "ℙfb.ArrayElem(" + plus("ℓrcv._tab.Pos", field.Offset) + ", ℓj, " +
@@ -100,20 +100,20 @@ func plus(expr string, n int) string {
 	return expr + "+" + itoa(n)
 }
 
-// alone spaces a sum as gofmt does where it is the only argument of a call.
+// alone removes the spaces of a sum, as gofmt does in the only argument of a call.
 func alone(sum string) string {
 	return strings.Replace(sum, "+", " + ", 1)
 }
 
-// A leaf is a scalar in a struct, or in the structs it consists of, and the
-// parameter of Create that holds it.
+// A leaf is a scalar in a struct, or in its nested structs, with the parameter of Create that holds
+// it.
 type leaf struct {
 	name string // raw names joined by underscores, as in flatc
 	typ  string
 }
 
-// leaves lists the parameters of a struct's Create in order. dims are the
-// lengths of the arrays around it.
+// leaves returns the parameters of a struct's Create, in order. dims has the lengths of the arrays
+// around it.
 func (f *file) leaves(o *schema.Object, prefix, dims string, out []leaf) []leaf {
 	for _, field := range o.Fields {
 		name := prefix + field.Name
@@ -136,7 +136,7 @@ func (f *file) leaves(o *schema.Object, prefix, dims string, out []leaf) []leaf 
 	return out
 }
 
-// isNested reports whether a struct's field holds other structs.
+// isNested reports whether a struct's field contains other structs.
 func isNested(t schema.Type) bool {
 	return t.Base == schema.Obj || t.Element == schema.Obj
 }
@@ -160,12 +160,12 @@ func (f *file) create(o *schema.Object, n *objectNames) {
 	f.p("}")
 }
 
-// loopVar names the variable of a loop over nested arrays.
+// loopVar returns the variable of a loop over nested arrays.
 func loopVar(depth int) string { return "ℓi" + itoa(depth) }
 
-// prependStruct writes the statements that build a struct, last field first.
-// params are the expressions of its leaves and index what selects the element
-// of those inside arrays; depth counts the loops around.
+// prependStruct writes the statements that build a struct, last field first. params are the
+// expressions of its leaves, index is the expression that selects elements of arrays, and depth is
+// the number of loops around.
 func (f *file) prependStruct(o *schema.Object, params []string, index string, depth int) {
 	f.p("ℓbuilder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
 	for i := len(o.Fields) - 1; i >= 0; i-- {
@@ -222,8 +222,8 @@ func (f *file) structPack(o *schema.Object, n *objectNames) {
 	f.p()
 }
 
-// packFields writes the statements that build a struct that has others in it
-// from its object, last field first. A nested object that is nil counts as zero.
+// packFields writes the statements that build a struct with nested structs from its object, last
+// field first. A nil nested object counts as zero.
 func (f *file) packFields(o *schema.Object) {
 	f.p("ℓbuilder.Prep(", itoa(o.Align), ", ", itoa(o.Size), ")")
 	for i := len(o.Fields) - 1; i >= 0; i-- {

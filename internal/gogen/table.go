@@ -4,7 +4,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// table writes all that is generated for a table.
+// table writes all declarations for a table.
 func (f *file) table(o *schema.Object) {
 	n := f.plan.objects[o]
 	f.tableObject(o, n)
@@ -33,8 +33,8 @@ func (f *file) table(o *schema.Object) {
 	f.builders(o, n)
 }
 
-// rootFuncs writes what finds a table as the root of a buffer, and what makes
-// it one.
+// rootFuncs writes the functions that return a table as the root of a buffer, and those that make
+// it the root.
 func (f *file) rootFuncs(o *schema.Object) {
 	n := f.plan.objects[o]
 	t := n.Type
@@ -91,7 +91,7 @@ func (f *file) rootFuncs(o *schema.Object) {
 	}
 }
 
-// article puts "a" or "an" before a type's name.
+// article puts "a" or "an" in front of a type's name.
 func article(name string) string {
 	switch lower(name[0]) {
 	case 'a', 'e', 'i', 'o':
@@ -100,8 +100,8 @@ func article(name string) string {
 	return "a " + name
 }
 
-// initFuncs writes the methods that every accessor has. tab is the expression
-// of its flatbuffers.Table.
+// initFuncs writes the methods that every accessor has. tab is the expression of its
+// flatbuffers.Table.
 func (f *file) initFuncs(n *objectNames, tab string) {
 	f.p("// Init points ℓrcv at position ℓi of ℓbuf.")
 	f.p("func (ℓrcv *", n.Type, ") Init(ℓbuf []byte, ℓi ℙflatbuffers.UOffsetT) {")
@@ -148,7 +148,7 @@ func (f *file) accessors(o *schema.Object, on *objectNames, field *schema.Field)
 	f.p()
 }
 
-// bytesOr writes the return of a string's bytes, or of its default.
+// bytesOr writes the statement that returns the bytes of a string, or of its default.
 func (f *file) bytesOr(field *schema.Field, expr string) {
 	if field.Default.Str == "" {
 		f.p("return ", expr)
@@ -308,9 +308,9 @@ func (f *file) builders(o *schema.Object, on *objectNames) {
 	f.p("}")
 }
 
-// addField writes the statements that put a value into a field of the table
-// begun: the body of its Add function. Pack has them too, instead of calls of
-// Add, because inlining those is a good part of what the Go compiler would do.
+// addField writes the statements that store a value in a field of the table started last: the body
+// of its Add function. Pack has the same statements instead of calls of Add, because inlining the
+// calls would be a large part of the work of the Go compiler.
 func (f *file) addField(field *schema.Field, value string) {
 	t, slot := field.Type, itoa(field.ID)
 	switch {
@@ -318,7 +318,7 @@ func (f *file) addField(field *schema.Field, value string) {
 		f.p("ℓbuilder.Prepend", methodOf(t), "(", toWire(t, value), ")")
 		f.p("ℓbuilder.Slot(", slot, ")")
 	case isNegativeZero(field):
-		// The builder's slot would leave out 0, which compares equal.
+		// The builder would omit -0, because it compares equal to 0.
 		double := value
 		if t.Base == schema.Float {
 			double = "float64(" + value + ")"
@@ -337,8 +337,8 @@ func (f *file) addField(field *schema.Field, value string) {
 	}
 }
 
-// scalarValue returns the expression that reads a scalar field: the body of
-// its accessor, which UnPackTo has too, for the same reason as Pack.
+// scalarValue returns the expression that reads a scalar field: the body of its accessor, which
+// UnPackTo contains, too, for the same reason as Pack.
 func (f *file) scalarValue(field *schema.Field) string {
 	t := field.Type
 	return f.fromWire(t, "ℓrcv._tab.Get"+methodOf(t)+"Slot("+itoa(field.Offset)+", "+

@@ -7,9 +7,9 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// A scalar is how Go and the flatbuffers package call a base type.
+// A scalar has the names of a base type in Go and in the flatbuffers package.
 type scalar struct {
-	goType string // as flatc has it: byte, not uint8
+	goType string // as in flatc: byte, not uint8
 	method string // in GetInt16, PrependInt16Slot and so on
 	size   int
 }
@@ -33,7 +33,7 @@ func isScalar(b schema.BaseType) bool {
 	return schema.UType <= b && b <= schema.Double
 }
 
-// isStruct and isTable report what an Obj is.
+// isStruct and isTable report whether a type is a struct or a table.
 func isStruct(t schema.Type) bool { return t.Object != nil && t.Object.IsStruct }
 func isTable(t schema.Type) bool  { return t.Object != nil && !t.Object.IsStruct }
 
@@ -42,8 +42,8 @@ func elem(t schema.Type) schema.Type {
 	return schema.Type{Base: t.Element, Object: t.Object, Enum: t.Enum}
 }
 
-// wire returns the base type that a scalar has in the buffer; the tag of a
-// union has the union's underlying type.
+// wire returns the base type of a scalar in the buffer. For the tag of a union it is the union's
+// underlying type.
 func wire(t schema.Type) schema.BaseType {
 	if t.Base == schema.UType && t.Enum != nil {
 		return tagType(t.Enum)

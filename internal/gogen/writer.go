@@ -7,22 +7,21 @@ import (
 	"golang.org/x/tools/imports"
 )
 
-// A writer emits the body of one Go file in the form gofmt gives it: lines are
-// indented by the braces and parentheses they open and close. Formatting this
-// way takes a hundredth of the time that parsing and printing the text again
-// would, and a schema of thousands of tables is mostly that. Where the form
-// depends on more than the line (the layout of unusual comments, the alignment
-// of long keys), the writer asks for one pass of gofmt over the file.
+// A writer emits the body of one Go file in gofmt's format: braces and parentheses indent the lines
+// between them. This takes a hundredth of the time of parsing and printing the text again, which
+// would be most of the time for a schema of thousands of tables. If the format depends on more than
+// the line (the layout of unusual comments, the alignment of long keys), the writer requests one
+// pass of gofmt over the file.
 type writer struct {
 	buf    []byte
 	indent int
-	// needsFormat is set when the text may differ from gofmt's.
+	// needsFormat is set if the text may differ from gofmt's.
 	needsFormat bool
 }
 
-// p writes one line made of parts. A line that ends in an opening brace or
-// parenthesis indents those that follow; one that begins with a closing one,
-// and the labels of a switch, stand one level further out.
+// p writes one line that consists of parts. An opening brace or parenthesis at the end of a line
+// indents the lines that follow. A line that starts with a closing one, and the label of a switch,
+// is indented one level less.
 func (w *writer) p(parts ...string) {
 	for len(parts) > 0 && parts[0] == "" {
 		parts = parts[1:] // a qualifier that is not needed
@@ -52,8 +51,8 @@ func (w *writer) p(parts ...string) {
 	}
 }
 
-// columns writes lines whose cells are aligned as gofmt aligns them. A row of
-// one cell, a comment, ends the block of lines that are aligned together.
+// columns writes lines whose cells are aligned as in gofmt. A row of one cell, a comment, ends the
+// block of lines that are aligned together.
 func (w *writer) columns(rows [][]string) {
 	for len(rows) > 0 {
 		n := slices.IndexFunc(rows, func(row []string) bool { return len(row) == 1 })
@@ -70,8 +69,7 @@ func (w *writer) columns(rows [][]string) {
 	}
 }
 
-// block writes rows with the cells of each column, but the last, padded to the
-// same width.
+// block writes rows with the cells of each column, except the last, padded to the same width.
 func (w *writer) block(rows [][]string) {
 	var widths []int
 	for _, row := range rows {
@@ -97,7 +95,7 @@ func (w *writer) block(rows [][]string) {
 	}
 }
 
-// width returns the number of characters of a cell, marks excepted.
+// width returns the number of characters of a cell without marks.
 func width(cell string) int {
 	n := 0
 	for _, c := range cell {
@@ -108,8 +106,8 @@ func width(cell string) int {
 	return n
 }
 
-// keyed writes "key: value," lines of a composite literal. gofmt aligns the
-// values, but breaks the alignment where long keys vary in length.
+// keyed writes "key: value," lines of a composite literal. gofmt aligns the values, but breaks the
+// alignment if the lengths of long keys vary.
 func (w *writer) keyed(rows [][2]string) {
 	const small = 40 // up to this length gofmt always aligns
 	cells := make([][]string, len(rows))
@@ -129,7 +127,7 @@ func (w *writer) doc(lines []string) {
 	}
 }
 
-// comment writes one line of a comment, given without "//".
+// comment writes one line of a comment, which is passed without "//".
 func (w *writer) comment(line string) {
 	if !plainDoc(line) {
 		w.needsFormat = true
@@ -137,8 +135,8 @@ func (w *writer) comment(line string) {
 	w.p("//", line)
 }
 
-// docLines returns the comment's lines with one leading space, without blank
-// lines around them.
+// docLines returns the lines of a comment with one leading space, without blank lines at its start
+// and end.
 func docLines(lines []string) []string {
 	var out []string
 	for _, line := range lines {
@@ -157,19 +155,19 @@ func docLines(lines []string) []string {
 	return out
 }
 
-// printable returns a line of a comment without what Go does not take in any text.
+// printable returns a line of a comment without characters that Go does not accept in source text.
 func printable(line string) string {
 	return strings.Map(func(c rune) rune {
 		switch c {
 		case 0, '\r', '\uFEFF':
 			return -1
 		}
-		return c // bytes that are no UTF-8 arrive as U+FFFD
+		return c // invalid UTF-8 arrives as U+FFFD
 	}, line)
 }
 
-// plainDoc reports whether gofmt leaves a line of a doc comment alone: text
-// that cannot be taken for a list, a heading, a code block or a directive.
+// plainDoc reports whether gofmt leaves a line of a doc comment unchanged: text that cannot be
+// taken for a list, a heading, a code block or a directive.
 func plainDoc(line string) bool {
 	if len(line) < 2 || line[0] != ' ' {
 		return false
@@ -179,8 +177,8 @@ func plainDoc(line string) bool {
 		!strings.Contains(line, "''")
 }
 
-// finish returns the text, formatted. goimports' formatter also sorts imports;
-// it is told not to look for any, since every emitter says what it uses.
+// finish returns the text, formatted. The formatter of goimports also sorts imports. It does not
+// search for missing ones, because every emitter states its imports.
 func (w *writer) finish() ([]byte, error) {
 	if !w.needsFormat {
 		return w.buf, nil

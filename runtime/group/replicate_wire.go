@@ -16,11 +16,11 @@ import (
 // the same runtime, so the protocol is internal: four calls of little-endian numbers, as the only
 // vector of a buffer.
 //
-// all      head: epoch, place of the primary, session
-// enter    -> position of the standby's state, 1 if it is whole
-// install  position, length, offset, piece of the snapshot
-// apply    entries: index, method, length, request -> a digest of each reply
-// seal     the standby is in sync
+//	all      head: epoch, place of the primary, session
+//	enter    -> position of the standby's state, 1 if it is whole
+//	install  position, length, offset, piece of the snapshot
+//	apply    entries: index, method, length, request -> a digest of each reply
+//	seal     the standby is in sync
 
 // replicaChannel returns the channel on which a standby listens to its primary.
 func replicaChannel(name string) string { return name + ".state" }

@@ -13,27 +13,24 @@ import (
 // The model has both directions: a consumer that sleeps while the ring is empty, and a producer
 // that waits while the ring is full.
 //
-// producer: Reserve  loads head           pReserve
-//
-//	Starve   stores starve        pStarve
-//	         loads head again     pStarveCheck
-//	Wait     forgets older notes  pForget
-//	Starve   anew                 pStarve, pStarveCheck
-//	         waits for a note     pWait
-//	Commit   stores tail          pPublish
-//	         loads sleep          pSleeper
-//	         sends a note         pNotify
-//
-// consumer: Next     loads tail           cNext
-//
-//	Release  stores head          cRelease
-//	         loads starve         cStarver
-//	         sends a note         cNotify
-//	Wait     forgets older notes  cForget
-//	Sleep    stores sleep         cSleep
-//	         loads tail again     cSleepCheck
-//	         waits for a note     cWait
-//	Awake    clears sleep         cAwake
+//	producer: Reserve  loads head           pReserve
+//	          Starve   stores starve        pStarve
+//	                   loads head again     pStarveCheck
+//	          Wait     forgets older notes  pForget
+//	          Starve   anew                 pStarve, pStarveCheck
+//	                   waits for a note     pWait
+//	          Commit   stores tail          pPublish
+//	                   loads sleep          pSleeper
+//	                   sends a note         pNotify
+//	consumer: Next     loads tail           cNext
+//	          Release  stores head          cRelease
+//	                   loads starve         cStarver
+//	                   sends a note         cNotify
+//	          Wait     forgets older notes  cForget
+//	          Sleep    stores sleep         cSleep
+//	                   loads tail again     cSleepCheck
+//	                   waits for a note     cWait
+//	          Awake    clears sleep         cAwake
 //
 // Both sides sleep on a doorbell. At the beginning of a wait the doorbell forgets the notes that
 // came before. The producer's wait may be made by another goroutine, which declares the wait again

@@ -9,14 +9,11 @@ import (
 // A model of the protocol of revoking requests. Its steps are the single accesses to shared words
 // that the code makes:
 //
-// producer: Revoke   stores revoke
-//
-//	Taken    loads taken; if the request is not taken, claims that nothing happened
-//
-// consumer: Next     sees the record
-//
-//	Take     stores taken
-//	Revoked  loads revoke; if the request is not revoked, executes it
+//	producer: Revoke   stores revoke
+//	          Taken    loads taken; if it is not, claims that nothing happened
+//	consumer: Next     sees the record
+//	          Take     stores taken
+//	          Revoked  loads revoke; if it is not, executes
 //
 // Either side may end at any point. The steps of each side, in their order, are 0 for the store and
 // 1 for the load.
