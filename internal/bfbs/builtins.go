@@ -75,9 +75,9 @@ func addAttribute(list *schema.Attributes, a schema.Attribute) {
 	*list = slices.Insert(*list, i, a)
 }
 
-// certainFlags returns the enums that only bit_flags explains: a field has a combination of values
-// as its default, or a field of a struct starts as 0, which is not a value. In a complete schema, a
-// default that flatc cannot store explains further cases.
+// certainFlags returns the enums that only bit_flags explains: the default of a field, or the 0
+// with which a field of a struct starts, is not a value of the enum. In a complete schema, a
+// default that flatc cannot store is another explanation.
 func (r *reader) certainFlags(complete bool) (flags []*schema.Enum) {
 	for _, o := range r.objectList {
 		for _, f := range o.Fields {

@@ -100,7 +100,7 @@ func plus(expr string, n int) string {
 	return expr + "+" + itoa(n)
 }
 
-// alone removes the spaces of a sum, as gofmt does in the only argument of a call.
+// alone spaces a sum as gofmt does if the sum is the only argument of a call.
 func alone(sum string) string {
 	return strings.Replace(sum, "+", " + ", 1)
 }
