@@ -44,6 +44,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"silent":   silentRole,
 	"runner":   runnerRole,
 	"keeper":   keeperRole,
+	"patient":  patientRole,
 }
 
 func TestMain(m *testing.M) {

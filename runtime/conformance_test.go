@@ -76,6 +76,14 @@ var behaviours = []struct {
 	{"reply channels are compared", replyChannelsAreCompared},
 	{"who may connect", whoMayConnect},
 	{"services that clash", servicesThatClash},
+
+	{"a client waits for its server", clientWaitsForItsServer},
+	{"a client outlives servers", clientOutlivesServers},
+	{"a client follows during a drain", clientFollowsDuringDrain},
+	{"a client without a server", clientWithoutServer},
+	{"what a client sends again", clientSendsAgain},
+	{"a client that is refused", clientThatIsRefused},
+	{"a client of a resolver", clientOfAResolver},
 }
 
 // TestConformance checks every behaviour over every transport, and that

@@ -44,6 +44,7 @@ type Conn struct {
 	inbox      *inbox
 	life       context.Context // for the handlers of pushed messages; ends with the connection
 	endLife    context.CancelFunc
+	leaving    chan struct{} // closed when the server says that it shuts down
 }
 
 // States of the reader role.
@@ -386,11 +387,13 @@ func (c *Conn) leaveRole() {
 // by the end of the wire, that it is gone.
 func (c *Conn) hear() {
 	buf := make([]byte, 64)
-	for {
+	for told := false; ; {
 		n, err := c.wire.Read(buf)
-		if bytes.IndexByte(buf[:n], noteGoingAway) >= 0 {
+		if bytes.IndexByte(buf[:n], noteGoingAway) >= 0 && !told {
+			told = true
 			c.calls.refuse(&Error{Code: CodeUnavailable, Outcome: NotSent,
 				Msg: "the server is shutting down"})
+			close(c.leaving)
 		}
 		if err != nil {
 			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the server is gone"}))

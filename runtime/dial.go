@@ -18,10 +18,15 @@ import (
 // the server says.
 func Dial(ctx context.Context, channel string, opts ...DialOption) (*Conn, error) {
 	cfg, err := dialConfigOf(opts)
-	var c *Conn
-	if err == nil {
-		c, err = dial(ctx, channel, cfg)
+	if err != nil {
+		return nil, asError(err, "dial "+channel)
 	}
+	return dialChannel(ctx, channel, cfg)
+}
+
+// dialChannel is Dial with the options that cfg holds.
+func dialChannel(ctx context.Context, channel string, cfg dialConfig) (*Conn, error) {
+	c, err := dial(ctx, channel, cfg)
 	if err != nil {
 		return nil, asError(err, "dial "+channel)
 	}
@@ -240,7 +245,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 			return nil, err
 		}
 	}
-	c := &Conn{cfg: cfg, hello: *hello}
+	c := &Conn{cfg: cfg, hello: *hello, leaving: make(chan struct{})}
 	limit := int(hello.maxMessage)
 	if err := c.open(&cfg.common, l, peer, seg, limit, false); err != nil {
 		return nil, err

@@ -50,14 +50,24 @@ var echoProtocol = &ipc.Protocol{Name: "test.Echo", Fingerprint: 1,
 	Schema: "service test.Echo\nmethod Echo test.Blob test.Blob\n"}
 
 func echoMethod(name string) *ipc.Method[blob, blob] {
-	return ipc.NewMethod(echoProtocol, ipc.MethodSpec[blob, blob]{
+	return ipc.NewMethod(echoProtocol, echoSpec(name))
+}
+
+func idempotentMethod(name string) *ipc.Method[blob, blob] {
+	spec := echoSpec(name)
+	spec.Idempotent = true
+	return ipc.NewMethod(echoProtocol, spec)
+}
+
+func echoSpec(name string) ipc.MethodSpec[blob, blob] {
+	return ipc.MethodSpec[blob, blob]{
 		Name: name, ID: idOf("test.Echo/" + name),
 		EncodeRequest: encodeBlob, DecodeRequest: decodeBlob,
 		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *blob) error {
 			return encodeBlob(b, 0, m)
 		},
 		DecodeReply: decodeBlob,
-	})
+	}
 }
 
 var (

@@ -209,3 +209,10 @@ const (
 	RawMessage, RawPiece, RawAbort            = kindMessage, kindPiece, kindAbort
 	RawMore, RawGap                           = tagMore, tagGap
 )
+
+// TransportOf returns the transport that an option sets.
+func TransportOf(o RendezvousOption) Transport {
+	var cfg dialConfig
+	o.applyDial(&cfg)
+	return cfg.transport
+}

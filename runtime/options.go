@@ -16,9 +16,15 @@ type ServerOption interface{ applyServer(*serverConfig) }
 // A ListenOption configures Listen.
 type ListenOption interface{ applyListen(*listenConfig) }
 
-// A DialOption configures Dial. A *Service is one: it handles the one-way
-// messages that the server sends to this client.
-type DialOption interface{ applyDial(*dialConfig) }
+// A DialOption configures Dial, and each connection of a Client. A *Service is one: it
+// handles the one-way messages that the server sends to this client.
+type DialOption interface {
+	ClientOption
+	applyDial(*dialConfig)
+}
+
+// A ClientOption configures Connect and NewClient. Every DialOption is one.
+type ClientOption interface{ applyClient(*clientConfig) }
 
 // An Option serves clients and servers alike.
 type Option interface {
@@ -97,10 +103,16 @@ type dialConfig struct {
 	interceptors  []ClientInterceptor
 }
 
+type clientConfig struct {
+	dial     dialConfig
+	patience time.Duration
+}
+
 type option func(*common)
 
 func (o option) applyServer(c *serverConfig) { o(&c.common) }
 func (o option) applyDial(c *dialConfig)     { o(&c.common) }
+func (o option) applyClient(c *clientConfig) { o.applyDial(&c.dial) }
 
 type serverOption func(*serverConfig)
 
@@ -108,17 +120,24 @@ func (o serverOption) applyServer(c *serverConfig) { o(c) }
 
 type dialOption func(*dialConfig)
 
-func (o dialOption) applyDial(c *dialConfig) { o(c) }
+func (o dialOption) applyDial(c *dialConfig)     { o(c) }
+func (o dialOption) applyClient(c *clientConfig) { o.applyDial(&c.dial) }
+
+type clientOption func(*clientConfig)
+
+func (o clientOption) applyClient(c *clientConfig) { o(c) }
 
 type domainOption string
 
 func (o domainOption) applyListen(c *listenConfig) { c.domain = string(o) }
 func (o domainOption) applyDial(c *dialConfig)     { c.domain = string(o) }
+func (o domainOption) applyClient(c *clientConfig) { o.applyDial(&c.dial) }
 
 type replyOption string
 
 func (o replyOption) applyListen(c *listenConfig) { c.reply = string(o) }
 func (o replyOption) applyDial(c *dialConfig)     { c.reply = string(o) }
+func (o replyOption) applyClient(c *clientConfig) { o.applyDial(&c.dial) }
 
 func (s *Service) applyServer(c *serverConfig) { s.apply(&c.common) }
 func (s *Service) applyDial(c *dialConfig)     { s.apply(&c.common) }
@@ -133,6 +152,7 @@ func (s *Service) apply(c *common) {
 		c.services = append(c.services, s)
 	}
 }
+func (s *Service) applyClient(c *clientConfig) { s.applyDial(&c.dial) }
 
 // WithDomain chooses the domain in which channels are looked up: a name, or
 // the path of a directory. The default is $IPCGEN_DOMAIN, or "default".

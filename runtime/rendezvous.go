@@ -70,6 +70,39 @@ func (t socketTransport) Dial(ctx context.Context, channel string) (Link, error)
 	return &socketLink{Socket: s}, nil
 }
 
+// Watch implements WatchableTransport: the kernel tells when the channel's socket is made.
+func (t socketTransport) Watch(ctx context.Context, channel string, changed func()) error {
+	dir, err := domain.Open(t.domain)
+	if err != nil {
+		return err
+	}
+	path := dir.Path()
+	dir.Close()
+	w, err := sys.WatchDir(path)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	stop := context.AfterFunc(ctx, func() { _ = w.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	changed()
+	for {
+		mine := false
+		err := w.Next(func(name string, _ bool) {
+			mine = mine || name == "" || name == socketName(channel)
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if mine {
+			changed()
+		}
+	}
+}
+
 // shortestPause is how long a client waits at least before it tries again to get into the
 // queue of a server's clients.
 const shortestPause = 50 * time.Microsecond

@@ -85,6 +85,7 @@ type transportOption struct{ t Transport }
 
 func (o transportOption) applyListen(c *listenConfig) { c.transport = o.t }
 func (o transportOption) applyDial(c *dialConfig)     { c.transport = o.t }
+func (o transportOption) applyClient(c *clientConfig) { o.applyDial(&c.dial) }
 
 // WithTransport makes the two sides meet through t instead of a domain.
 func WithTransport(t Transport) RendezvousOption { return transportOption{t} }

@@ -202,7 +202,7 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("call that two primaries were lost to: %v", err)
 	}
-	for _, part := range []string{"audio.AudioControl/SetParam", "2 primaries were lost",
+	for _, part := range []string{"audio.AudioControl/SetParam", "2 servers were lost",
 		fmt.Sprintf("pid %d", first), fmt.Sprintf("pid %d", second)} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error does not say %q: %v", part, err)

@@ -84,7 +84,7 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 			err := killer()
 			if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
 				!strings.Contains(err.Error(), "test.List/Kill") ||
-				!strings.Contains(err.Error(), "2 primaries were lost") {
+				!strings.Contains(err.Error(), "2 servers were lost") {
 				t.Errorf("the killer's call ends with %v", err)
 			}
 			for range 5 {

@@ -19,11 +19,13 @@ type Network struct {
 	start     time.Time
 	mu        sync.Mutex
 	listeners map[string]*listener
+	watchers  map[chan struct{}]string // by the channel's name; told when it is served
 }
 
 // NewNetwork returns a network without channels.
 func NewNetwork() *Network {
-	n := &Network{start: time.Now(), listeners: map[string]*listener{}}
+	n := &Network{start: time.Now(), listeners: map[string]*listener{},
+		watchers: map[chan struct{}]string{}}
 	n.RendezvousOption = ipc.WithTransport(transport{net: n, self: thisProcess()})
 	return n
 }
@@ -68,7 +70,37 @@ func (t transport) Listen(channel string) (ipc.LinkListener, error) {
 	}
 	l := &listener{net: t.net, self: t.self, channel: channel, wake: make(chan struct{}, 1)}
 	t.net.listeners[channel] = l
+	for told, name := range t.net.watchers {
+		if name != channel {
+			continue
+		}
+		select {
+		case told <- struct{}{}:
+		default: // the watcher will look anyway
+		}
+	}
 	return l, nil
+}
+
+// Watch implements ipc.WatchableTransport.
+func (t transport) Watch(ctx context.Context, channel string, changed func()) error {
+	told := make(chan struct{}, 1)
+	t.net.mu.Lock()
+	t.net.watchers[told] = channel
+	t.net.mu.Unlock()
+	defer func() {
+		t.net.mu.Lock()
+		defer t.net.mu.Unlock()
+		delete(t.net.watchers, told)
+	}()
+	for {
+		changed()
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Dial implements ipc.Transport.

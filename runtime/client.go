@@ -1,0 +1,356 @@
+package ipc
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultPatience is how long a call of a Client waits for a server.
+const DefaultPatience = 10 * time.Second
+
+// WithPatience limits how long a call of a [Client] waits for a server, all waits of the
+// call together, whatever its context allows. 0 makes calls fail fast: a call waits until a
+// running attempt to connect has ended, and then fails where there is no server.
+func WithPatience(d time.Duration) ClientOption {
+	return clientOption(func(c *clientConfig) { c.patience = max(d, 0) })
+}
+
+// A Client is a [Caller] and a [Sender] that keeps connections to the process which a
+// [Resolver] names. It connects when there is a server, and again when the server has been
+// restarted or replaced.
+//
+// A call waits while there is no server: until one is there, its context is done, or the
+// client's patience ends ([WithPatience]).
+//
+// A call whose connection is lost is sent again, under the same number, if it surely was
+// not executed (outcome [NotSent] or [NotExecuted]), or if its method is idempotent or
+// read-only. Any other call that the server had taken returns an error with
+// [OutcomeUnknown] and is never sent twice. A call that two servers were lost to is not
+// sent a third time. The outcome of an error is that of all attempts together.
+//
+// Interceptors belong to the connections, so they see each attempt. Handlers of messages
+// ([Service]) receive those of every connection.
+//
+// A Client is safe for concurrent use.
+type Client struct {
+	resolver Resolver
+	cfg      clientConfig
+
+	seq     atomic.Uint64
+	current atomic.Pointer[clientLink] // to the server; nil while there is none
+
+	ctx    context.Context // ends at Close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	target  Target
+	keepers map[string]*keeper       // the endpoints to be connected, by name
+	links   map[string]*clientLink   // those that take calls, by name
+	open    map[*clientLink]struct{} // those whose connections have not ended
+	trouble error                    // why the resolver does not tell of changes
+	changed chan struct{}            // closed at the next change of what is above
+	// counts changes of current and of its reasons; written under mu
+	version atomic.Uint64
+}
+
+// Connect makes a client of a channel. It does not wait for the server: calls do. A
+// connection carries the calls of all goroutines.
+func Connect(channel string, opts ...ClientOption) (*Client, error) {
+	cfg, err := clientConfigOf(opts)
+	if err != nil {
+		return nil, asError(err, "connect "+channel)
+	}
+	if err := checkNames(channel, cfg.dial.reply); err != nil {
+		return nil, asError(err, "connect "+channel)
+	}
+	if cfg.dial.transport == nil {
+		cfg.dial.transport = socketTransport{cfg.dial.domain}
+	}
+	r := channelResolver{Endpoint{Channel: channel, Reply: cfg.dial.reply}, cfg.dial.transport}
+	return newClient(r, cfg), nil
+}
+
+// NewClient makes a client of the server that r finds. It does not wait for the server:
+// calls do.
+func NewClient(r Resolver, opts ...ClientOption) (*Client, error) {
+	cfg, err := clientConfigOf(opts)
+	if err == nil && r == nil {
+		err = invalid("the resolver is nil; give one that finds the server")
+	}
+	if err != nil {
+		return nil, asError(err, "make a client")
+	}
+	return newClient(r, cfg), nil
+}
+
+// clientConfigOf applies options to the defaults.
+func clientConfigOf(opts []ClientOption) (clientConfig, error) {
+	cfg := clientConfig{dial: dialConfig{common: commonDefaults()}, patience: DefaultPatience}
+	for i, o := range opts {
+		if o == nil {
+			cfg.dial.refuse(nilOption(i))
+			continue
+		}
+		o.applyClient(&cfg)
+	}
+	if cfg.dial.invalid != nil {
+		return cfg, cfg.dial.invalid
+	}
+	return cfg, nil
+}
+
+func newClient(r Resolver, cfg clientConfig) *Client {
+	c := &Client{
+		resolver: r, cfg: cfg, keepers: make(map[string]*keeper),
+		links: make(map[string]*clientLink),
+		open:  make(map[*clientLink]struct{}), changed: make(chan struct{}),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.look()
+	c.tasks.Go(c.follow)
+	return c
+}
+
+// Close ends the client and its connections. Calls in flight fail, with an outcome that
+// says what is known, and calls that wait fail with outcome NotSent. Close returns when
+// nothing is left of the client. It may be called again.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true // no further task starts
+	c.mu.Unlock()
+	c.cancel()
+	c.tasks.Wait()
+	return nil
+}
+
+// errClientClosed ends what waits when the client is closed.
+var errClientClosed error = clientClosed{}
+
+// A clientClosed matches os.ErrClosed, whose text speaks of files.
+type clientClosed struct{}
+
+func (clientClosed) Error() string        { return "the client was closed by this side" }
+func (clientClosed) Is(target error) bool { return target == os.ErrClosed }
+
+// Invoke implements [Caller].
+func (c *Client) Invoke(ctx context.Context, call Call) error {
+	if c == nil {
+		return nilCaller{}.Invoke(ctx, call)
+	}
+	if call.Seq == 0 {
+		call.Seq = c.seq.Add(1)
+	}
+	a := attempts{outcome: NotSent, version: c.version.Load()} // before the look at current
+	for {
+		l := c.current.Load()
+		if a.after != 0 || l == nil || !l.usable() {
+			var err error
+			if l, err = c.await(ctx, &a); err != nil {
+				return a.unreachable(ctx, err).in("call", call.Method.Protocol.Name,
+					call.Method.Name)
+			}
+		}
+		err := l.conn.Invoke(ctx, call)
+		if err == nil {
+			return nil
+		}
+		again := a.again(err, l, call.Method.Idempotent || call.Method.ReadOnly)
+		if !again || c.cfg.patience == 0 && l.usable() {
+			return a.failed(err, call.Method)
+		}
+		c.next(&a, err)
+	}
+}
+
+// Send implements [Sender]. It waits for a server where there is none. A message that
+// surely was not sent is sent again; one that was sent never is.
+func (c *Client) Send(ctx context.Context, post Post) error {
+	if c == nil {
+		return nilCaller{}.Send(ctx, post)
+	}
+	if post.Seq == 0 {
+		post.Seq = c.seq.Add(1)
+	}
+	a := attempts{outcome: NotSent, version: c.version.Load()}
+	for {
+		l := c.current.Load()
+		if a.after != 0 || l == nil || !l.usable() {
+			var err error
+			if l, err = c.await(ctx, &a); err != nil {
+				return a.unreachable(ctx, err).in("send", post.Message.Protocol.Name,
+					post.Message.Name)
+			}
+		}
+		err := l.conn.Send(ctx, post)
+		again := CodeOf(err) == CodeUnavailable && OutcomeOf(err) == NotSent
+		if !again || c.cfg.patience == 0 && l.usable() {
+			return err
+		}
+		c.next(&a, err)
+	}
+}
+
+// A Connection describes a client's connection to the server.
+type Connection struct {
+	Endpoint Endpoint
+	Epoch    uint64 // in which the endpoint is the server; 0 for none
+	// Conn is the connection. It belongs to the client, and ends with the server. It serves
+	// for what a Client does not have: calls in place, and statistics.
+	Conn *Conn
+}
+
+// WaitConnected returns the connection to the server, as soon as there is one. It waits as a
+// call does.
+func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
+	c.look()
+	a := attempts{outcome: NotSent}
+	l, err := c.await(ctx, &a)
+	if err != nil {
+		e := a.unreachable(ctx, err)
+		e.Op = "wait for a connection"
+		return Connection{}, e
+	}
+	return Connection{Endpoint: l.endpoint, Epoch: l.Epoch(), Conn: l.conn}, nil
+}
+
+// attempts is what is known of a call from its attempts so far.
+type attempts struct {
+	outcome Outcome       // of all attempts together
+	version uint64        // of the client, before the last look at current
+	after   uint64        // wait for a change since that version, or for pause; 0: do not
+	pause   time.Duration // before the same connection is tried again
+	waited  time.Duration // for servers, in all
+	lost    []string      // the servers that were lost while they had the call
+	last    error         // of the last attempt
+}
+
+const (
+	// mostLost is how many servers may be lost to one call before it ends: the call itself may
+	// be what ends them. The quarantine of a group is for those that send the request once more.
+	mostLost = 2
+	// shortestRetry and longestRetry bound the pause before an attempt to connect, or a
+	// call, is repeated. The pauses double.
+	shortestRetry = time.Millisecond
+	longestRetry  = time.Second
+)
+
+// again notes that an attempt has failed, and reports whether the call may be sent again.
+func (a *attempts) again(err error, l *clientLink, repeatable bool) bool {
+	code, outcome := CodeOf(err), OutcomeOf(err)
+	switch {
+	case outcome == Executed: // the error is the answer
+		a.outcome = Executed
+	case a.outcome == OutcomeUnknown, outcome == OutcomeUnknown:
+		a.outcome = OutcomeUnknown // an attempt may have been executed
+	default:
+		a.outcome = max(a.outcome, outcome) // NotExecuted rather than NotSent
+	}
+	if code == CodeUnavailable && outcome == OutcomeUnknown {
+		a.lost = append(a.lost, fmt.Sprintf("%s (pid %d)", l.endpoint.Name, l.conn.Peer().PID))
+	}
+	if code != CodeUnavailable && code != CodeFenced || len(a.lost) == mostLost {
+		return false
+	}
+	return outcome == NotSent || outcome == NotExecuted || outcome == OutcomeUnknown && repeatable
+}
+
+// failed returns the error of a call from that of its last attempt.
+func (a *attempts) failed(err error, m *MethodInfo) error {
+	if len(a.lost) < 2 && OutcomeOf(err) == a.outcome {
+		return err
+	}
+	e := &Error{Code: CodeOf(err), Outcome: a.outcome, Err: err}
+	if last, ok := err.(*Error); ok {
+		*e = *last
+		e.Outcome = a.outcome
+	}
+	if len(a.lost) >= 2 {
+		e = &Error{Code: e.Code, Outcome: a.outcome, Err: err, Msg: fmt.Sprintf(
+			"%d servers were lost while they had this call, which may be what ends them: %s",
+			len(a.lost), strings.Join(a.lost, ", "))}
+		e = e.in("call", m.Protocol.Name, m.Name)
+	}
+	return e
+}
+
+// unreachable is the error of an operation for which there was no server in time.
+func (a *attempts) unreachable(ctx context.Context, err error) *Error {
+	e := &Error{Code: CodeUnavailable, Outcome: a.outcome, Err: err}
+	if ctx.Err() != nil {
+		e.Code = CodeOf(ctx.Err())
+	} else if lasts(err) {
+		e.Code = CodeOf(err)
+	}
+	return e
+}
+
+// withoutOutcome returns err as a cause, in whose text the outcome is said once.
+func withoutOutcome(err error) error {
+	if e, ok := err.(*Error); ok {
+		cause := *e
+		cause.Outcome = OutcomeUnknown
+		return &cause
+	}
+	return err
+}
+
+// next prepares a for a further attempt, as the last one failed with err.
+func (c *Client) next(a *attempts, err error) {
+	c.look()
+	a.last = err
+	a.after, a.version = max(a.version, 1), c.version.Load()
+	a.pause = min(max(2*a.pause, shortestRetry), longestRetry)
+}
+
+// await returns the connection to the server, as soon as there is one.
+func (c *Client) await(ctx context.Context, a *attempts) (*clientLink, error) {
+	began := time.Now()
+	defer func() { a.waited += time.Since(began) }()
+	patience := time.NewTimer(c.cfg.patience - a.waited)
+	defer patience.Stop()
+	pause := time.NewTimer(jitter(a.pause))
+	defer pause.Stop()
+	for rested := a.after == 0; ; {
+		if c.ctx.Err() != nil {
+			return nil, errClientClosed
+		}
+		c.mu.Lock()
+		l, version, changed := c.current.Load(), c.version.Load(), c.changed
+		here := l != nil && l.usable()
+		why := c.hopeless(here)
+		c.mu.Unlock()
+		if here && (rested || version != a.after) {
+			return l, nil
+		}
+		if why != nil {
+			return nil, why
+		}
+		select {
+		case <-changed:
+		case <-pause.C:
+			rested = true
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w, and there is no server: %w", context.Cause(ctx), c.why())
+		case <-c.ctx.Done():
+		case <-patience.C:
+			if here && a.last != nil {
+				return nil, fmt.Errorf("tried for %v: %w", c.cfg.patience, withoutOutcome(a.last))
+			}
+			if c.cfg.patience > 0 {
+				return nil, fmt.Errorf("waited %v: %w", c.cfg.patience, c.why())
+			}
+		}
+	}
+}
+
+// jitter returns a random time from half of d to d, so that many clients that have lost
+// the same server do not come back at the same moment.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }

@@ -1,0 +1,286 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+)
+
+// This file is how a Client keeps its connections: a keeper for each endpoint of the
+// resolver's target dials until it has a link, and again when the link has ended.
+
+// A clientLink is a connection to an endpoint. It is the EpochSource of the requests that
+// go over it: of the last epoch in which the endpoint was the server.
+type clientLink struct {
+	endpoint Endpoint
+	conn     *Conn
+	epoch    atomic.Uint64
+	ruled    bool // the endpoint was the server; guarded by the Client's mu
+}
+
+// Epoch implements EpochSource.
+func (l *clientLink) Epoch() uint64 { return l.epoch.Load() }
+
+// usable reports whether the connection takes calls.
+func (l *clientLink) usable() bool { return l.conn.calls.closed.Load() == nil }
+
+// A keeper keeps the link to one endpoint, until its context ends.
+type keeper struct {
+	endpoint Endpoint
+	ctx      context.Context
+	cancel   context.CancelFunc
+	retry    chan struct{} // receives a value when it is worth trying again
+	trouble  error         // of the last attempt to connect; guarded by the Client's mu
+}
+
+// follow looks at the resolver whenever that tells of a change, until the client ends.
+func (c *Client) follow() {
+	for c.ctx.Err() == nil {
+		err := protect(c.cfg.dial.logger, "Resolver.Watch", func() error {
+			return c.resolver.Watch(c.ctx, c.news)
+		})
+		if errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		c.mu.Lock()
+		c.trouble = err
+		c.mu.Unlock()
+		c.news()
+		select {
+		case <-time.After(sys.CheckPeriod):
+		case <-c.ctx.Done():
+		}
+	}
+}
+
+// news looks at the resolver, and makes the keepers try again.
+func (c *Client) news() {
+	c.look()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.keepers {
+		select {
+		case k.retry <- struct{}{}:
+		default: // it has been told
+		}
+	}
+}
+
+// look asks the resolver where the server is.
+func (c *Client) look() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	old := c.target
+	t := c.resolver.Resolve()
+	t.Endpoint = named(t.Endpoint)
+	c.target = t
+	wanted := make(map[string]Endpoint, len(t.Warm)+1)
+	for _, e := range t.Warm {
+		e = named(e)
+		wanted[e.Name] = e
+	}
+	if t.Channel != "" {
+		wanted[t.Name] = t.Endpoint
+	}
+	for name, k := range c.keepers {
+		if wanted[name] != k.endpoint {
+			k.cancel()
+			delete(c.keepers, name)
+		}
+	}
+	for name, e := range wanted {
+		if c.keepers[name] == nil && e.Channel != "" {
+			c.keep(e)
+		}
+	}
+	if t.Name != old.Name || t.Epoch != old.Epoch || (t.Down == nil) != (old.Down == nil) {
+		c.settle()
+	}
+}
+
+// named returns e with a name.
+func named(e Endpoint) Endpoint {
+	if e.Name == "" {
+		e.Name = e.Channel
+	}
+	return e
+}
+
+// keep starts a keeper. It needs c.mu.
+func (c *Client) keep(e Endpoint) {
+	k := &keeper{endpoint: e, retry: make(chan struct{}, 1)}
+	k.ctx, k.cancel = context.WithCancel(c.ctx)
+	c.keepers[e.Name] = k
+	c.tasks.Go(func() {
+		defer k.cancel()
+		for delay := shortestRetry; k.ctx.Err() == nil; {
+			began := time.Now()
+			if c.hold(k) && time.Since(began) > delay {
+				delay = shortestRetry
+				continue
+			}
+			pause := time.NewTimer(jitter(delay))
+			select {
+			case <-pause.C:
+				delay = min(2*delay, longestRetry)
+			case <-k.retry:
+				delay = shortestRetry
+			case <-k.ctx.Done():
+			}
+			pause.Stop()
+		}
+	})
+}
+
+// hold connects to an endpoint, and keeps the link until it takes no more calls. A process
+// that the resolver names no more may still answer what it has taken, so that only the
+// end of the client, or another server, closes a connection.
+func (c *Client) hold(k *keeper) (connected bool) {
+	c.mu.Lock()
+	k.trouble = nil
+	c.mu.Unlock()
+	l := &clientLink{endpoint: k.endpoint}
+	cfg := c.cfg.dial
+	if cfg.reply == "" {
+		cfg.reply = k.endpoint.Reply
+	}
+	if cfg.epoch == nil {
+		cfg.epoch = l
+	}
+	conn, err := dialChannel(k.ctx, k.endpoint.Channel, cfg)
+	c.mu.Lock()
+	if err != nil {
+		k.trouble = withoutOutcome(err)
+		c.tell()
+		c.mu.Unlock()
+		return false
+	}
+	l.conn = conn
+	c.links[l.endpoint.Name] = l
+	c.open[l] = struct{}{}
+	c.settle()
+	c.mu.Unlock()
+	select {
+	case <-conn.Done():
+	case <-conn.leaving:
+	case <-c.ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.links[l.endpoint.Name] == l {
+		delete(c.links, l.endpoint.Name)
+	}
+	c.settle()
+	c.tasks.Go(func() { c.retire(l) })
+	return true
+}
+
+// retire lets a link answer what it has taken.
+func (c *Client) retire(l *clientLink) {
+	select {
+	case <-l.conn.Done():
+	case <-c.ctx.Done():
+		l.conn.Close()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, l)
+}
+
+// settle chooses the current link anew and wakes those who wait for it. It needs c.mu.
+func (c *Client) settle() {
+	var l *clientLink
+	if c.target.Name != "" {
+		l = c.links[c.target.Name]
+	}
+	if l != nil {
+		l.epoch.Store(c.target.Epoch)
+		l.ruled = true
+	}
+	c.current.Store(l)
+	for old := range c.open {
+		if !old.ruled || c.target.Name == "" || old.endpoint.Name == c.target.Name || c.closed {
+			continue
+		}
+		// Another is the server now. What the old one has not taken yet it will
+		// refuse, and what it has taken it will not answer. So nobody need wait until
+		// its connection tells that it is dead.
+		old.ruled = false
+		if c.links[old.endpoint.Name] == old {
+			delete(c.links, old.endpoint.Name) // it must not be chosen again
+		}
+		c.tasks.Go(func() { old.conn.Close() })
+	}
+	c.version.Add(1)
+	c.tell()
+}
+
+// tell wakes those who wait for a change. It needs c.mu.
+func (c *Client) tell() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// hopeless returns why it makes no sense to wait any longer; here says that there is a
+// server. It needs c.mu.
+func (c *Client) hopeless(here bool) error {
+	if here {
+		return nil
+	}
+	k := c.keepers[c.target.Name]
+	switch {
+	case c.target.Down != nil:
+		return c.target.Down
+	case k != nil && lasts(k.trouble):
+		return k.trouble
+	case c.cfg.patience == 0 && (k == nil || k.trouble != nil):
+		return c.reason()
+	}
+	return nil
+}
+
+// lasts reports whether an attempt to connect has failed for a reason that waiting does not
+// change.
+func lasts(err error) bool {
+	switch CodeOf(err) {
+	case CodeIncompatible, CodePermissionDenied, CodeInvalidArgument, CodeUnsupported:
+		return true
+	}
+	return false
+}
+
+// why says what a caller waits for, and what delays it.
+func (c *Client) why() error {
+	c.look() // Absent may have changed alone, which nothing tells of
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.reason()
+	if c.trouble != nil {
+		return fmt.Errorf("%w (changes are noticed late: %w)", err, c.trouble)
+	}
+	if trouble := sys.WatchTrouble(); trouble != nil {
+		return fmt.Errorf("%w (changes are noticed late: %w)", err, trouble)
+	}
+	return err
+}
+
+// reason says why there is no server. It needs c.mu.
+func (c *Client) reason() error {
+	k := c.keepers[c.target.Name]
+	switch {
+	case c.target.Absent != nil:
+		return c.target.Absent
+	case c.target.Name == "":
+		return errors.New("there is no server")
+	case k != nil && k.trouble != nil:
+		return fmt.Errorf("no connection to %s: %w", c.target.Name, k.trouble)
+	}
+	return fmt.Errorf("no connection to %s yet", c.target.Name)
+}

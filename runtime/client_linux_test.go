@@ -1,0 +1,113 @@
+package ipc_test
+
+import (
+	"context"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// TestClientUnderLoad has many callers of one client under way while the server's process is
+// started, killed, and told to end, again and again, and holds every answer against what the
+// servers executed. Calls wait for a server as long as there is none, so that an error says
+// that the outcome is unknown, or is none.
+func TestClientUnderLoad(t *testing.T) {
+	for name, end := range map[string]os.Signal{
+		"killed": syscall.SIGKILL, "rolled": syscall.SIGTERM, "closed": syscall.SIGHUP,
+	} {
+		t.Run(name, func(t *testing.T) {
+			expectNothingLeft(t)
+			dir := t.TempDir()
+			domain, path := filepath.Join(dir, "d"), filepath.Join(dir, "ledger")
+			c, err := ipc.Connect("echo", ipc.WithDomain(domain), ipc.WithPatience(2*time.Minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			w := &witness{claims: map[uint64]claim{}}
+			var callers sync.WaitGroup
+			var stop atomic.Bool
+			for i := range 16 {
+				callers.Go(func() {
+					form, method := "once", methodRecord
+					if i%2 == 0 {
+						form, method = "again", methodRecordAgain
+					}
+					for !stop.Load() {
+						n := w.next.Add(1)
+						_,
+							err := ipc.Invoke(context.Background(), c, method,
+							&blob{binary.LittleEndian.AppendUint64(nil, n)})
+						w.mu.Lock()
+						w.claims[n] = claim{form, err}
+						w.mu.Unlock()
+						w.over.Add(1)
+						switch {
+						case err == nil:
+						case ipc.OutcomeOf(err) != ipc.OutcomeUnknown:
+							t.Errorf("%s: a call that could have been sent again: %v", form, err)
+						case form == "again" || name == "rolled":
+							t.Errorf("%s: %v", form, err)
+						}
+					}
+				})
+			}
+			rounds := 3 * outcomeRounds()
+			for range rounds {
+				srv := startChild(t, "recorder", domain, ledgerEnv+"="+path)
+				for n := w.over.Load() + 1000; w.over.Load() < n; {
+					pause(100)
+				}
+				if err := srv.Process.Signal(end); err != nil {
+					t.Fatal(err)
+				}
+				<-srv.done
+			}
+			stop.Store(true)
+			last := startChild(t, "recorder", domain, ledgerEnv+"="+path) // for those that wait
+			callers.Wait()
+			last.Process.Signal(syscall.SIGTERM)
+			<-last.done
+			w.check(t, path)
+		})
+	}
+}
+
+// TestClientIsAwaited starts clients in processes of their own before there is a domain.
+func TestClientIsAwaited(t *testing.T) {
+	domain := filepath.Join(t.TempDir(), "d")
+	client := newChild(t, "patient", domain)
+	ready := make(chan bool, 1)
+	go func() { ready <- client.start(t) }()
+	for { // it has made the domain, or is about to
+		if _, err := os.Stat(domain); err == nil {
+			break
+		}
+		pause(100)
+	}
+	startChild(t, "server", domain)
+	if !<-ready {
+		t.Error("the client that waited did not get an answer")
+	}
+}
+
+// patientRole makes a call that waits for the server.
+func patientRole(domain ipc.RendezvousOption) error {
+	c, err := ipc.Connect("echo", domain, ipc.WithPatience(time.Minute))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := echo(context.Background(), c, []byte("patience")); err != nil {
+		return err
+	}
+	_, err = os.Stdout.WriteString("ready\n")
+	return err
+}
