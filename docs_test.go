@@ -243,6 +243,7 @@ func TestHouseDocsDefaults(t *testing.T) {
 		"`WithMaxConns` | server":       grouped(ipc.DefaultMaxConns),
 		"`WithHandshakeTimeout` | both": seconds(ipc.DefaultHandshakeTimeout),
 		"`WithGrace` | server":          seconds(ipc.DefaultGrace),
+		"`WithPatience` | `Connect`":    seconds(ipc.DefaultPatience),
 		"`WithSpin` | both": ms(time.Duration(constantOf(t, "runtime/spin.go",
 			"defaultSpin"))),
 		"`StreamOptions.Depth`": grouped(constantOf(t, "runtime/stream.go",

@@ -396,27 +396,35 @@ func TestClientWithoutNews(t *testing.T) {
 	}
 }
 
+// BenchmarkClient compares a call through a Client with one through its connection. An
+// interceptor answers at once in the runs called "alone", which leaves what the callers cost.
 func BenchmarkClient(b *testing.B) {
 	d := newDomain(b)
 	serve(b, d)
-	conn := dial(b, d)
-	c, err := ipc.Connect("echo", d)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	if _, err := c.WaitConnected(b.Context()); err != nil {
-		b.Fatal(err)
-	}
-	req := &blob{make([]byte, 64)}
-	for name, caller := range map[string]ipc.Caller{"Conn": conn, "Client": c} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := ipc.Invoke(context.Background(), caller, methodEcho, req); err != nil {
-					b.Fatal(err)
+	answered := ipc.WithClientInterceptor(func(context.Context, ipc.Call, ipc.Caller) error {
+		return nil
+	})
+	for name, opts := range map[string][]ipc.ClientOption{"whole": {d}, "alone": {d, answered}} {
+		c, err := ipc.Connect("echo", opts...)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		conn, err := c.WaitConnected(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		call := ipc.Call{Method: methodEcho.Info(), Request: &blob{make([]byte, 64)},
+			Reply: &blob{}}
+		for who, caller := range map[string]ipc.Caller{"Conn": conn.Conn, "Client": c} {
+			b.Run(name+"/"+who, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := caller.Invoke(context.Background(), call); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

@@ -51,8 +51,9 @@
 //
 // # What this package does not do
 //
-// Connections end with their server's process. Package group, in the folder beside this one,
-// keeps several processes of a service and follows the one that answers. Package registry tells
+// A [Conn] ends with its server's process; a [Client], which [Connect] makes, connects to the next
+// one. Nothing here starts processes. Package group, in the folder beside this one, keeps several
+// processes of a service and follows the one that answers. Package registry tells
 // which instances live. Package ipctest connects within one process, for tests. On platforms
 // other than Linux the package compiles, and operations that need shared memory return an error
 // with [CodeUnsupported].

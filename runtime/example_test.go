@@ -181,6 +181,35 @@ func (l receiver) HandleSetParam(_ context.Context, m *audio.SetParamT) error {
 	return nil
 }
 
+// A client of a channel outlives the server.
+func ExampleConnect() {
+	network := ipctest.NewNetwork()
+	conn, err := ipc.Connect("audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	client := audio.NewAudioControlClient(conn)
+
+	for range 2 {
+		listener, err := ipc.Listen("audio", network)
+		if err != nil {
+			log.Fatal(err)
+		}
+		server := ipc.NewServer(audio.NewAudioControlService(&mixer{}))
+		go server.Serve(context.Background(), listener)
+		reply, err := client.SetParam(context.Background(), &audio.SetParamT{Value: 0.5})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(reply.Status)
+		server.Shutdown(context.Background())
+	}
+	// Output:
+	// Ok
+	// Ok
+}
+
 // A table with a union is an envelope of one-way messages. Send returns when the message is in the
 // ring, without waiting for its handler.
 func ExampleSend() {

@@ -84,7 +84,13 @@ func TestNil(t *testing.T) {
 		"caller":       {func() error { return setParam(nil) }, "nil connection"},
 		"connection":   {func() error { return setParam((*ipc.Conn)(nil)) }, "nil connection"},
 		"group client": {func() error { return setParam((*group.Client)(nil)) }, "group.Client"},
-		"sender":       {func() error { return send(nil) }, "nil connection"},
+		"client":       {func() error { return setParam((*ipc.Client)(nil)) }, "nil connection"},
+		"resolver": {
+			func() error { _, err := ipc.NewClient(nil); return err }, "the resolver is nil"},
+		"option of Connect": {
+			func() error { _, err := ipc.Connect("audio", nil); return err }, "option 1"},
+		"sender":        {func() error { return send(nil) }, "nil connection"},
+		"client's send": {func() error { return send((*ipc.Client)(nil)) }, "nil connection"},
 		"connection that sends": {
 			func() error { return send((*ipc.Conn)(nil)) }, "nil connection"},
 		"peer":         {func() error { return send((*ipc.Peer)(nil)) }, "no connection"},

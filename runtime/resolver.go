@@ -15,8 +15,8 @@ type Endpoint struct {
 	Channel string
 	// Reply is the reply channel that the process announces, or "".
 	Reply string
-	// Instance tells a process from another that had the same name before it.
-	Instance uint64
+	// Incarnation tells a process from another that had the same name before it.
+	Incarnation uint64
 }
 
 // A Target says where the server is at a moment.

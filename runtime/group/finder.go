@@ -27,30 +27,32 @@ type finder struct {
 	closed  bool
 	page    *page // nil while there is no group
 	reign   reign
-	records map[string]registry.Record // the registered instances, by name
+	records map[string]registry.Record // the registered replicas, by name
 	trouble error                      // the registry's
 }
 
-func newFinder(where, service string) (f *finder, err error) {
+func newFinder(where, service string) (*finder, error) {
 	dir, err := domain.Open(where)
 	if err != nil {
 		return nil, err
 	}
-	f = &finder{service: service, dir: dir, reign: reign{primary: none},
+	f := &finder{service: service, dir: dir, reign: reign{primary: none},
 		records: make(map[string]registry.Record)}
-	defer func() {
-		if err != nil {
-			f.close()
-		}
-	}()
-	if f.reg, err = registry.Open(dir.Path(), nil); err != nil {
-		return nil, err
+	if err := f.open(); err != nil {
+		return nil, sys.JoinErrors(err, f.close())
 	}
-	if err := dir.Root().Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+	return f, nil
+}
+
+func (f *finder) open() (err error) {
+	if f.reg, err = registry.Open(f.dir.Path(), nil); err != nil {
+		return err
 	}
-	f.pages, err = sys.WatchDir(filepath.Join(dir.Path(), folder))
-	return f, err
+	if err := f.dir.Root().Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f.pages, err = sys.WatchDir(filepath.Join(f.dir.Path(), folder))
+	return err
 }
 
 // close gives back what the finder holds. It may be called again.
@@ -98,7 +100,7 @@ func (f *finder) followPage(ctx context.Context, changed func()) {
 	}
 }
 
-// followRegistry learns of instances, until ctx ends.
+// followRegistry learns of replicas, until ctx ends.
 func (f *finder) followRegistry(ctx context.Context, changed func()) {
 	for ctx.Err() == nil {
 		err := f.watchRegistry(ctx, changed)
@@ -121,15 +123,15 @@ func (f *finder) watchRegistry(ctx context.Context, changed func()) error {
 		if ev.Record.Incarnation == 0 || ev.Record.Service != f.service {
 			continue // not the group's
 		}
-		if f.note(ev) {
+		if f.apply(ev) {
 			changed()
 		}
 	}
 	return nil
 }
 
-// note takes an event into the records.
-func (f *finder) note(ev registry.Event) (changed bool) {
+// apply takes an event into the records.
+func (f *finder) apply(ev registry.Event) (changed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known, there := f.records[ev.Record.Name]
@@ -221,7 +223,7 @@ func (f *finder) Resolve() ipc.Target {
 
 func endpointOf(rec registry.Record) ipc.Endpoint {
 	return ipc.Endpoint{Name: rec.Name, Channel: rec.Control, Reply: rec.Reply,
-		Instance: rec.Incarnation}
+		Incarnation: rec.Incarnation}
 }
 
 // absent says why there is no primary, or how it cannot be found. It needs f.mu.

@@ -26,7 +26,7 @@ func main() {
 }
 
 func submit(ctx context.Context) error {
-	conn, err := ipc.Dial(ctx, "jobs")
+	conn, err := ipc.Connect("jobs")
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,6 @@
 // Command worker takes jobs from the queue, counts their words, and reports the result, until the
-// queue ends or the process is interrupted. Run as many as you like, each with a name of its own.
+// process is interrupted. It waits for the queue while that does not run. Run as many as you like,
+// each with a name of its own.
 package main
 
 import (
@@ -9,10 +10,14 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"github.com/ipcgen/ipcgen/examples/jobs/gen/jobs"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
+
+// patience is how long the worker waits for a queue.
+const patience = 24 * time.Hour
 
 func main() {
 	log.SetFlags(0)
@@ -28,7 +33,7 @@ func main() {
 }
 
 func work(ctx context.Context, name string) error {
-	conn, err := ipc.Dial(ctx, "jobs")
+	conn, err := ipc.Connect("jobs", ipc.WithPatience(patience))
 	if err != nil {
 		return err
 	}
