@@ -413,8 +413,14 @@ func (c *command) plan(schemas []*schema.Schema, diags *diag.List) (*tree, error
 				return nil, err
 			}
 			t.owned[names[f]] = true
-			real := resolve(f.Path)
-			if other, ok := files[names[f]]; ok && f.Path != "" && other != "" && real != other {
+			if f.Path == "" {
+				continue // a binary schema mentions it only
+			}
+			real, err := realPath(f.Path)
+			if err != nil {
+				return nil, err
+			}
+			if other, ok := files[names[f]]; ok && real != other {
 				return nil,
 					fmt.Errorf("%s and %s have the same name, %s, for those who look at the "+
 						"output; give their paths relative to the current folder, or name a "+

@@ -445,3 +445,29 @@ func TestThroughLinks(t *testing.T) {
 	mustRun(t, "-all -check -o ../gen ../schema/a.fbs")
 	mustRun(t, "-all -check -I ../schema -o "+filepath.Join(dir, "deep/gen")+" a.fbs")
 }
+
+// TestOneFileByTwoPaths gives a schema, and what it includes, by paths that differ. They
+// are one file.
+func TestOneFileByTwoPaths(t *testing.T) {
+	dir := newModule(t, map[string]string{
+		"a.fbs":     `include "c.fbs"; namespace a; table A { c: c.C; }`,
+		"sub/b.fbs": `include "../c.fbs"; namespace b; table B { c: c.C; }`,
+		"c.fbs":     "namespace c; table C { x: int; }",
+	})
+	if err := os.Symlink(".", "here"); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, "-o gen a.fbs sub/b.fbs c.fbs")
+	want := readTree(t, "gen")
+	for _, run := range []string{
+		"-all -o gen a.fbs " + filepath.Join(dir, "sub/b.fbs"),
+		"-all -o gen " + filepath.Join(dir, "a.fbs") + " sub/b.fbs",
+		"-o gen a.fbs sub/b.fbs c.fbs " + filepath.Join(dir, "c.fbs"),
+		"-o gen a.fbs here/a.fbs ./sub/../a.fbs here/sub/b.fbs here/here/c.fbs",
+	} {
+		mustRun(t, run)
+		if got := readTree(t, "gen"); !maps.Equal(got, want) {
+			t.Errorf("%s made other files", run)
+		}
+	}
+}

@@ -133,6 +133,15 @@ func resolve(abs string) string {
 	return abs
 }
 
+// realPath returns the one absolute path of a file, however it is given.
+func realPath(file string) (string, error) {
+	abs, err := absolute(file)
+	if err != nil {
+		return "", err
+	}
+	return resolve(abs), nil
+}
+
 // below returns the slash-separated path from dir down to path.
 func below(dir, path string) (rel string, ok bool) {
 	rel, err := filepath.Rel(dir, path)

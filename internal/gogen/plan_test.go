@@ -36,6 +36,19 @@ table QE { seq:ulong; p:QU; } table RE { p:RU; }
 // position it needs is in it.
 func TestDiagnostics(t *testing.T) {
 	for _, c := range []struct{ name, src, want, note string }{
+		{"long type", "table " + strings.Repeat("T", 253) + " {}",
+			strings.Repeat("T", 253) + " becomes a file whose name has 256 characters, and file " +
+				"systems allow 255",
+			"a.fbs:1:7: error"},
+		{"long name of an envelope", "union U { A } table A {} table " +
+			strings.Repeat("T", 245) + " { u:U; }",
+			strings.Repeat("T", 245) + " becomes a file whose name has 256 characters, and file " +
+				"systems allow 255",
+			"(-one-file)"},
+		{"long namespace", "namespace a." + strings.Repeat("n", 256) + "; table A {}",
+			"namespace a." + strings.Repeat("n", 256) + " becomes a folder whose name has 256 " +
+				"characters, and file systems allow 255",
+			"(-package)"},
 		{"client name", envelopes + "table SClient {} rpc_service S { M(Q):R; }",
 			"rpc_service S needs the Go name SClient, which is already that of table SClient",
 			"a.fbs:4:7: note: table SClient is here"},

@@ -1,6 +1,7 @@
 package gogen
 
 import (
+	"path"
 	"strings"
 
 	"golang.org/x/mod/module"
@@ -17,6 +18,11 @@ func (p *plan) checkFolders(drafts []*Draft) {
 	seen := make(map[*pkg]bool)
 	folded := make(map[string]*pkg) // by import path in small letters
 	for _, d := range drafts {
+		if n := len(path.Base(d.Path)); n > longestFileName {
+			p.diags.Errorf(d.span, "%s becomes a file whose name has %d characters, and file "+
+				"systems allow %d", d.Types[0], n, longestFileName).
+				Helpf("give it a shorter name, or write one file for each schema (-one-file)")
+		}
 		k := d.pkg
 		if seen[k] || k.dir == "" {
 			continue
@@ -41,11 +47,18 @@ func (p *plan) checkFolders(drafts []*Draft) {
 	}
 }
 
+// longestFileName is the limit of the file systems of Linux, macOS and Windows.
+const longestFileName = 255
+
 const otherFolder = "rename the namespace, or generate one package for all namespaces (-package)"
 
 // checkFolder reports a component of a namespace that is the name of a special folder.
 func (p *plan) checkFolder(k *pkg, piece string, span diag.Span) {
 	switch {
+	case len(piece) > longestFileName:
+		p.diags.Errorf(span,
+			"namespace %s becomes a folder whose name has %d characters, and file systems allow %d",
+			k.namespace, len(piece), longestFileName).Helpf("%s", otherFolder)
 	case piece == "internal":
 		p.diags.Errorf(span,
 			"namespace %s cannot be a Go package for others: a folder called internal is closed "+
