@@ -29,9 +29,8 @@ func (t socketTransport) Listen(channel string) (LinkListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &socketListener{channel: channel, domain: p.dir.Path(), post: p, touched: time.Now(),
-		stop: make(chan struct{})}
-	l.watch.Go(l.keep)
+	l := &socketListener{channel: channel, domain: p.dir.Path(), post: p, touched: time.Now()}
+	l.keep = sys.NewCheck(l.look)
 	return l, nil
 }
 
@@ -116,8 +115,8 @@ type socketListener struct {
 	channel string
 	domain  string // its path
 	touched time.Time
-	stop    chan struct{} // closed by Close
-	watch   sync.WaitGroup
+	told    string     // the news of the last look
+	keep    *sys.Check // calls look
 
 	mu     sync.Mutex
 	post   *post
@@ -288,37 +287,27 @@ func (p *post) repair() (repaired string, err error) {
 	return repaired, nil
 }
 
-// keep looks, until the listener is closed, whether its name is still its own.
-func (l *socketListener) keep() {
-	tick := time.NewTicker(domain.CheckPeriod)
-	defer tick.Stop()
-	var told string
-	for {
-		select {
-		case <-tick.C:
-		case <-l.stop:
-			return
-		}
-		repaired, err := l.check()
-		var news string
-		switch {
-		case CodeOf(err) == CodeAlreadyExists: // by one that is about to be refused
-			continue
-		case err != nil:
-			news = fmt.Sprintf("%s in domain %s is gone and cannot be made again yet: %v",
-				socketName(l.channel), l.domain, err)
-		case repaired != "":
-			news = fmt.Sprintf("%s in domain %s was gone and has been made again; keep cleaners "+
-				"away from the domain", repaired, l.domain)
-		}
-		l.mu.Lock()
-		notify := l.notify
-		l.mu.Unlock()
-		if news != "" && (err == nil || news != told) && notify != nil {
-			notify(news)
-		}
-		told = news
+// look checks whether the listener's name is still its own, and tells of what has happened.
+func (l *socketListener) look() {
+	repaired, err := l.check()
+	var news string
+	switch {
+	case CodeOf(err) == CodeAlreadyExists: // by one that is about to be refused
+		return
+	case err != nil:
+		news = fmt.Sprintf("%s in domain %s is gone and cannot be made again yet: %v",
+			socketName(l.channel), l.domain, err)
+	case repaired != "":
+		news = fmt.Sprintf("%s in domain %s was gone and has been made again; keep cleaners "+
+			"away from the domain", repaired, l.domain)
 	}
+	l.mu.Lock()
+	notify := l.notify
+	l.mu.Unlock()
+	if news != "" && (err == nil || news != l.told) && notify != nil {
+		go notify(news) // which may block, unlike this function
+	}
+	l.told = news
 }
 
 // check repairs what is wrong, or ends the listener when another process has its
@@ -391,10 +380,9 @@ func (l *socketListener) Close() error {
 		return nil
 	}
 	l.closed = true
-	close(l.stop)
 	err := l.post.leave()
 	l.mu.Unlock()
-	l.watch.Wait()
+	l.keep.Stop()
 	return err
 }
 

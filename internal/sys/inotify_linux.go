@@ -143,9 +143,10 @@ type notifier struct {
 	mu      sync.Mutex
 	watches map[*DirWatch]struct{}
 	byWD    map[int32]map[*DirWatch]struct{}
-	f       *os.File      // the instance; nil while there is none
-	stop    chan struct{} // closed to end look; nil while look does not run
-	trouble error         // why the kernel does not watch a path
+	f       *os.File    // the instance; nil while there is none
+	check   *Check      // calls renew; nil while there are no watches
+	polling *time.Timer // nil while the kernel serves all watches
+	trouble error       // why the kernel does not watch a path
 }
 
 // WatchTrouble returns nil while the kernel reports all changes that this process watches for.
@@ -168,9 +169,11 @@ func (n *notifier) add(w *DirWatch) {
 	if w.wd != unwatched { // the caller has not looked yet, so nothing has changed since
 		w.note(func() { w.anything = false })
 	}
-	if n.stop == nil {
-		n.stop = make(chan struct{})
-		go n.look(n.stop)
+	if n.check == nil {
+		n.check = NewCheck(n.renew)
+	}
+	if n.polling == nil && w.wd == unwatched {
+		n.polling = time.AfterFunc(PollPeriod, n.pollAgain)
 	}
 }
 
@@ -185,57 +188,47 @@ func (n *notifier) remove(w *DirWatch) {
 	if len(n.watches) > 0 {
 		return
 	}
-	close(n.stop)
-	n.stop, n.trouble = nil, nil
+	go n.check.Stop() // waits for renew, which needs n.mu
+	n.check, n.trouble = nil, nil
 	if n.f != nil {
 		n.f.Close() // which ends read
 		n.f = nil
 	}
 }
 
-// look renews the watches of all paths periodically, and reports possible changes to the DirWatches
-// that the kernel does not serve.
-func (n *notifier) look(stop chan struct{}) {
-	rearm := time.NewTicker(CheckPeriod)
-	defer rearm.Stop()
-	poll := time.NewTicker(PollPeriod)
-	defer poll.Stop()
-	polling := true
-	for {
-		ticks := poll.C
-		if !polling {
-			ticks = nil
-		}
-		select {
-		case <-stop:
-			return
-		case <-rearm.C:
-			n.mu.Lock()
-			if n.stop == stop {
-				n.arm()
-			}
-			n.mu.Unlock()
-		case <-ticks:
-		}
-		polling = n.poll()
-		if !polling {
-			poll.Stop()
-		} else {
-			poll.Reset(PollPeriod)
-		}
+// renew renews the watches of all paths. It polls while the kernel does not serve all of them.
+func (n *notifier) renew() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.watches) == 0 {
+		return
+	}
+	n.arm()
+	if n.polling == nil && n.poll() {
+		n.polling = time.AfterFunc(PollPeriod, n.pollAgain)
 	}
 }
 
-func (n *notifier) poll() (polling bool) {
+func (n *notifier) pollAgain() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.poll() {
+		n.polling.Reset(PollPeriod)
+	} else {
+		n.polling = nil
+	}
+}
+
+// poll reports possible changes to the DirWatches that the kernel does not serve, if there are any.
+// The caller must hold n.mu.
+func (n *notifier) poll() (unserved bool) {
 	for w := range n.watches {
 		if w.wd == unwatched {
-			polling = true
+			unserved = true
 			w.noteAnything()
 		}
 	}
-	return polling
+	return unserved
 }
 
 // arm watches every path: those that are not watched yet, and those that name another directory

@@ -74,11 +74,17 @@ func (p *page) problem(service string, r reign) (problem string, damaged bool) {
 
 // watchFile checks the group's file periodically.
 func (s *supervisor) watchFile() {
-	tick := time.NewTicker(domain.CheckPeriod)
-	defer tick.Stop()
+	due := make(chan struct{}, 1)
+	check := sys.NewCheck(func() {
+		select {
+		case due <- struct{}{}:
+		default:
+		}
+	})
+	defer check.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case <-due:
 			s.do(s.checkFile)
 		case <-s.ctx.Done():
 			return

@@ -338,25 +338,27 @@ func (r *Replica) watchName(ctx context.Context) {
 }
 
 // watchPage ends this process, as its supervisor would, when the supervisor is dead and no other
-// one can adopt the process, because the group's file is gone.
+// one can adopt the process, because the group's file is gone. It ends with ctx.
 func (r *Replica) watchPage(ctx context.Context) {
-	tick := time.NewTicker(domain.CheckPeriod)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+	orphaned := make(chan struct{}, 1)
+	check := sys.NewCheck(func() {
+		if r.page.named(r.service) {
 			return
 		}
-		if r.page.named(r.service) {
-			continue
-		}
 		if there, err := r.page.supervised(); err != nil || there {
-			continue
+			return
 		}
+		select {
+		case orphaned <- struct{}{}:
+		default:
+		}
+	})
+	defer check.Stop()
+	select {
+	case <-orphaned:
 		r.lost(fmt.Errorf("%w: the file of group %s in domain %s is gone, and so is its supervisor",
 			ipc.ErrDisplaced, r.service, r.dir.Path()))
-		return
+	case <-ctx.Done():
 	}
 }
 

@@ -11,28 +11,18 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// keep checks, until the Registry is freed, whether its table still has the table's name.
+// keep checks whether the Registry's table still has the table's name.
 func (r *Registry) keep() {
-	tick := time.NewTicker(domain.CheckPeriod)
-	defer tick.Stop()
-	touched := time.Now()
-	for {
-		select {
-		case <-tick.C:
-		case <-r.stop:
-			return
-		}
-		r.replaceTable()
-		r.users.Lock()
-		regs := slices.Collect(maps.Keys(r.regs))
-		r.users.Unlock()
-		for _, reg := range regs {
-			reg.again()
-		}
-		if now := time.Now(); now.Sub(touched) > domain.TouchPeriod {
-			touched = now
-			r.touch()
-		}
+	r.replaceTable()
+	r.users.Lock()
+	regs := slices.Collect(maps.Keys(r.regs))
+	r.users.Unlock()
+	for _, reg := range regs {
+		reg.again()
+	}
+	if now := time.Now(); now.Sub(r.touched) > domain.TouchPeriod {
+		r.touched = now
+		r.touch()
 	}
 }
 

@@ -42,9 +42,10 @@ type Options struct {
 //
 // Lock order: mu, Registration.mu, users.
 type Registry struct {
-	path string // of folder
-	hook func(string)
-	stop chan struct{} // closed when the last user is gone
+	path    string // of folder
+	hook    func(string)
+	kept    *sys.Check // calls keep, until the last user is gone
+	touched time.Time  // when keep has touched the files
 
 	mu     sync.RWMutex // held for reading while the fields below are used
 	closed bool
@@ -89,8 +90,8 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{path: filepath.Join(dir.Path(), folder), hook: opts.step,
-		stop: make(chan struct{}),
-		regs: make(map[*Registration]struct{}), watchers: make(map[*sys.DirWatch]struct{})}
+		touched: time.Now(),
+		regs:    make(map[*Registration]struct{}), watchers: make(map[*sys.DirWatch]struct{})}
 	for range 10 { // the folder may be removed at this moment
 		if err = r.open(dir, slots); !errors.Is(err, fs.ErrNotExist) {
 			break
@@ -104,7 +105,7 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 		dir.Close()
 		return nil, sys.ExplainOf(err)
 	}
-	go r.keep()
+	r.kept = sys.NewCheck(r.keep)
 	return r, nil
 }
 
@@ -276,16 +277,23 @@ func (r *Registry) Close() error {
 
 // free releases everything once the Registry and all of its registrations are closed.
 func (r *Registry) free() error {
+	freed, err := r.release()
+	if freed {
+		r.kept.Stop() // needs the locks of release
+	}
+	return err
+}
+
+func (r *Registry) release() (freed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.users.Lock()
 	defer r.users.Unlock()
 	if !r.closed || r.freed || len(r.regs) > 0 {
-		return nil
+		return false, nil
 	}
 	r.freed = true
-	close(r.stop)
-	return sys.JoinErrors(r.unmap(), r.dir.Close())
+	return true, sys.JoinErrors(r.unmap(), r.dir.Close())
 }
 
 // step marks a point between the stores of a registration, or after a scan of a watch, for tests.
