@@ -153,6 +153,11 @@ func (s *supervisor) claimAnew() (*page, error) {
 			}
 		}
 		next, err := claimPage(s.page.dir, s.cfg.Service, s.cfg.Replicas, s.page.claim)
+		var held *InUseError
+		if errors.As(err, &held) {
+			// By a supervisor that is about to be refused, as this one has the claim.
+			return nil, fmt.Errorf("another process has locked %s", pagePath(s.cfg.Service))
+		}
 		if err == nil {
 			s.page.claim = nil // the claim belongs to the next page
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -36,6 +37,46 @@ func replaced(t *testing.T, g *group.Group, before group.Status, events *eventLo
 		t.Fatalf("%v; %+v\n%v", err, s, events)
 	}
 	return s
+}
+
+// TestLockOfRefusedSupervisor has another process lock the file that the supervisor is about to
+// make again, as a second supervisor does before it is refused.
+func TestLockOfRefusedSupervisor(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	var events eventLog
+	told := make(chan string, 100)
+	cfg.Events = func(ev group.Event) {
+		events.add(ev)
+		if ev.Kind == group.FileLost || ev.Kind == group.Stopping {
+			told <- ev.Cause
+		}
+	}
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	before := g.Status()
+	name := filepath.Join(cfg.Domain, ".groups", "list")
+	f, err := os.Create(name + ".other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := sys.TryLock(f, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(name+".other", name); err != nil {
+		t.Fatal(err)
+	}
+	if cause := <-told; !strings.Contains(cause, "cannot be made again yet") {
+		t.Errorf("the supervisor: %s", cause)
+	}
+	if err := sys.Unlock(f, 0); err != nil {
+		t.Fatal(err)
+	}
+	replaced(t, g, before, &events)
+	appendTo(t, c, 1)
+	if events.has(group.Stopping) {
+		t.Errorf("events:\n%v", &events)
+	}
 }
 
 // A supervisor whose group's file is removed, or replaced, makes it again, and no call fails
