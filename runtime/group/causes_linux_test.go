@@ -22,9 +22,9 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// A situation is a real fault, and the error that a user gets for it.
+// A situation is a real failure, and the error that a user gets for it.
 type situation struct {
-	calls  string // the functions of internal/sys's system calls that it is about
+	calls  string // the functions for system calls of internal/sys that the situation covers
 	do     string // what the process does: a key of deeds
 	forbid string // for systest, in that process
 	server string // likewise, in the server that it meets; "-": an ordinary one
@@ -35,7 +35,7 @@ type situation struct {
 const sandbox = "a sandbox (seccomp) or a security policy forbids the system call "
 
 var situations = []situation{
-	// What a server cannot make, its client is told.
+	// The client is told what a server cannot create.
 	{calls: "MemfdCreate", do: "dial", server: "memfd_create=EPERM",
 		want: []string{"resource exhausted", "the server cannot make the memory", sandbox +
 			"memfd_create", "(not sent)"}},
@@ -55,7 +55,7 @@ var situations = []situation{
 	{calls: "SetWriteBuffer ListenUnix", do: "listen", forbid: "setsockopt=EPERM",
 		want: []string{sandbox + "setsockopt"}},
 
-	// What the client lacks itself.
+	// The client itself lacks something.
 	{calls: "ReadMsgUnix", do: "dial hungry", server: "-", setup: "no descriptors but three",
 		want: []string{"resource exhausted", "receive the peer's descriptors", "RLIMIT_NOFILE",
 			"ulimit -n", "(not sent)"}},
@@ -135,7 +135,7 @@ var situations = []situation{
 	{calls: "Mmap", do: "group dial", forbid: "mmap=ENOMEM", want: []string{"RLIMIT_AS"}},
 }
 
-// notSituations says why a system call of internal/sys has no situation.
+// notSituations has the reasons why system calls of internal/sys have no situation.
 var notSituations = map[string]string{
 	"ClockGettime": "cannot fail", "SYS_SCHED_YIELD": "cannot fail", "Gettid": "cannot fail",
 	"Getpid":  "cannot fail",
@@ -168,10 +168,10 @@ var notSituations = map[string]string{
 	"Rename": "as CreateTemp", "Prctl": "tests alone", "Notify": "cannot fail",
 }
 
-// faults are what a process does to itself, or to its domain, before the deed.
+// faults are things that a process does to itself, or to its domain, before the deed.
 var faults = map[string]func(domain *string) error{
 	"no descriptors": func(*string) error { return limitDescriptors(0) },
-	// The socket, and what names its folder, still fit.
+	// The socket, and the descriptor of its folder, still fit.
 	"no descriptors but three": func(*string) error { return limitDescriptors(3) },
 	"no file size": func(*string) error {
 		return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: 4096})
@@ -202,7 +202,7 @@ var faults = map[string]func(domain *string) error{
 	"no program": func(d *string) error { program = *d + "/replica"; return nil },
 }
 
-// program is what a group runs; empty: a replica.
+// program is the program that a group runs; empty for a replica.
 var program string
 
 func mount(path string, flags uintptr, options string) error {
@@ -212,9 +212,9 @@ func mount(path string, flags uintptr, options string) error {
 	return syscall.Mount("causes", path, "tmpfs", flags, options)
 }
 
-// limitDescriptors leaves a process room for n descriptors more.
+// limitDescriptors leaves a process room for n more descriptors.
 func limitDescriptors(n int) error {
-	// The netpoller needs its own first.
+	// The netpoller first needs its own descriptors.
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -246,7 +246,7 @@ var deeds = map[string]func(ctx context.Context, domain string) error{
 		_, err := ipc.Dial(ctx, "cause", ipc.WithDomain(d))
 		return err
 	},
-	// Somebody else in the process takes the descriptors while it connects.
+	// Another part of the process takes the descriptors while it connects.
 	"dial hungry": func(ctx context.Context, d string) error {
 		_, err := ipc.Dial(ctx, "cause", ipc.WithDomain(d), ipc.WithAuthorize(func(ipc.Peer) error {
 			for {
@@ -318,8 +318,8 @@ func TestErrorsNameTheCause(t *testing.T) {
 					startCauseServer(t, d, s.server)
 				}
 				out, err := s.tell(t, d)
-				// A process that cannot map memory may end before it can tell, when the Go
-				// runtime itself asks for some.
+				// A process that cannot map memory may end before it can report that, because the
+				// Go runtime itself asks for memory.
 				for i := 0; err != nil && i < 100 &&
 					strings.Contains(string(out), "fatal error: runtime: cannot allocate"); i++ {
 					out, err = s.tell(t, d)
@@ -343,7 +343,7 @@ func TestErrorsNameTheCause(t *testing.T) {
 	}
 }
 
-// tell returns what a process says that does s.do in the situation.
+// tell returns the output of a process that does s.do in the situation.
 func (s *situation) tell(t *testing.T, d string) ([]byte, error) {
 	cmd := childCommand("cause", d, s.do, s.setup)
 	cmd.SysProcAttr = new(syscall.SysProcAttr)
@@ -386,7 +386,7 @@ func startCauseServer(t *testing.T, d, forbid string) {
 	}
 }
 
-// Every system call of internal/sys is in the table, or the reason why it is not.
+// Every system call of internal/sys is in the table, or in notSituations with a reason.
 func TestEverySystemCallHasASituation(t *testing.T) {
 	covered := map[string]bool{}
 	for _, s := range situations {
@@ -402,8 +402,8 @@ func TestEverySystemCallHasASituation(t *testing.T) {
 	}
 }
 
-// systemCalls returns the functions by which internal/sys makes system calls, and a file
-// that does.
+// systemCalls returns the functions by which internal/sys makes system calls, each with a file that
+// uses it.
 func systemCalls(t *testing.T) map[string]string {
 	_, self, _, _ := runtime.Caller(0)
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(self), "../../internal/sys/*.go"))

@@ -19,8 +19,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-// childChatter is a bare replica that never stops writing, and counts in a file
-// how often it has.
+// childChatter is a bare replica that never stops writing, and counts its writes in a file.
 func childChatter(args []string) error {
 	go func() {
 		f, err := os.Create(args[0])
@@ -47,7 +46,7 @@ func chatterConfig(domain string) group.Config {
 
 func chatterFile(domain string, i int) string { return fmt.Sprintf("%s.chatter.%d", domain, i) }
 
-// chattersGoOn waits until both chatterers have written some more.
+// chattersGoOn waits until both chatterers have written more.
 func chattersGoOn(t *testing.T, domain string) {
 	t.Helper()
 	count := func(i int) (n int) {
@@ -73,8 +72,8 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// A chatterHost is a process that supervises two chatterers, whose output is its
-// own standard output and standard error: the one pipe that r reads.
+// A chatterHost is a process that supervises two chatterers, whose output is its own standard
+// output and standard error: the pipe that r reads.
 type chatterHost struct {
 	cmd *exec.Cmd
 	r   *os.File
@@ -105,8 +104,8 @@ func startChatterHost(t *testing.T, args ...string) *chatterHost {
 	}
 }
 
-// Neither a supervisor nor its replicas die, or wait, when the reader of their
-// output is gone or does not read any more.
+// Neither a supervisor nor its replicas die, or block, when the reader of their output is gone or
+// does not read any more.
 func TestReaderOfOutputGoesAway(t *testing.T) {
 	for name, leave := range map[string]func(*chatterHost){
 		"closed":  func(h *chatterHost) { h.r.Close() },
@@ -131,8 +130,8 @@ func TestReaderOfOutputGoesAway(t *testing.T) {
 	}
 }
 
-// Replicas that survive their supervisor do not die of its being the reader of
-// their output, and the next one reads on.
+// Replicas that survive their supervisor do not die because it was the reader of their output, and
+// the next supervisor continues to read.
 func TestSurvivorsOutputIsAdopted(t *testing.T) {
 	d := newDomain(t)
 	h := startChatterHost(t, d, "chatter", "survive")
@@ -152,7 +151,7 @@ func TestSurvivorsOutputIsAdopted(t *testing.T) {
 	cfg := chatterConfig(d)
 	cfg.Survive, cfg.Stdout, cfg.Stderr = true, w, w
 	g := startGroup(t, cfg)
-	var adopted []int // the places, and so their order, are the former supervisor's choice
+	var adopted []int // the former supervisor chose the places, and so the order
 	for _, r := range g.Replicas() {
 		adopted = append(adopted, r.PID)
 	}
@@ -179,7 +178,7 @@ func countTo(n *atomic.Int64, r *os.File) {
 	}
 }
 
-// badWriters are what users may hand a group as Stdout.
+// badWriters are writers that users may pass to a group as Stdout.
 var badWriters = map[string]func(release <-chan struct{}) io.Writer{
 	"blocks": func(release <-chan struct{}) io.Writer {
 		return writerFunc(func(p []byte) (int, error) { <-release; return len(p), nil })
@@ -208,8 +207,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// stalledPipe returns the writing end of a pipe that is not read, and the ends of
-// which are kept open.
+// stalledPipe returns the writing end of a pipe that is not read. Both ends stay open.
 func stalledPipe() *os.File {
 	r, w, _ := os.Pipe()
 	stalled = append(stalled, r)
@@ -218,8 +216,8 @@ func stalledPipe() *os.File {
 
 var stalled []*os.File
 
-// TestBadWriter: with a writer that does not write, replicas live on, the dead
-// are replaced, the group ends, and what was lost is counted.
+// TestBadWriter uses writers that do not write. Replicas stay alive, dead ones are replaced, the
+// group can end, and lost output is counted.
 func TestBadWriter(t *testing.T) {
 	for name, newWriter := range badWriters {
 		for _, prefix := range []func(int) string{nil, func(int) string { return "> " }} {
@@ -253,8 +251,8 @@ func TestBadWriter(t *testing.T) {
 	}
 }
 
-// childEndless writes a line without an end, of as many bytes as it is told, and
-// then is a bare replica.
+// childEndless writes a line without an end, of the given number of bytes, and then is a bare
+// replica.
 func childEndless(args []string) error {
 	var n int
 	fmt.Sscan(args[0], &n)
@@ -265,7 +263,7 @@ func childEndless(args []string) error {
 	return childBare(nil)
 }
 
-// A line that is too long is passed on in pieces, and nothing of it is kept.
+// A line that is too long is passed on in pieces, and is not kept in memory.
 func TestEndlessLineIsCut(t *testing.T) {
 	const size = 8<<20 + 1
 	cfg := bareConfig(newDomain(t))
@@ -282,7 +280,7 @@ func TestEndlessLineIsCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It has been ready, so all is in the pipe or further.
+	// The replica was ready, so all of its output is at least in the pipe.
 	shutdown(t, g)
 	if n := strings.Count(got.String(), "#"); n != size || g.Status().OutputLost != 0 {
 		t.Errorf("%d bytes of %d arrived, %d are counted as lost", n, size, g.Status().OutputLost)
@@ -299,7 +297,7 @@ func TestEndlessLineIsCut(t *testing.T) {
 	}
 }
 
-// A file that a full disk has no room for any more loses output, and no process.
+// A file on a full disk loses output, and no process dies.
 func TestOutputToFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {

@@ -19,9 +19,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// childParent is a bare replica that starts two programs which join too, one
-// before it has joined itself and one after that, and writes to the file in its
-// argument what became of them.
+// childParent is a bare replica that starts two programs which join, too, one before it has joined
+// itself and one after that, and writes their results to the file in its argument.
 func childParent(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -64,7 +63,7 @@ func childParent(args []string) error {
 	return r.Close()
 }
 
-// childHeir joins when its standard input ends, and says what came of it.
+// childSuccessor joins when its standard input ends, and prints the result.
 func childSuccessor([]string) error {
 	bufio.NewReader(os.Stdin).ReadByte()
 	r, err := group.Join(group.JoinConfig{})
@@ -80,8 +79,8 @@ func childSuccessor([]string) error {
 	return r.Close()
 }
 
-// A program that a replica starts does not take its place, with the environment of
-// a replica that has not joined yet or of one that has; and the replica lives on.
+// A program that a replica starts does not take the replica's place, with the environment of a
+// replica that has not joined yet or of one that has. The replica stays alive.
 func TestProgramsOfAReplicaHaveNoRightToItsPlace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "said")
 	cfg := bareConfig(newDomain(t))
@@ -111,8 +110,7 @@ func TestProgramsOfAReplicaHaveNoRightToItsPlace(t *testing.T) {
 	}
 }
 
-// childOrderly is a bare replica that adds a line to a file when it has ended in
-// order.
+// childOrderly is a bare replica that adds a line to a file when it has ended in order.
 func childOrderly(args []string) error {
 	if err := childBare(nil); err != nil {
 		return err
@@ -126,8 +124,7 @@ func childOrderly(args []string) error {
 	return err
 }
 
-// wrappedConfig is a group whose replicas a shell runs, which lives as long as
-// they do.
+// wrappedConfig is a group whose replicas are started by a shell, which lives as long as they do.
 func wrappedConfig(domain string) group.Config {
 	cfg := bareConfig(domain)
 	cfg.Command = func(int) *exec.Cmd {
@@ -139,8 +136,7 @@ func wrappedConfig(domain string) group.Config {
 	return cfg
 }
 
-// A shell that runs a replica gets no signal that is the replica's: each replica
-// ends in order.
+// A shell that runs a replica does not get the replica's signals: each replica ends in order.
 func TestReplicaInAShellEndsInOrder(t *testing.T) {
 	cfg := wrappedConfig(newDomain(t))
 	g := startGroup(t, cfg)
@@ -153,8 +149,8 @@ func TestReplicaInAShellEndsInOrder(t *testing.T) {
 	}
 }
 
-// A replica that the kernel does not kill with its supervisor, for a shell has
-// started it, ends by itself.
+// A replica that the kernel does not kill with its supervisor, because a shell has started it, ends
+// by itself.
 func TestReplicaInAShellEndsWithItsSupervisor(t *testing.T) {
 	d := newDomain(t)
 	killedHost(t, d, "wrapped")
@@ -162,13 +158,13 @@ func TestReplicaInAShellEndsWithItsSupervisor(t *testing.T) {
 	startGroup(t, wrappedConfig(d))
 }
 
-// Capabilities on the executable take the tether off that the kernel has for the
-// supervisor's death. The replicas end by themselves.
+// Capabilities on the executable remove the tether by which the kernel kills a replica with its
+// supervisor. The replicas end by themselves.
 func TestReplicasWithCapabilitiesEndWithTheirSupervisor(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give a file capabilities")
 	}
-	// Nobody else's user can reach a test's own folder.
+	// Other users cannot reach a test's own folder.
 	dir, err := os.MkdirTemp("", "ipcgen")
 	if err != nil {
 		t.Fatal(err)
@@ -197,15 +193,14 @@ func TestReplicasWithCapabilitiesEndWithTheirSupervisor(t *testing.T) {
 	})
 }
 
-// quitterConfig is a group whose replicas notice a hang-up, also where this test's
-// are ignored.
+// quitterConfig is a group whose replicas notice a hang-up, also if this test ignores hang-ups.
 func quitterConfig(domain string) group.Config {
 	cfg := bareConfig(domain)
 	cfg.Command = func(int) *exec.Cmd { return childCommand("quitter") }
 	return cfg
 }
 
-// A survivor that is stopped when its supervisor dies is not hung up.
+// A survivor that is stopped when its supervisor dies gets no SIGHUP.
 func TestStoppedSurvivorIsAdopted(t *testing.T) {
 	d := newDomain(t)
 	host := childCommand("host", d, "quitter", "survive")
@@ -240,8 +235,8 @@ func TestStoppedSurvivorIsAdopted(t *testing.T) {
 	}
 }
 
-// A sandbox, or an old kernel, that lacks what handles on processes need does not
-// keep a group from starting, adopting and ending.
+// A sandbox, or an old kernel, that lacks handles on processes does not keep a group from starting,
+// adopting and ending.
 func TestGroupWithoutProcessHandles(t *testing.T) {
 	for _, forbid := range []string{
 		"pidfd_send_signal=EPERM", "pidfd_send_signal=ENOSYS", "pidfd_open-flags=EINVAL",
@@ -284,7 +279,7 @@ func TestGroupWithoutProcessHandles(t *testing.T) {
 	}
 }
 
-// A group whose replicas nothing can end says so, and ends.
+// A group whose replicas cannot be killed reports that, and ends.
 func TestShutdownWithoutSignals(t *testing.T) {
 	cfg := bareConfig(newDomain(t))
 	host := childCommand("host", cfg.Domain, "bare")

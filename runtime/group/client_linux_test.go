@@ -57,7 +57,7 @@ func TestClientFollowsThePrimary(t *testing.T) {
 			t.Fatalf("round %d: StartStream = %+v, %v", round, ack, err)
 		}
 		syscall.Kill(primary.PID, syscall.SIGKILL)
-		// An idempotent call gets through whatever happens.
+		// An idempotent call succeeds in any case.
 		v, err := control.GetParam(t.Context(), &audio.GetParamT{ParamId: audio.ParamTypeGain})
 		if err != nil || v.Value != 1 {
 			t.Fatalf("round %d: GetParam = %+v, %v", round, v, err)
@@ -68,8 +68,8 @@ func TestClientFollowsThePrimary(t *testing.T) {
 	}
 }
 
-// Under load, a death of the primary ends calls only with a stated outcome,
-// and only those that are not idempotent.
+// Under load, the death of a primary fails only calls that are not idempotent, each with a stated
+// outcome.
 func TestOutcomesUnderLoad(t *testing.T) {
 	d := newDomain(t)
 	g := startGroup(t, audioConfig(d))
@@ -113,7 +113,7 @@ func TestOutcomesUnderLoad(t *testing.T) {
 	}
 }
 
-// slowEngine tells that it executes a call, and does not come to an end.
+// slowEngine reports that it executes a call, and does not finish.
 type slowEngine struct {
 	audio.UnimplementedAudioControl
 }
@@ -144,8 +144,8 @@ func childSlow(args []string) error {
 	return srv.Serve(context.Background(), ln)
 }
 
-// A call that was being executed when the primary died is sent again if it is
-// idempotent, and otherwise fails with an outcome that says so.
+// A call that was in execution when the primary died is sent again if it is idempotent, and
+// otherwise fails with an outcome that says so.
 func TestOutcomeOfCallInExecution(t *testing.T) {
 	cfg := audioConfig(newDomain(t))
 	cfg.Command = func(i int) *exec.Cmd { return childCommand("slow", strconv.Itoa(i)) }
@@ -191,8 +191,8 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 		ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
 		t.Errorf("idempotent call: %v", err)
 	}
-	// With the second primary that dies while it executes the call, the call ends, although
-	// this service does not tell the group what it executes.
+	// When the second primary dies while it executes the call, the call fails, although this
+	// service does not publish which calls it executes.
 	go func() {
 		_, err := control.SetParam(t.Context(), &audio.SetParamT{Value: 1})
 		failed <- err

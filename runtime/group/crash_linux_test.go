@@ -42,14 +42,14 @@ func crashRounds() int {
 	return 2
 }
 
-// often are the points that a process comes by again and again.
+// often has the points that a process passes again and again.
 var often = []string{"group change begun", "group change executed", "group changes sent",
 	"group changes acknowledged",
 	"group change received", "group change applied", "group beat", "group reign decided",
 	"group reign stored", "group reign told",
 	"group reign ended", "group candidates stored", "group launched", "registry looked"}
 
-// forEachPoint tries every point of ours that a scenario lists.
+// forEachPoint tries every crash point of this project that a scenario lists.
 func forEachPoint(t *testing.T, list func(t *testing.T) string, fewest int,
 	try func(t *testing.T, point string, visit int)) {
 	var points []string
@@ -107,9 +107,9 @@ func (w *witness) String() string {
 	return w.said.String()
 }
 
-// TestCrashOfSupervisor kills a supervisor at every step, in its first reign, in
-// succession, in adoption and at its end. The next one finds the names free or
-// adopts who has them, and loses nothing that was answered.
+// TestCrashOfSupervisor kills a supervisor at every step, in its first reign, in succession, in
+// adoption and at its end. The next supervisor finds the names free or adopts the processes that
+// have them, and loses no change that was answered.
 func TestCrashOfSupervisor(t *testing.T) {
 	for _, survive := range []bool{false, true} {
 		t.Run(fmt.Sprint("survive: ", survive), func(t *testing.T) {
@@ -129,10 +129,9 @@ func TestCrashOfSupervisor(t *testing.T) {
 	}
 }
 
-// supervise runs a supervisor that does at its crash points what action says,
-// beginning with an adoption if the replicas survive; then kills primaries,
-// and at last ends it. It returns what the supervisor wrote, and the changes that
-// were answered and must be kept.
+// supervise runs a supervisor that does at its crash points what action says, starting with an
+// adoption if the replicas survive. It then kills primaries, and finally ends the supervisor. It
+// returns the output of the supervisor, and the changes that were answered and must be kept.
 func supervise(t *testing.T, domain string, survive bool, action string) (said string,
 	acked words) {
 	args := []string{domain, "list"}
@@ -142,7 +141,7 @@ func supervise(t *testing.T, domain string, survive bool, action string) (said s
 	}
 	host := childCommand("host", args...)
 	host.Env = append(host.Env, sys.CrashEnv+"="+action)
-	w, err := os.CreateTemp(t.TempDir(), "stderr") // a file, which survivors may hold
+	w, err := os.CreateTemp(t.TempDir(), "stderr") // a file, which survivors may hold open
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +163,7 @@ func supervise(t *testing.T, domain string, survive bool, action string) (said s
 				break
 			}
 			if ipc.OutcomeOf(err) == ipc.OutcomeUnknown {
-				x += 1000 // another one
+				x += 1000 // of another supervisor
 			}
 		}
 		conn, err := c.WaitConnected(ctx)
@@ -174,7 +173,7 @@ func supervise(t *testing.T, domain string, survive bool, action string) (said s
 		syscall.Kill(conn.PID, syscall.SIGKILL)
 	}
 	if ctx.Err() == nil {
-		acked = nil // nothing is kept beyond the end in order
+		acked = nil // nothing is kept after an orderly end
 		host.Process.Signal(syscall.SIGTERM)
 		<-ctx.Done()
 	}
@@ -210,7 +209,7 @@ func succeedSupervisor(t *testing.T, domain string, survive bool, acked words) {
 	appendTo(t, c, 1<<32)
 }
 
-// await waits for a group's status, for as long as no group should need.
+// await waits for a group's status, with a limit that no group should need.
 func await(t *testing.T, g *group.Group, cond func(group.Status) bool) group.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -227,10 +226,10 @@ func healthyAfter(t *testing.T, g *group.Group, epoch uint64) group.Status {
 	return await(t, g, func(s group.Status) bool { return s.Epoch > epoch && s.Healthy() })
 }
 
-// TestCrashOfReplica kills a replica at every step of its life under load: as it
-// joins, registers and catches up, as a standby, as the primary, and as it
-// ends. Or it stops the replica there, lets another one rule, and lets it go
-// on. What was answered is kept each time.
+// TestCrashOfReplica kills a replica at every step of its life under load: when it joins, registers
+// and catches up, as a standby, as the primary, and when it ends. Or it stops the replica there,
+// lets another one become the primary, and continues it. Every change that was answered is kept
+// each time.
 func TestCrashOfReplica(t *testing.T) {
 	list := func(t *testing.T) string {
 		said, _ := replicate(t, "list", nil)
@@ -253,15 +252,15 @@ func TestCrashOfReplica(t *testing.T) {
 	}
 }
 
-// replicate runs a group under load whose fourth process, the first that replaces
-// another one, does at its crash points what action says. Primaries are
-// killed until that process has come there, and then atPoint is called.
+// replicate runs a group under load. Its fourth process, the first that replaces another one, does
+// at its crash points what action says. Primaries are killed until that process has reached its
+// point, and then atPoint is called.
 func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int)) (said string,
 	reached bool) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Heartbeat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: 20 * time.Second}
-	// Nobody is dropped because the machine is busy, but for a standby that stands
-	// still; and what is answered, two have.
+	// No replica is dropped because the machine is busy, except a standby that stands still. Two
+	// replicas have every change that was answered.
 	cfg.Replication.MinSync, cfg.Replication.AckTimeout = 1, time.Minute
 	if atPoint != nil {
 		cfg.Replication.AckTimeout = 100 * time.Millisecond
@@ -316,7 +315,7 @@ func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int
 			time.Sleep(time.Duration(rand.N(int64(time.Millisecond))))
 		}
 		if victim := s.Replicas[s.Primary].PID; victim == pid {
-			syscall.Kill(victim, syscall.SIGTERM) // the last chance: it ends in order
+			syscall.Kill(victim, syscall.SIGTERM) // the last chance: an orderly end
 		} else {
 			syscall.Kill(victim, syscall.SIGKILL)
 		}
@@ -346,15 +345,15 @@ func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int
 	return w.String(), reached
 }
 
-// rulePast has another replica rule while the process of that pid stands still,
-// and lets it go on.
+// rulePast lets another replica become the primary while the process with that pid stands still,
+// and then continues the process.
 func rulePast(t *testing.T, g *group.Group, pid int) {
 	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Kill(pid, syscall.SIGCONT)
-	// Whoever is to rule must have the state, and be awake. Perhaps nobody else
-	// has it; then the others wait for this one.
+	// The next primary must have the state, and be awake. Possibly no other replica has the state;
+	// then the others wait for this one.
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	s, err := g.Wait(ctx, func(s group.Status) bool {

@@ -21,7 +21,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// ledgerVar names the file to which the replicas of the ledger's service append what they
+// ledgerVar names the file to which the replicas of the ledger's service append the calls that they
 // execute.
 const ledgerVar = "GROUP_TEST_LEDGER"
 
@@ -53,7 +53,7 @@ const (
 	lengthy = 1 << 61
 )
 
-// methodIdempotent appends, and may be sent again without thought.
+// methodIdempotent appends, and may be sent again in any case.
 var methodIdempotent = idempotentMethod("Idempotent")
 
 func ledgerConfig(domain string) group.Config {
@@ -67,21 +67,21 @@ func ledgerConfig(domain string) group.Config {
 	}
 }
 
-// A claim is what a caller was told of a call.
+// A claim is the outcome that a caller got for a call.
 type claim struct {
 	idempotent bool
 	err        error
 }
 
-// claims are those of several callers, by the number of the call.
+// claims has the claims of several callers, by the number of the call.
 type claims struct {
 	next atomic.Uint64
 	mu   sync.Mutex
 	all  map[uint64]claim
 }
 
-// callUntil makes calls with several clients until ctx is done or a call fails with a
-// code that says that there is no service.
+// callUntil makes calls with several clients until ctx is done or a call fails with a code that
+// means that there is no service.
 func (k *claims) callUntil(ctx context.Context, t *testing.T, domain string,
 	limit func() (context.Context, context.CancelFunc)) (wait func()) {
 	var callers sync.WaitGroup
@@ -106,7 +106,7 @@ func (k *claims) callUntil(ctx context.Context, t *testing.T, domain string,
 	return callers.Wait
 }
 
-// check compares what callers were told with the ledger. No replica may run any more.
+// check compares the claims with the ledger. No replica may run any more.
 func (k *claims) check(t *testing.T, path string) (count map[ipc.Outcome]int) {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -134,15 +134,15 @@ func (k *claims) check(t *testing.T, path string) (count map[ipc.Outcome]int) {
 	return count
 }
 
-// more waits until so many calls have begun from now on.
+// more waits until the given number of further calls have begun.
 func (k *claims) more(n uint64) {
 	for n += k.next.Load(); k.next.Load() < n; runtime.Gosched() {
 	}
 }
 
-// TestNoCallIsLostInOrder replaces replicas, orders failovers and shuts groups down under a
-// load of calls that may be executed once only. None may fail, but for those that come
-// when there is no service any more, and these surely are not executed.
+// TestNoCallIsLostInOrder replaces replicas, orders failovers and shuts groups down under a load of
+// calls that may be executed only once. No call may fail, except those made when there is no
+// service any more, which are not executed.
 func TestNoCallIsLostInOrder(t *testing.T) {
 	configs := map[string]func(domain string) group.Config{
 		"without state": ledgerConfig,
@@ -200,7 +200,7 @@ func TestNoCallIsLostInOrder(t *testing.T) {
 			}
 			shutdown(t, g)
 			cancel()
-			end() // calls that wait for a primary
+			end() // ends calls that wait for a primary
 			wait()
 			if name == "without state" {
 				k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
@@ -232,7 +232,7 @@ func checkList(t *testing.T, k *claims, all words) {
 	}
 }
 
-// rollRounds is how often replicas are rolled and failed over.
+// rollRounds is the number of rolls and failovers.
 func rollRounds() int {
 	if n, err := strconv.Atoi(os.Getenv("GROUP_TEST_ROLLS")); err == nil {
 		return n
@@ -240,9 +240,9 @@ func rollRounds() int {
 	return 3
 }
 
-// TestStoppedAtOnce sends SIGTERM to a supervisor and all its replicas at the same time,
-// as a service manager does. What was taken is answered, which takes a standby where the
-// state is kept.
+// TestStoppedAtOnce sends SIGTERM to a supervisor and all its replicas at the same time, as a
+// service manager does. Calls that were taken are answered, which needs a standby if the state is
+// kept.
 func TestStoppedAtOnce(t *testing.T) {
 	for _, kind := range []string{"ledger", "list"} {
 		t.Run(kind, func(t *testing.T) {
@@ -257,10 +257,10 @@ func TestStoppedAtOnce(t *testing.T) {
 				})
 				k.more(200)
 				all := append(pids, host.Process.Pid)
-				for i := range all { // another one is first each time
+				for i := range all { // another process is first each time
 					syscall.Kill(all[(i+2*round)%len(all)], syscall.SIGTERM)
 				}
-				for _, pid := range all { // coreutils' timeout, for one, sends it twice
+				for _, pid := range all { // coreutils' timeout, for example, sends it twice
 					syscall.Kill(pid, syscall.SIGTERM)
 				}
 				if err := host.Wait(); err != nil {
@@ -291,8 +291,8 @@ func startHost(t *testing.T, args ...string) (host *exec.Cmd, pids []int) {
 	return host, runHost(t, host)
 }
 
-// TestOutcomesOfAGroup kills, stops and continues primaries, and lets deadlines pass, under
-// load; what callers are told must fit what was executed.
+// TestOutcomesOfAGroup kills, stops and continues primaries, and lets deadlines pass, under load.
+// The outcomes that callers get must agree with the executed calls.
 func TestOutcomesOfAGroup(t *testing.T) {
 	domain := newDomain(t)
 	cfg := ledgerConfig(domain)
@@ -316,7 +316,7 @@ func TestOutcomesOfAGroup(t *testing.T) {
 		case 0:
 			syscall.Kill(pid, syscall.SIGKILL)
 		case 1:
-			syscall.Kill(pid, syscall.SIGSTOP) // until it is found to hang
+			syscall.Kill(pid, syscall.SIGSTOP) // until the group detects the hang
 		case 2:
 			syscall.Kill(pid, syscall.SIGTERM)
 		}
@@ -330,16 +330,16 @@ func TestOutcomesOfAGroup(t *testing.T) {
 	k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
 }
 
-// TestOutcomeOfAllAttempts has a call executed by a primary that dies, and sent again to one
-// that does not come to take it before the deadline. That the second one surely did not
-// execute it says nothing of the first.
+// TestOutcomeOfAllAttempts has a call executed by a primary that dies, and sent again to one that
+// does not take it before the deadline. That the second one certainly did not execute the call says
+// nothing about the first.
 func TestOutcomeOfAllAttempts(t *testing.T) {
 	domain := newDomain(t)
 	g := startGroup(t, ledgerConfig(domain))
 	before := g.Status()
 	standby := before.Replicas[1-before.Primary].PID
 	c := dialList(t, domain)
-	for connected := false; !connected; { // the supervisor is, and the client
+	for connected := false; !connected; { // the supervisor and the client are connected
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", standby))
 		if err != nil {
 			t.Fatal(err)
@@ -369,7 +369,7 @@ func TestOutcomeOfAllAttempts(t *testing.T) {
 	}
 }
 
-// startCall begins a call, and returns when its primary has taken it.
+// startCall starts a call, and returns when its primary has taken it.
 func startCall(t *testing.T, domain string, n uint64) (result <-chan error) {
 	t.Helper()
 	c := dialList(t, domain)
@@ -396,8 +396,8 @@ func expectCutOff(t *testing.T, err error) {
 	}
 }
 
-// A drain that takes too long is cut off, and one whose process dies ends at once; the
-// service goes on in either case.
+// A drain that takes too long is cut off, and a drain whose process dies ends at once. The service
+// continues in both cases.
 func TestDrainThatDoesNotEnd(t *testing.T) {
 	for name, grace := range map[string]time.Duration{"too long": 100 * time.Millisecond,
 		"death": time.Hour} {
@@ -437,8 +437,8 @@ func TestDrainThatDoesNotEnd(t *testing.T) {
 	}
 }
 
-// A supervisor that is killed while its primary drains leaves a group that the next one takes
-// over, with the drain.
+// A supervisor that is killed while its primary drains leaves a group, with the drain, that the
+// next supervisor takes over.
 func TestSupervisorDiesDuringDrain(t *testing.T) {
 	domain := newDomain(t)
 	host, pids := startHost(t, domain, "ledger", "survive")

@@ -101,8 +101,8 @@ func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
 	}
 }
 
-// A primary that was stopped, and continues when another one rules, answers
-// nothing: neither what it gets then, nor what waited for it.
+// A primary that was stopped, and continues when another replica is the primary, answers nothing:
+// neither new calls nor those that waited for it.
 func TestStoppedPrimaryIsFenced(t *testing.T) {
 	cycles := 1000
 	if testing.Short() {
@@ -123,7 +123,7 @@ func TestStoppedPrimaryIsFenced(t *testing.T) {
 	for cycle := range cycles {
 		s := g.Status()
 		old := s.Replicas[s.Primary]
-		// It rules until here.
+		// It is the primary until here.
 		if _, err := direct[old.Index].SetParam(t.Context(),
 			&audio.SetParamT{ParamId: audio.ParamTypePan, Value: 0.5}); err != nil {
 			t.Fatalf("cycle %d: the primary: %v", cycle, err)
@@ -136,7 +136,7 @@ func TestStoppedPrimaryIsFenced(t *testing.T) {
 				sent.Add(1)
 				_, err := direct[old.Index].SetParam(t.Context(),
 					&audio.SetParamT{ParamId: audio.ParamTypePan, Value: -0.5})
-				// Signals take a while; whoever was answered was answered before the stop.
+				// The signal takes a while; a call that was answered was answered before the stop.
 				if err != nil &&
 					(ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) == ipc.Executed) {
 					t.Errorf("cycle %d: waiting call: %v", cycle, err)
@@ -157,8 +157,8 @@ func TestStoppedPrimaryIsFenced(t *testing.T) {
 	}
 }
 
-// under keeps calls of every kind going until the returned function is called,
-// which reports how many succeeded and fails the test for every one that did not.
+// underLoad keeps calls of every kind going until the returned function is called. That function
+// returns the number of calls that succeeded, and fails the test for every call that did not.
 func underLoad(t *testing.T, d string) (stop func() int64) {
 	control := audio.NewAudioControlClient(dialGroup(t, d, group.DialConfig{}))
 	var good atomic.Int64
@@ -246,8 +246,8 @@ func TestRollBack(t *testing.T) {
 	}
 }
 
-// Replicas are killed, stopped and told to end at random, under load: the group
-// ends up healthy, and no idempotent call fails.
+// Replicas are killed, stopped and told to end at random, under load. The group becomes healthy
+// again, and no idempotent call fails.
 func TestChaos(t *testing.T) {
 	blows := 60
 	if testing.Short() {
@@ -292,7 +292,7 @@ func TestChaos(t *testing.T) {
 		victim := victims[rng.IntN(len(victims))]
 		sig := signals[rng.IntN(len(signals))]
 		if blow%50 == 0 {
-			sig = syscall.SIGSTOP // found out by the heartbeat
+			sig = syscall.SIGSTOP // detected by the heartbeat
 		}
 		syscall.Kill(victim.PID, sig)
 		if blow%3 > 0 { // the others come before the group has noticed
@@ -319,8 +319,8 @@ func readyOnes(s group.Status) (ready []group.ReplicaStatus) {
 	return ready
 }
 
-// Supervisors are killed again and again, and each time the next one adopts the
-// replicas; calls succeed throughout.
+// Supervisors are killed again and again. Each time the next one adopts the replicas, and calls
+// succeed throughout.
 func TestSupervisorsAreKilled(t *testing.T) {
 	rounds := 10
 	if testing.Short() {

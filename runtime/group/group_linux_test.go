@@ -256,8 +256,8 @@ func TestEndOfContextEndsGroup(t *testing.T) {
 	nothingLeft(t, cfg.Domain)
 }
 
-// The kernel kills the replicas of a supervisor that was killed, and the next
-// one finds the service free.
+// The kernel kills the replicas of a killed supervisor, and the next supervisor finds the service
+// free.
 func TestReplicasDieWithTheirSupervisor(t *testing.T) {
 	d := newDomain(t)
 	killedHost(t, d, "bare")
@@ -278,11 +278,11 @@ func killWhenUp(t *testing.T, host *exec.Cmd) {
 	host.Wait()
 }
 
-// runHost starts a host, which the end of the test kills, and returns the pids of
-// its replicas when its group is up.
+// runHost starts a host, which is killed at the end of the test, and returns the pids of its
+// replicas when its group is up.
 func runHost(t *testing.T, host *exec.Cmd) (pids []int) {
 	t.Helper()
-	// Not a pipe that Wait would read to its end: survivors hold it.
+	// Not a pipe that Wait would read to its end, because survivors hold it open.
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +316,7 @@ func runHost(t *testing.T, host *exec.Cmd) (pids []int) {
 	return nil
 }
 
-// Replicas that survive their supervisor serve on, and the next one adopts them
+// Replicas that survive their supervisor continue to serve, and the next supervisor adopts them
 // with their reign.
 func TestSurvivorsAreAdopted(t *testing.T) {
 	d := newDomain(t)
@@ -362,8 +362,7 @@ func TestSurvivorsAreAdopted(t *testing.T) {
 	}
 }
 
-// A supervisor with fewer replicas, or none to keep, leaves no survivor beside
-// its own.
+// A supervisor with fewer replicas, or without Survive, leaves no survivor beside its own replicas.
 func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	d := newDomain(t)
 	killedHost(t, d, "audio", "survive")

@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// BenchmarkGuard is what a replica pays for a request besides its checksum.
+// BenchmarkGuard measures the cost of the guard for a request, without its checksum.
 func BenchmarkGuard(b *testing.B) {
 	g := newGuard(&Replica{page: &page{mem: make([]byte, pageSize())},
 		place: make([]byte, pageSize())})

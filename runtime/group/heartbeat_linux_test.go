@@ -10,7 +10,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A patient is a replica that a supervisor listens to in virtual time.
+// A patient is a replica whose heartbeats a supervisor checks in virtual time.
 type patient struct {
 	t *testing.T
 	s *supervisor
@@ -24,8 +24,8 @@ func (p *patient) suspected() (yes bool) {
 	return yes
 }
 
-// startSleeper starts a process that sleeps until it is killed, by kill, which
-// returns when it is dead and reaped.
+// startSleeper starts a process that sleeps until kill is called. kill returns when the process is
+// dead and reaped.
 func startSleeper(t *testing.T) (handle *sys.Process, kill func()) {
 	t.Helper()
 	cmd := exec.Command("/bin/sleep", "1000")
@@ -40,7 +40,7 @@ func startSleeper(t *testing.T) (handle *sys.Process, kill func()) {
 	}
 }
 
-// listen has a supervisor listen to one ready replica while f runs.
+// listen has a supervisor check the heartbeats of one ready replica while f runs.
 func listen(t *testing.T, h Heartbeat, f func(*patient)) {
 	handle, kill := startSleeper(t)
 	kill()
@@ -86,7 +86,7 @@ func TestSilenceIsSuspectedAfterTheGrace(t *testing.T) {
 	})
 }
 
-// As a garbage collection, or a busy machine, may make a replica pause.
+// Pauses as a garbage collection, or a busy machine, can cause.
 func TestPausesWithinTheGraceAreForgiven(t *testing.T) {
 	listen(t, tenths, func(p *patient) {
 		for range 20 {
@@ -99,8 +99,8 @@ func TestPausesWithinTheGraceAreForgiven(t *testing.T) {
 	})
 }
 
-// A supervisor that did not run, or whose clock was set forward, has not seen
-// that a replica was silent meanwhile.
+// A supervisor that did not run, or whose clock was set forward, does not know that a replica was
+// silent meanwhile.
 func TestPausesOfTheSupervisorProveNothing(t *testing.T) {
 	listen(t, tenths, func(p *patient) {
 		for range 5 {
@@ -119,8 +119,7 @@ func TestPausesOfTheSupervisorProveNothing(t *testing.T) {
 	})
 }
 
-// A supervisor that hardly gets to run still finds a replica that does not beat
-// at all.
+// A supervisor that rarely runs still detects a replica that sends no heartbeat at all.
 func TestSilenceIsFoundByALateSupervisor(t *testing.T) {
 	for _, late := range []time.Duration{3 * tenths.Period, 3 * tenths.Grace} {
 		listen(t, tenths, func(p *patient) {

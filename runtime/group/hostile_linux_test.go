@@ -22,8 +22,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// childRogue is a replica that breaks every rule towards those who connect to it: its
-// supervisor, which looks whether it is ready, and the clients of its group.
+// childRogue is a replica that breaks every rule towards the processes that connect to it: its
+// supervisor, which checks whether it is ready, and the clients of its group.
 func childRogue(args []string) error {
 	r, err := group.Join(group.JoinConfig{})
 	if err != nil {
@@ -51,7 +51,7 @@ func childRogue(args []string) error {
 }
 
 // rogueConn shakes hands as a server does, the first few times, and then fills both rings with
-// frames and rubbish.
+// frames and random bytes.
 func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 	defer c.Close()
 	if nth > 3 && rnd.IntN(8) == 0 {
@@ -145,7 +145,8 @@ func TestRogueReplicas(t *testing.T) {
 	defer cancel()
 	g, err := group.Start(ctx, cfg)
 	for err != nil {
-		// A rogue may hang up during the first probe: then there is no group, and Start says so.
+		// A rogue may hang up during the first probe. Then there is no group, and Start returns an
+		// error.
 		if failed := new(group.ReplicaError); !errors.As(err, &failed) || ctx.Err() != nil {
 			t.Fatal(err)
 		}

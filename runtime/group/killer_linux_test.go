@@ -18,7 +18,7 @@ import (
 // hangs makes this replica unhealthy.
 var hangs atomic.Bool
 
-// The ways in which a call of Kill ends the process that executes it.
+// The ways in which a call of Kill ends the process that executes the call.
 const (
 	byExit = iota
 	byPanic
@@ -26,9 +26,9 @@ const (
 	byHunger
 )
 
-// kill ends this process, unless the number names no way to.
+// kill ends this process, unless the number stands for no way.
 func kill(_ context.Context, w *words) (*words, error) {
-	// What follows the first word makes requests that differ.
+	// The words after the first one make requests that differ.
 	switch (*w)[0] {
 	case byExit:
 		os.Exit(3)
@@ -59,9 +59,9 @@ func (l *eventLog) count(kind group.EventKind) (n int) {
 	return n
 }
 
-// TestRequestThatKillsIsQuarantined sends a request that ends the processes that execute it,
-// again and again, by several clients, beside innocent ones. Two processes
-// die of it, and the rest of the service lives, with its state.
+// TestRequestThatKillsIsQuarantined sends a request that ends the processes that execute it, again
+// and again, by several clients, beside innocent ones. Two processes die of it, and the rest of the
+// service survives with its state.
 func TestRequestThatKillsIsQuarantined(t *testing.T) {
 	for name, how := range map[string]uint64{"exit": byExit, "panic": byPanic, "hang": byHang,
 		"hunger": byHunger} {
@@ -95,7 +95,7 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 					t.Errorf("another killer's call ends with %v", err)
 				}
 			}
-			// Other calls of the method go on.
+			// Other calls of the method succeed.
 			if _, err := ipc.Invoke(t.Context(), dialList(t, cfg.Domain), methodKill,
 				&words{99}); err != nil {
 				t.Error(err)
@@ -135,8 +135,8 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 	}
 }
 
-// TestQuarantineEnds lets a killer in again when its quarantine is over: it ends one more
-// process, and is refused for longer.
+// TestQuarantineEnds sends a killer again when its quarantine is over. The request ends one more
+// process, and is then refused for longer.
 func TestQuarantineEnds(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Quarantine = 50 * time.Millisecond
@@ -155,7 +155,7 @@ func TestQuarantineEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// At most one more is lost to it, whether the client sends it once more or not.
+		// At most one more process dies of it, whether the client sends it once more or not.
 		err = killer()
 		if err == nil {
 			t.Fatal("the killer's call was answered")
@@ -176,7 +176,7 @@ func TestQuarantineEnds(t *testing.T) {
 }
 
 // TestDeathsAtRandomBlameNobody kills primaries under a load of equal calls, of which some are in
-// flight at every death: none of those is refused.
+// flight at every death. None of them is refused.
 func TestDeathsAtRandomBlameNobody(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Replication.AckTimeout = time.Minute
@@ -220,10 +220,10 @@ func TestDeathsAtRandomBlameNobody(t *testing.T) {
 	}
 }
 
-// TestRequestsThatKillAndDiffer sends requests that end the processes that execute them and of
-// which no two are equal, one right after the other, beside innocent calls of other methods.
-// Three processes die of it, then the method is in quarantine; the state is kept, although
-// there are two replicas only.
+// TestRequestsThatKillAndDiffer sends requests that end the processes that execute them, no two of
+// them equal, one right after the other, beside innocent calls of other methods. Three processes
+// die, and then the method is in quarantine. The state is kept, although there are only two
+// replicas.
 func TestRequestsThatKillAndDiffer(t *testing.T) {
 	for name, method := range map[string]*ipc.Method[words, words]{"idempotent": methodKill,
 		"once": methodKillOnce} {
@@ -282,9 +282,9 @@ func TestRequestsThatKillAndDiffer(t *testing.T) {
 	}
 }
 
-// TestMethodInUseIsProven lets processes exit, for no request's sake, while a method is in use
-// all the time, by requests that differ: it is in flight at every death, and none of its calls
-// is refused.
+// TestMethodInUseIsProven lets processes exit for other reasons than requests, while a method is in
+// use all the time, by requests that differ. The method is in flight at every death, and none of
+// its calls is refused.
 func TestMethodInUseIsProven(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Replication.AckTimeout = time.Minute
@@ -316,7 +316,7 @@ func TestMethodInUseIsProven(t *testing.T) {
 		for done.Load() < reach {
 			time.Sleep(time.Millisecond)
 		}
-		// looks like its own fault
+		// looks like a fault of the process itself
 		syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGSEGV)
 		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
 			t.Fatal(err)

@@ -23,8 +23,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// The test binary runs itself as the replicas of a test: with this variable it
-// is the child of that name, which finds its arguments in os.Args.
+// The test binary runs itself for the replicas of a test. With this variable set it is the child of
+// that name, with its arguments in os.Args.
 const childVar = "GROUP_TEST_CHILD"
 
 var children = map[string]func(args []string) error{
@@ -82,10 +82,10 @@ func openFiles() (names []string) {
 	return names
 }
 
-// childCommand is the command of a child of this test binary.
+// childCommand returns the command of a child of this test binary.
 func childCommand(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	// Under the race detector a process would sleep for a second as it exits.
+	// With the race detector a process sleeps for a second before it exits.
 	cmd.Env = append(os.Environ(), childVar+"="+name, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
@@ -106,7 +106,7 @@ func childBare(args []string) error {
 	return nil
 }
 
-// childSilent never registers and does not care for SIGTERM.
+// childSilent never registers, and ignores SIGTERM.
 func childSilent(args []string) error {
 	signal.Ignore(syscall.SIGTERM)
 	time.Sleep(time.Hour)
@@ -125,8 +125,8 @@ func childPanicky([]string) error {
 	panic("as told")
 }
 
-// childHost supervises replicas of a service in a domain until SIGTERM; with
-// "survive" they survive it when it is killed.
+// childHost supervises replicas of a service in a domain until SIGTERM. With "survive", they
+// survive its death.
 func childHost(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -139,7 +139,7 @@ func childHost(args []string) error {
 	}[args[1]]
 	cfg.Survive = len(args) > 2
 	if cfg.Replication != nil {
-		cfg.Replication.MinSync = 1 // what is answered, two have
+		cfg.Replication.MinSync = 1 // two replicas have every change that was answered
 	}
 	command := cfg.Command
 	cfg.Command = func(i int) *exec.Cmd { // crash points are for the host alone
@@ -246,7 +246,7 @@ func startGroup(t testing.TB, cfg group.Config) *group.Group {
 	return g
 }
 
-// shutdown ends a group, after which all its events were delivered.
+// shutdown ends a group, and returns after all its events were delivered.
 func shutdown(t testing.TB, g *group.Group) {
 	t.Helper()
 	if err := g.Shutdown(context.Background()); err != nil {
@@ -254,8 +254,8 @@ func shutdown(t testing.TB, g *group.Group) {
 	}
 }
 
-// nothingLeft checks that of the groups of a domain no process, record, page,
-// socket or lock is left.
+// nothingLeft checks that no process, record, page, socket or lock of the groups of a domain is
+// left.
 func nothingLeft(t testing.TB, domain string) {
 	t.Helper()
 	if pids := processesOf(domain); len(pids) > 0 {

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// childGlutton is a replica that takes all the memory there is at SIGHUP. With
-// an argument it limits that to so many bytes first.
+// childGlutton is a replica that takes all available memory at SIGHUP. With an argument it first
+// limits its memory to that number of bytes more.
 func childGlutton(args []string) error {
 	if _, err := bareUntilHangup(); err != nil {
 		return err
@@ -27,7 +27,7 @@ func childGlutton(args []string) error {
 	return nil
 }
 
-// limitOwnMemory lets this process have so many bytes more.
+// limitOwnMemory limits this process to the given number of bytes more.
 func limitOwnMemory(bytes string) error {
 	var pages, more uint64
 	if statm, err := os.ReadFile("/proc/self/statm"); err != nil {
@@ -44,7 +44,7 @@ func limitOwnMemory(bytes string) error {
 	return nil
 }
 
-// eatMemory takes all the memory there is.
+// eatMemory takes all available memory.
 func eatMemory() {
 	type block struct {
 		before *block
@@ -59,8 +59,8 @@ func eatMemory() {
 	}
 }
 
-// loseToHunger lets the primary of a group of gluttons die, and waits until the
-// group is healthy again.
+// loseToHunger lets the primary of a group of gluttons die, and waits until the group is healthy
+// again.
 func loseToHunger(t *testing.T, args []string, starve func(pid int)) (events *eventLog) {
 	cfg := bareConfig(newDomain(t))
 	cfg.Command = func(int) *exec.Cmd { return childCommand("glutton", args...) }
@@ -79,17 +79,17 @@ func loseToHunger(t *testing.T, args []string, starve func(pid int)) (events *ev
 	return events
 }
 
-// A process that may not have more memory ends itself, as Go does.
+// A process that reaches its memory limit ends itself, as Go programs do.
 func TestReplicaOutOfMemory(t *testing.T) {
 	events := loseToHunger(t, []string{strconv.Itoa(64 << 20)}, func(int) {})
-	// 66 is the status with which the race detector's own allocator gives up.
+	// The allocator of the race detector gives up with status 66.
 	if e := events.String(); !strings.Contains(e, "exit status 2") &&
 		!strings.Contains(e, "exit status 66") {
 		t.Errorf("events:\n%v", events)
 	}
 }
 
-// The kernel kills a process that takes more than its control group may have.
+// The kernel kills a process that exceeds the memory limit of its control group.
 func TestReplicaKilledForMemory(t *testing.T) {
 	events := loseToHunger(t, nil, func(pid int) { limitMemory(t, pid, 64<<20) })
 	if !strings.Contains(events.String(), "signal: killed") {
@@ -97,8 +97,7 @@ func TestReplicaKilledForMemory(t *testing.T) {
 	}
 }
 
-// limitMemory puts a process into a control group of its own, if this one may
-// make any.
+// limitMemory puts a process into a control group of its own, if this process may create one.
 func limitMemory(t *testing.T, pid, limit int) {
 	for root, file := range map[string]string{
 		"/sys/fs/cgroup":        "memory.max",            // version 2

@@ -14,9 +14,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-// containedConfig is a group whose replicas live in pid namespaces of their own,
-// as in containers that share the domain's directory: each takes itself for
-// process 1.
+// containedConfig is a group whose replicas run in pid namespaces of their own, as in containers
+// that share the domain's directory. Each replica has pid 1 there.
 func containedConfig(domain string) group.Config {
 	cfg := bareConfig(domain)
 	cfg.Command = func(int) *exec.Cmd {
@@ -27,7 +26,7 @@ func containedConfig(domain string) group.Config {
 	return cfg
 }
 
-// skipWithoutNamespaces skips a test where no pid namespaces can be made.
+// skipWithoutNamespaces skips a test if pid namespaces cannot be created.
 func skipWithoutNamespaces(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
@@ -49,8 +48,8 @@ func TestReplicasInOtherPIDNamespaces(t *testing.T) {
 	}
 }
 
-// A supervisor that cannot know which processes have its places, for their pids
-// are those of another namespace, says so, and takes none for them.
+// A supervisor that cannot identify the processes in its places, because their pids belong to
+// another namespace, reports that, and uses no pid.
 func TestAdoptionFromOtherPIDNamespaceIsRefused(t *testing.T) {
 	skipWithoutNamespaces(t)
 	d := newDomain(t)
@@ -86,7 +85,7 @@ func TestAdoptionFromOtherPIDNamespaceIsRefused(t *testing.T) {
 	startGroup(t, cfg)
 }
 
-// processesOf returns the pids of the replicas that live in a domain.
+// processesOf returns the pids of the replicas in a domain.
 func processesOf(domain string) (pids []int) {
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range environs {

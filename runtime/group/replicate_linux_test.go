@@ -49,7 +49,7 @@ func TestStateSurvivesThePrimary(t *testing.T) {
 	}
 }
 
-// kills is how often the test of survival kills the primary.
+// kills is the number of times that the test of survival kills the primary.
 func kills() int {
 	if n, err := strconv.Atoi(os.Getenv("GROUP_TEST_KILLS")); err == nil {
 		return n
@@ -66,7 +66,7 @@ type operation struct {
 	err       error
 }
 
-// A loader is a client under load that records what it did.
+// A loader is a client under load that records its operations.
 type loader struct {
 	c       ipc.Caller
 	history []operation
@@ -97,9 +97,9 @@ func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) 
 	}
 }
 
-// TestAcknowledgedIsKept kills primaries at random moments under load. Every
-// change that was answered must be there once, where the answer said; any other
-// at most once, and not at all if its error says that it was not executed.
+// TestAcknowledgedIsKept kills primaries at random moments under load. Every change that was
+// answered must be in the list once, where the answer said. Any other change must be there at most
+// once, and not at all if its error says that it was not executed.
 func TestAcknowledgedIsKept(t *testing.T) {
 	for left := kills(); left > 0; left -= 2 * killsPerHistory {
 		for _, replicas := range []int{2, 3} {
@@ -110,13 +110,13 @@ func TestAcknowledgedIsKept(t *testing.T) {
 	}
 }
 
-// killsPerHistory is how much one history has, for the time of a check grows
-// faster than the history.
+// killsPerHistory limits the length of one history, because the time of a check grows faster than
+// the history.
 const killsPerHistory = 15
 
 func keepsAcknowledged(t *testing.T, replicas int) {
 	cfg := listConfig(newDomain(t), replicas)
-	// No standby is dropped because the machine is busy: the last may be killed then.
+	// No standby is dropped because the machine is busy; the last one could be killed then.
 	cfg.Replication.AckTimeout = time.Minute
 	var events eventLog
 	cfg.Events = events.add
@@ -149,15 +149,15 @@ func load(t *testing.T, domain string, clients int, done *atomic.Int64) (loaders
 	return loaders, stop
 }
 
-// killPrimaries kills the primary n times, each at a random moment at which so
-// many standbys are in sync.
+// killPrimaries kills the primary n times, each time at a random moment at which the given number
+// of standbys are in sync.
 func killPrimaries(t *testing.T, g *group.Group, n, standbys int, done *atomic.Int64) {
 	for range n {
 		for until := done.Load() + rand.N(int64(100)); done.Load() < until; {
 			time.Sleep(time.Duration(rand.N(int64(time.Millisecond)))) // a random moment
 		}
-		// The last that has the state must live, and the set may have shrunk since
-		// the last look.
+		// The last replica with the state must live, and the set may have shrunk since the last
+		// check.
 		status, err := g.Wait(t.Context(), func(s group.Status) bool {
 			return s.Primary >= 0 && standbysInSync(s) >= standbys
 		})
@@ -220,8 +220,8 @@ func checkOracle(t *testing.T, loaders []*loader, all words) {
 	}
 }
 
-// checkLinearizable checks the histories against a list. A change whose outcome
-// is unknown happened at any time after it was called, if it is there at all.
+// checkLinearizable checks the histories against a list. A change with an unknown outcome happened
+// at any time after its call, if it is in the list at all.
 func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 	t.Helper()
 	at := make(map[uint64]uint64)
@@ -258,8 +258,8 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 	}
 }
 
-// TestStoppedStandbyHoldsNobodyUp stops a standby under load: the primary goes
-// on without it in bounded time, and it is replaced.
+// TestStoppedStandbyHoldsNobodyUp stops a standby under load. The primary continues without it in
+// bounded time, and the standby is replaced.
 func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication = &group.Replication{AckTimeout: 50 * time.Millisecond,
@@ -271,8 +271,8 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	appendTo(t, c, 1)
 	standby := g.Replicas()[1].PID
 	syscall.Kill(standby, syscall.SIGSTOP)
-	// The signal arrives when it likes; only a standby that has stopped is one
-	// that the next change cannot reach.
+	// The signal takes effect later. Only a standby that has stopped is out of reach of the next
+	// change.
 	if err := unix.Waitid(unix.P_PID, standby, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -313,8 +313,8 @@ func TestDivergedStandbyIsReplaced(t *testing.T) {
 	}
 }
 
-// TestFailedCallsAreReplicated: a handler that returns an error, panics or ends its goroutine may
-// have changed the state all the same.
+// TestFailedCallsAreReplicated shows that calls whose handler returns an error, panics or ends its
+// goroutine are replicated: they may have changed the state.
 func TestFailedCallsAreReplicated(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	g := startGroup(t, cfg)
@@ -358,7 +358,7 @@ func TestChangesWaitForMinSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := ipc.Invoke(t.Context(), c, methodAppend, &words{2})
-	for err == nil { // until the primary knows as well
+	for err == nil { // until the primary has noticed, too
 		_, err = ipc.Invoke(t.Context(), c, methodAppend, &words{2})
 	}
 	if ipc.CodeOf(err) != ipc.CodeFailedPrecondition || !strings.Contains(err.Error(), "MinSync") {
@@ -366,8 +366,7 @@ func TestChangesWaitForMinSync(t *testing.T) {
 	}
 }
 
-// TestStateLostIsTold: with all replicas the state is gone, and the group
-// says so.
+// TestStateLostIsTold ends all replicas. The state is gone, and the group reports that.
 func TestStateLostIsTold(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	var events eventLog
@@ -377,7 +376,7 @@ func TestStateLostIsTold(t *testing.T) {
 	appendTo(t, c, 1)
 	before := g.Status()
 	for _, r := range before.Replicas {
-		syscall.Kill(r.PID, syscall.SIGSTOP) // none may see the other die
+		syscall.Kill(r.PID, syscall.SIGSTOP) // none may see the death of the other
 	}
 	for _, r := range before.Replicas {
 		syscall.Kill(r.PID, syscall.SIGKILL)

@@ -121,7 +121,7 @@ func (s *standby) runSession(hear func()) error {
 		return err
 	}
 	hear()
-	ses.send(0) // the changes of meanwhile; from then on calls send the queue
+	ses.send(0) // the changes made meanwhile; from then on calls send the queue
 	select {
 	case err := <-ses.lost:
 		return err

@@ -18,8 +18,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-// gateVar names a socket to which Restore connects before it does anything: the
-// test thus knows that it has begun, says when it goes on, and whether it fails.
+// gateVar names a socket to which Restore connects before it does anything. By that the test knows
+// that Restore has begun, decides when it continues, and whether it fails.
 const gateVar = "GROUP_TEST_GATE"
 
 // waitAtGate is Restore's side of the gate.
@@ -36,8 +36,8 @@ func waitAtGate(gate string) error {
 	return err
 }
 
-// gatedConfig is a group of two whose replicas, but the first two, restore
-// through the gate.
+// gatedConfig is a group of two whose replicas, except the first two processes, restore through the
+// gate.
 func gatedConfig(t *testing.T) (cfg group.Config, gate net.Listener) {
 	gate, err := net.Listen("unix", filepath.Join(t.TempDir(), "gate"))
 	if err != nil {
@@ -57,8 +57,7 @@ func gatedConfig(t *testing.T) (cfg group.Config, gate net.Listener) {
 	return cfg, gate
 }
 
-// passGate waits until a replica restores, calls f, and lets it go on; with a
-// reason it fails.
+// passGate waits until a replica restores, calls f, and lets Restore continue, or fail with reason.
 func passGate(t *testing.T, gate net.Listener, f func(), reason string) {
 	t.Helper()
 	conn, err := gate.Accept()
@@ -72,9 +71,8 @@ func passGate(t *testing.T, gate net.Listener, f func(), reason string) {
 	}
 }
 
-// TestBacklogIsLimited: while a standby restores, more is changed than the
-// primary keeps for it. The primary answers all the same, and begins anew with
-// the standby, from a new snapshot.
+// TestBacklogIsLimited makes more changes while a standby restores than the primary keeps for it.
+// The primary answers all the same, and starts again with the standby, from a new snapshot.
 func TestBacklogIsLimited(t *testing.T) {
 	cfg, gate := gatedConfig(t)
 	cfg.Replication.Backlog = 100
@@ -90,7 +88,7 @@ func TestBacklogIsLimited(t *testing.T) {
 			want = append(want, n+2)
 		}
 	}, "")
-	passGate(t, gate, func() { // the second snapshot, and this is what it lacks
+	passGate(t, gate, func() { // the second snapshot, which lacks these changes
 		appendTo(t, c, 99)
 		want = append(want, 99)
 	}, "")
@@ -105,12 +103,12 @@ func TestBacklogIsLimited(t *testing.T) {
 	if all := readAll(t, c); !slices.Equal(all, want) {
 		t.Errorf("the standby has %v, want %v", all, want)
 	}
-	// Whoever replaces the primary restores too.
+	// The replica that replaces the primary restores, too.
 	passGate(t, gate, func() {}, "")
 }
 
-// TestFailedRestoreReplaces: a replica that cannot restore is replaced, and
-// meanwhile the primary answers.
+// TestFailedRestoreReplaces shows that a replica that cannot restore is replaced, and that the
+// primary answers meanwhile.
 func TestFailedRestoreReplaces(t *testing.T) {
 	cfg, gate := gatedConfig(t)
 	var events eventLog
@@ -141,8 +139,8 @@ func TestFailedRestoreReplaces(t *testing.T) {
 	}
 }
 
-// TestLargeSnapshotUnderLoad: replicas get a snapshot of many pieces while
-// clients change the state, and have it whole.
+// TestLargeSnapshotUnderLoad sends a snapshot of many pieces to replicas while clients change the
+// state, and expects the whole state there.
 func TestLargeSnapshotUnderLoad(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication.AckTimeout = time.Minute

@@ -16,8 +16,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-// childStarved is a supervisor, and a client, whose user can have no inotify
-// replica, or no watch, or no more of either, while primaries die; and then can again.
+// childStarved is a supervisor, and a client, whose user can have no inotify instance, or no watch,
+// or no more of either, while primaries die. Later the user can again.
 func childStarved(args []string) error {
 	limit := "/proc/sys/user/" + args[1]
 	set := func(n string) error { return os.WriteFile(limit, []byte(n), 0) }

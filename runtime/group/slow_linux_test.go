@@ -21,7 +21,7 @@ func stall(t *testing.T, c ipc.Caller, x uint64) {
 }
 
 // TestSlowHandlerKeepsStandbysInSync makes changes that take longer than AckTimeout, in a group
-// that must have a standby in sync: the standbys take as long, and stay.
+// that must have a standby in sync. The standbys take as long, and stay in sync.
 func TestSlowHandlerKeepsStandbysInSync(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond, MinSync: 2}
@@ -49,7 +49,8 @@ func TestSlowHandlerKeepsStandbysInSync(t *testing.T) {
 	}
 }
 
-// TestStoppedStandbyAndSlowHandler stops the standby of a slow change: it is dropped all the same.
+// TestStoppedStandbyAndSlowHandler stops the standby of a slow change, which is dropped all the
+// same.
 func TestStoppedStandbyAndSlowHandler(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond}

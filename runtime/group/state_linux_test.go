@@ -23,9 +23,9 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// The replication tests' service keeps a list of numbers, each of which its
-// clients append once: so what is there, in which order and how often, tells
-// all. Its calls are declared as generated code would, with words as messages.
+// The service of the replication tests keeps a list of numbers. Its clients append each number
+// once, so the numbers in the list, their order and their counts reveal every error. Its calls are
+// declared as generated code would, with words as messages.
 
 type words []uint64
 
@@ -73,12 +73,12 @@ var (
 	methodAppend = listMethod("Append", false) // number -> length of the list with it
 	methodLast   = listMethod("Last", true)    // -> length of the list, its last number
 	methodAll    = listMethod("All", true)     // -> the list
-	methodStray  = listMethod("Stray", false)  // -> the pid: replicas answer differently
+	methodStray  = listMethod("Stray", false)  // -> the pid, so that the answers of replicas differ
 	methodRefuse = listMethod("Refuse", false) // -> an error
 	methodPanic  = listMethod("Panic", false)
 	methodExit   = listMethod("Exit", false)  // ends its goroutine
 	methodStall  = listMethod("Stall", false) // number, milliseconds -> as Append, after that long
-	methodKill   = idempotentMethod("Kill")   // ends who executes it, as the number says; see kill
+	methodKill   = idempotentMethod("Kill")   // ends its process, as the number says; see kill
 	// methodKillOnce does the same, and is not idempotent.
 	methodKillOnce = listMethod("KillOnce", false)
 )
@@ -87,7 +87,7 @@ var (
 type list struct {
 	mu      sync.Mutex
 	all     words
-	ballast []byte // that every snapshot must end with
+	ballast []byte // the end of every snapshot must be equal to it
 }
 
 func (l *list) Snapshot() ([]byte, error) {
@@ -177,7 +177,7 @@ func childList(args []string) error {
 	if len(args) > 1 {
 		n, _ := strconv.Atoi(args[1])
 		l.ballast = make([]byte, n)
-		rand.NewChaCha8([32]byte{}).Read(l.ballast) // alike in every process
+		rand.NewChaCha8([32]byte{}).Read(l.ballast) // equal in every process
 	}
 	return group.Run(context.Background(), group.RunConfig{
 		Join:   group.JoinConfig{State: l, Healthy: func() bool { return !hangs.Load() }},

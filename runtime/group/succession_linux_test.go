@@ -15,7 +15,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-// checkNoneFailed reports calls that failed at all.
+// checkNoneFailed reports failed calls.
 func checkNoneFailed(t *testing.T, loaders []*loader) {
 	t.Helper()
 	for _, l := range loaders {
@@ -27,8 +27,8 @@ func checkNoneFailed(t *testing.T, loaders []*loader) {
 	}
 }
 
-// TestPlannedSuccessionKeepsTheState: neither Failover nor Roll loses a change or
-// fails a call, though changes must not be sent twice.
+// TestPlannedSuccessionKeepsTheState shows that neither Failover nor Roll loses a change or fails a
+// call, although changes must not be sent twice.
 func TestPlannedSuccessionKeepsTheState(t *testing.T) {
 	for name, succeed := range map[string]func(*group.Group) error{
 		"failover": func(g *group.Group) error {
@@ -68,9 +68,9 @@ func TestPlannedSuccessionKeepsTheState(t *testing.T) {
 	}
 }
 
-// TestAdoptedReplicasKeepTheState: replicas go on replicating without a
-// supervisor, and the next one finds out who may succeed the primary, even one
-// that died while nobody watched.
+// TestAdoptedReplicasKeepTheState shows that replicas continue to replicate without a supervisor,
+// and that the next supervisor finds out which replicas may be promoted, even if the primary died
+// while there was no supervisor.
 func TestAdoptedReplicasKeepTheState(t *testing.T) {
 	for _, orphan := range []bool{false, true} {
 		t.Run(fmt.Sprint("primary died before: ", orphan), func(t *testing.T) {
@@ -106,9 +106,9 @@ func TestAdoptedReplicasKeepTheState(t *testing.T) {
 	}
 }
 
-// TestStoppedPrimaryChangesNothing: a primary that was stopped, and continues when
-// another one rules, acknowledges nothing, neither what it gets then nor what
-// waited for it, and has the successor's state soon.
+// TestStoppedPrimaryChangesNothing stops a primary and continues it when another replica is the
+// primary. The old one acknowledges nothing, neither new calls nor those that waited for it, and
+// soon has the state of its successor.
 func TestStoppedPrimaryChangesNothing(t *testing.T) {
 	cycles := 25
 	if testing.Short() {
@@ -153,7 +153,7 @@ func TestStoppedPrimaryChangesNothing(t *testing.T) {
 		}
 		g.Depose()
 		x := cycle<<8 | 0xf0
-		appendTo(t, direct[1-old.Index], x) // by the successor, while the old primary stands still
+		appendTo(t, direct[1-old.Index], x) // by the successor, while the old primary is stopped
 		mu.Lock()
 		answered[x] = true
 		mu.Unlock()
@@ -168,7 +168,7 @@ func TestStoppedPrimaryChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What the last standby has, which was a stopped primary, is what was answered.
+	// The last standby, which was a stopped primary, has exactly the changes that were answered.
 	s := g.Status()
 	syscall.Kill(s.Replicas[s.Primary].PID, syscall.SIGKILL)
 	there := make(map[uint64]bool)
@@ -185,8 +185,8 @@ func TestStoppedPrimaryChangesNothing(t *testing.T) {
 	}
 }
 
-// TestHungPrimaryLosesNothing: the heartbeat finds a primary that stands still
-// under load; it is killed and replaced, and nothing of it is left.
+// TestHungPrimaryLosesNothing stops a primary under load. The heartbeat detects that, the primary
+// is killed and replaced, and nothing of it is left.
 func TestHungPrimaryLosesNothing(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Heartbeat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: time.Second}

@@ -8,8 +8,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// On a busy machine a process may have joined, and be in sync, before the
-// supervisor gets to know that it has started. The notice is not repeated.
+// On a busy machine a process may have joined, and be in sync, before its supervisor knows that it
+// has started. The notice is not repeated.
 func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	handle, kill := startSleeper(t)
 	s := makeSupervisor(Config{Service: "svc", Replicas: 1, ReadyTimeout: time.Hour,
@@ -36,9 +36,8 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	s.events.close()
 }
 
-// A supervisor may be killed when it has ended a reign, but not noted yet who
-// had the state at its end. The next one finds that out, and does not take what
-// was noted at the end of the reign before.
+// A supervisor may be killed when it has ended a reign and not yet stored the candidates. The next
+// one determines them, and does not use those of the reign before.
 func TestCandidatesOfAReignEndedByAKilledSupervisor(t *testing.T) {
 	p := &page{mem: make([]byte, placeOffset(3))}
 	wordAt(p.mem, offReign).Store(reign{epoch: 4, primary: none}.pack())
@@ -54,8 +53,8 @@ func TestCandidatesOfAReignEndedByAKilledSupervisor(t *testing.T) {
 	}
 }
 
-// A replica that registers and gives that up again, before its supervisor knows
-// that it has started, is not ready.
+// A replica that registers and gives up its registration before its supervisor knows that it has
+// started is not ready.
 func TestResignationBeforeTheStartIsKnown(t *testing.T) {
 	s := makeSupervisor(Config{Service: "svc", Replicas: 1,
 		Logger: slog.New(slog.DiscardHandler)}, nil, nil,

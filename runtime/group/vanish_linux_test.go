@@ -19,8 +19,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
-// replaced waits until the group is healthy and none of its processes is one of
-// before.
+// replaced waits until the group is healthy and has none of the processes of before.
 func replaced(t *testing.T, g *group.Group, before group.Status, events *eventLog) group.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -79,8 +78,8 @@ func TestLockOfRefusedSupervisor(t *testing.T) {
 	}
 }
 
-// A supervisor whose group's file is removed, or replaced, makes it again, and no call fails
-// for it. The next supervisor is refused all the time, and those who come later find the
+// A supervisor whose group's file is removed, or replaced, creates it again, and no call fails
+// because of that. Another supervisor is refused all the time, and clients that come later find the
 // group.
 func TestGroupWhoseFileVanishes(t *testing.T) {
 	for name, vanish := range map[string]func(domain string) error{
@@ -134,14 +133,14 @@ func TestGroupWhoseFileVanishes(t *testing.T) {
 	}
 }
 
-// replaceFile puts rubbish in the place of a file.
+// replaceFile replaces a file by one with arbitrary contents.
 func replaceFile(path string) error {
 	return errors.Join(os.WriteFile(path+".new", bytes.Repeat([]byte{0xff}, 100_000), 0o600),
 		os.Rename(path+".new", path))
 }
 
-// A group's file that is cut short or overwritten in use is an error to supervisor, replicas
-// and clients, and kills none of them. All replicas are replaced, so the service goes on.
+// A group's file that is cut short or overwritten in use is an error to supervisor, replicas and
+// clients, and crashes none of them. All replicas are replaced, so the service continues.
 func TestGroupWhoseFileIsDamaged(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
 		"cut to nothing": func(p string) error { return os.Truncate(p, 0) },
@@ -200,7 +199,7 @@ func overwrite(path string, b byte) error {
 	return err
 }
 
-// The state of a group is lost with its file if that is damaged, and the group says so.
+// The state of a group is lost if its file is damaged, and the group reports that.
 func TestDamagedFileLosesStateAloud(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	var events eventLog
@@ -218,8 +217,8 @@ func TestDamagedFileLosesStateAloud(t *testing.T) {
 	}
 }
 
-// Replicas that nobody can adopt, because the group's file vanished while they had no
-// supervisor, end: the next supervisor's own need their names.
+// Replicas that cannot be adopted, because the group's file vanished while they had no supervisor,
+// end: the replicas of the next supervisor need their names.
 func TestSurvivorsWithoutFileEnd(t *testing.T) {
 	d := newDomain(t)
 	killedHost(t, d, "audio", "survive")
@@ -240,8 +239,8 @@ func TestSurvivorsWithoutFileEnd(t *testing.T) {
 	startGroup(t, cfg)
 }
 
-// A group whose whole domain is removed makes it again, with the names of all its processes
-// in it, and no call fails for it.
+// A group whose domain is removed creates it again, with the names of all its processes in it, and
+// no call fails because of that.
 func TestGroupWhoseDomainVanishes(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	var events eventLog
@@ -278,8 +277,8 @@ func TestGroupWhoseDomainVanishes(t *testing.T) {
 	}
 }
 
-// Of two groups of one name, which need a removed domain to come about, the one that did
-// not come first in the new domain ends, and takes nothing of the other with it.
+// If two groups have one name, which can happen after a domain is removed, the one that was not
+// first in the new domain ends, and does not affect the other.
 func TestDisplacedGroupEnds(t *testing.T) {
 	d := newDomain(t)
 	host := childCommand("host", d, "audio")
@@ -346,8 +345,8 @@ func TestDisplacedGroupEnds(t *testing.T) {
 
 func init() { children["imaged"] = childImaged }
 
-// childImaged is the client of a group, whose file is in a lower layer of its file system, before
-// it is the group's supervisor.
+// childImaged is the client of a group whose file is in a lower layer of its file system, and then
+// the supervisor of that group.
 func childImaged(args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -387,7 +386,7 @@ func TestGroupOfAnImage(t *testing.T) {
 	}
 }
 
-// A process alone whose name another has taken answers nothing any more.
+// A process without a supervisor, whose name another process has taken, answers nothing any more.
 func TestDisplacedReplicaAnswersNothing(t *testing.T) {
 	d := newDomain(t)
 	first, err := group.Join(group.JoinConfig{Domain: d})
@@ -401,7 +400,7 @@ func TestDisplacedReplicaAnswersNothing(t *testing.T) {
 	if err := first.Admit(0); err != nil {
 		t.Fatal(err)
 	}
-	for range 100 { // until the other comes first in the new domain
+	for range 100 { // until the other is first in the new domain
 		if err := os.RemoveAll(d); err != nil {
 			t.Fatal(err)
 		}

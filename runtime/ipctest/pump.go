@@ -9,7 +9,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// What the pump needs to know of frames; docs/protocol.md describes them.
+// The constants of frames that the pump needs; docs/protocol.md describes them.
 const (
 	kindRequest = 1
 	kindCancel  = 4
@@ -24,15 +24,15 @@ const (
 	requestLen = frameLen + 16
 )
 
-// A pump moves the records of one direction from the ring that one side fills to the
-// one that the other reads.
+// A pump moves the records of one direction from the ring that one side fills to the ring that the
+// other side reads.
 type pump struct {
 	relay    *relay
 	dir      Direction
 	in       *shm.Consumer
 	out      *shm.Producer
 	from, to *link
-	limit    int // bytes that may wait here
+	limit    int // limit of queued
 
 	queue  []record
 	queued int // bytes
@@ -41,8 +41,8 @@ type pump struct {
 	action Action   // for the rest of it
 	copies []record // of it, for Duplicate
 
-	signal   chan struct{} // receives a value when the pump should look again
-	finished atomic.Bool   // the sender is gone; what it has sent still goes on
+	signal   chan struct{} // receives a value when the pump must check again
+	finished atomic.Bool   // the sender is gone; its messages are still delivered
 	stopped  atomic.Bool
 }
 
@@ -52,7 +52,7 @@ type record struct {
 	due     time.Time
 }
 
-// newPumps makes the pumps of both directions.
+// newPumps returns the pumps of both directions.
 func newPumps(r *relay, geo shm.Geometry, client, server shm.Memory) (pumps [2]*pump, err error) {
 	c, err := shm.MapSegment(client, geo)
 	if err != nil {
@@ -83,11 +83,11 @@ func (p *pump) connect(from, to []byte) (err error) {
 func (p *pump) wake() {
 	select {
 	case p.signal <- struct{}{}:
-	default: // it will look anyway
+	default: // the pump will check anyway
 	}
 }
 
-// finish makes the pump end, and close its receiver's link, when all that was sent has gone on.
+// finish makes the pump end, and close its receiver's link, when all messages are delivered.
 func (p *pump) finish() {
 	p.finished.Store(true)
 	p.wake()
@@ -101,7 +101,7 @@ func (p *pump) stop() {
 
 func (p *pump) run() {
 	for !p.stopped.Load() {
-		last := p.finished.Load() // read before the ring, so that nothing sent before is missed
+		last := p.finished.Load() // loaded before the ring is read
 		if last {
 			p.in.Finish()
 		}
@@ -120,8 +120,8 @@ func (p *pump) run() {
 	}
 }
 
-// sleep waits for a signal, or until it is time to deliver. wanted is true
-// where the arrival of a record is a reason to wake.
+// sleep waits for a signal, or until it is time to deliver. wanted is true if the arrival of a
+// record must wake the pump.
 func (p *pump) sleep(wanted bool, wait <-chan time.Time) {
 	if wanted {
 		if !p.finished.Load() && !p.in.Sleep() {
@@ -135,8 +135,8 @@ func (p *pump) sleep(wanted bool, wait <-chan time.Time) {
 	}
 }
 
-// fetch takes what may pass from the sender's ring. It returns false when more
-// could come but may not pass.
+// fetch takes the records that may pass from the sender's ring. It returns false if more records
+// could arrive but may not pass.
 func (p *pump) fetch() (wanted bool) {
 	for p.queued < p.limit {
 		if p.stopped.Load() || p.relay.faults.holds(p.dir, p.inside) {
@@ -152,19 +152,19 @@ func (p *pump) fetch() (wanted bool) {
 		}
 		if p.take(tag, payload) == Cut {
 			p.relay.cut()
-			return false // and the sender knows that this one has not been read
+			return false // so the sender knows that this record was not read
 		}
 		if p.in.Release() {
 			p.from.Notify()
 		}
 		if p.in.Revoked() {
-			p.out.Revoke() // before the record goes on, so that the receiver sees it
+			p.out.Revoke() // before the record is delivered
 		}
 	}
 	return false
 }
 
-// take queues a record as the rules say, and returns what happens to its message.
+// take queues a record according to the rules, and returns the action for its message.
 func (p *pump) take(tag uint32, payload []byte) Action {
 	kind := tag & kindMask
 	if kind == kindCancel {
@@ -196,7 +196,7 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 	return p.action
 }
 
-// body is the part of a record that belongs to the message's body.
+// body returns the part of a record that belongs to the message's body.
 func body(r record) []byte {
 	b := r.payload
 	skip := func(n int) { b = b[min(n, len(b)):] }
@@ -210,7 +210,7 @@ func body(r record) []byte {
 	}
 	switch {
 	case r.tag&tagMore != 0:
-		skip(8) // the length of the whole
+		skip(8) // the length of the whole message
 	case r.tag&tagGap != 0 && len(b) >= 8:
 		gap := binary.NativeEndian.Uint64(b)
 		skip(8)
@@ -231,8 +231,8 @@ func (p *pump) push(r record) {
 	p.queued += len(r.payload)
 }
 
-// deliver puts what is due into the receiver's ring, as far as there is room.
-// wait tells when the next record is due, where that is what to wait for.
+// deliver puts the records that are due into the receiver's ring, if there is room. wait reports
+// when the next record is due, if the pump must wait for that.
 func (p *pump) deliver() (wait <-chan time.Time) {
 	for len(p.queue) > 0 {
 		r := p.queue[0]
