@@ -5,55 +5,82 @@ package ipc_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// TestCrashEndOfStream kills the writer of a stream at every step, as a client and as a
-// server. A reader that gets io.EOF must have got every block.
-func TestCrashEndOfStream(t *testing.T) {
-	t.Run("client writes", func(t *testing.T) {
-		type result struct {
-			n   uint64
-			err error
+// TestCrashStream kills and stops one side of a stream at every store, as a client and as a server,
+// as the reader and as the writer. The other side is told of the end that is the case.
+func TestCrashStream(t *testing.T) {
+	inDomain := func() (string, ipc.RendezvousOption) {
+		path := filepath.Join(t.TempDir(), "d")
+		return path, ipc.WithDomain(path)
+	}
+	read := func(ctx context.Context, r *ipc.StreamReader) error {
+		n, err := blocksUntil(ctx, r)
+		if err == io.EOF && n != streamLength {
+			t.Errorf("io.EOF after %d blocks of %d", n, streamLength)
 		}
-		path := filepath.Join(t.TempDir(), "d")
-		results := make(chan result, 1)
-		serve(t, ipc.WithDomain(path),
-			ipc.HandleStreamReader(blockStream,
-				func(ctx context.Context, r *ipc.StreamReader) error {
-					n, err := blocksUntil(ctx, r)
-					results <- result{n, err}
-					return nil
-				}))
-		crashAtEachPoint(t, "opener", path, func(_ *child) (uint64, error) {
-			r := <-results
-			return r.n, r.err
-		}, endEnv+"=close", sideEnv+"=writer")
+		return err
+	}
+	t.Run("a client that writes", func(t *testing.T) {
+		path, d := inDomain()
+		results := make(chan error, 1)
+		serve(t, d, ipc.HandleStreamReader(blockStream,
+			func(ctx context.Context, r *ipc.StreamReader) error {
+				results <- read(ctx, r)
+				return nil
+			}))
+		crashAtEachPoint(t, "opener", path, orderly, func() error { return <-results },
+			endEnv+"=close", sideEnv+"=writer")
 	})
-	t.Run("server writes", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "d")
-		crashAtEachPoint(t, "streamer", path, func(*child) (uint64, error) {
-			r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, shortStream,
-				ipc.WithDomain(path))
+	t.Run("a server that writes", func(t *testing.T) {
+		path, d := inDomain()
+		crashAtEachPoint(t, "streamer", path, orderly, func() error {
+			r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, shortStream, d)
 			if err != nil {
-				return 0, err
+				return err
 			}
 			defer r.Close()
-			return blocksUntil(t.Context(), r)
+			return read(t.Context(), r)
+		})
+	})
+	t.Run("a client that reads", func(t *testing.T) {
+		path, d := inDomain()
+		results := make(chan error, 1)
+		serve(t, d, ipc.HandleStreamWriter(blockStream,
+			func(ctx context.Context, w *ipc.StreamWriter) error {
+				results <- writesUntil(ctx, w)
+				return nil
+			}))
+		crashAtEachPoint(t, "opener", path, noMore, func() error { return <-results },
+			endEnv+"=close")
+	})
+	t.Run("a server that reads", func(t *testing.T) {
+		path, d := inDomain()
+		crashAtEachPoint(t, "streamer", path, noMore, func() error {
+			w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, shortStream, d)
+			if err != nil {
+				return err
+			}
+			defer w.CloseWithError(nil)
+			return writesUntil(t.Context(), w)
 		})
 	})
 }
 
 // crashAtEachPoint runs a child once for each point of a stream that it reaches, and as often as
-// crashRounds says, in which it is killed there. read reads the stream to its end.
-func crashAtEachPoint(t *testing.T, role, path string, read func(*child) (uint64, error),
+// crashRounds says, in which it is killed there, and stopped and continued. use returns how the
+// stream ends for this process: as meant, unless the child was killed.
+func crashAtEachPoint(t *testing.T, role, path string, meant ending, use func() error,
 	env ...string) {
 	var said bytes.Buffer
 	c := newChild(t, role, path, append(env, sys.CrashEnv+"=list")...)
@@ -61,39 +88,39 @@ func crashAtEachPoint(t *testing.T, role, path string, read func(*child) (uint64
 	if !c.start(t) {
 		t.Fatal("not ready")
 	}
-	if n, err := read(c); n != streamLength || err != io.EOF {
-		t.Fatalf("without a crash: %d blocks, %v", n, err)
-	}
+	meant.check(t, use())
 	c.end()
 	points := lines(said.String(), "crash point: ")
 	points = slices.DeleteFunc(points, func(p string) bool {
-		return len(p) < 5 || p[:5] != "block"
+		return !strings.HasPrefix(p, "block ")
 	})
-	if !slices.Contains(points, "block end") || !slices.Contains(points, "block ended") ||
-		!slices.Contains(points, "block index") {
+	if !slices.Contains(points, "block text") || !slices.Contains(points, "block end") ||
+		!slices.Contains(points, "block ended") ||
+		!slices.Contains(points, "block index") && !slices.Contains(points, "block unclaimed") {
 		t.Fatalf("%s reaches only %q", role, points)
 	}
 	ends := make(map[string]int)
 	for _, point := range points {
 		for visit := 1; visit <= crashRounds(); visit++ {
-			c := newChild(t, role, path,
-				append(env, fmt.Sprintf("%s=kill:%s:%d", sys.CrashEnv, point, visit))...)
-			c.Stderr = io.Discard
-			if !c.start(t) {
-				t.Fatalf("%s at %q: not ready", role, point)
+			for _, action := range []string{"kill", "stop"} {
+				c := newChild(t, role, path,
+					append(env, fmt.Sprintf("%s=%s:%s:%d", sys.CrashEnv, action, point, visit))...)
+				c.Stderr = io.Discard
+				if !c.start(t) {
+					t.Fatalf("%s, %s at %q: not ready", role, action, point)
+				}
+				goOn := c.keepGoing()
+				err := use()
+				goOn()
+				if action == "kill" && errors.Is(err, io.ErrUnexpectedEOF) {
+					cutOff.check(t, err)
+					ends["cut off"]++
+				} else {
+					meant.check(t, err)
+					ends["as meant, after "+action]++
+				}
+				c.kill()
 			}
-			n, err := read(c)
-			switch {
-			case err == io.EOF && n == streamLength:
-				ends["whole"]++
-			case err == io.EOF:
-				t.Errorf("killed at %q, visit %d: io.EOF after %d blocks of %d", point, visit,
-					n, streamLength)
-			default:
-				cutOff.check(t, err)
-				ends["cut off"]++
-			}
-			c.kill()
 		}
 	}
 	t.Log(points, ends)

@@ -62,6 +62,7 @@ const (
 
 // endAt publishes an End by the store of its word.
 func (w *blockWords) endAt(off uint64, text int, e End) {
+	hook("block text")
 	n := copy(w.mem[text:text+MaxEndText], e.Text)
 	state := uint64(endMeant)
 	if e.Failed {
@@ -221,6 +222,7 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 		panic("shm: Commit of a block that is not reserved")
 	}
 	slot := b.w.slot(b.current)
+	hook("block length")
 	word(slot, 0).Store(uint64(n))
 	b.slotOf[b.next%uint64(b.w.geo.Depth)] = b.current
 	hook("block index")
@@ -252,7 +254,9 @@ func (b *BlockWriter) ReaderEnd() (e End, ok bool, err error) {
 // [Producer.Starve].
 func (b *BlockWriter) Starve() bool {
 	b.waits++
+	hook("block starve")
 	announce(b.w.starve, b.waits)
+	hook("block starved")
 	if _, ok := b.Reserve(); ok {
 		announce(b.w.starve, 0)
 		return false
@@ -351,6 +355,7 @@ func (b *BlockReader) Release() (wake bool) {
 	b.next++
 	hook("block release")
 	announce(b.w.claim, 0)
+	hook("block unclaimed")
 	announce(b.w.head, b.next)
 	hook("block released")
 	s := b.w.starve.Load()
@@ -378,7 +383,9 @@ func (b *BlockReader) Ready() bool { return b.w.tail.Load() != b.next || b.err !
 // [Consumer.Sleep].
 func (b *BlockReader) Sleep() bool {
 	b.sleeps++
+	hook("block sleep")
 	announce(b.w.sleep, b.sleeps)
+	hook("block slept")
 	if b.Ready() {
 		b.Awake()
 		return false
@@ -387,4 +394,7 @@ func (b *BlockReader) Sleep() bool {
 }
 
 // Awake withdraws the declaration of Sleep.
-func (b *BlockReader) Awake() { b.w.sleep.Store(0) }
+func (b *BlockReader) Awake() {
+	hook("block awake")
+	b.w.sleep.Store(0)
+}
