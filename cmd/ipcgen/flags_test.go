@@ -1,8 +1,12 @@
 package main
 
 import (
+	"flag"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -74,15 +78,33 @@ func TestUsageFitsATerminal(t *testing.T) {
 			t.Errorf("%d columns: %s", len(line), line)
 		}
 	}
+}
+
+// TestEveryFlagIsDescribed compares the flags with the usage, which has each of them once
+// and no other, and with the page of the generator.
+func TestEveryFlagIsDescribed(t *testing.T) {
 	_, text, _ := ipcgen("-h")
-	c := &command{}
-	c.parse([]string{"-h"})
-	for _, name := range []string{"I", "o", "all", "package", "one-file", "import", "go-import",
-		"runtime", "bfbs", "depfile", "root-type", "Werror",
-		"check", "outputs", "deps", "dump", "version", "h"} {
-		if !strings.Contains(text, "\n  -"+name+" ") {
-			t.Errorf("-%s is not in the usage", name)
+	page, err := os.ReadFile("../../docs/schema.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := map[string]bool{"h": true}
+	new(command).flags().VisitAll(func(f *flag.Flag) {
+		flags[f.Name] = true
+		if !regexp.MustCompile("`(ipcgen )?-" + f.Name + "[ `]").Match(page) {
+			t.Errorf("-%s is not in docs/schema.md", f.Name)
 		}
+	})
+	described := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^  -([\w-]+) `).FindAllStringSubmatch(text, -1) {
+		if described[m[1]] {
+			t.Errorf("-%s is in the usage twice", m[1])
+		}
+		described[m[1]] = true
+	}
+	if !maps.Equal(flags, described) {
+		t.Errorf("flags %v, described %v", slices.Sorted(maps.Keys(flags)),
+			slices.Sorted(maps.Keys(described)))
 	}
 }
 

@@ -155,8 +155,8 @@ func version() string {
 	return "(devel)"
 }
 
-// parse parses the command line. It returns flag.ErrHelp if help was asked for.
-func (c *command) parse(args []string) error {
+// flags returns the flags, which set fields of c.
+func (c *command) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("ipcgen", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // run prints the error once, in its own form
 	f.Var(&c.includes, "I", "")
@@ -177,6 +177,12 @@ func (c *command) parse(args []string) error {
 	f.BoolVar(&c.deps, "deps", false, "")
 	f.BoolVar(&c.outputs, "outputs", false, "")
 	f.BoolVar(&c.version, "version", false, "")
+	return f
+}
+
+// parse parses the command line. It returns flag.ErrHelp if help was asked for.
+func (c *command) parse(args []string) error {
+	f := c.flags()
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -292,9 +298,17 @@ func (c *command) do(schemas []*schema.Schema, diags *diag.List) (code int, err 
 // warnings returns an error for warnings if -Werror is set.
 func (c *command) warnings(diags *diag.List) error {
 	if n := diags.Warnings(); n > 0 && c.warningsAreErrors {
-		return fmt.Errorf("-Werror, and there are %d warnings", n)
+		return fmt.Errorf("-Werror, and there %s", count(n, "is %d warning", "are %d warnings"))
 	}
 	return nil
+}
+
+// count formats n with the form for one thing or that for several.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return fmt.Sprintf(one, n)
+	}
+	return fmt.Sprintf(many, n)
 }
 
 // compare prints the changes that a run would make.
@@ -308,7 +322,8 @@ func (c *command) compare(t *tree) (code int, err error) {
 	}
 	if len(changed) > 0 {
 		return exitFailed,
-			fmt.Errorf("%d files are not up to date; run ipcgen without -check", len(changed))
+			fmt.Errorf("%s not up to date; run ipcgen without -check",
+				count(len(changed), "%d file is", "%d files are"))
 	}
 	return exitOK, nil
 }
