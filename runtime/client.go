@@ -158,7 +158,7 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 					call.Method.Name)
 			}
 		}
-		err := l.conn.Invoke(ctx, call)
+		err := l.why(l.conn.Invoke(ctx, call))
 		if err == nil {
 			return nil
 		}
@@ -189,7 +189,7 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 					post.Message.Name)
 			}
 		}
-		err := l.conn.Send(ctx, post)
+		err := l.why(l.conn.Send(ctx, post))
 		again := CodeOf(err) == CodeUnavailable && OutcomeOf(err) == NotSent
 		if !again || c.cfg.patience == 0 && l.usable() {
 			return err

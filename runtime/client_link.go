@@ -20,10 +20,26 @@ type clientLink struct {
 	conn     *Conn
 	epoch    atomic.Uint64
 	ruled    bool // the endpoint was the server; guarded by the Client's mu
+	// replaced is set before the client closes conn since another process is the server.
+	replaced atomic.Bool
 }
 
 // Epoch implements EpochSource.
 func (l *clientLink) Epoch() uint64 { return l.epoch.Load() }
+
+// why returns err, of an operation on the link, with the reason for which the client closed it:
+// the user of a Client has closed nothing.
+func (l *clientLink) why(err error) error {
+	e, ok := err.(*Error)
+	if !ok || !l.replaced.Load() || e.Remote || e.Code != CodeUnavailable {
+		return err
+	}
+	told := *e
+	told.Err = nil
+	told.Msg = fmt.Sprintf("the server %s (pid %d) was lost, and another has taken its place",
+		l.endpoint.Name, l.conn.Peer().PID)
+	return &told
+}
 
 // usable reports whether the connection takes calls.
 func (l *clientLink) usable() bool { return l.conn.calls.closed.Load() == nil }
@@ -216,6 +232,7 @@ func (c *Client) settle() {
 		if c.links[old.endpoint.Name] == old {
 			delete(c.links, old.endpoint.Name) // it must not be chosen again
 		}
+		old.replaced.Store(true)
 		c.tasks.Go(func() { old.conn.Close() })
 	}
 	c.version.Add(1)

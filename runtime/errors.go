@@ -131,11 +131,21 @@ func (e *Error) Error() string {
 	if t := e.text(); t != "" {
 		s += ": " + t
 	}
-	switch e.Outcome {
-	case NotSent, NotExecuted:
+	if e.Outcome == NotExecuted || e.Outcome == NotSent && !e.meets() {
 		s += " (" + e.Outcome.String() + ")"
 	}
 	return s
+}
+
+// meets reports whether the error is of an operation that brings two sides together, of which
+// an outcome would say nothing.
+func (e *Error) meets() bool {
+	for _, op := range []string{"listen ", "serve ", "dial "} {
+		if strings.HasPrefix(e.Op, op) {
+			return true
+		}
+	}
+	return false
 }
 
 // text is the message without code, operation and outcome, as it travels.

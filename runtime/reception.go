@@ -236,19 +236,26 @@ func turnAway(link Link, why string) {
 
 // welcome shakes hands with a client and serves it.
 func (s *Server) welcome(ctx context.Context, l *Listener, g *guest, log *slog.Logger) {
-	begun, decided := false, false
+	begun, decided, left := false, false, false
 	defer func() {
 		if !decided { // what decides on it ends this goroutine
 			s.refuse(g.link, errExited, log)
 		}
 		if !begun {
-			s.refused.Add(1)
+			if !left {
+				s.refused.Add(1)
+			}
 			g.link.Close()
 			s.leave(g, nil)
 		}
 	}()
 	run, err := s.shake(ctx, l, g, log)
 	decided = true
+	if sys.PeerGone(err) { // as clients that end at once do; nobody is refused
+		left = true
+		log.Debug("client left during the handshake", "err", err)
+		return
+	}
 	if err != nil {
 		log.Warn("client refused", "err", err)
 		return

@@ -3,10 +3,12 @@ package ipc_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -187,4 +189,32 @@ func TestSilentClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLeavingIsNoRefusal shows that clients that connect and go away are not reported as refused.
+func TestLeavingIsNoRefusal(t *testing.T) {
+	path := t.TempDir() + "/d"
+	l, err := ipc.Listen("echo", ipc.WithDomain(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log lockedLog
+	all := &slog.HandlerOptions{Level: slog.LevelDebug}
+	srv := ipc.NewServer(ipc.WithLogger(slog.New(slog.NewTextHandler(&log, all))))
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(t.Context(), l) }()
+	c, err := net.Dial("unix", path+"/echo.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	deadline := time.Now().Add(time.Minute)
+	for !strings.Contains(log.String(), "client left during the handshake") {
+		if strings.Contains(log.String(), "client refused") || time.Now().After(deadline) {
+			t.Fatalf("the log: %s", log.String())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	srv.Close()
+	<-served
 }

@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -181,6 +182,12 @@ func address(dir *os.File, name string) *net.UnixAddr {
 // socket does not exist, or its server is dead.
 func ConnectionRefused(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
+}
+
+// PeerGone reports whether err, of a connection, says that the other side has ended it.
+func PeerGone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
 // QueueFull reports whether err, an error of [Dial], means that the server's queue of connections

@@ -3,6 +3,8 @@
 package sys
 
 import (
+	"errors"
+	"io"
 	"net"
 	"os"
 )
@@ -51,3 +53,8 @@ func Passes(error) bool { return false }
 // DescriptorLimit returns the number of descriptors that this process may have, or 0 if it is
 // unknown.
 func DescriptorLimit() int { return 0 }
+
+// PeerGone reports whether err, of a connection, says that the other side has ended it.
+func PeerGone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}

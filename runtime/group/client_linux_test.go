@@ -174,7 +174,8 @@ func TestOutcomeOfCallInExecution(t *testing.T) {
 	}()
 	killExecutor()
 	if err := <-failed; ipc.CodeOf(err) != ipc.CodeUnavailable ||
-		ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+		ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
+		strings.Contains(err.Error(), "closed by this") {
 		t.Errorf("call that is not idempotent: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -10,8 +10,14 @@ import (
 // ErrInUse marks the start of a group that another process supervises already.
 var ErrInUse = errors.New("group has a supervisor")
 
-// ErrClosed marks the use of a closed [Group], [Replica] or [Client].
-var ErrClosed = os.ErrClosed
+// ErrClosed marks the use of a closed [Group], [Replica] or [Client]. It matches [os.ErrClosed].
+var ErrClosed error = closedError{}
+
+type closedError struct{}
+
+func (closedError) Error() string { return "it was closed by this process" }
+
+func (closedError) Is(target error) bool { return target == os.ErrClosed }
 
 // An InUseError is the error of [Start] for a group that another process supervises already. It
 // wraps [ErrInUse].

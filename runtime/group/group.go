@@ -130,7 +130,7 @@ func (g *Group) WaitHealthy(ctx context.Context, after uint64) (Status, error) {
 // the group's files are removed. The error reports replicas that could not be killed and files that
 // could not be removed. Shutdown may be called again.
 func (g *Group) Shutdown(ctx context.Context) error {
-	g.s.do(func() { g.s.shutdown(ErrClosed) })
+	g.s.do(func() { g.s.shutdown(errShutdown) })
 	select {
 	case <-g.s.done:
 	case <-ctx.Done():
@@ -143,6 +143,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 // Done returns a channel that is closed when the group has ended: by [Group.Shutdown], by the end
 // of the context of Start, or by a failure that the group cannot survive.
 func (g *Group) Done() <-chan struct{} { return g.s.done }
+
+// errShutdown is the cause of a group's end that nothing else has caused.
+var errShutdown = errors.New("Shutdown was called")
 
 // errEnded is the error of waits for a group that has ended.
 var errEnded = errors.New("the group has ended")

@@ -192,7 +192,7 @@ func (s *supervisor) finish() {
 	s.report(Event{Kind: Stopped})
 	s.events.close()
 	ended := s.stopping
-	if ended == ErrClosed {
+	if ended == errShutdown {
 		ended = errEnded
 	}
 	s.board.set(s.status(), ended)

@@ -115,6 +115,6 @@ func ExampleFaults_Refuse() {
 	faults.Refuse(nil)
 	fmt.Println(setGain(context.Background(), 1, faults))
 	// Output:
-	// dial audio: unavailable: too many open files (not sent)
+	// dial audio: unavailable: too many open files
 	// <nil>
 }
