@@ -45,6 +45,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"runner":   runnerRole,
 	"keeper":   keeperRole,
 	"patient":  patientRole,
+	"greedy":   greedyRole,
 }
 
 func TestMain(m *testing.M) {

@@ -60,6 +60,30 @@ func peerOf(t *testing.T, c *ipc.Conn, from <-chan *ipc.Peer) *ipc.Peer {
 	return <-from
 }
 
+// unknownMessages sends messages of a known protocol that the receiver does not know, as a newer
+// version of the schema may add. The connection goes on.
+func unknownMessages(t *testing.T, v ipc.RendezvousOption) {
+	unknown := ipc.NewMessage(echoProtocol, ipc.MessageSpec[blob]{
+		Name: "Unknown", ID: idOf("test.Echo/Unknown"), Encode: encodeBlob, Decode: decodeBlob,
+	})
+	peers := make(chan *ipc.Peer, 1)
+	host(t, v, pushes(peers))
+	c := dial(t, v)
+	server := peerOf(t, c, peers)
+	for _, to := range []ipc.Sender{c, server} {
+		if err := ipc.Send(t.Context(), to, unknown, &blob{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for c.Stats().Dropped == 0 || server.Stats().Dropped == 0 {
+		still(t, c)
+	}
+	still(t, c)
+	if a, b := c.Stats().Dropped, server.Stats().Dropped; a != 1 || b != 1 {
+		t.Errorf("the client counts %d, the server %d", a, b)
+	}
+}
+
 func messagesBothWays(t *testing.T, v ipc.RendezvousOption) {
 	const n = 1000
 	up, down, peers := make(chan string), make(chan string), make(chan *ipc.Peer, 1)

@@ -38,6 +38,7 @@ var behaviours = []struct {
 	{"callbacks that do not return", callbacksThatDoNotReturn},
 
 	{"messages both ways, in order", messagesBothWays},
+	{"messages that nobody knows are dropped and counted", unknownMessages},
 	{"a slow message handler delays no call", slowMessageHandler},
 	{"a message handler makes calls", messageHandlerMakesCalls},
 	{"a message handler ends with its connection", messageHandlerEnds},

@@ -117,6 +117,108 @@ func TestManyCallsAtOnce(t *testing.T) {
 	}
 }
 
+// putLong sends a request of n bytes in pieces, waiting for room.
+func putLong(t *testing.T, raw *ipc.Raw, id uint64, method uint32, n int) {
+	t.Helper()
+	piece := ipc.RawFrame{Tag: ipc.RawRequest | ipc.RawMore, ID: id, Method: method,
+		Body: binary.NativeEndian.AppendUint64(nil, uint64(n))}
+	body := append(make([]byte, n-len(goodBlob)), goodBlob...)
+	copy(body, goodBlob)
+	for limit := time.Now().Add(time.Minute); ; {
+		for !raw.Put(piece) {
+			if time.Now().After(limit) {
+				t.Fatal("the server reads no more")
+			}
+			runtime.Gosched()
+		}
+		if len(body) == 0 {
+			return
+		}
+		part := body[:min(len(body), 60<<10)]
+		body = body[len(part):]
+		piece = ipc.RawFrame{Tag: ipc.RawPiece, Raw: true, Body: part}
+		if len(body) > 0 {
+			piece.Tag |= ipc.RawMore
+		}
+	}
+}
+
+// answerOf waits for the next answer.
+func answerOf(t *testing.T, raw *ipc.Raw) ipc.RawFrame {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); ; runtime.Gosched() {
+		if f, ok := raw.Get(); ok {
+			return f
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the server does not answer")
+		}
+	}
+}
+
+// TestLongRequestsHeld makes calls whose handlers go on, with long requests: what they hold of one
+// connection is bounded in bytes, however few the calls.
+func TestLongRequestsHeld(t *testing.T) {
+	const long, budget = 8 << 20, 64 << 20
+	block := methodBlock.Info().ID
+	d := newDomain(t)
+	serve(t, d, ipc.WithMaxMessage(long))
+	raw := rawDial(t, d)
+
+	for i := range uint64(30) {
+		putLong(t, raw, (i+1)<<3, block, long)
+	}
+	for range 30 - budget/long { // those that go beyond it are refused
+		f := answerOf(t, raw)
+		if f.Tag != ipc.RawError || f.Code != ipc.CodeResourceExhausted || f.Outcome != ipc.NotExecuted {
+			t.Fatalf("the answer is %+v", f)
+		}
+
+	}
+	expectFew(t, 500, budget+40<<20)
+	for i := range uint64(30) { // what ends gives its share back
+		for !raw.Put(ipc.RawFrame{Tag: ipc.RawCancel, ID: (i + 1) << 3}) {
+			runtime.Gosched()
+		}
+	}
+	for range budget / long {
+		answerOf(t, raw)
+	}
+	putLong(t, raw, 1000<<3, block, long)
+	raw.Put(ipc.RawFrame{Tag: ipc.RawCancel, ID: 1000 << 3})
+	if f := answerOf(t, raw); f.Code != ipc.CodeCanceled {
+		t.Errorf("a call after the others have ended: %+v", f)
+	}
+}
+
+// TestShortRequestsAfterLongOnes lets calls with short requests follow others with long ones,
+// again and again, and go on: they do not keep the memory of the long ones.
+func TestShortRequestsAfterLongOnes(t *testing.T) {
+	const long = 2 << 20
+	block := methodBlock.Info().ID
+	d := newDomain(t)
+	serve(t, d, ipc.WithMaxMessage(4<<20))
+	raw := rawDial(t, d)
+	id := uint64(0)
+	for range 10 {
+		first := id + 8
+		for range 15 {
+			id += 8
+			putLong(t, raw, id, block, long)
+		}
+		for ; first <= id; first += 8 {
+			raw.Put(ipc.RawFrame{Tag: ipc.RawCancel, ID: first})
+			answerOf(t, raw)
+		}
+		for range 15 {
+			id += 8
+			raw.Put(ipc.RawFrame{Tag: ipc.RawRequest, ID: id, Method: block, Body: goodBlob})
+		}
+	}
+	still(t, dial(t, d))
+	expectFew(t, 1000, 150<<20)
+}
+
 // TestAnnouncedMessages announces messages as long as the limit, and sends none.
 func TestAnnouncedMessages(t *testing.T) {
 	d := newDomain(t)

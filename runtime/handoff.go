@@ -78,13 +78,22 @@ func (c *serverConn) handOff(turn uint64) {
 	}
 }
 
+// The handlers of a connection's calls hold the requests of budgetMessages of the longest ones,
+// or leastBudget bytes, if that is more: a limit of calls alone would let a client
+// make its server keep as many of the longest requests.
+const (
+	budgetMessages = 8
+	leastBudget    = 64 << 20
+)
+
 // mayBegin decides on a call that has come while others run apart: one that has the id of
 // another ends the connection, since a cancellation could mean either, and one beyond the
 // limit is refused. A client that cancels a call may make another one before the handler of
-// the first has noticed; so cancelled calls have a limit of their own.
-func (c *serverConn) mayBegin(f *frame) bool {
+// the first has noticed; so cancelled calls have a limit of their own. size is that of the
+// request.
+func (c *serverConn) mayBegin(f *frame, size int) bool {
 	c.mu.Lock()
-	used, n, givenUp := c.apart[f.id] != nil, len(c.apart), c.givenUp
+	used, n, givenUp, held := c.apart[f.id] != nil, len(c.apart), c.givenUp, c.held
 	c.mu.Unlock()
 	limit := c.srv.cfg.maxCalls
 	if used {
@@ -99,6 +108,9 @@ func (c *serverConn) mayBegin(f *frame) bool {
 	case n >= 2*limit:
 		why = fmt.Sprintf("the handlers of %d calls run, twice the limit of a connection; %d of "+
 			"the calls are cancelled", n, givenUp)
+	case held+size > c.budget && n > 0:
+		why = fmt.Sprintf("the requests of %d calls whose handlers run take %d bytes, this one "+
+			"%d; the limit of a connection is %d", n, held, size, c.budget)
 	default:
 		return true
 	}
@@ -127,6 +139,8 @@ func (c *serverConn) refuse(id uint64, why *Error) {
 // goesApart counts a call among those that the reader does not wait for. It needs mu.
 func (c *serverConn) goesApart(j *job) {
 	j.lost = true
+	j.held = cap(j.body)
+	c.held += j.held
 	c.apart[j.frame.id] = j
 	c.crowd.Add(1)
 }
@@ -155,6 +169,7 @@ func (c *serverConn) runApart(j *job) {
 func (c *serverConn) endApart(j *job) {
 	c.mu.Lock()
 	delete(c.apart, j.frame.id)
+	c.held -= j.held
 	c.crowd.Add(-1)
 	if j.givenUp {
 		c.givenUp--

@@ -225,7 +225,8 @@ func WithMaxCalls(n int) ServerOption {
 }
 
 // WithMaxConns limits the connections that a server has at a time, and so its memory. Further
-// clients are refused with CodeResourceExhausted.
+// clients are refused with CodeResourceExhausted. From 16 on, the last eighth is for processes
+// that have less than an eighth of the connections.
 func WithMaxConns(n int) ServerOption {
 	return serverOption(func(c *serverConfig) { c.maxConns = n })
 }

@@ -34,6 +34,8 @@ const (
 	mostLeaving = 16
 	// silence is after how long a client that has not answered may lose its place to another.
 	silence = 250 * time.Millisecond
+	// leastShared is from which limit of connections on the last ones are shared out.
+	leastShared = 16
 	// longestPause is how long Serve waits at most before it tries again to accept.
 	longestPause = 500 * time.Millisecond
 )
@@ -154,10 +156,30 @@ func (s *Server) heaviest(pid int, may func(*guest) bool) (oldest *guest) {
 // evict takes the place of a guest away. It needs mu; the caller closes the link.
 func (s *Server) evict(g *guest) {
 	s.forget(g)
-	if g.placed {
-		g.placed = false
-		s.placed--
+	s.displace(g)
+}
+
+// displace takes back the place of a guest that has one. It needs mu.
+func (s *Server) displace(g *guest) {
+	if !g.placed {
+		return
 	}
+	g.placed = false
+	s.placed--
+	if s.placedBy[g.peer.PID]--; s.placedBy[g.peer.PID] == 0 {
+		delete(s.placedBy, g.peer.PID)
+	}
+}
+
+// full reports whether there is no place for another connection of a process. The last eighth of
+// many places is for processes that have less than an eighth, so that one which takes all
+// that it gets keeps no other out. It needs mu.
+func (s *Server) full(pid int) bool {
+	limit := s.cfg.maxConns
+	if limit >= leastShared && s.placedBy[pid] >= limit/8 {
+		limit -= limit / 8
+	}
+	return s.placed >= limit
 }
 
 // forget takes a guest off the list. It needs mu.
@@ -173,21 +195,37 @@ func (s *Server) forget(g *guest) {
 // silent reports whether a guest has not answered the server's offer for long.
 func (g *guest) silent() bool { return !g.asked.IsZero() && time.Since(g.asked) > silence }
 
+// whyFull says why a process gets no place.
+func (s *Server) whyFull(pid int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.placed < s.cfg.maxConns {
+		return fmt.Sprintf("this process has %d of %d connections of the server, and the last "+
+			"ones are for others; share connections, or raise WithMaxConns",
+			s.placedBy[pid], s.cfg.maxConns)
+	}
+	return fmt.Sprintf("the server has its limit of %d connections", s.cfg.maxConns)
+}
+
 // place gives a guest a place among the connections; if there is none, that of one that has
 // been silent for long. It returns false when the server is full.
 func (s *Server) place(g *guest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.placed >= s.cfg.maxConns {
+	if s.full(g.peer.PID) {
 		loser := s.heaviest(g.peer.PID, func(o *guest) bool { return o.placed && o.silent() })
 		if loser == nil {
 			return false
 		}
 		s.evict(loser)
 		loser.link.Close()
+		if s.full(g.peer.PID) {
+			return false
+		}
 	}
 	g.placed, g.asked = true, time.Now()
 	s.placed++
+	s.placedBy[g.peer.PID]++
 	return true
 }
 
@@ -216,9 +254,7 @@ func (s *Server) leave(g *guest, c *serverConn) {
 	defer s.mu.Unlock()
 	s.forget(g)
 	delete(s.conns, c)
-	if g.placed {
-		s.placed--
-	}
+	s.displace(g)
 	s.accepted--
 	if s.accepted == 0 && s.empty != nil {
 		close(s.empty)
@@ -290,7 +326,7 @@ func (s *Server) shake(ctx context.Context, l *Listener, g *guest,
 	}
 	if err == nil && !s.place(g) {
 		err = &Error{Code: CodeResourceExhausted, Outcome: NotSent,
-			Msg: fmt.Sprintf("the server has its limit of %d connections", s.cfg.maxConns)}
+			Msg: s.whyFull(g.peer.PID)}
 	}
 	if err != nil {
 		s.refuse(link, err, log)

@@ -153,6 +153,43 @@ func TestLimitFitsDescriptors(t *testing.T) {
 	}
 }
 
+// greedyRole connects as often as the server lets it, and goes on trying.
+func greedyRole(domain ipc.RendezvousOption) error {
+	var held []*ipc.Conn
+	for refused := false; ; {
+		c, err := ipc.Dial(context.Background(), "echo", domain)
+		if err == nil {
+			held = append(held, c)
+			continue
+		}
+		if !refused {
+			refused = true
+			fmt.Println("ready")
+			fmt.Fprintln(os.Stderr, "connections held:", len(held))
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestOneProcessTakesAllConnections lets a process take all connections that it can get. Another
+// one gets in all the same.
+func TestOneProcessTakesAllConnections(t *testing.T) {
+	for _, limit := range []int{16, 100} {
+		path := filepath.Join(t.TempDir(), "d")
+		d := ipc.WithDomain(path)
+		srv := serve(t, d, ipc.WithMaxConns(limit))
+		startChild(t, "greedy", path)
+		for range limit / 8 {
+			still(t, dial(t, d))
+		}
+		_, err := ipc.Dial(t.Context(), "echo", d)
+		want(t, err, ipc.CodeResourceExhausted, ipc.NotSent, itoa(limit))
+		if n := srv.Conns(); n != limit {
+			t.Errorf("%d connections, the limit is %d", n, limit)
+		}
+	}
+}
+
 // TestSilentClients shows that sockets over which nothing is said, however many and
 // however often they come, do not keep a client out that wants something.
 func TestSilentClients(t *testing.T) {

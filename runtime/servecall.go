@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,7 @@ type job struct {
 	hush    func()       // ends what hearFor has begun; nil if it has not
 	lost    bool         // it runs apart; under mu
 	givenUp bool         // and the client has cancelled it; under mu
+	held    int          // bytes of its request that the budget counts; under mu
 }
 
 // newJob returns a job for the next call. Only the reader calls it.
@@ -59,7 +61,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	if c.down.Load() != nil {
 		return true // too late; as it is not released, the client knows that it was not executed
 	}
-	if c.crowd.Load() != 0 && !c.mayBegin(f) {
+	if c.crowd.Load() != 0 && !c.mayBegin(f, len(body)) {
 		return true
 	}
 	r := c.srv.routes.find(f.method)
@@ -77,6 +79,9 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		return true // the client has told its caller that it is not executed
 	}
 	if r != nil && r.pace.slow() {
+		if cap(j.body) > 2*len(j.body)+4096 { // that of a long request before this one
+			j.body = slices.Clone(j.body)
+		}
 		c.startApart(j)
 		go c.runApart(j)
 		return true

@@ -27,6 +27,7 @@ type Server struct {
 	guests      []*guest      // who still shakes hands, in the order in which they came
 	accepted    int           // guests, connections and streams
 	placed      int           // those of them that the limit of connections counts
+	placedBy    map[int]int   // likewise, by process
 	closed      bool          // Shutdown or Close was called
 	empty       chan struct{}
 	refused     atomic.Uint64
@@ -47,6 +48,7 @@ func NewServer(opts ...ServerOption) *Server {
 			grace: DefaultGrace},
 		listeners: map[*Listener]struct{}{},
 		conns:     map[*serverConn]struct{}{},
+		placedBy:  map[int]int{},
 	}
 	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
 	s.closing, s.close = context.WithCancel(context.Background())

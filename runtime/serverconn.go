@@ -56,17 +56,21 @@ type serverConn struct {
 	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
 	final    bool        // nothing more comes than has; belongs to the reader
 
+	budget int // bytes of requests that handlers may hold
+
 	crowd atomic.Int32 // calls in apart; changes under mu
 
 	mu      sync.Mutex
 	apart   map[uint64]*job // what runs on goroutines of its own, by call
 	givenUp int             // how many of those the client has cancelled
+	held    int             // bytes of their requests
 }
 
 func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg *shm.Segment,
 	log *slog.Logger) (*serverConn, error) {
 	l := g.link
-	c := &serverConn{srv: s, guest: g, log: log, apart: map[uint64]*job{}}
+	c := &serverConn{srv: s, guest: g, log: log, apart: map[uint64]*job{},
+		budget: max(leastBudget, budgetMessages*int(h.maxMessage))}
 	if err := c.open(&s.cfg.common, l, g.peer, seg, int(h.maxMessage), true); err != nil {
 		return nil, err
 	}
