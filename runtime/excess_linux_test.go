@@ -170,7 +170,8 @@ func TestLongRequestsHeld(t *testing.T) {
 	}
 	for range 30 - budget/long { // those that go beyond it are refused
 		f := answerOf(t, raw)
-		if f.Tag != ipc.RawError || f.Code != ipc.CodeResourceExhausted || f.Outcome != ipc.NotExecuted {
+		if f.Tag != ipc.RawError || f.Code != ipc.CodeResourceExhausted ||
+			f.Outcome != ipc.NotExecuted {
 			t.Fatalf("the answer is %+v", f)
 		}
 

@@ -425,9 +425,12 @@ func (s *Server) enter(c *serverConn) {
 	s.mu.Lock()
 	s.forget(c.guest)
 	s.conns[c] = struct{}{}
-	closed := s.closed
+	closed, cut := s.closed, s.cut
 	s.mu.Unlock()
-	if closed {
+	switch {
+	case cut:
+		c.cut()
+	case closed:
 		c.drain()
 	}
 }

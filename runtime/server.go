@@ -29,6 +29,7 @@ type Server struct {
 	placed      int           // those of them that the limit of connections counts
 	placedBy    map[int]int   // likewise, by process
 	closed      bool          // Shutdown or Close was called
+	cut         bool          // Close was called
 	empty       chan struct{}
 	refused     atomic.Uint64
 	corrupted   atomic.Uint64
@@ -161,7 +162,7 @@ func (s *Server) Conns() int {
 // and answered, and closes the connections. When ctx is done before that, it
 // closes them as Close does and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
-	conns := s.stopAccepting()
+	conns := s.stopAccepting(false)
 	for _, c := range conns {
 		c.drain()
 	}
@@ -182,17 +183,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // call that the server had not looked at, otherwise OutcomeUnknown, whatever its
 // handler returns from then on. Further calls do nothing.
 func (s *Server) Close() error {
-	for _, c := range s.stopAccepting() {
-		c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})
+	for _, c := range s.stopAccepting(true) {
+		c.cut()
 	}
 	return nil
 }
 
-// stopAccepting closes the listeners and returns the connections.
-func (s *Server) stopAccepting() []*serverConn {
+// stopAccepting closes the listeners and returns the connections. cut says that those which are
+// still in their handshake are to end at once, too, instead of when they have been answered.
+func (s *Server) stopAccepting(cut bool) []*serverConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	s.cut = s.cut || cut
 	s.close()
 	for l := range s.listeners {
 		if err := l.Close(); err != nil {

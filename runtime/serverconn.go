@@ -277,6 +277,9 @@ func (c *serverConn) broken(why error) {
 	c.fail(&Error{Code: CodeCorrupt, Msg: "the client broke the protocol", Err: why})
 }
 
+// cut ends the connection of a server that is closed.
+func (c *serverConn) cut() { c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed}) }
+
 // fail ends the connection.
 func (c *serverConn) fail(why *Error) {
 	if !c.down.CompareAndSwap(nil, why) {
