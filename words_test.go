@@ -28,9 +28,9 @@ var refused = map[string]map[string]string{
 // word matches a word of an identifier: ErrInUse has Err, In and Use.
 var word = regexp.MustCompile(`[A-Z]?[a-z]+`)
 
-// TestWords checks that packages with a glossary obey it: no identifier that they declare
+// TestHouseWords checks that packages with a glossary obey it: no identifier that they declare
 // contains a word for which the glossary has another.
-func TestWords(t *testing.T) {
+func TestHouseWords(t *testing.T) {
 	for pkg, words := range refused {
 		files, err := filepath.Glob(filepath.FromSlash(pkg) + "/*.go")
 		if err != nil || len(files) == 0 {

@@ -34,7 +34,7 @@
 // locks on places in the group's file tell the next supervisor which replicas are left.
 //
 // The package, its documentation, its errors and its source use these words, each with one
-// meaning. TestWords refuses others for the same things.
+// meaning. TestHouseWords refuses others for the same things.
 //
 // Processes:
 //
