@@ -29,6 +29,12 @@ func nobodyServes(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
+func servesNothing(t *testing.T, v ipc.RendezvousOption) {
+	host(t, v)
+	_, err := ipc.Dial(t.Context(), "echo", v, ipc.WithProtocol(echoProtocol))
+	want(t, err, ipc.CodeUnimplemented, ipc.NotSent, "test.Echo", "NewServer")
+}
+
 func oneServerPerName(t *testing.T, v ipc.RendezvousOption) {
 	l, err := ipc.Listen("echo", v)
 	if err != nil {

@@ -71,6 +71,7 @@ var behaviours = []struct {
 	{"outcomes of handlers", outcomesOfHandlers},
 
 	{"nobody serves", nobodyServes},
+	{"serves nothing", servesNothing},
 	{"one server per name", oneServerPerName},
 	{"a server that does not answer", serverThatDoesNotAnswer},
 	{"protocols are compared", protocolsAreCompared},

@@ -238,6 +238,11 @@ func (h *serverHello) compare(p *Protocol) *Error {
 		}
 		return nil
 	}
+	if len(h.protocols) == 0 {
+		return &Error{Code: CodeUnimplemented, Outcome: NotSent,
+			Msg: fmt.Sprintf("the server does not serve protocol %s, nor any other that is "+
+				"called; pass its service to NewServer", p.Name)}
+	}
 	names := make([]string, len(h.protocols))
 	for i, id := range h.protocols {
 		names[i] = id.name

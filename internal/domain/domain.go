@@ -278,6 +278,9 @@ func (d *Dir) Absence(file string) string {
 			s += ", and there is such a name"
 		}
 	}
+	if d.choice.base != "" {
+		s += "; each user has a domain of that name"
+	}
 	return s + ")"
 }
 

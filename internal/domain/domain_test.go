@@ -194,3 +194,28 @@ func TestClaim(t *testing.T) {
 		t.Errorf("opened %q again", again.Path())
 	}
 }
+
+func TestAbsenceNamesOtherDomains(t *testing.T) {
+	run := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	t.Setenv(domain.EnvVar, "")
+	d, err := domain.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, want := range []string{"IPCGEN_DOMAIN is not set", "XDG_RUNTIME_DIR is set",
+		"processes meet in", "each user has a domain of that name"} {
+		if got := d.Absence("echo.sock"); !strings.Contains(got, want) {
+			t.Errorf("%q does not say %q", got, want)
+		}
+	}
+	p, err := domain.Open(filepath.Join(run, "shared"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if got := p.Absence("echo.sock"); got != "(given by the program)" {
+		t.Errorf("of a path: %q", got)
+	}
+}

@@ -7,15 +7,6 @@ import (
 
 // This file decides which tables are envelopes, and which envelopes a service uses.
 
-// The attributes for decisions that the schema alone does not determine. A schema declares them
-// (attribute "envelope";) so that flatc accepts it, too.
-const (
-	attrEnvelope        = "envelope"         // of a table: "none" makes it no envelope
-	attrRequestEnvelope = "request_envelope" // of a service: the envelope of its requests
-	attrReadOnly        = "read_only"        // of a method: it changes no state of the service
-	attrReplyEnvelope   = "reply_envelope"   // of a service: the envelope of its replies
-)
-
 // An envelope is a table with one union field: a message that is one of several.
 type envelope struct {
 	table   *schema.Object
@@ -110,7 +101,7 @@ func (p *plan) findEnvelope(o *schema.Object) *envelope {
 	if o.IsStruct {
 		return nil
 	}
-	if v, ok := o.Attributes.Lookup(attrEnvelope); ok && v == "none" {
+	if v, ok := o.Attributes.Lookup(schema.AttrEnvelope); ok && v == "none" {
 		return nil
 	}
 	e := &envelope{table: o}
@@ -160,7 +151,7 @@ func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 				Helpf("drop the attribute and call once per part; or send the parts as one-way "+
 					"messages of an envelope; "+
 					"or, for bulk data, mark a struct (%s) and write blocks that begin with it",
-					attrStream)
+					schema.AttrStream)
 			continue
 		}
 		s.methods = append(s.methods, &method{decl: m, name: exported(m.Name)})
@@ -176,12 +167,12 @@ func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 // chooseEnvelopes chooses the envelopes of a service: those that its attributes name, or the only
 // ones that have all its requests, and all its replies, as members.
 func (p *plan) chooseEnvelopes(s *service, all []*envelope) {
-	request, named1 := p.namedEnvelope(s, all, attrRequestEnvelope)
-	reply, named2 := p.namedEnvelope(s, all, attrReplyEnvelope)
+	request, named1 := p.namedEnvelope(s, all, schema.AttrRequestEnvelope)
+	reply, named2 := p.namedEnvelope(s, all, schema.AttrReplyEnvelope)
 	if named1 != named2 {
 		p.diags.Errorf(s.decl.Span, "rpc_service %s names one envelope only", s.decl.Name).
-			Helpf("a service travels in two envelopes: name both %s and %s", attrRequestEnvelope,
-				attrReplyEnvelope)
+			Helpf("a service travels in two envelopes: name both %s and %s",
+				schema.AttrRequestEnvelope, schema.AttrReplyEnvelope)
 		return
 	}
 	if !named1 {
@@ -294,5 +285,6 @@ func (p *plan) reportAmbiguous(s *service, requests, replies []*envelope) {
 		d.Note(e.table.Span, "%s is here", e.table.Name)
 	}
 	d.Helpf("name both, as in (%s: %q, %s: %q), after declaring the two attributes",
-		attrRequestEnvelope, requests[0].table.Name, attrReplyEnvelope, replies[0].table.Name)
+		schema.AttrRequestEnvelope, requests[0].table.Name,
+		schema.AttrReplyEnvelope, replies[0].table.Name)
 }

@@ -7,14 +7,13 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// attrWas, on a field or an enum value, gives its former names: (was: "old") or (was: "older,
-// old"). Nothing else distinguishes a field that was renamed from one that was removed and whose
-// number another field has got.
-const attrWas = "was"
+// The attribute "was" of a field or an enum value gives its former names: (was: "old") or
+// (was: "older, old"). Nothing else distinguishes a field that was renamed from one that was
+// removed and whose number another field has got.
 
 // formerNames returns the names in an attribute was.
 func formerNames(a schema.Attributes) []string {
-	v, _ := a.Lookup(attrWas)
+	v, _ := a.Lookup(schema.AttrWas)
 	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
@@ -76,31 +75,31 @@ func (p *plan) checkFormerNames() {
 }
 
 func (p *plan) refuseWas(a schema.Attributes, at diag.Span, what string) {
-	if a.Has(attrWas) {
+	if a.Has(schema.AttrWas) {
 		p.diags.Errorf(at, "%s cannot be renamed; its name travels", what).
 			Helpf("keep the old one as it is, and add the new one beside it")
 	}
 }
 
 func (p *plan) checkWas(a schema.Attributes, at diag.Span, name string, seen map[string]diag.Span) {
-	if !a.Has(attrWas) {
+	if !a.Has(schema.AttrWas) {
 		return
 	}
 	names := formerNames(a)
 	if len(names) == 0 {
-		p.diags.Errorf(at, "%s states no name of %s", attrWas,
-			name).Helpf(`state the former one: (%s: "old")`, attrWas)
+		p.diags.Errorf(at, "%s states no name of %s", schema.AttrWas,
+			name).Helpf(`state the former one: (%s: "old")`, schema.AttrWas)
 	}
 	for _, former := range names {
 		first, twice := seen[former]
 		switch {
 		case !isIdentifier(former):
-			p.diags.Errorf(at, "%s of %s states %q, which is no name", attrWas, name, former)
+			p.diags.Errorf(at, "%s of %s states %q, which is no name", schema.AttrWas, name, former)
 		case former == name:
-			p.diags.Errorf(at, "%s of %s states its present name", attrWas, name)
+			p.diags.Errorf(at, "%s of %s states its present name", schema.AttrWas, name)
 		case twice:
-			p.diags.Errorf(at, "%s of %s states %s, which another one was", attrWas, name, former).
-				Note(first, "the other one is here")
+			p.diags.Errorf(at, "%s of %s states %s, which another one was", schema.AttrWas, name,
+				former).Note(first, "the other one is here")
 		default:
 			seen[former] = at
 		}

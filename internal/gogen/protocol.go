@@ -45,8 +45,8 @@ func describeService(s *service) string {
 		if m.decl.Idempotent {
 			line = append(line, "idempotent")
 		}
-		if m.decl.Attributes.Has(attrReadOnly) {
-			line = append(line, attrReadOnly)
+		if m.decl.Attributes.Has(schema.AttrReadOnly) {
+			line = append(line, schema.AttrReadOnly)
 		}
 		d.line(line...)
 		d.object(req)

@@ -151,7 +151,7 @@ func (f *file) methodInfo(s *service, m *method) {
 	if m.decl.Idempotent {
 		spec = append(spec, value("Idempotent", jen.True()))
 	}
-	if m.decl.Attributes.Has(attrReadOnly) {
+	if m.decl.Attributes.Has(schema.AttrReadOnly) {
 		spec = append(spec, value("ReadOnly", jen.True()))
 	}
 	spec = append(spec,

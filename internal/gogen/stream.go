@@ -5,9 +5,6 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// attrStream, on a struct, requests streams of blocks that begin with the struct.
-const attrStream = "stream"
-
 // A stream is a struct that travels with raw bytes behind it.
 type stream struct {
 	header *schema.Object
@@ -18,12 +15,12 @@ type stream struct {
 }
 
 // isStream reports whether a struct is marked as the header of a stream's blocks.
-func isStream(o *schema.Object) bool { return o.IsStruct && o.Attributes.Has(attrStream) }
+func isStream(o *schema.Object) bool { return o.IsStruct && o.Attributes.Has(schema.AttrStream) }
 
 // planStreams finds the structs of a part that are marked as streams.
 func (p *plan) planStreams(part *part) {
 	for _, o := range part.objects {
-		if !o.Attributes.Has(attrStream) {
+		if !o.Attributes.Has(schema.AttrStream) {
 			continue
 		}
 		if !o.IsStruct {

@@ -18,6 +18,21 @@ var builtinAttributes = [...]string{
 	"native_default", "flexbuffer", "private", "offset64", "vector64",
 }
 
+// Attributes beyond the language, which emitters read. A schema declares them, so that flatc
+// accepts it too.
+const (
+	AttrEnvelope        = "envelope"         // of a table: "none" makes it no envelope
+	AttrReadOnly        = "read_only"        // of a method: it changes no state of the service
+	AttrReplyEnvelope   = "reply_envelope"   // of a service: the envelope of its replies
+	AttrRequestEnvelope = "request_envelope" // of a service: the envelope of its requests
+	AttrStream          = "stream"           // of a struct: it is the header of streamed blocks
+	AttrWas             = "was"              // of a field or enum value: its former names
+)
+
+// extensions lists the attributes beyond the language.
+var extensions = [...]string{AttrEnvelope, AttrReadOnly, AttrReplyEnvelope, AttrRequestEnvelope,
+	AttrStream, AttrWas}
+
 // IsBuiltin reports whether the language itself defines an attribute of that name.
 func IsBuiltin(name string) bool { return slices.Contains(builtinAttributes[:], name) }
 
@@ -78,14 +93,19 @@ func (l *linker) unknownAttribute(name fbs.Name) {
 		return
 	}
 	d := l.errorf(name.Range, "attribute %s is not declared", name.Text)
-	known := make([]string, 0, len(l.attributes))
+	known := slices.Clone(extensions[:])
 	for a := range l.attributes {
-		known = append(known, a)
+		if !slices.Contains(extensions[:], a) {
+			known = append(known, a)
+		}
 	}
 	slices.Sort(known)
-	if near := diag.Nearest(name.Text, known); near != "" {
+	switch near := diag.Nearest(name.Text, known); {
+	case near != "" && l.attributes[near]:
 		d.Helpf("did you mean %s?", near)
-	} else {
+	case near != "":
+		d.Helpf("did you mean %s? declare it before use: attribute %q;", near, near)
+	default:
 		d.Helpf("declare your own attributes before use: attribute %q;", name.Text)
 	}
 }

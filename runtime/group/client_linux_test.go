@@ -226,6 +226,7 @@ func TestCallWithoutGroup(t *testing.T) {
 		t.Errorf("deadline: %v", err)
 	}
 	if text := err.Error(); !strings.Contains(text, "nobody supervises group") ||
+		!strings.Contains(text, "start its supervisor") ||
 		strings.Contains(text, "\n") {
 		t.Errorf("the error is not one line that says why: %q", text)
 	}

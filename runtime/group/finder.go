@@ -230,8 +230,8 @@ func endpointOf(rec registry.Record) ipc.Endpoint {
 func (f *finder) absent() error {
 	switch {
 	case f.page == nil:
-		return fmt.Errorf("nobody supervises group %s in domain %s %s", f.service, f.dir.Path(),
-			f.dir.Absence(pagePath(f.service)))
+		return fmt.Errorf("nobody supervises group %s in domain %s; start its supervisor first, "+
+			"or check the domain %s", f.service, f.dir.Path(), f.dir.Absence(pagePath(f.service)))
 	case f.reign.phase == phaseClosing:
 		return fmt.Errorf("group %s is shutting down", f.service)
 	case f.reign.primary == none:

@@ -187,7 +187,8 @@ func TestStartFailures(t *testing.T) {
 		}, nil, []string{"exit status 2", "goroutine"}},
 		"never registers": {func() *exec.Cmd {
 			return childCommand("silent")
-		}, nil, []string{"did not register within 50ms", "killed"}},
+		}, nil, []string{"did not register within 50ms", "Config.ReadyTimeout",
+			"group.Run", "killed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := bareConfig(newDomain(t))

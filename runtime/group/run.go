@@ -72,8 +72,8 @@ func Run(ctx context.Context, cfg RunConfig, services ...*ipc.Service) (err erro
 	defer func() { err = sys.JoinErrors(err, replica.Close()) }()
 	rec := cfg.record(replica, services)
 	if rec.Control == "" {
-		return errors.New("run a replica: no group supervises this process, so " +
-			"RunConfig.Record must name its Control channel")
+		return errors.New("run a replica: no group supervises this process; start it by " +
+			"group.Start, or set RunConfig.Record.Control to the channel that it serves alone")
 	}
 	l, err := ipc.Listen(rec.Control, ipc.WithReplyChannel(rec.Reply),
 		ipc.WithDomain(replica.dir.Path()))

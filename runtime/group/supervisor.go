@@ -277,14 +277,17 @@ func (s *supervisor) expectReady(r *managedReplica, p *process) {
 
 // notReady describes what a replica lacks at the end of its ReadyTimeout.
 func (s *supervisor) notReady(r *managedReplica) string {
-	what := "did not register"
+	what, advice := "did not register", ""
 	switch {
 	case r.record.Name != "":
 		what = "registered, but did not answer on " + r.record.Control
 	case r.stranger != 0:
 		what = fmt.Sprintf("could not register, for process %d has its name,", r.stranger)
+	default:
+		advice = ", as group.Run and Replica.Announce do"
 	}
-	return fmt.Sprintf("%s within %v of its start", what, s.cfg.ReadyTimeout)
+	return fmt.Sprintf("%s within %v of its start (Config.ReadyTimeout)%s", what,
+		s.cfg.ReadyTimeout, advice)
 }
 
 // suspect kills a replica that fails a check. No other process gets its place before the replica is
