@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A Code classifies an error for programs, as its message explains it to
-// people. Codes travel between processes; their numbers are part of the protocol.
+// A Code classifies an error for programs; the message explains the error to people. Codes travel
+// between processes, so their numbers are part of the protocol.
 type Code uint16
 
 // The codes.
@@ -23,7 +23,7 @@ const (
 	CodeUnavailable
 	// CodeUnimplemented: the server knows no such method.
 	CodeUnimplemented
-	// CodeInvalidArgument: a request or an option was refused as wrong in itself.
+	// CodeInvalidArgument: a request or an option is wrong in itself, whatever the state.
 	CodeInvalidArgument
 	// CodeResourceExhausted: a limit was reached; the message states which.
 	CodeResourceExhausted
@@ -67,17 +67,17 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", uint16(c))
 }
 
-// An Outcome says what is known of the execution of a call that failed.
+// An Outcome says what is known of the execution of a call that failed. [OutcomeOf] returns it.
 type Outcome uint8
 
 // The outcomes. What each rests on is in docs/outcomes.md.
 const (
 	// OutcomeUnknown: the call may have been executed, in part or in full, or not at
-	// all. Only an idempotent call may be sent again without thought.
+	// all. Only an idempotent call may be sent again safely.
 	OutcomeUnknown Outcome = iota
-	// NotSent: the request never left this process, and never will.
+	// NotSent: the request has not left this process, and will not leave it.
 	NotSent
-	// NotExecuted: the request was sent, and no handler has seen it or ever will.
+	// NotExecuted: the request was sent, but no handler has seen it, and none will.
 	NotExecuted
 	// Executed: the call was answered with this error, by its handler or by an
 	// interceptor in front of it.
@@ -105,10 +105,12 @@ func (o Outcome) String() string {
 	}
 }
 
-// Error is the error of every operation of this package.
+// An Error is the error of every operation of this package. [CodeOf] and [OutcomeOf] find it in the
+// tree of an error.
 //
-// It matches, with errors.Is, what it wraps; CodeDeadlineExceeded and CodeCanceled also match
-// the errors of package context, and CodeCorrupt matches ErrCorrupt.
+// An Error matches, with [errors.Is], the errors that it wraps. Those with [CodeDeadlineExceeded]
+// and [CodeCanceled] also match the errors of package context, and those with [CodeCorrupt] match
+// [ErrCorrupt]. An Error that this package returned must not be changed.
 type Error struct {
 	Code    Code
 	Op      string // "call audio.AudioControl/SetParam", "dial audio_ctrl_0", ...; may be empty

@@ -9,22 +9,23 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A Listener owns the name of a channel in a domain and accepts the clients
-// that dial it. Close releases the name; so does the end of the process,
-// however it comes, as the claim is a lock that the kernel keeps.
+// A Listener owns the name of a channel in a domain and accepts the clients that dial it. It is
+// passed to [Server.Serve], which closes it. [Listener.Close] releases the name, and so does the
+// end of the process, because the claim is a lock that the kernel keeps.
 //
-// When the files by which clients find the name vanish, the listener makes them
-// again. When another process has taken the name meanwhile, which takes that the
-// domain's whole folder was replaced, the listener ends with ErrDisplaced.
+// If the files by which clients find the name are removed, the listener makes them again. If the
+// domain's whole folder was replaced, and another process has taken the name there, the listener
+// ends with [ErrDisplaced].
 type Listener struct {
 	channel, reply string
 	links          LinkListener
 	close          func() error
 }
 
-// Listen claims the channel and listens on it. It fails with
-// CodeAlreadyExists, naming the process, while another one does; what a dead
-// one left behind does not matter.
+// Listen claims the channel and listens on it. It does not wait for clients. The error is an
+// [*Error]: [CodeAlreadyExists], naming the process, if a live process serves the channel;
+// [CodeInvalidArgument] for a name that no channel can have; [CodePermissionDenied] for a domain
+// that is not safe to use. Files of a dead process do not matter.
 func Listen(channel string, opts ...ListenOption) (*Listener, error) {
 	var cfg listenConfig
 	for i, o := range opts {
@@ -55,10 +56,11 @@ func listen(channel string, cfg listenConfig) (*Listener, error) {
 		close: sync.OnceValue(links.Close)}, nil
 }
 
-// Channel is the name that Listen was given.
+// Channel returns the name that was passed to [Listen].
 func (l *Listener) Channel() string { return l.channel }
 
-// Close stops listening and releases the name. Connections that were accepted live on.
+// Close stops listening and releases the name. Accepted connections stay open. Further calls return
+// the same error. Close may be called while [Server.Serve] uses the listener.
 func (l *Listener) Close() error { return l.close() }
 
 func checkNames(channel, reply string) error {

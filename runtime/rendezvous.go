@@ -15,9 +15,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// ErrDisplaced is wrapped by the error with which a server ends whose channel
-// another process has taken: the domain's folder was removed or replaced while it
-// was in use.
+// ErrDisplaced is wrapped by the error of [Server.Serve] if the domain's folder was removed or
+// replaced while the server used it, and another process has taken the channel in the new folder.
 var ErrDisplaced = errors.New("displaced")
 
 // A socketTransport meets in a domain and talks over Unix sockets.
