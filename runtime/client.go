@@ -284,7 +284,7 @@ func (a *attempts) failed(err error, m *MethodInfo) error {
 // unreachable is the error of an operation for which there was no server in time.
 func (a *attempts) unreachable(ctx context.Context, err error) *Error {
 	e := &Error{Code: CodeUnavailable, Outcome: a.outcome, Err: err}
-	if ctx.Err() != nil {
+	if ctx != nil && ctx.Err() != nil {
 		e.Code = CodeOf(ctx.Err())
 	} else if lasts(err) {
 		e.Code = CodeOf(err)
@@ -312,6 +312,9 @@ func (c *Client) next(a *attempts, err error) {
 
 // await returns the connection to the server, as soon as there is one.
 func (c *Client) await(ctx context.Context, a *attempts) (*clientLink, error) {
+	if ctx == nil {
+		return nil, ended(ctx)
+	}
 	began := time.Now()
 	defer func() { a.waited += time.Since(began) }()
 	patience := time.NewTimer(c.cfg.patience - a.waited)

@@ -102,6 +102,28 @@ func TestNil(t *testing.T) {
 					func(audio.Ack) error { return nil })
 			},
 			"nil connection"},
+		"context of a call that waits for a server": {
+			func() error {
+				c, err := ipc.Connect("audio", ipctest.NewNetwork())
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_, err = audio.NewAudioControlClient(c).SetParam(nilContext, &audio.SetParamT{})
+				return err
+			},
+			"the context is nil"},
+		"context of a wait for a server": {
+			func() error {
+				c, err := ipc.Connect("audio", ipctest.NewNetwork())
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_, err = c.WaitConnected(nilContext)
+				return err
+			},
+			"the context is nil"},
 		"context of Dial": {
 			func() error {
 				_, err := ipc.Dial(nilContext, "audio", ipctest.NewNetwork())
