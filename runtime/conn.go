@@ -11,18 +11,17 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
 // A Conn is a client's connection to a server. It is a Caller and a Sender,
 // and safe for concurrent use.
 //
-// One process at a time may read the ring that holds the replies, and within this
-// one, one goroutine: whoever has the reader role. A caller that waits takes
-// the role if it is free and looks for its reply itself, so that the common
-// call needs no other goroutine; replies that it finds for others it hands to them.
-// When it has looked for long enough it leaves the role to whoever has the
-// watch (see watch.go), and parks. Nobody may miss that the role has become
-// his to take: role_model_test.go tries all interleavings of how it changes hands.
+// One process at a time may read the ring that holds the replies, and within this process one
+// goroutine: the holder of the reader role. A caller takes the role if it is free and looks
+// for its reply itself, so that the common call needs no other goroutine. It hands the replies
+// that it finds for other callers to them. A caller that has looked for long enough gives the role
+// up to the goroutine that waits for the doorbell, and parks; see client_wait.go.
 type Conn struct {
 	endpoint
 	cfg   dialConfig
@@ -31,11 +30,8 @@ type Conn struct {
 	seq   atomic.Uint64
 	chain Caller // the interceptors in front of the connection; nil if none
 
-	role   atomic.Uint32
-	parked atomic.Int32 // callers whose calls are not completed, and who do not look
-	// who waits for the doorbell: the caller of this call, or listenerWatch
-	watch atomic.Pointer[pending]
-	poke  func() // wire.Poke
+	role readerRole
+	poke func() // wire.Poke
 	// the same as down, once all calls are completed; before done is closed
 	why        atomic.Pointer[Error]
 	agreed     sync.Map // *Protocol to *Error, nil where it is compatible
@@ -46,15 +42,6 @@ type Conn struct {
 	endLife    context.CancelFunc
 	leaving    chan struct{} // closed when the server says that it shuts down
 }
-
-// States of the reader role.
-const (
-	roleFree   uint32 = iota // nobody reads, and nobody needs to
-	roleAsleep               // whoever has the watch will read when it is woken
-	roleHeld
-	roleNoted // held; whoever has the watch has been woken meanwhile
-	roleOver  // the connection is buried
-)
 
 // Invoke implements Caller.
 func (c *Conn) Invoke(ctx context.Context, call Call) error {
@@ -195,41 +182,6 @@ func encode(b *flatbuffers.Builder, build func() error) (body []byte, e *Error) 
 	return b.FinishedBytes(), nil
 }
 
-// await waits until p is completed, which the end of ctx brings about too.
-func (c *Conn) await(ctx context.Context, p *pending) {
-	if c.takeRole() {
-		mine := c.readFor(ctx, p)
-		c.leaveRole()
-		if mine {
-			return
-		}
-	}
-	if p.done() {
-		return
-	}
-	c.parked.Add(1)
-	if p.park() {
-		c.sleep(ctx, p)
-	} else {
-		c.parked.Add(-1) // completed just now
-	}
-}
-
-// giveUp completes a call whose context is done, unless somebody does it
-// already, and tells the server.
-func (c *Conn) giveUp(ctx context.Context, p *pending) {
-	if !p.claim(p.id) {
-		<-p.ready
-		return
-	}
-	c.parked.Add(-1)
-	p.err = contextError(ctx)
-	if c.expired(p) {
-		p.err.Outcome = NotExecuted
-	}
-	c.tx.cancel(p.id)
-}
-
 // expired reports whether the server can only find the deadline of a request
 // passed: it looks at the deadline after it has taken the request, and the deadline
 // passes, by the clock that both sides read, before the request is taken. That ctx
@@ -243,59 +195,15 @@ func (c *Conn) expired(p *pending) bool {
 	return c.tx.closed == nil && p.sent.done && !c.tx.ring.Taken(p.sent.pos)
 }
 
-// takeRole takes the reader role if nobody holds it.
-func (c *Conn) takeRole() bool {
-	if c.role.CompareAndSwap(roleFree, roleHeld) {
-		return true
-	}
-	if c.role.CompareAndSwap(roleAsleep, roleHeld) {
-		c.rx.ring.Awake()
-		return true
-	}
-	return false
-}
-
-// readFor reads, as the holder of the role, until it does not pay to look any
-// longer. It returns true when it has claimed p and put the reply into it, and
-// else false, as when somebody has completed p before.
-func (c *Conn) readFor(ctx context.Context, p *pending) bool {
-	s := spin{p: &c.spin}
-	for {
-		if c.rx.ring.Ready() {
-			if c.dispatch(p) {
-				if s.paid() {
-					c.rx.tally.spins++
-				}
-				return true
-			}
-			if c.inbox.full.Load() || c.finished(ctx, p) {
-				return false
-			}
-		}
-		if !s.more() {
-			return false
-		}
-		if s.pause() {
-			c.rx.tally.publish()
-			if c.finished(ctx, p) {
-				return false
-			}
-		}
-	}
-}
-
-// finished reports whether the caller of p has no reason to read any longer.
-func (c *Conn) finished(ctx context.Context, p *pending) bool {
-	return p.done() || c.down.Load() != nil || ctx.Err() != nil
-}
-
 // dispatch hands the messages that have come to those who wait for them, and returns
 // when it has done so with those that had come when it last looked: the server may
 // send more without end. It returns true as soon as it has claimed p, which may be
-// nil, and put the reply into it. It needs the role.
+// nil, and put the reply into it. The
+// caller must hold the role, which must not be paused.
 func (c *Conn) dispatch(p *pending) bool {
 	var f frame
-	for first := true; (first || c.rx.ring.Batch()) && !c.inbox.full.Load(); first = false {
+	for first := true; first || c.rx.ring.Batch(); first = false {
+		interleave.Settled()
 		body, private, ok, err := c.rx.next(&f)
 		if err != nil {
 			c.fail(&Error{Code: CodeCorrupt, Msg: "the server broke the protocol", Err: err})
@@ -338,51 +246,6 @@ func (c *Conn) dispatch(p *pending) bool {
 	return false
 }
 
-// mostRounds is how often a goroutine that leaves the role reads what has come
-// meanwhile.
-const mostRounds = 64
-
-// leaveRole gives the role up: to the listener if anybody relies on others to
-// read, else to nobody. While the server sends faster than this side reads, that
-// is the business of another goroutine: a caller has its own deadline to keep.
-func (c *Conn) leaveRole() {
-	for round := 0; ; round++ {
-		if round == mostRounds {
-			go c.leaveRole()
-			return
-		}
-		if c.down.Load() != nil {
-			c.bury()
-			return
-		}
-		if c.relied() {
-			c.dispatch(nil)
-		}
-		if !c.relied() {
-			c.role.Store(roleFree)
-			// Somebody may have parked, or the connection ended, just before.
-			if !c.relied() && c.down.Load() == nil || !c.role.CompareAndSwap(roleFree, roleHeld) {
-				return
-			}
-			continue
-		}
-		c.rx.tally.publish()
-		full := c.inbox.full.Load()
-		if full || c.rx.sleep() {
-			if c.role.CompareAndSwap(roleHeld, roleAsleep) {
-				done := c.down.Load() == nil && full == c.inbox.full.Load()
-				if done || !c.takeRole() {
-					return
-				}
-				continue
-			}
-			// Whoever has the watch has been woken, and waits again.
-			c.rx.ring.Awake()
-			c.role.Store(roleHeld)
-		}
-	}
-}
-
 // hear waits for what the server says beside the ring: that it is shutting down, or,
 // by the end of the wire, that it is gone.
 func (c *Conn) hear() {
@@ -402,24 +265,24 @@ func (c *Conn) hear() {
 	}
 }
 
-// fail ends the connection: the reason stands, and whoever holds the reader
-// role, or else this goroutine, buries it.
+// fail ends the connection for the given reason. The holder of the reader role buries it, or
+// this goroutine if nobody holds the role.
 func (c *Conn) fail(why *Error) {
 	if !c.down.CompareAndSwap(nil, why) {
 		return
 	}
 	c.stats.ends(why)
-	if c.takeRole() {
+	if c.granted(c.role.end()) {
 		c.leaveRole()
 		return
 	}
-	c.wire.Close() // so that the server need not wait for whoever has the role
+	c.wire.Close() // so that the server need not wait for the holder of the role
 }
 
 // bury completes all calls and gives the memory back. It needs the role, which
 // nobody gets afterwards.
 func (c *Conn) bury() {
-	c.role.Store(roleOver)
+	c.role.close()
 	why := c.down.Load()
 	if why.Code != CodeCorrupt {
 		c.rx.ring.Finish()

@@ -105,8 +105,8 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 		return nil, err
 	}
 	go c.hear()
-	if c.watched() {
-		c.keepWatch()
+	if c.waiterNeeded() {
+		c.ensureWaiter()
 	}
 	return c, nil
 }
@@ -250,7 +250,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if err := c.open(&cfg.common, l, peer, seg, limit, false); err != nil {
 		return nil, err
 	}
-	c.poke, c.tx.starving = c.wire.Poke, c.keepWatch
+	c.poke, c.tx.starving = c.wire.Poke, c.ensureWaiter
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(),
@@ -259,8 +259,10 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if err != nil {
 		return nil, err
 	}
-	c.routes = routes
-	c.inbox = &inbox{run: c.receive, room: c.resume, spent: c.rx.spare.put, limit: limit}
+	if c.routes = routes; !routes.empty() {
+		c.role.keepNeeded()
+	}
+	c.inbox = &inbox{run: c.receive, stop: c.pause, room: c.resume, spent: c.rx.spare.put, limit: limit}
 	if len(cfg.interceptors) > 0 {
 		c.chain = chainClient(direct{c}, cfg.interceptors)
 	}
@@ -278,13 +280,6 @@ func (c *Conn) receive(n *note, body []byte) {
 		return r.receive(c.life, &c.peer, n, body)
 	}); err != nil {
 		c.cfg.logger.Warn("message handler failed", "message", r.name, "err", err)
-	}
-}
-
-// resume goes on reading after the inbox was full.
-func (c *Conn) resume() {
-	if c.takeRole() {
-		c.leaveRole()
 	}
 }
 

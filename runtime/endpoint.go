@@ -1,8 +1,7 @@
 package ipc
 
 import (
-	"sync/atomic"
-
+	"github.com/ipcgen/ipcgen/internal/interleave"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -19,8 +18,8 @@ type endpoint struct {
 	spin  spinPolicy
 	stats connStats
 
-	down atomic.Pointer[Error] // why the connection ends
-	done chan struct{}         // closed when nothing of the connection is left
+	down interleave.Pointer[Error] // why the connection ends
+	done chan struct{}             // closed when nothing of the connection is left
 }
 
 // open lays the endpoint over a link and memory that the handshake has agreed on.

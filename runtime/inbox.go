@@ -2,8 +2,9 @@ package ipc
 
 import (
 	"math"
-	"sync"
 	"sync/atomic"
+
+	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
 // An inbox runs the handlers of one-way messages of a connection, one after
@@ -11,16 +12,17 @@ import (
 // while there are any.
 type inbox struct {
 	run   func(n *note, body []byte)
+	stop  func(full bool)   // called under mu when the inbox becomes full, and when it no longer is
 	room  func()            // called when the inbox is no longer full
 	idle  func()            // called when the queue has run dry; may be nil
 	spent func(body []byte) // takes a private body back when its message has been handled
-	limit int               // bytes that wait before it is full
-	full  atomic.Bool
 
 	running atomic.Bool // changes under mu
 
-	mu   sync.Mutex
-	next batch // what waits
+	mu    interleave.Mutex
+	limit int   // bytes that wait before it is full
+	full  bool  // nothing more should come
+	next  batch // what waits
 }
 
 // A batch holds messages that are handled one after the other without the lock
@@ -65,12 +67,21 @@ func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	n.bytes += len(body) + noteLen
 	if !b.running.Load() {
 		b.running.Store(true)
-		go b.drain(batch{})
+		interleave.Go(func() { b.drain(batch{}) })
 	}
 	if n.bytes > b.limit {
-		b.full.Store(true)
+		b.setFull(true)
+	}
+	return !b.full
+}
+
+// setFull tells the reader when to stop and when to go on. The caller must hold b.mu.
+func (b *inbox) setFull(full bool) (changed bool) {
+	if b.full == full {
 		return false
 	}
+	b.full = full
+	b.stop(full)
 	return true
 }
 
@@ -102,7 +113,7 @@ func (b *inbox) drain(now batch) {
 			}
 			return
 		}
-		freed := b.full.Swap(false)
+		freed := b.setFull(false)
 		b.mu.Unlock()
 		if freed {
 			b.room()
@@ -117,7 +128,7 @@ func (b *inbox) runAll(now batch) {
 	defer func() {
 		if i < len(now.messages) {
 			now.messages = now.messages[i+1:]
-			go b.drain(now)
+			interleave.Go(func() { b.drain(now) })
 		}
 	}()
 	for ; i < len(now.messages); i++ {
@@ -141,5 +152,5 @@ func (b *inbox) open() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.limit = math.MaxInt
-	b.full.Store(false)
+	b.setFull(false)
 }

@@ -75,32 +75,35 @@ func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo,
 	if err != nil {
 		return err, nil
 	}
-	if !c.takeRole() {
-		c.await(ctx, p)
-		if err := c.outcome(p, &f); err != nil {
-			return err, nil
+	return c.awaitInPlace(ctx, p, &f, trip)
+}
+
+// awaitInPlace waits for the reply to f and has it read: in the ring if this goroutine is the
+// one that finds it there, and otherwise where another one has copied it.
+func (c *Conn) awaitInPlace(ctx context.Context, p *pending, f *frame,
+	trip *inPlaceTrip) (*Error, error) {
+	mine := false
+	if c.takeRole() {
+		p.inPlace = true
+		mine = c.readFor(ctx, p)
+		p.inPlace = false
+		if mine && p.view != nil {
+			rerr := func() error {
+				defer c.leaveRole()
+				defer c.rx.release()
+				if c.stale(&p.frame, f) {
+					return nil
+				}
+				return c.readInPlace(trip, p.view)
+			}()
+			return c.outcome(p, f), rerr
 		}
-		return nil, c.readInPlace(trip, p.body) // somebody else has read it, and copied it
+		c.leaveRole()
 	}
-	p.inPlace = true
-	mine := c.readFor(ctx, p)
-	p.inPlace = false
-	if mine && p.view != nil {
-		rerr := func() error {
-			defer c.leaveRole()
-			defer c.rx.release()
-			if c.stale(&p.frame, &f) {
-				return nil
-			}
-			return c.readInPlace(trip, p.view)
-		}()
-		return c.outcome(p, &f), rerr
-	}
-	c.leaveRole()
 	if !mine {
 		c.await(ctx, p)
 	}
-	if err := c.outcome(p, &f); err != nil {
+	if err := c.outcome(p, f); err != nil {
 		return err, nil
 	}
 	return nil, c.readInPlace(trip, p.body)

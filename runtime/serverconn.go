@@ -53,6 +53,7 @@ type serverConn struct {
 
 	message atomic.Pointer[callContext] // of the message handler that ran last
 
+	paused   atomic.Bool // the inbox is full; nothing is read meanwhile
 	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
 	final    bool        // nothing more comes than has; belongs to the reader
 
@@ -76,7 +77,7 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg
 	}
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
 	c.noteContexts.scope = c.contexts.scope
-	c.inbox = inbox{run: c.deliverWaiting, room: l.Poke, idle: c.inboxIdle, spent: c.rx.spare.put,
+	c.inbox = inbox{run: c.deliverWaiting, stop: c.paused.Store, room: l.Poke, idle: c.inboxIdle, spent: c.rx.spare.put,
 		limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
 	c.watchdog = time.AfterFunc(time.Hour, c.watch)
@@ -138,7 +139,7 @@ func (c *serverConn) look() (awake bool) {
 
 // congested reports whether what the client has sent waits for something other than the
 // reader: for handlers of messages, or for the client, which does not read.
-func (c *serverConn) congested() bool { return c.inbox.full.Load() || c.refusing.Load() }
+func (c *serverConn) congested() bool { return c.paused.Load() || c.refusing.Load() }
 
 // over reports whether there is no reason to read on: the connection ends, and what the
 // client had sent before it ended is not all that the ring holds.

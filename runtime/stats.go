@@ -77,7 +77,7 @@ func (e *endpoint) counters() Stats {
 
 // Stats returns the connection's counters. They stay readable after its end.
 func (c *Conn) Stats() Stats {
-	if c.role.CompareAndSwap(roleFree, roleHeld) {
+	if c.role.takeFree() {
 		c.rx.tally.publish()
 		c.leaveRole()
 	}

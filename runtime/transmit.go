@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/interleave"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -23,10 +23,10 @@ type transmitter struct {
 
 	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
 
-	waiting  atomic.Bool // somebody waits for turn, or for room; a hint for retry
-	starving func()      // called when a note that tells of room is expected; may be nil
+	waiting  interleave.Bool // somebody waits for turn, or for room; a hint for retry
+	starving func()          // called when a note that tells of room is expected; may be nil
 
-	mu       sync.Mutex
+	mu       interleave.Mutex
 	ring     *shm.Producer
 	closed   *Error        // once set, the ring's memory may be gone
 	fault    *Error        // the peer broke the ring

@@ -3,7 +3,8 @@ package shm
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
+
+	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
 // This file is the memory of a stream: numbered blocks from one writer to one reader. Blocks are
@@ -111,7 +112,7 @@ func (g BlockGeometry) Check() error {
 }
 
 type blockWords struct {
-	tail, first, head, claim, sleep, starve *atomic.Uint64
+	tail, first, head, claim, sleep, starve *interleave.Uint64
 	mem                                     []byte
 	geo                                     BlockGeometry
 }
@@ -132,7 +133,7 @@ func blockWordsOf(mem []byte, g BlockGeometry) (blockWords, error) {
 	}, nil
 }
 
-func (w *blockWords) entry(number uint64) *atomic.Uint64 {
+func (w *blockWords) entry(number uint64) *interleave.Uint64 {
 	return word(w.mem, offBlockIndex+number%uint64(w.geo.Depth)*8)
 }
 

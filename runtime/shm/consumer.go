@@ -41,7 +41,7 @@ func (c *Consumer) Next() (tag uint32, payload []byte, ok bool, err error) {
 	size := uint64(len(c.w.data))
 	for {
 		at := c.pos & (size - 1)
-		h := word(c.w.data, at).Load()
+		h := load(c.w.data, at)
 		n, tag := h&(1<<tagShift-1), h>>tagShift
 		need := recordLen(int(n))
 		if need > c.tailSeen-c.pos || need > size-at {
@@ -85,7 +85,7 @@ func (c *Consumer) fetch() {
 	at := c.pos & uint64(len(c.w.data)-1)
 	end := min(at+c.tailSeen-c.pos, at+fetchLen, uint64(len(c.w.data)))
 	for at += cacheLine; at < end; at += cacheLine {
-		word(c.w.data, at).Load()
+		load(c.w.data, at)
 	}
 }
 

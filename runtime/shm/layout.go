@@ -18,7 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"sync/atomic"
+
+	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
 // Version is the version of the layout described in this file. Both processes must have the same
@@ -93,7 +94,7 @@ func CheckCapacity(capacity int) error {
 
 // ringWords has the shared words of a ring, and its data.
 type ringWords struct {
-	tail, head, taken, sleep, starve, revoke *atomic.Uint64
+	tail, head, taken, sleep, starve, revoke *interleave.Uint64
 	data                                     []byte
 }
 
@@ -126,4 +127,4 @@ func recordLen(n int) uint64 { return (headerLen + uint64(n) + 7) &^ 7 }
 // atomic.Store gives the same guarantee; but in programs built for the race detector it is only a
 // release store for memory that is not Go's own, as this memory is. An exchange is a full barrier
 // everywhere, and on amd64 the same instruction.
-func announce(w *atomic.Uint64, v uint64) { w.Swap(v) }
+func announce(w *interleave.Uint64, v uint64) { w.Swap(v) }

@@ -3,12 +3,22 @@ package shm
 import (
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
-// word returns the uint64 at offset off of b, for atomic access. It panics if off is out of range.
-func word(b []byte, off uint64) *atomic.Uint64 {
-	b = b[off : off+8] // checks the range, and loads nothing
-	return (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(b)))
+// word returns the control word at offset off of b. It panics if off is out of range.
+func word(b []byte, off uint64) *interleave.Uint64 {
+	return (*interleave.Uint64)(pointer(b, off))
+}
+
+// load returns the uint64 at offset off of b, which is part of a record. It panics if off
+// is out of range.
+func load(b []byte, off uint64) uint64 { return (*atomic.Uint64)(pointer(b, off)).Load() }
+
+// pointer checks that the uint64 at offset off lies within b, and loads nothing.
+func pointer(b []byte, off uint64) unsafe.Pointer {
+	return unsafe.Pointer(unsafe.SliceData(b[off : off+8]))
 }
 
 // aligned reports whether b starts at a multiple of 8.

@@ -1,0 +1,109 @@
+//go:build ipcinterleave
+
+package ipc
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A mutant is a fault that is built into the package on purpose: in a file, other text.
+type mutant struct{ name, file, from, to string }
+
+var roleMutants = []mutant{
+	{"the role is freed while a reader is needed", "client_role.go",
+		"case readerNeeded(w):\n\t\t\treturn needsReader", "case false:\n\t\t\treturn needsReader"},
+	{"the role is freed after the end", "client_role.go",
+		"case w&roleEnded != 0:\n\t\t\treturn needsBurial", "case false:\n\t\t\treturn needsBurial"},
+	{"the role is entrusted after the end", "client_role.go",
+		"case w&roleEnded != 0, !readerNeeded(w), ", "case !readerNeeded(w), "},
+	{"the role is entrusted although the server was not asked", "client_role.go",
+		", !asked && w&rolePaused == 0:", ":"},
+	{"the holder does not heed a notice", "client_role.go",
+		"w&^roleState|roleHeld) {\n\t\t\t\treturn false",
+		"w&^roleState|roleAsleep) {\n\t\t\t\tr.reads.Leave()\n\t\t\t\treturn true"},
+	{"a waiter that finds the role held leaves no notice", "client_role.go",
+		"case w&roleState == roleHeld && notify:", "case false:"},
+	{"two goroutines take the role", "client_role.go",
+		"case w&roleState == roleFree:", "case w&roleState == roleFree, w&roleState == roleHeld:"},
+	{"the end does not take an idle role", "client_role.go",
+		"return r.move(roleEnded, false)", "r.word.Or(roleEnded)\n\treturn notGranted"},
+	{"a paused role is taken", "client_role.go",
+		" && to&(rolePaused|roleEnded) != rolePaused:", ":"},
+	{"the end does not take a paused role", "client_role.go",
+		"to&(rolePaused|roleEnded) != rolePaused:", "to&rolePaused == 0:"},
+	{"a caller that has parked does not try to take the role", "client_wait.go",
+		"} else if c.takeRole() {", "} else if false {"},
+	{"a waiter does not look before it sleeps", "client_wait.go",
+		"return c.heed(p) || p.done() }", "return p.done() }"},
+	{"a new waiter does not look whether its call is completed", "client_wait.go",
+		"return c.heed(p) || p.done() }", "return c.heed(p) }"},
+	{"a waiter that ends its wait does not look for others that need one", "client_wait.go",
+		"\tc.role.leaveWaiter()\n\tif c.waiterNeeded() {", "\tc.role.leaveWaiter()\n\tif false {"},
+	{"the waiter is not poked when its call is completed", "client_wait.go",
+		"if c.role.isWaiter(p) {", "if false {"},
+	{"the role stays asleep when the inbox has room", "client_wait.go",
+		"func (c *Conn) resume() {\n\tif c.takeRole() {", "func (c *Conn) resume() {\n\tif false {"},
+	{"a pause is not taken back", "client_role.go",
+		"r.word.And(^uint64(rolePaused))", ""},
+	{"a call that is given up stays counted", "client_wait.go",
+		"\tc.role.unpark()\n\tp.err = contextError(ctx)", "\tp.err = contextError(ctx)"},
+}
+
+// TestInterleaveMutants builds each fault into the package and expects the tests of every order to
+// find it. It compiles the package once per fault.
+func TestInterleaveMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the package for each fault")
+	}
+	for _, m := range roleMutants {
+		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveReaderRole") })
+	}
+}
+
+// caught fails unless the test finds the fault.
+func (m *mutant) caught(t *testing.T, test string) {
+	path, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), m.from); n != 1 {
+		t.Fatalf("%s has the text %q %d times", m.file, m.from, n)
+	}
+	dir := t.TempDir()
+	mutated, overlay := filepath.Join(dir, "mutated.go"), filepath.Join(dir, "overlay.json")
+	write := func(name string, content []byte) {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(mutated, []byte(strings.Replace(string(text), m.from, m.to, 1)))
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(overlay, list)
+	out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-tags", "ipcinterleave",
+		"-run", "^"+test+"$", "-failfast", ".").CombinedOutput()
+	switch {
+	case err == nil:
+		t.Error("not found")
+	case !strings.Contains(string(out), "--- FAIL"):
+		t.Errorf("the fault does not compile, or the test crashes:\n%s", out)
+	default:
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "_interleave_test.go") {
+				t.Log(strings.TrimSpace(line))
+				break
+			}
+		}
+	}
+}

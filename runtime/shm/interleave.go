@@ -1,0 +1,25 @@
+//go:build ipcinterleave
+
+package shm
+
+import "github.com/ipcgen/ipcgen/internal/interleave"
+
+// Words are the control words of a ring that the two sides wait by.
+type Words struct{ Tail, Sleep, Head, Starve, Taken, Revoke *interleave.Uint64 }
+
+// Words returns the ring's control words.
+func (c *Consumer) Words() Words {
+	return Words{c.w.tail, c.w.sleep, c.w.head, c.w.starve, c.w.taken, c.w.revoke}
+}
+
+// Sense is what the producer can tell from the word of the consumer's sleep: 0 that the consumer
+// is awake, 1 that it was woken, 2 that it must be woken.
+func (p *Producer) Sense(sleep uint64) uint64 {
+	switch sleep {
+	case 0:
+		return 0
+	case p.woken:
+		return 1
+	}
+	return 2
+}
