@@ -8,13 +8,17 @@ import (
 	"sync/atomic"
 )
 
-// The types of shared words.
-type (
-	Bool           = atomic.Bool
-	Uint64         = atomic.Uint64
-	Pointer[T any] = atomic.Pointer[T]
-	Mutex          = sync.Mutex
-)
+// Bool is atomic.Bool.
+type Bool = atomic.Bool
+
+// Uint64 is atomic.Uint64.
+type Uint64 = atomic.Uint64
+
+// Pointer is atomic.Pointer.
+type Pointer[T any] = atomic.Pointer[T]
+
+// Mutex is sync.Mutex.
+type Mutex = sync.Mutex
 
 // Go starts a goroutine.
 func Go(f func()) { go f() }
