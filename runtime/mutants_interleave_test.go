@@ -91,8 +91,8 @@ func (m *mutant) caught(t *testing.T, test string) {
 		t.Fatal(err)
 	}
 	write(overlay, list)
-	out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-tags", "ipcinterleave",
-		"-run", "^"+test+"$", "-failfast", ".").CombinedOutput()
+	out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay,
+		"-tags", "ipcinterleave", "-run", "^"+test+"$", "-failfast", ".").CombinedOutput()
 	switch {
 	case err == nil:
 		t.Error("not found")

@@ -77,8 +77,8 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg
 	}
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
 	c.noteContexts.scope = c.contexts.scope
-	c.inbox = inbox{run: c.deliverWaiting, stop: c.paused.Store, room: l.Poke, idle: c.inboxIdle, spent: c.rx.spare.put,
-		limit: h.geo.ToServer}
+	c.inbox = inbox{run: c.deliverWaiting, stop: c.paused.Store, room: l.Poke,
+		idle: c.inboxIdle, spent: c.rx.spare.put, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
 	c.watchdog = time.AfterFunc(time.Hour, c.watch)
 	c.watchdog.Stop()
