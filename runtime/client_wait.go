@@ -16,7 +16,8 @@ import (
 // goroutine that exists only then.
 //
 // The waiter must look at everything after its wait has begun and before it sleeps, as rings of
-// the doorbell from before are forgotten. client_role_interleave_test.go runs this file in every order.
+// the doorbell from before are forgotten. client_role_interleave_test.go runs this file in every
+// order.
 
 // await waits until p is completed, which the end of ctx brings about too.
 func (c *Conn) await(ctx context.Context, p *pending) {

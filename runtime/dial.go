@@ -262,7 +262,8 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if c.routes = routes; !routes.empty() {
 		c.role.keepNeeded()
 	}
-	c.inbox = &inbox{run: c.receive, stop: c.pause, room: c.resume, spent: c.rx.spare.put, limit: limit}
+	c.inbox = &inbox{run: c.receive, stop: c.pause, room: c.resume,
+		spent: c.rx.spare.put, limit: limit}
 	if len(cfg.interceptors) > 0 {
 		c.chain = chainClient(direct{c}, cfg.interceptors)
 	}

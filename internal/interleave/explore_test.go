@@ -61,7 +61,8 @@ func TestInterleave(t *testing.T) {
 			switch {
 			case test.want == "" && rep.Err != nil:
 				t.Errorf("%v\n%s", rep.Err, strings.Join(rep.Trace, "\n"))
-			case test.want != "" && (rep.Err == nil || !strings.Contains(rep.Err.Error(), test.want)):
+			case test.want != "" &&
+				(rep.Err == nil || !strings.Contains(rep.Err.Error(), test.want)):
 				t.Errorf("%v in %d states, not %q", rep.Err, rep.States, test.want)
 			}
 		})
