@@ -65,7 +65,7 @@ func replica() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	s := &state{all: map[string]string{}}
-	m, err := group.Join(group.MemberConfig{State: s})
+	m, err := group.Join(group.JoinConfig{State: s})
 	if err != nil {
 		return err
 	}

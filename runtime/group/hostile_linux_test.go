@@ -30,7 +30,9 @@ func childRogue(args []string) error {
 		return err
 	}
 	channel := "rogue_" + args[1]
-	l, err := net.Listen("unix", filepath.Join(args[0], channel+".sock"))
+	path := filepath.Join(args[0], channel+".sock")
+	_ = os.Remove(path) // a predecessor that was killed has left its socket
+	l, err := net.Listen("unix", path)
 	if err != nil {
 		return err
 	}
