@@ -287,7 +287,9 @@ func (s *Server) welcome(ctx context.Context, l *Listener, g *guest, log *slog.L
 	}()
 	run, err := s.shake(ctx, l, g, log)
 	decided = true
-	if sys.PeerGone(err) { // as clients that end at once do; nobody is refused
+	// Clients that end at once are not refused. An error of the server's own, such as one of
+	// WithAuthorize, is a refusal, whatever it wraps.
+	if _, said := err.(*Error); !said && sys.PeerGone(err) {
 		left = true
 		log.Debug("client left during the handshake", "err", err)
 		return
