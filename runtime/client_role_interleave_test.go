@@ -42,7 +42,7 @@ var roleVariants = []roleVariant{
 	{name: "a call in place, closed", callers: 1, closes: true, inPlace: true},
 	{name: "a call that is cancelled, closed", callers: 1, closes: true, cancels: true},
 	{name: "a message, closed", closes: true, messages: 1, room: true},
-	{name: "a message that fills the inbox, closed", closes: true, messages: 1},
+	{name: "messages that fill the inbox, closed", switches: 4, closes: true, messages: 2},
 
 	{name: "two calls", callers: 2, switches: 2},
 	{name: "two calls and a writer", callers: 2, switches: 1, writer: true},
