@@ -363,7 +363,7 @@ func TestSurvivorsAreAdopted(t *testing.T) {
 	}
 }
 
-// A supervisor with fewer replicas, or without Survive, leaves no survivor beside its own replicas.
+// A supervisor with fewer replicas leaves no survivor beside its own, and reports the eviction.
 func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	d := newDomain(t)
 	killedHost(t, d, "audio", "survive")
@@ -372,7 +372,7 @@ func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	cfg.Replicas = 1
 	var events eventLog
 	cfg.Events = events.add
-	startGroup(t, cfg)
+	g := startGroup(t, cfg)
 	r, err := registry.Open(d, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -380,5 +380,9 @@ func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	defer r.Close()
 	if err := r.WaitGone(t.Context(), "audio_compute.1"); err != nil {
 		t.Error(err)
+	}
+	shutdown(t, g) // after which all events have been reported
+	if n := events.count(group.Evicted); n != 1 {
+		t.Errorf("%d evictions; events:\n%v", n, &events)
 	}
 }
