@@ -82,7 +82,8 @@ type slot struct {
 	field *schema.Field
 	size  int
 	align int
-	at    int // in the buffer, once the table has been placed
+	at    int    // in the buffer, once the table has been placed
+	bits  uint64 // of a scalar
 }
 
 // table appends a table's vtable, unless there is an equal one, and the table, of zeros but for

@@ -457,7 +457,7 @@ func (e flexElements) keys() (flexElements, error) {
 	return keys, err
 }
 
-// flexText writes a value as JSON.
+// flex writes a value of a FlexBuffer.
 func (w *writer) flex(r flexRef) error {
 	if err := w.checkSize(); err != nil {
 		return err

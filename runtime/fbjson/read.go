@@ -190,13 +190,14 @@ func (r *reader) table(t *Type, n int) (at int, err error) {
 		case typ.Base.IsScalar():
 			s.size = scalarSize(typ)
 			s.align = s.size
-			skip, err := r.isDefault(m)
+			bits, write, err := r.fieldBits(m)
 			if err != nil {
 				return 0, err
 			}
-			if skip {
+			if !write {
 				continue
 			}
+			s.bits = bits
 		case typ.IsStruct():
 			s.size, s.align = typ.Object.Size, typ.Object.Align
 		}
@@ -217,9 +218,13 @@ func (r *reader) table(t *Type, n int) (at int, err error) {
 		return 0, err
 	}
 	for i := range own {
-		m, place := r.members[members+i], r.slots[slots+i].at
+		m, place := r.members[members+i], r.slots[slots+i]
+		if m.field.Type.Base.IsScalar() {
+			r.setScalar(place.at, place.size, place.bits)
+			continue
+		}
 		if err := r.in(step{name: m.field.Name}, func() error {
-			return r.field(m, place, r.members[members:written])
+			return r.field(m, place.at, r.members[members:written])
 		}); err != nil {
 			return 0, err
 		}
@@ -384,18 +389,17 @@ func unionOf(t *Type, tag *schema.Field) *schema.Field {
 	return t.object.Fields[i+1]
 }
 
-// isDefault reports whether a scalar need not be written.
-func (r *reader) isDefault(m member) (bool, error) {
+// fieldBits returns the bits of a scalar field, and whether they need be written.
+func (r *reader) fieldBits(m member) (bits uint64, write bool, err error) {
 	f := m.field
 	if f.Optional && r.isNull(m.value) {
-		return true, nil
+		return 0, false, nil
 	}
-	bits, err := r.scalar(f, f.Type, m.value)
-	if err != nil {
+	if bits, err = r.scalar(f, f.Type, m.value); err != nil {
 		r.path = append(r.path, step{name: f.Name})
-		return false, err
+		return 0, false, err
 	}
-	return !f.Optional && !r.options.ForceDefaults && bits == defaultBits(f), nil
+	return bits, f.Optional || r.options.ForceDefaults || bits != defaultBits(f), nil
 }
 
 // defaultBits returns the bits of the default of a scalar field.
@@ -407,18 +411,10 @@ func defaultBits(f *schema.Field) uint64 {
 	return uint64(f.Default.Int) & (1<<(8*base.Size()) - 1)
 }
 
-// field writes the value of a field whose slot is at place, and what it refers to.
+// field writes the value of a field that is no scalar and whose slot is at place, and what it
+// refers to.
 func (r *reader) field(m member, place int, siblings []member) error {
-	f, typ := m.field, m.field.Type
-	switch {
-	case typ.Base.IsScalar():
-		bits, err := r.scalar(f, typ, m.value)
-		if err != nil {
-			return err
-		}
-		r.setScalar(place, scalarSize(typ), bits)
-		return nil
-	case typ.IsStruct():
+	if typ := m.field.Type; typ.IsStruct() {
 		return r.structAt(r.schema.types[typ.Object], m.value, place)
 	}
 	at, err := r.reference(m, siblings)
@@ -458,13 +454,18 @@ func (r *reader) reference(m member, siblings []member) (at int, err error) {
 		}
 		return at, err
 	case typ.Base == schema.String:
-		if r.nodes[n].kind != isString {
-			return 0, r.faultf(n, "%s for a string", r.shape(n))
-		}
-		return r.buffer.string(r.word(n), f.Shared), nil
+		return r.str(f, n)
 	default:
 		return r.table(r.schema.types[typ.Object], n)
 	}
+}
+
+// str writes a string of a field and returns its position.
+func (r *reader) str(f *schema.Field, n int) (at int, err error) {
+	if r.nodes[n].kind != isString {
+		return 0, r.faultf(n, "%s for a string", r.shape(n))
+	}
+	return r.buffer.string(r.word(n), f.Shared), nil
 }
 
 // tagOf returns the node of the type, or the types, of a union field.
@@ -499,10 +500,7 @@ func (r *reader) unionMember(f *schema.Field, e *schema.Enum, tag uint64, n int)
 	case m == nil:
 		return 0, r.faultf(n, "a value for a union %s whose type is %d", e.FullName(), tag)
 	case m.Type.Base == schema.String:
-		if r.nodes[n].kind != isString {
-			return 0, r.faultf(n, "%s for a string", r.shape(n))
-		}
-		return r.buffer.string(r.word(n), f.Shared), nil
+		return r.str(f, n)
 	case m.Type.IsStruct():
 		r.pad(0, m.Type.Object.Align)
 		at := r.zeros(m.Type.Object.Size)
@@ -600,14 +598,12 @@ func (r *reader) element(f *schema.Field, elem schema.Type, n, at int) error {
 	case elem.IsStruct():
 		return r.structAt(r.schema.types[elem.Object], n, at)
 	case elem.Base == schema.String:
-		if r.nodes[n].kind != isString {
-			return r.faultf(n, "%s for a string", r.shape(n))
-		}
-		to = r.buffer.string(r.word(n), f.Shared)
+		to, err = r.str(f, n)
 	default:
-		if to, err = r.table(r.schema.types[elem.Object], n); err != nil {
-			return err
-		}
+		to, err = r.table(r.schema.types[elem.Object], n)
+	}
+	if err != nil {
+		return err
 	}
 	r.refer(at, to)
 	return r.checkSize(n)

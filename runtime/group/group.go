@@ -117,8 +117,8 @@ func (g *Group) Wait(ctx context.Context, cond func(Status) bool) (Status, error
 	return g.s.board.wait(ctx, cond)
 }
 
-// WaitHealthy blocks until the epoch is greater than after and the group is healthy: all replicas
-// are ready and one of them is the primary. With the epoch of a status from before a failover, it
+// WaitHealthy blocks until the epoch is greater than after and the group is healthy, as
+// [Status.Healthy] defines it. With the epoch of a status from before a failover, it
 // waits for the end of that failover. Errors are those of [Group.Wait].
 func (g *Group) WaitHealthy(ctx context.Context, after uint64) (Status, error) {
 	return g.Wait(ctx, func(s Status) bool { return s.Epoch > after && s.Healthy() })
