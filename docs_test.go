@@ -167,11 +167,12 @@ func squeezed(text string) string {
 
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 
-// TestHouseDocsSnippets checks that every block of Go in the guide to the runtime is part of an
-// example, which the compiler reads and most of which run.
+// TestHouseDocsSnippets checks that every block of Go in the documents is part of an example, which
+// the compiler reads and most of which run. README.md has a test of its own.
 func TestHouseDocsSnippets(t *testing.T) {
 	var sources []string
-	for _, pattern := range []string{"runtime/example*_test.go", "runtime/*/example*_test.go"} {
+	for _, pattern := range []string{"runtime/example*_test.go", "runtime/*/example*_test.go",
+		"internal/gogen/grpctest/example*_test.go"} {
 		names, err := filepath.Glob(pattern)
 		if err != nil || len(names) == 0 {
 			t.Fatalf("no examples match %s (%v)", pattern, err)
@@ -180,15 +181,24 @@ func TestHouseDocsSnippets(t *testing.T) {
 			sources = append(sources, squeezed(read(t, name)))
 		}
 	}
-	blocks := goBlock.FindAllStringSubmatch(read(t, "docs/runtime.md"), -1)
-	if len(blocks) < 20 {
-		t.Errorf("docs/runtime.md has only %d snippets", len(blocks))
-	}
-	for _, b := range blocks {
-		want := squeezed(b[1])
-		if !slices.ContainsFunc(sources, func(s string) bool { return strings.Contains(s, want) }) {
-			t.Errorf("docs/runtime.md has a snippet that is in no example of runtime:\n%s", b[1])
+	found := 0
+	for _, page := range pages(t) {
+		if !strings.HasPrefix(page, "docs/") {
+			continue
 		}
+		blocks := goBlock.FindAllStringSubmatch(read(t, page), -1)
+		for _, b := range blocks {
+			want := squeezed(b[1])
+			if !slices.ContainsFunc(sources, func(s string) bool {
+				return strings.Contains(s, want)
+			}) {
+				t.Errorf("%s has a snippet that is in no example:\n%s", page, b[1])
+			}
+		}
+		found += len(blocks)
+	}
+	if found < 30 {
+		t.Errorf("only %d snippets found", found)
 	}
 }
 
