@@ -15,9 +15,10 @@ import (
 // longestLine is how many columns a line of Go code may have, where a tab is four.
 const longestLine = 100
 
-// TestLines checks the length of every line of Go that people write. Generated code is exempt, and
-// so are lines that belong to a string in backquotes: they are other texts, schemas for the
-// most part.
+// TestLines checks the length of every line of Go that people write, and that headings in comments
+// have an empty line before them, without which they are part of a paragraph. Generated code is
+// exempt, and so are lines that belong to a string in backquotes: they are other texts, schemas for
+// the most part.
 func TestLines(t *testing.T) {
 	files := 0
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
@@ -42,7 +43,12 @@ func TestLines(t *testing.T) {
 		}
 		files++
 		quoted := backquoted(text)
+		before := []byte("//")
 		for i, line := range bytes.Split(text, []byte("\n")) {
+			if bytes.HasPrefix(line, []byte("// # ")) && !bytes.Equal(before, []byte("//")) {
+				t.Errorf("%s:%d: a heading without an empty line before it", name, i+1)
+			}
+			before = line
 			line = bytes.ReplaceAll(line, []byte("\t"), []byte("    "))
 			if n := utf8.RuneCount(line); n > longestLine && !quoted[i+1] {
 				t.Errorf("%s:%d: %d columns, at most %d", name, i+1, n, longestLine)

@@ -14,9 +14,9 @@
 //
 // With [Config.Replication] a group also keeps the [State] of its service equal on all replicas.
 // The package does not run replicas on several machines, and does not store state on disk.
+//
 // # The reign
 //
-// One 64-bit word says who rules: it holds the epoch and the index of the primary. The word lies in
 // One 64-bit word, the reign, holds the epoch and the index of the primary. The word lies in a page
 // that only the supervisor can write and that all other processes map read-only. A promotion is one
 // atomic store to the word. A server loads the word when it takes a request, and again when it
@@ -26,12 +26,12 @@
 // the other processes that the supervisor has died.
 //
 // A replica is ready when its record is in the registry and its server answers a handshake. It is
-// dead when its robust futex or its pidfd says so: the supervisor acts on that at once, and reaps
-// A replica is ready when its record is in the registry and its server answers a handshake. It is
 // dead when its robust futex or its pidfd says so. The supervisor acts on that evidence at once,
 // and reaps the process later. A missed heartbeat is only a suspicion: the supervisor kills the
 // replica, and promotes another one when it has seen the death. After the death of a supervisor,
 // locks on places in the group's file tell the next supervisor which replicas are left.
+//
+// # Glossary
 //
 // The package, its documentation, its errors and its source use these words, each with one
 // meaning. TestHouseWords refuses others for the same things.
