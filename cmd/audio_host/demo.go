@@ -27,11 +27,18 @@ type demo struct {
 	group  *group.Group
 	conn   *group.Client
 	client *audio.AudioControlClient
+
+	outputErr error // the first failure to print
 }
 
-func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
+// printf prints a line of the demo. The demo goes on if that fails; run reports the first failure.
+func (d *demo) printf(format string, args ...any) {
+	if _, err := fmt.Fprintf(d.out, format, args...); err != nil && d.outputErr == nil {
+		d.outputErr = fmt.Errorf("the output is incomplete: %w", err)
+	}
+}
 
-// run runs the demo, and ends every replica in any case.
+// run runs the demo, and ends every replica in any case. It fails if its output cannot be written.
 func (d *demo) run(ctx context.Context) (err error) {
 	d.printf("host: starting service group (2 replicas)...\n")
 	cfg := group.Config{
@@ -76,7 +83,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.printf("host: done\n")
-	return nil
+	return d.outputErr
 }
 
 // drive starts a stream on the first primary and sets its gain.

@@ -64,7 +64,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		if _, err := fmt.Fprint(stdout, usage); err != nil {
+			fmt.Fprintf(stderr, "audio_host: %v\n", err)
+			return exitFailed
+		}
 		return exitOK
 	case err != nil:
 		fmt.Fprintf(stderr, "audio_host: %v\n%s", err, usage)

@@ -237,6 +237,27 @@ func TestHostKilled(t *testing.T) {
 	nothingLeft(t, domain)
 }
 
+// TestFullOutput runs the demo with an output that takes nothing: the demo ends as always, says so,
+// and its status tells scripts that the output is incomplete.
+func TestFullOutput(t *testing.T) {
+	domain := newDomain(t)
+	cmd := host(domain)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	var errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = full, &errOut
+	err = start(t, cmd)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 ||
+		!strings.Contains(errOut.String(), "no space left on device") {
+		t.Errorf("ended with %v\n%s", err, &errOut)
+	}
+	nothingLeft(t, domain)
+}
+
 // TestTwoHosts starts a second host while the first runs.
 func TestTwoHosts(t *testing.T) {
 	domain := newDomain(t)

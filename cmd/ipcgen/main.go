@@ -119,15 +119,13 @@ func (l *pathList) Set(s string) error { *l = append(*l, s); return nil }
 func run(args []string, stdout, stderr io.Writer) (code int, sig os.Signal) {
 	c := &command{stdout: stdout, stderr: stderr}
 	if err := c.parse(args); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(stdout, usage)
-		return exitOK, nil
+		return c.print(usage), nil
 	} else if err != nil {
 		fmt.Fprintf(stderr, "ipcgen: %v\nRun ipcgen -h for usage.\n", err)
 		return exitUsage, nil
 	}
 	if c.version {
-		fmt.Fprintln(stdout, "ipcgen", version())
-		return exitOK, nil
+		return c.print("ipcgen " + version() + "\n"), nil
 	}
 	schemas, diags := schema.Load(c.loadOptions(), c.paths...)
 	code, err := c.do(schemas, diags)
@@ -141,6 +139,15 @@ func run(args []string, stdout, stderr io.Writer) (code int, sig os.Signal) {
 		return exitFailed, c.signal
 	}
 	return code, c.signal
+}
+
+// print prints what the command was asked for, and returns the exit status.
+func (c *command) print(text string) (code int) {
+	if _, err := io.WriteString(c.stdout, text); err != nil {
+		fmt.Fprintf(c.stderr, "ipcgen: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
 }
 
 func (c *command) loadOptions() schema.Options {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -231,6 +232,24 @@ func TestHelp(t *testing.T) {
 	for _, arg := range []string{"-h", "-help", "--help"} {
 		if code, stdout, stderr := ipcgen(arg); code != exitOK || stdout != usage || stderr != "" {
 			t.Errorf("%s: status %d, printed %q and %q", arg, code, stdout, stderr)
+		}
+	}
+}
+
+// brokenWriter takes nothing, as a full disk does.
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestOutputCannotBeWritten checks that what the command prints is not lost in silence.
+func TestOutputCannotBeWritten(t *testing.T) {
+	newModule(t, map[string]string{"a.fbs": "table A { x: int; }"})
+	for _, args := range [][]string{{"-h"}, {"-version"}, {"-dump", "a.fbs"}, {"-deps", "a.fbs"},
+		{"-outputs", "a.fbs"}} {
+		var errOut bytes.Buffer
+		code, _ := run(args, brokenWriter{}, &errOut)
+		if code != exitFailed || !strings.Contains(errOut.String(), "no space left") {
+			t.Errorf("%s: status %d, printed %q", args, code, &errOut)
 		}
 	}
 }

@@ -48,7 +48,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	instance := ""
 	switch {
 	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
-		fmt.Fprint(stdout, Usage)
+		if _, err := fmt.Fprint(stdout, Usage); err != nil {
+			fmt.Fprintf(stderr, "audio_service: %v\n", err)
+			return 1
+		}
 		return 0
 	case len(args) == 1 && args[0] != "" && !strings.HasPrefix(args[0], "-"):
 		instance = args[0]

@@ -58,10 +58,13 @@ func (e *PathError) Error() string {
 func (e *PathError) Unwrap() error { return e.Err }
 
 // failed returns the error of a system call. The meaning of the system's error, if it is known, is
-// a better hint than the given one.
+// a better hint than the given one, and belongs to the error of the system, so that nothing that
+// wraps it says it again.
 func failed(path, hint string, err error) error {
-	if cause := sys.CauseOf("open", err); cause != "" {
-		hint = cause
+	err = sys.ExplainOf(err)
+	var explained *sys.CauseError
+	if errors.As(err, &explained) {
+		hint = ""
 	}
 	return &PathError{path, hint, err}
 }
@@ -181,7 +184,11 @@ func openOnce(path string) (*Dir, error) {
 		}
 		return nil, failed(path, "", err)
 	}
-	if !before.IsDir() { // also for a symbolic link to a directory
+	if before.Mode()&fs.ModeSymlink != 0 {
+		return nil, unsafeDir(path, "it is a symbolic link",
+			"give the path of the directory itself, or choose another domain with "+EnvVar)
+	}
+	if !before.IsDir() {
 		return nil, unsafeDir(path, "it is no directory",
 			"remove it or choose another domain with "+EnvVar)
 	}

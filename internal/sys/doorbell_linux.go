@@ -67,6 +67,10 @@ func OpenDoorbell(f *os.File) (*Doorbell, error) {
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // without "file file+net" and the name that the file was given
+		}
 		return nil, fmt.Errorf("open a doorbell: %w", ExplainOf(err))
 	}
 	conn, ok := c.(*net.UnixConn)

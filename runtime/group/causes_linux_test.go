@@ -60,7 +60,8 @@ var situations = []situation{
 		want: []string{"resource exhausted", "receive the peer's descriptors", "RLIMIT_NOFILE",
 			"ulimit -n"}},
 	{calls: "FileConn", do: "dial", server: "-", setup: "no descriptors but three",
-		want: []string{"resource exhausted", "open a doorbell", "RLIMIT_NOFILE", "ulimit -n"}},
+		want: []string{"resource exhausted", "open a doorbell: fcntl: ", "RLIMIT_NOFILE",
+			"ulimit -n"}},
 	{calls: "Open OpenRoot", do: "dial", server: "-", setup: "no descriptors",
 		want: []string{"resource exhausted", "RLIMIT_NOFILE"}},
 	{calls: "DialUnix", do: "dial", server: "-", forbid: "socket=EPERM",
@@ -118,6 +119,7 @@ var situations = []situation{
 	{calls: "Start", do: "group", setup: "noexec",
 		want: []string{"svc.", "permission denied", "noexec"}},
 	{calls: "Start", do: "group", setup: "no program", want: []string{"no such file or directory"}},
+	{calls: "Start", do: "group", setup: "no devices", want: []string{"there is no /dev/null"}},
 	{calls: "Start", do: "group", forbid: "setpgid=EPERM",
 		want: []string{"SysProcAttr", "a security policy refuses"}},
 	{calls: "Start", do: "group", forbid: "fork=EAGAIN",
@@ -197,6 +199,9 @@ var faults = map[string]func(domain *string) error{
 		}
 		program = filepath.Join(folder, "replica")
 		return os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755)
+	},
+	"no devices": func(*string) error {
+		return syscall.Mount("causes", "/dev", "tmpfs", 0, "mode=755")
 	},
 	"no program": func(d *string) error { program = *d + "/replica"; return nil },
 }
@@ -334,6 +339,9 @@ func TestErrorsNameTheCause(t *testing.T) {
 					if !strings.Contains(text, w) {
 						t.Errorf("says: %s\ndoes not say: %s", text, w)
 					}
+					if len(w) > 20 && strings.Count(text, w) > 1 { // a sentence
+						t.Errorf("says more than once: %s\n%s", w, text)
+					}
 				}
 				if strings.Contains(text, "(not ") {
 					t.Errorf("speaks of the outcome of a call: %s", text)
@@ -350,7 +358,7 @@ func (s *situation) tell(t *testing.T, d string) ([]byte, error) {
 	cmd := childCommand("cause", d, s.do, s.setup)
 	cmd.SysProcAttr = new(syscall.SysProcAttr)
 	switch s.setup {
-	case "read-only", "no room", "noexec":
+	case "read-only", "no room", "noexec", "no devices":
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	case "no right":
 		for p := filepath.Dir(d); p != os.TempDir() && p != "/"; p = filepath.Dir(p) {

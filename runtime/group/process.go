@@ -172,6 +172,9 @@ func startError(name string, cmd *exec.Cmd, err error) error {
 		e.Hint = "its working directory " + cmd.Dir + " is no folder that can be entered"
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist) && missing != nil:
 		e.Hint = "give the path of the service's executable"
+	case errors.Is(err, fs.ErrNotExist) && !exists(os.DevNull):
+		e.Hint = "there is no " + os.DevNull + ", which is the standard input of a process that " +
+			"is given none; mount /dev, or set Stdin of the command"
 	case errors.Is(err, fs.ErrNotExist):
 		e.Hint = "the executable is there, but not the program that runs it: the interpreter in " +
 			"its first line, or its dynamic linker"
@@ -186,6 +189,11 @@ func startError(name string, cmd *exec.Cmd, err error) error {
 		e.Hint = sys.CauseOf("start", err)
 	}
 	return e
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func isFolder(path string) bool {
