@@ -234,7 +234,7 @@ func (r *ReplyBuilder) Build(size int,
 	if err := r.c.stamp(r.j, &f); err != nil {
 		return err
 	}
-	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, nil, func() {
+	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, &r.j.answer, func() {
 		r.c.stepAside(r.j)
 	},
 		func(b *flatbuffers.Builder) {

@@ -59,8 +59,13 @@ var starts = []start{
 
 // aside makes a call in place.
 func aside(ctx context.Context, c *ipc.Conn, data []byte) error {
+	return asideBy(ctx, c, methodAside, data)
+}
+
+// asideBy is aside for any method.
+func asideBy(ctx context.Context, c *ipc.Conn, m *ipc.Method[blob, blob], data []byte) error {
 	return c.InvokeInPlace(ctx, &ipc.InPlaceCall{
-		Method: methodAside.Info(), Size: len(data) + 64,
+		Method: m.Info(), Size: len(data) + 64,
 		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
 		Read:  func([]byte) error { return nil },
 	})

@@ -3,9 +3,12 @@ package ipc_test
 import (
 	"context"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -63,6 +66,107 @@ func limitsOfCalls(t *testing.T, v ipc.RendezvousOption) {
 	if err := <-waiting; err != nil {
 		t.Errorf("the call that waited for a place: %v", err)
 	}
+}
+
+// callsAboveTheLimit makes more calls at once than a connection may have in flight, in every way in
+// which a call is answered: a client that keeps to the limit is never refused.
+func callsAboveTheLimit(t *testing.T, v ipc.RendezvousOption) {
+	const limit, callers = 4, 16
+	calls := 250
+	if testing.Short() {
+		calls = 100
+	}
+	// work makes a handler slow in the eyes of the server, so that its calls run apart.
+	work := func() func() {
+		var n atomic.Int64
+		return func() {
+			if n.Add(1) < 2*callers {
+				pause(4000)
+			}
+			pause(60)
+		}
+	}
+	long, refuse, linger := work(), work(), work()
+	host(t, v, ipc.WithMaxCalls(limit), echoService(
+		ipc.Handle(methodLong, func(_ context.Context, m *blob) (*blob, error) {
+			long()
+			return m, nil
+		}),
+		ipc.Handle(methodRefuse, func(context.Context, *blob) (*blob, error) {
+			refuse()
+			return nil, ipc.Errorf(ipc.CodeNotFound, "on purpose")
+		}),
+		ipc.HandleInPlace(methodLinger,
+			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+				linger()
+				err := reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{})
+				})
+				pause(60)
+				return err
+			})))
+	c := dial(t, v)
+	plain := func(m *ipc.Method[blob, blob], n int) func() error {
+		return func() error {
+			_, err := ipc.Invoke(t.Context(), c, m, &blob{make([]byte, n)})
+			return err
+		}
+	}
+	inPlace := func(m *ipc.Method[blob, blob]) func() error {
+		return func() error { return asideBy(t.Context(), c, m, nil) }
+	}
+	for name, call := range map[string]func() error{
+		"plain": plain(methodEcho, 10), "apart": plain(methodLong, 10),
+		"in pieces": plain(methodLong, 70_000), "errors": plain(methodRefuse, 10),
+		"in place": inPlace(methodAside), "in place, apart": inPlace(methodLinger),
+	} {
+		var group sync.WaitGroup
+		var refused atomic.Int64
+		for range callers {
+			group.Go(func() {
+				for range calls {
+					if ipc.CodeOf(call()) == ipc.CodeResourceExhausted {
+						refused.Add(1)
+					}
+				}
+			})
+		}
+		group.Wait()
+		if n := refused.Load(); n > 0 {
+			t.Errorf("%s: %d of %d calls were refused", name, n, callers*calls)
+		}
+	}
+	still(t, c)
+}
+
+// answeredCallsDoNotCount makes calls while handlers of earlier ones go on after their replies:
+// neither these calls nor their requests count, up to a limit.
+func answeredCallsDoNotCount(t *testing.T, v ipc.RendezvousOption) {
+	const limit, most = 2, 2*2 + 64
+	end := make(chan struct{})
+	release := sync.OnceFunc(func() { close(end) })
+	defer release()
+	host(t, v, ipc.WithMaxCalls(limit), echoService(ipc.HandleInPlace(methodLinger,
+		func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+			err := reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+				_ = encodeBlob(b, 0, &blob{})
+			})
+			<-end
+			return err
+		})))
+	c := dial(t, v)
+	for range most {
+		if err := asideBy(t.Context(), c, methodLinger, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(t, asideBy(t.Context(), c, methodLinger, nil), ipc.CodeResourceExhausted,
+		ipc.NotExecuted, "of which 68 are answered or cancelled")
+	release()
+	for ipc.CodeOf(asideBy(t.Context(), c, methodLinger, nil)) == ipc.CodeResourceExhausted {
+		runtime.Gosched()
+	}
+	still(t, c)
 }
 
 func limitsOfConnections(t *testing.T, v ipc.RendezvousOption) {

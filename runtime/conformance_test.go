@@ -54,6 +54,8 @@ var behaviours = []struct {
 
 	{"limits of messages", limitsOfMessages},
 	{"limits of calls", limitsOfCalls},
+	{"calls above the limit wait", callsAboveTheLimit},
+	{"calls that are answered do not count", answeredCallsDoNotCount},
 	{"limits of connections", limitsOfConnections},
 	{"a client that does not read", clientThatDoesNotRead},
 	{"a server that does not read", serverThatDoesNotRead},

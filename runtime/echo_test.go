@@ -81,6 +81,11 @@ var (
 
 	methodAside = echoMethod("Aside") // answers with the request, in place
 
+	// For handlers of the tests' own.
+	methodLong   = echoMethod("Long")
+	methodRefuse = echoMethod("Refuse")
+	methodLinger = echoMethod("Linger")
+
 	messageNote = ipc.NewMessage(echoProtocol, ipc.MessageSpec[blob]{
 		Name: "Note", ID: idOf("test.Echo/Note"), Encode: encodeBlob, Decode: decodeBlob,
 	})

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
+	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -183,13 +185,48 @@ func TestLongRequestsHeld(t *testing.T) {
 		}
 	}
 	for range budget / long {
-		answerOf(t, raw)
+		if f := answerOf(t, raw); f.Code != ipc.CodeCanceled {
+			t.Errorf("a call within the limit is answered with %+v", f)
+		}
 	}
 	putLong(t, raw, 1000<<3, block, long)
 	raw.Put(ipc.RawFrame{Tag: ipc.RawCancel, ID: 1000 << 3})
 	if f := answerOf(t, raw); f.Code != ipc.CodeCanceled {
 		t.Errorf("a call after the others have ended: %+v", f)
 	}
+}
+
+// TestLongRequestsOfAnsweredCalls makes calls while handlers go on after their replies: the
+// requests that these handlers hold do not count, up to as many bytes again.
+func TestLongRequestsOfAnsweredCalls(t *testing.T) {
+	const long, budget = 8 << 20, 64 << 20
+	end := make(chan struct{})
+	release := sync.OnceFunc(func() { close(end) })
+	defer release()
+	d := newDomain(t)
+	serve(t, d, ipc.WithMaxMessage(long), ipc.NewService(&ipc.Protocol{Name: "test.Linger"},
+		ipc.HandleInPlace(methodLinger,
+			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+				err := reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{})
+				})
+				<-end
+				return err
+			})))
+	c := dial(t, d, ipc.WithMaxMessage(long))
+	data := make([]byte, long-100)
+	for i := range 2 * budget / long {
+		if err := asideBy(t.Context(), c, methodLinger, data); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+	}
+	want(t, asideBy(t.Context(), c, methodLinger, data), ipc.CodeResourceExhausted,
+		ipc.NotExecuted, "limit of a connection is 134217728")
+	release()
+	for ipc.CodeOf(asideBy(t.Context(), c, methodLinger, data)) == ipc.CodeResourceExhausted {
+		runtime.Gosched()
+	}
+	still(t, c)
 }
 
 // TestShortRequestsAfterLongOnes lets calls with short requests follow others with long ones,

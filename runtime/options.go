@@ -219,7 +219,7 @@ func WithServerInterceptor(i ServerInterceptor) ServerOption {
 }
 
 // WithMaxCalls limits the calls in flight per connection. Further ones wait at
-// the client.
+// the client. A call is in flight until its answer is on its way, or its client has cancelled it.
 func WithMaxCalls(n int) ServerOption {
 	return serverOption(func(c *serverConfig) { c.maxCalls = n })
 }

@@ -137,8 +137,17 @@ func (r *receiver) more(tag uint32, rec []byte) (done bool, err error) {
 	case got > r.total, last != (got == r.total):
 		return false, fmt.Errorf("%w: pieces add up to %d bytes, not %d", errBroken, got, r.total)
 	}
+	r.grow(len(rec))
 	r.body = append(r.body, rec...)
 	return last, nil
+}
+
+// grow makes room for n more bytes of the message that is under way: at most twice what has come,
+// and never more than the message has, as its memory counts for the limits of a connection.
+func (r *receiver) grow(n int) {
+	if need := len(r.body) + n; need > cap(r.body) {
+		r.body = append(make([]byte, 0, min(2*need, r.total)), r.body...)
+	}
 }
 
 // keep returns a body that next has returned for use after its release: itself if

@@ -26,6 +26,7 @@ type job struct {
 	lost    bool         // it runs apart; under mu
 	givenUp bool         // and the client has cancelled it; under mu
 	held    int          // bytes of its request that the budget counts; under mu
+	answer  sent         // its answer is in the ring; under tx.mu
 }
 
 // newJob returns a job for the next call. Only the reader calls it.
@@ -52,7 +53,7 @@ func (j *job) finish() {
 	if cap(j.builder.Bytes) > keepBuffer {
 		j.builder = flatbuffers.NewBuilder(256)
 	}
-	j.lost, j.givenUp, j.reply = false, false, ReplyBuilder{}
+	j.lost, j.givenUp, j.reply, j.answer = false, false, ReplyBuilder{}, sent{}
 }
 
 // request handles a call, here or on another goroutine. It returns false when
@@ -179,7 +180,6 @@ func (c *serverConn) cancel(id uint64) {
 	defer c.mu.Unlock()
 	if j := c.apart[id]; j != nil && !j.givenUp {
 		j.givenUp = true
-		c.givenUp++
 		j.ctx.cancel()
 	}
 }
@@ -344,7 +344,7 @@ func (c *serverConn) send(j *job, f *frame, body []byte) {
 	if c.down.Load() != nil {
 		return
 	}
-	if err := c.tx.write(context.Background(), f, body, nil, func() {
+	if err := c.tx.write(context.Background(), f, body, &j.answer, func() {
 		c.stepAside(j)
 	}); err != nil && c.down.Load() == nil {
 		c.log.Warn("reply lost", "err", err)

@@ -61,10 +61,9 @@ type serverConn struct {
 
 	crowd atomic.Int32 // calls in apart; changes under mu
 
-	mu      sync.Mutex
-	apart   map[uint64]*job // what runs on goroutines of its own, by call
-	givenUp int             // how many of those the client has cancelled
-	held    int             // bytes of their requests
+	mu    sync.Mutex      // after tx.mu
+	apart map[uint64]*job // what runs on goroutines of its own, by call
+	held  int             // bytes of their requests
 }
 
 func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg *shm.Segment,

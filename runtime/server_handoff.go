@@ -86,37 +86,71 @@ const (
 	leastBudget    = 64 << 20
 )
 
+// lingering is how many handlers may run beside twice the limit of calls: of calls that are
+// answered, and whose goroutines have not come to their end.
+const lingering = 64
+
 // mayBegin decides on a call that has come while others run apart: one that has the id of
 // another ends the connection, since a cancellation could mean either, and one beyond the
-// limit is refused. A client that cancels a call may make another one before the handler of
-// the first has noticed; so cancelled calls have a limit of their own. size is that of the
-// request.
+// limit is refused. size is that of the request.
 func (c *serverConn) mayBegin(f *frame, size int) bool {
 	c.mu.Lock()
-	used, n, givenUp, held := c.apart[f.id] != nil, len(c.apart), c.givenUp, c.held
+	used := c.apart[f.id] != nil
+	// Of these calls, some may be over for the client.
+	enough := len(c.apart) < c.srv.cfg.maxCalls && c.held+size <= c.budget
 	c.mu.Unlock()
-	limit := c.srv.cfg.maxCalls
 	if used {
 		c.rx.release()
 		c.broken(fmt.Errorf("%w: call %#x is in flight already", errBroken, f.id))
 		return false
 	}
-	var why string
-	switch {
-	case n-givenUp >= limit:
-		why = fmt.Sprintf("%d calls are in flight, the limit of a connection", limit)
-	case n >= 2*limit:
-		why = fmt.Sprintf("the handlers of %d calls run, twice the limit of a connection; %d of "+
-			"the calls are cancelled", n, givenUp)
-	case held+size > c.budget && n > 0:
-		why = fmt.Sprintf("the requests of %d calls whose handlers run take %d bytes, this one "+
-			"%d; the limit of a connection is %d", n, held, size, c.budget)
-	default:
+	if enough {
+		return true
+	}
+	why := c.excess(size)
+	if why == "" {
 		return true
 	}
 	c.rx.release()
 	c.refuse(f.id, &Error{Code: CodeResourceExhausted, Outcome: NotExecuted, Msg: why})
 	return false
+}
+
+// excess says why there is no room for a call with a request of size bytes, or returns "".
+//
+// A client makes its next call when it has an answer, or has cancelled a call, which is before the
+// handler has come to its end. So these calls do not count, but have a limit of their own: a
+// handler in place may go on after its reply, and any handler after it is cancelled.
+func (c *serverConn) excess(size int) string {
+	limit := c.srv.cfg.maxCalls
+	c.tx.mu.Lock() // before mu
+	defer c.tx.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, over, held := len(c.apart), 0, c.held
+	for _, j := range c.apart {
+		if j.answer.done {
+			held -= j.held
+		}
+		if j.answer.done || j.givenUp {
+			over++
+		}
+	}
+	switch {
+	case n-over >= limit:
+		return fmt.Sprintf("%d calls are in flight, the limit of a connection", limit)
+	case n >= 2*limit+lingering:
+		return fmt.Sprintf("the handlers of %d calls run, of which %d are answered or cancelled; "+
+			"the limit of a connection is %d", n, over, 2*limit+lingering)
+	case n > 0 && held+size > c.budget:
+		return fmt.Sprintf("the requests of calls in flight take %d bytes, this one %d; the limit "+
+			"of a connection is %d", held, size, c.budget)
+	case n > 0 && c.held+size > 2*c.budget:
+		return fmt.Sprintf("the requests of %d calls whose handlers run take %d bytes, this one "+
+			"%d; the limit of a connection is %d, answered calls included", n, c.held, size,
+			2*c.budget)
+	}
+	return ""
 }
 
 // refuse answers a call that is not handled. A client that sends such calls and does not
@@ -171,9 +205,6 @@ func (c *serverConn) endApart(j *job) {
 	delete(c.apart, j.frame.id)
 	c.held -= j.held
 	c.crowd.Add(-1)
-	if j.givenUp {
-		c.givenUp--
-	}
 	last := len(c.apart) == 0
 	c.mu.Unlock()
 	j.finish()
