@@ -40,6 +40,7 @@ func brief() effort {
 type bench struct {
 	effort   effort
 	match    *regexp.Regexp
+	size     int // of messages; 0 for all sizes
 	folder   string
 	readme   string // the README to bring up to date; "" for none
 	pinned   bool

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 
 	"github.com/ipcgen/ipcgen/bench/internal/contest"
 	"github.com/ipcgen/ipcgen/bench/internal/failover"
@@ -31,6 +32,9 @@ README.md says how to read the tables.
   -run REGEXP   measure only what matches: SECTION/ITEM, for example
                 -run 'latency/(bare|call)$' or -run failover
   -list         print what -run can match, and exit
+  -size BYTES   round trips and one-way messages of this size alone
+  -rounds N     and -turn D: how often each contestant has a turn, and for how long,
+                instead of 9 times 300ms
   -pin          keep clients on the first processor and servers on the second:
                 steadier on a busy machine, but sleepers are then always woken
                 across processors
@@ -76,6 +80,9 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	quick := flags.Bool("quick", false, "")
 	pattern := flags.String("run", "", "")
 	list := flags.Bool("list", false, "")
+	size := flags.Int("size", 0, "")
+	rounds := flags.Int("rounds", 0, "")
+	turn := flags.Duration("turn", 0, "")
 	pin := flags.Bool("pin", false, "")
 	folder := flags.String("o", "results", "")
 	readme := flags.String("readme", "", "")
@@ -93,8 +100,17 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	if *quick {
 		effort = quickly
 	}
-	b := &bench{effort: effort, match: match, folder: *folder, readme: *readme, pinned: *pin,
-		progress: newProgress(stderr)}
+	if *rounds > 0 {
+		effort.rounds = *rounds
+	}
+	if *turn > 0 {
+		effort.turn = *turn
+	}
+	if *size != 0 && !slices.Contains(contest.Sizes, *size) {
+		return fmt.Errorf("-size: messages have %v bytes, not %d", contest.Sizes, *size)
+	}
+	b := &bench{size: *size, effort: effort, match: match, folder: *folder, readme: *readme,
+		pinned: *pin, progress: newProgress(stderr)}
 	if *list {
 		return b.list(stdout)
 	}

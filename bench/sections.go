@@ -122,6 +122,14 @@ func (b *bench) plan() measure.Plan {
 		Progress: b.progress.say}
 }
 
+// messages are the sizes of the messages to measure.
+func (b *bench) messages() []int {
+	if b.size != 0 {
+		return []int{b.size}
+	}
+	return contest.Sizes
+}
+
 func contestants(items []item) (cs []*contest.Contestant) {
 	for _, i := range items {
 		cs = append(cs, i.contestant)
@@ -135,7 +143,7 @@ func (b *bench) title(s string) { fmt.Fprintf(&b.doc, "\n## %s\n\n", s) }
 func (b *bench) latency(items []item) error {
 	b.title("Round trips")
 	var failed []error
-	for _, size := range contest.Sizes {
+	for _, size := range b.messages() {
 		ls, err := measure.Latencies(contestants(items), size, b.plan())
 		failed = append(failed, err)
 		if len(ls) == 0 {
@@ -170,7 +178,7 @@ func (b *bench) latencyOf(size int, ls []*measure.Latency) error {
 func (b *bench) oneWay(items []item) error {
 	b.title("One way")
 	var failed []error
-	for _, size := range contest.Sizes {
+	for _, size := range b.messages() {
 		ts, err := measure.OneWay(contestants(items), size, b.plan())
 		failed = append(failed, err)
 		b.summary.OneWay = append(b.summary.OneWay, ts)
