@@ -19,7 +19,8 @@ type InPlaceCall struct {
 	Seq uint64
 	// Size is how many bytes of the ring to set aside for the request. A
 	// request that turns out longer, or does not fit into half of the ring (see
-	// WithRings), is built elsewhere and copied.
+	// WithRings), is built elsewhere and copied. So is one of a small size, where
+	// that is faster.
 	Size int
 	// Build builds and finishes the request. It runs while all other writers of
 	// the connection wait, so it should only build.
@@ -139,13 +140,18 @@ func (c *Conn) readInPlace(trip *inPlaceTrip, reply []byte) (err error) {
 	return trip.read(reply)
 }
 
+// shortInPlace is the length of a record up to which a message is built in the memory of its
+// builder and copied. That is faster: a builder reads what it has written, and in the ring it waits
+// for each cache line, which the peer has read last. The copy leaves no gap that the peer reads.
+const shortInPlace = 256
+
 // build writes a message of at most size bytes that build makes in the ring,
 // with b. A longer one is copied.
 func (t *transmitter) build(ctx context.Context, f *frame, b *flatbuffers.Builder, size int,
 	at *sent, block func(), build func(*flatbuffers.Builder)) (err *Error) {
 	head := f.size() + gapLen
 	n := (head + max(size, 0) + 7) &^ 7
-	if n > t.place {
+	if n > t.place || n <= shortInPlace {
 		body, err := encode(b, func() error { build(b); return nil })
 		if err != nil {
 			return err

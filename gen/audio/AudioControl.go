@@ -229,10 +229,10 @@ var audioControlStartStream = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec
 })
 
 var audioControlStartStreamInPlace = ipc.NewInPlaceMethod(audioControlStartStream.Info(), ipc.InPlaceSpec[StartStream, Ack]{
-	FinishRequest: finishControlMsgStartStream,
-	OpenRequest:   openControlMsgStartStream,
-	FinishReply:   finishReplyMsgAck,
-	OpenReply:     openReplyMsgAck,
+	FinishRequest: placeControlMsgStartStream,
+	OpenRequest:   viewControlMsgStartStream,
+	FinishReply:   placeReplyMsgAck,
+	OpenReply:     viewReplyMsgAck,
 })
 
 var audioControlStopStream = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[StopStreamT, AckT]{
@@ -245,10 +245,10 @@ var audioControlStopStream = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[
 })
 
 var audioControlStopStreamInPlace = ipc.NewInPlaceMethod(audioControlStopStream.Info(), ipc.InPlaceSpec[StopStream, Ack]{
-	FinishRequest: finishControlMsgStopStream,
-	OpenRequest:   openControlMsgStopStream,
-	FinishReply:   finishReplyMsgAck,
-	OpenReply:     openReplyMsgAck,
+	FinishRequest: placeControlMsgStopStream,
+	OpenRequest:   viewControlMsgStopStream,
+	FinishReply:   placeReplyMsgAck,
+	OpenReply:     viewReplyMsgAck,
 })
 
 var audioControlSetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[SetParamT, AckT]{
@@ -262,10 +262,10 @@ var audioControlSetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[Se
 })
 
 var audioControlSetParamInPlace = ipc.NewInPlaceMethod(audioControlSetParam.Info(), ipc.InPlaceSpec[SetParam, Ack]{
-	FinishRequest: finishControlMsgSetParam,
-	OpenRequest:   openControlMsgSetParam,
-	FinishReply:   finishReplyMsgAck,
-	OpenReply:     openReplyMsgAck,
+	FinishRequest: placeControlMsgSetParam,
+	OpenRequest:   viewControlMsgSetParam,
+	FinishReply:   placeReplyMsgAck,
+	OpenReply:     viewReplyMsgAck,
 })
 
 var audioControlGetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[GetParamT, ParamValueT]{
@@ -280,8 +280,8 @@ var audioControlGetParam = ipc.NewMethod(AudioControlProtocol, ipc.MethodSpec[Ge
 })
 
 var audioControlGetParamInPlace = ipc.NewInPlaceMethod(audioControlGetParam.Info(), ipc.InPlaceSpec[GetParam, ParamValue]{
-	FinishRequest: finishControlMsgGetParam,
-	OpenRequest:   openControlMsgGetParam,
-	FinishReply:   finishReplyMsgParamValue,
-	OpenReply:     openReplyMsgParamValue,
+	FinishRequest: placeControlMsgGetParam,
+	OpenRequest:   viewControlMsgGetParam,
+	FinishReply:   placeReplyMsgParamValue,
+	OpenReply:     viewReplyMsgParamValue,
 })

@@ -168,6 +168,33 @@ func openControlMsgStartStream(buf []byte) (m StartStream, seq, refSeq uint64, e
 	return m, x.Seq(), 0, nil
 }
 
+func placeControlMsgStartStream(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControlMsgStartStream.Built(b, at)
+	if pos == 0 {
+		finishControlMsgStartStream(b, seq, refSeq, at)
+		return
+	}
+	var v StartStream
+	v.Init(b.Bytes, pos)
+	var m StartStreamT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatControlMsgStartStream.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint32(x[44:], m.SampleRate)
+	flatbuffers.WriteUint16(x[52:], m.Channels)
+	flatbuffers.WriteUint32(x[48:], m.BufferFrames)
+	FinishControlMsgBuffer(b, root)
+}
+
+func viewControlMsgStartStream(buf []byte) (m StartStream, seq, refSeq uint64, err error) {
+	if x := flatControlMsgStartStream.Match(buf); x != nil {
+		m.Init(buf, 48)
+		return m, flatbuffers.GetUint64(x[24:]), 0, nil
+	}
+	return openControlMsgStartStream(buf)
+}
+
 func encodeControlMsgStartStream(b *flatbuffers.Builder, seq uint64, m *StartStreamT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.StartStream")
@@ -229,6 +256,30 @@ func openControlMsgStopStream(buf []byte) (m StopStream, seq, refSeq uint64, err
 	return m, x.Seq(), 0, nil
 }
 
+func placeControlMsgStopStream(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControlMsgStopStream.Built(b, at)
+	if pos == 0 {
+		finishControlMsgStopStream(b, seq, refSeq, at)
+		return
+	}
+	var v StopStream
+	v.Init(b.Bytes, pos)
+	var m StopStreamT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatControlMsgStopStream.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	FinishControlMsgBuffer(b, root)
+}
+
+func viewControlMsgStopStream(buf []byte) (m StopStream, seq, refSeq uint64, err error) {
+	if x := flatControlMsgStopStream.Match(buf); x != nil {
+		m.Init(buf, 48)
+		return m, flatbuffers.GetUint64(x[24:]), 0, nil
+	}
+	return openControlMsgStopStream(buf)
+}
+
 func encodeControlMsgStopStream(b *flatbuffers.Builder, seq uint64, m *StopStreamT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ControlMsg.StopStream")
@@ -284,6 +335,32 @@ func openControlMsgSetParam(buf []byte) (m SetParam, seq, refSeq uint64, err err
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
+}
+
+func placeControlMsgSetParam(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControlMsgSetParam.Built(b, at)
+	if pos == 0 {
+		finishControlMsgSetParam(b, seq, refSeq, at)
+		return
+	}
+	var v SetParam
+	v.Init(b.Bytes, pos)
+	var m SetParamT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatControlMsgSetParam.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteByte(x[48:], byte(m.ParamId))
+	flatbuffers.WriteFloat32(x[44:], m.Value)
+	FinishControlMsgBuffer(b, root)
+}
+
+func viewControlMsgSetParam(buf []byte) (m SetParam, seq, refSeq uint64, err error) {
+	if x := flatControlMsgSetParam.Match(buf); x != nil {
+		m.Init(buf, 48)
+		return m, flatbuffers.GetUint64(x[24:]), 0, nil
+	}
+	return openControlMsgSetParam(buf)
 }
 
 func encodeControlMsgSetParam(b *flatbuffers.Builder, seq uint64, m *SetParamT) error {
@@ -344,6 +421,31 @@ func openControlMsgGetParam(buf []byte) (m GetParam, seq, refSeq uint64, err err
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
+}
+
+func placeControlMsgGetParam(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControlMsgGetParam.Built(b, at)
+	if pos == 0 {
+		finishControlMsgGetParam(b, seq, refSeq, at)
+		return
+	}
+	var v GetParam
+	v.Init(b.Bytes, pos)
+	var m GetParamT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatControlMsgGetParam.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteByte(x[44:], byte(m.ParamId))
+	FinishControlMsgBuffer(b, root)
+}
+
+func viewControlMsgGetParam(buf []byte) (m GetParam, seq, refSeq uint64, err error) {
+	if x := flatControlMsgGetParam.Match(buf); x != nil {
+		m.Init(buf, 48)
+		return m, flatbuffers.GetUint64(x[24:]), 0, nil
+	}
+	return openControlMsgGetParam(buf)
 }
 
 func encodeControlMsgGetParam(b *flatbuffers.Builder, seq uint64, m *GetParamT) error {

@@ -137,6 +137,32 @@ func openReplyMsgAck(buf []byte) (m Ack, seq, refSeq uint64, err error) {
 	return m, x.Seq(), m.RefSeq(), nil
 }
 
+func placeReplyMsgAck(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatReplyMsgAck.Built(b, at)
+	if pos == 0 {
+		finishReplyMsgAck(b, seq, refSeq, at)
+		return
+	}
+	var v Ack
+	v.Init(b.Bytes, pos)
+	var m AckT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatReplyMsgAck.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint64(x[48:], m.RefSeq)
+	flatbuffers.WriteByte(x[56:], byte(m.Status))
+	FinishReplyMsgBuffer(b, root)
+}
+
+func viewReplyMsgAck(buf []byte) (m Ack, seq, refSeq uint64, err error) {
+	if x := flatReplyMsgAck.Match(buf); x != nil {
+		m.Init(buf, 52)
+		return m, flatbuffers.GetUint64(x[24:]), flatbuffers.GetUint64(x[48:]), nil
+	}
+	return openReplyMsgAck(buf)
+}
+
 func encodeReplyMsgAck(b *flatbuffers.Builder, seq uint64, m *AckT) error {
 	if m == nil {
 		return ipc.NilMessage("audio.ReplyMsg.Ack")
@@ -224,6 +250,33 @@ func openReplyMsgParamValue(buf []byte) (m ParamValue, seq, refSeq uint64, err e
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), m.RefSeq(), nil
+}
+
+func placeReplyMsgParamValue(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatReplyMsgParamValue.Built(b, at)
+	if pos == 0 {
+		finishReplyMsgParamValue(b, seq, refSeq, at)
+		return
+	}
+	var v ParamValue
+	v.Init(b.Bytes, pos)
+	var m ParamValueT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatReplyMsgParamValue.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint64(x[48:], m.RefSeq)
+	flatbuffers.WriteByte(x[60:], byte(m.ParamId))
+	flatbuffers.WriteFloat32(x[56:], m.Value)
+	FinishReplyMsgBuffer(b, root)
+}
+
+func viewReplyMsgParamValue(buf []byte) (m ParamValue, seq, refSeq uint64, err error) {
+	if x := flatReplyMsgParamValue.Match(buf); x != nil {
+		m.Init(buf, 52)
+		return m, flatbuffers.GetUint64(x[24:]), flatbuffers.GetUint64(x[48:]), nil
+	}
+	return openReplyMsgParamValue(buf)
 }
 
 func encodeReplyMsgParamValue(b *flatbuffers.Builder, seq uint64, m *ParamValueT) error {

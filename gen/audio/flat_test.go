@@ -153,6 +153,60 @@ func TestConstantLayoutsAreReadAsAnyOthers(t *testing.T) {
 		decodeReplyMsgParamValueReply, pointer(openReplyMsgParamValue), true)
 }
 
+// sameInPlace checks that place makes what encode makes, of a message that was built field by
+// field, or what finish makes where that has no room; and that view reads what open reads.
+func sameInPlace[T any, P object[T], A accessor[P]](t *testing.T,
+	encode func(b *flatbuffers.Builder, seq, refSeq uint64, m P) error,
+	finish, place func(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT),
+	open, view func([]byte) (A, uint64, uint64, error)) {
+	t.Helper()
+	random := rand.New(rand.NewSource(3))
+	for i := range 100 {
+		m := P(new(T))
+		if i > 0 { // the first has the default of every type
+			v, _ := quick.Value(reflect.TypeFor[T](), random)
+			*m = v.Interface().(T)
+		}
+		seq, refSeq := random.Uint64(), random.Uint64()
+		for room := range 160 {
+			flat, general, b := flatbuffers.NewBuilder(256), flatbuffers.NewBuilder(256),
+				flatbuffers.NewBuilder(room)
+			if err := encode(flat, seq, refSeq, m); err != nil {
+				t.Fatal(err)
+			}
+			finish(general, seq, refSeq, m.Pack(general))
+			place(b, seq, refSeq, m.Pack(b))
+			buf := b.FinishedBytes()
+			if !bytes.Equal(buf, flat.FinishedBytes()) &&
+				(room >= len(flat.FinishedBytes())+8 ||
+					!bytes.Equal(buf, general.FinishedBytes())) {
+				t.Fatalf("%+v with room for %d became %x; want %x or %x", *m, room, buf,
+					flat.FinishedBytes(), general.FinishedBytes())
+			}
+			x, xseq, xref, xerr := open(buf)
+			y, yseq, yref, yerr := view(buf)
+			if xerr != nil || yerr != nil || !reflect.DeepEqual(x, y) || xseq != yseq ||
+				xref != yref {
+				t.Fatalf("open: %+v, %d, %d, %v; view: %+v, %d, %d, %v", x, xseq, xref, xerr,
+					y, yseq, yref, yerr)
+			}
+		}
+	}
+}
+
+func TestConstantLayoutsInPlace(t *testing.T) {
+	sameInPlace(t, request(encodeControlMsgStartStream), finishControlMsgStartStream,
+		placeControlMsgStartStream, pointer(openControlMsgStartStream),
+		pointer(viewControlMsgStartStream))
+	sameInPlace(t, request(encodeControlMsgStopStream), finishControlMsgStopStream,
+		placeControlMsgStopStream, pointer(openControlMsgStopStream),
+		pointer(viewControlMsgStopStream))
+	sameInPlace(t, request(encodeReplyMsgAck), finishReplyMsgAck, placeReplyMsgAck,
+		pointer(openReplyMsgAck), pointer(viewReplyMsgAck))
+	sameInPlace(t, request(encodeReplyMsgParamValue), finishReplyMsgParamValue,
+		placeReplyMsgParamValue, pointer(openReplyMsgParamValue), pointer(viewReplyMsgParamValue))
+}
+
 // request makes an encoder of requests one with both numbers.
 func request[P any](encode func(*flatbuffers.Builder, uint64, P) error) func(*flatbuffers.Builder,
 	uint64, uint64, P) error {

@@ -16,6 +16,9 @@ type codec struct {
 	// finish completes the buffer around a message. open verifies a buffer and returns the message
 	// in it. Both handle all sequence numbers.
 	finish, open string
+	// place and view are what calls in place use for finish and open; "" if there are no such
+	// calls.
+	place, view string
 	// encode and decode are for requests and one-way messages, encodeReply and decodeReply for
 	// replies. They are "" if there are no such messages.
 	encode, decode           string
@@ -66,8 +69,12 @@ func (p *plan) serviceCodecs(s *service) {
 	owner := exported(s.decl.Name)
 	for _, m := range s.methods {
 		request, reply := p.requestKey(s, m), p.replyKey(s, m)
-		p.codecOf(&s.codecs, owner, request, s.request, m.request).forMessages(request)
-		p.codecOf(&s.codecs, owner, reply, s.reply, m.reply).forReplies(reply)
+		asked := p.codecOf(&s.codecs, owner, request, s.request, m.request)
+		asked.forMessages(request)
+		asked.forCallsInPlace(request)
+		answer := p.codecOf(&s.codecs, owner, reply, s.reply, m.reply)
+		answer.forReplies(reply)
+		answer.forCallsInPlace(reply)
 	}
 }
 
@@ -133,6 +140,10 @@ func (f *file) codec(c *codec) {
 	}
 	f.finishMessage(c)
 	f.openMessage(c)
+	if c.flat != nil && c.place != "" {
+		f.placeFlat(c)
+		f.viewFlat(c)
+	}
 	if c.encode != "" {
 		f.encode(c, c.encode, nil)
 		f.decode(c, c.decode, "seq")
@@ -168,16 +179,23 @@ func (f *file) konst(e *envelope, m *member) *jen.Statement {
 	return jen.Id(f.qualifier(k) + konst)
 }
 
-// finishMessage writes the function that finishes a buffer around a message. It writes slots as
-// Pack does, because the table's own builders may have names that other packages cannot use.
-func (f *file) finishMessage(c *codec) {
-	seq, refSeq := "_", "_"
+// numbers returns the names of finish's parameters for the numbers, "_" for those that the message
+// does not have.
+func (c *codec) numbers() (seq, refSeq string) {
+	seq, refSeq = "_", "_"
 	if c.env != nil && c.env.seq != nil {
 		seq = localMark + "seq"
 	}
 	if c.env != nil && c.env.refSeq != nil {
 		refSeq = localMark + "refSeq"
 	}
+	return seq, refSeq
+}
+
+// finishMessage writes the function that finishes a buffer around a message. It writes slots as
+// Pack does, because the table's own builders may have names that other packages cannot use.
+func (f *file) finishMessage(c *codec) {
+	seq, refSeq := c.numbers()
 	f.decl("", jen.Func().Id(c.finish).Params(builder(), jen.Id(seq), jen.Id(refSeq).Uint64(),
 		local("m").Add(flatbuffers("UOffsetT"))).
 		BlockFunc(func(g *jen.Group) {

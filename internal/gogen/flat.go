@@ -20,6 +20,7 @@ type flat struct {
 	template []byte
 	parts    []flatPart
 	root     int                   // offset of the root table, from the end as builders count
+	message  int                   // position of the message's table in the template
 	at       map[*schema.Field]int // position of each value in the template
 }
 
@@ -67,7 +68,8 @@ func (l *flat) place(c *codec, fields []*schema.Field) {
 	message := newFlatTable(c.message(), fields)
 	if c.env == nil {
 		l.vtable(&message)
-		l.root = l.table(&message)
+		l.message = l.table(&message)
+		l.root = l.message
 	} else {
 		tag, payload := c.env.payload.Tag, c.env.payload
 		around := []*schema.Field{tag, payload}
@@ -81,15 +83,19 @@ func (l *flat) place(c *codec, fields []*schema.Field) {
 		l.vtable(&message)
 		l.root = l.table(&env)
 		l.put(tag, uint64(c.member.val.Value))
-		l.put(payload, uint64(l.table(&message)-l.at[payload]))
+		l.message = l.table(&message)
+		l.put(payload, uint64(l.message-l.at[payload]))
 	}
 	l.align(0, 8) // so that the buffer is aligned at its end
 	l.root = len(l.template) - l.root
 }
 
-// align pads the template until its length plus skip bytes is a multiple of n. In the buffer eight
-// bytes precede the template, the offset of the root and the length of what the builder takes for a
-// vector, so everything is aligned in the buffer, too.
+// flatHead is the number of bytes that precede a template in the buffer: the offset of the root,
+// and the length of what the builder takes for a vector.
+const flatHead = 8
+
+// align pads the template until its length plus skip bytes is a multiple of n. As flatHead is a
+// multiple of 8, everything is aligned in the buffer, too.
 func (l *flat) align(skip, n int) {
 	l.template = append(l.template, make([]byte, -(len(l.template)+skip)&(n-1))...)
 }
@@ -224,6 +230,49 @@ func (f *file) encodeFlat(g *jen.Group, c *codec, refSeq *schema.Field, number *
 			methodOf(field.Type)).Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")), v))
 	}
 	g.Add(f.imported(c, f.plan.objects[c.table].FinishBuffer)).Call(local("b"), local("root"))
+}
+
+// placeFlat writes the function that finishes a message, which a builder has made field by field,
+// for a call in place: it writes the message again in its constant layout, so that the reader
+// recognizes it.
+func (f *file) placeFlat(c *codec) {
+	_, refSeq := c.numbers()
+	f.decl("", jen.Func().Id(c.place).Params(builder(), local("seq"), local("refSeq").Uint64(),
+		local("at").Add(flatbuffers("UOffsetT"))).
+		BlockFunc(func(g *jen.Group) {
+			g.Add(local("pos")).Op(":=").Id(c.flat.name).Dot("Built").Call(local("b"),
+				local("at"))
+			g.If(local("pos").Op("==").Lit(0)).Block(
+				jen.Id(c.finish).Call(local("b"), local("seq"), local("refSeq"), local("at")),
+				jen.Return())
+			g.Var().Add(local("v")).Id(f.objectType(c.message()))
+			g.Add(local("v")).Dot("Init").Call(local("b").Dot("Bytes"), local("pos"))
+			g.Var().Add(local("m")).Id(f.objectObject(c.message()))
+			g.Add(local("v")).Dot("UnPackTo").Call(jen.Op("&").Add(local("m")))
+			g.Add(local("b")).Dot("Reset").Call()
+			f.encodeFlat(g, c, nil, jen.Id(refSeq))
+		}))
+}
+
+// viewFlat writes the function that verifies a buffer for a call in place, and returns the message
+// in it.
+func (f *file) viewFlat(c *codec) {
+	number := func(field *schema.Field) *jen.Statement {
+		if field == nil {
+			return jen.Lit(0)
+		}
+		return flatbuffers("GetUint64").Call(local("x").Index(jen.Lit(c.flat.at[field]).Op(":")))
+	}
+	match := local("x").Op(":=").Id(c.flat.name).Dot("Match").Call(local("buf"))
+	f.decl("", jen.Func().Id(c.view).Params(local("buf").Index().Byte()).
+		Params(local("m").Id(f.objectType(c.message())), jen.List(local("seq"),
+			local("refSeq")).Uint64(), local("err").Error()).
+		Block(
+			jen.If(match, local("x").Op("!=").Nil()).Block(
+				local("m").Dot("Init").Call(local("buf"), jen.Lit(flatHead+c.flat.message)),
+				jen.Return(local("m"), number(c.numberField("seq")),
+					number(c.numberField("refSeq")), jen.Nil())),
+			jen.Return(jen.Id(c.open).Call(local("buf")))))
 }
 
 // decodeFlat writes the statements that read a message with this layout into m and return its

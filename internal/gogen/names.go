@@ -469,3 +469,15 @@ func (c *codec) forReplies(key codecKey) {
 		c.decodeReply = key.function("decode" + c.name + "Reply")
 	}
 }
+
+// forCallsInPlace names the functions that calls in place use: those of the constant layout, if
+// there is one, and otherwise the general ones.
+func (c *codec) forCallsInPlace(key codecKey) {
+	switch {
+	case c.place != "":
+	case c.flat == nil:
+		c.place, c.view = c.finish, c.open
+	default:
+		c.place, c.view = key.function("place"+c.name), key.function("view"+c.name)
+	}
+}

@@ -167,9 +167,9 @@ func (f *file) methodInfo(s *service, m *method) {
 		"Info").Call(),
 		composite(ipc("InPlaceSpec").Index(jen.List(jen.Id(f.objectType(m.decl.Request)),
 			jen.Id(f.objectType(m.decl.Reply)))),
-			value("FinishRequest", jen.Id(req.finish)),
-			value("OpenRequest", jen.Id(req.open)),
-			value("FinishReply", jen.Id(rep.finish)),
-			value("OpenReply", jen.Id(rep.open)),
+			value("FinishRequest", jen.Id(req.place)),
+			value("OpenRequest", jen.Id(req.view)),
+			value("FinishReply", jen.Id(rep.place)),
+			value("OpenReply", jen.Id(rep.view)),
 		)))
 }

@@ -57,6 +57,19 @@ func (l *Layout) Begin(b *flatbuffers.Builder) (template []byte, root flatbuffer
 	return b.Bytes[len(b.Bytes)-len(l.template):], flatbuffers.UOffsetT(l.root)
 }
 
+// Built returns the position in b.Bytes of the table that b has built with offset m, or 0 if a
+// message of this layout cannot take the place of the table: b would have to grow, or m is not the
+// offset of a table in b. Generated code then reads the table and writes its values into the
+// template.
+func (l *Layout) Built(b *flatbuffers.Builder, m flatbuffers.UOffsetT) flatbuffers.UOffsetT {
+	const spare = 8 // a builder grows before it is full
+	if len(b.Bytes) < flatHead+len(l.template)+spare || m < flatbuffers.SizeSOffsetT ||
+		m > b.Offset() {
+		return 0
+	}
+	return flatbuffers.UOffsetT(len(b.Bytes)) - m
+}
+
 // Match returns the part of buf that corresponds to the template, in the same memory, or nil if buf
 // is not a message of this layout. A message that does not match can still have the same meaning;
 // the general verifier decides.

@@ -161,6 +161,30 @@ func openBulkTaken(buf []byte) (m Taken, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeBulkTaken(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatBulkTaken.Built(b, at)
+	if pos == 0 {
+		finishBulkTaken(b, seq, refSeq, at)
+		return
+	}
+	var v Taken
+	v.Init(b.Bytes, pos)
+	var m TakenT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatBulkTaken.Begin(b)
+	flatbuffers.WriteUint64(x[16:], m.Size)
+	FinishTakenBuffer(b, root)
+}
+
+func viewBulkTaken(buf []byte) (m Taken, seq, refSeq uint64, err error) {
+	if x := flatBulkTaken.Match(buf); x != nil {
+		m.Init(buf, 20)
+		return m, 0, 0, nil
+	}
+	return openBulkTaken(buf)
+}
+
 func encodeBulkTakenReply(b *flatbuffers.Builder, seq, refSeq uint64, m *TakenT) error {
 	if m == nil {
 		return ipc.NilMessage("bulk.Taken")
@@ -197,6 +221,6 @@ var bulkPut = ipc.NewMethod(BulkProtocol, ipc.MethodSpec[BlockT, TakenT]{
 var bulkPutInPlace = ipc.NewInPlaceMethod(bulkPut.Info(), ipc.InPlaceSpec[Block, Taken]{
 	FinishRequest: finishBulkBlock,
 	OpenRequest:   openBulkBlock,
-	FinishReply:   finishBulkTaken,
-	OpenReply:     openBulkTaken,
+	FinishReply:   placeBulkTaken,
+	OpenReply:     viewBulkTaken,
 })

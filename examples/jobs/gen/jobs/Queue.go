@@ -248,6 +248,30 @@ func openQueueSubmitted(buf []byte) (m Submitted, seq, refSeq uint64, err error)
 	return m, 0, 0, nil
 }
 
+func placeQueueSubmitted(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatQueueSubmitted.Built(b, at)
+	if pos == 0 {
+		finishQueueSubmitted(b, seq, refSeq, at)
+		return
+	}
+	var v Submitted
+	v.Init(b.Bytes, pos)
+	var m SubmittedT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatQueueSubmitted.Begin(b)
+	flatbuffers.WriteBool(x[12:], m.New)
+	FinishSubmittedBuffer(b, root)
+}
+
+func viewQueueSubmitted(buf []byte) (m Submitted, seq, refSeq uint64, err error) {
+	if x := flatQueueSubmitted.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openQueueSubmitted(buf)
+}
+
 func encodeQueueSubmittedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *SubmittedT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Submitted")
@@ -378,6 +402,30 @@ func openQueueRecorded(buf []byte) (m Recorded, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeQueueRecorded(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatQueueRecorded.Built(b, at)
+	if pos == 0 {
+		finishQueueRecorded(b, seq, refSeq, at)
+		return
+	}
+	var v Recorded
+	v.Init(b.Bytes, pos)
+	var m RecordedT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatQueueRecorded.Begin(b)
+	flatbuffers.WriteBool(x[12:], m.New)
+	FinishRecordedBuffer(b, root)
+}
+
+func viewQueueRecorded(buf []byte) (m Recorded, seq, refSeq uint64, err error) {
+	if x := flatQueueRecorded.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openQueueRecorded(buf)
+}
+
 func encodeQueueRecordedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *RecordedT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Recorded")
@@ -418,6 +466,29 @@ func openQueueQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	}
 	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
+}
+
+func placeQueueQuery(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatQueueQuery.Built(b, at)
+	if pos == 0 {
+		finishQueueQuery(b, seq, refSeq, at)
+		return
+	}
+	var v Query
+	v.Init(b.Bytes, pos)
+	var m QueryT
+	v.UnPackTo(&m)
+	b.Reset()
+	_, root := flatQueueQuery.Begin(b)
+	FinishQueryBuffer(b, root)
+}
+
+func viewQueueQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
+	if x := flatQueueQuery.Match(buf); x != nil {
+		m.Init(buf, 12)
+		return m, 0, 0, nil
+	}
+	return openQueueQuery(buf)
 }
 
 func encodeQueueQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
@@ -464,6 +535,33 @@ func openQueueCounts(buf []byte) (m Counts, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeQueueCounts(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatQueueCounts.Built(b, at)
+	if pos == 0 {
+		finishQueueCounts(b, seq, refSeq, at)
+		return
+	}
+	var v Counts
+	v.Init(b.Bytes, pos)
+	var m CountsT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatQueueCounts.Begin(b)
+	flatbuffers.WriteUint32(x[24:], m.Waiting)
+	flatbuffers.WriteUint32(x[28:], m.Running)
+	flatbuffers.WriteUint32(x[32:], m.Done)
+	flatbuffers.WriteUint64(x[16:], m.Words)
+	FinishCountsBuffer(b, root)
+}
+
+func viewQueueCounts(buf []byte) (m Counts, seq, refSeq uint64, err error) {
+	if x := flatQueueCounts.Match(buf); x != nil {
+		m.Init(buf, 20)
+		return m, 0, 0, nil
+	}
+	return openQueueCounts(buf)
+}
+
 func encodeQueueCountsReply(b *flatbuffers.Builder, seq, refSeq uint64, m *CountsT) error {
 	if m == nil {
 		return ipc.NilMessage("jobs.Counts")
@@ -506,8 +604,8 @@ var queueSubmit = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[JobT, SubmittedT]{
 var queueSubmitInPlace = ipc.NewInPlaceMethod(queueSubmit.Info(), ipc.InPlaceSpec[Job, Submitted]{
 	FinishRequest: finishQueueJob,
 	OpenRequest:   openQueueJob,
-	FinishReply:   finishQueueSubmitted,
-	OpenReply:     openQueueSubmitted,
+	FinishReply:   placeQueueSubmitted,
+	OpenReply:     viewQueueSubmitted,
 })
 
 var queueTake = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[WorkerT, AssignmentT]{
@@ -540,8 +638,8 @@ var queueFinish = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[ResultT, RecordedT
 var queueFinishInPlace = ipc.NewInPlaceMethod(queueFinish.Info(), ipc.InPlaceSpec[Result, Recorded]{
 	FinishRequest: finishQueueResult,
 	OpenRequest:   openQueueResult,
-	FinishReply:   finishQueueRecorded,
-	OpenReply:     openQueueRecorded,
+	FinishReply:   placeQueueRecorded,
+	OpenReply:     viewQueueRecorded,
 })
 
 var queueCount = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[QueryT, CountsT]{
@@ -555,8 +653,8 @@ var queueCount = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[QueryT, CountsT]{
 })
 
 var queueCountInPlace = ipc.NewInPlaceMethod(queueCount.Info(), ipc.InPlaceSpec[Query, Counts]{
-	FinishRequest: finishQueueQuery,
-	OpenRequest:   openQueueQuery,
-	FinishReply:   finishQueueCounts,
-	OpenReply:     openQueueCounts,
+	FinishRequest: placeQueueQuery,
+	OpenRequest:   viewQueueQuery,
+	FinishReply:   placeQueueCounts,
+	OpenReply:     viewQueueCounts,
 })

@@ -164,6 +164,29 @@ func openEffectQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeEffectQuery(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatEffectQuery.Built(b, at)
+	if pos == 0 {
+		finishEffectQuery(b, seq, refSeq, at)
+		return
+	}
+	var v Query
+	v.Init(b.Bytes, pos)
+	var m QueryT
+	v.UnPackTo(&m)
+	b.Reset()
+	_, root := flatEffectQuery.Begin(b)
+	FinishQueryBuffer(b, root)
+}
+
+func viewEffectQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
+	if x := flatEffectQuery.Match(buf); x != nil {
+		m.Init(buf, 12)
+		return m, 0, 0, nil
+	}
+	return openEffectQuery(buf)
+}
+
 func encodeEffectQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
 	if m == nil {
 		return ipc.NilMessage("plugin.Query")
@@ -271,8 +294,8 @@ var effectDescribe = ipc.NewMethod(EffectProtocol, ipc.MethodSpec[QueryT, Descri
 })
 
 var effectDescribeInPlace = ipc.NewInPlaceMethod(effectDescribe.Info(), ipc.InPlaceSpec[Query, Description]{
-	FinishRequest: finishEffectQuery,
-	OpenRequest:   openEffectQuery,
+	FinishRequest: placeEffectQuery,
+	OpenRequest:   viewEffectQuery,
 	FinishReply:   finishEffectDescription,
 	OpenReply:     openEffectDescription,
 })

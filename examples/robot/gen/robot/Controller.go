@@ -171,6 +171,30 @@ func openControllerTarget(buf []byte) (m Target, seq, refSeq uint64, err error) 
 	return m, 0, 0, nil
 }
 
+func placeControllerTarget(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControllerTarget.Built(b, at)
+	if pos == 0 {
+		finishControllerTarget(b, seq, refSeq, at)
+		return
+	}
+	var v Target
+	v.Init(b.Bytes, pos)
+	var m TargetT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatControllerTarget.Begin(b)
+	flatbuffers.WriteFloat64(x[16:], m.Speed)
+	FinishTargetBuffer(b, root)
+}
+
+func viewControllerTarget(buf []byte) (m Target, seq, refSeq uint64, err error) {
+	if x := flatControllerTarget.Match(buf); x != nil {
+		m.Init(buf, 20)
+		return m, 0, 0, nil
+	}
+	return openControllerTarget(buf)
+}
+
 func encodeControllerTarget(b *flatbuffers.Builder, seq uint64, m *TargetT) error {
 	if m == nil {
 		return ipc.NilMessage("robot.Target")
@@ -213,6 +237,31 @@ func openControllerAccepted(buf []byte) (m Accepted, seq, refSeq uint64, err err
 	}
 	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
+}
+
+func placeControllerAccepted(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControllerAccepted.Built(b, at)
+	if pos == 0 {
+		finishControllerAccepted(b, seq, refSeq, at)
+		return
+	}
+	var v Accepted
+	v.Init(b.Bytes, pos)
+	var m AcceptedT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatControllerAccepted.Begin(b)
+	flatbuffers.WriteFloat64(x[16:], m.Speed)
+	flatbuffers.WriteUint64(x[24:], m.Changes)
+	FinishAcceptedBuffer(b, root)
+}
+
+func viewControllerAccepted(buf []byte) (m Accepted, seq, refSeq uint64, err error) {
+	if x := flatControllerAccepted.Match(buf); x != nil {
+		m.Init(buf, 20)
+		return m, 0, 0, nil
+	}
+	return openControllerAccepted(buf)
 }
 
 func encodeControllerAcceptedReply(b *flatbuffers.Builder, seq, refSeq uint64, m *AcceptedT) error {
@@ -259,6 +308,29 @@ func openControllerQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeControllerQuery(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControllerQuery.Built(b, at)
+	if pos == 0 {
+		finishControllerQuery(b, seq, refSeq, at)
+		return
+	}
+	var v Query
+	v.Init(b.Bytes, pos)
+	var m QueryT
+	v.UnPackTo(&m)
+	b.Reset()
+	_, root := flatControllerQuery.Begin(b)
+	FinishQueryBuffer(b, root)
+}
+
+func viewControllerQuery(buf []byte) (m Query, seq, refSeq uint64, err error) {
+	if x := flatControllerQuery.Match(buf); x != nil {
+		m.Init(buf, 12)
+		return m, 0, 0, nil
+	}
+	return openControllerQuery(buf)
+}
+
 func encodeControllerQuery(b *flatbuffers.Builder, seq uint64, m *QueryT) error {
 	if m == nil {
 		return ipc.NilMessage("robot.Query")
@@ -303,6 +375,33 @@ func openControllerStatus(buf []byte) (m Status, seq, refSeq uint64, err error) 
 	return m, 0, 0, nil
 }
 
+func placeControllerStatus(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatControllerStatus.Built(b, at)
+	if pos == 0 {
+		finishControllerStatus(b, seq, refSeq, at)
+		return
+	}
+	var v Status
+	v.Init(b.Bytes, pos)
+	var m StatusT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatControllerStatus.Begin(b)
+	flatbuffers.WriteFloat64(x[16:], m.Target)
+	flatbuffers.WriteUint64(x[24:], m.Changes)
+	flatbuffers.WriteFloat64(x[32:], m.Speed)
+	flatbuffers.WriteFloat64(x[40:], m.Distance)
+	FinishStatusBuffer(b, root)
+}
+
+func viewControllerStatus(buf []byte) (m Status, seq, refSeq uint64, err error) {
+	if x := flatControllerStatus.Match(buf); x != nil {
+		m.Init(buf, 20)
+		return m, 0, 0, nil
+	}
+	return openControllerStatus(buf)
+}
+
 func encodeControllerStatusReply(b *flatbuffers.Builder, seq, refSeq uint64, m *StatusT) error {
 	if m == nil {
 		return ipc.NilMessage("robot.Status")
@@ -342,10 +441,10 @@ var controllerSetTarget = ipc.NewMethod(ControllerProtocol, ipc.MethodSpec[Targe
 })
 
 var controllerSetTargetInPlace = ipc.NewInPlaceMethod(controllerSetTarget.Info(), ipc.InPlaceSpec[Target, Accepted]{
-	FinishRequest: finishControllerTarget,
-	OpenRequest:   openControllerTarget,
-	FinishReply:   finishControllerAccepted,
-	OpenReply:     openControllerAccepted,
+	FinishRequest: placeControllerTarget,
+	OpenRequest:   viewControllerTarget,
+	FinishReply:   placeControllerAccepted,
+	OpenReply:     viewControllerAccepted,
 })
 
 var controllerGetStatus = ipc.NewMethod(ControllerProtocol, ipc.MethodSpec[QueryT, StatusT]{
@@ -359,8 +458,8 @@ var controllerGetStatus = ipc.NewMethod(ControllerProtocol, ipc.MethodSpec[Query
 })
 
 var controllerGetStatusInPlace = ipc.NewInPlaceMethod(controllerGetStatus.Info(), ipc.InPlaceSpec[Query, Status]{
-	FinishRequest: finishControllerQuery,
-	OpenRequest:   openControllerQuery,
-	FinishReply:   finishControllerStatus,
-	OpenReply:     openControllerStatus,
+	FinishRequest: placeControllerQuery,
+	OpenRequest:   viewControllerQuery,
+	FinishReply:   placeControllerStatus,
+	OpenReply:     viewControllerStatus,
 })

@@ -153,6 +153,31 @@ func openAskLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
 	return m, x.Seq(), 0, nil
 }
 
+func placeAskLeaf(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatAskLeaf.Built(b, at)
+	if pos == 0 {
+		finishAskLeaf(b, seq, refSeq, at)
+		return
+	}
+	var v Leaf
+	v.Init(b.Bytes, pos)
+	var m LeafT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatAskLeaf.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteInt32(x[44:], m.V)
+	FinishAskBuffer(b, root)
+}
+
+func viewAskLeaf(buf []byte) (m Leaf, seq, refSeq uint64, err error) {
+	if x := flatAskLeaf.Match(buf); x != nil {
+		m.Init(buf, 48)
+		return m, flatbuffers.GetUint64(x[24:]), 0, nil
+	}
+	return openAskLeaf(buf)
+}
+
 func encodeAskLeaf(b *flatbuffers.Builder, seq uint64, m *LeafT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Ask.Leaf")
@@ -224,6 +249,46 @@ func openAskScalars(buf []byte) (m Scalars, seq, refSeq uint64, err error) {
 	}
 	m.Init(u.Bytes, u.Pos)
 	return m, x.Seq(), 0, nil
+}
+
+func placeAskScalars(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatAskScalars.Built(b, at)
+	if pos == 0 {
+		finishAskScalars(b, seq, refSeq, at)
+		return
+	}
+	var v Scalars
+	v.Init(b.Bytes, pos)
+	var m ScalarsT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatAskScalars.Begin(b)
+	flatbuffers.WriteUint64(x[56:], seq)
+	flatbuffers.WriteBool(x[144:], m.B)
+	flatbuffers.WriteInt8(x[145:], m.I8)
+	flatbuffers.WriteByte(x[146:], m.U8)
+	flatbuffers.WriteInt16(x[140:], m.I16)
+	flatbuffers.WriteUint16(x[142:], m.U16)
+	flatbuffers.WriteInt32(x[120:], m.I32)
+	flatbuffers.WriteUint32(x[124:], m.U32)
+	flatbuffers.WriteInt64(x[80:], m.I64)
+	flatbuffers.WriteUint64(x[88:], m.U64)
+	flatbuffers.WriteFloat32(x[128:], m.F32)
+	flatbuffers.WriteFloat64(x[96:], m.F64)
+	flatbuffers.WriteFloat32(x[132:], m.Nan)
+	flatbuffers.WriteByte(x[147:], byte(m.Color))
+	flatbuffers.WriteUint64(x[104:], uint64(m.Big))
+	flatbuffers.WriteInt32(x[136:], int32(m.Level))
+	flatbuffers.WriteFloat64(x[112:], m.Minus)
+	FinishAskBuffer(b, root)
+}
+
+func viewAskScalars(buf []byte) (m Scalars, seq, refSeq uint64, err error) {
+	if x := flatAskScalars.Match(buf); x != nil {
+		m.Init(buf, 84)
+		return m, flatbuffers.GetUint64(x[56:]), 0, nil
+	}
+	return openAskScalars(buf)
 }
 
 func encodeAskScalars(b *flatbuffers.Builder, seq uint64, m *ScalarsT) error {

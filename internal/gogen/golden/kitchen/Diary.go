@@ -216,6 +216,33 @@ func openDiaryAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64,
 	return m, x.Seq(), m.RefSeq(), nil
 }
 
+func placeDiaryAnswerDone(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatDiaryAnswerDone.Built(b, at)
+	if pos == 0 {
+		finishDiaryAnswerDone(b, seq, refSeq, at)
+		return
+	}
+	var v golden__shared.Done
+	v.Init(b.Bytes, pos)
+	var m golden__shared.DoneT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatDiaryAnswerDone.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteUint64(x[32:], refSeq)
+	flatbuffers.WriteUint64(x[56:], m.RefSeq)
+	flatbuffers.WriteInt32(x[64:], m.Words)
+	golden__shared.FinishanswerBuffer(b, root)
+}
+
+func viewDiaryAnswerDone(buf []byte) (m golden__shared.Done, seq, refSeq uint64, err error) {
+	if x := flatDiaryAnswerDone.Match(buf); x != nil {
+		m.Init(buf, 60)
+		return m, flatbuffers.GetUint64(x[24:]), flatbuffers.GetUint64(x[56:]), nil
+	}
+	return openDiaryAnswerDone(buf)
+}
+
 func encodeDiaryAnswerDoneReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden__shared.DoneT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.answer.done")
@@ -257,6 +284,6 @@ var diaryWrite = ipc.NewMethod(DiaryProtocol, ipc.MethodSpec[golden__shared.Note
 var diaryWriteInPlace = ipc.NewInPlaceMethod(diaryWrite.Info(), ipc.InPlaceSpec[golden__shared.Note, golden__shared.Done]{
 	FinishRequest: finishDiaryNotedNote,
 	OpenRequest:   openDiaryNotedNote,
-	FinishReply:   finishDiaryAnswerDone,
-	OpenReply:     openDiaryAnswerDone,
+	FinishReply:   placeDiaryAnswerDone,
+	OpenReply:     viewDiaryAnswerDone,
 })

@@ -196,8 +196,8 @@ var oracleWeigh = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
 })
 
 var oracleWeighInPlace = ipc.NewInPlaceMethod(oracleWeigh.Info(), ipc.InPlaceSpec[Leaf, Maybe]{
-	FinishRequest: finishAskLeaf,
-	OpenRequest:   openAskLeaf,
+	FinishRequest: placeAskLeaf,
+	OpenRequest:   viewAskLeaf,
 	FinishReply:   finishTellMaybe,
 	OpenReply:     openTellMaybe,
 })
@@ -212,8 +212,8 @@ var oracleMeasure = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[ScalarsT, Maybe
 })
 
 var oracleMeasureInPlace = ipc.NewInPlaceMethod(oracleMeasure.Info(), ipc.InPlaceSpec[Scalars, Maybe]{
-	FinishRequest: finishAskScalars,
-	OpenRequest:   openAskScalars,
+	FinishRequest: placeAskScalars,
+	OpenRequest:   viewAskScalars,
 	FinishReply:   finishTellMaybe,
 	OpenReply:     openTellMaybe,
 })

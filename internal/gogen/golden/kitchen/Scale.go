@@ -132,6 +132,30 @@ func openScaleFoo(buf []byte) (m Foo, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeScaleFoo(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatScaleFoo.Built(b, at)
+	if pos == 0 {
+		finishScaleFoo(b, seq, refSeq, at)
+		return
+	}
+	var v Foo
+	v.Init(b.Bytes, pos)
+	var m FooT_
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatScaleFoo.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
+	FinishFooBuffer(b, root)
+}
+
+func viewScaleFoo(buf []byte) (m Foo, seq, refSeq uint64, err error) {
+	if x := flatScaleFoo.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openScaleFoo(buf)
+}
+
 func encodeScaleFoo(b *flatbuffers.Builder, seq uint64, m *FooT_) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Foo")
@@ -175,6 +199,30 @@ func openScaleFooT(buf []byte) (m FooT, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeScaleFooT(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatScaleFooT.Built(b, at)
+	if pos == 0 {
+		finishScaleFooT(b, seq, refSeq, at)
+		return
+	}
+	var v FooT
+	v.Init(b.Bytes, pos)
+	var m FooTT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatScaleFooT.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.B)
+	FinishFooTBuffer(b, root)
+}
+
+func viewScaleFooT(buf []byte) (m FooT, seq, refSeq uint64, err error) {
+	if x := flatScaleFooT.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openScaleFooT(buf)
+}
+
 func encodeScaleFooTReply(b *flatbuffers.Builder, seq, refSeq uint64, m *FooTT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.FooT")
@@ -208,8 +256,8 @@ var scaleTare = ipc.NewMethod(ScaleProtocol, ipc.MethodSpec[FooT_, FooTT]{
 })
 
 var scaleTareInPlace = ipc.NewInPlaceMethod(scaleTare.Info(), ipc.InPlaceSpec[Foo, FooT]{
-	FinishRequest: finishScaleFoo,
-	OpenRequest:   openScaleFoo,
-	FinishReply:   finishScaleFooT,
-	OpenReply:     openScaleFooT,
+	FinishRequest: placeScaleFoo,
+	OpenRequest:   viewScaleFoo,
+	FinishReply:   placeScaleFooT,
+	OpenReply:     viewScaleFooT,
 })

@@ -301,6 +301,33 @@ func openClerkAskSize(buf []byte) (m golden__houses__parts.Size, seq, refSeq uin
 	return m, x.Seq(), 0, nil
 }
 
+func placeClerkAskSize(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatClerkAskSize.Built(b, at)
+	if pos == 0 {
+		finishClerkAskSize(b, seq, refSeq, at)
+		return
+	}
+	var v golden__houses__parts.Size
+	v.Init(b.Bytes, pos)
+	var m golden__houses__parts.SizeT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatClerkAskSize.Begin(b)
+	flatbuffers.WriteUint64(x[24:], seq)
+	flatbuffers.WriteInt32(x[44:], m.W)
+	flatbuffers.WriteInt32(x[48:], m.H)
+	flatbuffers.WriteByte(x[52:], byte(m.Amount))
+	golden__houses__mail.FinishAskBuffer(b, root)
+}
+
+func viewClerkAskSize(buf []byte) (m golden__houses__parts.Size, seq, refSeq uint64, err error) {
+	if x := flatClerkAskSize.Match(buf); x != nil {
+		m.Init(buf, 48)
+		return m, flatbuffers.GetUint64(x[24:]), 0, nil
+	}
+	return openClerkAskSize(buf)
+}
+
 func encodeClerkAskSize(b *flatbuffers.Builder, seq uint64, m *golden__houses__parts.SizeT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.houses.mail.Ask.Size")
@@ -397,8 +424,8 @@ var clerkMeasure = ipc.NewMethod(ClerkProtocol, ipc.MethodSpec[golden__houses__p
 })
 
 var clerkMeasureInPlace = ipc.NewInPlaceMethod(clerkMeasure.Info(), ipc.InPlaceSpec[golden__houses__parts.Size, golden__houses__parts.Note]{
-	FinishRequest: finishClerkAskSize,
-	OpenRequest:   openClerkAskSize,
+	FinishRequest: placeClerkAskSize,
+	OpenRequest:   viewClerkAskSize,
 	FinishReply:   finishClerkTellNote,
 	OpenReply:     openClerkTellNote,
 })

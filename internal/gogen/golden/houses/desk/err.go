@@ -140,6 +140,32 @@ func openErrSize(buf []byte) (m golden__houses__parts.Size, seq, refSeq uint64, 
 	return m, 0, 0, nil
 }
 
+func placeErrSize(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatErrSize.Built(b, at)
+	if pos == 0 {
+		finishErrSize(b, seq, refSeq, at)
+		return
+	}
+	var v golden__houses__parts.Size
+	v.Init(b.Bytes, pos)
+	var m golden__houses__parts.SizeT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatErrSize.Begin(b)
+	flatbuffers.WriteInt32(x[16:], m.W)
+	flatbuffers.WriteInt32(x[20:], m.H)
+	flatbuffers.WriteByte(x[24:], byte(m.Amount))
+	golden__houses__parts.FinishSizeBuffer(b, root)
+}
+
+func viewErrSize(buf []byte) (m golden__houses__parts.Size, seq, refSeq uint64, err error) {
+	if x := flatErrSize.Match(buf); x != nil {
+		m.Init(buf, 20)
+		return m, 0, 0, nil
+	}
+	return openErrSize(buf)
+}
+
 func encodeErrSize(b *flatbuffers.Builder, seq uint64, m *golden__houses__parts.SizeT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.houses.parts.Size")
@@ -204,8 +230,8 @@ var errBuf = ipc.NewMethod(ErrProtocol, ipc.MethodSpec[golden__houses__parts.Siz
 })
 
 var errBufInPlace = ipc.NewInPlaceMethod(errBuf.Info(), ipc.InPlaceSpec[golden__houses__parts.Size, golden__houses__parts.Size]{
-	FinishRequest: finishErrSize,
-	OpenRequest:   openErrSize,
-	FinishReply:   finishErrSize,
-	OpenReply:     openErrSize,
+	FinishRequest: placeErrSize,
+	OpenRequest:   viewErrSize,
+	FinishReply:   placeErrSize,
+	OpenReply:     viewErrSize,
 })

@@ -238,6 +238,30 @@ func openHandlerGrpc(buf []byte) (m names__grpc.Grpc, seq, refSeq uint64, err er
 	return m, 0, 0, nil
 }
 
+func placeHandlerGrpc(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatHandlerGrpc.Built(b, at)
+	if pos == 0 {
+		finishHandlerGrpc(b, seq, refSeq, at)
+		return
+	}
+	var v names__grpc.Grpc
+	v.Init(b.Bytes, pos)
+	var m names__grpc.GrpcT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatHandlerGrpc.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.In)
+	names__grpc.FinishgrpcBuffer(b, root)
+}
+
+func viewHandlerGrpc(buf []byte) (m names__grpc.Grpc, seq, refSeq uint64, err error) {
+	if x := flatHandlerGrpc.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openHandlerGrpc(buf)
+}
+
 func encodeHandlerGrpc(b *flatbuffers.Builder, seq uint64, m *names__grpc.GrpcT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.grpc")
@@ -279,6 +303,30 @@ func openHandlerCodes(buf []byte) (m names__grpc.Codes, seq, refSeq uint64, err 
 	}
 	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
+}
+
+func placeHandlerCodes(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatHandlerCodes.Built(b, at)
+	if pos == 0 {
+		finishHandlerCodes(b, seq, refSeq, at)
+		return
+	}
+	var v names__grpc.Codes
+	v.Init(b.Bytes, pos)
+	var m names__grpc.CodesT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatHandlerCodes.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.Out)
+	names__grpc.FinishcodesBuffer(b, root)
+}
+
+func viewHandlerCodes(buf []byte) (m names__grpc.Codes, seq, refSeq uint64, err error) {
+	if x := flatHandlerCodes.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openHandlerCodes(buf)
 }
 
 func encodeHandlerCodesReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.CodesT) error {
@@ -370,6 +418,30 @@ func openHandlerSmall(buf []byte) (m names__other.Small, seq, refSeq uint64, err
 	return m, 0, 0, nil
 }
 
+func placeHandlerSmall(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatHandlerSmall.Built(b, at)
+	if pos == 0 {
+		finishHandlerSmall(b, seq, refSeq, at)
+		return
+	}
+	var v names__other.Small
+	v.Init(b.Bytes, pos)
+	var m names__other.SmallT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatHandlerSmall.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.X)
+	names__other.FinishsmallBuffer(b, root)
+}
+
+func viewHandlerSmall(buf []byte) (m names__other.Small, seq, refSeq uint64, err error) {
+	if x := flatHandlerSmall.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openHandlerSmall(buf)
+}
+
 func encodeHandlerSmall(b *flatbuffers.Builder, seq uint64, m *names__other.SmallT) error {
 	if m == nil {
 		return ipc.NilMessage("names.other.small")
@@ -436,6 +508,30 @@ func openHandlerSrv(buf []byte) (m names__grpc.Srv, seq, refSeq uint64, err erro
 	return m, 0, 0, nil
 }
 
+func placeHandlerSrv(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatHandlerSrv.Built(b, at)
+	if pos == 0 {
+		finishHandlerSrv(b, seq, refSeq, at)
+		return
+	}
+	var v names__grpc.Srv
+	v.Init(b.Bytes, pos)
+	var m names__grpc.SrvT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatHandlerSrv.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.S)
+	names__grpc.FinishsrvBuffer(b, root)
+}
+
+func viewHandlerSrv(buf []byte) (m names__grpc.Srv, seq, refSeq uint64, err error) {
+	if x := flatHandlerSrv.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openHandlerSrv(buf)
+}
+
 func encodeHandlerSrv(b *flatbuffers.Builder, seq uint64, m *names__grpc.SrvT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.srv")
@@ -477,6 +573,30 @@ func openHandlerAny_(buf []byte) (m names__grpc.Any_, seq, refSeq uint64, err er
 	}
 	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
+}
+
+func placeHandlerAny_(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatHandlerAny_.Built(b, at)
+	if pos == 0 {
+		finishHandlerAny_(b, seq, refSeq, at)
+		return
+	}
+	var v names__grpc.Any_
+	v.Init(b.Bytes, pos)
+	var m names__grpc.AnyT_
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatHandlerAny_.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
+	names__grpc.Finishany__Buffer(b, root)
+}
+
+func viewHandlerAny_(buf []byte) (m names__grpc.Any_, seq, refSeq uint64, err error) {
+	if x := flatHandlerAny_.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openHandlerAny_(buf)
 }
 
 func encodeHandlerAny_Reply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.AnyT_) error {
@@ -522,6 +642,30 @@ func openHandlerAny(buf []byte) (m names__grpc.Any, seq, refSeq uint64, err erro
 	return m, 0, 0, nil
 }
 
+func placeHandlerAny(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatHandlerAny.Built(b, at)
+	if pos == 0 {
+		finishHandlerAny(b, seq, refSeq, at)
+		return
+	}
+	var v names__grpc.Any
+	v.Init(b.Bytes, pos)
+	var m names__grpc.AnyT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatHandlerAny.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
+	names__grpc.Finishany_Buffer(b, root)
+}
+
+func viewHandlerAny(buf []byte) (m names__grpc.Any, seq, refSeq uint64, err error) {
+	if x := flatHandlerAny.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openHandlerAny(buf)
+}
+
 func encodeHandlerAny(b *flatbuffers.Builder, seq uint64, m *names__grpc.AnyT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.any")
@@ -565,6 +709,30 @@ func openHandlerCc(buf []byte) (m names__grpc.Cc, seq, refSeq uint64, err error)
 	return m, 0, 0, nil
 }
 
+func placeHandlerCc(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatHandlerCc.Built(b, at)
+	if pos == 0 {
+		finishHandlerCc(b, seq, refSeq, at)
+		return
+	}
+	var v names__grpc.Cc
+	v.Init(b.Bytes, pos)
+	var m names__grpc.CcT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatHandlerCc.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
+	names__grpc.FinishccBuffer(b, root)
+}
+
+func viewHandlerCc(buf []byte) (m names__grpc.Cc, seq, refSeq uint64, err error) {
+	if x := flatHandlerCc.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openHandlerCc(buf)
+}
+
 func encodeHandlerCcReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.CcT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.cc")
@@ -598,10 +766,10 @@ var handlerIn = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.GrpcT,
 })
 
 var handlerInInPlace = ipc.NewInPlaceMethod(handlerIn.Info(), ipc.InPlaceSpec[names__grpc.Grpc, names__grpc.Codes]{
-	FinishRequest: finishHandlerGrpc,
-	OpenRequest:   openHandlerGrpc,
-	FinishReply:   finishHandlerCodes,
-	OpenReply:     openHandlerCodes,
+	FinishRequest: placeHandlerGrpc,
+	OpenRequest:   viewHandlerGrpc,
+	FinishReply:   placeHandlerCodes,
+	OpenReply:     viewHandlerCodes,
 })
 
 var handlerRecv = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.InT, names__other.SmallT]{
@@ -616,8 +784,8 @@ var handlerRecv = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.InT
 var handlerRecvInPlace = ipc.NewInPlaceMethod(handlerRecv.Info(), ipc.InPlaceSpec[names__other.In, names__other.Small]{
 	FinishRequest: finishHandlerIn,
 	OpenRequest:   openHandlerIn,
-	FinishReply:   finishHandlerSmall,
-	OpenReply:     openHandlerSmall,
+	FinishReply:   placeHandlerSmall,
+	OpenReply:     viewHandlerSmall,
 })
 
 var handlerUnder = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.SmallT, names__other.InT]{
@@ -630,8 +798,8 @@ var handlerUnder = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.Sm
 })
 
 var handlerUnderInPlace = ipc.NewInPlaceMethod(handlerUnder.Info(), ipc.InPlaceSpec[names__other.Small, names__other.In]{
-	FinishRequest: finishHandlerSmall,
-	OpenRequest:   openHandlerSmall,
+	FinishRequest: placeHandlerSmall,
+	OpenRequest:   viewHandlerSmall,
 	FinishReply:   finishHandlerIn,
 	OpenReply:     openHandlerIn,
 })
@@ -646,10 +814,10 @@ var handlerContext = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.S
 })
 
 var handlerContextInPlace = ipc.NewInPlaceMethod(handlerContext.Info(), ipc.InPlaceSpec[names__grpc.Srv, names__grpc.Any_]{
-	FinishRequest: finishHandlerSrv,
-	OpenRequest:   openHandlerSrv,
-	FinishReply:   finishHandlerAny_,
-	OpenReply:     openHandlerAny_,
+	FinishRequest: placeHandlerSrv,
+	OpenRequest:   viewHandlerSrv,
+	FinishReply:   placeHandlerAny_,
+	OpenReply:     viewHandlerAny_,
 })
 
 var handlerX = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.AnyT, names__grpc.CcT]{
@@ -662,8 +830,8 @@ var handlerX = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.AnyT, n
 })
 
 var handlerXInPlace = ipc.NewInPlaceMethod(handlerX.Info(), ipc.InPlaceSpec[names__grpc.Any, names__grpc.Cc]{
-	FinishRequest: finishHandlerAny,
-	OpenRequest:   openHandlerAny,
-	FinishReply:   finishHandlerCc,
-	OpenReply:     openHandlerCc,
+	FinishRequest: placeHandlerAny,
+	OpenRequest:   viewHandlerAny,
+	FinishReply:   placeHandlerCc,
+	OpenReply:     viewHandlerCc,
 })

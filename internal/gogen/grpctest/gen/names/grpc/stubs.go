@@ -184,6 +184,30 @@ func openStubsGrpc(buf []byte) (m grpc, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeStubsGrpc(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatStubsGrpc.Built(b, at)
+	if pos == 0 {
+		finishStubsGrpc(b, seq, refSeq, at)
+		return
+	}
+	var v grpc
+	v.Init(b.Bytes, pos)
+	var m grpcT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatStubsGrpc.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.In)
+	FinishgrpcBuffer(b, root)
+}
+
+func viewStubsGrpc(buf []byte) (m grpc, seq, refSeq uint64, err error) {
+	if x := flatStubsGrpc.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openStubsGrpc(buf)
+}
+
 func encodeStubsGrpc(b *flatbuffers.Builder, seq uint64, m *grpcT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.grpc")
@@ -227,6 +251,30 @@ func openStubsCodes(buf []byte) (m codes, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeStubsCodes(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatStubsCodes.Built(b, at)
+	if pos == 0 {
+		finishStubsCodes(b, seq, refSeq, at)
+		return
+	}
+	var v codes
+	v.Init(b.Bytes, pos)
+	var m codesT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatStubsCodes.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.Out)
+	FinishcodesBuffer(b, root)
+}
+
+func viewStubsCodes(buf []byte) (m codes, seq, refSeq uint64, err error) {
+	if x := flatStubsCodes.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openStubsCodes(buf)
+}
+
 func encodeStubsCodesReply(b *flatbuffers.Builder, seq, refSeq uint64, m *codesT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.codes")
@@ -268,6 +316,30 @@ func openStubsAny(buf []byte) (m any_, seq, refSeq uint64, err error) {
 	}
 	m.Init(buf, flatbuffers.GetUOffsetT(buf))
 	return m, 0, 0, nil
+}
+
+func placeStubsAny(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatStubsAny.Built(b, at)
+	if pos == 0 {
+		finishStubsAny(b, seq, refSeq, at)
+		return
+	}
+	var v any_
+	v.Init(b.Bytes, pos)
+	var m any_T
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatStubsAny.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
+	Finishany_Buffer(b, root)
+}
+
+func viewStubsAny(buf []byte) (m any_, seq, refSeq uint64, err error) {
+	if x := flatStubsAny.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openStubsAny(buf)
 }
 
 func encodeStubsAny(b *flatbuffers.Builder, seq uint64, m *any_T) error {
@@ -336,6 +408,30 @@ func openStubsH(buf []byte) (m h, seq, refSeq uint64, err error) {
 	return m, 0, 0, nil
 }
 
+func placeStubsH(b *flatbuffers.Builder, seq, refSeq uint64, at flatbuffers.UOffsetT) {
+	pos := flatStubsH.Built(b, at)
+	if pos == 0 {
+		finishStubsH(b, seq, refSeq, at)
+		return
+	}
+	var v h
+	v.Init(b.Bytes, pos)
+	var m hT
+	v.UnPackTo(&m)
+	b.Reset()
+	x, root := flatStubsH.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.A)
+	FinishhBuffer(b, root)
+}
+
+func viewStubsH(buf []byte) (m h, seq, refSeq uint64, err error) {
+	if x := flatStubsH.Match(buf); x != nil {
+		m.Init(buf, 16)
+		return m, 0, 0, nil
+	}
+	return openStubsH(buf)
+}
+
 func encodeStubsH(b *flatbuffers.Builder, seq uint64, m *hT) error {
 	if m == nil {
 		return ipc.NilMessage("names.grpc.h")
@@ -392,10 +488,10 @@ var stubsCc = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[grpcT, codesT]{
 })
 
 var stubsCcInPlace = ipc.NewInPlaceMethod(stubsCc.Info(), ipc.InPlaceSpec[grpc, codes]{
-	FinishRequest: finishStubsGrpc,
-	OpenRequest:   openStubsGrpc,
-	FinishReply:   finishStubsCodes,
-	OpenReply:     openStubsCodes,
+	FinishRequest: placeStubsGrpc,
+	OpenRequest:   viewStubsGrpc,
+	FinishReply:   placeStubsCodes,
+	OpenReply:     viewStubsCodes,
 })
 
 var stubsError = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[any_T, hT]{
@@ -408,10 +504,10 @@ var stubsError = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[any_T, hT]{
 })
 
 var stubsErrorInPlace = ipc.NewInPlaceMethod(stubsError.Info(), ipc.InPlaceSpec[any_, h]{
-	FinishRequest: finishStubsAny,
-	OpenRequest:   openStubsAny,
-	FinishReply:   finishStubsH,
-	OpenReply:     openStubsH,
+	FinishRequest: placeStubsAny,
+	OpenRequest:   viewStubsAny,
+	FinishReply:   placeStubsH,
+	OpenReply:     viewStubsH,
 })
 
 var stubsNil = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[hT, any_T]{
@@ -424,8 +520,8 @@ var stubsNil = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[hT, any_T]{
 })
 
 var stubsNilInPlace = ipc.NewInPlaceMethod(stubsNil.Info(), ipc.InPlaceSpec[h, any_]{
-	FinishRequest: finishStubsH,
-	OpenRequest:   openStubsH,
-	FinishReply:   finishStubsAny,
-	OpenReply:     openStubsAny,
+	FinishRequest: placeStubsH,
+	OpenRequest:   viewStubsH,
+	FinishReply:   placeStubsAny,
+	OpenReply:     viewStubsAny,
 })
