@@ -16,7 +16,7 @@ import (
 )
 
 // shopMain is one program over the code that was generated from one version of the schema
-// of a service with a state: a replica, or a client.
+// of a service with a state: a replica, a supervisor of replicas that survive it, or a client.
 const shopMain = `package main
 
 import (
@@ -24,6 +24,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"sync"
 	"syscall"
@@ -93,6 +94,19 @@ func main() {
 		return
 	}
 	ctx := context.Background()
+	if os.Args[1] == "host" {
+		_, err := group.Start(ctx, group.Config{
+			Service: "shop", Domain: os.Args[2], Replicas: len(os.Args[3:]), Survive: true,
+			Replication: &group.Replication{},
+			Command: func(i int) *exec.Cmd { return exec.Command(os.Args[3+i], "replica") },
+		})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("up")
+		select {}
+	}
 	c, err := group.Dial(ctx, "shop", group.DialConfig{Domain: os.Args[2]})
 	if err != nil {
 		panic(err)
@@ -213,17 +227,26 @@ func startShop(t *testing.T, bin string, versions ...string) *shopGroup {
 		Service: "shop", Domain: g.domain, Replicas: len(versions),
 		Replication: &group.Replication{},
 		Command:     func(i int) *exec.Cmd { return g.version(versions[i])(i) },
-		Events: func(ev group.Event) {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.events.WriteString(ev.Kind.String() + " " + ev.Replica + ": " + ev.Cause + "\n")
-		},
+		Events:      g.record,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.Shutdown(context.Background()) })
 	return g
+}
+
+func (g *shopGroup) record(ev group.Event) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.events.WriteString(ev.Kind.String() + " " + ev.Replica + ": " + ev.Cause + "\n")
+}
+
+// said returns the events so far.
+func (g *shopGroup) said() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.events.String()
 }
 
 // call has a client of a version do something, and checks how what it prints begins.
@@ -299,7 +322,7 @@ func TestReplicasOfTwoVersions(t *testing.T) {
 	g.call(t, "first", "get", "a", "7 Plain")
 	g.call(t, "second", "note", "d", "")
 	g.call(t, "first", "get", "d", "8 Plain")
-	if events := g.events.String(); strings.Contains(events, "suspected") ||
+	if events := g.said(); strings.Contains(events, "suspected") ||
 		strings.Contains(events, "lost") {
 		t.Errorf("events:\n%s", events)
 	}

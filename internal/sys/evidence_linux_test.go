@@ -346,7 +346,7 @@ func TestRobustFutexTellsOfDeath(t *testing.T) {
 				t.Fatal(err)
 			}
 			word := mapWord(path)
-			if died, err := sys.WaitRobust(word); died || err != nil {
+			if died, err := sys.WaitRobust(t.Context(), word); died || err != nil {
 				t.Errorf("held by nobody: %v, %v", died, err)
 			}
 			cmd := exec.Command(os.Args[0])
@@ -368,7 +368,7 @@ func TestRobustFutexTellsOfDeath(t *testing.T) {
 			}
 			told := make(chan bool)
 			go func() {
-				died, err := sys.WaitRobust(word)
+				died, err := sys.WaitRobust(t.Context(), word)
 				if err != nil {
 					t.Error(err)
 				}
@@ -379,7 +379,7 @@ func TestRobustFutexTellsOfDeath(t *testing.T) {
 				t.Errorf("died = %v, want %v", died, tt.died)
 			}
 			// A later caller gets the same answer, and does not wait.
-			if died, err := sys.WaitRobust(word); died != tt.died || err != nil {
+			if died, err := sys.WaitRobust(t.Context(), word); died != tt.died || err != nil {
 				t.Errorf("asked again: %v, %v, want %v", died, err, tt.died)
 			}
 		})

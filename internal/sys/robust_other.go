@@ -2,15 +2,18 @@
 
 package sys
 
-import "sync/atomic"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // HoldRobust makes a word report the death of this process.
 func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 	return nil, unsupported("robust futex")
 }
 
-// WaitRobust waits for the death of the process that holds a word.
-func WaitRobust(word *atomic.Uint32) (died bool, err error) {
+// WaitRobust waits for the death of the process that holds a word, until ctx is done.
+func WaitRobust(ctx context.Context, word *atomic.Uint32) (died bool, err error) {
 	return false, unsupported("robust futex")
 }
 

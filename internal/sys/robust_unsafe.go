@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"runtime/debug"
@@ -72,8 +73,8 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 
 // WaitRobust blocks, and holds a thread, until the process that holds word by [HoldRobust] has
 // died. It returns false if the process has released word, if [DropRobust] was called, if no
-// process ever held word, or if the file of word was cut short.
-func WaitRobust(word *atomic.Uint32) (died bool, err error) {
+// process ever held word, if the file of word was cut short, or within a second after ctx is done.
+func WaitRobust(ctx context.Context, word *atomic.Uint32) (died bool, err error) {
 	defer CatchFault(debug.SetPanicOnFault(true))
 	// A word whose file was cut short cannot be woken any more, so the wait in the kernel has a
 	// limit.
@@ -81,7 +82,8 @@ func WaitRobust(word *atomic.Uint32) (died bool, err error) {
 	held := word.Load()
 	// The kernel leaves the bit for waiters in the word of a dead holder, so the loop must check
 	// futexOwnerDied, too.
-	for held&(futexWaiters|futexOwnerDied) == futexWaiters && word.Load() == held {
+	for held&(futexWaiters|futexOwnerDied) == futexWaiters && word.Load() == held &&
+		ctx.Err() == nil {
 		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait,
 			uintptr(held), uintptr(unsafe.Pointer(&again)), 0, 0)
 		if errno != 0 && !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR) &&

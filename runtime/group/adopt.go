@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -44,6 +45,15 @@ func findSurvivors(ctx context.Context, cfg Config, p *page,
 				fmt.Errorf("group %s: process %d in place %d cannot be adopted: %w", cfg.Service,
 					j.pid, j.index, j.err))
 		}
+	}
+	if _, on := p.replication(); len(all) > 0 && on != (cfg.Replication != nil) {
+		keep := "keep a state, and this one does not"
+		if !on {
+			keep = "do not keep a state, and this one does"
+		}
+		err = sys.JoinErrors(err, fmt.Errorf("group %s: replicas of an earlier supervisor, with "+
+			"pids %v, %s (Config.Replication); end them, or start the group as they were started",
+			cfg.Service, pids, keep))
 	}
 	if err == nil {
 		err = awaitNames(ctx, cfg, reg, adopted)
@@ -142,6 +152,36 @@ func (s *supervisor) adopt(r *managedReplica, j *joinedProcess) {
 		return
 	}
 	s.expectReady(r, p)
+}
+
+// adopted reports whether the replica's process is one that an earlier supervisor started.
+func (r *managedReplica) adopted() bool { return r.proc != nil && r.proc.cmd == nil }
+
+// futile reports whether a replica failed for a reason that lasts, while this supervisor has not
+// brought the group up yet and supervises a primary that it has adopted. The replica's version does
+// not fit that of the primary, or its process could not be started.
+func (s *supervisor) futile(err error) bool {
+	var failure *ReplicaError
+	lasting := errors.Is(err, ErrIncompatible) || errors.As(err, &failure) && failure.PID == 0
+	p := s.reign.primary
+	return lasting && !s.wasUp() && p != none && s.replicas[p].adopted()
+}
+
+// leave ends this supervisor, and the processes that it has started, but not the ones that it has
+// adopted. They serve on without a supervisor, as they did before.
+func (s *supervisor) leave(cause error) {
+	s.stopping, s.left = fmt.Errorf("%w; the replicas of an earlier supervisor serve on, without "+
+		"a supervisor", cause), true
+	s.report(Event{Kind: Stopping, Cause: s.stopping.Error()})
+	for _, r := range s.replicas {
+		switch {
+		case r.adopted() && r.state != dead:
+			r.proc.handle.Close() // ends the wait for its death
+			r.state, r.proc, r.record = down, nil, registry.Record{}
+		case r.proc != nil && r.state != dead:
+			s.stop(r)
+		}
+	}
 }
 
 // evict kills a process of an earlier supervisor for which the group has no place.

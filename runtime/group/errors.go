@@ -10,6 +10,10 @@ import (
 // ErrInUse marks the start of a group that another process supervises already.
 var ErrInUse = errors.New("group has a supervisor")
 
+// ErrIncompatible marks the failure of a replica whose version of the service cannot share a state
+// with the version of the primary: one of them could misread the other.
+var ErrIncompatible = errors.New("it serves an incompatible version")
+
 // ErrClosed marks the use of a closed [Group], [Replica] or [Client]. It matches [os.ErrClosed].
 var ErrClosed error = closedError{}
 

@@ -240,10 +240,14 @@ func (s *supervisor) moveReplicas() {
 					_, there = s.page.homes[index]
 				}
 			})
-			if there {
-				// Errors are in the group's events. The next round tries the replica again, and
-				// waits for a group that is not healthy.
-				_ = g.exchange(s.ctx, index, s.commandOf(index))
+			if !there {
+				continue
+			}
+			// Errors are in the group's events. After one, the group must be healthy before the
+			// next replica ends: that may be the only one with the state.
+			if g.exchange(s.ctx, index, s.commandOf(index)) != nil {
+				_, _ = g.WaitHealthy(s.ctx, 0)
+				break
 			}
 		}
 		s.ask(func() {

@@ -19,7 +19,9 @@ type Group struct {
 // Start starts the replicas of a service. It blocks until all of them are ready and one is the
 // primary. After an error, everything that was started has ended. The error wraps a [*ReplicaError]
 // that names the replica and the reason, or an [*InUseError] if another process supervises the
-// service; or it is the cause of the end of ctx.
+// service; or it is the cause of the end of ctx. With [Config.Survive], Start adopts the replicas
+// of an earlier supervisor. If replicas of an incompatible version ([ErrIncompatible]) would join
+// them, or the command cannot be started, Start fails, and the adopted replicas serve on.
 //
 // The group lives until [Group.Shutdown], or until ctx is done, which has the same effect.
 // [Config.ReadyTimeout] limits the start only. The kernel kills the replicas when this process
@@ -35,11 +37,13 @@ func Start(ctx context.Context, cfg Config) (*Group, error) {
 	}
 	s.release = context.AfterFunc(ctx, func() { s.do(func() { s.shutdown(context.Cause(ctx)) }) })
 	go s.run()
-	if _, err := s.board.wait(context.Background(), Status.Healthy); err != nil {
-		<-s.done
+	select {
+	case <-s.up:
+		return &Group{s}, nil
+	case <-s.done:
+		_, _, err := s.board.get()
 		return nil, fmt.Errorf("group %s: %w", cfg.Service, err)
 	}
-	return &Group{s}, nil
 }
 
 func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {

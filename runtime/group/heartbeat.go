@@ -79,7 +79,7 @@ func (s *supervisor) watchFutex(r *managedReplica) {
 	incarnation := r.incarnation
 	word := s.page.alive(r.index)
 	s.helpers.Go(func() {
-		died, err := sys.WaitRobust(word)
+		died, err := sys.WaitRobust(s.ctx, word)
 		if err != nil || !died {
 			return
 		}

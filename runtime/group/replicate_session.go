@@ -69,7 +69,7 @@ func (s *standby) keepInSync() {
 		}
 		s.primary.r.log.Warn("standby is out of sync", "standby", s.rec.Name, "pid",
 			s.rec.PID, "err", err)
-		if errors.Is(err, errDiverged) || errors.Is(err, errIncompatible) ||
+		if errors.Is(err, errDiverged) || errors.Is(err, ErrIncompatible) ||
 			ipc.CodeOf(err) == ipc.CodeIncompatible {
 			s.primary.r.accuse(s, err)
 			return

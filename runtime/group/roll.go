@@ -2,34 +2,54 @@ package group
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 )
 
 // Failover replaces the primary by a standby without a failed call. The primary gets SIGTERM and
 // drains as in [Run]. When it has ended, a standby is promoted, and clients send the calls that the
 // old primary did not take to the new one. Failover blocks until the group is healthy again, with a
 // new process in the place of the old primary. It returns an error if the group has no primary or
-// no standby, when ctx is done, or when the group ends.
+// no standby, or keeps a state and has no standby in sync, when ctx is done, or when the group
+// ends.
 func (g *Group) Failover(ctx context.Context) (Status, error) {
 	before := g.Status()
 	if before.Primary == none || before.Alive() < 2 {
 		return before, fmt.Errorf("failover of group %s: it needs a primary and a standby",
 			g.s.cfg.Service)
 	}
+	refused := false
 	g.s.ask(func() {
 		if r := g.s.replicas[before.Primary]; g.s.reign.epoch == before.Epoch {
-			g.s.replace(r, r.command)
+			if refused = !g.s.succeedable(r); !refused {
+				g.s.replace(r, r.command)
+			}
 		}
 	})
+	if refused {
+		return before, fmt.Errorf("failover of group %s: no standby is in sync; wait for one "+
+			"with Group.WaitHealthy", g.s.cfg.Service)
+	}
 	return g.WaitHealthy(ctx, before.Epoch)
+}
+
+// succeedable reports whether a standby can succeed the primary with the state, if the group keeps
+// one.
+func (s *supervisor) succeedable(primary *managedReplica) bool {
+	ready := func(r *managedReplica) bool {
+		return r != primary && r.state == ready && r.suspicion == nil && s.countedOn(r)
+	}
+	return s.cfg.Replication == nil || slices.ContainsFunc(s.replicas, ready)
 }
 
 // Roll replaces the processes of all replicas, one after the other, by processes of another
 // command, standbys first, without a failed call. If a new process does not become ready, the
 // replicas replaced so far get back the command that they had, and Roll returns the failure once
-// the group is healthy again. Later restarts use the command that Roll has left. Roll blocks until
-// all is done, ctx is done, or the group ends.
+// the group is healthy again. An adopted replica counts as one of [Config.Command]. Later restarts
+// use the command that Roll has left. Roll blocks until all is done, ctx is done, or the group
+// ends.
 func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) error {
 	status, err := g.WaitHealthy(ctx, 0)
 	if err != nil {
@@ -59,15 +79,24 @@ func (g *Group) goBack(ctx context.Context, former map[int]func(int) *exec.Cmd) 
 	for index, command := range former {
 		g.s.ask(func() { pids[index] = g.s.replace(g.s.replicas[index], command) })
 	}
+	var failure error
 	_, err := g.Wait(ctx, func(s Status) bool {
 		for index, pid := range pids {
-			if pid != 0 && s.Replicas[index].PID == pid {
+			now := s.Replicas[index]
+			if pid != 0 && now.PID == pid {
 				return false
+			}
+			if errors.Is(now.Err, ErrIncompatible) {
+				failure = now.Err
+				return true
 			}
 		}
 		return s.Healthy()
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return failure
 }
 
 func standbysFirst(s Status) (indexes []int) {

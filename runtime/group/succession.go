@@ -135,6 +135,11 @@ func (s *supervisor) successor() (next *managedReplica, lost bool) {
 	if r := s.firstReady(func(r *managedReplica) bool { return s.page.whole(r.index) }); r != nil {
 		return r, true
 	}
+	for _, r := range s.replicas {
+		if r.adopted() && r.state == starting && r.suspicion == nil && s.page.whole(r.index) {
+			return nil, false // it will be ready, and its state is better than none
+		}
+	}
 	return s.firstReady(func(r *managedReplica) bool {
 		return s.page.placeWord(r.index, offSynced) != broken
 	}), true

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -103,6 +104,30 @@ func TestAdoptedReplicasKeepTheState(t *testing.T) {
 				t.Errorf("events:\n%v", &events)
 			}
 		})
+	}
+}
+
+// TestAdopterThatKeepsNoState has a supervisor without replication find replicas that keep a state.
+// It is refused, and they serve on.
+func TestAdopterThatKeepsNoState(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Survive = true
+	killedHost(t, cfg.Domain, "list", "survive")
+	c := dialList(t, cfg.Domain)
+	appendTo(t, c, 1)
+	stateless := cfg
+	stateless.Replication = nil
+	if g, err := group.Start(t.Context(), stateless); err == nil ||
+		!strings.Contains(err.Error(), "keep a state, and this one does not") {
+		t.Errorf("the supervisor without a state: %v, %v", g, err)
+	}
+	appendTo(t, c, 2)
+	g := startGroup(t, cfg)
+	if s := g.Status(); s.Epoch != 1 {
+		t.Errorf("adopted as %+v", s)
+	}
+	if all := readAll(t, c); !slices.Equal(all, words{1, 2}) {
+		t.Errorf("the list is %v", all)
 	}
 }
 

@@ -41,9 +41,11 @@ type supervisor struct {
 	replicas []*managedReplica
 	channels map[string]bool // channels of replicas that failed
 	reign    reign
-	settled  bool        // all replicas were ready once
-	stopping error       // why the group shuts down; nil while it does not
-	restarts []time.Time // within the last Restart.Window
+	settled  bool          // all replicas were ready once
+	up       chan struct{} // closed when the group is healthy for the first time
+	stopping error         // why the group shuts down; nil while it does not
+	left     bool          // the group shuts down, but its adopted replicas do not
+	restarts []time.Time   // within the last Restart.Window
 	degraded bool
 	late     bool      // changes are noticed late, which was logged
 	moving   bool      // replicas are being replaced so that they use the present page
@@ -102,7 +104,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
 		oomKills: sys.OOMKills(), board: newBoard(), inbox: make(chan func()),
 		done: make(chan struct{}), ctx: ctx, cancel: cancel,
-		reign: p.reign(), channels: make(map[string]bool),
+		up: make(chan struct{}), reign: p.reign(), channels: make(map[string]bool),
 	}
 	for i := range cfg.Replicas {
 		s.replicas = append(s.replicas,
@@ -186,8 +188,14 @@ func (s *supervisor) finish() {
 	s.sweep()
 	sys.CrashPoint("group swept")
 	_, gcErr := s.reg.GC()
-	s.endErr = sys.JoinErrors(sys.JoinErrors(s.leftBehind...), gcErr, s.page.remove(s.cfg.Service),
-		s.reg.Close(), s.dir.Close())
+	var pageErr error
+	if s.left {
+		pageErr = s.page.close()
+	} else {
+		pageErr = s.page.remove(s.cfg.Service)
+	}
+	s.endErr = sys.JoinErrors(sys.JoinErrors(s.leftBehind...), gcErr, pageErr, s.reg.Close(),
+		s.dir.Close())
 	s.out.close()
 	s.report(Event{Kind: Stopped})
 	s.events.close()
@@ -237,7 +245,10 @@ func (s *supervisor) started(r *managedReplica, p *process, edition int, err err
 	if err != nil {
 		r.state = down
 		s.report(Event{Kind: Died, Replica: r.name, Cause: "not started", Err: err})
-		s.failed(r, err)
+		s.failed(r, err, false)
+		if edition != r.edition {
+			r.trouble = nil // it was started by a command that is not wanted any more
+		}
 		return
 	}
 	s.report(Event{Kind: Started, Replica: r.name, PID: p.pid})
@@ -258,8 +269,14 @@ func (s *supervisor) attend(r *managedReplica, p *process) {
 	r.proc, r.pulse = p, pulse{beat: s.page.beat(r.index)}
 	alive := s.page.alive(r.index)
 	s.helpers.Go(func() {
-		err := p.wait(func() { s.do(func() { s.died(r, p) }) })
-		sys.DropRobust(alive)
+		dead := false
+		err := p.wait(func() {
+			dead = true
+			s.do(func() { s.died(r, p) })
+		})
+		if dead {
+			sys.DropRobust(alive)
+		}
 		s.do(func() { s.reaped(r, p, err) })
 	})
 }
@@ -292,13 +309,16 @@ func (s *supervisor) notReady(r *managedReplica) string {
 
 // suspect kills a replica that fails a check. No other process gets its place before the replica is
 // seen dead.
-func (s *supervisor) suspect(r *managedReplica, problem string) {
+func (s *supervisor) suspect(r *managedReplica, problem string) { s.condemn(r, problem, nil) }
+
+// condemn kills a replica that fails a check with an error, which may be nil.
+func (s *supervisor) condemn(r *managedReplica, problem string, err error) {
 	if r.proc == nil || r.suspicion != nil || r.state == dead {
 		return
 	}
 	r.suspicion = &ReplicaError{Replica: r.name, Path: r.proc.path, PID: r.proc.pid,
-		Problem: problem + ", and was killed"}
-	s.report(Event{Kind: Suspected, Replica: r.name, PID: r.proc.pid, Cause: problem})
+		Problem: problem + ", and was killed", Err: err}
+	s.report(Event{Kind: Suspected, Replica: r.name, PID: r.proc.pid, Cause: problem, Err: err})
 	s.kill(r)
 }
 
@@ -368,25 +388,30 @@ func (s *supervisor) reaped(r *managedReplica, p *process, err error) {
 	if s.stopping != nil {
 		cause = "shutdown"
 	}
-	planned := r.planned && r.suspicion == nil
+	planned := r.planned
 	r.planned = false
-	if planned && s.stopping == nil {
+	if planned && r.suspicion == nil && s.stopping == nil {
 		s.report(Event{Kind: Died, Replica: r.name, PID: p.pid, Cause: "replacement"})
 		r.restarts++
 		s.start(r)
 		return
 	}
 	s.report(Event{Kind: Died, Replica: r.name, PID: p.pid, Cause: cause, Err: failure})
-	s.failed(r, failure)
+	s.failed(r, failure, p.cmd == nil)
+	if planned {
+		r.trouble = nil // the next process has another command
+	}
 }
 
-// failed decides what follows when a replica is down.
-func (s *supervisor) failed(r *managedReplica, err error) {
+// failed decides what follows when a replica, which may have been an adopted one, is down.
+func (s *supervisor) failed(r *managedReplica, err error, adopted bool) {
 	r.trouble = err
 	switch {
 	case s.stopping != nil:
 	case !s.settled:
 		s.shutdown(err)
+	case !adopted && s.futile(err):
+		s.leave(err)
 	default:
 		s.restart(r)
 	}
@@ -548,7 +573,23 @@ func (s *supervisor) killAll() {
 	}
 }
 
-func (s *supervisor) show() { s.board.set(s.status(), nil) }
+func (s *supervisor) show() {
+	status := s.status()
+	s.board.set(status, nil)
+	if status.Healthy() && !s.wasUp() {
+		close(s.up)
+	}
+}
+
+// wasUp reports whether the group was healthy once.
+func (s *supervisor) wasUp() bool {
+	select {
+	case <-s.up:
+		return true
+	default:
+		return false
+	}
+}
 
 func (s *supervisor) status() Status {
 	st := Status{Epoch: s.reign.epoch, Primary: s.reign.primary, Degraded: s.degraded,

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -16,8 +15,6 @@ import (
 // share a state. Compatible ones do, as in a roll: a standby then gets a change in the form in
 // which the primary has understood it, and a change of which a standby would understand less is
 // refused.
-
-var errIncompatible = errors.New("it serves an incompatible version")
 
 // newProtocol returns a protocol with its fingerprint.
 func newProtocol(name, description string) *ipc.Protocol {
@@ -54,7 +51,7 @@ func (ses *session) meet() error {
 		return p.Name == replicaProtocol.Name
 	})
 	if ses.gap, err = ipc.NewGap(ses.primary.r.protocols(), theirs); err != nil {
-		return fmt.Errorf("%w: %w", errIncompatible, err)
+		return fmt.Errorf("%w: %w", ErrIncompatible, err)
 	}
 	return nil
 }
@@ -103,27 +100,41 @@ func (ses *session) agrees(e *entry, digest uint32) bool {
 }
 
 // compareVersions suspects replicas whose version is incompatible with that of the primary or,
-// without a primary, with that of an earlier replica. r is ready, or about to be.
+// without a primary, with that of a replica that outranks them. r is ready, or about to be.
 func (s *supervisor) compareVersions(r *managedReplica) {
 	if s.cfg.Replication == nil {
 		return
 	}
+	primary := s.reign.primary
 	for _, other := range s.replicas {
-		a, b := other, r // b is the one that is suspected
-		switch s.reign.primary {
-		case r.index:
-			a, b = r, other
-		case other.index, none:
-		default:
+		if other == r || primary != none && primary != other.index && primary != r.index {
 			continue
 		}
-		if a == b || a.served == nil || b.served == nil || a.suspicion != nil {
+		a, b := other, r // b is the one that is suspected
+		if s.rank(b) > s.rank(a) {
+			a, b = b, a
+		}
+		if a.served == nil || b.served == nil || a.suspicion != nil {
 			continue
 		}
 		if _, err := ipc.NewGap(a.served, b.served); err != nil {
-			s.suspect(b,
-				fmt.Sprintf("serves another version than %s, with which it cannot share the "+
-					"state: %v", a.name, err))
+			s.condemn(b, "cannot share the state with "+a.name,
+				fmt.Errorf("%w: %w", ErrIncompatible, err))
 		}
 	}
+}
+
+// rank orders replicas of incompatible versions: the one with the lower rank is replaced. The
+// primary has the highest rank, before a replica that has the state, and before one that served
+// earlier than this supervisor.
+func (s *supervisor) rank(r *managedReplica) int {
+	switch {
+	case s.reign.primary == r.index:
+		return 3
+	case s.page.whole(r.index):
+		return 2
+	case r.adopted():
+		return 1
+	}
+	return 0
 }

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
@@ -89,7 +90,7 @@ func takeNotice(dir string, ballast int) (n notice, err error) {
 	var waiting, wg sync.WaitGroup
 	waiting.Add(len(told))
 	for i, wait := range []func() error{
-		func() error { _, err := sys.WaitRobust(futexWord(mem)); return err },
+		func() error { _, err := sys.WaitRobust(context.Background(), futexWord(mem)); return err },
 		func() error { return handle.Wait() },
 		func() error { conn.Read(make([]byte, 1)); return nil },
 	} {
