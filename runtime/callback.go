@@ -30,13 +30,13 @@ func protect(log *slog.Logger, name string, f func() error) (err error) {
 // panicked makes an error of a callback's panic, which ends that call alone. The stack is
 // for this process's log and not for the peer.
 func panicked(log *slog.Logger, r any) error {
-	traced(log).Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
+	loggerOrDefault(log).Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
 	return &Error{Code: CodeInternal, Outcome: Executed,
 		Msg: fmt.Sprint("the handler panicked: ", r)}
 }
 
-// tracePanic, deferred, logs a panic that somebody further up makes an error of.
-func tracePanic(log *slog.Logger) {
+// logPanic, deferred, logs a panic that somebody further up makes an error of.
+func logPanic(log *slog.Logger) {
 	if r := recover(); r != nil {
 		_ = panicked(log, r)
 		panic(r)
@@ -49,16 +49,16 @@ var errExited = &Error{Code: CodeInternal, Outcome: Executed,
 
 // exited logs that the handler called name has ended its goroutine.
 func exited(log *slog.Logger, name string) {
-	traced(log).Error("handler ended its goroutine", "handler", name, "stack",
+	loggerOrDefault(log).Error("handler ended its goroutine", "handler", name, "stack",
 		string(debug.Stack()))
 }
 
 // silent is the logger of those who have set none.
 var silent = slog.New(slog.DiscardHandler)
 
-// traced returns the logger for what must leave a trace: where none was set, the
+// loggerOrDefault returns the logger for what must leave a trace: where none was set, the
 // process's default, which writes to standard error.
-func traced(log *slog.Logger) *slog.Logger {
+func loggerOrDefault(log *slog.Logger) *slog.Logger {
 	if log.Handler() == slog.DiscardHandler {
 		return slog.Default()
 	}

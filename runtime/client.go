@@ -49,14 +49,14 @@ type Client struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
-	target  Target
-	keepers map[string]*keeper       // the endpoints to be connected, by name
-	links   map[string]*clientLink   // those that take calls, by name
-	open    map[*clientLink]struct{} // those whose connections have not ended
-	trouble error                    // why the resolver does not tell of changes
-	changed chan struct{}            // closed at the next change of what is above
+	mu         sync.Mutex
+	closed     bool
+	target     Target
+	connectors map[string]*connector    // the endpoints to be connected, by name
+	links      map[string]*clientLink   // those that take calls, by name
+	open       map[*clientLink]struct{} // those whose connections have not ended
+	watchErr   error                    // why the resolver does not tell of changes
+	changed    chan struct{}            // closed at the next change of what is above
 	// counts changes of current and of its reasons; written under mu
 	version atomic.Uint64
 }
@@ -109,13 +109,13 @@ func clientConfigOf(opts []ClientOption) (clientConfig, error) {
 
 func newClient(r Resolver, cfg clientConfig) *Client {
 	c := &Client{
-		resolver: r, cfg: cfg, keepers: make(map[string]*keeper),
+		resolver: r, cfg: cfg, connectors: make(map[string]*connector),
 		links: make(map[string]*clientLink),
 		open:  make(map[*clientLink]struct{}), changed: make(chan struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.look()
-	c.tasks.Go(c.follow)
+	c.resolve()
+	c.tasks.Go(c.watchResolver)
 	return c
 }
 
@@ -158,7 +158,7 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 					call.Method.Name)
 			}
 		}
-		err := l.why(l.conn.Invoke(ctx, call))
+		err := l.explain(l.conn.Invoke(ctx, call))
 		if err == nil {
 			return nil
 		}
@@ -189,7 +189,7 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 					post.Message.Name)
 			}
 		}
-		err := l.why(l.conn.Send(ctx, post))
+		err := l.explain(l.conn.Send(ctx, post))
 		again := CodeOf(err) == CodeUnavailable && OutcomeOf(err) == NotSent
 		if !again || c.cfg.patience == 0 && l.usable() {
 			return err
@@ -210,7 +210,7 @@ type Connection struct {
 // WaitConnected returns the connection to the server, as soon as there is one. It waits as a
 // call does.
 func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
-	c.look()
+	c.resolve()
 	a := attempts{outcome: NotSent}
 	l, err := c.await(ctx, &a)
 	if err != nil {
@@ -286,7 +286,7 @@ func (a *attempts) unreachable(ctx context.Context, err error) *Error {
 	e := &Error{Code: CodeUnavailable, Outcome: a.outcome, Err: err}
 	if ctx != nil && ctx.Err() != nil {
 		e.Code = CodeOf(ctx.Err())
-	} else if lasts(err) {
+	} else if permanent(err) {
 		e.Code = CodeOf(err)
 	}
 	return e
@@ -304,7 +304,7 @@ func withoutOutcome(err error) error {
 
 // next prepares a for a further attempt, as the last one failed with err.
 func (c *Client) next(a *attempts, err error) {
-	c.look()
+	c.resolve()
 	a.last = err
 	a.after, a.version = max(a.version, 1), c.version.Load()
 	a.pause = min(max(2*a.pause, shortestRetry), longestRetry)
@@ -328,7 +328,7 @@ func (c *Client) await(ctx context.Context, a *attempts) (*clientLink, error) {
 		c.mu.Lock()
 		l, version, changed := c.current.Load(), c.version.Load(), c.changed
 		here := l != nil && l.usable()
-		why := c.hopeless(here)
+		why := c.failFast(here)
 		c.mu.Unlock()
 		if here && (rested || version != a.after) {
 			return l, nil
@@ -341,14 +341,15 @@ func (c *Client) await(ctx context.Context, a *attempts) (*clientLink, error) {
 		case <-pause.C:
 			rested = true
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w, and there is no server: %w", context.Cause(ctx), c.why())
+			return nil, fmt.Errorf("%w, and there is no server: %w", context.Cause(ctx),
+				c.waitReason())
 		case <-c.ctx.Done():
 		case <-patience.C:
 			if here && a.last != nil {
 				return nil, fmt.Errorf("tried for %v: %w", c.cfg.patience, withoutOutcome(a.last))
 			}
 			if c.cfg.patience > 0 {
-				return nil, fmt.Errorf("waited %v: %w", c.cfg.patience, c.why())
+				return nil, fmt.Errorf("waited %v: %w", c.cfg.patience, c.waitReason())
 			}
 		}
 	}

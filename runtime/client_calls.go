@@ -27,10 +27,10 @@ type pending struct {
 	inPlace bool   // the caller reads the reply in the ring if it can
 	view    []byte // and there it is
 
-	state interleave.Uint64 // the id, with how far the call is in its lowest bits
-	ready chan struct{}     // receives one value when the caller parked, unless the call is mine
-	mine  bool              // the caller has claimed it after it had parked
-	look  func() bool       // for the caller that has the watch; made once
+	state   interleave.Uint64 // the id, with how far the call is in its lowest bits
+	ready   chan struct{}     // receives one value when the caller parked, unless the call is mine
+	mine    bool              // the caller has claimed it after it had parked
+	recheck func() bool       // for the caller that has the watch; made once
 }
 
 // An id has the place in bits 3 to 18 and the count above. The three lowest bits

@@ -246,20 +246,20 @@ func (c *Conn) dispatch(p *pending) bool {
 	return false
 }
 
-// hear waits for what the server says beside the ring: that it is shutting down, or,
+// readWire waits for what the server says beside the ring: that it is shutting down, or,
 // by the end of the wire, that it is gone.
-func (c *Conn) hear() {
+func (c *Conn) readWire() {
 	buf := make([]byte, 64)
 	for told := false; ; {
 		n, err := c.wire.Read(buf)
-		if bytes.IndexByte(buf[:n], noteGoingAway) >= 0 && !told {
+		if bytes.IndexByte(buf[:n], goAway) >= 0 && !told {
 			told = true
 			c.calls.refuse(&Error{Code: CodeUnavailable, Outcome: NotSent,
 				Msg: "the server is shutting down"})
 			close(c.leaving)
 		}
 		if err != nil {
-			c.fail(c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the server is gone"}))
+			c.fail(c.tx.closeReason(&Error{Code: CodeUnavailable, Msg: "the server is gone"}))
 			return
 		}
 	}
@@ -279,9 +279,9 @@ func (c *Conn) fail(why *Error) {
 	c.wire.Close() // so that the server need not wait for the holder of the role
 }
 
-// bury completes all calls and gives the memory back. It needs the role, which
+// teardown completes all calls and gives the memory back. It needs the role, which
 // nobody gets afterwards.
-func (c *Conn) bury() {
+func (c *Conn) teardown() {
 	c.role.close()
 	why := c.down.Load()
 	if why.Code != CodeCorrupt {
@@ -373,7 +373,7 @@ func (c *Conn) Send(ctx context.Context, post Post) error {
 	if post.Seq == 0 {
 		post.Seq = c.seq.Add(1)
 	}
-	if err := c.tx.post(ctx, &post, c.epoch(), nil); err != nil {
+	if err := c.tx.sendMessage(ctx, &post, c.epoch(), nil); err != nil {
 		return err.in("send", m.Protocol.Name, m.Name)
 	}
 	return nil

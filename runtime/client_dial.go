@@ -38,7 +38,7 @@ func dial(ctx context.Context, channel string, cfg dialConfig) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := shake(ctx, l, peer, channel, cfg)
+	c, err := clientHandshake(ctx, l, peer, channel, cfg)
 	if err != nil {
 		l.Close()
 		return nil, err
@@ -74,9 +74,10 @@ func connect(ctx context.Context, channel string, cfg dialConfig) (Link, Peer, e
 	return l, peer, nil
 }
 
-// shake is the client's side of the handshake.
-func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfig) (*Conn, error) {
-	hello, memory, err := talk(ctx, l, cfg, clientHelloOf(channel, cfg))
+// clientHandshake is the client's side of the handshake.
+func clientHandshake(ctx context.Context, l Link, peer Peer, channel string,
+	cfg dialConfig) (*Conn, error) {
+	hello, memory, err := negotiate(ctx, l, cfg, clientHelloOf(channel, cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -104,16 +105,16 @@ func shake(ctx context.Context, l Link, peer Peer, channel string, cfg dialConfi
 		seg.Close()
 		return nil, err
 	}
-	go c.hear()
+	go c.readWire()
 	if c.waiterNeeded() {
 		c.ensureWaiter()
 	}
 	return c, nil
 }
 
-// talk exchanges hellos with the server, until the deadline of the handshake
+// negotiate exchanges hellos with the server, until the deadline of the handshake
 // or of ctx. The deadline stays set.
-func talk(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverHello,
+func negotiate(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverHello,
 	shm.Memory, error) {
 	deadline := time.Now().Add(cfg.handshake)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
@@ -250,7 +251,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if err := c.open(&cfg.common, l, peer, seg, limit, false); err != nil {
 		return nil, err
 	}
-	c.poke, c.tx.starving = c.wire.Poke, c.ensureWaiter
+	c.poke, c.tx.spaceRequested = c.wire.Poke, c.ensureWaiter
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(),
@@ -262,7 +263,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if c.routes = routes; !routes.empty() {
 		c.role.keepNeeded()
 	}
-	c.inbox = &inbox{run: c.receive, stop: c.pause, room: c.resume,
+	c.inbox = &inbox{run: c.receive, setPaused: c.pause, resumed: c.resume,
 		spent: c.rx.spare.put, limit: limit}
 	if len(cfg.interceptors) > 0 {
 		c.chain = chainClient(direct{c}, cfg.interceptors)
@@ -271,7 +272,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 }
 
 // receive runs the handler of a message that the server sent.
-func (c *Conn) receive(n *note, body []byte) {
+func (c *Conn) receive(n *delivery, body []byte) {
 	r := c.routes.find(n.method)
 	if r == nil || r.receive == nil {
 		c.stats.dropped.Add(1)

@@ -37,20 +37,20 @@ type InPlaceCall struct {
 // whatever is handed to them would have to be allocated. The server's interceptors do run.
 func (c *Conn) InvokeInPlace(ctx context.Context, call *InPlaceCall) error {
 	return c.invokeInPlace(ctx, call.Method,
-		inPlaceTrip{call.Seq, call.Size, call.Build, call.Read})
+		inPlaceArgs{call.Seq, call.Size, call.Build, call.Read})
 }
 
-// An inPlaceTrip is an InPlaceCall without its method. The compiler sees that what
+// An inPlaceArgs is an InPlaceCall without its method. The compiler sees that what
 // it holds ends with the call, while methods are kept: so callers' function
 // literals cost no allocation.
-type inPlaceTrip struct {
+type inPlaceArgs struct {
 	seq   uint64
 	size  int
 	build func(b *flatbuffers.Builder, seq uint64)
 	read  func(reply []byte) error
 }
 
-func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTrip) error {
+func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceArgs) error {
 	if c == nil {
 		return errNilCaller.in("call", m.Protocol.Name, m.Name)
 	}
@@ -61,17 +61,17 @@ func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceTri
 			c.calls.recycle(p)
 		}()
 		var rerr error
-		if err, rerr = c.travel(ctx, p, m, &trip); err == nil {
+		if err, rerr = c.roundTripInPlace(ctx, p, m, &trip); err == nil {
 			return rerr
 		}
 	}
 	return err.in("call", m.Protocol.Name, m.Name)
 }
 
-// travel sends the call and has its reply read. It returns the call's error, or
+// roundTripInPlace sends the call and has its reply read. It returns the call's error, or
 // that of read.
-func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo,
-	trip *inPlaceTrip) (*Error, error) {
+func (c *Conn) roundTripInPlace(ctx context.Context, p *pending, m *MethodInfo,
+	trip *inPlaceArgs) (*Error, error) {
 	f, err := c.sendInPlace(ctx, p, m, trip)
 	if err != nil {
 		return err, nil
@@ -82,7 +82,7 @@ func (c *Conn) travel(ctx context.Context, p *pending, m *MethodInfo,
 // awaitInPlace waits for the reply to f and has it read: in the ring if this goroutine is the
 // one that finds it there, and otherwise where another one has copied it.
 func (c *Conn) awaitInPlace(ctx context.Context, p *pending, f *frame,
-	trip *inPlaceTrip) (*Error, error) {
+	trip *inPlaceArgs) (*Error, error) {
 	mine := false
 	if c.takeRole() {
 		p.inPlace = true
@@ -113,7 +113,7 @@ func (c *Conn) awaitInPlace(ctx context.Context, p *pending, f *frame,
 // sendInPlace has the request built and sent, or completes the call with the error why it
 // cannot be sent.
 func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo,
-	trip *inPlaceTrip) (f frame, err *Error) {
+	trip *inPlaceArgs) (f frame, err *Error) {
 	done := false
 	defer func() {
 		if !done {
@@ -122,7 +122,7 @@ func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo,
 	}()
 	f = c.requestFrame(ctx, p, m, trip.seq)
 	err = c.tx.build(ctx, &f, p.builder, trip.size, &p.sent, nil, func(b *flatbuffers.Builder) {
-		defer tracePanic(c.cfg.logger)
+		defer logPanic(c.cfg.logger)
 		trip.build(b, f.seq)
 	})
 	done = err == nil
@@ -131,7 +131,7 @@ func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo,
 
 // readInPlace has the reply read. A server that changes it meanwhile makes accessors
 // panic, which is an error like any other of the reply.
-func (c *Conn) readInPlace(trip *inPlaceTrip, reply []byte) (err error) {
+func (c *Conn) readInPlace(trip *inPlaceArgs, reply []byte) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = panicked(c.cfg.logger, r)
@@ -241,10 +241,10 @@ func (r *ReplyBuilder) Build(size int,
 		return err
 	}
 	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, &r.j.answer, func() {
-		r.c.stepAside(r.j)
+		r.c.handOffBeforeWait(r.j)
 	},
 		func(b *flatbuffers.Builder) {
-			defer tracePanic(r.c.log)
+			defer logPanic(r.c.log)
 			build(b, r.j.frame.seq, r.j.frame.seq)
 		})
 	if werr != nil {

@@ -16,10 +16,10 @@ import (
 // A clientLink is a connection to an endpoint. It is the EpochSource of the requests that
 // go over it: of the last epoch in which the endpoint was the server.
 type clientLink struct {
-	endpoint Endpoint
-	conn     *Conn
-	epoch    atomic.Uint64
-	ruled    bool // the endpoint was the server; guarded by the Client's mu
+	endpoint  Endpoint
+	conn      *Conn
+	epoch     atomic.Uint64
+	wasServer bool // the endpoint was the server; guarded by the Client's mu
 	// replaced is set before the client closes conn since another process is the server.
 	replaced atomic.Bool
 }
@@ -27,9 +27,9 @@ type clientLink struct {
 // Epoch implements EpochSource.
 func (l *clientLink) Epoch() uint64 { return l.epoch.Load() }
 
-// why returns err, of an operation on the link, with the reason for which the client closed it:
+// explain returns err, of an operation on the link, with the reason for which the client closed it:
 // the user of a Client has closed nothing.
-func (l *clientLink) why(err error) error {
+func (l *clientLink) explain(err error) error {
 	e, ok := err.(*Error)
 	if !ok || !l.replaced.Load() || e.Remote || e.Code != CodeUnavailable {
 		return err
@@ -44,28 +44,28 @@ func (l *clientLink) why(err error) error {
 // usable reports whether the connection takes calls.
 func (l *clientLink) usable() bool { return l.conn.calls.closed.Load() == nil }
 
-// A keeper keeps the link to one endpoint, until its context ends.
-type keeper struct {
+// A connector keeps the link to one endpoint, until its context ends.
+type connector struct {
 	endpoint Endpoint
 	ctx      context.Context
 	cancel   context.CancelFunc
 	retry    chan struct{} // receives a value when it is worth trying again
-	trouble  error         // of the last attempt to connect; guarded by the Client's mu
+	lastErr  error         // of the last attempt to connect; guarded by the Client's mu
 }
 
-// follow looks at the resolver whenever that tells of a change, until the client ends.
-func (c *Client) follow() {
+// watchResolver looks at the resolver whenever that tells of a change, until the client ends.
+func (c *Client) watchResolver() {
 	for c.ctx.Err() == nil {
 		err := protect(c.cfg.dial.logger, "Resolver.Watch", func() error {
-			return c.resolver.Watch(c.ctx, c.news)
+			return c.resolver.Watch(c.ctx, c.resolverChanged)
 		})
 		if errors.Is(err, errors.ErrUnsupported) {
 			return
 		}
 		c.mu.Lock()
-		c.trouble = err
+		c.watchErr = err
 		c.mu.Unlock()
-		c.news()
+		c.resolverChanged()
 		select {
 		case <-time.After(sys.CheckPeriod):
 		case <-c.ctx.Done():
@@ -73,12 +73,12 @@ func (c *Client) follow() {
 	}
 }
 
-// news looks at the resolver, and makes the keepers try again.
-func (c *Client) news() {
-	c.look()
+// resolverChanged looks at the resolver, and makes the keepers try again.
+func (c *Client) resolverChanged() {
+	c.resolve()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, k := range c.keepers {
+	for _, k := range c.connectors {
 		select {
 		case k.retry <- struct{}{}:
 		default: // it has been told
@@ -86,8 +86,8 @@ func (c *Client) news() {
 	}
 }
 
-// look asks the resolver where the server is.
-func (c *Client) look() {
+// resolve asks the resolver where the server is.
+func (c *Client) resolve() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -105,19 +105,19 @@ func (c *Client) look() {
 	if t.Channel != "" {
 		wanted[t.Name] = t.Endpoint
 	}
-	for name, k := range c.keepers {
+	for name, k := range c.connectors {
 		if wanted[name] != k.endpoint {
 			k.cancel()
-			delete(c.keepers, name)
+			delete(c.connectors, name)
 		}
 	}
 	for name, e := range wanted {
-		if c.keepers[name] == nil && e.Channel != "" {
-			c.keep(e)
+		if c.connectors[name] == nil && e.Channel != "" {
+			c.startConnector(e)
 		}
 	}
 	if t.Name != old.Name || t.Epoch != old.Epoch || (t.Down == nil) != (old.Down == nil) {
-		c.settle()
+		c.updateCurrent()
 	}
 }
 
@@ -129,16 +129,16 @@ func named(e Endpoint) Endpoint {
 	return e
 }
 
-// keep starts a keeper. It needs c.mu.
-func (c *Client) keep(e Endpoint) {
-	k := &keeper{endpoint: e, retry: make(chan struct{}, 1)}
+// startConnector starts a keeper. It needs c.mu.
+func (c *Client) startConnector(e Endpoint) {
+	k := &connector{endpoint: e, retry: make(chan struct{}, 1)}
 	k.ctx, k.cancel = context.WithCancel(c.ctx)
-	c.keepers[e.Name] = k
+	c.connectors[e.Name] = k
 	c.tasks.Go(func() {
 		defer k.cancel()
 		for delay := shortestRetry; k.ctx.Err() == nil; {
 			began := time.Now()
-			if c.hold(k) && time.Since(began) > delay {
+			if c.connectOnce(k) && time.Since(began) > delay {
 				delay = shortestRetry
 				continue
 			}
@@ -155,12 +155,12 @@ func (c *Client) keep(e Endpoint) {
 	})
 }
 
-// hold connects to an endpoint, and keeps the link until it takes no more calls. A process
+// connectOnce connects to an endpoint, and keeps the link until it takes no more calls. A process
 // that the resolver names no more may still answer what it has taken, so that only the
 // end of the client, or another server, closes a connection.
-func (c *Client) hold(k *keeper) (connected bool) {
+func (c *Client) connectOnce(k *connector) (connected bool) {
 	c.mu.Lock()
-	k.trouble = nil
+	k.lastErr = nil
 	c.mu.Unlock()
 	l := &clientLink{endpoint: k.endpoint}
 	cfg := c.cfg.dial
@@ -173,15 +173,15 @@ func (c *Client) hold(k *keeper) (connected bool) {
 	conn, err := dialChannel(k.ctx, k.endpoint.Channel, cfg)
 	c.mu.Lock()
 	if err != nil {
-		k.trouble = withoutOutcome(err)
-		c.tell()
+		k.lastErr = withoutOutcome(err)
+		c.broadcast()
 		c.mu.Unlock()
 		return false
 	}
 	l.conn = conn
 	c.links[l.endpoint.Name] = l
 	c.open[l] = struct{}{}
-	c.settle()
+	c.updateCurrent()
 	c.mu.Unlock()
 	select {
 	case <-conn.Done():
@@ -193,7 +193,7 @@ func (c *Client) hold(k *keeper) (connected bool) {
 	if c.links[l.endpoint.Name] == l {
 		delete(c.links, l.endpoint.Name)
 	}
-	c.settle()
+	c.updateCurrent()
 	c.tasks.Go(func() { c.retire(l) })
 	return true
 }
@@ -210,25 +210,25 @@ func (c *Client) retire(l *clientLink) {
 	delete(c.open, l)
 }
 
-// settle chooses the current link anew and wakes those who wait for it. It needs c.mu.
-func (c *Client) settle() {
+// updateCurrent chooses the current link anew and wakes those who wait for it. It needs c.mu.
+func (c *Client) updateCurrent() {
 	var l *clientLink
 	if c.target.Name != "" {
 		l = c.links[c.target.Name]
 	}
 	if l != nil {
 		l.epoch.Store(c.target.Epoch)
-		l.ruled = true
+		l.wasServer = true
 	}
 	c.current.Store(l)
 	for old := range c.open {
-		if !old.ruled || c.target.Name == "" || old.endpoint.Name == c.target.Name || c.closed {
+		if !old.wasServer || c.target.Name == "" || old.endpoint.Name == c.target.Name || c.closed {
 			continue
 		}
 		// Another is the server now. What the old one has not taken yet it will
 		// refuse, and what it has taken it will not answer. So nobody need wait until
 		// its connection tells that it is dead.
-		old.ruled = false
+		old.wasServer = false
 		if c.links[old.endpoint.Name] == old {
 			delete(c.links, old.endpoint.Name) // it must not be chosen again
 		}
@@ -236,36 +236,36 @@ func (c *Client) settle() {
 		c.tasks.Go(func() { old.conn.Close() })
 	}
 	c.version.Add(1)
-	c.tell()
+	c.broadcast()
 }
 
-// tell wakes those who wait for a change. It needs c.mu.
-func (c *Client) tell() {
+// broadcast wakes those who wait for a change. It needs c.mu.
+func (c *Client) broadcast() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-// hopeless returns why it makes no sense to wait any longer; here says that there is a
+// failFast returns why it makes no sense to wait any longer; here says that there is a
 // server. It needs c.mu.
-func (c *Client) hopeless(here bool) error {
+func (c *Client) failFast(here bool) error {
 	if here {
 		return nil
 	}
-	k := c.keepers[c.target.Name]
+	k := c.connectors[c.target.Name]
 	switch {
 	case c.target.Down != nil:
 		return c.target.Down
-	case k != nil && lasts(k.trouble):
-		return k.trouble
-	case c.cfg.patience == 0 && (k == nil || k.trouble != nil):
-		return c.reason()
+	case k != nil && permanent(k.lastErr):
+		return k.lastErr
+	case c.cfg.patience == 0 && (k == nil || k.lastErr != nil):
+		return c.absence()
 	}
 	return nil
 }
 
-// lasts reports whether an attempt to connect has failed for a reason that waiting does not
+// permanent reports whether an attempt to connect has failed for a reason that waiting does not
 // change.
-func lasts(err error) bool {
+func permanent(err error) bool {
 	switch CodeOf(err) {
 	case CodeIncompatible, CodePermissionDenied, CodeInvalidArgument, CodeUnsupported:
 		return true
@@ -273,14 +273,14 @@ func lasts(err error) bool {
 	return false
 }
 
-// why says what a caller waits for, and what delays it.
-func (c *Client) why() error {
-	c.look() // Absent may have changed alone, which nothing tells of
+// waitReason says what a caller waits for, and what delays it.
+func (c *Client) waitReason() error {
+	c.resolve() // Absent may have changed alone, which nothing tells of
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.reason()
-	if c.trouble != nil {
-		return fmt.Errorf("%w (changes are noticed late: %w)", err, c.trouble)
+	err := c.absence()
+	if c.watchErr != nil {
+		return fmt.Errorf("%w (changes are noticed late: %w)", err, c.watchErr)
 	}
 	if trouble := sys.WatchTrouble(); trouble != nil {
 		return fmt.Errorf("%w (changes are noticed late: %w)", err, trouble)
@@ -288,16 +288,16 @@ func (c *Client) why() error {
 	return err
 }
 
-// reason says why there is no server. It needs c.mu.
-func (c *Client) reason() error {
-	k := c.keepers[c.target.Name]
+// absence says why there is no server. It needs c.mu.
+func (c *Client) absence() error {
+	k := c.connectors[c.target.Name]
 	switch {
 	case c.target.Absent != nil:
 		return c.target.Absent
 	case c.target.Name == "":
 		return errors.New("there is no server")
-	case k != nil && k.trouble != nil:
-		return fmt.Errorf("no connection to %s: %w", c.target.Name, k.trouble)
+	case k != nil && k.lastErr != nil:
+		return fmt.Errorf("no connection to %s: %w", c.target.Name, k.lastErr)
 	}
 	return fmt.Errorf("no connection to %s yet", c.target.Name)
 }

@@ -32,8 +32,8 @@ const (
 	roleHeld
 	roleNotified
 
-	roleState = 7         // the bits of the state
-	roleOver  = roleState // all of them, so that setting bits is enough
+	roleState  = 7         // the bits of the state
+	roleClosed = roleState // all of them, so that setting bits is enough
 )
 
 // The other bits of a role's word.
@@ -137,10 +137,10 @@ func (r *readerRole) move(set uint64, notify bool) grant {
 type need uint8
 
 const (
-	needsNothing need = iota // it has given the role up
-	needsReader              // read what has come, and entrust the role to the waiter
-	needsRoom                // entrust the role to the waiter: it is paused
-	needsBurial              // bury the connection
+	needsNothing  need = iota // it has given the role up
+	needsReader               // read what has come, and entrust the role to the waiter
+	needsRoom                 // entrust the role to the waiter: it is paused
+	needsTeardown             // bury the connection
 )
 
 // free gives the role up if no reader is needed. The caller must hold the role.
@@ -148,7 +148,7 @@ func (r *readerRole) free() need {
 	for w := roleHeld; ; w = r.word.Load() {
 		switch {
 		case w&roleEnded != 0:
-			return needsBurial
+			return needsTeardown
 		case w&rolePaused != 0:
 			return needsRoom
 		case readerNeeded(w):
@@ -184,7 +184,7 @@ func (r *readerRole) entrust(asked bool) bool {
 
 // close gives the role to nobody, for good. The caller must hold the role.
 func (r *readerRole) close() {
-	r.word.Or(roleOver)
+	r.word.Or(roleClosed)
 	r.reads.Leave()
 }
 

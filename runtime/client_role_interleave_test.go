@@ -175,7 +175,7 @@ func (s *roleScene) call(ctx context.Context, i int) {
 		return
 	}
 	var f frame
-	err, _ := s.c.awaitInPlace(ctx, p, &f, &inPlaceTrip{read: func(reply []byte) error {
+	err, _ := s.c.awaitInPlace(ctx, p, &f, &inPlaceArgs{read: func(reply []byte) error {
 		s.replied(p, reply)
 		return nil
 	}})
@@ -221,7 +221,7 @@ func (s *roleScene) send(f *frame, body string) {
 }
 
 // handle is the handler of messages.
-func (s *roleScene) handle(n *note, _ []byte) {
+func (s *roleScene) handle(n *delivery, _ []byte) {
 	if n.seq != s.handled+1 {
 		s.run.Fail("messages change places")
 	}

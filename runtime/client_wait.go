@@ -70,18 +70,18 @@ func (c *Conn) sleepAsWaiter(ctx context.Context, p *pending) (done bool) {
 		stop := interleave.AfterFunc(ctx, c.poke)
 		defer stop() // a poke that comes late wakes another goroutine, which sleeps again
 	}
-	if p.look == nil {
+	if p.recheck == nil {
 		// p may have been completed before its caller became the waiter.
-		p.look = func() (done bool) { return c.heed(p) || p.done() }
+		p.recheck = func() (done bool) { return c.handleDoorbell(p) || p.done() }
 	}
 	for {
 		interleave.Settled()
-		if c.wire.Wait(p.look) != nil {
+		if c.wire.Wait(p.recheck) != nil {
 			return false
 		}
 		c.rx.wakeups.Add(1)
 		interleave.Settled()
-		if p.mine || c.heed(p) {
+		if p.mine || c.handleDoorbell(p) {
 			return true
 		}
 		interleave.Settled()
@@ -139,7 +139,7 @@ func (c *Conn) endWait() {
 // waiter, since no goroutine can wait any more.
 func (c *Conn) listen() {
 	look := func() (done bool) {
-		c.heed(nil)
+		c.handleDoorbell(nil)
 		interleave.Settled()
 		return !c.waiterNeeded()
 	}
@@ -158,12 +158,13 @@ func (c *Conn) listen() {
 	c.endWait()
 }
 
-// heed does what the server may have rung the doorbell for: it lets writers that wait for room
-// go on, and reads what has come, unless another goroutine does. If it returns true it has
-// claimed p, which may be nil, and put the reply into it. Otherwise the server
-// knows that this side sleeps, if a reader is needed.
-func (c *Conn) heed(p *pending) (mine bool) {
-	c.tx.retry()
+// handleDoorbell does everything that the server may have rung the doorbell for. It resumes
+// writers if the ring has room, and reads the messages that have arrived, unless another
+// goroutine holds the reader role. It reports true if it has claimed p, which may be nil, and
+// stored the reply in p. Otherwise, if a reader is needed, the server has been asked to ring
+// the doorbell for the next message.
+func (c *Conn) handleDoorbell(p *pending) (mine bool) {
+	c.tx.recheckSpace()
 	if !c.granted(c.role.takeOrNotify()) {
 		return false
 	}
@@ -220,7 +221,7 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 		if !s.more() {
 			return false
 		}
-		if s.pause() {
+		if s.checkDue() {
 			c.rx.tally.publish()
 			if c.finished(ctx, p) {
 				return false
@@ -247,8 +248,8 @@ func (c *Conn) leaveRole() {
 		switch c.role.free() {
 		case needsNothing:
 			return
-		case needsBurial:
-			c.bury()
+		case needsTeardown:
+			c.teardown()
 			return
 		case needsReader:
 			if round == mostRounds {

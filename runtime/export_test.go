@@ -32,7 +32,7 @@ func RawOffer(l *Listener, h RawHello, memory shm.Memory) {
 		return
 	}
 	defer link.Close()
-	if _, err := readWord(link); err != nil {
+	if _, err := readClientMessage(link); err != nil {
 		return
 	}
 	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient}
@@ -50,7 +50,7 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	if err := link.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return nil, err
 	}
-	if _, err := readWord(link); err != nil {
+	if _, err := readClientMessage(link); err != nil {
 		return nil, err
 	}
 	geo := shm.Geometry{ToServer: h.ToServer, ToClient: h.ToClient, Text: len(h.Text)}
@@ -88,7 +88,7 @@ func RawStall(ctx context.Context, channel string, opts ...DialOption) (Link, er
 	if err != nil {
 		return nil, err
 	}
-	_, memory, err := talk(ctx, link, cfg, clientHelloOf(channel, cfg))
+	_, memory, err := negotiate(ctx, link, cfg, clientHelloOf(channel, cfg))
 	if err != nil {
 		link.Close()
 		return nil, err
@@ -109,7 +109,7 @@ func RawDial(ctx context.Context, channel string, opts ...DialOption) (*Raw, err
 	if err != nil {
 		return nil, err
 	}
-	hello, memory, err := talk(ctx, link, cfg, clientHelloOf(channel, cfg))
+	hello, memory, err := negotiate(ctx, link, cfg, clientHelloOf(channel, cfg))
 	if err != nil {
 		link.Close()
 		return nil, err

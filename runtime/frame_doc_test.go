@@ -22,7 +22,7 @@ func TestDocumentedFrames(t *testing.T) {
 		fmt.Sprintf("magic number `0x%x`", helloMagic),
 		fmt.Sprintf("**Client hello**, at most %d KiB", maxHello>>10),
 		fmt.Sprintf("**Server hello**, at most %d MiB", maxHelloReply>>20),
-		fmt.Sprintf("more byte at most: `%c`", noteGoingAway),
+		fmt.Sprintf("more byte at most: `%c`", goAway),
 		fmt.Sprintf("1 to %d ASCII letters", domain.MaxNameLen),
 		fmt.Sprintf("Every %d ms, a server checks", domain.CheckPeriod.Milliseconds()),
 
@@ -46,7 +46,7 @@ func TestDocumentedFrames(t *testing.T) {
 		fmt.Sprintf("\n| connections of a server | %d,", DefaultMaxConns),
 		fmt.Sprintf("\n| handshake | %.0f s, %d KiB |", DefaultHandshakeTimeout.Seconds(),
 			maxHello>>10),
-		fmt.Sprintf("connections, from 8 to %d |", mostGuests),
+		fmt.Sprintf("connections, from 8 to %d |", maxHandshakes),
 		fmt.Sprintf("\n| memory of a stream | %d MiB |", maxStreamMemory>>20),
 		fmt.Sprintf("\n| text of an error | %d KiB |", longestText>>10),
 	} {

@@ -22,7 +22,7 @@ const (
 )
 
 // Bytes that travel on the wire after the handshake.
-const noteGoingAway = 'g' // server to client: send no more calls
+const goAway = 'g' // server to client: send no more calls
 
 // A protocolID is a protocol as the handshake names it.
 type protocolID struct {

@@ -11,11 +11,11 @@ import (
 // the other in the order in which they came, on a goroutine that exists only
 // while there are any.
 type inbox struct {
-	run   func(n *note, body []byte)
-	stop  func(full bool)   // called under mu when the inbox becomes full, and when it no longer is
-	room  func()            // called when the inbox is no longer full
-	idle  func()            // called when the queue has run dry; may be nil
-	spent func(body []byte) // takes a private body back when its message has been handled
+	run       func(n *delivery, body []byte)
+	setPaused func(full bool)   // called under mu when full changes
+	resumed   func()            // called when the inbox is no longer full
+	idle      func()            // called when the queue has run dry; may be nil
+	spent     func(body []byte) // takes a private body back when its message has been handled
 
 	running atomic.Bool // changes under mu
 
@@ -34,18 +34,18 @@ type batch struct {
 	bytes    int
 }
 
-// A note is a one-way message without its body.
-type note struct {
+// A delivery is a one-way message without its body.
+type delivery struct {
 	method     uint32
 	seq, epoch uint64
 	passed     bool // it has come as far as its handler
 }
 
-func noteOf(f *frame) note { return note{method: f.method, seq: f.id, epoch: f.epoch} }
+func deliveryOf(f *frame) delivery { return delivery{method: f.method, seq: f.id, epoch: f.epoch} }
 
 // An inboxMessage has its body in the batch's buffer, or in own.
 type inboxMessage struct {
-	note
+	delivery
 	from, to int
 	own      []byte
 }
@@ -56,7 +56,7 @@ func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := &b.next
-	m := inboxMessage{note: noteOf(f), from: len(n.buf)}
+	m := inboxMessage{delivery: deliveryOf(f), from: len(n.buf)}
 	if private {
 		m.own = body
 	} else {
@@ -64,7 +64,7 @@ func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	}
 	m.to = len(n.buf)
 	n.messages = append(n.messages, m)
-	n.bytes += len(body) + noteLen
+	n.bytes += len(body) + messageOverhead
 	if !b.running.Load() {
 		b.running.Store(true)
 		interleave.Go(func() { b.drain(batch{}) })
@@ -81,20 +81,20 @@ func (b *inbox) setFull(full bool) (changed bool) {
 		return false
 	}
 	b.full = full
-	b.stop(full)
+	b.setPaused(full)
 	return true
 }
 
-// occupy makes messages wait while a handler runs outside of the inbox. The caller, who
+// hold makes messages wait while a handler runs outside of the inbox. The caller, who
 // alone may put messages at that time, sees to it that drain is called afterwards.
-func (b *inbox) occupy() {
+func (b *inbox) hold() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.running.Store(true)
 }
 
 // noteLen is what a message takes beside its body.
-const noteLen = 80
+const messageOverhead = 80
 
 // drain runs the handlers of the messages in now, and then of what waits, until nothing
 // does.
@@ -116,7 +116,7 @@ func (b *inbox) drain(now batch) {
 		freed := b.setFull(false)
 		b.mu.Unlock()
 		if freed {
-			b.room()
+			b.resumed()
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (b *inbox) runAll(now batch) {
 		if body == nil {
 			body = now.buf[m.from:m.to:m.to]
 		}
-		b.run(&m.note, body)
+		b.run(&m.delivery, body)
 		if m.own != nil {
 			b.spent(m.own)
 		}

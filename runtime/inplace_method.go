@@ -45,7 +45,7 @@ const envelopeRoom = 64
 // line over it.
 func InvokeInPlace[Req, Rep any](ctx context.Context, c *Conn, m *InPlaceMethod[Req, Rep], size int,
 	build func(*flatbuffers.Builder) flatbuffers.UOffsetT, read func(Rep) error) error {
-	return c.invokeInPlace(ctx, m.info, inPlaceTrip{
+	return c.invokeInPlace(ctx, m.info, inPlaceArgs{
 		size: size + envelopeRoom,
 		build: func(b *flatbuffers.Builder, seq uint64) {
 			m.spec.FinishRequest(b, seq, 0, build(b))

@@ -24,12 +24,12 @@ type socketTransport struct{ domain string }
 
 // Listen implements Transport.
 func (t socketTransport) Listen(channel string) (LinkListener, error) {
-	p, err := occupy(channel, func() (*domain.Dir, error) { return domain.Open(t.domain) })
+	p, err := claimChannel(channel, func() (*domain.Dir, error) { return domain.Open(t.domain) })
 	if err != nil {
 		return nil, err
 	}
-	l := &socketListener{channel: channel, domain: p.dir.Path(), post: p, touched: time.Now()}
-	l.keep = sys.NewCheck(l.look)
+	l := &socketListener{channel: channel, domain: p.dir.Path(), files: p, touched: time.Now()}
+	l.checker = sys.NewCheck(l.checkFiles)
 	return l, nil
 }
 
@@ -111,23 +111,23 @@ func lockName(channel string) string   { return channel + ".lock" }
 // A socketListener listens on a socket under a claim, and sees to it that the
 // socket can be found.
 type socketListener struct {
-	channel string
-	domain  string // its path
-	touched time.Time
-	told    string     // the news of the last look
-	keep    *sys.Check // calls look
+	channel    string
+	domain     string // its path
+	touched    time.Time
+	lastReport string     // the news of the last look
+	checker    *sys.Check // calls look
 
 	mu     sync.Mutex
-	post   *post
+	files  *channelFiles
 	closed bool
 	lost   error        // why Accept fails for good
 	notify func(string) // told of repairs; may be nil
 }
 
-// A post is what a listener holds in a domain's folder. The claim is its right to
+// A channelFiles is what a listener holds in a domain's folder. The claim is its right to
 // the channel; the files are how others learn of it, and are removed or made under
 // the claim alone.
-type post struct {
+type channelFiles struct {
 	channel string
 	dir     *domain.Dir
 	claim   *domain.Claim
@@ -137,19 +137,19 @@ type post struct {
 	bound   fs.FileInfo // the socket's identity
 }
 
-// occupy claims a channel in a domain. A folder that is removed at this moment is
+// claimChannel claims a channel in a domain. A folder that is removed at this moment is
 // opened again.
-func occupy(channel string, open func() (*domain.Dir, error)) (p *post, err error) {
+func claimChannel(channel string, open func() (*domain.Dir, error)) (p *channelFiles, err error) {
 	for range 10 {
 		dir, err := open()
 		if err != nil {
 			return nil, err
 		}
-		p = &post{channel: channel, dir: dir}
-		if err = p.occupy(); err == nil {
+		p = &channelFiles{channel: channel, dir: dir}
+		if err = p.claimFiles(); err == nil {
 			return p, nil
 		}
-		p.leave()
+		p.release()
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -157,7 +157,7 @@ func occupy(channel string, open func() (*domain.Dir, error)) (p *post, err erro
 	return nil, err
 }
 
-func (p *post) occupy() (err error) {
+func (p *channelFiles) claimFiles() (err error) {
 	// The file's lock comes first, for it says who has it, and two processes that
 	// start at once cannot both be refused.
 	if err := p.takeLock(); err != nil {
@@ -174,7 +174,7 @@ func (p *post) occupy() (err error) {
 }
 
 // takeLock locks the channel's lock file.
-func (p *post) takeLock() error {
+func (p *channelFiles) takeLock() error {
 	for {
 		f, err := p.dir.Root().OpenFile(lockName(p.channel), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
@@ -192,7 +192,7 @@ func (p *post) takeLock() error {
 	}
 }
 
-func (p *post) lockFile(f *os.File) (ok bool, err error) {
+func (p *channelFiles) lockFile(f *os.File) (ok bool, err error) {
 	if err := sys.TryLock(f, 0); err != nil {
 		if errors.Is(err, sys.ErrLocked) {
 			return false, taken(p.channel, f)
@@ -215,7 +215,7 @@ func (p *post) lockFile(f *os.File) (ok bool, err error) {
 
 // bind puts the socket in place. It needs the claim and the lock, so that what lies
 // there is of a dead process.
-func (p *post) bind() error {
+func (p *channelFiles) bind() error {
 	name := socketName(p.channel)
 	err := p.dir.Root().Remove(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -237,9 +237,9 @@ func (p *post) bind() error {
 	return nil
 }
 
-// leave gives up what is held. What others have put in the place of the post's
+// release gives up what is held. What others have put in the place of the post's
 // files stays; under the claim nobody does so.
-func (p *post) leave() error {
+func (p *channelFiles) release() error {
 	var errs []error
 	if p.socket != nil {
 		errs = append(errs, p.socket.Close(), p.remove(socketName(p.channel), p.bound))
@@ -255,7 +255,7 @@ func (p *post) leave() error {
 	return sys.JoinErrors(append(errs, p.dir.Close())...)
 }
 
-func (p *post) remove(name string, file fs.FileInfo) error {
+func (p *channelFiles) remove(name string, file fs.FileInfo) error {
 	if !p.dir.Holds(name, file) {
 		return nil
 	}
@@ -268,7 +268,7 @@ func (p *post) remove(name string, file fs.FileInfo) error {
 
 // repair makes again what has vanished, in a folder that is still the domain's.
 // repaired says in words what it was.
-func (p *post) repair() (repaired string, err error) {
+func (p *channelFiles) repair() (repaired string, err error) {
 	if !p.dir.Holds(lockName(p.channel), p.locked) {
 		// Somebody who is about to be refused may hold the lock for a moment; then the
 		// next look will do.
@@ -286,8 +286,8 @@ func (p *post) repair() (repaired string, err error) {
 	return repaired, nil
 }
 
-// look checks whether the listener's name is still its own, and tells of what has happened.
-func (l *socketListener) look() {
+// checkFiles checks whether the listener's name is still its own, and tells of what has happened.
+func (l *socketListener) checkFiles() {
 	repaired, err := l.check()
 	var news string
 	switch {
@@ -303,10 +303,10 @@ func (l *socketListener) look() {
 	l.mu.Lock()
 	notify := l.notify
 	l.mu.Unlock()
-	if news != "" && (err == nil || news != l.told) && notify != nil {
+	if news != "" && (err == nil || news != l.lastReport) && notify != nil {
 		go notify(news) // which may block, unlike this function
 	}
-	l.told = news
+	l.lastReport = news
 }
 
 // check repairs what is wrong, or ends the listener when another process has its
@@ -317,7 +317,7 @@ func (l *socketListener) check() (repaired string, err error) {
 	if l.closed || l.lost != nil {
 		return "", nil
 	}
-	p := l.post
+	p := l.files
 	if p.dir.InPlace() {
 		p.claim.Protect()
 		if now := time.Now(); now.Sub(l.touched) > domain.TouchPeriod {
@@ -328,7 +328,7 @@ func (l *socketListener) check() (repaired string, err error) {
 	}
 	// The path names another folder, or none. There the name is anybody's who comes
 	// first.
-	next, err := occupy(l.channel, p.dir.Again)
+	next, err := claimChannel(l.channel, p.dir.Again)
 	if CodeOf(err) == CodeAlreadyExists {
 		l.lost = &Error{Code: CodeAlreadyExists, Err: fmt.Errorf(
 			"%w: domain %s was replaced while this process served channel %s in it, and %w",
@@ -338,15 +338,15 @@ func (l *socketListener) check() (repaired string, err error) {
 	if err != nil {
 		return "", err
 	}
-	l.post = next
-	return "the folder of " + socketName(l.channel), p.leave()
+	l.files = next
+	return "the folder of " + socketName(l.channel), p.release()
 }
 
 // Accept implements LinkListener.
 func (l *socketListener) Accept() (Link, error) {
 	for {
 		l.mu.Lock()
-		socket, lost := l.post.socket, l.lost
+		socket, lost := l.files.socket, l.lost
 		l.mu.Unlock()
 		if lost != nil {
 			return nil, lost
@@ -356,7 +356,7 @@ func (l *socketListener) Accept() (Link, error) {
 			return &socketLink{Socket: s}, nil
 		}
 		l.mu.Lock()
-		final := l.closed || l.lost == nil && l.post.socket == socket
+		final := l.closed || l.lost == nil && l.files.socket == socket
 		l.mu.Unlock()
 		if final {
 			return nil, err
@@ -379,9 +379,9 @@ func (l *socketListener) Close() error {
 		return nil
 	}
 	l.closed = true
-	err := l.post.leave()
+	err := l.files.release()
 	l.mu.Unlock()
-	l.keep.Stop()
+	l.checker.Stop()
 	return err
 }
 

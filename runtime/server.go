@@ -20,21 +20,21 @@ type Server struct {
 	text      string
 	invalid   error // why Serve fails at once
 
-	mu          sync.Mutex
-	listeners   map[*Listener]struct{}
-	conns       map[*serverConn]struct{}
-	lobby       chan struct{} // holds one for each handshake under way
-	guests      []*guest      // who still shakes hands, in the order in which they came
-	accepted    int           // guests, connections and streams
-	placed      int           // those of them that the limit of connections counts
-	placedBy    map[int]int   // likewise, by process
-	closed      bool          // Shutdown or Close was called
-	cut         bool          // Close was called
-	empty       chan struct{}
-	refused     atomic.Uint64
-	corrupted   atomic.Uint64
-	spinners    atomic.Int32 // readers that look for requests without sleeping
-	maxSpinners int32
+	mu             sync.Mutex
+	listeners      map[*Listener]struct{}
+	conns          map[*serverConn]struct{}
+	handshakeSlots chan struct{} // holds one for each handshake under way
+	handshakes     []*admission  // who still shakes hands, in the order in which they came
+	accepted       int           // guests, connections and streams
+	reserved       int           // those of them that the limit of connections counts
+	reservedBy     map[int]int   // likewise, by process
+	closed         bool          // Shutdown or Close was called
+	cut            bool          // Close was called
+	empty          chan struct{}
+	refused        atomic.Uint64
+	corrupted      atomic.Uint64
+	spinners       atomic.Int32 // readers that look for requests without sleeping
+	maxSpinners    int32
 
 	closing context.Context // done when Shutdown or Close is called
 	close   context.CancelFunc
@@ -47,9 +47,9 @@ func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
 		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
 			grace: DefaultGrace},
-		listeners: map[*Listener]struct{}{},
-		conns:     map[*serverConn]struct{}{},
-		placedBy:  map[int]int{},
+		listeners:  map[*Listener]struct{}{},
+		conns:      map[*serverConn]struct{}{},
+		reservedBy: map[int]int{},
 	}
 	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -65,7 +65,8 @@ func NewServer(opts ...ServerOption) *Server {
 	if s.cfg.maxConns <= 0 {
 		s.cfg.maxConns = defaultConns()
 	}
-	s.lobby = make(chan struct{}, min(mostGuests, max(8, s.cfg.maxConns/4))+mostLeaving)
+	slots := min(maxHandshakes, max(8, s.cfg.maxConns/4)) + maxRejections
+	s.handshakeSlots = make(chan struct{}, slots)
 	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), maxPlaces)
 	s.routes, s.invalid = bindRoutes(s.cfg.services, s.cfg.interceptors, &s.text)
 	if s.cfg.guard != nil {
@@ -79,7 +80,7 @@ func NewServer(opts ...ServerOption) *Server {
 		at += len(p.Schema)
 	}
 	if s.invalid == nil {
-		s.invalid = s.tooMuchToSay()
+		s.invalid = s.checkHelloSize()
 	}
 	if s.cfg.invalid != nil {
 		s.invalid = s.cfg.invalid
@@ -87,8 +88,8 @@ func NewServer(opts ...ServerOption) *Server {
 	return s
 }
 
-// tooMuchToSay returns an error if no client would listen to what the server says of itself.
-func (s *Server) tooMuchToSay() error {
+// checkHelloSize returns an error if no client would listen to what the server says of itself.
+func (s *Server) checkHelloSize() error {
 	refuse := func(what string, n, limit int) error {
 		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: fmt.Sprintf(
 			"%s of a server's protocols take %d bytes, the limit is %d; serve some of them at a "+

@@ -15,18 +15,18 @@ import (
 
 // A job is a call that is being handled, with the buffers for it.
 type job struct {
-	frame   frame
-	body    []byte
-	route   *boundRoute
-	ctx     *callContext
-	builder *flatbuffers.Builder
-	reply   ReplyBuilder // of a call handled in place
-	inRing  bool         // so is its request, and the reader keeps its role meanwhile
-	hush    func()       // ends what hearFor has begun; nil if it has not
-	lost    bool         // it runs apart; under mu
-	givenUp bool         // and the client has cancelled it; under mu
-	held    int          // bytes of its request that the budget counts; under mu
-	answer  sent         // its answer is in the ring; under tx.mu
+	frame         frame
+	body          []byte
+	route         *boundRoute
+	ctx           *callContext
+	builder       *flatbuffers.Builder
+	reply         ReplyBuilder // of a call handled in place
+	inRing        bool         // so is its request, and the reader keeps its role meanwhile
+	stopListening func()       // ends what hearFor has begun; nil if it has not
+	detached      bool         // it runs apart; under mu
+	givenUp       bool         // and the client has cancelled it; under mu
+	held          int          // bytes of its request that the budget counts; under mu
+	answer        sent         // its answer is in the ring; under tx.mu
 }
 
 // newJob returns a job for the next call. Only the reader calls it.
@@ -53,7 +53,7 @@ func (j *job) finish() {
 	if cap(j.builder.Bytes) > keepBuffer {
 		j.builder = flatbuffers.NewBuilder(256)
 	}
-	j.lost, j.givenUp, j.reply, j.answer = false, false, ReplyBuilder{}, sent{}
+	j.detached, j.givenUp, j.reply, j.answer = false, false, ReplyBuilder{}, sent{}
 }
 
 // request handles a call, here or on another goroutine. It returns false when
@@ -62,7 +62,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	if c.down.Load() != nil {
 		return true // too late; as it is not released, the client knows that it was not executed
 	}
-	if c.crowd.Load() != 0 && !c.mayBegin(f, len(body)) {
+	if c.detachedCount.Load() != 0 && !c.mayBegin(f, len(body)) {
 		return true
 	}
 	r := c.srv.routes.find(f.method)
@@ -83,13 +83,13 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		if cap(j.body) > 2*len(j.body)+4096 { // that of a long request before this one
 			j.body = slices.Clone(j.body)
 		}
-		c.startApart(j)
-		go c.runApart(j)
+		c.startDetached(j)
+		go c.runDetached(j)
 		return true
 	}
 	c.current = j
-	turn := c.turn.Load() | turnCall
-	c.turn.Store(turn)
+	turn := c.inline.Load() | inlineCall
+	c.inline.Store(turn)
 	returned := false
 	defer func() {
 		if !returned { // the handler ends this goroutine
@@ -108,12 +108,12 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 // handled ends the turn of a call's handler. It returns false when the role went to
 // another goroutine.
 func (c *serverConn) handled(j *job, turn uint64) (reader bool) {
-	if c.turn.CompareAndSwap(turn, afterTurn(turn)) {
+	if c.inline.CompareAndSwap(turn, nextInline(turn)) {
 		j.finish()
 		c.spare = j
 		return true
 	}
-	c.endApart(j)
+	c.endDetached(j)
 	return false
 }
 
@@ -126,11 +126,11 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	j.frame, j.route, j.body, j.inRing = *f, r, body, true
 	returned := false
 	defer func() {
-		if j.hush != nil {
-			j.hush()
+		if j.stopListening != nil {
+			j.stopListening()
 		}
 		c.rx.release()
-		j.body, j.inRing, j.hush = own, false, nil
+		j.body, j.inRing, j.stopListening = own, false, nil
 		j.finish()
 		c.spare = j
 		if !returned { // the handler ends this goroutine
@@ -143,10 +143,10 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	returned = true
 }
 
-// hearFor waits for the client's notes while the reader, with the request of j in the
+// listenWhileBlocked waits for the client's notes while the reader, with the request of j in the
 // ring, waits for room for the reply: that there is room, or the client's end.
-func (c *serverConn) hearFor(j *job) {
-	if j.hush != nil {
+func (c *serverConn) listenWhileBlocked(j *job) {
+	if j.stopListening != nil {
 		return // since an earlier wait
 	}
 	var over atomic.Bool
@@ -154,19 +154,19 @@ func (c *serverConn) hearFor(j *job) {
 	go func() {
 		defer close(done)
 		look := func() bool {
-			c.tx.retry()
+			c.tx.recheckSpace()
 			return over.Load() || c.gone.Load()
 		}
 		for !over.Load() {
 			if c.wire.Wait(look) != nil || c.gone.Load() {
-				why := c.farewell()
+				why := c.disconnectReason()
 				c.fail(why)
 				c.tx.close(why) // nobody else would end the wait
 				return
 			}
 		}
 	}()
-	j.hush = func() {
+	j.stopListening = func() {
 		over.Store(true)
 		c.wire.Poke()
 		<-done
@@ -178,7 +178,7 @@ func (c *serverConn) hearFor(j *job) {
 func (c *serverConn) cancel(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if j := c.apart[id]; j != nil && !j.givenUp {
+	if j := c.detached[id]; j != nil && !j.givenUp {
 		j.givenUp = true
 		j.ctx.cancel()
 	}
@@ -345,7 +345,7 @@ func (c *serverConn) send(j *job, f *frame, body []byte) {
 		return
 	}
 	if err := c.tx.write(context.Background(), f, body, &j.answer, func() {
-		c.stepAside(j)
+		c.handOffBeforeWait(j)
 	}); err != nil && c.down.Load() == nil {
 		c.log.Warn("reply lost", "err", err)
 	}

@@ -25,10 +25,10 @@ import (
 // for it in the inbox.
 type serverConn struct {
 	endpoint
-	srv   *Server
-	guest *guest
-	log   *slog.Logger
-	inbox inbox
+	srv       *Server
+	admission *admission
+	log       *slog.Logger
+	inbox     inbox
 
 	draining atomic.Bool
 	gone     atomic.Bool // the client has ended the connection; what it sent before counts
@@ -36,22 +36,22 @@ type serverConn struct {
 	// turn counts handlers that the reader runs, and its lowest bits say what it
 	// runs now. Whoever moves it on from there owns the role: the reader when
 	// the handler returns, or the watchdog.
-	turn     atomic.Uint64
+	inline   atomic.Uint64
 	asleep   atomic.Bool
 	armed    atomic.Bool
 	watchdog *time.Timer
 	seen     uint64 // the turn at the last look of the watchdog
 
-	current      *job        // the call that the reader runs; belongs to whoever owns turn
-	note         *boundRoute // of the message that the reader runs; likewise
-	noteBody     []byte      // for the next message that the reader runs; belongs to the reader
-	spinning     bool        // counted as one of the server's spinners; belongs to the reader
-	spare        *job        // for the next call that the reader runs; belongs to the reader
-	jobs         sync.Pool   // of *job, for calls that run apart
-	contexts     contextSlab // for calls; belongs to the reader
-	noteContexts contextSlab // for one-way messages; belongs to whoever runs the inbox
+	current         *job        // the call that the reader runs; belongs to whoever owns turn
+	currentMessage  *boundRoute // of the message that the reader runs; likewise
+	messageBody     []byte      // for the next message that the reader runs; belongs to the reader
+	spinning        bool        // counted as one of the server's spinners; belongs to the reader
+	spare           *job        // for the next call that the reader runs; belongs to the reader
+	jobs            sync.Pool   // of *job, for calls that run apart
+	contexts        contextSlab // for calls; belongs to the reader
+	messageContexts contextSlab // for one-way messages; belongs to whoever runs the inbox
 
-	message atomic.Pointer[callContext] // of the message handler that ran last
+	messageContext atomic.Pointer[callContext] // of the message handler that ran last
 
 	paused   atomic.Bool // the inbox is full; nothing is read meanwhile
 	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
@@ -59,41 +59,41 @@ type serverConn struct {
 
 	budget int // bytes of requests that handlers may hold
 
-	crowd atomic.Int32 // calls in apart; changes under mu
+	detachedCount atomic.Int32 // calls in apart; changes under mu
 
-	mu    sync.Mutex      // after tx.mu
-	apart map[uint64]*job // what runs on goroutines of its own, by call
-	held  int             // bytes of their requests
+	mu       sync.Mutex      // after tx.mu
+	detached map[uint64]*job // what runs on goroutines of its own, by call
+	held     int             // bytes of their requests
 }
 
-func newServerConn(ctx context.Context, s *Server, h *serverHello, g *guest, seg *shm.Segment,
+func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission, seg *shm.Segment,
 	log *slog.Logger) (*serverConn, error) {
 	l := g.link
-	c := &serverConn{srv: s, guest: g, log: log, apart: map[uint64]*job{},
+	c := &serverConn{srv: s, admission: g, log: log, detached: map[uint64]*job{},
 		budget: max(leastBudget, budgetMessages*int(h.maxMessage))}
 	if err := c.open(&s.cfg.common, l, g.peer, seg, int(h.maxMessage), true); err != nil {
 		return nil, err
 	}
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
-	c.noteContexts.scope = c.contexts.scope
-	c.inbox = inbox{run: c.deliverWaiting, stop: c.paused.Store, room: l.Poke,
+	c.messageContexts.scope = c.contexts.scope
+	c.inbox = inbox{run: c.deliverWaiting, setPaused: c.paused.Store, resumed: l.Poke,
 		idle: c.inboxIdle, spent: c.rx.spare.put, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
-	c.watchdog = time.AfterFunc(time.Hour, c.watch)
+	c.watchdog = time.AfterFunc(time.Hour, c.runWatchdog)
 	c.watchdog.Stop()
 	return c, nil
 }
 
 // serve reads until the connection ends or the role goes to another goroutine.
 func (c *serverConn) serve() {
-	look := c.look
+	look := c.recheck
 	c.arm()
 	for {
 		if !c.work() {
 			return
 		}
 		if c.gone.Load() {
-			c.fail(c.farewell())
+			c.fail(c.disconnectReason())
 			c.rx.ring.Finish()
 			c.final = true
 			c.inbox.open()
@@ -119,17 +119,17 @@ func (c *serverConn) serve() {
 		c.asleep.Store(false)
 		c.rx.ring.Awake()
 		c.spin.slept(time.Since(start))
-		c.tx.retry()
+		c.tx.recheckSpace()
 		c.arm()
 	}
 	c.stopSpinning()
-	c.bury()
+	c.teardown()
 }
 
-// look is the reader's last look before it waits for a note from the client: it
+// recheck is the reader's last look before it waits for a note from the client: it
 // declares that the reader sleeps, unless there is a reason not to wait.
-func (c *serverConn) look() (awake bool) {
-	c.tx.retry() // the note that told of room may be one that is not waited for any more
+func (c *serverConn) recheck() (awake bool) {
+	c.tx.recheckSpace() // the note that told of room may be one that is not waited for any more
 	if c.gone.Load() {
 		return true
 	}
@@ -140,14 +140,14 @@ func (c *serverConn) look() (awake bool) {
 // reader: for handlers of messages, or for the client, which does not read.
 func (c *serverConn) congested() bool { return c.paused.Load() || c.refusing.Load() }
 
-// over reports whether there is no reason to read on: the connection ends, and what the
+// stopped reports whether there is no reason to read on: the connection ends, and what the
 // client had sent before it ended is not all that the ring holds.
-func (c *serverConn) over() bool {
+func (c *serverConn) stopped() bool {
 	return !c.final && (c.down.Load() != nil || c.gone.Load())
 }
 
-// hear waits for the client's end.
-func (c *serverConn) hear() {
+// readWire waits for the client's end.
+func (c *serverConn) readWire() {
 	buf := make([]byte, 64)
 	for {
 		if _, err := c.wire.Read(buf); err != nil {
@@ -158,10 +158,10 @@ func (c *serverConn) hear() {
 	}
 }
 
-// farewell is why a connection ends whose client is gone, or whose wire this side
+// disconnectReason is why a connection ends whose client is gone, or whose wire this side
 // has closed.
-func (c *serverConn) farewell() *Error {
-	return c.tx.reason(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
+func (c *serverConn) disconnectReason() *Error {
+	return c.tx.closeReason(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
 }
 
 // maySpin reports whether this reader is one of those that may look for
@@ -193,7 +193,7 @@ func (c *serverConn) finished() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.apart) == 0 && !c.inbox.busy() && !c.refusing.Load()
+	return len(c.detached) == 0 && !c.inbox.busy() && !c.refusing.Load()
 }
 
 // work handles what has come until nothing more has for a while. It returns
@@ -201,17 +201,17 @@ func (c *serverConn) finished() bool {
 func (c *serverConn) work() (reader bool) {
 	var f frame
 	s := spin{p: &c.spin}
-	for !c.congested() && !c.over() {
+	for !c.congested() && !c.stopped() {
 		for !c.rx.ring.Ready() {
 			if !c.maySpin() || !s.more() {
 				return true
 			}
-			if s.pause() {
+			if s.checkDue() {
 				c.rx.tally.publish()
 				if c.tx.waiting.Load() {
-					c.tx.retryIfRoom()
+					c.tx.recheckSpaceBusy()
 				}
-				if c.over() {
+				if c.stopped() {
 					return true
 				}
 			}
@@ -247,7 +247,7 @@ func (c *serverConn) work() (reader bool) {
 			return true
 		}
 		if c.tx.waiting.Load() {
-			c.tx.retryIfRoom()
+			c.tx.recheckSpaceBusy()
 		}
 		if s.paid() {
 			c.rx.tally.spins++
@@ -267,7 +267,7 @@ func (c *serverConn) inboxIdle() {
 // drain makes the connection end as soon as nothing is left to do.
 func (c *serverConn) drain() {
 	c.draining.Store(true)
-	_, _ = c.wire.Write([]byte{noteGoingAway}) // a client that is gone needs no note
+	_, _ = c.wire.Write([]byte{goAway}) // a client that is gone needs no note
 	c.wire.Poke()
 }
 
@@ -290,18 +290,18 @@ func (c *serverConn) fail(why *Error) {
 		c.srv.corrupted.Add(1)
 	}
 	c.mu.Lock()
-	for _, j := range c.apart {
+	for _, j := range c.detached {
 		j.ctx.cancel()
 	}
 	c.mu.Unlock()
-	if ctx := c.message.Load(); ctx != nil {
+	if ctx := c.messageContext.Load(); ctx != nil {
 		ctx.cancel()
 	}
 	c.wire.Close()
 }
 
-// bury gives the memory back when the reader has come to the end.
-func (c *serverConn) bury() {
+// teardown gives the memory back when the reader has come to the end.
+func (c *serverConn) teardown() {
 	c.rx.tally.publish()
 	why := *c.down.Load()
 	why.Outcome = NotSent
@@ -311,7 +311,7 @@ func (c *serverConn) bury() {
 		c.log.Warn("unmap the shared memory", "err", err)
 	}
 	close(c.done)
-	c.srv.leave(c.guest, c)
+	c.srv.release(c.admission, c)
 	c.log.Debug("client disconnected", "reason", why.Error())
 }
 
@@ -323,7 +323,7 @@ func (c *serverConn) push(ctx context.Context, p Post) error {
 	}
 	err := ended(ctx)
 	if err == nil {
-		err = c.tx.post(ctx, &p, epoch, nil)
+		err = c.tx.sendMessage(ctx, &p, epoch, nil)
 	}
 	if err != nil {
 		return err.in("send", p.Message.Protocol.Name, p.Message.Name)

@@ -17,7 +17,7 @@ type callContext struct {
 	scope    *callScope
 	deadline int64 // in nanoseconds of the shared clock; 0: none
 	// nil until somebody asks for more than the deadline, or the call ends
-	watch atomic.Pointer[callEnd]
+	end atomic.Pointer[callEnd]
 }
 
 // A callScope is what all calls of a connection have in common.
@@ -94,8 +94,8 @@ func (c *callContext) cancel() { c.finish(&c.scope.canceled) }
 
 // finish makes the context done with the error of end.
 func (c *callContext) finish(end *callEnd) {
-	if !c.watch.CompareAndSwap(nil, end) {
-		c.watch.Load().finish(end.err)
+	if !c.end.CompareAndSwap(nil, end) {
+		c.end.Load().finish(end.err)
 	}
 }
 
@@ -109,14 +109,14 @@ func (c *callContext) Deadline() (time.Time, bool) {
 
 // Done implements context.Context.
 func (c *callContext) Done() <-chan struct{} {
-	if d := c.watch.Load(); d != nil {
+	if d := c.end.Load(); d != nil {
 		return d.done
 	}
 	d := &callEnd{done: make(chan struct{})}
 	d.mu.Lock() // the timer is set before anybody can stop it
 	defer d.mu.Unlock()
-	if !c.watch.CompareAndSwap(nil, d) {
-		return c.watch.Load().done
+	if !c.end.CompareAndSwap(nil, d) {
+		return c.end.Load().done
 	}
 	if deadline, ok := c.Deadline(); ok {
 		d.timer = time.AfterFunc(time.Until(deadline), func() {
@@ -128,14 +128,14 @@ func (c *callContext) Done() <-chan struct{} {
 
 // Err implements context.Context.
 func (c *callContext) Err() error {
-	if d := c.watch.Load(); d != nil {
+	if d := c.end.Load(); d != nil {
 		if err := d.reason(); err != nil {
 			return err
 		}
 	}
 	if deadline, ok := c.Deadline(); ok && !time.Now().Before(deadline) {
 		c.finish(&c.scope.expired)
-		return c.watch.Load().reason()
+		return c.end.Load().reason()
 	}
 	return nil
 }

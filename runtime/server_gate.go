@@ -56,7 +56,7 @@ type boundRoute struct {
 
 	call    func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
 	inPlace func(c *serverConn, j *job) error
-	receive func(ctx context.Context, p *Peer, n *note, payload []byte) error
+	receive func(ctx context.Context, p *Peer, n *delivery, payload []byte) error
 }
 
 // bind puts the gate before the handler of a route.
@@ -104,8 +104,8 @@ func (g gate) callsInPlace(b *boundRoute,
 }
 
 func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(context.Context,
-	*Peer, *note, []byte) error {
-	return func(ctx context.Context, p *Peer, n *note, payload []byte) error {
+	*Peer, *delivery, []byte) error {
+	return func(ctx context.Context, p *Peer, n *delivery, payload []byte) error {
 		body, seq, err := b.decode(payload)
 		if err != nil {
 			return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted,

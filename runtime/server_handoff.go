@@ -10,15 +10,15 @@ import (
 
 // What the lowest bits of a turn say.
 const (
-	turnIdle    = 0
-	turnCall    = 1
-	turnMessage = 3
+	inlineIdle    = 0
+	inlineCall    = 1
+	inlineMessage = 3
 
-	turnMask = 3
+	inlineMask = 3
 )
 
-// afterTurn is the value that follows the turn of a handler.
-func afterTurn(turn uint64) uint64 { return (turn | turnMask) + 1 }
+// nextInline is the value that follows the turn of a handler.
+func nextInline(turn uint64) uint64 { return (turn | inlineMask) + 1 }
 
 const (
 	// patience is how often the watchdog looks. A handler that runs during
@@ -26,10 +26,10 @@ const (
 	patience = time.Millisecond
 )
 
-// watch is the watchdog. It runs once per patience while the reader is awake.
-func (c *serverConn) watch() {
-	turn := c.turn.Load()
-	if turn&turnMask != turnIdle && turn == c.seen {
+// runWatchdog is the watchdog. It runs once per patience while the reader is awake.
+func (c *serverConn) runWatchdog() {
+	turn := c.inline.Load()
+	if turn&inlineMask != inlineIdle && turn == c.seen {
 		c.handOff(turn)
 	}
 	c.seen = turn
@@ -58,13 +58,13 @@ func (c *serverConn) arm() {
 func (c *serverConn) handOff(turn uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.turn.CompareAndSwap(turn, afterTurn(turn)) {
+	if !c.inline.CompareAndSwap(turn, nextInline(turn)) {
 		return
 	}
 	defer func() { go c.serve() }()
-	if turn&turnMask == turnMessage {
-		c.note.pace.foundSlow()
-		c.inbox.occupy()
+	if turn&inlineMask == inlineMessage {
+		c.currentMessage.pace.foundSlow()
+		c.inbox.hold()
 		return
 	}
 	j := c.current
@@ -72,7 +72,7 @@ func (c *serverConn) handOff(turn uint64) {
 	if j.route != nil {
 		j.route.pace.foundSlow()
 	}
-	c.goesApart(j)
+	c.detach(j)
 	if c.down.Load() != nil {
 		j.ctx.cancel()
 	}
@@ -95,9 +95,9 @@ const lingering = 64
 // limit is refused. size is that of the request.
 func (c *serverConn) mayBegin(f *frame, size int) bool {
 	c.mu.Lock()
-	used := c.apart[f.id] != nil
+	used := c.detached[f.id] != nil
 	// Of these calls, some may be over for the client.
-	enough := len(c.apart) < c.srv.cfg.maxCalls && c.held+size <= c.budget
+	enough := len(c.detached) < c.srv.cfg.maxCalls && c.held+size <= c.budget
 	c.mu.Unlock()
 	if used {
 		c.rx.release()
@@ -127,8 +127,8 @@ func (c *serverConn) excess(size int) string {
 	defer c.tx.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n, over, held := len(c.apart), 0, c.held
-	for _, j := range c.apart {
+	n, over, held := len(c.detached), 0, c.held
+	for _, j := range c.detached {
 		if j.answer.done {
 			held -= j.held
 		}
@@ -170,42 +170,42 @@ func (c *serverConn) refuse(id uint64, why *Error) {
 	}()
 }
 
-// goesApart counts a call among those that the reader does not wait for. It needs mu.
-func (c *serverConn) goesApart(j *job) {
-	j.lost = true
+// detach counts a call among those that the reader does not wait for. It needs mu.
+func (c *serverConn) detach(j *job) {
+	j.detached = true
 	j.held = cap(j.body)
 	c.held += j.held
-	c.apart[j.frame.id] = j
-	c.crowd.Add(1)
+	c.detached[j.frame.id] = j
+	c.detachedCount.Add(1)
 }
 
-// startApart registers a call that gets its own goroutine.
-func (c *serverConn) startApart(j *job) {
+// startDetached registers a call that gets its own goroutine.
+func (c *serverConn) startDetached(j *job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.goesApart(j)
+	c.detach(j)
 	if c.down.Load() != nil {
 		j.ctx.cancel()
 	}
 }
 
-// runApart handles a call on a goroutine of its own.
-func (c *serverConn) runApart(j *job) {
+// runDetached handles a call on a goroutine of its own.
+func (c *serverConn) runDetached(j *job) {
 	start := time.Now()
 	defer func() {
 		j.route.pace.took(time.Since(start))
-		c.endApart(j)
+		c.endDetached(j)
 	}()
 	c.handle(j)
 }
 
-// endApart forgets a call that has been answered.
-func (c *serverConn) endApart(j *job) {
+// endDetached forgets a call that has been answered.
+func (c *serverConn) endDetached(j *job) {
 	c.mu.Lock()
-	delete(c.apart, j.frame.id)
+	delete(c.detached, j.frame.id)
 	c.held -= j.held
-	c.crowd.Add(-1)
-	last := len(c.apart) == 0
+	c.detachedCount.Add(-1)
+	last := len(c.detached) == 0
 	c.mu.Unlock()
 	j.finish()
 	c.jobs.Put(j)
@@ -214,17 +214,17 @@ func (c *serverConn) endApart(j *job) {
 	}
 }
 
-// stepAside gives the role away before a job of the reader waits.
-func (c *serverConn) stepAside(j *job) {
+// handOffBeforeWait gives the role away before a job of the reader waits.
+func (c *serverConn) handOffBeforeWait(j *job) {
 	if j.inRing {
-		c.hearFor(j)
+		c.listenWhileBlocked(j)
 		return
 	}
 	c.mu.Lock()
-	lost := j.lost
+	lost := j.detached
 	c.mu.Unlock()
 	if !lost {
-		c.handOff(c.turn.Load())
+		c.handOff(c.inline.Load())
 	}
 }
 

@@ -16,13 +16,13 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 		c.rx.release()
 		return true
 	}
-	own := c.rx.keep(c.noteBody, body, private)
-	c.noteBody = nil
+	own := c.rx.keep(c.messageBody, body, private)
+	c.messageBody = nil
 	c.rx.releaseSoon()
-	c.note = r
-	turn := c.turn.Load() | turnMessage
-	c.turn.Store(turn)
-	n, returned := noteOf(f), false
+	c.currentMessage = r
+	turn := c.inline.Load() | inlineMessage
+	c.inline.Store(turn)
+	n, returned := deliveryOf(f), false
 	defer func() {
 		if !returned { // the handler ends this goroutine
 			go func() {
@@ -40,9 +40,9 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 // received ends the turn of a message handler. It returns false when the role went to
 // another goroutine.
 func (c *serverConn) received(turn uint64, own []byte) (reader bool) {
-	if c.turn.CompareAndSwap(turn, afterTurn(turn)) {
+	if c.inline.CompareAndSwap(turn, nextInline(turn)) {
 		if cap(own) <= keepBuffer {
-			c.noteBody = own
+			c.messageBody = own
 		}
 		return true
 	}
@@ -52,7 +52,7 @@ func (c *serverConn) received(turn uint64, own []byte) (reader bool) {
 }
 
 // deliverWaiting runs the handler of a message that has waited in the inbox.
-func (c *serverConn) deliverWaiting(n *note, body []byte) {
+func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
 	r := c.srv.routes.find(n.method)
 	if r == nil || r.receive == nil {
 		c.stats.dropped.Add(1)
@@ -69,10 +69,10 @@ func (c *serverConn) deliverWaiting(n *note, body []byte) {
 }
 
 // deliver runs the handler of a message, behind the gate. One is run at a time.
-func (c *serverConn) deliver(r *boundRoute, n *note, body []byte) {
-	ctx := c.noteContexts.next()
+func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
+	ctx := c.messageContexts.next()
 	defer ctx.cancel()
-	c.message.Store(ctx)
+	c.messageContext.Store(ctx)
 	if c.down.Load() != nil {
 		ctx.cancel()
 	}

@@ -27,7 +27,7 @@ func bindRoutes(services []*Service, g gate, text *string) (routeTable, error) {
 	for _, svc := range services {
 		for i := range svc.routes {
 			r := &svc.routes[i]
-			at, other := t.look(r.id)
+			at, other := t.probe(r.id)
 			if other != nil {
 				return routeTable{}, &Error{Code: CodeInvalidArgument,
 					Msg: fmt.Sprintf("%s/%s and %s/%s have the same id %#x; serve each protocol "+
@@ -48,15 +48,15 @@ func (t routeTable) find(id uint32) *boundRoute {
 	if t.empty() {
 		return nil
 	}
-	_, r := t.look(id)
+	_, r := t.probe(id)
 	return r
 }
 
 func (t routeTable) empty() bool { return len(t.places) == 0 }
 
-// look returns the place of a route in a table that is not empty: its own, or the one
+// probe returns the place of a route in a table that is not empty: its own, or the one
 // that it would take.
-func (t routeTable) look(id uint32) (at uint32, r *boundRoute) {
+func (t routeTable) probe(id uint32) (at uint32, r *boundRoute) {
 	mask := uint32(len(t.places) - 1)
 	for at = id & mask; ; at = (at + 1) & mask {
 		if r = t.places[at]; r == nil || r.id == id {

@@ -109,9 +109,9 @@ func (s *spin) more() bool {
 	return true
 }
 
-// pause reports, after more, whether it is time to look at other things than
+// checkDue reports, after more, whether it is time to look at other things than
 // the ring.
-func (s *spin) pause() bool { return s.polls%pollsPerCheck == 0 }
+func (s *spin) checkDue() bool { return s.polls%pollsPerCheck == 0 }
 
 func (s *spin) check() bool {
 	if s.polls <= pollsPerCheck {

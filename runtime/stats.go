@@ -97,12 +97,12 @@ func (p *Peer) Stats() Stats {
 
 func (c *serverConn) readStats() Stats {
 	s := c.counters()
-	if c.turn.Load()&turnMask == turnCall {
+	if c.inline.Load()&inlineMask == inlineCall {
 		s.CallsInFlight = 1
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.CallsInFlight += len(c.apart)
+	s.CallsInFlight += len(c.detached)
 	return s
 }
 

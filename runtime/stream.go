@@ -67,9 +67,9 @@ type stream struct {
 	peer Peer
 	log  *slog.Logger // of callbacks that panic
 
-	notes chan struct{} // the peer sent a note
-	down  chan struct{} // the peer closed its end, or died
-	spin  spinPolicy
+	notified chan struct{} // the peer sent a note
+	down     chan struct{} // the peer closed its end, or died
+	spin     spinPolicy
 
 	mu     sync.Mutex // held while the memory is in use
 	mem    []byte
@@ -109,9 +109,9 @@ func endOf(why error) shm.End {
 	return shm.End{Failed: true, Code: uint16(code), Text: shorten(msg, shm.MaxEndText)}
 }
 
-// over returns why the peer, which is gone, has ended the stream: meant, where it has
+// endReason returns why the peer, which is gone, has ended the stream: meant, where it has
 // as it was to, and else an error of its own or that of its death. It needs mu.
-func (s *stream) over(meant error, peer string) error {
+func (s *stream) endReason(meant error, peer string) error {
 	e, ok, err := s.ends.peerEnd()
 	switch {
 	case err != nil:
@@ -130,19 +130,19 @@ func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte
 	unmap func([]byte) error) *stream {
 	s := &stream{op: "stream " + info.Protocol.Name, info: info, log: log, wire: l, peer: peer,
 		mem: mem, unmap: unmap,
-		notes: make(chan struct{}, 1), down: make(chan struct{})}
+		notified: make(chan struct{}, 1), down: make(chan struct{})}
 	s.spin.init(defaultSpin, l, peer)
-	go s.listen()
-	go s.hear()
+	go s.waitNotified()
+	go s.readWire()
 	return s
 }
 
-// listen passes the peer's notes on. One may be passed on that was none: who waits
+// waitNotified passes the peer's notes on. One may be passed on that was none: who waits
 // looks again.
-func (s *stream) listen() {
+func (s *stream) waitNotified() {
 	look := func() bool {
 		select {
-		case s.notes <- struct{}{}:
+		case s.notified <- struct{}{}:
 		default:
 		}
 		return false
@@ -151,8 +151,8 @@ func (s *stream) listen() {
 	}
 }
 
-// hear waits for the peer's end.
-func (s *stream) hear() {
+// readWire waits for the peer's end.
+func (s *stream) readWire() {
 	defer close(s.down)
 	buf := make([]byte, 64)
 	for {
@@ -166,7 +166,7 @@ func (s *stream) hear() {
 // wait waits for a note from the peer. It returns io.EOF when the peer is gone.
 func (s *stream) wait(ctx context.Context) error {
 	select {
-	case <-s.notes:
+	case <-s.notified:
 		return nil
 	case <-s.down:
 		return io.EOF
@@ -262,10 +262,10 @@ func (w *StreamWriter) Write(ctx context.Context, n int,
 	}
 }
 
-// readerOver is the error of a write that no reader waits for. It needs mu.
-func (w *StreamWriter) readerOver() error {
-	err := w.over(&Error{Code: CodeUnavailable, Op: w.op, Msg: "the reader has closed the stream"},
-		"reader").(*Error)
+// readerEnded is the error of a write that no reader waits for. It needs mu.
+func (w *StreamWriter) readerEnded() error {
+	meant := &Error{Code: CodeUnavailable, Op: w.op, Msg: "the reader has closed the stream"}
+	err := w.endReason(meant, "reader").(*Error)
 	err.Outcome = NotSent
 	return err
 }
@@ -279,7 +279,7 @@ func (w *StreamWriter) tryWrite(size int,
 	defer w.end()
 	select {
 	case <-w.down:
-		return false, w.readerOver()
+		return false, w.readerEnded()
 	default:
 	}
 	block, ok := w.w.Reserve()
@@ -329,7 +329,7 @@ func (w *StreamWriter) failure() error {
 		return nil // this side has closed it before
 	}
 	defer w.end()
-	return w.over(nil, "reader")
+	return w.endReason(nil, "reader")
 }
 
 // A StreamReader reads the blocks of a stream. One goroutine at a time may use
@@ -400,7 +400,7 @@ func (r *StreamReader) tryRead(ctx context.Context,
 			if r.r.Ready() { // more than Next wanted to skip at once
 				return false, nil
 			}
-			return true, r.over(io.EOF, "writer")
+			return true, r.endReason(io.EOF, "writer")
 		}
 		r.wire.Expect()
 		if r.r.Sleep() {
@@ -532,7 +532,7 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	h.protocols = []protocolID{{name: info.Protocol.Name, fingerprint: info.Protocol.Fingerprint}}
 	h.stream = streamHello{open: 1, read: btou(read), depth: uint32(g.Depth),
 		block: uint32(g.Block), policy: uint32(o.Policy)}
-	_, memory, err := talk(ctx, link, cfg, h)
+	_, memory, err := negotiate(ctx, link, cfg, h)
 	if err != nil {
 		link.Close()
 		return nil, nil, err
@@ -599,7 +599,7 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 }
 
 // serveStream is a stream's life at the server, behind the gate.
-func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *guest,
+func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *admission,
 	reply *serverHello, log *slog.Logger) error {
 	tried, opened, returned := false, false, false
 	defer func() {
@@ -610,7 +610,7 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 			s.refused.Add(1)
 			g.link.Close()
 		}
-		s.leave(g, nil)
+		s.release(g, nil)
 	}()
 	peer := g.peer
 	p := r.info.Protocol
@@ -642,7 +642,7 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 }
 
 // openStream makes the memory of a stream and ends the handshake. use runs the handler.
-func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *serverHello,
+func (s *Server) openStream(r *streamRoute, h *clientHello, g *admission, reply *serverHello,
 	log *slog.Logger) (st *stream, use func(context.Context, *stream) error, err error) {
 	geo := h.stream.geometry()
 	memory, err := g.link.NewMemory(geo.Size())
@@ -661,14 +661,14 @@ func (s *Server) openStream(r *streamRoute, h *clientHello, g *guest, reply *ser
 	}
 	use, err = r.bind(mem, geo, StreamPolicy(h.stream.policy))
 	if err == nil {
-		hastened := s.hasten(g.link)
+		hastened := s.interruptOnClose(g.link)
 		err = finishHello(g.link, reply, memory, geo.Size())
 		hastened()
 	}
 	if err != nil {
 		return nil, nil, sys.JoinErrors(err, memory.Unmap(mem))
 	}
-	s.settle(g)
+	s.endHandshake(g)
 	return newStream(r.info, s.cfg.logger, g.link, g.peer, mem, memory.Unmap), use, nil
 }
 

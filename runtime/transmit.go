@@ -23,8 +23,8 @@ type transmitter struct {
 
 	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
 
-	waiting  interleave.Bool // somebody waits for turn, or for room; a hint for retry
-	starving func()          // called when a note that tells of room is expected; may be nil
+	waiting        interleave.Bool // somebody waits for turn, or for room; a hint for retry
+	spaceRequested func()          // called when a note that tells of room is expected; may be nil
 
 	mu       interleave.Mutex
 	ring     *shm.Producer
@@ -33,7 +33,7 @@ type transmitter struct {
 	busy     bool          // a message in pieces is under way
 	abort    bool          // the peer must be told that it was given up
 	cancels  []uint64      // calls to cancel as soon as there is room
-	turn     chan struct{} // closed when those who wait should try again
+	released chan struct{} // closed when those who wait should try again
 	want     int           // the least room that somebody waits for; 0: nobody does
 	messages uint64
 	bytes    uint64
@@ -253,15 +253,15 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 		return nil
 	}
 	t.waiting.Store(true)
-	if (own || !t.busy) && !t.starve(n) {
+	if (own || !t.busy) && !t.requestSpace(n) {
 		t.wakeWaiters() // nothing will wake them now
 		return nil
 	}
-	if t.turn == nil {
-		t.turn = make(chan struct{})
+	if t.released == nil {
+		t.released = make(chan struct{})
 	}
 	t.waits++
-	turn := t.turn
+	turn := t.released
 	t.mu.Unlock()
 	defer t.mu.Lock()
 	if block != nil {
@@ -277,9 +277,9 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 	}
 }
 
-// starve asks the peer to tell, once, when there is room for n bytes. It returns false
+// requestSpace asks the peer to tell, once, when there is room for n bytes. It returns false
 // if there is some now. It needs mu.
-func (t *transmitter) starve(n int) bool {
+func (t *transmitter) requestSpace(n int) bool {
 	// First: the note that answers may come at once, and retry looks at this.
 	t.waiting.Store(true)
 	if t.want == 0 || n < t.want {
@@ -289,8 +289,8 @@ func (t *transmitter) starve(n int) bool {
 	if !t.ring.Starve(n) {
 		return false
 	}
-	if t.starving != nil {
-		t.starving()
+	if t.spaceRequested != nil {
+		t.spaceRequested()
 	}
 	return true
 }
@@ -339,28 +339,28 @@ func (t *transmitter) cancel(id uint64) {
 // flushSoon is flush, now or as soon as there is room. It needs mu.
 func (t *transmitter) flushSoon() {
 	for t.closed == nil && !t.busy && !t.flush() {
-		if t.starve(frameLen) {
+		if t.requestSpace(frameLen) {
 			return
 		}
 	}
 }
 
-// retry lets those go on who wait for room, if there is some, and else asks the peer
+// recheckSpace lets those go on who wait for room, if there is some, and else asks the peer
 // anew to tell. It is called when a note has come, which may be about that, and before
 // a wait that forgets those which have come.
-func (t *transmitter) retry() {
+func (t *transmitter) recheckSpace() {
 	if !t.waiting.Load() {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed == nil && t.want != 0 && !t.starve(t.want) {
-		t.goOn()
+	if t.closed == nil && t.want != 0 && !t.requestSpace(t.want) {
+		t.resumeWriters()
 	}
 }
 
-// retryIfRoom is retry for a reader that is too busy to read its notes.
-func (t *transmitter) retryIfRoom() {
+// recheckSpaceBusy is retry for a reader that is too busy to read its notes.
+func (t *transmitter) recheckSpaceBusy() {
 	if !t.waiting.Load() {
 		return
 	}
@@ -368,28 +368,28 @@ func (t *transmitter) retryIfRoom() {
 	defer t.mu.Unlock()
 	if t.closed == nil && t.ring.Used() <= 2*t.piece {
 		t.ring.Fed()
-		t.goOn()
+		t.resumeWriters()
 	}
 }
 
-// goOn lets those go on who wait for room. It needs mu.
-func (t *transmitter) goOn() {
+// resumeWriters lets those go on who wait for room. It needs mu.
+func (t *transmitter) resumeWriters() {
 	t.wakeWaiters()
 	t.flushSoon()
 }
 
 // wakeWaiters needs mu.
 func (t *transmitter) wakeWaiters() {
-	if t.turn != nil {
-		close(t.turn)
-		t.turn = nil
+	if t.released != nil {
+		close(t.released)
+		t.released = nil
 	}
 	t.want = 0
 	t.waiting.Store(false)
 }
 
-// reason returns why the wire was closed, if this side did it, and else otherwise.
-func (t *transmitter) reason(otherwise *Error) *Error {
+// closeReason returns why the wire was closed, if this side did it, and else otherwise.
+func (t *transmitter) closeReason(otherwise *Error) *Error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.fault != nil {
@@ -417,8 +417,8 @@ func (t *transmitter) close(err *Error) {
 	}
 }
 
-// post encodes and writes a one-way message.
-func (t *transmitter) post(ctx context.Context, p *Post, epoch uint64, block func()) *Error {
+// sendMessage encodes and writes a one-way message.
+func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, block func()) *Error {
 	b, _ := t.builders.Get().(*flatbuffers.Builder)
 	if b == nil {
 		b = flatbuffers.NewBuilder(256)

@@ -17,21 +17,21 @@ import (
 // who comes later: first those whose process has the most. A client that connects says
 // at once what it wants, and is through before that.
 
-// A guest is a socket that a server has accepted, with its client.
-type guest struct {
-	link   Link
-	peer   Peer
-	placed bool      // the limit of connections counts it
-	asked  time.Time // when it was told what the server offers; zero before
+// An admission is a socket that a server has accepted, with its client.
+type admission struct {
+	link    Link
+	peer    Peer
+	counted bool      // the limit of connections counts it
+	asked   time.Time // when it was told what the server offers; zero before
 
-	through func() // called when its handshake has ended, one way or the other
+	handshakeDone func() // called when its handshake has ended, one way or the other
 }
 
 const (
 	// mostGuests is how many sockets shake hands with a server at a time.
-	mostGuests = 256
+	maxHandshakes = 256
 	// mostLeaving is how many more goroutines there are for those that have been turned away.
-	mostLeaving = 16
+	maxRejections = 16
 	// silence is after how long a client that has not answered may lose its place to another.
 	silence = 250 * time.Millisecond
 	// leastShared is from which limit of connections on the last ones are shared out.
@@ -57,14 +57,14 @@ func (s *Server) accept(ctx context.Context, l *Listener) error {
 		switch {
 		case err == nil:
 			pause = 0
-			s.arrive(ctx, l, link)
+			s.startHandshake(ctx, l, link)
 		case sys.Passes(err):
 			if pause == 0 {
 				s.cfg.logger.Warn("cannot accept clients at the moment", "channel",
 					l.channel, "err", err)
 				pause = time.Millisecond
 			}
-			s.expel()
+			s.evictOldest()
 			pause = min(2*pause, longestPause)
 			select {
 			case <-time.After(pause):
@@ -97,8 +97,8 @@ func (s *Server) endOf(ctx context.Context, l *Listener, err error) error {
 	return asError(err, "serve "+l.channel)
 }
 
-// arrive begins to shake hands with a client.
-func (s *Server) arrive(ctx context.Context, l *Listener, link Link) {
+// startHandshake begins to shake hands with a client.
+func (s *Server) startHandshake(ctx context.Context, l *Listener, link Link) {
 	peer, err := link.Peer()
 	log := s.cfg.logger.With("channel", l.channel, "peer_pid", peer.PID)
 	if err != nil {
@@ -107,45 +107,46 @@ func (s *Server) arrive(ctx context.Context, l *Listener, link Link) {
 		link.Close()
 		return
 	}
-	g := &guest{link: link, peer: peer, through: func() {}}
+	g := &admission{link: link, peer: peer, handshakeDone: func() {}}
 	s.mu.Lock()
 	closed := s.closed
-	var loser *guest
+	var loser *admission
 	if !closed {
-		if len(s.guests) >= cap(s.lobby)-mostLeaving {
-			loser = s.heaviest(peer.PID, func(*guest) bool { return true })
+		if len(s.handshakes) >= cap(s.handshakeSlots)-maxRejections {
+			loser = s.evictionVictim(peer.PID, func(*admission) bool { return true })
 			s.evict(loser)
 		}
-		s.guests = append(s.guests, g)
+		s.handshakes = append(s.handshakes, g)
 		s.accepted++
 	}
 	s.mu.Unlock()
 	switch {
 	case closed:
 		s.refused.Add(1)
-		turnAway(link, "the server is closing")
+		reject(link, "the server is closing")
 		return
 	case loser != nil:
-		turnAway(loser.link, "too many clients connect at once and say nothing")
+		reject(loser.link, "too many clients connect at once and say nothing")
 	}
 	select { // who comes later waits in the kernel's queue, in order
-	case s.lobby <- struct{}{}:
-		g.through = sync.OnceFunc(func() { <-s.lobby })
+	case s.handshakeSlots <- struct{}{}:
+		g.handshakeDone = sync.OnceFunc(func() { <-s.handshakeSlots })
 	case <-s.closing.Done():
 	}
-	go s.welcome(ctx, l, g, log)
+	go s.serveClient(ctx, l, g, log)
 }
 
-// heaviest returns who has to go for a guest of process pid: of those that may, the oldest one of
-// the process that has most guests. It is nil where all may belong to processes that have
-// fewer than pid. It needs mu.
-func (s *Server) heaviest(pid int, may func(*guest) bool) (oldest *guest) {
+// evictionVictim returns the admission that must give way to one of process pid: among those that
+// may be evicted, the oldest one of the process that has the most handshakes in progress. It
+// returns nil if all of these belong to processes that have fewer than pid. The caller must hold
+// s.mu.
+func (s *Server) evictionVictim(pid int, may func(*admission) bool) (oldest *admission) {
 	count := map[int]int{}
-	for _, g := range s.guests {
+	for _, g := range s.handshakes {
 		count[g.peer.PID]++
 	}
 	most := count[pid]
-	for _, g := range s.guests {
+	for _, g := range s.handshakes {
 		if n := count[g.peer.PID]; may(g) && (n > most || n == most && oldest == nil) {
 			oldest, most = g, n
 		}
@@ -154,20 +155,20 @@ func (s *Server) heaviest(pid int, may func(*guest) bool) (oldest *guest) {
 }
 
 // evict takes the place of a guest away. It needs mu; the caller closes the link.
-func (s *Server) evict(g *guest) {
-	s.forget(g)
-	s.displace(g)
+func (s *Server) evict(g *admission) {
+	s.removeHandshake(g)
+	s.unreserve(g)
 }
 
-// displace takes back the place of a guest that has one. It needs mu.
-func (s *Server) displace(g *guest) {
-	if !g.placed {
+// unreserve takes back the place of a guest that has one. It needs mu.
+func (s *Server) unreserve(g *admission) {
+	if !g.counted {
 		return
 	}
-	g.placed = false
-	s.placed--
-	if s.placedBy[g.peer.PID]--; s.placedBy[g.peer.PID] == 0 {
-		delete(s.placedBy, g.peer.PID)
+	g.counted = false
+	s.reserved--
+	if s.reservedBy[g.peer.PID]--; s.reservedBy[g.peer.PID] == 0 {
+		delete(s.reservedBy, g.peer.PID)
 	}
 }
 
@@ -176,44 +177,45 @@ func (s *Server) displace(g *guest) {
 // that it gets keeps no other out. It needs mu.
 func (s *Server) full(pid int) bool {
 	limit := s.cfg.maxConns
-	if limit >= leastShared && s.placedBy[pid] >= limit/8 {
+	if limit >= leastShared && s.reservedBy[pid] >= limit/8 {
 		limit -= limit / 8
 	}
-	return s.placed >= limit
+	return s.reserved >= limit
 }
 
-// forget takes a guest off the list. It needs mu.
-func (s *Server) forget(g *guest) {
-	for i := range s.guests {
-		if s.guests[i] == g {
-			s.guests = append(s.guests[:i], s.guests[i+1:]...)
+// removeHandshake takes a guest off the list. It needs mu.
+func (s *Server) removeHandshake(g *admission) {
+	for i := range s.handshakes {
+		if s.handshakes[i] == g {
+			s.handshakes = append(s.handshakes[:i], s.handshakes[i+1:]...)
 			return
 		}
 	}
 }
 
 // silent reports whether a guest has not answered the server's offer for long.
-func (g *guest) silent() bool { return !g.asked.IsZero() && time.Since(g.asked) > silence }
+func (g *admission) silent() bool { return !g.asked.IsZero() && time.Since(g.asked) > silence }
 
-// whyFull says why a process gets no place.
-func (s *Server) whyFull(pid int) string {
+// fullReason says why a process gets no place.
+func (s *Server) fullReason(pid int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.placed < s.cfg.maxConns {
+	if s.reserved < s.cfg.maxConns {
 		return fmt.Sprintf("this process has %d of %d connections of the server, and the last "+
 			"ones are for others; share connections, or raise WithMaxConns",
-			s.placedBy[pid], s.cfg.maxConns)
+			s.reservedBy[pid], s.cfg.maxConns)
 	}
 	return fmt.Sprintf("the server has its limit of %d connections", s.cfg.maxConns)
 }
 
-// place gives a guest a place among the connections; if there is none, that of one that has
+// reserve gives a guest a place among the connections; if there is none, that of one that has
 // been silent for long. It returns false when the server is full.
-func (s *Server) place(g *guest) bool {
+func (s *Server) reserve(g *admission) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full(g.peer.PID) {
-		loser := s.heaviest(g.peer.PID, func(o *guest) bool { return o.placed && o.silent() })
+		loser := s.evictionVictim(g.peer.PID,
+			func(o *admission) bool { return o.counted && o.silent() })
 		if loser == nil {
 			return false
 		}
@@ -223,38 +225,38 @@ func (s *Server) place(g *guest) bool {
 			return false
 		}
 	}
-	g.placed, g.asked = true, time.Now()
-	s.placed++
-	s.placedBy[g.peer.PID]++
+	g.counted, g.asked = true, time.Now()
+	s.reserved++
+	s.reservedBy[g.peer.PID]++
 	return true
 }
 
-// expel closes the socket of the oldest guest, when there are no descriptors.
-func (s *Server) expel() {
+// evictOldest closes the socket of the oldest guest, when there are no descriptors.
+func (s *Server) evictOldest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g := s.heaviest(0, func(*guest) bool { return true }); g != nil {
+	if g := s.evictionVictim(0, func(*admission) bool { return true }); g != nil {
 		s.evict(g)
 		g.link.Close()
 	}
 }
 
-// settle takes a guest off the list when it is through.
-func (s *Server) settle(g *guest) {
-	g.through()
+// endHandshake takes a guest off the list when it is through.
+func (s *Server) endHandshake(g *admission) {
+	g.handshakeDone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forget(g)
+	s.removeHandshake(g)
 }
 
-// leave gives the place of a guest back, and of its connection, if it has come that far.
-func (s *Server) leave(g *guest, c *serverConn) {
-	g.through()
+// release gives the place of a guest back, and of its connection, if it has come that far.
+func (s *Server) release(g *admission, c *serverConn) {
+	g.handshakeDone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forget(g)
+	s.removeHandshake(g)
 	delete(s.conns, c)
-	s.displace(g)
+	s.unreserve(g)
 	s.accepted--
 	if s.accepted == 0 && s.empty != nil {
 		close(s.empty)
@@ -262,16 +264,16 @@ func (s *Server) leave(g *guest, c *serverConn) {
 	}
 }
 
-// turnAway tells a client, without waiting for it, that there is no room.
-func turnAway(link Link, why string) {
+// reject tells a client, without waiting for it, that there is no room.
+func reject(link Link, why string) {
 	h := serverHello{version: helloVersion, layout: shm.Version,
 		code: CodeResourceExhausted, msg: why}
 	_, _ = link.Write(h.encode())
 	link.Close()
 }
 
-// welcome shakes hands with a client and serves it.
-func (s *Server) welcome(ctx context.Context, l *Listener, g *guest, log *slog.Logger) {
+// serveClient shakes hands with a client and serves it.
+func (s *Server) serveClient(ctx context.Context, l *Listener, g *admission, log *slog.Logger) {
 	begun, decided, left := false, false, false
 	defer func() {
 		if !decided { // what decides on it ends this goroutine
@@ -282,10 +284,10 @@ func (s *Server) welcome(ctx context.Context, l *Listener, g *guest, log *slog.L
 				s.refused.Add(1)
 			}
 			g.link.Close()
-			s.leave(g, nil)
+			s.release(g, nil)
 		}
 	}()
-	run, err := s.shake(ctx, l, g, log)
+	run, err := s.handshake(ctx, l, g, log)
 	decided = true
 	// Clients that end at once are not refused. An error of the server's own, such as one of
 	// WithAuthorize, is a refusal, whatever it wraps.
@@ -304,16 +306,16 @@ func (s *Server) welcome(ctx context.Context, l *Listener, g *guest, log *slog.L
 	}
 }
 
-// shake is the server's side of the handshake; of a stream, its beginning. It returns the
+// handshake is the server's side of the handshake; of a stream, its beginning. It returns the
 // rest of the connection's life.
-func (s *Server) shake(ctx context.Context, l *Listener, g *guest,
+func (s *Server) handshake(ctx context.Context, l *Listener, g *admission,
 	log *slog.Logger) (run func() error, err error) {
 	link := g.link
 	if err := link.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
 		return nil, err
 	}
-	defer s.hasten(link)()
-	b, err := readWord(link)
+	defer s.interruptOnClose(link)()
+	b, err := readClientMessage(link)
 	if err != nil {
 		return nil, err
 	}
@@ -326,9 +328,9 @@ func (s *Server) shake(ctx context.Context, l *Listener, g *guest,
 	if err == nil && hello.stream.open != 0 {
 		route, err = s.findStream(&hello)
 	}
-	if err == nil && !s.place(g) {
+	if err == nil && !s.reserve(g) {
 		err = &Error{Code: CodeResourceExhausted, Outcome: NotSent,
-			Msg: s.whyFull(g.peer.PID)}
+			Msg: s.fullReason(g.peer.PID)}
 	}
 	if err != nil {
 		s.refuse(link, err, log)
@@ -344,16 +346,17 @@ func (s *Server) shake(ctx context.Context, l *Listener, g *guest,
 	}
 	log.Debug("client connected")
 	return func() error {
-		s.enter(c)
-		go c.hear()
+		s.register(c)
+		go c.readWire()
 		c.serve()
 		return nil
 	}, nil
 }
 
-// hasten ends the waits of a handshake when the server drains, which does not wait for a client
-// that says nothing. What it returns is to be called at the handshake's end.
-func (s *Server) hasten(link Link) func() {
+// interruptOnClose interrupts the reads and writes of a handshake when the server shuts down, so
+// that a silent client does not delay the shutdown. The caller must call the returned function
+// at the end of the handshake.
+func (s *Server) interruptOnClose(link Link) func() {
 	hurried := make(chan struct{})
 	stop := context.AfterFunc(s.closing, func() {
 		defer close(hurried)
@@ -382,7 +385,7 @@ func refusalOf(err error) *serverHello {
 }
 
 // openConn makes the memory of a connection and ends the handshake.
-func (s *Server) openConn(ctx context.Context, reply *serverHello, g *guest,
+func (s *Server) openConn(ctx context.Context, reply *serverHello, g *admission,
 	log *slog.Logger) (*serverConn, error) {
 	c, seg, memory, err := s.prepare(ctx, reply, g, log)
 	if err != nil {
@@ -400,7 +403,7 @@ func (s *Server) openConn(ctx context.Context, reply *serverHello, g *guest,
 }
 
 // prepare makes what a connection needs, without the client.
-func (s *Server) prepare(ctx context.Context, reply *serverHello, g *guest,
+func (s *Server) prepare(ctx context.Context, reply *serverHello, g *admission,
 	log *slog.Logger) (*serverConn, *shm.Segment, shm.Memory, error) {
 	memory, err := g.link.NewMemory(reply.geo.Size())
 	if err != nil {
@@ -421,11 +424,11 @@ func (s *Server) prepare(ctx context.Context, reply *serverHello, g *guest,
 	return c, seg, memory, nil
 }
 
-// enter adds a connection to those that Shutdown and Close end.
-func (s *Server) enter(c *serverConn) {
-	c.guest.through()
+// register adds a connection to those that Shutdown and Close end.
+func (s *Server) register(c *serverConn) {
+	c.admission.handshakeDone()
 	s.mu.Lock()
-	s.forget(c.guest)
+	s.removeHandshake(c.admission)
 	s.conns[c] = struct{}{}
 	closed, cut := s.closed, s.cut
 	s.mu.Unlock()
@@ -437,9 +440,9 @@ func (s *Server) enter(c *serverConn) {
 	}
 }
 
-// readWord reads what a client says in the handshake, which comes without
+// readClientMessage reads what a client says in the handshake, which comes without
 // memory.
-func readWord(link Link) ([]byte, error) {
+func readClientMessage(link Link) ([]byte, error) {
 	r := &linkReader{l: link}
 	b, err := readHello(r, maxHello)
 	if r.memory != nil {
@@ -451,7 +454,7 @@ func readWord(link Link) ([]byte, error) {
 
 // readVerdict waits for the client to agree.
 func readVerdict(link Link) error {
-	b, err := readWord(link)
+	b, err := readClientMessage(link)
 	if err != nil {
 		return err
 	}
