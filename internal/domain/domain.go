@@ -91,6 +91,28 @@ func Open(name string) (*Dir, error) {
 	return c.open()
 }
 
+// Find is like [Open], for a directory that exists: it creates nothing. If there is no directory,
+// the error wraps [fs.ErrNotExist] and says how the domain was chosen.
+func Find(name string) (*Dir, error) {
+	c, err := resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(c.path); errors.Is(err, fs.ErrNotExist) {
+		hint := "no process has used this domain; it is " + c.why
+		if c.other != "" {
+			hint += "; processes with another environment meet in " + c.other
+		}
+		return nil, &PathError{c.path, hint, fs.ErrNotExist}
+	}
+	return c.open()
+}
+
+// Elsewhere returns the path of the directory that the same name stands for in processes of this
+// user whose environment has XDG_RUNTIME_DIR if that of this process has it not, and the other way
+// round. It is empty if there is no such directory.
+func (d *Dir) Elsewhere() string { return d.choice.other }
+
 // Again opens the directory that the domain's path names now, and creates it if it is missing.
 func (d *Dir) Again() (*Dir, error) { return d.choice.open() }
 

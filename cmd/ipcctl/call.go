@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+	"golang.org/x/term"
+
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+)
+
+const callHelp = `usage: ipcctl call -schema file [flags] name [[namespace.]Service.]Method [JSON]
+
+Calls a method of a channel, an instance of the registry, or a group, of which
+the primary answers. Request and reply are JSON. Without a request, each line of
+standard input is one; the calls are made one after the other.
+
+  ipcctl call -schema greeter.fbs greeter Greet '{"name": "world"}'
+  ipcctl call -schema audio.fbs audio_compute SetParam <<<'{"value": 0.5}'
+
+Flags:
+  -schema file    the schema, .fbs or .bfbs
+  -I dir          look for included files in dir, too; may be repeated
+  -domain name    the domain, a name or a path (default: as programs choose it)
+  -timeout d      the deadline of each call (default 10s)
+  -h              print this
+
+Exit status: 0, or 64 and the number of the error's code, of the last call that
+failed: 65 canceled, 66 deadline exceeded, 67 unavailable, 68 unimplemented,
+69 invalid argument, 70 resource exhausted, 71 internal, 72 incompatible,
+73 corrupt, 74 fenced, 75 permission denied, 76 too large, 77 already exists,
+78 not found, 79 failed precondition, 80 unsupported, 81 unknown. A request that
+does not fit the schema is not sent, and has 1.
+`
+
+// maxRequest is the longest line that is taken for a request.
+const maxRequest = 64 << 20
+
+func (t *terminal) call() *cli.Command {
+	return &cli.Command{
+		Name:  "call",
+		Usage: "call a method with JSON",
+		Flags: append(schemaFlags(), domainFlag(),
+			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second}),
+		CustomHelpTemplate: callHelp,
+		Action:             t.doCall,
+	}
+}
+
+func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
+	switch {
+	case c.String("schema") == "":
+		return usagef("-schema is missing")
+	case c.NArg() < 2 || c.NArg() > 3:
+		return usagef("call takes a name, a method, and a request or none; not %d arguments",
+			c.NArg())
+	case c.Duration("timeout") <= 0:
+		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
+	}
+	s, err := dynamic.Load(c.String("schema"), c.StringSlice("I"), t.err)
+	if err != nil {
+		return err
+	}
+	m, err := s.Method(c.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	request := []byte(c.Args().Get(2))
+	if c.NArg() == 3 {
+		if err := m.Check(request); err != nil { // before anything is connected
+			return fmt.Errorf("request:%w", err)
+		}
+	}
+	caller, err := connect(ctx, c.String("domain"), c.Args().Get(0), c.Duration("timeout"))
+	if err != nil {
+		return failedCall(err)
+	}
+	defer caller.Close()
+	one := func(request []byte) error {
+		ctx, cancel := context.WithTimeout(ctx, c.Duration("timeout"))
+		defer cancel()
+		reply, err := m.Call(ctx, caller, request)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(t.out, "%s\n", reply)
+		return err
+	}
+	if c.NArg() == 3 {
+		return failedCall(one(request))
+	}
+	return t.callLines(ctx, one)
+}
+
+// callLines makes a call for each line of standard input. It goes on after a call that failed.
+func (t *terminal) callLines(ctx context.Context, one func([]byte) error) (last error) {
+	if f, ok := t.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintln(t.err, "ipcctl: each line is a request; Ctrl-D ends")
+	}
+	lines := bufio.NewReaderSize(t.in, 1<<16)
+	for n := 1; ; n++ {
+		line, err := await(ctx, func() ([]byte, error) { return readLine(lines) })
+		if text := bytes.TrimSpace(line); len(text) > 0 && (err == nil || err == io.EOF) {
+			if failed := one(text); failed != nil {
+				var sent *ipc.Error
+				if !errors.As(failed, &sent) {
+					failed = fmt.Errorf("%d: %w", n, failed)
+				}
+				if ctx.Err() != nil || errors.Is(failed, os.ErrClosed) {
+					return failed
+				}
+				last = failedCall(failed)
+				fmt.Fprintf(t.err, "ipcctl: line %v\n", last)
+				last = &exitError{code: statusOf(failed)}
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return last
+		case ctx.Err() != nil:
+			return err
+		case err != nil:
+			return fmt.Errorf("standard input, line %d: %w", n, err)
+		}
+	}
+}
+
+// readLine reads a line of at most maxRequest bytes.
+func readLine(r *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxRequest {
+			return nil, fmt.Errorf("more than %d bytes", maxRequest)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}
+
+// failedCall gives the error of a call its exit status.
+func failedCall(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code: statusOf(err), err: err}
+}
+
+func statusOf(err error) int {
+	var e *ipc.Error
+	if errors.As(err, &e) {
+		return exitCall + int(e.Code)
+	}
+	return exitFailed
+}
+
+// A caller is a connection that is closed in the end.
+type caller interface {
+	ipc.Caller
+	io.Closer
+}
+
+// connect connects to what a name stands for. Waiting for a primary is limited by the deadline of a
+// call.
+func connect(ctx context.Context, domain, name string, timeout time.Duration) (caller, error) {
+	s, err := survey.Of(domain)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent, Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	kind, channel, err := s.Resolve(name)
+	if err != nil {
+		return nil, &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent,
+			Msg: strings.TrimSpace(err.Error())}
+	}
+	if kind == survey.GroupName {
+		return group.Dial(ctx, name, group.DialConfig{Domain: s.Domain, Patience: timeout})
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return ipc.Dial(ctx, channel, ipc.WithDomain(s.Domain))
+}

@@ -1,0 +1,253 @@
+// Package survey finds out what is in a domain: the instances of the registry, the channels, and
+// what dead processes have left. It creates nothing.
+package survey
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// A Channel is a channel with its files.
+type Channel struct {
+	Name string `json:"name"`
+	// Live means that a process serves the channel, as its lock says.
+	Live bool `json:"live"`
+	// PID is that of the server, in the server's own pid namespace; 0 if it is not known.
+	PID int `json:"pid,omitempty"`
+	// Since is the time at which the server took the channel.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// A Survey is the content of a domain at one moment.
+type Survey struct {
+	Domain    string            // its path
+	Instances []registry.Record // that live, by name
+	Channels  []Channel         // by name
+	Registry  bool              // there is a registry
+	// RegistryErr is why the registry cannot be read.
+	RegistryErr error
+}
+
+// Of looks into a domain; the empty name is the default one. If the domain does not exist, the
+// error wraps [fs.ErrNotExist].
+func Of(name string) (*Survey, error) {
+	dir, err := domain.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	s := &Survey{Domain: dir.Path()}
+	if s.Channels, err = channels(dir); err != nil {
+		return nil, err
+	}
+	_, err = dir.Root().Lstat(".registry/table")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, nil
+	case err == nil:
+		s.Registry = true
+		s.Instances, err = instances(dir.Path())
+	}
+	s.RegistryErr = err
+	return s, nil
+}
+
+func instances(domain string) (all []registry.Record, err error) {
+	r, err := registry.Open(domain, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	all, err = r.List("")
+	slices.SortFunc(all, func(a, b registry.Record) int { return strings.Compare(a.Name, b.Name) })
+	return all, err
+}
+
+// lockSuffix and socketSuffix end the names of a channel's files.
+const (
+	lockSuffix   = ".lock"
+	socketSuffix = ".sock"
+)
+
+func channels(dir *domain.Dir) ([]Channel, error) {
+	entries, err := fs.ReadDir(dir.Root().FS(), ".")
+	if err != nil {
+		return nil, sys.ExplainOf(err)
+	}
+	var all []Channel
+	for _, e := range entries {
+		name, isLock := strings.CutSuffix(e.Name(), lockSuffix)
+		if !isLock {
+			if name, isLock = strings.CutSuffix(e.Name(), socketSuffix); isLock {
+				_, err := dir.Root().Lstat(name + lockSuffix)
+				isLock = errors.Is(err, fs.ErrNotExist) // otherwise the lock is listed
+			}
+		}
+		if !isLock || domain.CheckName("channel", name) != nil {
+			continue
+		}
+		c, err := look(dir, name)
+		if err != nil {
+			return nil, fmt.Errorf("channel %s: %w", name, err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func look(dir *domain.Dir, name string) (c Channel, err error) {
+	c.Name = name
+	f, err := dir.Root().Open(name + lockSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil // a socket without its lock: left behind, or about to be mended
+	}
+	if err != nil {
+		return c, sys.ExplainOf(err)
+	}
+	defer f.Close()
+	if c.Live, err = sys.Locked(f, 0); err != nil || !c.Live {
+		return c, err
+	}
+	text := make([]byte, 32)
+	n, _ := f.ReadAt(text, 0)
+	c.PID, _ = strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if info, err := dir.Root().Lstat(name + socketSuffix); err == nil {
+		c.Since = info.ModTime()
+	}
+	return c, nil
+}
+
+// Plain returns the live channels that belong to no instance of the registry.
+func (s *Survey) Plain() (all []Channel) {
+	for _, c := range s.Channels {
+		if c.Live && !slices.ContainsFunc(s.Instances, func(r registry.Record) bool {
+			return r.Control == c.Name
+		}) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// Left returns the channels whose files a dead server has left.
+func (s *Survey) Left() (all []Channel) {
+	for _, c := range s.Channels {
+		if !c.Live {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// A Kind is what a name stands for.
+type Kind int
+
+// The kinds of names.
+const (
+	InstanceName Kind = iota
+	GroupName
+	ChannelName
+)
+
+// Resolve says what a name stands for. Instances come before services, and services before
+// channels. A service that a supervisor keeps is a group; another one must have one instance. For
+// an instance, channel is the one on which it is called.
+func (s *Survey) Resolve(name string) (k Kind, channel string, err error) {
+	var service []registry.Record
+	for _, r := range s.Instances {
+		if r.Name == name {
+			return callable(r)
+		}
+		if r.Service == name || group(r.Name) == name {
+			service = append(service, r)
+		}
+	}
+	if slices.ContainsFunc(service, func(r registry.Record) bool { return r.Incarnation != 0 }) {
+		return GroupName, "", nil
+	}
+	switch len(service) {
+	case 0:
+	case 1:
+		return callable(service[0])
+	default:
+		names := make([]string, len(service))
+		for i, r := range service {
+			names[i] = r.Name
+		}
+		return 0, "", fmt.Errorf(
+			"the service %s has no supervisor and several instances; name one "+
+				"of them: %s",
+			name,
+			strings.Join(names, ", "),
+		)
+	}
+	for _, c := range s.Channels {
+		if c.Live && c.Name == name {
+			return ChannelName, name, nil
+		}
+	}
+	return 0, "", s.missing(name)
+}
+
+func callable(r registry.Record) (k Kind, channel string, err error) {
+	if r.Control == "" {
+		return 0, "", fmt.Errorf("the instance %s serves no channel", r.Name)
+	}
+	return InstanceName, r.Control, nil
+}
+
+// group returns the group of an instance's name, "service.index", or "".
+func group(name string) string {
+	index := path.Ext(name)
+	if len(index) < 2 || strings.Trim(index[1:], "0123456789") != "" {
+		return ""
+	}
+	return strings.TrimSuffix(name, index)
+}
+
+// Names returns all names that can be called.
+func (s *Survey) Names() (names []string) {
+	for _, r := range s.Instances {
+		names = append(names, r.Name)
+		if r.Service != "" {
+			names = append(names, r.Service)
+		}
+	}
+	for _, c := range s.Channels {
+		if c.Live {
+			names = append(names, c.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (s *Survey) missing(name string) error {
+	err := fmt.Errorf("nothing called %s lives in domain %s", name, s.Domain)
+	for _, c := range s.Channels {
+		if c.Name == name {
+			err = fmt.Errorf("the server of channel %s is dead", name)
+		}
+	}
+	names := s.Names()
+	switch near := diag.Nearest(name, names); {
+	case near != "":
+		return fmt.Errorf("%w; did you mean %s?", err, near)
+	case len(names) == 0:
+		return fmt.Errorf("%w, and nothing else does", err)
+	case len(names) > 10:
+		return fmt.Errorf("%w; ipcctl ls shows what does", err)
+	}
+	return fmt.Errorf("%w; these do: %s", err, strings.Join(names, ", "))
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
+)
+
+const lsHelp = `usage: ipcctl ls [flags]
+
+Lists the instances of the registry that live, and the channels that belong to
+none. What dead processes have left is counted on standard error.
+
+  ipcctl ls
+  ipcctl ls -json | jq -r .instances[].name
+
+Flags:
+  -domain name   the domain, a name or a path (default: that of IPCGEN_DOMAIN)
+  -watch         print the list again whenever it changes, until interrupted
+  -json          print JSON; with -watch, a line for each list
+  -h             print this
+`
+
+// lookPeriod is the period at which ls -watch looks.
+const lookPeriod = 500 * time.Millisecond
+
+func (t *terminal) ls() *cli.Command {
+	return &cli.Command{
+		Name:  "ls",
+		Usage: "list what lives in a domain",
+		Flags: []cli.Flag{domainFlag(), &cli.BoolFlag{Name: "watch"},
+			&cli.BoolFlag{Name: "json"}},
+		CustomHelpTemplate: lsHelp,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usagef("ls takes no argument, and %s is one", c.Args().First())
+			}
+			if c.Bool("watch") {
+				return t.watch(ctx, c.String("domain"), c.Bool("json"))
+			}
+			s, err := survey.Of(c.String("domain"))
+			if err != nil {
+				return err
+			}
+			if n := len(s.Left()); n > 0 {
+				fmt.Fprintf(t.err, "ipcctl: dead servers have left the files of %d channels; "+
+					"ipcctl gc removes them\n", n)
+			}
+			if err := s.RegistryErr; err != nil {
+				fmt.Fprintf(t.err, "ipcctl: instances cannot be listed: %v\n", err)
+			}
+			if err := list(t.out, s, c.Bool("json")); err != nil {
+				return err
+			}
+			if s.RegistryErr != nil {
+				return &exitError{code: exitFailed}
+			}
+			return nil
+		},
+	}
+}
+
+// watch prints the list, and again when it differs from the one before.
+func (t *terminal) watch(ctx context.Context, domain string, asJSON bool) error {
+	tick := time.NewTicker(lookPeriod)
+	defer tick.Stop()
+	var before []byte
+	for {
+		s, err := survey.Of(domain)
+		if errors.Is(err, fs.ErrNotExist) {
+			s, err = &survey.Survey{}, nil // it may come
+		}
+		if err != nil {
+			return err
+		}
+		var now bytes.Buffer
+		if err := list(&now, s, asJSON); err != nil {
+			return err
+		}
+		if !bytes.Equal(now.Bytes(), before) {
+			if before != nil && !asJSON {
+				fmt.Fprintln(t.out)
+			}
+			if _, err := t.out.Write(now.Bytes()); err != nil {
+				return err
+			}
+			before = now.Bytes()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// An instance is an instance of the registry, as ls prints it.
+type instance struct {
+	Name     string    `json:"name"`
+	Service  string    `json:"service,omitempty"`
+	Role     string    `json:"role"`
+	Epoch    uint64    `json:"epoch,omitempty"`
+	PID      int       `json:"pid"`
+	Since    time.Time `json:"since"`
+	Channel  string    `json:"channel,omitempty"`
+	Reply    string    `json:"reply,omitempty"`
+	Protocol string    `json:"protocol,omitempty"`
+}
+
+// list prints a survey.
+func list(w io.Writer, s *survey.Survey, asJSON bool) error {
+	instances := make([]instance, len(s.Instances))
+	for i, r := range s.Instances {
+		instances[i] = instance{Name: r.Name, Service: r.Service, Role: r.Role.String(),
+			Epoch: r.Epoch, PID: r.PID, Since: r.StartTime, Channel: r.Control, Reply: r.Reply,
+			Protocol: r.Protocol}
+	}
+	plain := s.Plain()
+	if asJSON {
+		if plain == nil {
+			plain = []survey.Channel{}
+		}
+		return json.NewEncoder(w).Encode(struct {
+			Domain    string           `json:"domain"`
+			Instances []instance       `json:"instances"`
+			Channels  []survey.Channel `json:"channels"`
+		}{s.Domain, instances, plain})
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "NAME\tROLE\tEPOCH\tPID\tSINCE\tCHANNEL\tPROTOCOL")
+	for _, i := range instances {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", i.Name, i.Role, number(i.Epoch), i.PID,
+			clock(i.Since), dash(i.Channel), dash(i.Protocol))
+	}
+	for _, c := range plain {
+		fmt.Fprintf(tw, "-\t-\t-\t%s\t%s\t%s\t-\n", number(uint64(c.PID)), clock(c.Since), c.Name)
+	}
+	return tw.Flush()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func number(n uint64) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
