@@ -106,6 +106,26 @@ func slowCallDelaysNoOther(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
+// slowCallAfterFastOnes is the same after so many fast calls that the watchdog looks as
+// seldom as it ever does.
+func slowCallAfterFastOnes(t *testing.T, v ipc.RendezvousOption) {
+	svc, entered, left := blocking()
+	host(t, v, svc)
+	c := dial(t, v)
+	for start := time.Now(); time.Since(start) < time.Second; {
+		still(t, c)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	slow := invoke(ctx, c, methodBlock, "")
+	<-entered
+	for range 10 {
+		still(t, c)
+	}
+	cancel()
+	<-left
+	want(t, <-slow, ipc.CodeCanceled, ipc.OutcomeUnknown)
+}
+
 func deadlinesReachTheServer(t *testing.T, v ipc.RendezvousOption) {
 	type seen struct {
 		deadline time.Time

@@ -25,6 +25,7 @@ var behaviours = []struct {
 	{"replies in any order", repliesInAnyOrder},
 	{"many callers of one connection", manyCallers},
 	{"a slow call delays no other", slowCallDelaysNoOther},
+	{"a slow call after fast ones delays no other", slowCallAfterFastOnes},
 	{"deadlines reach the server", deadlinesReachTheServer},
 	{"cancellation reaches the server", cancellationReachesTheServer},
 	{"late replies are dropped and counted", lateRepliesAreDropped},

@@ -41,6 +41,7 @@ type serverConn struct {
 	armed    atomic.Bool
 	watchdog *time.Timer
 	seen     uint64 // the turn at the last look of the watchdog
+	quiet    int    // looks since a handler has lost the role; see period
 
 	current         *job        // the call that the reader runs; belongs to whoever owns turn
 	currentMessage  *boundRoute // of the message that the reader runs; likewise

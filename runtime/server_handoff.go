@@ -21,18 +21,35 @@ const (
 func nextInline(turn uint64) uint64 { return (turn | inlineMask) + 1 }
 
 const (
-	// patience is how often the watchdog looks. A handler that runs during
-	// two looks in a row loses the reader's role.
+	// patience is how soon the watchdog looks again when it has seen a handler run. A
+	// handler that runs during two looks in a row loses the reader's role.
 	patience = time.Millisecond
+	// While no handler loses the role, the watchdog looks less often: each look takes a
+	// processor from the reader or from its client. After each quietLooks it waits twice as
+	// long, mostDoublings times.
+	quietLooks    = 64
+	mostDoublings = 3
 )
 
-// runWatchdog is the watchdog. It runs once per patience while the reader is awake.
+// period is how long the watchdog waits after it has seen no handler run. It belongs to the
+// watchdog, and to the goroutine that starts it.
+func (c *serverConn) period() time.Duration {
+	return patience << min(c.quiet/quietLooks, mostDoublings)
+}
+
+// runWatchdog is the watchdog. It runs now and then while the reader is awake.
 func (c *serverConn) runWatchdog() {
 	turn := c.inline.Load()
-	if turn&inlineMask != inlineIdle && turn == c.seen {
+	next := patience
+	switch {
+	case turn&inlineMask == inlineIdle:
+		next = c.period()
+	case turn == c.seen:
 		c.handOff(turn)
+		c.quiet = 0
 	}
 	c.seen = turn
+	c.quiet++
 	if c.asleep.Load() {
 		c.armed.Store(false)
 		if c.asleep.Load() || !c.armed.CompareAndSwap(false, true) {
@@ -42,14 +59,14 @@ func (c *serverConn) runWatchdog() {
 	select {
 	case <-c.done:
 	default: // even when the connection ends: a handler may still have to be cancelled
-		c.watchdog.Reset(patience)
+		c.watchdog.Reset(next)
 	}
 }
 
 // arm starts the watchdog if it is not running.
 func (c *serverConn) arm() {
 	if !c.armed.Load() && c.armed.CompareAndSwap(false, true) {
-		c.watchdog.Reset(patience)
+		c.watchdog.Reset(c.period())
 	}
 }
 

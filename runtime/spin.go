@@ -31,6 +31,7 @@ type spinPolicy struct {
 	longest time.Duration // 0: never spin
 	budget  atomic.Int64  // how long to spin now, in nanoseconds
 	vain    atomic.Uint32 // sleeps that ended soon since spinning paid last
+	yield   uint          // how many checks are followed by a yield
 	shared  bool          // the two sides share one processor: let the peer have it instead
 }
 
@@ -50,9 +51,14 @@ const (
 	// pollsPerCheck polls take about a microsecond, so that a reply of a peer that
 	// spins comes before the clock is read for the first time.
 	pollsPerCheck = 512
-	// checksPerYield checks take a few microseconds; then other goroutines
-	// of this process get a chance.
-	checksPerYield = 2
+	// checksPerYield checks take some 30 microseconds; then other goroutines of this process
+	// get a chance. A yield is not free where the process has more than one processor: it
+	// wakes a thread that looks for work, which takes the peer's processor, or this one's, so
+	// that most slow calls were those in which it happened.
+	checksPerYield = 32
+	// checksAlone is checksPerYield where the process has one processor. No thread is woken
+	// there, and other goroutines have no other processor to run on.
+	checksAlone = 2
 )
 
 func (p *spinPolicy) init(longest time.Duration, l Link, peer Peer) {
@@ -60,6 +66,10 @@ func (p *spinPolicy) init(longest time.Duration, l Link, peer Peer) {
 		longest = 0
 	}
 	p.longest, p.shared = longest, sys.ShareProcessor(peer.PID)
+	p.yield = checksPerYield
+	if runtime.GOMAXPROCS(0) == 1 {
+		p.yield = checksAlone
+	}
 	p.budget.Store(int64(longest))
 }
 
@@ -121,7 +131,7 @@ func (s *spin) check() bool {
 	if time.Since(s.start) > time.Duration(s.p.budget.Load()) {
 		return false
 	}
-	if s.polls%(checksPerYield*pollsPerCheck) == 0 {
+	if s.polls%(s.p.yield*pollsPerCheck) == 0 {
 		runtime.Gosched()
 	}
 	return true
