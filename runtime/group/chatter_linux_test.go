@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -189,6 +190,9 @@ var badWriters = map[string]func(release <-chan struct{}) io.Writer{
 	"panics": func(<-chan struct{}) io.Writer {
 		return writerFunc(func([]byte) (int, error) { panic("as told") })
 	},
+	"exits": func(<-chan struct{}) io.Writer {
+		return writerFunc(func([]byte) (int, error) { runtime.Goexit(); return 0, nil })
+	},
 	"writes less": func(<-chan struct{}) io.Writer {
 		return writerFunc(func(p []byte) (int, error) { return len(p) / 2, nil })
 	},
@@ -248,6 +252,30 @@ func TestBadWriter(t *testing.T) {
 				stalled = nil
 			})
 		}
+	}
+}
+
+// TestBadPrefix uses functions for prefixes that do not return: the lines go without a prefix.
+func TestBadPrefix(t *testing.T) {
+	for name, prefix := range map[string]func(int) string{
+		"panics": func(int) string { panic("as told") },
+		"exits":  func(int) string { runtime.Goexit(); return "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := bareConfig(newDomain(t))
+			cfg.Replicas, cfg.Prefix = 1, prefix
+			cfg.Command = func(i int) *exec.Cmd { return childCommand("endless", "100") }
+			var got strings.Builder
+			cfg.Stdout = writerFunc(got.Write)
+			g, err := group.Start(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shutdown(t, g)
+			if n := strings.Count(got.String(), "#"); n != 100 {
+				t.Errorf("%d bytes of 100 arrived: %q", n, got.String())
+			}
+		})
 	}
 }
 

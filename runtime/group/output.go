@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -175,14 +176,21 @@ func (s *sink) next() (b []byte, ok bool) {
 	return b, true
 }
 
-// write calls the writer. A panic of the writer is an error.
+// write calls the writer, on a goroutine of its own. A writer that panics or ends its goroutine has
+// failed, and took nothing.
 func (s *sink) write(b []byte) (n int, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			n, err = 0, fmt.Errorf("the writer panicked: %v", v)
-		}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				err = fmt.Errorf("the writer panicked: %v", v)
+			}
+		}()
+		err = errors.New("the writer ended its goroutine (runtime.Goexit)")
+		n, err = s.w.Write(b)
 	}()
-	n, err = s.w.Write(b)
+	<-done
 	switch {
 	case n < 0 || n > len(b):
 		return 0, fmt.Errorf("the writer says that it took %d bytes of %d", n, len(b))
@@ -286,7 +294,12 @@ func (o *output) lines(index int) *lines {
 	if o.prefix == nil {
 		return nil
 	}
-	return &lines{prefix: o.prefix(index)}
+	l := &lines{}
+	_ = contain(o.log, "Config.Prefix", func() error { // if it fails, the lines go without
+		l.prefix = o.prefix(index)
+		return nil
+	})
+	return l
 }
 
 // close ends the sinks. It waits for their writers for sinkGrace at most.
