@@ -46,6 +46,9 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"keeper":   keeperRole,
 	"patient":  patientRole,
 	"greedy":   greedyRole,
+
+	"stream hostile": streamHostileRole,
+	"stream prey":    streamPreyRole,
 }
 
 func TestMain(m *testing.M) {

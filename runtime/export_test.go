@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -201,6 +202,108 @@ func (r *Raw) Get() (f RawFrame, ok bool) {
 func (r *Raw) End() {
 	r.Link.Close()
 	r.Seg.Close()
+}
+
+// A RawStream is one side of a stream without any of the rules.
+type RawStream struct {
+	Link
+	Mem []byte
+	Geo shm.BlockGeometry
+
+	Reads     bool // whether this side reads
+	Overwrite bool
+
+	unmap func([]byte) error
+}
+
+// RawStreamDial opens a stream as a client.
+func RawStreamDial(ctx context.Context, channel string, info *StreamInfo, o StreamOptions,
+	read bool, opts ...DialOption) (*RawStream, error) {
+	s, mem, err := openStream(ctx, channel, info, o, read, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &RawStream{Link: s.wire.(Link), Mem: mem, Geo: o.geometry(info), Reads: read,
+		Overwrite: o.Policy == StreamOverwrite, unmap: s.unmap}, nil
+}
+
+// RawStreamAsk asks a server for a stream with a policy that OpenStreamReader refuses.
+func RawStreamAsk(ctx context.Context, channel string, info *StreamInfo, policy uint32,
+	opts ...DialOption) error {
+	cfg, err := dialConfigOf(opts)
+	if err != nil {
+		return err
+	}
+	link, _, err := connect(ctx, channel, cfg)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	h := clientHelloOf(channel, cfg)
+	h.protocols = []protocolID{{name: info.Protocol.Name, fingerprint: info.Protocol.Fingerprint}}
+	h.stream = streamHello{open: 1, depth: 1, block: uint32(info.HeaderSize), policy: policy}
+	_, memory, err := negotiate(ctx, link, cfg, h)
+	if err == nil {
+		memory.Close()
+	}
+	return err
+}
+
+// RawStreamAccept waits for the next client and opens the stream that it asks for. early, unless
+// it is nil, gets the memory before the client does.
+func RawStreamAccept(l *Listener, early func(mem []byte)) (*RawStream, error) {
+	link, err := l.links.Accept()
+	if err != nil {
+		return nil, err
+	}
+	s, err := rawStreamAnswer(link, early)
+	if err != nil {
+		link.Close()
+	}
+	return s, err
+}
+
+func rawStreamAnswer(link Link, early func(mem []byte)) (*RawStream, error) {
+	if err := link.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return nil, err
+	}
+	b, err := readClientMessage(link)
+	if err != nil {
+		return nil, err
+	}
+	var hello clientHello
+	err = hello.decode(b)
+	if err != nil {
+		return nil, err
+	}
+	geo := hello.stream.geometry()
+	memory, err := link.NewMemory(geo.Size())
+	if err != nil {
+		return nil, err
+	}
+	defer memory.Close()
+	mem, err := memory.Map(geo.Size())
+	if err != nil {
+		return nil, err
+	}
+	if early != nil {
+		early(mem)
+	}
+	reply := serverHello{version: helloVersion, layout: shm.Version}
+	for _, p := range hello.protocols {
+		reply.protocols = append(reply.protocols,
+			protocolID{name: p.name, fingerprint: p.fingerprint})
+	}
+	if err := finishHello(link, &reply, memory, geo.Size()); err != nil {
+		return nil, sys.JoinErrors(err, memory.Unmap(mem))
+	}
+	return &RawStream{Link: link, Mem: mem, Geo: geo, Reads: hello.stream.read == 0,
+		Overwrite: StreamPolicy(hello.stream.policy) == StreamOverwrite, unmap: memory.Unmap}, nil
+}
+
+// End closes the stream and unmaps its memory.
+func (s *RawStream) End() error {
+	return sys.JoinErrors(s.Link.Close(), s.unmap(s.Mem))
 }
 
 // The kinds of records, for raw peers.

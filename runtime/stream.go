@@ -37,6 +37,14 @@ const (
 	StreamOverwrite
 )
 
+// checkPolicy refuses a policy that does not exist.
+func checkPolicy(p uint32) error {
+	if p > uint32(StreamOverwrite) {
+		return fmt.Errorf("a stream has no policy %d", p)
+	}
+	return nil
+}
+
 // StreamOptions say how large a stream is. The client that opens it chooses.
 type StreamOptions struct {
 	Depth   int // blocks that are kept; 0: 16
@@ -358,13 +366,17 @@ func (r *StreamReader) Read(ctx context.Context,
 	}
 	gone := false
 	for {
-		done, err := r.tryRead(ctx, f, gone)
-		if done || err != nil {
+		step, err := r.tryRead(ctx, f, gone)
+		if step == readDone || err != nil {
 			return err
 		}
-		start := time.Now()
-		err = r.wait(ctx)
-		r.spin.slept(time.Since(start))
+		if step == readLapped {
+			err = r.pause(ctx)
+		} else {
+			start := time.Now()
+			err = r.wait(ctx)
+			r.spin.slept(time.Since(start))
+		}
 		if errors.Is(err, io.EOF) {
 			gone = true // look once more
 		} else if err != nil {
@@ -373,38 +385,71 @@ func (r *StreamReader) Read(ctx context.Context,
 	}
 }
 
+// A readStep is how far tryRead came.
+type readStep uint8
+
+const (
+	readDone   readStep = iota // a block was read, or the stream is at its end
+	readSleeps                 // there is no block; the reader has declared that it sleeps
+	readLapped                 // the writer has overwritten each block before it could be claimed
+)
+
+const (
+	// lapTries is how often a reader looks for a block of a writer that overwrites all of them,
+	// before it pauses for lapPause. A hostile writer can overwrite without end.
+	lapTries = 4
+	lapPause = time.Millisecond
+)
+
+// pause lets a writer that overwrites faster than this side reads get ahead, without a processor.
+// It returns io.EOF when the writer is gone.
+func (s *stream) pause(ctx context.Context) error {
+	t := time.NewTimer(lapPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-s.down:
+		return io.EOF
+	case <-ctx.Done():
+		return contextError(ctx).at(s.op)
+	}
+}
+
 // tryRead reads a block, or declares that it sleeps, or, when the writer is gone, returns
 // why.
 func (r *StreamReader) tryRead(ctx context.Context,
-	f func(header, payload []byte, lost uint64) error, gone bool) (done bool, err error) {
+	f func(header, payload []byte, lost uint64) error, gone bool) (step readStep, err error) {
 	if err := r.begin(); err != nil {
-		return false, err
+		return readDone, err
 	}
 	defer r.end()
 	if r.broken {
-		return false, r.corrupt(nil)
+		return readDone, r.corrupt(nil)
 	}
 	s := spin{p: &r.spin}
 	for !gone && !r.r.Ready() && s.more() {
 	}
 	block, lost, ok, err := r.r.Next()
-	for !ok && err == nil {
-		// A writer that breaks the protocol can promise a block, and take it back, for ever.
+	for tries := 0; !ok && err == nil; tries++ {
 		if ctx.Err() != nil {
-			return false, contextError(ctx).at(r.op)
+			return readDone, contextError(ctx).at(r.op)
 		}
 		if r.closed.Load() {
-			return false, nil
+			return readSleeps, nil // the next attempt finds it closed
 		}
-		if gone {
-			if r.r.Ready() { // more than Next wanted to skip at once
-				return false, nil
-			}
-			return true, r.endReason(io.EOF, "writer")
+		if gone && !r.r.Ready() {
+			return readDone, r.endReason(io.EOF, "writer")
+		}
+		if gone { // nothing changes any more, so Next had to find a block or none
+			return readDone, r.breakOff(nil)
+		}
+		if tries == lapTries {
+			return readLapped, nil
 		}
 		r.wire.Expect()
 		if r.r.Sleep() {
-			return false, nil
+			return readSleeps, nil
 		}
 		block, lost, ok, err = r.r.Next()
 	}
@@ -417,13 +462,18 @@ func (r *StreamReader) tryRead(ctx context.Context,
 	}()
 	h := r.info.HeaderSize
 	if err != nil || len(block) < h {
-		r.broken = true
-		r.wire.Close()
-		return false, r.corrupt(err)
+		return readDone, r.breakOff(err)
 	}
-	return true, protect(r.log, "StreamReader.Read", func() error {
+	return readDone, protect(r.log, "StreamReader.Read", func() error {
 		return f(block[:h:h], block[h:], lost)
 	})
+}
+
+// breakOff ends the stream of a writer that broke the protocol.
+func (r *StreamReader) breakOff(why error) *Error {
+	r.broken = true
+	r.wire.Close()
+	return r.corrupt(why)
 }
 
 func (r *StreamReader) corrupt(why error) *Error {
@@ -505,7 +555,7 @@ func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o S
 	if err != nil {
 		return nil, asError(err, "open stream "+info.Protocol.Name)
 	}
-	r, err := shm.NewBlockReader(mem, o.geometry(info))
+	r, err := shm.NewBlockReader(mem, o.geometry(info), o.Policy == StreamOverwrite)
 	if err != nil {
 		return nil, sys.JoinErrors(err, s.Close())
 	}
@@ -521,7 +571,7 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 		return nil, nil, err
 	}
 	g := o.geometry(info)
-	if err := g.Check(); err != nil {
+	if err := sys.JoinErrors(g.Check(), checkPolicy(uint32(o.Policy))); err != nil {
 		return nil, nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Err: err}
 	}
 	link, peer, err := connect(ctx, channel, cfg)
@@ -584,7 +634,7 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 					"never change", want.name)}
 		}
 		g := h.stream.geometry()
-		if err := g.Check(); err != nil {
+		if err := sys.JoinErrors(g.Check(), checkPolicy(h.stream.policy)); err != nil {
 			return nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Err: err}
 		}
 		if g.Size() > maxStreamMemory || g.Block < r.info.HeaderSize {
@@ -702,7 +752,7 @@ func (s *Server) runStream(ctx context.Context, st *stream,
 func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry,
 	policy StreamPolicy) (func(context.Context, *stream) error, error) {
 	if r.read != nil {
-		b, err := shm.NewBlockReader(mem, g)
+		b, err := shm.NewBlockReader(mem, g, policy == StreamOverwrite)
 		return func(ctx context.Context, s *stream) error {
 			s.ends = readerEnds{b}
 			return r.read(ctx, &StreamReader{stream: s, r: b})

@@ -115,6 +115,16 @@ func TestStreamPolicies(t *testing.T) {
 		cancel()
 		w.Close()
 	}
+	for _, policy := range []uint32{3, 1<<8 + uint32(ipc.StreamOverwrite)} {
+		if err := ipc.RawStreamAsk(t.Context(), "echo", blockStream, policy,
+			d); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+			t.Errorf("policy %d at the server: %v", policy, err)
+		}
+	}
+	if _, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream,
+		ipc.StreamOptions{Policy: 3}, d); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+		t.Errorf("policy 3: %v", err)
+	}
 	other := *blockStream
 	other.Protocol = &ipc.Protocol{Name: "test.Block", Fingerprint: 8}
 	if _, err := ipc.OpenStreamWriter(t.Context(), "echo", &other, ipc.StreamOptions{},

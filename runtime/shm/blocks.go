@@ -267,8 +267,12 @@ func (b *BlockWriter) Starve() bool {
 
 // A BlockReader reads the blocks of a stream. It is not safe for concurrent use.
 type BlockReader struct {
-	w       blockWords
+	w         blockWords
+	overwrite bool
+
+	// The fields below are private, so the peer cannot change them.
 	next    uint64
+	tail    uint64 // the largest that the writer has published, as far as the reader has seen
 	lost    uint64
 	reading bool
 	sleeps  uint64
@@ -277,23 +281,28 @@ type BlockReader struct {
 }
 
 // NewBlockReader returns the reader of a new stream in mem; see [NewBlockWriter].
-func NewBlockReader(mem []byte, g BlockGeometry) (*BlockReader, error) {
+func NewBlockReader(mem []byte, g BlockGeometry, overwrite bool) (*BlockReader, error) {
 	w, err := blockWordsOf(mem, g)
 	if err != nil {
 		return nil, err
 	}
-	return &BlockReader{w: w}, nil
+	return &BlockReader{w: w, overwrite: overwrite}, nil
 }
 
-// lapTries bounds the number of attempts of Next to claim a block of a writer that overwrites
-// faster than the reader can claim.
-const lapTries = 64
+const (
+	// lapTries bounds the number of attempts of Next to claim a block of a writer that overwrites
+	// faster than the reader can claim.
+	lapTries = 64
+	// maxBlockNumber is the number of the last block that an index entry can hold.
+	maxBlockNumber = 1<<(64-slotBits) - 2
+)
 
 // Next claims the next block and returns it in place. The writer does not change the block until
-// [BlockReader.Release], but a hostile writer may. ok is false if there is no block. lost is the
-// number of blocks that were overwritten since the previous one. The error is [ErrCorrupt], and
-// permanent, if the writer broke the rules of the stream. Next does not block. It panics if the
-// previous block was not released.
+// [BlockReader.Release], but a hostile writer may. ok is false if there is no block, and also if
+// the writer overwrote each block before the reader could claim it; then [BlockReader.Ready]
+// reports true. lost is the number of blocks that were overwritten since the previous one. The
+// error is [ErrCorrupt], and permanent, if the writer broke the rules of the stream. Next does not
+// block. It panics if the previous block was not released.
 func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 	if b.err != nil {
 		return nil, 0, false, b.err
@@ -302,12 +311,8 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 		panic("shm: Next before Release")
 	}
 	for range lapTries {
-		tail := b.w.tail.Load()
-		if tail == b.next {
-			return nil, 0, false, nil
-		}
-		if tail < b.next || tail > 1<<(64-slotBits)-2 {
-			return nil, 0, false, b.corrupt()
+		if !b.look() {
+			return nil, 0, false, b.err
 		}
 		hook("block claim")
 		announce(b.w.claim, b.next+1)
@@ -315,16 +320,32 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 		if e := b.w.entry(b.next).Load(); e>>slotBits == b.next+1 {
 			return b.open(int(e & slotMask))
 		}
-		// The entry is cleared, or holds a later block already. In both cases the writer has
-		// increased first before.
+		// The entry is cleared, or holds a later block already, which only a writer that
+		// overwrites does. In both cases it has increased first before.
 		first := b.w.first.Load()
-		if first <= b.next || first > b.w.tail.Load() {
+		if b.look(); b.err != nil {
+			return nil, 0, false, b.err
+		}
+		if !b.overwrite || first <= b.next || first > b.tail {
 			return nil, 0, false, b.corrupt()
 		}
 		b.lost += first - b.next
 		b.next = first
 	}
 	return nil, 0, false, nil
+}
+
+// look loads the number of published blocks and reports whether one of them is to be read. The
+// number never decreases: a writer that could take a promise back would keep the reader from
+// sleeping.
+func (b *BlockReader) look() (ready bool) {
+	tail := b.w.tail.Load()
+	if tail < b.tail || tail > maxBlockNumber {
+		_ = b.corrupt()
+		return false
+	}
+	b.tail = tail
+	return tail != b.next
 }
 
 func (b *BlockReader) open(slot int) ([]byte, uint64, bool, error) {
@@ -378,7 +399,7 @@ func (b *BlockReader) WriterEnd() (e End, ok bool, err error) {
 }
 
 // Ready reports whether Next would return a block or an error.
-func (b *BlockReader) Ready() bool { return b.w.tail.Load() != b.next || b.err != nil }
+func (b *BlockReader) Ready() bool { return b.err != nil || b.look() || b.err != nil }
 
 // Sleep declares that the reader is about to sleep, and reports whether it may; see
 // [Consumer.Sleep].

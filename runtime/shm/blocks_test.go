@@ -19,7 +19,7 @@ func newBlocks(t testing.TB, overwrite bool) (*shm.BlockWriter, *shm.BlockReader
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := shm.NewBlockReader(mem, blockGeometry)
+	r, err := shm.NewBlockReader(mem, blockGeometry, overwrite)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,24 +128,139 @@ func TestBlocksConcurrent(t *testing.T) {
 	}
 }
 
-// FuzzBlocks lets the writer write arbitrary data anywhere.
+// Offsets of words of the writer.
+const (
+	offBlockTail  = 0
+	offBlockFirst = 8
+	offWriterEnd  = 16
+	offBlockIndex = 2560
+)
+
+// TestBlockPromises lets the writer take back what the reader has seen.
+func TestBlockPromises(t *testing.T) {
+	for what, do := range map[string]struct {
+		overwrite bool
+		takeBack  func(mem []byte)
+	}{
+		"tail": {true, func(mem []byte) { binary.NativeEndian.PutUint64(mem[offBlockTail:], 0) }},
+		"a block, without a policy that allows it": {false, func(mem []byte) {
+			binary.NativeEndian.PutUint64(mem[offBlockFirst:], 1)
+			binary.NativeEndian.PutUint64(mem[offBlockIndex:], 0)
+		}},
+	} {
+		w, r, mem := newBlocks(t, do.overwrite)
+		w.Reserve()
+		w.Commit(1)
+		if !r.Ready() {
+			t.Fatal("no block")
+		}
+		do.takeBack(mem)
+		for range 2 {
+			if _, _, ok, err := r.Next(); ok || !errors.Is(err, shm.ErrCorrupt) || !r.Ready() {
+				t.Errorf("%s: %v, %v, ready %v", what, ok, err, r.Ready())
+			}
+		}
+	}
+}
+
+// A scribbler plays the hostile side of a stream by a script: at each step it writes a few words
+// of the script into the memory.
+type scribbler struct {
+	mem    []byte
+	script []byte
+}
+
+// scribble does one step, and reports whether there was one.
+func (s *scribbler) scribble() bool {
+	if len(s.script) == 0 {
+		return false
+	}
+	n := int(s.script[0] & 3)
+	s.script = s.script[1:]
+	for ; n > 0 && len(s.script) >= 4; n-- {
+		// Mostly words of the first lines and of the index; the value is small, or near the limit.
+		at := int(binary.LittleEndian.Uint16(s.script)) % (len(s.mem) / 8) * 8
+		v := uint64(s.script[2]) << (s.script[3] & 63)
+		if s.script[3]&64 != 0 {
+			v |= uint64(s.script[2]) >> 4
+		}
+		if s.script[3]&128 != 0 {
+			v = -v
+		}
+		binary.NativeEndian.PutUint64(s.mem[at:], v)
+		s.script = s.script[4:]
+	}
+	return true
+}
+
+// FuzzBlocks lets a hostile writer write anything at any time, and an honest one write between.
 func FuzzBlocks(f *testing.F) {
-	f.Add([]byte{1})
-	f.Fuzz(func(t *testing.T, garbage []byte) {
-		_, r, mem := newBlocks(t, true)
-		copy(mem, garbage)
-		for range 100 {
+	f.Add([]byte{1, 0, 0, 1, 0}, true)
+	f.Add([]byte{0, 0, 1, 0, 0, 0, 128}, false)
+	f.Add([]byte{3, 0, 0, 3, 0, 1, 0, 2, 0, 64, 1, 0, 0}, true)
+	f.Fuzz(func(t *testing.T, script []byte, overwrite bool) {
+		w, r, mem := newBlocks(t, overwrite)
+		s := scribbler{mem, script}
+		for s.scribble() {
+			if len(s.script)%3 == 0 {
+				if b, ok := w.Reserve(); ok {
+					w.Commit(len(b) / 2)
+				}
+			}
+			ready := r.Ready()
 			b, _, ok, err := r.Next()
-			if err != nil && !errors.Is(err, shm.ErrCorrupt) {
+			switch {
+			case err != nil && !errors.Is(err, shm.ErrCorrupt):
+				t.Fatal(err)
+			case ready && !ok && err == nil && r.Ready():
+				t.Fatal("a block that is ready, and is neither read nor overwritten")
+			case !ready && ok:
+				t.Fatal("a block that was not ready")
+			}
+			if ok {
+				for i := range b {
+					b[i]++
+				}
+				r.Release()
+			} else {
+				r.Sleep()
+				r.Awake()
+			}
+			if _, _, err := r.WriterEnd(); err != nil && !errors.Is(err, shm.ErrCorrupt) {
 				t.Fatal(err)
 			}
-			if !ok {
-				return
+		}
+	})
+}
+
+// FuzzBlockWriter lets a hostile reader write anything at any time, and an honest one read between.
+// The writer never runs out of slots, and no two of its blocks share one.
+func FuzzBlockWriter(f *testing.F) {
+	f.Add([]byte{1, 16, 0, 9, 0}, true)
+	f.Add([]byte{1, 17, 0, 1, 0, 1, 17, 0, 2, 0, 1, 17, 0, 1, 0}, true)
+	f.Add([]byte{1, 16, 0, 255, 128, 0, 0, 0, 0, 0, 0, 0, 0}, false)
+	f.Fuzz(func(t *testing.T, script []byte, overwrite bool) {
+		w, r, mem := newBlocks(t, overwrite)
+		s := scribbler{mem, script}
+		for s.scribble() {
+			if len(s.script)%3 == 0 {
+				if _, _, ok, _ := r.Next(); ok {
+					r.Release()
+				}
 			}
-			for i := range b {
-				b[i]++
+			b, ok := w.Reserve()
+			if overwrite && !ok {
+				t.Fatal("a stream that overwrites is full")
 			}
-			r.Release()
+			if ok {
+				fill(b, 7)
+				w.Commit(len(b))
+			} else if !w.Starve() {
+				w.Commit(1)
+			}
+			if _, _, err := w.ReaderEnd(); err != nil && !errors.Is(err, shm.ErrCorrupt) {
+				t.Fatal(err)
+			}
 		}
 	})
 }
@@ -170,7 +285,6 @@ func TestBlockEnds(t *testing.T) {
 		e != (shm.End{Failed: true, Code: 1<<16 - 1, Text: long}) {
 		t.Errorf("a failure: %+v, %v, %v", e, ok, err)
 	}
-	const offWriterEnd = 16
 	for _, word := range []uint64{3, 1 << 16, 2 | (shm.MaxEndText+1)<<32, 1<<64 - 1} {
 		binary.NativeEndian.PutUint64(mem[offWriterEnd:], word)
 		if _, _, err := r.WriterEnd(); !errors.Is(err, shm.ErrCorrupt) {
