@@ -46,6 +46,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"keeper":   keeperRole,
 	"patient":  patientRole,
 	"greedy":   greedyRole,
+	"giver":    giverRole,
 
 	"stream hostile": streamHostileRole,
 	"stream prey":    streamPreyRole,

@@ -240,6 +240,8 @@ func (r *ReplyBuilder) Build(size int,
 	if err := r.c.stamp(r.j, &f); err != nil {
 		return err
 	}
+	r.c.beginReply(r.j)
+	defer r.c.endReply(r.j)
 	werr := r.c.tx.build(context.Background(), &f, r.j.builder, size, &r.j.answer, func() {
 		r.c.handOffBeforeWait(r.j)
 	},

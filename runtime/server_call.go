@@ -27,6 +27,8 @@ type job struct {
 	givenUp       bool         // and the client has cancelled it; under mu
 	held          int          // bytes of its request that the budget counts; under mu
 	answer        sent         // its answer is in the ring; under tx.mu
+	encodes       bool         // it has a place among the encoders
+	waits         int          // bytes of its reply, which waits for room
 }
 
 // newJob returns a job for the next call. Only the reader calls it.
@@ -285,6 +287,7 @@ func (c *serverConn) call(j *job) (body []byte, err error) {
 			body, err = nil, cannotEncode(fmt.Errorf("%v", r))
 		}
 	}()
+	c.beginReply(j)
 	j.builder.Reset()
 	if err := j.route.reply(j.builder, j.frame.seq, seq, rep); err != nil {
 		return nil, cannotEncode(err)

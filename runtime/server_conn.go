@@ -56,15 +56,20 @@ type serverConn struct {
 
 	paused   atomic.Bool // the inbox is full; nothing is read meanwhile
 	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
+	full     atomic.Bool // so do replies beyond the budget; likewise; changes under mu
 	final    bool        // nothing more comes than has; belongs to the reader
 
-	budget int // bytes of requests that handlers may hold
+	budget int // bytes of requests that handlers may hold, and of replies that may wait for room
 
 	detachedCount atomic.Int32 // calls in apart; changes under mu
 
 	mu       sync.Mutex      // after tx.mu
 	detached map[uint64]*job // what runs on goroutines of its own, by call
 	held     int             // bytes of their requests
+
+	encoders int       // detached calls that encode their replies
+	waiting  int       // bytes of the replies that wait for room
+	replies  sync.Cond // of calls that wait to be among the encoders; on mu
 }
 
 func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission, seg *shm.Segment,
@@ -75,6 +80,7 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 	if err := c.open(&s.cfg.common, l, g.peer, seg, int(h.maxMessage), true); err != nil {
 		return nil, err
 	}
+	c.replies.L = &c.mu
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
 	c.messageContexts.scope = c.contexts.scope
 	c.inbox = inbox{run: c.deliverWaiting, setPaused: c.paused.Store, resumed: l.Poke,
@@ -139,7 +145,9 @@ func (c *serverConn) recheck() (awake bool) {
 
 // congested reports whether what the client has sent waits for something other than the
 // reader: for handlers of messages, or for the client, which does not read.
-func (c *serverConn) congested() bool { return c.paused.Load() || c.refusing.Load() }
+func (c *serverConn) congested() bool {
+	return c.paused.Load() || c.refusing.Load() || c.full.Load()
+}
 
 // stopped reports whether there is no reason to read on: the connection ends, and what the
 // client had sent before it ended is not all that the ring holds.
@@ -294,6 +302,7 @@ func (c *serverConn) fail(why *Error) {
 	for _, j := range c.detached {
 		j.ctx.cancel()
 	}
+	c.replies.Broadcast()
 	c.mu.Unlock()
 	if ctx := c.messageContext.Load(); ctx != nil {
 		ctx.cancel()

@@ -223,7 +223,11 @@ func (c *serverConn) endDetached(j *job) {
 	c.held -= j.held
 	c.detachedCount.Add(-1)
 	last := len(c.detached) == 0
+	freed := c.forgetReply(j)
 	c.mu.Unlock()
+	if freed {
+		c.wire.Poke()
+	}
 	j.finish()
 	c.jobs.Put(j)
 	if last && c.draining.Load() {
@@ -243,6 +247,7 @@ func (c *serverConn) handOffBeforeWait(j *job) {
 	if !lost {
 		c.handOff(c.inline.Load())
 	}
+	c.replyWaits(j)
 }
 
 // handedOff returns when the handOff that has taken the role has come to its end.

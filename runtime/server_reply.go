@@ -1,0 +1,88 @@
+package ipc
+
+import flatbuffers "github.com/google/flatbuffers/go"
+
+// This file bounds the replies that wait for room in the ring: a client that asks for long ones and
+// does not read them would make its server keep one for each call in flight.
+//
+// A detached call takes one of the places of mostEncoders before it encodes its reply, and
+// waits for it without the reply's bytes. If the reply then has to wait for room in the ring, its
+// bytes count instead, however many they are: a message of which some pieces are in the ring must
+// not wait for anything but room. While the waiting replies of a connection take more than its
+// budget, no further reply is encoded, and the connection is congested.
+
+// mostEncoders is how many detached calls of a connection encode replies at a time.
+const mostEncoders = budgetMessages
+
+// beginReply waits until a detached call may encode its reply. endReply must be called when
+// the reply is sent, unless the call ends then.
+func (c *serverConn) beginReply(j *job) {
+	if c.detachedCount.Load() == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !j.detached {
+		return // it is the reader's one, which counts once it waits
+	}
+	for (c.encoders >= mostEncoders || c.waiting > c.budget) && c.down.Load() == nil {
+		c.replies.Wait()
+	}
+	c.encoders++
+	j.encodes = true
+}
+
+// replyWaits counts the bytes of a reply that waits for room in the ring.
+func (c *serverConn) replyWaits(j *job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j.route == nil || j.route.inPlace == nil { // the handler has returned
+		c.held -= j.held
+		j.held, j.body = 0, nil
+	}
+	n := cap(j.builder.Bytes)
+	c.waiting += n - j.waits
+	j.waits = n
+	c.full.Store(c.waiting > c.budget)
+	c.stopEncoding(j)
+}
+
+// endReply gives back what a call took for its reply.
+func (c *serverConn) endReply(j *job) {
+	if !j.encodes && j.waits == 0 {
+		return
+	}
+	if j.waits > 0 {
+		j.builder = flatbuffers.NewBuilder(256)
+	}
+	c.mu.Lock()
+	freed := c.forgetReply(j)
+	c.mu.Unlock()
+	if freed {
+		c.wire.Poke()
+	}
+}
+
+// forgetReply is endReply under c.mu. If it returns true, the caller must poke the reader.
+func (c *serverConn) forgetReply(j *job) (freed bool) {
+	c.stopEncoding(j)
+	if j.waits == 0 {
+		return false
+	}
+	c.waiting -= j.waits
+	j.waits = 0
+	if c.waiting <= c.budget {
+		c.replies.Broadcast()
+		freed = c.full.Swap(false)
+	}
+	return freed
+}
+
+// stopEncoding gives the place among the encoders back. The caller must hold c.mu.
+func (c *serverConn) stopEncoding(j *job) {
+	if j.encodes {
+		j.encodes = false
+		c.encoders--
+		c.replies.Signal()
+	}
+}
