@@ -128,9 +128,8 @@ func everyKindPassesTheGate(t *testing.T, v ipc.RendezvousOption) {
 		s := starts[i]
 		ok := call.Kind == s.kind && call.Name == s.name && call.Protocol != nil &&
 			call.Peer.PID != 0 &&
-			(call.Method != nil) == (s.kind == ipc.KindCall) &&
-			(call.Message != nil) == (s.kind == ipc.KindMessage) &&
-			(call.Stream != nil) == (s.kind == ipc.KindStream) &&
+			call.Method.Name == s.name && call.Method.Protocol == call.Protocol &&
+			(call.Method.ID != 0) == (s.kind != ipc.KindStream) &&
 			call.InPlace == (s.name == "Aside")
 		if m, isBlob := call.Request.(*blob); isBlob != (s.name == "Echo" || s.name == "Note") ||
 			isBlob && string(m.data) != "x" {

@@ -12,10 +12,10 @@ type ServerCall struct {
 	Kind     Kind
 	Protocol *Protocol // of the method or message; of a stream, that of its struct
 	Name     string    // of the method or message, unqualified; of a stream, its name
-
-	Method  *MethodInfo  // of a call, else nil
-	Message *MessageInfo // of a one-way message, else nil
-	Stream  *StreamInfo  // of a stream, else nil
+	// Method describes whatever was started, and is never nil. Of a message it has the protocol,
+	// the name and the id, of a stream the protocol and the name; neither is idempotent or
+	// read-only.
+	Method *MethodInfo
 
 	InPlace bool   // the call is handled in place
 	Seq     uint64 // the number of the request or message; a stream has none

@@ -205,10 +205,9 @@ type Route struct {
 // A codec is what a Route knows of its method or message, without the code that
 // handles it.
 type codec struct {
-	id      uint32
-	name    string
-	method  *MethodInfo  // nil for a message
-	message *MessageInfo // nil for a method
+	id     uint32
+	name   string
+	method *MethodInfo // describes a message, too
 
 	// Not of a method that is handled in place. payload may not be kept.
 	decode func(payload []byte) (req any, seq uint64, err error)
@@ -249,7 +248,8 @@ func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*R
 func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 	return Route{
 		codec: codec{
-			id: m.info.ID, name: m.info.Name, message: &m.info,
+			id: m.info.ID, name: m.info.Name,
+			method: &MethodInfo{Protocol: m.info.Protocol, Name: m.info.Name, ID: m.info.ID},
 			decode: func(payload []byte) (any, uint64, error) {
 				body := new(M)
 				seq, err := m.spec.Decode(payload, body)

@@ -76,7 +76,7 @@ func (c *ServerCall) EncodeReply(b *flatbuffers.Builder) ([]byte, error) {
 // EncodeRequest encodes the call's Request anew, with b, in whose memory it lies: all of
 // Body that this process understands, and nothing that its protocol does not have.
 func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {
-	if c.Method == nil || c.InPlace {
+	if c.Kind != KindCall || c.InPlace {
 		return nil, Errorf(CodeInvalidArgument, "a %v has no request to encode", c.Kind)
 	}
 	body, err := encode(b, func() error { return c.Method.encodeRequest(b, c.refSeq, c.Request) })

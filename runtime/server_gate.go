@@ -115,7 +115,7 @@ func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(c
 			n.passed = true
 			return f(ctx, body)
 		}
-		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Message: b.message,
+		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Method: b.method,
 			Seq: n.seq, Epoch: n.epoch,
 			Peer: p, Request: body, Body: payload, refSeq: seq, codec: b.codec}
 		return g.pass(ctx, sc, func(ctx context.Context) error {

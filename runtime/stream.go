@@ -664,7 +664,8 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 	}()
 	peer := g.peer
 	p := r.info.Protocol
-	call := &ServerCall{Kind: KindStream, Protocol: p, Name: p.Name, Stream: r.info, Peer: &peer}
+	call := &ServerCall{Kind: KindStream, Protocol: p, Name: p.Name,
+		Method: &MethodInfo{Protocol: p, Name: p.Name}, Peer: &peer}
 	err := protect(log, p.Name, func() error {
 		return s.cfg.interceptors.pass(context.WithValue(ctx, peerKey{}, &peer), call,
 			func(ctx context.Context) error {
