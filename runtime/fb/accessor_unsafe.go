@@ -47,7 +47,7 @@ func FieldTable[T any](t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *T) 
 func fieldTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
 	obj *flatbuffers.Table) *flatbuffers.Table {
 	if o := t.Offset(slot); o != 0 {
-		return point(obj, t.Bytes, t.Indirect(t.Pos+flatbuffers.UOffsetT(o)))
+		return point(obj, t.Bytes, follow(t, t.Pos+flatbuffers.UOffsetT(o)))
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func elemTable(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
 	o := t.Offset(slot)
 	if o != 0 && obj != nil {
 		x := t.Vector(flatbuffers.UOffsetT(o)) + flatbuffers.UOffsetT(j)*flatbuffers.SizeUOffsetT
-		obj.Bytes, obj.Pos = t.Bytes, t.Indirect(x)
+		obj.Bytes, obj.Pos = t.Bytes, follow(t, x)
 	}
 	return o != 0
 }

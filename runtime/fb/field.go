@@ -24,9 +24,20 @@ func FieldPos(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffs
 //go:noinline
 func FieldRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffsetT {
 	if o := t.Offset(slot); o != 0 {
-		return t.Indirect(t.Pos + flatbuffers.UOffsetT(o))
+		return follow(t, t.Pos+flatbuffers.UOffsetT(o))
 	}
 	return 0
+}
+
+// follow returns the position to which the offset at x, in t or in a vector of t, leads. It panics
+// if that is not behind t, as it is in every verified message. A peer can change a message that is
+// read in place. As accessors only go forwards, no chain of tables then becomes a circle.
+func follow(t *flatbuffers.Table, x flatbuffers.UOffsetT) flatbuffers.UOffsetT {
+	y := t.Indirect(x)
+	if y <= t.Pos {
+		panic("fb: an offset leads backwards; the buffer is malformed, or changes")
+	}
+	return y
 }
 
 // FieldElem returns the position of element j of the vector in a field, whose elements have size
@@ -45,17 +56,22 @@ func FieldElem(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int,
 // It returns 0 if the vector is absent. It does not check j.
 func FieldElemRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) flatbuffers.UOffsetT {
 	if x := FieldElem(t, slot, j, flatbuffers.SizeUOffsetT); x != 0 {
-		return t.Indirect(x)
+		return follow(t, x)
 	}
 	return 0
 }
 
-// FieldLen returns the length of the vector in a field, or 0 if the vector is absent.
+// FieldLen returns the length of the vector in a field, or 0 if the vector is absent. It panics if
+// the vector is longer than the whole buffer: UnPack makes slices of this length.
 //
 //go:noinline
 func FieldLen(t *flatbuffers.Table, slot flatbuffers.VOffsetT) int {
 	if o := t.Offset(slot); o != 0 {
-		return t.VectorLen(flatbuffers.UOffsetT(o))
+		n := t.VectorLen(flatbuffers.UOffsetT(o))
+		if n > len(t.Bytes) {
+			panic("fb: a vector is longer than its buffer, which is malformed, or changes")
+		}
+		return n
 	}
 	return 0
 }

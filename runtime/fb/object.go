@@ -130,6 +130,9 @@ func LookupTable(buf []byte, vector flatbuffers.UOffsetT,
 	for lo < hi {
 		mid := lo + (hi-lo)/2
 		pos := flatbuffers.GetIndirectOffset(buf, vector+mid*flatbuffers.SizeUOffsetT)
+		if pos <= vector {
+			panic("fb: an offset leads backwards; the buffer is malformed, or changes")
+		}
 		switch c := compare(pos); {
 		case c == 0:
 			return pos
