@@ -128,7 +128,7 @@ func (t *terminal) app() *cli.Command {
 		Writer:                t.out,
 		ErrWriter:             t.err,
 		EnableShellCompletion: true,
-		Commands: []*cli.Command{t.ls(), t.call(), t.convert(), t.doctor(),
+		Commands: []*cli.Command{t.ls(), t.call(), t.convert(), t.bench(), t.doctor(),
 			t.gc()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -155,6 +155,7 @@ ipcctl looks into the domain in which processes of ipcgen meet.
   ls        list what lives in a domain
   call      call a method with JSON
   convert   convert a message from JSON to FlatBuffers, or back
+  bench     make calls, and measure them
   doctor    check the domain and the machine for what goes wrong
   gc        remove what dead processes have left
 

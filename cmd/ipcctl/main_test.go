@@ -252,6 +252,60 @@ func TestCall(t *testing.T) {
 	expect(t, 1, "", "^", "", call(other, "greeter", "Greet", "{}")...)
 }
 
+func TestBench(t *testing.T) {
+	newDomain(t)
+	serve(t, "greeter")
+	serve(t, "audio", "0")
+	t.Chdir(t.TempDir())
+	write(t, "greeter.fbs", `namespace greeter; table Hello { name: string; }
+		table Greeting { text: string; } rpc_service Greeter { Greet(Hello): Greeting (idempotent); }`)
+	bench := func(args ...string) []string {
+		return append([]string{"bench", "-schema", "greeter.fbs"}, args...)
+	}
+	expect(
+		t,
+		0,
+		"\n500 calls in ",
+		"",
+		"",
+		bench("-n", "250", "-n", "500", "-c", "4", "-conns", "2",
+			"-svg", "t.svg", "greeter", "Greet", `{"name": "x"}`)...)
+	if svg, err := os.ReadFile("t.svg"); err != nil || !bytes.Contains(svg, []byte("</svg>")) {
+		t.Errorf("the picture: %v", err)
+	}
+	expect(t, 0, `"calls":100,`, "", "", bench("-n", "100", "-rate", "1000", "-json", "greeter",
+		"Greet", `{"name": "x"}`)...)
+	expect(t, 0, "calls in 0.", "", "", bench("-duration", "50ms", "greeter", "Greet",
+		`{"name": "x"}`)...)
+	long := `{"name": "` + strings.Repeat("x", 1<<20) + `"}` // in pieces
+	expect(t, 0, "\n10 calls in ", "", "", bench("-n", "10", "greeter", "Greet", long)...)
+	// Every call is refused.
+	expect(t, 69, "20 failed: invalid argument\nthe first error: ", "whom shall I greet?", "",
+		bench("-n", "20", "greeter", "Greet", "{}")...)
+	expect(t, 1, "", "did you mean name?", "", bench("greeter", "Greet", `{"nmae": 1}`)...)
+	expect(t, 67, "", "did you mean greeter?", "", bench("greter", "Greet", "{}")...)
+	for _, wrong := range [][]string{{"-c", "0"}, {"-c", "2", "-conns", "3"}, {"-rate", "-1"},
+		{"-n", "-1"}, {"-timeout", "0s"}, {"-duration", "x"}} {
+		expect(
+			t,
+			exitUsage,
+			"",
+			"for usage",
+			"",
+			bench(append(wrong, "greeter", "Greet", "{}")...)...)
+	}
+
+	// Ctrl-C ends a run with its report.
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(200*time.Millisecond, cancel)
+	var o, e bytes.Buffer
+	if code := run(ctx, append([]string{"ipcctl"}, bench("-duration", "1h", "greeter", "Greet",
+		`{"name": "x"}`)...), strings.NewReader(""), &o, &e); code != 0 ||
+		!strings.Contains(o.String(), " calls in ") {
+		t.Errorf("status %d, printed %q and %q", code, &o, &e)
+	}
+}
+
 // TestCallInterrupted ends a call by the signal of Ctrl-C.
 func TestCallInterrupted(t *testing.T) {
 	newDomain(t)

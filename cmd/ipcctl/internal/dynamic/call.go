@@ -29,13 +29,11 @@ type form struct {
 	body *fbjson.Type // the message itself
 }
 
-// A message is JSON.
-type message struct{ text []byte }
-
-// Options are the options of the JSON of calls.
-type Options struct {
-	Read  fbjson.ReadOptions
-	Write fbjson.WriteOptions
+// A message is JSON, or a buffer.
+type message struct {
+	text []byte
+	buf  []byte // of a request: sent as it is; of a reply: verified, and not converted
+	raw  bool
 }
 
 // Check returns an error, with line, column and path, if text does not stand for a request.
@@ -51,23 +49,56 @@ func (m *Method) Call(ctx context.Context, c ipc.Caller, request []byte) (reply 
 	if err := m.Check(request); err != nil {
 		return nil, err
 	}
-	rep, err := ipc.Invoke(ctx, c, m.method, &message{request})
+	rep, err := ipc.Invoke(ctx, c, m.method, &message{text: request})
 	if err != nil {
 		return nil, err
 	}
 	return rep.text, nil
 }
 
+// A Request is a request that is converted once and sent often. It has one number, so a service
+// whose handlers look at the numbers of messages sees the same one in all calls.
+type Request struct {
+	method  *Method
+	message message
+}
+
+// Prepare converts the text of a request.
+func (m *Method) Prepare(text []byte) (*Request, error) {
+	if err := m.Check(text); err != nil {
+		return nil, err
+	}
+	buf, err := m.buffer(1, text)
+	return &Request{m, message{buf: buf, raw: true}}, err
+}
+
+// Call makes a call with the request. The reply is verified, and not converted.
+func (r *Request) Call(ctx context.Context, c ipc.Caller) error {
+	request, reply := r.message, message{raw: true}
+	return c.Invoke(ctx, ipc.Call{Method: r.method.method.Info(), Request: &request,
+		Reply: &reply})
+}
+
+// Len returns the length of the request's buffer.
+func (r *Request) Len() int { return len(r.message.buf) }
+
 func (m *Method) encodeRequest(b *flatbuffers.Builder, seq uint64, req *message) error {
-	text := req.text
+	buf := req.buf
+	if !req.raw {
+		var err error
+		if buf, err = m.buffer(seq, req.text); err != nil {
+			return err
+		}
+	}
+	return place(b, buf)
+}
+
+// buffer returns the buffer that a text stands for, in its envelope.
+func (m *Method) buffer(seq uint64, text []byte) ([]byte, error) {
 	if m.request.Payload != "" {
 		text = m.request.wrap(seq, text)
 	}
-	buf, err := m.request.root.AppendBuffer(nil, text, nil)
-	if err != nil {
-		return err
-	}
-	return place(b, buf)
+	return m.request.root.AppendBuffer(nil, text, nil)
 }
 
 // wrap puts the text of a message into that of its envelope.
@@ -84,6 +115,9 @@ func (f *form) wrap(seq uint64, text []byte) []byte {
 }
 
 func (m *Method) decodeReply(buf []byte, rep *message) (refSeq uint64, err error) {
+	if rep.raw {
+		return 0, m.reply.root.Verify(buf)
+	}
 	text, err := m.reply.root.AppendJSON(nil, buf, nil)
 	if err != nil {
 		return 0, err
@@ -118,10 +152,12 @@ func place(b *flatbuffers.Builder, buf []byte) error {
 	for len(buf)%align != 0 {
 		buf = append(buf, 0)
 	}
+	// A builder takes bytes in one piece only as a vector, whose length lies where the message has
+	// its second word. The first is the offset of the root, which Finish writes.
+	const word = flatbuffers.SizeUOffsetT
 	b.Prep(align, len(buf))
-	for i := len(buf) - 1; i >= flatbuffers.SizeUOffsetT; i-- {
-		b.PlaceByte(buf[i])
-	}
+	b.CreateByteVector(buf[2*word:])
+	copy(b.Bytes[len(b.Bytes)-int(b.Offset()):], buf[word:2*word])
 	b.Finish(flatbuffers.UOffsetT(len(buf)) - flatbuffers.GetUOffsetT(buf))
 	if !bytes.Equal(b.FinishedBytes(), buf) {
 		return errors.New("the message cannot be built: its alignment is beyond 16 bytes")
