@@ -149,16 +149,18 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 		call.Seq = c.seq.Add(1)
 	}
 	a := attempts{outcome: NotSent, version: c.version.Load()} // before the look at current
+	a.begin(ctx, c.cfg.dial.timeouts.of(call.Method))
+	defer a.end()
 	for {
 		l := c.current.Load()
 		if a.after != 0 || l == nil || !l.usable() {
 			var err error
-			if l, err = c.await(ctx, &a); err != nil {
-				return a.unreachable(ctx, err).in("call", call.Method.Protocol.Name,
+			if l, err = c.await(&a); err != nil {
+				return a.unreachable(err).in("call", call.Method.Protocol.Name,
 					call.Method.Name)
 			}
 		}
-		err := l.explain(l.conn.Invoke(ctx, call))
+		err := l.explain(l.conn.Invoke(a.ctx, call))
 		if err == nil {
 			return nil
 		}
@@ -180,16 +182,18 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 		post.Seq = c.seq.Add(1)
 	}
 	a := attempts{outcome: NotSent, version: c.version.Load()}
+	a.begin(ctx, c.cfg.dial.timeouts.ofMessages())
+	defer a.end()
 	for {
 		l := c.current.Load()
 		if a.after != 0 || l == nil || !l.usable() {
 			var err error
-			if l, err = c.await(ctx, &a); err != nil {
-				return a.unreachable(ctx, err).in("send", post.Message.Protocol.Name,
+			if l, err = c.await(&a); err != nil {
+				return a.unreachable(err).in("send", post.Message.Protocol.Name,
 					post.Message.Name)
 			}
 		}
-		err := l.explain(l.conn.Send(ctx, post))
+		err := l.explain(l.conn.Send(a.ctx, post))
 		again := CodeOf(err) == CodeUnavailable && OutcomeOf(err) == NotSent
 		if !again || c.cfg.patience == 0 && l.usable() {
 			return err
@@ -211,10 +215,10 @@ type Connection struct {
 // call does.
 func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 	c.resolve()
-	a := attempts{outcome: NotSent}
-	l, err := c.await(ctx, &a)
+	a := attempts{ctx: ctx, outcome: NotSent}
+	l, err := c.await(&a)
 	if err != nil {
-		e := a.unreachable(ctx, err)
+		e := a.unreachable(err)
 		e.Op = "wait for a connection"
 		return Connection{}, e
 	}
@@ -223,6 +227,9 @@ func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 
 // attempts is what is known of a call from its attempts so far.
 type attempts struct {
+	ctx     context.Context
+	bound   bound         // of all attempts together, until ctx has it
+	stop    func()        // ends ctx; nil until it has the bound
 	outcome Outcome       // of all attempts together
 	version uint64        // of the client, before the last look at current
 	after   uint64        // wait for a change since that version, or for pause; 0: do not
@@ -241,6 +248,29 @@ const (
 	shortestRetry = time.Millisecond
 	longestRetry  = time.Second
 )
+
+// begin starts a call that t limits. Its first attempt is limited by the connection: most calls
+// have no other, and need no context with a timer.
+func (a *attempts) begin(ctx context.Context, t timeout) {
+	a.ctx = ctx
+	if ctx != nil {
+		a.bound = t.bind(ctx)
+	}
+}
+
+// limit gives the context what is left of the call's time, before anything waits.
+func (a *attempts) limit() {
+	if a.stop == nil {
+		a.ctx, a.stop = a.bound.context(a.ctx)
+	}
+}
+
+// end frees the context.
+func (a *attempts) end() {
+	if a.stop != nil {
+		a.stop()
+	}
+}
 
 // again notes that an attempt has failed, and reports whether the call may be sent again.
 func (a *attempts) again(err error, l *clientLink, repeatable bool) bool {
@@ -282,10 +312,10 @@ func (a *attempts) failed(err error, m *MethodInfo) error {
 }
 
 // unreachable is the error of an operation for which there was no server in time.
-func (a *attempts) unreachable(ctx context.Context, err error) *Error {
+func (a *attempts) unreachable(err error) *Error {
 	e := &Error{Code: CodeUnavailable, Outcome: a.outcome, Err: err}
-	if ctx != nil && ctx.Err() != nil {
-		e.Code = CodeOf(ctx.Err())
+	if a.ctx != nil && a.ctx.Err() != nil {
+		e.Code = CodeOf(a.ctx.Err())
 	} else if permanent(err) {
 		e.Code = CodeOf(err)
 	}
@@ -311,10 +341,12 @@ func (c *Client) next(a *attempts, err error) {
 }
 
 // await returns the connection to the server, as soon as there is one.
-func (c *Client) await(ctx context.Context, a *attempts) (*clientLink, error) {
-	if ctx == nil {
-		return nil, ended(ctx)
+func (c *Client) await(a *attempts) (*clientLink, error) {
+	if a.ctx == nil {
+		return nil, ended(a.ctx)
 	}
+	a.limit()
+	ctx := a.ctx
 	began := time.Now()
 	defer func() { a.waited += time.Since(began) }()
 	patience := time.NewTimer(c.cfg.patience - a.waited)

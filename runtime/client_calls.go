@@ -18,6 +18,7 @@ type pending struct {
 	sent    sent
 	// deadline is the one in the request's frame; 0: none.
 	deadline int64
+	bound    boundContext
 
 	// The completion: err, or the reply's frame and body.
 	err   *Error
@@ -97,12 +98,12 @@ type callTable struct {
 const keepBuffer = 4 << 20
 
 // register takes a place for a new call, and waits for one while there are as
-// many calls as the limit allows.
-func (t *callTable) register(ctx context.Context) (*pending, *Error) {
+// many calls as the limit allows, until ctx is done or b ends the call.
+func (t *callTable) register(ctx context.Context, b bound) (*pending, *Error) {
 	p := t.spare.Load()
 	if p == nil || !t.spare.CompareAndSwap(p, nil) {
 		var err *Error
-		if p, err = t.acquire(ctx); err != nil {
+		if p, err = t.acquire(ctx, b); err != nil {
 			return nil, err
 		}
 	}
@@ -120,10 +121,10 @@ func (t *callTable) register(ctx context.Context) (*pending, *Error) {
 }
 
 // acquire returns an idle place, or a new one.
-func (t *callTable) acquire(ctx context.Context) (*pending, *Error) {
+func (t *callTable) acquire(ctx context.Context, b bound) (*pending, *Error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for {
+	for waits := false; ; {
 		if err := t.closed.Load(); err != nil {
 			return nil, err
 		}
@@ -145,6 +146,12 @@ func (t *callTable) acquire(ctx context.Context) (*pending, *Error) {
 		}
 		room := t.room
 		t.mu.Unlock()
+		if !waits {
+			var stop func()
+			ctx, stop = b.context(ctx)
+			defer stop()
+			waits = true
+		}
 		select {
 		case <-room:
 			t.mu.Lock()
@@ -193,6 +200,7 @@ func (t *callTable) find(id uint64) *pending {
 
 // recycle makes the place of a completed call idle.
 func (t *callTable) recycle(p *pending) {
+	p.bound.end()
 	if cap(p.builder.Bytes) > keepBuffer {
 		p.builder = flatbuffers.NewBuilder(256)
 	}

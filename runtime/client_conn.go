@@ -61,7 +61,7 @@ func (d direct) Invoke(ctx context.Context, call Call) error { return d.c.invoke
 
 func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	m := call.Method
-	p, err := c.begin(ctx, m)
+	ctx, p, err := c.begin(ctx, m)
 	if err != nil {
 		return err.in("call", m.Protocol.Name, m.Name)
 	}
@@ -75,15 +75,21 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	return nil
 }
 
-// begin checks whether a call can be made, and registers it.
-func (c *Conn) begin(ctx context.Context, m *MethodInfo) (*pending, *Error) {
+// begin checks whether a call can be made, and registers it. It returns the context of the call,
+// which has its deadline and ends when p is recycled.
+func (c *Conn) begin(ctx context.Context, m *MethodInfo) (context.Context, *pending, *Error) {
 	if err := c.agree(m.Protocol); err != nil {
-		return nil, err
+		return ctx, nil, err
 	}
 	if err := ended(ctx); err != nil {
-		return nil, err
+		return ctx, nil, err
 	}
-	return c.calls.register(ctx)
+	b := c.cfg.timeouts.of(m).bind(ctx)
+	p, err := c.calls.register(ctx, b)
+	if err != nil {
+		return ctx, nil, err
+	}
+	return p.bound.over(ctx, b), p, nil
 }
 
 // malformedReply counts a reply that failed verification, and returns the call's
@@ -373,10 +379,24 @@ func (c *Conn) Send(ctx context.Context, post Post) error {
 	if post.Seq == 0 {
 		post.Seq = c.seq.Add(1)
 	}
-	if err := c.tx.sendMessage(ctx, &post, c.epoch(), nil); err != nil {
+	if err := c.post(ctx, &post); err != nil {
 		return err.in("send", m.Protocol.Name, m.Name)
 	}
 	return nil
+}
+
+// boundContexts has contexts of messages, which have no pending.
+var boundContexts = sync.Pool{New: func() any { return new(boundContext) }}
+
+// post sends a message, within the timeout of messages.
+func (c *Conn) post(ctx context.Context, post *Post) *Error {
+	if b := c.cfg.timeouts.ofMessages().bind(ctx); b.limit > 0 {
+		bounded := boundContexts.Get().(*boundContext)
+		defer boundContexts.Put(bounded)
+		defer bounded.end()
+		ctx = bounded.over(ctx, b)
+	}
+	return c.tx.sendMessage(ctx, post, c.epoch(), nil)
 }
 
 func (c *Conn) epoch() uint64 {

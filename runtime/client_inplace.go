@@ -54,7 +54,7 @@ func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, trip inPlaceArg
 	if c == nil {
 		return errNilCaller.in("call", m.Protocol.Name, m.Name)
 	}
-	p, err := c.begin(ctx, m)
+	ctx, p, err := c.begin(ctx, m)
 	if err == nil {
 		defer func() {
 			p.view, p.inPlace = nil, false

@@ -107,7 +107,7 @@ func (v *roleVariant) start(t *testing.T, r *interleave.Run) {
 	}
 	r.Name(listenerCall)
 	for i := range v.callers {
-		p, err := c.calls.register(context.Background())
+		p, err := c.calls.register(context.Background(), bound{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,6 +71,10 @@ var behaviours = []struct {
 	{"the end of Serve's context", endOfServe},
 
 	{"a context that is done", contextThatIsDone},
+	{"timeouts reach the server", timeoutsReachTheServer},
+	{"timeouts end calls", timeoutsEndCalls},
+	{"timeouts without a server", timeoutsWithoutServer},
+	{"timeouts that are wrong", timeoutsThatAreWrong},
 	{"outcomes of handlers", outcomesOfHandlers},
 
 	{"nobody serves", nobodyServes},

@@ -429,28 +429,49 @@ func ExampleHandleInPlace() {
 	// Output: gain 0.5
 }
 
-// A client's interceptor sees the calls of its connection. This one gives a deadline to calls whose
-// context has none.
-func ExampleWithClientInterceptor() {
+// A timeout is a deadline for calls whose contexts have a later one, or none. The timeout of a
+// method takes precedence over that of the connection.
+func ExampleWithTimeout() {
 	network, server := newServer(audio.NewAudioControlService(&mixer{}))
 	defer server.Close()
 	conn, err := ipc.Dial(context.Background(), "audio", network,
-		ipc.WithClientInterceptor(func(ctx context.Context, call ipc.Call, next ipc.Caller) error {
-			if _, ok := ctx.Deadline(); !ok {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, 10*time.Millisecond)
-				defer cancel()
-			}
-			return next.Invoke(ctx, call)
-		}))
+		ipc.WithTimeout(2*time.Second),
+		ipc.WithMethodTimeout("audio.AudioControl/GetParam", 10*time.Millisecond))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Close()
 
 	_, err = audio.NewAudioControlClient(conn).GetParam(context.Background(), &audio.GetParamT{})
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	_, err = ipc.Dial(context.Background(), "audio", network,
+		ipc.WithMethodTimeout("audio.AudioControl/GetParm", time.Second))
 	fmt.Println(ipc.CodeOf(err))
-	// Output: deadline exceeded
+	// Output:
+	// true
+	// invalid argument
+}
+
+// A client's interceptor sees the calls of its connection.
+func ExampleWithClientInterceptor() {
+	network, server := newServer(audio.NewAudioControlService(&mixer{}))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network,
+		ipc.WithClientInterceptor(func(ctx context.Context, call ipc.Call, next ipc.Caller) error {
+			err := next.Invoke(ctx, call)
+			fmt.Println(call.Method.Name, "-", ipc.CodeOf(err))
+			return err
+		}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	client := audio.NewAudioControlClient(conn)
+	if _, err := client.SetParam(context.Background(), &audio.SetParamT{Value: 0.5}); err != nil {
+		log.Fatal(err)
+	}
+	// Output: SetParam - ok
 }
 
 // A server's interceptor sees everything that a client can start. This one keeps a record, and

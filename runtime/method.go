@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 )
@@ -39,6 +40,8 @@ type MethodInfo struct {
 	// replicates has the primary alone execute them. An idempotent method may
 	// well change it.
 	ReadOnly bool
+	// Timeout limits how long a call may take, see WithTimeout; 0: no limit of its own.
+	Timeout time.Duration
 
 	encodeRequest func(b *flatbuffers.Builder, seq uint64, req any) error
 	decodeReply   func(buf []byte, reply any) (refSeq uint64, err error)
@@ -52,6 +55,7 @@ type MethodSpec[Req, Rep any] struct {
 	ID         uint32
 	Idempotent bool
 	ReadOnly   bool
+	Timeout    time.Duration
 	// EncodeRequest writes req, with seq in the envelope's sequence field
 	// where it has one.
 	EncodeRequest func(b *flatbuffers.Builder, seq uint64, req *Req) error
@@ -74,10 +78,10 @@ type Method[Req, Rep any] struct {
 
 // NewMethod declares a method; generated code calls it once per method.
 func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req, Rep] {
-	return &Method[Req, Rep]{
+	m := &Method[Req, Rep]{
 		info: MethodInfo{
 			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent,
-			ReadOnly: spec.ReadOnly,
+			ReadOnly: spec.ReadOnly, Timeout: spec.Timeout,
 			encodeRequest: func(b *flatbuffers.Builder, seq uint64, req any) error {
 				return spec.EncodeRequest(b, seq, req.(*Req))
 			},
@@ -87,6 +91,8 @@ func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req
 		},
 		spec: spec,
 	}
+	declared.add(&m.info)
+	return m
 }
 
 // Info describes the method without its types.

@@ -101,6 +101,7 @@ type dialConfig struct {
 	protocols     []*Protocol
 	epoch         EpochSource
 	interceptors  []ClientInterceptor
+	timeouts      timeouts
 }
 
 type clientConfig struct {

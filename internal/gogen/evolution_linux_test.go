@@ -26,7 +26,7 @@ import (
 // evolving is the schema that the changes below begin with.
 const evolving = `
 attribute "was"; attribute "read_only"; attribute "stream"; attribute "envelope";
-attribute "request_envelope"; attribute "reply_envelope";
+attribute "request_envelope"; attribute "reply_envelope"; attribute "timeout";
 namespace t;
 enum Color : ubyte { Red, Green, Blue = 5 }
 enum Mode : ubyte { Off = 1, On = 2, Both = 3 }
@@ -59,7 +59,7 @@ table Rep { ok: bool; }
 rpc_service S {
   Get(Req): Rep (read_only);
   Put(Req): Rep;
-  Set(Req): Rep (idempotent);
+  Set(Req): Rep (idempotent, timeout: "1s");
 }
 union Asks { Req, Item }
 union Answers { Rep }
@@ -242,8 +242,11 @@ var evolutions = []struct {
 		newClient: "must not execute twice"},
 	{name: "read-only from now on", edits: []string{"Put(Req): Rep;", "Put(Req): Rep (read_only);"},
 		newClient: "must not execute twice"},
+	{name: "a timeout", edits: []string{"Put(Req): Rep;", `Put(Req): Rep (timeout: "1s");`}},
+	{name: "another timeout",
+		edits: []string{`Rep (idempotent, timeout: "1s");`, `Rep (idempotent, timeout: "2s");`}},
 	{name: "read-only where it was idempotent",
-		edits: []string{"Rep (idempotent);", "Rep (read_only);"}},
+		edits: []string{"Rep (idempotent, timeout", "Rep (read_only, timeout"}},
 
 	// Envelopes.
 	{name: "in envelopes",

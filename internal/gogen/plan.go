@@ -78,6 +78,7 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 	}
 	p.planChecks()
 	p.checkFormerNames()
+	p.checkTimeouts()
 	return p
 }
 

@@ -3,6 +3,7 @@ package gogen
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/dave/jennifer/jen"
 
@@ -77,9 +78,13 @@ func (f *file) client(s *service) {
 	}
 }
 
-// methodDoc returns the comment of a method of a client: a sentence, followed by the comment in the
-// schema.
+// methodDoc returns the comment of a method of a client: a sentence, followed by the timeout and
+// the comment in the schema.
 func methodDoc(sentence string, m *schema.Method) []string {
+	if d, err := timeoutOf(m); err == nil && d > 0 {
+		sentence += " The call takes " + d.String() +
+			" at most, unless ipc.WithMethodTimeout is given."
+	}
 	doc := wrap(sentence)
 	if hasDoc(m.Doc) {
 		doc = append(append(doc, ""), docLines(m.Doc)...)
@@ -153,6 +158,11 @@ func (f *file) methodInfo(s *service, m *method) {
 	}
 	if m.decl.Attributes.Has(schema.AttrReadOnly) {
 		spec = append(spec, value("ReadOnly", jen.True()))
+	}
+	if d, err := timeoutOf(m.decl); err == nil && d > 0 {
+		// A number: a file does not import package time for this alone.
+		spec = append(spec, value("Timeout", jen.Op(strconv.FormatInt(int64(d), 10)).
+			Comment("/* "+d.String()+" */")))
 	}
 	spec = append(spec,
 		value("EncodeRequest", jen.Id(req.encode)),

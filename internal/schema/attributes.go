@@ -26,12 +26,13 @@ const (
 	AttrReplyEnvelope   = "reply_envelope"   // of a service: the envelope of its replies
 	AttrRequestEnvelope = "request_envelope" // of a service: the envelope of its requests
 	AttrStream          = "stream"           // of a struct: it is the header of streamed blocks
+	AttrTimeout         = "timeout"          // of a method: how long its calls may take
 	AttrWas             = "was"              // of a field or enum value: its former names
 )
 
 // extensions lists the attributes beyond the language.
 var extensions = [...]string{AttrEnvelope, AttrReadOnly, AttrReplyEnvelope, AttrRequestEnvelope,
-	AttrStream, AttrWas}
+	AttrStream, AttrTimeout, AttrWas}
 
 // IsBuiltin reports whether the language itself defines an attribute of that name.
 func IsBuiltin(name string) bool { return slices.Contains(builtinAttributes[:], name) }

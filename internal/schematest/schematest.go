@@ -150,7 +150,7 @@ func (g *generator) file(number int, last bool) File {
 		}
 	}
 	g.sees = append(g.sees, sees)
-	g.p(`attribute "stream"; attribute "envelope"; attribute "read_only"; attribute "mine";`)
+	g.p(`attribute "stream"; attribute "envelope"; attribute "read_only"; attribute "timeout"; attribute "mine";`)
 	var roots []*decl
 	services := 0
 	for range 1 + g.IntN(3) {
@@ -534,7 +534,8 @@ func (g *generator) service(number int) {
 	for _, m := range methods[:1+g.IntN(4)] {
 		g.doc("  ")
 		meta := pick(g, [][]string{nil, nil, {"idempotent"}, {"read_only"},
-			{"idempotent", "read_only"}, {`streaming: "none"`}})
+			{"idempotent", "read_only"}, {`streaming: "none"`}, {`timeout: "1.5s"`},
+			{`timeout: "1m"`, "read_only"}})
 		g.p("  %s(%s):%s%s;", m, pick(g, tables).full, pick(g, tables).full, attributes(meta))
 	}
 	g.p("}")

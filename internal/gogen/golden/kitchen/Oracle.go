@@ -95,7 +95,8 @@ func NewOracleClient(c ipc.Caller) *OracleClient {
 
 var _ Oracle = (*OracleClient)(nil)
 
-// Weigh calls Oracle.weigh.
+// Weigh calls Oracle.weigh. The call takes 250ms at most, unless
+// ipc.WithMethodTimeout is given.
 //
 // Weighs a leaf.
 func (c *OracleClient) Weigh(ctx context.Context, req *LeafT) (*MaybeT, error) {
@@ -148,7 +149,8 @@ func NewOracleInPlaceClient(c *ipc.Conn) *OracleInPlaceClient {
 	return &OracleInPlaceClient{conn: c}
 }
 
-// Weigh calls Oracle.weigh in place.
+// Weigh calls Oracle.weigh in place. The call takes 250ms at most, unless
+// ipc.WithMethodTimeout is given.
 //
 // Weighs a leaf.
 //
@@ -189,6 +191,7 @@ var oracleWeigh = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
 	Name:          "weigh",
 	ID:            0x68d19255,
 	Idempotent:    true,
+	Timeout:       250000000, /* 250ms */
 	EncodeRequest: encodeAskLeaf,
 	DecodeRequest: decodeAskLeaf,
 	EncodeReply:   encodeTellMaybeReply,

@@ -146,7 +146,8 @@ func NewPantryClient(c ipc.Caller) *PantryClient {
 
 var _ Pantry = (*PantryClient)(nil)
 
-// Fetch calls Pantry.Fetch.
+// Fetch calls Pantry.Fetch. The call takes 1m30s at most, unless
+// ipc.WithMethodTimeout is given.
 func (c *PantryClient) Fetch(ctx context.Context, req *golden__shared.ItemT) (*KitchenT, error) {
 	return ipc.Invoke(ctx, c.caller, pantryFetch, req)
 }
@@ -197,7 +198,8 @@ func NewPantryInPlaceClient(c *ipc.Conn) *PantryInPlaceClient {
 	return &PantryInPlaceClient{conn: c}
 }
 
-// Fetch calls Pantry.Fetch in place.
+// Fetch calls Pantry.Fetch in place. The call takes 1m30s at most, unless
+// ipc.WithMethodTimeout is given.
 //
 //go:noinline
 func (c *PantryInPlaceClient) Fetch(ctx context.Context, size int, build func(b *flatbuffers.Builder) flatbuffers.UOffsetT, read func(rep Kitchen) error) error {
@@ -333,6 +335,7 @@ func decodePantryKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error
 var pantryFetch = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
 	Name:          "Fetch",
 	ID:            0xdfd27cbb,
+	Timeout:       90000000000, /* 1m30s */
 	EncodeRequest: encodePantryItem,
 	DecodeRequest: decodePantryItem,
 	EncodeReply:   encodePantryKitchenReply,
