@@ -322,16 +322,6 @@ func (a *attempts) unreachable(err error) *Error {
 	return e
 }
 
-// withoutOutcome returns err as a cause, in whose text the outcome is said once.
-func withoutOutcome(err error) error {
-	if e, ok := err.(*Error); ok {
-		cause := *e
-		cause.Outcome = OutcomeUnknown
-		return &cause
-	}
-	return err
-}
-
 // next prepares a for a further attempt, as the last one failed with err.
 func (c *Client) next(a *attempts, err error) {
 	c.resolve()

@@ -89,7 +89,7 @@ func (c *Conn) begin(ctx context.Context, m *MethodInfo) (context.Context, *pend
 	if err != nil {
 		return ctx, nil, err
 	}
-	return p.bound.over(ctx, b), p, nil
+	return p.bound.wrap(ctx, b), p, nil
 }
 
 // malformedReply counts a reply that failed verification, and returns the call's
@@ -394,7 +394,7 @@ func (c *Conn) post(ctx context.Context, post *Post) *Error {
 		bounded := boundContexts.Get().(*boundContext)
 		defer boundContexts.Put(bounded)
 		defer bounded.end()
-		ctx = bounded.over(ctx, b)
+		ctx = bounded.wrap(ctx, b)
 	}
 	return c.tx.sendMessage(ctx, post, c.epoch(), nil)
 }
@@ -421,38 +421,6 @@ func (c *Conn) agree(p *Protocol) *Error {
 	}
 	c.lastAgreed.Store(p)
 	return nil
-}
-
-// in returns e with the operation that failed.
-func (e *Error) in(op, protocol, name string) *Error {
-	c := *e
-	c.Op = op + " " + protocol + "/" + name
-	return &c
-}
-
-// contextError translates the reason why ctx is done.
-func contextError(ctx context.Context) *Error {
-	e := &Error{Code: CodeCanceled}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		e.Code = CodeDeadlineExceeded
-	}
-	if cause := context.Cause(ctx); cause != ctx.Err() {
-		e.Err = cause
-	}
-	return e
-}
-
-// ended returns the error of an operation whose ctx was done before it began.
-func ended(ctx context.Context) *Error {
-	if ctx == nil {
-		return invalid("the context is nil; give context.Background()")
-	}
-	if ctx.Err() == nil {
-		return nil
-	}
-	e := contextError(ctx)
-	e.Outcome = NotSent
-	return e
 }
 
 // A clock translates deadlines between this process and the clock that all

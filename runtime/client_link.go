@@ -263,16 +263,6 @@ func (c *Client) failFast(here bool) error {
 	return nil
 }
 
-// permanent reports whether an attempt to connect has failed for a reason that waiting does not
-// change.
-func permanent(err error) bool {
-	switch CodeOf(err) {
-	case CodeIncompatible, CodePermissionDenied, CodeInvalidArgument, CodeUnsupported:
-		return true
-	}
-	return false
-}
-
 // waitReason says what a caller waits for, and what delays it.
 func (c *Client) waitReason() error {
 	c.resolve() // Absent may have changed alone, which nothing tells of

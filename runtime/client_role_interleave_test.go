@@ -122,7 +122,7 @@ func (v *roleVariant) start(t *testing.T, r *interleave.Run) {
 		r.Go(fmt.Sprintf("caller %d", i), func() { s.call(ctx, i) })
 	}
 	if v.cancels {
-		r.Share(&s.ctx.over, &c.tx.mu)
+		r.Share(&s.ctx.ended, &c.tx.mu)
 		r.Go("canceller", s.ctx.cancel)
 	}
 	r.Go("server", s.serve)
@@ -308,13 +308,13 @@ const (
 var errModelClosed = errors.New("closed")
 
 // Wait is as that of a doorbell: what came before look is forgotten.
-func (w *modelWire) Wait(look func() bool) error {
+func (w *modelWire) Wait(recheck func() bool) error {
 	w.waits.Enter()
 	defer w.waits.Leave()
 	interleave.Point()
 	before := w.come
 	w.come &= wireClosed
-	if before&(wireClosed|wirePoked) == 0 && !look() {
+	if before&(wireClosed|wirePoked) == 0 && !recheck() {
 		interleave.Until(func() bool { return w.come != 0 })
 		before = w.come
 		w.come &= wireClosed | wireRung
@@ -338,14 +338,14 @@ func (w *modelWire) Write([]byte) (int, error) { return 0, errModelClosed }
 // A modelContext ends when cancel is called.
 type modelContext struct {
 	context.Context
-	over interleave.Bool
-	done chan struct{}
+	ended interleave.Bool
+	done  chan struct{}
 
 	ready chan struct{} // of the call
 }
 
 func (c *modelContext) cancel() {
-	c.over.Store(true)
+	c.ended.Store(true)
 	close(c.done)
 }
 
@@ -360,7 +360,7 @@ func (c *modelContext) Done() <-chan struct{} {
 
 func (c *modelContext) Value(any) any { return nil }
 func (c *modelContext) Err() error {
-	if c.over.Load() {
+	if c.ended.Load() {
 		return context.Canceled
 	}
 	return nil

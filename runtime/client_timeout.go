@@ -184,9 +184,9 @@ type boundContext struct {
 	stop  func()
 }
 
-// over returns a context that ends with ctx and at the bound. It is ctx itself if b is zero, and
+// wrap returns a context that ends with ctx and at the bound. It is ctx itself if b is zero, and
 // otherwise lives in c.
-func (c *boundContext) over(ctx context.Context, b bound) context.Context {
+func (c *boundContext) wrap(ctx context.Context, b bound) context.Context {
 	if b.limit <= 0 {
 		return ctx
 	}

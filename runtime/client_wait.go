@@ -138,14 +138,14 @@ func (c *Conn) endWait() {
 // listen is the waiter as long as one is needed. When the connection ends it remains the
 // waiter, since no goroutine can wait any more.
 func (c *Conn) listen() {
-	look := func() (done bool) {
+	recheck := func() (done bool) {
 		c.handleDoorbell(nil)
 		interleave.Settled()
 		return !c.waiterNeeded()
 	}
 	for {
 		interleave.Settled()
-		if c.wire.Wait(look) != nil {
+		if c.wire.Wait(recheck) != nil {
 			return
 		}
 		interleave.Settled()

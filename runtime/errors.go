@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // A Code classifies an error for programs; the message explains the error to people. Codes travel
@@ -169,8 +173,8 @@ func shorten(s string, limit int) string {
 	if limit = min(limit, longestText); len(s) <= limit {
 		return s
 	}
-	note := fmt.Sprintf("... (%d bytes in all)", len(s))
-	return s[:max(0, limit-len(note))] + note[:min(limit, len(note))]
+	suffix := fmt.Sprintf("... (%d bytes in all)", len(s))
+	return s[:max(0, limit-len(suffix))] + suffix[:min(limit, len(suffix))]
 }
 
 // remoteError is an error that the peer has sent. The peer chose the numbers and the
@@ -249,4 +253,106 @@ func Errorf(code Code, format string, args ...any) error {
 func Unimplemented(method string) error {
 	return &Error{Code: CodeUnimplemented, Msg: "the server does not implement " + method,
 		Outcome: NotExecuted}
+}
+
+// The functions below finish errors; design.go describes the path of an error.
+
+// in returns a copy of e with the operation on a method or message that failed.
+func (e *Error) in(op, protocol, name string) *Error {
+	return e.at(op + " " + protocol + "/" + name)
+}
+
+// at returns a copy of e with the operation that failed.
+func (e *Error) at(op string) *Error {
+	c := *e
+	c.Op = op
+	return &c
+}
+
+// asError returns the *Error of an operation that failed with err, which may come from the system
+// or from a [Transport]. An *Error in err's tree keeps its code.
+func asError(err error, op string) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		c := *e
+		c.Op, c.Err = op, sys.ExplainOf(e.Err)
+		return &c
+	}
+	code := CodeUnavailable
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		code = CodeUnsupported
+	case errors.Is(err, domain.ErrName):
+		code = CodeInvalidArgument
+	case errors.Is(err, domain.ErrUnsafe), errors.Is(err, fs.ErrPermission):
+		code = CodePermissionDenied
+	case errors.Is(err, fs.ErrNotExist):
+		code = CodeNotFound
+	case sys.Exhausted(err):
+		code = CodeResourceExhausted
+	}
+	return &Error{Code: code, Op: op, Err: sys.ExplainOf(err), Outcome: NotSent}
+}
+
+// invalid returns the error of an operation that was given an invalid argument.
+func invalid(format string, args ...any) *Error {
+	return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: fmt.Sprintf(format, args...)}
+}
+
+// contextError returns the error for a context that is done. A cause that differs from the
+// context's error becomes the cause of the result.
+func contextError(ctx context.Context) *Error {
+	e := &Error{Code: CodeCanceled}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		e.Code = CodeDeadlineExceeded
+	}
+	if cause := context.Cause(ctx); cause != ctx.Err() {
+		e.Err = cause
+	}
+	return e
+}
+
+// ended returns the error of an operation that cannot begin because ctx is done or nil, or nil.
+func ended(ctx context.Context) *Error {
+	if ctx == nil {
+		return invalid("the context is nil; give context.Background()")
+	}
+	if ctx.Err() == nil {
+		return nil
+	}
+	e := contextError(ctx)
+	e.Outcome = NotSent
+	return e
+}
+
+// withoutOutcome returns err for use as a cause: the error that wraps it states the outcome.
+func withoutOutcome(err error) error {
+	if e, ok := err.(*Error); ok {
+		cause := *e
+		cause.Outcome = OutcomeUnknown
+		return &cause
+	}
+	return err
+}
+
+// permanent reports whether an attempt to connect failed for a reason that does not pass by itself.
+func permanent(err error) bool {
+	switch CodeOf(err) {
+	case CodeIncompatible, CodePermissionDenied, CodeInvalidArgument, CodeUnsupported:
+		return true
+	}
+	return false
+}
+
+// answeredOutcome returns the outcome of a call that its handler ended with err. An error of
+// another operation, such as a call that the handler made, describes that operation only.
+func answeredOutcome(err error) Outcome {
+	var e *Error
+	if !errors.As(err, &e) || e.Op != "" || e.Remote {
+		return Executed
+	}
+	if e.Outcome == NotSent { // the server has the request, so its client has sent it
+		return NotExecuted
+	}
+	return e.Outcome
 }

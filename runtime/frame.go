@@ -3,6 +3,7 @@ package ipc
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 )
 
 // A message is one record of a ring, or several: a first one with a frame
@@ -80,4 +81,21 @@ func (f *frame) get(kind uint32, b []byte) error {
 		f.deadline = int64(binary.NativeEndian.Uint64(b[32:]))
 	}
 	return nil
+}
+
+// gapLen is the length of the word in front of a body that was built in the ring. The word holds
+// the number of unused bytes between it and the body.
+const gapLen = 8
+
+// skipGap returns the body behind a gap.
+func skipGap(rest []byte) ([]byte, error) {
+	if len(rest) < gapLen {
+		return nil, errShortFrame
+	}
+	gap := binary.NativeEndian.Uint64(rest)
+	rest = rest[gapLen:]
+	if gap > uint64(len(rest)) {
+		return nil, fmt.Errorf("%w: a gap of %d bytes in a body of %d", errBroken, gap, len(rest))
+	}
+	return rest[gap:], nil
 }

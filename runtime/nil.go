@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"context"
-	"fmt"
 )
 
 // This file holds the errors for nil where a value is needed: a constructor returns no
@@ -14,11 +13,6 @@ import (
 func NilService(p *Protocol, constructor, iface string) *Service {
 	return &Service{protocol: p, invalid: invalid("%s was given nil; give it a value that "+
 		"implements %s", constructor, iface)}
-}
-
-// invalid returns the error of an operation that cannot begin with what it was given.
-func invalid(format string, args ...any) *Error {
-	return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Msg: fmt.Sprintf(format, args...)}
 }
 
 // refuse keeps the first reason why a server or a connection cannot be configured.

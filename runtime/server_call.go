@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -90,13 +89,13 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		return true
 	}
 	c.current = j
-	turn := c.inline.Load() | inlineCall
-	c.inline.Store(turn)
+	run := c.inline.Load() | inlineCall
+	c.inline.Store(run)
 	returned := false
 	defer func() {
 		if !returned { // the handler ends this goroutine
 			go func() {
-				if c.handled(j, turn) {
+				if c.handled(j, run) {
 					c.serve()
 				}
 			}()
@@ -104,13 +103,13 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	}()
 	c.handle(j)
 	returned = true
-	return c.handled(j, turn)
+	return c.handled(j, run)
 }
 
 // handled ends the turn of a call's handler. It returns false when the role went to
 // another goroutine.
-func (c *serverConn) handled(j *job, turn uint64) (reader bool) {
-	if c.inline.CompareAndSwap(turn, nextInline(turn)) {
+func (c *serverConn) handled(j *job, run uint64) (reader bool) {
+	if c.inline.CompareAndSwap(run, nextInline(run)) {
 		j.finish()
 		c.spare = j
 		return true
@@ -151,16 +150,16 @@ func (c *serverConn) listenWhileBlocked(j *job) {
 	if j.stopListening != nil {
 		return // since an earlier wait
 	}
-	var over atomic.Bool
+	var stop atomic.Bool
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		look := func() bool {
+		recheck := func() bool {
 			c.tx.recheckSpace()
-			return over.Load() || c.gone.Load()
+			return stop.Load() || c.gone.Load()
 		}
-		for !over.Load() {
-			if c.wire.Wait(look) != nil || c.gone.Load() {
+		for !stop.Load() {
+			if c.wire.Wait(recheck) != nil || c.gone.Load() {
 				why := c.disconnectReason()
 				c.fail(why)
 				c.tx.close(why) // nobody else would end the wait
@@ -169,7 +168,7 @@ func (c *serverConn) listenWhileBlocked(j *job) {
 		}
 	}()
 	j.stopListening = func() {
-		over.Store(true)
+		stop.Store(true)
 		c.wire.Poke()
 		<-done
 	}
@@ -312,7 +311,7 @@ func (c *serverConn) answerError(j *job, err error) {
 
 // errorFrame makes the message that answers a call with an error.
 func (c *serverConn) errorFrame(id uint64, err error) (frame, []byte) {
-	f := frame{kind: kindError, id: id, code: CodeOf(err), outcome: answered(err)}
+	f := frame{kind: kindError, id: id, code: CodeOf(err), outcome: answeredOutcome(err)}
 	var msg string
 	if e, ok := err.(*Error); ok {
 		msg = e.text()
@@ -323,20 +322,6 @@ func (c *serverConn) errorFrame(id uint64, err error) (frame, []byte) {
 		f.epoch = c.srv.cfg.fence.Epoch()
 	}
 	return f, []byte(shorten(msg, c.tx.limit))
-}
-
-// answered returns what an error that ends a call says of the call's execution. The
-// error of another operation, which a handler passes on, says something of that one
-// alone: a call that the handler made and that was not sent, for example.
-func answered(err error) Outcome {
-	var e *Error
-	if !errors.As(err, &e) || e.Op != "" || e.Remote {
-		return Executed
-	}
-	if e.Outcome == NotSent { // by its caller, who has sent it
-		return NotExecuted
-	}
-	return e.Outcome
 }
 
 // send writes the answer to a call. A client that is gone misses it, as is

@@ -93,7 +93,7 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 
 // serve reads until the connection ends or the role goes to another goroutine.
 func (c *serverConn) serve() {
-	look := c.recheck
+	recheck := c.recheck
 	c.arm()
 	for {
 		if !c.work() {
@@ -119,7 +119,7 @@ func (c *serverConn) serve() {
 			c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed})
 			break
 		}
-		if c.wire.Wait(look) != nil {
+		if c.wire.Wait(recheck) != nil {
 			c.gone.Store(true) // this side has closed the wire, and says why
 		}
 		c.rx.wakeups.Add(1)

@@ -18,37 +18,37 @@ const (
 )
 
 // nextInline is the value that follows the turn of a handler.
-func nextInline(turn uint64) uint64 { return (turn | inlineMask) + 1 }
+func nextInline(run uint64) uint64 { return (run | inlineMask) + 1 }
 
 const (
 	// patience is how soon the watchdog looks again when it has seen a handler run. A
 	// handler that runs during two looks in a row loses the reader's role.
 	patience = time.Millisecond
 	// While no handler loses the role, the watchdog looks less often: each look takes a
-	// processor from the reader or from its client. After each quietLooks it waits twice as
+	// processor from the reader or from its client. After each quietChecks it waits twice as
 	// long, mostDoublings times.
-	quietLooks    = 64
+	quietChecks   = 64
 	mostDoublings = 3
 )
 
 // period is how long the watchdog waits after it has seen no handler run. It belongs to the
 // watchdog, and to the goroutine that starts it.
 func (c *serverConn) period() time.Duration {
-	return patience << min(c.quiet/quietLooks, mostDoublings)
+	return patience << min(c.quiet/quietChecks, mostDoublings)
 }
 
 // runWatchdog is the watchdog. It runs now and then while the reader is awake.
 func (c *serverConn) runWatchdog() {
-	turn := c.inline.Load()
+	run := c.inline.Load()
 	next := patience
 	switch {
-	case turn&inlineMask == inlineIdle:
+	case run&inlineMask == inlineIdle:
 		next = c.period()
-	case turn == c.seen:
-		c.handOff(turn)
+	case run == c.seen:
+		c.handOff(run)
 		c.quiet = 0
 	}
-	c.seen = turn
+	c.seen = run
 	c.quiet++
 	if c.asleep.Load() {
 		c.armed.Store(false)
@@ -72,14 +72,14 @@ func (c *serverConn) arm() {
 
 // handOff gives the reader's role, if it still is at that turn, to a new
 // goroutine.
-func (c *serverConn) handOff(turn uint64) {
+func (c *serverConn) handOff(run uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.inline.CompareAndSwap(turn, nextInline(turn)) {
+	if !c.inline.CompareAndSwap(run, nextInline(run)) {
 		return
 	}
 	defer func() { go c.serve() }()
-	if turn&inlineMask == inlineMessage {
+	if run&inlineMask == inlineMessage {
 		c.currentMessage.pace.foundSlow()
 		c.inbox.hold()
 		return
@@ -144,21 +144,21 @@ func (c *serverConn) excess(size int) string {
 	defer c.tx.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n, over, held := len(c.detached), 0, c.held
+	n, answered, held := len(c.detached), 0, c.held
 	for _, j := range c.detached {
 		if j.answer.done {
 			held -= j.held
 		}
 		if j.answer.done || j.givenUp {
-			over++
+			answered++
 		}
 	}
 	switch {
-	case n-over >= limit:
+	case n-answered >= limit:
 		return fmt.Sprintf("%d calls are in flight, the limit of a connection", limit)
 	case n >= 2*limit+lingering:
 		return fmt.Sprintf("the handlers of %d calls run, of which %d are answered or cancelled; "+
-			"the limit of a connection is %d", n, over, 2*limit+lingering)
+			"the limit of a connection is %d", n, answered, 2*limit+lingering)
 	case n > 0 && held+size > c.budget:
 		return fmt.Sprintf("the requests of calls in flight take %d bytes, this one %d; the limit "+
 			"of a connection is %d", held, size, c.budget)

@@ -1,12 +1,9 @@
 package ipc
 
 import (
-	"errors"
-	"io/fs"
 	"sync"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
-	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // A Listener owns the name of a channel in a domain and accepts the clients that dial it. It is
@@ -72,28 +69,4 @@ func checkNames(channel, reply string) error {
 		return &Error{Code: CodeInvalidArgument, Outcome: NotSent, Err: err}
 	}
 	return nil
-}
-
-// asError makes an *Error of what a system call or an inner layer returned.
-func asError(err error, op string) *Error {
-	var e *Error
-	if errors.As(err, &e) {
-		c := *e
-		c.Op, c.Err = op, sys.ExplainOf(e.Err)
-		return &c
-	}
-	code := CodeUnavailable
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		code = CodeUnsupported
-	case errors.Is(err, domain.ErrName):
-		code = CodeInvalidArgument
-	case errors.Is(err, domain.ErrUnsafe), errors.Is(err, fs.ErrPermission):
-		code = CodePermissionDenied
-	case errors.Is(err, fs.ErrNotExist):
-		code = CodeNotFound
-	case sys.Exhausted(err):
-		code = CodeResourceExhausted
-	}
-	return &Error{Code: code, Op: op, Err: sys.ExplainOf(err), Outcome: NotSent}
 }

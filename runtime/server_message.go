@@ -20,13 +20,13 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 	c.messageBody = nil
 	c.rx.releaseSoon()
 	c.currentMessage = r
-	turn := c.inline.Load() | inlineMessage
-	c.inline.Store(turn)
+	run := c.inline.Load() | inlineMessage
+	c.inline.Store(run)
 	n, returned := deliveryOf(f), false
 	defer func() {
 		if !returned { // the handler ends this goroutine
 			go func() {
-				if c.received(turn, own) {
+				if c.received(run, own) {
 					c.serve()
 				}
 			}()
@@ -34,13 +34,13 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 	}()
 	c.deliver(r, &n, own)
 	returned = true
-	return c.received(turn, own)
+	return c.received(run, own)
 }
 
 // received ends the turn of a message handler. It returns false when the role went to
 // another goroutine.
-func (c *serverConn) received(turn uint64, own []byte) (reader bool) {
-	if c.inline.CompareAndSwap(turn, nextInline(turn)) {
+func (c *serverConn) received(run uint64, own []byte) (reader bool) {
+	if c.inline.CompareAndSwap(run, nextInline(run)) {
 		if cap(own) <= keepBuffer {
 			c.messageBody = own
 		}

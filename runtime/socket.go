@@ -65,7 +65,7 @@ func (l *socketLink) Notify() { l.bell.Ring() }
 func (l *socketLink) Expect() { l.bell.Expect() }
 
 // Wait implements Link.
-func (l *socketLink) Wait(look func() bool) error { return l.bell.Wait(look) }
+func (l *socketLink) Wait(recheck func() bool) error { return l.bell.Wait(recheck) }
 
 // Poke implements Link.
 func (l *socketLink) Poke() { l.bell.Poke() }

@@ -148,14 +148,14 @@ func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte
 // waitNotified passes the peer's notes on. One may be passed on that was none: who waits
 // looks again.
 func (s *stream) waitNotified() {
-	look := func() bool {
+	recheck := func() bool {
 		select {
 		case s.notified <- struct{}{}:
 		default:
 		}
 		return false
 	}
-	for s.wire.Wait(look) == nil {
+	for s.wire.Wait(recheck) == nil {
 	}
 }
 
@@ -181,13 +181,6 @@ func (s *stream) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return contextError(ctx).at(s.op)
 	}
-}
-
-// at returns e with the operation that failed.
-func (e *Error) at(op string) *Error {
-	c := *e
-	c.Op = op
-	return &c
 }
 
 // Peer says who is at the other end.

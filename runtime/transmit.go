@@ -261,14 +261,14 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 		t.released = make(chan struct{})
 	}
 	t.waits++
-	turn := t.released
+	released := t.released
 	t.mu.Unlock()
 	defer t.mu.Lock()
 	if block != nil {
 		block()
 	}
 	select {
-	case <-turn:
+	case <-released:
 		return nil
 	case <-ctx.Done():
 		e := contextError(ctx)

@@ -67,7 +67,7 @@ type wire interface {
 	// each declaration that this side sleeps or waits for room, and may do so although what it
 	// tells of has been taken meanwhile, it is not enough that look looks at
 	// the memory: it must declare anew, or have done whatever a Notify may be about.
-	Wait(look func() bool) error
+	Wait(recheck func() bool) error
 	// Poke makes the current or the next Wait of this side return.
 	Poke()
 

@@ -1,0 +1,103 @@
+package ipc
+
+// This file has no code. It explains the package to its maintainers: its words, its locks, and the
+// path of an error.
+//
+// # Words
+//
+// The source uses these words, each with one meaning. TestHouseWords refuses others for the same
+// things.
+//
+// Connections:
+//
+//   - link: one end of a fresh connection ([Link]). The handshake travels over it.
+//   - wire: the part of a link that is in use after the handshake.
+//   - notification: what [Link] calls Notify: it ends the peer's wait. The doorbell is how sockets
+//     carry it.
+//   - poke: a notification that a side sends to itself.
+//   - record: a unit of the ring. A message is one record, or several pieces.
+//   - frame: the header of a message.
+//   - handshake: the exchange of hellos that makes a connection. The client negotiates; the server
+//     accepts, or rejects.
+//   - admission: a link that a server has accepted, from then until its end. It counts towards the
+//     limit of connections once it is reserved.
+//   - down: of a connection: the reason why it ends. teardown releases its memory.
+//
+// Reading:
+//
+//   - reader: the goroutine that holds the reader role, which alone may use the receiver.
+//   - waiter: the goroutine of a client that waits for the doorbell.
+//   - recheck: the last check before a wait. It declares in the memory that this side sleeps.
+//   - park: to wait for a channel of this process, until another goroutine completes the work.
+//   - spin: to poll the ring before sleeping.
+//
+// Calls and messages:
+//
+//   - pending: a call in flight at the client.
+//   - job: a call in execution at the server.
+//   - inline: of a handler: run by the reader itself. The watchdog hands the role of a slow one to
+//     a new goroutine.
+//   - detached: of a job: run by a goroutine that does not hold the reader role.
+//   - delivery: a one-way message without its body, on its way to the handler.
+//   - gate: the interceptors of a server, which everything passes that a client starts.
+//
+// Writing:
+//
+//   - space, or room: free bytes in the ring. A writer that finds none requests it from the
+//     consumer, and waits until it is released.
+//   - gap: the unused bytes before a message that was built in the ring. [Gap] is unrelated: it is
+//     a difference of two versions of a protocol.
+//
+// Clients:
+//
+//   - resolver: what finds the server of a [Client].
+//   - connector: a goroutine of a Client that keeps the connection to one endpoint.
+//   - watch: to wait for changes of the outside, such as a folder.
+//
+// # Locks
+//
+// These are the mutexes of the package. TestHouseLocks fails if one is missing here, or if the code
+// takes them in another order.
+//
+//	Client.mu           links, endpoints and the current server of a client
+//	Server.mu           listeners, admissions and connections of a server
+//	socketListener.mu   the files of a channel
+//	transmitter.mu      the producer of a ring
+//	serverConn.mu       the detached jobs of a connection
+//	inbox.mu            messages that wait for their handler
+//	callTable.mu        idle places for calls
+//	callEnd.mu          the end of a context
+//	spareBody.mu        a spare buffer
+//	catalogue.mu        the names of declared methods
+//	stream.mu           the memory of a stream, during one operation
+//
+// A goroutine that holds one may take:
+//
+//	Server.mu before socketListener.mu
+//	transmitter.mu before serverConn.mu
+//	serverConn.mu before inbox.mu
+//	serverConn.mu before callEnd.mu
+//
+// All other pairs are never held together. Code of the user runs under these only:
+//
+//   - [Resolver.Resolve] under Client.mu;
+//   - the callbacks that build a message in place, under transmitter.mu;
+//   - the callbacks of [StreamWriter.Write] and [StreamReader.Read], under stream.mu;
+//   - the handler of the logger, under Server.mu, if a listener cannot be closed.
+//
+// Contexts may take locks of their own in their methods Done and Err. No lock above, except
+// callEnd.mu, is taken by a context of this package.
+//
+// # The path of an error
+//
+// An operation that fails ends with an [*Error] that is finished in three steps, in this order:
+//
+//  1. The code that finds the fault makes the Error, with a code and a text, and with the outcome
+//     if the operation is a call. A failure of the system becomes one by asError.
+//  2. The connection decides on the outcome, if only it knows: Conn.teardown, Conn.giveUp.
+//  3. The exported method adds the operation: Error.in for calls and messages, Error.at for
+//     streams, asError for everything that makes a connection.
+//
+// An Error that goes to the peer is reduced to code, outcome and text by errorFrame or refusalOf,
+// and becomes an Error again by remoteError. All of these are in errors.go, except for those that
+// belong to one message of the protocol.

@@ -1,0 +1,77 @@
+package ipc
+
+import (
+	"context"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+)
+
+// A ReplyBuilder sends the reply of a call that is handled in place.
+type ReplyBuilder struct {
+	c    *serverConn
+	j    *job
+	sent bool
+}
+
+// Build builds the reply in the ring: size is as for an InPlaceCall. build is
+// given the sequence numbers of the reply and of the request that it answers.
+// It must be called once, and only if the handler then returns nil.
+func (r *ReplyBuilder) Build(size int,
+	build func(b *flatbuffers.Builder, seq, refSeq uint64)) error {
+	if r.sent {
+		return Errorf(CodeInternal, "the handler replied twice")
+	}
+	if why := r.c.down.Load(); why != nil {
+		return why
+	}
+	f := frame{kind: kindReply, id: r.j.frame.id}
+	if err := r.c.stamp(r.j, &f); err != nil {
+		return err
+	}
+	r.c.beginReply(r.j)
+	defer r.c.endReply(r.j)
+	werr := r.c.tx.writeInPlace(context.Background(), &f, inPlaceBody{r.j.builder, size,
+		func(b *flatbuffers.Builder) {
+			defer logPanic(r.c.log)
+			build(b, r.j.frame.seq, r.j.frame.seq)
+		}}, &r.j.answer, func() { r.c.handOffBeforeWait(r.j) })
+	if werr != nil {
+		e := *werr
+		e.Outcome = Executed // the handler runs; it is the reply that was not sent
+		return &e
+	}
+	r.sent = true
+	return nil
+}
+
+// HandleInPlace routes calls of m to f, which verifies and reads the request
+// where it is and builds the reply in the ring. The request is a copy unless
+// the server was made with WithTrustedClients; then it lies in the ring, and
+// f holds up the other calls of its connection. Neither may be kept. The
+// server's interceptors run around f, with a ServerCall without Request and Reply; the
+// reply is on its way when f has built it, so an interceptor can refuse the call
+// before f, and no longer after it.
+func HandleInPlace[Req, Rep any](m *Method[Req, Rep],
+	f func(ctx context.Context, req []byte, reply *ReplyBuilder) error) Route {
+	return Route{codec: codec{id: m.info.ID, name: m.info.Name, method: &m.info}, inPlace: f}
+}
+
+// WithTrustedClients lets handlers made by HandleInPlace read requests where the
+// client wrote them and can still change them.
+func WithTrustedClients() ServerOption {
+	return serverOption(func(c *serverConfig) { c.trusted = true })
+}
+
+// callInPlace runs a handler that replies by itself, behind the gate.
+func (c *serverConn) callInPlace(j *job) error {
+	j.reply = ReplyBuilder{c: c, j: j}
+	err := j.route.inPlace(c, j)
+	switch {
+	case err != nil && j.reply.sent:
+		c.log.Warn("handler failed after its reply", "method", j.route.name, "err", err)
+		return nil
+	case err == nil && !j.reply.sent:
+		return Errorf(CodeInternal, "the handler of %s did not reply", j.route.name)
+	}
+	return err
+}

@@ -1,0 +1,98 @@
+package ipc
+
+import (
+	"context"
+	"encoding/binary"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+)
+
+// shortInPlace is the length of a record up to which a message is built in the memory of its
+// builder and copied. That is faster: a builder reads what it has written, and in the ring it waits
+// for each cache line, which the peer has read last. The copy leaves no gap that the peer reads.
+const shortInPlace = 256
+
+// An inPlaceBody describes a body that is built in the ring.
+type inPlaceBody struct {
+	builder *flatbuffers.Builder
+	size    int // expected, in bytes
+	build   func(*flatbuffers.Builder)
+}
+
+// encode builds the body with its builder, in the builder's own memory.
+func (m inPlaceBody) encode() ([]byte, *Error) {
+	return encode(m.builder, func() error { m.build(m.builder); return nil })
+}
+
+// writeInPlace is like write, but builds the body in the ring. A body that is short, longer than
+// expected, or too long for one record is built in the builder's own memory and copied. Other
+// writers wait while the body is built.
+func (t *transmitter) writeInPlace(ctx context.Context, f *frame, m inPlaceBody, at *sent,
+	block func()) (err *Error) {
+	head := f.size() + gapLen
+	n := (head + max(m.size, 0) + 7) &^ 7
+	if n > t.place || n <= shortInPlace {
+		body, err := m.encode()
+		if err != nil {
+			return err
+		}
+		return t.write(ctx, f, body, at, block)
+	}
+	t.mu.Lock()
+	slot, err := t.reserve(ctx, n, block)
+	if err != nil {
+		t.mu.Unlock()
+		return err
+	}
+	own := m.builder.Bytes
+	body, err := t.buildIn(slot[head:n:n], m)
+	if err != nil || !within(body, slot[head:]) {
+		t.mu.Unlock()
+		defer func() { m.builder.Bytes = own }()
+		if err != nil {
+			return err
+		}
+		return t.write(ctx, f, body, at, block) // the builder has grown out of the slot
+	}
+	m.builder.Bytes = own
+	if len(body) > t.limit {
+		t.mu.Unlock()
+		return t.tooLarge(len(body))
+	}
+	f.put(slot)
+	binary.NativeEndian.PutUint64(slot[f.size():], uint64(n-head-len(body)))
+	if at != nil {
+		*at = sent{true, t.ring.Position()}
+	}
+	t.messages++
+	t.bytes += uint64(len(body))
+	wake := t.commit(f.kind|tagGap, n)
+	t.mu.Unlock()
+	if wake {
+		t.wire.Notify()
+	}
+	return nil
+}
+
+// buildIn builds a body in slot. The caller must hold t.mu, and restore the builder's own memory
+// afterwards. If build ends its goroutine (runtime.Goexit), buildIn restores the memory and
+// releases t.mu.
+func (t *transmitter) buildIn(slot []byte, m inPlaceBody) (body []byte, err *Error) {
+	own, returned := m.builder.Bytes, false
+	defer func() {
+		if !returned {
+			m.builder.Bytes = own
+			t.mu.Unlock()
+		}
+	}()
+	m.builder.Bytes = slot
+	body, err = m.encode()
+	returned = true
+	return body, err
+}
+
+// within reports whether body, which a builder has finished, ends at the end of slot. The body of a
+// builder that has grown lies in other memory.
+func within(body, slot []byte) bool {
+	return len(body) > 0 && len(body) <= len(slot) && &body[len(body)-1] == &slot[len(slot)-1]
+}
