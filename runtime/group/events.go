@@ -28,9 +28,10 @@ const (
 	Adopted                    // the supervisor took over a replica of an earlier supervisor
 	Evicted                    // such a replica had no place in the group, and was killed
 	InSync                     // a replica has the whole state
-	OutOfSync                  // a replica lacks part of the state, and cannot become the primary
-	StateLost                  // changes that were answered are lost
-	FileLost                   // the group's file is gone or damaged, and is created again
+	// a replica lacks part of the state, and cannot become the primary; Err is an *OutOfSyncError
+	OutOfSync
+	StateLost // changes that were answered are lost
+	FileLost  // the group's file is gone or damaged, and is created again
 	// a request that ended the processes that executed it is refused for a while
 	Quarantined
 )
@@ -55,7 +56,7 @@ type Event struct {
 	PID     int
 	Epoch   uint64
 	Cause   string        // for people
-	Err     error         // for Died and Suspected often a *ReplicaError
+	Err     error         // for Died and Suspected often a *ReplicaError; see OutOfSync
 	Delay   time.Duration // of a restart, or of a quarantine
 }
 

@@ -53,8 +53,19 @@ const (
 	offAccused     = 136 // of a primary: a standby that it wants replaced
 	offSynced      = 192 // of all: the epoch in which it got the whole state, 0, or broken
 
-	offAccusation = 1024 // of a primary: why, a text; written before offAccused
-	offRequests   = 3072 // of all: a word for each request that it executes
+	// Of a primary: its stamps about standbys, see outofsync.go. First a word for each place.
+	offLosses        = 256
+	offJoins         = 448
+	offAttempts      = 640
+	offLossTextOf    = 832 // the stamp that has the text
+	offAttemptTextOf = 840
+
+	offAccusation  = 1024 // of a primary: why, a text; written before offAccused
+	accusationRoom = 1024
+	offLossText    = 2056
+	offAttemptText = 2560
+	stampTextRoom  = 496
+	offRequests    = 3072 // of all: a word for each request that it executes
 )
 
 // pageSize is the size of each part of the group's file.
@@ -362,23 +373,20 @@ func (p *page) remove(service string) (err error) {
 	return sys.JoinErrors(err, p.close())
 }
 
-// longestText is the length of the longest text in a page.
-const longestText = 1024
-
-// setText writes a text into a page, at most longestText bytes of it. The caller must then store a
-// word that tells the reader of the text.
-func setText(mem []byte, off int, s string) {
+// setText writes a text into a page, at most room bytes of it. The caller must then store a word
+// that tells the reader of the text.
+func setText(mem []byte, off, room int, s string) {
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
-	s = s[:min(len(s), longestText)]
+	s = s[:min(len(s), room)]
 	copy(mem[off+8:], s)
 	wordAt(mem, off).Store(uint64(len(s)))
 }
 
 // text reads a text of a page, which may change at the same time.
-func text(mem []byte, off int) string {
+func text(mem []byte, off, room int) string {
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
 	defer sys.CatchFault(debug.SetPanicOnFault(true))
-	n := min(wordAt(mem, off).Load(), longestText)
+	n := min(wordAt(mem, off).Load(), uint64(room))
 	return strings.ToValidUTF8(string(mem[off+8:][:n]), "?")
 }

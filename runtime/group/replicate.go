@@ -234,7 +234,7 @@ func (r *replicator) tell() {
 
 // accuse makes the supervisor replace a standby that does not act as the primary does.
 func (r *replicator) accuse(s *standby, why error) {
-	setText(r.replica.place, offAccusation, why.Error())
+	setText(r.replica.place, offAccusation, accusationRoom, why.Error())
 	r.word(offAccused).Store(accusation(s.place, s.rec.Incarnation))
 	r.tell()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type primary struct {
 	joined   int                 // number of standbys in sync
 	mask     uint64              // the set to publish, by place
 	open     bool                // mask is published; false until the reign has begun
+	stamps   uint64              // counts the stamps for the supervisor, see outofsync.go
 	ended    error
 }
 
@@ -106,7 +108,14 @@ func (p *primary) watchStandbys() {
 }
 
 func (p *primary) watchStandbysOnce() {
+	compared := false
 	for ev, err := range p.r.replica.reg.Watch(p.ctx, p.r.replica.service) {
+		// The watch has looked: it yields the record of this process at least. It will report the
+		// end of every standby that it has seen, and of those only.
+		if !compared && err == nil {
+			compared = true
+			err = p.forgetGone()
+		}
 		switch {
 		case p.ctx.Err() != nil:
 			return
@@ -119,6 +128,25 @@ func (p *primary) watchStandbysOnce() {
 			p.disappeared(ev.Record)
 		}
 	}
+}
+
+// forgetGone ends the sessions with standbys that are not registered any more. Those that vanished
+// before the watch of the registry began are in no event.
+func (p *primary) forgetGone() error {
+	recs, err := p.r.replica.reg.List(p.r.replica.service)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.standbys {
+		if !slices.ContainsFunc(recs, func(rec registry.Record) bool {
+			return rec.Name == s.rec.Name && rec.Incarnation == s.rec.Incarnation
+		}) {
+			p.forget(s)
+		}
+	}
+	return nil
 }
 
 // appeared starts to keep a registered standby in sync, and returns the standby if it is new.
@@ -393,6 +421,7 @@ func (p *primary) join(ses *session) {
 	ses.joined = true
 	p.joined++
 	p.mask |= 1 << ses.standby.place
+	p.stamp(stampOfJoin, ses.standby, nil)
 	p.publish()
 	p.advance()
 	p.changed.Broadcast()
@@ -411,6 +440,7 @@ func (p *primary) drop(ses *session, why error) {
 		ses.joined = false
 		p.joined--
 		p.mask &^= 1 << ses.standby.place
+		p.stamp(stampOfLoss, ses.standby, why)
 		p.publish()
 	}
 	p.advance()

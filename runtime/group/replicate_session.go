@@ -62,7 +62,12 @@ func (s *standby) keepInSync() {
 	defer hear()
 	for failures := 0; s.ctx.Err() == nil; failures++ {
 		began := time.Now()
-		err := s.runSession(hear)
+		joined, err := s.runSession(hear)
+		if !joined && s.ctx.Err() == nil {
+			s.primary.mu.Lock()
+			s.primary.stamp(stampOfAttempt, s, err)
+			s.primary.mu.Unlock()
+		}
 		hear()
 		if s.ctx.Err() != nil {
 			return
@@ -85,50 +90,51 @@ func (s *standby) keepInSync() {
 }
 
 // runSession runs one session, from the connection until its end or until the standby is dropped.
-func (s *standby) runSession(hear func()) error {
+// joined is true if the standby joined the set.
+func (s *standby) runSession(hear func()) (joined bool, err error) {
 	r := s.primary.r
 	ctx, cancel := r.within(s.ctx, 0)
 	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.replica.dir.Path()),
 		ipc.WithMaxMessage(longestPacket))
 	cancel()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
 	ses := &session{standby: s, primary: s.primary, conn: conn, id: rand.Uint64(),
 		lost: make(chan error, 1)}
 	if err := ses.meet(); err != nil {
-		return err
+		return false, err
 	}
 	snapshot, at, fresh, err := ses.begin()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() {
 		s.primary.mu.Lock()
 		defer s.primary.mu.Unlock()
-		s.primary.drop(ses, errGone)
+		s.primary.drop(ses, err)
 	}()
 	if snapshot != nil {
 		if fresh {
 			hear() // a reign does not wait for a snapshot
 		}
 		if err := ses.install(snapshot, at); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if err := ses.catchUp(); err != nil {
-		return err
+		return false, err
 	}
 	hear()
 	ses.send(0) // the changes made meanwhile; from then on calls send the queue
 	select {
 	case err := <-ses.lost:
-		return err
+		return true, err
 	case <-conn.Done():
-		return conn.Err()
+		return true, conn.Err()
 	case <-s.ctx.Done():
-		return s.ctx.Err()
+		return true, s.ctx.Err()
 	}
 }
 
@@ -154,7 +160,7 @@ func (ses *session) begin() (snapshot []byte, at position, fresh bool, err error
 			return err
 		})
 		if err != nil {
-			return nil, at, fresh, fmt.Errorf("take a snapshot: %w", err)
+			return nil, at, fresh, fmt.Errorf("%w: take a snapshot: %w", errSnapshot, err)
 		}
 		if snapshot == nil {
 			snapshot = []byte{}
@@ -179,6 +185,11 @@ func (ses *session) install(snapshot []byte, at position) error {
 		b = binary.LittleEndian.AppendUint64(b, uint64(offset))
 		if _, err := ses.call(methodInstall, append(b, snapshot[offset:offset+n]...),
 			noLimit); err != nil {
+			var failure *ipc.Error
+			if errors.As(err, &failure) && failure.Remote &&
+				failure.Code == ipc.CodeFailedPrecondition {
+				err = fmt.Errorf("%w: %w", errSnapshot, err)
+			}
 			return fmt.Errorf("install a snapshot: %w", err)
 		}
 		if offset += n; offset == len(snapshot) {
@@ -320,14 +331,15 @@ const noLimit = -1
 // call makes a call to the standby, which has AckTimeout for it in addition to its work.
 func (ses *session) call(m *ipc.Method[packet, packet], body []byte,
 	work time.Duration) ([]byte, error) {
-	h := head{epoch: ses.primary.epoch, place: ses.primary.r.replica.index, session: ses.id}
+	h := head{epoch: ses.primary.epoch, place: ses.primary.r.replica.index,
+		incarnation: ses.standby.rec.Incarnation, session: ses.id}
 	ctx := ses.standby.ctx
 	if work != noLimit {
 		within, cancel := ses.primary.r.within(ctx, work)
 		defer cancel()
 		ctx = within
 	}
-	req := packet{append(h.append(make([]byte, 0, 24+len(body))), body...)}
+	req := packet{append(h.append(make([]byte, 0, headSize+len(body))), body...)}
 	rep, err := ipc.Invoke(ctx, ses.conn, m, &req)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"os"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -44,8 +45,13 @@ func (r *replicator) standbyService() *ipc.Service {
 		handle(methodApply, r.execute), handle(methodSeal, r.seal))
 }
 
-// obey returns an error unless h is from the primary of the present reign.
+// obey returns an error unless h is from the primary of the present reign, and meant for this
+// process.
 func (r *replicator) obey(h head) error {
+	if h.incarnation != r.replica.incarnation {
+		return ipc.Errorf(ipc.CodeFenced, "process %d has taken the place of the %s that is meant",
+			os.Getpid(), r.replica.Name())
+	}
 	now := r.replica.page.reign()
 	if now.primary != h.place || now.epoch != h.epoch || h.place == r.replica.index {
 		return ipc.Errorf(ipc.CodeFenced, "%s obeys the primary of epoch %d, place %d",

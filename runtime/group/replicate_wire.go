@@ -16,7 +16,7 @@ import (
 // the same runtime, so the protocol is internal: four calls of little-endian numbers, as the only
 // vector of a buffer.
 //
-//	all      head: epoch, place of the primary, session
+//	all      head: epoch, place of the primary, incarnation of the standby, session
 //	enter    -> position of the standby's state, 1 if it is whole
 //	install  position, length, offset, piece of the snapshot
 //	apply    entries: index, method, length, request -> a digest of each reply
@@ -58,10 +58,10 @@ func decodePacket(buf []byte, p *packet) error {
 // replicaProtocol describes these calls. Their packets have a version, which any change of the
 // format above must change, so that replicas of different runtimes do not misread each other.
 var replicaProtocol = newProtocol("ipcgen.Replica", `service ipcgen.Replica
-method Enter ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
-method Install ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
-method Apply ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
-method Seal ipcgen.ReplicaPacket1 ipcgen.ReplicaPacket1
+method Enter ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
+method Install ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
+method Apply ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
+method Seal ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
 `)
 
 func replicaMethod(name string) *ipc.Method[packet, packet] {
@@ -93,16 +93,24 @@ var (
 	methodSeal    = replicaMethod("Seal")
 )
 
-// A head begins every request.
+// A head begins every request. The channel of a standby has the name of its replica, so a process
+// that has taken the place of a dead one answers under the same name. The incarnation says which
+// process the primary means, and no other process obeys: otherwise the primary, which may learn
+// late of the death, would take the new process for the dead one, count on it, and drop it when it
+// learns of the death.
 type head struct {
-	epoch   uint64
-	place   int
-	session uint64
+	epoch       uint64
+	place       int    // of the primary
+	incarnation uint64 // of the standby
+	session     uint64
 }
+
+const headSize = 32
 
 func (h head) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, h.epoch)
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.place))
+	b = binary.LittleEndian.AppendUint64(b, h.incarnation)
 	return binary.LittleEndian.AppendUint64(b, h.session)
 }
 
@@ -184,10 +192,10 @@ func (c *cutter) u64() uint64 {
 }
 
 func (c *cutter) head() (head, error) {
-	if len(c.rest) < 24 {
+	if len(c.rest) < headSize {
 		return head{}, errPacket
 	}
-	return head{c.u64(), int(int32(c.u64())), c.u64()}, nil
+	return head{c.u64(), int(int32(c.u64())), c.u64(), c.u64()}, nil
 }
 
 func (c *cutter) position() position { return position{c.u64(), c.u64()} }

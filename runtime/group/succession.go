@@ -2,7 +2,6 @@ package group
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -175,56 +174,4 @@ func (s *supervisor) watchSync(dir *sys.DirWatch) {
 			return
 		}
 	}
-}
-
-// checkSync reports which replicas came in sync or fell out of it, and suspects replicas that were
-// accused or whose state is broken.
-func (s *supervisor) checkSync() {
-	if s.cfg.Replication == nil || s.stopping != nil {
-		return
-	}
-	mask := s.page.inSync(s.reign.epoch)
-	for _, r := range s.replicas {
-		synced := r.proc != nil && mask&(1<<r.index) != 0 && s.page.whole(r.index)
-		if synced != r.synced {
-			r.synced = synced
-			if synced {
-				s.report(Event{Kind: InSync, Replica: r.name, PID: r.proc.pid})
-			} else if r.proc != nil {
-				s.report(Event{Kind: OutOfSync, Replica: r.name, PID: r.proc.pid})
-			}
-			s.expectSync(r)
-		}
-		if s.page.placeWord(r.index, offSynced) == broken {
-			s.suspect(r, "could not restore the state")
-		}
-	}
-	if p := s.reign.primary; p != none {
-		accused := s.page.placeWord(p, offAccused)
-		for _, r := range s.replicas {
-			if accused == accusation(r.index, r.incarnation) {
-				s.suspect(r, "does not answer as the primary does: "+
-					text(s.page.home(p).mem, placeOffset(p)+offAccusation))
-			}
-		}
-	}
-}
-
-// expectSync suspects a ready replica that is out of sync for too long while there is a primary.
-func (s *supervisor) expectSync(r *managedReplica) {
-	if s.cfg.Replication == nil || r.state != ready || r.synced {
-		return
-	}
-	p, epoch := r.proc, s.reign.epoch
-	time.AfterFunc(s.cfg.Replication.SyncTimeout, func() {
-		s.do(func() {
-			switch {
-			case r.proc != p || r.synced || s.reign.primary == r.index || s.stopping != nil:
-			case s.reign.epoch != epoch || !s.begun():
-				s.expectSync(r) // not the replica's fault yet
-			default:
-				s.suspect(r, fmt.Sprintf("was out of sync for %v", s.cfg.Replication.SyncTimeout))
-			}
-		})
-	})
 }

@@ -83,6 +83,7 @@ type managedReplica struct {
 	trouble     error    // how the previous process failed; nil once another is ready
 	stranger    int      // pid of a stranger that has the replica's name
 	synced      bool     // it has the state, in a group that replicates
+	lossSeen    uint64   // the stamp of its last loss that was seen, see outofsync.go
 	implicated  []uint64 // methods whose requests the last dead process was executing
 }
 
