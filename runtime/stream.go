@@ -232,7 +232,8 @@ type StreamWriter struct {
 	*stream
 	w      *shm.BlockWriter
 	policy StreamPolicy
-	block  int
+	block  int // length of the longest one
+	depth  int // how many are kept
 }
 
 // Write lets fill write the next block where the reader will read it: the
@@ -257,7 +258,10 @@ func (w *StreamWriter) Write(ctx context.Context, n int,
 		if done || err != nil {
 			return err
 		}
-		if err := w.wait(ctx); err != nil && err != io.EOF {
+		start := time.Now()
+		err = w.wait(ctx)
+		w.spin.slept(time.Since(start))
+		if err != nil && err != io.EOF {
 			return err
 		}
 	}
@@ -283,8 +287,13 @@ func (w *StreamWriter) tryWrite(size int,
 		return false, w.readerEnded()
 	default:
 	}
+	s := spin{p: &w.spin}
+	for w.policy == StreamBlock && !w.w.Room(w.ahead(&s)) && s.more() {
+	}
 	block, ok := w.w.Reserve()
-	if !ok {
+	if ok {
+		s.paid()
+	} else {
 		if w.policy == StreamFail {
 			return false,
 				&Error{Code: CodeResourceExhausted, Op: w.op, Outcome: NotSent,
@@ -306,6 +315,15 @@ func (w *StreamWriter) tryWrite(size int,
 		w.wire.Notify()
 	}
 	return true, nil
+}
+
+// ahead is how much room a writer that spins looks for: for one block at first, and then for a
+// quarter of the stream, as each look takes the cache line from a reader that has enough to read.
+func (w *StreamWriter) ahead(s *spin) int {
+	if s.polls == 0 {
+		return 1
+	}
+	return max(1, w.depth/4)
 }
 
 // Close ends the stream as it is meant to end: the reader gets what was written before,
@@ -538,7 +556,7 @@ func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o S
 		return nil, sys.JoinErrors(err, s.Close())
 	}
 	s.ends = writerEnds{w}
-	return &StreamWriter{s, w, o.Policy, g.Block}, nil
+	return &StreamWriter{s, w, o.Policy, g.Block, g.Depth}, nil
 }
 
 // OpenStreamReader opens a stream from the server of a channel, for reading.
@@ -755,7 +773,7 @@ func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry,
 	b, err := shm.NewBlockWriter(mem, g, policy == StreamOverwrite)
 	return func(ctx context.Context, s *stream) error {
 		s.ends = writerEnds{b}
-		return r.write(ctx, &StreamWriter{s, b, policy, g.Block})
+		return r.write(ctx, &StreamWriter{s, b, policy, g.Block, g.Depth})
 	}, err
 }
 

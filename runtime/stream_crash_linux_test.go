@@ -20,16 +20,26 @@ import (
 // TestCrashStream kills and stops one side of a stream at every store, as a client and as a server,
 // as the reader and as the writer. The other side is told of the end that is the case.
 func TestCrashStream(t *testing.T) {
+	t.Run("that waits", func(t *testing.T) { crashStream(t, shortStream) })
+	t.Run("that overwrites", func(t *testing.T) { crashStream(t, overwriting, lossyEnv+"=1") })
+}
+
+// crashStream is TestCrashStream for streams of one kind, which a child opens in env.
+func crashStream(t *testing.T, o ipc.StreamOptions, env ...string) {
 	inDomain := func() (string, ipc.RendezvousOption) {
 		path := filepath.Join(t.TempDir(), "d")
 		return path, ipc.WithDomain(path)
 	}
 	read := func(ctx context.Context, r *ipc.StreamReader) error {
-		n, err := blocksUntil(ctx, r)
+		n, err := blocksUntil(ctx, r, o)
 		if err == io.EOF && n != streamLength {
 			t.Errorf("io.EOF after %d blocks of %d", n, streamLength)
 		}
 		return err
+	}
+	writes, reads := "block index", "block release"
+	if o.Policy == ipc.StreamOverwrite {
+		writes, reads = "block cleared", "block unclaimed"
 	}
 	t.Run("a client that writes", func(t *testing.T) {
 		path, d := inDomain()
@@ -39,13 +49,13 @@ func TestCrashStream(t *testing.T) {
 				results <- read(ctx, r)
 				return nil
 			}))
-		crashAtEachPoint(t, "opener", path, orderly, func() error { return <-results },
-			endEnv+"=close", sideEnv+"=writer")
+		crashAtEachPoint(t, "opener", writes, path, orderly, func() error { return <-results },
+			append(env, endEnv+"=close", sideEnv+"=writer")...)
 	})
 	t.Run("a server that writes", func(t *testing.T) {
 		path, d := inDomain()
-		crashAtEachPoint(t, "streamer", path, orderly, func() error {
-			r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, shortStream, d)
+		crashAtEachPoint(t, "streamer", writes, path, orderly, func() error {
+			r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, o, d)
 			if err != nil {
 				return err
 			}
@@ -61,13 +71,13 @@ func TestCrashStream(t *testing.T) {
 				results <- writesUntil(ctx, w)
 				return nil
 			}))
-		crashAtEachPoint(t, "opener", path, noMore, func() error { return <-results },
-			endEnv+"=close")
+		crashAtEachPoint(t, "opener", reads, path, noMore, func() error { return <-results },
+			append(env, endEnv+"=close")...)
 	})
 	t.Run("a server that reads", func(t *testing.T) {
 		path, d := inDomain()
-		crashAtEachPoint(t, "streamer", path, noMore, func() error {
-			w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, shortStream, d)
+		crashAtEachPoint(t, "streamer", reads, path, noMore, func() error {
+			w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, o, d)
 			if err != nil {
 				return err
 			}
@@ -78,9 +88,9 @@ func TestCrashStream(t *testing.T) {
 }
 
 // crashAtEachPoint runs a child once for each point of a stream that it reaches, and as often as
-// crashRounds says, in which it is killed there, and stopped and continued. use returns how the
-// stream ends for this process: as meant, unless the child was killed.
-func crashAtEachPoint(t *testing.T, role, path string, meant ending, use func() error,
+// crashRounds says, in which it is killed there, and stopped and continued. The point must is among
+// them. use returns how the stream ends for this process: as meant, unless the child was killed.
+func crashAtEachPoint(t *testing.T, role, must, path string, meant ending, use func() error,
 	env ...string) {
 	var said bytes.Buffer
 	c := newChild(t, role, path, append(env, sys.CrashEnv+"=list")...)
@@ -96,7 +106,7 @@ func crashAtEachPoint(t *testing.T, role, path string, meant ending, use func() 
 	})
 	if !slices.Contains(points, "block text") || !slices.Contains(points, "block end") ||
 		!slices.Contains(points, "block ended") ||
-		!slices.Contains(points, "block index") && !slices.Contains(points, "block unclaimed") {
+		!slices.Contains(points, must) {
 		t.Fatalf("%s reaches only %q", role, points)
 	}
 	ends := make(map[string]int)

@@ -24,11 +24,16 @@ import (
 const (
 	endEnv  = "IPC_TEST_END"
 	sideEnv = "IPC_TEST_SIDE"
+	// lossyEnv makes a child open a stream whose writer overwrites.
+	lossyEnv = "IPC_TEST_LOSSY"
 
 	streamLength = 50
 )
 
 var shortStream = ipc.StreamOptions{Depth: 4, Payload: 64}
+
+// overwriting is shortStream with blocks that are lost.
+var overwriting = ipc.StreamOptions{Depth: 4, Payload: 64, Policy: ipc.StreamOverwrite}
 
 // writeAll writes the whole stream.
 func writeAll(ctx context.Context, w *ipc.StreamWriter) error {
@@ -110,15 +115,19 @@ func openerRole(domain ipc.RendezvousOption) error {
 		CloseWithError(error) error
 	}
 	var err error
+	o := shortStream
+	if os.Getenv(lossyEnv) != "" {
+		o = overwriting
+	}
 	if os.Getenv(sideEnv) == "writer" {
 		var w *ipc.StreamWriter
-		if w, err = ipc.OpenStreamWriter(ctx, "echo", blockStream, shortStream,
+		if w, err = ipc.OpenStreamWriter(ctx, "echo", blockStream, o,
 			domain); err == nil {
 			end, err = w, writeAll(ctx, w)
 		}
 	} else {
 		var r *ipc.StreamReader
-		if r, err = ipc.OpenStreamReader(ctx, "echo", blockStream, shortStream,
+		if r, err = ipc.OpenStreamReader(ctx, "echo", blockStream, o,
 			domain); err == nil {
 			end, err = r, readAll(ctx, r)
 		}
@@ -168,13 +177,16 @@ func (want ending) check(t *testing.T, err error) {
 	}
 }
 
-// blocksUntil reads until the end.
-func blocksUntil(ctx context.Context, r *ipc.StreamReader) (n uint64, err error) {
+// blocksUntil reads until the end, and returns how many blocks were written before it.
+func blocksUntil(ctx context.Context, r *ipc.StreamReader, o ipc.StreamOptions) (n uint64,
+	err error) {
 	for ; ; n++ {
-		if got, lost, err := readBlock(ctx, r); err != nil {
+		got, lost, err := readBlock(ctx, r)
+		if err != nil {
 			return n, err
-		} else if got != n || lost != 0 {
-			return n, fmt.Errorf("block %d where %d should be", got, n)
+		}
+		if n += lost; got != n || lost != 0 && o.Policy != ipc.StreamOverwrite {
+			return n, fmt.Errorf("block %d where %d should be, %d lost", got, n, lost)
 		}
 	}
 }
@@ -219,7 +231,7 @@ func TestServerEndsStream(t *testing.T) {
 			}
 			defer r.Close()
 			for range 2 { // the end stays what it is
-				n, err := blocksUntil(t.Context(), r)
+				n, err := blocksUntil(t.Context(), r, shortStream)
 				want.reader.check(t, err)
 				if n != streamLength && n != 0 {
 					t.Errorf("%d blocks", n)
@@ -264,7 +276,7 @@ func TestClientEndsStream(t *testing.T) {
 			serve(t, ipc.WithDomain(path),
 				ipc.HandleStreamReader(blockStream,
 					func(ctx context.Context, r *ipc.StreamReader) error {
-						n, err := blocksUntil(ctx, r)
+						n, err := blocksUntil(ctx, r, shortStream)
 						if n != streamLength {
 							t.Errorf("%d blocks", n)
 						}
@@ -307,7 +319,7 @@ func TestCloseDuringStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	read, written := make(chan error, 1), make(chan error, 1)
-	go func() { _, err := blocksUntil(t.Context(), r); read <- err }()
+	go func() { _, err := blocksUntil(t.Context(), r, shortStream); read <- err }()
 	go func() { written <- writesUntil(t.Context(), w) }()
 	for range 2 {
 		if err := errors.Join(r.Close(), w.Close()); err != nil {

@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -17,6 +18,10 @@ import (
 // the index entry; the writer clears the entry and then loads the claim. At least one of them
 // therefore sees the other. A writer that sees the claim leaves that slot alone until the claim
 // changes. A reader that sees the cleared entry has lost the block. Neither side ever waits.
+//
+// A writer that does not overwrite removes only blocks that the reader has released. Nothing has to
+// be decided then: there are no claims, and no entries are cleared, which saves five of the seven
+// exchanges per block.
 
 // Offsets of the words of a stream.
 const (
@@ -134,7 +139,12 @@ func blockWordsOf(mem []byte, g BlockGeometry) (blockWords, error) {
 }
 
 func (w *blockWords) entry(number uint64) *interleave.Uint64 {
-	return word(w.mem, offBlockIndex+number%uint64(w.geo.Depth)*8)
+	return w.entryAt(number % uint64(w.geo.Depth))
+}
+
+// entryAt returns the entry of the numbers that are at, modulo the depth.
+func (w *blockWords) entryAt(at uint64) *interleave.Uint64 {
+	return word(w.mem, offBlockIndex+at*8)
 }
 
 // slot returns the memory of slot i, which must exist.
@@ -149,8 +159,8 @@ type BlockWriter struct {
 	overwrite bool
 
 	// The fields below are private, so the peer cannot change them.
-	next, first uint64
-	slotOf      []int // by number modulo the depth
+	next, first uint64 // first is that of the oldest block whose slot is not free
+	slotOf      []int  // by number modulo the depth
 	free        []int
 	current     int    // the reserved slot; -1 for none
 	lent        int    // the reader's slot that is not in the index any more; -1 for none
@@ -190,11 +200,34 @@ func (b *BlockWriter) Reserve() (block []byte, ok bool) {
 	return b.w.slot(b.current)[slotHeader:], true
 }
 
-// reclaim removes the oldest block from the index and takes its slot back, if it can.
+// reclaim takes slots back, if it can: those of all blocks that were released, or that of the
+// oldest block, which it removes from the index, if it may overwrite.
 func (b *BlockWriter) reclaim() bool {
-	if !b.overwrite && b.w.head.Load() <= b.first {
+	if b.overwrite {
+		b.remove()
+		return true
+	}
+	head := b.w.head.Load()
+	if head <= b.first {
 		return false
 	}
+	for ; b.first < min(head, b.next); b.first++ { // a reader that lies harms itself
+		b.free = append(b.free, b.slotOf[b.first%uint64(b.w.geo.Depth)])
+	}
+	return true
+}
+
+// Room reports whether Reserve and Commit would succeed n times, at most as often as the depth of
+// the stream, without further calls of the reader's Release.
+func (b *BlockWriter) Room(n int) bool {
+	depth := uint64(b.w.geo.Depth)
+	return b.overwrite || b.next-b.first+uint64(n) <= depth ||
+		b.next-min(b.w.head.Load(), b.next)+uint64(n) <= depth
+}
+
+// remove removes the oldest block from the index and takes its slot back, unless the reader reads
+// it.
+func (b *BlockWriter) remove() {
 	k := b.first
 	b.first++
 	hook("block first")
@@ -213,7 +246,6 @@ func (b *BlockWriter) reclaim() bool {
 	} else {
 		b.free = append(b.free, slot)
 	}
-	return true
 }
 
 // Commit publishes the first n bytes of the reserved block. It panics if no block is reserved or n
@@ -224,10 +256,16 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 	}
 	slot := b.w.slot(b.current)
 	hook("block length")
-	word(slot, 0).Store(uint64(n))
-	b.slotOf[b.next%uint64(b.w.geo.Depth)] = b.current
+	binary.NativeEndian.PutUint64(slot, uint64(n))
+	at := b.next % uint64(b.w.geo.Depth)
+	b.slotOf[at] = b.current
 	hook("block index")
-	b.w.entry(b.next).Store((b.next+1)<<slotBits | uint64(b.current))
+	entry := (b.next+1)<<slotBits | uint64(b.current)
+	if b.overwrite { // the reader may look at it now
+		b.w.entryAt(at).Store(entry)
+	} else {
+		binary.NativeEndian.PutUint64(b.w.mem[offBlockIndex+at*8:], entry)
+	}
 	b.current = -1
 	b.next++
 	hook("block publish")
@@ -268,19 +306,21 @@ func (b *BlockWriter) Starve() bool {
 // A BlockReader reads the blocks of a stream. It is not safe for concurrent use.
 type BlockReader struct {
 	w         blockWords
-	overwrite bool
+	overwrite bool // the writer's, if it follows the rules
 
 	// The fields below are private, so the peer cannot change them.
 	next    uint64
 	tail    uint64 // the largest that the writer has published, as far as the reader has seen
 	lost    uint64
 	reading bool
+	asleep  bool // Sleep is declared
 	sleeps  uint64
 	fed     uint64
 	err     error
 }
 
-// NewBlockReader returns the reader of a new stream in mem; see [NewBlockWriter].
+// NewBlockReader returns the reader of a new stream in mem, whose writer overwrites or not; see
+// [NewBlockWriter].
 func NewBlockReader(mem []byte, g BlockGeometry, overwrite bool) (*BlockReader, error) {
 	w, err := blockWordsOf(mem, g)
 	if err != nil {
@@ -310,6 +350,9 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 	if b.reading {
 		panic("shm: Next before Release")
 	}
+	if !b.overwrite {
+		return b.following()
+	}
 	for range lapTries {
 		if !b.look() {
 			return nil, 0, false, b.err
@@ -320,13 +363,13 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 		if e := b.w.entry(b.next).Load(); e>>slotBits == b.next+1 {
 			return b.open(int(e & slotMask))
 		}
-		// The entry is cleared, or holds a later block already, which only a writer that
-		// overwrites does. In both cases it has increased first before.
+		// The entry is cleared, or holds a later block already. In both cases the writer has
+		// increased first before.
 		first := b.w.first.Load()
 		if b.look(); b.err != nil {
 			return nil, 0, false, b.err
 		}
-		if !b.overwrite || first <= b.next || first > b.tail {
+		if first <= b.next || first > b.tail {
 			return nil, 0, false, b.corrupt()
 		}
 		b.lost += first - b.next
@@ -335,17 +378,33 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 	return nil, 0, false, nil
 }
 
-// look loads the number of published blocks and reports whether one of them is to be read. The
-// number never decreases: a writer that could take a promise back would keep the reader from
+// look reports whether a published block is to be read. It loads their number unless it knows.
+// The number never decreases: a writer that could take a promise back would keep the reader from
 // sleeping.
 func (b *BlockReader) look() (ready bool) {
+	if !b.overwrite && b.next != b.tail {
+		return true
+	}
 	tail := b.w.tail.Load()
-	if tail < b.tail || tail > maxBlockNumber {
+	if tail < b.tail || tail > maxBlockNumber ||
+		!b.overwrite && tail-b.next > uint64(b.w.geo.Depth) {
 		_ = b.corrupt()
 		return false
 	}
 	b.tail = tail
 	return tail != b.next
+}
+
+// following returns the next block of a writer that does not overwrite.
+func (b *BlockReader) following() (block []byte, lost uint64, ok bool, err error) {
+	if !b.look() {
+		return nil, 0, false, b.err
+	}
+	e := b.w.entry(b.next).Load()
+	if e>>slotBits != b.next+1 {
+		return nil, 0, false, b.corrupt()
+	}
+	return b.open(int(e & slotMask))
 }
 
 func (b *BlockReader) open(slot int) ([]byte, uint64, bool, error) {
@@ -376,8 +435,10 @@ func (b *BlockReader) Release() (wake bool) {
 	b.reading = false
 	b.next++
 	hook("block release")
-	announce(b.w.claim, 0)
-	hook("block unclaimed")
+	if b.overwrite {
+		announce(b.w.claim, 0)
+		hook("block unclaimed")
+	}
 	announce(b.w.head, b.next)
 	hook("block released")
 	s := b.w.starve.Load()
@@ -408,6 +469,7 @@ func (b *BlockReader) Sleep() bool {
 	hook("block sleep")
 	announce(b.w.sleep, b.sleeps)
 	hook("block slept")
+	b.asleep = true
 	if b.Ready() {
 		b.Awake()
 		return false
@@ -415,8 +477,12 @@ func (b *BlockReader) Sleep() bool {
 	return true
 }
 
-// Awake withdraws the declaration of Sleep.
+// Awake withdraws the declaration of Sleep, if there is one.
 func (b *BlockReader) Awake() {
+	if !b.asleep {
+		return
+	}
+	b.asleep = false
 	hook("block awake")
 	b.w.sleep.Store(0)
 }

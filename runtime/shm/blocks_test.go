@@ -99,11 +99,23 @@ func TestBlocksOverwrite(t *testing.T) {
 // TestBlocksConcurrent lets a writer overwrite as fast as it can. Every block that the reader sees
 // is whole and newer than the one before, and the count of lost blocks is exact.
 func TestBlocksConcurrent(t *testing.T) {
+	t.Run("overwriting", func(t *testing.T) { blocksConcurrent(t, true) })
+	t.Run("waiting", func(t *testing.T) { blocksConcurrent(t, false) })
+}
+
+func blocksConcurrent(t *testing.T, overwrite bool) {
 	const blocks = 100_000
-	w, r, _ := newBlocks(t, true)
+	w, r, _ := newBlocks(t, overwrite)
 	go func() {
 		for n := range uint64(blocks) {
-			b, _ := w.Reserve()
+			for !w.Room(1) {
+				runtime.Gosched()
+			}
+			b, ok := w.Reserve()
+			if !ok {
+				t.Error("no room where Room reports some")
+				return
+			}
 			fill(b, n)
 			w.Commit(len(b))
 			if n%64 == 0 {
@@ -121,7 +133,9 @@ func TestBlocksConcurrent(t *testing.T) {
 			runtime.Gosched()
 			continue
 		}
-		next += lost
+		if next += lost; lost > 0 && !overwrite {
+			t.Fatalf("lost %d blocks of a writer that waits", lost)
+		}
 		check(t, b, next)
 		next++
 		r.Release()
