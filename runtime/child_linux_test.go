@@ -47,6 +47,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"patient":  patientRole,
 	"greedy":   greedyRole,
 	"giver":    giverRole,
+	"hoarder":  hoarderRole,
 
 	"stream hostile": streamHostileRole,
 	"stream prey":    streamPreyRole,

@@ -364,6 +364,13 @@ func (l *socketListener) Accept() (Link, error) {
 	}
 }
 
+// pending reports whether a client waits to be accepted.
+func (l *socketListener) pending() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.files.socket.Pending()
+}
+
 // onRepair has f told, in words, of what happened to the listener's files.
 func (l *socketListener) onRepair(f func(string)) {
 	l.mu.Lock()

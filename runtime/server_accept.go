@@ -40,6 +40,10 @@ const (
 	longestPause = 500 * time.Millisecond
 )
 
+// noDescriptors is what clients are told when there are no descriptors.
+const noDescriptors = "the server's process has as many files open as it may; it must close some, " +
+	"or have a higher limit (RLIMIT_NOFILE: ulimit -n)"
+
 // defaultConns is the limit of connections where none is set. Each takes two descriptors, and
 // at least half of those that the process may have stay free for other things.
 func defaultConns() int {
@@ -52,9 +56,16 @@ func defaultConns() int {
 // accept lets clients in until l is closed or breaks.
 func (s *Server) accept(ctx context.Context, l *Listener) error {
 	var pause time.Duration
+	var spare sys.SpareDescriptor
+	defer spare.Release()
+	spare.Hold()
 	for {
 		link, err := l.links.Accept()
 		switch {
+		case err == nil && !spare.Hold():
+			s.refused.Add(1)
+			reject(link, noDescriptors)
+			spare.Hold()
 		case err == nil:
 			pause = 0
 			s.startHandshake(ctx, l, link)
@@ -64,7 +75,12 @@ func (s *Server) accept(ctx context.Context, l *Listener) error {
 					l.channel, "err", err)
 				pause = time.Millisecond
 			}
-			s.evictOldest()
+			if sys.OutOfDescriptors(err) {
+				p, ok := l.links.(interface{ pending() bool })
+				if ok && p.pending() && !s.evictOldest() && spare.Release() {
+					continue // the client that waits is told
+				}
+			}
 			pause = min(2*pause, longestPause)
 			select {
 			case <-time.After(pause):
@@ -231,14 +247,19 @@ func (s *Server) reserve(g *admission) bool {
 	return true
 }
 
-// evictOldest closes the socket of the oldest guest, when there are no descriptors.
-func (s *Server) evictOldest() {
+// evictOldest refuses the client whose handshake has lasted longest, when there are no descriptors
+// for another one. It returns false if there is none.
+func (s *Server) evictOldest() bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if g := s.evictionVictim(0, func(*admission) bool { return true }); g != nil {
+	g := s.evictionVictim(0, func(*admission) bool { return true })
+	if g != nil {
 		s.evict(g)
-		g.link.Close()
 	}
+	s.mu.Unlock()
+	if g != nil {
+		reject(g.link, noDescriptors)
+	}
+	return g != nil
 }
 
 // endHandshake takes a guest off the list when it is through.

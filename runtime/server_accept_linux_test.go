@@ -255,3 +255,69 @@ func TestLeavingIsNoRefusal(t *testing.T) {
 	srv.Close()
 	<-served
 }
+
+// hoarderRole serves with few descriptors, of which handlers take all, and give them back.
+func hoarderRole(domain ipc.RendezvousOption) error {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE,
+		&syscall.Rlimit{Cur: 60, Max: 60}); err != nil {
+		return err
+	}
+	l, err := ipc.Listen("echo", domain)
+	if err != nil {
+		return err
+	}
+	var hoard []*os.File
+	srv := ipc.NewServer(echoService(
+		ipc.Handle(methodHoard, func(_ context.Context, m *blob) (*blob, error) {
+			for _, f := range hoard {
+				f.Close()
+			}
+			hoard = nil
+			for len(m.data) > 0 {
+				f, err := os.Open("/")
+				if err != nil {
+					break
+				}
+				hoard = append(hoard, f)
+			}
+			for range min(len(m.data)-1, len(hoard)) { // so many are left free
+				hoard[0].Close()
+				hoard = hoard[1:]
+			}
+			return &blob{}, nil
+		})))
+	fmt.Println("ready")
+	return srv.Serve(context.Background(), l)
+}
+
+// methodHoard takes all descriptors but one less than the request has bytes.
+var methodHoard = echoMethod("Hoard")
+
+// TestServerWithoutDescriptors shows that a server whose process has no descriptors tells clients
+// so at once, again and again, and lets them in when there are some.
+func TestServerWithoutDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	srv := startChild(t, "hoarder", path)
+	d := ipc.WithDomain(path)
+	c := dial(t, d)
+	hoard := func(free int) {
+		t.Helper()
+		if _, err := ipc.Invoke(t.Context(), c, methodHoard, &blob{make([]byte, free+1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		for free := range 4 { // a connection takes more, and its socket one
+			hoard(free)
+			for range 5 {
+				_, err := ipc.Dial(t.Context(), "echo", d)
+				want(t, err, ipc.CodeResourceExhausted, ipc.NotSent, "RLIMIT_NOFILE")
+			}
+			still(t, c)
+		}
+		if _, err := ipc.Invoke(t.Context(), c, methodHoard, &blob{}); err != nil {
+			t.Fatal(err)
+		}
+		untilServed(t, d, srv)
+	}
+}

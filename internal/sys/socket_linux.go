@@ -152,6 +152,20 @@ func (l *SocketListener) Accept() (*Socket, error) {
 	return newSocket(c)
 }
 
+// Pending reports whether a connection waits to be accepted. Without a free descriptor, Accept fails
+// whether one does or not.
+func (l *SocketListener) Pending() bool {
+	raw, err := l.l.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	cerr := raw.Control(func(fd uintptr) {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	return cerr == nil && err == nil && n > 0
+}
+
 // Close stops listening, and ends a blocked Accept.
 func (l *SocketListener) Close() error { return l.l.Close() }
 
@@ -205,6 +219,38 @@ func Passes(err error) bool {
 		}
 	}
 	return false
+}
+
+// OutOfDescriptors reports whether err means that this process, or the machine, has as many files
+// open as it may.
+func OutOfDescriptors(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
+
+// A SpareDescriptor is a descriptor that a process keeps, so that it can do without it when there
+// are no others: accept a client, and tell it so. The zero value keeps none.
+type SpareDescriptor struct {
+	fd   int
+	held bool
+}
+
+// Hold takes a descriptor unless s has one. It reports whether s has one.
+func (s *SpareDescriptor) Hold() bool {
+	if !s.held {
+		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		s.fd, s.held = fd, err == nil
+	}
+	return s.held
+}
+
+// Release gives the descriptor back. It reports whether s had one.
+func (s *SpareDescriptor) Release() bool {
+	held := s.held
+	if held {
+		unix.Close(s.fd)
+	}
+	s.held = false
+	return held
 }
 
 // DescriptorLimit returns the number of descriptors that this process may have, or 0 if it is

@@ -35,6 +35,9 @@ func Listen(*os.File, string, string) (*SocketListener, error) { return nil, uns
 // Accept blocks until there is a connection.
 func (l *SocketListener) Accept() (*Socket, error) { return nil, unsupported("accept") }
 
+// Pending returns false.
+func (l *SocketListener) Pending() bool { return false }
+
 // Close stops listening.
 func (l *SocketListener) Close() error { return nil }
 
@@ -49,6 +52,18 @@ func QueueFull(error) bool { return false }
 
 // Passes reports whether err, an error of Accept, is temporary.
 func Passes(error) bool { return false }
+
+// OutOfDescriptors reports whether err means that there are no descriptors.
+func OutOfDescriptors(error) bool { return false }
+
+// A SpareDescriptor is a descriptor that a process keeps for times when there are no others.
+type SpareDescriptor struct{}
+
+// Hold returns true.
+func (*SpareDescriptor) Hold() bool { return true }
+
+// Release returns false.
+func (*SpareDescriptor) Release() bool { return false }
 
 // DescriptorLimit returns the number of descriptors that this process may have, or 0 if it is
 // unknown.
