@@ -41,8 +41,8 @@ const (
 )
 
 // noDescriptors is what clients are told when there are no descriptors.
-const noDescriptors = "the server's process has as many files open as it may; it must close some, " +
-	"or have a higher limit (RLIMIT_NOFILE: ulimit -n)"
+const noDescriptors = "the server's process has as many files open as it may; it must close " +
+	"some, or have a higher limit (RLIMIT_NOFILE: ulimit -n)"
 
 // defaultConns is the limit of connections where none is set. Each takes two descriptors, and
 // at least half of those that the process may have stay free for other things.

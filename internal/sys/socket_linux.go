@@ -152,8 +152,8 @@ func (l *SocketListener) Accept() (*Socket, error) {
 	return newSocket(c)
 }
 
-// Pending reports whether a connection waits to be accepted. Without a free descriptor, Accept fails
-// whether one does or not.
+// Pending reports whether a connection waits to be accepted. Without a free descriptor, Accept
+// fails even if there is none.
 func (l *SocketListener) Pending() bool {
 	raw, err := l.l.SyscallConn()
 	if err != nil {

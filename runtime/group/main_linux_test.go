@@ -134,7 +134,7 @@ func childHost(args []string) error {
 		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]),
 		"audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
 		"ledger":  ledgerConfig(args[0]),
-		"chatter": chatterConfig(args[0]),
+		"chatter": chatterConfig(args[0]), "scarce": scarceConfig(args[0]),
 		"wrapped": wrappedConfig(args[0]), "quitter": quitterConfig(args[0]),
 	}[args[1]]
 	cfg.Survive = len(args) > 2

@@ -96,17 +96,44 @@ func (s *supervisor) expectEnd(r *managedReplica, how string) {
 	})
 }
 
+// probePause is the time between two attempts to connect to a replica that has no room for it.
+const probePause = 200 * time.Millisecond
+
 // probe checks whether a registered replica answers, and then waits for the end of its endpoint.
+//
+// A refusal for a shortage, of descriptors or of connections, is an answer. The supervisor tries
+// again: for ReadyTimeout if the replica is a new one, and without end if it served before this
+// supervisor. What such a replica serves is unknown until then.
 func (s *supervisor) probe(r *managedReplica) {
-	incarnation, rec := r.incarnation, r.record
+	incarnation, rec, adopted := r.incarnation, r.record, r.adopted()
 	s.helpers.Go(func() {
+		giveUp := time.Now().Add(s.cfg.ReadyTimeout)
 		conn, err := s.shakeHands(rec)
+		for ipc.CodeOf(err) == ipc.CodeResourceExhausted && (adopted || time.Now().Before(giveUp)) {
+			if adopted {
+				s.do(func() {
+					if r.incarnation == incarnation && r.state == starting && r.record.Name != "" {
+						r.answers = true
+						s.checkReady(r)
+					}
+				})
+			}
+			select {
+			case <-time.After(probePause):
+			case <-s.ctx.Done():
+				return
+			}
+			conn, err = s.shakeHands(rec)
+		}
 		s.do(func() {
-			if r.incarnation != incarnation || r.state != starting || r.record.Name == "" {
+			late := adopted && r.state == ready
+			if r.incarnation != incarnation || r.state != starting && !late || r.record.Name == "" {
 				return
 			}
 			if err != nil {
-				s.suspect(r, "registered, but does not answer: "+err.Error())
+				if !late { // otherwise it has answered, and its end is noticed elsewhere
+					s.suspect(r, "registered, but does not answer: "+err.Error())
+				}
 				return
 			}
 			r.answers = true
