@@ -93,7 +93,7 @@ func reasonOf(err error) OutOfSyncReason {
 		return OutOfSyncIncompatible
 	case errors.Is(err, errSnapshot):
 		return OutOfSyncSnapshot
-	case ipc.CodeOf(err) == ipc.CodeDeadlineExceeded:
+	case errors.Is(err, errLate), ipc.CodeOf(err) == ipc.CodeDeadlineExceeded:
 		return OutOfSyncLate
 	case errors.As(err, &failure) && failure.Remote, errors.Is(err, errPacket),
 		ipc.CodeOf(err) == ipc.CodeCorrupt:

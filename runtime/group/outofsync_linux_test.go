@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,6 +108,15 @@ func (l *eventLog) awaitEvent(t *testing.T, what string, fits func(group.Event) 
 	}
 	t.Fatalf("no event: %s; events:\n%v", what, l)
 	return group.Event{}
+}
+
+// fell reports whether a process has fallen out of sync.
+func (l *eventLog) fell(pid int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.all, func(ev group.Event) bool {
+		return ev.Kind == group.OutOfSync && ev.PID == pid
+	})
 }
 
 // awaitLoss blocks until a process has fallen out of sync, and checks what is said of it.

@@ -25,6 +25,7 @@ func TestReasonOfAnError(t *testing.T) {
 		{&ipc.Error{Code: ipc.CodeIncompatible}, OutOfSyncIncompatible},
 		{fmt.Errorf("%w: %w", errSnapshot, remote(ipc.CodeFailedPrecondition)), OutOfSyncSnapshot},
 		{&ipc.Error{Code: ipc.CodeDeadlineExceeded, Err: context.DeadlineExceeded}, OutOfSyncLate},
+		{&ipc.Error{Code: ipc.CodeCanceled, Err: errLate}, OutOfSyncLate},
 		{remote(ipc.CodeDeadlineExceeded), OutOfSyncLate},
 		{remote(ipc.CodeFailedPrecondition), OutOfSyncRefused},
 		{remote(ipc.CodeFenced), OutOfSyncRefused},

@@ -30,10 +30,14 @@ type replicator struct {
 
 	// order is held while the state changes: by a call, a restore, or the beginning of a reign. It
 	// guards the fields below.
-	order    sync.Mutex
-	at       position
-	builder  *flatbuffers.Builder
-	session  uint64 // id of the session to which this standby listens
+	order   sync.Mutex
+	at      position
+	builder *flatbuffers.Builder
+	session uint64 // id of the session to which this standby listens
+	// lastWork is the time that this standby took for the last changes that it was sent at once,
+	// and lastEnd is when it had executed them.
+	lastWork time.Duration
+	lastEnd  time.Time
 	incoming []byte // the snapshot received so far
 
 	takeover sync.Mutex              // held while a reign begins
@@ -172,8 +176,7 @@ func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall,
 }
 
 // asPrimary returns the primary of the present reign. If the reign has just begun, it first takes
-// over: it asks the standbys for their positions, for AckTimeout at most, and publishes which of
-// them are in sync.
+// over: it asks the standbys for their positions, and publishes which of them are in sync.
 func (r *replicator) asPrimary() (*primary, error) {
 	if p, err := r.ruling(); p != nil || err != nil {
 		return p, err
@@ -241,9 +244,54 @@ func (r *replicator) accuse(s *standby, why error) {
 
 // within limits the time that a standby may take for one step. work is the time that this process
 // took for the work in that step: a standby that executes a slow change is not late.
+//
+// The time is counted in shares, by a timer that is set again after each of them. So if this
+// process was stopped meanwhile, alone or with the whole machine, that costs the standby one share
+// at most, and the process finds its answer before the time is over.
 func (r *replicator) within(ctx context.Context, work time.Duration) (context.Context,
 	context.CancelFunc) {
-	return context.WithTimeout(ctx, r.limits.AckTimeout+slowness*work)
+	limit := r.limits.AckTimeout + slowness*work
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &patience{share: max(limit/fewestLooks, 1), left: fewestLooks, cancel: func() {
+		cancel(fmt.Errorf("%w within %v", errLate, limit.Round(time.Millisecond)))
+	}}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(w.share, w.pass)
+	return ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.timer.Stop()
+		w.left = 0
+		cancel(context.Canceled)
+	}
+}
+
+// errLate is the cause of the end of a context of within.
+var errLate = errors.New("it did not answer")
+
+// A patience is the time that is left for a step, see within.
+type patience struct {
+	mu     sync.Mutex
+	timer  *time.Timer
+	share  time.Duration
+	left   int // shares
+	cancel func()
+}
+
+// pass is called when a share has passed.
+func (w *patience) pass() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.left == 0: // the step has ended
+	case w.left == 1:
+		w.left = 0
+		w.cancel()
+	default:
+		w.left--
+		w.timer.Reset(w.share)
+	}
 }
 
 // slowness is the factor by which a standby may be slower than the primary, because its processors

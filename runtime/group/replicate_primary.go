@@ -35,6 +35,9 @@ type primary struct {
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 
+	inherited  time.Duration // lastWork and lastEnd of this process as a standby
+	executedAt time.Time
+
 	assigned atomic.Uint64 // the last index given to a change, which may not be executed yet
 	// the last change that every standby in sync has executed; written under mu
 	committed atomic.Uint64
@@ -60,6 +63,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 	r.session, r.incoming = 0, nil
 	p := &primary{r: r, epoch: now.epoch, standbys: make(map[string]*standby),
 		mask: 1 << r.replica.index, executed: r.at.index}
+	p.inherited, p.executedAt = r.lastWork, r.lastEnd
 	r.order.Unlock()
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.changed = sync.NewCond(&p.mu)
@@ -79,7 +83,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 		}
 	}
 	p.tasks.Go(p.watchStandbys) // before the wait, which watchStandbys ends for a standby that dies
-	ctx, cancel := r.within(p.ctx, 0)
+	ctx, cancel := r.within(p.ctx, p.inheritedWork())
 	defer cancel()
 	for _, s := range first {
 		select {
@@ -94,6 +98,12 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 	p.publish()
 	p.mu.Unlock()
 	return p, nil
+}
+
+// inheritedWork returns the work for which a standby is not late at the beginning of a reign: it
+// may still execute the changes that the last primary sent to both of them.
+func (p *primary) inheritedWork() time.Duration {
+	return max(0, p.inherited-time.Since(p.executedAt)/slowness)
 }
 
 // watchStandbys follows the registrations of standbys until the reign ends.

@@ -144,7 +144,7 @@ func (s *standby) runSession(hear func()) (joined bool, err error) {
 // primary could be the only replica with the changes that were answered.
 func (ses *session) begin() (snapshot []byte, at position, fresh bool, err error) {
 	p, r := ses.primary, ses.primary.r
-	reply, err := ses.call(methodEnter, nil, 0)
+	reply, err := ses.call(methodEnter, nil, p.inheritedWork())
 	if err != nil {
 		return nil, at, fresh, err
 	}

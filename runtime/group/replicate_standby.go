@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -108,6 +109,8 @@ func (r *replicator) restore(snapshot []byte) error {
 func (r *replicator) execute(h head, c *cutter) ([]byte, error) {
 	var digests []byte
 	var failure error
+	began := time.Now()
+	defer func() { r.lastWork, r.lastEnd = time.Since(began), time.Now() }()
 	// A handler that ends its goroutine ends one of these. Its change is made like any other.
 	for exited := true; exited && failure == nil; {
 		done := make(chan struct{})

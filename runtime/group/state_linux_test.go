@@ -78,7 +78,9 @@ var (
 	methodPanic  = listMethod("Panic", false)
 	methodExit   = listMethod("Exit", false)  // ends its goroutine
 	methodStall  = listMethod("Stall", false) // number, milliseconds -> as Append, after that long
-	methodKill   = idempotentMethod("Kill")   // ends its process, as the number says; see kill
+	// number, milliseconds -> as Append, after the test has let it pass, and that long
+	methodPause = listMethod("Pause", false)
+	methodKill  = idempotentMethod("Kill") // ends its process, as the number says; see kill
 	// methodKillOnce does the same, and is not idempotent.
 	methodKillOnce = listMethod("KillOnce", false)
 )
@@ -165,6 +167,13 @@ func (l *list) service() *ipc.Service {
 			return nil, nil
 		}),
 		ipc.Handle(methodStall, func(ctx context.Context, w *words) (*words, error) {
+			time.Sleep(time.Duration((*w)[1]) * time.Millisecond)
+			return l.append(ctx, w)
+		}),
+		ipc.Handle(methodPause, func(ctx context.Context, w *words) (*words, error) {
+			if err := pauseAtBarrier(); err != nil {
+				return nil, err
+			}
 			time.Sleep(time.Duration((*w)[1]) * time.Millisecond)
 			return l.append(ctx, w)
 		}),
