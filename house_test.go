@@ -40,8 +40,10 @@ var mayImport = map[string][]string{
 
 	// The runtime. It never sees the generator, but for the model of a schema.
 	"runtime/group":   {"runtime", "runtime/registry", "internal/domain", "internal/sys"},
-	"runtime/ipctest": {"runtime", "runtime/shm"},
-	"runtime":         {"runtime/shm", "internal/domain", "internal/sys", "internal/interleave"},
+	"runtime/ipctest": {"runtime", "runtime/shm", "internal/record"},
+	"runtime": {"runtime/shm", "internal/domain", "internal/record", "internal/sys",
+		"internal/interleave"},
+	"internal/record": nil,
 	"runtime/fb":      nil,
 	// JSON by a schema that is known at run time only: the generator's own reader of binary
 	// schemas checks it.

@@ -12,6 +12,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/internal/interleave"
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // A Conn is a client's connection to a server. It is a Caller and a Sender,
@@ -134,7 +135,7 @@ func (c *Conn) requestFrame(ctx context.Context, p *pending, m *MethodInfo, seq 
 	if seq == 0 {
 		seq = c.seq.Add(1)
 	}
-	f := frame{kind: kindRequest, id: p.id, method: m.ID, seq: seq, epoch: c.epoch()}
+	f := frame{kind: record.Request, id: p.id, method: m.ID, seq: seq, epoch: c.epoch()}
 	if d, ok := ctx.Deadline(); ok {
 		f.deadline = c.clock.at(d)
 	}
@@ -157,7 +158,7 @@ func (c *Conn) outcome(p *pending, f *frame) *Error {
 	case c.stale(&p.frame, f):
 		return &Error{Code: CodeFenced,
 			Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
-	case p.frame.kind == kindError:
+	case p.frame.kind == record.Error:
 		return remoteError(p.frame.code, p.frame.outcome, string(p.body))
 	}
 	return nil
@@ -219,7 +220,7 @@ func (c *Conn) dispatch(p *pending) bool {
 			return false
 		}
 		switch f.kind {
-		case kindReply, kindError:
+		case record.Reply, record.Error:
 			to := c.calls.find(f.id)
 			if to == nil || !to.claim(f.id) {
 				c.stats.dropped.Add(1)
@@ -227,7 +228,7 @@ func (c *Conn) dispatch(p *pending) bool {
 				continue
 			}
 			to.frame = f
-			if to == p && to.inPlace && f.kind == kindReply && !private {
+			if to == p && to.inPlace && f.kind == record.Reply && !private {
 				to.view = body // released when it has been read
 				return true
 			}
@@ -237,7 +238,7 @@ func (c *Conn) dispatch(p *pending) bool {
 				return true
 			}
 			c.complete(to)
-		case kindMessage:
+		case record.Message:
 			more := c.inbox.put(&f, body, private)
 			c.rx.release()
 			if !more {
@@ -347,15 +348,6 @@ func (c *Conn) Err() error {
 		return why
 	}
 	return nil
-}
-
-// Receivers is the number of servers attached to the channel at the other
-// end of this connection: 1 while the server lives, and then 0.
-func (c *Conn) Receivers() int {
-	if c.down.Load() != nil {
-		return 0
-	}
-	return 1
 }
 
 // Peer says who the server is.

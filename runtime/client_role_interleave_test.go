@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
+	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -198,22 +199,22 @@ func (s *roleScene) replied(p *pending, reply []byte) {
 func (s *roleScene) serve() {
 	for i := range s.v.messages {
 		interleave.SettledAt(i)
-		s.send(&frame{kind: kindMessage, id: uint64(i) + 1}, "message")
+		s.send(&frame{kind: record.Message, id: uint64(i) + 1}, "message")
 	}
 	for i, p := range s.calls {
 		interleave.SettledAt(i, i)
-		s.send(&frame{kind: kindReply, id: p.id}, fmt.Sprint(p.id))
+		s.send(&frame{kind: record.Reply, id: p.id}, fmt.Sprint(p.id))
 	}
 }
 
 func (s *roleScene) send(f *frame, body string) {
-	dst, ok, err := s.server.Reserve(frameLen + len(body))
+	dst, ok, err := s.server.Reserve(record.HeaderLen + len(body))
 	if !ok || err != nil {
 		s.run.Fail("the ring is full")
 		return
 	}
 	f.put(dst)
-	copy(dst[frameLen:], body)
+	copy(dst[record.HeaderLen:], body)
 	if s.server.Commit(f.kind, len(dst)) {
 		interleave.Point()
 		s.w.come |= wireRung

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
@@ -157,8 +158,8 @@ type RawFrame struct {
 
 // Put publishes a record, unless there is no room for it.
 func (r *Raw) Put(f RawFrame) (ok bool) {
-	h := frame{kind: f.Tag & kindMask, id: f.ID, epoch: f.Epoch, method: f.Method, code: f.Code,
-		outcome: f.Outcome, deadline: f.Deadline}
+	h := frame{kind: f.Tag & record.KindMask, id: f.ID, epoch: f.Epoch, method: f.Method,
+		code: f.Code, outcome: f.Outcome, deadline: f.Deadline}
 	head := h.size()
 	if f.Raw {
 		head = 0
@@ -184,7 +185,7 @@ func (r *Raw) Get() (f RawFrame, ok bool) {
 		return f, false
 	}
 	var h frame
-	if h.get(tag&kindMask, rec) == nil {
+	if h.get(tag&record.KindMask, rec) == nil {
 		f = RawFrame{ID: h.id, Epoch: h.epoch, Method: h.method, Code: h.code, Outcome: h.outcome,
 			Deadline: h.deadline}
 		f.Body = append(f.Body, rec[h.size():]...)
@@ -308,9 +309,10 @@ func (s *RawStream) End() error {
 
 // The kinds of records, for raw peers.
 const (
-	RawRequest, RawReply, RawError, RawCancel = kindRequest, kindReply, kindError, kindCancel
-	RawMessage, RawPiece, RawAbort            = kindMessage, kindPiece, kindAbort
-	RawMore, RawGap                           = tagMore, tagGap
+	RawRequest, RawReply, RawError = record.Request, record.Reply, record.Error
+	RawCancel, RawMessage          = record.Cancel, record.Message
+	RawPiece, RawAbort             = record.Piece, record.Abort
+	RawMore, RawGap                = record.More, record.Gap
 )
 
 // TransportOf returns the transport that an option sets.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // TestDocumentedFrames checks the numbers of docs/protocol.md, by which peers in other languages
@@ -26,17 +27,17 @@ func TestDocumentedFrames(t *testing.T) {
 		fmt.Sprintf("1 to %d ASCII letters", domain.MaxNameLen),
 		fmt.Sprintf("Every %d ms, a server checks", domain.CheckPeriod.Milliseconds()),
 
-		fmt.Sprintf("\n| %d request | to the server |", kindRequest),
-		fmt.Sprintf("\n| %d reply | to the client |", kindReply),
-		fmt.Sprintf("\n| %d error | to the client |", kindError),
-		fmt.Sprintf("\n| %d cancel | to the server |", kindCancel),
-		fmt.Sprintf("\n| %d message | either |", kindMessage),
-		fmt.Sprintf("\n| %d piece | either |", kindPiece),
-		fmt.Sprintf("\n| %d abort | either |", kindAbort),
-		fmt.Sprintf("`0x%x` for \"more pieces follow\"", tagMore),
-		fmt.Sprintf("`0x%x` for \"built in place\"", tagGap),
-		fmt.Sprintf("a frame header of %d bytes", frameLen),
-		fmt.Sprintf("A request has %d bytes more", requestLen-frameLen),
+		fmt.Sprintf("\n| %d request | to the server |", record.Request),
+		fmt.Sprintf("\n| %d reply | to the client |", record.Reply),
+		fmt.Sprintf("\n| %d error | to the client |", record.Error),
+		fmt.Sprintf("\n| %d cancel | to the server |", record.Cancel),
+		fmt.Sprintf("\n| %d message | either |", record.Message),
+		fmt.Sprintf("\n| %d piece | either |", record.Piece),
+		fmt.Sprintf("\n| %d abort | either |", record.Abort),
+		fmt.Sprintf("`0x%x` for \"more pieces follow\"", record.More),
+		fmt.Sprintf("`0x%x` for \"built in place\"", record.Gap),
+		fmt.Sprintf("a frame header of %d bytes", record.HeaderLen),
+		fmt.Sprintf("A request has %d bytes more", record.RequestHeaderLen-record.HeaderLen),
 
 		fmt.Sprintf("\n| capacity of a ring | %d KiB each |", DefaultRingCapacity>>10),
 		fmt.Sprintf("\n| body of a message | %d MiB,", DefaultMaxMessage>>20),

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -50,11 +51,11 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 		if !ok || err != nil {
 			return nil, false, false, err
 		}
-		kind := tag & kindMask
+		kind := tag & record.KindMask
 		switch {
-		case tag&^(kindMask|tagMore|tagGap) != 0:
+		case tag&^(record.KindMask|record.More|record.Gap) != 0:
 			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
-		case kind == kindPiece:
+		case kind == record.Piece:
 			done, err := r.more(tag, rec)
 			if err != nil {
 				return nil, false, false, err
@@ -66,12 +67,12 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				r.tally.message(len(body))
 				return body, true, true, nil
 			}
-		case kind == kindAbort:
+		case kind == record.Abort:
 			r.body, r.active = nil, false
 			r.release()
 		case r.active:
 			return nil, false, false, fmt.Errorf("%w: a message begins within another", errBroken)
-		case tag&tagMore != 0:
+		case tag&record.More != 0:
 			if err := r.begin(kind, rec); err != nil {
 				return nil, false, false, err
 			}
@@ -81,7 +82,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				return nil, false, false, err
 			}
 			body := rec[f.size():]
-			if tag&tagGap != 0 {
+			if tag&record.Gap != 0 {
 				if body, err = skipGap(body); err != nil {
 					return nil, false, false, err
 				}
@@ -111,11 +112,11 @@ func (r *receiver) begin(kind uint32, rec []byte) error {
 		return err
 	}
 	rec = rec[r.partial.size():]
-	if len(rec) < 8 {
+	if len(rec) < record.TotalLen {
 		return errShortFrame
 	}
 	total := binary.NativeEndian.Uint64(rec)
-	if total > uint64(r.limit) || total < uint64(len(rec)-8) {
+	if total > uint64(r.limit) || total < uint64(len(rec)-record.TotalLen) {
 		return fmt.Errorf("%w: %d bytes announced; the limit is %d", errBroken, total, r.limit)
 	}
 	r.total = int(total)
@@ -123,14 +124,14 @@ func (r *receiver) begin(kind uint32, rec []byte) error {
 	if eager := min(r.total, eagerLen, eagerTimes*len(rec)); cap(buf) < eager {
 		buf = make([]byte, 0, eager)
 	}
-	r.body = append(buf[:0], rec[8:]...)
+	r.body = append(buf[:0], rec[record.TotalLen:]...)
 	r.active = true
 	return nil
 }
 
 // more adds a piece to the message that is under way.
 func (r *receiver) more(tag uint32, rec []byte) (done bool, err error) {
-	last := tag&tagMore == 0
+	last := tag&record.More == 0
 	switch got := len(r.body) + len(rec); {
 	case !r.active:
 		return false, fmt.Errorf("%w: a piece without a beginning", errBroken)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // This file is what a server does with a call: it decodes it, runs its handler and answers.
@@ -228,7 +229,7 @@ func (c *serverConn) run(j *job) error {
 	if err != nil || r.inPlace != nil {
 		return err
 	}
-	reply := frame{kind: kindReply, id: f.id}
+	reply := frame{kind: record.Reply, id: f.id}
 	if err := c.stamp(j, &reply); err != nil {
 		return err
 	}
@@ -311,7 +312,7 @@ func (c *serverConn) answerError(j *job, err error) {
 
 // errorFrame makes the message that answers a call with an error.
 func (c *serverConn) errorFrame(id uint64, err error) (frame, []byte) {
-	f := frame{kind: kindError, id: id, code: CodeOf(err), outcome: answeredOutcome(err)}
+	f := frame{kind: record.Error, id: id, code: CodeOf(err), outcome: answeredOutcome(err)}
 	var msg string
 	if e, ok := err.(*Error); ok {
 		msg = e.text()

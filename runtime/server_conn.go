@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -234,11 +235,11 @@ func (c *serverConn) work() (reader bool) {
 			continue // a piece of a message
 		}
 		switch f.kind {
-		case kindRequest:
+		case record.Request:
 			if !c.request(&f, body, private) {
 				return false
 			}
-		case kindMessage:
+		case record.Message:
 			if fence := c.srv.cfg.fence; fence != nil && fence.Admit(f.epoch) != nil {
 				c.rx.release()
 				c.stats.dropped.Add(1)
@@ -247,7 +248,7 @@ func (c *serverConn) work() (reader bool) {
 			if !c.receive(&f, body, private) {
 				return false
 			}
-		case kindCancel:
+		case record.Cancel:
 			id := f.id
 			c.rx.release()
 			c.cancel(id)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // A ReplyBuilder sends the reply of a call that is handled in place.
@@ -24,7 +25,7 @@ func (r *ReplyBuilder) Build(size int,
 	if why := r.c.down.Load(); why != nil {
 		return why
 	}
-	f := frame{kind: kindReply, id: r.j.frame.id}
+	f := frame{kind: record.Reply, id: r.j.frame.id}
 	if err := r.c.stamp(r.j, &f); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/internal/interleave"
+	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -138,7 +139,7 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	block func()) *Error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	head := f.size() + 8
+	head := f.size() + record.TotalLen
 	n := min(head+len(body), t.piece)
 	dst, err := t.reserve(ctx, n, block)
 	if err != nil {
@@ -149,7 +150,7 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	rest := body[copy(dst[head:], body):]
 	t.messages++
 	t.bytes += uint64(len(body))
-	wake := t.commit(f.kind|tagMore, n)
+	wake := t.commit(f.kind|record.More, n)
 	t.busy = true
 	defer func() {
 		t.busy = false
@@ -166,9 +167,9 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 			t.abort = true
 			return err
 		}
-		tag := kindPiece
+		tag := record.Piece
 		if n < len(rest) {
-			tag |= tagMore
+			tag |= record.More
 		}
 		rest = rest[copy(dst, rest):]
 		if at != nil && len(rest) == 0 {
@@ -303,19 +304,19 @@ func (t *transmitter) flush() bool {
 		if dst == nil {
 			return err != nil // a broken ring loses it all
 		}
-		if t.commit(kindAbort, 0) {
+		if t.commit(record.Abort, 0) {
 			t.wire.Notify()
 		}
 		t.abort = false
 	}
 	for len(t.cancels) > 0 {
-		f := frame{kind: kindCancel, id: t.cancels[0]}
-		dst, err := t.room(frameLen)
+		f := frame{kind: record.Cancel, id: t.cancels[0]}
+		dst, err := t.room(record.HeaderLen)
 		if dst == nil {
 			return err != nil
 		}
 		f.put(dst)
-		if t.commit(kindCancel, frameLen) {
+		if t.commit(record.Cancel, record.HeaderLen) {
 			t.wire.Notify()
 		}
 		t.cancels = t.cancels[1:]
@@ -339,7 +340,7 @@ func (t *transmitter) cancel(id uint64) {
 // flushSoon is flush, now or as soon as there is room. It needs mu.
 func (t *transmitter) flushSoon() {
 	for t.closed == nil && !t.busy && !t.flush() {
-		if t.requestSpace(frameLen) {
+		if t.requestSpace(record.HeaderLen) {
 			return
 		}
 	}
@@ -425,7 +426,7 @@ func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, bl
 	}
 	body, err := encode(b, func() error { return p.Message.encode(b, p.Seq, p.Body) })
 	if err == nil {
-		f := frame{kind: kindMessage, id: p.Seq, epoch: epoch, method: p.Message.ID}
+		f := frame{kind: record.Message, id: p.Seq, epoch: epoch, method: p.Message.ID}
 		err = t.write(ctx, &f, body, nil, block)
 	}
 	if cap(b.Bytes) <= keepBuffer {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // shortInPlace is the length of a record up to which a message is built in the memory of its
@@ -29,7 +30,7 @@ func (m inPlaceBody) encode() ([]byte, *Error) {
 // writers wait while the body is built.
 func (t *transmitter) writeInPlace(ctx context.Context, f *frame, m inPlaceBody, at *sent,
 	block func()) (err *Error) {
-	head := f.size() + gapLen
+	head := f.size() + record.GapLen
 	n := (head + max(m.size, 0) + 7) &^ 7
 	if n > t.place || n <= shortInPlace {
 		body, err := m.encode()
@@ -66,7 +67,7 @@ func (t *transmitter) writeInPlace(ctx context.Context, f *frame, m inPlaceBody,
 	}
 	t.messages++
 	t.bytes += uint64(len(body))
-	wake := t.commit(f.kind|tagGap, n)
+	wake := t.commit(f.kind|record.Gap, n)
 	t.mu.Unlock()
 	if wake {
 		t.wire.Notify()

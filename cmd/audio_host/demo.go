@@ -145,8 +145,19 @@ func (d *demo) connect(ctx context.Context, s group.Status) error {
 	if err != nil {
 		return err
 	}
-	d.printf("host: connected (recv_count=%d)\n", c.Receivers)
+	d.printf("host: connected (recv_count=%d)\n", receivers(d.group.Status(), c.Control))
 	return nil
+}
+
+// receivers counts the live replicas that serve a control channel, by the evidence of the
+// supervisor.
+func receivers(s group.Status, control string) (n int) {
+	for _, r := range s.Replicas {
+		if r.Alive && r.Control == control {
+			n++
+		}
+	}
+	return n
 }
 
 func (d *demo) startStream(ctx context.Context, what string) error {

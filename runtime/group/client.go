@@ -98,7 +98,6 @@ type Connection struct {
 	PID            int
 	Control, Reply string
 	Epoch          uint64
-	Receivers      int // number of servers attached to the control channel
 }
 
 // WaitConnected blocks until there is a connection to the primary, and describes it. It returns an
@@ -111,5 +110,5 @@ func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 	}
 	e := conn.Endpoint
 	return Connection{Name: e.Name, PID: c.finder.pid(conn), Control: e.Channel, Reply: e.Reply,
-		Epoch: conn.Epoch, Receivers: conn.Conn.Receivers()}, nil
+		Epoch: conn.Epoch}, nil
 }

@@ -6,23 +6,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// The constants of frames that the pump needs; docs/protocol.md describes them.
-const (
-	kindRequest = 1
-	kindCancel  = 4
-	kindPiece   = 6
-	kindAbort   = 7
-	kindMask    = 0xff
-	tagMore     = 0x100
-	tagGap      = 0x200
-	tagBroken   = 0xff // a kind that does not exist
-
-	frameLen   = 24
-	requestLen = frameLen + 16
-)
+// tagBroken is the tag of a record that no peer may send: its kind does not exist.
+const tagBroken = record.KindMask
 
 // A pump moves the records of one direction from the ring that one side fills to the ring that the
 // other side reads.
@@ -34,19 +23,20 @@ type pump struct {
 	from, to *link
 	limit    int // limit of queued
 
-	queue  []record
+	queue  []entry
 	queued int // bytes
 
-	inside bool     // a message has begun and not ended
-	action Action   // for the rest of it
-	copies []record // of it, for Duplicate
+	inside bool    // a message has begun and not ended
+	action Action  // for the rest of it
+	copies []entry // of it, for Duplicate
 
 	signal   chan struct{} // receives a value when the pump must check again
 	finished atomic.Bool   // the sender is gone; its messages are still delivered
 	stopped  atomic.Bool
 }
 
-type record struct {
+// An entry is a record on its way.
+type entry struct {
 	tag     uint32
 	payload []byte
 	due     time.Time
@@ -166,24 +156,24 @@ func (p *pump) fetch() (wanted bool) {
 
 // take queues a record according to the rules, and returns the action for its message.
 func (p *pump) take(tag uint32, payload []byte) Action {
-	kind := tag & kindMask
-	if kind == kindCancel {
-		p.push(record{tag: tag, payload: bytes.Clone(payload)})
+	kind := tag & record.KindMask
+	if kind == record.Cancel {
+		p.push(entry{tag: tag, payload: bytes.Clone(payload)})
 		return Deliver
 	}
-	first := kind != kindPiece && kind != kindAbort
+	first := kind != record.Piece && kind != record.Abort
 	if first {
 		p.action, p.copies = p.relay.faults.decide(p.dir), nil
 	}
-	p.inside = tag&tagMore != 0
-	rec := record{tag: tag, payload: bytes.Clone(payload)}
+	p.inside = tag&record.More != 0
+	rec := entry{tag: tag, payload: bytes.Clone(payload)}
 	switch p.action {
 	case Drop, Cut:
 		return p.action
 	case Corrupt:
 		invert(body(rec))
 	case Break:
-		rec = record{tag: tagBroken, payload: rec.payload[:0]}
+		rec = entry{tag: tagBroken, payload: rec.payload[:0]}
 	case Duplicate:
 		p.copies = append(p.copies, rec)
 	}
@@ -197,23 +187,23 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 }
 
 // body returns the part of a record that belongs to the message's body.
-func body(r record) []byte {
+func body(r entry) []byte {
 	b := r.payload
 	skip := func(n int) { b = b[min(n, len(b)):] }
-	switch r.tag & kindMask {
-	case kindPiece, kindAbort:
+	switch r.tag & record.KindMask {
+	case record.Piece, record.Abort:
 		return b
-	case kindRequest:
-		skip(requestLen)
+	case record.Request:
+		skip(record.RequestHeaderLen)
 	default:
-		skip(frameLen)
+		skip(record.HeaderLen)
 	}
 	switch {
-	case r.tag&tagMore != 0:
-		skip(8) // the length of the whole message
-	case r.tag&tagGap != 0 && len(b) >= 8:
+	case r.tag&record.More != 0:
+		skip(record.TotalLen)
+	case r.tag&record.Gap != 0 && len(b) >= record.GapLen:
 		gap := binary.NativeEndian.Uint64(b)
-		skip(8)
+		skip(record.GapLen)
 		skip(int(min(gap, uint64(len(b)))))
 	}
 	return b
@@ -225,7 +215,7 @@ func invert(b []byte) {
 	}
 }
 
-func (p *pump) push(r record) {
+func (p *pump) push(r entry) {
 	r.due = time.Now().Add(p.relay.faults.delay(p.dir))
 	p.queue = append(p.queue, r)
 	p.queued += len(r.payload)
