@@ -473,6 +473,24 @@ func readClientMessage(link Link) ([]byte, error) {
 	return b, err
 }
 
+// finishHello sends the server's hello with the memory, and waits for the
+// client to agree.
+func finishHello(link Link, reply *serverHello, memory shm.Memory, size int) error {
+	if err := link.Send(reply.encode(), memory); err != nil {
+		// What goes along with the memory may be what cannot be made.
+		_ = link.Send(refusalOf(&Error{Code: CodeResourceExhausted, Outcome: NotSent,
+			Msg: "the server cannot hand over the memory", Err: err}).encode(), nil)
+		return err
+	}
+	if err := readVerdict(link); err != nil {
+		return err
+	}
+	if err := memory.Seal(size); err != nil {
+		return &Error{Code: CodeCorrupt, Msg: "the client has changed the memory", Err: err}
+	}
+	return link.SetDeadline(time.Time{})
+}
+
 // readVerdict waits for the client to agree.
 func readVerdict(link Link) error {
 	b, err := readClientMessage(link)

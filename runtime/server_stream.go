@@ -1,0 +1,197 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A streamRoute is what a server does with a stream that a client opens.
+type streamRoute struct {
+	info  *StreamInfo
+	read  func(context.Context, *StreamReader) error
+	write func(context.Context, *StreamWriter) error
+}
+
+// HandleStreamReader makes the server accept streams that clients write: f
+// reads one, and the stream ends when f returns. The client's writes then fail, with
+// the code and text of the error that f returned, if any.
+func HandleStreamReader(info *StreamInfo,
+	f func(context.Context, *StreamReader) error) ServerOption {
+	return serverOption(func(c *serverConfig) {
+		if f == nil {
+			c.refuse(nilHandler("HandleStreamReader", info))
+			return
+		}
+		c.streams = append(c.streams, &streamRoute{info: info, read: f})
+	})
+}
+
+// HandleStreamWriter makes the server accept streams that clients read: f
+// writes one, and the stream ends when f returns: with io.EOF for the client if f
+// returned nil, which says that the stream is complete, and else with the code and text of
+// f's error. The context of f is done when the server shuts down; f should return its error
+// then.
+func HandleStreamWriter(info *StreamInfo,
+	f func(context.Context, *StreamWriter) error) ServerOption {
+	return serverOption(func(c *serverConfig) {
+		if f == nil {
+			c.refuse(nilHandler("HandleStreamWriter", info))
+			return
+		}
+		c.streams = append(c.streams, &streamRoute{info: info, write: f})
+	})
+}
+
+// findStream looks for what the server does with the stream a client asks for.
+func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
+	if len(h.protocols) != 1 {
+		return nil, errBadHello
+	}
+	want := h.protocols[0]
+	for _, r := range s.cfg.streams {
+		if r.info.Protocol.Name != want.name || (r.write != nil) != (h.stream.read != 0) {
+			continue
+		}
+		if r.info.Protocol.Fingerprint != want.fingerprint {
+			return nil, &Error{Code: CodeIncompatible, Outcome: NotSent,
+				Msg: fmt.Sprintf("struct %s has another layout on the server; a struct can "+
+					"never change", want.name)}
+		}
+		g := h.stream.geometry()
+		if err := sys.JoinErrors(g.Check(), checkPolicy(h.stream.policy)); err != nil {
+			return nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Err: err}
+		}
+		if g.Size() > maxStreamMemory || g.Block < r.info.HeaderSize {
+			return nil, &Error{Code: CodeResourceExhausted, Outcome: NotSent,
+				Msg: fmt.Sprintf("a stream of %d bytes; the limit is %d", g.Size(),
+					maxStreamMemory)}
+		}
+		return r, nil
+	}
+	return nil, &Error{Code: CodeUnimplemented, Outcome: NotSent,
+		Msg: "the server has no such stream: " + want.name}
+}
+
+// serveStream is a stream's life at the server, behind the gate.
+func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *admission,
+	reply *serverHello, log *slog.Logger) error {
+	tried, opened, returned := false, false, false
+	defer func() {
+		if !returned && !tried {
+			s.refuse(g.link, errExited, log)
+		}
+		if !opened {
+			s.refused.Add(1)
+			g.link.Close()
+		}
+		s.release(g, nil)
+	}()
+	peer := g.peer
+	p := r.info.Protocol
+	call := &ServerCall{Kind: KindStream, Protocol: p, Name: p.Name,
+		Method: &MethodInfo{Protocol: p, Name: p.Name}, Peer: &peer}
+	err := protect(log, p.Name, func() error {
+		return s.cfg.interceptors.pass(context.WithValue(ctx, peerKey{}, &peer), call,
+			func(ctx context.Context) error {
+				if tried {
+					return Errorf(CodeInternal, "an interceptor opened the stream twice")
+				}
+				tried = true
+				st, use, err := s.openStream(r, h, g, reply, log)
+				if err != nil {
+					return err
+				}
+				opened = true
+				log.Debug("stream opened", "stream", p.Name)
+				return s.runStream(ctx, st, use)
+			})
+	})
+	returned = true
+	if !tried {
+		if err == nil {
+			err = Errorf(CodePermissionDenied, "the server does not open the stream")
+		}
+		s.refuse(g.link, err, log)
+	}
+	return err
+}
+
+// openStream makes the memory of a stream and ends the handshake. use runs the handler.
+func (s *Server) openStream(r *streamRoute, h *clientHello, g *admission, reply *serverHello,
+	log *slog.Logger) (st *stream, use func(context.Context, *stream) error, err error) {
+	geo := h.stream.geometry()
+	memory, err := g.link.NewMemory(geo.Size())
+	if err == nil {
+		defer memory.Close()
+	}
+	var mem []byte
+	if err == nil {
+		mem, err = memory.Map(geo.Size())
+	}
+	if err != nil {
+		s.refuse(g.link,
+			&Error{Code: CodeResourceExhausted, Outcome: NotSent,
+				Msg: "the server cannot make the memory of a stream", Err: err}, log)
+		return nil, nil, err
+	}
+	use, err = r.bind(mem, geo, StreamPolicy(h.stream.policy))
+	if err == nil {
+		hastened := s.interruptOnClose(g.link)
+		err = finishHello(g.link, reply, memory, geo.Size())
+		hastened()
+	}
+	if err != nil {
+		return nil, nil, sys.JoinErrors(err, memory.Unmap(mem))
+	}
+	s.endHandshake(g)
+	return newStream(r.info, s.cfg.logger, g.link, g.peer, mem, memory.Unmap), use, nil
+}
+
+// runStream runs the handler of a stream that is open.
+func (s *Server) runStream(ctx context.Context, st *stream,
+	use func(context.Context, *stream) error) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(s.closing, cancel)
+	defer stop()
+	returned := false
+	defer func() {
+		if !returned { // nor will this function
+			exited(st.log, st.op)
+			err = errExited
+		}
+		err = sys.JoinErrors(err, st.CloseWithError(err))
+	}()
+	err = protect(st.log, st.op, func() error { return use(ctx, st) })
+	returned = true
+	if err == io.EOF {
+		err = nil
+	}
+	if err != nil && s.closing.Err() != nil && errors.Is(err, context.Canceled) {
+		err = &Error{Code: CodeUnavailable, Msg: "the server is shutting down"}
+	}
+	return err
+}
+
+// bind returns what runs the handler over the memory of a stream.
+func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry,
+	policy StreamPolicy) (func(context.Context, *stream) error, error) {
+	if r.read != nil {
+		b, err := shm.NewBlockReader(mem, g, policy == StreamOverwrite)
+		return func(ctx context.Context, s *stream) error {
+			s.ends = readerEnds{b}
+			return r.read(ctx, &StreamReader{stream: s, r: b})
+		}, err
+	}
+	b, err := shm.NewBlockWriter(mem, g, policy == StreamOverwrite)
+	return func(ctx context.Context, s *stream) error {
+		s.ends = writerEnds{b}
+		return r.write(ctx, &StreamWriter{s, b, policy, g.Block, g.Depth})
+	}, err
+}

@@ -1,0 +1,170 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+type readerEnds struct{ *shm.BlockReader }
+
+func (r readerEnds) peerEnd() (shm.End, bool, error) { return r.WriterEnd() }
+
+// A StreamReader reads the blocks of a stream. One goroutine at a time may use
+// it.
+type StreamReader struct {
+	*stream
+	r      *shm.BlockReader
+	broken bool // the writer broke the protocol
+}
+
+// Read waits for the next block and passes it to f, where it lies: the struct
+// and its payload, and how many blocks were overwritten before it. f may
+// not keep or change the slices. The writer that follows the protocol leaves
+// the block alone meanwhile; where it is not trusted, use ReadInto. Read
+// returns f's error.
+//
+// At the end, when all blocks have been read, Read returns io.EOF if the writer has closed
+// the stream. If the writer has failed, as a handler that returns an error or panics, Read
+// returns an *Error with that code and text; and if the writer is gone without a word, as a
+// process that was killed, an *Error with CodeUnavailable that matches
+// io.ErrUnexpectedEOF. Blocks may then be missing.
+func (r *StreamReader) Read(ctx context.Context,
+	f func(header, payload []byte, lost uint64) error) error {
+	if err := ended(ctx); err != nil {
+		return err.at(r.op)
+	}
+	gone := false
+	for {
+		step, err := r.tryRead(ctx, f, gone)
+		if step == readDone || err != nil {
+			return err
+		}
+		if step == readLapped {
+			err = r.pause(ctx)
+		} else {
+			start := time.Now()
+			err = r.wait(ctx)
+			r.spin.slept(time.Since(start))
+		}
+		if errors.Is(err, io.EOF) {
+			gone = true // look once more
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// A readStep is how far tryRead came.
+type readStep uint8
+
+const (
+	readDone   readStep = iota // a block was read, or the stream is at its end
+	readSleeps                 // there is no block; the reader has declared that it sleeps
+	readLapped                 // the writer has overwritten each block before it could be claimed
+)
+
+const (
+	// lapTries is how often a reader looks for a block of a writer that overwrites all of them,
+	// before it pauses for lapPause. A hostile writer can overwrite without end.
+	lapTries = 4
+	lapPause = time.Millisecond
+)
+
+// pause lets a writer that overwrites faster than this side reads get ahead, without a processor.
+// It returns io.EOF when the writer is gone.
+func (s *stream) pause(ctx context.Context) error {
+	t := time.NewTimer(lapPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-s.down:
+		return io.EOF
+	case <-ctx.Done():
+		return contextError(ctx).at(s.op)
+	}
+}
+
+// tryRead reads a block, or declares that it sleeps, or, when the writer is gone, returns
+// why.
+func (r *StreamReader) tryRead(ctx context.Context,
+	f func(header, payload []byte, lost uint64) error, gone bool) (step readStep, err error) {
+	if err := r.begin(); err != nil {
+		return readDone, err
+	}
+	defer r.end()
+	if r.broken {
+		return readDone, r.corrupt(nil)
+	}
+	s := spin{p: &r.spin}
+	for !gone && !r.r.Ready() && s.more() {
+	}
+	block, lost, ok, err := r.r.Next()
+	for tries := 0; !ok && err == nil; tries++ {
+		if ctx.Err() != nil {
+			return readDone, contextError(ctx).at(r.op)
+		}
+		if r.closed.Load() {
+			return readSleeps, nil // the next attempt finds it closed
+		}
+		if gone && !r.r.Ready() {
+			return readDone, r.endReason(io.EOF, "writer")
+		}
+		if gone { // nothing changes any more, so Next had to find a block or none
+			return readDone, r.breakOff(nil)
+		}
+		if tries == lapTries {
+			return readLapped, nil
+		}
+		r.wire.Expect()
+		if r.r.Sleep() {
+			return readSleeps, nil
+		}
+		block, lost, ok, err = r.r.Next()
+	}
+	s.paid()
+	r.r.Awake()
+	defer func() {
+		if r.r.Release() {
+			r.wire.Notify()
+		}
+	}()
+	h := r.info.HeaderSize
+	if err != nil || len(block) < h {
+		return readDone, r.breakOff(err)
+	}
+	return readDone, protect(r.log, "StreamReader.Read", func() error {
+		return f(block[:h:h], block[h:], lost)
+	})
+}
+
+// breakOff ends the stream of a writer that broke the protocol.
+func (r *StreamReader) breakOff(why error) *Error {
+	r.broken = true
+	r.wire.Close()
+	return r.corrupt(why)
+}
+
+func (r *StreamReader) corrupt(why error) *Error {
+	return &Error{Code: CodeCorrupt, Op: r.op, Msg: "the writer broke the protocol", Err: why}
+}
+
+// ReadInto is Read with a copy: the block's struct and payload are copied to
+// dst, which must be long enough, and n is their length.
+func (r *StreamReader) ReadInto(ctx context.Context, dst []byte) (n int, lost uint64, err error) {
+	err = r.Read(ctx, func(header, payload []byte, l uint64) error {
+		if n = len(header) + len(payload); n > len(dst) {
+			return &Error{Code: CodeTooLarge, Op: r.op,
+				Msg: fmt.Sprintf("block of %d bytes; there is room for %d", n, len(dst))}
+		}
+		lost = l
+		copy(dst[copy(dst, header):], payload)
+		return nil
+	})
+	return n, lost, err
+}
