@@ -1,5 +1,11 @@
 package group
 
+import (
+	"context"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
 // Depose makes another replica the primary while the old one lives, which the
 // supervisor itself never does: for tests of the fence.
 func (g *Group) Depose() {
@@ -20,3 +26,41 @@ func (g *Group) MayRule(index int) bool {
 	p := g.s.page
 	return g.s.cfg.Replication == nil || p.inSync(p.reign().epoch)&(1<<index) != 0 && p.whole(index)
 }
+
+// A RawPacket is the head of a message from a primary to a standby, for tests of what either can
+// do to the other.
+type RawPacket struct {
+	Method                      int // index in replicaMethods
+	Epoch, Incarnation, Session uint64
+	Place                       int
+	Body                        []byte
+}
+
+var replicaMethods = []*ipc.Method[packet, packet]{methodEnter, methodInstall, methodApply,
+	methodSeal}
+
+// Call makes a call to a standby.
+func (p RawPacket) Call(ctx context.Context, c *ipc.Conn) ([]byte, error) {
+	h := head{epoch: p.Epoch, place: p.Place, incarnation: p.Incarnation, session: p.Session}
+	req := packet{append(h.append(nil), p.Body...)}
+	rep, err := ipc.Invoke(ctx, c, replicaMethods[p.Method], &req)
+	if err != nil {
+		return nil, err
+	}
+	return rep.data, nil
+}
+
+// RawStandby is the service of a standby whose every answer f gives.
+func RawStandby(f func(method int, packet []byte) ([]byte, error)) *ipc.Service {
+	var routes []ipc.Route
+	for i, m := range replicaMethods {
+		routes = append(routes, ipc.Handle(m, func(_ context.Context, p *packet) (*packet, error) {
+			data, err := f(i, p.data)
+			return &packet{data}, err
+		}))
+	}
+	return ipc.NewService(replicaProtocol, routes...)
+}
+
+// ReplicaChannel is the channel of a standby.
+func ReplicaChannel(name string) string { return replicaChannel(name) }

@@ -62,7 +62,7 @@ func (p *page) problem(service string, r reign) (problem string, damaged bool) {
 	switch {
 	case err != nil || fi.Size() < int64(len(p.mem)):
 		return "was cut short", true
-	case wordAt(p.mem, offMagic).Load() != pageMagic || p.reign() != r:
+	case p.overwritten(r):
 		return "was overwritten", true
 	case !p.dir.InPlace():
 		return "is gone with the domain's folder, which was removed or replaced", false

@@ -48,6 +48,10 @@ var children = map[string]func(args []string) error{
 	"parent":    childParent,
 	"successor": childSuccessor,
 	"orderly":   childOrderly,
+
+	"scribbler":     childScribbler,
+	"rogue primary": childRoguePrimary,
+	"rogue standby": childRogueStandby,
 }
 
 func TestMain(m *testing.M) {

@@ -102,6 +102,11 @@ type reign struct {
 
 const maxReplicas = 1 << 10
 
+// mostEpochs is more than the number of promotions in the life of a group, a thousand a second for
+// 17 years. A page with a larger epoch was overwritten. The next supervisor continues with half of
+// it, which is still larger than all epochs that were used, and for which the word has room.
+const mostEpochs = 1 << 39
+
 func (r reign) pack() uint64 {
 	return r.epoch<<24 | uint64(r.phase)<<16 | uint64(uint16(r.primary+1))
 }
@@ -124,6 +129,8 @@ type page struct {
 	claim  *domain.Claim
 	former []*page
 	homes  map[int]*page
+	// constant has, by offset, the words that the supervisor stores once.
+	constant map[int]uint64
 }
 
 func (p *page) reign() reign { return unpackReign(wordAt(p.mem, offReign).Load()) }
@@ -306,8 +313,11 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 	p.claim = claim
 	// A page that a killed supervisor left keeps its reign: none of its epochs may be used again,
 	// and its primary may be alive.
-	if wordAt(p.mem, offMagic).Load() != pageMagic {
+	switch last := p.reign(); {
+	case wordAt(p.mem, offMagic).Load() != pageMagic:
 		wordAt(p.mem, offReign).Store(reign{primary: none}.pack())
+	case last.epoch > mostEpochs:
+		wordAt(p.mem, offReign).Store(reign{epoch: mostEpochs / 2, primary: none}.pack())
 	}
 	wordAt(p.mem, offPID).Store(uint64(os.Getpid()))
 	sys.CrashPoint("group page claimed")
@@ -327,16 +337,40 @@ func inUse(dir *domain.Dir, service string) error {
 
 // describe stores the parts of the group's configuration that concern the replicas.
 func (p *page) describe(cfg *Config) {
-	wordAt(p.mem, offPeriod).Store(uint64(cfg.Heartbeat.Period))
-	wordAt(p.mem, offGrace).Store(uint64(cfg.Grace))
-	wordAt(p.mem, offReplicas).Store(uint64(cfg.Replicas))
-	tether := uint64(1)
-	if cfg.Survive {
-		tether = 0
+	p.constant = map[int]uint64{
+		offMagic:      pageMagic,
+		offPID:        uint64(os.Getpid()),
+		offPeriod:     uint64(cfg.Heartbeat.Period),
+		offGrace:      uint64(cfg.Grace),
+		offReplicas:   uint64(cfg.Replicas),
+		offHome:       sys.PIDNamespace(),
+		offTether:     1,
+		offReplicates: 0,
 	}
-	wordAt(p.mem, offHome).Store(sys.PIDNamespace())
-	wordAt(p.mem, offTether).Store(tether)
-	p.setReplication(cfg.Replication)
+	if cfg.Survive {
+		p.constant[offTether] = 0
+	}
+	if r := cfg.Replication; r != nil {
+		p.constant[offMinSync] = uint64(r.MinSync)
+		p.constant[offAckTimeout] = uint64(r.AckTimeout)
+		p.constant[offBacklog] = uint64(r.Backlog)
+		p.constant[offReplicates] = 1
+	}
+	for off, v := range p.constant {
+		wordAt(p.mem, off).Store(v)
+	}
+}
+
+// overwritten reports whether a word of the supervisor, whose reign is r, has another value than
+// the supervisor has stored. Replicas work by these words; with a wrong one, such as a timeout of
+// nanoseconds, they would fail again and again.
+func (p *page) overwritten(r reign) bool {
+	for off, v := range p.constant {
+		if wordAt(p.mem, off).Load() != v {
+			return true
+		}
+	}
+	return p.reign() != r
 }
 
 // setReign publishes r: by the store for processes that look, and by a write for those that sleep.

@@ -38,7 +38,7 @@ type replicator struct {
 	// and lastEnd is when it had executed them.
 	lastWork time.Duration
 	lastEnd  time.Time
-	incoming []byte // the snapshot received so far
+	incoming transfer
 
 	takeover sync.Mutex              // held while a reign begins
 	primary  atomic.Pointer[primary] // of the last reign of this process; nil before the first one

@@ -60,7 +60,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 		r.order.Unlock()
 		return nil, errors.New("the state could not be restored")
 	}
-	r.session, r.incoming = 0, nil
+	r.session, r.incoming = 0, transfer{}
 	p := &primary{r: r, epoch: now.epoch, standbys: make(map[string]*standby),
 		mask: 1 << r.replica.index, executed: r.at.index}
 	p.inherited, p.executedAt = r.lastWork, r.lastEnd

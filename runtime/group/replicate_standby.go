@@ -29,7 +29,7 @@ func (r *replicator) standbyService() *ipc.Service {
 				return nil, err
 			}
 			if m == methodEnter {
-				r.session, r.incoming = h.session, nil
+				r.session, r.incoming = h.session, transfer{}
 			} else if h.session != r.session {
 				return nil, ipc.Errorf(ipc.CodeFenced, "%s listens to another session",
 					r.replica.Name())
@@ -77,19 +77,44 @@ func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(r.at.append(nil), whole), nil
 }
 
+// A transfer is a snapshot that arrives in pieces. What the first piece says of it is true of all.
+type transfer struct {
+	at   position
+	size uint64
+	data []byte
+}
+
+// take takes the piece at offset of a snapshot. It fails if the piece is not the next one, or the
+// snapshot cannot be in the memory of this machine.
+func (t *transfer) take(at position, size, offset uint64, piece []byte) error {
+	if len(t.data) == 0 && offset == 0 {
+		t.at, t.size = at, size
+	}
+	if at != t.at || size != t.size || offset != uint64(len(t.data)) ||
+		uint64(len(piece)) > size-offset {
+		return fmt.Errorf("%w: a piece of %d bytes at %d of a snapshot of %d, at hand are %d of %d",
+			errPacket, len(piece), offset, size, len(t.data), t.size)
+	}
+	if most := sys.PhysicalMemory(); size > most {
+		return fmt.Errorf("%w: a snapshot of %d bytes; this machine has %d bytes of memory",
+			errPacket, size, most)
+	}
+	t.data = append(t.data, piece...)
+	return nil
+}
+
 // install takes a piece of a snapshot, and restores the state after the last one.
 func (r *replicator) install(_ head, c *cutter) ([]byte, error) {
 	at, size, offset := c.position(), c.u64(), c.u64()
-	if offset != uint64(len(r.incoming)) || offset+uint64(len(c.rest)) > size {
-		return nil, fmt.Errorf("%w: a piece of %d bytes at %d of a snapshot of %d, at hand are %d",
-			errPacket, len(c.rest), offset, size, len(r.incoming))
+	if err := r.incoming.take(at, size, offset, c.rest); err != nil {
+		r.incoming = transfer{}
+		return nil, err
 	}
-	r.incoming = append(r.incoming, c.rest...)
-	if uint64(len(r.incoming)) < size {
+	snapshot := r.incoming.data
+	if uint64(len(snapshot)) < size {
 		return nil, nil
 	}
-	snapshot := r.incoming
-	r.incoming = nil
+	r.incoming = transfer{}
 	r.word(offSynced).Store(0)
 	sys.CrashPoint("group state forgotten")
 	if err := r.restore(snapshot); err != nil {

@@ -35,17 +35,6 @@ func (p *page) replication() (r Replication, on bool) {
 	}, word(offReplicates) == 1
 }
 
-func (p *page) setReplication(r *Replication) {
-	if r == nil {
-		wordAt(p.mem, offReplicates).Store(0)
-		return
-	}
-	wordAt(p.mem, offMinSync).Store(uint64(r.MinSync))
-	wordAt(p.mem, offAckTimeout).Store(uint64(r.AckTimeout))
-	wordAt(p.mem, offBacklog).Store(uint64(r.Backlog))
-	wordAt(p.mem, offReplicates).Store(1)
-}
-
 // placeWord returns the value of a word of a replica's page.
 func (p *page) placeWord(index, off int) uint64 { return p.wordOf(index, off).Load() }
 

@@ -139,6 +139,16 @@ func replaceFile(path string) error {
 		os.Rename(path+".new", path))
 }
 
+// overwriteWord stores 1 in one word of a file.
+func overwriteWord(path string, at int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte{1, 0, 0, 0, 0, 0, 0, 0}, at)
+	return errors.Join(err, f.Close())
+}
+
 // A group's file that is cut short or overwritten in use is an error to supervisor, replicas and
 // clients, and crashes none of them. All replicas are replaced, so the service continues.
 func TestGroupWhoseFileIsDamaged(t *testing.T) {
@@ -147,6 +157,7 @@ func TestGroupWhoseFileIsDamaged(t *testing.T) {
 		"cut to a page":  func(p string) error { return os.Truncate(p, int64(os.Getpagesize())) },
 		"zeros":          func(p string) error { return overwrite(p, 0) },
 		"rubbish":        func(p string) error { return overwrite(p, 0xa5) },
+		"the grace":      func(p string) error { return overwriteWord(p, 24) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := audioConfig(newDomain(t))

@@ -1,0 +1,17 @@
+package sys
+
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// PhysicalMemory returns the size of the machine's memory in bytes, or the largest number if it is
+// unknown.
+func PhysicalMemory() uint64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return math.MaxUint64
+	}
+	return uint64(info.Totalram) * uint64(info.Unit)
+}
