@@ -11,31 +11,31 @@ import (
 	"time"
 )
 
-// DefaultPatience is how long a call of a Client waits for a server.
+// DefaultPatience is the default of [WithPatience].
 const DefaultPatience = 10 * time.Second
 
-// WithPatience limits how long a call of a [Client] waits for a server, all waits of the
-// call together, whatever its context allows. 0 makes calls fail fast: a call waits until a
-// running attempt to connect has ended, and then fails where there is no server.
+// WithPatience limits the total time that a call of a [Client] waits for a server, whatever its
+// context allows. With 0, calls fail fast: a call waits only for an attempt to connect that is in
+// progress.
 func WithPatience(d time.Duration) ClientOption {
 	return clientOption(func(c *clientConfig) { c.patience = max(d, 0) })
 }
 
-// A Client is a [Caller] and a [Sender] that keeps connections to the process which a
-// [Resolver] names. It connects when there is a server, and again when the server has been
-// restarted or replaced.
+// A Client is a [Caller] and a [Sender] that keeps a connection to the process that a [Resolver]
+// names. It connects when there is a server, and again when the server has been restarted or
+// replaced.
 //
-// A call waits while there is no server: until one is there, its context is done, or the
-// client's patience ends ([WithPatience]).
+// A call waits while there is no server, until there is one, its context is done, or the client's
+// patience ends ([WithPatience]).
 //
-// A call whose connection is lost is sent again, under the same number, if it surely was
-// not executed (outcome [NotSent] or [NotExecuted]), or if its method is idempotent or
-// read-only. Any other call that the server had taken returns an error with
-// [OutcomeUnknown] and is never sent twice. A call that two servers were lost to is not
-// sent a third time. The outcome of an error is that of all attempts together.
+// A call whose connection is lost is sent again, under the same sequence number, if it was
+// certainly not executed (outcome [NotSent] or [NotExecuted]), or if its method is idempotent or
+// read-only. Any other call that the server had taken returns an error with [OutcomeUnknown] and is
+// never sent again. A call that two servers were lost to is not sent a third time, because it may
+// have ended them. The outcome of an error covers all attempts.
 //
 // Interceptors belong to the connections, so they see each attempt. Handlers of messages
-// ([Service]) receive those of every connection.
+// ([Service]) receive the messages of every connection.
 //
 // A Client is safe for concurrent use.
 type Client struct {
@@ -61,8 +61,8 @@ type Client struct {
 	version atomic.Uint64
 }
 
-// Connect makes a client of a channel. It does not wait for the server: calls do. A
-// connection carries the calls of all goroutines.
+// Connect returns a [Client] of a channel. It does not wait for the server; calls do. The error is
+// an [*Error] with [CodeInvalidArgument] if a name or an option is invalid.
 func Connect(channel string, opts ...ClientOption) (*Client, error) {
 	cfg, err := clientConfigOf(opts)
 	if err != nil {
@@ -78,8 +78,8 @@ func Connect(channel string, opts ...ClientOption) (*Client, error) {
 	return newClient(r, cfg), nil
 }
 
-// NewClient makes a client of the server that r finds. It does not wait for the server:
-// calls do.
+// NewClient returns a [Client] of the server that r finds. It does not wait for the server; calls
+// do.
 func NewClient(r Resolver, opts ...ClientOption) (*Client, error) {
 	cfg, err := clientConfigOf(opts)
 	if err == nil && r == nil {
@@ -119,9 +119,9 @@ func newClient(r Resolver, cfg clientConfig) *Client {
 	return c
 }
 
-// Close ends the client and its connections. Calls in flight fail, with an outcome that
-// says what is known, and calls that wait fail with outcome NotSent. Close returns when
-// nothing is left of the client. It may be called again.
+// Close closes the client and its connections, and blocks until its goroutines have ended. Calls in
+// flight fail with an outcome that states what is known of them, and calls that wait fail with
+// outcome [NotSent]. Close may be called again.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true // no further task starts
@@ -172,8 +172,8 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 	}
 }
 
-// Send implements [Sender]. It waits for a server where there is none. A message that
-// surely was not sent is sent again; one that was sent never is.
+// Send implements [Sender]. It waits while there is no server, as a call does. A message that was
+// certainly not sent is sent again; a message is never sent twice.
 func (c *Client) Send(ctx context.Context, post Post) error {
 	if c == nil {
 		return nilCaller{}.Send(ctx, post)
@@ -202,17 +202,17 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 	}
 }
 
-// A Connection describes a client's connection to the server.
+// A Connection describes the current connection of a [Client].
 type Connection struct {
 	Endpoint Endpoint
 	Epoch    uint64 // in which the endpoint is the server; 0 for none
-	// Conn is the connection. It belongs to the client, and ends with the server. It serves
-	// for what a Client does not have: calls in place, and statistics.
+	// Conn is the connection. It belongs to the client, and ends with the server. It offers what a
+	// Client lacks: calls in place, and statistics.
 	Conn *Conn
 }
 
-// WaitConnected returns the connection to the server, as soon as there is one. It waits as a
-// call does.
+// WaitConnected blocks until the client has a connection to the server, and returns it. It fails as
+// a call does.
 func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 	c.resolve()
 	a := attempts{ctx: ctx, outcome: NotSent}

@@ -44,7 +44,8 @@ type Conn struct {
 	leaving    chan struct{} // closed when the server says that it shuts down
 }
 
-// Invoke implements Caller.
+// Invoke implements [Caller]. It blocks until the reply arrives, ctx is done, or the connection
+// ends.
 func (c *Conn) Invoke(ctx context.Context, call Call) error {
 	if c == nil {
 		return nilCaller{}.Invoke(ctx, call)
@@ -328,21 +329,21 @@ func (c *Conn) teardown() {
 // errClosed is the cause of errors after Close.
 var errClosed = errors.New("the connection was closed by this side")
 
-// Close ends the connection. Messages that were sent before are delivered. Calls
-// that the server has not taken are withdrawn and fail with outcome NotExecuted;
-// those that it has taken fail with OutcomeUnknown. It must not be called from within
-// a callback of InvokeInPlace. It returns when nothing of the connection is left,
-// except for handlers that still run. Further calls do nothing.
+// Close closes the connection and blocks until its memory is released. Handlers that still run are
+// not waited for. Messages that were sent before are delivered. Calls that the server has not taken
+// are withdrawn, and fail with outcome [NotExecuted]; calls that it has taken fail with
+// [OutcomeUnknown]. Close must not be called from a callback of InvokeInPlace. It may be called
+// again.
 func (c *Conn) Close() error {
 	c.fail(&Error{Code: CodeUnavailable, Err: errClosed})
 	<-c.done
 	return nil
 }
 
-// Done is closed when the connection has ended.
+// Done returns a channel that is closed when the connection has ended.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err is nil while the connection lives, and then says why it ended.
+// Err returns nil while the connection lives, and the reason for its end afterwards.
 func (c *Conn) Err() error {
 	if why := c.why.Load(); why != nil {
 		return why
@@ -350,10 +351,11 @@ func (c *Conn) Err() error {
 	return nil
 }
 
-// Peer says who the server is.
+// Peer returns the server's process.
 func (c *Conn) Peer() Peer { return c.peer }
 
-// Send implements Sender.
+// Send implements [Sender]. It blocks while the ring is full, until ctx is done or the connection
+// ends.
 func (c *Conn) Send(ctx context.Context, post Post) error {
 	if c == nil {
 		return nilCaller{}.Send(ctx, post)

@@ -13,9 +13,13 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// Dial connects to the server of a channel. It fails with CodeUnavailable when there
-// is none, CodeIncompatible when the two sides cannot talk, and otherwise as
-// the server says.
+// Dial connects to the server of a channel. It blocks until the handshake is complete, ctx is done,
+// or the time of [WithHandshakeTimeout] has passed. It does not wait for a server to start; see
+// [Connect] for that.
+//
+// The error is an [*Error]: [CodeUnavailable] if there is no server, [CodeIncompatible] if the two
+// sides cannot communicate, [CodeDeadlineExceeded] if the server does not answer in time, or the
+// error with which the server refuses the client.
 func Dial(ctx context.Context, channel string, opts ...DialOption) (*Conn, error) {
 	cfg, err := dialConfigOf(opts)
 	if err != nil {

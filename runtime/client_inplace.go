@@ -10,7 +10,8 @@ import (
 // read in the ring, within callbacks. Nothing that a callback is given may be
 // kept when it returns.
 
-// An InPlaceCall is a call without copies and without allocations.
+// An InPlaceCall is a call whose messages are built and read in shared memory, without copies and
+// allocations. What its callbacks receive must not be kept.
 type InPlaceCall struct {
 	Method *MethodInfo
 	// Seq numbers the call, as in Call.
@@ -30,9 +31,8 @@ type InPlaceCall struct {
 	Read func(reply []byte) error
 }
 
-// InvokeInPlace makes a call as Invoke does. It runs none of the client's
-// interceptors: they see a Call with its Request and Reply, which do not exist here, and
-// whatever is handed to them would have to be allocated. The server's interceptors do run.
+// InvokeInPlace makes a call as [Conn.Invoke] does. It does not run the client's interceptors: they
+// see a [Call] with its Request and Reply, which do not exist here. The server's interceptors run.
 func (c *Conn) InvokeInPlace(ctx context.Context, call *InPlaceCall) error {
 	return c.invokeInPlace(ctx, call.Method,
 		inPlaceArgs{call.Seq, call.Size, call.Build, call.Read})

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// An Endpoint is a process that a client can connect to.
+// An Endpoint is a process to which a client can connect.
 type Endpoint struct {
 	// Name tells the endpoints of a resolver apart, and names them in errors. It is the
 	// channel when it is empty.
@@ -19,7 +19,7 @@ type Endpoint struct {
 	Incarnation uint64
 }
 
-// A Target says where the server is at a moment.
+// A Target describes where the server is, at one moment.
 type Target struct {
 	// Endpoint is the server. Its name and channel are empty while there is none.
 	Endpoint
@@ -36,7 +36,7 @@ type Target struct {
 	Down error
 }
 
-// A Resolver finds the server of a [Client].
+// A Resolver finds the server of a [Client]. Its methods are called from several goroutines.
 type Resolver interface {
 	// Resolve returns where the server is now. It does not block. A client calls it when
 	// Watch reports a change and when a call has failed, never twice at the same time.
@@ -49,8 +49,8 @@ type Resolver interface {
 	Watch(ctx context.Context, changed func()) error
 }
 
-// A WatchableTransport is a [Transport] that tells of servers that start. A [Client]
-// over a transport that does not tries to connect again and again, with growing pauses.
+// A WatchableTransport is a [Transport] that reports when servers start. Over any other transport,
+// a [Client] tries to connect repeatedly, with growing pauses.
 type WatchableTransport interface {
 	Transport
 	// Watch calls changed once it watches, and each time a listener of the channel may have

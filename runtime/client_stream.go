@@ -8,7 +8,9 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// OpenStreamWriter opens a stream to the server of a channel, for writing.
+// OpenStreamWriter opens a stream to the server of a channel, for writing. It blocks and fails as
+// [Dial] does; [CodeUnimplemented] means that the server does not read such streams. The caller
+// must close the writer.
 func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o StreamOptions,
 	opts ...DialOption) (*StreamWriter, error) {
 	s, mem, err := openStream(ctx, channel, info, o, false, opts)
@@ -24,7 +26,9 @@ func OpenStreamWriter(ctx context.Context, channel string, info *StreamInfo, o S
 	return &StreamWriter{s, w, o.Policy, g.Block, g.Depth}, nil
 }
 
-// OpenStreamReader opens a stream from the server of a channel, for reading.
+// OpenStreamReader opens a stream from the server of a channel, for reading. It blocks and fails as
+// [Dial] does; [CodeUnimplemented] means that the server does not write such streams. The caller
+// must close the reader.
 func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o StreamOptions,
 	opts ...DialOption) (*StreamReader, error) {
 	s, mem, err := openStream(ctx, channel, info, o, true, opts)
@@ -39,7 +43,7 @@ func OpenStreamReader(ctx context.Context, channel string, info *StreamInfo, o S
 	return &StreamReader{stream: s, r: r}, nil
 }
 
-// openStream is the client's side of opening a stream.
+// openStream runs the client's side of the handshake of a stream.
 func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamOptions, read bool,
 	opts []DialOption) (*stream, []byte, error) {
 	cfg, err := dialConfigOf(opts)

@@ -143,8 +143,7 @@ func (e *Error) Error() string {
 	return s
 }
 
-// meets reports whether the error is of an operation that brings two sides together, of which
-// an outcome would say nothing.
+// meets reports whether the error is of an operation that makes a connection, which has no outcome.
 func (e *Error) meets() bool {
 	for _, op := range []string{"listen ", "serve ", "dial "} {
 		if strings.HasPrefix(e.Op, op) {
@@ -154,7 +153,8 @@ func (e *Error) meets() bool {
 	return false
 }
 
-// text is the message without code, operation and outcome, as it travels.
+// text returns the message and the cause, which travel to the peer, without code, operation and
+// outcome.
 func (e *Error) text() string {
 	switch {
 	case e.Err == nil:
@@ -168,7 +168,7 @@ func (e *Error) text() string {
 // longestText is how much of an error's text travels.
 const longestText = 4 << 10
 
-// shorten cuts a text that is too long to travel, and says so.
+// shorten cuts a text that is too long to travel, and appends its original length.
 func shorten(s string, limit int) string {
 	if limit = min(limit, longestText); len(s) <= limit {
 		return s
@@ -177,8 +177,9 @@ func shorten(s string, limit int) string {
 	return s[:max(0, limit-len(suffix))] + suffix[:min(limit, len(suffix))]
 }
 
-// remoteError is an error that the peer has sent. The peer chose the numbers and the
-// text: an error is never CodeOK, and no text is longer than what an honest peer sends.
+// remoteError returns the error that the peer has sent. The peer chose the numbers and the text, so
+// they are sanitized: the code is never CodeOK, and the text is no longer than a correct peer
+// sends.
 func remoteError(code Code, outcome Outcome, text string) *Error {
 	if code == CodeOK {
 		code = CodeUnknown
@@ -187,7 +188,7 @@ func remoteError(code Code, outcome Outcome, text string) *Error {
 		Msg: strings.ToValidUTF8(shorten(text, longestText), "\uFFFD")}
 }
 
-// Unwrap returns the cause.
+// Unwrap returns the cause of the error in this process, or nil.
 func (e *Error) Unwrap() error {
 	if e.Err != nil {
 		return e.Err
@@ -195,7 +196,8 @@ func (e *Error) Unwrap() error {
 	return e.told
 }
 
-// Is makes an Error match the sentinel that its code stands for.
+// Is reports whether target is the sentinel that stands for the error's code:
+// [context.DeadlineExceeded], [context.Canceled], [ErrCorrupt] or [errors.ErrUnsupported].
 func (e *Error) Is(target error) bool {
 	switch target {
 	case context.DeadlineExceeded:
@@ -210,8 +212,8 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// CodeOf returns the code of the first *Error in err's tree, CodeOK for nil, the
-// code that stands for a context's error, and otherwise CodeUnknown.
+// CodeOf returns the code of the first [*Error] in the tree of err. It returns [CodeOK] for nil,
+// the corresponding code for the errors of package context, and otherwise [CodeUnknown].
 func CodeOf(err error) Code {
 	var e *Error
 	switch {
@@ -227,8 +229,8 @@ func CodeOf(err error) Code {
 	return CodeUnknown
 }
 
-// OutcomeOf returns what err says of the execution of the call that it ended:
-// Executed for nil, and OutcomeUnknown where err says nothing.
+// OutcomeOf returns the outcome of the call that ended with err: [Executed] for nil, that of the
+// first [*Error] in the tree of err, and otherwise [OutcomeUnknown].
 func OutcomeOf(err error) Outcome {
 	var e *Error
 	switch {
@@ -240,16 +242,15 @@ func OutcomeOf(err error) Outcome {
 	return OutcomeUnknown
 }
 
-// Errorf makes an error for a handler to return: its code and text reach the
-// caller. The verb %w wraps for use within this process.
+// Errorf returns an error for a handler to return. The code and the text are sent to the caller.
+// The verb %w wraps an error for use within this process.
 func Errorf(code Code, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Code: code, Msg: err.Error(), Outcome: Executed, told: errors.Unwrap(err)}
 }
 
-// Unimplemented is what a service returns for a method that it does not have;
-// generated Unimplemented types use it. The method is named as
-// "<protocol>/<method>".
+// Unimplemented returns the error for a method that a service lacks, named "<protocol>/<method>".
+// Generated Unimplemented types return it.
 func Unimplemented(method string) error {
 	return &Error{Code: CodeUnimplemented, Msg: "the server does not implement " + method,
 		Outcome: NotExecuted}

@@ -4,9 +4,9 @@ package ipc
 // primary; it grows at each promotion and is never used twice. 0 stands for
 // "none": neither checked nor given.
 
-// A Fence guards a server against acting in a reign that is over, or that is
-// not its own. Its methods are called for every request, by many goroutines at
-// once, and should cost an atomic load.
+// A Fence keeps a server from acting in an epoch that is not its own, or that has ended. Its
+// methods are called for every request, must be safe for concurrent use, and should cost no more
+// than an atomic load.
 type Fence interface {
 	// Epoch is the epoch the server acts in at this moment, or 0. Every reply
 	// carries the one that held when the reply was released.
@@ -20,8 +20,8 @@ type Fence interface {
 	Admit(epoch uint64) error
 }
 
-// An EpochSource tells a client which epoch it acts in. Epoch is called for
-// every request and every reply, by many goroutines at once.
+// An EpochSource returns the epoch in which a client acts. Epoch is called for every request and
+// every reply, and must be safe for concurrent use.
 type EpochSource interface {
 	// Epoch is the epoch that requests shall carry. A reply that carries an
 	// older one (but not 0) is refused with CodeFenced, outcome Unknown.

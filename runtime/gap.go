@@ -8,18 +8,19 @@ import (
 	"strings"
 )
 
-// A Gap is what the processes of one version of some protocols, the replicas of a
-// service, can ask for and those of another version cannot do: methods, fields, union
-// members and enum values that the other version lacks.
+// A Gap describes the difference between two versions of some protocols: the methods, fields, union
+// members and enum values that one version can ask for and the other version lacks. The replicas of
+// a service use it to find requests that one of them would not understand. A Gap is safe for
+// concurrent use.
 type Gap struct {
 	ours, theirs map[string]*description // by protocol
 	empty        bool
 }
 
 // NewGap compares two versions of a process's protocols. It returns nil if they are equal, and an
-// error with CodeIncompatible, as CheckCompatible does, if one could misread the other.
-// A protocol that one side alone has is a gap. How often a call may be executed is the
-// business of clients, not of replicas.
+// error with [CodeIncompatible], as [CheckCompatible] does, if one version could misread the other.
+// A protocol that only one side has is part of the gap. NewGap does not compare how often a call
+// may be executed, which concerns clients only.
 func NewGap(ours, theirs []*Protocol) (*Gap, error) {
 	same := len(ours) == len(theirs)
 	g := &Gap{ours: make(map[string]*description),
@@ -75,9 +76,9 @@ func lacksSomething(ours, theirs *description) bool {
 	return false
 }
 
-// Find returns nil if the other version understands all of a request of a method as this version
-// does, and otherwise an error that names the first thing that it lacks. The request
-// must have been verified, and hold nothing that this version lacks itself; g may be nil.
+// Find returns nil if the other version understands a request of a method in full, and otherwise an
+// error that names the first thing that the other version lacks. The request must have been
+// verified, and must not contain anything that this version lacks. g may be nil.
 func (g *Gap) Find(m *MethodInfo, request []byte) error {
 	if g == nil || g.empty {
 		return nil

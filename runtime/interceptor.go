@@ -2,12 +2,11 @@ package ipc
 
 import "context"
 
-// A ClientInterceptor sees every call of a connection. It makes the call, or
-// does not, by next.
+// A ClientInterceptor is called for every call of a connection. It makes the call with next.Invoke,
+// or does not, and returns the error of the call. It must be safe for concurrent use.
 type ClientInterceptor func(ctx context.Context, call Call, next Caller) error
 
-// A ServerCall is what a client has started: a call, a one-way message, or a stream.
-// Interceptors see it.
+// A ServerCall describes what a client has started: a call, a one-way message, or a stream.
 type ServerCall struct {
 	Kind     Kind
 	Protocol *Protocol // of the method or message; of a stream, that of its struct
@@ -25,22 +24,23 @@ type ServerCall struct {
 	// next has returned without an error. Both are nil for a call that is handled in
 	// place, and for a stream.
 	Request, Reply any
-	// Body is the request or message as it arrived. It may not be kept. With
-	// WithTrustedClients, the client can change that of a call in place meanwhile.
+	// Body is the encoded request or message as it arrived. It must not be changed or kept. With
+	// [WithTrustedClients], the client can change the body of a call in place at any time.
 	Body []byte
 
 	codec  *codec
 	refSeq uint64 // the request's number as its message has it
 }
 
-// A ServerInterceptor sees everything that a client can start, of whatever kind, so that
-// what it refuses is refused: it runs the handler, or does not, by next. It should
-// refuse a kind that it does not know.
+// A ServerInterceptor is called for everything that a client can start. It runs the handler by
+// calling next. To refuse, it returns an error without calling next. It should refuse a [Kind] that
+// it does not know. It must be safe for concurrent use.
 //
-// For a call, next returns the handler's error, and the interceptor's error is the
-// client's. A one-way message that is refused is dropped, counted and logged, since nobody
-// waits for an answer. For a stream, next opens it, runs the handler and returns at the
-// stream's end; an error without next is what the client's attempt to open it fails with.
+// For a call, next returns the handler's error, and the interceptor's error is sent to the client.
+// A one-way message that is refused is dropped, counted ([Stats.Dropped]) and logged, because
+// nobody waits for an answer. For a stream, next opens the stream, runs the handler and returns
+// when the stream has ended; if the interceptor returns an error without calling next, the client's
+// attempt to open the stream fails with it.
 type ServerInterceptor func(ctx context.Context, call *ServerCall,
 	next func(context.Context) error) error
 

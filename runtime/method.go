@@ -26,7 +26,7 @@ type Protocol struct {
 	Schema string
 }
 
-// MethodInfo is what is known of a method without its types.
+// A MethodInfo describes a method without its types. It must not be changed.
 type MethodInfo struct {
 	Protocol *Protocol
 	Name     string // unqualified, as in the schema
@@ -95,30 +95,30 @@ func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req
 	return m
 }
 
-// Info describes the method without its types.
+// Info returns the description of the method.
 func (m *Method[Req, Rep]) Info() *MethodInfo { return &m.info }
 
-// A Call is one request on its way to a server. Interceptors see it.
+// A Call is a request on its way to a server. It is what a [ClientInterceptor] sees.
 type Call struct {
 	Method *MethodInfo
-	// Seq numbers the call. A Caller that finds 0 assigns its own next number;
-	// a Caller that forwards to another keeps it, so that a call keeps its
+	// Seq is the sequence number of the call. A Caller assigns its next number to a Call with 0. A
+	// Caller that passes a Call on to another one keeps the number, so that a call has the same
 	// number when it is sent again.
 	Seq uint64
-	// Request is the *Req and Reply the *Rep that the reply is decoded into.
+	// Request is the *Req. Reply is the *Rep into which the reply is decoded.
 	Request, Reply any
 }
 
-// A Caller carries calls to a server: a *Conn, a connection that follows the
-// primary of a group, or an in-memory one. It is safe for concurrent use.
+// A Caller carries calls to a server: a [*Conn], a [*Client], the client of a group, or a fake in a
+// test. It must be safe for concurrent use.
 type Caller interface {
-	// Invoke sends the call, waits for its reply and decodes it into
-	// call.Reply. It blocks until then, until ctx is done, or until the
-	// connection fails; every error is an *Error.
+	// Invoke sends a call and decodes its reply into call.Reply. It blocks until the reply arrives,
+	// ctx is done, or the call fails. Its errors are of type [*Error].
 	Invoke(ctx context.Context, call Call) error
 }
 
-// Invoke makes a typed call through c. Generated clients are one line over it.
+// Invoke makes a typed call through c and returns the reply. It blocks as [Caller.Invoke] does.
+// Methods of generated clients call it.
 func Invoke[Req, Rep any](ctx context.Context, c Caller, m *Method[Req, Rep],
 	req *Req) (*Rep, error) {
 	if c == nil {
@@ -131,7 +131,7 @@ func Invoke[Req, Rep any](ctx context.Context, c Caller, m *Method[Req, Rep],
 	return rep, nil
 }
 
-// MessageInfo is what is known of a one-way message without its type.
+// A MessageInfo describes a one-way message without its type. It must not be changed.
 type MessageInfo struct {
 	Protocol *Protocol
 	Name     string // of the union member, as in the schema
@@ -169,7 +169,7 @@ func NewMessage[M any](p *Protocol, spec MessageSpec[M]) *Message[M] {
 	}
 }
 
-// Info describes the message without its type.
+// Info returns the description of the message.
 func (m *Message[M]) Info() *MessageInfo { return &m.info }
 
 // A Post is a one-way message on its way to the peer.
@@ -179,17 +179,17 @@ type Post struct {
 	Body    any    // the *M
 }
 
-// A Sender carries one-way messages to the peer: a *Conn towards its server,
-// or a *Peer towards its client. It is safe for concurrent use.
+// A Sender carries one-way messages to the peer: a [*Conn] or [*Client] to its server, a [*Peer] to
+// its client. It must be safe for concurrent use.
 type Sender interface {
-	// Send hands the message to the transport. It blocks while the ring is
-	// full, until ctx is done, or until the connection fails. A nil error
-	// means that the message is in the peer's ring, not that it was handled.
+	// Send puts the message into the ring to the peer. It blocks while the ring is full, until ctx
+	// is done or the connection fails. After a nil error the message is in the ring; it may not
+	// have been handled yet.
 	Send(ctx context.Context, post Post) error
 }
 
-// Send sends a typed one-way message through s. Generated senders are one line
-// over it.
+// Send sends a typed one-way message through s. It blocks as [Sender.Send] does. Methods of
+// generated senders call it.
 func Send[M any](ctx context.Context, s Sender, m *Message[M], body *M) error {
 	if s == nil {
 		s = nilCaller{}
@@ -197,8 +197,8 @@ func Send[M any](ctx context.Context, s Sender, m *Message[M], body *M) error {
 	return s.Send(ctx, Post{Message: &m.info, Body: body})
 }
 
-// A Route binds a method or message of a protocol to the code that handles it.
-// Handle and Receive make them.
+// A Route binds a method or message to the function that handles it. [Handle], [Receive] and
+// [HandleInPlace] make Routes.
 type Route struct {
 	codec
 
@@ -220,7 +220,10 @@ type codec struct {
 	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
 }
 
-// Handle routes calls of m to f.
+// Handle returns a [Route] that handles the calls of m with f. f is called concurrently. Its
+// context ends with the call's deadline, when the client cancels the call, and when the connection
+// ends. f owns the request and may keep it. The reply that it returns must not be changed until it
+// has been sent.
 func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*Rep, error)) Route {
 	return Route{
 		codec: codec{
@@ -245,12 +248,11 @@ func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*R
 	}
 }
 
-// Receive routes one-way messages m to f. The messages of a connection are handled
-// one after the other, and those that come meanwhile wait in memory that is bounded.
-// When it is full, nothing more of the connection is read until f goes on,
-// neither messages nor calls, replies and cancellations: calls wait, until their
-// deadlines. So an f that makes calls on the same connection must set a deadline, or
-// a flood of messages behind which the reply lies would stop both for ever.
+// Receive returns a [Route] that handles the one-way messages m with f. The messages of a
+// connection are handled one after the other. Messages that arrive meanwhile wait in memory of
+// limited size. When it is full, nothing more is read from the connection until f returns: neither
+// messages nor calls, replies and cancellations. So if f makes calls on the same connection, it
+// must set a deadline; otherwise a reply that lies behind many messages would block both forever.
 func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 	return Route{
 		codec: codec{
@@ -266,16 +268,16 @@ func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 	}
 }
 
-// A Service is a protocol with the code that handles it; generated code makes
-// one from a user's implementation. It is immutable and may be shared between
-// servers.
+// A Service is a protocol with the functions that handle it. Generated code makes one from an
+// implementation. A Service is immutable and may be shared by servers. It is an option of
+// [NewServer], [Dial] and [Connect].
 type Service struct {
 	protocol *Protocol
 	routes   []Route
 	invalid  *Error // why it cannot be served, or nil
 }
 
-// NewService binds routes to a protocol.
+// NewService returns a [Service] that handles p with routes.
 func NewService(p *Protocol, routes ...Route) *Service {
 	return &Service{protocol: p, routes: routes}
 }

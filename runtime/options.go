@@ -10,29 +10,29 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A ServerOption configures NewServer. A *Service is one: the server serves it.
+// A ServerOption configures [NewServer]. A [*Service] is a ServerOption: the server serves it.
 type ServerOption interface{ applyServer(*serverConfig) }
 
-// A ListenOption configures Listen.
+// A ListenOption configures [Listen] and [Server.Run].
 type ListenOption interface{ applyListen(*listenConfig) }
 
-// A DialOption configures Dial, and each connection of a Client. A *Service is one: it
-// handles the one-way messages that the server sends to this client.
+// A DialOption configures [Dial], and each connection of a [Client]. A [*Service] is a DialOption:
+// it handles the one-way messages that the server sends to this client.
 type DialOption interface {
 	ClientOption
 	applyDial(*dialConfig)
 }
 
-// A ClientOption configures Connect and NewClient. Every DialOption is one.
+// A ClientOption configures [Connect] and [NewClient]. Every [DialOption] is a ClientOption.
 type ClientOption interface{ applyClient(*clientConfig) }
 
-// An Option serves clients and servers alike.
+// An Option configures clients and servers.
 type Option interface {
 	ServerOption
 	DialOption
 }
 
-// A RendezvousOption says where the two sides meet, and so serves Listen and Dial.
+// A RendezvousOption determines where clients and servers meet. It configures [Listen] and [Dial].
 type RendezvousOption interface {
 	ListenOption
 	DialOption
@@ -155,60 +155,62 @@ func (s *Service) apply(c *common) {
 }
 func (s *Service) applyClient(c *clientConfig) { s.applyDial(&c.dial) }
 
-// WithDomain chooses the domain in which channels are looked up: a name, or
-// the path of a directory. The default is $IPCGEN_DOMAIN, or "default".
+// WithDomain sets the domain in which channels are looked up: a name, or the path of a directory.
+// The default is the value of $IPCGEN_DOMAIN, or "default".
 func WithDomain(domain string) RendezvousOption { return domainOption(domain) }
 
-// WithReplyChannel names the channel that carries the replies. A server
-// announces it, and a client that names one is refused by a server that announces another.
+// WithReplyChannel names the reply channel. A server announces its name to clients. A client that
+// names one fails to connect to a server that announces another, with [CodeIncompatible].
 func WithReplyChannel(name string) RendezvousOption { return replyOption(name) }
 
-// WithLogger makes the connection or server log what happens to its
-// connections. By default nothing is logged, except for callbacks that panic or end their
-// goroutine: those go to slog.Default, with the stack. A nil l is the default.
+// WithLogger sets the logger of a server or client, and of their connections. By default nothing is
+// logged, with one exception: a callback that panics or ends its goroutine is logged to
+// [slog.Default], with the stack. A nil l restores the default.
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *common) { c.logger = cmp.Or(l, silent) })
 }
 
-// WithRings sets the capacities of the rings, in bytes, rounded up to a power
-// of two. A client asks for them; a server caps what clients ask for. 0 leaves the default: the
-// server's, and for the server DefaultRingCapacity.
+// WithRings sets the capacities of the two rings of a connection, in bytes, rounded up to a power
+// of two. A client requests capacities, and its server limits them to its own. With 0, a client
+// takes the server's capacity, and a server takes [DefaultRingCapacity].
 func WithRings(toServer, toClient int) Option {
 	return option(func(c *common) { c.toServer, c.toClient = toServer, toClient })
 }
 
-// WithMaxMessage limits the length of messages, in bytes: of a connection, to the lower one of
-// what its client and its server say, which is DefaultMaxMessage for a side that says nothing.
-// So messages that are longer than that need it on both sides. A longer message is refused with
-// CodeTooLarge. Messages longer than the ring travel in pieces.
+// WithMaxMessage limits the length of a message, in bytes. The limit of a connection is the lower
+// one of its client and its server; each defaults to [DefaultMaxMessage], so longer messages need
+// the option on both sides. A message beyond the limit is refused with [CodeTooLarge]. A message
+// may be longer than the ring: it is sent in pieces.
 func WithMaxMessage(bytes int) Option { return option(func(c *common) { c.maxMessage = bytes }) }
 
-// WithSpin sets how long a side that waits looks for the other's message
-// before it sleeps, at most; the actual time adapts. 0 makes it sleep at once.
+// WithSpin limits how long a side polls for the next message before it sleeps. The actual time
+// adapts to the peer. With 0, it sleeps at once.
 func WithSpin(longest time.Duration) Option {
 	return option(func(c *common) { c.spin = max(longest, 0) })
 }
 
-// WithFailFast makes messages that find the ring full fail with
-// CodeResourceExhausted (not sent), instead of waiting for room until the deadline.
+// WithFailFast makes an operation that finds the ring full fail with [CodeResourceExhausted] and
+// outcome [NotSent]. By default it blocks until there is room or its context is done.
 func WithFailFast() Option { return option(func(c *common) { c.failFast = true }) }
 
-// WithHandshakeTimeout bounds the time for connecting.
+// WithHandshakeTimeout limits the duration of a handshake. The default is
+// [DefaultHandshakeTimeout].
 func WithHandshakeTimeout(d time.Duration) Option {
 	return option(func(c *common) { c.handshake = d })
 }
 
-// WithAuthorize decides who may be at the other end. By default it is this
-// process's user only. The error is logged, and told to a refused client.
+// WithAuthorize sets the function that decides which peers may connect: it returns nil to accept a
+// peer. By default, only processes of the same user may connect. The error of allow is logged, and
+// a server also sends it to the client that it refuses. allow must be safe for concurrent use.
 func WithAuthorize(allow func(Peer) error) Option {
 	return option(func(c *common) { c.allow = allow })
 }
 
-// WithFence guards the server against requests of other epochs.
+// WithFence makes a server check the epoch of every request with f; see [Fence].
 func WithFence(f Fence) ServerOption { return serverOption(func(c *serverConfig) { c.fence = f }) }
 
-// WithServerInterceptor puts i around the handlers of everything that a client can start:
-// calls, one-way messages and streams. The first one given is the outermost.
+// WithServerInterceptor adds an interceptor for everything that a client can start: calls, one-way
+// messages and streams. The interceptor that is added first is the outermost.
 func WithServerInterceptor(i ServerInterceptor) ServerOption {
 	return serverOption(func(c *serverConfig) {
 		if i == nil {
@@ -232,8 +234,8 @@ func WithMaxConns(n int) ServerOption {
 	return serverOption(func(c *serverConfig) { c.maxConns = n })
 }
 
-// WithProtocol compares p with the server's when connecting, instead of at its
-// first use.
+// WithProtocol compares p with the server's version while connecting. By default, a protocol is
+// compared when it is first used.
 func WithProtocol(p *Protocol) DialOption {
 	return dialOption(func(c *dialConfig) {
 		if p == nil {
@@ -244,12 +246,12 @@ func WithProtocol(p *Protocol) DialOption {
 	})
 }
 
-// WithEpoch makes calls carry the epoch of s, and refuses replies of older
-// ones.
+// WithEpoch sends the epoch of s with every call, and refuses replies of earlier epochs with
+// [CodeFenced].
 func WithEpoch(s EpochSource) DialOption { return dialOption(func(c *dialConfig) { c.epoch = s }) }
 
-// WithClientInterceptor puts i around the calls. The first one given is the
-// outermost.
+// WithClientInterceptor adds an interceptor for calls. The interceptor that is added first is the
+// outermost. It does not see one-way messages, streams and calls in place.
 func WithClientInterceptor(i ClientInterceptor) DialOption {
 	return dialOption(func(c *dialConfig) {
 		if i == nil {

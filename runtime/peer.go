@@ -2,9 +2,9 @@ package ipc
 
 import "context"
 
-// A Peer is the process at the other end of a connection, as the kernel
-// vouches for it at the time it connected (or began to listen). Process ids
-// are used again: the connection's end, not the PID, tells of its death.
+// A Peer is the process at the other end of a connection. The kernel has vouched for its ids when
+// it connected, or, for a server, when it began to listen. Process ids are reused: only the end of
+// the connection says that the process has ended. A Peer is safe for concurrent use.
 type Peer struct {
 	PID, UID, GID int
 
@@ -13,9 +13,9 @@ type Peer struct {
 	done  <-chan struct{}
 }
 
-// Send implements Sender: it sends a one-way message to the peer. On the
-// server, that is the client whose call is being handled; a client must have
-// been dialled with a Service that handles it.
+// Send implements [Sender]: it sends a one-way message to the peer. On a server, the peer is the
+// client whose call is being handled ([PeerFromContext]). A client that was dialled without a
+// [Service] for the message drops it.
 func (p *Peer) Send(ctx context.Context, post Post) error {
 	if p == nil || p.send == nil {
 		return &Error{Code: CodeFailedPrecondition, Outcome: NotSent,
@@ -24,5 +24,5 @@ func (p *Peer) Send(ctx context.Context, post Post) error {
 	return p.send(ctx, post)
 }
 
-// Done is closed when the connection to the peer has ended.
+// Done returns a channel that is closed when the connection to the peer has ended.
 func (p *Peer) Done() <-chan struct{} { return p.done }

@@ -9,17 +9,16 @@ import (
 // This file decides whether two versions of a protocol can talk, by their
 // descriptions; docs/protocol.md has the rules.
 
-// CheckCompatible reports whether a client with one version of a protocol can
-// talk to a server with another. The error, with CodeIncompatible, names the
-// first difference that keeps them from it, and what to do about it.
+// CheckCompatible reports whether a client with one version of a protocol can call a server with
+// another. If not, it returns an error with [CodeIncompatible] that names the first difference and
+// its remedy.
 //
-// Two versions are compatible when neither side can read a value of the other
-// as a different value. Fields of tables, methods, union members and enum values
-// that one side alone has do not matter; what both have under one number must
-// agree in every respect, its name included, unless one of the schemas states by
-// the attribute "was" that the name has changed. The order of the arguments
-// matters to one rule alone: a method that the client may send again must be
-// one that the server may execute again.
+// Two versions are compatible if neither side can read a value of the other as a different value.
+// Fields of tables, methods, union members and enum values that only one side has do not matter.
+// Everything that both sides have under one number must agree in every respect, including its name,
+// unless one of the schemas states by the attribute "was" that the name has changed. The order of
+// the arguments matters to one rule only: a method that the client may send again must be one that
+// the server may execute again.
 func CheckCompatible(client, server *Protocol) error {
 	if client.Name != server.Name {
 		return incompatible("protocol %s here is %s there", client.Name, server.Name)
@@ -262,7 +261,7 @@ func (h *serverHello) protocol(id protocolID) (*Protocol, *Error) {
 	return &Protocol{Name: id.name, Fingerprint: id.fingerprint, Schema: h.text[id.at:end]}, nil
 }
 
-// Protocols returns what the server serves, as it announced it when the client
+// Protocols returns the protocols that the server serves, as it announced them when the client
 // connected.
 func (c *Conn) Protocols() ([]*Protocol, error) {
 	all := make([]*Protocol, len(c.hello.protocols))

@@ -11,8 +11,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A Server handles the calls and messages of the clients of one or more
-// listeners.
+// A Server handles the calls, messages and streams of the clients of one or more listeners. Its
+// methods are safe for concurrent use.
 type Server struct {
 	cfg       serverConfig
 	routes    routeTable
@@ -40,9 +40,8 @@ type Server struct {
 	close   context.CancelFunc
 }
 
-// NewServer makes a server of services and other options. Two services of one
-// protocol, and nil in place of a service, an option or a handler, are errors, which Serve
-// returns.
+// NewServer returns a server of services and other options. If an option is invalid, such as a nil
+// service or handler, or two services of one protocol, Serve returns the error.
 func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
 		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
@@ -112,14 +111,15 @@ func orDefault(v, d int) int {
 	return v
 }
 
-// ErrServerClosed is what Serve returns after Shutdown or Close.
+// ErrServerClosed is returned by [Server.Serve] after [Server.Shutdown] or [Server.Close].
 var ErrServerClosed = errors.New("ipc: the server is closed")
 
-// Serve accepts clients on l and serves them until ctx is done, or Shutdown or
-// Close is called; then it closes l and returns ErrServerClosed, or for a ctx
-// that is done its error, after a Close of the whole server. So it does when l has
-// lost its name to another process: then the error wraps ErrDisplaced. The
-// contexts of handlers carry the values of ctx.
+// Serve accepts clients on l and serves them. It blocks until ctx is done, or Shutdown or Close is
+// called, and closes l before it returns. It returns [ErrServerClosed] after Shutdown or Close.
+// When ctx is done, it closes the whole server and returns ctx's error. If another process has
+// taken l's name, it closes the server and returns an error that wraps [ErrDisplaced].
+//
+// The contexts of handlers carry the values of ctx.
 func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	if l == nil {
 		return invalid("Serve was given a nil Listener; look at the error of Listen")
@@ -151,17 +151,16 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	return s.accept(ctx, l)
 }
 
-// Conns is the number of clients that are connected.
+// Conns returns the number of connected clients.
 func (s *Server) Conns() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
 
-// Shutdown ends the server gracefully: it accepts no more clients, tells those
-// that are connected to send no more calls, lets what was sent be handled
-// and answered, and closes the connections. When ctx is done before that, it
-// closes them as Close does and returns ctx's error.
+// Shutdown ends the server gracefully. It accepts no more clients, tells connected clients to send
+// no more calls, and blocks until everything that was sent has been handled and answered. If ctx is
+// done before, it closes the server as Close does and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	conns := s.stopAccepting(false)
 	for _, c := range conns {
@@ -178,11 +177,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the server at once: contexts of running handlers are cancelled,
-// and connections are closed. It does not wait for handlers. At their clients, calls in
-// flight end with CodeUnavailable, and an outcome that says what is known: NotExecuted of a
-// call that the server had not looked at, otherwise OutcomeUnknown, whatever its
-// handler returns from then on. Further calls do nothing.
+// Close ends the server at once. It cancels the contexts of running handlers and closes the
+// connections, and does not wait for handlers. At the clients, calls in flight end with
+// [CodeUnavailable]: with outcome [NotExecuted] if the server had not looked at the call, and
+// otherwise with [OutcomeUnknown]. Close may be called again.
 func (s *Server) Close() error {
 	for _, c := range s.stopAccepting(true) {
 		c.cut()

@@ -150,8 +150,8 @@ func (c *callContext) Value(key any) any {
 
 type peerKey struct{}
 
-// PeerFromContext returns the client whose call or message is being handled.
-// ok is false where ctx does not come from a handler.
+// PeerFromContext returns the client whose call, message or stream is being handled. ok is false if
+// ctx does not come from a handler.
 func PeerFromContext(ctx context.Context) (p *Peer, ok bool) {
 	p, ok = ctx.Value(peerKey{}).(*Peer)
 	return p, ok

@@ -8,27 +8,29 @@ import (
 	"strings"
 )
 
-// A Guard is asked before a server executes a call or a one-way message, and told when
-// that has ended: so it knows what a process was at when it died. Its methods are called for every
-// request, by many goroutines at once.
+// A Guard is asked before a server executes a call or a one-way message, and told when the
+// execution has ended. It can record which requests a process was executing when it died. Its
+// methods are called for every request and must be safe for concurrent use.
 type Guard interface {
-	// Enter is called before the request is decoded. request is what Sum says of it. An error,
-	// which should be an *Error with outcome NotExecuted, refuses it; a message is
-	// dropped then, and counted. Enter may block, as a handler may.
+	// Enter is called before the request is decoded. request is a sum over the method and the body:
+	// equal requests have equal sums. An error refuses the request, and should be an [*Error] with
+	// outcome [NotExecuted]; a refused message is dropped and counted. Enter may block, as a
+	// handler may.
 	Enter(request uint64) (place int, err error)
-	// Leave is called with the place that Enter returned, before the reply is sent.
+	// Leave is called with the place that Enter returned, after the handler and, unless the call is
+	// handled in place, before the reply is sent.
 	Leave(place int)
 }
 
-// WithGuard makes a server ask g about every request. Streams are not requests.
+// WithGuard makes a server ask g before it executes a call or a one-way message. Streams are not
+// guarded.
 func WithGuard(g Guard) ServerOption { return serverOption(func(c *serverConfig) { c.guard = g }) }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sum sums up a request: the id of its method in the upper half, a checksum of its body in the
-// lower one. The number that an envelope gives a message is left out, so equal
-// requests have equal sums, whoever sends them and how often. The body need not be valid, and
-// may change meanwhile.
+// sum returns the sum of a request: the id of its method in the upper half, and a checksum of its
+// body in the lower half. The sequence number in the envelope is left out, so that equal requests
+// have equal sums, whoever sends them. The body may be invalid, and may change while it is read.
 func (r *boundRoute) sum(body []byte) uint64 {
 	var crc uint32
 	if at := scalarAt(body, r.seqField); at > 0 {

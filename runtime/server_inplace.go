@@ -7,16 +7,17 @@ import (
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
-// A ReplyBuilder sends the reply of a call that is handled in place.
+// A ReplyBuilder sends the reply of a call that is handled in place. It must not be used after the
+// handler has returned.
 type ReplyBuilder struct {
 	c    *serverConn
 	j    *job
 	sent bool
 }
 
-// Build builds the reply in the ring: size is as for an InPlaceCall. build is
-// given the sequence numbers of the reply and of the request that it answers.
-// It must be called once, and only if the handler then returns nil.
+// Build builds the reply in the ring and sends it. size is the expected length of the reply, as in
+// [InPlaceCall]. build receives the sequence numbers of the reply and of the request. Build blocks
+// while the ring is full. It must be called once, and the handler must then return nil.
 func (r *ReplyBuilder) Build(size int,
 	build func(b *flatbuffers.Builder, seq, refSeq uint64)) error {
 	if r.sent {
@@ -45,20 +46,20 @@ func (r *ReplyBuilder) Build(size int,
 	return nil
 }
 
-// HandleInPlace routes calls of m to f, which verifies and reads the request
-// where it is and builds the reply in the ring. The request is a copy unless
-// the server was made with WithTrustedClients; then it lies in the ring, and
-// f holds up the other calls of its connection. Neither may be kept. The
-// server's interceptors run around f, with a ServerCall without Request and Reply; the
-// reply is on its way when f has built it, so an interceptor can refuse the call
-// before f, and no longer after it.
+// HandleInPlace returns a [Route] that handles the calls of m with f. f verifies and reads the
+// encoded request, and builds the reply in the ring. Neither may be kept. The request is a copy,
+// unless the server was made with [WithTrustedClients]: then it lies in the ring, and f delays the
+// other calls of its connection.
+//
+// The server's interceptors run around f, with a [ServerCall] that has no Request and Reply. An
+// interceptor can refuse the call before f only, because f sends the reply.
 func HandleInPlace[Req, Rep any](m *Method[Req, Rep],
 	f func(ctx context.Context, req []byte, reply *ReplyBuilder) error) Route {
 	return Route{codec: codec{id: m.info.ID, name: m.info.Name, method: &m.info}, inPlace: f}
 }
 
-// WithTrustedClients lets handlers made by HandleInPlace read requests where the
-// client wrote them and can still change them.
+// WithTrustedClients makes handlers of [HandleInPlace] read requests in shared memory, where the
+// client can change them at any time.
 func WithTrustedClients() ServerOption {
 	return serverOption(func(c *serverConfig) { c.trusted = true })
 }

@@ -8,26 +8,24 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// DefaultGrace is how long Run lets calls in flight end.
+// DefaultGrace is the default of [WithGrace].
 const DefaultGrace = 5 * time.Second
 
-// WithGrace sets how long Run waits, once it is told to end, for the calls that the
-// server has taken.
+// WithGrace limits how long [Server.Run] waits for calls in flight when the server ends.
 func WithGrace(d time.Duration) ServerOption {
 	return serverOption(func(c *serverConfig) { c.grace = d })
 }
 
-// Run is the whole life of a server: it listens on the channel and serves until ctx is
-// done or the process receives SIGINT or SIGTERM. Then it drains: it takes no more
-// calls, answers those that it has taken, as Shutdown does, and returns nil. Clients
-// learn that the server ends, and calls that it has not taken fail with outcome NotSent
-// or NotExecuted, so that none is lost.
+// Run listens on a channel and serves it until ctx is done or the process receives SIGINT or
+// SIGTERM. Then it drains the server, as [Server.Shutdown] does: it takes no more calls, answers
+// those that it has taken, and returns nil. Calls that it has not taken fail at their clients with
+// outcome [NotSent] or [NotExecuted], so that no call is lost.
 //
-// Run closes the server as Close does, and returns an error, when calls are still in
-// flight after the grace (WithGrace), or when a second SIGINT arrives before, as of a second
-// Ctrl-C. A second SIGTERM changes nothing: service managers repeat themselves.
+// If calls are still in flight after the grace ([WithGrace]), or when a second SIGINT arrives, Run
+// closes the server as [Server.Close] does and returns an error. A second SIGTERM has no effect,
+// because service managers repeat it.
 //
-// The contexts of handlers carry the values of ctx. They are not cancelled by its end.
+// The contexts of handlers carry the values of ctx. The end of ctx does not cancel them.
 func (s *Server) Run(ctx context.Context, channel string, opts ...ListenOption) error {
 	orders := sys.AwaitOrders()
 	defer orders.Stop()

@@ -11,16 +11,16 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A streamRoute is what a server does with a stream that a client opens.
+// A streamRoute is a kind of stream that a server accepts, with its handler.
 type streamRoute struct {
 	info  *StreamInfo
 	read  func(context.Context, *StreamReader) error
 	write func(context.Context, *StreamWriter) error
 }
 
-// HandleStreamReader makes the server accept streams that clients write: f
-// reads one, and the stream ends when f returns. The client's writes then fail, with
-// the code and text of the error that f returned, if any.
+// HandleStreamReader makes a server accept the streams that clients write. f reads one stream, on a
+// goroutine of its own; the stream ends when f returns. Later writes of the client fail, with the
+// code and text of f's error if it is not nil. f must not keep the reader.
 func HandleStreamReader(info *StreamInfo,
 	f func(context.Context, *StreamReader) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
@@ -32,11 +32,11 @@ func HandleStreamReader(info *StreamInfo,
 	})
 }
 
-// HandleStreamWriter makes the server accept streams that clients read: f
-// writes one, and the stream ends when f returns: with io.EOF for the client if f
-// returned nil, which says that the stream is complete, and else with the code and text of
-// f's error. The context of f is done when the server shuts down; f should return its error
-// then.
+// HandleStreamWriter makes a server accept the streams that clients read. f writes one stream, on a
+// goroutine of its own; the stream ends when f returns. If f returns nil, the stream is complete,
+// and the client reads io.EOF at its end; otherwise the client reads the code and text of f's
+// error. The context of f is done when the server shuts down; f should return its error then. f
+// must not keep the writer.
 func HandleStreamWriter(info *StreamInfo,
 	f func(context.Context, *StreamWriter) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
@@ -48,7 +48,7 @@ func HandleStreamWriter(info *StreamInfo,
 	})
 }
 
-// findStream looks for what the server does with the stream a client asks for.
+// findStream returns the route of the stream that a client asks for.
 func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 	if len(h.protocols) != 1 {
 		return nil, errBadHello
@@ -78,7 +78,8 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 		Msg: "the server has no such stream: " + want.name}
 }
 
-// serveStream is a stream's life at the server, behind the gate.
+// serveStream runs a stream, from the end of the handshake to the end of the stream, behind the
+// gate.
 func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *admission,
 	reply *serverHello, log *slog.Logger) error {
 	tried, opened, returned := false, false, false
@@ -122,7 +123,7 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 	return err
 }
 
-// openStream makes the memory of a stream and ends the handshake. use runs the handler.
+// openStream makes the memory of a stream and completes the handshake. use runs the handler.
 func (s *Server) openStream(r *streamRoute, h *clientHello, g *admission, reply *serverHello,
 	log *slog.Logger) (st *stream, use func(context.Context, *stream) error, err error) {
 	geo := h.stream.geometry()
@@ -153,7 +154,7 @@ func (s *Server) openStream(r *streamRoute, h *clientHello, g *admission, reply 
 	return newStream(r.info, s.cfg.logger, g.link, g.peer, mem, memory.Unmap), use, nil
 }
 
-// runStream runs the handler of a stream that is open.
+// runStream runs the handler of an open stream, and ends the stream with its error.
 func (s *Server) runStream(ctx context.Context, st *stream,
 	use func(context.Context, *stream) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -179,7 +180,7 @@ func (s *Server) runStream(ctx context.Context, st *stream,
 	return err
 }
 
-// bind returns what runs the handler over the memory of a stream.
+// bind returns a function that runs the handler over the memory of a stream.
 func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry,
 	policy StreamPolicy) (func(context.Context, *stream) error, error) {
 	if r.read != nil {

@@ -2,8 +2,8 @@ package ipc
 
 import "sync/atomic"
 
-// Stats are the counters of one side of a connection. While messages come, Received,
-// ReceivedBytes and Spins may lag behind by up to 64 messages.
+// Stats are the counters of one side of a connection, since it was made. While messages arrive,
+// Received, ReceivedBytes and Spins may lag behind by up to 64 messages.
 type Stats struct {
 	Sent, Received uint64 // messages, of all kinds
 	SentBytes      uint64 // bytes of their bodies
@@ -75,7 +75,8 @@ func (e *endpoint) counters() Stats {
 	}
 }
 
-// Stats returns the connection's counters. They stay readable after its end.
+// Stats returns the counters of the client's side of the connection. They remain readable after its
+// end.
 func (c *Conn) Stats() Stats {
 	if c.role.takeFree() {
 		c.rx.tally.publish()
@@ -86,8 +87,8 @@ func (c *Conn) Stats() Stats {
 	return s
 }
 
-// Stats returns the counters of this side of the connection to the peer. They
-// stay readable after its end.
+// Stats returns the counters of this side of the connection to the peer. They remain readable after
+// its end.
 func (p *Peer) Stats() Stats {
 	if p.stats == nil {
 		return Stats{}
@@ -106,9 +107,9 @@ func (c *serverConn) readStats() Stats {
 	return s
 }
 
-// Corrupted is the number of connections that ended because the client broke the
-// protocol, or the memory that it shares with the server.
+// Corrupted returns the number of connections that ended because the client broke the protocol or
+// corrupted the shared memory.
 func (s *Server) Corrupted() uint64 { return s.corrupted.Load() }
 
-// Refused is the number of clients that were not let in, for whatever reason.
+// Refused returns the number of clients that the server has refused, for any reason.
 func (s *Server) Refused() uint64 { return s.refused.Load() }

@@ -11,8 +11,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A StreamInfo identifies a stream of blocks, each a struct of a schema with
-// raw bytes behind it. Generated code declares it.
+// A StreamInfo identifies a stream of blocks. A block is a struct of a schema, followed by raw
+// bytes. Generated code declares it.
 type StreamInfo struct {
 	// Protocol describes the struct; its name is the stream's. As a struct can
 	// never change, both sides must have the same fingerprint.
@@ -21,7 +21,7 @@ type StreamInfo struct {
 	HeaderSize int
 }
 
-// A StreamPolicy says what a writer does while the stream is full.
+// A StreamPolicy determines what a writer does while the stream is full.
 type StreamPolicy uint8
 
 const (
@@ -42,7 +42,7 @@ func checkPolicy(p uint32) error {
 	return nil
 }
 
-// StreamOptions say how large a stream is. The client that opens it chooses.
+// StreamOptions determine the size of a stream. The client that opens the stream chooses them.
 type StreamOptions struct {
 	Depth   int // blocks that are kept; 0: 16
 	Payload int // longest payload of a block, in bytes; 0: 64 KiB
@@ -63,8 +63,8 @@ func (o StreamOptions) geometry(info *StreamInfo) shm.BlockGeometry {
 	}
 }
 
-// A stream is what both ends have in common: memory, and a wire whose notes and end
-// goroutines of its own wait for.
+// A stream is what the writer and the reader of a stream have in common: memory, and a wire. Two
+// goroutines wait for notifications and for the end of the wire.
 type stream struct {
 	op   string
 	info *StreamInfo
@@ -84,14 +84,14 @@ type stream struct {
 	closed atomic.Bool
 }
 
-// ends is how each side learns why the other has ended the stream.
+// ends has how each side learns why the other one has ended the stream.
 type ends interface {
 	End(shm.End)
 	peerEnd() (e shm.End, ok bool, err error)
 }
 
-// endOf is the end of a stream for a reason: as it was meant, for nil and for io.EOF,
-// which handlers pass on from what they read.
+// endOf returns the end of a stream for a reason. nil and io.EOF, which handlers pass on from what
+// they read, stand for a complete stream.
 func endOf(why error) shm.End {
 	if why == nil || why == io.EOF {
 		return shm.End{}
@@ -106,9 +106,10 @@ func endOf(why error) shm.End {
 	return shm.End{Failed: true, Code: uint16(code), Text: shorten(msg, shm.MaxEndText)}
 }
 
-// endReason returns why the peer, which is gone, has ended the stream: meant, where it has
-// as it was to, and else an error of its own or that of its death. It needs mu.
-func (s *stream) endReason(meant error, peer string) error {
+// endReason returns the reason for which the peer, which is gone, has ended the stream: complete if
+// the stream is complete, and otherwise the peer's error or the error of its death. The caller must
+// hold s.mu.
+func (s *stream) endReason(complete error, peer string) error {
 	e, ok, err := s.ends.peerEnd()
 	switch {
 	case err != nil:
@@ -120,7 +121,7 @@ func (s *stream) endReason(meant error, peer string) error {
 	case e.Failed:
 		return remoteError(Code(e.Code), OutcomeUnknown, e.Text).at(s.op)
 	}
-	return meant
+	return complete
 }
 
 func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte,
@@ -134,8 +135,8 @@ func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte
 	return s
 }
 
-// waitNotified passes the peer's notes on. One may be passed on that was none: who waits
-// looks again.
+// waitNotified passes the peer's notifications on. There may be more of them than the peer sent, so
+// that a goroutine that waits for one must check again.
 func (s *stream) waitNotified() {
 	recheck := func() bool {
 		select {
@@ -148,7 +149,7 @@ func (s *stream) waitNotified() {
 	}
 }
 
-// readWire waits for the peer's end.
+// readWire waits until the peer has closed the wire or died.
 func (s *stream) readWire() {
 	defer close(s.down)
 	buf := make([]byte, 64)
@@ -160,7 +161,7 @@ func (s *stream) readWire() {
 	}
 }
 
-// wait waits for a note from the peer. It returns io.EOF when the peer is gone.
+// wait waits for a notification from the peer. It returns io.EOF when the peer is gone.
 func (s *stream) wait(ctx context.Context) error {
 	select {
 	case <-s.notified:
@@ -172,16 +173,16 @@ func (s *stream) wait(ctx context.Context) error {
 	}
 }
 
-// Peer says who is at the other end.
+// Peer returns the process at the other end.
 func (s *stream) Peer() Peer { return s.peer }
 
-// Close ends the stream as it is meant to end. It must not be called from within a
-// callback of the same stream, and waits for one that runs. Operations in progress, and
-// later ones, fail. Further calls do nothing.
+// Close ends the stream as complete. It must not be called from a callback of the same stream, and
+// blocks while a callback runs on another goroutine. Operations in progress and later ones fail.
+// Close may be called again.
 func (s *stream) Close() error { return s.CloseWithError(nil) }
 
-// CloseWithError ends the stream because of why: the other side gets its code and text
-// in place of io.EOF. With nil, it is Close.
+// CloseWithError ends the stream with an error: the other side gets its code and text in place of
+// io.EOF. With nil, it is Close.
 func (s *stream) CloseWithError(why error) error {
 	s.closed.Store(true)
 	s.mu.Lock()
@@ -202,7 +203,7 @@ func (s *stream) CloseWithError(why error) error {
 	return s.unmap(mem)
 }
 
-// begin takes the memory for one operation; end gives it back.
+// begin locks the memory for one operation; end unlocks it. It fails if the stream is closed.
 func (s *stream) begin() *Error {
 	s.mu.Lock()
 	if s.mem == nil || s.closed.Load() {

@@ -14,25 +14,23 @@ type readerEnds struct{ *shm.BlockReader }
 
 func (r readerEnds) peerEnd() (shm.End, bool, error) { return r.WriterEnd() }
 
-// A StreamReader reads the blocks of a stream. One goroutine at a time may use
-// it.
+// A StreamReader reads the blocks of a stream. It must not be used by several goroutines at the
+// same time, except for Close and CloseWithError.
 type StreamReader struct {
 	*stream
 	r      *shm.BlockReader
 	broken bool // the writer broke the protocol
 }
 
-// Read waits for the next block and passes it to f, where it lies: the struct
-// and its payload, and how many blocks were overwritten before it. f may
-// not keep or change the slices. The writer that follows the protocol leaves
-// the block alone meanwhile; where it is not trusted, use ReadInto. Read
-// returns f's error.
+// Read blocks until there is a block, calls f with it, and returns f's error. f receives the struct
+// and the payload in shared memory, and the number of blocks that were overwritten before this one.
+// It must not keep or change the slices. A writer that follows the protocol does not change the
+// block meanwhile; use [StreamReader.ReadInto] if the writer is not trusted.
 //
-// At the end, when all blocks have been read, Read returns io.EOF if the writer has closed
-// the stream. If the writer has failed, as a handler that returns an error or panics, Read
-// returns an *Error with that code and text; and if the writer is gone without a word, as a
-// process that was killed, an *Error with CodeUnavailable that matches
-// io.ErrUnexpectedEOF. Blocks may then be missing.
+// When all blocks have been read, Read returns io.EOF if the writer has closed the stream. If the
+// writer failed, as a handler does that returns an error or panics, Read returns an [*Error] with
+// its code and text. If the writer died without closing the stream, Read returns an [*Error] with
+// [CodeUnavailable] that matches [io.ErrUnexpectedEOF]; blocks may then be missing.
 func (r *StreamReader) Read(ctx context.Context,
 	f func(header, payload []byte, lost uint64) error) error {
 	if err := ended(ctx); err != nil {
@@ -90,8 +88,8 @@ func (s *stream) pause(ctx context.Context) error {
 	}
 }
 
-// tryRead reads a block, or declares that it sleeps, or, when the writer is gone, returns
-// why.
+// tryRead reads a block, or declares that this side sleeps. When the writer is gone and no block is
+// left, it returns the reason for the end.
 func (r *StreamReader) tryRead(ctx context.Context,
 	f func(header, payload []byte, lost uint64) error, gone bool) (step readStep, err error) {
 	if err := r.begin(); err != nil {
@@ -154,8 +152,8 @@ func (r *StreamReader) corrupt(why error) *Error {
 	return &Error{Code: CodeCorrupt, Op: r.op, Msg: "the writer broke the protocol", Err: why}
 }
 
-// ReadInto is Read with a copy: the block's struct and payload are copied to
-// dst, which must be long enough, and n is their length.
+// ReadInto is like [StreamReader.Read], but copies the struct and the payload to dst. n is their
+// length. A block that is longer than dst is lost, and the error has [CodeTooLarge].
 func (r *StreamReader) ReadInto(ctx context.Context, dst []byte) (n int, lost uint64, err error) {
 	err = r.Read(ctx, func(header, payload []byte, l uint64) error {
 		if n = len(header) + len(payload); n > len(dst) {

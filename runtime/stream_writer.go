@@ -14,8 +14,8 @@ type writerEnds struct{ *shm.BlockWriter }
 
 func (w writerEnds) peerEnd() (shm.End, bool, error) { return w.ReaderEnd() }
 
-// A StreamWriter writes the blocks of a stream. One goroutine at a time may
-// use it.
+// A StreamWriter writes the blocks of a stream. It must not be used by several goroutines at the
+// same time, except for Close and CloseWithError.
 type StreamWriter struct {
 	*stream
 	w      *shm.BlockWriter
@@ -24,12 +24,13 @@ type StreamWriter struct {
 	depth  int // how many are kept
 }
 
-// Write lets fill write the next block where the reader will read it: the
-// struct, and n bytes of payload. fill may not keep the slices, and must set all of
-// them: they hold an older block. If it returns an error, there is no block. While the stream
-// is full, Write does what the policy says. When the reader has ended the stream, Write
-// fails with the error that the reader gave, or with CodeUnavailable; that error
-// matches io.ErrUnexpectedEOF when the reader died.
+// Write calls fill to write the next block in shared memory: the struct, and n bytes of payload.
+// fill must set all bytes of both slices, which hold an older block, and must not keep them. If it
+// returns an error, no block is written and Write returns that error.
+//
+// While the stream is full, Write does what the [StreamPolicy] says. After the reader has ended the
+// stream, Write fails with the error that the reader gave, or with [CodeUnavailable]. The error
+// matches [io.ErrUnexpectedEOF] if the reader died.
 func (w *StreamWriter) Write(ctx context.Context, n int,
 	fill func(header, payload []byte) error) error {
 	size := w.info.HeaderSize + n
@@ -55,7 +56,8 @@ func (w *StreamWriter) Write(ctx context.Context, n int,
 	}
 }
 
-// readerEnded is the error of a write that no reader waits for. It needs mu.
+// readerEnded returns the error of a write after the reader has ended the stream. The caller must
+// hold w.mu.
 func (w *StreamWriter) readerEnded() error {
 	meant := &Error{Code: CodeUnavailable, Op: w.op, Msg: "the reader has closed the stream"}
 	err := w.endReason(meant, "reader").(*Error)
@@ -63,7 +65,7 @@ func (w *StreamWriter) readerEnded() error {
 	return err
 }
 
-// tryWrite writes the block, or declares that it waits for room.
+// tryWrite writes the block, or declares that this side waits for room and reports false.
 func (w *StreamWriter) tryWrite(size int,
 	fill func(header, payload []byte) error) (done bool, err error) {
 	if err := w.begin(); err != nil {
@@ -114,18 +116,18 @@ func (w *StreamWriter) ahead(s *spin) int {
 	return max(1, w.depth/4)
 }
 
-// Close ends the stream as it is meant to end: the reader gets what was written before,
-// and then io.EOF. The end of a process that has not called Close is not meant. Close
-// returns why the reader has ended the stream, if it has failed or died by then; it does
-// not wait for the reader. It must not be called from within a callback of the same stream,
-// and waits for one that runs. Writes in progress, and later ones, fail. Further calls do
-// nothing.
+// Close ends the stream as complete: the reader reads what was written before, and then io.EOF. If
+// a process ends without calling Close, its reader gets an error instead. Close does not wait for
+// the reader. It returns the reader's error if the reader has failed or died before.
+//
+// Close must not be called from a callback of the same stream. It blocks while a callback runs on
+// another goroutine. Writes in progress and later ones fail. Close may be called again.
 func (w *StreamWriter) Close() error {
 	err := w.failure()
 	return sys.JoinErrors(err, w.CloseWithError(nil))
 }
 
-// failure returns why the reader is gone, unless it is not or has closed the stream.
+// failure returns the reader's error, or nil if the reader lives or has closed the stream.
 func (w *StreamWriter) failure() error {
 	select {
 	case <-w.down:

@@ -8,76 +8,77 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A Transport is what brings clients and servers together and carries what is
-// not in shared memory. By default a domain's directory, Unix sockets and memory
-// files do; package ipctest has one within a process, for tests on any platform.
+// A Transport connects clients with servers, and carries everything that does not travel through
+// shared memory. The default transport consists of a domain's directory, Unix sockets and memory
+// files. Package ipctest has one within a process, for tests on any platform. A Transport must be
+// safe for concurrent use.
 type Transport interface {
-	// Listen claims a channel, until the listener is closed. It fails with
-	// CodeAlreadyExists while another has it.
+	// Listen claims a channel until the listener is closed. It fails with [CodeAlreadyExists] while
+	// another listener has the channel.
 	Listen(channel string) (LinkListener, error)
-	// Dial reaches the listener of a channel. It fails with CodeUnavailable
-	// when there is none.
+	// Dial connects to the listener of a channel. It fails with [CodeUnavailable] if there is none.
 	Dial(ctx context.Context, channel string) (Link, error)
 }
 
-// A LinkListener yields the server's ends of links, one per Dial.
+// A LinkListener returns the server's ends of links, one for each Dial.
 type LinkListener interface {
 	// Accept waits for the next link, and fails after Close.
 	Accept() (Link, error)
 	io.Closer
 }
 
-// A Link is one end of a fresh connection: it carries the handshake, hands the memory
-// over, and from then on wakes the two sides and tells each when the other is gone. One
-// goroutine at a time reads, and one waits; everything else is safe for concurrent use.
+// A Link is one end of a new connection. It carries the handshake and hands the memory over. After
+// that it wakes the two sides, and tells each of them when the other is gone. One goroutine at a
+// time may call Read, and one Wait; all other methods are safe for concurrent use.
 type Link interface {
 	wire
 
-	// Send and Receive carry the handshake: bytes, of which some have memory attached. m
-	// is nil where there is none. What Send is given stays the caller's to
-	// close, and what Receive returns becomes it.
+	// Send and Receive carry the handshake: bytes, and memory that is attached to some of them. m
+	// is nil if there is none. The caller of Send keeps the memory that it sends, and must close
+	// it. The caller of Receive owns the memory that it receives.
 	Send(p []byte, m shm.Memory) error
 	Receive(p []byte) (n int, m shm.Memory, err error)
-	// SetDeadline bounds Send and Receive. The zero time takes the bound away.
+	// SetDeadline limits Send and Receive. The zero time removes the limit.
 	SetDeadline(time.Time) error
-	// NewMemory makes zero memory of that many bytes, to be sent.
+	// NewMemory returns zeroed memory of size bytes, for Send. The caller owns it.
 	NewMemory(size int) (shm.Memory, error)
 
-	// Peer says who is at the other end.
+	// Peer returns the process at the other end.
 	Peer() (Peer, error)
-	// Clock reads a clock that both ends share, in nanoseconds.
+	// Clock returns the time, in nanoseconds, of a clock that both ends share.
 	Clock() int64
-	// SpinPays reports whether a side that waits should look for a while before
-	// it sleeps, because waking it costs a trip through the kernel.
+	// SpinPays reports whether a side that waits should poll before it sleeps, because waking it
+	// takes a system call.
 	SpinPays() bool
 }
 
-// A wire is the part of a link that is in use after the handshake has handed over memory.
+// A wire is the part of a link that is used after the handshake.
 type wire interface {
 	// Notify ends the peer's Wait. It never blocks.
 	Notify()
-	// Expect must be called before this side declares, in the memory, that the peer may
-	// call Notify once.
+	// Expect must be called before this side declares, in the shared memory, that the peer may call
+	// Notify once.
 	Expect()
-	// Wait calls look and, unless that returns true, waits until the peer calls Notify
-	// or this side Poke. It may return without a reason, and fails once this side has
-	// closed the link.
+	// Wait calls recheck. If recheck returns false, Wait blocks until the peer calls Notify or this
+	// side calls Poke. It may return early for no reason. It fails when this side has closed the
+	// link.
 	//
-	// A Notify from before look was called is forgotten. As the peer calls it once for
-	// each declaration that this side sleeps or waits for room, and may do so although what it
-	// tells of has been taken meanwhile, it is not enough that look looks at
-	// the memory: it must declare anew, or have done whatever a Notify may be about.
+	// Wait forgets notifications that arrived before it called recheck. The peer sends one
+	// notification for each declaration of this side that it sleeps or waits for room, possibly
+	// after the reason has passed. So it does not suffice that recheck looks at the memory: recheck
+	// must repeat the declaration, or act on everything that a forgotten notification may have been
+	// about.
 	Wait(recheck func() bool) error
 	// Poke makes the current or the next Wait of this side return.
 	Poke()
 
-	// Read waits for bytes that the peer has written, and fails when either side
-	// has closed the link or died.
+	// Read blocks until the peer has written bytes. It fails when either side has closed the link
+	// or died.
 	Read(p []byte) (int, error)
-	// Write sends bytes.
+	// Write sends bytes to the peer.
 	Write(p []byte) (int, error)
-	// Close ends the connection; both sides' Reads fail once they have read
-	// what was sent before, and so does this side's Wait. It may be called from within look.
+	// Close closes the link. Reads of both sides fail once they have returned what was sent before,
+	// and so does Wait on this side. Close may be called from within recheck.
 	Close() error
 }
 
@@ -87,13 +88,12 @@ func (o transportOption) applyListen(c *listenConfig) { c.transport = o.t }
 func (o transportOption) applyDial(c *dialConfig)     { c.transport = o.t }
 func (o transportOption) applyClient(c *clientConfig) { o.applyDial(&c.dial) }
 
-// WithTransport makes the two sides meet through t instead of a domain.
+// WithTransport makes clients and servers meet through t instead of a domain.
 func WithTransport(t Transport) RendezvousOption { return transportOption{t} }
 
-// clockOf relates this process's clock to the one that the two ends share. The two
-// cannot be read at once. The order makes a deadline, by what is lost in between, earlier
-// for the server than it is for the client's caller: a deadline that has passed here has
-// passed there.
+// clockOf relates this process's clock to the clock that both ends share. It cannot read both at
+// the same time. It reads them in an order that makes deadlines, by the time in between, earlier at
+// the server than at the client: a deadline that has passed at the client has passed at the server.
 func clockOf(l Link, server bool) (c clock) {
 	if server {
 		c.local = time.Now()
