@@ -400,7 +400,7 @@ func taken(channel string, f *os.File) error {
 		b := make([]byte, 16)
 		n, _ := f.ReadAt(b, 0)
 		if pid, err := strconv.Atoi(string(bytes.TrimSpace(b[:n]))); err == nil {
-			who = fmt.Sprintf("process %d", pid)
+			who = sys.Holder(f, pid)
 		}
 	}
 	return &Error{Code: CodeAlreadyExists,

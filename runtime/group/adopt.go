@@ -56,7 +56,7 @@ func findSurvivors(ctx context.Context, cfg Config, p *page,
 			cfg.Service, pids, keep))
 	}
 	if err == nil {
-		err = awaitNames(ctx, cfg, reg, adopted)
+		err = awaitNames(ctx, cfg, p, reg, adopted)
 	}
 	if err != nil {
 		closeAll(all)
@@ -96,8 +96,9 @@ func (p *page) awaitFree(ctx context.Context, j *joinedProcess) error {
 }
 
 // awaitNames blocks until the names of the group's replicas are free, except those of adopted ones.
-// A dying process may lose its place before its name.
-func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry,
+// A dying process may lose its place before its name. A dead process has no name any more, but
+// another one may have inherited the name's locks; the replica that cannot get the name tells so.
+func awaitNames(ctx context.Context, cfg Config, p *page, reg *registry.Registry,
 	adopted map[string]bool) error {
 	recs, err := reg.List(cfg.Service)
 	if err != nil {
@@ -105,7 +106,11 @@ func awaitNames(ctx context.Context, cfg Config, reg *registry.Registry,
 	}
 	for _, rec := range recs {
 		index, ok := indexOf(cfg.Service, rec.Name)
-		if ok && index < cfg.Replicas && rec.Incarnation != 0 && !adopted[rec.Name] {
+		if !ok || index >= cfg.Replicas || rec.Incarnation == 0 || adopted[rec.Name] {
+			continue
+		}
+		here := p.placeWord(index, offNamespace) == sys.PIDNamespace()
+		if !here || sys.Alive(rec.PID) {
 			if err := reg.WaitGone(ctx, rec.Name); err != nil {
 				return err
 			}

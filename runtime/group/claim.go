@@ -27,8 +27,9 @@ func claimLock(index int, incarnation uint64) int64 {
 	return 1<<61 | int64(index)<<32 | int64(uint32(incarnation^incarnation>>32))
 }
 
-// claimPlace makes this process the only one that acts for its start, for as long as the returned
-// file is open. If another process does, the error names that process.
+// claimPlace makes this process the only one that ever acts for its start. It holds that right for
+// as long as the returned file is open; nobody gets it afterwards. If another process has it, the
+// error names that process.
 func (r *Replica) claimPlace() (claim *os.File, err error) {
 	f, err := r.dir.Root().OpenFile(pagePath(r.service), os.O_RDWR, 0)
 	if err != nil {
@@ -57,7 +58,12 @@ func (r *Replica) claimPlace() (claim *os.File, err error) {
 			return nil, sys.JoinErrors(err, r.startWithdrawn())
 		}
 	}
-	return f, nil
+	// The process that acted for the start may have died just now.
+	if claimed := wordAt(r.place, offClaimed); claimed.Load() != r.incarnation {
+		claimed.Store(r.incarnation)
+		return f, nil
+	}
+	return nil, r.startWithdrawn()
 }
 
 func sameFile(a, b *os.File) error {

@@ -124,12 +124,24 @@ func childOrderly(args []string) error {
 	return err
 }
 
-// wrappedConfig is a group whose replicas are started by a shell, which lives as long as they do.
-func wrappedConfig(domain string) group.Config {
+// shellForms are commands of a shell that run a replica, "$0" "$1".
+var shellForms = map[string]string{
+	"waits":        `"$0" "$1"; exit $?`,
+	"executes":     `exec "$0" "$1"`,
+	"last command": `"$0" "$1"`,
+	"background":   `"$0" "$1" & wait`,
+	"subshells":    `( ( "$0" "$1"; true ); exit 0 )`,
+	"pipeline":     `"$0" "$1" | cat`,
+	"two shells":   `sh -c '"$0" "$1"; exit 0' "$0" "$1"; exit 0`,
+	"session":      `setsid -w "$0" "$1"; exit 0`,
+}
+
+// wrappedConfig is a group whose replicas are started by a shell in a form.
+func wrappedConfig(domain, form string) group.Config {
 	cfg := bareConfig(domain)
 	cfg.Command = func(int) *exec.Cmd {
 		own := childCommand("orderly", domain+".ended")
-		cmd := exec.Command("/bin/sh", "-c", `"$0" "$1"; exit $?`, own.Path, own.Args[1])
+		cmd := exec.Command("/bin/sh", "-c", shellForms[form], own.Path, own.Args[1])
 		cmd.Env = own.Env
 		return cmd
 	}
@@ -138,24 +150,53 @@ func wrappedConfig(domain string) group.Config {
 
 // A shell that runs a replica does not get the replica's signals: each replica ends in order.
 func TestReplicaInAShellEndsInOrder(t *testing.T) {
-	cfg := wrappedConfig(newDomain(t))
-	g := startGroup(t, cfg)
-	if _, err := g.Failover(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	shutdown(t, g)
-	if b, _ := os.ReadFile(cfg.Domain + ".ended"); strings.Count(string(b), "ended\n") != 3 {
-		t.Errorf("of three replicas there ended in order: %q", b)
+	for form := range shellForms {
+		t.Run(form, func(t *testing.T) {
+			cfg := wrappedConfig(newDomain(t), form)
+			g := startGroup(t, cfg)
+			if _, err := g.Failover(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			shutdown(t, g)
+			if b, _ := os.ReadFile(cfg.Domain + ".ended"); strings.Count(string(b),
+				"ended\n") != 3 {
+				t.Errorf("of three replicas there ended in order: %q", b)
+			}
+		})
 	}
 }
 
 // A replica that the kernel does not kill with its supervisor, because a shell has started it, ends
 // by itself.
 func TestReplicaInAShellEndsWithItsSupervisor(t *testing.T) {
-	d := newDomain(t)
-	killedHost(t, d, "wrapped")
-	eventually(t, "all have ended", func() bool { return len(processesOf(d)) == 0 })
-	startGroup(t, wrappedConfig(d))
+	for form := range shellForms {
+		t.Run(form, func(t *testing.T) {
+			d := newDomain(t)
+			killedHost(t, d, "wrapped "+form)
+			eventually(t, "all have ended", func() bool { return len(processesOf(d)) == 0 })
+			startGroup(t, wrappedConfig(d, form))
+		})
+	}
+}
+
+// A replica in a shell that survives its supervisor is adopted, and ends in order.
+func TestReplicaInAShellIsAdopted(t *testing.T) {
+	for form := range shellForms {
+		t.Run(form, func(t *testing.T) {
+			cfg := wrappedConfig(newDomain(t), form)
+			cfg.Survive = true
+			killedHost(t, cfg.Domain, "wrapped "+form, "survive")
+			g := startGroup(t, cfg)
+			if s := g.Status(); s.Epoch != 1 {
+				t.Errorf("adopted as %+v", s)
+			}
+			shutdown(t, g)
+			if b, _ := os.ReadFile(cfg.Domain + ".ended"); strings.Count(string(b),
+				"ended\n") != 2 {
+				t.Errorf("of two replicas there ended in order: %q", b)
+			}
+		})
+	}
 }
 
 // Capabilities on the executable remove the tether by which the kernel kills a replica with its

@@ -199,6 +199,11 @@ func (s *supervisor) move(next *page, damaged bool) {
 	candidates := wordAt(old.mem, offCandidates).Load()
 	for _, r := range s.replicas {
 		wordAt(next.mem, placeOffset(r.index)+offIncarnation).Store(r.incarnation)
+		claimed := r.incarnation
+		if r.state == starting && !damaged {
+			claimed = old.placeWord(r.index, offClaimed)
+		}
+		wordAt(next.mem, placeOffset(r.index)+offClaimed).Store(claimed)
 		switch {
 		case damaged && s.cfg.Replication != nil && r.proc != nil:
 			candidates |= 1 << r.index // it may have had the state, which is lost

@@ -52,6 +52,12 @@ var children = map[string]func(args []string) error{
 	"scribbler":     childScribbler,
 	"rogue primary": childRoguePrimary,
 	"rogue standby": childRogueStandby,
+	"hasty":         childHasty,
+	"early":         childEarly,
+	"estranged":     childEstranged,
+	"leaky":         childLeaky,
+	"attacked":      childAttacked,
+	"besieged":      childBesieged,
 }
 
 func TestMain(m *testing.M) {
@@ -134,13 +140,15 @@ func childPanicky([]string) error {
 func childHost(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	kind, form, _ := strings.Cut(args[1], " ")
 	cfg := map[string]group.Config{
 		"bare": bareConfig(args[0]), "contained": containedConfig(args[0]),
 		"audio": audioConfig(args[0]), "list": listConfig(args[0], 2),
 		"ledger":  ledgerConfig(args[0]),
 		"chatter": chatterConfig(args[0]), "scarce": scarceConfig(args[0]),
-		"wrapped": wrappedConfig(args[0]), "quitter": quitterConfig(args[0]),
-	}[args[1]]
+		"leaky":   leakyConfig(args[0]),
+		"wrapped": wrappedConfig(args[0], form), "quitter": quitterConfig(args[0]),
+	}[kind]
 	cfg.Survive = len(args) > 2
 	if cfg.Replication != nil {
 		cfg.Replication.MinSync = 1 // two replicas have every change that was answered

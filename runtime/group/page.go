@@ -49,6 +49,7 @@ const (
 	offStdout      = 88  // the pipe from which the supervisor reads its output, 0 for none;
 	offStderr      = 96  // its alone
 	offTold        = 104 // the incarnation that the supervisor has told to end; its alone
+	offClaimed     = 112 // of all: the incarnation for which a process has acted
 	offSet         = 128 // of a primary: which replicas have the whole state
 	offAccused     = 136 // of a primary: a standby that it wants replaced
 	offSynced      = 192 // of all: the epoch in which it got the whole state, 0, or broken

@@ -1,8 +1,10 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
@@ -26,6 +28,14 @@ func (p *page) places() int { return len(p.mem)/pageSize() - 1 }
 // supervisor writes it.
 func (p *page) incarnation(index int) word {
 	return p.wordOf(index, offIncarnation)
+}
+
+// withdraw withdraws the start of the process in a place, whose death is known.
+func (p *page) withdraw(index int) {
+	for _, mem := range [][]byte{p.home(index).mem, p.mem} {
+		w := wordAt(mem, placeOffset(index)+offIncarnation)
+		w.Store(w.Load() &^ 1)
+	}
 }
 
 // joinPlace makes this process the one in its place.
@@ -79,10 +89,13 @@ func (p *page) withdrawStarts() (all []*joinedProcess, err error) {
 // joined returns the process in a place, or nil. A pid is no evidence. But a process of this pid
 // namespace that holds the lock for that pid after the pidfd was opened is the process to which the
 // pidfd refers.
+//
+// If there is no process with the pid although the lock is held, another process has inherited the
+// descriptors of the dead one, which has not joined.
 func (p *page) joined(index int) (*joinedProcess, error) {
-	for {
-		first := placeLock(index, 0)
-		at, found, err := sys.FindLock(p.f, first, 1<<32)
+	first := placeLock(index, 0)
+	for from := first; ; {
+		at, found, err := sys.FindLock(p.f, from, first+1<<32-from)
 		if err != nil || !found {
 			return nil, err
 		}
@@ -94,6 +107,10 @@ func (p *page) joined(index int) (*joinedProcess, error) {
 		}
 		handle, err := sys.OpenProcess(pid)
 		there, lockErr := sys.Locked(p.f, at)
+		if errors.Is(err, syscall.ESRCH) && there {
+			from = at + 1
+			continue
+		}
 		if lockErr == nil && there {
 			return &joinedProcess{index: index, pid: pid, handle: handle, err: err}, nil
 		}

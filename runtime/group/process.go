@@ -201,9 +201,10 @@ func isFolder(path string) bool {
 	return err == nil && fi.IsDir()
 }
 
-// wait blocks until the process is dead, and calls dead. It then kills the rest of the process
-// group, reaps the process, and reads the rest of its output. It returns how the process ended. An
-// error before the death of the process, or the close of its handle, ends the wait.
+// wait blocks until the process is dead, and calls dead, which withdraws the start. It then kills
+// the rest of the process group, and a process that has joined elsewhere, reaps the process, and
+// reads the rest of its output. It returns how the process ended. An error before the death of the
+// process, or the close of its handle, ends the wait.
 func (p *process) wait(dead func()) error {
 	defer p.endStreams()
 	defer p.handle.Close()
@@ -212,6 +213,7 @@ func (p *process) wait(dead func()) error {
 	}
 	dead()
 	if p.cmd == nil {
+		p.endJoined()
 		return errNotOurs
 	}
 	p.handle.SignalGroup(sys.SIGKILL)
@@ -244,7 +246,7 @@ func (p *process) joined() (other *sys.Process, known bool) {
 }
 
 // endJoined kills the process that has joined in the place of a dead process, if it has left the
-// process group.
+// process group. The start must be withdrawn, so that no process joins later.
 func (p *process) endJoined() {
 	if other, _ := p.joined(); other != nil {
 		other.Signal(sys.SIGKILL)

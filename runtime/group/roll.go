@@ -23,7 +23,7 @@ func (g *Group) Failover(ctx context.Context) (Status, error) {
 	refused := false
 	g.s.ask(func() {
 		if r := g.s.replicas[before.Primary]; g.s.reign.epoch == before.Epoch {
-			if refused = !g.s.succeedable(r); !refused {
+			if refused = !g.s.spareable(r); !refused {
 				g.s.replace(r, r.command)
 			}
 		}
@@ -35,13 +35,16 @@ func (g *Group) Failover(ctx context.Context) (Status, error) {
 	return g.WaitHealthy(ctx, before.Epoch)
 }
 
-// succeedable reports whether a standby can succeed the primary with the state, if the group keeps
-// one.
-func (s *supervisor) succeedable(primary *managedReplica) bool {
-	ready := func(r *managedReplica) bool {
-		return r != primary && r.state == ready && r.suspicion == nil && s.countedOn(r)
+// spareable reports whether a replica can be told to end without the loss of the state that the
+// group keeps, if any: another one has it, and has not been told to end itself.
+func (s *supervisor) spareable(r *managedReplica) bool {
+	has := func(other *managedReplica) bool {
+		return other != r && other.state == ready && other.suspicion == nil &&
+			other.told != other.proc && s.countedOn(other)
 	}
-	return s.cfg.Replication == nil || slices.ContainsFunc(s.replicas, ready)
+	stateless := s.cfg.Replication == nil ||
+		s.reign.primary != r.index && !s.page.whole(r.index)
+	return stateless || slices.ContainsFunc(s.replicas, has)
 }
 
 // Roll replaces the processes of all replicas, one after the other, by processes of another
@@ -110,10 +113,22 @@ func standbysFirst(s Status) (indexes []int) {
 
 // exchange has one replica replaced, and waits until the group is healthy with the new process.
 func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec.Cmd) error {
+	// Another order, as of Failover, may have left this replica the only one with the state.
 	var pid int
-	g.s.ask(func() { pid = g.s.replace(g.s.replicas[index], command) })
+	_, err := g.Wait(ctx, func(s Status) (ordered bool) {
+		g.s.ask(func() {
+			r := g.s.replicas[index]
+			if ordered = len(s.Replicas) == 1 || g.s.spareable(r); ordered {
+				pid = g.s.replace(r, command)
+			}
+		})
+		return ordered
+	})
+	if err != nil {
+		return err
+	}
 	var failure error
-	_, err := g.Wait(ctx, func(s Status) bool {
+	_, err = g.Wait(ctx, func(s Status) bool {
 		now := s.Replicas[index]
 		if pid != 0 && now.PID == pid {
 			return false

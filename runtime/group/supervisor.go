@@ -273,7 +273,13 @@ func (s *supervisor) attend(r *managedReplica, p *process) {
 		dead := false
 		err := p.wait(func() {
 			dead = true
-			s.do(func() { s.died(r, p) })
+			handled := make(chan struct{})
+			s.do(func() { s.died(r, p); close(handled) })
+			select {
+			case <-handled:
+			case <-s.ctx.Done(): // the group ends, and handles nothing more
+			case <-s.done:
+			}
 		})
 		if dead {
 			sys.DropRobust(alive)
@@ -351,6 +357,7 @@ func (s *supervisor) died(r *managedReplica, p *process) {
 		return
 	}
 	r.state = dead
+	s.page.withdraw(r.index)
 	s.inspect(r)
 	switch {
 	case s.reign.primary != r.index:

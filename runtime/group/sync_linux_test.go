@@ -2,6 +2,7 @@ package group
 
 import (
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -12,9 +13,14 @@ import (
 // has started. The notice is not repeated.
 func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	handle, kill := startSleeper(t)
+	f, err := os.CreateTemp(t.TempDir(), "page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
 	s := makeSupervisor(Config{Service: "svc", Replicas: 1, ReadyTimeout: time.Hour,
 		Replication: new(Replication), Logger: slog.New(slog.DiscardHandler)},
-		nil, nil, &page{mem: make([]byte, placeOffset(1))})
+		nil, nil, &page{f: f, mem: make([]byte, placeOffset(1))})
 	r := s.replicas[0]
 	r.state = starting
 	s.reign = reign{epoch: 1, primary: 0}
@@ -25,7 +31,7 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	if r.synced {
 		t.Error("in sync without a process")
 	}
-	s.started(r, &process{handle: handle}, 0, nil)
+	s.started(r, &process{handle: handle, page: s.page}, 0, nil)
 	if !r.synced {
 		t.Error("not seen to be in sync")
 	}

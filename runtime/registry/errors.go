@@ -33,6 +33,7 @@ type ExistsError struct {
 	// claimed the name and has not published its record: during its registration, or while it
 	// registers again after the table was removed.
 	Holder Record
+	who    string // describes the process that holds the name
 }
 
 func (e *ExistsError) Error() string {
@@ -40,9 +41,8 @@ func (e *ExistsError) Error() string {
 		return fmt.Sprintf(
 			"%q cannot be registered: a live process has that name, and is registering it", e.Name)
 	}
-	return fmt.Sprintf("%q cannot be registered: it is the name of a live instance (pid %d); "+
-		"stop that one or choose another name",
-		e.Name, e.Holder.PID)
+	return fmt.Sprintf("%q cannot be registered: %s has that name; stop that one or choose "+
+		"another name", e.Name, e.who)
 }
 
 func (e *ExistsError) Unwrap() error { return ErrExists }

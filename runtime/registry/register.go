@@ -121,7 +121,8 @@ func (reg *Registration) claimName() (err error) {
 	err = sys.TryLock(reg.nameLock, 1<<62|int64(hashName(reg.name)>>2))
 	if errors.Is(err, sys.ErrLocked) {
 		holder, _, _ := reg.r.find(reg.name)
-		return &ExistsError{Name: reg.name, Holder: holder}
+		return &ExistsError{Name: reg.name, Holder: holder,
+			who: sys.Holder(reg.nameLock, holder.PID)}
 	}
 	return err
 }
