@@ -27,6 +27,9 @@ type ServerCall struct {
 	// Body is the encoded request or message as it arrived. It must not be changed or kept. With
 	// [WithTrustedClients], the client can change the body of a call in place at any time.
 	Body []byte
+	// Sum is what the server's Guard was told of a call, and 0 without a Guard. Equal requests of
+	// a method have equal sums.
+	Sum uint64
 
 	codec  *codec
 	refSeq uint64 // the request's number as its message has it

@@ -18,6 +18,7 @@ type job struct {
 	frame         frame
 	body          []byte
 	route         *boundRoute
+	sum           uint64 // of the request, if the server has a guard
 	ctx           *callContext
 	builder       *flatbuffers.Builder
 	reply         ReplyBuilder // of a call handled in place
@@ -246,7 +247,8 @@ func (c *serverConn) run(j *job) error {
 // in place sends itself.
 func (c *serverConn) execute(j *job) (body []byte, err error) {
 	if guard := c.srv.cfg.guard; guard != nil {
-		place, err := guard.Enter(j.route.sum(j.body))
+		j.sum = j.route.sum(j.body)
+		place, err := guard.Enter(j.sum)
 		if err != nil {
 			return nil, err
 		}

@@ -129,5 +129,5 @@ func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(c
 func (b *boundRoute) serverCall(c *serverConn, j *job) *ServerCall {
 	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method,
 		Seq: j.frame.seq, Epoch: j.frame.epoch,
-		Peer: &c.peer, Body: j.body, codec: b.codec}
+		Peer: &c.peer, Body: j.body, Sum: j.sum, codec: b.codec}
 }

@@ -16,8 +16,8 @@ import (
 // A guard publishes the requests that its process executes, in the page of the process, and refuses
 // the requests that the supervisor has put in quarantine. It implements ipc.Guard.
 type guard struct {
-	replica   *Replica
-	trialSlot chan struct{} // has one element while a suspect is executed
+	replica *Replica
+	slot    trialSlot
 
 	// requests has the same contents as the page, which may be damaged.
 	requests [mostRequests]atomic.Uint64
@@ -25,16 +25,61 @@ type guard struct {
 	mu sync.Mutex
 	// proven has the suspects, requests and methods, that this process has executed and survived.
 	proven map[uint64]bool
+	// doubted has the suspects on trial here that no standby has survived, or not all of them.
+	doubted map[uint64]bool
+	holders [mostRequests]uint64 // the tickets of the suspects that got the trial slot, by place
 }
 
 func newGuard(r *Replica) *guard {
-	return &guard{replica: r, trialSlot: make(chan struct{}, 1), proven: make(map[uint64]bool)}
+	return &guard{replica: r, slot: newTrialSlot(), proven: make(map[uint64]bool),
+		doubted: make(map[uint64]bool)}
+}
+
+// A trialSlot is what a suspect must have to be executed. A process has one. A suspect that takes
+// longer than trialTime loses it to the next one, and is executed on.
+type trialSlot struct {
+	taken  chan struct{} // has one element while the slot is taken
+	mu     sync.Mutex
+	holder uint64 // the ticket of the present holder
+}
+
+func newTrialSlot() trialSlot { return trialSlot{taken: make(chan struct{}, 1)} }
+
+// take takes the slot, unless over receives a value first.
+func (s *trialSlot) take(over <-chan time.Time) (ticket uint64, ok bool) {
+	select {
+	case s.taken <- struct{}{}:
+	case <-over:
+		return 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holder++
+	return s.holder, true
+}
+
+// limit makes the holder of a ticket lose the slot after trialTime.
+func (s *trialSlot) limit(ticket uint64) {
+	time.AfterFunc(trialTime, func() { s.give(ticket) })
+}
+
+// give gives the slot back, if the holder of the ticket still has it.
+func (s *trialSlot) give(ticket uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holder == ticket && len(s.taken) > 0 {
+		s.holder++
+		<-s.taken
+	}
 }
 
 const (
 	// suspectPatience is the time for which a suspect waits for the one before it, and for a
 	// standby in sync, before it is refused. The client may send it again.
 	suspectPatience = 10 * time.Second
+	// trialTime is the time after which a suspect that is still being executed does not hold up
+	// other suspects any more.
+	trialTime = suspectPatience / 2
 	// bystanderPatience is the time for which a request waits whose method is suspected after one
 	// death. After that it is executed like any other.
 	bystanderPatience = 2 * time.Second
@@ -56,6 +101,8 @@ func (g *guard) Enter(request uint64) (place int, err error) {
 		return 0, g.refuseQuarantined("this request", own)
 	case method.quarantined:
 		return 0, g.refuseQuarantined("every request of this method", method)
+	case own.suspected && own.deaths == 0 && g.replicates() && !g.isProven(request):
+		return g.enterBeside(request)
 	case own.suspected && !g.isProven(request):
 		return g.enterSuspect(request)
 	case g.suspects(method) && !g.isProven(methodWord(request)):
@@ -109,14 +156,13 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 	late := time.Now().Add(limit)
 	patience := time.NewTimer(limit)
 	defer patience.Stop()
-	select {
-	case g.trialSlot <- struct{}{}:
-	case <-patience.C:
-		return giveUp(fmt.Errorf("another one has been executed for %v", limit))
+	ticket, ok := g.slot.take(patience.C)
+	if !ok {
+		return giveUp(fmt.Errorf("others have been executed for %v", limit))
 	}
 	defer func() {
 		if err != nil || place < 0 || place&holdsTrialSlot == 0 {
-			<-g.trialSlot
+			g.slot.give(ticket)
 		}
 	}()
 	if g.replicates() {
@@ -138,10 +184,67 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 	if !g.stillSuspected(key) {
 		return g.publish(request &^ wholeMethod), nil
 	}
-	if place = g.publish(request | onTrial); place < 0 {
+	if place = g.publishOnTrial(request, ticket); place < 0 {
 		return 0, refuseSuspect(fmt.Errorf("%d requests are being executed", mostRequests))
 	}
-	return place | holdsTrialSlot, nil
+	return place, nil
+}
+
+// enterBeside admits a request of which standbys have died, and no primary. This process may
+// execute it also without a standby. Beside a standby, the request is on trial.
+func (g *guard) enterBeside(request uint64) (place int, err error) {
+	p, err := g.replica.replicator.asPrimary()
+	if err != nil {
+		return 0, refuseSuspect(err)
+	}
+	if p.awaitStandby(0) != nil {
+		return g.publish(request), nil
+	}
+	patience := time.NewTimer(bystanderPatience)
+	defer patience.Stop()
+	ticket, ok := g.slot.take(patience.C)
+	if !ok {
+		return g.publish(request), nil
+	}
+	if place = g.publishOnTrial(request, ticket); place < 0 {
+		g.slot.give(ticket)
+	}
+	return place, nil
+}
+
+// publishOnTrial publishes a request that is executed as a suspect, with the trial slot.
+func (g *guard) publishOnTrial(request, ticket uint64) (place int) {
+	place = g.publish(request | onTrial)
+	if place < 0 {
+		return place
+	}
+	g.mu.Lock()
+	g.holders[place] = ticket
+	g.mu.Unlock()
+	g.slot.limit(ticket)
+	return place | holdsTrialSlot
+}
+
+// word returns the word of a request that this process executes, as it is published.
+func (g *guard) word(sum uint64) uint64 {
+	request := requestWord(sum)
+	if wordAt(g.replica.page.mem, offSuspects).Load() == 0 {
+		return request
+	}
+	for i := range g.requests {
+		if w := g.requests[i].Load(); w&onTrial != 0 && requestWord(w) == request {
+			return w
+		}
+	}
+	return request
+}
+
+// doubt keeps the trial of a request from proving it: a standby was lost that executed it, or none
+// has executed it.
+func (g *guard) doubt(word uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.doubted[requestWord(word)] = true
 }
 
 // stillSuspected reports whether a request or a method was not cleared meanwhile, here or by the
@@ -181,12 +284,37 @@ func (g *guard) Leave(place int) {
 	i := place &^ holdsTrialSlot
 	request := g.requests[i].Load()
 	if request&onTrial != 0 {
-		g.prove(requestWord(request), methodWord(request))
+		g.tried(request)
 	}
-	wordAt(g.replica.place, offRequests+8*i).Store(0)
-	g.requests[i].Store(0)
+	ticket := uint64(0)
 	if place&holdsTrialSlot != 0 {
-		<-g.trialSlot
+		g.mu.Lock()
+		ticket = g.holders[i]
+		g.mu.Unlock()
+	}
+	g.withdraw(i)
+	if ticket != 0 {
+		g.slot.give(ticket)
+	}
+}
+
+// withdraw ends the publication of a request.
+func (g *guard) withdraw(place int) {
+	if place < 0 {
+		return
+	}
+	wordAt(g.replica.place, offRequests+8*place).Store(0)
+	g.requests[place].Store(0)
+}
+
+// tried ends the trial of a request, which has proven it and its method unless there is a doubt.
+func (g *guard) tried(request uint64) {
+	g.mu.Lock()
+	doubted := g.doubted[requestWord(request)]
+	delete(g.doubted, requestWord(request))
+	g.mu.Unlock()
+	if !doubted {
+		g.prove(requestWord(request), methodWord(request))
 	}
 }
 

@@ -3,7 +3,10 @@ package group_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -15,6 +18,9 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
+// rules is set while this replica is the primary.
+var rules atomic.Bool
+
 // hangs makes this replica unhealthy.
 var hangs atomic.Bool
 
@@ -24,6 +30,8 @@ const (
 	byPanic
 	byHang
 	byHunger
+	byLateExit
+	byExitOfStandby
 )
 
 // kill ends this process, unless the number stands for no way.
@@ -32,6 +40,13 @@ func kill(_ context.Context, w *words) (*words, error) {
 	switch (*w)[0] {
 	case byExit:
 		os.Exit(3)
+	case byLateExit:
+		time.Sleep(100 * time.Millisecond)
+		os.Exit(3)
+	case byExitOfStandby:
+		if !rules.Load() {
+			os.Exit(3)
+		}
 	case byPanic:
 		go panic("on purpose")
 		select {}
@@ -64,7 +79,7 @@ func (l *eventLog) count(kind group.EventKind) (n int) {
 // service survives with its state.
 func TestRequestThatKillsIsQuarantined(t *testing.T) {
 	for name, how := range map[string]uint64{"exit": byExit, "panic": byPanic, "hang": byHang,
-		"hunger": byHunger} {
+		"hunger": byHunger, "late exit": byLateExit} {
 		t.Run(name, func(t *testing.T) {
 			cfg := listConfig(newDomain(t), 2)
 			cfg.Replication.AckTimeout = time.Minute
@@ -132,6 +147,185 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 				t.Errorf("events:\n%v", &events)
 			}
 		})
+	}
+}
+
+// TestRequestThatKillsStandbysIsQuarantined sends a request that ends the standbys which execute it
+// and not the primary, by two clients in turn and with different deadlines, beside innocent ones.
+// After three deaths it is refused. There is no failover, and the state is kept.
+func TestRequestThatKillsStandbysIsQuarantined(t *testing.T) {
+	for _, replicas := range []int{2, 3} {
+		t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) {
+			cfg := listConfig(newDomain(t), replicas)
+			cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			var done atomic.Int64
+			loaders, stop := load(t, cfg.Domain, 3, &done)
+			killers := []*group.Client{dialList(t, cfg.Domain), dialList(t, cfg.Domain)}
+			for i := 0; ; i++ {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(i))
+				_, err := ipc.Invoke(ctx, killers[i%2], methodKill, &words{byExitOfStandby})
+				cancel()
+				if ipc.CodeOf(err) == ipc.CodeFailedPrecondition &&
+					ipc.OutcomeOf(err) == ipc.NotExecuted &&
+					strings.Contains(err.Error(), "quarantine") {
+					break
+				}
+				if err != nil || i > 20 {
+					t.Fatalf("killer's call %d ends with %v", i, err)
+				}
+				if i > 0 { // the first two come one right after the other
+					if _, err := g.WaitHealthy(t.Context(), 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			status, err := g.WaitHealthy(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reach := done.Load() + 100
+			for done.Load() < reach {
+				time.Sleep(time.Millisecond)
+			}
+			stop()
+			all := readAll(t, killers[0])
+			checkOracle(t, loaders, all)
+			checkLinearizable(t, loaders, all)
+			for _, l := range loaders {
+				for _, op := range l.history {
+					if op.err != nil {
+						t.Errorf("an innocent call: %v", op.err)
+					}
+				}
+			}
+			deaths := 0
+			for _, r := range status.Replicas {
+				deaths += r.Restarts
+			}
+			if status.Epoch != 1 || status.Quarantined != 1 || deaths > 3*(replicas-1) {
+				t.Errorf("%d deaths, status %+v; events:\n%v", deaths, status, &events)
+			}
+		})
+	}
+}
+
+// TestSuspectOfAStandbysDeathDoesNotWait makes a change that was in execution when the only standby
+// died, while there is no standby. The primary has survived it, and executes it again alone.
+func TestSuspectOfAStandbysDeathDoesNotWait(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
+	var starts atomic.Int32
+	cfg.Command = func(i int) *exec.Cmd {
+		if starts.Add(1) > 2 {
+			return childCommand("silent")
+		}
+		return childCommand("list", fmt.Sprint(i))
+	}
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	standby := g.Replicas()[1].PID
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // before suspectPatience is over
+	defer cancel()
+	for range 3 {
+		if _, err := ipc.Invoke(ctx, c, methodKill, &words{byExitOfStandby}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return s.Replicas[1].PID != standby
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestStandbyKilledBesideEqualCallsBlamesNobody kills standbys, from outside, while equal changes
+// are made all the time. None of these is refused.
+func TestStandbyKilledBesideEqualCallsBlamesNobody(t *testing.T) {
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
+	cfg.Stderr = new(bytes.Buffer) // Go's tracebacks
+	g := startGroup(t, cfg)
+	var failed atomic.Pointer[error]
+	var done atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 3 {
+		c := dialList(t, cfg.Domain)
+		go func() {
+			for ctx.Err() == nil {
+				if _, err := ipc.Invoke(t.Context(), c, methodKill, &words{99}); err != nil &&
+					ctx.Err() == nil {
+					failed.Store(&err)
+				}
+				done.Add(1)
+			}
+		}()
+	}
+	for range 6 {
+		before, err := g.WaitHealthy(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reach := done.Load() + 200
+		for done.Load() < reach {
+			time.Sleep(time.Millisecond)
+		}
+		pid := before.Replicas[1].PID
+		syscall.Kill(pid, syscall.SIGSEGV) // looks like a fault of the process
+		if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+			return s.Replicas[1].PID != pid && s.Healthy()
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := failed.Load(); err != nil {
+		t.Error(*err)
+	}
+	if s := g.Status(); s.Quarantines != 0 || s.Epoch != 1 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// TestLongTrialHoldsOthersUpForAWhile has two suspects that take long, and shows that one does not
+// wait for the end of the other.
+func TestLongTrialHoldsOthersUpForAWhile(t *testing.T) {
+	var events eventLog
+	cfg, b := barrierConfig(t, 2, &events)
+	cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
+	g := startGroup(t, cfg)
+	result := make(chan error, 2)
+	arrive := func(pid int) (held []net.Conn) {
+		for len(held) < 2 {
+			b.SetDeadline(time.Now().Add(30 * time.Second))
+			b.await(t, pid)
+			held = append(held, b.arrived[pid])
+			delete(b.arrived, pid)
+		}
+		return held
+	}
+	for n := range uint64(2) {
+		c := dialList(t, cfg.Domain)
+		go func() {
+			_, err := ipc.Invoke(t.Context(), c, methodLook, &words{n})
+			result <- err
+		}()
+	}
+	arrive(g.Replicas()[0].PID)
+	syscall.Kill(g.Replicas()[0].PID, syscall.SIGKILL)
+	for _, held := range arrive(g.Replicas()[1].PID) { // both are executed at a time
+		held.Close()
+	}
+	for range 2 {
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := g.WaitHealthy(t.Context(), 1); err != nil {
+		t.Fatal(err)
 	}
 }
 

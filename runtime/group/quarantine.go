@@ -24,6 +24,10 @@ import (
 // primary, and every replica refuses the request. A quarantine ends by itself. A further death
 // starts one that is twice as long.
 //
+// The standbys of a group that replicates publish the changes that they execute, and whether these
+// are on trial at the primary. A change that a standby has died of has not ended the primary, so
+// the primary waits for no standby to execute it again.
+//
 // Requests that kill may differ, in a counter or a time for example, so deaths are also counted by
 // method. The first request of such a method that a primary executes is on trial as well; if it is
 // executed, the method is proven on that replica. The quarantine of a method needs one more death
@@ -123,18 +127,28 @@ func (s *supervisor) inspect(r *managedReplica) {
 	if r.planned || s.stopping != nil || s.cfg.Quarantine < 0 {
 		return
 	}
-	methods := make(map[uint64]bool) // and whether one of its requests was on trial
+	var words []uint64
+	trials := 0
 	for i := range mostRequests {
-		word := s.page.placeWord(r.index, offRequests+8*i)
-		if word == 0 {
-			continue
+		if word := s.page.placeWord(r.index, offRequests+8*i); word != 0 {
+			words = append(words, word)
+			trials += int(word & onTrial)
 		}
+	}
+	c := circumstances{alone: trials == 1, standby: s.reign.primary != r.index}
+	methods := make(map[uint64]bool) // and whether one of its requests was on trial
+	for _, word := range words {
 		trial := word&onTrial != 0
-		s.blame(r, requestWord(word), trial && word&wholeMethod == 0)
+		c.onTrial = trial && word&wholeMethod == 0
+		s.blame(r, requestWord(word), c)
 		methods[methodWord(word)] = methods[methodWord(word)] || trial && word&wholeMethod != 0
 	}
 	for word, trial := range methods {
-		s.blame(r, word, trial)
+		if c.standby {
+			break // that says little: the primary has executed them
+		}
+		c.onTrial = trial
+		s.blame(r, word, c)
 		r.implicated = append(r.implicated, word)
 	}
 	s.forgetSuspects()
@@ -169,8 +183,15 @@ func (s *supervisor) exonerate(r *managedReplica, err error) {
 	s.countSuspects()
 }
 
+// circumstances are those of a request at the death of the process that executed it.
+type circumstances struct {
+	onTrial bool
+	alone   bool // no other one was on trial
+	standby bool // the process was a standby
+}
+
 // blame records that a process died while it executed a request, or requests of a method.
-func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
+func (s *supervisor) blame(r *managedReplica, word uint64, c circumstances) {
 	now := time.Now()
 	at, deaths := -1, 0
 	var soonest int64
@@ -196,15 +217,21 @@ func (s *supervisor) blame(r *managedReplica, word uint64, onTrial bool) {
 	if word&wholeMethod != 0 {
 		what, enough = "calls of %s that differ were", deathsOfMethod
 	}
-	if onTrial || word&wholeMethod != 0 {
+	if !c.alone {
+		enough++ // one of several, and perhaps not the cause
+	}
+	if c.onTrial || word&wholeMethod != 0 {
 		deaths++
 	}
-	if !onTrial || deaths < enough {
+	if !c.standby {
+		deaths = max(deaths, 1)
+	}
+	if !c.onTrial || deaths < enough {
 		if entry, _ := s.page.suspect(at); entry == word|quarantined &&
 			s.page.verdict(word, mostSuspects).quarantined {
 			return // it was admitted before the quarantine began
 		}
-		s.page.setSuspect(at, word, now.Add(suspicionTime), max(deaths, 1))
+		s.page.setSuspect(at, word, now.Add(suspicionTime), deaths)
 		s.countSuspects()
 		return
 	}

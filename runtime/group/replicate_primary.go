@@ -215,7 +215,8 @@ func (p *primary) end(why error) {
 // change executes a call that changes the state, on this replica and on the standbys.
 func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	next func(context.Context) error) error {
-	e := &entry{method: call.Method.ID, body: bytes.Clone(call.Body)}
+	guard := p.r.replica.guard
+	e := &entry{method: call.Method.ID, body: bytes.Clone(call.Body), word: guard.word(call.Sum)}
 	returned := false
 	defer func() {
 		// the handler has ended this goroutine, and is answered like any other
@@ -225,10 +226,15 @@ func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	}()
 	err := p.execute(ctx, e, call, next)
 	returned = true
-	if e.index == 0 {
-		return err
+	var lost error
+	if e.index != 0 {
+		lost = p.settle(e.index)
 	}
-	if lost := p.settle(e.index); lost != nil {
+	survived := e.acknowledged.Load() && !e.lost.Load() // everywhere
+	if e.word&onTrial != 0 && (e.index == 0 || guard.replicates() && !survived) {
+		guard.doubt(e.word)
+	}
+	if lost != nil {
 		return lost
 	}
 	return err
@@ -445,6 +451,9 @@ func (p *primary) drop(ses *session, why error) {
 	}
 	ses.active, ses.counted, ses.pending, ses.bytes = false, false, nil, 0
 	ses.standby.session = nil
+	for _, e := range ses.sent {
+		e.lost.Store(true)
+	}
 	ses.lost <- why
 	if ses.joined {
 		ses.joined = false

@@ -40,8 +40,9 @@ type session struct {
 	joined  bool // the standby is in the published set
 	sending bool // a goroutine sends the queue
 	pending []*entry
-	bytes   int    // of pending
-	acked   uint64 // the last change that the standby has executed
+	sent    []*entry // changes that the standby has not acknowledged
+	bytes   int      // of pending
+	acked   uint64   // the last change that the standby has executed
 }
 
 const (
@@ -290,7 +291,7 @@ func (ses *session) sendBatch() error {
 		n++
 	}
 	batch := ses.pending[:n]
-	ses.pending = ses.pending[n:]
+	ses.pending, ses.sent = ses.pending[n:], batch
 	ses.bytes -= size
 	p.mu.Unlock()
 	if n == 0 {
@@ -319,7 +320,10 @@ func (ses *session) sendBatch() error {
 	sys.CrashPoint("group changes acknowledged")
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ses.acked = batch[n-1].index
+	ses.acked, ses.sent = batch[n-1].index, nil
+	for _, e := range batch {
+		e.acknowledged.Store(true)
+	}
 	p.advance()
 	return nil
 }

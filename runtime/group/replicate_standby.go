@@ -167,11 +167,14 @@ func (r *replicator) executeAll(h head, c *cutter, digests *[]byte, exited *bool
 		*exited = true
 		digest := digestOf(nil, errExited)
 		func() {
+			// Like the primary, so that a request which ends the process is known.
+			place := r.replica.guard.publish(e.word)
 			defer func() {
+				r.replica.guard.withdraw(place)
 				*digests = binary.LittleEndian.AppendUint32(*digests, digest)
 				r.at = position{h.epoch, e.index}
 			}()
-			digest = r.apply(&e)
+			digest = r.apply(e)
 		}()
 		*exited = false
 		sys.CrashPoint("group change applied")

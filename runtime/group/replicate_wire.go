@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"hash/fnv"
+	"sync/atomic"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -19,7 +20,7 @@ import (
 //	all      head: epoch, place of the primary, incarnation of the standby, session
 //	enter    -> position of the standby's state, 1 if it is whole
 //	install  position, length, offset, piece of the snapshot
-//	apply    entries: index, method, length, request -> a digest of each reply
+//	apply    entries: index, method, word of the guard, length, request -> a digest of each reply
 //	seal     the standby is in sync
 
 // replicaChannel returns the channel on which a standby listens to its primary.
@@ -58,10 +59,10 @@ func decodePacket(buf []byte, p *packet) error {
 // replicaProtocol describes these calls. Their packets have a version, which any change of the
 // format above must change, so that replicas of different runtimes do not misread each other.
 var replicaProtocol = newProtocol("ipcgen.Replica", `service ipcgen.Replica
-method Enter ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
-method Install ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
-method Apply ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
-method Seal ipcgen.ReplicaPacket2 ipcgen.ReplicaPacket2
+method Enter ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
+method Install ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
+method Apply ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
+method Seal ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
 `)
 
 func replicaMethod(name string) *ipc.Method[packet, packet] {
@@ -132,9 +133,15 @@ type entry struct {
 	common []byte // as this process has understood it, for standbys of other versions
 	digest uint32
 	took   time.Duration // the time that the primary's handler took
+
+	// word is the request's word in the page of a replica, for the standby to publish it too.
+	word uint64
+	// acknowledged is set when a standby has executed the change, and lost when a session ended
+	// before the standby had acknowledged it.
+	acknowledged, lost atomic.Bool
 }
 
-const entryHead = 8 + 4 + 4
+const entryHead = 8 + 4 + 8 + 4
 
 func (e *entry) size() int { return entryHead + len(e.body) }
 
@@ -146,6 +153,7 @@ func (e *entry) append(b []byte, another bool) []byte {
 	}
 	b = binary.LittleEndian.AppendUint64(b, e.index)
 	b = binary.LittleEndian.AppendUint32(b, e.method)
+	b = binary.LittleEndian.AppendUint64(b, e.word)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
 	return append(b, body...)
 }
@@ -201,14 +209,14 @@ func (c *cutter) head() (head, error) {
 func (c *cutter) position() position { return position{c.u64(), c.u64()} }
 
 // entry returns the next entry. The body is not copied.
-func (c *cutter) entry() (e entry, err error) {
+func (c *cutter) entry() (e *entry, err error) {
 	if len(c.rest) < entryHead {
-		return e, errPacket
+		return nil, errPacket
 	}
-	e.index, e.method = c.u64(), c.u32()
+	e = &entry{index: c.u64(), method: c.u32(), word: c.u64()}
 	n := c.u32()
 	if e.body = c.take(int(n)); e.body == nil {
-		return e, fmt.Errorf("%w: an entry of %d bytes is cut", errPacket, n)
+		return nil, fmt.Errorf("%w: an entry of %d bytes is cut", errPacket, n)
 	}
 	return e, nil
 }

@@ -104,7 +104,7 @@ func pauseAtBarrier() error {
 
 // A barrier holds the handlers of Pause up.
 type barrier struct {
-	net.Listener
+	*net.UnixListener
 	arrived map[int]net.Conn // by pid
 }
 
@@ -114,7 +114,7 @@ func barrierConfig(t *testing.T, replicas int, events *eventLog) (group.Config, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &barrier{l, make(map[int]net.Conn)}
+	b := &barrier{l.(*net.UnixListener), make(map[int]net.Conn)}
 	t.Cleanup(func() {
 		l.Close()
 		for _, c := range b.arrived {

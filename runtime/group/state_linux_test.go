@@ -80,6 +80,7 @@ var (
 	methodStall  = listMethod("Stall", false) // number, milliseconds -> as Append, after that long
 	// number, milliseconds -> as Append, after the test has let it pass, and that long
 	methodPause = listMethod("Pause", false)
+	methodLook  = listMethod("Look", true) // number -> it, after the test has let it pass
 	methodKill  = idempotentMethod("Kill") // ends its process, as the number says; see kill
 	// methodKillOnce does the same, and is not idempotent.
 	methodKillOnce = listMethod("KillOnce", false)
@@ -177,6 +178,9 @@ func (l *list) service() *ipc.Service {
 			time.Sleep(time.Duration((*w)[1]) * time.Millisecond)
 			return l.append(ctx, w)
 		}),
+		ipc.Handle(methodLook, func(_ context.Context, w *words) (*words, error) {
+			return w, pauseAtBarrier()
+		}),
 		ipc.Handle(methodKill, kill), ipc.Handle(methodKillOnce, kill))
 }
 
@@ -189,7 +193,10 @@ func childList(args []string) error {
 		rand.NewChaCha8([32]byte{}).Read(l.ballast) // equal in every process
 	}
 	return group.Run(context.Background(), group.RunConfig{
-		Join:   group.JoinConfig{State: l, Healthy: func() bool { return !hangs.Load() }},
+		Join: group.JoinConfig{State: l, Healthy: func() bool { return !hangs.Load() },
+			OnRole: func(role registry.Role, _ uint64) {
+				rules.Store(role == registry.RolePrimary)
+			}},
 		Record: registry.Record{Control: "list_" + args[0]}}, l.service())
 }
 
