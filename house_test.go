@@ -62,6 +62,9 @@ var mayImport = map[string][]string{
 	"cmd/audio_service":     {"internal/audioservice"},
 	"internal/audioservice": {"gen/audio", "runtime", "runtime/group", "runtime/registry"},
 
+	// Peers in other languages, and their tests.
+	"interop": nil,
+
 	// The examples are users, too, each in a folder that it shares with nobody.
 	"examples/greeter":           nil,
 	"examples/greeter/client":    {"examples/greeter/gen/greeter", "runtime"},

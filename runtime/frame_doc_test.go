@@ -1,13 +1,16 @@
 package ipc
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/record"
+	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
 // TestDocumentedFrames checks the numbers of docs/protocol.md, by which peers in other languages
@@ -54,5 +57,69 @@ func TestDocumentedFrames(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("docs/protocol.md does not have %q", want)
 		}
+	}
+}
+
+// dump writes bytes as the page does: 16 in a line, in groups of four.
+func dump(b []byte) string {
+	var s strings.Builder
+	for at := 0; at < len(b); at += 16 {
+		fmt.Fprintf(&s, "%04x ", at)
+		for i, c := range b[at:min(at+16, len(b))] {
+			if i%4 == 0 {
+				s.WriteByte(' ')
+			}
+			fmt.Fprintf(&s, "%02x", c)
+		}
+		s.WriteByte('\n')
+	}
+	return s.String()
+}
+
+// TestDocumentedNumbers checks the numbers of codes and outcomes, and the bytes of the handshake
+// and the call that the page shows.
+func TestDocumentedNumbers(t *testing.T) {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		t.Skip("the page shows the bytes of a machine that is little endian")
+	}
+	text, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := strings.ReplaceAll(string(text), "\r\n", "\n")
+	for code := range len(codeNames) {
+		if want := fmt.Sprintf("| %d | %s |", code, Code(code)); !strings.Contains(page, want) {
+			t.Errorf("docs/protocol.md does not have %q", want)
+		}
+	}
+	for o := OutcomeUnknown; o <= Executed; o++ {
+		if want := fmt.Sprintf("%d %s", o, o); !strings.Contains(page, want) {
+			t.Errorf("docs/protocol.md does not have the outcome %q", want)
+		}
+	}
+
+	hello := clientHello{version: helloVersion, layout: shm.Version, channel: "greeter",
+		protocols: []protocolID{{name: "greeter.Greeter", fingerprint: 0xe894f0f79048fe5c}}}
+	// The message of examples/greeter, {"name": "moon"}.
+	body := []byte("\x0c\x00\x00\x00\x06\x00\x08\x00\x04\x00\x00\x00\x08\x00\x00\x00" +
+		"\x04\x00\x00\x00\x04\x00\x00\x00moon\x00\x00\x00\x00")
+	request := frame{kind: record.Request, id: 1, seq: 1, method: 0x3a01e06f}
+	rec := make([]byte, 8+record.RequestHeaderLen+len(body))
+	binary.NativeEndian.PutUint64(
+		rec,
+		uint64(record.RequestHeaderLen+len(body))|uint64(record.Request)<<32,
+	)
+	request.put(rec[8:])
+	copy(rec[8+record.RequestHeaderLen:], body)
+	for what, b := range map[string][]byte{"client hello": hello.encode(),
+		"verdict": verdict{}.encode(), "request": rec} {
+		if !strings.Contains(page, dump(b)) {
+			t.Errorf("docs/protocol.md does not have the %s:\n%s", what, dump(b))
+		}
+	}
+	h := fnv.New32a()
+	h.Write([]byte("greeter.Greeter/Greet"))
+	if h.Sum32() != request.method {
+		t.Errorf("greeter.Greeter/Greet has the number %#x", h.Sum32())
 	}
 }
