@@ -51,6 +51,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 
 	"stream hostile": streamHostileRole,
 	"stream prey":    streamPreyRole,
+	"link prey":      linkPreyRole,
 }
 
 func TestMain(m *testing.M) {

@@ -19,6 +19,7 @@ type block struct {
 	rest    []string // of its first line, after kind and name
 	order   []string // keys of entries, in order
 	entries map[string]*entryLine
+	names   map[string][]*entryLine // the entries by present and former names; see named
 }
 
 // An entryLine is one entry of a block, such as a field.
@@ -76,6 +77,25 @@ func parseDescription(text string) (*description, error) {
 		}
 	}
 	return d, nil
+}
+
+// named returns the entries that have a name, or had it formerly. The first call makes an index:
+// the peer can describe millions of entries, each of which would otherwise be compared with each of
+// this side.
+func (b *block) named(name string) []*entryLine {
+	if b.names == nil {
+		b.names = make(map[string][]*entryLine, len(b.order))
+		for _, key := range b.order {
+			e := b.entries[key]
+			b.names[e.name()] = append(b.names[e.name()], e)
+			for _, flag := range e.flags() {
+				if was, ok := strings.CutPrefix(flag, "was:"); ok && was != e.name() {
+					b.names[was] = append(b.names[was], e)
+				}
+			}
+		}
+	}
+	return b.names[name]
 }
 
 // typ returns the block of a type, or nil.

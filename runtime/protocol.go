@@ -120,8 +120,8 @@ func checkAlone(of *block, e *entryLine, other *block, where string) error {
 				"be required", of.title, e, where)
 		}
 	}
-	for _, key := range other.order {
-		twin, mine := other.entries[key], of.entries[key]
+	for _, twin := range other.named(e.name()) {
+		mine := of.entries[twin.key]
 		if twin.name() == e.name() && (mine == nil || mine.name() == twin.name()) || mine == nil &&
 			twin.was(e.name()) {
 			return incompatible("%s: %s has another number %s, %s; numbers must stay", of.title,

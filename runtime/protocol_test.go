@@ -1,6 +1,7 @@
 package ipc_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -78,4 +79,26 @@ func TestCompatibility(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHostileDescription compares a protocol with a peer's description that is as long as can be,
+// and has none of the fields. The time grows with the length, not with its square.
+func TestHostileDescription(t *testing.T) {
+	describe := func(first, fields int) *ipc.Protocol {
+		var b strings.Builder
+		b.WriteString("service t.S\ntable t.Req\n")
+		for i := range fields {
+			fmt.Fprintf(&b, "field %d f%d int8 0\n", first+i, first+i)
+		}
+		return &ipc.Protocol{Name: "t.S", Fingerprint: uint64(first), Schema: b.String()}
+	}
+	ours, theirs := describe(1, 5_000), describe(1_000_000, 200_000)
+	within(t, "the comparison", func() {
+		for _, err := range []error{ipc.CheckCompatible(ours, theirs),
+			ipc.CheckCompatible(theirs, ours)} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
