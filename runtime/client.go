@@ -42,7 +42,10 @@ type Client struct {
 	resolver Resolver
 	cfg      clientConfig
 
+	retry *retrier // nil: none
+
 	seq     atomic.Uint64
+	resent  atomic.Uint64
 	current atomic.Pointer[clientLink] // to the server; nil while there is none
 
 	ctx    context.Context // ends at Close
@@ -109,9 +112,10 @@ func clientConfigOf(opts []ClientOption) (clientConfig, error) {
 
 func newClient(r Resolver, cfg clientConfig) *Client {
 	c := &Client{
-		resolver: r, cfg: cfg, connectors: make(map[string]*connector),
-		links: make(map[string]*clientLink),
-		open:  make(map[*clientLink]struct{}), changed: make(chan struct{}),
+		resolver: r, cfg: cfg, retry: newRetrier(cfg.dial.retry),
+		connectors: make(map[string]*connector),
+		links:      make(map[string]*clientLink),
+		open:       make(map[*clientLink]struct{}), changed: make(chan struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.resolve()
@@ -148,14 +152,37 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 	if call.Seq == 0 {
 		call.Seq = c.seq.Add(1)
 	}
+	if c.retry != nil {
+		return c.invokeAgain(ctx, call)
+	}
 	a := attempts{outcome: NotSent, version: c.version.Load()} // before the look at current
 	a.begin(ctx, c.cfg.dial.timeouts.of(call.Method))
 	defer a.end()
+	return c.invoke(&a, call)
+}
+
+// invokeAgain makes a call, and tries again as the policy says. The time that the call has waited
+// for servers, and the servers that were lost to it, count for all attempts.
+func (c *Client) invokeAgain(ctx context.Context, call Call) error {
+	a := attempts{outcome: NotSent, version: c.version.Load()}
+	a.begin(ctx, c.cfg.dial.timeouts.of(call.Method))
+	defer a.end()
+	return c.retry.do(ctx, a.bound, call.Method, c.ctx.Done(),
+		func(ctx context.Context) (error, bool) {
+			a.ctx, a.after, a.outcome = ctx, 0, NotSent
+			err := c.invoke(&a, call)
+			return err, c.ctx.Err() != nil || len(a.lost) == mostLost ||
+				c.cfg.patience > 0 && CodeOf(err) == CodeUnavailable && OutcomeOf(err) != Executed
+		})
+}
+
+// invoke makes a call, at one server after the other if servers are lost.
+func (c *Client) invoke(a *attempts, call Call) error {
 	for {
 		l := c.current.Load()
 		if a.after != 0 || l == nil || !l.usable() {
 			var err error
-			if l, err = c.await(&a); err != nil {
+			if l, err = c.await(a); err != nil {
 				return a.unreachable(err).in("call", call.Method.Protocol.Name,
 					call.Method.Name)
 			}
@@ -168,7 +195,7 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 		if !again || c.cfg.patience == 0 && l.usable() {
 			return a.failed(err, call.Method)
 		}
-		c.next(&a, err)
+		c.next(a, err)
 	}
 }
 
@@ -275,14 +302,7 @@ func (a *attempts) end() {
 // again notes that an attempt has failed, and reports whether the call may be sent again.
 func (a *attempts) again(err error, l *clientLink, repeatable bool) bool {
 	code, outcome := CodeOf(err), OutcomeOf(err)
-	switch {
-	case outcome == Executed: // the error is the answer
-		a.outcome = Executed
-	case a.outcome == OutcomeUnknown, outcome == OutcomeUnknown:
-		a.outcome = OutcomeUnknown // an attempt may have been executed
-	default:
-		a.outcome = max(a.outcome, outcome) // NotExecuted rather than NotSent
-	}
+	a.outcome = a.outcome.then(outcome)
 	if code == CodeUnavailable && outcome == OutcomeUnknown {
 		a.lost = append(a.lost, fmt.Sprintf("%s (pid %d)", l.endpoint.Name, l.conn.Peer().PID))
 	}
@@ -325,6 +345,7 @@ func (a *attempts) unreachable(err error) *Error {
 // next prepares a for a further attempt, as the last one failed with err.
 func (c *Client) next(a *attempts, err error) {
 	c.resolve()
+	c.resent.Add(1)
 	a.last = err
 	a.after, a.version = max(a.version, 1), c.version.Load()
 	a.pause = min(max(2*a.pause, shortestRetry), longestRetry)

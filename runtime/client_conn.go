@@ -30,6 +30,7 @@ type Conn struct {
 	calls callTable
 	seq   atomic.Uint64
 	chain Caller // the interceptors in front of the connection; nil if none
+	retry *retrier
 
 	role readerRole
 	poke func() // wire.Poke
@@ -50,6 +51,26 @@ func (c *Conn) Invoke(ctx context.Context, call Call) error {
 	if c == nil {
 		return nilCaller{}.Invoke(ctx, call)
 	}
+	if c.retry != nil {
+		return c.invokeAgain(ctx, call)
+	}
+	return c.once(ctx, call)
+}
+
+// invokeAgain makes a call, and tries again as the policy says.
+func (c *Conn) invokeAgain(ctx context.Context, call Call) error {
+	if call.Seq == 0 {
+		call.Seq = c.seq.Add(1)
+	}
+	b := c.cfg.timeouts.of(call.Method).bind(ctx)
+	return c.retry.do(ctx, b, call.Method, c.done, func(ctx context.Context) (error, bool) {
+		err := c.once(ctx, call)
+		return err, c.calls.closed.Load() != nil
+	})
+}
+
+// once makes a call in one attempt.
+func (c *Conn) once(ctx context.Context, call Call) error {
 	if c.chain != nil {
 		return c.chain.Invoke(ctx, call)
 	}
@@ -63,7 +84,7 @@ func (d direct) Invoke(ctx context.Context, call Call) error { return d.c.invoke
 
 func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	m := call.Method
-	ctx, p, err := c.begin(ctx, m)
+	ctx, p, err := c.begin(ctx, m, c.cfg.timeouts.ofAttempt(m))
 	if err != nil {
 		return err.in("call", m.Protocol.Name, m.Name)
 	}
@@ -77,16 +98,17 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	return nil
 }
 
-// begin checks whether a call can be made, and registers it. It returns the context of the call,
-// which has its deadline and ends when p is recycled.
-func (c *Conn) begin(ctx context.Context, m *MethodInfo) (context.Context, *pending, *Error) {
+// begin checks whether a call that t limits can be made, and registers it. It returns the context
+// of the call, which has its deadline and ends when p is recycled.
+func (c *Conn) begin(ctx context.Context, m *MethodInfo, t timeout) (context.Context, *pending,
+	*Error) {
 	if err := c.agree(m.Protocol); err != nil {
 		return ctx, nil, err
 	}
 	if err := ended(ctx); err != nil {
 		return ctx, nil, err
 	}
-	b := c.cfg.timeouts.of(m).bind(ctx)
+	b := t.bind(ctx)
 	p, err := c.calls.register(ctx, b)
 	if err != nil {
 		return ctx, nil, err

@@ -52,7 +52,7 @@ func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, args inPlaceArg
 	if c == nil {
 		return errNilCaller.in("call", m.Protocol.Name, m.Name)
 	}
-	ctx, p, err := c.begin(ctx, m)
+	ctx, p, err := c.begin(ctx, m, c.cfg.timeouts.of(m))
 	if err == nil {
 		defer func() {
 			p.view, p.inPlace = nil, false

@@ -164,6 +164,7 @@ func (c *Client) connectOnce(k *connector) (connected bool) {
 	c.mu.Unlock()
 	l := &clientLink{endpoint: k.endpoint}
 	cfg := c.cfg.dial
+	cfg.retry = nil // the client itself tries again
 	if cfg.reply == "" {
 		cfg.reply = k.endpoint.Reply
 	}

@@ -121,6 +121,7 @@ func listOf[V any](m map[string]V) string {
 type timeouts struct {
 	all     time.Duration
 	methods map[uint32]time.Duration // by the ID of the method
+	attempt time.Duration            // of each attempt, see RetryPolicy
 }
 
 // A timeout is how long one operation may take, and is the cause of its error if it takes longer.
@@ -145,6 +146,15 @@ func (t *timeouts) of(m *MethodInfo) timeout {
 	return t.ofMessages()
 }
 
+// ofAttempt returns the limit of one attempt.
+func (t *timeouts) ofAttempt(m *MethodInfo) timeout {
+	d := t.of(m)
+	if t.attempt > 0 && (d.limit <= 0 || t.attempt < d.limit) {
+		return timeout{t.attempt, "WithRetry, for an attempt"}
+	}
+	return d
+}
+
 func (t *timeouts) ofMessages() timeout { return timeout{t.all, "WithTimeout"} }
 
 // A bound is the moment at which a timeout ends an operation. The zero bound ends nothing.
@@ -155,7 +165,7 @@ type bound struct {
 
 // bind returns when t ends an operation that begins now: never if the deadline of ctx is earlier.
 func (t timeout) bind(ctx context.Context) bound {
-	if t.limit <= 0 {
+	if t.limit <= 0 || ctx == nil {
 		return bound{}
 	}
 	at := time.Now().Add(t.limit)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,11 +35,13 @@ func hoursLeft(told chan<- int) *ipc.Service {
 	return echoes(ipc.Handle(methodEcho, tell), ipc.Handle(methodLimited, tell))
 }
 
-// inPlace makes a call in place whose reply is not read.
-func inPlace(ctx context.Context, c *ipc.Conn, m *ipc.Method[blob, blob]) error {
-	return c.InvokeInPlace(ctx, &ipc.InPlaceCall{Method: m.Info(), Size: 64,
-		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{}) },
-		Read:  func([]byte) error { return nil }})
+// inPlace makes a call in place with n bytes, whose reply is not read.
+func inPlace(ctx context.Context, c *ipc.Conn, m *ipc.Method[blob, blob], n int) error {
+	return c.InvokeInPlace(ctx, &ipc.InPlaceCall{Method: m.Info(), Size: n + 64,
+		Build: func(b *flatbuffers.Builder, _ uint64) {
+			_ = encodeBlob(b, 0, &blob{make([]byte, n)})
+		},
+		Read: func([]byte) error { return nil }})
 }
 
 // timeoutsReachTheServer gives calls every combination of limits.
@@ -89,7 +92,7 @@ func timeoutsReachTheServer(t *testing.T, v ipc.RendezvousOption) {
 				_, err := ipc.Invoke(ctx, client, c.method, &blob{})
 				return err
 			},
-			"a call in place": func() error { return inPlace(ctx, conn, c.method) },
+			"a call in place": func() error { return inPlace(ctx, conn, c.method, 0) },
 		} {
 			if err := call(); err != nil {
 				t.Errorf("%s, %s: %v", c.name, form, err)
@@ -103,7 +106,7 @@ func timeoutsReachTheServer(t *testing.T, v ipc.RendezvousOption) {
 // timeoutsEndCalls shows where a call may be when its time is over.
 func timeoutsEndCalls(t *testing.T, v ipc.RendezvousOption) {
 	// The handler answers after its client has given up.
-	handled, answer := make(chan error, 2), make(chan bool)
+	var gaveUp atomic.Pointer[chan struct{}]
 	host(t, v, ipc.WithMaxCalls(1), echoService(
 		ipc.Receive(messageNote, func(ctx context.Context, _ *blob) error {
 			<-ctx.Done()
@@ -111,8 +114,7 @@ func timeoutsEndCalls(t *testing.T, v ipc.RendezvousOption) {
 		}),
 		ipc.Handle(methodLimited, func(ctx context.Context, _ *blob) (*blob, error) {
 			<-ctx.Done()
-			handled <- ctx.Err()
-			<-answer
+			<-*gaveUp.Load()
 			return nil, ctx.Err()
 		})))
 	c := dial(t, v, append(small(), ipc.WithTimeout(20*time.Millisecond),
@@ -121,20 +123,28 @@ func timeoutsEndCalls(t *testing.T, v ipc.RendezvousOption) {
 
 	// In its handler, which is told.
 	const why = "the timeout of 30ms (WithMethodTimeout) passed"
-	_, err := ipc.Invoke(t.Context(), c, methodLimited, &blob{})
-	want(t, err, ipc.CodeDeadlineExceeded, ipc.OutcomeUnknown, "test.Echo/Limited", why)
-	answer <- true
+	var err error
+	taken := func(call func() error) {
+		t.Helper()
+		for err = nil; err == nil || ipc.OutcomeOf(err) == ipc.NotExecuted; { // the server is slow
+			answer := make(chan struct{})
+			gaveUp.Store(&answer)
+			err = call()
+			close(answer)
+			want(t, err, ipc.CodeDeadlineExceeded, ipc.OutcomeOf(err), "test.Echo/Limited", why)
+		}
+		if o := ipc.OutcomeOf(err); o != ipc.OutcomeUnknown {
+			t.Errorf("%v: %v", err, o)
+		}
+	}
+	taken(func() error {
+		_, err := ipc.Invoke(t.Context(), c, methodLimited, &blob{})
+		return err
+	})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v is no DeadlineExceeded", err)
 	}
-	err = inPlace(t.Context(), c, methodLimited)
-	want(t, err, ipc.CodeDeadlineExceeded, ipc.OutcomeUnknown, why)
-	answer <- true
-	for range 2 {
-		if err := <-handled; err == nil { // by its deadline or its client
-			t.Error("a handler was not told")
-		}
-	}
+	taken(func() error { return inPlace(t.Context(), c, methodLimited, 0) })
 
 	// Before there is a place for it.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -149,12 +159,18 @@ func timeoutsEndCalls(t *testing.T, v ipc.RendezvousOption) {
 	want(t, <-blocked, ipc.CodeCanceled, ipc.OutcomeUnknown)
 
 	// Before there is room for it, or for a message.
-	for err = nil; err == nil; {
-		err = note(t.Context(), c, strings.Repeat("x", 1000))
+	fills := func() {
+		t.Helper()
+		for err = nil; err == nil; {
+			err = note(t.Context(), c, strings.Repeat("x", 1000))
+		}
+		want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "room in the ring",
+			"the timeout of 20ms (WithTimeout) passed")
 	}
-	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "room in the ring",
-		"the timeout of 20ms (WithTimeout) passed")
-	_, err = echo(t.Context(), c, make([]byte, 2000))
+	for err = nil; err == nil; { // a server that is slow may have made room after all
+		fills()
+		_, err = echo(t.Context(), c, make([]byte, 2000))
+	}
 	if o := ipc.OutcomeOf(err); ipc.CodeOf(err) != ipc.CodeDeadlineExceeded || o != ipc.NotSent &&
 		o != ipc.NotExecuted {
 		t.Errorf("a call to a server that does not read: %v", err)
@@ -206,34 +222,6 @@ func timeoutsThatAreWrong(t *testing.T, v ipc.RendezvousOption) {
 		if !errors.Is(err, errors.ErrUnsupported) {
 			want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, c.text)
 		}
-	}
-}
-
-// TestTimeoutsAllocateNothing makes calls in place, which allocate nothing, under a timeout. Only a
-// call that is waited for in sleep needs a timer, so the cheapest of many calls counts.
-func TestTimeoutsAllocateNothing(t *testing.T) {
-	d := newDomain(t)
-	aside := ipc.HandleInPlace(methodAside,
-		func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
-			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
-				_ = encodeBlob(b, 0, &blob{})
-			})
-		})
-	host(t, d, ipc.WithTrustedClients(), echoes(aside))
-	c := dial(t, d, ipc.WithTimeout(time.Hour))
-	call := &ipc.InPlaceCall{Method: methodAside.Info(), Size: 64,
-		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{}) },
-		Read:  func([]byte) error { return nil }}
-	least := math.Inf(1)
-	for n := 0; n < 10000 && least > 0; n++ {
-		least = min(least, testing.AllocsPerRun(1, func() {
-			if err := c.InvokeInPlace(context.Background(), call); err != nil {
-				t.Error(err)
-			}
-		}))
-	}
-	if least != 0 {
-		t.Errorf("a call with a timeout makes at least %v allocations", least)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -450,6 +451,38 @@ func ExampleWithTimeout() {
 	// Output:
 	// true
 	// invalid argument
+}
+
+// A policy has calls tried again that failed for a reason that passes. This handler is busy at
+// first, and says that it has done nothing.
+func ExampleWithRetry() {
+	network, server := newServer(audio.NewAudioControlService(&busy{}))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network,
+		ipc.WithRetry(ipc.RetryPolicy{Attempts: 5, Backoff: time.Millisecond}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	client := audio.NewAudioControlClient(conn)
+	_, err = client.SetParam(context.Background(), &audio.SetParamT{Value: 0.5})
+	fmt.Println(err, "after", conn.Stats().Retries, "retries")
+	// Output: <nil> after 2 retries
+}
+
+// busy refuses the first two calls.
+type busy struct {
+	audio.UnimplementedAudioControl
+	calls atomic.Int64
+}
+
+func (b *busy) SetParam(context.Context, *audio.SetParamT) (*audio.AckT, error) {
+	if b.calls.Add(1) <= 2 {
+		return nil, &ipc.Error{Code: ipc.CodeResourceExhausted, Outcome: ipc.NotExecuted,
+			Msg: "all engines are busy"}
+	}
+	return &audio.AckT{Status: audio.StatusOk}, nil
 }
 
 // A client's interceptor sees the calls of its connection.

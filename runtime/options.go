@@ -102,6 +102,7 @@ type dialConfig struct {
 	epoch         EpochSource
 	interceptors  []ClientInterceptor
 	timeouts      timeouts
+	retry         *RetryPolicy // nil: none
 }
 
 type clientConfig struct {

@@ -16,6 +16,7 @@ type Stats struct {
 	Dropped        uint64 // replies and messages that nobody waits for (any more)
 	Malformed      uint64 // messages that failed verification
 	Corruptions    uint64 // breaches of the protocol by the peer; the first ends the connection
+	Retries        uint64 // attempts of calls beyond the first ones, see WithRetry
 	CallsInFlight  int
 }
 
@@ -84,7 +85,19 @@ func (c *Conn) Stats() Stats {
 	}
 	s := c.counters()
 	s.CallsInFlight = c.calls.inFlight()
+	s.Retries = c.retry.retried()
 	return s
+}
+
+// ClientStats are the counters of a [Client], over all of its connections.
+type ClientStats struct {
+	Resent  uint64 // calls and messages that were sent again as a server was lost or ended
+	Retries uint64 // attempts of calls beyond the first ones, see WithRetry
+}
+
+// Stats returns the client's counters. They remain readable after Close.
+func (c *Client) Stats() ClientStats {
+	return ClientStats{Resent: c.resent.Load(), Retries: c.retry.retried()}
 }
 
 // Stats returns the counters of this side of the connection to the peer. They remain readable after

@@ -26,7 +26,7 @@ func TestTimeoutOfStoppedServer(t *testing.T) {
 		want(t, err, ipc.CodeDeadlineExceeded, ipc.NotExecuted, "the timeout of 20ms")
 		w.claims[n] = claim{"once", err}
 	}
-	want(t, inPlace(t.Context(), c, methodRecord), ipc.CodeDeadlineExceeded, ipc.NotExecuted,
+	want(t, inPlace(t.Context(), c, methodRecord, 0), ipc.CodeDeadlineExceeded, ipc.NotExecuted,
 		"the timeout of 20ms")
 	if err := srv.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)

@@ -92,6 +92,14 @@ func (c *Client) Send(ctx context.Context, post ipc.Post) error {
 	return c.client.Send(ctx, post)
 }
 
+// Stats returns the counters of the client.
+func (c *Client) Stats() ipc.ClientStats {
+	if c == nil {
+		return ipc.ClientStats{}
+	}
+	return c.client.Stats()
+}
+
 // A Connection describes the connection of a client to the primary.
 type Connection struct {
 	Name           string

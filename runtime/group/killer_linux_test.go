@@ -414,6 +414,43 @@ func TestDeathsAtRandomBlameNobody(t *testing.T) {
 	}
 }
 
+// TestRetriesLoseNoMorePrimaries sends a request that ends the processes that execute it through a
+// client that tries again. Two processes die of it, as without a policy, and the request stays in
+// quarantine.
+func TestRetriesLoseNoMorePrimaries(t *testing.T) {
+	cfg := listConfig(newDomain(t), 3)
+	cfg.Replication.AckTimeout = time.Minute
+	cfg.Replication.SyncTimeout = time.Minute
+	g := startGroup(t, cfg)
+	before := g.Status()
+	c, err := group.Dial(t.Context(), "list", group.DialConfig{Domain: cfg.Domain,
+		Options: []ipc.DialOption{ipc.WithTimeout(5 * time.Minute),
+			ipc.WithRetry(ipc.RetryPolicy{Attempts: 8, Backoff: 1, MaxBackoff: 1})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = ipc.Invoke(t.Context(), c, methodKill, &words{byExit, 1})
+	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
+		!strings.Contains(err.Error(), "2 servers were lost") {
+		t.Errorf("the killer's call ends with %v", err)
+	}
+	status, err := g.WaitHealthy(t.Context(), before.Epoch+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.Epoch != before.Epoch+2 {
+		t.Errorf("%d processes died", status.Epoch-before.Epoch)
+	}
+	_, err = ipc.Invoke(t.Context(), c, methodKill, &words{byExit, 1})
+	if ipc.CodeOf(err) != ipc.CodeFailedPrecondition || ipc.OutcomeOf(err) != ipc.NotExecuted {
+		t.Errorf("another killer's call ends with %v", err)
+	}
+	if s := c.Stats(); s.Retries != 0 || s.Resent == 0 {
+		t.Errorf("%+v; what the group's client sends again is no retry", s)
+	}
+}
+
 // TestRequestsThatKillAndDiffer sends requests that end the processes that execute them, no two of
 // them equal, one right after the other, beside innocent calls of other methods. Three processes
 // die, and then the method is in quarantine. The state is kept, although there are only two
