@@ -264,6 +264,9 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if err != nil {
 		return nil, err
 	}
+	if cfg.recycle {
+		routes.recycle()
+	}
 	if c.routes = routes; !routes.empty() {
 		c.role.keepNeeded()
 	}

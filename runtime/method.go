@@ -62,6 +62,10 @@ type MethodSpec[Req, Rep any] struct {
 	// DecodeRequest fills req and returns the envelope's sequence number, or 0
 	// where it has none.
 	DecodeRequest func(buf []byte, req *Req) (seq uint64, err error)
+	// RecycleRequest is DecodeRequest for a req that an earlier call has left, and that is not
+	// used longer than buf: it may write in the slices of req, and may keep parts of buf in req.
+	// It is nil if DecodeRequest is as good. See WithRecycling.
+	RecycleRequest func(buf []byte, req *Req) (seq uint64, err error)
 	// EncodeReply writes rep, with seq and refSeq where the schema has them.
 	// It does not change rep.
 	EncodeReply func(b *flatbuffers.Builder, seq, refSeq uint64, rep *Rep) error
@@ -147,6 +151,8 @@ type MessageSpec[M any] struct {
 	ID     uint32
 	Encode func(b *flatbuffers.Builder, seq uint64, m *M) error
 	Decode func(buf []byte, m *M) (seq uint64, err error)
+	// Recycle is to Decode as RecycleRequest is to DecodeRequest.
+	Recycle func(buf []byte, m *M) (seq uint64, err error)
 }
 
 // A Message is a member of an envelope with its type and codec.
@@ -215,24 +221,38 @@ type codec struct {
 	name   string
 	method *MethodInfo // describes a message, too
 
-	// Not of a method that is handled in place. payload may not be kept.
-	decode func(payload []byte) (req any, seq uint64, err error)
+	// Not of a method that is handled in place. payload may not be kept. used is nil, or a req
+	// that decode has returned before and nobody refers to any more.
+	decode func(payload []byte, used any) (req any, seq uint64, err error)
 	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
+}
+
+// decoding returns the decode of a codec. recycle may be nil.
+func decoding[T any](decode, recycle func([]byte, *T) (uint64, error)) func([]byte, any) (any,
+	uint64, error) {
+	if recycle == nil {
+		recycle = decode
+	}
+	return func(payload []byte, used any) (any, uint64, error) {
+		if v, ok := used.(*T); ok {
+			seq, err := recycle(payload, v)
+			return v, seq, err
+		}
+		v := new(T)
+		seq, err := decode(payload, v)
+		return v, seq, err
+	}
 }
 
 // Handle returns a [Route] that handles the calls of m with f. f is called concurrently. Its
 // context ends with the call's deadline, when the client cancels the call, and when the connection
-// ends. f owns the request and may keep it. The reply that it returns must not be changed until it
-// has been sent.
+// ends. f owns the request and may keep it, unless [WithRecycling] is set. The reply that it
+// returns must not be changed until it has been sent.
 func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*Rep, error)) Route {
 	return Route{
 		codec: codec{
 			id: m.info.ID, name: m.info.Name, method: &m.info,
-			decode: func(payload []byte) (any, uint64, error) {
-				req := new(Req)
-				seq, err := m.spec.DecodeRequest(payload, req)
-				return req, seq, err
-			},
+			decode: decoding(m.spec.DecodeRequest, m.spec.RecycleRequest),
 			reply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error {
 				return m.spec.EncodeReply(b, seq, refSeq, rep.(*Rep))
 			},
@@ -258,11 +278,7 @@ func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 		codec: codec{
 			id: m.info.ID, name: m.info.Name,
 			method: &MethodInfo{Protocol: m.info.Protocol, Name: m.info.Name, ID: m.info.ID},
-			decode: func(payload []byte) (any, uint64, error) {
-				body := new(M)
-				seq, err := m.spec.Decode(payload, body)
-				return body, seq, err
-			},
+			decode: decoding(m.spec.Decode, m.spec.Recycle),
 		},
 		receive: func(ctx context.Context, body any) error { return f(ctx, body.(*M)) },
 	}

@@ -60,6 +60,7 @@ type common struct {
 	maxMessage         int
 	spin               time.Duration
 	failFast           bool
+	recycle            bool
 	handshake          time.Duration
 	allow              func(Peer) error
 	services           []*Service
@@ -193,6 +194,17 @@ func WithSpin(longest time.Duration) Option {
 // WithFailFast makes an operation that finds the ring full fail with [CodeResourceExhausted] and
 // outcome [NotSent]. By default it blocks until there is room or its context is done.
 func WithFailFast() Option { return option(func(c *common) { c.failFast = true }) }
+
+// WithRecycling decodes requests and one-way messages into objects that were used before, and
+// leaves vectors of bytes in the received message, which is private memory of this side. That saves
+// the memory of the object and of its vectors of scalars, which for large messages takes more time
+// than all the rest. Strings, and what the object points to, remain new.
+//
+// It is a promise: when a handler of this side has returned, nobody uses what it was given, be it
+// the handler's goroutines or an interceptor. What is to be kept must be copied (slices.Clone).
+// A reply may refer to parts of its request. A program that breaks the promise reads parts of later
+// messages; the race detector finds it.
+func WithRecycling() Option { return option(func(c *common) { c.recycle = true }) }
 
 // WithHandshakeTimeout limits the duration of a handshake. The default is
 // [DefaultHandshakeTimeout].

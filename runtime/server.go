@@ -71,6 +71,9 @@ func NewServer(opts ...ServerOption) *Server {
 	if s.cfg.guard != nil {
 		s.routes.numberRoutes()
 	}
+	if s.cfg.recycle {
+		s.routes.recycle()
+	}
 	at := 0
 	for _, svc := range s.cfg.services {
 		p := svc.protocol

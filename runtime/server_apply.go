@@ -32,7 +32,7 @@ func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint
 }
 
 func (r *Route) apply(ctx context.Context, b *flatbuffers.Builder, request []byte) ([]byte, error) {
-	req, seq, err := r.decode(request)
+	req, seq, err := r.decode(request, nil)
 	if err != nil {
 		return nil, malformedRequest(err)
 	}

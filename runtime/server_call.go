@@ -275,13 +275,14 @@ func (c *serverConn) stamp(j *job, reply *frame) error {
 
 // call decodes the request, runs the handler behind the gate, and encodes the reply.
 func (c *serverConn) call(j *job) (body []byte, err error) {
-	req, seq, err := j.route.decode(j.body)
+	req, seq, err := j.route.open(j.body)
 	if err != nil {
 		c.stats.malformed.Add(1)
 		return nil, malformedRequest(err)
 	}
 	rep, err := j.route.call(c, j, req, seq)
 	if err != nil {
+		j.route.close(req)
 		return nil, err
 	}
 	defer func() {
@@ -291,7 +292,9 @@ func (c *serverConn) call(j *job) (body []byte, err error) {
 	}()
 	c.beginReply(j)
 	j.builder.Reset()
-	if err := j.route.reply(j.builder, j.frame.seq, seq, rep); err != nil {
+	err = j.route.reply(j.builder, j.frame.seq, seq, rep)
+	j.route.close(req) // the reply may have referred to parts of it
+	if err != nil {
 		return nil, cannotEncode(err)
 	}
 	return j.builder.FinishedBytes(), nil

@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"fmt"
+	"sync"
 )
 
 // This file is where all that a client can start passes on its way to the code that handles
@@ -53,6 +54,8 @@ type boundRoute struct {
 	protocol *Protocol
 	pace     pace
 	seqField int // of a guarded server: where requests carry their numbers; -1 for nowhere
+	recycles bool
+	used     sync.Pool // of what decode returns, if it recycles
 
 	call    func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
 	inPlace func(c *serverConn, j *job) error
@@ -106,22 +109,42 @@ func (g gate) callsInPlace(b *boundRoute,
 func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(context.Context,
 	*Peer, *delivery, []byte) error {
 	return func(ctx context.Context, p *Peer, n *delivery, payload []byte) error {
-		body, seq, err := b.decode(payload)
+		body, seq, err := b.open(payload)
 		if err != nil {
 			return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted,
 				Msg: "malformed message", Err: err}
 		}
 		if len(g) == 0 {
 			n.passed = true
-			return f(ctx, body)
+			err := f(ctx, body)
+			b.close(body)
+			return err
 		}
 		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Method: b.method,
 			Seq: n.seq, Epoch: n.epoch,
 			Peer: p, Request: body, Body: payload, refSeq: seq, codec: b.codec}
-		return g.pass(ctx, sc, func(ctx context.Context) error {
+		err = g.pass(ctx, sc, func(ctx context.Context) error {
 			n.passed = true
 			return f(ctx, sc.Request)
 		})
+		b.close(body)
+		return err
+	}
+}
+
+// open decodes a request or a message, into an object that close was given, if there is one.
+func (b *boundRoute) open(payload []byte) (req any, seq uint64, err error) {
+	if !b.recycles {
+		return b.decode(payload, nil)
+	}
+	return b.decode(payload, b.used.Get())
+}
+
+// close takes an object from open back, to which nothing refers any more. A handler that panics
+// does not come here: its deferred functions, and goroutines that recovered, may go on.
+func (b *boundRoute) close(req any) {
+	if b.recycles {
+		b.used.Put(req)
 	}
 }
 

@@ -43,6 +43,15 @@ func bindRoutes(services []*Service, g gate, text *string) (routeTable, error) {
 	return t, nil
 }
 
+// recycle makes the routes decode into objects that were used before.
+func (t routeTable) recycle() {
+	for _, r := range t.places {
+		if r != nil {
+			r.recycles = true
+		}
+	}
+}
+
 // find returns the route with that id, or nil.
 func (t routeTable) find(id uint32) *boundRoute {
 	if t.empty() {

@@ -1,6 +1,8 @@
 package gogen
 
 import (
+	"slices"
+
 	"github.com/dave/jennifer/jen"
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
@@ -23,6 +25,10 @@ type codec struct {
 	// replies. They are "" if there are no such messages.
 	encode, decode           string
 	encodeReply, decodeReply string
+
+	// recycle is decode for an object that was used before and is used no longer than the buffer;
+	// "" if decode is as good, or there is none.
+	recycle string
 
 	flat *flat // the message's constant layout, or nil
 }
@@ -61,7 +67,8 @@ func (p *plan) messageKey(s *service, e *envelope, m *member, message *schema.Ob
 func (p *plan) envelopeCodecs(e *envelope) {
 	for _, m := range e.members {
 		key := p.memberKey(e, m)
-		p.codecOf(&e.codecs, "", key, e, m).forMessages(key)
+		c := p.codecOf(&e.codecs, "", key, e, m)
+		c.forMessages(key, p.recyclable(key, c))
 	}
 }
 
@@ -70,7 +77,7 @@ func (p *plan) serviceCodecs(s *service) {
 	for _, m := range s.methods {
 		request, reply := p.requestKey(s, m), p.replyKey(s, m)
 		asked := p.codecOf(&s.codecs, owner, request, s.request, m.request)
-		asked.forMessages(request)
+		asked.forMessages(request, p.recyclable(request, asked))
 		asked.forCallsInPlace(request)
 		answer := p.codecOf(&s.codecs, owner, reply, s.reply, m.reply)
 		answer.forReplies(reply)
@@ -147,6 +154,9 @@ func (f *file) codec(c *codec) {
 	if c.encode != "" {
 		f.encode(c, c.encode, nil)
 		f.decode(c, c.decode, "seq")
+		if c.recycle != "" {
+			f.recycle(c)
+		}
 	}
 	if c.encodeReply != "" {
 		f.encode(c, c.encodeReply, c.refSeq())
@@ -356,4 +366,48 @@ func (f *file) decode(c *codec, name, number string) {
 			g.Add(unpack)
 			g.Return(local(number), jen.Nil())
 		}))
+}
+
+// recycle writes the function that reads a buffer into an object, as decode does, but without new
+// memory for vectors of scalars: those of bytes remain in the buffer, and the others use the memory
+// of the object's.
+func (f *file) recycle(c *codec) {
+	o := c.message()
+	f.p()
+	f.p("func ", c.recycle, "(ℓbuf []byte, ℓt *", f.objectObject(o),
+		") (ℓseq uint64, ℓerr error) {")
+	f.p("ℓrcv, ℓseq, _, ℓerr := ", c.open, "(ℓbuf)")
+	f.p("if ℓerr != nil {")
+	f.p("return ℓseq, ℓerr")
+	f.p("}")
+	for _, field := range o.Fields {
+		member := "ℓt." + f.plan.fields[field].Member
+		switch e := elem(field.Type); {
+		case field.Deprecated || field.IsTag:
+		case !isRecyclable(field):
+			f.unPackMember(o, field)
+		case e.Base == schema.UByte && e.Enum == nil:
+			f.p(member, " = ℙfb.Clip(ℓrcv.", f.plan.fields[field].Bytes, "())")
+		default:
+			f.p(member, " = ℙfb.Recycle", methodOf(e), "s(", member, ", &ℓrcv._tab, ",
+				itoa(field.Offset), ")")
+		}
+	}
+	f.p("return ℓseq, nil")
+	f.p("}")
+	f.p()
+}
+
+// recyclable reports whether c's message has slices that can be used again, in code of key's
+// package.
+func (p *plan) recyclable(key codecKey, c *codec) bool {
+	o := c.message()
+	return o != nil && !o.IsStruct && c.flat == nil && key.pkg == p.pkgOf(o.Namespace) &&
+		slices.ContainsFunc(o.Fields, isRecyclable)
+}
+
+// isRecyclable reports whether a field is a vector of scalars.
+func isRecyclable(field *schema.Field) bool {
+	return !field.Deprecated && !field.IsTag && field.Type.Base == schema.Vector &&
+		isScalar(field.Type.Element) && field.Type.Element != schema.UType
 }

@@ -81,11 +81,15 @@ func (f *file) handler(e *envelope, full string) {
 // messageInfo writes the variable that holds a member's codec.
 func (f *file) messageInfo(e *envelope, m *member, full string) {
 	c := f.plan.codecs[f.plan.memberKey(e, m)]
+	spec := []jen.Code{
+		value("Name", jen.Lit(m.val.Name)),
+		value("ID", hex(fmt.Sprintf("%08x", wireID(full, m.val.Name)))),
+		value("Encode", jen.Id(c.encode)),
+		value("Decode", jen.Id(c.decode)),
+	}
+	if c.recycle != "" {
+		spec = append(spec, value("Recycle", jen.Id(c.recycle)))
+	}
 	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMessage")).Call(jen.Id(e.protocol),
-		composite(ipc("MessageSpec").Index(jen.Id(f.messageType(m))),
-			value("Name", jen.Lit(m.val.Name)),
-			value("ID", hex(fmt.Sprintf("%08x", wireID(full, m.val.Name)))),
-			value("Encode", jen.Id(c.encode)),
-			value("Decode", jen.Id(c.decode)),
-		)))
+		composite(ipc("MessageSpec").Index(jen.Id(f.messageType(m))), spec...)))
 }

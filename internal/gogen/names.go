@@ -457,9 +457,12 @@ func (key codecKey) function(name string) string {
 }
 
 // forMessages and forReplies name the functions for one use of a codec.
-func (c *codec) forMessages(key codecKey) {
+func (c *codec) forMessages(key codecKey, recyclable bool) {
 	if c.encode == "" {
 		c.encode, c.decode = key.function("encode"+c.name), key.function("decode"+c.name)
+		if recyclable {
+			c.recycle = key.function("recycle" + c.name)
+		}
 	}
 }
 

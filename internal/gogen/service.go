@@ -170,6 +170,9 @@ func (f *file) methodInfo(s *service, m *method) {
 		value("EncodeReply", jen.Id(rep.encodeReply)),
 		value("DecodeReply", jen.Id(rep.decodeReply)),
 	)
+	if req.recycle != "" {
+		spec = append(spec, value("RecycleRequest", jen.Id(req.recycle)))
+	}
 	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMethod")).Call(jen.Id(s.protocol),
 		composite(ipc("MethodSpec").Index(jen.List(jen.Id(f.objectObject(m.decl.Request)),
 			jen.Id(f.objectObject(m.decl.Reply)))), spec...)))

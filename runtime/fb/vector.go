@@ -20,7 +20,12 @@ func PackBools[T ~bool](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 // UnPackBools returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackBools[T ~bool](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleBools[T](nil, t, slot)
+}
+
+// RecycleBools is like [UnPackBools], but uses the memory of v if that is long enough.
+func RecycleBools[T ~bool](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 1)
 		for j := range v {
@@ -46,7 +51,12 @@ func PackBytes[T ~uint8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 // UnPackBytes returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackBytes[T ~uint8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleBytes[T](nil, t, slot)
+}
+
+// RecycleBytes is like [UnPackBytes], but uses the memory of v if that is long enough.
+func RecycleBytes[T ~uint8](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 1)
 		for j := range v {
@@ -68,7 +78,12 @@ func PackInt8s[T ~int8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 // UnPackInt8s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackInt8s[T ~int8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleInt8s[T](nil, t, slot)
+}
+
+// RecycleInt8s is like [UnPackInt8s], but uses the memory of v if that is long enough.
+func RecycleInt8s[T ~int8](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	copy(int8Bytes(v), FieldBytes(t, slot))
 	return v
 }
@@ -88,7 +103,12 @@ func PackInt16s[T ~int16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 // UnPackInt16s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackInt16s[T ~int16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleInt16s[T](nil, t, slot)
+}
+
+// RecycleInt16s is like [UnPackInt16s], but uses the memory of v if that is long enough.
+func RecycleInt16s[T ~int16](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 2)
 		for j := range v {
@@ -114,7 +134,12 @@ func PackUint16s[T ~uint16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 // UnPackUint16s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackUint16s[T ~uint16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleUint16s[T](nil, t, slot)
+}
+
+// RecycleUint16s is like [UnPackUint16s], but uses the memory of v if that is long enough.
+func RecycleUint16s[T ~uint16](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 2)
 		for j := range v {
@@ -140,7 +165,12 @@ func PackInt32s[T ~int32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 // UnPackInt32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackInt32s[T ~int32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleInt32s[T](nil, t, slot)
+}
+
+// RecycleInt32s is like [UnPackInt32s], but uses the memory of v if that is long enough.
+func RecycleInt32s[T ~int32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 4)
 		for j := range v {
@@ -166,7 +196,12 @@ func PackUint32s[T ~uint32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 // UnPackUint32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackUint32s[T ~uint32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleUint32s[T](nil, t, slot)
+}
+
+// RecycleUint32s is like [UnPackUint32s], but uses the memory of v if that is long enough.
+func RecycleUint32s[T ~uint32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 4)
 		for j := range v {
@@ -192,7 +227,12 @@ func PackInt64s[T ~int64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 // UnPackInt64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackInt64s[T ~int64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleInt64s[T](nil, t, slot)
+}
+
+// RecycleInt64s is like [UnPackInt64s], but uses the memory of v if that is long enough.
+func RecycleInt64s[T ~int64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 8)
 		for j := range v {
@@ -218,7 +258,12 @@ func PackUint64s[T ~uint64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 // UnPackUint64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackUint64s[T ~uint64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleUint64s[T](nil, t, slot)
+}
+
+// RecycleUint64s is like [UnPackUint64s], but uses the memory of v if that is long enough.
+func RecycleUint64s[T ~uint64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 8)
 		for j := range v {
@@ -244,7 +289,12 @@ func PackFloat32s[T ~float32](b *flatbuffers.Builder, v []T) flatbuffers.UOffset
 // UnPackFloat32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackFloat32s[T ~float32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleFloat32s[T](nil, t, slot)
+}
+
+// RecycleFloat32s is like [UnPackFloat32s], but uses the memory of v if that is long enough.
+func RecycleFloat32s[T ~float32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 4)
 		for j := range v {
@@ -270,7 +320,12 @@ func PackFloat64s[T ~float64](b *flatbuffers.Builder, v []T) flatbuffers.UOffset
 // UnPackFloat64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
 // absent.
 func UnPackFloat64s[T ~float64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	v := make([]T, FieldLen(t, slot))
+	return RecycleFloat64s[T](nil, t, slot)
+}
+
+// RecycleFloat64s is like [UnPackFloat64s], but uses the memory of v if that is long enough.
+func RecycleFloat64s[T ~float64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 8)
 		for j := range v {
@@ -279,4 +334,15 @@ func UnPackFloat64s[T ~float64](t *flatbuffers.Table, slot flatbuffers.VOffsetT)
 		}
 	}
 	return v
+}
+
+// Clip returns b, which lies in a buffer, so that appending to it does not change the buffer.
+func Clip(b []byte) []byte { return b[:len(b):len(b)] }
+
+// withLen returns a slice of length n that is not nil, in the memory of v if that is long enough.
+func withLen[T any](v []T, n int) []T {
+	if v == nil || cap(v) < n {
+		return make([]T, n)
+	}
+	return v[:n]
 }

@@ -141,6 +141,15 @@ func decodeBulkBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleBulkBlock(buf []byte, t *BlockT) (seq uint64, err error) {
+	rcv, seq, _, err := openBulkBlock(buf)
+	if err != nil {
+		return seq, err
+	}
+	t.Data = fb.Clip(rcv.DataBytes())
+	return seq, nil
+}
+
 // flatBulkTaken is what is the same in all these messages, and where their
 // values lie.
 var flatBulkTaken = fb.NewLayout(12, ""+
@@ -209,13 +218,14 @@ func decodeBulkTakenReply(buf []byte, m *TakenT) (refSeq uint64, err error) {
 }
 
 var bulkPut = ipc.NewMethod(BulkProtocol, ipc.MethodSpec[BlockT, TakenT]{
-	Name:          "Put",
-	ID:            0x04f97b8f,
-	Idempotent:    true,
-	EncodeRequest: encodeBulkBlock,
-	DecodeRequest: decodeBulkBlock,
-	EncodeReply:   encodeBulkTakenReply,
-	DecodeReply:   decodeBulkTakenReply,
+	Name:           "Put",
+	ID:             0x04f97b8f,
+	Idempotent:     true,
+	EncodeRequest:  encodeBulkBlock,
+	DecodeRequest:  decodeBulkBlock,
+	EncodeReply:    encodeBulkTakenReply,
+	DecodeReply:    decodeBulkTakenReply,
+	RecycleRequest: recycleBulkBlock,
 })
 
 var bulkPutInPlace = ipc.NewInPlaceMethod(bulkPut.Info(), ipc.InPlaceSpec[Block, Taken]{

@@ -115,9 +115,19 @@ func decodeBulkMsgBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleBulkMsgBlock(buf []byte, t *BlockT) (seq uint64, err error) {
+	rcv, seq, _, err := openBulkMsgBlock(buf)
+	if err != nil {
+		return seq, err
+	}
+	t.Data = fb.Clip(rcv.DataBytes())
+	return seq, nil
+}
+
 var bulkMsgBlock = ipc.NewMessage(BulkMsgProtocol, ipc.MessageSpec[BlockT]{
-	Name:   "Block",
-	ID:     0x31225c94,
-	Encode: encodeBulkMsgBlock,
-	Decode: decodeBulkMsgBlock,
+	Name:    "Block",
+	ID:      0x31225c94,
+	Encode:  encodeBulkMsgBlock,
+	Decode:  decodeBulkMsgBlock,
+	Recycle: recycleBulkMsgBlock,
 })

@@ -23,6 +23,16 @@ func call() *Contestant {
 	return c
 }
 
+// recycledCall is the same with handlers that promise not to keep their requests.
+func recycledCall() *Contestant {
+	c := calls("recycled", "ipcgen, typed call, recycled",
+		"the same with WithRecycling: requests are decoded into used objects",
+		ipc.WithRecycling())
+	c.StreamName = "ipcgen, typed message, recycled"
+	c.OpenStream = func(s peer.Setup) (Stream, error) { return dialCalls(s, nil) }
+	return c
+}
+
 // parkedCall is the same with no spinning, so that each side sleeps whenever it
 // waits.
 func parkedCall() *Contestant {

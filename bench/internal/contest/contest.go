@@ -78,7 +78,8 @@ const ReplySize = 64
 // All are the contestants, in the order of the tables.
 func All() []*Contestant {
 	return []*Contestant{
-		bare(), across(), ring(), call(), inPlace(), resident(), parkedCall(), stream(),
+		bare(), across(), ring(), call(), recycledCall(), inPlace(), resident(), parkedCall(),
+		stream(),
 		pipe(), unixSocket(), shmIPC(), netRPC(), grpcUnix(), natsLoopback(),
 	}
 }

@@ -266,6 +266,15 @@ func decodeEffectBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleEffectBlock(buf []byte, t *BlockT) (seq uint64, err error) {
+	rcv, seq, _, err := openEffectBlock(buf)
+	if err != nil {
+		return seq, err
+	}
+	t.Samples = fb.RecycleFloat32s(t.Samples, &rcv._tab, 4)
+	return seq, nil
+}
+
 func encodeEffectBlockReply(b *flatbuffers.Builder, seq, refSeq uint64, m *BlockT) error {
 	if m == nil {
 		return ipc.NilMessage("plugin.Block")
@@ -301,13 +310,14 @@ var effectDescribeInPlace = ipc.NewInPlaceMethod(effectDescribe.Info(), ipc.InPl
 })
 
 var effectProcess = ipc.NewMethod(EffectProtocol, ipc.MethodSpec[BlockT, BlockT]{
-	Name:          "Process",
-	ID:            0x5f94a373,
-	Idempotent:    true,
-	EncodeRequest: encodeEffectBlock,
-	DecodeRequest: decodeEffectBlock,
-	EncodeReply:   encodeEffectBlockReply,
-	DecodeReply:   decodeEffectBlockReply,
+	Name:           "Process",
+	ID:             0x5f94a373,
+	Idempotent:     true,
+	EncodeRequest:  encodeEffectBlock,
+	DecodeRequest:  decodeEffectBlock,
+	EncodeReply:    encodeEffectBlockReply,
+	DecodeReply:    decodeEffectBlockReply,
+	RecycleRequest: recycleEffectBlock,
 })
 
 var effectProcessInPlace = ipc.NewInPlaceMethod(effectProcess.Info(), ipc.InPlaceSpec[Block, Block]{
