@@ -38,7 +38,7 @@ Flags:
   -conns n       connections that the callers share (default 1)
   -rate r        begin r calls a second, and count the time of a call from when
                  it was due (default: each caller as fast as it is answered)
-  -timeout d     the deadline of each call (default 10s)
+  -timeout d     the deadline of each call (default: the schema's, or 10s)
   -json          print JSON
   -svg file      also write a picture of the percentiles
   -h             print this
@@ -53,7 +53,7 @@ func (t *terminal) bench() *cli.Command {
 		Flags: append(schemaFlags(), domainFlag(), &cli.Int64Flag{Name: "n"},
 			&cli.DurationFlag{Name: "duration"}, &cli.IntFlag{Name: "c", Value: 1},
 			&cli.IntFlag{Name: "conns", Value: 1}, &cli.FloatFlag{Name: "rate"},
-			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second},
+			&cli.DurationFlag{Name: "timeout", Value: patience},
 			&cli.BoolFlag{Name: "json"}, &cli.StringFlag{Name: "svg"}),
 		CustomHelpTemplate: benchHelp,
 		Action:             t.doBench,
@@ -103,6 +103,7 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 		}
 		defer callers[i].Close()
 	}
+	p.Timeout = timeoutOf(c, m)
 	var meter load.Meter
 	stop := t.progress(&meter)
 	result := load.Run(ctx, p, &meter, func(ctx context.Context, i int) error {

@@ -34,7 +34,7 @@ Flags:
   -schema file    the schema, .fbs or .bfbs
   -I dir          look for included files in dir, too; may be repeated
   -domain name    the domain, a name or a path (default: as programs choose it)
-  -timeout d      the deadline of each call (default 10s)
+  -timeout d      the deadline of each call (default: the schema's, or 10s)
   -h              print this
 
 Exit status: 0, or 64 and the number of the error's code, of the last call that
@@ -53,7 +53,7 @@ func (t *terminal) call() *cli.Command {
 		Name:  "call",
 		Usage: "call a method with JSON",
 		Flags: append(schemaFlags(), domainFlag(),
-			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second}),
+			&cli.DurationFlag{Name: "timeout", Value: patience}),
 		CustomHelpTemplate: callHelp,
 		Action:             t.doCall,
 	}
@@ -88,8 +88,9 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 		return failedCall(err)
 	}
 	defer caller.Close()
+	limit := timeoutOf(c, m)
 	one := func(request []byte) error {
-		ctx, cancel := context.WithTimeout(ctx, c.Duration("timeout"))
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		reply, err := m.Call(ctx, caller, request)
 		if err != nil {
@@ -102,6 +103,17 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 		return failedCall(one(request))
 	}
 	return t.callLines(ctx, one)
+}
+
+// patience is how long connecting may take, and a call whose deadline nothing else sets.
+const patience = 10 * time.Second
+
+// timeoutOf returns how long a call may take: what the flag says, or the schema.
+func timeoutOf(c *cli.Command, m *dynamic.Method) time.Duration {
+	if !c.IsSet("timeout") && m.Timeout > 0 {
+		return m.Timeout
+	}
+	return c.Duration("timeout")
 }
 
 // callLines makes a call for each line of standard input. It goes on after a call that failed.

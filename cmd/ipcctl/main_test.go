@@ -233,6 +233,12 @@ func TestCall(t *testing.T) {
 	expect(t, 69, "", "whom shall I greet?", "", call(greeterSchema, "greeter", "Greet", "{}")...)
 	expect(t, 66, "", "deadline exceeded", "", call(greeterSchema, "-timeout", "50ms", "greeter",
 		"Greet", `{"name": "slow"}`)...)
+	limited := filepath.Join(t.TempDir(), "limited.fbs")
+	write(t, limited, `namespace greeter; attribute "timeout"; table Hello { name: string; }
+		table Greeting { text: string; }
+		rpc_service Greeter { Greet(Hello): Greeting (idempotent, timeout: "50ms"); }`)
+	expect(t, 66, "", "deadline exceeded", "", call(limited, "greeter", "Greet",
+		`{"name": "slow"}`)...)
 	expect(t, 1, "", `request:1:2: the table greeter.Hello has no field "nmae"; did you mean name?`,
 		"", call(greeterSchema, "greeter", "Greet", `{"nmae": "x"}`)...)
 	expect(t, 67, "", "did you mean greeter?", "", call(greeterSchema, "greter", "Greet", "{}")...)

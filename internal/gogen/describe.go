@@ -1,6 +1,8 @@
 package gogen
 
 import (
+	"time"
+
 	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
@@ -19,6 +21,7 @@ type Method struct {
 	Decl           *schema.Method
 	ID             uint32 // on the wire
 	ReadOnly       bool
+	Timeout        time.Duration // of a call; 0 for none
 	Request, Reply Form
 }
 
@@ -41,9 +44,11 @@ func Services(s *schema.Schema, diags *diag.List) []Service {
 		all[i] = Service{Name: fullName(s.decl.Namespace, s.decl.Name), Description: text,
 			Fingerprint: fingerprint(text)}
 		for _, m := range s.methods {
+			timeout, _ := timeoutOf(m.decl) // an error of it was reported
 			all[i].Methods = append(all[i].Methods, Method{Decl: m.decl,
 				ID:       wireID(all[i].Name, m.decl.Name),
 				ReadOnly: m.decl.Attributes.Has(schema.AttrReadOnly),
+				Timeout:  timeout,
 				Request:  formOf(s.request, m.request, m.decl.Request),
 				Reply:    formOf(s.reply, m.reply, m.decl.Reply)})
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 
@@ -17,7 +18,8 @@ import (
 
 // A Method is a call that takes and returns JSON.
 type Method struct {
-	Name           string // with service and namespace
+	Name           string        // with service and namespace
+	Timeout        time.Duration // of a call, by the schema; 0 for none
 	request, reply form
 	method         *ipc.Method[message, message]
 }

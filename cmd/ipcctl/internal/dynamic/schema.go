@@ -136,7 +136,8 @@ func (s *Schema) method(service *gogen.Service, m *gogen.Method) (*Method, error
 	if err != nil {
 		return nil, err
 	}
-	full := &Method{Name: service.Name + "." + m.Decl.Name, request: request, reply: reply}
+	full := &Method{Name: service.Name + "." + m.Decl.Name, Timeout: m.Timeout, request: request,
+		reply: reply}
 	protocol := &ipc.Protocol{Name: service.Name, Fingerprint: service.Fingerprint,
 		Schema: service.Description}
 	full.method = ipc.NewMethod(protocol, ipc.MethodSpec[message, message]{
