@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -510,5 +511,52 @@ func TestLappedReader(t *testing.T) {
 	}
 	if laps == 0 || laps > 100*pauses {
 		t.Errorf("the reader was lapped %d times in %d ms", laps, pauses)
+	}
+}
+
+// TestStreamMemoryIsLimited lets one process open streams until it gets no more. There is room left
+// for another process, and the memory of streams that have ended is given back.
+func TestStreamMemoryIsLimited(t *testing.T) {
+	net := ipctest.NewNetwork()
+	as := func(pid int) ipc.RendezvousOption {
+		return net.As(ipc.Peer{PID: pid, UID: os.Geteuid()})
+	}
+	serve(t, as(1), ipc.WithMaxStreamMemory(32<<20), ipc.HandleStreamReader(blockStream,
+		func(ctx context.Context, r *ipc.StreamReader) error {
+			_, _, err := readBlock(ctx, r)
+			return err
+		}))
+	open := func(pid int) (*ipc.StreamWriter, error) {
+		return ipc.OpenStreamWriter(t.Context(), "echo", blockStream,
+			ipc.StreamOptions{Depth: 1, Payload: 1 << 20}, as(pid)) // 3 MiB
+	}
+	var greedy []*ipc.StreamWriter
+	var err error
+	for err == nil && len(greedy) < 100 {
+		var w *ipc.StreamWriter
+		if w, err = open(2); err == nil {
+			greedy = append(greedy, w)
+		}
+	}
+	if len(greedy) != 9 || ipc.CodeOf(err) != ipc.CodeResourceExhausted ||
+		!strings.Contains(err.Error(), "WithMaxStreamMemory") {
+		t.Errorf("after %d streams of one process: %v", len(greedy), err)
+	}
+	w, err := open(3)
+	if err != nil {
+		t.Fatalf("a stream of another process: %v", err)
+	}
+	defer w.CloseWithError(nil)
+	for _, w := range greedy {
+		w.CloseWithError(nil)
+	}
+	for n := 0; n < 8; { // the server gives the memory back when its handlers have returned
+		w, err := open(2)
+		if err == nil {
+			n++
+			defer w.CloseWithError(nil)
+		} else if ipc.CodeOf(err) != ipc.CodeResourceExhausted {
+			t.Fatal(err)
+		}
 	}
 }

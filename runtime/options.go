@@ -87,6 +87,7 @@ type serverConfig struct {
 	interceptors gate
 	maxCalls     int
 	maxConns     int
+	maxStreams   int           // bytes of memory
 	grace        time.Duration // of Run
 }
 
@@ -245,6 +246,13 @@ func WithMaxCalls(n int) ServerOption {
 // that have less than an eighth of the connections.
 func WithMaxConns(n int) ServerOption {
 	return serverOption(func(c *serverConfig) { c.maxConns = n })
+}
+
+// WithMaxStreamMemory limits the memory of all streams that a server has at a time, in bytes.
+// Further streams are refused with CodeResourceExhausted. The last eighth is for processes that
+// have less than an eighth of it. The default is a quarter of the machine's memory.
+func WithMaxStreamMemory(n int) ServerOption {
+	return serverOption(func(c *serverConfig) { c.maxStreams = n })
 }
 
 // WithProtocol compares p with the server's version while connecting. By default, a protocol is

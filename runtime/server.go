@@ -28,6 +28,8 @@ type Server struct {
 	accepted       int           // guests, connections and streams
 	reserved       int           // those of them that the limit of connections counts
 	reservedBy     map[int]int   // likewise, by process
+	streamBytes    int           // memory of all streams
+	streamBytesBy  map[int]int   // likewise, by process
 	closed         bool          // Shutdown or Close was called
 	cut            bool          // Close was called
 	empty          chan struct{}
@@ -48,7 +50,7 @@ func NewServer(opts ...ServerOption) *Server {
 			grace: DefaultGrace},
 		listeners:  map[*Listener]struct{}{},
 		conns:      map[*serverConn]struct{}{},
-		reservedBy: map[int]int{},
+		reservedBy: map[int]int{}, streamBytesBy: map[int]int{},
 	}
 	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -63,6 +65,9 @@ func NewServer(opts ...ServerOption) *Server {
 	s.cfg.toClient = ringCapacity(orDefault(s.cfg.toClient, DefaultRingCapacity), shm.MaxCapacity)
 	if s.cfg.maxConns <= 0 {
 		s.cfg.maxConns = defaultConns()
+	}
+	if s.cfg.maxStreams <= 0 {
+		s.cfg.maxStreams = defaultStreamMemory()
 	}
 	slots := min(maxHandshakes, max(8, s.cfg.maxConns/4)) + maxRejections
 	s.handshakeSlots = make(chan struct{}, slots)

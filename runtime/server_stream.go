@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -104,6 +105,12 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 					return Errorf(CodeInternal, "an interceptor opened the stream twice")
 				}
 				tried = true
+				size := h.stream.geometry().Size()
+				if err := s.reserveStream(size, peer.PID); err != nil {
+					s.refuse(g.link, err, log)
+					return err
+				}
+				defer s.releaseStream(size, peer.PID)
 				st, use, err := s.openStream(r, h, g, reply, log)
 				if err != nil {
 					return err
@@ -121,6 +128,41 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 		s.refuse(g.link, err, log)
 	}
 	return err
+}
+
+// defaultStreamMemory is a quarter of the machine's memory, and at least the memory of one stream.
+func defaultStreamMemory() int {
+	return max(maxStreamMemory, int(min(sys.PhysicalMemory()/4, math.MaxInt)))
+}
+
+// reserveStream counts the memory of a stream of a process, or refuses the stream. The last eighth
+// of the memory is for processes that have less than an eighth, as for connections.
+func (s *Server) reserveStream(size, pid int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	limit := s.cfg.maxStreams
+	if s.streamBytesBy[pid] >= limit/8 {
+		limit -= limit / 8
+	}
+	if s.streamBytes+size > limit {
+		return &Error{Code: CodeResourceExhausted, Outcome: NotSent,
+			Msg: fmt.Sprintf("the server's streams have %d bytes of memory, %d of them of this "+
+				"process; %d more would exceed the limit; close streams, make them smaller, or "+
+				"raise WithMaxStreamMemory", s.streamBytes, s.streamBytesBy[pid], size)}
+	}
+	s.streamBytes += size
+	s.streamBytesBy[pid] += size
+	return nil
+}
+
+// releaseStream takes back what reserveStream has counted.
+func (s *Server) releaseStream(size, pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streamBytes -= size
+	if s.streamBytesBy[pid] -= size; s.streamBytesBy[pid] == 0 {
+		delete(s.streamBytesBy, pid)
+	}
 }
 
 // openStream makes the memory of a stream and completes the handshake. use runs the handler.
