@@ -99,21 +99,6 @@ func frameSeeds(f *testing.F) {
 	}
 }
 
-// within ends the test if f hangs.
-func within(t *testing.T, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-	case <-time.After(time.Minute):
-		panic(what + " hangs")
-	}
-}
-
 // FuzzFramesToServer plays a client.
 func FuzzFramesToServer(f *testing.F) {
 	frameSeeds(f)

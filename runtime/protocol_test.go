@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -101,4 +102,19 @@ func TestHostileDescription(t *testing.T) {
 			}
 		}
 	})
+}
+
+// within ends the test if f hangs.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		panic(what + " hangs")
+	}
 }
