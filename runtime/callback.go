@@ -11,8 +11,8 @@ import (
 // testing calls). A panic becomes an error. The end of a goroutine cannot be prevented, so
 // every place that calls such code does what it owes to others in a deferred function.
 
-// protect runs a callback called name; its panic becomes an error. That it ends its
-// goroutine is logged.
+// protect runs a callback called name and returns its error. A panic becomes an error; the end of
+// the goroutine is logged.
 func protect(log *slog.Logger, name string, f func() error) (err error) {
 	returned := false
 	defer func() {
@@ -27,15 +27,15 @@ func protect(log *slog.Logger, name string, f func() error) (err error) {
 	return err
 }
 
-// panicked makes an error of a callback's panic, which ends that call alone. The stack is
-// for this process's log and not for the peer.
+// panicked returns the error for a callback that has panicked, and logs the stack, which is not for
+// the peer.
 func panicked(log *slog.Logger, r any) error {
 	loggerOrDefault(log).Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
 	return &Error{Code: CodeInternal, Outcome: Executed,
 		Msg: fmt.Sprint("the handler panicked: ", r)}
 }
 
-// logPanic, deferred, logs a panic that somebody further up makes an error of.
+// logPanic, deferred, logs a panic that a caller turns into an error.
 func logPanic(log *slog.Logger) {
 	if r := recover(); r != nil {
 		_ = panicked(log, r)
@@ -56,8 +56,8 @@ func exited(log *slog.Logger, name string) {
 // silent is the logger of those who have set none.
 var silent = slog.New(slog.DiscardHandler)
 
-// loggerOrDefault returns the logger for what must leave a trace: where none was set, the
-// process's default, which writes to standard error.
+// loggerOrDefault returns the logger for what must leave a trace: log, or slog.Default if the user
+// has set no logger.
 func loggerOrDefault(log *slog.Logger) *slog.Logger {
 	if log.Handler() == slog.DiscardHandler {
 		return slog.Default()

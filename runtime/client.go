@@ -299,7 +299,7 @@ func (a *attempts) end() {
 	}
 }
 
-// again notes that an attempt has failed, and reports whether the call may be sent again.
+// again records that an attempt has failed, and reports whether the call may be sent again.
 func (a *attempts) again(err error, l *clientLink, repeatable bool) bool {
 	code, outcome := CodeOf(err), OutcomeOf(err)
 	a.outcome = a.outcome.then(outcome)
@@ -312,7 +312,7 @@ func (a *attempts) again(err error, l *clientLink, repeatable bool) bool {
 	return outcome == NotSent || outcome == NotExecuted || outcome == OutcomeUnknown && repeatable
 }
 
-// failed returns the error of a call from that of its last attempt.
+// failed returns the error of a call, made from the error of its last attempt.
 func (a *attempts) failed(err error, m *MethodInfo) error {
 	if len(a.lost) < 2 && OutcomeOf(err) == a.outcome {
 		return err
@@ -331,7 +331,7 @@ func (a *attempts) failed(err error, m *MethodInfo) error {
 	return e
 }
 
-// unreachable is the error of an operation for which there was no server in time.
+// unreachable returns the error of an operation that found no server in time.
 func (a *attempts) unreachable(err error) *Error {
 	e := &Error{Code: CodeUnavailable, Outcome: a.outcome, Err: err}
 	if a.ctx != nil && a.ctx.Err() != nil {
@@ -342,7 +342,7 @@ func (a *attempts) unreachable(err error) *Error {
 	return e
 }
 
-// next prepares a for a further attempt, as the last one failed with err.
+// next prepares a for another attempt, after one that failed with err.
 func (c *Client) next(a *attempts, err error) {
 	c.resolve()
 	c.resent.Add(1)
@@ -351,7 +351,7 @@ func (c *Client) next(a *attempts, err error) {
 	a.pause = min(max(2*a.pause, shortestRetry), longestRetry)
 }
 
-// await returns the connection to the server, as soon as there is one.
+// await blocks until there is a connection to the server, and returns it.
 func (c *Client) await(a *attempts) (*clientLink, error) {
 	if a.ctx == nil {
 		return nil, ended(a.ctx)
@@ -398,6 +398,6 @@ func (c *Client) await(a *attempts) (*clientLink, error) {
 	}
 }
 
-// jitter returns a random time from half of d to d, so that many clients that have lost
-// the same server do not come back at the same moment.
+// jitter returns a random duration between d/2 and d, so that clients that lose their server at the
+// same moment do not all come back at the same moment.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }

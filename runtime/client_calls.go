@@ -9,9 +9,9 @@ import (
 	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
-// A pending is a call in flight, or the place for one. Its state says whose it
-// is: the caller's, until it is registered and after it is completed, and in
-// between that of whoever claims it, once, to complete it.
+// A pending is a call in flight, or the place for one. Its state says which goroutine owns it: the
+// caller, until the call is registered and after it is completed, and in between the one goroutine
+// that claims it to complete it.
 type pending struct {
 	id      uint64 // of the call: the place, and a count above
 	builder *flatbuffers.Builder
@@ -51,15 +51,15 @@ const (
 	countOne   = 1 << (placeShift + placeBits)
 )
 
-// claim takes the right to complete the call with this id. It returns false
-// when the call is not in flight (any more), or claimed already.
+// claim acquires the right to complete the call with this id. It reports false if the call is not
+// in flight, or is already claimed.
 func (p *pending) claim(id uint64) bool {
 	return p.state.CompareAndSwap(id|callWaiting, id|callClaimed) ||
 		p.state.CompareAndSwap(id|callParked, id|callClaimedParked)
 }
 
-// complete tells the caller, if it looks, that its claimed call is completed. It returns
-// true if the caller has parked: then it must be told by ready, too.
+// complete marks a claimed call as completed. It reports true if the caller has parked, and must be
+// woken by ready.
 func (p *pending) complete() (parked bool) {
 	if p.state.CompareAndSwap(p.id|callClaimed, p.id|callDone) {
 		return false
@@ -68,19 +68,19 @@ func (p *pending) complete() (parked bool) {
 	return true
 }
 
-// park announces that the caller waits for ready. It returns false when the
-// call is completed already.
+// park announces that the caller waits for ready. It reports false if the call is already
+// completed.
 func (p *pending) park() bool {
 	return p.state.CompareAndSwap(p.id|callWaiting, p.id|callParked) ||
 		p.state.CompareAndSwap(p.id|callClaimed, p.id|callClaimedParked)
 }
 
-// done reports whether the call is completed. A caller that has parked must wait for ready
-// even so.
+// done reports whether the call is completed. A caller that has parked must receive from ready
+// nevertheless.
 func (p *pending) done() bool { return p.state.Load() == p.id|callDone }
 
-// A callTable holds the calls of one connection: as many places as were ever
-// needed at once, up to a limit.
+// A callTable has the calls of a connection. It has as many places as were ever needed at the same
+// time, up to a limit.
 type callTable struct {
 	limit  int
 	places atomic.Pointer[[]*pending]
@@ -97,8 +97,7 @@ type callTable struct {
 // keepBuffer is the largest buffer that is kept for the next call.
 const keepBuffer = 4 << 20
 
-// register takes a place for a new call, and waits for one while there are as
-// many calls as the limit allows, until ctx is done or b ends the call.
+// register takes a place for a new call. It blocks while the number of calls is at the limit.
 func (t *callTable) register(ctx context.Context, b bound) (*pending, *Error) {
 	p := t.spare.Load()
 	if p == nil || !t.spare.CompareAndSwap(p, nil) {
@@ -164,8 +163,7 @@ func (t *callTable) acquire(ctx context.Context, b bound) (*pending, *Error) {
 	}
 }
 
-// all returns the places that exist. There are none before the first call, which the
-// server may answer before it is made.
+// all returns the places that exist. There are none before the first call.
 func (t *callTable) all() []*pending {
 	if all := t.places.Load(); all != nil {
 		return *all
@@ -173,7 +171,7 @@ func (t *callTable) all() []*pending {
 	return nil
 }
 
-// add makes a new place, or returns nil at the limit. It needs mu.
+// add makes a new place, or returns nil at the limit. The caller must hold t.mu.
 func (t *callTable) add() *pending {
 	old := t.all()
 	if len(old) >= t.limit {
@@ -187,8 +185,7 @@ func (t *callTable) add() *pending {
 	return p
 }
 
-// find returns the place that the id belongs to, or nil. The call may be over;
-// claim tells.
+// find returns the place that the id belongs to, or nil. The call may have ended; claim tells.
 func (t *callTable) find(id uint64) *pending {
 	all := t.all()
 	at := id >> placeShift & (maxPlaces - 1)
@@ -221,7 +218,7 @@ func (t *callTable) recycle(p *pending) {
 	t.wake()
 }
 
-// wake needs mu.
+// wake wakes the callers that wait for a place. The caller must hold t.mu.
 func (t *callTable) wake() {
 	if t.room != nil {
 		close(t.room)
@@ -230,7 +227,7 @@ func (t *callTable) wake() {
 	}
 }
 
-// refuse makes register fail with err, and leaves the calls in flight alone.
+// refuse makes register fail with err. It does not affect calls in flight.
 func (t *callTable) refuse(err *Error) {
 	t.closed.CompareAndSwap(nil, err)
 	t.mu.Lock()
@@ -249,7 +246,7 @@ func (t *callTable) claimAll() []*pending {
 	return claimed
 }
 
-// inFlight is the number of calls that have a place.
+// inFlight returns the number of calls that have a place.
 func (t *callTable) inFlight() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -173,7 +173,7 @@ func (c *Conn) abandon(p *pending) {
 	}
 }
 
-// outcome is the error of a completed call, or nil if it has a reply.
+// outcome returns the error of a completed call, or nil if it has a reply.
 func (c *Conn) outcome(p *pending, f *frame) *Error {
 	switch {
 	case p.err != nil:
@@ -212,10 +212,10 @@ func encode(b *flatbuffers.Builder, build func() error) (body []byte, e *Error) 
 	return b.FinishedBytes(), nil
 }
 
-// expired reports whether the server can only find the deadline of a request
-// passed: it looks at the deadline after it has taken the request, and the deadline
-// passes, by the clock that both sides read, before the request is taken. That ctx
-// has ended is not enough, as a context need not end by its deadline.
+// expired reports whether the server cannot execute a request because its deadline has passed. That
+// holds if the deadline has passed, by the clock that both sides read, and the server has not taken
+// the request: the server checks the deadline after that. The end of ctx is not enough, because a
+// context may end before its deadline.
 func (c *Conn) expired(p *pending) bool {
 	if p.deadline == 0 || c.now() < p.deadline {
 		return false
@@ -276,8 +276,8 @@ func (c *Conn) dispatch(p *pending) bool {
 	return false
 }
 
-// readWire waits for what the server says beside the ring: that it is shutting down, or,
-// by the end of the wire, that it is gone.
+// readWire reads the wire until it is closed. The server writes one byte when it shuts down; the
+// end of the wire means that the server is gone.
 func (c *Conn) readWire() {
 	buf := make([]byte, 64)
 	for told := false; ; {
@@ -295,8 +295,8 @@ func (c *Conn) readWire() {
 	}
 }
 
-// fail ends the connection for the given reason. The holder of the reader role buries it, or
-// this goroutine if nobody holds the role.
+// fail ends the connection for the given reason. The holder of the reader role tears it down, or
+// this goroutine if the role is free.
 func (c *Conn) fail(why *Error) {
 	if !c.down.CompareAndSwap(nil, why) {
 		return
@@ -309,8 +309,8 @@ func (c *Conn) fail(why *Error) {
 	c.wire.Close() // so that the server need not wait for the holder of the role
 }
 
-// teardown completes all calls and gives the memory back. It needs the role, which
-// nobody gets afterwards.
+// teardown completes all calls and releases the memory. The caller must hold the reader role, which
+// no goroutine gets afterwards.
 func (c *Conn) teardown() {
 	c.role.close()
 	why := c.down.Load()
@@ -422,7 +422,7 @@ func (c *Conn) epoch() uint64 {
 	return c.cfg.epoch.Epoch()
 }
 
-// agree compares a protocol with the server's at its first use.
+// agree compares a protocol with the server's version when it is first used.
 func (c *Conn) agree(p *Protocol) *Error {
 	if c.lastAgreed.Load() == p {
 		return nil

@@ -13,8 +13,8 @@ import (
 // This file is how a Client keeps its connections: a keeper for each endpoint of the
 // resolver's target dials until it has a link, and again when the link has ended.
 
-// A clientLink is a connection to an endpoint. It is the EpochSource of the requests that
-// go over it: of the last epoch in which the endpoint was the server.
+// A clientLink is a connection to an endpoint. It is the [EpochSource] of its requests: it returns
+// the last epoch in which the endpoint was the server.
 type clientLink struct {
 	endpoint  Endpoint
 	conn      *Conn
@@ -27,8 +27,8 @@ type clientLink struct {
 // Epoch implements EpochSource.
 func (l *clientLink) Epoch() uint64 { return l.epoch.Load() }
 
-// explain returns err, of an operation on the link, with the reason for which the client closed it:
-// the user of a Client has closed nothing.
+// explain returns err, of an operation on the connection, with the reason why the client has closed
+// the connection. The user of a [Client] has closed nothing.
 func (l *clientLink) explain(err error) error {
 	e, ok := err.(*Error)
 	if !ok || !l.replaced.Load() || e.Remote || e.Code != CodeUnavailable {
@@ -44,7 +44,7 @@ func (l *clientLink) explain(err error) error {
 // usable reports whether the connection takes calls.
 func (l *clientLink) usable() bool { return l.conn.calls.closed.Load() == nil }
 
-// A connector keeps the link to one endpoint, until its context ends.
+// A connector keeps the connection to one endpoint, until its context ends.
 type connector struct {
 	endpoint Endpoint
 	ctx      context.Context
@@ -53,7 +53,7 @@ type connector struct {
 	lastErr  error         // of the last attempt to connect; guarded by the Client's mu
 }
 
-// watchResolver looks at the resolver whenever that tells of a change, until the client ends.
+// watchResolver asks the resolver for the server after each change, until the client is closed.
 func (c *Client) watchResolver() {
 	for c.ctx.Err() == nil {
 		err := protect(c.cfg.dial.logger, "Resolver.Watch", func() error {
@@ -73,7 +73,7 @@ func (c *Client) watchResolver() {
 	}
 }
 
-// resolverChanged looks at the resolver, and makes the keepers try again.
+// resolverChanged asks the resolver for the server, and makes the connectors try again.
 func (c *Client) resolverChanged() {
 	c.resolve()
 	c.mu.Lock()
@@ -86,7 +86,7 @@ func (c *Client) resolverChanged() {
 	}
 }
 
-// resolve asks the resolver where the server is.
+// resolve asks the resolver for the server, and starts and stops connectors accordingly.
 func (c *Client) resolve() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +129,7 @@ func named(e Endpoint) Endpoint {
 	return e
 }
 
-// startConnector starts a keeper. It needs c.mu.
+// startConnector starts a connector. The caller must hold c.mu.
 func (c *Client) startConnector(e Endpoint) {
 	k := &connector{endpoint: e, retry: make(chan struct{}, 1)}
 	k.ctx, k.cancel = context.WithCancel(c.ctx)
@@ -155,9 +155,9 @@ func (c *Client) startConnector(e Endpoint) {
 	})
 }
 
-// connectOnce connects to an endpoint, and keeps the link until it takes no more calls. A process
-// that the resolver names no more may still answer what it has taken, so that only the
-// end of the client, or another server, closes a connection.
+// connectOnce connects to an endpoint and waits until the connection takes no more calls. A process
+// that the resolver no longer names may still answer calls that it has taken, so a connection is
+// closed only when the client is closed or another process is the server.
 func (c *Client) connectOnce(k *connector) (connected bool) {
 	c.mu.Lock()
 	k.lastErr = nil
@@ -199,7 +199,7 @@ func (c *Client) connectOnce(k *connector) (connected bool) {
 	return true
 }
 
-// retire lets a link answer what it has taken.
+// retire lets a connection answer the calls that the server has taken.
 func (c *Client) retire(l *clientLink) {
 	select {
 	case <-l.conn.Done():
@@ -211,7 +211,8 @@ func (c *Client) retire(l *clientLink) {
 	delete(c.open, l)
 }
 
-// updateCurrent chooses the current link anew and wakes those who wait for it. It needs c.mu.
+// updateCurrent chooses the current connection and wakes the calls that wait for it. The caller
+// must hold c.mu.
 func (c *Client) updateCurrent() {
 	var l *clientLink
 	if c.target.Name != "" {
@@ -240,14 +241,14 @@ func (c *Client) updateCurrent() {
 	c.broadcast()
 }
 
-// broadcast wakes those who wait for a change. It needs c.mu.
+// broadcast wakes the calls that wait for a change. The caller must hold c.mu.
 func (c *Client) broadcast() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-// failFast returns why it makes no sense to wait any longer; here says that there is a
-// server. It needs c.mu.
+// failFast returns the reason why a call must not wait any longer, or nil. here is true if there is
+// a server. The caller must hold c.mu.
 func (c *Client) failFast(here bool) error {
 	if here {
 		return nil
@@ -264,7 +265,7 @@ func (c *Client) failFast(here bool) error {
 	return nil
 }
 
-// waitReason says what a caller waits for, and what delays it.
+// waitReason returns what a call waits for, and what delays it.
 func (c *Client) waitReason() error {
 	c.resolve() // Absent may have changed alone, which nothing tells of
 	c.mu.Lock()
@@ -279,7 +280,7 @@ func (c *Client) waitReason() error {
 	return err
 }
 
-// absence says why there is no server. It needs c.mu.
+// absence returns the reason why there is no server. The caller must hold c.mu.
 func (c *Client) absence() error {
 	k := c.connectors[c.target.Name]
 	switch {

@@ -96,7 +96,7 @@ func (r *readerRole) takeFree() bool {
 // more before it gives the role up to the waiter.
 func (r *readerRole) takeOrNotify() grant { return r.move(0, true) }
 
-// end makes the holder of the role bury the connection. It takes the role if nobody holds it.
+// end makes the holder of the role tear the connection down. It takes the role if it is not held.
 func (r *readerRole) end() grant { return r.move(roleEnded, false) }
 
 // pause declares that nothing is to be read until resume. The caller must hold the role.
@@ -160,10 +160,10 @@ func (r *readerRole) free() need {
 	}
 }
 
-// entrust gives the role up to the waiter, which the server wakes if it was asked to. It
-// reports false if the caller must go on: the waiter was notified meanwhile, nobody was asked
-// to wake it, no reader is needed any more, or the connection has ended. While
-// the role is paused, resume goes on. The caller must hold the role.
+// entrust gives the role up to the waiter, which the server wakes if it was asked to. It reports
+// false if the caller must continue: the waiter was notified meanwhile, the server was not asked to
+// wake it, no reader is needed any more, or the connection has ended. While the role is paused,
+// resume continues. The caller must hold the role.
 func (r *readerRole) entrust(asked bool) bool {
 	for {
 		interleave.Settled(asked)
@@ -182,7 +182,7 @@ func (r *readerRole) entrust(asked bool) bool {
 	}
 }
 
-// close gives the role to nobody, for good. The caller must hold the role.
+// close ends the role, so that no goroutine can take it. The caller must hold the role.
 func (r *readerRole) close() {
 	r.word.Or(roleClosed)
 	r.reads.Leave()

@@ -7,9 +7,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
-// An inbox runs the handlers of one-way messages of a connection, one after
-// the other in the order in which they came, on a goroutine that exists only
-// while there are any.
+// An inbox runs the handlers of a connection's one-way messages, one after the other in the order
+// of arrival, on a goroutine that exists only while there are messages.
 type inbox struct {
 	run       func(n *delivery, body []byte)
 	setPaused func(full bool)   // called under mu when full changes
@@ -34,7 +33,7 @@ type batch struct {
 	bytes    int
 }
 
-// A delivery is a one-way message without its body.
+// A delivery is a one-way message without its body, on its way to the handler.
 type delivery struct {
 	method     uint32
 	seq, epoch uint64
@@ -50,8 +49,8 @@ type inboxMessage struct {
 	own      []byte
 }
 
-// put queues a message, always; it returns false when no more should come
-// until room is called. The body is copied, unless it is private.
+// put queues a message. It reports false if no more messages may be put until resumed is called.
+// The body is copied, unless it is private.
 func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -85,8 +84,8 @@ func (b *inbox) setFull(full bool) (changed bool) {
 	return true
 }
 
-// hold makes messages wait while a handler runs outside of the inbox. The caller, who
-// alone may put messages at that time, sees to it that drain is called afterwards.
+// hold makes messages wait while a handler runs outside of the inbox. The caller must call drain
+// afterwards, and is the only one that may call put until then.
 func (b *inbox) hold() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,8 +95,7 @@ func (b *inbox) hold() {
 // noteLen is what a message takes beside its body.
 const messageOverhead = 80
 
-// drain runs the handlers of the messages in now, and then of what waits, until nothing
-// does.
+// drain runs the handlers of the messages in now, and then of those that wait, until none waits.
 func (b *inbox) drain(now batch) {
 	for {
 		b.runAll(now)
@@ -121,8 +119,8 @@ func (b *inbox) drain(now batch) {
 	}
 }
 
-// runAll runs the handlers of the messages in now. One that ends its goroutine leaves the rest
-// to another.
+// runAll runs the handlers of the messages in now. If a handler ends its goroutine, another
+// goroutine runs the rest.
 func (b *inbox) runAll(now batch) {
 	i := 0
 	defer func() {
@@ -147,7 +145,7 @@ func (b *inbox) runAll(now batch) {
 // busy reports whether a message waits or is being handled.
 func (b *inbox) busy() bool { return b.running.Load() }
 
-// open takes the limit away, when no more can come than has.
+// open removes the limit. The caller must ensure that nothing more arrives.
 func (b *inbox) open() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

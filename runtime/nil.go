@@ -7,9 +7,9 @@ import (
 // This file holds the errors for nil where a value is needed: a constructor returns no
 // error, so the mistake is reported by the first operation that can, with its cure.
 
-// NilService returns the service that a generated constructor makes of a nil
-// implementation. It cannot be served: Serve and Dial report that constructor, such as
-// "audio.NewAudioControlService", needs an implementation of iface.
+// NilService returns the [Service] that a generated constructor makes of a nil implementation. It
+// cannot be served: Serve and Dial fail with an error that names the constructor, such as
+// "audio.NewAudioControlService", and iface, the interface that is needed.
 func NilService(p *Protocol, constructor, iface string) *Service {
 	return &Service{protocol: p, invalid: invalid("%s was given nil; give it a value that "+
 		"implements %s", constructor, iface)}

@@ -11,8 +11,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A receiver reads messages from the ring that the peer fills. Whoever holds
-// the reader role, by the rules of the side it is on, may use it.
+// A receiver reads messages from the ring that the peer fills. It belongs to the goroutine that
+// holds the reader role.
 type receiver struct {
 	wire  wire
 	ring  *shm.Consumer
@@ -37,7 +37,7 @@ func (r *receiver) init(ring *shm.Consumer, w wire, capacity, limit int) {
 	r.ring, r.wire, r.limit, r.hold = ring, w, limit, capacity/8
 }
 
-// errBroken marks what a peer that follows the protocol never sends.
+// errBroken marks messages that a peer never sends if it follows the protocol.
 var errBroken = errors.New("message breaks the protocol")
 
 // next returns the next message. The body is private when it was assembled
@@ -129,7 +129,7 @@ func (r *receiver) begin(kind uint32, rec []byte) error {
 	return nil
 }
 
-// more adds a piece to the message that is under way.
+// more appends a piece to the message in progress.
 func (r *receiver) more(tag uint32, rec []byte) (done bool, err error) {
 	last := tag&record.More == 0
 	switch got := len(r.body) + len(rec); {
@@ -151,9 +151,8 @@ func (r *receiver) grow(n int) {
 	}
 }
 
-// keep returns a body that next has returned for use after its release: itself if
-// it is private, and else a copy in old. The old of a private one serves the
-// next message in pieces.
+// keep returns a body of next for use after its release: the body itself if it is private, and
+// otherwise a copy in old. If the body is private, old serves the next message in pieces.
 func (r *receiver) keep(old, body []byte, private bool) []byte {
 	if !private {
 		return append(old[:0], body...)
@@ -162,8 +161,8 @@ func (r *receiver) keep(old, body []byte, private bool) []byte {
 	return body
 }
 
-// A spareBody is memory for the next message in pieces: that of an older one, which whoever
-// has handled it gives back. It is safe for concurrent use.
+// A spareBody is memory for the next message in pieces. The goroutine that has handled a message
+// gives the memory back. A spareBody is safe for concurrent use.
 type spareBody struct {
 	mu   sync.Mutex
 	body []byte
@@ -190,9 +189,9 @@ func (s *spareBody) take() []byte {
 	return body
 }
 
-// sleep asks the peer to wake this side, once, when something comes. It returns false if
-// something has. The peer may do so before this side waits, so sleep must be called
-// where the wire cannot forget it any more, or where whoever waits acts on what was
+// sleep asks the peer to wake this side, once, when something arrives. It reports false if
+// something has arrived. The peer may send the notification before this side waits, so sleep must
+// be called where the wire does not forget it, or where the caller acts on everything that was
 // forgotten; see wire.
 func (r *receiver) sleep() bool {
 	r.wire.Expect()
@@ -203,16 +202,16 @@ func (r *receiver) sleep() bool {
 	return true
 }
 
-// release gives back the memory of what next has returned.
+// release returns the memory of the last message of next to the peer.
 func (r *receiver) release() {
 	if r.ring.Release() {
 		r.wire.Notify()
 	}
 }
 
-// releaseSoon is release, or leaves it to a later one while more has come already. A
-// peer that waits for room looks at the word that release writes, so that each
-// release costs both sides a cache miss.
+// releaseSoon is like release, but leaves it to a later release if more messages have arrived. A
+// peer that waits for room polls the word that release writes, so each release costs both sides a
+// cache miss.
 func (r *receiver) releaseSoon() {
 	if r.ring.Held() >= r.hold || !r.ring.Ready() {
 		r.release()

@@ -19,7 +19,7 @@ import (
 // replaced while the server used it, and another process has taken the channel in the new folder.
 var ErrDisplaced = errors.New("displaced")
 
-// A socketTransport meets in a domain and talks over Unix sockets.
+// A socketTransport uses the folder of a domain, and Unix sockets.
 type socketTransport struct{ domain string }
 
 // Listen implements Transport.
@@ -108,8 +108,8 @@ const shortestPause = 50 * time.Microsecond
 func socketName(channel string) string { return channel + ".sock" }
 func lockName(channel string) string   { return channel + ".lock" }
 
-// A socketListener listens on a socket under a claim, and sees to it that the
-// socket can be found.
+// A socketListener listens on a socket under a claim, and repairs the files by which clients find
+// the socket.
 type socketListener struct {
 	channel    string
 	domain     string // its path
@@ -124,9 +124,8 @@ type socketListener struct {
 	notify func(string) // told of repairs; may be nil
 }
 
-// A channelFiles is what a listener holds in a domain's folder. The claim is its right to
-// the channel; the files are how others learn of it, and are removed or made under
-// the claim alone.
+// channelFiles are the files of a listener in a domain's folder. The claim is the right to the
+// channel; the files tell others, and are made and removed under the claim only.
 type channelFiles struct {
 	channel string
 	dir     *domain.Dir
@@ -137,8 +136,8 @@ type channelFiles struct {
 	bound   fs.FileInfo // the socket's identity
 }
 
-// claimChannel claims a channel in a domain. A folder that is removed at this moment is
-// opened again.
+// claimChannel claims a channel in a domain. If the folder is removed meanwhile, it is opened
+// again.
 func claimChannel(channel string, open func() (*domain.Dir, error)) (p *channelFiles, err error) {
 	for range 10 {
 		dir, err := open()
@@ -213,8 +212,8 @@ func (p *channelFiles) lockFile(f *os.File) (ok bool, err error) {
 	return true, nil
 }
 
-// bind puts the socket in place. It needs the claim and the lock, so that what lies
-// there is of a dead process.
+// bind makes the socket. The caller must have the claim and the lock, so that an existing socket
+// belongs to a dead process.
 func (p *channelFiles) bind() error {
 	name := socketName(p.channel)
 	err := p.dir.Root().Remove(name)
@@ -237,8 +236,8 @@ func (p *channelFiles) bind() error {
 	return nil
 }
 
-// release gives up what is held. What others have put in the place of the post's
-// files stays; under the claim nobody does so.
+// release gives up everything that is held. Files that others have put in the place of the
+// listener's remain; under the claim, no correct process does that.
 func (p *channelFiles) release() error {
 	var errs []error
 	if p.socket != nil {
@@ -266,8 +265,8 @@ func (p *channelFiles) remove(name string, file fs.FileInfo) error {
 	return err
 }
 
-// repair makes again what has vanished, in a folder that is still the domain's.
-// repaired says in words what it was.
+// repair makes files again that have vanished, in a folder that is still the domain's. repaired
+// names them.
 func (p *channelFiles) repair() (repaired string, err error) {
 	if !p.dir.Holds(lockName(p.channel), p.locked) {
 		// Somebody who is about to be refused may hold the lock for a moment; then the
@@ -286,7 +285,7 @@ func (p *channelFiles) repair() (repaired string, err error) {
 	return repaired, nil
 }
 
-// checkFiles checks whether the listener's name is still its own, and tells of what has happened.
+// checkFiles checks the listener's files, and reports repairs and failures.
 func (l *socketListener) checkFiles() {
 	repaired, err := l.check()
 	var news string
@@ -371,7 +370,7 @@ func (l *socketListener) pending() bool {
 	return l.files.socket.Pending()
 }
 
-// onRepair has f told, in words, of what happened to the listener's files.
+// onRepair sets the function that is told of repairs, in words.
 func (l *socketListener) onRepair(f func(string)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -392,8 +391,8 @@ func (l *socketListener) Close() error {
 	return err
 }
 
-// taken says who holds a channel, as far as that process wrote it into the lock file f, which
-// may be nil.
+// taken returns the error for a channel that another process has. f is the channel's lock file, in
+// which that process has written its pid, or nil.
 func taken(channel string, f *os.File) error {
 	who := "another process"
 	if f != nil {

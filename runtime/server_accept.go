@@ -17,7 +17,7 @@ import (
 // who comes later: first those whose process has the most. A client that connects says
 // at once what it wants, and is through before that.
 
-// An admission is a socket that a server has accepted, with its client.
+// An admission is a link that a server has accepted, with the process behind it.
 type admission struct {
 	link    Link
 	peer    Peer
@@ -92,7 +92,7 @@ func (s *Server) accept(ctx context.Context, l *Listener) error {
 	}
 }
 
-// endOf closes a listener that accepts no more, and returns why.
+// endOf closes a listener that accepts no more, and returns the reason.
 func (s *Server) endOf(ctx context.Context, l *Listener, err error) error {
 	cerr := l.Close()
 	s.mu.Lock()
@@ -113,7 +113,7 @@ func (s *Server) endOf(ctx context.Context, l *Listener, err error) error {
 	return asError(err, "serve "+l.channel)
 }
 
-// startHandshake begins to shake hands with a client.
+// startHandshake starts the handshake with a client.
 func (s *Server) startHandshake(ctx context.Context, l *Listener, link Link) {
 	peer, err := link.Peer()
 	log := s.cfg.logger.With("channel", l.channel, "peer_pid", peer.PID)
@@ -170,13 +170,14 @@ func (s *Server) evictionVictim(pid int, may func(*admission) bool) (oldest *adm
 	return oldest
 }
 
-// evict takes the place of a guest away. It needs mu; the caller closes the link.
+// evict takes the slot of an admission away. The caller must hold s.mu, and close the link.
 func (s *Server) evict(g *admission) {
 	s.removeHandshake(g)
 	s.unreserve(g)
 }
 
-// unreserve takes back the place of a guest that has one. It needs mu.
+// unreserve returns the reserved connection of an admission, if it has one. The caller must hold
+// s.mu.
 func (s *Server) unreserve(g *admission) {
 	if !g.counted {
 		return
@@ -188,9 +189,9 @@ func (s *Server) unreserve(g *admission) {
 	}
 }
 
-// full reports whether there is no place for another connection of a process. The last eighth of
-// many places is for processes that have less than an eighth, so that one which takes all
-// that it gets keeps no other out. It needs mu.
+// full reports whether there is no connection left for a process. If there are many connections,
+// the last eighth is for processes that have less than an eighth, so that a process that takes all
+// connections it gets does not keep others out. The caller must hold s.mu.
 func (s *Server) full(pid int) bool {
 	limit := s.cfg.maxConns
 	if limit >= leastShared && s.reservedBy[pid] >= limit/8 {
@@ -199,7 +200,7 @@ func (s *Server) full(pid int) bool {
 	return s.reserved >= limit
 }
 
-// removeHandshake takes a guest off the list. It needs mu.
+// removeHandshake removes an admission from the handshakes in progress. The caller must hold s.mu.
 func (s *Server) removeHandshake(g *admission) {
 	for i := range s.handshakes {
 		if s.handshakes[i] == g {
@@ -209,10 +210,10 @@ func (s *Server) removeHandshake(g *admission) {
 	}
 }
 
-// silent reports whether a guest has not answered the server's offer for long.
+// silent reports whether a client has not answered the server's offer for long.
 func (g *admission) silent() bool { return !g.asked.IsZero() && time.Since(g.asked) > silence }
 
-// fullReason says why a process gets no place.
+// fullReason returns the reason why a process gets no connection.
 func (s *Server) fullReason(pid int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,8 +225,8 @@ func (s *Server) fullReason(pid int) string {
 	return fmt.Sprintf("the server has its limit of %d connections", s.cfg.maxConns)
 }
 
-// reserve gives a guest a place among the connections; if there is none, that of one that has
-// been silent for long. It returns false when the server is full.
+// reserve reserves a connection for an admission. If none is left, it takes that of an admission
+// that has been silent for long. It reports false if the server is full.
 func (s *Server) reserve(g *admission) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +263,7 @@ func (s *Server) evictOldest() bool {
 	return g != nil
 }
 
-// endHandshake takes a guest off the list when it is through.
+// endHandshake removes an admission from the handshakes in progress when its handshake has ended.
 func (s *Server) endHandshake(g *admission) {
 	g.handshakeDone()
 	s.mu.Lock()
@@ -270,7 +271,7 @@ func (s *Server) endHandshake(g *admission) {
 	s.removeHandshake(g)
 }
 
-// release gives the place of a guest back, and of its connection, if it has come that far.
+// release ends an admission, and its connection c, which is nil if there is none.
 func (s *Server) release(g *admission, c *serverConn) {
 	g.handshakeDone()
 	s.mu.Lock()
@@ -293,7 +294,7 @@ func reject(link Link, why string) {
 	link.Close()
 }
 
-// serveClient shakes hands with a client and serves it.
+// serveClient completes the handshake with a client and serves it.
 func (s *Server) serveClient(ctx context.Context, l *Listener, g *admission, log *slog.Logger) {
 	begun, decided, left := false, false, false
 	defer func() {
@@ -327,8 +328,8 @@ func (s *Server) serveClient(ctx context.Context, l *Listener, g *admission, log
 	}
 }
 
-// handshake is the server's side of the handshake; of a stream, its beginning. It returns the
-// rest of the connection's life.
+// handshake runs the server's side of the handshake; for a stream, its beginning. It returns a
+// function that serves the connection or stream.
 func (s *Server) handshake(ctx context.Context, l *Listener, g *admission,
 	log *slog.Logger) (run func() error, err error) {
 	link := g.link
@@ -398,7 +399,7 @@ func (s *Server) refuse(link Link, err error, log *slog.Logger) {
 	}
 }
 
-// refusalOf is the hello of a server that refuses a client.
+// refusalOf returns the hello of a server that refuses a client.
 func refusalOf(err error) *serverHello {
 	e := asError(err, "")
 	return &serverHello{version: helloVersion, layout: shm.Version, code: e.Code,
@@ -423,7 +424,7 @@ func (s *Server) openConn(ctx context.Context, reply *serverHello, g *admission,
 	return c, nil
 }
 
-// prepare makes what a connection needs, without the client.
+// prepare makes the memory and the server's side of a connection, without the client.
 func (s *Server) prepare(ctx context.Context, reply *serverHello, g *admission,
 	log *slog.Logger) (*serverConn, *shm.Segment, shm.Memory, error) {
 	memory, err := g.link.NewMemory(reply.geo.Size())
@@ -461,8 +462,7 @@ func (s *Server) register(c *serverConn) {
 	}
 }
 
-// readClientMessage reads what a client says in the handshake, which comes without
-// memory.
+// readClientMessage reads a message of the client's handshake, which must not have memory attached.
 func readClientMessage(link Link) ([]byte, error) {
 	r := &linkReader{l: link}
 	b, err := readHello(r, maxHello)
@@ -491,7 +491,7 @@ func finishHello(link Link, reply *serverHello, memory shm.Memory, size int) err
 	return link.SetDeadline(time.Time{})
 }
 
-// readVerdict waits for the client to agree.
+// readVerdict reads the client's verdict, which ends the handshake.
 func readVerdict(link Link) error {
 	b, err := readClientMessage(link)
 	if err != nil {
@@ -507,7 +507,7 @@ func readVerdict(link Link) error {
 	return nil
 }
 
-// examine decides whether a client may connect.
+// examine returns an error if a client may not connect.
 func (s *Server) examine(l *Listener, h *clientHello, peer Peer) error {
 	if err := authorize(s.cfg.logger, s.cfg.allow, peer); err != nil {
 		return err
@@ -523,7 +523,7 @@ func (s *Server) examine(l *Listener, h *clientHello, peer Peer) error {
 	return nil
 }
 
-// offer settles what the client left open.
+// offer returns the server's hello, which decides everything that the client left open.
 func (s *Server) offer(l *Listener, h *clientHello) *serverHello {
 	limit := s.cfg.longest()
 	if h.maxMessage > 0 && int(h.maxMessage) < limit {

@@ -13,7 +13,7 @@ import (
 
 // This file is what a server does with a call: it decodes it, runs its handler and answers.
 
-// A job is a call that is being handled, with the buffers for it.
+// A job is a call in execution, with its buffers.
 type job struct {
 	frame         frame
 	body          []byte
@@ -32,7 +32,7 @@ type job struct {
 	waits         int          // bytes of its reply, which waits for room
 }
 
-// newJob returns a job for the next call. Only the reader calls it.
+// newJob returns a job for the next call. The caller must be the reader.
 func (c *serverConn) newJob() *job {
 	j := c.spare
 	c.spare = nil
@@ -59,8 +59,8 @@ func (j *job) finish() {
 	j.detached, j.givenUp, j.reply, j.answer = false, false, ReplyBuilder{}, sent{}
 }
 
-// request handles a call, here or on another goroutine. It returns false when
-// the role went to another goroutine.
+// request handles a call, on this goroutine or on another one. It reports false if the reader role
+// went to another goroutine.
 func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
 	if c.down.Load() != nil {
 		return true // too late; as it is not released, the client knows that it was not executed
@@ -108,8 +108,8 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	return c.handled(j, run)
 }
 
-// handled ends the turn of a call's handler. It returns false when the role went to
-// another goroutine.
+// handled ends the inline run of a call. It reports false if the reader role went to another
+// goroutine.
 func (c *serverConn) handled(j *job, run uint64) (reader bool) {
 	if c.inline.CompareAndSwap(run, nextInline(run)) {
 		j.finish()
@@ -120,8 +120,8 @@ func (c *serverConn) handled(j *job, run uint64) (reader bool) {
 	return false
 }
 
-// requestInRing handles a call whose request stays in the ring. The reader
-// keeps its role, as nobody else may read on before the ring is released.
+// requestInRing handles a call whose request stays in the ring. The reader keeps its role, because
+// nothing can be read before the request is released.
 func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	c.rx.ring.Take()
 	j := c.newJob()
@@ -146,8 +146,9 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	returned = true
 }
 
-// listenWhileBlocked waits for the client's notes while the reader, with the request of j in the
-// ring, waits for room for the reply: that there is room, or the client's end.
+// listenWhileBlocked waits for the doorbell in place of the reader, which waits for room for a
+// reply while the request of j lies in the ring. It resumes the reader when there is room, or ends
+// the connection when the client is gone.
 func (c *serverConn) listenWhileBlocked(j *job) {
 	if j.stopListening != nil {
 		return // since an earlier wait
@@ -176,8 +177,8 @@ func (c *serverConn) listenWhileBlocked(j *job) {
 	}
 }
 
-// cancel cancels the context of a call that runs apart. One that the reader
-// runs is over before the reader can see this.
+// cancel cancels the context of a detached call. A call that the reader runs has ended before the
+// reader reads its cancellation.
 func (c *serverConn) cancel(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,7 +209,7 @@ func (c *serverConn) handle(j *job) {
 	returned = true
 }
 
-// run runs a call and sends its reply, unless it returns an error to send.
+// run runs a call and sends its reply. The caller must send the error that it returns.
 func (c *serverConn) run(j *job) error {
 	f, r, fence := &j.frame, j.route, c.srv.cfg.fence
 	if r == nil || r.receive != nil {
@@ -243,8 +244,8 @@ func (c *serverConn) run(j *job) error {
 	return nil
 }
 
-// execute runs a call, if the guard lets it in, and encodes its reply, which one that is handled
-// in place sends itself.
+// execute runs a call if the guard admits it, and encodes its reply. The handler of a call in place
+// sends its reply itself.
 func (c *serverConn) execute(j *job) (body []byte, err error) {
 	if guard := c.srv.cfg.guard; guard != nil {
 		j.sum = j.route.sum(j.body)
@@ -260,7 +261,7 @@ func (c *serverConn) execute(j *job) (body []byte, err error) {
 	return c.call(j)
 }
 
-// stamp completes the header of the reply to a call, if the fence lets it out.
+// stamp completes the header of a reply, unless the fence withholds the reply.
 func (c *serverConn) stamp(j *job, reply *frame) error {
 	fence := c.srv.cfg.fence
 	if fence == nil {

@@ -14,16 +14,14 @@ import (
 
 // A serverConn is the server's side of a connection.
 //
-// One goroutine, the reader, reads the ring and runs the handlers of calls itself: in
-// the common case nothing else happens between a request and its reply. When a handler
-// takes long, the watchdog takes the reader's role away and gives it to a
-// fresh goroutine (as the Go scheduler hands off a processor whose thread
-// blocks), and the handler goes on by itself. A method that was found slow in this
-// way gets goroutines from the start, until it is found fast again.
+// One goroutine, the reader, reads the ring and runs the handlers of calls inline: in the common
+// case nothing else happens between a request and its reply. When a handler takes long, the
+// watchdog hands the reader role to a new goroutine, as the Go scheduler hands off a processor
+// whose thread blocks, and the handler continues detached. A method whose handler was slow gets
+// goroutines from the start, until it is fast again.
 //
-// One-way messages are handled likewise, except that they must stay in order: those
-// that come while a handler runs that has lost the role, or is known to be slow, wait
-// for it in the inbox.
+// One-way messages are handled likewise, but they must stay in order: messages that arrive while a
+// handler is detached, or whose handler is known to be slow, wait in the inbox.
 type serverConn struct {
 	endpoint
 	srv       *Server
@@ -92,7 +90,7 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 	return c, nil
 }
 
-// serve reads until the connection ends or the role goes to another goroutine.
+// serve reads until the connection ends or the reader role goes to another goroutine.
 func (c *serverConn) serve() {
 	recheck := c.recheck
 	c.arm()
@@ -134,8 +132,8 @@ func (c *serverConn) serve() {
 	c.teardown()
 }
 
-// recheck is the reader's last look before it waits for a note from the client: it
-// declares that the reader sleeps, unless there is a reason not to wait.
+// recheck is the reader's last check before it waits for the doorbell. It declares that the reader
+// sleeps, unless there is a reason not to wait, and then reports true.
 func (c *serverConn) recheck() (awake bool) {
 	c.tx.recheckSpace() // the note that told of room may be one that is not waited for any more
 	if c.gone.Load() {
@@ -150,13 +148,13 @@ func (c *serverConn) congested() bool {
 	return c.paused.Load() || c.refusing.Load() || c.full.Load()
 }
 
-// stopped reports whether there is no reason to read on: the connection ends, and what the
-// client had sent before it ended is not all that the ring holds.
+// stopped reports whether the reader must stop: the connection ends, and the ring may hold more
+// than the client had sent before its end.
 func (c *serverConn) stopped() bool {
 	return !c.final && (c.down.Load() != nil || c.gone.Load())
 }
 
-// readWire waits for the client's end.
+// readWire waits until the client has closed the wire or died.
 func (c *serverConn) readWire() {
 	buf := make([]byte, 64)
 	for {
@@ -168,15 +166,15 @@ func (c *serverConn) readWire() {
 	}
 }
 
-// disconnectReason is why a connection ends whose client is gone, or whose wire this side
-// has closed.
+// disconnectReason returns the reason for the end of a connection whose client is gone, or whose
+// wire this side has closed.
 func (c *serverConn) disconnectReason() *Error {
 	return c.tx.closeReason(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
 }
 
-// maySpin reports whether this reader is one of those that may look for
-// requests without sleeping: half as many as there are processors, as a
-// spinning reader is of use only while its client runs beside it.
+// maySpin reports whether this reader may poll for requests without sleeping. Half as many readers
+// may as there are processors, because a reader that spins is of use only while its client runs
+// beside it.
 func (c *serverConn) maySpin() bool {
 	if c.spinning {
 		return true
@@ -206,8 +204,8 @@ func (c *serverConn) finished() bool {
 	return len(c.detached) == 0 && !c.inbox.busy() && !c.refusing.Load()
 }
 
-// work handles what has come until nothing more has for a while. It returns
-// false when the role went to another goroutine.
+// work handles messages until none has arrived for a while. It reports false if the reader role
+// went to another goroutine.
 func (c *serverConn) work() (reader bool) {
 	var f frame
 	s := spin{p: &c.spin}
@@ -274,7 +272,7 @@ func (c *serverConn) inboxIdle() {
 	}
 }
 
-// drain makes the connection end as soon as nothing is left to do.
+// drain makes the connection end when nothing is left to do.
 func (c *serverConn) drain() {
 	c.draining.Store(true)
 	_, _ = c.wire.Write([]byte{goAway}) // a client that is gone needs no note
@@ -311,7 +309,7 @@ func (c *serverConn) fail(why *Error) {
 	c.wire.Close()
 }
 
-// teardown gives the memory back when the reader has come to the end.
+// teardown releases the memory when the reader has ended.
 func (c *serverConn) teardown() {
 	c.rx.tally.publish()
 	why := *c.down.Load()

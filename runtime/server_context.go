@@ -7,12 +7,10 @@ import (
 	"time"
 )
 
-// A callContext is the context of one call, or one-way message, while its
-// handler runs, and remains that call's for ever: a handler may leave it to a
-// goroutine that outlives the call, which must then see the end of that call and
-// nothing of the next. So none is used twice. That costs little, as a context is
-// small, contextSlab makes many at a time, and what a channel and a timer
-// take is made when somebody asks for the channel.
+// A callContext is the context of one call or one-way message, while its handler runs. It is never
+// reused: a handler may pass it to a goroutine that outlives the call, which must see the end of
+// that call and nothing of the next one. That costs little, because a context is small, contextSlab
+// makes many at a time, and the channel and the timer are made when Done is called.
 type callContext struct {
 	scope    *callScope
 	deadline int64 // in nanoseconds of the shared clock; 0: none
@@ -20,7 +18,7 @@ type callContext struct {
 	end atomic.Pointer[callEnd]
 }
 
-// A callScope is what all calls of a connection have in common.
+// A callScope is what the contexts of a connection have in common.
 type callScope struct {
 	context.Context // the values of
 	peer            *Peer
@@ -60,7 +58,7 @@ func (s *contextSlab) next() *callContext {
 	return c
 }
 
-// A callEnd tells those who watch a call that it has ended, and why.
+// A callEnd is the end of a context and its reason.
 type callEnd struct {
 	mu    sync.Mutex
 	done  chan struct{}
@@ -68,7 +66,7 @@ type callEnd struct {
 	err   error
 }
 
-// finish makes d done because of err, unless it is.
+// finish ends d because of err, unless it has ended.
 func (d *callEnd) finish(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -82,17 +80,17 @@ func (d *callEnd) finish(err error) {
 	}
 }
 
-// reason is why d is done, or nil.
+// reason returns the reason why d has ended, or nil.
 func (d *callEnd) reason() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
 }
 
-// cancel makes the context done. That a call has ended cancels it, too.
+// cancel ends the context. The end of a call cancels its context, too.
 func (c *callContext) cancel() { c.finish(&c.scope.canceled) }
 
-// finish makes the context done with the error of end.
+// finish ends the context with the error of end.
 func (c *callContext) finish(end *callEnd) {
 	if !c.end.CompareAndSwap(nil, end) {
 		c.end.Load().finish(end.err)

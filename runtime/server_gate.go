@@ -10,7 +10,7 @@ import (
 // it. What a server binds to a route or a stream can be reached through the gate alone, so
 // that no kind, and none that is added, goes past the interceptors.
 
-// A Kind says what a client has started.
+// A Kind distinguishes what a client can start.
 type Kind uint8
 
 // The kinds.
@@ -35,8 +35,8 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// A gate is the interceptors of a server, the outermost first. A client has none for what
-// its server sends.
+// A gate is the list of a server's interceptors, the outermost first. A client has no interceptors
+// for what its server sends.
 type gate []ServerInterceptor
 
 // pass runs the interceptors around last.
@@ -148,7 +148,7 @@ func (b *boundRoute) close(req any) {
 	}
 }
 
-// serverCall shows a call to the interceptors.
+// serverCall returns the description of a call for the interceptors.
 func (b *boundRoute) serverCall(c *serverConn, j *job) *ServerCall {
 	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method,
 		Seq: j.frame.seq, Epoch: j.frame.epoch,

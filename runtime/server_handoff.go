@@ -17,7 +17,7 @@ const (
 	inlineMask = 3
 )
 
-// nextInline is the value that follows the turn of a handler.
+// nextInline returns the state that follows an inline run.
 func nextInline(run uint64) uint64 { return (run | inlineMask) + 1 }
 
 const (
@@ -70,8 +70,7 @@ func (c *serverConn) arm() {
 	}
 }
 
-// handOff gives the reader's role, if it still is at that turn, to a new
-// goroutine.
+// handOff hands the reader role to a new goroutine, if the inline run is still in progress.
 func (c *serverConn) handOff(run uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,9 +106,9 @@ const (
 // answered, and whose goroutines have not come to their end.
 const lingering = 64
 
-// mayBegin decides on a call that has come while others run apart: one that has the id of
-// another ends the connection, since a cancellation could mean either, and one beyond the
-// limit is refused. size is that of the request.
+// mayBegin decides on a call that arrives while others are detached. A call with the id of another
+// one ends the connection, because a cancellation could mean either; a call beyond a limit is
+// refused. size is the length of the request.
 func (c *serverConn) mayBegin(f *frame, size int) bool {
 	c.mu.Lock()
 	used := c.detached[f.id] != nil
@@ -170,9 +169,9 @@ func (c *serverConn) excess(size int) string {
 	return ""
 }
 
-// refuse answers a call that is not handled. A client that sends such calls and does not
-// read the answers would make them pile up here; so nothing more is read before this one is
-// in the ring.
+// refuse answers a call that is not handled. If the ring is full, nothing more is read until the
+// answer is in the ring: otherwise a client that sends such calls and does not read the answers
+// could make them pile up.
 func (c *serverConn) refuse(id uint64, why *Error) {
 	f, text := c.errorFrame(id, why)
 	if c.tx.tryWrite(&f, text) {
@@ -187,7 +186,7 @@ func (c *serverConn) refuse(id uint64, why *Error) {
 	}()
 }
 
-// detach counts a call among those that the reader does not wait for. It needs mu.
+// detach registers a call that the reader does not wait for. The caller must hold c.mu.
 func (c *serverConn) detach(j *job) {
 	j.detached = true
 	j.held = cap(j.body)
@@ -206,7 +205,7 @@ func (c *serverConn) startDetached(j *job) {
 	}
 }
 
-// runDetached handles a call on a goroutine of its own.
+// runDetached handles a call on its own goroutine.
 func (c *serverConn) runDetached(j *job) {
 	start := time.Now()
 	defer func() {
@@ -216,7 +215,7 @@ func (c *serverConn) runDetached(j *job) {
 	c.handle(j)
 }
 
-// endDetached forgets a call that has been answered.
+// endDetached removes a detached call that has been answered.
 func (c *serverConn) endDetached(j *job) {
 	c.mu.Lock()
 	delete(c.detached, j.frame.id)
@@ -235,7 +234,7 @@ func (c *serverConn) endDetached(j *job) {
 	}
 }
 
-// handOffBeforeWait gives the role away before a job of the reader waits.
+// handOffBeforeWait hands the reader role on before the handler of j blocks.
 func (c *serverConn) handOffBeforeWait(j *job) {
 	if j.inRing {
 		c.listenWhileBlocked(j)
@@ -250,7 +249,7 @@ func (c *serverConn) handOffBeforeWait(j *job) {
 	c.replyWaits(j)
 }
 
-// handedOff returns when the handOff that has taken the role has come to its end.
+// handedOff returns when the handOff that has taken the reader role has returned.
 func (c *serverConn) handedOff() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

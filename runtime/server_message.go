@@ -7,8 +7,8 @@ import (
 
 // This file is what a server does with one-way messages: it handles them one after the other.
 
-// receive handles a one-way message, here or in the inbox. It returns false when
-// the role went to another goroutine.
+// receive handles a one-way message, on this goroutine or in the inbox. It reports false if the
+// reader role went to another goroutine.
 func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) {
 	r := c.srv.routes.find(f.method)
 	if c.inbox.busy() || r == nil || r.receive == nil || r.pace.slow() {
@@ -37,8 +37,8 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 	return c.received(run, own)
 }
 
-// received ends the turn of a message handler. It returns false when the role went to
-// another goroutine.
+// received ends the inline run of a message. It reports false if the reader role went to another
+// goroutine.
 func (c *serverConn) received(run uint64, own []byte) (reader bool) {
 	if c.inline.CompareAndSwap(run, nextInline(run)) {
 		if cap(own) <= keepBuffer {
@@ -68,7 +68,7 @@ func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
 	c.deliver(r, n, body)
 }
 
-// deliver runs the handler of a message, behind the gate. One is run at a time.
+// deliver runs the handler of a message, behind the gate. One handler runs at a time.
 func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 	ctx := c.messageContexts.next()
 	defer ctx.cancel()

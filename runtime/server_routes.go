@@ -52,7 +52,7 @@ func (t routeTable) recycle() {
 	}
 }
 
-// find returns the route with that id, or nil.
+// find returns the route with the given id, or nil.
 func (t routeTable) find(id uint32) *boundRoute {
 	if t.empty() {
 		return nil
@@ -63,8 +63,7 @@ func (t routeTable) find(id uint32) *boundRoute {
 
 func (t routeTable) empty() bool { return len(t.places) == 0 }
 
-// probe returns the place of a route in a table that is not empty: its own, or the one
-// that it would take.
+// probe returns the place of a route, or the place that it would take. The table must not be empty.
 func (t routeTable) probe(id uint32) (at uint32, r *boundRoute) {
 	mask := uint32(len(t.places) - 1)
 	for at = id & mask; ; at = (at + 1) & mask {

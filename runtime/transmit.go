@@ -13,8 +13,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A transmitter writes messages into the ring towards the peer. It is safe
-// for concurrent use; the ring's one producer is whoever holds mu.
+// A transmitter writes messages into the ring to the peer. It is safe for concurrent use: mu
+// serializes the writers, which are one producer of the ring.
 type transmitter struct {
 	wire     wire
 	limit    int  // longest body of a message
@@ -49,17 +49,17 @@ func (t *transmitter) init(ring *shm.Producer, w wire, capacity, limit int, fail
 	t.piece, t.place = longestRecord(capacity), shm.MaxPayload(capacity)
 }
 
-// sent says where in the ring a message went: where its last record starts, as
-// the peer can act on the message only when it has that. It is written under mu.
+// sent is the position in the ring of a message's last record. The peer can act on the message only
+// when it has that record. It is written under transmitter.mu.
 type sent struct {
 	done bool
 	pos  uint64
 }
 
-// write puts a message into the ring. It waits while the ring is full, until
-// ctx is done; before it waits it calls block, if that is not nil. Only a message
-// without block fails fast: a reply has somebody who waits for it. An error
-// means that the peer will never see the message.
+// write puts a message into the ring. It blocks while the ring is full, until ctx is done; if block
+// is not nil, write calls it before it blocks. With failFast, only messages without block fail
+// instead of blocking: a reply always waits, because its caller does. An error means that the peer
+// will never see the message.
 func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent,
 	block func()) *Error {
 	if len(body) > t.limit {
@@ -90,8 +90,8 @@ func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent
 	return nil
 }
 
-// tryWrite is write, but returns false where that would wait, and for a message that does
-// not fit into one record.
+// tryWrite is like write, but reports false where write would block, and for a message that takes
+// more than one record.
 func (t *transmitter) tryWrite(f *frame, body []byte) (done bool) {
 	n := f.size() + len(body)
 	if n > t.piece {
@@ -124,7 +124,7 @@ func (t *transmitter) tooLarge(n int) *Error {
 		Msg: fmt.Sprintf("message of %d bytes; this connection's limit is %d", n, t.limit)}
 }
 
-// commit publishes the reserved record. It needs mu.
+// commit publishes the reserved record. The caller must hold t.mu.
 func (t *transmitter) commit(tag uint32, n int) (wake bool) {
 	wake = t.ring.Commit(tag, n)
 	if wake {
@@ -133,8 +133,8 @@ func (t *transmitter) commit(tag uint32, n int) (wake bool) {
 	return wake
 }
 
-// writePieces writes a message that is too long for one record. Others wait
-// until it is through, so that the peer needs to assemble only one.
+// writePieces writes a message that is too long for one record. Other writers wait until it is
+// complete, so that the peer assembles one message at a time.
 func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at *sent,
 	block func()) *Error {
 	t.mu.Lock()
@@ -183,8 +183,8 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	return nil
 }
 
-// reserve returns room for a first record of n bytes, waiting for it if need
-// be. It needs mu, and gives it up while it waits.
+// reserve returns room for a first record of n bytes. The caller must hold t.mu, which is released
+// while reserve blocks.
 func (t *transmitter) reserve(ctx context.Context, n int, block func()) ([]byte, *Error) {
 	for tries := 0; ; tries++ {
 		if t.closed != nil {
@@ -201,7 +201,7 @@ func (t *transmitter) reserve(ctx context.Context, n int, block func()) ([]byte,
 	}
 }
 
-// reservePiece is reserve for the pieces of the message that is under way.
+// reservePiece is like reserve, for the pieces of the message that is in progress.
 func (t *transmitter) reservePiece(ctx context.Context, n int, block func()) ([]byte, *Error) {
 	for tries := 0; ; tries++ {
 		if t.closed != nil {
@@ -216,9 +216,9 @@ func (t *transmitter) reservePiece(ctx context.Context, n int, block func()) ([]
 	}
 }
 
-// room returns room for a record of n bytes, or nil while there is none. On a
-// ring that is broken it closes the wire, so that whoever listens to it ends the
-// connection: calls that wait for a reply would wait for ever.
+// room returns room for a record of n bytes, or nil if there is none. If the ring is corrupt, it
+// closes the wire, so that the goroutine that reads the wire ends the connection; otherwise calls
+// would wait for replies forever. The caller must hold t.mu.
 func (t *transmitter) room(n int) ([]byte, *Error) {
 	dst, ok, err := t.ring.Reserve(n)
 	if err != nil {
@@ -240,9 +240,9 @@ func (t *transmitter) room(n int) ([]byte, *Error) {
 // that is awake usually makes some within microseconds.
 const spinForRoom = 500
 
-// wait waits until it makes sense to look for room for n bytes again. It needs
-// mu, and gives it up while it waits. own is true for the writer of the
-// message that is under way; others wait for its end, whatever room there is.
+// wait blocks until the ring may have room for n bytes. own is true for the writer of the message
+// that is in progress; other writers also wait for the end of that message. The caller must hold
+// t.mu, which is released while wait blocks.
 func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block func()) *Error {
 	if t.failFast && block == nil {
 		return &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the ring is full"}
@@ -278,8 +278,8 @@ func (t *transmitter) wait(ctx context.Context, n, tries int, own bool, block fu
 	}
 }
 
-// requestSpace asks the peer to tell, once, when there is room for n bytes. It returns false
-// if there is some now. It needs mu.
+// requestSpace asks the consumer for one notification when n bytes are free. It reports false if
+// they are free already. The caller must hold t.mu.
 func (t *transmitter) requestSpace(n int) bool {
 	// First: the note that answers may come at once, and retry looks at this.
 	t.waiting.Store(true)
@@ -296,8 +296,8 @@ func (t *transmitter) requestSpace(n int) bool {
 	return true
 }
 
-// flush writes what must go before any other message. It reports whether all
-// of it fitted. It needs mu.
+// flush writes the records that precede any other message: the abort of a message, and
+// cancellations. It reports whether all of them are written. The caller must hold t.mu.
 func (t *transmitter) flush() bool {
 	if t.abort {
 		dst, err := t.room(0)
@@ -325,8 +325,8 @@ func (t *transmitter) flush() bool {
 	return true
 }
 
-// cancel tells the peer that a call was given up: now, or as soon as there is
-// room. It never waits.
+// cancel tells the peer that a call is cancelled, at once or as soon as there is room. It never
+// blocks.
 func (t *transmitter) cancel(id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -337,7 +337,7 @@ func (t *transmitter) cancel(id uint64) {
 	t.flushSoon()
 }
 
-// flushSoon is flush, now or as soon as there is room. It needs mu.
+// flushSoon flushes at once, or as soon as there is room. The caller must hold t.mu.
 func (t *transmitter) flushSoon() {
 	for t.closed == nil && !t.busy && !t.flush() {
 		if t.requestSpace(record.HeaderLen) {
@@ -346,9 +346,9 @@ func (t *transmitter) flushSoon() {
 	}
 }
 
-// recheckSpace lets those go on who wait for room, if there is some, and else asks the peer
-// anew to tell. It is called when a note has come, which may be about that, and before
-// a wait that forgets those which have come.
+// recheckSpace resumes the writers that wait, if the ring has room, and otherwise requests it
+// again. It must be called after each notification, which may be about room, and before a wait that
+// forgets earlier notifications.
 func (t *transmitter) recheckSpace() {
 	if !t.waiting.Load() {
 		return
@@ -360,7 +360,7 @@ func (t *transmitter) recheckSpace() {
 	}
 }
 
-// recheckSpaceBusy is retry for a reader that is too busy to read its notes.
+// recheckSpaceBusy is like recheckSpace, for a reader that is too busy to wait for notifications.
 func (t *transmitter) recheckSpaceBusy() {
 	if !t.waiting.Load() {
 		return
@@ -373,13 +373,13 @@ func (t *transmitter) recheckSpaceBusy() {
 	}
 }
 
-// resumeWriters lets those go on who wait for room. It needs mu.
+// resumeWriters wakes the writers that wait, and flushes. The caller must hold t.mu.
 func (t *transmitter) resumeWriters() {
 	t.wakeWaiters()
 	t.flushSoon()
 }
 
-// wakeWaiters needs mu.
+// wakeWaiters wakes the writers that wait. The caller must hold t.mu.
 func (t *transmitter) wakeWaiters() {
 	if t.released != nil {
 		close(t.released)
@@ -389,7 +389,8 @@ func (t *transmitter) wakeWaiters() {
 	t.waiting.Store(false)
 }
 
-// closeReason returns why the wire was closed, if this side did it, and else otherwise.
+// closeReason returns the reason for which this side has closed the wire, or otherwise if it has
+// not.
 func (t *transmitter) closeReason(otherwise *Error) *Error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -399,16 +400,15 @@ func (t *transmitter) closeReason(otherwise *Error) *Error {
 	return otherwise
 }
 
-// revoke takes back the requests that the peer has not taken. From then on taken
-// is final.
+// revoke withdraws the requests that the peer has not taken. After that, the result of
+// shm.Producer.Taken does not change.
 func (t *transmitter) revoke() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ring.Revoke()
 }
 
-// close makes every write fail with err, now and later, and returns when none
-// touches the ring any more.
+// close makes all writes fail with err, and returns when no writer uses the ring any more.
 func (t *transmitter) close(err *Error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
