@@ -119,7 +119,7 @@ func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo,
 		}
 	}()
 	f = c.requestFrame(ctx, p, m, args.seq)
-	err = c.tx.writeInPlace(ctx, &f, inPlaceBody{p.builder, args.size,
+	err = c.tx.writeInPlace(ctx, &f, p.builder, inPlaceBody{args.size,
 		func(b *flatbuffers.Builder) {
 			defer logPanic(c.cfg.logger)
 			args.build(b, f.seq)

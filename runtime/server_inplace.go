@@ -32,7 +32,7 @@ func (r *ReplyBuilder) Build(size int,
 	}
 	r.c.beginReply(r.j)
 	defer r.c.endReply(r.j)
-	werr := r.c.tx.writeInPlace(context.Background(), &f, inPlaceBody{r.j.builder, size,
+	werr := r.c.tx.writeInPlace(context.Background(), &f, r.j.builder, inPlaceBody{size,
 		func(b *flatbuffers.Builder) {
 			defer logPanic(r.c.log)
 			build(b, r.j.frame.seq, r.j.frame.seq)

@@ -13,27 +13,28 @@ import (
 // for each cache line, which the peer has read last. The copy leaves no gap that the peer reads.
 const shortInPlace = 256
 
-// An inPlaceBody describes a body that is built in the ring.
+// An inPlaceBody describes a body that is built in the ring. The builder is not part of it: the
+// compiler cannot tell fields apart, and would allocate the function, and what it uses, for each
+// call.
 type inPlaceBody struct {
-	builder *flatbuffers.Builder
-	size    int // expected, in bytes
-	build   func(*flatbuffers.Builder)
+	size  int // expected, in bytes
+	build func(*flatbuffers.Builder)
 }
 
-// encode builds the body with its builder, in the builder's own memory.
-func (m inPlaceBody) encode() ([]byte, *Error) {
-	return encode(m.builder, func() error { m.build(m.builder); return nil })
+// encode builds the body with b, in the memory that b has.
+func (m inPlaceBody) encode(b *flatbuffers.Builder) ([]byte, *Error) {
+	return encode(b, func() error { m.build(b); return nil })
 }
 
-// writeInPlace is like write, but builds the body in the ring. A body that is short, longer than
-// expected, or too long for one record is built in the builder's own memory and copied. Other
+// writeInPlace is like write, but builds the body in the ring, with b. A body that is short, longer
+// than expected, or too long for one record is built in the builder's own memory and copied. Other
 // writers wait while the body is built.
-func (t *transmitter) writeInPlace(ctx context.Context, f *frame, m inPlaceBody, at *sent,
-	block func()) (err *Error) {
+func (t *transmitter) writeInPlace(ctx context.Context, f *frame, b *flatbuffers.Builder,
+	m inPlaceBody, at *sent, block func()) (err *Error) {
 	head := f.size() + record.GapLen
 	n := (head + max(m.size, 0) + 7) &^ 7
 	if n > t.place || n <= shortInPlace {
-		body, err := m.encode()
+		body, err := m.encode(b)
 		if err != nil {
 			return err
 		}
@@ -45,17 +46,17 @@ func (t *transmitter) writeInPlace(ctx context.Context, f *frame, m inPlaceBody,
 		t.mu.Unlock()
 		return err
 	}
-	own := m.builder.Bytes
-	body, err := t.buildIn(slot[head:n:n], m)
+	own := b.Bytes
+	body, err := t.buildIn(b, slot[head:n:n], m)
 	if err != nil || !within(body, slot[head:]) {
 		t.mu.Unlock()
-		defer func() { m.builder.Bytes = own }()
+		defer func() { b.Bytes = own }()
 		if err != nil {
 			return err
 		}
 		return t.write(ctx, f, body, at, block) // the builder has grown out of the slot
 	}
-	m.builder.Bytes = own
+	b.Bytes = own
 	if len(body) > t.limit {
 		t.mu.Unlock()
 		return t.tooLarge(len(body))
@@ -78,16 +79,17 @@ func (t *transmitter) writeInPlace(ctx context.Context, f *frame, m inPlaceBody,
 // buildIn builds a body in slot. The caller must hold t.mu, and restore the builder's own memory
 // afterwards. If build ends its goroutine (runtime.Goexit), buildIn restores the memory and
 // releases t.mu.
-func (t *transmitter) buildIn(slot []byte, m inPlaceBody) (body []byte, err *Error) {
-	own, returned := m.builder.Bytes, false
+func (t *transmitter) buildIn(b *flatbuffers.Builder, slot []byte,
+	m inPlaceBody) (body []byte, err *Error) {
+	own, returned := b.Bytes, false
 	defer func() {
 		if !returned {
-			m.builder.Bytes = own
+			b.Bytes = own
 			t.mu.Unlock()
 		}
 	}()
-	m.builder.Bytes = slot
-	body, err = m.encode()
+	b.Bytes = slot
+	body, err = m.encode(b)
 	returned = true
 	return body, err
 }
