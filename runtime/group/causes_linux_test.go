@@ -164,6 +164,7 @@ var notSituations = map[string]string{
 	"Link":                "as Linkat, where the file system knows no O_TMPFILE",
 	"Readlink": "of /proc: without it, the time namespace is taken for the machine's; see " +
 		"docs/outcomes.md",
+	"Sysinfo": "for limits: where it is forbidden, they are those of a machine with endless memory",
 	"ReadFile": "of /proc/vmstat: without it, every kill by SIGKILL is taken for one " +
 		"from outside",
 	"Rename": "as CreateTemp", "Prctl": "tests alone", "Notify": "cannot fail",
