@@ -203,8 +203,8 @@ func WithFailFast() Option { return option(func(c *common) { c.failFast = true }
 //
 // It is a promise: when a handler of this side has returned, nobody uses what it was given, be it
 // the handler's goroutines or an interceptor. What is to be kept must be copied (slices.Clone).
-// A reply may refer to parts of its request. A program that breaks the promise reads parts of later
-// messages; the race detector finds it.
+// A reply may refer to parts of its request. A program that breaks the promise reads later
+// messages.
 func WithRecycling() Option { return option(func(c *common) { c.recycle = true }) }
 
 // WithHandshakeTimeout limits the duration of a handshake. The default is
