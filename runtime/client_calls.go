@@ -91,11 +91,20 @@ type callTable struct {
 
 	mu   sync.Mutex
 	idle []*pending
+	kept int           // bytes of the buffers of idle
 	room chan struct{} // closed when a place may be idle; nil while nobody waits
 }
 
-// keepBuffer is the largest buffer that is kept for the next call.
-const keepBuffer = 4 << 20
+const (
+	// keepBuffer is the largest buffer that is kept for the next call.
+	keepBuffer = 4 << 20
+	// keepIdle is how many bytes of buffers the idle places of a connection keep: the server
+	// decides on the lengths of replies.
+	keepIdle = 4 * keepBuffer
+)
+
+// buffers is how many bytes of buffers a place keeps.
+func (p *pending) buffers() int { return cap(p.builder.Bytes) + cap(p.body) }
 
 // register takes a place for a new call. It blocks while the number of calls is at the limit.
 func (t *callTable) register(ctx context.Context, b bound) (*pending, *Error) {
@@ -130,6 +139,7 @@ func (t *callTable) acquire(ctx context.Context, b bound) (*pending, *Error) {
 		if n := len(t.idle); n > 0 {
 			p := t.idle[n-1]
 			t.idle = t.idle[:n-1]
+			t.kept -= p.buffers()
 			return p, nil
 		}
 		if p := t.spare.Swap(nil); p != nil {
@@ -214,6 +224,10 @@ func (t *callTable) recycle(p *pending) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.kept+p.buffers() > keepIdle {
+		p.builder, p.body = flatbuffers.NewBuilder(256), nil
+	}
+	t.kept += p.buffers()
 	t.idle = append(t.idle, p)
 	t.wake()
 }

@@ -176,3 +176,24 @@ func TestManyLongReplies(t *testing.T) {
 		}
 	}
 }
+
+// TestIdlePlacesKeepLittle makes many calls at once with long replies: a client keeps little of
+// what the server made it take, when the calls are over.
+func TestIdlePlacesKeepLittle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	startChild(t, "giver", path)
+	c := dial(t, ipc.WithDomain(path), ipc.WithMaxMessage(8<<20))
+	for range 3 {
+		var results []<-chan error
+		for range 60 {
+			results = append(results, invoke(t.Context(), c, methodSlow, ""))
+		}
+		for _, result := range results {
+			if err := <-result; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	expectFew(t, 100, 60<<20)
+	still(t, c)
+}
