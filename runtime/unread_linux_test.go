@@ -106,6 +106,9 @@ func weigh(t *testing.T, c *ipc.Conn) (w weight) {
 // them, stops to read requests, and serves others. It goes on when the client reads, and gives all
 // back when the client is gone.
 func TestUnreadReplies(t *testing.T) {
+	if raceDetector {
+		t.Skip("the memory of the race detector is several times that of the server")
+	}
 	kinds := []*ipc.Method[blob, blob]{methodFast, methodSlow, methodBuilt, methodSpill}
 	if testing.Short() {
 		kinds = kinds[:2]

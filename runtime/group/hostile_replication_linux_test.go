@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,8 +146,11 @@ func childRogueStandby(args []string) error {
 	domain := ipc.WithDomain(args[0])
 	rnd := rand.New(rand.NewPCG(uint64(os.Getpid()), 6))
 	whole := uint64(0)
+	var mu sync.Mutex
 	srv := ipc.NewServer(ipc.WithMaxMessage(1<<30), group.RawStandby(
 		func(method int, packet []byte) ([]byte, error) {
+			mu.Lock() // of rnd and whole
+			defer mu.Unlock()
 			time.Sleep(time.Duration(rnd.IntN(3)*rnd.IntN(10)) * time.Millisecond)
 			if rnd.IntN(10) == 0 {
 				return nil, ipc.Errorf(ipc.Code(rnd.Uint32N(20)), "rogue")
