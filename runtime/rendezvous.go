@@ -105,8 +105,8 @@ func (t socketTransport) Watch(ctx context.Context, channel string, changed func
 // queue of a server's clients.
 const shortestPause = 50 * time.Microsecond
 
-func socketName(channel string) string { return channel + ".sock" }
-func lockName(channel string) string   { return channel + ".lock" }
+func socketName(channel string) string { return channel + domain.SocketSuffix }
+func lockName(channel string) string   { return channel + domain.LockSuffix }
 
 // A socketListener listens on a socket under a claim, and repairs the files by which clients find
 // the socket.

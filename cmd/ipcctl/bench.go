@@ -14,7 +14,6 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
 
-	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/load"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -83,11 +82,7 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	case conns < 1 || conns > p.Callers:
 		return usagef("-conns %d: 1 to the number of callers, %d", conns, p.Callers)
 	}
-	s, err := dynamic.Load(c.String("schema"), c.StringSlice("I"), t.err)
-	if err != nil {
-		return err
-	}
-	m, err := s.Method(c.Args().Get(1))
+	m, err := t.method(c)
 	if err != nil {
 		return err
 	}

@@ -69,11 +69,7 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
 	}
-	s, err := dynamic.Load(c.String("schema"), c.StringSlice("I"), t.err)
-	if err != nil {
-		return err
-	}
-	m, err := s.Method(c.Args().Get(1))
+	m, err := t.method(c)
 	if err != nil {
 		return err
 	}
@@ -103,6 +99,15 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 		return failedCall(one(request))
 	}
 	return t.callLines(ctx, one)
+}
+
+// method returns the method that the second argument names, of the schema of the flags.
+func (t *terminal) method(c *cli.Command) (*dynamic.Method, error) {
+	s, err := dynamic.Load(c.String("schema"), c.StringSlice("I"), t.err)
+	if err != nil {
+		return nil, err
+	}
+	return s.Method(c.Args().Get(1))
 }
 
 // patience is how long connecting may take, and a call whose deadline nothing else sets.

@@ -145,6 +145,14 @@ func TestHelp(t *testing.T) {
 			t.Errorf("-h does not name %s", c.Name)
 		}
 	}
+	statuses := strings.Join(strings.Fields(callHelp), " ") // without line breaks
+	for code := ipc.CodeCanceled; !strings.HasPrefix(code.String(), "code "); code++ {
+		name := strings.TrimSuffix(code.String(), " error") // internal, unknown
+		if want := fmt.Sprintf("%d %s", statusOf(&ipc.Error{Code: code}), name); !strings.Contains(
+			statuses, want) {
+			t.Errorf("call -h does not have %q", want)
+		}
+	}
 	if code, out, _ := ipcctl(t, "", "-h"); code != 0 || out != rootHelp {
 		t.Errorf("-h: status %d, printed %q", code, out)
 	}

@@ -30,6 +30,12 @@ const defaultName = "default"
 // bytes of the address of a Unix socket.
 const MaxNameLen = 80
 
+// SocketSuffix and LockSuffix follow the name of a channel in the names of its two files.
+const (
+	SocketSuffix = ".sock"
+	LockSuffix   = ".lock"
+)
+
 var (
 	// ErrUnsafe marks a domain directory that cannot be trusted: a symbolic link, not a directory,
 	// owned by another user, or accessible to others.

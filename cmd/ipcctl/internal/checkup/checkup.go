@@ -58,8 +58,8 @@ func Run(ctx context.Context, name string, patience time.Duration) []Finding {
 	c.limits()
 	if dir := c.domain(name); dir != nil {
 		c.place(dir)
+		c.content(ctx, dir.Path(), patience)
 		dir.Close()
-		c.content(ctx, name, patience)
 	}
 	return c.findings
 }
@@ -207,9 +207,9 @@ func lingers(run string) bool {
 	return err == nil
 }
 
-// content looks at what is in the domain.
-func (c *checkup) content(ctx context.Context, name string, patience time.Duration) {
-	s, err := survey.Of(name)
+// content looks at what is in the domain at path.
+func (c *checkup) content(ctx context.Context, path string, patience time.Duration) {
+	s, err := survey.Of(path)
 	if err != nil {
 		c.failed("channels", "", err)
 		return

@@ -74,12 +74,6 @@ func instances(domain string) (all []registry.Record, err error) {
 	return all, err
 }
 
-// lockSuffix and socketSuffix end the names of a channel's files.
-const (
-	lockSuffix   = ".lock"
-	socketSuffix = ".sock"
-)
-
 func channels(dir *domain.Dir) ([]Channel, error) {
 	entries, err := fs.ReadDir(dir.Root().FS(), ".")
 	if err != nil {
@@ -87,10 +81,10 @@ func channels(dir *domain.Dir) ([]Channel, error) {
 	}
 	var all []Channel
 	for _, e := range entries {
-		name, isLock := strings.CutSuffix(e.Name(), lockSuffix)
+		name, isLock := strings.CutSuffix(e.Name(), domain.LockSuffix)
 		if !isLock {
-			if name, isLock = strings.CutSuffix(e.Name(), socketSuffix); isLock {
-				_, err := dir.Root().Lstat(name + lockSuffix)
+			if name, isLock = strings.CutSuffix(e.Name(), domain.SocketSuffix); isLock {
+				_, err := dir.Root().Lstat(name + domain.LockSuffix)
 				isLock = errors.Is(err, fs.ErrNotExist) // otherwise the lock is listed
 			}
 		}
@@ -108,7 +102,7 @@ func channels(dir *domain.Dir) ([]Channel, error) {
 
 func look(dir *domain.Dir, name string) (c Channel, err error) {
 	c.Name = name
-	f, err := dir.Root().Open(name + lockSuffix)
+	f, err := dir.Root().Open(name + domain.LockSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil // a socket without its lock: left behind, or about to be mended
 	}
@@ -122,7 +116,7 @@ func look(dir *domain.Dir, name string) (c Channel, err error) {
 	text := make([]byte, 32)
 	n, _ := f.ReadAt(text, 0)
 	c.PID, _ = strconv.Atoi(strings.TrimSpace(string(text[:n])))
-	if info, err := dir.Root().Lstat(name + socketSuffix); err == nil {
+	if info, err := dir.Root().Lstat(name + domain.SocketSuffix); err == nil {
 		c.Since = info.ModTime()
 	}
 	return c, nil
