@@ -2,11 +2,8 @@ package ipc_test
 
 import (
 	"context"
-	"encoding/binary"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,33 +29,14 @@ func TestClientUnderLoad(t *testing.T) {
 			}
 			defer c.Close()
 			w := &witness{claims: map[uint64]claim{}}
-			var callers sync.WaitGroup
-			var stop atomic.Bool
-			for i := range 16 {
-				callers.Go(func() {
-					form, method := "once", methodRecord
-					if i%2 == 0 {
-						form, method = "again", methodRecordAgain
-					}
-					for !stop.Load() {
-						n := w.next.Add(1)
-						_,
-							err := ipc.Invoke(context.Background(), c, method,
-							&blob{binary.LittleEndian.AppendUint64(nil, n)})
-						w.mu.Lock()
-						w.claims[n] = claim{form, err}
-						w.mu.Unlock()
-						w.over.Add(1)
-						switch {
-						case err == nil:
-						case ipc.OutcomeOf(err) != ipc.OutcomeUnknown:
-							t.Errorf("%s: a call that could have been sent again: %v", form, err)
-						case form == "again" || name == "rolled":
-							t.Errorf("%s: %v", form, err)
-						}
-					}
-				})
-			}
+			w.record(c, 16, func(form string, err error) {
+				switch {
+				case ipc.OutcomeOf(err) != ipc.OutcomeUnknown:
+					t.Errorf("%s: a call that could have been sent again: %v", form, err)
+				case form == "again" || name == "rolled":
+					t.Errorf("%s: %v", form, err)
+				}
+			})
 			rounds := 3 * outcomeRounds()
 			for range rounds {
 				srv := startChild(t, "recorder", domain, ledgerEnv+"="+path)
@@ -70,9 +48,9 @@ func TestClientUnderLoad(t *testing.T) {
 				}
 				<-srv.done
 			}
-			stop.Store(true)
+			w.stop.Store(true)
 			last := startChild(t, "recorder", domain, ledgerEnv+"="+path) // for those that wait
-			callers.Wait()
+			w.callers.Wait()
 			last.Process.Signal(syscall.SIGTERM)
 			<-last.done
 			w.check(t, path)

@@ -120,6 +120,34 @@ type witness struct {
 	over   atomic.Int64 // calls that have ended
 	mu     sync.Mutex
 	claims map[uint64]claim
+
+	callers sync.WaitGroup // of record
+	stop    atomic.Bool    // ends them
+}
+
+// record makes callers that call until stop, half of them by a method that may be executed again.
+// blame is called with the form and the error of each call that failed.
+func (w *witness) record(c ipc.Caller, callers int, blame func(form string, err error)) {
+	for i := range callers {
+		w.callers.Go(func() {
+			form, method := "once", methodRecord
+			if i%2 == 0 {
+				form, method = "again", methodRecordAgain
+			}
+			for !w.stop.Load() {
+				n := w.next.Add(1)
+				_, err := ipc.Invoke(context.Background(), c, method,
+					&blob{binary.LittleEndian.AppendUint64(nil, n)})
+				w.mu.Lock()
+				w.claims[n] = claim{form, err}
+				w.mu.Unlock()
+				w.over.Add(1)
+				if err != nil {
+					blame(form, err)
+				}
+			}
+		})
+	}
 }
 
 // forms are the ways to have something executed.

@@ -1,11 +1,8 @@
 package ipc_test
 
 import (
-	"encoding/binary"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,28 +25,11 @@ func TestRetriesUnderLoad(t *testing.T) {
 	}
 	defer c.Close()
 	w := &witness{claims: map[uint64]claim{}}
-	var callers sync.WaitGroup
-	var stop atomic.Bool
-	for i := range 8 {
-		callers.Go(func() {
-			form, method := "once", methodRecord
-			if i%2 == 0 {
-				form, method = "again", methodRecordAgain
-			}
-			for !stop.Load() {
-				n := w.next.Add(1)
-				_, err := ipc.Invoke(t.Context(), c, method,
-					&blob{binary.LittleEndian.AppendUint64(nil, n)})
-				w.mu.Lock()
-				w.claims[n] = claim{form, err}
-				w.mu.Unlock()
-				w.over.Add(1)
-				if err != nil && (form == "again" || ipc.OutcomeOf(err) != ipc.OutcomeUnknown) {
-					t.Errorf("%s: a call that could have been tried again: %v", form, err)
-				}
-			}
-		})
-	}
+	w.record(c, 8, func(form string, err error) {
+		if form == "again" || ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+			t.Errorf("%s: a call that could have been tried again: %v", form, err)
+		}
+	})
 	for round := range 3 * outcomeRounds() {
 		srv := startChild(t, "recorder", domain, ledgerEnv+"="+path)
 		for n := w.over.Load() + 300; w.over.Load() < n; {
@@ -70,9 +50,9 @@ func TestRetriesUnderLoad(t *testing.T) {
 		}
 		<-srv.done
 	}
-	stop.Store(true)
+	w.stop.Store(true)
 	last := startChild(t, "recorder", domain, ledgerEnv+"="+path) // for those that wait
-	callers.Wait()
+	w.callers.Wait()
 	if err := last.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
