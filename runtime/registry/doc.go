@@ -25,7 +25,8 @@
 //     400 ms, by one timer for all that it has open, whether its table still has the name "table".
 //     If not, the process changes to the table that has the name, or creates it, and registers its
 //     own names there. A process that finds its name taken there has lost the name
-//     ([Registration.Done]).
+//     ([Registration.Done]). A lock file that has lost its name ends the table as well: the process
+//     that finds that removes the table.
 //
 // The locks of 64 slots share one small file. The kernel searches the locks of a file one after the
 // other, and an inotify event names the file. A test for life and the search of a watcher therefore

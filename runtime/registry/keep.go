@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 // keep checks whether the Registry's table still has the table's name.
 func (r *Registry) keep() {
+	r.abandonTable()
 	r.replaceTable()
 	r.users.Lock()
 	regs := slices.Collect(maps.Keys(r.regs))
@@ -24,6 +26,40 @@ func (r *Registry) keep() {
 		r.touched = now
 		r.touch()
 	}
+}
+
+// abandonTable removes the name of the table if a file with locks of its slots has lost its own
+// name. The locks in such a file and those in a file of the same name that was made later are not
+// evidence for the same processes. All processes then move to a new table, whose lock files each of
+// them opens anew.
+func (r *Registry) abandonTable() {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.freed && r.current() && r.lockFileLost() {
+		_ = r.dir.Root().Remove(filepath.Join(folder, "table"))
+	}
+}
+
+// lockFileLost reports whether a lock file that this process has open has lost its name. The caller
+// must hold r.mu.
+func (r *Registry) lockFileLost() bool {
+	lost := func(group int, f *os.File) bool {
+		fi, err := f.Stat()
+		return err == nil && !r.dir.Holds(filepath.Join(folder, lockFile(group)), fi)
+	}
+	for group := range r.locks {
+		if f := r.locks[group].Load(); f != nil && lost(group, f) {
+			return true
+		}
+	}
+	r.users.Lock()
+	regs := slices.Collect(maps.Keys(r.regs))
+	r.users.Unlock()
+	return slices.ContainsFunc(regs, func(reg *Registration) bool {
+		reg.mu.Lock()
+		defer reg.mu.Unlock()
+		return reg.gen == r.generation && reg.slotLock != nil && lost(reg.group, reg.slotLock)
+	})
 }
 
 // replaceTable changes to the table that has the name now, and creates one if there is none. A

@@ -24,8 +24,15 @@ func init() {
 // report no change.
 func TestInstancesMoveToANewTable(t *testing.T) {
 	for name, vanish := range map[string]func(domain string) error{
-		"table":    func(d string) error { return os.Remove(tablePath(d)) },
-		"folder":   func(d string) error { return os.RemoveAll(filepath.Join(d, ".registry")) },
+		"table":  func(d string) error { return os.Remove(tablePath(d)) },
+		"folder": func(d string) error { return os.RemoveAll(filepath.Join(d, ".registry")) },
+		"lock files": func(d string) error {
+			files, err := filepath.Glob(filepath.Join(d, ".registry", "slots.*"))
+			for _, f := range files {
+				err = errors.Join(err, os.Remove(f))
+			}
+			return err
+		},
 		"domain":   os.RemoveAll,
 		"replaced": func(d string) error { return os.Rename(d, d+".old") },
 	} {
