@@ -34,6 +34,9 @@ type Client struct {
 // the name, the domain or the registry of the domain is not usable. The caller must close the
 // Client.
 func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) {
+	if ctx == nil {
+		return nil, fmt.Errorf("dial group %s: %w", service, errNilContext)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("dial group %s: %w", service, err)
 	}
@@ -58,14 +61,12 @@ func Dial(ctx context.Context, service string, cfg DialConfig) (*Client, error) 
 	return &Client{c, f}, nil
 }
 
-// errNilClient is the error of the methods of a nil Client: the caller has ignored the error of
-// Dial.
-var errNilClient = &ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotSent,
-	Msg: "the *group.Client is nil; use the one that Dial returned, after a look at its error"}
-
 // Close ends the client. Calls in flight fail, with an outcome that says what is known of their
 // execution. Close blocks until the client's goroutines have ended. It may be called again.
 func (c *Client) Close() error {
+	if c == nil {
+		return errNilClient
+	}
 	return sys.JoinErrors(c.client.Close(), c.finder.close())
 }
 
@@ -112,6 +113,12 @@ type Connection struct {
 // error when ctx is done, after [DialConfig.Patience], after Close, or if the group is degraded
 // without a primary.
 func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
+	if c == nil {
+		return Connection{}, errNilClient
+	}
+	if ctx == nil {
+		return Connection{}, errNilContext
+	}
 	conn, err := c.client.WaitConnected(ctx)
 	if err != nil {
 		return Connection{}, err

@@ -529,3 +529,83 @@ func TestRunAlone(t *testing.T) {
 	}
 	nothingLeft(t, domain)
 }
+
+// TestShutdownEndsThePrimaryFirst shuts a group down while its primary executes a change that the
+// standbys must have before it is answered. They are told when the primary has drained, or was cut
+// off.
+func TestShutdownEndsThePrimaryFirst(t *testing.T) {
+	for _, stays := range []bool{false, true} {
+		t.Run(fmt.Sprint("primary stays: ", stays), func(t *testing.T) {
+			var events eventLog
+			cfg, b := barrierConfig(t, 3, &events)
+			cfg.Replication = &group.Replication{MinSync: 2, AckTimeout: time.Minute}
+			cfg.Grace = time.Minute
+			if stays {
+				cfg.Grace = 3 * time.Second
+			}
+			command := cfg.Command
+			cfg.Command = func(i int) *exec.Cmd {
+				cmd := command(i)
+				cmd.Env = append(cmd.Env, toldVar+"=1")
+				return cmd
+			}
+			var said lines
+			cfg.Stderr = &said
+			g := startGroup(t, cfg)
+			all := g.Replicas()
+			result := pause(t, dialList(t, cfg.Domain), 1, 0)
+			b.await(t, all[0].PID)
+			ended := make(chan error, 1)
+			go func() { ended <- g.Shutdown(context.Background()) }()
+			said.await(t, "told 0")
+			time.Sleep(200 * time.Millisecond) // time for the standbys to be told, wrongly
+			if now := said.String(); strings.Contains(now, "told 1") ||
+				strings.Contains(now, "told 2") {
+				t.Errorf("the standbys are told while the primary drains:\n%s", now)
+			}
+			if !stays {
+				for _, r := range all {
+					b.pass(t, r.PID)
+				}
+				if err := <-result; err != nil {
+					t.Errorf("the call in flight: %v", err)
+				}
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if now := said.String(); !strings.Contains(now, "told 1") ||
+				!strings.Contains(now, "told 2") {
+				t.Errorf("the standbys were not told:\n%s", now)
+			}
+		})
+	}
+}
+
+// lines collects the output of replicas.
+type lines struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+// await blocks until a text is among the output.
+func (l *lines) await(t *testing.T, text string) {
+	t.Helper()
+	for give := time.Now().Add(time.Minute); !strings.Contains(l.String(), text); {
+		if time.Sleep(time.Millisecond); time.Now().After(give) {
+			t.Fatalf("no %q in:\n%s", text, l)
+		}
+	}
+}

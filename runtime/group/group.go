@@ -27,6 +27,9 @@ type Group struct {
 // [Config.ReadyTimeout] limits the start only. The kernel kills the replicas when this process
 // dies, for whatever reason, unless [Config.Survive] is set.
 func Start(ctx context.Context, cfg Config) (*Group, error) {
+	if ctx == nil {
+		return nil, fmt.Errorf("start group %s: %w", cfg.Service, errNilContext)
+	}
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -96,6 +99,9 @@ func newSupervisor(ctx context.Context, cfg Config) (s *supervisor, err error) {
 
 // Status returns the present state of the group. It does not block.
 func (g *Group) Status() Status {
+	if g == nil || g.s == nil {
+		return Status{Primary: none}
+	}
 	s, _, _ := g.s.board.get()
 	s.OutputLost = g.s.out.lost.Load()
 	return s
@@ -118,6 +124,12 @@ func (g *Group) Primary() (r ReplicaStatus, ok bool) {
 // error, with the last status, when ctx is done or the group has ended. Wait calls cond with the
 // latest status after a change; it may skip a status that the next one has replaced already.
 func (g *Group) Wait(ctx context.Context, cond func(Status) bool) (Status, error) {
+	if err := g.usable(ctx); err != nil {
+		return g.Status(), err
+	}
+	if cond == nil {
+		return g.Status(), errNilCondition
+	}
 	return g.s.board.wait(ctx, cond)
 }
 
@@ -128,12 +140,17 @@ func (g *Group) WaitHealthy(ctx context.Context, after uint64) (Status, error) {
 	return g.Wait(ctx, func(s Status) bool { return s.Epoch > after && s.Healthy() })
 }
 
-// Shutdown ends the group. The primary gets SIGTERM first, and answers the calls that it has taken;
-// when it has ended, the standbys get SIGTERM. A replica that does not end within [Config.Grace]
-// gets SIGKILL, and all get it when ctx is done. Shutdown blocks until all replicas have ended and
-// the group's files are removed. The error reports replicas that could not be killed and files that
-// could not be removed. Shutdown may be called again.
+// Shutdown ends the group. The primary gets SIGTERM first, and answers the calls that it has taken.
+// It may need the standbys for that, so these get SIGTERM, all at once, when the primary has given
+// up its registration or is dead. A replica that does not end within [Config.Grace] of its SIGTERM
+// gets SIGKILL: Shutdown may take twice Config.Grace. When ctx is done, all replicas get SIGKILL.
+// Shutdown blocks until all replicas have ended and the group's files are removed. The error
+// reports replicas that could not be killed and files that could not be removed. Shutdown may be
+// called again.
 func (g *Group) Shutdown(ctx context.Context) error {
+	if err := g.usable(ctx); err != nil {
+		return err
+	}
 	g.s.do(func() { g.s.shutdown(errShutdown) })
 	select {
 	case <-g.s.done:
@@ -146,7 +163,12 @@ func (g *Group) Shutdown(ctx context.Context) error {
 
 // Done returns a channel that is closed when the group has ended: by [Group.Shutdown], by the end
 // of the context of Start, or by a failure that the group cannot survive.
-func (g *Group) Done() <-chan struct{} { return g.s.done }
+func (g *Group) Done() <-chan struct{} {
+	if g == nil || g.s == nil {
+		return ended
+	}
+	return g.s.done
+}
 
 // errShutdown is the cause of a group's end that nothing else has caused.
 var errShutdown = errors.New("Shutdown was called")

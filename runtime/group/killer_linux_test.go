@@ -300,7 +300,6 @@ func TestLongTrialHoldsOthersUpForAWhile(t *testing.T) {
 	result := make(chan error, 2)
 	arrive := func(pid int) (held []net.Conn) {
 		for len(held) < 2 {
-			b.SetDeadline(time.Now().Add(30 * time.Second))
 			b.await(t, pid)
 			held = append(held, b.arrived[pid])
 			delete(b.arrived, pid)

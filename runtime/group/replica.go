@@ -153,10 +153,15 @@ func (r *Replica) takePlace(place string) (err error) {
 func (r *Replica) leavePlace() error { return sys.JoinErrors(r.page.f.Close(), r.claim.Close()) }
 
 // Supervised reports whether a group supervises this process.
-func (r *Replica) Supervised() bool { return r.page != nil }
+func (r *Replica) Supervised() bool { return r != nil && r.page != nil }
 
 // Index returns the index of the replica in its group, or -1 without a group.
-func (r *Replica) Index() int { return r.index }
+func (r *Replica) Index() int {
+	if r == nil {
+		return none
+	}
+	return r.index
+}
 
 // Name returns the name of the replica in its group ("service.index"), or "" without a group.
 func (r *Replica) Name() string {
@@ -185,6 +190,9 @@ func (r *Replica) roleIn(now reign) (registry.Role, uint64) {
 // Epoch returns the epoch in which this replica is the primary, or 0 if it is not the primary. It
 // implements [ipc.Fence].
 func (r *Replica) Epoch() uint64 {
+	if r == nil {
+		return 0
+	}
 	role, epoch := r.Role()
 	if role != registry.RolePrimary || r.displaced.Load() {
 		return 0
@@ -195,6 +203,9 @@ func (r *Replica) Epoch() uint64 {
 // Admit returns an error unless this replica is the primary, and in the caller's epoch if epoch is
 // not 0. It implements [ipc.Fence].
 func (r *Replica) Admit(epoch uint64) error {
+	if r == nil {
+		return errNilReplica
+	}
 	if r.displaced.Load() {
 		return fmt.Errorf("%w: another process can have the place of this one", ipc.ErrDisplaced)
 	}
@@ -230,6 +241,9 @@ func (r *Replica) notPrimary(now reign) error {
 // [Replica.Close]. Announce returns an error if the replica is closed or was announced before, if
 // the name is taken, or if the services cannot be replicated.
 func (r *Replica) Announce(rec registry.Record) error {
+	if r == nil {
+		return fmt.Errorf("announce: %w", errNilReplica)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed.Load() || r.own != nil {
@@ -420,6 +434,9 @@ func (r *Replica) tell(role registry.Role, epoch uint64) {
 // Close removes the replica from the registry, and makes its fence refuse all calls. It blocks
 // until the goroutines of the replica have ended. It may be called again.
 func (r *Replica) Close() error {
+	if r == nil {
+		return errNilReplica
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed.Swap(true) {

@@ -84,6 +84,9 @@ func (r *Replica) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 	for _, s := range services {
 		opts = append(opts, s)
 	}
+	if r == nil {
+		return opts // and the fence admits nothing
+	}
 	if r.guard != nil {
 		opts = append(opts, ipc.WithGuard(r.guard))
 	}
@@ -93,6 +96,10 @@ func (r *Replica) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 	}
 	kept.services = services
 	for _, s := range services {
+		if s == nil {
+			kept.invalid = errNilService
+			break
+		}
 		kept.invalid = sys.JoinErrors(kept.invalid, s.Applicable())
 	}
 	return append(opts, ipc.WithServerInterceptor(kept.intercept))

@@ -16,6 +16,9 @@ import (
 // ends.
 func (g *Group) Failover(ctx context.Context) (Status, error) {
 	before := g.Status()
+	if err := g.usable(ctx); err != nil {
+		return before, fmt.Errorf("failover: %w", err)
+	}
 	if before.Primary == none || before.Alive() < 2 {
 		return before, fmt.Errorf("failover of group %s: it needs a primary and a standby",
 			g.s.cfg.Service)
@@ -54,6 +57,12 @@ func (s *supervisor) spareable(r *managedReplica) bool {
 // use the command that Roll has left. Roll blocks until all is done, ctx is done, or the group
 // ends.
 func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) error {
+	if err := g.usable(ctx); err != nil {
+		return fmt.Errorf("roll: %w", err)
+	}
+	if command == nil {
+		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, errNilCommand)
+	}
 	status, err := g.WaitHealthy(ctx, 0)
 	if err != nil {
 		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, err)

@@ -49,6 +49,12 @@ type RunConfig struct {
 // as when all processes of a service are stopped at once. It then stays until its supervisor tells
 // it to end, too, or until the grace has passed, because a draining primary may need it to answer.
 func Run(ctx context.Context, cfg RunConfig, services ...*ipc.Service) (err error) {
+	if ctx == nil {
+		return fmt.Errorf("run a replica: %w", errNilContext)
+	}
+	if slices.Contains(services, nil) {
+		return fmt.Errorf("run a replica: %w", errNilService)
+	}
 	orders := sys.AwaitOrders()
 	defer orders.Stop()
 

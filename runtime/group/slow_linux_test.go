@@ -134,6 +134,7 @@ func barrierConfig(t *testing.T, replicas int, events *eventLog) (group.Config, 
 // await blocks until a process is at the barrier.
 func (b *barrier) await(t *testing.T, pid int) {
 	t.Helper()
+	b.SetDeadline(time.Now().Add(time.Minute))
 	for b.arrived[pid] == nil {
 		c, err := b.Accept()
 		if err != nil {

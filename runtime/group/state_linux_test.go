@@ -10,10 +10,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -184,8 +186,19 @@ func (l *list) service() *ipc.Service {
 		ipc.Handle(methodKill, kill), ipc.Handle(methodKillOnce, kill))
 }
 
+// toldVar makes a replica of the list say when it is told to end.
+const toldVar = "GROUP_TEST_TOLD"
+
 // childList is a replica of the list, until SIGTERM.
 func childList(args []string) error {
+	if os.Getenv(toldVar) != "" {
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGTERM)
+		go func() {
+			<-told
+			fmt.Fprintln(os.Stderr, "told", args[0])
+		}()
+	}
 	l := &list{}
 	if len(args) > 1 {
 		n, _ := strconv.Atoi(args[1])
