@@ -250,7 +250,7 @@ func (s *supervisor) moveReplicas() {
 			}
 			// Errors are in the group's events. After one, the group must be healthy before the
 			// next replica ends: that may be the only one with the state.
-			if g.exchange(s.ctx, index, s.commandOf(index)) != nil {
+			if g.exchange(s.ctx, index, s.commandOf(index), anyFailure) != nil {
 				_, _ = g.WaitHealthy(s.ctx, 0)
 				break
 			}

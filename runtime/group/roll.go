@@ -52,10 +52,11 @@ func (s *supervisor) spareable(r *managedReplica) bool {
 
 // Roll replaces the processes of all replicas, one after the other, by processes of another
 // command, standbys first, without a failed call. If a new process does not become ready, the
-// replicas replaced so far get back the command that they had, and Roll returns the failure once
-// the group is healthy again. An adopted replica counts as one of [Config.Command]. Later restarts
-// use the command that Roll has left. Roll blocks until all is done, ctx is done, or the group
-// ends.
+// replicas replaced so far get back the command that they had, again one after the other and
+// without a failed call, and Roll returns the failure once the group is healthy again. An adopted
+// replica counts as one of [Config.Command]. Later restarts use the command that Roll has left.
+// Roll blocks until all is done, ctx is done, or the group ends. Rolls are carried out one after
+// the other: Roll first blocks until an earlier one has returned.
 func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) error {
 	if err := g.usable(ctx); err != nil {
 		return fmt.Errorf("roll: %w", err)
@@ -63,14 +64,20 @@ func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) err
 	if command == nil {
 		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, errNilCommand)
 	}
+	select {
+	case g.s.rolling <- struct{}{}:
+		defer func() { <-g.s.rolling }()
+	case <-ctx.Done(): // WaitHealthy returns why
+	case <-g.s.done:
+	}
 	status, err := g.WaitHealthy(ctx, 0)
 	if err != nil {
 		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, err)
 	}
 	former := make(map[int]func(int) *exec.Cmd)
 	for _, index := range standbysFirst(status) {
-		g.s.ask(func() { former[index] = g.s.replicas[index].command })
-		if err = g.exchange(ctx, index, command); err != nil {
+		former[index] = g.s.commandOf(index)
+		if err = g.exchange(ctx, index, command, anyFailure); err != nil {
 			break
 		}
 	}
@@ -85,30 +92,30 @@ func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) err
 		g.s.cfg.Service, err)
 }
 
-// goBack gives replicas the commands that they had, and waits until the group is healthy with them.
+// goBack gives replicas the commands that they had, one after the other, and waits until the group
+// is healthy with them. It begins with a replica that does not work, for others may be the only
+// ones with the state, and ends with the primary.
 func (g *Group) goBack(ctx context.Context, former map[int]func(int) *exec.Cmd) error {
-	pids := make(map[int]int)
-	for index, command := range former {
-		g.s.ask(func() { pids[index] = g.s.replace(g.s.replicas[index], command) })
-	}
-	var failure error
-	_, err := g.Wait(ctx, func(s Status) bool {
-		for index, pid := range pids {
-			now := s.Replicas[index]
-			if pid != 0 && now.PID == pid {
-				return false
-			}
-			if errors.Is(now.Err, ErrIncompatible) {
-				failure = now.Err
-				return true
-			}
+	for len(former) > 0 {
+		index := nextBack(g.Status(), former)
+		if err := g.exchange(ctx, index, former[index], incompatible); err != nil {
+			return err
 		}
-		return s.Healthy()
-	})
-	if err != nil {
-		return err
+		delete(former, index)
 	}
-	return failure
+	return nil
+}
+
+// nextBack returns the replica of those in former that is the next to go back.
+func nextBack(s Status, former map[int]func(int) *exec.Cmd) (next int) {
+	order := standbysFirst(s)
+	order = append(slices.DeleteFunc(slices.Clone(order), func(i int) bool {
+		return i == none || s.Replicas[i].Ready
+	}), order...)
+	return order[slices.IndexFunc(order, func(i int) bool {
+		_, ok := former[i]
+		return ok
+	})]
 }
 
 func standbysFirst(s Status) (indexes []int) {
@@ -120,8 +127,11 @@ func standbysFirst(s Status) (indexes []int) {
 	return append(indexes, s.Primary)
 }
 
-// exchange has one replica replaced, and waits until the group is healthy with the new process.
-func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec.Cmd) error {
+// exchange has one replica replaced, and waits until the group is healthy with the new process. It
+// returns the failure of a process in the place of the replica if final holds for it; after another
+// one it waits for the next process.
+func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec.Cmd,
+	final func(failure error) bool) error {
 	// Another order, as of Failover, may have left this replica the only one with the state.
 	var pid int
 	_, err := g.Wait(ctx, func(s Status) (ordered bool) {
@@ -142,14 +152,21 @@ func (g *Group) exchange(ctx context.Context, index int, command func(int) *exec
 		if pid != 0 && now.PID == pid {
 			return false
 		}
-		failure = now.Err
-		return failure != nil || s.Healthy()
+		if now.Err != nil && final(now.Err) {
+			failure = now.Err
+			return true
+		}
+		return s.Healthy()
 	})
 	if err != nil {
 		return err
 	}
 	return failure
 }
+
+func anyFailure(error) bool { return true }
+
+func incompatible(failure error) bool { return errors.Is(failure, ErrIncompatible) }
 
 // replace makes the process of a replica end in order, and the next one start. It returns the pid
 // of the former. A process that is being started is replaced after its start. A replica that has no

@@ -69,6 +69,64 @@ func TestPlannedSuccessionKeepsTheState(t *testing.T) {
 	}
 }
 
+// TestRollsThatFailKeepTheState rolls to a command that fails, once as a standby and once as the
+// last replica, when all others have been replaced. Both rolls are made twice at once, beside
+// failovers. The group goes back without a failed call and without a loss.
+func TestRollsThatFailKeepTheState(t *testing.T) {
+	cfg := listConfig(newDomain(t), 3)
+	cfg.Stderr = new(strings.Builder)
+	cfg.Replication.AckTimeout = time.Minute // the machine may be busy
+	cfg.Restart = group.Restart{Delay: time.Millisecond, Intensity: 1 << 20}
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	var done atomic.Int64
+	loaders, stop := load(t, cfg.Domain, 2, &done)
+	for range 2 {
+		var orders sync.WaitGroup
+		for range 2 {
+			last := g.Status().Primary
+			orders.Go(func() {
+				rollTo(t, g, func(i int) bool { return i != last })
+			})
+			orders.Go(func() {
+				rollTo(t, g, func(int) bool { return false })
+			})
+		}
+		orders.Go(func() {
+			if _, err := g.Failover(t.Context()); err != nil {
+				t.Logf("failover: %v", err) // another order may have left it no standby in sync
+			}
+		})
+		orders.Wait()
+	}
+	stop()
+	all := readAll(t, dialList(t, cfg.Domain))
+	checkNoneFailed(t, loaders)
+	checkOracle(t, loaders, all)
+	checkLinearizable(t, loaders, all)
+	if events.has(group.StateLost) {
+		t.Errorf("events:\n%v", &events)
+	}
+	if s := g.Status(); !s.Healthy() {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// rollTo rolls to a command that works for the replicas for which works holds, and expects that the
+// roll fails.
+func rollTo(t *testing.T, g *group.Group, works func(i int) bool) {
+	err := g.Roll(t.Context(), func(i int) *exec.Cmd {
+		if works(i) {
+			return childCommand("list", fmt.Sprint(i))
+		}
+		return childCommand("exit", "1")
+	})
+	if err == nil || !strings.Contains(err.Error(), "every replica runs the former command") {
+		t.Errorf("a roll to a command that fails: %v", err)
+	}
+}
+
 // TestAdoptedReplicasKeepTheState shows that replicas continue to replicate without a supervisor,
 // and that the next supervisor finds out which replicas may be promoted, even if the primary died
 // while there was no supervisor.

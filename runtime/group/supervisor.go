@@ -33,7 +33,8 @@ type supervisor struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	helpers sync.WaitGroup
-	release func() bool // detaches the group from Start's context
+	release func() bool   // detaches the group from Start's context
+	rolling chan struct{} // of capacity 1; full during a Roll
 	// syncWatch reports changes of the replicas' words; nil unless the group replicates.
 	syncWatch *sys.DirWatch
 	survivors []*joinedProcess // to adopt
@@ -106,6 +107,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 		oomKills: sys.OOMKills(), board: newBoard(), inbox: make(chan func()),
 		done: make(chan struct{}), ctx: ctx, cancel: cancel,
 		up: make(chan struct{}), reign: p.reign(), channels: make(map[string]bool),
+		rolling: make(chan struct{}, 1),
 	}
 	for i := range cfg.Replicas {
 		s.replicas = append(s.replicas,
