@@ -24,6 +24,10 @@ type Protocol struct {
 	// see docs/protocol.md for its grammar. It decides whether two versions
 	// are compatible, and names the first difference when they are not.
 	Schema string
+	// Definition is the binary schema (.bfbs) of the protocols of a package, for tools that show,
+	// read and write messages without the schema; it may be empty. It has what a description has
+	// not: comments, attributes, file identifiers. It has no part in the comparison of versions.
+	Definition string
 }
 
 // A MethodInfo describes a method without its types. It must not be changed.

@@ -25,6 +25,7 @@ var AudioControlProtocol = &ipc.Protocol{
 	Name:        "audio.AudioControl",
 	Fingerprint: 0x7c2b8a02a779937e,
 	Schema:      audioControlSchema,
+	Definition:  controlMsgDefinition,
 }
 
 const audioControlSchema = `service audio.AudioControl

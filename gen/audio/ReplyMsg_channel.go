@@ -15,6 +15,7 @@ var ReplyMsgProtocol = &ipc.Protocol{
 	Name:        "audio.ReplyMsg",
 	Fingerprint: 0xe30d1deed9b35061,
 	Schema:      replyMsgSchema,
+	Definition:  controlMsgDefinition,
 }
 
 const replyMsgSchema = `envelope audio.ReplyMsg

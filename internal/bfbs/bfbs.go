@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/diag"
@@ -63,7 +64,7 @@ type reader struct {
 	enumList   []*schema.Enum
 
 	lostStrings []string // the fields that are strings with a default
-	emptyList   bool     // a list of attributes is present and empty
+	complete    bool     // a list of attributes shows that no built-in ones were left out
 }
 
 // errorf reports that the schema breaks a rule of the language.
@@ -256,7 +257,7 @@ func (r *reader) attributes(t table, slot int) schema.Attributes {
 	var list schema.Attributes
 	kvs := t.tables(slot)
 	if len(kvs) == 0 && t.field(slot) != 0 {
-		r.emptyList = true
+		r.complete = true
 	}
 	for _, kv := range kvs {
 		a := schema.Attribute{Name: kv.string(keyValueKey),
@@ -272,6 +273,24 @@ func (r *reader) attributes(t table, slot int) schema.Attributes {
 	return slices.CompactFunc(list, func(a, b schema.Attribute) bool { return a.Name == b.Name })
 }
 
+// exact takes an attribute of [WriteExact] out of a list, and returns its value.
+func (r *reader) exact(list *schema.Attributes, name, owner string) (value string, ok bool) {
+	text, ok := list.Lookup(name)
+	if !ok {
+		return "", false
+	}
+	r.complete = true
+	*list = slices.DeleteFunc(*list, func(a schema.Attribute) bool { return a.Name == name })
+	if len(*list) == 0 {
+		*list = nil
+	}
+	value, err := strconv.Unquote(text)
+	if err != nil {
+		r.errorf("%s: the attribute %s is not quoted text: %q", owner, name, text)
+	}
+	return value, err == nil
+}
+
 func (r *reader) declareObject(t table) *schema.Object {
 	full := t.string(objectName)
 	o := &schema.Object{
@@ -281,6 +300,9 @@ func (r *reader) declareObject(t table) *schema.Object {
 	}
 	o.Namespace, o.Name = r.split(full)
 	o.OriginalOrder = o.Attributes.Has("original_order")
+	if ident, ok := r.exact(&o.Attributes, attrIdentifier, full); ok {
+		r.declareIdentifier(o, ident)
+	}
 	if o.IsStruct {
 		o.Size, o.Align = int(t.i32(objectByteSize, 0)), int(t.i32(objectMinAlign, 0))
 	}
@@ -289,6 +311,19 @@ func (r *reader) declareObject(t table) *schema.Object {
 	r.objectList = append(r.objectList, o)
 	r.schema.Objects = append(r.schema.Objects, o)
 	return o
+}
+
+// declareIdentifier makes o the root type of its file.
+func (r *reader) declareIdentifier(o *schema.Object, ident string) {
+	switch {
+	case o.IsStruct || len(ident) != 4:
+		r.errorf("%s cannot have the file identifier %q", o.FullName(), ident)
+	case o.File.RootType != nil:
+		r.errorf("%s and %s are both the root type of %s", o.File.RootType.FullName(),
+			o.FullName(), o.File.Name)
+	default:
+		o.File.RootType, o.File.Identifier = o, ident
+	}
 }
 
 func (r *reader) declareEnum(t table) *schema.Enum {

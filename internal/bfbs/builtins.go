@@ -21,7 +21,7 @@ import (
 func (r *reader) restoreBuiltins() {
 	// Write leaves an empty list of attributes in a schema without built-in attributes. flatc never
 	// does.
-	complete := r.emptyList || hasBuiltins(r.schema)
+	complete := r.complete || hasBuiltins(r.schema)
 	dropped := r.restoreEvident()
 	complete = complete && !dropped
 	flags := r.certainFlags(complete)

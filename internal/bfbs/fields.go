@@ -96,6 +96,11 @@ func (r *reader) readField(o *schema.Object, t table) *schema.Field {
 // readDefault reads the presence of a field, and the value of an absent one.
 func (r *reader) readDefault(o *schema.Object, f *schema.Field, t table) {
 	optional := t.bool(fieldOptional)
+	text, exact := r.exact(&f.Attributes, attrDefault, o.FullName()+"."+f.Name)
+	if exact && (f.Type.Base != schema.String || o.IsStruct || f.Required) {
+		r.fail(o, f, "it cannot have the default %q", text)
+		return
+	}
 	switch b := f.Type.Base; {
 	case o.IsStruct || f.IsTag:
 	case b.IsInteger():
@@ -111,6 +116,8 @@ func (r *reader) readDefault(o *schema.Object, f *schema.Field, t table) {
 		f.Default.Set = math.Float64bits(f.Default.Float) != 0
 	case b == schema.Vector:
 		f.Default.Set = !optional && !f.Required
+	case exact:
+		f.Default.Set, f.Default.Str = true, text
 	case b == schema.String && !optional && !f.Required:
 		r.lostStrings = append(r.lostStrings, o.FullName()+"."+f.Name)
 		f.Default.Set = true

@@ -25,6 +25,22 @@ func Write(s *schema.Schema, name func(*schema.File) string, diags *diag.List) [
 	return w.write()
 }
 
+// WriteExact encodes a schema as Write does, and loses nothing: what the format has no place for is
+// in attributes with names that no schema can have. [Read] restores it, and other readers see
+// attributes that they do not know. Equal strings are written once. The last file of the schema is
+// its root, and includes all others, which include nothing.
+func WriteExact(s *schema.Schema, name func(*schema.File) string) []byte {
+	w := newWriter(s)
+	w.name, w.exact = name, true
+	return w.write()
+}
+
+// The attributes of WriteExact. The attributes of a schema are names.
+const (
+	attrDefault    = "=default"         // of a field: the default of a string, quoted
+	attrIdentifier = "=file_identifier" // of a table: it is its file's root_type, with that one
+)
+
 // warnOfStrings warns that the defaults of strings are lost, at the first of them. An empty default
 // is not lost, because a binary schema holds that there is a default.
 func warnOfStrings(s *schema.Schema, diags *diag.List) {
@@ -75,6 +91,8 @@ type writer struct {
 	objects  map[*schema.Object]flatbuffers.UOffsetT
 	types    map[typeKey]flatbuffers.UOffsetT // equal types are written once
 	features uint64
+	// exact is set by WriteExact.
+	exact bool
 	// dropBuiltins omits built-in attributes, as flatc does by default.
 	dropBuiltins bool
 	// markComplete is set if the schema has no built-in attribute. The first list of attributes is
@@ -111,7 +129,7 @@ func (w *writer) write() []byte {
 		files = append(files, w.file(f))
 	}
 	objectsAt, enumsAt := w.vector(objects), w.vector(enums)
-	ident, ext := w.b.CreateString(s.FileIdentifier), w.b.CreateString(s.FileExtension)
+	ident, ext := w.string(s.FileIdentifier), w.string(s.FileExtension)
 	servicesAt, filesAt := w.vector(services), w.vector(files)
 
 	w.b.StartObject(schemaSlots)
@@ -151,10 +169,18 @@ func (w *writer) optionalVector(elems offsets) flatbuffers.UOffsetT {
 	return w.vector(elems)
 }
 
+// string writes a string.
+func (w *writer) string(s string) flatbuffers.UOffsetT {
+	if w.exact {
+		return w.b.CreateSharedString(s)
+	}
+	return w.b.CreateString(s)
+}
+
 func (w *writer) doc(lines []string) flatbuffers.UOffsetT {
 	var at offsets
 	for _, line := range lines {
-		at = append(at, w.b.CreateString(line))
+		at = append(at, w.string(line))
 	}
 	return w.optionalVector(at)
 }
@@ -167,12 +193,12 @@ func (w *writer) attributes(list schema.Attributes) flatbuffers.UOffsetT {
 		if w.dropBuiltins && schema.IsBuiltin(a.Name) {
 			continue
 		}
-		key := w.b.CreateString(a.Name)
+		key := w.string(a.Name)
 		text := a.Value
 		if a.Bare {
 			text = "0"
 		}
-		value := w.b.CreateString(text)
+		value := w.string(text)
 		w.b.StartObject(keyValueSlots)
 		w.offset(keyValueKey, key)
 		w.offset(keyValueValue, value)
@@ -190,9 +216,20 @@ func (w *writer) fileName(f *schema.File) flatbuffers.UOffsetT {
 	return w.b.CreateSharedString(w.name(f))
 }
 
+// includes returns the files that a file includes.
+func (w *writer) includes(f *schema.File) []*schema.File {
+	if !w.exact {
+		return slices.Clone(f.Includes)
+	}
+	if others := len(w.schema.Files) - 1; f == w.schema.Files[others] {
+		return slices.Clone(w.schema.Files[:others])
+	}
+	return nil
+}
+
 func (w *writer) file(f *schema.File) flatbuffers.UOffsetT {
 	var includes offsets
-	sorted := slices.Clone(f.Includes)
+	sorted := w.includes(f)
 	slices.SortFunc(sorted, func(a, b *schema.File) int {
 		return strings.Compare(w.name(a), w.name(b))
 	})
@@ -250,8 +287,12 @@ func (w *writer) object(o *schema.Object) flatbuffers.UOffsetT {
 	for _, f := range byName {
 		fields = append(fields, w.field(o, f, union[f]))
 	}
-	name, fieldsAt := w.b.CreateString(o.FullName()), w.vector(fields)
-	attrs, doc, file := w.attributes(o.Attributes), w.doc(o.Doc), w.fileName(o.File)
+	attributes := o.Attributes
+	if w.exact && o.File.RootType == o && o.File.Identifier != "" {
+		attributes = with(attributes, attrIdentifier, strconv.Quote(o.File.Identifier))
+	}
+	name, fieldsAt := w.string(o.FullName()), w.vector(fields)
+	attrs, doc, file := w.attributes(attributes), w.doc(o.Doc), w.fileName(o.File)
 	w.b.StartObject(objectSlots)
 	w.offset(objectName, name)
 	w.offset(objectFields, fieldsAt)
@@ -264,14 +305,22 @@ func (w *writer) object(o *schema.Object) flatbuffers.UOffsetT {
 	return w.b.EndObject()
 }
 
+// with returns a list with one more attribute, which comes first in order.
+func with(list schema.Attributes, name, value string) schema.Attributes {
+	return append(schema.Attributes{{Name: name, Value: value}}, list...)
+}
+
 // field writes a field. union is the union whose tag f is, or nil.
 func (w *writer) field(o *schema.Object, f, union *schema.Field) flatbuffers.UOffsetT {
 	attributes := f.Attributes
 	if union != nil && union.Attributes.Has("id") {
 		attributes = schema.Attributes{{Name: "id", Value: strconv.Itoa(f.ID)}}
 	}
+	if w.exact && f.Type.Base == schema.String && f.Default.Set {
+		attributes = with(attributes, attrDefault, strconv.Quote(f.Default.Str))
+	}
 	w.noteFeatures(f)
-	name, typ := w.b.CreateString(f.Name), w.typ(f.Type)
+	name, typ := w.string(f.Name), w.typ(f.Type)
 	attrs, doc := w.attributes(attributes), w.doc(f.Doc)
 	w.b.StartObject(fieldSlots)
 	w.offset(fieldName, name)
@@ -332,7 +381,7 @@ func (w *writer) enum(e *schema.Enum) flatbuffers.UOffsetT {
 	for _, v := range e.Values {
 		values = append(values, w.enumVal(v))
 	}
-	name, valuesAt := w.b.CreateString(e.FullName()), w.vector(values)
+	name, valuesAt := w.string(e.FullName()), w.vector(values)
 	typ := w.typ(schema.Type{Base: e.Underlying, Enum: e})
 	attrs, doc, file := w.attributes(e.Attributes), w.doc(e.Doc), w.fileName(e.File)
 	w.b.StartObject(enumSlots)
@@ -347,7 +396,7 @@ func (w *writer) enum(e *schema.Enum) flatbuffers.UOffsetT {
 }
 
 func (w *writer) enumVal(v *schema.EnumVal) flatbuffers.UOffsetT {
-	name, typ := w.b.CreateString(v.Name), w.typ(v.Type)
+	name, typ := w.string(v.Name), w.typ(v.Type)
 	attrs, doc := w.attributes(v.Attributes), w.doc(v.Doc)
 	w.b.StartObject(enumValSlots)
 	w.offset(enumValName, name)
@@ -361,7 +410,7 @@ func (w *writer) enumVal(v *schema.EnumVal) flatbuffers.UOffsetT {
 func (w *writer) service(s *schema.Service) flatbuffers.UOffsetT {
 	var calls offsets
 	for _, m := range s.Methods {
-		name, attrs, doc := w.b.CreateString(m.Name), w.attributes(m.Attributes), w.doc(m.Doc)
+		name, attrs, doc := w.string(m.Name), w.attributes(m.Attributes), w.doc(m.Doc)
 		w.b.StartObject(callSlots)
 		w.offset(callName, name)
 		w.offset(callRequest, w.objects[m.Request])
@@ -370,7 +419,7 @@ func (w *writer) service(s *schema.Service) flatbuffers.UOffsetT {
 		w.offset(callDoc, doc)
 		calls = append(calls, w.b.EndObject())
 	}
-	name, callsAt := w.b.CreateString(s.FullName()), w.vector(calls)
+	name, callsAt := w.string(s.FullName()), w.vector(calls)
 	attrs, doc, file := w.attributes(s.Attributes), w.doc(s.Doc), w.fileName(s.File)
 	w.b.StartObject(serviceSlots)
 	w.offset(serviceName, name)

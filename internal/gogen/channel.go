@@ -80,6 +80,7 @@ func (p *plan) nameChannels(part *part) {
 	}
 	p.planStreams(part)
 	p.planGRPC(part)
+	p.planDefinitions(part)
 	p.diags = reports
 }
 

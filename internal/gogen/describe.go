@@ -7,22 +7,36 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// A Service is an rpc_service as the code generated for it identifies itself to the peer, for tools
-// that call it without that code.
-type Service struct {
+// A Protocol is a service, an envelope or a stream as the code generated for it identifies itself
+// to the peer, for tools that talk to the peer without that code.
+type Protocol struct {
 	Name        string // with its namespace
 	Fingerprint uint64
 	Description string // the canonical text
-	Methods     []Method
+
+	Service *schema.Service // nil for another kind of protocol
+	Methods []Method        // of a service
+
+	Envelope *schema.Object // nil for another kind of protocol
+	Messages []Message      // of an envelope
+
+	Block *schema.Object // the struct of a stream; nil for another kind of protocol
 }
 
-// A Method is a call of a [Service].
+// A Method is a call of a service.
 type Method struct {
 	Decl           *schema.Method
 	ID             uint32 // on the wire
 	ReadOnly       bool
 	Timeout        time.Duration // of a call; 0 for none
 	Request, Reply Form
+}
+
+// A Message is a member of an envelope, which is sent one way.
+type Message struct {
+	Decl *schema.EnumVal
+	ID   uint32 // on the wire
+	Form Form
 }
 
 // A Form is the way in which a message travels: as the root of its buffer, or as a member of the
@@ -34,26 +48,44 @@ type Form struct {
 	Seq     string         // the envelope's field for the number of the message; may be empty
 }
 
-// Services returns the services of a schema, in its order. Methods that the generated code leaves
-// out are left out here. It reports to diags what the generator reports of services.
-func Services(s *schema.Schema, diags *diag.List) []Service {
+// Protocols returns the services, envelopes and streams of a schema, each kind in the order of the
+// schema. Methods that the generated code leaves out are left out here. It reports to diags what
+// the generator reports of them.
+func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 	p := newPlan(s, Options{All: true}, diags)
-	all := make([]Service, len(p.services))
-	for i, s := range p.services {
-		text := describeService(s)
-		all[i] = Service{Name: fullName(s.decl.Namespace, s.decl.Name), Description: text,
-			Fingerprint: fingerprint(text)}
+	for _, s := range p.services {
+		service := protocolOf(s.decl.FullName(), describeService(s))
+		service.Service = s.decl
 		for _, m := range s.methods {
 			timeout, _ := timeoutOf(m.decl) // an error of it was reported
-			all[i].Methods = append(all[i].Methods, Method{Decl: m.decl,
-				ID:       wireID(all[i].Name, m.decl.Name),
+			service.Methods = append(service.Methods, Method{Decl: m.decl,
+				ID:       wireID(service.Name, m.decl.Name),
 				ReadOnly: m.decl.Attributes.Has(schema.AttrReadOnly),
 				Timeout:  timeout,
 				Request:  formOf(s.request, m.request, m.decl.Request),
 				Reply:    formOf(s.reply, m.reply, m.decl.Reply)})
 		}
+		all = append(all, service)
+	}
+	for _, e := range p.envelopes {
+		envelope := protocolOf(e.table.FullName(), describeEnvelope(e))
+		envelope.Envelope = e.table
+		for _, m := range e.members {
+			envelope.Messages = append(envelope.Messages, Message{Decl: m.val,
+				ID: wireID(envelope.Name, m.val.Name), Form: formOf(e, m, nil)})
+		}
+		all = append(all, envelope)
+	}
+	for _, s := range p.streams {
+		stream := protocolOf(s.header.FullName(), describeStream(s))
+		stream.Block = s.header
+		all = append(all, stream)
 	}
 	return all
+}
+
+func protocolOf(name, description string) Protocol {
+	return Protocol{Name: name, Fingerprint: fingerprint(description), Description: description}
 }
 
 func formOf(e *envelope, m *member, message *schema.Object) Form {

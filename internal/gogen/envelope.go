@@ -11,7 +11,8 @@ import (
 // each member of its union.
 func (f *file) envelope(e *envelope) {
 	full := fullName(e.table.Namespace, e.table.Name)
-	f.protocol(e.protocol, e.schema, full, describeEnvelope(e))
+	d := f.plan.definitionOf(e.table.Namespace, e.table.File)
+	f.protocol(e.protocol, e.schema, full, describeEnvelope(e), d)
 	f.sender(e, full)
 	f.handler(e, full)
 	for _, c := range e.codecs {
@@ -20,6 +21,7 @@ func (f *file) envelope(e *envelope) {
 	for _, m := range e.members {
 		f.messageInfo(e, m, full)
 	}
+	f.definition(e, d)
 }
 
 // isText reports whether a member is a string, which users pass by value.

@@ -47,6 +47,8 @@ type plan struct {
 	grpc       []*grpcService
 	codecs     map[codecKey]*codec
 
+	definitions map[definitionKey]*definition
+
 	reached   map[*schema.File]map[*schema.File]bool // cache of reach
 	renderers sync.Pool                              // of *renderer
 }
@@ -68,6 +70,8 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 
 		envelopeOf: make(map[*schema.Object]*envelope),
 		codecs:     make(map[codecKey]*codec),
+
+		definitions: make(map[definitionKey]*definition),
 	}
 	p.findEnvelopes()
 	for _, part := range p.parts() {

@@ -169,7 +169,8 @@ var documented = []string{
 
 // TestRandomSchemas generates random schemas, in one run and in a run for each of
 // their files. What is not refused for a documented reason compiles, and passes
-// the check of go vet that looks at methods.
+// the check of go vet that looks at methods. The text of each protocol follows from
+// its definition.
 func TestRandomSchemas(t *testing.T) {
 	n, _ := strconv.ParseUint(os.Getenv("GOGEN_SCHEMAS"), 10, 64)
 	if n == 0 {
@@ -208,6 +209,9 @@ func TestRandomSchemas(t *testing.T) {
 					checked.Add(1)
 					if err = c.check(opts.ImportPath, out); err == nil && seed%10 == 0 {
 						err = formatted(out)
+					}
+					if err == nil {
+						err = checkDefinitions(out)
 					}
 				}
 				if err != nil {

@@ -11,19 +11,24 @@ import (
 )
 
 // protocol writes the variable that identifies a service or an envelope to the peer.
-func (f *file) protocol(name, schema, fullName, description string) {
+func (f *file) protocol(name, schema, fullName, description string, d *definition) {
 	f.decl(name+" identifies "+fullName+" to the peer.",
-		jen.Var().Id(name).Op("=").Op("&").Add(f.protocolOf(schema, fullName, description)))
+		jen.Var().Id(name).Op("=").Op("&").Add(f.protocolOf(schema, fullName, description, d)))
 	f.decl("", jen.Const().Id(schema).Op("=").Add(text(description)))
 }
 
-// protocolOf returns the ipc.Protocol with the description that the constant schema holds.
-func (f *file) protocolOf(schema, fullName, description string) *jen.Statement {
-	return composite(ipc("Protocol"),
+// protocolOf returns the ipc.Protocol with the description that the constant schema holds, and with
+// a definition, which may be nil.
+func (f *file) protocolOf(schema, fullName, description string, d *definition) *jen.Statement {
+	values := []jen.Code{
 		value("Name", jen.Lit(fullName)),
 		value("Fingerprint", hex(fmt.Sprintf("%016x", fingerprint(description)))),
 		value("Schema", jen.Id(schema)),
-	)
+	}
+	if d != nil {
+		values = append(values, value("Definition", jen.Id(d.name)))
+	}
+	return composite(ipc("Protocol"), values...)
 }
 
 // service writes the interface, the client and the server of an rpc_service.
@@ -41,7 +46,8 @@ func (f *file) service(s *service) {
 			g.Add(commented(docLines(m.decl.Doc), f.signature(m, ctx(), local("req"))))
 		}
 	}))
-	f.protocol(s.protocol, s.schema, full, describeService(s))
+	d := f.plan.definitionOf(s.decl.Namespace, s.decl.File)
+	f.protocol(s.protocol, s.schema, full, describeService(s), d)
 	f.client(s)
 	f.server(s)
 	f.inPlace(s)
@@ -51,6 +57,7 @@ func (f *file) service(s *service) {
 	for _, m := range s.methods {
 		f.methodInfo(s, m)
 	}
+	f.definition(s, d)
 }
 
 // signature returns the name, the parameters and the results of a method. ctx and req are its

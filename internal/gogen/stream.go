@@ -44,12 +44,15 @@ func describeStream(s *stream) string {
 func (f *file) stream(s *stream) {
 	full := fullName(s.header.Namespace, s.header.Name)
 	description := describeStream(s)
+	d := f.plan.definitionOf(s.header.Namespace, s.header.File)
 	f.decl(s.info+" identifies streams of "+full+" to the peer.",
 		jen.Var().Id(s.info).Op("=").Op("&").Add(composite(ipc("StreamInfo"),
-			value("Protocol", jen.Op("&").Add(f.protocolOf(s.schema, full, description))),
+			value("Protocol", jen.Op("&").Add(f.protocolOf(s.schema, full, description, d))),
 			value("HeaderSize", jen.Lit(s.header.Size)),
 		)))
 	f.decl("", jen.Const().Id(s.schema).Op("=").Add(text(description)))
+
+	f.definition(s, d)
 
 	header := local("header").Add(ptr(f.objectType(s.header)))
 	payload := local("payload").Index().Byte()

@@ -13,13 +13,12 @@ import (
 
 // A Schema has the types of a binary schema. It does not change after [Load].
 type Schema struct {
-	types      map[*schema.Object]*Type
-	tables     map[string]*Type
-	enums      map[string]*schema.Enum
-	values     map[*schema.Enum]map[string]*schema.EnumVal
-	members    map[*schema.Enum]map[uint64]*schema.EnumVal // of unions, by their tags
-	root       *Type
-	identifier string
+	types   map[*schema.Object]*Type
+	tables  map[string]*Type
+	enums   map[string]*schema.Enum
+	values  map[*schema.Enum]map[string]*schema.EnumVal
+	members map[*schema.Enum]map[uint64]*schema.EnumVal // of unions, by their tags
+	root    *Type
 }
 
 // A Type is a table of a [Schema].
@@ -44,12 +43,11 @@ func Load(data []byte) (*Schema, error) {
 		return nil, fmt.Errorf("fbjson: %w", diags.Err())
 	}
 	s := &Schema{
-		types:      make(map[*schema.Object]*Type, len(model.Objects)),
-		tables:     make(map[string]*Type, len(model.Objects)),
-		enums:      make(map[string]*schema.Enum, len(model.Enums)),
-		values:     make(map[*schema.Enum]map[string]*schema.EnumVal, len(model.Enums)),
-		members:    make(map[*schema.Enum]map[uint64]*schema.EnumVal),
-		identifier: model.FileIdentifier,
+		types:   make(map[*schema.Object]*Type, len(model.Objects)),
+		tables:  make(map[string]*Type, len(model.Objects)),
+		enums:   make(map[string]*schema.Enum, len(model.Enums)),
+		values:  make(map[*schema.Enum]map[string]*schema.EnumVal, len(model.Enums)),
+		members: make(map[*schema.Enum]map[uint64]*schema.EnumVal),
 	}
 	for _, o := range model.Objects {
 		t := &Type{schema: s, object: o, fields: make(map[string]*schema.Field, len(o.Fields))}
@@ -120,11 +118,11 @@ func (s *Schema) Tables() []string {
 // Name returns the name of the table with its namespace.
 func (t *Type) Name() string { return t.object.FullName() }
 
-// Identifier returns the file identifier that buffers with this root have: the schema's for its
-// root type, and otherwise none.
+// Identifier returns the file identifier that buffers with this root have: that of the file which
+// makes it its root type, as far as the binary schema tells, and otherwise none.
 func (t *Type) Identifier() string {
-	if t == t.schema.root {
-		return t.schema.identifier
+	if f := t.object.File; f.RootType == t.object {
+		return f.Identifier
 	}
 	return ""
 }

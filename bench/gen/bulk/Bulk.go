@@ -23,6 +23,7 @@ var BulkProtocol = &ipc.Protocol{
 	Name:        "bulk.Bulk",
 	Fingerprint: 0xebca36d577d6e23a,
 	Schema:      bulkSchema,
+	Definition:  bulkMsgDefinition,
 }
 
 const bulkSchema = `service bulk.Bulk

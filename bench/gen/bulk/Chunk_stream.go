@@ -14,6 +14,7 @@ var ChunkStream = &ipc.StreamInfo{
 		Name:        "bulk.Chunk",
 		Fingerprint: 0x1f4d80e3bed346d6,
 		Schema:      chunkSchema,
+		Definition:  bulkMsgDefinition,
 	},
 	HeaderSize: 8,
 }

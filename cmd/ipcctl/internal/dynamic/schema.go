@@ -18,7 +18,7 @@ import (
 type Schema struct {
 	path     string
 	json     *fbjson.Schema
-	services []gogen.Service
+	services []gogen.Protocol // those of services
 }
 
 // Load reads a schema, .fbs or .bfbs. Included files are looked for in the folder of the file that
@@ -36,11 +36,16 @@ func Load(path string, includes []string, diagnostics io.Writer) (*Schema, error
 	if diags.HasErrors() {
 		return nil, refused()
 	}
-	s := &Schema{path: path, services: gogen.Services(models[0], diags)}
-	binary := bfbs.Write(models[0], nil, diags)
+	s := &Schema{path: path}
+	for _, p := range gogen.Protocols(models[0], diags) {
+		if p.Service != nil {
+			s.services = append(s.services, p)
+		}
+	}
 	if diags.HasErrors() {
 		return nil, refused()
 	}
+	binary := bfbs.WriteExact(models[0], func(f *schema.File) string { return f.Name })
 	var err error
 	if s.json, err = fbjson.Load(binary); err != nil {
 		return nil, fmt.Errorf("the schema %s: %w", path, err)
@@ -127,7 +132,7 @@ func (s *Schema) noMethod(name, wanted string) error {
 		strings.Join(all, ", "))
 }
 
-func (s *Schema) method(service *gogen.Service, m *gogen.Method) (*Method, error) {
+func (s *Schema) method(service *gogen.Protocol, m *gogen.Method) (*Method, error) {
 	request, err := s.form(m.Request, m.Decl.Request)
 	if err != nil {
 		return nil, err

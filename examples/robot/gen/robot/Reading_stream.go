@@ -14,6 +14,7 @@ var ReadingStream = &ipc.StreamInfo{
 		Name:        "robot.Reading",
 		Fingerprint: 0x7aba40bea21988ee,
 		Schema:      readingSchema,
+		Definition:  controllerDefinition,
 	},
 	HeaderSize: 24,
 }

@@ -24,6 +24,7 @@ var DiaryProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Diary",
 	Fingerprint: 0x00013dc9dd17eb2c,
 	Schema:      diarySchema,
+	Definition:  askDefinition,
 }
 
 const diarySchema = `service golden.kitchen.Diary

@@ -14,6 +14,7 @@ var GridStream = &ipc.StreamInfo{
 		Name:        "golden.kitchen.Grid",
 		Fingerprint: 0xe8ef19a826b5ba33,
 		Schema:      gridSchema,
+		Definition:  askDefinition,
 	},
 	HeaderSize: 48,
 }

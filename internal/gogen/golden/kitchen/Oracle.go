@@ -24,6 +24,7 @@ var OracleProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Oracle",
 	Fingerprint: 0x1aa0e08162c2b9d7,
 	Schema:      oracleSchema,
+	Definition:  askDefinition,
 }
 
 const oracleSchema = `service golden.kitchen.Oracle

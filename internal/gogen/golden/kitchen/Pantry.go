@@ -25,6 +25,7 @@ var PantryProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Pantry",
 	Fingerprint: 0x8fc14c4bdfdd51ab,
 	Schema:      pantrySchema,
+	Definition:  askDefinition,
 }
 
 const pantrySchema = `service golden.kitchen.Pantry

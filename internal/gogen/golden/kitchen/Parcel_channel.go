@@ -16,6 +16,7 @@ var ParcelProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Parcel",
 	Fingerprint: 0xe527c0d2a252c89b,
 	Schema:      parcelSchema,
+	Definition:  askDefinition,
 }
 
 const parcelSchema = `envelope golden.kitchen.Parcel

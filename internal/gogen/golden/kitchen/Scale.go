@@ -23,6 +23,7 @@ var ScaleProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Scale",
 	Fingerprint: 0x64bc9e3cab290bac,
 	Schema:      scaleSchema,
+	Definition:  askDefinition,
 }
 
 const scaleSchema = `service golden.kitchen.Scale

@@ -15,6 +15,7 @@ var TellProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Tell",
 	Fingerprint: 0x2568794169f65ddd,
 	Schema:      tellSchema,
+	Definition:  askDefinition,
 }
 
 const tellSchema = `envelope golden.kitchen.Tell

@@ -15,6 +15,7 @@ var notedProtocol = &ipc.Protocol{
 	Name:        "golden.shared.noted",
 	Fingerprint: 0x089042724b579013,
 	Schema:      notedSchema,
+	Definition:  answerDefinition,
 }
 
 const notedSchema = `envelope golden.shared.noted

@@ -25,6 +25,7 @@ var ErrProtocol = &ipc.Protocol{
 	Name:        "golden.houses.desk.err",
 	Fingerprint: 0xba5aec567d927ba5,
 	Schema:      errSchema,
+	Definition:  clerkDefinition,
 }
 
 const errSchema = `service golden.houses.desk.err

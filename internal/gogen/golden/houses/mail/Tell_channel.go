@@ -17,6 +17,7 @@ var TellProtocol = &ipc.Protocol{
 	Name:        "golden.houses.mail.Tell",
 	Fingerprint: 0xcf39e51bf71710da,
 	Schema:      tellSchema,
+	Definition:  askDefinition,
 }
 
 const tellSchema = `envelope golden.houses.mail.Tell

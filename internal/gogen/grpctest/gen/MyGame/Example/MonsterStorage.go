@@ -23,6 +23,7 @@ var MonsterStorageProtocol = &ipc.Protocol{
 	Name:        "MyGame.Example.MonsterStorage",
 	Fingerprint: 0xc251cf6df18e5ddb,
 	Schema:      monsterStorageSchema,
+	Definition:  boxDefinition,
 }
 
 const monsterStorageSchema = `service MyGame.Example.MonsterStorage

@@ -23,6 +23,7 @@ var LedgerProtocol = &ipc.Protocol{
 	Name:        "MyGame.Example.ledger",
 	Fingerprint: 0x6157c24608879e8c,
 	Schema:      ledgerSchema,
+	Definition:  boxDefinition,
 }
 
 const ledgerSchema = `service MyGame.Example.ledger
