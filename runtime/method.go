@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -299,5 +300,5 @@ type Service struct {
 
 // NewService returns a [Service] that handles p with routes.
 func NewService(p *Protocol, routes ...Route) *Service {
-	return &Service{protocol: p, routes: routes}
+	return &Service{protocol: p, routes: slices.Clone(routes)}
 }

@@ -86,5 +86,5 @@ func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {
 	return body, nil
 }
 
-// Protocol returns the protocol that s handles.
+// Protocol returns the protocol that s handles. It must not be changed.
 func (s *Service) Protocol() *Protocol { return s.protocol }

@@ -95,7 +95,6 @@ func childBesieged(args []string) error {
 	}()
 	last := ""
 	_, _ = g.Wait(context.Background(), func(s group.Status) bool {
-		s.Replicas = slices.Clone(s.Replicas) // shared with others that wait
 		for i := range s.Replicas {
 			s.Replicas[i].Err = nil // which JSON cannot tell
 		}

@@ -24,7 +24,7 @@ func (g *Group) Depose() {
 // MayRule reports whether a replica has all that was answered.
 func (g *Group) MayRule(index int) bool {
 	p := g.s.page
-	return g.s.cfg.Replication == nil || p.inSync(p.reign().epoch)&(1<<index) != 0 && p.whole(index)
+	return g.s.cfg.Replication == nil || p.lastSet(p.reign().epoch)&(1<<index) != 0 && p.whole(index)
 }
 
 // A RawPacket is the head of a message from a primary to a standby, for tests of what either can
@@ -64,3 +64,12 @@ func RawStandby(f func(method int, packet []byte) ([]byte, error)) *ipc.Service 
 
 // ReplicaChannel is the channel of a standby.
 func ReplicaChannel(name string) string { return replicaChannel(name) }
+
+// CandidatesAt is where the group's file has the set of the replicas that may be promoted next.
+const CandidatesAt = offCandidates
+
+// SetAt returns where the group's file has the set of replicas in sync that a primary publishes.
+func SetAt(index int) int64 { return int64(placeOffset(index) + offSet) }
+
+// SyncedAt returns where the group's file says whether a replica has the state.
+func SyncedAt(index int) int64 { return int64(placeOffset(index) + offSynced) }

@@ -98,6 +98,10 @@ func (s *supervisor) checkFile() {
 	}
 	s.tellOfTrouble()
 	s.page.claim.Protect()
+	if w := wordAt(s.page.mem, offCandidates); w.Load() != s.candidates {
+		w.Store(s.candidates)
+		s.events.log(slog.LevelError, "another process has overwritten the group's file")
+	}
 	if now := time.Now(); now.Sub(s.checked) > domain.TouchPeriod {
 		s.checked = now
 		s.page.dir.Touch(pagePath(s.cfg.Service), folder)
@@ -196,7 +200,7 @@ func (s *supervisor) move(next *page, damaged bool) {
 	}
 	next.former = append(old.former, old)
 	next.homes = make(map[int]*page)
-	candidates := wordAt(old.mem, offCandidates).Load()
+	candidates := s.candidates
 	for _, r := range s.replicas {
 		wordAt(next.mem, placeOffset(r.index)+offIncarnation).Store(r.incarnation)
 		claimed := r.incarnation
@@ -211,13 +215,13 @@ func (s *supervisor) move(next *page, damaged bool) {
 			next.homes[r.index] = old.home(r.index)
 		}
 	}
-	wordAt(next.mem, offCandidates).Store(candidates)
 	old.former, old.homes = nil, nil
 	if old.claim != nil {
 		old.claim.Close()
 		old.claim = nil
 	}
 	s.page = next
+	s.setCandidates(candidates)
 	if damaged {
 		_ = sys.Unlock(old.f, 0)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -384,5 +385,60 @@ func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	shutdown(t, g) // after which all events have been reported
 	if n := events.count(group.Evicted); n != 1 {
 		t.Errorf("%d evictions; events:\n%v", n, &events)
+	}
+}
+
+// TestStatusBelongsToItsReceiver has conditions, and whoever else gets a status, overwrite it.
+// Nobody else sees that.
+func TestStatusBelongsToItsReceiver(t *testing.T) {
+	g := startGroup(t, bareConfig(newDomain(t)))
+	scribble := func(s group.Status) {
+		for i := range s.Replicas {
+			s.Replicas[i] = group.ReplicaStatus{Name: "scribbled"}
+		}
+	}
+	untouched := func(s group.Status) {
+		for _, r := range s.Replicas {
+			if r.Name == "scribbled" {
+				t.Error("a status that another has changed")
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiters sync.WaitGroup
+	for range 4 {
+		waiters.Go(func() {
+			last, err := g.Wait(ctx, func(s group.Status) bool {
+				untouched(s)
+				scribble(s)
+				return ctx.Err() != nil
+			})
+			if err == nil {
+				t.Error("the condition held")
+			}
+			untouched(last)
+			scribble(last)
+		})
+	}
+	for range 20 {
+		s := g.Status()
+		untouched(s)
+		scribble(s)
+		all := g.Replicas()
+		untouched(group.Status{Replicas: all})
+		scribble(group.Status{Replicas: all})
+	}
+	for range 2 {
+		s, err := g.Failover(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		untouched(s)
+		scribble(s)
+	}
+	cancel()
+	waiters.Wait()
+	if s, err := g.WaitHealthy(t.Context(), 0); err != nil || len(s.Replicas) != 2 {
+		t.Errorf("status %+v, %v", s, err)
 	}
 }

@@ -173,3 +173,73 @@ func TestScribbledFileBeforeStart(t *testing.T) {
 		shutdown(t, g)
 	}
 }
+
+// TestOverwrittenWordsOfSuccession has another process overwrite the words that decide which replica
+// may be promoted next. They are written again, no replica is replaced, and no change is lost.
+func TestOverwrittenWordsOfSuccession(t *testing.T) {
+	for name, at := range map[string]int64{"candidates": group.CandidatesAt,
+		"set of the primary": group.SetAt(0), "set of another place": group.SetAt(2),
+		"state of the primary": group.SyncedAt(0), "state of a standby": group.SyncedAt(1)} {
+		t.Run(name, func(t *testing.T) {
+			cfg := listConfig(newDomain(t), 3)
+			cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			c := dialList(t, cfg.Domain)
+			before := g.Status()
+			for x := range uint64(10) {
+				appendTo(t, c, x)
+			}
+			f, err := os.OpenFile(filepath.Join(cfg.Domain, ".groups", "list"), os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			var was, now [8]byte
+			if _, err := f.ReadAt(was[:], at); err != nil {
+				t.Fatal(err)
+			}
+			// Without the word of a replica that could not restore its state, which is replaced.
+			for _, word := range []uint64{0, ^uint64(1), 1<<24 | 1<<23, 1 << 40} {
+				if word == 0 && at == group.SetAt(2) {
+					continue // it is 0
+				}
+				binary.NativeEndian.PutUint64(now[:], word)
+				if _, err := f.WriteAt(now[:], at); err != nil {
+					t.Fatal(err)
+				}
+				if at == group.SetAt(2) {
+					continue // nobody reads it, and its owner does not look
+				}
+				for give := time.Now().Add(time.Minute); now != was; time.Sleep(time.Millisecond) {
+					if _, err := f.ReadAt(now[:], at); err != nil {
+						t.Fatal(err)
+					}
+					if time.Now().After(give) {
+						t.Fatalf("the word stays %x, and was %x\n%v", now, was, &events)
+					}
+				}
+			}
+			status, err := g.WaitHealthy(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range status.Replicas {
+				if r.PID != before.Replicas[i].PID {
+					t.Errorf("%s was replaced\n%v", r.Name, &events)
+				}
+			}
+			syscall.Kill(status.Replicas[0].PID, syscall.SIGKILL)
+			if _, err := g.WaitHealthy(t.Context(), status.Epoch); err != nil {
+				t.Fatal(err)
+			}
+			if all := readAll(t, c); len(all) != 10 {
+				t.Errorf("the list is %v\n%v", all, &events)
+			}
+			if events.has(group.StateLost) {
+				t.Errorf("events:\n%v", &events)
+			}
+		})
+	}
+}

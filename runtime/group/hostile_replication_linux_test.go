@@ -5,12 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -137,13 +139,10 @@ func reignOf(path string) (epoch uint64, primary int, err error) {
 	return w >> 24, int(uint16(w)) - 1, nil
 }
 
-// rogueName is the name of a standby in a place that the group does not have.
-const rogueName = "list.7"
-
 // childRogueStandby registers as a standby of the group "list" that the supervisor does not know,
 // and answers its primary in every wrong way.
 func childRogueStandby(args []string) error {
-	domain := ipc.WithDomain(args[0])
+	domain, rogueName := ipc.WithDomain(args[0]), args[1]
 	rnd := rand.New(rand.NewPCG(uint64(os.Getpid()), 6))
 	whole := uint64(0)
 	var mu sync.Mutex
@@ -167,6 +166,10 @@ func childRogueStandby(args []string) error {
 			return make([]byte, rnd.IntN(2)*rnd.IntN(1<<20)), nil
 		}))
 	l, err := ipc.Listen(group.ReplicaChannel(rogueName), domain)
+	for ipc.CodeOf(err) == ipc.CodeAlreadyExists { // a replica has it, and is about to be killed
+		time.Sleep(time.Millisecond)
+		l, err = ipc.Listen(group.ReplicaChannel(rogueName), domain)
+	}
 	if err != nil {
 		return err
 	}
@@ -176,7 +179,10 @@ func childRogueStandby(args []string) error {
 			var own *registry.Registration
 			own, err = reg.Register(registry.Record{Name: rogueName, Service: "list",
 				Control: "rogue_standby", Incarnation: rnd.Uint64() | 1})
-			if err == nil {
+			if errors.Is(err, registry.ErrExists) {
+				err = nil
+				time.Sleep(time.Millisecond)
+			} else if err == nil {
 				time.Sleep(time.Duration(20+rnd.IntN(200)) * time.Millisecond)
 				err = own.Close()
 			}
@@ -198,10 +204,13 @@ func rss(pid int) int {
 	return n * os.Getpagesize()
 }
 
-// besideRogue runs a group that keeps a state while a rogue talks to its replicas. Calls end by
-// their deadlines meanwhile, no process crashes or grows, and the group is healthy afterwards.
-func besideRogue(t *testing.T, role string, args ...string) {
+// besideRogue runs a group that keeps a state while a rogue talks to its replicas, and returns the
+// errors of the calls that failed meanwhile. Calls end by their deadlines, no process crashes or
+// grows, and the group is healthy afterwards.
+func besideRogue(t *testing.T, role string, args ...string) (failed []error) {
 	cfg := listConfig(newDomain(t), 3)
+	cfg.ReadyTimeout = 3 * time.Second // a replica whose name the rogue has waits for so long
+	cfg.Stderr = io.Discard            // and says so again and again
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
@@ -217,6 +226,9 @@ func besideRogue(t *testing.T, role string, args ...string) {
 	}
 	over := make(chan error, 1)
 	go func() { over <- rogue.Wait() }()
+	if role == "rogue standby" && args[0] == standbyName {
+		syscall.Kill(g.Replicas()[2].PID, syscall.SIGKILL) // the rogue waits for its name
+	}
 	seconds := 8
 	if testing.Short() {
 		seconds = 3
@@ -230,6 +242,8 @@ func besideRogue(t *testing.T, role string, args ...string) {
 			t.Errorf("an error without a type: %v", err)
 		} else if err == nil {
 			answered++
+		} else {
+			failed = append(failed, err)
 		}
 		for _, r := range g.Replicas() {
 			largest = max(largest, rss(r.PID))
@@ -243,7 +257,7 @@ func besideRogue(t *testing.T, role string, args ...string) {
 		<-over
 	}
 	for _, file := range []string{".sock", ".lock"} { // what a killed standby leaves
-		_ = os.Remove(filepath.Join(cfg.Domain, group.ReplicaChannel(rogueName)+file))
+		_ = os.Remove(filepath.Join(cfg.Domain, group.ReplicaChannel(outsideName)+file))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -268,6 +282,7 @@ func besideRogue(t *testing.T, role string, args ...string) {
 	if largest > 256<<20 {
 		t.Errorf("a replica grew to %d bytes", largest)
 	}
+	return failed
 }
 
 func TestRoguePrimary(t *testing.T) {
@@ -276,4 +291,19 @@ func TestRoguePrimary(t *testing.T) {
 	}
 }
 
-func TestRogueStandby(t *testing.T) { besideRogue(t, "rogue standby") }
+const (
+	standbyName = "list.2" // of a replica of the group
+	outsideName = "list.7" // of a place that the group does not have
+)
+
+func TestRogueStandby(t *testing.T) {
+	t.Run("in a place of the group", func(t *testing.T) {
+		besideRogue(t, "rogue standby", standbyName)
+	})
+	// The primary has no business with it: no call waits for it, and none fails.
+	t.Run("in another place", func(t *testing.T) {
+		if failed := besideRogue(t, "rogue standby", outsideName); len(failed) > 0 {
+			t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
+		}
+	})
+}

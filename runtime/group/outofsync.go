@@ -186,7 +186,7 @@ func (s *supervisor) checkSyncOf(r *managedReplica) {
 	before := s.lossOf(r)
 	// The set is read after the stamps, which the primary writes first: a loss whose stamp is not
 	// seen here has no effect on the set either, or is seen by the second look below.
-	synced := r.proc != nil && s.page.inSync(s.reign.epoch)&(1<<r.index) != 0 &&
+	synced := r.proc != nil && s.inSync()&(1<<r.index) != 0 &&
 		s.page.whole(r.index)
 	if !s.begun() && s.reign.primary != none {
 		// The set is that of the reign before. A process that got the state since is in no set yet.

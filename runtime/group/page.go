@@ -136,6 +136,11 @@ type page struct {
 
 func (p *page) reign() reign { return unpackReign(wordAt(p.mem, offReign).Load()) }
 
+// replicas returns the number of replicas of a group that keeps a state.
+func (p *page) replicas() int {
+	return int(min(wordAt(p.mem, offReplicas).Load(), maxStateful))
+}
+
 // supervised reports whether a process other than the holder of p supervises the group.
 func (p *page) supervised() (bool, error) { return sys.Locked(p.f, 0) }
 

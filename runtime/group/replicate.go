@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,11 @@ type replicator struct {
 	takeover sync.Mutex              // held while a reign begins
 	primary  atomic.Pointer[primary] // of the last reign of this process; nil before the first one
 
+	synced     kept // offSynced
+	vandalised bool // the last check has found a word of the page overwritten
+
 	stop   context.CancelFunc
+	check  *sys.Check // calls republish
 	server *ipc.Server
 	tasks  sync.WaitGroup
 	file   *os.File // the group's file, to wake its supervisor
@@ -68,7 +73,8 @@ func newReplicator(r *Replica) (*replicator, error) {
 	}
 	return &replicator{replica: r, state: r.cfg.State, limits: limits,
 		builder: flatbuffers.NewBuilder(256),
-		log:     log.With("replica", r.Name()), file: file}, nil
+		log:     log.With("replica", r.Name()), file: file,
+		synced: kept{word: wordAt(r.place, offSynced)}}, nil
 }
 
 // ServerOptions returns the options that the replica's server needs: the services, the replica as
@@ -90,19 +96,19 @@ func (r *Replica) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 	if r.guard != nil {
 		opts = append(opts, ipc.WithGuard(r.guard))
 	}
-	kept := r.replicator
-	if kept == nil {
+	keeps := r.replicator
+	if keeps == nil {
 		return opts
 	}
-	kept.services = services
+	keeps.services = slices.Clone(services)
 	for _, s := range services {
 		if s == nil {
-			kept.invalid = errNilService
+			keeps.invalid = errNilService
 			break
 		}
-		kept.invalid = sys.JoinErrors(kept.invalid, s.Applicable())
+		keeps.invalid = sys.JoinErrors(keeps.invalid, s.Applicable())
 	}
-	return append(opts, ipc.WithServerInterceptor(kept.intercept))
+	return append(opts, ipc.WithServerInterceptor(keeps.intercept))
 }
 
 // start starts to listen to primaries. The replica must not be registered yet.
@@ -126,7 +132,55 @@ func (r *replicator) start() error {
 		ipc.WithLogger(r.log))
 	r.server = ipc.NewServer(opts...)
 	r.tasks.Go(func() { r.server.Serve(ctx, l) })
+	r.check = sys.NewCheck(r.republish)
 	return nil
+}
+
+// republish stores again what another process has overwritten in the page of this replica. Without
+// that, the supervisor would take the replicas in sync for others until the end of the reign.
+func (r *replicator) republish() {
+	overwritten := r.synced.restore()
+	if overwritten {
+		r.tell()
+	}
+	if p := r.primary.Load(); p != nil && p.republish() {
+		overwritten = true
+	}
+	if overwritten && !r.vandalised {
+		r.log.Error("another process has overwritten the page of this replica in the group's file")
+	}
+	r.vandalised = overwritten
+}
+
+// A kept is a word of the page of this replica, of which the process keeps the value.
+type kept struct {
+	mu    sync.Mutex
+	word  word
+	value uint64
+}
+
+func (k *kept) store(v uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.value = v
+	k.word.Store(v)
+}
+
+func (k *kept) load() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.value
+}
+
+// restore stores the value again if the word has another one.
+func (k *kept) restore() (changed bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	changed = k.word.Load() != k.value
+	if changed {
+		k.word.Store(k.value)
+	}
+	return changed
 }
 
 // close ends the goroutines of start and of the reign.
@@ -136,6 +190,7 @@ func (r *replicator) close() {
 		return
 	}
 	r.stop()
+	r.check.Stop()
 	r.server.Close()
 	r.takeover.Lock() // waits for a reign that is beginning
 	if p := r.primary.Load(); p != nil {

@@ -56,7 +56,7 @@ type primary struct {
 // beginReign begins a reign. The caller must hold r.takeover.
 func (r *replicator) beginReign(now reign) (*primary, error) {
 	r.order.Lock()
-	if r.word(offSynced).Load() == broken {
+	if r.synced.load() == broken {
 		r.order.Unlock()
 		return nil, errors.New("the state could not be restored")
 	}
@@ -91,7 +91,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 		case <-ctx.Done():
 		}
 	}
-	r.word(offSynced).Store(p.epoch) // before the supervisor is woken
+	r.synced.store(p.epoch) // before the supervisor is woken
 	sys.CrashPoint("group reign begun")
 	p.mu.Lock()
 	p.open = true
@@ -164,8 +164,8 @@ func (p *primary) appeared(rec registry.Record) *standby {
 	r := p.r.replica
 	place, ok := indexOf(r.service, rec.Name)
 	if !ok || rec.Service != r.service || rec.Incarnation == 0 || place == r.index ||
-		place >= maxStateful {
-		return nil
+		place >= r.page.replicas() {
+		return nil // a stranger, for which no change may wait
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -475,4 +475,15 @@ func (p *primary) publish() {
 	p.r.word(offSet).Store(packSet(p.epoch, p.mask))
 	sys.CrashPoint("group set stored")
 	p.r.tell()
+}
+
+// republish stores the set again if another process has overwritten it.
+func (p *primary) republish() (overwritten bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.open || p.ended != nil || p.r.word(offSet).Load() == packSet(p.epoch, p.mask) {
+		return false
+	}
+	p.publish()
+	return true
 }

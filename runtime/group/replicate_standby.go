@@ -66,7 +66,7 @@ func (r *replicator) obey(h head) error {
 
 func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	whole := uint64(0)
-	switch r.word(offSynced).Load() {
+	switch r.synced.load() {
 	case 0:
 	case broken: // another snapshot might hide it before the supervisor has seen it
 		return nil, fmt.Errorf("%s could not restore its state and is about to be replaced",
@@ -115,10 +115,10 @@ func (r *replicator) install(_ head, c *cutter) ([]byte, error) {
 		return nil, nil
 	}
 	r.incoming = transfer{}
-	r.word(offSynced).Store(0)
+	r.synced.store(0)
 	sys.CrashPoint("group state forgotten")
 	if err := r.restore(snapshot); err != nil {
-		r.word(offSynced).Store(broken)
+		r.synced.store(broken)
 		r.tell()
 		return nil, fmt.Errorf("restore a snapshot of %d bytes: %w", size, err)
 	}
@@ -184,7 +184,7 @@ func (r *replicator) executeAll(h head, c *cutter, digests *[]byte, exited *bool
 }
 
 func (r *replicator) seal(h head, _ *cutter) ([]byte, error) {
-	r.word(offSynced).Store(h.epoch)
+	r.synced.store(h.epoch)
 	sys.CrashPoint("group sync stored")
 	return nil, nil
 }

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -30,7 +31,8 @@ type ReplicaStatus struct {
 	Restarts int
 }
 
-// A Status is the state of a group at one moment. It is a copy.
+// A Status is the state of a group at one moment. It is a copy, which belongs to the receiver, with
+// its Replicas. The errors in it are shared, and must not be changed.
 type Status struct {
 	// Epoch is the number of promotions. Primary is the index of the primary, or -1.
 	Epoch   uint64
@@ -74,6 +76,11 @@ func (s Status) Healthy() bool {
 	return s.Primary != none
 }
 
+func (s Status) clone() Status {
+	s.Replicas = slices.Clone(s.Replicas)
+	return s
+}
+
 // A board passes the last status to goroutines that wait for a change.
 type board struct {
 	mu      sync.Mutex
@@ -86,10 +93,12 @@ func newBoard() *board {
 	return &board{changed: make(chan struct{}), status: Status{Primary: none}}
 }
 
+// get returns a status that belongs to the caller, a channel that is closed when it has changed, and
+// why it will not.
 func (b *board) get() (Status, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.status, b.changed, b.ended
+	return b.status.clone(), b.changed, b.ended
 }
 
 func (b *board) set(s Status, ended error) {
@@ -104,7 +113,7 @@ func (b *board) set(s Status, ended error) {
 func (b *board) wait(ctx context.Context, cond func(Status) bool) (Status, error) {
 	for {
 		s, changed, ended := b.get()
-		if cond(s) {
+		if cond(s.clone()) { // which may change or keep what it gets
 			return s, nil
 		}
 		if ended != nil {

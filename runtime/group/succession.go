@@ -49,17 +49,43 @@ func (p *page) forgetState(index int) {
 	}
 }
 
-// inSync returns the replicas that have the whole state: the set that the primary of the epoch
-// published or, before that, the candidates for the epoch. The place of that primary need not be
-// known: a killed supervisor may have ended the reign without storing the candidates, and the next
-// supervisor then looks for the set.
-func (p *page) inSync(epoch uint64) uint64 {
-	for index := range p.places() {
-		if of, mask := unpackSet(p.placeWord(index, offSet)); of == epoch && mask != 0 {
+// lastSet returns the set that a primary of the epoch published or, if none has done so, the
+// candidates for the epoch. The place of that primary need not be known: a killed supervisor may
+// have ended the reign without storing the candidates, and the next supervisor then looks for the
+// set. A set has its primary.
+func (p *page) lastSet(epoch uint64) uint64 {
+	for index := range min(p.places(), maxStateful) {
+		if of, mask := unpackSet(p.placeWord(index, offSet)); of == epoch && mask&(1<<index) != 0 {
 			return mask
 		}
 	}
 	return wordAt(p.mem, offCandidates).Load()
+}
+
+// inSync returns the replicas that have the whole state: the set that the primary published or,
+// before that and after its reign, the candidates.
+func (s *supervisor) inSync() uint64 {
+	p := s.reign.primary
+	if p == none || p >= min(s.page.places(), maxStateful) {
+		return s.candidates
+	}
+	if of, mask := unpackSet(s.page.placeWord(p, offSet)); of == s.reign.epoch && mask != 0 {
+		return mask
+	}
+	return s.candidates
+}
+
+// setCandidates determines who may be promoted next. The page has the set for the next supervisor.
+// This one relies on its own memory, because another process can write in the page.
+func (s *supervisor) setCandidates(set uint64) {
+	s.candidates = set
+	wordAt(s.page.mem, offCandidates).Store(set)
+	sys.CrashPoint("group candidates stored")
+}
+
+// adoptCandidates determines the candidates at the start of a supervisor, from the page.
+func (s *supervisor) adoptCandidates() {
+	s.candidates = s.page.lastSet(s.reign.epoch)
 }
 
 // countedOn reports whether a replica has the whole state and is in the primary's set. Until a new
@@ -68,7 +94,7 @@ func (s *supervisor) countedOn(r *managedReplica) bool {
 	if r.proc == nil || !r.synced {
 		return false // after the end of the group there is no page either
 	}
-	return (s.reign.primary == none || s.begun()) && s.page.inSync(s.reign.epoch)&(1<<r.index) != 0
+	return (s.reign.primary == none || s.begun()) && s.inSync()&(1<<r.index) != 0
 }
 
 // begun reports whether there is a primary that has published its set.
@@ -91,8 +117,7 @@ func (s *supervisor) endReign() {
 	over.primary = none
 	s.page.storeReign(over)
 	sys.CrashPoint("group reign ended")
-	wordAt(s.page.mem, offCandidates).Store(s.page.inSync(s.reign.epoch))
-	sys.CrashPoint("group candidates stored")
+	s.setCandidates(s.inSync())
 }
 
 // whole reports whether the process in a place has the whole state, or had it once.
@@ -104,7 +129,7 @@ func (p *page) whole(index int) bool {
 // successor returns the replica to promote, or nil if there is none yet. lost means that no replica
 // is left with all changes that were answered.
 func (s *supervisor) successor() (next *managedReplica, lost bool) {
-	candidates := wordAt(s.page.mem, offCandidates).Load()
+	candidates := s.candidates
 	if s.cfg.Replication == nil || candidates == 0 {
 		return s.firstReady(func(*managedReplica) bool { return true }), false
 	}
@@ -148,7 +173,7 @@ func (s *supervisor) stateLost(r *managedReplica) {
 	if s.page.whole(r.index) {
 		cause = "no replica in sync is left; the state is that of one that fell behind"
 	}
-	wordAt(s.page.mem, offCandidates).Store(0)
+	s.setCandidates(0)
 	s.report(Event{Kind: StateLost, Replica: r.name, PID: r.proc.pid, Cause: cause})
 }
 

@@ -42,17 +42,20 @@ type supervisor struct {
 	replicas []*managedReplica
 	channels map[string]bool // channels of replicas that failed
 	reign    reign
-	settled  bool          // all replicas were ready once
-	up       chan struct{} // closed when the group is healthy for the first time
-	stopping error         // why the group shuts down; nil while it does not
-	left     bool          // the group shuts down, but its adopted replicas do not
-	restarts []time.Time   // within the last Restart.Window
-	degraded bool
-	late     bool      // changes are noticed late, which was logged
-	moving   bool      // replicas are being replaced so that they use the present page
-	checked  time.Time // when the times of the group's file were renewed
-	fileErr  string    // why the group's file cannot be made again, as reported last
-	endErr   error     // set before done is closed
+	// candidates is the set of the replicas that may succeed the last primary, of a group that
+	// keeps a state.
+	candidates uint64
+	settled    bool          // all replicas were ready once
+	up         chan struct{} // closed when the group is healthy for the first time
+	stopping   error         // why the group shuts down; nil while it does not
+	left       bool          // the group shuts down, but its adopted replicas do not
+	restarts   []time.Time   // within the last Restart.Window
+	degraded   bool
+	late       bool      // changes are noticed late, which was logged
+	moving     bool      // replicas are being replaced so that they use the present page
+	checked    time.Time // when the times of the group's file were renewed
+	fileErr    string    // why the group's file cannot be made again, as reported last
+	endErr     error     // set before done is closed
 	// quarantines counts all quarantines, quarantined the present ones.
 	quarantines, quarantined int
 	oomKills                 uint64 // of the machine, at the last check
@@ -113,6 +116,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 		s.replicas = append(s.replicas,
 			&managedReplica{index: i, name: replicaName(cfg.Service, i), command: cfg.Command})
 	}
+	s.adoptCandidates()
 	return s
 }
 
