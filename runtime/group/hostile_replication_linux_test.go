@@ -174,6 +174,7 @@ func childRogueStandby(args []string) error {
 		return err
 	}
 	go func() {
+		rnd := rand.New(rand.NewPCG(uint64(os.Getpid()), 7))
 		reg, err := registry.Open(args[0], nil)
 		for err == nil { // the primary gives up a standby that diverges, until there is another one
 			var own *registry.Registration
