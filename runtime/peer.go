@@ -4,8 +4,8 @@ import "context"
 
 // A Peer is the process at the other end of a connection. The kernel has vouched for its ids when
 // it connected, or, for a server, when it began to listen. Process ids are reused: only the end of
-// the connection says that the process has ended. A Peer is safe for concurrent use. All handlers of
-// a connection get the same one, so its fields must not be changed.
+// the connection says that the process has ended. A Peer is safe for concurrent use. All handlers
+// of a connection get the same one, so its fields must not be changed.
 type Peer struct {
 	PID, UID, GID int
 
