@@ -24,7 +24,8 @@ func (g *Group) Depose() {
 // MayRule reports whether a replica has all that was answered.
 func (g *Group) MayRule(index int) bool {
 	p := g.s.page
-	return g.s.cfg.Replication == nil || p.lastSet(p.reign().epoch)&(1<<index) != 0 && p.whole(index)
+	set := p.lastSet(p.reign().epoch)
+	return g.s.cfg.Replication == nil || set&(1<<index) != 0 && p.whole(index)
 }
 
 // A RawPacket is the head of a message from a primary to a standby, for tests of what either can

@@ -174,8 +174,9 @@ func TestScribbledFileBeforeStart(t *testing.T) {
 	}
 }
 
-// TestOverwrittenWordsOfSuccession has another process overwrite the words that decide which replica
-// may be promoted next. They are written again, no replica is replaced, and no change is lost.
+// TestOverwrittenWordsOfSuccession has another process overwrite the words that decide which
+// replica may be promoted next. They are written again, no replica is replaced, and no change is
+// lost.
 func TestOverwrittenWordsOfSuccession(t *testing.T) {
 	for name, at := range map[string]int64{"candidates": group.CandidatesAt,
 		"set of the primary": group.SetAt(0), "set of another place": group.SetAt(2),

@@ -93,8 +93,8 @@ func newBoard() *board {
 	return &board{changed: make(chan struct{}), status: Status{Primary: none}}
 }
 
-// get returns a status that belongs to the caller, a channel that is closed when it has changed, and
-// why it will not.
+// get returns a status that belongs to the caller, a channel that is closed when it has changed,
+// and why it will not.
 func (b *board) get() (Status, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
