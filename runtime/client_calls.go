@@ -13,17 +13,16 @@ import (
 // caller, until the call is registered and after it is completed, and in between the one goroutine
 // that claims it to complete it.
 type pending struct {
-	id      uint64 // of the call: the place, and a count above
-	builder *flatbuffers.Builder
-	sent    sent
+	id uint64 // of the call: the place, and a count above
+	scratch
+	sent sent
 	// deadline is the one in the request's frame; 0: none.
 	deadline int64
 	bound    boundContext
 
-	// The completion: err, or the reply's frame and body.
+	// The completion: err, or the reply's frame and its body in scratch.
 	err   *Error
 	frame frame
-	body  []byte
 
 	inPlace bool   // the caller reads the reply in the ring if it can
 	view    []byte // and there it is
@@ -95,16 +94,9 @@ type callTable struct {
 	room chan struct{} // closed when a place may be idle; nil while nobody waits
 }
 
-const (
-	// keepBuffer is the largest buffer that is kept for the next call.
-	keepBuffer = 4 << 20
-	// keepIdle is how many bytes of buffers the idle places of a connection keep: the server
-	// decides on the lengths of replies.
-	keepIdle = 4 * keepBuffer
-)
-
-// buffers is how many bytes of buffers a place keeps.
-func (p *pending) buffers() int { return cap(p.builder.Bytes) + cap(p.body) }
+// keepIdle is how many bytes of buffers the idle places of a connection keep: the server decides on
+// the lengths of replies.
+const keepIdle = 1 << 20
 
 // register takes a place for a new call. It blocks while the number of calls is at the limit.
 func (t *callTable) register(ctx context.Context, b bound) (*pending, *Error) {
@@ -116,6 +108,7 @@ func (t *callTable) register(ctx context.Context, b bound) (*pending, *Error) {
 		}
 	}
 	p.id += countOne
+	p.prepare()
 	p.err, p.sent, p.mine = nil, sent{}, false
 	p.state.Store(p.id | callWaiting)
 	if err := t.closed.Load(); err != nil {
@@ -139,7 +132,7 @@ func (t *callTable) acquire(ctx context.Context, b bound) (*pending, *Error) {
 		if n := len(t.idle); n > 0 {
 			p := t.idle[n-1]
 			t.idle = t.idle[:n-1]
-			t.kept -= p.buffers()
+			t.kept -= p.len()
 			return p, nil
 		}
 		if p := t.spare.Swap(nil); p != nil {
@@ -188,7 +181,8 @@ func (t *callTable) add() *pending {
 		return nil
 	}
 	place := uint64(len(old)) << placeShift
-	p := &pending{id: place, builder: flatbuffers.NewBuilder(256), ready: make(chan struct{}, 1)}
+	p := &pending{id: place, ready: make(chan struct{}, 1)}
+	p.builder = flatbuffers.NewBuilder(256)
 	p.state.Store(callDone)
 	all := append(old[:len(old):len(old)], p)
 	t.places.Store(&all)
@@ -208,12 +202,7 @@ func (t *callTable) find(id uint64) *pending {
 // recycle makes the place of a completed call idle.
 func (t *callTable) recycle(p *pending) {
 	p.bound.end()
-	if cap(p.builder.Bytes) > keepBuffer {
-		p.builder = flatbuffers.NewBuilder(256)
-	}
-	if cap(p.body) > keepBuffer {
-		p.body = nil
-	}
+	p.strip()
 	if t.spare.CompareAndSwap(nil, p) {
 		if t.waiting.Load() {
 			t.mu.Lock()
@@ -224,10 +213,10 @@ func (t *callTable) recycle(p *pending) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.kept+p.buffers() > keepIdle {
-		p.builder, p.body = flatbuffers.NewBuilder(256), nil
+	if t.kept+p.len() > keepIdle {
+		p.yield()
 	}
-	t.kept += p.buffers()
+	t.kept += p.len()
 	t.idle = append(t.idle, p)
 	t.wake()
 }

@@ -270,8 +270,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if c.routes = routes; !routes.empty() {
 		c.role.keepNeeded()
 	}
-	c.inbox = &inbox{run: c.receive, setPaused: c.pause, resumed: c.resume,
-		spent: c.rx.spare.put, limit: limit}
+	c.inbox = &inbox{run: c.receive, setPaused: c.pause, resumed: c.resume, limit: limit}
 	c.retry = newRetrier(cfg.retry)
 	if len(cfg.interceptors) > 0 {
 		c.chain = chainClient(direct{c}, cfg.interceptors)

@@ -67,7 +67,6 @@ package ipc
 //	inbox.mu            messages that wait for their handler
 //	callTable.mu        idle places for calls
 //	callEnd.mu          the end of a context
-//	spareBody.mu        a spare buffer
 //	catalogue.mu        the names of declared methods
 //	stream.mu           the memory of a stream, during one operation
 //

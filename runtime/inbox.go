@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"math"
+	"sync"
 	"sync/atomic"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
@@ -11,10 +12,9 @@ import (
 // of arrival, on a goroutine that exists only while there are messages.
 type inbox struct {
 	run       func(n *delivery, body []byte)
-	setPaused func(full bool)   // called under mu when full changes
-	resumed   func()            // called when the inbox is no longer full
-	idle      func()            // called when the queue has run dry; may be nil
-	spent     func(body []byte) // takes a private body back when its message has been handled
+	setPaused func(full bool) // called under mu when full changes
+	resumed   func()          // called when the inbox is no longer full
+	idle      func()          // called when the queue has run dry; may be nil
 
 	running atomic.Bool // changes under mu
 
@@ -22,7 +22,11 @@ type inbox struct {
 	limit int   // bytes that wait before it is full
 	full  bool  // nothing more should come
 	next  batch // what waits
+	long  bool  // the last messages took so much memory that it went to batches
 }
+
+// batches has the memory of inboxes in which much has waited.
+var batches sync.Pool // of *batch
 
 // A batch holds messages that are handled one after the other without the lock
 // in between. Short ones are copied to one buffer, which the next batch but one
@@ -31,6 +35,11 @@ type batch struct {
 	messages []inboxMessage
 	buf      []byte
 	bytes    int
+}
+
+// long reports whether an inbox should not keep the memory of n.
+func (n *batch) long() bool {
+	return cap(n.buf) > keepShort || cap(n.messages)*messageOverhead > keepShort
 }
 
 // A delivery is a one-way message without its body, on its way to the handler.
@@ -55,6 +64,12 @@ func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := &b.next
+	if b.long {
+		if used, ok := batches.Get().(*batch); ok {
+			*n = *used
+		}
+		b.long = false
+	}
 	m := inboxMessage{delivery: deliveryOf(f), from: len(n.buf)}
 	if private {
 		m.own = body
@@ -104,6 +119,12 @@ func (b *inbox) drain(now batch) {
 		now = batch{messages: now.messages[:0], buf: now.buf[:0]}
 		now, b.next = b.next, now
 		if len(now.messages) == 0 {
+			if b.next.long() {
+				if used := b.next; cap(used.buf) <= keepLong {
+					batches.Put(&used)
+				}
+				b.next, b.long = batch{}, true
+			}
 			b.running.Store(false)
 			b.mu.Unlock()
 			if b.idle != nil {
@@ -137,7 +158,7 @@ func (b *inbox) runAll(now batch) {
 		}
 		b.run(&m.delivery, body)
 		if m.own != nil {
-			b.spent(m.own)
+			giveBody(m.own)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/ipcgen/ipcgen/internal/record"
@@ -24,7 +23,7 @@ type receiver struct {
 	body    []byte
 	total   int
 	active  bool
-	spare   spareBody // for the next one
+	old     []byte // for the next one, if it is short
 
 	tally   tally
 	wakeups atomic.Uint64
@@ -68,6 +67,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				return body, true, true, nil
 			}
 		case kind == record.Abort:
+			giveBody(r.body)
 			r.body, r.active = nil, false
 			r.release()
 		case r.active:
@@ -120,7 +120,12 @@ func (r *receiver) begin(kind uint32, rec []byte) error {
 		return fmt.Errorf("%w: %d bytes announced; the limit is %d", errBroken, total, r.limit)
 	}
 	r.total = int(total)
-	buf := r.spare.take()
+	buf := r.old
+	if r.total <= cap(buf) {
+		r.old = nil
+	} else {
+		buf = takeBody(r.total)
+	}
 	if eager := min(r.total, eagerLen, eagerTimes*len(rec)); cap(buf) < eager {
 		buf = make([]byte, 0, eager)
 	}
@@ -157,35 +162,7 @@ func (r *receiver) keep(old, body []byte, private bool) []byte {
 	if !private {
 		return append(old[:0], body...)
 	}
-	r.spare.put(old)
-	return body
-}
-
-// A spareBody is memory for the next message in pieces. The goroutine that has handled a message
-// gives the memory back. A spareBody is safe for concurrent use.
-type spareBody struct {
-	mu   sync.Mutex
-	body []byte
-}
-
-// put gives memory back. The largest of several stays.
-func (s *spareBody) put(body []byte) {
-	if cap(body) > keepBuffer {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if cap(body) > cap(s.body) {
-		s.body = body
-	}
-}
-
-// take returns memory of some length, or nil.
-func (s *spareBody) take() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	body := s.body
-	s.body = nil
+	r.old = old
 	return body
 }
 

@@ -15,12 +15,11 @@ import (
 
 // A job is a call in execution, with its buffers.
 type job struct {
+	scratch
 	frame         frame
-	body          []byte
 	route         *boundRoute
 	sum           uint64 // of the request, if the server has a guard
 	ctx           *callContext
-	builder       *flatbuffers.Builder
 	reply         ReplyBuilder // of a call handled in place
 	inRing        bool         // so is its request, and the reader keeps its role meanwhile
 	stopListening func()       // ends what hearFor has begun; nil if it has not
@@ -40,8 +39,9 @@ func (c *serverConn) newJob() *job {
 		j, _ = c.jobs.Get().(*job)
 	}
 	if j == nil {
-		j = &job{builder: flatbuffers.NewBuilder(256)}
+		j = &job{scratch: scratch{builder: flatbuffers.NewBuilder(256)}}
 	}
+	j.prepare()
 	j.ctx = c.contexts.next()
 	return j
 }
@@ -50,12 +50,7 @@ func (c *serverConn) newJob() *job {
 func (j *job) finish() {
 	j.ctx.cancel()
 	j.ctx = nil
-	if cap(j.body) > keepBuffer {
-		j.body = nil
-	}
-	if cap(j.builder.Bytes) > keepBuffer {
-		j.builder = flatbuffers.NewBuilder(256)
-	}
+	j.strip()
 	j.detached, j.givenUp, j.reply, j.answer = false, false, ReplyBuilder{}, sent{}
 }
 

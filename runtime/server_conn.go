@@ -83,7 +83,7 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
 	c.messageContexts.scope = c.contexts.scope
 	c.inbox = inbox{run: c.deliverWaiting, setPaused: c.paused.Store, resumed: l.Poke,
-		idle: c.inboxIdle, spent: c.rx.spare.put, limit: h.geo.ToServer}
+		idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
 	c.watchdog = time.AfterFunc(time.Hour, c.runWatchdog)
 	c.watchdog.Stop()

@@ -41,7 +41,9 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 // goroutine.
 func (c *serverConn) received(run uint64, own []byte) (reader bool) {
 	if c.inline.CompareAndSwap(run, nextInline(run)) {
-		if cap(own) <= keepBuffer {
+		if cap(own) > keepShort {
+			giveBody(own)
+		} else {
 			c.messageBody = own
 		}
 		return true

@@ -429,7 +429,7 @@ func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, bl
 		f := frame{kind: record.Message, id: p.Seq, epoch: epoch, method: p.Message.ID}
 		err = t.write(ctx, &f, body, nil, block)
 	}
-	if cap(b.Bytes) <= keepBuffer {
+	if cap(b.Bytes) <= keepLong {
 		t.builders.Put(b)
 	}
 	return err

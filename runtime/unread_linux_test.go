@@ -58,6 +58,11 @@ func giverRole(domain ipc.RendezvousOption) error {
 	}
 	srv := ipc.NewServer(ipc.WithMaxMessage(8<<20), ipc.WithMaxCalls(mostUnread), echoService(
 		ipc.Handle(methodFast, long),
+		ipc.Handle(methodLong, func(_ context.Context, m *blob) (*blob, error) { return m, nil }),
+		ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
+			p, _ := ipc.PeerFromContext(ctx)
+			return ipc.Send(ctx, p, messageNote, m)
+		}),
 		ipc.Handle(methodSlow, func(ctx context.Context, m *blob) (*blob, error) {
 			running.Add(1)
 			defer running.Add(-1)
@@ -199,4 +204,69 @@ func TestIdlePlacesKeepLittle(t *testing.T) {
 	}
 	expectFew(t, 100, 60<<20)
 	still(t, c)
+}
+
+// TestIdleConnectionsKeepLittle sends long messages of each kind over many connections, one after
+// the other: neither side keeps memory for each of the connections that are idle since.
+func TestIdleConnectionsKeepLittle(t *testing.T) {
+	if raceDetector {
+		t.Skip("the memory of the race detector is several times that of the server")
+	}
+	const most = 128 << 10 // bytes that a connection may keep, its rings included
+	conns := 200
+	if testing.Short() {
+		conns = 60
+	}
+	path := filepath.Join(t.TempDir(), "d")
+	startChild(t, "giver", path)
+	var came atomic.Int64
+	gate := make(chan struct{})
+	d := ipc.WithDomain(path)
+	opts := []ipc.DialOption{ipc.WithMaxMessage(8 << 20), ipc.WithRings(16<<10, 16<<10),
+		ipc.NewService(echoProtocol, ipc.Receive(messageNote,
+			func(context.Context, *blob) error { <-gate; came.Add(1); return nil }))}
+	other := dial(t, d, opts...)
+	before, heap := weigh(t, other), heapNow()
+	long := &blob{make([]byte, 1<<20-100)}
+	notes := int64(0)
+	for range conns {
+		c := dial(t, d, opts...)
+		if _, err := ipc.Invoke(t.Context(), c, methodLong, long); err != nil {
+			t.Fatal(err)
+		}
+		note := long // comes back
+		for range 30 {
+			if err := ipc.Send(t.Context(), c, messageNote, note); err != nil {
+				t.Fatal(err)
+			}
+			note = &blob{make([]byte, 1000)}
+			notes++
+		}
+	}
+	close(gate)
+	for came.Load() < notes {
+		runtime.Gosched()
+	}
+	atMost := uint64(conns*most) + 32<<20
+	for limit := time.Now().Add(time.Minute); ; {
+		now, here := weigh(t, other).now-before.now, heapNow()-heap
+		if now <= atMost && here <= atMost || time.Now().After(limit) {
+			t.Logf("%d idle connections take %d MB of the server, %d MB of the client", conns,
+				now>>20, here>>20)
+			if now > atMost || here > atMost {
+				t.Errorf("more than %d MB", atMost>>20)
+			}
+			break
+		}
+	}
+}
+
+// heapNow returns how many bytes of heap are in use when the garbage collector has emptied the
+// pools.
+func heapNow() uint64 {
+	var mem runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&mem)
+	return mem.HeapAlloc
 }
