@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"runtime": {"runtime/shm", "internal/domain", "internal/record", "internal/sys",
 		"internal/interleave"},
 	"internal/record": nil,
+	"runtime/topic":   {"runtime", "runtime/shm"},
 	"runtime/fb":      nil,
 	// JSON by a schema that is known at run time only: the generator's own reader of binary
 	// schemas checks it.

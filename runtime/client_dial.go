@@ -99,7 +99,7 @@ func clientHandshake(ctx context.Context, l Link, peer Peer, channel string,
 	}
 	hello.text = string(seg.Text())
 	c, err := newConn(cfg, hello, peer, l, seg)
-	if werr := l.Send(verdictOf(err).encode(), nil); err == nil && werr != nil {
+	if werr := l.Send(verdictOf(err).encode()); err == nil && werr != nil {
 		err = noAnswer(werr)
 	}
 	if err == nil {
@@ -120,6 +120,16 @@ func clientHandshake(ctx context.Context, l Link, peer Peer, channel string,
 // or of ctx. The deadline stays set.
 func negotiate(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*serverHello,
 	shm.Memory, error) {
+	hello, memory, err := negotiateFor(ctx, l, cfg, h, 1)
+	if err != nil {
+		return nil, nil, err
+	}
+	return hello, memory[0], nil
+}
+
+// negotiateFor is negotiate with a server that is to hand over n memories.
+func negotiateFor(ctx context.Context, l Link, cfg dialConfig, h *clientHello,
+	n int) (*serverHello, []shm.Memory, error) {
 	deadline := time.Now().Add(cfg.handshake)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
@@ -128,11 +138,9 @@ func negotiate(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*se
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
-	hello, memory, err := exchange(l, h)
+	hello, memory, err := exchange(l, h, n)
 	if !stop() || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		if memory != nil {
-			memory.Close()
-		}
+		closeAll(memory)
 		e := &Error{Code: CodeDeadlineExceeded} // of the handshake, unless ctx says other
 		if ctx.Err() != nil {
 			e = contextError(ctx)
@@ -141,6 +149,13 @@ func negotiate(ctx context.Context, l Link, cfg dialConfig, h *clientHello) (*se
 		return nil, nil, e
 	}
 	return hello, memory, err
+}
+
+// closeAll closes memory that is of no use.
+func closeAll(memory []shm.Memory) {
+	for _, m := range memory {
+		m.Close()
+	}
 }
 
 func clientHelloOf(channel string, cfg dialConfig) *clientHello {
@@ -154,9 +169,8 @@ func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 	return h
 }
 
-// exchange sends the client's hello, and receives the server's with the
-// memory.
-func exchange(l Link, h *clientHello) (*serverHello, shm.Memory, error) {
+// exchange sends the client's hello, and receives the server's with n memories.
+func exchange(l Link, h *clientHello, n int) (*serverHello, []shm.Memory, error) {
 	b := h.encode()
 	if len(b) > maxHello {
 		return nil, nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent,
@@ -165,19 +179,18 @@ func exchange(l Link, h *clientHello) (*serverHello, shm.Memory, error) {
 	}
 	// A server that has no room says so at once, and may have closed its end
 	// before this gets there: what it said counts.
-	serr := l.Send(b, nil)
+	serr := l.Send(b)
 	r := &linkReader{l: l}
 	hello, err := readServerHello(r)
 	if err == nil && serr != nil {
 		err = noAnswer(serr)
 	}
-	if err == nil && r.memory == nil {
-		err = &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server sent no memory"}
+	if err == nil && len(r.memory) != n {
+		err = &Error{Code: CodeCorrupt, Outcome: NotSent,
+			Msg: fmt.Sprintf("the server sent %d memories, not %d", len(r.memory), n)}
 	}
 	if err != nil {
-		if r.memory != nil {
-			r.memory.Close()
-		}
+		closeAll(r.memory)
 		return nil, nil, err
 	}
 	return hello, r.memory, nil
@@ -226,16 +239,16 @@ func noAnswer(err error) *Error {
 // A linkReader reads a handshake and keeps the memory that comes along.
 type linkReader struct {
 	l      Link
-	memory shm.Memory
+	memory []shm.Memory
 }
 
 func (r *linkReader) Read(p []byte) (int, error) {
 	n, m, err := r.l.Receive(p)
-	if m != nil && r.memory != nil {
-		m.Close()
+	if len(m) > 0 && r.memory != nil {
+		closeAll(m)
 		return 0, errBadHello
 	}
-	if m != nil {
+	if len(m) > 0 {
 		r.memory = m
 	}
 	return n, err

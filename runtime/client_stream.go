@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"context"
-	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -54,37 +53,27 @@ func openStream(ctx context.Context, channel string, info *StreamInfo, o StreamO
 	if err := sys.JoinErrors(g.Check(), checkPolicy(uint32(o.Policy))); err != nil {
 		return nil, nil, &Error{Code: CodeInvalidArgument, Outcome: NotSent, Err: err}
 	}
-	link, peer, err := connect(ctx, channel, cfg)
-	if err != nil {
-		return nil, nil, err
-	}
 	h := clientHelloOf(channel, cfg)
-	h.protocols = []protocolID{{name: info.Protocol.Name, fingerprint: info.Protocol.Fingerprint}}
-	h.stream = streamHello{open: 1, read: btou(read), depth: uint32(g.Depth),
+	h.protocols = []protocolID{info.Protocol.id()}
+	h.stream = streamHello{open: openBlocks, read: btou(read), depth: uint32(g.Depth),
 		block: uint32(g.Block), policy: uint32(o.Policy)}
-	_, memory, err := negotiate(ctx, link, cfg, h)
+	var mem []byte
+	var memory shm.Memory
+	link, peer, err := openLink(ctx, channel, cfg, h, 1, func(_ *serverHello,
+		given []shm.Memory) (err error) {
+		memory = given[0]
+		if mem, err = memory.Map(g.Size()); err != nil {
+			return err
+		}
+		if err = memory.Seal(g.Size()); err != nil {
+			err = sys.JoinErrors(err, memory.Unmap(mem))
+			mem = nil
+		}
+		return err
+	})
 	if err != nil {
-		link.Close()
-		return nil, nil, err
-	}
-	defer memory.Close()
-	mem, err := memory.Map(g.Size())
-	if err != nil {
-		link.Close()
-		return nil, nil,
-			&Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
-	}
-	if err = memory.Seal(g.Size()); err != nil {
-		err = &Error{Code: CodeCorrupt, Outcome: NotSent, Msg: "the server's memory", Err: err}
-	} else if err = link.Send(verdictOf(nil).encode(), nil); err != nil {
-		err = noAnswer(err)
-	} else {
-		err = link.SetDeadline(time.Time{})
-	}
-	if err != nil {
-		link.Close()
-		if uerr := memory.Unmap(mem); uerr != nil {
-			err = sys.JoinErrors(err, uerr)
+		if mem != nil {
+			err = sys.JoinErrors(err, memory.Unmap(mem))
 		}
 		return nil, nil, err
 	}

@@ -21,6 +21,8 @@ package ipc
 //     accepts, or rejects.
 //   - admission: a link that a server has accepted, from then until its end. It counts towards the
 //     limit of connections once it is reserved.
+//   - session: the wire of a connection that carries no calls, of a stream or of a link kind.
+//   - link kind: what a package of its own, such as topic, makes of a connection.
 //   - down: of a connection: the reason why it ends. teardown releases its memory.
 //
 // Reading:

@@ -124,7 +124,7 @@ func RawDial(ctx context.Context, channel string, opts ...DialOption) (*Raw, err
 	if RawMemory != nil {
 		RawMemory(memory, seg)
 	}
-	if err := link.Send(verdict{}.encode(), nil); err != nil {
+	if err := link.Send(verdict{}.encode()); err != nil {
 		return nil, err
 	}
 	if err := link.SetDeadline(time.Time{}); err != nil {

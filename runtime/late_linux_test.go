@@ -22,11 +22,11 @@ type lateLink struct {
 	sends int
 }
 
-func (l *lateLink) Send(p []byte, m shm.Memory) error {
+func (l *lateLink) Send(p []byte, m ...shm.Memory) error {
 	if l.sends++; l.sends > 1 {
 		return os.ErrDeadlineExceeded
 	}
-	return l.Link.Send(p, m)
+	return l.Link.Send(p, m...)
 }
 
 func TestDeadlineBeforeTheVerdict(t *testing.T) {

@@ -83,6 +83,7 @@ type serverConfig struct {
 	fence        Fence
 	guard        Guard
 	streams      []*streamRoute
+	kinds        []*LinkKind
 	trusted      bool // requests may be read in place
 	interceptors gate
 	maxCalls     int

@@ -323,15 +323,13 @@ func (s *Server) serveClient(ctx context.Context, l *Listener, g *admission, log
 		return
 	}
 	begun = true
-	if err := run(); err != nil {
-		log.Warn("stream ended", "err", err)
-	}
+	run()
 }
 
 // handshake runs the server's side of the handshake; for a stream, its beginning. It returns a
 // function that serves the connection or stream.
 func (s *Server) handshake(ctx context.Context, l *Listener, g *admission,
-	log *slog.Logger) (run func() error, err error) {
+	log *slog.Logger) (run func(), err error) {
 	link := g.link
 	if err := link.SetDeadline(time.Now().Add(s.cfg.handshake)); err != nil {
 		return nil, err
@@ -343,11 +341,16 @@ func (s *Server) handshake(ctx context.Context, l *Listener, g *admission,
 	}
 	var hello clientHello
 	var route *streamRoute
+	var kind *LinkKind
 	err = hello.decode(b)
 	if err == nil {
 		err = s.examine(l, &hello, g.peer)
 	}
-	if err == nil && hello.stream.open != 0 {
+	switch {
+	case err != nil || hello.stream.open == 0:
+	case hello.stream.open == openTopic:
+		kind, err = s.findKind(&hello)
+	default:
 		route, err = s.findStream(&hello)
 	}
 	if err == nil && !s.reserve(g) {
@@ -360,18 +363,20 @@ func (s *Server) handshake(ctx context.Context, l *Listener, g *admission,
 	}
 	reply := s.offer(l, &hello)
 	if route != nil {
-		return func() error { return s.serveStream(ctx, route, &hello, g, reply, log) }, nil
+		return func() { s.serveStream(ctx, route, &hello, g, reply, log) }, nil
+	}
+	if kind != nil {
+		return func() { s.serveKind(ctx, kind, &hello, g, reply, log) }, nil
 	}
 	c, err := s.openConn(ctx, reply, g, log)
 	if err != nil {
 		return nil, err
 	}
 	log.Debug("client connected")
-	return func() error {
+	return func() {
 		s.register(c)
 		go c.readWire()
 		c.serve()
-		return nil
 	}, nil
 }
 
@@ -394,7 +399,7 @@ func (s *Server) interruptOnClose(link Link) func() {
 
 // refuse tells a client why it may not connect.
 func (s *Server) refuse(link Link, err error, log *slog.Logger) {
-	if err := link.Send(refusalOf(err).encode(), nil); err != nil {
+	if err := link.Send(refusalOf(err).encode()); err != nil {
 		log.Debug("cannot tell the client why it is refused", "err", err)
 	}
 }
@@ -467,7 +472,7 @@ func readClientMessage(link Link) ([]byte, error) {
 	r := &linkReader{l: link}
 	b, err := readHello(r, maxHello)
 	if r.memory != nil {
-		r.memory.Close()
+		closeAll(r.memory)
 		return nil, errBadHello
 	}
 	return b, err
@@ -476,13 +481,7 @@ func readClientMessage(link Link) ([]byte, error) {
 // finishHello sends the server's hello with the memory, and waits for the
 // client to agree.
 func finishHello(link Link, reply *serverHello, memory shm.Memory, size int) error {
-	if err := link.Send(reply.encode(), memory); err != nil {
-		// What goes along with the memory may be what cannot be made.
-		_ = link.Send(refusalOf(&Error{Code: CodeResourceExhausted, Outcome: NotSent,
-			Msg: "the server cannot hand over the memory", Err: err}).encode(), nil)
-		return err
-	}
-	if err := readVerdict(link); err != nil {
+	if err := sendMemory(link, reply, memory); err != nil {
 		return err
 	}
 	if err := memory.Seal(size); err != nil {

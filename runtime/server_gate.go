@@ -21,6 +21,8 @@ const (
 	KindMessage
 	// KindStream is a stream of blocks, from its opening to its end.
 	KindStream
+	// KindSubscription is a subscription to a topic, from its opening to its end.
+	KindSubscription
 )
 
 func (k Kind) String() string {
@@ -31,6 +33,8 @@ func (k Kind) String() string {
 		return "message"
 	case KindStream:
 		return "stream"
+	case KindSubscription:
+		return "subscription"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }

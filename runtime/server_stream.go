@@ -82,52 +82,24 @@ func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 // serveStream runs a stream, from the end of the handshake to the end of the stream, behind the
 // gate.
 func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello, g *admission,
-	reply *serverHello, log *slog.Logger) error {
-	tried, opened, returned := false, false, false
-	defer func() {
-		if !returned && !tried {
-			s.refuse(g.link, errExited, log)
+	reply *serverHello, log *slog.Logger) {
+	call := &ServerCall{Kind: KindStream, Protocol: r.info.Protocol}
+	size := h.stream.geometry().Size()
+	s.serveOpening(ctx, call, g, log, func() (func(context.Context) error, error) {
+		if err := s.reserveStream(size, g.peer.PID); err != nil {
+			s.refuse(g.link, err, log)
+			return nil, err
 		}
-		if !opened {
-			s.refused.Add(1)
-			g.link.Close()
+		st, use, err := s.openStream(r, h, g, reply, log)
+		if err != nil {
+			s.releaseStream(size, g.peer.PID)
+			return nil, err
 		}
-		s.release(g, nil)
-	}()
-	peer := g.peer
-	p := r.info.Protocol
-	call := &ServerCall{Kind: KindStream, Protocol: p, Name: p.Name,
-		Method: &MethodInfo{Protocol: p, Name: p.Name}, Peer: &peer}
-	err := protect(log, p.Name, func() error {
-		return s.cfg.interceptors.pass(context.WithValue(ctx, peerKey{}, &peer), call,
-			func(ctx context.Context) error {
-				if tried {
-					return Errorf(CodeInternal, "an interceptor opened the stream twice")
-				}
-				tried = true
-				size := h.stream.geometry().Size()
-				if err := s.reserveStream(size, peer.PID); err != nil {
-					s.refuse(g.link, err, log)
-					return err
-				}
-				defer s.releaseStream(size, peer.PID)
-				st, use, err := s.openStream(r, h, g, reply, log)
-				if err != nil {
-					return err
-				}
-				opened = true
-				log.Debug("stream opened", "stream", p.Name)
-				return s.runStream(ctx, st, use)
-			})
+		return func(ctx context.Context) error {
+			defer s.releaseStream(size, g.peer.PID)
+			return s.runStream(ctx, st, use)
+		}, nil
 	})
-	returned = true
-	if !tried {
-		if err == nil {
-			err = Errorf(CodePermissionDenied, "the server does not open the stream")
-		}
-		s.refuse(g.link, err, log)
-	}
-	return err
 }
 
 // defaultStreamMemory is a quarter of the machine's memory, and at least the memory of one stream.

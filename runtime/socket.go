@@ -17,15 +17,19 @@ type socketLink struct {
 	bell *sys.Doorbell // nil until memory is handed over
 }
 
-// Send implements Link. With the memory goes the client's end of the doorbell.
-func (l *socketLink) Send(p []byte, m shm.Memory) error {
-	if m == nil {
+// Send implements Link. With memory goes the client's end of the doorbell.
+func (l *socketLink) Send(p []byte, m ...shm.Memory) error {
+	if len(m) == 0 {
 		_, err := l.Socket.Write(p)
 		return err
 	}
-	f, ok := m.(shm.FileMemory)
-	if !ok {
-		return errors.New("only memory of a file can go to another process")
+	files := make([]*os.File, 0, len(m)+1)
+	for _, m := range m {
+		f, ok := m.(shm.FileMemory)
+		if !ok {
+			return errors.New("only memory of a file can go to another process")
+		}
+		files = append(files, f.File)
 	}
 	bell, theirs, err := sys.NewDoorbell()
 	if err != nil {
@@ -33,26 +37,31 @@ func (l *socketLink) Send(p []byte, m shm.Memory) error {
 	}
 	defer theirs.Close()
 	l.bell = bell
-	return l.WriteWithFiles(p, f.File, theirs)
+	return l.WriteWithFiles(p, append(files, theirs)...)
 }
 
-// Receive implements Link.
-func (l *socketLink) Receive(p []byte) (int, shm.Memory, error) {
+// Receive implements Link. The doorbell is the last of the files.
+func (l *socketLink) Receive(p []byte) (int, []shm.Memory, error) {
 	n, files, err := l.ReadWithFiles(p)
 	if len(files) == 0 {
 		return n, nil, err
 	}
-	if len(files) != 2 || l.bell != nil {
+	last := len(files) - 1
+	if last == 0 || l.bell != nil {
 		for _, f := range files {
 			f.Close()
 		}
 		return 0, nil, errBadHello
 	}
-	if l.bell, err = sys.OpenDoorbell(files[1]); err != nil {
-		files[0].Close()
+	memory := make([]shm.Memory, last)
+	for i, f := range files[:last] {
+		memory[i] = shm.FileMemory{File: f}
+	}
+	if l.bell, err = sys.OpenDoorbell(files[last]); err != nil {
+		closeAll(memory)
 		return 0, nil, err // bytes would make the reader overlook the error
 	}
-	return n, shm.FileMemory{File: files[0]}, nil
+	return n, memory, nil
 }
 
 // NewMemory implements Link.

@@ -63,18 +63,12 @@ func (o StreamOptions) geometry(info *StreamInfo) shm.BlockGeometry {
 	}
 }
 
-// A stream is what the writer and the reader of a stream have in common: memory, and a wire. Two
-// goroutines wait for notifications and for the end of the wire.
+// A stream is what the writer and the reader of a stream have in common: memory, and a session.
 type stream struct {
+	*session
 	op   string
 	info *StreamInfo
-	wire wire
-	peer Peer
 	log  *slog.Logger // of callbacks that panic
-
-	notified chan struct{} // the peer sent a note
-	down     chan struct{} // the peer closed its end, or died
-	spin     spinPolicy
 
 	mu     sync.Mutex // held while the memory is in use
 	mem    []byte
@@ -126,51 +120,20 @@ func (s *stream) endReason(complete error, peer string) error {
 
 func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte,
 	unmap func([]byte) error) *stream {
-	s := &stream{op: "stream " + info.Protocol.Name, info: info, log: log, wire: l, peer: peer,
-		mem: mem, unmap: unmap,
-		notified: make(chan struct{}, 1), down: make(chan struct{})}
-	s.spin.init(defaultSpin, l, peer)
+	s := &stream{session: newSession(l, peer), op: "stream " + info.Protocol.Name, info: info,
+		log: log, mem: mem, unmap: unmap}
 	go s.waitNotified()
 	go s.readWire()
 	return s
 }
 
-// waitNotified passes the peer's notifications on. There may be more of them than the peer sent, so
-// that a goroutine that waits for one must check again.
-func (s *stream) waitNotified() {
-	recheck := func() bool {
-		select {
-		case s.notified <- struct{}{}:
-		default:
-		}
-		return false
-	}
-	for s.wire.Wait(recheck) == nil {
-	}
-}
-
-// readWire waits until the peer has closed the wire or died.
-func (s *stream) readWire() {
-	defer close(s.down)
-	buf := make([]byte, 64)
-	for {
-		if _, err := s.wire.Read(buf); err != nil {
-			s.wire.Close() // ends listen, too
-			return
-		}
-	}
-}
-
 // wait waits for a notification from the peer. It returns io.EOF when the peer is gone.
 func (s *stream) wait(ctx context.Context) error {
-	select {
-	case <-s.notified:
-		return nil
-	case <-s.down:
-		return io.EOF
-	case <-ctx.Done():
-		return contextError(ctx).at(s.op)
+	err := s.session.wait(ctx)
+	if e, ok := err.(*Error); ok {
+		return e.at(s.op)
 	}
+	return err
 }
 
 // Peer returns the process at the other end.

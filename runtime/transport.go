@@ -33,11 +33,11 @@ type LinkListener interface {
 type Link interface {
 	wire
 
-	// Send and Receive carry the handshake: bytes, and memory that is attached to some of them. m
-	// is nil if there is none. The caller of Send keeps the memory that it sends, and must close
-	// it. The caller of Receive owns the memory that it receives.
-	Send(p []byte, m shm.Memory) error
-	Receive(p []byte) (n int, m shm.Memory, err error)
+	// Send and Receive carry the handshake: bytes, and up to two memories that are attached to
+	// some of them. The caller of Send keeps the memories that it sends, and must close them. The
+	// caller of Receive owns the memories that it receives.
+	Send(p []byte, m ...shm.Memory) error
+	Receive(p []byte) (n int, m []shm.Memory, err error)
 	// SetDeadline limits Send and Receive. The zero time removes the limit.
 	SetDeadline(time.Time) error
 	// NewMemory returns zeroed memory of size bytes, for Send. The caller owns it.

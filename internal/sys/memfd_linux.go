@@ -107,6 +107,22 @@ func SealMemory(f *os.File, size int) error {
 	return checkAllocated(f, size)
 }
 
+// SealWriters leaves the right to write to f to the processes that have mapped it for writing by
+// now: no other can get it, by the descriptor or by its name in /proc. The error wraps
+// errors.ErrUnsupported on kernels before 5.1.
+func SealWriters(f *os.File) error {
+	CrashPoint("memory seal")
+	_, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, finalSeals)
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("seal a memory file against writing, which needs Linux 5.1: %w",
+			errors.ErrUnsupported)
+	}
+	if err != nil {
+		return fmt.Errorf("seal a memory file against writing: %w", Explain("fcntl", "", err))
+	}
+	return nil
+}
+
 // Populate maps every page of b, a part of a shared mapping, so that later accesses do not fault.
 // It is a hint, which kernels before 5.14 ignore.
 func Populate(b []byte) { _ = unix.Madvise(b, unix.MADV_POPULATE_WRITE) }

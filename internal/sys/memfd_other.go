@@ -22,5 +22,8 @@ var ErrHoles = errors.New("memory file has holes")
 // SealMemory withdraws the rights that could make an access fault.
 func SealMemory(*os.File, int) error { return unsupported("seal memory file") }
 
+// SealWriters leaves the right to write to the processes that have it.
+func SealWriters(*os.File) error { return unsupported("seal memory file") }
+
 // Populate maps every page of b.
 func Populate([]byte) {}

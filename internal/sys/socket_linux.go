@@ -74,10 +74,10 @@ func (s *Socket) WriteWithFiles(p []byte, files ...*os.File) error {
 }
 
 // maxFiles is the number of files that a peer may send at once.
-const maxFiles = 2
+const maxFiles = 3
 
 // ReadWithFiles reads at least one byte into p, and the attached files, which the caller must
-// close. More than two files are an error.
+// close. More than three files are an error.
 func (s *Socket) ReadWithFiles(p []byte) (n int, files []*os.File, err error) {
 	oob := make([]byte, unix.CmsgSpace((maxFiles+1)*4))
 	n, oobn, flags, _, err := s.ReadMsgUnix(p, oob)

@@ -56,13 +56,23 @@ func (l *link) Close() error {
 }
 
 // Send implements ipc.Link. It never blocks, so no deadline applies.
-func (l *link) Send(p []byte, m shm.Memory) error { return l.out.put(p, m) }
+func (l *link) Send(p []byte, m ...shm.Memory) error { return l.out.put(p, m) }
 
 // Receive implements ipc.Link.
-func (l *link) Receive(p []byte) (int, shm.Memory, error) {
+func (l *link) Receive(p []byte) (int, []shm.Memory, error) {
 	got, err := l.in.take(p)
+	for i, m := range got.memory {
+		got.memory[i] = lent{m}
+	}
 	return got.n, got.memory, err
 }
+
+// lent is memory as its receiver gets it. Between processes, that would be another descriptor of
+// the same memory, so what the receiver closes is not the sender's.
+type lent struct{ shm.Memory }
+
+// Close implements shm.Memory.
+func (lent) Close() error { return nil }
 
 // SetDeadline implements ipc.Link.
 func (l *link) SetDeadline(t time.Time) error {

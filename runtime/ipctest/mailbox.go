@@ -14,9 +14,9 @@ import (
 type mailbox struct {
 	mu       sync.Mutex
 	bytes    []byte
-	memory   shm.Memory // attached to the first byte
-	ended    bool       // the writer has closed its end
-	shut     bool       // the reader has closed its end
+	memory   []shm.Memory // attached to the first byte
+	ended    bool         // the writer has closed its end
+	shut     bool         // the reader has closed its end
 	deadline time.Time
 	timer    *time.Timer
 	ready    chan struct{} // receives a value when a reader must check again
@@ -27,7 +27,7 @@ func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1)} }
 // A parcel is the result of a read: bytes, and possibly memory.
 type parcel struct {
 	n      int
-	memory shm.Memory
+	memory []shm.Memory
 }
 
 // take waits for the next parcel and copies its bytes to p. It returns io.EOF after the writer has
@@ -75,8 +75,8 @@ func (m *mailbox) wake() {
 	}
 }
 
-// put adds bytes, and memory unless it is nil. It fails if either end is closed.
-func (m *mailbox) put(p []byte, memory shm.Memory) (err error) {
+// put adds bytes, and memory if there is any. It fails if either end is closed.
+func (m *mailbox) put(p []byte, memory []shm.Memory) (err error) {
 	m.change(func() {
 		if m.ended || m.shut {
 			err = io.ErrClosedPipe

@@ -42,8 +42,8 @@ func (r *relay) readServer() {
 			r.gone(r.client, func() (from, to *pump) { return r.down, r.up })
 			return
 		}
-		if got.memory != nil {
-			got.memory = r.exchange(got.memory)
+		for i, m := range got.memory {
+			got.memory[i] = r.exchange(m)
 		}
 		pass(got, buf, r.client)
 	}

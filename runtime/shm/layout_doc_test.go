@@ -41,6 +41,19 @@ func TestDocumentedLayout(t *testing.T) {
 		fmt.Sprintf("\n| %d | index | writer |", offBlockIndex),
 		fmt.Sprintf("`depth` + %d slots of %d + `block` bytes", extraSlots, slotHeader),
 		fmt.Sprintf("(number + 1) · %d + slot", 1<<slotBits),
+
+		fmt.Sprintf("\n| %d | constants | six uint64: `0x%08x_%08x`,", offTopicMagic,
+			uint64(topicMagic)>>32, uint32(topicMagic&(1<<32-1))),
+		fmt.Sprintf("\n| %d | tail | number of messages", offTopicTail),
+		fmt.Sprintf("\n| %d | first | number of the oldest message", offTopicFirst),
+		fmt.Sprintf("\n| %d | starve | 0, or the number of its wait for loss", offTopicStarve),
+		fmt.Sprintf("\n| %d | index | `depth` words; the word", offTopicIndex),
+		fmt.Sprintf("slots of %d + `longest` bytes, rounded up to 64", messageHeader),
+		fmt.Sprintf("The page, of %d bytes.", TopicPageSize),
+		fmt.Sprintf("\n| %d | next | number of the next message", offTopicNext),
+		fmt.Sprintf("\n| %d | claim | number + 1 of the message", offTopicClaim),
+		fmt.Sprintf("\n| %d | sleep | as in a ring", offTopicSleep),
+		fmt.Sprintf("may allow up to %d |", mostClaims),
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("docs/protocol.md does not have %q", want)

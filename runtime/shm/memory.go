@@ -11,11 +11,16 @@ import (
 type Memory interface {
 	// Map returns the first size bytes. They stay mapped until Unmap.
 	Map(size int) ([]byte, error)
-	// Unmap releases the memory that Map returned. An access after Unmap is fatal.
+	// MapReadOnly is Map for a side that only reads. A write to the memory may be fatal.
+	MapReadOnly(size int) ([]byte, error)
+	// Unmap releases the memory that Map or MapReadOnly returned. An access after Unmap is fatal.
 	Unmap(mem []byte) error
 	// Seal withdraws from both sides, once both have mapped the first size bytes, the rights that
 	// could make an access of the other side fault. It fails if the memory was damaged before.
 	Seal(size int) error
+	// SealWriters leaves the right to write to those who have mapped the memory for writing by
+	// now. The error wraps errors.ErrUnsupported where the system cannot do that.
+	SealWriters() error
 	// Close releases the right to call Map. Mapped memory stays mapped.
 	Close() error
 }
@@ -44,6 +49,17 @@ func (f FileMemory) Map(size int) ([]byte, error) {
 	return mem, nil
 }
 
+// MapReadOnly implements [Memory], with the checks of Map.
+func (f FileMemory) MapReadOnly(size int) ([]byte, error) {
+	if err := sys.CheckMemory(f.File, size); err != nil {
+		return nil, err
+	}
+	return sys.MapFile(f.File, 0, size, false)
+}
+
+// SealWriters implements [Memory].
+func (f FileMemory) SealWriters() error { return sys.SealWriters(f.File) }
+
 // Seal implements [Memory].
 func (f FileMemory) Seal(size int) error { return sys.SealMemory(f.File, size) }
 
@@ -66,6 +82,12 @@ func (h HeapMemory) Map(size int) ([]byte, error) {
 	}
 	return h[:size:size], nil
 }
+
+// MapReadOnly implements [Memory]. Nothing prevents writing.
+func (h HeapMemory) MapReadOnly(size int) ([]byte, error) { return h.Map(size) }
+
+// SealWriters implements [Memory].
+func (h HeapMemory) SealWriters() error { return nil }
 
 // Seal implements [Memory].
 func (h HeapMemory) Seal(int) error { return nil }

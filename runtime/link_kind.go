@@ -1,0 +1,264 @@
+package ipc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// This file is the seam for connections that carry something other than calls and have a
+// package of their own, such as runtime/topic: they share rendezvous, handshake, authorisation,
+// limits and interceptors with all others.
+
+// What a client's hello opens, beside a connection for calls.
+const (
+	openBlocks = 1 // a stream of blocks
+	openTopic  = 2 // a subscription to a topic
+)
+
+// A LinkKind is what a server does with connections without calls to one protocol. It is of use
+// to packages that add such connections, as runtime/topic.
+type LinkKind struct {
+	// Protocol is what clients ask for by its name, with the same fingerprint.
+	Protocol *Protocol
+	// Invalid, if it is not nil, is why the server cannot serve.
+	Invalid error
+	// Open decides on a client, behind the interceptors of the server. An error refuses it.
+	Open func(LinkRequest) (*LinkOffer, error)
+}
+
+// A LinkRequest is what a client asks for.
+type LinkRequest struct {
+	// Words are numbers whose meaning is that of the kind.
+	Words [4]uint32
+	Peer  Peer
+	// NewMemory makes memory that can be handed to the client.
+	NewMemory func(size int) (shm.Memory, error)
+}
+
+// A LinkOffer is what a client gets.
+type LinkOffer struct {
+	Memory []shm.Memory
+	Sizes  [2]uint32 // the client is told of them
+	// Run is the life of the connection, from the client's consent on. The connection ends when
+	// it returns. Its context is done when the server shuts down.
+	Run func(context.Context, *LinkEnd) error
+	// Close is called in the end, also without Run.
+	Close func()
+}
+
+// ServeLinks adds a kind of connection to a server, for the packages that implement one.
+func ServeLinks(k *LinkKind) ServerOption {
+	return serverOption(func(c *serverConfig) {
+		if k.Invalid != nil {
+			c.refuse(asError(k.Invalid, "topic "+k.Protocol.Name))
+			return
+		}
+		for _, other := range c.kinds {
+			if other.Protocol.Name == k.Protocol.Name {
+				c.refuse(invalid("two publishers of topic %s; a server has one", k.Protocol.Name))
+			}
+		}
+		c.kinds = append(c.kinds, k)
+	})
+}
+
+// findKind looks for the kind of what a client opens.
+func (s *Server) findKind(h *clientHello) (*LinkKind, error) {
+	if len(h.protocols) != 1 {
+		return nil, errBadHello
+	}
+	want := h.protocols[0]
+	for _, k := range s.cfg.kinds {
+		if k.Protocol.Name != want.name {
+			continue
+		}
+		if k.Protocol.Fingerprint != want.fingerprint {
+			return nil, &Error{Code: CodeIncompatible, Outcome: NotSent,
+				Msg: fmt.Sprintf("the messages of topic %s have another layout on the server; "+
+					"build both from the same schema", want.name)}
+		}
+		return k, nil
+	}
+	return nil, &Error{Code: CodeUnimplemented, Outcome: NotSent,
+		Msg: "the server has no such topic: " + want.name}
+}
+
+// serveKind is the life of a connection of a kind, behind the gate.
+func (s *Server) serveKind(ctx context.Context, k *LinkKind, h *clientHello, g *admission,
+	reply *serverHello, log *slog.Logger) {
+	call := &ServerCall{Kind: KindSubscription, Protocol: k.Protocol}
+	s.serveOpening(ctx, call, g, log, func() (func(context.Context) error, error) {
+		offer, err := k.Open(LinkRequest{Words: h.stream.words(), Peer: g.peer,
+			NewMemory: g.link.NewMemory})
+		if err != nil {
+			s.refuse(g.link, err, log)
+			return nil, err
+		}
+		reply.geo = shm.Geometry{ToServer: int(offer.Sizes[0]), ToClient: int(offer.Sizes[1])}
+		hastened := s.interruptOnClose(g.link)
+		if err = sendMemory(g.link, reply, offer.Memory...); err == nil {
+			err = g.link.SetDeadline(time.Time{})
+		}
+		hastened()
+		if err != nil {
+			if s.closing.Err() != nil {
+				// The client may have agreed, and read, before this side has seen it.
+				_, _ = g.link.Write(verdictOf(&Error{Code: CodeUnavailable,
+					Msg: "the server is shutting down"}).encode())
+			}
+			offer.Close()
+			return nil, err
+		}
+		s.endHandshake(g)
+		return func(ctx context.Context) error {
+			defer offer.Close()
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(s.closing, cancel)()
+			end := newLinkEnd(g.link, g.peer)
+			defer end.Leave(nil)
+			return offer.Run(ctx, end)
+		}, nil
+	})
+}
+
+// serveOpening is the life of a connection without calls, behind the gate. open ends the
+// handshake, tells the client if it cannot, and returns the rest of the life.
+func (s *Server) serveOpening(ctx context.Context, call *ServerCall, g *admission, log *slog.Logger,
+	open func() (run func(context.Context) error, err error)) {
+	tried, opened, returned := false, false, false
+	defer func() {
+		if !returned && !tried {
+			s.refuse(g.link, errExited, log)
+		}
+		if !opened {
+			s.refused.Add(1)
+			g.link.Close()
+		}
+		s.release(g, nil)
+	}()
+	peer := g.peer
+	call.Name, call.Peer = call.Protocol.Name, &peer
+	call.Method = &MethodInfo{Protocol: call.Protocol, Name: call.Name}
+	err := protect(log, call.Name, func() error {
+		return s.cfg.interceptors.pass(context.WithValue(ctx, peerKey{}, &peer), call,
+			func(ctx context.Context) error {
+				if tried {
+					return Errorf(CodeInternal, "an interceptor opened the %v twice", call.Kind)
+				}
+				tried = true
+				run, err := open()
+				if err != nil {
+					return err
+				}
+				opened = true
+				log.Debug("opened", "kind", call.Kind, "name", call.Name)
+				return run(ctx)
+			})
+	})
+	returned = true
+	if !tried {
+		if err == nil {
+			err = Errorf(CodePermissionDenied, "the server does not open the %v", call.Kind)
+		}
+		s.refuse(g.link, err, log)
+	}
+	if err != nil {
+		log.Warn(call.Kind.String()+" ended", "err", err)
+	}
+}
+
+// sendMemory sends the server's hello with memory, and waits for the client to agree.
+func sendMemory(link Link, reply *serverHello, memory ...shm.Memory) error {
+	if err := link.Send(reply.encode(), memory...); err != nil {
+		// What goes along with the memory may be what cannot be made.
+		_ = link.Send(refusalOf(&Error{Code: CodeResourceExhausted, Outcome: NotSent,
+			Msg: "the server cannot hand over the memory", Err: err}).encode())
+		return err
+	}
+	return readVerdict(link)
+}
+
+// openLink is the client's side of opening a connection without calls. take maps the n memories
+// that come from the server, which are closed when it returns.
+func openLink(ctx context.Context, channel string, cfg dialConfig, h *clientHello, n int,
+	take func(*serverHello, []shm.Memory) error) (Link, Peer, error) {
+	link, peer, err := connect(ctx, channel, cfg)
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	hello, memory, err := negotiateFor(ctx, link, cfg, h, n)
+	if err != nil {
+		link.Close()
+		return nil, Peer{}, err
+	}
+	defer closeAll(memory)
+	if err = take(hello, memory); err != nil {
+		err = badMemory(err)
+	} else if err = link.Send(verdictOf(nil).encode()); err != nil {
+		err = noAnswer(err)
+	} else {
+		err = link.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		link.Close()
+		return nil, Peer{}, err
+	}
+	return link, peer, nil
+}
+
+// A LinkSource opens connections without calls to the server of a channel.
+type LinkSource struct {
+	channel string
+	cfg     dialConfig
+}
+
+// NewLinkSource returns the source for a channel.
+func NewLinkSource(channel string, opts ...DialOption) (*LinkSource, error) {
+	cfg, err := dialConfigOf(opts)
+	if err == nil {
+		err = checkNames(channel, cfg.reply)
+	}
+	if err != nil {
+		return nil, asError(err, "subscribe to "+channel)
+	}
+	if cfg.transport == nil {
+		cfg.transport = socketTransport{cfg.domain}
+	}
+	return &LinkSource{channel, cfg}, nil
+}
+
+// Open opens a connection to what the server has of protocol p. take maps the two memories that
+// come from the server, of the sizes that the server says; it is called once or not at all, and
+// what it has mapped must be released when Open fails.
+func (s *LinkSource) Open(ctx context.Context, p *Protocol, words [4]uint32,
+	take func(memory []shm.Memory, sizes [2]int) error) (*LinkEnd, error) {
+	h := clientHelloOf(s.channel, s.cfg)
+	h.protocols = []protocolID{p.id()}
+	h.stream = streamHello{open: openTopic, read: words[0], depth: words[1], block: words[2],
+		policy: words[3]}
+	link, peer, err := openLink(ctx, s.channel, s.cfg, h, 2,
+		func(hello *serverHello, memory []shm.Memory) error {
+			return take(memory, [2]int{hello.geo.ToServer, hello.geo.ToClient})
+		})
+	if err != nil {
+		return nil, asError(err, "open "+p.Name)
+	}
+	return newLinkEnd(link, peer), nil
+}
+
+// Watch calls changed once it watches, and each time a server of the channel may have appeared,
+// until ctx is done. The error wraps errors.ErrUnsupported where nothing tells of servers.
+func (s *LinkSource) Watch(ctx context.Context, changed func()) error {
+	return channelResolver{Endpoint{Channel: s.channel}, s.cfg.transport}.Watch(ctx, changed)
+}
+
+// id is how the handshake names a protocol.
+func (p *Protocol) id() protocolID { return protocolID{name: p.Name, fingerprint: p.Fingerprint} }
+
+// words are the numbers of a hello whose meaning is that of the kind.
+func (h streamHello) words() [4]uint32 { return [4]uint32{h.read, h.depth, h.block, h.policy} }

@@ -1,0 +1,303 @@
+package shm_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+var topicGeometry = shm.TopicGeometry{Depth: 4, Longest: 250, Claims: 2}
+
+// A topicFixture is a topic in memory of this process.
+type topicFixture struct {
+	mem []byte
+	w   *shm.TopicWriter
+}
+
+func newTopic(t testing.TB) *topicFixture {
+	t.Helper()
+	mem := []byte(shm.NewHeapMemory(topicGeometry.Size()))
+	w, err := shm.NewTopicWriter(mem, topicGeometry, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &topicFixture{mem, w}
+}
+
+// join adds a reader that begins with the next message.
+func (f *topicFixture) join(t testing.TB, lossless bool) (*shm.TopicReader, *shm.TopicPage,
+	[]byte) {
+	t.Helper()
+	mem := []byte(shm.NewHeapMemory(shm.TopicPageSize))
+	page, err := shm.NewTopicPage(mem, f.w.Next())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := shm.NewTopicReader(f.mem, mem, lossless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, page, mem
+}
+
+// put publishes a message that has its number everywhere.
+func (f *topicFixture) put(t testing.TB, claimants ...*shm.TopicPage) {
+	number := f.w.Next()
+	if err := f.w.Reserve(claimants); err != nil {
+		t.Fatal(err)
+	}
+	message := make([]byte, 8+number*8%240)
+	fill(message, number)
+	f.w.Set(message)
+	f.w.Commit(len(message), number+1000, int64(number+2000))
+}
+
+func TestTopicLossIsExact(t *testing.T) {
+	f := newTopic(t)
+	r, _, _ := f.join(t, false)
+	seen := uint64(0)
+	var buf []byte
+	for round := range 20 {
+		for range round {
+			f.put(t)
+		}
+		for {
+			b, m, ok, err := r.Next(buf, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			buf = b
+			if seen+m.Lost != m.Number || m.Epoch != m.Number+1000 ||
+				m.Published != int64(m.Number+2000) {
+				t.Fatalf("message %+v after %d", m, seen)
+			}
+			check(t, b, m.Number)
+			seen = m.Number + 1
+			r.Release()
+		}
+		if seen != f.w.Next() {
+			t.Fatalf("read up to %d of %d", seen, f.w.Next())
+		}
+	}
+}
+
+// TestTopicClaims reads in place while the writer goes round: what is claimed does not change, and
+// the writer has room nevertheless.
+func TestTopicClaims(t *testing.T) {
+	f := newTopic(t)
+	a, pageA, _ := f.join(t, false)
+	b, pageB, _ := f.join(t, false)
+	for round := range 50 {
+		f.put(t, pageA, pageB)
+		ma, na, ok, err := a.Claim(false)
+		if !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		f.put(t, pageA, pageB)
+		mb, nb, ok, err := b.Claim(true)
+		if !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		for range 3 * topicGeometry.Depth * (round%3 + 1) {
+			f.put(t, pageA, pageB)
+		}
+		check(t, ma, na.Number)
+		check(t, mb, nb.Number)
+		a.Release()
+		b.Release()
+	}
+}
+
+// TestTopicConcurrent has readers of all kinds read from a writer that never waits. No message is
+// torn, and each reader knows exactly what it lost.
+func TestTopicConcurrent(t *testing.T) {
+	const messages = 20_000
+	f := newTopic(t)
+	var claimants []*shm.TopicPage
+	var readers sync.WaitGroup
+	for i := range 4 {
+		r, page, _ := f.join(t, false)
+		inPlace := i < topicGeometry.Claims
+		if inPlace {
+			claimants = append(claimants, page)
+		}
+		readers.Go(func() {
+			var buf, b []byte
+			var m shm.TopicMessage
+			var ok bool
+			var err error
+			for seen := uint64(0); seen < messages; {
+				if inPlace {
+					b, m, ok, err = r.Claim(false)
+				} else {
+					b, m, ok, err = r.Next(buf, false)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !ok {
+					runtime.Gosched()
+					continue
+				}
+				if seen += m.Lost; seen != m.Number {
+					t.Errorf("message %+v after %d", m, seen)
+					return
+				}
+				for i := 0; i+8 <= len(b); i += 8 {
+					if got := binary.NativeEndian.Uint64(b[i:]); got != m.Number {
+						t.Errorf("message %d is torn: %d at byte %d", m.Number, got, i)
+						return
+					}
+				}
+				if !inPlace {
+					buf = b
+				}
+				seen++
+				r.Release()
+			}
+		})
+	}
+	for n := range messages {
+		f.put(t, claimants...)
+		if n%16 == 0 {
+			runtime.Gosched()
+		}
+	}
+	readers.Wait()
+}
+
+// TestTopicLatest gets the newest message, with whatever has been read before.
+func TestTopicLatest(t *testing.T) {
+	f := newTopic(t)
+	r, _, _ := f.join(t, false)
+	if _, _, ok, err := r.Latest(nil); ok || err != nil {
+		t.Error("of nothing:", ok, err)
+	}
+	for n := range uint64(20) {
+		f.put(t)
+		for range 2 {
+			if b, m, ok, err := r.Latest(nil); !ok || err != nil || m.Number != n {
+				t.Errorf("%d: %+v, %v, %v", n, m, ok, err)
+			} else {
+				check(t, b, n)
+			}
+		}
+		if n%5 == 4 {
+			if _, m, ok, err := r.Next(nil, true); !ok || err != nil || m.Number != n ||
+				m.Lost != 4 {
+				t.Errorf("%d: %+v, %v, %v", n, m, ok, err)
+			}
+			r.Release()
+		}
+	}
+}
+
+// TestTopicLapped: a lossless reader that the writer did not wait for is told, and gets no message
+// out of order.
+func TestTopicLapped(t *testing.T) {
+	f := newTopic(t)
+	r, page, _ := f.join(t, true)
+	for range topicGeometry.Depth + 1 {
+		f.put(t)
+	}
+	if at, err := page.Position(f.w.Next()); at != 0 || err != nil {
+		t.Error(at, err)
+	}
+	for range 2 {
+		if _, _, ok, err := r.Next(nil, false); ok || !errors.Is(err, shm.ErrLapped) {
+			t.Error(ok, err)
+		}
+	}
+}
+
+// TestTopicHostileReader: what a reader writes into its page is checked.
+func TestTopicHostileReader(t *testing.T) {
+	f := newTopic(t)
+	_, page, mem := f.join(t, true)
+	for range 3 {
+		f.put(t)
+	}
+	for _, next := range []uint64{4, 1 << 63, 1<<64 - 1} {
+		binary.NativeEndian.PutUint64(mem, next)
+		if _, err := page.Position(f.w.Next()); !errors.Is(err, shm.ErrCorrupt) {
+			t.Errorf("position %d: %v", next, err)
+		}
+	}
+	binary.NativeEndian.PutUint64(mem, 2)
+	if at, err := page.Position(f.w.Next()); at != 2 || err != nil {
+		t.Error(at, err)
+	}
+	binary.NativeEndian.PutUint64(mem, 1)
+	if _, err := page.Position(f.w.Next()); !errors.Is(err, shm.ErrCorrupt) {
+		t.Error("a position that decreases:", err)
+	}
+	for n := range 1000 { // claims of all kinds leave the writer room
+		binary.NativeEndian.PutUint64(mem[8:], f.w.Next()-uint64(rand.IntN(10))+uint64(n%3))
+		f.put(t, page)
+	}
+}
+
+// FuzzTopicReader lets the writer write arbitrary data anywhere.
+func FuzzTopicReader(f *testing.F) {
+	f.Add([]byte{1}, uint16(0))
+	f.Add(make([]byte, 900), uint16(0))
+	for at := uint16(0); at < 600; at += 8 {
+		f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255}, at)
+		f.Add([]byte{3, 0, 1, 0, 0, 0, 0, 0}, at)
+	}
+	f.Fuzz(func(t *testing.T, garbage []byte, at uint16) {
+		for _, joinFirst := range []bool{false, true} {
+			x := newTopic(t)
+			page := []byte(shm.NewHeapMemory(shm.TopicPageSize))
+			var r *shm.TopicReader
+			if joinFirst {
+				r, _, page = x.join(t, false)
+			}
+			for range 6 {
+				x.put(t)
+			}
+			copy(x.mem[min(int(at), len(x.mem)):], garbage)
+			copy(page, garbage)
+			if !joinFirst {
+				var err error
+				if r, err = shm.NewTopicReader(x.mem, page, false); err != nil {
+					if !errors.Is(err, shm.ErrCorrupt) {
+						t.Fatal(err)
+					}
+					continue
+				}
+			}
+			for n := range 100 {
+				var b []byte
+				var ok bool
+				var err error
+				switch n % 3 {
+				case 0:
+					b, _, ok, err = r.Next(nil, n%2 == 0)
+				case 1:
+					b, _, ok, err = r.Claim(n%2 == 0)
+				case 2:
+					_, _, _, err = r.Latest(nil)
+				}
+				if err != nil && !errors.Is(err, shm.ErrCorrupt) {
+					t.Fatal(err)
+				}
+				if ok {
+					for i := range b {
+						b[i]++
+					}
+					r.Release()
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,412 @@
+package topic
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A Slow says what a publisher does about lossless subscribers for which it would have to wait.
+type Slow uint8
+
+// What a publisher does.
+const (
+	// SlowWait waits until the context of the publishing call is done.
+	SlowWait Slow = iota
+	// SlowFail fails at once with CodeResourceExhausted.
+	SlowFail
+	// SlowRefuse refuses lossless subscriptions.
+	SlowRefuse
+)
+
+// Options say how large a topic is and what subscribers may ask for.
+type Options struct {
+	// Depth is the number of messages that are kept, at least 2; 0: 64. While a message is written,
+	// it is one fewer. It is the history that there is for late subscribers, and how far a
+	// subscriber may fall back before it loses messages, or the publisher waits.
+	Depth int
+	// MaxMessage is the length of the longest message, in bytes; 0: 4 KiB. Memory for Depth such
+	// messages is taken when the publisher is made.
+	MaxMessage int
+	// InPlace is the number of subscribers that may read in place at a time; 0: 4, and -1: none.
+	// Each costs one load when a message is given up, and memory for one message.
+	InPlace int
+	// Slow says what happens if a lossless subscriber is slow.
+	Slow Slow
+	// LetGo, if it is not 0, ends a lossless subscription that has not moved for that long although
+	// the publisher needed room, with CodeResourceExhausted for the subscriber.
+	LetGo time.Duration
+	// Epoch, if it is not nil, is the source of Arrival.Epoch.
+	Epoch ipc.EpochSource
+}
+
+const (
+	defaultDepth   = 64
+	defaultMessage = 4 << 10
+	defaultInPlace = 4
+)
+
+func (o Options) geometry() shm.TopicGeometry {
+	return shm.TopicGeometry{Depth: cmp.Or(o.Depth, defaultDepth),
+		Longest: cmp.Or(o.MaxMessage, defaultMessage),
+		Claims:  max(cmp.Or(o.InPlace, defaultInPlace), 0)}
+}
+
+// A Publisher publishes the messages of a topic. It is an option of the server at whose channel the
+// topic is found, and can be that of several servers. It publishes, and keeps the newest messages,
+// from the beginning, also while no server runs. It is safe for concurrent use.
+type Publisher struct {
+	ipc.ServerOption
+
+	info Info
+	opts Options
+	geo  shm.TopicGeometry
+	err  error // why it cannot publish
+
+	turn   chan struct{} // holds a value while a message is written
+	room   chan struct{} // receives a value when a lossless subscriber may have moved
+	closed chan struct{}
+
+	mu        sync.Mutex
+	memory    shm.Memory
+	mem       []byte
+	w         *shm.TopicWriter
+	lossless  []*subscriber
+	claimants []*shm.TopicPage
+	floor     uint64 // no lossless subscriber is before this message
+	over      bool   // Close was called
+
+	// subs is replaced, never changed. scan is held while the pages are in use without mu.
+	subs   atomic.Pointer[[]*subscriber]
+	scan   sync.Mutex
+	waking atomic.Uint32
+}
+
+// The values of Publisher.waking.
+const (
+	wakerIdle = iota
+	wakerRuns
+	wakerOnceMore
+)
+
+// inlineWakes is the number of subscribers that the publishing call looks after itself. To wake one
+// takes a system call, of one or two microseconds.
+const inlineWakes = 4
+
+// NewPublisher makes the publisher of a topic. If the options are wrong or there is no memory, all
+// methods, and the server, fail with the reason.
+func NewPublisher(info *Info, o Options) *Publisher { return newPublisher(info, o, newMemory) }
+
+func newPublisher(info *Info, o Options, memory func(int) (shm.Memory, error)) *Publisher {
+	p := &Publisher{opts: o, geo: o.geometry(), turn: make(chan struct{}, 1),
+		room: make(chan struct{}, 1), closed: make(chan struct{}), floor: math.MaxUint64}
+	p.subs.Store(new([]*subscriber))
+	kind := &ipc.LinkKind{Protocol: &ipc.Protocol{}, Open: p.open}
+	if info == nil || info.Protocol == nil {
+		p.err = refused(ipc.CodeInvalidArgument, "NewPublisher was given no Info")
+	} else {
+		p.info, kind.Protocol = *info, info.Protocol
+		p.err = p.makeMemory(memory)
+	}
+	kind.Invalid = p.err
+	p.ServerOption = ipc.ServeLinks(kind)
+	return p
+}
+
+func refused(code ipc.Code, format string, args ...any) *ipc.Error {
+	return &ipc.Error{Code: code, Outcome: ipc.NotSent, Msg: fmt.Sprintf(format, args...)}
+}
+
+// makeMemory makes the segment. It is a memory file where the platform has those, because a
+// publisher does not know by which transports its subscribers will come.
+func (p *Publisher) makeMemory(memory func(int) (shm.Memory, error)) error {
+	if err := p.geo.Check(); err != nil {
+		return &ipc.Error{Code: ipc.CodeInvalidArgument, Op: p.op(), Outcome: ipc.NotSent, Err: err}
+	}
+	m, err := memory(p.geo.Size())
+	if err != nil {
+		return p.noMemory(err)
+	}
+	mem, err := m.Map(p.geo.Size())
+	if err == nil {
+		err = m.SealWriters()
+	}
+	if err == nil {
+		p.w, err = shm.NewTopicWriter(mem, p.geo, rand.Uint64())
+	}
+	if err != nil {
+		if mem != nil {
+			err = errors.Join(err, m.Unmap(mem))
+		}
+		return p.noMemory(errors.Join(err, m.Close()))
+	}
+	p.memory, p.mem = m, mem
+	return nil
+}
+
+// newMemory makes the memory of a segment.
+func newMemory(size int) (shm.Memory, error) {
+	f, err := shm.NewFileMemory(size)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return shm.NewHeapMemory(size), nil // which a transport within the process can hand over
+	}
+	return f, err
+}
+
+func (p *Publisher) op() string { return "topic " + p.info.Protocol.Name }
+
+func (p *Publisher) noMemory(err error) error {
+	code := ipc.CodeResourceExhausted
+	if errors.Is(err, errors.ErrUnsupported) {
+		code = ipc.CodeUnsupported
+	}
+	return &ipc.Error{Code: code, Op: p.op(), Outcome: ipc.NotSent, Msg: "the memory of the topic",
+		Err: err}
+}
+
+// Publish publishes a copy of message. While a lossless subscriber lacks room for it, Publish does
+// what the options say; the error says that the message was not published.
+func (p *Publisher) Publish(ctx context.Context, message []byte) error {
+	return p.publish(ctx, len(message), func() error {
+		p.w.Set(message)
+		return nil
+	})
+}
+
+// Write lets fill write a message of n bytes where the subscribers will read it. fill may not keep
+// the slice, and must set all of it: it holds an older message. If it returns an error, no message
+// is published, and Write returns that error. fill may not publish to the same topic. Write waits
+// as [Publisher.Publish] does.
+func (p *Publisher) Write(ctx context.Context, n int, fill func(message []byte) error) error {
+	return p.publish(ctx, n, func() error { return p.w.Fill(n, fill) })
+}
+
+func (p *Publisher) epoch() uint64 {
+	if p.opts.Epoch == nil {
+		return 0
+	}
+	return p.opts.Epoch.Epoch()
+}
+
+// publish waits for its turn and for room, has fill write the message, publishes it, and wakes
+// subscribers.
+func (p *Publisher) publish(ctx context.Context, n int, fill func() error) error {
+	if p.err != nil {
+		return p.err
+	}
+	if n < 0 || n > p.geo.Longest {
+		return p.failed(refused(ipc.CodeTooLarge, "message of %d bytes; this topic's limit is %d; "+
+			"raise Options.MaxMessage", n, p.geo.Longest))
+	}
+	if ctx.Err() != nil {
+		return p.late(ctx, "before the message was published")
+	}
+	select {
+	case p.turn <- struct{}{}:
+	default:
+		select {
+		case p.turn <- struct{}{}:
+		case <-ctx.Done():
+			return p.late(ctx, "while another message was being published")
+		}
+	}
+	defer func() { <-p.turn }()
+	if err := p.reserve(ctx); err != nil {
+		return err
+	}
+	// No subscriber reads there yet, and no other goroutine writes.
+	if err := fill(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.w.Commit(n, p.epoch(), time.Now().UnixNano())
+	p.mu.Unlock()
+	p.wake()
+	return nil
+}
+
+func (p *Publisher) failed(e *ipc.Error) error {
+	e.Op = p.op()
+	return e
+}
+
+// late is the error of a message that was not published before ctx was done.
+func (p *Publisher) late(ctx context.Context, when string) error {
+	code := ipc.CodeCanceled
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		code = ipc.CodeDeadlineExceeded
+	}
+	return p.failed(refused(code, "the context ended %s", when))
+}
+
+// reserve waits for room for a message.
+func (p *Publisher) reserve(ctx context.Context) error {
+	for {
+		ok, wait, err := p.tryReserve(false)
+		if !ok && err == nil && p.opts.Slow == SlowWait {
+			ok, wait, err = p.tryReserve(true)
+		}
+		if ok || err != nil {
+			return err
+		}
+		if p.opts.Slow == SlowFail {
+			return p.failed(refused(ipc.CodeResourceExhausted,
+				"a lossless subscriber has not read the oldest of %d messages", p.geo.Depth))
+		}
+		patience, stop := after(wait)
+		select {
+		case <-p.room:
+		case <-patience:
+		case <-p.closed:
+		case <-ctx.Done():
+			stop()
+			return p.late(ctx, "while a lossless subscriber had no room")
+		}
+		stop()
+	}
+}
+
+// after returns a channel that receives a value after d; for 0, never.
+func after(d time.Duration) (<-chan time.Time, func()) {
+	if d == 0 {
+		return nil, func() {}
+	}
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
+}
+
+// tryReserve takes memory for the next message. If there is no room, it declares, if declare is
+// set, that the publisher waits, and returns after what time a subscriber is to be let go, if any.
+func (p *Publisher) tryReserve(declare bool) (ok bool, wait time.Duration, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return false, 0, p.failed(refused(ipc.CodeUnavailable, "the publisher is closed"))
+	}
+	if p.w.Full() && p.w.First() >= p.floor {
+		if declare {
+			for _, s := range p.lossless {
+				s.expect()
+			}
+			p.w.Starve()
+		}
+		if wait = p.measure(time.Now()); p.w.First() >= p.floor {
+			return false, wait, nil
+		}
+		if declare {
+			p.w.Fed()
+		}
+	}
+	if err = p.w.Reserve(p.claimants); err != nil {
+		return false, 0, p.failed(&ipc.Error{Code: ipc.CodeResourceExhausted,
+			Outcome: ipc.NotSent, Err: err})
+	}
+	return true, 0, nil
+}
+
+// measure looks where the lossless subscribers are. It lets go of those that have been in the way
+// for too long, or broke the rules, and returns when the next one is to be let go, if any. It needs
+// mu.
+func (p *Publisher) measure(now time.Time) (wait time.Duration) {
+	p.floor = math.MaxUint64
+	for _, s := range slices.Clone(p.lossless) {
+		at, err := s.page.Position(p.w.Next())
+		if err != nil {
+			p.expel(s, refused(ipc.CodeCorrupt, "the subscriber broke the protocol"))
+			continue
+		}
+		if at > p.w.First() {
+			s.stuck = false
+		} else if !s.stuck || s.stuckAt != at {
+			s.stuck, s.stuckAt, s.since = true, at, now
+		}
+		if left := p.opts.LetGo - now.Sub(s.since); s.stuck && p.opts.LetGo > 0 {
+			if left <= 0 {
+				p.expel(s, refused(ipc.CodeResourceExhausted, "the subscriber has not read "+
+					"message %d for %v, while the publisher needed its room; read faster, or "+
+					"subscribe without Lossless", at, p.opts.LetGo))
+				continue
+			}
+			if wait == 0 || left < wait {
+				wait = left
+			}
+		}
+		p.floor = min(p.floor, at)
+	}
+	return wait
+}
+
+// wake wakes the subscribers that sleep; if they are many, on another goroutine.
+func (p *Publisher) wake() {
+	if len(*p.subs.Load()) <= inlineWakes {
+		p.wakeAll()
+		return
+	}
+	if p.waking.Swap(wakerOnceMore) == wakerIdle {
+		go func() {
+			for {
+				p.waking.Store(wakerRuns)
+				p.wakeAll()
+				if p.waking.CompareAndSwap(wakerRuns, wakerIdle) {
+					return
+				}
+			}
+		}()
+	}
+}
+
+func (p *Publisher) wakeAll() {
+	p.scan.Lock()
+	defer p.scan.Unlock()
+	for _, s := range *p.subs.Load() {
+		s.wake()
+	}
+}
+
+// Subscribers returns the number of subscriptions. One counts when its subscriber has confirmed
+// that it has the memory of the topic.
+func (p *Publisher) Subscribers() (n int) {
+	for _, s := range *p.subs.Load() {
+		if s.connected() {
+			n++
+		}
+	}
+	return n
+}
+
+// Close ends all subscriptions, and releases the memory. Subscribers get what was published before,
+// and then wait for the next publisher of the name. Later calls of all methods fail. Close waits
+// for a message that is being written, and not for one that waits for room.
+func (p *Publisher) Close() error {
+	if p.err != nil {
+		return p.err
+	}
+	p.mu.Lock()
+	if p.over {
+		p.mu.Unlock()
+		return nil
+	}
+	p.over = true
+	close(p.closed)
+	for _, s := range *p.subs.Load() {
+		p.expel(s, refused(ipc.CodeUnavailable, "the publisher has closed the topic"))
+	}
+	p.mu.Unlock()
+	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	mem := p.mem
+	p.mem = nil
+	return errors.Join(p.memory.Unmap(mem), p.memory.Close())
+}
