@@ -17,6 +17,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/examples/greeter/gen/greeter"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
 // build compiles the programs in C, and returns their folder. Without a C compiler the test is
@@ -266,6 +267,20 @@ func TestServerInC(t *testing.T) {
 		t.Error(err)
 	}
 	d.expect("client gone: 3")
+
+	// It has neither topics nor streams, and says so.
+	info := &topic.Info{Protocol: greeter.GreeterProtocol}
+	if _, err := topic.Subscribe(ctx, topic.Channel("greeter", ipc.WithDomain(domain)), info,
+		topic.SubscribeOptions{}); ipc.CodeOf(err) != ipc.CodeUnimplemented {
+		t.Errorf("a subscription: %v", err)
+	}
+	d.expect("accept: error 4")
+	if _, err := ipc.OpenStreamReader(ctx, "greeter", &ipc.StreamInfo{
+		Protocol: greeter.GreeterProtocol, HeaderSize: 8}, ipc.StreamOptions{},
+		ipc.WithDomain(domain)); ipc.CodeOf(err) != ipc.CodeUnimplemented {
+		t.Errorf("a stream: %v", err)
+	}
+	d.expect("accept: error 4")
 
 	// It dies, and its successor in Go has the name.
 	conn, err = ipc.Dial(ctx, "greeter", ipc.WithDomain(domain))

@@ -228,8 +228,9 @@ func RawStreamDial(ctx context.Context, channel string, info *StreamInfo, o Stre
 		Overwrite: o.Policy == StreamOverwrite, unmap: s.unmap}, nil
 }
 
-// RawStreamAsk asks a server for a stream with a policy that OpenStreamReader refuses.
-func RawStreamAsk(ctx context.Context, channel string, info *StreamInfo, policy uint32,
+// RawStreamAsk asks a server for a connection of a kind, 1 for a stream, with a policy, which need
+// not exist.
+func RawStreamAsk(ctx context.Context, channel string, info *StreamInfo, kind, policy uint32,
 	opts ...DialOption) error {
 	cfg, err := dialConfigOf(opts)
 	if err != nil {
@@ -242,7 +243,8 @@ func RawStreamAsk(ctx context.Context, channel string, info *StreamInfo, policy 
 	defer link.Close()
 	h := clientHelloOf(channel, cfg)
 	h.protocols = []protocolID{{name: info.Protocol.Name, fingerprint: info.Protocol.Fingerprint}}
-	h.stream = streamHello{open: 1, depth: 1, block: uint32(info.HeaderSize), policy: policy}
+	h.stream = streamHello{open: kind, depth: 1, block: uint32(info.HeaderSize),
+		policy: policy}
 	_, memory, err := negotiate(ctx, link, cfg, h)
 	if err == nil {
 		memory.Close()

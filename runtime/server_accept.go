@@ -350,8 +350,11 @@ func (s *Server) handshake(ctx context.Context, l *Listener, g *admission,
 	case err != nil || hello.stream.open == 0:
 	case hello.stream.open == openTopic:
 		kind, err = s.findKind(&hello)
-	default:
+	case hello.stream.open == openBlocks:
 		route, err = s.findStream(&hello)
+	default:
+		err = &Error{Code: CodeUnimplemented, Outcome: NotSent,
+			Msg: fmt.Sprintf("the server does not know connections of kind %d", hello.stream.open)}
 	}
 	if err == nil && !s.reserve(g) {
 		err = &Error{Code: CodeResourceExhausted, Outcome: NotSent,

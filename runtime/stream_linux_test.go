@@ -116,9 +116,15 @@ func TestStreamPolicies(t *testing.T) {
 		w.Close()
 	}
 	for _, policy := range []uint32{3, 1<<8 + uint32(ipc.StreamOverwrite)} {
-		if err := ipc.RawStreamAsk(t.Context(), "echo", blockStream, policy,
+		if err := ipc.RawStreamAsk(t.Context(), "echo", blockStream, 1, policy,
 			d); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
 			t.Errorf("policy %d at the server: %v", policy, err)
+		}
+	}
+	for _, kind := range []uint32{2, 3} { // 2 is a topic
+		if err := ipc.RawStreamAsk(t.Context(), "echo", blockStream, kind, 0,
+			d); ipc.CodeOf(err) != ipc.CodeUnimplemented {
+			t.Errorf("a connection of kind %d: %v", kind, err)
 		}
 	}
 	if _, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream,

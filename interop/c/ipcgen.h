@@ -2,8 +2,8 @@
  * and has a test that lets it talk to the Go runtime, so that it keeps that page honest.
  *
  * It makes calls (ipc_dial, ipc_call) and serves them (ipc_listen, ipc_accept, ipc_serve). It does
- * not send one-way messages, does not open streams, and builds nothing in place. A connection
- * belongs to one thread at a time. All functions return 0 or an error: a code of ipcgen, IPC_...
+ * not send one-way messages, has neither streams nor topics, and builds nothing in place. A
+ * connection belongs to one thread at a time. All functions return 0 or an error: a code of ipcgen, IPC_...
  *
  * Bodies of messages are FlatBuffers. They are copied out of the shared memory before they are
  * passed on; verify the copy before you read it. */
@@ -676,9 +676,18 @@ static inline int ipc_accept(ipc_conn *c, ipc_listener *l, const ipc_protocol *p
 		while (n < (256 << 10) && (caps[i] == 0 || n < caps[i])) n *= 2;
 		caps[i] = n;
 	}
+	char ignored[1];
+	for (int i = 0; i < 2; i++) ipc_cut_text(&h, ignored, sizeof ignored);
+	for (uint32_t n = ipc_cut32(&h); n && !h.bad; n--) {
+		uint64_t numbers[2];
+		ipc_cut_text(&h, ignored, sizeof ignored), ipc_cut(&h, numbers, sizeof numbers);
+	}
+	uint32_t opens = ipc_cut32(&h);
 	uint64_t text = strlen(p->description);
 	if (!ipc_same_user(c)) refusal = IPC_PERMISSION_DENIED;
-	else if (h.bad || version != ipc_version || layout != ipc_layout) refusal = IPC_INCOMPATIBLE;
+	else if (version != ipc_version || layout != ipc_layout) refusal = IPC_INCOMPATIBLE;
+	else if (h.bad) refusal = IPC_CORRUPT;
+	else if (opens) refusal = IPC_UNIMPLEMENTED; /* a stream, or a topic */
 	size_t size = ipc_size(caps[0], caps[1], text);
 	if (!refusal) {
 		fds[0] = memfd_create("ipcgen", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -4,6 +4,7 @@ package topic_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -178,5 +179,29 @@ func TestCrashSubscriber(t *testing.T) {
 		eachCrash(points, func(action, point string, visit int, env string) {
 			run(io.Discard, env, mode)
 		})
+	}
+}
+
+// readAll reads messages until the publisher is gone, and returns how many there were and why. The
+// subscription need not have found the publisher when that one ended.
+func readAll(t testing.TB, s *topic.Subscription, publisher *child) (n uint64, why error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	go func() {
+		<-publisher.done
+		time.AfterFunc(10*time.Second, cancel) // only if Subscribe came too late
+	}()
+	for ; ; n++ {
+		if n%8 == 7 {
+			time.Sleep(2 * time.Millisecond) // lets the publisher come to where it waits
+		}
+		b, a, err := s.Next(ctx, nil)
+		if err != nil {
+			return n, err
+		}
+		if err := checkMessage(b, n); err != nil || a.Number != n || a.Lost != 0 {
+			t.Fatalf("%+v, not %d: %v", a, n, err)
+		}
 	}
 }

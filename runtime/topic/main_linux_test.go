@@ -201,30 +201,6 @@ func (c *child) stop(t testing.TB) {
 	}
 }
 
-// readAll reads messages until the publisher is gone, and returns how many there were and why. The
-// subscription need not have found the publisher when that one ended.
-func readAll(t testing.TB, s *topic.Subscription, publisher *child) (n uint64, why error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(within(t))
-	defer cancel()
-	go func() {
-		<-publisher.done
-		time.AfterFunc(10*time.Second, cancel) // only if Subscribe came too late
-	}()
-	for ; ; n++ {
-		if n%8 == 7 {
-			time.Sleep(2 * time.Millisecond) // lets the publisher come to where it waits
-		}
-		b, a, err := s.Next(ctx, nil)
-		if err != nil {
-			return n, err
-		}
-		if err := checkMessage(b, n); err != nil || a.Number != n || a.Lost != 0 {
-			t.Fatalf("%+v, not %d: %v", a, n, err)
-		}
-	}
-}
-
 // breaking are the options of a subscription that ends with its publisher.
 func breaking(policy topic.Policy) topic.SubscribeOptions {
 	return topic.SubscribeOptions{Policy: policy, OnBreak: func(why error) error { return why }}

@@ -9,15 +9,9 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// This file is the seam for connections that carry something other than calls and have a
-// package of their own, such as runtime/topic: they share rendezvous, handshake, authorisation,
-// limits and interceptors with all others.
-
-// What a client's hello opens, beside a connection for calls.
-const (
-	openBlocks = 1 // a stream of blocks
-	openTopic  = 2 // a subscription to a topic
-)
+// This file and client_opening.go are the seam for connections that carry something other than
+// calls and have a package of their own, such as runtime/topic: they share rendezvous, handshake,
+// authorisation, limits and interceptors with all others.
 
 // A LinkKind is what a server does with connections without calls to one protocol. It is of use
 // to packages that add such connections, as runtime/topic.
@@ -182,83 +176,6 @@ func sendMemory(link Link, reply *serverHello, memory ...shm.Memory) error {
 	}
 	return readVerdict(link)
 }
-
-// openLink is the client's side of opening a connection without calls. take maps the n memories
-// that come from the server, which are closed when it returns.
-func openLink(ctx context.Context, channel string, cfg dialConfig, h *clientHello, n int,
-	take func(*serverHello, []shm.Memory) error) (Link, Peer, error) {
-	link, peer, err := connect(ctx, channel, cfg)
-	if err != nil {
-		return nil, Peer{}, err
-	}
-	hello, memory, err := negotiateFor(ctx, link, cfg, h, n)
-	if err != nil {
-		link.Close()
-		return nil, Peer{}, err
-	}
-	defer closeAll(memory)
-	if err = take(hello, memory); err != nil {
-		err = badMemory(err)
-	} else if err = link.Send(verdictOf(nil).encode()); err != nil {
-		err = noAnswer(err)
-	} else {
-		err = link.SetDeadline(time.Time{})
-	}
-	if err != nil {
-		link.Close()
-		return nil, Peer{}, err
-	}
-	return link, peer, nil
-}
-
-// A LinkSource opens connections without calls to the server of a channel.
-type LinkSource struct {
-	channel string
-	cfg     dialConfig
-}
-
-// NewLinkSource returns the source for a channel.
-func NewLinkSource(channel string, opts ...DialOption) (*LinkSource, error) {
-	cfg, err := dialConfigOf(opts)
-	if err == nil {
-		err = checkNames(channel, cfg.reply)
-	}
-	if err != nil {
-		return nil, asError(err, "subscribe to "+channel)
-	}
-	if cfg.transport == nil {
-		cfg.transport = socketTransport{cfg.domain}
-	}
-	return &LinkSource{channel, cfg}, nil
-}
-
-// Open opens a connection to what the server has of protocol p. take maps the two memories that
-// come from the server, of the sizes that the server says; it is called once or not at all, and
-// what it has mapped must be released when Open fails.
-func (s *LinkSource) Open(ctx context.Context, p *Protocol, words [4]uint32,
-	take func(memory []shm.Memory, sizes [2]int) error) (*LinkEnd, error) {
-	h := clientHelloOf(s.channel, s.cfg)
-	h.protocols = []protocolID{p.id()}
-	h.stream = streamHello{open: openTopic, read: words[0], depth: words[1], block: words[2],
-		policy: words[3]}
-	link, peer, err := openLink(ctx, s.channel, s.cfg, h, 2,
-		func(hello *serverHello, memory []shm.Memory) error {
-			return take(memory, [2]int{hello.geo.ToServer, hello.geo.ToClient})
-		})
-	if err != nil {
-		return nil, asError(err, "open "+p.Name)
-	}
-	return newLinkEnd(link, peer), nil
-}
-
-// Watch calls changed once it watches, and each time a server of the channel may have appeared,
-// until ctx is done. The error wraps errors.ErrUnsupported where nothing tells of servers.
-func (s *LinkSource) Watch(ctx context.Context, changed func()) error {
-	return channelResolver{Endpoint{Channel: s.channel}, s.cfg.transport}.Watch(ctx, changed)
-}
-
-// id is how the handshake names a protocol.
-func (p *Protocol) id() protocolID { return protocolID{name: p.Name, fingerprint: p.Fingerprint} }
 
 // words are the numbers of a hello whose meaning is that of the kind.
 func (h streamHello) words() [4]uint32 { return [4]uint32{h.read, h.depth, h.block, h.policy} }
