@@ -19,6 +19,7 @@ type pending struct {
 	// deadline is the one in the request's frame; 0: none.
 	deadline int64
 	bound    boundContext
+	outgoing *outgoing // of the context; may be nil
 
 	// The completion: err, or the reply's frame and its body in scratch.
 	err   *Error

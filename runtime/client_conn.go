@@ -142,7 +142,10 @@ func (c *Conn) send(ctx context.Context, p *pending, call *Call) (f frame, err *
 			c.abandon(p)
 		}
 	}()
-	f = c.requestFrame(ctx, p, call.Method, call.Seq)
+	f, err = c.requestFrame(ctx, p, call.Method, call.Seq)
+	if err != nil {
+		return f, err
+	}
 	body, err := encode(p.builder, func() error {
 		return call.Method.encodeRequest(p.builder, f.seq, call.Request)
 	})
@@ -154,7 +157,8 @@ func (c *Conn) send(ctx context.Context, p *pending, call *Call) (f frame, err *
 }
 
 // requestFrame makes the header of a request.
-func (c *Conn) requestFrame(ctx context.Context, p *pending, m *MethodInfo, seq uint64) frame {
+func (c *Conn) requestFrame(ctx context.Context, p *pending, m *MethodInfo,
+	seq uint64) (frame, *Error) {
 	if seq == 0 {
 		seq = c.seq.Add(1)
 	}
@@ -163,7 +167,9 @@ func (c *Conn) requestFrame(ctx context.Context, p *pending, m *MethodInfo, seq 
 		f.deadline = c.clock.at(d)
 	}
 	p.deadline = f.deadline
-	return f
+	p.outgoing = outgoingOf(ctx)
+	err := c.tx.attach(&f, p.outgoing)
+	return f, err
 }
 
 // abandon completes a call that was not sent.
@@ -175,6 +181,12 @@ func (c *Conn) abandon(p *pending) {
 
 // outcome returns the error of a completed call, or nil if it has a reply.
 func (c *Conn) outcome(p *pending, f *frame) *Error {
+	if p.outgoing != nil && p.outgoing.reply != nil {
+		*p.outgoing.reply = Metadata{}
+		if p.err == nil {
+			*p.outgoing.reply = p.frame.metadata
+		}
+	}
 	switch {
 	case p.err != nil:
 		return p.err

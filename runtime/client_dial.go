@@ -299,7 +299,11 @@ func (c *Conn) receive(n *delivery, body []byte) {
 		return
 	}
 	if err := protect(c.cfg.logger, r.name, func() error {
-		return r.receive(c.life, &c.peer, n, body)
+		ctx := c.life
+		if n.metadata != (Metadata{}) {
+			ctx = context.WithValue(ctx, incomingKey{}, &incoming{metadata: n.metadata})
+		}
+		return r.receive(ctx, &c.peer, n, body)
 	}); err != nil {
 		c.cfg.logger.Warn("message handler failed", "message", r.name, "err", err)
 	}

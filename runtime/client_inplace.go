@@ -118,7 +118,10 @@ func (c *Conn) sendInPlace(ctx context.Context, p *pending, m *MethodInfo,
 			c.abandon(p)
 		}
 	}()
-	f = c.requestFrame(ctx, p, m, args.seq)
+	f, err = c.requestFrame(ctx, p, m, args.seq)
+	if err != nil {
+		return f, err
+	}
 	err = c.tx.writeInPlace(ctx, &f, p.builder, inPlaceBody{args.size,
 		func(b *flatbuffers.Builder) {
 			defer logPanic(c.cfg.logger)

@@ -223,7 +223,13 @@ func (c *boundContext) timed() context.Context {
 
 func (c *boundContext) Deadline() (time.Time, bool) { return c.at, true }
 func (c *boundContext) Done() <-chan struct{}       { return c.timed().Done() }
-func (c *boundContext) Value(key any) any           { return c.timed().Value(key) }
+
+func (c *boundContext) Value(key any) any {
+	if key == (outgoingKey{}) { // of each call, which needs no timer
+		return c.Context.Value(key)
+	}
+	return c.timed().Value(key)
+}
 
 // AfterFunc is known to package context, which otherwise starts a goroutine for a context that it
 // does not know.

@@ -45,6 +45,13 @@ var behaviours = []struct {
 	{"a message handler ends with its connection", messageHandlerEnds},
 	{"peers know each other", peersKnowEachOther},
 
+	{"metadata both ways", metadataBothWays},
+	{"metadata of messages", metadataOfMessages},
+	{"metadata that is wrong", metadataThatIsWrong},
+	{"metadata over small rings", metadataOfSmallRings},
+	{"metadata is not forwarded", metadataIsNotForwarded},
+	{"metadata of many callers", metadataOfManyCallers},
+
 	{"calls in place", callsInPlace},
 	{"interceptors and calls in place", interceptorsInPlace},
 	{"large calls in place", largeInPlace},

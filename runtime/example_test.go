@@ -536,6 +536,40 @@ func ExampleWithServerInterceptor() {
 	// SetParam invalid argument
 }
 
+// A trace ID travels beside a call, and the server's name beside its reply.
+func ExampleWithMetadata() {
+	network, server := newServer(
+		audio.NewAudioControlService(&mixer{}),
+		ipc.WithServerInterceptor(func(
+			ctx context.Context, call *ipc.ServerCall, next func(context.Context) error,
+		) error {
+			trace := ipc.MetadataFromContext(ctx).Get("traceparent")
+			fmt.Println(call.Name, "in trace", trace)
+			if err := ipc.SetReplyMetadata(ctx, "server", "mixer-1"); err != nil {
+				return err
+			}
+			return next(ctx)
+		}))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	client := audio.NewAudioControlClient(conn)
+
+	var reply ipc.Metadata
+	ctx := ipc.WithMetadata(context.Background(), "traceparent", "00-4bf92f35-00f067aa-01")
+	ctx = ipc.WithReplyMetadata(ctx, &reply)
+	if _, err := client.SetParam(ctx, &audio.SetParamT{Value: 0.5}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("answered by", reply.Get("server"))
+	// Output:
+	// SetParam in trace 00-4bf92f35-00f067aa-01
+	// answered by mixer-1
+}
+
 // Both sides decide who may be at the other end. By default that is the user of the process; this
 // server admits one more.
 func ExampleWithAuthorize() {

@@ -313,6 +313,7 @@ func (s *RawStream) End() error {
 const (
 	RawRequest, RawReply, RawError = record.Request, record.Reply, record.Error
 	RawCancel, RawMessage          = record.Cancel, record.Message
+	RawMetadata                    = record.Metadata
 	RawPiece, RawAbort             = record.Piece, record.Abort
 	RawMore, RawGap                = record.More, record.Gap
 )

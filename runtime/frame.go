@@ -10,7 +10,8 @@ import (
 
 // A frame is the header of a message. On the wire it is, in the machine's byte
 // order: id uint64, epoch uint64, method uint32, code uint16, outcome uint8, 0
-// uint8, and for a request also seq uint64, deadline int64.
+// uint8, and for a request also seq uint64, deadline int64. A block of metadata follows, if there
+// is any.
 type frame struct {
 	kind     uint32
 	id       uint64 // of the call; of a message: its sequence number
@@ -20,13 +21,32 @@ type frame struct {
 	outcome  Outcome
 	seq      uint64
 	deadline int64 // in nanoseconds of the clock that both sides share; 0: none
+	metadata Metadata
 }
 
+// size returns the length of the header, with the metadata.
 func (f *frame) size() int {
+	n := f.fixed()
+	if f.metadata.pairs != "" {
+		n += metadataBlock(f.metadata.pairs)
+	}
+	return n
+}
+
+// fixed returns the length of the header without metadata.
+func (f *frame) fixed() int {
 	if f.kind == record.Request {
 		return record.RequestHeaderLen
 	}
 	return record.HeaderLen
+}
+
+// tag returns the tag of a record that begins with the header.
+func (f *frame) tag() uint32 {
+	if f.metadata.pairs != "" {
+		return f.kind | record.Metadata
+	}
+	return f.kind
 }
 
 // put writes the header to b, which is long enough.
@@ -40,23 +60,36 @@ func (f *frame) put(b []byte) {
 		binary.NativeEndian.PutUint64(b[24:], f.seq)
 		binary.NativeEndian.PutUint64(b[32:], uint64(f.deadline))
 	}
+	if f.metadata.pairs != "" {
+		putMetadata(b[f.fixed():], f.metadata.pairs)
+	}
 }
 
 var errShortFrame = errors.New("record is shorter than its frame header")
 
-// get reads the header of a record of the given kind from shared memory.
-func (f *frame) get(kind uint32, b []byte) error {
-	f.kind = kind
-	if len(b) < f.size() {
+// get reads the header of a record with the given tag from shared memory.
+func (f *frame) get(tag uint32, b []byte) error {
+	f.kind, f.metadata = tag&record.KindMask, Metadata{}
+	if len(b) < f.fixed() {
 		return errShortFrame
 	}
 	f.id = binary.NativeEndian.Uint64(b[0:])
 	f.epoch = binary.NativeEndian.Uint64(b[8:])
 	w := binary.NativeEndian.Uint64(b[16:])
 	f.method, f.code, f.outcome = uint32(w), Code(w>>32), Outcome(w>>48)
-	if kind == record.Request {
+	if f.kind == record.Request {
 		f.seq = binary.NativeEndian.Uint64(b[24:])
 		f.deadline = int64(binary.NativeEndian.Uint64(b[32:]))
+	}
+	if tag&record.Metadata != 0 {
+		if f.kind == record.Cancel {
+			return fmt.Errorf("%w: a cancellation with metadata", errBroken)
+		}
+		pairs, err := getMetadata(b[f.fixed():])
+		if err != nil {
+			return err
+		}
+		f.metadata.pairs = pairs
 	}
 	return nil
 }

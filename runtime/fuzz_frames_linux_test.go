@@ -57,10 +57,18 @@ func (s *frameScript) frame(seen ipc.RawFrame) ipc.RawFrame {
 			f.Body[i] = s.next()
 		}
 	}
+	metadata := kind&0x30 == 0x20 && which>>6 == 3 // besides, the flag of a gap
+	if metadata {
+		f.Tag |= ipc.RawMetadata
+	}
 	if f.Tag&ipc.RawMore != 0 {
 		n := []uint64{0, 1, uint64(len(f.Body)), uint64(len(f.Body)) + 16, 1 << 20,
 			1 << 40}[s.next()%6]
 		f.Body = append(binary.NativeEndian.AppendUint64(nil, n), f.Body...)
+	}
+	if metadata {
+		pairs := pair(string('a'+s.next()&31), string(f.Body))
+		f.Body = append(block(len(pairs)-int(s.next()&1), pairs), f.Body...)
 	}
 	return f
 }
@@ -93,6 +101,7 @@ func frameSeeds(f *testing.F) {
 		"\x11\x05\x00\x04\x07\x00\x00\x01\x05\x00\xff",     // and one that is abandoned
 		"\x01\x15\x00\x04\x05\x00\xff\xfe\xfe",             // a call in place, and its cancel
 		"\xfe\x02\x01\x01\x03\x01\x04\xff\xfe\x02\x01\x00", // replies, to a client
+		"\x21\xc5\x00\x00\x00\x25\xcd\x00\x00\x01\xff\xfe", // metadata
 		"\x02\x00\x00\x03\x00\x00\xc1\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00",
 	} {
 		f.Add([]byte(seed))

@@ -15,7 +15,7 @@ import (
 // are in the machine's byte order, a string is its length, a uint32, and its bytes.
 const (
 	helloMagic    = 0x63706930 // "0ipc"
-	helloVersion  = 2
+	helloVersion  = 3
 	maxHello      = 64 << 10
 	maxHelloReply = 1 << 20
 	maxText       = 16 << 20 // descriptions of a server's protocols

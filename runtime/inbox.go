@@ -46,10 +46,13 @@ func (n *batch) long() bool {
 type delivery struct {
 	method     uint32
 	seq, epoch uint64
+	metadata   Metadata
 	passed     bool // it has come as far as its handler
 }
 
-func deliveryOf(f *frame) delivery { return delivery{method: f.method, seq: f.id, epoch: f.epoch} }
+func deliveryOf(f *frame) delivery {
+	return delivery{method: f.method, seq: f.id, epoch: f.epoch, metadata: f.metadata}
+}
 
 // An inboxMessage has its body in the batch's buffer, or in own.
 type inboxMessage struct {
@@ -78,7 +81,7 @@ func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	}
 	m.to = len(n.buf)
 	n.messages = append(n.messages, m)
-	n.bytes += len(body) + messageOverhead
+	n.bytes += len(body) + len(m.metadata.pairs) + messageOverhead
 	if !b.running.Load() {
 		b.running.Store(true)
 		interleave.Go(func() { b.drain(batch{}) })
@@ -107,8 +110,8 @@ func (b *inbox) hold() {
 	b.running.Store(true)
 }
 
-// noteLen is what a message takes beside its body.
-const messageOverhead = 80
+// messageOverhead is what a message takes beside its body and metadata.
+const messageOverhead = 96
 
 // drain runs the handlers of the messages in now, and then of those that wait, until none waits.
 func (b *inbox) drain(now batch) {

@@ -52,7 +52,9 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 		}
 		kind := tag & record.KindMask
 		switch {
-		case tag&^(record.KindMask|record.More|record.Gap) != 0:
+		case tag&^(record.KindMask|record.More|record.Gap|record.Metadata) != 0:
+			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
+		case tag&(record.Gap|record.Metadata) != 0 && (kind == record.Piece || kind == record.Abort):
 			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
 		case kind == record.Piece:
 			done, err := r.more(tag, rec)
@@ -73,12 +75,12 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 		case r.active:
 			return nil, false, false, fmt.Errorf("%w: a message begins within another", errBroken)
 		case tag&record.More != 0:
-			if err := r.begin(kind, rec); err != nil {
+			if err := r.begin(tag, rec); err != nil {
 				return nil, false, false, err
 			}
 			r.release()
 		default:
-			if err := f.get(kind, rec); err != nil {
+			if err := f.get(tag, rec); err != nil {
 				return nil, false, false, err
 			}
 			body := rec[f.size():]
@@ -107,8 +109,8 @@ const (
 )
 
 // begin starts to assemble a message.
-func (r *receiver) begin(kind uint32, rec []byte) error {
-	if err := r.partial.get(kind, rec); err != nil {
+func (r *receiver) begin(tag uint32, rec []byte) error {
+	if err := r.partial.get(tag, rec); err != nil {
 		return err
 	}
 	rec = rec[r.partial.size():]

@@ -20,6 +20,7 @@ func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint
 	request []byte) (reply []byte, err error) {
 	for i := range s.routes {
 		if r := &s.routes[i]; r.id == method && r.call != nil {
+			ctx = WithIncomingMetadata(ctx, Metadata{}) // what the handler sets is dropped
 			err = protect(silent, r.name, func() error {
 				reply, err = r.apply(ctx, b, request)
 				return err

@@ -222,11 +222,14 @@ func (c *serverConn) run(j *job) error {
 		}
 	}
 	j.ctx.deadline = f.deadline
+	if f.metadata != (Metadata{}) {
+		j.ctx.metadata().metadata = f.metadata
+	}
 	body, err := c.execute(j)
 	if err != nil || r.inPlace != nil {
 		return err
 	}
-	reply := frame{kind: record.Reply, id: f.id}
+	reply := frame{kind: record.Reply, id: f.id, metadata: j.ctx.replyMetadata()}
 	if err := c.stamp(j, &reply); err != nil {
 		return err
 	}
@@ -308,6 +311,7 @@ func cannotEncode(why error) *Error {
 // answerError sends the error of a call.
 func (c *serverConn) answerError(j *job, err error) {
 	f, text := c.errorFrame(j.frame.id, err)
+	f.metadata = j.ctx.replyMetadata()
 	c.send(j, &f, text)
 }
 

@@ -80,8 +80,9 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 		return nil, err
 	}
 	c.replies.L = &c.mu
-	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock)
-	c.messageContexts.scope = c.contexts.scope
+	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, c.tx.metadata)
+	// A message has no reply.
+	c.messageContexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, 0)
 	c.inbox = inbox{run: c.deliverWaiting, setPaused: c.paused.Store, resumed: l.Poke,
 		idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats

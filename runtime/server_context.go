@@ -16,6 +16,8 @@ type callContext struct {
 	deadline int64 // in nanoseconds of the shared clock; 0: none
 	// nil until somebody asks for more than the deadline, or the call ends
 	end atomic.Pointer[callEnd]
+	// nil until there is metadata of the request or the reply
+	beside atomic.Pointer[incoming]
 }
 
 // A callScope is what the contexts of a connection have in common.
@@ -23,13 +25,14 @@ type callScope struct {
 	context.Context // the values of
 	peer            *Peer
 	clock           clock
+	metadata        int // the limit of a reply's metadata; 0: there are no replies
 
 	// What a call ends with that nobody has watched until then.
 	canceled, expired callEnd
 }
 
-func newCallScope(values context.Context, peer *Peer, clock clock) *callScope {
-	s := &callScope{Context: values, peer: peer, clock: clock}
+func newCallScope(values context.Context, peer *Peer, clock clock, metadata int) *callScope {
+	s := &callScope{Context: values, peer: peer, clock: clock, metadata: metadata}
 	for d, err := range map[*callEnd]error{&s.canceled: context.Canceled,
 		&s.expired: context.DeadlineExceeded} {
 		d.done, d.err = make(chan struct{}), err
@@ -44,7 +47,7 @@ type contextSlab struct {
 	fresh []callContext
 }
 
-// slabLen contexts, which one allocation makes, take a kilobyte and a half.
+// slabLen contexts, which one allocation makes, take two kilobytes.
 const slabLen = 64
 
 // next returns the context of a call that begins; it has no deadline yet.
@@ -140,13 +143,41 @@ func (c *callContext) Err() error {
 
 // Value implements context.Context.
 func (c *callContext) Value(key any) any {
-	if key == (peerKey{}) {
+	switch key.(type) {
+	case peerKey:
 		return c.scope.peer
+	case incomingKey:
+		return c.beside.Load()
+	case callKey:
+		return c
 	}
 	return c.scope.Context.Value(key)
 }
 
 type peerKey struct{}
+
+type callKey struct{}
+
+// metadata returns the metadata of the context, which it makes if there is none.
+func (c *callContext) metadata() *incoming {
+	if in := c.beside.Load(); in != nil {
+		return in
+	}
+	in := new(incoming)
+	if limit := c.scope.metadata; limit > 0 {
+		in.reply = &replyMetadata{limit: limit}
+	}
+	c.beside.CompareAndSwap(nil, in)
+	return c.beside.Load()
+}
+
+// replyMetadata returns what the handler has set.
+func (c *callContext) replyMetadata() Metadata {
+	if in := c.beside.Load(); in != nil {
+		return in.reply.get()
+	}
+	return Metadata{}
+}
 
 // PeerFromContext returns the client whose call, message or stream is being handled. ok is false if
 // ctx does not come from a handler.

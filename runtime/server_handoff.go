@@ -189,7 +189,7 @@ func (c *serverConn) refuse(id uint64, why *Error) {
 // detach registers a call that the reader does not wait for. The caller must hold c.mu.
 func (c *serverConn) detach(j *job) {
 	j.detached = true
-	j.held = cap(j.body)
+	j.held = cap(j.body) + len(j.frame.metadata.pairs)
 	c.held += j.held
 	c.detached[j.frame.id] = j
 	c.detachedCount.Add(1)

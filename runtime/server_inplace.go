@@ -26,7 +26,7 @@ func (r *ReplyBuilder) Build(size int,
 	if why := r.c.down.Load(); why != nil {
 		return why
 	}
-	f := frame{kind: record.Reply, id: r.j.frame.id}
+	f := frame{kind: record.Reply, id: r.j.frame.id, metadata: r.j.ctx.replyMetadata()}
 	if err := r.c.stamp(r.j, &f); err != nil {
 		return err
 	}

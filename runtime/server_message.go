@@ -74,6 +74,9 @@ func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
 func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 	ctx := c.messageContexts.next()
 	defer ctx.cancel()
+	if n.metadata != (Metadata{}) {
+		ctx.metadata().metadata = n.metadata
+	}
 	c.messageContext.Store(ctx)
 	if c.down.Load() != nil {
 		ctx.cancel()

@@ -20,6 +20,7 @@ type transmitter struct {
 	limit    int  // longest body of a message
 	piece    int  // longest payload of a record that is copied into the ring
 	place    int  // longest payload of one that is built there
+	metadata int  // longest metadata
 	failFast bool // refuse instead of waiting for room
 
 	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
@@ -47,6 +48,7 @@ type transmitter struct {
 func (t *transmitter) init(ring *shm.Producer, w wire, capacity, limit int, failFast bool) {
 	t.ring, t.wire, t.limit, t.failFast = ring, w, limit, failFast
 	t.piece, t.place = longestRecord(capacity), shm.MaxPayload(capacity)
+	t.metadata = min(MaxMetadata, capacity/8)
 }
 
 // sent is the position in the ring of a message's last record. The peer can act on the message only
@@ -82,7 +84,7 @@ func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent
 	}
 	t.messages++
 	t.bytes += uint64(len(body))
-	wake := t.commit(f.kind, n)
+	wake := t.commit(f.tag(), n)
 	t.mu.Unlock()
 	if wake {
 		t.wire.Notify()
@@ -113,10 +115,24 @@ func (t *transmitter) tryWrite(f *frame, body []byte) (done bool) {
 	copy(dst[f.size():], body)
 	t.messages++
 	t.bytes += uint64(len(body))
-	if t.commit(f.kind, n) {
+	if t.commit(f.tag(), n) {
 		t.wire.Notify()
 	}
 	return true
+}
+
+// attach gives a message the metadata of o, which may be nil.
+func (t *transmitter) attach(f *frame, o *outgoing) *Error {
+	switch {
+	case o == nil:
+		return nil
+	case o.err != nil:
+		return o.err
+	case len(o.metadata.pairs) > t.metadata:
+		return metadataTooLarge(len(o.metadata.pairs), t.metadata)
+	}
+	f.metadata = o.metadata
+	return nil
 }
 
 func (t *transmitter) tooLarge(n int) *Error {
@@ -150,7 +166,7 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	rest := body[copy(dst[head:], body):]
 	t.messages++
 	t.bytes += uint64(len(body))
-	wake := t.commit(f.kind|record.More, n)
+	wake := t.commit(f.tag()|record.More, n)
 	t.busy = true
 	defer func() {
 		t.busy = false
@@ -427,7 +443,9 @@ func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, bl
 	body, err := encode(b, func() error { return p.Message.encode(b, p.Seq, p.Body) })
 	if err == nil {
 		f := frame{kind: record.Message, id: p.Seq, epoch: epoch, method: p.Message.ID}
-		err = t.write(ctx, &f, body, nil, block)
+		if err = t.attach(&f, outgoingOf(ctx)); err == nil {
+			err = t.write(ctx, &f, body, nil, block)
+		}
 	}
 	if cap(b.Bytes) <= keepLong {
 		t.builders.Put(b)

@@ -68,7 +68,7 @@ func (t *transmitter) writeInPlace(ctx context.Context, f *frame, b *flatbuffers
 	}
 	t.messages++
 	t.bytes += uint64(len(body))
-	wake := t.commit(f.kind|record.Gap, n)
+	wake := t.commit(f.tag()|record.Gap, n)
 	t.mu.Unlock()
 	if wake {
 		t.wire.Notify()

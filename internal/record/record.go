@@ -22,6 +22,7 @@ const (
 	KindMask = 0xff  // the kind
 	More     = 0x100 // more pieces follow
 	Gap      = 0x200 // built in place: a word with the length of a gap lies in front of the body
+	Metadata = 0x400 // a block of metadata lies behind the frame header
 )
 
 // Lengths, in bytes.
@@ -34,4 +35,7 @@ const (
 	// GapLen is the length of the word in front of a body that was built in place. It holds the
 	// number of unused bytes between it and the body.
 	GapLen = 8
+	// MetadataLen is the length of the word at the beginning of a block of metadata. It holds the
+	// length of the metadata.
+	MetadataLen = 4
 )

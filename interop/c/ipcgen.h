@@ -230,7 +230,7 @@ static inline void ipc_give_back(ipc_conn *c) {
 /* ---- messages ---- */
 
 enum { ipc_request = 1, ipc_reply, ipc_error, ipc_cancel, ipc_oneway, ipc_piece, ipc_abort,
-       ipc_more = 0x100, ipc_gap = 0x200 };
+       ipc_more = 0x100, ipc_gap = 0x200, ipc_metadata = 0x400 };
 
 static inline size_t ipc_frame(uint32_t kind) { return kind == ipc_request ? 40 : 24; }
 
@@ -245,6 +245,18 @@ static inline void ipc_get(ipc_message *m, const unsigned char *b) {
 	memcpy(&m->id, b, 8), memcpy(&m->epoch, b + 8, 8), memcpy(&codes, b + 16, 8);
 	m->method = (uint32_t)codes, m->code = (uint16_t)(codes >> 32), m->outcome = (uint8_t)(codes >> 48);
 	if (m->kind == ipc_request) memcpy(&m->seq, b + 24, 8), memcpy(&m->deadline, b + 32, 8);
+}
+
+/* ipc_frame_of returns the length of a frame header with its metadata, of which this peer has no
+ * use, or 0 if the record is too short for it. */
+static inline size_t ipc_frame_of(uint32_t tag, const unsigned char *rec, uint64_t n) {
+	size_t frame = ipc_frame(tag & 0xff);
+	uint32_t len;
+	if (n < frame || !(tag & ipc_metadata)) return n < frame ? 0 : frame;
+	if (n < frame + 4) return 0;
+	memcpy(&len, rec + frame, 4);
+	if (len == 0 || len > 4096 || n - frame < ((len + 11) & ~7u)) return 0;
+	return frame + ((len + 11) & ~7u);
 }
 
 /* ipc_send_message writes a message, in pieces if it is long. The deadline holds for its first
@@ -290,8 +302,8 @@ static inline int ipc_take(ipc_conn *c, ipc_message *m, int *whole, int *any) {
 	}
 	*any = 1;
 	uint32_t kind = tag & 0xff;
-	size_t frame = ipc_frame(kind);
-	if (tag & ~(uint32_t)(0xff | ipc_more | ipc_gap)) return IPC_CORRUPT;
+	if (tag & ~(uint32_t)(0xff | ipc_more | ipc_gap | ipc_metadata)) return IPC_CORRUPT;
+	size_t frame = ipc_frame_of(tag, rec, n);
 	if (kind == ipc_piece) {
 		if (!c->body || n > c->total - c->got) return IPC_CORRUPT;
 		memcpy(c->body + c->got, rec, n);
@@ -303,7 +315,7 @@ static inline int ipc_take(ipc_conn *c, ipc_message *m, int *whole, int *any) {
 		}
 	} else if (kind == ipc_abort) {
 		free(c->body), c->body = NULL;
-	} else if (c->body || n < frame) {
+	} else if (c->body || !frame) {
 		return IPC_CORRUPT; /* a message within another, or no frame */
 	} else if (tag & ipc_more) {
 		if (n < frame + 8 || tag & ipc_gap) return IPC_CORRUPT;
@@ -311,7 +323,7 @@ static inline int ipc_take(ipc_conn *c, ipc_message *m, int *whole, int *any) {
 		if (c->total > c->max_message || n - frame - 8 >= c->total) return IPC_CORRUPT;
 		if (!(c->body = malloc(c->total))) return IPC_RESOURCE_EXHAUSTED;
 		c->kind = kind, c->got = n - frame - 8;
-		memcpy(c->first, rec, frame), memcpy(c->body, rec + frame + 8, c->got);
+		memcpy(c->first, rec, ipc_frame(kind)), memcpy(c->body, rec + frame + 8, c->got);
 	} else {
 		uint64_t skip = frame, unused;
 		if (tag & ipc_gap) { /* built in place: the body ends where the record ends */
@@ -350,7 +362,7 @@ static inline int ipc_receive(ipc_conn *c, int64_t deadline, ipc_message *m) {
 
 /* ---- handshake ---- */
 
-enum { ipc_magic = 0x63706930, ipc_version = 2, ipc_layout = 2, ipc_max_text = 16 << 20,
+enum { ipc_magic = 0x63706930, ipc_version = 3, ipc_layout = 2, ipc_max_text = 16 << 20,
        ipc_max_body = 16 << 20 };
 
 typedef struct { unsigned char b[1 << 16]; size_t n, at; int bad; } ipc_hello;

@@ -263,8 +263,10 @@ func (p *primary) execute(ctx context.Context, e *entry, call *ipc.ServerCall,
 		}
 	}()
 	began := time.Now()
-	// A handler that gave up when its caller did would make replicas differ.
-	err = r.guarded(func() error { return next(context.WithoutCancel(ctx)) })
+	// A handler that gave up when its caller did, or that looked at metadata, which standbys do not
+	// get, would make replicas differ.
+	alike := ipc.WithIncomingMetadata(context.WithoutCancel(ctx), ipc.Metadata{})
+	err = r.guarded(func() error { return next(alike) })
 	e.took = time.Since(began)
 	returned = true
 	p.conclude(e, call, err)

@@ -198,6 +198,10 @@ func body(r entry) []byte {
 	default:
 		skip(record.HeaderLen)
 	}
+	if r.tag&record.Metadata != 0 && len(b) >= record.MetadataLen {
+		n := record.MetadataLen + int(binary.NativeEndian.Uint32(b))
+		skip((n + 7) &^ 7)
+	}
 	switch {
 	case r.tag&record.More != 0:
 		skip(record.TotalLen)
