@@ -124,14 +124,23 @@ func (l *list) Restore(b []byte) error {
 	return nil
 }
 
-func (l *list) append(_ context.Context, w *words) (*words, error) {
+func (l *list) append(ctx context.Context, w *words) (*words, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, (*w)[0])
-	return &words{uint64(len(l.all))}, nil
+	if ipc.MetadataFromContext(ctx).Len() > 0 { // not the same on all replicas
+		l.all = append(l.all, 0)
+	}
+	err := ipc.SetReplyMetadata(ctx, "length", strconv.Itoa(len(l.all)))
+	return &words{uint64(len(l.all))}, err
 }
 
-func (l *list) last(context.Context, *words) (*words, error) {
+func (l *list) last(ctx context.Context, _ *words) (*words, error) {
+	if trace := ipc.MetadataFromContext(ctx).Get("trace"); trace != "" {
+		if err := ipc.SetReplyMetadata(ctx, "seen", trace); err != nil {
+			return nil, err
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.all) == 0 {

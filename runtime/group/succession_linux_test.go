@@ -127,6 +127,31 @@ func rollTo(t *testing.T, g *group.Group, works func(i int) bool) {
 	}
 }
 
+// TestMetadataInGroups sends metadata through a group that keeps a state, also beyond the death of
+// its primary. Handlers of changes see none, so the replicas stay alike.
+func TestMetadataInGroups(t *testing.T) {
+	cfg := listConfig(newDomain(t), 3)
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	for i := range 3 {
+		var reply ipc.Metadata
+		ctx := ipc.WithReplyMetadata(ipc.WithMetadata(t.Context(), "trace", fmt.Sprint(i)), &reply)
+		n, err := ipc.Invoke(ctx, c, methodAppend, &words{uint64(i)})
+		if err != nil || (*n)[0] != uint64(i+1) || reply.Get("length") != fmt.Sprint(i+1) {
+			t.Fatalf("change %d: %v, %q, %v", i, n, reply.Get("length"), err)
+		}
+		if _, err := ipc.Invoke(ctx, c, methodLast, &words{}); err != nil ||
+			reply.Get("seen") != fmt.Sprint(i) {
+			t.Fatalf("read %d: %q, %v", i, reply.Get("seen"), err)
+		}
+		before := g.Status()
+		syscall.Kill(before.Replicas[before.Primary].PID, syscall.SIGKILL)
+		if _, err := g.WaitHealthy(t.Context(), before.Epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestAdoptedReplicasKeepTheState shows that replicas continue to replicate without a supervisor,
 // and that the next supervisor finds out which replicas may be promoted, even if the primary died
 // while there was no supervisor.
