@@ -130,8 +130,8 @@ func metadataBothWays(t *testing.T, v ipc.RendezvousOption) {
 func metadataOfMessages(t *testing.T, v ipc.RendezvousOption) {
 	up, down := make(chan string, 1), make(chan string, 1)
 	peers := make(chan *ipc.Peer, 1)
-	host(t, v, mirrors(up), ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall,
-		next func(context.Context) error) error {
+	host(t, v, mirrors(up), ipc.WithServerInterceptor(func(ctx context.Context,
+		call *ipc.ServerCall, next func(context.Context) error) error {
 		if p, ok := ipc.PeerFromContext(ctx); ok && call.Kind == ipc.KindCall {
 			peers <- p
 		}

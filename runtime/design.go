@@ -69,6 +69,7 @@ package ipc
 //	inbox.mu            messages that wait for their handler
 //	callTable.mu        idle places for calls
 //	callEnd.mu          the end of a context
+//	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods
 //	stream.mu           the memory of a stream, during one operation
 //

@@ -16,8 +16,9 @@ import (
 const MaxMetadata = 4096
 
 // Metadata is a list of keys and values that travels beside a call, its reply, or a one-way
-// message: the ID of a trace, say. A key is 1 to 255 ASCII characters of a-z, 0-9, '-', '_' and '.',
-// and does not begin with "ipcgen-". A key may be there more than once. A value may have any bytes.
+// message: the ID of a trace, say. A key is 1 to 255 ASCII characters of a-z, 0-9, '-', '_' and
+// '.', and does not begin with "ipcgen-". A key may be there more than once. A value may have any
+// bytes.
 //
 // A client attaches metadata with [WithMetadata], and a handler reads it with
 // [MetadataFromContext]. For the way back there are [SetReplyMetadata] and [WithReplyMetadata].
@@ -188,8 +189,8 @@ func WithReplyMetadata(ctx context.Context, into *Metadata) context.Context {
 	return context.WithValue(ctx, outgoingKey{}, &next)
 }
 
-// OutgoingMetadata returns the metadata that calls with ctx carry, for interceptors and for carriers
-// other than this package. The error is the one with which such a call fails.
+// OutgoingMetadata returns the metadata that calls with ctx carry, for interceptors and for
+// carriers other than this package. The error is the one with which such a call fails.
 func OutgoingMetadata(ctx context.Context) (Metadata, error) {
 	switch o := outgoingOf(ctx); {
 	case o == nil:
@@ -249,8 +250,8 @@ func MetadataFromContext(ctx context.Context) Metadata {
 
 // SetReplyMetadata adds keys, each followed by its value, to the metadata that the client gets with
 // the reply, or the error, of the call whose handler or interceptor has the context. It must be
-// called before the handler returns, and before [ReplyBuilder.Build]. The error is an [*Error]: with
-// [CodeInvalidArgument] for a key that is not allowed, with [CodeTooLarge] beyond the limit
+// called before the handler returns, and before [ReplyBuilder.Build]. The error is an [*Error]:
+// with [CodeInvalidArgument] for a key that is not allowed, with [CodeTooLarge] beyond the limit
 // ([MaxMetadata]), and with [CodeFailedPrecondition] if ctx does not come from the handler of a
 // call.
 func SetReplyMetadata(ctx context.Context, pairs ...string) error {
@@ -309,7 +310,8 @@ func getMetadata(b []byte) (pairs string, err error) {
 	}
 	n := binary.NativeEndian.Uint32(b)
 	if n == 0 || n > MaxMetadata {
-		return "", fmt.Errorf("%w: metadata of %d bytes; the limit is %d", errBroken, n, MaxMetadata)
+		return "", fmt.Errorf("%w: metadata of %d bytes; the limit is %d", errBroken, n,
+			MaxMetadata)
 	}
 	if len(b) < (record.MetadataLen+int(n)+7)&^7 {
 		return "", errShortFrame

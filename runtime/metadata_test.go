@@ -21,8 +21,8 @@ func pair(key, value string) string {
 	return string(append(binary.LittleEndian.AppendUint16(b, uint16(len(value))), value...))
 }
 
-// TestMetadataOfAHostilePeer sends requests with metadata that no runtime sends. The server ends the
-// connection, and no other one; what is well formed it handles.
+// TestMetadataOfAHostilePeer sends requests with metadata that no runtime sends. The server ends
+// the connection, and no other one; what is well formed it handles.
 func TestMetadataOfAHostilePeer(t *testing.T) {
 	good := pair("k", "v")
 	for name, c := range map[string]struct {
@@ -67,8 +67,8 @@ func TestMetadataOfAHostilePeer(t *testing.T) {
 			if kind == 0 {
 				kind, body = ipc.RawRequest, append(body, goodBlob...)
 			}
-			if !raw.Put(ipc.RawFrame{Tag: kind | ipc.RawMetadata, ID: 8, Method: methodEcho.Info().ID,
-				Body: body}) {
+			if !raw.Put(ipc.RawFrame{Tag: kind | ipc.RawMetadata, ID: 8,
+				Method: methodEcho.Info().ID, Body: body}) {
 				t.Fatal("no room")
 			}
 			for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {

@@ -54,7 +54,8 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 		switch {
 		case tag&^(record.KindMask|record.More|record.Gap|record.Metadata) != 0:
 			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
-		case tag&(record.Gap|record.Metadata) != 0 && (kind == record.Piece || kind == record.Abort):
+		case tag&(record.Gap|record.Metadata) != 0 &&
+			(kind == record.Piece || kind == record.Abort):
 			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
 		case kind == record.Piece:
 			done, err := r.more(tag, rec)
