@@ -8,5 +8,8 @@ package ipcgen
 
 //go:generate go run ./cmd/ipcgen -o gen schema/audio_protocol.fbs
 
+// What servers tell of themselves. The runtime itself uses these types.
+//go:generate go run ./cmd/ipcgen -one-file -o runtime schema/introspection.fbs
+
 // A module of its own, whose code is for a test.
 //go:generate go -C internal/gogen/grpctest generate .

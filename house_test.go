@@ -41,11 +41,13 @@ var mayImport = map[string][]string{
 	// The runtime. It never sees the generator, but for the model of a schema.
 	"runtime/group":   {"runtime", "runtime/registry", "internal/domain", "internal/sys"},
 	"runtime/ipctest": {"runtime", "runtime/shm", "internal/record"},
-	"runtime": {"runtime/shm", "internal/domain", "internal/record", "internal/sys",
-		"internal/interleave"},
+	"runtime": {"runtime/shm", "runtime/introspect", "internal/domain", "internal/record",
+		"internal/sys", "internal/interleave"},
 	"internal/record": nil,
 	"runtime/topic":   {"runtime", "runtime/shm"},
-	"runtime/fb":      nil,
+	// What ipcgen wrote for schema/introspection.fbs.
+	"runtime/introspect": {"runtime/fb"},
+	"runtime/fb":         nil,
 	// JSON by a schema that is known at run time only: the generator's own reader of binary
 	// schemas checks it.
 	"runtime/fbjson":   {"runtime/fb", "internal/bfbs", "internal/schema", "internal/diag"},

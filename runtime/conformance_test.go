@@ -38,6 +38,10 @@ var behaviours = []struct {
 	{"every kind passes the gate", everyKindPassesTheGate},
 	{"callbacks that do not return", callbacksThatDoNotReturn},
 
+	{"a server tells of itself", serverTellsOfItself},
+	{"a server counts", serverCounts},
+	{"who may ask about a server", whoMayAsk},
+
 	{"messages both ways, in order", messagesBothWays},
 	{"messages that nobody knows are dropped and counted", unknownMessages},
 	{"a slow message handler delays no call", slowMessageHandler},

@@ -71,6 +71,7 @@ package ipc
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods
+//	lookout.mu          who asks about a server, and the counting for them
 //	stream.mu           the memory of a stream, during one operation
 //
 // A goroutine that holds one may take:

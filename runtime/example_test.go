@@ -669,6 +669,37 @@ func ExampleConn_Stats() {
 	// Output: 3 requests, 3 replies
 }
 
+// A tool reads what a server counts, without its schema.
+func ExampleReadCounters() {
+	network, server := newServer(audio.NewAudioControlService(&mixer{}))
+	defer server.Close()
+	ctx := context.Background()
+	conn, err := ipc.Dial(ctx, "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	client := audio.NewAudioControlClient(conn)
+	if _, err := ipc.ReadCounters(ctx, conn); err != nil { // begins to count
+		log.Fatal(err)
+	}
+	for range 3 {
+		if _, err := client.SetParam(ctx, &audio.SetParamT{}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	counters, err := ipc.ReadCounters(ctx, conn)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range counters.Methods {
+		if m.Done > 0 {
+			fmt.Println(m.Protocol, m.Name, m.Done, "calls")
+		}
+	}
+	// Output: audio.AudioControl SetParam 3 calls
+}
+
 // Programs that share a machine without knowing each other choose domains of their own.
 func ExampleWithDomain() {
 	conn, err := ipc.Dial(context.Background(), "audio", ipc.WithDomain("studio"))

@@ -86,6 +86,7 @@ type serverConfig struct {
 	kinds        []*LinkKind
 	trusted      bool // requests may be read in place
 	interceptors gate
+	introspect   func(Peer) error // nil: nobody
 	maxCalls     int
 	maxConns     int
 	maxStreams   int           // bytes of memory

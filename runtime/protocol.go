@@ -221,6 +221,9 @@ func strictFlags(e *entryLine) string {
 
 // compare compares a protocol with what the server announced under its name.
 func (h *serverHello) compare(p *Protocol) *Error {
+	if p == introspection {
+		return nil // a server without it has no such method
+	}
 	for _, id := range h.protocols {
 		if id.name != p.Name {
 			continue

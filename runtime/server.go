@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
@@ -16,6 +17,9 @@ import (
 type Server struct {
 	cfg       serverConfig
 	routes    routeTable
+	own       routeTable // of introspection
+	started   time.Time
+	lookout   lookout
 	protocols []protocolID
 	text      string
 	invalid   error // why Serve fails at once
@@ -28,6 +32,7 @@ type Server struct {
 	accepted       int           // guests, connections and streams
 	reserved       int           // those of them that the limit of connections counts
 	reservedBy     map[int]int   // likewise, by process
+	ended          Stats         // the sum over the connections that have ended
 	streamBytes    int           // memory of all streams
 	streamBytesBy  map[int]int   // likewise, by process
 	closed         bool          // Shutdown or Close was called
@@ -47,7 +52,8 @@ type Server struct {
 func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
 		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
-			grace: DefaultGrace},
+			grace: DefaultGrace, introspect: ownUser},
+		started:    time.Now(),
 		listeners:  map[*Listener]struct{}{},
 		conns:      map[*serverConn]struct{}{},
 		reservedBy: map[int]int{}, streamBytesBy: map[int]int{},
@@ -78,6 +84,9 @@ func NewServer(opts ...ServerOption) *Server {
 	}
 	if s.cfg.recycle {
 		s.routes.recycle()
+	}
+	if s.cfg.introspect != nil {
+		s.own = introspectionRoutes(s.cfg.interceptors)
 	}
 	at := 0
 	for _, svc := range s.cfg.services {

@@ -274,8 +274,13 @@ func (s *Server) endHandshake(g *admission) {
 // release ends an admission, and its connection c, which is nil if there is none.
 func (s *Server) release(g *admission, c *serverConn) {
 	g.handshakeDone()
+	var stats Stats
+	if c != nil {
+		stats = c.readStats()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ended.add(&stats)
 	s.removeHandshake(g)
 	delete(s.conns, c)
 	s.unreserve(g)

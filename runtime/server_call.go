@@ -29,6 +29,7 @@ type job struct {
 	answer        sent         // its answer is in the ring; under tx.mu
 	encodes       bool         // it has a place among the encoders
 	waits         int          // bytes of its reply, which waits for room
+	observed      observation
 }
 
 // newJob returns a job for the next call. The caller must be the reader.
@@ -64,6 +65,9 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		return true
 	}
 	r := c.srv.routes.find(f.method)
+	if r == nil {
+		r = c.srv.own.find(f.method)
+	}
 	if r != nil && r.inPlace != nil && c.srv.cfg.trusted && !private {
 		c.requestInRing(f, r, body)
 		return true
@@ -185,6 +189,9 @@ func (c *serverConn) cancel(id uint64) {
 
 // handle runs a call and answers it, even if the handler panics or ends its goroutine.
 func (c *serverConn) handle(j *job) {
+	if o := c.srv.lookout.observer.Load(); o != nil && j.route != nil {
+		j.observed = o.begin(j.route)
+	}
 	returned := false
 	defer func() {
 		var err error
@@ -197,6 +204,7 @@ func (c *serverConn) handle(j *job) {
 		if err != nil && !j.reply.sent {
 			c.answerError(j, err)
 		}
+		j.observed.end(CodeOf(err))
 	}()
 	if err := c.run(j); err != nil {
 		c.answerError(j, err)
@@ -216,7 +224,7 @@ func (c *serverConn) run(j *job) error {
 		return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted,
 			Msg: "the deadline passed before the call was handled"}
 	}
-	if fence != nil {
+	if fence != nil && !r.introspects {
 		if err := fence.Admit(f.epoch); err != nil {
 			return &Error{Code: CodeFenced, Outcome: NotExecuted, Msg: err.Error()}
 		}
@@ -238,6 +246,7 @@ func (c *serverConn) run(j *job) error {
 			Msg: fmt.Sprintf("the reply has %d bytes; this connection's limit is %d",
 				len(body), c.tx.limit)}
 	}
+	j.observed.end(CodeOK)
 	c.send(j, &reply, body)
 	return nil
 }
@@ -245,7 +254,7 @@ func (c *serverConn) run(j *job) error {
 // execute runs a call if the guard admits it, and encodes its reply. The handler of a call in place
 // sends its reply itself.
 func (c *serverConn) execute(j *job) (body []byte, err error) {
-	if guard := c.srv.cfg.guard; guard != nil {
+	if guard := c.srv.cfg.guard; guard != nil && !j.route.introspects {
 		j.sum = j.route.sum(j.body)
 		place, err := guard.Enter(j.sum)
 		if err != nil {
@@ -262,7 +271,7 @@ func (c *serverConn) execute(j *job) (body []byte, err error) {
 // stamp completes the header of a reply, unless the fence withholds the reply.
 func (c *serverConn) stamp(j *job, reply *frame) error {
 	fence := c.srv.cfg.fence
-	if fence == nil {
+	if fence == nil || j.route.introspects {
 		return nil
 	}
 	if err := fence.Admit(j.frame.epoch); err != nil {
@@ -312,6 +321,7 @@ func cannotEncode(why error) *Error {
 func (c *serverConn) answerError(j *job, err error) {
 	f, text := c.errorFrame(j.frame.id, err)
 	f.metadata = j.ctx.replyMetadata()
+	j.observed.end(f.code)
 	c.send(j, &f, text)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // This file is where all that a client can start passes on its way to the code that handles
@@ -23,6 +24,8 @@ const (
 	KindStream
 	// KindSubscription is a subscription to a topic, from its opening to its end.
 	KindSubscription
+	// KindIntrospection is a call of a tool that asks about the server itself.
+	KindIntrospection
 )
 
 func (k Kind) String() string {
@@ -35,6 +38,8 @@ func (k Kind) String() string {
 		return "stream"
 	case KindSubscription:
 		return "subscription"
+	case KindIntrospection:
+		return "introspection"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -60,6 +65,9 @@ type boundRoute struct {
 	seqField int // of a guarded server: where requests carry their numbers; -1 for nowhere
 	recycles bool
 	used     sync.Pool // of what decode returns, if it recycles
+
+	introspects bool                        // it tells of the server itself
+	counts      atomic.Pointer[routeCounts] // nil until a tool has asked
 
 	call    func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
 	inPlace func(c *serverConn, j *job) error

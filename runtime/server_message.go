@@ -90,7 +90,13 @@ func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 		}
 		defer guard.Leave(place)
 	}
+	var observed observation
+	if o := c.srv.lookout.observer.Load(); o != nil {
+		observed = o.begin(r)
+		defer observed.end(CodeInternal) // the handler ends this goroutine
+	}
 	err := protect(c.log, r.name, func() error { return r.receive(ctx, &c.peer, n, body) })
+	observed.end(CodeOf(err))
 	switch {
 	case !n.passed && CodeOf(err) == CodeInvalidArgument:
 		c.stats.malformed.Add(1)

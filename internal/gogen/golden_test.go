@@ -37,6 +37,10 @@ var goldens = []struct {
 		packages: []string{"audio"},
 		opts:     gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/gen"},
 	},
+	{
+		name: "introspection", schema: "../../schema/introspection.fbs", dir: "../../runtime",
+		opts: gogen.Options{ImportPath: "github.com/ipcgen/ipcgen/runtime", OneFile: true},
+	},
 }
 
 func TestGoldens(t *testing.T) {

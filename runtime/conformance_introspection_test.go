@@ -1,0 +1,207 @@
+package ipc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/introspect"
+)
+
+// serverTellsOfItself shows what a tool learns of a server without any schema, whatever the limits
+// of the connection are.
+func serverTellsOfItself(t *testing.T, v ipc.RendezvousOption) {
+	long := strings.Repeat("definition ", 100_000)
+	shown := *echoProtocol
+	shown.Definition = long
+	other := &ipc.Protocol{Name: "test.Other", Fingerprint: 5, Definition: long}
+	host(t, v, ipc.WithMaxConns(77), ipc.WithMaxCalls(33), ipc.NewService(&shown),
+		ipc.NewService(other), ipc.NewService(&ipc.Protocol{Name: "test.Plain"}),
+		ipc.HandleStreamReader(blockStream,
+			func(context.Context, *ipc.StreamReader) error { return nil }))
+	c := dial(t, v, ipc.WithMaxMessage(4000))
+	d, err := ipc.Describe(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Pid == 0 || d.Started == 0 || !strings.HasPrefix(d.Go, "go1.") || d.Fenced {
+		t.Errorf("it is %+v", d)
+	}
+	if l := d.Limits; l.MaxConns != 77 || l.MaxCalls != 33 ||
+		l.MaxMessage != ipc.DefaultMaxMessage || l.RingToServer != ipc.DefaultRingCapacity {
+		t.Errorf("limits %+v", l)
+	}
+	want := []introspect.ProtocolT{
+		{Name: "test.Echo", Fingerprint: 1, Definition: 0},
+		{Name: "test.Other", Fingerprint: 5, Definition: 0},
+		{Name: "test.Plain", Definition: -1},
+		{Name: "test.Block", Fingerprint: 7, Definition: -1, Stream: true},
+	}
+	if len(d.Protocols) != len(want) {
+		t.Fatalf("%d protocols", len(d.Protocols))
+	}
+	for i, p := range d.Protocols {
+		if *p != want[i] {
+			t.Errorf("protocol %+v, want %+v", *p, want[i])
+		}
+	}
+	if len(d.Definitions) != 1 || int(d.Definitions[0]) != len(long) {
+		t.Fatalf("definitions of %v bytes", d.Definitions)
+	}
+	got, err := ipc.ReadDefinition(t.Context(), c, 0)
+	if err != nil || !bytes.Equal(got, []byte(long)) {
+		t.Errorf("a definition of %d bytes, %v", len(got), err)
+	}
+	_, err = ipc.ReadDefinition(t.Context(), c, 1)
+	if ipc.CodeOf(err) != ipc.CodeNotFound {
+		t.Errorf("a definition that is not there: %v", err)
+	}
+	protocols, err := c.Protocols()
+	if err != nil || len(protocols) != 3 {
+		t.Errorf("the hello has %d protocols, %v", len(protocols), err)
+	}
+}
+
+// serverCounts shows that a server counts what it handles by method, from the first request for the
+// counters on.
+func serverCounts(t *testing.T, v ipc.RendezvousOption) {
+	noted := make(chan string, 10)
+	srv := host(t, v, everything(notes(noted))...)
+	c := dial(t, v)
+	still(t, c)
+	before := counters(t, c)
+	if before.Since == 0 || before.At < before.Since || before.Clients != 1 {
+		t.Errorf("counters %+v", before)
+	}
+	for _, m := range before.Methods {
+		if m.Done != 0 || m.InFlight != 0 {
+			t.Errorf("%s has %d calls already", m.Name, m.Done)
+		}
+	}
+	other := dial(t, v)
+	for range 3 {
+		still(t, other)
+	}
+	if _, err := ipc.Invoke(t.Context(), other, methodFail, &blob{}); err == nil {
+		t.Error("no error")
+	}
+	if _, err := ipc.Invoke(t.Context(), other, methodPanic, &blob{}); err == nil {
+		t.Error("no panic")
+	}
+	if err := aside(t.Context(), other, nil); err != nil {
+		t.Error(err)
+	}
+	if err := note(t.Context(), other, "x"); err != nil {
+		t.Error(err)
+	}
+	<-noted
+	pending := make(chan error, 1)
+	go func() {
+		_, err := ipc.Invoke(t.Context(), c, methodBlock, &blob{})
+		pending <- err
+	}()
+	other.Close()
+	for srv.Conns() > 1 {
+		runtime.Gosched()
+	}
+	var now *introspect.CountersT
+	of := make(map[string]*introspect.MethodCountersT)
+	for now == nil || of["Block"].InFlight == 0 {
+		now = counters(t, c)
+		for _, m := range now.Methods {
+			of[m.Name] = m
+		}
+	}
+	if now.CallsInFlight != 1 || now.Clients != 1 {
+		t.Errorf("%d calls in flight, %d clients", now.CallsInFlight, now.Clients)
+	}
+	if now.Received < before.Received+7 { // those of the connection that has ended
+		t.Errorf("%d messages, then %d", before.Received, now.Received)
+	}
+	for name, code := range map[string]ipc.Code{"Echo": 0, "Fail": ipc.CodeNotFound,
+		"Panic": ipc.CodeInternal, "Aside": 0, "Note": 0} {
+		m := of[name]
+		done := uint64(1)
+		if name == "Echo" {
+			done = 3
+		}
+		var sum uint64
+		for _, n := range m.Histogram {
+			sum += n
+		}
+		if m.Protocol != "test.Echo" || m.Done != done || sum != done || m.InFlight != 0 ||
+			m.Message != (name == "Note") {
+			t.Errorf("%s: %+v", name, m)
+		}
+		switch {
+		case code == 0 && len(m.Errors) == 0:
+		case code != 0 && len(m.Errors) == 1 && *m.Errors[0] ==
+			introspect.ErrorCountT{Code: uint32(code), Count: 1}:
+		default:
+			t.Errorf("%s: errors %+v", name, m.Errors)
+		}
+	}
+	ipc.StopCounting(srv)
+	still(t, c)
+	if again := counters(t, c); again.Since <= now.Since {
+		t.Error("it counts although nobody has asked")
+	} else if len(again.Methods) > 0 && again.Methods[0].Done != 0 {
+		t.Error("it has counted before it was asked")
+	}
+	srv.Close()
+	<-pending
+}
+
+func counters(t *testing.T, c ipc.Caller) *introspect.CountersT {
+	t.Helper()
+	all, err := ipc.ReadCounters(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// whoMayAsk shows that a server tells of itself to those alone whom it allows to ask.
+func whoMayAsk(t *testing.T, v ipc.RendezvousOption) {
+	var asked atomic.Int64
+	var refusal atomic.Pointer[string]
+	srv := host(t, v, echoService(), ipc.WithFence(closedFence{}),
+		ipc.WithIntrospection(func(p ipc.Peer) error {
+			asked.Store(int64(p.PID))
+			if why := refusal.Load(); why != nil {
+				return errors.New(*why)
+			}
+			return nil
+		}))
+	c := dial(t, v)
+	if d, err := ipc.Describe(t.Context(), c); err != nil || !d.Fenced || d.Epoch != 9 {
+		t.Errorf("behind a fence: %+v, %v", d, err)
+	}
+	if asked.Load() == 0 {
+		t.Error("nobody was asked")
+	}
+	why := "not today"
+	refusal.Store(&why)
+	_, err := ipc.ReadCounters(t.Context(), c)
+	want(t, err, ipc.CodePermissionDenied, ipc.NotExecuted, "not today")
+	_, err = ipc.ReadDefinition(t.Context(), c, 0)
+	want(t, err, ipc.CodePermissionDenied, ipc.NotExecuted, "not today")
+	srv.Close()
+
+	srv = host(t, v, echoService(), ipc.WithIntrospection(nil))
+	c = dial(t, v)
+	_, err = ipc.Describe(t.Context(), c)
+	want(t, err, ipc.CodeUnimplemented, ipc.NotExecuted, "no method")
+	srv.Close()
+}
+
+// A closedFence is that of a standby: it admits no call.
+type closedFence struct{}
+
+func (closedFence) Admit(uint64) error { return errors.New("a standby") }
+func (closedFence) Epoch() uint64      { return 9 }

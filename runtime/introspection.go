@@ -1,0 +1,134 @@
+package ipc
+
+import (
+	"context"
+	"hash/fnv"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+
+	"github.com/ipcgen/ipcgen/runtime/introspect"
+)
+
+// This file is the service by which every server tells tools of itself, as both sides see it. Its
+// messages are tables of package introspect. Its methods are declared here, because generated
+// services import this package.
+
+// introspection is no part of a server's hello, and is not compared: its messages only ever grow,
+// and a server without it answers that it has no such method.
+var introspection = &Protocol{Name: "ipc.Introspection"}
+
+// A message is a table of package introspect.
+type message[T any] struct {
+	pack   func(*T, *flatbuffers.Builder) flatbuffers.UOffsetT
+	verify func([]byte) error
+	unpack func([]byte, *T)
+}
+
+func (m message[T]) encode(b *flatbuffers.Builder, v *T) error {
+	b.Finish(m.pack(v, b))
+	return nil
+}
+
+func (m message[T]) decode(buf []byte, v *T) (uint64, error) {
+	if err := m.verify(buf); err != nil {
+		return 0, err
+	}
+	m.unpack(buf, v)
+	return 0, nil
+}
+
+func introspectionMethod[Req, Rep any](name string, req message[Req],
+	rep message[Rep]) *Method[Req, Rep] {
+	h := fnv.New32a()
+	h.Write([]byte(introspection.Name + "/" + name))
+	return NewMethod(introspection, MethodSpec[Req, Rep]{
+		Name: name, ID: h.Sum32(), Idempotent: true, ReadOnly: true,
+		EncodeRequest: func(b *flatbuffers.Builder, _ uint64, v *Req) error {
+			return req.encode(b, v)
+		},
+		DecodeRequest: req.decode,
+		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, v *Rep) error {
+			return rep.encode(b, v)
+		},
+		DecodeReply: rep.decode,
+	})
+}
+
+var (
+	methodDescribe = introspectionMethod("Describe",
+		message[introspect.DescribeT]{(*introspect.DescribeT).Pack,
+			func(b []byte) error { return introspect.VerifyDescribe(b) },
+			func(b []byte, v *introspect.DescribeT) {
+				introspect.GetRootAsDescribe(b, 0).UnPackTo(v)
+			}},
+		message[introspect.DescriptionT]{(*introspect.DescriptionT).Pack,
+			func(b []byte) error { return introspect.VerifyDescription(b) },
+			func(b []byte, v *introspect.DescriptionT) {
+				introspect.GetRootAsDescription(b, 0).UnPackTo(v)
+			}})
+	methodReadDefinition = introspectionMethod("ReadDefinition",
+		message[introspect.ReadDefinitionT]{(*introspect.ReadDefinitionT).Pack,
+			func(b []byte) error { return introspect.VerifyReadDefinition(b) },
+			func(b []byte, v *introspect.ReadDefinitionT) {
+				introspect.GetRootAsReadDefinition(b, 0).UnPackTo(v)
+			}},
+		message[introspect.DefinitionPartT]{(*introspect.DefinitionPartT).Pack,
+			func(b []byte) error { return introspect.VerifyDefinitionPart(b) },
+			func(b []byte, v *introspect.DefinitionPartT) {
+				introspect.GetRootAsDefinitionPart(b, 0).UnPackTo(v)
+			}})
+	methodReadCounters = introspectionMethod("ReadCounters",
+		message[introspect.ReadCountersT]{(*introspect.ReadCountersT).Pack,
+			func(b []byte) error { return introspect.VerifyReadCounters(b) },
+			func(b []byte, v *introspect.ReadCountersT) {
+				introspect.GetRootAsReadCounters(b, 0).UnPackTo(v)
+			}},
+		message[introspect.CountersT]{(*introspect.CountersT).Pack,
+			func(b []byte) error { return introspect.VerifyCounters(b) },
+			func(b []byte, v *introspect.CountersT) {
+				introspect.GetRootAsCounters(b, 0).UnPackTo(v)
+			}})
+)
+
+// Describe asks the server behind c what it is: its program and versions, the protocols that it
+// serves, and its limits. See [WithIntrospection].
+func Describe(ctx context.Context, c Caller) (*introspect.DescriptionT, error) {
+	return Invoke(ctx, c, methodDescribe, &introspect.DescribeT{})
+}
+
+// maxDefinition limits what ReadDefinition believes of a server, in bytes.
+const maxDefinition = 64 << 20
+
+// ReadDefinition reads a definition of the server behind c, by its number in the server's
+// description: the binary schema (.bfbs) of protocols that name it. What a server sends is to be
+// checked as any schema of unknown origin.
+func ReadDefinition(ctx context.Context, c Caller, number int) ([]byte, error) {
+	var all []byte
+	for len(all) <= maxDefinition {
+		part, err := Invoke(ctx, c, methodReadDefinition, &introspect.ReadDefinitionT{
+			Definition: uint32(number), Offset: uint32(len(all))})
+		if err != nil || len(part.Data) == 0 {
+			return all, err
+		}
+		all = append(all, part.Data...)
+	}
+	return nil, Errorf(CodeTooLarge, "the server's definition %d has more than %d bytes", number,
+		maxDefinition)
+}
+
+// ReadCounters reads the counters of the server behind c. The first request makes the server count
+// by method; it stops a minute after the last one. See [WithIntrospection].
+func ReadCounters(ctx context.Context, c Caller) (*introspect.CountersT, error) {
+	return Invoke(ctx, c, methodReadCounters, &introspect.ReadCountersT{})
+}
+
+// WithIntrospection decides which clients may ask a server about itself: its protocols and limits,
+// its counters, and the calls of all its clients. Such a client must be admitted by [WithAuthorize]
+// as well. allow returns nil to accept a peer, and must be safe for concurrent use. By default,
+// processes of the same user may ask. With nil, the server has no such service.
+//
+// The server's interceptors see these calls as [KindIntrospection]. A [Fence] and a [Guard] do not
+// see them, so a standby answers too.
+func WithIntrospection(allow func(Peer) error) ServerOption {
+	return serverOption(func(c *serverConfig) { c.introspect = allow })
+}

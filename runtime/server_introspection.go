@@ -1,0 +1,205 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"math/bits"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/introspect"
+)
+
+// This file is what a server answers to tools that ask about it.
+
+// introspectionRoutes returns the routes by which a server tells of itself.
+func introspectionRoutes(g gate) routeTable {
+	all := []*boundRoute{
+		introspecting(g, methodDescribe, (*serverConn).describe),
+		introspecting(g, methodReadDefinition, (*serverConn).readDefinition),
+		introspecting(g, methodReadCounters, (*serverConn).readCounters),
+	}
+	t := routeTable{make([]*boundRoute, 2<<bits.Len(uint(len(all))))}
+	for _, r := range all {
+		at, _ := t.probe(r.id)
+		t.places[at] = r
+	}
+	return t
+}
+
+// introspecting binds a method of introspection to f, behind the gate and WithIntrospection.
+func introspecting[Req, Rep any](g gate, m *Method[Req, Rep],
+	f func(*serverConn, *Req) (*Rep, error)) *boundRoute {
+	route := Handle(m, nil)
+	b := &boundRoute{codec: &route.codec, protocol: introspection, introspects: true}
+	b.call = func(c *serverConn, j *job, req any, _ uint64) (any, error) {
+		call := b.serverCall(c, j)
+		call.Kind, call.Request = KindIntrospection, req
+		err := g.pass(j.ctx, call, func(context.Context) error {
+			if err := c.mayIntrospect(); err != nil {
+				return err
+			}
+			rep, err := f(c, req.(*Req))
+			call.Reply = rep
+			return err
+		})
+		return call.Reply, err
+	}
+	return b
+}
+
+// mayIntrospect applies WithIntrospection to the client.
+func (c *serverConn) mayIntrospect() error {
+	allow := c.srv.cfg.introspect
+	err := protect(c.log, "WithIntrospection", func() error { return allow(c.peer) })
+	var e *Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	return &Error{Code: CodePermissionDenied, Outcome: NotExecuted, Err: err}
+}
+
+// ownUser is the default of WithIntrospection.
+func ownUser(p Peer) error {
+	if p.UID != os.Geteuid() {
+		return &Error{Code: CodePermissionDenied, Outcome: NotExecuted, Msg: "the server tells " +
+			"of itself to processes of its own user; WithIntrospection may allow others"}
+	}
+	return nil
+}
+
+// modulePath is the module that has this package.
+const modulePath = "github.com/ipcgen/ipcgen"
+
+func (c *serverConn) describe(*introspect.DescribeT) (*introspect.DescriptionT, error) {
+	s, cfg := c.srv, &c.srv.cfg
+	d := &introspect.DescriptionT{
+		Go: runtime.Version(), Pid: uint32(os.Getpid()), Started: s.started.UnixNano(),
+		Fenced: cfg.fence != nil, TrustedClients: cfg.trusted, Recycling: cfg.recycle,
+		Interceptors: uint32(len(cfg.interceptors)),
+		Limits: &introspect.LimitsT{
+			RingToServer: uint64(cfg.toServer), RingToClient: uint64(cfg.toClient),
+			MaxMessage: uint64(cfg.longest()), MaxCalls: uint32(cfg.maxCalls),
+			MaxConns: uint32(cfg.maxConns), MaxStreamMemory: uint64(cfg.maxStreams),
+		},
+	}
+	if cfg.fence != nil {
+		d.Epoch = cfg.fence.Epoch()
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		d.Program, d.Version = info.Path, info.Main.Version
+		for _, m := range append(info.Deps, &info.Main) {
+			if m.Path == modulePath {
+				d.Runtime = m.Version
+			}
+		}
+	}
+	definitions, protocols := s.definitions()
+	for _, text := range definitions {
+		d.Definitions = append(d.Definitions, uint32(len(text)))
+	}
+	for _, p := range protocols {
+		number := int32(-1)
+		for i, text := range definitions {
+			if text == p.Definition {
+				number = int32(i)
+			}
+		}
+		d.Protocols = append(d.Protocols, &introspect.ProtocolT{Name: p.Name,
+			Fingerprint: p.Fingerprint, Definition: number, Stream: s.streams(p)})
+	}
+	return d, nil
+}
+
+// definitions returns the definitions of the server's protocols, each once, and the protocols.
+func (s *Server) definitions() (texts []string, protocols []*Protocol) {
+	for _, svc := range s.cfg.services {
+		protocols = append(protocols, svc.protocol)
+	}
+	for _, r := range s.cfg.streams {
+		if !slices.Contains(protocols, r.info.Protocol) {
+			protocols = append(protocols, r.info.Protocol)
+		}
+	}
+	for _, p := range protocols {
+		if p.Definition != "" && !slices.Contains(texts, p.Definition) {
+			texts = append(texts, p.Definition)
+		}
+	}
+	return texts, protocols
+}
+
+// streams reports whether a protocol is that of a stream.
+func (s *Server) streams(p *Protocol) bool {
+	return slices.ContainsFunc(s.cfg.streams, func(r *streamRoute) bool {
+		return r.info.Protocol == p
+	})
+}
+
+// longestPart is how much of a definition one reply has.
+const longestPart = 256 << 10
+
+func (c *serverConn) readDefinition(req *introspect.ReadDefinitionT) (*introspect.DefinitionPartT,
+	error) {
+	texts, _ := c.srv.definitions()
+	if uint64(req.Definition) >= uint64(len(texts)) {
+		return nil, Errorf(CodeNotFound, "the server has %d definitions, and no number %d",
+			len(texts), req.Definition)
+	}
+	text := texts[req.Definition]
+	text = text[min(len(text), int(req.Offset)):]
+	const around = 64 // of the reply
+	n := min(len(text), longestPart, max(1, c.tx.limit-around))
+	return &introspect.DefinitionPartT{Data: []byte(text[:n])}, nil
+}
+
+func (c *serverConn) readCounters(*introspect.ReadCountersT) (*introspect.CountersT, error) {
+	s := c.srv
+	since := s.lookout.count(&s.routes)
+	s.mu.Lock()
+	sum, clients, memory := s.ended, len(s.conns), s.streamBytes
+	conns := make([]*serverConn, 0, clients)
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	inFlight := -1 // without this one
+	for _, c := range conns {
+		stats := c.readStats()
+		inFlight += stats.CallsInFlight
+		sum.add(&stats)
+	}
+	all := &introspect.CountersT{
+		At: time.Now().UnixNano(), Clients: uint32(clients), StreamsMemory: uint64(memory),
+		CallsInFlight: uint32(max(0, inFlight)),
+		Received:      sum.Received, ReceivedBytes: sum.ReceivedBytes,
+		Sent: sum.Sent, SentBytes: sum.SentBytes, Dropped: sum.Dropped, Malformed: sum.Malformed,
+		WaitsForRoom: sum.WaitsForRoom, Refused: s.refused.Load(), Corrupted: s.corrupted.Load(),
+		Since: since.UnixNano(),
+	}
+	for _, r := range s.routes.places {
+		if r == nil {
+			continue
+		}
+		if counts := r.counts.Load(); counts != nil {
+			m := counts.read()
+			m.Protocol, m.Name, m.Message = r.protocol.Name, r.name, r.receive != nil
+			all.Methods = append(all.Methods, m)
+		}
+	}
+	return all, nil
+}
+
+// add adds those counters of another connection that a server shows.
+func (s *Stats) add(o *Stats) {
+	s.Sent += o.Sent
+	s.SentBytes += o.SentBytes
+	s.Received += o.Received
+	s.ReceivedBytes += o.ReceivedBytes
+	s.Dropped += o.Dropped
+	s.Malformed += o.Malformed
+	s.WaitsForRoom += o.WaitsForRoom
+}
