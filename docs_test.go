@@ -387,10 +387,10 @@ func functionsOf(t *testing.T, pkg string) (names []string) {
 }
 
 // generatedName matches what docs/schema.md calls generated code. The page shows the demo's schema
-// and, for streams, the robot's.
+// and, for streams and topics, the robot's.
 var generatedName = regexp.MustCompile(`\b(?:(?:New|Unimplemented)?` +
 	`(?:AudioControl|ControlMsg)\w*|(?:Send|Handle)(?:StartStream|SetParam)|` +
-	`(?:Open|Handle)Reading\w+)\b`)
+	`(?:Open|Handle)Reading\w+|(?:New)?Status(?:Publisher|Topic)|SubscribeStatus)\b`)
 
 // TestHouseDocsGenerated checks that the generated names in docs/schema.md are declared in
 // generated code.

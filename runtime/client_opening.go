@@ -28,7 +28,10 @@ func openLink(ctx context.Context, channel string, cfg dialConfig, h *clientHell
 	}
 	defer closeAll(memory)
 	if err = take(hello, memory); err != nil {
-		err = badMemory(err)
+		if _, ok := err.(*Error); !ok {
+			err = badMemory(err)
+		}
+		_ = link.Send(verdictOf(err).encode())
 	} else if err = link.Send(verdictOf(nil).encode()); err != nil {
 		err = noAnswer(err)
 	} else {
@@ -63,17 +66,23 @@ func NewLinkSource(channel string, opts ...DialOption) (*LinkSource, error) {
 }
 
 // Open opens a connection to what the server has of protocol p. take maps the two memories that
-// come from the server, of the sizes that the server says; it is called once or not at all, and
-// what it has mapped must be released when Open fails.
+// come from the server, of the sizes that the server says, and returns the first one. The third
+// number is the length of the description at its end. take is called once or not at all, and what
+// it has mapped must be released when Open fails.
 func (s *LinkSource) Open(ctx context.Context, p *Protocol, words [4]uint32,
-	take func(memory []shm.Memory, sizes [2]int) error) (*LinkEnd, error) {
+	take func(memory []shm.Memory, sizes [3]int) (first []byte, err error)) (*LinkEnd, error) {
 	h := clientHelloOf(s.channel, s.cfg)
 	h.protocols = []protocolID{p.id()}
 	h.stream = streamHello{open: openTopic, read: words[0], depth: words[1], block: words[2],
 		policy: words[3]}
 	link, peer, err := openLink(ctx, s.channel, s.cfg, h, 2,
 		func(hello *serverHello, memory []shm.Memory) error {
-			return take(memory, [2]int{hello.geo.ToServer, hello.geo.ToClient})
+			first, err := take(memory,
+				[3]int{hello.geo.ToServer, hello.geo.ToClient, hello.geo.Text})
+			if err != nil {
+				return err
+			}
+			return hello.compareOpened(p, first)
 		})
 	if err != nil {
 		return nil, asError(err, "open "+p.Name)
@@ -89,3 +98,24 @@ func (s *LinkSource) Watch(ctx context.Context, changed func()) error {
 
 // id is how the handshake names a protocol.
 func (p *Protocol) id() protocolID { return protocolID{name: p.Name, fingerprint: p.Fingerprint} }
+
+// compareOpened compares a protocol with the one that the server opens, whose description stands at
+// the end of a memory.
+func (h *serverHello) compareOpened(p *Protocol, memory []byte) error {
+	for _, id := range h.protocols {
+		switch {
+		case id.name != p.Name || id.fingerprint == p.Fingerprint:
+			continue
+		case h.geo.Text == 0 || p.Schema == "":
+			return otherMessages(p.Name)
+		case h.geo.Text > min(maxText, len(memory)):
+			return &Error{Code: CodeCorrupt, Outcome: NotSent,
+				Msg: "the server's description of " + p.Name + " is too long"}
+		}
+		h.text = string(memory[len(memory)-h.geo.Text:])
+	}
+	if err := h.compare(p); err != nil {
+		return err
+	}
+	return nil
+}

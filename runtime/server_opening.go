@@ -16,7 +16,8 @@ import (
 // A LinkKind is what a server does with connections without calls to one protocol. It is of use
 // to packages that add such connections, as runtime/topic.
 type LinkKind struct {
-	// Protocol is what clients ask for by its name, with the same fingerprint.
+	// Protocol is what clients ask for by its name. If it has a Schema, clients decide whether
+	// their version is compatible; otherwise they must have the same fingerprint.
 	Protocol *Protocol
 	// Invalid, if it is not nil, is why the server cannot serve.
 	Invalid error
@@ -35,8 +36,10 @@ type LinkRequest struct {
 
 // A LinkOffer is what a client gets.
 type LinkOffer struct {
+	// Memory is handed to the client, which is told of the sizes. The first one ends with the
+	// Schema of the protocol.
 	Memory []shm.Memory
-	Sizes  [2]uint32 // the client is told of them
+	Sizes  [2]uint32
 	// Run is the life of the connection, from the client's consent on. The connection ends when
 	// it returns. Its context is done when the server shuts down.
 	Run func(context.Context, *LinkEnd) error
@@ -70,15 +73,20 @@ func (s *Server) findKind(h *clientHello) (*LinkKind, error) {
 		if k.Protocol.Name != want.name {
 			continue
 		}
-		if k.Protocol.Fingerprint != want.fingerprint {
-			return nil, &Error{Code: CodeIncompatible, Outcome: NotSent,
-				Msg: fmt.Sprintf("the messages of topic %s have another layout on the server; "+
-					"build both from the same schema", want.name)}
+		if k.Protocol.Schema == "" && k.Protocol.Fingerprint != want.fingerprint {
+			return nil, otherMessages(want.name)
 		}
 		return k, nil
 	}
 	return nil, &Error{Code: CodeUnimplemented, Outcome: NotSent,
 		Msg: "the server has no such topic: " + want.name}
+}
+
+// otherMessages is the error of versions of a protocol without descriptions that could be compared.
+func otherMessages(name string) *Error {
+	return &Error{Code: CodeIncompatible, Outcome: NotSent,
+		Msg: fmt.Sprintf("the messages of topic %s have another layout on the server; build both "+
+			"from the same schema", name)}
 }
 
 // serveKind is the life of a connection of a kind, behind the gate.
@@ -92,7 +100,11 @@ func (s *Server) serveKind(ctx context.Context, k *LinkKind, h *clientHello, g *
 			s.refuse(g.link, err, log)
 			return nil, err
 		}
-		reply.geo = shm.Geometry{ToServer: int(offer.Sizes[0]), ToClient: int(offer.Sizes[1])}
+		reply.geo = shm.Geometry{ToServer: int(offer.Sizes[0]), ToClient: int(offer.Sizes[1]),
+			Text: len(k.Protocol.Schema)}
+		id := k.Protocol.id()
+		id.len = uint32(len(k.Protocol.Schema))
+		reply.protocols = []protocolID{id}
 		hastened := s.interruptOnClose(g.link)
 		if err = sendMemory(g.link, reply, offer.Memory...); err == nil {
 			err = g.link.SetDeadline(time.Time{})

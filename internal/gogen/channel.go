@@ -58,9 +58,9 @@ func (p *plan) findEnvelopes() {
 	}
 }
 
-// nameChannels plans the envelopes, services and streams of a part, and names their declarations.
-// These names are the interface of a protocol, so a clash never changes them: the schema must be
-// changed.
+// nameChannels plans the envelopes, services, streams and topics of a part, and names their
+// declarations. These names are the interface of a protocol, so a clash never changes them: the
+// schema must be changed.
 func (p *plan) nameChannels(part *part) {
 	reports := p.diags
 	if !p.generated(part.file) {
@@ -79,6 +79,7 @@ func (p *plan) nameChannels(part *part) {
 		}
 	}
 	p.planStreams(part)
+	p.planTopics(part)
 	p.planGRPC(part)
 	p.planDefinitions(part)
 	p.diags = reports

@@ -31,8 +31,8 @@ type definitionKey struct {
 	declarer *schema.File
 }
 
-// define gives a protocol its definition. protocol is an *envelope, a *service or a *stream, and
-// prefix is what its unexported names begin with.
+// define gives a protocol its definition. protocol is an *envelope, a *service, a *stream or a
+// *topic, and prefix is what its unexported names begin with.
 func (p *plan) define(protocol any, ns schema.Namespace, declarer *schema.File, prefix string) {
 	key := definitionKey{p.pkgOf(ns), declarer}
 	if declarer != nil && p.definitions[key] == nil {
@@ -59,6 +59,11 @@ func (p *plan) planDefinitions(part *part) {
 			p.define(s, s.header.Namespace, part.file, unexported(p.objects[s.header].Type))
 		}
 	}
+	for _, t := range p.topics {
+		if t.message.File == part.file {
+			p.define(t, t.message.Namespace, part.file, unexported(p.objects[t.message].Type))
+		}
+	}
 }
 
 // definitionOf returns the definition of a protocol.
@@ -80,6 +85,11 @@ func (p *plan) binary(d *definition) []byte {
 	for _, s := range p.streams {
 		if of(s.header.Namespace, s.header.File) {
 			k.object(s.header)
+		}
+	}
+	for _, t := range p.topics {
+		if of(t.message.Namespace, t.message.File) {
+			k.object(t.message)
 		}
 	}
 	for _, s := range p.services {

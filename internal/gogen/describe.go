@@ -7,8 +7,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
-// A Protocol is a service, an envelope or a stream as the code generated for it identifies itself
-// to the peer, for tools that talk to the peer without that code.
+// A Protocol is a service, an envelope, a stream or a topic as the code generated for it identifies
+// itself to the peer, for tools that talk to the peer without that code.
 type Protocol struct {
 	Name        string // with its namespace
 	Fingerprint uint64
@@ -21,6 +21,8 @@ type Protocol struct {
 	Messages []Message      // of an envelope
 
 	Block *schema.Object // the struct of a stream; nil for another kind of protocol
+
+	Topic *schema.Object // the message of a topic; nil for another kind of protocol
 }
 
 // A Method is a call of a service.
@@ -48,9 +50,9 @@ type Form struct {
 	Seq     string         // the envelope's field for the number of the message; may be empty
 }
 
-// Protocols returns the services, envelopes and streams of a schema, each kind in the order of the
-// schema. Methods that the generated code leaves out are left out here. It reports to diags what
-// the generator reports of them.
+// Protocols returns the services, envelopes, streams and topics of a schema, each kind in the order
+// of the schema. Methods that the generated code leaves out are left out here. It reports to diags
+// what the generator reports of them.
 func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 	p := newPlan(s, Options{All: true}, diags)
 	for _, s := range p.services {
@@ -80,6 +82,11 @@ func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 		stream := protocolOf(s.header.FullName(), describeStream(s))
 		stream.Block = s.header
 		all = append(all, stream)
+	}
+	for _, t := range p.topics {
+		topic := protocolOf(t.message.FullName(), describeTopic(t))
+		topic.Topic = t.message
+		all = append(all, topic)
 	}
 	return all
 }

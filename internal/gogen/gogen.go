@@ -230,6 +230,17 @@ func (p *plan) declarations() []declaration {
 			})
 		}
 	}
+	topics := make(map[*schema.Object]*topic)
+	for _, t := range p.topics {
+		topics[t.message] = t
+	}
+	for _, o := range p.schema.Objects {
+		if isTopic(o) {
+			add(o.File, o.Span, o.Namespace, o.Name, "_topic", "ipc", func(f *file) {
+				f.topic(topics[o])
+			})
+		}
+	}
 	return all
 }
 

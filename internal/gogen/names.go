@@ -388,6 +388,23 @@ func (p *plan) nameStream(o *schema.Object) *stream {
 	}
 }
 
+// nameTopic names the declarations for a topic whose messages are o.
+func (p *plan) nameTopic(o *schema.Object) *topic {
+	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
+	what := "topic " + fullName(o.Namespace, o.Name)
+	name := func(s string) string { return p.must(k, s, what, o.Span, o.File) }
+	return &topic{
+		message:      o,
+		env:          p.envelopeOf[o],
+		typ:          name(t + "Topic"),
+		schema:       k.claim(unexported(t)+"TopicSchema", &owner{what, o.Span, o.File}),
+		publisher:    name(t + "Publisher"),
+		newPublisher: name("New" + t + "Publisher"),
+		subscription: name(t + "Subscription"),
+		subscribe:    name("Subscribe" + t),
+	}
+}
+
 func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 	k, t := p.pkgOf(decl.Namespace), grpcName(decl.Name)
 	what := "rpc_service " + fullName(decl.Namespace, decl.Name) + " for gRPC"

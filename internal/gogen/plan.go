@@ -44,6 +44,7 @@ type plan struct {
 	envelopeOf map[*schema.Object]*envelope
 	services   []*service
 	streams    []*stream
+	topics     []*topic
 	grpc       []*grpcService
 	codecs     map[codecKey]*codec
 

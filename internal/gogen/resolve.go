@@ -85,6 +85,7 @@ var outside = map[string]*importSpec{
 	"flatbuffers": {path: flatbuffersPath, name: path.Base(path.Dir(flatbuffersPath)), named: true},
 	"fb":          {path: fbPath, name: "fb"},
 	"ipc":         {path: runtimePath, name: "ipc", named: true},
+	"topic":       {path: runtimePath + "/topic", name: "topic", rare: true},
 	"grpc":        {path: grpcPath, name: "grpc", rare: true},
 	"codes":       {path: grpcPath + "/codes", name: "codes", rare: true},
 	"status":      {path: grpcPath + "/status", name: "status", rare: true},

@@ -65,8 +65,8 @@ func (p *plan) checkTimeouts() {
 			if m.Streaming != schema.Unary {
 				p.refuseTimeout(m.Attributes, m.Span, "a method that streams")
 			} else if _, err := timeoutOf(m); err != nil {
-				p.diags.Errorf(attributeSpan(m.Attributes, m.Span), "%s of method %s: %v",
-					schema.AttrTimeout, m.Name, err).
+				p.diags.Errorf(spanOf(m.Attributes, schema.AttrTimeout, m.Span),
+					"%s of method %s: %v", schema.AttrTimeout, m.Name, err).
 					Helpf(`write a number and its unit: (%s: "250ms")`, schema.AttrTimeout)
 			}
 		}
@@ -75,17 +75,17 @@ func (p *plan) checkTimeouts() {
 
 func (p *plan) refuseTimeout(a schema.Attributes, at diag.Span, what string) {
 	if a.Has(schema.AttrTimeout) {
-		p.diags.Errorf(attributeSpan(a, at), "a %s belongs to a method with one reply, not to %s",
-			schema.AttrTimeout, what).
+		p.diags.Errorf(spanOf(a, schema.AttrTimeout, at),
+			"a %s belongs to a method with one reply, not to %s", schema.AttrTimeout, what).
 			Helpf("state it at a method of an rpc_service: M(Request): Reply (%s: \"250ms\");",
 				schema.AttrTimeout)
 	}
 }
 
-// attributeSpan returns the position of the timeout among a, or at if that is not known.
-func attributeSpan(a schema.Attributes, at diag.Span) diag.Span {
+// spanOf returns the position of an attribute among a, or at if that is not known.
+func spanOf(a schema.Attributes, name string, at diag.Span) diag.Span {
 	for _, attr := range a {
-		if attr.Name == schema.AttrTimeout && attr.Span.IsValid() {
+		if attr.Name == name && attr.Span.IsValid() {
 			return attr.Span
 		}
 	}

@@ -26,13 +26,14 @@ const (
 	AttrReplyEnvelope   = "reply_envelope"   // of a service: the envelope of its replies
 	AttrRequestEnvelope = "request_envelope" // of a service: the envelope of its requests
 	AttrStream          = "stream"           // of a struct: it is the header of streamed blocks
+	AttrTopic           = "topic"            // of a struct or table: it is the message of a topic
 	AttrTimeout         = "timeout"          // of a method: how long its calls may take
 	AttrWas             = "was"              // of a field or enum value: its former names
 )
 
 // extensions lists the attributes beyond the language.
 var extensions = [...]string{AttrEnvelope, AttrReadOnly, AttrReplyEnvelope, AttrRequestEnvelope,
-	AttrStream, AttrTimeout, AttrWas}
+	AttrStream, AttrTimeout, AttrTopic, AttrWas}
 
 // IsBuiltin reports whether the language itself defines an attribute of that name.
 func IsBuiltin(name string) bool { return slices.Contains(builtinAttributes[:], name) }

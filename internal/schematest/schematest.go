@@ -150,7 +150,7 @@ func (g *generator) file(number int, last bool) File {
 		}
 	}
 	g.sees = append(g.sees, sees)
-	g.p(`attribute "stream"; attribute "envelope"; attribute "read_only"; attribute "timeout"; attribute "mine";`)
+	g.p(`attribute "stream"; attribute "envelope"; attribute "read_only"; attribute "timeout"; attribute "topic"; attribute "mine";`)
 	var roots []*decl
 	services := 0
 	for range 1 + g.IntN(3) {
@@ -321,6 +321,9 @@ func (g *generator) structure() {
 		meta = append(meta, "stream")
 	}
 	if g.chance(6) {
+		meta = append(meta, "topic")
+	}
+	if g.chance(6) {
 		meta = append(meta, "force_align: 16")
 	}
 	g.p("struct %s%s {", d.name, attributes(meta))
@@ -434,6 +437,9 @@ func (g *generator) table() *decl {
 	var meta []string
 	if g.chance(12) {
 		meta = append(meta, `envelope: "none"`)
+	}
+	if g.chance(8) {
+		meta = append(meta, "topic")
 	}
 	g.p("table %s%s {", d.name, attributes(meta))
 	for _, f := range fields {

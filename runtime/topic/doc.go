@@ -10,7 +10,9 @@
 // how many messages it has lost. The publisher waits for a lossless one. A subscription to the
 // latest message leaves out all others.
 //
-// Messages are bytes, described by a [Info]. The file docs/topics.md is a guide.
+// Messages are bytes, described by an [Info]. Generated code has publishers and subscriptions for
+// the structs and tables that a schema marks with the attribute "topic". The file docs/topics.md is
+// a guide.
 package topic
 
 import (
@@ -22,7 +24,7 @@ import (
 // An Info says what the messages of a topic are.
 type Info struct {
 	// Protocol describes the messages; its name is the topic's. Both sides must have the same
-	// fingerprint.
+	// fingerprint, or compatible schemas; see [ipc.CheckCompatible].
 	Protocol *ipc.Protocol
 	// Verify, if it is not nil, checks the bytes of a message before a subscriber gets them.
 	Verify func(message []byte) error

@@ -221,9 +221,9 @@ func TestHostileSubscriber(t *testing.T) {
 	attack := func(policy uint32) {
 		var page []byte
 		end, err := source.Open(within(t), meter.Protocol, [4]uint32{1, 4, 0, policy},
-			func(memory []shm.Memory, sizes [2]int) (err error) {
+			func(memory []shm.Memory, sizes [3]int) (_ []byte, err error) {
 				page, err = memory[1].Map(sizes[1])
-				return err
+				return nil, err
 			})
 		if err != nil {
 			return // no room for another one
@@ -286,7 +286,7 @@ func TestHostileHello(t *testing.T) {
 	for _, words := range [][4]uint32{{1, 0, 0, 3}, {1, 0, 0, 0x200}, {1, 0, 0, 1 << 31},
 		{0, 1<<32 - 1, 0, 0xffff}} {
 		end, err := source.Open(within(t), meter.Protocol, words,
-			func([]shm.Memory, [2]int) error { return nil })
+			func([]shm.Memory, [3]int) ([]byte, error) { return nil, nil })
 		if ipc.CodeOf(err) != ipc.CodeUnimplemented {
 			t.Errorf("%v: %v", words, err)
 		}

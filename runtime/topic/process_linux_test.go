@@ -118,10 +118,10 @@ func TestSegmentIsReadOnly(t *testing.T) {
 	}
 	var segment *os.File
 	end, err := source.Open(within(t), meter.Protocol, [4]uint32{1, 0, 0, 0},
-		func(memory []shm.Memory, sizes [2]int) error {
+		func(memory []shm.Memory, sizes [3]int) ([]byte, error) {
 			fd, err := syscall.Dup(int(memory[0].(shm.FileMemory).Fd()))
 			segment = os.NewFile(uintptr(fd), "segment")
-			return err
+			return nil, err
 		})
 	if err != nil {
 		t.Fatal(err)

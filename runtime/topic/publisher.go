@@ -133,16 +133,18 @@ func (p *Publisher) makeMemory(memory func(int) (shm.Memory, error)) error {
 	if err := p.geo.Check(); err != nil {
 		return &ipc.Error{Code: ipc.CodeInvalidArgument, Op: p.op(), Outcome: ipc.NotSent, Err: err}
 	}
-	m, err := memory(p.geo.Size())
+	schema := p.info.Protocol.Schema
+	m, err := memory(p.size())
 	if err != nil {
 		return p.noMemory(err)
 	}
-	mem, err := m.Map(p.geo.Size())
+	mem, err := m.Map(p.size())
 	if err == nil {
 		err = m.SealWriters()
 	}
 	if err == nil {
-		p.w, err = shm.NewTopicWriter(mem, p.geo, rand.Uint64())
+		copy(mem[p.geo.Size():], schema)
+		p.w, err = shm.NewTopicWriter(mem[:p.geo.Size()], p.geo, rand.Uint64())
 	}
 	if err != nil {
 		if mem != nil {
@@ -153,6 +155,9 @@ func (p *Publisher) makeMemory(memory func(int) (shm.Memory, error)) error {
 	p.memory, p.mem = m, mem
 	return nil
 }
+
+// size is that of the segment, with the description of the messages behind them.
+func (p *Publisher) size() int { return p.geo.Size() + len(p.info.Protocol.Schema) }
 
 // newMemory makes the memory of a segment.
 func newMemory(size int) (shm.Memory, error) {

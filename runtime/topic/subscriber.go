@@ -107,7 +107,7 @@ func (p *Publisher) open(r ipc.LinkRequest) (*ipc.LinkOffer, error) {
 	}
 	return &ipc.LinkOffer{
 		Memory: []shm.Memory{p.memory, m},
-		Sizes:  [2]uint32{uint32(p.geo.Size()), shm.TopicPageSize},
+		Sizes:  [2]uint32{uint32(p.size()), shm.TopicPageSize},
 		Run:    func(ctx context.Context, end *ipc.LinkEnd) error { return p.serve(ctx, s, end) },
 		Close:  drop,
 	}, nil

@@ -181,19 +181,21 @@ func (s *Subscription) attach(ctx context.Context) error {
 	return nil
 }
 
-// take maps the memory that the publisher hands over.
-func (a *attachment) take(s *Subscription) func([]shm.Memory, [2]int) error {
-	return func(memory []shm.Memory, sizes [2]int) error {
+// take maps the memory that the publisher hands over, and returns its segment.
+func (a *attachment) take(s *Subscription) func([]shm.Memory, [3]int) ([]byte, error) {
+	return func(memory []shm.Memory, sizes [3]int) ([]byte, error) {
 		segment, err := a.keep(memory[0], sizes[0], memory[0].MapReadOnly)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		page, err := a.keep(memory[1], sizes[1], memory[1].Map)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		a.r, err = shm.NewTopicReader(segment, page, s.opts.Policy == Lossless)
-		return err
+		// The description of the messages is behind those.
+		a.r, err = shm.NewTopicReader(segment[:max(0, len(segment)-sizes[2])], page,
+			s.opts.Policy == Lossless)
+		return segment, err
 	}
 }
 

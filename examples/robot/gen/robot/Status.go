@@ -7,7 +7,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
-// StatusT is the table robot.Status as a Go value.
+// How the robot drives.
 type StatusT struct {
 	Target  float64 `json:"target"`
 	Changes uint64  `json:"changes"`
@@ -47,7 +47,7 @@ func (rcv *Status) UnPack() *StatusT {
 	return t
 }
 
-// Status reads the table robot.Status in its buffer, without copying it.
+// Status reads the table robot.Status in its buffer.
 type Status struct {
 	_tab flatbuffers.Table
 }
