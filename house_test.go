@@ -39,12 +39,14 @@ var mayImport = map[string][]string{
 	"internal/stage":      {"internal/sys"},
 
 	// The runtime. It never sees the generator, but for the model of a schema.
-	"runtime/group":   {"runtime", "runtime/registry", "internal/domain", "internal/sys"},
+	"runtime/group": {"runtime", "runtime/registry", "internal/domain", "internal/sys",
+		"internal/userlog"},
 	"runtime/ipctest": {"runtime", "runtime/shm", "internal/record"},
 	"runtime": {"runtime/shm", "runtime/introspect", "internal/domain", "internal/record",
-		"internal/sys", "internal/interleave"},
-	"internal/record": nil,
-	"runtime/topic":   {"runtime", "runtime/shm"},
+		"internal/sys", "internal/interleave", "internal/userlog"},
+	"internal/userlog": nil,
+	"internal/record":  nil,
+	"runtime/topic":    {"runtime", "runtime/shm"},
 	// What ipcgen wrote for schema/introspection.fbs.
 	"runtime/introspect": {"runtime/fb"},
 	"runtime/fb":         nil,

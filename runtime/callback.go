@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+
+	"github.com/ipcgen/ipcgen/internal/userlog"
 )
 
 // This file is what happens to code of the user that this package calls, when it does not
@@ -53,14 +55,6 @@ func exited(log *slog.Logger, name string) {
 		string(debug.Stack()))
 }
 
-// silent is the logger of those who have set none.
-var silent = slog.New(slog.DiscardHandler)
-
 // loggerOrDefault returns the logger for what must leave a trace: log, or slog.Default if the user
 // has set no logger.
-func loggerOrDefault(log *slog.Logger) *slog.Logger {
-	if log.Handler() == slog.DiscardHandler {
-		return slog.Default()
-	}
-	return log
-}
+func loggerOrDefault(log *slog.Logger) *slog.Logger { return userlog.Traced(log) }

@@ -74,10 +74,14 @@ func Connect(channel string, opts ...ClientOption) (*Client, error) {
 	if err := checkNames(channel, cfg.dial.reply); err != nil {
 		return nil, asError(err, "connect "+channel)
 	}
-	if cfg.dial.transport == nil {
+	plugged := cfg.dial.transport != nil
+	if !plugged {
 		cfg.dial.transport = socketTransport{cfg.dial.domain}
 	}
 	r := channelResolver{Endpoint{Channel: channel, Reply: cfg.dial.reply}, cfg.dial.transport}
+	if plugged {
+		return newClient(containedResolver{r, cfg.dial.logger}, cfg), nil
+	}
 	return newClient(r, cfg), nil
 }
 
@@ -91,7 +95,7 @@ func NewClient(r Resolver, opts ...ClientOption) (*Client, error) {
 	if err != nil {
 		return nil, asError(err, "make a client")
 	}
-	return newClient(r, cfg), nil
+	return newClient(containedResolver{r, cfg.dial.logger}, cfg), nil
 }
 
 // clientConfigOf applies options to the defaults.
@@ -104,6 +108,7 @@ func clientConfigOf(opts []ClientOption) (clientConfig, error) {
 		}
 		o.applyClient(&cfg)
 	}
+	cfg.dial.containPlugins()
 	if cfg.dial.invalid != nil {
 		return cfg, cfg.dial.invalid
 	}

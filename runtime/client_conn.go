@@ -72,9 +72,21 @@ func (c *Conn) invokeAgain(ctx context.Context, call Call) error {
 // once makes a call in one attempt.
 func (c *Conn) once(ctx context.Context, call Call) error {
 	if c.chain != nil {
-		return c.chain.Invoke(ctx, call)
+		return c.intercepted(ctx, call)
 	}
 	return c.invoke(ctx, &call)
+}
+
+// intercepted makes a call through the interceptors, of which one may panic before or after the
+// call.
+func (c *Conn) intercepted(ctx context.Context, call Call) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = pluginPanicked(c.cfg.logger, "a client interceptor", r).
+				in("call", call.Method.Protocol.Name, call.Method.Name)
+		}
+	}()
+	return c.chain.Invoke(ctx, call)
 }
 
 // direct is the end of a chain of interceptors.
@@ -92,10 +104,17 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	if err := c.roundTrip(ctx, p, call); err != nil {
 		return err.in("call", m.Protocol.Name, m.Name)
 	}
-	if _, err := m.decodeReply(p.body, call.Reply); err != nil {
+	if err := c.decodeReply(p, call); err != nil {
 		return c.malformedReply(m, err)
 	}
 	return nil
+}
+
+// decodeReply decodes the reply of a call. A codec that panics has not understood it.
+func (c *Conn) decodeReply(p *pending, call *Call) (err error) {
+	defer plugin(c.cfg.logger, "the codec of a reply", &err)
+	_, err = call.Method.decodeReply(p.body, call.Reply)
+	return err
 }
 
 // begin checks whether a call that t limits can be made, and registers it. It returns the context

@@ -56,9 +56,7 @@ type connector struct {
 // watchResolver asks the resolver for the server after each change, until the client is closed.
 func (c *Client) watchResolver() {
 	for c.ctx.Err() == nil {
-		err := protect(c.cfg.dial.logger, "Resolver.Watch", func() error {
-			return c.resolver.Watch(c.ctx, c.resolverChanged)
-		})
+		err := c.resolver.Watch(c.ctx, c.resolverChanged)
 		if errors.Is(err, errors.ErrUnsupported) {
 			return
 		}

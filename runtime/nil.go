@@ -38,6 +38,7 @@ func dialConfigOf(opts []DialOption) (dialConfig, error) {
 		}
 		o.applyDial(&cfg)
 	}
+	cfg.containPlugins()
 	if cfg.invalid != nil {
 		return cfg, cfg.invalid
 	}

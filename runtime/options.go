@@ -1,12 +1,12 @@
 package ipc
 
 import (
-	"cmp"
 	"log/slog"
 	"math"
 	"math/bits"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/userlog"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -69,7 +69,7 @@ type common struct {
 
 func commonDefaults() common {
 	return common{
-		logger: silent, spin: defaultSpin, handshake: DefaultHandshakeTimeout,
+		logger: userlog.Silent, spin: defaultSpin, handshake: DefaultHandshakeTimeout,
 	}
 }
 
@@ -172,7 +172,7 @@ func WithReplyChannel(name string) RendezvousOption { return replyOption(name) }
 // logged, with one exception: a callback that panics or ends its goroutine is logged to
 // [slog.Default], with the stack. A nil l restores the default.
 func WithLogger(l *slog.Logger) Option {
-	return option(func(c *common) { c.logger = cmp.Or(l, silent) })
+	return option(func(c *common) { c.logger = userlog.Contain(l) })
 }
 
 // WithRings sets the capacities of the two rings of a connection, in bytes, rounded up to a power

@@ -67,6 +67,7 @@ func NewServer(opts ...ServerOption) *Server {
 		}
 		o.applyServer(&s.cfg)
 	}
+	s.cfg.containPlugins()
 	s.cfg.toServer = ringCapacity(orDefault(s.cfg.toServer, DefaultRingCapacity), shm.MaxCapacity)
 	s.cfg.toClient = ringCapacity(orDefault(s.cfg.toClient, DefaultRingCapacity), shm.MaxCapacity)
 	if s.cfg.maxConns <= 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/userlog"
 )
 
 // This file executes calls without a connection, for those who keep a service
@@ -21,7 +22,7 @@ func (s *Service) Apply(ctx context.Context, b *flatbuffers.Builder, method uint
 	for i := range s.routes {
 		if r := &s.routes[i]; r.id == method && r.call != nil {
 			ctx = WithIncomingMetadata(ctx, Metadata{}) // what the handler sets is dropped
-			err = protect(silent, r.name, func() error {
+			err = protect(userlog.Silent, r.name, func() error {
 				reply, err = r.apply(ctx, b, request)
 				return err
 			})

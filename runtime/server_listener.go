@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/userlog"
 )
 
 // A Listener owns the name of a channel in a domain and accepts the clients that dial it. It is
@@ -44,6 +45,8 @@ func listen(channel string, cfg listenConfig) (*Listener, error) {
 	}
 	if cfg.transport == nil {
 		cfg.transport = socketTransport{cfg.domain}
+	} else {
+		cfg.transport = containTransport(cfg.transport, userlog.Silent)
 	}
 	links, err := cfg.transport.Listen(channel)
 	if err != nil {

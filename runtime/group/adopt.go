@@ -178,6 +178,7 @@ func (s *supervisor) leave(cause error) {
 	s.stopping, s.left = fmt.Errorf("%w; the replicas of an earlier supervisor serve on, without "+
 		"a supervisor", cause), true
 	s.report(Event{Kind: Stopping, Cause: s.stopping.Error()})
+	s.giveUpPreparing()
 	for _, r := range s.replicas {
 		switch {
 		case r.adopted() && r.state != dead:

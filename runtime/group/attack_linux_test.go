@@ -129,6 +129,8 @@ type attack struct {
 	over    bool
 	ended   chan struct{}
 	quiet   time.Time // no supervisor is killed before
+	lost    bool      // the group's file is gone, and could not be made again yet
+	former  []int     // the processes that use a file of the group that is gone
 }
 
 // attackTime returns how long all rounds together go on, and one of them.
@@ -280,6 +282,14 @@ func (a *attack) read(r io.Reader, host *exec.Cmd) {
 			a.tell(lines.Text())
 			if a.host == host && strings.HasPrefix(text, `"ordered: `) {
 				a.pending--
+			}
+			if strings.HasPrefix(text, `"file lost `) {
+				a.lost = strings.Contains(text, "cannot be made again yet")
+				if !a.lost && a.status != nil {
+					for _, r := range a.status.Replicas {
+						a.former = append(a.former, r.PID)
+					}
+				}
 			}
 		} else if json.Unmarshal([]byte(text), s) == nil && a.host == host {
 			a.status = s
@@ -436,10 +446,19 @@ func (a *attack) stop(pid int) {
 func (a *attack) supervisor() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.host == nil || a.careful && (a.status == nil || time.Now().Before(a.quiet)) {
+	if a.host == nil || a.careful &&
+		(a.status == nil || a.lost || a.moving() || time.Now().Before(a.quiet)) {
 		return 0
 	}
 	return a.host.Process.Pid
+}
+
+// moving reports whether a replica uses a file of the group that is gone, in which the next
+// supervisor would not find it. The caller must hold a.mu.
+func (a *attack) moving() bool {
+	return slices.ContainsFunc(a.status.Replicas, func(r group.ReplicaStatus) bool {
+		return r.PID != 0 && slices.Contains(a.former, r.PID)
+	})
 }
 
 func (a *attack) killSupervisor() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
+	"github.com/ipcgen/ipcgen/internal/userlog"
 )
 
 // A Config configures [Start]. Zero values mean the defaults; Service and Command are required.
@@ -19,8 +20,9 @@ type Config struct {
 	Domain string
 	// Replicas is the number of replicas; 2 when 0.
 	Replicas int
-	// Command returns the command of a replica, each time the replica is started. The group adds to
-	// the command's environment, starts it as the leader of a process group of its own, and takes
+	// Command returns the command of a replica, each time the replica is started, one at a time.
+	// The start has failed if Command panics or does not return within ReadyTimeout. The group adds
+	// to the command's environment, starts it as the leader of a process group of its own, and takes
 	// over its standard error, and its standard output unless the command sets that.
 	Command func(index int) *exec.Cmd
 
@@ -161,9 +163,7 @@ func (c Config) withDefaults() (Config, error) {
 				"group %s: with Survive the output must go to files, without a prefix", c.Service)
 		}
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = userlog.Contain(c.Logger)
 	return c, nil
 }
 

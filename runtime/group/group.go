@@ -121,8 +121,9 @@ func (g *Group) Primary() (r ReplicaStatus, ok bool) {
 }
 
 // Wait blocks until cond holds for the group's status, and returns that status. It returns an
-// error, with the last status, when ctx is done or the group has ended. Wait calls cond with the
-// latest status after a change; it may skip a status that the next one has replaced already.
+// error, with the last status, when ctx is done, cond panics, or the group has ended. Wait calls
+// cond on its own goroutine with the latest status after a change; it may skip a status that the
+// next one has replaced already.
 func (g *Group) Wait(ctx context.Context, cond func(Status) bool) (Status, error) {
 	if err := g.usable(ctx); err != nil {
 		return g.Status(), err
@@ -130,7 +131,7 @@ func (g *Group) Wait(ctx context.Context, cond func(Status) bool) (Status, error
 	if cond == nil {
 		return g.Status(), errNilCondition
 	}
-	return g.s.board.wait(ctx, cond)
+	return g.s.board.wait(ctx, g.s.cfg.Logger, cond)
 }
 
 // WaitHealthy blocks until the epoch is greater than after and the group is healthy, as

@@ -228,7 +228,7 @@ type output struct {
 	// Files that replicas may hold themselves, or nil. A regular file neither blocks nor ends the
 	// processes that write to it.
 	stdoutFile, stderrFile *os.File
-	prefix                 func(int) string
+	whole                  bool // lines are written whole, with a prefix
 	log                    *slog.Logger
 	lost                   atomic.Uint64
 }
@@ -236,7 +236,7 @@ type output struct {
 // newOutput returns the output of a group. If the same writer is given twice, one goroutine calls
 // it.
 func newOutput(cfg *Config) (*output, error) {
-	o := &output{prefix: cfg.Prefix, log: cfg.Logger}
+	o := &output{whole: cfg.Prefix != nil, log: cfg.Logger}
 	if cfg.Prefix == nil {
 		o.stdoutFile = harmless(cfg.Stdout)
 		if cfg.Survive {
@@ -290,16 +290,11 @@ func same(a, b io.Writer) bool {
 }
 
 // lines returns the object that assembles the lines of a replica, or nil.
-func (o *output) lines(index int) *lines {
-	if o.prefix == nil {
+func (o *output) lines(prefix string) *lines {
+	if !o.whole {
 		return nil
 	}
-	l := &lines{}
-	_ = contain(o.log, "Config.Prefix", func() error { // if it fails, the lines go without
-		l.prefix = o.prefix(index)
-		return nil
-	})
-	return l
+	return &lines{prefix: prefix}
 }
 
 // close ends the sinks. It waits for their writers for sinkGrace at most.

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -53,25 +54,42 @@ type process struct {
 	streams []*stream // the parts of its output that go through this process
 }
 
+// A plan is what the user's functions say of a process that is to be started.
+type plan struct {
+	cmd    *exec.Cmd
+	prefix string // of the lines of its output
+}
+
+// plan calls the user's functions.
+func (s *supervisor) plan(command func(int) *exec.Cmd, index int) (p plan, err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ReadyTimeout)
+	defer cancel()
+	p.cmd, err = await(ctx.Done(), s.cfg.Logger, "the function that makes it",
+		func() (*exec.Cmd, error) { return command(index), nil })
+	if err != nil || p.cmd == nil {
+		e := &ReplicaError{Replica: replicaName(s.cfg.Service, index), Problem: "has no command",
+			Err: err}
+		if err == nil {
+			e.Problem += ": the function that makes it returned nil"
+		}
+		return plan{}, e
+	}
+	if prefix := s.cfg.Prefix; prefix != nil { // if it fails, the lines go without
+		p.prefix, _ = await(ctx.Done(), s.cfg.Logger, "Config.Prefix",
+			func() (string, error) { return prefix(index), nil })
+	}
+	return p, nil
+}
+
 // launchProcess starts the process of a replica. It must run on a launcher's thread.
-func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, index int,
+func (s *supervisor) launchProcess(page *page, plan plan, index int,
 	incarnation uint64) (*process, error) {
-	var cmd *exec.Cmd
-	if err := contain(nil, "Config.Command", func() error {
-		cmd = command(index)
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	if cmd == nil {
-		return nil, &ReplicaError{Replica: replicaName(s.cfg.Service, index),
-			Problem: "has no command: the function that makes it returned nil"}
-	}
+	cmd := plan.cmd
 	cmd.Env = append(cmd.Environ(),
 		placeVar+"="+formatPlace(s.cfg.Service, index, incarnation),
 		domain.EnvVar+"="+s.dir.Path())
 	p := &process{page: page, index: index, cmd: cmd, path: cmd.Path}
-	theirs, err := p.connect(s, page, index)
+	theirs, err := p.connect(s, page, index, plan.prefix)
 	if err == nil {
 		p.handle, err = sys.StartLeader(cmd, !s.cfg.Survive)
 	}
@@ -88,7 +106,8 @@ func (s *supervisor) launchProcess(page *page, command func(int) *exec.Cmd, inde
 
 // connect directs the output of the process, and returns the files that must be closed in this
 // process after the start. It does not touch a file that the command has as its standard output.
-func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.File, err error) {
+func (p *process) connect(s *supervisor, page *page, index int,
+	prefix string) (theirs []*os.File, err error) {
 	pipe := func(word int, st *stream) (*os.File, error) {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -110,7 +129,7 @@ func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.Fi
 			p.cmd.Stdout = s.out.stdoutFile
 			break
 		}
-		p.cmd.Stdout, err = pipe(offStdout, &stream{to: s.out.stdout, lines: s.out.lines(index)})
+		p.cmd.Stdout, err = pipe(offStdout, &stream{to: s.out.stdout, lines: s.out.lines(prefix)})
 	default:
 		p.cmd.Stdout, err = pipe(offStdout,
 			&stream{to: newSink(out, nil, s.out.log, &s.out.lost), own: true})
@@ -123,7 +142,7 @@ func (p *process) connect(s *supervisor, page *page, index int) (theirs []*os.Fi
 		return theirs, nil
 	}
 	p.cmd.Stderr, err = pipe(offStderr,
-		&stream{to: s.out.stderr, tail: &p.stderr, lines: s.out.lines(index)})
+		&stream{to: s.out.stderr, tail: &p.stderr, lines: s.out.lines(prefix)})
 	return theirs, err
 }
 

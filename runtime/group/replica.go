@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/internal/userlog"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -81,8 +82,9 @@ type Replica struct {
 	guard       *guard
 
 	closed    atomic.Bool
-	displaced atomic.Bool // another process has the place, or can have it
-	mu        sync.Mutex  // guards the fields below
+	closing   chan struct{} // closed by the first call of Close
+	displaced atomic.Bool   // another process has the place, or can have it
+	mu        sync.Mutex    // guards the fields below
 	reg       *registry.Registry
 	own       *registry.Registration
 	cancel    context.CancelFunc
@@ -108,7 +110,8 @@ func Join(cfg JoinConfig) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Replica{cfg: cfg, dir: dir, index: none}
+	cfg.Logger = userlog.Contain(cfg.Logger)
+	r := &Replica{cfg: cfg, dir: dir, index: none, closing: make(chan struct{})}
 	if place := placeFromEnv(); place != "" {
 		if err := r.takePlace(place); err != nil {
 			dir.Close()
@@ -380,14 +383,11 @@ func (r *Replica) watchPage(ctx context.Context) {
 // a supervisor has started is told to end.
 func (r *Replica) lost(why error) {
 	r.displaced.Store(true) // from now on it admits no call
-	if r.cfg.Logger != nil {
-		r.cfg.Logger.Error("this process answers nothing any more", "replica",
-			r.own.Name(), "err", why)
-	}
+	r.cfg.Logger.Error("this process answers nothing any more", "replica", r.own.Name(), "err", why)
 	if !r.Supervised() {
 		return
 	}
-	if err := sys.TerminateSelf(); err != nil && r.cfg.Logger != nil {
+	if err := sys.TerminateSelf(); err != nil {
 		r.cfg.Logger.Error("cannot end this process", "err", err)
 	}
 }
@@ -411,35 +411,41 @@ func (r *Replica) beat(ctx context.Context, period time.Duration) {
 }
 
 // healthy calls JoinConfig.Healthy. The service makes no progress while that call blocks.
-func (r *Replica) healthy() (ok bool) {
+func (r *Replica) healthy() bool {
 	if r.cfg.Healthy == nil {
 		return true
 	}
-	_ = contain(r.cfg.Logger, "JoinConfig.Healthy", func() error {
-		ok = r.cfg.Healthy()
-		return nil
+	ok, _ := await(r.closing, r.cfg.Logger, "JoinConfig.Healthy", func() (bool, error) {
+		return r.cfg.Healthy(), nil
 	})
 	return ok
 }
 
+// tell calls JoinConfig.OnRole. Close does not wait for that, and may be called by it.
 func (r *Replica) tell(role registry.Role, epoch uint64) {
-	if r.cfg.OnRole != nil {
-		_ = contain(r.cfg.Logger, "JoinConfig.OnRole", func() error {
-			r.cfg.OnRole(role, epoch)
-			return nil
-		})
+	if r.cfg.OnRole == nil {
+		return
 	}
+	_, _ = await(r.closing, r.cfg.Logger, "JoinConfig.OnRole", func() (struct{}, error) {
+		r.cfg.OnRole(role, epoch)
+		return struct{}{}, nil
+	})
 }
 
 // Close removes the replica from the registry, and makes its fence refuse all calls. It blocks
-// until the goroutines of the replica have ended. It may be called again.
+// until the goroutines of the replica have ended, but not for calls of [JoinConfig.OnRole] and
+// [JoinConfig.Healthy]. It may be called again.
 func (r *Replica) Close() error {
 	if r == nil {
 		return errNilReplica
 	}
+	first := !r.closed.Swap(true)
+	if first {
+		close(r.closing) // before the lock, which a call of OnRole may hold up
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed.Swap(true) {
+	if !first {
 		return nil
 	}
 	var errs []error

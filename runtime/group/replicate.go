@@ -63,17 +63,13 @@ func newReplicator(r *Replica) (*replicator, error) {
 		return nil, fmt.Errorf("group %s replicates its state, but this process hands it none; "+
 			"set JoinConfig.State", r.service)
 	}
-	log := r.cfg.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	file, err := r.dir.Root().OpenFile(pagePath(r.service), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	return &replicator{replica: r, state: r.cfg.State, limits: limits,
 		builder: flatbuffers.NewBuilder(256),
-		log:     log.With("replica", r.Name()), file: file,
+		log:     r.cfg.Logger.With("replica", r.Name()), file: file,
 		synced: kept{word: wordAt(r.place, offSynced)}}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/internal/userlog"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -298,7 +299,7 @@ func (p *primary) conclude(e *entry, call *ipc.ServerCall, err error) {
 func (r *replicator) guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			traced(r.log).Error("handler panicked", "panic", p, "stack", string(debug.Stack()))
+			userlog.Traced(r.log).Error("handler panicked", "panic", p, "stack", string(debug.Stack()))
 			err = ipc.Errorf(ipc.CodeInternal, "the handler panicked: %v", p)
 		}
 	}()

@@ -31,7 +31,8 @@ type RunConfig struct {
 	// of the supervisor's [Config.Grace], after which the supervisor kills the process, or
 	// [ipc.DefaultGrace] without a supervisor.
 	Grace time.Duration
-	// Ready, when set, is called when the process serves and is announced.
+	// Ready, when set, is called when the process serves and is announced. Run waits for it, and
+	// fails if it panics.
 	Ready func()
 }
 
@@ -94,7 +95,9 @@ func Run(ctx context.Context, cfg RunConfig, services ...*ipc.Service) (err erro
 		return sys.JoinErrors(err, server.Close(), closedOrder(<-served))
 	}
 	if cfg.Ready != nil {
-		cfg.Ready()
+		if err := here(cfg.Join.Logger, "RunConfig.Ready", cfg.Ready); err != nil {
+			return sys.JoinErrors(err, server.Close(), closedOrder(<-served))
+		}
 	}
 	var ended error
 	select {

@@ -195,11 +195,18 @@ func (l *list) service() *ipc.Service {
 		ipc.Handle(methodKill, kill), ipc.Handle(methodKillOnce, kill))
 }
 
+// sayVar makes a replica of the list write to its standard output and its standard error.
+const sayVar = "GROUP_TEST_SAY"
+
 // toldVar makes a replica of the list say when it is told to end.
 const toldVar = "GROUP_TEST_TOLD"
 
 // childList is a replica of the list, until SIGTERM.
 func childList(args []string) error {
+	if os.Getenv(sayVar) != "" {
+		fmt.Println("replica", args[0])
+		fmt.Fprintln(os.Stderr, "replica", args[0])
+	}
 	if os.Getenv(toldVar) != "" {
 		told := make(chan os.Signal, 1)
 		signal.Notify(told, syscall.SIGTERM)

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -109,12 +110,17 @@ func (b *board) set(s Status, ended error) {
 	b.changed = make(chan struct{})
 }
 
-// wait blocks until cond holds, ctx is done, or the board has ended.
-func (b *board) wait(ctx context.Context, cond func(Status) bool) (Status, error) {
+// wait blocks until cond holds or panics, ctx is done, or the board has ended.
+func (b *board) wait(ctx context.Context, log *slog.Logger,
+	cond func(Status) bool) (Status, error) {
 	for {
 		s, changed, ended := b.get()
-		if cond(s.clone()) { // which may change or keep what it gets
-			return s, nil
+		holds := false
+		// on this goroutine, for conditions that use t.Fatal or locks of their caller
+		if err := here(log, "the condition of Group.Wait", func() {
+			holds = cond(s.clone()) // it may change or keep what it gets
+		}); err != nil || holds {
+			return s, err
 		}
 		if ended != nil {
 			return s, ended

@@ -27,6 +27,7 @@ type supervisor struct {
 	out    *output
 	board  *board
 
+	turn  chan struct{} // has one element while a function of prepare is called
 	inbox chan func()
 	done  chan struct{} // closed when everything has ended
 	// ctx ends the helpers: the watch of the registry and the probes.
@@ -83,6 +84,7 @@ type managedReplica struct {
 	command     func(int) *exec.Cmd
 	edition     int      // counts the commands
 	told        *process // the process that was told to end
+	preparing   bool     // the user's functions say what to start, see prepare
 	planned     bool     // the process was told to end, to be replaced
 	trouble     error    // how the previous process failed; nil once another is ready
 	stranger    int      // pid of a stranger that has the replica's name
@@ -107,7 +109,8 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 	s := &supervisor{
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
-		oomKills: sys.OOMKills(), board: newBoard(), inbox: make(chan func()),
+		oomKills: sys.OOMKills(), board: newBoard(),
+		turn: make(chan struct{}, 1), inbox: make(chan func()),
 		done: make(chan struct{}), ctx: ctx, cancel: cancel,
 		up: make(chan struct{}), reign: p.reign(), channels: make(map[string]bool),
 		rolling: make(chan struct{}, 1),
@@ -238,14 +241,50 @@ func (s *supervisor) start(r *managedReplica) {
 	s.page.forgetState(r.index)
 	s.page.incarnation(r.index).Store(r.incarnation)
 	r.synced = false
+	s.prepare(r)
+}
+
+// prepare has the user's functions say what to start in the place of a replica, and starts that.
+// They are called one at a time. One that does not return in ReadyTimeout has failed. The group
+// does not wait for it, neither to start other replicas nor to end.
+func (s *supervisor) prepare(r *managedReplica) {
+	r.preparing = true
 	incarnation, command, edition, page := r.incarnation, r.command, r.edition, s.page
-	s.helpers.Go(func() {
-		s.launch.jobs <- func() {
-			p, err := s.launchProcess(page, command, r.index, incarnation)
-			sys.CrashPoint("group launched")
-			s.helpers.Go(func() { s.do(func() { s.started(r, p, edition, err) }) })
+	go func() {
+		select {
+		case s.turn <- struct{}{}:
+		case <-s.done:
+			return
 		}
-	})
+		plan, err := s.plan(command, r.index)
+		<-s.turn
+		s.do(func() {
+			switch {
+			case r.incarnation != incarnation || !r.preparing: // the group ends
+			case err != nil:
+				r.preparing = false
+				s.started(r, nil, edition, err)
+			default:
+				r.preparing = false
+				s.helpers.Go(func() {
+					s.launch.jobs <- func() {
+						p, err := s.launchProcess(page, plan, r.index, incarnation)
+						sys.CrashPoint("group launched")
+						s.helpers.Go(func() { s.do(func() { s.started(r, p, edition, err) }) })
+					}
+				})
+			}
+		})
+	}()
+}
+
+// giveUpPreparing makes the replicas down for which no process is started yet. The group ends.
+func (s *supervisor) giveUpPreparing() {
+	for _, r := range s.replicas {
+		if r.preparing {
+			r.preparing, r.state = false, down
+		}
+	}
 }
 
 func (s *supervisor) started(r *managedReplica, p *process, edition int, err error) {
@@ -545,6 +584,7 @@ func (s *supervisor) shutdown(cause error) {
 // stopRest ends the reign, and tells all replicas to end.
 func (s *supervisor) stopRest() {
 	s.rule(s.reign.epoch, none)
+	s.giveUpPreparing()
 	for _, r := range s.replicas {
 		if r.proc != nil && r.state != dead {
 			s.stop(r)
