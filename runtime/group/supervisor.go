@@ -27,9 +27,9 @@ type supervisor struct {
 	out    *output
 	board  *board
 
-	turn  chan struct{} // has one element while a function of prepare is called
-	inbox chan func()
-	done  chan struct{} // closed when everything has ended
+	planning chan struct{} // has one element while a function of prepare is called
+	inbox    chan func()
+	done     chan struct{} // closed when everything has ended
 	// ctx ends the helpers: the watch of the registry and the probes.
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -110,7 +110,7 @@ func makeSupervisor(cfg Config, dir *domain.Dir, reg *registry.Registry, p *page
 		cfg: cfg, dir: dir, reg: reg, page: p,
 		launch: newLauncher(), events: newEventQueue(cfg.Service, cfg.Logger, cfg.Events),
 		oomKills: sys.OOMKills(), board: newBoard(),
-		turn: make(chan struct{}, 1), inbox: make(chan func()),
+		planning: make(chan struct{}, 1), inbox: make(chan func()),
 		done: make(chan struct{}), ctx: ctx, cancel: cancel,
 		up: make(chan struct{}), reign: p.reign(), channels: make(map[string]bool),
 		rolling: make(chan struct{}, 1),
@@ -252,12 +252,12 @@ func (s *supervisor) prepare(r *managedReplica) {
 	incarnation, command, edition, page := r.incarnation, r.command, r.edition, s.page
 	go func() {
 		select {
-		case s.turn <- struct{}{}:
+		case s.planning <- struct{}{}:
 		case <-s.done:
 			return
 		}
 		plan, err := s.plan(command, r.index)
-		<-s.turn
+		<-s.planning
 		s.do(func() {
 			switch {
 			case r.incarnation != incarnation || !r.preparing: // the group ends
