@@ -22,8 +22,8 @@ type Config struct {
 	Replicas int
 	// Command returns the command of a replica, each time the replica is started, one at a time.
 	// The start has failed if Command panics or does not return within ReadyTimeout. The group adds
-	// to the command's environment, starts it as the leader of a process group of its own, and takes
-	// over its standard error, and its standard output unless the command sets that.
+	// to the command's environment, starts it as the leader of a process group of its own, and
+	// takes over its standard error, and its standard output unless the command sets that.
 	Command func(index int) *exec.Cmd
 
 	// ReadyTimeout limits the time between the start of a replica and the moment at which it is

@@ -299,7 +299,8 @@ func (p *primary) conclude(e *entry, call *ipc.ServerCall, err error) {
 func (r *replicator) guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			userlog.Traced(r.log).Error("handler panicked", "panic", p, "stack", string(debug.Stack()))
+			userlog.Traced(r.log).Error("handler panicked", "panic", p, "stack",
+				string(debug.Stack()))
 			err = ipc.Errorf(ipc.CodeInternal, "the handler panicked: %v", p)
 		}
 	}()
