@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/tools/go/packages"
 )
 
 const modulePath = "github.com/ipcgen/ipcgen"
@@ -207,45 +210,35 @@ func TestHouseRules(t *testing.T) {
 	}
 }
 
-// doors names, for fields by which goroutines wait for each other, the one file that may use
-// them: the methods there are what the tests of every order run.
-var doors = map[string]map[string]string{
-	"runtime": {"word": "client_role.go", "waiter": "client_role.go", "reads": "client_role.go"},
-}
+// doors names, for types by which goroutines wait for each other, the one file that may use their
+// fields: the methods there are what the tests of every order run.
+var doors = map[string]string{"readerRole": "client_role.go", "writerRole": "writer_role.go"}
 
-// TestHouseDoors checks that only the file of a type uses the fields in doors.
+// TestHouseDoors checks that only the file of a type uses the fields of the types in doors.
 func TestHouseDoors(t *testing.T) {
-	for pkg, fields := range doors {
-		files, err := filepath.Glob(filepath.Join(pkg, "*.go"))
-		if err != nil || len(files) == 0 {
-			t.Fatal(pkg, err)
+	pkgs, err := packages.Load(&packages.Config{Mode: packages.LoadSyntax}, "./runtime")
+	if err != nil || len(pkgs) != 1 || len(pkgs[0].Errors) > 0 {
+		t.Fatalf("%v, %v", pkgs, err)
+	}
+	p := pkgs[0]
+	owner := map[types.Object]string{}
+	for name := range doors {
+		obj := p.Types.Scope().Lookup(name)
+		if obj == nil {
+			t.Fatalf("package ipc has no %s", name)
 		}
-		used := map[string]bool{}
-		for _, name := range files {
-			if strings.HasSuffix(name, "_test.go") {
-				continue
-			}
-			file, err := parser.ParseFile(token.NewFileSet(), name, nil,
-				parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ast.Inspect(file, func(n ast.Node) bool {
-				s, ok := n.(*ast.SelectorExpr)
-				if !ok || fields[s.Sel.Name] == "" {
-					return true
-				}
-				used[s.Sel.Name] = true
-				if filepath.Base(name) != fields[s.Sel.Name] {
-					t.Errorf("%s uses .%s, which only %s may", name, s.Sel.Name, fields[s.Sel.Name])
-				}
-				return true
-			})
+		fields := obj.Type().Underlying().(*types.Struct)
+		for i := range fields.NumFields() {
+			owner[fields.Field(i)] = name
 		}
-		for field := range fields {
-			if !used[field] {
-				t.Errorf("no file of %s uses .%s", pkg, field)
-			}
+	}
+	for id, obj := range p.TypesInfo.Uses {
+		name, ok := owner[obj]
+		if !ok {
+			continue
+		}
+		if at := p.Fset.Position(id.Pos()); filepath.Base(at.Filename) != doors[name] {
+			t.Errorf("%s uses %s of %s, which only %s may", at, id.Name, name, doors[name])
 		}
 	}
 }

@@ -44,14 +44,21 @@ type taking struct{ released map[string]bool }
 
 // dynamic names the functions behind fields of function type that are called with locks held.
 var dynamic = map[string][]string{
-	"transmitter.spaceRequested": {"Conn.ensureWaiter"},
-	"inbox.setPaused":            {"Conn.pause"},
-	"LinkListener.Close":         {"socketListener.Close"}, // by Listener.close
-	"Listener.close":             {"socketListener.Close"},
+	"writerRole.spaceRequested": {"Conn.ensureWaiter"},
+	"inbox.setPaused":           {"Conn.pause"},
+	"LinkListener.Close":        {"socketListener.Close"}, // by Listener.close
+	"Listener.close":            {"socketListener.Close"},
 }
 
 // acts names methods that take or release a mutex for their caller.
-var acts = map[string]string{"stream.begin": "+stream.mu", "stream.end": "-stream.mu"}
+var acts = map[string]string{
+	"stream.begin": "+stream.mu", "stream.end": "-stream.mu",
+
+	"writerRole.take": "+writerRole.mu", "writerRole.tryTake": "+writerRole.mu",
+	"writerRole.give": "-writerRole.mu", "writerRole.drop": "-writerRole.mu",
+	"writerRole.end":  "-writerRole.mu",
+	"writerRole.lock": "+writerRole.mu", "writerRole.unlock": "-writerRole.mu",
+}
 
 // spawns names functions that run their argument on another goroutine.
 var spawns = []string{"Go", "AfterFunc"}

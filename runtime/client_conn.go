@@ -251,9 +251,7 @@ func (c *Conn) expired(p *pending) bool {
 	if p.deadline == 0 || c.now() < p.deadline {
 		return false
 	}
-	c.tx.mu.Lock()
-	defer c.tx.mu.Unlock()
-	return c.tx.closed == nil && p.sent.done && !c.tx.ring.Taken(p.sent.pos)
+	return c.tx.untaken(&p.sent)
 }
 
 // dispatch hands the messages that have come to those who wait for them, and returns
@@ -361,7 +359,7 @@ func (c *Conn) teardown() {
 		switch {
 		case !p.sent.done:
 			err.Outcome = NotSent
-		case !c.tx.ring.Taken(p.sent.pos):
+		case !c.tx.taken(&p.sent):
 			err.Outcome = NotExecuted
 		}
 		p.err = &err

@@ -268,7 +268,8 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	if err := c.open(&cfg.common, l, peer, seg, limit, false); err != nil {
 		return nil, err
 	}
-	c.poke, c.tx.spaceRequested = c.wire.Poke, c.ensureWaiter
+	c.poke = c.wire.Poke
+	c.tx.whenRequested(c.ensureWaiter)
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(),

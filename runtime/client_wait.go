@@ -118,7 +118,7 @@ func (c *Conn) giveUp(ctx context.Context, p *pending) {
 
 // waiterNeeded reports whether the client needs a goroutine that waits for the doorbell: for
 // a parked caller, for the handlers of messages, or for a writer that waits for room.
-func (c *Conn) waiterNeeded() bool { return c.role.needed() || c.tx.waiting.Load() }
+func (c *Conn) waiterNeeded() bool { return c.role.needed() || c.tx.hasWaiters() }
 
 // ensureWaiter starts the listener unless a goroutine waits for the doorbell.
 func (c *Conn) ensureWaiter() {

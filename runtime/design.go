@@ -45,6 +45,7 @@ package ipc
 //
 // Writing:
 //
+//   - writer role: what a goroutine must hold to write a message.
 //   - space, or room: free bytes in the ring. A writer that finds none requests it from the
 //     consumer, and waits until it is released.
 //   - gap: the unused bytes before a message that was built in the ring. [Gap] is unrelated: it is
@@ -64,7 +65,7 @@ package ipc
 //	Client.mu           links, endpoints and the current server of a client
 //	Server.mu           listeners, admissions and connections of a server
 //	socketListener.mu   the files of a channel
-//	transmitter.mu      the producer of a ring
+//	writerRole.mu       the producer of a ring
 //	serverConn.mu       the detached jobs of a connection
 //	inbox.mu            messages that wait for their handler
 //	callTable.mu        idle places for calls
@@ -77,14 +78,14 @@ package ipc
 // A goroutine that holds one may take:
 //
 //	Server.mu before socketListener.mu
-//	transmitter.mu before serverConn.mu
+//	writerRole.mu before serverConn.mu
 //	serverConn.mu before inbox.mu
 //	serverConn.mu before callEnd.mu
 //
 // All other pairs are never held together. Code of the user runs under these only:
 //
 //   - [Resolver.Resolve] under Client.mu;
-//   - the callbacks that build a message in place, under transmitter.mu;
+//   - the callbacks that build a message in place, under writerRole.mu;
 //   - the callbacks of [StreamWriter.Write] and [StreamReader.Read], under stream.mu;
 //   - the handler of the logger, under Server.mu, if a listener cannot be closed.
 //

@@ -56,6 +56,51 @@ var roleMutants = []mutant{
 		"\tc.role.unpark()\n\tp.err = contextError(ctx)", "\tp.err = contextError(ctx)"},
 }
 
+var writerMutants = []mutant{
+	{"a request that is withdrawn wakes nobody", "writer_role.go",
+		"if !r.ring.Starve(n) {\n\t\tr.wakeWaiters()", "if !r.ring.Starve(n) {"},
+	{"a writer does not look for space after its request", "shm/producer.go",
+		"if _, ok, err := p.Reserve(n); ok || err != nil {\n\t\tp.room = -1\n\t\tp.Fed()\n" +
+			"\t\treturn false\n\t}\n", ""},
+	{"space is not requested again", "writer_role.go",
+		"r.want != 0 && !r.requestSpace(r.want)", "r.want != 0 && r.ring.Used() == 0"},
+	{"a notification wakes the writers, and flushes nothing", "writer_role.go",
+		"!r.requestSpace(r.want) {\n\t\tr.flushSoon()", "!r.requestSpace(r.want) {"},
+	{"a busy reader withdraws the request, and wakes nobody", "writer_role.go",
+		"r.ring.Fed()\n\t\tr.resumeWriters()", "r.ring.Fed()"},
+	{"no goroutine of a client waits for notifications of space", "writer_role.go",
+		"if r.spaceRequested != nil {", "if false {"},
+	{"a client's waiter does not look for space", "client_wait.go",
+		"\tc.tx.recheckSpace()\n", ""},
+	{"a message begins within another", "writer_role.go",
+		"if !r.busy && r.flush() {\n\t\t\tdst, err", "if r.flush() {\n\t\t\tdst, err"},
+	{"a cancellation is written within a message", "writer_role.go",
+		"r.closed == nil && !r.busy && !r.flush()", "r.closed == nil && !r.flush()"},
+	{"the end of a message in pieces wakes nobody", "writer_role.go",
+		"r.busy, r.abort = false, !complete\n\tr.resumeWriters()",
+		"r.busy, r.abort = false, !complete\n\tr.flushSoon()"},
+	{"the peer is not told that a message is given up", "writer_role.go",
+		"r.busy, r.abort = false, !complete", "r.busy = false"},
+	{"another message precedes the abort", "writer_role.go",
+		"if !r.busy && r.flush() {\n\t\t\tdst, err", "if !r.busy {\n\t\t\tdst, err"},
+	{"a cancellation waits for the next message", "writer_role.go",
+		"r.cancels = append(r.cancels, id)\n\tr.flushSoon()", "r.cancels = append(r.cancels, id)"},
+	{"a cancellation requests no space", "writer_role.go",
+		"if r.requestSpace(record.HeaderLen) {", "if true {"},
+	{"close wakes nobody", "writer_role.go",
+		"r.closed = err\n\t\tr.wakeWaiters()", "r.closed = err"},
+	{"a writer does not look whether the connection is closed", "writer_role.go",
+		"if r.closed != nil {\n\t\t\terr := r.closed", "if false {\n\t\t\terr := r.closed"},
+	{"the writer of pieces does not look whether the connection is closed", "writer_role.go",
+		"if r.closed != nil {\n\t\t\treturn nil, r.closed",
+		"if false {\n\t\t\treturn nil, r.closed"},
+	{"a reply fails where a message would", "writer_role.go",
+		"if r.failFast && block == nil {", "if r.failFast {"},
+	{"a writer that parks keeps the role", "writer_role.go",
+		"released := r.released\n\tr.mu.Unlock()\n\tdefer r.mu.Lock()",
+		"released := r.released"},
+}
+
 // TestInterleaveMutants builds each fault into the package and expects the tests of every order to
 // find it. It compiles the package once per fault.
 func TestInterleaveMutants(t *testing.T) {
@@ -64,6 +109,9 @@ func TestInterleaveMutants(t *testing.T) {
 	}
 	for _, m := range roleMutants {
 		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveReaderRole") })
+	}
+	for _, m := range writerMutants {
+		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveWriterRole") })
 	}
 }
 

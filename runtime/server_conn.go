@@ -217,8 +217,8 @@ func (c *serverConn) work() (reader bool) {
 			}
 			if s.checkDue() {
 				c.rx.tally.publish()
-				if c.tx.waiting.Load() {
-					c.tx.recheckSpaceBusy()
+				if c.tx.hasWaiters() {
+					c.tx.recheckSpaceBusy(2 * c.tx.piece)
 				}
 				if c.stopped() {
 					return true
@@ -255,8 +255,8 @@ func (c *serverConn) work() (reader bool) {
 			c.broken(fmt.Errorf("%w: a frame of kind %d", errBroken, f.kind))
 			return true
 		}
-		if c.tx.waiting.Load() {
-			c.tx.recheckSpaceBusy()
+		if c.tx.hasWaiters() {
+			c.tx.recheckSpaceBusy(2 * c.tx.piece)
 		}
 		if s.paid() {
 			c.rx.tally.spins++

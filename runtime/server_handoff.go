@@ -139,8 +139,8 @@ func (c *serverConn) mayBegin(f *frame, size int) bool {
 // handler in place may go on after its reply, and any handler after it is cancelled.
 func (c *serverConn) excess(size int) string {
 	limit := c.srv.cfg.maxCalls
-	c.tx.mu.Lock() // before mu
-	defer c.tx.mu.Unlock()
+	c.tx.lock() // before mu
+	defer c.tx.unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, answered, held := len(c.detached), 0, c.held

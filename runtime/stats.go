@@ -65,10 +65,10 @@ func (s *connStats) ends(why *Error) {
 // counters are the endpoint's.
 func (e *endpoint) counters() Stats {
 	t, r, in := &e.tx, &e.rx, &e.rx.tally.published
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.lock()
+	defer t.unlock()
 	return Stats{
-		Sent: t.messages, SentBytes: t.bytes, WakeupsSent: t.wakeups, WaitsForRoom: t.waits,
+		Sent: t.messages, SentBytes: t.bytes, WakeupsSent: t.woken(), WaitsForRoom: t.waited(),
 		Received: in.messages.Load(), ReceivedBytes: in.bytes.Load(), Spins: in.spins.Load(),
 		Wakeups: r.wakeups.Load(), Sleeps: r.sleeps.Load(),
 		Dropped: e.stats.dropped.Load(), Malformed: e.stats.malformed.Load(),

@@ -40,16 +40,14 @@ func (t *transmitter) writeInPlace(ctx context.Context, f *frame, b *flatbuffers
 		}
 		return t.write(ctx, f, body, at, block)
 	}
-	t.mu.Lock()
-	slot, err := t.reserve(ctx, n, block)
+	slot, err := t.take(ctx, n, block)
 	if err != nil {
-		t.mu.Unlock()
 		return err
 	}
 	own := b.Bytes
 	body, err := t.buildIn(b, slot[head:n:n], m)
 	if err != nil || !within(body, slot[head:]) {
-		t.mu.Unlock()
+		t.drop()
 		defer func() { b.Bytes = own }()
 		if err != nil {
 			return err
@@ -58,34 +56,26 @@ func (t *transmitter) writeInPlace(ctx context.Context, f *frame, b *flatbuffers
 	}
 	b.Bytes = own
 	if len(body) > t.limit {
-		t.mu.Unlock()
+		t.drop()
 		return t.tooLarge(len(body))
 	}
 	f.put(slot)
 	binary.NativeEndian.PutUint64(slot[f.size():], uint64(n-head-len(body)))
-	if at != nil {
-		*at = sent{true, t.ring.Position()}
-	}
-	t.messages++
-	t.bytes += uint64(len(body))
-	wake := t.commit(f.tag()|record.Gap, n)
-	t.mu.Unlock()
-	if wake {
-		t.wire.Notify()
-	}
+	t.count(body, at)
+	t.give(f.tag()|record.Gap, n)
 	return nil
 }
 
-// buildIn builds a body in slot. The caller must hold t.mu, and restore the builder's own memory
-// afterwards. If build ends its goroutine (runtime.Goexit), buildIn restores the memory and
-// releases t.mu.
+// buildIn builds a body in slot. The caller must hold the writer role, and restore the builder's
+// own memory afterwards. If build ends its goroutine (runtime.Goexit), buildIn restores the memory
+// and drops the role.
 func (t *transmitter) buildIn(b *flatbuffers.Builder, slot []byte,
 	m inPlaceBody) (body []byte, err *Error) {
 	own, returned := b.Bytes, false
 	defer func() {
 		if !returned {
 			b.Bytes = own
-			t.mu.Unlock()
+			t.drop()
 		}
 	}()
 	b.Bytes = slot

@@ -245,6 +245,9 @@ func (m *Mutex) Unlock() {
 		m.held = false
 		return
 	}
+	if r := running; r != nil && r.over {
+		return // the goroutine unwinds from a Lock
+	}
 	m.mu.Unlock()
 }
 

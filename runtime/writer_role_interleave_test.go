@@ -1,0 +1,419 @@
+//go:build ipcinterleave
+
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/interleave"
+	"github.com/ipcgen/ipcgen/internal/record"
+	"github.com/ipcgen/ipcgen/runtime/shm"
+)
+
+// A writerVariant is what goes on while a ring is full that the peer begins to read.
+type writerVariant struct {
+	name     string
+	switches int    // of goroutines that could go on, in one execution; 0: no bound
+	lengths  []int  // of the bodies, one for each writer
+	tries    bool   // the last writer writes only if it need not wait
+	failFast bool   // and so does every writer, but for the first, which must not fail
+	cancels  int    // calls that are cancelled meanwhile
+	ends     bool   // the context of the first writer ends
+	closes   bool   // the connection is closed meanwhile
+	spins    int    // how often a writer polls
+	reader   reader // which goroutine waits for notifications
+}
+
+// A reader is the goroutine of the writers' side that waits for notifications.
+type reader int
+
+const (
+	// The reader of a server, which waits at once. Its loop is that of serverConn.serve, reduced
+	// to what concerns the writers.
+	waitingReader reader = iota
+	busyReader           // the same, while it reads two messages first
+	clientWaiter         // the goroutine that a client starts because a writer waits
+)
+
+// The lengths of bodies, for a ring of shm.MinCapacity.
+const (
+	short  = 8
+	pieces = 2100 // three records, which do not fit into half a ring
+)
+
+// writerVariants are those with few goroutines in every order, and the others with as many switches
+// as CI has time for.
+var writerVariants = []writerVariant{
+	{name: "a writer", lengths: []int{short}},
+	{name: "a writer that polls", lengths: []int{short}, spins: 2},
+	{name: "a cancellation", cancels: 1},
+	{name: "a writer, closed", lengths: []int{short}, switches: 4, closes: true},
+	{name: "a writer that gives up", lengths: []int{short}, switches: 5, ends: true},
+	{name: "a message in pieces", lengths: []int{pieces}, switches: 5},
+	{name: "a message in pieces that is given up", lengths: []int{pieces}, switches: 3,
+		ends: true},
+	{name: "a message in pieces, closed", lengths: []int{pieces}, switches: 3, closes: true},
+
+	{name: "two writers", lengths: []int{short, short}, switches: 3},
+	{name: "a message in pieces, and another", lengths: []int{pieces, short}, switches: 2},
+	{name: "two messages in pieces", lengths: []int{pieces, pieces}, switches: 2},
+	{name: "cancellations", cancels: 2, switches: 3},
+	{name: "a writer and a cancellation", lengths: []int{short}, switches: 4, cancels: 1},
+	{name: "a message in pieces and a cancellation", lengths: []int{pieces}, switches: 2,
+		cancels: 1},
+	{name: "a writer that gives up, and another", lengths: []int{short, short}, switches: 2,
+		ends: true},
+	{name: "a message in pieces that is given up, and another", lengths: []int{pieces, short},
+		switches: 1, ends: true},
+	{name: "a writer that does not wait", lengths: []int{short, short}, switches: 3, tries: true},
+	{name: "writers that fail fast", lengths: []int{short, short}, switches: 3, failFast: true},
+	{name: "two writers, closed", lengths: []int{short, short}, switches: 1, closes: true},
+	{name: "a message in pieces and a cancellation, closed", lengths: []int{pieces}, switches: 1,
+		cancels: 1, closes: true},
+
+	{name: "a busy reader: a writer", lengths: []int{short}, reader: busyReader},
+	{name: "a busy reader: a message in pieces, and another", lengths: []int{pieces, short},
+		switches: 2, reader: busyReader},
+	{name: "a busy reader: a cancellation", cancels: 1, reader: busyReader},
+	{name: "a busy reader: a writer, closed", lengths: []int{short}, switches: 3, closes: true,
+		reader: busyReader},
+
+	{name: "a client: a writer", lengths: []int{short}, reader: clientWaiter},
+	{name: "a client: two writers", lengths: []int{short, short}, switches: 2,
+		reader: clientWaiter},
+	{name: "a client: a message in pieces", lengths: []int{pieces}, switches: 3,
+		reader: clientWaiter},
+	{name: "a client: a writer and a cancellation", lengths: []int{short}, switches: 3,
+		cancels: 1, reader: clientWaiter},
+	{name: "a client: a writer that gives up, and another", lengths: []int{short, short},
+		switches: 1, ends: true, reader: clientWaiter},
+	{name: "a client: a writer, closed", lengths: []int{short}, switches: 2, closes: true,
+		reader: clientWaiter},
+}
+
+// TestInterleaveWriterRole runs writers, cancellations and the goroutine that waits for
+// notifications in every order of their accesses to the words by which they and the peer wait for
+// each other. Never does a writer wait while there is space, nor after the connection is closed.
+// The peer gets each message whole whose write succeeds, no message whose write fails, and each
+// cancellation once. Nobody uses the ring's memory after close has returned.
+func TestInterleaveWriterRole(t *testing.T) {
+	for _, v := range writerVariants {
+		if v.switches > 0 && os.Getenv("IPC_TEST_LONG") != "" {
+			v.switches += moreSwitches
+		}
+		t.Run(v.name, func(t *testing.T) {
+			rep := interleave.Explore(func(r *interleave.Run) { v.start(t, r) })
+			if rep.Err != nil {
+				t.Errorf("%v\n%s", rep.Err, strings.Join(rep.Trace, "\n"))
+			}
+			t.Logf("%d states, %d runs, at most %d steps", rep.States, rep.Runs, rep.Deepest)
+		})
+	}
+}
+
+// A writerScene is one execution of a variant.
+type writerScene struct {
+	v       *writerVariant
+	run     *interleave.Run
+	c       *Conn // with clientWaiter
+	tx      *transmitter
+	w       *modelWire // of the writers' side
+	rx      receiver   // of the peer
+	mem     []byte     // of the ring
+	ctx     modelContext
+	working int      // writers and others that have not ended
+	written []uint64 // the messages whose write succeeded
+	read    []uint64 // what the peer has read: messages, and cancelledCall more than a call
+	closed  bool
+}
+
+// cancelledCall is added to the number of a call, where that stands for its cancellation.
+const cancelledCall = 100
+
+// fillers is how many messages fill the ring at first.
+const fillers = 2
+
+func (v *writerVariant) start(t *testing.T, r *interleave.Run) {
+	s := &writerScene{v: v, run: r, w: new(modelWire)}
+	s.ctx.done = make(chan struct{})
+	s.connect(t)
+	s.tx.spins, s.tx.failFast = v.spins, v.failFast
+	for i := range fillers {
+		n := shm.MaxPayload(shm.MinCapacity) - record.HeaderLen
+		if !s.tx.tryWriteWhole(messageFrame(uint64(i)), n) {
+			t.Fatal("the ring is smaller than it should be")
+		}
+	}
+	ring := s.rx.ring.Words()
+	r.Share(&s.tx.mu, &s.tx.waiting, ring.Head, ring.Starve)
+	r.ShareWith("peer", ring.Tail)
+	r.Sense(ring.Starve, s.rx.ring.Sense)
+	r.Quiet(ring.Sleep, ring.Revoke, ring.Taken)
+	for i, n := range v.lengths {
+		ctx := context.Background()
+		if v.ends && i == 0 {
+			ctx = &s.ctx
+		}
+		s.start(fmt.Sprintf("writer %d", i), func() { s.write(ctx, i, n) })
+	}
+	for i := range v.cancels {
+		s.start(fmt.Sprintf("canceller %d", i), func() { s.tx.cancel(uint64(i)) })
+	}
+	if v.ends {
+		r.Share(&s.ctx.ended)
+		r.Go("end of the context", s.ctx.cancel)
+	}
+	if v.closes {
+		r.Go("closer", s.close)
+	}
+	r.Go("peer", s.serve)
+	if v.reader != clientWaiter {
+		r.Go("reader", s.reads)
+	}
+	r.State, r.Check = s.state, s.check
+	r.Switches = v.switches
+}
+
+// start runs f while s.working counts it.
+func (s *writerScene) start(name string, f func()) {
+	s.working++
+	s.run.Go(name, func() {
+		f()
+		s.working--
+	})
+}
+
+// connect makes both ends of the ring.
+func (s *writerScene) connect(t *testing.T) {
+	geo := shm.Geometry{ToServer: shm.MinCapacity, ToClient: shm.MinCapacity}
+	seg, err := shm.NewSegment(shm.NewHeapMemory(geo.Size()), geo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 4 << 10
+	s.mem = seg.ToServer()
+	consumer, err := shm.NewConsumer(s.mem, geo.ToServer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.rx.init(consumer, &peerWire{to: s.w}, geo.ToServer, limit)
+	if s.v.reader == clientWaiter {
+		hello := &serverHello{geo: geo, maxMessage: limit, maxCalls: 2}
+		s.c, err = newConn(dialConfig{common: commonDefaults()}, hello, Peer{}, s.w, seg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.tx = &s.c.tx
+		in := s.c.rx.ring.Words()
+		s.run.Share(&s.c.role.word, &s.c.role.waiter)
+		s.run.Quiet(in.Tail, in.Sleep, in.Head, in.Starve, in.Taken, in.Revoke, &s.c.down,
+			&s.c.inbox.mu)
+		s.run.Name(listenerCall)
+		return
+	}
+	producer, err := shm.NewProducer(s.mem, geo.ToServer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tx = new(transmitter)
+	s.tx.init(producer, s.w, geo.ToServer, limit, false)
+}
+
+func messageFrame(id uint64) *frame { return &frame{kind: record.Message, id: id} }
+
+// tryWriteWhole writes a message with n bytes as one record, however long.
+func (t *transmitter) tryWriteWhole(f *frame, n int) bool {
+	dst, _ := t.tryTake(f.size() + n)
+	if dst == nil {
+		return false
+	}
+	t.writeRecord(dst, f, bodyOf(f.id, n), nil)
+	return true
+}
+
+func bodyOf(id uint64, n int) []byte { return slices.Repeat([]byte{byte(id)}, n) }
+
+// write writes the message of writer i.
+func (s *writerScene) write(ctx context.Context, i, n int) {
+	f := messageFrame(fillers + uint64(i))
+	if s.v.tries && i == len(s.v.lengths)-1 {
+		if s.tx.tryWrite(f, bodyOf(f.id, n)) && !s.v.closes {
+			s.written = append(s.written, f.id)
+		}
+		return
+	}
+	var block func()
+	if i == 0 {
+		block = func() {}
+	}
+	err := s.tx.write(ctx, f, bodyOf(f.id, n), nil, block)
+	switch {
+	case err == nil:
+		s.written = append(s.written, f.id)
+	case err.Outcome != NotSent:
+		s.run.Fail("a write fails without saying that nothing was sent: " + err.Error())
+	case err.Code == CodeCanceled && s.v.ends && i == 0:
+	case err.Code == CodeUnavailable && s.v.closes:
+	case err.Code == CodeResourceExhausted && s.v.failFast && i > 0:
+	default:
+		s.run.Fail("a write fails: " + err.Error())
+	}
+}
+
+// close closes the connection.
+func (s *writerScene) close() {
+	err := &Error{Code: CodeUnavailable, Outcome: NotSent, Err: errClosed}
+	if s.c != nil {
+		s.c.fail(err)
+		interleave.Until(func() bool { return isClosed(s.c.done) })
+	} else {
+		s.tx.close(err)
+		s.w.Close()
+	}
+	s.tx.ring, s.closed = nil, true // the memory is gone
+}
+
+// serve reads messages until no more will come.
+func (s *writerScene) serve() {
+	for {
+		interleave.Settled()
+		interleave.Until(func() bool { return s.rx.ring.Ready() || s.allSent() })
+		if !s.rx.ring.Ready() {
+			return
+		}
+		var f frame
+		body, private, ok, err := s.rx.next(&f)
+		if err != nil {
+			s.run.Fail("the peer reads " + err.Error())
+			return
+		}
+		if !ok {
+			continue
+		}
+		switch f.kind {
+		case record.Message:
+			s.read = append(s.read, f.id)
+			want := shm.MaxPayload(shm.MinCapacity) - record.HeaderLen
+			if f.id >= fillers {
+				want = s.v.lengths[f.id-fillers]
+			}
+			if string(body) != string(bodyOf(f.id, want)) {
+				s.run.Fail(fmt.Sprintf("message %d has another body", f.id))
+			}
+		case record.Cancel:
+			s.read = append(s.read, cancelledCall+f.id)
+		}
+		if !private {
+			s.rx.release()
+		}
+	}
+}
+
+// allSent reports whether nothing more will be written.
+func (s *writerScene) allSent() bool {
+	return s.working == 0 && (s.closed || !s.tx.abort && len(s.tx.cancels) == 0)
+}
+
+// reads is the reader of a server.
+func (s *writerScene) reads() {
+	if s.v.reader == busyReader {
+		for range 2 {
+			if s.tx.hasWaiters() {
+				s.tx.recheckSpaceBusy(2 * s.tx.piece)
+			}
+		}
+	}
+	recheck := func() bool {
+		s.tx.recheckSpace()
+		return false
+	}
+	for {
+		interleave.Settled()
+		if s.w.Wait(recheck) != nil {
+			return
+		}
+		interleave.Settled()
+		s.tx.recheckSpace()
+	}
+}
+
+var seed = maphash.MakeSeed()
+
+// state stands for what the goroutines share beside the words.
+func (s *writerScene) state() uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	tx, in := s.tx, s.rx.ring.State()
+	at := in[0] // where the peer reads next
+	if tx.ring != nil {
+		end := tx.ring.State()
+		for ; at < end[0]; at += 8 {
+			i := uint64(len(s.mem)) - shm.MinCapacity + at%shm.MinCapacity
+			h.Write(s.mem[i : i+8])
+		}
+		maphash.WriteComparable(&h, end)
+	}
+	maphash.WriteComparable(&h, in)
+	maphash.WriteComparable(&h, [...]bool{tx.closed == nil, tx.busy, tx.abort, s.closed,
+		tx.released == nil, s.rx.active, tx.ring == nil})
+	maphash.WriteComparable(&h, [...]uint64{s.w.come, uint64(tx.want), uint64(s.working),
+		uint64(len(s.rx.body))})
+	for _, list := range [][]uint64{tx.cancels, s.written, s.read} {
+		maphash.WriteComparable(&h, len(list))
+		for _, v := range list {
+			maphash.WriteComparable(&h, v)
+		}
+	}
+	return h.Sum64()
+}
+
+// check is called when no goroutine can go on.
+func (s *writerScene) check(waiting []string) error {
+	for _, name := range waiting {
+		if name != "reader" && !strings.HasPrefix(name, "goroutine") || s.v.closes {
+			return fmt.Errorf("%s wait, and nothing will wake them", waiting)
+		}
+	}
+	tx := s.tx
+	if tx.busy || tx.released != nil {
+		return errors.New("a writer still holds the role, or waits for it")
+	}
+	if s.v.closes {
+		for _, id := range s.written {
+			if !slices.Contains(s.read, id) {
+				return fmt.Errorf("message %d is lost", id)
+			}
+		}
+		return nil
+	}
+	if tx.waiting.Load() || tx.want != 0 || tx.abort || len(tx.cancels) > 0 {
+		return errors.New("there is space, but something waits for it")
+	}
+	for i := range uint64(fillers) {
+		s.written = append(s.written, i)
+	}
+	for i := range uint64(s.v.cancels) {
+		s.written = append(s.written, cancelledCall+i)
+	}
+	slices.Sort(s.written)
+	slices.Sort(s.read)
+	if !slices.Equal(s.written, s.read) {
+		return fmt.Errorf("%d were written, %d were read", s.written, s.read)
+	}
+	return nil
+}
+
+// A peerWire is the end of a wire that the peer has.
+type peerWire struct {
+	modelWire
+	to *modelWire
+}
+
+func (w *peerWire) Notify() { interleave.Point(); w.to.come |= wireRung }
