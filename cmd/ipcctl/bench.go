@@ -14,21 +14,22 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
 
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/load"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-const benchHelp = `usage: ipcctl bench -schema file [flags] name [[namespace.]Service.]Method JSON
+const benchHelp = `usage: ipcctl bench [flags] name [[namespace.]Service.]Method JSON
 
 Makes calls of one method with one request, and reports rate, percentiles,
 errors and a histogram. The request is converted once; replies are verified. On
 a terminal, progress is shown. Ctrl-C ends the run with its report.
 
-  ipcctl bench -schema greeter.fbs greeter Greet '{"name": "world"}'
+  ipcctl bench greeter Greet '{"name": "world"}'
   ipcctl bench -schema audio.fbs -c 8 -rate 10000 -svg t.svg audio GetParam '{}'
 
 Flags:
-  -schema file   the schema, .fbs or .bfbs
+  -schema file   the schema, .fbs or .bfbs (default: the server tells it)
   -I dir         look for included files in dir, too; may be repeated
   -domain name   the domain, a name or a path (default: that of IPCGEN_DOMAIN)
   -n calls       make so many calls (default: as many as fit into -duration)
@@ -71,8 +72,6 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	}
 	conns := int(c.Int("conns"))
 	switch {
-	case c.String("schema") == "":
-		return usagef("-schema is missing")
 	case c.NArg() != 3:
 		return usagef("bench takes a name, a method and a request, not %d arguments", c.NArg())
 	case p.Calls < 0 || p.Duration < 0 || p.Rate < 0 || p.Timeout <= 0:
@@ -82,16 +81,22 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	case conns < 1 || conns > p.Callers:
 		return usagef("-conns %d: 1 to the number of callers, %d", conns, p.Callers)
 	}
-	m, err := t.method(c)
+	var m *dynamic.Method
+	var request *dynamic.Request
+	first, err := t.open(ctx, c, func(s *dynamic.Schema) (err error) {
+		if m, err = s.Method(c.Args().Get(1)); err != nil {
+			return err
+		}
+		request, err = m.Prepare([]byte(c.Args().Get(2)))
+		return checked(err)
+	})
 	if err != nil {
 		return err
 	}
-	request, err := m.Prepare([]byte(c.Args().Get(2)))
-	if err != nil {
-		return fmt.Errorf("request:%w", err)
-	}
+	defer first.Close()
 	callers := make([]caller, conns)
-	for i := range callers {
+	callers[0] = first
+	for i := 1; i < conns; i++ {
 		callers[i], err = connect(ctx, c.String("domain"), c.Args().Get(0), p.Timeout)
 		if err != nil {
 			return failedCall(err)

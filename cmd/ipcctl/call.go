@@ -21,17 +21,17 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-const callHelp = `usage: ipcctl call -schema file [flags] name [[namespace.]Service.]Method [JSON]
+const callHelp = `usage: ipcctl call [flags] name [[namespace.]Service.]Method [JSON]
 
 Calls a method of a channel, an instance of the registry, or a group, of which
 the primary answers. Request and reply are JSON. Without a request, each line of
 standard input is one; the calls are made one after the other.
 
-  ipcctl call -schema greeter.fbs greeter Greet '{"name": "world"}'
+  ipcctl call greeter Greet '{"name": "world"}'
   ipcctl call -schema audio.fbs audio_compute SetParam <<<'{"value": 0.5}'
 
 Flags:
-  -schema file    the schema, .fbs or .bfbs
+  -schema file    the schema, .fbs or .bfbs (default: the server tells it)
   -I dir          look for included files in dir, too; may be repeated
   -domain name    the domain, a name or a path (default: as programs choose it)
   -timeout d      the deadline of each call (default: the schema's, or 10s)
@@ -61,27 +61,22 @@ func (t *terminal) call() *cli.Command {
 
 func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 	switch {
-	case c.String("schema") == "":
-		return usagef("-schema is missing")
 	case c.NArg() < 2 || c.NArg() > 3:
 		return usagef("call takes a name, a method, and a request or none; not %d arguments",
 			c.NArg())
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
 	}
-	m, err := t.method(c)
+	request := []byte(c.Args().Get(2))
+	var m *dynamic.Method
+	caller, err := t.open(ctx, c, func(s *dynamic.Schema) (err error) {
+		if m, err = s.Method(c.Args().Get(1)); err != nil || c.NArg() < 3 {
+			return err
+		}
+		return checked(m.Check(request))
+	})
 	if err != nil {
 		return err
-	}
-	request := []byte(c.Args().Get(2))
-	if c.NArg() == 3 {
-		if err := m.Check(request); err != nil { // before anything is connected
-			return fmt.Errorf("request:%w", err)
-		}
-	}
-	caller, err := connect(ctx, c.String("domain"), c.Args().Get(0), c.Duration("timeout"))
-	if err != nil {
-		return failedCall(err)
 	}
 	defer caller.Close()
 	limit := timeoutOf(c, m)
@@ -99,15 +94,6 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 		return failedCall(one(request))
 	}
 	return t.callLines(ctx, one)
-}
-
-// method returns the method that the second argument names, of the schema of the flags.
-func (t *terminal) method(c *cli.Command) (*dynamic.Method, error) {
-	s, err := dynamic.Load(c.String("schema"), c.StringSlice("I"), t.err)
-	if err != nil {
-		return nil, err
-	}
-	return s.Method(c.Args().Get(1))
 }
 
 // patience is how long connecting may take, and a call whose deadline nothing else sets.
@@ -187,7 +173,65 @@ func statusOf(err error) int {
 // A caller is a connection that is closed in the end.
 type caller interface {
 	ipc.Caller
+	ipc.Sender
 	io.Closer
+}
+
+// open connects to what the first argument names, and lets pick choose from the schema: that of the
+// flags, before anything is connected, or that of the server.
+func (t *terminal) open(ctx context.Context, c *cli.Command,
+	pick func(*dynamic.Schema) error) (caller, error) {
+	name, timeout := c.Args().Get(0), c.Duration("timeout")
+	if path := c.String("schema"); path != "" {
+		s, err := dynamic.Load(path, c.StringSlice("I"), t.err)
+		if err == nil {
+			err = pick(s)
+		}
+		if err != nil {
+			return nil, err
+		}
+		conn, err := connect(ctx, c.String("domain"), name, timeout)
+		return conn, failedCall(err)
+	}
+	conn, err := connect(ctx, c.String("domain"), name, timeout)
+	if err != nil {
+		return nil, failedCall(err)
+	}
+	server, err := ask(ctx, conn, name, timeout)
+	if err == nil && len(server.Definitions) == 0 && len(server.Description.Protocols) > 0 {
+		err = fmt.Errorf("the server %s does not tell its schema; give it with -schema, or "+
+			"generate the server's code again", name)
+	}
+	if err == nil {
+		err = pick(server.Schema)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// ask asks a server about itself.
+func ask(ctx context.Context, c ipc.Caller, name string, timeout time.Duration) (*dynamic.Server,
+	error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	s, err := dynamic.Ask(ctx, c, name)
+	switch ipc.CodeOf(err) {
+	case ipc.CodeUnimplemented, ipc.CodePermissionDenied:
+		err = fmt.Errorf("the server %s does not tell of itself; -schema says what it serves: %w",
+			name, err)
+	}
+	return s, failedCall(err)
+}
+
+// checked is the error of a request that does not fit its schema.
+func checked(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("request:%w", err)
 }
 
 // connect connects to what a name stands for. Waiting for a primary is limited by the deadline of a

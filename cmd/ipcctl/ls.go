@@ -22,11 +22,14 @@ const lsHelp = `usage: ipcctl ls [flags]
 Lists the instances of the registry that live, and the channels that belong to
 none. What dead processes have left is counted on standard error.
 
-  ipcctl ls
+  ipcctl ls -rates
   ipcctl ls -json | jq -r .instances[].name
 
 Flags:
   -domain name   the domain, a name or a path (default: that of IPCGEN_DOMAIN)
+  -rates         ask each server for its clients, its calls in flight, and its
+                 calls and messages within a second; a server that does not tell
+                 or answer has none
   -watch         print the list again whenever it changes, until interrupted
   -json          print JSON; with -watch, a line for each list
   -h             print this
@@ -40,11 +43,14 @@ func (t *terminal) ls() *cli.Command {
 		Name:  "ls",
 		Usage: "list what lives in a domain",
 		Flags: []cli.Flag{domainFlag(), &cli.BoolFlag{Name: "watch"},
-			&cli.BoolFlag{Name: "json"}},
+			&cli.BoolFlag{Name: "json"}, &cli.BoolFlag{Name: "rates"}},
 		CustomHelpTemplate: lsHelp,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usagef("ls takes no argument, and %s is one", c.Args().First())
+			}
+			if c.Bool("watch") && c.Bool("rates") {
+				return usagef("-watch prints changes, and rates change all the time")
 			}
 			if c.Bool("watch") {
 				return t.watch(ctx, c.String("domain"), c.Bool("json"))
@@ -60,7 +66,11 @@ func (t *terminal) ls() *cli.Command {
 			if err := s.RegistryErr; err != nil {
 				fmt.Fprintf(t.err, "ipcctl: instances cannot be listed: %v\n", err)
 			}
-			if err := list(t.out, s, c.Bool("json")); err != nil {
+			var busy activities
+			if c.Bool("rates") {
+				busy = activitiesOf(ctx, s)
+			}
+			if err := list(t.out, s, busy, c.Bool("json")); err != nil {
 				return err
 			}
 			if s.RegistryErr != nil {
@@ -85,7 +95,7 @@ func (t *terminal) watch(ctx context.Context, domain string, asJSON bool) error 
 			return err
 		}
 		var now bytes.Buffer
-		if err := list(&now, s, asJSON); err != nil {
+		if err := list(&now, s, nil, asJSON); err != nil {
 			return err
 		}
 		if !bytes.Equal(now.Bytes(), before) {
@@ -116,35 +126,47 @@ type instance struct {
 	Channel  string    `json:"channel,omitempty"`
 	Reply    string    `json:"reply,omitempty"`
 	Protocol string    `json:"protocol,omitempty"`
+	*activity
 }
 
-// list prints a survey.
-func list(w io.Writer, s *survey.Survey, asJSON bool) error {
+// A channel is a channel that belongs to no instance, as ls prints it.
+type channel struct {
+	survey.Channel
+	*activity
+}
+
+// list prints a survey, with what its servers do if that is known.
+func list(w io.Writer, s *survey.Survey, busy activities, asJSON bool) error {
 	instances := make([]instance, len(s.Instances))
 	for i, r := range s.Instances {
 		instances[i] = instance{Name: r.Name, Service: r.Service, Role: r.Role.String(),
 			Epoch: r.Epoch, PID: r.PID, Since: r.StartTime, Channel: r.Control, Reply: r.Reply,
-			Protocol: r.Protocol}
+			Protocol: r.Protocol, activity: busy[r.Control]}
 	}
-	plain := s.Plain()
+	plain := []channel{}
+	for _, c := range s.Plain() {
+		plain = append(plain, channel{c, busy[c.Name]})
+	}
 	if asJSON {
-		if plain == nil {
-			plain = []survey.Channel{}
-		}
 		return json.NewEncoder(w).Encode(struct {
-			Domain    string           `json:"domain"`
-			Instances []instance       `json:"instances"`
-			Channels  []survey.Channel `json:"channels"`
+			Domain    string     `json:"domain"`
+			Instances []instance `json:"instances"`
+			Channels  []channel  `json:"channels"`
 		}{s.Domain, instances, plain})
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "NAME\tROLE\tEPOCH\tPID\tSINCE\tCHANNEL\tPROTOCOL")
+	heading := "NAME\tROLE\tEPOCH\tPID\tSINCE\tCHANNEL\tPROTOCOL"
+	if busy != nil {
+		heading += "\tCLIENTS\tCALLS/S\tIN FLIGHT"
+	}
+	fmt.Fprintln(tw, heading)
 	for _, i := range instances {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", i.Name, i.Role, number(i.Epoch), i.PID,
-			clock(i.Since), dash(i.Channel), dash(i.Protocol))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\t%s\t%s%s\n", i.Name, i.Role, number(i.Epoch), i.PID,
+			clock(i.Since), dash(i.Channel), dash(i.Protocol), busy.columns(i.Channel))
 	}
 	for _, c := range plain {
-		fmt.Fprintf(tw, "-\t-\t-\t%s\t%s\t%s\t-\n", number(uint64(c.PID)), clock(c.Since), c.Name)
+		fmt.Fprintf(tw, "-\t-\t-\t%s\t%s\t%s\t-%s\n", number(uint64(c.PID)), clock(c.Since),
+			c.Name, busy.columns(c.Name))
 	}
 	return tw.Flush()
 }

@@ -128,8 +128,8 @@ func (t *terminal) app() *cli.Command {
 		Writer:                t.out,
 		ErrWriter:             t.err,
 		EnableShellCompletion: true,
-		Commands: []*cli.Command{t.ls(), t.call(), t.convert(), t.bench(), t.doctor(),
-			t.gc()},
+		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.convert(),
+			t.bench(), t.doctor(), t.gc()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -153,7 +153,9 @@ const rootHelp = `usage: ipcctl command [flags] [arguments]
 ipcctl looks into the domain in which processes of ipcgen meet.
 
   ls        list what lives in a domain
+  describe  show what a server is and serves
   call      call a method with JSON
+  send      send a one-way message
   convert   convert a message from JSON to FlatBuffers, or back
   bench     make calls, and measure them
   doctor    check the domain and the machine for what goes wrong

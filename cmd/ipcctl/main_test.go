@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case child == "ipcctl":
 		main()
+	case strings.HasPrefix(child, "control"):
+		serveControl(child)
 	case child == "audio":
 		os.Exit(audioservice.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	default:
@@ -162,7 +164,10 @@ func TestWrongUsage(t *testing.T) {
 	newDomain(t)
 	for _, args := range [][]string{{}, {"nosuch"}, {"ls", "x"}, {"ls", "-nosuch"}, {"gc", "x"},
 		{"doctor", "x"}, {"doctor", "-timeout", "0s"}, {"doctor", "-timeout", "x"},
-		{"call", "-schema", greeterSchema, "x"}, {"call", "a", "b", "{}"},
+		{"call", "-schema", greeterSchema, "x"}, {"send", "a"}, {"send", "a", "b", "{}", "c"},
+		{"send", "-timeout", "0s", "a", "b"}, {"describe"}, {"describe", "a", "b"},
+		{"ls", "-watch", "-rates"},
+		{"describe", "-timeout", "0s", "a"}, {"describe", "-protocol", "x", "a"},
 		{"call", "-schema", greeterSchema, "-timeout", "-1s", "a", "b", "{}"},
 		{"call", "-schema", greeterSchema, "a", "b", "{}", "c"},
 		{"convert", "a", "b"}, {"convert", "-schema", greeterSchema, "a"},

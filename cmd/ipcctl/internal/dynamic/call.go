@@ -28,7 +28,7 @@ type Method struct {
 type form struct {
 	gogen.Form
 	root *fbjson.Type // of the buffer
-	body *fbjson.Type // the message itself
+	body *fbjson.Type // the message itself; nil if it is no table
 }
 
 // A message is JSON, or a buffer.
@@ -39,8 +39,14 @@ type message struct {
 }
 
 // Check returns an error, with line, column and path, if text does not stand for a request.
-func (m *Method) Check(text []byte) error {
-	_, err := m.request.body.AppendBuffer(nil, text, nil)
+func (m *Method) Check(text []byte) error { return m.request.check(text) }
+
+func (f *form) check(text []byte) error {
+	if f.body == nil { // the envelope's text tells
+		_, err := f.buffer(1, text)
+		return err
+	}
+	_, err := f.body.AppendBuffer(nil, text, nil)
 	return err
 }
 
@@ -58,6 +64,39 @@ func (m *Method) Call(ctx context.Context, c ipc.Caller, request []byte) (reply 
 	return rep.text, nil
 }
 
+// A Message is a one-way message that is made from JSON.
+type Message struct {
+	Name    string // with envelope and namespace
+	form    form
+	message *ipc.Message[message]
+}
+
+func newMessage(p *protocol, m *gogen.Message) (*Message, error) {
+	full := &Message{Name: p.Name + "." + m.Decl.Name}
+	var err error
+	if table := m.Decl.Type.Object; table != nil && !table.IsStruct {
+		full.form, err = newForm(p, m.Form, table)
+	} else {
+		full.form.Form = m.Form
+		full.form.root, err = p.json.Table(m.Form.Root.FullName())
+	}
+	full.message = ipc.NewMessage(p.identity(), ipc.MessageSpec[message]{
+		Name: m.Decl.Name, ID: m.ID, Encode: full.form.encode, Decode: notServed,
+	})
+	return full, err
+}
+
+// Check returns an error, with line, column and path, if text does not stand for the message.
+func (m *Message) Check(text []byte) error { return m.form.check(text) }
+
+// Send sends the message that a text stands for.
+func (m *Message) Send(ctx context.Context, s ipc.Sender, text []byte) error {
+	if err := m.Check(text); err != nil {
+		return err
+	}
+	return ipc.Send(ctx, s, m.message, &message{text: text})
+}
+
 // A Request is a request that is converted once and sent often. It has one number, so a service
 // whose handlers look at the numbers of messages sees the same one in all calls.
 type Request struct {
@@ -70,7 +109,7 @@ func (m *Method) Prepare(text []byte) (*Request, error) {
 	if err := m.Check(text); err != nil {
 		return nil, err
 	}
-	buf, err := m.buffer(1, text)
+	buf, err := m.request.buffer(1, text)
 	return &Request{m, message{buf: buf, raw: true}}, err
 }
 
@@ -84,11 +123,11 @@ func (r *Request) Call(ctx context.Context, c ipc.Caller) error {
 // Len returns the length of the request's buffer.
 func (r *Request) Len() int { return len(r.message.buf) }
 
-func (m *Method) encodeRequest(b *flatbuffers.Builder, seq uint64, req *message) error {
+func (f *form) encode(b *flatbuffers.Builder, seq uint64, req *message) error {
 	buf := req.buf
 	if !req.raw {
 		var err error
-		if buf, err = m.buffer(seq, req.text); err != nil {
+		if buf, err = f.buffer(seq, req.text); err != nil {
 			return err
 		}
 	}
@@ -96,11 +135,11 @@ func (m *Method) encodeRequest(b *flatbuffers.Builder, seq uint64, req *message)
 }
 
 // buffer returns the buffer that a text stands for, in its envelope.
-func (m *Method) buffer(seq uint64, text []byte) ([]byte, error) {
-	if m.request.Payload != "" {
-		text = m.request.wrap(seq, text)
+func (f *form) buffer(seq uint64, text []byte) ([]byte, error) {
+	if f.Payload != "" {
+		text = f.wrap(seq, text)
 	}
-	return m.request.root.AppendBuffer(nil, text, nil)
+	return f.root.AppendBuffer(nil, text, nil)
 }
 
 // wrap puts the text of a message into that of its envelope.

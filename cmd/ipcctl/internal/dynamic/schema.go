@@ -14,11 +14,18 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/fbjson"
 )
 
-// A Schema has the types and the services of a schema file. It does not change after [Load].
+// A Schema has the types and the protocols of a schema file, or of a server. It does not change.
 type Schema struct {
-	path     string
-	json     *fbjson.Schema
-	services []gogen.Protocol // those of services
+	name      string         // of the file or the server, in errors
+	json      *fbjson.Schema // of a file
+	protocols []protocol
+	models    []*schema.Schema
+}
+
+// A protocol is one of a schema, with the types that its messages have.
+type protocol struct {
+	gogen.Protocol
+	json *fbjson.Schema
 }
 
 // Load reads a schema, .fbs or .bfbs. Included files are looked for in the folder of the file that
@@ -27,31 +34,43 @@ type Schema struct {
 // and are not written.
 func Load(path string, includes []string, diagnostics io.Writer) (*Schema, error) {
 	models, diags := schema.Load(schema.Options{IncludeDirs: includes, ReadBinary: bfbs.Read}, path)
-	refused := func() error {
-		if err := diags.Render(diagnostics); err != nil {
-			return err
-		}
-		return fmt.Errorf("the schema %s has errors", path)
-	}
-	if diags.HasErrors() {
-		return nil, refused()
-	}
-	s := &Schema{path: path}
-	for _, p := range gogen.Protocols(models[0], diags) {
-		if p.Service != nil {
-			s.services = append(s.services, p)
-		}
-	}
-	if diags.HasErrors() {
-		return nil, refused()
-	}
-	binary := bfbs.WriteExact(models[0], func(f *schema.File) string { return f.Name })
+	s := &Schema{name: "the schema " + path}
 	var err error
-	if s.json, err = fbjson.Load(binary); err != nil {
-		return nil, fmt.Errorf("the schema %s: %w", path, err)
+	if !diags.HasErrors() {
+		s.json, err = s.add(models[0], diags, nil)
 	}
-	return s, nil
+	if diags.HasErrors() {
+		if err := diags.Render(diagnostics); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s has errors", s.name)
+	}
+	return s, err
 }
+
+// add adds the protocols of a model, or those of them that wanted names.
+func (s *Schema) add(model *schema.Schema, diags *diag.List,
+	wanted map[string]bool) (*fbjson.Schema, error) {
+	protocols := gogen.Protocols(model, diags)
+	if diags.HasErrors() {
+		return nil, nil
+	}
+	binary := bfbs.WriteExact(model, func(f *schema.File) string { return f.Name })
+	types, err := fbjson.Load(binary)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	s.models = append(s.models, model)
+	for _, p := range protocols {
+		if wanted == nil || wanted[p.Name] {
+			s.protocols = append(s.protocols, protocol{p, types})
+		}
+	}
+	return types, nil
+}
+
+// Models returns the schemas themselves.
+func (s *Schema) Models() []*schema.Schema { return s.models }
 
 // Type returns the table of a name with its namespace, or the root type of the schema if the name
 // is empty.
@@ -62,15 +81,26 @@ func (s *Schema) Type(name string) (*fbjson.Type, error) {
 	if root := s.json.Root(); root != nil {
 		return root, nil
 	}
-	return nil, fmt.Errorf("the schema %s declares no root_type; name a table: %s", s.path,
+	return nil, fmt.Errorf("%s declares no root_type; name a table: %s", s.name,
 		strings.Join(s.json.Tables(), ", "))
 }
 
 // Methods returns the full names of all methods, "namespace.Service.Method", in order.
 func (s *Schema) Methods() (names []string) {
-	for i := range s.services {
-		for j := range s.services[i].Methods {
-			names = append(names, s.services[i].Name+"."+s.services[i].Methods[j].Decl.Name)
+	for i := range s.protocols {
+		for j := range s.protocols[i].Methods {
+			names = append(names, s.protocols[i].Name+"."+s.protocols[i].Methods[j].Decl.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Messages returns the full names of all one-way messages, "namespace.Envelope.Member", in order.
+func (s *Schema) Messages() (names []string) {
+	for i := range s.protocols {
+		for j := range s.protocols[i].Messages {
+			names = append(names, s.protocols[i].Name+"."+s.protocols[i].Messages[j].Decl.Name)
 		}
 	}
 	slices.Sort(names)
@@ -80,39 +110,62 @@ func (s *Schema) Methods() (names []string) {
 // Method returns the method of a name. The name may leave out the namespace, and the service, if
 // one method alone fits; a slash may stand before the name of the method.
 func (s *Schema) Method(name string) (*Method, error) {
+	full, err := s.find(name, "method", "called", s.Methods())
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.protocols {
+		p := &s.protocols[i]
+		for j := range p.Methods {
+			if p.Name+"."+p.Methods[j].Decl.Name == full {
+				return newMethod(p, &p.Methods[j])
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s has no method %s", s.name, full)
+}
+
+// Message returns the one-way message of a name, which may be short as that of a method.
+func (s *Schema) Message(name string) (*Message, error) {
+	full, err := s.find(name, "message", "sent", s.Messages())
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.protocols {
+		p := &s.protocols[i]
+		for j := range p.Messages {
+			if p.Name+"."+p.Messages[j].Decl.Name == full {
+				return newMessage(p, &p.Messages[j])
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s has no message %s", s.name, full)
+}
+
+// find returns the one of all names that a name, perhaps without its first parts, stands for.
+func (s *Schema) find(name, what, done string, all []string) (string, error) {
 	wanted := strings.ReplaceAll(name, "/", ".")
-	var found []*Method
-	for i := range s.services {
-		for j := range s.services[i].Methods {
-			m, err := s.method(&s.services[i], &s.services[i].Methods[j])
-			if err != nil {
-				return nil, err
-			}
-			if m.Name == wanted {
-				return m, nil
-			}
-			if strings.HasSuffix(m.Name, "."+wanted) {
-				found = append(found, m)
-			}
+	var found []string
+	for _, full := range all {
+		if full == wanted {
+			return full, nil
+		}
+		if strings.HasSuffix(full, "."+wanted) {
+			found = append(found, full)
 		}
 	}
 	switch len(found) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return nil, s.noMethod(name, wanted)
+		return "", s.missing(name, wanted, what, done, all)
 	}
-	names := make([]string, len(found))
-	for i, m := range found {
-		names[i] = m.Name
-	}
-	return nil, fmt.Errorf("%s fits several methods: %s", name, strings.Join(names, ", "))
+	return "", fmt.Errorf("%s fits several %ss: %s", name, what, strings.Join(found, ", "))
 }
 
-func (s *Schema) noMethod(name, wanted string) error {
-	all := s.Methods()
+func (s *Schema) missing(name, wanted, what, done string, all []string) error {
 	if len(all) == 0 {
-		return fmt.Errorf("the schema %s has no method that can be called", s.path)
+		return fmt.Errorf("%s has no %s that can be %s", s.name, what, done)
 	}
 	// A misspelt name may lack what comes before it, as a correct one may.
 	parts := strings.Count(wanted, ".") + 1
@@ -125,39 +178,40 @@ func (s *Schema) noMethod(name, wanted string) error {
 		candidates = append(candidates, tail)
 	}
 	if near := diag.Nearest(wanted, candidates); near != "" {
-		return fmt.Errorf("the schema %s has no method %s; did you mean %s?", s.path, name,
-			tails[near])
+		return fmt.Errorf("%s has no %s %s; did you mean %s?", s.name, what, name, tails[near])
 	}
-	return fmt.Errorf("the schema %s has no method %s; it has %s", s.path, name,
-		strings.Join(all, ", "))
+	return fmt.Errorf("%s has no %s %s; it has %s", s.name, what, name, strings.Join(all, ", "))
 }
 
-func (s *Schema) method(service *gogen.Protocol, m *gogen.Method) (*Method, error) {
-	request, err := s.form(m.Request, m.Decl.Request)
+func newMethod(p *protocol, m *gogen.Method) (*Method, error) {
+	request, err := newForm(p, m.Request, m.Decl.Request)
 	if err != nil {
 		return nil, err
 	}
-	reply, err := s.form(m.Reply, m.Decl.Reply)
+	reply, err := newForm(p, m.Reply, m.Decl.Reply)
 	if err != nil {
 		return nil, err
 	}
-	full := &Method{Name: service.Name + "." + m.Decl.Name, Timeout: m.Timeout, request: request,
+	full := &Method{Name: p.Name + "." + m.Decl.Name, Timeout: m.Timeout, request: request,
 		reply: reply}
-	protocol := &ipc.Protocol{Name: service.Name, Fingerprint: service.Fingerprint,
-		Schema: service.Description}
-	full.method = ipc.NewMethod(protocol, ipc.MethodSpec[message, message]{
+	full.method = ipc.NewMethod(p.identity(), ipc.MethodSpec[message, message]{
 		Name: m.Decl.Name, ID: m.ID, Idempotent: m.Decl.Idempotent, ReadOnly: m.ReadOnly,
-		EncodeRequest: full.encodeRequest, DecodeReply: full.decodeReply,
+		EncodeRequest: full.request.encode, DecodeReply: full.decodeReply,
 		DecodeRequest: notServed, EncodeReply: notAnswered,
 	})
 	return full, nil
 }
 
-func (s *Schema) form(f gogen.Form, table *schema.Object) (form, error) {
-	root, err := s.json.Table(f.Root.FullName())
+// identity returns the protocol as the peer knows it.
+func (p *protocol) identity() *ipc.Protocol {
+	return &ipc.Protocol{Name: p.Name, Fingerprint: p.Fingerprint, Schema: p.Description}
+}
+
+func newForm(p *protocol, f gogen.Form, table *schema.Object) (form, error) {
+	root, err := p.json.Table(f.Root.FullName())
 	if err != nil {
 		return form{}, err
 	}
-	body, err := s.json.Table(table.FullName())
+	body, err := p.json.Table(table.FullName())
 	return form{Form: f, root: root, body: body}, err
 }

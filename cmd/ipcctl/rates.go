@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/introspect"
+)
+
+// An activity is what a server does at the moment.
+type activity struct {
+	Clients  int     `json:"clients"` // without ipcctl
+	Calls    float64 `json:"calls_per_second"`
+	InFlight int     `json:"in_flight"`
+}
+
+// activities are those of servers by their channels. It is nil if nobody has asked.
+type activities map[string]*activity
+
+// columns returns the last columns of a line of ls.
+func (a activities) columns(channel string) string {
+	switch n := a[channel]; {
+	case a == nil:
+		return ""
+	case n == nil:
+		return "\t-\t-\t-"
+	default:
+		return fmt.Sprintf("\t%d\t%.4g\t%d", n.Clients, n.Calls, n.InFlight)
+	}
+}
+
+// askFor is how long a server may take to answer, and between is the time over which its calls are
+// counted.
+const (
+	askFor  = 2 * time.Second
+	between = time.Second
+)
+
+// activitiesOf asks all live servers of a survey at the same time.
+func activitiesOf(ctx context.Context, s *survey.Survey) activities {
+	all := make(activities)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, c := range s.Channels {
+		if !c.Live {
+			continue
+		}
+		wg.Go(func() {
+			if a, err := activityOf(ctx, s.Domain, c.Name); err == nil {
+				mu.Lock()
+				all[c.Name] = a
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// activityOf asks the server of a channel twice.
+func activityOf(ctx context.Context, domain, channel string) (*activity, error) {
+	ctx, cancel := context.WithTimeout(ctx, between+askFor)
+	defer cancel()
+	conn, err := ipc.Dial(ctx, channel, ipc.WithDomain(domain))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	first, err := ipc.ReadCounters(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-time.After(between):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	second, err := ipc.ReadCounters(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	a := &activity{Clients: max(0, int(second.Clients)-1), InFlight: int(second.CallsInFlight)}
+	took := time.Duration(second.At - first.At)
+	if from, to := done(first), done(second); to > from && took > 0 {
+		a.Calls = float64(to-from) / took.Seconds()
+	}
+	return a, nil
+}
+
+// done returns how many calls and messages a server has handled since it counts.
+func done(c *introspect.CountersT) (n uint64) {
+	for _, m := range c.Methods {
+		n += m.Done
+	}
+	return n
+}
