@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"strings"
 	"sync"
 
 	"github.com/ipcgen/ipcgen/internal/record"
@@ -78,9 +79,14 @@ func metadataTooLarge(n, limit int) *Error {
 
 const reservedKeys = "ipcgen-"
 
+// validKey reports whether a sender may give key.
 func validKey(key string) bool {
-	if len(key) == 0 || len(key) > 255 ||
-		len(key) >= len(reservedKeys) && key[:len(reservedKeys)] == reservedKeys {
+	return wellFormedKey(key) && !strings.HasPrefix(key, reservedKeys)
+}
+
+// wellFormedKey reports whether key has a length and characters that a key may have.
+func wellFormedKey(key string) bool {
+	if len(key) == 0 || len(key) > 255 {
 		return false
 	}
 	for i := range len(key) {
@@ -104,8 +110,7 @@ func parseMetadata(pairs string) (Metadata, error) {
 		if len(rest) < end {
 			return Metadata{}, fmt.Errorf("%w: metadata is cut", errBroken)
 		}
-		if key := rest[1:n]; !validKey(key) && (len(key) <= len(reservedKeys) ||
-			!validKey(key[len(reservedKeys):])) {
+		if key := rest[1:n]; !wellFormedKey(strings.TrimPrefix(key, reservedKeys)) {
 			return Metadata{}, fmt.Errorf("%w: metadata has the key %q", errBroken, key)
 		}
 		rest = rest[end:]
