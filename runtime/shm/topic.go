@@ -307,7 +307,8 @@ type TopicReader struct {
 	err      error
 }
 
-// ErrLapped is the error of a lossless reader that the writer has not waited for.
+// ErrLapped is the error of a lossless reader that the writer has not waited for; see
+// [TopicReader.Unawaited].
 var ErrLapped = errors.New("a message was given up before it was read")
 
 // NewTopicReader returns the reader of the topic in segment, with its page, which must start at
@@ -436,6 +437,15 @@ func (r *TopicReader) lapped() error {
 	}
 	r.skipTo(first + (tail-first)/2)
 	return nil
+}
+
+// Unawaited makes a lossless reader go on after [ErrLapped], and count what it loses from now on:
+// the writer does not wait for it any more.
+func (r *TopicReader) Unawaited() {
+	r.lossless = false
+	if errors.Is(r.err, ErrLapped) {
+		r.err = nil
+	}
 }
 
 // Latest copies the newest message to buf, as Next does, and leaves the position where it is. ok is

@@ -428,11 +428,17 @@ func (s *Subscription) once(a *attachment,
 // patience is how long a lossless subscriber waits to hear why the publisher has not waited for it.
 const patience = time.Second
 
-// letGo ends a lossless subscription that has missed messages.
+// letGo decides about a lossless subscription that has missed messages. It ends, unless its
+// connection was lost: nobody waits for a subscriber without one, so it counts what it misses.
 func (s *Subscription) letGo(a *attachment) error {
 	select {
 	case <-a.end.Down():
-		return s.end(a.end.DisconnectReason())
+		why := a.end.DisconnectReason()
+		if ipc.CodeOf(why) != ipc.CodeUnavailable {
+			return s.end(why)
+		}
+		a.r.Unawaited()
+		return nil
 	case <-time.After(patience):
 		return s.end(s.corrupt(shm.ErrLapped))
 	}

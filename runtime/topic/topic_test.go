@@ -367,38 +367,46 @@ func (e epoch) Epoch() uint64 { return uint64(e) }
 // TestCutAndResumed loses the connection, but not the publisher: the count of lost messages stays
 // exact, and nothing is broken.
 func TestCutAndResumed(t *testing.T) {
-	overEach(t, func(t *testing.T, where ipc.RendezvousOption) {
-		p := newPublisher(where, topic.Options{Depth: 4})
-		defer p.Close()
-		var s *topic.Subscription
-		for life := range uint64(4) {
-			l, err := ipc.Listen(channelName, where)
-			if err != nil {
-				t.Fatal(err)
-			}
-			srv := ipc.NewServer(p)
-			served := make(chan error, 1)
-			go func() { served <- srv.Serve(context.Background(), l) }()
-			if life == 0 {
-				s = subscribe(t, where, topic.SubscribeOptions{})
-			}
-			for lost, read := uint64(0), uint64(0); life > 0 && lost+read < 10; read++ {
-				b, a, err := s.Next(within(t), nil)
-				if err == nil {
-					err = checkMessage(b, a.Number)
-				}
-				lost += a.Lost
-				if err != nil || a.Break || a.Number != life*10-10+lost+read {
-					t.Fatal(life, lost, read, a, err)
-				}
-			}
-			if err := srv.Shutdown(within(t)); err != nil {
-				t.Error(err)
-			}
-			<-served
-			publish(t, p, life*10, life*10+10)
+	for _, policy := range []topic.Policy{topic.Lossy, topic.Lossless} {
+		t.Run(fmt.Sprint("policy ", policy), func(t *testing.T) {
+			overEach(t, func(t *testing.T, where ipc.RendezvousOption) {
+				cutAndResume(t, where, policy)
+			})
+		})
+	}
+}
+
+func cutAndResume(t *testing.T, where ipc.RendezvousOption, policy topic.Policy) {
+	p := newPublisher(where, topic.Options{Depth: 4})
+	defer p.Close()
+	var s *topic.Subscription
+	for life := range uint64(4) {
+		l, err := ipc.Listen(channelName, where)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		srv := ipc.NewServer(p)
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(context.Background(), l) }()
+		if life == 0 {
+			s = subscribe(t, where, topic.SubscribeOptions{Policy: policy})
+		}
+		for lost, read := uint64(0), uint64(0); life > 0 && lost+read < 10; read++ {
+			b, a, err := s.Next(within(t), nil)
+			if err == nil {
+				err = checkMessage(b, a.Number)
+			}
+			lost += a.Lost
+			if err != nil || a.Break || a.Number != life*10-10+lost+read {
+				t.Fatal(life, lost, read, a, err)
+			}
+		}
+		if err := srv.Shutdown(within(t)); err != nil {
+			t.Error(err)
+		}
+		<-served
+		publish(t, p, life*10, life*10+10)
+	}
 }
 
 func TestRefused(t *testing.T) {
