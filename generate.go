@@ -6,7 +6,7 @@
 // module needs one such line for each of its schemas.
 package ipcgen
 
-//go:generate go run ./cmd/ipcgen -o gen schema/audio_protocol.fbs
+//go:generate go run ./cmd/ipcgen -o gen schema/audio_protocol.fbs schema/mixing.fbs
 
 // What servers tell of themselves. The runtime itself uses these types.
 //go:generate go run ./cmd/ipcgen -one-file -o runtime schema/introspection.fbs

@@ -31,8 +31,9 @@ func WithPatience(d time.Duration) ClientOption {
 // A call whose connection is lost is sent again, under the same sequence number, if it was
 // certainly not executed (outcome [NotSent] or [NotExecuted]), or if its method is idempotent or
 // read-only. Any other call that the server had taken returns an error with [OutcomeUnknown] and is
-// never sent again. A call that two servers were lost to is not sent a third time, because it may
-// have ended them. The outcome of an error covers all attempts.
+// never sent again. A streaming call is made again only while no item was handed out and its source
+// of items has not begun. A call that two servers were lost to is not sent a third time, because it
+// may have ended them. The outcome of an error covers all attempts.
 //
 // Interceptors belong to the connections, so they see each attempt. Handlers of messages
 // ([Service]) receive the messages of every connection.
@@ -157,7 +158,7 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 	if call.Seq == 0 {
 		call.Seq = c.seq.Add(1)
 	}
-	if c.retry != nil {
+	if c.retry != nil && call.Method.Streaming == Unary {
 		return c.invokeAgain(ctx, call)
 	}
 	a := attempts{outcome: NotSent, version: c.version.Load()} // before the look at current
@@ -192,11 +193,15 @@ func (c *Client) invoke(a *attempts, call Call) error {
 					call.Method.Name)
 			}
 		}
-		err := l.explain(l.conn.Invoke(a.ctx, call))
+		attempt, begun := call, (*begin)(nil)
+		if call.Method.Streaming != Unary {
+			begun = watchBegin(&attempt)
+		}
+		err := l.explain(l.conn.Invoke(a.ctx, attempt))
 		if err == nil {
 			return nil
 		}
-		again := a.again(err, l, call.Method.Idempotent || call.Method.ReadOnly)
+		again := a.again(err, l, call.Method.Idempotent || call.Method.ReadOnly) && begun.prevent()
 		if !again || c.cfg.patience == 0 && l.usable() {
 			return a.failed(err, call.Method)
 		}

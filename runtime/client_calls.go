@@ -25,6 +25,7 @@ type pending struct {
 	err   *Error
 	frame frame
 
+	local   bool   // it is a wait of a streaming call, of which the server knows nothing
 	inPlace bool   // the caller reads the reply in the ring if it can
 	view    []byte // and there it is
 

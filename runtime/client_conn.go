@@ -29,8 +29,10 @@ type Conn struct {
 	hello serverHello
 	calls callTable
 	seq   atomic.Uint64
-	chain Caller // the interceptors in front of the connection; nil if none
-	retry *retrier
+
+	streaming flowTable
+	chain     Caller // the interceptors in front of the connection; nil if none
+	retry     *retrier
 
 	role readerRole
 	poke func() // wire.Poke
@@ -51,7 +53,7 @@ func (c *Conn) Invoke(ctx context.Context, call Call) error {
 	if c == nil {
 		return nilCaller{}.Invoke(ctx, call)
 	}
-	if c.retry != nil {
+	if c.retry != nil && call.Method.Streaming == Unary {
 		return c.invokeAgain(ctx, call)
 	}
 	return c.once(ctx, call)
@@ -96,6 +98,9 @@ func (d direct) Invoke(ctx context.Context, call Call) error { return d.c.invoke
 
 func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	m := call.Method
+	if m.Streaming != Unary {
+		return c.invokeStreaming(ctx, call)
+	}
 	ctx, p, err := c.begin(ctx, m, c.cfg.timeouts.ofAttempt(m))
 	if err != nil {
 		return err.in("call", m.Protocol.Name, m.Name)
@@ -256,20 +261,20 @@ func (c *Conn) expired(p *pending) bool {
 
 // dispatch hands the messages that have come to those who wait for them, and returns
 // when it has done so with those that had come when it last looked: the server may
-// send more without end. It returns true as soon as it has claimed p, which may be
-// nil, and put the reply into it. The
+// send more without end. It returns true when it has claimed p, which may be nil: as soon as it has
+// put the reply into it or, for a wait of a streaming call, with the other items that had come. The
 // caller must hold the role, which must not be paused.
-func (c *Conn) dispatch(p *pending) bool {
+func (c *Conn) dispatch(p *pending) (mine bool) {
 	var f frame
 	for first := true; first || c.rx.ring.Batch(); first = false {
 		interleave.Settled()
 		body, private, ok, err := c.rx.next(&f)
 		if err != nil {
 			c.fail(&Error{Code: CodeCorrupt, Msg: "the server broke the protocol", Err: err})
-			return false
+			return mine
 		}
 		if !ok {
-			return false
+			return mine
 		}
 		switch f.kind {
 		case record.Reply, record.Error:
@@ -294,15 +299,21 @@ func (c *Conn) dispatch(p *pending) bool {
 			more := c.inbox.put(&f, body, private)
 			c.rx.release()
 			if !more {
-				return false
+				return mine
+			}
+		case record.Item, record.End, record.Credit:
+			claimed, ok := c.handleFlow(&f, body, private, p)
+			mine = mine || claimed
+			if !ok {
+				return mine
 			}
 		default:
 			c.fail(&Error{Code: CodeCorrupt,
 				Msg: fmt.Sprintf("the server sent a frame of kind %d", f.kind), Err: errBroken})
-			return false
+			return mine
 		}
 	}
-	return false
+	return mine
 }
 
 // readWire reads the wire until it is closed. The server writes one byte when it shuts down; the
@@ -354,6 +365,7 @@ func (c *Conn) teardown() {
 	c.tx.close(&refused)
 	c.tx.revoke() // the server may live, and read on
 	c.calls.refuse(&refused)
+	c.endFlows(why, &refused)
 	for _, p := range c.calls.claimAll() {
 		err := *why
 		switch {

@@ -162,7 +162,7 @@ func clientHelloOf(channel string, cfg dialConfig) *clientHello {
 	h := &clientHello{version: helloVersion, layout: shm.Version, channel: channel,
 		reply:    cfg.reply,
 		toServer: uint32(max(cfg.toServer, 0)), toClient: uint32(max(cfg.toClient, 0)),
-		maxMessage: uint32(cfg.longest())}
+		maxMessage: uint32(cfg.longest()), window: uint32(cfg.window)}
 	for _, p := range cfg.protocols {
 		h.protocols = append(h.protocols, protocolID{name: p.Name, fingerprint: p.Fingerprint})
 	}
@@ -271,6 +271,7 @@ func newConn(cfg dialConfig, hello *serverHello, peer Peer, l Link,
 	c.poke = c.wire.Poke
 	c.tx.whenRequested(c.ensureWaiter)
 	c.calls.limit = int(min(max(hello.maxCalls, 1), maxPlaces))
+	c.streaming.init(int(min(hello.maxStreaming, maxPlaces)))
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.Send, c.Stats
 	c.life, c.endLife = context.WithCancel(context.WithValue(context.Background(),
 		peerKey{}, &c.peer))

@@ -258,7 +258,7 @@ func (s *roleScene) state() uint64 {
 		flag(p.mine)
 		flag(p.err == nil)
 	}
-	add(uint64(len(c.tx.cancels)))
+	add(uint64(len(c.tx.controls)))
 	select {
 	case <-c.done:
 		add(1)

@@ -17,7 +17,7 @@ import (
 // handler's context has that deadline.
 //
 // It also limits how long Send waits: for room in the ring and, in a [Client], for a server. It
-// does not limit streams. 0, the default, is no limit.
+// does not limit streams and streaming calls. 0, the default, is no limit.
 //
 // The client's interceptors do not see the limit in their contexts: it is set behind them.
 func WithTimeout(d time.Duration) DialOption {
@@ -139,6 +139,9 @@ func (t *timeouts) of(m *MethodInfo) timeout {
 		if d, ok := t.methods[m.ID]; ok {
 			return timeout{d, "WithMethodTimeout"}
 		}
+	}
+	if m.Streaming != Unary {
+		return timeout{}
 	}
 	if m.Timeout > 0 {
 		return timeout{m.Timeout, "in the schema"}

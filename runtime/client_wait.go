@@ -113,7 +113,9 @@ func (c *Conn) giveUp(ctx context.Context, p *pending) {
 	if c.expired(p) {
 		p.err.Outcome = NotExecuted
 	}
-	c.tx.cancel(p.id)
+	if !p.local {
+		c.tx.cancel(p.id)
+	}
 }
 
 // waiterNeeded reports whether the client needs a goroutine that waits for the doorbell: for

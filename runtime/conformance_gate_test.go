@@ -33,6 +33,13 @@ var starts = []start{
 			_, err := ipc.Describe(ctx, c)
 			return err
 		}},
+	{ipc.KindStreamingCall, "Jam",
+		func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error {
+			for _, err := range ipc.InvokeBidiStream(ctx, c, methodJam, items("x")) {
+				return err
+			}
+			return nil
+		}},
 	{ipc.KindMessage, "Note", func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error {
 		return note(ctx, c, "x")
 	}},

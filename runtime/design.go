@@ -41,6 +41,10 @@ package ipc
 //     a new goroutine.
 //   - detached: of a job: run by a goroutine that does not hold the reader role.
 //   - delivery: a one-way message without its body, on its way to the handler.
+//   - streaming call: a call of a method that streams. A stream is one of blocks.
+//   - flow: the items of a streaming call at one side, and their credit. The end stands behind the
+//     items that come; the stop ends those that go.
+//   - control: a frame without a body that goes before other messages.
 //   - gate: the interceptors of a server, which everything passes that a client starts.
 //
 // Writing:
@@ -69,6 +73,8 @@ package ipc
 //	serverConn.mu       the detached jobs of a connection
 //	inbox.mu            messages that wait for their handler
 //	callTable.mu        idle places for calls
+//	flowTable.mu        streaming calls of a client
+//	flow.mu             items and credit of a streaming call
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
@@ -122,6 +123,9 @@ type Error struct {
 	Outcome Outcome // of a call; meaningless for other operations
 	Remote  bool    // the peer sent this error
 	Err     error   // the cause in this process, or nil
+	// Taken is of a streaming call: how many of the items that this side sent the code of the other
+	// side has taken. It is exact if Remote is true, and otherwise what is known: at least so many.
+	Taken uint64
 
 	told error // a cause whose text is part of Msg
 }
@@ -254,6 +258,12 @@ func Errorf(code Code, format string, args ...any) error {
 func Unimplemented(method string) error {
 	return &Error{Code: CodeUnimplemented, Msg: "the server does not implement " + method,
 		Outcome: NotExecuted}
+}
+
+// UnimplementedStream returns the items of a streaming method that a service lacks: the error of
+// [Unimplemented]. Generated Unimplemented types return it.
+func UnimplementedStream[T any](method string) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) { yield(nil, Unimplemented(method)) }
 }
 
 // The functions below finish errors; design.go describes the path of an error.

@@ -62,7 +62,8 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	}
 	defer memory.Close()
 	reply := serverHello{version: helloVersion, layout: shm.Version, geo: geo,
-		maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls)}
+		maxMessage: uint32(h.MaxMessage), maxCalls: uint32(h.MaxCalls),
+		window: DefaultStreamingWindow, maxStreaming: DefaultMaxStreamingCalls}
 	for _, p := range protocols {
 		reply.protocols = append(reply.protocols,
 			protocolID{name: p.Name, fingerprint: p.Fingerprint, len: uint32(len(h.Text))})
@@ -151,6 +152,7 @@ type RawFrame struct {
 	Method   uint32
 	Code     Code
 	Outcome  Outcome
+	Seq      uint64
 	Deadline int64
 	Body     []byte
 	Raw      bool
@@ -159,7 +161,7 @@ type RawFrame struct {
 // Put publishes a record, unless there is no room for it.
 func (r *Raw) Put(f RawFrame) (ok bool) {
 	h := frame{kind: f.Tag & record.KindMask, id: f.ID, epoch: f.Epoch, method: f.Method,
-		code: f.Code, outcome: f.Outcome, deadline: f.Deadline}
+		code: f.Code, outcome: f.Outcome, seq: f.Seq, deadline: f.Deadline}
 	head := h.size()
 	if f.Raw {
 		head = 0
@@ -187,7 +189,7 @@ func (r *Raw) Get() (f RawFrame, ok bool) {
 	var h frame
 	if h.get(tag&record.KindMask, rec) == nil {
 		f = RawFrame{ID: h.id, Epoch: h.epoch, Method: h.method, Code: h.code, Outcome: h.outcome,
-			Deadline: h.deadline}
+			Seq: h.seq, Deadline: h.deadline}
 		f.Body = append(f.Body, rec[h.size():]...)
 	} else {
 		f.Raw, f.Body = true, append(f.Body, rec...)
@@ -315,6 +317,8 @@ const (
 	RawCancel, RawMessage          = record.Cancel, record.Message
 	RawMetadata                    = record.Metadata
 	RawPiece, RawAbort             = record.Piece, record.Abort
+	RawOpen, RawItem               = record.Open, record.Item
+	RawEnd, RawCredit              = record.End, record.Credit
 	RawMore, RawGap                = record.More, record.Gap
 )
 

@@ -10,7 +10,8 @@ import (
 
 // A frame is the header of a message. On the wire it is, in the machine's byte
 // order: id uint64, epoch uint64, method uint32, code uint16, outcome uint8, 0
-// uint8, and for a request also seq uint64, deadline int64. A block of metadata follows, if there
+// uint8, and for a request or an open also seq uint64, deadline int64. An end and a credit have the
+// numbers of items and of bytes there, see items and bytes. A block of metadata follows, if there
 // is any.
 type frame struct {
 	kind     uint32
@@ -24,6 +25,10 @@ type frame struct {
 	metadata Metadata
 }
 
+// items and bytes are what an end or a credit says of the items that its sender has taken.
+func (f *frame) items() uint64 { return f.seq }
+func (f *frame) bytes() uint64 { return uint64(f.deadline) }
+
 // size returns the length of the header, with the metadata.
 func (f *frame) size() int {
 	n := f.fixed()
@@ -34,12 +39,7 @@ func (f *frame) size() int {
 }
 
 // fixed returns the length of the header without metadata.
-func (f *frame) fixed() int {
-	if f.kind == record.Request {
-		return record.RequestHeaderLen
-	}
-	return record.HeaderLen
-}
+func (f *frame) fixed() int { return record.HeaderOf(f.kind) }
 
 // tag returns the tag of a record that begins with the header.
 func (f *frame) tag() uint32 {
@@ -55,7 +55,7 @@ func (f *frame) put(b []byte) {
 	binary.NativeEndian.PutUint64(b[0:], f.id)
 	binary.NativeEndian.PutUint64(b[8:], f.epoch)
 	binary.NativeEndian.PutUint64(b[16:], uint64(f.method)|uint64(f.code)<<32|uint64(f.outcome)<<48)
-	if f.kind == record.Request {
+	if f.fixed() == record.RequestHeaderLen {
 		_ = b[record.RequestHeaderLen-1]
 		binary.NativeEndian.PutUint64(b[24:], f.seq)
 		binary.NativeEndian.PutUint64(b[32:], uint64(f.deadline))
@@ -77,13 +77,14 @@ func (f *frame) get(tag uint32, b []byte) error {
 	f.epoch = binary.NativeEndian.Uint64(b[8:])
 	w := binary.NativeEndian.Uint64(b[16:])
 	f.method, f.code, f.outcome = uint32(w), Code(w>>32), Outcome(w>>48)
-	if f.kind == record.Request {
+	if f.fixed() == record.RequestHeaderLen {
 		f.seq = binary.NativeEndian.Uint64(b[24:])
 		f.deadline = int64(binary.NativeEndian.Uint64(b[32:]))
 	}
 	if tag&record.Metadata != 0 {
-		if f.kind == record.Cancel {
-			return fmt.Errorf("%w: a cancellation with metadata", errBroken)
+		switch f.kind {
+		case record.Cancel, record.Credit, record.Item:
+			return fmt.Errorf("%w: a frame of kind %d with metadata", errBroken, f.kind)
 		}
 		pairs, err := getMetadata(b[f.fixed():])
 		if err != nil {

@@ -39,6 +39,7 @@ type clientHello struct {
 	reply              string // the expected reply channel; empty: any
 	protocols          []protocolID
 	stream             streamHello
+	window             uint32 // of each streaming call
 }
 
 // A streamHello says which stream the client opens, if it does; protocols then names
@@ -63,8 +64,12 @@ type serverHello struct {
 	maxCalls        uint32 // in flight at a time
 	reply           string
 	protocols       []protocolID
+	window          uint32 // of each streaming call
+	maxStreaming    uint32 // streaming calls that are open at a time
 
-	text string // of the segment; not in the message
+	// Not in the message:
+	text         string // of the segment
+	clientWindow uint32 // from the client's hello
 }
 
 // within checks that a server has stayed within what the client asked for, so that it decides
@@ -99,7 +104,7 @@ func (h *clientHello) encode() []byte {
 	e.str(h.channel, h.reply)
 	e.protocols(h.protocols)
 	st := h.stream
-	e.u32(st.open, st.read, st.depth, st.block, st.policy)
+	e.u32(st.open, st.read, st.depth, st.block, st.policy, h.window)
 	return e.end()
 }
 
@@ -111,6 +116,9 @@ func (h *clientHello) decode(b []byte) error {
 	d.protocols(&h.protocols)
 	st := &h.stream
 	d.u32(&st.open, &st.read, &st.depth, &st.block, &st.policy)
+	if h.version == helloVersion { // the refusal of another one should say so
+		d.u32(&h.window)
+	}
 	return d.err
 }
 
@@ -121,6 +129,7 @@ func (h *serverHello) encode() []byte {
 		uint32(h.geo.Text), h.maxMessage, h.maxCalls)
 	e.str(h.msg, h.reply)
 	e.protocols(h.protocols)
+	e.u32(h.window, h.maxStreaming)
 	return e.end()
 }
 
@@ -131,6 +140,9 @@ func (h *serverHello) decode(b []byte) error {
 	d.u32(&h.version, &h.layout, &code, &up, &down, &text, &h.maxMessage, &h.maxCalls)
 	d.str(&h.msg, &h.reply)
 	d.protocols(&h.protocols)
+	if h.version == helloVersion {
+		d.u32(&h.window, &h.maxStreaming)
+	}
 	h.code = Code(code)
 	h.geo = shm.Geometry{ToServer: int(up), ToClient: int(down), Text: int(text)}
 	return d.err

@@ -102,6 +102,43 @@ var hostilities = []struct {
 	{"a flood of messages", func(h *hostile) {
 		h.flood(ipc.RawFrame{Tag: ipc.RawMessage, Method: idOf("test.Echo/Note"), Body: goodBlob})
 	}},
+	{"a flood of openings", func(h *hostile) {
+		stop := time.Now().Add(300 * time.Millisecond)
+		for id := uint64(1); time.Now().Before(stop); id++ {
+			f := ipc.RawFrame{Tag: ipc.RawOpen, ID: id, Body: goodBlob,
+				Method: idOf("test.Echo/" + []string{"Count", "Upload", "Jam"}[id%3])}
+			h.Put(f)
+			h.Put(ipc.RawFrame{Tag: ipc.RawItem, ID: id, Body: goodBlob})
+			h.Get()
+		}
+	}},
+	{"a flood of items for no call", func(h *hostile) {
+		h.flood(ipc.RawFrame{Tag: ipc.RawItem, ID: 1 << 40, Body: goodBlob})
+	}},
+	{"items of calls, and their ends", func(h *hostile) {
+		h.Put(ipc.RawFrame{Tag: ipc.RawOpen, ID: 7, Method: idOf("test.Echo/Jam")})
+		numbers := map[uint64]uint32{}
+		for range 2000 {
+			if f, ok := h.Get(); ok {
+				h.seen = f
+			}
+			id := h.seen.ID
+			if h.client {
+				id = 7
+			}
+			n := numbers[id]
+			numbers[id]++
+			h.Put(ipc.RawFrame{Tag: ipc.RawItem, ID: id, Method: n, Body: goodBlob})
+			switch h.rnd.IntN(300) {
+			case 0:
+				h.Put(ipc.RawFrame{Tag: ipc.RawEnd, ID: id, Seq: uint64(h.rnd.IntN(3))})
+			case 1:
+				h.Put(ipc.RawFrame{Tag: ipc.RawCredit, ID: id, Seq: 1, Deadline: 84})
+			case 2:
+				h.Put(ipc.RawFrame{Tag: ipc.RawCredit, ID: id, Seq: 1 << 60, Deadline: -1})
+			}
+		}
+	}},
 	{"announced and not sent", func(h *hostile) {
 		h.Put(ipc.RawFrame{Tag: ipc.RawMessage | ipc.RawMore,
 			Body: binary.NativeEndian.AppendUint64(nil, 4<<20)})
@@ -155,9 +192,11 @@ func (h *hostile) frame() ipc.RawFrame {
 	methods := []uint64{uint64(idOf("test.Echo/Echo")), uint64(idOf("test.Echo/Note")),
 		uint64(idOf("test.Echo/Aside")),
 		uint64(idOf("test.Echo/Block")), uint64(idOf("test.Echo/Panic")), uint64(h.rnd.Uint32()),
-		uint64(h.seen.Method)}
+		uint64(idOf("test.Echo/Count")), uint64(idOf("test.Echo/Upload")),
+		uint64(idOf("test.Echo/Jam")), uint64(h.seen.Method)}
 	f := ipc.RawFrame{
-		Tag: uint32(pick(0, 1, 2, 3, 4, 5, 6, 7, 2, 3, 5, 6, 8, 0xff)) |
+		Tag: uint32(pick(0, 1, 2, 3, 4, 5, 6, 7, 2, 3, 5, 6, 8, 9, 10, 11, 8, 9, 10, 11, 12,
+			0xff)) |
 			uint32(pick(0, 0, 0, 0, 0x100, 0x200, 0x300, 0x8000_0000)),
 		ID: pick(0, h.seen.ID, h.seen.ID, h.seen.ID|1, h.seen.ID+1<<19, 1<<19,
 			h.rnd.Uint64()),
@@ -165,6 +204,7 @@ func (h *hostile) frame() ipc.RawFrame {
 		Method:   uint32(pick(methods...)),
 		Code:     ipc.Code(pick(0, 7, uint64(h.rnd.Uint32()))),
 		Outcome:  ipc.Outcome(h.rnd.Uint32()),
+		Seq:      pick(0, 0, 1, h.rnd.Uint64()),
 		Deadline: int64(pick(0, 0, 1, h.rnd.Uint64())),
 		Raw:      h.rnd.IntN(10) == 0,
 	}
@@ -265,7 +305,7 @@ func callHostile(c *ipc.Conn) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-		switch i % 4 {
+		switch i % 6 {
 		case 0, 1:
 			_, _ = echo(ctx, c, make([]byte, i*100))
 		case 2:
@@ -278,6 +318,11 @@ func callHostile(c *ipc.Conn) {
 			})
 		case 3:
 			_ = ipc.Send(ctx, c, messageNote, &blob{make([]byte, 50)})
+		case 4:
+			for range ipc.InvokeBidiStream(ctx, c, methodJam, counted(1000)) {
+			}
+		case 5:
+			_, _ = ipc.InvokeClientStream(ctx, c, methodUpload, counted(1000))
 		}
 		cancel()
 	}

@@ -42,6 +42,26 @@ func (n *batch) long() bool {
 	return cap(n.buf) > keepShort || cap(n.messages)*messageOverhead > keepShort
 }
 
+// add appends a message. The body is copied, unless it is private.
+func (b *batch) add(f *frame, body []byte, private bool) {
+	m := inboxMessage{delivery: deliveryOf(f), from: len(b.buf)}
+	if private {
+		m.own = body
+	} else {
+		b.buf = append(b.buf, body...)
+	}
+	m.to = len(b.buf)
+	b.messages = append(b.messages, m)
+}
+
+// body returns the body of one of the batch's messages.
+func (b *batch) body(m *inboxMessage) []byte {
+	if m.own != nil {
+		return m.own
+	}
+	return b.buf[m.from:m.to:m.to]
+}
+
 // A delivery is a one-way message without its body, on its way to the handler.
 type delivery struct {
 	method     uint32
@@ -66,27 +86,19 @@ type inboxMessage struct {
 func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := &b.next
 	if b.long {
 		if used, ok := batches.Get().(*batch); ok {
-			*n = *used
+			b.next = *used
 		}
 		b.long = false
 	}
-	m := inboxMessage{delivery: deliveryOf(f), from: len(n.buf)}
-	if private {
-		m.own = body
-	} else {
-		n.buf = append(n.buf, body...)
-	}
-	m.to = len(n.buf)
-	n.messages = append(n.messages, m)
-	n.bytes += len(body) + len(m.metadata.pairs) + messageOverhead
+	b.next.add(f, body, private)
+	b.next.bytes += len(body) + len(f.metadata.pairs) + messageOverhead
 	if !b.running.Load() {
 		b.running.Store(true)
 		interleave.Go(func() { b.drain(batch{}) })
 	}
-	if n.bytes > b.limit {
+	if b.next.bytes > b.limit {
 		b.setFull(true)
 	}
 	return !b.full
@@ -155,11 +167,7 @@ func (b *inbox) runAll(now batch) {
 	}()
 	for ; i < len(now.messages); i++ {
 		m := &now.messages[i]
-		body := m.own
-		if body == nil {
-			body = now.buf[m.from:m.to:m.to]
-		}
-		b.run(&m.delivery, body)
+		b.run(&m.delivery, now.body(m))
 		if m.own != nil {
 			giveBody(m.own)
 		}

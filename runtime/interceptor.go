@@ -1,12 +1,16 @@
 package ipc
 
-import "context"
+import (
+	"context"
+	"iter"
+)
 
 // A ClientInterceptor is called for every call of a connection. It makes the call with next.Invoke,
 // or does not, and returns the error of the call. It must be safe for concurrent use.
 type ClientInterceptor func(ctx context.Context, call Call, next Caller) error
 
-// A ServerCall describes what a client has started: a call, a one-way message, or a stream.
+// A ServerCall describes what a client has started: a call, a streaming call, a one-way message, or
+// a stream.
 type ServerCall struct {
 	Kind     Kind
 	Protocol *Protocol // of the method or message; of a stream, that of its struct
@@ -23,7 +27,13 @@ type ServerCall struct {
 	// Request is the *Req of a call, or the *M of a message. Reply is the *Rep of a call, once
 	// next has returned without an error. Both are nil for a call that is handled in
 	// place, and for a stream.
+	// A streaming call has Request and Reply as far as its method has one of them.
 	Request, Reply any
+	// In and Out are the items of a streaming call: those of the client, and what takes those of
+	// the handler. An interceptor may put others around them before it calls next. Out returns
+	// false once the call has ended.
+	In  iter.Seq2[any, error]
+	Out func(item any) bool
 	// Body is the encoded request or message as it arrived. It must not be changed or kept. With
 	// [WithTrustedClients], the client can change the body of a call in place at any time.
 	Body []byte
@@ -39,11 +49,11 @@ type ServerCall struct {
 // calling next. To refuse, it returns an error without calling next. It should refuse a [Kind] that
 // it does not know. It must be safe for concurrent use.
 //
-// For a call, next returns the handler's error, and the interceptor's error is sent to the client.
-// A one-way message that is refused is dropped, counted ([Stats.Dropped]) and logged, because
-// nobody waits for an answer. For a stream, next opens the stream, runs the handler and returns
-// when the stream has ended; if the interceptor returns an error without calling next, the client's
-// attempt to open the stream fails with it.
+// For a call and a streaming call, next returns the handler's error, and the interceptor's error is
+// sent to the client. A one-way message that is refused is dropped, counted ([Stats.Dropped]) and
+// logged, because nobody waits for an answer. For a stream, next opens the stream, runs the handler
+// and returns when the stream has ended; if the interceptor returns an error without calling next,
+// the client's attempt to open the stream fails with it.
 type ServerInterceptor func(ctx context.Context, call *ServerCall,
 	next func(context.Context) error) error
 

@@ -153,7 +153,7 @@ func readBlock(ctx context.Context, r *ipc.StreamReader) (n, lost uint64, err er
 
 // everything is a server of the echo protocol, which reads calls in place, and of blocks.
 func everything(more ...ipc.Route) []ipc.ServerOption {
-	return append(blocks(), ipc.WithTrustedClients(), echoService(more...))
+	return append(blocks(), ipc.WithTrustedClients(), echoService(more...), streamingService())
 }
 
 // blocks serves the stream of blocks in both directions: it writes without end,

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -47,9 +48,12 @@ type MethodInfo struct {
 	ReadOnly bool
 	// Timeout limits how long a call may take, see WithTimeout; 0: no limit of its own.
 	Timeout time.Duration
+	// Streaming says which sides send items in place of one message.
+	Streaming Streaming
 
 	encodeRequest func(b *flatbuffers.Builder, seq uint64, req any) error
 	decodeReply   func(buf []byte, reply any) (refSeq uint64, err error)
+	newReply      func() any
 }
 
 // A MethodSpec holds the typed codec of a method, declared by generated code.
@@ -61,6 +65,7 @@ type MethodSpec[Req, Rep any] struct {
 	Idempotent bool
 	ReadOnly   bool
 	Timeout    time.Duration
+	Streaming  Streaming
 	// EncodeRequest writes req, with seq in the envelope's sequence field
 	// where it has one.
 	EncodeRequest func(b *flatbuffers.Builder, seq uint64, req *Req) error
@@ -90,7 +95,8 @@ func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req
 	m := &Method[Req, Rep]{
 		info: MethodInfo{
 			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent,
-			ReadOnly: spec.ReadOnly, Timeout: spec.Timeout,
+			ReadOnly: spec.ReadOnly, Timeout: spec.Timeout, Streaming: spec.Streaming,
+			newReply: func() any { return new(Rep) },
 			encodeRequest: func(b *flatbuffers.Builder, seq uint64, req any) error {
 				return spec.EncodeRequest(b, seq, req.(*Req))
 			},
@@ -114,15 +120,24 @@ type Call struct {
 	// Caller that passes a Call on to another one keeps the number, so that a call has the same
 	// number when it is sent again.
 	Seq uint64
-	// Request is the *Req. Reply is the *Rep into which the reply is decoded.
+	// Request is the *Req. Reply is the *Rep into which the reply is decoded. A streaming call has
+	// In in place of a Request, or Out in place of a Reply, or both.
 	Request, Reply any
+	// In are the items that the client sends, each a *Req. A Caller ranges over them once it has
+	// sent the call. A call whose In yields an error fails with it.
+	In iter.Seq2[any, error]
+	// Out takes the items that the server sends, each a *Rep that it may keep. The Caller calls it
+	// on the goroutine of Invoke. If it returns false, the call is cancelled, and Invoke returns
+	// nil.
+	Out func(item any) bool
 }
 
 // A Caller carries calls to a server: a [*Conn], a [*Client], the client of a group, or a fake in a
 // test. It must be safe for concurrent use.
 type Caller interface {
 	// Invoke sends a call and decodes its reply into call.Reply. It blocks until the reply arrives,
-	// ctx is done, or the call fails. Its errors are of type [*Error].
+	// ctx is done, or the call fails. Its errors are of type [*Error]. A streaming call ends with
+	// the server's end, when Out returns false, when ctx is done, or when the call fails.
 	Invoke(ctx context.Context, call Call) error
 }
 
@@ -217,6 +232,7 @@ type Route struct {
 	call    func(ctx context.Context, req any) (rep any, err error)
 	inPlace func(ctx context.Context, req []byte, reply *ReplyBuilder) error
 	receive func(ctx context.Context, body any) error
+	stream  streamHandler
 }
 
 // A codec is what a Route knows of its method or message, without the code that
@@ -254,23 +270,28 @@ func decoding[T any](decode, recycle func([]byte, *T) (uint64, error)) func([]by
 // ends. f owns the request and may keep it, unless [WithRecycling] is set. The reply that it
 // returns must not be changed until it has been sent.
 func Handle[Req, Rep any](m *Method[Req, Rep], f func(context.Context, *Req) (*Rep, error)) Route {
-	return Route{
-		codec: codec{
-			id: m.info.ID, name: m.info.Name, method: &m.info,
-			decode: decoding(m.spec.DecodeRequest, m.spec.RecycleRequest),
-			reply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error {
-				return m.spec.EncodeReply(b, seq, refSeq, rep.(*Rep))
-			},
-		},
-		call: func(ctx context.Context, req any) (any, error) {
-			rep, err := f(ctx, req.(*Req))
-			if err == nil && rep == nil {
-				return nil,
-					Errorf(CodeInternal, "the handler returned neither a reply nor an error")
-			}
-			return rep, err
+	return Route{codec: codecOf(m), call: func(ctx context.Context, req any) (any, error) {
+		return replied(f(ctx, req.(*Req)))
+	}}
+}
+
+// codecOf returns the codec of a method whose messages are objects.
+func codecOf[Req, Rep any](m *Method[Req, Rep]) codec {
+	return codec{
+		id: m.info.ID, name: m.info.Name, method: &m.info,
+		decode: decoding(m.spec.DecodeRequest, m.spec.RecycleRequest),
+		reply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error {
+			return m.spec.EncodeReply(b, seq, refSeq, rep.(*Rep))
 		},
 	}
+}
+
+// replied returns what a handler has returned.
+func replied[Rep any](rep *Rep, err error) (any, error) {
+	if err == nil && rep == nil {
+		return nil, Errorf(CodeInternal, "the handler returned neither a reply nor an error")
+	}
+	return rep, err
 }
 
 // Receive returns a [Route] that handles the one-way messages m with f. The messages of a

@@ -61,6 +61,7 @@ type common struct {
 	spin               time.Duration
 	failFast           bool
 	recycle            bool
+	window             int
 	handshake          time.Duration
 	allow              func(Peer) error
 	services           []*Service
@@ -70,6 +71,7 @@ type common struct {
 func commonDefaults() common {
 	return common{
 		logger: userlog.Silent, spin: defaultSpin, handshake: DefaultHandshakeTimeout,
+		window: DefaultStreamingWindow,
 	}
 }
 
@@ -88,6 +90,7 @@ type serverConfig struct {
 	interceptors gate
 	introspect   func(Peer) error // nil: nobody
 	maxCalls     int
+	maxStreaming int // calls
 	maxConns     int
 	maxStreams   int           // bytes of memory
 	grace        time.Duration // of Run
@@ -209,6 +212,17 @@ func WithFailFast() Option { return option(func(c *common) { c.failFast = true }
 // messages.
 func WithRecycling() Option { return option(func(c *common) { c.recycle = true }) }
 
+// WithStreamingWindow sets how many bytes of the items of a streaming call this side keeps that its
+// code has not taken; each item counts for 64 bytes more than its message has. An item may take
+// half of the window. The buffers of a streaming call may have twice the length of the window. A
+// larger window costs more memory if consumers are slow, and lets producers go on for longer. The
+// default is [DefaultStreamingWindow], and the least is 4 KiB.
+func WithStreamingWindow(bytes int) Option {
+	return option(func(c *common) {
+		c.window = min(max(orDefault(bytes, DefaultStreamingWindow), leastWindow), math.MaxInt32)
+	})
+}
+
 // WithHandshakeTimeout limits the duration of a handshake. The default is
 // [DefaultHandshakeTimeout].
 func WithHandshakeTimeout(d time.Duration) Option {
@@ -241,6 +255,12 @@ func WithServerInterceptor(i ServerInterceptor) ServerOption {
 // the client. A call is in flight until its answer is on its way, or its client has cancelled it.
 func WithMaxCalls(n int) ServerOption {
 	return serverOption(func(c *serverConfig) { c.maxCalls = n })
+}
+
+// WithMaxStreamingCalls limits the streaming calls of a connection that are open at a time. Further
+// ones wait at the client. The default is [DefaultMaxStreamingCalls].
+func WithMaxStreamingCalls(n int) ServerOption {
+	return serverOption(func(c *serverConfig) { c.maxStreaming = n })
 }
 
 // WithMaxConns limits the connections that a server has at a time, and so its memory. Further

@@ -52,7 +52,8 @@ type Server struct {
 func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
 		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
-			grace: DefaultGrace, introspect: ownUser},
+			maxStreaming: DefaultMaxStreamingCalls,
+			grace:        DefaultGrace, introspect: ownUser},
 		started:    time.Now(),
 		listeners:  map[*Listener]struct{}{},
 		conns:      map[*serverConn]struct{}{},
@@ -79,6 +80,7 @@ func NewServer(opts ...ServerOption) *Server {
 	slots := min(maxHandshakes, max(8, s.cfg.maxConns/4)) + maxRejections
 	s.handshakeSlots = make(chan struct{}, slots)
 	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), maxPlaces)
+	s.cfg.maxStreaming = min(max(s.cfg.maxStreaming, 1), maxPlaces)
 	s.routes, s.invalid = bindRoutes(s.cfg.services, s.cfg.interceptors, &s.text)
 	if s.cfg.guard != nil {
 		s.routes.numberRoutes()

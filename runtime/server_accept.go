@@ -545,5 +545,7 @@ func (s *Server) offer(l *Listener, h *clientHello) *serverHello {
 		},
 		maxMessage: uint32(limit), maxCalls: uint32(s.cfg.maxCalls), reply: l.reply,
 		protocols: s.protocols,
+		window:    uint32(s.cfg.window), maxStreaming: uint32(s.cfg.maxStreaming),
+		clientWindow: h.window,
 	}
 }

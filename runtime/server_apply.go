@@ -53,12 +53,17 @@ func (c *codec) encodeReply(b *flatbuffers.Builder, refSeq uint64, rep any) ([]b
 	return body, nil
 }
 
-// Applicable returns nil when Apply can execute everything that s handles, and
-// otherwise an error that names what it cannot: one-way messages, and calls
-// that are handled in place.
+// Applicable returns nil when Apply can execute everything that s handles and that may change
+// something, and otherwise an [*Error] with [CodeFailedPrecondition] that names what it cannot:
+// one-way messages, calls that are handled in place, and streaming methods that are not read_only.
 func (s *Service) Applicable() error {
 	for _, r := range s.routes {
-		if r.call == nil {
+		switch {
+		case r.stream != nil && !r.method.ReadOnly:
+			return &Error{Code: CodeFailedPrecondition, Outcome: NotSent, Msg: fmt.Sprintf(
+				"%s/%s streams, so it cannot be executed by several processes alike; declare it "+
+					"(read_only) if it changes nothing", s.protocol.Name, r.name)}
+		case r.stream == nil && r.call == nil:
 			return fmt.Errorf("%s/%s is a one-way message or handled in place, not a call",
 				s.protocol.Name, r.name)
 		}

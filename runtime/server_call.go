@@ -30,6 +30,7 @@ type job struct {
 	encodes       bool         // it has a place among the encoders
 	waits         int          // bytes of its reply, which waits for room
 	observed      observation
+	streaming     *serverFlow // of a streaming call
 }
 
 // newJob returns a job for the next call. The caller must be the reader.
@@ -215,7 +216,7 @@ func (c *serverConn) handle(j *job) {
 // run runs a call and sends its reply. The caller must send the error that it returns.
 func (c *serverConn) run(j *job) error {
 	f, r, fence := &j.frame, j.route, c.srv.cfg.fence
-	if r == nil || r.receive != nil {
+	if r == nil || r.receive != nil || (r.stream != nil) != (j.streaming != nil) {
 		c.stats.dropped.Add(1)
 		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted,
 			Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
@@ -238,6 +239,9 @@ func (c *serverConn) run(j *job) error {
 		return err
 	}
 	reply := frame{kind: record.Reply, id: f.id, metadata: j.ctx.replyMetadata()}
+	if j.streaming != nil {
+		reply.kind = record.End
+	}
 	if err := c.stamp(j, &reply); err != nil {
 		return err
 	}
@@ -254,7 +258,7 @@ func (c *serverConn) run(j *job) error {
 // execute runs a call if the guard admits it, and encodes its reply. The handler of a call in place
 // sends its reply itself.
 func (c *serverConn) execute(j *job) (body []byte, err error) {
-	if guard := c.srv.cfg.guard; guard != nil && !j.route.introspects {
+	if guard := c.srv.cfg.guard; guard != nil && !j.route.introspects && j.streaming == nil {
 		j.sum = j.route.sum(j.body)
 		place, err := guard.Enter(j.sum)
 		if err != nil {
@@ -262,8 +266,11 @@ func (c *serverConn) execute(j *job) (body []byte, err error) {
 		}
 		defer guard.Leave(place)
 	}
-	if j.route.inPlace != nil {
+	switch {
+	case j.route.inPlace != nil:
 		return nil, c.callInPlace(j)
+	case j.streaming != nil:
+		return c.callStreaming(j)
 	}
 	return c.call(j)
 }
@@ -293,6 +300,13 @@ func (c *serverConn) call(j *job) (body []byte, err error) {
 		j.route.close(req)
 		return nil, err
 	}
+	body, err = c.encodeReply(j, seq, rep)
+	j.route.close(req) // the reply may have referred to parts of it
+	return body, err
+}
+
+// encodeReply encodes the reply of a call.
+func (c *serverConn) encodeReply(j *job, refSeq uint64, rep any) (body []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil { // a builder that cannot grow any more panics
 			body, err = nil, cannotEncode(fmt.Errorf("%v", r))
@@ -300,12 +314,30 @@ func (c *serverConn) call(j *job) (body []byte, err error) {
 	}()
 	c.beginReply(j)
 	j.builder.Reset()
-	err = j.route.reply(j.builder, j.frame.seq, seq, rep)
-	j.route.close(req) // the reply may have referred to parts of it
-	if err != nil {
+	if err := j.route.reply(j.builder, j.frame.seq, refSeq, rep); err != nil {
 		return nil, cannotEncode(err)
 	}
 	return j.builder.FinishedBytes(), nil
+}
+
+// callStreaming runs the handler of a streaming call behind the gate, and encodes its reply, if it
+// has one.
+func (c *serverConn) callStreaming(j *job) (body []byte, err error) {
+	var req any
+	seq := j.frame.seq
+	kind := j.route.method.Streaming
+	if !kind.in() {
+		if req, seq, err = j.route.open(j.body); err != nil {
+			c.stats.malformed.Add(1)
+			return nil, malformedRequest(err)
+		}
+		defer j.route.close(req)
+	}
+	rep, err := j.route.stream(c, j, req, seq)
+	if err = j.streaming.result(err); err != nil || kind.out() {
+		return nil, err
+	}
+	return c.encodeReply(j, seq, rep)
 }
 
 func malformedRequest(why error) *Error {
@@ -319,15 +351,19 @@ func cannotEncode(why error) *Error {
 
 // answerError sends the error of a call.
 func (c *serverConn) answerError(j *job, err error) {
-	f, text := c.errorFrame(j.frame.id, err)
+	kind := record.Error
+	if j.streaming != nil {
+		kind = record.End
+	}
+	f, text := c.errorFrame(kind, j.frame.id, err)
 	f.metadata = j.ctx.replyMetadata()
 	j.observed.end(f.code)
 	c.send(j, &f, text)
 }
 
 // errorFrame makes the message that answers a call with an error.
-func (c *serverConn) errorFrame(id uint64, err error) (frame, []byte) {
-	f := frame{kind: record.Error, id: id, code: CodeOf(err), outcome: answeredOutcome(err)}
+func (c *serverConn) errorFrame(kind uint32, id uint64, err error) (frame, []byte) {
+	f := frame{kind: kind, id: id, code: CodeOf(err), outcome: answeredOutcome(err)}
 	var msg string
 	if e, ok := err.(*Error); ok {
 		msg = e.text()
@@ -345,6 +381,9 @@ func (c *serverConn) errorFrame(id uint64, err error) (frame, []byte) {
 // there are no answers: its end is one, and handlers whose contexts it has cancelled
 // would give others.
 func (c *serverConn) send(j *job, f *frame, body []byte) {
+	if j.streaming != nil && !c.endsFlow(j.streaming, f) {
+		return // the client has ended it
+	}
 	if c.down.Load() != nil {
 		return
 	}

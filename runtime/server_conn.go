@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,7 +66,11 @@ type serverConn struct {
 
 	mu       sync.Mutex      // after tx.mu
 	detached map[uint64]*job // what runs on goroutines of its own, by call
-	held     int             // bytes of their requests
+	held     int             // bytes of their requests, and of those of streaming calls
+
+	peerWindow     int                    // of the client, for items
+	streams        map[uint64]*serverFlow // the streaming calls that are open; under mu
+	streamHandlers int                    // the handlers of streaming calls; under mu
 
 	encoders int       // detached calls that encode their replies
 	waiting  int       // bytes of the replies that wait for room
@@ -75,14 +81,17 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 	log *slog.Logger) (*serverConn, error) {
 	l := g.link
 	c := &serverConn{srv: s, admission: g, log: log, detached: map[uint64]*job{},
+		peerWindow: int(h.clientWindow), streams: map[uint64]*serverFlow{},
 		budget: max(leastBudget, budgetMessages*int(h.maxMessage))}
 	if err := c.open(&s.cfg.common, l, g.peer, seg, int(h.maxMessage), true); err != nil {
 		return nil, err
 	}
 	c.replies.L = &c.mu
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, c.tx.metadata)
+	c.contexts.scope.draining = s.closing.Done()
 	// A message has no reply.
 	c.messageContexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, 0)
+	c.messageContexts.scope.draining = s.closing.Done()
 	c.inbox = inbox{run: c.deliverWaiting, setPaused: c.paused.Store, resumed: l.Poke,
 		idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
@@ -202,7 +211,7 @@ func (c *serverConn) finished() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.detached) == 0 && !c.inbox.busy() && !c.refusing.Load()
+	return len(c.detached) == 0 && c.streamHandlers == 0 && !c.inbox.busy() && !c.refusing.Load()
 }
 
 // work handles messages until none has arrived for a while. It reports false if the reader role
@@ -251,6 +260,12 @@ func (c *serverConn) work() (reader bool) {
 			id := f.id
 			c.rx.release()
 			c.cancel(id)
+		case record.Open:
+			c.openStreaming(&f, body, private)
+		case record.Item, record.End, record.Credit:
+			if !c.handleFlow(&f, body, private) {
+				return true
+			}
 		default:
 			c.broken(fmt.Errorf("%w: a frame of kind %d", errBroken, f.kind))
 			return true
@@ -302,8 +317,12 @@ func (c *serverConn) fail(why *Error) {
 	for _, j := range c.detached {
 		j.ctx.cancel()
 	}
+	flows := slices.Collect(maps.Values(c.streams))
 	c.replies.Broadcast()
 	c.mu.Unlock()
+	for _, f := range flows {
+		f.disconnect(why)
+	}
 	if ctx := c.messageContext.Load(); ctx != nil {
 		ctx.cancel()
 	}

@@ -14,6 +14,7 @@ import (
 type callContext struct {
 	scope    *callScope
 	deadline int64 // in nanoseconds of the shared clock; 0: none
+	flow     *flow // of a streaming call
 	// nil until somebody asks for more than the deadline, or the call ends
 	end atomic.Pointer[callEnd]
 	// nil until there is metadata of the request or the reply
@@ -25,7 +26,8 @@ type callScope struct {
 	context.Context // the values of
 	peer            *Peer
 	clock           clock
-	metadata        int // the limit of a reply's metadata; 0: there are no replies
+	metadata        int             // the limit of a reply's metadata; 0: there are no replies
+	draining        <-chan struct{} // closed when the server begins to shut down
 
 	// What a call ends with that nobody has watched until then.
 	canceled, expired callEnd
@@ -150,6 +152,12 @@ func (c *callContext) Value(key any) any {
 		return c.beside.Load()
 	case callKey:
 		return c
+	case drainingKey:
+		return c.scope.draining
+	case flowKey:
+		if c.flow != nil {
+			return c.flow
+		}
 	}
 	return c.scope.Context.Value(key)
 }

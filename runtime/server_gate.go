@@ -26,6 +26,8 @@ const (
 	KindSubscription
 	// KindIntrospection is a call of a tool that asks about the server itself.
 	KindIntrospection
+	// KindStreamingCall is a call of a method that streams, from its opening to its end.
+	KindStreamingCall
 )
 
 func (k Kind) String() string {
@@ -40,6 +42,8 @@ func (k Kind) String() string {
 		return "subscription"
 	case KindIntrospection:
 		return "introspection"
+	case KindStreamingCall:
+		return "streaming call"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -57,7 +61,7 @@ func (g gate) pass(ctx context.Context, call *ServerCall, last func(context.Cont
 }
 
 // A boundRoute is a route whose handler lies behind a gate, with what a server learns about
-// it. Of call, inPlace and receive it has the one that its kind asks for.
+// it. Of call, inPlace, receive and stream it has the one that its kind asks for.
 type boundRoute struct {
 	*codec
 	protocol *Protocol
@@ -72,6 +76,7 @@ type boundRoute struct {
 	call    func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
 	inPlace func(c *serverConn, j *job) error
 	receive func(ctx context.Context, p *Peer, n *delivery, payload []byte) error
+	stream  func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
 }
 
 // bind puts the gate before the handler of a route.
@@ -84,6 +89,8 @@ func (g gate) bind(p *Protocol, r *Route) *boundRoute {
 		b.inPlace = g.callsInPlace(b, r.inPlace)
 	case r.receive != nil:
 		b.receive = g.messages(b, r.receive)
+	case r.stream != nil:
+		b.stream = g.streamingCalls(b, r.stream)
 	}
 	return b
 }
@@ -141,6 +148,23 @@ func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(c
 		})
 		b.close(body)
 		return err
+	}
+}
+
+func (g gate) streamingCalls(b *boundRoute, f streamHandler) func(*serverConn, *job, any,
+	uint64) (any, error) {
+	return func(c *serverConn, j *job, req any, seq uint64) (any, error) {
+		in, out := j.streaming.in, j.streaming.out
+		if len(g) == 0 {
+			return f(j.ctx, req, in, out)
+		}
+		sc := b.serverCall(c, j)
+		sc.Kind, sc.Request, sc.refSeq, sc.In, sc.Out = KindStreamingCall, req, seq, in, out
+		err := g.pass(j.ctx, sc, func(ctx context.Context) (err error) {
+			sc.Reply, err = f(ctx, sc.Request, sc.In, sc.Out)
+			return err
+		})
+		return sc.Reply, err
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // This file is how a handler that takes long loses the reader's role, and goes on apart.
@@ -128,7 +130,8 @@ func (c *serverConn) mayBegin(f *frame, size int) bool {
 		return true
 	}
 	c.rx.release()
-	c.refuse(f.id, &Error{Code: CodeResourceExhausted, Outcome: NotExecuted, Msg: why})
+	c.refuse(record.Error, f.id,
+		&Error{Code: CodeResourceExhausted, Outcome: NotExecuted, Msg: why})
 	return false
 }
 
@@ -172,8 +175,8 @@ func (c *serverConn) excess(size int) string {
 // refuse answers a call that is not handled. If the ring is full, nothing more is read until the
 // answer is in the ring: otherwise a client that sends such calls and does not read the answers
 // could make them pile up.
-func (c *serverConn) refuse(id uint64, why *Error) {
-	f, text := c.errorFrame(id, why)
+func (c *serverConn) refuse(kind uint32, id uint64, why *Error) {
+	f, text := c.errorFrame(kind, id, why)
 	if c.tx.tryWrite(&f, text) {
 		return
 	}

@@ -17,7 +17,7 @@ const mostEncoders = budgetMessages
 // beginReply waits until a detached call may encode its reply. endReply must be called when
 // the reply is sent, unless the call ends then.
 func (c *serverConn) beginReply(j *job) {
-	if c.detachedCount.Load() == 0 {
+	if c.detachedCount.Load() == 0 && j.streaming == nil {
 		return
 	}
 	c.mu.Lock()

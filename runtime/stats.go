@@ -17,7 +17,7 @@ type Stats struct {
 	Malformed      uint64 // messages that failed verification
 	Corruptions    uint64 // breaches of the protocol by the peer; the first ends the connection
 	Retries        uint64 // attempts of calls beyond the first ones, see WithRetry
-	CallsInFlight  int
+	CallsInFlight  int    // streaming calls included
 }
 
 // connStats are the counters that the rings do not keep themselves.
@@ -84,7 +84,7 @@ func (c *Conn) Stats() Stats {
 		c.leaveRole()
 	}
 	s := c.counters()
-	s.CallsInFlight = c.calls.inFlight()
+	s.CallsInFlight = c.calls.inFlight() + len(c.streaming.slots)
 	s.Retries = c.retry.retried()
 	return s
 }
@@ -116,7 +116,7 @@ func (c *serverConn) readStats() Stats {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.CallsInFlight += len(c.detached)
+	s.CallsInFlight += len(c.detached) + len(c.streams)
 	return s
 }
 

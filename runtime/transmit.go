@@ -150,12 +150,24 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	return nil
 }
 
+// builder returns a builder for one message.
+func (t *transmitter) builder() *flatbuffers.Builder {
+	if b, ok := t.builders.Get().(*flatbuffers.Builder); ok {
+		return b
+	}
+	return flatbuffers.NewBuilder(256)
+}
+
+// putBuilder takes a builder back.
+func (t *transmitter) putBuilder(b *flatbuffers.Builder) {
+	if cap(b.Bytes) <= keepLong {
+		t.builders.Put(b)
+	}
+}
+
 // sendMessage encodes and writes a one-way message.
 func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, block func()) *Error {
-	b, _ := t.builders.Get().(*flatbuffers.Builder)
-	if b == nil {
-		b = flatbuffers.NewBuilder(256)
-	}
+	b := t.builder()
 	body, err := encode(b, func() error { return p.Message.encode(b, p.Seq, p.Body) })
 	if err == nil {
 		f := frame{kind: record.Message, id: p.Seq, epoch: epoch, method: p.Message.ID}
@@ -163,8 +175,6 @@ func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, bl
 			err = t.write(ctx, &f, body, nil, block)
 		}
 	}
-	if cap(b.Bytes) <= keepLong {
-		t.builders.Put(b)
-	}
+	t.putBuilder(b)
 	return err
 }

@@ -22,7 +22,7 @@ import (
 // notifications must call recheckSpace after each of them, and as part of the last check before it
 // waits. requestSpace calls spaceRequested to make sure that there is such a goroutine.
 //
-// The abort of a message and cancellations precede all other messages. They are written without
+// The abort of a message and controls precede all other messages. They are written without
 // blocking: at once, or by the goroutine that finds space next.
 type writerRole struct {
 	wire           wire
@@ -38,7 +38,7 @@ type writerRole struct {
 	fault    *Error        // the peer broke the ring
 	busy     bool          // a message in pieces is under way
 	abort    bool          // the peer must be told that it was given up
-	cancels  []uint64      // calls to cancel as soon as there is space
+	controls []*control    // frames to write as soon as there is space
 	released chan struct{} // closed when the writers that wait must try again
 	want     int           // the least space that a writer waits for; 0: none waits for space
 	wakeups  uint64        // notifications of the peer
@@ -194,7 +194,7 @@ func (r *writerRole) wait(ctx context.Context, n, tries int, own bool, block fun
 	if r.failFast && block == nil {
 		return &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the ring is full"}
 	}
-	if tries < r.spins {
+	if tries < r.spins && r.released == nil { // no writer has given up on that
 		r.mu.Unlock()
 		runtime.Gosched()
 		r.mu.Lock()
@@ -258,7 +258,7 @@ func (r *writerRole) requestSpace(n int) bool {
 }
 
 // flush writes the records that precede any other message: the abort of a message, and
-// cancellations. It reports whether all of them are written. The caller must hold the role.
+// controls. It reports whether all of them are written. The caller must hold the role.
 func (r *writerRole) flush() bool {
 	if r.abort {
 		dst, err := r.room(0)
@@ -268,29 +268,46 @@ func (r *writerRole) flush() bool {
 		r.publish(record.Abort, 0)
 		r.abort = false
 	}
-	for len(r.cancels) > 0 {
-		f := frame{kind: record.Cancel, id: r.cancels[0]}
-		dst, err := r.room(record.HeaderLen)
+	for len(r.controls) > 0 {
+		c := r.controls[0]
+		dst, err := r.room(c.frame.size())
 		if dst == nil {
 			return err != nil
 		}
-		f.put(dst)
-		r.publish(record.Cancel, record.HeaderLen)
-		r.cancels = r.cancels[1:]
+		c.frame.put(dst)
+		r.publish(c.frame.kind, c.frame.size())
+		c.queued = false
+		r.controls = r.controls[1:]
 	}
-	r.cancels = nil
+	r.controls = nil
 	return true
 }
 
-// cancel tells the peer that a call is cancelled, at once or as soon as there is space. It never
-// waits for space.
+// A control is a frame without a body that goes before other messages: the cancellation of a call,
+// or the credit or the end of a streaming call. It has a place of its own for each call, where a
+// later frame of the call replaces one that still waits.
+type control struct {
+	frame  frame // under writerRole.mu, as is queued
+	queued bool
+}
+
+// cancel tells the peer that a call is cancelled.
 func (r *writerRole) cancel(id uint64) {
+	r.tell(new(control), frame{kind: record.Cancel, id: id})
+}
+
+// tell sends f in the place of c, at once or as soon as there is space. It never waits for space.
+func (r *writerRole) tell(c *control, f frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed != nil {
 		return
 	}
-	r.cancels = append(r.cancels, id)
+	c.frame = f
+	if !c.queued {
+		c.queued = true
+		r.controls = append(r.controls, c)
+	}
 	r.flushSoon()
 }
 

@@ -318,7 +318,7 @@ func (s *writerScene) serve() {
 
 // allSent reports whether nothing more will be written.
 func (s *writerScene) allSent() bool {
-	return s.working == 0 && (s.closed || !s.tx.abort && len(s.tx.cancels) == 0)
+	return s.working == 0 && (s.closed || !s.tx.abort && len(s.tx.controls) == 0)
 }
 
 // reads is the reader of a server.
@@ -365,7 +365,7 @@ func (s *writerScene) state() uint64 {
 		tx.released == nil, s.rx.active, tx.ring == nil})
 	maphash.WriteComparable(&h, [...]uint64{s.w.come, uint64(tx.want), uint64(s.working),
 		uint64(len(s.rx.body))})
-	for _, list := range [][]uint64{tx.cancels, s.written, s.read} {
+	for _, list := range [][]uint64{waitingCancels(&tx.writerRole), s.written, s.read} {
 		maphash.WriteComparable(&h, len(list))
 		for _, v := range list {
 			maphash.WriteComparable(&h, v)
@@ -393,7 +393,7 @@ func (s *writerScene) check(waiting []string) error {
 		}
 		return nil
 	}
-	if tx.waiting.Load() || tx.want != 0 || tx.abort || len(tx.cancels) > 0 {
+	if tx.waiting.Load() || tx.want != 0 || tx.abort || len(tx.controls) > 0 {
 		return errors.New("there is space, but something waits for it")
 	}
 	for i := range uint64(fillers) {
@@ -417,3 +417,11 @@ type peerWire struct {
 }
 
 func (w *peerWire) Notify() { interleave.Point(); w.to.come |= wireRung }
+
+// waitingCancels are the calls whose cancellations wait for space.
+func waitingCancels(r *writerRole) (ids []uint64) {
+	for _, c := range r.controls {
+		ids = append(ids, c.frame.id)
+	}
+	return ids
+}

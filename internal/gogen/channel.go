@@ -144,18 +144,6 @@ func isCounter(f *schema.Field) bool {
 func (p *plan) planService(decl *schema.Service, all []*envelope) *service {
 	s := &service{decl: decl}
 	for _, m := range decl.Methods {
-		if m.Streaming != schema.Unary {
-			if p.opts.GRPC {
-				continue // gRPC implements it
-			}
-			p.diags.Warnf(m.Span, "streaming methods are not supported yet: %s.%s is left out",
-				decl.Name, m.Name).
-				Helpf("drop the attribute and call once per part; or send the parts as one-way "+
-					"messages of an envelope; "+
-					"or, for bulk data, mark a struct (%s) and write blocks that begin with it",
-					schema.AttrStream)
-			continue
-		}
 		s.methods = append(s.methods, &method{decl: m, name: exported(m.Name)})
 	}
 	if len(s.methods) == 0 {

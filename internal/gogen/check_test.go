@@ -37,7 +37,8 @@ var exports = sync.OnceValues(func() (map[string]string, error) {
 	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}",
 		"github.com/ipcgen/ipcgen/runtime", "github.com/ipcgen/ipcgen/runtime/fb",
 		"github.com/ipcgen/ipcgen/runtime/topic",
-		"github.com/google/flatbuffers/go", "bytes", "cmp", "context", "math", "strconv").Output()
+		"github.com/google/flatbuffers/go", "bytes", "cmp", "context", "iter",
+		"math", "strconv").Output()
 	files := make(map[string]string)
 	for line := range strings.Lines(string(out)) {
 		if name, file, ok := strings.Cut(strings.TrimSpace(line), " "); ok {

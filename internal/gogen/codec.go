@@ -78,10 +78,12 @@ func (p *plan) serviceCodecs(s *service) {
 		request, reply := p.requestKey(s, m), p.replyKey(s, m)
 		asked := p.codecOf(&s.codecs, owner, request, s.request, m.request)
 		asked.forMessages(request, p.recyclable(request, asked))
-		asked.forCallsInPlace(request)
 		answer := p.codecOf(&s.codecs, owner, reply, s.reply, m.reply)
 		answer.forReplies(reply)
-		answer.forCallsInPlace(reply)
+		if m.decl.Streaming == schema.Unary {
+			asked.forCallsInPlace(request)
+			answer.forCallsInPlace(reply)
+		}
 	}
 }
 

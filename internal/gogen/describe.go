@@ -30,6 +30,7 @@ type Method struct {
 	Decl           *schema.Method
 	ID             uint32 // on the wire
 	ReadOnly       bool
+	Streaming      schema.Streaming
 	Timeout        time.Duration // of a call; 0 for none
 	Request, Reply Form
 }
@@ -51,8 +52,7 @@ type Form struct {
 }
 
 // Protocols returns the services, envelopes, streams and topics of a schema, each kind in the order
-// of the schema. Methods that the generated code leaves out are left out here. It reports to diags
-// what the generator reports of them.
+// of the schema. It reports to diags what the generator reports of them.
 func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 	p := newPlan(s, Options{All: true}, diags)
 	for _, s := range p.services {
@@ -61,11 +61,12 @@ func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 		for _, m := range s.methods {
 			timeout, _ := timeoutOf(m.decl) // an error of it was reported
 			service.Methods = append(service.Methods, Method{Decl: m.decl,
-				ID:       wireID(service.Name, m.decl.Name),
-				ReadOnly: m.decl.Attributes.Has(schema.AttrReadOnly),
-				Timeout:  timeout,
-				Request:  formOf(s.request, m.request, m.decl.Request),
-				Reply:    formOf(s.reply, m.reply, m.decl.Reply)})
+				ID:        wireID(service.Name, m.decl.Name),
+				ReadOnly:  m.decl.Attributes.Has(schema.AttrReadOnly),
+				Streaming: m.decl.Streaming,
+				Timeout:   timeout,
+				Request:   formOf(s.request, m.request, m.decl.Request),
+				Reply:     formOf(s.reply, m.reply, m.decl.Reply)})
 		}
 		all = append(all, service)
 	}

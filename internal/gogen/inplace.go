@@ -1,6 +1,10 @@
 package gogen
 
-import "github.com/dave/jennifer/jen"
+import (
+	"github.com/dave/jennifer/jen"
+
+	"github.com/ipcgen/ipcgen/internal/schema"
+)
 
 // inPlace writes the client and the handlers of a service's calls in place.
 func (f *file) inPlace(s *service) {
@@ -23,6 +27,9 @@ func (f *file) inPlaceClient(s *service) {
 			s.inPlaceClient)).Block(
 			jen.Return(jen.Op("&").Id(s.inPlaceClient).Values(value("conn", local("c"))))))
 	for _, m := range s.methods {
+		if m.decl.Streaming != schema.Unary {
+			continue
+		}
 		f.documented(append(methodDoc(m.name+" calls "+s.decl.Name+"."+m.decl.Name+" in place.",
 			m.decl), "", "go:noinline"),
 			jen.Func().Params(local("c").Add(ptr(s.inPlaceClient))).Id(m.name).Params(
@@ -37,13 +44,17 @@ func (f *file) inPlaceClient(s *service) {
 }
 
 func (f *file) inPlaceHandlers(s *service) {
-	fields := make([]jen.Code, len(s.methods))
+	var fields []jen.Code
 	routes := []jen.Code{jen.Id(s.protocol)}
-	for i, m := range s.methods {
-		fields[i] = jen.Id(m.name).Func().Params(ctx(),
+	for _, m := range s.methods {
+		if m.decl.Streaming != schema.Unary {
+			routes = append(routes, f.handle(m))
+			continue
+		}
+		fields = append(fields, jen.Id(m.name).Func().Params(ctx(),
 			local("req").Id(f.objectType(m.decl.Request)),
 			local("reply").Add(ipc("InPlaceReply")).Index(jen.Id(f.objectType(
-				m.decl.Reply)))).Error()
+				m.decl.Reply)))).Error())
 		routes = append(routes,
 			jen.Id(m.inPlace).Dot("Route").Call(local("inPlace").Dot(m.name), f.handle(m)))
 	}

@@ -366,7 +366,9 @@ func (p *plan) nameService(s *service) {
 		}
 		ids[id] = m
 		m.info = k.claim(unexported(t)+m.name, &owner{what, decl.Span, decl.File})
-		m.inPlace = k.claim(m.info+"InPlace", &owner{what, decl.Span, decl.File})
+		if m.decl.Streaming == schema.Unary {
+			m.inPlace = k.claim(m.info+"InPlace", &owner{what, decl.Span, decl.File})
+		}
 	}
 }
 
@@ -429,7 +431,9 @@ func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 	unary := make(map[*schema.Method]*method)
 	if own != nil {
 		for _, m := range own.methods {
-			unary[m.decl] = m
+			if m.decl.Streaming == schema.Unary {
+				unary[m.decl] = m
+			}
 		}
 	}
 	seen := make(scope)

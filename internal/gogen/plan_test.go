@@ -180,22 +180,32 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-func TestStreamingMethodsAreLeftOutWithAWarning(t *testing.T) {
+// TestStreamingMethods shows the signatures of every kind of streaming method, without a word about
+// them.
+func TestStreamingMethods(t *testing.T) {
 	files, diags := plan(t, gogen.Options{ImportPath: "example.com/x"}, map[string]string{
-		"a.fbs": envelopes + `rpc_service S { M(Q):R; N(Q):R (streaming: "server"); }`,
+		"a.fbs": envelopes + `rpc_service S {
+			N(Q):R (streaming: "none"); S(Q):R (streaming: "server"); C(Q):R (streaming: "client");
+			B(Q):R (streaming: "bidi");
+		}`,
 	})
-	text := render(diags)
-	for _, want := range []string{
-		"warning: streaming methods are not supported yet: S.N is left out",
-		"one-way messages of an envelope", "mark a struct (stream)",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is not in %s", want, text)
-		}
+	if text := render(diags); text != "" {
+		t.Error(text)
 	}
 	src := content(t, files, "S.go")
-	if strings.Contains(src, "N(ctx") || !strings.Contains(src, "M(ctx") {
-		t.Error(src)
+	for _, want := range []string{
+		"N(ctx context.Context, req *QT) (*RT, error)\n",
+		"S(ctx context.Context, req *QT) iter.Seq2[*RT, error]\n",
+		"C(ctx context.Context, in iter.Seq2[*QT, error]) (*RT, error)\n",
+		"B(ctx context.Context, in iter.Seq2[*QT, error]) iter.Seq2[*RT, error]\n",
+		"method B Q R streaming:bidi\n",
+	} {
+		if !strings.Contains(src, want) {
+			t.Errorf("%q is not in %s", want, src)
+		}
+	}
+	if err := newChecker(t).check("example.com/x", files); err != nil {
+		t.Error(err)
 	}
 }
 

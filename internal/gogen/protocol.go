@@ -48,6 +48,9 @@ func describeService(s *service) string {
 		if m.decl.Attributes.Has(schema.AttrReadOnly) {
 			line = append(line, schema.AttrReadOnly)
 		}
+		if m.decl.Streaming != schema.Unary {
+			line = append(line, "streaming:"+m.decl.Streaming.String())
+		}
 		d.line(line...)
 		d.object(req)
 		d.object(rep)

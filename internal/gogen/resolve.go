@@ -80,6 +80,7 @@ var outside = map[string]*importSpec{
 	"bytes":       {path: "bytes", name: "bytes", std: true},
 	"cmp":         {path: "cmp", name: "cmp", std: true},
 	"context":     {path: "context", name: "context", std: true},
+	"iter":        {path: "iter", name: "iter", std: true},
 	"math":        {path: "math", name: "math", std: true},
 	"strconv":     {path: "strconv", name: "strconv", std: true},
 	"flatbuffers": {path: flatbuffersPath, name: path.Base(path.Dir(flatbuffersPath)), named: true},

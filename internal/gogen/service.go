@@ -43,7 +43,7 @@ func (f *file) service(s *service) {
 			"concurrently.")...)
 	f.documented(doc, jen.Type().Id(s.iface).InterfaceFunc(func(g *jen.Group) {
 		for _, m := range s.methods {
-			g.Add(commented(docLines(m.decl.Doc), f.signature(m, ctx(), local("req"))))
+			g.Add(commented(docLines(m.decl.Doc), f.signature(m, true)))
 		}
 	}))
 	d := f.plan.definitionOf(s.decl.Namespace, s.decl.File)
@@ -60,12 +60,52 @@ func (f *file) service(s *service) {
 	f.definition(s, d)
 }
 
-// signature returns the name, the parameters and the results of a method. ctx and req are its
-// parameters, req without its type.
-func (f *file) signature(m *method, ctx, req *jen.Statement) *jen.Statement {
-	return jen.Id(m.name).
-		Params(ctx, req.Add(ptr(f.objectObject(m.decl.Request)))).
-		Params(ptr(f.objectObject(m.decl.Reply)), jen.Error())
+// signature returns the name, the parameters and the results of a method. named says whether the
+// parameters have names.
+func (f *file) signature(m *method, named bool) *jen.Statement {
+	param := func(name string) *jen.Statement {
+		if named {
+			return local(name)
+		}
+		return new(jen.Statement)
+	}
+	req := param("req").Add(ptr(f.objectObject(m.decl.Request)))
+	if m.in() {
+		req = param("in").Add(items(f.objectObject(m.decl.Request)))
+	}
+	sig := jen.Id(m.name).Params(param("ctx").Add(context()), req)
+	if m.out() {
+		return sig.Add(items(f.objectObject(m.decl.Reply)))
+	}
+	return sig.Params(ptr(f.objectObject(m.decl.Reply)), jen.Error())
+}
+
+// in reports whether the client sends items, out whether the server does.
+func (m *method) in() bool {
+	return m.decl.Streaming == schema.ClientStreaming || m.decl.Streaming == schema.BidiStreaming
+}
+
+func (m *method) out() bool {
+	return m.decl.Streaming == schema.ServerStreaming || m.decl.Streaming == schema.BidiStreaming
+}
+
+// streaming returns the part of the runtime's names for the kind of a method: "" for one that does
+// not stream, or "ServerStream".
+func (m *method) streaming() string {
+	switch m.decl.Streaming {
+	case schema.ClientStreaming:
+		return "ClientStream"
+	case schema.ServerStreaming:
+		return "ServerStream"
+	case schema.BidiStreaming:
+		return "BidiStream"
+	}
+	return ""
+}
+
+// items is the type of a sequence of items of type typ.
+func items(typ string) *jen.Statement {
+	return qualified("iter", "Seq2").Index(jen.List(ptr(typ), jen.Error()))
 }
 
 func (f *file) client(s *service) {
@@ -77,11 +117,19 @@ func (f *file) client(s *service) {
 			jen.Return(jen.Op("&").Id(s.client).Values(value("caller", local("c"))))))
 	f.decl("", implements(s.iface, jen.Parens(ptr(s.client)).Parens(jen.Nil())))
 	for _, m := range s.methods {
-		f.documented(methodDoc(m.name+" calls "+s.decl.Name+"."+m.decl.Name+".", m.decl),
-			jen.Func().Params(local("c").Add(ptr(s.client))).Add(f.signature(m, ctx(),
-				local("req"))).Block(
-				jen.Return(ipc("Invoke").Call(local("ctx"), local("c").Dot("caller"),
-					jen.Id(m.info), local("req")))))
+		sent := local("req")
+		if m.in() {
+			sent = local("in")
+		}
+		sentence := m.name + " calls " + s.decl.Name + "." + m.decl.Name + "."
+		if m.out() {
+			sentence += " The call begins when the result is ranged over, which it serves once: " +
+				"see ipc.Invoke" + m.streaming() + "."
+		}
+		f.documented(methodDoc(sentence, m.decl),
+			jen.Func().Params(local("c").Add(ptr(s.client))).Add(f.signature(m, true)).Block(
+				jen.Return(ipc("Invoke"+m.streaming()).Call(local("ctx"),
+					local("c").Dot("caller"), jen.Id(m.info), sent))))
 	}
 }
 
@@ -113,11 +161,17 @@ func (f *file) server(s *service) {
 	f.unimplemented(s.unimplemented, s.iface, "calls", "methods")
 	for _, m := range s.methods {
 		f.decl(m.name+" returns an error with code ipc.CodeUnimplemented.",
-			jen.Func().Params(jen.Id(s.unimplemented)).Add(f.signature(m, context(),
-				new(jen.Statement))).Block(
-				jen.Return(jen.Nil(),
-					ipc("Unimplemented").Call(jen.Lit(fullName(s.decl.Namespace, s.decl.Name)+"/"+
-						m.decl.Name)))))
+			jen.Func().Params(jen.Id(s.unimplemented)).Add(f.signature(m, false)).Block(
+				jen.ReturnFunc(func(g *jen.Group) {
+					full := jen.Lit(fullName(s.decl.Namespace, s.decl.Name) + "/" + m.decl.Name)
+					if m.out() {
+						g.Add(ipc("UnimplementedStream").Index(jen.Id(f.objectObject(
+							m.decl.Reply))).Call(full))
+						return
+					}
+					g.Nil()
+					g.Add(ipc("Unimplemented").Call(full))
+				})))
 	}
 }
 
@@ -149,7 +203,7 @@ func (f *file) unimplemented(name, iface, what, parts string) {
 
 // handle returns the route from a method to h.
 func (f *file) handle(m *method) *jen.Statement {
-	return ipc("Handle").Call(jen.Id(m.info), local("h").Dot(m.name))
+	return ipc("Handle"+m.streaming()).Call(jen.Id(m.info), local("h").Dot(m.name))
 }
 
 // methodInfo writes the variables that hold a method's codec.
@@ -171,6 +225,11 @@ func (f *file) methodInfo(s *service, m *method) {
 		spec = append(spec, value("Timeout", jen.Op(strconv.FormatInt(int64(d), 10)).
 			Comment("/* "+d.String()+" */")))
 	}
+	if kind := m.decl.Streaming; kind != schema.Unary {
+		name := map[schema.Streaming]string{schema.ClientStreaming: "ClientStreaming",
+			schema.ServerStreaming: "ServerStreaming", schema.BidiStreaming: "BidiStreaming"}[kind]
+		spec = append(spec, value("Streaming", ipc(name)))
+	}
 	spec = append(spec,
 		value("EncodeRequest", jen.Id(req.encode)),
 		value("DecodeRequest", jen.Id(req.decode)),
@@ -183,6 +242,9 @@ func (f *file) methodInfo(s *service, m *method) {
 	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMethod")).Call(jen.Id(s.protocol),
 		composite(ipc("MethodSpec").Index(jen.List(jen.Id(f.objectObject(m.decl.Request)),
 			jen.Id(f.objectObject(m.decl.Reply)))), spec...)))
+	if m.decl.Streaming != schema.Unary {
+		return
+	}
 	f.decl("", jen.Var().Id(m.inPlace).Op("=").Add(ipc("NewInPlaceMethod")).Call(jen.Id(m.info).Dot(
 		"Info").Call(),
 		composite(ipc("InPlaceSpec").Index(jen.List(jen.Id(f.objectType(m.decl.Request)),

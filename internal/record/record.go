@@ -15,6 +15,10 @@ const (
 	Message                   // either way: a one-way message
 	Piece                     // either way: the next bytes of the message under way
 	Abort                     // either way: the message under way is given up
+	Open                      // client to server: a streaming call
+	Item                      // either way: an item of a streaming call
+	End                       // either way: the end of a part, or of all, of a streaming call
+	Credit                    // either way: how much of a streaming call was taken
 )
 
 // Parts of a tag.
@@ -28,7 +32,7 @@ const (
 // Lengths, in bytes.
 const (
 	HeaderLen        = 24             // of a frame header
-	RequestHeaderLen = HeaderLen + 16 // of a request's frame header
+	RequestHeaderLen = HeaderLen + 16 // of the frame headers that HeaderOf says
 	// TotalLen is the length of the word behind the header of a first record with More. It holds
 	// the length of the whole body.
 	TotalLen = 8
@@ -39,3 +43,12 @@ const (
 	// length of the metadata.
 	MetadataLen = 4
 )
+
+// HeaderOf returns the length of the frame header of a kind that has one.
+func HeaderOf(kind uint32) int {
+	switch kind {
+	case Request, Open, End, Credit:
+		return RequestHeaderLen
+	}
+	return HeaderLen
+}

@@ -523,7 +523,7 @@ static inline int ipc_dial(ipc_conn *c, const char *domain, const char *channel,
 	for (int i = 0; i < 3; i++) ipc_add32(&h, 0); /* capacities, max_message */
 	ipc_add_text(&h, channel), ipc_add_text(&h, ""), ipc_add32(&h, 1);
 	ipc_add_text(&h, p->name), ipc_add(&h, &p->fingerprint, 8), ipc_add32(&h, 0), ipc_add32(&h, 0);
-	for (int i = 0; i < 5; i++) ipc_add32(&h, 0); /* no stream */
+	for (int i = 0; i < 6; i++) ipc_add32(&h, 0); /* no stream, no streaming calls */
 	if ((err = ipc_send_hello(c->socket, &h, NULL, 0))) goto failed;
 	if ((err = ipc_receive_hello(c->socket, &h, fds))) goto failed;
 	uint32_t version = ipc_cut32(&h), layout = ipc_cut32(&h), code = ipc_cut32(&h);
@@ -714,6 +714,7 @@ static inline int ipc_accept(ipc_conn *c, ipc_listener *l, const ipc_protocol *p
 	if (refusal) { /* zeros, the reason, no names */
 		for (int i = 0; i < 5; i++) ipc_add32(&h, 0);
 		ipc_add_text(&h, "refused"), ipc_add_text(&h, ""), ipc_add32(&h, 0);
+		ipc_add32(&h, 0), ipc_add32(&h, 0);
 		(void)ipc_send_hello(c->socket, &h, NULL, 0);
 		err = (int)refusal;
 		goto failed;
@@ -726,6 +727,7 @@ static inline int ipc_accept(ipc_conn *c, ipc_listener *l, const ipc_protocol *p
 	ipc_add_text(&h, ""), ipc_add_text(&h, ""), ipc_add32(&h, 1);
 	ipc_add_text(&h, p->name), ipc_add(&h, &p->fingerprint, 8);
 	ipc_add32(&h, 0), ipc_add32(&h, (uint32_t)text);
+	ipc_add32(&h, 0), ipc_add32(&h, 0); /* no streaming calls */
 	c->bell = bells[0];
 	fds[1] = bells[1];
 	if ((err = ipc_send_hello(c->socket, &h, fds, 2))) goto failed;

@@ -76,8 +76,8 @@ func newReplicator(r *Replica) (*replicator, error) {
 // ServerOptions returns the options that the replica's server needs: the services, the replica as
 // the fence, and a guard against requests that end the processes that execute them. In a group that
 // keeps a state, it also returns the interceptor that replicates the calls of the services. All
-// methods of the services must then be ordinary calls: for one-way messages and for calls in place,
-// [Replica.Announce] returns an error.
+// methods of the services must then be ordinary calls, or stream and be read_only: for one-way
+// messages, calls in place and other streaming methods, [Replica.Announce] returns an error.
 //
 // Interceptors given before these options see every call first. Interceptors given after them see a
 // call only on the primary, together with the handler.
@@ -220,14 +220,17 @@ func (r *replicator) abdicate() {
 // intercept is called before the handlers of the replica's server.
 func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall,
 	next func(context.Context) error) error {
-	if call.Kind != ipc.KindCall {
+	if call.Kind != ipc.KindCall && call.Kind != ipc.KindStreamingCall {
 		return next(ctx) // a stream does not change the kept state, and there are no messages
 	}
 	p, err := r.asPrimary()
 	if err != nil {
 		return &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Err: err}
 	}
-	if call.Method.ReadOnly {
+	switch {
+	case call.Kind == ipc.KindStreamingCall:
+		return p.stream(ctx, call, next) // read_only, see start
+	case call.Method.ReadOnly:
 		return p.read(ctx, next)
 	}
 	return p.change(ctx, call, next)

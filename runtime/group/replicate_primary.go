@@ -418,6 +418,25 @@ func (p *primary) read(ctx context.Context, next func(context.Context) error) er
 	return err
 }
 
+// stream runs a streaming call, which changes nothing. What one of its items says may come from
+// changes that are not kept by enough replicas yet, so each waits as the answer of a call does.
+func (p *primary) stream(ctx context.Context, call *ipc.ServerCall,
+	next func(context.Context) error) error {
+	send := call.Out
+	var lost error
+	call.Out = func(item any) bool {
+		if lost = p.await(p.assigned.Load()); lost != nil {
+			return false
+		}
+		return send(item)
+	}
+	err := p.read(ctx, next)
+	if lost != nil {
+		return lost
+	}
+	return err
+}
+
 // advance determines which changes may be answered. The caller must hold p.mu.
 func (p *primary) advance() {
 	if p.ended != nil || p.joined < p.r.limits.MinSync {

@@ -12,9 +12,11 @@ import (
 // and for functions that pass options on to it, as a [Network] is. Without further calls they
 // change nothing.
 //
-// The methods act on messages: requests, replies, errors that answer a request, and one-way
-// messages, in the order in which they reach the relay between the two sides. A stream of blocks is
-// memory that both sides share, so only [Faults.Refuse] and [Faults.Cut] affect it.
+// The methods act on messages: requests, replies, errors that answer a request, one-way messages,
+// and the openings, items and ends of streaming calls, in the order in which they reach the relay
+// between the two sides. A stream of blocks is memory that both sides share, so only
+// [Faults.Refuse] and [Faults.Cut] affect it. The items of a streaming call are numbered, so the
+// loss of one is an error of the connection.
 //
 // The methods are safe for concurrent use, do not block, and take effect before they return.
 type Faults struct {

@@ -157,7 +157,7 @@ func (p *pump) fetch() (wanted bool) {
 // take queues a record according to the rules, and returns the action for its message.
 func (p *pump) take(tag uint32, payload []byte) Action {
 	kind := tag & record.KindMask
-	if kind == record.Cancel {
+	if kind == record.Cancel || kind == record.Credit {
 		p.push(entry{tag: tag, payload: bytes.Clone(payload)})
 		return Deliver
 	}
@@ -190,13 +190,11 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 func body(r entry) []byte {
 	b := r.payload
 	skip := func(n int) { b = b[min(n, len(b)):] }
-	switch r.tag & record.KindMask {
+	switch kind := r.tag & record.KindMask; kind {
 	case record.Piece, record.Abort:
 		return b
-	case record.Request:
-		skip(record.RequestHeaderLen)
 	default:
-		skip(record.HeaderLen)
+		skip(record.HeaderOf(kind))
 	}
 	if r.tag&record.Metadata != 0 && len(b) >= record.MetadataLen {
 		n := record.MetadataLen + int(binary.NativeEndian.Uint32(b))

@@ -4,6 +4,7 @@ package kitchen
 
 import (
 	"context"
+	"iter"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -17,12 +18,16 @@ type Oracle interface {
 	// Weighs a leaf.
 	Weigh(ctx context.Context, req *LeafT) (*MaybeT, error)
 	Measure(ctx context.Context, req *ScalarsT) (*MaybeT, error)
+	// Tells of the leaf from time to time.
+	Watch(ctx context.Context, req *LeafT) iter.Seq2[*MaybeT, error]
+	Pour(ctx context.Context, in iter.Seq2[*LeafT, error]) (*MaybeT, error)
+	Talk(ctx context.Context, in iter.Seq2[*ScalarsT, error]) iter.Seq2[*MaybeT, error]
 }
 
 // OracleProtocol identifies golden.kitchen.Oracle to the peer.
 var OracleProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Oracle",
-	Fingerprint: 0x1aa0e08162c2b9d7,
+	Fingerprint: 0xdcb1a7eec3f50ecf,
 	Schema:      oracleSchema,
 	Definition:  askDefinition,
 }
@@ -30,6 +35,9 @@ var OracleProtocol = &ipc.Protocol{
 const oracleSchema = `service golden.kitchen.Oracle
 method weigh golden.kitchen.Leaf golden.kitchen.Maybe idempotent
 method Measure golden.kitchen.Scalars golden.kitchen.Maybe
+method watch golden.kitchen.Leaf golden.kitchen.Maybe read_only streaming:server
+method Pour golden.kitchen.Leaf golden.kitchen.Maybe streaming:client
+method Talk golden.kitchen.Scalars golden.kitchen.Maybe streaming:bidi
 envelopes golden.kitchen.Ask golden.kitchen.Tell
 table golden.kitchen.Ask
 field 0 seq uint64 0
@@ -109,6 +117,25 @@ func (c *OracleClient) Measure(ctx context.Context, req *ScalarsT) (*MaybeT, err
 	return ipc.Invoke(ctx, c.caller, oracleMeasure, req)
 }
 
+// Watch calls Oracle.watch. The call begins when the result is ranged over,
+// which it serves once: see ipc.InvokeServerStream.
+//
+// Tells of the leaf from time to time.
+func (c *OracleClient) Watch(ctx context.Context, req *LeafT) iter.Seq2[*MaybeT, error] {
+	return ipc.InvokeServerStream(ctx, c.caller, oracleWatch, req)
+}
+
+// Pour calls Oracle.Pour.
+func (c *OracleClient) Pour(ctx context.Context, in iter.Seq2[*LeafT, error]) (*MaybeT, error) {
+	return ipc.InvokeClientStream(ctx, c.caller, oraclePour, in)
+}
+
+// Talk calls Oracle.Talk. The call begins when the result is ranged over, which
+// it serves once: see ipc.InvokeBidiStream.
+func (c *OracleClient) Talk(ctx context.Context, in iter.Seq2[*ScalarsT, error]) iter.Seq2[*MaybeT, error] {
+	return ipc.InvokeBidiStream(ctx, c.caller, oracleTalk, in)
+}
+
 // NewOracleService returns h as a service for ipc.NewServer.
 func NewOracleService(h Oracle) *ipc.Service {
 	if h == nil {
@@ -118,6 +145,9 @@ func NewOracleService(h Oracle) *ipc.Service {
 		OracleProtocol,
 		ipc.Handle(oracleWeigh, h.Weigh),
 		ipc.Handle(oracleMeasure, h.Measure),
+		ipc.HandleServerStream(oracleWatch, h.Watch),
+		ipc.HandleClientStream(oraclePour, h.Pour),
+		ipc.HandleBidiStream(oracleTalk, h.Talk),
 	)
 }
 
@@ -135,6 +165,21 @@ func (UnimplementedOracle) Weigh(context.Context, *LeafT) (*MaybeT, error) {
 // Measure returns an error with code ipc.CodeUnimplemented.
 func (UnimplementedOracle) Measure(context.Context, *ScalarsT) (*MaybeT, error) {
 	return nil, ipc.Unimplemented("golden.kitchen.Oracle/Measure")
+}
+
+// Watch returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedOracle) Watch(context.Context, *LeafT) iter.Seq2[*MaybeT, error] {
+	return ipc.UnimplementedStream[MaybeT]("golden.kitchen.Oracle/watch")
+}
+
+// Pour returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedOracle) Pour(context.Context, iter.Seq2[*LeafT, error]) (*MaybeT, error) {
+	return nil, ipc.Unimplemented("golden.kitchen.Oracle/Pour")
+}
+
+// Talk returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedOracle) Talk(context.Context, iter.Seq2[*ScalarsT, error]) iter.Seq2[*MaybeT, error] {
+	return ipc.UnimplementedStream[MaybeT]("golden.kitchen.Oracle/Talk")
 }
 
 // OracleInPlaceClient calls an Oracle server without copies or allocations:
@@ -185,6 +230,9 @@ func NewOracleInPlaceService(h Oracle, inPlace OracleInPlaceHandlers) *ipc.Servi
 		OracleProtocol,
 		oracleWeighInPlace.Route(inPlace.Weigh, ipc.Handle(oracleWeigh, h.Weigh)),
 		oracleMeasureInPlace.Route(inPlace.Measure, ipc.Handle(oracleMeasure, h.Measure)),
+		ipc.HandleServerStream(oracleWatch, h.Watch),
+		ipc.HandleClientStream(oraclePour, h.Pour),
+		ipc.HandleBidiStream(oracleTalk, h.Talk),
 	)
 }
 
@@ -220,4 +268,35 @@ var oracleMeasureInPlace = ipc.NewInPlaceMethod(oracleMeasure.Info(), ipc.InPlac
 	OpenRequest:   viewAskScalars,
 	FinishReply:   finishTellMaybe,
 	OpenReply:     openTellMaybe,
+})
+
+var oracleWatch = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
+	Name:          "watch",
+	ID:            0xa221e24e,
+	ReadOnly:      true,
+	Streaming:     ipc.ServerStreaming,
+	EncodeRequest: encodeAskLeaf,
+	DecodeRequest: decodeAskLeaf,
+	EncodeReply:   encodeTellMaybeReply,
+	DecodeReply:   decodeTellMaybeReply,
+})
+
+var oraclePour = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
+	Name:          "Pour",
+	ID:            0xa46a06d9,
+	Streaming:     ipc.ClientStreaming,
+	EncodeRequest: encodeAskLeaf,
+	DecodeRequest: decodeAskLeaf,
+	EncodeReply:   encodeTellMaybeReply,
+	DecodeReply:   decodeTellMaybeReply,
+})
+
+var oracleTalk = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[ScalarsT, MaybeT]{
+	Name:          "Talk",
+	ID:            0xd93e8b65,
+	Streaming:     ipc.BidiStreaming,
+	EncodeRequest: encodeAskScalars,
+	DecodeRequest: decodeAskScalars,
+	EncodeReply:   encodeTellMaybeReply,
+	DecodeReply:   decodeTellMaybeReply,
 })

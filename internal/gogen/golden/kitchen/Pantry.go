@@ -4,6 +4,7 @@ package kitchen
 
 import (
 	"context"
+	"iter"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	golden__shared "github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
@@ -18,12 +19,15 @@ import (
 type Pantry interface {
 	Fetch(ctx context.Context, req *golden__shared.ItemT) (*KitchenT, error)
 	Store(ctx context.Context, req *KitchenT) (*golden__shared.ItemT, error)
+	List(ctx context.Context, req *golden__shared.ItemT) iter.Seq2[*KitchenT, error]
+	Fill(ctx context.Context, in iter.Seq2[*golden__shared.ItemT, error]) (*KitchenT, error)
+	Swap(ctx context.Context, in iter.Seq2[*KitchenT, error]) iter.Seq2[*golden__shared.ItemT, error]
 }
 
 // PantryProtocol identifies golden.kitchen.Pantry to the peer.
 var PantryProtocol = &ipc.Protocol{
 	Name:        "golden.kitchen.Pantry",
-	Fingerprint: 0x8fc14c4bdfdd51ab,
+	Fingerprint: 0x519ad79332cef04f,
 	Schema:      pantrySchema,
 	Definition:  askDefinition,
 }
@@ -31,6 +35,9 @@ var PantryProtocol = &ipc.Protocol{
 const pantrySchema = `service golden.kitchen.Pantry
 method Fetch golden.shared.Item golden.kitchen.Kitchen
 method Store golden.kitchen.Kitchen golden.shared.Item idempotent
+method List golden.shared.Item golden.kitchen.Kitchen streaming:server
+method Fill golden.shared.Item golden.kitchen.Kitchen streaming:client
+method Swap golden.kitchen.Kitchen golden.shared.Item streaming:bidi
 enum golden.kitchen.Big uint64
 value 0 Zero
 value 18446744073709551615 Huge
@@ -159,6 +166,23 @@ func (c *PantryClient) Store(ctx context.Context, req *KitchenT) (*golden__share
 	return ipc.Invoke(ctx, c.caller, pantryStore, req)
 }
 
+// List calls Pantry.List. The call begins when the result is ranged over, which
+// it serves once: see ipc.InvokeServerStream.
+func (c *PantryClient) List(ctx context.Context, req *golden__shared.ItemT) iter.Seq2[*KitchenT, error] {
+	return ipc.InvokeServerStream(ctx, c.caller, pantryList, req)
+}
+
+// Fill calls Pantry.Fill.
+func (c *PantryClient) Fill(ctx context.Context, in iter.Seq2[*golden__shared.ItemT, error]) (*KitchenT, error) {
+	return ipc.InvokeClientStream(ctx, c.caller, pantryFill, in)
+}
+
+// Swap calls Pantry.Swap. The call begins when the result is ranged over, which
+// it serves once: see ipc.InvokeBidiStream.
+func (c *PantryClient) Swap(ctx context.Context, in iter.Seq2[*KitchenT, error]) iter.Seq2[*golden__shared.ItemT, error] {
+	return ipc.InvokeBidiStream(ctx, c.caller, pantrySwap, in)
+}
+
 // NewPantryService returns h as a service for ipc.NewServer.
 func NewPantryService(h Pantry) *ipc.Service {
 	if h == nil {
@@ -168,6 +192,9 @@ func NewPantryService(h Pantry) *ipc.Service {
 		PantryProtocol,
 		ipc.Handle(pantryFetch, h.Fetch),
 		ipc.Handle(pantryStore, h.Store),
+		ipc.HandleServerStream(pantryList, h.List),
+		ipc.HandleClientStream(pantryFill, h.Fill),
+		ipc.HandleBidiStream(pantrySwap, h.Swap),
 	)
 }
 
@@ -185,6 +212,21 @@ func (UnimplementedPantry) Fetch(context.Context, *golden__shared.ItemT) (*Kitch
 // Store returns an error with code ipc.CodeUnimplemented.
 func (UnimplementedPantry) Store(context.Context, *KitchenT) (*golden__shared.ItemT, error) {
 	return nil, ipc.Unimplemented("golden.kitchen.Pantry/Store")
+}
+
+// List returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedPantry) List(context.Context, *golden__shared.ItemT) iter.Seq2[*KitchenT, error] {
+	return ipc.UnimplementedStream[KitchenT]("golden.kitchen.Pantry/List")
+}
+
+// Fill returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedPantry) Fill(context.Context, iter.Seq2[*golden__shared.ItemT, error]) (*KitchenT, error) {
+	return nil, ipc.Unimplemented("golden.kitchen.Pantry/Fill")
+}
+
+// Swap returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedPantry) Swap(context.Context, iter.Seq2[*KitchenT, error]) iter.Seq2[*golden__shared.ItemT, error] {
+	return ipc.UnimplementedStream[golden__shared.ItemT]("golden.kitchen.Pantry/Swap")
 }
 
 // PantryInPlaceClient calls a Pantry server without copies or allocations:
@@ -233,6 +275,9 @@ func NewPantryInPlaceService(h Pantry, inPlace PantryInPlaceHandlers) *ipc.Servi
 		PantryProtocol,
 		pantryFetchInPlace.Route(inPlace.Fetch, ipc.Handle(pantryFetch, h.Fetch)),
 		pantryStoreInPlace.Route(inPlace.Store, ipc.Handle(pantryStore, h.Store)),
+		ipc.HandleServerStream(pantryList, h.List),
+		ipc.HandleClientStream(pantryFill, h.Fill),
+		ipc.HandleBidiStream(pantrySwap, h.Swap),
 	)
 }
 
@@ -433,4 +478,35 @@ var pantryStoreInPlace = ipc.NewInPlaceMethod(pantryStore.Info(), ipc.InPlaceSpe
 	OpenRequest:   openPantryKitchen,
 	FinishReply:   finishPantryItem,
 	OpenReply:     openPantryItem,
+})
+
+var pantryList = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
+	Name:          "List",
+	ID:            0x27280f79,
+	Streaming:     ipc.ServerStreaming,
+	EncodeRequest: encodePantryItem,
+	DecodeRequest: decodePantryItem,
+	EncodeReply:   encodePantryKitchenReply,
+	DecodeReply:   decodePantryKitchenReply,
+})
+
+var pantryFill = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
+	Name:          "Fill",
+	ID:            0xf1bd7090,
+	Streaming:     ipc.ClientStreaming,
+	EncodeRequest: encodePantryItem,
+	DecodeRequest: decodePantryItem,
+	EncodeReply:   encodePantryKitchenReply,
+	DecodeReply:   decodePantryKitchenReply,
+})
+
+var pantrySwap = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden__shared.ItemT]{
+	Name:           "Swap",
+	ID:             0x7fb70e26,
+	Streaming:      ipc.BidiStreaming,
+	EncodeRequest:  encodePantryKitchen,
+	DecodeRequest:  decodePantryKitchen,
+	EncodeReply:    encodePantryItemReply,
+	DecodeReply:    decodePantryItemReply,
+	RecycleRequest: recyclePantryKitchen,
 })

@@ -4,6 +4,7 @@ package names
 
 import (
 	"context"
+	"iter"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	names__grpc "github.com/ipcgen/ipcgen/internal/gogen/grpctest/gen/names/grpc"
@@ -22,6 +23,9 @@ const _ = ipc.RuntimeAtLeastV1
 // called concurrently.
 type Handler interface {
 	In(ctx context.Context, req *names__grpc.GrpcT) (*names__grpc.CodesT, error)
+	Out(ctx context.Context, req *names__grpc.StatusT) iter.Seq2[*names__grpc.ContextT, error]
+	H(ctx context.Context, in iter.Seq2[*names__grpc.FlatbuffersT, error]) (*names__grpc.FbT, error)
+	Send(ctx context.Context, in iter.Seq2[*names__grpc.IpcT, error]) iter.Seq2[*names__grpc.OptsT, error]
 	Recv(ctx context.Context, req *names__other.InT) (*names__other.SmallT, error)
 	Under(ctx context.Context, req *names__other.SmallT) (*names__other.InT, error)
 	Context(ctx context.Context, req *names__grpc.SrvT) (*names__grpc.AnyT_, error)
@@ -31,13 +35,16 @@ type Handler interface {
 // HandlerProtocol identifies names.handler to the peer.
 var HandlerProtocol = &ipc.Protocol{
 	Name:        "names.handler",
-	Fingerprint: 0xfd9349693e4a52a1,
+	Fingerprint: 0xa937cee9edde492c,
 	Schema:      handlerSchema,
 	Definition:  handlerDefinition,
 }
 
 const handlerSchema = `service names.handler
 method in names.grpc.grpc names.grpc.codes
+method out names.grpc.status names.grpc.context streaming:server
+method h names.grpc.flatbuffers names.grpc.fb streaming:client
+method Send names.grpc.ipc names.grpc.opts streaming:bidi
 method Recv names.other.In names.other.small
 method _under names.other.small names.other.In
 method Context names.grpc.srv names.grpc.any_
@@ -50,10 +57,22 @@ table names.grpc.cc
 field 0 a int32 0
 table names.grpc.codes
 field 0 out int32 0
+table names.grpc.context
+field 0 ctx string -
+table names.grpc.fb
+field 0 v int32 0
+table names.grpc.flatbuffers
+field 0 b int32 0
 table names.grpc.grpc
 field 0 in int32 0
+table names.grpc.ipc
+field 0 h int32 0
+table names.grpc.opts
+field 0 cc int32 0
 table names.grpc.srv
 field 0 s int32 0
+table names.grpc.status
+field 0 err int32 0
 table names.other.In
 field 0 stream [uint8] -
 table names.other.small
@@ -76,6 +95,23 @@ var _ Handler = (*HandlerIPCClient)(nil)
 // In calls handler.in.
 func (c *HandlerIPCClient) In(ctx context.Context, req *names__grpc.GrpcT) (*names__grpc.CodesT, error) {
 	return ipc.Invoke(ctx, c.caller, handlerIn, req)
+}
+
+// Out calls handler.out. The call begins when the result is ranged over, which
+// it serves once: see ipc.InvokeServerStream.
+func (c *HandlerIPCClient) Out(ctx context.Context, req *names__grpc.StatusT) iter.Seq2[*names__grpc.ContextT, error] {
+	return ipc.InvokeServerStream(ctx, c.caller, handlerOut, req)
+}
+
+// H calls handler.h.
+func (c *HandlerIPCClient) H(ctx context.Context, in iter.Seq2[*names__grpc.FlatbuffersT, error]) (*names__grpc.FbT, error) {
+	return ipc.InvokeClientStream(ctx, c.caller, handlerH, in)
+}
+
+// Send calls handler.Send. The call begins when the result is ranged over,
+// which it serves once: see ipc.InvokeBidiStream.
+func (c *HandlerIPCClient) Send(ctx context.Context, in iter.Seq2[*names__grpc.IpcT, error]) iter.Seq2[*names__grpc.OptsT, error] {
+	return ipc.InvokeBidiStream(ctx, c.caller, handlerSend, in)
 }
 
 // Recv calls handler.Recv.
@@ -106,6 +142,9 @@ func NewHandlerService(h Handler) *ipc.Service {
 	return ipc.NewService(
 		HandlerProtocol,
 		ipc.Handle(handlerIn, h.In),
+		ipc.HandleServerStream(handlerOut, h.Out),
+		ipc.HandleClientStream(handlerH, h.H),
+		ipc.HandleBidiStream(handlerSend, h.Send),
 		ipc.Handle(handlerRecv, h.Recv),
 		ipc.Handle(handlerUnder, h.Under),
 		ipc.Handle(handlerContext, h.Context),
@@ -122,6 +161,21 @@ var _ Handler = UnimplementedHandler{}
 // In returns an error with code ipc.CodeUnimplemented.
 func (UnimplementedHandler) In(context.Context, *names__grpc.GrpcT) (*names__grpc.CodesT, error) {
 	return nil, ipc.Unimplemented("names.handler/in")
+}
+
+// Out returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedHandler) Out(context.Context, *names__grpc.StatusT) iter.Seq2[*names__grpc.ContextT, error] {
+	return ipc.UnimplementedStream[names__grpc.ContextT]("names.handler/out")
+}
+
+// H returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedHandler) H(context.Context, iter.Seq2[*names__grpc.FlatbuffersT, error]) (*names__grpc.FbT, error) {
+	return nil, ipc.Unimplemented("names.handler/h")
+}
+
+// Send returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedHandler) Send(context.Context, iter.Seq2[*names__grpc.IpcT, error]) iter.Seq2[*names__grpc.OptsT, error] {
+	return ipc.UnimplementedStream[names__grpc.OptsT]("names.handler/Send")
 }
 
 // Recv returns an error with code ipc.CodeUnimplemented.
@@ -212,6 +266,9 @@ func NewHandlerInPlaceService(h Handler, inPlace HandlerInPlaceHandlers) *ipc.Se
 	return ipc.NewService(
 		HandlerProtocol,
 		handlerInInPlace.Route(inPlace.In, ipc.Handle(handlerIn, h.In)),
+		ipc.HandleServerStream(handlerOut, h.Out),
+		ipc.HandleClientStream(handlerH, h.H),
+		ipc.HandleBidiStream(handlerSend, h.Send),
 		handlerRecvInPlace.Route(inPlace.Recv, ipc.Handle(handlerRecv, h.Recv)),
 		handlerUnderInPlace.Route(inPlace.Under, ipc.Handle(handlerUnder, h.Under)),
 		handlerContextInPlace.Route(inPlace.Context, ipc.Handle(handlerContext, h.Context)),
@@ -346,6 +403,250 @@ func decodeHandlerCodesReply(buf []byte, m *names__grpc.CodesT) (refSeq uint64, 
 		return refSeq, nil
 	}
 	x, _, refSeq, err := openHandlerCodes(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+// flatHandlerStatus is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerStatus = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.status
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.status
+	fb.Value{At: 12, Size: 4}, // err
+)
+
+func finishHandlerStatus(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	names__grpc.FinishstatusBuffer(b, m)
+}
+
+func openHandlerStatus(buf []byte) (m names__grpc.Status, seq, refSeq uint64, err error) {
+	if err := names__grpc.Verifystatus(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeHandlerStatus(b *flatbuffers.Builder, seq uint64, m *names__grpc.StatusT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.status")
+	}
+	x, root := flatHandlerStatus.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.Err)
+	names__grpc.FinishstatusBuffer(b, root)
+	return nil
+}
+
+func decodeHandlerStatus(buf []byte, m *names__grpc.StatusT) (seq uint64, err error) {
+	if x := flatHandlerStatus.Match(buf); x != nil {
+		m.Err = flatbuffers.GetInt32(x[12:])
+		return seq, nil
+	}
+	x, seq, _, err := openHandlerStatus(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishHandlerContext(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	names__grpc.Finishcontext_Buffer(b, m)
+}
+
+func openHandlerContext(buf []byte) (m names__grpc.Context, seq, refSeq uint64, err error) {
+	if err := names__grpc.Verifycontext_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeHandlerContextReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.ContextT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.context")
+	}
+	finishHandlerContext(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeHandlerContextReply(buf []byte, m *names__grpc.ContextT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openHandlerContext(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+// flatHandlerFlatbuffers is what is the same in all these messages, and where
+// their values lie.
+var flatHandlerFlatbuffers = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.flatbuffers
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.flatbuffers
+	fb.Value{At: 12, Size: 4}, // b
+)
+
+func finishHandlerFlatbuffers(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	names__grpc.Finishflatbuffers_Buffer(b, m)
+}
+
+func openHandlerFlatbuffers(buf []byte) (m names__grpc.Flatbuffers, seq, refSeq uint64, err error) {
+	if err := names__grpc.Verifyflatbuffers_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeHandlerFlatbuffers(b *flatbuffers.Builder, seq uint64, m *names__grpc.FlatbuffersT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.flatbuffers")
+	}
+	x, root := flatHandlerFlatbuffers.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.B)
+	names__grpc.Finishflatbuffers_Buffer(b, root)
+	return nil
+}
+
+func decodeHandlerFlatbuffers(buf []byte, m *names__grpc.FlatbuffersT) (seq uint64, err error) {
+	if x := flatHandlerFlatbuffers.Match(buf); x != nil {
+		m.B = flatbuffers.GetInt32(x[12:])
+		return seq, nil
+	}
+	x, seq, _, err := openHandlerFlatbuffers(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+// flatHandlerFb is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerFb = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.fb
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.fb
+	fb.Value{At: 12, Size: 4}, // v
+)
+
+func finishHandlerFb(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	names__grpc.Finishfb_Buffer(b, m)
+}
+
+func openHandlerFb(buf []byte) (m names__grpc.Fb, seq, refSeq uint64, err error) {
+	if err := names__grpc.Verifyfb_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeHandlerFbReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.FbT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.fb")
+	}
+	x, root := flatHandlerFb.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.V)
+	names__grpc.Finishfb_Buffer(b, root)
+	return nil
+}
+
+func decodeHandlerFbReply(buf []byte, m *names__grpc.FbT) (refSeq uint64, err error) {
+	if x := flatHandlerFb.Match(buf); x != nil {
+		m.V = flatbuffers.GetInt32(x[12:])
+		return refSeq, nil
+	}
+	x, _, refSeq, err := openHandlerFb(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+// flatHandlerIpc is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerIpc = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.ipc
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.ipc
+	fb.Value{At: 12, Size: 4}, // h
+)
+
+func finishHandlerIpc(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	names__grpc.Finishipc_Buffer(b, m)
+}
+
+func openHandlerIpc(buf []byte) (m names__grpc.Ipc, seq, refSeq uint64, err error) {
+	if err := names__grpc.Verifyipc_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeHandlerIpc(b *flatbuffers.Builder, seq uint64, m *names__grpc.IpcT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.ipc")
+	}
+	x, root := flatHandlerIpc.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.H)
+	names__grpc.Finishipc_Buffer(b, root)
+	return nil
+}
+
+func decodeHandlerIpc(buf []byte, m *names__grpc.IpcT) (seq uint64, err error) {
+	if x := flatHandlerIpc.Match(buf); x != nil {
+		m.H = flatbuffers.GetInt32(x[12:])
+		return seq, nil
+	}
+	x, seq, _, err := openHandlerIpc(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+// flatHandlerOpts is what is the same in all these messages, and where their
+// values lie.
+var flatHandlerOpts = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.opts
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.opts
+	fb.Value{At: 12, Size: 4}, // cc
+)
+
+func finishHandlerOpts(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	names__grpc.FinishoptsBuffer(b, m)
+}
+
+func openHandlerOpts(buf []byte) (m names__grpc.Opts, seq, refSeq uint64, err error) {
+	if err := names__grpc.Verifyopts(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeHandlerOptsReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__grpc.OptsT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.opts")
+	}
+	x, root := flatHandlerOpts.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.Cc)
+	names__grpc.FinishoptsBuffer(b, root)
+	return nil
+}
+
+func decodeHandlerOptsReply(buf []byte, m *names__grpc.OptsT) (refSeq uint64, err error) {
+	if x := flatHandlerOpts.Match(buf); x != nil {
+		m.Cc = flatbuffers.GetInt32(x[12:])
+		return refSeq, nil
+	}
+	x, _, refSeq, err := openHandlerOpts(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -771,6 +1072,36 @@ var handlerInInPlace = ipc.NewInPlaceMethod(handlerIn.Info(), ipc.InPlaceSpec[na
 	OpenRequest:   viewHandlerGrpc,
 	FinishReply:   placeHandlerCodes,
 	OpenReply:     viewHandlerCodes,
+})
+
+var handlerOut = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.StatusT, names__grpc.ContextT]{
+	Name:          "out",
+	ID:            0x5ed72ea2,
+	Streaming:     ipc.ServerStreaming,
+	EncodeRequest: encodeHandlerStatus,
+	DecodeRequest: decodeHandlerStatus,
+	EncodeReply:   encodeHandlerContextReply,
+	DecodeReply:   decodeHandlerContextReply,
+})
+
+var handlerH = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.FlatbuffersT, names__grpc.FbT]{
+	Name:          "h",
+	ID:            0xcc977702,
+	Streaming:     ipc.ClientStreaming,
+	EncodeRequest: encodeHandlerFlatbuffers,
+	DecodeRequest: decodeHandlerFlatbuffers,
+	EncodeReply:   encodeHandlerFbReply,
+	DecodeReply:   decodeHandlerFbReply,
+})
+
+var handlerSend = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.IpcT, names__grpc.OptsT]{
+	Name:          "Send",
+	ID:            0x47fd4da4,
+	Streaming:     ipc.BidiStreaming,
+	EncodeRequest: encodeHandlerIpc,
+	DecodeRequest: decodeHandlerIpc,
+	EncodeReply:   encodeHandlerOptsReply,
+	DecodeReply:   decodeHandlerOptsReply,
 })
 
 var handlerRecv = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.InT, names__other.SmallT]{

@@ -4,6 +4,7 @@ package Example
 
 import (
 	"context"
+	"iter"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -16,18 +17,24 @@ import (
 type MonsterStorage interface {
 	// Keeps a monster.
 	Store(ctx context.Context, req *MonsterT) (*StatT, error)
+	Retrieve(ctx context.Context, req *StatT) iter.Seq2[*MonsterT, error]
+	GetMaxHitPoint(ctx context.Context, in iter.Seq2[*MonsterT, error]) (*StatT, error)
+	GetMinMaxHitPoints(ctx context.Context, in iter.Seq2[*MonsterT, error]) iter.Seq2[*StatT, error]
 }
 
 // MonsterStorageProtocol identifies MyGame.Example.MonsterStorage to the peer.
 var MonsterStorageProtocol = &ipc.Protocol{
 	Name:        "MyGame.Example.MonsterStorage",
-	Fingerprint: 0xc251cf6df18e5ddb,
+	Fingerprint: 0x813bf71fc7c8c5e5,
 	Schema:      monsterStorageSchema,
 	Definition:  boxDefinition,
 }
 
 const monsterStorageSchema = `service MyGame.Example.MonsterStorage
 method Store MyGame.Example.Monster MyGame.Example.Stat
+method Retrieve MyGame.Example.Stat MyGame.Example.Monster idempotent streaming:server
+method GetMaxHitPoint MyGame.Example.Monster MyGame.Example.Stat streaming:client
+method GetMinMaxHitPoints MyGame.Example.Monster MyGame.Example.Stat streaming:bidi
 table MyGame.Example.Monster
 field 0 mana int16 150
 field 1 hp int16 100
@@ -58,6 +65,24 @@ func (c *MonsterStorageIPCClient) Store(ctx context.Context, req *MonsterT) (*St
 	return ipc.Invoke(ctx, c.caller, monsterStorageStore, req)
 }
 
+// Retrieve calls MonsterStorage.Retrieve. The call begins when the result is
+// ranged over, which it serves once: see ipc.InvokeServerStream.
+func (c *MonsterStorageIPCClient) Retrieve(ctx context.Context, req *StatT) iter.Seq2[*MonsterT, error] {
+	return ipc.InvokeServerStream(ctx, c.caller, monsterStorageRetrieve, req)
+}
+
+// GetMaxHitPoint calls MonsterStorage.GetMaxHitPoint.
+func (c *MonsterStorageIPCClient) GetMaxHitPoint(ctx context.Context, in iter.Seq2[*MonsterT, error]) (*StatT, error) {
+	return ipc.InvokeClientStream(ctx, c.caller, monsterStorageGetMaxHitPoint, in)
+}
+
+// GetMinMaxHitPoints calls MonsterStorage.GetMinMaxHitPoints. The call begins
+// when the result is ranged over, which it serves once: see
+// ipc.InvokeBidiStream.
+func (c *MonsterStorageIPCClient) GetMinMaxHitPoints(ctx context.Context, in iter.Seq2[*MonsterT, error]) iter.Seq2[*StatT, error] {
+	return ipc.InvokeBidiStream(ctx, c.caller, monsterStorageGetMinMaxHitPoints, in)
+}
+
 // NewMonsterStorageService returns h as a service for ipc.NewServer.
 func NewMonsterStorageService(h MonsterStorage) *ipc.Service {
 	if h == nil {
@@ -66,6 +91,9 @@ func NewMonsterStorageService(h MonsterStorage) *ipc.Service {
 	return ipc.NewService(
 		MonsterStorageProtocol,
 		ipc.Handle(monsterStorageStore, h.Store),
+		ipc.HandleServerStream(monsterStorageRetrieve, h.Retrieve),
+		ipc.HandleClientStream(monsterStorageGetMaxHitPoint, h.GetMaxHitPoint),
+		ipc.HandleBidiStream(monsterStorageGetMinMaxHitPoints, h.GetMinMaxHitPoints),
 	)
 }
 
@@ -79,6 +107,21 @@ var _ MonsterStorage = UnimplementedMonsterStorage{}
 // Store returns an error with code ipc.CodeUnimplemented.
 func (UnimplementedMonsterStorage) Store(context.Context, *MonsterT) (*StatT, error) {
 	return nil, ipc.Unimplemented("MyGame.Example.MonsterStorage/Store")
+}
+
+// Retrieve returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedMonsterStorage) Retrieve(context.Context, *StatT) iter.Seq2[*MonsterT, error] {
+	return ipc.UnimplementedStream[MonsterT]("MyGame.Example.MonsterStorage/Retrieve")
+}
+
+// GetMaxHitPoint returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedMonsterStorage) GetMaxHitPoint(context.Context, iter.Seq2[*MonsterT, error]) (*StatT, error) {
+	return nil, ipc.Unimplemented("MyGame.Example.MonsterStorage/GetMaxHitPoint")
+}
+
+// GetMinMaxHitPoints returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedMonsterStorage) GetMinMaxHitPoints(context.Context, iter.Seq2[*MonsterT, error]) iter.Seq2[*StatT, error] {
+	return ipc.UnimplementedStream[StatT]("MyGame.Example.MonsterStorage/GetMinMaxHitPoints")
 }
 
 // MonsterStorageInPlaceClient calls a MonsterStorage server without copies or
@@ -122,6 +165,9 @@ func NewMonsterStorageInPlaceService(h MonsterStorage, inPlace MonsterStorageInP
 	return ipc.NewService(
 		MonsterStorageProtocol,
 		monsterStorageStoreInPlace.Route(inPlace.Store, ipc.Handle(monsterStorageStore, h.Store)),
+		ipc.HandleServerStream(monsterStorageRetrieve, h.Retrieve),
+		ipc.HandleClientStream(monsterStorageGetMaxHitPoint, h.GetMaxHitPoint),
+		ipc.HandleBidiStream(monsterStorageGetMinMaxHitPoints, h.GetMinMaxHitPoints),
 	)
 }
 
@@ -152,6 +198,23 @@ func decodeMonsterStorageMonster(buf []byte, m *MonsterT) (seq uint64, err error
 	}
 	x.UnPackTo(m)
 	return seq, nil
+}
+
+func encodeMonsterStorageMonsterReply(b *flatbuffers.Builder, seq, refSeq uint64, m *MonsterT) error {
+	if m == nil {
+		return ipc.NilMessage("MyGame.Example.Monster")
+	}
+	finishMonsterStorageMonster(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeMonsterStorageMonsterReply(buf []byte, m *MonsterT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openMonsterStorageMonster(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
 }
 
 func finishMonsterStorageStat(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
@@ -214,4 +277,35 @@ var monsterStorageStoreInPlace = ipc.NewInPlaceMethod(monsterStorageStore.Info()
 	OpenRequest:   openMonsterStorageMonster,
 	FinishReply:   finishMonsterStorageStat,
 	OpenReply:     openMonsterStorageStat,
+})
+
+var monsterStorageRetrieve = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[StatT, MonsterT]{
+	Name:          "Retrieve",
+	ID:            0xff03d0a7,
+	Idempotent:    true,
+	Streaming:     ipc.ServerStreaming,
+	EncodeRequest: encodeMonsterStorageStat,
+	DecodeRequest: decodeMonsterStorageStat,
+	EncodeReply:   encodeMonsterStorageMonsterReply,
+	DecodeReply:   decodeMonsterStorageMonsterReply,
+})
+
+var monsterStorageGetMaxHitPoint = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
+	Name:          "GetMaxHitPoint",
+	ID:            0x35072134,
+	Streaming:     ipc.ClientStreaming,
+	EncodeRequest: encodeMonsterStorageMonster,
+	DecodeRequest: decodeMonsterStorageMonster,
+	EncodeReply:   encodeMonsterStorageStatReply,
+	DecodeReply:   decodeMonsterStorageStatReply,
+})
+
+var monsterStorageGetMinMaxHitPoints = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
+	Name:          "GetMinMaxHitPoints",
+	ID:            0xc339fb33,
+	Streaming:     ipc.BidiStreaming,
+	EncodeRequest: encodeMonsterStorageMonster,
+	DecodeRequest: decodeMonsterStorageMonster,
+	EncodeReply:   encodeMonsterStorageStatReply,
+	DecodeReply:   decodeMonsterStorageStatReply,
 })

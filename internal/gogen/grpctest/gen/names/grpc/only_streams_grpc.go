@@ -6,6 +6,7 @@ import (
 	"context"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/fb"
 	grpc_ "google.golang.org/grpc"
 	codes_ "google.golang.org/grpc/codes"
@@ -129,4 +130,32 @@ var _Only_streams_serviceDesc = grpc_.ServiceDesc{
 	Streams: []grpc_.StreamDesc{
 		{StreamName: "One", Handler: _Only_streams_One_Handler, ServerStreams: true, ClientStreams: true},
 	},
+}
+
+// NewOnly_streamsServer returns h_ as a server for gRPC, so that one implementation serves both. A
+// method that streams is no part of OnlyStreams, and is refused: embed the result to add it.
+// The code of an *ipc.Error becomes the status code that corresponds, and a panic
+// Internal. It panics if h_ is nil.
+func NewOnly_streamsServer(h_ OnlyStreams) Only_streamsServer {
+	if h_ == nil {
+		panic("grpc.NewOnly_streamsServer was given nil; give it a value that implements grpc.OnlyStreams")
+	}
+	return only_streamsAdapter{h: h_}
+}
+
+type only_streamsAdapter struct {
+	UnimplementedOnly_streamsServer
+	h OnlyStreams
+}
+
+// only_streamsStatus makes an error of the service one of gRPC, unless it is one.
+func only_streamsStatus(err error) error {
+	if _, ok := status_.FromError(err); ok {
+		return err
+	}
+	code := codes_.Code(ipc.CodeOf(err).GRPC())
+	if code == codes_.OK {
+		code = codes_.Unknown // an error without a cause is one all the same
+	}
+	return status_.Error(code, err.Error())
 }

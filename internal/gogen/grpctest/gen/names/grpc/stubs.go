@@ -4,15 +4,12 @@ package grpc
 
 import (
 	"context"
+	"iter"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
-
-// If this constant does not exist, the code generator and the runtime do not
-// fit each other: bring both to one version, and generate again.
-const _ = ipc.RuntimeAtLeastV1
 
 // Stubs is the rpc_service names.grpc.stubs.
 //
@@ -20,6 +17,9 @@ const _ = ipc.RuntimeAtLeastV1
 // called concurrently.
 type Stubs interface {
 	Cc(ctx context.Context, req *grpcT) (*codesT, error)
+	Ctx(ctx context.Context, req *statusT) iter.Seq2[*context_T, error]
+	Opts(ctx context.Context, in iter.Seq2[*flatbuffers_T, error]) (*fb_T, error)
+	Info(ctx context.Context, in iter.Seq2[*ipc_T, error]) iter.Seq2[*optsT, error]
 	Error(ctx context.Context, req *any_T) (*hT, error)
 	Nil(ctx context.Context, req *hT) (*any_T, error)
 }
@@ -27,23 +27,38 @@ type Stubs interface {
 // StubsProtocol identifies names.grpc.stubs to the peer.
 var StubsProtocol = &ipc.Protocol{
 	Name:        "names.grpc.stubs",
-	Fingerprint: 0x00d7e1060aa6559a,
+	Fingerprint: 0x7fd2294df9a887c4,
 	Schema:      stubsSchema,
-	Definition:  stubsDefinition,
+	Definition:  onlyStreamsDefinition,
 }
 
 const stubsSchema = `service names.grpc.stubs
 method cc names.grpc.grpc names.grpc.codes
+method ctx names.grpc.status names.grpc.context streaming:server
+method opts names.grpc.flatbuffers names.grpc.fb streaming:client
+method info names.grpc.ipc names.grpc.opts streaming:bidi
 method error names.grpc.any names.grpc.h
 method nil names.grpc.h names.grpc.any
 table names.grpc.any
 field 0 a int32 0
 table names.grpc.codes
 field 0 out int32 0
+table names.grpc.context
+field 0 ctx string -
+table names.grpc.fb
+field 0 v int32 0
+table names.grpc.flatbuffers
+field 0 b int32 0
 table names.grpc.grpc
 field 0 in int32 0
 table names.grpc.h
 field 0 a int32 0
+table names.grpc.ipc
+field 0 h int32 0
+table names.grpc.opts
+field 0 cc int32 0
+table names.grpc.status
+field 0 err int32 0
 `
 
 // StubsIPCClient calls a Stubs server. It is safe for concurrent use; every
@@ -64,6 +79,23 @@ func (c *StubsIPCClient) Cc(ctx context.Context, req *grpcT) (*codesT, error) {
 	return ipc.Invoke(ctx, c.caller, stubsCc, req)
 }
 
+// Ctx calls stubs.ctx. The call begins when the result is ranged over, which it
+// serves once: see ipc.InvokeServerStream.
+func (c *StubsIPCClient) Ctx(ctx context.Context, req *statusT) iter.Seq2[*context_T, error] {
+	return ipc.InvokeServerStream(ctx, c.caller, stubsCtx, req)
+}
+
+// Opts calls stubs.opts.
+func (c *StubsIPCClient) Opts(ctx context.Context, in iter.Seq2[*flatbuffers_T, error]) (*fb_T, error) {
+	return ipc.InvokeClientStream(ctx, c.caller, stubsOpts, in)
+}
+
+// Info calls stubs.info. The call begins when the result is ranged over, which
+// it serves once: see ipc.InvokeBidiStream.
+func (c *StubsIPCClient) Info(ctx context.Context, in iter.Seq2[*ipc_T, error]) iter.Seq2[*optsT, error] {
+	return ipc.InvokeBidiStream(ctx, c.caller, stubsInfo, in)
+}
+
 // Error calls stubs.error.
 func (c *StubsIPCClient) Error(ctx context.Context, req *any_T) (*hT, error) {
 	return ipc.Invoke(ctx, c.caller, stubsError, req)
@@ -82,6 +114,9 @@ func NewStubsService(h_ Stubs) *ipc.Service {
 	return ipc.NewService(
 		StubsProtocol,
 		ipc.Handle(stubsCc, h_.Cc),
+		ipc.HandleServerStream(stubsCtx, h_.Ctx),
+		ipc.HandleClientStream(stubsOpts, h_.Opts),
+		ipc.HandleBidiStream(stubsInfo, h_.Info),
 		ipc.Handle(stubsError, h_.Error),
 		ipc.Handle(stubsNil, h_.Nil),
 	)
@@ -96,6 +131,21 @@ var _ Stubs = UnimplementedStubs{}
 // Cc returns an error with code ipc.CodeUnimplemented.
 func (UnimplementedStubs) Cc(context.Context, *grpcT) (*codesT, error) {
 	return nil, ipc.Unimplemented("names.grpc.stubs/cc")
+}
+
+// Ctx returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedStubs) Ctx(context.Context, *statusT) iter.Seq2[*context_T, error] {
+	return ipc.UnimplementedStream[context_T]("names.grpc.stubs/ctx")
+}
+
+// Opts returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedStubs) Opts(context.Context, iter.Seq2[*flatbuffers_T, error]) (*fb_T, error) {
+	return nil, ipc.Unimplemented("names.grpc.stubs/opts")
+}
+
+// Info returns an error with code ipc.CodeUnimplemented.
+func (UnimplementedStubs) Info(context.Context, iter.Seq2[*ipc_T, error]) iter.Seq2[*optsT, error] {
+	return ipc.UnimplementedStream[optsT]("names.grpc.stubs/info")
 }
 
 // Error returns an error with code ipc.CodeUnimplemented.
@@ -160,6 +210,9 @@ func NewStubsInPlaceService(h_ Stubs, inPlace StubsInPlaceHandlers) *ipc.Service
 	return ipc.NewService(
 		StubsProtocol,
 		stubsCcInPlace.Route(inPlace.Cc, ipc.Handle(stubsCc, h_.Cc)),
+		ipc.HandleServerStream(stubsCtx, h_.Ctx),
+		ipc.HandleClientStream(stubsOpts, h_.Opts),
+		ipc.HandleBidiStream(stubsInfo, h_.Info),
 		stubsErrorInPlace.Route(inPlace.Error, ipc.Handle(stubsError, h_.Error)),
 		stubsNilInPlace.Route(inPlace.Nil, ipc.Handle(stubsNil, h_.Nil)),
 	)
@@ -292,6 +345,250 @@ func decodeStubsCodesReply(buf []byte, m *codesT) (refSeq uint64, err error) {
 		return refSeq, nil
 	}
 	x, _, refSeq, err := openStubsCodes(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+// flatStubsStatus is what is the same in all these messages, and where their
+// values lie.
+var flatStubsStatus = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.status
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.status
+	fb.Value{At: 12, Size: 4}, // err
+)
+
+func finishStubsStatus(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	FinishstatusBuffer(b, m)
+}
+
+func openStubsStatus(buf []byte) (m status, seq, refSeq uint64, err error) {
+	if err := Verifystatus(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeStubsStatus(b *flatbuffers.Builder, seq uint64, m *statusT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.status")
+	}
+	x, root := flatStubsStatus.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.Err)
+	FinishstatusBuffer(b, root)
+	return nil
+}
+
+func decodeStubsStatus(buf []byte, m *statusT) (seq uint64, err error) {
+	if x := flatStubsStatus.Match(buf); x != nil {
+		m.Err = flatbuffers.GetInt32(x[12:])
+		return seq, nil
+	}
+	x, seq, _, err := openStubsStatus(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+func finishStubsContext(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	Finishcontext_Buffer(b, m)
+}
+
+func openStubsContext(buf []byte) (m context_, seq, refSeq uint64, err error) {
+	if err := Verifycontext_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeStubsContextReply(b *flatbuffers.Builder, seq, refSeq uint64, m *context_T) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.context")
+	}
+	finishStubsContext(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeStubsContextReply(buf []byte, m *context_T) (refSeq uint64, err error) {
+	x, _, refSeq, err := openStubsContext(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+// flatStubsFlatbuffers is what is the same in all these messages, and where
+// their values lie.
+var flatStubsFlatbuffers = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.flatbuffers
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.flatbuffers
+	fb.Value{At: 12, Size: 4}, // b
+)
+
+func finishStubsFlatbuffers(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	Finishflatbuffers_Buffer(b, m)
+}
+
+func openStubsFlatbuffers(buf []byte) (m flatbuffers_, seq, refSeq uint64, err error) {
+	if err := Verifyflatbuffers_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeStubsFlatbuffers(b *flatbuffers.Builder, seq uint64, m *flatbuffers_T) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.flatbuffers")
+	}
+	x, root := flatStubsFlatbuffers.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.B)
+	Finishflatbuffers_Buffer(b, root)
+	return nil
+}
+
+func decodeStubsFlatbuffers(buf []byte, m *flatbuffers_T) (seq uint64, err error) {
+	if x := flatStubsFlatbuffers.Match(buf); x != nil {
+		m.B = flatbuffers.GetInt32(x[12:])
+		return seq, nil
+	}
+	x, seq, _, err := openStubsFlatbuffers(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+// flatStubsFb is what is the same in all these messages, and where their values
+// lie.
+var flatStubsFb = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.fb
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.fb
+	fb.Value{At: 12, Size: 4}, // v
+)
+
+func finishStubsFb(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	Finishfb_Buffer(b, m)
+}
+
+func openStubsFb(buf []byte) (m fb_, seq, refSeq uint64, err error) {
+	if err := Verifyfb_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeStubsFbReply(b *flatbuffers.Builder, seq, refSeq uint64, m *fb_T) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.fb")
+	}
+	x, root := flatStubsFb.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.V)
+	Finishfb_Buffer(b, root)
+	return nil
+}
+
+func decodeStubsFbReply(buf []byte, m *fb_T) (refSeq uint64, err error) {
+	if x := flatStubsFb.Match(buf); x != nil {
+		m.V = flatbuffers.GetInt32(x[12:])
+		return refSeq, nil
+	}
+	x, _, refSeq, err := openStubsFb(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+// flatStubsIpc is what is the same in all these messages, and where their
+// values lie.
+var flatStubsIpc = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.ipc
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.ipc
+	fb.Value{At: 12, Size: 4}, // h
+)
+
+func finishStubsIpc(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	Finishipc_Buffer(b, m)
+}
+
+func openStubsIpc(buf []byte) (m ipc_, seq, refSeq uint64, err error) {
+	if err := Verifyipc_(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeStubsIpc(b *flatbuffers.Builder, seq uint64, m *ipc_T) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.ipc")
+	}
+	x, root := flatStubsIpc.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.H)
+	Finishipc_Buffer(b, root)
+	return nil
+}
+
+func decodeStubsIpc(buf []byte, m *ipc_T) (seq uint64, err error) {
+	if x := flatStubsIpc.Match(buf); x != nil {
+		m.H = flatbuffers.GetInt32(x[12:])
+		return seq, nil
+	}
+	x, seq, _, err := openStubsIpc(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackTo(m)
+	return seq, nil
+}
+
+// flatStubsOpts is what is the same in all these messages, and where their
+// values lie.
+var flatStubsOpts = fb.NewLayout(8, ""+
+	"\x06\x00\x08\x00\x04\x00\x00\x00"+ // vtable of names.grpc.opts
+	"\x08\x00\x00\x00\x00\x00\x00\x00", // names.grpc.opts
+	fb.Value{At: 12, Size: 4}, // cc
+)
+
+func finishStubsOpts(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
+	FinishoptsBuffer(b, m)
+}
+
+func openStubsOpts(buf []byte) (m opts, seq, refSeq uint64, err error) {
+	if err := Verifyopts(buf); err != nil {
+		return m, 0, 0, err
+	}
+	m.Init(buf, flatbuffers.GetUOffsetT(buf))
+	return m, 0, 0, nil
+}
+
+func encodeStubsOptsReply(b *flatbuffers.Builder, seq, refSeq uint64, m *optsT) error {
+	if m == nil {
+		return ipc.NilMessage("names.grpc.opts")
+	}
+	x, root := flatStubsOpts.Begin(b)
+	flatbuffers.WriteInt32(x[12:], m.Cc)
+	FinishoptsBuffer(b, root)
+	return nil
+}
+
+func decodeStubsOptsReply(buf []byte, m *optsT) (refSeq uint64, err error) {
+	if x := flatStubsOpts.Match(buf); x != nil {
+		m.Cc = flatbuffers.GetInt32(x[12:])
+		return refSeq, nil
+	}
+	x, _, refSeq, err := openStubsOpts(buf)
 	if err != nil {
 		return refSeq, err
 	}
@@ -495,6 +792,36 @@ var stubsCcInPlace = ipc.NewInPlaceMethod(stubsCc.Info(), ipc.InPlaceSpec[grpc, 
 	OpenReply:     viewStubsCodes,
 })
 
+var stubsCtx = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[statusT, context_T]{
+	Name:          "ctx",
+	ID:            0xcab89996,
+	Streaming:     ipc.ServerStreaming,
+	EncodeRequest: encodeStubsStatus,
+	DecodeRequest: decodeStubsStatus,
+	EncodeReply:   encodeStubsContextReply,
+	DecodeReply:   decodeStubsContextReply,
+})
+
+var stubsOpts = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[flatbuffers_T, fb_T]{
+	Name:          "opts",
+	ID:            0x560db9d3,
+	Streaming:     ipc.ClientStreaming,
+	EncodeRequest: encodeStubsFlatbuffers,
+	DecodeRequest: decodeStubsFlatbuffers,
+	EncodeReply:   encodeStubsFbReply,
+	DecodeReply:   decodeStubsFbReply,
+})
+
+var stubsInfo = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[ipc_T, optsT]{
+	Name:          "info",
+	ID:            0x3a2fe04d,
+	Streaming:     ipc.BidiStreaming,
+	EncodeRequest: encodeStubsIpc,
+	DecodeRequest: decodeStubsIpc,
+	EncodeReply:   encodeStubsOptsReply,
+	DecodeReply:   decodeStubsOptsReply,
+})
+
 var stubsError = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[any_T, hT]{
 	Name:          "error",
 	ID:            0xbd723069,
@@ -526,63 +853,3 @@ var stubsNilInPlace = ipc.NewInPlaceMethod(stubsNil.Info(), ipc.InPlaceSpec[h, a
 	FinishReply:   placeStubsAny,
 	OpenReply:     viewStubsAny,
 })
-
-// stubsDefinition is the binary schema of the package's protocols.
-const stubsDefinition = "" +
-	"\x1c\x00\x00\x00BFBS\x14\x00\x1c\x00\x18\x00\x14\x00\x10\x00\x0c\x00\x00\x00\x08" +
-	"\x00\x00\x00\x04\x00\x14\x00\x00\x00\x18\x00\x00\x00\x1c\x00\x00\x00 \x00\x00\x00" +
-	"\x1c\x00\x00\x00 \x00\x00\x00 \x00\x00\x00\x01\x00\x00\x00D\x00\x00\x00\x01\x00\x00" +
-	"\x00\\\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0a\x00\x00\x00" +
-	"\x80\x04\x00\x00\x1c\x04\x00\x00\xa4\x03\x00\x00X\x03\x00\x00\x04\x03\x00\x00\xb8" +
-	"\x02\x00\x00t\x02\x00\x00(\x02\x00\x00\xdc\x01\x00\x00\x8c\x01\x00\x00\xc0\xfe\xff" +
-	"\xff\x08\x00\x00\x00d\x04\x00\x00\x00\x00\x00\x00\x00\x00\x0e\x00\x10\x00\x0c\x00" +
-	"\x08\x00\x00\x00\x00\x00\x04\x00\x0e\x00\x00\x00H\x04\x00\x00\x08\x00\x00\x00 \x00" +
-	"\x00\x00\x06\x00\x00\x00D\x01\x00\x00\xec\x00\x00\x00\x9c\x00\x00\x00X\x00\x00\x00" +
-	"8\x00\x00\x00\x1c\x00\x00\x00\x10\x00\x00\x00names.grpc.stubs\x00\x00\x00\x00\xf6" +
-	"\xfe\xff\xff\xf0\x03\x00\x00\xf8\x01\x00\x00\x04\x00\x00\x00\x03\x00\x00\x00nil\x00" +
-	"\x0e\xff\xff\xff\xe4\x01\x00\x00\xd4\x03\x00\x00\x04\x00\x00\x00\x05\x00\x00\x00" +
-	"error\x00\x00\x00\x80\xff\xff\xff\x10\x00\x00\x004\x01\x00\x00x\x01\x00\x00$\x00" +
-	"\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00t\xff\xff\xff\x08\x00\x00\x00\xa4\x00\x00" +
-	"\x00\x04\x00\x00\x00bidi\x00\x00\x00\x00\x04\x00\x00\x00info\x00\x00\x00\x00\xc0" +
-	"\xff\xff\xff\x10\x00\x00\x00\\\x02\x00\x00\x08\x02\x00\x00$\x00\x00\x00\x01\x00\x00" +
-	"\x00\x04\x00\x00\x00\xb4\xff\xff\xff\x08\x00\x00\x00d\x00\x00\x00\x06\x00\x00\x00" +
-	"client\x00\x00\x04\x00\x00\x00opts\x00\x00\x00\x00\x0c\x00\x14\x00\x10\x00\x0c\x00" +
-	"\x08\x00\x04\x00\x0c\x00\x00\x00\x10\x00\x00\x00X\x02\x00\x00X\x00\x00\x00\xbc\x02" +
-	"\x00\x00\x01\x00\x00\x00\x0c\x00\x00\x00\x08\x00\x0c\x00\x08\x00\x04\x00\x08\x00" +
-	"\x00\x00\x08\x00\x00\x00\x10\x00\x00\x00\x06\x00\x00\x00server\x00\x00\x09\x00\x00" +
-	"\x00streaming\x00\x0a\x00\x10\x00\x0c\x00\x08\x00\x04\x00\x0a\x00\x00\x00|\x02\x00" +
-	"\x00$\x01\x00\x00\x90\x00\x00\x00D\xfd\xff\xff\xe0\x02\x00\x00\x01\x00\x00\x00\x08" +
-	"\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x1c\x00\x00\x00\x11\x00\x00\x00name" +
-	"s.grpc.status\x00\x00\x00$\xfd\xff\xff\x00\x00\x04\x00\x00\x03\x00\x00\x04\x00\x00" +
-	"\x00\x03\x00\x00\x00err\x00\x90\xfd\xff\xff\x94\x02\x00\x00\x01\x00\x00\x00\x08\x00" +
-	"\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x18\x00\x00\x00\x0f\x00\x00\x00names.gr" +
-	"pc.opts\x00l\xfd\xff\xff\x00\x00\x04\x00\xb8\x02\x00\x00\x04\x00\x00\x00\x02\x00" +
-	"\x00\x00cc\x00\x00\xd8\xfd\xff\xffL\x02\x00\x00\x01\x00\x00\x00\x08\x00\x00\x00\x0c" +
-	"\x00\x00\x00\x01\x00\x00\x00\x18\x00\x00\x00\x0e\x00\x00\x00names.grpc.ipc\x00\x00" +
-	"\xb4\xfd\xff\xff\x00\x00\x04\x00p\x02\x00\x00\x04\x00\x00\x00\x01\x00\x00\x00h\x00" +
-	"\x00\x00 \xfe\xff\xff\x04\x02\x00\x00\x01\x00\x00\x00\x08\x00\x00\x00\x0c\x00\x00" +
-	"\x00\x01\x00\x00\x00\x18\x00\x00\x00\x0c\x00\x00\x00names.grpc.h\x00\x00\x00\x00" +
-	"\xfc\xfd\xff\xff\x00\x00\x04\x00(\x02\x00\x000\x02\x00\x00`\xfe\xff\xff\xc4\x01\x00" +
-	"\x00\x01\x00\x00\x00\x08\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x18\x00\x00" +
-	"\x00\x0f\x00\x00\x00names.grpc.grpc\x00<\xfe\xff\xff\x00\x00\x04\x00\xe8\x01\x00" +
-	"\x00\x04\x00\x00\x00\x02\x00\x00\x00in\x00\x00\xa8\xfe\xff\xff|\x01\x00\x00\x01\x00" +
-	"\x00\x00\x08\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00 \x00\x00\x00\x16\x00\x00" +
-	"\x00names.grpc.flatbuffers\x00\x00\x8c\xfe\xff\xff\x00\x00\x04\x00\x98\x01\x00\x00" +
-	"\x04\x00\x00\x00\x01\x00\x00\x00b\x00\x00\x00\xf8\xfe\xff\xff,\x01\x00\x00\x01\x00" +
-	"\x00\x00\x08\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x18\x00\x00\x00\x0d\x00" +
-	"\x00\x00names.grpc.fb\x00\x00\x00\xd4\xfe\xff\xff\x00\x00\x04\x00P\x01\x00\x00\x04" +
-	"\x00\x00\x00\x01\x00\x00\x00v\x00\x00\x00@\xff\xff\xff\xe4\x00\x00\x00\x01\x00\x00" +
-	"\x00\x08\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x008\x00\x00\x00\x12\x00\x00\x00" +
-	"names.grpc.context\x00\x00\x1c\x00\x10\x00\x0c\x00\x08\x00\x00\x00\x06\x00\x00\x00" +
-	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x00\x1c\x00\x00\x00\x00\x01" +
-	"\x04\x00\x08\x00\x00\x00\x10\x00\x00\x000\xff\xff\xff\x01\x00\x00\x00\x00\x00\x00" +
-	"\x0d\x03\x00\x00\x00ctx\x00\xb4\xff\xff\xffp\x00\x00\x00\x01\x00\x00\x00\x08\x00" +
-	"\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x1c\x00\x00\x00\x10\x00\x00\x00names.gr" +
-	"pc.codes\x00\x00\x00\x00\x94\xff\xff\xff\x00\x00\x04\x00\x90\x00\x00\x00\x04\x00" +
-	"\x00\x00\x03\x00\x00\x00out\x00\x14\x00\x14\x00\x10\x00\x0c\x00\x00\x00\x08\x00\x00" +
-	"\x00\x00\x00\x00\x00\x04\x00\x14\x00\x00\x00\x10\x00\x00\x00\x01\x00\x00\x00\x18" +
-	"\x00\x00\x00\x1c\x00\x00\x00\x0b\x00\x00\x00//names.fbs\x00\x01\x00\x00\x00$\x00" +
-	"\x00\x00\x0e\x00\x00\x00names.grpc.any\x00\x00\x0c\x00\x10\x00\x0c\x00\x08\x00\x00" +
-	"\x00\x06\x00\x0c\x00\x00\x00\x00\x00\x04\x00\x18\x00\x00\x00 \x00\x00\x00\x10\x00" +
-	"\x0c\x00\x0b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x10\x00\x00\x00\x01\x00" +
-	"\x00\x00\x00\x00\x00\x07\x01\x00\x00\x00a\x00\x00\x00"

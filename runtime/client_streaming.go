@@ -1,0 +1,576 @@
+package ipc
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ipcgen/ipcgen/internal/record"
+)
+
+// This file is the client's side of streaming calls. The caller's goroutine takes the items of the
+// server, or sends its own; a call with both has a second goroutine, which sends. Each of the two
+// waits as the caller of a call does, with a pending of its own, so that a reader of the ring is
+// needed only while somebody waits: what has come meanwhile is within the windows.
+
+// A clientFlow is a streaming call at the client.
+type clientFlow struct {
+	flow
+	conn  *Conn
+	id    uint64
+	info  *MethodInfo
+	epoch uint64 // of the opening
+	items pending
+	room  pending
+
+	// Of the server's end; before the end stands in the flow.
+	reply    []byte
+	metadata Metadata
+}
+
+// A flowTable has the streaming calls of a connection.
+type flowTable struct {
+	slots chan struct{} // has one value for each call
+
+	mu     sync.Mutex
+	last   uint64 // the last id
+	flows  map[uint64]*clientFlow
+	closed *Error // no more calls
+}
+
+func (t *flowTable) init(limit int) {
+	t.slots = make(chan struct{}, limit)
+	t.flows = make(map[uint64]*clientFlow)
+}
+
+// add gives a call its id.
+func (t *flowTable) add(f *clientFlow) *Error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed != nil {
+		return t.closed
+	}
+	t.last++
+	f.id = t.last
+	t.flows[f.id] = f
+	return nil
+}
+
+// remove takes a call out, and reports whether it was there.
+func (t *flowTable) remove(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.flows[id]
+	delete(t.flows, id)
+	return ok
+}
+
+// find returns a call, or nil.
+func (t *flowTable) find(id uint64) *clientFlow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.flows[id]
+}
+
+// close takes all calls out, and refuses further ones.
+func (t *flowTable) close(why *Error) map[uint64]*clientFlow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = why
+	flows := t.flows
+	t.flows = nil
+	return flows
+}
+
+// enter waits until one more streaming call may be open.
+func (c *Conn) enter(ctx context.Context) *Error {
+	if cap(c.streaming.slots) == 0 {
+		return &Error{Code: CodeResourceExhausted, Outcome: NotSent,
+			Msg: "the server takes no streaming calls"}
+	}
+	select {
+	case c.streaming.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case c.streaming.slots <- struct{}{}:
+		return nil
+	case <-c.leaving:
+	case <-c.done:
+	case <-ctx.Done():
+		e := contextError(ctx)
+		e.Msg, e.Outcome = "waiting for one of the open streaming calls to end", NotSent
+		return e
+	}
+	return c.calls.closed.Load()
+}
+
+// invokeStreaming makes a streaming call.
+func (c *Conn) invokeStreaming(ctx context.Context, call *Call) error {
+	m := call.Method
+	switch {
+	case m.Streaming.in() != (call.In != nil), m.Streaming.out() != (call.Out != nil):
+		return invalid("a method with streaming %v is called with In, Out or both where the "+
+			"method has them", m.Streaming).in("call", m.Protocol.Name, m.Name)
+	}
+	err := c.agree(m.Protocol)
+	if err == nil {
+		err = ended(ctx)
+	}
+	if err != nil {
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	ctx, stop := c.cfg.timeouts.of(m).bind(ctx).context(ctx)
+	defer stop()
+	if err := c.enter(ctx); err != nil {
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	defer func() { <-c.streaming.slots }()
+	f, err := c.openFlow(ctx, call)
+	if err != nil {
+		return err.in("call", m.Protocol.Name, m.Name)
+	}
+	// However this function is left, also by a panic of the loop body.
+	why := &Error{Code: CodeCanceled}
+	defer func() { f.leave(why) }()
+	defer context.AfterFunc(ctx, func() { f.cancel(ctx) })()
+	err = f.run(ctx, call)
+	if o := f.items.outgoing; o != nil && o.reply != nil {
+		*o.reply = f.endMetadata()
+	}
+	if err == nil {
+		return nil
+	}
+	why = err
+	told := *err
+	told.Taken = f.known()
+	return told.in("call", m.Protocol.Name, m.Name)
+}
+
+// openFlow registers a streaming call and sends its opening.
+func (c *Conn) openFlow(ctx context.Context, call *Call) (*clientFlow, *Error) {
+	if err := c.calls.closed.Load(); err != nil {
+		return nil, err
+	}
+	f := &clientFlow{conn: c, info: call.Method}
+	f.flow.init(c.cfg.window, int(c.hello.window), c.tx.limit)
+	f.items.init()
+	f.room.init()
+	f.noItems = !call.Method.Streaming.out()
+	if err := c.streaming.add(f); err != nil {
+		return nil, err
+	}
+	seq := call.Seq
+	if seq == 0 {
+		seq = c.seq.Add(1)
+	}
+	h := frame{kind: record.Open, id: f.id, method: call.Method.ID, seq: seq, epoch: c.epoch()}
+	f.epoch = h.epoch
+	if d, ok := ctx.Deadline(); ok {
+		h.deadline = c.clock.at(d)
+	}
+	f.items.deadline = h.deadline
+	f.items.outgoing = outgoingOf(ctx)
+	err := c.tx.attach(&h, f.items.outgoing)
+	var body []byte
+	b := c.tx.builder()
+	if err == nil && !call.Method.Streaming.in() {
+		body, err = encode(b, func() error {
+			return call.Method.encodeRequest(b, seq, call.Request)
+		})
+	}
+	if err == nil {
+		err = c.tx.write(ctx, &h, body, &f.items.sent, nil)
+	}
+	c.tx.putBuilder(b)
+	if err != nil {
+		c.streaming.remove(f.id)
+		return nil, err
+	}
+	return f, nil
+}
+
+// init prepares a pending that is no call in a table.
+func (p *pending) init() {
+	p.ready, p.local = make(chan struct{}, 1), true
+	p.state.Store(p.id | callDone)
+}
+
+// arm prepares the wait of a goroutine that another one ends by complete.
+func (p *pending) arm() {
+	p.err, p.mine = nil, false
+	p.state.Store(p.id | callWaiting)
+}
+
+// run carries a call to its end.
+func (f *clientFlow) run(ctx context.Context, call *Call) *Error {
+	if call.Out == nil {
+		if err := f.sendWatched(ctx, call.In); err != nil {
+			return err
+		}
+		_, err := f.receive(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if _, err := f.info.decodeReply(f.reply, call.Reply); err != nil {
+			return f.malformed(err)
+		}
+		return nil
+	}
+	var source sourceEnd
+	if call.In != nil {
+		sending, stop := context.WithCancel(ctx)
+		defer stop()
+		go f.sendDetached(sending, call.In, &source)
+	}
+	for {
+		item, err := f.receive(ctx, &source)
+		if item == nil {
+			return err
+		}
+		if !call.Out(item) {
+			return nil
+		}
+	}
+}
+
+// receive returns the next item, or neither an item nor an error at the end of the call.
+func (f *clientFlow) receive(ctx context.Context, source *sourceEnd) (item any, err *Error) {
+	for {
+		body, epoch, ok, end := f.take(f.items.arm)
+		switch {
+		case ok:
+			return f.decodeItem(body, epoch)
+		case end == io.EOF:
+			return nil, nil
+		case end == errSource:
+			return nil, source.error()
+		case end != nil:
+			return nil, asCallError(end)
+		}
+		f.conn.await(ctx, &f.items)
+		if f.items.err != nil {
+			return nil, f.items.err
+		}
+	}
+}
+
+func asCallError(err error) *Error {
+	if e, ok := err.(*Error); ok {
+		return e
+	}
+	return &Error{Code: CodeOf(err), Err: err}
+}
+
+func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
+	if f.stale(epoch) {
+		return nil, &Error{Code: CodeFenced,
+			Msg: fmt.Sprintf("item of epoch %d, which is over", epoch)}
+	}
+	item := f.info.newReply()
+	if _, err := f.info.decodeReply(body, item); err != nil {
+		return nil, f.malformed(err)
+	}
+	if f.took(len(body)) {
+		f.conn.tx.tell(&f.control, f.credit(f.id))
+	}
+	return item, nil
+}
+
+// stale reports whether an item or an end comes from an epoch that is over.
+func (f *clientFlow) stale(epoch uint64) bool {
+	return f.conn.stale(&frame{epoch: epoch}, &frame{epoch: f.epoch})
+}
+
+func (f *clientFlow) malformed(why error) *Error {
+	f.conn.stats.malformed.Add(1)
+	return &Error{Code: CodeCorrupt, Outcome: OutcomeUnknown, Msg: "malformed item or reply",
+		Err: why}
+}
+
+// sendAll sends the items of in, and the half-close. It returns an error if in yields one, or if an
+// item cannot be sent, but not if the call has ended: whoever takes the result finds that.
+func (f *clientFlow) sendAll(ctx context.Context, in iter.Seq2[any, error]) (err *Error) {
+	more := true
+	in(func(item any, failed error) bool {
+		switch {
+		case !more:
+			return false
+		case failed != nil:
+			err = &Error{Code: CodeOf(failed), Outcome: OutcomeUnknown,
+				Msg: "the source of the items failed", Err: failed}
+		default:
+			more, err = f.send(ctx, item)
+		}
+		more = more && err == nil
+		return more
+	})
+	if err != nil || !more {
+		return err
+	}
+	h := frame{kind: record.End, id: f.id, seq: f.taken.Load()}
+	if err := f.conn.tx.write(ctx, &h, nil, nil, func() {}); err != nil && ctx.Err() != nil {
+		err := *err
+		err.Outcome = OutcomeUnknown // the opening was sent
+		return &err
+	}
+	return nil
+}
+
+// send sends an item. It reports false if the call has ended.
+func (f *clientFlow) send(ctx context.Context, item any) (more bool, err *Error) {
+	c := f.conn
+	b := c.tx.builder()
+	defer c.tx.putBuilder(b)
+	body, err := encode(b, func() error {
+		return f.info.encodeRequest(b, c.seq.Add(1), item)
+	})
+	if err == nil {
+		err = f.tooLong(len(body))
+	}
+	for err == nil {
+		number, ok, stop := f.reserve(len(body), f.room.arm)
+		if stop != nil {
+			return false, nil
+		}
+		if ok {
+			h := frame{kind: record.Item, id: f.id, method: number, epoch: f.epoch}
+			if err = c.tx.write(ctx, &h, body, nil, func() {}); err == nil {
+				return true, nil
+			}
+			if ctx.Err() == nil {
+				return false, nil // the connection ends, and the call with it
+			}
+			break
+		}
+		c.await(ctx, &f.room)
+		err = f.room.err
+	}
+	told := *err
+	told.Outcome = OutcomeUnknown // of the call, which the server has
+	return false, &told
+}
+
+// errSource ends a call whose source of items has failed.
+var errSource = fmt.Errorf("the source of the items failed")
+
+// A sourceEnd is how the source of the items of a call with items both ways has failed. It is
+// written before errSource is.
+type sourceEnd struct {
+	err      *Error
+	panicked bool
+	value    any // of the panic
+}
+
+// error returns why the source has failed. If it has panicked, so does the loop over the result.
+func (s *sourceEnd) error() *Error {
+	if s.panicked {
+		panic(s.value)
+	}
+	return s.err
+}
+
+// sendDetached is sendAll on a goroutine of its own. A failure ends the call at this side, and the
+// goroutine that receives tells the server.
+func (f *clientFlow) sendDetached(ctx context.Context, in iter.Seq2[any, error],
+	source *sourceEnd) {
+	returned := false
+	defer func() {
+		if v := recover(); v != nil {
+			source.panicked, source.value = true, v
+		} else if !returned {
+			source.err = &Error{Code: CodeInternal, Outcome: OutcomeUnknown,
+				Msg: "the source of the items ended its goroutine (runtime.Goexit)"}
+		}
+		if source.panicked || source.err != nil {
+			f.abort(errSource)
+		}
+	}()
+	source.err = f.sendAll(ctx, in)
+	returned = true
+}
+
+// sendWatched is sendAll while nobody waits for the server, which may answer early.
+func (f *clientFlow) sendWatched(ctx context.Context, in iter.Seq2[any, error]) *Error {
+	c := f.conn
+	c.role.park()
+	defer c.role.unpark()
+	c.resume()
+	c.ensureWaiter()
+	return f.sendAll(ctx, in)
+}
+
+// abort ends the call at this side with an error, behind the items that have come.
+func (f *clientFlow) abort(why error) {
+	f.flow.mu.Lock()
+	if f.end == nil {
+		f.end = why
+	}
+	if f.stop == nil {
+		f.stop = why
+	}
+	f.flow.mu.Unlock()
+	f.wake(&f.items, nil)
+	f.wake(&f.room, nil)
+}
+
+// cancel ends a call whose context has ended.
+func (f *clientFlow) cancel(ctx context.Context) {
+	why := contextError(ctx)
+	if f.conn.expired(&f.items) {
+		why.Outcome = NotExecuted
+	}
+	f.abort(why)
+	f.tellEnd(why)
+}
+
+// leave ends a call that nobody waits for any more.
+func (f *clientFlow) leave(why *Error) {
+	f.tellEnd(why)
+	f.flow.close()
+	f.wake(&f.room, nil)
+}
+
+// tellEnd tells the server of the end, unless the call has ended there.
+func (f *clientFlow) tellEnd(why *Error) {
+	if f.conn.streaming.remove(f.id) {
+		f.conn.tx.tell(&f.control, frame{kind: record.End, id: f.id, code: why.Code,
+			seq: f.taken.Load()})
+	}
+}
+
+// handleFlow takes in a frame of a streaming call. It reports false if the server broke the
+// protocol. p is the pending that the caller waits for, or nil; mine is true if it was completed.
+// The caller must hold the role.
+func (c *Conn) handleFlow(h *frame, body []byte, private bool, p *pending) (mine, ok bool) {
+	f := c.streaming.find(h.id)
+	if f == nil {
+		c.stats.dropped.Add(1)
+		c.rx.release()
+		return false, true
+	}
+	wakes := [2]*pending{}
+	var err error
+	switch h.kind {
+	case record.Item:
+		err = f.put(h, body, private)
+		wakes[0] = &f.items
+	case record.Credit:
+		err = f.credited(h.items(), h.bytes())
+		wakes[0] = &f.room
+	case record.End:
+		err = f.ended(h, body, private)
+		wakes = [2]*pending{&f.items, &f.room}
+	}
+	c.rx.release()
+	if err != nil {
+		c.fail(&Error{Code: CodeCorrupt, Msg: "the server broke the protocol", Err: err})
+		return false, false
+	}
+	for _, w := range wakes {
+		mine = f.wake(w, p) || mine
+	}
+	return mine, true
+}
+
+// wake ends the wait of w, which may be nil or not under way. It reports true if w is p, whose
+// caller this is.
+func (f *clientFlow) wake(w, p *pending) bool {
+	if w == nil {
+		return false
+	}
+	f.flow.mu.Lock()
+	claimed := w.claim(w.id)
+	f.flow.mu.Unlock()
+	if !claimed {
+		return false
+	}
+	if w == p {
+		return true
+	}
+	f.conn.complete(w)
+	return false
+}
+
+// endMetadata returns the metadata of the server's end, if it has come.
+func (f *clientFlow) endMetadata() Metadata {
+	f.flow.mu.Lock()
+	defer f.flow.mu.Unlock()
+	if f.end == nil {
+		return Metadata{}
+	}
+	return f.metadata
+}
+
+// ended takes in the server's end.
+func (f *clientFlow) ended(h *frame, body []byte, private bool) error {
+	var end error = io.EOF
+	switch {
+	case f.stale(h.epoch):
+		end = &Error{Code: CodeFenced, Msg: fmt.Sprintf("end of epoch %d, which is over", h.epoch)}
+	case h.code != CodeOK:
+		end = remoteError(h.code, h.outcome, string(body))
+	}
+	f.flow.mu.Lock()
+	f.metadata = h.metadata
+	f.flow.mu.Unlock()
+	if h.code == CodeOK {
+		f.reply = f.conn.rx.keep(nil, body, private)
+	}
+	if err := f.finish(end, errCallEnded, h.items()); err != nil {
+		return err // the end of the connection ends the call
+	}
+	f.conn.streaming.remove(f.id)
+	return nil
+}
+
+// endFlows ends the streaming calls of a connection that ends.
+func (c *Conn) endFlows(why, refused *Error) {
+	for _, f := range c.streaming.close(refused) {
+		err := *why
+		switch {
+		case !f.items.sent.done:
+			err.Outcome = NotSent
+		case !c.tx.taken(&f.items.sent):
+			err.Outcome = NotExecuted
+		}
+		f.abort(&err)
+	}
+}
+
+// A begin says whether the code of the user has seen something of an attempt to make a streaming
+// call: its source of items has begun, or an item was handed out. After that the call must not be
+// made again.
+type begin struct{ state atomic.Uint32 }
+
+const (
+	notBegun  = iota
+	hasBegun  // by the attempt
+	prevented // the attempt has failed, and another one may be made
+)
+
+// watchBegin makes an attempt tell when it begins.
+func watchBegin(attempt *Call) *begin {
+	b := new(begin)
+	if in := attempt.In; in != nil {
+		attempt.In = func(yield func(any, error) bool) {
+			if b.state.CompareAndSwap(notBegun, hasBegun) {
+				in(yield)
+			}
+		}
+	}
+	if out := attempt.Out; out != nil {
+		attempt.Out = func(item any) bool {
+			b.state.Store(hasBegun)
+			return out(item)
+		}
+	}
+	return b
+}
+
+// prevent reports whether the attempt, which has failed, has not begun and never will.
+func (b *begin) prevent() bool { return b == nil || b.state.CompareAndSwap(notBegun, prevented) }

@@ -1,0 +1,325 @@
+package ipc
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/ipcgen/ipcgen/internal/record"
+)
+
+// This file is the server's side of streaming calls. The reader puts what comes into the flow of
+// its call. The handler runs on a goroutine of its own, which waits for items and for credit at
+// channels.
+
+// A serverFlow is a streaming call at the server.
+type serverFlow struct {
+	flow
+	conn *serverConn
+	job  *job
+
+	items, room chan struct{} // receive a value when the handler should try again
+	fault       *Error        // why the runtime has ended the call; under mu
+}
+
+// openStreaming handles the opening of a streaming call.
+func (c *serverConn) openStreaming(h *frame, body []byte, private bool) {
+	if c.down.Load() != nil {
+		return // as for a request
+	}
+	used, why := c.mayOpen(h.id, len(body))
+	if used {
+		c.rx.release()
+		c.broken(fmt.Errorf("%w: streaming call %#x is open already", errBroken, h.id))
+		return
+	}
+	if why != "" {
+		c.rx.release()
+		c.refuse(record.End, h.id, &Error{Code: CodeResourceExhausted, Outcome: NotExecuted,
+			Msg: why})
+		return
+	}
+	j := c.newJob()
+	j.frame, j.route = *h, c.srv.routes.find(h.method)
+	j.body = c.rx.keep(j.body, body, private)
+	c.rx.release()
+	if c.rx.ring.Revoked() {
+		j.finish()
+		c.spare = j
+		return // the client has told its caller that it is not executed
+	}
+	f := &serverFlow{conn: c, job: j, items: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	f.flow.init(c.srv.cfg.window, c.peerWindow, c.tx.limit)
+	f.noItems = j.route == nil || j.route.stream == nil || !j.route.method.Streaming.in()
+	j.streaming, j.ctx.flow = f, &f.flow
+	c.mu.Lock()
+	j.detached, j.held = true, cap(j.body)+len(h.metadata.pairs)
+	c.held += j.held
+	c.streams[h.id] = f
+	c.streamHandlers++
+	c.mu.Unlock()
+	if why := c.down.Load(); why != nil {
+		f.disconnect(why)
+	}
+	go c.runStreaming(f)
+}
+
+// mayOpen decides on a streaming call with a request of size bytes: whether its id is in use, and
+// why there is no room for it.
+func (c *serverConn) mayOpen(id uint64, size int) (used bool, why string) {
+	limit := c.srv.cfg.maxStreaming
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch n := len(c.streams); {
+	case c.streams[id] != nil:
+		return true, ""
+	case n >= limit:
+		return false, fmt.Sprintf("%d streaming calls are open, the limit of a connection", limit)
+	case c.streamHandlers >= 2*limit+lingering:
+		return false, fmt.Sprintf("the handlers of %d streaming calls run, of which %d are open; "+
+			"the limit of a connection is %d", c.streamHandlers, n, 2*limit+lingering)
+	case c.held > 0 && c.held+size > c.budget:
+		return false, fmt.Sprintf("the requests of calls in flight take %d bytes, this one %d; "+
+			"the limit of a connection is %d", c.held, size, c.budget)
+	}
+	return false, ""
+}
+
+// runStreaming handles a streaming call.
+func (c *serverConn) runStreaming(f *serverFlow) {
+	defer c.endStreaming(f)
+	c.handle(f.job)
+}
+
+// endStreaming forgets a streaming call that has been answered. Its job is not used again: the
+// handler may have kept its sequences.
+func (c *serverConn) endStreaming(f *serverFlow) {
+	f.close()
+	c.closeFlow(f)
+	c.mu.Lock()
+	c.held -= f.job.held
+	c.streamHandlers--
+	freed := c.forgetReply(f.job)
+	c.mu.Unlock()
+	f.job.ctx.cancel()
+	if freed || c.draining.Load() {
+		c.wire.Poke()
+	}
+}
+
+// closeFlow takes a call out of those that are open. It reports false if it was not among them: the
+// client has ended it.
+func (c *serverConn) closeFlow(f *serverFlow) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[f.job.frame.id] != f {
+		return false
+	}
+	delete(c.streams, f.job.frame.id)
+	return true
+}
+
+// handleFlow takes in a frame of a streaming call. It reports false if the client broke the
+// protocol.
+func (c *serverConn) handleFlow(h *frame, body []byte, private bool) bool {
+	c.mu.Lock()
+	f := c.streams[h.id]
+	c.mu.Unlock()
+	if f == nil {
+		c.stats.dropped.Add(1)
+		c.rx.release()
+		return true
+	}
+	var err error
+	switch h.kind {
+	case record.Item:
+		err = f.put(h, body, private)
+		signal(f.items)
+	case record.Credit:
+		err = f.credited(h.items(), h.bytes())
+		signal(f.room)
+	case record.End:
+		if h.code == CodeOK {
+			err = f.halfClosed(h)
+			break
+		}
+		why := remoteError(h.code, OutcomeUnknown, "the client has ended the call")
+		why.Taken = h.items()
+		if err = f.finish(why, why, h.items()); err == nil {
+			c.closeFlow(f)
+			f.job.ctx.cancel()
+			f.signalAll()
+		}
+	}
+	c.rx.release()
+	if err != nil {
+		c.broken(err)
+	}
+	return err == nil
+}
+
+// halfClosed takes in that the client sends no more items.
+func (f *serverFlow) halfClosed(h *frame) error {
+	if !f.halfClose() {
+		return fmt.Errorf("%w: streaming call %#x is half-closed twice", errBroken, h.id)
+	}
+	signal(f.items)
+	return nil
+}
+
+// disconnect ends a call whose connection ends.
+func (f *serverFlow) disconnect(why *Error) {
+	told := *why
+	told.Taken = f.known()
+	_ = f.finish(&told, &told, told.Taken)
+	f.job.ctx.cancel()
+	f.signalAll()
+}
+
+func (f *serverFlow) signalAll() {
+	signal(f.items)
+	signal(f.room)
+}
+
+// signal makes the goroutine that waits at c try again.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it will try anyway
+	}
+}
+
+// in is the sequence of the client's items.
+func (f *serverFlow) in(yield func(any, error) bool) {
+	for {
+		item, err := f.next()
+		if err == io.EOF || !yield(item, err) || err != nil {
+			return
+		}
+	}
+}
+
+// next returns the next item. Its error is io.EOF behind the last.
+func (f *serverFlow) next() (any, error) {
+	ctx := f.job.ctx
+	for {
+		body, _, ok, end := f.take(func() {})
+		switch {
+		case ok:
+			return f.decodeItem(body)
+		case end != nil:
+			return nil, end
+		}
+		select {
+		case <-f.items:
+		case <-ctx.Done():
+			if !f.hasEnded() { // its end says more
+				return nil, contextError(ctx)
+			}
+		}
+	}
+}
+
+// hasEnded reports whether the client, or the end of the connection, has ended the call.
+func (f *serverFlow) hasEnded() bool {
+	f.flow.mu.Lock()
+	defer f.flow.mu.Unlock()
+	return f.stop != nil
+}
+
+// fail ends both directions for a reason of the runtime's, which the call ends with.
+func (f *serverFlow) fail(why *Error) {
+	f.flow.mu.Lock()
+	defer f.flow.mu.Unlock()
+	if f.stop == nil {
+		f.fault, f.end, f.stop = why, why, why
+	}
+}
+
+func (f *serverFlow) decodeItem(body []byte) (any, error) {
+	c, j := f.conn, f.job
+	if fence := c.srv.cfg.fence; fence != nil {
+		if err := fence.Admit(j.frame.epoch); err != nil {
+			return nil, &Error{Code: CodeFenced, Msg: err.Error()}
+		}
+	}
+	item, _, err := j.route.decode(body, nil)
+	if err != nil {
+		c.stats.malformed.Add(1)
+		why := &Error{Code: CodeInvalidArgument, Msg: "malformed item: " + err.Error()}
+		f.fail(why)
+		f.now, f.at = batch{}, 0
+		return nil, why
+	}
+	if f.took(len(body)) {
+		c.tx.tell(&f.control, f.credit(j.frame.id))
+	}
+	return item, nil
+}
+
+// out sends an item of the handler. It returns false once the call has ended.
+func (f *serverFlow) out(item any) bool {
+	if f.closed.Load() {
+		return false
+	}
+	more, err := f.send(item)
+	if err != nil {
+		f.fail(err)
+	}
+	return more && err == nil
+}
+
+// send sends an item. It reports false if the call has ended.
+func (f *serverFlow) send(item any) (more bool, err *Error) {
+	c, j := f.conn, f.job
+	b := c.tx.builder()
+	defer c.tx.putBuilder(b)
+	body, err := encode(b, func() error { return j.route.reply(b, j.frame.seq, j.frame.seq, item) })
+	if err == nil {
+		err = f.tooLong(len(body))
+	}
+	if err != nil {
+		err.Outcome = Executed
+		return false, err
+	}
+	h := frame{kind: record.Item, id: j.frame.id}
+	for {
+		number, ok, stop := f.reserve(len(body), func() {})
+		if stop != nil {
+			return false, nil
+		}
+		if ok {
+			h.method = number
+			break
+		}
+		select {
+		case <-f.room:
+		case <-j.ctx.Done():
+			return false, contextError(j.ctx)
+		}
+	}
+	if err := c.stamp(j, &h); err != nil {
+		return false, asCallError(err)
+	}
+	if c.tx.write(j.ctx, &h, body, nil, func() {}) != nil {
+		return false, contextError(j.ctx)
+	}
+	return true, nil
+}
+
+// result returns the error with which a streaming call ends: that of its handler, unless the
+// runtime has ended the call.
+func (f *serverFlow) result(err error) error {
+	f.flow.mu.Lock()
+	defer f.flow.mu.Unlock()
+	if f.fault != nil {
+		return f.fault
+	}
+	return err
+}
+
+// endsFlow completes the frame that ends a streaming call at the client. It reports false if the
+// client has ended the call before.
+func (c *serverConn) endsFlow(f *serverFlow, end *frame) bool {
+	end.seq = f.taken.Load()
+	return c.closeFlow(f)
+}

@@ -1,0 +1,165 @@
+package ipc
+
+import (
+	"context"
+	"io"
+	"iter"
+	"sync"
+)
+
+// This file turns the sequences of streaming calls into steps, for code that does not want to be
+// called. It lies over the interfaces that are generated, so it serves clients, fakes and proxies
+// alike.
+
+// A stepSource is a sequence of items that Send provides.
+type stepSource[In any] struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	items  chan *In
+	taken  chan struct{} // one value for each item that was sent
+	ended  chan struct{} // closed when the call has ended
+
+	closeOnce sync.Once
+	closed    chan struct{} // by CloseSend
+}
+
+func newStepSource[In any](ctx context.Context) *stepSource[In] {
+	s := &stepSource[In]{items: make(chan *In), taken: make(chan struct{}),
+		ended: make(chan struct{}), closed: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	return s
+}
+
+// all is the sequence that the call ranges over.
+func (s *stepSource[In]) all(yield func(*In, error) bool) {
+	for {
+		select {
+		case item := <-s.items:
+			more := yield(item, nil)
+			select {
+			case s.taken <- struct{}{}:
+			case <-s.ended:
+			}
+			if !more {
+				return
+			}
+		case <-s.closed:
+			return
+		case <-s.ctx.Done():
+			yield(nil, context.Cause(s.ctx))
+			return
+		}
+	}
+}
+
+// Send sends an item. It blocks while the other side has not taken enough of those before. The item
+// may be changed afterwards. It returns io.EOF if the call has ended; what receives tells why. One
+// goroutine at a time may call Send and CloseSend.
+func (s *stepSource[In]) Send(item *In) error {
+	if item == nil {
+		return invalid("Send was given nil")
+	}
+	select {
+	case <-s.closed:
+		return &Error{Code: CodeFailedPrecondition, Outcome: NotSent,
+			Msg: "Send after CloseSend"}
+	default:
+	}
+	select {
+	case s.items <- item:
+	case <-s.ended:
+		return io.EOF
+	}
+	select {
+	case <-s.taken:
+		return nil
+	case <-s.ended:
+		return io.EOF
+	}
+}
+
+// CloseSend tells the other side that no more items follow. It may be called again.
+func (s *stepSource[In]) CloseSend() error {
+	s.closeOnce.Do(func() { close(s.closed) })
+	return nil
+}
+
+// Close ends the call, if it has not ended, and waits until its goroutines have. It must be called,
+// and may be called again.
+func (s *stepSource[In]) Close() error {
+	s.cancel()
+	<-s.ended
+	return nil
+}
+
+// A BidiStream is a streaming call with items both ways, step by step. Send and Receive may be
+// called concurrently.
+type BidiStream[In, Out any] struct {
+	*stepSource[In]
+	items chan *Out
+	err   error // why there are no more items; before items is closed
+}
+
+// OpenBidiStream begins a call of a method with items both ways: call is the method of a client, or
+// of any value with the generated interface. The call has a goroutine of its own until it ends or
+// Close is called.
+func OpenBidiStream[In, Out any](ctx context.Context, call func(context.Context,
+	iter.Seq2[*In, error]) iter.Seq2[*Out, error]) *BidiStream[In, Out] {
+	s := &BidiStream[In, Out]{stepSource: newStepSource[In](ctx), items: make(chan *Out)}
+	go s.run(call)
+	return s
+}
+
+func (s *BidiStream[In, Out]) run(call func(context.Context,
+	iter.Seq2[*In, error]) iter.Seq2[*Out, error]) {
+	s.err = io.EOF
+	defer close(s.ended)
+	defer close(s.items)
+	for item, err := range call(s.ctx, s.all) {
+		if err != nil {
+			s.err = err
+			return
+		}
+		select {
+		case s.items <- item:
+		case <-s.ctx.Done():
+			s.err = contextError(s.ctx)
+			return
+		}
+	}
+}
+
+// Receive returns the next item. It returns io.EOF at the end of a call that succeeded, and
+// otherwise the error of the call, and so does every later Receive.
+func (s *BidiStream[In, Out]) Receive() (*Out, error) {
+	item, ok := <-s.items
+	if !ok {
+		return nil, s.err
+	}
+	return item, nil
+}
+
+// A ClientStream is a streaming call with items of the client and one reply, step by step.
+type ClientStream[In, Rep any] struct {
+	*stepSource[In]
+	reply *Rep
+	err   error
+}
+
+// OpenClientStream begins a call of a method with items of the client, as [OpenBidiStream] does.
+func OpenClientStream[In, Rep any](ctx context.Context, call func(context.Context,
+	iter.Seq2[*In, error]) (*Rep, error)) *ClientStream[In, Rep] {
+	s := &ClientStream[In, Rep]{stepSource: newStepSource[In](ctx)}
+	go func() {
+		defer close(s.ended)
+		s.reply, s.err = call(s.ctx, s.all)
+	}()
+	return s
+}
+
+// CloseAndReceive tells the server that no more items follow, and returns its reply.
+func (s *ClientStream[In, Rep]) CloseAndReceive() (*Rep, error) {
+	_ = s.CloseSend()
+	<-s.ended
+	return s.reply, s.err
+}
