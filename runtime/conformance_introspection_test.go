@@ -205,3 +205,134 @@ type closedFence struct{}
 
 func (closedFence) Admit(uint64) error { return errors.New("a standby") }
 func (closedFence) Epoch() uint64      { return 9 }
+
+// tapsShowEverything shows that a tap has what another client does, beginning and end, and that it
+// ends with its connection.
+func tapsShowEverything(t *testing.T, v ipc.RendezvousOption) {
+	noted := make(chan string, 10)
+	srv := host(t, v, everything(notes(noted))...)
+	c, watcher := dial(t, v), dial(t, v)
+	tap, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	some, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{MaxBody: 10,
+		Methods: []string{"test.Echo/Fail", "test.Echo/Nothing", "test.Other/Echo"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := echo(t.Context(), c, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ipc.Invoke(t.Context(), c, methodFail, &blob{[]byte("what fails for a long time")})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if err := aside(t.Context(), c, []byte("aside")); err != nil {
+		t.Fatal(err)
+	}
+	if err := note(t.Context(), c, "note"); err != nil {
+		t.Fatal(err)
+	}
+	<-noted
+	records := readTap(t, tap, 8)
+	begun := make(map[uint64]*introspect.TapRecordT)
+	for i, want := range []struct{ name, body, reply, text string }{
+		{"Echo", "hello", "hello", ""},
+		{"Fail", "what fails for a long time", "", "what fails"},
+		{"Aside", "aside", "aside", ""},
+		{"Note", "note", "", ""},
+	} {
+		r, end := records[2*i], records[2*i+1]
+		kind := introspect.TapKindRequest
+		if want.name == "Note" {
+			kind = introspect.TapKindMessage
+		}
+		if r.Kind != kind || r.Name != want.name || r.Protocol != "test.Echo" || r.Pid == 0 ||
+			r.At == 0 || begun[r.Call] != nil || !holds(r, want.body) {
+			t.Errorf("%s: %+v", want.name, r)
+		}
+		begun[r.Call] = r
+		if end.Kind != introspect.TapKindEnd || end.Call != r.Call || end.At < r.At ||
+			!holds(end, want.reply) || !strings.Contains(end.Text, want.text) ||
+			(end.Code != 0) != (want.text != "") {
+			t.Errorf("the end of %s: %+v", want.name, end)
+		}
+	}
+	records = readTap(t, some, 2)
+	if r := records[0]; r.Name != "Fail" || len(r.Body) != 10 || r.Length <= 10 {
+		t.Errorf("a tap of one method has %+v", r)
+	}
+	if err := some.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	_, _, err = some.Read(t.Context())
+	want(t, err, ipc.CodeNotFound, ipc.Executed, "no tap")
+	for range 3 {
+		if _, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = ipc.OpenTap(t.Context(), c, ipc.TapOptions{})
+	want(t, err, ipc.CodeResourceExhausted, ipc.NotExecuted, "four taps")
+	watcher.Close()
+	for srv.Conns() > 1 {
+		runtime.Gosched()
+	}
+	if _, err = ipc.OpenTap(t.Context(), c, ipc.TapOptions{}); err != nil {
+		t.Errorf("after the client with the taps: %v", err)
+	}
+}
+
+// holds reports whether the body of a record is that of a blob.
+func holds(r *introspect.TapRecordT, data string) bool {
+	if data == "" {
+		return len(r.Body) == 0
+	}
+	var m blob
+	_, err := decodeBlob(r.Body, &m)
+	return err == nil && string(m.data) == data && int(r.Length) == len(r.Body)
+}
+
+// readTap reads so many records from a tap that loses none.
+func readTap(t *testing.T, tap *ipc.Tap, n int) (all []*introspect.TapRecordT) {
+	t.Helper()
+	for len(all) < n {
+		records, lost, err := tap.Read(t.Context())
+		if err != nil || lost != 0 {
+			t.Fatalf("%d lost, %v", lost, err)
+		}
+		all = append(all, records...)
+	}
+	if len(all) != n {
+		t.Fatalf("%d records instead of %d", len(all), n)
+	}
+	return all
+}
+
+// tapsLose shows that nobody waits for a tap which is not read, and that its memory is bounded.
+func tapsLose(t *testing.T, v ipc.RendezvousOption) {
+	host(t, v, echoService())
+	c, watcher := dial(t, v), dial(t, v)
+	tap, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{MaxBody: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const calls = 8
+	for range calls {
+		if _, err := echo(t.Context(), c, make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen, lost := 0, uint64(0)
+	for seen+int(lost) < 2*calls {
+		var records []*introspect.TapRecordT
+		if records, lost, err = tap.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		seen += len(records)
+	}
+	if seen == 0 || lost < calls || seen+int(lost) != 2*calls {
+		t.Errorf("%d records, %d lost", seen, lost)
+	}
+}

@@ -41,6 +41,8 @@ var behaviours = []struct {
 	{"a server tells of itself", serverTellsOfItself},
 	{"a server counts", serverCounts},
 	{"who may ask about a server", whoMayAsk},
+	{"taps show what all clients do", tapsShowEverything},
+	{"taps lose instead of waiting", tapsLose},
 
 	{"messages both ways, in order", messagesBothWays},
 	{"messages that nobody knows are dropped and counted", unknownMessages},

@@ -79,6 +79,7 @@ package ipc
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods
 //	lookout.mu          who asks about a server, and the counting for them
+//	tap.mu              what a tool has not read yet
 //	stream.mu           the memory of a stream, during one operation
 //
 // A goroutine that holds one may take:

@@ -332,7 +332,7 @@ func TransportOf(o RendezvousOption) Transport {
 // StopCounting ends the counting by method, as it ends when nobody has asked for a while.
 func StopCounting(s *Server) {
 	s.lookout.idle.Reset(0)
-	for s.lookout.observer.Load() != nil {
+	for s.lookout.observer.Load() != nil { // without taps
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -90,6 +90,40 @@ var (
 			}})
 )
 
+var (
+	methodOpenTap = introspectionMethod("OpenTap",
+		message[introspect.OpenTapT]{(*introspect.OpenTapT).Pack,
+			func(b []byte) error { return introspect.VerifyOpenTap(b) },
+			func(b []byte, v *introspect.OpenTapT) {
+				introspect.GetRootAsOpenTap(b, 0).UnPackTo(v)
+			}},
+		message[introspect.TapT]{(*introspect.TapT).Pack,
+			func(b []byte) error { return introspect.VerifyTap(b) },
+			func(b []byte, v *introspect.TapT) { introspect.GetRootAsTap(b, 0).UnPackTo(v) }})
+	methodReadTap = introspectionMethod("ReadTap",
+		message[introspect.ReadTapT]{(*introspect.ReadTapT).Pack,
+			func(b []byte) error { return introspect.VerifyReadTap(b) },
+			func(b []byte, v *introspect.ReadTapT) {
+				introspect.GetRootAsReadTap(b, 0).UnPackTo(v)
+			}},
+		message[introspect.TapRecordsT]{(*introspect.TapRecordsT).Pack,
+			func(b []byte) error { return introspect.VerifyTapRecords(b) },
+			func(b []byte, v *introspect.TapRecordsT) {
+				introspect.GetRootAsTapRecords(b, 0).UnPackTo(v)
+			}})
+	methodCloseTap = introspectionMethod("CloseTap",
+		message[introspect.CloseTapT]{(*introspect.CloseTapT).Pack,
+			func(b []byte) error { return introspect.VerifyCloseTap(b) },
+			func(b []byte, v *introspect.CloseTapT) {
+				introspect.GetRootAsCloseTap(b, 0).UnPackTo(v)
+			}},
+		message[introspect.TapClosedT]{(*introspect.TapClosedT).Pack,
+			func(b []byte) error { return introspect.VerifyTapClosed(b) },
+			func(b []byte, v *introspect.TapClosedT) {
+				introspect.GetRootAsTapClosed(b, 0).UnPackTo(v)
+			}})
+)
+
 // Describe asks the server behind c what it is: its program and versions, the protocols that it
 // serves, and its limits. See [WithIntrospection].
 func Describe(ctx context.Context, c Caller) (*introspect.DescriptionT, error) {
@@ -120,6 +154,59 @@ func ReadDefinition(ctx context.Context, c Caller, number int) ([]byte, error) {
 // by method; it stops a minute after the last one. See [WithIntrospection].
 func ReadCounters(ctx context.Context, c Caller) (*introspect.CountersT, error) {
 	return Invoke(ctx, c, methodReadCounters, &introspect.ReadCountersT{})
+}
+
+// A Tap shows the calls and one-way messages of all clients of a server, as copies. It ends with
+// the connection on which it was opened. A server has four taps at most. It never waits for them:
+// what is not read soon enough is lost. Streams of blocks are not shown, nor is introspection.
+type Tap struct {
+	caller Caller
+	number uint64
+}
+
+// TapOptions choose what a tap copies. The zero value stands for everything.
+type TapOptions struct {
+	// Methods names methods and one-way messages, "audio.AudioControl/SetParam"; none stands for
+	// all.
+	Methods []string
+	// MaxBody is how many bytes of a request, reply or message are copied at most. The default is
+	// 64 KiB. The limit of the connection's messages bounds it as well.
+	MaxBody int
+}
+
+// OpenTap opens a tap at the server behind c. See [WithIntrospection].
+func OpenTap(ctx context.Context, c Caller, o TapOptions) (*Tap, error) {
+	limit := uint32(64 << 10)
+	if o.MaxBody > 0 {
+		limit = uint32(min(o.MaxBody, 1<<30))
+	}
+	t, err := Invoke(ctx, c, methodOpenTap, &introspect.OpenTapT{Methods: o.Methods,
+		MaxBody: limit})
+	if err != nil {
+		return nil, err
+	}
+	return &Tap{c, t.Number}, nil
+}
+
+// Read waits until the tap has copied something, and returns that, in the order in which it
+// happened on each connection, and the number of records that were lost since the tap was opened.
+func (t *Tap) Read(ctx context.Context) (records []*introspect.TapRecordT, lost uint64, err error) {
+	for {
+		got, err := Invoke(ctx, t.caller, methodReadTap, &introspect.ReadTapT{Number: t.number,
+			Wait: int64(tapWait)})
+		if err != nil || len(got.Records) > 0 {
+			if err != nil {
+				return nil, 0, err
+			}
+			return got.Records, got.Lost, nil
+		}
+	}
+}
+
+// Close closes the tap.
+func (t *Tap) Close(ctx context.Context) error {
+	_, err := Invoke(ctx, t.caller, methodCloseTap, &introspect.CloseTapT{Number: t.number})
+	return err
 }
 
 // WithIntrospection decides which clients may ask a server about itself: its protocols and limits,

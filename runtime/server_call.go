@@ -190,8 +190,8 @@ func (c *serverConn) cancel(id uint64) {
 
 // handle runs a call and answers it, even if the handler panics or ends its goroutine.
 func (c *serverConn) handle(j *job) {
-	if o := c.srv.lookout.observer.Load(); o != nil && j.route != nil {
-		j.observed = o.begin(j.route)
+	if o := c.srv.lookout.observer.Load(); o != nil {
+		j.observed = c.observe(o, j.route, j.frame.seq, j.frame.epoch, j.body)
 	}
 	returned := false
 	defer func() {
@@ -205,7 +205,7 @@ func (c *serverConn) handle(j *job) {
 		if err != nil && !j.reply.sent {
 			c.answerError(j, err)
 		}
-		j.observed.end(CodeOf(err))
+		j.observed.end(CodeOf(err), OutcomeUnknown, nil)
 	}()
 	if err := c.run(j); err != nil {
 		c.answerError(j, err)
@@ -250,7 +250,7 @@ func (c *serverConn) run(j *job) error {
 			Msg: fmt.Sprintf("the reply has %d bytes; this connection's limit is %d",
 				len(body), c.tx.limit)}
 	}
-	j.observed.end(CodeOK)
+	j.observed.end(CodeOK, Executed, body)
 	c.send(j, &reply, body)
 	return nil
 }
@@ -357,7 +357,7 @@ func (c *serverConn) answerError(j *job, err error) {
 	}
 	f, text := c.errorFrame(kind, j.frame.id, err)
 	f.metadata = j.ctx.replyMetadata()
-	j.observed.end(f.code)
+	j.observed.end(f.code, f.outcome, text)
 	c.send(j, &f, text)
 }
 

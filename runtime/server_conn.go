@@ -332,6 +332,7 @@ func (c *serverConn) fail(why *Error) {
 // teardown releases the memory when the reader has ended.
 func (c *serverConn) teardown() {
 	c.rx.tally.publish()
+	c.srv.lookout.closeTaps(c, 0)
 	why := *c.down.Load()
 	why.Outcome = NotSent
 	c.tx.close(&why)

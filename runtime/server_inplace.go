@@ -36,6 +36,7 @@ func (r *ReplyBuilder) Build(size int,
 		func(b *flatbuffers.Builder) {
 			defer logPanic(r.c.log)
 			build(b, r.j.frame.seq, r.j.frame.seq)
+			r.j.observed.keepReply(b)
 		}}, &r.j.answer, func() { r.c.handOffBeforeWait(r.j) })
 	if werr != nil {
 		e := *werr

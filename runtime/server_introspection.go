@@ -21,6 +21,9 @@ func introspectionRoutes(g gate) routeTable {
 		introspecting(g, methodDescribe, (*serverConn).describe),
 		introspecting(g, methodReadDefinition, (*serverConn).readDefinition),
 		introspecting(g, methodReadCounters, (*serverConn).readCounters),
+		introspecting(g, methodOpenTap, (*serverConn).openTap),
+		introspecting(g, methodReadTap, (*serverConn).readTap),
+		introspecting(g, methodCloseTap, (*serverConn).closeTap),
 	}
 	t := routeTable{make([]*boundRoute, 2<<bits.Len(uint(len(all))))}
 	for _, r := range all {
@@ -32,17 +35,17 @@ func introspectionRoutes(g gate) routeTable {
 
 // introspecting binds a method of introspection to f, behind the gate and WithIntrospection.
 func introspecting[Req, Rep any](g gate, m *Method[Req, Rep],
-	f func(*serverConn, *Req) (*Rep, error)) *boundRoute {
+	f func(*serverConn, context.Context, *Req) (*Rep, error)) *boundRoute {
 	route := Handle(m, nil)
 	b := &boundRoute{codec: &route.codec, protocol: introspection, introspects: true}
 	b.call = func(c *serverConn, j *job, req any, _ uint64) (any, error) {
 		call := b.serverCall(c, j)
 		call.Kind, call.Request = KindIntrospection, req
-		err := g.pass(j.ctx, call, func(context.Context) error {
+		err := g.pass(j.ctx, call, func(ctx context.Context) error {
 			if err := c.mayIntrospect(); err != nil {
 				return err
 			}
-			rep, err := f(c, req.(*Req))
+			rep, err := f(c, ctx, req.(*Req))
 			call.Reply = rep
 			return err
 		})
@@ -74,7 +77,8 @@ func ownUser(p Peer) error {
 // modulePath is the module that has this package.
 const modulePath = "github.com/ipcgen/ipcgen"
 
-func (c *serverConn) describe(*introspect.DescribeT) (*introspect.DescriptionT, error) {
+func (c *serverConn) describe(context.Context, *introspect.DescribeT) (
+	*introspect.DescriptionT, error) {
 	s, cfg := c.srv, &c.srv.cfg
 	d := &introspect.DescriptionT{
 		Go: runtime.Version(), Pid: uint32(os.Getpid()), Started: s.started.UnixNano(),
@@ -142,8 +146,8 @@ func (s *Server) streams(p *Protocol) bool {
 // longestPart is how much of a definition one reply has.
 const longestPart = 256 << 10
 
-func (c *serverConn) readDefinition(req *introspect.ReadDefinitionT) (*introspect.DefinitionPartT,
-	error) {
+func (c *serverConn) readDefinition(_ context.Context, req *introspect.ReadDefinitionT) (
+	*introspect.DefinitionPartT, error) {
 	texts, _ := c.srv.definitions()
 	if uint64(req.Definition) >= uint64(len(texts)) {
 		return nil, Errorf(CodeNotFound, "the server has %d definitions, and no number %d",
@@ -151,12 +155,12 @@ func (c *serverConn) readDefinition(req *introspect.ReadDefinitionT) (*introspec
 	}
 	text := texts[req.Definition]
 	text = text[min(len(text), int(req.Offset)):]
-	const around = 64 // of the reply
 	n := min(len(text), longestPart, max(1, c.tx.limit-around))
 	return &introspect.DefinitionPartT{Data: []byte(text[:n])}, nil
 }
 
-func (c *serverConn) readCounters(*introspect.ReadCountersT) (*introspect.CountersT, error) {
+func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
+	*introspect.CountersT, error) {
 	s := c.srv
 	since := s.lookout.count(&s.routes)
 	s.mu.Lock()

@@ -92,11 +92,11 @@ func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 	}
 	var observed observation
 	if o := c.srv.lookout.observer.Load(); o != nil {
-		observed = o.begin(r)
-		defer observed.end(CodeInternal) // the handler ends this goroutine
+		observed = c.observe(o, r, n.seq, n.epoch, body)
+		defer observed.end(CodeInternal, OutcomeUnknown, nil) // the handler ends this goroutine
 	}
 	err := protect(c.log, r.name, func() error { return r.receive(ctx, &c.peer, n, body) })
-	observed.end(CodeOf(err))
+	observed.end(codeAndText(err))
 	switch {
 	case !n.passed && CodeOf(err) == CodeInvalidArgument:
 		c.stats.malformed.Add(1)
@@ -106,4 +106,12 @@ func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 	if err != nil {
 		c.log.Warn("message handler failed", "message", r.name, "err", err)
 	}
+}
+
+// codeAndText is the end of a message for those who observe it.
+func codeAndText(err error) (Code, Outcome, []byte) {
+	if err == nil {
+		return CodeOK, Executed, nil
+	}
+	return CodeOf(err), OutcomeOf(err), []byte(err.Error())
 }

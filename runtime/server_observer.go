@@ -2,53 +2,72 @@ package ipc
 
 import (
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	flatbuffers "github.com/google/flatbuffers/go"
+
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
 
-// This file is how a server counts by method. It does so only while a tool asks, because several
-// atomic additions and two looks at the clock for each message would cost as much as the rest.
+// This file is how a server counts by method, and shows to taps what it does. It does either only
+// while a tool asks, because several atomic additions and two looks at the clock for each message
+// would cost as much as the rest.
 
 // An observer is what a server looks at for each call and message. It does not change.
 type observer struct {
-	since time.Time // of the counts; zero if nothing is counted
+	counting bool
+	taps     []*tap
 }
 
 // A lookout publishes the observer. Nobody who handles messages takes its lock.
 type lookout struct {
 	observer atomic.Pointer[observer] // nil: nobody asks
+	calls    atomic.Uint64            // numbers of what taps have seen
 
-	mu   sync.Mutex
-	idle *time.Timer // ends the counting
+	mu    sync.Mutex
+	since time.Time   // of the counts; zero if nothing is counted
+	idle  *time.Timer // ends the counting
+	taps  []*tap      // replaced when it changes
+	last  uint64      // the number of the last tap
 }
 
 // countingTime is how long a server counts after a tool has asked.
 const countingTime = time.Minute
 
+// publish shows to those who handle messages what is to be observed. The caller holds mu.
+func (p *lookout) publish() {
+	o := &observer{counting: !p.since.IsZero(), taps: p.taps}
+	if !o.counting && len(o.taps) == 0 {
+		o = nil
+	}
+	p.observer.Store(o)
+}
+
 // count begins to count what routes handle, or goes on, and returns the time since then.
 func (p *lookout) count(routes *routeTable) (since time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o := p.observer.Load(); o != nil {
+	if !p.since.IsZero() {
 		p.idle.Reset(countingTime)
-		return o.since
+		return p.since
 	}
 	for _, r := range routes.places {
 		if r != nil {
 			r.counts.Store(new(routeCounts))
 		}
 	}
-	o := &observer{since: time.Now()}
-	p.observer.Store(o)
+	p.since = time.Now()
 	p.idle = time.AfterFunc(countingTime, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.observer.CompareAndSwap(o, nil)
+		p.since = time.Time{}
+		p.publish()
 	})
-	return o.since
+	p.publish()
+	return p.since
 }
 
 // A routeCounts counts the calls of a method, or the messages of a kind.
@@ -61,32 +80,81 @@ type routeCounts struct {
 
 // An observation is a call or message that is observed. The zero observation is none.
 type observation struct {
-	start  time.Time
+	start  time.Time // zero: nothing is observed, or the observation has ended
 	counts *routeCounts
+	record tapRecord
+	taps   []*tap
+	reply  []byte // of a call in place that is tapped
 }
 
-// begin begins to observe what r handles.
-func (o *observer) begin(r *boundRoute) (n observation) {
-	if n.counts = r.counts.Load(); n.counts != nil {
-		n.counts.begun.Add(1)
-		n.start = time.Now()
+// observe begins to observe a call or message with a body. An observation of what r does not
+// handle, or of introspection itself, is none.
+func (c *serverConn) observe(o *observer, r *boundRoute, seq, epoch uint64,
+	body []byte) (n observation) {
+	if r == nil || r.introspects {
+		return n
+	}
+	n.start = time.Now()
+	if o.counting {
+		if n.counts = r.counts.Load(); n.counts != nil {
+			n.counts.begun.Add(1)
+		}
+	}
+	for _, t := range o.taps {
+		if t.wants(r) {
+			n.taps = append(n.taps, t)
+		}
+	}
+	if len(n.taps) > 0 {
+		n.record = tapRecord{kind: introspect.TapKindRequest, route: r, pid: c.peer.PID, seq: seq,
+			epoch: epoch, call: c.srv.lookout.calls.Add(1), at: n.start}
+		if r.receive != nil {
+			n.record.kind = introspect.TapKindMessage
+		}
+		n.offer(body)
 	}
 	return n
 }
 
-// end ends an observation, if it is one and has not ended.
-func (n *observation) end(code Code) {
-	if n.counts == nil {
+// keepReply copies the reply of a call in place, before the client can see it.
+func (n *observation) keepReply(b *flatbuffers.Builder) {
+	if len(n.taps) > 0 {
+		n.reply = slices.Clone(b.FinishedBytes())
+	}
+}
+
+// end ends an observation, if it is one and has not ended. body is the reply, or the text of an
+// error.
+func (n *observation) end(code Code, outcome Outcome, body []byte) {
+	if n.start.IsZero() {
 		return
 	}
-	took := uint64(max(0, time.Since(n.start)))
-	n.counts.duration.Add(took)
-	n.counts.histogram[bucketOf(took)].Add(1)
-	if code != CodeOK {
-		n.counts.errors[min(code, CodeUnknown)].Add(1)
+	took := max(0, time.Since(n.start))
+	if c := n.counts; c != nil {
+		c.duration.Add(uint64(took))
+		c.histogram[bucketOf(uint64(took))].Add(1)
+		if code != CodeOK {
+			c.errors[min(code, CodeUnknown)].Add(1)
+		}
+		c.done.Add(1)
 	}
-	n.counts.done.Add(1)
-	n.counts = nil
+	if len(n.taps) > 0 {
+		r := &n.record
+		r.kind, r.at = introspect.TapKindEnd, n.start.Add(took)
+		r.code, r.outcome, r.duration = code, outcome, took
+		if code == CodeOK && body == nil {
+			body = n.reply
+		}
+		n.offer(body)
+	}
+	*n = observation{}
+}
+
+// offer gives the record with a body to the taps.
+func (n *observation) offer(body []byte) {
+	for _, t := range n.taps {
+		t.offer(&n.record, body)
+	}
 }
 
 // bucketOf returns the place of a duration in a histogram: one place for each of 0 to 3, and then

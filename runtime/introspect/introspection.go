@@ -4,6 +4,7 @@ package introspect
 
 import (
 	"bytes"
+	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/runtime/fb"
@@ -12,6 +13,116 @@ import (
 // If this constant does not exist, the code generator and the runtime do not
 // fit each other: bring both to one version, and generate again.
 const _ = fb.RuntimeAtLeastV1
+
+// Closes a tap.
+type CloseTapT struct {
+	Number uint64 `json:"number"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *CloseTapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	fb.StartTable(builder, 1)
+	builder.PrependUint64Slot(0, t.Number, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *CloseTap) UnPackTo(t *CloseTapT) {
+	t.Number = rcv._tab.GetUint64Slot(4, 0)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *CloseTap) UnPack() *CloseTapT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(CloseTapT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// CloseTap reads the table introspect.CloseTap in its buffer.
+type CloseTap struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsCloseTap returns the CloseTap that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsCloseTap(buf []byte, offset flatbuffers.UOffsetT) *CloseTap {
+	return fb.RootTable[CloseTap](buf, offset)
+}
+
+// FinishCloseTapBuffer makes the CloseTap at offset the root of the buffer.
+func FinishCloseTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsCloseTap is GetRootAsCloseTap for a buffer that begins with its size.
+func GetSizePrefixedRootAsCloseTap(buf []byte, offset flatbuffers.UOffsetT) *CloseTap {
+	return GetRootAsCloseTap(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedCloseTapBuffer is FinishCloseTapBuffer for a buffer that begins with its size.
+func FinishSizePrefixedCloseTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyCloseTap checks that buf holds a CloseTap that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyCloseTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("CloseTap", VerifyCloseTapAt, buf, "", limits)
+}
+
+// VerifySizePrefixedCloseTap is VerifyCloseTap for a buffer that begins with its size.
+func VerifySizePrefixedCloseTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("CloseTap", VerifyCloseTapAt, buf, "", limits)
+}
+
+// fieldsOfCloseTap says what VerifyCloseTapAt checks.
+var fieldsOfCloseTap = []fb.Rule{
+	{Name: "number", Slot: 4, Size: 8},
+}
+
+// VerifyCloseTapAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyCloseTapAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfCloseTap)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *CloseTap) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *CloseTap) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+func (rcv *CloseTap) Number() uint64 {
+	return rcv._tab.GetUint64Slot(4, 0)
+}
+
+func (rcv *CloseTap) MutateNumber(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(4, n)
+}
+
+// CloseTapStart begins a CloseTap, which the builder then expects the fields of.
+func CloseTapStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
+}
+
+func CloseTapAddNumber(builder *flatbuffers.Builder, number uint64) {
+	builder.PrependUint64Slot(0, number, 0)
+}
+
+// CloseTapEnd ends the CloseTap begun last and returns its offset.
+func CloseTapEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
 
 // The counters of a server, since it was made unless stated otherwise.
 type CountersT struct {
@@ -1430,6 +1541,141 @@ func MethodCountersEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
+// Opens a tap: a copy of the calls and messages of all clients. It ends with its connection.
+type OpenTapT struct {
+	// The methods and messages, as "protocol/name"; none stands for all.
+	Methods []string `json:"methods"`
+	// How much of a request, reply or message is copied at most.
+	MaxBody uint32 `json:"max_body"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *OpenTapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	methodsOffset := fb.PackStrings(builder, t.Methods)
+	fb.StartTable(builder, 2)
+	builder.PrependUOffsetTSlot(0, methodsOffset, 0)
+	builder.PrependUint32Slot(1, t.MaxBody, 65536)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *OpenTap) UnPackTo(t *OpenTapT) {
+	t.Methods = fb.UnPackStrings(&rcv._tab, 4)
+	t.MaxBody = rcv._tab.GetUint32Slot(6, 65536)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *OpenTap) UnPack() *OpenTapT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(OpenTapT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// OpenTap reads the table introspect.OpenTap in its buffer.
+type OpenTap struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsOpenTap returns the OpenTap that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsOpenTap(buf []byte, offset flatbuffers.UOffsetT) *OpenTap {
+	return fb.RootTable[OpenTap](buf, offset)
+}
+
+// FinishOpenTapBuffer makes the OpenTap at offset the root of the buffer.
+func FinishOpenTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsOpenTap is GetRootAsOpenTap for a buffer that begins with its size.
+func GetSizePrefixedRootAsOpenTap(buf []byte, offset flatbuffers.UOffsetT) *OpenTap {
+	return GetRootAsOpenTap(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedOpenTapBuffer is FinishOpenTapBuffer for a buffer that begins with its size.
+func FinishSizePrefixedOpenTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyOpenTap checks that buf holds an OpenTap that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyOpenTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("OpenTap", VerifyOpenTapAt, buf, "", limits)
+}
+
+// VerifySizePrefixedOpenTap is VerifyOpenTap for a buffer that begins with its size.
+func VerifySizePrefixedOpenTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("OpenTap", VerifyOpenTapAt, buf, "", limits)
+}
+
+// fieldsOfOpenTap says what VerifyOpenTapAt checks.
+var fieldsOfOpenTap = []fb.Rule{
+	{Name: "methods", Slot: 4, Kind: fb.IsStrings},
+	{Name: "max_body", Slot: 6, Size: 4},
+}
+
+// VerifyOpenTapAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyOpenTapAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfOpenTap)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *OpenTap) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *OpenTap) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+// The methods and messages, as "protocol/name"; none stands for all.
+func (rcv *OpenTap) Methods(j int) []byte {
+	return fb.FieldElemBytes(&rcv._tab, 4, j)
+}
+
+func (rcv *OpenTap) MethodsLength() int {
+	return fb.FieldLen(&rcv._tab, 4)
+}
+
+// How much of a request, reply or message is copied at most.
+func (rcv *OpenTap) MaxBody() uint32 {
+	return rcv._tab.GetUint32Slot(6, 65536)
+}
+
+func (rcv *OpenTap) MutateMaxBody(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(6, n)
+}
+
+// OpenTapStart begins an OpenTap, which the builder then expects the fields of.
+func OpenTapStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 2)
+}
+
+func OpenTapAddMethods(builder *flatbuffers.Builder, methods flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(0, methods, 0)
+}
+
+func OpenTapStartMethodsVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
+}
+
+func OpenTapAddMaxBody(builder *flatbuffers.Builder, maxBody uint32) {
+	builder.PrependUint32Slot(1, maxBody, 65536)
+}
+
+// OpenTapEnd ends the OpenTap begun last and returns its offset.
+func OpenTapEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
 // A service, an envelope or a stream that the server serves.
 type ProtocolT struct {
 	Name        string `json:"name"`
@@ -1802,4 +2048,841 @@ func ReadDefinitionAddOffset(builder *flatbuffers.Builder, offset_ uint32) {
 // ReadDefinitionEnd ends the ReadDefinition begun last and returns its offset.
 func ReadDefinitionEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
+}
+
+// Takes what a tap has copied, and waits for something so many nanoseconds at most.
+type ReadTapT struct {
+	Number uint64 `json:"number"`
+	Wait   int64  `json:"wait"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *ReadTapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	fb.StartTable(builder, 2)
+	builder.PrependUint64Slot(0, t.Number, 0)
+	builder.PrependInt64Slot(1, t.Wait, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *ReadTap) UnPackTo(t *ReadTapT) {
+	t.Number = rcv._tab.GetUint64Slot(4, 0)
+	t.Wait = rcv._tab.GetInt64Slot(6, 0)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *ReadTap) UnPack() *ReadTapT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(ReadTapT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// ReadTap reads the table introspect.ReadTap in its buffer.
+type ReadTap struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsReadTap returns the ReadTap that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsReadTap(buf []byte, offset flatbuffers.UOffsetT) *ReadTap {
+	return fb.RootTable[ReadTap](buf, offset)
+}
+
+// FinishReadTapBuffer makes the ReadTap at offset the root of the buffer.
+func FinishReadTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsReadTap is GetRootAsReadTap for a buffer that begins with its size.
+func GetSizePrefixedRootAsReadTap(buf []byte, offset flatbuffers.UOffsetT) *ReadTap {
+	return GetRootAsReadTap(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedReadTapBuffer is FinishReadTapBuffer for a buffer that begins with its size.
+func FinishSizePrefixedReadTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyReadTap checks that buf holds a ReadTap that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyReadTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("ReadTap", VerifyReadTapAt, buf, "", limits)
+}
+
+// VerifySizePrefixedReadTap is VerifyReadTap for a buffer that begins with its size.
+func VerifySizePrefixedReadTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("ReadTap", VerifyReadTapAt, buf, "", limits)
+}
+
+// fieldsOfReadTap says what VerifyReadTapAt checks.
+var fieldsOfReadTap = []fb.Rule{
+	{Name: "number", Slot: 4, Size: 8},
+	{Name: "wait", Slot: 6, Size: 8},
+}
+
+// VerifyReadTapAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyReadTapAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfReadTap)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *ReadTap) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *ReadTap) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+func (rcv *ReadTap) Number() uint64 {
+	return rcv._tab.GetUint64Slot(4, 0)
+}
+
+func (rcv *ReadTap) MutateNumber(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(4, n)
+}
+
+func (rcv *ReadTap) Wait() int64 {
+	return rcv._tab.GetInt64Slot(6, 0)
+}
+
+func (rcv *ReadTap) MutateWait(n int64) bool {
+	return rcv._tab.MutateInt64Slot(6, n)
+}
+
+// ReadTapStart begins a ReadTap, which the builder then expects the fields of.
+func ReadTapStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 2)
+}
+
+func ReadTapAddNumber(builder *flatbuffers.Builder, number uint64) {
+	builder.PrependUint64Slot(0, number, 0)
+}
+
+func ReadTapAddWait(builder *flatbuffers.Builder, wait int64) {
+	builder.PrependInt64Slot(1, wait, 0)
+}
+
+// ReadTapEnd ends the ReadTap begun last and returns its offset.
+func ReadTapEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
+// A tap that was opened.
+type TapT struct {
+	Number uint64 `json:"number"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *TapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	fb.StartTable(builder, 1)
+	builder.PrependUint64Slot(0, t.Number, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *Tap) UnPackTo(t *TapT) {
+	t.Number = rcv._tab.GetUint64Slot(4, 0)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Tap) UnPack() *TapT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(TapT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// Tap reads the table introspect.Tap in its buffer.
+type Tap struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsTap returns the Tap that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsTap(buf []byte, offset flatbuffers.UOffsetT) *Tap {
+	return fb.RootTable[Tap](buf, offset)
+}
+
+// FinishTapBuffer makes the Tap at offset the root of the buffer.
+func FinishTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsTap is GetRootAsTap for a buffer that begins with its size.
+func GetSizePrefixedRootAsTap(buf []byte, offset flatbuffers.UOffsetT) *Tap {
+	return GetRootAsTap(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedTapBuffer is FinishTapBuffer for a buffer that begins with its size.
+func FinishSizePrefixedTapBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyTap checks that buf holds a Tap that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Tap", VerifyTapAt, buf, "", limits)
+}
+
+// VerifySizePrefixedTap is VerifyTap for a buffer that begins with its size.
+func VerifySizePrefixedTap(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Tap", VerifyTapAt, buf, "", limits)
+}
+
+// fieldsOfTap says what VerifyTapAt checks.
+var fieldsOfTap = []fb.Rule{
+	{Name: "number", Slot: 4, Size: 8},
+}
+
+// VerifyTapAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyTapAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfTap)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *Tap) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *Tap) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+func (rcv *Tap) Number() uint64 {
+	return rcv._tab.GetUint64Slot(4, 0)
+}
+
+func (rcv *Tap) MutateNumber(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(4, n)
+}
+
+// TapStart begins a Tap, which the builder then expects the fields of.
+func TapStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
+}
+
+func TapAddNumber(builder *flatbuffers.Builder, number uint64) {
+	builder.PrependUint64Slot(0, number, 0)
+}
+
+// TapEnd ends the Tap begun last and returns its offset.
+func TapEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
+// A tap is closed.
+type TapClosedT struct{}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *TapClosedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	fb.StartTable(builder, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *TapClosed) UnPackTo(t *TapClosedT) {
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *TapClosed) UnPack() *TapClosedT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(TapClosedT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// TapClosed reads the table introspect.TapClosed in its buffer.
+type TapClosed struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsTapClosed returns the TapClosed that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsTapClosed(buf []byte, offset flatbuffers.UOffsetT) *TapClosed {
+	return fb.RootTable[TapClosed](buf, offset)
+}
+
+// FinishTapClosedBuffer makes the TapClosed at offset the root of the buffer.
+func FinishTapClosedBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsTapClosed is GetRootAsTapClosed for a buffer that begins with its size.
+func GetSizePrefixedRootAsTapClosed(buf []byte, offset flatbuffers.UOffsetT) *TapClosed {
+	return GetRootAsTapClosed(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedTapClosedBuffer is FinishTapClosedBuffer for a buffer that begins with its size.
+func FinishSizePrefixedTapClosedBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyTapClosed checks that buf holds a TapClosed that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyTapClosed(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("TapClosed", VerifyTapClosedAt, buf, "", limits)
+}
+
+// VerifySizePrefixedTapClosed is VerifyTapClosed for a buffer that begins with its size.
+func VerifySizePrefixedTapClosed(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("TapClosed", VerifyTapClosedAt, buf, "", limits)
+}
+
+// VerifyTapClosedAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyTapClosedAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, nil)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *TapClosed) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *TapClosed) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+// TapClosedStart begins a TapClosed, which the builder then expects the fields of.
+func TapClosedStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 0)
+}
+
+// TapClosedEnd ends the TapClosed begun last and returns its offset.
+func TapClosedEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
+// TapRecordT is the table introspect.TapRecord as a Go value.
+type TapRecordT struct {
+	Kind TapKind `json:"kind"`
+	// The number of the call or message on the server. Its end has the same one.
+	Call uint64 `json:"call"`
+	// In nanoseconds since 1970 (UTC).
+	At int64 `json:"at"`
+	// The client's process.
+	Pid      uint32 `json:"pid"`
+	Protocol string `json:"protocol"`
+	Name     string `json:"name"`
+	Seq      uint64 `json:"seq"`
+	Epoch    uint64 `json:"epoch"`
+	Body     []byte `json:"body"`
+	// The length of the body, of which a part may be missing.
+	Length uint32 `json:"length"`
+	// Of an end: the error's code, outcome and text, and the time since the beginning.
+	Code     uint32 `json:"code"`
+	Outcome  byte   `json:"outcome"`
+	Text     string `json:"text"`
+	Duration uint64 `json:"duration"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *TapRecordT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	protocolOffset := fb.CreateString(builder, t.Protocol)
+	nameOffset := fb.CreateString(builder, t.Name)
+	bodyOffset := fb.CreateByteString(builder, t.Body)
+	textOffset := fb.CreateString(builder, t.Text)
+	fb.StartTable(builder, 14)
+	builder.PrependByteSlot(0, byte(t.Kind), 0)
+	builder.PrependUint64Slot(1, t.Call, 0)
+	builder.PrependInt64Slot(2, t.At, 0)
+	builder.PrependUint32Slot(3, t.Pid, 0)
+	builder.PrependUOffsetTSlot(4, protocolOffset, 0)
+	builder.PrependUOffsetTSlot(5, nameOffset, 0)
+	builder.PrependUint64Slot(6, t.Seq, 0)
+	builder.PrependUint64Slot(7, t.Epoch, 0)
+	builder.PrependUOffsetTSlot(8, bodyOffset, 0)
+	builder.PrependUint32Slot(9, t.Length, 0)
+	builder.PrependUint32Slot(10, t.Code, 0)
+	builder.PrependByteSlot(11, t.Outcome, 0)
+	builder.PrependUOffsetTSlot(12, textOffset, 0)
+	builder.PrependUint64Slot(13, t.Duration, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *TapRecord) UnPackTo(t *TapRecordT) {
+	t.Kind = TapKind(rcv._tab.GetByteSlot(4, 0))
+	t.Call = rcv._tab.GetUint64Slot(6, 0)
+	t.At = rcv._tab.GetInt64Slot(8, 0)
+	t.Pid = rcv._tab.GetUint32Slot(10, 0)
+	t.Protocol = string(rcv.Protocol())
+	t.Name = string(rcv.Name())
+	t.Seq = rcv._tab.GetUint64Slot(16, 0)
+	t.Epoch = rcv._tab.GetUint64Slot(18, 0)
+	t.Body = bytes.Clone(rcv.BodyBytes())
+	t.Length = rcv._tab.GetUint32Slot(22, 0)
+	t.Code = rcv._tab.GetUint32Slot(24, 0)
+	t.Outcome = rcv._tab.GetByteSlot(26, 0)
+	t.Text = string(rcv.Text())
+	t.Duration = rcv._tab.GetUint64Slot(30, 0)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *TapRecord) UnPack() *TapRecordT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(TapRecordT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// TapRecord reads the table introspect.TapRecord in its buffer, without copying it.
+type TapRecord struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsTapRecord returns the TapRecord that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsTapRecord(buf []byte, offset flatbuffers.UOffsetT) *TapRecord {
+	return fb.RootTable[TapRecord](buf, offset)
+}
+
+// FinishTapRecordBuffer makes the TapRecord at offset the root of the buffer.
+func FinishTapRecordBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsTapRecord is GetRootAsTapRecord for a buffer that begins with its size.
+func GetSizePrefixedRootAsTapRecord(buf []byte, offset flatbuffers.UOffsetT) *TapRecord {
+	return GetRootAsTapRecord(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedTapRecordBuffer is FinishTapRecordBuffer for a buffer that begins with its size.
+func FinishSizePrefixedTapRecordBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyTapRecord checks that buf holds a TapRecord that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyTapRecord(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("TapRecord", VerifyTapRecordAt, buf, "", limits)
+}
+
+// VerifySizePrefixedTapRecord is VerifyTapRecord for a buffer that begins with its size.
+func VerifySizePrefixedTapRecord(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("TapRecord", VerifyTapRecordAt, buf, "", limits)
+}
+
+// fieldsOfTapRecord says what VerifyTapRecordAt checks.
+var fieldsOfTapRecord = []fb.Rule{
+	{Name: "kind", Slot: 4, Size: 1},
+	{Name: "call", Slot: 6, Size: 8},
+	{Name: "at", Slot: 8, Size: 8},
+	{Name: "pid", Slot: 10, Size: 4},
+	{Name: "protocol", Slot: 12, Kind: fb.IsString},
+	{Name: "name", Slot: 14, Kind: fb.IsString},
+	{Name: "seq", Slot: 16, Size: 8},
+	{Name: "epoch", Slot: 18, Size: 8},
+	{Name: "body", Slot: 20, Kind: fb.IsVector, Size: 1},
+	{Name: "length", Slot: 22, Size: 4},
+	{Name: "code", Slot: 24, Size: 4},
+	{Name: "outcome", Slot: 26, Size: 1},
+	{Name: "text", Slot: 28, Kind: fb.IsString},
+	{Name: "duration", Slot: 30, Size: 8},
+}
+
+// VerifyTapRecordAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyTapRecordAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfTapRecord)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *TapRecord) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *TapRecord) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+func (rcv *TapRecord) Kind() TapKind {
+	return TapKind(rcv._tab.GetByteSlot(4, 0))
+}
+
+func (rcv *TapRecord) MutateKind(n TapKind) bool {
+	return rcv._tab.MutateByteSlot(4, byte(n))
+}
+
+// The number of the call or message on the server. Its end has the same one.
+func (rcv *TapRecord) Call() uint64 {
+	return rcv._tab.GetUint64Slot(6, 0)
+}
+
+func (rcv *TapRecord) MutateCall(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(6, n)
+}
+
+// In nanoseconds since 1970 (UTC).
+func (rcv *TapRecord) At() int64 {
+	return rcv._tab.GetInt64Slot(8, 0)
+}
+
+func (rcv *TapRecord) MutateAt(n int64) bool {
+	return rcv._tab.MutateInt64Slot(8, n)
+}
+
+// The client's process.
+func (rcv *TapRecord) Pid() uint32 {
+	return rcv._tab.GetUint32Slot(10, 0)
+}
+
+func (rcv *TapRecord) MutatePid(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(10, n)
+}
+
+func (rcv *TapRecord) Protocol() []byte {
+	return fb.FieldBytes(&rcv._tab, 12)
+}
+
+func (rcv *TapRecord) Name() []byte {
+	return fb.FieldBytes(&rcv._tab, 14)
+}
+
+func (rcv *TapRecord) Seq() uint64 {
+	return rcv._tab.GetUint64Slot(16, 0)
+}
+
+func (rcv *TapRecord) MutateSeq(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(16, n)
+}
+
+func (rcv *TapRecord) Epoch() uint64 {
+	return rcv._tab.GetUint64Slot(18, 0)
+}
+
+func (rcv *TapRecord) MutateEpoch(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(18, n)
+}
+
+func (rcv *TapRecord) Body(j int) byte {
+	return fb.ElemByte(&rcv._tab, 20, j)
+}
+
+func (rcv *TapRecord) BodyLength() int {
+	return fb.FieldLen(&rcv._tab, 20)
+}
+
+func (rcv *TapRecord) BodyBytes() []byte {
+	return fb.FieldBytes(&rcv._tab, 20)
+}
+
+func (rcv *TapRecord) MutateBody(j int, n byte) bool {
+	return fb.MutateElemByte(&rcv._tab, 20, j, n)
+}
+
+// The length of the body, of which a part may be missing.
+func (rcv *TapRecord) Length() uint32 {
+	return rcv._tab.GetUint32Slot(22, 0)
+}
+
+func (rcv *TapRecord) MutateLength(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(22, n)
+}
+
+// Of an end: the error's code, outcome and text, and the time since the beginning.
+func (rcv *TapRecord) Code() uint32 {
+	return rcv._tab.GetUint32Slot(24, 0)
+}
+
+func (rcv *TapRecord) MutateCode(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(24, n)
+}
+
+func (rcv *TapRecord) Outcome() byte {
+	return rcv._tab.GetByteSlot(26, 0)
+}
+
+func (rcv *TapRecord) MutateOutcome(n byte) bool {
+	return rcv._tab.MutateByteSlot(26, n)
+}
+
+func (rcv *TapRecord) Text() []byte {
+	return fb.FieldBytes(&rcv._tab, 28)
+}
+
+func (rcv *TapRecord) Duration() uint64 {
+	return rcv._tab.GetUint64Slot(30, 0)
+}
+
+func (rcv *TapRecord) MutateDuration(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(30, n)
+}
+
+// TapRecordStart begins a TapRecord, which the builder then expects the fields of.
+func TapRecordStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 14)
+}
+
+func TapRecordAddKind(builder *flatbuffers.Builder, kind TapKind) {
+	builder.PrependByteSlot(0, byte(kind), 0)
+}
+
+func TapRecordAddCall(builder *flatbuffers.Builder, call uint64) {
+	builder.PrependUint64Slot(1, call, 0)
+}
+
+func TapRecordAddAt(builder *flatbuffers.Builder, at int64) {
+	builder.PrependInt64Slot(2, at, 0)
+}
+
+func TapRecordAddPid(builder *flatbuffers.Builder, pid uint32) {
+	builder.PrependUint32Slot(3, pid, 0)
+}
+
+func TapRecordAddProtocol(builder *flatbuffers.Builder, protocol flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(4, protocol, 0)
+}
+
+func TapRecordAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(5, name, 0)
+}
+
+func TapRecordAddSeq(builder *flatbuffers.Builder, seq uint64) {
+	builder.PrependUint64Slot(6, seq, 0)
+}
+
+func TapRecordAddEpoch(builder *flatbuffers.Builder, epoch uint64) {
+	builder.PrependUint64Slot(7, epoch, 0)
+}
+
+func TapRecordAddBody(builder *flatbuffers.Builder, body flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(8, body, 0)
+}
+
+func TapRecordStartBodyVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(1, numElems, 1)
+}
+
+func TapRecordAddLength(builder *flatbuffers.Builder, length uint32) {
+	builder.PrependUint32Slot(9, length, 0)
+}
+
+func TapRecordAddCode(builder *flatbuffers.Builder, code uint32) {
+	builder.PrependUint32Slot(10, code, 0)
+}
+
+func TapRecordAddOutcome(builder *flatbuffers.Builder, outcome byte) {
+	builder.PrependByteSlot(11, outcome, 0)
+}
+
+func TapRecordAddText(builder *flatbuffers.Builder, text flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(12, text, 0)
+}
+
+func TapRecordAddDuration(builder *flatbuffers.Builder, duration uint64) {
+	builder.PrependUint64Slot(13, duration, 0)
+}
+
+// TapRecordEnd ends the TapRecord begun last and returns its offset.
+func TapRecordEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
+// What a tap has copied since it was read last.
+type TapRecordsT struct {
+	Records []*TapRecordT `json:"records"`
+	// Records that were lost in all, because the tap was full or in use. A server never waits for
+	// its taps.
+	Lost uint64 `json:"lost"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *TapRecordsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	recordsOffset := fb.PackTables(builder, t.Records)
+	fb.StartTable(builder, 2)
+	builder.PrependUOffsetTSlot(0, recordsOffset, 0)
+	builder.PrependUint64Slot(1, t.Lost, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *TapRecords) UnPackTo(t *TapRecordsT) {
+	t.Records = make([]*TapRecordT, rcv.RecordsLength())
+	for j := range t.Records {
+		var x TapRecord
+		rcv.Records(&x, j)
+		t.Records[j] = x.UnPack()
+	}
+	t.Lost = rcv._tab.GetUint64Slot(6, 0)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *TapRecords) UnPack() *TapRecordsT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(TapRecordsT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// TapRecords reads the table introspect.TapRecords in its buffer.
+type TapRecords struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsTapRecords returns the TapRecords that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsTapRecords(buf []byte, offset flatbuffers.UOffsetT) *TapRecords {
+	return fb.RootTable[TapRecords](buf, offset)
+}
+
+// FinishTapRecordsBuffer makes the TapRecords at offset the root of the buffer.
+func FinishTapRecordsBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsTapRecords is GetRootAsTapRecords for a buffer that begins with its size.
+func GetSizePrefixedRootAsTapRecords(buf []byte, offset flatbuffers.UOffsetT) *TapRecords {
+	return GetRootAsTapRecords(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedTapRecordsBuffer is FinishTapRecordsBuffer for a buffer that begins with its size.
+func FinishSizePrefixedTapRecordsBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyTapRecords checks that buf holds a TapRecords that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyTapRecords(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("TapRecords", VerifyTapRecordsAt, buf, "", limits)
+}
+
+// VerifySizePrefixedTapRecords is VerifyTapRecords for a buffer that begins with its size.
+func VerifySizePrefixedTapRecords(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("TapRecords", VerifyTapRecordsAt, buf, "", limits)
+}
+
+// fieldsOfTapRecords says what VerifyTapRecordsAt checks.
+var fieldsOfTapRecords = []fb.Rule{
+	{Name: "records", Slot: 4, Kind: fb.IsTables},
+	{Name: "lost", Slot: 6, Size: 8},
+}
+
+// VerifyTapRecordsAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyTapRecordsAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfTapRecords, VerifyTapRecordAt)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *TapRecords) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *TapRecords) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+func (rcv *TapRecords) Records(obj *TapRecord, j int) bool {
+	return fb.ElemTable(&rcv._tab, 4, obj, j)
+}
+
+func (rcv *TapRecords) RecordsLength() int {
+	return fb.FieldLen(&rcv._tab, 4)
+}
+
+// Records that were lost in all, because the tap was full or in use. A server never waits for
+// its taps.
+func (rcv *TapRecords) Lost() uint64 {
+	return rcv._tab.GetUint64Slot(6, 0)
+}
+
+func (rcv *TapRecords) MutateLost(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(6, n)
+}
+
+// TapRecordsStart begins a TapRecords, which the builder then expects the fields of.
+func TapRecordsStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 2)
+}
+
+func TapRecordsAddRecords(builder *flatbuffers.Builder, records flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(0, records, 0)
+}
+
+func TapRecordsStartRecordsVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
+}
+
+func TapRecordsAddLost(builder *flatbuffers.Builder, lost uint64) {
+	builder.PrependUint64Slot(1, lost, 0)
+}
+
+// TapRecordsEnd ends the TapRecords begun last and returns its offset.
+func TapRecordsEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
+// TapKind is the enum introspect.TapKind.
+type TapKind byte
+
+// The values of TapKind.
+const (
+	// A call begins; the body is the request.
+	TapKindRequest TapKind = 0
+	// A one-way message is about to be handled; the body is the message.
+	TapKindMessage TapKind = 1
+	// A call or a message has ended; the body is the reply of a call that succeeded.
+	TapKindEnd TapKind = 2
+)
+
+// EnumNamesTapKind holds the name of each value.
+var EnumNamesTapKind = map[TapKind]string{
+	TapKindRequest: "Request",
+	TapKindMessage: "Message",
+	TapKindEnd:     "End",
+}
+
+// EnumValuesTapKind holds the value of each name.
+var EnumValuesTapKind = map[string]TapKind{
+	"Request": TapKindRequest,
+	"Message": TapKindMessage,
+	"End":     TapKindEnd,
+}
+
+// String returns the name of v as the schema has it, or TapKind(n).
+func (v TapKind) String() string {
+	if s, ok := EnumNamesTapKind[v]; ok {
+		return s
+	}
+	return "TapKind(" + strconv.FormatInt(int64(v), 10) + ")"
+}
+
+// ParseTapKind returns the value whose String is s, or an error.
+func ParseTapKind(s string) (TapKind, error) {
+	return fb.ParseEnum(s, "TapKind", EnumValuesTapKind)
 }

@@ -1,0 +1,185 @@
+package ipc
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcgen/ipcgen/runtime/introspect"
+)
+
+// This file is how a server shows its calls to taps. Whoever handles a message never waits for a
+// tap: what a tap cannot take at once is lost, and counted.
+
+// Limits of taps.
+const (
+	maxTaps    = 4       // of a server
+	tapBytes   = 4 << 20 // that wait in a tap
+	tapRecords = 1 << 14 // likewise
+	tapWait    = time.Second
+	// around is more than a record has besides its body, its text and its names.
+	around = 160
+)
+
+// A tapRecord is a TapRecord of package introspect without its body.
+type tapRecord struct {
+	kind             introspect.TapKind
+	route            *boundRoute
+	pid              int
+	call, seq, epoch uint64
+	at               time.Time
+	code             Code
+	outcome          Outcome
+	duration         time.Duration
+}
+
+// A tap takes copies of calls and messages until a tool reads them.
+type tap struct {
+	number  uint64
+	owner   *serverConn
+	methods []string // "protocol/name"; none: all
+	maxBody int
+	lost    atomic.Uint64
+	arrived chan struct{} // holds one when there is something
+
+	mu      sync.Mutex
+	records []*introspect.TapRecordT
+	bytes   int
+}
+
+func (t *tap) wants(r *boundRoute) bool {
+	if len(t.methods) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(t.methods, func(name string) bool {
+		protocol, method, _ := strings.Cut(name, "/")
+		return method == r.name && protocol == r.protocol.Name
+	})
+}
+
+// offer copies a record, unless the tap is full or in use.
+func (t *tap) offer(r *tapRecord, body []byte) {
+	cut := body[:min(len(body), t.maxBody)]
+	if !t.mu.TryLock() {
+		t.lost.Add(1)
+		return
+	}
+	if len(t.records) >= tapRecords || t.bytes+len(cut) > tapBytes {
+		t.mu.Unlock()
+		t.lost.Add(1)
+		return
+	}
+	record := &introspect.TapRecordT{Kind: r.kind, Call: r.call, At: r.at.UnixNano(),
+		Pid: uint32(r.pid), Protocol: r.route.protocol.Name, Name: r.route.name, Seq: r.seq,
+		Epoch: r.epoch, Length: uint32(len(body)), Code: uint32(r.code),
+		Outcome: uint8(r.outcome), Duration: uint64(r.duration)}
+	if r.code != CodeOK {
+		record.Text, record.Length = strings.ToValidUTF8(string(cut), "\ufffd"), 0
+	} else {
+		record.Body = slices.Clone(cut)
+	}
+	t.records = append(t.records, record)
+	t.bytes += len(cut)
+	t.mu.Unlock()
+	select {
+	case t.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// take removes records that fit into a reply of so many bytes, at least one if there is one.
+func (t *tap) take(limit int) []*introspect.TapRecordT {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n, size := 0, 0
+	for _, r := range t.records {
+		size += around + len(r.Body) + len(r.Text) + len(r.Protocol) + len(r.Name)
+		if n > 0 && size > limit {
+			break
+		}
+		n++
+		t.bytes -= len(r.Body) + len(r.Text)
+	}
+	taken := t.records[:n:n]
+	t.records = t.records[n:]
+	if len(t.records) == 0 {
+		t.records, t.bytes = nil, 0
+	} else {
+		select {
+		case t.arrived <- struct{}{}: // for the rest
+		default:
+		}
+	}
+	return taken
+}
+
+func (c *serverConn) openTap(_ context.Context, req *introspect.OpenTapT) (*introspect.TapT,
+	error) {
+	p := &c.srv.lookout
+	t := &tap{owner: c, methods: req.Methods, arrived: make(chan struct{}, 1),
+		maxBody: max(0, min(int(req.MaxBody), tapBytes/4, c.tx.limit/2-2*around))}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.taps) >= maxTaps {
+		return nil, &Error{Code: CodeResourceExhausted, Outcome: NotExecuted,
+			Msg: "the server has four taps already; close one of them"}
+	}
+	p.last++
+	t.number = p.last
+	p.taps = append(slices.Clip(p.taps), t)
+	p.publish()
+	return &introspect.TapT{Number: t.number}, nil
+}
+
+// closeTaps closes the taps that a client has opened, or the one of them with the given number.
+func (p *lookout) closeTaps(owner *serverConn, number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rest := slices.DeleteFunc(slices.Clone(p.taps), func(t *tap) bool {
+		return t.owner == owner && (number == 0 || t.number == number)
+	})
+	if len(rest) < len(p.taps) {
+		p.taps = rest
+		p.publish()
+	}
+}
+
+func (c *serverConn) closeTap(_ context.Context, req *introspect.CloseTapT) (
+	*introspect.TapClosedT, error) {
+	if req.Number != 0 {
+		c.srv.lookout.closeTaps(c, req.Number)
+	}
+	return &introspect.TapClosedT{}, nil
+}
+
+func (c *serverConn) readTap(ctx context.Context, req *introspect.ReadTapT) (
+	*introspect.TapRecordsT, error) {
+	t := c.srv.lookout.find(c, req.Number)
+	if t == nil {
+		return nil, Errorf(CodeNotFound, "this connection has no tap %d", req.Number)
+	}
+	wait := time.NewTimer(min(max(0, time.Duration(req.Wait)), tapWait))
+	defer wait.Stop()
+	select {
+	case <-t.arrived:
+	case <-wait.C:
+	case <-ctx.Done():
+	case <-c.srv.closing.Done():
+	}
+	return &introspect.TapRecordsT{Records: t.take(c.tx.limit / 2), Lost: t.lost.Load()}, nil
+}
+
+// find returns a tap of a client, or nil.
+func (p *lookout) find(owner *serverConn, number uint64) *tap {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.taps {
+		if t.owner == owner && t.number == number {
+			return t
+		}
+	}
+	return nil
+}
