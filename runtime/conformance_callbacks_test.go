@@ -23,15 +23,17 @@ var callbacks = []struct {
 	server func(leave func()) []ipc.ServerOption
 	client func(leave func()) []ipc.DialOption
 	do     func(t *testing.T, v ipc.RendezvousOption, c *ipc.Conn, leave func()) error
-	silent bool // its caller sees no error, or is this process itself
+	silent bool   // its caller sees no error, or is this process itself
+	of     string // the callback of the API, see TestHouseCallbacks
 }{
-	{name: "handler of a call", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
-			func(context.Context, *blob) (*blob, error) {
-				leave()
-				return nil, nil
-			}))}
-	}, do: crash},
+	{of: "ipc.Handle.f",
+		name: "handler of a call", server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
+				func(context.Context, *blob) (*blob, error) {
+					leave()
+					return nil, nil
+				}))}
+		}, do: crash},
 	{name: "handler of a call that takes long", server: func(leave func()) []ipc.ServerOption {
 		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
 			func(context.Context, *blob) (*blob, error) {
@@ -40,13 +42,14 @@ var callbacks = []struct {
 				return nil, nil
 			}))}
 	}, do: crash},
-	{name: "handler of a call in place", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash,
-			func(context.Context, []byte, *ipc.ReplyBuilder) error {
-				leave()
-				return nil
-			}))}
-	}, do: crash},
+	{of: "ipc.HandleInPlace.f",
+		name: "handler of a call in place", server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash,
+				func(context.Context, []byte, *ipc.ReplyBuilder) error {
+					leave()
+					return nil
+				}))}
+		}, do: crash},
 	{name: "handler of a trusted call in place", server: func(leave func()) []ipc.ServerOption {
 		return []ipc.ServerOption{ipc.WithTrustedClients(),
 			echoService(ipc.HandleInPlace(methodCrash,
@@ -55,25 +58,28 @@ var callbacks = []struct {
 					return nil
 				}))}
 	}, do: crash},
-	{name: "builder of a reply in place", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash,
-			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
-				return reply.Build(100, func(*flatbuffers.Builder, uint64, uint64) { leave() })
-			}))}
-	}, do: crash},
-	{name: "interceptor of a call", server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
-			func(context.Context, *blob) (*blob, error) {
-				return &blob{}, nil
-			})), only("Crash", leave)}
-	}, do: crash},
-	{name: "handler of a message", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(ipc.Receive(messageNote,
-			func(context.Context, *blob) error {
-				leave()
-				return nil
-			}))}
-	}, do: threeNotes},
+	{of: "ipc.ReplyBuilder.Build.build",
+		name: "builder of a reply in place", server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(ipc.HandleInPlace(methodCrash,
+				func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+					return reply.Build(100, func(*flatbuffers.Builder, uint64, uint64) { leave() })
+				}))}
+		}, do: crash},
+	{of: "ipc.WithServerInterceptor.i",
+		name: "interceptor of a call", server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(ipc.Handle(methodCrash,
+				func(context.Context, *blob) (*blob, error) {
+					return &blob{}, nil
+				})), only("Crash", leave)}
+		}, do: crash},
+	{of: "ipc.Receive.f",
+		name: "handler of a message", silent: true, server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(ipc.Receive(messageNote,
+				func(context.Context, *blob) error {
+					leave()
+					return nil
+				}))}
+		}, do: threeNotes},
 	{name: "handler of a message that takes long", silent: true,
 		server: func(leave func()) []ipc.ServerOption {
 			return []ipc.ServerOption{echoService(ipc.Receive(messageNote,
@@ -89,24 +95,48 @@ var callbacks = []struct {
 				return nil
 			})), only("Note", leave)}
 	}, do: threeNotes},
-	{name: "handler of a stream", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(),
-			ipc.HandleStreamReader(blockStream,
-				func(ctx context.Context, r *ipc.StreamReader) error {
+	{of: "ipc.HandleStreamReader.f",
+		name: "handler of a stream", silent: true, server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(),
+				ipc.HandleStreamReader(blockStream,
+					func(ctx context.Context, r *ipc.StreamReader) error {
+						leave()
+						return nil
+					})}
+		}, do: openBlocks},
+	{of: "ipc.HandleStreamWriter.f",
+		name: "handler of a stream that is read",
+		server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(), ipc.HandleStreamWriter(blockStream,
+				func(context.Context, *ipc.StreamWriter) error {
 					leave()
 					return nil
 				})}
-	}, do: openBlocks},
-	{name: "reader of a block", silent: true, server: func(leave func()) []ipc.ServerOption {
-		return []ipc.ServerOption{echoService(),
-			ipc.HandleStreamReader(blockStream,
-				func(ctx context.Context, r *ipc.StreamReader) error {
-					return r.Read(ctx, func([]byte, []byte, uint64) error {
-						leave()
-						return nil
-					})
-				})}
-	}, do: openBlocks},
+		},
+		do: func(t *testing.T, v ipc.RendezvousOption, _ *ipc.Conn, _ func()) error {
+			r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream, ipc.StreamOptions{}, v)
+			for ipc.CodeOf(err) == ipc.CodeResourceExhausted {
+				r, err = ipc.OpenStreamReader(t.Context(), "echo", blockStream,
+					ipc.StreamOptions{}, v)
+			}
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			_, _, err = readBlock(t.Context(), r)
+			return err
+		}},
+	{of: "ipc.StreamReader.Read.f",
+		name: "reader of a block", silent: true, server: func(leave func()) []ipc.ServerOption {
+			return []ipc.ServerOption{echoService(),
+				ipc.HandleStreamReader(blockStream,
+					func(ctx context.Context, r *ipc.StreamReader) error {
+						return r.Read(ctx, func([]byte, []byte, uint64) error {
+							leave()
+							return nil
+						})
+					})}
+		}, do: openBlocks},
 	{name: "interceptor of a stream", silent: true, server: func(leave func()) []ipc.ServerOption {
 		return append(everything(), only("test.Block", leave))
 	}, do: openBlocks},
@@ -128,9 +158,10 @@ var callbacks = []struct {
 			}
 			return nil
 		}},
-	{name: "builder of a request in place", server: func(func()) []ipc.ServerOption {
-		return everything()
-	},
+	{of: "ipc.InPlaceCall.Build",
+		name: "builder of a request in place", server: func(func()) []ipc.ServerOption {
+			return everything()
+		},
 		do: func(t *testing.T, _ ipc.RendezvousOption, c *ipc.Conn, leave func()) error {
 			return c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: 100,
@@ -138,9 +169,10 @@ var callbacks = []struct {
 				Read:  func([]byte) error { return nil },
 			})
 		}},
-	{name: "reader of a reply in place", server: func(func()) []ipc.ServerOption {
-		return everything()
-	},
+	{of: "ipc.InPlaceCall.Read",
+		name: "reader of a reply in place", server: func(func()) []ipc.ServerOption {
+			return everything()
+		},
 		do: func(t *testing.T, _ ipc.RendezvousOption, c *ipc.Conn, leave func()) error {
 			return c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: 100,
@@ -170,9 +202,10 @@ var callbacks = []struct {
 				return nil
 			})
 		}},
-	{name: "writer of a block at the client", server: func(func()) []ipc.ServerOption {
-		return everything()
-	},
+	{of: "ipc.StreamWriter.Write.fill",
+		name: "writer of a block at the client", server: func(func()) []ipc.ServerOption {
+			return everything()
+		},
 		do: func(t *testing.T, v ipc.RendezvousOption, _ *ipc.Conn, leave func()) error {
 			w, err := ipc.OpenStreamWriter(t.Context(), "echo", blockStream, ipc.StreamOptions{}, v)
 			for ipc.CodeOf(err) == ipc.CodeResourceExhausted {

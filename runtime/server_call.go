@@ -309,6 +309,7 @@ func (c *serverConn) call(j *job) (body []byte, err error) {
 func (c *serverConn) encodeReply(j *job, refSeq uint64, rep any) (body []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil { // a builder that cannot grow any more panics
+			_ = panicked(c.log, r) // leaves a trace
 			body, err = nil, cannotEncode(fmt.Errorf("%v", r))
 		}
 	}()

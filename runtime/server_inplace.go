@@ -41,6 +41,9 @@ func (r *ReplyBuilder) Build(size int,
 	if werr != nil {
 		e := *werr
 		e.Outcome = Executed // the handler runs; it is the reply that was not sent
+		if e.Code == CodeInvalidArgument {
+			e.Code = CodeInternal // what cannot be encoded is the handler's, not the client's
+		}
 		return &e
 	}
 	r.sent = true
