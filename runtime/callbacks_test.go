@@ -20,7 +20,7 @@ import (
 // A lapsing is a callback that fails once, where lapse is called. The table of the behaviour
 // "callbacks that do not return" has the handlers; this one has everything else that users plug in.
 type lapsing struct {
-	of     string // the callbacks of the API, see TestHouseCallbacks
+	of     string // the callbacks of the API, see TestCallbacksAreTried
 	server func(lapse func()) []ipc.ServerOption
 	client func(lapse func()) []ipc.DialOption
 	do     func(ctx context.Context, v ipc.RendezvousOption, c *ipc.Conn) error
@@ -588,13 +588,14 @@ func TestFaultyResolver(t *testing.T) {
 			if of == "ipc.Resolver.Resolve" && name == "exits" {
 				continue // it must return
 			}
+			method := of[strings.LastIndex(of, ".")+1:]
 			t.Run(of+" "+name, func(t *testing.T) {
 				slog.SetDefault(slog.New(slog.DiscardHandler))
 				network := ipctest.NewNetwork()
 				host(t, network, echoService())
 				var armed atomic.Bool
 				armed.Store(true)
-				c, err := ipc.NewClient(hookedResolver{hookedFence{of[strings.LastIndex(of, ".")+1:],
+				c, err := ipc.NewClient(hookedResolver{hookedFence{method,
 					func() {
 						if armed.Load() {
 							fault()

@@ -24,7 +24,7 @@ var callbacks = []struct {
 	client func(leave func()) []ipc.DialOption
 	do     func(t *testing.T, v ipc.RendezvousOption, c *ipc.Conn, leave func()) error
 	silent bool   // its caller sees no error, or is this process itself
-	of     string // the callback of the API, see TestHouseCallbacks
+	of     string // the callback of the API, see TestCallbacksAreTried
 }{
 	{of: "ipc.Handle.f",
 		name: "handler of a call", server: func(leave func()) []ipc.ServerOption {
