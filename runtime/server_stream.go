@@ -21,7 +21,9 @@ type streamRoute struct {
 
 // HandleStreamReader makes a server accept the streams that clients write. f reads one stream, on a
 // goroutine of its own; the stream ends when f returns. Later writes of the client fail, with the
-// code and text of f's error if it is not nil. f must not keep the reader.
+// code and text of f's error if it is not nil. The context of f is done when the server shuts down,
+// and when the client died or closed the stream with an error; what it has written before can be
+// read with that context nevertheless. f must not keep the reader.
 func HandleStreamReader(info *StreamInfo,
 	f func(context.Context, *StreamReader) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
@@ -36,8 +38,9 @@ func HandleStreamReader(info *StreamInfo,
 // HandleStreamWriter makes a server accept the streams that clients read. f writes one stream, on a
 // goroutine of its own; the stream ends when f returns. If f returns nil, the stream is complete,
 // and the client reads io.EOF at its end; otherwise the client reads the code and text of f's
-// error. The context of f is done when the server shuts down; f should return its error then. f
-// must not keep the writer.
+// error. The context of f is done when the server shuts down; f should return its error then. It is
+// also done when the client has ended the stream or died, so that an f that has nothing to write
+// learns of that. f must not keep the writer.
 func HandleStreamWriter(info *StreamInfo,
 	f func(context.Context, *StreamWriter) error) ServerOption {
 	return serverOption(func(c *serverConfig) {
@@ -171,7 +174,7 @@ func (s *Server) openStream(r *streamRoute, h *clientHello, g *admission, reply 
 // runStream runs the handler of an open stream, and ends the stream with its error.
 func (s *Server) runStream(ctx context.Context, st *stream,
 	use func(context.Context, *stream) error) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithValue(ctx, peerKey{}, &st.peer))
 	defer cancel()
 	stop := context.AfterFunc(s.closing, cancel)
 	defer stop()
@@ -201,12 +204,16 @@ func (r *streamRoute) bind(mem []byte, g shm.BlockGeometry,
 		b, err := shm.NewBlockReader(mem, g, policy == StreamOverwrite)
 		return func(ctx context.Context, s *stream) error {
 			s.ends = readerEnds{b}
+			ctx, stop := s.whilePeerStays(ctx, true)
+			defer stop()
 			return r.read(ctx, &StreamReader{stream: s, r: b})
 		}, err
 	}
 	b, err := shm.NewBlockWriter(mem, g, policy == StreamOverwrite)
 	return func(ctx context.Context, s *stream) error {
 		s.ends = writerEnds{b}
+		ctx, stop := s.whilePeerStays(ctx, false)
+		defer stop()
 		return r.write(ctx, &StreamWriter{s, b, policy, g.Block, g.Depth})
 	}, err
 }

@@ -26,6 +26,7 @@ const mostSaid = longestText + 64
 func newSession(l Link, peer Peer) *session {
 	s := &session{wire: l, peer: peer, notified: make(chan struct{}, 1),
 		down: make(chan struct{})}
+	s.peer.done = s.down
 	s.spin.init(defaultSpin, l, peer)
 	return s
 }

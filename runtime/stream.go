@@ -69,6 +69,7 @@ type stream struct {
 	op   string
 	info *StreamInfo
 	log  *slog.Logger // of callbacks that panic
+	left error        // why the context of a handler is done when the other side is gone
 
 	mu     sync.Mutex // held while the memory is in use
 	mem    []byte
@@ -122,6 +123,7 @@ func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte
 	unmap func([]byte) error) *stream {
 	s := &stream{session: newSession(l, peer), op: "stream " + info.Protocol.Name, info: info,
 		log: log, mem: mem, unmap: unmap}
+	s.left = &Error{Code: CodeUnavailable, Op: s.op, Msg: "the other side is gone"}
 	go s.waitNotified()
 	go s.readWire()
 	return s
@@ -130,10 +132,52 @@ func newStream(info *StreamInfo, log *slog.Logger, l Link, peer Peer, mem []byte
 // wait waits for a notification from the peer. It returns io.EOF when the peer is gone.
 func (s *stream) wait(ctx context.Context) error {
 	err := s.session.wait(ctx)
-	if e, ok := err.(*Error); ok {
-		return e.at(s.op)
+	if _, ok := err.(*Error); !ok {
+		return err
 	}
-	return err
+	if e := s.late(ctx); e != nil {
+		return e
+	}
+	return io.EOF
+}
+
+// late is like ended. The context of a handler whose other side is gone does not end
+// operations of the stream: they never block then, and say what there is to read and how the stream
+// has ended.
+func (s *stream) late(ctx context.Context) *Error {
+	err := ended(ctx)
+	if err == nil || ctx != nil && context.Cause(ctx) == s.left {
+		return nil
+	}
+	return err.at(s.op)
+}
+
+// whilePeerStays returns a context for the handler of a stream, and a function that ends it. The
+// context is done when the other side is gone, as a handler that neither reads nor writes would not
+// learn of that. An exception is a reader whose stream is complete: there may be work left.
+func (s *stream) whilePeerStays(ctx context.Context, reads bool) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-s.down:
+			if !reads || !s.complete() {
+				cancel(s.left)
+			}
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// complete reports whether the peer, which is gone, has closed the stream as complete. It waits for
+// the callback of an operation in progress.
+func (s *stream) complete() bool {
+	if s.begin() != nil {
+		return false // this side has closed it
+	}
+	defer s.end()
+	e, ok, err := s.ends.peerEnd()
+	return ok && err == nil && !e.Failed
 }
 
 // Peer returns the process at the other end.

@@ -296,6 +296,61 @@ func TestClientEndsStream(t *testing.T) {
 	}
 }
 
+// TestIdleHandlersLearnOfTheEnd ends streams whose handlers neither read nor write at that moment,
+// as those of a source of rare events: their contexts are done. What is left can still be read, and
+// the reader of a complete stream is not disturbed.
+func TestIdleHandlersLearnOfTheEnd(t *testing.T) {
+	for how, want := range map[string]ending{"close": orderly, "error": ranDry, "kill": cutOff,
+		"exit": cutOff} {
+		t.Run(how, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "d")
+			read, written := make(chan error, 1), make(chan error, 1)
+			srv := serve(t, ipc.WithDomain(path),
+				ipc.HandleStreamReader(blockStream,
+					func(ctx context.Context, r *ipc.StreamReader) (err error) {
+						for n := 0; err == nil; n++ {
+							if n == streamLength-shortStream.Depth { // the writer writes the rest
+								peer, _ := ipc.PeerFromContext(ctx)
+								<-peer.Done()
+								if how != "close" {
+									<-ctx.Done()
+								}
+							}
+							_, _, err = readBlock(ctx, r)
+							if (err != nil) != (n == streamLength) {
+								t.Errorf("block %d: %v", n, err)
+							}
+						}
+						if how == "close" && ctx.Err() != nil {
+							t.Error(context.Cause(ctx))
+						}
+						read <- err
+						return nil
+					}),
+				ipc.HandleStreamWriter(blockStream,
+					func(ctx context.Context, w *ipc.StreamWriter) error {
+						err := writeAll(ctx, w)
+						<-ctx.Done()
+						written <- err
+						return ctx.Err()
+					}))
+			startChild(t, "opener", path, endEnv+"="+how, sideEnv+"=writer")
+			within(t, "the reader learns of the end", func() { want.check(t, <-read) })
+			startChild(t, "opener", path, endEnv+"="+how, sideEnv+"=reader")
+			within(t, "the writer learns of the end", func() {
+				if err := <-written; err != nil {
+					t.Error(err)
+				}
+			})
+			within(t, "the connections end", func() {
+				for srv.Conns() > 0 {
+					time.Sleep(time.Millisecond)
+				}
+			})
+		})
+	}
+}
+
 // TestCloseDuringStream closes a stream while an operation of this side waits.
 func TestCloseDuringStream(t *testing.T) {
 	d := newDomain(t)

@@ -33,8 +33,8 @@ type StreamReader struct {
 // [CodeUnavailable] that matches [io.ErrUnexpectedEOF]; blocks may then be missing.
 func (r *StreamReader) Read(ctx context.Context,
 	f func(header, payload []byte, lost uint64) error) error {
-	if err := ended(ctx); err != nil {
-		return err.at(r.op)
+	if err := r.late(ctx); err != nil {
+		return err
 	}
 	gone := false
 	for {
@@ -84,7 +84,10 @@ func (s *stream) pause(ctx context.Context) error {
 	case <-s.down:
 		return io.EOF
 	case <-ctx.Done():
-		return contextError(ctx).at(s.op)
+		if err := s.late(ctx); err != nil {
+			return err
+		}
+		return io.EOF
 	}
 }
 
@@ -104,8 +107,8 @@ func (r *StreamReader) tryRead(ctx context.Context,
 	}
 	block, lost, ok, err := r.r.Next()
 	for tries := 0; !ok && err == nil; tries++ {
-		if ctx.Err() != nil {
-			return readDone, contextError(ctx).at(r.op)
+		if err := r.late(ctx); err != nil {
+			return readDone, err
 		}
 		if r.closed.Load() {
 			return readSleeps, nil // the next attempt finds it closed

@@ -39,8 +39,8 @@ func (w *StreamWriter) Write(ctx context.Context, n int,
 			Msg: fmt.Sprintf("payload of %d bytes; this stream's limit is %d", n,
 				w.block-w.info.HeaderSize)}
 	}
-	if err := ended(ctx); err != nil {
-		return err.at(w.op)
+	if err := w.late(ctx); err != nil {
+		return err
 	}
 	for {
 		done, err := w.tryWrite(size, fill)
