@@ -3,6 +3,7 @@ package shm
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
 )
@@ -298,6 +299,7 @@ type TopicReader struct {
 	lossless           bool
 
 	position uint64
+	limit    uint64 // the first message that is not read any more
 	tail     uint64 // as seen last
 	lost     uint64
 	claimed  bool
@@ -332,7 +334,7 @@ func NewTopicReader(segment, page []byte, lossless bool) (*TopicReader, error) {
 	}
 	r := &TopicReader{w: topicWordsOf(segment, g), next: word(page, offTopicNext),
 		claim: word(page, offTopicClaim), sleep: word(page, offTopicSleep),
-		life: load(offTopicLife), lossless: lossless}
+		life: load(offTopicLife), lossless: lossless, limit: math.MaxUint64}
 	r.position = r.next.Load()
 	if tail := r.w.tail.Load(); r.position > tail || tail > mostMessages {
 		return nil, fmt.Errorf("first message of a topic's reader: %w", ErrCorrupt)
@@ -343,8 +345,13 @@ func NewTopicReader(segment, page []byte, lossless bool) (*TopicReader, error) {
 // Life returns the number that tells the writer from all others.
 func (r *TopicReader) Life() uint64 { return r.life }
 
-// Position returns the number of the next message.
-func (r *TopicReader) Position() uint64 { return r.position }
+// Position returns the number of the message behind the last one that was read. Those that were
+// lost since are not counted yet.
+func (r *TopicReader) Position() uint64 { return r.position - r.lost }
+
+// Finish makes the reader leave out what is published from now on. It is for a reader without a
+// connection: its writer may go on without it.
+func (r *TopicReader) Finish() { r.limit = min(r.limit, r.w.tail.Load()) }
 
 // Resume makes the reader of a further page of the same topic go on at message number, or at the
 // oldest one that its page offers. A number that the writer has not had yet is refused.
@@ -407,11 +414,12 @@ func (r *TopicReader) available(newest bool) (ok bool, err error) {
 		return false, r.corrupt()
 	}
 	r.tail = tail
-	if tail == r.position {
+	end := min(tail, r.limit)
+	if r.position >= end {
 		return false, nil
 	}
 	if newest {
-		r.skipTo(tail - 1)
+		r.skipTo(end - 1)
 	}
 	return true, nil
 }
@@ -583,7 +591,9 @@ func (r *TopicReader) corrupt() error {
 }
 
 // Ready reports whether Next would return a message or an error.
-func (r *TopicReader) Ready() bool { return r.err != nil || r.w.tail.Load() != r.position }
+func (r *TopicReader) Ready() bool {
+	return r.err != nil || r.position < r.limit && r.w.tail.Load() != r.position
+}
 
 // Sleep declares that the reader is about to sleep, and reports whether it may; see
 // [Consumer.Sleep].

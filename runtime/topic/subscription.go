@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"sync"
 	"sync/atomic"
@@ -78,6 +77,19 @@ type attachment struct {
 	end  *ipc.LinkEnd
 	free []func() error
 	gone bool // the publisher is, and only what it has left is read
+}
+
+// look finds out whether the publisher is gone. It may be that only the connection is, and that the
+// publisher goes on: that is not read, or a slow reader would never come to the next publisher.
+func (a *attachment) look() {
+	select {
+	case <-a.end.Down():
+		if !a.gone {
+			a.gone = true
+			a.r.Finish()
+		}
+	default:
+	}
 }
 
 func (a *attachment) release() error {
@@ -384,6 +396,7 @@ func (s *Subscription) receive(ctx context.Context,
 			}
 		}
 		a := s.cur
+		a.look()
 		ok, err := s.once(a, try)
 		if ok || err != nil {
 			return err
@@ -397,11 +410,8 @@ func (s *Subscription) receive(ctx context.Context,
 			}
 			continue
 		}
-		err = a.end.Await(ctx, a.r.Ready, a.r.Sleep)
+		_ = a.end.Await(ctx, a.r.Ready, a.r.Sleep)
 		a.r.Awake()
-		if err == io.EOF {
-			a.gone = true // look once more
-		}
 	}
 }
 
@@ -549,9 +559,7 @@ func (s *Subscription) Latest(ctx context.Context, buf []byte) (message []byte, 
 func (s *Subscription) refresh(ctx context.Context) error {
 	old := s.cur
 	if old != nil {
-		select {
-		case <-old.end.Down():
-		default:
+		if old.look(); !old.gone {
 			return nil
 		}
 		why := old.end.DisconnectReason()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -406,6 +407,64 @@ func cutAndResume(t *testing.T, where ipc.RendezvousOption, policy topic.Policy)
 		}
 		<-served
 		publish(t, p, life*10, life*10+10)
+	}
+}
+
+// TestServerGoneAndPublisherNot ends the server of a publisher that goes on publishing, faster than
+// the subscription reads. The subscription leaves it for the next publisher of the name.
+func TestServerGoneAndPublisherNot(t *testing.T) {
+	for _, policy := range []topic.Policy{topic.Lossy, topic.Lossless, topic.Latest} {
+		t.Run(fmt.Sprint("policy ", policy), func(t *testing.T) {
+			overEach(t, func(t *testing.T, where ipc.RendezvousOption) {
+				leavePublisher(t, where, policy)
+			})
+		})
+	}
+}
+
+func leavePublisher(t *testing.T, where ipc.RendezvousOption, policy topic.Policy) {
+	old := newPublisher(where, topic.Options{Depth: 1000})
+	defer old.Close()
+	publish(t, old, 0, 1)
+	l, err := ipc.Listen(channelName, where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := ipc.NewServer(old)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	s := subscribe(t, where, topic.SubscribeOptions{Policy: policy, History: 1})
+	expect(t, s, 0)
+	if err := srv.Shutdown(within(t)); err != nil {
+		t.Error(err)
+	}
+	<-served
+	ctx, stop := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer stop()
+	busy.Go(func() {
+		for n := uint64(1); ctx.Err() == nil; n++ {
+			if err := old.Publish(context.Background(), message(n)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	next := publisher(t, where, topic.Options{})
+	publish(t, next, 0, 1)
+	for end := time.Now().Add(time.Minute); ; {
+		_, a, err := s.Next(within(t), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Break {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the subscription stays with its former publisher, at message ", a.Number)
+		}
+		time.Sleep(time.Millisecond) // a slow reader
 	}
 }
 
