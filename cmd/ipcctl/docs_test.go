@@ -54,6 +54,11 @@ func TestDocs(t *testing.T) {
 	for _, b := range block.FindAllStringSubmatch(string(page), -1) {
 		for _, step := range strings.Split("\n"+b[1], "\n$ ")[1:] {
 			command, want, _ := strings.Cut(step, "\n")
+			for strings.HasPrefix(want, "> ") { // the command goes on
+				var more string
+				more, want, _ = strings.Cut(want[2:], "\n")
+				command += "\n" + more
+			}
 			cmd := exec.Command("sh", "-c", command)
 			cmd.Dir = dir
 			out, _ := cmd.CombinedOutput()

@@ -128,7 +128,7 @@ func (t *terminal) app() *cli.Command {
 		Writer:                t.out,
 		ErrWriter:             t.err,
 		EnableShellCompletion: true,
-		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.convert(),
+		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.tap(), t.convert(),
 			t.bench(), t.doctor(), t.gc()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -156,6 +156,7 @@ ipcctl looks into the domain in which processes of ipcgen meet.
   describe  show what a server is and serves
   call      call a method with JSON
   send      send a one-way message
+  tap       show the calls of all clients
   convert   convert a message from JSON to FlatBuffers, or back
   bench     make calls, and measure them
   doctor    check the domain and the machine for what goes wrong

@@ -14,12 +14,20 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/fbjson"
 )
 
-// A Schema has the types and the protocols of a schema file, or of a server. It does not change.
+// A Schema has the types and the protocols of a schema file, or of a server. It is for one
+// goroutine.
 type Schema struct {
 	name      string         // of the file or the server, in errors
 	json      *fbjson.Schema // of a file
 	protocols []protocol
 	models    []*schema.Schema
+	forms     map[formKey]*form // those that Text has used
+}
+
+// A formKey identifies a request, a message or a reply.
+type formKey struct {
+	name  string
+	reply bool
 }
 
 // A protocol is one of a schema, with the types that its messages have.
@@ -140,6 +148,61 @@ func (s *Schema) Message(name string) (*Message, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s has no message %s", s.name, full)
+}
+
+// Find returns the full name of the method or one-way message that a name stands for.
+func (s *Schema) Find(name string) (string, error) {
+	return s.find(name, "method or message", "called or sent",
+		append(s.Methods(), s.Messages()...))
+}
+
+// Text returns the JSON of a request or message, or of a reply, by the full name of its method or
+// message. The buffer is verified.
+func (s *Schema) Text(full string, reply bool, buf []byte) ([]byte, error) {
+	f := s.forms[formKey{full, reply}]
+	if f == nil {
+		var err error
+		if f, err = s.formOf(full, reply); err != nil {
+			return nil, err
+		}
+		if s.forms == nil {
+			s.forms = make(map[formKey]*form)
+		}
+		s.forms[formKey{full, reply}] = f
+	}
+	text, err := f.root.AppendJSON(nil, buf, nil)
+	if err != nil {
+		return nil, err
+	}
+	return f.unwrap(text)
+}
+
+func (s *Schema) formOf(full string, reply bool) (*form, error) {
+	for i := range s.protocols {
+		p := &s.protocols[i]
+		for j := range p.Methods {
+			if p.Name+"."+p.Methods[j].Decl.Name == full {
+				m, err := newMethod(p, &p.Methods[j])
+				switch {
+				case err != nil:
+					return nil, err
+				case reply:
+					return &m.reply, nil
+				}
+				return &m.request, nil
+			}
+		}
+		for j := range p.Messages {
+			if p.Name+"."+p.Messages[j].Decl.Name == full && !reply {
+				m, err := newMessage(p, &p.Messages[j])
+				if err != nil {
+					return nil, err
+				}
+				return &m.form, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s has no method %s", s.name, full)
 }
 
 // find returns the one of all names that a name, perhaps without its first parts, stands for.
