@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
@@ -334,5 +335,55 @@ func tapsLose(t *testing.T, v ipc.RendezvousOption) {
 	}
 	if seen == 0 || lost < calls || seen+int(lost) != 2*calls {
 		t.Errorf("%d records, %d lost", seen, lost)
+	}
+}
+
+// tapsOfTheLeft opens taps whose clients leave while an interceptor decides about them. The server
+// keeps none of these.
+func tapsOfTheLeft(t *testing.T, v ipc.RendezvousOption) {
+	asked, answer, opened := make(chan struct{}), make(chan struct{}), make(chan error)
+	var late atomic.Bool
+	late.Store(true)
+	srv := host(t, v, ipc.WithServerInterceptor(
+		func(ctx context.Context, _ *ipc.ServerCall, next func(context.Context) error) error {
+			if !late.Load() {
+				return next(ctx)
+			}
+			asked <- struct{}{}
+			<-answer
+			err := next(ctx)
+			opened <- err
+			return err
+		}))
+	for range 5 {
+		conn, err := ipc.Dial(t.Context(), "echo", v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := make(chan error, 1)
+		go func() {
+			_, err := ipc.OpenTap(context.Background(), conn, ipc.TapOptions{})
+			told <- err
+		}()
+		<-asked
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+		within(t, "the end of the connection", func() {
+			for srv.Conns() > 0 {
+				time.Sleep(time.Millisecond)
+			}
+		})
+		answer <- struct{}{}
+		if err := <-opened; ipc.CodeOf(err) != ipc.CodeUnavailable {
+			t.Errorf("opened for a client that has left: %v", err)
+		}
+		if err := <-told; err == nil {
+			t.Error("a closed connection has a tap")
+		}
+	}
+	late.Store(false)
+	if _, err := ipc.OpenTap(t.Context(), dial(t, v), ipc.TapOptions{}); err != nil {
+		t.Error(err)
 	}
 }

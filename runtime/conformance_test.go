@@ -43,6 +43,7 @@ var behaviours = []struct {
 	{"who may ask about a server", whoMayAsk},
 	{"taps show what all clients do", tapsShowEverything},
 	{"taps lose instead of waiting", tapsLose},
+	{"taps of clients that leave", tapsOfTheLeft},
 
 	{"messages both ways, in order", messagesBothWays},
 	{"messages that nobody knows are dropped and counted", unknownMessages},

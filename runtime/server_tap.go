@@ -82,7 +82,7 @@ func (t *tap) offer(r *tapRecord, body []byte) {
 		record.Body = slices.Clone(cut)
 	}
 	t.records = append(t.records, record)
-	t.bytes += len(cut)
+	t.bytes += len(record.Body) + len(record.Text) // a text can have grown
 	t.mu.Unlock()
 	select {
 	case t.arrived <- struct{}{}:
@@ -123,6 +123,10 @@ func (c *serverConn) openTap(_ context.Context, req *introspect.OpenTapT) (*intr
 		maxBody: max(0, min(int(req.MaxBody), tapBytes/4, c.tx.limit/2-2*around))}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// A client that leaves later has its taps closed later.
+	if c.down.Load() != nil {
+		return nil, Errorf(CodeUnavailable, "the client is gone")
+	}
 	if len(p.taps) >= maxTaps {
 		return nil, &Error{Code: CodeResourceExhausted, Outcome: NotExecuted,
 			Msg: "the server has four taps already; close one of them"}
