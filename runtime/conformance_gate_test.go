@@ -40,6 +40,11 @@ var starts = []start{
 			}
 			return nil
 		}},
+	{ipc.KindHealth, "CheckHealth",
+		func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error {
+			_, err := c.Health(ctx, "")
+			return err
+		}},
 	{ipc.KindMessage, "Note", func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error {
 		return note(ctx, c, "x")
 	}},

@@ -52,6 +52,11 @@ var behaviours = []struct {
 	{"a message handler ends with its connection", messageHandlerEnds},
 	{"peers know each other", peersKnowEachOther},
 
+	{"health", health},
+	{"health of a server that drains", healthWhileDraining},
+	{"health behind a fence", healthBehindAFence},
+	{"health that is wrong", healthThatIsWrong},
+
 	{"metadata both ways", metadataBothWays},
 	{"metadata of messages", metadataOfMessages},
 	{"metadata that is wrong", metadataThatIsWrong},

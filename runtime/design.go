@@ -78,6 +78,7 @@ package ipc
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods
+//	HealthState.mu      what the process says of its health
 //	lookout.mu          who asks about a server, and the counting for them
 //	tap.mu              what a tool has not read yet
 //	stream.mu           the memory of a stream, during one operation

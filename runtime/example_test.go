@@ -536,6 +536,31 @@ func ExampleWithServerInterceptor() {
 	// SetParam invalid argument
 }
 
+// A server says that it does not serve until it has loaded its data.
+func ExampleWithHealth() {
+	var health ipc.HealthState
+	if err := health.Set("", ipc.HealthNotServing); err != nil {
+		log.Fatal(err)
+	}
+	network, server := newServer(
+		audio.NewAudioControlService(&mixer{}), ipc.WithHealth(&health))
+	defer server.Close()
+	conn, err := ipc.Dial(context.Background(), "audio", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	fmt.Println(conn.Health(context.Background(), ""))
+	if err := health.Set("", ipc.HealthServing); err != nil { // the data is there
+		log.Fatal(err)
+	}
+	fmt.Println(conn.Health(context.Background(), "audio.AudioControl"))
+	// Output:
+	// not serving <nil>
+	// serving <nil>
+}
+
 // A trace ID travels beside a call, and the server's name beside its reply.
 func ExampleWithMetadata() {
 	network, server := newServer(

@@ -89,6 +89,7 @@ type serverConfig struct {
 	trusted      bool // requests may be read in place
 	interceptors gate
 	introspect   func(Peer) error // nil: nobody
+	health       *HealthState
 	maxCalls     int
 	maxStreaming int // calls
 	maxConns     int

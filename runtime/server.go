@@ -17,7 +17,7 @@ import (
 type Server struct {
 	cfg       serverConfig
 	routes    routeTable
-	own       routeTable // of introspection
+	own       routeTable // of health and introspection
 	started   time.Time
 	lookout   lookout
 	protocols []protocolID
@@ -53,7 +53,7 @@ func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
 		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
 			maxStreaming: DefaultMaxStreamingCalls,
-			grace:        DefaultGrace, introspect: ownUser},
+			grace:        DefaultGrace, introspect: ownUser, health: new(HealthState)},
 		started:    time.Now(),
 		listeners:  map[*Listener]struct{}{},
 		conns:      map[*serverConn]struct{}{},
@@ -88,9 +88,7 @@ func NewServer(opts ...ServerOption) *Server {
 	if s.cfg.recycle {
 		s.routes.recycle()
 	}
-	if s.cfg.introspect != nil {
-		s.own = introspectionRoutes(s.cfg.interceptors)
-	}
+	s.own = ownRoutes(s.cfg.interceptors, s.cfg.introspect != nil)
 	at := 0
 	for _, svc := range s.cfg.services {
 		p := svc.protocol
@@ -100,6 +98,9 @@ func NewServer(opts ...ServerOption) *Server {
 	}
 	if s.invalid == nil {
 		s.invalid = s.checkHelloSize()
+	}
+	if s.invalid == nil {
+		s.invalid = s.cfg.health.serve(s.allProtocols())
 	}
 	if s.cfg.invalid != nil {
 		s.invalid = s.cfg.invalid

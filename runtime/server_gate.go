@@ -28,6 +28,8 @@ const (
 	KindIntrospection
 	// KindStreamingCall is a call of a method that streams, from its opening to its end.
 	KindStreamingCall
+	// KindHealth is a health check.
+	KindHealth
 )
 
 func (k Kind) String() string {
@@ -44,6 +46,8 @@ func (k Kind) String() string {
 		return "introspection"
 	case KindStreamingCall:
 		return "streaming call"
+	case KindHealth:
+		return "health check"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }

@@ -15,15 +15,20 @@ import (
 
 // This file is what a server answers to tools that ask about it.
 
-// introspectionRoutes returns the routes by which a server tells of itself.
-func introspectionRoutes(g gate) routeTable {
+// ownRoutes returns the routes by which a server tells of itself: to everybody its health, and to
+// tools the rest.
+func ownRoutes(g gate, tools bool) routeTable {
 	all := []*boundRoute{
-		introspecting(g, methodDescribe, (*serverConn).describe),
-		introspecting(g, methodReadDefinition, (*serverConn).readDefinition),
-		introspecting(g, methodReadCounters, (*serverConn).readCounters),
-		introspecting(g, methodOpenTap, (*serverConn).openTap),
-		introspecting(g, methodReadTap, (*serverConn).readTap),
-		introspecting(g, methodCloseTap, (*serverConn).closeTap),
+		ownRoute(g, KindHealth, methodCheckHealth, (*serverConn).checkHealth),
+	}
+	if tools {
+		all = append(all,
+			introspecting(g, methodDescribe, (*serverConn).describe),
+			introspecting(g, methodReadDefinition, (*serverConn).readDefinition),
+			introspecting(g, methodReadCounters, (*serverConn).readCounters),
+			introspecting(g, methodOpenTap, (*serverConn).openTap),
+			introspecting(g, methodReadTap, (*serverConn).readTap),
+			introspecting(g, methodCloseTap, (*serverConn).closeTap))
 	}
 	t := routeTable{make([]*boundRoute, 2<<bits.Len(uint(len(all))))}
 	for _, r := range all {
@@ -36,15 +41,24 @@ func introspectionRoutes(g gate) routeTable {
 // introspecting binds a method of introspection to f, behind the gate and WithIntrospection.
 func introspecting[Req, Rep any](g gate, m *Method[Req, Rep],
 	f func(*serverConn, context.Context, *Req) (*Rep, error)) *boundRoute {
+	return ownRoute(g, KindIntrospection, m,
+		func(c *serverConn, ctx context.Context, req *Req) (*Rep, error) {
+			if err := c.mayIntrospect(); err != nil {
+				return nil, err
+			}
+			return f(c, ctx, req)
+		})
+}
+
+// ownRoute binds a method of the server's own to f, behind the gate.
+func ownRoute[Req, Rep any](g gate, kind Kind, m *Method[Req, Rep],
+	f func(*serverConn, context.Context, *Req) (*Rep, error)) *boundRoute {
 	route := Handle(m, nil)
 	b := &boundRoute{codec: &route.codec, protocol: introspection, introspects: true}
 	b.call = func(c *serverConn, j *job, req any, _ uint64) (any, error) {
 		call := b.serverCall(c, j)
-		call.Kind, call.Request = KindIntrospection, req
+		call.Kind, call.Request = kind, req
 		err := g.pass(j.ctx, call, func(ctx context.Context) error {
-			if err := c.mayIntrospect(); err != nil {
-				return err
-			}
 			rep, err := f(c, ctx, req.(*Req))
 			call.Reply = rep
 			return err
@@ -120,20 +134,26 @@ func (c *serverConn) describe(context.Context, *introspect.DescribeT) (
 
 // definitions returns the definitions of the server's protocols, each once, and the protocols.
 func (s *Server) definitions() (texts []string, protocols []*Protocol) {
-	for _, svc := range s.cfg.services {
-		protocols = append(protocols, svc.protocol)
-	}
-	for _, r := range s.cfg.streams {
-		if !slices.Contains(protocols, r.info.Protocol) {
-			protocols = append(protocols, r.info.Protocol)
-		}
-	}
+	protocols = s.allProtocols()
 	for _, p := range protocols {
 		if p.Definition != "" && !slices.Contains(texts, p.Definition) {
 			texts = append(texts, p.Definition)
 		}
 	}
 	return texts, protocols
+}
+
+// allProtocols returns the protocols of the server's services and streams.
+func (s *Server) allProtocols() (all []*Protocol) {
+	for _, svc := range s.cfg.services {
+		all = append(all, svc.protocol)
+	}
+	for _, r := range s.cfg.streams {
+		if !slices.Contains(all, r.info.Protocol) {
+			all = append(all, r.info.Protocol)
+		}
+	}
+	return all
 }
 
 // streams reports whether a protocol is that of a stream.

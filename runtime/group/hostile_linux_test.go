@@ -63,9 +63,11 @@ func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 	if _, err := io.ReadFull(c, n[:]); err != nil {
 		return
 	}
-	if _, err := io.CopyN(io.Discard, c, int64(binary.NativeEndian.Uint32(n[:]))); err != nil {
+	question := make([]byte, binary.NativeEndian.Uint32(n[:]))
+	if _, err := io.ReadFull(c, question); err != nil {
 		return
 	}
+	version := binary.NativeEndian.Uint32(question[4:])
 	const ring = 4096
 	geo := shm.Geometry{ToServer: ring, ToClient: ring}
 	memory, err := shm.NewFileMemory(geo.Size())
@@ -85,7 +87,7 @@ func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 	defer mine.Close()
 	defer theirs.Close()
 	var hello []byte
-	for _, v := range []uint32{0, 0x63706930, 2, shm.Version, 0, ring, ring, 0, 1 << 20,
+	for _, v := range []uint32{0, 0x63706930, version, shm.Version, 0, ring, ring, 0, 1 << 20,
 		64, 0, 0, 1} {
 		hello = binary.NativeEndian.AppendUint32(hello, v)
 	}
@@ -107,6 +109,9 @@ func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 	out, err := shm.NewProducer(seg.ToClient(), ring)
 	if err != nil {
 		return
+	}
+	if nth <= 3 || rnd.IntN(2) == 0 {
+		refuseOne(seg, ring, out, mine)
 	}
 	for end := time.Now().Add(time.Duration(rnd.IntN(50)) * time.Millisecond); time.Now().Before(
 		end); {
@@ -131,6 +136,28 @@ func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 		}
 		mine.Ring()
 		time.Sleep(time.Duration(rnd.IntN(100)) * time.Microsecond)
+	}
+}
+
+// refuseOne answers the first request, a health check, as a server that has no such method.
+func refuseOne(seg *shm.Segment, ring int, out *shm.Producer, bell *sys.Doorbell) {
+	in, err := shm.NewConsumer(seg.ToServer(), ring)
+	if err != nil {
+		return
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		_, request, ok, err := in.Next()
+		if err != nil || !ok {
+			continue
+		}
+		if dst, ok, err := out.Reserve(24); ok && err == nil {
+			copy(dst, request[:8])                               // the number of the call
+			binary.NativeEndian.PutUint64(dst[16:], 4<<32|2<<48) // unimplemented, not executed
+			out.Commit(3, len(dst))
+			bell.Ring()
+		}
+		in.Release()
+		return
 	}
 }
 

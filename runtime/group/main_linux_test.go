@@ -57,6 +57,7 @@ var children = map[string]func(args []string) error{
 	"estranged":     childEstranged,
 	"leaky":         childLeaky,
 	"attacked":      childAttacked,
+	"loading":       childLoading,
 	"besieged":      childBesieged,
 }
 

@@ -56,11 +56,20 @@ func (s *supervisor) sawStranger(r *managedReplica, ev registry.Event) {
 	}
 }
 
+// forget clears what a replica has announced. Its process may have been killed, and have left the
+// files of its channel.
+func (s *supervisor) forget(r *managedReplica) {
+	if r.record.Control != "" {
+		s.channels[r.record.Control] = true
+	}
+	r.record, r.answers, r.unserving = registry.Record{}, false, false
+}
+
 // resigned ends the reign of a replica that gave up its registration. Usually the replica is dying:
 // the kernel releases its locks a moment before the pidfd reports the death.
 func (s *supervisor) resigned(r *managedReplica) {
 	if r.state == starting {
-		r.record, r.answers = registry.Record{}, false // it must register again
+		s.forget(r) // it must register again
 	}
 	if r.state != ready {
 		return
@@ -125,6 +134,14 @@ func (s *supervisor) probe(r *managedReplica) {
 			}
 			conn, err = s.shakeHands(rec)
 		}
+		if conn != nil && !adopted {
+			if !s.awaitHealth(conn, func() {
+				s.do(func() { r.unserving = r.unserving || r.incarnation == incarnation })
+			}) {
+				conn.Close()
+				return // it never served; ReadyTimeout and the death of its process say more
+			}
+		}
 		s.do(func() {
 			late := adopted && r.state == ready
 			if r.incarnation != incarnation || r.state != starting && !late || r.record.Name == "" {
@@ -162,6 +179,31 @@ func (s *supervisor) probe(r *managedReplica) {
 		}
 	})
 }
+
+// awaitHealth waits until a server says that it serves. It calls unserving if the server says that
+// it does not, and returns false if the connection ends before that changes. A server that says
+// nothing, such as one whose interceptors refuse health checks, counts as serving.
+func (s *supervisor) awaitHealth(conn *ipc.Conn, unserving func()) bool {
+	for first := true; ; first = false {
+		health, err := conn.Health(s.ctx, "")
+		if err != nil || health != ipc.HealthNotServing {
+			return conn.Err() == nil
+		}
+		if first {
+			unserving()
+		}
+		select {
+		case <-time.After(healthPause):
+		case <-conn.Done():
+			return false
+		case <-s.ctx.Done():
+			return false
+		}
+	}
+}
+
+// healthPause is the time between two health checks of a replica that does not serve yet.
+const healthPause = 10 * time.Millisecond
 
 // shakeHands connects to the server of a record as its clients do, by the smallest possible
 // connection. A record without a channel counts as answering.

@@ -75,6 +75,7 @@ type managedReplica struct {
 	proc        *process
 	record      registry.Record // zero until it is registered
 	answers     bool            // its server answers
+	unserving   bool            // its server has answered that it does not serve yet
 	served      []*ipc.Protocol // by its server; nil until it answers
 	readySince  time.Time
 	failures    int // in a row, each before it was ready for Restart.Window
@@ -240,7 +241,7 @@ func (s *supervisor) start(r *managedReplica) {
 	s.page.settle(r.index)
 	s.page.forgetState(r.index)
 	s.page.incarnation(r.index).Store(r.incarnation)
-	r.synced = false
+	r.synced, r.unserving = false, false
 	s.prepare(r)
 }
 
@@ -348,6 +349,9 @@ func (s *supervisor) expectReady(r *managedReplica, p *process) {
 func (s *supervisor) notReady(r *managedReplica) string {
 	what, advice := "did not register", ""
 	switch {
+	case r.unserving:
+		what, advice = "registered, but did not say that it serves", "; its HealthState is "+
+			"ipc.HealthNotServing"
 	case r.record.Name != "":
 		what = "registered, but did not answer on " + r.record.Control
 	case r.stranger != 0:

@@ -14,6 +14,113 @@ import (
 // fit each other: bring both to one version, and generate again.
 const _ = fb.RuntimeAtLeastV1
 
+// Asks for the health of a protocol, or of the server as a whole without a name.
+type CheckHealthT struct {
+	Protocol string `json:"protocol"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *CheckHealthT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	protocolOffset := fb.CreateString(builder, t.Protocol)
+	fb.StartTable(builder, 1)
+	builder.PrependUOffsetTSlot(0, protocolOffset, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *CheckHealth) UnPackTo(t *CheckHealthT) {
+	t.Protocol = string(rcv.Protocol())
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *CheckHealth) UnPack() *CheckHealthT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(CheckHealthT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// CheckHealth reads the table introspect.CheckHealth in its buffer.
+type CheckHealth struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsCheckHealth returns the CheckHealth that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsCheckHealth(buf []byte, offset flatbuffers.UOffsetT) *CheckHealth {
+	return fb.RootTable[CheckHealth](buf, offset)
+}
+
+// FinishCheckHealthBuffer makes the CheckHealth at offset the root of the buffer.
+func FinishCheckHealthBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsCheckHealth is GetRootAsCheckHealth for a buffer that begins with its size.
+func GetSizePrefixedRootAsCheckHealth(buf []byte, offset flatbuffers.UOffsetT) *CheckHealth {
+	return GetRootAsCheckHealth(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedCheckHealthBuffer is FinishCheckHealthBuffer for a buffer that begins with its size.
+func FinishSizePrefixedCheckHealthBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyCheckHealth checks that buf holds a CheckHealth that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyCheckHealth(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("CheckHealth", VerifyCheckHealthAt, buf, "", limits)
+}
+
+// VerifySizePrefixedCheckHealth is VerifyCheckHealth for a buffer that begins with its size.
+func VerifySizePrefixedCheckHealth(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("CheckHealth", VerifyCheckHealthAt, buf, "", limits)
+}
+
+// fieldsOfCheckHealth says what VerifyCheckHealthAt checks.
+var fieldsOfCheckHealth = []fb.Rule{
+	{Name: "protocol", Slot: 4, Kind: fb.IsString},
+}
+
+// VerifyCheckHealthAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyCheckHealthAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfCheckHealth)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *CheckHealth) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *CheckHealth) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+func (rcv *CheckHealth) Protocol() []byte {
+	return fb.FieldBytes(&rcv._tab, 4)
+}
+
+// CheckHealthStart begins a CheckHealth, which the builder then expects the fields of.
+func CheckHealthStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
+}
+
+func CheckHealthAddProtocol(builder *flatbuffers.Builder, protocol flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(0, protocol, 0)
+}
+
+// CheckHealthEnd ends the CheckHealth begun last and returns its offset.
+func CheckHealthEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
 // Closes a tap.
 type CloseTapT struct {
 	Number uint64 `json:"number"`
@@ -1098,6 +1205,116 @@ func CreateErrorCount(builder *flatbuffers.Builder, code uint32, count uint64) f
 	builder.Pad(4)
 	builder.PrependUint32(code)
 	return builder.Offset()
+}
+
+// The health: 0 serving, 1 not serving, 2 draining.
+type HealthReportT struct {
+	Health byte `json:"health"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *HealthReportT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	fb.StartTable(builder, 1)
+	builder.PrependByteSlot(0, t.Health, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *HealthReport) UnPackTo(t *HealthReportT) {
+	t.Health = rcv._tab.GetByteSlot(4, 0)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *HealthReport) UnPack() *HealthReportT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(HealthReportT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// HealthReport reads the table introspect.HealthReport in its buffer.
+type HealthReport struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsHealthReport returns the HealthReport that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsHealthReport(buf []byte, offset flatbuffers.UOffsetT) *HealthReport {
+	return fb.RootTable[HealthReport](buf, offset)
+}
+
+// FinishHealthReportBuffer makes the HealthReport at offset the root of the buffer.
+func FinishHealthReportBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsHealthReport is GetRootAsHealthReport for a buffer that begins with its size.
+func GetSizePrefixedRootAsHealthReport(buf []byte, offset flatbuffers.UOffsetT) *HealthReport {
+	return GetRootAsHealthReport(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedHealthReportBuffer is FinishHealthReportBuffer for a buffer that begins with its size.
+func FinishSizePrefixedHealthReportBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyHealthReport checks that buf holds a HealthReport that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyHealthReport(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("HealthReport", VerifyHealthReportAt, buf, "", limits)
+}
+
+// VerifySizePrefixedHealthReport is VerifyHealthReport for a buffer that begins with its size.
+func VerifySizePrefixedHealthReport(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("HealthReport", VerifyHealthReportAt, buf, "", limits)
+}
+
+// fieldsOfHealthReport says what VerifyHealthReportAt checks.
+var fieldsOfHealthReport = []fb.Rule{
+	{Name: "health", Slot: 4, Size: 1},
+}
+
+// VerifyHealthReportAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyHealthReportAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfHealthReport)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *HealthReport) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *HealthReport) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+func (rcv *HealthReport) Health() byte {
+	return rcv._tab.GetByteSlot(4, 0)
+}
+
+func (rcv *HealthReport) MutateHealth(n byte) bool {
+	return rcv._tab.MutateByteSlot(4, n)
+}
+
+// HealthReportStart begins a HealthReport, which the builder then expects the fields of.
+func HealthReportStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 1)
+}
+
+func HealthReportAddHealth(builder *flatbuffers.Builder, health byte) {
+	builder.PrependByteSlot(0, health, 0)
+}
+
+// HealthReportEnd ends the HealthReport begun last and returns its offset.
+func HealthReportEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
 }
 
 // Limits, in bytes unless stated otherwise.
