@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -385,5 +386,41 @@ func tapsOfTheLeft(t *testing.T, v ipc.RendezvousOption) {
 	late.Store(false)
 	if _, err := ipc.OpenTap(t.Context(), dial(t, v), ipc.TapOptions{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// tapsAndStreaming shows that a call of a method that streams is one call to those who watch.
+func tapsAndStreaming(t *testing.T, v ipc.RendezvousOption) {
+	const items = 3
+	host(t, v, echoes(ipc.HandleServerStream(methodCount,
+		func(context.Context, *blob) iter.Seq2[*blob, error] {
+			return func(yield func(*blob, error) bool) {
+				for range items {
+					if !yield(&blob{}, nil) {
+						return
+					}
+				}
+				yield(nil, ipc.Errorf(ipc.CodeNotFound, "no more"))
+			}
+		})))
+	c, watcher := dial(t, v), dial(t, v)
+	tap, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counters(t, watcher)
+	for range ipc.InvokeServerStream(t.Context(), c, methodCount, &blob{[]byte("all")}) {
+	}
+	records := readTap(t, tap, 2)
+	if r := records[0]; r.Kind != introspect.TapKindRequest || r.Name != "Count" ||
+		!holds(r, "all") {
+		t.Errorf("its opening: %+v", r)
+	}
+	if r := records[1]; r.Kind != introspect.TapKindEnd || r.Call != records[0].Call ||
+		ipc.Code(r.Code) != ipc.CodeNotFound {
+		t.Errorf("its end: %+v", r)
+	}
+	if m := counters(t, watcher).Methods; len(m) != 1 || m[0].Done != 1 || len(m[0].Errors) != 1 {
+		t.Errorf("counted as %+v", m)
 	}
 }

@@ -44,6 +44,7 @@ var behaviours = []struct {
 	{"taps show what all clients do", tapsShowEverything},
 	{"taps lose instead of waiting", tapsLose},
 	{"taps of clients that leave", tapsOfTheLeft},
+	{"taps and methods that stream", tapsAndStreaming},
 
 	{"messages both ways, in order", messagesBothWays},
 	{"messages that nobody knows are dropped and counted", unknownMessages},

@@ -268,6 +268,10 @@ func TestCall(t *testing.T) {
 	write(t, other, `namespace greeter; table Hello { name: int; } table Greeting { text: string; }
 		rpc_service Greeter { Greet(Hello): Greeting (idempotent); }`)
 	expect(t, 72, "", "incompatible", "", call(other, "greeter", "Greet", "{}")...)
+	write(t, other, `namespace greeter; table Hello { name: string; }
+		rpc_service Greeter { Follow(Hello): Hello (streaming: "server"); }`)
+	expect(t, 1, "", "greeter.Greeter.Follow is a method that streams", "", call(other, "greeter",
+		"Follow", "{}")...)
 	write(t, other, "table A { x: int }")
 	expect(t, 1, "", "^", "", call(other, "greeter", "Greet", "{}")...)
 }

@@ -125,9 +125,15 @@ func (s *Schema) Method(name string) (*Method, error) {
 	for i := range s.protocols {
 		p := &s.protocols[i]
 		for j := range p.Methods {
-			if p.Name+"."+p.Methods[j].Decl.Name == full {
-				return newMethod(p, &p.Methods[j])
+			m := &p.Methods[j]
+			if p.Name+"."+m.Decl.Name != full {
+				continue
 			}
+			if m.Streaming != schema.Unary {
+				return nil, fmt.Errorf("%s is a method that streams; ipcctl calls those that "+
+					"take one request and give one reply", full)
+			}
+			return newMethod(p, m)
 		}
 	}
 	return nil, fmt.Errorf("%s has no method %s", s.name, full)
