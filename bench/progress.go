@@ -12,7 +12,7 @@ import (
 // A progress shows what is being done in one line of a terminal, and nothing
 // elsewhere.
 type progress struct {
-	w     io.Writer // nil if nobody looks
+	w     io.Writer // nil if no terminal shows it
 	start time.Time
 }
 

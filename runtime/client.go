@@ -60,7 +60,7 @@ type Client struct {
 	links      map[string]*clientLink   // those that take calls, by name
 	open       map[*clientLink]struct{} // those whose connections have not ended
 	watchErr   error                    // why the resolver does not tell of changes
-	changed    chan struct{}            // closed at the next change of what is above
+	changed    chan struct{}            // closed at the next change of the fields above
 	// counts changes of current and of its reasons; written under mu
 	version atomic.Uint64
 }
@@ -130,7 +130,7 @@ func newClient(r Resolver, cfg clientConfig) *Client {
 }
 
 // Close closes the client and its connections, and blocks until its goroutines have ended. Calls in
-// flight fail with an outcome that states what is known of them, and calls that wait fail with
+// flight fail with an outcome that states whether they were executed, and calls that wait fail with
 // outcome [NotSent]. Close may be called again.
 func (c *Client) Close() error {
 	c.mu.Lock()
@@ -262,7 +262,7 @@ func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 	return Connection{Endpoint: l.endpoint, Epoch: l.Epoch(), Conn: l.conn}, nil
 }
 
-// attempts is what is known of a call from its attempts so far.
+// attempts is the state of a call after its attempts so far.
 type attempts struct {
 	ctx     context.Context
 	bound   bound         // of all attempts together, until ctx has it
@@ -295,7 +295,7 @@ func (a *attempts) begin(ctx context.Context, t timeout) {
 	}
 }
 
-// limit gives the context what is left of the call's time, before anything waits.
+// limit gives the context the rest of the call's time, before the call waits for anything.
 func (a *attempts) limit() {
 	if a.stop == nil {
 		a.ctx, a.stop = a.bound.context(a.ctx)

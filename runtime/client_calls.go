@@ -40,8 +40,8 @@ type pending struct {
 const (
 	callWaiting       = 0 // the caller looks at the state
 	callParked        = 1 // the caller waits for ready
-	callClaimed       = 2 // somebody completes it, and the caller looks at the state
-	callClaimedParked = 3 // somebody completes it, and the caller waits for ready
+	callClaimed       = 2 // a goroutine completes it, and the caller looks at the state
+	callClaimedParked = 3 // a goroutine completes it, and the caller waits for ready
 	callDone          = 4 // it is completed
 
 	phaseMask = 1<<placeShift - 1
@@ -88,12 +88,12 @@ type callTable struct {
 	spare  atomic.Pointer[pending] // an idle one, for the common case of one caller
 	closed atomic.Pointer[Error]
 
-	waiting atomic.Bool // somebody waits for room
+	waiting atomic.Bool // a caller waits for room
 
 	mu   sync.Mutex
 	idle []*pending
 	kept int           // bytes of the buffers of idle
-	room chan struct{} // closed when a place may be idle; nil while nobody waits
+	room chan struct{} // closed when a place may be idle; nil while no caller waits
 }
 
 // keepIdle is how many bytes of buffers the idle places of a connection keep: the server decides on

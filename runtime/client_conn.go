@@ -199,7 +199,7 @@ func (c *Conn) requestFrame(ctx context.Context, p *pending, m *MethodInfo,
 // abandon completes a call that was not sent.
 func (c *Conn) abandon(p *pending) {
 	if !p.claim(p.id) {
-		c.await(context.Background(), p) // somebody completes it at this moment
+		c.await(context.Background(), p) // another goroutine completes it now
 	}
 }
 
@@ -259,11 +259,11 @@ func (c *Conn) expired(p *pending) bool {
 	return c.tx.untaken(&p.sent)
 }
 
-// dispatch hands the messages that have come to those who wait for them, and returns
-// when it has done so with those that had come when it last looked: the server may
-// send more without end. It returns true when it has claimed p, which may be nil: as soon as it has
-// put the reply into it or, for a wait of a streaming call, with the other items that had come. The
-// caller must hold the role, which must not be paused.
+// dispatch hands the messages that have arrived to the goroutines that wait for them. It returns
+// after the last message of a batch, because the server may send more without end. It returns true
+// when it has claimed p, which may be nil: as soon as it has put the reply into p or, for a wait
+// of a streaming call, with the other items that had come. The caller must hold the role, which
+// must not be paused.
 func (c *Conn) dispatch(p *pending) (mine bool) {
 	var f frame
 	for first := true; first || c.rx.ring.Batch(); first = false {

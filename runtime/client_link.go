@@ -10,8 +10,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// This file is how a Client keeps its connections: a keeper for each endpoint of the
-// resolver's target dials until it has a link, and again when the link has ended.
+// This file keeps the connections of a Client: a connector for each endpoint of the resolver's
+// target dials until it has a link, and again when the link has ended.
 
 // A clientLink is a connection to an endpoint. It is the [EpochSource] of its requests: it returns
 // the last epoch in which the endpoint was the server.
@@ -225,9 +225,9 @@ func (c *Client) updateCurrent() {
 		if !old.wasServer || c.target.Name == "" || old.endpoint.Name == c.target.Name || c.closed {
 			continue
 		}
-		// Another is the server now. What the old one has not taken yet it will
-		// refuse, and what it has taken it will not answer. So nobody need wait until
-		// its connection tells that it is dead.
+		// Another endpoint is the server now. The old one refuses requests that it has not
+		// taken yet, and does not answer those that it has taken. So calls need not wait
+		// until its connection ends.
 		old.wasServer = false
 		if c.links[old.endpoint.Name] == old {
 			delete(c.links, old.endpoint.Name) // it must not be chosen again

@@ -8,7 +8,7 @@ import "github.com/ipcgen/ipcgen/internal/interleave"
 //
 // The role is free, asleep, held, held and notified, or over:
 //
-//	free      nobody reads, and nobody needs a reader
+//	free      no goroutine reads, and none needs a reader
 //	asleep    the waiter takes the role when the server rings the doorbell
 //	held      one goroutine reads
 //	notified  held, and the waiter was woken meanwhile: the holder must look again
@@ -19,8 +19,8 @@ import "github.com/ipcgen/ipcgen/internal/interleave"
 // frees the role.
 type readerRole struct {
 	word interleave.Uint64
-	// waiter is the call whose caller waits for the doorbell, or listenerCall; nil if
-	// nobody does.
+	// waiter is the call whose caller waits for the doorbell, or listenerCall; nil if no
+	// goroutine waits for it.
 	waiter interleave.Pointer[pending]
 	reads  interleave.Section // while the role is held
 }
@@ -40,7 +40,7 @@ const (
 const (
 	rolePermanent = 1 << 3 // a reader is always needed
 	rolePaused    = 1 << 4 // nothing is to be read until resume
-	roleEnded     = 1 << 5 // the holder must bury the connection
+	roleEnded     = 1 << 5 // the holder must tear the connection down
 	roleParked    = 1 << 8 // one parked caller; the bits above count them
 )
 
@@ -74,7 +74,7 @@ func (r *readerRole) park() { r.word.Add(roleParked) }
 // unpark takes back one park.
 func (r *readerRole) unpark() { r.word.Add(^uint64(roleParked - 1)) }
 
-// take takes the role if nobody holds it.
+// take takes the role if no goroutine holds it.
 func (r *readerRole) take() grant {
 	if r.word.CompareAndSwap(roleFree, roleHeld) {
 		r.reads.Enter()
@@ -92,8 +92,8 @@ func (r *readerRole) takeFree() bool {
 	return true
 }
 
-// takeOrNotify takes the role if nobody holds it. Otherwise the holder looks at the ring once
-// more before it gives the role up to the waiter.
+// takeOrNotify takes the role if no goroutine holds it. Otherwise the holder looks at the ring
+// once more before it gives the role up to the waiter.
 func (r *readerRole) takeOrNotify() grant { return r.move(0, true) }
 
 // end makes the holder of the role tear the connection down. It takes the role if it is not held.
@@ -102,12 +102,12 @@ func (r *readerRole) end() grant { return r.move(roleEnded, false) }
 // pause declares that nothing is to be read until resume. The caller must hold the role.
 func (r *readerRole) pause() { r.word.Or(rolePaused) }
 
-// resume takes pause back. The caller must take the role afterwards if nobody holds it, and
-// read what has come meanwhile.
+// resume takes pause back. The caller must take the role afterwards if no goroutine holds it, and
+// read the messages that have arrived meanwhile.
 func (r *readerRole) resume() { r.word.And(^uint64(rolePaused)) }
 
-// move sets bits, and in the same step takes the role if nobody holds it; with notify, it
-// leaves a notice for the goroutine that does. A paused role is only taken to end it.
+// move sets bits, and in the same step takes the role if no goroutine holds it; with notify, it
+// leaves a notice for the goroutine that holds it. A paused role is only taken to end it.
 func (r *readerRole) move(set uint64, notify bool) grant {
 	for {
 		interleave.Settled()
@@ -140,7 +140,7 @@ const (
 	needsNothing  need = iota // it has given the role up
 	needsReader               // read what has come, and entrust the role to the waiter
 	needsRoom                 // entrust the role to the waiter: it is paused
-	needsTeardown             // bury the connection
+	needsTeardown             // tear the connection down
 )
 
 // free gives the role up if no reader is needed. The caller must hold the role.

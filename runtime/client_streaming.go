@@ -14,7 +14,7 @@ import (
 // This file is the client's side of streaming calls. The caller's goroutine takes the items of the
 // server, or sends its own; a call with both has a second goroutine, which sends. Each of the two
 // waits as the caller of a call does, with a pending of its own, so that a reader of the ring is
-// needed only while somebody waits: what has come meanwhile is within the windows.
+// needed only while one of them waits: what has come meanwhile is within the windows.
 
 // A clientFlow is a streaming call at the client.
 type clientFlow struct {
@@ -293,7 +293,7 @@ func (f *clientFlow) malformed(why error) *Error {
 }
 
 // sendAll sends the items of in, and the half-close. It returns an error if in yields one, or if an
-// item cannot be sent, but not if the call has ended: whoever takes the result finds that.
+// item cannot be sent, but not if the call has ended: the result of the call tells that.
 func (f *clientFlow) sendAll(ctx context.Context, in iter.Seq2[any, error]) (err *Error) {
 	more := true
 	in(func(item any, failed error) bool {
@@ -394,7 +394,7 @@ func (f *clientFlow) sendDetached(ctx context.Context, in iter.Seq2[any, error],
 	returned = true
 }
 
-// sendWatched is sendAll while nobody waits for the server, which may answer early.
+// sendWatched is sendAll while no goroutine waits for the server, which may answer early.
 func (f *clientFlow) sendWatched(ctx context.Context, in iter.Seq2[any, error]) *Error {
 	c := f.conn
 	c.role.park()
@@ -428,7 +428,7 @@ func (f *clientFlow) cancel(ctx context.Context) {
 	f.tellEnd(why)
 }
 
-// leave ends a call that nobody waits for any more.
+// leave ends a call that its caller has given up.
 func (f *clientFlow) leave(why *Error) {
 	f.tellEnd(why)
 	f.flow.close()

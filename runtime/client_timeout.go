@@ -58,7 +58,7 @@ func WithMethodTimeout(method string, d time.Duration) DialOption {
 	})
 }
 
-// A catalogue has the names of the methods that the program declares. Only what is declared can be
+// A catalogue has the names of the methods that the program declares. Only declared methods can be
 // called, so a name that is not here is a mistake.
 type catalogue struct {
 	mu  sync.Mutex

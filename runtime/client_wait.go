@@ -64,7 +64,7 @@ func (c *Conn) sleep(ctx context.Context, p *pending) {
 }
 
 // sleepAsWaiter is sleep for the waiter. It returns false when the wire is closed; the
-// goroutine that buries the connection completes the call.
+// goroutine that tears the connection down completes the call.
 func (c *Conn) sleepAsWaiter(ctx context.Context, p *pending) (done bool) {
 	if ctx.Done() != nil {
 		stop := interleave.AfterFunc(ctx, c.poke)
@@ -192,7 +192,7 @@ func (c *Conn) complete(p *pending) {
 	}
 }
 
-// takeRole takes the reader role if nobody holds it.
+// takeRole takes the reader role if no goroutine holds it.
 func (c *Conn) takeRole() bool { return c.granted(c.role.take()) }
 
 // granted reports whether the role was taken, and makes it ready for use.
@@ -240,9 +240,9 @@ func (c *Conn) finished(ctx context.Context, p *pending) bool {
 // mostRounds is how often a goroutine that gives the role up reads what has come meanwhile.
 const mostRounds = 64
 
-// leaveRole gives the role up: to nobody if no reader is needed, and otherwise to the waiter,
-// after it has read what has come. While the server sends faster than this side reads, another
-// goroutine carries on: a caller has a deadline of its own to keep.
+// leaveRole gives the role up. If a reader is needed, leaveRole first reads the messages that have
+// arrived, and leaves the role to the waiter. While the server sends faster than this side reads,
+// another goroutine continues, because a caller has a deadline of its own to keep.
 func (c *Conn) leaveRole() {
 	for round := 0; ; round++ {
 		interleave.Settled()

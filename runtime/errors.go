@@ -72,7 +72,7 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", uint16(c))
 }
 
-// An Outcome says what is known of the execution of a call that failed. [OutcomeOf] returns it.
+// An Outcome says whether a call that failed was executed. [OutcomeOf] returns it.
 type Outcome uint8
 
 // The outcomes. What each rests on is in docs/outcomes.md.

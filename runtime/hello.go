@@ -9,10 +9,10 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// The handshake: the client sends a clientHello, the server answers with a
-// serverHello to which the memory file is attached, and the client ends it with
-// a verdict. Each is a length, a uint32, and then that many bytes; numbers
-// are in the machine's byte order, a string is its length, a uint32, and its bytes.
+// The handshake has three messages: the client sends a clientHello, the server answers with a
+// serverHello and the memory file, and the client sends a verdict. A message is its length, a
+// uint32, and that many bytes. Numbers are in the machine's byte order; a string is its length, a
+// uint32, and its bytes.
 const (
 	helloMagic    = 0x63706930 // "0ipc"
 	helloVersion  = 3
@@ -42,8 +42,8 @@ type clientHello struct {
 	window             uint32 // of each streaming call
 }
 
-// A streamHello says which stream the client opens, if it does; protocols then names
-// its struct.
+// A streamHello says which stream the client opens, if any. The hello's protocols then name the
+// struct of the stream.
 type streamHello struct {
 	open         uint32 // 0: this is no stream
 	read         uint32 // 1: the client reads, 0: it writes
@@ -57,7 +57,7 @@ func (h streamHello) geometry() shm.BlockGeometry {
 
 type serverHello struct {
 	version, layout uint32
-	code            Code // CodeOK, or why the connection is refused
+	code            Code // CodeOK, or the reason of a refusal
 	msg             string
 	geo             shm.Geometry
 	maxMessage      uint32
@@ -72,8 +72,8 @@ type serverHello struct {
 	clientWindow uint32 // from the client's hello
 }
 
-// within checks that a server has stayed within what the client asked for, so that it decides
-// about no more of the client's memory than the client has allowed.
+// within checks that the server has stayed within the limits of the client's hello, so that the
+// server cannot make the client map or allocate more memory than the client allows.
 func (h *serverHello) within(asked common) *Error {
 	corrupt := func(what string, got, limit int) *Error {
 		return &Error{Code: CodeCorrupt, Outcome: NotSent,
@@ -148,7 +148,7 @@ func (h *serverHello) decode(b []byte) error {
 	return d.err
 }
 
-// A verdict ends the handshake: CodeOK, or why the client goes away.
+// A verdict ends the handshake: CodeOK, or the reason for which the client leaves.
 type verdict struct {
 	code Code
 	msg  string

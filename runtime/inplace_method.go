@@ -6,14 +6,13 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// This file gives calls in place their types. Generated code declares an
-// InPlaceMethod beside each Method; Req and Rep are accessors here, which read a
-// message where it lies. They are passed by value, so that a call allocates nothing.
+// This file has the typed form of calls in place. Generated code declares an InPlaceMethod beside
+// each Method. Req and Rep are accessors, which read a message in the ring. They are passed by
+// value, so that a call allocates nothing.
 
-// An InPlaceSpec holds the codec of a method that is called in place, declared by
-// generated code. The openers verify a message and point an accessor at it, and
-// return the numbers in it, or 0 where the schema has none. The finishers put what
-// surrounds a message around the one at the given offset.
+// An InPlaceSpec holds the codec of a method that is called in place. Generated code declares it.
+// The openers verify a message, point an accessor at it, and return its sequence numbers, or 0 if
+// the schema has none. The finishers add the envelope of a message at the given offset.
 type InPlaceSpec[Req, Rep any] struct {
 	FinishRequest func(b *flatbuffers.Builder, seq, refSeq uint64, req flatbuffers.UOffsetT)
 	OpenRequest   func(buf []byte) (req Req, seq, refSeq uint64, err error)
@@ -27,22 +26,22 @@ type InPlaceMethod[Req, Rep any] struct {
 	spec InPlaceSpec[Req, Rep]
 }
 
-// NewInPlaceMethod declares how a method is called in place; generated code calls
-// it once per method.
+// NewInPlaceMethod declares how a method is called in place. Generated code calls it once per
+// method.
 func NewInPlaceMethod[Req, Rep any](m *MethodInfo,
 	spec InPlaceSpec[Req, Rep]) *InPlaceMethod[Req, Rep] {
 	return &InPlaceMethod[Req, Rep]{info: m, spec: spec}
 }
 
-// envelopeRoom is the room set aside for what surrounds a message: the root's
-// offset and identifier, an envelope's table with its vtable, and padding.
+// envelopeRoom is the size that is reserved for the parts around a message: the root's offset and
+// identifier, an envelope's table with its vtable, and padding.
 const envelopeRoom = 64
 
-// InvokeInPlace makes a typed call in place through c: build builds the request in
-// the ring and returns its offset, and read reads the verified reply there. size
-// is the room for the request alone. The rules and the trust of an InPlaceCall
-// apply; the error is an *Error, or what read returned. Generated clients are one
-// line over it.
+// InvokeInPlace makes a typed call in place through c. build builds the request in the ring and
+// returns its offset; read reads the verified reply there. size is the expected length of the
+// request, in bytes, without its envelope. InvokeInPlace blocks until the reply is read, ctx is
+// done or the connection ends. The error is an [*Error], or the error of read. The rules of
+// [InPlaceCall] apply, also for trust in the peer. Methods of generated clients call it.
 func InvokeInPlace[Req, Rep any](ctx context.Context, c *Conn, m *InPlaceMethod[Req, Rep], size int,
 	build func(*flatbuffers.Builder) flatbuffers.UOffsetT, read func(Rep) error) error {
 	return c.invokeInPlace(ctx, m.info, inPlaceArgs{
@@ -60,8 +59,8 @@ func InvokeInPlace[Req, Rep any](ctx context.Context, c *Conn, m *InPlaceMethod[
 	})
 }
 
-// Route handles calls of m in place with f, under the rules of HandleInPlace, or by
-// the route plain when f is nil.
+// Route returns a route that handles calls of m in place with f, under the rules of
+// [HandleInPlace], or the route plain if f is nil.
 func (m *InPlaceMethod[Req, Rep]) Route(f func(context.Context, Req, InPlaceReply[Rep]) error,
 	plain Route) Route {
 	if f == nil {
@@ -78,17 +77,17 @@ func (m *InPlaceMethod[Req, Rep]) Route(f func(context.Context, Req, InPlaceRepl
 		}}
 }
 
-// An InPlaceReply builds the reply to a call that is handled in place, which Rep
-// reads. It serves the handler it was given to, until that returns.
+// An InPlaceReply builds the reply to a call that is handled in place; Rep is the accessor of such
+// a reply. It may be used only by the handler that receives it, until the handler returns.
 type InPlaceReply[Rep any] struct {
 	reply  *ReplyBuilder
 	finish func(b *flatbuffers.Builder, seq, refSeq uint64, rep flatbuffers.UOffsetT)
 }
 
-// Build has build build the reply in the ring and return its offset. size is the
-// room for the reply alone. refSeq is the number of the request, for a reply that
-// has a field of its own for it. Build must be called once, and only if the
-// handler then returns nil.
+// Build calls build, which builds the reply in the ring and returns its offset. size is the
+// expected length of the reply, in bytes, without its envelope. refSeq is the sequence number of
+// the request, for a reply that has a field for it. The handler must call Build exactly once if it
+// returns nil, and must not call it otherwise.
 func (r InPlaceReply[Rep]) Build(size int,
 	build func(b *flatbuffers.Builder, refSeq uint64) flatbuffers.UOffsetT) error {
 	return r.reply.Build(size+envelopeRoom, func(b *flatbuffers.Builder, seq, refSeq uint64) {

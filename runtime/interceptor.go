@@ -51,7 +51,7 @@ type ServerCall struct {
 //
 // For a call and a streaming call, next returns the handler's error, and the interceptor's error is
 // sent to the client. A one-way message that is refused is dropped, counted ([Stats.Dropped]) and
-// logged, because nobody waits for an answer. For a stream, next opens the stream, runs the handler
+// logged, because it has no answer. For a stream, next opens the stream, runs the handler
 // and returns when the stream has ended; if the interceptor returns an error without calling next,
 // the client's attempt to open the stream fails with it.
 type ServerInterceptor func(ctx context.Context, call *ServerCall,

@@ -243,7 +243,7 @@ type codec struct {
 	method *MethodInfo // describes a message, too
 
 	// Not of a method that is handled in place. payload may not be kept. used is nil, or a req
-	// that decode has returned before and nobody refers to any more.
+	// that decode has returned before and that is no longer referred to.
 	decode func(payload []byte, used any) (req any, seq uint64, err error)
 	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
 }

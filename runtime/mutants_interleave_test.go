@@ -66,8 +66,6 @@ var writerMutants = []mutant{
 		"r.want != 0 && !r.requestSpace(r.want)", "r.want != 0 && r.ring.Used() == 0"},
 	{"a notification wakes the writers, and flushes nothing", "writer_role.go",
 		"!r.requestSpace(r.want) {\n\t\tr.flushSoon()", "!r.requestSpace(r.want) {"},
-	{"a busy reader withdraws the request, and wakes nobody", "writer_role.go",
-		"r.ring.Fed()\n\t\tr.resumeWriters()", "r.ring.Fed()"},
 	{"no goroutine of a client waits for notifications of space", "writer_role.go",
 		"if r.spaceRequested != nil {", "if false {"},
 	{"a client's waiter does not look for space", "client_wait.go",

@@ -88,7 +88,7 @@ type serverConfig struct {
 	kinds        []*LinkKind
 	trusted      bool // requests may be read in place
 	interceptors gate
-	introspect   func(Peer) error // nil: nobody
+	introspect   func(Peer) error // nil: no client may
 	health       *HealthState
 	maxCalls     int
 	maxStreaming int // calls
@@ -207,10 +207,9 @@ func WithFailFast() Option { return option(func(c *common) { c.failFast = true }
 // the memory of the object and of its vectors of scalars, which for large messages takes more time
 // than all the rest. Strings, and what the object points to, remain new.
 //
-// It is a promise: when a handler of this side has returned, nobody uses what it was given, be it
-// the handler's goroutines or an interceptor. What is to be kept must be copied (slices.Clone).
-// A reply may refer to parts of its request. A program that breaks the promise reads later
-// messages.
+// It is a promise: when a handler of this side has returned, neither goroutines of the handler nor
+// interceptors use its request. They must copy the parts that they keep (slices.Clone). A reply may
+// refer to parts of its request. A program that breaks the promise reads later messages.
 func WithRecycling() Option { return option(func(c *common) { c.recycle = true }) }
 
 // WithStreamingWindow sets how many bytes of the items of a streaming call this side keeps that its

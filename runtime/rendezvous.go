@@ -269,8 +269,8 @@ func (p *channelFiles) remove(name string, file fs.FileInfo) error {
 // names them.
 func (p *channelFiles) repair() (repaired string, err error) {
 	if !p.dir.Holds(lockName(p.channel), p.locked) {
-		// Somebody who is about to be refused may hold the lock for a moment; then the
-		// next look will do.
+		// Another process, which is about to be refused, may hold the lock for a moment. Then
+		// the next check repairs the files.
 		if err := p.takeLock(); err != nil {
 			return "", err
 		}
@@ -308,8 +308,7 @@ func (l *socketListener) checkFiles() {
 	l.lastReport = news
 }
 
-// check repairs what is wrong, or ends the listener when another process has its
-// name.
+// check repairs missing files, or ends the listener if another process has its name.
 func (l *socketListener) check() (repaired string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -28,8 +28,8 @@ type Server struct {
 	listeners      map[*Listener]struct{}
 	conns          map[*serverConn]struct{}
 	handshakeSlots chan struct{} // holds one for each handshake under way
-	handshakes     []*admission  // who still shakes hands, in the order in which they came
-	accepted       int           // guests, connections and streams
+	handshakes     []*admission  // in the order of their arrival
+	accepted       int           // admissions: handshakes, connections and streams
 	reserved       int           // those of them that the limit of connections counts
 	reservedBy     map[int]int   // likewise, by process
 	ended          Stats         // the sum over the connections that have ended

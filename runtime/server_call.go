@@ -23,7 +23,7 @@ type job struct {
 	reply         ReplyBuilder // of a call handled in place
 	inRing        bool         // so is its request, and the reader keeps its role meanwhile
 	stopListening func()       // ends what hearFor has begun; nil if it has not
-	detached      bool         // it runs apart; under mu
+	detached      bool         // a goroutine of its own runs it; under mu
 	givenUp       bool         // and the client has cancelled it; under mu
 	held          int          // bytes of its request that the budget counts; under mu
 	answer        sent         // its answer is in the ring; under tx.mu
@@ -165,7 +165,7 @@ func (c *serverConn) listenWhileBlocked(j *job) {
 			if c.wire.Wait(recheck) != nil || c.gone.Load() {
 				why := c.disconnectReason()
 				c.fail(why)
-				c.tx.close(why) // nobody else would end the wait
+				c.tx.close(why) // no other goroutine ends the wait
 				return
 			}
 		}

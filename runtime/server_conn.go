@@ -34,35 +34,35 @@ type serverConn struct {
 	draining atomic.Bool
 	gone     atomic.Bool // the client has ended the connection; what it sent before counts
 
-	// turn counts handlers that the reader runs, and its lowest bits say what it
-	// runs now. Whoever moves it on from there owns the role: the reader when
-	// the handler returns, or the watchdog.
+	// inline counts the handlers that the reader runs; its lowest bits say what the reader runs
+	// now. The goroutine that advances it owns the role: the reader when the handler returns, or
+	// the watchdog.
 	inline   atomic.Uint64
 	asleep   atomic.Bool
 	armed    atomic.Bool
 	watchdog *time.Timer
-	seen     uint64 // the turn at the last look of the watchdog
+	seen     uint64 // inline at the last look of the watchdog
 	quiet    int    // looks since a handler has lost the role; see period
 
-	current         *job        // the call that the reader runs; belongs to whoever owns turn
+	current         *job        // the call that the reader runs; belongs to the owner of the role
 	currentMessage  *boundRoute // of the message that the reader runs; likewise
 	messageBody     []byte      // for the next message that the reader runs; belongs to the reader
 	spinning        bool        // counted as one of the server's spinners; belongs to the reader
 	spare           *job        // for the next call that the reader runs; belongs to the reader
-	jobs            sync.Pool   // of *job, for calls that run apart
+	jobs            sync.Pool   // of *job, for detached calls
 	contexts        contextSlab // for calls; belongs to the reader
-	messageContexts contextSlab // for one-way messages; belongs to whoever runs the inbox
+	messageContexts contextSlab // for one-way messages; belongs to the runner of the inbox
 
 	messageContext atomic.Pointer[callContext] // of the message handler that ran last
 
 	paused   atomic.Bool // the inbox is full; nothing is read meanwhile
 	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
-	full     atomic.Bool // so do replies beyond the budget; likewise; changes under mu
-	final    bool        // nothing more comes than has; belongs to the reader
+	full     atomic.Bool // replies exceed the budget; nothing is read meanwhile; changes under mu
+	final    bool        // no more messages arrive; belongs to the reader
 
 	budget int // bytes of requests that handlers may hold, and of replies that may wait for room
 
-	detachedCount atomic.Int32 // calls in apart; changes under mu
+	detachedCount atomic.Int32 // calls in detached; changes under mu
 
 	mu       sync.Mutex      // after tx.mu
 	detached map[uint64]*job // what runs on goroutines of its own, by call
@@ -145,7 +145,7 @@ func (c *serverConn) serve() {
 // recheck is the reader's last check before it waits for the doorbell. It declares that the reader
 // sleeps, unless there is a reason not to wait, and then reports true.
 func (c *serverConn) recheck() (awake bool) {
-	c.tx.recheckSpace() // the note that told of room may be one that is not waited for any more
+	c.tx.recheckSpace() // Wait has forgotten notifications from before
 	if c.gone.Load() {
 		return true
 	}
@@ -291,7 +291,7 @@ func (c *serverConn) inboxIdle() {
 // drain makes the connection end when nothing is left to do.
 func (c *serverConn) drain() {
 	c.draining.Store(true)
-	_, _ = c.wire.Write([]byte{goAway}) // a client that is gone needs no note
+	_, _ = c.wire.Write([]byte{goAway}) // a client that is gone need not know
 	c.wire.Poke()
 }
 

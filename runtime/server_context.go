@@ -15,7 +15,7 @@ type callContext struct {
 	scope    *callScope
 	deadline int64 // in nanoseconds of the shared clock; 0: none
 	flow     *flow // of a streaming call
-	// nil until somebody asks for more than the deadline, or the call ends
+	// nil until the context is asked for more than its deadline, or the call ends
 	end atomic.Pointer[callEnd]
 	// nil until there is metadata of the request or the reply
 	beside atomic.Pointer[incoming]
@@ -29,7 +29,7 @@ type callScope struct {
 	metadata        int             // the limit of a reply's metadata; 0: there are no replies
 	draining        <-chan struct{} // closed when the server begins to shut down
 
-	// What a call ends with that nobody has watched until then.
+	// The ends of a call whose context was not asked for more than its deadline.
 	canceled, expired callEnd
 }
 

@@ -30,7 +30,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sum returns the sum of a request: the id of its method in the upper half, and a checksum of its
 // body in the lower half. The sequence number in the envelope is left out, so that equal requests
-// have equal sums, whoever sends them. The body may be invalid, and may change while it is read.
+// have equal sums, from all clients. The body may be invalid, and may change while it is read.
 func (r *boundRoute) sum(body []byte) uint64 {
 	var crc uint32
 	if at := scalarAt(body, r.seqField); at > 0 {

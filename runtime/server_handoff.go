@@ -8,9 +8,10 @@ import (
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
-// This file is how a handler that takes long loses the reader's role, and goes on apart.
+// This file takes the reader role from a handler that takes long. The handler continues as a
+// detached job.
 
-// What the lowest bits of a turn say.
+// The values of the lowest bits of serverConn.inline.
 const (
 	inlineIdle    = 0
 	inlineCall    = 1

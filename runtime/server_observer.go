@@ -22,9 +22,9 @@ type observer struct {
 	taps     []*tap
 }
 
-// A lookout publishes the observer. Nobody who handles messages takes its lock.
+// A lookout publishes the observer. Goroutines that handle messages do not take its lock.
 type lookout struct {
-	observer atomic.Pointer[observer] // nil: nobody asks
+	observer atomic.Pointer[observer] // nil: no client asks
 	calls    atomic.Uint64            // numbers of what taps have seen
 
 	mu    sync.Mutex

@@ -11,8 +11,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
 
-// This file is how a server shows its calls to taps. Whoever handles a message never waits for a
-// tap: what a tap cannot take at once is lost, and counted.
+// This file shows the calls of a server to taps. A goroutine that handles a message never waits for
+// a tap: a record that the tap cannot take at once is lost, and counted.
 
 // Limits of taps.
 const (

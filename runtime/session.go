@@ -126,8 +126,8 @@ func (e *LinkEnd) Await(ctx context.Context, ready, sleep func() bool) error {
 	return nil
 }
 
-// Expect must be called before this side declares in the memory that it waits for a note, unless
-// Await does.
+// Expect must be called before this side declares in the memory that it waits for a notification,
+// unless Await does.
 func (e *LinkEnd) Expect() { e.s.wire.Expect() }
 
 // Down is closed when the peer has closed its end, has died, or this side has left.

@@ -9,9 +9,9 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A socketLink is a link between processes: a socket for the handshake and for what is
-// rare, whose end is the end of the connection, and a doorbell for waking. The deadlines of
-// the socket's reads belong to the handshake.
+// A socketLink is a link between processes. It has a socket for the handshake and for rare
+// messages, whose end is the end of the connection, and a doorbell for notifications. The deadlines
+// of the socket's reads belong to the handshake.
 type socketLink struct {
 	*sys.Socket
 	bell *sys.Doorbell // nil until memory is handed over

@@ -8,37 +8,33 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A spinPolicy decides how long to look for the peer's next message before
-// sleeping.
+// A spinPolicy decides how long to poll for the peer's next message before sleeping.
 //
-// To sleep and be woken costs tens of microseconds, most of them the machine's
-// own wake-up of an idle processor. Spinning for as long as that costs at most
-// twice what the better of the two would have (the ski-rental argument of
-// Karlin et al., "Empirical studies of competitive spinning", 1991); and a side
-// whose waits are mostly longer soon stops to spin.
+// Sleeping and being woken costs tens of microseconds, most of them for the machine's wake-up of an
+// idle processor. Spinning for as long costs at most twice the better of the two choices (the
+// ski-rental argument of Karlin et al., "Empirical studies of competitive spinning", 1991). A side
+// whose waits are mostly longer soon stops spinning.
 //
-// Where both sides sleep, a wait is mostly made of wake-ups: the peer's, and
-// this side's own. Such a wait does not show that spinning would not pay; it
-// shows that nobody spins. So only a wait that is longer than two wake-ups by
-// far makes a side spin less, or two processes that have once fallen asleep
-// would never again find out how fast the other one is.
+// If both sides sleep, most of a wait consists of wake-ups: the peer's, and this side's own. Such a
+// wait does not show that spinning would not pay, because neither side spins. So only a wait that
+// is much longer than two wake-ups makes a side spin less. Otherwise two processes that have once
+// fallen asleep would never learn again how fast the other one is.
 //
-// Unless it happens time after time: then the scheduler may have put both on one
-// processor, where a side that spins keeps the other from answering (240
-// microseconds a call, of which 200 are spinning; 10 without). So spins that are all in
-// vain are left out, but for a try now and then.
+// If spinning fails time after time, the scheduler may have put both sides on one processor. There
+// a side that spins keeps the other from answering (240 microseconds a call, of which 200 are
+// spinning; 10 without). So after several spins in vain a side spins only now and then.
 type spinPolicy struct {
 	longest time.Duration // 0: never spin
-	budget  atomic.Int64  // how long to spin now, in nanoseconds
-	vain    atomic.Uint32 // sleeps that ended soon since spinning paid last
+	budget  atomic.Int64  // of the next spin, in nanoseconds
+	vain    atomic.Uint32 // short sleeps since the last spin that paid
 	yield   uint          // how many checks are followed by a yield
-	shared  bool          // the two sides share one processor: let the peer have it instead
+	shared  bool          // the two sides share one processor: yield it to the peer instead
 }
 
 const (
-	// defaultSpin is somewhat more than what a wake-up across processors costs
-	// (50 to 80 microseconds on virtual machines), so that a side that has
-	// woken the other is still there when that one answers.
+	// defaultSpin is somewhat longer than a wake-up across processors (50 to 80 microseconds on
+	// virtual machines), so that a side that has woken the other still polls when the answer
+	// arrives.
 	defaultSpin = 100 * time.Microsecond
 	// hopeless times the longest spin is a wait that consists of more than
 	// wake-ups.
@@ -52,9 +48,9 @@ const (
 	// spins comes before the clock is read for the first time.
 	pollsPerCheck = 512
 	// checksPerYield checks take some 30 microseconds; then other goroutines of this process
-	// get a chance. A yield is not free where the process has more than one processor: it
-	// wakes a thread that looks for work, which takes the peer's processor, or this one's, so
-	// that most slow calls were those in which it happened.
+	// may run. In a process with more than one processor a yield wakes a thread that looks for
+	// work. That thread takes the peer's processor, or this one's; most of the slow calls that
+	// were measured contained a yield.
 	checksPerYield = 32
 	// checksAlone is checksPerYield where the process has one processor. No thread is woken
 	// there, and other goroutines have no other processor to run on.
@@ -92,8 +88,8 @@ type spin struct {
 	polls uint
 }
 
-// paid adapts the policy to a wait that is over without a sleep. It reports whether
-// there was anything to wait for.
+// paid adapts the policy to a wait that ended without a sleep. It reports whether the wait took
+// any poll.
 func (s *spin) paid() bool {
 	if s.polls == 0 {
 		return false
@@ -107,7 +103,7 @@ func (s *spin) paid() bool {
 	return true
 }
 
-// more reports whether to look once more; it is called between two looks.
+// more reports whether to poll once more; it is called between two polls.
 func (s *spin) more() bool {
 	s.polls++
 	if s.polls%pollsPerCheck == 0 || s.p.longest == 0 {
@@ -119,8 +115,7 @@ func (s *spin) more() bool {
 	return true
 }
 
-// checkDue reports, after more, whether it is time to look at other things than
-// the ring.
+// checkDue reports, after more, whether the caller must check for other events than a message.
 func (s *spin) checkDue() bool { return s.polls%pollsPerCheck == 0 }
 
 func (s *spin) check() bool {

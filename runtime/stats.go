@@ -13,7 +13,7 @@ type Stats struct {
 	Sleeps         uint64 // times that this side went to sleep
 	Spins          uint64 // waits that ended while this side was looking, and so without a wake-up
 	WaitsForRoom   uint64 // times that a writer parked because the ring was full
-	Dropped        uint64 // replies and messages that nobody waits for (any more)
+	Dropped        uint64 // replies and messages without a receiver, or whose caller has left
 	Malformed      uint64 // messages that failed verification
 	Corruptions    uint64 // breaches of the protocol by the peer; the first ends the connection
 	Retries        uint64 // attempts of calls beyond the first ones, see WithRetry

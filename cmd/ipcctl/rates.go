@@ -18,7 +18,7 @@ type activity struct {
 	InFlight int     `json:"in_flight"`
 }
 
-// activities are those of servers by their channels. It is nil if nobody has asked.
+// activities are those of servers by their channels. It is nil if they were not asked for.
 type activities map[string]*activity
 
 // columns returns the last columns of a line of ls.

@@ -150,8 +150,8 @@ func (t *tree) compare() error {
 	return nil
 }
 
-// compareOne compares one file, and passes its text to note.
-func (t *tree) compareOne(p *product, note func(data []byte)) error {
+// compareOne compares one file, and passes its text to found.
+func (t *tree) compareOne(p *product, found func(data []byte)) error {
 	m, _ := memories.Get().(*memory)
 	if m == nil {
 		m = new(memory)
@@ -162,7 +162,7 @@ func (t *tree) compareOne(p *product, note func(data []byte)) error {
 		return err
 	}
 	m.made = data
-	note(data)
+	found(data)
 	old, err := t.existing(p, m.found)
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (p *plan) definitionOf(ns schema.Namespace, declarer *schema.File) *definit
 
 // binary returns the binary schema of a definition.
 func (p *plan) binary(d *definition) []byte {
-	k := keeper{kept: make(map[any]bool)}
+	k := collector{kept: make(map[any]bool)}
 	of := func(ns schema.Namespace, declarer *schema.File) bool {
 		return declarer == d.declarer && p.pkgOf(ns) == d.pkg
 	}
@@ -109,10 +109,10 @@ func (p *plan) binary(d *definition) []byte {
 	return k.schema(p.schema, d.declarer)
 }
 
-// A keeper collects the parts of a schema that others refer to.
-type keeper struct{ kept map[any]bool }
+// A collector finds the parts of a schema that others refer to.
+type collector struct{ kept map[any]bool }
 
-func (k *keeper) object(o *schema.Object) {
+func (k *collector) object(o *schema.Object) {
 	if o == nil || k.kept[o] {
 		return
 	}
@@ -123,7 +123,7 @@ func (k *keeper) object(o *schema.Object) {
 	}
 }
 
-func (k *keeper) typ(t schema.Type) {
+func (k *collector) typ(t schema.Type) {
 	k.object(t.Object)
 	if t.Enum == nil || k.kept[t.Enum] {
 		return
@@ -136,7 +136,7 @@ func (k *keeper) typ(t schema.Type) {
 
 // schema returns the binary schema of what was kept. It depends on root and on the files that root
 // includes, whatever the schema has beside them.
-func (k *keeper) schema(all *schema.Schema, root *schema.File) []byte {
+func (k *collector) schema(all *schema.Schema, root *schema.File) []byte {
 	some := &schema.Schema{}
 	declared := make(map[*schema.File]bool)
 	note := func(f *schema.File) {

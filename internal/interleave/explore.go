@@ -117,7 +117,7 @@ func (r *Run) Share(words ...Word) {
 }
 
 // ShareWith declares words that others share with one goroutine alone, by rules that keep them
-// apart from each other. When that one has ended, it does not matter who goes on.
+// from disturbing each other. When that one has ended, it does not matter who goes on.
 func (r *Run) ShareWith(name string, words ...Word) {
 	r.Share(words...)
 	for _, w := range words {
@@ -215,14 +215,14 @@ func (t *task) wait(ready func() bool) {
 	t.ready = nil
 }
 
-// saw notes what the goroutine has seen.
+// saw records a value that the goroutine has seen.
 func (t *task) saw(v uint64) {
 	if t != nil && !t.run.replays {
 		t.seen = mix(t.seen, v)
 	}
 }
 
-// sawIn notes what the goroutine has seen in a word.
+// sawIn records a value that the goroutine has seen in a word.
 func (t *task) sawIn(w *Uint64, v uint64) {
 	if t != nil {
 		t.saw(t.run.means(w, v))
@@ -494,7 +494,7 @@ func (r *Run) waiting() (names []string) {
 	return names
 }
 
-// retrace runs a path again and notes where each goroutine goes.
+// retrace runs a path again and records the points of each goroutine.
 func retrace(start func(r *Run), path []choice) []string {
 	r := newRun(start)
 	defer func() {

@@ -10,8 +10,8 @@ import (
 )
 
 // Monotonic returns the time of CLOCK_MONOTONIC of the machine in nanoseconds. All processes of the
-// machine share that clock, and nobody can set it. In a time namespace the kernel adds a constant
-// to it, which Monotonic takes away again.
+// machine share that clock, and no process can set it. In a time namespace the kernel adds a
+// constant to it, which Monotonic takes away again.
 func Monotonic() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

@@ -19,7 +19,7 @@ import (
 // The bytes that arrive are not read. The netpoller reports their arrival, and their meaning is in
 // shared memory. This saves the two reads that a wait for bytes otherwise needs, one that finds
 // nothing and one that finds the byte; they take nearly half of a round trip between two sleeping
-// processes. The notes in the socket are discarded now and then, so that its buffer never fills up.
+// processes. The bytes in the socket are discarded now and then, so that its buffer never fills up.
 //
 // An eventfd would be slightly cheaper. But both processes would share its open file, and one of
 // them could make the other's write block.
@@ -27,7 +27,7 @@ type Doorbell struct {
 	conn       *net.UnixConn
 	raw        syscall.RawConn
 	ring, step func(fd uintptr) bool // created once, so that no call allocates
-	expected   atomic.Uint32         // number of notes that may lie unread
+	expected   atomic.Uint32         // number of bytes that may lie unread
 
 	mu              sync.Mutex
 	waiting, closed bool
@@ -38,7 +38,7 @@ type Doorbell struct {
 }
 
 const (
-	// mayLie is the number of notes that may lie unread before they are discarded. The kernel
+	// mayLie is the number of bytes that may lie unread before they are discarded. The kernel
 	// accounts for somewhat less than a kilobyte each.
 	mayLie = 32
 	// doorbellBuffer is the size of the socket's send buffer, in bytes.
@@ -94,11 +94,11 @@ func OpenDoorbell(f *os.File) (*Doorbell, error) {
 
 // ringer returns a function that sends one byte.
 func ringer() func(fd uintptr) bool {
-	note := []byte{0}
+	one := []byte{0}
 	return func(fd uintptr) bool {
-		// A full buffer means that the peer does not discard its notes, any other error that the
+		// A full buffer means that the peer does not discard its bytes, any other error that the
 		// peer is gone. Neither can be repaired here.
-		for errors.Is(unix.Sendto(int(fd), note, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL,
+		for errors.Is(unix.Sendto(int(fd), one, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL,
 			nil), unix.EINTR) {
 		}
 		return true // never wait
@@ -112,7 +112,7 @@ func (d *Doorbell) Ring() {
 	CrashPoint("notified")
 }
 
-// Expect increases the number of notes that can lie unread. It must be called before this side
+// Expect increases the number of bytes that can lie unread. It must be called before this side
 // allows the peer to ring once.
 func (d *Doorbell) Expect() { d.expected.Add(1) }
 
@@ -152,7 +152,7 @@ func (d *Doorbell) lookOnce(fd uintptr) (done bool) {
 	return d.look()
 }
 
-// drain discards the notes that have arrived, up to several times the number that may lie. The
+// drain discards the bytes that have arrived, up to several times the number that may lie. The
 // limit keeps a peer that never stops sending from keeping this side busy.
 func (d *Doorbell) drain(fd uintptr) {
 	var buf [2 * mayLie]byte

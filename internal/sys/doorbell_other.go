@@ -18,7 +18,7 @@ func OpenDoorbell(*os.File) (*Doorbell, error) { return nil, unsupported("open a
 // Ring wakes the peer's Wait.
 func (d *Doorbell) Ring() {}
 
-// Expect increases the number of notes that can lie unread.
+// Expect increases the number of bytes that can lie unread.
 func (d *Doorbell) Expect() {}
 
 // Wait calls look and blocks until the peer rings.

@@ -97,7 +97,7 @@ func (w *DirWatch) Next(f func(name string, closed bool)) error {
 // SetDeadline makes Next return os.ErrDeadlineExceeded at time t, also a call that blocks already.
 // The zero time means no deadline.
 func (w *DirWatch) SetDeadline(t time.Time) error {
-	w.note(func() { w.deadline = t })
+	w.update(func() { w.deadline = t })
 	return nil
 }
 
@@ -107,12 +107,12 @@ func (w *DirWatch) Poke() { w.noteAnything() }
 // Close ends the watch. A blocked Next returns os.ErrClosed.
 func (w *DirWatch) Close() error {
 	notices.remove(w)
-	w.note(func() { w.closed = true })
+	w.update(func() { w.closed = true })
 	return nil
 }
 
-// note changes a field that Next reads, and wakes Next.
-func (w *DirWatch) note(change func()) {
+// update changes a field that Next reads, and wakes Next.
+func (w *DirWatch) update(change func()) {
 	w.mu.Lock()
 	change()
 	w.mu.Unlock()
@@ -124,7 +124,7 @@ func (w *DirWatch) note(change func()) {
 
 // noteFile records that a file has changed.
 func (w *DirWatch) noteFile(name string, closed bool) {
-	w.note(func() {
+	w.update(func() {
 		if len(w.changed) == mostChanged {
 			w.anything = true
 			clear(w.changed)
@@ -133,7 +133,7 @@ func (w *DirWatch) noteFile(name string, closed bool) {
 	})
 }
 
-func (w *DirWatch) noteAnything() { w.note(func() { w.anything = true }) }
+func (w *DirWatch) noteAnything() { w.update(func() { w.anything = true }) }
 
 // notices is the notifier of this process.
 var notices notifier
@@ -167,7 +167,7 @@ func (n *notifier) add(w *DirWatch) {
 	n.watches[w] = struct{}{}
 	n.arm()
 	if w.wd != unwatched { // the caller has not looked yet, so nothing has changed since
-		w.note(func() { w.anything = false })
+		w.update(func() { w.anything = false })
 	}
 	if n.check == nil {
 		n.check = NewCheck(n.renew)

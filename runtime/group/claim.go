@@ -28,8 +28,8 @@ func claimLock(index int, incarnation uint64) int64 {
 }
 
 // claimPlace makes this process the only one that ever acts for its start. It holds that right for
-// as long as the returned file is open; nobody gets it afterwards. If another process has it, the
-// error names that process.
+// as long as the returned file is open; no process gets it afterwards. If another process has it,
+// the error names that process.
 func (r *Replica) claimPlace() (claim *os.File, err error) {
 	f, err := r.dir.Root().OpenFile(pagePath(r.service), os.O_RDWR, 0)
 	if err != nil {

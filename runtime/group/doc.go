@@ -84,7 +84,7 @@
 //     until one of them ends it.
 //   - in sync: having executed every change that was answered. The primary waits for those.
 //   - the set: the replicas in sync, as the primary has published them.
-//   - loss: the exit of a standby from the set. The primary notes why, see [OutOfSyncError].
+//   - loss: the exit of a standby from the set. The primary records why, see [OutOfSyncError].
 //   - candidates: the set at the end of a reign: the replicas that may be promoted.
 //   - accusation: the primary's request to replace a standby that does not do as the primary does.
 //

@@ -170,9 +170,9 @@ func (f *finder) readPage() {
 	}
 }
 
-// findPage looks for the page that has the group's name now. While there is none, or
-// nobody supervises it, the last one stays: its group may be about to make another. It
-// needs f.mu.
+// findPage looks for the page that has the group's name now. While there is none, or no
+// supervisor has it, the last one stays: its group may be about to make another. The caller must
+// hold f.mu.
 func (f *finder) findPage() {
 	dir, own := f.dir, false
 	if !dir.InPlace() {

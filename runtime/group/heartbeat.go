@@ -19,7 +19,7 @@ func (s *supervisor) listenToHearts() {
 			return
 		}
 		s.do(func() {
-			now := time.Now() // monotonic: nobody can set it
+			now := time.Now() // monotonic: no process can set it
 			since := now.Sub(last)
 			last = now
 			for _, r := range s.replicas {

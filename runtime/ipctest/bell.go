@@ -33,7 +33,7 @@ func (b *bell) close() { b.change(func() { b.closed = true }) }
 // wait implements the Wait method of ipc.Link.
 func (b *bell) wait(look func() bool) error {
 	b.mu.Lock()
-	b.rung = false // as a socket's doorbell, which forgets earlier notes
+	b.rung = false // as a socket's doorbell, which forgets earlier notifications
 	b.mu.Unlock()
 	over, err := b.tryWait()
 	if over || err != nil || look() {

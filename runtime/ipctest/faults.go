@@ -195,8 +195,8 @@ func (f *Faults) between(toServer *link) *link {
 	f.mu.Unlock()
 	go r.readClient()
 	go r.readServer()
-	go r.heed(r.client, r.server)
-	go r.heed(r.server, r.client)
+	go r.handle(r.client, r.server)
+	go r.handle(r.server, r.client)
 	return atClient
 }
 

@@ -238,7 +238,7 @@ func (p *pump) deliver() (wait <-chan time.Time) {
 		}
 		if !ok {
 			if p.out.Starve(len(r.payload)) {
-				return nil // the receiver will send a note
+				return nil // the receiver will notify this side
 			}
 			continue
 		}

@@ -52,9 +52,9 @@ func (r *relay) readServer() {
 // pass hands bytes on. A failure means that the other end is closed, which its reader notices.
 func pass(got parcel, buf []byte, to *link) { _ = to.out.put(buf[:got.n], got.memory) }
 
-// heed turns the notes of one side into signals for the pumps or, before there are pumps, passes
-// them to the other side. It returns when the side has closed its end.
-func (r *relay) heed(from, to *link) {
+// handle turns the notifications of one side into signals for the pumps or, before there are
+// pumps, passes them to the other side. It returns when the side has closed its end.
+func (r *relay) handle(from, to *link) {
 	look := func() bool {
 		if !r.wake() {
 			to.Notify()

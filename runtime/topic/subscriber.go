@@ -55,7 +55,7 @@ func (s *subscriber) wake() {
 	}
 }
 
-// expect prepares for one note of the subscriber.
+// expect prepares for one notification of the subscriber.
 func (s *subscriber) expect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

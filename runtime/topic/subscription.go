@@ -365,7 +365,7 @@ func (s *Subscription) All(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// Arrival returns what is known of the message that was read last. It must be called by the
+// Arrival describes the message that was read last. It must be called by the
 // goroutine that reads.
 func (s *Subscription) Arrival() Arrival { return s.arrival }
 
@@ -439,7 +439,7 @@ func (s *Subscription) once(a *attachment,
 const patience = time.Second
 
 // letGo decides about a lossless subscription that has missed messages. It ends, unless its
-// connection was lost: nobody waits for a subscriber without one, so it counts what it misses.
+// connection was lost: no publisher waits for a subscriber without one, so it counts the losses.
 func (s *Subscription) letGo(a *attachment) error {
 	select {
 	case <-a.end.Down():

@@ -27,8 +27,8 @@ func inPlace() *Contestant {
 	}
 }
 
-// resident is the same, but for the bytes of the vector, which nobody writes: the request
-// holds what was there before.
+// resident is the same, but for the bytes of the vector, which the contestant does not
+// write: the request holds the bytes that were there before.
 func resident() *Contestant {
 	return &Contestant{
 		Key: "resident", Name: "ipcgen, in place, bytes as they are", Ours: true,

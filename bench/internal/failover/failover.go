@@ -39,8 +39,8 @@ func (t Times) Quantile(q float64) time.Duration {
 // Kills is what happened at the kills of one kind of process.
 type Kills struct {
 	Ballast int // bytes of memory that each process holds
-	// Until somebody was told of the death of a process: by a robust futex, a
-	// pidfd, and the end of a socket.
+	// From the death of a process until another one was told of it: by a robust futex, a pidfd,
+	// and the end of a socket.
 	Futex, Pidfd, Socket Times
 	// From the kill of a primary to the first answer: by a standby, and by a
 	// new process where there is no standby.

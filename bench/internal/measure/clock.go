@@ -1,8 +1,8 @@
 // Package measure runs contestants against each other.
 //
-// They take turns, in rounds, because the machine has moods: a virtual
-// processor moves, another guest wakes up, and what was measured then cannot
-// be compared with what was measured before. Each turn starts a fresh server.
+// They take turns, in rounds, because the speed of the machine changes: a virtual processor moves,
+// or another virtual machine wakes up, and measurements from then cannot be compared with those
+// from before. Each turn starts a fresh server.
 package measure
 
 import (

@@ -32,7 +32,7 @@ func (t *Throughput) Median() float64 {
 // copyName is the row of the plain copy. It needs no other process.
 const copyName = "one copy in memory"
 
-// OneWay measures messages of size bytes that nobody answers, beside a plain
+// OneWay measures messages of size bytes without answers, beside a plain
 // copy of as many bytes. The error is that of the contestants that failed,
 // which are among the others.
 func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {

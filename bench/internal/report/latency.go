@@ -87,7 +87,7 @@ func OneWay(w io.Writer, bySize [][]*measure.Throughput) error {
 }
 
 // messages writes the rate of messages, and of their bytes where they are not
-// small and somebody moves them.
+// small and are moved.
 func messages(t *measure.Throughput) string {
 	if t.Size <= 64 || t.Key == contest.StreamKey {
 		return Rate(t.Median())
