@@ -4,6 +4,7 @@ import (
 	"context"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // Depose makes another replica the primary while the old one lives, which the
@@ -74,3 +75,10 @@ func SetAt(index int) int64 { return int64(placeOffset(index) + offSet) }
 
 // SyncedAt returns where the group's file says whether a replica has the state.
 func SyncedAt(index int) int64 { return int64(placeOffset(index) + offSynced) }
+
+// ActAsStandby returns the record under which a replica that does not announce itself is a standby
+// to its primary, and marks it as one that has the state.
+func (r *Replica) ActAsStandby() registry.Record {
+	wordAt(r.place, offSynced).Store(1)
+	return registry.Record{Name: r.Name(), Service: r.service, Incarnation: r.incarnation}
+}

@@ -244,3 +244,28 @@ func TestOverwrittenWordsOfSuccession(t *testing.T) {
 		})
 	}
 }
+
+// TestGroupFileOfZeros starts groups over what a loss of power can leave of their first start.
+func TestGroupFileOfZeros(t *testing.T) {
+	page := os.Getpagesize()
+	for _, size := range []int{0, 1, page - 1, page, 3*page + 1, 100 * page} {
+		cfg := listConfig(newDomain(t), 2)
+		var events eventLog
+		cfg.Events = events.add
+		path := filepath.Join(cfg.Domain, ".groups", "list")
+		err := os.MkdirAll(filepath.Dir(path), 0o700)
+		if err == nil {
+			err = os.WriteFile(path, make([]byte, size), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := startGroup(t, cfg)
+		appendTo(t, dialList(t, cfg.Domain), 1)
+		if s := g.Status(); s.Epoch != 1 || events.has(group.FileLost) ||
+			events.has(group.StateLost) {
+			t.Errorf("%d zeros: epoch %d\n%v", size, s.Epoch, &events)
+		}
+		shutdown(t, g)
+	}
+}

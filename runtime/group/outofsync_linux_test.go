@@ -26,6 +26,7 @@ import (
 func init() {
 	children["fickle"] = childFickle
 	children["namesake"] = childNamesake
+	children["refuser"] = childRefuser
 }
 
 // childFickle is a replica of the list that leaves the group's set at SIGHUP, in the way that its
@@ -245,6 +246,110 @@ func TestReasonsOfLosses(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// childRefuser is a replica that gets in sync as others do, and refuses every change.
+func childRefuser(args []string) error {
+	r, err := group.Join(group.JoinConfig{State: &list{}})
+	if err != nil {
+		return err
+	}
+	for channel, opts := range map[string][]ipc.ServerOption{
+		"list_" + args[0]: {(&list{}).service()},
+		group.ReplicaChannel(r.Name()): {ipc.NewService(listProtocol), group.RawStandby(
+			func(method int, _ []byte) ([]byte, error) {
+				switch method {
+				case enter: // at the beginning, with the whole state
+					return append(make([]byte, 16), 1, 0, 0, 0, 0, 0, 0, 0), nil
+				case apply:
+					return nil, ipc.Errorf(ipc.CodeFailedPrecondition, "not this one")
+				}
+				return nil, nil
+			})},
+	} {
+		l, err := ipc.Listen(channel)
+		if err != nil {
+			return err
+		}
+		go ipc.NewServer(opts...).Serve(context.Background(), l)
+	}
+	reg, err := registry.Open("", nil)
+	if err != nil {
+		return err
+	}
+	rec := r.ActAsStandby()
+	rec.Control, rec.Role = "list_"+args[0], registry.RoleStandby
+	own, err := reg.Register(rec)
+	if err != nil {
+		return err
+	}
+	if err := own.SetRole(registry.RoleStandby, 1); err != nil {
+		return err
+	}
+	select {}
+}
+
+// TestStandbyThatRefuses has a standby in sync refuse a change.
+func TestStandbyThatRefuses(t *testing.T) {
+	var events eventLog
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Events = events.add
+	honest := cfg.Command
+	cfg.Command = func(i int) *exec.Cmd {
+		if i == 1 && !events.has(group.OutOfSync) {
+			return childCommand("refuser", "1")
+		}
+		return honest(i)
+	}
+	cfg.Replication.SyncTimeout = 5 * time.Second
+	g := startGroup(t, cfg)
+	refuser := g.Replicas()[1].PID
+	appendTo(t, dialList(t, cfg.Domain), 1)
+	events.awaitLoss(t, refuser, group.OutOfSyncRefused, "not this one")
+	// It comes in sync again and again, and falls out of it with each change.
+	syscall.Kill(refuser, syscall.SIGKILL)
+	if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+		return s.Healthy() && s.Replicas[1].PID != refuser
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStandbyBehindItsBacklog keeps a standby from getting in sync by more changes than the primary
+// keeps for it. When it is replaced, the reason is told.
+func TestStandbyBehindItsBacklog(t *testing.T) {
+	cfg, gate := gatedConfig(t)
+	var events eventLog
+	cfg.Events = events.add
+	cfg.Replication.Backlog, cfg.Replication.SyncTimeout = 100, 5*time.Second
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	appendTo(t, c, 1)
+	syscall.Kill(g.Replicas()[1].PID, syscall.SIGKILL)
+	passGate(t, gate, func() {
+		for n := range uint64(20) {
+			appendTo(t, c, n+2)
+		}
+	}, "")
+	// It starts again, and stays at the gate.
+	ev := events.awaitEvent(t, "suspected", func(ev group.Event) bool {
+		return ev.Kind == group.Suspected && ev.Replica == "list.1"
+	})
+	if !strings.Contains(ev.Cause, group.OutOfSyncBacklog.String()) {
+		t.Errorf("the cause is %q", ev.Cause)
+	}
+	go func() { // also those of processes that were killed at the gate
+		for {
+			conn, err := gate.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	if _, err := g.WaitHealthy(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // stop stops a process, and returns when it has stopped.
