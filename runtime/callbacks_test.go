@@ -557,7 +557,8 @@ func TestPanickingTransport(t *testing.T) {
 					t.Fatalf("it hangs\n%s", buf[:runtime.Stack(buf, true)])
 				}
 				// what has panicked may still be about to log that
-				for text := ""; calls.Load() > call && !strings.Contains(text, "callbacks_test.go"); {
+				const here = "callbacks_test.go"
+				for text := ""; calls.Load() > call && !strings.Contains(text, here); {
 					if text += trace.take(); ctx.Err() != nil {
 						t.Fatal("no trace is left")
 					}
