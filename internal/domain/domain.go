@@ -254,12 +254,20 @@ func create(path string) (fs.FileInfo, error) {
 			fmt.Sprintf("run this program as that user, unset %s, or choose another domain with %s",
 				runtimeVar, EnvVar))
 	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	made := os.Mkdir(path, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
 		return nil, failed(path,
-			"create its parent directory or choose another domain with "+EnvVar, err)
+			"create its parent directory or choose another domain with "+EnvVar, made)
 	}
 	if fi, err = os.Lstat(path); err != nil {
 		return nil, failed(path, "", err)
+	}
+	if made == nil && fi.Mode().Perm() != 0o700 {
+		// Files would have no rights either. What is left would stop the processes of this user.
+		_ = os.Remove(path)
+		return nil, unsafeDir(path,
+			fmt.Sprintf("the umask of this process leaves it mode %04o of 0700", fi.Mode().Perm()),
+			"run umask 077 before the program")
 	}
 	return fi, nil
 }

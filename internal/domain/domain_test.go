@@ -2,8 +2,11 @@ package domain_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -217,5 +220,41 @@ func TestAbsenceNamesOtherDomains(t *testing.T) {
 	defer p.Close()
 	if got := p.Absence("echo.sock"); got != "(given by the program)" {
 		t.Errorf("of a path: %q", got)
+	}
+}
+
+// TestOpenUnderUmask creates a domain in processes whose umask takes the owner's rights. They fail,
+// and leave nothing that stops the next one.
+func TestOpenUnderUmask(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no umask")
+	}
+	if path := os.Getenv("DOMAIN_TEST_UMASK"); path != "" {
+		d, err := domain.Open(path)
+		if err == nil {
+			d.Close()
+		}
+		fmt.Println(errors.Is(err, domain.ErrUnsafe), err)
+		return
+	}
+	path := filepath.Join(t.TempDir(), "d")
+	for _, mask := range []string{"777", "277", "177", "077", "022"} {
+		cmd := exec.Command("/bin/sh", "-c", "umask "+mask+
+			`; exec "$0" -test.run '^TestOpenUnderUmask$'`, os.Args[0])
+		cmd.Env = append(os.Environ(), "DOMAIN_TEST_UMASK="+path)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("umask %s: %v, %s", mask, err, out)
+		}
+		bad := mask[0] != '0'
+		if refused := strings.Contains(string(out), "true "); refused != bad ||
+			bad && !strings.Contains(string(out), "umask") {
+			t.Errorf("umask %s: %s", mask, out)
+		}
+		_, err = os.Stat(path)
+		if there := err == nil; there == bad {
+			t.Errorf("umask %s: %v", mask, err)
+		}
+		os.Remove(path)
 	}
 }

@@ -32,6 +32,7 @@ const (
 	byHunger
 	byLateExit
 	byExitOfStandby
+	byOrder
 )
 
 // kill ends this process, unless the number stands for no way.
@@ -47,6 +48,9 @@ func kill(_ context.Context, w *words) (*words, error) {
 		if !rules.Load() {
 			os.Exit(3)
 		}
+	case byOrder:
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+		select {}
 	case byPanic:
 		go panic("on purpose")
 		select {}
@@ -147,6 +151,47 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 				t.Errorf("events:\n%v", &events)
 			}
 		})
+	}
+}
+
+// TestRequestThatOrdersTheEndIsQuarantined sends a request whose execution sends SIGTERM to its own
+// process, and blocks. Its processes end in order, which looks like an order from outside, and
+// nevertheless the request is refused before long. The state is kept.
+func TestRequestThatOrdersTheEndIsQuarantined(t *testing.T) {
+	cfg := listConfig(newDomain(t), 3)
+	cfg.Replication.AckTimeout = time.Minute
+	cfg.Replication.SyncTimeout = time.Minute
+	cfg.Grace = time.Second
+	cfg.Stderr = new(bytes.Buffer)
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	appendTo(t, c, 1)
+	refused := func() bool {
+		_, err := ipc.Invoke(t.Context(), dialList(t, cfg.Domain), methodKill, &words{byOrder})
+		return ipc.CodeOf(err) == ipc.CodeFailedPrecondition &&
+			strings.Contains(err.Error(), "quarantine")
+	}
+	for calls := 0; !refused(); calls++ {
+		if calls == 5 {
+			t.Fatalf("five calls ended processes; events:\n%v", &events)
+		}
+	}
+	if _, err := g.Wait(t.Context(), group.Status.Healthy); err != nil {
+		t.Fatal(err)
+	}
+	deaths := events.count(group.Died)
+	for range 5 {
+		if !refused() {
+			t.Error("a call was not refused")
+		}
+	}
+	if n := events.count(group.Died); n != deaths {
+		t.Errorf("%d processes died of calls that were refused", n-deaths)
+	}
+	if n := len(readAll(t, c)); n != 1 || events.has(group.StateLost) {
+		t.Errorf("%d elements; events:\n%v", n, &events)
 	}
 }
 

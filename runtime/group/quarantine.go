@@ -135,7 +135,7 @@ func (s *supervisor) inspect(r *managedReplica) {
 			trials += int(word & onTrial)
 		}
 	}
-	c := circumstances{alone: trials == 1, standby: s.reign.primary != r.index}
+	c := circumstances{alone: trials == 1, standby: s.reign.primary != r.index && !r.abdicated}
 	methods := make(map[uint64]bool) // and whether one of its requests was on trial
 	for _, word := range words {
 		trial := word&onTrial != 0

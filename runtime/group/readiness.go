@@ -86,6 +86,7 @@ func (s *supervisor) resigned(r *managedReplica) {
 		return
 	}
 	if s.reign.primary == r.index {
+		r.abdicated = true
 		s.elect("end of the registration of " + r.name)
 	}
 	s.expectEnd(r, "gave up its registration")

@@ -76,6 +76,7 @@ type managedReplica struct {
 	record      registry.Record // zero until it is registered
 	answers     bool            // its server answers
 	unserving   bool            // its server has answered that it does not serve yet
+	abdicated   bool            // it was the primary when it gave up its registration
 	served      []*ipc.Protocol // by its server; nil until it answers
 	readySince  time.Time
 	failures    int // in a row, each before it was ready for Restart.Window
@@ -241,7 +242,7 @@ func (s *supervisor) start(r *managedReplica) {
 	s.page.settle(r.index)
 	s.page.forgetState(r.index)
 	s.page.incarnation(r.index).Store(r.incarnation)
-	r.synced, r.unserving = false, false
+	r.synced, r.unserving, r.abdicated = false, false, false
 	s.prepare(r)
 }
 
