@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"runtime"
 	"sync"
@@ -788,4 +789,132 @@ func clientsMakeStreamingCallsAgain(t *testing.T, v ipc.RendezvousOption) {
 	if failed != 1 || calls.Load() != 3 {
 		t.Errorf("%d errors, %d attempts; want 1 and 3", failed, calls.Load())
 	}
+}
+
+// streamingCallsStepByStep uses the forms that own their calls.
+func streamingCallsStepByStep(t *testing.T, v ipc.RendezvousOption) {
+	host(t, v, streamingService(), echoService())
+	c := dial(t, v)
+	jam := func(ctx context.Context, in iter.Seq2[*blob, error]) iter.Seq2[*blob, error] {
+		return ipc.InvokeBidiStream(ctx, c, methodJam, in)
+	}
+	upload := func(ctx context.Context, in iter.Seq2[*blob, error]) (*blob, error) {
+		return ipc.InvokeClientStream(ctx, c, methodUpload, in)
+	}
+	b := ipc.OpenBidiStream(t.Context(), jam)
+	m := &blob{make([]byte, 1)}
+	for i := range byte(100) {
+		m.data[0] = i // Send has done with it
+		if err := b.Send(m); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Receive()
+		if err != nil || got.data[0] != i {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+	for range 2 {
+		if err := b.CloseSend(); err != nil {
+			t.Error(err)
+		}
+	}
+	want(t, b.Send(m), ipc.CodeFailedPrecondition, ipc.NotSent)
+	for range 2 {
+		if _, err := b.Receive(); err != io.EOF {
+			t.Errorf("after the end: %v", err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	// One that is closed in the middle.
+	b = ipc.OpenBidiStream(t.Context(), jam)
+	if err := b.Send(m); err != nil {
+		t.Error(err)
+	}
+	b.Close()
+	if err := b.Send(m); err != io.EOF {
+		t.Errorf("Send after Close: %v", err)
+	}
+	for {
+		if _, err := b.Receive(); err != nil { // an item may have come before
+			if ipc.CodeOf(err) != ipc.CodeCanceled {
+				t.Errorf("Receive after Close: %v", err)
+			}
+			break
+		}
+	}
+	u := ipc.OpenClientStream(t.Context(), upload)
+	defer u.Close()
+	for range 10 {
+		if err := u.Send(m); err != nil {
+			t.Error(err)
+		}
+	}
+	if rep, err := u.CloseAndReceive(); err != nil || len(rep.data) != 10 {
+		t.Errorf("uploaded %v, %v", rep, err)
+	}
+	if err := u.Send(nil); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+		t.Errorf("Send of nil: %v", err)
+	}
+	// One that the server ends.
+	f := ipc.OpenClientStream(t.Context(), func(ctx context.Context,
+		in iter.Seq2[*blob, error]) (*blob, error) {
+		return ipc.InvokeClientStream(ctx, c, streamingMethod("Nothing", ipc.ClientStreaming), in)
+	})
+	defer f.Close()
+	for f.Send(m) != io.EOF {
+		runtime.Gosched()
+	}
+	_, err := f.CloseAndReceive()
+	want(t, err, ipc.CodeUnimplemented, ipc.NotExecuted)
+	still(t, c)
+}
+
+// metadataOfStreamingCalls goes with the opening, and comes with the end.
+func metadataOfStreamingCalls(t *testing.T, v ipc.RendezvousOption) {
+	traced := streamingMethod("Traced", ipc.ServerStreaming)
+	host(t, v, echoes(ipc.HandleServerStream(traced, func(ctx context.Context,
+		req *blob) iter.Seq2[*blob, error] {
+		return func(yield func(*blob, error) bool) {
+			yield(&blob{[]byte(ipc.MetadataFromContext(ctx).Get("trace"))}, nil)
+			if err := ipc.SetReplyMetadata(ctx, "seen", "yes"); err != nil {
+				t.Error(err)
+			}
+			if len(req.data) > 0 {
+				yield(nil, ipc.Errorf(ipc.CodeNotFound, "on purpose"))
+			}
+		}
+	})))
+	c := dial(t, v)
+	for _, req := range []string{"", "fail"} {
+		var reply ipc.Metadata
+		ctx := ipc.WithReplyMetadata(ipc.WithMetadata(t.Context(), "trace", "17"), &reply)
+		n := 0
+		for item, err := range ipc.InvokeServerStream(ctx, c, traced, &blob{[]byte(req)}) {
+			if n++; n == 1 && string(item.data) != "17" {
+				t.Errorf("the handler has seen %q, %v", item.data, err)
+			}
+		}
+		if got := reply.Get("seen"); got != "yes" {
+			t.Errorf("request %q: the metadata of the end has %q", req, got)
+		}
+	}
+	for _, err := range ipc.InvokeServerStream(ipc.WithMetadata(t.Context(), "A B", ""), c, traced,
+		&blob{}) {
+		want(t, err, ipc.CodeInvalidArgument, ipc.NotSent)
+	}
+}
+
+// TestApplicable shows which services a group can replicate.
+func TestApplicable(t *testing.T) {
+	spec := echoSpec("Watch")
+	spec.Streaming, spec.ReadOnly = ipc.ServerStreaming, true
+	watch := func(context.Context, *blob) iter.Seq2[*blob, error] { return counted(1) }
+	if err := echoes(ipc.HandleServerStream(ipc.NewMethod(echoProtocol, spec),
+		watch)).Applicable(); err != nil {
+		t.Error(err)
+	}
+	err := echoes(ipc.HandleServerStream(methodCount, watch)).Applicable()
+	want(t, err, ipc.CodeFailedPrecondition, ipc.NotSent, "test.Echo/Count", "read_only")
 }

@@ -83,6 +83,8 @@ var behaviours = []struct {
 	{"connections end streaming calls", connectionsEndStreamingCalls},
 	{"fences and items", fencesAndItems},
 	{"clients make streaming calls again", clientsMakeStreamingCallsAgain},
+	{"streaming calls step by step", streamingCallsStepByStep},
+	{"metadata of streaming calls", metadataOfStreamingCalls},
 
 	{"streams of blocks", streamsOfBlocks},
 	{"streams that overwrite", streamsThatOverwrite},

@@ -174,8 +174,12 @@ func TestHostileStreamingServers(t *testing.T) {
 				yield(&blob{make([]byte, 20)}, nil)
 				<-c.Done()
 			}) {
-				if err == nil {
-					<-c.Done() // it takes no more
+				if err == nil { // it takes no more, but others read the connection
+					for c.Err() == nil {
+						ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+						_, _ = echo(ctx, c, nil)
+						cancel()
+					}
 					continue
 				}
 				want(t, err, ipc.CodeCorrupt, ipc.OutcomeUnknown)

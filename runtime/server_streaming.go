@@ -49,7 +49,8 @@ func (c *serverConn) openStreaming(h *frame, body []byte, private bool) {
 	}
 	f := &serverFlow{conn: c, job: j, items: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	f.flow.init(c.srv.cfg.window, c.peerWindow, c.tx.limit)
-	f.noItems = j.route == nil || j.route.stream == nil || !j.route.method.Streaming.in()
+	// What a method that the server lacks has is not known: items may be under way.
+	f.noItems = j.route != nil && j.route.stream != nil && !j.route.method.Streaming.in()
 	j.streaming, j.ctx.flow = f, &f.flow
 	c.mu.Lock()
 	j.detached, j.held = true, cap(j.body)+len(h.metadata.pairs)

@@ -59,16 +59,20 @@ func listMethod(name string, readOnly bool) *ipc.Method[words, words] {
 func idempotentMethod(name string) *ipc.Method[words, words] { return declare(name, false, true) }
 
 func declare(name string, readOnly, idempotent bool) *ipc.Method[words, words] {
+	return ipc.NewMethod(listProtocol, listSpec(name, readOnly, idempotent))
+}
+
+func listSpec(name string, readOnly, idempotent bool) ipc.MethodSpec[words, words] {
 	id := fnv.New32a()
 	id.Write([]byte("test.List/" + name))
-	return ipc.NewMethod(listProtocol, ipc.MethodSpec[words, words]{
+	return ipc.MethodSpec[words, words]{
 		Name: name, ID: id.Sum32(), ReadOnly: readOnly, Idempotent: idempotent,
 		EncodeRequest: encodeWords, DecodeRequest: decodeWords,
 		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, w *words) error {
 			return encodeWords(b, 0, w)
 		},
 		DecodeReply: decodeWords,
-	})
+	}
 }
 
 var (
@@ -192,6 +196,7 @@ func (l *list) service() *ipc.Service {
 		ipc.Handle(methodLook, func(_ context.Context, w *words) (*words, error) {
 			return w, pauseAtBarrier()
 		}),
+		ipc.HandleServerStream(methodWatch, l.watch),
 		ipc.Handle(methodKill, kill), ipc.Handle(methodKillOnce, kill))
 }
 
