@@ -362,6 +362,7 @@ func streamingCallsAreCancelled(t *testing.T, v ipc.RendezvousOption) {
 					seen <- err
 					<-ctx.Done()
 					ctxErr <- ctx.Err()
+					yield(nil, err)
 					break
 				}
 				yield(item, nil)
