@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -36,6 +37,53 @@ var refused = map[string]map[string]string{
 // asUsers names packages whose external tests are programs of users, with words of their own: the
 // messages that they send are called notes, for example.
 var asUsers = map[string]bool{"runtime": true}
+
+// vague matches words that do not name the goroutine, process or user that a comment is about.
+var vague = regexp.MustCompile(`(?i)\b(whoever|somebody|nobody|he|his|guests?)\b`)
+
+// TestHouseComments checks that comments of the module's code, except tests and generated code, do
+// without vague words.
+func TestHouseComments(t *testing.T) {
+	seen := 0
+	for _, root := range []string{"cmd", "gen", "internal", "runtime", "schema"} {
+		err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && (d.Name() == "testdata" || d.Name() == "grpctest") {
+				return filepath.SkipDir
+			}
+			if filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+				return nil
+			}
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, name, nil,
+				parser.ParseComments|parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			if ast.IsGenerated(file) {
+				return nil
+			}
+			seen++
+			for _, group := range file.Comments {
+				for _, c := range group.List {
+					if w := vague.FindString(c.Text); w != "" {
+						t.Errorf("%s: %q does not name the one that is meant",
+							fset.Position(c.Pos()), w)
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen < 100 {
+		t.Errorf("only %d files have been checked", seen)
+	}
+}
 
 // word matches a word of an identifier: ErrInUse has Err, In and Use.
 var word = regexp.MustCompile(`[A-Z]?[a-z]+`)
