@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -487,5 +488,17 @@ type clock struct {
 	shared int64
 }
 
-func (c clock) at(t time.Time) int64        { return max(c.shared+int64(t.Sub(c.local)), 1) }
-func (c clock) time(shared int64) time.Time { return c.local.Add(time.Duration(shared - c.shared)) }
+// at returns the shared clock's reading at t; times that are too far away have the nearest reading
+// that a deadline can have.
+func (c clock) at(t time.Time) int64 {
+	d := int64(t.Sub(c.local))
+	if d > math.MaxInt64-c.shared {
+		return math.MaxInt64
+	}
+	return max(c.shared+d, 1)
+}
+
+// time is the inverse of at. A reading before the clock's beginning counts as the beginning.
+func (c clock) time(shared int64) time.Time {
+	return c.local.Add(time.Duration(max(shared, 0) - c.shared))
+}

@@ -203,7 +203,7 @@ func readServerHello(r io.Reader) (*serverHello, error) {
 	}
 	var hello serverHello
 	if err := hello.decode(b); err != nil {
-		return nil, &Error{Code: CodeIncompatible, Outcome: NotSent, Err: err}
+		return nil, malformedHello(err)
 	}
 	if hello.code != CodeOK {
 		return nil, remoteError(hello.code, NotSent, hello.msg)

@@ -176,6 +176,24 @@ func deadlinesReachTheServer(t *testing.T, v ipc.RendezvousOption) {
 	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent)
 }
 
+// distantDeadlines makes calls with deadlines farther away than a time.Duration reaches.
+func distantDeadlines(t *testing.T, v ipc.RendezvousOption) {
+	host(t, v, echoService())
+	c := dial(t, v)
+	for _, year := range []int{2300, 3000, 9999} {
+		ctx, cancel := context.WithDeadline(t.Context(),
+			time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))
+		if _, err := echo(ctx, c, nil); err != nil {
+			t.Errorf("a call with a deadline in the year %d: %v", year, err)
+		}
+		cancel()
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), time.Time{})
+	defer cancel()
+	_, err := echo(ctx, c, nil)
+	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent)
+}
+
 func cancellationReachesTheServer(t *testing.T, v ipc.RendezvousOption) {
 	entered, left := make(chan struct{}), make(chan error)
 	host(t, v, echoService(), ipc.WithServerInterceptor(

@@ -27,6 +27,7 @@ var behaviours = []struct {
 	{"a slow call delays no other", slowCallDelaysNoOther},
 	{"a slow call after fast ones delays no other", slowCallAfterFastOnes},
 	{"deadlines reach the server", deadlinesReachTheServer},
+	{"deadlines of another century", distantDeadlines},
 	{"cancellation reaches the server", cancellationReachesTheServer},
 	{"late replies are dropped and counted", lateRepliesAreDropped},
 	{"errors of handlers", errorsOfHandlers},

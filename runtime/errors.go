@@ -72,6 +72,14 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", uint16(c))
 }
 
+// codeOf returns the code with a number that a peer has sent, or CodeUnknown if there is none.
+func codeOf[N uint16 | uint32](number N) Code {
+	if uint64(number) >= uint64(len(codeNames)) {
+		return CodeUnknown
+	}
+	return Code(number)
+}
+
 // An Outcome says whether a call that failed was executed. [OutcomeOf] returns it.
 type Outcome uint8
 
@@ -185,7 +193,7 @@ func shorten(s string, limit int) string {
 // they are sanitized: the code is never CodeOK, and the text is no longer than a correct peer
 // sends.
 func remoteError(code Code, outcome Outcome, text string) *Error {
-	if code == CodeOK {
+	if code = codeOf(uint16(code)); code == CodeOK {
 		code = CodeUnknown
 	}
 	return &Error{Code: code, Outcome: outcome.known(), Remote: true,

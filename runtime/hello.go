@@ -143,7 +143,7 @@ func (h *serverHello) decode(b []byte) error {
 	if h.version == helloVersion {
 		d.u32(&h.window, &h.maxStreaming)
 	}
-	h.code = Code(code)
+	h.code = codeOf(code)
 	h.geo = shm.Geometry{ToServer: int(up), ToClient: int(down), Text: int(text)}
 	return d.err
 }
@@ -167,7 +167,7 @@ func (v *verdict) decode(b []byte) error {
 	d.magic()
 	d.u32(&code)
 	d.str(&v.msg)
-	v.code = Code(code)
+	v.code = codeOf(code)
 	return d.err
 }
 
@@ -182,8 +182,13 @@ func incompatibleVersion(version, layout uint32) *Error {
 			version, layout, helloVersion, shm.Version)}
 }
 
-// errBadHello marks a peer that does not speak this protocol at all.
+// errBadHello is the cause of errors about a peer that does not speak this protocol at all.
 var errBadHello = errors.New("malformed handshake")
+
+// malformedHello is the error about a peer whose hello cannot be read.
+func malformedHello(why error) *Error {
+	return &Error{Code: CodeIncompatible, Outcome: NotSent, Err: why}
+}
 
 type encoder struct{ b []byte }
 

@@ -52,10 +52,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 		}
 		kind := tag & record.KindMask
 		switch {
-		case tag&^(record.KindMask|record.More|record.Gap|record.Metadata) != 0:
-			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
-		case tag&(record.Gap|record.Metadata) != 0 &&
-			(kind == record.Piece || kind == record.Abort):
+		case !mayFlag(kind, tag&^record.KindMask):
 			return nil, false, false, fmt.Errorf("%w: tag %#x", errBroken, tag)
 		case kind == record.Piece:
 			done, err := r.more(tag, rec)
@@ -99,6 +96,18 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 		}
 	}
 	return nil, false, false, nil
+}
+
+// mayFlag reports whether records of a kind may have these flags.
+func mayFlag(kind, flags uint32) bool {
+	switch kind {
+	case record.Cancel, record.Abort, record.Credit:
+		return flags == 0
+	case record.Piece:
+		return flags&^record.More == 0
+	}
+	return flags&^(record.More|record.Gap|record.Metadata) == 0 &&
+		flags&(record.More|record.Gap) != record.More|record.Gap
 }
 
 // A message in pieces gets memory before it has come, but no more than eagerLen and

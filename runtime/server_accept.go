@@ -347,7 +347,9 @@ func (s *Server) handshake(ctx context.Context, l *Listener, g *admission,
 	var hello clientHello
 	var route *streamRoute
 	var kind *LinkKind
-	err = hello.decode(b)
+	if err = hello.decode(b); err != nil {
+		err = malformedHello(err)
+	}
 	if err == nil {
 		err = s.examine(l, &hello, g.peer)
 	}

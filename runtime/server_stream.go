@@ -55,7 +55,7 @@ func HandleStreamWriter(info *StreamInfo,
 // findStream returns the route of the stream that a client asks for.
 func (s *Server) findStream(h *clientHello) (*streamRoute, error) {
 	if len(h.protocols) != 1 {
-		return nil, errBadHello
+		return nil, malformedHello(errBadHello)
 	}
 	want := h.protocols[0]
 	for _, r := range s.cfg.streams {

@@ -559,6 +559,47 @@ func TestWrite(t *testing.T) {
 }
 
 // TestMisuse makes publishers that cannot be.
+// TestLimits exceeds the limits of subscriptions. A subscription that ends makes room.
+func TestLimits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		most   int
+		server []ipc.ServerOption
+		o      topic.SubscribeOptions
+	}{
+		"in place":    {4, nil, topic.SubscribeOptions{InPlace: true}},
+		"connections": {3, []ipc.ServerOption{ipc.WithMaxConns(3)}, topic.SubscribeOptions{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			overEach(t, func(t *testing.T, where ipc.RendezvousOption) {
+				p := publisher(t, where, topic.Options{}, tt.server...)
+				first := subscribe(t, where, tt.o)
+				for range tt.most - 1 {
+					subscribe(t, where, tt.o)
+				}
+				late := subscribe(t, where, tt.o) // which waits for room
+				read := func() error {
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+					defer cancel()
+					return late.Read(ctx, func([]byte, topic.Arrival) error { return nil })
+				}
+				publish(t, p, 0, 1)
+				expect(t, first, 0)
+				if err := read(); ipc.CodeOf(err) != ipc.CodeDeadlineExceeded {
+					t.Errorf("subscription %d reads: %v", tt.most+1, err)
+				} else if !strings.Contains(err.Error(), "limit") {
+					t.Errorf("the error does not tell the cause: %v", err)
+				}
+				if err := first.Close(); err != nil {
+					t.Fatal(err)
+				}
+				for n := uint64(1); read() != nil; n++ {
+					publish(t, p, n, n+1)
+				}
+			})
+		})
+	}
+}
+
 func TestMisuse(t *testing.T) {
 	for _, p := range []*topic.Publisher{
 		topic.NewPublisher(nil, topic.Options{}),
