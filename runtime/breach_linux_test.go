@@ -30,8 +30,10 @@ type consequence int
 const (
 	ends    consequence = iota // the other side ends the connection, as corrupt
 	ignored                    // the connection goes on
-	answers                    // so it does, and the request of the breach is answered with an error
-	alone                      // the breaker may not be heard any more, until it ends the connection
+	// so it does, and the request of the breach is answered with an error
+	answers
+	// the breaker may not be heard any more, until it ends the connection
+	alone
 )
 
 // A ruleBreach is what a peer must not do, or may do without harm.
@@ -420,7 +422,8 @@ func breachByClient(t *testing.T, b ruleBreach) {
 			func(context.Context, *blob) error { return nil })))
 	honest := dial(t, d)
 	still(t, honest)
-	raw := &ruleBreaker{Raw: rawDial(t, d, ipc.WithRings(breachRing, breachRing)), t: t, client: true}
+	raw := &ruleBreaker{Raw: rawDial(t, d, ipc.WithRings(breachRing, breachRing)), t: t,
+		client: true}
 	b.byClient(raw)
 	switch b.then {
 	case ends:
@@ -607,7 +610,8 @@ var clientHellos = []struct {
 		helloWith(func(h *helloFields) { h.reply = "other" }), 0, ipc.CodeIncompatible},
 	{"more than 64 KiB", "at most 64 KiB", words32(64<<10 + 1), 0, closed},
 	{"4 GiB", "at most 64 KiB", words32(math.MaxUint32), 0, closed},
-	{"nothing in it", "A client hello that cannot be read is refused as incompatible.", words32(0), 0, ipc.CodeIncompatible},
+	{"nothing in it", "A client hello that cannot be read is refused as incompatible.",
+		words32(0), 0, ipc.CodeIncompatible},
 	{"a magic number alone", "A client hello that cannot be read is refused as incompatible.",
 		handshake(words32(magic)), 0, ipc.CodeIncompatible},
 	{"a name that goes beyond it", "`str` is a length (`uint32`)",
@@ -750,7 +754,8 @@ func (a *serverAnswer) bytes() []byte {
 		return a.raw
 	}
 	return handshake(words32(a.magic, a.version, a.layout, a.code, a.toServer, a.toClient, a.text,
-		a.maxMessage, a.maxCalls), helloString("a reason"), helloString(""), a.protocols, words32(4096, 10), a.tail)
+		a.maxMessage, a.maxCalls), helloString("a reason"), helloString(""), a.protocols,
+		words32(4096, 10), a.tail)
 }
 
 // memfd makes a memory file with seals.
@@ -1005,7 +1010,8 @@ func dialServerThat(t *testing.T, f func(s *net.UnixConn)) error {
 var elsewhereTried = map[string][]string{
 	"capacity of a ring": {"clientThatDoesNotRead", "serverThatDoesNotRead", "failFast",
 		"TestOfferOfAServer"},
-	"body of a message":                    {"limitsOfMessages", "TestBreaches", "TestOfferOfAServer"},
+	"body of a message": {"limitsOfMessages", "TestBreaches",
+		"TestOfferOfAServer"},
 	"descriptions of a server's protocols": {"TestOfferOfAServer", "TestTooMuchToSay"},
 	"names of a server's protocols":        {"TestBrokenServerHellos", "TestTooMuchToSay"},
 	"calls in flight of a connection": {"limitsOfCalls", "TestManyCallsAtOnce",
@@ -1028,7 +1034,8 @@ var elsewhereTried = map[string][]string{
 	"memory of a topic": {"topic.TestMisuse", "topic.TestHostilePublisher"},
 	"subscriptions":     {"topic.TestLimits"},
 	"subscribers of a topic that read in place": {"topic.TestLimits"},
-	"streaming calls of a connection":           {"limitsOfStreamingCalls", "TestHostileStreamingClients"},
+	"streaming calls of a connection": {"limitsOfStreamingCalls",
+		"TestHostileStreamingClients"},
 	"items of a streaming call that were not taken": {"slowConsumers",
 		"TestHostileStreamingClients"},
 	"an item":          {"itemsOfEverySize"},
