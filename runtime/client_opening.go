@@ -2,6 +2,8 @@ package ipc
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -44,10 +46,12 @@ func openLink(ctx context.Context, channel string, cfg dialConfig, h *clientHell
 	return link, peer, nil
 }
 
-// A LinkSource opens connections without calls to the server of a channel.
+// A LinkSource opens connections without calls to the server of a channel, or to the one that a
+// [Client] follows.
 type LinkSource struct {
-	channel string
-	cfg     dialConfig
+	resolver Resolver
+	client   *Client // nil for a channel
+	cfg      dialConfig
 }
 
 // NewLinkSource returns the source for a channel.
@@ -62,7 +66,46 @@ func NewLinkSource(channel string, opts ...DialOption) (*LinkSource, error) {
 	if cfg.transport == nil {
 		cfg.transport = socketTransport{cfg.domain}
 	}
-	return &LinkSource{channel, cfg}, nil
+	return &LinkSource{resolver: channelResolver{Endpoint{Channel: channel}, cfg.transport},
+		cfg: cfg}, nil
+}
+
+// LinkSource returns a source that opens connections to the server that the client follows. It
+// makes clients a source of topics, see package topic. The connections have the options of the
+// client's, and end when another process becomes the server; they do not end with the client.
+func (c *Client) LinkSource() (*LinkSource, error) {
+	if c == nil {
+		return nil, invalid("the client is nil")
+	}
+	return &LinkSource{resolver: follower{c}, client: c, cfg: c.cfg.dial}, nil
+}
+
+// A follower is the Resolver of what a client knows.
+type follower struct{ c *Client }
+
+// Resolve implements Resolver.
+func (f follower) Resolve() Target {
+	f.c.resolve()
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.c.target
+}
+
+// Watch implements Resolver.
+func (f follower) Watch(ctx context.Context, changed func()) error {
+	for {
+		f.c.mu.Lock()
+		next := f.c.changed
+		f.c.mu.Unlock()
+		changed()
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-f.c.ctx.Done():
+			return errClientClosed
+		}
+	}
 }
 
 // Open opens a connection to what the server has of protocol p. take maps the two memories that
@@ -71,11 +114,19 @@ func NewLinkSource(channel string, opts ...DialOption) (*LinkSource, error) {
 // it has mapped must be released when Open fails.
 func (s *LinkSource) Open(ctx context.Context, p *Protocol, words [4]uint32,
 	take func(memory []shm.Memory, sizes [3]int) (first []byte, err error)) (*LinkEnd, error) {
-	h := clientHelloOf(s.channel, s.cfg)
+	at, err := s.find()
+	if err != nil {
+		return nil, asError(err, "open "+p.Name)
+	}
+	cfg := s.cfg
+	if cfg.reply == "" {
+		cfg.reply = at.Reply
+	}
+	h := clientHelloOf(at.Channel, cfg)
 	h.protocols = []protocolID{p.id()}
 	h.stream = streamHello{open: openTopic, read: words[0], depth: words[1], block: words[2],
 		policy: words[3]}
-	link, peer, err := openLink(ctx, s.channel, s.cfg, h, 2,
+	link, peer, err := openLink(ctx, at.Channel, cfg, h, 2,
 		func(hello *serverHello, memory []shm.Memory) error {
 			first, err := take(memory,
 				[3]int{hello.geo.ToServer, hello.geo.ToClient, hello.geo.Text})
@@ -87,13 +138,52 @@ func (s *LinkSource) Open(ctx context.Context, p *Protocol, words [4]uint32,
 	if err != nil {
 		return nil, asError(err, "open "+p.Name)
 	}
-	return newLinkEnd(link, peer), nil
+	e := newLinkEnd(link, peer)
+	if s.client != nil {
+		go s.leaveReplaced(e, at)
+	}
+	return e, nil
 }
 
-// Watch calls changed once it watches, and each time a server of the channel may have appeared,
-// until ctx is done. The error wraps errors.ErrUnsupported where nothing tells of servers.
+// find returns where the server is.
+func (s *LinkSource) find() (Endpoint, error) {
+	if s.client != nil && s.client.ctx.Err() != nil {
+		return Endpoint{}, &Error{Code: CodeFailedPrecondition, Outcome: NotSent,
+			Err: errClientClosed}
+	}
+	t := s.resolver.Resolve()
+	switch {
+	case t.Channel != "":
+		return t.Endpoint, nil
+	case t.Down != nil:
+		return Endpoint{}, &Error{Code: CodeUnavailable, Outcome: NotSent, Err: t.Down}
+	}
+	return Endpoint{}, &Error{Code: CodeUnavailable, Outcome: NotSent, Msg: "there is no server",
+		Err: t.Absent}
+}
+
+// leaveReplaced closes a connection when another process than that at an endpoint is the server.
+func (s *LinkSource) leaveReplaced(e *LinkEnd, at Endpoint) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-e.Down()
+		cancel()
+	}()
+	_ = s.resolver.Watch(ctx, func() {
+		if t := s.resolver.Resolve(); t.Name != "" && t.Channel != "" && t.Endpoint != at {
+			e.replaced.Store(&Error{Code: CodeUnavailable, Msg: fmt.Sprintf(
+				"the server %s (pid %d) was lost, and another has taken its place", at.Name,
+				e.Peer().PID), Err: io.ErrUnexpectedEOF})
+			e.Leave(nil)
+		}
+	})
+}
+
+// Watch calls changed once it watches, and each time there may be another server, until ctx is
+// done. The error wraps errors.ErrUnsupported where nothing tells of servers.
 func (s *LinkSource) Watch(ctx context.Context, changed func()) error {
-	return channelResolver{Endpoint{Channel: s.channel}, s.cfg.transport}.Watch(ctx, changed)
+	return s.resolver.Watch(ctx, changed)
 }
 
 // id is how the handshake names a protocol.

@@ -69,6 +69,11 @@ func NewServer(opts ...ServerOption) *Server {
 		o.applyServer(&s.cfg)
 	}
 	s.cfg.containPlugins()
+	for _, k := range s.cfg.kinds {
+		if k.Fenced != nil && s.cfg.fence != nil {
+			k.Fenced(s.cfg.fence)
+		}
+	}
 	s.cfg.toServer = ringCapacity(orDefault(s.cfg.toServer, DefaultRingCapacity), shm.MaxCapacity)
 	s.cfg.toClient = ringCapacity(orDefault(s.cfg.toClient, DefaultRingCapacity), shm.MaxCapacity)
 	if s.cfg.maxConns <= 0 {

@@ -21,6 +21,9 @@ type LinkKind struct {
 	Protocol *Protocol
 	// Invalid, if it is not nil, is why the server cannot serve.
 	Invalid error
+	// Fenced, if it is not nil, is told of the fence of each server that has one, when the server
+	// is made.
+	Fenced func(Fence)
 	// Open decides on a client, behind the interceptors of the server. An error refuses it.
 	Open func(LinkRequest) (*LinkOffer, error)
 }

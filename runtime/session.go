@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -74,9 +75,10 @@ func (s *session) wait(ctx context.Context) error {
 // A LinkEnd is one end of a connection without calls, as [LinkKind] adds them, from the end of
 // its handshake on.
 type LinkEnd struct {
-	s      *session
-	listen sync.Once
-	leave  sync.Once
+	s        *session
+	listen   sync.Once
+	leave    sync.Once
+	replaced atomic.Pointer[Error] // why this side has left a peer that is not the server any more
 }
 
 func newLinkEnd(l Link, peer Peer) *LinkEnd {
@@ -147,6 +149,9 @@ func (e *LinkEnd) Leave(why error) {
 // with CodeUnavailable that matches io.ErrUnexpectedEOF if it said nothing, as a process that was
 // killed. It may be called when Down is closed.
 func (e *LinkEnd) DisconnectReason() error {
+	if why := e.replaced.Load(); why != nil {
+		return why
+	}
 	var v verdict
 	if len(e.s.said) < 4 || v.decode(e.s.said[4:]) != nil {
 		return &Error{Code: CodeUnavailable, Msg: "the peer is gone without a word",

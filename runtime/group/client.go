@@ -93,6 +93,15 @@ func (c *Client) Send(ctx context.Context, post ipc.Post) error {
 	return c.client.Send(ctx, post)
 }
 
+// LinkSource makes the client a source of topics, see package topic: a subscription finds the
+// publisher at the primary, and goes on with the next primary.
+func (c *Client) LinkSource() (*ipc.LinkSource, error) {
+	if c == nil {
+		return nil, errNilClient
+	}
+	return c.client.LinkSource()
+}
+
 // Stats returns the counters of the client.
 func (c *Client) Stats() ipc.ClientStats {
 	if c == nil {

@@ -9,10 +9,14 @@ import (
 	"os/exec"
 	"strconv"
 	"sync"
+	"time"
 
+	"github.com/ipcgen/ipcgen/examples/robot/gen/robot"
 	"github.com/ipcgen/ipcgen/gen/audio"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
+	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
 // The supervisor starts the replicas, and keeps one of them the primary until Shutdown.
@@ -103,4 +107,52 @@ func ExampleDial() {
 		log.Fatal(err)
 	}
 	fmt.Println(reply.Status)
+}
+
+// A publisher is an option of the replica's server. Only the primary can publish.
+func ExampleRun_topic() {
+	ctx := context.Background()
+	publisher := robot.NewStatusPublisher(topic.Options{})
+	defer publisher.Close()
+	publish := func() {
+		for number := uint64(0); ; number++ {
+			err := publisher.Publish(ctx, &robot.StatusT{Changes: number})
+			if err != nil && ipc.CodeOf(err) != ipc.CodeFenced { // which a standby gets
+				log.Print(err)
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	err := group.Run(ctx, group.RunConfig{
+		Options: []ipc.ServerOption{publisher},
+		Ready:   func() { go publish() },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A client of the group is a source of topics: the subscription goes on with the next primary.
+func ExampleClient_LinkSource() {
+	ctx := context.Background()
+	client, err := group.Dial(ctx, "robot", group.DialConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	subscription, err := robot.SubscribeStatus(ctx, client, topic.SubscribeOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer subscription.Close()
+	for status, err := range subscription.All(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if a := subscription.Arrival(); a.Break {
+			fmt.Println("a new primary, of epoch", a.Epoch)
+		}
+		fmt.Println(status.Changes)
+	}
 }

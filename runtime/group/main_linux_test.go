@@ -48,6 +48,7 @@ var children = map[string]func(args []string) error{
 	"parent":    childParent,
 	"successor": childSuccessor,
 	"orderly":   childOrderly,
+	"publisher": childPublisher,
 
 	"scribbler":     childScribbler,
 	"rogue primary": childRoguePrimary,

@@ -50,7 +50,7 @@ type Arrival struct {
 	// Lost is the number of messages of this publisher between the previous one and this one that
 	// the subscription did not get.
 	Lost uint64
-	// Epoch is the publisher's; see [Options].
+	// Epoch is the one in which the publisher acted; see [Publisher]. 0 for none.
 	Epoch uint64
 	// Break says that this is the first message of another publisher than that of the message
 	// before. How many messages of the former publisher are missing is not known.

@@ -46,8 +46,6 @@ type Options struct {
 	// LetGo, if it is not 0, ends a lossless subscription that has not moved for that long although
 	// the publisher needed room, with CodeResourceExhausted for the subscriber.
 	LetGo time.Duration
-	// Epoch, if it is not nil, is the source of Arrival.Epoch.
-	Epoch ipc.EpochSource
 }
 
 const (
@@ -65,6 +63,10 @@ func (o Options) geometry() shm.TopicGeometry {
 // A Publisher publishes the messages of a topic. It is an option of the server at whose channel the
 // topic is found, and can be that of several servers. It publishes, and keeps the newest messages,
 // from the beginning, also while no server runs. It is safe for concurrent use.
+//
+// If a server has a fence, as that of a replica in a group ([ipc.WithFence]), the fence admits what
+// is published from then on, and is the source of Arrival.Epoch: on a standby, publishing fails
+// with CodeFenced.
 type Publisher struct {
 	ipc.ServerOption
 
@@ -85,6 +87,8 @@ type Publisher struct {
 	claimants []*shm.TopicPage
 	floor     uint64 // no lossless subscriber is before this message
 	over      bool   // Close was called
+
+	fences atomic.Pointer[[]ipc.Fence] // of the servers; replaced, never changed
 
 	// subs is replaced, never changed. scan is held while the pages are in use without mu.
 	subs   atomic.Pointer[[]*subscriber]
@@ -111,7 +115,8 @@ func newPublisher(info *Info, o Options, memory func(int) (shm.Memory, error)) *
 	p := &Publisher{opts: o, geo: o.geometry(), turn: make(chan struct{}, 1),
 		room: make(chan struct{}, 1), closed: make(chan struct{}), floor: math.MaxUint64}
 	p.subs.Store(new([]*subscriber))
-	kind := &ipc.LinkKind{Protocol: &ipc.Protocol{}, Open: p.open}
+	p.fences.Store(new([]ipc.Fence))
+	kind := &ipc.LinkKind{Protocol: &ipc.Protocol{}, Open: p.open, Fenced: p.fence}
 	if info == nil || info.Protocol == nil {
 		p.err = refused(ipc.CodeInvalidArgument, "NewPublisher was given no Info")
 	} else {
@@ -196,11 +201,32 @@ func (p *Publisher) Write(ctx context.Context, n int, fill func(message []byte) 
 	return p.publish(ctx, n, func() error { return p.w.Fill(n, fill) })
 }
 
+// fence adds the fence of a server.
+func (p *Publisher) fence(f ipc.Fence) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := append(slices.Clone(*p.fences.Load()), f)
+	p.fences.Store(&all)
+}
+
+// epoch returns the epoch in which messages are published; 0 for none.
 func (p *Publisher) epoch() uint64 {
-	if p.opts.Epoch == nil {
-		return 0
+	for _, f := range *p.fences.Load() {
+		if epoch := f.Epoch(); epoch != 0 {
+			return epoch
+		}
 	}
-	return p.opts.Epoch.Epoch()
+	return 0
+}
+
+// admit asks the fences whether a message may be published in an epoch.
+func (p *Publisher) admit(epoch uint64) error {
+	for _, f := range *p.fences.Load() {
+		if err := f.Admit(epoch); err != nil {
+			return p.failed(&ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotSent, Err: err})
+		}
+	}
+	return nil
 }
 
 // publish waits for its turn and for room, has fill write the message, publishes it, and wakes
@@ -215,6 +241,10 @@ func (p *Publisher) publish(ctx context.Context, n int, fill func() error) error
 	}
 	if ctx.Err() != nil {
 		return p.late(ctx, "before the message was published")
+	}
+	epoch := p.epoch()
+	if err := p.admit(epoch); err != nil {
+		return err
 	}
 	select {
 	case p.turn <- struct{}{}:
@@ -233,8 +263,11 @@ func (p *Publisher) publish(ctx context.Context, n int, fill func() error) error
 	if err := fill(); err != nil {
 		return err
 	}
+	if err := p.admit(epoch); err != nil { // the reign may have ended meanwhile
+		return err
+	}
 	p.mu.Lock()
-	p.w.Commit(n, p.epoch(), time.Now().UnixNano())
+	p.w.Commit(n, epoch, time.Now().UnixNano())
 	p.mu.Unlock()
 	p.wake()
 	return nil

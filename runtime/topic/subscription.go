@@ -30,9 +30,10 @@ type SubscribeOptions struct {
 	OnBreak func(why error) error
 }
 
-// A Source is where the publisher of a topic is found.
+// A Source is where the publisher of a topic is found: the server of a [Channel], or the one that a
+// client follows. An [ipc.Client] and a client of a group are sources.
 type Source interface {
-	source() (*ipc.LinkSource, error)
+	LinkSource() (*ipc.LinkSource, error)
 }
 
 type channel struct {
@@ -40,7 +41,9 @@ type channel struct {
 	opts []ipc.DialOption
 }
 
-func (c channel) source() (*ipc.LinkSource, error) { return ipc.NewLinkSource(c.name, c.opts...) }
+func (c channel) LinkSource() (*ipc.LinkSource, error) {
+	return ipc.NewLinkSource(c.name, c.opts...)
+}
 
 // Channel is the source of topics that the server of a channel publishes.
 func Channel(name string, opts ...ipc.DialOption) Source { return channel{name, opts} }
@@ -115,7 +118,7 @@ func Subscribe(ctx context.Context, from Source, info *Info,
 			o.History))
 	}
 	var err error
-	if s.source, err = from.source(); err != nil {
+	if s.source, err = from.LinkSource(); err != nil {
 		return nil, err
 	}
 	s.over, s.close = context.WithCancel(context.Background())

@@ -323,13 +323,13 @@ func TestBeforeThePublisher(t *testing.T) {
 			}
 		}()
 		for life := range 2 {
-			p := newPublisher(where, topic.Options{Depth: 3, Epoch: epoch(life + 5)})
+			p := newPublisher(where, topic.Options{Depth: 3})
+			srv := ipc.NewServer(p, ipc.WithFence(epoch(life+5)))
 			publish(t, p, 0, 4) // before it can be found
 			l, err := ipc.Listen(channelName, where)
 			if err != nil {
 				t.Fatal(err)
 			}
-			srv := ipc.NewServer(p)
 			served := make(chan error, 1)
 			go func() { served <- srv.Serve(context.Background(), l) }()
 			for n := uint64(1); n < 4; n++ {
@@ -363,7 +363,8 @@ func TestBeforeThePublisher(t *testing.T) {
 
 type epoch uint64
 
-func (e epoch) Epoch() uint64 { return uint64(e) }
+func (e epoch) Epoch() uint64      { return uint64(e) }
+func (e epoch) Admit(uint64) error { return nil }
 
 // TestCutAndResumed loses the connection, but not the publisher: the count of lost messages stays
 // exact, and nothing is broken.
