@@ -227,10 +227,11 @@ func (e *Error) Is(target error) bool {
 // CodeOf returns the code of the first [*Error] in the tree of err. It returns [CodeOK] for nil,
 // the corresponding code for the errors of package context, and otherwise [CodeUnknown].
 func CodeOf(err error) Code {
-	var e *Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return CodeOK
+	}
+	var e *Error // which is allocated
+	switch {
 	case errors.As(err, &e):
 		return e.Code
 	case errors.Is(err, context.DeadlineExceeded):

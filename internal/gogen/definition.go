@@ -37,8 +37,7 @@ func (p *plan) define(protocol any, ns schema.Namespace, declarer *schema.File, 
 	key := definitionKey{p.pkgOf(ns), declarer}
 	if declarer != nil && p.definitions[key] == nil {
 		p.definitions[key] = &definition{first: protocol, pkg: key.pkg, declarer: declarer,
-			name: key.pkg.claim(prefix+"Definition",
-				&owner{what: "a constant of ipcgen's", file: declarer})}
+			name: key.pkg.nameDefinition(prefix, declarer)}
 	}
 }
 

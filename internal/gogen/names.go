@@ -82,6 +82,11 @@ func (s scope) has(name string) bool {
 	return taken
 }
 
+// nameDefinition names the constant with the definition of a schema file's protocols.
+func (k *pkg) nameDefinition(prefix string, declarer *schema.File) string {
+	return k.claim(prefix+"Definition", &owner{what: "a constant of ipcgen's", file: declarer})
+}
+
 // claim assigns a name at package level.
 func (k *pkg) claim(name string, o *owner) string {
 	for goName(name) != name || k.scope.has(name) {
