@@ -214,7 +214,10 @@ func (f *serverFlow) next() (any, error) {
 		case <-f.items:
 		case <-ctx.Done():
 			if !f.hasEnded() { // its end says more
-				return nil, contextError(ctx)
+				// The handler may take this for the end of the items. The client must not.
+				why := contextError(ctx)
+				f.fail(why)
+				return nil, why
 			}
 		}
 	}

@@ -95,7 +95,7 @@ func rogueConn(c *net.UnixConn, nth int, rnd *rand.Rand) {
 	hello = binary.NativeEndian.AppendUint32(hello, uint32(len(p.Name)))
 	hello = append(hello, p.Name...)
 	hello = binary.NativeEndian.AppendUint64(hello, p.Fingerprint)
-	hello = append(hello, make([]byte, 8)...)
+	hello = append(hello, make([]byte, 8+8)...) // and no streaming calls
 	binary.NativeEndian.PutUint32(hello, uint32(len(hello)-4))
 	if nth > 3 && rnd.IntN(8) == 0 {
 		for range 3 {
