@@ -475,10 +475,16 @@ func lapseOnce(t *testing.T, row lapsing, fault string) {
 	if err := row.do(ctx, network, c); err != nil {
 		t.Errorf("the next one: %v", err)
 	}
-	if fault == "panics" && row.of != "ipc.WithLogger.l" &&
-		!strings.HasSuffix(row.of, "Spec.EncodeRequest") && row.of != "ipc.MessageSpec.Encode" &&
-		!strings.Contains(trace.take(), "callbacks_test.go") {
-		t.Error("no trace is left")
+	if fault != "panics" || row.of == "ipc.WithLogger.l" ||
+		strings.HasSuffix(row.of, "Spec.EncodeRequest") || row.of == "ipc.MessageSpec.Encode" {
+		return
+	}
+	// A trace may come after the answer.
+	for seen := ""; !strings.Contains(seen, "callbacks_test.go"); seen += trace.take() {
+		if ctx.Err() != nil {
+			t.Fatalf("no trace is left, but: %q", seen)
+		}
+		runtime.Gosched()
 	}
 }
 
