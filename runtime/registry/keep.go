@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 func (r *Registry) keep() {
 	r.abandonTable()
 	r.replaceTable()
+	_ = r.restoreHeader() // the next check tries again
 	r.users.Lock()
 	regs := slices.Collect(maps.Keys(r.regs))
 	r.users.Unlock()
@@ -26,6 +28,35 @@ func (r *Registry) keep() {
 		r.touched = now
 		r.touch()
 	}
+}
+
+// restoreHeader writes the header of the table anew if another process has overwritten it: this
+// process has checked the header, which never changes, when it opened the table, and processes that
+// come later could not open it.
+func (r *Registry) restoreHeader() (err error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.freed || !r.current() {
+		return nil
+	}
+	defer r.catchFault(debug.SetPanicOnFault(true), &err)
+	if headed(r.mem, r.slots) {
+		return nil
+	}
+	f, err := r.openFile("table", os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !os.SameFile(fi, r.id) {
+		return err
+	}
+	head, err := sys.MapFile(f, 0, headerSize, true)
+	if err != nil {
+		return err
+	}
+	writeHeader(head, r.slots)
+	return sys.UnmapFile(head)
 }
 
 // abandonTable removes the name of the table if a file with locks of its slots has lost its own

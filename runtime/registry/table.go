@@ -198,11 +198,22 @@ func writeTable(f *os.File, slots int) error {
 	if err != nil {
 		return err
 	}
+	writeHeader(head, slots)
+	return sys.UnmapFile(head)
+}
+
+func writeHeader(head []byte, slots int) {
 	wordAt(head, offMagic).Store(magic)
 	wordAt(head, offVersion).Store(version)
 	wordAt(head, offSlotSize).Store(slotSize)
 	wordAt(head, offSlots).Store(uint64(slots))
-	return sys.UnmapFile(head)
+}
+
+// headed reports whether head is the header of a table with that many slots.
+func headed(head []byte, slots int) bool {
+	return wordAt(head, offMagic).Load() == magic && wordAt(head, offVersion).Load() == version &&
+		wordAt(head, offSlotSize).Load() == slotSize &&
+		wordAt(head, offSlots).Load() == uint64(slots)
 }
 
 // mapTable checks the table's header against the file's size, and maps the table in place of the

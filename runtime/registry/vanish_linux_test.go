@@ -20,6 +20,37 @@ func init() {
 	children["layered"] = childLayered
 }
 
+// TestOverwrittenHeaderIsRestored overwrites each word of the table's header. A process that has
+// the registry open restores it, so that others can open it.
+func TestOverwrittenHeaderIsRestored(t *testing.T) {
+	d := newDomain(t)
+	r := open(t, d)
+	register(t, r, "mine")
+	for at := int64(0); at < 32; at += 8 {
+		f, err := os.OpenFile(tablePath(d), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("nonsense"), at); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			other, err := registry.Open(d, nil)
+			if err == nil {
+				if _, err := other.Lookup("mine"); err != nil {
+					t.Error(err)
+				}
+				other.Close()
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the header's byte %d is not restored: %v", at, err)
+			}
+		}
+	}
+}
+
 // The live instances make a registry again whose files were removed, and register there; watchers
 // report no change.
 func TestInstancesMoveToANewTable(t *testing.T) {
