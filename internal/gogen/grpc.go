@@ -383,8 +383,8 @@ func (f *file) grpcAdapter(s *grpcService) {
 	iface := s.service.iface
 	f.p("// ", s.newServer,
 		" returns ℓh as a server for gRPC, so that one implementation serves both. A")
-	f.p("// method that streams is no part of ", iface,
-		", and is refused: embed the result to add it.")
+	f.p("// method that streams has another form for gRPC, and is refused: embed the result to")
+	f.p("// add it.")
 	f.p("// The code of an *ℙipc.Error becomes the status code that corresponds, and a panic")
 	f.p("// Internal. It panics if ℓh is nil.")
 	f.p("func ", s.newServer, "(ℓh ", iface, ") ", s.server, " {")

@@ -485,7 +485,8 @@ var _Handler_serviceDesc = grpc.ServiceDesc{
 }
 
 // NewHandlerServer returns h as a server for gRPC, so that one implementation serves both. A
-// method that streams is no part of Handler, and is refused: embed the result to add it.
+// method that streams has another form for gRPC, and is refused: embed the result to
+// add it.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
 // Internal. It panics if h is nil.
 func NewHandlerServer(h Handler) HandlerServer {

@@ -399,7 +399,8 @@ var _Stubs_serviceDesc = grpc_.ServiceDesc{
 }
 
 // NewStubsServer returns h_ as a server for gRPC, so that one implementation serves both. A
-// method that streams is no part of Stubs, and is refused: embed the result to add it.
+// method that streams has another form for gRPC, and is refused: embed the result to
+// add it.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
 // Internal. It panics if h_ is nil.
 func NewStubsServer(h_ Stubs) StubsServer {
