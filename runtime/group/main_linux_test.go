@@ -59,6 +59,7 @@ var children = map[string]func(args []string) error{
 	"leaky":         childLeaky,
 	"attacked":      childAttacked,
 	"loading":       childLoading,
+	"trap":          childTrap,
 	"besieged":      childBesieged,
 }
 
