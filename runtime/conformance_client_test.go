@@ -110,11 +110,10 @@ func clientFollowsDuringDrain(t *testing.T, v ipc.RendezvousOption) {
 	down := make(chan error, 1)
 	go func() { down <- old.Shutdown(context.Background()) }()
 	for { // until the old server has given up its name
-		conn, err := ipc.Dial(t.Context(), "echo", v)
-		if err != nil {
+		if l, err := ipc.Listen("echo", v); err == nil {
+			l.Close()
 			break
 		}
-		conn.Close()
 	}
 	host(t, v, echoes(answer(methodAgain)))
 	_, err := ipc.Invoke(t.Context(), c, methodAgain, &blob{})
