@@ -267,7 +267,8 @@ func TestStoppedAtOnce(t *testing.T) {
 					t.Error(err)
 				}
 				cancel()
-				end()
+				// The client needs a moment to read the answers and to learn of the deaths.
+				time.AfterFunc(time.Second, end)
 				wait()
 				for n, c := range k.all {
 					if o := ipc.OutcomeOf(c.err); c.err != nil && o != ipc.NotSent &&
