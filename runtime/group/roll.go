@@ -67,8 +67,9 @@ func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) err
 	select {
 	case g.s.rolling <- struct{}{}:
 		defer func() { <-g.s.rolling }()
-	case <-ctx.Done(): // WaitHealthy returns why
-	case <-g.s.done:
+	case <-ctx.Done():
+		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, context.Cause(ctx))
+	case <-g.s.done: // WaitHealthy returns why
 	}
 	status, err := g.WaitHealthy(ctx, 0)
 	if err != nil {
