@@ -55,8 +55,9 @@ func (r *Registry) restoreHeader() (err error) {
 	if err != nil {
 		return err
 	}
+	defer sys.UnmapFile(head)
 	writeHeader(head, r.slots)
-	return sys.UnmapFile(head)
+	return nil
 }
 
 // abandonTable removes the name of the table if a file with locks of its slots has lost its own
