@@ -33,7 +33,7 @@ func (f *frame) bytes() uint64 { return uint64(f.deadline) }
 func (f *frame) size() int {
 	n := f.fixed()
 	if f.metadata.pairs != "" {
-		n += metadataBlock(f.metadata.pairs)
+		n += record.MetadataBlockLen(len(f.metadata.pairs))
 	}
 	return n
 }

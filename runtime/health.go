@@ -111,16 +111,10 @@ func (h *HealthState) of(protocol string) Health {
 }
 
 var methodCheckHealth = introspectionMethod("CheckHealth",
-	message[introspect.CheckHealthT]{(*introspect.CheckHealthT).Pack,
-		func(b []byte) error { return introspect.VerifyCheckHealth(b) },
-		func(b []byte, v *introspect.CheckHealthT) {
-			introspect.GetRootAsCheckHealth(b, 0).UnPackTo(v)
-		}},
-	message[introspect.HealthReportT]{(*introspect.HealthReportT).Pack,
-		func(b []byte) error { return introspect.VerifyHealthReport(b) },
-		func(b []byte, v *introspect.HealthReportT) {
-			introspect.GetRootAsHealthReport(b, 0).UnPackTo(v)
-		}})
+	messageOf((*introspect.CheckHealthT).Pack, introspect.VerifyCheckHealth,
+		introspect.GetRootAsCheckHealth),
+	messageOf((*introspect.HealthReportT).Pack, introspect.VerifyHealthReport,
+		introspect.GetRootAsHealthReport))
 
 // Health asks the server for its health, or for that of one of its protocols, by its full name. A
 // server that has said that it shuts down is draining; it is not asked. The error is that of a

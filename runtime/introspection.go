@@ -37,6 +37,16 @@ func (m message[T]) decode(buf []byte, v *T) (uint64, error) {
 	return 0, nil
 }
 
+// messageOf makes a message of what ipcgen has generated for its table.
+func messageOf[T any, A interface{ UnPackTo(*T) }, Limits any](
+	pack func(*T, *flatbuffers.Builder) flatbuffers.UOffsetT,
+	verify func([]byte, ...Limits) error,
+	root func([]byte, flatbuffers.UOffsetT) A) message[T] {
+	return message[T]{pack,
+		func(b []byte) error { return verify(b) },
+		func(b []byte, v *T) { root(b, 0).UnPackTo(v) }}
+}
+
 func introspectionMethod[Req, Rep any](name string, req message[Req],
 	rep message[Rep]) *Method[Req, Rep] {
 	h := fnv.New32a()
@@ -56,72 +66,38 @@ func introspectionMethod[Req, Rep any](name string, req message[Req],
 
 var (
 	methodDescribe = introspectionMethod("Describe",
-		message[introspect.DescribeT]{(*introspect.DescribeT).Pack,
-			func(b []byte) error { return introspect.VerifyDescribe(b) },
-			func(b []byte, v *introspect.DescribeT) {
-				introspect.GetRootAsDescribe(b, 0).UnPackTo(v)
-			}},
-		message[introspect.DescriptionT]{(*introspect.DescriptionT).Pack,
-			func(b []byte) error { return introspect.VerifyDescription(b) },
-			func(b []byte, v *introspect.DescriptionT) {
-				introspect.GetRootAsDescription(b, 0).UnPackTo(v)
-			}})
+		messageOf((*introspect.DescribeT).Pack, introspect.VerifyDescribe,
+			introspect.GetRootAsDescribe),
+		messageOf((*introspect.DescriptionT).Pack, introspect.VerifyDescription,
+			introspect.GetRootAsDescription))
 	methodReadDefinition = introspectionMethod("ReadDefinition",
-		message[introspect.ReadDefinitionT]{(*introspect.ReadDefinitionT).Pack,
-			func(b []byte) error { return introspect.VerifyReadDefinition(b) },
-			func(b []byte, v *introspect.ReadDefinitionT) {
-				introspect.GetRootAsReadDefinition(b, 0).UnPackTo(v)
-			}},
-		message[introspect.DefinitionPartT]{(*introspect.DefinitionPartT).Pack,
-			func(b []byte) error { return introspect.VerifyDefinitionPart(b) },
-			func(b []byte, v *introspect.DefinitionPartT) {
-				introspect.GetRootAsDefinitionPart(b, 0).UnPackTo(v)
-			}})
+		messageOf((*introspect.ReadDefinitionT).Pack, introspect.VerifyReadDefinition,
+			introspect.GetRootAsReadDefinition),
+		messageOf((*introspect.DefinitionPartT).Pack, introspect.VerifyDefinitionPart,
+			introspect.GetRootAsDefinitionPart))
 	methodReadCounters = introspectionMethod("ReadCounters",
-		message[introspect.ReadCountersT]{(*introspect.ReadCountersT).Pack,
-			func(b []byte) error { return introspect.VerifyReadCounters(b) },
-			func(b []byte, v *introspect.ReadCountersT) {
-				introspect.GetRootAsReadCounters(b, 0).UnPackTo(v)
-			}},
-		message[introspect.CountersT]{(*introspect.CountersT).Pack,
-			func(b []byte) error { return introspect.VerifyCounters(b) },
-			func(b []byte, v *introspect.CountersT) {
-				introspect.GetRootAsCounters(b, 0).UnPackTo(v)
-			}})
+		messageOf((*introspect.ReadCountersT).Pack, introspect.VerifyReadCounters,
+			introspect.GetRootAsReadCounters),
+		messageOf((*introspect.CountersT).Pack, introspect.VerifyCounters,
+			introspect.GetRootAsCounters))
 )
 
 var (
 	methodOpenTap = introspectionMethod("OpenTap",
-		message[introspect.OpenTapT]{(*introspect.OpenTapT).Pack,
-			func(b []byte) error { return introspect.VerifyOpenTap(b) },
-			func(b []byte, v *introspect.OpenTapT) {
-				introspect.GetRootAsOpenTap(b, 0).UnPackTo(v)
-			}},
-		message[introspect.TapT]{(*introspect.TapT).Pack,
-			func(b []byte) error { return introspect.VerifyTap(b) },
-			func(b []byte, v *introspect.TapT) { introspect.GetRootAsTap(b, 0).UnPackTo(v) }})
+		messageOf((*introspect.OpenTapT).Pack, introspect.VerifyOpenTap,
+			introspect.GetRootAsOpenTap),
+		messageOf((*introspect.TapT).Pack, introspect.VerifyTap,
+			introspect.GetRootAsTap))
 	methodReadTap = introspectionMethod("ReadTap",
-		message[introspect.ReadTapT]{(*introspect.ReadTapT).Pack,
-			func(b []byte) error { return introspect.VerifyReadTap(b) },
-			func(b []byte, v *introspect.ReadTapT) {
-				introspect.GetRootAsReadTap(b, 0).UnPackTo(v)
-			}},
-		message[introspect.TapRecordsT]{(*introspect.TapRecordsT).Pack,
-			func(b []byte) error { return introspect.VerifyTapRecords(b) },
-			func(b []byte, v *introspect.TapRecordsT) {
-				introspect.GetRootAsTapRecords(b, 0).UnPackTo(v)
-			}})
+		messageOf((*introspect.ReadTapT).Pack, introspect.VerifyReadTap,
+			introspect.GetRootAsReadTap),
+		messageOf((*introspect.TapRecordsT).Pack, introspect.VerifyTapRecords,
+			introspect.GetRootAsTapRecords))
 	methodCloseTap = introspectionMethod("CloseTap",
-		message[introspect.CloseTapT]{(*introspect.CloseTapT).Pack,
-			func(b []byte) error { return introspect.VerifyCloseTap(b) },
-			func(b []byte, v *introspect.CloseTapT) {
-				introspect.GetRootAsCloseTap(b, 0).UnPackTo(v)
-			}},
-		message[introspect.TapClosedT]{(*introspect.TapClosedT).Pack,
-			func(b []byte) error { return introspect.VerifyTapClosed(b) },
-			func(b []byte, v *introspect.TapClosedT) {
-				introspect.GetRootAsTapClosed(b, 0).UnPackTo(v)
-			}})
+		messageOf((*introspect.CloseTapT).Pack, introspect.VerifyCloseTap,
+			introspect.GetRootAsCloseTap),
+		messageOf((*introspect.TapClosedT).Pack, introspect.VerifyTapClosed,
+			introspect.GetRootAsTapClosed))
 )
 
 // Describe asks the server behind c what it is: its program and versions, the protocols that it

@@ -102,32 +102,41 @@ func wellFormedKey(key string) bool {
 // parseMetadata checks what a peer has sent. Reserved keys pass, for a later version may use them.
 func parseMetadata(pairs string) (Metadata, error) {
 	for rest := pairs; len(rest) > 0; {
-		n := 1 + int(rest[0])
-		if len(rest) < n+2 {
+		key, _, behind, ok := cutPair(rest)
+		if !ok {
 			return Metadata{}, fmt.Errorf("%w: metadata is cut", errBroken)
 		}
-		end := n + 2 + int(rest[n]) + int(rest[n+1])<<8
-		if len(rest) < end {
-			return Metadata{}, fmt.Errorf("%w: metadata is cut", errBroken)
-		}
-		if key := rest[1:n]; !wellFormedKey(strings.TrimPrefix(key, reservedKeys)) {
+		if !wellFormedKey(strings.TrimPrefix(key, reservedKeys)) {
 			return Metadata{}, fmt.Errorf("%w: metadata has the key %q", errBroken, key)
 		}
-		rest = rest[end:]
+		rest = behind
 	}
 	return Metadata{pairs}, nil
+}
+
+// cutPair returns the first of pairs, of which there are some, and those behind it. ok is false if
+// they end within the first.
+func cutPair(pairs string) (key, value, behind string, ok bool) {
+	n := 1 + int(pairs[0])
+	if len(pairs) < n+2 {
+		return "", "", "", false
+	}
+	end := n + 2 + int(pairs[n]) + int(pairs[n+1])<<8
+	if len(pairs) < end {
+		return "", "", "", false
+	}
+	return pairs[1:n], pairs[n+2 : end], pairs[end:], true
 }
 
 // All returns the keys and values, in the order in which they were given.
 func (m Metadata) All() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for rest := m.pairs; len(rest) > 0; {
-			n := 1 + int(rest[0])
-			end := n + 2 + int(rest[n]) + int(rest[n+1])<<8
-			if !yield(rest[1:n], rest[n+2:end]) {
+			key, value, behind, _ := cutPair(rest)
+			if !yield(key, value) {
 				return
 			}
-			rest = rest[end:]
+			rest = behind
 		}
 	}
 }
@@ -172,26 +181,28 @@ func outgoingOf(ctx context.Context) *outgoing {
 // Metadata goes to the server of the call and no further: a handler that calls another server says
 // itself what that one gets.
 func WithMetadata(ctx context.Context, pairs ...string) context.Context {
-	next := outgoing{}
+	return withOutgoing(ctx, func(o *outgoing) {
+		if o.err == nil {
+			o.metadata, o.err = o.metadata.with(pairs)
+		}
+	})
+}
+
+// withOutgoing returns a context that says what ctx says, as change has changed it.
+func withOutgoing(ctx context.Context, change func(*outgoing)) context.Context {
+	next := new(outgoing)
 	if o := outgoingOf(ctx); o != nil {
-		next = *o
+		*next = *o
 	}
-	if next.err == nil {
-		next.metadata, next.err = next.metadata.with(pairs)
-	}
-	return context.WithValue(ctx, outgoingKey{}, &next)
+	change(next)
+	return context.WithValue(ctx, outgoingKey{}, next)
 }
 
 // WithReplyMetadata returns a context for one call, which stores the metadata of its reply, or of
 // its error if that comes from the server, in into before it returns. Other calls with the context
 // store theirs there too, so calls at the same time need contexts of their own.
 func WithReplyMetadata(ctx context.Context, into *Metadata) context.Context {
-	next := outgoing{}
-	if o := outgoingOf(ctx); o != nil {
-		next = *o
-	}
-	next.reply = into
-	return context.WithValue(ctx, outgoingKey{}, &next)
+	return withOutgoing(ctx, func(o *outgoing) { o.reply = into })
 }
 
 // OutgoingMetadata returns the metadata that calls with ctx carry, for interceptors and for
@@ -297,13 +308,9 @@ func WithIncomingMetadata(ctx context.Context, m Metadata) context.Context {
 // The wire form of metadata is a block behind the frame header: the length of the pairs, the pairs,
 // and zeros up to a multiple of 8.
 
-func metadataBlock(pairs string) int {
-	return (record.MetadataLen + len(pairs) + 7) &^ 7
-}
-
-// putMetadata writes a block to b, which is long enough, and returns its length.
+// putMetadata writes a block to b, which is long enough.
 func putMetadata(b []byte, pairs string) {
-	n := metadataBlock(pairs)
+	n := record.MetadataBlockLen(len(pairs))
 	binary.NativeEndian.PutUint32(b, uint32(len(pairs)))
 	clear(b[record.MetadataLen+copy(b[record.MetadataLen:], pairs) : n])
 }
@@ -318,7 +325,7 @@ func getMetadata(b []byte) (pairs string, err error) {
 		return "", fmt.Errorf("%w: metadata of %d bytes; the limit is %d", errBroken, n,
 			MaxMetadata)
 	}
-	if len(b) < (record.MetadataLen+int(n)+7)&^7 {
+	if len(b) < record.MetadataBlockLen(int(n)) {
 		return "", errShortFrame
 	}
 	m, err := parseMetadata(string(b[record.MetadataLen : record.MetadataLen+n]))

@@ -193,12 +193,11 @@ func (t *terminal) open(ctx context.Context, c *cli.Command,
 		conn, err := connect(ctx, c.String("domain"), name, timeout)
 		return conn, failedCall(err)
 	}
-	conn, err := connect(ctx, c.String("domain"), name, timeout)
+	conn, server, err := meet(ctx, c, name)
 	if err != nil {
-		return nil, failedCall(err)
+		return nil, err
 	}
-	server, err := ask(ctx, conn, name, timeout)
-	if err == nil && len(server.Definitions) == 0 && len(server.Description.Protocols) > 0 {
+	if len(server.Definitions) == 0 && len(server.Description.Protocols) > 0 {
 		err = fmt.Errorf("the server %s does not tell its schema; give it with -schema, or "+
 			"generate the server's code again", name)
 	}
@@ -210,6 +209,21 @@ func (t *terminal) open(ctx context.Context, c *cli.Command,
 		return nil, err
 	}
 	return conn, nil
+}
+
+// meet connects to the server for which a name stands, and asks it about itself.
+func meet(ctx context.Context, c *cli.Command, name string) (caller, *dynamic.Server, error) {
+	timeout := c.Duration("timeout")
+	conn, err := connect(ctx, c.String("domain"), name, timeout)
+	if err != nil {
+		return nil, nil, failedCall(err)
+	}
+	server, err := ask(ctx, conn, name, timeout)
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, server, nil
 }
 
 // ask asks a server about itself.

@@ -58,15 +58,11 @@ func (t *terminal) doDescribe(ctx context.Context, c *cli.Command) error {
 		return usagef("-protocol is for -bfbs")
 	}
 	name := c.Args().First()
-	conn, err := connect(ctx, c.String("domain"), name, c.Duration("timeout"))
-	if err != nil {
-		return failedCall(err)
-	}
-	defer conn.Close()
-	server, err := ask(ctx, conn, name, c.Duration("timeout"))
+	conn, server, err := meet(ctx, c, name)
 	if err != nil {
 		return err
 	}
+	defer conn.Close()
 	if file := c.String("bfbs"); file != "" {
 		definition, err := server.Definition(c.String("protocol"))
 		if err != nil {

@@ -55,15 +55,11 @@ func (t *terminal) doTap(ctx context.Context, c *cli.Command) error {
 		return usagef("-timeout, -n and -max-body are positive")
 	}
 	name := c.Args().First()
-	conn, err := connect(ctx, c.String("domain"), name, c.Duration("timeout"))
-	if err != nil {
-		return failedCall(err)
-	}
-	defer conn.Close()
-	server, err := ask(ctx, conn, name, c.Duration("timeout"))
+	conn, server, err := meet(ctx, c, name)
 	if err != nil {
 		return err
 	}
+	defer conn.Close()
 	methods, err := tapped(server.Schema, c.StringSlice("method"))
 	if err != nil {
 		return err

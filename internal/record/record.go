@@ -44,6 +44,9 @@ const (
 	MetadataLen = 4
 )
 
+// MetadataBlockLen returns the length of a block with n bytes of metadata.
+func MetadataBlockLen(n int) int { return (MetadataLen + n + 7) &^ 7 }
+
 // HeaderOf returns the length of the frame header of a kind that has one.
 func HeaderOf(kind uint32) int {
 	switch kind {

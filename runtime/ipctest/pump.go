@@ -197,8 +197,7 @@ func body(r entry) []byte {
 		skip(record.HeaderOf(kind))
 	}
 	if r.tag&record.Metadata != 0 && len(b) >= record.MetadataLen {
-		n := record.MetadataLen + int(binary.NativeEndian.Uint32(b))
-		skip((n + 7) &^ 7)
+		skip(record.MetadataBlockLen(int(binary.NativeEndian.Uint32(b))))
 	}
 	switch {
 	case r.tag&record.More != 0:
