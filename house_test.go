@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 		"internal/sys", "internal/interleave", "internal/userlog"},
 	"internal/userlog": nil,
 	"internal/record":  nil,
-	"runtime/topic":    {"runtime", "runtime/shm"},
+	"runtime/topic":    {"runtime", "runtime/introspect", "runtime/shm"},
 	// What ipcgen wrote for schema/introspection.fbs.
 	"runtime/introspect": {"runtime/fb"},
 	"runtime/fb":         nil,

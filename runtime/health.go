@@ -83,7 +83,7 @@ func unservedHealth(protocol string, o Outcome) *Error {
 }
 
 // serve adds the protocols of a server.
-func (h *HealthState) serve(protocols []*Protocol) error {
+func (h *HealthState) serve(protocols []servedProtocol) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.served == nil {
@@ -154,7 +154,7 @@ func (c *serverConn) checkHealth(_ context.Context,
 
 // serves reports whether the server serves a protocol of that name.
 func (s *Server) serves(protocol string) bool {
-	return slices.ContainsFunc(s.allProtocols(), func(p *Protocol) bool {
+	return slices.ContainsFunc(s.allProtocols(), func(p servedProtocol) bool {
 		return p.Name == protocol
 	})
 }

@@ -115,52 +115,54 @@ func (c *serverConn) describe(context.Context, *introspect.DescribeT) (
 			}
 		}
 	}
-	definitions, protocols := s.definitions()
+	definitions := s.definitions()
 	for _, text := range definitions {
 		d.Definitions = append(d.Definitions, uint32(len(text)))
 	}
-	for _, p := range protocols {
-		number := int32(-1)
-		for i, text := range definitions {
-			if text == p.Definition {
-				number = int32(i)
-			}
+	for _, p := range s.allProtocols() {
+		told := &introspect.ProtocolT{Name: p.Name, Fingerprint: p.Fingerprint,
+			Definition: int32(slices.Index(definitions, p.Definition)), Stream: p.stream}
+		if p.kind != nil && p.kind.Describe != nil {
+			told.Topic = p.kind.Describe()
 		}
-		d.Protocols = append(d.Protocols, &introspect.ProtocolT{Name: p.Name,
-			Fingerprint: p.Fingerprint, Definition: number, Stream: s.streams(p)})
+		d.Protocols = append(d.Protocols, told)
 	}
 	return d, nil
 }
 
-// definitions returns the definitions of the server's protocols, each once, and the protocols.
-func (s *Server) definitions() (texts []string, protocols []*Protocol) {
-	protocols = s.allProtocols()
-	for _, p := range protocols {
+// definitions returns the definitions of the server's protocols, each once.
+func (s *Server) definitions() (texts []string) {
+	for _, p := range s.allProtocols() {
 		if p.Definition != "" && !slices.Contains(texts, p.Definition) {
 			texts = append(texts, p.Definition)
 		}
 	}
-	return texts, protocols
+	return texts
 }
 
-// allProtocols returns the protocols of the server's services and streams.
-func (s *Server) allProtocols() (all []*Protocol) {
+// A servedProtocol is a protocol with the way in which a server serves it.
+type servedProtocol struct {
+	*Protocol
+	stream bool
+	kind   *LinkKind // nil unless it is served by links
+}
+
+// allProtocols returns the protocols of the server's services, streams and topics.
+func (s *Server) allProtocols() (all []servedProtocol) {
 	for _, svc := range s.cfg.services {
-		all = append(all, svc.protocol)
+		all = append(all, servedProtocol{Protocol: svc.protocol})
 	}
 	for _, r := range s.cfg.streams {
-		if !slices.Contains(all, r.info.Protocol) {
-			all = append(all, r.info.Protocol)
+		if !slices.ContainsFunc(all, func(p servedProtocol) bool {
+			return p.Protocol == r.info.Protocol
+		}) {
+			all = append(all, servedProtocol{Protocol: r.info.Protocol, stream: true})
 		}
 	}
+	for _, k := range s.cfg.kinds {
+		all = append(all, servedProtocol{Protocol: k.Protocol, kind: k})
+	}
 	return all
-}
-
-// streams reports whether a protocol is that of a stream.
-func (s *Server) streams(p *Protocol) bool {
-	return slices.ContainsFunc(s.cfg.streams, func(r *streamRoute) bool {
-		return r.info.Protocol == p
-	})
 }
 
 // longestPart is how much of a definition one reply has.
@@ -168,7 +170,7 @@ const longestPart = 256 << 10
 
 func (c *serverConn) readDefinition(_ context.Context, req *introspect.ReadDefinitionT) (
 	*introspect.DefinitionPartT, error) {
-	texts, _ := c.srv.definitions()
+	texts := c.srv.definitions()
 	if uint64(req.Definition) >= uint64(len(texts)) {
 		return nil, Errorf(CodeNotFound, "the server has %d definitions, and no number %d",
 			len(texts), req.Definition)

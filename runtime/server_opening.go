@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/ipcgen/ipcgen/runtime/introspect"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -24,6 +25,8 @@ type LinkKind struct {
 	// Fenced, if it is not nil, is told of the fence of each server that has one, when the server
 	// is made.
 	Fenced func(Fence)
+	// Describe returns what the server tells tools of the topic; see [WithIntrospection].
+	Describe func() *introspect.TopicT
 	// Open decides on a client, behind the interceptors of the server. An error refuses it.
 	Open func(LinkRequest) (*LinkOffer, error)
 }

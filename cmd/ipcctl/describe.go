@@ -108,10 +108,17 @@ func printDescription(w io.Writer, s *dynamic.Server, n *introspect.CountersT) e
 		if protocol.Stream {
 			kind = ", a stream"
 		}
+		if protocol.Topic != nil {
+			kind = ", a topic"
+		}
 		if protocol.Definition < 0 {
 			kind += ", without a schema"
 		}
 		p.line("serves      %s, fingerprint %016x%s", protocol.Name, protocol.Fingerprint, kind)
+		if t := protocol.Topic; t != nil {
+			p.line("            keeps %d messages of %s, %d subscribers, %d published",
+				t.Depth, size(t.MaxMessage), t.Subscribers, t.Published)
+		}
 	}
 	for _, m := range n.Methods {
 		if m.Done == 0 && m.InFlight == 0 {
@@ -196,9 +203,10 @@ func printJSON(w io.Writer, name string, s *dynamic.Server, n *introspect.Counte
 		Name        string                   `json:"name"`
 		Methods     []string                 `json:"methods"`
 		Messages    []string                 `json:"messages"`
+		Topics      []string                 `json:"topics"`
 		Description *introspect.DescriptionT `json:"description"`
 		Counters    *introspect.CountersT    `json:"counters"`
 		Schema      string                   `json:"schema"`
-	}{name, s.Schema.Methods(), s.Schema.Messages(), s.Description, n,
+	}{name, s.Schema.Methods(), s.Schema.Messages(), s.Schema.Topics(), s.Description, n,
 		fbstext.Write(s.Schema.Models()...)})
 }

@@ -30,6 +30,8 @@ Flags:
   -rates         ask each server for its clients, its calls in flight, and its
                  calls and messages within a second; a server that does not tell
                  or answer has none
+  -topics        ask each server for its topics, and list them below, each with
+                 its subscriptions and the messages that were published
   -watch         print the list again whenever it changes, until interrupted
   -json          print JSON; with -watch, a line for each list
   -h             print this
@@ -43,14 +45,16 @@ func (t *terminal) ls() *cli.Command {
 		Name:  "ls",
 		Usage: "list what lives in a domain",
 		Flags: []cli.Flag{domainFlag(), &cli.BoolFlag{Name: "watch"},
-			&cli.BoolFlag{Name: "json"}, &cli.BoolFlag{Name: "rates"}},
+			&cli.BoolFlag{Name: "json"}, &cli.BoolFlag{Name: "rates"},
+			&cli.BoolFlag{Name: "topics"}},
 		CustomHelpTemplate: lsHelp,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usagef("ls takes no argument, and %s is one", c.Args().First())
 			}
-			if c.Bool("watch") && c.Bool("rates") {
-				return usagef("-watch prints changes, and rates change all the time")
+			if c.Bool("watch") && (c.Bool("rates") || c.Bool("topics")) {
+				return usagef("-watch prints changes, and -rates and -topics print what changes " +
+					"all the time")
 			}
 			if c.Bool("watch") {
 				return t.watch(ctx, c.String("domain"), c.Bool("json"))
@@ -70,7 +74,11 @@ func (t *terminal) ls() *cli.Command {
 			if c.Bool("rates") {
 				busy = activitiesOf(ctx, s)
 			}
-			if err := list(t.out, s, busy, c.Bool("json")); err != nil {
+			var topics []publishedTopic
+			if c.Bool("topics") {
+				topics = topicsOf(ctx, s)
+			}
+			if err := list(t.out, s, busy, topics, c.Bool("json")); err != nil {
 				return err
 			}
 			if s.RegistryErr != nil {
@@ -95,7 +103,7 @@ func (t *terminal) watch(ctx context.Context, domain string, asJSON bool) error 
 			return err
 		}
 		var now bytes.Buffer
-		if err := list(&now, s, nil, asJSON); err != nil {
+		if err := list(&now, s, nil, nil, asJSON); err != nil {
 			return err
 		}
 		if !bytes.Equal(now.Bytes(), before) {
@@ -135,8 +143,9 @@ type channel struct {
 	*activity
 }
 
-// list prints a survey, with what its servers do if that is known.
-func list(w io.Writer, s *survey.Survey, busy activities, asJSON bool) error {
+// list prints a survey, with what its servers do, and their topics, if that is known.
+func list(w io.Writer, s *survey.Survey, busy activities, topics []publishedTopic,
+	asJSON bool) error {
 	instances := make([]instance, len(s.Instances))
 	for i, r := range s.Instances {
 		instances[i] = instance{Name: r.Name, Service: r.Service, Role: r.Role.String(),
@@ -149,10 +158,11 @@ func list(w io.Writer, s *survey.Survey, busy activities, asJSON bool) error {
 	}
 	if asJSON {
 		return json.NewEncoder(w).Encode(struct {
-			Domain    string     `json:"domain"`
-			Instances []instance `json:"instances"`
-			Channels  []channel  `json:"channels"`
-		}{s.Domain, instances, plain})
+			Domain    string           `json:"domain"`
+			Instances []instance       `json:"instances"`
+			Channels  []channel        `json:"channels"`
+			Topics    []publishedTopic `json:"topics,omitempty"`
+		}{s.Domain, instances, plain, topics})
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	heading := "NAME\tROLE\tEPOCH\tPID\tSINCE\tCHANNEL\tPROTOCOL"
@@ -168,7 +178,10 @@ func list(w io.Writer, s *survey.Survey, busy activities, asJSON bool) error {
 		fmt.Fprintf(tw, "-\t-\t-\t%s\t%s\t%s\t-%s\n", number(uint64(c.PID)), clock(c.Since),
 			c.Name, busy.columns(c.Name))
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil || topics == nil {
+		return err
+	}
+	return listTopics(w, topics)
 }
 
 func dash(s string) string {

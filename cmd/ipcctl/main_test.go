@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		main()
 	case strings.HasPrefix(child, "control"):
 		serveControl(child)
+	case strings.HasPrefix(child, "topic"):
+		serveStatus(child)
 	case child == "audio":
 		os.Exit(audioservice.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	default:

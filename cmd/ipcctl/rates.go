@@ -42,7 +42,14 @@ const (
 
 // activitiesOf asks all live servers of a survey at the same time.
 func activitiesOf(ctx context.Context, s *survey.Survey) activities {
-	all := make(activities)
+	return askAll(ctx, s, activityOf)
+}
+
+// askAll asks all live servers of a survey at the same time, and returns the answers by channel,
+// without those that do not answer.
+func askAll[T any](ctx context.Context, s *survey.Survey,
+	ask func(ctx context.Context, domain, channel string) (T, error)) map[string]T {
+	all := make(map[string]T)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, c := range s.Channels {
@@ -50,7 +57,7 @@ func activitiesOf(ctx context.Context, s *survey.Survey) activities {
 			continue
 		}
 		wg.Go(func() {
-			if a, err := activityOf(ctx, s.Domain, c.Name); err == nil {
+			if a, err := ask(ctx, s.Domain, c.Name); err == nil {
 				mu.Lock()
 				all[c.Name] = a
 				mu.Unlock()

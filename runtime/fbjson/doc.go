@@ -2,7 +2,7 @@
 // at run time only.
 //
 // A [Schema] is loaded from a binary schema, a .bfbs file as ipcgen and flatc write it. A [Type]
-// is one of its tables:
+// is one of its tables or structs:
 //
 //	s, err := fbjson.Load(bfbs)
 //	monster, err := s.Table("MyGame.Monster")

@@ -388,3 +388,36 @@ func BenchmarkMebibyte(b *testing.B) {
 	})
 
 }
+
+// TestStruct converts a struct that is a message by itself, as those of topics are.
+func TestStruct(t *testing.T) {
+	s := loadFile(t, "testdata/all.fbs")
+	row, err := s.Struct("a.b.Row")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = `{"ids":[1,2,3],"at":[{"x":1,"y":2},{"x":0.5,"y":-1}],"color":"Green"}`
+	buf, err := row.AppendBuffer([]byte("12345"), []byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf = buf[5:]
+	back, err := row.AppendJSON(nil, buf, nil)
+	if err != nil || string(back) != text || row.Verify(buf) != nil {
+		t.Errorf("%s, %v, %v", back, err, row.Verify(buf))
+	}
+	var refused *fb.VerifyError
+	for _, n := range []int{0, len(buf) - 1, len(buf) + 1} {
+		if err := row.Verify(make([]byte, n)); !errors.As(err, &refused) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	_, err = row.AppendBuffer(nil, []byte(`{"ids": [1, 2, 3], "color": 0}`), nil)
+	if err == nil || err.Error() != `1:1: field at of struct a.b.Row is missing` {
+		t.Error(err)
+	}
+	if _, err := s.Struct("a.b.Rwo"); err == nil ||
+		!strings.Contains(err.Error(), `no struct "a.b.Rwo"; did you mean a.b.Row?`) {
+		t.Error(err)
+	}
+}

@@ -29,9 +29,9 @@ type ReadOptions struct {
 }
 
 // AppendBuffer appends to dst the FlatBuffer that a text stands for, with the table as its root,
-// and the schema's file identifier if the table is its root type. Offsets and alignment count
-// from the end of dst. The text is not kept. An error of the text is an [*Error]; dst then comes
-// back as it was.
+// and the schema's file identifier if the table is its root type; for a struct, its bytes. Offsets
+// and alignment count from the end of dst. The text is not kept. An error of the text is an
+// [*Error]; dst then comes back as it was.
 func (t *Type) AppendBuffer(dst, text []byte, o *ReadOptions) ([]byte, error) {
 	if o == nil {
 		o = new(ReadOptions)
@@ -150,6 +150,9 @@ func (r *reader) shape(n int) string {
 
 // root writes a whole buffer, from the end of what has been written on.
 func (r *reader) root(t *Type, identifier string) error {
+	if t.object.IsStruct {
+		return r.structAt(t, 0, r.zeros(t.object.Size))
+	}
 	at := r.zeros(offsetSize)
 	r.b = append(r.b, identifier...)
 	to, err := r.table(t, 0)

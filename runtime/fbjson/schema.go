@@ -2,6 +2,7 @@ package fbjson
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,13 +16,15 @@ import (
 type Schema struct {
 	types   map[*schema.Object]*Type
 	tables  map[string]*Type
+	structs map[string]*Type
 	enums   map[string]*schema.Enum
 	values  map[*schema.Enum]map[string]*schema.EnumVal
 	members map[*schema.Enum]map[uint64]*schema.EnumVal // of unions, by their tags
 	root    *Type
 }
 
-// A Type is a table of a [Schema].
+// A Type is a table or a struct of a [Schema]. The buffer of a table has it as its root; that of a
+// struct is the bytes of the struct alone.
 type Type struct {
 	schema *Schema
 	object *schema.Object
@@ -45,6 +48,7 @@ func Load(data []byte) (*Schema, error) {
 	s := &Schema{
 		types:   make(map[*schema.Object]*Type, len(model.Objects)),
 		tables:  make(map[string]*Type, len(model.Objects)),
+		structs: make(map[string]*Type),
 		enums:   make(map[string]*schema.Enum, len(model.Enums)),
 		values:  make(map[*schema.Enum]map[string]*schema.EnumVal, len(model.Enums)),
 		members: make(map[*schema.Enum]map[uint64]*schema.EnumVal),
@@ -55,7 +59,9 @@ func Load(data []byte) (*Schema, error) {
 			t.fields[f.Name] = f
 		}
 		s.types[o] = t
-		if !o.IsStruct {
+		if o.IsStruct {
+			s.structs[o.FullName()] = t
+		} else {
 			s.tables[o.FullName()] = t
 		}
 	}
@@ -95,27 +101,27 @@ func (s *Schema) Root() *Type { return s.root }
 // Table returns the table of the given name, with its namespace. The error for a name that is
 // not there suggests the nearest one.
 func (s *Schema) Table(name string) (*Type, error) {
-	if t := s.tables[name]; t != nil {
+	return typeOf(s.tables, "table", name)
+}
+
+// Struct returns the struct of the given name, with its namespace, as Table does.
+func (s *Schema) Struct(name string) (*Type, error) { return typeOf(s.structs, "struct", name) }
+
+func typeOf(types map[string]*Type, what, name string) (*Type, error) {
+	if t := types[name]; t != nil {
 		return t, nil
 	}
-	near := diag.Nearest(name, s.Tables())
+	near := diag.Nearest(name, slices.Sorted(maps.Keys(types)))
 	if near != "" {
 		near = "; did you mean " + near + "?"
 	}
-	return nil, fmt.Errorf("fbjson: the schema has no table %q%s", name, near)
+	return nil, fmt.Errorf("fbjson: the schema has no %s %q%s", what, name, near)
 }
 
 // Tables returns the names of all tables, with their namespaces, in order.
-func (s *Schema) Tables() []string {
-	names := make([]string, 0, len(s.tables))
-	for name := range s.tables {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func (s *Schema) Tables() []string { return slices.Sorted(maps.Keys(s.tables)) }
 
-// Name returns the name of the table with its namespace.
+// Name returns the name of the type with its namespace.
 func (t *Type) Name() string { return t.object.FullName() }
 
 // Identifier returns the file identifier that buffers with this root have: that of the file which

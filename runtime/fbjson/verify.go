@@ -1,13 +1,23 @@
 package fbjson
 
 import (
+	"fmt"
+
 	"github.com/ipcgen/ipcgen/internal/schema"
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // Verify checks a buffer whose root is the table, as the verifier of a generated package does,
-// within the default limits or the ones given. The error is a [*fb.VerifyError].
+// within the default limits or the ones given. The buffer of a struct must have its size. The error
+// is a [*fb.VerifyError].
 func (t *Type) Verify(buf []byte, limits ...fb.Limits) error {
+	if t.object.IsStruct {
+		if len(buf) != t.object.Size {
+			return &fb.VerifyError{Path: t.object.Name, Reason: fmt.Sprintf(
+				"the struct has %d bytes, and the buffer %d", t.object.Size, len(buf))}
+		}
+		return nil
+	}
 	return fb.VerifyRoot(t.object.Name, t.verifyAt, buf, t.Identifier(), limits)
 }
 

@@ -41,9 +41,9 @@ type WriteOptions struct {
 	MaxBytes int
 }
 
-// AppendJSON appends to dst the text of a buffer whose root is the table. The buffer is verified
-// first, and not kept. The error for a buffer that cannot be read, or be written as JSON, is a
-// [*fb.VerifyError]; dst then comes back as it was.
+// AppendJSON appends to dst the text of a buffer whose root is the table, or of a struct. The
+// buffer is verified first, and not kept. The error for a buffer that cannot be read, or be written
+// as JSON, is a [*fb.VerifyError]; dst then comes back as it was.
 func (t *Type) AppendJSON(dst, buf []byte, o *WriteOptions) ([]byte, error) {
 	if o == nil {
 		o = new(WriteOptions)
@@ -60,7 +60,7 @@ func (t *Type) AppendJSON(dst, buf []byte, o *WriteOptions) ([]byte, error) {
 	if o.Flatc {
 		w.o.Indent = 2
 	}
-	if err := w.table(t, int(binary.LittleEndian.Uint32(buf))); err != nil {
+	if err := w.root(t); err != nil {
 		path := t.object.Name
 		for i := len(w.path) - 1; i >= 0; i-- {
 			path += w.path[i]
@@ -82,6 +82,14 @@ type writer struct {
 	limit  int
 	indent int
 	path   []string // of an error, from the innermost step outwards
+}
+
+// root writes the whole buffer.
+func (w *writer) root(t *Type) error {
+	if t.object.IsStruct {
+		return w.structAt(t.object, 0)
+	}
+	return w.table(t, int(binary.LittleEndian.Uint32(w.buf)))
 }
 
 // checkSize fails when the text has become too long.

@@ -1893,7 +1893,8 @@ func OpenTapEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
-// A service, an envelope or a stream that the server serves.
+// A service, an envelope, a stream or a topic that the server serves. A name can be that of a
+// stream and of a topic as well; then it is listed twice.
 type ProtocolT struct {
 	Name        string `json:"name"`
 	Fingerprint uint64 `json:"fingerprint"`
@@ -1901,6 +1902,8 @@ type ProtocolT struct {
 	Stream bool `json:"stream"`
 	// The number of its definition among those of the description, or -1 if it has none.
 	Definition int32 `json:"definition"`
+	// It is published as a topic; absent for all others.
+	Topic *TopicT `json:"topic"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
@@ -1909,11 +1912,13 @@ func (t *ProtocolT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	nameOffset := fb.CreateString(builder, t.Name)
-	fb.StartTable(builder, 4)
+	topicOffset := t.Topic.Pack(builder)
+	fb.StartTable(builder, 5)
 	builder.PrependUOffsetTSlot(0, nameOffset, 0)
 	builder.PrependUint64Slot(1, t.Fingerprint, 0)
 	builder.PrependBoolSlot(2, t.Stream, false)
 	builder.PrependInt32Slot(3, t.Definition, -1)
+	builder.PrependUOffsetTSlot(4, topicOffset, 0)
 	return fb.EndTable(builder)
 }
 
@@ -1923,6 +1928,7 @@ func (rcv *Protocol) UnPackTo(t *ProtocolT) {
 	t.Fingerprint = rcv._tab.GetUint64Slot(6, 0)
 	t.Stream = rcv._tab.GetBoolSlot(8, false)
 	t.Definition = rcv._tab.GetInt32Slot(10, -1)
+	t.Topic = rcv.Topic(new(Topic)).UnPack()
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
@@ -1978,11 +1984,12 @@ var fieldsOfProtocol = []fb.Rule{
 	{Name: "fingerprint", Slot: 6, Size: 8},
 	{Name: "stream", Slot: 8, Size: 1},
 	{Name: "definition", Slot: 10, Size: 4},
+	{Name: "topic", Slot: 12, Kind: fb.IsTable},
 }
 
 // VerifyProtocolAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyProtocolAt(v *fb.Verifier, pos uint32) bool {
-	return v.Table(pos, fieldsOfProtocol)
+	return v.Table(pos, fieldsOfProtocol, VerifyTopicAt)
 }
 
 // Init points rcv at position i of buf.
@@ -2026,9 +2033,14 @@ func (rcv *Protocol) MutateDefinition(n int32) bool {
 	return rcv._tab.MutateInt32Slot(10, n)
 }
 
+// It is published as a topic; absent for all others.
+func (rcv *Protocol) Topic(obj *Topic) *Topic {
+	return fb.FieldTable(&rcv._tab, 12, obj)
+}
+
 // ProtocolStart begins a Protocol, which the builder then expects the fields of.
 func ProtocolStart(builder *flatbuffers.Builder) {
-	fb.StartTable(builder, 4)
+	fb.StartTable(builder, 5)
 }
 
 func ProtocolAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
@@ -2045,6 +2057,10 @@ func ProtocolAddStream(builder *flatbuffers.Builder, stream bool) {
 
 func ProtocolAddDefinition(builder *flatbuffers.Builder, definition int32) {
 	builder.PrependInt32Slot(3, definition, -1)
+}
+
+func ProtocolAddTopic(builder *flatbuffers.Builder, topic flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(4, topic, 0)
 }
 
 // ProtocolEnd ends the Protocol begun last and returns its offset.
@@ -3061,6 +3077,190 @@ func TapRecordsAddLost(builder *flatbuffers.Builder, lost uint64) {
 
 // TapRecordsEnd ends the TapRecords begun last and returns its offset.
 func TapRecordsEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
+// A topic, as its publisher set it up, and what it does now.
+type TopicT struct {
+	// The messages that are kept.
+	Depth uint64 `json:"depth"`
+	// The length of the longest message, in bytes.
+	MaxMessage uint64 `json:"max_message"`
+	// How many subscriptions may read in place.
+	InPlace uint32 `json:"in_place"`
+	// The subscriptions of all servers that the publisher is an option of.
+	Subscribers uint32 `json:"subscribers"`
+	// The messages that were published.
+	Published uint64 `json:"published"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *TopicT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	fb.StartTable(builder, 5)
+	builder.PrependUint64Slot(0, t.Depth, 0)
+	builder.PrependUint64Slot(1, t.MaxMessage, 0)
+	builder.PrependUint32Slot(2, t.InPlace, 0)
+	builder.PrependUint32Slot(3, t.Subscribers, 0)
+	builder.PrependUint64Slot(4, t.Published, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *Topic) UnPackTo(t *TopicT) {
+	t.Depth = rcv._tab.GetUint64Slot(4, 0)
+	t.MaxMessage = rcv._tab.GetUint64Slot(6, 0)
+	t.InPlace = rcv._tab.GetUint32Slot(8, 0)
+	t.Subscribers = rcv._tab.GetUint32Slot(10, 0)
+	t.Published = rcv._tab.GetUint64Slot(12, 0)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Topic) UnPack() *TopicT {
+	if rcv == nil {
+		return nil
+	}
+	t := new(TopicT)
+	rcv.UnPackTo(t)
+	return t
+}
+
+// Topic reads the table introspect.Topic in its buffer.
+type Topic struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsTopic returns the Topic that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsTopic(buf []byte, offset flatbuffers.UOffsetT) *Topic {
+	return fb.RootTable[Topic](buf, offset)
+}
+
+// FinishTopicBuffer makes the Topic at offset the root of the buffer.
+func FinishTopicBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsTopic is GetRootAsTopic for a buffer that begins with its size.
+func GetSizePrefixedRootAsTopic(buf []byte, offset flatbuffers.UOffsetT) *Topic {
+	return GetRootAsTopic(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedTopicBuffer is FinishTopicBuffer for a buffer that begins with its size.
+func FinishSizePrefixedTopicBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyTopic checks that buf holds a Topic that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyTopic(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("Topic", VerifyTopicAt, buf, "", limits)
+}
+
+// VerifySizePrefixedTopic is VerifyTopic for a buffer that begins with its size.
+func VerifySizePrefixedTopic(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("Topic", VerifyTopicAt, buf, "", limits)
+}
+
+// fieldsOfTopic says what VerifyTopicAt checks.
+var fieldsOfTopic = []fb.Rule{
+	{Name: "depth", Slot: 4, Size: 8},
+	{Name: "max_message", Slot: 6, Size: 8},
+	{Name: "in_place", Slot: 8, Size: 4},
+	{Name: "subscribers", Slot: 10, Size: 4},
+	{Name: "published", Slot: 12, Size: 8},
+}
+
+// VerifyTopicAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyTopicAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfTopic)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *Topic) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *Topic) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+// The messages that are kept.
+func (rcv *Topic) Depth() uint64 {
+	return rcv._tab.GetUint64Slot(4, 0)
+}
+
+func (rcv *Topic) MutateDepth(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(4, n)
+}
+
+// The length of the longest message, in bytes.
+func (rcv *Topic) MaxMessage() uint64 {
+	return rcv._tab.GetUint64Slot(6, 0)
+}
+
+func (rcv *Topic) MutateMaxMessage(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(6, n)
+}
+
+// How many subscriptions may read in place.
+func (rcv *Topic) InPlace() uint32 {
+	return rcv._tab.GetUint32Slot(8, 0)
+}
+
+func (rcv *Topic) MutateInPlace(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(8, n)
+}
+
+// The subscriptions of all servers that the publisher is an option of.
+func (rcv *Topic) Subscribers() uint32 {
+	return rcv._tab.GetUint32Slot(10, 0)
+}
+
+func (rcv *Topic) MutateSubscribers(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(10, n)
+}
+
+// The messages that were published.
+func (rcv *Topic) Published() uint64 {
+	return rcv._tab.GetUint64Slot(12, 0)
+}
+
+func (rcv *Topic) MutatePublished(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(12, n)
+}
+
+// TopicStart begins a Topic, which the builder then expects the fields of.
+func TopicStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 5)
+}
+
+func TopicAddDepth(builder *flatbuffers.Builder, depth uint64) {
+	builder.PrependUint64Slot(0, depth, 0)
+}
+
+func TopicAddMaxMessage(builder *flatbuffers.Builder, maxMessage uint64) {
+	builder.PrependUint64Slot(1, maxMessage, 0)
+}
+
+func TopicAddInPlace(builder *flatbuffers.Builder, inPlace uint32) {
+	builder.PrependUint32Slot(2, inPlace, 0)
+}
+
+func TopicAddSubscribers(builder *flatbuffers.Builder, subscribers uint32) {
+	builder.PrependUint32Slot(3, subscribers, 0)
+}
+
+func TopicAddPublished(builder *flatbuffers.Builder, published uint64) {
+	builder.PrependUint64Slot(4, published, 0)
+}
+
+// TopicEnd ends the Topic begun last and returns its offset.
+func TopicEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/introspect"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
@@ -116,7 +117,8 @@ func newPublisher(info *Info, o Options, memory func(int) (shm.Memory, error)) *
 		room: make(chan struct{}, 1), closed: make(chan struct{}), floor: math.MaxUint64}
 	p.subs.Store(new([]*subscriber))
 	p.fences.Store(new([]ipc.Fence))
-	kind := &ipc.LinkKind{Protocol: &ipc.Protocol{}, Open: p.open, Fenced: p.fence}
+	kind := &ipc.LinkKind{Protocol: &ipc.Protocol{}, Open: p.open, Fenced: p.fence,
+		Describe: p.describe}
 	if info == nil || info.Protocol == nil {
 		p.err = refused(ipc.CodeInvalidArgument, "NewPublisher was given no Info")
 	} else {
@@ -420,6 +422,15 @@ func (p *Publisher) Subscribers() (n int) {
 		}
 	}
 	return n
+}
+
+// describe is what servers tell tools of the topic.
+func (p *Publisher) describe() *introspect.TopicT {
+	p.mu.Lock()
+	published := p.w.Next()
+	p.mu.Unlock()
+	return &introspect.TopicT{Depth: uint64(p.geo.Depth), MaxMessage: uint64(p.geo.Longest),
+		InPlace: uint32(p.geo.Claims), Subscribers: uint32(p.Subscribers()), Published: published}
 }
 
 // Close ends all subscriptions, and releases the memory. Subscribers get what was published before,
