@@ -77,8 +77,9 @@ func lacksSomething(ours, theirs *description) bool {
 }
 
 // Find returns nil if the other version understands a request of a method in full, and otherwise an
-// error that names the first thing that the other version lacks. The request must have been
-// verified, and must not contain anything that this version lacks. g may be nil.
+// error that names the first thing that the other version lacks. One of the two versions must have
+// verified the request and encoded it anew. So the request has no field that this version lacks,
+// but it can have enum values, bits and nested buffers that came from elsewhere. g may be nil.
 func (g *Gap) Find(m *MethodInfo, request []byte) error {
 	if g == nil || g.empty {
 		return nil

@@ -202,13 +202,17 @@ func TestAdoptionOfACompatibleVersion(t *testing.T) {
 			if err := g.adopt(t, v.next, v.next); err != nil {
 				t.Fatal(err)
 			}
-			if v.old == "second" { // the new standby would drop the note
+			if v.old == "second" { // the new standby would drop the note, and the member
 				g.call(t, "second", "note", "b", refused, "no field note")
+				g.call(t, "second", "member", "b", refused, "no member Number")
 			}
+			// The older one of the two does not know these, whichever is the primary.
+			g.call(t, "second", "kind", "b", refused, "no value Odd")
+			g.call(t, "second", "flag", "b", refused, "no value Torn")
 			g.call(t, "second", "known", "b", "")
 			g.kill(t, primary)
 			g.call(t, "first", "get", "a", "7 Plain", "7")
-			g.call(t, "first", "get", "b", "8 Rare", "8")
+			g.call(t, "first", "get", "b", "8 Rare Fresh", "8")
 			if _, err := g.WaitHealthy(t.Context(), 1); err != nil {
 				t.Fatal(err)
 			}

@@ -29,6 +29,7 @@ import (
 	"sync"
 	"syscall"
 
+	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -44,8 +45,28 @@ type state struct {
 func (s *state) Set(_ context.Context, req *shop.SetT) (*shop.RepT, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all[req.Name] = SHOW
+	s.all[req.Name] = SHOW + rest(req)
 	return REPLY, nil
+}
+
+// rest shows what replicas of different versions could read differently.
+func rest(req *shop.SetT) (text string) {
+	if req.Marks != 0 {
+		text += " " + req.Marks.String()
+	}
+	for _, k := range req.Kinds {
+		text += " " + k.String()
+	}
+	for _, e := range req.Extras {
+		if e != nil {
+			text += " " + e.Type.String()
+		}
+	}
+	if len(req.Nested) > 0 {
+		box := shop.GetRootAsBox(req.Nested, 0).UnPack()
+		text += fmt.Sprintf(" %+v", *box)
+	}
+	return text
 }
 
 func (s *state) Get(_ context.Context, req *shop.GetT) (*shop.RepT, error) {
@@ -112,6 +133,7 @@ func main() {
 		panic(err)
 	}
 	client, name := shop.NewShopClient(c), os.Args[3]
+	_ = flatbuffers.NewBuilder
 	var rep *shop.RepT
 	switch os.Args[1] {
 	case "set":
@@ -134,10 +156,12 @@ namespace shop;
 table Text { text: string; }
 table Number { number: int; }
 enum Kind : ubyte { Plain, Rare NEWVALUE }
+enum Marks : ubyte (bit_flags) { Cheap, Fresh NEWFLAG }
 struct Place { row: int; kinds: [Kind:2]; }
 union Extra { Text NEWMEMBER }
 table Box { extra: Extra; NEWBOX }
-table Set { name: string; price: PRICE; kind: Kind; boxes: [Box]; place: Place; NEWFIELD }
+table Set { name: string; price: PRICE; kind: Kind; boxes: [Box]; place: Place;
+  marks: Marks; kinds: [Kind]; extras: [Extra]; nested: [ubyte] (nested_flatbuffer: "Box"); NEWFIELD }
 table Get { name: string; }
 table Rep { text: string; NEWREPLY }
 rpc_service Shop { Set(Set): Rep; Get(Get): Rep (read_only); NEWMETHOD }
@@ -159,9 +183,9 @@ func buildShop(t *testing.T) (bin string) {
 		{name: "bad", schema: []string{"PRICE", "float"}},
 		{
 			name: "second",
-			schema: []string{"NEWVALUE", ", Odd", "NEWMEMBER", ", Number", "NEWBOX", "weight: int;",
-				"NEWFIELD", "note: string;", "NEWREPLY", "more: int;",
-				"NEWMETHOD", "Drop(Get): Rep;"},
+			schema: []string{"NEWVALUE", ", Odd", "NEWFLAG", ", Torn", "NEWMEMBER",
+				", Number", "NEWBOX", "weight: int;", "NEWFIELD", "note: string;",
+				"NEWREPLY", "more: int;", "NEWMETHOD", "Drop(Get): Rep;"},
 			show: `fmt.Sprint(req.Price, " ", req.Note, req.Kind)`, reply: "&shop.RepT{More: 5}",
 			cases: `case "note":
 		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Note: "new"})
@@ -173,15 +197,27 @@ func buildShop(t *testing.T) (bin string) {
 		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Boxes: []*shop.BoxT{{}, {Weight: 1}}})
 	case "member":
 		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Boxes: []*shop.BoxT{{Extra: &shop.ExtraT{Type: shop.ExtraNumber, Value: &shop.NumberT{}}}}})
+	case "flag":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Marks: shop.MarksTorn | shop.MarksCheap})
+	case "kinds":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Kinds: []shop.Kind{0, shop.KindOdd}})
+	case "members":
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Extras: []*shop.ExtraT{
+			{Type: shop.ExtraText, Value: &shop.TextT{}}, {Type: shop.ExtraNumber, Value: &shop.NumberT{}}}})
+	case "nested":
+		b := flatbuffers.NewBuilder(0)
+		b.Finish((&shop.BoxT{Weight: 4}).Pack(b))
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Nested: b.FinishedBytes()})
 	case "known":
-		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Kind: shop.KindRare, Place: &shop.PlaceT{Row: 3},
+		_, err = client.Set(ctx, &shop.SetT{Name: name, Price: 8, Kind: shop.KindRare,
+			Marks: shop.MarksFresh, Place: &shop.PlaceT{Row: 3},
 			Boxes: []*shop.BoxT{{Extra: &shop.ExtraT{Type: shop.ExtraText, Value: &shop.TextT{Text: "x"}}}}})
 	case "drop":
 		_, err = client.Drop(ctx, &shop.GetT{Name: name})`,
 		},
 	} {
-		text := strings.NewReplacer(append(v.schema, "PRICE", "int", "NEWVALUE", "", "NEWMEMBER",
-			"", "NEWBOX", "", "NEWFIELD", "", "NEWREPLY", "", "NEWMETHOD",
+		text := strings.NewReplacer(append(v.schema, "PRICE", "int", "NEWVALUE", "", "NEWFLAG", "",
+			"NEWMEMBER", "", "NEWBOX", "", "NEWFIELD", "", "NEWREPLY", "", "NEWMETHOD",
 			"")...).Replace(shopSchema)
 		path := filepath.Join(t.TempDir(), v.name+".fbs")
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
@@ -288,30 +324,46 @@ func (g *shopGroup) roll(t *testing.T, version string) {
 
 const refused = "failed precondition/not executed"
 
-// TestReplicasOfTwoVersions has replicas of two versions keep one state: what only the
-// newer one understands is refused, or was not understood by the primary.
+// TestReplicasOfTwoVersions has replicas of two versions keep one state: what only the newer one
+// understands is refused, or is dropped by a primary that does not understand it either.
 func TestReplicasOfTwoVersions(t *testing.T) {
 	g := startShop(t, buildShop(t), "first", "second")
 	// The primary does not know the note, so the newer standby must not see it.
 	g.call(t, "first", "set", "a", "")
 	g.call(t, "second", "note", "b", "")
 	g.call(t, "second", "drop", "a", "unimplemented", "not executed")
+	g.call(t, "second", "member", "m", "")
+	g.call(t, "second", "members", "n", "")
+	// Nor must it see a number or a nested buffer that the primary can pass on without knowing it.
+	for what, lack := range map[string]string{
+		"kind": "no value Odd in enum shop.Kind", "place": "no value Odd in enum shop.Kind",
+		"kinds": "no value Odd in enum shop.Kind", "flag": "no value Torn in enum shop.Marks",
+		"nested": "no field weight in table shop.Box",
+	} {
+		g.call(t, "second", what, "e", refused, "in shop.0 there is "+lack, "shop.1")
+	}
 	if _, err := g.Failover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	g.call(t, "first", "get", "a", "7 Plain")
-	g.call(t, "second", "get", "b", "8 Plain")
+	for name, want := range map[string]string{"b": "8 Plain", "m": "8 Plain", "n": "8 Plain Text"} {
+		g.call(t, "second", "get", name, want)
+	}
+	g.call(t, "second", "get", "e", "")
 	// Now the newer one rules, beside a standby that would drop what is new.
 	for what, lack := range map[string]string{
 		"note": "no field note in table shop.Set", "weight": "no field weight in table shop.Box",
 		"kind": "no value Odd in enum shop.Kind", "place": "no value Odd in enum shop.Kind",
-		"member": "no member Number in union shop.Extra", "drop": "no method shop.Shop/Drop",
+		"kinds": "no value Odd in enum shop.Kind", "flag": "no value Torn in enum shop.Marks",
+		"member":  "no member Number in union shop.Extra",
+		"members": "no member Number in union shop.Extra",
+		"nested":  "no field weight in table shop.Box", "drop": "no method shop.Shop/Drop",
 	} {
-		g.call(t, "second", what, "c", refused, lack, "shop.0")
+		g.call(t, "second", what, "c", refused, "in shop.0 there is "+lack)
 	}
 	g.call(t, "second", "get", "c", "")
 	g.call(t, "second", "known", "c", "")
-	g.call(t, "second", "get", "c", "8 Rare")
+	g.call(t, "second", "get", "c", "8 Rare Fresh")
 	// When all are new, all of it goes.
 	g.roll(t, "second")
 	g.call(t, "second", "note", "c", "")

@@ -33,6 +33,7 @@ type session struct {
 	conn    *ipc.Conn
 	id      uint64
 	gap     *ipc.Gap   // what the standby's version lacks; nil if it is the version of this process
+	ahead   *ipc.Gap   // what this process lacks, and the standby's version has
 	lost    chan error // why the session ended
 
 	active  bool // changes are queued

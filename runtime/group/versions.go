@@ -13,8 +13,8 @@ import (
 // This file lets replicas of different versions of a service keep one state. Protocols are compared
 // when a session begins, and when the supervisor sees a ready replica. Incompatible versions never
 // share a state. Compatible ones do, as in a roll: a standby then gets a change in the form in
-// which the primary has understood it, and a change of which a standby would understand less is
-// refused.
+// which the primary has understood it, and a change of which a standby would understand less, or
+// more, is refused.
 
 // newProtocol returns a protocol with its fingerprint.
 func newProtocol(name, description string) *ipc.Protocol {
@@ -50,14 +50,20 @@ func (ses *session) meet() error {
 	theirs = slices.DeleteFunc(theirs, func(p *ipc.Protocol) bool {
 		return p.Name == replicaProtocol.Name
 	})
-	if ses.gap, err = ipc.NewGap(ses.primary.r.protocols(), theirs); err != nil {
+	ours := ses.primary.r.protocols()
+	if ses.gap, err = ipc.NewGap(ours, theirs); err == nil {
+		ses.ahead, err = ipc.NewGap(theirs, ours)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrIncompatible, err)
 	}
 	return nil
 }
 
 // adapt prepares a change for standbys of other versions. It refuses a change of which a standby
-// would understand less than this process does. The caller must hold r.order.
+// would understand less than this process does, or more: numbers of enum values, bits, and nested
+// buffers stay in a request although this process does not know what they mean. The caller must
+// hold r.order.
 func (p *primary) adapt(e *entry, call *ipc.ServerCall) error {
 	others := p.otherVersions()
 	if len(others) == 0 {
@@ -69,12 +75,15 @@ func (p *primary) adapt(e *entry, call *ipc.ServerCall) error {
 			Msg: "encode the request for a standby of another version", Err: err}
 	}
 	for _, ses := range others {
-		if err := ses.gap.Find(call.Method, body); err != nil {
+		err, older := ses.gap.Find(call.Method, body), ses.standby.rec.Name
+		if err == nil {
+			err, older = ses.ahead.Find(call.Method, body), p.r.replica.Name()
+		}
+		if err != nil {
 			return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted,
-				Msg: fmt.Sprintf(
-					"%s runs another version of the service, which would not do the same: %v; "+
-						"such calls are refused until it is replaced (Group.Roll)",
-					ses.standby.rec.Name, err)}
+				Msg: fmt.Sprintf("the primary and %s run different versions of the service, "+
+					"which would not do the same: in %s %v; such calls are refused until it is "+
+					"replaced (Group.Roll)", ses.standby.rec.Name, older, err)}
 		}
 	}
 	e.common = bytes.Clone(body)
