@@ -185,8 +185,9 @@ func (s *Server) Conns() int {
 }
 
 // Shutdown ends the server gracefully. It accepts no more clients, tells connected clients to send
-// no more calls, and blocks until everything that was sent has been handled and answered. If ctx is
-// done before, it closes the server as Close does and returns ctx's error.
+// no more calls, and blocks until everything that was sent has been handled and answered. A call
+// that a client sends more than a second after it was told is refused, with outcome [NotExecuted].
+// If ctx is done before the end, Shutdown closes the server as Close does and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	conns := s.stopAccepting(false)
 	for _, c := range conns {

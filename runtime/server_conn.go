@@ -32,6 +32,8 @@ type serverConn struct {
 	inbox     inbox
 
 	draining atomic.Bool
+	overdue  atomic.Bool // the client has had time to learn that it must send no more calls
+	lastCall uint64      // the end of what an overdue client may have sent; belongs to the reader
 	gone     atomic.Bool // the client has ended the connection; what it sent before counts
 
 	// inline counts the handlers that the reader runs; its lowest bits say what the reader runs
@@ -120,6 +122,9 @@ func (c *serverConn) serve() {
 		if c.down.Load() != nil {
 			break
 		}
+		if c.overdue.Load() && c.lastCall == 0 {
+			c.lastCall = c.rx.ring.Published()
+		}
 		start := time.Now()
 		c.stopSpinning()
 		c.rx.tally.publish()
@@ -206,12 +211,17 @@ func (c *serverConn) stopSpinning() {
 
 // finished reports whether a connection that drains has nothing left to do.
 func (c *serverConn) finished() bool {
-	if !c.draining.Load() || c.rx.ring.Ready() {
+	if !c.draining.Load() || c.rx.ring.Ready() && !c.late() {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.detached) == 0 && c.streamHandlers == 0 && !c.inbox.busy() && !c.refusing.Load()
+}
+
+// late reports whether the next record was sent long after the client was told to send no more.
+func (c *serverConn) late() bool {
+	return c.lastCall != 0 && c.rx.ring.Position() >= c.lastCall
 }
 
 // work handles messages until none has arrived for a while. It reports false if the reader role
@@ -241,6 +251,9 @@ func (c *serverConn) work() (reader bool) {
 		}
 		if !ok {
 			continue // a piece of a message
+		}
+		if c.overdue.Load() && c.turnAway(&f) {
+			return true // and the connection may be finished
 		}
 		switch f.kind {
 		case record.Request:
@@ -288,11 +301,48 @@ func (c *serverConn) inboxIdle() {
 	}
 }
 
+// obedience is the time that a client has to learn that its server is shutting down. What it sends
+// later must not keep the connection from its end.
+const obedience = time.Second
+
 // drain makes the connection end when nothing is left to do.
 func (c *serverConn) drain() {
 	c.draining.Store(true)
+	time.AfterFunc(obedience, func() {
+		c.overdue.Store(true)
+		c.wire.Poke()
+	})
 	_, _ = c.wire.Write([]byte{goAway}) // a client that is gone need not know
 	c.wire.Poke()
+}
+
+// turnAway refuses the call or drops the message f if the client sent it long after it was told to
+// send no more. It returns false otherwise.
+func (c *serverConn) turnAway(f *frame) bool {
+	if c.lastCall == 0 {
+		c.lastCall = c.rx.ring.Published() // by a client that leaves the reader no rest
+	}
+	if c.rx.ring.Position() <= c.lastCall {
+		return false
+	}
+	var answer uint32
+	switch f.kind {
+	case record.Request:
+		answer = record.Error
+	case record.Open:
+		answer = record.End
+	case record.Message:
+		c.rx.release()
+		c.stats.dropped.Add(1)
+		return true
+	default:
+		return false // of a call that was sent before
+	}
+	id := f.id
+	c.rx.release()
+	c.refuse(answer, id, &Error{Code: CodeUnavailable, Outcome: NotExecuted,
+		Msg: "the server is shutting down, and has said so"})
+	return true
 }
 
 // broken ends the connection of a client that breaks the protocol.

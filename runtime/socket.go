@@ -3,7 +3,6 @@ package ipc
 import (
 	"errors"
 	"os"
-	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -79,14 +78,10 @@ func (l *socketLink) Wait(recheck func() bool) error { return l.bell.Wait(rechec
 // Poke implements Link.
 func (l *socketLink) Poke() { l.bell.Poke() }
 
-// Write implements Link. What is sent after the handshake is a few bytes; a peer that does not
-// even read those does not get them.
-func (l *socketLink) Write(p []byte) (int, error) {
-	if err := l.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-		return 0, err
-	}
-	return l.Socket.Write(p)
-}
+// Write implements Link. What is sent after the handshake is a few bytes, for which the socket has
+// room; a peer that does not even read those does not get them. There is no deadline: a process
+// that is stopped, or gets no processor, between the call and the attempt would miss it.
+func (l *socketLink) Write(p []byte) (int, error) { return l.WriteNow(p) }
 
 // Close implements Link.
 func (l *socketLink) Close() error {

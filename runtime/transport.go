@@ -75,7 +75,7 @@ type wire interface {
 	// Read blocks until the peer has written bytes. It fails when either side has closed the link
 	// or died.
 	Read(p []byte) (int, error)
-	// Write sends bytes to the peer.
+	// Write sends bytes to the peer. It does not wait for a peer that does not read.
 	Write(p []byte) (int, error)
 	// Close closes the link. Reads of both sides fail once they have returned what was sent before,
 	// and so does Wait on this side. Close may be called from within recheck.

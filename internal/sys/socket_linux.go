@@ -55,6 +55,28 @@ func (s *Socket) PeerCred() (Cred, error) {
 	return Cred{PID: int(uc.Pid), UID: int(uc.Uid), GID: int(uc.Gid)}, nil
 }
 
+// WriteNow writes as much of p as the socket's buffer has room for, and never waits. Deadlines do
+// not matter. The error is [io.ErrShortWrite] if the buffer has less room.
+func (s *Socket) WriteNow(p []byte) (n int, err error) {
+	cerr := s.raw.Control(func(fd uintptr) {
+		err = ignoringEINTR(func() error {
+			n, err = unix.SendmsgN(int(fd), p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			return err
+		})
+	})
+	switch {
+	case cerr != nil:
+		return 0, cerr
+	case errors.Is(err, unix.EAGAIN):
+		return 0, io.ErrShortWrite
+	case err != nil:
+		return 0, Explain("sendmsg", "", err)
+	case n < len(p):
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
 // WriteWithFiles writes p with the descriptors of files attached to its first byte.
 func (s *Socket) WriteWithFiles(p []byte, files ...*os.File) error {
 	CrashPoint("send files")

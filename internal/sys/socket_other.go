@@ -18,6 +18,9 @@ type Socket struct{ *net.UnixConn }
 // PeerCred returns the credentials of the peer.
 func (s *Socket) PeerCred() (Cred, error) { return Cred{}, unsupported("read peer credentials") }
 
+// WriteNow writes what the socket's buffer has room for.
+func (s *Socket) WriteNow([]byte) (int, error) { return 0, unsupported("write to a socket") }
+
 // WriteWithFiles writes p with the descriptors of files attached to its first byte.
 func (s *Socket) WriteWithFiles([]byte, ...*os.File) error { return unsupported("send files") }
 

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"sync"
@@ -220,6 +221,7 @@ func childList(args []string) error {
 			fmt.Fprintln(os.Stderr, "told", args[0])
 		}()
 	}
+	dumpLateDrains()
 	l := &list{}
 	if len(args) > 1 {
 		n, _ := strconv.Atoi(args[1])
@@ -232,6 +234,18 @@ func childList(args []string) error {
 				rules.Store(role == registry.RolePrimary)
 			}},
 		Record: registry.Record{Control: "list_" + args[0]}}, l.service())
+}
+
+// dumpLateDrains makes this process write the stacks of its goroutines when it has been told to end
+// and its grace, four fifths of five seconds, is nearly over. They say what the drain waited for.
+func dumpLateDrains() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	go func() {
+		<-told
+		time.Sleep(3500 * time.Millisecond)
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+	}()
 }
 
 func listConfig(domain string, replicas int) group.Config {

@@ -74,7 +74,8 @@ func TestPlannedSuccessionKeepsTheState(t *testing.T) {
 // failovers. The group goes back without a failed call and without a loss.
 func TestRollsThatFailKeepTheState(t *testing.T) {
 	cfg := listConfig(newDomain(t), 3)
-	cfg.Stderr = new(strings.Builder)
+	var stderr syncBuffer
+	cfg.Stderr = &stderr
 	cfg.Replication.AckTimeout = time.Minute // the machine may be busy
 	cfg.Restart = group.Restart{Delay: time.Millisecond, Intensity: 1 << 20}
 	var events eventLog
@@ -106,10 +107,13 @@ func TestRollsThatFailKeepTheState(t *testing.T) {
 	checkOracle(t, loaders, all)
 	checkLinearizable(t, loaders, all)
 	if events.has(group.StateLost) {
-		t.Errorf("events:\n%v", &events)
+		t.Error("the state was lost")
 	}
 	if s := g.Status(); !s.Healthy() {
 		t.Errorf("status %+v", s)
+	}
+	if t.Failed() {
+		t.Logf("events:\n%v\nstandard error:\n%s", &events, stderr.String())
 	}
 }
 

@@ -92,7 +92,8 @@ func TestGroupWhoseFileVanishes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := listConfig(newDomain(t), 2)
 			var events eventLog
-			cfg.Events = events.add
+			var stderr syncBuffer
+			cfg.Events, cfg.Stderr = events.add, &stderr
 			g := startGroup(t, cfg)
 			c := dialList(t, cfg.Domain)
 			n := appendTo(t, c, 1)
@@ -117,7 +118,7 @@ func TestGroupWhoseFileVanishes(t *testing.T) {
 				}
 				rep, err := ipc.Invoke(t.Context(), c, methodAppend, &words{n})
 				if err != nil || (*rep)[0] != n+1 {
-					t.Fatalf("call %d: %v, %v\n%v", n, rep, err, &events)
+					t.Fatalf("call %d: %v, %v\n%v\n%s", n, rep, err, &events, stderr.String())
 				}
 			}
 			late := dialList(t, cfg.Domain)
@@ -127,7 +128,7 @@ func TestGroupWhoseFileVanishes(t *testing.T) {
 			shutdown(t, g)
 			if !events.has(group.FileLost) || events.has(group.StateLost) ||
 				events.has(group.Suspected) {
-				t.Errorf("events:\n%v", &events)
+				t.Errorf("events:\n%v\n%s", &events, stderr.String())
 			}
 		})
 	}

@@ -136,6 +136,13 @@ func (c *Consumer) Release() (wake bool) {
 // Held returns the number of bytes that Next has returned and Release has not given back.
 func (c *Consumer) Held() int { return int(c.pos - c.given) }
 
+// Published returns the position behind the last record that the producer has published. The word
+// is the producer's, and may be wrong.
+func (c *Consumer) Published() uint64 { return c.w.tail.Load() }
+
+// Position returns the position of the next record that Next returns.
+func (c *Consumer) Position() uint64 { return c.pos }
+
 // Batch reports whether Next returns another one of the records that were published when Next last
 // loaded the tail. A caller that stops at the end of the batch finishes in bounded time, whatever
 // the producer does meanwhile.
