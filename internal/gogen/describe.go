@@ -22,7 +22,8 @@ type Protocol struct {
 
 	Block *schema.Object // the struct of a stream; nil for another kind of protocol
 
-	Topic *schema.Object // the message of a topic; nil for another kind of protocol
+	Topic   *schema.Object // the message of a topic; nil for another kind of protocol
+	Payload bool           // raw bytes are behind the struct of the topic
 }
 
 // A Method is a call of a service.
@@ -86,7 +87,7 @@ func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 	}
 	for _, t := range p.topics {
 		topic := protocolOf(t.message.FullName(), describeTopic(t))
-		topic.Topic = t.message
+		topic.Topic, topic.Payload = t.message, t.payload
 		all = append(all, topic)
 	}
 	return all

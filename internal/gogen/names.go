@@ -400,8 +400,10 @@ func (p *plan) nameTopic(o *schema.Object) *topic {
 	k, t := p.pkgOf(o.Namespace), p.objects[o].Type
 	what := "topic " + fullName(o.Namespace, o.Name)
 	name := func(s string) string { return p.must(k, s, what, o.Span, o.File) }
+	value, _ := o.Attributes.Lookup(schema.AttrTopic)
 	return &topic{
 		message:      o,
+		payload:      o.IsStruct && value == topicPayload,
 		env:          p.envelopeOf[o],
 		typ:          name(t + "Topic"),
 		schema:       k.claim(unexported(t)+"TopicSchema", &owner{what, o.Span, o.File}),

@@ -87,6 +87,8 @@ func TestDiagnostics(t *testing.T) {
 			"table T cannot be streamed", "make it a struct"},
 		{"topic with a value", `attribute "topic"; table T (topic: "meters") {}`,
 			`topic of T has a value, "meters"`, "the channel that it is published on"},
+		{"topic of a table with a payload", `attribute "topic"; table T (topic: "payload") {}`,
+			"table T cannot have a payload", "add a field to the table: payload: [ubyte]"},
 		{"topic of a union", `attribute "topic"; table A {} union U (topic) { A }`,
 			"a topic is a struct or a table, not a union",
 			"mark the table that has the union: table M (topic) { of: U; }"},

@@ -32,6 +32,8 @@ func fingerprint(description string) uint64 {
 type description struct {
 	head  strings.Builder
 	types map[string]string // full name to text
+	// header is the struct that raw bytes are behind, in the messages of a topic; nil for none.
+	header *schema.Object
 }
 
 // describeService returns the canonical text of a service.
@@ -105,7 +107,11 @@ func (d *description) object(o *schema.Object) {
 	}
 	var b strings.Builder
 	if o.IsStruct {
-		b.WriteString("struct " + name + " " + itoa(o.Size) + " " + itoa(o.Align) + "\n")
+		b.WriteString("struct " + name + " " + itoa(o.Size) + " " + itoa(o.Align))
+		if o == d.header {
+			b.WriteString(" payload")
+		}
+		b.WriteByte('\n')
 	} else {
 		b.WriteString("table " + name + "\n")
 	}

@@ -10,11 +10,15 @@ import (
 type topic struct {
 	message *schema.Object
 	env     *envelope // nil if the message is none
+	payload bool      // raw bytes are behind the struct
 
 	typ, schema             string
 	publisher, newPublisher string
 	subscription, subscribe string
 }
+
+// topicPayload is the value of the attribute of a struct that raw bytes are behind.
+const topicPayload = "payload"
 
 // isTopic reports whether a type is marked as the message of a topic.
 func isTopic(o *schema.Object) bool { return o.Attributes.Has(schema.AttrTopic) }
@@ -28,12 +32,7 @@ func (p *plan) planTopics(part *part) {
 		if !isTopic(o) {
 			continue
 		}
-		if v, _ := o.Attributes.Lookup(schema.AttrTopic); v != "" {
-			p.diags.Errorf(spanOf(o.Attributes, schema.AttrTopic, o.Span),
-				"%s of %s has a value, %q", schema.AttrTopic, o.Name, v).
-				Helpf("write (%s): the channel that it is published on is chosen in Go",
-					schema.AttrTopic)
-		}
+		p.checkTopicValue(o)
 		p.topics = append(p.topics, p.nameTopic(o))
 	}
 	for _, e := range part.enums {
@@ -54,6 +53,23 @@ func (p *plan) planTopics(part *part) {
 	}
 }
 
+// checkTopicValue checks the value of the attribute of a type.
+func (p *plan) checkTopicValue(o *schema.Object) {
+	v, _ := o.Attributes.Lookup(schema.AttrTopic)
+	at := spanOf(o.Attributes, schema.AttrTopic, o.Span)
+	switch {
+	case v == "" || v == topicPayload && o.IsStruct:
+	case v == topicPayload:
+		p.diags.Errorf(at, "table %s cannot have a payload: raw bytes are behind a struct", o.Name).
+			Helpf("add a field to the table: payload: [ubyte]; or make it a struct")
+	default:
+		p.diags.Errorf(at, "%s of %s has a value, %q", schema.AttrTopic, o.Name, v).
+			Helpf("write (%s), or (%s: %q) for a struct with raw bytes behind it; the channel "+
+				"that it is published on is chosen in Go", schema.AttrTopic, schema.AttrTopic,
+				topicPayload)
+	}
+}
+
 // refuseTopic reports the attribute at something that is no message.
 func (p *plan) refuseTopic(a schema.Attributes, at diag.Span, what string) {
 	if !a.Has(schema.AttrTopic) {
@@ -71,6 +87,9 @@ func (p *plan) refuseTopic(a schema.Attributes, at diag.Span, what string) {
 // describeTopic returns the canonical text of a topic: that of the types of its messages.
 func describeTopic(t *topic) string {
 	d := description{types: make(map[string]string)}
+	if t.payload {
+		d.header = t.message
+	}
 	d.object(t.message)
 	return d.text()
 }
@@ -81,14 +100,22 @@ func (f *file) topic(t *topic) {
 	full := fullName(o.Namespace, o.Name)
 	description := describeTopic(t)
 	d := f.plan.definitionOf(o.Namespace, o.File)
-	object := f.objectObject(o)
 	f.decl(t.typ+" describes the topic "+full+", whose messages are of this type.",
 		jen.Var().Id(t.typ).Op("=").Op("&").Add(composite(
-			topicName("Type").Index(jen.Id(object)), f.topicType(t, full, description, d)...)))
+			topicName("Type").Index(f.topicMessage(t)), f.topicType(t, full, description, d)...)))
 	f.decl("", jen.Const().Id(t.schema).Op("=").Add(text(description)))
 	f.definition(t, d)
 	f.topicPublisher(t, full)
 	f.topicSubscription(t, full)
+}
+
+// topicMessage is the Go type of a topic's messages as objects.
+func (f *file) topicMessage(t *topic) *jen.Statement {
+	object := jen.Id(f.objectObject(t.message))
+	if t.payload {
+		return topicName("Block").Index(object)
+	}
+	return object
 }
 
 func topicName(name string) *jen.Statement { return qualified("topic", name) }
@@ -96,7 +123,11 @@ func topicName(name string) *jen.Statement { return qualified("topic", name) }
 // topicType returns the elements of the variable that describes the messages.
 func (f *file) topicType(t *topic, full, description string, d *definition) []jen.Code {
 	o, names := t.message, f.plan.objects[t.message]
-	object := f.objectObject(o)
+	message := func() *jen.Statement { return local("m").Op("*").Add(f.topicMessage(t)) }
+	object := local("m")
+	if t.payload {
+		object.Dot("Header")
+	}
 	elements := []jen.Code{
 		value("Protocol", jen.Op("&").Add(f.protocolOf(t.schema, full, description, d)))}
 	if o.IsStruct {
@@ -106,26 +137,38 @@ func (f *file) topicType(t *topic, full, description string, d *definition) []je
 			jen.Func().Params(local("message").Index().Byte()).Error().Block(
 				jen.Return(jen.Id(names.Verify).Call(local("message"))))))
 	}
-	encode := jen.Func().Params(builder(), local("m").Add(ptr(object))).Error().
+	encode := jen.Func().Params(builder(), message()).Error().
 		BlockFunc(func(g *jen.Group) {
 			g.If(local("m").Op("==").Nil()).Block(jen.Return(ipc("NilMessage").Call(jen.Lit(full))))
 			if names.Check != "" {
-				g.If(local("err").Op(":=").Add(local("m")).Dot(names.Check).Call(),
+				g.If(local("err").Op(":=").Add(object.Clone()).Dot(names.Check).Call(),
 					local("err").Op("!=").Nil()).Block(jen.Return(local("err")))
 			}
-			packed := local("m").Dot("Pack").Call(local("b"))
+			packed := object.Clone().Dot("Pack").Call(local("b"))
 			if !o.IsStruct {
 				packed = jen.Id(names.FinishBuffer).Call(local("b"), packed)
 			}
 			g.Add(packed)
 			g.Return(jen.Nil())
 		})
-	decode := jen.Func().Params(local("message").Index().Byte(), local("m").Add(ptr(object))).
+	decode := jen.Func().Params(local("message").Index().Byte(), message()).
 		BlockFunc(func(g *jen.Group) {
 			f.initMessage(g, t)
-			g.Add(local("rcv")).Dot("UnPackTo").Call(local("m"))
+			if !t.payload {
+				g.Add(local("rcv")).Dot("UnPackTo").Call(local("m"))
+				return
+			}
+			g.Add(local("rcv")).Dot("UnPackTo").Call(jen.Op("&").Add(object.Clone()))
+			g.Add(local("m")).Dot("Payload").Op("=").Append(
+				local("m").Dot("Payload").Index(jen.Empty(), jen.Lit(0)),
+				local("message").Index(jen.Lit(o.Size), jen.Empty()).Op("..."))
 		})
-	return append(elements, value("Encode", encode), value("Decode", decode))
+	elements = append(elements, value("Encode", encode), value("Decode", decode))
+	if t.payload {
+		elements = append(elements, value("Payload", jen.Func().Params(message()).Index().Byte().
+			Block(jen.Return(local("m").Dot("Payload")))))
+	}
+	return elements
 }
 
 // initMessage writes the statements that declare the accessor rcv of a message.
@@ -138,10 +181,29 @@ func (f *file) initMessage(g *jen.Group, t *topic) {
 	g.Add(local("rcv")).Dot("Init").Call(local("message"), root)
 }
 
+// topicParts are the parameters of a callback that gets a message in place, and topicArguments what
+// it is called with.
+func (f *file) topicParts(t *topic) []jen.Code {
+	accessor := ptr(f.objectType(t.message))
+	if t.payload {
+		return []jen.Code{local("header").Add(accessor), local("payload").Index().Byte()}
+	}
+	return []jen.Code{local("m").Add(accessor)}
+}
+
+func topicArguments(t *topic) []jen.Code {
+	accessor := jen.Op("&").Add(local("rcv"))
+	if t.payload {
+		return []jen.Code{accessor,
+			local("message").Index(jen.Lit(t.message.Size), jen.Empty())}
+	}
+	return []jen.Code{accessor}
+}
+
 func (f *file) topicPublisher(t *topic, full string) {
 	o := t.message
 	base := func() *jen.Statement {
-		return topicName("TypedPublisher").Index(jen.Id(f.objectObject(o)))
+		return topicName("TypedPublisher").Index(f.topicMessage(t))
 	}
 	f.decl(sentence(article(t.publisher))+" publishes the topic "+full+
 		". It is an option of the server at whose channel the topic is found, and safe for "+
@@ -154,17 +216,31 @@ func (f *file) topicPublisher(t *topic, full string) {
 				topicName("NewTypedPublisher").Call(jen.Id(t.typ), local("o"))))))
 	method := func() *jen.Statement { return jen.Func().Params(local("p").Add(ptr(t.publisher))) }
 	if o.IsStruct {
-		f.decl("Write lets ℓfill write a message where subscribers read it, by mutators; it "+
-			"holds an older message at first, and may not be kept. See topic.Publisher.",
-			method().Id("Write").Params(ctx(),
-				local("fill").Func().Params(local("m").Add(ptr(f.objectType(o)))).Error()).Error().
-				Block(jen.Return(local("p").Dot("Bytes").Call().Dot("Write").Call(local("ctx"),
-					jen.Lit(o.Size),
+		doc := "Write lets ℓfill write a message where subscribers read it, by mutators; it " +
+			"holds an older message at first, and may not be kept. See topic.Publisher."
+		params := []jen.Code{ctx()}
+		length := jen.Lit(o.Size)
+		if t.payload {
+			doc = "Write lets ℓfill write a message, with ℓn bytes behind the struct, where " +
+				"subscribers read it. Both hold an older message at first, and may not be kept. " +
+				"See topic.Publisher."
+			params = append(params, local("n").Int())
+			length.Op("+").Add(local("n"))
+		}
+		f.decl(doc, method().Id("Write").Params(append(params,
+			local("fill").Func().Params(f.topicParts(t)...).Error())...).Error().
+			BlockFunc(func(g *jen.Group) {
+				if t.payload {
+					g.If(local("n").Op("<").Lit(0)).Block(
+						jen.Return(topicName("NegativePayload").Call(jen.Lit(full), local("n"))))
+				}
+				g.Return(local("p").Dot("Bytes").Call().Dot("Write").Call(local("ctx"), length,
 					jen.Func().Params(local("message").Index().Byte()).Error().
 						BlockFunc(func(g *jen.Group) {
 							f.initMessage(g, t)
-							g.Return(local("fill").Call(jen.Op("&").Add(local("rcv"))))
-						})))))
+							g.Return(local("fill").Call(topicArguments(t)...))
+						})))
+			}))
 	}
 	if t.env == nil {
 		return
@@ -187,8 +263,7 @@ func (f *file) topicPublisher(t *topic, full string) {
 }
 
 func (f *file) topicSubscription(t *topic, full string) {
-	o := t.message
-	base := topicName("TypedSubscription").Index(jen.Id(f.objectObject(o)))
+	base := topicName("TypedSubscription").Index(f.topicMessage(t))
 	f.decl(sentence(article(t.subscription))+" receives the topic "+full+
 		". One goroutine at a time may read, and any may call Close.",
 		jen.Type().Id(t.subscription).Struct(jen.Op("*").Add(base)))
@@ -203,17 +278,16 @@ func (f *file) topicSubscription(t *topic, full string) {
 	method := func() *jen.Statement {
 		return jen.Func().Params(local("s").Add(ptr(t.subscription)))
 	}
+	arrival := func() jen.Code { return local("a").Add(topicName("Arrival")) }
 	f.decl("Read waits for a message and passes it to ℓread, which may not keep it. See "+
 		"topic.Subscription.",
 		method().Id("Read").Params(ctx(),
-			local("read").Func().Params(local("m").Add(ptr(f.objectType(o))),
-				local("a").Add(topicName("Arrival"))).Error()).Error().
+			local("read").Func().Params(append(f.topicParts(t), arrival())...).Error()).Error().
 			Block(jen.Return(local("s").Dot("Bytes").Call().Dot("Read").Call(local("ctx"),
-				jen.Func().Params(local("message").Index().Byte(),
-					local("a").Add(topicName("Arrival"))).Error().
+				jen.Func().Params(local("message").Index().Byte(), arrival()).Error().
 					BlockFunc(func(g *jen.Group) {
 						f.initMessage(g, t)
-						g.Return(local("read").Call(jen.Op("&").Add(local("rcv")), local("a")))
+						g.Return(local("read").Call(append(topicArguments(t), local("a"))...))
 					})))))
 	if t.env != nil {
 		f.topicHandle(t, method())

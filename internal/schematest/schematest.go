@@ -322,6 +322,8 @@ func (g *generator) structure() {
 	}
 	if g.chance(6) {
 		meta = append(meta, "topic")
+	} else if g.chance(6) {
+		meta = append(meta, `topic: "payload"`)
 	}
 	if g.chance(6) {
 		meta = append(meta, "force_align: 16")

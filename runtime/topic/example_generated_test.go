@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/ipcgen/ipcgen/examples/robot/gen/robot"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -42,4 +43,52 @@ func Example_generated() {
 		break
 	}
 	// Output: 0.5 0
+}
+
+// Pictures are structs with raw bytes behind them, which are written and read where they lie.
+func Example_payload() {
+	ctx := context.Background()
+	network := ipctest.NewNetwork()
+	pictures := robot.NewPicturePublisher(topic.Options{Depth: 4, MaxMessage: 1 << 20})
+	defer pictures.Close()
+	listener, err := ipc.Listen("robot", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := ipc.NewServer(pictures)
+	go server.Serve(ctx, listener)
+	defer server.Close()
+	subscription, err := robot.SubscribePicture(ctx, topic.Channel("robot", network),
+		topic.SubscribeOptions{Policy: topic.Latest, InPlace: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer subscription.Close()
+
+	const width, height = 640, 480
+	err = pictures.Write(ctx, width*height, func(p *robot.Picture, pixels []byte) error {
+		p.MutateTimeNs(time.Now().UnixNano())
+		p.MutateWidth(width)
+		p.MutateHeight(height)
+		return capture(pixels)
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = subscription.Read(ctx, func(p *robot.Picture, pixels []byte, a topic.Arrival) error {
+		fmt.Println(p.Width(), p.Height(), len(pixels), pixels[0])
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: 640 480 307200 255
+}
+
+// capture stands for a camera.
+func capture(pixels []byte) error {
+	for i := range pixels {
+		pixels[i] = 255
+	}
+	return nil
 }

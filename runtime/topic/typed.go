@@ -16,14 +16,31 @@ import (
 type Type[T any] struct {
 	// Protocol identifies the topic to the peer.
 	Protocol *ipc.Protocol
-	// Size is the length of each message if the messages are structs, and otherwise 0.
+	// Size is the length of each message if the messages are structs, and otherwise 0. With
+	// Payload, it is that of the struct alone.
 	Size int
 	// Verify checks the bytes of a message, unless the messages are structs.
 	Verify func(message []byte) error
-	// Encode builds a message in an empty builder.
+	// Encode builds a message in an empty builder; with Payload, the struct alone.
 	Encode func(b *flatbuffers.Builder, m *T) error
 	// Decode copies a verified message to m.
 	Decode func(message []byte, m *T)
+	// Payload, if it is not nil, returns the raw bytes that follow the struct of a message.
+	Payload func(m *T) []byte
+}
+
+// A Block is a message of a struct with raw bytes behind it, for which the schema says
+// (topic: "payload").
+type Block[H any] struct {
+	Header  H
+	Payload []byte
+}
+
+// NegativePayload returns the error of a message whose payload has less than no bytes. Generated
+// code calls it.
+func NegativePayload(name string, n int) error {
+	return &ipc.Error{Code: ipc.CodeInvalidArgument, Op: "topic " + name, Outcome: ipc.NotSent,
+		Msg: fmt.Sprintf("a payload of %d bytes", n)}
 }
 
 // Info returns the description for publishers and subscriptions of bytes.
@@ -31,8 +48,12 @@ func (t *Type[T]) Info() *Info {
 	verify := t.Verify
 	if t.Size > 0 {
 		verify = func(message []byte) error {
-			if len(message) != t.Size {
+			if t.Payload == nil && len(message) != t.Size {
 				return fmt.Errorf("a struct of %d bytes, not %d", len(message), t.Size)
+			}
+			if len(message) < t.Size {
+				return fmt.Errorf("%d bytes for a struct of %d and its payload", len(message),
+					t.Size)
 			}
 			return nil
 		}
@@ -50,9 +71,14 @@ type TypedPublisher[T any] struct {
 }
 
 // NewTypedPublisher makes the publisher of a topic, as [NewPublisher] does. For structs,
-// Options.MaxMessage defaults to their size.
+// Options.MaxMessage defaults to their size, and leaves 4 KiB for the payload of those that have
+// one.
 func NewTypedPublisher[T any](t *Type[T], o Options) *TypedPublisher[T] {
-	o.MaxMessage = cmp.Or(o.MaxMessage, t.Size)
+	size := t.Size
+	if t.Payload != nil {
+		size += defaultMessage
+	}
+	o.MaxMessage = cmp.Or(o.MaxMessage, size)
 	p := &TypedPublisher[T]{typ: t, bytes: NewPublisher(t.Info(), o)}
 	p.ServerOption = p.bytes.ServerOption
 	return p
@@ -60,7 +86,20 @@ func NewTypedPublisher[T any](t *Type[T], o Options) *TypedPublisher[T] {
 
 // Publish publishes a copy of m, as [Publisher.Publish] does.
 func (p *TypedPublisher[T]) Publish(ctx context.Context, m *T) error {
-	return p.build(ctx, func(b *flatbuffers.Builder) error { return p.typ.Encode(b, m) })
+	b := p.builder()
+	if err := p.typ.Encode(b, m); err != nil {
+		return err
+	}
+	defer p.giveBack(b)
+	head := b.Bytes[b.Head():]
+	if p.typ.Payload == nil {
+		return p.bytes.Publish(ctx, head)
+	}
+	payload := p.typ.Payload(m)
+	return p.bytes.Write(ctx, len(head)+len(payload), func(message []byte) error {
+		copy(message[copy(message, head):], payload)
+		return nil
+	})
 }
 
 // Build publishes the message that finish has finished in a builder, which is empty and must not be
@@ -68,24 +107,29 @@ func (p *TypedPublisher[T]) Publish(ctx context.Context, m *T) error {
 // message is not verified before subscribers do so. Build waits as [Publisher.Publish] does.
 func (p *TypedPublisher[T]) Build(ctx context.Context,
 	finish func(b *flatbuffers.Builder) error) error {
-	return p.build(ctx, finish)
+	b := p.builder()
+	if err := finish(b); err != nil {
+		return err
+	}
+	defer p.giveBack(b)
+	return p.bytes.Publish(ctx, b.Bytes[b.Head():])
 }
 
-func (p *TypedPublisher[T]) build(ctx context.Context,
-	finish func(b *flatbuffers.Builder) error) error {
+// builder returns an empty builder.
+func (p *TypedPublisher[T]) builder() *flatbuffers.Builder {
 	b, _ := p.builders.Get().(*flatbuffers.Builder)
 	if b == nil {
 		b = flatbuffers.NewBuilder(0)
 	}
 	b.Reset()
-	if err := finish(b); err != nil {
-		return err
-	}
-	err := p.bytes.Publish(ctx, b.Bytes[b.Head():])
+	return b
+}
+
+// giveBack keeps a builder for the next message, unless it has grown too far.
+func (p *TypedPublisher[T]) giveBack(b *flatbuffers.Builder) {
 	if len(b.Bytes) <= 2*p.bytes.geo.Longest+initialBuilder {
 		p.builders.Put(b)
 	}
-	return err
 }
 
 // initialBuilder is the length that a builder grows to at once.

@@ -3,8 +3,10 @@ package golden_test
 import (
 	"context"
 	"errors"
+	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +87,79 @@ func TestTopicOfStructs(t *testing.T) {
 	}
 	if ipc.CodeOf(p.Publish(ctx, grid)) != ipc.CodeUnavailable {
 		t.Error("published after Close")
+	}
+}
+
+// TestTopicOfStructsWithPayload publishes structs with raw bytes behind them, as objects and in
+// place, and reads them in every way.
+func TestTopicOfStructsWithPayload(t *testing.T) {
+	ctx := minute(t)
+	p := kitchen.NewFramePublisher(topic.Options{})
+	defer p.Close()
+	from := serveTopics(t, p)
+	s, err := kitchen.SubscribeFrame(ctx, from, topic.SubscribeOptions{InPlace: true})
+	check(t, err)
+	defer s.Close()
+	type frame = topic.Block[kitchen.FrameT]
+	if ipc.CodeOf(p.Publish(ctx, nil)) != ipc.CodeInvalidArgument {
+		t.Error("nil was published")
+	}
+	first := &frame{Header: kitchen.FrameT{Number: 1, Width: 2, Level: kitchen.LevelHigh},
+		Payload: []byte("pixels")}
+	check(t, p.Publish(ctx, first))
+	check(t, p.Publish(ctx, &frame{Header: kitchen.FrameT{Number: 2}}))
+	fill := func(header *kitchen.Frame, payload []byte) error {
+		header.MutateNumber(3)
+		header.MutateWidth(9)
+		header.MutateLevel(kitchen.LevelLow)
+		copy(payload, "12345")
+		return nil
+	}
+	check(t, p.Write(ctx, 5, fill))
+	for n, want := range map[int]ipc.Code{-1: ipc.CodeInvalidArgument,
+		math.MinInt: ipc.CodeInvalidArgument, 4<<10 + 1: ipc.CodeTooLarge,
+		math.MaxInt: ipc.CodeTooLarge} {
+		if err := p.Write(ctx, n, fill); ipc.CodeOf(err) != want {
+			t.Errorf("a payload of %d bytes: %v", n, err)
+		}
+	}
+
+	got := frame{Payload: make([]byte, 100)}
+	if _, err := s.Next(ctx, &got); err != nil || !reflect.DeepEqual(&got, first) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := s.Next(ctx, &got); err != nil || got.Header.Number != 2 || len(got.Payload) != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	check(t, s.Read(ctx, func(header *kitchen.Frame, payload []byte, a topic.Arrival) error {
+		if header.Number() != 3 || header.Width() != 9 || header.Level() != kitchen.LevelLow ||
+			string(payload) != "12345" || a.Number != 2 || a.Lost != 0 {
+			t.Errorf("%d, %q, %+v", header.Number(), payload, a)
+		}
+		return nil
+	}))
+	if _, ok, err := s.Latest(ctx, &got); err != nil || !ok || string(got.Payload) != "12345" {
+		t.Errorf("%+v, %v, %v", got, ok, err)
+	}
+	check(t, p.Write(ctx, 4<<10, fill)) // the default has room for it
+	for m, err := range s.All(ctx) {
+		if err != nil || m.Header.Number != 3 || len(m.Payload) != 4<<10 {
+			t.Errorf("%+v, %v", m, err)
+		}
+		break
+	}
+
+	// A message without the whole struct ends the subscription.
+	check(t, p.Bytes().Publish(ctx, make([]byte, 15)))
+	if _, err := s.Next(ctx, &got); ipc.CodeOf(err) != ipc.CodeCorrupt {
+		t.Errorf("half of a struct: %v", err)
+	}
+	// A struct without a payload is another topic.
+	bare := &topic.Info{Protocol: &ipc.Protocol{Name: "golden.kitchen.Frame",
+		Schema: strings.Replace(kitchen.FrameTopic.Protocol.Schema, " payload", "", 1)}}
+	if s, err := topic.Subscribe(ctx, from, bare, topic.SubscribeOptions{}); ipc.CodeOf(err) !=
+		ipc.CodeIncompatible || !strings.Contains(err.Error(), `"16 8" here and "16 8 payload"`) {
+		t.Errorf("%v, %v", s, err)
 	}
 }
 

@@ -1,6 +1,8 @@
 package dynamic
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -22,10 +24,18 @@ import (
 type Topic struct {
 	Name string // with its namespace
 	Info *topic.Info
-	// Size is the length of each message if the messages are structs, and otherwise 0.
-	Size int
+	// Size is the length of each message if the messages are structs, and otherwise 0. With
+	// Payload, raw bytes follow the struct.
+	Size    int
+	Payload bool
 
 	typ *fbjson.Type
+}
+
+// A block is the JSON of a struct with raw bytes behind it, which are in base64.
+type block struct {
+	Header  json.RawMessage `json:"header"`
+	Payload []byte          `json:"payload"`
 }
 
 // Topics returns the full names of all topics, in order.
@@ -57,7 +67,7 @@ func (s *Schema) Topic(name string) (*Topic, error) {
 }
 
 func newTopic(p *protocol, message *schema.Object) (*Topic, error) {
-	t := &Topic{Name: p.Name}
+	t := &Topic{Name: p.Name, Payload: p.Payload}
 	var err error
 	if message.IsStruct {
 		t.Size = message.Size
@@ -68,14 +78,48 @@ func newTopic(p *protocol, message *schema.Object) (*Topic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("topic %s: %w", p.Name, err)
 	}
-	t.Info = &topic.Info{Protocol: p.identity(),
-		Verify: func(message []byte) error { return t.typ.Verify(message) }}
+	t.Info = &topic.Info{Protocol: p.identity(), Verify: t.verify}
 	return t, nil
 }
 
-// Text returns the JSON of a message, in one line. The message is verified.
-func (t *Topic) Text(message []byte) ([]byte, error) { return t.typ.AppendJSON(nil, message, nil) }
+func (t *Topic) verify(message []byte) error {
+	return t.typ.Verify(message[:t.header(message)])
+}
+
+// header returns the length of what the type describes of a message.
+func (t *Topic) header(message []byte) int {
+	if t.Payload {
+		return min(len(message), t.Size)
+	}
+	return len(message)
+}
+
+// Text returns the JSON of a message, in one line. The message is verified. A struct with a payload
+// is {"header": ..., "payload": ...}, the payload in base64.
+func (t *Topic) Text(message []byte) ([]byte, error) {
+	n := t.header(message)
+	text, err := t.typ.AppendJSON(nil, message[:n], nil)
+	if err != nil || !t.Payload {
+		return text, err
+	}
+	return json.Marshal(block{text, message[n:]})
+}
 
 // Buffer returns the message that a text stands for. An error has line, column and the path of the
 // field.
-func (t *Topic) Buffer(text []byte) ([]byte, error) { return t.typ.AppendBuffer(nil, text, nil) }
+func (t *Topic) Buffer(text []byte) ([]byte, error) {
+	if !t.Payload {
+		return t.typ.AppendBuffer(nil, text, nil)
+	}
+	var b block
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&b); err != nil {
+		return nil, fmt.Errorf(`{"header": ..., "payload": base64}: %w`, err)
+	}
+	message, err := t.typ.AppendBuffer(nil, b.Header, nil)
+	if err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	return append(message, b.Payload...), nil
+}
