@@ -67,7 +67,8 @@ func TestDrainEndsDespiteClients(t *testing.T) {
 				switch _, err := echo(t.Context(), c, nil); {
 				case err == nil:
 					answered.Add(1)
-				case ipc.CodeOf(err) == ipc.CodeUnavailable && ipc.OutcomeOf(err) != ipc.OutcomeUnknown:
+				case ipc.CodeOf(err) == ipc.CodeUnavailable &&
+					ipc.OutcomeOf(err) != ipc.OutcomeUnknown:
 					if c.Err() != nil {
 						return
 					}

@@ -252,7 +252,7 @@ func (c *serverConn) work() (reader bool) {
 		if !ok {
 			continue // a piece of a message
 		}
-		if c.overdue.Load() && c.turnAway(&f) {
+		if c.overdue.Load() && c.refuseLate(&f) {
 			return true // and the connection may be finished
 		}
 		switch f.kind {
@@ -316,9 +316,9 @@ func (c *serverConn) drain() {
 	c.wire.Poke()
 }
 
-// turnAway refuses the call or drops the message f if the client sent it long after it was told to
-// send no more. It returns false otherwise.
-func (c *serverConn) turnAway(f *frame) bool {
+// refuseLate refuses the call or drops the message f if the client sent it long after it was told
+// to send no more. It returns false otherwise.
+func (c *serverConn) refuseLate(f *frame) bool {
 	if c.lastCall == 0 {
 		c.lastCall = c.rx.ring.Published() // by a client that leaves the reader no rest
 	}
