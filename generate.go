@@ -11,5 +11,8 @@ package ipcgen
 // What servers tell of themselves. The runtime itself uses these types.
 //go:generate go run ./cmd/ipcgen -one-file -o runtime schema/introspection.fbs
 
+// The orders that supervisors take from other processes.
+//go:generate go run ./cmd/ipcgen -one-file -o runtime/group schema/supervisor.fbs
+
 // A module of its own, whose code is for a test.
 //go:generate go -C internal/gogen/grpctest generate .

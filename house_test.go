@@ -42,8 +42,8 @@ var mayImport = map[string][]string{
 	"internal/stage":      {"internal/sys"},
 
 	// The runtime. It never sees the generator, but for the model of a schema.
-	"runtime/group": {"runtime", "runtime/registry", "internal/domain", "internal/sys",
-		"internal/userlog"},
+	"runtime/group": {"runtime", "runtime/group/orders", "runtime/registry", "internal/domain",
+		"internal/sys", "internal/userlog"},
 	"runtime/ipctest": {"runtime", "runtime/shm", "internal/record"},
 	"runtime": {"runtime/shm", "runtime/introspect", "internal/domain", "internal/record",
 		"internal/sys", "internal/interleave", "internal/userlog"},
@@ -52,6 +52,8 @@ var mayImport = map[string][]string{
 	"runtime/topic":    {"runtime", "runtime/introspect", "runtime/shm"},
 	// What ipcgen wrote for schema/introspection.fbs.
 	"runtime/introspect": {"runtime/fb"},
+	// What ipcgen wrote for schema/supervisor.fbs.
+	"runtime/group/orders": {"runtime", "runtime/fb"},
 	"runtime/fb":         nil,
 	// JSON by a schema that is known at run time only: the generator's own reader of binary
 	// schemas checks it.

@@ -50,6 +50,8 @@
 //   - supervisor: the process that called [Start], and the goroutine in it that decides.
 //   - stranger: a process that is not of the group and has registered the name of one of its
 //     replicas.
+//   - operator: a process that gives orders to a supervisor: failover, roll, or the replacement of
+//     one replica ([Operator]).
 //
 // Roles:
 //

@@ -10,6 +10,9 @@ import (
 // ErrInUse marks the start of a group that another process supervises already.
 var ErrInUse = errors.New("group has a supervisor")
 
+// ErrNoSupervisor marks an attempt to give orders to a group that no process supervises.
+var ErrNoSupervisor = errors.New("no process supervises it")
+
 // ErrIncompatible marks the failure of a replica whose version of the service cannot share a state
 // with the version of the primary: one of them could misread the other.
 var ErrIncompatible = errors.New("it serves an incompatible version")

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -296,7 +297,12 @@ func nothingLeft(t testing.TB, domain string) {
 	if dead, err := r.GC(); err != nil || len(dead) != 0 {
 		t.Errorf("left for GC: %v, %v", dead, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(domain, ".groups", "*")); len(left) != 0 {
+	left, _ := filepath.Glob(filepath.Join(domain, ".groups", "*"))
+	orders, _ := filepath.Glob(filepath.Join(domain, ".groups", ".orders", "*"))
+	left = append(orders, slices.DeleteFunc(left, func(name string) bool {
+		return filepath.Base(name) == ".orders"
+	})...)
+	if len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
 }

@@ -22,6 +22,8 @@ var (
 		"after a look at its error")
 	errNilReplica = invalid("the *group.Replica is nil; use the one that Join returned, after a " +
 		"look at its error")
+	errNilOperator = invalid("the *group.Operator is nil; use the one that DialSupervisor " +
+		"returned, after a look at its error")
 	errNilCommand = invalid("the command is nil; give a function that returns the command of a " +
 		"replica, such as the Config.Command of the group")
 	errNilCondition = invalid("the condition is nil; give a function of a Status, such as " +

@@ -18,6 +18,7 @@ func TestNilIsAnError(t *testing.T) {
 	var noGroup *group.Group
 	var noClient *group.Client
 	var noReplica *group.Replica
+	var noOperator *group.Operator
 	var noContext context.Context
 	ctx := t.Context()
 	err := func(_ any, err error) error { return err }
@@ -44,6 +45,10 @@ func TestNilIsAnError(t *testing.T) {
 		"Announce of no replica":        noReplica.Announce(registry.Record{}),
 		"Admit of no replica":           noReplica.Admit(0),
 		"Close of no replica":           noReplica.Close(),
+		"Close of no operator":          noOperator.Close(),
+		"Roll of no operator":           err(noOperator.Roll(ctx)),
+		"DialSupervisor without a context": err(group.DialSupervisor(noContext, "svc",
+			cfg.Domain)),
 	} {
 		var typed *ipc.Error
 		if !errors.As(got, &typed) || typed.Code != ipc.CodeInvalidArgument ||

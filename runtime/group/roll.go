@@ -15,12 +15,21 @@ import (
 // no standby, or keeps a state and has no standby in sync, when ctx is done, or when the group
 // ends.
 func (g *Group) Failover(ctx context.Context) (Status, error) {
-	before := g.Status()
 	if err := g.usable(ctx); err != nil {
-		return before, fmt.Errorf("failover: %w", err)
+		return g.Status(), fmt.Errorf("failover: %w", err)
+	}
+	return g.failover(ctx, 0)
+}
+
+// failover is Failover of the primary of an epoch, or of any primary if the epoch is 0.
+func (g *Group) failover(ctx context.Context, epoch uint64) (Status, error) {
+	before := g.Status()
+	if epoch != 0 && epoch != before.Epoch {
+		return before, refuse("failover of group %s: epoch %d is over; the present one is %d",
+			g.s.cfg.Service, epoch, before.Epoch)
 	}
 	if before.Primary == none || before.Alive() < 2 {
-		return before, fmt.Errorf("failover of group %s: it needs a primary and a standby",
+		return before, refuse("failover of group %s: it needs a primary and a standby",
 			g.s.cfg.Service)
 	}
 	refused := false
@@ -32,7 +41,7 @@ func (g *Group) Failover(ctx context.Context) (Status, error) {
 		}
 	})
 	if refused {
-		return before, fmt.Errorf("failover of group %s: no standby is in sync; wait for one "+
+		return before, refuse("failover of group %s: no standby is in sync; wait for one "+
 			"with Group.WaitHealthy", g.s.cfg.Service)
 	}
 	return g.WaitHealthy(ctx, before.Epoch)
@@ -64,13 +73,11 @@ func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) err
 	if command == nil {
 		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, errNilCommand)
 	}
-	select {
-	case g.s.rolling <- struct{}{}:
-		defer func() { <-g.s.rolling }()
-	case <-ctx.Done():
-		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, context.Cause(ctx))
-	case <-g.s.done: // WaitHealthy returns why
+	leave, err := g.enterRoll(ctx)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	status, err := g.WaitHealthy(ctx, 0)
 	if err != nil {
 		return fmt.Errorf("roll group %s: %w", g.s.cfg.Service, err)
@@ -91,6 +98,18 @@ func (g *Group) Roll(ctx context.Context, command func(index int) *exec.Cmd) err
 	}
 	return fmt.Errorf("roll group %s: %w; every replica runs the former command",
 		g.s.cfg.Service, err)
+}
+
+// enterRoll waits until no other roll is carried out, and keeps others out until leave is called.
+func (g *Group) enterRoll(ctx context.Context) (leave func(), err error) {
+	select {
+	case g.s.rolling <- struct{}{}:
+		return func() { <-g.s.rolling }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("roll group %s: %w", g.s.cfg.Service, context.Cause(ctx))
+	case <-g.s.done: // WaitHealthy returns why
+		return func() {}, nil
+	}
 }
 
 // goBack gives replicas the commands that they had, one after the other, and waits until the group

@@ -150,6 +150,8 @@ func (s *supervisor) ask(f func()) {
 
 // run is the goroutine of the supervisor.
 func (s *supervisor) run() {
+	l, err := s.listenForOrders() // before Start returns
+	s.helpers.Go(func() { s.takeOrders(l, err) })
 	s.helpers.Go(s.watchRegistry)
 	s.helpers.Go(s.watchFile)
 	if s.cfg.Heartbeat.Period > 0 {
