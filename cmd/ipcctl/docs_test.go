@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,13 +41,22 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"schema", "cmd"} {
+	for _, name := range []string{"schema", "cmd", "examples"} {
 		if err := os.Symlink(filepath.Join(root, name), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	newDomain(t)
 	serve(t, "audio", "0")
+	t.Cleanup(func() { // if a step before has failed
+		var pid int
+		text, _ := os.ReadFile(filepath.Join(dir, "controller.pid"))
+		if _, err := fmt.Sscan(string(text), &pid); err == nil {
+			if p, err := os.FindProcess(pid); err == nil {
+				p.Kill()
+			}
+		}
+	})
 	bin := t.TempDir()
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Setenv("GOBIN", bin)

@@ -38,16 +38,16 @@ func (t *terminal) gc() *cli.Command {
 		Usage:              "remove what dead processes have left",
 		Flags:              []cli.Flag{domainFlag(), &cli.BoolFlag{Name: "yes"}},
 		CustomHelpTemplate: gcHelp,
-		Action: func(_ context.Context, c *cli.Command) error {
+		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usagef("gc takes no argument, and %s is one", c.Args().First())
 			}
-			return t.doGC(c.String("domain"), c.Bool("yes"))
+			return t.doGC(ctx, c.String("domain"), c.Bool("yes"))
 		},
 	}
 }
 
-func (t *terminal) doGC(domain string, yes bool) error {
+func (t *terminal) doGC(ctx context.Context, domain string, yes bool) error {
 	s, err := survey.Of(domain)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (t *terminal) doGC(domain string, yes bool) error {
 	}
 	if len(left) > 0 && !yes {
 		if err := t.confirm(
-			fmt.Sprintf("remove the files of %d channels?", len(left)),
+			ctx, fmt.Sprintf("remove the files of %d channels?", len(left)),
 		); err != nil {
 			return err
 		}
@@ -102,15 +102,17 @@ func (t *terminal) doGC(domain string, yes bool) error {
 }
 
 // confirm asks on the terminal.
-func (t *terminal) confirm(question string) error {
+func (t *terminal) confirm(ctx context.Context, question string) error {
 	f, ok := t.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return errors.New("standard input is no terminal to ask on; -yes does without asking")
 	}
 	fmt.Fprintf(t.err, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(t.in).ReadString('\n')
+	answer, err := await(ctx, func() (string, error) {
+		return bufio.NewReader(t.in).ReadString('\n')
+	})
 	if err != nil || !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
-		return errors.New("nothing was removed")
+		return errors.New("nothing was done")
 	}
 	return nil
 }

@@ -129,7 +129,7 @@ func (t *terminal) app() *cli.Command {
 		ErrWriter:             t.err,
 		EnableShellCompletion: true,
 		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.tap(), t.convert(),
-			t.bench(), t.doctor(), t.gc()},
+			t.bench(), t.failover(), t.roll(), t.drain(), t.doctor(), t.gc()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -159,6 +159,9 @@ ipcctl looks into the domain in which processes of ipcgen meet.
   tap       show the calls of all clients
   convert   convert a message from JSON to FlatBuffers, or back
   bench     make calls, and measure them
+  failover  replace the primary of a group by a standby
+  roll      replace all processes of a group, one by one
+  drain     end a server in order
   doctor    check the domain and the machine for what goes wrong
   gc        remove what dead processes have left
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,7 +21,8 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// childEnv makes the test binary a server, of the demo or of the greeter on a channel, or ipcctl.
+// childEnv makes the test binary a server, of the demo or of the greeter on a channel, the
+// supervisor of a group of the demo, or ipcctl.
 const childEnv = "IPCCTL_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -33,9 +35,20 @@ func TestMain(m *testing.M) {
 		serveControl(child)
 	case strings.HasPrefix(child, "topic"):
 		serveStatus(child)
+	case child == "group":
+		superviseAudio()
 	case child == "audio":
 		os.Exit(audioservice.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	case child == "orderly":
+		fmt.Println("ready")
+		if err := ipc.NewServer(greeter.NewGreeterService(polite{})).Run(context.Background(),
+			child); err != nil {
+			panic(err)
+		}
 	default:
+		if child == "deaf" {
+			signal.Ignore(syscall.SIGTERM)
+		}
 		l, err := ipc.Listen(child)
 		if err != nil {
 			panic(err)
@@ -51,6 +64,8 @@ func (polite) Greet(ctx context.Context, req *greeter.HelloT) (*greeter.Greeting
 	switch req.Name {
 	case "":
 		return nil, ipc.Errorf(ipc.CodeInvalidArgument, "whom shall I greet?")
+	case "two seconds":
+		time.Sleep(2 * time.Second)
 	case "slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -176,7 +191,9 @@ func TestWrongUsage(t *testing.T) {
 		{"convert", "a", "b"}, {"convert", "-schema", greeterSchema, "a"},
 		{"convert", "-schema", greeterSchema, "-to", "x", "a", "b"},
 		{"convert", "-schema", greeterSchema, "-indent", "-1", "a", "b"},
-		{"convert", "-schema", greeterSchema, "-max-size", "0", "a", "b"}} {
+		{"convert", "-schema", greeterSchema, "-max-size", "0", "a", "b"},
+		{"failover"}, {"roll", "a", "b"}, {"roll", "-timeout", "0s", "a"}, {"drain"},
+		{"drain", "-timeout", "-1s", "a"}} {
 		code, out, errOut := ipcctl(t, "", args...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errOut, "ipcctl: ") ||
 			!strings.Contains(errOut, "for usage") {

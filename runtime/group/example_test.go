@@ -156,3 +156,18 @@ func ExampleClient_LinkSource() {
 		fmt.Println(status.Changes)
 	}
 }
+
+func ExampleDialSupervisor() {
+	ctx := context.Background()
+	o, err := group.DialSupervisor(ctx, "audio_compute", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer o.Close()
+	status, err := o.Failover(ctx, 0)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	fmt.Println("the primary is", status.Replicas[status.Primary].Name)
+}

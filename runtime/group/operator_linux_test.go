@@ -203,7 +203,8 @@ func TestOrderOutlivesItsOperator(t *testing.T) {
 		_, err := o.Roll(t.Context())
 		waiting <- err
 	}()
-	if _, err := g.Wait(t.Context(), func(s group.Status) bool { return !s.Healthy() }); err != nil {
+	ill := func(s group.Status) bool { return !s.Healthy() }
+	if _, err := g.Wait(t.Context(), ill); err != nil {
 		t.Fatal(err)
 	}
 	shutdown(t, g)

@@ -163,7 +163,7 @@ func (s *Survey) Resolve(name string) (k Kind, channel string, err error) {
 		if r.Name == name {
 			return callable(r)
 		}
-		if r.Service == name || group(r.Name) == name {
+		if r.Service == name || GroupOf(r.Name) == name {
 			service = append(service, r)
 		}
 	}
@@ -201,13 +201,34 @@ func callable(r registry.Record) (k Kind, channel string, err error) {
 	return InstanceName, r.Control, nil
 }
 
-// group returns the group of an instance's name, "service.index", or "".
-func group(name string) string {
+// GroupOf returns the group of an instance's name, "service.index", or "".
+func GroupOf(name string) string {
 	index := path.Ext(name)
 	if len(index) < 2 || strings.Trim(index[1:], "0123456789") != "" {
 		return ""
 	}
 	return strings.TrimSuffix(name, index)
+}
+
+// Groups returns the names of the groups that live, with a supervisor or without.
+func (s *Survey) Groups() (names []string) {
+	for _, r := range s.Instances {
+		if r.Incarnation != 0 {
+			names = append(names, GroupOf(r.Name))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// ServedBeside returns the channels that the process which serves a channel also serves.
+func (s *Survey) ServedBeside(channel string, pid int) (names []string) {
+	for _, c := range s.Channels {
+		if c.Live && c.PID == pid && c.Name != channel {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // Names returns all names that can be called.
