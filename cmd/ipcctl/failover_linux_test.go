@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
 )
 
 // pseudo returns both ends of a pseudo terminal.
@@ -163,7 +162,7 @@ func TestDrain(t *testing.T) {
 		_, out, _ := ipcctl(t, "", "describe", "orderly")
 		busy = strings.Contains(out, "in flight   1 calls")
 	}
-	expect(t, 0, fmt.Sprintf("orderly (pid %d) has ended", audio.Pid), 
+	expect(t, 0, fmt.Sprintf("orderly (pid %d) has ended", audio.Pid),
 		"calls in flight: 1, clients: ", "", "drain", "-yes", "orderly")
 	call.ends(t, 0, "Hello, two seconds!", "")
 	expect(t, 66, "", "still runs after 300ms", "", "drain", "-yes", "-timeout", "300ms", "deaf")
