@@ -54,7 +54,7 @@ var mayImport = map[string][]string{
 	"runtime/introspect": {"runtime/fb"},
 	// What ipcgen wrote for schema/supervisor.fbs.
 	"runtime/group/orders": {"runtime", "runtime/fb"},
-	"runtime/fb":         nil,
+	"runtime/fb":           nil,
 	// JSON by a schema that is known at run time only: the generator's own reader of binary
 	// schemas checks it.
 	"runtime/fbjson":   {"runtime/fb", "internal/bfbs", "internal/schema", "internal/diag"},
