@@ -66,6 +66,9 @@ func server(role string) peer.Server {
 	if role == failover.MortalRole {
 		return failover.Mortal
 	}
+	if f := contest.FindFan(role); f != nil {
+		return f.Serve
+	}
 	if c := contest.Find(role); c != nil {
 		return c.Serve
 	}

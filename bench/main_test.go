@@ -52,12 +52,17 @@ func TestEverythingRuns(t *testing.T) {
 			t.Errorf("%s is in no table", c.Name)
 		}
 	}
+	for _, f := range contest.Fans() {
+		if !strings.Contains(out.String(), "| "+f.Name+" ") {
+			t.Errorf("%s is in no table", f.Name)
+		}
+	}
 	if strings.Contains(out.String(), "failed ") {
 		t.Error("something failed, and yet there was no error")
 	}
 	for _, row := range []string{"| one processor: p50 |", "| verify, a table |",
 		"| look up a name ", "first reply, warm standby ", "first reply after a hang",
-		"rolling restarts"} {
+		"rolling restarts", "| 1000 "} {
 		if !strings.Contains(out.String(), row) {
 			t.Errorf("%q is in no table", row)
 		}

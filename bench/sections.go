@@ -32,6 +32,7 @@ type section struct {
 type item struct {
 	key, note  string
 	contestant *contest.Contestant
+	fan        *contest.Fan
 	n          int
 }
 
@@ -60,6 +61,13 @@ func sections() []section {
 			{key: "1000", note: "with 1,000", n: 1000},
 			{key: "4000", note: "with 4,000", n: 4000},
 		}, (*bench).registry},
+		{"fan", fans(), (*bench).fan},
+		{"audience", []item{
+			{key: "1", note: "publish to 1 subscription of a topic", n: 1},
+			{key: "10", note: "to 10, all awake, of which one reads per free processor", n: 10},
+			{key: "100", note: "to 100", n: 100},
+			{key: "1000", note: "to 1,000", n: 1000},
+		}, (*bench).audience},
 		{"replication", items(contest.Replicated(), nil), (*bench).replication},
 		{"failover", []item{
 			{key: "10MB", note: "kill primaries that hold 10 MB", n: 10 << 20},
@@ -80,6 +88,14 @@ func items(cs []*contest.Contestant, wanted func(*contest.Contestant) bool) (ite
 		if wanted == nil || wanted(c) {
 			items = append(items, item{key: c.Key, note: c.Name + ": " + c.Note, contestant: c})
 		}
+	}
+	return items
+}
+
+// fans are the ways to send each message to several readers as items.
+func fans() (items []item) {
+	for _, f := range contest.Fans() {
+		items = append(items, item{key: f.Key, note: f.Name + ": " + f.Note, fan: f})
 	}
 	return items
 }
@@ -206,6 +222,43 @@ func (b *bench) clients(items []item) error {
 func (b *bench) shared(items []item) error {
 	b.title("Several callers on one connection, 64 B")
 	return b.crowds("goroutines that share a client", "", items, []int{1, 8, 64}, true)
+}
+
+func (b *bench) fan(items []item) error {
+	b.title("One publisher, several readers")
+	var fans []*contest.Fan
+	for _, i := range items {
+		fans = append(fans, i.fan)
+	}
+	var failed []error
+	for _, size := range contest.FanSizes {
+		if b.size != 0 && b.size != size {
+			continue
+		}
+		var byCount [][]*measure.Fanned
+		for _, readers := range []int{1, 4, 16} {
+			all, err := measure.Fans(fans, size, readers, b.plan())
+			failed = append(failed, err)
+			byCount = append(byCount, all)
+		}
+		fmt.Fprintf(&b.doc, "### %s\n\n", report.Bytes(int64(size)))
+		failed = append(failed, report.Fans(&b.doc, byCount))
+		b.doc.WriteByte('\n')
+	}
+	return errors.Join(failed...)
+}
+
+func (b *bench) audience(items []item) error {
+	b.title("Publishing to many subscriptions of a topic, 64 B")
+	var all []*measure.Audience
+	for _, i := range items {
+		a, err := measure.Publishing(i.n, b.effort.lookups, b.progress.say)
+		if err != nil {
+			return fmt.Errorf("%s: %w", i.key, err)
+		}
+		all = append(all, a)
+	}
+	return report.Audiences(&b.doc, all)
 }
 
 func (b *bench) replication(items []item) error {

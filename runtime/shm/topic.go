@@ -281,6 +281,10 @@ func (p *TopicPage) Position(tail uint64) (uint64, error) {
 	return next, nil
 }
 
+// Sleeps reports whether the reader has declared that it sleeps; it may have been woken since. It
+// is safe for concurrent use.
+func (p *TopicPage) Sleeps() bool { return p.sleep.Load() != 0 }
+
 // Asleep reports whether the reader sleeps and has not been woken since.
 func (p *TopicPage) Asleep() (wake bool) {
 	s := p.sleep.Load()

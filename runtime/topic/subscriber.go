@@ -46,8 +46,12 @@ func (s *subscriber) connected() bool {
 	return s.end != nil
 }
 
-// wake wakes the subscriber, if it sleeps and has not been woken.
+// wake wakes the subscriber, if it sleeps and has not been woken. For one that is awake, it costs
+// one load.
 func (s *subscriber) wake() {
+	if !s.page.Sleeps() {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.end != nil && s.page.Asleep() {

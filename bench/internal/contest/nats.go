@@ -24,16 +24,9 @@ func natsLoopback() *Contestant {
 		Key: "nats", Name: "NATS, embedded server", Many: true, Shared: true,
 		Note: "request and reply over loopback TCP, the handler in the server's process",
 		Serve: func(s peer.Setup) error {
-			srv, err := server.NewServer(&server.Options{
-				Host: "127.0.0.1", Port: server.RANDOM_PORT, MaxPayload: 2 * MaxSize,
-				NoSigs: true, NoLog: true,
-			})
+			srv, err := startNATS()
 			if err != nil {
 				return err
-			}
-			srv.Start()
-			if !srv.ReadyForConnections(natsTimeout) {
-				return errors.New("the NATS server does not get ready")
 			}
 			c, err := nats.Connect("", nats.InProcessServer(srv))
 			if err != nil {
@@ -55,6 +48,23 @@ func natsLoopback() *Contestant {
 		Open:       func(s peer.Setup) (Session, error) { return dialNATS(s.Dir, s.Size) },
 		OpenStream: func(s peer.Setup) (Stream, error) { return dialNATS(s.Dir, s.Size) },
 	}
+}
+
+// startNATS starts a server within this process.
+func startNATS() (*server.Server, error) {
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, MaxPayload: 2 * MaxSize,
+		NoSigs: true, NoLog: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(natsTimeout) {
+		srv.Shutdown()
+		return nil, errors.New("the NATS server does not get ready")
+	}
+	return srv, nil
 }
 
 func dialNATS(dir string, size int) (*natsSession, error) {

@@ -26,15 +26,16 @@ import (
 const (
 	envRole  = "IPCGEN_BENCH_ROLE"
 	envDir   = "IPCGEN_BENCH_DIR"
-	envSetup = "IPCGEN_BENCH_SETUP" // number of files, length of requests
+	envSetup = "IPCGEN_BENCH_SETUP" // number of files, length of requests, number of readers
 	envPin   = "IPCGEN_BENCH_PIN"   // the processor to stay on, if any
 )
 
 // A Setup is what the two sides agree on beforehand.
 type Setup struct {
-	Dir   string     // a folder where they meet
-	Size  int        // length of the requests, in bytes
-	Files []*os.File // this side's of what both have open from the start
+	Dir     string     // a folder where they meet
+	Size    int        // length of the requests, in bytes
+	Readers int        // of each message, where it has several
+	Files   []*os.File // this side's of what both have open from the start
 }
 
 // A Server starts to serve in the child and returns.
@@ -70,7 +71,7 @@ func Main(servers func(role string) Server) {
 	}
 	s := Setup{Dir: os.Getenv(envDir)}
 	var n int
-	if _, err := fmt.Sscan(os.Getenv(envSetup), &n, &s.Size); err != nil {
+	if _, err := fmt.Sscan(os.Getenv(envSetup), &n, &s.Size, &s.Readers); err != nil {
 		fail(err)
 	}
 	for i := range n {
@@ -159,7 +160,7 @@ func Start(role string, s Setup) (*Process, error) {
 	}
 	p := &Process{cmd: exec.Command(self)}
 	p.cmd.Env = append(os.Environ(), envRole+"="+role, envDir+"="+s.Dir,
-		envSetup+"="+fmt.Sprint(len(s.Files), s.Size))
+		envSetup+"="+fmt.Sprint(len(s.Files), s.Size, s.Readers))
 	p.cmd.ExtraFiles = s.Files
 	p.cmd.Stderr = &p.stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
