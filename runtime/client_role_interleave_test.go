@@ -308,15 +308,20 @@ const (
 
 var errModelClosed = errors.New("closed")
 
-// Wait is as that of a doorbell: what came before look is forgotten.
+// Wait is as that of a doorbell: what came before look is forgotten, and it fails when the wire has
+// been closed by its end, whatever recheck has returned.
 func (w *modelWire) Wait(recheck func() bool) error {
 	w.waits.Enter()
 	defer w.waits.Leave()
 	interleave.Point()
 	before := w.come
 	w.come &= wireClosed
-	if before&(wireClosed|wirePoked) == 0 && !recheck() {
-		interleave.Until(func() bool { return w.come != 0 })
+	if before&(wireClosed|wirePoked) == 0 {
+		if !recheck() {
+			interleave.Until(func() bool { return w.come != 0 })
+		} else {
+			interleave.Point()
+		}
 		before = w.come
 		w.come &= wireClosed | wireRung
 	}

@@ -63,8 +63,8 @@ func (c *Conn) sleep(ctx context.Context, p *pending) {
 	}
 }
 
-// sleepAsWaiter is sleep for the waiter. It returns false when the wire is closed; the
-// goroutine that tears the connection down completes the call.
+// sleepAsWaiter is sleep for the waiter. It returns false when the wire is closed and the call is
+// not complete; the goroutine that tears the connection down completes the call.
 func (c *Conn) sleepAsWaiter(ctx context.Context, p *pending) (done bool) {
 	if ctx.Done() != nil {
 		stop := interleave.AfterFunc(ctx, c.poke)
@@ -76,12 +76,16 @@ func (c *Conn) sleepAsWaiter(ctx context.Context, p *pending) (done bool) {
 	}
 	for {
 		interleave.Settled()
-		if c.wire.Wait(p.recheck) != nil {
+		err := c.wire.Wait(p.recheck)
+		if p.mine { // whether or not the wire was closed meanwhile
+			return true
+		}
+		if err != nil {
 			return false
 		}
 		c.rx.wakeups.Add(1)
 		interleave.Settled()
-		if p.mine || c.handleDoorbell(p) {
+		if c.handleDoorbell(p) {
 			return true
 		}
 		interleave.Settled()

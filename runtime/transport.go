@@ -61,7 +61,7 @@ type wire interface {
 	Expect()
 	// Wait calls recheck. If recheck returns false, Wait blocks until the peer calls Notify or this
 	// side calls Poke. It may return early for no reason. It fails when this side has closed the
-	// link.
+	// link, also if that was after recheck had returned true.
 	//
 	// Wait forgets notifications that arrived before it called recheck. The peer sends one
 	// notification for each declaration of this side that it sleeps or waits for room, possibly

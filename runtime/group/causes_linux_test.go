@@ -145,6 +145,7 @@ var notSituations = map[string]string{
 	"Madvise": "a hint", "SchedGetaffinity": "a hint", "Getrlimit": "a hint",
 	"Flock":  "a hint to cleaners, tried again every second",
 	"Sendto": "fails when the peer is gone, which the connection tells of", "Recvfrom": "as Sendto",
+	"SendmsgN": "TestDrainEndsDespiteClients: a client that is not told is turned away later",
 	"Fstat": "fails for descriptors that are not open alone", "Fstatfs": "as Fstat",
 	"Stat": "as Fstat; without /proc namespaces are taken to be one",
 	"Exit": "cannot fail", "SetNonblock": "fails for descriptors that are not open alone",

@@ -36,7 +36,11 @@ func (b *bell) wait(look func() bool) error {
 	b.rung = false // as a socket's doorbell, which forgets earlier notifications
 	b.mu.Unlock()
 	over, err := b.tryWait()
-	if over || err != nil || look() {
+	if over || err != nil {
+		return err
+	}
+	if look() {
+		_, err := b.tryWait() // look may have closed the link, or another goroutine
 		return err
 	}
 	for {
