@@ -146,7 +146,7 @@ var notSituations = map[string]string{
 	"Flock":  "a hint to cleaners, tried again every second",
 	"Sendto": "fails when the peer is gone, which the connection tells of", "Recvfrom": "as Sendto",
 	"SendmsgN": "TestDrainEndsDespiteClients: a client that is not told is turned away later",
-	"Fstat": "fails for descriptors that are not open alone", "Fstatfs": "as Fstat",
+	"Fstat":    "fails for descriptors that are not open alone", "Fstatfs": "as Fstat",
 	"Stat": "as Fstat; without /proc namespaces are taken to be one",
 	"Exit": "cannot fail", "SetNonblock": "fails for descriptors that are not open alone",
 	"InotifyInit1": "TestGroupOutlivesShortageOfWatches: the process polls and WatchTrouble " +
