@@ -7,6 +7,7 @@ import (
 	"iter"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -336,6 +337,47 @@ func tapsLose(t *testing.T, v ipc.RendezvousOption) {
 	}
 	if seen == 0 || lost < calls || seen+int(lost) != 2*calls {
 		t.Errorf("%d records, %d lost", seen, lost)
+	}
+}
+
+// tapsOfMany shows that a tap with room loses nothing, however many goroutines handle calls, and
+// that a reader which takes records until there are none has all of them.
+func tapsOfMany(t *testing.T, v ipc.RendezvousOption) {
+	host(t, v, echoService())
+	watcher := dial(t, v)
+	tap, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const clients, calls = 8, 200
+	var ends sync.WaitGroup
+	for range clients {
+		c := dial(t, v)
+		ends.Go(func() {
+			for range calls {
+				if _, err := echo(t.Context(), c, []byte("x")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	seen := 0
+	take := func(wait time.Duration) int {
+		records, lost, err := tap.Take(t.Context(), wait)
+		if err != nil || lost > 0 {
+			t.Fatalf("%d lost, %v", lost, err)
+		}
+		seen += len(records)
+		return len(records)
+	}
+	for range 10 {
+		take(time.Millisecond)
+	}
+	ends.Wait()
+	for take(0) > 0 {
+	}
+	if seen != 2*clients*calls {
+		t.Errorf("%d records of %d calls", seen, clients*calls)
 	}
 }
 

@@ -44,6 +44,7 @@ var behaviours = []struct {
 	{"who may ask about a server", whoMayAsk},
 	{"taps show what all clients do", tapsShowEverything},
 	{"taps lose instead of waiting", tapsLose},
+	{"taps of many calls at once", tapsOfMany},
 	{"taps of clients that leave", tapsOfTheLeft},
 	{"taps and methods that stream", tapsAndStreaming},
 

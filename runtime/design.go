@@ -80,7 +80,7 @@ package ipc
 //	catalogue.mu        the names of declared methods
 //	HealthState.mu      what the process says of its health
 //	lookout.mu          who asks about a server, and the counting for them
-//	tap.mu              what a tool has not read yet
+//	tap.mu              who reads a tap, and the record that the reader could not take
 //	stream.mu           the memory of a stream, during one operation
 //
 // A goroutine that holds one may take:

@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"hash/fnv"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 
@@ -166,17 +167,27 @@ func OpenTap(ctx context.Context, c Caller, o TapOptions) (*Tap, error) {
 
 // Read waits until the tap has copied something, and returns that, in the order in which it
 // happened on each connection, and the number of records that were lost since the tap was opened.
+// If ctx ends while Read waits, records that the server has handed over already can be lost without
+// being counted; see [Tap.Take].
 func (t *Tap) Read(ctx context.Context) (records []*introspect.TapRecordT, lost uint64, err error) {
 	for {
-		got, err := Invoke(ctx, t.caller, methodReadTap, &introspect.ReadTapT{Number: t.number,
-			Wait: int64(tapWait)})
-		if err != nil || len(got.Records) > 0 {
-			if err != nil {
-				return nil, 0, err
-			}
-			return got.Records, got.Lost, nil
+		records, lost, err = t.Take(ctx, tapWait)
+		if err != nil || len(records) > 0 {
+			return records, lost, err
 		}
 	}
+}
+
+// Take is like [Tap.Read], but waits for wait at most, a second at most, and then returns no
+// records. A tool that takes records until there are none has seen all calls that had ended before.
+func (t *Tap) Take(ctx context.Context, wait time.Duration) (records []*introspect.TapRecordT,
+	lost uint64, err error) {
+	got, err := Invoke(ctx, t.caller, methodReadTap, &introspect.ReadTapT{Number: t.number,
+		Wait: int64(wait)})
+	if err != nil {
+		return nil, 0, err
+	}
+	return got.Records, got.Lost, nil
 }
 
 // Close closes the tap.

@@ -43,11 +43,11 @@ type tap struct {
 	methods []string // "protocol/name"; none: all
 	maxBody int
 	lost    atomic.Uint64
-	arrived chan struct{} // holds one when there is something
+	bytes   atomic.Int64 // of the records that wait
+	records chan *introspect.TapRecordT
 
-	mu      sync.Mutex
-	records []*introspect.TapRecordT
-	bytes   int
+	mu   sync.Mutex             // of readers
+	next *introspect.TapRecordT // did not fit into the last reply; nil if there is none
 }
 
 func (t *tap) wants(r *boundRoute) bool {
@@ -60,15 +60,12 @@ func (t *tap) wants(r *boundRoute) bool {
 	})
 }
 
-// offer copies a record, unless the tap is full or in use.
+// offer copies a record, unless the tap is full.
 func (t *tap) offer(r *tapRecord, body []byte) {
 	cut := body[:min(len(body), t.maxBody)]
-	if !t.mu.TryLock() {
-		t.lost.Add(1)
-		return
-	}
-	if len(t.records) >= tapRecords || t.bytes+len(cut) > tapBytes {
-		t.mu.Unlock()
+	size := int64(len(cut))
+	if t.bytes.Add(size) > tapBytes {
+		t.bytes.Add(-size)
 		t.lost.Add(1)
 		return
 	}
@@ -81,45 +78,56 @@ func (t *tap) offer(r *tapRecord, body []byte) {
 	} else {
 		record.Body = slices.Clone(cut)
 	}
-	t.records = append(t.records, record)
-	t.bytes += len(record.Body) + len(record.Text) // a text can have grown
-	t.mu.Unlock()
+	t.bytes.Add(bodyOf(record) - size)
 	select {
-	case t.arrived <- struct{}{}:
+	case t.records <- record:
 	default:
+		t.bytes.Add(-bodyOf(record))
+		t.lost.Add(1)
 	}
 }
 
-// take removes records that fit into a reply of so many bytes, at least one if there is one.
-func (t *tap) take(limit int) []*introspect.TapRecordT {
+// bodyOf returns the memory of the parts of a record that can be long. A text can have grown.
+func bodyOf(r *introspect.TapRecordT) int64 { return int64(len(r.Body) + len(r.Text)) }
+
+// take removes records that fit into a reply of so many bytes, at least one if there is one. If
+// there is none, it waits until wait is done.
+func (t *tap) take(limit int, wait <-chan struct{}) (taken []*introspect.TapRecordT) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n, size := 0, 0
-	for _, r := range t.records {
-		size += around + len(r.Body) + len(r.Text) + len(r.Protocol) + len(r.Name)
-		if n > 0 && size > limit {
-			break
+	size := 0
+	for {
+		r := t.next
+		t.next = nil
+		if r == nil {
+			select {
+			case r = <-t.records:
+			default:
+				if len(taken) > 0 {
+					return taken
+				}
+				select {
+				case r = <-t.records:
+				case <-wait:
+					return nil
+				}
+			}
+			t.bytes.Add(-bodyOf(r))
 		}
-		n++
-		t.bytes -= len(r.Body) + len(r.Text)
-	}
-	taken := t.records[:n:n]
-	t.records = t.records[n:]
-	if len(t.records) == 0 {
-		t.records, t.bytes = nil, 0
-	} else {
-		select {
-		case t.arrived <- struct{}{}: // for the rest
-		default:
+		size += around + int(bodyOf(r)) + len(r.Protocol) + len(r.Name)
+		if len(taken) > 0 && size > limit {
+			t.next = r
+			return taken
 		}
+		taken = append(taken, r)
 	}
-	return taken
 }
 
 func (c *serverConn) openTap(_ context.Context, req *introspect.OpenTapT) (*introspect.TapT,
 	error) {
 	p := &c.srv.lookout
-	t := &tap{owner: c, methods: req.Methods, arrived: make(chan struct{}, 1),
+	t := &tap{owner: c, methods: req.Methods,
+		records: make(chan *introspect.TapRecordT, tapRecords),
 		maxBody: max(0, min(int(req.MaxBody), tapBytes/4, c.tx.limit/2-2*around))}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -165,15 +173,11 @@ func (c *serverConn) readTap(ctx context.Context, req *introspect.ReadTapT) (
 	if t == nil {
 		return nil, Errorf(CodeNotFound, "this connection has no tap %d", req.Number)
 	}
-	wait := time.NewTimer(min(max(0, time.Duration(req.Wait)), tapWait))
-	defer wait.Stop()
-	select {
-	case <-t.arrived:
-	case <-wait.C:
-	case <-ctx.Done():
-	case <-c.srv.closing.Done():
-	}
-	return &introspect.TapRecordsT{Records: t.take(c.tx.limit / 2), Lost: t.lost.Load()}, nil
+	wait, cancel := context.WithTimeout(ctx, min(max(0, time.Duration(req.Wait)), tapWait))
+	defer cancel()
+	defer context.AfterFunc(c.srv.closing, cancel)()
+	records := t.take(c.tx.limit/2, wait.Done())
+	return &introspect.TapRecordsT{Records: records, Lost: t.lost.Load()}, nil
 }
 
 // find returns a tap of a client, or nil.
