@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
-	"golang.org/x/term"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/load"
@@ -105,7 +103,10 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	}
 	p.Timeout = timeoutOf(c, m)
 	var meter load.Meter
-	stop := t.progress(&meter)
+	stop := t.progress(func() string {
+		all, failed := meter.Calls()
+		return fmt.Sprintf("%d calls, %d failed", all, failed)
+	})
 	result := load.Run(ctx, p, &meter, func(ctx context.Context, i int) error {
 		return request.Call(ctx, callers[i%len(callers)])
 	})
@@ -117,31 +118,6 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 		return failedCall(result.First)
 	}
 	return nil
-}
-
-// progress shows the calls so far on a terminal, until the function that it returns is called.
-func (t *terminal) progress(m *load.Meter) (stop func()) {
-	f, ok := t.err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func() {}
-	}
-	done, ended := make(chan bool), make(chan bool)
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				fmt.Fprint(t.err, "\r\x1b[K")
-				return
-			case <-tick.C:
-				all, failed := m.Calls()
-				fmt.Fprintf(t.err, "\r\x1b[K%d calls, %d failed", all, failed)
-			}
-		}
-	}()
-	return func() { close(done); <-ended }
 }
 
 // report prints a result, and writes the picture.

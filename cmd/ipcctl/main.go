@@ -128,8 +128,9 @@ func (t *terminal) app() *cli.Command {
 		Writer:                t.out,
 		ErrWriter:             t.err,
 		EnableShellCompletion: true,
-		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.tap(), t.convert(),
-			t.bench(), t.failover(), t.roll(), t.drain(), t.doctor(), t.gc()},
+		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.tap(), t.record(),
+			t.replay(), t.convert(), t.bench(), t.failover(), t.roll(), t.drain(), t.doctor(),
+			t.gc()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -157,6 +158,8 @@ ipcctl looks into the domain in which processes of ipcgen meet.
   call      call a method with JSON
   send      send a one-way message
   tap       show the calls of all clients
+  record    record calls into an MCAP file
+  replay    send the requests of a recording again
   convert   convert a message from JSON to FlatBuffers, or back
   bench     make calls, and measure them
   failover  replace the primary of a group by a standby

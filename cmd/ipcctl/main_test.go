@@ -60,6 +60,8 @@ func TestMain(m *testing.M) {
 
 type polite struct{}
 
+var pairs = make(chan bool)
+
 func (polite) Greet(ctx context.Context, req *greeter.HelloT) (*greeter.GreetingT, error) {
 	switch req.Name {
 	case "":
@@ -69,6 +71,13 @@ func (polite) Greet(ctx context.Context, req *greeter.HelloT) (*greeter.Greeting
 	case "slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
+	case "pair": // such a call ends with another one
+		select {
+		case pairs <- true:
+		case <-pairs:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	return &greeter.GreetingT{Text: "Hello, " + req.Name + "!"}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/recording"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
@@ -70,7 +71,7 @@ func (t *terminal) doTap(ctx context.Context, c *cli.Command) error {
 		return failedCall(err)
 	}
 	fmt.Fprintf(t.err, "ipcctl: watching %s\n", name)
-	matcher := &matcher{schema: server.Schema, open: make(map[uint64]*introspect.TapRecordT)}
+	open := make(openCalls[*introspect.TapRecordT])
 	out := json.NewEncoder(t.out)
 	out.SetEscapeHTML(false)
 	printed, before := 0, uint64(0)
@@ -80,11 +81,15 @@ func (t *terminal) doTap(ctx context.Context, c *cli.Command) error {
 			return failedCall(err)
 		}
 		for _, r := range records {
-			line := matcher.match(r)
-			if line == nil {
+			if r.Kind != introspect.TapKindEnd {
+				open.begin(r.Call, r)
 				continue
 			}
-			if err := out.Encode(line); err != nil {
+			begin, ok := open.end(r.Call)
+			if !ok {
+				continue
+			}
+			if err := out.Encode(lineOf(server.Schema, begin, r)); err != nil {
 				return err
 			}
 			if printed++; printed == int(c.Int("n")) {
@@ -131,54 +136,56 @@ type tapLine struct {
 	Micros  float64 `json:"micros"`
 }
 
-// A matcher finds the beginnings of calls to their ends.
-type matcher struct {
-	schema *dynamic.Schema
-	open   map[uint64]*introspect.TapRecordT // beginnings, by call
-}
+// openCalls are the beginnings of calls and messages that have not ended, by their numbers.
+type openCalls[T any] map[uint64]T
 
 // mostOpen is how many calls may be without an end. The ends of some were lost.
 const mostOpen = 1 << 16
 
-// match takes a record. It returns a line if a call has ended whose beginning was seen.
-func (m *matcher) match(r *introspect.TapRecordT) *tapLine {
-	if r.Kind != introspect.TapKindEnd {
-		if len(m.open) >= mostOpen {
-			clear(m.open)
-		}
-		m.open[r.Call] = r
-		return nil
+func (o openCalls[T]) begin(call uint64, begin T) {
+	if len(o) >= mostOpen {
+		clear(o)
 	}
-	begin := m.open[r.Call]
-	if begin == nil {
-		return nil
-	}
-	delete(m.open, r.Call)
-	code := ipc.Code(r.Code)
-	line := &tapLine{At: time.Unix(0, begin.At), Client: begin.Pid, Kind: "call",
+	o[call] = begin
+}
+
+// end removes and returns the beginning of a call that ends, if it was seen.
+func (o openCalls[T]) end(call uint64) (begin T, ok bool) {
+	begin, ok = o[call]
+	delete(o, call)
+	return begin, ok
+}
+
+// lineOf returns the line of a call or message, from its two records.
+func lineOf(s *dynamic.Schema, begin, end *introspect.TapRecordT) *tapLine {
+	code := ipc.Code(end.Code)
+	line := &tapLine{At: time.Unix(0, begin.At), Client: begin.Pid, Kind: recording.KindCall,
 		Method: begin.Protocol + "." + begin.Name, Seq: begin.Seq, Epoch: begin.Epoch,
-		RequestBytes: begin.Length, ReplyBytes: r.Length, Code: code.String(), Error: r.Text,
-		Micros: float64(r.Duration) / 1000}
+		RequestBytes: begin.Length, ReplyBytes: end.Length, Code: code.String(), Error: end.Text,
+		Micros: microsOf(end)}
 	if begin.Kind == introspect.TapKindMessage {
-		line.Kind = "message"
+		line.Kind = recording.KindMessage
 	}
 	if code != ipc.CodeOK {
-		line.Outcome = ipc.Outcome(r.Outcome).String()
+		line.Outcome = ipc.Outcome(end.Outcome).String()
 	}
-	line.Request = m.text(begin, false)
-	if code == ipc.CodeOK && line.Kind == "call" {
-		line.Reply = m.text(&introspect.TapRecordT{Protocol: begin.Protocol, Name: begin.Name,
-			Body: r.Body, Length: r.Length}, true)
+	line.Request = textOf(s, begin, false)
+	if code == ipc.CodeOK && line.Kind == recording.KindCall {
+		line.Reply = textOf(s, &introspect.TapRecordT{Protocol: begin.Protocol, Name: begin.Name,
+			Body: end.Body, Length: end.Length}, true)
 	}
 	return line
 }
 
-// text returns the JSON of the body of a record, or nil if it is not whole or not known.
-func (m *matcher) text(r *introspect.TapRecordT, reply bool) json.RawMessage {
+// microsOf returns how long the server took, in microseconds.
+func microsOf(end *introspect.TapRecordT) float64 { return float64(end.Duration) / 1000 }
+
+// textOf returns the JSON of the body of a record, or nil if it is not whole or not known.
+func textOf(s *dynamic.Schema, r *introspect.TapRecordT, reply bool) json.RawMessage {
 	if int(r.Length) != len(r.Body) {
 		return nil
 	}
-	text, err := m.schema.Text(r.Protocol+"."+r.Name, reply, r.Body)
+	text, err := s.Text(r.Protocol+"."+r.Name, reply, r.Body)
 	if err != nil || !json.Valid(text) { // a FlexBuffer may hold a bare nan
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -64,6 +65,20 @@ func (m *Method) Call(ctx context.Context, c ipc.Caller, request []byte) (reply 
 	return rep.text, nil
 }
 
+// CallBuffer makes the call with a request that is a buffer, in its envelope if it has one. The
+// buffer is verified, and sent as it is.
+func (m *Method) CallBuffer(ctx context.Context, c ipc.Caller, request []byte) (reply []byte,
+	err error) {
+	if err := m.request.root.Verify(request); err != nil {
+		return nil, err
+	}
+	rep, err := ipc.Invoke(ctx, c, m.method, &message{buf: slices.Clip(request), raw: true})
+	if err != nil {
+		return nil, err
+	}
+	return rep.text, nil
+}
+
 // A Message is a one-way message that is made from JSON.
 type Message struct {
 	Name    string // with envelope and namespace
@@ -95,6 +110,15 @@ func (m *Message) Send(ctx context.Context, s ipc.Sender, text []byte) error {
 		return err
 	}
 	return ipc.Send(ctx, s, m.message, &message{text: text})
+}
+
+// SendBuffer sends a message that is a buffer, in its envelope if it has one. The buffer is
+// verified, and sent as it is.
+func (m *Message) SendBuffer(ctx context.Context, s ipc.Sender, buf []byte) error {
+	if err := m.form.root.Verify(buf); err != nil {
+		return err
+	}
+	return ipc.Send(ctx, s, m.message, &message{buf: slices.Clip(buf), raw: true})
 }
 
 // A Request is a request that is converted once and sent often. It has one number, so a service

@@ -77,6 +77,54 @@ func (s *Schema) add(model *schema.Schema, diags *diag.List,
 	return types, nil
 }
 
+// Parse returns those protocols of a binary schema (.bfbs) that wanted names. name stands for the
+// schema in errors.
+func Parse(name string, definition []byte, wanted map[string]bool) (*Schema, error) {
+	s := &Schema{name: name}
+	if err := s.addDefinition(definition, wanted); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+// addDefinition adds the protocols of a binary schema, or those of them that wanted names.
+func (s *Schema) addDefinition(definition []byte, wanted map[string]bool) error {
+	var diags diag.List
+	if model := bfbs.Read("definition", definition, &diags); model != nil {
+		if _, err := s.add(model, &diags, wanted); err != nil {
+			return err
+		}
+	}
+	if diags.HasErrors() {
+		return diags.Err()
+	}
+	return nil
+}
+
+// CheckCompatible returns an error if a client with the protocol of this schema must not call a
+// server with that of another one, or if one of the schemas lacks the protocol.
+func (s *Schema) CheckCompatible(protocol string, server *Schema) error {
+	ours, err := s.protocol(protocol)
+	if err != nil {
+		return err
+	}
+	theirs, err := server.protocol(protocol)
+	if err != nil {
+		return err
+	}
+	return ipc.CheckCompatible(ours.identity(), theirs.identity())
+}
+
+func (s *Schema) protocol(name string) (*protocol, error) {
+	for i := range s.protocols {
+		if s.protocols[i].Name == name {
+			return &s.protocols[i], nil
+		}
+	}
+	return nil, &ipc.Error{Code: ipc.CodeUnimplemented, Outcome: ipc.NotSent,
+		Msg: s.name + " has no protocol " + name}
+}
+
 // Models returns the schemas themselves.
 func (s *Schema) Models() []*schema.Schema { return s.models }
 
@@ -181,6 +229,34 @@ func (s *Schema) Text(full string, reply bool, buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	return f.unwrap(text)
+}
+
+// A Shape describes how the messages of a method travel, or one-way messages.
+type Shape struct {
+	// Request and Reply are the names of the root tables: the message itself, or its envelope. A
+	// one-way message has no reply.
+	Request, Reply string
+	OneWay         bool
+	Streams        bool
+}
+
+// Shape returns the shape of a method or one-way message, by its full name.
+func (s *Schema) Shape(full string) (*Shape, error) {
+	for i := range s.protocols {
+		p := &s.protocols[i]
+		for j := range p.Methods {
+			if m := &p.Methods[j]; p.Name+"."+m.Decl.Name == full {
+				return &Shape{Request: m.Request.Root.FullName(), Reply: m.Reply.Root.FullName(),
+					Streams: m.Streaming != schema.Unary}, nil
+			}
+		}
+		for j := range p.Messages {
+			if m := &p.Messages[j]; p.Name+"."+m.Decl.Name == full {
+				return &Shape{Request: m.Form.Root.FullName(), OneWay: true}, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s has no method %s", s.name, full)
 }
 
 func (s *Schema) formOf(full string, reply bool) (*form, error) {

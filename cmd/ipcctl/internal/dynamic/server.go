@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/ipcgen/ipcgen/internal/bfbs"
-	"github.com/ipcgen/ipcgen/internal/diag"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
@@ -36,14 +34,8 @@ func Ask(ctx context.Context, c ipc.Caller, name string) (*Server, error) {
 			return nil, err
 		}
 		s.Definitions = append(s.Definitions, binary)
-		var diags diag.List
-		if model := bfbs.Read("definition", binary, &diags); model != nil {
-			if _, err := s.Schema.add(model, &diags, served); err != nil {
-				return nil, err
-			}
-		}
-		if diags.HasErrors() {
-			return nil, fmt.Errorf("definition %d of the server %s: %w", i, name, diags.Err())
+		if err := s.Schema.addDefinition(binary, served); err != nil {
+			return nil, fmt.Errorf("definition %d of the server %s: %w", i, name, err)
 		}
 	}
 	return s, nil
