@@ -48,6 +48,8 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"greedy":   greedyRole,
 	"giver":    giverRole,
 	"hoarder":  hoarderRole,
+	"stingy":   stingyRole,
+	"polite":   politeRole,
 
 	"stream hostile": streamHostileRole,
 	"stream prey":    streamPreyRole,

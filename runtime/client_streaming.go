@@ -457,7 +457,7 @@ func (c *Conn) handleFlow(h *frame, body []byte, private bool, p *pending) (mine
 	var err error
 	switch h.kind {
 	case record.Item:
-		err = f.put(h, body, private)
+		_, err = f.put(h, body, private)
 		wakes[0] = &f.items
 	case record.Credit:
 		err = f.credited(h.items(), h.bytes())

@@ -49,6 +49,10 @@ type flow struct {
 	end   error  // behind the last item; io.EOF for a clean end
 	stop  error  // why nothing more may be sent
 
+	account *account // pays for what has come, if it is much
+	held    int      // memory of now, which belongs to the goroutine that takes
+	charged int
+
 	peerWindow uint64
 	sent       uint64 // cost of all items that were sent
 	sentItems  uint64
@@ -63,26 +67,43 @@ func (f *flow) init(window, peerWindow, longest int) {
 	f.limit = min(peerWindow/2-itemCost, longest)
 }
 
-// put queues an item that has come. An error means that the peer broke the protocol.
-func (f *flow) put(h *frame, body []byte, private bool) error {
+// put queues an item that has come. If there is no memory for it, full says so, and the call must
+// end. An error means that the peer broke the protocol.
+func (f *flow) put(h *frame, body []byte, private bool) (full *Error, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	cost := uint64(len(body)) + itemCost
 	switch {
 	case f.closed.Load(), f.end != nil && f.end != io.EOF:
-		return nil // this side has ended the call, which the peer may not know
+		return nil, nil // this side has ended the call, which the peer may not know
 	case f.end == io.EOF, f.noItems:
-		return fmt.Errorf("%w: an item of streaming call %#x, where none may come", errBroken, h.id)
+		return nil, fmt.Errorf("%w: an item of streaming call %#x, where none may come", errBroken,
+			h.id)
 	case h.method != f.items:
-		return fmt.Errorf("%w: item %d of streaming call %#x has the number %d", errBroken,
+		return nil, fmt.Errorf("%w: item %d of streaming call %#x has the number %d", errBroken,
 			f.items, h.id, h.method)
 	case f.came+cost-f.told.Load() > f.window:
-		return fmt.Errorf("%w: an item of streaming call %#x beyond its window of %d bytes",
+		return nil, fmt.Errorf("%w: an item of streaming call %#x beyond its window of %d bytes",
 			errBroken, h.id, f.window)
 	}
 	f.came += cost
 	f.items++
 	f.next.add(h, body, private)
+	return f.charge(), nil
+}
+
+// charge charges the memory of the items beyond keepItems. The caller must hold f.mu.
+func (f *flow) charge() *Error {
+	switch n := max(0, f.held+f.next.size()-keepItems); {
+	case n > f.charged:
+		if why := f.account.charge(n - f.charged); why != nil {
+			return why
+		}
+		f.charged = n
+	case n < f.charged:
+		f.account.release(f.charged - n)
+		f.charged = n
+	}
 	return nil
 }
 
@@ -103,17 +124,20 @@ func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error)
 		clear(old.messages[:cap(old.messages)])
 		f.now, f.at = f.next, 0
 		f.next = batch{messages: old.messages[:0], buf: old.buf[:0]}
+		f.held = f.now.size()
 		if len(f.now.messages) == 0 {
 			end = f.end
 			if end == nil {
 				if cap(f.now.buf)+cap(f.next.buf) > keepItems {
-					f.now, f.next = batch{}, batch{}
+					f.now, f.next, f.held = batch{}, batch{}, 0
 				}
+				_ = f.charge() // less than before
 				wait()
 			}
 			f.mu.Unlock()
 			return nil, 0, false, end
 		}
+		_ = f.charge() // no more than before
 		f.mu.Unlock()
 	}
 	m := &f.now.messages[f.at]
@@ -204,7 +228,8 @@ func (f *flow) close() {
 	f.closed.Store(true)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.next = batch{}
+	f.next, f.held = batch{}, 0
+	_ = f.charge() // nothing is left
 	if f.stop == nil {
 		f.stop = errCallEnded
 	}

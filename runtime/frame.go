@@ -23,6 +23,7 @@ type frame struct {
 	seq      uint64
 	deadline int64 // in nanoseconds of the clock that both sides share; 0: none
 	metadata Metadata
+	charged  int // to the server's memory, for the body; not on the wire
 }
 
 // items and bytes are what an end or a credit says of the items that its sender has taken.
@@ -69,7 +70,7 @@ var errShortFrame = errors.New("record is shorter than its frame header")
 
 // get reads the header of a record with the given tag from shared memory.
 func (f *frame) get(tag uint32, b []byte) error {
-	f.kind, f.metadata = tag&record.KindMask, Metadata{}
+	f.kind, f.metadata, f.charged = tag&record.KindMask, Metadata{}, 0
 	if len(b) < f.fixed() {
 		return errShortFrame
 	}

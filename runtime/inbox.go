@@ -35,6 +35,12 @@ type batch struct {
 	messages []inboxMessage
 	buf      []byte
 	bytes    int
+	own      int // memory of bodies that are not in buf
+}
+
+// size returns how much memory the batch takes.
+func (n *batch) size() int {
+	return cap(n.buf) + cap(n.messages)*messageOverhead + n.own
 }
 
 // long reports whether an inbox should not keep the memory of n.
@@ -47,6 +53,7 @@ func (b *batch) add(f *frame, body []byte, private bool) {
 	m := inboxMessage{delivery: deliveryOf(f), from: len(b.buf)}
 	if private {
 		m.own = body
+		b.own += cap(body)
 	} else {
 		b.buf = append(b.buf, body...)
 	}
@@ -67,11 +74,13 @@ type delivery struct {
 	method     uint32
 	seq, epoch uint64
 	metadata   Metadata
+	charged    int  // to the server's memory, for the body
 	passed     bool // it has come as far as its handler
 }
 
 func deliveryOf(f *frame) delivery {
-	return delivery{method: f.method, seq: f.id, epoch: f.epoch, metadata: f.metadata}
+	return delivery{method: f.method, seq: f.id, epoch: f.epoch, metadata: f.metadata,
+		charged: f.charged}
 }
 
 // An inboxMessage has its body in the batch's buffer, or in own.

@@ -94,6 +94,7 @@ type serverConfig struct {
 	maxStreaming int // calls
 	maxConns     int
 	maxStreams   int           // bytes of memory
+	maxMemory    int           // likewise, of messages
 	grace        time.Duration // of Run
 }
 

@@ -22,8 +22,11 @@ type receiver struct {
 	partial frame
 	body    []byte
 	total   int
+	got     int // bytes that have come, which are not in body if it is refused
 	active  bool
-	old     []byte // for the next one, if it is short
+	account *account // that pays for long bodies
+	refused *Error   // why it did not; of the last message that next has returned, too
+	old     []byte   // for the next one, if it is short
 
 	tally   tally
 	wakeups atomic.Uint64
@@ -62,13 +65,14 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 			r.release()
 			if done {
 				*f = r.partial
-				body, r.body, r.active = r.body, nil, false
-				r.tally.message(len(body))
+				body, r.body, r.active, r.partial.charged = r.body, nil, false, 0
+				r.tally.message(r.total)
 				return body, true, true, nil
 			}
 		case kind == record.Abort:
 			giveBody(r.body)
-			r.body, r.active = nil, false
+			r.drop()
+			r.active = false
 			r.release()
 		case r.active:
 			return nil, false, false, fmt.Errorf("%w: a message begins within another", errBroken)
@@ -131,41 +135,75 @@ func (r *receiver) begin(tag uint32, rec []byte) error {
 	if total > uint64(r.limit) || total < uint64(len(rec)-record.TotalLen) {
 		return fmt.Errorf("%w: %d bytes announced; the limit is %d", errBroken, total, r.limit)
 	}
-	r.total = int(total)
+	rec = rec[record.TotalLen:]
+	r.total, r.got, r.active, r.refused = int(total), len(rec), true, nil
 	buf := r.old
 	if r.total <= cap(buf) {
 		r.old = nil
 	} else {
 		buf = takeBody(r.total)
 	}
-	if eager := min(r.total, eagerLen, eagerTimes*len(rec)); cap(buf) < eager {
-		buf = make([]byte, 0, eager)
+	n := max(cap(buf), min(r.total, eagerLen, eagerTimes*len(rec)))
+	if !r.charge(n) {
+		giveBody(buf)
+		return nil
 	}
-	r.body = append(buf[:0], rec[record.TotalLen:]...)
-	r.active = true
+	if cap(buf) < n {
+		buf = make([]byte, 0, n)
+	}
+	r.body = append(buf[:0], rec...)
 	return nil
+}
+
+// charge has the body that is assembled paid for when its memory has n bytes. If it reports false,
+// the rest of the message is not kept.
+func (r *receiver) charge(n int) bool {
+	if n <= keepShort {
+		return true
+	}
+	if r.refused = r.account.charge(n - r.partial.charged); r.refused != nil {
+		r.drop()
+		return false
+	}
+	r.partial.charged = n
+	return true
+}
+
+// drop forgets the body that is assembled.
+func (r *receiver) drop() {
+	r.account.release(r.partial.charged)
+	r.body, r.partial.charged = nil, 0
 }
 
 // more appends a piece to the message in progress.
 func (r *receiver) more(tag uint32, rec []byte) (done bool, err error) {
 	last := tag&record.More == 0
-	switch got := len(r.body) + len(rec); {
-	case !r.active:
+	if !r.active {
 		return false, fmt.Errorf("%w: a piece without a beginning", errBroken)
-	case got > r.total, last != (got == r.total):
-		return false, fmt.Errorf("%w: pieces add up to %d bytes, not %d", errBroken, got, r.total)
 	}
-	r.grow(len(rec))
-	r.body = append(r.body, rec...)
+	if r.got += len(rec); r.got > r.total || last != (r.got == r.total) {
+		return false, fmt.Errorf("%w: pieces add up to %d bytes, not %d", errBroken, r.got, r.total)
+	}
+	if r.refused == nil && r.grow(len(rec)) {
+		r.body = append(r.body, rec...)
+	}
 	return last, nil
 }
 
 // grow makes room for n more bytes of the message that is under way: at most twice what has come,
-// and never more than the message has, as its memory counts for the limits of a connection.
-func (r *receiver) grow(n int) {
-	if need := len(r.body) + n; need > cap(r.body) {
-		r.body = append(make([]byte, 0, min(2*need, r.total)), r.body...)
+// and never more than the message has, as its memory counts for the limits of a connection. It
+// reports false if there is no memory for that.
+func (r *receiver) grow(n int) bool {
+	need := len(r.body) + n
+	if need <= cap(r.body) {
+		return true
 	}
+	size := min(2*need, r.total)
+	if !r.charge(size) {
+		return false
+	}
+	r.body = append(make([]byte, 0, size), r.body...)
+	return true
 }
 
 // keep returns a body of next for use after its release: the body itself if it is private, and

@@ -27,17 +27,19 @@ type Server struct {
 	mu             sync.Mutex
 	listeners      map[*Listener]struct{}
 	conns          map[*serverConn]struct{}
-	handshakeSlots chan struct{} // holds one for each handshake under way
-	handshakes     []*admission  // in the order of their arrival
-	accepted       int           // admissions: handshakes, connections and streams
-	reserved       int           // those of them that the limit of connections counts
-	reservedBy     map[int]int   // likewise, by process
-	ended          Stats         // the sum over the connections that have ended
-	streamBytes    int           // memory of all streams
-	streamBytesBy  map[int]int   // likewise, by process
-	closed         bool          // Shutdown or Close was called
-	cut            bool          // Close was called
+	handshakeSlots chan struct{}    // holds one for each handshake under way
+	handshakes     []*admission     // in the order of their arrival
+	accepted       int              // admissions: handshakes, connections and streams
+	reserved       int              // those of them that the limit of connections counts
+	reservedBy     map[int]int      // likewise, by process
+	ended          Stats            // the sum over the connections that have ended
+	accounts       map[int]*account // by process
+	streamBytes    int              // memory of all streams
+	streamBytesBy  map[int]int      // likewise, by process
+	closed         bool             // Shutdown or Close was called
+	cut            bool             // Close was called
 	empty          chan struct{}
+	messageBytes   atomic.Int64 // of all accounts
 	refused        atomic.Uint64
 	corrupted      atomic.Uint64
 	spinners       atomic.Int32 // readers that look for requests without sleeping
@@ -58,6 +60,7 @@ func NewServer(opts ...ServerOption) *Server {
 		listeners:  map[*Listener]struct{}{},
 		conns:      map[*serverConn]struct{}{},
 		reservedBy: map[int]int{}, streamBytesBy: map[int]int{},
+		accounts: map[int]*account{},
 	}
 	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -82,6 +85,7 @@ func NewServer(opts ...ServerOption) *Server {
 	if s.cfg.maxStreams <= 0 {
 		s.cfg.maxStreams = defaultStreamMemory()
 	}
+	s.cfg.maxMemory = max(orDefault(s.cfg.maxMemory, defaultMessageMemory()), s.cfg.longest())
 	slots := min(maxHandshakes, max(8, s.cfg.maxConns/4)) + maxRejections
 	s.handshakeSlots = make(chan struct{}, slots)
 	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), maxPlaces)

@@ -21,6 +21,7 @@ import (
 type admission struct {
 	link    Link
 	peer    Peer
+	account *account  // of a connection, for its messages
 	counted bool      // the limit of connections counts it
 	asked   time.Time // when it was told what the server offers; zero before
 
@@ -284,6 +285,9 @@ func (s *Server) release(g *admission, c *serverConn) {
 	s.removeHandshake(g)
 	delete(s.conns, c)
 	s.unreserve(g)
+	if g.account != nil {
+		g.account.conns--
+	}
 	s.accepted--
 	if s.accepted == 0 && s.empty != nil {
 		close(s.empty)
@@ -452,6 +456,9 @@ func (s *Server) prepare(ctx context.Context, reply *serverHello, g *admission,
 		return nil, nil, nil, err
 	}
 	copy(seg.Text(), s.text)
+	s.mu.Lock()
+	g.account = s.account(g.peer.PID)
+	s.mu.Unlock()
 	c, err := newServerConn(ctx, s, reply, g, seg, log)
 	if err != nil {
 		seg.Close()

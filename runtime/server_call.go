@@ -29,6 +29,8 @@ type job struct {
 	answer        sent         // its answer is in the ring; under tx.mu
 	encodes       bool         // it has a place among the encoders
 	waits         int          // bytes of its reply, which waits for room
+	charged       int          // for what a detached call takes beside frame.charged; under mu
+	replyCharged  int          // likewise, for the reply
 	observed      observation
 	streaming     *serverFlow // of a streaming call
 }
@@ -60,9 +62,11 @@ func (j *job) finish() {
 // went to another goroutine.
 func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) {
 	if c.down.Load() != nil {
+		c.discharge(f)
 		return true // too late; as it is not released, the client knows that it was not executed
 	}
 	if c.detachedCount.Load() != 0 && !c.mayBegin(f, len(body)) {
+		c.discharge(f)
 		return true
 	}
 	r := c.srv.routes.find(f.method)
@@ -78,7 +82,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
 	if c.rx.ring.Revoked() {
-		j.finish()
+		c.finishJob(j)
 		c.spare = j
 		return true // the client has told its caller that it is not executed
 	}
@@ -112,7 +116,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 // goroutine.
 func (c *serverConn) handled(j *job, run uint64) (reader bool) {
 	if c.inline.CompareAndSwap(run, nextInline(run)) {
-		j.finish()
+		c.finishJob(j)
 		c.spare = j
 		return true
 	}
@@ -134,7 +138,7 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 		}
 		c.rx.release()
 		j.body, j.inRing, j.stopListening = own, false, nil
-		j.finish()
+		c.finishJob(j)
 		c.spare = j
 		if !returned { // the handler ends this goroutine
 			go c.serve()
@@ -313,10 +317,16 @@ func (c *serverConn) encodeReply(j *job, refSeq uint64, rep any) (body []byte, e
 			body, err = nil, cannotEncode(fmt.Errorf("%v", r))
 		}
 	}()
-	c.beginReply(j)
+	if why := c.beginReply(j); why != nil {
+		return nil, why
+	}
 	j.builder.Reset()
 	if err := j.route.reply(j.builder, j.frame.seq, refSeq, rep); err != nil {
 		return nil, cannotEncode(err)
+	}
+	if err := c.chargeReply(j, cap(j.builder.Bytes)); err != nil {
+		j.builder = flatbuffers.NewBuilder(256) // the answer may have to wait
+		return nil, err
 	}
 	return j.builder.FinishedBytes(), nil
 }

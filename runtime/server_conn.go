@@ -28,6 +28,7 @@ type serverConn struct {
 	endpoint
 	srv       *Server
 	admission *admission
+	account   *account
 	log       *slog.Logger
 	inbox     inbox
 
@@ -82,12 +83,14 @@ type serverConn struct {
 func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission, seg *shm.Segment,
 	log *slog.Logger) (*serverConn, error) {
 	l := g.link
-	c := &serverConn{srv: s, admission: g, log: log, detached: map[uint64]*job{},
+	c := &serverConn{srv: s, admission: g, account: g.account, log: log,
+		detached:   map[uint64]*job{},
 		peerWindow: int(h.clientWindow), streams: map[uint64]*serverFlow{},
 		budget: max(leastBudget, budgetMessages*int(h.maxMessage))}
 	if err := c.open(&s.cfg.common, l, g.peer, seg, int(h.maxMessage), true); err != nil {
 		return nil, err
 	}
+	c.rx.account = g.account
 	c.replies.L = &c.mu
 	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, c.tx.metadata)
 	c.contexts.scope.draining = s.closing.Done()
@@ -253,7 +256,15 @@ func (c *serverConn) work() (reader bool) {
 			continue // a piece of a message
 		}
 		if c.overdue.Load() && c.refuseLate(&f) {
+			c.discharge(&f)
 			return true // and the connection may be finished
+		}
+		if why := c.rx.refused; why != nil && private && mayRefuse(f.kind) {
+			c.rx.refused = nil
+			if !c.refuseLong(&f, why) {
+				return true
+			}
+			continue
 		}
 		switch f.kind {
 		case record.Request:
@@ -263,6 +274,7 @@ func (c *serverConn) work() (reader bool) {
 		case record.Message:
 			if fence := c.srv.cfg.fence; fence != nil && fence.Admit(f.epoch) != nil {
 				c.rx.release()
+				c.discharge(&f)
 				c.stats.dropped.Add(1)
 				continue
 			}
@@ -382,6 +394,7 @@ func (c *serverConn) fail(why *Error) {
 // teardown releases the memory when the reader has ended.
 func (c *serverConn) teardown() {
 	c.rx.tally.publish()
+	c.rx.drop()
 	c.srv.lookout.closeTaps(c, 0)
 	why := *c.down.Load()
 	why.Outcome = NotSent

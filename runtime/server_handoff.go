@@ -117,22 +117,26 @@ func (c *serverConn) mayBegin(f *frame, size int) bool {
 	used := c.detached[f.id] != nil
 	// Of these calls, some may be over for the client.
 	enough := len(c.detached) < c.srv.cfg.maxCalls && c.held+size <= c.budget
+	tooMuch := c.account.check(size + callCost - f.charged)
 	c.mu.Unlock()
 	if used {
 		c.rx.release()
 		c.broken(fmt.Errorf("%w: call %#x is in flight already", errBroken, f.id))
 		return false
 	}
-	if enough {
-		return true
+	if tooMuch != nil && c.srv.own.find(f.method) != nil {
+		tooMuch = nil // who asks about the server learns of its state
 	}
-	why := c.excess(size)
-	if why == "" {
+	if !enough {
+		if why := c.excess(size); why != "" {
+			tooMuch = &Error{Code: CodeResourceExhausted, Outcome: NotExecuted, Msg: why}
+		}
+	}
+	if tooMuch == nil {
 		return true
 	}
 	c.rx.release()
-	c.refuse(record.Error, f.id,
-		&Error{Code: CodeResourceExhausted, Outcome: NotExecuted, Msg: why})
+	c.refuse(record.Error, f.id, tooMuch)
 	return false
 }
 
@@ -195,6 +199,8 @@ func (c *serverConn) detach(j *job) {
 	j.detached = true
 	j.held = cap(j.body) + len(j.frame.metadata.pairs)
 	c.held += j.held
+	j.charged += callCost + max(0, j.held-j.frame.charged)
+	c.account.mustCharge(callCost + max(0, j.held-j.frame.charged))
 	c.detached[j.frame.id] = j
 	c.detachedCount.Add(1)
 }
@@ -231,7 +237,7 @@ func (c *serverConn) endDetached(j *job) {
 	if freed {
 		c.wire.Poke()
 	}
-	j.finish()
+	c.finishJob(j)
 	c.jobs.Put(j)
 	if last && c.draining.Load() {
 		c.wire.Poke()

@@ -30,8 +30,15 @@ func (r *ReplyBuilder) Build(size int,
 	if err := r.c.stamp(r.j, &f); err != nil {
 		return err
 	}
-	r.c.beginReply(r.j)
+	if err := r.c.beginReply(r.j); err != nil {
+		return err
+	}
 	defer r.c.endReply(r.j)
+	if size > r.c.tx.place { // it is built in memory of its own
+		if err := r.c.chargeReply(r.j, size); err != nil {
+			return err
+		}
+	}
 	werr := r.c.tx.writeInPlace(context.Background(), &f, r.j.builder, inPlaceBody{size,
 		func(b *flatbuffers.Builder) {
 			defer logPanic(r.c.log)

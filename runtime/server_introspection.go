@@ -102,6 +102,7 @@ func (c *serverConn) describe(context.Context, *introspect.DescribeT) (
 			RingToServer: uint64(cfg.toServer), RingToClient: uint64(cfg.toClient),
 			MaxMessage: uint64(cfg.longest()), MaxCalls: uint32(cfg.maxCalls),
 			MaxConns: uint32(cfg.maxConns), MaxStreamMemory: uint64(cfg.maxStreams),
+			MaxMessageMemory: uint64(cfg.maxMemory),
 		},
 	}
 	if cfg.fence != nil {
@@ -200,8 +201,9 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 	}
 	all := &introspect.CountersT{
 		At: time.Now().UnixNano(), Clients: uint32(clients), StreamsMemory: uint64(memory),
-		CallsInFlight: uint32(max(0, inFlight)),
-		Received:      sum.Received, ReceivedBytes: sum.ReceivedBytes,
+		MessagesMemory: uint64(max(0, s.messageBytes.Load())),
+		CallsInFlight:  uint32(max(0, inFlight)),
+		Received:       sum.Received, ReceivedBytes: sum.ReceivedBytes,
 		Sent: sum.Sent, SentBytes: sum.SentBytes, Dropped: sum.Dropped, Malformed: sum.Malformed,
 		WaitsForRoom: sum.WaitsForRoom, Refused: s.refused.Load(), Corrupted: s.corrupted.Load(),
 		Since: since.UnixNano(),

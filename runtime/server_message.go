@@ -57,6 +57,7 @@ func (c *serverConn) received(run uint64, own []byte) (reader bool) {
 func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
 	r := c.srv.routes.find(n.method)
 	if r == nil || r.receive == nil {
+		c.account.release(n.charged)
 		c.stats.dropped.Add(1)
 		c.log.Warn("message without a handler", "id", fmt.Sprintf("%#x", n.method))
 		return
@@ -72,6 +73,7 @@ func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
 
 // deliver runs the handler of a message, behind the gate. One handler runs at a time.
 func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
+	defer c.account.release(n.charged)
 	ctx := c.messageContexts.next()
 	defer ctx.cancel()
 	if n.metadata != (Metadata{}) {

@@ -14,22 +14,30 @@ import flatbuffers "github.com/google/flatbuffers/go"
 // mostEncoders is how many detached calls of a connection encode replies at a time.
 const mostEncoders = budgetMessages
 
-// beginReply waits until a detached call may encode its reply. endReply must be called when
-// the reply is sent, unless the call ends then.
-func (c *serverConn) beginReply(j *job) {
+// beginReply waits until a detached call may encode its reply. It returns an error if other replies
+// of the connection wait for room, and there is no memory for this one. endReply must be called
+// when the reply is sent, unless the call ends then.
+func (c *serverConn) beginReply(j *job) *Error {
 	if c.detachedCount.Load() == 0 && j.streaming == nil {
-		return
+		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !j.detached {
-		return // it is the reader's one, which counts once it waits
+		return nil // it is the reader's one, which counts once it waits
 	}
 	for (c.encoders >= mostEncoders || c.waiting > c.budget) && c.down.Load() == nil {
 		c.replies.Wait()
 	}
+	if c.tx.hasWaiters() {
+		if why := c.account.check(1); why != nil {
+			why.Outcome = Executed
+			return why
+		}
+	}
 	c.encoders++
 	j.encodes = true
+	return nil
 }
 
 // replyWaits counts the bytes of a reply that waits for room in the ring.
@@ -39,8 +47,15 @@ func (c *serverConn) replyWaits(j *job) {
 	if j.route == nil || j.route.inPlace == nil { // the handler has returned
 		c.held -= j.held
 		j.held, j.body = 0, nil
+		c.discharge(&j.frame)
+		c.account.release(max(0, j.charged-callCost))
+		j.charged = min(j.charged, callCost)
 	}
 	n := cap(j.builder.Bytes)
+	if n > j.replyCharged {
+		c.account.mustCharge(n - j.replyCharged)
+		j.replyCharged = n
+	}
 	c.waiting += n - j.waits
 	j.waits = n
 	c.full.Store(c.waiting > c.budget)
@@ -49,7 +64,7 @@ func (c *serverConn) replyWaits(j *job) {
 
 // endReply gives back what a call took for its reply.
 func (c *serverConn) endReply(j *job) {
-	if !j.encodes && j.waits == 0 {
+	if !j.encodes && j.waits == 0 && j.replyCharged == 0 {
 		return
 	}
 	if j.waits > 0 {
@@ -66,6 +81,7 @@ func (c *serverConn) endReply(j *job) {
 // forgetReply is endReply under c.mu. If it returns true, the caller must poke the reader.
 func (c *serverConn) forgetReply(j *job) (freed bool) {
 	c.stopEncoding(j)
+	c.dischargeReply(j)
 	if j.waits == 0 {
 		return false
 	}

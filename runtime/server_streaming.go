@@ -24,31 +24,40 @@ type serverFlow struct {
 // openStreaming handles the opening of a streaming call.
 func (c *serverConn) openStreaming(h *frame, body []byte, private bool) {
 	if c.down.Load() != nil {
+		c.discharge(h)
 		return // as for a request
 	}
 	used, why := c.mayOpen(h.id, len(body))
 	if used {
 		c.rx.release()
-		c.broken(fmt.Errorf("%w: streaming call %#x is open already", errBroken, h.id))
+		c.reopened(h.id)
 		return
 	}
-	if why != "" {
+	cost := max(0, len(body)-h.charged) + len(h.metadata.pairs) + streamingCost
+	refusal := c.account.charge(cost)
+	if refusal == nil && why != "" {
+		c.account.release(cost)
+		refusal = &Error{Code: CodeResourceExhausted, Outcome: NotExecuted, Msg: why}
+	}
+	if refusal != nil {
 		c.rx.release()
-		c.refuse(record.End, h.id, &Error{Code: CodeResourceExhausted, Outcome: NotExecuted,
-			Msg: why})
+		c.discharge(h)
+		c.refuse(record.End, h.id, refusal)
 		return
 	}
 	j := c.newJob()
+	j.charged = cost
 	j.frame, j.route = *h, c.srv.routes.find(h.method)
 	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
 	if c.rx.ring.Revoked() {
-		j.finish()
+		c.finishJob(j)
 		c.spare = j
 		return // the client has told its caller that it is not executed
 	}
 	f := &serverFlow{conn: c, job: j, items: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	f.flow.init(c.srv.cfg.window, c.peerWindow, c.tx.limit)
+	f.account = c.account
 	// What a method that the server lacks has is not known: items may be under way.
 	f.noItems = j.route != nil && j.route.stream != nil && !j.route.method.Streaming.in()
 	j.streaming, j.ctx.flow = f, &f.flow
@@ -62,6 +71,14 @@ func (c *serverConn) openStreaming(h *frame, body []byte, private bool) {
 		f.disconnect(why)
 	}
 	go c.runStreaming(f)
+}
+
+// streamingCost is what a streaming call takes, but for long buffers of items.
+const streamingCost = callCost + keepItems
+
+// reopened ends the connection of a client that has opened a streaming call twice.
+func (c *serverConn) reopened(id uint64) {
+	c.broken(fmt.Errorf("%w: streaming call %#x is open already", errBroken, id))
 }
 
 // mayOpen decides on a streaming call with a request of size bytes: whether its id is in use, and
@@ -100,6 +117,7 @@ func (c *serverConn) endStreaming(f *serverFlow) {
 	c.held -= f.job.held
 	c.streamHandlers--
 	freed := c.forgetReply(f.job)
+	c.dischargeCall(f.job)
 	c.mu.Unlock()
 	f.job.ctx.cancel()
 	if freed || c.draining.Load() {
@@ -128,12 +146,16 @@ func (c *serverConn) handleFlow(h *frame, body []byte, private bool) bool {
 	if f == nil {
 		c.stats.dropped.Add(1)
 		c.rx.release()
+		c.discharge(h)
 		return true
 	}
 	var err error
 	switch h.kind {
 	case record.Item:
-		err = f.put(h, body, private)
+		var why *Error
+		if why, err = f.put(h, body, private); why != nil {
+			f.refuse(why)
+		}
 		signal(f.items)
 	case record.Credit:
 		err = f.credited(h.items(), h.bytes())
@@ -152,6 +174,7 @@ func (c *serverConn) handleFlow(h *frame, body []byte, private bool) bool {
 		}
 	}
 	c.rx.release()
+	c.discharge(h)
 	if err != nil {
 		c.broken(err)
 	}
@@ -239,6 +262,13 @@ func (f *serverFlow) fail(why *Error) {
 	}
 }
 
+// refuse ends both directions because there is no memory for an item.
+func (f *serverFlow) refuse(why *Error) {
+	why.Outcome = OutcomeUnknown // of the call, whose handler runs
+	f.fail(why)
+	f.signalAll()
+}
+
 func (f *serverFlow) decodeItem(body []byte) (any, error) {
 	c, j := f.conn, f.job
 	if fence := c.srv.cfg.fence; fence != nil {
@@ -286,6 +316,17 @@ func (f *serverFlow) send(item any) (more bool, err *Error) {
 		return false, err
 	}
 	h := frame{kind: record.Item, id: j.frame.id}
+	charged := 0
+	defer func() { c.account.release(charged) }()
+	charge := func() *Error {
+		why := c.account.charge(cap(b.Bytes) - charged)
+		if why != nil {
+			why.Outcome = Executed
+			return why
+		}
+		charged = cap(b.Bytes)
+		return nil
+	}
 	for {
 		number, ok, stop := f.reserve(len(body), func() {})
 		if stop != nil {
@@ -294,6 +335,9 @@ func (f *serverFlow) send(item any) (more bool, err *Error) {
 		if ok {
 			h.method = number
 			break
+		}
+		if err := charge(); err != nil { // the item waits for the client
+			return false, err
 		}
 		select {
 		case <-f.room:
@@ -304,7 +348,15 @@ func (f *serverFlow) send(item any) (more bool, err *Error) {
 	if err := c.stamp(j, &h); err != nil {
 		return false, asCallError(err)
 	}
-	if c.tx.write(j.ctx, &h, body, nil, func() {}) != nil {
+	if len(body) > keepShort || c.tx.hasWaiters() { // it may have to wait for room
+		if err := charge(); err != nil {
+			return false, err
+		}
+	}
+	if c.tx.write(j.ctx, &h, body, nil, func() {
+		c.account.mustCharge(cap(b.Bytes) - charged)
+		charged = cap(b.Bytes)
+	}) != nil {
 		return false, contextError(j.ctx)
 	}
 	return true, nil

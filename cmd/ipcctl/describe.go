@@ -94,8 +94,9 @@ func printDescription(w io.Writer, s *dynamic.Server, n *introspect.CountersT) e
 	if l := d.Limits; l != nil {
 		p.line("limits      %d clients, %d calls of each, messages of %s, streams of %s",
 			l.MaxConns, l.MaxCalls, size(l.MaxMessage), size(l.MaxStreamMemory))
-		p.line("memory      rings of %s and %s for each client, %s for streams",
-			size(l.RingToServer), size(l.RingToClient), size(n.StreamsMemory))
+		p.line("memory      rings of %s and %s for each client, %s for streams, %s for messages",
+			size(l.RingToServer), size(l.RingToClient), size(n.StreamsMemory),
+			size(n.MessagesMemory))
 	}
 	p.line("clients     %d, %d refused, %d broke the protocol", n.Clients, n.Refused, n.Corrupted)
 	p.line("received    %d messages, %s", n.Received, size(n.ReceivedBytes))

@@ -254,6 +254,8 @@ type CountersT struct {
 	// server stops a minute after the last request.
 	Since   int64              `json:"since"`
 	Methods []*MethodCountersT `json:"methods"`
+	// Now, of the limit max_message_memory.
+	MessagesMemory uint64 `json:"messages_memory"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
@@ -262,7 +264,7 @@ func (t *CountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	methodsOffset := fb.PackTables(builder, t.Methods)
-	fb.StartTable(builder, 15)
+	fb.StartTable(builder, 16)
 	builder.PrependInt64Slot(0, t.At, 0)
 	builder.PrependUint32Slot(1, t.Clients, 0)
 	builder.PrependUint64Slot(2, t.StreamsMemory, 0)
@@ -278,6 +280,7 @@ func (t *CountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	builder.PrependUint64Slot(12, t.Corrupted, 0)
 	builder.PrependInt64Slot(13, t.Since, 0)
 	builder.PrependUOffsetTSlot(14, methodsOffset, 0)
+	builder.PrependUint64Slot(15, t.MessagesMemory, 0)
 	return fb.EndTable(builder)
 }
 
@@ -303,6 +306,7 @@ func (rcv *Counters) UnPackTo(t *CountersT) {
 		rcv.Methods(&x, j)
 		t.Methods[j] = x.UnPack()
 	}
+	t.MessagesMemory = rcv._tab.GetUint64Slot(34, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
@@ -369,6 +373,7 @@ var fieldsOfCounters = []fb.Rule{
 	{Name: "corrupted", Slot: 28, Size: 8},
 	{Name: "since", Slot: 30, Size: 8},
 	{Name: "methods", Slot: 32, Kind: fb.IsTables},
+	{Name: "messages_memory", Slot: 34, Size: 8},
 }
 
 // VerifyCountersAt checks the table at pos; it serves the verifiers of other tables.
@@ -513,9 +518,18 @@ func (rcv *Counters) MethodsLength() int {
 	return fb.FieldLen(&rcv._tab, 32)
 }
 
+// Now, of the limit max_message_memory.
+func (rcv *Counters) MessagesMemory() uint64 {
+	return rcv._tab.GetUint64Slot(34, 0)
+}
+
+func (rcv *Counters) MutateMessagesMemory(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(34, n)
+}
+
 // CountersStart begins a Counters, which the builder then expects the fields of.
 func CountersStart(builder *flatbuffers.Builder) {
-	fb.StartTable(builder, 15)
+	fb.StartTable(builder, 16)
 }
 
 func CountersAddAt(builder *flatbuffers.Builder, at int64) {
@@ -580,6 +594,10 @@ func CountersAddMethods(builder *flatbuffers.Builder, methods flatbuffers.UOffse
 
 func CountersStartMethodsVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(4, numElems, 4)
+}
+
+func CountersAddMessagesMemory(builder *flatbuffers.Builder, messagesMemory uint64) {
+	builder.PrependUint64Slot(15, messagesMemory, 0)
 }
 
 // CountersEnd ends the Counters begun last and returns its offset.
@@ -1328,6 +1346,8 @@ type LimitsT struct {
 	MaxConns uint32 `json:"max_conns"`
 	// The memory of all streams.
 	MaxStreamMemory uint64 `json:"max_stream_memory"`
+	// The memory of the messages of all clients.
+	MaxMessageMemory uint64 `json:"max_message_memory"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
@@ -1335,13 +1355,14 @@ func (t *LimitsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	fb.StartTable(builder, 6)
+	fb.StartTable(builder, 7)
 	builder.PrependUint64Slot(0, t.RingToServer, 0)
 	builder.PrependUint64Slot(1, t.RingToClient, 0)
 	builder.PrependUint64Slot(2, t.MaxMessage, 0)
 	builder.PrependUint32Slot(3, t.MaxCalls, 0)
 	builder.PrependUint32Slot(4, t.MaxConns, 0)
 	builder.PrependUint64Slot(5, t.MaxStreamMemory, 0)
+	builder.PrependUint64Slot(6, t.MaxMessageMemory, 0)
 	return fb.EndTable(builder)
 }
 
@@ -1353,6 +1374,7 @@ func (rcv *Limits) UnPackTo(t *LimitsT) {
 	t.MaxCalls = rcv._tab.GetUint32Slot(10, 0)
 	t.MaxConns = rcv._tab.GetUint32Slot(12, 0)
 	t.MaxStreamMemory = rcv._tab.GetUint64Slot(14, 0)
+	t.MaxMessageMemory = rcv._tab.GetUint64Slot(16, 0)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
@@ -1410,6 +1432,7 @@ var fieldsOfLimits = []fb.Rule{
 	{Name: "max_calls", Slot: 10, Size: 4},
 	{Name: "max_conns", Slot: 12, Size: 4},
 	{Name: "max_stream_memory", Slot: 14, Size: 8},
+	{Name: "max_message_memory", Slot: 16, Size: 8},
 }
 
 // VerifyLimitsAt checks the table at pos; it serves the verifiers of other tables.
@@ -1479,9 +1502,18 @@ func (rcv *Limits) MutateMaxStreamMemory(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(14, n)
 }
 
+// The memory of the messages of all clients.
+func (rcv *Limits) MaxMessageMemory() uint64 {
+	return rcv._tab.GetUint64Slot(16, 0)
+}
+
+func (rcv *Limits) MutateMaxMessageMemory(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(16, n)
+}
+
 // LimitsStart begins a Limits, which the builder then expects the fields of.
 func LimitsStart(builder *flatbuffers.Builder) {
-	fb.StartTable(builder, 6)
+	fb.StartTable(builder, 7)
 }
 
 func LimitsAddRingToServer(builder *flatbuffers.Builder, ringToServer uint64) {
@@ -1506,6 +1538,10 @@ func LimitsAddMaxConns(builder *flatbuffers.Builder, maxConns uint32) {
 
 func LimitsAddMaxStreamMemory(builder *flatbuffers.Builder, maxStreamMemory uint64) {
 	builder.PrependUint64Slot(5, maxStreamMemory, 0)
+}
+
+func LimitsAddMaxMessageMemory(builder *flatbuffers.Builder, maxMessageMemory uint64) {
+	builder.PrependUint64Slot(6, maxMessageMemory, 0)
 }
 
 // LimitsEnd ends the Limits begun last and returns its offset.
