@@ -396,26 +396,43 @@ func (s *source) record(r *introspect.TapRecordT) error {
 	if shape == nil {
 		return nil
 	}
-	b := begun{seq: s.file.NextCall(), at: r.At, record: *r, shape: shape,
-		whole: int(r.Length) == len(r.Body) && r.Length > 0}
+	b := begun{seq: s.file.NextCall(), at: r.At, record: *r, shape: shape}
 	b.record.Body = nil
+	body := s.body(shape.request, false, r)
+	b.whole = body != nil
 	s.calls.begin(r.Call, b)
 	if !b.whole {
 		return nil
 	}
-	return s.file.WriteBody(shape.request, b.seq, r.At, r.Body)
+	return s.file.WriteBody(shape.request, b.seq, r.At, body)
+}
+
+// body returns the body of a record of a topic, or nil if it is not whole, or no such message.
+func (s *source) body(t *recording.Topic, reply bool, r *introspect.TapRecordT) []byte {
+	if int(r.Length) != len(r.Body) || r.Length == 0 {
+		return nil
+	}
+	body, err := s.server.Schema.Extract(t.Full(), reply, r.Body)
+	if err != nil {
+		return nil
+	}
+	return body
 }
 
 // end writes the end of a call or message.
 func (s *source) end(b *begun, r *introspect.TapRecordT) error {
 	code, oneWay := ipc.Code(r.Code), b.shape.OneWay
 	hasReply := code == ipc.CodeOK && !oneWay && r.Length > 0
+	var reply []byte
+	if hasReply {
+		reply = s.body(b.shape.reply, true, r)
+	}
 	c := &recording.Call{Client: b.record.Pid, Method: b.shape.request.Full(),
 		Kind: recording.KindCall, Seq: b.record.Seq, Epoch: b.record.Epoch, Begin: b.at,
 		Micros: microsOf(r), Code: code.String(), Error: r.Text,
 		RequestBytes: b.record.Length, ReplyBytes: r.Length,
 		NoRequest: !b.whole && b.record.Length > 0,
-		NoReply:   hasReply && int(r.Length) != len(r.Body)}
+		NoReply:   hasReply && reply == nil}
 	switch {
 	case oneWay:
 		c.Kind = recording.KindMessage
@@ -425,8 +442,8 @@ func (s *source) end(b *begun, r *introspect.TapRecordT) error {
 	if code != ipc.CodeOK {
 		c.Outcome = ipc.Outcome(r.Outcome).String()
 	}
-	if hasReply && !c.NoReply {
-		if err := s.file.WriteBody(b.shape.reply, b.seq, r.At, r.Body); err != nil {
+	if reply != nil {
+		if err := s.file.WriteBody(b.shape.reply, b.seq, r.At, reply); err != nil {
 			return err
 		}
 	}

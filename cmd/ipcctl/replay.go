@@ -179,7 +179,7 @@ func listSource(b *bytes.Buffer, name string, s *recording.Source) {
 			fmt.Fprintf(b, ", %d %s", m.Errors[code], code)
 		}
 		if m.TooLong > 0 {
-			fmt.Fprintf(b, ", %d too long for the recording", m.TooLong)
+			fmt.Fprintf(b, ", %d without their requests", m.TooLong)
 		}
 		b.WriteByte('\n')
 	}
@@ -439,7 +439,7 @@ func (r *replay) send(ctx context.Context, tgt *target, record *recording.Record
 	if err != nil {
 		return err
 	}
-	text, err := schema.Text(t.Full(), false, record.Data)
+	body, text, err := textIn(schema, t, false, record.Data)
 	if err != nil {
 		return fmt.Errorf("%s: request %d of %s: %w", r.path, record.Seq, t.Full(), err)
 	}
@@ -458,7 +458,6 @@ func (r *replay) send(ctx context.Context, tgt *target, record *recording.Record
 		}
 	}
 	r.sent.Add(1)
-	body := slices.Clone(record.Data)
 	if tgt.message != nil {
 		ctx, cancel := context.WithTimeout(ctx, r.timeout)
 		defer cancel()
@@ -481,6 +480,16 @@ func (r *replay) send(ctx context.Context, tgt *target, record *recording.Record
 		c.reply, c.err = tgt.method.CallBuffer(ctx, r.to, body)
 	}()
 	return nil
+}
+
+// textIn returns a message of a recording as it has travelled, and its JSON.
+func textIn(s *dynamic.Schema, t *recording.Topic, reply bool, data []byte) (buf, text []byte,
+	err error) {
+	if buf, err = s.Restore(t.Full(), reply, slices.Clone(data)); err != nil {
+		return nil, nil, err
+	}
+	text, err = s.Text(t.Full(), reply, buf)
+	return buf, text, err
 }
 
 // await waits for the time of a record.
@@ -548,7 +557,7 @@ func (r *replay) end(ctx context.Context, c *replayed, call *recording.Call, at 
 		if err != nil {
 			return err
 		}
-		want, err := schema.Text(c.topic.Full(), true, c.want)
+		_, want, err := textIn(schema, c.topic, true, c.want)
 		if err != nil {
 			return fmt.Errorf("%s: reply %d of %s: %w", r.path, c.seq, c.topic.Full(), err)
 		}
@@ -630,7 +639,7 @@ func (r *replay) summary() string {
 		text += fmt.Sprintf(", %d cannot be compared", r.notCompared)
 	}
 	if r.notSent > 0 {
-		text += fmt.Sprintf("; %d requests were too long for the recording", r.notSent)
+		text += fmt.Sprintf("; %d requests are not in the recording", r.notSent)
 	}
 	return text
 }

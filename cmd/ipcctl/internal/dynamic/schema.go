@@ -213,6 +213,19 @@ func (s *Schema) Find(name string) (string, error) {
 // Text returns the JSON of a request or message, or of a reply, by the full name of its method or
 // message. The buffer is verified.
 func (s *Schema) Text(full string, reply bool, buf []byte) ([]byte, error) {
+	f, err := s.form(full, reply)
+	if err != nil {
+		return nil, err
+	}
+	text, err := f.root.AppendJSON(nil, buf, nil)
+	if err != nil {
+		return nil, err
+	}
+	return f.unwrap(text)
+}
+
+// form returns the form of a request or message, or of a reply.
+func (s *Schema) form(full string, reply bool) (*form, error) {
 	f := s.forms[formKey{full, reply}]
 	if f == nil {
 		var err error
@@ -224,16 +237,12 @@ func (s *Schema) Text(full string, reply bool, buf []byte) ([]byte, error) {
 		}
 		s.forms[formKey{full, reply}] = f
 	}
-	text, err := f.root.AppendJSON(nil, buf, nil)
-	if err != nil {
-		return nil, err
-	}
-	return f.unwrap(text)
+	return f, nil
 }
 
 // A Shape describes how the messages of a method travel, or one-way messages.
 type Shape struct {
-	// Request and Reply are the names of the root tables: the message itself, or its envelope. A
+	// Request and Reply are the names of the root tables of what [Schema.Extract] returns. A
 	// one-way message has no reply.
 	Request, Reply string
 	OneWay         bool
@@ -242,21 +251,36 @@ type Shape struct {
 
 // Shape returns the shape of a method or one-way message, by its full name.
 func (s *Schema) Shape(full string) (*Shape, error) {
+	shape := &Shape{OneWay: true}
 	for i := range s.protocols {
 		p := &s.protocols[i]
 		for j := range p.Methods {
 			if m := &p.Methods[j]; p.Name+"."+m.Decl.Name == full {
-				return &Shape{Request: m.Request.Root.FullName(), Reply: m.Reply.Root.FullName(),
-					Streams: m.Streaming != schema.Unary}, nil
-			}
-		}
-		for j := range p.Messages {
-			if m := &p.Messages[j]; p.Name+"."+m.Decl.Name == full {
-				return &Shape{Request: m.Form.Root.FullName(), OneWay: true}, nil
+				shape.OneWay, shape.Streams = false, m.Streaming != schema.Unary
 			}
 		}
 	}
-	return nil, fmt.Errorf("%s has no method %s", s.name, full)
+	request, err := s.form(full, false)
+	if err != nil {
+		return nil, err
+	}
+	shape.Request = request.extracted()
+	if !shape.OneWay {
+		reply, err := s.form(full, true)
+		if err != nil {
+			return nil, err
+		}
+		shape.Reply = reply.extracted()
+	}
+	return shape, nil
+}
+
+// extracted returns the name of the root table of what Extract returns.
+func (f *form) extracted() string {
+	if f.enveloped() {
+		return f.body.Name()
+	}
+	return f.Root.FullName()
 }
 
 func (s *Schema) formOf(full string, reply bool) (*form, error) {

@@ -32,7 +32,7 @@ type Topic struct {
 	Kind     string
 	Protocol string // of a request, reply or message, with its namespace
 	Method   string // its method, or the one-way message
-	// Table is the root of the buffers, with its namespace: the message itself, or its envelope.
+	// Table is the root of the buffers, with its namespace.
 	Table string
 	// Definition is the binary schema (.bfbs) that has the table.
 	Definition []byte
@@ -73,7 +73,7 @@ type Call struct {
 	RequestBytes uint32 `json:"request_bytes"`
 	ReplyBytes   uint32 `json:"reply_bytes"`
 	// NoRequest and NoReply state that the file lacks the request or the reply, because it was too
-	// long for the tap.
+	// long for the tap, or is no message of the schema.
 	NoRequest bool `json:"no_request,omitempty"`
 	NoReply   bool `json:"no_reply,omitempty"`
 }
