@@ -156,6 +156,35 @@ func TestHouseDocsLinks(t *testing.T) {
 	}
 }
 
+var contentsEntry = regexp.MustCompile(`^- \[([^\]]+)\]\(#([^)]+)\)$`)
+
+// TestHouseDocsContents checks that the contents at the head of a page name all of its sections, in
+// their order, by their headings. They may also name parts of sections.
+func TestHouseDocsContents(t *testing.T) {
+	checked := 0
+	for _, name := range pages(t) {
+		var listed, headings []string
+		for _, l := range prose(read(t, name)) {
+			if m := contentsEntry.FindStringSubmatch(l.text); m != nil && len(headings) == 0 {
+				listed = append(listed, m[1])
+			} else if m := heading.FindStringSubmatch(l.text); m != nil &&
+				(strings.HasPrefix(l.text, "## ") || slices.Contains(listed, m[1])) {
+				headings = append(headings, m[1])
+			}
+		}
+		if len(listed) == 0 {
+			continue
+		}
+		checked++
+		if !slices.Equal(listed, headings) {
+			t.Errorf("%s: the contents list %q; the sections are %q", name, listed, headings)
+		}
+	}
+	if checked < 3 {
+		t.Errorf("only %d pages with contents found", checked)
+	}
+}
+
 // squeezed returns the lines of a text without indentation.
 func squeezed(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -251,13 +280,15 @@ func TestHouseDocsDefaults(t *testing.T) {
 		return grouped(n>>10) + " KiB"
 	}
 	for row, want := range map[string]string{
-		"`WithRings` | both":            bytes(ipc.DefaultRingCapacity),
-		"`WithMaxMessage` | both":       bytes(ipc.DefaultMaxMessage),
-		"`WithMaxCalls` | server":       grouped(ipc.DefaultMaxCalls),
-		"`WithMaxConns` | server":       grouped(ipc.DefaultMaxConns),
-		"`WithHandshakeTimeout` | both": seconds(ipc.DefaultHandshakeTimeout),
-		"`WithGrace` | server":          seconds(ipc.DefaultGrace),
-		"`WithPatience` | `Connect`":    seconds(ipc.DefaultPatience),
+		"`WithRings` | both":               bytes(ipc.DefaultRingCapacity),
+		"`WithMaxMessage` | both":          bytes(ipc.DefaultMaxMessage),
+		"`WithMaxCalls` | server":          grouped(ipc.DefaultMaxCalls),
+		"`WithMaxConns` | server":          grouped(ipc.DefaultMaxConns),
+		"`WithMaxStreamingCalls` | server": grouped(ipc.DefaultMaxStreamingCalls),
+		"`WithStreamingWindow` | both":     bytes(ipc.DefaultStreamingWindow),
+		"`WithHandshakeTimeout` | both":    seconds(ipc.DefaultHandshakeTimeout),
+		"`WithGrace` | server":             seconds(ipc.DefaultGrace),
+		"`WithPatience` | `Connect`":       seconds(ipc.DefaultPatience),
 		"`WithSpin` | both": ms(time.Duration(constantOf(t, "runtime/spin.go",
 			"defaultSpin"))),
 		"`StreamOptions.Depth`": grouped(constantOf(t, "runtime/stream.go",

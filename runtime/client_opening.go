@@ -174,7 +174,7 @@ func (s *LinkSource) leaveReplaced(e *LinkEnd, at Endpoint) {
 		if t := s.resolver.Resolve(); t.Name != "" && t.Channel != "" && t.Endpoint != at {
 			e.replaced.Store(&Error{Code: CodeUnavailable, Msg: fmt.Sprintf(
 				"the server %s (pid %d) was lost, and another has taken its place", at.Name,
-				e.Peer().PID), Err: io.ErrUnexpectedEOF})
+				e.s.peer.PID), Err: io.ErrUnexpectedEOF})
 			e.Leave(nil)
 		}
 	})

@@ -195,9 +195,6 @@ func NewMessage[M any](p *Protocol, spec MessageSpec[M]) *Message[M] {
 	}
 }
 
-// Info returns the description of the message.
-func (m *Message[M]) Info() *MessageInfo { return &m.info }
-
 // A Post is a one-way message on its way to the peer.
 type Post struct {
 	Message *MessageInfo

@@ -87,9 +87,6 @@ func newLinkEnd(l Link, peer Peer) *LinkEnd {
 	return e
 }
 
-// Peer says who is at the other end.
-func (e *LinkEnd) Peer() Peer { return e.s.peer }
-
 // Notify ends the peer's wait. It must be called only when the peer has declared in the memory that
 // it waits, once for each declaration.
 func (e *LinkEnd) Notify() { e.s.wire.Notify() }

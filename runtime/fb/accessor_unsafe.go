@@ -101,7 +101,7 @@ func elemStruct(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffer
 
 // FieldUnion sets obj to the member of the union in a field, and reports whether there is one.
 func FieldUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffers.Table) bool {
-	x := FieldRef(t, slot)
+	x := fieldRef(t, slot)
 	if x != 0 {
 		obj.Bytes, obj.Pos = t.Bytes, x
 	}
@@ -112,7 +112,7 @@ func FieldUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT, obj *flatbuffer
 // vector is present. It does not check j.
 func ElemUnion(t *flatbuffers.Table, slot flatbuffers.VOffsetT,
 	obj *flatbuffers.Table, j int) bool {
-	x := FieldElemRef(t, slot, j)
+	x := fieldElemRef(t, slot, j)
 	if x != 0 {
 		obj.Bytes, obj.Pos = t.Bytes, x
 	}

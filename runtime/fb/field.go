@@ -17,12 +17,12 @@ func FieldPos(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffs
 	return 0
 }
 
-// FieldRef returns the position to which the offset in a field leads: the position of a table, of
+// fieldRef returns the position to which the offset in a field leads: the position of a table, of
 // the length of a string or vector, or of the member of a union. It returns 0 if the field is
 // absent.
 //
 //go:noinline
-func FieldRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffsetT {
+func fieldRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT) flatbuffers.UOffsetT {
 	if o := t.Offset(slot); o != 0 {
 		return follow(t, t.Pos+flatbuffers.UOffsetT(o))
 	}
@@ -52,9 +52,9 @@ func FieldElem(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int,
 	return 0
 }
 
-// FieldElemRef returns the position to which element j of the vector of offsets in a field leads.
+// fieldElemRef returns the position to which element j of the vector of offsets in a field leads.
 // It returns 0 if the vector is absent. It does not check j.
-func FieldElemRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) flatbuffers.UOffsetT {
+func fieldElemRef(t *flatbuffers.Table, slot flatbuffers.VOffsetT, j int) flatbuffers.UOffsetT {
 	if x := FieldElem(t, slot, j, flatbuffers.SizeUOffsetT); x != 0 {
 		return follow(t, x)
 	}

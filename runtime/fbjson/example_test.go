@@ -17,6 +17,7 @@ func Example() {
 		panic(err)
 	}
 	monster := schema.Root()
+	fmt.Printf("%s, identifier %q\n", monster.Name(), monster.Identifier())
 	buf, err := monster.AppendBuffer(nil, []byte(`{name: "Orc", color: Red, hp: 0x50}`), nil)
 	if err != nil {
 		panic(err)
@@ -29,6 +30,7 @@ func Example() {
 	_, err = monster.AppendBuffer(nil, []byte(`{name: "Orc", color: Purple}`), nil)
 	fmt.Println(err)
 	// Output:
+	// game.Monster, identifier ""
 	// {"hp":80,"name":"Orc","color":"Red"}
 	// 1:22: color: enum game.Color has no value "Purple"
 }

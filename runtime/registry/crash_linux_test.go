@@ -105,7 +105,7 @@ func childOpen(args []string) error {
 	if _, err := r.Register(registry.Record{Name: args[2]}); err != nil {
 		return err
 	}
-	fmt.Println(r.Slots())
+	fmt.Println(r.SlotCount())
 	os.Stdin.Read(buf)
 	return nil
 }

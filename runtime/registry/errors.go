@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/ipcgen/ipcgen/internal/domain"
 )
 
 var (
@@ -11,6 +13,9 @@ var (
 	ErrNotFound = errors.New("no live instance")
 	// ErrExists marks the registration of a name that a live instance has.
 	ErrExists = errors.New("name is taken")
+	// ErrName marks the registration of a record with a name, channel or protocol that is too long
+	// or has characters that no name may have.
+	ErrName = domain.ErrName
 	// ErrFull marks a registration in a registry whose slots all have live owners.
 	ErrFull = errors.New("registry is full")
 	// ErrForeign marks a file that is not a registry table.

@@ -15,6 +15,16 @@ const (
 	OffMagic, OffVersion, OffSlotSize, OffSlots = offMagic, offVersion, offSlotSize, offSlots
 )
 
+// MaxEpoch is the largest epoch that a record can hold.
+const MaxEpoch = maxEpoch
+
+// SlotCount returns the number of slots, including the spare ones.
+func (r *Registry) SlotCount() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.slots
+}
+
 // Republish writes another record into the registration's slot, as a registration does between its
 // system calls, and as fast as memory allows.
 func (reg *Registration) Republish(rec Record) {

@@ -14,8 +14,8 @@ const (
 	MaxProtocolLen = 127
 )
 
-// MaxEpoch is the largest epoch that a record can hold.
-const MaxEpoch = 1<<56 - 1
+// maxEpoch is the largest epoch that a record can hold.
+const maxEpoch = 1<<56 - 1
 
 // A Role is the function of an instance in its group.
 type Role uint8
@@ -91,8 +91,8 @@ func checkRole(role Role, epoch uint64) error {
 	if role > RolePrimary {
 		return fmt.Errorf("%v is no role", role)
 	}
-	if epoch > MaxEpoch {
-		return fmt.Errorf("epoch %d is beyond %d", epoch, uint64(MaxEpoch))
+	if epoch > maxEpoch {
+		return fmt.Errorf("epoch %d is beyond %d", epoch, uint64(maxEpoch))
 	}
 	return nil
 }

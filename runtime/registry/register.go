@@ -45,7 +45,7 @@ type Registration struct {
 //
 // Register waits for other processes for 100 ms at most, and only after the table was removed. The
 // error wraps [ErrExists] (an [*ExistsError] that names the holder), [ErrFull], [ErrClosed] or
-// domain.ErrName, or it is a [*TableError] or that of a system call.
+// [ErrName], or it is a [*TableError] or that of a system call.
 func (r *Registry) Register(rec Record) (reg *Registration, err error) {
 	if rec.PID == 0 {
 		rec.PID = os.Getpid()

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
@@ -91,7 +90,7 @@ func TestNamesAreRefusedNotCut(t *testing.T) {
 		{Name: "a", Reply: "\x00"},
 		{Name: "a", Protocol: strings.Repeat("x", registry.MaxProtocolLen+1)},
 	} {
-		if _, err := r.Register(rec); !errors.Is(err, domain.ErrName) {
+		if _, err := r.Register(rec); !errors.Is(err, registry.ErrName) {
 			t.Errorf("Register(%+v): %v", rec, err)
 		}
 	}
@@ -156,8 +155,8 @@ func TestFullAfterTheDeadAreReaped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	live := names("live", r.Slots())
-	c := start(t, "register", append([]string{d}, names("dead", r.Slots()/2)...)...)
+	live := names("live", r.SlotCount())
+	c := start(t, "register", append([]string{d}, names("dead", r.SlotCount()/2)...)...)
 	c.expect(t, "registered")
 	c.kill()
 	for _, name := range live {

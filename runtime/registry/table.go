@@ -15,8 +15,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// DefaultSlots is the number of instances for which a new registry has room at least.
-const DefaultSlots = 4096
+// defaultSlots is the number of instances for which a new registry has room at least.
+const defaultSlots = 4096
 
 const (
 	// maxSlots bounds the size of the mapping that a damaged header can ask for.
@@ -32,7 +32,7 @@ const folder = ".registry"
 // Options configures [Open]. A nil *Options and the zero value mean the defaults.
 type Options struct {
 	// Slots is the number of instances for which a new registry has room at least; 0 means
-	// DefaultSlots. It has no effect on a registry that exists.
+	// 4,096. It has no effect on a registry that exists.
 	Slots int
 
 	step func(string) // see Registry.step
@@ -78,7 +78,7 @@ func Open(domainName string, opts *Options) (*Registry, error) {
 	}
 	slots := opts.Slots
 	if slots == 0 {
-		slots = DefaultSlots
+		slots = defaultSlots
 	}
 	if slots < 1 || slots > maxInstances {
 		return nil, fmt.Errorf("registry: %d slots; choose 1 to %d", opts.Slots, maxInstances)
@@ -313,13 +313,6 @@ func (r *Registry) step(name string) {
 	if r.hook != nil {
 		r.hook(name)
 	}
-}
-
-// Slots returns the number of slots, including the spare ones.
-func (r *Registry) Slots() int {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.slots
 }
 
 func (r *Registry) tableError(err error, detail string) error {

@@ -68,26 +68,22 @@ const (
 	MaxCapacity = 1 << 30
 )
 
-var (
-	// ErrCorrupt means that the peer broke the rules of the ring or stream, which cannot be used
-	// any more.
-	ErrCorrupt = errors.New("shared memory is corrupt")
-	// ErrCapacity marks a capacity that no ring can have.
-	ErrCapacity = fmt.Errorf("ring capacity must be a power of two from %d to %d",
-		MinCapacity, MaxCapacity)
-)
+// ErrCorrupt means that the peer broke the rules of the ring or stream, which cannot be used
+// any more.
+var ErrCorrupt = errors.New("shared memory is corrupt")
 
-// RingSize returns the number of bytes of memory that a ring of the given capacity needs.
-func RingSize(capacity int) int { return offData + capacity }
+// ringSize returns the number of bytes of memory that a ring of the given capacity needs.
+func ringSize(capacity int) int { return offData + capacity }
 
 // MaxPayload returns the length of the longest payload that a ring of the given capacity can carry.
 // An empty ring has room for such a payload at every position.
 func MaxPayload(capacity int) int { return capacity/2 - headerLen }
 
-// CheckCapacity returns an error that wraps [ErrCapacity] unless a ring can have this capacity.
-func CheckCapacity(capacity int) error {
+// checkCapacity returns an error unless a ring can have this capacity.
+func checkCapacity(capacity int) error {
 	if capacity < MinCapacity || capacity > MaxCapacity || bits.OnesCount(uint(capacity)) != 1 {
-		return fmt.Errorf("%w, not %d", ErrCapacity, capacity)
+		return fmt.Errorf("ring capacity must be a power of two from %d to %d, not %d", MinCapacity,
+			MaxCapacity, capacity)
 	}
 	return nil
 }
@@ -98,16 +94,16 @@ type ringWords struct {
 	data                                     []byte
 }
 
-// wordsOf returns the words of the ring in mem, which must be RingSize(capacity) bytes long and
+// wordsOf returns the words of the ring in mem, which must be ringSize(capacity) bytes long and
 // start at a multiple of 8.
 func wordsOf(mem []byte, capacity int) (ringWords, error) {
-	if err := CheckCapacity(capacity); err != nil {
+	if err := checkCapacity(capacity); err != nil {
 		return ringWords{}, err
 	}
-	if len(mem) != RingSize(capacity) {
+	if len(mem) != ringSize(capacity) {
 		return ringWords{},
 			fmt.Errorf("ring of capacity %d takes %d bytes, not %d", capacity,
-				RingSize(capacity), len(mem))
+				ringSize(capacity), len(mem))
 	}
 	if !aligned(mem) {
 		return ringWords{}, errors.New("ring memory does not start at a multiple of 8")

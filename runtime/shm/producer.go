@@ -17,9 +17,8 @@ type Producer struct {
 	err      error
 }
 
-// NewProducer returns the producer of a new ring in mem, which must be RingSize(capacity) zero
-// bytes that start at a multiple of 8. The error wraps [ErrCapacity], or reports memory of another
-// size or alignment.
+// NewProducer returns the producer of a new ring in mem, the memory of a ring of a new [Segment].
+// The error reports a capacity that no ring can have, or memory of another size or alignment.
 func NewProducer(mem []byte, capacity int) (*Producer, error) {
 	w, err := wordsOf(mem, capacity)
 	if err != nil {

@@ -62,16 +62,7 @@ func TestRevokeInAllInterleavings(t *testing.T) {
 }
 
 func TestRevoke(t *testing.T) {
-	const capacity = shm.MinCapacity
-	mem := []byte(shm.NewHeapMemory(shm.RingSize(capacity)))
-	p, err := shm.NewProducer(mem, capacity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := shm.NewConsumer(mem, capacity)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, c, _ := newRing(t, shm.MinCapacity)
 	var at []uint64
 	for range 3 {
 		if _, ok, err := p.Reserve(8); !ok || err != nil {

@@ -14,7 +14,8 @@ import (
 // newRing returns both ends of a ring in a new heap segment.
 func newRing(t testing.TB, capacity int) (*shm.Producer, *shm.Consumer, []byte) {
 	t.Helper()
-	s, err := shm.HeapSegment(shm.Geometry{ToServer: capacity, ToClient: capacity})
+	g := shm.Geometry{ToServer: capacity, ToClient: capacity}
+	s, err := shm.NewSegment(shm.NewHeapMemory(g.Size()), g)
 	if err != nil {
 		t.Fatal(err)
 	}

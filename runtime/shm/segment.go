@@ -27,15 +27,15 @@ type Geometry struct {
 
 // Size returns the number of bytes of the whole segment.
 func (g Geometry) Size() int {
-	return segmentHeader + RingSize(g.ToServer) + RingSize(g.ToClient) + g.Text
+	return segmentHeader + ringSize(g.ToServer) + ringSize(g.ToClient) + g.Text
 }
 
-// Check returns an error unless a segment can have this geometry.
-func (g Geometry) Check() error {
-	if err := CheckCapacity(g.ToServer); err != nil {
+// check returns an error unless a segment can have this geometry.
+func (g Geometry) check() error {
+	if err := checkCapacity(g.ToServer); err != nil {
 		return fmt.Errorf("ring to the server: %w", err)
 	}
-	if err := CheckCapacity(g.ToClient); err != nil {
+	if err := checkCapacity(g.ToClient); err != nil {
 		return fmt.Errorf("ring to the client: %w", err)
 	}
 	if g.Text < 0 || g.Text > MaxCapacity {
@@ -68,7 +68,7 @@ func NewSegment(m Memory, g Geometry) (*Segment, error) {
 
 // MapSegment maps a segment that the peer created. The caller remains responsible for closing m.
 func MapSegment(m Memory, g Geometry) (*Segment, error) {
-	if err := g.Check(); err != nil {
+	if err := g.check(); err != nil {
 		return nil, err
 	}
 	mem, err := m.Map(g.Size())
@@ -76,14 +76,6 @@ func MapSegment(m Memory, g Geometry) (*Segment, error) {
 		return nil, err
 	}
 	return &Segment{geo: g, mem: mem, unmap: m.Unmap}, nil
-}
-
-// HeapSegment returns a segment in memory of this process, for two sides in one process.
-func HeapSegment(g Geometry) (*Segment, error) {
-	if err := g.Check(); err != nil {
-		return nil, err
-	}
-	return NewSegment(NewHeapMemory(g.Size()), g)
 }
 
 // GeometryOf returns the geometry in the header of mem, the whole memory of a segment. ok is false
@@ -98,23 +90,23 @@ func GeometryOf(mem []byte) (g Geometry, ok bool) {
 		return Geometry{}, false
 	}
 	g = Geometry{ToServer: int(up), ToClient: int(down), Text: int(text)}
-	return g, g.Check() == nil && g.Size() == len(mem)
+	return g, g.check() == nil && g.Size() == len(mem)
 }
 
 // ToServer returns the memory of the ring from the client to the server.
 func (s *Segment) ToServer() []byte {
-	return s.mem[segmentHeader:][:RingSize(s.geo.ToServer):RingSize(s.geo.ToServer)]
+	return s.mem[segmentHeader:][:ringSize(s.geo.ToServer):ringSize(s.geo.ToServer)]
 }
 
 // ToClient returns the memory of the ring from the server to the client.
 func (s *Segment) ToClient() []byte {
-	return s.mem[segmentHeader+RingSize(s.geo.ToServer):][:RingSize(s.geo.ToClient):RingSize(
+	return s.mem[segmentHeader+ringSize(s.geo.ToServer):][:ringSize(s.geo.ToClient):ringSize(
 		s.geo.ToClient)]
 }
 
 // Text returns the memory of the text. The peer can change it.
 func (s *Segment) Text() []byte {
-	return s.mem[segmentHeader+RingSize(s.geo.ToServer)+RingSize(s.geo.ToClient):]
+	return s.mem[segmentHeader+ringSize(s.geo.ToServer)+ringSize(s.geo.ToClient):]
 }
 
 // Geometry returns the division of the segment.

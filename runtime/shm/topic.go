@@ -41,11 +41,13 @@ const (
 
 // Offsets of the words of a reader's page, all of which the reader writes, but for the first next.
 const (
-	offTopicNext  = 0        // number of the next message to read
-	offTopicClaim = 8        // number + 1 of the message that is read in place; 0 for none
-	offTopicSleep = line     // as in a ring
-	TopicPageSize = 2 * line // bytes of the page
+	offTopicNext  = 0    // number of the next message to read
+	offTopicClaim = 8    // number + 1 of the message that is read in place; 0 for none
+	offTopicSleep = line // as in a ring
 )
+
+// TopicPageSize is the length of a reader's page, in bytes.
+const TopicPageSize = 2 * line
 
 // Offsets of the words in front of a message.
 const (
