@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,8 +188,7 @@ func (c *Client) invoke(a *attempts, call Call) error {
 		if a.after != 0 || l == nil || !l.usable() {
 			var err error
 			if l, err = c.await(a); err != nil {
-				return a.unreachable(err).in("call", call.Method.Protocol.Name,
-					call.Method.Name)
+				return call.Method.callFailed(a.unreachable(err))
 			}
 		}
 		attempt, begun := call, (*begin)(nil)
@@ -226,8 +224,7 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 		if a.after != 0 || l == nil || !l.usable() {
 			var err error
 			if l, err = c.await(&a); err != nil {
-				return a.unreachable(err).in("send", post.Message.Protocol.Name,
-					post.Message.Name)
+				return post.Message.sendFailed(a.unreachable(err))
 			}
 		}
 		err := l.explain(l.conn.Send(a.ctx, post))
@@ -320,36 +317,6 @@ func (a *attempts) again(err error, l *clientLink, repeatable bool) bool {
 		return false
 	}
 	return outcome == NotSent || outcome == NotExecuted || outcome == OutcomeUnknown && repeatable
-}
-
-// failed returns the error of a call, made from the error of its last attempt.
-func (a *attempts) failed(err error, m *MethodInfo) error {
-	if len(a.lost) < 2 && OutcomeOf(err) == a.outcome {
-		return err
-	}
-	e := &Error{Code: CodeOf(err), Outcome: a.outcome, Err: err}
-	if last, ok := err.(*Error); ok {
-		*e = *last
-		e.Outcome = a.outcome
-	}
-	if len(a.lost) >= 2 {
-		e = &Error{Code: e.Code, Outcome: a.outcome, Err: err, Msg: fmt.Sprintf(
-			"%d servers were lost while they had this call, which may be what ends them: %s",
-			len(a.lost), strings.Join(a.lost, ", "))}
-		e = e.in("call", m.Protocol.Name, m.Name)
-	}
-	return e
-}
-
-// unreachable returns the error of an operation that found no server in time.
-func (a *attempts) unreachable(err error) *Error {
-	e := &Error{Code: CodeUnavailable, Outcome: a.outcome, Err: err}
-	if a.ctx != nil && a.ctx.Err() != nil {
-		e.Code = CodeOf(a.ctx.Err())
-	} else if permanent(err) {
-		e.Code = CodeOf(err)
-	}
-	return e
 }
 
 // next prepares a for another attempt, after one that failed with err.

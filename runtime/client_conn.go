@@ -85,8 +85,8 @@ func (c *Conn) once(ctx context.Context, call Call) error {
 func (c *Conn) intercepted(ctx context.Context, call Call) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = pluginPanicked(c.cfg.logger, "a client interceptor", r).
-				in("call", call.Method.Protocol.Name, call.Method.Name)
+			err = call.Method.callFailed(
+				pluginPanicked(c.cfg.logger, "a client interceptor", r))
 		}
 	}()
 	return c.chain.Invoke(ctx, call)
@@ -104,11 +104,11 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 	}
 	ctx, p, err := c.begin(ctx, m, c.cfg.timeouts.ofAttempt(m))
 	if err != nil {
-		return err.in("call", m.Protocol.Name, m.Name)
+		return m.callFailed(err)
 	}
 	defer c.calls.recycle(p)
 	if err := c.roundTrip(ctx, p, call); err != nil {
-		return err.in("call", m.Protocol.Name, m.Name)
+		return m.callFailed(err)
 	}
 	if err := c.decodeReply(p, call); err != nil {
 		return c.malformedReply(m, err)
@@ -139,14 +139,6 @@ func (c *Conn) begin(ctx context.Context, m *MethodInfo, t timeout) (context.Con
 		return ctx, nil, err
 	}
 	return p.bound.wrap(ctx, b), p, nil
-}
-
-// malformedReply counts a reply that failed verification, and returns the call's
-// error.
-func (c *Conn) malformedReply(m *MethodInfo, why error) *Error {
-	c.stats.malformed.Add(1)
-	err := &Error{Code: CodeCorrupt, Outcome: Executed, Msg: "malformed reply", Err: why}
-	return err.in("call", m.Protocol.Name, m.Name)
 }
 
 // roundTrip sends the call and waits until p is completed.
@@ -202,26 +194,6 @@ func (c *Conn) abandon(p *pending) {
 	if !p.claim(p.id) {
 		c.await(context.Background(), p) // another goroutine completes it now
 	}
-}
-
-// outcome returns the error of a completed call, or nil if it has a reply.
-func (c *Conn) outcome(p *pending, f *frame) *Error {
-	if p.outgoing != nil && p.outgoing.reply != nil {
-		*p.outgoing.reply = Metadata{}
-		if p.err == nil {
-			*p.outgoing.reply = p.frame.metadata
-		}
-	}
-	switch {
-	case p.err != nil:
-		return p.err
-	case c.stale(&p.frame, f):
-		return &Error{Code: CodeFenced,
-			Msg: fmt.Sprintf("reply of epoch %d, which is over", p.frame.epoch)}
-	case p.frame.kind == record.Error:
-		return remoteError(p.frame.code, p.frame.outcome, string(p.body))
-	}
-	return nil
 }
 
 // stale reports whether a reply comes from an epoch that is over.
@@ -426,19 +398,19 @@ func (c *Conn) Send(ctx context.Context, post Post) error {
 	}
 	m := post.Message
 	if err := c.agree(m.Protocol); err != nil {
-		return err.in("send", m.Protocol.Name, m.Name)
+		return m.sendFailed(err)
 	}
 	if err := ended(ctx); err != nil {
-		return err.in("send", m.Protocol.Name, m.Name)
+		return m.sendFailed(err)
 	}
 	if err := c.calls.closed.Load(); err != nil { // a server that drains would never come to an end
-		return err.in("send", m.Protocol.Name, m.Name)
+		return m.sendFailed(err)
 	}
 	if post.Seq == 0 {
 		post.Seq = c.seq.Add(1)
 	}
 	if err := c.post(ctx, &post); err != nil {
-		return err.in("send", m.Protocol.Name, m.Name)
+		return m.sendFailed(err)
 	}
 	return nil
 }

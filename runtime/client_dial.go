@@ -311,13 +311,6 @@ func (c *Conn) receive(n *delivery, body []byte) {
 	}
 }
 
-func verdictOf(err error) verdict {
-	if err == nil {
-		return verdict{}
-	}
-	return verdict{CodeOf(err), shorten(err.Error(), longestText)}
-}
-
 // authorize applies the policy of who may be at the other end.
 func authorize(log *slog.Logger, allow func(Peer) error, p Peer) error {
 	if allow == nil {

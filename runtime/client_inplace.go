@@ -50,7 +50,7 @@ type inPlaceArgs struct {
 
 func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, args inPlaceArgs) error {
 	if c == nil {
-		return errNilCaller.in("call", m.Protocol.Name, m.Name)
+		return m.callFailed(errNilCaller)
 	}
 	ctx, p, err := c.begin(ctx, m, c.cfg.timeouts.of(m))
 	if err == nil {
@@ -63,7 +63,7 @@ func (c *Conn) invokeInPlace(ctx context.Context, m *MethodInfo, args inPlaceArg
 			return rerr
 		}
 	}
-	return err.in("call", m.Protocol.Name, m.Name)
+	return m.callFailed(err)
 }
 
 // roundTripInPlace sends the call and has its reply read. It returns the call's error, or

@@ -189,7 +189,7 @@ func (r *retrier) do(ctx context.Context, b bound, m *MethodInfo, ended <-chan s
 			e.Msg, e.Outcome = fmt.Sprintf("waiting for attempt %d of the call", n+1), outcome
 			e.Err = fmt.Errorf("%w; the last one failed: %w", context.Cause(ctx), cause(err))
 			timer.Stop()
-			return e.in("call", m.Protocol.Name, m.Name)
+			return m.callFailed(e)
 		}
 		timer.Stop()
 		r.retries.Add(1)
@@ -238,33 +238,6 @@ func (r *retrier) failed() bool {
 			return 2*now > thousandths(r.policy.MaxTokens)
 		}
 	}
-}
-
-// gaveUp returns the error of a call from that of the last of n attempts.
-func (r *retrier) gaveUp(n int, outcome Outcome, m *MethodInfo, why string, err error) error {
-	if n == 1 && why == "" {
-		return err
-	}
-	attempts := "1 attempt"
-	if n > 1 {
-		attempts = fmt.Sprintf("%d attempts", n)
-	}
-	e := &Error{Code: CodeOf(err), Outcome: outcome, Msg: "gave up after " + attempts + why,
-		Err: cause(err)}
-	if last, ok := err.(*Error); ok {
-		e.Remote = last.Remote
-	}
-	return e.in("call", m.Protocol.Name, m.Name)
-}
-
-// cause returns err as the cause of another error of the same operation, which that one names.
-func cause(err error) error {
-	if e, ok := err.(*Error); ok {
-		c := *e
-		c.Op = ""
-		return &c
-	}
-	return err
 }
 
 // then returns the outcome of a call after an attempt with outcome next that failed, and attempts

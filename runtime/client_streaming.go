@@ -114,25 +114,25 @@ func (c *Conn) invokeStreaming(ctx context.Context, call *Call) error {
 	m := call.Method
 	switch {
 	case m.Streaming.in() != (call.In != nil), m.Streaming.out() != (call.Out != nil):
-		return invalid("a method with streaming %v is called with In, Out or both where the "+
-			"method has them", m.Streaming).in("call", m.Protocol.Name, m.Name)
+		return m.callFailed(invalid("a method with streaming %v is called with In, Out or both "+
+			"where the method has them", m.Streaming))
 	}
 	err := c.agree(m.Protocol)
 	if err == nil {
 		err = ended(ctx)
 	}
 	if err != nil {
-		return err.in("call", m.Protocol.Name, m.Name)
+		return m.callFailed(err)
 	}
 	ctx, stop := c.cfg.timeouts.of(m).bind(ctx).context(ctx)
 	defer stop()
 	if err := c.enter(ctx); err != nil {
-		return err.in("call", m.Protocol.Name, m.Name)
+		return m.callFailed(err)
 	}
 	defer func() { <-c.streaming.slots }()
 	f, err := c.openFlow(ctx, call)
 	if err != nil {
-		return err.in("call", m.Protocol.Name, m.Name)
+		return m.callFailed(err)
 	}
 	// However this function is left, also by a panic of the loop body.
 	why := &Error{Code: CodeCanceled}
@@ -148,7 +148,7 @@ func (c *Conn) invokeStreaming(ctx context.Context, call *Call) error {
 	why = err
 	told := *err
 	told.Taken = f.known()
-	return told.in("call", m.Protocol.Name, m.Name)
+	return m.callFailed(&told)
 }
 
 // openFlow registers a streaming call and sends its opening.
@@ -259,17 +259,9 @@ func (f *clientFlow) receive(ctx context.Context, source *sourceEnd) (item any, 
 	}
 }
 
-func asCallError(err error) *Error {
-	if e, ok := err.(*Error); ok {
-		return e
-	}
-	return &Error{Code: CodeOf(err), Err: err}
-}
-
 func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
 	if f.stale(epoch) {
-		return nil, &Error{Code: CodeFenced,
-			Msg: fmt.Sprintf("item of epoch %d, which is over", epoch)}
+		return nil, fromOldEpoch("item", epoch)
 	}
 	item := f.info.newReply()
 	if _, err := f.info.decodeReply(body, item); err != nil {
@@ -284,12 +276,6 @@ func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
 // stale reports whether an item or an end comes from an epoch that is over.
 func (f *clientFlow) stale(epoch uint64) bool {
 	return f.conn.stale(&frame{epoch: epoch}, &frame{epoch: f.epoch})
-}
-
-func (f *clientFlow) malformed(why error) *Error {
-	f.conn.stats.malformed.Add(1)
-	return &Error{Code: CodeCorrupt, Outcome: OutcomeUnknown, Msg: "malformed item or reply",
-		Err: why}
 }
 
 // sendAll sends the items of in, and the half-close. It returns an error if in yields one, or if an
@@ -511,7 +497,7 @@ func (f *clientFlow) ended(h *frame, body []byte, private bool) error {
 	var end error = io.EOF
 	switch {
 	case f.stale(h.epoch):
-		end = &Error{Code: CodeFenced, Msg: fmt.Sprintf("end of epoch %d, which is over", h.epoch)}
+		end = fromOldEpoch("end", h.epoch)
 	case h.code != CodeOK:
 		end = remoteError(h.code, h.outcome, string(body))
 	}

@@ -107,9 +107,27 @@ package ipc
 //  1. The code that finds the fault makes the Error, with a code and a text, and with the outcome
 //     if the operation is a call. A failure of the system becomes one by asError.
 //  2. The connection decides on the outcome, if only it knows: Conn.teardown, Conn.giveUp.
-//  3. The exported method adds the operation: Error.in for calls and messages, Error.at for
-//     streams, asError for everything that makes a connection.
+//  3. The exported method adds the operation: callFailed for calls, sendFailed for messages,
+//     Error.at for streams, asError for everything that makes a connection.
 //
-// An Error that goes to the peer is reduced to code, outcome and text by errorFrame or refusalOf,
-// and becomes an Error again by remoteError. All of these are in errors.go, except for those that
-// belong to one message of the protocol.
+// Each side finishes its errors in one file. client_errors.go has what a client makes of a reply,
+// of an answer that is an error, and of several attempts: Conn.outcome, attempts.failed,
+// attempts.unreachable, retrier.gaveUp. server_errors.go has what a server answers: errorFrame with
+// answeredOutcome for calls, refusalOf for clients that it does not admit. errors.go has what both
+// sides need: an Error that goes to the peer is reduced to code, outcome and text by these, by
+// verdictOf at the end of a handshake, or by endOf at the end of a stream of blocks, and becomes an
+// Error again by remoteError. Package topic finishes its errors in the same way: those of a
+// publisher by Publisher.failed, those of a subscription by Subscription.failed.
+//
+// # What the checker of interleavings runs
+//
+// Tests with the tag ipcinterleave run goroutines in every order of their accesses to shared words,
+// or in every order with a bounded number of switches. They run the methods of readerRole,
+// writerRole and the ring that the package itself uses, over words that the checker controls, and
+// the client's own loops: Conn.await, Conn.listen and Conn.giveUp.
+//
+// Two things are reduced. The reader of a server, in the tests of writerRole, is a loop of a dozen
+// lines in place of serverConn.serve: it calls recheckSpace where serve does. It reads no requests,
+// runs no handlers, and hands its role to no other goroutine. So these tests do not cover the order
+// of serve's other steps; tests with processes do, in the orders that happen to occur. The peer is
+// a model of one that follows the protocol, over a wire that loses no notification.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
+	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
 // A Code classifies an error for programs; the message explains the error to people. Codes travel
@@ -200,6 +202,30 @@ func remoteError(code Code, outcome Outcome, text string) *Error {
 		Msg: strings.ToValidUTF8(shorten(text, longestText), "\uFFFD")}
 }
 
+// verdictOf returns how err, or nil, is told to the peer at the end of a handshake or of a link.
+func verdictOf(err error) verdict {
+	if err == nil {
+		return verdict{}
+	}
+	return verdict{CodeOf(err), shorten(err.Error(), longestText)}
+}
+
+// endOf returns the end of a stream for a reason. nil and io.EOF, which handlers pass on from what
+// they read, stand for a complete stream.
+func endOf(why error) shm.End {
+	if why == nil || why == io.EOF {
+		return shm.End{}
+	}
+	code, msg := CodeOf(why), why.Error()
+	if e, ok := why.(*Error); ok {
+		msg = e.text()
+	}
+	if code == CodeOK {
+		code = CodeUnknown
+	}
+	return shm.End{Failed: true, Code: uint16(code), Text: shorten(msg, shm.MaxEndText)}
+}
+
 // Unwrap returns the cause of the error in this process, or nil.
 func (e *Error) Unwrap() error {
 	if e.Err != nil {
@@ -277,9 +303,14 @@ func UnimplementedStream[T any](method string) iter.Seq2[*T, error] {
 
 // The functions below finish errors; design.go describes the path of an error.
 
-// in returns a copy of e with the operation on a method or message that failed.
-func (e *Error) in(op, protocol, name string) *Error {
-	return e.at(op + " " + protocol + "/" + name)
+// callFailed returns a copy of err with the call of m as its operation.
+func (m *MethodInfo) callFailed(err *Error) *Error {
+	return err.at("call " + m.Protocol.Name + "/" + m.Name)
+}
+
+// sendFailed returns a copy of err with the sending of m as its operation.
+func (m *MessageInfo) sendFailed(err *Error) *Error {
+	return err.at("send " + m.Protocol.Name + "/" + m.Name)
 }
 
 // at returns a copy of e with the operation that failed.
@@ -343,36 +374,4 @@ func ended(ctx context.Context) *Error {
 	e := contextError(ctx)
 	e.Outcome = NotSent
 	return e
-}
-
-// withoutOutcome returns err for use as a cause: the error that wraps it states the outcome.
-func withoutOutcome(err error) error {
-	if e, ok := err.(*Error); ok {
-		cause := *e
-		cause.Outcome = OutcomeUnknown
-		return &cause
-	}
-	return err
-}
-
-// permanent reports whether an attempt to connect failed for a reason that does not pass by itself.
-func permanent(err error) bool {
-	switch CodeOf(err) {
-	case CodeIncompatible, CodePermissionDenied, CodeInvalidArgument, CodeUnsupported:
-		return true
-	}
-	return false
-}
-
-// answeredOutcome returns the outcome of a call that its handler ended with err. An error of
-// another operation, such as a call that the handler made, describes that operation only.
-func answeredOutcome(err error) Outcome {
-	var e *Error
-	if !errors.As(err, &e) || e.Op != "" || e.Remote {
-		return Executed
-	}
-	if e.Outcome == NotSent { // the server has the request, so its client has sent it
-		return NotExecuted
-	}
-	return e.Outcome
 }

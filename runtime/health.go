@@ -122,7 +122,7 @@ var methodCheckHealth = introspectionMethod("CheckHealth",
 // too.
 func (c *Conn) Health(ctx context.Context, protocol string) (Health, error) {
 	if c == nil {
-		return 0, errNilCaller.in("call", introspection.Name, methodCheckHealth.info.Name)
+		return 0, methodCheckHealth.info.callFailed(errNilCaller)
 	}
 	rep, err := Invoke(ctx, c, methodCheckHealth, &introspect.CheckHealthT{Protocol: protocol})
 	select {

@@ -52,11 +52,11 @@ var errNilCaller = invalid("the client or sender was made with a nil connection;
 	"the one that Dial returned, after a look at Dial's error")
 
 func (nilCaller) Invoke(_ context.Context, call Call) error {
-	return errNilCaller.in("call", call.Method.Protocol.Name, call.Method.Name)
+	return call.Method.callFailed(errNilCaller)
 }
 
 func (nilCaller) Send(_ context.Context, post Post) error {
-	return errNilCaller.in("send", post.Message.Protocol.Name, post.Message.Name)
+	return post.Message.sendFailed(errNilCaller)
 }
 
 // nilHandler returns the error for a stream that has no handler.

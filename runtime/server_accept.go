@@ -418,13 +418,6 @@ func (s *Server) refuse(link Link, err error, log *slog.Logger) {
 	}
 }
 
-// refusalOf returns the hello of a server that refuses a client.
-func refusalOf(err error) *serverHello {
-	e := asError(err, "")
-	return &serverHello{version: helloVersion, layout: shm.Version, code: e.Code,
-		msg: shorten(e.text(), longestText)}
-}
-
 // openConn makes the memory of a connection and ends the handshake.
 func (s *Server) openConn(ctx context.Context, reply *serverHello, g *admission,
 	log *slog.Logger) (*serverConn, error) {

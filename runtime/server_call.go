@@ -351,15 +351,6 @@ func (c *serverConn) callStreaming(j *job) (body []byte, err error) {
 	return c.encodeReply(j, seq, rep)
 }
 
-func malformedRequest(why error) *Error {
-	return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted,
-		Msg: "malformed request: " + why.Error()}
-}
-
-func cannotEncode(why error) *Error {
-	return &Error{Code: CodeInternal, Outcome: Executed, Msg: "cannot encode the reply", Err: why}
-}
-
 // answerError sends the error of a call.
 func (c *serverConn) answerError(j *job, err error) {
 	kind := record.Error
@@ -370,21 +361,6 @@ func (c *serverConn) answerError(j *job, err error) {
 	f.metadata = j.ctx.replyMetadata()
 	j.observed.end(f.code, f.outcome, text)
 	c.send(j, &f, text)
-}
-
-// errorFrame makes the message that answers a call with an error.
-func (c *serverConn) errorFrame(kind uint32, id uint64, err error) (frame, []byte) {
-	f := frame{kind: kind, id: id, code: CodeOf(err), outcome: answeredOutcome(err)}
-	var msg string
-	if e, ok := err.(*Error); ok {
-		msg = e.text()
-	} else {
-		msg = err.Error()
-	}
-	if c.srv.cfg.fence != nil {
-		f.epoch = c.srv.cfg.fence.Epoch()
-	}
-	return f, []byte(shorten(msg, c.tx.limit))
 }
 
 // send writes the answer to a call. A client that is gone misses it, as is

@@ -419,7 +419,7 @@ func (c *serverConn) push(ctx context.Context, p Post) error {
 		err = c.tx.sendMessage(ctx, &p, epoch, nil)
 	}
 	if err != nil {
-		return err.in("send", p.Message.Protocol.Name, p.Message.Name)
+		return p.Message.sendFailed(err)
 	}
 	return nil
 }

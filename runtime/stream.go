@@ -85,22 +85,6 @@ type ends interface {
 	peerEnd() (e shm.End, ok bool, err error)
 }
 
-// endOf returns the end of a stream for a reason. nil and io.EOF, which handlers pass on from what
-// they read, stand for a complete stream.
-func endOf(why error) shm.End {
-	if why == nil || why == io.EOF {
-		return shm.End{}
-	}
-	code, msg := CodeOf(why), why.Error()
-	if e, ok := why.(*Error); ok {
-		msg = e.text()
-	}
-	if code == CodeOK {
-		code = CodeUnknown
-	}
-	return shm.End{Failed: true, Code: uint16(code), Text: shorten(msg, shm.MaxEndText)}
-}
-
 // endReason returns the reason for which the peer, which is gone, has ended the stream: complete if
 // the stream is complete, and otherwise the peer's error or the error of its death. The caller must
 // hold s.mu.

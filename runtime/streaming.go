@@ -104,9 +104,8 @@ func results[Rep any](ctx context.Context, c Caller, call Call) iter.Seq2[*Rep, 
 	var begun atomic.Bool
 	return func(yield func(*Rep, error) bool) {
 		if begun.Swap(true) {
-			yield(nil, (&Error{Code: CodeFailedPrecondition, Outcome: NotSent,
-				Msg: "the result of a streaming call serves one range; make another call"}).
-				in("call", call.Method.Protocol.Name, call.Method.Name))
+			yield(nil, call.Method.callFailed(&Error{Code: CodeFailedPrecondition, Outcome: NotSent,
+				Msg: "the result of a streaming call serves one range; make another call"}))
 			return
 		}
 		left := false
