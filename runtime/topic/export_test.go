@@ -8,3 +8,17 @@ func NewHeapPublisher(info *Info, o Options) *Publisher {
 		return shm.NewHeapMemory(size), nil
 	})
 }
+
+// Connected reports whether the subscription has a publisher that is not gone.
+func (s *Subscription) Connected() bool {
+	a := s.active.Load()
+	if a == nil {
+		return false
+	}
+	select {
+	case <-a.end.Down():
+		return false
+	default:
+		return true
+	}
+}

@@ -28,14 +28,17 @@ const (
 	inPlaceEnv = "IPC_TEST_IN_PLACE"
 	// killEnv makes a publisher kill itself when it has published that many messages.
 	killEnv = "IPC_TEST_KILL"
+	// subscribersEnv makes a publisher wait for that many subscribers instead of one.
+	subscribersEnv = "IPC_TEST_SUBSCRIBERS"
 )
 
 // messages is how many messages a publisher publishes.
 const messages = 60
 
 var roles = map[string]func(where ipc.RendezvousOption) error{
-	"publisher":  publisherRole,
-	"subscriber": subscriberRole,
+	"publisher":      publisherRole,
+	"idle publisher": idlePublisherRole,
+	"subscriber":     subscriberRole,
 }
 
 func TestMain(m *testing.M) {
@@ -64,7 +67,8 @@ func publisherRole(where ipc.RendezvousOption) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
 	fmt.Println("ready")
-	for p.Subscribers() == 0 {
+	subscribers, _ := strconv.Atoi(os.Getenv(subscribersEnv))
+	for p.Subscribers() < max(1, subscribers) {
 		time.Sleep(time.Millisecond)
 	}
 	last, _ := strconv.ParseUint(os.Getenv(killEnv), 10, 64)

@@ -370,11 +370,10 @@ func (p *Publisher) measure(now time.Time) (wait time.Duration) {
 		} else if !s.stuck || s.stuckAt != at {
 			s.stuck, s.stuckAt, s.since = true, at, now
 		}
-		if left := p.opts.LetGo - now.Sub(s.since); s.stuck && p.opts.LetGo > 0 {
+		if limit := p.limit(s); s.stuck && limit > 0 {
+			left := limit - now.Sub(s.since)
 			if left <= 0 {
-				p.expel(s, refused(ipc.CodeResourceExhausted, "the subscriber has not read "+
-					"message %d for %v, while the publisher needed its room; read faster, or "+
-					"subscribe without Lossless", at, p.opts.LetGo))
+				p.expel(s, p.tooSlow(s, at))
 				continue
 			}
 			if wait == 0 || left < wait {
@@ -384,6 +383,32 @@ func (p *Publisher) measure(now time.Time) (wait time.Duration) {
 		p.floor = min(p.floor, at)
 	}
 	return wait
+}
+
+// consentPatience is how long a publisher waits for a lossless subscriber that has been sent the
+// memory of the topic, and has not said that it has it. It is beyond what the answer takes, and
+// below what a publishing call can do without: a subscriber that never answers would hold that up
+// until the handshake times out.
+const consentPatience = 100 * time.Millisecond
+
+// limit returns how long a lossless subscriber may be in the way; 0 for ever.
+func (p *Publisher) limit(s *subscriber) time.Duration {
+	if !s.connected() && (p.opts.LetGo == 0 || p.opts.LetGo > consentPatience) {
+		return consentPatience
+	}
+	return p.opts.LetGo
+}
+
+// tooSlow is what a subscriber is told that was in the way, with a message, for too long. One that
+// was not connected yet goes on, as it does after the loss of its connection.
+func (p *Publisher) tooSlow(s *subscriber, at uint64) *ipc.Error {
+	if !s.connected() {
+		return refused(ipc.CodeUnavailable, "the subscriber did not take the memory of the topic "+
+			"within %v, while the publisher needed room", p.limit(s))
+	}
+	return refused(ipc.CodeResourceExhausted, "the subscriber has not read message %d for %v, "+
+		"while the publisher needed its room; read faster, or subscribe without Lossless", at,
+		p.opts.LetGo)
 }
 
 // wake wakes the subscribers that sleep; if they are many, on another goroutine.
