@@ -29,7 +29,7 @@ func build(t *testing.T) string {
 		t.Skip("no C compiler: ", err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"greet", "greetd"} {
+	for _, name := range []string{"greet", "greetd", "follow"} {
 		args := []string{"-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o",
 			filepath.Join(dir, name), filepath.Join("c", name+".c")}
 		checked := append([]string{"-fsanitize=address,undefined", "-fno-sanitize-recover=all"},

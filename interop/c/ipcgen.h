@@ -1,9 +1,10 @@
 /* ipcgen.h: a peer of ipcgen's runtime in C11, for Linux. It is written from docs/protocol.md alone,
  * and has a test that lets it talk to the Go runtime, so that it keeps that page honest.
  *
- * It makes calls (ipc_dial, ipc_call) and serves them (ipc_listen, ipc_accept, ipc_serve). It does
- * not send one-way messages, has neither streams nor topics, and builds nothing in place. A
- * connection belongs to one thread at a time. All functions return 0 or an error: a code of ipcgen, IPC_...
+ * It makes calls (ipc_dial, ipc_call) and serves them (ipc_listen, ipc_accept, ipc_serve), and
+ * subscribes to topics (ipc_subscribe, ipc_read), for copies. It does not send one-way messages, has
+ * no streams, publishes no topics, and builds nothing in place. A connection belongs to one thread
+ * at a time. All functions return 0 or an error: a code of ipcgen, IPC_...
  *
  * Bodies of messages are FlatBuffers. They are copied out of the shared memory before they are
  * passed on; verify the copy before you read it. */
@@ -407,14 +408,14 @@ static inline int ipc_send_hello(int fd, ipc_hello *h, const int *fds, int count
 
 /* ipc_receive_hello receives one, and the descriptors that come with it. A server hello beyond
  * 64 KiB, of a server with some thousand protocols, is refused. */
-static inline int ipc_receive_hello(int fd, ipc_hello *h, int *fds) {
+static inline int ipc_receive_hello(int fd, ipc_hello *h, int *fds, int count) {
 	memset(h, 0, sizeof *h);
 	size_t have = 0, want = 4;
 	uint32_t n = 0;
 	while (have < want) {
 		struct iovec v = have < 4 ? (struct iovec){(char *)&n + have, 4 - have}
 		                          : (struct iovec){h->b + have - 4, want - have};
-		union { struct cmsghdr align; char b[CMSG_SPACE(2 * sizeof(int))]; } control;
+		union { struct cmsghdr align; char b[CMSG_SPACE(3 * sizeof(int))]; } control;
 		struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control.b,
 		                   .msg_controllen = sizeof control.b};
 		ssize_t got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
@@ -422,10 +423,10 @@ static inline int ipc_receive_hello(int fd, ipc_hello *h, int *fds) {
 		if (got <= 0) return IPC_UNAVAILABLE;
 		for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
 			if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-				int all[2], k = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+				int all[3], k = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
 				memcpy(all, CMSG_DATA(c), (size_t)k * sizeof(int));
 				for (int i = 0; i < k; i++)
-					if (fds && fds[i] < 0) fds[i] = all[i];
+					if (i < count && fds[i] < 0) fds[i] = all[i];
 					else close(all[i]);
 			}
 		have += (size_t)got;
@@ -504,28 +505,53 @@ static inline int ipc_address(struct sockaddr_un *a, const char *domain, const c
 
 /* ---- clients ---- */
 
+/* ipc_meet connects to the socket of a channel. */
+static inline int ipc_meet(ipc_conn *c, const char *domain, const char *channel) {
+	memset(c, 0, sizeof *c);
+	c->bell = -1, c->clock = ipc_clock();
+	struct sockaddr_un a;
+	c->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int err = ipc_address(&a, domain, channel);
+	if (err) return err;
+	if (c->socket < 0 || connect(c->socket, (struct sockaddr *)&a, sizeof a) < 0)
+		return IPC_UNAVAILABLE;
+	return ipc_same_user(c) ? IPC_OK : IPC_PERMISSION_DENIED;
+}
+
+/* ipc_client_hello writes a client hello, up to the protocol. */
+static inline void ipc_client_hello(ipc_hello *h, const char *channel, const ipc_protocol *p) {
+	ipc_add32(h, ipc_magic), ipc_add32(h, ipc_version), ipc_add32(h, ipc_layout);
+	for (int i = 0; i < 3; i++) ipc_add32(h, 0); /* capacities, max_message */
+	ipc_add_text(h, channel), ipc_add_text(h, ""), ipc_add32(h, 1);
+	ipc_add_text(h, p->name), ipc_add(h, &p->fingerprint, 8), ipc_add32(h, 0), ipc_add32(h, 0);
+}
+
+/* ipc_serves reads the end of a server hello, and tells whether the server has the protocol. */
+static inline int ipc_serves(ipc_hello *h, const ipc_protocol *p) {
+	char name[256];
+	ipc_cut_text(h, name, sizeof name), ipc_cut_text(h, name, sizeof name);
+	int served = 0;
+	for (uint32_t n = ipc_cut32(h); n > 0 && !h->bad; n--) {
+		uint64_t fingerprint;
+		ipc_cut_text(h, name, sizeof name), ipc_cut(h, &fingerprint, 8);
+		(void)ipc_cut32(h), (void)ipc_cut32(h);
+		served |= strcmp(name, p->name) == 0 && fingerprint == p->fingerprint;
+	}
+	return served;
+}
+
 /* ipc_dial connects to a channel of a domain, which is a path. The protocol is compared with the
  * server's by its fingerprint; versions that are compatible and not equal are refused. */
 static inline int ipc_dial(ipc_conn *c, const char *domain, const char *channel,
                            const ipc_protocol *p) {
-	memset(c, 0, sizeof *c);
-	c->bell = -1, c->clock = ipc_clock();
-	struct sockaddr_un a;
-	int fds[2] = {-1, -1}, err;
-	c->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if ((err = ipc_address(&a, domain, channel))) goto failed;
-	err = IPC_UNAVAILABLE;
-	if (c->socket < 0 || connect(c->socket, (struct sockaddr *)&a, sizeof a) < 0) goto failed;
-	if (!ipc_same_user(c)) { err = IPC_PERMISSION_DENIED; goto failed; }
-
+	int fds[2] = {-1, -1};
 	ipc_hello h = {.n = 0};
-	ipc_add32(&h, ipc_magic), ipc_add32(&h, ipc_version), ipc_add32(&h, ipc_layout);
-	for (int i = 0; i < 3; i++) ipc_add32(&h, 0); /* capacities, max_message */
-	ipc_add_text(&h, channel), ipc_add_text(&h, ""), ipc_add32(&h, 1);
-	ipc_add_text(&h, p->name), ipc_add(&h, &p->fingerprint, 8), ipc_add32(&h, 0), ipc_add32(&h, 0);
+	int err = ipc_meet(c, domain, channel);
+	if (err) goto failed;
+	ipc_client_hello(&h, channel, p);
 	for (int i = 0; i < 6; i++) ipc_add32(&h, 0); /* no stream, no streaming calls */
 	if ((err = ipc_send_hello(c->socket, &h, NULL, 0))) goto failed;
-	if ((err = ipc_receive_hello(c->socket, &h, fds))) goto failed;
+	if ((err = ipc_receive_hello(c->socket, &h, fds, 2))) goto failed;
 	uint32_t version = ipc_cut32(&h), layout = ipc_cut32(&h), code = ipc_cut32(&h);
 	if (code) { err = (int)code; goto failed; }
 	err = IPC_INCOMPATIBLE;
@@ -533,15 +559,7 @@ static inline int ipc_dial(ipc_conn *c, const char *domain, const char *channel,
 	uint64_t up = ipc_cut32(&h), down = ipc_cut32(&h), text = ipc_cut32(&h);
 	c->max_message = ipc_cut32(&h);
 	(void)ipc_cut32(&h); /* calls in flight: this client has one */
-	char name[256];
-	ipc_cut_text(&h, name, sizeof name), ipc_cut_text(&h, name, sizeof name);
-	int served = 0;
-	for (uint32_t n = ipc_cut32(&h); n > 0 && !h.bad; n--) {
-		uint64_t fingerprint;
-		ipc_cut_text(&h, name, sizeof name), ipc_cut(&h, &fingerprint, 8);
-		(void)ipc_cut32(&h), (void)ipc_cut32(&h);
-		served |= strcmp(name, p->name) == 0 && fingerprint == p->fingerprint;
-	}
+	int served = ipc_serves(&h, p);
 	err = IPC_CORRUPT;
 	if (h.bad || !ipc_capacity(up) || !ipc_capacity(down) || text > ipc_max_text ||
 	    c->max_message > ipc_max_body || fds[0] < 0 || fds[1] < 0) goto failed;
@@ -676,7 +694,7 @@ static inline int ipc_accept(ipc_conn *c, ipc_listener *l, const ipc_protocol *p
 	struct timeval patience = {5, 0};
 	(void)setsockopt(c->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	ipc_hello h;
-	if ((err = ipc_receive_hello(c->socket, &h, NULL))) goto failed;
+	if ((err = ipc_receive_hello(c->socket, &h, NULL, 0))) goto failed;
 	uint32_t version = ipc_cut32(&h), layout = ipc_cut32(&h);
 	uint64_t up = ipc_cut32(&h), down = ipc_cut32(&h);
 	uint32_t longest = ipc_cut32(&h), refusal = IPC_OK;
@@ -731,7 +749,7 @@ static inline int ipc_accept(ipc_conn *c, ipc_listener *l, const ipc_protocol *p
 	c->bell = bells[0];
 	fds[1] = bells[1];
 	if ((err = ipc_send_hello(c->socket, &h, fds, 2))) goto failed;
-	if ((err = ipc_receive_hello(c->socket, &h, NULL))) goto failed;
+	if ((err = ipc_receive_hello(c->socket, &h, NULL, 0))) goto failed;
 	if ((err = (int)ipc_cut32(&h))) goto failed; /* the client leaves */
 	if ((err = ipc_seal(fds[0], size))) goto failed;
 	close(fds[0]), close(fds[1]);
@@ -771,6 +789,159 @@ static inline int ipc_serve(ipc_conn *c, ipc_handler *handle, void *user) {
 		} /* a cancel finds its call answered; one-way messages are dropped */
 		free(m.body);
 		if (err) return err;
+	}
+}
+
+/* ---- subscribers of topics ---- */
+
+/* A subscription to a topic. Every word of the segment is loaded once, checked, and then used: the
+ * publisher may write anything there at any time. */
+typedef struct {
+	ipc_conn link; /* its socket, doorbell and peer */
+	unsigned char *segment, *page;
+	size_t size, slots, stride;
+	uint64_t depth, longest, count, position, tail, sleeps, lost;
+	int latest, gone;
+} ipc_topic;
+
+/* What comes with a message. lost is the number of messages before it that this reader missed. */
+typedef struct { uint64_t number, lost, epoch, time; size_t len; } ipc_arrival;
+
+enum { ipc_lossy = 0, ipc_latest = 2, ipc_page_size = 256, ipc_topic_index = 512 };
+
+static inline _Atomic uint64_t *ipc_at(unsigned char *memory, size_t offset) {
+	return (_Atomic uint64_t *)(void *)(memory + offset);
+}
+
+static inline void ipc_unsubscribe(ipc_topic *t) {
+	if (t->segment) munmap(t->segment, t->size);
+	if (t->page) munmap(t->page, ipc_page_size);
+	t->segment = t->page = NULL;
+	ipc_close(&t->link);
+}
+
+/* ipc_take_topic maps and checks what the publisher has sent: segment and page. */
+static inline int ipc_take_topic(ipc_topic *t, const int *fds, uint64_t text) {
+	enum { all = ipc_size_seals | ipc_last_seals };
+	struct stat st;
+	if ((fcntl(fds[0], F_GET_SEALS) & all) != all || !ipc_whole(fds[0], t->size) ||
+	    !ipc_whole(fds[1], ipc_page_size) || fstat(fds[1], &st) < 0 ||
+	    (fcntl(fds[1], F_GET_SEALS) & ipc_size_seals) != ipc_size_seals) return IPC_CORRUPT;
+	void *segment = mmap(NULL, t->size, PROT_READ, MAP_SHARED, fds[0], 0);
+	if (segment != MAP_FAILED) t->segment = segment;
+	void *page = mmap(NULL, ipc_page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0);
+	if (page != MAP_FAILED) t->page = page;
+	if (!t->segment || !t->page) return IPC_RESOURCE_EXHAUSTED;
+	uint64_t w[5];
+	for (int i = 0; i < 5; i++) w[i] = atomic_load(ipc_at(t->segment, 8 * (size_t)i));
+	t->depth = w[2], t->longest = w[3];
+	if (w[0] != 0x6e65676370690002 || w[1] != ipc_layout || w[2] < 2 || w[2] > 1 << 16 ||
+	    w[3] < 1 || w[3] > 1 << 30 || w[4] > 64) return IPC_CORRUPT;
+	t->count = t->depth + 1 + w[4];
+	t->slots = ipc_topic_index + ((t->depth * 8 + 127) & ~(size_t)127);
+	t->stride = (32 + t->longest + 63) & ~(size_t)63;
+	if (t->slots + t->count * t->stride + text != t->size) return IPC_CORRUPT;
+	t->position = atomic_load(ipc_at(t->page, 0));
+	t->tail = atomic_load(ipc_at(t->segment, 128));
+	return t->position > t->tail ? IPC_CORRUPT : ipc_seal(fds[1], ipc_page_size);
+}
+
+/* ipc_subscribe subscribes to the topic p of a channel, for copies: ipc_lossy, or ipc_latest for the
+ * newest message alone. history is how many messages from before it wants. It does not wait for a
+ * publisher, and does not look for the next one when that has ended. */
+static inline int ipc_subscribe(ipc_topic *t, const char *domain, const char *channel,
+                                const ipc_protocol *p, uint32_t history, int policy) {
+	memset(t, 0, sizeof *t);
+	t->latest = policy == ipc_latest;
+	int fds[3] = {-1, -1, -1};
+	ipc_hello h = {.n = 0};
+	int err = ipc_meet(&t->link, domain, channel);
+	if (err) goto failed;
+	ipc_client_hello(&h, channel, p);
+	ipc_add32(&h, 2), ipc_add32(&h, 1), ipc_add32(&h, history), ipc_add32(&h, 0);
+	ipc_add32(&h, (uint32_t)policy), ipc_add32(&h, 0);
+	if ((err = ipc_send_hello(t->link.socket, &h, NULL, 0))) goto failed;
+	if ((err = ipc_receive_hello(t->link.socket, &h, fds, 3))) goto failed;
+	uint32_t version = ipc_cut32(&h), layout = ipc_cut32(&h), code = ipc_cut32(&h);
+	if (code) { err = (int)code; goto failed; }
+	err = IPC_INCOMPATIBLE;
+	if (version != ipc_version || layout != ipc_layout) goto failed;
+	t->size = ipc_cut32(&h);
+	uint32_t page = ipc_cut32(&h), text = ipc_cut32(&h);
+	(void)ipc_cut32(&h), (void)ipc_cut32(&h);
+	int served = ipc_serves(&h, p);
+	err = IPC_CORRUPT;
+	if (h.bad || page != ipc_page_size || text > ipc_max_text || fds[0] < 0 || fds[1] < 0 ||
+	    fds[2] < 0 || (err = ipc_take_topic(t, fds, text))) goto failed;
+	if (!served) {
+		(void)ipc_verdict(t->link.socket, IPC_INCOMPATIBLE, "the messages have another layout");
+		err = IPC_INCOMPATIBLE;
+		goto failed;
+	}
+	if ((err = ipc_verdict(t->link.socket, IPC_OK, ""))) goto failed;
+	close(fds[0]), close(fds[1]), t->link.bell = fds[2];
+	return IPC_OK;
+failed:
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0) close(fds[i]);
+	ipc_unsubscribe(t);
+	return err;
+}
+
+/* ipc_copy copies message number. *got is 0 if it was given up before the copy was complete. */
+static inline int ipc_copy(ipc_topic *t, uint64_t number, void *buf, size_t room, ipc_arrival *a,
+                           int *got) {
+	_Atomic uint64_t *index = ipc_at(t->segment, ipc_topic_index + 8 * (number % t->depth));
+	uint64_t entry = atomic_load(index), place = entry & 0xffff;
+	*got = 0;
+	if (entry >> 16 != number + 1) return IPC_OK;
+	if (place >= t->count) return IPC_CORRUPT;
+	unsigned char *slot = t->segment + t->slots + place * t->stride;
+	a->len = atomic_load(ipc_at(slot, 0)), a->number = atomic_load(ipc_at(slot, 8));
+	a->epoch = atomic_load(ipc_at(slot, 16)), a->time = atomic_load(ipc_at(slot, 24));
+	int sound = a->len <= t->longest && a->number == number;
+	if (sound && a->len <= room) memcpy(buf, slot + 32, a->len);
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load(index) != entry) return IPC_OK;
+	*got = 1;
+	return !sound ? IPC_CORRUPT : a->len > room ? IPC_TOO_LARGE : IPC_OK;
+}
+
+/* ipc_read waits for the next message until deadline, in nanoseconds of CLOCK_MONOTONIC (0: none),
+ * and copies it to buf. IPC_UNAVAILABLE says that the publisher has ended, and that all it has left
+ * was read; IPC_TOO_LARGE that the message does not fit, and comes again. */
+static inline int ipc_read(ipc_topic *t, int64_t deadline, void *buf, size_t room, ipc_arrival *a) {
+	for (;;) {
+		uint64_t tail = atomic_load(ipc_at(t->segment, 128));
+		if (t->gone) { /* nothing that comes without a connection is read */
+			if (t->position >= t->tail) return IPC_UNAVAILABLE;
+			tail = t->tail;
+		}
+		if (tail < t->tail || tail < t->position || tail >= (uint64_t)1 << 48) return IPC_CORRUPT;
+		t->tail = tail;
+		if (t->position < tail) {
+			if (t->latest) t->lost += tail - 1 - t->position, t->position = tail - 1;
+			int got, err = ipc_copy(t, t->position, buf, room, a, &got);
+			if (err) return err;
+			if (got) {
+				a->lost = t->lost, t->lost = 0;
+				atomic_store(ipc_at(t->page, 0), ++t->position);
+				return IPC_OK;
+			}
+			/* It was given up. The oldest message would soon be, too. */
+			uint64_t first = atomic_load(ipc_at(t->segment, 136));
+			tail = atomic_load(ipc_at(t->segment, 128));
+			if (first <= t->position || first > tail) return IPC_CORRUPT;
+			t->lost += first + (tail - first) / 2 - t->position;
+			t->position = first + (tail - first) / 2;
+			continue;
+		}
+		atomic_store(ipc_at(t->page, 128), ++t->sleeps);
+		int err = IPC_OK;
+		if (atomic_load(ipc_at(t->segment, 128)) == tail) err = ipc_wait(&t->link, deadline);
+		atomic_store(ipc_at(t->page, 128), 0);
+		if (err == IPC_UNAVAILABLE) t->gone = 1, t->tail = atomic_load(ipc_at(t->segment, 128));
+		else if (err) return err;
 	}
 }
 
