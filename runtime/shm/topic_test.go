@@ -246,58 +246,104 @@ func TestTopicHostileReader(t *testing.T) {
 	}
 }
 
-// FuzzTopicReader lets the writer write arbitrary data anywhere.
+// FuzzTopicReader lets the writer write arbitrary data anywhere, before the reader begins or at any
+// step of it. What the reader returns keeps to the limits and counts all messages, whatever the
+// writer says.
 func FuzzTopicReader(f *testing.F) {
-	f.Add([]byte{1}, uint16(0))
-	f.Add(make([]byte, 900), uint16(0))
+	f.Add([]byte{1}, uint16(0), uint8(0), false)
+	f.Add(make([]byte, 900), uint16(0), uint8(7), true)
 	for at := uint16(0); at < 600; at += 8 {
-		f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255}, at)
-		f.Add([]byte{3, 0, 1, 0, 0, 0, 0, 0}, at)
+		for _, when := range []uint8{0, 10} {
+			f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255}, at, when, at%16 == 0)
+			f.Add([]byte{3, 0, 1, 0, 0, 0, 0, 0}, at, when, at%16 == 8)
+		}
 	}
-	f.Fuzz(func(t *testing.T, garbage []byte, at uint16) {
+	f.Fuzz(func(t *testing.T, garbage []byte, at uint16, when uint8, lossless bool) {
 		for _, joinFirst := range []bool{false, true} {
 			x := newTopic(t)
+			lie := func() { copy(x.mem[min(int(at), len(x.mem)):], garbage) }
 			page := []byte(shm.NewHeapMemory(shm.TopicPageSize))
 			var r *shm.TopicReader
 			if joinFirst {
-				r, _, page = x.join(t, false)
+				r, _, page = x.join(t, lossless)
 			}
 			for range 6 {
 				x.put(t)
 			}
-			copy(x.mem[min(int(at), len(x.mem)):], garbage)
-			copy(page, garbage)
 			if !joinFirst {
+				lie()
+				copy(page, garbage)
 				var err error
-				if r, err = shm.NewTopicReader(x.mem, page, false); err != nil {
+				if r, err = shm.NewTopicReader(x.mem, page, lossless); err != nil {
 					if !errors.Is(err, shm.ErrCorrupt) {
 						t.Fatal(err)
 					}
 					continue
 				}
 			}
-			for n := range 100 {
-				var b []byte
-				var ok bool
-				var err error
-				switch n % 3 {
-				case 0:
-					b, _, ok, err = r.Next(nil, n%2 == 0)
-				case 1:
-					b, _, ok, err = r.Claim(n%2 == 0)
-				case 2:
-					_, _, _, err = r.Latest(nil)
-				}
-				if err != nil && !errors.Is(err, shm.ErrCorrupt) {
-					t.Fatal(err)
-				}
-				if ok {
-					for i := range b {
-						b[i]++
-					}
-					r.Release()
-				}
+			longest := topicGeometry.Longest
+			if !joinFirst { // the constants may be other ones that fit the segment
+				longest = topicGeometry.Size()
 			}
+			readHostile(t, r, longest, func(step int) {
+				if joinFirst && step == int(when) {
+					lie()
+					copy(page, garbage)
+				}
+			})
 		}
 	})
+}
+
+// readHostile reads in all ways from a writer that breaks the rules. between is called before each
+// step.
+func readHostile(t *testing.T, r *shm.TopicReader, longest int, between func(step int)) {
+	next := r.Position()
+	var buf []byte
+	for step := range 60 {
+		between(step)
+		var b []byte
+		var m shm.TopicMessage
+		var ok bool
+		var err error
+		switch step % 6 {
+		case 0, 2:
+			b, m, ok, err = r.Next(buf, step%4 == 0)
+		case 1:
+			b, m, ok, err = r.Claim(step%4 == 0)
+		case 3:
+			buf, _, _, err = r.Latest(buf)
+			b = buf
+		case 4:
+			_ = r.Ready()
+			if r.Sleep() {
+				r.Awake()
+			}
+		case 5:
+			if step > 40 {
+				r.Finish()
+			}
+		}
+		if errors.Is(err, shm.ErrLapped) {
+			r.Unawaited()
+			continue
+		}
+		if err != nil && !errors.Is(err, shm.ErrCorrupt) {
+			t.Fatal(err)
+		}
+		if err == nil && len(b) > longest {
+			t.Fatalf("a message of %d bytes", len(b))
+		}
+		if !ok {
+			continue
+		}
+		if m.Number != next+m.Lost {
+			t.Fatalf("message %d after %d, and %d lost", m.Number, next, m.Lost)
+		}
+		next = m.Number + 1
+		for i := range b {
+			b[i]++
+		}
+		r.Release()
+	}
 }
