@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"strings"
 	"time"
@@ -25,7 +26,9 @@ const callHelp = `usage: ipcctl call [flags] name [[namespace.]Service.]Method [
 
 Calls a method of a channel, an instance of the registry, or a group, of which
 the primary answers. Request and reply are JSON. Without a request, each line of
-standard input is one; the calls are made one after the other.
+standard input is one; the calls are made one after the other. Of a method to
+which the client streams, each line is an item of one call, until the end of
+input. Items of the server are printed as they come.
 
   ipcctl call greeter Greet '{"name": "world"}'
   ipcctl call -schema audio.fbs audio_compute SetParam <<<'{"value": 0.5}'
@@ -34,7 +37,8 @@ Flags:
   -schema file    the schema, .fbs or .bfbs (default: the server tells it)
   -I dir          look for included files in dir, too; may be repeated
   -domain name    the domain, a name or a path (default: as programs choose it)
-  -timeout d      the deadline of each call (default: the schema's, or 10s)
+  -timeout d      the deadline of each call (default: the schema's, or 10s, and
+                  none if it streams)
   -h              print this
 
 Exit status: 0, or 64 and the number of the error's code, of the last call that
@@ -79,6 +83,9 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	defer caller.Close()
+	if m.Streaming != ipc.Unary {
+		return t.stream(ctx, c, m, caller, request)
+	}
 	limit := timeoutOf(c, m)
 	one := func(request []byte) error {
 		ctx, cancel := context.WithTimeout(ctx, limit)
@@ -109,9 +116,7 @@ func timeoutOf(c *cli.Command, m *dynamic.Method) time.Duration {
 
 // callLines makes a call for each line of standard input. It goes on after a call that failed.
 func (t *terminal) callLines(ctx context.Context, one func([]byte) error) (last error) {
-	if f, ok := t.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintln(t.err, "ipcctl: each line is a request; Ctrl-D ends")
-	}
+	t.explainLines("a request")
 	lines := bufio.NewReaderSize(t.in, 1<<16)
 	for n := 1; ; n++ {
 		line, err := await(ctx, func() ([]byte, error) { return readLine(lines) })
@@ -136,6 +141,72 @@ func (t *terminal) callLines(ctx context.Context, one func([]byte) error) (last 
 			return err
 		case err != nil:
 			return fmt.Errorf("standard input, line %d: %w", n, err)
+		}
+	}
+}
+
+// explainLines says on a terminal what a line is.
+func (t *terminal) explainLines(what string) {
+	if f, ok := t.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(t.err, "ipcctl: each line is %s; Ctrl-D ends\n", what)
+	}
+}
+
+// stream makes calls of a method that streams: one, with what was given as its only item or with
+// all lines as its items, or, if the server alone sends items, one for each line.
+func (t *terminal) stream(ctx context.Context, c *cli.Command, m *dynamic.Method, conn ipc.Caller,
+	request []byte) error {
+	one := func(items iter.Seq2[[]byte, error]) error {
+		limited, cancel := ctx, context.CancelFunc(func() {})
+		if c.IsSet("timeout") || m.Timeout > 0 {
+			limited, cancel = context.WithTimeout(ctx, timeoutOf(c, m))
+		}
+		defer cancel()
+		for text, err := range m.Stream(limited, conn, items) {
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(t.out, "%s\n", text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	switch {
+	case c.NArg() == 3:
+		return failedCall(one(oneText(request)))
+	case m.Streaming == ipc.ServerStreaming:
+		return t.callLines(ctx, func(text []byte) error { return one(oneText(text)) })
+	}
+	t.explainLines("an item")
+	return failedCall(one(t.lines(ctx)))
+}
+
+// oneText is the sequence of one text.
+func oneText(text []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) { yield(text, nil) }
+}
+
+// lines is the sequence of the lines of standard input that are not empty.
+func (t *terminal) lines(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		lines := bufio.NewReaderSize(t.in, 1<<16)
+		for n := 1; ; n++ {
+			line, err := await(ctx, func() ([]byte, error) { return readLine(lines) })
+			text := bytes.TrimSpace(line)
+			if len(text) > 0 && (err == nil || err == io.EOF) && !yield(text, nil) {
+				return
+			}
+			switch {
+			case err == io.EOF:
+				return
+			case ctx.Err() != nil:
+				yield(nil, err)
+				return
+			case err != nil:
+				yield(nil, fmt.Errorf("standard input, line %d: %w", n, err))
+				return
+			}
 		}
 	}
 }

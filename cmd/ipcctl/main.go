@@ -128,9 +128,9 @@ func (t *terminal) app() *cli.Command {
 		Writer:                t.out,
 		ErrWriter:             t.err,
 		EnableShellCompletion: true,
-		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.tap(), t.record(),
-			t.replay(), t.convert(), t.bench(), t.failover(), t.roll(), t.drain(), t.doctor(),
-			t.gc()},
+		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.subscribe(),
+			t.publish(), t.tap(), t.record(), t.replay(), t.convert(), t.bench(), t.failover(),
+			t.roll(), t.drain(), t.doctor(), t.gc()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -157,6 +157,8 @@ ipcctl looks into the domain in which processes of ipcgen meet.
   describe  show what a server is and serves
   call      call a method with JSON
   send      send a one-way message
+  subscribe print the messages of a topic
+  publish   publish the messages of a topic
   tap       show the calls of all clients
   record    record calls into an MCAP file
   replay    send the requests of a recording again

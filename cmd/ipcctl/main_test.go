@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		serveControl(child)
 	case strings.HasPrefix(child, "topic"):
 		serveStatus(child)
+	case child == "mixer":
+		serveMixer(child)
 	case child == "group":
 		superviseAudio()
 	case child == "audio":
@@ -201,6 +203,8 @@ func TestWrongUsage(t *testing.T) {
 		{"convert", "-schema", greeterSchema, "-to", "x", "a", "b"},
 		{"convert", "-schema", greeterSchema, "-indent", "-1", "a", "b"},
 		{"convert", "-schema", greeterSchema, "-max-size", "0", "a", "b"},
+		{"subscribe"}, {"subscribe", "-n", "-1", "a"}, {"subscribe", "-latest", "-lossless", "a"},
+		{"publish", "a"}, {"publish", "-schema", greeterSchema, "-depth", "1", "a"},
 		{"failover"}, {"roll", "a", "b"}, {"roll", "-timeout", "0s", "a"}, {"drain"},
 		{"drain", "-timeout", "-1s", "a"}} {
 		code, out, errOut := ipcctl(t, "", args...)
@@ -298,8 +302,7 @@ func TestCall(t *testing.T) {
 	expect(t, 72, "", "incompatible", "", call(other, "greeter", "Greet", "{}")...)
 	write(t, other, `namespace greeter; table Hello { name: string; }
 		rpc_service Greeter { Follow(Hello): Hello (streaming: "server"); }`)
-	expect(t, 1, "", "greeter.Greeter.Follow is a method that streams", "", call(other, "greeter",
-		"Follow", "{}")...)
+	expect(t, 68, "", "unimplemented", "", call(other, "greeter", "Follow", "{}")...)
 	write(t, other, "table A { x: int }")
 	expect(t, 1, "", "^", "", call(other, "greeter", "Greet", "{}")...)
 }

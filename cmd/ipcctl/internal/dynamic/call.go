@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -21,6 +23,7 @@ import (
 type Method struct {
 	Name           string        // with service and namespace
 	Timeout        time.Duration // of a call, by the schema; 0 for none
+	Streaming      ipc.Streaming
 	request, reply form
 	method         *ipc.Method[message, message]
 }
@@ -54,7 +57,12 @@ func (f *form) check(text []byte) error {
 // Call makes the call. request is the text of the request, and reply that of the reply, which is
 // exact JSON in one line. An error of the text has line, column and the path of the field; an error
 // of the call is an [*ipc.Error].
+//
+// A method that streams is called by [Method.Stream].
 func (m *Method) Call(ctx context.Context, c ipc.Caller, request []byte) (reply []byte, err error) {
+	if err := m.unary(); err != nil {
+		return nil, err
+	}
 	if err := m.Check(request); err != nil {
 		return nil, err
 	}
@@ -69,6 +77,9 @@ func (m *Method) Call(ctx context.Context, c ipc.Caller, request []byte) (reply 
 // buffer is verified, and sent as it is.
 func (m *Method) CallBuffer(ctx context.Context, c ipc.Caller, request []byte) (reply []byte,
 	err error) {
+	if err := m.unary(); err != nil {
+		return nil, err
+	}
 	if err := m.request.root.Verify(request); err != nil {
 		return nil, err
 	}
@@ -77,6 +88,82 @@ func (m *Method) CallBuffer(ctx context.Context, c ipc.Caller, request []byte) (
 		return nil, err
 	}
 	return rep.text, nil
+}
+
+// unary returns an error if the method streams.
+func (m *Method) unary() error {
+	if m.Streaming == ipc.Unary {
+		return nil
+	}
+	return fmt.Errorf("%s is a method that streams; ipcctl call calls it", m.Name)
+}
+
+// Stream makes a call of a method that streams. The texts of requests are the client's items, or,
+// if the server alone sends items, the first one is the request. The texts of the result are the
+// server's items, or the one reply. An error is the last that it yields: that of a text, as in
+// [Method.Call], or an [*ipc.Error]. The method's in is ranged over on a goroutine of its own if
+// the server sends items, too.
+func (m *Method) Stream(ctx context.Context, c ipc.Caller,
+	requests iter.Seq2[[]byte, error]) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		in := &items{method: m, texts: requests}
+		for reply, err := range m.replies(ctx, c, in) {
+			if err != nil {
+				if own := in.failed.Load(); own != nil {
+					err = *own // the call has failed with it
+				}
+				yield(nil, err)
+				return
+			}
+			if !yield(reply.text, nil) {
+				return
+			}
+		}
+	}
+}
+
+// replies makes the call.
+func (m *Method) replies(ctx context.Context, c ipc.Caller,
+	in *items) iter.Seq2[*message, error] {
+	switch m.Streaming {
+	case ipc.BidiStreaming:
+		return ipc.InvokeBidiStream(ctx, c, m.method, in.all)
+	case ipc.ClientStreaming:
+		return func(yield func(*message, error) bool) {
+			yield(ipc.InvokeClientStream(ctx, c, m.method, in.all))
+		}
+	}
+	for request, err := range in.all {
+		if err == nil {
+			return ipc.InvokeServerStream(ctx, c, m.method, request)
+		}
+		return func(yield func(*message, error) bool) { yield(nil, err) }
+	}
+	return func(func(*message, error) bool) {}
+}
+
+// items are texts on their way to be the items of a call.
+type items struct {
+	method *Method
+	texts  iter.Seq2[[]byte, error]
+	failed atomic.Pointer[error] // why there are no more; nil at the end
+}
+
+// all is the sequence of the items.
+func (i *items) all(yield func(*message, error) bool) {
+	for text, err := range i.texts {
+		if err == nil {
+			err = i.method.Check(text)
+		}
+		if err != nil {
+			i.failed.Store(&err)
+			yield(nil, err)
+			return
+		}
+		if !yield(&message{text: text}, nil) {
+			return
+		}
+	}
 }
 
 // A Message is a one-way message that is made from JSON.
@@ -130,6 +217,9 @@ type Request struct {
 
 // Prepare converts the text of a request.
 func (m *Method) Prepare(text []byte) (*Request, error) {
+	if err := m.unary(); err != nil {
+		return nil, err
+	}
 	if err := m.Check(text); err != nil {
 		return nil, err
 	}

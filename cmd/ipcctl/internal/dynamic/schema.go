@@ -33,7 +33,8 @@ type formKey struct {
 // A protocol is one of a schema, with the types that its messages have.
 type protocol struct {
 	gogen.Protocol
-	json *fbjson.Schema
+	json       *fbjson.Schema
+	definition string // the binary schema
 }
 
 // Load reads a schema, .fbs or .bfbs. Included files are looked for in the folder of the file that
@@ -71,7 +72,7 @@ func (s *Schema) add(model *schema.Schema, diags *diag.List,
 	s.models = append(s.models, model)
 	for _, p := range protocols {
 		if wanted == nil || wanted[p.Name] {
-			s.protocols = append(s.protocols, protocol{p, types})
+			s.protocols = append(s.protocols, protocol{p, types, string(binary)})
 		}
 	}
 	return types, nil
@@ -176,10 +177,6 @@ func (s *Schema) Method(name string) (*Method, error) {
 			m := &p.Methods[j]
 			if p.Name+"."+m.Decl.Name != full {
 				continue
-			}
-			if m.Streaming != schema.Unary {
-				return nil, fmt.Errorf("%s is a method that streams; ipcctl calls those that "+
-					"take one request and give one reply", full)
 			}
 			return newMethod(p, m)
 		}
@@ -361,19 +358,26 @@ func newMethod(p *protocol, m *gogen.Method) (*Method, error) {
 	if err != nil {
 		return nil, err
 	}
-	full := &Method{Name: p.Name + "." + m.Decl.Name, Timeout: m.Timeout, request: request,
-		reply: reply}
+	full := &Method{Name: p.Name + "." + m.Decl.Name, Timeout: m.Timeout,
+		Streaming: streamings[m.Streaming], request: request, reply: reply}
 	full.method = ipc.NewMethod(p.identity(), ipc.MethodSpec[message, message]{
 		Name: m.Decl.Name, ID: m.ID, Idempotent: m.Decl.Idempotent, ReadOnly: m.ReadOnly,
 		EncodeRequest: full.request.encode, DecodeReply: full.decodeReply,
-		DecodeRequest: notServed, EncodeReply: notAnswered,
+		DecodeRequest: notServed, EncodeReply: notAnswered, Streaming: full.Streaming,
 	})
 	return full, nil
 }
 
+// streamings has the kinds of methods by what the schema calls them.
+var streamings = map[schema.Streaming]ipc.Streaming{
+	schema.ClientStreaming: ipc.ClientStreaming, schema.ServerStreaming: ipc.ServerStreaming,
+	schema.BidiStreaming: ipc.BidiStreaming,
+}
+
 // identity returns the protocol as the peer knows it.
 func (p *protocol) identity() *ipc.Protocol {
-	return &ipc.Protocol{Name: p.Name, Fingerprint: p.Fingerprint, Schema: p.Description}
+	return &ipc.Protocol{Name: p.Name, Fingerprint: p.Fingerprint, Schema: p.Description,
+		Definition: p.definition}
 }
 
 func newForm(p *protocol, f gogen.Form, table *schema.Object) (form, error) {

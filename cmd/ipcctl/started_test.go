@@ -1,0 +1,41 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"testing"
+)
+
+// A started is ipcctl at work.
+type started struct {
+	out    bytes.Buffer
+	err    *lineWriter
+	cancel context.CancelFunc
+	code   chan int
+}
+
+func start(t *testing.T, in io.Reader, args ...string) *started {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &started{err: &lineWriter{more: make(chan bool, 1)}, cancel: cancel,
+		code: make(chan int, 1)}
+	go func() {
+		s.code <- run(ctx, append([]string{"ipcctl"}, args...), in, &s.out, s.err)
+	}()
+	return s
+}
+
+// ends checks the status of the command and what it printed.
+func (s *started) ends(t *testing.T, code int, out, errOut string) {
+	t.Helper()
+	got := <-s.code
+	s.err.mu.Lock()
+	defer s.err.mu.Unlock()
+	if got != code || !strings.Contains(s.out.String(), out) ||
+		!strings.Contains(s.err.text, errOut) {
+		t.Errorf("status %d, want %d\nprinted %q, want %q\nand %q, want %q", got, code, &s.out, out,
+			s.err.text, errOut)
+	}
+}

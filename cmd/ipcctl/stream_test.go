@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipcgen/ipcgen/gen/mixing"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// serveMixer serves methods that stream.
+func serveMixer(channel string) {
+	l, err := ipc.Listen(channel)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	panic(ipc.NewServer(mixing.NewMixerService(mixer{})).Serve(context.Background(), l))
+}
+
+type mixer struct{}
+
+// Levels sends so many levels, or, for 0, one and then none until the call is cancelled.
+func (mixer) Levels(ctx context.Context,
+	req *mixing.LevelsRequestT) iter.Seq2[*mixing.LevelT, error] {
+	return func(yield func(*mixing.LevelT, error) bool) {
+		if req.Count == 0 {
+			yield(&mixing.LevelT{Peak: 1}, nil)
+			<-ctx.Done()
+			yield(nil, ctx.Err())
+			return
+		}
+		for i := range req.Count {
+			if i == 5 {
+				yield(nil, ipc.Errorf(ipc.CodeResourceExhausted, "five are enough"))
+				return
+			}
+			if !yield(&mixing.LevelT{Peak: float32(i)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (mixer) Upload(_ context.Context, in iter.Seq2[*mixing.ChunkT, error]) (*mixing.UploadedT,
+	error) {
+	var u mixing.UploadedT
+	for c, err := range in {
+		if err != nil {
+			return nil, err
+		}
+		u.Bytes += uint64(len(c.Data))
+	}
+	return &u, nil
+}
+
+func (mixer) Jam(_ context.Context,
+	in iter.Seq2[*mixing.NoteT, error]) iter.Seq2[*mixing.NoteT, error] {
+	return func(yield func(*mixing.NoteT, error) bool) {
+		for n, err := range in {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(&mixing.NoteT{Pitch: n.Pitch + 12}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestCallStreams calls methods that stream, with lines as items.
+func TestCallStreams(t *testing.T) {
+	newDomain(t)
+	serve(t, "mixer")
+	expect(t, 0, "{\"peak\":0}\n{\"peak\":1}\n", "", "", "call", "mixer", "Levels",
+		`{"count": 2}`)
+	expect(t, 0, "{\"peak\":0}\n{\"peak\":0}\n{\"peak\":1}\n", "",
+		"{\"count\": 1}\n{\"count\": 2}", "call", "mixer", "Levels")
+	expect(t, 70, "{\"peak\":4}\n", "five are enough", "", "call", "mixer", "Levels",
+		`{"count": 9}`)
+	expect(t, 66, "{\"peak\":1}\n", "deadline exceeded", "", "call", "-timeout", "200ms", "mixer",
+		"Levels", `{}`)
+	expect(t, 0, "{\"bytes\":3}\n", "", "{\"data\": [1, 2]}\n\n{\"data\": [3]}\n", "call", "mixer",
+		"Upload")
+	expect(t, 0, "{\"bytes\":0}\n", "", "", "call", "mixer", "Upload") // no items
+	expect(t, 1, "", "the table mixing.Chunk has no field", "{\"data\": [1, 2]}\n{\"dat\": []}\n",
+		"call", "mixer", "Upload")
+	expect(t, 0, "{\"pitch\":72}\n{\"pitch\":74}\n", "", "{\"pitch\": 60}\n{\"pitch\": 62}", "call",
+		"mixer", "Jam")
+	expect(t, 1, "", "is a method that streams", "", "bench", "-n", "1", "mixer", "Levels", "{}")
+	schema := filepath.Join("..", "..", "schema", "mixing.fbs")
+	expect(t, 0, "{\"pitch\":13}\n", "", "", "call", "-schema", schema, "mixer", "Jam",
+		`{"pitch": 1}`)
+}
+
+// TestStreamStepByStep answers before the end of the input, and ends by Ctrl-C.
+func TestStreamStepByStep(t *testing.T) {
+	newDomain(t)
+	serve(t, "mixer")
+	r, w := io.Pipe()
+	out := &lineWriter{more: make(chan bool, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"ipcctl", "call", "mixer", "Jam"}, r, out, io.Discard)
+	}()
+	for i := range 3 {
+		fmt.Fprintf(w, "{\"pitch\": %d}\n", i)
+		out.await(t, fmt.Sprintf("{\"pitch\":%d}\n", i+12))
+	}
+	cancel()
+	if got := <-code; got != exitInterrupted {
+		t.Errorf("status %d", got)
+	}
+	s := start(t, strings.NewReader(""), "call", "mixer", "Levels", "{}")
+	s.cancel()
+	s.ends(t, exitInterrupted, "", "")
+}
