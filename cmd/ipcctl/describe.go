@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/fbstext"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/vitals"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
@@ -126,8 +126,8 @@ func printDescription(w io.Writer, s *dynamic.Server, n *introspect.CountersT) e
 			continue
 		}
 		p.line("counted     %s.%s: %d done, %d in flight, %d failed, median %v, 99 %% %v",
-			m.Protocol, m.Name, m.Done, m.InFlight, failures(m), quantile(m.Histogram, 0.5),
-			quantile(m.Histogram, 0.99))
+			m.Protocol, m.Name, m.Done, m.InFlight, failures(m), vitals.Quantile(m.Histogram, 0.5),
+			vitals.Quantile(m.Histogram, 0.99))
 	}
 	if p.err != nil {
 		return p.err
@@ -167,35 +167,6 @@ func failures(m *introspect.MethodCountersT) (n uint64) {
 		n += e.Count
 	}
 	return n
-}
-
-// quantile returns a duration that a share of those in a histogram do not exceed, with an error of
-// a fifth at most.
-func quantile(histogram []uint64, share float64) time.Duration {
-	var all uint64
-	for _, n := range histogram {
-		all += n
-	}
-	rest := uint64(math.Ceil(float64(all) * share))
-	for i, n := range histogram {
-		if n >= rest {
-			return endOf(i).Round(time.Microsecond / 10)
-		}
-		rest -= n
-	}
-	return 0
-}
-
-// endOf returns the greatest duration that a place of a histogram counts.
-func endOf(i int) time.Duration {
-	if i < 4 {
-		return time.Duration(i)
-	}
-	power := uint(i/4 - 1)
-	if power > 60 {
-		return math.MaxInt64
-	}
-	return time.Duration(min(uint64(i%4+5)<<power-1, math.MaxInt64))
 }
 
 // printJSON prints everything that a program may want to know.

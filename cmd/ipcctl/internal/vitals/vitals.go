@@ -1,0 +1,316 @@
+// Package vitals follows what the servers of a domain do: rates, durations, and who waits for whom.
+package vitals
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/introspect"
+)
+
+// A Server is what a server did between two looks.
+type Server struct {
+	Name    string `json:"name"` // of the instance, or else the channel
+	Channel string `json:"channel"`
+	Role    string `json:"role,omitempty"`
+	Epoch   uint64 `json:"epoch,omitempty"`
+	PID     int    `json:"pid,omitempty"`
+
+	Clients  int     `json:"clients"` // without the tool
+	InFlight int     `json:"in_flight"`
+	Calls    float64 `json:"calls_per_second"` // calls and one-way messages that have ended
+	Errors   float64 `json:"errors_per_second"`
+	// FullRings counts how often in a second the server has waited for a client to make room.
+	FullRings float64       `json:"full_rings_per_second"`
+	P50       time.Duration `json:"p50_ns"`
+	P99       time.Duration `json:"p99_ns"`
+	// Waiting says who waits for whom, and why; it is empty if no one does.
+	Waiting string `json:"waiting,omitempty"`
+	// History has the calls in a second of the last looks, the newest at the end.
+	History []float64 `json:"history"`
+	Methods []Method  `json:"methods,omitempty"` // the busiest first
+}
+
+// A Method is what a method or one-way message did between two looks.
+type Method struct {
+	Name     string        `json:"name"`
+	InFlight int           `json:"in_flight"`
+	Calls    float64       `json:"calls_per_second"`
+	Errors   float64       `json:"errors_per_second"`
+	P50      time.Duration `json:"p50_ns"`
+	P99      time.Duration `json:"p99_ns"`
+}
+
+// A View is the state of a domain at one moment.
+type View struct {
+	At      time.Time `json:"at"`
+	Domain  string    `json:"domain"`
+	Servers []Server  `json:"servers"`
+	Trouble string    `json:"trouble,omitempty"` // why the domain cannot be looked at
+}
+
+// patience is how long a server may take to answer.
+const patience = time.Second
+
+// mostHistory is the length of a history.
+const mostHistory = 60
+
+// A Watcher looks at a domain again and again. It is for one goroutine.
+type Watcher struct {
+	domain  string
+	servers map[string]*watched // by channel
+}
+
+// A watched server has a connection and its last counters.
+type watched struct {
+	conn    *ipc.Conn
+	last    *introspect.CountersT
+	history []float64
+	trouble string // why it did not answer
+	now     *introspect.CountersT
+}
+
+// New returns a Watcher of a domain. The caller must close it.
+func New(domain string) *Watcher {
+	return &Watcher{domain: domain, servers: make(map[string]*watched)}
+}
+
+// Close ends the connections.
+func (w *Watcher) Close() {
+	for _, s := range w.servers {
+		s.hangUp()
+	}
+}
+
+func (s *watched) hangUp() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn = nil
+	}
+}
+
+// Look asks all servers, and returns what they did since the last look. A server that is asked for
+// the first time has no rates yet.
+func (w *Watcher) Look(ctx context.Context) View {
+	v := View{At: time.Now()}
+	s, err := survey.Of(w.domain)
+	if err != nil {
+		v.Trouble = err.Error()
+		return v
+	}
+	v.Domain = s.Domain
+	if s.RegistryErr != nil {
+		v.Trouble = s.RegistryErr.Error()
+	}
+	w.ask(ctx, s)
+	for _, c := range s.Channels {
+		if c.Live {
+			v.Servers = append(v.Servers, w.servers[c.Name].server(s, c))
+		}
+	}
+	slices.SortFunc(v.Servers, func(a, b Server) int { return strings.Compare(a.Name, b.Name) })
+	return v
+}
+
+// ask reads the counters of all live servers at the same time, and forgets the others.
+func (w *Watcher) ask(ctx context.Context, s *survey.Survey) {
+	live := make(map[string]bool)
+	var asked sync.WaitGroup
+	for _, c := range s.Channels {
+		if !c.Live {
+			continue
+		}
+		live[c.Name] = true
+		one := w.servers[c.Name]
+		if one == nil {
+			one = new(watched)
+			w.servers[c.Name] = one
+		}
+		asked.Go(func() { one.ask(ctx, s.Domain, c.Name) })
+	}
+	asked.Wait()
+	for name, one := range w.servers {
+		if !live[name] {
+			one.hangUp()
+			delete(w.servers, name)
+		}
+	}
+}
+
+func (s *watched) ask(ctx context.Context, domain, channel string) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s.last, s.now, s.trouble = s.now, nil, ""
+	var err error
+	if s.conn == nil {
+		s.last = nil // another process may have the channel
+		s.conn, err = ipc.Dial(ctx, channel, ipc.WithDomain(domain))
+	}
+	if err == nil {
+		s.now, err = ipc.ReadCounters(ctx, s.conn)
+	}
+	if err == nil {
+		return
+	}
+	s.hangUp()
+	switch ipc.CodeOf(err) {
+	case ipc.CodeDeadlineExceeded:
+		s.trouble = "clients wait for the server: it does not answer (asleep, stopped or hung)"
+	case ipc.CodeUnimplemented, ipc.CodePermissionDenied:
+		s.trouble = "the server does not tell what it does"
+	default:
+		s.trouble = err.Error()
+	}
+}
+
+// server returns what a server did since it was asked last.
+func (s *watched) server(all *survey.Survey, c survey.Channel) Server {
+	v := Server{Name: c.Name, Channel: c.Name, PID: c.PID, Waiting: s.trouble}
+	for _, r := range all.Instances {
+		if r.Control == c.Name {
+			v.Name, v.Role, v.Epoch, v.PID = r.Name, r.Role.String(), r.Epoch, r.PID
+		}
+	}
+	if s.now != nil {
+		v.Clients = max(0, int(s.now.Clients)-1)
+		v.InFlight = int(s.now.CallsInFlight)
+	}
+	if s.now != nil && s.last != nil && s.now.At > s.last.At {
+		s.compare(&v)
+	}
+	s.history = append(s.history, v.Calls)
+	s.history = s.history[max(0, len(s.history)-mostHistory):]
+	v.History = slices.Clone(s.history)
+	return v
+}
+
+// compare fills in what is known from the counters of two looks.
+func (s *watched) compare(v *Server) {
+	seconds := time.Duration(s.now.At - s.last.At).Seconds()
+	rate := func(now, before uint64) float64 {
+		if now < before {
+			return 0
+		}
+		return float64(now-before) / seconds
+	}
+	before := make(map[string]*introspect.MethodCountersT)
+	for _, m := range s.last.Methods {
+		before[m.Protocol+"."+m.Name] = m
+	}
+	var all []uint64
+	for _, m := range s.now.Methods {
+		name := m.Protocol + "." + m.Name
+		was := before[name]
+		if was == nil {
+			was = &introspect.MethodCountersT{}
+		}
+		times := difference(m.Histogram, was.Histogram)
+		one := Method{Name: name, InFlight: int(m.InFlight), Calls: rate(m.Done, was.Done),
+			Errors: rate(failures(m), failures(was)), P50: Quantile(times, 0.5),
+			P99: Quantile(times, 0.99)}
+		v.Calls += one.Calls
+		v.Errors += one.Errors
+		all = sum(all, times)
+		if one.Calls > 0 || one.InFlight > 0 {
+			v.Methods = append(v.Methods, one)
+		}
+	}
+	slices.SortStableFunc(v.Methods, func(a, b Method) int {
+		switch {
+		case a.Calls > b.Calls:
+			return -1
+		case a.Calls < b.Calls:
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	v.P50, v.P99 = Quantile(all, 0.5), Quantile(all, 0.99)
+	v.FullRings = rate(s.now.WaitsForRoom, s.last.WaitsForRoom)
+	v.Waiting = waiting(v)
+}
+
+// slow is the duration from which a handler is named as what its clients wait for.
+const slow = 100 * time.Millisecond
+
+// waiting says who waits for whom, and why.
+func waiting(v *Server) string {
+	if v.FullRings > 0 {
+		return "the server waits for clients to read: ring full"
+	}
+	for _, m := range v.Methods {
+		switch {
+		case m.InFlight > 0 && m.Calls == 0:
+			return "clients wait for " + short(m.Name) + ": handler slow, no call has ended"
+		case m.P50 >= slow:
+			return "clients wait for " + short(m.Name) + ": handler slow"
+		}
+	}
+	return ""
+}
+
+// short returns the last part of a name.
+func short(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
+
+func failures(m *introspect.MethodCountersT) (n uint64) {
+	for _, e := range m.Errors {
+		n += e.Count
+	}
+	return n
+}
+
+// difference returns what a histogram counts more than an earlier one.
+func difference(now, before []uint64) []uint64 {
+	d := slices.Clone(now)
+	for i := range min(len(d), len(before)) {
+		d[i] -= min(d[i], before[i])
+	}
+	return d
+}
+
+func sum(a, b []uint64) []uint64 {
+	if len(a) < len(b) {
+		a, b = slices.Clone(b), a
+	}
+	for i, n := range b {
+		a[i] += n
+	}
+	return a
+}
+
+// Quantile returns a duration that a share of those in a histogram of introspection do not exceed,
+// with an error of a fifth at most.
+func Quantile(histogram []uint64, share float64) time.Duration {
+	var all uint64
+	for _, n := range histogram {
+		all += n
+	}
+	if all == 0 {
+		return 0
+	}
+	rest := uint64(math.Ceil(float64(all) * share))
+	for i, n := range histogram {
+		if n >= rest {
+			return endOf(i).Round(time.Microsecond / 10)
+		}
+		rest -= n
+	}
+	return 0
+}
+
+// endOf returns the greatest duration that a place of a histogram counts.
+func endOf(i int) time.Duration {
+	if i < 4 {
+		return time.Duration(i)
+	}
+	power := uint(i/4 - 1)
+	if power > 60 {
+		return math.MaxInt64
+	}
+	return time.Duration(min(uint64(i%4+5)<<power-1, math.MaxInt64))
+}
