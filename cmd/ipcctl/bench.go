@@ -29,7 +29,7 @@ a terminal, progress is shown. Ctrl-C ends the run with its report.
 Flags:
   -schema file   the schema, .fbs or .bfbs (default: the server tells it)
   -I dir         look for included files in dir, too; may be repeated
-  -domain name   the domain, a name or a path (default: that of IPCGEN_DOMAIN)
+  -domain name   the domain, a name or a path (default: as programs choose it)
   -n calls       make so many calls (default: as many as fit into -duration)
   -duration d    begin calls for so long (default 5s, or no limit with -n)
   -c callers     calls at the same time (default 1)

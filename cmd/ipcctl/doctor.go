@@ -21,7 +21,7 @@ whether each server answers. Each finding that is not ok comes with a cure.
   ipcctl doctor -json | jq '.[] | select(.level != "ok")'
 
 Flags:
-  -domain name   the domain, a name or a path (default: that of IPCGEN_DOMAIN)
+  -domain name   the domain, a name or a path (default: as programs choose it)
   -timeout d     how long a server may take to answer (default 2s)
   -json          print JSON
   -h             print this

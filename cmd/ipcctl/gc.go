@@ -27,7 +27,7 @@ needed.
   ipcctl gc -yes -domain /srv/robot/ipc
 
 Flags:
-  -domain name   the domain, a name or a path (default: that of IPCGEN_DOMAIN)
+  -domain name   the domain, a name or a path (default: as programs choose it)
   -yes           do not ask
   -h             print this
 `

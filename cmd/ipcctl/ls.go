@@ -26,7 +26,7 @@ none. What dead processes have left is counted on standard error.
   ipcctl ls -json | jq -r .instances[].name
 
 Flags:
-  -domain name   the domain, a name or a path (default: that of IPCGEN_DOMAIN)
+  -domain name   the domain, a name or a path (default: as programs choose it)
   -rates         ask each server for its clients, its calls in flight, and its
                  calls and messages within a second; a server that does not tell
                  or answer has none

@@ -58,7 +58,7 @@ func warnOfStrings(s *schema.Schema, diags *diag.List) {
 	if len(names) > 0 {
 		diags.Warnf(at, "a binary schema does not hold the defaults of strings; these are lost: %s",
 			list(names)).
-			Helpf("whoever needs them generates from the .fbs file")
+			Helpf("to keep them, generate from the .fbs file")
 	}
 }
 
