@@ -31,17 +31,25 @@ func (t *AckT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Ack) UnPackTo(t *AckT) {
-	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
-	t.Status = Status(rcv._tab.GetByteSlot(6, 0))
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Ack) UnPack() *AckT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Ack) UnPackInto(t *AckT, memory fb.Memory) *AckT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(AckT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(AckT)
+	}
+	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
+	t.Status = Status(rcv._tab.GetByteSlot(6, 0))
 	return t
 }
 

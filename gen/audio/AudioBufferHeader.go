@@ -2,7 +2,10 @@
 
 package audio
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // Precedes the samples of a buffer on an audio channel.
 type AudioBufferHeaderT struct {
@@ -26,20 +29,28 @@ func (t *AudioBufferHeaderT) Pack(builder *flatbuffers.Builder) flatbuffers.UOff
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *AudioBufferHeader) UnPackTo(t *AudioBufferHeaderT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *AudioBufferHeader) UnPack() *AudioBufferHeaderT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *AudioBufferHeader) UnPackInto(t *AudioBufferHeaderT, memory fb.Memory) *AudioBufferHeaderT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(AudioBufferHeaderT)
+	}
 	t.Sequence = rcv.Sequence()
 	t.TimestampUs = rcv.TimestampUs()
 	t.Frames = rcv.Frames()
 	t.Channels = rcv.Channels()
 	t.Flags = rcv.Flags()
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *AudioBufferHeader) UnPack() *AudioBufferHeaderT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(AudioBufferHeaderT)
-	rcv.UnPackTo(t)
 	return t
 }
 

@@ -44,20 +44,29 @@ func (t *ControlMsgT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ControlMsg) UnPackTo(t *ControlMsgT) {
-	t.Seq = rcv._tab.GetUint64Slot(4, 0)
-	t.Payload = nil
-	if u := (flatbuffers.Table{}); rcv.Payload(&u) {
-		t.Payload = rcv.PayloadType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ControlMsg) UnPack() *ControlMsgT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ControlMsg) UnPackInto(t *ControlMsgT, memory fb.Memory) *ControlMsgT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ControlMsgT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ControlMsgT)
+	}
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
+	if u := (flatbuffers.Table{}); rcv.Payload(&u) {
+		t.Payload = rcv.PayloadType().UnPackInto(fb.Former(t.Payload, memory), u, memory)
+	} else {
+		t.Payload = nil
+	}
 	return t
 }
 

@@ -125,23 +125,43 @@ func (t *ControlPayloadT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv ControlPayload) UnPack(table flatbuffers.Table) *ControlPayloadT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv ControlPayload) UnPackInto(t *ControlPayloadT, table flatbuffers.Table, memory fb.Memory) *ControlPayloadT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(ControlPayloadT)
+	}
 	switch rcv {
 	case ControlPayloadStartStream:
 		var x StartStream
 		x.Init(table.Bytes, table.Pos)
-		return &ControlPayloadT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*StartStreamT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ControlPayloadStopStream:
 		var x StopStream
 		x.Init(table.Bytes, table.Pos)
-		return &ControlPayloadT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*StopStreamT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ControlPayloadSetParam:
 		var x SetParam
 		x.Init(table.Bytes, table.Pos)
-		return &ControlPayloadT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*SetParamT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ControlPayloadGetParam:
 		var x GetParam
 		x.Init(table.Bytes, table.Pos)
-		return &ControlPayloadT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*GetParamT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

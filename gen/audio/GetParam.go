@@ -24,16 +24,24 @@ func (t *GetParamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *GetParam) UnPackTo(t *GetParamT) {
-	t.ParamId = ParamType(rcv._tab.GetByteSlot(4, 0))
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *GetParam) UnPack() *GetParamT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *GetParam) UnPackInto(t *GetParamT, memory fb.Memory) *GetParamT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(GetParamT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(GetParamT)
+	}
+	t.ParamId = ParamType(rcv._tab.GetByteSlot(4, 0))
 	return t
 }
 

@@ -29,18 +29,26 @@ func (t *ParamValueT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ParamValue) UnPackTo(t *ParamValueT) {
-	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
-	t.ParamId = ParamType(rcv._tab.GetByteSlot(6, 0))
-	t.Value = rcv._tab.GetFloat32Slot(8, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ParamValue) UnPack() *ParamValueT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ParamValue) UnPackInto(t *ParamValueT, memory fb.Memory) *ParamValueT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ParamValueT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ParamValueT)
+	}
+	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
+	t.ParamId = ParamType(rcv._tab.GetByteSlot(6, 0))
+	t.Value = rcv._tab.GetFloat32Slot(8, 0)
 	return t
 }
 

@@ -43,20 +43,29 @@ func (t *ReplyMsgT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ReplyMsg) UnPackTo(t *ReplyMsgT) {
-	t.Seq = rcv._tab.GetUint64Slot(4, 0)
-	t.Payload = nil
-	if u := (flatbuffers.Table{}); rcv.Payload(&u) {
-		t.Payload = rcv.PayloadType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ReplyMsg) UnPack() *ReplyMsgT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ReplyMsg) UnPackInto(t *ReplyMsgT, memory fb.Memory) *ReplyMsgT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ReplyMsgT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ReplyMsgT)
+	}
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
+	if u := (flatbuffers.Table{}); rcv.Payload(&u) {
+		t.Payload = rcv.PayloadType().UnPackInto(fb.Former(t.Payload, memory), u, memory)
+	} else {
+		t.Payload = nil
+	}
 	return t
 }
 

@@ -103,15 +103,31 @@ func (t *ReplyPayloadT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv ReplyPayload) UnPack(table flatbuffers.Table) *ReplyPayloadT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv ReplyPayload) UnPackInto(t *ReplyPayloadT, table flatbuffers.Table, memory fb.Memory) *ReplyPayloadT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(ReplyPayloadT)
+	}
 	switch rcv {
 	case ReplyPayloadAck:
 		var x Ack
 		x.Init(table.Bytes, table.Pos)
-		return &ReplyPayloadT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*AckT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ReplyPayloadParamValue:
 		var x ParamValue
 		x.Init(table.Bytes, table.Pos)
-		return &ReplyPayloadT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*ParamValueT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

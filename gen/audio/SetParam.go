@@ -26,17 +26,25 @@ func (t *SetParamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *SetParam) UnPackTo(t *SetParamT) {
-	t.ParamId = ParamType(rcv._tab.GetByteSlot(4, 0))
-	t.Value = rcv._tab.GetFloat32Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *SetParam) UnPack() *SetParamT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *SetParam) UnPackInto(t *SetParamT, memory fb.Memory) *SetParamT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(SetParamT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(SetParamT)
+	}
+	t.ParamId = ParamType(rcv._tab.GetByteSlot(4, 0))
+	t.Value = rcv._tab.GetFloat32Slot(6, 0)
 	return t
 }
 

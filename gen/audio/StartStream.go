@@ -30,18 +30,26 @@ func (t *StartStreamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *StartStream) UnPackTo(t *StartStreamT) {
-	t.SampleRate = rcv._tab.GetUint32Slot(4, 48000)
-	t.Channels = rcv._tab.GetUint16Slot(6, 2)
-	t.BufferFrames = rcv._tab.GetUint32Slot(8, 512)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *StartStream) UnPack() *StartStreamT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *StartStream) UnPackInto(t *StartStreamT, memory fb.Memory) *StartStreamT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(StartStreamT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(StartStreamT)
+	}
+	t.SampleRate = rcv._tab.GetUint32Slot(4, 48000)
+	t.Channels = rcv._tab.GetUint16Slot(6, 2)
+	t.BufferFrames = rcv._tab.GetUint32Slot(8, 512)
 	return t
 }
 

@@ -21,15 +21,23 @@ func (t *StopStreamT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *StopStream) UnPackTo(t *StopStreamT) {
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *StopStream) UnPack() *StopStreamT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *StopStream) UnPackInto(t *StopStreamT, memory fb.Memory) *StopStreamT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(StopStreamT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(StopStreamT)
+	}
 	return t
 }
 

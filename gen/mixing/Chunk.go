@@ -3,8 +3,6 @@
 package mixing
 
 import (
-	"bytes"
-
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
@@ -31,16 +29,24 @@ func (t *ChunkT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Chunk) UnPackTo(t *ChunkT) {
-	t.Data = bytes.Clone(rcv.DataBytes())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Chunk) UnPack() *ChunkT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Chunk) UnPackInto(t *ChunkT, memory fb.Memory) *ChunkT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ChunkT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ChunkT)
+	}
+	t.Data = fb.BytesIn(rcv.DataBytes(), memory)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *LevelT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Level) UnPackTo(t *LevelT) {
-	t.Peak = rcv._tab.GetFloat32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Level) UnPack() *LevelT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Level) UnPackInto(t *LevelT, memory fb.Memory) *LevelT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(LevelT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(LevelT)
+	}
+	t.Peak = rcv._tab.GetFloat32Slot(4, 0)
 	return t
 }
 

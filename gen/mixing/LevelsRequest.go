@@ -24,16 +24,24 @@ func (t *LevelsRequestT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *LevelsRequest) UnPackTo(t *LevelsRequestT) {
-	t.Count = rcv._tab.GetUint32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *LevelsRequest) UnPack() *LevelsRequestT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *LevelsRequest) UnPackInto(t *LevelsRequestT, memory fb.Memory) *LevelsRequestT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(LevelsRequestT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(LevelsRequestT)
+	}
+	t.Count = rcv._tab.GetUint32Slot(4, 0)
 	return t
 }
 

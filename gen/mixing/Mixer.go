@@ -269,12 +269,12 @@ func decodeMixerChunk(buf []byte, m *ChunkT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func recycleMixerChunk(buf []byte, t *ChunkT) (seq uint64, err error) {
-	rcv, seq, _, err := openMixerChunk(buf)
+func recycleMixerChunk(buf []byte, m *ChunkT) (seq uint64, err error) {
+	x, seq, _, err := openMixerChunk(buf)
 	if err != nil {
 		return seq, err
 	}
-	t.Data = fb.Clip(rcv.DataBytes())
+	x.UnPackInto(m, fb.Borrowed)
 	return seq, nil
 }
 

@@ -24,16 +24,24 @@ func (t *UploadedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Uploaded) UnPackTo(t *UploadedT) {
-	t.Bytes = rcv._tab.GetUint64Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Uploaded) UnPack() *UploadedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Uploaded) UnPackInto(t *UploadedT, memory fb.Memory) *UploadedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(UploadedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(UploadedT)
+	}
+	t.Bytes = rcv._tab.GetUint64Slot(4, 0)
 	return t
 }
 

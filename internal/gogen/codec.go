@@ -26,8 +26,8 @@ type codec struct {
 	encode, decode           string
 	encodeReply, decodeReply string
 
-	// recycle is decode for an object that was used before and is used no longer than the buffer;
-	// "" if decode is as good, or there is none.
+	// recycle is decode for an object that was used before and is used no longer than the buffer,
+	// see fb.Borrowed; "" if decode is as good, or there is none.
 	recycle string
 
 	flat *flat // the message's constant layout, or nil
@@ -68,7 +68,7 @@ func (p *plan) envelopeCodecs(e *envelope) {
 	for _, m := range e.members {
 		key := p.memberKey(e, m)
 		c := p.codecOf(&e.codecs, "", key, e, m)
-		c.forMessages(key, p.recyclable(key, c))
+		c.forMessages(key, c.recyclable())
 	}
 }
 
@@ -77,7 +77,7 @@ func (p *plan) serviceCodecs(s *service) {
 	for _, m := range s.methods {
 		request, reply := p.requestKey(s, m), p.replyKey(s, m)
 		asked := p.codecOf(&s.codecs, owner, request, s.request, m.request)
-		asked.forMessages(request, p.recyclable(request, asked))
+		asked.forMessages(request, asked.recyclable())
 		answer := p.codecOf(&s.codecs, owner, reply, s.reply, m.reply)
 		answer.forReplies(reply)
 		if m.decl.Streaming == schema.Unary {
@@ -157,7 +157,7 @@ func (f *file) codec(c *codec) {
 		f.encode(c, c.encode, nil)
 		f.decode(c, c.decode, "seq")
 		if c.recycle != "" {
-			f.recycle(c)
+			f.decode(c, c.recycle, "seq")
 		}
 	}
 	if c.encodeReply != "" {
@@ -352,6 +352,9 @@ func (f *file) decode(c *codec, name, number string) {
 	if !c.isText() {
 		typ = jen.Id(f.objectObject(c.message()))
 		unpack = local("x").Dot("UnPackTo").Call(local("m"))
+		if name == c.recycle {
+			unpack = local("x").Dot("UnPackInto").Call(local("m"), fb("Borrowed"))
+		}
 	}
 	seq, refSeq := local(number), jen.Id("_")
 	if number == "refSeq" {
@@ -370,46 +373,11 @@ func (f *file) decode(c *codec, name, number string) {
 		}))
 }
 
-// recycle writes the function that reads a buffer into an object, as decode does, but without new
-// memory for vectors of scalars: those of bytes remain in the buffer, and the others use the memory
-// of the object's.
-func (f *file) recycle(c *codec) {
+// recyclable reports whether c's message has parts whose memory can be used again.
+func (c *codec) recyclable() bool {
 	o := c.message()
-	f.p()
-	f.p("func ", c.recycle, "(ℓbuf []byte, ℓt *", f.objectObject(o),
-		") (ℓseq uint64, ℓerr error) {")
-	f.p("ℓrcv, ℓseq, _, ℓerr := ", c.open, "(ℓbuf)")
-	f.p("if ℓerr != nil {")
-	f.p("return ℓseq, ℓerr")
-	f.p("}")
-	for _, field := range o.Fields {
-		member := "ℓt." + f.plan.fields[field].Member
-		switch e := elem(field.Type); {
-		case field.Deprecated || field.IsTag:
-		case !isRecyclable(field):
-			f.unPackMember(o, field)
-		case e.Base == schema.UByte && e.Enum == nil:
-			f.p(member, " = ℙfb.Clip(ℓrcv.", f.plan.fields[field].Bytes, "())")
-		default:
-			f.p(member, " = ℙfb.Recycle", methodOf(e), "s(", member, ", &ℓrcv._tab, ",
-				itoa(field.Offset), ")")
-		}
-	}
-	f.p("return ℓseq, nil")
-	f.p("}")
-	f.p()
-}
-
-// recyclable reports whether c's message has slices that can be used again, in code of key's
-// package.
-func (p *plan) recyclable(key codecKey, c *codec) bool {
-	o := c.message()
-	return o != nil && !o.IsStruct && c.flat == nil && key.pkg == p.pkgOf(o.Namespace) &&
-		slices.ContainsFunc(o.Fields, isRecyclable)
-}
-
-// isRecyclable reports whether a field is a vector of scalars.
-func isRecyclable(field *schema.Field) bool {
-	return !field.Deprecated && !field.IsTag && field.Type.Base == schema.Vector &&
-		isScalar(field.Type.Element) && field.Type.Element != schema.UType
+	return o != nil && !o.IsStruct && c.flat == nil &&
+		slices.ContainsFunc(o.Fields, func(field *schema.Field) bool {
+			return !field.Deprecated && !field.IsTag && (field.Optional || !isScalar(field.Type.Base))
+		})
 }

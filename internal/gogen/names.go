@@ -250,7 +250,8 @@ func (p *plan) nameFields(o *schema.Object) {
 	methods, members := p.methods, p.members // those of the last object
 	clear(methods)
 	clear(members)
-	for _, name := range []string{"Init", "Table", "UnPack", "UnPackTo", "_tab", "LookupByKey"} {
+	for _, name := range []string{"Init", "Table", "UnPack", "UnPackTo", "UnPackInto", "_tab",
+		"LookupByKey"} {
 		methods[name] = nil
 	}
 	members["Pack"] = nil

@@ -179,19 +179,24 @@ func (f *file) packVector(field *schema.Field, member, off string) {
 // packUnions writes a vector of unions and the vector of their types.
 func (f *file) packUnions(field *schema.Field, typesOff, off string, taken scope) {
 	member := "ℓt." + f.plan.fields[field].Member
-	types := fieldLocal(taken.claim(lowerCamel(field.Name)+"Types", nil))
 	values := fieldLocal(taken.claim(lowerCamel(field.Name)+"Values", nil))
+	tag := schema.Type{Base: schema.UType, Enum: field.Type.Enum}
+	size := itoa(inlineSize(tag))
 	f.p("var ", typesOff, ", ", off, " ℙflatbuffers.UOffsetT")
 	f.p("if ", member, " != nil {")
-	f.p(types, " := make([]", f.enumType(field.Type.Enum), ", len(", member, "))")
-	f.p(values, " := make([]ℙflatbuffers.UOffsetT, len(", member, "))")
+	f.p(values, " := ℙfb.TakeOffsets(len(", member, "))")
 	f.p("for ℓj, ℓu := range ", member, " {")
-	f.p("if ", values, "[ℓj] = ℓu.Pack(ℓbuilder); ", values, "[ℓj] != 0 {")
-	f.p(types, "[ℓj] = ℓu.Type")
+	f.p("(*", values, ")[ℓj] = ℓu.Pack(ℓbuilder)")
+	f.p("}")
+	f.p("ℓbuilder.StartVector(", size, ", len(", member, "), ", size, ")")
+	f.p("for ℓj := len(", member, ") - 1; ℓj >= 0; ℓj-- {")
+	f.p("if (*", values, ")[ℓj] != 0 {")
+	f.p("ℓbuilder.Place", methodOf(tag), "(", toWire(tag, member+"[ℓj].Type"), ")")
+	f.p("} else {")
+	f.p("ℓbuilder.Place", methodOf(tag), "(0)")
 	f.p("}")
 	f.p("}")
-	f.p(typesOff, " = ℙfb.Pack", methodOf(schema.Type{Base: schema.UType, Enum: field.Type.Enum}),
-		"s(ℓbuilder, ", types, ")")
+	f.p(typesOff, " = ℓbuilder.EndVector(len(", member, "))")
 	f.p(off, " = ℙfb.PackOffsets(ℓbuilder, ", values, ")")
 	f.p("}")
 }
@@ -222,51 +227,73 @@ func (f *file) addMember(field *schema.Field, offsets map[*schema.Field]string) 
 	}
 }
 
-// unPack writes UnPackTo and UnPack.
+// unPack writes UnPackTo and UnPack, and UnPackInto, by which they work.
 func (f *file) unPack(o *schema.Object, n *objectNames) {
 	f.p("// UnPackTo copies what ℓrcv reads into ℓt, replacing all of its fields.")
 	f.p("func (ℓrcv *", n.Type, ") UnPackTo(ℓt *", n.Object, ") {")
+	f.p("ℓrcv.UnPackInto(ℓt, ℙfb.Own)")
+	f.p("}")
+	f.p()
+	f.p("// UnPack returns a copy of what ℓrcv reads, or nil when ℓrcv is nil.")
+	f.p("func (ℓrcv *", n.Type, ") UnPack() *", n.Object, " {")
+	f.p("return ℓrcv.UnPackInto(nil, ℙfb.Own)")
+	f.p("}")
+	f.p()
+	f.p("// UnPackInto returns what ℓrcv reads, in ℓt unless that is nil, or nil when ℓrcv is nil.")
+	f.p("// ℓmemory says where the parts of the object are.")
+	f.p("func (ℓrcv *", n.Type, ") UnPackInto(ℓt *", n.Object, ", ℓmemory ℙfb.Memory) *", n.Object,
+		" {")
+	f.p("if ℓrcv == nil {")
+	f.p("return nil")
+	f.p("}")
+	f.p("if ℓt == nil {")
+	f.p("ℓt = new(", n.Object, ")")
+	f.p("}")
 	for _, field := range o.Fields {
 		if !field.Deprecated && !field.IsTag {
 			f.unPackMember(o, field)
 		}
 	}
-	f.p("}")
-	f.p()
-	f.p("// UnPack returns a copy of what ℓrcv reads, or nil when ℓrcv is nil.")
-	f.p("func (ℓrcv *", n.Type, ") UnPack() *", n.Object, " {")
-	f.p("if ℓrcv == nil {")
-	f.p("return nil")
-	f.p("}")
-	f.p("ℓt := new(", n.Object, ")")
-	f.p("ℓrcv.UnPackTo(ℓt)")
 	f.p("return ℓt")
 	f.p("}")
 	f.p()
 }
+
+// former returns the expression of a part that the object had before, if it may be used.
+func former(member string) string { return "ℙfb.Former(" + member + ", ℓmemory)" }
 
 func (f *file) unPackMember(o *schema.Object, field *schema.Field) {
 	n := f.plan.fields[field]
 	member := "ℓt." + n.Member
 	switch t := field.Type; t.Base {
 	case schema.String:
-		f.p(member, " = string(ℓrcv.", n.Get, "())")
+		f.p(member, " = ℙfb.TextIn(ℓrcv.", n.Get, "(), ℓmemory)")
 	case schema.Obj:
 		// An accessor on the stack saves an allocation.
-		f.p(member, " = ℓrcv.", n.Get, "(new(", f.objectType(t.Object), ")).UnPack()")
+		f.p(member, " = ℓrcv.", n.Get, "(new(", f.objectType(t.Object), ")).UnPackInto(",
+			former(member), ", ℓmemory)")
 	case schema.Union:
-		f.p(member, " = nil")
 		f.p("if ℓu := (ℙflatbuffers.Table{}); ℓrcv.", n.Get, "(&ℓu) {")
-		f.p(member, " = ℓrcv.", f.plan.fields[field.Tag].Get, "().UnPack(ℓu)")
+		f.p(member, " = ℓrcv.", f.plan.fields[field.Tag].Get, "().UnPackInto(", former(member),
+			", ℓu, ℓmemory)")
+		f.p("} else {")
+		f.p(member, " = nil")
 		f.p("}")
 	case schema.Vector:
 		f.unPackVector(field, n, member)
 	case schema.Array:
 		f.unPackArray(field, n, member)
 	default:
-		if field.Optional || o.IsStruct {
+		switch {
+		case field.Optional:
+			f.p("if ℓx := ℙfb.FieldPos(&ℓrcv._tab, ", itoa(field.Offset), "); ℓx != 0 {")
+			f.p(member, " = ℙfb.ValueIn(", former(member), ", ", f.optionalValue(field), ")")
+			f.p("} else {")
+			f.p(member, " = nil")
+			f.p("}")
+		case o.IsStruct:
 			f.p(member, " = ℓrcv.", n.Get, "()")
-		} else {
+		default:
 			f.p(member, " = ", f.scalarValue(field))
 		}
 	}
@@ -276,29 +303,32 @@ func (f *file) unPackVector(field *schema.Field, n *fieldNames, member string) {
 	e := elem(field.Type)
 	slot := itoa(field.Offset)
 	if e.Base == schema.UByte && e.Enum == nil {
-		f.p(member, " = ℙbytes.Clone(ℓrcv.", n.Bytes, "())")
+		f.p(member, " = ℙfb.BytesIn(ℓrcv.", n.Bytes, "(), ℓmemory)")
 		return
 	}
 	if isScalar(e.Base) {
-		f.p(member, " = ℙfb.UnPack", methodOf(e), "s[", f.scalarType(e),
-			"](&ℓrcv._tab, ", slot, ")")
+		f.p(member, " = ℙfb.UnPack", methodOf(e), "s(", former(member), ", &ℓrcv._tab, ", slot,
+			")")
 		return
 	}
 	if e.Base == schema.String {
-		f.p(member, " = ℙfb.UnPackStrings(&ℓrcv._tab, ", slot, ")")
+		f.p(member, " = ℙfb.UnPackStrings(", former(member), ", &ℓrcv._tab, ", slot, ", ℓmemory)")
 		return
 	}
-	f.p(member, " = make([]", f.valueType(e), ", ℓrcv.", n.Length, "())")
+	f.p(member, " = ℙfb.Parts(", former(member), ", ℓrcv.", n.Length, "())")
 	f.p("for ℓj := range ", member, " {")
 	switch {
 	case e.Base == schema.Union:
 		f.p("if ℓu := (ℙflatbuffers.Table{}); ℓrcv.", n.Get, "(&ℓu, ℓj) {")
-		f.p(member, "[ℓj] = ℓrcv.", f.plan.fields[field.Tag].Get, "(ℓj).UnPack(ℓu)")
+		f.p(member, "[ℓj] = ℓrcv.", f.plan.fields[field.Tag].Get, "(ℓj).UnPackInto(", member,
+			"[ℓj], ℓu, ℓmemory)")
+		f.p("} else {")
+		f.p(member, "[ℓj] = nil")
 		f.p("}")
 	default:
 		f.p("var ℓx ", f.objectType(e.Object))
 		f.p("ℓrcv.", n.Get, "(&ℓx, ℓj)")
-		f.p(member, "[ℓj] = ℓx.UnPack()")
+		f.p(member, "[ℓj] = ℓx.UnPackInto(", member, "[ℓj], ℓmemory)")
 	}
 	f.p("}")
 }

@@ -166,7 +166,7 @@ func (f *file) scalarAccessors(rcv string, n *fieldNames, field *schema.Field, s
 	if field.Optional {
 		f.p(rcv, n.Get, "() *", typ, " {")
 		f.p("if ℓx := ℙfb.FieldPos(&ℓrcv._tab, ", slot, "); ℓx != 0 {")
-		f.p("ℓv := ", f.fromWire(t, "ℓrcv._tab.Get"+method+"(ℓx)"))
+		f.p("ℓv := ", f.optionalValue(field))
 		f.p("return &ℓv")
 		f.p("}")
 		f.p("return nil")
@@ -335,6 +335,11 @@ func (f *file) addField(field *schema.Field, value string) {
 	default:
 		f.p("ℓbuilder.PrependUOffsetTSlot(", slot, ", ", value, ", 0)")
 	}
+}
+
+// optionalValue returns the expression that reads an optional scalar at ℓx.
+func (f *file) optionalValue(field *schema.Field) string {
+	return f.fromWire(field.Type, "ℓrcv._tab.Get"+methodOf(field.Type)+"(ℓx)")
 }
 
 // scalarValue returns the expression that reads a scalar field: the body of its accessor, which

@@ -2,6 +2,7 @@ package fb
 
 import (
 	"reflect"
+	"sync"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 )
@@ -11,8 +12,26 @@ type packer interface {
 	Pack(b *flatbuffers.Builder) flatbuffers.UOffsetT
 }
 
+// Offsets are the offsets of the elements of a vector, which are written before the vector.
+type Offsets []flatbuffers.UOffsetT
+
+// spareOffsets has the memory of Offsets. It grows to what the longest vectors need, and the garbage
+// collector takes what is not used.
+var spareOffsets sync.Pool // of *Offsets
+
+// TakeOffsets returns n offsets, which may have any value. [PackOffsets] takes them back.
+func TakeOffsets(n int) *Offsets {
+	o, _ := spareOffsets.Get().(*Offsets)
+	if o == nil {
+		o = new(Offsets)
+	}
+	*o = withLen(*o, n)
+	return o
+}
+
 // PackOffsets writes a vector of offsets. An offset of 0, which refers to nothing, is written as 0.
-func PackOffsets(b *flatbuffers.Builder, offsets []flatbuffers.UOffsetT) flatbuffers.UOffsetT {
+func PackOffsets(b *flatbuffers.Builder, o *Offsets) flatbuffers.UOffsetT {
+	offsets := *o
 	b.StartVector(flatbuffers.SizeUOffsetT, len(offsets), flatbuffers.SizeUOffsetT)
 	for j := len(offsets) - 1; j >= 0; j-- {
 		if offsets[j] == 0 {
@@ -21,6 +40,7 @@ func PackOffsets(b *flatbuffers.Builder, offsets []flatbuffers.UOffsetT) flatbuf
 		}
 		b.PlaceUOffsetT(b.Offset() - offsets[j] + flatbuffers.SizeUOffsetT)
 	}
+	spareOffsets.Put(o)
 	return b.EndVector(len(offsets))
 }
 
@@ -69,19 +89,20 @@ func PackStrings(b *flatbuffers.Builder, v []string) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
 	}
-	offsets := make([]flatbuffers.UOffsetT, len(v))
+	o := TakeOffsets(len(v))
 	for j, s := range v {
-		offsets[j] = b.CreateString(s)
+		(*o)[j] = b.CreateString(s)
 	}
-	return PackOffsets(b, offsets)
+	return PackOffsets(b, o)
 }
 
-// UnPackStrings returns a copy of the vector of strings in a field. The result is empty, not nil,
-// if the vector is absent.
-func UnPackStrings(t *flatbuffers.Table, slot flatbuffers.VOffsetT) []string {
-	v := make([]string, FieldLen(t, slot))
+// UnPackStrings returns the vector of strings in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackStrings(v []string, t *flatbuffers.Table, slot flatbuffers.VOffsetT,
+	m Memory) []string {
+	v = withLen(v, FieldLen(t, slot))
 	for j := range v {
-		v[j] = string(FieldElemBytes(t, slot, j))
+		v[j] = TextIn(FieldElemBytes(t, slot, j), m)
 	}
 	return v
 }
@@ -92,16 +113,16 @@ func PackTables[P packer](b *flatbuffers.Builder, v []P) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
 	}
-	offsets := make([]flatbuffers.UOffsetT, len(v))
+	o := TakeOffsets(len(v))
 	for j, x := range v {
-		if offsets[j] = x.Pack(b); offsets[j] == 0 {
+		if (*o)[j] = x.Pack(b); (*o)[j] == 0 {
 			// Reflection is used because a type parameter for P's element type would make the
 			// compiler copy this function for each table.
 			zero := reflect.New(reflect.TypeOf(x).Elem()).Interface().(packer)
-			offsets[j] = zero.Pack(b)
+			(*o)[j] = zero.Pack(b)
 		}
 	}
-	return PackOffsets(b, offsets)
+	return PackOffsets(b, o)
 }
 
 // PackStructs writes a vector of structs of the given size and alignment, and returns its offset,

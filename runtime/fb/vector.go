@@ -17,14 +17,9 @@ func PackBools[T ~bool](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackBools returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackBools[T ~bool](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleBools[T](nil, t, slot)
-}
-
-// RecycleBools is like [UnPackBools], but uses the memory of v if that is long enough.
-func RecycleBools[T ~bool](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackBools returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackBools[T ~bool](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 1)
@@ -48,14 +43,9 @@ func PackBytes[T ~uint8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackBytes returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackBytes[T ~uint8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleBytes[T](nil, t, slot)
-}
-
-// RecycleBytes is like [UnPackBytes], but uses the memory of v if that is long enough.
-func RecycleBytes[T ~uint8](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackBytes returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackBytes[T ~uint8](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 1)
@@ -75,14 +65,9 @@ func PackInt8s[T ~int8](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.CreateByteVector(int8Bytes(v))
 }
 
-// UnPackInt8s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackInt8s[T ~int8](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleInt8s[T](nil, t, slot)
-}
-
-// RecycleInt8s is like [UnPackInt8s], but uses the memory of v if that is long enough.
-func RecycleInt8s[T ~int8](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackInt8s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackInt8s[T ~int8](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	copy(int8Bytes(v), FieldBytes(t, slot))
 	return v
@@ -100,14 +85,9 @@ func PackInt16s[T ~int16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackInt16s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackInt16s[T ~int16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleInt16s[T](nil, t, slot)
-}
-
-// RecycleInt16s is like [UnPackInt16s], but uses the memory of v if that is long enough.
-func RecycleInt16s[T ~int16](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackInt16s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackInt16s[T ~int16](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 2)
@@ -131,14 +111,9 @@ func PackUint16s[T ~uint16](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 	return b.EndVector(len(v))
 }
 
-// UnPackUint16s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackUint16s[T ~uint16](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleUint16s[T](nil, t, slot)
-}
-
-// RecycleUint16s is like [UnPackUint16s], but uses the memory of v if that is long enough.
-func RecycleUint16s[T ~uint16](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackUint16s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackUint16s[T ~uint16](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 2)
@@ -162,14 +137,9 @@ func PackInt32s[T ~int32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackInt32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackInt32s[T ~int32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleInt32s[T](nil, t, slot)
-}
-
-// RecycleInt32s is like [UnPackInt32s], but uses the memory of v if that is long enough.
-func RecycleInt32s[T ~int32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackInt32s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackInt32s[T ~int32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 4)
@@ -193,14 +163,9 @@ func PackUint32s[T ~uint32](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 	return b.EndVector(len(v))
 }
 
-// UnPackUint32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackUint32s[T ~uint32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleUint32s[T](nil, t, slot)
-}
-
-// RecycleUint32s is like [UnPackUint32s], but uses the memory of v if that is long enough.
-func RecycleUint32s[T ~uint32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackUint32s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackUint32s[T ~uint32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 4)
@@ -224,14 +189,9 @@ func PackInt64s[T ~int64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT {
 	return b.EndVector(len(v))
 }
 
-// UnPackInt64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackInt64s[T ~int64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleInt64s[T](nil, t, slot)
-}
-
-// RecycleInt64s is like [UnPackInt64s], but uses the memory of v if that is long enough.
-func RecycleInt64s[T ~int64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackInt64s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackInt64s[T ~int64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 8)
@@ -255,14 +215,9 @@ func PackUint64s[T ~uint64](b *flatbuffers.Builder, v []T) flatbuffers.UOffsetT 
 	return b.EndVector(len(v))
 }
 
-// UnPackUint64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackUint64s[T ~uint64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleUint64s[T](nil, t, slot)
-}
-
-// RecycleUint64s is like [UnPackUint64s], but uses the memory of v if that is long enough.
-func RecycleUint64s[T ~uint64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackUint64s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackUint64s[T ~uint64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 8)
@@ -286,14 +241,9 @@ func PackFloat32s[T ~float32](b *flatbuffers.Builder, v []T) flatbuffers.UOffset
 	return b.EndVector(len(v))
 }
 
-// UnPackFloat32s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackFloat32s[T ~float32](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleFloat32s[T](nil, t, slot)
-}
-
-// RecycleFloat32s is like [UnPackFloat32s], but uses the memory of v if that is long enough.
-func RecycleFloat32s[T ~float32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackFloat32s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackFloat32s[T ~float32](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 4)
@@ -317,14 +267,9 @@ func PackFloat64s[T ~float64](b *flatbuffers.Builder, v []T) flatbuffers.UOffset
 	return b.EndVector(len(v))
 }
 
-// UnPackFloat64s returns a copy of the vector in a field, which is empty, not nil, if the vector is
-// absent.
-func UnPackFloat64s[T ~float64](t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
-	return RecycleFloat64s[T](nil, t, slot)
-}
-
-// RecycleFloat64s is like [UnPackFloat64s], but uses the memory of v if that is long enough.
-func RecycleFloat64s[T ~float64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
+// UnPackFloat64s returns a copy of the vector in a field, in the memory of v if that is long
+// enough. The result is empty, not nil, if the vector is absent.
+func UnPackFloat64s[T ~float64](v []T, t *flatbuffers.Table, slot flatbuffers.VOffsetT) []T {
 	v = withLen(v, FieldLen(t, slot))
 	if len(v) > 0 {
 		x := FieldElem(t, slot, 0, 8)
@@ -334,15 +279,4 @@ func RecycleFloat64s[T ~float64](v []T, t *flatbuffers.Table, slot flatbuffers.V
 		}
 	}
 	return v
-}
-
-// Clip returns b, which lies in a buffer, so that appending to it does not change the buffer.
-func Clip(b []byte) []byte { return b[:len(b):len(b)] }
-
-// withLen returns a slice of length n that is not nil, in the memory of v if that is long enough.
-func withLen[T any](v []T, n int) []T {
-	if v == nil || cap(v) < n {
-		return make([]T, n)
-	}
-	return v[:n]
 }

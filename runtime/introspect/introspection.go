@@ -3,7 +3,6 @@
 package introspect
 
 import (
-	"bytes"
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -32,16 +31,24 @@ func (t *CheckHealthT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *CheckHealth) UnPackTo(t *CheckHealthT) {
-	t.Protocol = string(rcv.Protocol())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *CheckHealth) UnPack() *CheckHealthT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *CheckHealth) UnPackInto(t *CheckHealthT, memory fb.Memory) *CheckHealthT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(CheckHealthT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(CheckHealthT)
+	}
+	t.Protocol = fb.TextIn(rcv.Protocol(), memory)
 	return t
 }
 
@@ -138,16 +145,24 @@ func (t *CloseTapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *CloseTap) UnPackTo(t *CloseTapT) {
-	t.Number = rcv._tab.GetUint64Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *CloseTap) UnPack() *CloseTapT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *CloseTap) UnPackInto(t *CloseTapT, memory fb.Memory) *CloseTapT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(CloseTapT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(CloseTapT)
+	}
+	t.Number = rcv._tab.GetUint64Slot(4, 0)
 	return t
 }
 
@@ -286,6 +301,23 @@ func (t *CountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Counters) UnPackTo(t *CountersT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Counters) UnPack() *CountersT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Counters) UnPackInto(t *CountersT, memory fb.Memory) *CountersT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(CountersT)
+	}
 	t.At = rcv._tab.GetInt64Slot(4, 0)
 	t.Clients = rcv._tab.GetUint32Slot(6, 0)
 	t.StreamsMemory = rcv._tab.GetUint64Slot(8, 0)
@@ -300,22 +332,13 @@ func (rcv *Counters) UnPackTo(t *CountersT) {
 	t.Refused = rcv._tab.GetUint64Slot(26, 0)
 	t.Corrupted = rcv._tab.GetUint64Slot(28, 0)
 	t.Since = rcv._tab.GetInt64Slot(30, 0)
-	t.Methods = make([]*MethodCountersT, rcv.MethodsLength())
+	t.Methods = fb.Parts(fb.Former(t.Methods, memory), rcv.MethodsLength())
 	for j := range t.Methods {
 		var x MethodCounters
 		rcv.Methods(&x, j)
-		t.Methods[j] = x.UnPack()
+		t.Methods[j] = x.UnPackInto(t.Methods[j], memory)
 	}
 	t.MessagesMemory = rcv._tab.GetUint64Slot(34, 0)
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *Counters) UnPack() *CountersT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(CountersT)
-	rcv.UnPackTo(t)
 	return t
 }
 
@@ -623,16 +646,24 @@ func (t *DefinitionPartT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffset
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *DefinitionPart) UnPackTo(t *DefinitionPartT) {
-	t.Data = bytes.Clone(rcv.DataBytes())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *DefinitionPart) UnPack() *DefinitionPartT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *DefinitionPart) UnPackInto(t *DefinitionPartT, memory fb.Memory) *DefinitionPartT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(DefinitionPartT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(DefinitionPartT)
+	}
+	t.Data = fb.BytesIn(rcv.DataBytes(), memory)
 	return t
 }
 
@@ -742,15 +773,23 @@ func (t *DescribeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Describe) UnPackTo(t *DescribeT) {
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Describe) UnPack() *DescribeT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Describe) UnPackInto(t *DescribeT, memory fb.Memory) *DescribeT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(DescribeT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(DescribeT)
+	}
 	return t
 }
 
@@ -874,34 +913,42 @@ func (t *DescriptionT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Description) UnPackTo(t *DescriptionT) {
-	t.Program = string(rcv.Program())
-	t.Version = string(rcv.Version())
-	t.Runtime = string(rcv.Runtime())
-	t.Go = string(rcv.Go())
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Description) UnPack() *DescriptionT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Description) UnPackInto(t *DescriptionT, memory fb.Memory) *DescriptionT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(DescriptionT)
+	}
+	t.Program = fb.TextIn(rcv.Program(), memory)
+	t.Version = fb.TextIn(rcv.Version(), memory)
+	t.Runtime = fb.TextIn(rcv.Runtime(), memory)
+	t.Go = fb.TextIn(rcv.Go(), memory)
 	t.Pid = rcv._tab.GetUint32Slot(12, 0)
 	t.Started = rcv._tab.GetInt64Slot(14, 0)
-	t.Protocols = make([]*ProtocolT, rcv.ProtocolsLength())
+	t.Protocols = fb.Parts(fb.Former(t.Protocols, memory), rcv.ProtocolsLength())
 	for j := range t.Protocols {
 		var x Protocol
 		rcv.Protocols(&x, j)
-		t.Protocols[j] = x.UnPack()
+		t.Protocols[j] = x.UnPackInto(t.Protocols[j], memory)
 	}
-	t.Definitions = fb.UnPackUint32s[uint32](&rcv._tab, 18)
-	t.Limits = rcv.Limits(new(Limits)).UnPack()
+	t.Definitions = fb.UnPackUint32s(fb.Former(t.Definitions, memory), &rcv._tab, 18)
+	t.Limits = rcv.Limits(new(Limits)).UnPackInto(fb.Former(t.Limits, memory), memory)
 	t.Fenced = rcv._tab.GetBoolSlot(22, false)
 	t.Epoch = rcv._tab.GetUint64Slot(24, 0)
 	t.TrustedClients = rcv._tab.GetBoolSlot(26, false)
 	t.Recycling = rcv._tab.GetBoolSlot(28, false)
 	t.Interceptors = rcv._tab.GetUint32Slot(30, 0)
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *Description) UnPack() *DescriptionT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(DescriptionT)
-	rcv.UnPackTo(t)
 	return t
 }
 
@@ -1170,17 +1217,25 @@ func (t *ErrorCountT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ErrorCount) UnPackTo(t *ErrorCountT) {
-	t.Code = rcv.Code()
-	t.Count = rcv.Count()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ErrorCount) UnPack() *ErrorCountT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ErrorCount) UnPackInto(t *ErrorCountT, memory fb.Memory) *ErrorCountT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ErrorCountT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ErrorCountT)
+	}
+	t.Code = rcv.Code()
+	t.Count = rcv.Count()
 	return t
 }
 
@@ -1242,16 +1297,24 @@ func (t *HealthReportT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT 
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *HealthReport) UnPackTo(t *HealthReportT) {
-	t.Health = rcv._tab.GetByteSlot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *HealthReport) UnPack() *HealthReportT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *HealthReport) UnPackInto(t *HealthReportT, memory fb.Memory) *HealthReportT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(HealthReportT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(HealthReportT)
+	}
+	t.Health = rcv._tab.GetByteSlot(4, 0)
 	return t
 }
 
@@ -1368,6 +1431,23 @@ func (t *LimitsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Limits) UnPackTo(t *LimitsT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Limits) UnPack() *LimitsT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Limits) UnPackInto(t *LimitsT, memory fb.Memory) *LimitsT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(LimitsT)
+	}
 	t.RingToServer = rcv._tab.GetUint64Slot(4, 0)
 	t.RingToClient = rcv._tab.GetUint64Slot(6, 0)
 	t.MaxMessage = rcv._tab.GetUint64Slot(8, 0)
@@ -1375,15 +1455,6 @@ func (rcv *Limits) UnPackTo(t *LimitsT) {
 	t.MaxConns = rcv._tab.GetUint32Slot(12, 0)
 	t.MaxStreamMemory = rcv._tab.GetUint64Slot(14, 0)
 	t.MaxMessageMemory = rcv._tab.GetUint64Slot(16, 0)
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *Limits) UnPack() *LimitsT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(LimitsT)
-	rcv.UnPackTo(t)
 	return t
 }
 
@@ -1589,28 +1660,36 @@ func (t *MethodCountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffset
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *MethodCounters) UnPackTo(t *MethodCountersT) {
-	t.Protocol = string(rcv.Protocol())
-	t.Name = string(rcv.Name())
-	t.Message = rcv._tab.GetBoolSlot(8, false)
-	t.Done = rcv._tab.GetUint64Slot(10, 0)
-	t.InFlight = rcv._tab.GetUint32Slot(12, 0)
-	t.Errors = make([]*ErrorCountT, rcv.ErrorsLength())
-	for j := range t.Errors {
-		var x ErrorCount
-		rcv.Errors(&x, j)
-		t.Errors[j] = x.UnPack()
-	}
-	t.Duration = rcv._tab.GetUint64Slot(16, 0)
-	t.Histogram = fb.UnPackUint64s[uint64](&rcv._tab, 18)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *MethodCounters) UnPack() *MethodCountersT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *MethodCounters) UnPackInto(t *MethodCountersT, memory fb.Memory) *MethodCountersT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(MethodCountersT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(MethodCountersT)
+	}
+	t.Protocol = fb.TextIn(rcv.Protocol(), memory)
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.Message = rcv._tab.GetBoolSlot(8, false)
+	t.Done = rcv._tab.GetUint64Slot(10, 0)
+	t.InFlight = rcv._tab.GetUint32Slot(12, 0)
+	t.Errors = fb.Parts(fb.Former(t.Errors, memory), rcv.ErrorsLength())
+	for j := range t.Errors {
+		var x ErrorCount
+		rcv.Errors(&x, j)
+		t.Errors[j] = x.UnPackInto(t.Errors[j], memory)
+	}
+	t.Duration = rcv._tab.GetUint64Slot(16, 0)
+	t.Histogram = fb.UnPackUint64s(fb.Former(t.Histogram, memory), &rcv._tab, 18)
 	return t
 }
 
@@ -1816,17 +1895,25 @@ func (t *OpenTapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *OpenTap) UnPackTo(t *OpenTapT) {
-	t.Methods = fb.UnPackStrings(&rcv._tab, 4)
-	t.MaxBody = rcv._tab.GetUint32Slot(6, 65536)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *OpenTap) UnPack() *OpenTapT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *OpenTap) UnPackInto(t *OpenTapT, memory fb.Memory) *OpenTapT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(OpenTapT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(OpenTapT)
+	}
+	t.Methods = fb.UnPackStrings(fb.Former(t.Methods, memory), &rcv._tab, 4, memory)
+	t.MaxBody = rcv._tab.GetUint32Slot(6, 65536)
 	return t
 }
 
@@ -1960,20 +2047,28 @@ func (t *ProtocolT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Protocol) UnPackTo(t *ProtocolT) {
-	t.Name = string(rcv.Name())
-	t.Fingerprint = rcv._tab.GetUint64Slot(6, 0)
-	t.Stream = rcv._tab.GetBoolSlot(8, false)
-	t.Definition = rcv._tab.GetInt32Slot(10, -1)
-	t.Topic = rcv.Topic(new(Topic)).UnPack()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Protocol) UnPack() *ProtocolT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Protocol) UnPackInto(t *ProtocolT, memory fb.Memory) *ProtocolT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ProtocolT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ProtocolT)
+	}
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.Fingerprint = rcv._tab.GetUint64Slot(6, 0)
+	t.Stream = rcv._tab.GetBoolSlot(8, false)
+	t.Definition = rcv._tab.GetInt32Slot(10, -1)
+	t.Topic = rcv.Topic(new(Topic)).UnPackInto(fb.Former(t.Topic, memory), memory)
 	return t
 }
 
@@ -2118,15 +2213,23 @@ func (t *ReadCountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT 
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ReadCounters) UnPackTo(t *ReadCountersT) {
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ReadCounters) UnPack() *ReadCountersT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ReadCounters) UnPackInto(t *ReadCountersT, memory fb.Memory) *ReadCountersT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ReadCountersT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ReadCountersT)
+	}
 	return t
 }
 
@@ -2212,17 +2315,25 @@ func (t *ReadDefinitionT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffset
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ReadDefinition) UnPackTo(t *ReadDefinitionT) {
-	t.Definition = rcv._tab.GetUint32Slot(4, 0)
-	t.Offset = rcv._tab.GetUint32Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ReadDefinition) UnPack() *ReadDefinitionT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ReadDefinition) UnPackInto(t *ReadDefinitionT, memory fb.Memory) *ReadDefinitionT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ReadDefinitionT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ReadDefinitionT)
+	}
+	t.Definition = rcv._tab.GetUint32Slot(4, 0)
+	t.Offset = rcv._tab.GetUint32Slot(6, 0)
 	return t
 }
 
@@ -2338,17 +2449,25 @@ func (t *ReadTapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ReadTap) UnPackTo(t *ReadTapT) {
-	t.Number = rcv._tab.GetUint64Slot(4, 0)
-	t.Wait = rcv._tab.GetInt64Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ReadTap) UnPack() *ReadTapT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ReadTap) UnPackInto(t *ReadTapT, memory fb.Memory) *ReadTapT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ReadTapT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ReadTapT)
+	}
+	t.Number = rcv._tab.GetUint64Slot(4, 0)
+	t.Wait = rcv._tab.GetInt64Slot(6, 0)
 	return t
 }
 
@@ -2462,16 +2581,24 @@ func (t *TapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Tap) UnPackTo(t *TapT) {
-	t.Number = rcv._tab.GetUint64Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Tap) UnPack() *TapT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Tap) UnPackInto(t *TapT, memory fb.Memory) *TapT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(TapT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(TapT)
+	}
+	t.Number = rcv._tab.GetUint64Slot(4, 0)
 	return t
 }
 
@@ -2569,15 +2696,23 @@ func (t *TapClosedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *TapClosed) UnPackTo(t *TapClosedT) {
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *TapClosed) UnPack() *TapClosedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *TapClosed) UnPackInto(t *TapClosedT, memory fb.Memory) *TapClosedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(TapClosedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(TapClosedT)
+	}
 	return t
 }
 
@@ -2696,29 +2831,37 @@ func (t *TapRecordT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *TapRecord) UnPackTo(t *TapRecordT) {
-	t.Kind = TapKind(rcv._tab.GetByteSlot(4, 0))
-	t.Call = rcv._tab.GetUint64Slot(6, 0)
-	t.At = rcv._tab.GetInt64Slot(8, 0)
-	t.Pid = rcv._tab.GetUint32Slot(10, 0)
-	t.Protocol = string(rcv.Protocol())
-	t.Name = string(rcv.Name())
-	t.Seq = rcv._tab.GetUint64Slot(16, 0)
-	t.Epoch = rcv._tab.GetUint64Slot(18, 0)
-	t.Body = bytes.Clone(rcv.BodyBytes())
-	t.Length = rcv._tab.GetUint32Slot(22, 0)
-	t.Code = rcv._tab.GetUint32Slot(24, 0)
-	t.Outcome = rcv._tab.GetByteSlot(26, 0)
-	t.Text = string(rcv.Text())
-	t.Duration = rcv._tab.GetUint64Slot(30, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *TapRecord) UnPack() *TapRecordT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *TapRecord) UnPackInto(t *TapRecordT, memory fb.Memory) *TapRecordT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(TapRecordT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(TapRecordT)
+	}
+	t.Kind = TapKind(rcv._tab.GetByteSlot(4, 0))
+	t.Call = rcv._tab.GetUint64Slot(6, 0)
+	t.At = rcv._tab.GetInt64Slot(8, 0)
+	t.Pid = rcv._tab.GetUint32Slot(10, 0)
+	t.Protocol = fb.TextIn(rcv.Protocol(), memory)
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.Seq = rcv._tab.GetUint64Slot(16, 0)
+	t.Epoch = rcv._tab.GetUint64Slot(18, 0)
+	t.Body = fb.BytesIn(rcv.BodyBytes(), memory)
+	t.Length = rcv._tab.GetUint32Slot(22, 0)
+	t.Code = rcv._tab.GetUint32Slot(24, 0)
+	t.Outcome = rcv._tab.GetByteSlot(26, 0)
+	t.Text = fb.TextIn(rcv.Text(), memory)
+	t.Duration = rcv._tab.GetUint64Slot(30, 0)
 	return t
 }
 
@@ -2998,22 +3141,30 @@ func (t *TapRecordsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *TapRecords) UnPackTo(t *TapRecordsT) {
-	t.Records = make([]*TapRecordT, rcv.RecordsLength())
-	for j := range t.Records {
-		var x TapRecord
-		rcv.Records(&x, j)
-		t.Records[j] = x.UnPack()
-	}
-	t.Lost = rcv._tab.GetUint64Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *TapRecords) UnPack() *TapRecordsT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *TapRecords) UnPackInto(t *TapRecordsT, memory fb.Memory) *TapRecordsT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(TapRecordsT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(TapRecordsT)
+	}
+	t.Records = fb.Parts(fb.Former(t.Records, memory), rcv.RecordsLength())
+	for j := range t.Records {
+		var x TapRecord
+		rcv.Records(&x, j)
+		t.Records[j] = x.UnPackInto(t.Records[j], memory)
+	}
+	t.Lost = rcv._tab.GetUint64Slot(6, 0)
 	return t
 }
 
@@ -3146,20 +3297,28 @@ func (t *TopicT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Topic) UnPackTo(t *TopicT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Topic) UnPack() *TopicT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Topic) UnPackInto(t *TopicT, memory fb.Memory) *TopicT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(TopicT)
+	}
 	t.Depth = rcv._tab.GetUint64Slot(4, 0)
 	t.MaxMessage = rcv._tab.GetUint64Slot(6, 0)
 	t.InPlace = rcv._tab.GetUint32Slot(8, 0)
 	t.Subscribers = rcv._tab.GetUint32Slot(10, 0)
 	t.Published = rcv._tab.GetUint64Slot(12, 0)
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *Topic) UnPack() *TopicT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(TopicT)
-	rcv.UnPackTo(t)
 	return t
 }
 

@@ -37,16 +37,24 @@ func (t *FailoverT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Failover) UnPackTo(t *FailoverT) {
-	t.Epoch = rcv._tab.GetUint64Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Failover) UnPack() *FailoverT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Failover) UnPackInto(t *FailoverT, memory fb.Memory) *FailoverT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(FailoverT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(FailoverT)
+	}
+	t.Epoch = rcv._tab.GetUint64Slot(4, 0)
 	return t
 }
 
@@ -171,7 +179,24 @@ func (t *GroupStatusT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *GroupStatus) UnPackTo(t *GroupStatusT) {
-	t.Service = string(rcv.Service())
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *GroupStatus) UnPack() *GroupStatusT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *GroupStatus) UnPackInto(t *GroupStatusT, memory fb.Memory) *GroupStatusT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(GroupStatusT)
+	}
+	t.Service = fb.TextIn(rcv.Service(), memory)
 	t.Supervisor = rcv._tab.GetUint32Slot(6, 0)
 	t.Epoch = rcv._tab.GetUint64Slot(8, 0)
 	t.Primary = rcv._tab.GetInt32Slot(10, -1)
@@ -180,21 +205,12 @@ func (rcv *GroupStatus) UnPackTo(t *GroupStatusT) {
 	t.Quarantined = rcv._tab.GetUint32Slot(16, 0)
 	t.Quarantines = rcv._tab.GetUint32Slot(18, 0)
 	t.OutputLost = rcv._tab.GetUint64Slot(20, 0)
-	t.Replicas = make([]*ReplicaStatusT, rcv.ReplicasLength())
+	t.Replicas = fb.Parts(fb.Former(t.Replicas, memory), rcv.ReplicasLength())
 	for j := range t.Replicas {
 		var x ReplicaStatus
 		rcv.Replicas(&x, j)
-		t.Replicas[j] = x.UnPack()
+		t.Replicas[j] = x.UnPackInto(t.Replicas[j], memory)
 	}
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *GroupStatus) UnPack() *GroupStatusT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(GroupStatusT)
-	rcv.UnPackTo(t)
 	return t
 }
 
@@ -411,15 +427,23 @@ func (t *ReadStatusT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ReadStatus) UnPackTo(t *ReadStatusT) {
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *ReadStatus) UnPack() *ReadStatusT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ReadStatus) UnPackInto(t *ReadStatusT, memory fb.Memory) *ReadStatusT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ReadStatusT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ReadStatusT)
+	}
 	return t
 }
 
@@ -506,17 +530,25 @@ func (t *ReplaceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Replace) UnPackTo(t *ReplaceT) {
-	t.Replica = rcv._tab.GetUint32Slot(4, 0)
-	t.Pid = rcv._tab.GetUint32Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Replace) UnPack() *ReplaceT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Replace) UnPackInto(t *ReplaceT, memory fb.Memory) *ReplaceT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ReplaceT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ReplaceT)
+	}
+	t.Replica = rcv._tab.GetUint32Slot(4, 0)
+	t.Pid = rcv._tab.GetUint32Slot(6, 0)
 	return t
 }
 
@@ -658,26 +690,34 @@ func (t *ReplicaStatusT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *ReplicaStatus) UnPackTo(t *ReplicaStatusT) {
-	t.Name = string(rcv.Name())
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *ReplicaStatus) UnPack() *ReplicaStatusT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ReplicaStatus) UnPackInto(t *ReplicaStatusT, memory fb.Memory) *ReplicaStatusT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(ReplicaStatusT)
+	}
+	t.Name = fb.TextIn(rcv.Name(), memory)
 	t.Pid = rcv._tab.GetUint32Slot(6, 0)
 	t.Alive = rcv._tab.GetBoolSlot(8, false)
 	t.Ready = rcv._tab.GetBoolSlot(10, false)
 	t.Role = rcv._tab.GetByteSlot(12, 0)
 	t.Epoch = rcv._tab.GetUint64Slot(14, 0)
-	t.Control = string(rcv.Control())
-	t.Reply = string(rcv.Reply())
+	t.Control = fb.TextIn(rcv.Control(), memory)
+	t.Reply = fb.TextIn(rcv.Reply(), memory)
 	t.InSync = rcv._tab.GetBoolSlot(20, false)
 	t.Restarts = rcv._tab.GetUint32Slot(22, 0)
-	t.Failure = string(rcv.Failure())
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *ReplicaStatus) UnPack() *ReplicaStatusT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(ReplicaStatusT)
-	rcv.UnPackTo(t)
+	t.Failure = fb.TextIn(rcv.Failure(), memory)
 	return t
 }
 
@@ -893,15 +933,23 @@ func (t *RollT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Roll) UnPackTo(t *RollT) {
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Roll) UnPack() *RollT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Roll) UnPackInto(t *RollT, memory fb.Memory) *RollT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(RollT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(RollT)
+	}
 	return t
 }
 

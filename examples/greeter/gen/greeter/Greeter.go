@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // If this constant does not exist, the code generator and the runtime do not
@@ -150,6 +151,15 @@ func decodeGreeterHello(buf []byte, m *HelloT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleGreeterHello(buf []byte, m *HelloT) (seq uint64, err error) {
+	x, seq, _, err := openGreeterHello(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func finishGreeterGreeting(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishGreetingBuffer(b, m)
 }
@@ -180,13 +190,14 @@ func decodeGreeterGreetingReply(buf []byte, m *GreetingT) (refSeq uint64, err er
 }
 
 var greeterGreet = ipc.NewMethod(GreeterProtocol, ipc.MethodSpec[HelloT, GreetingT]{
-	Name:          "Greet",
-	ID:            0x3a01e06f,
-	Idempotent:    true,
-	EncodeRequest: encodeGreeterHello,
-	DecodeRequest: decodeGreeterHello,
-	EncodeReply:   encodeGreeterGreetingReply,
-	DecodeReply:   decodeGreeterGreetingReply,
+	Name:           "Greet",
+	ID:             0x3a01e06f,
+	Idempotent:     true,
+	EncodeRequest:  encodeGreeterHello,
+	DecodeRequest:  decodeGreeterHello,
+	EncodeReply:    encodeGreeterGreetingReply,
+	DecodeReply:    decodeGreeterGreetingReply,
+	RecycleRequest: recycleGreeterHello,
 })
 
 var greeterGreetInPlace = ipc.NewInPlaceMethod(greeterGreet.Info(), ipc.InPlaceSpec[Hello, Greeting]{

@@ -29,16 +29,24 @@ func (t *GreetingT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Greeting) UnPackTo(t *GreetingT) {
-	t.Text = string(rcv.Text())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Greeting) UnPack() *GreetingT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Greeting) UnPackInto(t *GreetingT, memory fb.Memory) *GreetingT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(GreetingT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(GreetingT)
+	}
+	t.Text = fb.TextIn(rcv.Text(), memory)
 	return t
 }
 

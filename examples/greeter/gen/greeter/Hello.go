@@ -25,16 +25,24 @@ func (t *HelloT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Hello) UnPackTo(t *HelloT) {
-	t.Name = string(rcv.Name())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Hello) UnPack() *HelloT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Hello) UnPackInto(t *HelloT, memory fb.Memory) *HelloT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(HelloT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(HelloT)
+	}
+	t.Name = fb.TextIn(rcv.Name(), memory)
 	return t
 }
 

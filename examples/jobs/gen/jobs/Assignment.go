@@ -29,16 +29,24 @@ func (t *AssignmentT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Assignment) UnPackTo(t *AssignmentT) {
-	t.Job = rcv.Job(new(Job)).UnPack()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Assignment) UnPack() *AssignmentT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Assignment) UnPackInto(t *AssignmentT, memory fb.Memory) *AssignmentT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(AssignmentT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(AssignmentT)
+	}
+	t.Job = rcv.Job(new(Job)).UnPackInto(fb.Former(t.Job, memory), memory)
 	return t
 }
 

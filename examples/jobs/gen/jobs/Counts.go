@@ -30,19 +30,27 @@ func (t *CountsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Counts) UnPackTo(t *CountsT) {
-	t.Waiting = rcv._tab.GetUint32Slot(4, 0)
-	t.Running = rcv._tab.GetUint32Slot(6, 0)
-	t.Done = rcv._tab.GetUint32Slot(8, 0)
-	t.Words = rcv._tab.GetUint64Slot(10, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Counts) UnPack() *CountsT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Counts) UnPackInto(t *CountsT, memory fb.Memory) *CountsT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(CountsT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(CountsT)
+	}
+	t.Waiting = rcv._tab.GetUint32Slot(4, 0)
+	t.Running = rcv._tab.GetUint32Slot(6, 0)
+	t.Done = rcv._tab.GetUint32Slot(8, 0)
+	t.Words = rcv._tab.GetUint64Slot(10, 0)
 	return t
 }
 

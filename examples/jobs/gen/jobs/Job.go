@@ -29,17 +29,25 @@ func (t *JobT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Job) UnPackTo(t *JobT) {
-	t.Id = string(rcv.Id())
-	t.Text = string(rcv.Text())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Job) UnPack() *JobT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Job) UnPackInto(t *JobT, memory fb.Memory) *JobT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(JobT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(JobT)
+	}
+	t.Id = fb.TextIn(rcv.Id(), memory)
+	t.Text = fb.TextIn(rcv.Text(), memory)
 	return t
 }
 

@@ -21,15 +21,23 @@ func (t *QueryT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Query) UnPackTo(t *QueryT) {
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Query) UnPack() *QueryT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Query) UnPackInto(t *QueryT, memory fb.Memory) *QueryT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(QueryT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(QueryT)
+	}
 	return t
 }
 

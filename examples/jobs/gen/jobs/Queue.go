@@ -229,6 +229,15 @@ func decodeQueueJob(buf []byte, m *JobT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleQueueJob(buf []byte, m *JobT) (seq uint64, err error) {
+	x, seq, _, err := openQueueJob(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 // flatQueueSubmitted is what is the same in all these messages, and where their
 // values lie.
 var flatQueueSubmitted = fb.NewLayout(8, ""+
@@ -325,6 +334,15 @@ func decodeQueueWorker(buf []byte, m *WorkerT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleQueueWorker(buf []byte, m *WorkerT) (seq uint64, err error) {
+	x, seq, _, err := openQueueWorker(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func finishQueueAssignment(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishAssignmentBuffer(b, m)
 }
@@ -380,6 +398,15 @@ func decodeQueueResult(buf []byte, m *ResultT) (seq uint64, err error) {
 		return seq, err
 	}
 	x.UnPackTo(m)
+	return seq, nil
+}
+
+func recycleQueueResult(buf []byte, m *ResultT) (seq uint64, err error) {
+	x, seq, _, err := openQueueResult(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
 	return seq, nil
 }
 
@@ -593,13 +620,14 @@ func decodeQueueCountsReply(buf []byte, m *CountsT) (refSeq uint64, err error) {
 }
 
 var queueSubmit = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[JobT, SubmittedT]{
-	Name:          "Submit",
-	ID:            0xdf2fdb29,
-	Idempotent:    true,
-	EncodeRequest: encodeQueueJob,
-	DecodeRequest: decodeQueueJob,
-	EncodeReply:   encodeQueueSubmittedReply,
-	DecodeReply:   decodeQueueSubmittedReply,
+	Name:           "Submit",
+	ID:             0xdf2fdb29,
+	Idempotent:     true,
+	EncodeRequest:  encodeQueueJob,
+	DecodeRequest:  decodeQueueJob,
+	EncodeReply:    encodeQueueSubmittedReply,
+	DecodeReply:    decodeQueueSubmittedReply,
+	RecycleRequest: recycleQueueJob,
 })
 
 var queueSubmitInPlace = ipc.NewInPlaceMethod(queueSubmit.Info(), ipc.InPlaceSpec[Job, Submitted]{
@@ -610,13 +638,14 @@ var queueSubmitInPlace = ipc.NewInPlaceMethod(queueSubmit.Info(), ipc.InPlaceSpe
 })
 
 var queueTake = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[WorkerT, AssignmentT]{
-	Name:          "Take",
-	ID:            0x50f40fb2,
-	Idempotent:    true,
-	EncodeRequest: encodeQueueWorker,
-	DecodeRequest: decodeQueueWorker,
-	EncodeReply:   encodeQueueAssignmentReply,
-	DecodeReply:   decodeQueueAssignmentReply,
+	Name:           "Take",
+	ID:             0x50f40fb2,
+	Idempotent:     true,
+	EncodeRequest:  encodeQueueWorker,
+	DecodeRequest:  decodeQueueWorker,
+	EncodeReply:    encodeQueueAssignmentReply,
+	DecodeReply:    decodeQueueAssignmentReply,
+	RecycleRequest: recycleQueueWorker,
 })
 
 var queueTakeInPlace = ipc.NewInPlaceMethod(queueTake.Info(), ipc.InPlaceSpec[Worker, Assignment]{
@@ -627,13 +656,14 @@ var queueTakeInPlace = ipc.NewInPlaceMethod(queueTake.Info(), ipc.InPlaceSpec[Wo
 })
 
 var queueFinish = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[ResultT, RecordedT]{
-	Name:          "Finish",
-	ID:            0x00a30f3e,
-	Idempotent:    true,
-	EncodeRequest: encodeQueueResult,
-	DecodeRequest: decodeQueueResult,
-	EncodeReply:   encodeQueueRecordedReply,
-	DecodeReply:   decodeQueueRecordedReply,
+	Name:           "Finish",
+	ID:             0x00a30f3e,
+	Idempotent:     true,
+	EncodeRequest:  encodeQueueResult,
+	DecodeRequest:  decodeQueueResult,
+	EncodeReply:    encodeQueueRecordedReply,
+	DecodeReply:    decodeQueueRecordedReply,
+	RecycleRequest: recycleQueueResult,
 })
 
 var queueFinishInPlace = ipc.NewInPlaceMethod(queueFinish.Info(), ipc.InPlaceSpec[Result, Recorded]{

@@ -24,16 +24,24 @@ func (t *RecordedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Recorded) UnPackTo(t *RecordedT) {
-	t.New = rcv._tab.GetBoolSlot(4, false)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Recorded) UnPack() *RecordedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Recorded) UnPackInto(t *RecordedT, memory fb.Memory) *RecordedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(RecordedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(RecordedT)
+	}
+	t.New = rcv._tab.GetBoolSlot(4, false)
 	return t
 }
 

@@ -27,17 +27,25 @@ func (t *ResultT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Result) UnPackTo(t *ResultT) {
-	t.Id = string(rcv.Id())
-	t.Words = rcv._tab.GetUint32Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Result) UnPack() *ResultT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Result) UnPackInto(t *ResultT, memory fb.Memory) *ResultT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ResultT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ResultT)
+	}
+	t.Id = fb.TextIn(rcv.Id(), memory)
+	t.Words = rcv._tab.GetUint32Slot(6, 0)
 	return t
 }
 

@@ -25,16 +25,24 @@ func (t *WorkerT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Worker) UnPackTo(t *WorkerT) {
-	t.Name = string(rcv.Name())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Worker) UnPack() *WorkerT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Worker) UnPackInto(t *WorkerT, memory fb.Memory) *WorkerT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(WorkerT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(WorkerT)
+	}
+	t.Name = fb.TextIn(rcv.Name(), memory)
 	return t
 }
 

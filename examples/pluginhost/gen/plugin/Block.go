@@ -29,16 +29,24 @@ func (t *BlockT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Block) UnPackTo(t *BlockT) {
-	t.Samples = fb.UnPackFloat32s[float32](&rcv._tab, 4)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Block) UnPack() *BlockT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Block) UnPackInto(t *BlockT, memory fb.Memory) *BlockT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(BlockT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(BlockT)
+	}
+	t.Samples = fb.UnPackFloat32s(fb.Former(t.Samples, memory), &rcv._tab, 4)
 	return t
 }
 

@@ -27,17 +27,25 @@ func (t *DescriptionT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Description) UnPackTo(t *DescriptionT) {
-	t.Name = string(rcv.Name())
-	t.Version = rcv._tab.GetUint32Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Description) UnPack() *DescriptionT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Description) UnPackInto(t *DescriptionT, memory fb.Memory) *DescriptionT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(DescriptionT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(DescriptionT)
+	}
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.Version = rcv._tab.GetUint32Slot(6, 0)
 	return t
 }
 

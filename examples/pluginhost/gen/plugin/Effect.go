@@ -267,12 +267,12 @@ func decodeEffectBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func recycleEffectBlock(buf []byte, t *BlockT) (seq uint64, err error) {
-	rcv, seq, _, err := openEffectBlock(buf)
+func recycleEffectBlock(buf []byte, m *BlockT) (seq uint64, err error) {
+	x, seq, _, err := openEffectBlock(buf)
 	if err != nil {
 		return seq, err
 	}
-	t.Samples = fb.RecycleFloat32s(t.Samples, &rcv._tab, 4)
+	x.UnPackInto(m, fb.Borrowed)
 	return seq, nil
 }
 

@@ -31,17 +31,25 @@ func (t *AcceptedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Accepted) UnPackTo(t *AcceptedT) {
-	t.Speed = rcv._tab.GetFloat64Slot(4, 0)
-	t.Changes = rcv._tab.GetUint64Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Accepted) UnPack() *AcceptedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Accepted) UnPackInto(t *AcceptedT, memory fb.Memory) *AcceptedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(AcceptedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(AcceptedT)
+	}
+	t.Speed = rcv._tab.GetFloat64Slot(4, 0)
+	t.Changes = rcv._tab.GetUint64Slot(6, 0)
 	return t
 }
 

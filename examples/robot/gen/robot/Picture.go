@@ -2,7 +2,10 @@
 
 package robot
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // What the camera sees. The pixels are behind it, a byte for each.
 type PictureT struct {
@@ -22,18 +25,26 @@ func (t *PictureT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Picture) UnPackTo(t *PictureT) {
-	t.TimeNs = rcv.TimeNs()
-	t.Width = rcv.Width()
-	t.Height = rcv.Height()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Picture) UnPack() *PictureT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Picture) UnPackInto(t *PictureT, memory fb.Memory) *PictureT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(PictureT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(PictureT)
+	}
+	t.TimeNs = rcv.TimeNs()
+	t.Width = rcv.Width()
+	t.Height = rcv.Height()
 	return t
 }
 

@@ -2,7 +2,10 @@
 
 package robot
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // One reading of the distance sensor.
 type ReadingT struct {
@@ -22,18 +25,26 @@ func (t *ReadingT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Reading) UnPackTo(t *ReadingT) {
-	t.Number = rcv.Number()
-	t.TimeNs = rcv.TimeNs()
-	t.Distance = rcv.Distance()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Reading) UnPack() *ReadingT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Reading) UnPackInto(t *ReadingT, memory fb.Memory) *ReadingT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ReadingT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ReadingT)
+	}
+	t.Number = rcv.Number()
+	t.TimeNs = rcv.TimeNs()
+	t.Distance = rcv.Distance()
 	return t
 }
 

@@ -31,19 +31,27 @@ func (t *StatusT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Status) UnPackTo(t *StatusT) {
-	t.Target = rcv._tab.GetFloat64Slot(4, 0)
-	t.Changes = rcv._tab.GetUint64Slot(6, 0)
-	t.Speed = rcv._tab.GetFloat64Slot(8, 0)
-	t.Distance = rcv._tab.GetFloat64Slot(10, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Status) UnPack() *StatusT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Status) UnPackInto(t *StatusT, memory fb.Memory) *StatusT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(StatusT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(StatusT)
+	}
+	t.Target = rcv._tab.GetFloat64Slot(4, 0)
+	t.Changes = rcv._tab.GetUint64Slot(6, 0)
+	t.Speed = rcv._tab.GetFloat64Slot(8, 0)
+	t.Distance = rcv._tab.GetFloat64Slot(10, 0)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *TargetT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Target) UnPackTo(t *TargetT) {
-	t.Speed = rcv._tab.GetFloat64Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Target) UnPack() *TargetT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Target) UnPackInto(t *TargetT, memory fb.Memory) *TargetT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(TargetT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(TargetT)
+	}
+	t.Speed = rcv._tab.GetFloat64Slot(4, 0)
 	return t
 }
 

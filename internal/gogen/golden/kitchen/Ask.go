@@ -47,20 +47,29 @@ func (t *AskT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Ask) UnPackTo(t *AskT) {
-	t.Seq = rcv._tab.GetUint64Slot(4, 0)
-	t.What = nil
-	if u := (flatbuffers.Table{}); rcv.What(&u) {
-		t.What = rcv.WhatType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Ask) UnPack() *AskT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Ask) UnPackInto(t *AskT, memory fb.Memory) *AskT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(AskT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(AskT)
+	}
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
+	if u := (flatbuffers.Table{}); rcv.What(&u) {
+		t.What = rcv.WhatType().UnPackInto(fb.Former(t.What, memory), u, memory)
+	} else {
+		t.What = nil
+	}
 	return t
 }
 

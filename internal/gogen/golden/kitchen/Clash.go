@@ -3,7 +3,6 @@
 package kitchen
 
 import (
-	"bytes"
 	"cmp"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -74,37 +73,45 @@ func (t *ClashT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Clash) UnPackTo(t *ClashT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Clash) UnPack() *ClashT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Clash) UnPackInto(t *ClashT, memory fb.Memory) *ClashT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(ClashT)
+	}
 	t.Init = rcv._tab.GetInt32Slot(4, 0)
 	t.Table = rcv._tab.GetInt32Slot(6, 0)
 	t.Pack_ = rcv._tab.GetInt32Slot(8, 0)
 	t.UnPack = rcv._tab.GetInt32Slot(10, 0)
 	t.UnPackTo = rcv._tab.GetInt32Slot(12, 0)
 	t.Key = rcv._tab.GetInt32Slot(14, 0)
-	t.Flatbuffers = string(rcv.Flatbuffers())
+	t.Flatbuffers = fb.TextIn(rcv.Flatbuffers(), memory)
 	t.Ipc = rcv._tab.GetInt32Slot(18, 0)
 	t.FooBar = rcv._tab.GetInt32Slot(20, 0)
 	t.FooBar_ = rcv._tab.GetInt32Slot(22, 0)
-	t.A = bytes.Clone(rcv.ABytes_())
+	t.A = fb.BytesIn(rcv.ABytes_(), memory)
 	t.ABytes = rcv._tab.GetInt32Slot(26, 0)
 	t.MutateFooBar = rcv._tab.GetInt32Slot(28, 0)
 	t.String_ = rcv._tab.GetInt32Slot(30, 0)
 	t.T = rcv._tab.GetInt32Slot(32, 0)
 	t.Rcv = rcv._tab.GetInt32Slot(34, 0)
-	t.V = fb.UnPackInt32s[int32](&rcv._tab, 36)
+	t.V = fb.UnPackInt32s(fb.Former(t.V, memory), &rcv._tab, 36)
 	t.XType = rcv._tab.GetInt32Slot(38, 0)
 	t.Nil = rcv._tab.GetInt32Slot(40, 0)
-	t.Len = string(rcv.Len())
-	t.Make = fb.UnPackInt32s[int32](&rcv._tab, 44)
+	t.Len = fb.TextIn(rcv.Len(), memory)
+	t.Make = fb.UnPackInt32s(fb.Former(t.Make, memory), &rcv._tab, 44)
 	t.Byte_ = rcv._tab.GetByteSlot(46, 0)
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *Clash) UnPack() *ClashT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(ClashT)
-	rcv.UnPackTo(t)
 	return t
 }
 

@@ -24,19 +24,27 @@ func (t *CodedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Coded) UnPackTo(t *CodedT) {
-	for j := range t.Code {
-		t.Code[j] = rcv.Code(j)
-	}
-	t.A = rcv.A()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Coded) UnPack() *CodedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Coded) UnPackInto(t *CodedT, memory fb.Memory) *CodedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(CodedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(CodedT)
+	}
+	for j := range t.Code {
+		t.Code[j] = rcv.Code(j)
+	}
+	t.A = rcv.A()
 	return t
 }
 

@@ -180,6 +180,15 @@ func decodeDiaryNotedNote(buf []byte, m *golden__shared.NoteT) (seq uint64, err 
 	return seq, nil
 }
 
+func recycleDiaryNotedNote(buf []byte, m *golden__shared.NoteT) (seq uint64, err error) {
+	x, seq, _, err := openDiaryNotedNote(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 // flatDiaryAnswerDone is what is the same in all these messages, and where
 // their values lie.
 var flatDiaryAnswerDone = fb.NewLayout(52, ""+
@@ -273,13 +282,14 @@ func decodeDiaryAnswerDoneReply(buf []byte, m *golden__shared.DoneT) (refSeq uin
 }
 
 var diaryWrite = ipc.NewMethod(DiaryProtocol, ipc.MethodSpec[golden__shared.NoteT, golden__shared.DoneT]{
-	Name:          "Write",
-	ID:            0xc88806fb,
-	ReadOnly:      true,
-	EncodeRequest: encodeDiaryNotedNote,
-	DecodeRequest: decodeDiaryNotedNote,
-	EncodeReply:   encodeDiaryAnswerDoneReply,
-	DecodeReply:   decodeDiaryAnswerDoneReply,
+	Name:           "Write",
+	ID:             0xc88806fb,
+	ReadOnly:       true,
+	EncodeRequest:  encodeDiaryNotedNote,
+	DecodeRequest:  decodeDiaryNotedNote,
+	EncodeReply:    encodeDiaryAnswerDoneReply,
+	DecodeReply:    decodeDiaryAnswerDoneReply,
+	RecycleRequest: recycleDiaryNotedNote,
 })
 
 var diaryWriteInPlace = ipc.NewInPlaceMethod(diaryWrite.Info(), ipc.InPlaceSpec[golden__shared.Note, golden__shared.Done]{

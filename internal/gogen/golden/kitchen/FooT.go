@@ -24,16 +24,24 @@ func (t *FooTT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *FooT) UnPackTo(t *FooTT) {
-	t.B = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *FooT) UnPack() *FooTT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *FooT) UnPackInto(t *FooTT, memory fb.Memory) *FooTT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(FooTT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(FooTT)
+	}
+	t.B = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

@@ -2,7 +2,10 @@
 
 package kitchen
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // A picture, with its pixels behind it.
 type FrameT struct {
@@ -22,18 +25,26 @@ func (t *FrameT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Frame) UnPackTo(t *FrameT) {
-	t.Number = rcv.Number()
-	t.Width = rcv.Width()
-	t.Level = rcv.Level()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Frame) UnPack() *FrameT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Frame) UnPackInto(t *FrameT, memory fb.Memory) *FrameT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(FrameT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(FrameT)
+	}
+	t.Number = rcv.Number()
+	t.Width = rcv.Width()
+	t.Level = rcv.Level()
 	return t
 }
 

@@ -49,6 +49,23 @@ func (t *GridT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Grid) UnPackTo(t *GridT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Grid) UnPack() *GridT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Grid) UnPackInto(t *GridT, memory fb.Memory) *GridT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(GridT)
+	}
 	t.Id = rcv.Id()
 	for j := range t.Cells {
 		t.Cells[j] = rcv.Cells(j)
@@ -57,20 +74,11 @@ func (rcv *Grid) UnPackTo(t *GridT) {
 		t.Colors[j] = rcv.Colors(j)
 	}
 	for j := range t.Inners {
-		rcv.Inners(new(Inner), j).UnPackTo(&t.Inners[j])
+		rcv.Inners(new(Inner), j).UnPackInto(&t.Inners[j], memory)
 	}
-	t.One = rcv.One(new(Inner)).UnPack()
+	t.One = rcv.One(new(Inner)).UnPackInto(fb.Former(t.One, memory), memory)
 	t.Ok = rcv.Ok()
 	t.F = rcv.F()
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *Grid) UnPack() *GridT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(GridT)
-	rcv.UnPackTo(t)
 	return t
 }
 

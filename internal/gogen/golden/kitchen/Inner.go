@@ -2,7 +2,10 @@
 
 package kitchen
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // InnerT is the struct golden.kitchen.Inner as a Go value.
 type InnerT struct {
@@ -21,17 +24,25 @@ func (t *InnerT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Inner) UnPackTo(t *InnerT) {
-	t.A = rcv.A()
-	t.B = rcv.B()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Inner) UnPack() *InnerT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Inner) UnPackInto(t *InnerT, memory fb.Memory) *InnerT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(InnerT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(InnerT)
+	}
+	t.A = rcv.A()
+	t.B = rcv.B()
 	return t
 }
 

@@ -3,7 +3,6 @@
 package kitchen
 
 import (
-	"bytes"
 	"cmp"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -57,14 +56,19 @@ func (t *KitchenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	thingOffset := t.Thing.Pack(builder)
 	var thingsTypeOffset, thingsOffset flatbuffers.UOffsetT
 	if t.Things != nil {
-		thingsTypes := make([]Thing, len(t.Things))
-		thingsValues := make([]flatbuffers.UOffsetT, len(t.Things))
+		thingsValues := fb.TakeOffsets(len(t.Things))
 		for j, u := range t.Things {
-			if thingsValues[j] = u.Pack(builder); thingsValues[j] != 0 {
-				thingsTypes[j] = u.Type
+			(*thingsValues)[j] = u.Pack(builder)
+		}
+		builder.StartVector(1, len(t.Things), 1)
+		for j := len(t.Things) - 1; j >= 0; j-- {
+			if (*thingsValues)[j] != 0 {
+				builder.PlaceByte(byte(t.Things[j].Type))
+			} else {
+				builder.PlaceByte(0)
 			}
 		}
-		thingsTypeOffset = fb.PackBytes(builder, thingsTypes)
+		thingsTypeOffset = builder.EndVector(len(t.Things))
 		thingsOffset = fb.PackOffsets(builder, thingsValues)
 	}
 	bytesOffset := fb.CreateByteString(builder, t.Bytes)
@@ -150,73 +154,84 @@ func (t *KitchenT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Kitchen) UnPackTo(t *KitchenT) {
-	t.Scalars = rcv.Scalars(new(Scalars)).UnPack()
-	t.Maybe = rcv.Maybe(new(Maybe)).UnPack()
-	t.Grid = rcv.Grid(new(Grid)).UnPack()
-	t.Name = string(rcv.Name())
-	t.Greeting = string(rcv.Greeting())
-	t.Thing = nil
-	if u := (flatbuffers.Table{}); rcv.Thing(&u) {
-		t.Thing = rcv.ThingType().UnPack(u)
-	}
-	t.Things = make([]*ThingT, rcv.ThingsLength())
-	for j := range t.Things {
-		if u := (flatbuffers.Table{}); rcv.Things(&u, j) {
-			t.Things[j] = rcv.ThingsType(j).UnPack(u)
-		}
-	}
-	t.Bytes = bytes.Clone(rcv.BytesBytes())
-	t.Bools = fb.UnPackBools[bool](&rcv._tab, 26)
-	t.I8s = fb.UnPackInt8s[int8](&rcv._tab, 28)
-	t.I16s = fb.UnPackInt16s[int16](&rcv._tab, 30)
-	t.U16s = fb.UnPackUint16s[uint16](&rcv._tab, 32)
-	t.I32s = fb.UnPackInt32s[int32](&rcv._tab, 34)
-	t.U32s = fb.UnPackUint32s[uint32](&rcv._tab, 36)
-	t.I64s = fb.UnPackInt64s[int64](&rcv._tab, 38)
-	t.U64s = fb.UnPackUint64s[uint64](&rcv._tab, 40)
-	t.F32s = fb.UnPackFloat32s[float32](&rcv._tab, 42)
-	t.F64s = fb.UnPackFloat64s[float64](&rcv._tab, 44)
-	t.Colors = fb.UnPackBytes[Color](&rcv._tab, 46)
-	t.Bigs = fb.UnPackUint64s[Big](&rcv._tab, 48)
-	t.Levels = fb.UnPackInt32s[Level](&rcv._tab, 50)
-	t.Strings = fb.UnPackStrings(&rcv._tab, 52)
-	t.Leaves = make([]*LeafT, rcv.LeavesLength())
-	for j := range t.Leaves {
-		var x Leaf
-		rcv.Leaves(&x, j)
-		t.Leaves[j] = x.UnPack()
-	}
-	t.Grids = make([]*GridT, rcv.GridsLength())
-	for j := range t.Grids {
-		var x Grid
-		rcv.Grids(&x, j)
-		t.Grids[j] = x.UnPack()
-	}
-	t.Items = make([]*golden__shared.ItemT, rcv.ItemsLength())
-	for j := range t.Items {
-		var x golden__shared.Item
-		rcv.Items(&x, j)
-		t.Items[j] = x.UnPack()
-	}
-	t.Points = make([]*golden__shared.PointT, rcv.PointsLength())
-	for j := range t.Points {
-		var x golden__shared.Point
-		rcv.Points(&x, j)
-		t.Points[j] = x.UnPack()
-	}
-	t.Unit = golden__shared.Unit(rcv._tab.GetInt16Slot(62, 0))
-	t.Nested = bytes.Clone(rcv.NestedBytes())
-	t.Next = rcv.Next(new(Kitchen)).UnPack()
-	t.Strict = rcv.Strict(new(Strict)).UnPack()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Kitchen) UnPack() *KitchenT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Kitchen) UnPackInto(t *KitchenT, memory fb.Memory) *KitchenT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(KitchenT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(KitchenT)
+	}
+	t.Scalars = rcv.Scalars(new(Scalars)).UnPackInto(fb.Former(t.Scalars, memory), memory)
+	t.Maybe = rcv.Maybe(new(Maybe)).UnPackInto(fb.Former(t.Maybe, memory), memory)
+	t.Grid = rcv.Grid(new(Grid)).UnPackInto(fb.Former(t.Grid, memory), memory)
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.Greeting = fb.TextIn(rcv.Greeting(), memory)
+	if u := (flatbuffers.Table{}); rcv.Thing(&u) {
+		t.Thing = rcv.ThingType().UnPackInto(fb.Former(t.Thing, memory), u, memory)
+	} else {
+		t.Thing = nil
+	}
+	t.Things = fb.Parts(fb.Former(t.Things, memory), rcv.ThingsLength())
+	for j := range t.Things {
+		if u := (flatbuffers.Table{}); rcv.Things(&u, j) {
+			t.Things[j] = rcv.ThingsType(j).UnPackInto(t.Things[j], u, memory)
+		} else {
+			t.Things[j] = nil
+		}
+	}
+	t.Bytes = fb.BytesIn(rcv.BytesBytes(), memory)
+	t.Bools = fb.UnPackBools(fb.Former(t.Bools, memory), &rcv._tab, 26)
+	t.I8s = fb.UnPackInt8s(fb.Former(t.I8s, memory), &rcv._tab, 28)
+	t.I16s = fb.UnPackInt16s(fb.Former(t.I16s, memory), &rcv._tab, 30)
+	t.U16s = fb.UnPackUint16s(fb.Former(t.U16s, memory), &rcv._tab, 32)
+	t.I32s = fb.UnPackInt32s(fb.Former(t.I32s, memory), &rcv._tab, 34)
+	t.U32s = fb.UnPackUint32s(fb.Former(t.U32s, memory), &rcv._tab, 36)
+	t.I64s = fb.UnPackInt64s(fb.Former(t.I64s, memory), &rcv._tab, 38)
+	t.U64s = fb.UnPackUint64s(fb.Former(t.U64s, memory), &rcv._tab, 40)
+	t.F32s = fb.UnPackFloat32s(fb.Former(t.F32s, memory), &rcv._tab, 42)
+	t.F64s = fb.UnPackFloat64s(fb.Former(t.F64s, memory), &rcv._tab, 44)
+	t.Colors = fb.UnPackBytes(fb.Former(t.Colors, memory), &rcv._tab, 46)
+	t.Bigs = fb.UnPackUint64s(fb.Former(t.Bigs, memory), &rcv._tab, 48)
+	t.Levels = fb.UnPackInt32s(fb.Former(t.Levels, memory), &rcv._tab, 50)
+	t.Strings = fb.UnPackStrings(fb.Former(t.Strings, memory), &rcv._tab, 52, memory)
+	t.Leaves = fb.Parts(fb.Former(t.Leaves, memory), rcv.LeavesLength())
+	for j := range t.Leaves {
+		var x Leaf
+		rcv.Leaves(&x, j)
+		t.Leaves[j] = x.UnPackInto(t.Leaves[j], memory)
+	}
+	t.Grids = fb.Parts(fb.Former(t.Grids, memory), rcv.GridsLength())
+	for j := range t.Grids {
+		var x Grid
+		rcv.Grids(&x, j)
+		t.Grids[j] = x.UnPackInto(t.Grids[j], memory)
+	}
+	t.Items = fb.Parts(fb.Former(t.Items, memory), rcv.ItemsLength())
+	for j := range t.Items {
+		var x golden__shared.Item
+		rcv.Items(&x, j)
+		t.Items[j] = x.UnPackInto(t.Items[j], memory)
+	}
+	t.Points = fb.Parts(fb.Former(t.Points, memory), rcv.PointsLength())
+	for j := range t.Points {
+		var x golden__shared.Point
+		rcv.Points(&x, j)
+		t.Points[j] = x.UnPackInto(t.Points[j], memory)
+	}
+	t.Unit = golden__shared.Unit(rcv._tab.GetInt16Slot(62, 0))
+	t.Nested = fb.BytesIn(rcv.NestedBytes(), memory)
+	t.Next = rcv.Next(new(Kitchen)).UnPackInto(fb.Former(t.Next, memory), memory)
+	t.Strict = rcv.Strict(new(Strict)).UnPackInto(fb.Former(t.Strict, memory), memory)
 	return t
 }
 
@@ -710,8 +725,8 @@ func KitchenStartThingsVector(builder *flatbuffers.Builder, numElems int) flatbu
 	return builder.StartVector(4, numElems, 4)
 }
 
-func KitchenAddBytes(builder *flatbuffers.Builder, bytes_ flatbuffers.UOffsetT) {
-	builder.PrependUOffsetTSlot(10, bytes_, 0)
+func KitchenAddBytes(builder *flatbuffers.Builder, bytes flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(10, bytes, 0)
 }
 
 func KitchenStartBytesVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {

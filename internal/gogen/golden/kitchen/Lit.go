@@ -2,7 +2,10 @@
 
 package kitchen
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // LitT is the struct golden.kitchen.Lit as a Go value.
 type LitT struct {
@@ -21,17 +24,25 @@ func (t *LitT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Lit) UnPackTo(t *LitT) {
-	t.On = rcv.On()
-	t.A = rcv.A()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Lit) UnPack() *LitT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Lit) UnPackInto(t *LitT, memory fb.Memory) *LitT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(LitT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(LitT)
+	}
+	t.On = rcv.On()
+	t.A = rcv.A()
 	return t
 }
 

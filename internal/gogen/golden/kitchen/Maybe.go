@@ -47,20 +47,48 @@ func (t *MaybeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Maybe) UnPackTo(t *MaybeT) {
-	t.B = rcv.B()
-	t.I8 = rcv.I8()
-	t.U64 = rcv.U64()
-	t.F32 = rcv.F32()
-	t.Level = rcv.Level()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Maybe) UnPack() *MaybeT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Maybe) UnPackInto(t *MaybeT, memory fb.Memory) *MaybeT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(MaybeT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(MaybeT)
+	}
+	if x := fb.FieldPos(&rcv._tab, 4); x != 0 {
+		t.B = fb.ValueIn(fb.Former(t.B, memory), rcv._tab.GetBool(x))
+	} else {
+		t.B = nil
+	}
+	if x := fb.FieldPos(&rcv._tab, 6); x != 0 {
+		t.I8 = fb.ValueIn(fb.Former(t.I8, memory), rcv._tab.GetInt8(x))
+	} else {
+		t.I8 = nil
+	}
+	if x := fb.FieldPos(&rcv._tab, 8); x != 0 {
+		t.U64 = fb.ValueIn(fb.Former(t.U64, memory), rcv._tab.GetUint64(x))
+	} else {
+		t.U64 = nil
+	}
+	if x := fb.FieldPos(&rcv._tab, 10); x != 0 {
+		t.F32 = fb.ValueIn(fb.Former(t.F32, memory), rcv._tab.GetFloat32(x))
+	} else {
+		t.F32 = nil
+	}
+	if x := fb.FieldPos(&rcv._tab, 12); x != 0 {
+		t.Level = fb.ValueIn(fb.Former(t.Level, memory), Level(rcv._tab.GetInt32(x)))
+	} else {
+		t.Level = nil
+	}
 	return t
 }
 

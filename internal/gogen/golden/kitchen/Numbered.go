@@ -2,7 +2,10 @@
 
 package kitchen
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // NumberedT is the struct golden.kitchen.Numbered as a Go value.
 type NumberedT struct {
@@ -21,17 +24,25 @@ func (t *NumberedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Numbered) UnPackTo(t *NumberedT) {
-	t.A = rcv.A()
-	t.Id = rcv.Id()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Numbered) UnPack() *NumberedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Numbered) UnPackInto(t *NumberedT, memory fb.Memory) *NumberedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(NumberedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(NumberedT)
+	}
+	t.A = rcv.A()
+	t.Id = rcv.Id()
 	return t
 }
 

@@ -310,6 +310,15 @@ func decodePantryItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err erro
 	return seq, nil
 }
 
+func recyclePantryItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
+	x, seq, _, err := openPantryItem(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func encodePantryItemReply(b *flatbuffers.Builder, seq, refSeq uint64, m *golden__shared.ItemT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.shared.Item")
@@ -359,69 +368,12 @@ func decodePantryKitchen(buf []byte, m *KitchenT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func recyclePantryKitchen(buf []byte, t *KitchenT) (seq uint64, err error) {
-	rcv, seq, _, err := openPantryKitchen(buf)
+func recyclePantryKitchen(buf []byte, m *KitchenT) (seq uint64, err error) {
+	x, seq, _, err := openPantryKitchen(buf)
 	if err != nil {
 		return seq, err
 	}
-	t.Scalars = rcv.Scalars(new(Scalars)).UnPack()
-	t.Maybe = rcv.Maybe(new(Maybe)).UnPack()
-	t.Grid = rcv.Grid(new(Grid)).UnPack()
-	t.Name = string(rcv.Name())
-	t.Greeting = string(rcv.Greeting())
-	t.Thing = nil
-	if u := (flatbuffers.Table{}); rcv.Thing(&u) {
-		t.Thing = rcv.ThingType().UnPack(u)
-	}
-	t.Things = make([]*ThingT, rcv.ThingsLength())
-	for j := range t.Things {
-		if u := (flatbuffers.Table{}); rcv.Things(&u, j) {
-			t.Things[j] = rcv.ThingsType(j).UnPack(u)
-		}
-	}
-	t.Bytes = fb.Clip(rcv.BytesBytes())
-	t.Bools = fb.RecycleBools(t.Bools, &rcv._tab, 26)
-	t.I8s = fb.RecycleInt8s(t.I8s, &rcv._tab, 28)
-	t.I16s = fb.RecycleInt16s(t.I16s, &rcv._tab, 30)
-	t.U16s = fb.RecycleUint16s(t.U16s, &rcv._tab, 32)
-	t.I32s = fb.RecycleInt32s(t.I32s, &rcv._tab, 34)
-	t.U32s = fb.RecycleUint32s(t.U32s, &rcv._tab, 36)
-	t.I64s = fb.RecycleInt64s(t.I64s, &rcv._tab, 38)
-	t.U64s = fb.RecycleUint64s(t.U64s, &rcv._tab, 40)
-	t.F32s = fb.RecycleFloat32s(t.F32s, &rcv._tab, 42)
-	t.F64s = fb.RecycleFloat64s(t.F64s, &rcv._tab, 44)
-	t.Colors = fb.RecycleBytes(t.Colors, &rcv._tab, 46)
-	t.Bigs = fb.RecycleUint64s(t.Bigs, &rcv._tab, 48)
-	t.Levels = fb.RecycleInt32s(t.Levels, &rcv._tab, 50)
-	t.Strings = fb.UnPackStrings(&rcv._tab, 52)
-	t.Leaves = make([]*LeafT, rcv.LeavesLength())
-	for j := range t.Leaves {
-		var x Leaf
-		rcv.Leaves(&x, j)
-		t.Leaves[j] = x.UnPack()
-	}
-	t.Grids = make([]*GridT, rcv.GridsLength())
-	for j := range t.Grids {
-		var x Grid
-		rcv.Grids(&x, j)
-		t.Grids[j] = x.UnPack()
-	}
-	t.Items = make([]*golden__shared.ItemT, rcv.ItemsLength())
-	for j := range t.Items {
-		var x golden__shared.Item
-		rcv.Items(&x, j)
-		t.Items[j] = x.UnPack()
-	}
-	t.Points = make([]*golden__shared.PointT, rcv.PointsLength())
-	for j := range t.Points {
-		var x golden__shared.Point
-		rcv.Points(&x, j)
-		t.Points[j] = x.UnPack()
-	}
-	t.Unit = golden__shared.Unit(rcv._tab.GetInt16Slot(62, 0))
-	t.Nested = fb.Clip(rcv.NestedBytes())
-	t.Next = rcv.Next(new(Kitchen)).UnPack()
-	t.Strict = rcv.Strict(new(Strict)).UnPack()
+	x.UnPackInto(m, fb.Borrowed)
 	return seq, nil
 }
 
@@ -446,13 +398,14 @@ func decodePantryKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error
 }
 
 var pantryFetch = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
-	Name:          "Fetch",
-	ID:            0xdfd27cbb,
-	Timeout:       90000000000, /* 1m30s */
-	EncodeRequest: encodePantryItem,
-	DecodeRequest: decodePantryItem,
-	EncodeReply:   encodePantryKitchenReply,
-	DecodeReply:   decodePantryKitchenReply,
+	Name:           "Fetch",
+	ID:             0xdfd27cbb,
+	Timeout:        90000000000, /* 1m30s */
+	EncodeRequest:  encodePantryItem,
+	DecodeRequest:  decodePantryItem,
+	EncodeReply:    encodePantryKitchenReply,
+	DecodeReply:    decodePantryKitchenReply,
+	RecycleRequest: recyclePantryItem,
 })
 
 var pantryFetchInPlace = ipc.NewInPlaceMethod(pantryFetch.Info(), ipc.InPlaceSpec[golden__shared.Item, Kitchen]{
@@ -481,23 +434,25 @@ var pantryStoreInPlace = ipc.NewInPlaceMethod(pantryStore.Info(), ipc.InPlaceSpe
 })
 
 var pantryList = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
-	Name:          "List",
-	ID:            0x27280f79,
-	Streaming:     ipc.ServerStreaming,
-	EncodeRequest: encodePantryItem,
-	DecodeRequest: decodePantryItem,
-	EncodeReply:   encodePantryKitchenReply,
-	DecodeReply:   decodePantryKitchenReply,
+	Name:           "List",
+	ID:             0x27280f79,
+	Streaming:      ipc.ServerStreaming,
+	EncodeRequest:  encodePantryItem,
+	DecodeRequest:  decodePantryItem,
+	EncodeReply:    encodePantryKitchenReply,
+	DecodeReply:    decodePantryKitchenReply,
+	RecycleRequest: recyclePantryItem,
 })
 
 var pantryFill = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
-	Name:          "Fill",
-	ID:            0xf1bd7090,
-	Streaming:     ipc.ClientStreaming,
-	EncodeRequest: encodePantryItem,
-	DecodeRequest: decodePantryItem,
-	EncodeReply:   encodePantryKitchenReply,
-	DecodeReply:   decodePantryKitchenReply,
+	Name:           "Fill",
+	ID:             0xf1bd7090,
+	Streaming:      ipc.ClientStreaming,
+	EncodeRequest:  encodePantryItem,
+	DecodeRequest:  decodePantryItem,
+	EncodeReply:    encodePantryKitchenReply,
+	DecodeReply:    decodePantryKitchenReply,
+	RecycleRequest: recyclePantryItem,
 })
 
 var pantrySwap = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden__shared.ItemT]{

@@ -44,20 +44,29 @@ func (t *ParcelT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Parcel) UnPackTo(t *ParcelT) {
-	t.Thing = nil
-	if u := (flatbuffers.Table{}); rcv.Thing(&u) {
-		t.Thing = rcv.ThingType().UnPack(u)
-	}
-	t.Note = string(rcv.Note())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Parcel) UnPack() *ParcelT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Parcel) UnPackInto(t *ParcelT, memory fb.Memory) *ParcelT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ParcelT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ParcelT)
+	}
+	if u := (flatbuffers.Table{}); rcv.Thing(&u) {
+		t.Thing = rcv.ThingType().UnPackInto(fb.Former(t.Thing, memory), u, memory)
+	} else {
+		t.Thing = nil
+	}
+	t.Note = fb.TextIn(rcv.Note(), memory)
 	return t
 }
 

@@ -369,6 +369,15 @@ func decodeParcelGoldenSharedItem(buf []byte, m *golden__shared.ItemT) (seq uint
 	return seq, nil
 }
 
+func recycleParcelGoldenSharedItem(buf []byte, m *golden__shared.ItemT) (seq uint64, err error) {
+	x, seq, _, err := openParcelGoldenSharedItem(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 var parcelLeaf = ipc.NewMessage(ParcelProtocol, ipc.MessageSpec[LeafT]{
 	Name:   "Leaf",
 	ID:     0x8dff838e,
@@ -398,8 +407,9 @@ var parcelText = ipc.NewMessage(ParcelProtocol, ipc.MessageSpec[string]{
 })
 
 var parcelGoldenSharedItem = ipc.NewMessage(ParcelProtocol, ipc.MessageSpec[golden__shared.ItemT]{
-	Name:   "golden_shared_Item",
-	ID:     0xb21aa7f9,
-	Encode: encodeParcelGoldenSharedItem,
-	Decode: decodeParcelGoldenSharedItem,
+	Name:    "golden_shared_Item",
+	ID:      0xb21aa7f9,
+	Encode:  encodeParcelGoldenSharedItem,
+	Decode:  decodeParcelGoldenSharedItem,
+	Recycle: recycleParcelGoldenSharedItem,
 })

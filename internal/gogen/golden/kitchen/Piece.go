@@ -29,17 +29,25 @@ func (t *PieceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Piece) UnPackTo(t *PieceT) {
-	t.At = rcv.At(new(Spot)).UnPack()
-	t.Name = string(rcv.Name())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Piece) UnPack() *PieceT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Piece) UnPackInto(t *PieceT, memory fb.Memory) *PieceT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(PieceT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(PieceT)
+	}
+	t.At = rcv.At(new(Spot)).UnPackInto(fb.Former(t.At, memory), memory)
+	t.Name = fb.TextIn(rcv.Name(), memory)
 	return t
 }
 

@@ -2,7 +2,10 @@
 
 package kitchen
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // PlacedT is the struct golden.kitchen.Placed as a Go value.
 type PlacedT struct {
@@ -28,17 +31,25 @@ func (t *PlacedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Placed) UnPackTo(t *PlacedT) {
-	t.A = rcv.A()
-	t.At = rcv.At(new(Inner)).UnPack()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Placed) UnPack() *PlacedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Placed) UnPackInto(t *PlacedT, memory fb.Memory) *PlacedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(PlacedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(PlacedT)
+	}
+	t.A = rcv.A()
+	t.At = rcv.At(new(Inner)).UnPackInto(fb.Former(t.At, memory), memory)
 	return t
 }
 

@@ -92,11 +92,25 @@ func (t *SaidT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv Said) UnPack(table flatbuffers.Table) *SaidT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv Said) UnPackInto(t *SaidT, table flatbuffers.Table, memory fb.Memory) *SaidT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(SaidT)
+	}
 	switch rcv {
 	case SaidMaybe:
 		var x Maybe
 		x.Init(table.Bytes, table.Pos)
-		return &SaidT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*MaybeT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

@@ -59,6 +59,23 @@ func (t *ScalarsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Scalars) UnPackTo(t *ScalarsT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *Scalars) UnPack() *ScalarsT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Scalars) UnPackInto(t *ScalarsT, memory fb.Memory) *ScalarsT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(ScalarsT)
+	}
 	t.B = rcv._tab.GetBoolSlot(4, true)
 	t.I8 = rcv._tab.GetInt8Slot(6, -3)
 	t.U8 = rcv._tab.GetByteSlot(8, 200)
@@ -75,15 +92,6 @@ func (rcv *Scalars) UnPackTo(t *ScalarsT) {
 	t.Big = Big(rcv._tab.GetUint64Slot(30, 0))
 	t.Level = Level(rcv._tab.GetInt32Slot(32, 5))
 	t.Minus = rcv._tab.GetFloat64Slot(34, math.Copysign(0, -1))
-}
-
-// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
-func (rcv *Scalars) UnPack() *ScalarsT {
-	if rcv == nil {
-		return nil
-	}
-	t := new(ScalarsT)
-	rcv.UnPackTo(t)
 	return t
 }
 

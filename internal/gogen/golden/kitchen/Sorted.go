@@ -3,7 +3,6 @@
 package kitchen
 
 import (
-	"bytes"
 	"cmp"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -54,50 +53,58 @@ func (t *SortedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Sorted) UnPackTo(t *SortedT) {
-	t.Numbered = make([]*NumberedT, rcv.NumberedLength())
-	for j := range t.Numbered {
-		var x Numbered
-		rcv.Numbered(&x, j)
-		t.Numbered[j] = x.UnPack()
-	}
-	t.Lit = make([]*LitT, rcv.LitLength())
-	for j := range t.Lit {
-		var x Lit
-		rcv.Lit(&x, j)
-		t.Lit[j] = x.UnPack()
-	}
-	t.Placed = make([]*PlacedT, rcv.PlacedLength())
-	for j := range t.Placed {
-		var x Placed
-		rcv.Placed(&x, j)
-		t.Placed[j] = x.UnPack()
-	}
-	t.Coded = make([]*CodedT, rcv.CodedLength())
-	for j := range t.Coded {
-		var x Coded
-		rcv.Coded(&x, j)
-		t.Coded[j] = x.UnPack()
-	}
-	t.Walked = make([]*WalkedT, rcv.WalkedLength())
-	for j := range t.Walked {
-		var x Walked
-		rcv.Walked(&x, j)
-		t.Walked[j] = x.UnPack()
-	}
-	t.Leaf = bytes.Clone(rcv.LeafBytes())
-	t.Item = bytes.Clone(rcv.ItemBytes())
-	t.Bytes = fb.UnPackInt8s[int8](&rcv._tab, 18)
-	t.Check = rcv._tab.GetInt8Slot(20, 0)
-	t.LeafAsLeaf = rcv._tab.GetInt32Slot(22, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Sorted) UnPack() *SortedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Sorted) UnPackInto(t *SortedT, memory fb.Memory) *SortedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(SortedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(SortedT)
+	}
+	t.Numbered = fb.Parts(fb.Former(t.Numbered, memory), rcv.NumberedLength())
+	for j := range t.Numbered {
+		var x Numbered
+		rcv.Numbered(&x, j)
+		t.Numbered[j] = x.UnPackInto(t.Numbered[j], memory)
+	}
+	t.Lit = fb.Parts(fb.Former(t.Lit, memory), rcv.LitLength())
+	for j := range t.Lit {
+		var x Lit
+		rcv.Lit(&x, j)
+		t.Lit[j] = x.UnPackInto(t.Lit[j], memory)
+	}
+	t.Placed = fb.Parts(fb.Former(t.Placed, memory), rcv.PlacedLength())
+	for j := range t.Placed {
+		var x Placed
+		rcv.Placed(&x, j)
+		t.Placed[j] = x.UnPackInto(t.Placed[j], memory)
+	}
+	t.Coded = fb.Parts(fb.Former(t.Coded, memory), rcv.CodedLength())
+	for j := range t.Coded {
+		var x Coded
+		rcv.Coded(&x, j)
+		t.Coded[j] = x.UnPackInto(t.Coded[j], memory)
+	}
+	t.Walked = fb.Parts(fb.Former(t.Walked, memory), rcv.WalkedLength())
+	for j := range t.Walked {
+		var x Walked
+		rcv.Walked(&x, j)
+		t.Walked[j] = x.UnPackInto(t.Walked[j], memory)
+	}
+	t.Leaf = fb.BytesIn(rcv.LeafBytes(), memory)
+	t.Item = fb.BytesIn(rcv.ItemBytes(), memory)
+	t.Bytes = fb.UnPackInt8s(fb.Former(t.Bytes, memory), &rcv._tab, 18)
+	t.Check = rcv._tab.GetInt8Slot(20, 0)
+	t.LeafAsLeaf = rcv._tab.GetInt32Slot(22, 0)
 	return t
 }
 
@@ -443,8 +450,8 @@ func SortedStartItemVector(builder *flatbuffers.Builder, numElems int) flatbuffe
 	return builder.StartVector(1, numElems, 1)
 }
 
-func SortedAddBytes(builder *flatbuffers.Builder, bytes_ flatbuffers.UOffsetT) {
-	builder.PrependUOffsetTSlot(7, bytes_, 0)
+func SortedAddBytes(builder *flatbuffers.Builder, bytes flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(7, bytes, 0)
 }
 
 func SortedStartBytesVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {

@@ -38,21 +38,29 @@ func (t *SpotT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Spot) UnPackTo(t *SpotT) {
-	t.Board = rcv.Board()
-	t.At = rcv.At(new(Inner)).UnPack()
-	for j := range t.Path {
-		t.Path[j] = rcv.Path(j)
-	}
-	t.Lit = rcv.Lit()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Spot) UnPack() *SpotT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Spot) UnPackInto(t *SpotT, memory fb.Memory) *SpotT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(SpotT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(SpotT)
+	}
+	t.Board = rcv.Board()
+	t.At = rcv.At(new(Inner)).UnPackInto(fb.Former(t.At, memory), memory)
+	for j := range t.Path {
+		t.Path[j] = rcv.Path(j)
+	}
+	t.Lit = rcv.Lit()
 	return t
 }
 

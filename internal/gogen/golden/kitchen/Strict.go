@@ -3,8 +3,6 @@
 package kitchen
 
 import (
-	"bytes"
-
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
@@ -33,18 +31,26 @@ func (t *StrictT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Strict) UnPackTo(t *StrictT) {
-	t.Name = string(rcv.Name())
-	t.Data = bytes.Clone(rcv.DataBytes())
-	t.Leaf = rcv.Leaf(new(Leaf)).UnPack()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Strict) UnPack() *StrictT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Strict) UnPackInto(t *StrictT, memory fb.Memory) *StrictT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(StrictT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(StrictT)
+	}
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.Data = fb.BytesIn(rcv.DataBytes(), memory)
+	t.Leaf = rcv.Leaf(new(Leaf)).UnPackInto(fb.Former(t.Leaf, memory), memory)
 	return t
 }
 

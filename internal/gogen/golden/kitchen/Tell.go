@@ -45,21 +45,30 @@ func (t *TellT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Tell) UnPackTo(t *TellT) {
-	t.Seq = rcv._tab.GetUint64Slot(4, 0)
-	t.RefSeq = rcv._tab.GetUint64Slot(6, 0)
-	t.What = nil
-	if u := (flatbuffers.Table{}); rcv.What(&u) {
-		t.What = rcv.WhatType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Tell) UnPack() *TellT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Tell) UnPackInto(t *TellT, memory fb.Memory) *TellT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(TellT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(TellT)
+	}
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
+	t.RefSeq = rcv._tab.GetUint64Slot(6, 0)
+	if u := (flatbuffers.Table{}); rcv.What(&u) {
+		t.What = rcv.WhatType().UnPackInto(fb.Former(t.What, memory), u, memory)
+	} else {
+		t.What = nil
+	}
 	return t
 }
 

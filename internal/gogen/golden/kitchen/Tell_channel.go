@@ -124,6 +124,15 @@ func decodeTellMaybe(buf []byte, m *MaybeT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleTellMaybe(buf []byte, m *MaybeT) (seq uint64, err error) {
+	x, seq, _, err := openTellMaybe(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func encodeTellMaybeReply(b *flatbuffers.Builder, seq, refSeq uint64, m *MaybeT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Tell.Maybe")
@@ -142,8 +151,9 @@ func decodeTellMaybeReply(buf []byte, m *MaybeT) (refSeq uint64, err error) {
 }
 
 var tellMaybe = ipc.NewMessage(TellProtocol, ipc.MessageSpec[MaybeT]{
-	Name:   "Maybe",
-	ID:     0x3480a0c0,
-	Encode: encodeTellMaybe,
-	Decode: decodeTellMaybe,
+	Name:    "Maybe",
+	ID:      0x3480a0c0,
+	Encode:  encodeTellMaybe,
+	Decode:  decodeTellMaybe,
+	Recycle: recycleTellMaybe,
 })

@@ -137,25 +137,46 @@ func (t *ThingT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv Thing) UnPack(table flatbuffers.Table) *ThingT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv Thing) UnPackInto(t *ThingT, table flatbuffers.Table, memory fb.Memory) *ThingT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(ThingT)
+	}
 	switch rcv {
 	case ThingLeaf:
 		var x Leaf
 		x.Init(table.Bytes, table.Pos)
-		return &ThingT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*LeafT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ThingL2:
 		var x Leaf
 		x.Init(table.Bytes, table.Pos)
-		return &ThingT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*LeafT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ThingInner:
 		var x Inner
 		x.Init(table.Bytes, table.Pos)
-		return &ThingT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*InnerT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ThingText:
-		return &ThingT{Type: rcv, Value: string(fb.UnionBytes(&table))}
+		t.Type, t.Value = rcv, fb.TextIn(fb.UnionBytes(&table), memory)
+		return t
 	case Thinggolden_shared_Item:
 		var x golden__shared.Item
 		x.Init(table.Bytes, table.Pos)
-		return &ThingT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*golden__shared.ItemT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

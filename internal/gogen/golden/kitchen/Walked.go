@@ -27,18 +27,26 @@ func (t *WalkedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Walked) UnPackTo(t *WalkedT) {
-	for j := range t.Way {
-		rcv.Way(new(Inner), j).UnPackTo(&t.Way[j])
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Walked) UnPack() *WalkedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Walked) UnPackInto(t *WalkedT, memory fb.Memory) *WalkedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(WalkedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(WalkedT)
+	}
+	for j := range t.Way {
+		rcv.Way(new(Inner), j).UnPackInto(&t.Way[j], memory)
+	}
 	return t
 }
 

@@ -103,15 +103,31 @@ func (t *WhatT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv What) UnPack(table flatbuffers.Table) *WhatT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv What) UnPackInto(t *WhatT, table flatbuffers.Table, memory fb.Memory) *WhatT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(WhatT)
+	}
 	switch rcv {
 	case WhatLeaf:
 		var x Leaf
 		x.Init(table.Bytes, table.Pos)
-		return &WhatT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*LeafT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case WhatScalars:
 		var x Scalars
 		x.Init(table.Bytes, table.Pos)
-		return &WhatT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*ScalarsT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

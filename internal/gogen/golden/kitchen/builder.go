@@ -2,7 +2,10 @@
 
 package kitchen
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // builderT is the struct golden.kitchen.builder as a Go value.
 type builderT struct {
@@ -21,17 +24,25 @@ func (t *builderT) Pack(builder_ *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *builder) UnPackTo(t *builderT) {
-	t.B = rcv.B()
-	t.Flatbuffers = rcv.Flatbuffers()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *builder) UnPack() *builderT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *builder) UnPackInto(t *builderT, memory fb.Memory) *builderT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(builderT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(builderT)
+	}
+	t.B = rcv.B()
+	t.Flatbuffers = rcv.Flatbuffers()
 	return t
 }
 

@@ -25,16 +25,24 @@ func (t *string_testT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *string_test) UnPackTo(t *string_testT) {
-	t.Low = rcv.Low(new(type_)).UnPack()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *string_test) UnPack() *string_testT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *string_test) UnPackInto(t *string_testT, memory fb.Memory) *string_testT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(string_testT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(string_testT)
+	}
+	t.Low = rcv.Low(new(type_)).UnPackInto(fb.Former(t.Low, memory), memory)
 	return t
 }
 

@@ -29,18 +29,26 @@ func (t *type_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *type_) UnPackTo(t *type_T) {
-	t.Func = rcv._tab.GetInt32Slot(4, 0)
-	t.Range = string(rcv.Range())
-	t.Error = rcv._tab.GetInt32Slot(8, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *type_) UnPack() *type_T {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *type_) UnPackInto(t *type_T, memory fb.Memory) *type_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(type_T)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(type_T)
+	}
+	t.Func = rcv._tab.GetInt32Slot(4, 0)
+	t.Range = fb.TextIn(rcv.Range(), memory)
+	t.Error = rcv._tab.GetInt32Slot(8, 0)
 	return t
 }
 

@@ -35,18 +35,26 @@ func (t *ItemT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Item) UnPackTo(t *ItemT) {
-	t.Name = string(rcv.Name())
-	t.At = rcv.At(new(Point)).UnPack()
-	t.Unit = Unit(rcv._tab.GetInt16Slot(8, 0))
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Item) UnPack() *ItemT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Item) UnPackInto(t *ItemT, memory fb.Memory) *ItemT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ItemT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ItemT)
+	}
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.At = rcv.At(new(Point)).UnPackInto(fb.Former(t.At, memory), memory)
+	t.Unit = Unit(rcv._tab.GetInt16Slot(8, 0))
 	return t
 }
 

@@ -2,7 +2,10 @@
 
 package shared
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // PointT is the struct golden.shared.Point as a Go value.
 type PointT struct {
@@ -21,17 +24,25 @@ func (t *PointT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Point) UnPackTo(t *PointT) {
-	t.X = rcv.X()
-	t.Y = rcv.Y()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Point) UnPack() *PointT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Point) UnPackInto(t *PointT, memory fb.Memory) *PointT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(PointT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(PointT)
+	}
+	t.X = rcv.X()
+	t.Y = rcv.Y()
 	return t
 }
 

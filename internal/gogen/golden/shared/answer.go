@@ -45,21 +45,30 @@ func (t *answerT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *answer) UnPackTo(t *answerT) {
-	t.Seq = rcv._tab.GetUint64Slot(4, 0)
-	t.RefSeq = rcv._tab.GetUint64Slot(6, 0)
-	t._It = nil
-	if u := (flatbuffers.Table{}); rcv._It(&u) {
-		t._It = rcv._ItType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *answer) UnPack() *answerT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *answer) UnPackInto(t *answerT, memory fb.Memory) *answerT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(answerT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(answerT)
+	}
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
+	t.RefSeq = rcv._tab.GetUint64Slot(6, 0)
+	if u := (flatbuffers.Table{}); rcv._It(&u) {
+		t._It = rcv._ItType().UnPackInto(fb.Former(t._It, memory), u, memory)
+	} else {
+		t._It = nil
+	}
 	return t
 }
 

@@ -146,6 +146,15 @@ func decodeAnswerItem(buf []byte, m *ItemT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleAnswerItem(buf []byte, m *ItemT) (seq uint64, err error) {
+	x, seq, _, err := openAnswerItem(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 // flatAnswerDone is what is the same in all these messages, and where their
 // values lie.
 var flatAnswerDone = fb.NewLayout(52, ""+
@@ -211,10 +220,11 @@ func decodeAnswerDone(buf []byte, m *doneT) (seq uint64, err error) {
 }
 
 var answerItem = ipc.NewMessage(answerProtocol, ipc.MessageSpec[ItemT]{
-	Name:   "Item",
-	ID:     0xe5741f21,
-	Encode: encodeAnswerItem,
-	Decode: decodeAnswerItem,
+	Name:    "Item",
+	ID:      0xe5741f21,
+	Encode:  encodeAnswerItem,
+	Decode:  decodeAnswerItem,
+	Recycle: recycleAnswerItem,
 })
 
 var answerDone = ipc.NewMessage(answerProtocol, ipc.MessageSpec[doneT]{

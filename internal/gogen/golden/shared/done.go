@@ -26,17 +26,25 @@ func (t *doneT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *done) UnPackTo(t *doneT) {
-	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
-	t.Words = rcv._tab.GetInt32Slot(6, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *done) UnPack() *doneT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *done) UnPackInto(t *doneT, memory fb.Memory) *doneT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(doneT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(doneT)
+	}
+	t.RefSeq = rcv._tab.GetUint64Slot(4, 0)
+	t.Words = rcv._tab.GetInt32Slot(6, 0)
 	return t
 }
 

@@ -109,15 +109,31 @@ func (t *donesT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv dones) UnPack(table flatbuffers.Table) *donesT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv dones) UnPackInto(t *donesT, table flatbuffers.Table, memory fb.Memory) *donesT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(donesT)
+	}
 	switch rcv {
 	case donesItem:
 		var x Item
 		x.Init(table.Bytes, table.Pos)
-		return &donesT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*ItemT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case donesdone:
 		var x done
 		x.Init(table.Bytes, table.Pos)
-		return &donesT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*doneT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

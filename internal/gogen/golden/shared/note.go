@@ -25,16 +25,24 @@ func (t *noteT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *note) UnPackTo(t *noteT) {
-	t.Text = string(rcv.Text())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *note) UnPack() *noteT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *note) UnPackInto(t *noteT, memory fb.Memory) *noteT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(noteT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(noteT)
+	}
+	t.Text = fb.TextIn(rcv.Text(), memory)
 	return t
 }
 

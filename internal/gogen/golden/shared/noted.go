@@ -43,20 +43,29 @@ func (t *notedT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *noted) UnPackTo(t *notedT) {
-	t.Seq = rcv._tab.GetUint64Slot(4, 0)
-	t.It = nil
-	if u := (flatbuffers.Table{}); rcv.It(&u) {
-		t.It = rcv.ItType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *noted) UnPack() *notedT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *noted) UnPackInto(t *notedT, memory fb.Memory) *notedT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(notedT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(notedT)
+	}
+	t.Seq = rcv._tab.GetUint64Slot(4, 0)
+	if u := (flatbuffers.Table{}); rcv.It(&u) {
+		t.It = rcv.ItType().UnPackInto(fb.Former(t.It, memory), u, memory)
+	} else {
+		t.It = nil
+	}
 	return t
 }
 

@@ -114,9 +114,19 @@ func decodeNotedNote(buf []byte, m *noteT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleNotedNote(buf []byte, m *noteT) (seq uint64, err error) {
+	x, seq, _, err := openNotedNote(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 var notedNote = ipc.NewMessage(notedProtocol, ipc.MessageSpec[noteT]{
-	Name:   "note",
-	ID:     0xfb8ed59e,
-	Encode: encodeNotedNote,
-	Decode: decodeNotedNote,
+	Name:    "note",
+	ID:      0xfb8ed59e,
+	Encode:  encodeNotedNote,
+	Decode:  decodeNotedNote,
+	Recycle: recycleNotedNote,
 })

@@ -98,11 +98,25 @@ func (t *notesT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv notes) UnPack(table flatbuffers.Table) *notesT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv notes) UnPackInto(t *notesT, table flatbuffers.Table, memory fb.Memory) *notesT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(notesT)
+	}
 	switch rcv {
 	case notesnote:
 		var x note
 		x.Init(table.Bytes, table.Pos)
-		return &notesT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*noteT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

@@ -107,15 +107,31 @@ func (t *AskedT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv Asked) UnPack(table flatbuffers.Table) *AskedT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv Asked) UnPackInto(t *AskedT, table flatbuffers.Table, memory fb.Memory) *AskedT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(AskedT)
+	}
 	switch rcv {
 	case AskedPick:
 		var x Pick
 		x.Init(table.Bytes, table.Pos)
-		return &AskedT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*PickT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case AskedSize:
 		var x golden__houses__parts.Size
 		x.Init(table.Bytes, table.Pos)
-		return &AskedT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*golden__houses__parts.SizeT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

@@ -25,14 +25,19 @@ func (t *PickT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	mOffset := t.M.Pack(builder)
 	var manyTypeOffset, manyOffset flatbuffers.UOffsetT
 	if t.Many != nil {
-		manyTypes := make([]m, len(t.Many))
-		manyValues := make([]flatbuffers.UOffsetT, len(t.Many))
+		manyValues := fb.TakeOffsets(len(t.Many))
 		for j, u := range t.Many {
-			if manyValues[j] = u.Pack(builder); manyValues[j] != 0 {
-				manyTypes[j] = u.Type
+			(*manyValues)[j] = u.Pack(builder)
+		}
+		builder.StartVector(1, len(t.Many), 1)
+		for j := len(t.Many) - 1; j >= 0; j-- {
+			if (*manyValues)[j] != 0 {
+				builder.PlaceByte(byte(t.Many[j].Type))
+			} else {
+				builder.PlaceByte(0)
 			}
 		}
-		manyTypeOffset = fb.PackBytes(builder, manyTypes)
+		manyTypeOffset = builder.EndVector(len(t.Many))
 		manyOffset = fb.PackOffsets(builder, manyValues)
 	}
 	fb.StartTable(builder, 4)
@@ -65,25 +70,36 @@ func (t *PickT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Pick) UnPackTo(t *PickT) {
-	t.M = nil
-	if u := (flatbuffers.Table{}); rcv.M(&u) {
-		t.M = rcv.MType().UnPack(u)
-	}
-	t.Many = make([]*mT, rcv.ManyLength())
-	for j := range t.Many {
-		if u := (flatbuffers.Table{}); rcv.Many(&u, j) {
-			t.Many[j] = rcv.ManyType(j).UnPack(u)
-		}
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Pick) UnPack() *PickT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Pick) UnPackInto(t *PickT, memory fb.Memory) *PickT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(PickT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(PickT)
+	}
+	if u := (flatbuffers.Table{}); rcv.M(&u) {
+		t.M = rcv.MType().UnPackInto(fb.Former(t.M, memory), u, memory)
+	} else {
+		t.M = nil
+	}
+	t.Many = fb.Parts(fb.Former(t.Many, memory), rcv.ManyLength())
+	for j := range t.Many {
+		if u := (flatbuffers.Table{}); rcv.Many(&u, j) {
+			t.Many[j] = rcv.ManyType(j).UnPackInto(t.Many[j], u, memory)
+		} else {
+			t.Many[j] = nil
+		}
+	}
 	return t
 }
 

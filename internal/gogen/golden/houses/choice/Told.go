@@ -107,15 +107,31 @@ func (t *ToldT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv Told) UnPack(table flatbuffers.Table) *ToldT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv Told) UnPackInto(t *ToldT, table flatbuffers.Table, memory fb.Memory) *ToldT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(ToldT)
+	}
 	switch rcv {
 	case ToldNote:
 		var x golden__houses__parts.Note
 		x.Init(table.Bytes, table.Pos)
-		return &ToldT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*golden__houses__parts.NoteT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case ToldPick:
 		var x Pick
 		x.Init(table.Bytes, table.Pos)
-		return &ToldT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*PickT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

@@ -132,21 +132,40 @@ func (t *mT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv m) UnPack(table flatbuffers.Table) *mT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv m) UnPackInto(t *mT, table flatbuffers.Table, memory fb.Memory) *mT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(mT)
+	}
 	switch rcv {
 	case mNote:
 		var x golden__houses__parts.Note
 		x.Init(table.Bytes, table.Pos)
-		return &mT{Type: rcv, Value: x.UnPack()}
+		m_, _ := fb.Former(t.Value, memory).(*golden__houses__parts.NoteT)
+		t.Type, t.Value = rcv, x.UnPackInto(m_, memory)
+		return t
 	case mWall:
 		var x golden__houses__parts.Wall
 		x.Init(table.Bytes, table.Pos)
-		return &mT{Type: rcv, Value: x.UnPack()}
+		m_, _ := fb.Former(t.Value, memory).(*golden__houses__parts.WallT)
+		t.Type, t.Value = rcv, x.UnPackInto(m_, memory)
+		return t
 	case mSize:
 		var x golden__houses__parts.Size
 		x.Init(table.Bytes, table.Pos)
-		return &mT{Type: rcv, Value: x.UnPack()}
+		m_, _ := fb.Former(t.Value, memory).(*golden__houses__parts.SizeT)
+		t.Type, t.Value = rcv, x.UnPackInto(m_, memory)
+		return t
 	case mText:
-		return &mT{Type: rcv, Value: string(fb.UnionBytes(&table))}
+		t.Type, t.Value = rcv, fb.TextIn(fb.UnionBytes(&table), memory)
+		return t
 	}
 	return nil
 }

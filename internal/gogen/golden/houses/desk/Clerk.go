@@ -224,6 +224,15 @@ func decodeClerkAskPick(buf []byte, m *golden__houses__choice.PickT) (seq uint64
 	return seq, nil
 }
 
+func recycleClerkAskPick(buf []byte, m *golden__houses__choice.PickT) (seq uint64, err error) {
+	x, seq, _, err := openClerkAskPick(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func finishClerkTellPick(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
 	fb.StartTable(b, 4)
 	b.PrependUint64Slot(0, seq, 0)
@@ -399,12 +408,13 @@ func decodeClerkTellNoteReply(buf []byte, m *golden__houses__parts.NoteT) (refSe
 }
 
 var clerkChoose = ipc.NewMethod(ClerkProtocol, ipc.MethodSpec[golden__houses__choice.PickT, golden__houses__choice.PickT]{
-	Name:          "Choose",
-	ID:            0x7400106f,
-	EncodeRequest: encodeClerkAskPick,
-	DecodeRequest: decodeClerkAskPick,
-	EncodeReply:   encodeClerkTellPickReply,
-	DecodeReply:   decodeClerkTellPickReply,
+	Name:           "Choose",
+	ID:             0x7400106f,
+	EncodeRequest:  encodeClerkAskPick,
+	DecodeRequest:  decodeClerkAskPick,
+	EncodeReply:    encodeClerkTellPickReply,
+	DecodeReply:    decodeClerkTellPickReply,
+	RecycleRequest: recycleClerkAskPick,
 })
 
 var clerkChooseInPlace = ipc.NewInPlaceMethod(clerkChoose.Info(), ipc.InPlaceSpec[golden__houses__choice.Pick, golden__houses__choice.Pick]{

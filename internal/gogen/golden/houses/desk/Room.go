@@ -37,28 +37,36 @@ func (t *RoomT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Room) UnPackTo(t *RoomT) {
-	t.Shelves = make([]*ShelfT, rcv.ShelvesLength())
-	for j := range t.Shelves {
-		var x Shelf
-		rcv.Shelves(&x, j)
-		t.Shelves[j] = x.UnPack()
-	}
-	t.Amounts = fb.UnPackBytes[golden__houses__units.Err](&rcv._tab, 6)
-	t.Walls = make([]*golden__houses__parts.WallT, rcv.WallsLength())
-	for j := range t.Walls {
-		var x golden__houses__parts.Wall
-		rcv.Walls(&x, j)
-		t.Walls[j] = x.UnPack()
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Room) UnPack() *RoomT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Room) UnPackInto(t *RoomT, memory fb.Memory) *RoomT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(RoomT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(RoomT)
+	}
+	t.Shelves = fb.Parts(fb.Former(t.Shelves, memory), rcv.ShelvesLength())
+	for j := range t.Shelves {
+		var x Shelf
+		rcv.Shelves(&x, j)
+		t.Shelves[j] = x.UnPackInto(t.Shelves[j], memory)
+	}
+	t.Amounts = fb.UnPackBytes(fb.Former(t.Amounts, memory), &rcv._tab, 6)
+	t.Walls = fb.Parts(fb.Former(t.Walls, memory), rcv.WallsLength())
+	for j := range t.Walls {
+		var x golden__houses__parts.Wall
+		rcv.Walls(&x, j)
+		t.Walls[j] = x.UnPackInto(t.Walls[j], memory)
+	}
 	return t
 }
 

@@ -3,7 +3,6 @@
 package desk
 
 import (
-	"bytes"
 	"cmp"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -31,17 +30,25 @@ func (t *ShelfT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Shelf) UnPackTo(t *ShelfT) {
-	t.Wall = rcv.Wall(new(golden__houses__parts.Wall)).UnPack()
-	t.Box = bytes.Clone(rcv.BoxBytes())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Shelf) UnPack() *ShelfT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Shelf) UnPackInto(t *ShelfT, memory fb.Memory) *ShelfT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ShelfT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ShelfT)
+	}
+	t.Wall = rcv.Wall(new(golden__houses__parts.Wall)).UnPackInto(fb.Former(t.Wall, memory), memory)
+	t.Box = fb.BytesIn(rcv.BoxBytes(), memory)
 	return t
 }
 

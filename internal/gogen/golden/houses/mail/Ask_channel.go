@@ -163,6 +163,15 @@ func decodeAskPick(buf []byte, m *golden__houses__choice.PickT) (seq uint64, err
 	return seq, nil
 }
 
+func recycleAskPick(buf []byte, m *golden__houses__choice.PickT) (seq uint64, err error) {
+	x, seq, _, err := openAskPick(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 // flatAskSize is what is the same in all these messages, and where their values
 // lie.
 var flatAskSize = fb.NewLayout(36, ""+
@@ -228,10 +237,11 @@ func decodeAskSize(buf []byte, m *golden__houses__parts.SizeT) (seq uint64, err 
 }
 
 var askPick = ipc.NewMessage(AskProtocol, ipc.MessageSpec[golden__houses__choice.PickT]{
-	Name:   "Pick",
-	ID:     0x53580d6d,
-	Encode: encodeAskPick,
-	Decode: decodeAskPick,
+	Name:    "Pick",
+	ID:      0x53580d6d,
+	Encode:  encodeAskPick,
+	Decode:  decodeAskPick,
+	Recycle: recycleAskPick,
 })
 
 var askSize = ipc.NewMessage(AskProtocol, ipc.MessageSpec[golden__houses__parts.SizeT]{

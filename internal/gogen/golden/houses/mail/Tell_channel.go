@@ -157,6 +157,15 @@ func decodeTellNote(buf []byte, m *golden__houses__parts.NoteT) (seq uint64, err
 	return seq, nil
 }
 
+func recycleTellNote(buf []byte, m *golden__houses__parts.NoteT) (seq uint64, err error) {
+	x, seq, _, err := openTellNote(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func finishTellPick(b *flatbuffers.Builder, seq, refSeq uint64, m flatbuffers.UOffsetT) {
 	fb.StartTable(b, 4)
 	b.PrependUint64Slot(0, seq, 0)
@@ -200,16 +209,27 @@ func decodeTellPick(buf []byte, m *golden__houses__choice.PickT) (seq uint64, er
 	return seq, nil
 }
 
+func recycleTellPick(buf []byte, m *golden__houses__choice.PickT) (seq uint64, err error) {
+	x, seq, _, err := openTellPick(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 var tellNote = ipc.NewMessage(TellProtocol, ipc.MessageSpec[golden__houses__parts.NoteT]{
-	Name:   "Note",
-	ID:     0xd084a966,
-	Encode: encodeTellNote,
-	Decode: decodeTellNote,
+	Name:    "Note",
+	ID:      0xd084a966,
+	Encode:  encodeTellNote,
+	Decode:  decodeTellNote,
+	Recycle: recycleTellNote,
 })
 
 var tellPick = ipc.NewMessage(TellProtocol, ipc.MessageSpec[golden__houses__choice.PickT]{
-	Name:   "Pick",
-	ID:     0xd9c23beb,
-	Encode: encodeTellPick,
-	Decode: decodeTellPick,
+	Name:    "Pick",
+	ID:      0xd9c23beb,
+	Encode:  encodeTellPick,
+	Decode:  decodeTellPick,
+	Recycle: recycleTellPick,
 })

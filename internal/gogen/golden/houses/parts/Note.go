@@ -32,17 +32,25 @@ func (t *NoteT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Note) UnPackTo(t *NoteT) {
-	t.Text = string(rcv.Text())
-	t.Amount = golden__houses__units.Err(rcv._tab.GetByteSlot(6, 1))
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Note) UnPack() *NoteT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Note) UnPackInto(t *NoteT, memory fb.Memory) *NoteT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(NoteT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(NoteT)
+	}
+	t.Text = fb.TextIn(rcv.Text(), memory)
+	t.Amount = golden__houses__units.Err(rcv._tab.GetByteSlot(6, 1))
 	return t
 }
 

@@ -29,18 +29,26 @@ func (t *SizeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Size) UnPackTo(t *SizeT) {
-	t.W = rcv._tab.GetInt32Slot(4, 0)
-	t.H = rcv._tab.GetInt32Slot(6, 0)
-	t.Amount = golden__houses__units.Err(rcv._tab.GetByteSlot(8, 0))
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Size) UnPack() *SizeT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Size) UnPackInto(t *SizeT, memory fb.Memory) *SizeT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(SizeT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(SizeT)
+	}
+	t.W = rcv._tab.GetInt32Slot(4, 0)
+	t.H = rcv._tab.GetInt32Slot(6, 0)
+	t.Amount = golden__houses__units.Err(rcv._tab.GetByteSlot(8, 0))
 	return t
 }
 

@@ -36,20 +36,28 @@ func (t *WallT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Wall) UnPackTo(t *WallT) {
-	t._Height = rcv._Height()
-	t.Fill = rcv.Fill(new(golden__houses__units.J)).UnPack()
-	for j := range t.Layers {
-		t.Layers[j] = rcv.Layers(j)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Wall) UnPack() *WallT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Wall) UnPackInto(t *WallT, memory fb.Memory) *WallT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(WallT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(WallT)
+	}
+	t._Height = rcv._Height()
+	t.Fill = rcv.Fill(new(golden__houses__units.J)).UnPackInto(fb.Former(t.Fill, memory), memory)
+	for j := range t.Layers {
+		t.Layers[j] = rcv.Layers(j)
+	}
 	return t
 }
 

@@ -2,7 +2,10 @@
 
 package units
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // jT is the struct golden.houses.units.j as a Go value.
 type jT struct {
@@ -20,16 +23,24 @@ func (t *jT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *j) UnPackTo(t *jT) {
-	t.Amount = rcv.Amount()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *j) UnPack() *jT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *j) UnPackInto(t *jT, memory fb.Memory) *jT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(jT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(jT)
+	}
+	t.Amount = rcv.Amount()
 	return t
 }
 

@@ -683,6 +683,15 @@ func decodeHandlerIn(buf []byte, m *names__other.InT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleHandlerIn(buf []byte, m *names__other.InT) (seq uint64, err error) {
+	x, seq, _, err := openHandlerIn(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func encodeHandlerInReply(b *flatbuffers.Builder, seq, refSeq uint64, m *names__other.InT) error {
 	if m == nil {
 		return ipc.NilMessage("names.other.In")
@@ -1105,12 +1114,13 @@ var handlerSend = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.IpcT
 })
 
 var handlerRecv = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.InT, names__other.SmallT]{
-	Name:          "Recv",
-	ID:            0x6acecad2,
-	EncodeRequest: encodeHandlerIn,
-	DecodeRequest: decodeHandlerIn,
-	EncodeReply:   encodeHandlerSmallReply,
-	DecodeReply:   decodeHandlerSmallReply,
+	Name:           "Recv",
+	ID:             0x6acecad2,
+	EncodeRequest:  encodeHandlerIn,
+	DecodeRequest:  decodeHandlerIn,
+	EncodeReply:    encodeHandlerSmallReply,
+	DecodeReply:    decodeHandlerSmallReply,
+	RecycleRequest: recycleHandlerIn,
 })
 
 var handlerRecvInPlace = ipc.NewInPlaceMethod(handlerRecv.Info(), ipc.InPlaceSpec[names__other.In, names__other.Small]{

@@ -103,15 +103,31 @@ func (t *AnyT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv Any) UnPack(table flatbuffers.Table) *AnyT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv Any) UnPackInto(t *AnyT, table flatbuffers.Table, memory fb.Memory) *AnyT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(AnyT)
+	}
 	switch rcv {
 	case AnyMonster:
 		var x Monster
 		x.Init(table.Bytes, table.Pos)
-		return &AnyT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*MonsterT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	case AnyStat:
 		var x Stat
 		x.Init(table.Bytes, table.Pos)
-		return &AnyT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*StatT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

@@ -45,19 +45,28 @@ func (t *BoxT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Box) UnPackTo(t *BoxT) {
-	t.Any = nil
-	if u := (flatbuffers.Table{}); rcv.Any(&u) {
-		t.Any = rcv.AnyType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Box) UnPack() *BoxT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Box) UnPackInto(t *BoxT, memory fb.Memory) *BoxT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(BoxT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(BoxT)
+	}
+	if u := (flatbuffers.Table{}); rcv.Any(&u) {
+		t.Any = rcv.AnyType().UnPackInto(fb.Former(t.Any, memory), u, memory)
+	} else {
+		t.Any = nil
+	}
 	return t
 }
 

@@ -136,6 +136,15 @@ func decodeBoxMonster(buf []byte, m *MonsterT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleBoxMonster(buf []byte, m *MonsterT) (seq uint64, err error) {
+	x, seq, _, err := openBoxMonster(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func finishBoxStat(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	fb.StartTable(b, 2)
 	b.PrependByteSlot(0, byte(AnyStat), 0)
@@ -174,18 +183,29 @@ func decodeBoxStat(buf []byte, m *StatT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleBoxStat(buf []byte, m *StatT) (seq uint64, err error) {
+	x, seq, _, err := openBoxStat(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 var boxMonster = ipc.NewMessage(BoxProtocol, ipc.MessageSpec[MonsterT]{
-	Name:   "Monster",
-	ID:     0xa98d50ef,
-	Encode: encodeBoxMonster,
-	Decode: decodeBoxMonster,
+	Name:    "Monster",
+	ID:      0xa98d50ef,
+	Encode:  encodeBoxMonster,
+	Decode:  decodeBoxMonster,
+	Recycle: recycleBoxMonster,
 })
 
 var boxStat = ipc.NewMessage(BoxProtocol, ipc.MessageSpec[StatT]{
-	Name:   "Stat",
-	ID:     0x873c56ed,
-	Encode: encodeBoxStat,
-	Decode: decodeBoxStat,
+	Name:    "Stat",
+	ID:      0x873c56ed,
+	Encode:  encodeBoxStat,
+	Decode:  decodeBoxStat,
+	Recycle: recycleBoxStat,
 })
 
 // boxDefinition is the binary schema of the package's protocols.

@@ -31,18 +31,26 @@ func (t *MonsterT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Monster) UnPackTo(t *MonsterT) {
-	t.Mana = rcv._tab.GetInt16Slot(4, 150)
-	t.Hp = rcv._tab.GetInt16Slot(6, 100)
-	t.Name = string(rcv.Name())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Monster) UnPack() *MonsterT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Monster) UnPackInto(t *MonsterT, memory fb.Memory) *MonsterT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(MonsterT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(MonsterT)
+	}
+	t.Mana = rcv._tab.GetInt16Slot(4, 150)
+	t.Hp = rcv._tab.GetInt16Slot(6, 100)
+	t.Name = fb.TextIn(rcv.Name(), memory)
 	return t
 }
 

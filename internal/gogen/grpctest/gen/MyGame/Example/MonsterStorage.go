@@ -8,6 +8,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // MonsterStorage is the rpc_service MyGame.Example.MonsterStorage.
@@ -200,6 +201,15 @@ func decodeMonsterStorageMonster(buf []byte, m *MonsterT) (seq uint64, err error
 	return seq, nil
 }
 
+func recycleMonsterStorageMonster(buf []byte, m *MonsterT) (seq uint64, err error) {
+	x, seq, _, err := openMonsterStorageMonster(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func encodeMonsterStorageMonsterReply(b *flatbuffers.Builder, seq, refSeq uint64, m *MonsterT) error {
 	if m == nil {
 		return ipc.NilMessage("MyGame.Example.Monster")
@@ -246,6 +256,15 @@ func decodeMonsterStorageStat(buf []byte, m *StatT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleMonsterStorageStat(buf []byte, m *StatT) (seq uint64, err error) {
+	x, seq, _, err := openMonsterStorageStat(buf)
+	if err != nil {
+		return seq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return seq, nil
+}
+
 func encodeMonsterStorageStatReply(b *flatbuffers.Builder, seq, refSeq uint64, m *StatT) error {
 	if m == nil {
 		return ipc.NilMessage("MyGame.Example.Stat")
@@ -264,12 +283,13 @@ func decodeMonsterStorageStatReply(buf []byte, m *StatT) (refSeq uint64, err err
 }
 
 var monsterStorageStore = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
-	Name:          "Store",
-	ID:            0xcce84ef8,
-	EncodeRequest: encodeMonsterStorageMonster,
-	DecodeRequest: decodeMonsterStorageMonster,
-	EncodeReply:   encodeMonsterStorageStatReply,
-	DecodeReply:   decodeMonsterStorageStatReply,
+	Name:           "Store",
+	ID:             0xcce84ef8,
+	EncodeRequest:  encodeMonsterStorageMonster,
+	DecodeRequest:  decodeMonsterStorageMonster,
+	EncodeReply:    encodeMonsterStorageStatReply,
+	DecodeReply:    decodeMonsterStorageStatReply,
+	RecycleRequest: recycleMonsterStorageMonster,
 })
 
 var monsterStorageStoreInPlace = ipc.NewInPlaceMethod(monsterStorageStore.Info(), ipc.InPlaceSpec[Monster, Stat]{
@@ -280,32 +300,35 @@ var monsterStorageStoreInPlace = ipc.NewInPlaceMethod(monsterStorageStore.Info()
 })
 
 var monsterStorageRetrieve = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[StatT, MonsterT]{
-	Name:          "Retrieve",
-	ID:            0xff03d0a7,
-	Idempotent:    true,
-	Streaming:     ipc.ServerStreaming,
-	EncodeRequest: encodeMonsterStorageStat,
-	DecodeRequest: decodeMonsterStorageStat,
-	EncodeReply:   encodeMonsterStorageMonsterReply,
-	DecodeReply:   decodeMonsterStorageMonsterReply,
+	Name:           "Retrieve",
+	ID:             0xff03d0a7,
+	Idempotent:     true,
+	Streaming:      ipc.ServerStreaming,
+	EncodeRequest:  encodeMonsterStorageStat,
+	DecodeRequest:  decodeMonsterStorageStat,
+	EncodeReply:    encodeMonsterStorageMonsterReply,
+	DecodeReply:    decodeMonsterStorageMonsterReply,
+	RecycleRequest: recycleMonsterStorageStat,
 })
 
 var monsterStorageGetMaxHitPoint = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
-	Name:          "GetMaxHitPoint",
-	ID:            0x35072134,
-	Streaming:     ipc.ClientStreaming,
-	EncodeRequest: encodeMonsterStorageMonster,
-	DecodeRequest: decodeMonsterStorageMonster,
-	EncodeReply:   encodeMonsterStorageStatReply,
-	DecodeReply:   decodeMonsterStorageStatReply,
+	Name:           "GetMaxHitPoint",
+	ID:             0x35072134,
+	Streaming:      ipc.ClientStreaming,
+	EncodeRequest:  encodeMonsterStorageMonster,
+	DecodeRequest:  decodeMonsterStorageMonster,
+	EncodeReply:    encodeMonsterStorageStatReply,
+	DecodeReply:    decodeMonsterStorageStatReply,
+	RecycleRequest: recycleMonsterStorageMonster,
 })
 
 var monsterStorageGetMinMaxHitPoints = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
-	Name:          "GetMinMaxHitPoints",
-	ID:            0xc339fb33,
-	Streaming:     ipc.BidiStreaming,
-	EncodeRequest: encodeMonsterStorageMonster,
-	DecodeRequest: decodeMonsterStorageMonster,
-	EncodeReply:   encodeMonsterStorageStatReply,
-	DecodeReply:   decodeMonsterStorageStatReply,
+	Name:           "GetMinMaxHitPoints",
+	ID:             0xc339fb33,
+	Streaming:      ipc.BidiStreaming,
+	EncodeRequest:  encodeMonsterStorageMonster,
+	DecodeRequest:  decodeMonsterStorageMonster,
+	EncodeReply:    encodeMonsterStorageStatReply,
+	DecodeReply:    decodeMonsterStorageStatReply,
+	RecycleRequest: recycleMonsterStorageMonster,
 })

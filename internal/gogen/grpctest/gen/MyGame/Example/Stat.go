@@ -31,18 +31,26 @@ func (t *StatT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Stat) UnPackTo(t *StatT) {
-	t.Id = string(rcv.Id())
-	t.Val = rcv._tab.GetInt64Slot(6, 0)
-	t.Count = rcv._tab.GetUint16Slot(8, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Stat) UnPack() *StatT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Stat) UnPackInto(t *StatT, memory fb.Memory) *StatT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(StatT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(StatT)
+	}
+	t.Id = fb.TextIn(rcv.Id(), memory)
+	t.Val = rcv._tab.GetInt64Slot(6, 0)
+	t.Count = rcv._tab.GetUint16Slot(8, 0)
 	return t
 }
 

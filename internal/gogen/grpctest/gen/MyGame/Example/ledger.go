@@ -177,12 +177,13 @@ func decodeLedgerBoxReply(buf []byte, m *BoxT) (refSeq uint64, err error) {
 }
 
 var ledgerGetTotal = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, StatT]{
-	Name:          "get_total",
-	ID:            0x3f1d502e,
-	EncodeRequest: encodeMonsterStorageStat,
-	DecodeRequest: decodeMonsterStorageStat,
-	EncodeReply:   encodeMonsterStorageStatReply,
-	DecodeReply:   decodeMonsterStorageStatReply,
+	Name:           "get_total",
+	ID:             0x3f1d502e,
+	EncodeRequest:  encodeMonsterStorageStat,
+	DecodeRequest:  decodeMonsterStorageStat,
+	EncodeReply:    encodeMonsterStorageStatReply,
+	DecodeReply:    decodeMonsterStorageStatReply,
+	RecycleRequest: recycleMonsterStorageStat,
 })
 
 var ledgerGetTotalInPlace = ipc.NewInPlaceMethod(ledgerGetTotal.Info(), ipc.InPlaceSpec[Stat, Stat]{
@@ -193,12 +194,13 @@ var ledgerGetTotalInPlace = ipc.NewInPlaceMethod(ledgerGetTotal.Info(), ipc.InPl
 })
 
 var ledgerOpen = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, BoxT]{
-	Name:          "open",
-	ID:            0x1f3d0f35,
-	EncodeRequest: encodeMonsterStorageStat,
-	DecodeRequest: decodeMonsterStorageStat,
-	EncodeReply:   encodeLedgerBoxReply,
-	DecodeReply:   decodeLedgerBoxReply,
+	Name:           "open",
+	ID:             0x1f3d0f35,
+	EncodeRequest:  encodeMonsterStorageStat,
+	DecodeRequest:  decodeMonsterStorageStat,
+	EncodeReply:    encodeLedgerBoxReply,
+	DecodeReply:    decodeLedgerBoxReply,
+	RecycleRequest: recycleMonsterStorageStat,
 })
 
 var ledgerOpenInPlace = ipc.NewInPlaceMethod(ledgerOpen.Info(), ipc.InPlaceSpec[Stat, Box]{

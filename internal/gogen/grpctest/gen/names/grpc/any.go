@@ -28,16 +28,24 @@ func (t *any_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *any_) UnPackTo(t *any_T) {
-	t.A = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *any_) UnPack() *any_T {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *any_) UnPackInto(t *any_T, memory fb.Memory) *any_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(any_T)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(any_T)
+	}
+	t.A = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *any_T_) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *any__) UnPackTo(t *any_T_) {
-	t.A = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *any__) UnPack() *any_T_ {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *any__) UnPackInto(t *any_T_, memory fb.Memory) *any_T_ {
 	if rcv == nil {
 		return nil
 	}
-	t := new(any_T_)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(any_T_)
+	}
+	t.A = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

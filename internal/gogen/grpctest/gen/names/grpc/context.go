@@ -25,16 +25,24 @@ func (t *context_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *context_) UnPackTo(t *context_T) {
-	t.Ctx = string(rcv.Ctx())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *context_) UnPack() *context_T {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *context_) UnPackInto(t *context_T, memory fb.Memory) *context_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(context_T)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(context_T)
+	}
+	t.Ctx = fb.TextIn(rcv.Ctx(), memory)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *fb_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *fb_) UnPackTo(t *fb_T) {
-	t.V = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *fb_) UnPack() *fb_T {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *fb_) UnPackInto(t *fb_T, memory fb.Memory) *fb_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(fb_T)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(fb_T)
+	}
+	t.V = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *flatbuffers_T) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT 
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *flatbuffers_) UnPackTo(t *flatbuffers_T) {
-	t.B = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *flatbuffers_) UnPack() *flatbuffers_T {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *flatbuffers_) UnPackInto(t *flatbuffers_T, memory fb.Memory) *flatbuffers_T {
 	if rcv == nil {
 		return nil
 	}
-	t := new(flatbuffers_T)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(flatbuffers_T)
+	}
+	t.B = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *grpcT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *grpc) UnPackTo(t *grpcT) {
-	t.In = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *grpc) UnPack() *grpcT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *grpc) UnPackInto(t *grpcT, memory fb.Memory) *grpcT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(grpcT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(grpcT)
+	}
+	t.In = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *optsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *opts) UnPackTo(t *optsT) {
-	t.Cc = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *opts) UnPack() *optsT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *opts) UnPackInto(t *optsT, memory fb.Memory) *optsT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(optsT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(optsT)
+	}
+	t.Cc = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *srvT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *srv) UnPackTo(t *srvT) {
-	t.S = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *srv) UnPack() *srvT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *srv) UnPackInto(t *srvT, memory fb.Memory) *srvT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(srvT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(srvT)
+	}
+	t.S = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 

@@ -3,8 +3,6 @@
 package other
 
 import (
-	"bytes"
-
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
@@ -31,16 +29,24 @@ func (t *InT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *In) UnPackTo(t *InT) {
-	t.Stream = bytes.Clone(rcv.StreamBytes())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *In) UnPack() *InT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *In) UnPackInto(t *InT, memory fb.Memory) *InT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(InT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(InT)
+	}
+	t.Stream = fb.BytesIn(rcv.StreamBytes(), memory)
 	return t
 }
 

@@ -24,16 +24,24 @@ func (t *smallT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *small) UnPackTo(t *smallT) {
-	t.X = rcv._tab.GetInt32Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *small) UnPack() *smallT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *small) UnPackInto(t *smallT, memory fb.Memory) *smallT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(smallT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(smallT)
+	}
+	t.X = rcv._tab.GetInt32Slot(4, 0)
 	return t
 }
 
