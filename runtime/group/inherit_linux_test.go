@@ -107,6 +107,10 @@ func TestProgramThatOutlivesItsReplica(t *testing.T) {
 			t.Fatalf("status %+v", now)
 		}
 	}
+	shutdown(t, g)
+	eventually(t, "the last programs have tried to join, and end", func() bool {
+		return len(processesOf(cfg.Domain)) == 0
+	})
 }
 
 // childLeaky is a replica that keeps a list. A program inherits all its descriptors, and outlives
