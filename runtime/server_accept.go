@@ -227,13 +227,17 @@ func (s *Server) fullReason(pid int) string {
 }
 
 // reserve reserves a connection for an admission. If none is left, it takes that of an admission
-// that has been silent for long. It reports false if the server is full.
+// that has been silent for long, of a process that has no fewer connections. It reports false if
+// the server is full.
 func (s *Server) reserve(g *admission) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full(g.peer.PID) {
 		loser := s.evictionVictim(g.peer.PID,
-			func(o *admission) bool { return o.counted && o.silent() })
+			func(o *admission) bool {
+				return o.counted && o.silent() &&
+					s.reservedBy[o.peer.PID] >= s.reservedBy[g.peer.PID]
+			})
 		if loser == nil {
 			return false
 		}
