@@ -29,21 +29,29 @@ func (t *BatchT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Batch) UnPackTo(t *BatchT) {
-	t.Entries = make([]*EntryT, rcv.EntriesLength())
-	for j := range t.Entries {
-		var x Entry
-		rcv.Entries(&x, j)
-		t.Entries[j] = x.UnPack()
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Batch) UnPack() *BatchT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Batch) UnPackInto(t *BatchT, memory fb.Memory) *BatchT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(BatchT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(BatchT)
+	}
+	t.Entries = fb.Parts(fb.Former(t.Entries, memory), rcv.EntriesLength())
+	for j := range t.Entries {
+		var x Entry
+		rcv.Entries(&x, j)
+		t.Entries[j] = x.UnPackInto(t.Entries[j], memory)
+	}
 	return t
 }
 

@@ -3,8 +3,6 @@
 package bulk
 
 import (
-	"bytes"
-
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/runtime/fb"
 )
@@ -27,16 +25,24 @@ func (t *BlockT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Block) UnPackTo(t *BlockT) {
-	t.Data = bytes.Clone(rcv.DataBytes())
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Block) UnPack() *BlockT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Block) UnPackInto(t *BlockT, memory fb.Memory) *BlockT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(BlockT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(BlockT)
+	}
+	t.Data = fb.BytesIn(rcv.DataBytes(), memory)
 	return t
 }
 

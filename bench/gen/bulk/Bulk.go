@@ -142,12 +142,12 @@ func decodeBulkBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func recycleBulkBlock(buf []byte, t *BlockT) (seq uint64, err error) {
-	rcv, seq, _, err := openBulkBlock(buf)
+func recycleBulkBlock(buf []byte, m *BlockT) (seq uint64, err error) {
+	x, seq, _, err := openBulkBlock(buf)
 	if err != nil {
 		return seq, err
 	}
-	t.Data = fb.Clip(rcv.DataBytes())
+	x.UnPackInto(m, fb.Borrowed)
 	return seq, nil
 }
 

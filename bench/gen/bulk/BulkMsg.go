@@ -41,19 +41,28 @@ func (t *BulkMsgT) Check() error {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *BulkMsg) UnPackTo(t *BulkMsgT) {
-	t.Item = nil
-	if u := (flatbuffers.Table{}); rcv.Item(&u) {
-		t.Item = rcv.ItemType().UnPack(u)
-	}
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *BulkMsg) UnPack() *BulkMsgT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *BulkMsg) UnPackInto(t *BulkMsgT, memory fb.Memory) *BulkMsgT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(BulkMsgT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(BulkMsgT)
+	}
+	if u := (flatbuffers.Table{}); rcv.Item(&u) {
+		t.Item = rcv.ItemType().UnPackInto(fb.Former(t.Item, memory), u, memory)
+	} else {
+		t.Item = nil
+	}
 	return t
 }
 

@@ -116,12 +116,12 @@ func decodeBulkMsgBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
-func recycleBulkMsgBlock(buf []byte, t *BlockT) (seq uint64, err error) {
-	rcv, seq, _, err := openBulkMsgBlock(buf)
+func recycleBulkMsgBlock(buf []byte, m *BlockT) (seq uint64, err error) {
+	x, seq, _, err := openBulkMsgBlock(buf)
 	if err != nil {
 		return seq, err
 	}
-	t.Data = fb.Clip(rcv.DataBytes())
+	x.UnPackInto(m, fb.Borrowed)
 	return seq, nil
 }
 

@@ -2,7 +2,10 @@
 
 package bulk
 
-import flatbuffers "github.com/google/flatbuffers/go"
+import (
+	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/runtime/fb"
+)
 
 // Precedes the bytes of a block on a stream.
 type ChunkT struct {
@@ -20,16 +23,24 @@ func (t *ChunkT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Chunk) UnPackTo(t *ChunkT) {
-	t.Sequence = rcv.Sequence()
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Chunk) UnPack() *ChunkT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Chunk) UnPackInto(t *ChunkT, memory fb.Memory) *ChunkT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(ChunkT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(ChunkT)
+	}
+	t.Sequence = rcv.Sequence()
 	return t
 }
 

@@ -29,18 +29,26 @@ func (t *EntryT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Entry) UnPackTo(t *EntryT) {
-	t.Id = rcv._tab.GetUint32Slot(4, 0)
-	t.Name = string(rcv.Name())
-	t.Value = rcv._tab.GetFloat64Slot(8, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Entry) UnPack() *EntryT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Entry) UnPackInto(t *EntryT, memory fb.Memory) *EntryT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(EntryT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(EntryT)
+	}
+	t.Id = rcv._tab.GetUint32Slot(4, 0)
+	t.Name = fb.TextIn(rcv.Name(), memory)
+	t.Value = rcv._tab.GetFloat64Slot(8, 0)
 	return t
 }
 

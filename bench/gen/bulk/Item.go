@@ -92,11 +92,25 @@ func (t *ItemT) UnmarshalJSON([]byte) error {
 // UnPack returns the object of the member at table, or nil when rcv is the type
 // of none.
 func (rcv Item) UnPack(table flatbuffers.Table) *ItemT {
+	return rcv.UnPackInto(nil, table, fb.Own)
+}
+
+// UnPackInto is UnPack for an object that is unpacked again, in t unless that is nil.
+// memory says where the parts of the object are.
+func (rcv Item) UnPackInto(t *ItemT, table flatbuffers.Table, memory fb.Memory) *ItemT {
+	if rcv == 0 {
+		return nil
+	}
+	if t == nil {
+		t = new(ItemT)
+	}
 	switch rcv {
 	case ItemBlock:
 		var x Block
 		x.Init(table.Bytes, table.Pos)
-		return &ItemT{Type: rcv, Value: x.UnPack()}
+		m, _ := fb.Former(t.Value, memory).(*BlockT)
+		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
+		return t
 	}
 	return nil
 }

@@ -24,16 +24,24 @@ func (t *TakenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 
 // UnPackTo copies what rcv reads into t, replacing all of its fields.
 func (rcv *Taken) UnPackTo(t *TakenT) {
-	t.Size = rcv._tab.GetUint64Slot(4, 0)
+	rcv.UnPackInto(t, fb.Own)
 }
 
 // UnPack returns a copy of what rcv reads, or nil when rcv is nil.
 func (rcv *Taken) UnPack() *TakenT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *Taken) UnPackInto(t *TakenT, memory fb.Memory) *TakenT {
 	if rcv == nil {
 		return nil
 	}
-	t := new(TakenT)
-	rcv.UnPackTo(t)
+	if t == nil {
+		t = new(TakenT)
+	}
+	t.Size = rcv._tab.GetUint64Slot(4, 0)
 	return t
 }
 
