@@ -378,6 +378,7 @@ func (c *codec) recyclable() bool {
 	o := c.message()
 	return o != nil && !o.IsStruct && c.flat == nil &&
 		slices.ContainsFunc(o.Fields, func(field *schema.Field) bool {
-			return !field.Deprecated && !field.IsTag && (field.Optional || !isScalar(field.Type.Base))
+			return !field.Deprecated && !field.IsTag &&
+				(field.Optional || !isScalar(field.Type.Base))
 		})
 }

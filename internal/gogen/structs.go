@@ -256,7 +256,8 @@ func (f *file) packFields(o *schema.Object) {
 func (f *file) unPackArray(field *schema.Field, n *fieldNames, member string) {
 	f.p("for ℓj := range ", member, " {")
 	if e := elem(field.Type); e.Base == schema.Obj {
-		f.p("ℓrcv.", n.Get, "(new(", f.objectType(e.Object), "), ℓj).UnPackInto(&", member, "[ℓj], ℓmemory)")
+		f.p("ℓrcv.", n.Get, "(new(", f.objectType(e.Object), "), ℓj).UnPackInto(&", member,
+			"[ℓj], ℓmemory)")
 	} else {
 		f.p(member, "[ℓj] = ℓrcv.", n.Get, "(ℓj)")
 	}

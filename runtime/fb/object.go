@@ -15,8 +15,8 @@ type packer interface {
 // Offsets are the offsets of the elements of a vector, which are written before the vector.
 type Offsets []flatbuffers.UOffsetT
 
-// spareOffsets has the memory of Offsets. It grows to what the longest vectors need, and the garbage
-// collector takes what is not used.
+// spareOffsets has the memory of Offsets. It grows to what the longest vectors need, and the
+// garbage collector takes what is not used.
 var spareOffsets sync.Pool // of *Offsets
 
 // TakeOffsets returns n offsets, which may have any value. [PackOffsets] takes them back.
