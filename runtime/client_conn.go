@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"runtime"
 	"sync"
@@ -75,21 +76,20 @@ func (c *Conn) invokeAgain(ctx context.Context, call Call) error {
 // once makes a call in one attempt.
 func (c *Conn) once(ctx context.Context, call Call) error {
 	if c.chain != nil {
-		return c.intercepted(ctx, call)
+		return intercepted(ctx, c.chain, c.cfg.logger, call)
 	}
 	return c.invoke(ctx, &call)
 }
 
-// intercepted makes a call through the interceptors, of which one may panic before or after the
-// call.
-func (c *Conn) intercepted(ctx context.Context, call Call) (err error) {
+// intercepted makes a call through the interceptors of chain, of which one may panic before or
+// after the call.
+func intercepted(ctx context.Context, chain Caller, log *slog.Logger, call Call) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = call.Method.callFailed(
-				pluginPanicked(c.cfg.logger, "a client interceptor", r))
+			err = call.Method.callFailed(pluginPanicked(log, "a client interceptor", r))
 		}
 	}()
-	return c.chain.Invoke(ctx, call)
+	return chain.Invoke(ctx, call)
 }
 
 // direct is the end of a chain of interceptors.

@@ -109,8 +109,11 @@ func asCallError(err error) *Error {
 // malformed counts an item or a reply that failed verification, and returns the call's error.
 func (f *clientFlow) malformed(why error) *Error {
 	f.conn.stats.malformed.Add(1)
-	return &Error{Code: CodeCorrupt, Outcome: OutcomeUnknown, Msg: "malformed item or reply",
-		Err: why}
+	return malformedAnswer("item or reply", why)
+}
+
+func malformedAnswer(what string, why error) *Error {
+	return &Error{Code: CodeCorrupt, Outcome: OutcomeUnknown, Msg: "malformed " + what, Err: why}
 }
 
 // withoutOutcome returns err for use as a cause: the error that wraps it states the outcome.

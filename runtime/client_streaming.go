@@ -112,12 +112,10 @@ func (c *Conn) enter(ctx context.Context) *Error {
 // invokeStreaming makes a streaming call.
 func (c *Conn) invokeStreaming(ctx context.Context, call *Call) error {
 	m := call.Method
-	switch {
-	case m.Streaming.in() != (call.In != nil), m.Streaming.out() != (call.Out != nil):
-		return m.callFailed(invalid("a method with streaming %v is called with In, Out or both "+
-			"where the method has them", m.Streaming))
+	err := m.checkItems(call)
+	if err == nil {
+		err = c.agree(m.Protocol)
 	}
-	err := c.agree(m.Protocol)
 	if err == nil {
 		err = ended(ctx)
 	}
@@ -149,6 +147,15 @@ func (c *Conn) invokeStreaming(ctx context.Context, call *Call) error {
 	told := *err
 	told.Taken = f.known()
 	return m.callFailed(&told)
+}
+
+// checkItems returns an error for a call whose items are not those of its method.
+func (m *MethodInfo) checkItems(call *Call) *Error {
+	if m.Streaming.in() == (call.In != nil) && m.Streaming.out() == (call.Out != nil) {
+		return nil
+	}
+	return invalid("a method with streaming %v is called with In, Out or both where the method "+
+		"has them", m.Streaming)
 }
 
 // openFlow registers a streaming call and sends its opening.
@@ -280,21 +287,8 @@ func (f *clientFlow) stale(epoch uint64) bool {
 
 // sendAll sends the items of in, and the half-close. It returns an error if in yields one, or if an
 // item cannot be sent, but not if the call has ended: the result of the call tells that.
-func (f *clientFlow) sendAll(ctx context.Context, in iter.Seq2[any, error]) (err *Error) {
-	more := true
-	in(func(item any, failed error) bool {
-		switch {
-		case !more:
-			return false
-		case failed != nil:
-			err = &Error{Code: CodeOf(failed), Outcome: OutcomeUnknown,
-				Msg: "the source of the items failed", Err: failed}
-		default:
-			more, err = f.send(ctx, item)
-		}
-		more = more && err == nil
-		return more
-	})
+func (f *clientFlow) sendAll(ctx context.Context, in iter.Seq2[any, error]) *Error {
+	more, err := pushItems(in, func(item any) (bool, *Error) { return f.send(ctx, item) })
 	if err != nil || !more {
 		return err
 	}
@@ -305,6 +299,26 @@ func (f *clientFlow) sendAll(ctx context.Context, in iter.Seq2[any, error]) (err
 		return &err
 	}
 	return nil
+}
+
+// pushItems calls send with the items of a source, until that ends or send reports false. The error
+// is that of the source or of send. more is true if the source has ended without one.
+func pushItems(in iter.Seq2[any, error], send func(any) (bool, *Error)) (more bool, err *Error) {
+	more = true
+	in(func(item any, failed error) bool {
+		switch {
+		case !more:
+			return false
+		case failed != nil:
+			err = &Error{Code: CodeOf(failed), Outcome: OutcomeUnknown,
+				Msg: "the source of the items failed", Err: failed}
+		default:
+			more, err = send(item)
+		}
+		more = more && err == nil
+		return more
+	})
+	return more, err
 }
 
 // send sends an item. It reports false if the call has ended.
@@ -360,24 +374,30 @@ func (s *sourceEnd) error() *Error {
 	return s.err
 }
 
+// watch runs send, and keeps in s how it has failed. failed is called if it has, also when send ends
+// its goroutine.
+func (s *sourceEnd) watch(send func() *Error, failed func()) {
+	returned := false
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked, s.value = true, v
+		} else if !returned {
+			s.err = &Error{Code: CodeInternal, Outcome: OutcomeUnknown,
+				Msg: "the source of the items ended its goroutine (runtime.Goexit)"}
+		}
+		if s.panicked || s.err != nil {
+			failed()
+		}
+	}()
+	s.err = send()
+	returned = true
+}
+
 // sendDetached is sendAll on a goroutine of its own. A failure ends the call at this side, and the
 // goroutine that receives tells the server.
 func (f *clientFlow) sendDetached(ctx context.Context, in iter.Seq2[any, error],
 	source *sourceEnd) {
-	returned := false
-	defer func() {
-		if v := recover(); v != nil {
-			source.panicked, source.value = true, v
-		} else if !returned {
-			source.err = &Error{Code: CodeInternal, Outcome: OutcomeUnknown,
-				Msg: "the source of the items ended its goroutine (runtime.Goexit)"}
-		}
-		if source.panicked || source.err != nil {
-			f.abort(errSource)
-		}
-	}()
-	source.err = f.sendAll(ctx, in)
-	returned = true
+	source.watch(func() *Error { return f.sendAll(ctx, in) }, func() { f.abort(errSource) })
 }
 
 // sendWatched is sendAll while no goroutine waits for the server, which may answer early.

@@ -70,7 +70,7 @@ func (m *InPlaceMethod[Req, Rep]) Route(f func(context.Context, Req, InPlaceRepl
 		inPlace: func(ctx context.Context, buf []byte, reply *ReplyBuilder) error {
 			req, _, _, err := m.spec.OpenRequest(buf)
 			if err != nil {
-				reply.c.stats.malformed.Add(1)
+				reply.x.wrong = wrongBody
 				return malformedRequest(err)
 			}
 			return f(ctx, req, InPlaceReply[Rep]{reply, m.spec.FinishReply})

@@ -98,6 +98,24 @@ type serverConfig struct {
 	grace        time.Duration // of Run
 }
 
+func serverDefaults() serverConfig {
+	return serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
+		maxStreaming: DefaultMaxStreamingCalls, grace: DefaultGrace, introspect: ownUser,
+		health: new(HealthState)}
+}
+
+// apply applies the options.
+func (c *serverConfig) apply(opts []ServerOption) {
+	for i, o := range opts {
+		if o == nil {
+			c.refuse(nilOption(i))
+			continue
+		}
+		o.applyServer(c)
+	}
+	c.containPlugins()
+}
+
 type listenConfig struct {
 	domain, reply string
 	transport     Transport // nil: the domain

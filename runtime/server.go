@@ -16,7 +16,7 @@ import (
 // methods are safe for concurrent use.
 type Server struct {
 	cfg       serverConfig
-	routes    routeTable
+	handler   Handler
 	own       routeTable // of health and introspection
 	started   time.Time
 	lookout   lookout
@@ -53,9 +53,7 @@ type Server struct {
 // service or handler, or two services of one protocol, Serve returns the error.
 func NewServer(opts ...ServerOption) *Server {
 	s := &Server{
-		cfg: serverConfig{common: commonDefaults(), maxCalls: DefaultMaxCalls,
-			maxStreaming: DefaultMaxStreamingCalls,
-			grace:        DefaultGrace, introspect: ownUser, health: new(HealthState)},
+		cfg:        serverDefaults(),
 		started:    time.Now(),
 		listeners:  map[*Listener]struct{}{},
 		conns:      map[*serverConn]struct{}{},
@@ -64,14 +62,7 @@ func NewServer(opts ...ServerOption) *Server {
 	}
 	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
 	s.closing, s.close = context.WithCancel(context.Background())
-	for i, o := range opts {
-		if o == nil {
-			s.cfg.refuse(nilOption(i))
-			continue
-		}
-		o.applyServer(&s.cfg)
-	}
-	s.cfg.containPlugins()
+	s.cfg.apply(opts)
 	for _, k := range s.cfg.kinds {
 		if k.Fenced != nil && s.cfg.fence != nil {
 			k.Fenced(s.cfg.fence)
@@ -90,13 +81,7 @@ func NewServer(opts ...ServerOption) *Server {
 	s.handshakeSlots = make(chan struct{}, slots)
 	s.cfg.maxCalls = min(max(s.cfg.maxCalls, 1), maxPlaces)
 	s.cfg.maxStreaming = min(max(s.cfg.maxStreaming, 1), maxPlaces)
-	s.routes, s.invalid = bindRoutes(s.cfg.services, s.cfg.interceptors, &s.text)
-	if s.cfg.guard != nil {
-		s.routes.numberRoutes()
-	}
-	if s.cfg.recycle {
-		s.routes.recycle()
-	}
+	s.invalid = s.handler.init(&s.cfg, &s.text)
 	s.own = ownRoutes(s.cfg.interceptors, s.cfg.introspect != nil)
 	at := 0
 	for _, svc := range s.cfg.services {

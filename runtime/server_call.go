@@ -5,23 +5,21 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
-// This file is what a server does with a call: it decodes it, runs its handler and answers.
+// This file is what a server does with a call that a connection brings: it has it executed, and
+// answers.
 
 // A job is a call in execution, with its buffers.
 type job struct {
-	scratch
+	execution
+	conn          *serverConn
 	frame         frame
-	route         *boundRoute
-	sum           uint64 // of the request, if the server has a guard
-	ctx           *callContext
-	reply         ReplyBuilder // of a call handled in place
-	inRing        bool         // so is its request, and the reader keeps its role meanwhile
+	ctx           *callContext // its context
+	inRing        bool         // its request is, and the reader keeps its role meanwhile
 	stopListening func()       // ends what hearFor has begun; nil if it has not
 	detached      bool         // a goroutine of its own runs it; under mu
 	givenUp       bool         // and the client has cancelled it; under mu
@@ -43,19 +41,32 @@ func (c *serverConn) newJob() *job {
 		j, _ = c.jobs.Get().(*job)
 	}
 	if j == nil {
-		j = &job{scratch: scratch{builder: flatbuffers.NewBuilder(256)}}
+		j = &job{conn: c}
+		j.builder = flatbuffers.NewBuilder(256)
+		j.handler, j.carrier, j.log, j.peer = &c.srv.handler, j, c.log, &c.peer
 	}
 	j.prepare()
-	j.ctx = c.contexts.next()
 	return j
+}
+
+// begin makes a job that of a call. f must not change meanwhile.
+func (j *job) begin(f *frame, r *boundRoute) {
+	j.frame, j.route = *f, r
+	j.method, j.seq, j.epoch = f.method, f.seq, f.epoch
+	j.ctx = j.conn.contexts.next()
+	j.ctx.deadline = f.deadline
+	if f.metadata != (Metadata{}) {
+		j.ctx.metadata().metadata = f.metadata
+	}
+	j.context = j.ctx
 }
 
 // finish prepares a job for another call.
 func (j *job) finish() {
 	j.ctx.cancel()
-	j.ctx = nil
+	j.ctx, j.context = nil, nil
 	j.strip()
-	j.detached, j.givenUp, j.reply, j.answer = false, false, ReplyBuilder{}, sent{}
+	j.detached, j.givenUp, j.reply, j.answer, j.wrong = false, false, ReplyBuilder{}, sent{}, 0
 }
 
 // request handles a call, on this goroutine or on another one. It reports false if the reader role
@@ -69,7 +80,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		c.discharge(f)
 		return true
 	}
-	r := c.srv.routes.find(f.method)
+	r := c.srv.handler.routes.find(f.method)
 	if r == nil {
 		r = c.srv.own.find(f.method)
 	}
@@ -78,7 +89,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		return true
 	}
 	j := c.newJob()
-	j.frame, j.route = *f, r
+	j.begin(f, r)
 	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
 	if c.rx.ring.Revoked() {
@@ -130,7 +141,8 @@ func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	c.rx.ring.Take()
 	j := c.newJob()
 	own := j.body
-	j.frame, j.route, j.body, j.inRing = *f, r, body, true
+	j.begin(f, r)
+	j.body, j.inRing = body, true
 	returned := false
 	defer func() {
 		if j.stopListening != nil {
@@ -219,35 +231,20 @@ func (c *serverConn) handle(j *job) {
 
 // run runs a call and sends its reply. The caller must send the error that it returns.
 func (c *serverConn) run(j *job) error {
-	f, r, fence := &j.frame, j.route, c.srv.cfg.fence
-	if r == nil || r.receive != nil || (r.stream != nil) != (j.streaming != nil) {
+	body, epoch, err := j.handler.execute(&j.execution)
+	switch j.wrong {
+	case wrongMethod:
 		c.stats.dropped.Add(1)
-		return &Error{Code: CodeUnimplemented, Outcome: NotExecuted,
-			Msg: fmt.Sprintf("the server has no method with id %#x", f.method)}
+	case wrongBody:
+		c.stats.malformed.Add(1)
 	}
-	if f.deadline != 0 && !time.Now().Before(c.clock.time(f.deadline)) {
-		return &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted,
-			Msg: "the deadline passed before the call was handled"}
-	}
-	if fence != nil && !r.introspects {
-		if err := fence.Admit(f.epoch); err != nil {
-			return &Error{Code: CodeFenced, Outcome: NotExecuted, Msg: err.Error()}
-		}
-	}
-	j.ctx.deadline = f.deadline
-	if f.metadata != (Metadata{}) {
-		j.ctx.metadata().metadata = f.metadata
-	}
-	body, err := c.execute(j)
-	if err != nil || r.inPlace != nil {
+	if err != nil || j.route.inPlace != nil {
 		return err
 	}
-	reply := frame{kind: record.Reply, id: f.id, metadata: j.ctx.replyMetadata()}
+	reply := frame{kind: record.Reply, id: j.frame.id, metadata: j.ctx.replyMetadata(),
+		epoch: epoch}
 	if j.streaming != nil {
 		reply.kind = record.End
-	}
-	if err := c.stamp(j, &reply); err != nil {
-		return err
 	}
 	if len(body) > c.tx.limit {
 		return &Error{Code: CodeTooLarge, Outcome: Executed,
@@ -257,98 +254,6 @@ func (c *serverConn) run(j *job) error {
 	j.observed.end(CodeOK, Executed, body)
 	c.send(j, &reply, body)
 	return nil
-}
-
-// execute runs a call if the guard admits it, and encodes its reply. The handler of a call in place
-// sends its reply itself.
-func (c *serverConn) execute(j *job) (body []byte, err error) {
-	if guard := c.srv.cfg.guard; guard != nil && !j.route.introspects && j.streaming == nil {
-		j.sum = j.route.sum(j.body)
-		place, err := guard.Enter(j.sum)
-		if err != nil {
-			return nil, err
-		}
-		defer guard.Leave(place)
-	}
-	switch {
-	case j.route.inPlace != nil:
-		return nil, c.callInPlace(j)
-	case j.streaming != nil:
-		return c.callStreaming(j)
-	}
-	return c.call(j)
-}
-
-// stamp completes the header of a reply, unless the fence withholds the reply.
-func (c *serverConn) stamp(j *job, reply *frame) error {
-	fence := c.srv.cfg.fence
-	if fence == nil || j.route.introspects {
-		return nil
-	}
-	if err := fence.Admit(j.frame.epoch); err != nil {
-		return &Error{Code: CodeFenced, Msg: err.Error()}
-	}
-	reply.epoch = fence.Epoch()
-	return nil
-}
-
-// call decodes the request, runs the handler behind the gate, and encodes the reply.
-func (c *serverConn) call(j *job) (body []byte, err error) {
-	req, seq, err := j.route.open(j.body)
-	if err != nil {
-		c.stats.malformed.Add(1)
-		return nil, malformedRequest(err)
-	}
-	rep, err := j.route.call(c, j, req, seq)
-	if err != nil {
-		j.route.close(req)
-		return nil, err
-	}
-	body, err = c.encodeReply(j, seq, rep)
-	j.route.close(req) // the reply may have referred to parts of it
-	return body, err
-}
-
-// encodeReply encodes the reply of a call.
-func (c *serverConn) encodeReply(j *job, refSeq uint64, rep any) (body []byte, err error) {
-	defer func() {
-		if r := recover(); r != nil { // a builder that cannot grow any more panics
-			_ = panicked(c.log, r) // leaves a trace
-			body, err = nil, cannotEncode(fmt.Errorf("%v", r))
-		}
-	}()
-	if why := c.beginReply(j); why != nil {
-		return nil, why
-	}
-	j.builder.Reset()
-	if err := j.route.reply(j.builder, j.frame.seq, refSeq, rep); err != nil {
-		return nil, cannotEncode(err)
-	}
-	if err := c.chargeReply(j, cap(j.builder.Bytes)); err != nil {
-		j.builder = flatbuffers.NewBuilder(256) // the answer may have to wait
-		return nil, err
-	}
-	return j.builder.FinishedBytes(), nil
-}
-
-// callStreaming runs the handler of a streaming call behind the gate, and encodes its reply, if it
-// has one.
-func (c *serverConn) callStreaming(j *job) (body []byte, err error) {
-	var req any
-	seq := j.frame.seq
-	kind := j.route.method.Streaming
-	if !kind.in() {
-		if req, seq, err = j.route.open(j.body); err != nil {
-			c.stats.malformed.Add(1)
-			return nil, malformedRequest(err)
-		}
-		defer j.route.close(req)
-	}
-	rep, err := j.route.stream(c, j, req, seq)
-	if err = j.streaming.result(err); err != nil || kind.out() {
-		return nil, err
-	}
-	return c.encodeReply(j, seq, rep)
 }
 
 // answerError sends the error of a call.

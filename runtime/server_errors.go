@@ -21,17 +21,23 @@ func cannotEncode(why error) *Error {
 
 // errorFrame makes the message that answers a call with an error.
 func (c *serverConn) errorFrame(kind uint32, id uint64, err error) (frame, []byte) {
-	f := frame{kind: kind, id: id, code: CodeOf(err), outcome: answeredOutcome(err)}
-	var msg string
-	if e, ok := err.(*Error); ok {
-		msg = e.text()
-	} else {
-		msg = err.Error()
-	}
+	e := answered(err)
+	f := frame{kind: kind, id: id, code: e.Code, outcome: e.Outcome}
 	if c.srv.cfg.fence != nil {
 		f.epoch = c.srv.cfg.fence.Epoch()
 	}
-	return f, []byte(shorten(msg, c.tx.limit))
+	return f, []byte(shorten(e.Msg, c.tx.limit))
+}
+
+// answered returns the error that says to a client what err does.
+func answered(err error) *Error {
+	told := &Error{Code: CodeOf(err), Outcome: answeredOutcome(err), Remote: true}
+	if e, ok := err.(*Error); ok {
+		told.Msg = e.text()
+	} else {
+		told.Msg = err.Error()
+	}
+	return told
 }
 
 // answeredOutcome returns the outcome of a call that its handler ended with err. An error of

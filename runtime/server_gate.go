@@ -77,10 +77,10 @@ type boundRoute struct {
 	introspects bool                        // it tells of the server itself
 	counts      atomic.Pointer[routeCounts] // nil until a tool has asked
 
-	call    func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
-	inPlace func(c *serverConn, j *job) error
+	call    func(x *execution, req any, seq uint64) (rep any, err error)
+	inPlace func(x *execution) error
 	receive func(ctx context.Context, p *Peer, n *delivery, payload []byte) error
-	stream  func(c *serverConn, j *job, req any, seq uint64) (rep any, err error)
+	stream  func(x *execution, req any, seq uint64) (rep any, err error)
 }
 
 // bind puts the gate before the handler of a route.
@@ -99,15 +99,15 @@ func (g gate) bind(p *Protocol, r *Route) *boundRoute {
 	return b
 }
 
-func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) func(*serverConn,
-	*job, any, uint64) (any, error) {
+func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) func(*execution,
+	any, uint64) (any, error) {
 	if len(g) == 0 {
-		return func(_ *serverConn, j *job, req any, _ uint64) (any, error) { return f(j.ctx, req) }
+		return func(x *execution, req any, _ uint64) (any, error) { return f(x.context, req) }
 	}
-	return func(c *serverConn, j *job, req any, seq uint64) (any, error) {
-		sc := b.serverCall(c, j)
+	return func(x *execution, req any, seq uint64) (any, error) {
+		sc := b.serverCall(x)
 		sc.Request, sc.refSeq = req, seq
-		err := g.pass(j.ctx, sc, func(ctx context.Context) (err error) {
+		err := g.pass(x.context, sc, func(ctx context.Context) (err error) {
 			sc.Reply, err = f(ctx, sc.Request)
 			return err
 		})
@@ -116,15 +116,15 @@ func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) fu
 }
 
 func (g gate) callsInPlace(b *boundRoute,
-	f func(context.Context, []byte, *ReplyBuilder) error) func(*serverConn, *job) error {
+	f func(context.Context, []byte, *ReplyBuilder) error) func(*execution) error {
 	if len(g) == 0 {
-		return func(_ *serverConn, j *job) error { return f(j.ctx, j.body, &j.reply) }
+		return func(x *execution) error { return f(x.context, x.body, &x.reply) }
 	}
-	return func(c *serverConn, j *job) error {
-		sc := b.serverCall(c, j)
+	return func(x *execution) error {
+		sc := b.serverCall(x)
 		sc.InPlace = true
-		return g.pass(j.ctx, sc, func(ctx context.Context) error {
-			return f(ctx, j.body, &j.reply)
+		return g.pass(x.context, sc, func(ctx context.Context) error {
+			return f(ctx, x.body, &x.reply)
 		})
 	}
 }
@@ -155,16 +155,15 @@ func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(c
 	}
 }
 
-func (g gate) streamingCalls(b *boundRoute, f streamHandler) func(*serverConn, *job, any,
+func (g gate) streamingCalls(b *boundRoute, f streamHandler) func(*execution, any,
 	uint64) (any, error) {
-	return func(c *serverConn, j *job, req any, seq uint64) (any, error) {
-		in, out := j.streaming.in, j.streaming.out
+	return func(x *execution, req any, seq uint64) (any, error) {
 		if len(g) == 0 {
-			return f(j.ctx, req, in, out)
+			return f(x.context, req, x.in, x.out)
 		}
-		sc := b.serverCall(c, j)
-		sc.Kind, sc.Request, sc.refSeq, sc.In, sc.Out = KindStreamingCall, req, seq, in, out
-		err := g.pass(j.ctx, sc, func(ctx context.Context) (err error) {
+		sc := b.serverCall(x)
+		sc.Kind, sc.Request, sc.refSeq, sc.In, sc.Out = KindStreamingCall, req, seq, x.in, x.out
+		err := g.pass(x.context, sc, func(ctx context.Context) (err error) {
 			sc.Reply, err = f(ctx, sc.Request, sc.In, sc.Out)
 			return err
 		})
@@ -189,8 +188,7 @@ func (b *boundRoute) close(req any) {
 }
 
 // serverCall returns the description of a call for the interceptors.
-func (b *boundRoute) serverCall(c *serverConn, j *job) *ServerCall {
+func (b *boundRoute) serverCall(x *execution) *ServerCall {
 	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method,
-		Seq: j.frame.seq, Epoch: j.frame.epoch,
-		Peer: &c.peer, Body: j.body, Sum: j.sum, codec: b.codec}
+		Seq: x.seq, Epoch: x.epoch, Peer: x.peer, Body: x.body, Sum: x.sum, codec: b.codec}
 }

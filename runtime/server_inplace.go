@@ -10,8 +10,7 @@ import (
 // A ReplyBuilder sends the reply of a call that is handled in place. It must not be used after the
 // handler has returned.
 type ReplyBuilder struct {
-	c    *serverConn
-	j    *job
+	x    *execution
 	sent bool
 }
 
@@ -23,28 +22,40 @@ func (r *ReplyBuilder) Build(size int,
 	if r.sent {
 		return Errorf(CodeInternal, "the handler replied twice")
 	}
-	if why := r.c.down.Load(); why != nil {
+	err := r.x.carrier.replyInPlace(size, func(b *flatbuffers.Builder) {
+		defer logPanic(r.x.log)
+		build(b, r.x.seq, r.x.seq)
+	})
+	r.sent = err == nil
+	return err
+}
+
+// replyInPlace implements carrier.
+func (j *job) replyInPlace(size int, build func(b *flatbuffers.Builder)) error {
+	c := j.conn
+	if why := c.down.Load(); why != nil {
 		return why
 	}
-	f := frame{kind: record.Reply, id: r.j.frame.id, metadata: r.j.ctx.replyMetadata()}
-	if err := r.c.stamp(r.j, &f); err != nil {
+	f := frame{kind: record.Reply, id: j.frame.id, metadata: j.ctx.replyMetadata()}
+	epoch, err := j.stamp()
+	if err != nil {
 		return err
 	}
-	if err := r.c.beginReply(r.j); err != nil {
+	f.epoch = epoch
+	if err := c.beginReply(j); err != nil {
 		return err
 	}
-	defer r.c.endReply(r.j)
-	if size > r.c.tx.place { // it is built in memory of its own
-		if err := r.c.chargeReply(r.j, size); err != nil {
+	defer c.endReply(j)
+	if size > c.tx.place { // it is built in memory of its own
+		if err := c.chargeReply(j, size); err != nil {
 			return err
 		}
 	}
-	werr := r.c.tx.writeInPlace(context.Background(), &f, r.j.builder, inPlaceBody{size,
+	werr := c.tx.writeInPlace(context.Background(), &f, j.builder, inPlaceBody{size,
 		func(b *flatbuffers.Builder) {
-			defer logPanic(r.c.log)
-			build(b, r.j.frame.seq, r.j.frame.seq)
-			r.j.observed.keepReply(b)
-		}}, &r.j.answer, func() { r.c.handOffBeforeWait(r.j) })
+			build(b)
+			j.observed.keepReply(b)
+		}}, &j.answer, func() { c.handOffBeforeWait(j) })
 	if werr != nil {
 		e := *werr
 		e.Outcome = Executed // the handler runs; it is the reply that was not sent
@@ -53,7 +64,6 @@ func (r *ReplyBuilder) Build(size int,
 		}
 		return &e
 	}
-	r.sent = true
 	return nil
 }
 
@@ -76,15 +86,15 @@ func WithTrustedClients() ServerOption {
 }
 
 // callInPlace runs a handler that replies by itself, behind the gate.
-func (c *serverConn) callInPlace(j *job) error {
-	j.reply = ReplyBuilder{c: c, j: j}
-	err := j.route.inPlace(c, j)
+func (x *execution) callInPlace() error {
+	x.reply = ReplyBuilder{x: x}
+	err := x.route.inPlace(x)
 	switch {
-	case err != nil && j.reply.sent:
-		c.log.Warn("handler failed after its reply", "method", j.route.name, "err", err)
+	case err != nil && x.reply.sent:
+		x.log.Warn("handler failed after its reply", "method", x.route.name, "err", err)
 		return nil
-	case err == nil && !j.reply.sent:
-		return Errorf(CodeInternal, "the handler of %s did not reply", j.route.name)
+	case err == nil && !x.reply.sent:
+		return Errorf(CodeInternal, "the handler of %s did not reply", x.route.name)
 	}
 	return err
 }

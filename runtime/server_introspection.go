@@ -55,10 +55,11 @@ func ownRoute[Req, Rep any](g gate, kind Kind, m *Method[Req, Rep],
 	f func(*serverConn, context.Context, *Req) (*Rep, error)) *boundRoute {
 	route := Handle(m, nil)
 	b := &boundRoute{codec: &route.codec, protocol: introspection, introspects: true}
-	b.call = func(c *serverConn, j *job, req any, _ uint64) (any, error) {
-		call := b.serverCall(c, j)
+	b.call = func(x *execution, req any, _ uint64) (any, error) {
+		c := x.carrier.(*job).conn // no Handler has such routes
+		call := b.serverCall(x)
 		call.Kind, call.Request = kind, req
-		err := g.pass(j.ctx, call, func(ctx context.Context) error {
+		err := g.pass(x.context, call, func(ctx context.Context) error {
 			rep, err := f(c, ctx, req.(*Req))
 			call.Reply = rep
 			return err
@@ -185,7 +186,7 @@ func (c *serverConn) readDefinition(_ context.Context, req *introspect.ReadDefin
 func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 	*introspect.CountersT, error) {
 	s := c.srv
-	since := s.lookout.count(&s.routes)
+	since := s.lookout.count(&s.handler.routes)
 	s.mu.Lock()
 	sum, clients, memory := s.ended, len(s.conns), s.streamBytes
 	conns := make([]*serverConn, 0, clients)
@@ -208,7 +209,7 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 		WaitsForRoom: sum.WaitsForRoom, Refused: s.refused.Load(), Corrupted: s.corrupted.Load(),
 		Since: since.UnixNano(),
 	}
-	for _, r := range s.routes.places {
+	for _, r := range s.handler.routes.places {
 		if r == nil {
 			continue
 		}

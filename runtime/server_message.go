@@ -10,7 +10,7 @@ import (
 // receive handles a one-way message, on this goroutine or in the inbox. It reports false if the
 // reader role went to another goroutine.
 func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) {
-	r := c.srv.routes.find(f.method)
+	r := c.srv.handler.routes.find(f.method)
 	if c.inbox.busy() || r == nil || r.receive == nil || r.pace.slow() {
 		c.inbox.put(f, body, private)
 		c.rx.release()
@@ -55,7 +55,7 @@ func (c *serverConn) received(run uint64, own []byte) (reader bool) {
 
 // deliverWaiting runs the handler of a message that has waited in the inbox.
 func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
-	r := c.srv.routes.find(n.method)
+	r := c.srv.handler.routes.find(n.method)
 	if r == nil || r.receive == nil {
 		c.account.release(n.charged)
 		c.stats.dropped.Add(1)
@@ -83,26 +83,17 @@ func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 	if c.down.Load() != nil {
 		ctx.cancel()
 	}
-	if guard := c.srv.cfg.guard; guard != nil {
-		place, err := guard.Enter(r.sum(body))
-		if err != nil {
-			c.stats.dropped.Add(1)
-			c.log.Warn("message refused", "message", r.name, "err", err)
-			return
-		}
-		defer guard.Leave(place)
-	}
 	var observed observation
 	if o := c.srv.lookout.observer.Load(); o != nil {
 		observed = c.observe(o, r, n.seq, n.epoch, body)
 		defer observed.end(CodeInternal, OutcomeUnknown, nil) // the handler ends this goroutine
 	}
-	err := protect(c.log, r.name, func() error { return r.receive(ctx, &c.peer, n, body) })
+	err := c.srv.handler.deliver(ctx, c.log, r, &c.peer, n, body)
 	observed.end(codeAndText(err))
 	switch {
 	case !n.passed && CodeOf(err) == CodeInvalidArgument:
 		c.stats.malformed.Add(1)
-	case !n.passed: // an interceptor has refused it
+	case !n.passed: // the guard or an interceptor has refused it
 		c.stats.dropped.Add(1)
 	}
 	if err != nil {

@@ -14,6 +14,18 @@ import flatbuffers "github.com/google/flatbuffers/go"
 // mostEncoders is how many detached calls of a connection encode replies at a time.
 const mostEncoders = budgetMessages
 
+// beginReply implements carrier.
+func (j *job) beginReply() *Error { return j.conn.beginReply(j) }
+
+// encoded implements carrier.
+func (j *job) encoded() *Error {
+	err := j.conn.chargeReply(j, cap(j.builder.Bytes))
+	if err != nil {
+		j.builder = flatbuffers.NewBuilder(256) // the answer may have to wait
+	}
+	return err
+}
+
 // beginReply waits until a detached call may encode its reply. It returns an error if other replies
 // of the connection wait for room, and there is no memory for this one. endReply must be called
 // when the reply is sent, unless the call ends then.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
@@ -47,7 +48,7 @@ func (c *serverConn) openStreaming(h *frame, body []byte, private bool) {
 	}
 	j := c.newJob()
 	j.charged = cost
-	j.frame, j.route = *h, c.srv.routes.find(h.method)
+	j.begin(h, c.srv.handler.routes.find(h.method))
 	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
 	if c.rx.ring.Revoked() {
@@ -60,7 +61,7 @@ func (c *serverConn) openStreaming(h *frame, body []byte, private bool) {
 	f.account = c.account
 	// What a method that the server lacks has is not known: items may be under way.
 	f.noItems = j.route != nil && j.route.stream != nil && !j.route.method.Streaming.in()
-	j.streaming, j.ctx.flow = f, &f.flow
+	j.streaming, j.items, j.ctx.flow = f, f, &f.flow
 	c.mu.Lock()
 	j.detached, j.held = true, cap(j.body)+len(h.metadata.pairs)
 	c.held += j.held
@@ -212,24 +213,24 @@ func signal(c chan struct{}) {
 	}
 }
 
-// in is the sequence of the client's items.
-func (f *serverFlow) in(yield func(any, error) bool) {
+// received implements itemStream.
+func (f *serverFlow) received(yield func([]byte, error) bool) {
 	for {
-		item, err := f.next()
-		if err == io.EOF || !yield(item, err) || err != nil {
+		body, err := f.next()
+		if err == io.EOF || !yield(body, err) || err != nil {
 			return
 		}
 	}
 }
 
 // next returns the next item. Its error is io.EOF behind the last.
-func (f *serverFlow) next() (any, error) {
+func (f *serverFlow) next() ([]byte, error) {
 	ctx := f.job.ctx
 	for {
 		body, _, ok, end := f.take(func() {})
 		switch {
 		case ok:
-			return f.decodeItem(body)
+			return body, nil
 		case end != nil:
 			return nil, end
 		}
@@ -253,7 +254,7 @@ func (f *serverFlow) hasEnded() bool {
 	return f.stop != nil
 }
 
-// fail ends both directions for a reason of the runtime's, which the call ends with.
+// fail implements itemStream.
 func (f *serverFlow) fail(why *Error) {
 	f.flow.mu.Lock()
 	defer f.flow.mu.Unlock()
@@ -269,51 +270,28 @@ func (f *serverFlow) refuse(why *Error) {
 	f.signalAll()
 }
 
-func (f *serverFlow) decodeItem(body []byte) (any, error) {
-	c, j := f.conn, f.job
-	if fence := c.srv.cfg.fence; fence != nil {
-		if err := fence.Admit(j.frame.epoch); err != nil {
-			return nil, &Error{Code: CodeFenced, Msg: err.Error()}
-		}
+// took implements itemStream.
+func (f *serverFlow) took(n int) {
+	if f.flow.took(n) {
+		f.conn.tx.tell(&f.control, f.credit(f.job.frame.id))
 	}
-	item, _, err := j.route.decode(body, nil)
-	if err != nil {
-		c.stats.malformed.Add(1)
-		why := &Error{Code: CodeInvalidArgument, Msg: "malformed item: " + err.Error()}
-		f.fail(why)
-		f.now, f.at = batch{}, 0
-		return nil, why
-	}
-	if f.took(len(body)) {
-		c.tx.tell(&f.control, f.credit(j.frame.id))
-	}
-	return item, nil
 }
 
-// out sends an item of the handler. It returns false once the call has ended.
-func (f *serverFlow) out(item any) bool {
-	if f.closed.Load() {
-		return false
-	}
-	more, err := f.send(item)
-	if err != nil {
-		f.fail(err)
-	}
-	return more && err == nil
+// malformed implements itemStream.
+func (f *serverFlow) malformed(why *Error) {
+	f.conn.stats.malformed.Add(1)
+	f.fail(why)
+	f.now, f.at = batch{}, 0
 }
 
-// send sends an item. It reports false if the call has ended.
-func (f *serverFlow) send(item any) (more bool, err *Error) {
-	c, j := f.conn, f.job
-	b := c.tx.builder()
-	defer c.tx.putBuilder(b)
-	body, err := encode(b, func() error { return j.route.reply(b, j.frame.seq, j.frame.seq, item) })
-	if err == nil {
-		err = f.tooLong(len(body))
-	}
-	if err != nil {
-		err.Outcome = Executed
-		return false, err
+// ended implements itemStream.
+func (f *serverFlow) ended() bool { return f.closed.Load() }
+
+// send implements itemStream.
+func (f *serverFlow) send(b *flatbuffers.Builder) (more bool, err *Error) {
+	c, j, body := f.conn, f.job, b.FinishedBytes()
+	if err := f.tooLong(len(body)); err != nil {
+		return false, err.with(Executed)
 	}
 	h := frame{kind: record.Item, id: j.frame.id}
 	charged := 0
@@ -345,9 +323,11 @@ func (f *serverFlow) send(item any) (more bool, err *Error) {
 			return false, contextError(j.ctx)
 		}
 	}
-	if err := c.stamp(j, &h); err != nil {
-		return false, asCallError(err)
+	epoch, failed := j.stamp()
+	if failed != nil {
+		return false, asCallError(failed)
 	}
+	h.epoch = epoch
 	if len(body) > keepShort || c.tx.hasWaiters() { // it may have to wait for room
 		if err := charge(); err != nil {
 			return false, err
@@ -362,8 +342,7 @@ func (f *serverFlow) send(item any) (more bool, err *Error) {
 	return true, nil
 }
 
-// result returns the error with which a streaming call ends: that of its handler, unless the
-// runtime has ended the call.
+// result implements itemStream.
 func (f *serverFlow) result(err error) error {
 	f.flow.mu.Lock()
 	defer f.flow.mu.Unlock()

@@ -216,7 +216,7 @@ type flowKey struct{}
 // the connection has ended, and exactly so many once the client has ended the call. ok is false if
 // ctx does not come from the handler of a streaming call.
 func TakenFromContext(ctx context.Context) (items uint64, ok bool) {
-	f, ok := ctx.Value(flowKey{}).(*flow)
+	f, ok := ctx.Value(flowKey{}).(interface{ known() uint64 })
 	if !ok {
 		return 0, false
 	}

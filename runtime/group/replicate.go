@@ -27,7 +27,8 @@ type replicator struct {
 	limits   Replication
 	log      *slog.Logger
 	services []*ipc.Service
-	invalid  error // why the services cannot be replicated
+	handler  *ipc.Handler // of the services, for the changes of another primary
+	invalid  error        // why the services cannot be replicated
 
 	// order is held while the state changes: by a call, a restore, or the beginning of a reign. It
 	// guards the fields below.
@@ -103,6 +104,9 @@ func (r *Replica) ServerOptions(services ...*ipc.Service) []ipc.ServerOption {
 			break
 		}
 		keeps.invalid = sys.JoinErrors(keeps.invalid, s.Applicable())
+	}
+	if keeps.invalid == nil {
+		keeps.handler, keeps.invalid = newHandler(services)
 	}
 	return append(opts, ipc.WithServerInterceptor(keeps.intercept))
 }
@@ -275,15 +279,18 @@ func (r *replicator) ruling() (*primary, error) {
 // apply executes an encoded call and returns the digest of its answer. The caller must hold
 // r.order.
 func (r *replicator) apply(e *entry) uint32 {
-	var reply []byte
-	var err error = ipc.Unimplemented(fmt.Sprintf("method %#x", e.method))
-	for _, s := range r.services {
-		reply, err = s.Apply(context.Background(), r.builder, e.method, e.body)
-		if ipc.CodeOf(err) != ipc.CodeUnimplemented {
-			break
-		}
+	answer, err := r.handler.Handle(context.Background(), &ipc.Inbound{Method: e.method,
+		Body: e.body, Builder: r.builder})
+	return digestOf(answer.Body, err)
+}
+
+// newHandler returns the handler of services for changes that the primary has sent.
+func newHandler(services []*ipc.Service) (*ipc.Handler, error) {
+	opts := make([]ipc.ServerOption, len(services))
+	for i, s := range services {
+		opts[i] = s
 	}
-	return digestOf(reply, err)
+	return ipc.NewHandler(opts...)
 }
 
 // word returns a word of the page of this replica.

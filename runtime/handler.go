@@ -1,0 +1,164 @@
+package ipc
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+)
+
+// This file is the seam for other carriers: what executes encoded calls and one-way messages,
+// whatever has brought them. A Server executes what its connections bring in the same way.
+
+// A Carrier takes encoded calls and one-way messages to the code that handles them. A [*Handler]
+// executes them in this process. [NewCarrierClient] makes calls through a Carrier.
+type Carrier interface {
+	// Handle carries a call or a one-way message, and blocks until it has ended. Its errors are of
+	// type [*Error] and have the outcome. It ranges over in.In once at most, on any goroutine. It
+	// calls in.Out from one goroutine at a time, and not after it has returned. It returns soon
+	// after in.Out has returned false, or ctx has ended. It must be safe for concurrent use.
+	Handle(ctx context.Context, in *Inbound) (Outbound, error)
+}
+
+// An Inbound is an encoded call or one-way message. Its deadline, and its cancellation, are those
+// of the context that is handled with it.
+type Inbound struct {
+	Method   uint32   // the ID of the method or message
+	Seq      uint64   // the number that the client gave
+	Epoch    uint64   // the client's, or 0; see [Fence]
+	Peer     *Peer    // the client, for [PeerFromContext]; may be nil
+	Metadata Metadata // of the request
+	// Body is the encoded request or message. It is not changed, and not kept longer than Handle.
+	Body []byte
+	// In are the encoded items of the client, for a method with such: nil has none. An item may be
+	// used again when yield has returned. In must end, or yield an error, when the context of
+	// Handle does.
+	In iter.Seq2[[]byte, error]
+	// Out takes each encoded item of the handler, and must not keep it. It may block. If it returns
+	// false, the client wants no more of them.
+	Out func(item []byte) bool
+	// Builder encodes the reply, which lies in its memory. With nil, the reply has new memory.
+	Builder *flatbuffers.Builder
+}
+
+// An Outbound is the encoded answer to an [Inbound].
+type Outbound struct {
+	Body     []byte   // of a method with one reply
+	Metadata Metadata // what the handler has set, also beside an error
+	Epoch    uint64   // the server's, or 0
+	Taken    uint64   // how many of the items of Inbound.In the handler has taken
+}
+
+// A Handler executes encoded calls and one-way messages of services: decoding, [Fence], [Guard],
+// interceptors, handlers, encoding. It has no connections. A [Server] has one for what its clients
+// send. One that is made by [NewHandler] serves those who carry calls in another way: over a
+// network, from a recording, or between the replicas of a group.
+type Handler struct {
+	routes routeTable
+	fence  Fence // nil: none
+	guard  Guard // nil: none
+	log    *slog.Logger
+}
+
+// NewHandler returns a [Handler] of services. The other options are those of [NewServer] that
+// concern the execution of a call: [WithServerInterceptor], [WithFence], [WithGuard],
+// [WithRecycling] and [WithLogger]. Options that concern connections change nothing. The error
+// is an [*Error] with [CodeInvalidArgument], for an option that NewServer would refuse, too.
+func NewHandler(opts ...ServerOption) (*Handler, error) {
+	cfg := serverDefaults()
+	cfg.apply(opts)
+	h := new(Handler)
+	if err := h.init(&cfg, nil); err != nil {
+		return nil, err
+	}
+	if cfg.invalid != nil {
+		return nil, cfg.invalid
+	}
+	return h, nil
+}
+
+// init prepares h for what cfg says, and appends the descriptions of protocols to text, if that is
+// not nil.
+func (h *Handler) init(cfg *serverConfig, text *string) (err error) {
+	h.fence, h.guard, h.log = cfg.fence, cfg.guard, cfg.logger
+	h.routes, err = bindRoutes(cfg.services, cfg.interceptors, text)
+	if h.guard != nil {
+		h.routes.numberRoutes()
+	}
+	if cfg.recycle {
+		h.routes.recycle()
+	}
+	return err
+}
+
+// Handle implements [Carrier]. It runs the handler on the caller's goroutine. An error says with
+// its code, outcome and text what a [Server] would answer. A handler that panics is an error with
+// [CodeInternal]. One that ends its goroutine ends the caller's: what the caller owes to others
+// belongs into a deferred function.
+//
+// A method that h does not have is an error with [CodeUnimplemented] and outcome [NotExecuted], and
+// so is one whose kind of streaming is not that of in. A call whose context has ended is not
+// executed. The context of the handler is ctx with the peer and the metadata of in.
+func (h *Handler) Handle(ctx context.Context, in *Inbound) (Outbound, error) {
+	reply := replyMetadata{limit: MaxMetadata}
+	out, err := h.carry(ctx, in, &reply)
+	if err != nil {
+		out.Body, err = nil, answered(err)
+	}
+	out.Metadata = reply.get()
+	if h.fence != nil && out.Epoch == 0 {
+		out.Epoch = h.fence.Epoch()
+	}
+	return out, err
+}
+
+// carry is Handle without what all its results have in common.
+func (h *Handler) carry(ctx context.Context, in *Inbound, reply *replyMetadata) (out Outbound,
+	err error) {
+	if err := ended(ctx); err != nil {
+		return out, err.with(NotExecuted)
+	}
+	r := h.routes.find(in.Method)
+	inner := &carriedContext{Context: ctx, peer: in.Peer}
+	inner.incoming.metadata = in.Metadata
+	if r != nil && r.receive != nil {
+		if err := h.admit(in.Epoch, r); err != nil {
+			return out, err.with(NotExecuted)
+		}
+		n := delivery{method: in.Method, seq: in.Seq, epoch: in.Epoch, metadata: in.Metadata}
+		return out, h.deliver(inner, h.log, r, in.Peer, &n, in.Body)
+	}
+	x := &carried{in: in}
+	x.execution = execution{handler: h, carrier: x, log: h.log, context: inner, route: r,
+		method: in.Method, seq: in.Seq, epoch: in.Epoch, peer: in.Peer,
+		scratch: scratch{in.Builder, in.Body}}
+	if x.builder == nil {
+		x.builder = flatbuffers.NewBuilder(256)
+	}
+	inner.incoming.reply = reply
+	if x.streams() {
+		x.items, inner.call = x, x
+	}
+	defer x.end()
+	name := ""
+	if r != nil {
+		name = r.name
+	}
+	err = protect(h.log, name, func() (err error) {
+		out.Body, out.Epoch, err = h.execute(&x.execution)
+		return err
+	})
+	if x.reply.sent {
+		out.Body, out.Epoch = x.sentReply, x.sentEpoch
+	}
+	out.Taken = x.takenItems.Load()
+	return out, err
+}
+
+// with returns a copy of e with another outcome.
+func (e *Error) with(o Outcome) *Error {
+	told := *e
+	told.Outcome = o
+	return &told
+}
