@@ -233,7 +233,7 @@ func codecs() (all []lapsing) {
 		row := lapsing{of: in, do: func(ctx context.Context, _ ipc.RendezvousOption,
 			c *ipc.Conn) error {
 			for range 100 { // used objects are not always at hand
-				if _, err := ipc.Invoke(ctx, c, m, &blob{[]byte("x")}); err != nil {
+				if _, err := ipc.Invoke(ctx, c, m, &blob{Data: []byte("x")}); err != nil {
 					return err
 				}
 			}
@@ -287,7 +287,7 @@ func messageCodecs() (all []lapsing) {
 		row := lapsing{of: in, silent: in != "ipc.MessageSpec.Encode"}
 		row.do = func(ctx context.Context, _ ipc.RendezvousOption, c *ipc.Conn) error {
 			for range 100 { // used objects are not always at hand
-				if err := ipc.Send(ctx, c, m, &blob{[]byte("x")}); err != nil {
+				if err := ipc.Send(ctx, c, m, &blob{Data: []byte("x")}); err != nil {
 					return err
 				}
 			}
@@ -366,7 +366,7 @@ func inPlaceCodecs() (all []lapsing) {
 				m.Route(func(_ context.Context, m blob, r ipc.InPlaceReply[blob]) error {
 					return r.Build(8, func(b *flatbuffers.Builder,
 						_ uint64) flatbuffers.UOffsetT {
-						return b.CreateByteVector(m.data)
+						return b.CreateByteVector(m.Data)
 					})
 				}, ipc.Route{}))}
 		}

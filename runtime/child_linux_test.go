@@ -105,17 +105,17 @@ func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
 	data := make([]byte, 1000)
 	err = c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 		Method: methodAside.Info(), Size: len(data) + 64,
-		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
+		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
 		Read: func(reply []byte) error {
 			var m blob
-			if _, err := decodeBlob(reply, &m); err != nil || len(m.data) != len(data) {
-				return fmt.Errorf("%d bytes came back, %w", len(m.data), err)
+			if _, err := decodeBlob(reply, &m); err != nil || len(m.Data) != len(data) {
+				return fmt.Errorf("%d bytes came back, %w", len(m.Data), err)
 			}
 			return nil
 		},
 	})
 	if err == nil {
-		_, err = ipc.Invoke(ctx, c, methodPause, &blob{make([]byte, 300)})
+		_, err = ipc.Invoke(ctx, c, methodPause, &blob{Data: make([]byte, 300)})
 	}
 	return err
 }
@@ -173,7 +173,7 @@ func clientRole(domain ipc.RendezvousOption) error {
 	for i := range calls {
 		_, err := echo(ctx, c, make([]byte, i%5000))
 		if err == nil && i%100 == 1 {
-			if _, err = ipc.Invoke(ctx, c, methodNews, &blob{make([]byte, i)}); err == nil {
+			if _, err = ipc.Invoke(ctx, c, methodNews, &blob{Data: make([]byte, i)}); err == nil {
 				err = exchangeBlocks(ctx, domain, 10)
 			}
 			if err == nil {
@@ -320,7 +320,7 @@ func BenchmarkCallProcess(b *testing.B) {
 	path := b.TempDir() + "/d"
 	startChild(b, "server", path)
 	c := dial(b, ipc.WithDomain(path))
-	req := &blob{make([]byte, 64)}
+	req := &blob{Data: make([]byte, 64)}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := ipc.Invoke(context.Background(), c, methodEcho, req); err != nil {
@@ -337,7 +337,7 @@ func BenchmarkLargeProcess(b *testing.B) {
 	c := dial(b, ipc.WithDomain(path))
 	for _, n := range []int{4 << 10, 64 << 10, 1 << 20} {
 		b.Run(itoa(n), func(b *testing.B) {
-			req := &blob{make([]byte, n)}
+			req := &blob{Data: make([]byte, n)}
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -24,7 +24,7 @@ func TestInPlace(t *testing.T) {
 					if _, err := decodeBlob(req, &m); err != nil {
 						return err
 					}
-					return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
+					return reply.Build(len(m.Data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
 						_ = encodeBlob(b, 0, &m)
 					})
 				})
@@ -42,16 +42,16 @@ func TestInPlace(t *testing.T) {
 					err := c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 						Method: methodBack.Info(), Size: size,
 						Build: func(b *flatbuffers.Builder, seq uint64) {
-							_ = encodeBlob(b, seq, &blob{want})
+							_ = encodeBlob(b, seq, &blob{Data: want})
 						},
 						Read: func(reply []byte) error {
 							var got blob
 							if _, err := decodeBlob(reply, &got); err != nil {
 								return err
 							}
-							if !bytes.Equal(got.data, want) {
+							if !bytes.Equal(got.Data, want) {
 								t.Errorf("%d bytes in %d: %d others came back", n, size,
-									len(got.data))
+									len(got.Data))
 							}
 							return nil
 						},

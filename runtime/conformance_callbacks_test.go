@@ -152,7 +152,7 @@ var callbacks = []struct {
 		do: func(t *testing.T, _ ipc.RendezvousOption, c *ipc.Conn, _ func()) error {
 			for range 3 {
 				if _, err := ipc.Invoke(t.Context(), c, methodNews,
-					&blob{[]byte("x")}); err != nil {
+					&blob{Data: []byte("x")}); err != nil {
 					return err
 				}
 			}

@@ -40,10 +40,10 @@ func clientWaitsForItsServer(t *testing.T, v ipc.RendezvousOption) {
 		waiting = append(waiting, invoke(t.Context(), c, methodEcho, "early"))
 	}
 	sent := make(chan error, 1)
-	go func() { sent <- ipc.Send(t.Context(), c, messageNote, &blob{[]byte("early")}) }()
+	go func() { sent <- ipc.Send(t.Context(), c, messageNote, &blob{Data: []byte("early")}) }()
 	noted := make(chan string, 1)
 	host(t, v, echoService(ipc.Receive(messageNote, func(_ context.Context, m *blob) error {
-		noted <- string(m.data)
+		noted <- string(m.Data)
 		return nil
 	})))
 	for _, result := range waiting {
@@ -69,8 +69,8 @@ func clientOutlivesServers(t *testing.T, v ipc.RendezvousOption) {
 	for round := range 6 {
 		srv := host(t, v, echoes)
 		for range 3 {
-			rep, err := ipc.Invoke(t.Context(), c, methodAgain, &blob{[]byte{byte(round)}})
-			if err != nil || rep.data[0] != byte(round) {
+			rep, err := ipc.Invoke(t.Context(), c, methodAgain, &blob{Data: []byte{byte(round)}})
+			if err != nil || rep.Data[0] != byte(round) {
 				t.Fatalf("round %d: %v, %v", round, rep, err)
 			}
 		}
@@ -308,7 +308,7 @@ func clientOfAResolver(t *testing.T, v ipc.RendezvousOption) {
 		}
 		srv := ipc.NewServer(echoes(ipc.Handle(methodEcho,
 			func(context.Context, *blob) (*blob, error) {
-				return &blob{[]byte(name)}, nil
+				return &blob{Data: []byte(name)}, nil
 			}),
 			ipc.Handle(methodBlock, func(ctx context.Context, _ *blob) (*blob, error) {
 				entered <- struct{}{}
@@ -413,7 +413,7 @@ func BenchmarkClient(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		call := ipc.Call{Method: methodEcho.Info(), Request: &blob{make([]byte, 64)},
+		call := ipc.Call{Method: methodEcho.Info(), Request: &blob{Data: make([]byte, 64)},
 			Reply: &blob{}}
 		for who, caller := range map[string]ipc.Caller{"Conn": conn.Conn, "Client": c} {
 			b.Run(name+"/"+who, func(b *testing.B) {

@@ -10,19 +10,6 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// blocking is the echo service whose Block says when it is entered and left.
-func blocking() (svc *ipc.Service, entered, left chan struct{}) {
-	entered, left = make(chan struct{}, 10), make(chan struct{}, 10)
-	return echoes(
-		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) { return m, nil }),
-		ipc.Handle(methodBlock, func(ctx context.Context, _ *blob) (*blob, error) {
-			entered <- struct{}{}
-			<-ctx.Done()
-			left <- struct{}{}
-			return nil, ctx.Err()
-		})), entered, left
-}
-
 // expectOver checks that a connection is at its end.
 func expectOver(t *testing.T, c *ipc.Conn) {
 	t.Helper()

@@ -78,7 +78,7 @@ func aside(ctx context.Context, c *ipc.Conn, data []byte) error {
 func asideBy(ctx context.Context, c *ipc.Conn, m *ipc.Method[blob, blob], data []byte) error {
 	return c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 		Method: m.Info(), Size: len(data) + 64,
-		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
+		Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
 		Read:  func([]byte) error { return nil },
 	})
 }
@@ -146,7 +146,7 @@ func everyKindPassesTheGate(t *testing.T, v ipc.RendezvousOption) {
 			(call.Method.ID != 0) == (s.kind != ipc.KindStream) &&
 			call.InPlace == (s.name == "Aside")
 		if m, isBlob := call.Request.(*blob); isBlob != (s.name == "Echo" || s.name == "Note") ||
-			isBlob && string(m.data) != "x" {
+			isBlob && string(m.Data) != "x" {
 			ok = false
 		}
 		if !ok {

@@ -25,10 +25,10 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 				if _, err := decodeBlob(req, &m); err != nil {
 					return ipc.Errorf(ipc.CodeInvalidArgument, "%w", err)
 				}
-				if string(m.data) == "refuse" {
+				if string(m.Data) == "refuse" {
 					return ipc.Errorf(ipc.CodeNotFound, "refused")
 				}
-				return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
+				return reply.Build(len(m.Data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
 					_ = encodeBlob(b, 0, &m)
 				})
 			})))...)
@@ -36,7 +36,7 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 		call := func(data []byte, room int) (got blob, err error) {
 			err = c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 				Method: methodEcho.Info(), Size: room,
-				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
+				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
 				Read: func(reply []byte) error {
 					_, err := decodeBlob(reply, &got)
 					return err
@@ -47,9 +47,9 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 		for _, n := range []int{0, 100, 5000, 300 << 10} {
 			for _, room := range []int{0, n / 2, n + 64, 2*n + 100} {
 				data := bytes.Repeat([]byte{byte(n), 3}, n/2)
-				if got, err := call(data, room); err != nil || !bytes.Equal(got.data, data) {
+				if got, err := call(data, room); err != nil || !bytes.Equal(got.Data, data) {
 					t.Errorf("%s, %d bytes in room for %d: %d came back, %v", channel, n, room,
-						len(got.data), err)
+						len(got.Data), err)
 				}
 			}
 		}
@@ -73,12 +73,12 @@ func largeInPlace(t *testing.T, v ipc.RendezvousOption) {
 				if room := len(b.Bytes); room < n+64 || room > n+80 {
 					t.Errorf("a builder of %d bytes for a request of %d", room, n)
 				}
-				_ = encodeBlob(b, 0, &blob{data})
+				_ = encodeBlob(b, 0, &blob{Data: data})
 			},
 			Read: func(reply []byte) error {
 				var got blob
-				if _, err := decodeBlob(reply, &got); err != nil || !bytes.Equal(got.data, data) {
-					t.Errorf("%d bytes came back instead of %d, %v", len(got.data), n, err)
+				if _, err := decodeBlob(reply, &got); err != nil || !bytes.Equal(got.Data, data) {
+					t.Errorf("%d bytes came back instead of %d, %v", len(got.Data), n, err)
 				}
 				return nil
 			},
@@ -105,14 +105,14 @@ func inPlaceWithoutRoom(t *testing.T, v ipc.RendezvousOption) {
 					func(_ context.Context, req []byte, reply *ipc.ReplyBuilder) error {
 						handling <- true
 						return reply.Build(3000, func(b *flatbuffers.Builder, _, _ uint64) {
-							_ = encodeBlob(b, 0, &blob{make([]byte, 2900)})
+							_ = encodeBlob(b, 0, &blob{Data: make([]byte, 2900)})
 						})
 					})))
 		c := ipctest.Dial(t, v, channel,
 			append(small(),
 				echoes(ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
 					select {
-					case gate <- string(m.data):
+					case gate <- string(m.Data):
 					case <-ctx.Done():
 					}
 					return nil
@@ -153,7 +153,7 @@ func interceptorsInPlace(t *testing.T, v ipc.RendezvousOption) {
 				return ipc.Errorf(ipc.CodeInternal, "the interceptor sees %+v", call)
 			}
 			var m blob
-			if _, err := decodeBlob(call.Body, &m); err != nil || string(m.data) == "secret" {
+			if _, err := decodeBlob(call.Body, &m); err != nil || string(m.Data) == "secret" {
 				return ipc.Errorf(ipc.CodePermissionDenied, "not for you")
 			}
 			return next(ctx)
@@ -170,7 +170,7 @@ func interceptorsInPlace(t *testing.T, v ipc.RendezvousOption) {
 		err := c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 			Method: methodEcho.Info(), Size: 64,
 			Build: func(b *flatbuffers.Builder, _ uint64) {
-				_ = encodeBlob(b, 0, &blob{[]byte(data)})
+				_ = encodeBlob(b, 0, &blob{Data: []byte(data)})
 			},
 			Read: func([]byte) error { return nil },
 		})

@@ -227,7 +227,7 @@ func tapsShowEverything(t *testing.T, v ipc.RendezvousOption) {
 	if _, err := echo(t.Context(), c, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = ipc.Invoke(t.Context(), c, methodFail, &blob{[]byte("what fails for a long time")})
+	_, err = ipc.Invoke(t.Context(), c, methodFail, &blob{Data: []byte("what fails for a long time")})
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -294,7 +294,7 @@ func holds(r *introspect.TapRecordT, data string) bool {
 	}
 	var m blob
 	_, err := decodeBlob(r.Body, &m)
-	return err == nil && string(m.data) == data && int(r.Length) == len(r.Body)
+	return err == nil && string(m.Data) == data && int(r.Length) == len(r.Body)
 }
 
 // readTap reads so many records from a tap that loses none.
@@ -451,7 +451,7 @@ func tapsAndStreaming(t *testing.T, v ipc.RendezvousOption) {
 		t.Fatal(err)
 	}
 	counters(t, watcher)
-	for range ipc.InvokeServerStream(t.Context(), c, methodCount, &blob{[]byte("all")}) {
+	for range ipc.InvokeServerStream(t.Context(), c, methodCount, &blob{Data: []byte("all")}) {
 	}
 	records := readTap(t, tap, 2)
 	if r := records[0]; r.Kind != introspect.TapKindRequest || r.Name != "Count" ||

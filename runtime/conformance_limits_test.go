@@ -17,7 +17,7 @@ func limitsOfMessages(t *testing.T, v ipc.RendezvousOption) {
 	host(t, v, pushes(peers), ipc.WithMaxMessage(5000),
 		ipc.NewService(&ipc.Protocol{Name: "test.More"},
 			ipc.Handle(methodCrash, func(context.Context, *blob) (*blob, error) {
-				return &blob{make([]byte, 2000)}, nil
+				return &blob{Data: make([]byte, 2000)}, nil
 			})))
 	for _, tt := range []struct {
 		asked int
@@ -108,7 +108,7 @@ func callsAboveTheLimit(t *testing.T, v ipc.RendezvousOption) {
 	c := dial(t, v)
 	plain := func(m *ipc.Method[blob, blob], n int) func() error {
 		return func() error {
-			_, err := ipc.Invoke(t.Context(), c, m, &blob{make([]byte, n)})
+			_, err := ipc.Invoke(t.Context(), c, m, &blob{Data: make([]byte, n)})
 			return err
 		}
 	}
@@ -285,7 +285,7 @@ func largeMessageGivenUp(t *testing.T, v ipc.RendezvousOption) {
 	gate, begun := make(chan string), make(chan bool, 3)
 	host(t, v, echoService(ipc.Receive(messageNote, func(_ context.Context, m *blob) error {
 		begun <- true
-		gate <- string(m.data)
+		gate <- string(m.Data)
 		return nil
 	})))
 	c := dial(t, v, small()...)

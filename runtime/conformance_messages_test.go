@@ -13,13 +13,13 @@ import (
 // channel, which blocks the handler when it is full.
 func notes(into chan<- string) ipc.Route {
 	return ipc.Receive(messageNote, func(_ context.Context, m *blob) error {
-		into <- string(m.data)
+		into <- string(m.Data)
 		return nil
 	})
 }
 
 func note(ctx context.Context, to ipc.Sender, s string) error {
-	return ipc.Send(ctx, to, messageNote, &blob{[]byte(s)})
+	return ipc.Send(ctx, to, messageNote, &blob{Data: []byte(s)})
 }
 
 // number is the i-th of a sequence of messages, padded to a length.
@@ -139,7 +139,7 @@ func messageHandlerMakesCalls(t *testing.T, v ipc.RendezvousOption) {
 	host(t, v, pushes(peers))
 	conn := make(chan *ipc.Conn, 1)
 	c := dial(t, v, echoes(ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
-		rep, err := echo(ctx, <-conn, m.data)
+		rep, err := echo(ctx, <-conn, m.Data)
 		got <- string(rep)
 		return err
 	})))

@@ -51,12 +51,12 @@ func mirrors(notes chan<- string) *ipc.Service {
 				if err := mirror(ctx); err != nil {
 					return err
 				}
-				return reply.Build(len(m.data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
+				return reply.Build(len(m.Data)+64, func(b *flatbuffers.Builder, _, _ uint64) {
 					_ = encodeBlob(b, 0, &m)
 				})
 			}),
 		ipc.Receive(messageNote, func(ctx context.Context, m *blob) error {
-			notes <- textOf(ipc.MetadataFromContext(ctx)) + ": " + string(m.data)
+			notes <- textOf(ipc.MetadataFromContext(ctx)) + ": " + string(m.Data)
 			if err := ipc.SetReplyMetadata(ctx, "k", "v"); ipc.CodeOf(err) !=
 				ipc.CodeFailedPrecondition {
 				return fmt.Errorf("metadata of a reply to a message: %v", err)
@@ -99,14 +99,14 @@ func metadataBothWays(t *testing.T, v ipc.RendezvousOption) {
 			var rep blob
 			err = c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: n + 64,
-				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
+				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
 				Read: func(reply []byte) error {
 					_, err := decodeBlob(reply, &rep)
 					return err
 				},
 			})
-			check("in place", rep.data, err)
-			_, err = ipc.Invoke(ctx, c, methodFail, &blob{data})
+			check("in place", rep.Data, err)
+			_, err = ipc.Invoke(ctx, c, methodFail, &blob{Data: data})
 			want(t, err, ipc.CodeNotFound, ipc.Executed)
 			check("an error", data, nil)
 		}

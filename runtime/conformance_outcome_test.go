@@ -18,7 +18,7 @@ func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
 	peers := make(chan *ipc.Peer, 1)
 	count := func(ctx context.Context, m *blob) (*blob, error) {
 		executed.Add(1)
-		if p, ok := ipc.PeerFromContext(ctx); ok && len(m.data) == 0 {
+		if p, ok := ipc.PeerFromContext(ctx); ok && len(m.Data) == 0 {
 			peers <- p
 		}
 		return m, nil
@@ -123,12 +123,12 @@ func outcomesOfHandlers(t *testing.T, v ipc.RendezvousOption) {
 	}
 	host(t, v, echoes(
 		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) {
-			return m, answers[string(m.data)]
+			return m, answers[string(m.Data)]
 		}),
 		ipc.HandleInPlace(methodAside,
 			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
 				return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
-					_ = encodeBlob(b, 0, &blob{make([]byte, 200<<10)})
+					_ = encodeBlob(b, 0, &blob{Data: make([]byte, 200<<10)})
 				})
 			})), ipc.WithMaxMessage(100<<10))
 	c := dial(t, v)

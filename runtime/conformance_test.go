@@ -4,38 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"testing"
-	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
-// What a connection promises, whatever carries it, is the list behaviours; its
-// entries are in the files conformance_*_test.go.
+// What a connection promises, whatever carries it, is the list behaviours; its entries are in the
+// files conformance_*_test.go. What every client promises, also one without a connection, is in
+// package conformance.
 var behaviours = []struct {
 	name  string
 	check func(*testing.T, ipc.RendezvousOption)
 }{
-	{"calls of every size", callsOfEverySize},
-	{"replies in any order", repliesInAnyOrder},
-	{"many callers of one connection", manyCallers},
-	{"a slow call delays no other", slowCallDelaysNoOther},
 	{"a slow call after fast ones delays no other", slowCallAfterFastOnes},
-	{"deadlines reach the server", deadlinesReachTheServer},
-	{"deadlines of another century", distantDeadlines},
-	{"cancellation reaches the server", cancellationReachesTheServer},
 	{"late replies are dropped and counted", lateRepliesAreDropped},
-	{"errors of handlers", errorsOfHandlers},
-	{"a panic ends its call alone", panicEndsItsCallAlone},
-	{"malformed messages", malformedMessages},
-	{"sequence numbers", sequenceNumbers},
-	{"interceptors", interceptors},
-	{"fences", fences},
 	{"every kind passes the gate", everyKindPassesTheGate},
 	{"callbacks that do not return", callbacksThatDoNotReturn},
 
@@ -71,22 +55,12 @@ var behaviours = []struct {
 	{"interceptors and calls in place", interceptorsInPlace},
 	{"large calls in place", largeInPlace},
 	{"calls in place and no room for the reply", inPlaceWithoutRoom},
-	{"streaming calls", streamingCalls},
-	{"a thousand streaming calls", manyStreamingCalls},
-	{"streaming calls begin at the first range", streamingCallsBegin},
-	{"leaving a loop ends the call", leavingEndsTheCall},
-	{"streaming calls that fail", streamingCallsFail},
-	{"streaming calls that are cancelled", streamingCallsAreCancelled},
 	{"slow consumers", slowConsumers},
 	{"items of every size", itemsOfEverySize},
 	{"limits of streaming calls", limitsOfStreamingCalls},
-	{"interceptors of streaming calls", interceptorsOfStreamingCalls},
 	{"streaming calls and shutdown", streamingCallsAndShutdown},
 	{"connections end streaming calls", connectionsEndStreamingCalls},
-	{"fences and items", fencesAndItems},
 	{"clients make streaming calls again", clientsMakeStreamingCallsAgain},
-	{"streaming calls step by step", streamingCallsStepByStep},
-	{"metadata of streaming calls", metadataOfStreamingCalls},
 
 	{"streams of blocks", streamsOfBlocks},
 	{"streams that overwrite", streamsThatOverwrite},
@@ -176,80 +150,10 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// expectNothingLeft fails the test if, after everything that it cleans up, it
-// has more goroutines or files than now.
-func expectNothingLeft(t *testing.T) {
-	goroutines, files := runtime.NumGoroutine(), openFiles()
-	t.Cleanup(func() {
-		// What ends by itself needs a processor for that; the limit is for what
-		// does not.
-		for limit := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-			g, f := runtime.NumGoroutine(), openFiles()
-			if g <= goroutines && f <= files {
-				return
-			}
-			if time.Now().After(limit) {
-				buf := make([]byte, 1<<20)
-				t.Errorf("%d goroutines and %d files, before %d and %d\n%s", g, f, goroutines,
-					files, buf[:runtime.Stack(buf, true)])
-				return
-			}
-		}
-	})
-}
-
-// openFiles is the number of this process's open files, or 0 where nothing
-// tells.
-func openFiles() int {
-	dir, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(dir)
-}
-
 // host runs a server of channel "echo" with these services until the test ends.
 func host(t *testing.T, v ipc.RendezvousOption, opts ...ipc.ServerOption) *ipc.Server {
 	t.Helper()
 	return ipctest.Serve(t, v, "echo", opts...)
-}
-
-// echoes makes a service of the echo protocol.
-func echoes(routes ...ipc.Route) *ipc.Service { return ipc.NewService(echoProtocol, routes...) }
-
-// want checks an error's code and outcome, and that its text holds all of parts.
-func want(t *testing.T, err error, code ipc.Code, outcome ipc.Outcome, parts ...string) {
-	t.Helper()
-	if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != outcome {
-		t.Errorf("error %v: %v, %v; want %v, %v", err, ipc.CodeOf(err), ipc.OutcomeOf(err),
-			code, outcome)
-		return
-	}
-	for _, p := range parts {
-		if !strings.Contains(err.Error(), p) {
-			t.Errorf("error %q does not say %q", err, p)
-		}
-	}
-}
-
-// invoke calls a method in the background.
-func invoke(ctx context.Context, c ipc.Caller, m *ipc.Method[blob, blob],
-	data string) <-chan error {
-	result := make(chan error, 1)
-	go func() {
-		_, err := ipc.Invoke(ctx, c, m, &blob{[]byte(data)})
-		result <- err
-	}()
-	return result
-}
-
-// still checks that the connection works.
-func still(t *testing.T, c *ipc.Conn) {
-	t.Helper()
-	if got, err := echo(t.Context(), c, []byte("still here")); err != nil ||
-		string(got) != "still here" {
-		t.Errorf("the connection does not work any more: %q, %v", got, err)
-	}
 }
 
 // elsewhere is a transport of a platform that has none.

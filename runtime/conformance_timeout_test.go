@@ -39,7 +39,7 @@ func hoursLeft(told chan<- int) *ipc.Service {
 func inPlace(ctx context.Context, c *ipc.Conn, m *ipc.Method[blob, blob], n int) error {
 	return c.InvokeInPlace(ctx, &ipc.InPlaceCall{Method: m.Info(), Size: n + 64,
 		Build: func(b *flatbuffers.Builder, _ uint64) {
-			_ = encodeBlob(b, 0, &blob{make([]byte, n)})
+			_ = encodeBlob(b, 0, &blob{Data: make([]byte, n)})
 		},
 		Read: func([]byte) error { return nil }})
 }
@@ -231,7 +231,7 @@ func BenchmarkTimeout(b *testing.B) {
 	d := newDomain(b)
 	serve(b, d)
 	plain, limited := dial(b, d), dial(b, d, ipc.WithTimeout(time.Minute))
-	call := ipc.Call{Method: methodEcho.Info(), Request: &blob{make([]byte, 64)}, Reply: &blob{}}
+	call := ipc.Call{Method: methodEcho.Info(), Request: &blob{Data: make([]byte, 64)}, Reply: &blob{}}
 	for _, c := range []struct {
 		name string
 		call func() error

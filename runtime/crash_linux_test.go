@@ -96,7 +96,7 @@ func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) err
 			runtime.Gosched()
 			// lets both sides fall asleep, so that the points of waking are reached
 			time.Sleep(200 * time.Microsecond)
-			if _, err := ipc.Invoke(ctx, c, methodNews, &blob{make([]byte, i*2000)}); err != nil {
+			if _, err := ipc.Invoke(ctx, c, methodNews, &blob{Data: make([]byte, i*2000)}); err != nil {
 				return err
 			}
 			if err := exchangeBlocks(ctx, domain, 20); err != nil {
@@ -280,7 +280,7 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 	srv := ipc.NewServer(append(everything(), ipc.WithServerInterceptor(
 		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
 			m, _ := call.Request.(*blob) // nil in place
-			if (m == nil || string(m.data) != "me too") && gone.CompareAndSwap(0, -1) {
+			if (m == nil || string(m.Data) != "me too") && gone.CompareAndSwap(0, -1) {
 				go func() {
 					<-call.Peer.Done()
 					gone.Store(sys.Monotonic())

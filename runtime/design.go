@@ -75,6 +75,7 @@ package ipc
 //	callTable.mu        idle places for calls
 //	flowTable.mu        streaming calls of a client
 //	flow.mu             items and credit of a streaming call
+//	carried.mu          the source of the items of a call of Handler.Handle
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods

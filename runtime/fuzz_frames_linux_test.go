@@ -170,12 +170,12 @@ func FuzzFramesToClient(f *testing.F) {
 							_ = c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 								Method: methodAside.Info(), Size: 200,
 								Build: func(b *flatbuffers.Builder, _ uint64) {
-									_ = encodeBlob(b, 0, &blob{make([]byte, 100)})
+									_ = encodeBlob(b, 0, &blob{Data: make([]byte, 100)})
 								},
 								Read: readTwice,
 							})
 						case 2:
-							_ = ipc.Send(ctx, c, messageNote, &blob{make([]byte, 50)})
+							_ = ipc.Send(ctx, c, messageNote, &blob{Data: make([]byte, 50)})
 							<-ctx.Done()
 						}
 					}

@@ -104,7 +104,9 @@ func (h *Handler) Handle(ctx context.Context, in *Inbound) (Outbound, error) {
 	reply := replyMetadata{limit: MaxMetadata}
 	out, err := h.carry(ctx, in, &reply)
 	if err != nil {
-		out.Body, err = nil, answered(err)
+		told := answered(err)
+		told.Msg = shorten(told.Msg, longestText)
+		out.Body, err = nil, told
 	}
 	out.Metadata = reply.get()
 	if h.fence != nil && out.Epoch == 0 {

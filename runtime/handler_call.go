@@ -45,14 +45,14 @@ type carried struct {
 	sentReply []byte // in place
 	sentEpoch uint64
 
-	over       atomic.Bool           // the handler has returned, or the client wants no more items
+	gone       atomic.Bool           // the handler has returned, or the client wants no more items
 	fault      atomic.Pointer[Error] // why the runtime has ended the call
 	takenItems atomic.Uint64         // of the client
 	sentItems  atomic.Uint64
 
-	pulling sync.Mutex
-	next    func() ([]byte, error, bool)
-	stop    func()
+	mu   sync.Mutex // of one that pulls
+	next func() ([]byte, error, bool)
+	stop func()
 }
 
 // streams reports whether the method streams in the way of the call.
@@ -84,14 +84,14 @@ func (x *carried) replyInPlace(_ int, build func(b *flatbuffers.Builder)) error 
 
 // end ends the use of the items when the handler has returned.
 func (x *carried) end() {
-	x.over.Store(true)
-	if x.pulling.TryLock() { // else who pulls will see it
-		defer x.pulling.Unlock()
+	x.gone.Store(true)
+	if x.mu.TryLock() { // else who pulls will see it
+		defer x.mu.Unlock()
 		x.stopPulling()
 	}
 }
 
-// stopPulling ends the source of the items. The caller holds pulling.
+// stopPulling ends the source of the items. The caller holds mu.
 func (x *carried) stopPulling() {
 	if x.stop != nil {
 		x.stop()
@@ -115,18 +115,18 @@ func (x *carried) pull() (item []byte, err error, ok bool) {
 	if x.in.In == nil {
 		return nil, nil, false
 	}
-	x.pulling.Lock()
-	defer x.pulling.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if why := x.fault.Load(); why != nil {
 		return nil, why, true
 	}
-	if !x.over.Load() {
+	if !x.gone.Load() {
 		if x.next == nil {
 			x.next, x.stop = iter.Pull2(x.in.In)
 		}
 		item, err, ok = x.next()
 	}
-	if x.over.Load() {
+	if x.gone.Load() {
 		x.stopPulling()
 		return nil, errCallEnded, true
 	}
@@ -145,7 +145,7 @@ func (x *carried) send(b *flatbuffers.Builder) (more bool, err *Error) {
 		return false, asCallError(err)
 	}
 	if !x.in.Out(b.FinishedBytes()) {
-		x.over.Store(true)
+		x.gone.Store(true)
 		return false, nil
 	}
 	x.sentItems.Add(1)
@@ -153,7 +153,7 @@ func (x *carried) send(b *flatbuffers.Builder) (more bool, err *Error) {
 }
 
 // ended implements itemStream.
-func (x *carried) ended() bool { return x.over.Load() || x.fault.Load() != nil }
+func (x *carried) ended() bool { return x.gone.Load() || x.fault.Load() != nil }
 
 // fail implements itemStream.
 func (x *carried) fail(why *Error) { x.fault.CompareAndSwap(nil, why) }

@@ -104,11 +104,11 @@ func linkPreyRole(domain ipc.RendezvousOption) error {
 		for range 20 {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			err := watch(func() error {
-				_, err := ipc.Invoke(ctx, c, methodEcho, &blob{make([]byte, 100)})
+				_, err := ipc.Invoke(ctx, c, methodEcho, &blob{Data: make([]byte, 100)})
 				return err
 			})
 			if err == nil && n%2 == 1 {
-				_ = ipc.Send(ctx, c, messageNote, &blob{make([]byte, 50)})
+				_ = ipc.Send(ctx, c, messageNote, &blob{Data: make([]byte, 50)})
 			}
 			cancel()
 			if err := typed(err); err != nil {
@@ -125,7 +125,7 @@ func linkPreyRole(domain ipc.RendezvousOption) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
-		if _, err = ipc.Invoke(ctx, c, methodEcho, &blob{[]byte("x")}); err == nil {
+		if _, err = ipc.Invoke(ctx, c, methodEcho, &blob{Data: []byte("x")}); err == nil {
 			break
 		} else if ctx.Err() != nil {
 			return fmt.Errorf("the honest server, at the end: %w", err)

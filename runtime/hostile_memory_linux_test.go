@@ -45,7 +45,7 @@ func stingyRole(domain ipc.RendezvousOption) error {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}), ipc.Handle(methodFast, func(context.Context, *blob) (*blob, error) {
-			return &blob{data}, nil
+			return &blob{Data: data}, nil
 		}), ipc.Receive(messageNote, func(ctx context.Context, _ *blob) error {
 			<-ctx.Done()
 			return nil
@@ -55,7 +55,7 @@ func stingyRole(domain ipc.RendezvousOption) error {
 		}), ipc.HandleServerStream(methodCount, func(context.Context,
 			*blob) iter.Seq2[*blob, error] {
 			return func(yield func(*blob, error) bool) {
-				for yield(&blob{data[:100<<10]}, nil) {
+				for yield(&blob{Data: data[:100<<10]}, nil) {
 				}
 			}
 		})))
@@ -69,8 +69,8 @@ func politeRole(domain ipc.RendezvousOption) error {
 	if err != nil {
 		return err
 	}
-	rep, err := ipc.Invoke(context.Background(), c, methodLong, &blob{make([]byte, 1<<20)})
-	if err != nil || len(rep.data) != 1<<20 {
+	rep, err := ipc.Invoke(context.Background(), c, methodLong, &blob{Data: make([]byte, 1<<20)})
+	if err != nil || len(rep.Data) != 1<<20 {
 		return fmt.Errorf("a long call of another process: %w", err)
 	}
 	fmt.Println("ready")
@@ -225,7 +225,7 @@ func TestMemoryOfAllConnections(t *testing.T) {
 			if peak > 250<<20 {
 				t.Errorf("the server took %d MB", peak>>20)
 			}
-			_, err := ipc.Invoke(t.Context(), other, methodLong, &blob{make([]byte, 6<<20)})
+			_, err := ipc.Invoke(t.Context(), other, methodLong, &blob{Data: make([]byte, 6<<20)})
 			want(t, err, ipc.CodeResourceExhausted, ipc.OutcomeOf(err), "WithMaxMessageMemory",
 				strconv.Itoa(memoryLimit))
 			still(t, other)
@@ -243,7 +243,7 @@ func TestMemoryOfAllConnections(t *testing.T) {
 				}
 			}
 			if _, err := ipc.Invoke(t.Context(), other, methodLong,
-				&blob{make([]byte, 6<<20)}); err != nil {
+				&blob{Data: make([]byte, 6<<20)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -270,7 +270,7 @@ func TestMessageMemoryIsGivenBack(t *testing.T) {
 		}
 		pending = append(pending, invoke(ctx, c, m, text))
 		time.AfterFunc(time.Duration(i)*time.Millisecond, cancel)
-		_ = ipc.Send(t.Context(), c, messageNote, &blob{[]byte(text)})
+		_ = ipc.Send(t.Context(), c, messageNote, &blob{Data: []byte(text)})
 	}
 	for _, p := range pending {
 		<-p

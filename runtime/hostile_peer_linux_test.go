@@ -156,7 +156,7 @@ var hostilities = []struct {
 // goodBlob is a well-formed message of the echo protocol.
 var goodBlob = func() []byte {
 	b := flatbuffers.NewBuilder(64)
-	_ = encodeBlob(b, 0, &blob{make([]byte, 20)})
+	_ = encodeBlob(b, 0, &blob{Data: make([]byte, 20)})
 	return b.FinishedBytes()
 }()
 
@@ -312,12 +312,12 @@ func callHostile(c *ipc.Conn) {
 			_ = c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: 200,
 				Build: func(b *flatbuffers.Builder, _ uint64) {
-					_ = encodeBlob(b, 0, &blob{make([]byte, 100)})
+					_ = encodeBlob(b, 0, &blob{Data: make([]byte, 100)})
 				},
 				Read: readTwice,
 			})
 		case 3:
-			_ = ipc.Send(ctx, c, messageNote, &blob{make([]byte, 50)})
+			_ = ipc.Send(ctx, c, messageNote, &blob{Data: make([]byte, 50)})
 		case 4:
 			for range ipc.InvokeBidiStream(ctx, c, methodJam, counted(1000)) {
 			}

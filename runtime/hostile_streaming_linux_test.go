@@ -66,10 +66,10 @@ func TestHostileStreamingClients(t *testing.T) {
 	srv := host(t, d, echoService(), streamingService(ipc.HandleBidiStream(hold,
 		func(ctx context.Context, _ iter.Seq2[*blob, error]) iter.Seq2[*blob, error] {
 			return func(yield func(*blob, error) bool) {
-				yield(&blob{make([]byte, 20)}, nil)
+				yield(&blob{Data: make([]byte, 20)}, nil)
 				<-ctx.Done()
 			}
-		}), newEndless().route()), ipc.WithStreamingWindow(4096), ipc.WithMaxStreamingCalls(3))
+		}), newEndless().Route()), ipc.WithStreamingWindow(4096), ipc.WithMaxStreamingCalls(3))
 	honest := dial(t, d)
 	open := ipc.RawFrame{Tag: ipc.RawOpen, ID: 7, Method: idOf("test.Echo/Hold")}
 	all := append([]breach{
@@ -171,7 +171,7 @@ func TestHostileStreamingServers(t *testing.T) {
 			defer c.Close()
 			for _, err := range ipc.InvokeBidiStream(t.Context(), c, methodJam, func(
 				yield func(*blob, error) bool) {
-				yield(&blob{make([]byte, 20)}, nil)
+				yield(&blob{Data: make([]byte, 20)}, nil)
 				<-c.Done()
 			}) {
 				if err == nil { // it takes no more, but others read the connection

@@ -85,7 +85,7 @@ func TestFullInboxOfCaller(t *testing.T) {
 					untilDeadline(t, c)
 				default:
 				}
-				got <- string(m.data)
+				got <- string(m.Data)
 				return nil
 			})))
 	peer := peerOf(t, c, peers)

@@ -57,7 +57,7 @@ func BenchmarkCall(b *testing.B) {
 	d := newDomain(b)
 	serve(b, d)
 	c := dial(b, d)
-	req := &blob{make([]byte, 64)}
+	req := &blob{Data: make([]byte, 64)}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := ipc.Invoke(context.Background(), c, methodEcho, req); err != nil {
@@ -93,7 +93,7 @@ func TestServerSeesItsPeer(t *testing.T) {
 	defer srv.Close()
 	c := dial(t, d)
 	for range 3 {
-		if _, err := ipc.Invoke(t.Context(), c, methodWho, &blob{[]byte("x")}); err != nil {
+		if _, err := ipc.Invoke(t.Context(), c, methodWho, &blob{Data: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
 	}

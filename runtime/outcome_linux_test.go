@@ -61,10 +61,10 @@ func recorderRole(domain ipc.RendezvousOption) error {
 	all := ledger{f}
 	srv := ipc.NewServer(ipc.WithTrustedClients(), ipc.NewService(echoProtocol,
 		ipc.Handle(methodRecord, func(_ context.Context, m *blob) (*blob, error) {
-			return &blob{}, all.record(m.data)
+			return &blob{}, all.record(m.Data)
 		}),
 		ipc.Handle(methodRecordAgain, func(_ context.Context, m *blob) (*blob, error) {
-			return &blob{}, all.record(m.data)
+			return &blob{}, all.record(m.Data)
 		}),
 		ipc.Handle(methodBlock, func(context.Context, *blob) (*blob, error) { select {} }),
 		ipc.HandleInPlace(methodRecordInPlace,
@@ -73,7 +73,7 @@ func recorderRole(domain ipc.RendezvousOption) error {
 				if _, err := decodeBlob(req, &m); err != nil {
 					return err
 				}
-				if err := all.record(m.data); err != nil {
+				if err := all.record(m.Data); err != nil {
 					return err
 				}
 				return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
@@ -81,7 +81,7 @@ func recorderRole(domain ipc.RendezvousOption) error {
 				})
 			}),
 		ipc.Receive(messageRecord, func(_ context.Context, m *blob) error {
-			return all.record(m.data)
+			return all.record(m.Data)
 		}),
 	))
 	hangup := make(chan os.Signal, 1)
@@ -137,7 +137,7 @@ func (w *witness) record(c ipc.Caller, callers int, blame func(form string, err 
 			for !w.stop.Load() {
 				n := w.next.Add(1)
 				_, err := ipc.Invoke(context.Background(), c, method,
-					&blob{binary.LittleEndian.AppendUint64(nil, n)})
+					&blob{Data: binary.LittleEndian.AppendUint64(nil, n)})
 				w.mu.Lock()
 				w.claims[n] = claim{form, err}
 				w.mu.Unlock()
@@ -156,22 +156,22 @@ var forms = []struct {
 	do   func(ctx context.Context, c *ipc.Conn, data []byte) error
 }{
 	{"plain", func(ctx context.Context, c *ipc.Conn, data []byte) error {
-		_, err := ipc.Invoke(ctx, c, methodRecord, &blob{data})
+		_, err := ipc.Invoke(ctx, c, methodRecord, &blob{Data: data})
 		return err
 	}},
 	{"in pieces", func(ctx context.Context, c *ipc.Conn, data []byte) error {
-		_, err := ipc.Invoke(ctx, c, methodRecord, &blob{append(data, make([]byte, 100<<10)...)})
+		_, err := ipc.Invoke(ctx, c, methodRecord, &blob{Data: append(data, make([]byte, 100<<10)...)})
 		return err
 	}},
 	{"in place", func(ctx context.Context, c *ipc.Conn, data []byte) error {
 		return c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 			Method: methodRecordInPlace.Info(), Size: len(data) + 64,
-			Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{data}) },
+			Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
 			Read:  func([]byte) error { return nil },
 		})
 	}},
 	{"one-way", func(ctx context.Context, c *ipc.Conn, data []byte) error {
-		return ipc.Send(ctx, c, messageRecord, &blob{data})
+		return ipc.Send(ctx, c, messageRecord, &blob{Data: data})
 	}},
 }
 
@@ -377,12 +377,12 @@ func TestRunIsBounded(t *testing.T) {
 		runtime.Gosched()
 	}
 	// so it has taken that one
-	if _, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{make([]byte, 8)}); err != nil {
+	if _, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{Data: make([]byte, 8)}); err != nil {
 		t.Fatal(err)
 	}
 	srv.Process.Signal(syscall.SIGTERM)
 	for { // until the client knows
-		_, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{make([]byte, 8)})
+		_, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{Data: make([]byte, 8)})
 		if ipc.OutcomeOf(err) == ipc.NotSent {
 			break
 		}

@@ -298,14 +298,14 @@ func hoarderRole(domain ipc.RendezvousOption) error {
 				f.Close()
 			}
 			hoard = nil
-			for len(m.data) > 0 {
+			for len(m.Data) > 0 {
 				f, err := os.Open("/")
 				if err != nil {
 					break
 				}
 				hoard = append(hoard, f)
 			}
-			for range min(len(m.data)-1, len(hoard)) { // so many are left free
+			for range min(len(m.Data)-1, len(hoard)) { // so many are left free
 				hoard[0].Close()
 				hoard = hoard[1:]
 			}
@@ -327,7 +327,7 @@ func TestServerWithoutDescriptors(t *testing.T) {
 	c := dial(t, d)
 	hoard := func(free int) {
 		t.Helper()
-		_, err := ipc.Invoke(t.Context(), c, methodHoard, &blob{make([]byte, free+1)})
+		_, err := ipc.Invoke(t.Context(), c, methodHoard, &blob{Data: make([]byte, free+1)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -84,9 +84,9 @@ func TestContextOfCall(t *testing.T) {
 			seen <- errors.New("no deadline")
 			return m, nil
 		}
-		for string(m.data) == "look" && ctx.Err() == nil {
+		for string(m.Data) == "look" && ctx.Err() == nil {
 		}
-		if string(m.data) == "wait" {
+		if string(m.Data) == "wait" {
 			<-ctx.Done()
 		}
 		first := ctx.Err()

@@ -23,7 +23,7 @@ func BenchmarkItems(b *testing.B) {
 		}},
 		{"in memory", func() ipc.RendezvousOption { return ipctest.NewNetwork() }},
 	} {
-		body := &blob{make([]byte, 64)}
+		body := &blob{Data: make([]byte, 64)}
 		flow := streamingMethod("Flow", ipc.ServerStreaming)
 		burst := echoMethod("Burst")
 		svc := echoes(
@@ -35,7 +35,7 @@ func BenchmarkItems(b *testing.B) {
 			}),
 			ipc.Handle(burst, func(ctx context.Context, req *blob) (*blob, error) {
 				var n int
-				fmt.Sscan(string(req.data), &n)
+				fmt.Sscan(string(req.Data), &n)
 				p, _ := ipc.PeerFromContext(ctx)
 				for range n {
 					if err := ipc.Send(ctx, p, messageNote, body); err != nil {
@@ -80,7 +80,7 @@ func BenchmarkItems(b *testing.B) {
 				}
 				return nil
 			})))
-			_, err := ipc.Invoke(b.Context(), c, burst, &blob{fmt.Append(nil, b.N)})
+			_, err := ipc.Invoke(b.Context(), c, burst, &blob{Data: fmt.Append(nil, b.N)})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -27,7 +27,7 @@ func keeperRole(domain ipc.RendezvousOption) error {
 		if !ok {
 			return &blob{}
 		}
-		return &blob{binary.LittleEndian.AppendUint64(nil, uint64(time.Until(deadline)))}
+		return &blob{Data: binary.LittleEndian.AppendUint64(nil, uint64(time.Until(deadline)))}
 	}
 	srv := ipc.NewServer(ipc.WithTrustedClients(), ipc.NewService(echoProtocol,
 		ipc.Handle(methodEcho, func(ctx context.Context, _ *blob) (*blob, error) {
@@ -58,7 +58,7 @@ func TestDeadlinesOfHandlers(t *testing.T) {
 			return ipc.Invoke(ctx, c, methodEcho, &blob{})
 		},
 		"in pieces": func(ctx context.Context) (*blob, error) {
-			return ipc.Invoke(ctx, c, methodEcho, &blob{make([]byte, 600_000)})
+			return ipc.Invoke(ctx, c, methodEcho, &blob{Data: make([]byte, 600_000)})
 		},
 		"in place": func(ctx context.Context) (*blob, error) {
 			m := new(blob)
@@ -67,7 +67,7 @@ func TestDeadlinesOfHandlers(t *testing.T) {
 				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{}) },
 				Read: func(reply []byte) error {
 					_, err := decodeBlob(reply, m)
-					m.data = bytes.Clone(m.data)
+					m.Data = bytes.Clone(m.Data)
 					return err
 				},
 			})
@@ -82,7 +82,7 @@ func TestDeadlinesOfHandlers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		left := time.Duration(binary.LittleEndian.Uint64(m.data))
+		left := time.Duration(binary.LittleEndian.Uint64(m.Data))
 		// The handler's deadline is the earlier one, by what the handshake could not measure.
 		if left > limit || left < time.Until(deadline)-limit/2 {
 			t.Errorf("%s: the handler has %v left, the caller %v", name, left, time.Until(deadline))

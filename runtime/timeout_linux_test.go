@@ -21,7 +21,7 @@ func TestTimeoutOfStoppedServer(t *testing.T) {
 	stopProcess(t, srv)
 	w := &witness{claims: map[uint64]claim{}}
 	for n := range uint64(3) {
-		entry := &blob{binary.LittleEndian.AppendUint64(nil, n)}
+		entry := &blob{Data: binary.LittleEndian.AppendUint64(nil, n)}
 		_, err := ipc.Invoke(t.Context(), c, methodRecord, entry)
 		want(t, err, ipc.CodeDeadlineExceeded, ipc.NotExecuted, "the timeout of 20ms")
 		w.claims[n] = claim{"once", err}
@@ -31,7 +31,7 @@ func TestTimeoutOfStoppedServer(t *testing.T) {
 	if err := srv.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	last := &blob{binary.LittleEndian.AppendUint64(nil, 3)}
+	last := &blob{Data: binary.LittleEndian.AppendUint64(nil, 3)}
 	_, err := ipc.Invoke(t.Context(), c, methodRecordAgain, last)
 	if err != nil {
 		t.Error(err)

@@ -47,12 +47,12 @@ func giverRole(domain ipc.RendezvousOption) error {
 		data[i] = byte(i)
 	}
 	var running atomic.Int64
-	long := func(context.Context, *blob) (*blob, error) { return &blob{data}, nil }
+	long := func(context.Context, *blob) (*blob, error) { return &blob{Data: data}, nil }
 	inPlace := func(m *ipc.Method[blob, blob], size int) ipc.Route {
 		return ipc.HandleInPlace(m,
 			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
 				return reply.Build(size, func(b *flatbuffers.Builder, _, _ uint64) {
-					_ = encodeBlob(b, 0, &blob{data})
+					_ = encodeBlob(b, 0, &blob{Data: data})
 				})
 			})
 	}
@@ -88,7 +88,7 @@ func giverRole(domain ipc.RendezvousOption) error {
 				}
 				weight = binary.LittleEndian.AppendUint64(weight, n<<10)
 			}
-			return &blob{binary.LittleEndian.AppendUint64(weight, uint64(running.Load()))}, nil
+			return &blob{Data: binary.LittleEndian.AppendUint64(weight, uint64(running.Load()))}, nil
 		})))
 	_, _ = os.Stdout.WriteString("ready\n")
 	return srv.Serve(context.Background(), l)
@@ -104,7 +104,7 @@ func weigh(t *testing.T, c *ipc.Conn) (w weight) {
 		t.Fatal(err)
 	}
 	le := binary.LittleEndian
-	return weight{le.Uint64(rep.data), le.Uint64(rep.data[8:]), le.Uint64(rep.data[16:])}
+	return weight{le.Uint64(rep.Data), le.Uint64(rep.Data[8:]), le.Uint64(rep.Data[16:])}
 }
 
 // TestUnreadReplies asks for replies and does not read them: the server keeps a bounded amount of
@@ -227,7 +227,7 @@ func TestIdleConnectionsKeepLittle(t *testing.T) {
 			func(context.Context, *blob) error { <-gate; came.Add(1); return nil }))}
 	other := dial(t, d, opts...)
 	before, heap := weigh(t, other), heapNow()
-	long := &blob{make([]byte, 1<<20-100)}
+	long := &blob{Data: make([]byte, 1<<20-100)}
 	notes := int64(0)
 	for range conns {
 		c := dial(t, d, opts...)
@@ -239,7 +239,7 @@ func TestIdleConnectionsKeepLittle(t *testing.T) {
 			if err := ipc.Send(t.Context(), c, messageNote, note); err != nil {
 				t.Fatal(err)
 			}
-			note = &blob{make([]byte, 1000)}
+			note = &blob{Data: make([]byte, 1000)}
 			notes++
 		}
 	}

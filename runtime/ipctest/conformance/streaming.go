@@ -1,0 +1,551 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/internal/echo"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+func streamingCalls(t *testing.T, v *venue) {
+	v.host(echo.StreamingService(), echo.Service())
+	c := v.dial(t)
+	for _, n := range []int{0, 1, 100, 20_000} {
+		echo.ExpectCounted(t, echo.CountTo(t.Context(), c, n), n)
+		echo.ExpectCounted(t, ipc.InvokeBidiStream(t.Context(), c, echo.Jam, echo.Counted(n)), n)
+	}
+	rep, err := ipc.InvokeClientStream(t.Context(), c, echo.Upload, echo.Items("a", "b", "c"))
+	if err != nil || string(rep.Data) != "abc" {
+		t.Errorf("upload: %v, %v", rep, err)
+	}
+	rep, err = ipc.InvokeClientStream(t.Context(), c, echo.Upload, echo.Counted(100_000))
+	if err != nil || len(rep.Data) != 488890 {
+		t.Errorf("upload: %d bytes, %v", len(rep.Data), err)
+	}
+	rep, err = ipc.InvokeClientStream(t.Context(), c, echo.Upload, nil)
+	if err != nil || len(rep.Data) != 0 {
+		t.Errorf("upload of nothing: %v, %v", rep, err)
+	}
+	echo.Still(t, c)
+	if stats, ok := statsOf(c); ok && stats.CallsInFlight != 0 {
+		t.Errorf("%d calls in flight", stats.CallsInFlight)
+	}
+}
+
+func manyStreamingCalls(t *testing.T, v *venue) {
+	v.host(echo.StreamingService(), echo.Service())
+	c := v.dial(t)
+	const calls, n = 1000, 100
+	var wg, open sync.WaitGroup
+	open.Add(calls)
+	for range calls {
+		wg.Go(func() {
+			i := 0
+			for item, err := range echo.CountTo(t.Context(), c, n) {
+				if err != nil || string(item.Data) != fmt.Sprint(i) {
+					t.Errorf("item %d: %v, %v", i, item, err)
+				}
+				if i++; i == 1 { // all of them are open at a time
+					open.Done()
+					open.Wait()
+				}
+			}
+			if i != n {
+				t.Errorf("%d items", i)
+			}
+		})
+	}
+	wg.Wait()
+	echo.Still(t, c)
+}
+
+// leavingEndsTheCall leaves loops early, in every way.
+func leavingEndsTheCall(t *testing.T, v *venue) {
+	e := echo.NewEndless()
+	v.host(echo.StreamingService(e.Route()), echo.Service())
+	c := v.dial(t)
+	expectEnd := func(taken uint64) {
+		t.Helper()
+		if n := <-e.Taken; n != taken {
+			t.Errorf("the server knows of %d items that were taken, want %d", n, taken)
+		}
+		if err := <-e.Ended; err != context.Canceled {
+			t.Errorf("the handler's context ended with %v", err)
+		}
+	}
+	n := 0
+	for range e.Call(t.Context(), c) {
+		if n++; n == 3 {
+			break
+		}
+	}
+	expectEnd(3)
+	func() {
+		defer func() {
+			if r := recover(); r != "on purpose" {
+				t.Errorf("recovered %v", r)
+			}
+		}()
+		for range e.Call(t.Context(), c) {
+			panic("on purpose")
+		}
+	}()
+	expectEnd(1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range e.Call(t.Context(), c) {
+			runtime.Goexit()
+		}
+	}()
+	<-done
+	expectEnd(1)
+	echo.Still(t, c)
+}
+
+// streamingCallsBegin shows when a call begins, and that its result serves one range.
+func streamingCallsBegin(t *testing.T, v *venue) {
+	v.host(echo.StreamingService(), echo.Service())
+	c := v.dial(t)
+	echo.Still(t, c)
+	before, counts := statsOf(c)
+	never := echo.CountTo(t.Context(), c, 10)
+	_ = ipc.InvokeBidiStream(t.Context(), c, echo.Jam, func(func(*echo.Blob, error) bool) {
+		t.Error("the source has begun")
+	})
+	if now, _ := statsOf(c); counts && now.Sent != before.Sent {
+		t.Errorf("%d messages were sent for calls that have not begun", now.Sent-before.Sent)
+	}
+	echo.ExpectCounted(t, never, 10)
+	for item, err := range never {
+		echo.Want(t, err, ipc.CodeFailedPrecondition, ipc.NotSent, "one range", "test.Echo/Count")
+		if item != nil {
+			t.Errorf("item %q", item.Data)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range echo.CountTo(ctx, c, 10) {
+		echo.Want(t, err, ipc.CodeCanceled, ipc.NotSent)
+	}
+	_, err := ipc.InvokeClientStream(t.Context(), nil, echo.Upload, echo.Items("a"))
+	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent)
+}
+
+// streamingCallsFail ends calls from the side of the server.
+func streamingCallsFail(t *testing.T, v *venue) {
+	fails := echo.Streaming("Fails", ipc.BidiStreaming)
+	rejects := echo.Streaming("Rejects", ipc.ClientStreaming)
+	panics := echo.Streaming("Panics", ipc.ServerStreaming)
+	left := make(chan struct{}, 1)
+	v.host(echo.StreamingService(
+		ipc.HandleBidiStream(fails, func(_ context.Context,
+			in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+			return func(yield func(*echo.Blob, error) bool) {
+				n := 0
+				for item, err := range in { // the first two
+					if n++; !yield(item, err) || n == 2 {
+						break
+					}
+				}
+				for range in { // the third: a second range goes on
+					break
+				}
+				yield(nil, ipc.Errorf(ipc.CodeNotFound, "no more"))
+			}
+		}),
+		ipc.HandleClientStream(rejects, func(_ context.Context,
+			in iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+			for range in {
+				return nil, ipc.Errorf(ipc.CodePermissionDenied, "not yours")
+			}
+			return &echo.Blob{}, nil
+		}),
+		ipc.HandleServerStream(panics, func(context.Context,
+			*echo.Blob) iter.Seq2[*echo.Blob, error] {
+			return func(yield func(*echo.Blob, error) bool) {
+				yield(&echo.Blob{Data: []byte("0")}, nil)
+				panic("on purpose")
+			}
+		})), echo.Service())
+	c := v.dial(t)
+	n := 0
+	for item, err := range ipc.InvokeBidiStream(t.Context(), c, fails, echo.Counted(-1)) {
+		if err == nil {
+			if string(item.Data) != fmt.Sprint(n) {
+				t.Errorf("item %d is %q", n, item.Data)
+			}
+			n++
+			continue
+		}
+		echo.Want(t, err, ipc.CodeNotFound, ipc.Executed, "no more")
+		var e *ipc.Error
+		if errors.As(err, &e); e.Taken != 3 || !e.Remote {
+			t.Errorf("the server has taken %d items, remote %v; want 3", e.Taken, e.Remote)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d items before the error", n)
+	}
+	// The source has not ended when the server answers.
+	_, err := ipc.InvokeClientStream(t.Context(), c, rejects, func(yield func(*echo.Blob,
+		error) bool) {
+		for yield(&echo.Blob{Data: []byte("x")}, nil) {
+			runtime.Gosched()
+		}
+		left <- struct{}{}
+	})
+	<-left
+	echo.Want(t, err, ipc.CodePermissionDenied, ipc.Executed, "not yours")
+	if e, ok := err.(*ipc.Error); !ok || e.Taken != 1 {
+		t.Errorf("taken: %+v", err)
+	}
+	n = 0
+	for _, err := range ipc.InvokeServerStream(t.Context(), c, panics, &echo.Blob{}) {
+		if n++; n == 2 {
+			echo.Want(t, err, ipc.CodeInternal, ipc.Executed, "panicked")
+		}
+	}
+	if n != 2 {
+		t.Errorf("the loop ran %d times", n)
+	}
+	for _, err := range ipc.InvokeServerStream(t.Context(), c, echo.MethodEndless, &echo.Blob{}) {
+		echo.Want(t, err, ipc.CodeUnimplemented, ipc.NotExecuted)
+	}
+	for _, err := range ipc.InvokeServerStream(t.Context(), c,
+		echo.Streaming("Echo", ipc.ServerStreaming), &echo.Blob{}) {
+		echo.Want(t, err, ipc.CodeUnimplemented, ipc.NotExecuted)
+	}
+	echo.Still(t, c)
+}
+
+// streamingCallsAreCancelled ends calls from the side of the client.
+func streamingCallsAreCancelled(t *testing.T, v *venue) {
+	waits := echo.Streaming("Waits", ipc.BidiStreaming)
+	seen := make(chan error, 100)
+	ctxErr := make(chan error, 100)
+	v.host(echo.StreamingService(ipc.HandleBidiStream(waits, func(ctx context.Context,
+		in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+		return func(yield func(*echo.Blob, error) bool) {
+			for item, err := range in {
+				if err != nil {
+					seen <- err
+					<-ctx.Done()
+					ctxErr <- ctx.Err()
+					yield(nil, err)
+					break
+				}
+				yield(item, nil)
+			}
+		}
+	})), echo.Service())
+	c := v.dial(t)
+	stop := make(chan struct{})
+	one := func(yield func(*echo.Blob, error) bool) {
+		yield(&echo.Blob{Data: []byte("x")}, nil)
+		<-stop
+	}
+	// end makes a call whose context ends after the first item. It reports false if it ended
+	// before.
+	end := func(ctx context.Context, cancel context.CancelFunc, code ipc.Code, why error) bool {
+		defer cancel()
+		n, failed := 0, 0
+		for _, err := range ipc.InvokeBidiStream(ctx, c, waits, one) {
+			if err == nil {
+				if n++; code == ipc.CodeCanceled {
+					cancel()
+				}
+				continue
+			}
+			failed++
+			if n > 0 {
+				echo.Want(t, err, code, ipc.OutcomeUnknown)
+			}
+			if !errors.Is(err, why) {
+				t.Errorf("%v is not %v", err, why)
+			}
+		}
+		if failed != 1 {
+			t.Errorf("%d errors", failed)
+		}
+		if n == 0 {
+			return false
+		}
+		if err := <-seen; ipc.CodeOf(err) != code {
+			t.Errorf("the handler's items ended with %v, want %v", err, code)
+		}
+		if err := <-ctxErr; code == ipc.CodeCanceled && err != why || err == nil {
+			t.Errorf("the handler's context ended with %v, want %v", err, why)
+		}
+		return true
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	end(ctx, cancel, ipc.CodeCanceled, context.Canceled)
+	for limit := 200 * time.Millisecond; ; limit *= 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		if end(ctx, cancel, ipc.CodeDeadlineExceeded, context.DeadlineExceeded) {
+			break
+		}
+		for len(seen) > 0 || len(ctxErr) > 0 {
+			select {
+			case <-seen:
+			case <-ctxErr:
+			}
+		}
+	}
+	close(stop)
+	// A source that fails ends the call. Its first item shows that the handler runs.
+	cause := errors.New("disk on fire")
+	failing := func(yield func(*echo.Blob, error) bool) { yield(nil, cause) }
+	_, err := ipc.InvokeClientStream(t.Context(), c, echo.Upload, failing)
+	if !errors.Is(err, cause) {
+		t.Errorf("upload: %v", err)
+	}
+	after := func(fail func(yield func(*echo.Blob, error) bool)) iter.Seq2[*echo.Blob, error] {
+		return func(yield func(*echo.Blob, error) bool) {
+			if yield(&echo.Blob{}, nil) {
+				fail(yield)
+			}
+		}
+	}
+	for _, err := range ipc.InvokeBidiStream(t.Context(), c, waits, after(failing)) {
+		if err != nil && !errors.Is(err, cause) {
+			t.Errorf("both ways: %v", err)
+		}
+	}
+	<-seen
+	<-ctxErr
+	func() {
+		defer func() {
+			if r := recover(); r != "on purpose" {
+				t.Errorf("recovered %v", r)
+			}
+		}()
+		for range ipc.InvokeBidiStream(t.Context(), c, waits, after(func(func(*echo.Blob,
+			error) bool) {
+			panic("on purpose")
+		})) {
+		}
+	}()
+	<-seen
+	<-ctxErr
+	for _, err := range ipc.InvokeBidiStream(t.Context(), c, waits, after(func(func(*echo.Blob,
+		error) bool) {
+		runtime.Goexit()
+	})) {
+		if err == nil {
+			continue
+		}
+		echo.Want(t, err, ipc.CodeInternal, ipc.OutcomeUnknown, "Goexit")
+	}
+	<-seen
+	<-ctxErr
+	echo.Still(t, c)
+}
+
+// interceptorsOfStreamingCalls puts interceptors around the items on both sides.
+func interceptorsOfStreamingCalls(t *testing.T, v *venue) {
+	const n = 100
+	var in, out [2]atomic.Int64
+	counting := func(side int, items iter.Seq2[any, error]) iter.Seq2[any, error] {
+		return func(yield func(any, error) bool) {
+			for item, err := range items {
+				in[side].Add(1)
+				if !yield(item, err) {
+					return
+				}
+			}
+		}
+	}
+	v.host(echo.StreamingService(), ipc.WithServerInterceptor(func(ctx context.Context,
+		call *ipc.ServerCall, next func(context.Context) error) error {
+		if call.Kind == ipc.KindStreamingCall {
+			call.In = counting(1, call.In)
+			send := call.Out
+			call.Out = func(item any) bool {
+				out[1].Add(1)
+				return send(item)
+			}
+		}
+		return next(ctx)
+	}))
+	c := v.dial(t, ipc.WithClientInterceptor(func(ctx context.Context, call ipc.Call,
+		next ipc.Caller) error {
+		if call.Method.Streaming == ipc.BidiStreaming {
+			call.In = counting(0, call.In)
+			take := call.Out
+			call.Out = func(item any) bool {
+				out[0].Add(1)
+				return take(item)
+			}
+		}
+		return next.Invoke(ctx, call)
+	}))
+	echo.ExpectCounted(t, ipc.InvokeBidiStream(t.Context(), c, echo.Jam, echo.Counted(n)), n)
+	for side := range 2 {
+		if a, b := in[side].Load(), out[side].Load(); a != n || b != n {
+			t.Errorf("side %d has seen %d and %d items, want %d", side, a, b, n)
+		}
+	}
+}
+
+// fencesAndItems ends a reign in the middle of calls.
+func fencesAndItems(t *testing.T, v *venue) {
+	server, client := echo.NewReign(7), echo.NewReign(7)
+	v.host(ipc.WithFence(server), echo.StreamingService())
+	c := v.dial(t, ipc.WithEpoch(client))
+	n := 0
+	for _, err := range ipc.InvokeBidiStream(t.Context(), c, echo.Jam, func(yield func(*echo.Blob,
+		error) bool) {
+		for yield(&echo.Blob{}, nil) {
+			runtime.Gosched()
+		}
+	}) {
+		if n++; n == 3 {
+			server.Set(8)
+		}
+		if err != nil {
+			echo.Want(t, err, ipc.CodeFenced, ipc.OutcomeUnknown, "epoch 7, this is 8")
+		}
+	}
+	for _, err := range echo.CountTo(t.Context(), c, 3) {
+		echo.Want(t, err, ipc.CodeFenced, ipc.NotExecuted)
+	}
+	client.Set(8)
+	n = 0
+	for _, err := range echo.CountTo(t.Context(), c, 300_000) {
+		if n++; n == 3 {
+			client.Set(9)
+		}
+		if err != nil {
+			echo.Want(t, err, ipc.CodeFenced, ipc.OutcomeUnknown, "epoch 8, which is over")
+		}
+	}
+	if n == 300_000 {
+		t.Error("the client has taken the items of an epoch that is over")
+	}
+}
+
+// streamingCallsStepByStep uses the forms that own their calls.
+func streamingCallsStepByStep(t *testing.T, v *venue) {
+	v.host(echo.StreamingService(), echo.Service())
+	c := v.dial(t)
+	jam := func(ctx context.Context, in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+		return ipc.InvokeBidiStream(ctx, c, echo.Jam, in)
+	}
+	upload := func(ctx context.Context, in iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+		return ipc.InvokeClientStream(ctx, c, echo.Upload, in)
+	}
+	b := ipc.OpenBidiStream(t.Context(), jam)
+	m := &echo.Blob{Data: make([]byte, 1)}
+	for i := range byte(100) {
+		m.Data[0] = i // Send has done with it
+		if err := b.Send(m); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Receive()
+		if err != nil || got.Data[0] != i {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+	for range 2 {
+		if err := b.CloseSend(); err != nil {
+			t.Error(err)
+		}
+	}
+	echo.Want(t, b.Send(m), ipc.CodeFailedPrecondition, ipc.NotSent)
+	for range 2 {
+		if _, err := b.Receive(); err != io.EOF {
+			t.Errorf("after the end: %v", err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	// One that is closed in the middle.
+	b = ipc.OpenBidiStream(t.Context(), jam)
+	if err := b.Send(m); err != nil {
+		t.Error(err)
+	}
+	b.Close()
+	if err := b.Send(m); err != io.EOF {
+		t.Errorf("Send after Close: %v", err)
+	}
+	for {
+		if _, err := b.Receive(); err != nil { // an item may have come before
+			if ipc.CodeOf(err) != ipc.CodeCanceled {
+				t.Errorf("Receive after Close: %v", err)
+			}
+			break
+		}
+	}
+	u := ipc.OpenClientStream(t.Context(), upload)
+	defer u.Close()
+	for range 10 {
+		if err := u.Send(m); err != nil {
+			t.Error(err)
+		}
+	}
+	if rep, err := u.CloseAndReceive(); err != nil || len(rep.Data) != 10 {
+		t.Errorf("uploaded %v, %v", rep, err)
+	}
+	if err := u.Send(nil); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+		t.Errorf("Send of nil: %v", err)
+	}
+	// One that the server ends.
+	f := ipc.OpenClientStream(t.Context(), func(ctx context.Context,
+		in iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+		return ipc.InvokeClientStream(ctx, c, echo.Streaming("Nothing", ipc.ClientStreaming), in)
+	})
+	defer f.Close()
+	for f.Send(m) != io.EOF {
+		runtime.Gosched()
+	}
+	_, err := f.CloseAndReceive()
+	echo.Want(t, err, ipc.CodeUnimplemented, ipc.NotExecuted)
+	echo.Still(t, c)
+}
+
+// metadataOfStreamingCalls goes with the opening, and comes with the end.
+func metadataOfStreamingCalls(t *testing.T, v *venue) {
+	traced := echo.Streaming("Traced", ipc.ServerStreaming)
+	v.host(echo.Of(ipc.HandleServerStream(traced, func(ctx context.Context,
+		req *echo.Blob) iter.Seq2[*echo.Blob, error] {
+		return func(yield func(*echo.Blob, error) bool) {
+			yield(&echo.Blob{Data: []byte(ipc.MetadataFromContext(ctx).Get("trace"))}, nil)
+			if err := ipc.SetReplyMetadata(ctx, "seen", "yes"); err != nil {
+				t.Error(err)
+			}
+			if len(req.Data) > 0 {
+				yield(nil, ipc.Errorf(ipc.CodeNotFound, "on purpose"))
+			}
+		}
+	})))
+	c := v.dial(t)
+	for _, req := range []string{"", "fail"} {
+		var reply ipc.Metadata
+		ctx := ipc.WithReplyMetadata(ipc.WithMetadata(t.Context(), "trace", "17"), &reply)
+		n := 0
+		for item, err := range ipc.InvokeServerStream(ctx, c, traced, &echo.Blob{Data: []byte(req)}) {
+			if n++; n == 1 && string(item.Data) != "17" {
+				t.Errorf("the handler has seen %q, %v", item.Data, err)
+			}
+		}
+		if got := reply.Get("seen"); got != "yes" {
+			t.Errorf("request %q: the metadata of the end has %q", req, got)
+		}
+	}
+	for _, err := range ipc.InvokeServerStream(ipc.WithMetadata(t.Context(), "A B", ""), c, traced,
+		&echo.Blob{}) {
+		echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent)
+	}
+}
