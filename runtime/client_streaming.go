@@ -374,7 +374,8 @@ func (s *sourceEnd) error() *Error {
 	return s.err
 }
 
-// watch runs send, and keeps in s how it has failed. failed is called if it has, also when send ends
+// watch runs send, and keeps in s how it has failed. failed is called if it has,
+// also when send ends
 // its goroutine.
 func (s *sourceEnd) watch(send func() *Error, failed func()) {
 	returned := false

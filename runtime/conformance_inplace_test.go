@@ -36,7 +36,9 @@ func callsInPlace(t *testing.T, v ipc.RendezvousOption) {
 		call := func(data []byte, room int) (got blob, err error) {
 			err = c.InvokeInPlace(t.Context(), &ipc.InPlaceCall{
 				Method: methodEcho.Info(), Size: room,
-				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
+				Build: func(b *flatbuffers.Builder, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{Data: data})
+				},
 				Read: func(reply []byte) error {
 					_, err := decodeBlob(reply, &got)
 					return err

@@ -227,7 +227,8 @@ func tapsShowEverything(t *testing.T, v ipc.RendezvousOption) {
 	if _, err := echo(t.Context(), c, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = ipc.Invoke(t.Context(), c, methodFail, &blob{Data: []byte("what fails for a long time")})
+	_, err = ipc.Invoke(t.Context(), c, methodFail,
+		&blob{Data: []byte("what fails for a long time")})
 	if err == nil {
 		t.Fatal("no error")
 	}

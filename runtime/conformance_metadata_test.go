@@ -99,7 +99,9 @@ func metadataBothWays(t *testing.T, v ipc.RendezvousOption) {
 			var rep blob
 			err = c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 				Method: methodAside.Info(), Size: n + 64,
-				Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
+				Build: func(b *flatbuffers.Builder, _ uint64) {
+					_ = encodeBlob(b, 0, &blob{Data: data})
+				},
 				Read: func(reply []byte) error {
 					_, err := decodeBlob(reply, &rep)
 					return err

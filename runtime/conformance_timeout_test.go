@@ -231,7 +231,8 @@ func BenchmarkTimeout(b *testing.B) {
 	d := newDomain(b)
 	serve(b, d)
 	plain, limited := dial(b, d), dial(b, d, ipc.WithTimeout(time.Minute))
-	call := ipc.Call{Method: methodEcho.Info(), Request: &blob{Data: make([]byte, 64)}, Reply: &blob{}}
+	call := ipc.Call{Method: methodEcho.Info(), Request: &blob{Data: make([]byte, 64)},
+		Reply: &blob{}}
 	for _, c := range []struct {
 		name string
 		call func() error

@@ -96,7 +96,8 @@ func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) err
 			runtime.Gosched()
 			// lets both sides fall asleep, so that the points of waking are reached
 			time.Sleep(200 * time.Microsecond)
-			if _, err := ipc.Invoke(ctx, c, methodNews, &blob{Data: make([]byte, i*2000)}); err != nil {
+			if _, err := ipc.Invoke(ctx, c, methodNews,
+				&blob{Data: make([]byte, i*2000)}); err != nil {
 				return err
 			}
 			if err := exchangeBlocks(ctx, domain, 20); err != nil {

@@ -28,7 +28,8 @@ func BenchmarkIntrospection(b *testing.B) {
 	if _, err := ipc.ReadCounters(b.Context(), conns[2]); err != nil {
 		b.Fatal(err)
 	}
-	call := ipc.Call{Method: methodEcho.Info(), Request: &blob{Data: make([]byte, 64)}, Reply: &blob{}}
+	call := ipc.Call{Method: methodEcho.Info(), Request: &blob{Data: make([]byte, 64)},
+		Reply: &blob{}}
 	took := make([][]float64, len(names))
 	for b.Loop() {
 		for i, c := range conns {

@@ -160,14 +160,17 @@ var forms = []struct {
 		return err
 	}},
 	{"in pieces", func(ctx context.Context, c *ipc.Conn, data []byte) error {
-		_, err := ipc.Invoke(ctx, c, methodRecord, &blob{Data: append(data, make([]byte, 100<<10)...)})
+		_, err := ipc.Invoke(ctx, c, methodRecord,
+			&blob{Data: append(data, make([]byte, 100<<10)...)})
 		return err
 	}},
 	{"in place", func(ctx context.Context, c *ipc.Conn, data []byte) error {
 		return c.InvokeInPlace(ctx, &ipc.InPlaceCall{
 			Method: methodRecordInPlace.Info(), Size: len(data) + 64,
-			Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{Data: data}) },
-			Read:  func([]byte) error { return nil },
+			Build: func(b *flatbuffers.Builder, _ uint64) {
+				_ = encodeBlob(b, 0, &blob{Data: data})
+			},
+			Read: func([]byte) error { return nil },
 		})
 	}},
 	{"one-way", func(ctx context.Context, c *ipc.Conn, data []byte) error {
@@ -377,7 +380,8 @@ func TestRunIsBounded(t *testing.T) {
 		runtime.Gosched()
 	}
 	// so it has taken that one
-	if _, err := ipc.Invoke(t.Context(), c, methodRecord, &blob{Data: make([]byte, 8)}); err != nil {
+	if _, err := ipc.Invoke(t.Context(), c, methodRecord,
+		&blob{Data: make([]byte, 8)}); err != nil {
 		t.Fatal(err)
 	}
 	srv.Process.Signal(syscall.SIGTERM)

@@ -9,8 +9,9 @@ import (
 // This file is for those who keep a service in several processes alike: they take a call's Body
 // from a server's interceptor, and have it executed elsewhere by a Handler.
 
-// Applicable returns nil when several processes can execute alike everything that s handles and that
-// may change something, and otherwise an [*Error] with [CodeFailedPrecondition] that names what it cannot:
+// Applicable returns nil when several processes can execute alike everything that s handles and
+// that may change something, and otherwise an [*Error] with [CodeFailedPrecondition] that
+// names what they cannot:
 // one-way messages, calls that are handled in place, and streaming methods that are not read_only.
 func (s *Service) Applicable() error {
 	for _, r := range s.routes {

@@ -32,7 +32,8 @@ func TestPingPong(t *testing.T) {
 		} else if rnd.IntN(64) == 0 {
 			length = rnd.IntN(3 * ipc.DefaultRingCapacity)
 		}
-		if _, err := ipc.Invoke(t.Context(), c, method, &blob{Data: make([]byte, length)}); err != nil {
+		if _, err := ipc.Invoke(t.Context(), c, method,
+			&blob{Data: make([]byte, length)}); err != nil {
 			t.Fatalf("round trip %d: %v", i, err)
 		}
 	}

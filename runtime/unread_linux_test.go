@@ -88,7 +88,8 @@ func giverRole(domain ipc.RendezvousOption) error {
 				}
 				weight = binary.LittleEndian.AppendUint64(weight, n<<10)
 			}
-			return &blob{Data: binary.LittleEndian.AppendUint64(weight, uint64(running.Load()))}, nil
+			return &blob{Data: binary.LittleEndian.AppendUint64(weight,
+				uint64(running.Load()))}, nil
 		})))
 	_, _ = os.Stdout.WriteString("ready\n")
 	return srv.Serve(context.Background(), l)

@@ -47,7 +47,8 @@ func repliesInAnyOrder(t *testing.T, v *venue) {
 	var wg sync.WaitGroup
 	for i := range calls {
 		wg.Go(func() {
-			if got, err := echo.Call(t.Context(), c, []byte{byte(i)}); err != nil || got[0] != byte(i) {
+			if got, err := echo.Call(t.Context(), c, []byte{byte(i)}); err != nil ||
+				got[0] != byte(i) {
 				t.Errorf("call %d: %v, %v", i, got, err)
 			}
 		})
@@ -71,7 +72,8 @@ func manyCallers(t *testing.T, v *venue) {
 		wg.Go(func() {
 			for i := range calls {
 				data := bytes.Repeat([]byte{byte(g), byte(i)}, i*(g+1))
-				if got, err := echo.Call(t.Context(), c, data); err != nil || !bytes.Equal(got, data) {
+				if got, err := echo.Call(t.Context(), c, data); err != nil ||
+					!bytes.Equal(got, data) {
 					t.Errorf("caller %d, call %d: %v", g, i, err)
 					return
 				}

@@ -535,7 +535,8 @@ func metadataOfStreamingCalls(t *testing.T, v *venue) {
 		var reply ipc.Metadata
 		ctx := ipc.WithReplyMetadata(ipc.WithMetadata(t.Context(), "trace", "17"), &reply)
 		n := 0
-		for item, err := range ipc.InvokeServerStream(ctx, c, traced, &echo.Blob{Data: []byte(req)}) {
+		for item, err := range ipc.InvokeServerStream(ctx, c, traced,
+			&echo.Blob{Data: []byte(req)}) {
 			if n++; n == 1 && string(item.Data) != "17" {
 				t.Errorf("the handler has seen %q, %v", item.Data, err)
 			}
