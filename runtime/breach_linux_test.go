@@ -1031,6 +1031,10 @@ var elsewhereTried = map[string][]string{
 	"memory of all streams of a server": {"TestStreamMemoryIsLimited"},
 	"metadata of a message": {"metadataThatIsWrong", "metadataOfSmallRings",
 		"TestMetadataOfAHostilePeer"},
+	"memory of the messages of all clients of a server: bodies of more than 64 KiB, from their " +
+		"first piece on, requests and replies of calls that do not end at once, items of " +
+		"streaming calls that were not taken": {"TestMemoryOfAllConnections",
+		"TestMessageMemoryIsGivenBack"},
 	"memory of a topic": {"topic.TestMisuse", "topic.TestHostilePublisher"},
 	"subscriptions":     {"topic.TestLimits"},
 	"subscribers of a topic that read in place": {"topic.TestLimits"},
@@ -1039,7 +1043,7 @@ var elsewhereTried = map[string][]string{
 	"items of a streaming call that were not taken": {"slowConsumers",
 		"TestHostileStreamingClients"},
 	"an item":          {"itemsOfEverySize"},
-	"text of an error": {"errorsOfHandlers"},
+	"text of an error": {"conformance.errorsOfHandlers"},
 }
 
 // TestPageIsTried compares the tables with docs/protocol.md: what they quote is there, and each
@@ -1073,7 +1077,9 @@ func TestPageIsTried(t *testing.T) {
 	if len(rows) < 10 {
 		t.Fatalf("the table of limits has %d rows", len(rows))
 	}
-	sources := map[string]string{"": testSources(t, "."), "topic": testSources(t, "topic")}
+	sources := map[string]string{"": testSources(t, "*_test.go"),
+		"topic":       testSources(t, "topic/*_test.go"),
+		"conformance": testSources(t, "ipctest/conformance/*.go")}
 	there := map[string]bool{"what": true}
 	for _, row := range rows {
 		limit := row[1]
@@ -1097,10 +1103,10 @@ func TestPageIsTried(t *testing.T) {
 	}
 }
 
-// testSources returns the text of all tests in a folder.
-func testSources(t *testing.T, dir string) string {
+// testSources returns the text of all files with tests that have a name like pattern.
+func testSources(t *testing.T, pattern string) string {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	names, err := filepath.Glob(pattern)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,7 @@ import tests "github.com/ipcgen/ipcgen/internal/echo"
 
 // The tests' own protocol, under the names by which this package's tests know it.
 
-type (
-	blob  = tests.Blob
-	reign = tests.Reign
-)
+type blob = tests.Blob
 
 var (
 	echoProtocol = tests.Protocol
@@ -25,10 +22,9 @@ var (
 	methodLinger = tests.Linger
 	messageNote  = tests.Note
 
-	methodCount   = tests.Count
-	methodUpload  = tests.Upload
-	methodJam     = tests.Jam
-	methodEndless = tests.MethodEndless
+	methodCount  = tests.Count
+	methodUpload = tests.Upload
+	methodJam    = tests.Jam
 
 	encodeBlob, decodeBlob = tests.Encode, tests.Decode
 	errMalformed           = tests.ErrMalformed
@@ -43,7 +39,6 @@ var (
 	streamingService = tests.StreamingService
 	blocking         = tests.Blocking
 	newEndless       = tests.NewEndless
-	newReign         = tests.NewReign
 	items            = tests.Items
 	counted          = tests.Counted
 

@@ -45,6 +45,9 @@ func TestSignalsDuringDrain(t *testing.T) {
 			srv := startChild(t, "runner", path)
 			c := dial(t, ipc.WithDomain(path))
 			result := invoke(t.Context(), c, methodBlock, "")
+			for c.Stats().Sent == 0 {
+				time.Sleep(time.Millisecond)
+			}
 			still(t, c) // so the call before it has been taken
 			if err := syscall.Kill(srv.Process.Pid, tt.first); err != nil {
 				t.Fatal(err)
