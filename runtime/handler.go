@@ -101,6 +101,9 @@ func (h *Handler) init(cfg *serverConfig, text *string) (err error) {
 // so is one whose kind of streaming is not that of in. A call whose context has ended is not
 // executed. The context of the handler is ctx with the peer and the metadata of in.
 func (h *Handler) Handle(ctx context.Context, in *Inbound) (Outbound, error) {
+	if h == nil || in == nil {
+		return Outbound{}, invalid("the Handler or the Inbound is nil; NewHandler makes a Handler")
+	}
 	reply := replyMetadata{limit: MaxMetadata}
 	out, err := h.carry(ctx, in, &reply)
 	if err != nil {
