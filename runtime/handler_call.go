@@ -68,8 +68,9 @@ func (x *carried) beginReply() *Error { return nil }
 // encoded implements carrier.
 func (x *carried) encoded() *Error { return nil }
 
-// replyInPlace implements carrier.
-func (x *carried) replyInPlace(_ int, build func(b *flatbuffers.Builder)) error {
+// replyInPlace keeps the reply of a call in place, which build builds. A panic of build is an
+// error.
+func (x *carried) replyInPlace(build func(b *flatbuffers.Builder)) error {
 	epoch, err := x.stamp()
 	if err != nil {
 		return err

@@ -46,9 +46,6 @@ type carrier interface {
 	beginReply() *Error
 	// encoded is called when the reply is in the call's builder. An error withholds the reply.
 	encoded() *Error
-	// replyInPlace sends the reply of a call in place, which build builds. size is the expected
-	// length. A panic of build is an error, and build logs it.
-	replyInPlace(size int, build func(b *flatbuffers.Builder)) error
 }
 
 // An itemStream is the two directions of a streaming call. Its methods are called by the handler's

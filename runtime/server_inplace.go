@@ -22,15 +22,25 @@ func (r *ReplyBuilder) Build(size int,
 	if r.sent {
 		return Errorf(CodeInternal, "the handler replied twice")
 	}
-	err := r.x.carrier.replyInPlace(size, func(b *flatbuffers.Builder) {
+	whole := func(b *flatbuffers.Builder) {
 		defer logPanic(r.x.log)
 		build(b, r.x.seq, r.x.seq)
-	})
+	}
+	// The types are named because a call through an interface would move whole, and what build
+	// refers to, to the heap.
+	var err error
+	switch c := r.x.carrier.(type) {
+	case *job:
+		err = c.replyInPlace(size, whole)
+	case *carried:
+		err = c.replyInPlace(whole)
+	}
 	r.sent = err == nil
 	return err
 }
 
-// replyInPlace implements carrier.
+// replyInPlace sends the reply of a call in place, which build builds. size is its expected length.
+// A panic of build is an error.
 func (j *job) replyInPlace(size int, build func(b *flatbuffers.Builder)) error {
 	c := j.conn
 	if why := c.down.Load(); why != nil {
