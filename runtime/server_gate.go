@@ -73,6 +73,8 @@ type boundRoute struct {
 	seqField int // of a guarded server: where requests carry their numbers; -1 for nowhere
 	recycles bool
 	used     sync.Pool // of what decode returns, if it recycles
+	// longReply is the length of the last reply that was encoded, if it was long, and 0 otherwise.
+	longReply atomic.Int64
 
 	introspects bool                        // it tells of the server itself
 	counts      atomic.Pointer[routeCounts] // nil until a tool has asked

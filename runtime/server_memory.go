@@ -73,12 +73,16 @@ func (a *account) charge(n int) *Error {
 	if a == nil || n == 0 {
 		return nil
 	}
-	own, all := a.own.Add(int64(n)), a.all.Add(int64(n))
-	if why := a.excess(own, all, n); why != nil {
-		a.release(n)
-		return why
+	for {
+		all := a.all.Load()
+		if why := a.excess(a.own.Load()+int64(n), all+int64(n), n); why != nil {
+			return why
+		}
+		if a.all.CompareAndSwap(all, all+int64(n)) {
+			a.own.Add(int64(n))
+			return nil
+		}
 	}
-	return nil
 }
 
 // mustCharge counts n bytes of something that cannot be refused any more.
@@ -143,21 +147,28 @@ func (c *serverConn) dischargeCall(j *job) {
 // chargeReply charges the reply of a call, which takes size bytes of memory, unless it is the short
 // one of a call that the reader runs. A short one is refused only if its client does not read.
 func (c *serverConn) chargeReply(j *job, size int) *Error {
-	short := size <= keepShort
+	short, charged := size <= keepShort, j.replyCharged
+	if !short {
+		j.route.longReply.Store(int64(size))
+	} else if j.route.longReply.Load() != 0 {
+		j.route.longReply.Store(0)
+	}
 	switch {
 	case short && c.detachedCount.Load() == 0 && j.streaming == nil:
 		return nil
+	case size <= charged:
+		c.account.release(charged - size)
 	case short && !c.tx.hasWaiters():
-		c.account.mustCharge(size)
+		c.account.mustCharge(size - charged)
 	default:
-		if why := c.account.charge(size); why != nil {
+		if why := c.account.charge(size - charged); why != nil {
 			why.Outcome = Executed
 			return why
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	j.replyCharged += size
+	j.replyCharged = size
 	return nil
 }
 

@@ -41,7 +41,16 @@ func (c *serverConn) beginReply(j *job) *Error {
 	for (c.encoders >= mostEncoders || c.waiting > c.budget) && c.down.Load() == nil {
 		c.replies.Wait()
 	}
-	if c.tx.hasWaiters() {
+	// The length of a reply is known when it has been encoded. Until then it is taken to be as long
+	// as the last one of the method: otherwise many would take memory before they are refused.
+	switch long := int(j.route.longReply.Load()); {
+	case long > 0:
+		if why := c.account.charge(long); why != nil {
+			why.Outcome = Executed
+			return why
+		}
+		j.replyCharged += long
+	case c.tx.hasWaiters():
 		if why := c.account.check(1); why != nil {
 			why.Outcome = Executed
 			return why

@@ -133,9 +133,7 @@ func TestOrdersNeedASupervisor(t *testing.T) {
 		t.Errorf("of a group that is not: %v", err)
 	}
 	o := operate(t, cfg)
-	if err := host.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, host.Process.Pid)
 	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := group.DialSupervisor(short, "svc", cfg.Domain); ipc.CodeOf(
