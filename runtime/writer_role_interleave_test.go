@@ -234,17 +234,17 @@ func (t *transmitter) tryWriteWhole(f *frame, n int) bool {
 	if dst == nil {
 		return false
 	}
-	t.writeRecord(dst, f, bodyOf(f.id, n), nil)
+	t.writeRecord(dst, f, modelBody(f.id, n), nil)
 	return true
 }
 
-func bodyOf(id uint64, n int) []byte { return slices.Repeat([]byte{byte(id)}, n) }
+func modelBody(id uint64, n int) []byte { return slices.Repeat([]byte{byte(id)}, n) }
 
 // write writes the message of writer i.
 func (s *writerScene) write(ctx context.Context, i, n int) {
 	f := messageFrame(fillers + uint64(i))
 	if s.v.tries && i == len(s.v.lengths)-1 {
-		if s.tx.tryWrite(f, bodyOf(f.id, n)) && !s.v.closes {
+		if s.tx.tryWrite(f, modelBody(f.id, n)) && !s.v.closes {
 			s.written = append(s.written, f.id)
 		}
 		return
@@ -253,7 +253,7 @@ func (s *writerScene) write(ctx context.Context, i, n int) {
 	if i == 0 {
 		block = func() {}
 	}
-	err := s.tx.write(ctx, f, bodyOf(f.id, n), nil, block)
+	err := s.tx.write(ctx, f, modelBody(f.id, n), nil, block)
 	switch {
 	case err == nil:
 		s.written = append(s.written, f.id)
@@ -304,7 +304,7 @@ func (s *writerScene) serve() {
 			if f.id >= fillers {
 				want = s.v.lengths[f.id-fillers]
 			}
-			if string(body) != string(bodyOf(f.id, want)) {
+			if string(body) != string(modelBody(f.id, want)) {
 				s.run.Fail(fmt.Sprintf("message %d has another body", f.id))
 			}
 		case record.Cancel:
