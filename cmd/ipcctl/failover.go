@@ -188,7 +188,8 @@ func (t *terminal) carryOut(ctx context.Context, c *cli.Command, o *group.Operat
 	case ipc.CodeOf(err) == ipc.CodeUnavailable:
 		err = fmt.Errorf("the supervisor (pid %d) has ended meanwhile; ipcctl ls shows what "+
 			"lives: %w", o.Supervisor(), err)
-	case limited.Err() != nil:
+	case limited.Err() != nil || ipc.CodeOf(err) == ipc.CodeDeadlineExceeded:
+		// The supervisor may have seen the end of the time first.
 		err = fmt.Errorf("not done within %v; ipcctl ls shows the replicas: %w",
 			c.Duration("timeout"), err)
 	}
