@@ -66,7 +66,7 @@ func (x *carried) streams() bool {
 func (x *carried) beginReply() *Error { return nil }
 
 // encoded implements carrier.
-func (x *carried) encoded() *Error { return nil }
+func (x *carried) encoded() ([]byte, *Error) { return x.builder.FinishedBytes(), nil }
 
 // replyInPlace keeps the reply of a call in place, which build builds. A panic of build is an
 // error.

@@ -44,8 +44,9 @@ const (
 type carrier interface {
 	// beginReply is called before the reply is encoded. It may block. An error withholds the reply.
 	beginReply() *Error
-	// encoded is called when the reply is in the call's builder. An error withholds the reply.
-	encoded() *Error
+	// encoded is called when the reply is in the call's builder, and returns it. An error withholds
+	// the reply.
+	encoded() (body []byte, why *Error)
 }
 
 // An itemStream is the two directions of a streaming call. Its methods are called by the handler's
@@ -167,10 +168,11 @@ func (x *execution) encodeReply(refSeq uint64, rep any) (body []byte, err error)
 	if err := x.route.reply(x.builder, x.seq, refSeq, rep); err != nil {
 		return nil, cannotEncode(err)
 	}
-	if why := x.carrier.encoded(); why != nil {
+	body, why := x.carrier.encoded()
+	if why != nil {
 		return nil, why
 	}
-	return x.builder.FinishedBytes(), nil
+	return body, nil
 }
 
 // callStreaming runs the handler of a streaming call behind the gate, and encodes its reply, if it

@@ -26,6 +26,7 @@ type job struct {
 	held          int          // bytes of its request that the budget counts; under mu
 	answer        sent         // its answer is in the ring; under tx.mu
 	encodes       bool         // it has a place among the encoders
+	measures      bool         // its route's replies are encoded one at a time meanwhile
 	waits         int          // bytes of its reply, which waits for room
 	charged       int          // for what a detached call takes beside frame.charged; under mu
 	replyCharged  int          // likewise, for the reply

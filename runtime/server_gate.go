@@ -75,6 +75,7 @@ type boundRoute struct {
 	used     sync.Pool // of what decode returns, if it recycles
 	// longReply is the length of the last reply that was encoded, if it was long, and 0 otherwise.
 	longReply atomic.Int64
+	measuring chan struct{} // full while a reply is encoded to be measured
 
 	introspects bool                        // it tells of the server itself
 	counts      atomic.Pointer[routeCounts] // nil until a tool has asked
@@ -85,9 +86,14 @@ type boundRoute struct {
 	stream  func(x *execution, req any, seq uint64) (rep any, err error)
 }
 
+// newBoundRoute returns a route without its handler.
+func newBoundRoute(p *Protocol, c *codec) *boundRoute {
+	return &boundRoute{codec: c, protocol: p, measuring: make(chan struct{}, 1)}
+}
+
 // bind puts the gate before the handler of a route.
 func (g gate) bind(p *Protocol, r *Route) *boundRoute {
-	b := &boundRoute{codec: &r.codec, protocol: p}
+	b := newBoundRoute(p, &r.codec)
 	switch {
 	case r.call != nil:
 		b.call = g.calls(b, r.call)

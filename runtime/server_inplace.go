@@ -52,10 +52,13 @@ func (j *job) replyInPlace(size int, build func(b *flatbuffers.Builder)) error {
 		return err
 	}
 	f.epoch = epoch
-	if err := c.beginReply(j); err != nil {
-		return err
-	}
+	counts := c.beginEncoding(j)
 	defer c.endReply(j)
+	if counts {
+		if err := c.expectReply(j, 0); err != nil {
+			return err
+		}
+	}
 	if size > c.tx.place { // it is built in memory of its own
 		if err := c.chargeReply(j, size); err != nil {
 			return err

@@ -54,7 +54,8 @@ func introspecting[Req, Rep any](g gate, m *Method[Req, Rep],
 func ownRoute[Req, Rep any](g gate, kind Kind, m *Method[Req, Rep],
 	f func(*serverConn, context.Context, *Req) (*Rep, error)) *boundRoute {
 	route := Handle(m, nil)
-	b := &boundRoute{codec: &route.codec, protocol: introspection, introspects: true}
+	b := newBoundRoute(introspection, &route.codec)
+	b.introspects = true
 	b.call = func(x *execution, req any, _ uint64) (any, error) {
 		c := x.carrier.(*job).conn // no Handler has such routes
 		call := b.serverCall(x)

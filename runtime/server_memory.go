@@ -148,11 +148,6 @@ func (c *serverConn) dischargeCall(j *job) {
 // one of a call that the reader runs. A short one is refused only if its client does not read.
 func (c *serverConn) chargeReply(j *job, size int) *Error {
 	short, charged := size <= keepShort, j.replyCharged
-	if !short {
-		j.route.longReply.Store(int64(size))
-	} else if j.route.longReply.Load() != 0 {
-		j.route.longReply.Store(0)
-	}
 	switch {
 	case short && c.detachedCount.Load() == 0 && j.streaming == nil:
 		return nil
