@@ -464,3 +464,48 @@ func TestHouseDocsGenerated(t *testing.T) {
 		t.Errorf("only %d names found", checked)
 	}
 }
+
+var (
+	symptom   = regexp.MustCompile("(?ms)^\\*\\*(.*?)\\*\\*")
+	goLiteral = regexp.MustCompile(`"\s*\+\s*"`)
+)
+
+// TestHouseDocsSymptoms checks that the texts of errors which docs/faq.md quotes are texts of the
+// module. Those of the go command and of compilers are not.
+func TestHouseDocsSymptoms(t *testing.T) {
+	var source strings.Builder
+	for _, root := range []string{"cmd", "internal", "runtime"} {
+		err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && filepath.Ext(name) == ".go" && !strings.HasSuffix(name, "_test.go") {
+				source.WriteString(goLiteral.ReplaceAllString(read(t, name), ""))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	checked := 0
+	for _, m := range symptom.FindAllStringSubmatch(read(t, "docs/faq.md"), -1) {
+		for _, quoted := range codeSpan.FindAllString(squeezed(m[1]), -1) {
+			text := strings.Trim(quoted, "`")
+			if strings.HasPrefix(text, "go: ") || strings.HasPrefix(text, "undefined: ") {
+				continue
+			}
+			for part := range strings.FieldsFuncSeq(strings.ReplaceAll(text, "...", "\x00"),
+				func(r rune) bool { return strings.ContainsRune(":;()\x00", r) }) {
+				if part = strings.TrimSpace(part); !strings.Contains(part, " ") ||
+					strings.HasPrefix(part, "dial ") || strings.HasPrefix(part, "attribute ") {
+					continue // one word, or a part with a name in it
+				}
+				checked++
+				if !strings.Contains(source.String(), part) {
+					t.Errorf("docs/faq.md quotes %q: no error has the text %q", text, part)
+				}
+			}
+		}
+	}
+	if checked < 10 {
+		t.Errorf("only %d texts have been checked", checked)
+	}
+}

@@ -138,7 +138,7 @@ func serveInGo(t *testing.T, domain string) (*ipc.Server, chan bool) {
 // TestClientInC lets a client in C call a server in Go.
 func TestClientInC(t *testing.T) {
 	dir, domain := build(t), newDomain(t)
-	greet(t, dir, domain, 0).expect("dial: error 3") // nobody serves
+	greet(t, dir, domain, 0).expect("dial: error 3") // no process serves
 	s, entered := serveInGo(t, domain)
 
 	c := greet(t, dir, domain, 0)

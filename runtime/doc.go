@@ -1,12 +1,11 @@
 // Package ipc is the runtime of code that ipcgen generates: typed calls and messages between the
 // processes of one Linux host, over shared memory.
 //
-// A server makes a [Server] of generated services and listens on a channel; a client dials the
+// A server makes a [Server] of generated services and serves a channel; a client dials the
 // channel and hands the connection to a generated client:
 //
-//	listener, err := ipc.Listen("greeter")
 //	server := ipc.NewServer(greeter.NewGreeterService(handler))
-//	err = server.Serve(ctx, listener)
+//	err := server.Run(ctx, "greeter")
 //
 //	conn, err := ipc.Dial(ctx, "greeter")
 //	client := greeter.NewGreeterClient(conn)
@@ -45,9 +44,11 @@
 //
 // # Shutdown
 //
-// [Server.Shutdown] lets calls in progress finish and refuses further ones, which are reported as
-// not executed. [Server.Close] ends all connections at once. When the context of
-// [Server.Serve] ends, the server is closed.
+// [Server.Run] serves until its context ends or the process gets SIGINT or SIGTERM. Then it drains
+// the server: calls in progress finish, within [WithGrace], and further ones are refused, which is
+// reported as not executed. [Server.Shutdown] does the same for a process that uses [Listen] and
+// [Server.Serve] itself. [Server.Close] ends all connections at once, as does the end of the
+// context of Serve.
 //
 // # What this package does not do
 //

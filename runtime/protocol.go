@@ -242,15 +242,15 @@ func (h *serverHello) compare(p *Protocol) *Error {
 	}
 	if len(h.protocols) == 0 {
 		return &Error{Code: CodeUnimplemented, Outcome: NotSent,
-			Msg: fmt.Sprintf("the server does not serve protocol %s, nor any other that is "+
-				"called; pass its service to NewServer", p.Name)}
+			Msg: fmt.Sprintf("the server does not serve protocol %s, and has no other service; "+
+				"pass the service to NewServer", p.Name)}
 	}
 	names := make([]string, len(h.protocols))
 	for i, id := range h.protocols {
 		names[i] = id.name
 	}
 	return &Error{Code: CodeUnimplemented, Outcome: NotSent,
-		Msg: fmt.Sprintf("the server does not serve protocol %s, but: %s", p.Name,
+		Msg: fmt.Sprintf("the server does not serve protocol %s; it serves %s", p.Name,
 			shorten(strings.Join(names, ", "), longestText))}
 }
 

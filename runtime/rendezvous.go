@@ -59,7 +59,7 @@ func (t socketTransport) Dial(ctx context.Context, channel string) (Link, error)
 	if err != nil {
 		if sys.ConnectionRefused(err) {
 			err = &Error{Code: CodeUnavailable, Outcome: NotSent,
-				Msg: fmt.Sprintf("nobody serves this channel in domain %s; start the server "+
+				Msg: fmt.Sprintf("no process serves this channel in domain %s; start the server "+
 					"first, or check the domain %s",
 					dir.Path(), dir.Absence(socketName(channel)))}
 		}

@@ -70,7 +70,7 @@ var causes = map[string]map[unix.Errno]string{
 		unix.E2BIG: "its arguments and environment are too long together; shorten them",
 		unix.ENOEXEC: "the file is no program for this machine, or a script without a first " +
 			"line that begins with #!",
-		unix.ETXTBSY: "somebody has the executable open for writing; start it when it is complete",
+		unix.ETXTBSY: "a process has the executable open for writing; start it when it is complete",
 		unix.EPERM: "the system refuses the attributes of the process (SysProcAttr: user, " +
 			"groups, namespaces, terminal, chroot) to this user, or a security policy refuses " +
 			"the program",

@@ -82,7 +82,7 @@ var situations = []situation{
 		want: []string{"resource exhausted", "RLIMIT_AS", "vm.max_map_count"}},
 	{calls: "Mmap", do: "dial", server: "-", setup: "no address space",
 		want: []string{"resource exhausted", "RLIMIT_AS"}},
-	{do: "dial", want: []string{"nobody serves this channel"}},
+	{do: "dial", want: []string{"no process serves this channel"}},
 
 	{calls: "ListenUnix", do: "listen", forbid: "bind=EPERM",
 		want: []string{"bind", "the file system keeps no sockets, or a sandbox"}},

@@ -225,7 +225,7 @@ func TestCallWithoutGroup(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || ipc.OutcomeOf(err) != ipc.NotSent {
 		t.Errorf("deadline: %v", err)
 	}
-	if text := err.Error(); !strings.Contains(text, "nobody supervises group") ||
+	if text := err.Error(); !strings.Contains(text, "no process supervises group") ||
 		!strings.Contains(text, "start its supervisor") ||
 		strings.Contains(text, "\n") {
 		t.Errorf("the error is not one line that says why: %q", text)

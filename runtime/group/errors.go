@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -57,6 +58,7 @@ type ReplicaError struct {
 	Err     error  // the error of the system, or an *exec.ExitError; may be nil
 }
 
+// Error returns one line. It separates the lines of Stderr by " | ".
 func (e *ReplicaError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (%s", e.Replica, e.Path)
@@ -71,7 +73,9 @@ func (e *ReplicaError) Error() string {
 		b.WriteString("; " + e.Hint)
 	}
 	if e.Stderr != "" {
-		b.WriteString("; it last wrote:\n\t" + strings.ReplaceAll(e.Stderr, "\n", "\n\t"))
+		lines := slices.DeleteFunc(strings.Split(e.Stderr, "\n"),
+			func(line string) bool { return strings.TrimSpace(line) == "" })
+		b.WriteString("; it last wrote: " + strings.Join(lines, " | "))
 	}
 	return b.String()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,30 @@ type Event struct {
 	Cause   string        // for people
 	Err     error         // for Died and Suspected often a *ReplicaError; see OutOfSync
 	Delay   time.Duration // of a restart, or of a quarantine
+}
+
+// String returns the event in one line, without its time: "svc.0 promoted (pid 321, epoch 2)".
+func (e Event) String() string {
+	var b strings.Builder
+	if e.Replica != "" {
+		b.WriteString(e.Replica + " ")
+	}
+	b.WriteString(e.Kind.String())
+	if e.PID != 0 {
+		fmt.Fprintf(&b, " (pid %d, epoch %d)", e.PID, e.Epoch)
+	} else {
+		fmt.Fprintf(&b, " (epoch %d)", e.Epoch)
+	}
+	if e.Delay != 0 {
+		fmt.Fprintf(&b, " for %v", e.Delay)
+	}
+	switch {
+	case e.Err != nil:
+		fmt.Fprintf(&b, ": %v", e.Err)
+	case e.Cause != "":
+		b.WriteString(": " + e.Cause)
+	}
+	return b.String()
 }
 
 // eventPatience is the time for which the end of a group waits for the delivery of an event.

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log"
 	"math"
+	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ipcgen/ipcgen/examples/robot/gen/robot"
@@ -21,6 +24,27 @@ import (
 
 // The supervisor starts the replicas, and keeps one of them the primary until Shutdown.
 func ExampleStart() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	g, err := group.Start(ctx, group.Config{
+		Service: "audio_compute",
+		Command: func(index int) *exec.Cmd {
+			return exec.Command("audio_service", strconv.Itoa(index))
+		},
+		Events: func(ev group.Event) { log.Print(ev) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	<-ctx.Done()
+	// The replicas answer the calls that they have taken. This waits for their end.
+	if err := g.Shutdown(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// After an update of the program: replace the processes, one by one.
+func ExampleGroup_Roll() {
 	ctx := context.Background()
 	command := func(index int) *exec.Cmd {
 		return exec.Command("audio_service", strconv.Itoa(index))
@@ -29,9 +53,7 @@ func ExampleStart() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer g.Shutdown(ctx)
-
-	// After an update of the program: replace the processes, one by one.
+	defer g.Shutdown(context.Background())
 	if err := g.Roll(ctx, command); err != nil {
 		log.Print(err)
 	}

@@ -226,12 +226,13 @@ func endpointOf(rec registry.Record) ipc.Endpoint {
 		Incarnation: rec.Incarnation}
 }
 
-// absent says why there is no primary, or how it cannot be found. It needs f.mu.
+// absent returns why there is no primary, or why it cannot be found. The caller must hold f.mu.
 func (f *finder) absent() error {
 	switch {
 	case f.page == nil:
-		return fmt.Errorf("nobody supervises group %s in domain %s; start its supervisor first, "+
-			"or check the domain %s", f.service, f.dir.Path(), f.dir.Absence(pagePath(f.service)))
+		return fmt.Errorf("no process supervises group %s in domain %s; start its supervisor "+
+			"first, or check the domain %s", f.service, f.dir.Path(),
+			f.dir.Absence(pagePath(f.service)))
 	case f.reign.phase == phaseClosing:
 		return fmt.Errorf("group %s is shutting down", f.service)
 	case f.reign.primary == none:

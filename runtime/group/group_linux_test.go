@@ -182,7 +182,7 @@ func TestStartFailures(t *testing.T) {
 		}, nil, []string{"ended before it was ready with status 0", "went 0"}},
 		"ends with 1": {func() *exec.Cmd {
 			return childCommand("exit", "1")
-		}, nil, []string{"exit status 1", "first line\n\twent 1\n\terror: as told"}},
+		}, nil, []string{"exit status 1", "first line | went 1 | error: as told"}},
 		"panics": {func() *exec.Cmd {
 			return childCommand("panicky")
 		}, nil, []string{"exit status 2", "goroutine"}},

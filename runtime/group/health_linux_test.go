@@ -69,11 +69,11 @@ func TestReadyWhenServing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := ipc.Invoke(ctx, c, methodLast, &words{}); ipc.OutcomeOf(err) != ipc.NotSent {
-		t.Errorf("a call to a group of which nobody serves: %v", err)
+		t.Errorf("a call to a group of which no process serves: %v", err)
 	}
 	select {
 	case <-started:
-		t.Fatal("the group has started although nobody serves")
+		t.Fatal("the group has started although no process serves")
 	default:
 	}
 	for _, conn := range waiting {

@@ -128,7 +128,7 @@ func (t transport) Dial(_ context.Context, channel string) (ipc.Link, error) {
 
 func nobody(channel string) error {
 	return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent,
-		Msg: fmt.Sprintf("nobody serves channel %s in this network; start the server first",
+		Msg: fmt.Sprintf("no process serves channel %s in this network; start the server first",
 			channel)}
 }
 

@@ -87,7 +87,7 @@ func (p *Publisher) open(r ipc.LinkRequest) (*ipc.LinkOffer, error) {
 	}
 	if s.lossless && p.opts.Slow == SlowRefuse {
 		return nil, refused(ipc.CodeFailedPrecondition,
-			"the publisher waits for nobody; subscribe without Lossless")
+			"the publisher waits for no subscriber; subscribe without Lossless")
 	}
 	m, err := r.NewMemory(shm.TopicPageSize)
 	if err != nil {
