@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/load"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -92,10 +93,10 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	defer first.Close()
-	callers := make([]caller, conns)
+	callers := make([]reach.Conn, conns)
 	callers[0] = first
 	for i := 1; i < conns; i++ {
-		callers[i], err = connect(ctx, c.String("domain"), c.Args().Get(0), p.Timeout)
+		callers[i], err = reach.Dial(ctx, c.String("domain"), c.Args().Get(0), p.Timeout)
 		if err != nil {
 			return failedCall(err)
 		}

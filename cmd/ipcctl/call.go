@@ -7,19 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
-	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	ipc "github.com/ipcgen/ipcgen/runtime"
-	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
 const callHelp = `usage: ipcctl call [flags] name [[namespace.]Service.]Method [JSON]
@@ -241,17 +238,10 @@ func statusOf(err error) int {
 	return exitFailed
 }
 
-// A caller is a connection that is closed in the end.
-type caller interface {
-	ipc.Caller
-	ipc.Sender
-	io.Closer
-}
-
 // open connects to what the first argument names, and lets pick choose from the schema: that of the
 // flags, before anything is connected, or that of the server.
 func (t *terminal) open(ctx context.Context, c *cli.Command,
-	pick func(*dynamic.Schema) error) (caller, error) {
+	pick func(*dynamic.Schema) error) (reach.Conn, error) {
 	name, timeout := c.Args().Get(0), c.Duration("timeout")
 	if path := c.String("schema"); path != "" {
 		s, err := dynamic.Load(path, c.StringSlice("I"), t.err)
@@ -261,7 +251,7 @@ func (t *terminal) open(ctx context.Context, c *cli.Command,
 		if err != nil {
 			return nil, err
 		}
-		conn, err := connect(ctx, c.String("domain"), name, timeout)
+		conn, err := reach.Dial(ctx, c.String("domain"), name, timeout)
 		return conn, failedCall(err)
 	}
 	conn, server, err := meet(ctx, c, name)
@@ -283,9 +273,10 @@ func (t *terminal) open(ctx context.Context, c *cli.Command,
 }
 
 // meet connects to the server for which a name stands, and asks it about itself.
-func meet(ctx context.Context, c *cli.Command, name string) (caller, *dynamic.Server, error) {
+func meet(ctx context.Context, c *cli.Command, name string) (reach.Conn, *dynamic.Server,
+	error) {
 	timeout := c.Duration("timeout")
-	conn, err := connect(ctx, c.String("domain"), name, timeout)
+	conn, err := reach.Dial(ctx, c.String("domain"), name, timeout)
 	if err != nil {
 		return nil, nil, failedCall(err)
 	}
@@ -317,27 +308,4 @@ func checked(err error) error {
 		return nil
 	}
 	return fmt.Errorf("request:%w", err)
-}
-
-// connect connects to what a name stands for. Waiting for a primary is limited by the deadline of a
-// call.
-func connect(ctx context.Context, domain, name string, timeout time.Duration) (caller, error) {
-	s, err := survey.Of(domain)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent, Err: err}
-	}
-	if err != nil {
-		return nil, err
-	}
-	kind, channel, err := s.Resolve(name)
-	if err != nil {
-		return nil, &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent,
-			Msg: strings.TrimSpace(err.Error())}
-	}
-	if kind == survey.GroupName {
-		return group.Dial(ctx, name, group.DialConfig{Domain: s.Domain, Patience: timeout})
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return ipc.Dial(ctx, channel, ipc.WithDomain(s.Domain))
 }

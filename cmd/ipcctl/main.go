@@ -130,7 +130,7 @@ func (t *terminal) app() *cli.Command {
 		EnableShellCompletion: true,
 		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.subscribe(),
 			t.publish(), t.tap(), t.record(), t.replay(), t.convert(), t.bench(), t.failover(),
-			t.roll(), t.drain(), t.top(), t.doctor(), t.gc()},
+			t.roll(), t.drain(), t.top(), t.web(), t.doctor(), t.gc()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -165,6 +165,7 @@ ipcctl looks into the domain in which processes of ipcgen meet.
   convert   convert a message from JSON to FlatBuffers, or back
   bench     make calls, and measure them
   top       show what the servers of a domain do
+  web       the same on a page, with a form for every method
   failover  replace the primary of a group by a standby
   roll      replace all processes of a group, one by one
   drain     end a server in order

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/recording"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
@@ -234,7 +235,7 @@ type source struct {
 	name  string
 	flags *cli.Command
 
-	conn   caller // nil while there is no server
+	conn   reach.Conn // nil while there is no server
 	server *dynamic.Server
 	tap    *ipc.Tap
 	before uint64 // records that earlier taps have lost

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/jsondiff"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/recording"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
@@ -106,7 +107,7 @@ func (t *terminal) doReplay(ctx context.Context, c *cli.Command) error {
 	if err := r.choose(contents, name, c.String("from"), c.StringSlice("method")); err != nil {
 		return &exitError{code: exitFile, err: err}
 	}
-	if r.to, err = connect(ctx, c.String("domain"), name, r.timeout); err != nil {
+	if r.to, err = reach.Dial(ctx, c.String("domain"), name, r.timeout); err != nil {
 		return failedCall(err)
 	}
 	defer r.to.Close()
@@ -195,7 +196,7 @@ type replay struct {
 	timeoutSet bool
 
 	from      string // the name in the recording
-	to        caller
+	to        reach.Conn
 	protocols map[string]bool            // that the recording has calls of
 	wanted    map[string]bool            // full names; nil for all
 	schemas   map[string]*dynamic.Schema // by definition

@@ -9,8 +9,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	ipc "github.com/ipcgen/ipcgen/runtime"
-	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -81,9 +81,9 @@ func (t *terminal) doSubscribe(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	defer conn.Close()
-	from, err := sourceOf(c, conn)
+	from, err := reach.Source(c.String("domain"), c.Args().First(), conn)
 	if err != nil {
-		return err
+		return failedCall(err)
 	}
 	o := topic.SubscribeOptions{History: int(c.Int("history")), OnBreak: func(why error) error {
 		if c.Bool("once") {
@@ -105,18 +105,6 @@ func (t *terminal) doSubscribe(ctx context.Context, c *cli.Command) error {
 	defer sub.Close()
 	fmt.Fprintf(t.err, "ipcctl: subscribed to %s\n", top.Name)
 	return t.printMessages(ctx, c, sub, top)
-}
-
-// sourceOf returns where the topics of the server are found to which the command has connected.
-func sourceOf(c *cli.Command, conn caller) (topic.Source, error) {
-	if client, ok := conn.(*group.Client); ok {
-		return client, nil
-	}
-	s, channel, err := find(c.String("domain"), c.Args().First())
-	if err != nil {
-		return nil, err
-	}
-	return topic.Channel(channel, ipc.WithDomain(s.Domain)), nil
 }
 
 func (t *terminal) printMessages(ctx context.Context, c *cli.Command, sub *topic.Subscription,
@@ -219,17 +207,12 @@ func (t *terminal) doPublish(ctx context.Context, c *cli.Command) error {
 		}
 		texts = oneText([]byte(c.Args().Get(2)))
 	}
-	p := topic.NewPublisher(top.Info, topic.Options{Depth: int(c.Int("depth")),
-		MaxMessage: int(c.Int("max-message"))})
-	defer p.Close()
-	l, err := ipc.Listen(c.Args().First(), ipc.WithDomain(c.String("domain")))
+	p, stop, err := reach.Publish(ctx, c.String("domain"), c.Args().First(), top.Info,
+		topic.Options{Depth: int(c.Int("depth")), MaxMessage: int(c.Int("max-message"))})
 	if err != nil {
 		return failedCall(err)
 	}
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	served := make(chan error, 1)
-	go func() { served <- ipc.NewServer(p).Serve(serving, l) }()
-	defer func() { stop(); <-served }()
+	defer stop()
 	fmt.Fprintf(t.err, "ipcctl: publishing %s on %s\n", top.Name, c.Args().First())
 	if err := awaitSubscribers(ctx, p, int(c.Int("wait"))); err != nil {
 		return err

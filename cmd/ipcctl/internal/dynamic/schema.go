@@ -129,6 +129,14 @@ func (s *Schema) protocol(name string) (*protocol, error) {
 // Models returns the schemas themselves.
 func (s *Schema) Models() []*schema.Schema { return s.models }
 
+// Protocols returns the protocols, in no order.
+func (s *Schema) Protocols() (all []gogen.Protocol) {
+	for i := range s.protocols {
+		all = append(all, s.protocols[i].Protocol)
+	}
+	return all
+}
+
 // Type returns the table of a name with its namespace, or the root type of the schema if the name
 // is empty.
 func (s *Schema) Type(name string) (*fbjson.Type, error) {

@@ -183,25 +183,32 @@ func (w *writer) object(o *schema.Object) {
 
 // initial returns the default of a field, if it is not the usual one.
 func initial(f *schema.Field) string {
-	switch t, d := f.Type, f.Default; {
+	switch {
 	case f.Optional:
 		return " = null"
-	case !d.Set:
+	case !f.Default.Set:
 		return ""
+	}
+	return " = " + Default(f)
+}
+
+// Default returns the default of a field that has another one than the usual.
+func Default(f *schema.Field) string {
+	switch t, d := f.Type, f.Default; {
 	case t.Base == schema.String:
-		return " = " + quote(d.Str)
+		return quote(d.Str)
 	case t.Base == schema.Vector:
-		return " = []"
+		return "[]"
 	case t.Base.IsFloat():
-		return " = " + number(d.Float)
+		return number(d.Float)
 	case t.Base == schema.Bool:
-		return " = " + strconv.FormatBool(d.Int != 0)
+		return strconv.FormatBool(d.Int != 0)
 	case t.Enum != nil && t.Enum.Value(d.Int) != nil:
-		return " = " + t.Enum.Value(d.Int).Name
+		return t.Enum.Value(d.Int).Name
 	case t.Base == schema.ULong:
-		return " = " + strconv.FormatUint(uint64(d.Int), 10)
+		return strconv.FormatUint(uint64(d.Int), 10)
 	default:
-		return " = " + strconv.FormatInt(d.Int, 10)
+		return strconv.FormatInt(d.Int, 10)
 	}
 }
 

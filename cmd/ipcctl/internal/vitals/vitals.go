@@ -35,6 +35,15 @@ type Server struct {
 	// History has the calls in a second of the last looks, the newest at the end.
 	History []float64 `json:"history"`
 	Methods []Method  `json:"methods,omitempty"` // the busiest first
+	Topics  []Topic   `json:"topics,omitempty"`
+}
+
+// A Topic is a topic that a server publishes.
+type Topic struct {
+	Name        string  `json:"name"`
+	Subscribers int     `json:"subscribers"`
+	Published   uint64  `json:"published"`
+	Messages    float64 `json:"messages_per_second"`
 }
 
 // A Method is what a method or one-way message did between two looks.
@@ -74,6 +83,9 @@ type watched struct {
 	history []float64
 	trouble string // why it did not answer
 	now     *introspect.CountersT
+
+	hasTopics bool // or it is not known
+	topics    []Topic
 }
 
 // New returns a Watcher of a domain. The caller must close it.
@@ -147,13 +159,11 @@ func (s *watched) ask(ctx context.Context, domain, channel string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s.last, s.now, s.trouble = s.now, nil, ""
-	var err error
-	if s.conn == nil {
-		s.last = nil // another process may have the channel
-		s.conn, err = ipc.Dial(ctx, channel, ipc.WithDomain(domain))
-	}
-	if err == nil {
-		s.now, err = ipc.ReadCounters(ctx, s.conn)
+	known := s.conn != nil
+	err := s.read(ctx, domain, channel)
+	if known && ipc.CodeOf(err) == ipc.CodeUnavailable { // another process has the channel
+		s.hangUp()
+		err = s.read(ctx, domain, channel)
 	}
 	if err == nil {
 		return
@@ -169,6 +179,40 @@ func (s *watched) ask(ctx context.Context, domain, channel string) {
 	}
 }
 
+// read connects, if there is no connection, and reads what a server counts, and its topics if it has
+// some.
+func (s *watched) read(ctx context.Context, domain, channel string) (err error) {
+	if s.conn == nil {
+		s.last, s.hasTopics, s.topics = nil, true, nil // as far as is known
+		if s.conn, err = ipc.Dial(ctx, channel, ipc.WithDomain(domain)); err != nil {
+			return err
+		}
+	}
+	if s.now, err = ipc.ReadCounters(ctx, s.conn); err != nil || !s.hasTopics {
+		return err
+	}
+	d, err := ipc.Describe(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	before := s.topics
+	s.topics, s.hasTopics = nil, false
+	for _, p := range d.Protocols {
+		t := p.Topic
+		if t == nil {
+			continue
+		}
+		one := Topic{Name: p.Name, Subscribers: int(t.Subscribers), Published: t.Published}
+		i := slices.IndexFunc(before, func(b Topic) bool { return b.Name == p.Name })
+		if i >= 0 && s.last != nil && s.now.At > s.last.At && t.Published > before[i].Published {
+			one.Messages = float64(t.Published-before[i].Published) /
+				time.Duration(s.now.At-s.last.At).Seconds()
+		}
+		s.topics, s.hasTopics = append(s.topics, one), true
+	}
+	return nil
+}
+
 // server returns what a server did since it was asked last.
 func (s *watched) server(all *survey.Survey, c survey.Channel) Server {
 	v := Server{Name: c.Name, Channel: c.Name, PID: c.PID, Waiting: s.trouble}
@@ -178,6 +222,7 @@ func (s *watched) server(all *survey.Survey, c survey.Channel) Server {
 		}
 	}
 	if s.now != nil {
+		v.Topics = s.topics
 		v.Clients = max(0, int(s.now.Clients)-1)
 		v.InFlight = int(s.now.CallsInFlight)
 	}

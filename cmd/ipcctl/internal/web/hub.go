@@ -1,0 +1,185 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/vitals"
+)
+
+// patience is how long a supervisor may take to answer, lookPeriod the time between two looks at
+// what servers do, and changePeriod that between two looks at who lives. The latter costs no
+// message, so that a failover shows at once.
+const (
+	patience     = time.Second
+	lookPeriod   = time.Second
+	changePeriod = 100 * time.Millisecond
+)
+
+// News is what a page is told: the state of the domain, and what has changed.
+type News struct {
+	View   *vitals.View `json:"view,omitempty"`
+	Groups []Group      `json:"groups"`
+	Events []Event      `json:"events,omitempty"`
+}
+
+// A hub looks at a domain for all pages, once and not for each page, and only while there is one:
+// servers count for as long as somebody asks.
+type hub struct {
+	domain string
+	ctx    context.Context // of the server
+
+	mu        sync.Mutex
+	followers map[*follower]bool
+	stop      context.CancelFunc // of the goroutines that look; nil if there are none
+	looking   sync.WaitGroup
+	view      *vitals.View // the last one; nil before the first
+	groups    []Group
+	chronicle chronicle
+}
+
+func newHub(ctx context.Context, domain string) *hub {
+	return &hub{domain: domain, ctx: ctx, followers: make(map[*follower]bool)}
+}
+
+// A follower gets the news. One that reads slowly misses views, and no events.
+type follower struct {
+	hub  *hub
+	wake chan bool
+	view *vitals.View // that it has
+	last uint64       // the number of the last event that it has
+}
+
+// follow adds a follower, which must leave.
+func (h *hub) follow() *follower {
+	f := &follower{hub: h, wake: make(chan bool, 1)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.followers) == 0 {
+		ctx, stop := context.WithCancel(h.ctx)
+		h.stop = stop
+		now := make(chan bool, 1)
+		h.looking.Go(func() { h.look(ctx, now) })
+		h.looking.Go(func() { h.survey(ctx, now) })
+	}
+	h.followers[f] = true
+	f.wake <- true
+	return f
+}
+
+// leave removes the follower. The last one stops the looking.
+func (f *follower) leave() {
+	f.hub.mu.Lock()
+	defer f.hub.mu.Unlock()
+	delete(f.hub.followers, f)
+	if len(f.hub.followers) == 0 {
+		f.hub.stop()
+		f.hub.view = nil // the next follower shall not see an old one
+	}
+}
+
+// next waits for news.
+func (f *follower) next(ctx context.Context) (News, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return News{}, ctx.Err()
+		case <-f.wake:
+		}
+		if n, some := f.news(); some {
+			return n, nil
+		}
+	}
+}
+
+func (f *follower) news() (n News, some bool) {
+	h := f.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n.Events = h.chronicle.since(f.last)
+	f.last = h.chronicle.count
+	if h.view != nil && h.view != f.view {
+		n.View, n.Groups = h.view, h.groups
+		f.view = h.view
+	}
+	return n, n.View != nil || len(n.Events) > 0
+}
+
+// tell wakes all followers. The hub is locked.
+func (h *hub) tell() {
+	for f := range h.followers {
+		select {
+		case f.wake <- true:
+		default:
+		}
+	}
+}
+
+// look asks the servers and supervisors, from time to time and when something has changed.
+func (h *hub) look(ctx context.Context, now <-chan bool) {
+	w := vitals.New(h.domain)
+	defer w.Close()
+	s := make(supervisors)
+	defer s.close()
+	tick := time.NewTicker(lookPeriod)
+	defer tick.Stop()
+	for {
+		var groups []Group
+		var asked sync.WaitGroup
+		asked.Go(func() {
+			if sv, err := survey.Of(h.domain); err == nil {
+				groups = s.ask(ctx, sv)
+			}
+		})
+		v := w.Look(ctx)
+		asked.Wait()
+		if ctx.Err() != nil {
+			return
+		}
+		h.mu.Lock()
+		h.view, h.groups = &v, groups
+		h.tell()
+		h.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-now:
+		}
+	}
+}
+
+// survey notes who comes and goes.
+func (h *hub) survey(ctx context.Context, changed chan<- bool) {
+	tick := time.NewTicker(changePeriod)
+	defer tick.Stop()
+	for {
+		s, err := survey.Of(h.domain)
+		if errors.Is(err, fs.ErrNotExist) {
+			s, err = new(survey.Survey), nil // it may come
+		}
+		if err == nil && s.RegistryErr == nil {
+			h.mu.Lock()
+			some := h.chronicle.note(s, time.Now())
+			if some {
+				h.tell()
+			}
+			h.mu.Unlock()
+			if some {
+				select {
+				case changed <- true:
+				default:
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
