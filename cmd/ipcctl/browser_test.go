@@ -120,9 +120,9 @@ func screenshot(ctx context.Context, t *testing.T, name string) {
 	}
 }
 
-// TestWebFailover watches a failover in a browser: the primary of a group is killed, the standby
+// TestBrowserFailover watches a failover in a browser: the primary of a group is killed, the standby
 // takes over, and a new standby comes.
-func TestWebFailover(t *testing.T) {
+func TestBrowserFailover(t *testing.T) {
 	ctx := browse(t, 1500, 950)
 	newDomain(t)
 	serve(t, "group")
@@ -166,8 +166,8 @@ func press(ctx context.Context, t *testing.T, selector string) {
 	evaluate[bool](ctx, t, fmt.Sprintf(`document.querySelector(%q).click(), true`, selector))
 }
 
-// TestWebCalls fills in forms and sees what comes back.
-func TestWebCalls(t *testing.T) {
+// TestBrowserCalls fills in forms and sees what comes back.
+func TestBrowserCalls(t *testing.T) {
 	ctx := browse(t, 1500, 950)
 	newDomain(t)
 	serve(t, "audio", "0")
@@ -183,4 +183,46 @@ func TestWebCalls(t *testing.T) {
 	press(ctx, t, ".panel button.main")
 	awaitText(ctx, t, ".result", `"status": "Ok"`)
 	screenshot(ctx, t, "call")
+}
+
+// TestBrowserOrders gives orders to a group and to a server, and gives none without a confirmation.
+func TestBrowserOrders(t *testing.T) {
+	ctx := browse(t, 1500, 950)
+	newDomain(t)
+	serve(t, "group")
+	server := serve(t, "orderly")
+	do(ctx, t, chromedp.Navigate(servePage(t)))
+	awaitText(ctx, t, ".replica.primary", "audio_compute.0")
+	press(ctx, t, ".group .orders button")
+	awaitText(ctx, t, "#order-question", "Replace the primary audio_compute.0 (pid ")
+	screenshot(ctx, t, "order")
+	press(ctx, t, "#order button[value=no]")
+	press(ctx, t, ".group .orders button")
+	awaitText(ctx, t, "#order-question", "epoch 1?")
+	press(ctx, t, "#order button[value=yes]")
+	awaitText(ctx, t, "#order .log", "is the primary, in epoch 2")
+	awaitText(ctx, t, "#order .done", "Done.")
+	press(ctx, t, "#order button[value=no]")
+	awaitText(ctx, t, ".replica.primary", "audio_compute.1")
+
+	// The process that was shown is another one when the answer comes.
+	press(ctx, t, ".group .orders button")
+	awaitText(ctx, t, "#order-question", "epoch 2?")
+	awaitHealthy(t, "audio_compute")
+	expect(t, 0, "PRIMARY  3", "", "", "failover", "-yes", "audio_compute")
+	press(ctx, t, "#order button[value=yes]")
+	awaitText(ctx, t, "#order .fault", "nothing was done")
+	press(ctx, t, "#order button[value=no]")
+
+	awaitText(ctx, t, "#servers", "orderly")
+	evaluate[bool](ctx, t, `[...document.querySelectorAll("#servers tbody button")].
+		find(b => b.textContent === "orderly").click(), true`)
+	awaitText(ctx, t, "#detail .orders", "Drain")
+	press(ctx, t, "#detail .orders button")
+	awaitText(ctx, t, "#order-question", "Tell orderly (pid ")
+	press(ctx, t, "#order button[value=yes]")
+	awaitText(ctx, t, "#order .done", "Done.")
+	if _, err := server.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
