@@ -1,4 +1,4 @@
-// Package orders prepares orders to groups and servers, so that somebody can be asked about them
+// Package orders prepares orders to groups and servers, so that a person can be asked about them
 // first, and carries them out: failover, roll, and drain.
 package orders
 

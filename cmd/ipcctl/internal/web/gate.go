@@ -24,7 +24,7 @@ type gate struct {
 	hosts []string          // the values of the Host header that stand for the listener
 }
 
-// newToken returns 256 bits that nobody can guess.
+// newToken returns 256 random bits.
 func newToken() string {
 	var b [32]byte
 	rand.Read(b[:]) // it never fails

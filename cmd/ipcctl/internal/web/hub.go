@@ -28,7 +28,7 @@ type News struct {
 }
 
 // A hub looks at a domain for all pages, once and not for each page, and only while there is one:
-// servers count for as long as somebody asks.
+// servers count for as long as a tool asks.
 type hub struct {
 	domain string
 	ctx    context.Context // of the server
