@@ -120,8 +120,8 @@ func screenshot(ctx context.Context, t *testing.T, name string) {
 	}
 }
 
-// TestBrowserFailover watches a failover in a browser: the primary of a group is killed, the standby
-// takes over, and a new standby comes.
+// TestBrowserFailover watches a failover in a browser: the primary of a group is killed, the
+// standby takes over, and a new standby comes.
 func TestBrowserFailover(t *testing.T) {
 	ctx := browse(t, 1500, 950)
 	newDomain(t)

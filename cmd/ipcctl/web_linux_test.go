@@ -93,8 +93,9 @@ func TestWebRefuses(t *testing.T) {
 			r.Host = strings.Replace(p.host, "127.0.0.1", "localhost", 1)
 			r.Header.Set("Origin", "http://"+r.Host)
 		}, 200, `"greeter.Greeter.Greet"`},
-		{"no token", describe, greeter, func(r *http.Request) { r.Header.Del("Authorization") }, 401,
-			"token"},
+		{"no token", describe, greeter, func(r *http.Request) {
+			r.Header.Del("Authorization")
+		}, 401, "token"},
 		{"an empty token", describe, greeter, header("Authorization", "Bearer "), 401, "token"},
 		{"a wrong token", describe, greeter, header("Authorization", "Bearer "+p.token[1:]+"x"),
 			401, "token"},

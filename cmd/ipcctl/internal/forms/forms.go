@@ -107,7 +107,8 @@ func Of(protocols []gogen.Protocol) *Forms {
 }
 
 var streamings = map[schema.Streaming]string{schema.Unary: "unary",
-	schema.ClientStreaming: "client", schema.ServerStreaming: "server", schema.BidiStreaming: "bidi"}
+	schema.ClientStreaming: "client", schema.ServerStreaming: "server",
+	schema.BidiStreaming: "bidi"}
 
 type writer struct {
 	forms *Forms

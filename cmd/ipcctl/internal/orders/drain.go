@@ -98,8 +98,8 @@ func drainServer(ctx context.Context, s *survey.Survey, channel string) (*Order,
 			tell(fmt.Sprintf("interrupted; %s was told to end", who))
 			return ctx.Err()
 		case <-timer.C:
-			return &Error{ipc.CodeDeadlineExceeded, fmt.Errorf("%s still runs after %v: it was told "+
-				"to end (SIGTERM), and answers calls or does not listen to that", who, limit)}
+			return &Error{ipc.CodeDeadlineExceeded, fmt.Errorf("%s still runs after %v: it was "+
+				"told to end (SIGTERM), and answers calls or does not listen to that", who, limit)}
 		}
 	}
 	return o, nil

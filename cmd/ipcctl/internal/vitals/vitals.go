@@ -179,8 +179,8 @@ func (s *watched) ask(ctx context.Context, domain, channel string) {
 	}
 }
 
-// read connects, if there is no connection, and reads what a server counts, and its topics if it has
-// some.
+// read connects, if there is no connection, and reads what a server counts, and its topics if it
+// has some.
 func (s *watched) read(ctx context.Context, domain, channel string) (err error) {
 	if s.conn == nil {
 		s.last, s.hasTopics, s.topics = nil, true, nil // as far as is known

@@ -99,7 +99,8 @@ func (s *Server) routes(h *hub) http.Handler {
 	a := &api{domain: s.domain}
 	for path, handle := range map[string]http.HandlerFunc{
 		"live": h.live, "describe": a.describe, "check": a.check, "call": a.call, "send": a.send,
-		"item": a.item, "subscribe": a.subscribe, "publish": a.publish, "order": a.question, "carry": a.carry,
+		"item": a.item, "subscribe": a.subscribe, "publish": a.publish,
+		"order": a.question, "carry": a.carry,
 	} {
 		mux.Handle("POST /api/"+path, handle)
 	}
