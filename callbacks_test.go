@@ -113,7 +113,7 @@ func (w *callbackWalk) object(obj types.Object) {
 		if slices.ContainsFunc(slices.Collect(u.Methods()), func(m *types.Func) bool {
 			return !m.Exported()
 		}) {
-			return // nobody else can implement it
+			return // other packages cannot implement it
 		}
 		for m := range u.Methods() {
 			w.found[name+"."+m.Name()] = true

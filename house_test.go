@@ -77,7 +77,7 @@ var mayImport = map[string][]string{
 	// Peers in other languages, and their tests.
 	"interop": nil,
 
-	// The examples are users, too, each in a folder that it shares with nobody.
+	// The examples are users, too, each in a folder of its own.
 	"examples/greeter":           nil,
 	"examples/greeter/client":    {"examples/greeter/gen/greeter", "runtime"},
 	"examples/greeter/server":    {"examples/greeter/gen/greeter", "runtime"},

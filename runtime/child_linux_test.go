@@ -95,7 +95,7 @@ func serverRole(domain ipc.RendezvousOption) error {
 }
 
 // callAside makes a call in place, and one whose handler takes so long that the caller falls
-// asleep, over a connection of its own, on which nobody handles messages.
+// asleep, over a connection of its own, which has no handlers of messages.
 func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
 	c, err := ipc.Dial(ctx, "echo", domain)
 	if err != nil {
@@ -120,8 +120,8 @@ func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
 	return err
 }
 
-// exchangeBlocks opens the stream in both directions, and reads and writes n blocks
-// each. That the server is gone is an error with CodeUnavailable.
+// exchangeBlocks opens the stream in both directions, and reads and writes n blocks each. If the
+// server is gone, its error has CodeUnavailable.
 func exchangeBlocks(ctx context.Context, domain ipc.RendezvousOption, n int) error {
 	o := ipc.StreamOptions{Depth: 4, Payload: 4096}
 	r, err := ipc.OpenStreamReader(ctx, "echo", blockStream, o, domain)
@@ -158,8 +158,8 @@ func ignoreNotes() *ipc.Service {
 // callsEnv limits the calls that clientRole makes.
 const callsEnv = "IPC_TEST_CALLS"
 
-// clientRole connects, makes a call, and then more, without end unless callsEnv
-// says how many; in between it has messages pushed to it and exchanges blocks.
+// clientRole connects and makes calls: as many as callsEnv says, or without end. Between the calls
+// it asks the server to push messages, and exchanges blocks.
 func clientRole(domain ipc.RendezvousOption) error {
 	ctx := context.Background()
 	c, err := ipc.Dial(ctx, "echo", domain, ignoreNotes())
@@ -233,8 +233,8 @@ func newChild(t testing.TB, role, domain string, env ...string) *child {
 // is ready.
 func (c *child) start(t testing.TB) (ready bool) {
 	t.Helper()
-	// Pipes of our own: those of package exec are closed by Wait, before all
-	// has been read.
+	// Wait closes the pipes of package exec before everything in them has been read. So the child
+	// gets pipes that this test makes.
 	in, stdin, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -274,8 +274,8 @@ func (c *child) start(t testing.TB) (ready bool) {
 	}
 }
 
-// state is the letter by which the kernel tells what the child does; 'T' is
-// stopped, and 0 gone.
+// state returns the letter by which the kernel reports the child's state. 'T' means stopped, and 0
+// that the process is gone.
 func (c *child) state() byte {
 	b, err := os.ReadFile("/proc/" + itoa(c.Process.Pid) + "/stat")
 	if err != nil {

@@ -17,15 +17,16 @@ import (
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
-// A Conn is a client's connection to a server. It is a Caller and a Sender,
-// and safe for concurrent use.
-//
-// One process at a time may read the ring that holds the replies, and within this process one
-// goroutine: the holder of the reader role. A caller takes the role if it is free and looks
-// for its reply itself, so that the common call needs no other goroutine. It hands the replies
-// that it finds for other callers to them. A caller that has looked for long enough gives the role
-// up to the goroutine that waits for the doorbell, and parks; see client_wait.go.
+// A Conn is a client's connection to a server, made by [Dial]. It is a [Caller] and a [Sender], and
+// safe for concurrent use. It ends with the process of its server and does not connect again; see
+// [Client]. The caller of Dial must close it.
 type Conn struct {
+	// Within this process, one goroutine may read the ring that holds the replies: the holder of
+	// the reader role. A caller takes the role if it is free and looks for its reply itself, so
+	// that the common call needs no other goroutine. It passes the replies of other callers to
+	// them. A caller that has looked for long enough leaves the role to the goroutine that waits
+	// for the doorbell, and parks; see client_wait.go.
+
 	endpoint
 	cfg   dialConfig
 	hello serverHello

@@ -16,7 +16,8 @@ import (
 // A RetryPolicy says which calls that failed are tried again, when, and how often. A field that is
 // zero has its default.
 //
-// A call is tried again if trying cannot execute it twice against the schema's word:
+// A call is tried again only if that cannot execute it twice, unless the schema marks its method as
+// idempotent or read_only:
 //
 //   - Its outcome is [NotSent] or [NotExecuted], and the reason passes: the code is
 //     [CodeUnavailable], [CodeResourceExhausted] or one of Codes, or the attempt timed out.

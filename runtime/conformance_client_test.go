@@ -139,7 +139,7 @@ func clientFollowsDuringDrain(t *testing.T, v ipc.RendezvousOption) {
 }
 
 func clientWithoutServer(t *testing.T, v ipc.RendezvousOption) {
-	// Fail fast, with nobody there and after somebody was there.
+	// Fail fast, before there is a server and after the server has gone.
 	c := reconnecting(t, v, ipc.WithPatience(0))
 	for range 3 {
 		want(t, <-invoke(t.Context(), c, methodEcho, ""), ipc.CodeUnavailable, ipc.NotSent,
@@ -166,7 +166,7 @@ func clientWithoutServer(t *testing.T, v ipc.RendezvousOption) {
 	want(t, <-invoke(t.Context(), c, methodEcho, ""), ipc.CodeUnavailable, ipc.NotSent,
 		"waited 1ms", "echo")
 
-	// Contexts end while calls wait.
+	// The contexts of calls end while the calls wait.
 	c = reconnecting(t, v, patiently())
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
@@ -237,7 +237,7 @@ func clientSendsAgain(t *testing.T, v ipc.RendezvousOption) {
 		t.Errorf("executed %d times", n)
 	}
 
-	// An answer is one, whatever its code.
+	// An error that the handler has answered is final, whatever its code.
 	host(t, v, echoes(ipc.Handle(methodAgain, func(context.Context, *blob) (*blob, error) {
 		executed.Add(1)
 		return nil, ipc.Errorf(ipc.CodeUnavailable, "the disk is")
@@ -249,7 +249,7 @@ func clientSendsAgain(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
-// What no patience heals fails at once, and goes on when it is healed.
+// A failure that waiting does not cure ends a call at once. Later calls succeed when it is cured.
 func clientThatIsRefused(t *testing.T, v ipc.RendezvousOption) {
 	var admit atomic.Bool
 	host(t, v, echoService(), ipc.WithAuthorize(func(ipc.Peer) error {

@@ -169,7 +169,8 @@ func counters(t *testing.T, c ipc.Caller) *introspect.CountersT {
 	return all
 }
 
-// whoMayAsk shows that a server tells of itself to those alone whom it allows to ask.
+// whoMayAsk shows that a server answers questions about itself only to processes that it allows to
+// ask.
 func whoMayAsk(t *testing.T, v ipc.RendezvousOption) {
 	var asked atomic.Int64
 	var refusal atomic.Pointer[string]
@@ -314,7 +315,8 @@ func readTap(t *testing.T, tap *ipc.Tap, n int) (all []*introspect.TapRecordT) {
 	return all
 }
 
-// tapsLose shows that nobody waits for a tap which is not read, and that its memory is bounded.
+// tapsLose shows that the server does not wait for a tap that is not read, and that the memory of
+// such a tap is bounded.
 func tapsLose(t *testing.T, v ipc.RendezvousOption) {
 	host(t, v, echoService())
 	c, watcher := dial(t, v), dial(t, v)
@@ -382,8 +384,8 @@ func tapsOfMany(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
-// tapsOfTheLeft opens taps whose clients leave while an interceptor decides about them. The server
-// keeps none of these.
+// tapsOfTheLeft opens taps whose clients disconnect while an interceptor decides about them. The
+// server keeps no such tap.
 func tapsOfTheLeft(t *testing.T, v ipc.RendezvousOption) {
 	asked, answer, opened := make(chan struct{}), make(chan struct{}), make(chan error)
 	var late atomic.Bool

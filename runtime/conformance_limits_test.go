@@ -214,8 +214,8 @@ func fill(t *testing.T, to ipc.Sender) (n int, err error) {
 	return n, err
 }
 
-// slept checks that whoever waited for room for one of n messages did so asleep, and was not
-// woken again and again while there was none.
+// slept checks that the goroutines that waited for room for one of n messages slept meanwhile, and
+// were not woken again and again before there was room.
 func slept(t *testing.T, s ipc.Stats, n int) {
 	t.Helper()
 	if most := uint64(4*n + 100); s.WaitsForRoom > most || s.Wakeups > most {
@@ -279,8 +279,8 @@ func failFast(t *testing.T, v ipc.RendezvousOption) {
 	still(t, c)
 }
 
-// largeMessageGivenUp gives a message up of which some pieces are in the ring
-// already: the peer forgets them.
+// largeMessageGivenUp cancels a message of which some pieces are in the ring already. The peer
+// drops these pieces.
 func largeMessageGivenUp(t *testing.T, v ipc.RendezvousOption) {
 	gate, begun := make(chan string), make(chan bool, 3)
 	host(t, v, echoService(ipc.Receive(messageNote, func(_ context.Context, m *blob) error {

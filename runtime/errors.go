@@ -157,14 +157,16 @@ func (e *Error) Error() string {
 	return s
 }
 
-// meets reports whether the error is of an operation that makes a connection, which has no outcome.
+// meets reports whether the error is of an operation that makes a connection, or of none. Such an
+// error has no outcome.
 func (e *Error) meets() bool {
-	for _, op := range []string{"listen ", "serve ", "dial "} {
+	for _, op := range []string{"listen ", "serve ", "dial ", "connect ", "make a client",
+		"wait for a connection"} {
 		if strings.HasPrefix(e.Op, op) {
 			return true
 		}
 	}
-	return false
+	return e.Op == ""
 }
 
 // text returns the message and the cause, which travel to the peer, without code, operation and

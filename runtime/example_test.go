@@ -80,9 +80,9 @@ func Example() {
 	// Output: Ok
 }
 
-// The code says what went wrong, the outcome whether the call was executed. Nobody serves the
-// channel "radio", so the first call was never sent and can be made again; the error of the second
-// is the handler's answer.
+// The code says what went wrong, the outcome whether the call was executed. No server has
+// the channel "radio", so the first call was never sent and can be made again; the error of the
+// second is the handler's answer.
 func ExampleOutcomeOf() {
 	network, server := newServer(audio.NewAudioControlService(&mixer{}))
 	defer server.Close()

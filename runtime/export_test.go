@@ -9,9 +9,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A Raw is one side of a connection without any of the rules: it shakes hands as the
-// protocol says and then puts whatever it likes into its ring, for tests of what a peer
-// can do to the other side.
+// A Raw is one side of a connection that keeps to no rules after the handshake: the test decides
+// what it puts into its ring. It serves tests of what a peer can do to the other side.
 type Raw struct {
 	Link
 	Seg *shm.Segment
@@ -81,7 +80,7 @@ func RawAccept(l *Listener, h RawHello, protocols ...*Protocol) (*Raw, error) {
 	return newRaw(link, seg, seg.ToClient(), geo.ToClient, seg.ToServer(), geo.ToServer)
 }
 
-// RawStall connects to a server and says what it wants, and then nothing.
+// RawStall connects to a server, sends the hello of a client, and then sends nothing more.
 func RawStall(ctx context.Context, channel string, opts ...DialOption) (Link, error) {
 	cfg := dialConfig{common: commonDefaults()}
 	for _, o := range opts {
@@ -329,7 +328,8 @@ func TransportOf(o RendezvousOption) Transport {
 	return cfg.transport
 }
 
-// StopCounting ends the counting by method, as it ends when nobody has asked for a while.
+// StopCounting ends the counting by method, as the server does a minute after the last request for
+// its counters.
 func StopCounting(s *Server) {
 	s.lookout.idle.Reset(0)
 	for s.lookout.observer.Load() != nil { // without taps

@@ -21,9 +21,9 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// vandalRole is a client that writes rubbish over the memory it shares with
-// the server, while it also makes calls so that the server looks at it. It does so
-// until it has lost its connection often enough.
+// vandalRole is a client that overwrites the memory that it shares with the server with random
+// words, and makes calls meanwhile, so that the server reads these words. It ends when it has lost
+// its connection often enough.
 func vandalRole(domain ipc.RendezvousOption) error {
 	seed, err := strconv.ParseUint(os.Getenv("IPC_TEST_SEED"), 10, 64)
 	if err != nil {
@@ -107,8 +107,8 @@ func openSockets() (fds []int, err error) {
 	return fds, nil
 }
 
-// ringAll sends rubbish over the sockets again and again: the server is woken without end, and
-// finds bytes where it expects none.
+// ringAll sends arbitrary bytes over the sockets again and again. The server is woken without end,
+// and finds bytes where it expects none.
 func ringAll(ctx context.Context, fds []int) {
 	rubbish := bytes.Repeat([]byte{'g', 0xff}, 100)
 	for ctx.Err() == nil {
@@ -134,8 +134,8 @@ func sharedMemory() (from, to int64, err error) {
 	return 0, 0, errors.New("no shared memory is mapped")
 }
 
-// TestVandals lets clients write rubbish over their shared memory. The server,
-// in this process, neither ends nor hangs, and another client does not notice.
+// TestVandals has clients overwrite their shared memory with random words. The server, in this
+// process, neither ends nor hangs, and other clients are not affected.
 func TestVandals(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	srv := serve(t, ipc.WithDomain(path))
@@ -171,8 +171,8 @@ func TestVandals(t *testing.T) {
 	}
 }
 
-// TestCorruptions breaks each word by which one side leads the other, and expects
-// the side that reads it to end the connection and to count why.
+// TestCorruptions overwrites each word that one side writes for the other. The side that reads the
+// word ends the connection and counts the corruption.
 func TestCorruptions(t *testing.T) {
 	const toServer, toClient = 128, 128 + 512 + ipc.DefaultRingCapacity
 	for name, word := range map[string]struct {
@@ -219,8 +219,8 @@ func TestCorruptions(t *testing.T) {
 	}
 }
 
-// TestBadHandshakes talks rubbish to the server's socket. It closes the
-// connection and serves on.
+// TestBadHandshakes sends malformed handshakes to the server's socket. The server closes these
+// connections and serves on.
 func TestBadHandshakes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	serve(t, ipc.WithDomain(path))
@@ -257,8 +257,8 @@ func TestBadHandshakes(t *testing.T) {
 	}
 }
 
-// TestTooManyConnections shows that the limit is told, and that a place is
-// free again when a client leaves.
+// TestTooManyConnections shows that a refused client is told the limit, and that a place is free
+// again when a client disconnects.
 func TestTooManyConnections(t *testing.T) {
 	d := newDomain(t)
 	serve(t, d, ipc.WithMaxConns(2))
@@ -281,8 +281,7 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// TestStranger shows that the policy of who may connect is asked, on both
-// sides.
+// TestStranger shows that both sides ask WithAuthorize about their peers.
 func TestStranger(t *testing.T) {
 	d := newDomain(t)
 	no := ipc.WithAuthorize(func(p ipc.Peer) error {

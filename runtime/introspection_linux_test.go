@@ -10,8 +10,8 @@ import (
 )
 
 // BenchmarkIntrospection compares calls of 64 bytes to a server without introspection, to one that
-// nobody asks, and to one that counts. They take turns, so that what else the machine does is the
-// same for all; the medians of batches are reported.
+// is not asked, and to one that counts. The three take turns, so that other load on the machine
+// affects them alike. The medians of batches are reported.
 func BenchmarkIntrospection(b *testing.B) {
 	const batch = 100
 	names := []string{"without-ns", "unasked-ns", "counting-ns"}

@@ -138,6 +138,12 @@ func TestNil(t *testing.T) {
 				!strings.Contains(err.Error(), test.says) {
 				t.Errorf("got %v, want an *ipc.Error that says %q", err, test.says)
 			}
+			// Only a call, a message and a block have an outcome that means something.
+			if text := err.Error(); strings.Contains(text, "(not sent)") &&
+				!strings.HasPrefix(e.Op, "call ") && !strings.HasPrefix(e.Op, "send ") &&
+				!strings.HasPrefix(e.Op, "stream ") {
+				t.Errorf("%q has an outcome", text)
+			}
 		})
 	}
 }

@@ -184,7 +184,9 @@ func (s *Service) apply(c *common) {
 func (s *Service) applyClient(c *clientConfig) { s.applyDial(&c.dial) }
 
 // WithDomain sets the domain in which channels are looked up: a name, or the path of a directory.
-// The default is the value of $IPCGEN_DOMAIN, or "default".
+// The default is the value of $IPCGEN_DOMAIN, or "default". A name stands for a directory in
+// $XDG_RUNTIME_DIR/ipcgen or, if that variable is not set, in ipcgen-<uid> in the directory for
+// temporary files. Both sides must use the same domain.
 func WithDomain(domain string) RendezvousOption { return domainOption(domain) }
 
 // WithReplyChannel names the reply channel. A server announces its name to clients. A client that

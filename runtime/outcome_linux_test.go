@@ -21,9 +21,9 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// These tests hold what an error says of a call against what was executed. The server
-// is a process whose handlers append the number of each call to a file before they do
-// anything else; what is in the file outlives the process, however it ends.
+// These tests compare what an error says about a call with what was executed. The server is a
+// process whose handlers first append the number of each call to a file. The file outlives the
+// process, however the process ends.
 
 const ledgerEnv = "IPC_TEST_LEDGER"
 
@@ -40,8 +40,8 @@ var (
 // A ledger is the file of what was executed.
 type ledger struct{ f *os.File }
 
-// record notes that a request is executed. One in eight takes its time, so that some
-// handlers lose the reader's role and run beside each other.
+// record appends the number of a request. One request in eight takes some time, so that some
+// handlers lose the reader role and run concurrently.
 func (l ledger) record(req []byte) error {
 	if _, err := l.f.Write(req[:8]); err != nil {
 		return err
@@ -108,7 +108,7 @@ func readyOnce(domain ipc.RendezvousOption, run func() error) error {
 	return run()
 }
 
-// A claim is what a client was told of a call.
+// A claim is the outcome that a client got for a call.
 type claim struct {
 	form string
 	err  error
@@ -450,8 +450,7 @@ func TestRun(t *testing.T) {
 	close(gate)
 }
 
-// TestRunDoesNotWaitForSilence drains a server to which somebody has connected who says
-// nothing.
+// TestRunDoesNotWaitForSilence drains a server to which a process has connected that sends nothing.
 func TestRunDoesNotWaitForSilence(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	d := ipc.WithDomain(dir)

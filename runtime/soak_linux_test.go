@@ -11,9 +11,9 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// TestPingPong makes round trips without a deadline anywhere, with pauses of
-// random length on both sides so that the other falls asleep now and then, and with messages
-// that fill the rings, so that both sides also wait for room: a lost wake-up hangs it.
+// TestPingPong makes round trips without deadlines. Pauses of random length on both sides let the
+// other side fall asleep now and then, and messages that fill the rings make both sides wait for
+// room. A lost wake-up would hang the test.
 func TestPingPong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	startChild(t, "server", path)
@@ -42,8 +42,8 @@ func TestPingPong(t *testing.T) {
 	}
 }
 
-// TestRandomKills kills the server at random moments under load, over and over,
-// and the clients too; whoever is left learns of it and nothing is left behind.
+// TestRandomKills kills the server and the clients at random moments under load, over and over. The
+// processes that live learn of each death, and nothing is left behind.
 func TestRandomKills(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 10))
 	path := filepath.Join(t.TempDir(), "d")

@@ -100,9 +100,9 @@ var writerVariants = []writerVariant{
 
 // TestInterleaveWriterRole runs writers, cancellations and the goroutine that waits for
 // notifications in every order of their accesses to the words by which they and the peer wait for
-// each other. Never does a writer wait while there is space, nor after the connection is closed.
-// The peer gets each message whole whose write succeeds, no message whose write fails, and each
-// cancellation once. Nobody uses the ring's memory after close has returned.
+// each other. No writer waits while there is space, or after the connection is closed. The peer
+// gets every message whose write succeeds, whole, no message whose write fails, and each
+// cancellation once. No goroutine uses the ring's memory after close has returned.
 func TestInterleaveWriterRole(t *testing.T) {
 	for _, v := range writerVariants {
 		if v.switches > 0 && os.Getenv("IPC_TEST_LONG") != "" {

@@ -80,7 +80,7 @@ var evolutions = []struct {
 }{
 	{name: "nothing"},
 
-	// Additions, and removals of what came last, which nobody can tell from them.
+	// Additions, and removals of the last one, which look like an addition on the other side.
 	{name: "a field more", edits: []string{"last: bool;", "last: bool; more: int;"}},
 	{name: "the last field removed", edits: []string{"last: bool;", ""}},
 	{name: "a field inserted with ids",

@@ -388,8 +388,8 @@ func TestSurvivorWithoutPlaceIsEvicted(t *testing.T) {
 	}
 }
 
-// TestStatusBelongsToItsReceiver has conditions, and whoever else gets a status, overwrite it.
-// Nobody else sees that.
+// TestStatusBelongsToItsReceiver overwrites each status that the package returns or passes to a
+// condition. No other receiver of a status sees the changes.
 func TestStatusBelongsToItsReceiver(t *testing.T) {
 	g := startGroup(t, bareConfig(newDomain(t)))
 	scribble := func(s group.Status) {

@@ -218,7 +218,7 @@ func TestOverwrittenWordsOfSuccession(t *testing.T) {
 					t.Fatal(err)
 				}
 				if at == group.SetAt(2) {
-					continue // nobody reads it, and its owner does not look
+					continue // it is not read, and its owner does not check it
 				}
 				for give := time.Now().Add(time.Minute); now != was; time.Sleep(time.Millisecond) {
 					if _, err := f.ReadAt(now[:], at); err != nil {

@@ -64,7 +64,7 @@ func TestOrdersFromAnotherProcess(t *testing.T) {
 		second.Primary == first.Primary {
 		t.Fatalf("after a failover: %+v, %v", second, err)
 	}
-	// Whoever meant the first primary does not mean the second.
+	// An order about the first primary does not concern the second.
 	if _, err := o.Failover(t.Context(), first.Epoch); ipc.CodeOf(
 		err) != ipc.CodeFailedPrecondition || !strings.Contains(err.Error(), "is over") {
 		t.Errorf("failover of an epoch that is over: %v", err)

@@ -361,7 +361,7 @@ func TestPrimaryStopsInASlowHandler(t *testing.T) {
 		t.Fatal(err)
 	}
 	appendTo(t, c, 3)
-	healthyWith(t, g, c, words{1, 3}) // the stopped primary had told nobody of the change
+	healthyWith(t, g, c, words{1, 3}) // the stopped primary had not passed the change on
 	if events.has(group.StateLost) || !strings.Contains(events.String(), "hangs") {
 		t.Errorf("events:\n%v", &events)
 	}

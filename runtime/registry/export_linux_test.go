@@ -32,7 +32,7 @@ func (reg *Registration) Republish(rec Record) {
 	reg.publish(encode(&rec))
 }
 
-// DropLock releases the lock of the registration's slot and notifies nobody.
+// DropLock releases the lock of the registration's slot without a notification.
 func (reg *Registration) DropLock() error {
 	var err error
 	for slot := range groupSize {

@@ -39,9 +39,9 @@ type Options struct {
 }
 
 // A Registry is an open registry of a domain. It is safe for concurrent use.
-//
-// Lock order: mu, Registration.mu, users.
 type Registry struct {
+	// Lock order: mu, Registration.mu, users.
+
 	path    string // of folder
 	hook    func(string)
 	kept    *sys.Check // calls keep, until the last user is gone

@@ -635,7 +635,7 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// TestMalformed: what the verifier refuses reaches nobody.
+// TestMalformed publishes messages that the verifier refuses. No subscriber gets them.
 func TestMalformed(t *testing.T) {
 	n := ipctest.NewNetwork()
 	p := publisher(t, n, topic.Options{})

@@ -45,7 +45,7 @@ var vandalRoles = map[string]func(ipc.RendezvousOption) error{
 // quiet keeps the panics of handlers, which are many, out of the output.
 var quiet = ipc.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 
-// A scribbler writes rubbish over a message in the ring, until it is stopped.
+// A scribbler overwrites a message in the ring with random bytes until it is stopped.
 type scribbler struct {
 	stop atomic.Bool
 	done sync.WaitGroup
