@@ -38,6 +38,9 @@ README.md says how to read the tables.
   -pin          keep clients on the first processor and servers on the second:
                 steadier on a busy machine, but sleepers are then always woken
                 across processors
+  -against TREE compare with TREE: a folder with another state of this project, or
+                a program built from its bench. The two measure in turns, by
+                pairs: 20, or as many as -rounds says
   -o FOLDER     write here (default: results)
   -readme FILE  replace the measurements in this README by those of this run
 `
@@ -87,6 +90,7 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	rounds := flags.Int("rounds", 0, "")
 	turn := flags.Duration("turn", 0, "")
 	pin := flags.Bool("pin", false, "")
+	against := flags.String("against", "", "")
 	folder := flags.String("o", "results", "")
 	readme := flags.String("readme", "", "")
 	if err := flags.Parse(args); err != nil {
@@ -127,5 +131,20 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	return scratch.Run("bench", func(string) error { return b.run(stdout) })
+	return scratch.Run("bench", func(dir string) error {
+		if *against == "" {
+			return b.run(stdout)
+		}
+		pairs, args := defaultPairs, []string{"-turn", effort.turn.String()}
+		if *rounds > 0 {
+			pairs = *rounds
+		}
+		flags.Visit(func(f *flag.Flag) {
+			switch f.Name {
+			case "size", "pin", "quick":
+				args = append(args, "-"+f.Name+"="+f.Value.String())
+			}
+		})
+		return b.compare(*against, dir, pairs, args, stdout)
+	})
 }

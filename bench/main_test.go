@@ -99,6 +99,30 @@ func TestEverythingRuns(t *testing.T) {
 	}
 }
 
+// TestCompares compares the program with itself.
+func TestCompares(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(envBench, "1")
+	var out strings.Builder
+	args := []string{"-against", self, "-quick", "-rounds", "3", "-turn", "1ms", "-size", "64",
+		"-run", "latency/ring$"}
+	if err := run(args, brief(), &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"3 pairs", "| 64 B: ipcgen, raw ring, p50 "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in:\n%s", want, out.String())
+		}
+	}
+	args[1] = filepath.Join(t.TempDir(), "nothing")
+	if err := run(args, brief(), &out, io.Discard); err == nil {
+		t.Error("no error from a tree that does not exist")
+	}
+}
+
 func TestRefusesWhatItDoesNotKnow(t *testing.T) {
 	for _, args := range [][]string{
 		{"latency"},

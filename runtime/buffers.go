@@ -1,22 +1,35 @@
 package ipc
 
 import (
-	"math/bits"
+	"math"
 	"sync"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
 // This file is the memory in which messages are built and assembled. A connection keeps short
-// buffers only. Long ones go to pools of the process when a message is done with, and the garbage
-// collector empties the pools. So the memory of a process depends on how many long messages are
-// under way, and not on how many of its connections had one before.
+// buffers only. Long ones go to a store of the process when a message is done with, and the store
+// drops what has not been used for a second or two. So the memory of a process depends on how many
+// long messages are under way, and not on how many of its connections had one before.
+//
+// The store is no sync.Pool. A pool loses what another processor has put there, and what two
+// garbage collections have passed. A builder that is lost grows again from nothing, which leaves
+// four times its message as garbage, which brings the next collection about: with messages of
+// 1 MiB, each call built its builder anew.
 
 const (
 	// keepShort is the largest buffer that a connection keeps while it does not use it.
 	keepShort = 64 << 10
-	// keepLong is the largest buffer that a pool keeps.
-	keepLong = 4 << 20
+	// keepLong is how much memory the store keeps in buffers of a kind, unless there is only one:
+	// that may have up to keepOne bytes.
+	keepLong = 16 << 20
+	keepOne  = 64 << 20
+	// keepPeriod is the time after which the store drops what was not used. It is up to twice as
+	// long.
+	keepPeriod = time.Second
+	// longGarbage is the length of a message from which on the process gets a ballast.
+	longGarbage = 32 << 10
 )
 
 // A scratch is the memory of a call: a builder for the message that it sends, and the body that it
@@ -33,11 +46,11 @@ func (s *scratch) prepare() {
 	}
 }
 
-// strip gives long buffers to the pools.
+// strip gives long buffers to the store.
 func (s *scratch) strip() {
 	if b := s.builder; b != nil && cap(b.Bytes) > keepShort {
 		s.builder = nil
-		if b.Offset() <= keepShort { // the next message is probably short, too
+		if !usedLong(b) { // the next message is probably short, too
 			s.builder = flatbuffers.NewBuilder(256)
 		}
 		giveBuilder(b)
@@ -48,7 +61,7 @@ func (s *scratch) strip() {
 	}
 }
 
-// yield gives all buffers to the pools.
+// yield gives all buffers away.
 func (s *scratch) yield() {
 	if s.builder != nil {
 		giveBuilder(s.builder)
@@ -66,26 +79,14 @@ func (s *scratch) len() int {
 	return n
 }
 
-var (
-	builders sync.Pool // of *flatbuffers.Builder
-	// bodies has a pool for each class of capacities: classOf tells which.
-	bodies [classes]sync.Pool // of *[]byte
-)
+// builders are the short ones.
+var builders sync.Pool // of *flatbuffers.Builder
 
-const classes = 7 // of keepShort to keepLong
-
-// classOf returns the class of a capacity, or -1 if no pool keeps such buffers. The largest
-// capacity of a class is less than twice the smallest, because the limits of a connection count
-// capacities.
-func classOf(n int) int {
-	if n < keepShort || n > keepLong {
-		return -1
-	}
-	return bits.Len(uint(n)) - bits.Len(keepShort)
-}
-
-// takeBuilder returns a builder, used before if there is one.
+// takeBuilder returns a builder: a long one if there is one, as one that is too short grows.
 func takeBuilder() *flatbuffers.Builder {
+	if b, ok := long.builders.take(0, math.MaxInt); ok {
+		return b
+	}
 	if b, ok := builders.Get().(*flatbuffers.Builder); ok {
 		return b
 	}
@@ -94,26 +95,36 @@ func takeBuilder() *flatbuffers.Builder {
 
 // giveBuilder takes a builder that is not used any more.
 func giveBuilder(b *flatbuffers.Builder) {
-	if cap(b.Bytes) <= keepLong {
+	if n := cap(b.Bytes); n > keepShort {
+		long.builders.give(b, n, usedLong(b))
+	} else {
 		builders.Put(b)
 	}
 }
 
-// takeBody returns memory for a body of n bytes, or nil if there is none. Its capacity may be less
-// than n.
+// usedLong reports whether the message in b is long.
+func usedLong(b *flatbuffers.Builder) bool { return b.Offset() > keepShort }
+
+// takeBody returns memory for a body of n bytes, or nil if there is none. The capacity is less than
+// twice n, because the limits of a connection count capacities.
 func takeBody(n int) []byte {
-	if class := classOf(n); class >= 0 {
-		if b, ok := bodies[class].Get().(*[]byte); ok {
-			return *b
-		}
+	if n <= keepShort {
+		return nil
 	}
-	return nil
+	b, _ := long.bodies.take(n, 2*n-1)
+	return b
 }
 
 // giveBody takes the memory of a body that is not used any more.
 func giveBody(body []byte) {
-	if class := classOf(cap(body)); class >= 0 {
-		body = body[:0]
-		bodies[class].Put(&body)
+	if n := cap(body); n > keepShort {
+		long.bodies.give(body[:0], n, true)
 	}
+}
+
+// long is the store of this process.
+var long struct {
+	builders shelf[*flatbuffers.Builder]
+	bodies   shelf[[]byte]
+	ballast  ballast
 }

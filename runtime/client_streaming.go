@@ -184,7 +184,7 @@ func (c *Conn) openFlow(ctx context.Context, call *Call) (*clientFlow, *Error) {
 	f.items.outgoing = outgoingOf(ctx)
 	err := c.tx.attach(&h, f.items.outgoing)
 	var body []byte
-	b := c.tx.builder()
+	b := takeBuilder()
 	if err == nil && !call.Method.Streaming.in() {
 		body, err = encode(b, func() error {
 			return call.Method.encodeRequest(b, seq, call.Request)
@@ -193,7 +193,7 @@ func (c *Conn) openFlow(ctx context.Context, call *Call) (*clientFlow, *Error) {
 	if err == nil {
 		err = c.tx.write(ctx, &h, body, &f.items.sent, nil)
 	}
-	c.tx.putBuilder(b)
+	giveBuilder(b)
 	if err != nil {
 		c.streaming.remove(f.id)
 		return nil, err
@@ -324,8 +324,8 @@ func pushItems(in iter.Seq2[any, error], send func(any) (bool, *Error)) (more bo
 // send sends an item. It reports false if the call has ended.
 func (f *clientFlow) send(ctx context.Context, item any) (more bool, err *Error) {
 	c := f.conn
-	b := c.tx.builder()
-	defer c.tx.putBuilder(b)
+	b := takeBuilder()
+	defer giveBuilder(b)
 	body, err := encode(b, func() error {
 		return f.info.encodeRequest(b, c.seq.Add(1), item)
 	})

@@ -83,6 +83,8 @@ package ipc
 //	lookout.mu          who asks about a server, and the counting for them
 //	tap.mu              who reads a tap, and the record that the reader could not take
 //	stream.mu           the memory of a stream, during one operation
+//	shelf.mu            buffers of the process that are not in use
+//	ballast.mu          memory that the garbage collector counts
 //
 // A goroutine that holds one may take:
 //
@@ -90,6 +92,7 @@ package ipc
 //	writerRole.mu before serverConn.mu
 //	serverConn.mu before inbox.mu
 //	serverConn.mu before callEnd.mu
+//	callTable.mu before shelf.mu
 //
 // All other pairs are never held together. Code of the user runs under these only:
 //

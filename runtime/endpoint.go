@@ -44,5 +44,6 @@ func (e *endpoint) open(cfg *common, l Link, peer Peer, seg *shm.Segment, limit 
 	e.tx.init(producer, l, outCap, limit, cfg.failFast)
 	e.rx.init(consumer, l, inCap, limit)
 	e.spin.init(cfg.spin, l, peer)
+	e.tx.spinLike(&e.spin)
 	return nil
 }

@@ -38,6 +38,9 @@ type batch struct {
 	own      int // memory of bodies that are not in buf
 }
 
+// keepBatch is the length of the longest buffer of a batch that the pool keeps.
+const keepBatch = 4 << 20
+
 // size returns how much memory the batch takes.
 func (n *batch) size() int {
 	return cap(n.buf) + cap(n.messages)*messageOverhead + n.own
@@ -144,7 +147,7 @@ func (b *inbox) drain(now batch) {
 		now, b.next = b.next, now
 		if len(now.messages) == 0 {
 			if b.next.long() {
-				if used := b.next; cap(used.buf) <= keepLong {
+				if used := b.next; cap(used.buf) <= keepBatch {
 					batches.Put(&used)
 				}
 				b.next, b.long = batch{}, true

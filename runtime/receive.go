@@ -67,6 +67,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				*f = r.partial
 				body, r.body, r.active, r.partial.charged = r.body, nil, false, 0
 				r.tally.message(r.total)
+				long.ballast.carry(r.total)
 				return body, true, true, nil
 			}
 		case kind == record.Abort:

@@ -217,9 +217,9 @@ func (c *serverConn) startDetached(j *job) {
 
 // runDetached handles a call on its own goroutine.
 func (c *serverConn) runDetached(j *job) {
-	start := time.Now()
+	start, n := time.Now(), len(j.body)
 	defer func() {
-		j.route.pace.took(time.Since(start))
+		j.route.pace.took(time.Since(start), n)
 		c.endDetached(j)
 	}()
 	c.handle(j)

@@ -67,7 +67,7 @@ func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
 		return
 	}
 	start := time.Now()
-	defer func() { r.pace.took(time.Since(start)) }()
+	defer func() { r.pace.took(time.Since(start), len(body)) }()
 	c.deliver(r, n, body)
 }
 

@@ -69,6 +69,10 @@ func (p *spinPolicy) init(longest time.Duration, l Link, peer Peer) {
 	p.budget.Store(int64(longest))
 }
 
+// crowded reports whether others need the processor of a goroutine that spins: the peer, or
+// the only other goroutines of this process.
+func (p *spinPolicy) crowded() bool { return p.shared || p.yield == checksAlone }
+
 // slept adapts the policy to a wait that outlasted the spinning.
 func (p *spinPolicy) slept(d time.Duration) {
 	less := int64(min(shortestSpin, p.longest))

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"sync"
 
-	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
@@ -19,8 +17,6 @@ type transmitter struct {
 	piece    int // longest payload of a record that is copied into the ring
 	place    int // longest payload of one that is built there
 	metadata int // longest metadata
-
-	builders sync.Pool // of *flatbuffers.Builder, for one-way messages
 
 	// What was sent. It changes under the role.
 	messages uint64
@@ -150,24 +146,9 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 	return nil
 }
 
-// builder returns a builder for one message.
-func (t *transmitter) builder() *flatbuffers.Builder {
-	if b, ok := t.builders.Get().(*flatbuffers.Builder); ok {
-		return b
-	}
-	return flatbuffers.NewBuilder(256)
-}
-
-// putBuilder takes a builder back.
-func (t *transmitter) putBuilder(b *flatbuffers.Builder) {
-	if cap(b.Bytes) <= keepLong {
-		t.builders.Put(b)
-	}
-}
-
 // sendMessage encodes and writes a one-way message.
 func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, block func()) *Error {
-	b := t.builder()
+	b := takeBuilder()
 	body, err := encode(b, func() error { return p.Message.encode(b, p.Seq, p.Body) })
 	if err == nil {
 		f := frame{kind: record.Message, id: p.Seq, epoch: epoch, method: p.Message.ID}
@@ -175,6 +156,6 @@ func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, bl
 			err = t.write(ctx, &f, body, nil, block)
 		}
 	}
-	t.putBuilder(b)
+	giveBuilder(b)
 	return err
 }

@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"runtime"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
 	"github.com/ipcgen/ipcgen/internal/record"
@@ -28,6 +29,7 @@ type writerRole struct {
 	wire           wire
 	failFast       bool   // refuse instead of waiting for space
 	spins          int    // how often a writer polls for space before it parks
+	yield          int    // after how many polls it lets others run
 	spaceRequested func() // called when a notification of space is expected; may be nil
 
 	waiting interleave.Bool // a writer waits for the role or for space; a hint for recheckSpace
@@ -49,9 +51,25 @@ type writerRole struct {
 // frees some within microseconds.
 const spinForRoom = 500
 
+// A writer that spins looks for space more often, every pollTime or so, and yields seldom: a yield
+// wakes a thread that looks for work, and takes the peer's processor for that. With messages of
+// 1 MiB, which pass the ring in pieces, a yield for each poll made the peer lose its processor for
+// most of the pieces.
+const (
+	pollTime      = 25 * time.Nanosecond
+	pollsPerYield = 1024
+)
+
 // init prepares the role of the writers of ring.
 func (r *writerRole) init(ring *shm.Producer, w wire, failFast bool) {
-	r.ring, r.wire, r.failFast, r.spins = ring, w, failFast, spinForRoom
+	r.ring, r.wire, r.failFast, r.spins, r.yield = ring, w, failFast, spinForRoom, 1
+}
+
+// spinLike makes writers wait for space as p says how to wait for messages.
+func (r *writerRole) spinLike(p *spinPolicy) {
+	if n := int(p.longest / pollTime); n > spinForRoom && !p.crowded() {
+		r.spins, r.yield = n, pollsPerYield
+	}
 }
 
 // whenRequested makes f run whenever this side expects a notification of space. It must be called
@@ -196,7 +214,9 @@ func (r *writerRole) wait(ctx context.Context, n, tries int, own bool, block fun
 	}
 	if tries < r.spins && r.released == nil { // no writer has given up on that
 		r.mu.Unlock()
-		runtime.Gosched()
+		if (tries+1)%r.yield == 0 {
+			runtime.Gosched()
+		}
 		r.mu.Lock()
 		return nil
 	}

@@ -97,6 +97,21 @@ func Rate(r float64) string {
 	return digits(r) + " /s"
 }
 
+// Quantity writes a value with a unit of a [Figure].
+func Quantity(v float64, unit string) string {
+	switch unit {
+	case "s":
+		return Duration(time.Duration(v * float64(time.Second)))
+	case "/s":
+		return Rate(v)
+	case "B":
+		return Bytes(int64(v))
+	case "B/s":
+		return digits(v/1e9) + " GB/s"
+	}
+	return strings.TrimSpace(digits(v) + " " + unit)
+}
+
 // Ratio writes how many times as much one thing is as another.
 func Ratio(a, b float64) string {
 	if b == 0 {

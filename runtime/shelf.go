@@ -1,0 +1,141 @@
+package ipc
+
+import (
+	"math"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A shelf keeps buffers that are not in use. It drops those that were not used for one period or
+// two, and costs nothing while it is empty.
+type shelf[T any] struct {
+	some    atomic.Bool // there are any
+	mu      sync.Mutex
+	buffers []shelved[T] // the one that was given last is last
+	bytes   int
+	period  uint64
+	ticking bool
+}
+
+type shelved[T any] struct {
+	buffer T
+	size   int
+	period uint64 // in which it was used last
+}
+
+// take takes a buffer of at least least and at most most bytes.
+func (s *shelf[T]) take(least, most int) (buffer T, ok bool) {
+	if !s.some.Load() {
+		return buffer, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.buffers) - 1; i >= 0; i-- {
+		if b := s.buffers[i]; least <= b.size && b.size <= most {
+			s.remove(i)
+			return b.buffer, true
+		}
+	}
+	return buffer, false
+}
+
+// give takes a buffer of so many bytes, unless the shelf has enough. A buffer whose length was of
+// no use is dropped soon.
+func (s *shelf[T]) give(buffer T, size int, useful bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if size > keepOne || s.bytes > 0 && s.bytes+size > keepLong {
+		return
+	}
+	b := shelved[T]{buffer, size, s.period}
+	if useful {
+		b.period++
+	}
+	s.buffers = append(s.buffers, b)
+	s.bytes += size
+	s.some.Store(true)
+	if !s.ticking {
+		s.ticking = true
+		time.AfterFunc(keepPeriod, s.tick)
+	}
+}
+
+// remove removes a buffer. The caller must hold s.mu.
+func (s *shelf[T]) remove(i int) {
+	s.bytes -= s.buffers[i].size
+	last := len(s.buffers) - 1
+	copy(s.buffers[i:], s.buffers[i+1:])
+	s.buffers[last] = shelved[T]{}
+	s.buffers = s.buffers[:last]
+	s.some.Store(last > 0)
+}
+
+// tick ends a period.
+func (s *shelf[T]) tick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.period++
+	for i := len(s.buffers) - 1; i >= 0; i-- {
+		if s.buffers[i].period < s.period {
+			s.remove(i)
+		}
+	}
+	if s.ticking = len(s.buffers) > 0; s.ticking {
+		time.AfterFunc(keepPeriod, s.tick)
+	}
+}
+
+// A ballast is memory that is allocated and never used, so it takes addresses and no pages. Go's
+// garbage collector lets the garbage grow up to the size of what is in use. So a process that has
+// little in use, and receives long messages, collects after every few of them; the ballast lets it
+// take more before it does. It is there only while long messages come.
+type ballast struct {
+	there atomic.Bool
+	used  atomic.Bool // in this period
+	mu    sync.Mutex
+	mem   []byte
+}
+
+// ballastLen is the length of the ballast. The garbage can grow by as much.
+const ballastLen = 16 << 20
+
+// carry says that a message of n bytes was received, which becomes garbage.
+func (b *ballast) carry(n int) {
+	if n < longGarbage {
+		return
+	}
+	if !b.used.Load() {
+		b.used.Store(true)
+	}
+	if !b.there.Load() {
+		b.load()
+	}
+}
+
+// load takes the ballast, unless the process has a limit of memory: the collector counts the
+// ballast as if it had pages, and would run more often.
+func (b *ballast) load() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.there.Swap(true) {
+		return
+	}
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		b.mem = make([]byte, ballastLen)
+	}
+	time.AfterFunc(keepPeriod, b.tick)
+}
+
+// tick drops the ballast if no long message has come for a period.
+func (b *ballast) tick() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used.Swap(false) {
+		time.AfterFunc(keepPeriod, b.tick)
+		return
+	}
+	b.mem = nil
+	b.there.Store(false)
+}

@@ -1,0 +1,74 @@
+package ipc
+
+import (
+	"math"
+	"runtime/debug"
+	"testing"
+)
+
+// TestShelf shows what a shelf gives back, and when it drops what it has.
+func TestShelf(t *testing.T) {
+	var s shelf[string]
+	s.ticking = true // the periods of this test are its own
+	take := func(least, most int, want string) {
+		t.Helper()
+		if got, ok := s.take(least, most); got != want || ok != (want != "") {
+			t.Errorf("take(%d, %d) gives %q, %v; want %q", least, most, got, ok, want)
+		}
+	}
+	take(0, 1<<30, "")
+	s.give("short", 100, true)
+	s.give("long", 1000, true)
+	take(101, 999, "")
+	take(50, 150, "short")
+	take(0, 1<<30, "long")
+	take(0, 1<<30, "")
+
+	s.give("of use", 100, true)
+	s.give("of no use", 100, false)
+	s.tick()
+	take(0, 100, "of use")
+	take(0, 100, "")
+	s.give("of use", 100, true)
+	s.tick()
+	s.ticking = true
+	s.tick()
+	take(0, 100, "")
+	if s.bytes != 0 || s.ticking {
+		t.Errorf("%d bytes in an empty shelf, which ticks: %v", s.bytes, s.ticking)
+	}
+
+	s.ticking = true
+	s.give("the only one", keepOne, true)
+	s.give("too much", 1, true)
+	take(0, 1<<30, "the only one")
+	s.give("longer than any", keepOne+1, true)
+	take(0, 1<<30, "")
+}
+
+// TestBallast shows that the ballast goes when long messages do not come any more, and that a
+// process with a limit of memory has none.
+func TestBallast(t *testing.T) {
+	var b ballast
+	b.carry(longGarbage - 1)
+	if b.there.Load() {
+		t.Error("a short message brings a ballast")
+	}
+	b.carry(longGarbage)
+	if len(b.mem) != ballastLen {
+		t.Errorf("the ballast has %d bytes", len(b.mem))
+	}
+	b.tick()
+	if b.mem == nil {
+		t.Error("the ballast went though a message came")
+	}
+	b.tick()
+	if b.mem != nil || b.there.Load() {
+		t.Error("the ballast stays")
+	}
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64 - 1))
+	b.carry(longGarbage)
+	if b.mem != nil {
+		t.Error("a process with a limit of memory has a ballast")
+	}
+}
