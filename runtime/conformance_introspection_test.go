@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"runtime"
 	"strings"
@@ -468,4 +469,80 @@ func tapsAndStreaming(t *testing.T, v ipc.RendezvousOption) {
 	if m := counters(t, watcher).Methods; len(m) != 1 || m[0].Done != 1 || len(m[0].Errors) != 1 {
 		t.Errorf("counted as %+v", m)
 	}
+}
+
+// tapsOfItems shows that a tap which wants items has those of both directions, also of a call that
+// began before, and that another tap has none.
+func tapsOfItems(t *testing.T, v ipc.RendezvousOption) {
+	host(t, v, echoes(ipc.HandleBidiStream(methodJam, func(_ context.Context,
+		in iter.Seq2[*blob, error]) iter.Seq2[*blob, error] {
+		return func(yield func(*blob, error) bool) {
+			for item, err := range in {
+				if err != nil || !yield(&blob{Data: append(item.Data, '!')}, nil) {
+					return
+				}
+			}
+		}
+	})))
+	c, watcher := dial(t, v), dial(t, v)
+	jam := func() *ipc.BidiStream[blob, blob] {
+		return ipc.OpenBidiStream(t.Context(), func(ctx context.Context,
+			in iter.Seq2[*blob, error]) iter.Seq2[*blob, error] {
+			return ipc.InvokeBidiStream(ctx, c, methodJam, in)
+		})
+	}
+	play := func(s *ipc.BidiStream[blob, blob], note string) {
+		t.Helper()
+		if err := s.Send(&blob{Data: []byte(note)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Receive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := jam()
+	play(before, "a")
+	plain, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap, err := ipc.OpenTap(t.Context(), watcher, ipc.TapOptions{Items: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	play(before, "b")
+	after := jam()
+	play(after, "c")
+	play(after, "d")
+	after.CloseSend()
+	if _, err := after.Receive(); err != io.EOF {
+		t.Fatal(err)
+	}
+	records := readTap(t, tap, 8)
+	for i, want := range []struct {
+		kind introspect.TapKind
+		seq  uint64
+		body string
+	}{{introspect.TapKindRequestItem, 1, "b"}, {introspect.TapKindReplyItem, 1, "b!"},
+		{introspect.TapKindRequest, 0, ""},
+		{introspect.TapKindRequestItem, 0, "c"}, {introspect.TapKindReplyItem, 0, "c!"},
+		{introspect.TapKindRequestItem, 1, "d"}, {introspect.TapKindReplyItem, 1, "d!"},
+		{introspect.TapKindEnd, 0, ""}} {
+		r := records[i]
+		call := records[2].Call
+		if i < 2 {
+			call = records[0].Call
+		}
+		if r.Kind != want.kind || r.Call != call || r.Call == 0 || r.Name != "Jam" ||
+			want.body != "" && (r.Seq != want.seq || !holds(r, want.body)) {
+			t.Errorf("record %d: %+v, want %+v", i, r, want)
+		}
+	}
+	if records[0].Call == records[2].Call {
+		t.Error("two calls have one number")
+	}
+	if records := readTap(t, plain, 2); records[1].Kind != introspect.TapKindEnd {
+		t.Errorf("without items: %+v", records)
+	}
+	before.Close()
 }

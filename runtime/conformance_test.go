@@ -31,6 +31,7 @@ var behaviours = []struct {
 	{"taps of many calls at once", tapsOfMany},
 	{"taps of clients that leave", tapsOfTheLeft},
 	{"taps and methods that stream", tapsAndStreaming},
+	{"taps of items", tapsOfItems},
 
 	{"messages both ways, in order", messagesBothWays},
 	{"messages that nobody knows are dropped and counted", unknownMessages},

@@ -146,9 +146,12 @@ type TapOptions struct {
 	// Methods names methods and one-way messages, "audio.AudioControl/SetParam"; none stands for
 	// all.
 	Methods []string
-	// MaxBody is how many bytes of a request, reply or message are copied at most. The default is
-	// 64 KiB. The limit of the connection's messages bounds it as well.
+	// MaxBody is how many bytes of a request, reply, item or message are copied at most. The
+	// default is 64 KiB. The limit of the connection's messages bounds it as well.
 	MaxBody int
+	// Items copies the items of calls that stream, also of calls that began before the tap. A
+	// server whose version of the runtime does not know of this copies none.
+	Items bool
 }
 
 // OpenTap opens a tap at the server behind c. See [WithIntrospection].
@@ -158,7 +161,7 @@ func OpenTap(ctx context.Context, c Caller, o TapOptions) (*Tap, error) {
 		limit = uint32(min(o.MaxBody, 1<<30))
 	}
 	t, err := Invoke(ctx, c, methodOpenTap, &introspect.OpenTapT{Methods: o.Methods,
-		MaxBody: limit})
+		MaxBody: limit, Items: o.Items})
 	if err != nil {
 		return nil, err
 	}

@@ -209,6 +209,9 @@ func (c *serverConn) cancel(id uint64) {
 func (c *serverConn) handle(j *job) {
 	if o := c.srv.lookout.observer.Load(); o != nil {
 		j.observed = c.observe(o, j.route, j.frame.seq, j.frame.epoch, j.body)
+		if j.streaming != nil {
+			j.streaming.number.Store(j.observed.record.call)
+		}
 	}
 	returned := false
 	defer func() {

@@ -157,6 +157,26 @@ func (n *observation) offer(body []byte) {
 	}
 }
 
+// observeItem shows an item of a streaming call to the taps that want items. seq is its place in
+// its direction. A call that began before all taps gets its number now.
+func (f *serverFlow) observeItem(kind introspect.TapKind, seq, epoch uint64, body []byte) {
+	c, j := f.conn, f.job
+	o := c.srv.lookout.observer.Load()
+	if o == nil || j.route == nil {
+		return
+	}
+	for _, t := range o.taps {
+		if !t.items || !t.wants(j.route) {
+			continue
+		}
+		if f.number.Load() == 0 {
+			f.number.CompareAndSwap(0, c.srv.lookout.calls.Add(1))
+		}
+		t.offer(&tapRecord{kind: kind, route: j.route, pid: c.peer.PID, call: f.number.Load(),
+			seq: seq, epoch: epoch, at: time.Now()}, body)
+	}
+}
+
 // bucketOf returns the place of a duration in a histogram: one place for each of 0 to 3, and then
 // four for each power of two.
 func bucketOf(ns uint64) int {

@@ -3,9 +3,11 @@ package ipc
 import (
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/ipcgen/ipcgen/internal/record"
+	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
 
 // This file is the server's side of streaming calls. The reader puts what comes into the flow of
@@ -19,6 +21,7 @@ type serverFlow struct {
 	job  *job
 
 	items, room chan struct{} // receive a value when the handler should try again
+	number      atomic.Uint64 // by which taps know the call; 0 if none has seen it
 	fault       *Error        // why the runtime has ended the call; under mu
 }
 
@@ -227,9 +230,10 @@ func (f *serverFlow) received(yield func([]byte, error) bool) {
 func (f *serverFlow) next() ([]byte, error) {
 	ctx := f.job.ctx
 	for {
-		body, _, ok, end := f.take(func() {})
+		body, epoch, ok, end := f.take(func() {})
 		switch {
 		case ok:
+			f.observeItem(introspect.TapKindRequestItem, f.taken.Load(), epoch, body)
 			return body, nil
 		case end != nil:
 			return nil, end
@@ -328,6 +332,7 @@ func (f *serverFlow) send(b *flatbuffers.Builder) (more bool, err *Error) {
 		return false, asCallError(failed)
 	}
 	h.epoch = epoch
+	f.observeItem(introspect.TapKindReplyItem, uint64(h.method), epoch, body)
 	if len(body) > keepShort || c.tx.hasWaiters() { // it may have to wait for room
 		if err := charge(); err != nil {
 			return false, err

@@ -42,6 +42,7 @@ type tap struct {
 	owner   *serverConn
 	methods []string // "protocol/name"; none: all
 	maxBody int
+	items   bool // those of streaming calls, too
 	lost    atomic.Uint64
 	bytes   atomic.Int64 // of the records that wait
 	records chan *introspect.TapRecordT
@@ -126,7 +127,7 @@ func (t *tap) take(limit int, wait <-chan struct{}) (taken []*introspect.TapReco
 func (c *serverConn) openTap(_ context.Context, req *introspect.OpenTapT) (*introspect.TapT,
 	error) {
 	p := &c.srv.lookout
-	t := &tap{owner: c, methods: req.Methods,
+	t := &tap{owner: c, methods: req.Methods, items: req.Items,
 		records: make(chan *introspect.TapRecordT, tapRecords),
 		maxBody: max(0, min(int(req.MaxBody), tapBytes/4, c.tx.limit/2-2*around))}
 	p.mu.Lock()

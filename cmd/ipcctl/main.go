@@ -61,6 +61,7 @@ type terminal struct {
 
 // run is the whole command; main only connects it to the process.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) (code int) {
+	out, errOut = screenOf(out), screenOf(errOut)
 	t := &terminal{in, out, errOut}
 	err := t.app().Run(ctx, args)
 	var exit *exitError

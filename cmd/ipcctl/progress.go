@@ -2,17 +2,10 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
 
-	"golang.org/x/term"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
 )
-
-// isTerminal reports whether a stream of a command is a terminal.
-func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
 
 // progress shows a line on a terminal, again and again, until the function that it returns is
 // called.
@@ -28,10 +21,11 @@ func (t *terminal) progress(line func() string) (stop func()) {
 		for {
 			select {
 			case <-done:
-				fmt.Fprint(t.err, "\r\x1b[K")
+				clearLine(t.err)
 				return
 			case <-tick.C:
-				fmt.Fprintf(t.err, "\r\x1b[K%s", line())
+				clearLine(t.err)
+				fmt.Fprint(t.err, visible.Line(line()))
 			}
 		}
 	}()

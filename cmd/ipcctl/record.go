@@ -13,7 +13,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
-	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/recording"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
@@ -83,9 +82,11 @@ func (t *terminal) doRecord(ctx context.Context, c *cli.Command) error {
 	// No file is made before all servers are connected.
 	for _, name := range names {
 		s := &source{recorder: r, name: name, flags: c}
-		if err := s.open(ctx); err != nil {
+		w, err := watch(ctx, c, name)
+		if err != nil {
 			return err
 		}
+		s.begin(w)
 		defer s.close()
 		r.sources = append(r.sources, s)
 	}
@@ -162,11 +163,10 @@ type recorder struct {
 func (r *recorder) say(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	start := ""
 	if isTerminal(r.t.err) {
-		start = "\r\x1b[K"
+		clearLine(r.t.err)
 	}
-	fmt.Fprintf(r.t.err, start+"ipcctl: "+format+"\n", args...)
+	fmt.Fprintf(r.t.err, "ipcctl: "+format+"\n", args...)
 }
 
 // run records until ctx is done, or for a time if it is not 0, or until nothing more can be
@@ -235,11 +235,9 @@ type source struct {
 	name  string
 	flags *cli.Command
 
-	conn   reach.Conn // nil while there is no server
-	server *dynamic.Server
-	tap    *ipc.Tap
-	before uint64 // records that earlier taps have lost
-	lost   uint64 // and this one
+	*watching        // nil while there is no server
+	before    uint64 // records that earlier taps have lost
+	lost      uint64 // and this one
 
 	shapes map[string]*shape // by protocol and name; nil: not recorded
 	calls  openCalls[begun]
@@ -260,48 +258,23 @@ type begun struct {
 	whole  bool // the request is in the file
 }
 
-// open connects to the server that has the name now, and opens a tap.
-func (s *source) open(ctx context.Context) (err error) {
-	if s.conn, s.server, err = meet(ctx, s.flags, s.name); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	for _, p := range s.server.Description.Protocols {
+// begin takes a server to record from.
+func (s *source) begin(w *watching) {
+	s.watching = w
+	for _, p := range w.server.Description.Protocols {
 		if p.Definition < 0 {
 			s.say("%s: %s has no schema, and is not recorded; generate the server's code again",
 				s.name, p.Name)
 		}
 	}
-	methods, err := tapped(s.server.Schema, s.flags.StringSlice("method"))
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.flags.Duration("timeout"))
-	defer cancel()
-	s.tap, err = ipc.OpenTap(ctx, s.conn, ipc.TapOptions{Methods: methods,
-		MaxBody: int(s.flags.Int("max-body"))})
-	if err != nil {
-		return failedCall(err)
-	}
-	// A group can have another primary by now, of another version.
-	d, err := ipc.Describe(ctx, s.conn)
-	if err == nil && (d.Pid != s.server.Description.Pid ||
-		d.Started != s.server.Description.Started) {
-		err = &ipc.Error{Code: ipc.CodeUnavailable, Msg: "the primary has changed"}
-	}
 	s.before, s.lost = s.before+s.lost, 0
 	s.shapes, s.calls = make(map[string]*shape), make(openCalls[begun])
-	return failedCall(err)
 }
 
 func (s *source) close() {
-	if s.conn != nil {
+	if s.watching != nil {
 		s.conn.Close()
-		s.conn = nil
+		s.watching = nil
 	}
 }
 
@@ -330,29 +303,15 @@ func (s *source) run(ctx, hard context.Context) error {
 			Text: err.Error()}); err != nil {
 			return err
 		}
-		if err := s.again(ctx); err != nil {
+		next, err := watchNext(ctx, s.flags, s.name)
+		if err != nil {
 			if ctx.Err() != nil {
 				return s.event(&recording.Event{Event: recording.Ended})
 			}
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
+		s.begin(next)
 		s.say("%s: recording again, process %d", s.name, s.server.Description.Pid)
-	}
-}
-
-// again opens the source once more, as soon as it has a server.
-func (s *source) again(ctx context.Context) error {
-	for {
-		err := s.open(ctx)
-		switch ipc.CodeOf(err) {
-		case ipc.CodeOK, ipc.CodePermissionDenied, ipc.CodeUnimplemented, ipc.CodeUnknown:
-			return err
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	}
 }
 

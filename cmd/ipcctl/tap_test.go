@@ -72,7 +72,7 @@ func TestTap(t *testing.T) {
 			got.Outcome != want.Outcome || got.Error != want.Error ||
 			string(got.Request) != string(want.Request) ||
 			string(got.Reply) != string(want.Reply) ||
-			got.Client == 0 || got.Micros <= 0 || got.RequestBytes == 0 || got.At.IsZero() {
+			got.Client == 0 || *got.Micros <= 0 || *got.RequestBytes == 0 || got.At.IsZero() {
 			t.Errorf("line %d: %+v", i, got)
 		}
 	}
@@ -90,7 +90,7 @@ func TestTap(t *testing.T) {
 	long := watchTap(t, "-n", "1", "-max-body", "100", "control")
 	expect(t, 0, "Hello, ", "", "", "call", "control", "Greet",
 		`{"name": "`+strings.Repeat("x", 1000)+`"}`)
-	if lines := long(); lines[0].Request != nil || lines[0].RequestBytes <= 1000 {
+	if lines := long(); lines[0].Request != nil || *lines[0].RequestBytes <= 1000 {
 		t.Errorf("a long request: %+v", lines)
 	}
 
@@ -115,5 +115,63 @@ func TestTap(t *testing.T) {
 	dying.Wait()
 	if code := dying.ProcessState.ExitCode(); code != 67 || !strings.Contains(text, "unavailable") {
 		t.Errorf("the server dies: status %d, %q", code, text)
+	}
+}
+
+// TestTapWhere shows lines by what is in them.
+func TestTapWhere(t *testing.T) {
+	newDomain(t)
+	serve(t, "audio", "0")
+	serve(t, "mixer")
+	loud := watchTap(t, "-n", "1", "-where", "request.value>0.5", "-where", "code=ok",
+		"audio_compute")
+	quiet := watchTap(t, "-n", "1", "-where", "request.value=0", "-method", "SetParam",
+		"audio_compute")
+	notes := watchTap(t, "-n", "2", "-where", "kind=reply_item", "-where", "item.pitch!=73",
+		"mixer")
+	for _, value := range []string{"0.25", "0.75", "0"} {
+		expect(t, 0, `"Ok"`, "", "", "call", "audio_compute", "SetParam", `{"value": `+value+`}`)
+	}
+	expect(t, 0, `{"pitch":74}`, "", "{\"pitch\": 60}\n{\"pitch\": 61}\n{\"pitch\": 62}", "call",
+		"mixer", "Jam")
+	if lines := loud(); string(lines[0].Request) != `{"value":0.75}` {
+		t.Errorf("loud: %+v", lines)
+	}
+	// A scalar that is absent has its default.
+	if lines := quiet(); string(lines[0].Request) != `{}` {
+		t.Errorf("quiet: %s", lines[0].Request)
+	}
+	lines := notes()
+	if string(lines[0].Item) != `{"pitch":72}` || string(lines[1].Item) != `{"pitch":74}` ||
+		lines[0].Call == 0 || lines[0].Call != lines[1].Call || lines[1].Seq != 2 ||
+		lines[0].Method != "mixing.Mixer.Jam" || *lines[0].ItemBytes == 0 || lines[0].Code != "" {
+		t.Errorf("items: %+v", lines)
+	}
+	tap := func(where, want string) {
+		t.Helper()
+		expect(t, 2, "", want, "", "tap", "-where", where, "audio_compute")
+	}
+	tap("request.vlaue>1", `has no field "vlaue"; did you mean value?`)
+	tap("requst.value>1", "a line has no requst; did you mean request?")
+	expect(t, 2, "", "there is no field x in what is no table", "", "tap", "-method", "SetParam",
+		"-where", "request.value.x>1", "audio_compute")
+	tap("code", "a condition is a path, one of")
+	tap("micros>fast", "fast is none")
+}
+
+// TestTapFollows watches a group over a failover.
+func TestTapFollows(t *testing.T) {
+	newDomain(t)
+	serve(t, "group")
+	s := start(t, strings.NewReader(""), "tap", "-n", "2", "-method", "GetParam", "audio_compute")
+	s.err.await(t, "watching audio_compute, process ")
+	expect(t, 0, `"value":1`, "", "", "call", "audio_compute", "GetParam", "{}")
+	expect(t, 0, "PRIMARY  2", "", "", "failover", "-yes", "audio_compute")
+	s.err.await(t, "is no longer the primary of audio_compute, and 0 calls were open")
+	s.err.await(t, "\nipcctl: watching audio_compute, process ")
+	expect(t, 0, `"value":1`, "", "", "call", "audio_compute", "GetParam", "{}")
+	s.ends(t, 0, `"method":"audio.AudioControl.GetParam"`, "")
+	if n := strings.Count(s.out.String(), "\n"); n != 2 {
+		t.Errorf("%d lines: %s", n, &s.out)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/charmbracelet/lipgloss"
 	"github.com/urfave/cli/v3"
 
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/vitals"
 )
 
@@ -136,6 +137,8 @@ func columns(rows [][]string) (lines []string) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
+			cell = visible.Line(cell)
+			row[i] = cell
 			widths[i] = max(widths[i], lipgloss.Width(cell))
 		}
 	}
@@ -208,8 +211,9 @@ func sparkline(values []float64) string {
 func (t *terminal) topLive(ctx context.Context, interval time.Duration,
 	w *vitals.Watcher) error {
 	look := func() tea.Msg { return w.Look(ctx) }
-	m := &liveTop{look: look, interval: interval, style: lipgloss.NewRenderer(t.out)}
-	_, err := tea.NewProgram(m, tea.WithInput(t.in), tea.WithOutput(t.out), tea.WithContext(ctx),
+	out := terminalOf(t.out)
+	m := &liveTop{look: look, interval: interval, style: lipgloss.NewRenderer(out)}
+	_, err := tea.NewProgram(m, tea.WithInput(t.in), tea.WithOutput(out), tea.WithContext(ctx),
 		tea.WithAltScreen(), tea.WithoutSignalHandler()).Run()
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -275,11 +279,12 @@ func (m *liveTop) View() string {
 	v := m.view
 	var lines []string
 	if v.Trouble != "" {
-		lines = append(lines, m.style.NewStyle().Foreground(lipgloss.Color("1")).Render(v.Trouble))
+		red := m.style.NewStyle().Foreground(lipgloss.Color("1"))
+		lines = append(lines, red.Render(visible.Line(v.Trouble)))
 	}
 	bold := m.style.NewStyle().Bold(true)
 	lines = append(lines, bold.Render(fmt.Sprintf("%s   %s   %d servers   q ends",
-		cmp.Or(v.Domain, "looking"), v.At.Format(time.TimeOnly), len(v.Servers))), "")
+		visible.Line(cmp.Or(v.Domain, "looking")), v.At.Format(time.TimeOnly), len(v.Servers))), "")
 	if len(v.Servers) > 0 {
 		at := m.at()
 		for i, line := range serverLines(v.Servers) {

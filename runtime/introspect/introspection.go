@@ -1877,8 +1877,10 @@ func MethodCountersEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 type OpenTapT struct {
 	// The methods and messages, as "protocol/name"; none stands for all.
 	Methods []string `json:"methods"`
-	// How much of a request, reply or message is copied at most.
+	// How much of a request, reply, item or message is copied at most.
 	MaxBody uint32 `json:"max_body"`
+	// Items of calls that stream are copied, too.
+	Items bool `json:"items"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
@@ -1887,9 +1889,10 @@ func (t *OpenTapT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	methodsOffset := fb.PackStrings(builder, t.Methods)
-	fb.StartTable(builder, 2)
+	fb.StartTable(builder, 3)
 	builder.PrependUOffsetTSlot(0, methodsOffset, 0)
 	builder.PrependUint32Slot(1, t.MaxBody, 65536)
+	builder.PrependBoolSlot(2, t.Items, false)
 	return fb.EndTable(builder)
 }
 
@@ -1914,6 +1917,7 @@ func (rcv *OpenTap) UnPackInto(t *OpenTapT, memory fb.Memory) *OpenTapT {
 	}
 	t.Methods = fb.UnPackStrings(fb.Former(t.Methods, memory), &rcv._tab, 4, memory)
 	t.MaxBody = rcv._tab.GetUint32Slot(6, 65536)
+	t.Items = rcv._tab.GetBoolSlot(8, false)
 	return t
 }
 
@@ -1958,6 +1962,7 @@ func VerifySizePrefixedOpenTap(buf []byte, limits ...fb.Limits) error {
 var fieldsOfOpenTap = []fb.Rule{
 	{Name: "methods", Slot: 4, Kind: fb.IsStrings},
 	{Name: "max_body", Slot: 6, Size: 4},
+	{Name: "items", Slot: 8, Size: 1},
 }
 
 // VerifyOpenTapAt checks the table at pos; it serves the verifiers of other tables.
@@ -1985,7 +1990,7 @@ func (rcv *OpenTap) MethodsLength() int {
 	return fb.FieldLen(&rcv._tab, 4)
 }
 
-// How much of a request, reply or message is copied at most.
+// How much of a request, reply, item or message is copied at most.
 func (rcv *OpenTap) MaxBody() uint32 {
 	return rcv._tab.GetUint32Slot(6, 65536)
 }
@@ -1994,9 +1999,18 @@ func (rcv *OpenTap) MutateMaxBody(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(6, n)
 }
 
+// Items of calls that stream are copied, too.
+func (rcv *OpenTap) Items() bool {
+	return rcv._tab.GetBoolSlot(8, false)
+}
+
+func (rcv *OpenTap) MutateItems(n bool) bool {
+	return rcv._tab.MutateBoolSlot(8, n)
+}
+
 // OpenTapStart begins an OpenTap, which the builder then expects the fields of.
 func OpenTapStart(builder *flatbuffers.Builder) {
-	fb.StartTable(builder, 2)
+	fb.StartTable(builder, 3)
 }
 
 func OpenTapAddMethods(builder *flatbuffers.Builder, methods flatbuffers.UOffsetT) {
@@ -2009,6 +2023,10 @@ func OpenTapStartMethodsVector(builder *flatbuffers.Builder, numElems int) flatb
 
 func OpenTapAddMaxBody(builder *flatbuffers.Builder, maxBody uint32) {
 	builder.PrependUint32Slot(1, maxBody, 65536)
+}
+
+func OpenTapAddItems(builder *flatbuffers.Builder, items bool) {
+	builder.PrependBoolSlot(2, items, false)
 }
 
 // OpenTapEnd ends the OpenTap begun last and returns its offset.
@@ -2790,9 +2808,11 @@ type TapRecordT struct {
 	Pid      uint32 `json:"pid"`
 	Protocol string `json:"protocol"`
 	Name     string `json:"name"`
-	Seq      uint64 `json:"seq"`
-	Epoch    uint64 `json:"epoch"`
-	Body     []byte `json:"body"`
+	// The number that the client has given the call or message. Of an item, its place among the
+	// items of its direction, from 0 on.
+	Seq   uint64 `json:"seq"`
+	Epoch uint64 `json:"epoch"`
+	Body  []byte `json:"body"`
 	// The length of the body, of which a part may be missing.
 	Length uint32 `json:"length"`
 	// Of an end: the error's code, outcome and text, and the time since the beginning.
@@ -2979,6 +2999,8 @@ func (rcv *TapRecord) Name() []byte {
 	return fb.FieldBytes(&rcv._tab, 14)
 }
 
+// The number that the client has given the call or message. Of an item, its place among the
+// items of its direction, from 0 on.
 func (rcv *TapRecord) Seq() uint64 {
 	return rcv._tab.GetUint64Slot(16, 0)
 }
@@ -3470,20 +3492,28 @@ const (
 	TapKindMessage TapKind = 1
 	// A call or a message has ended; the body is the reply of a call that succeeded.
 	TapKindEnd TapKind = 2
+	// The handler of a call that streams takes an item of the client, which is the body.
+	TapKindRequestItem TapKind = 3
+	// The server sends an item, which is the body, to the client of a call that streams.
+	TapKindReplyItem TapKind = 4
 )
 
 // EnumNamesTapKind holds the name of each value.
 var EnumNamesTapKind = map[TapKind]string{
-	TapKindRequest: "Request",
-	TapKindMessage: "Message",
-	TapKindEnd:     "End",
+	TapKindRequest:     "Request",
+	TapKindMessage:     "Message",
+	TapKindEnd:         "End",
+	TapKindRequestItem: "RequestItem",
+	TapKindReplyItem:   "ReplyItem",
 }
 
 // EnumValuesTapKind holds the value of each name.
 var EnumValuesTapKind = map[string]TapKind{
-	"Request": TapKindRequest,
-	"Message": TapKindMessage,
-	"End":     TapKindEnd,
+	"Request":     TapKindRequest,
+	"Message":     TapKindMessage,
+	"End":         TapKindEnd,
+	"RequestItem": TapKindRequestItem,
+	"ReplyItem":   TapKindReplyItem,
 }
 
 // String returns the name of v as the schema has it, or TapKind(n).

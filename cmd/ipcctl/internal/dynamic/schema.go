@@ -218,11 +218,16 @@ func (s *Schema) Find(name string) (string, error) {
 // Text returns the JSON of a request or message, or of a reply, by the full name of its method or
 // message. The buffer is verified.
 func (s *Schema) Text(full string, reply bool, buf []byte) ([]byte, error) {
+	return s.text(full, reply, buf, nil)
+}
+
+func (s *Schema) text(full string, reply bool, buf []byte, o *fbjson.WriteOptions) ([]byte,
+	error) {
 	f, err := s.form(full, reply)
 	if err != nil {
 		return nil, err
 	}
-	text, err := f.root.AppendJSON(nil, buf, nil)
+	text, err := f.root.AppendJSON(nil, buf, o)
 	if err != nil {
 		return nil, err
 	}

@@ -5,11 +5,16 @@
 //
 //	/NAME/PROTOCOL/METHOD/request   the requests, as FlatBuffers
 //	/NAME/PROTOCOL/METHOD/reply     the replies of calls that succeeded
+//	/NAME/PROTOCOL/METHOD/request_item, /reply_item
+//	                                the items of methods that stream, by their direction
 //	/NAME/PROTOCOL/MESSAGE/message  the one-way messages
+//	/NAME/TOPIC/published           the messages of a topic
 //	/NAME/calls                     a [Call] for each call or message that has ended
 //	/NAME/status                    an [Event] for each change of the server, and for losses
 //
-// A request, its reply and its Call have one sequence number, which no other call of the file has.
+// A request, its items, its reply and its Call have one sequence number, which no other call of the
+// file has. That of a topic's message is its number.
+//
 // Their order in the file is the order in which they happened: the reply to a client comes before
 // any request that the client sent because of the reply.
 //
@@ -19,11 +24,14 @@ package recording
 
 // Kinds of topics.
 const (
-	Request = "request"
-	Reply   = "reply"
-	Message = "message"
-	Calls   = "calls"
-	Status  = "status"
+	Request     = "request"
+	Reply       = "reply"
+	RequestItem = "request_item"
+	ReplyItem   = "reply_item"
+	Message     = "message"
+	Published   = "published"
+	Calls       = "calls"
+	Status      = "status"
 )
 
 // A Topic is a channel of a file.
