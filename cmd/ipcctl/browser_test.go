@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
 
@@ -224,5 +225,249 @@ func TestBrowserOrders(t *testing.T) {
 	awaitText(ctx, t, "#order .done", "Done.")
 	if _, err := server.Wait(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// choose chooses a server by its name.
+func choose(ctx context.Context, t *testing.T, name string) {
+	t.Helper()
+	awaitText(ctx, t, "#servers tbody", name)
+	evaluate[bool](ctx, t, fmt.Sprintf(`[...document.querySelectorAll("#servers tbody button")].
+		find(b => b.textContent === %q).click(), true`, name))
+	awaitText(ctx, t, "#detail h2", name)
+	awaitText(ctx, t, ".panel h3", ".")
+}
+
+// TestBrowserForm fills in each kind of field, and compares what the server got. The schema's
+// comments, the request and the error have markup, which stays text.
+func TestBrowserForm(t *testing.T) {
+	ctx := browse(t, 1500, 950)
+	newDomain(t)
+	serve(t, "everything")
+	do(ctx, t, chromedp.Navigate(servePage(t)))
+	choose(ctx, t, "everything")
+	awaitText(ctx, t, ".panel h3", "every.Echo.Tell")
+	awaitText(ctx, t, ".panel .doc", `<img src=x onerror="document.title = 'taken'">`)
+	awaitText(ctx, t, "[data-path=text] .help", `<script>document.title = "taken"</script>`)
+
+	at := func(path string) string { return fmt.Sprintf("[data-path=%q] ", path) }
+	add := func(path string) {
+		t.Helper()
+		evaluate[bool](ctx, t, fmt.Sprintf(`[...document.querySelectorAll(%q)].
+			findLast(b => b.textContent === "Add").click(), true`, at(path)+"button"))
+	}
+	set(ctx, t, at("text")+"input", `"><script>document.title = "taken"</script>`)
+	press(ctx, t, at("on")+"input")
+	set(ctx, t, at("big")+"input", "18446744073709551615")
+	set(ctx, t, at("ratio")+"input", "1e-3")
+	set(ctx, t, at("maybe")+"input", "-7")
+	set(ctx, t, at("maybe_on")+"select", "false")
+	set(ctx, t, at("colour")+"select", "Blue")
+	press(ctx, t, at("marks")+"input[value=Bold]")
+	press(ctx, t, at("marks")+"input[value=Struck]")
+	add("where")
+	set(ctx, t, at("where.x")+"input", "1.5")
+	add("grid")
+	set(ctx, t, at("grid.cells[1]")+"input", "-2")
+	set(ctx, t, at("grid.at.y")+"input", "4")
+	add("leaf")
+	set(ctx, t, at("leaf.name")+"input", "oak")
+	set(ctx, t, at("any")+"select", "Note")
+	set(ctx, t, at("any.text")+"input", "one of them")
+	add("many")
+	add("many")
+	set(ctx, t, `[data-path=many] .line:nth-child(2) select`, "Point")
+	set(ctx, t, at("many[1].x")+"input", "3")
+	add("names")
+	add("names")
+	set(ctx, t, at("names[0]")+"input", "first")
+	set(ctx, t, at("names[1]")+"input", "second")
+	add("leaves")
+	set(ctx, t, at("leaves[0].count")+"input", "9007199254740993")
+	add("points")
+	set(ctx, t, at("raw")+"textarea", "hi")
+	add("nested")
+	set(ctx, t, at("nested.name")+"input", "within")
+	set(ctx, t, at("flex")+"textarea", `{"any": [1, "two"]}`)
+	set(ctx, t, at("hashed")+"input", "a name")
+	set(ctx, t, at("__proto__")+"input", "a field like others")
+	screenshot(ctx, t, "everything")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".result .ok", "OK")
+	got := evaluate[string](ctx, t, `JSON.parse(document.querySelector(".reply").textContent).text`)
+	const want = `{"text":"\"><script>document.title = \"taken\"</script>","on":false,` +
+		`"big":18446744073709551615,"ratio":0.001,"maybe":-7,"maybe_on":false,"colour":"Blue",` +
+		`"marks":"Bold Struck","where":{"x":1.5,"y":0},` +
+		`"grid":{"cells":[0,-2],"at":{"x":0,"y":4}},"leaf":{"name":"oak"},` +
+		`"any_type":"Note","any":{"text":"one of them"},"many_type":["Leaf","Point"],` +
+		`"many":[{},{"x":3,"y":0}],"names":["first","second"],` +
+		`"leaves":[{"count":9007199254740993}],"points":[{"x":0,"y":0}],"raw":[104,105],` +
+		`"nested":{"name":"within"},"flex":{"any":[1,"two"]},"hashed":3024756735,` +
+		`"__proto__":"a field like others"}`
+	if got != want {
+		t.Errorf("the server got\n%s\nand not\n%s", got, want)
+	}
+
+	// What is typed as JSON is in the form, and what is wrong is told at its field.
+	set(ctx, t, ".raw textarea", `{"text": "typed", "big": 18446744073709551614,
+		"leaves": [{"name": "ash"}, {"count": -1}]}`)
+	if v := evaluate[string](ctx, t, `document.querySelector("[data-path=big] input").value`); v !=
+		"18446744073709551614" {
+		t.Errorf("the field has %s", v)
+	}
+	awaitText(ctx, t, at("leaves[1].count")+".fault", "-1")
+	press(ctx, t, at("leaves[1]")+`button[aria-label="Remove element 2"]`)
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".result .reply", "ash")
+
+	// What only flatc takes for JSON is sent as it is.
+	set(ctx, t, ".raw textarea", `{text: "bare", /* a comment */ colour: Blue,}`)
+	awaitText(ctx, t, ".raw .help", "The form follows when this is JSON.")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".result .reply", "bare")
+
+	press(ctx, t, `[data-item="method every.Echo.Fail"]`)
+	awaitText(ctx, t, ".panel h3", "every.Echo.Fail")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".panel .fault", "text")
+	set(ctx, t, at("text")+"input", `<img src=x onerror="document.title = 'taken'">`)
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".result .failed", "not found")
+	awaitText(ctx, t, ".result .bad", "onerror")
+	if title := evaluate[string](ctx, t, `document.title`); title != "ipcctl" {
+		t.Errorf("the title is %q", title)
+	}
+	if n := evaluate[int](ctx, t, `document.querySelectorAll("img, main script, b[onclick]").
+		length`); n != 0 {
+		t.Errorf("%d elements came out of texts", n)
+	}
+}
+
+// TestBrowserStreams sends and receives items one by one, and cancels a call; it subscribes to a
+// topic, and publishes one.
+func TestBrowserStreams(t *testing.T) {
+	ctx := browse(t, 1500, 950)
+	newDomain(t)
+	serve(t, "mixer")
+	serve(t, "topic.status")
+	do(ctx, t, chromedp.Navigate(servePage(t)))
+	choose(ctx, t, "mixer")
+
+	press(ctx, t, `[data-item="method mixing.Mixer.Jam"]`)
+	set(ctx, t, "[data-path=pitch] input", "7")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".log .item pre", "19")
+	set(ctx, t, "[data-path=pitch] input", "300")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, "[data-path=pitch] .fault", "300")
+	set(ctx, t, "[data-path=pitch] input", "8")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".log .item:last-child pre", "20")
+	screenshot(ctx, t, "stream")
+	pressText(ctx, t, ".panel button", "End of items")
+	awaitText(ctx, t, ".result.last", "OK")
+
+	press(ctx, t, `[data-item="method mixing.Mixer.Levels"]`)
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".log .item pre", `"peak":1`) // and no other one until it is cancelled
+	pressText(ctx, t, ".panel button", "Cancel")
+	awaitText(ctx, t, ".result.last", "canceled")
+	set(ctx, t, "[data-path=count] input", "9")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".result.last", "five are enough")
+
+	press(ctx, t, `[data-item="method mixing.Mixer.Upload"]`)
+	set(ctx, t, "[data-path=data] textarea", "four")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".log .sent pre", "102")
+	pressText(ctx, t, ".panel button", "End of items")
+	awaitText(ctx, t, ".log .item pre", `"bytes":4`)
+
+	choose(ctx, t, "topic.status")
+	awaitText(ctx, t, ".panel h3", "robot.Status")
+	pressText(ctx, t, ".panel button", "Subscribe")
+	awaitText(ctx, t, ".log .item pre", `"speed":0.5`)
+	pressText(ctx, t, ".panel button", "Cancel")
+	awaitText(ctx, t, ".result.last", "canceled")
+	set(ctx, t, "[data-path=speed] input", "0.75")
+	pressText(ctx, t, ".panel button", "Publish")
+	awaitText(ctx, t, ".log .note", "publishing robot.Status on topic.status.web")
+	expect(t, 0, `"message":{"speed":0.75}`, "", "", "subscribe", "-n", "1", "-history", "1",
+		"topic.status.web")
+	pressText(ctx, t, ".panel button", "Stop publishing")
+	awaitText(ctx, t, ".result.last", "OK")
+}
+
+// pressText presses the button with a text.
+func pressText(ctx context.Context, t *testing.T, selector, text string) {
+	t.Helper()
+	evaluate[bool](ctx, t, fmt.Sprintf(`[...document.querySelectorAll(%q)].
+		find(b => b.textContent === %q).click(), true`, selector, text))
+}
+
+// TestBrowserToken opens the page with a wrong token and without one, and with the correct one.
+func TestBrowserToken(t *testing.T) {
+	ctx := browse(t, 800, 600)
+	newDomain(t)
+	address := servePage(t)
+	page, token, _ := strings.Cut(address, "#")
+	do(ctx, t, chromedp.Navigate(page))
+	awaitText(ctx, t, "#servers", "the token is missing")
+	do(ctx, t, chromedp.Navigate(page+"?#"+token[1:]))
+	awaitText(ctx, t, "#servers", "This page is locked")
+	do(ctx, t, chromedp.Navigate(address))
+	awaitText(ctx, t, "#servers", "Nobody has used this domain yet")
+	serve(t, "greeter") // it shows up by itself
+	awaitText(ctx, t, "#servers", "greeter")
+	if at := evaluate[string](ctx, t, "location.href"); at != page {
+		t.Errorf("the address bar has %s", at)
+	}
+	do(ctx, t, chromedp.Reload())
+	awaitText(ctx, t, "#servers", "greeter")
+}
+
+// TestBrowserLooks opens the page wide and narrow, light and dark. Nothing is wider than the
+// window, and each control has a name.
+func TestBrowserLooks(t *testing.T) {
+	ctx := browse(t, 1440, 900)
+	newDomain(t)
+	serve(t, "group")
+	serve(t, "greeter")
+	serve(t, "mixer")
+	serve(t, "topic.status")
+	for _, args := range [][]string{
+		{"bench", "-duration", "1h", "-rate", "900", "audio_compute", "GetParam", "{}"},
+		{"bench", "-duration", "1h", "-rate", "200", "greeter", "Greet", `{"name": "you"}`},
+		{"call", "-timeout", "1h", "greeter", "Greet", `{"name": "slow"}`},
+	} {
+		start(t, strings.NewReader(""), args...)
+	}
+	do(ctx, t, chromedp.Navigate(servePage(t)))
+	awaitText(ctx, t, "#topics", "robot.Status")
+	awaitText(ctx, t, ".replica.primary", "audio_compute.0")
+	choose(ctx, t, "audio_compute.0")
+	press(ctx, t, `[data-item="method audio.AudioControl.SetParam"]`)
+	set(ctx, t, "[data-path=value] input", "0.75")
+	press(ctx, t, ".panel button.main")
+	awaitText(ctx, t, ".result .ok", "OK")
+	for _, width := range []int64{1440, 1000, 400} {
+		for _, scheme := range []string{"light", "dark"} {
+			do(ctx, t, chromedp.EmulateViewport(width, 900))
+			if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia,
+				emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+					{Name: "prefers-color-scheme", Value: scheme}}}); err != nil {
+				t.Fatal(err)
+			}
+			if n := evaluate[int64](ctx, t, `document.documentElement.scrollWidth`); n > width {
+				t.Errorf("the page is %d pixels wide in a window of %d", n, width)
+			}
+			screenshot(ctx, t, fmt.Sprintf("%s-%d", scheme, width))
+		}
+	}
+	if nameless := evaluate[string](ctx, t, `[...document.querySelectorAll(
+		"main button, main input, main select, main textarea")].filter(e =>
+		!e.textContent && !e.labels?.length && !e.getAttribute("aria-label")).
+		map(e => e.outerHTML).join("\n")`); nameless != "" {
+		t.Errorf("controls without a name:\n%s", nameless)
 	}
 }

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		serveControl(child)
 	case strings.HasPrefix(child, "topic"):
 		serveStatus(child)
+	case child == "everything":
+		serveEverything(child)
 	case child == "mixer":
 		serveMixer(child)
 	case child == "group":

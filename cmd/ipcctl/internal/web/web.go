@@ -6,9 +6,10 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
-	_ "embed" // the page
+	"embed"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -18,11 +19,34 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 )
 
-//go:embed page.html
-var page []byte
+//go:embed page
+var sources embed.FS
+
+// page is the page in one piece: a browser asks for nothing else. The scripts share one scope, so
+// their order matters only for what they do at once.
+var page = func() []byte {
+	text := func(names ...string) (all []byte) {
+		for _, name := range names {
+			b, err := sources.ReadFile("page/" + name)
+			if err != nil {
+				panic(err) // it is not in the binary
+			}
+			all = append(all, b...)
+		}
+		return all
+	}
+	script := slices.Concat([]byte("'use strict';\n"), text("elements.js", "api.js", "json.js",
+		"live.js", "server.js", "panel.js", "form.js", "orders.js"), []byte("live();\n"))
+	html := text("index.html")
+	html = bytes.Replace(html, []byte("<style></style>"),
+		slices.Concat([]byte("<style>\n"), text("style.css"), []byte("</style>")), 1)
+	return bytes.Replace(html, []byte("<script></script>"),
+		slices.Concat([]byte("<script>\n"), script, []byte("</script>")), 1)
+}()
 
 // inline matches the script and the style of the page.
 var inline = regexp.MustCompile(`(?s)<(script|style)>(.*?)</(?:script|style)>`)
