@@ -72,7 +72,10 @@ var mayImport = map[string][]string{
 	// The demo is a user of all of the above.
 	"cmd/audio_host":        {"gen/audio", "internal/audioservice", "runtime/group"},
 	"cmd/audio_service":     {"internal/audioservice"},
-	"internal/audioservice": {"gen/audio", "runtime", "runtime/group", "runtime/registry"},
+	"internal/audioservice": {"gen/audio", "internal/dsp", "runtime", "runtime/group",
+		"runtime/registry"},
+	"internal/dsp":  nil,
+	"internal/wave": nil,
 
 	// Peers in other languages, and their tests.
 	"interop": nil,

@@ -2,31 +2,15 @@ package audioservice
 
 import (
 	"context"
-	"math"
 	"sync"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
+	"github.com/ipcgen/ipcgen/internal/dsp"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// The formats that StartStream accepts.
-const (
-	minRate, maxRate         = 8_000, 384_000
-	minChannels, maxChannels = 1, 64
-	minFrames, maxFrames     = 16, 65_536
-)
-
-// A parameter's value at start, and the range that SetParam accepts.
-type parameter struct {
-	initial, min, max float32
-}
-
-var parameters = [...]parameter{
-	audio.ParamTypeGain:            {initial: 1, min: 0, max: 4},
-	audio.ParamTypePan:             {initial: 0, min: -1, max: 1},
-	audio.ParamTypeFilterCutoff:    {initial: 20_000, min: 20, max: 20_000},
-	audio.ParamTypeFilterResonance: {initial: 0.7, min: 0.1, max: 20},
-}
+// The lengths of a buffer that StartStream accepts, in frames.
+const minFrames, maxFrames = 16, 65_536
 
 // An Engine is the state of one audio service: the format of its stream,
 // whether it runs, and its parameters. Parameters belong to the service, not to
@@ -36,16 +20,12 @@ type Engine struct {
 	mu     sync.Mutex
 	stream audio.StartStreamT
 	active bool
-	values [len(parameters)]float32
+	values dsp.Values
 }
 
 // NewEngine returns a stopped engine with every parameter at its initial value.
 func NewEngine() *Engine {
-	e := &Engine{}
-	for i, p := range parameters {
-		e.values[i] = p.initial
-	}
-	return e
+	return &Engine{values: dsp.InitialValues()}
 }
 
 var _ audio.AudioControl = (*Engine)(nil)
@@ -53,8 +33,7 @@ var _ audio.AudioControl = (*Engine)(nil)
 // StartStream starts the stream, or restarts it in another format. A format out
 // of range is answered with InvalidParam and changes nothing.
 func (e *Engine) StartStream(_ context.Context, req *audio.StartStreamT) (*audio.AckT, error) {
-	if req.SampleRate < minRate || req.SampleRate > maxRate ||
-		req.Channels < minChannels || req.Channels > maxChannels ||
+	if dsp.CheckFormat(req.SampleRate, int(req.Channels)) != nil ||
 		req.BufferFrames < minFrames || req.BufferFrames > maxFrames {
 		return ack(audio.StatusInvalidParam), nil
 	}
@@ -78,11 +57,7 @@ func (e *Engine) StopStream(context.Context, *audio.StopStreamT) (*audio.AckT, e
 // SetParam sets a parameter. An unknown one, and a value out of its range, are
 // answered with InvalidParam.
 func (e *Engine) SetParam(_ context.Context, req *audio.SetParamT) (*audio.AckT, error) {
-	if int(req.ParamId) >= len(parameters) {
-		return ack(audio.StatusInvalidParam), nil
-	}
-	p := parameters[req.ParamId]
-	if math.IsNaN(float64(req.Value)) || req.Value < p.min || req.Value > p.max {
+	if dsp.Param(req.ParamId).Check(req.Value) != nil {
 		return ack(audio.StatusInvalidParam), nil
 	}
 	e.mu.Lock()
@@ -94,9 +69,9 @@ func (e *Engine) SetParam(_ context.Context, req *audio.SetParamT) (*audio.AckT,
 // GetParam answers with a parameter's value. A ParamValue has no status, so an
 // unknown parameter is an error of the call, with code InvalidArgument.
 func (e *Engine) GetParam(_ context.Context, req *audio.GetParamT) (*audio.ParamValueT, error) {
-	if int(req.ParamId) >= len(parameters) {
+	if int(req.ParamId) >= dsp.NumParams {
 		return nil, ipc.Errorf(ipc.CodeInvalidArgument,
-			"no parameter %d: there are %d, counted from 0", req.ParamId, len(parameters))
+			"no parameter %d: there are %d, counted from 0", req.ParamId, dsp.NumParams)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
+	"github.com/ipcgen/ipcgen/internal/dsp"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
@@ -17,7 +18,7 @@ import (
 //	parameters          a 4-byte float each
 const (
 	snapshotVersion = 1
-	snapshotSize    = 2 + 2 + 4 + 4 + 4*len(parameters)
+	snapshotSize    = 2 + 2 + 4 + 4 + 4*dsp.NumParams
 )
 
 var _ group.State = (*Engine)(nil)
