@@ -70,12 +70,15 @@ var mayImport = map[string][]string{
 	"runtime/ipctest/conformance": {"runtime", "internal/echo"},
 
 	// The demo is a user of all of the above.
-	"cmd/audio_host":        {"gen/audio", "internal/audioservice", "runtime/group"},
-	"cmd/audio_service":     {"internal/audioservice"},
-	"internal/audioservice": {"gen/audio", "internal/dsp", "runtime", "runtime/group",
-		"runtime/registry"},
-	"internal/dsp":  nil,
-	"internal/wave": nil,
+	"cmd/audio_host": {"gen/audio", "internal/audiomirror", "internal/audioservice",
+		"internal/dsp", "internal/wave", "runtime/group"},
+	"cmd/audio_service": {"internal/audioservice"},
+	"internal/audioservice": {"gen/audio", "internal/audioblock", "internal/dsp", "runtime",
+		"runtime/group", "runtime/registry", "runtime/topic"},
+	"internal/audiomirror": {"gen/audio", "internal/audioblock", "internal/dsp", "runtime"},
+	"internal/audioblock":  {"gen/audio", "internal/dsp"},
+	"internal/dsp":         nil,
+	"internal/wave":        nil,
 
 	// Peers in other languages, and their tests.
 	"interop": nil,
@@ -124,7 +127,7 @@ var outside = map[string]func(pkg string) bool{
 	"golang.org/x/sys/windows": func(pkg string) bool { return pkg == "internal/sys" },
 	"github.com/google/flatbuffers/go": func(pkg string) bool {
 		return treeOf(pkg) != "" || strings.HasPrefix(pkg, "runtime") ||
-			pkg == "internal/bfbs" || pkg == "internal/echo"
+			pkg == "internal/bfbs" || pkg == "internal/echo" || pkg == "internal/audioblock"
 	},
 	"github.com/dave/jennifer/jen": func(pkg string) bool { return pkg == "internal/gogen" },
 }

@@ -15,6 +15,7 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
 	"github.com/ipcgen/ipcgen/runtime/shm"
+	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
 // A lapsing is a callback that fails once, where lapse is called. The table of the behaviour
@@ -699,6 +700,102 @@ func TestFaultyGeneratedCallbacks(t *testing.T) {
 	theirs("ipc.Sender.Send", func() {
 		_ = audio.NewControlMsgSender(panicky{}).SendSetParam(ctx, &audio.SetParamT{})
 	})
+}
+
+// TestFaultyGeneratedStreams has the functions fail that generated streams and topics take. A row
+// is the callback, and what makes it fail.
+func TestFaultyGeneratedStreams(t *testing.T) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	network := ipctest.NewNetwork()
+	ctx := t.Context()
+	block := func(*audio.AudioBufferHeader, []byte) error { return nil }
+	// The handler of the stream that clients read serves it, and then panics.
+	levels := audio.NewLevelsPublisher(topic.Options{})
+	defer levels.Close()
+	host(t, network, levels,
+		audio.HandleAudioBufferHeaderReader(
+			func(context.Context, *audio.AudioBufferHeaderReader) error { panic("on purpose") }),
+		audio.HandleAudioBufferHeaderWriter(
+			func(ctx context.Context, w *audio.AudioBufferHeaderWriter) error {
+				if err := w.Write(ctx, 0, block); err != nil {
+					return err
+				}
+				panic("on purpose")
+			}))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, err := audio.OpenAudioBufferHeaderWriter(ctx, "echo", ipc.StreamOptions{Depth: 1}, network)
+	must(err)
+	defer w.Close()
+	r, err := audio.OpenAudioBufferHeaderReader(ctx, "echo", ipc.StreamOptions{}, network)
+	must(err)
+	defer r.Close()
+	sub, err := audio.SubscribeLevels(ctx, topic.Channel("echo", network),
+		topic.SubscribeOptions{History: 1})
+	must(err)
+	defer sub.Close()
+	must(levels.Publish(ctx, &audio.LevelsT{}))
+	other, err := audio.OpenAudioBufferHeaderWriter(ctx, "echo", ipc.StreamOptions{}, network)
+	must(err)
+	defer other.Close()
+	for _, c := range []struct {
+		of string
+		do func() error
+	}{
+		{"audio.AudioBufferHeaderWriter.Write.f", func() error {
+			return other.Write(ctx, 0, func(*audio.AudioBufferHeader, []byte) error {
+				panic("on purpose")
+			})
+		}},
+		{"audio.AudioBufferHeaderReader.Read.f", func() error {
+			return r.Read(ctx, func(*audio.AudioBufferHeader, []byte, uint64) error {
+				panic("on purpose")
+			})
+		}},
+		{"audio.HandleAudioBufferHeaderWriter.f", func() error {
+			return r.Read(ctx, func(*audio.AudioBufferHeader, []byte, uint64) error { return nil })
+		}},
+		{"audio.HandleAudioBufferHeaderReader.f", func() error {
+			for {
+				if err := w.Write(ctx, 0, block); err != nil {
+					return err
+				}
+			}
+		}},
+	} {
+		if err := c.do(); ipc.CodeOf(err) != ipc.CodeInternal {
+			t.Errorf("%s: %v", c.of, err)
+		}
+	}
+	// Topics call functions on the goroutine of their user: the panic is theirs, and does no harm.
+	for what, f := range map[string]func(){
+		"audio.LevelsPublisher.Write.fill": func() {
+			_ = levels.Write(ctx, func(*audio.Levels) error { panic("on purpose") })
+		},
+		"audio.LevelsSubscription.Read.read": func() {
+			_ = sub.Read(ctx, func(*audio.Levels, topic.Arrival) error { panic("on purpose") })
+		},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: the panic has vanished", what)
+				}
+			}()
+			f()
+		}()
+	}
+	must(levels.Publish(ctx, &audio.LevelsT{Position: 7}))
+	for l, err := range sub.All(ctx) {
+		must(err)
+		if l.Position == 7 {
+			break
+		}
+	}
 }
 
 // A panicky panics in every handler.

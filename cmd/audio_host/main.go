@@ -1,6 +1,7 @@
 // Command audio_host runs the redundant audio demo. It starts two replicas of the audio service,
-// drives the primary, kills it, and continues with the standby that was promoted. Run audio_host -h
-// for its usage.
+// drives the primary, kills it, and continues with the standby that was promoted. With -out it
+// renders sound through the replicas, of which some may be killed on the way. Run audio_host -h for
+// its usage.
 package main
 
 import (
@@ -40,11 +41,32 @@ Flags:
   -replicate        keep the service's state on both replicas, so that the gain
                     survives the crash
   -ready-timeout d  how long a replica may take to be ready (default 10s)
-  -timeout d        how long the whole demo may take (default 30s)
+  -timeout d        how long all of it may take (default 30s for the demo, and
+                    no limit for sound)
   -h                print this
+
+With -out, audio_host sends sound through both replicas instead. Each computes
+every block, and the first answer counts, so that the death of one cannot be heard.
+
+  -out file         a WAVE file, or - for raw 32 bit floats on standard output
+  -in file          a WAVE file of 16, 24 or 32 bits or floats, with 1 to 8 channels;
+                    without it, a sweep
+  -bits n           of the output: 16, 24, 32 or float (default: those of the input)
+  -gain x           linear factor, 0 to 4 (default 1)
+  -pan x            -1 left to 1 right (default 0)
+  -cutoff hz        of the low-pass filter, 20 to 20000 (default 20000)
+  -resonance q      of the filter, 0.1 to 20 (default 0.7)
+  -automation file  changes of these by time, in lines such as "2.5s gain 0.25"
+  -crash-at d       kill the primary at this time of the sound; may be repeated
+  -frames n         in a block, 16 to 65536 (default 1024)
+  -rate hz, -channels n, -length d
+                    of the sweep (default 48000, 2, 10s)
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 `
+
+// demoTimeout is how long the demo may take by default.
+const demoTimeout = 30 * time.Second
 
 // The exit statuses.
 const (
@@ -60,8 +82,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(io.Discard) // the error is printed below, once
 	readyTimeout := flags.Duration("ready-timeout", 10*time.Second, "")
 	replicate := flags.Bool("replicate", false, "")
-	timeout := flags.Duration("timeout", 30*time.Second, "")
+	timeout := flags.Duration("timeout", 0, "")
+	sound := soundFlags(flags)
 	err := flags.Parse(args)
+	if err == nil {
+		err = sound.check(flags)
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		if _, err := fmt.Fprint(stdout, usage); err != nil {
@@ -84,12 +110,29 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeoutCause(interrupted, *timeout,
-		fmt.Errorf("not done after %v; see -timeout", *timeout))
-	defer cancel()
-	d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout,
-		replicate: *replicate}
-	err = d.run(ctx)
+	withSound := len(sound.used) > 0
+	ctx := interrupted
+	if *timeout == 0 && !withSound {
+		*timeout = demoTimeout
+	}
+	if *timeout != 0 {
+		limited, cancel := context.WithTimeoutCause(interrupted, *timeout,
+			fmt.Errorf("not done after %v; see -timeout", *timeout))
+		defer cancel()
+		ctx = limited
+	}
+	if withSound {
+		r := &render{opts: sound, out: stdout, errOut: stderr,
+			studio: studioConfig{command: command, readyTimeout: *readyTimeout, errOut: stderr}}
+		if sound.out == "-" {
+			r.out = stderr
+		}
+		err = r.run(ctx)
+	} else {
+		d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout,
+			replicate: *replicate}
+		err = d.run(ctx)
+	}
 	switch {
 	case err == nil:
 		return exitOK

@@ -17,10 +17,11 @@ const minFrames, maxFrames = 16, 65_536
 // the stream, so they can be set before it starts and outlive its restarts. An
 // Engine implements audio.AudioControl and is safe for concurrent use.
 type Engine struct {
-	mu     sync.Mutex
-	stream audio.StartStreamT
-	active bool
-	values dsp.Values
+	mu      sync.Mutex
+	stream  audio.StartStreamT
+	active  bool
+	values  dsp.Values
+	changes uint64 // how often a parameter was set
 }
 
 // NewEngine returns a stopped engine with every parameter at its initial value.
@@ -63,6 +64,7 @@ func (e *Engine) SetParam(_ context.Context, req *audio.SetParamT) (*audio.AckT,
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.values[req.ParamId] = req.Value
+	e.changes++
 	return ack(audio.StatusOk), nil
 }
 

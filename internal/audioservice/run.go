@@ -70,9 +70,11 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs one instance until ctx is done or a signal ends it.
 func serve(ctx context.Context, n names, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "audio_service[%s]: starting (pid=%d)...\n", n.service, os.Getpid())
-	engine := NewEngine()
+	engine, meter := NewEngine(), newMeter()
+	defer meter.publisher.Close()
 	return group.Run(ctx, group.RunConfig{
-		Join: group.JoinConfig{State: engine},
+		Join:    group.JoinConfig{State: engine, OnRole: meter.onRole},
+		Options: append(newDesk(engine, meter).options(), meter.publisher),
 		Record: registry.Record{Name: n.service, Service: Service, Control: n.control,
 			Reply: n.reply},
 		Ready: func() {

@@ -15,10 +15,11 @@ import (
 //	version, active     one byte each
 //	channels            2 bytes
 //	rate, frames        4 bytes each
+//	changes             8 bytes
 //	parameters          a 4-byte float each
 const (
-	snapshotVersion = 1
-	snapshotSize    = 2 + 2 + 4 + 4 + 4*dsp.NumParams
+	snapshotVersion = 2
+	snapshotSize    = 2 + 2 + 4 + 4 + 8 + 4*dsp.NumParams
 )
 
 var _ group.State = (*Engine)(nil)
@@ -34,6 +35,7 @@ func (e *Engine) Snapshot() ([]byte, error) {
 	b = binary.LittleEndian.AppendUint16(b, e.stream.Channels)
 	b = binary.LittleEndian.AppendUint32(b, e.stream.SampleRate)
 	b = binary.LittleEndian.AppendUint32(b, e.stream.BufferFrames)
+	b = binary.LittleEndian.AppendUint64(b, e.changes)
 	for _, v := range e.values {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 	}
@@ -58,8 +60,9 @@ func (e *Engine) Restore(b []byte) error {
 		SampleRate:   binary.LittleEndian.Uint32(b[4:]),
 		BufferFrames: binary.LittleEndian.Uint32(b[8:]),
 	}
+	e.changes = binary.LittleEndian.Uint64(b[12:])
 	for i := range e.values {
-		e.values[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[12+4*i:]))
+		e.values[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[20+4*i:]))
 	}
 	return nil
 }

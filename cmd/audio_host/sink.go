@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+
+	"github.com/ipcgen/ipcgen/internal/wave"
+)
+
+// A sink is where sound goes to. Until commit, there is nothing to see of it but what a pipe has
+// taken.
+type sink interface {
+	Write(samples []byte) error
+	// commit completes the output. Otherwise abandon removes what there is.
+	commit() error
+	abandon()
+	// clipped is the number of samples that the format of the output could not hold.
+	clipped() int64
+}
+
+// A file is written under another name in the same folder, and renamed at the end.
+type file struct {
+	*wave.Writer
+	f    *os.File
+	path string
+}
+
+func createFile(path string, format wave.Format, frames int64) (*file, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file; give the name of a file, or - for raw "+
+			"samples on standard output", path)
+	}
+	temporary := filepath.Join(filepath.Dir(path),
+		fmt.Sprintf(".%s.%08x.tmp", filepath.Base(path), rand.Uint32()))
+	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write %s: %w", path, err)
+	}
+	w, err := wave.NewWriter(f, format, max(frames, 0))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close(), os.Remove(f.Name()))
+	}
+	return &file{w, f, path}, nil
+}
+
+func (o *file) Write(samples []byte) error {
+	if err := o.Writer.Write(samples); err != nil {
+		return fmt.Errorf("cannot write %s: %w", o.path, err)
+	}
+	return nil
+}
+
+// commit gives the file its name.
+func (o *file) commit() error {
+	err := o.Close()
+	if err == nil {
+		err = o.f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(o.f.Name(), o.path)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", o.path, err)
+	}
+	return o.f.Close()
+}
+
+func (o *file) abandon() {
+	_ = errors.Join(o.f.Close(), os.Remove(o.f.Name())) // the error that led here is reported
+}
+
+func (o *file) clipped() int64 { return o.Clipped() }
+
+// A pipe takes raw float32 samples.
+type pipe struct{ w io.Writer }
+
+func (p pipe) Write(samples []byte) error {
+	if _, err := p.w.Write(samples); err != nil {
+		return fmt.Errorf("cannot write to standard output: %w", err)
+	}
+	return nil
+}
+
+func (p pipe) commit() error  { return nil }
+func (p pipe) abandon()       {}
+func (p pipe) clipped() int64 { return 0 }
+
+// nowhere drops what it is given.
+type nowhere struct{}
+
+func (nowhere) Write([]byte) error { return nil }
+func (nowhere) commit() error      { return nil }
+func (nowhere) abandon()           {}
+func (nowhere) clipped() int64     { return 0 }
