@@ -450,7 +450,7 @@ func TestBrowserLooks(t *testing.T) {
 	set(ctx, t, "[data-path=value] input", "0.75")
 	press(ctx, t, ".panel button.main")
 	awaitText(ctx, t, ".result .ok", "OK")
-	for _, width := range []int64{1440, 1000, 400} {
+	for _, width := range []int64{1440, 1200, 1000, 400} {
 		for _, scheme := range []string{"light", "dark"} {
 			do(ctx, t, chromedp.EmulateViewport(width, 900))
 			if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia,
@@ -460,6 +460,10 @@ func TestBrowserLooks(t *testing.T) {
 			}
 			if n := evaluate[int64](ctx, t, `document.documentElement.scrollWidth`); n > width {
 				t.Errorf("the page is %d pixels wide in a window of %d", n, width)
+			}
+			if cut := evaluate[bool](ctx, t, `[...document.querySelectorAll("main .card")].some(
+				card => card.scrollWidth > card.clientWidth)`); cut {
+				t.Errorf("in a window of %d pixels, a part is wider than its card", width)
 			}
 			screenshot(ctx, t, fmt.Sprintf("%s-%d", scheme, width))
 		}

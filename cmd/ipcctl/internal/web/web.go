@@ -133,6 +133,9 @@ func (s *Server) routes(h *hub) http.Handler {
 
 // live answers with the news for as long as the page listens.
 func (h *hub) live(w http.ResponseWriter, r *http.Request) {
+	if !accept(w, r, &struct{}{}) { // net/http notices that the page has gone once it is read
+		return
+	}
 	f := h.follow()
 	defer f.leave()
 	out := newLines(w)
