@@ -67,19 +67,19 @@ func evaluate[T any](ctx context.Context, t *testing.T, expression string) T {
 	return v
 }
 
-// awaitText waits until the elements of a selector have a text.
+// awaitText waits until the elements of a selector have a text. The page may load meanwhile.
 func awaitText(ctx context.Context, t *testing.T, selector, text string) {
 	t.Helper()
-	texts := fmt.Sprintf(`[...document.querySelectorAll(%q)].map(e => e.innerText).join("\n")`,
-		selector)
+	texts := chromedp.Evaluate[string](fmt.Sprintf(
+		`[...document.querySelectorAll(%q)].map(e => e.innerText).join("\n")`, selector))
 	for before := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		got := evaluate[string](ctx, t, texts)
+		got, err := chromedp.Run(ctx, texts)
 		if strings.Contains(got, text) {
 			return
 		}
-		if time.Since(before) > time.Minute {
+		if ctx.Err() != nil || time.Since(before) > time.Minute {
 			screenshot(ctx, t, "failed")
-			t.Fatalf("%s has %q, and not %q", selector, got, text)
+			t.Fatalf("%s has %q, and not %q: %v", selector, got, text, err)
 		}
 	}
 }
