@@ -546,3 +546,34 @@ func tapsOfItems(t *testing.T, v ipc.RendezvousOption) {
 	}
 	before.Close()
 }
+
+// countsOmitTools shows that calls of tools are not among the calls in flight that a server tells
+// of.
+func countsOmitTools(t *testing.T, v ipc.RendezvousOption) {
+	const tools = 2
+	reading := make(chan bool, 100)
+	host(t, v, echoes(), ipc.WithServerInterceptor(func(ctx context.Context, c *ipc.ServerCall,
+		next func(context.Context) error) error {
+		if c.Method.Name == "ReadTap" {
+			reading <- true
+		}
+		return next(ctx)
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	for range tools {
+		tap, err := ipc.OpenTap(t.Context(), dial(t, v), ipc.TapOptions{Methods: []string{"/"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done.Go(func() { tap.Read(ctx) })
+	}
+	for range tools { // they wait for a second each time
+		<-reading
+	}
+	if n := counters(t, dial(t, v)).CallsInFlight; n != 0 {
+		t.Errorf("%d calls are in flight", n)
+	}
+	cancel()
+	done.Wait()
+}

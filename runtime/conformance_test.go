@@ -32,6 +32,7 @@ var behaviours = []struct {
 	{"taps of clients that leave", tapsOfTheLeft},
 	{"taps and methods that stream", tapsAndStreaming},
 	{"taps of items", tapsOfItems},
+	{"counts omit the calls of tools", countsOmitTools},
 
 	{"messages both ways, in order", messagesBothWays},
 	{"messages that nobody knows are dropped and counted", unknownMessages},

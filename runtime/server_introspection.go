@@ -58,6 +58,8 @@ func ownRoute[Req, Rep any](g gate, kind Kind, m *Method[Req, Rep],
 	b.introspects = true
 	b.call = func(x *execution, req any, _ uint64) (any, error) {
 		c := x.carrier.(*job).conn // no Handler has such routes
+		c.srv.ownCalls.Add(1)
+		defer c.srv.ownCalls.Add(-1)
 		call := b.serverCall(x)
 		call.Kind, call.Request = kind, req
 		err := g.pass(x.context, call, func(ctx context.Context) error {
@@ -195,7 +197,7 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 		conns = append(conns, c)
 	}
 	s.mu.Unlock()
-	inFlight := -1 // without this one
+	inFlight := int(-s.ownCalls.Load()) // this one, and those of supervisors and other tools
 	for _, c := range conns {
 		stats := c.readStats()
 		inFlight += stats.CallsInFlight

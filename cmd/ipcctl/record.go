@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -21,9 +22,9 @@ import (
 const recordHelp = `usage: ipcctl record -o file [flags] name...
 
 Records the calls and one-way messages of all clients of channels, instances or
-groups into an MCAP file, which ipcctl replay sends again and Foxglove opens.
-It never slows the servers: it loses calls instead, and the file says how many.
-A server that dies, or loses its role, is waited for.
+groups, and the topics that they publish, into an MCAP file, which ipcctl replay
+sends again and Foxglove opens. It never slows the servers: it loses calls
+instead, and the file says how many. A server that dies is waited for.
 
   ipcctl record -o audio.mcap audio_compute
   ipcctl record -o move.mcap -duration 1m -method Move robot.0 arm.0
@@ -34,8 +35,8 @@ ends the recording, and leaves a complete file. An existing file is not touched.
 Flags:
   -o file          the file; - is standard output
   -domain name     the domain, a name or a path (default: as programs choose it)
-  -method name     record this method or message alone; may be repeated. Service
-                   and namespace may be left out
+  -method name     record this method, message or topic alone; may be repeated.
+                   Service and namespace may be left out
   -duration d      end after that time (default: when interrupted)
   -max-size n      end before the file has more than n bytes; 10K, 10M and 10G
                    are understood
@@ -78,7 +79,7 @@ func (t *terminal) doRecord(ctx context.Context, c *cli.Command) error {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	r := &recorder{t: t, name: path}
+	r := &recorder{t: t, name: path, ready: make(chan struct{})}
 	// No file is made before all servers are connected.
 	for _, name := range names {
 		s := &source{recorder: r, name: name, flags: c}
@@ -128,7 +129,7 @@ func (t *terminal) doRecord(ctx context.Context, c *cli.Command) error {
 func totals(n recording.Totals) string {
 	text := fmt.Sprintf("%d calls, %d messages, %s", n.Calls, n.Messages, size(uint64(n.Bytes)))
 	if n.Lost > 0 {
-		text += fmt.Sprintf("; %d beginnings or ends of calls were lost", n.Lost)
+		text += fmt.Sprintf("; %d records were lost", n.Lost)
 	}
 	return text
 }
@@ -155,6 +156,7 @@ type recorder struct {
 	name    string // of the file
 	file    *recording.Writer
 	sources []*source
+	ready   chan struct{} // closed when there is a file
 
 	mu sync.Mutex // of messages
 }
@@ -172,6 +174,7 @@ func (r *recorder) say(format string, args ...any) {
 // run records until ctx is done, or for a time if it is not 0, or until nothing more can be
 // recorded. It returns the first error.
 func (r *recorder) run(ctx context.Context, limit time.Duration) error {
+	close(r.ready)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if limit > 0 {
@@ -235,18 +238,21 @@ type source struct {
 	name  string
 	flags *cli.Command
 
-	*watching        // nil while there is no server
-	before    uint64 // records that earlier taps have lost
-	lost      uint64 // and this one
+	*watching               // nil while there is no server
+	before    uint64        // records that earlier taps have lost
+	lost      uint64        // and this one
+	missed    atomic.Uint64 // messages of topics
+	topics    func()        // ends what records the server's topics
 
 	shapes map[string]*shape // by protocol and name; nil: not recorded
-	calls  openCalls[begun]
+	calls  openCalls[*begun]
 }
 
 // A shape is what the source knows of a method or message.
 type shape struct {
 	dynamic.Shape
 	request, reply *recording.Topic
+	items          [2]*recording.Topic // of the client, and of the server
 }
 
 // A begun is a call or message that has not ended.
@@ -255,7 +261,14 @@ type begun struct {
 	at     int64
 	record introspect.TapRecordT // without its body
 	shape  *shape
-	whole  bool // the request is in the file
+	whole  bool       // the request is in the file
+	items  [2]flowing // of the client, and of the server
+}
+
+// A flowing is one direction of a call that streams.
+type flowing struct {
+	next    uint64 // the number of the next item
+	missing bool   // the file lacks items
 }
 
 // begin takes a server to record from.
@@ -268,11 +281,13 @@ func (s *source) begin(w *watching) {
 		}
 	}
 	s.before, s.lost = s.before+s.lost, 0
-	s.shapes, s.calls = make(map[string]*shape), make(openCalls[begun])
+	s.shapes, s.calls = make(map[string]*shape), make(openCalls[*begun])
+	s.topics = s.subscribe(w)
 }
 
 func (s *source) close() {
 	if s.watching != nil {
+		s.topics()
 		s.conn.Close()
 		s.watching = nil
 	}
@@ -316,7 +331,7 @@ func (s *source) run(ctx, hard context.Context) error {
 }
 
 func (s *source) event(e *recording.Event) error {
-	return onFile(s.file.WriteEvent(s.name, s.before+s.lost, e))
+	return onFile(s.file.WriteEvent(s.name, s.before+s.lost+s.missed.Load(), e))
 }
 
 // watch records from the tap until ctx is done, and then what the tap has.
@@ -346,25 +361,65 @@ func (s *source) watch(ctx, hard context.Context) error {
 
 // record writes a record of the tap.
 func (s *source) record(r *introspect.TapRecordT) error {
-	if r.Kind == introspect.TapKindEnd {
+	switch r.Kind {
+	case introspect.TapKindEnd:
 		if begin, ok := s.calls.end(r.Call); ok {
-			return s.end(&begin, r)
+			return s.end(begin, r)
 		}
 		return nil
+	case introspect.TapKindRequestItem:
+		return s.item(r, 0)
+	case introspect.TapKindReplyItem:
+		return s.item(r, 1)
 	}
+	b := s.open(r)
+	if b == nil {
+		return nil
+	}
+	if d := b.shape.Streaming; d == ipc.ClientStreaming || d == ipc.BidiStreaming {
+		b.whole = true
+		return s.file.WriteCall(s.name, b.seq, r.At, &recording.Call{Open: true, Client: r.Pid,
+			Method: b.shape.request.Full(), Kind: recording.KindStream, Begin: r.At})
+	}
+	body := s.body(b.shape.request, false, r)
+	b.whole = body != nil
+	if !b.whole {
+		return nil
+	}
+	return s.file.WriteBody(b.shape.request, b.seq, r.At, body)
+}
+
+// open notes a call or message that is seen for the first time. It returns nil if that is not
+// recorded.
+func (s *source) open(r *introspect.TapRecordT) *begun {
 	shape := s.shape(r)
 	if shape == nil {
 		return nil
 	}
-	b := begun{seq: s.file.NextCall(), at: r.At, record: *r, shape: shape}
+	b := &begun{seq: s.file.NextCall(), at: r.At, record: *r, shape: shape}
 	b.record.Body = nil
-	body := s.body(shape.request, false, r)
-	b.whole = body != nil
 	s.calls.begin(r.Call, b)
-	if !b.whole {
+	return b
+}
+
+// item writes an item of the client, or of the server.
+func (s *source) item(r *introspect.TapRecordT, direction int) error {
+	b := s.calls[r.Call]
+	if b == nil { // it began before the recording
+		if b = s.open(r); b == nil {
+			return nil
+		}
+		b.items[direction].next = r.Seq
+	}
+	f, topic := &b.items[direction], b.shape.items[direction]
+	f.missing = f.missing || f.next != r.Seq
+	f.next = r.Seq + 1
+	body := s.body(topic, direction == 1, r)
+	if body == nil {
+		f.missing = true
 		return nil
 	}
-	return s.file.WriteBody(shape.request, b.seq, r.At, body)
+	return s.file.WriteBody(topic, b.seq, r.At, body)
 }
 
 // body returns the body of a record of a topic, or nil if it is not whole, or no such message.
@@ -391,12 +446,12 @@ func (s *source) end(b *begun, r *introspect.TapRecordT) error {
 		Kind: recording.KindCall, Seq: b.record.Seq, Epoch: b.record.Epoch, Begin: b.at,
 		Micros: microsOf(r), Code: code.String(), Error: r.Text,
 		RequestBytes: b.record.Length, ReplyBytes: r.Length,
-		NoRequest: !b.whole && b.record.Length > 0,
-		NoReply:   hasReply && reply == nil}
+		NoRequest: !b.whole && b.record.Length > 0 || b.items[0].missing,
+		NoReply:   hasReply && reply == nil || b.items[1].missing}
 	switch {
 	case oneWay:
 		c.Kind = recording.KindMessage
-	case b.shape.Streams:
+	case b.shape.Streaming != ipc.Unary:
 		c.Kind = recording.KindStream
 	}
 	if code != ipc.CodeOK {
@@ -430,7 +485,9 @@ func (s *source) shape(r *introspect.TapRecordT) *shape {
 			Table: table, Definition: definition}
 	}
 	known := &shape{Shape: *form, request: topic(recording.Request, form.Request),
-		reply: topic(recording.Reply, form.Reply)}
+		reply: topic(recording.Reply, form.Reply),
+		items: [2]*recording.Topic{topic(recording.RequestItem, form.Request),
+			topic(recording.ReplyItem, form.Reply)}}
 	if form.OneWay {
 		known.request.Kind = recording.Message
 	}

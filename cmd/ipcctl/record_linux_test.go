@@ -688,3 +688,127 @@ func TestRecordFailover(t *testing.T) {
 	expect(t, 0, "", "2 of 2 sent; 2 replies are as recorded", "", "replay", "-speed", "max", file,
 		"audio_compute")
 }
+
+// TestRecordStreams records calls of methods that stream, and replays them.
+func TestRecordStreams(t *testing.T) {
+	newDomain(t)
+	serve(t, "mixer")
+	file := filepath.Join(t.TempDir(), "f.mcap")
+	rec := startRecorder(t, "-o", file, "mixer")
+	expect(t, 0, `{"pitch":74}`, "", "{\"pitch\": 60}\n{\"pitch\": 62}", "call", "mixer", "Jam")
+	expect(t, 70, `{"peak":4}`, "five are enough", "", "call", "mixer", "Levels", `{"count": 9}`)
+	expect(t, 0, `{"bytes":3}`, "", "{\"data\": [1, 2]}\n{\"data\": [3]}\n", "call", "mixer",
+		"Upload")
+	expect(t, 66, `{"peak":1}`, "deadline", "", "call", "-timeout", "1s", "mixer", "Levels", "{}")
+	rec.interrupt("4 calls, ")
+	all, _ := readMCAP(t, file, true)
+	texts := make(map[string][]string)
+	for _, m := range all {
+		if m.Encoding != "flatbuffer" {
+			continue
+		}
+		types, err := fbjson.Load(m.Bfbs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := types.Table(m.Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := root.AppendJSON(nil, m.Data, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[m.Topic] = append(texts[m.Topic], fmt.Sprint(m.Seq, " ", string(text)))
+	}
+	for topic, want := range map[string]string{
+		"/mixer/mixing.Mixer/Jam/request_item": `1 {"pitch":60}; 1 {"pitch":62}`,
+		"/mixer/mixing.Mixer/Jam/reply_item":   `1 {"pitch":72}; 1 {"pitch":74}`,
+		"/mixer/mixing.Mixer/Levels/request":   `2 {"count":9}; 4 {}`,
+		"/mixer/mixing.Mixer/Levels/reply_item": `2 {"peak":0}; 2 {"peak":1}; 2 {"peak":2}; ` +
+			`2 {"peak":3}; 2 {"peak":4}; 4 {"peak":1}`,
+		"/mixer/mixing.Mixer/Upload/request_item": `3 {"data":[1,2]}; 3 {"data":[3]}`,
+		"/mixer/mixing.Mixer/Upload/reply":        `3 {"bytes":3}`,
+	} {
+		if got := strings.Join(texts[topic], "; "); got != want {
+			t.Errorf("%s: %s, want %s", topic, got, want)
+		}
+	}
+	expect(t, 0, "  mixing.Mixer.Jam: stream, 1 ended, 4 items\n", "", "", "replay", "-list", file)
+	for _, speed := range []string{"max", "2"} {
+		expect(t, 0, "", "4 of 4 sent; 3 replies are as recorded, 0 differ, 1 cannot be compared; "+
+			"with 4 items", "", "replay", "-speed", speed, file, "mixer")
+	}
+}
+
+// TestReplayStreamsDiffer replays a recorded call of a method that streams to a server that sends
+// other items.
+func TestReplayStreamsDiffer(t *testing.T) {
+	newDomain(t)
+	host := serve(t, "mixer")
+	file := filepath.Join(t.TempDir(), "f.mcap")
+	rec := startRecorder(t, "-o", file, "mixer")
+	expect(t, 0, `{"pitch":74}`, "", "{\"pitch\": 60}\n{\"pitch\": 62}", "call", "mixer", "Jam")
+	rec.interrupt("1 calls, ")
+	host.Kill()
+	host.Wait()
+	serve(t, "mixer", "other")
+	expect(t, 1, "  [1].pitch: 74, now 75\n", "0 replies are as recorded, 1 differ", "", "replay",
+		"-speed", "max", file, "mixer")
+}
+
+// TestRecordTopics records topics, of tables and of structs with raw bytes, and publishes them
+// again.
+func TestRecordTopics(t *testing.T) {
+	for _, topic := range []struct{ name, first, second, schema string }{
+		{"robot.Status", `{"speed":0.5}`, `{"speed":0.75}`, "flatbuffer"},
+		{"robot.Picture", `{"header":{"time_ns":7,"width":2,"height":1},"payload":"AQI="}`,
+			`{"header":{"time_ns":7,"width":1,"height":1},"payload":"AQ=="}`, "jsonschema"},
+	} {
+		t.Run(topic.name, func(t *testing.T) {
+			recordTopic(t, topic.name, topic.first+"\n"+topic.second+"\n", topic.second,
+				topic.schema)
+		})
+	}
+}
+
+func recordTopic(t *testing.T, name, lines, last, encoding string) {
+	newDomain(t)
+	schema := filepath.Join("..", "..", "examples", "robot", "robot.fbs")
+	s := start(t, strings.NewReader(lines), "publish", "-wait", "1", "-keep", "-schema", schema,
+		"robot_status", name)
+	s.err.await(t, "publishing "+name)
+	file := filepath.Join(t.TempDir(), "f.mcap")
+	rec := startRecorder(t, "-o", file, "robot_status")
+	s.err.await(t, "2 messages were published")
+	for deadline := time.Now().Add(time.Minute); ; { // until they are in the file
+		c, err := recording.Scan(file)
+		if err == nil && c.Sources["robot_status"] != nil &&
+			c.Sources["robot_status"].Methods[name] != nil &&
+			c.Sources["robot_status"].Methods[name].Requests == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the messages are not in the file: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	rec.interrupt("0 calls, 2 messages")
+	s.cancel()
+	<-s.code
+	all, _ := readMCAP(t, file, true)
+	for _, m := range all {
+		if m.Topic == "/robot_status/"+name+"/published" &&
+			(m.Schema != name || m.SchemaEncoding != encoding) {
+			t.Errorf("the schema %s is %s", m.Schema, m.SchemaEncoding)
+		}
+	}
+	expect(t, 0, "  "+name+": topic, 2 messages\n", "", "", "replay", "-list", file)
+	expect(t, 2, "", "has topics alone of robot_status; -publish publishes them", "", "replay",
+		file, "robot_status")
+	again := start(t, strings.NewReader(""), "replay", "-publish", "-wait", "1", "-speed", "max",
+		file, "robot_status")
+	again.err.await(t, "publishing on robot_status")
+	expect(t, 0, `"message":`+last+"}\n", "", "", "subscribe", "-n", "2", "robot_status")
+	again.ends(t, 0, "", "2 messages were published")
+}

@@ -29,9 +29,10 @@ import (
 const replayHelp = `usage: ipcctl replay [flags] file name
        ipcctl replay -list [-json] file
 
-Sends the requests and messages of a recording again, at the times of the
-recording, and prints where a reply or an error's code differs. A request waits
-for the replies that came before it in the recording, and not for others.
+Sends the requests, messages and items of a recording again, at the times of the
+recording, and prints where a reply, an item or an error's code differs. A
+request waits for the replies that came before it in the recording, and not for
+others. With -publish, the topics are published on a channel of that name.
 
   ipcctl replay audio.mcap audio_compute
   ipcctl replay -speed max -method SetParam -method GetParam move.mcap robot.0
@@ -45,6 +46,8 @@ Flags:
                   and namespace may be left out
   -speed n        n times as fast (default 1), or max for as fast as possible
   -step           wait for the Enter key before each request
+  -publish        publish the topics instead
+  -wait n         with -publish, wait until there are n subscribers
   -timeout d      the deadline of each call (default: the schema's, or 10s)
   -json           print JSON lines
   -h              print this
@@ -63,8 +66,9 @@ func (t *terminal) replay() *cli.Command {
 		Usage: "send the requests of a recording again",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "list"}, domainFlag(), &cli.StringFlag{Name: "from"},
 			&cli.StringSliceFlag{Name: "method"}, &cli.StringFlag{Name: "speed", Value: "1"},
-			&cli.BoolFlag{Name: "step"}, &cli.DurationFlag{Name: "timeout", Value: patience},
-			&cli.BoolFlag{Name: "json"}},
+			&cli.BoolFlag{Name: "step"}, &cli.BoolFlag{Name: "publish"},
+			&cli.IntFlag{Name: "wait"}, &cli.BoolFlag{Name: "json"},
+			&cli.DurationFlag{Name: "timeout", Value: patience}},
 		CustomHelpTemplate: replayHelp,
 		Action:             t.doReplay,
 	}
@@ -88,6 +92,8 @@ func (t *terminal) doReplay(ctx context.Context, c *cli.Command) error {
 			c.NArg())
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
+	case c.Int("wait") < 0 || c.Int("wait") > 0 && !c.Bool("publish"):
+		return usagef("-wait is a number of subscribers, and goes with -publish")
 	}
 	path, name := c.Args().Get(0), c.Args().Get(1)
 	// The whole file is looked at before anything is sent.
@@ -106,6 +112,13 @@ func (t *terminal) doReplay(ctx context.Context, c *cli.Command) error {
 		calls: make(map[uint32]*replayed), lines: bufio.NewReader(t.in)}
 	if err := r.choose(contents, name, c.String("from"), c.StringSlice("method")); err != nil {
 		return &exitError{code: exitFile, err: err}
+	}
+	if c.Bool("publish") {
+		return r.publish(ctx, contents.Sources[r.from], c.String("domain"), name, c.Int("wait"))
+	}
+	if r.expected == 0 && r.published > 0 && len(r.wanted) == 0 {
+		return &exitError{code: exitFile, err: fmt.Errorf("%s has topics alone of %s; -publish "+
+			"publishes them on a channel of their own", path, r.from)}
 	}
 	if r.to, err = reach.Dial(ctx, c.String("domain"), name, r.timeout); err != nil {
 		return failedCall(err)
@@ -172,7 +185,14 @@ func listSource(b *bytes.Buffer, name string, s *recording.Source) {
 	fmt.Fprintf(b, "%s: servers %d, lost %d\n", name, s.Servers, s.Lost)
 	for _, full := range slices.Sorted(maps.Keys(s.Methods)) {
 		m := s.Methods[full]
+		if m.Kind == recording.KindTopic {
+			fmt.Fprintf(b, "  %s: topic, %d messages\n", full, m.Requests)
+			continue
+		}
 		fmt.Fprintf(b, "  %s: %s, %d ended", full, m.Kind, m.Ended)
+		if m.Items > 0 {
+			fmt.Fprintf(b, ", %d items", m.Items)
+		}
 		if n := m.Open(); n > 0 {
 			fmt.Fprintf(b, ", %d did not end", n)
 		}
@@ -202,13 +222,16 @@ type replay struct {
 	schemas   map[string]*dynamic.Schema // by definition
 	targets   map[*recording.Topic]*target
 
-	expected int64 // requests and messages that are to be sent
-	lines    *bufio.Reader
-	start    time.Time // when the first one was sent
-	first    int64     // its time in the recording
-	calls    map[uint32]*replayed
+	byName    map[string]*recording.Topic // topics of methods, by their full names
+	expected  int64                       // requests and messages that are to be sent
+	published int64                       // messages of topics
+	lines     *bufio.Reader
+	start     time.Time // when the first one was sent
+	first     int64     // its time in the recording
+	calls     map[uint32]*replayed
 
 	sent, different   atomic.Int64
+	items             int64 // that were sent
 	same, notCompared int64 // calls
 	notSent           int64 // calls and messages
 }
@@ -227,8 +250,9 @@ type replayed struct {
 	want    []byte // the recorded reply; nil for none
 	cancel  context.CancelFunc
 	done    chan struct{}
-	reply   []byte // as JSON, after done
-	err     error  // likewise
+	reply   []byte        // as JSON, after done
+	err     error         // likewise
+	flow    *replayedFlow // nil unless the method streams
 }
 
 // choose decides what is replayed to name.
@@ -265,7 +289,13 @@ func (r *replay) choose(c *recording.Contents, name, from string, methods []stri
 				return err
 			}
 			var full string
-			if full, err = schema.Find(method); err == nil {
+			if full, err = schema.Find(method); err != nil && t.Kind == recording.Published {
+				var top *dynamic.Topic
+				if top, err = schema.Topic(method); err == nil {
+					full = top.Name
+				}
+			}
+			if err == nil {
 				r.wanted[full] = true
 				break
 			}
@@ -274,13 +304,19 @@ func (r *replay) choose(c *recording.Contents, name, from string, methods []stri
 			return err
 		}
 	}
+	r.byName = make(map[string]*recording.Topic)
 	for _, t := range s.Topics {
+		if t.Kind == recording.Published {
+			r.published += s.Methods[t.Full()].Requests
+			continue
+		}
 		tgt, err := r.target(t)
 		if err != nil {
 			return err
 		}
-		if tgt.method != nil || tgt.message != nil {
+		if (tgt.method != nil || tgt.message != nil) && r.byName[t.Full()] == nil {
 			r.expected += s.Methods[t.Full()].Requests
+			r.byName[t.Full()] = t
 		}
 	}
 	return nil
@@ -314,10 +350,12 @@ func (r *replay) target(t *recording.Topic) (*target, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case r.wanted != nil && !r.wanted[t.Full()] || shape.Streams:
+	case r.wanted != nil && !r.wanted[t.Full()]:
 	case t.Kind == recording.Message && shape.OneWay:
 		tgt.message, err = s.Message(t.Full())
-	case t.Kind == recording.Request && !shape.OneWay:
+	case t.Kind == recording.Request && !shape.OneWay,
+		(t.Kind == recording.RequestItem || t.Kind == recording.ReplyItem) &&
+			shape.Streaming != ipc.Unary:
 		tgt.method, err = s.Method(t.Full())
 	}
 	if err != nil {
@@ -339,6 +377,9 @@ func (r *replay) check(ctx context.Context, c *recording.Contents, name string) 
 		return err
 	}
 	for _, t := range c.Sources[r.from].Topics {
+		if t.Kind == recording.Published {
+			continue
+		}
 		tgt, err := r.target(t)
 		if err != nil {
 			return err
@@ -396,6 +437,9 @@ func (r *replay) run(ctx context.Context) error {
 		}
 	}
 	for _, c := range r.calls { // the recording ends before they do
+		if c.flow != nil {
+			c.cancel() // it may have no end
+		}
 		if err := c.wait(ctx); err != nil {
 			return err
 		}
@@ -413,6 +457,14 @@ func (r *replay) take(ctx context.Context, record *recording.Record) error {
 			return err
 		}
 		return r.send(ctx, tgt, record)
+	case recording.RequestItem:
+		if c := r.calls[record.Seq]; c != nil && c.flow != nil {
+			return r.sendItem(ctx, c, record)
+		}
+	case recording.ReplyItem:
+		if c := r.calls[record.Seq]; c != nil && c.flow != nil {
+			return r.expectItem(ctx, c, record)
+		}
 	case recording.Reply:
 		if c := r.calls[record.Seq]; c != nil {
 			c.want = slices.Clone(record.Data)
@@ -421,6 +473,9 @@ func (r *replay) take(ctx context.Context, record *recording.Record) error {
 		call, err := record.Call()
 		if err != nil {
 			return err
+		}
+		if call.Open {
+			return r.openFlow(ctx, record, call.Method)
 		}
 		if call.NoRequest && (r.wanted == nil || r.wanted[call.Method]) {
 			r.notSent++
@@ -444,11 +499,42 @@ func (r *replay) send(ctx context.Context, tgt *target, record *recording.Record
 	if err != nil {
 		return fmt.Errorf("%s: request %d of %s: %w", r.path, record.Seq, t.Full(), err)
 	}
+	if err := r.due(ctx, record, t.Full(), text); err != nil {
+		return err
+	}
+	if tgt.message != nil {
+		ctx, cancel := context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+		return tgt.message.SendBuffer(ctx, r.to, body)
+	}
+	c := &replayed{seq: record.Seq, topic: t, request: text, done: make(chan struct{})}
+	ctx, err = r.begin(ctx, c, tgt.method)
+	if err != nil {
+		return err
+	}
+	if tgt.method.Streaming != ipc.Unary {
+		c.follow(ctx, tgt.method, r.to)
+		c.flow.requests <- body
+		close(c.flow.requests)
+		c.flow.closed = true
+		return nil
+	}
+	go func() {
+		defer close(c.done)
+		defer c.cancel()
+		c.reply, c.err = tgt.method.CallBuffer(ctx, r.to, body)
+	}()
+	return nil
+}
+
+// due waits until a request is to be sent.
+func (r *replay) due(ctx context.Context, record *recording.Record, method string,
+	text []byte) error {
 	if err := r.await(ctx, record.At); err != nil {
 		return err
 	}
 	if r.step {
-		fmt.Fprintf(r.t.err, "%d %s %s [Enter] ", record.Seq, t.Full(), text)
+		fmt.Fprintf(r.t.err, "%d %s %s [Enter] ", record.Seq, method, text)
 		_, err := await(ctx, func() ([]byte, error) { return readLine(r.lines) })
 		switch {
 		case err == io.EOF:
@@ -459,28 +545,26 @@ func (r *replay) send(ctx context.Context, tgt *target, record *recording.Record
 		}
 	}
 	r.sent.Add(1)
-	if tgt.message != nil {
-		ctx, cancel := context.WithTimeout(ctx, r.timeout)
-		defer cancel()
-		return tgt.message.SendBuffer(ctx, r.to, body)
-	}
-	if len(r.calls) >= mostOpen || r.calls[record.Seq] != nil {
-		return fmt.Errorf("%s: %d calls at once, or two with the number %d", r.path,
-			len(r.calls)+1, record.Seq)
-	}
-	timeout := r.timeout
-	if !r.timeoutSet && tgt.method.Timeout > 0 {
-		timeout = tgt.method.Timeout
-	}
-	c := &replayed{seq: record.Seq, topic: t, request: text, done: make(chan struct{})}
-	r.calls[record.Seq] = c
-	ctx, c.cancel = context.WithTimeout(ctx, timeout)
-	go func() {
-		defer close(c.done)
-		defer c.cancel()
-		c.reply, c.err = tgt.method.CallBuffer(ctx, r.to, body)
-	}()
 	return nil
+}
+
+// begin notes a call, and returns its context. A call that streams has no deadline but its own.
+func (r *replay) begin(ctx context.Context, c *replayed, m *dynamic.Method) (context.Context,
+	error) {
+	if len(r.calls) >= mostOpen || r.calls[c.seq] != nil {
+		return nil, fmt.Errorf("%s: %d calls at once, or two with the number %d", r.path,
+			len(r.calls)+1, c.seq)
+	}
+	r.calls[c.seq] = c
+	timeout := r.timeout
+	if !r.timeoutSet && m.Timeout > 0 {
+		timeout = m.Timeout
+	} else if m.Streaming != ipc.Unary && !r.timeoutSet {
+		ctx, c.cancel = context.WithCancel(ctx)
+		return ctx, nil
+	}
+	ctx, c.cancel = context.WithTimeout(ctx, timeout)
+	return ctx, nil
 }
 
 // textIn returns a message of a recording as it has travelled, and its JSON.
@@ -541,18 +625,26 @@ func (r *replay) end(ctx context.Context, c *replayed, call *recording.Call, at 
 		}
 		c.cancel()
 	}
+	if c.flow != nil && !given {
+		if err := r.endFlow(ctx, c, at); err != nil {
+			return err
+		}
+	}
 	if err := c.wait(ctx); err != nil {
 		return err
 	}
 	var differences []jsondiff.Difference
 	code, ok := ipc.CodeOf(c.err).String(), c.err == nil
 	switch {
-	case given, ok && call.OK() && c.want == nil:
+	case given, ok && call.OK() && c.want == nil && (c.flow == nil || !c.flow.serverSends),
+		c.flow != nil && (call.NoRequest || call.NoReply):
 		r.notCompared++
 		return nil
 	case code != call.Code:
 		differences = []jsondiff.Difference{{Path: "code", Before: quoted(call.Code),
 			After: quoted(code)}}
+	case c.flow != nil && c.flow.serverSends:
+		differences = c.flow.result()
 	case ok:
 		schema, err := r.schema(c.topic)
 		if err != nil {
@@ -638,6 +730,13 @@ func (r *replay) summary() string {
 		r.expected, r.same, different)
 	if r.notCompared > 0 {
 		text += fmt.Sprintf(", %d cannot be compared", r.notCompared)
+	}
+	if r.items > 0 {
+		text += fmt.Sprintf("; with %d items", r.items)
+	}
+	if r.published > 0 {
+		text += fmt.Sprintf("; %d messages of topics were not sent, which -publish publishes",
+			r.published)
 	}
 	if r.notSent > 0 {
 		text += fmt.Sprintf("; %d requests are not in the recording", r.notSent)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,7 +68,11 @@ func (mixer) Jam(_ context.Context,
 				yield(nil, err)
 				return
 			}
-			if !yield(&mixing.NoteT{Pitch: n.Pitch + 12}, nil) {
+			pitch := n.Pitch + 12
+			if len(os.Args) > 1 && os.Args[1] == "other" && n.Pitch == 62 {
+				pitch++
+			}
+			if !yield(&mixing.NoteT{Pitch: pitch}, nil) {
 				return
 			}
 		}

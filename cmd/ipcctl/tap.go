@@ -79,6 +79,10 @@ func (t *terminal) doTap(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	if len(w.topics) > 0 {
+		w.conn.Close()
+		return usagef("tap shows no topics; ipcctl subscribe does")
+	}
 	_, isGroup := w.conn.(*group.Client)
 	for {
 		if err := p.check(w.server.Schema, c.StringSlice("method")); err != nil {
@@ -229,19 +233,6 @@ func (p *tapPrinter) line(l *tapLine, begin, end *introspect.TapRecordT) (done b
 	}
 	p.left--
 	return p.left == 0, nil
-}
-
-// tapped returns the names that a tap wants for names of methods and messages.
-func tapped(s *dynamic.Schema, names []string) (all []string, err error) {
-	for _, name := range names {
-		full, err := s.Find(name)
-		if err != nil {
-			return nil, err
-		}
-		i := strings.LastIndexByte(full, '.')
-		all = append(all, full[:i]+"/"+full[i+1:])
-	}
-	return all, nil
 }
 
 // A tapLine is a call or a message that has ended, or an item, as tap prints it.

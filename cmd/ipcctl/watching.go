@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -16,7 +17,11 @@ type watching struct {
 	conn   reach.Conn
 	server *dynamic.Server
 	tap    *ipc.Tap
+	topics map[string]bool // that the flags name; nil for all
 }
+
+// noMethod is what a tap wants that wants no method.
+const noMethod = "/"
 
 // watch connects to the server that has a name now, and opens the tap that the flags of a command
 // describe.
@@ -30,7 +35,7 @@ func watch(ctx context.Context, c *cli.Command, name string) (_ *watching, err e
 			w.conn.Close()
 		}
 	}()
-	methods, err := tapped(w.server.Schema, c.StringSlice("method"))
+	methods, err := w.choose(c.StringSlice("method"))
 	if err != nil {
 		return nil, err
 	}
@@ -67,4 +72,30 @@ func watchNext(ctx context.Context, c *cli.Command, name string) (*watching, err
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// choose returns the methods and messages that a tap wants for names of methods, messages and
+// topics. It notes the topics.
+func (w *watching) choose(names []string) (methods []string, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	w.topics = make(map[string]bool)
+	for _, name := range names {
+		full, err := w.server.Schema.Find(name)
+		if err != nil {
+			top, noTopic := w.server.Schema.Topic(name)
+			if name == "" || noTopic != nil {
+				return nil, err
+			}
+			w.topics[top.Name] = true
+			continue
+		}
+		i := strings.LastIndexByte(full, '.')
+		methods = append(methods, full[:i]+"/"+full[i+1:])
+	}
+	if len(methods) == 0 {
+		methods = []string{noMethod}
+	}
+	return methods, nil
 }

@@ -253,6 +253,7 @@ type CountersT struct {
 	// Now.
 	Clients       uint32 `json:"clients"`
 	StreamsMemory uint64 `json:"streams_memory"`
+	// Without calls of the server's own methods: of introspection and health.
 	CallsInFlight uint32 `json:"calls_in_flight"`
 	// Of all connections, also those that have ended. What has just arrived may be missing.
 	Received      uint64 `json:"received"`
@@ -441,6 +442,7 @@ func (rcv *Counters) MutateStreamsMemory(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(8, n)
 }
 
+// Without calls of the server's own methods: of introspection and health.
 func (rcv *Counters) CallsInFlight() uint32 {
 	return rcv._tab.GetUint32Slot(10, 0)
 }

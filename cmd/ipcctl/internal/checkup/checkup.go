@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -39,7 +40,10 @@ type Finding struct {
 }
 
 // A checkup collects findings.
-type checkup struct{ findings []Finding }
+type checkup struct {
+	findings []Finding
+	servers  []*answer // that tell what they serve
+}
 
 func (c *checkup) add(l Level, check, cure, format string, args ...any) {
 	c.findings = append(c.findings, Finding{l, check, fmt.Sprintf(format, args...), cure})
@@ -187,6 +191,11 @@ func (c *checkup) place(dir *domain.Dir) {
 		}
 	}
 	c.room(dir)
+	if program := cleaner(dir.Path(), exists); program != "" {
+		c.add(Warn, "cleaner", "a domain elsewhere (IPCGEN_DOMAIN), or an exception for the folder",
+			"%s removes what is old, and does not ask who uses it; %s lies where it cleans",
+			program, dir.Path())
+	}
 	if run := os.Getenv("XDG_RUNTIME_DIR"); strings.HasPrefix(run, "/run/user/") &&
 		strings.HasPrefix(dir.Path(), run+"/") && !lingers(run) {
 		c.add(Warn, "logout", "loginctl enable-linger, or a domain elsewhere (IPCGEN_DOMAIN)",
@@ -238,6 +247,7 @@ func (c *checkup) content(ctx context.Context, path string, patience time.Durati
 			c.server(ctx, s.Domain, l, patience)
 		}
 	}
+	c.versions()
 }
 
 // server looks whether a server answers.
@@ -249,8 +259,11 @@ func (c *checkup) server(ctx context.Context, domain string, l survey.Channel,
 	conn, err := ipc.Dial(ctx, l.Name, ipc.WithDomain(domain))
 	switch ipc.CodeOf(err) {
 	case ipc.CodeOK:
-		conn.Close()
+		defer conn.Close()
 		c.add(OK, check, "", "pid %d answers", l.PID)
+		if s, err := dynamic.Ask(ctx, conn, l.Name); err == nil {
+			c.servers = append(c.servers, &answer{l.Name, s})
+		}
 	case ipc.CodeDeadlineExceeded:
 		c.add(Fail, check, "see what the process does; kill -QUIT prints its goroutines",
 			"pid %d has the channel, and does not answer within %v", l.PID, patience)

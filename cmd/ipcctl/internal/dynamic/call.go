@@ -105,8 +105,19 @@ func (m *Method) unary() error {
 // the server sends items, too.
 func (m *Method) Stream(ctx context.Context, c ipc.Caller,
 	requests iter.Seq2[[]byte, error]) iter.Seq2[[]byte, error] {
+	return m.stream(ctx, c, &items{method: m, texts: requests})
+}
+
+// StreamBuffers is like [Method.Stream], but the requests are buffers, in their envelopes if they
+// have some. They are verified, and sent as they are.
+func (m *Method) StreamBuffers(ctx context.Context, c ipc.Caller,
+	requests iter.Seq2[[]byte, error]) iter.Seq2[[]byte, error] {
+	return m.stream(ctx, c, &items{method: m, texts: requests, raw: true})
+}
+
+func (m *Method) stream(ctx context.Context, c ipc.Caller,
+	in *items) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		in := &items{method: m, texts: requests}
 		for reply, err := range m.replies(ctx, c, in) {
 			if err != nil {
 				if own := in.failed.Load(); own != nil {
@@ -142,17 +153,24 @@ func (m *Method) replies(ctx context.Context, c ipc.Caller,
 	return func(func(*message, error) bool) {}
 }
 
-// items are texts on their way to be the items of a call.
+// items are texts on their way to be the items of a call, or buffers.
 type items struct {
 	method *Method
 	texts  iter.Seq2[[]byte, error]
+	raw    bool                  // they are buffers
 	failed atomic.Pointer[error] // why there are no more; nil at the end
 }
 
 // all is the sequence of the items.
 func (i *items) all(yield func(*message, error) bool) {
 	for text, err := range i.texts {
-		if err == nil {
+		item := &message{text: text}
+		switch {
+		case err != nil:
+		case i.raw:
+			item = &message{buf: slices.Clip(text), raw: true}
+			err = i.method.request.root.Verify(text)
+		default:
 			err = i.method.Check(text)
 		}
 		if err != nil {
@@ -160,7 +178,7 @@ func (i *items) all(yield func(*message, error) bool) {
 			yield(nil, err)
 			return
 		}
-		if !yield(&message{text: text}, nil) {
+		if !yield(item, nil) {
 			return
 		}
 	}

@@ -256,7 +256,7 @@ type Shape struct {
 	// one-way message has no reply.
 	Request, Reply string
 	OneWay         bool
-	Streams        bool
+	Streaming      ipc.Streaming
 }
 
 // Shape returns the shape of a method or one-way message, by its full name.
@@ -266,7 +266,7 @@ func (s *Schema) Shape(full string) (*Shape, error) {
 		p := &s.protocols[i]
 		for j := range p.Methods {
 			if m := &p.Methods[j]; p.Name+"."+m.Decl.Name == full {
-				shape.OneWay, shape.Streams = false, m.Streaming != schema.Unary
+				shape.OneWay, shape.Streaming = false, streamings[m.Streaming]
 			}
 		}
 	}

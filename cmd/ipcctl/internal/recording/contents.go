@@ -18,22 +18,29 @@ type Contents struct {
 type Source struct {
 	Methods map[string]*Method // and messages, by their full names
 	Servers int                // processes that had the name
-	Lost    uint64             // beginnings and ends of calls
-	// Topics are those of requests and messages.
+	Lost    uint64             // records
+	// Topics are those of requests, messages and items, and those that were published.
 	Topics []*Topic
 }
 
 // A Method counts the calls of a method, or the messages of a kind.
 type Method struct {
 	Kind     string           `json:"kind"`
-	Requests int64            `json:"requests"` // that the file has
+	Requests int64            `json:"requests"` // that the file has; messages of a topic
+	Items    int64            `json:"items,omitempty"`
 	Ended    int64            `json:"ended"`
 	Errors   map[string]int64 `json:"errors,omitempty"`   // by code
 	TooLong  int64            `json:"too_long,omitempty"` // that ended, and whose requests it lacks
+	Longest  int              `json:"-"`                  // message of a topic
 }
 
 // Open returns the number of requests whose ends the file lacks.
-func (m *Method) Open() int64 { return max(0, m.Requests+m.TooLong-m.Ended) }
+func (m *Method) Open() int64 {
+	if m.Kind == KindTopic {
+		return 0
+	}
+	return max(0, m.Requests+m.TooLong-m.Ended)
+}
 
 // Scan reads a recording from its start to its end. The error of a file that is cut off is in the
 // contents.
@@ -60,7 +67,7 @@ func Scan(path string) (*Contents, error) {
 			return nil, file.fail(ErrDamaged, err)
 		}
 		switch t := r.Topic; t.Kind {
-		case Request, Message:
+		case Request, Message, RequestItem, ReplyItem, Published:
 			if !known[t] {
 				known[t] = true
 				c.Sources[t.Source].Topics = append(c.Sources[t.Source].Topics, t)
@@ -85,10 +92,20 @@ func (c *Contents) add(r *Record) error {
 		return s.count(r.Topic.Full(), KindCall, func(m *Method) { m.Requests++ })
 	case Message:
 		return s.count(r.Topic.Full(), KindMessage, func(m *Method) { m.Requests++ })
+	case RequestItem, ReplyItem:
+		return s.count(r.Topic.Full(), KindStream, func(m *Method) { m.Items++ })
+	case Published:
+		return s.count(r.Topic.Full(), KindTopic, func(m *Method) {
+			m.Requests++
+			m.Longest = max(m.Longest, len(r.Data))
+		})
 	case Calls:
 		call, err := r.Call()
 		if err != nil {
 			return err
+		}
+		if call.Open {
+			return s.count(call.Method, call.Kind, func(m *Method) { m.Requests++ })
 		}
 		return s.count(call.Method, call.Kind, func(m *Method) { m.end(call) })
 	case Status:

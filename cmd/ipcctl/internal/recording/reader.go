@@ -336,7 +336,11 @@ func (r *Reader) addTopic(data []byte) error {
 		if c.MessageEncoding != jsonText {
 			return fmt.Errorf("the channel %q has the encoding %q", c.Topic, c.MessageEncoding)
 		}
-	case Request, Reply, Message:
+	case Published:
+		if err := r.addPublished(t, c); err != nil {
+			return err
+		}
+	case Request, Reply, Message, RequestItem, ReplyItem:
 		s := r.schemas[c.SchemaID]
 		if s == nil || c.MessageEncoding != flatbuffer || s.Encoding != flatbuffer ||
 			t.Protocol == "" || t.Method == "" {
@@ -352,6 +356,26 @@ func (r *Reader) addTopic(data []byte) error {
 	r.ours = true
 	r.topics[c.ID] = t
 	return r.know(len(data))
+}
+
+// addPublished takes in the channel of a topic.
+func (r *Reader) addPublished(t *Topic, c *mcap.Channel) error {
+	s := r.schemas[c.SchemaID]
+	if s == nil || t.Protocol == "" || t.Method != "" {
+		return fmt.Errorf("the channel %q is not as ipcctl writes it", c.Topic)
+	}
+	t.Table = s.Name
+	switch {
+	case c.MessageEncoding == flatbuffer && s.Encoding == flatbuffer:
+		t.Definition = s.Data
+		return nil
+	case c.MessageEncoding == jsonText && s.Encoding == jsonSchema:
+		var of structSchema
+		err := json.Unmarshal(s.Data, &of)
+		t.JSON, t.Definition = true, of.Definition
+		return err
+	}
+	return fmt.Errorf("the channel %q has the encoding %q", c.Topic, c.MessageEncoding)
 }
 
 func (r *Reader) message(data []byte) (*Record, error) {

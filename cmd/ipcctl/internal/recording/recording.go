@@ -44,28 +44,45 @@ type Topic struct {
 	Table string
 	// Definition is the binary schema (.bfbs) that has the table.
 	Definition []byte
+	// JSON is true of a topic whose messages are structs, which no FlatBuffer has as its root: the
+	// file has them as JSON.
+	JSON bool
 }
 
 // Name returns the name of the topic in the file.
 func (t *Topic) Name() string {
-	if t.Protocol == "" {
+	switch {
+	case t.Protocol == "":
 		return "/" + t.Source + "/" + t.Kind
+	case t.Method == "":
+		return "/" + t.Source + "/" + t.Protocol + "/" + t.Kind
 	}
 	return "/" + t.Source + "/" + t.Protocol + "/" + t.Method + "/" + t.Kind
 }
 
-// Full returns the full name of the method or message, "namespace.Service.Method".
-func (t *Topic) Full() string { return t.Protocol + "." + t.Method }
+// Full returns the full name of the method or message, "namespace.Service.Method", or that of the
+// topic that is published.
+func (t *Topic) Full() string {
+	if t.Method == "" {
+		return t.Protocol
+	}
+	return t.Protocol + "." + t.Method
+}
 
 // Kinds of calls.
 const (
 	KindCall    = "call"
 	KindMessage = "message"
 	KindStream  = "stream" // a call of a method that streams
+	KindTopic   = "topic"  // a topic that is published
 )
 
 // A Call describes a call or message that has ended.
 type Call struct {
+	// Open is true of a call that begins: one of a method to which the client streams. Only client,
+	// method, kind and begin are known then.
+	Open bool `json:"open,omitempty"`
+
 	Client uint32  `json:"client"` // the process
 	Method string  `json:"method"` // with protocol and namespace
 	Kind   string  `json:"kind"`
@@ -80,8 +97,8 @@ type Call struct {
 
 	RequestBytes uint32 `json:"request_bytes"`
 	ReplyBytes   uint32 `json:"reply_bytes"`
-	// NoRequest and NoReply state that the file lacks the request or the reply, because it was too
-	// long for the tap, or is no message of the schema.
+	// NoRequest and NoReply state that the file lacks the request or the reply, or items, because
+	// the tap has lost it, or it was too long for the tap, or is no message of the schema.
 	NoRequest bool `json:"no_request,omitempty"`
 	NoReply   bool `json:"no_reply,omitempty"`
 }
@@ -101,14 +118,15 @@ type Event struct {
 	Program string `json:"program,omitempty"`
 	Epoch   uint64 `json:"epoch,omitempty"`
 	Text    string `json:"text,omitempty"`
-	// Lost is the number of beginnings and ends of calls that were lost so far, of all servers that
-	// had the name.
+	// Lost is the number of beginnings and ends of calls, items and messages of topics that were
+	// lost so far, of all servers that had the name.
 	Lost uint64 `json:"lost"`
 }
 
 // The JSON schemas of calls and events, for programs that show them.
 const (
-	callSchema = `{"type":"object","properties":{"client":{"type":"integer"},` +
+	callSchema = `{"type":"object","properties":{"open":{"type":"boolean"},` +
+		`"client":{"type":"integer"},` +
 		`"method":{"type":"string"},"kind":{"type":"string"},"seq":{"type":"integer"},` +
 		`"epoch":{"type":"integer"},"begin":{"type":"integer"},"micros":{"type":"number"},` +
 		`"code":{"type":"string"},"outcome":{"type":"string"},"error":{"type":"string"},` +

@@ -34,7 +34,7 @@ type Options struct {
 // Totals are what a Writer has taken.
 type Totals struct {
 	Calls, Messages uint64 // that have ended
-	Lost            uint64 // beginnings and ends of calls
+	Lost            uint64 // records
 	Bytes           int64  // of the file
 }
 
@@ -139,11 +139,16 @@ func (w *Writer) NextCall() uint32 {
 	return w.calls
 }
 
-// WriteBody writes a request, reply or message. at is its time in nanoseconds since 1970 (UTC).
+// WriteBody writes a request, reply, item or message. at is its time in nanoseconds since 1970
+// (UTC).
 func (w *Writer) WriteBody(t *Topic, seq uint32, at int64, body []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.message(t, seq, at, body)
+	err := w.message(t, seq, at, body)
+	if err == nil && t.Kind == Published {
+		w.totals.Messages++
+	}
+	return err
 }
 
 // WriteCall writes that a call or message has ended.
@@ -155,7 +160,7 @@ func (w *Writer) WriteCall(source string, seq uint32, at int64, c *Call) error {
 		err = w.message(&Topic{Source: source, Kind: Calls}, seq, at, text)
 	}
 	switch {
-	case err != nil:
+	case err != nil, c.Open:
 		return err
 	case c.Kind == KindMessage:
 		w.totals.Messages++
@@ -199,7 +204,7 @@ func (w *Writer) message(t *Topic, seq uint32, at int64, data []byte) error {
 	size, beside := 64+len(data), 64
 	e := w.topics[t.key()]
 	if e == nil {
-		n := 2*len(t.Name()) + len(t.Table) + len(t.Definition) + len(callSchema) + 512
+		n := 2*len(t.Name()) + len(t.Table) + 2*len(t.Definition) + len(callSchema) + 512
 		size, beside = size+n, beside+n
 	}
 	if size > maxChunk {
@@ -279,6 +284,15 @@ func (w *Writer) open(t *Topic) (*entry, error) {
 	case Status:
 		s.Name, s.Encoding, s.Data = "ipcctl.Event", jsonSchema, []byte(eventSchema)
 		c.MessageEncoding = jsonText
+	case Published:
+		c.Metadata[keyProtocol] = t.Protocol
+		if t.JSON {
+			text, err := json.Marshal(structSchema{"object", t.Table, t.Definition})
+			if err != nil {
+				return nil, err
+			}
+			s.Encoding, s.Data, c.MessageEncoding = jsonSchema, text, jsonText
+		}
 	default:
 		c.Metadata[keyProtocol], c.Metadata[keyMethod] = t.Protocol, t.Method
 	}
@@ -304,6 +318,14 @@ func (w *Writer) open(t *Topic) (*entry, error) {
 	e := &entry{c.ID, t.Source}
 	w.topics[t.key()] = e
 	return e, nil
+}
+
+// A structSchema is the JSON schema of messages that are structs, with the binary schema that has
+// the struct.
+type structSchema struct {
+	Type       string `json:"type"`
+	Title      string `json:"title"`
+	Definition []byte `json:"definition"`
 }
 
 // key identifies a topic. A server that is replaced by another version has new ones.
