@@ -25,7 +25,7 @@ type lapsing struct {
 	server func(lapse func()) []ipc.ServerOption
 	client func(lapse func()) []ipc.DialOption
 	do     func(ctx context.Context, v ipc.RendezvousOption, c *ipc.Conn) error
-	// silent means that the caller sees no error, or may see none.
+	// silent means that the caller may see no error.
 	silent bool
 	// returns means that the callback must return: the end of its goroutine is not tried.
 	returns bool

@@ -351,8 +351,7 @@ func (c *Conn) teardown() {
 		p.err = &err
 		c.complete(p)
 	}
-	// Callers that wait to call another server come first: what follows costs
-	// several system calls.
+	// The system calls below take long. Callers that go on to another server run first.
 	runtime.Gosched()
 	c.wire.Close()
 	if err := c.seg.Close(); err != nil {

@@ -50,7 +50,7 @@ func dial(ctx context.Context, channel string, cfg dialConfig) (*Conn, error) {
 	return c, nil
 }
 
-// connect reaches the server of a channel and looks who it is.
+// connect opens a link to the server of a channel and returns the link and the server's process.
 func connect(ctx context.Context, channel string, cfg dialConfig) (Link, Peer, error) {
 	if err := checkNames(channel, cfg.reply); err != nil {
 		return nil, Peer{}, err
@@ -177,8 +177,8 @@ func exchange(l Link, h *clientHello, n int) (*serverHello, []shm.Memory, error)
 			Msg: fmt.Sprintf("the names of protocols take %d bytes, the limit is %d; name fewer "+
 				"with WithProtocol", len(b), maxHello)}
 	}
-	// A server that has no room says so at once, and may have closed its end
-	// before this gets there: what it said counts.
+	// A server without room sends its refusal at once, and may have closed its end before the
+	// client's hello arrives. The refusal is the error then, so serr is looked at later.
 	serr := l.Send(b)
 	r := &linkReader{l: l}
 	hello, err := readServerHello(r)

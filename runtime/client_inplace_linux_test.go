@@ -9,9 +9,8 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// TestInPlace makes calls that are built and read in the ring, with room that
-// suffices, is short or is missing, to a server that reads them there as well
-// and to one that copies them.
+// TestInPlace makes calls that are built and read in the ring, with enough room, too little and
+// none. The server reads requests in the ring or copies them.
 func TestInPlace(t *testing.T) {
 	for name, opts := range map[string][]ipc.ServerOption{"copied": nil,
 		"in place": {ipc.WithTrustedClients()}} {

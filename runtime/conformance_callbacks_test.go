@@ -268,8 +268,8 @@ func openBlocks(t *testing.T, v ipc.RendezvousOption, _ *ipc.Conn, _ func()) err
 	return nil
 }
 
-// callbacksThatDoNotReturn shows that neither a panic nor the end of a goroutine in
-// whatever callback costs more than what it belongs to, and that both leave a trace.
+// callbacksThatDoNotReturn has every callback panic or end its goroutine. Only the operation to
+// which the callback belongs fails, and the log has a record of it.
 func callbacksThatDoNotReturn(t *testing.T, v ipc.RendezvousOption) {
 	var trace syncBuffer
 	before := slog.Default()

@@ -50,8 +50,8 @@ func closeOfTheClient(t *testing.T, v ipc.RendezvousOption) {
 	still(t, dial(t, v))
 }
 
-// closeDeliversWhatWasSent closes while messages are in the ring that the
-// server has not read, as their handler is slow.
+// closeDeliversWhatWasSent closes a connection while its ring has messages that the server has not
+// read, because their handler is slow. The server handles all of them.
 func closeDeliversWhatWasSent(t *testing.T, v ipc.RendezvousOption) {
 	got := make(chan string)
 	host(t, v, echoService(notes(got)))

@@ -83,8 +83,8 @@ func asideBy(ctx context.Context, c *ipc.Conn, m *ipc.Method[blob, blob], data [
 	})
 }
 
-// everyKindPassesTheGate shows that interceptors see all that a client can start, and that
-// what they refuse does not reach its handler.
+// everyKindPassesTheGate shows that interceptors see everything that a client can start, and that a
+// handler does not run if an interceptor refuses.
 func everyKindPassesTheGate(t *testing.T, v ipc.RendezvousOption) {
 	for k, all := ipc.Kind(0), 0; ; k++ {
 		n := 0

@@ -11,8 +11,8 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// contextThatIsDone tries everything that takes a context with one that is done, and
-// expects that nothing happens.
+// contextThatIsDone calls everything that takes a context with one that is done. Each call fails
+// without an effect.
 func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
 	var executed atomic.Int32
 	peers := make(chan *ipc.Peer, 1)
@@ -109,8 +109,8 @@ func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
-// outcomesOfHandlers shows that an error that a handler passes on says nothing of the
-// call that it handles: an answer means that the handler has run.
+// outcomesOfHandlers has handlers return errors of other calls. The outcome in such an error does
+// not become that of the handled call, which was executed.
 func outcomesOfHandlers(t *testing.T, v ipc.RendezvousOption) {
 	nested := &ipc.Error{Code: ipc.CodeUnavailable, Op: "call other/Thing", Outcome: ipc.NotSent}
 	asRemote := &ipc.Error{Code: ipc.CodeFenced, Remote: true, Outcome: ipc.NotExecuted}

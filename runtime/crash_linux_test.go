@@ -21,15 +21,14 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// The crash tests kill or stop a client or a server at every store to shared
-// memory and at every kernel call that it makes, and look what the other side
-// makes of it. They need a build with the crash points in it:
+// The crash tests kill or stop a client or a server at every store to shared memory and at every
+// system call, and check the other side. They need a build with crash points:
 //
 //	go test -tags ipccrash -run Crash ./runtime
 //
 // IPC_CRASH_ROUNDS sets how often each point is tried, at a later visit each time.
-// With -v they print how long the survivors took to learn of a death; no limit
-// is set to that, as it is the machine's.
+// With -v they print the times until the survivors learned of a death. These depend on the machine,
+// so no test limits them.
 
 func crashRounds() int {
 	if n, err := strconv.Atoi(os.Getenv("IPC_CRASH_ROUNDS")); err == nil {
@@ -85,8 +84,8 @@ func (c *child) end() {
 	<-c.done
 }
 
-// exercise makes calls of all kinds, over c and others, has messages pushed to the client and
-// exchanges blocks, until something fails because the server is gone.
+// exercise makes calls of all kinds, over c and other connections, has the server push messages,
+// and exchanges blocks, until an operation fails because the server is gone.
 func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) error {
 	for i := range 200 {
 		if _, err := echo(ctx, c, make([]byte, i*2000%300_000)); err != nil {

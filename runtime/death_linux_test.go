@@ -12,8 +12,8 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// TestServerKilled kills the server with calls in flight and with calls that it has
-// not read, and expects each to fail at once with what is known of it.
+// TestServerKilled kills a server that executes some calls and has not read others. All of them
+// fail at once, each with its outcome.
 func TestServerKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	for range 20 {
@@ -49,8 +49,8 @@ func TestServerKilled(t *testing.T) {
 	}
 }
 
-// TestStoppedServer shows that a call to a server that hangs ends with its
-// deadline, and that a request the server has not read surely is not executed.
+// TestStoppedServer shows that a call to a server that hangs ends at its deadline, and that a
+// request that the server has not read is not executed later.
 func TestStoppedServer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	srv := startChild(t, "server", path)
@@ -81,7 +81,7 @@ func TestStoppedServer(t *testing.T) {
 	}
 }
 
-// TestClientKilled shows that the server is done with a killed client at once.
+// TestClientKilled shows that a server releases the connection of a killed client at once.
 func TestClientKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	srv := serve(t, ipc.WithDomain(path), blocks()...)

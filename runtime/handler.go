@@ -94,8 +94,8 @@ func (h *Handler) init(cfg *serverConfig, text *string) (err error) {
 
 // Handle implements [Carrier]. It runs the handler on the caller's goroutine. An error says with
 // its code, outcome and text what a [Server] would answer. A handler that panics is an error with
-// [CodeInternal]. One that ends its goroutine ends the caller's: what the caller owes to others
-// belongs into a deferred function.
+// [CodeInternal]. One that ends its goroutine ends the caller's, so a caller must release what it
+// holds in deferred functions.
 //
 // A method that h does not have is an error with [CodeUnimplemented] and outcome [NotExecuted], and
 // so is one whose kind of streaming is not that of in. A call whose context has ended is not

@@ -86,7 +86,7 @@ func (x *carried) replyInPlace(build func(b *flatbuffers.Builder)) error {
 // end ends the use of the items when the handler has returned.
 func (x *carried) end() {
 	x.gone.Store(true)
-	if x.mu.TryLock() { // else who pulls will see it
+	if x.mu.TryLock() { // otherwise pull sees gone
 		defer x.mu.Unlock()
 		x.stopPulling()
 	}

@@ -41,9 +41,8 @@ func untilDeadline(t *testing.T, c *ipc.Conn) {
 	}
 }
 
-// TestFullInbox lets a message handler stand still until its inbox is full and the
-// ring behind it is not read on. Calls of that connection then fail at their
-// deadlines, and when the handler goes on so does everything else.
+// TestFullInbox blocks a message handler until its inbox is full and the ring is not read any more.
+// Calls of that connection fail at their deadlines. When the handler returns, calls succeed again.
 func TestFullInbox(t *testing.T) {
 	const n = 300
 	small := []ipc.Option{ipc.WithRings(16<<10, 16<<10), ipc.WithMaxMessage(16 << 10)}
@@ -70,8 +69,9 @@ func TestFullInbox(t *testing.T) {
 	}
 }
 
-// TestFullInboxOfCaller lets the handler whose inbox is full be the one that calls:
-// its reply is behind the messages that wait for it, and the call's deadline ends that.
+// TestFullInboxOfCaller has a message handler whose inbox is full make a call on its own
+// connection. The reply lies behind messages that wait for the handler, so the call ends at its
+// deadline.
 func TestFullInboxOfCaller(t *testing.T) {
 	const n = 300
 	v, peers, conn, got := ipctest.NewNetwork(), make(chan *ipc.Peer, 1), make(chan *ipc.Conn, 1),

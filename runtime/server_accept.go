@@ -12,10 +12,10 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// This file is how a server lets clients in. A socket costs a peer nothing, so those that
-// connect and are silent get a bounded number of places, and lose the oldest of them to
-// who comes later: first those whose process has the most. A client that connects says
-// at once what it wants, and is through before that.
+// This file is how a server admits clients. A socket costs a peer nothing, so the number of
+// handshakes in progress is bounded. When there are too many, a new one takes the place of the
+// oldest one of the process that has the most. A client of this package sends its hello at once,
+// and so ends its handshake before that.
 
 // An admission is a link that a server has accepted, with the process behind it.
 type admission struct {
@@ -29,19 +29,19 @@ type admission struct {
 }
 
 const (
-	// mostGuests is how many sockets shake hands with a server at a time.
+	// maxHandshakes limits the handshakes that are in progress at a server.
 	maxHandshakes = 256
-	// mostLeaving is how many more goroutines there are for those that have been turned away.
+	// maxRejections limits the further goroutines, which reject clients.
 	maxRejections = 16
-	// silence is after how long a client that has not answered may lose its place to another.
+	// silence is the time after which a client that has not answered may lose its place to another.
 	silence = 250 * time.Millisecond
-	// leastShared is from which limit of connections on the last ones are shared out.
+	// leastShared is the least limit of connections of which the last eighth is shared out.
 	leastShared = 16
-	// longestPause is how long Serve waits at most before it tries again to accept.
+	// longestPause is the longest time for which Serve waits before it tries again to accept.
 	longestPause = 500 * time.Millisecond
 )
 
-// noDescriptors is what clients are told when there are no descriptors.
+// noDescriptors is the text of the error that clients get when there are no descriptors.
 const noDescriptors = "the server's process has as many files open as it may; it must close " +
 	"some, or have a higher limit (RLIMIT_NOFILE: ulimit -n)"
 
@@ -299,7 +299,7 @@ func (s *Server) release(g *admission, c *serverConn) {
 	}
 }
 
-// reject tells a client, without waiting for it, that there is no room.
+// reject sends a client the reason why there is no room for it. It does not wait for the client.
 func reject(link Link, why string) {
 	h := serverHello{version: helloVersion, layout: shm.Version,
 		code: CodeResourceExhausted, msg: why}

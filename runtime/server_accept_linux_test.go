@@ -37,9 +37,9 @@ func narrowRole(domain ipc.RendezvousOption) error {
 	return ipc.NewServer(opts...).Serve(context.Background(), l)
 }
 
-// silentRole keeps as many sockets to a server open as callsEnv says, and says nothing over
-// them; or, with IPC_TEST_HALF, only the first half of the handshake. Those that the
-// server closes it opens again.
+// silentRole keeps as many sockets to a server open as callsEnv says, and sends nothing over them
+// or, with IPC_TEST_HALF, the first half of the handshake. It replaces sockets that the server
+// closes.
 func silentRole(domain ipc.RendezvousOption) error {
 	n, err := strconv.Atoi(os.Getenv(callsEnv))
 	if err != nil {
@@ -76,8 +76,8 @@ func silentRole(domain ipc.RendezvousOption) error {
 	select {}
 }
 
-// TestDescriptorsRunOut shows that a server outlives a shortage of descriptors, and lets
-// clients in as soon as it has passed.
+// TestDescriptorsRunOut shows that a server survives a shortage of descriptors, and admits clients
+// as soon as there are descriptors again.
 func TestDescriptorsRunOut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	srv := startChild(t, "narrow", path, "IPC_TEST_CONNS=1000")
@@ -215,8 +215,8 @@ func TestGreedyProcessEvictsNoOther(t *testing.T) {
 	}
 }
 
-// TestSilentClients shows that sockets over which nothing is said, however many and
-// however often they come, do not keep a client out that wants something.
+// TestSilentClients shows that sockets over which nothing is sent do not keep a client out that
+// makes calls, however many sockets there are and however often they are opened.
 func TestSilentClients(t *testing.T) {
 	for name, env := range map[string]string{"that say nothing": "IPC_TEST_X=",
 		"that end the handshake half-way": "IPC_TEST_HALF=1"} {

@@ -10,8 +10,8 @@ import (
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
-// This file is what a server does with a call that a connection brings: it has it executed, and
-// answers.
+// This file handles the calls that arrive over a connection: they are executed by the server's
+// Handler, and answered.
 
 // A job is a call in execution, with its buffers.
 type job struct {
@@ -20,7 +20,7 @@ type job struct {
 	frame         frame
 	ctx           *callContext // its context
 	inRing        bool         // its request is, and the reader keeps its role meanwhile
-	stopListening func()       // ends what hearFor has begun; nil if it has not
+	stopListening func()       // ends listenWhileBlocked; nil if that does not run
 	detached      bool         // a goroutine of its own runs it; under mu
 	givenUp       bool         // and the client has cancelled it; under mu
 	held          int          // bytes of its request that the budget counts; under mu
@@ -272,10 +272,10 @@ func (c *serverConn) answerError(j *job, err error) {
 	c.send(j, &f, text)
 }
 
-// send writes the answer to a call. A client that is gone misses it, as is
-// to be; one that does not read keeps its own calls waiting only. Once the connection ends
-// there are no answers: its end is one, and handlers whose contexts it has cancelled
-// would give others.
+// send writes the answer to a call. A client that does not read delays the answers of its own calls
+// only. Once the connection ends, send drops answers: clients decide on the outcome of such calls
+// by the end of the connection, and handlers whose contexts it has cancelled would answer
+// otherwise.
 func (c *serverConn) send(j *job, f *frame, body []byte) {
 	if j.streaming != nil && !c.endsFlow(j.streaming, f) {
 		return // the client has ended it

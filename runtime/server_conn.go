@@ -313,8 +313,8 @@ func (c *serverConn) inboxIdle() {
 	}
 }
 
-// obedience is the time that a client has to learn that its server is shutting down. What it sends
-// later must not keep the connection from its end.
+// obedience is the time that a client has to learn that its server is shutting down. Later messages
+// of the client must not delay the end of the connection.
 const obedience = time.Second
 
 // drain makes the connection end when nothing is left to do.
@@ -324,7 +324,7 @@ func (c *serverConn) drain() {
 		c.overdue.Store(true)
 		c.wire.Poke()
 	})
-	_, _ = c.wire.Write([]byte{goAway}) // a client that is gone need not know
+	_, _ = c.wire.Write([]byte{goAway}) // fails if the client is gone
 	c.wire.Poke()
 }
 

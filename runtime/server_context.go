@@ -29,7 +29,7 @@ type callScope struct {
 	metadata        int             // the limit of a reply's metadata; 0: there are no replies
 	draining        <-chan struct{} // closed when the server begins to shut down
 
-	// The ends of a call whose context was not asked for more than its deadline.
+	// The ends of calls whose contexts have made no callEnd of their own.
 	canceled, expired callEnd
 }
 
@@ -116,7 +116,7 @@ func (c *callContext) Done() <-chan struct{} {
 		return d.done
 	}
 	d := &callEnd{done: make(chan struct{})}
-	d.mu.Lock() // the timer is set before anybody can stop it
+	d.mu.Lock() // the timer must be set before another goroutine stops it
 	defer d.mu.Unlock()
 	if !c.end.CompareAndSwap(nil, d) {
 		return c.end.Load().done

@@ -12,9 +12,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
-// TestKeptContext keeps the context of a call past its end, without having asked
-// it for anything before, and expects it to say for ever that its call is over, and
-// nothing of the calls that come later.
+// TestKeptContext uses the context of a call for the first time after the call has ended. The
+// context is cancelled for ever, and is not affected by later calls.
 func TestKeptContext(t *testing.T) {
 	kept := make(chan context.Context, 1)
 	keep := func(ctx context.Context, m *blob) (*blob, error) {
@@ -75,7 +74,7 @@ func TestKeptContext(t *testing.T) {
 	}
 }
 
-// TestContextOfCall looks at a context through all that a handler can do with it.
+// TestContextOfCall checks all methods of a handler's context during the life of a call.
 func TestContextOfCall(t *testing.T) {
 	v := ipctest.NewNetwork()
 	seen := make(chan error, 1)

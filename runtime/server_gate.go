@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// This file is where all that a client can start passes on its way to the code that handles
-// it. What a server binds to a route or a stream can be reached through the gate alone, so
-// that no kind, and none that is added, goes past the interceptors.
+// Everything that a client can start passes the gate in this file on its way to its handler. A
+// handler that a server has bound to a route or a stream can be reached through the gate only. So
+// no kind, including kinds that are added later, bypasses the interceptors.
 
 // A Kind distinguishes what a client can start.
 type Kind uint8

@@ -24,18 +24,18 @@ const (
 func nextInline(run uint64) uint64 { return (run | inlineMask) + 1 }
 
 const (
-	// patience is how soon the watchdog looks again when it has seen a handler run. A
-	// handler that runs during two looks in a row loses the reader's role.
+	// patience is the time between two checks of the watchdog while handlers run. A handler that
+	// runs at two checks in a row loses the reader role.
 	patience = time.Millisecond
-	// While no handler loses the role, the watchdog looks less often: each look takes a
-	// processor from the reader or from its client. After each quietChecks it waits twice as
-	// long, mostDoublings times.
+	// While no handler loses the role, the watchdog checks less often, because each check takes a
+	// processor from the reader or from its client. After every quietChecks checks it doubles the
+	// time between them, mostDoublings times at most.
 	quietChecks   = 64
 	mostDoublings = 3
 )
 
-// period is how long the watchdog waits after it has seen no handler run. It belongs to the
-// watchdog, and to the goroutine that starts it.
+// period returns the time until the next check of the watchdog while no handler runs. Only the
+// watchdog and the goroutine that starts it may call period.
 func (c *serverConn) period() time.Duration {
 	return patience << min(c.quiet/quietChecks, mostDoublings)
 }
@@ -105,8 +105,8 @@ const (
 	leastBudget    = 64 << 20
 )
 
-// lingering is how many handlers may run beside twice the limit of calls: of calls that are
-// answered, and whose goroutines have not come to their end.
+// lingering is the number of handlers that may run in addition to twice the limit of calls. They
+// are handlers of answered calls whose goroutines have not ended yet.
 const lingering = 64
 
 // mayBegin decides on a call that arrives while others are detached. A call with the id of another

@@ -20,7 +20,7 @@ const (
 	tapBytes   = 4 << 20 // that wait in a tap
 	tapRecords = 1 << 14 // likewise
 	tapWait    = time.Second
-	// around is more than a record has besides its body, its text and its names.
+	// around is an upper bound for the bytes of a record besides its body, its text and its names.
 	around = 160
 )
 

@@ -15,8 +15,8 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// These tests take the files of a domain away from processes that use them, as
-// cleaners of temporary files, rm and the end of a session do.
+// These tests remove the files of a domain that processes use, as cleaners of temporary files, rm
+// and the end of a session do.
 
 // dialUntil dials again and again until it reaches the server of that pid.
 func dialUntil(t *testing.T, d ipc.RendezvousOption, pid int) *ipc.Conn {
