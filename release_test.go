@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/zip"
 )
@@ -58,6 +59,25 @@ func TestRelease(t *testing.T) {
 	run("go", "tool", "ipcgen", "-o", "gen", "greeter.fbs")
 	run("go", "mod", "tidy")
 	run("go", "vet", "./...")
+}
+
+// TestReleaseSteps checks that docs/releasing.md drops the replacements of ipcctl, a module of its
+// own: `go install` takes no version of a module with replacements.
+func TestReleaseSteps(t *testing.T) {
+	data, err := os.ReadFile("cmd/ipcctl/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := modfile.Parse("go.mod", data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := read(t, "docs/releasing.md")
+	for _, r := range mod.Replace {
+		if edit := "go mod edit -dropreplace=" + r.Old.Path; !strings.Contains(steps, edit) {
+			t.Errorf("docs/releasing.md lacks %q", edit)
+		}
+	}
 }
 
 // publish puts the files of this checkout into a module proxy's folder.
