@@ -58,9 +58,12 @@ every block, and the first answer counts, so that the death of one cannot be hea
   -resonance q      of the filter, 0.1 to 20 (default 0.7)
   -automation file  changes of these by time, in lines such as "2.5s gain 0.25"
   -crash-at d       kill the primary at this time of the sound; may be repeated
-  -frames n         in a block, 16 to 65536 (default 1024)
+  -frames n         in a block, 16 to 65536 (default 1024, and 128 with -realtime)
   -rate hz, -channels n, -length d
                     of the sweep (default 48000, 2, 10s)
+  -realtime d       run the clock of a sound card for so long, without -out too
+  -crash-every d    kill the primary so often
+  -report file      where the report of -realtime goes (default audio_report.html)
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 `
@@ -122,12 +125,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 		ctx = limited
 	}
 	if withSound {
-		r := &render{opts: sound, out: stdout, errOut: stderr,
-			studio: studioConfig{command: command, readyTimeout: *readyTimeout, errOut: stderr}}
+		out := stdout
 		if sound.out == "-" {
-			r.out = stderr
+			out = stderr
 		}
-		err = r.run(ctx)
+		studio := studioConfig{command: command, readyTimeout: *readyTimeout, errOut: stderr}
+		if sound.realtime > 0 {
+			r := &session{opts: sound, studio: studio, out: out}
+			err = r.run(ctx)
+		} else {
+			r := &render{opts: sound, studio: studio, out: out, errOut: stderr}
+			err = r.run(ctx)
+		}
 	} else {
 		d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout,
 			replicate: *replicate}

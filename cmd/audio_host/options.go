@@ -20,8 +20,13 @@ type options struct {
 	crashes                   []time.Duration
 	rate, channels, frames    int
 	length                    time.Duration
+	realtime, crashEvery      time.Duration
+	report                    string
 	used                      []string // the flags that need sound
 }
+
+// The lengths of blocks, unless -frames says otherwise.
+const renderFrames, liveFrames = 1_024, 128
 
 // soundFlags adds the flags of runs with sound.
 func soundFlags(flags *flag.FlagSet) *options {
@@ -51,7 +56,10 @@ func soundFlags(flags *flag.FlagSet) *options {
 	})
 	flags.IntVar(&o.rate, "rate", 48_000, "")
 	flags.IntVar(&o.channels, "channels", 2, "")
-	flags.IntVar(&o.frames, "frames", 1_024, "")
+	flags.IntVar(&o.frames, "frames", 0, "")
+	flags.DurationVar(&o.realtime, "realtime", 0, "")
+	flags.DurationVar(&o.crashEvery, "crash-every", 0, "")
+	flags.StringVar(&o.report, "report", "audio_report.html", "")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "")
 	return o
 }
@@ -67,12 +75,28 @@ func (o *options) check(flags *flag.FlagSet) error {
 			o.used = append(o.used, "-"+f.Name)
 		}
 	})
+	if o.frames == 0 && !given["frames"] {
+		o.frames = renderFrames
+		if given["realtime"] {
+			o.frames = liveFrames
+		}
+	}
 	switch {
 	case len(o.used) == 0:
 		return nil
+	case given["realtime"] && (o.realtime < time.Second || o.realtime > 24*time.Hour):
+		return fmt.Errorf("-realtime %v: choose 1s to 24h", o.realtime)
+	case given["realtime"] && (given["in"] || given["automation"] || given["crash-at"] ||
+		given["length"]):
+		return errors.New("-realtime plays a sweep; -in, -automation, -crash-at and -length are " +
+			"for rendering")
+	case !given["realtime"] && (given["crash-every"] || given["report"]):
+		return errors.New("-crash-every and -report need -realtime")
+	case given["crash-every"] && o.crashEvery < 10*time.Millisecond:
+		return fmt.Errorf("-crash-every %v: choose 10ms or more", o.crashEvery)
 	case given["replicate"]:
 		return errors.New("-replicate is for the demo; a run with sound always replicates")
-	case o.out == "":
+	case o.out == "" && !given["realtime"]:
 		return fmt.Errorf("%s needs -out: the file to render to, or - for raw samples on standard "+
 			"output", o.used[0])
 	case o.in != "" && (given["rate"] || given["channels"] || given["length"]):

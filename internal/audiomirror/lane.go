@@ -94,7 +94,10 @@ func (l *lane) use(ctx context.Context, p Process) (answered bool, err error) {
 	go func() {
 		defer cancel()
 		take := func(h *audio.AudioBufferHeader, payload []byte, _ uint64) error {
-			answered = true
+			if !answered {
+				answered = true
+				l.m.live(1)
+			}
 			return l.m.answer(l.index, h.Sequence(), int(h.Channels()), int(h.Frames()), payload)
 		}
 		for {
@@ -111,6 +114,9 @@ func (l *lane) use(ctx context.Context, p Process) (answered bool, err error) {
 	// The answers say best why the process has ended them.
 	if stopped || errors.Is(err, context.Canceled) || !errors.Is(readErr, context.Canceled) {
 		err = readErr
+	}
+	if answered {
+		l.m.live(-1)
 	}
 	_ = errors.Join(w.Close(), r.Close()) // err has the reason already
 	return answered, err

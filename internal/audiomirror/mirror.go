@@ -49,6 +49,8 @@ type Stats struct {
 	First, All []uint64
 	// Restarts is how often a replica was given a state to go on from.
 	Restarts uint64
+	// Live is the number of replicas whose present process has answered.
+	Live int
 	// Different is how many answers were not equal to the first one.
 	Different uint64
 }
@@ -314,6 +316,13 @@ func check(v dsp.Values) bool {
 		}
 	}
 	return true
+}
+
+// live counts the replicas whose present process has answered.
+func (m *Mirror) live(change int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stats.Live += change
 }
 
 // fail notes that a replica is not used any more.
