@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -122,22 +121,6 @@ func shutdownLetsCallsFinish(t *testing.T, v ipc.RendezvousOption) {
 	if err := srv.Shutdown(t.Context()); err != nil {
 		t.Errorf("second Shutdown: %v", err)
 	}
-}
-
-func shutdownIsBounded(t *testing.T, v ipc.RendezvousOption) {
-	svc, entered, left := blocking()
-	srv := host(t, v, svc)
-	c := dial(t, v)
-	result := invoke(t.Context(), c, methodBlock, "")
-	<-entered
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := srv.Shutdown(ctx); err != context.DeadlineExceeded {
-		t.Errorf("Shutdown: %v", err)
-	}
-	<-left
-	want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
-	expectOver(t, c)
 }
 
 func endOfServe(t *testing.T, v ipc.RendezvousOption) {

@@ -2,40 +2,11 @@ package ipc_test
 
 import (
 	"context"
-	"encoding/binary"
 	"os"
 	"testing"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
-
-// notes makes a service that puts the one-way messages it receives into a
-// channel, which blocks the handler when it is full.
-func notes(into chan<- string) ipc.Route {
-	return ipc.Receive(messageNote, func(_ context.Context, m *blob) error {
-		into <- string(m.Data)
-		return nil
-	})
-}
-
-func note(ctx context.Context, to ipc.Sender, s string) error {
-	return ipc.Send(ctx, to, messageNote, &blob{Data: []byte(s)})
-}
-
-// number is the i-th of a sequence of messages, padded to a length.
-func number(i, length int) string {
-	return string(append(binary.BigEndian.AppendUint32(nil, uint32(i)), make([]byte, length-4)...))
-}
-
-// expectNumbers receives the first n messages of a sequence.
-func expectNumbers(t *testing.T, from <-chan string, n int) {
-	t.Helper()
-	for i := range n {
-		if got := int(binary.BigEndian.Uint32([]byte(<-from))); got != i {
-			t.Fatalf("message %d came in place of %d", got, i)
-		}
-	}
-}
 
 // pushes makes a service whose News method hands out the caller's Peer.
 func pushes(to chan<- *ipc.Peer) *ipc.Service {

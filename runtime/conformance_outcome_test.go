@@ -71,13 +71,11 @@ func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
 	for ctx, code := range map[context.Context]ipc.Code{canceled: ipc.CodeCanceled,
 		late: ipc.CodeDeadlineExceeded} {
 		for name, do := range map[string]func() error{
-			"call": func() error { _, err := echo(ctx, c, []byte("x")); return err },
 			"call in place": func() error {
 				return c.InvokeInPlace(ctx, &ipc.InPlaceCall{Method: methodAside.Info(), Size: 64,
 					Build: func(b *flatbuffers.Builder, _ uint64) { _ = encodeBlob(b, 0, &blob{}) },
 					Read:  func([]byte) error { return nil }})
 			},
-			"message":           func() error { return note(ctx, c, "x") },
 			"message to client": func() error { return note(ctx, peer, "x") },
 			"write":             func() error { return writeBeat(ctx, w, 1) },
 			"read":              func() error { _, _, err := readBeat(ctx, r); return err },
@@ -109,43 +107,14 @@ func contextThatIsDone(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
-// outcomesOfHandlers has handlers return errors of other calls. The outcome in such an error does
-// not become that of the handled call, which was executed.
-func outcomesOfHandlers(t *testing.T, v ipc.RendezvousOption) {
-	nested := &ipc.Error{Code: ipc.CodeUnavailable, Op: "call other/Thing", Outcome: ipc.NotSent}
-	asRemote := &ipc.Error{Code: ipc.CodeFenced, Remote: true, Outcome: ipc.NotExecuted}
-	answers := map[string]error{
-		"not sent":      nested,
-		"not executed":  asRemote,
-		"wrapped":       ipc.Errorf(ipc.CodeUnavailable, "the store: %w", nested),
-		"refused":       &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted},
-		"unimplemented": ipc.Unimplemented("test.Echo/Echo"),
-	}
-	host(t, v, echoes(
-		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) {
-			return m, answers[string(m.Data)]
-		}),
-		ipc.HandleInPlace(methodAside,
-			func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
-				return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
-					_ = encodeBlob(b, 0, &blob{Data: make([]byte, 200<<10)})
-				})
-			})), ipc.WithMaxMessage(100<<10))
-	c := dial(t, v)
-	for text, is := range map[string]struct {
-		code    ipc.Code
-		outcome ipc.Outcome
-	}{
-		"not sent":     {ipc.CodeUnavailable, ipc.Executed},
-		"not executed": {ipc.CodeFenced, ipc.Executed},
-		"wrapped":      {ipc.CodeUnavailable, ipc.Executed},
-		// the handler says so itself
-		"refused":       {ipc.CodeFailedPrecondition, ipc.NotExecuted},
-		"unimplemented": {ipc.CodeUnimplemented, ipc.NotExecuted},
-	} {
-		_, err := echo(t.Context(), c, []byte(text))
-		want(t, err, is.code, is.outcome)
-	}
-	_, err := ipc.Invoke(t.Context(), c, methodAside, &blob{})
+// outcomeInPlace shows that a reply in place that is too long does not hide that its handler ran.
+func outcomeInPlace(t *testing.T, v ipc.RendezvousOption) {
+	host(t, v, echoes(ipc.HandleInPlace(methodAside,
+		func(_ context.Context, _ []byte, reply *ipc.ReplyBuilder) error {
+			return reply.Build(64, func(b *flatbuffers.Builder, _, _ uint64) {
+				_ = encodeBlob(b, 0, &blob{Data: make([]byte, 200<<10)})
+			})
+		})), ipc.WithMaxMessage(100<<10))
+	_, err := ipc.Invoke(t.Context(), dial(t, v), methodAside, &blob{})
 	want(t, err, ipc.CodeTooLarge, ipc.Executed)
 }

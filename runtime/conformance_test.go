@@ -11,9 +11,10 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
-// What a connection promises, whatever carries it, is the list behaviours; its entries are in the
-// files conformance_*_test.go. What every client promises, also one without a connection, is in
-// package conformance.
+// What the connections of this package promise beyond what every client does, over each transport,
+// is the list behaviours; its entries are in the files conformance_*_test.go. What every client
+// promises, whatever carries its calls, is in package conformance, whose tests run it over the same
+// transports.
 var behaviours = []struct {
 	name  string
 	check func(*testing.T, ipc.RendezvousOption)
@@ -41,17 +42,13 @@ var behaviours = []struct {
 	{"a message handler ends with its connection", messageHandlerEnds},
 	{"peers know each other", peersKnowEachOther},
 
-	{"health", health},
-	{"health of a server that drains", healthWhileDraining},
 	{"health behind a fence", healthBehindAFence},
 	{"health that is wrong", healthThatIsWrong},
 
-	{"metadata both ways", metadataBothWays},
+	{"metadata of calls in place", metadataInPlace},
 	{"metadata of messages", metadataOfMessages},
 	{"metadata that is wrong", metadataThatIsWrong},
 	{"metadata over small rings", metadataOfSmallRings},
-	{"metadata is not forwarded", metadataIsNotForwarded},
-	{"metadata of many callers", metadataOfManyCallers},
 
 	{"calls in place", callsInPlace},
 	{"interceptors and calls in place", interceptorsInPlace},
@@ -60,8 +57,6 @@ var behaviours = []struct {
 	{"slow consumers", slowConsumers},
 	{"items of every size", itemsOfEverySize},
 	{"limits of streaming calls", limitsOfStreamingCalls},
-	{"streaming calls and shutdown", streamingCallsAndShutdown},
-	{"connections end streaming calls", connectionsEndStreamingCalls},
 	{"clients make streaming calls again", clientsMakeStreamingCallsAgain},
 
 	{"streams of blocks", streamsOfBlocks},
@@ -82,7 +77,6 @@ var behaviours = []struct {
 	{"close delivers what was sent", closeDeliversWhatWasSent},
 	{"close of the server", closeOfTheServer},
 	{"shutdown lets calls finish", shutdownLetsCallsFinish},
-	{"shutdown is bounded", shutdownIsBounded},
 	{"the end of Serve's context", endOfServe},
 
 	{"a context that is done", contextThatIsDone},
@@ -100,7 +94,7 @@ var behaviours = []struct {
 	{"retries without patience", retriesWithoutPatience},
 	{"retries for room", retriesForRoom},
 	{"policies that are wrong", policiesThatAreWrong},
-	{"outcomes of handlers", outcomesOfHandlers},
+	{"outcomes of calls in place", outcomeInPlace},
 
 	{"nobody serves", nobodyServes},
 	{"serves nothing", servesNothing},

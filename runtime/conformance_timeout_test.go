@@ -84,10 +84,6 @@ func timeoutsReachTheServer(t *testing.T, v ipc.RendezvousOption) {
 		}
 		client := reconnecting(t, v, clientOpts...)
 		for form, call := range map[string]func() error{
-			"a call": func() error {
-				_, err := ipc.Invoke(ctx, conn, c.method, &blob{})
-				return err
-			},
 			"a call of a client": func() error {
 				_, err := ipc.Invoke(ctx, client, c.method, &blob{})
 				return err

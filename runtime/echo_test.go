@@ -46,6 +46,13 @@ var (
 	count         = tests.CountTo
 	pause         = tests.Wait
 	invoke        = tests.Invoke
+	notes         = tests.Notes
+	note          = tests.SendNote
+	number        = tests.Number
+	expectNumbers = tests.ExpectNumbers
+	textOf        = tests.TextOf
+	mirrors       = tests.Mirrors
+	badMetadata   = tests.BadMetadata
 	want          = tests.Want
 	still         = tests.Still
 	expectCounted = tests.ExpectCounted

@@ -19,7 +19,8 @@ import (
 func callsOfEverySize(t *testing.T, v *venue) {
 	v.host(echo.Service())
 	c := v.dial(t)
-	for _, n := range []int{0, 1, 64, 4 << 10, 60 << 10, 64 << 10, 300 << 10, 5 << 20} {
+	for _, n := range []int{0, 1, 64, 4 << 10, 60 << 10, v.longest(64 << 10), v.longest(300 << 10),
+		v.longest(5 << 20)} {
 		data := bytes.Repeat([]byte{byte(n), 7, 1}, n/3+1)[:n]
 		got, err := echo.Call(t.Context(), c, data)
 		if err != nil || !bytes.Equal(got, data) {
@@ -36,31 +37,39 @@ func repliesInAnyOrder(t *testing.T, v *venue) {
 	for i := range turns {
 		turns[i] = make(chan struct{})
 	}
+	over := t.Context()
 	v.host(echo.Of(ipc.Handle(echo.Echo, func(_ context.Context, m *echo.Blob) (*echo.Blob, error) {
 		i := m.Data[0]
 		arrived <- struct{}{}
-		<-turns[i+1] // after the next one
+		select {
+		case <-turns[i+1]: // after the next one
+		case <-over.Done():
+		}
 		defer close(turns[i])
 		return m, nil
 	})))
 	c := v.dial(t)
 	var wg sync.WaitGroup
+	failed := make(chan error, calls)
 	for i := range calls {
 		wg.Go(func() {
 			if got, err := echo.Call(t.Context(), c, []byte{byte(i)}); err != nil ||
 				got[0] != byte(i) {
-				t.Errorf("call %d: %v, %v", i, got, err)
+				failed <- fmt.Errorf("call %d: %v, %w", i, got, err)
 			}
 		})
 	}
 	for range calls {
-		<-arrived
+		await(t, arrived, failed)
 	}
 	if stats, ok := statsOf(c); ok && stats.CallsInFlight != calls {
 		t.Errorf("%d calls in flight, want %d", stats.CallsInFlight, calls)
 	}
 	close(turns[calls])
 	wg.Wait()
+	for len(failed) > 0 {
+		t.Error(<-failed)
+	}
 }
 
 func manyCallers(t *testing.T, v *venue) {
@@ -90,22 +99,22 @@ func manyCallers(t *testing.T, v *venue) {
 // slowCallDelaysNoOther makes calls while others of the connection are being
 // handled.
 func slowCallDelaysNoOther(t *testing.T, v *venue) {
-	svc, entered, left := echo.Blocking()
+	svc, entered, release := waiting(t)
 	v.host(svc)
 	c := v.dial(t)
-	ctx, cancel := context.WithCancel(t.Context())
 	var slow [3]<-chan error
 	for i := range slow {
-		slow[i] = echo.Invoke(ctx, c, echo.Block, "")
-		<-entered
+		slow[i] = echo.Invoke(t.Context(), c, echo.Block, "")
+		await(t, entered, slow[i])
 		for range 10 {
 			echo.Still(t, c)
 		}
 	}
-	cancel()
+	release()
 	for _, result := range slow {
-		<-left
-		echo.Want(t, <-result, ipc.CodeCanceled, ipc.OutcomeUnknown)
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -192,7 +201,7 @@ func cancellationReachesTheServer(t *testing.T, v *venue) {
 	c := v.dial(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	result := echo.Invoke(ctx, c, echo.Block, "")
-	<-entered
+	await(t, entered, result)
 	cancel()
 	if err := <-left; err != context.Canceled {
 		t.Errorf("the handler's context ended with %v", err)
@@ -252,11 +261,45 @@ func errorsOfHandlers(t *testing.T, v *venue) {
 	echo.Still(t, c)
 }
 
-func panicEndsItsCallAlone(t *testing.T, v *venue) {
-	v.host(echo.Service())
+// outcomesOfHandlers shows that an error that a handler passes on says nothing of the call that it
+// handles: an answer means that the handler has run, unless it says itself that it has not.
+func outcomesOfHandlers(t *testing.T, v *venue) {
+	nested := &ipc.Error{Code: ipc.CodeUnavailable, Op: "call other/Thing", Outcome: ipc.NotSent}
+	answers := map[string]struct {
+		err     error
+		code    ipc.Code
+		outcome ipc.Outcome
+	}{
+		"not sent": {nested, ipc.CodeUnavailable, ipc.Executed},
+		"not executed": {&ipc.Error{Code: ipc.CodeFenced, Remote: true, Outcome: ipc.NotExecuted},
+			ipc.CodeFenced, ipc.Executed},
+		"wrapped": {ipc.Errorf(ipc.CodeUnavailable, "the store: %w", nested), ipc.CodeUnavailable,
+			ipc.Executed},
+		"refused": {&ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted},
+			ipc.CodeFailedPrecondition, ipc.NotExecuted},
+		"unimplemented": {ipc.Unimplemented("test.Echo/Echo"), ipc.CodeUnimplemented,
+			ipc.NotExecuted},
+	}
+	v.host(echo.Of(ipc.Handle(echo.Echo, func(_ context.Context,
+		m *echo.Blob) (*echo.Blob, error) {
+		return m, answers[string(m.Data)].err
+	})))
 	c := v.dial(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	blocked := echo.Invoke(ctx, c, echo.Block, "")
+	for text, answer := range answers {
+		_, err := echo.Call(t.Context(), c, []byte(text))
+		echo.Want(t, err, answer.code, answer.outcome)
+	}
+	echo.Still(t, c)
+}
+
+func panicEndsItsCallAlone(t *testing.T, v *venue) {
+	svc, entered, release := waiting(t)
+	v.host(echo.Of(ipc.Handle(echo.Panic, func(context.Context, *echo.Blob) (*echo.Blob, error) {
+		panic("on purpose")
+	})), svc)
+	c := v.dial(t)
+	blocked := echo.Invoke(t.Context(), c, echo.Block, "")
+	await(t, entered, blocked)
 	for range 3 {
 		_, err := ipc.Invoke(t.Context(), c, echo.Panic, &echo.Blob{})
 		echo.Want(t, err, ipc.CodeInternal, ipc.Executed, "on purpose")
@@ -267,16 +310,20 @@ func panicEndsItsCallAlone(t *testing.T, v *venue) {
 		t.Errorf("another call ended: %v", err)
 	default:
 	}
-	cancel()
-	<-blocked
+	release()
+	if err := <-blocked; err != nil {
+		t.Error(err)
+	}
+}
+
+// garbage encodes what cannot be decoded.
+func garbage(b *flatbuffers.Builder, _ uint64, _ *echo.Blob) error {
+	b.Finish(b.CreateByteVector([]byte("shorter than it says")))
+	b.FinishedBytes()[0] = 0xff
+	return nil
 }
 
 func malformedMessages(t *testing.T, v *venue) {
-	garbage := func(b *flatbuffers.Builder, _ uint64, m *echo.Blob) error {
-		b.Finish(b.CreateByteVector([]byte("shorter than it says")))
-		b.FinishedBytes()[0] = 0xff
-		return nil
-	}
 	same := &echo.Blob{}
 	bad := ipc.NewMethod(echo.Protocol, ipc.MethodSpec[echo.Blob, echo.Blob]{
 		Name: "Echo", ID: echo.Echo.Info().ID, EncodeRequest: garbage, DecodeReply: echo.Decode})

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,103 @@ func manyStreamingCalls(t *testing.T, v *venue) {
 		})
 	}
 	wg.Wait()
+	echo.Still(t, c)
+}
+
+// itemsOfEverySize has items of many sizes, both ways.
+func itemsOfEverySize(t *testing.T, v *venue) {
+	v.host(echo.StreamingService(), echo.Service())
+	c := v.dial(t)
+	sizes := []int{0, 1, 100, 5000, v.longest(100_000), v.longest(60_000), 3, v.longest(100_000)}
+	in := func(yield func(*echo.Blob, error) bool) {
+		for i, n := range sizes {
+			if !yield(&echo.Blob{Data: bytes.Repeat([]byte{byte(i)}, n)}, nil) {
+				return
+			}
+		}
+	}
+	n := 0
+	for item, err := range ipc.InvokeBidiStream(t.Context(), c, echo.Jam, in) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == len(sizes) ||
+			!bytes.Equal(item.Data, bytes.Repeat([]byte{byte(n)}, sizes[n])) {
+			t.Fatalf("item %d has %d bytes", n, len(item.Data))
+		}
+		n++
+	}
+	if n != len(sizes) {
+		t.Errorf("%d items", n)
+	}
+	all, err := ipc.InvokeClientStream(t.Context(), c, echo.Upload, in)
+	want := 0
+	for _, n := range sizes {
+		want += n
+	}
+	if v.subject.Longest != 0 && want > v.subject.Longest-overhead {
+		echo.Want(t, err, ipc.CodeTooLarge, ipc.Executed)
+	} else if err != nil || len(all.Data) != want {
+		t.Errorf("upload: %v", err)
+	}
+	echo.Still(t, c)
+}
+
+// slowConsumers has a client and a handler that take nothing: that holds up their own calls alone,
+// and what is kept for them is bounded.
+func slowConsumers(t *testing.T, v *venue) {
+	e := echo.NewEndless()
+	hold := echo.Streaming("Hold", ipc.ClientStreaming)
+	held := make(chan struct{})
+	v.host(echo.StreamingService(e.Route(), ipc.HandleClientStream(hold, func(context.Context,
+		iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+		<-held
+		return &echo.Blob{}, nil
+	})), echo.Service())
+	c := v.dial(t)
+	var sent atomic.Int64
+	uploaded := make(chan error, 1)
+	go func() {
+		_, err := ipc.InvokeClientStream(t.Context(), c, hold, func(yield func(*echo.Blob,
+			error) bool) {
+			for yield(&echo.Blob{}, nil) {
+				sent.Add(1)
+			}
+		})
+		uploaded <- err
+	}()
+	const most = 100_000
+	settled := func(count *atomic.Int64) {
+		t.Helper()
+		for before, quiet := int64(-1), 0; quiet < 10; {
+			for range 20 {
+				echo.Still(t, c)
+			}
+			echo.ExpectCounted(t, echo.CountTo(t.Context(), c, 1000), 1000)
+			now := count.Load()
+			if now > most {
+				t.Errorf("%d items were sent to a side that takes none", now)
+				return
+			}
+			if quiet++; now != before {
+				before, quiet = now, 0
+			}
+		}
+	}
+	n := 0
+	for range e.Call(t.Context(), c) {
+		if n++; n > 1 {
+			break
+		}
+		settled(&e.Yielded)
+		settled(&sent)
+	}
+	<-e.Taken
+	<-e.Ended
+	close(held)
+	if err := <-uploaded; err != nil {
+		t.Error(err)
+	}
 	echo.Still(t, c)
 }
 
