@@ -67,7 +67,8 @@ var mayImport = map[string][]string{
 	// For tests alone.
 	"internal/sys/systest":        nil,
 	"internal/echo":               {"runtime"},
-	"runtime/ipctest/conformance": {"runtime", "internal/echo"},
+	"internal/liar":               {"runtime", "runtime/shm"},
+	"runtime/ipctest/conformance": {"runtime", "runtime/ipctest", "runtime/shm", "internal/echo"},
 
 	// The demo is a user of all of the above.
 	"cmd/audio_host": {"gen/audio", "internal/audiomirror", "internal/audioservice",

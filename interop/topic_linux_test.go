@@ -2,13 +2,18 @@ package interop
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/liar"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/ipctest"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -19,7 +24,7 @@ var followed = &topic.Info{Protocol: &ipc.Protocol{Name: "test.Bytes", Fingerpri
 func follow(t *testing.T, dir, domain, name string, fingerprint, history, policy int) *program {
 	t.Helper()
 	return start(t, filepath.Join(dir, "follow"), domain, "bytes", name,
-		fmt.Sprintf("%x", fingerprint), fmt.Sprint(history), fmt.Sprint(policy))
+		fmt.Sprintf("%x", fingerprint), fmt.Sprint(history), fmt.Sprint(policy), "60000")
 }
 
 // arrival is the line for message n, which has n bytes of 1.
@@ -98,4 +103,47 @@ func TestSubscriberInC(t *testing.T) {
 	newest.expect(arrival(next-1, next-1-before))
 	all.expect("error 3")
 	newest.expect("error 3")
+}
+
+// TestHostilePublisherInC lets readers in C follow publishers that lie about every word. They get
+// messages within their limits, or errors, and touch nothing beyond the segment: they run under the
+// sanitizers where the compiler has these.
+func TestHostilePublisherInC(t *testing.T) {
+	dir := build(t)
+	rounds := 8
+	if testing.Short() {
+		rounds = 2
+	}
+	for name, l := range liar.Publishers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			domain := newDomain(t)
+			ipctest.Serve(t, ipc.WithDomain(domain), "bytes", l.Serve(followed.Protocol))
+			for round := range rounds {
+				policy := int(topic.Lossy)
+				if round%2 == 1 {
+					policy = int(topic.Latest)
+				}
+				out, err := exec.Command(filepath.Join(dir, "follow"), domain, "bytes",
+					"test.Bytes", "5eed", fmt.Sprint(round%5), fmt.Sprint(policy), "30").Output()
+				if status := new(exec.ExitError); err != nil && (!errors.As(err, &status) ||
+					status.ExitCode() != 1) {
+					t.Fatalf("%v\n%s\n%s", err, out, status.Stderr)
+				}
+				lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+				for _, line := range lines[:len(lines)-1] {
+					var number, lost, n, sum int
+					if k, _ := fmt.Sscan(line, &number, &lost, &n, &sum); line != "ready" &&
+						(k != 4 || n > liar.Geometry.Longest) {
+						t.Errorf("%q", line)
+					}
+				}
+				switch last := lines[len(lines)-1]; last {
+				case "error 2", "error 9", "subscribe: error 9": // no message, or corrupt
+				default:
+					t.Errorf("the reader has ended with %q", last)
+				}
+			}
+		})
+	}
 }

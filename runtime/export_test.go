@@ -325,6 +325,9 @@ const (
 func TransportOf(o RendezvousOption) Transport {
 	var cfg dialConfig
 	o.applyDial(&cfg)
+	if cfg.transport == nil {
+		return socketTransport{cfg.domain}
+	}
 	return cfg.transport
 }
 

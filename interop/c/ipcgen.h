@@ -908,7 +908,8 @@ static inline int ipc_copy(ipc_topic *t, uint64_t number, void *buf, size_t room
 }
 
 /* ipc_read waits for the next message until deadline, in nanoseconds of CLOCK_MONOTONIC (0: none),
- * and copies it to buf. IPC_UNAVAILABLE says that the publisher has ended, and that all it has left
+ * and copies it to buf. It looks at the deadline only where there is no message to copy.
+ * IPC_UNAVAILABLE says that the publisher has ended, and that all it has left
  * was read; IPC_TOO_LARGE that the message does not fit, and comes again. */
 static inline int ipc_read(ipc_topic *t, int64_t deadline, void *buf, size_t room, ipc_arrival *a) {
 	for (;;) {
@@ -928,7 +929,9 @@ static inline int ipc_read(ipc_topic *t, int64_t deadline, void *buf, size_t roo
 				atomic_store(ipc_at(t->page, 0), ++t->position);
 				return IPC_OK;
 			}
-			/* It was given up. The oldest message would soon be, too. */
+			/* It was given up. The oldest message would soon be, too. A publisher that gives up one
+			 * after the other must not keep the reader here. */
+			if (deadline && ipc_now() >= deadline) return IPC_DEADLINE_EXCEEDED;
 			uint64_t first = atomic_load(ipc_at(t->segment, 136));
 			tail = atomic_load(ipc_at(t->segment, 128));
 			if (first <= t->position || first > tail) return IPC_CORRUPT;

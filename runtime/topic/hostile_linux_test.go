@@ -2,152 +2,28 @@ package topic_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/liar"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
-// scribble writes words to mem until stop is closed.
-func scribble(mem []byte, stop <-chan struct{}, word func(at int) uint64) {
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		at := rand.IntN(len(mem)/8) * 8
-		if rand.IntN(2) == 0 {
-			at = rand.IntN(min(len(mem), 640)/8) * 8 // where the words of the protocol are
-		}
-		binary.NativeEndian.PutUint64(mem[at:], word(at))
-		runtime.Gosched()
-	}
-}
-
-// wild is a word of any kind, with a taste for those that mean something.
-func wild(int) uint64 {
-	switch rand.IntN(4) {
-	case 0:
-		return rand.Uint64()
-	case 1:
-		return rand.Uint64N(70)
-	case 2:
-		return (rand.Uint64N(8)+1)<<16 | rand.Uint64N(16)
-	}
-	return 1<<64 - 1 - rand.Uint64N(2)
-}
-
-// A liar is a publisher that breaks the protocol.
-type liar struct {
-	size     int                 // of the segment; 0: as it should be
-	told     [2]uint32           // sizes that it tells; 0: the true ones
-	constant bool                // keep the constants as they should be
-	word     func(at int) uint64 // what it writes while others read
-}
-
-var liarGeometry = shm.TopicGeometry{Depth: 4, Longest: 64, Claims: 4}
-
-// serve offers the liar's topic.
-func (l liar) serve(t *testing.T, where ipc.ListenOption) {
-	kind := &ipc.LinkKind{Protocol: meter.Protocol}
-	kind.Open = func(r ipc.LinkRequest) (*ipc.LinkOffer, error) {
-		stop := make(chan struct{})
-		var busy sync.WaitGroup
-		size := liarGeometry.Size()
-		if l.size > 0 {
-			size = l.size
-		}
-		var memory []shm.Memory
-		for i, n := range []int{size, shm.TopicPageSize} {
-			m, err := r.NewMemory(n)
-			if err != nil {
-				return nil, err
-			}
-			memory = append(memory, m)
-			mem, err := m.Map(n)
-			if err != nil {
-				return nil, err
-			}
-			if i == 0 && l.size == 0 {
-				w, err := shm.NewTopicWriter(mem, liarGeometry, 1)
-				if err != nil {
-					return nil, err
-				}
-				for range 6 {
-					if err := w.Reserve(nil); err != nil {
-						return nil, err
-					}
-					w.Commit(64, 0, 0)
-				}
-			}
-			if l.constant && i == 0 {
-				mem = mem[128:]
-			}
-			if l.word != nil && (i == 0 || !l.constant) {
-				busy.Go(func() { scribble(mem, stop, l.word) })
-			}
-		}
-		offer := &ipc.LinkOffer{Memory: memory, Sizes: [2]uint32{uint32(size), shm.TopicPageSize},
-			Close: func() { close(stop); busy.Wait() }}
-		for i, n := range l.told {
-			if n != 0 {
-				offer.Sizes[i] = n
-			}
-		}
-		offer.Run = func(ctx context.Context, end *ipc.LinkEnd) error {
-			for {
-				select {
-				case <-end.Down():
-					return nil
-				case <-ctx.Done():
-					return nil
-				default:
-					end.Notify()
-					time.Sleep(time.Millisecond)
-				}
-			}
-		}
-		return offer, nil
-	}
-	ipctest.Serve(t, where, channelName, ipc.ServeLinks(kind))
-}
-
 // TestHostilePublisher reads from publishers that lie about everything. A subscriber gets messages
 // that are within their limits, or errors with a code.
 func TestHostilePublisher(t *testing.T) {
-	for name, l := range map[string]liar{
-		"all words":             {word: wild},
-		"all but the constants": {word: wild, constant: true},
-		"small numbers": {constant: true,
-			word: func(int) uint64 { return rand.Uint64N(9) }},
-		"a tail that jumps": {constant: true, word: func(at int) uint64 {
-			if at == 0 {
-				return 6 + rand.Uint64N(1000)
-			}
-			return 6
-		}},
-		"an empty segment":     {size: 4096},
-		"a segment too short":  {size: 100},
-		"a size that is wrong": {told: [2]uint32{4096, 0}},
-		"a size too large":     {told: [2]uint32{1 << 30, 0}},
-		"the largest size":     {told: [2]uint32{1<<32 - 1, 0}},
-		"a page too large":     {told: [2]uint32{0, 4096}},
-		"a page too short":     {told: [2]uint32{0, 8}},
-	} {
+	for name, l := range liar.Publishers() {
 		t.Run(name, func(t *testing.T) {
 			where := ipc.WithDomain(filepath.Join(t.TempDir(), "d"))
-			l.serve(t, where)
+			ipctest.Serve(t, where, channelName, l.Serve(meter.Protocol))
 			rounds := 60
 			if testing.Short() {
 				rounds = 20
@@ -166,7 +42,7 @@ func TestHostilePublisher(t *testing.T) {
 					t.Fatalf("round %d: %v", round, err)
 				}
 			}
-			if corrupt == 0 && (l.word == nil || !l.constant) {
+			if corrupt == 0 && (l.Word == nil || !l.Constant) {
 				t.Error("nothing was noticed")
 			}
 		})
@@ -181,7 +57,7 @@ func useHostile(ctx context.Context, where ipc.DialOption, o topic.SubscribeOpti
 	}
 	defer s.Close()
 	check := func(m []byte) error {
-		if len(m) > liarGeometry.Longest {
+		if len(m) > liar.Geometry.Longest {
 			return fmt.Errorf("message of %d bytes", len(m))
 		}
 		return nil
@@ -230,12 +106,12 @@ func TestHostileSubscriber(t *testing.T) {
 		}
 		busy.Go(func() {
 			defer end.Leave(nil)
-			scribble(page, stop, func(at int) uint64 {
+			liar.Scribble(page, stop, func(at int) uint64 {
 				end.Notify()
 				if at == 0 && rand.IntN(2) == 0 {
 					return rand.Uint64N(500)
 				}
-				return wild(at)
+				return liar.Wild(at)
 			})
 		})
 	}

@@ -90,11 +90,6 @@ func TestClient(t *testing.T) {
 		}})
 }
 
-// TestHandler carries calls straight to a handler, with nothing in between.
-func TestHandler(t *testing.T) {
-	conformance.TestCaller(t, carried(func(h ipc.Carrier) ipc.Carrier { return h }))
-}
-
 // carried has clients of a carrier that wrap puts in front of a handler. Their calls run the
 // handlers, and so end with them.
 func carried(wrap func(ipc.Carrier) ipc.Carrier) conformance.Subject {

@@ -452,7 +452,13 @@ var faults = []fault{
 	{check: "ends of streaming calls", link: invoking(same, func(e *ipc.Error) {
 		e.Outcome = ipc.Executed
 	})},
-	{check: "shutdown and streaming calls", link: atOnce},
+	{check: "shutdown and streaming calls", link: func(c *conformance.Connection) {
+		end := c.Shutdown
+		c.Shutdown = func(ctx context.Context) error {
+			end(ctx)
+			return os.ErrClosed
+		}
+	}},
 
 	{check: "health", link: caller(faultyCaller{health: func(ipc.Health,
 		error) (ipc.Health, error) {

@@ -24,7 +24,7 @@ func notes(t *testing.T, into chan<- string) ipc.Route {
 	})
 }
 
-// messagesInOrder sends messages one after the other: each is handled once, in the order of sending.
+// messagesInOrder sends messages one after the other: each is handled once, in that order.
 func messagesInOrder(t *testing.T, v *venue) {
 	const n = 1000
 	got := make(chan string)
