@@ -113,15 +113,26 @@ func TestDocumentedNumbers(t *testing.T) {
 	body := []byte("\x0c\x00\x00\x00\x06\x00\x08\x00\x04\x00\x00\x00\x08\x00\x00\x00" +
 		"\x04\x00\x00\x00\x04\x00\x00\x00moon\x00\x00\x00\x00")
 	request := frame{kind: record.Request, id: 1, seq: 1, method: 0x3a01e06f}
-	rec := make([]byte, 8+record.RequestHeaderLen+len(body))
-	binary.NativeEndian.PutUint64(
-		rec,
-		uint64(record.RequestHeaderLen+len(body))|uint64(record.Request)<<32,
-	)
-	request.put(rec[8:])
-	copy(rec[8+record.RequestHeaderLen:], body)
+	const described = 166 // bytes, by the generated package
+	answer := serverHello{version: helloVersion, layout: shm.Version, geo: shm.Geometry{
+		ToServer: DefaultRingCapacity, ToClient: DefaultRingCapacity, Text: described},
+		maxMessage: DefaultMaxMessage, maxCalls: DefaultMaxCalls,
+		protocols: []protocolID{{name: "greeter.Greeter", fingerprint: 0xe894f0f79048fe5c,
+			len: described}},
+		window: DefaultStreamingWindow, maxStreaming: DefaultMaxStreamingCalls}
+	greeting := []byte("\x0c\x00\x00\x00\x06\x00\x08\x00\x04\x00\x00\x00\x08\x00\x00\x00" +
+		"\x04\x00\x00\x00\x0c\x00\x00\x00Hello, moon!\x00\x00\x00\x00")
+	written := func(f frame, header int, body []byte) []byte {
+		rec := make([]byte, 8+header+len(body))
+		binary.NativeEndian.PutUint64(rec, uint64(header+len(body))|uint64(f.kind)<<32)
+		f.put(rec[8:])
+		copy(rec[8+header:], body)
+		return rec
+	}
 	for what, b := range map[string][]byte{"client hello": hello.encode(),
-		"verdict": verdict{}.encode(), "request": rec} {
+		"server hello": answer.encode(), "verdict": verdict{}.encode(),
+		"request": written(request, record.RequestHeaderLen, body),
+		"reply":   written(frame{kind: record.Reply, id: 1}, record.HeaderLen, greeting)} {
 		if !strings.Contains(page, dump(b)) {
 			t.Errorf("docs/protocol.md does not have the %s:\n%s", what, dump(b))
 		}

@@ -10,8 +10,9 @@ import (
 
 // A Transport connects clients with servers, and carries everything that does not travel through
 // shared memory. The default transport consists of a domain's directory, Unix sockets and memory
-// files. Package ipctest has one within a process, for tests on any platform. Its package conformance
-// has TestTransport, for the tests of another one. A Transport must be safe for concurrent use.
+// files. Package ipctest has one within a process, for tests on any platform. For the tests of
+// another one, package ipctest/conformance has TestTransport. A Transport must be safe for
+// concurrent use.
 type Transport interface {
 	// Listen claims a channel until the listener is closed. It fails with [CodeAlreadyExists] while
 	// another listener has the channel.
