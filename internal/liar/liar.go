@@ -29,7 +29,9 @@ func Publishers() map[string]Publisher {
 	return map[string]Publisher{
 		"all words":             {Word: Wild},
 		"all but the constants": {Word: Wild, Constant: true},
-		"small numbers":         {Constant: true, Word: func(int) uint64 { return rand.Uint64N(9) }},
+		"small numbers": {Constant: true, Word: func(int) uint64 {
+			return rand.Uint64N(9)
+		}},
 		"a tail that jumps": {Constant: true, Word: func(at int) uint64 {
 			if at == 0 {
 				return 6 + rand.Uint64N(1000)

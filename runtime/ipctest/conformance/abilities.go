@@ -40,7 +40,8 @@ const (
 	// Epochs go with calls and come with replies, for [ipc.Fence]. A client that lacks it refuses
 	// the calls of a client with epochs, so that nothing is executed without its fence.
 	Epochs
-	// Ends are those of client and server; see [Connection]. What lacks them has no functions there.
+	// Ends are those of client and server; see [Connection]. A connection that lacks them has no
+	// functions there.
 	Ends
 	// Health is that of the server, as [ipc.Conn.Health] returns it. A client that lacks it has no
 	// such method, or refuses the question.

@@ -56,7 +56,7 @@ func doneContexts(t *testing.T, v *venue) {
 }
 
 // endedContexts ends contexts of calls whose handlers do not look at theirs: the calls end at once,
-// and what the handlers answer later reaches nobody.
+// and the later answers of the handlers are dropped.
 func endedContexts(t *testing.T, v *venue) {
 	svc, entered, release := waiting(t)
 	v.host(svc)
