@@ -14,8 +14,8 @@ import (
 	"github.com/ipcgen/ipcgen/examples/greeter/gen/greeter"
 )
 
-// TestPageShowsTheGreeter compares the bytes that docs/protocol.md shows of the greeter with those of
-// its generated package. The frames around them are compared in package ipc.
+// TestPageShowsTheGreeter compares the bytes that docs/protocol.md shows of the greeter with those
+// of its generated package. The frames around them are compared in package ipc.
 func TestPageShowsTheGreeter(t *testing.T) {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		t.Skip("the page shows the bytes of a machine that is little endian")

@@ -139,7 +139,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// skipWithout skips the test on a platform on which nobody can meet in v.
+// skipWithout skips the test on a platform that has no place such as v.
 func skipWithout(t *testing.T, v ipc.RendezvousOption) {
 	t.Helper()
 	l, err := ipc.Listen("probe", v)

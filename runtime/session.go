@@ -14,6 +14,8 @@ type session struct {
 	wire wire
 	peer Peer
 	spin spinPolicy
+	// awaited is the number of the last call of Await, among those of all links of the process.
+	awaited atomic.Uint64
 
 	notified chan struct{} // the peer has notified
 	down     chan struct{} // the peer closed its end, or died
@@ -99,13 +101,25 @@ func (e *LinkEnd) Notified() <-chan struct{} {
 	return e.s.notified
 }
 
+// awaits counts the calls of Await in this process.
+var awaits atomic.Uint64
+
+// mayPoll reports whether there is a processor for this side to poll on. If as many other links of
+// the process have waited since this one did last as there are processors beside the peer's, all of
+// them are in use, and a side that polls keeps the others from what they were woken for: on two
+// processors, a message to 4 readers that poll took three times as long as to 4 that sleep.
+func (s *session) mayPoll() bool {
+	now := awaits.Add(1)
+	return now-s.awaited.Swap(now) < s.spin.pollers
+}
+
 // Await waits until ready reports true. It polls for a while, and then calls sleep, which declares
 // in the memory that this side waits for a notification, and returns false if there is no reason to
 // wait any more. Await may return early without an error. It returns io.EOF once the peer is gone.
 func (e *LinkEnd) Await(ctx context.Context, ready, sleep func() bool) error {
 	e.Notified()
 	spins := spin{p: &e.s.spin}
-	for !ready() && spins.more() {
+	for polls := e.s.mayPoll(); !ready() && polls && spins.more(); {
 	}
 	if ready() {
 		spins.paid()

@@ -29,6 +29,7 @@ type spinPolicy struct {
 	vain    atomic.Uint32 // short sleeps since the last spin that paid
 	yield   uint          // how many checks are followed by a yield
 	shared  bool          // the two sides share one processor: yield it to the peer instead
+	pollers uint64        // sides of this process that wait in turn, above which none polls
 }
 
 const (
@@ -62,7 +63,7 @@ func (p *spinPolicy) init(longest time.Duration, l Link, peer Peer) {
 		longest = 0
 	}
 	p.longest, p.shared = longest, sys.ShareProcessor(peer.PID)
-	p.yield = checksPerYield
+	p.yield, p.pollers = checksPerYield, uint64(max(2, runtime.GOMAXPROCS(0)))
 	if runtime.GOMAXPROCS(0) == 1 {
 		p.yield = checksAlone
 	}
