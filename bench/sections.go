@@ -34,6 +34,7 @@ type item struct {
 	contestant *contest.Contestant
 	fan        *contest.Fan
 	n          int
+	mood       measure.Mood
 }
 
 // sections are all that can be measured.
@@ -67,6 +68,11 @@ func sections() []section {
 			{key: "10", note: "to 10, all awake, of which one reads per free processor", n: 10},
 			{key: "100", note: "to 100", n: 100},
 			{key: "1000", note: "to 1,000", n: 1000},
+			{key: "asleep4", note: "to 4 that all wait for each message", n: 4,
+				mood: measure.Asleep},
+			{key: "asleep100", note: "to 100 such", n: 100, mood: measure.Asleep},
+			{key: "asleep1000", note: "to 1,000 such", n: 1000, mood: measure.Asleep},
+			{key: "inplace", note: "to 4 that read in place", n: 4, mood: measure.InPlace},
 		}, (*bench).audience},
 		{"replication", items(contest.Replicated(), nil), (*bench).replication},
 		{"failover", []item{
@@ -252,7 +258,7 @@ func (b *bench) audience(items []item) error {
 	b.title("Publishing to many subscriptions of a topic, 64 B")
 	var all []*measure.Audience
 	for _, i := range items {
-		a, err := measure.Publishing(i.n, b.effort.lookups, b.progress.say)
+		a, err := measure.Publishing(i.n, i.mood, b.effort.lookups, b.progress.say)
 		if err != nil {
 			return fmt.Errorf("%s: %w", i.key, err)
 		}

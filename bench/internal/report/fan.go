@@ -37,13 +37,14 @@ func Fans(w io.Writer, byCount [][]*measure.Fanned) error {
 
 // Audiences writes the table of what it costs to publish to many subscriptions.
 func Audiences(w io.Writer, all []*measure.Audience) error {
-	t := NewTable("subscriptions, all awake", "publish", "memory of each, both sides")
+	t := NewTable("subscriptions", "publish", "memory of each, both sides")
+	moods := []string{"awake", "asleep", "in place"}
 	for _, a := range all {
 		memory := "–"
 		if a.Readers >= 100 { // for few, what the process takes besides is more
 			memory = Bytes(a.Memory)
 		}
-		t.Row(fmt.Sprint(a.Readers), Duration(a.Publish), memory)
+		t.Row(fmt.Sprintf("%d, %s", a.Readers, moods[a.Mood]), Duration(a.Publish), memory)
 	}
 	_, err := t.WriteTo(w)
 	return err
