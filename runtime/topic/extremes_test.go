@@ -28,8 +28,9 @@ func TestExtremeMessages(t *testing.T) {
 			}
 		}
 		for _, o := range []topic.SubscribeOptions{
-			{History: 1}, {History: depth}, {History: 1 << 40}, {Policy: topic.Lossless, History: 50},
-			{InPlace: true, History: depth}, {Policy: topic.Lossless, InPlace: true, History: 2},
+			{History: 1}, {History: depth}, {History: 1 << 40},
+			{Policy: topic.Lossless, History: 50}, {InPlace: true, History: depth},
+			{Policy: topic.Lossless, InPlace: true, History: 2},
 		} {
 			s, err := topic.Subscribe(within(t), topic.Channel(channelName, where), plain, o)
 			if err != nil {
