@@ -25,7 +25,7 @@ type grpcService struct {
 // A grpcMethod is a method of a grpcService.
 type grpcMethod struct {
 	decl    *schema.Method
-	method  *method // of the service; nil if it streams
+	method  *method // of the service; nil without one
 	name    string
 	wire    string // the name on the wire, as a path
 	handler string
@@ -382,9 +382,7 @@ func (f *file) grpcDesc(s *grpcService) {
 func (f *file) grpcAdapter(s *grpcService) {
 	iface := s.service.iface
 	f.p("// ", s.newServer,
-		" returns ℓh as a server for gRPC, so that one implementation serves both. A")
-	f.p("// method that streams has another form for gRPC, and is refused: embed the result to")
-	f.p("// add it.")
+		" returns ℓh as a server for gRPC, so that one implementation serves both.")
 	f.p("// The code of an *ℙipc.Error becomes the status code that corresponds, and a panic")
 	f.p("// Internal. It panics if ℓh is nil.")
 	f.p("func ", s.newServer, "(ℓh ", iface, ") ", s.server, " {")
@@ -401,37 +399,7 @@ func (f *file) grpcAdapter(s *grpcService) {
 	f.p("}")
 	f.p()
 	for _, m := range s.methods {
-		if m.method == nil {
-			continue
-		}
-		reply := m.decl.Reply
-		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓctx ℙcontext.Context, ℓin ", f.grpcRequest(m),
-			") (_ ", grpcBuilder, ", ℓerr error) {")
-		f.p("defer func() {")
-		f.p("if ℓr := recover(); ℓr != nil { // gRPC would end the process")
-		f.p("ℓerr = ℙstatus.Errorf(ℙcodes.Internal, ",
-			quote("method "+m.name+" panicked: %v"), ", ℓr)")
-		f.p("}")
-		f.p("}()")
-		f.p("ℓout, ℓerr := ℓs.h.", m.method.name, "(ℓctx, ℓin.UnPack())")
-		f.p("if ℓerr != nil {")
-		f.p("return nil, ", s.status, "(ℓerr)")
-		f.p("}")
-		f.p("if ℓout == nil {")
-		f.p("return nil, ℙstatus.Error(ℙcodes.Internal, ",
-			quote("method "+m.name+" returned neither a reply nor an error"), ")")
-		f.p("}")
-		if check := f.plan.objects[reply].Check; check != "" {
-			f.p("if ℓerr := ℓout.", check, "(); ℓerr != nil {")
-			f.p("return nil, ℙstatus.Error(ℙcodes.Internal, ℓerr.Error())")
-			f.p("}")
-		}
-		f.p("ℓb := ℙflatbuffers.NewBuilder(0)")
-		f.p(f.qualifier(f.plan.pkgOf(reply.Namespace)), f.plan.objects[reply].FinishBuffer,
-			"(ℓb, ℓout.Pack(ℓb))")
-		f.p("return ℓb, nil")
-		f.p("}")
-		f.p()
+		f.grpcAdapterMethod(s, m)
 	}
 	f.p("// ", s.status, " makes an error of the service one of gRPC, unless it is one.")
 	f.p("func ", s.status, "(ℓerr error) error {")
@@ -444,4 +412,76 @@ func (f *file) grpcAdapter(s *grpcService) {
 	f.p("}")
 	f.p("return ℙstatus.Error(ℓcode, ℓerr.Error())")
 	f.p("}")
+}
+
+// grpcAdapterMethod writes a method of the server that wraps an implementation.
+func (f *file) grpcAdapterMethod(s *grpcService, m *grpcMethod) {
+	call := "ℓs.h." + m.method.name
+	ctx, in, nothing := "ℓstream.Context()", "ℓin.UnPack()", ""
+	switch {
+	case m.unary():
+		ctx, nothing = "ℓctx", "nil, "
+		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓctx ℙcontext.Context, ℓin ", f.grpcRequest(m),
+			") (_ ", grpcBuilder, ", ℓerr error) {")
+	case m.sends():
+		in = "ℓin"
+		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓstream ", m.serverStream, ") (ℓerr error) {")
+	default:
+		f.p("func (ℓs ", s.adapter, ") ", m.name, "(ℓin ", f.grpcRequest(m), ", ℓstream ",
+			m.serverStream, ") (ℓerr error) {")
+	}
+	f.p("defer func() {")
+	f.p("if ℓr := recover(); ℓr != nil { // gRPC would end the process")
+	f.p("ℓerr = ℙstatus.Errorf(ℙcodes.Internal, ", quote("method "+m.name+" panicked: %v"),
+		", ℓr)")
+	f.p("}")
+	f.p("}()")
+	if m.sends() {
+		f.p("ℓin, ℓend := ℙipc.ReceiveItems(ℓstream.Context(), ℓstream.Recv, (",
+			f.grpcRequest(m), ").UnPack)")
+		f.p("defer ℓend()")
+	}
+	if m.receives() {
+		out := "*" + f.objectObject(m.decl.Reply)
+		f.p("ℓerr = ℙipc.SendItems(", call, "(", ctx, ", ", in, "), func(ℓout ", out, ") error {")
+		f.grpcFinish(m.decl.Reply, "")
+		f.p("return ℓstream.Send(ℓb)")
+		f.p("})")
+		f.p("if ℓerr != nil {")
+		f.p("return ", s.status, "(ℓerr)")
+		f.p("}")
+		f.p("return nil")
+		f.p("}")
+		f.p()
+		return
+	}
+	f.p("ℓout, ℓerr := ", call, "(", ctx, ", ", in, ")")
+	f.p("if ℓerr != nil {")
+	f.p("return ", nothing, s.status, "(ℓerr)")
+	f.p("}")
+	f.p("if ℓout == nil {")
+	f.p("return ", nothing, "ℙstatus.Error(ℙcodes.Internal, ",
+		quote("method "+m.name+" returned neither a reply nor an error"), ")")
+	f.p("}")
+	f.grpcFinish(m.decl.Reply, nothing)
+	if m.unary() {
+		f.p("return ℓb, nil")
+	} else {
+		f.p("return ℓstream.SendAndClose(ℓb)")
+	}
+	f.p("}")
+	f.p()
+}
+
+// grpcFinish writes how a message of the implementation becomes that of a builder. On failure, the
+// function returns the values in before, and an error.
+func (f *file) grpcFinish(o *schema.Object, before string) {
+	if check := f.plan.objects[o].Check; check != "" {
+		f.p("if ℓerr := ℓout.", check, "(); ℓerr != nil {")
+		f.p("return ", before, "ℙstatus.Error(ℙcodes.Internal, ℓerr.Error())")
+		f.p("}")
+	}
+	f.p("ℓb := ℙflatbuffers.NewBuilder(0)")
+	f.p(f.qualifier(f.plan.pkgOf(o.Namespace)), f.plan.objects[o].FinishBuffer,
+		"(ℓb, ℓout.Pack(ℓb))")
 }

@@ -436,17 +436,15 @@ func (p *plan) nameGRPC(decl *schema.Service, own *service) *grpcService {
 		s.adapter = hidden(unexported(t) + "Adapter")
 		s.status = hidden(unexported(t) + "Status")
 	}
-	unary := make(map[*schema.Method]*method)
+	methods := make(map[*schema.Method]*method)
 	if own != nil {
 		for _, m := range own.methods {
-			if m.decl.Streaming == schema.Unary {
-				unary[m.decl] = m
-			}
+			methods[m.decl] = m
 		}
 	}
 	seen := make(scope)
 	for _, m := range decl.Methods {
-		g := &grpcMethod{decl: m, method: unary[m], name: grpcName(m.Name)}
+		g := &grpcMethod{decl: m, method: methods[m], name: grpcName(m.Name)}
 		if prev, taken := seen[g.name]; taken {
 			p.diags.Errorf(m.Span,
 				"method %s needs the Go name %s, which is already that of method %s", m.Name,

@@ -462,7 +462,7 @@ func TestOneImplementationServesBoth(t *testing.T) {
 	_, err = byGRPC.Store(short, monster("slow"))
 	wantCode(t, "slow", err, codes.DeadlineExceeded)
 
-	// What streams is no part of the implementation.
+	// The implementation has no such method but the one that it embeds.
 	list, err := byGRPC.Retrieve(ctx, stat("s"))
 	if err == nil {
 		_, err = list.Recv()

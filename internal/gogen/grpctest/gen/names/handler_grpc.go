@@ -484,9 +484,7 @@ var _Handler_serviceDesc = grpc.ServiceDesc{
 	},
 }
 
-// NewHandlerServer returns h as a server for gRPC, so that one implementation serves both. A
-// method that streams has another form for gRPC, and is refused: embed the result to
-// add it.
+// NewHandlerServer returns h as a server for gRPC, so that one implementation serves both.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
 // Internal. It panics if h is nil.
 func NewHandlerServer(h Handler) HandlerServer {
@@ -517,6 +515,62 @@ func (s handlerAdapter) In(ctx context.Context, in *names__grpc.Grpc) (_ *flatbu
 	b := flatbuffers.NewBuilder(0)
 	names__grpc.FinishcodesBuffer(b, out.Pack(b))
 	return b, nil
+}
+
+func (s handlerAdapter) Out(in *names__grpc.Status, stream Handler_OutServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Out panicked: %v", r)
+		}
+	}()
+	err = ipc.SendItems(s.h.Out(stream.Context(), in.UnPack()), func(out *names__grpc.ContextT) error {
+		b := flatbuffers.NewBuilder(0)
+		names__grpc.Finishcontext_Buffer(b, out.Pack(b))
+		return stream.Send(b)
+	})
+	if err != nil {
+		return handlerStatus(err)
+	}
+	return nil
+}
+
+func (s handlerAdapter) H(stream Handler_HServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method H panicked: %v", r)
+		}
+	}()
+	in, end := ipc.ReceiveItems(stream.Context(), stream.Recv, (*names__grpc.Flatbuffers).UnPack)
+	defer end()
+	out, err := s.h.H(stream.Context(), in)
+	if err != nil {
+		return handlerStatus(err)
+	}
+	if out == nil {
+		return status.Error(codes.Internal, "method H returned neither a reply nor an error")
+	}
+	b := flatbuffers.NewBuilder(0)
+	names__grpc.Finishfb_Buffer(b, out.Pack(b))
+	return stream.SendAndClose(b)
+}
+
+func (s handlerAdapter) Send(stream Handler_SendServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Send panicked: %v", r)
+		}
+	}()
+	in, end := ipc.ReceiveItems(stream.Context(), stream.Recv, (*names__grpc.Ipc).UnPack)
+	defer end()
+	err = ipc.SendItems(s.h.Send(stream.Context(), in), func(out *names__grpc.OptsT) error {
+		b := flatbuffers.NewBuilder(0)
+		names__grpc.FinishoptsBuffer(b, out.Pack(b))
+		return stream.Send(b)
+	})
+	if err != nil {
+		return handlerStatus(err)
+	}
+	return nil
 }
 
 func (s handlerAdapter) Recv(ctx context.Context, in *names__other.In) (_ *flatbuffers.Builder, err error) {

@@ -320,9 +320,7 @@ var _MonsterStorage_serviceDesc = grpc.ServiceDesc{
 	},
 }
 
-// NewMonsterStorageServer returns h as a server for gRPC, so that one implementation serves both. A
-// method that streams has another form for gRPC, and is refused: embed the result to
-// add it.
+// NewMonsterStorageServer returns h as a server for gRPC, so that one implementation serves both.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
 // Internal. It panics if h is nil.
 func NewMonsterStorageServer(h MonsterStorage) MonsterStorageServer {
@@ -353,6 +351,62 @@ func (s monsterStorageAdapter) Store(ctx context.Context, in *Monster) (_ *flatb
 	b := flatbuffers.NewBuilder(0)
 	FinishStatBuffer(b, out.Pack(b))
 	return b, nil
+}
+
+func (s monsterStorageAdapter) Retrieve(in *Stat, stream MonsterStorage_RetrieveServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method Retrieve panicked: %v", r)
+		}
+	}()
+	err = ipc.SendItems(s.h.Retrieve(stream.Context(), in.UnPack()), func(out *MonsterT) error {
+		b := flatbuffers.NewBuilder(0)
+		FinishMonsterBuffer(b, out.Pack(b))
+		return stream.Send(b)
+	})
+	if err != nil {
+		return monsterStorageStatus(err)
+	}
+	return nil
+}
+
+func (s monsterStorageAdapter) GetMaxHitPoint(stream MonsterStorage_GetMaxHitPointServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method GetMaxHitPoint panicked: %v", r)
+		}
+	}()
+	in, end := ipc.ReceiveItems(stream.Context(), stream.Recv, (*Monster).UnPack)
+	defer end()
+	out, err := s.h.GetMaxHitPoint(stream.Context(), in)
+	if err != nil {
+		return monsterStorageStatus(err)
+	}
+	if out == nil {
+		return status.Error(codes.Internal, "method GetMaxHitPoint returned neither a reply nor an error")
+	}
+	b := flatbuffers.NewBuilder(0)
+	FinishStatBuffer(b, out.Pack(b))
+	return stream.SendAndClose(b)
+}
+
+func (s monsterStorageAdapter) GetMinMaxHitPoints(stream MonsterStorage_GetMinMaxHitPointsServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status.Errorf(codes.Internal, "method GetMinMaxHitPoints panicked: %v", r)
+		}
+	}()
+	in, end := ipc.ReceiveItems(stream.Context(), stream.Recv, (*Monster).UnPack)
+	defer end()
+	err = ipc.SendItems(s.h.GetMinMaxHitPoints(stream.Context(), in), func(out *StatT) error {
+		b := flatbuffers.NewBuilder(0)
+		FinishStatBuffer(b, out.Pack(b))
+		return stream.Send(b)
+	})
+	if err != nil {
+		return monsterStorageStatus(err)
+	}
+	return nil
 }
 
 // monsterStorageStatus makes an error of the service one of gRPC, unless it is one.

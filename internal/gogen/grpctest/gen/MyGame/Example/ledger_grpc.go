@@ -139,9 +139,7 @@ var _Ledger_serviceDesc = grpc.ServiceDesc{
 	Streams: []grpc.StreamDesc{},
 }
 
-// NewLedgerServer returns h as a server for gRPC, so that one implementation serves both. A
-// method that streams has another form for gRPC, and is refused: embed the result to
-// add it.
+// NewLedgerServer returns h as a server for gRPC, so that one implementation serves both.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
 // Internal. It panics if h is nil.
 func NewLedgerServer(h Ledger) LedgerServer {

@@ -132,9 +132,7 @@ var _Only_streams_serviceDesc = grpc_.ServiceDesc{
 	},
 }
 
-// NewOnly_streamsServer returns h_ as a server for gRPC, so that one implementation serves both. A
-// method that streams has another form for gRPC, and is refused: embed the result to
-// add it.
+// NewOnly_streamsServer returns h_ as a server for gRPC, so that one implementation serves both.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
 // Internal. It panics if h_ is nil.
 func NewOnly_streamsServer(h_ OnlyStreams) Only_streamsServer {
@@ -147,6 +145,25 @@ func NewOnly_streamsServer(h_ OnlyStreams) Only_streamsServer {
 type only_streamsAdapter struct {
 	UnimplementedOnly_streamsServer
 	h OnlyStreams
+}
+
+func (s only_streamsAdapter) One(stream Only_streams_OneServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status_.Errorf(codes_.Internal, "method One panicked: %v", r)
+		}
+	}()
+	in, end := ipc.ReceiveItems(stream.Context(), stream.Recv, (*srv).UnPack)
+	defer end()
+	err = ipc.SendItems(s.h.One(stream.Context(), in), func(out *srvT) error {
+		b := flatbuffers.NewBuilder(0)
+		FinishsrvBuffer(b, out.Pack(b))
+		return stream.Send(b)
+	})
+	if err != nil {
+		return only_streamsStatus(err)
+	}
+	return nil
 }
 
 // only_streamsStatus makes an error of the service one of gRPC, unless it is one.

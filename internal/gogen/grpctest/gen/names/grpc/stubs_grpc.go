@@ -398,9 +398,7 @@ var _Stubs_serviceDesc = grpc_.ServiceDesc{
 	},
 }
 
-// NewStubsServer returns h_ as a server for gRPC, so that one implementation serves both. A
-// method that streams has another form for gRPC, and is refused: embed the result to
-// add it.
+// NewStubsServer returns h_ as a server for gRPC, so that one implementation serves both.
 // The code of an *ipc.Error becomes the status code that corresponds, and a panic
 // Internal. It panics if h_ is nil.
 func NewStubsServer(h_ Stubs) StubsServer {
@@ -431,6 +429,62 @@ func (s stubsAdapter) Cc(ctx context.Context, in *grpc) (_ *flatbuffers.Builder,
 	b := flatbuffers.NewBuilder(0)
 	FinishcodesBuffer(b, out.Pack(b))
 	return b, nil
+}
+
+func (s stubsAdapter) Ctx(in *status, stream Stubs_CtxServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status_.Errorf(codes_.Internal, "method Ctx panicked: %v", r)
+		}
+	}()
+	err = ipc.SendItems(s.h.Ctx(stream.Context(), in.UnPack()), func(out *context_T) error {
+		b := flatbuffers.NewBuilder(0)
+		Finishcontext_Buffer(b, out.Pack(b))
+		return stream.Send(b)
+	})
+	if err != nil {
+		return stubsStatus(err)
+	}
+	return nil
+}
+
+func (s stubsAdapter) Opts(stream Stubs_OptsServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status_.Errorf(codes_.Internal, "method Opts panicked: %v", r)
+		}
+	}()
+	in, end := ipc.ReceiveItems(stream.Context(), stream.Recv, (*flatbuffers_).UnPack)
+	defer end()
+	out, err := s.h.Opts(stream.Context(), in)
+	if err != nil {
+		return stubsStatus(err)
+	}
+	if out == nil {
+		return status_.Error(codes_.Internal, "method Opts returned neither a reply nor an error")
+	}
+	b := flatbuffers.NewBuilder(0)
+	Finishfb_Buffer(b, out.Pack(b))
+	return stream.SendAndClose(b)
+}
+
+func (s stubsAdapter) Info(stream Stubs_InfoServer) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // gRPC would end the process
+			err = status_.Errorf(codes_.Internal, "method Info panicked: %v", r)
+		}
+	}()
+	in, end := ipc.ReceiveItems(stream.Context(), stream.Recv, (*ipc_).UnPack)
+	defer end()
+	err = ipc.SendItems(s.h.Info(stream.Context(), in), func(out *optsT) error {
+		b := flatbuffers.NewBuilder(0)
+		FinishoptsBuffer(b, out.Pack(b))
+		return stream.Send(b)
+	})
+	if err != nil {
+		return stubsStatus(err)
+	}
+	return nil
 }
 
 func (s stubsAdapter) Error(ctx context.Context, in *any_) (_ *flatbuffers.Builder, err error) {
