@@ -26,6 +26,8 @@ type clientFlow struct {
 	items pending
 	room  pending
 
+	cancelled *Error // why the server was told of the end; before took refuses items
+
 	// Of the server's end; before the end stands in the flow.
 	reply    []byte
 	metadata Metadata
@@ -274,7 +276,11 @@ func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
 	if _, err := f.info.decodeReply(body, item); err != nil {
 		return nil, f.malformed(err)
 	}
-	if f.took(len(body)) {
+	tell, ok := f.took(len(body))
+	if !ok {
+		return nil, f.cancelled
+	}
+	if tell {
 		f.conn.tx.tell(&f.control, f.credit(f.id))
 	}
 	return item, nil
@@ -292,7 +298,7 @@ func (f *clientFlow) sendAll(ctx context.Context, in iter.Seq2[any, error]) *Err
 	if err != nil || !more {
 		return err
 	}
-	h := frame{kind: record.End, id: f.id, seq: f.taken.Load()}
+	h := frame{kind: record.End, id: f.id, seq: f.count()}
 	if err := f.conn.tx.write(ctx, &h, nil, nil, func() {}); err != nil && ctx.Err() != nil {
 		err := *err
 		err.Outcome = OutcomeUnknown // the opening was sent
@@ -442,12 +448,22 @@ func (f *clientFlow) leave(why *Error) {
 	f.wake(&f.room, nil)
 }
 
-// tellEnd tells the server of the end, unless the call has ended there.
+// tellEnd tells the server of the end, unless the call has ended there. What has come and was not
+// taken is dropped, so that the server knows how many items were.
 func (f *clientFlow) tellEnd(why *Error) {
-	if f.conn.streaming.remove(f.id) {
-		f.conn.tx.tell(&f.control, frame{kind: record.End, id: f.id, code: why.Code,
-			seq: f.taken.Load()})
+	if end, ok := f.endFrame(why); ok {
+		f.conn.tx.tell(&f.control, end)
 	}
+}
+
+// endFrame ends the call at this side and returns what tells the server so, unless the call has
+// ended there.
+func (f *clientFlow) endFrame(why *Error) (end frame, ok bool) {
+	if !f.conn.streaming.remove(f.id) {
+		return end, false
+	}
+	f.cancelled = why
+	return frame{kind: record.End, id: f.id, code: why.Code, seq: f.freeze()}, true
 }
 
 // handleFlow takes in a frame of a streaming call. It reports false if the server broke the
@@ -460,8 +476,21 @@ func (c *Conn) handleFlow(h *frame, body []byte, private bool, p *pending) (mine
 		c.rx.release()
 		return false, true
 	}
-	wakes := [2]*pending{}
-	var err error
+	wakes, err := f.handle(h, body, private)
+	c.rx.release()
+	if err != nil {
+		c.fail(&Error{Code: CodeCorrupt, Msg: "the server broke the protocol", Err: err})
+		return false, false
+	}
+	for _, w := range wakes {
+		mine = f.wake(w, p) || mine
+	}
+	return mine, true
+}
+
+// handle takes in a frame, and returns whose waits it may end. An error means that the server broke
+// the protocol.
+func (f *clientFlow) handle(h *frame, body []byte, private bool) (wakes [2]*pending, err error) {
 	switch h.kind {
 	case record.Item:
 		_, err = f.put(h, body, private)
@@ -473,15 +502,7 @@ func (c *Conn) handleFlow(h *frame, body []byte, private bool, p *pending) (mine
 		err = f.ended(h, body, private)
 		wakes = [2]*pending{&f.items, &f.room}
 	}
-	c.rx.release()
-	if err != nil {
-		c.fail(&Error{Code: CodeCorrupt, Msg: "the server broke the protocol", Err: err})
-		return false, false
-	}
-	for _, w := range wakes {
-		mine = f.wake(w, p) || mine
-	}
-	return mine, true
+	return wakes, err
 }
 
 // wake ends the wait of w, which may be nil or not under way. It reports true if w is p, whose

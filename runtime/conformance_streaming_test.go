@@ -116,6 +116,37 @@ func itemsOfEverySize(t *testing.T, v ipc.RendezvousOption) {
 	still(t, c)
 }
 
+// cancelledCallsAreCounted ends the contexts of calls while items wait to be taken. The handler
+// learns how many the loop has got, exactly.
+func cancelledCallsAreCounted(t *testing.T, v ipc.RendezvousOption) {
+	e := newEndless()
+	host(t, v, streamingService(e.Route()), echoService())
+	c := dial(t, v)
+	for i := range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		n, failed := uint64(0), 0
+		for _, err := range e.Call(ctx, c) {
+			if err != nil {
+				failed++
+				want(t, err, ipc.CodeCanceled, ipc.OutcomeUnknown)
+				continue
+			}
+			if n++; n == uint64(1+i%10) {
+				go cancel()
+			}
+		}
+		cancel()
+		if failed != 1 {
+			t.Errorf("%d errors", failed)
+		}
+		if known := <-e.Taken; known != n {
+			t.Errorf("the loop has got %d items, and the handler knows of %d", n, known)
+		}
+		<-e.Ended
+	}
+	still(t, c)
+}
+
 // limitsOfStreamingCalls shows that calls beyond the limit wait, and that others go on.
 func limitsOfStreamingCalls(t *testing.T, v ipc.RendezvousOption) {
 	e := newEndless()

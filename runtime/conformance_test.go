@@ -56,6 +56,7 @@ var behaviours = []struct {
 	{"calls in place and no room for the reply", inPlaceWithoutRoom},
 	{"slow consumers", slowConsumers},
 	{"items of every size", itemsOfEverySize},
+	{"cancelled streaming calls are counted", cancelledCallsAreCounted},
 	{"limits of streaming calls", limitsOfStreamingCalls},
 	{"clients make streaming calls again", clientsMakeStreamingCallsAgain},
 

@@ -3,14 +3,14 @@ package ipc
 import (
 	"fmt"
 	"io"
-	"sync"
-	"sync/atomic"
 
+	"github.com/ipcgen/ipcgen/internal/interleave"
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // This file is what the two sides of a streaming call have in common: the items that have come and
 // wait to be taken, and the credit for those that go. docs/protocol.md has the rules.
+// flow_interleave_test.go runs this file in every order.
 
 const (
 	// DefaultStreamingWindow is the default of [WithStreamingWindow].
@@ -30,19 +30,19 @@ const (
 // puts items and credit in; the code of the user takes items, and sends others. Each of the two may
 // wait: the owner of the flow knows how, and is told by the results when to end which wait.
 type flow struct {
-	window  uint64      // for what comes
-	limit   int         // longest body of an item that goes
-	noItems bool        // none may come
-	closed  atomic.Bool // this side has done with the call
+	window  uint64          // for what comes
+	limit   int             // longest body of an item that goes
+	noItems bool            // none may come
+	closed  interleave.Bool // this side has done with the call
 
 	// For the goroutine that takes items.
 	now   batch
 	at    int    // of the next message of now
 	cost  uint64 // of the items taken
-	told  atomic.Uint64
-	taken atomic.Uint64 // items
+	told  interleave.Uint64
+	taken interleave.Uint64 // items, and callFrozen
 
-	mu    sync.Mutex
+	mu    interleave.Mutex
 	next  batch  // has come, and is not in now
 	came  uint64 // cost of all items that have come
 	items uint32 // that have come
@@ -145,20 +145,33 @@ func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error)
 	return f.now.body(m), m.epoch, true, nil
 }
 
-// took counts an item of n bytes as taken, and reports whether it is time to tell the peer.
-func (f *flow) took(n int) (tell bool) {
+// callFrozen is set in flow.taken when this side has told the peer how many items it has taken, at
+// the end of the call.
+const callFrozen = 1 << 63
+
+// took counts an item of n bytes as taken, unless the peer was told before how many were: then the
+// user's code must not get it. tell is true when it is time to tell the peer.
+func (f *flow) took(n int) (tell, ok bool) {
+	if f.taken.Add(1)&callFrozen != 0 {
+		return false, false
+	}
 	f.cost += uint64(n) + itemCost
-	f.taken.Add(1)
 	if f.cost-f.told.Load() < f.window/2 {
-		return false
+		return false, true
 	}
 	f.told.Store(f.cost)
-	return true
+	return true, true
 }
+
+// count returns how many items were taken.
+func (f *flow) count() uint64 { return f.taken.Load() &^ callFrozen }
+
+// freeze makes took refuse further items, and returns how many were taken.
+func (f *flow) freeze() uint64 { return f.taken.Or(callFrozen) &^ callFrozen }
 
 // credit returns the frame that tells the peer what was taken.
 func (f *flow) credit(id uint64) frame {
-	return frame{kind: record.Credit, id: id, seq: f.taken.Load(), deadline: int64(f.told.Load())}
+	return frame{kind: record.Credit, id: id, seq: f.count(), deadline: int64(f.told.Load())}
 }
 
 // reserve pays for an item of n bytes that is to be sent and returns its number. If there is no

@@ -100,6 +100,30 @@ var writerMutants = []mutant{
 		"released := r.released"},
 }
 
+var flowMutants = []mutant{
+	{"a consumer announces its wait after it has looked", "flow.go",
+		"wait()\n\t\t\t}\n\t\t\tf.mu.Unlock()",
+		"}\n\t\t\tf.mu.Unlock()\n\t\t\tif end == nil {\n\t\t\t\twait()\n\t\t\t}"},
+	{"a producer announces no wait", "flow.go", "\t\twait()\n\t\treturn 0, false, nil",
+		"\t\treturn 0, false, nil"},
+	{"credit is told when the window is full", "flow.go", "f.told.Load() < f.window/2 {",
+		"f.told.Load() <= f.window {"},
+	{"more is sent than the window holds", "flow.go", "f.sent+cost-f.paid > f.peerWindow:",
+		"f.sent+cost-f.paid > 2*f.peerWindow:"},
+	{"the end of the call does not stop its producer", "flow.go",
+		"\tif f.stop == nil && stop != nil {", "\tif false {"},
+	{"items are taken after the peer was told how many were", "flow.go",
+		"f.taken.Or(callFrozen) &^ callFrozen", "f.count()"},
+	{"an item that comes wakes nobody", "server_streaming.go",
+		"\t\tsignal(f.items)\n\t\treturn err", "\t\treturn err"},
+	{"credit wakes nobody", "server_streaming.go", "\t\tsignal(f.room)\n\t\treturn err",
+		"\t\treturn err"},
+	{"the end wakes only one of a client's waits", "client_streaming.go",
+		"wakes = [2]*pending{&f.items, &f.room}", "wakes[0] = &f.items"},
+	{"the end of the context does not wake a client", "client_streaming.go",
+		"\tf.flow.mu.Unlock()\n\tf.wake(&f.items, nil)", "\tf.flow.mu.Unlock()"},
+}
+
 // TestInterleaveMutants builds each fault into the package and expects the tests of every order to
 // find it. It compiles the package once per fault.
 func TestInterleaveMutants(t *testing.T) {
@@ -111,6 +135,9 @@ func TestInterleaveMutants(t *testing.T) {
 	}
 	for _, m := range writerMutants {
 		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveWriterRole") })
+	}
+	for _, m := range flowMutants {
+		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveFlow") })
 	}
 }
 

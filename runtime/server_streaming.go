@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/interleave"
 	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
@@ -153,36 +154,43 @@ func (c *serverConn) handleFlow(h *frame, body []byte, private bool) bool {
 		c.discharge(h)
 		return true
 	}
-	var err error
-	switch h.kind {
-	case record.Item:
-		var why *Error
-		if why, err = f.put(h, body, private); why != nil {
-			f.refuse(why)
-		}
-		signal(f.items)
-	case record.Credit:
-		err = f.credited(h.items(), h.bytes())
-		signal(f.room)
-	case record.End:
-		if h.code == CodeOK {
-			err = f.halfClosed(h)
-			break
-		}
-		why := remoteError(h.code, OutcomeUnknown, "the client has ended the call")
-		why.Taken = h.items()
-		if err = f.finish(why, why, h.items()); err == nil {
-			c.closeFlow(f)
-			f.job.ctx.cancel()
-			f.signalAll()
-		}
-	}
+	err := f.handle(h, body, private)
 	c.rx.release()
 	c.discharge(h)
 	if err != nil {
 		c.broken(err)
 	}
 	return err == nil
+}
+
+// handle takes in a frame. An error means that the client broke the protocol.
+func (f *serverFlow) handle(h *frame, body []byte, private bool) error {
+	switch h.kind {
+	case record.Item:
+		why, err := f.put(h, body, private)
+		if why != nil {
+			f.refuse(why)
+		}
+		signal(f.items)
+		return err
+	case record.Credit:
+		err := f.credited(h.items(), h.bytes())
+		signal(f.room)
+		return err
+	case record.End:
+		if h.code == CodeOK {
+			return f.halfClosed(h)
+		}
+		why := remoteError(h.code, OutcomeUnknown, "the client has ended the call")
+		why.Taken = h.items()
+		if err := f.finish(why, why, h.items()); err != nil {
+			return err
+		}
+		f.conn.closeFlow(f)
+		f.job.ctx.cancel()
+		f.signalAll()
+	}
+	return nil
 }
 
 // halfClosed takes in that the client sends no more items.
@@ -228,26 +236,40 @@ func (f *serverFlow) received(yield func([]byte, error) bool) {
 
 // next returns the next item. Its error is io.EOF behind the last.
 func (f *serverFlow) next() ([]byte, error) {
-	ctx := f.job.ctx
 	for {
+		interleave.Settled()
 		body, epoch, ok, end := f.take(func() {})
 		switch {
 		case ok:
-			f.observeItem(introspect.TapKindRequestItem, f.taken.Load(), epoch, body)
+			f.observeItem(introspect.TapKindRequestItem, f.count(), epoch, body)
 			return body, nil
 		case end != nil:
 			return nil, end
 		}
-		select {
-		case <-f.items:
-		case <-ctx.Done():
-			if !f.hasEnded() { // its end says more
-				// The handler may take this for the end of the items. The client must not.
-				why := contextError(ctx)
-				f.fail(why)
-				return nil, why
-			}
+		if !f.await(f.items) && !f.hasEnded() { // its end says more
+			// The handler may take this for the end of the items. The client must not.
+			why := contextError(f.job.ctx)
+			f.fail(why)
+			return nil, why
 		}
+	}
+}
+
+// await waits until there is a reason to try again, which c brings. It reports false if there is
+// none and the call's context has ended.
+func (f *serverFlow) await(c chan struct{}) bool {
+	ctx := f.job.ctx
+	interleave.Until(func() bool { return len(c) > 0 || ctx.Err() != nil })
+	select {
+	case <-c:
+		return true
+	default:
+	}
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -276,7 +298,7 @@ func (f *serverFlow) refuse(why *Error) {
 
 // took implements itemStream.
 func (f *serverFlow) took(n int) {
-	if f.flow.took(n) {
+	if tell, _ := f.flow.took(n); tell {
 		f.conn.tx.tell(&f.control, f.credit(f.job.frame.id))
 	}
 }
@@ -309,23 +331,9 @@ func (f *serverFlow) send(b *flatbuffers.Builder) (more bool, err *Error) {
 		charged = cap(b.Bytes)
 		return nil
 	}
-	for {
-		number, ok, stop := f.reserve(len(body), func() {})
-		if stop != nil {
-			return false, nil
-		}
-		if ok {
-			h.method = number
-			break
-		}
-		if err := charge(); err != nil { // the item waits for the client
-			return false, err
-		}
-		select {
-		case <-f.room:
-		case <-j.ctx.Done():
-			return false, contextError(j.ctx)
-		}
+	// The item may have to wait for the client.
+	if h.method, more, err = f.pay(len(body), charge); !more || err != nil {
+		return false, err
 	}
 	epoch, failed := j.stamp()
 	if failed != nil {
@@ -347,6 +355,24 @@ func (f *serverFlow) send(b *flatbuffers.Builder) (more bool, err *Error) {
 	return true, nil
 }
 
+// pay waits for credit for an item of n bytes and returns its number. It calls wait before it
+// waits. It reports false if the call has ended.
+func (f *serverFlow) pay(n int, wait func() *Error) (number uint32, ok bool, err *Error) {
+	for {
+		interleave.Settled()
+		number, ok, stop := f.reserve(n, func() {})
+		if ok || stop != nil {
+			return number, ok, nil
+		}
+		if err := wait(); err != nil {
+			return 0, false, err
+		}
+		if !f.await(f.room) {
+			return 0, false, contextError(f.job.ctx)
+		}
+	}
+}
+
 // result implements itemStream.
 func (f *serverFlow) result(err error) error {
 	f.flow.mu.Lock()
@@ -360,6 +386,6 @@ func (f *serverFlow) result(err error) error {
 // endsFlow completes the frame that ends a streaming call at the client. It reports false if the
 // client has ended the call before.
 func (c *serverConn) endsFlow(f *serverFlow, end *frame) bool {
-	end.seq = f.taken.Load()
+	end.seq = f.count()
 	return c.closeFlow(f)
 }

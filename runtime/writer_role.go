@@ -320,8 +320,8 @@ func (r *writerRole) cancel(id uint64) {
 func (r *writerRole) tell(c *control, f frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed != nil {
-		return
+	if r.closed != nil || c.frame.kind == record.End {
+		return // nothing follows the end of a call
 	}
 	c.frame = f
 	if !c.queued {

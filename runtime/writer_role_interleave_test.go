@@ -425,3 +425,38 @@ func waitingCancels(r *writerRole) (ids []uint64) {
 	}
 	return ids
 }
+
+// TestInterleaveControlsOfACall tells the end of a streaming call while the ring is full, and a
+// credit of another goroutine behind it. The peer gets the end.
+func TestInterleaveControlsOfACall(t *testing.T) {
+	s := &writerScene{v: &writerVariant{}, w: new(modelWire)}
+	s.connect(t)
+	for i := range uint64(fillers) {
+		n := shm.MaxPayload(shm.MinCapacity) - record.HeaderLen
+		if !s.tx.tryWriteWhole(messageFrame(i), n) {
+			t.Fatal("the ring is smaller than it should be")
+		}
+	}
+	var c control
+	for _, kind := range []uint32{record.Credit, record.Credit, record.End, record.Credit} {
+		s.tx.tell(&c, frame{kind: kind, id: 7})
+	}
+	var kinds []uint32
+	for len(kinds) < 2*fillers && s.rx.ring.Ready() {
+		var f frame
+		if _, private, ok, err := s.rx.next(&f); err != nil {
+			t.Fatal(err)
+		} else if ok {
+			kinds = append(kinds, f.kind)
+			if !private {
+				s.rx.release()
+			}
+			s.tx.recheckSpace()
+		}
+	}
+	s.tx.tell(&c, frame{kind: record.Credit, id: 7})
+	if want := []uint32{record.Message, record.Message, record.End}; !slices.Equal(kinds, want) ||
+		s.rx.ring.Ready() {
+		t.Errorf("the peer has got %d, want %d, and nothing else", kinds, want)
+	}
+}
