@@ -109,7 +109,7 @@ func (v *flowVariant) start(r *interleave.Run) {
 	s.client.room.init()
 	s.client.conn.streaming.init(1)
 	s.client.conn.streaming.flows[modelFlowID] = s.client
-	conn := &serverConn{streams: make(map[uint64]*serverFlow)}
+	conn := &serverConn{srv: new(Server), streams: make(map[uint64]*serverFlow)}
 	s.server = &serverFlow{conn: conn, job: new(job), items: make(chan struct{}, 1),
 		room: make(chan struct{}, 1)}
 	s.server.job.frame.id = modelFlowID
