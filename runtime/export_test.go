@@ -339,3 +339,11 @@ func StopCounting(s *Server) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// LooksForMetadata does what a call does in addition because it may carry metadata. It reports
+// whether ctx has some.
+func (c *Conn) LooksForMetadata(ctx context.Context) bool {
+	o := outgoingOf(ctx)
+	var h frame
+	return c.tx.attach(&h, o) == nil && h.metadata.pairs != ""
+}

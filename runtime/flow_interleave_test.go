@@ -30,8 +30,7 @@ type flowVariant struct {
 	dies     bool // the connection ends, which each side learns by itself
 }
 
-// flowVariants have as many switches as CI has time for. Without a bound, the first takes ten seconds
-// of a processor.
+// flowVariants have as many switches as CI has time for.
 var flowVariants = []flowVariant{
 	{name: "a server's items", items: 3, switches: 3},
 	{name: "a server's items, and an error", items: 3, switches: 3, fails: true},
