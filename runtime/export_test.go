@@ -340,9 +340,9 @@ func StopCounting(s *Server) {
 	}
 }
 
-// LooksForMetadata does what a call does in addition because it may carry metadata. It reports
+// ProbesMetadata does what a call does in addition because it may carry metadata. It reports
 // whether ctx has some.
-func (c *Conn) LooksForMetadata(ctx context.Context) bool {
+func (c *Conn) ProbesMetadata(ctx context.Context) bool {
 	o := outgoingOf(ctx)
 	var h frame
 	return c.tx.attach(&h, o) == nil && h.metadata.pairs != ""

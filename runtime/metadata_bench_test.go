@@ -41,7 +41,7 @@ func BenchmarkWithoutMetadata(b *testing.B) {
 		calls += time.Since(start) / turn
 		start = time.Now()
 		for range turn {
-			if c.LooksForMetadata(ctx) {
+			if c.ProbesMetadata(ctx) {
 				b.Fatal("there is metadata")
 			}
 		}
