@@ -466,7 +466,7 @@ func TestHouseDocsGenerated(t *testing.T) {
 }
 
 var (
-	symptom   = regexp.MustCompile("(?ms)^\\*\\*(.*?)\\*\\*")
+	symptom   = regexp.MustCompile(`(?ms)^\*\*(.*?)\*\*`)
 	goLiteral = regexp.MustCompile(`"\s*\+\s*"`)
 )
 

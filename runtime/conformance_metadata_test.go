@@ -122,10 +122,3 @@ func metadataOfSmallRings(t *testing.T, v ipc.RendezvousOption) {
 	want(t, err, ipc.CodeTooLarge, ipc.Executed, "517 bytes", "512") // back-key
 	still(t, c)
 }
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
