@@ -33,7 +33,7 @@ var withoutRow = []string{
 	"ipc.InvokeServerStream.", "ipc.InvokeClientStream.", "ipc.InvokeBidiStream.",
 	"ipc.OpenClientStream.", "ipc.OpenBidiStream.", "ipc.UnimplementedStream.", "ipc.Call.In",
 	"ipc.Call.Out", "ipc.ServerCall.In", "ipc.ServerCall.Out",
-	// Adapters that are generated for gRPC call these; internal/gogen/grpctest tries their handlers.
+	// Generated adapters for gRPC call these; internal/gogen/grpctest tries their handlers.
 	"ipc.SendItems.", "ipc.ReceiveItems.",
 	// The body of a loop over a map of the caller's own.
 	"ipc.Metadata.All.",
