@@ -22,8 +22,8 @@ type Guard interface {
 	Leave(place int)
 }
 
-// WithGuard makes a server ask g before it executes a call or a one-way message. Streams are not
-// guarded.
+// WithGuard makes a server ask g before it executes a call or a one-way message. Streams and
+// streaming calls are not guarded: an endless one would keep its place for ever.
 func WithGuard(g Guard) ServerOption { return serverOption(func(c *serverConfig) { c.guard = g }) }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

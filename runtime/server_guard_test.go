@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/gen/audio"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
 // A recorder is a guard that notes what enters and leaves, and refuses one request.
@@ -91,4 +92,21 @@ func TestGuardRecognisesRequests(t *testing.T) {
 	guard.refuseNext(e[0])
 	want(t, set(1), ipc.CodeFailedPrecondition, ipc.NotExecuted, "refused by the guard")
 	want(t, set(2), ipc.CodeUnimplemented, ipc.NotExecuted, "SetParam")
+}
+
+// TestGuardLeavesStreamingCallsOut makes a streaming call, of which the guard is not told, and a
+// call that it is told of.
+func TestGuardLeavesStreamingCallsOut(t *testing.T) {
+	network := ipctest.NewNetwork()
+	guard := new(recorder)
+	host(t, network, streamingService(), echoService(), ipc.WithGuard(guard))
+	c := dial(t, network)
+	expectCounted(t, count(t.Context(), c, 3), 3)
+	if e, left := guard.saw(); len(e) != 0 || left != 0 {
+		t.Errorf("the guard saw %x of a streaming call; %d left", e, left)
+	}
+	still(t, c)
+	if e, _ := guard.saw(); len(e) != 1 {
+		t.Errorf("the guard saw %x of one call", e)
+	}
 }
