@@ -48,7 +48,7 @@ func sections() []section {
 			return c.Open != nil
 		}), (*bench).latency},
 		{"oneway", those(func(c *contest.Contestant) bool {
-			return c.OpenStream != nil
+			return c.OpenStream != nil || c.OpenFlow != nil
 		}), (*bench).oneWay},
 		{"clients", many, (*bench).clients},
 		{"shared", those(func(c *contest.Contestant) bool { return c.Shared }), (*bench).shared},

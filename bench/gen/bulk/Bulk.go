@@ -151,6 +151,23 @@ func recycleBulkBlock(buf []byte, m *BlockT) (seq uint64, err error) {
 	return seq, nil
 }
 
+func encodeBulkBlockReply(b *flatbuffers.Builder, seq, refSeq uint64, m *BlockT) error {
+	if m == nil {
+		return ipc.NilMessage("bulk.Block")
+	}
+	finishBulkBlock(b, seq, refSeq, m.Pack(b))
+	return nil
+}
+
+func decodeBulkBlockReply(buf []byte, m *BlockT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openBulkBlock(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackTo(m)
+	return refSeq, nil
+}
+
 // flatBulkTaken is what is the same in all these messages, and where their
 // values lie.
 var flatBulkTaken = fb.NewLayout(12, ""+

@@ -27,6 +27,13 @@ type Stream interface {
 	Close() error
 }
 
+// A Flow is a client that a server sends to. It is used by one goroutine.
+type Flow interface {
+	// Take takes messages, and calls more after each, until more returns false.
+	Take(more func() bool) error
+	Close() error
+}
+
 // A Contestant is one way to exchange messages.
 type Contestant struct {
 	Key  string // short, for the command line
@@ -53,6 +60,8 @@ type Contestant struct {
 	// OpenStream connects a client that sends messages; nil if the contestant
 	// takes no part in that.
 	OpenStream func(peer.Setup) (Stream, error)
+	// OpenFlow connects a client that takes messages, in place of OpenStream.
+	OpenFlow func(peer.Setup) (Flow, error)
 }
 
 // Keys of the contestants that others are compared with, that are chosen for a
@@ -79,8 +88,8 @@ const ReplySize = 64
 func All() []*Contestant {
 	return []*Contestant{
 		bare(), across(), ring(), call(), recycledCall(), inPlace(), resident(), parkedCall(),
-		stream(),
-		pipe(), unixSocket(), shmIPC(), netRPC(), grpcUnix(), natsLoopback(),
+		stream(), items(), itemBack(),
+		pipe(), unixSocket(), shmIPC(), netRPC(), grpcUnix(), grpcItems(), natsLoopback(),
 	}
 }
 

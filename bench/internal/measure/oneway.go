@@ -39,7 +39,7 @@ func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {
 	all := []*Throughput{{Name: copyName, Size: size}}
 	var with []*contest.Contestant
 	for _, c := range cs {
-		if c.OpenStream != nil {
+		if c.OpenStream != nil || c.OpenFlow != nil {
 			with = append(with, c)
 			all = append(all,
 				&Throughput{Key: c.Key, Name: cmp.Or(c.StreamName, c.Name), Size: size})
@@ -77,18 +77,42 @@ func oneWayTurn(c *contest.Contestant, size int, p Plan) (rate float64, err erro
 		return 0, err
 	}
 	defer e.stop()
-	s, err := c.OpenStream(e.setup)
-	if err != nil {
+	var pass func(time.Duration) (float64, error)
+	if c.OpenFlow != nil {
+		f, err := c.OpenFlow(e.setup)
+		if err != nil {
+			return 0, err
+		}
+		defer f.Close()
+		pass = func(d time.Duration) (float64, error) { return takeFor(f, d) }
+	} else {
+		s, err := c.OpenStream(e.setup)
+		if err != nil {
+			return 0, err
+		}
+		defer s.Close()
+		pass = func(d time.Duration) (float64, error) { return sendFor(s, d) }
+	}
+	if _, err := pass(p.Warm); err != nil {
 		return 0, err
 	}
-	defer s.Close()
-	if _, err := sendFor(s, p.Warm); err != nil {
-		return 0, err
-	}
-	if rate, err = sendFor(s, p.Turn); err != nil {
+	if rate, err = pass(p.Turn); err != nil {
 		return 0, err
 	}
 	return rate, e.stop()
+}
+
+// takeFor takes messages for some time and returns how many came a second.
+func takeFor(f contest.Flow, d time.Duration) (rate float64, err error) {
+	start := time.Now()
+	n := 0
+	if err := f.Take(func() bool {
+		n++
+		return n%16 != 0 || time.Since(start) < d
+	}); err != nil {
+		return 0, err
+	}
+	return float64(n) / time.Since(start).Seconds(), nil
 }
 
 // sendFor sends for some time and returns the messages per second, counted
