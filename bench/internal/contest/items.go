@@ -23,7 +23,7 @@ func items() *Contestant {
 func itemBack() *Contestant {
 	return &Contestant{
 		Key: "itemback", Name: "ipcgen, item there and back", Ours: true, Sizes: []int{64},
-		Note:  "a method that streams both ways, by the helper that sends and receives step by step",
+		Note:  "a method that streams both ways, by the helper that goes step by step",
 		Serve: serveFlow,
 		Open: func(s peer.Setup) (Session, error) {
 			c, err := dialFlow(s)
