@@ -88,6 +88,9 @@ type Publisher struct {
 	claimants []*shm.TopicPage
 	floor     uint64 // no lossless subscriber is before this message
 	over      bool   // Close was called
+	// handshakes is how many hand over the memory at the moment. A file that one of them sends must
+	// not be closed meanwhile: another file might get its descriptor.
+	handshakes int
 
 	fences atomic.Pointer[[]ipc.Fence] // of the servers; replaced, never changed
 
@@ -482,5 +485,9 @@ func (p *Publisher) Close() error {
 	defer p.mu.Unlock()
 	mem := p.mem
 	p.mem = nil
-	return errors.Join(p.memory.Unmap(mem), p.memory.Close())
+	err := p.memory.Unmap(mem)
+	if p.handshakes == 0 {
+		err = errors.Join(err, p.memory.Close())
+	}
+	return err
 }

@@ -109,12 +109,28 @@ func (p *Publisher) open(r ipc.LinkRequest) (*ipc.LinkOffer, error) {
 		drop()
 		return nil, err
 	}
+	handedOver := sync.OnceFunc(p.handedOver)
 	return &ipc.LinkOffer{
 		Memory: []shm.Memory{p.memory, m},
 		Sizes:  [2]uint32{uint32(p.size()), shm.TopicPageSize},
-		Run:    func(ctx context.Context, end *ipc.LinkEnd) error { return p.serve(ctx, s, end) },
-		Close:  drop,
+		Run: func(ctx context.Context, end *ipc.LinkEnd) error {
+			handedOver()
+			return p.serve(ctx, s, end)
+		},
+		Close: func() {
+			handedOver()
+			drop()
+		},
 	}, nil
+}
+
+// handedOver ends a handshake that hands over the memory of the topic.
+func (p *Publisher) handedOver() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.handshakes--; p.handshakes == 0 && p.mem == nil { // Close has left it to this one
+		_ = p.memory.Close()
+	}
 }
 
 // enter adds a subscriber, which begins with up to history of the messages that are kept.
@@ -141,6 +157,7 @@ func (p *Publisher) enter(s *subscriber, page []byte, history uint32) (err error
 	if s.inPlace {
 		p.claimants = append(p.claimants, s.page)
 	}
+	p.handshakes++
 	return nil
 }
 
