@@ -608,7 +608,7 @@ func TestRecordLoses(t *testing.T) {
 	long := `{"name": "` + strings.Repeat("x", 64<<10) + `"}`
 	expect(t, 0, "\n200 calls in ", "", "", "bench", "-n", "200", "greeter", "Greet", long)
 	rec.Process.Signal(syscall.SIGCONT)
-	rec.interrupt(" beginnings or ends of calls were lost")
+	rec.interrupt(" records were lost")
 	c, err := recording.Scan(file)
 	if err != nil || c.Sources["greeter"].Lost == 0 || c.Sources["greeter"].Lost > 400 {
 		t.Fatalf("%+v, %v", c.Sources["greeter"], err)
