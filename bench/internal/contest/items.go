@@ -40,8 +40,13 @@ func serveFlow(s peer.Setup) error {
 	if err != nil {
 		return err
 	}
-	go ipc.NewServer(bulk.NewFlowService(flow{})).Serve(context.Background(), l)
+	go ipc.NewServer(bulk.NewFlowService(flow{}), window(s)).Serve(context.Background(), l)
 	return nil
+}
+
+// window is the default one, or four items: an item may take half of it.
+func window(s peer.Setup) ipc.Option {
+	return ipc.WithStreamingWindow(max(ipc.DefaultStreamingWindow, 4*s.Size))
 }
 
 // A flow serves streams.
@@ -67,7 +72,7 @@ func (flow) Jam(_ context.Context, in iter.Seq2[*bulk.LevelT, error]) iter.Seq2[
 }
 
 func dialFlow(s peer.Setup) (*flowClient, error) {
-	c, err := ipc.Dial(context.Background(), callChannel, ipc.WithDomain(s.Dir))
+	c, err := ipc.Dial(context.Background(), callChannel, ipc.WithDomain(s.Dir), window(s))
 	if err != nil {
 		return nil, err
 	}
