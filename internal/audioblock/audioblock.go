@@ -27,6 +27,25 @@ func MostBytes(samples int) int {
 	return samples + MaxChanges*changeSize + dsp.StateSize + controlsSize
 }
 
+// PutTicket makes a block a ticket, by which the two streams of a client find each other: the first
+// block of the stream of answers is one, and the client sends it back as its first block.
+func PutTicket(h *audio.AudioBufferHeader, ticket uint64) {
+	h.MutateSequence(ticket)
+	h.MutateTimestampUs(0)
+	h.MutateFrames(0)
+	h.MutateChannels(0)
+	h.MutateFlags(0)
+}
+
+// Ticket returns the number of a ticket.
+func Ticket(h *audio.AudioBufferHeader, payload []byte) (ticket uint64, err error) {
+	if frames := h.Frames(); frames != 0 || len(payload) != 0 {
+		return 0, fmt.Errorf("the first block has %d frames and %d bytes, and is no ticket; run one "+
+			"version of the service", frames, len(payload))
+	}
+	return h.Sequence(), nil
+}
+
 // A Block is what is behind the header of a block that a client writes: parts of one payload.
 type Block struct {
 	Samples []byte

@@ -86,7 +86,7 @@ func (l *lane) use(ctx context.Context, p Process) (answered bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	w, err := audio.OpenAudioBufferHeaderWriter(ctx, p.Channel, o, l.m.cfg.Dial...)
+	w, err := l.join(ctx, p, o, r)
 	if err != nil {
 		return false, errors.Join(err, r.Close())
 	}
@@ -120,6 +120,31 @@ func (l *lane) use(ctx context.Context, p Process) (answered bool, err error) {
 	}
 	_ = errors.Join(w.Close(), r.Close()) // err has the reason already
 	return answered, err
+}
+
+// join opens the stream that belongs to the stream of answers r, by its ticket.
+func (l *lane) join(ctx context.Context, p Process, o ipc.StreamOptions,
+	r *audio.AudioBufferHeaderReader) (*audio.AudioBufferHeaderWriter, error) {
+	var ticket uint64
+	err := r.Read(ctx, func(h *audio.AudioBufferHeader, payload []byte, _ uint64) (err error) {
+		ticket, err = audioblock.Ticket(h, payload)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	w, err := audio.OpenAudioBufferHeaderWriter(ctx, p.Channel, o, l.m.cfg.Dial...)
+	if err != nil {
+		return nil, err
+	}
+	err = w.Write(ctx, 0, func(h *audio.AudioBufferHeader, _ []byte) error {
+		audioblock.PutTicket(h, ticket)
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
 }
 
 // errStale means that the block at hand has an answer by now.

@@ -11,24 +11,25 @@ import (
 )
 
 // A desk processes the blocks of clients. A client has two streams: one that brings the answers,
-// and one on which it writes. Those of one process belong together, so a process has one such pair
-// at a time.
+// and one on which it writes. A ticket joins them, as a client may open a pair right after it has
+// closed one, of which the service still holds a half. A process has one pair at a time.
 type desk struct {
 	engine *Engine
 	meter  *meter
 
-	mu    sync.Mutex
-	lines map[int]*line // by the process of the client
+	mu      sync.Mutex
+	lines   map[int]*line // by the process of the client
+	tickets uint64        // that were handed out
 }
 
 // A line is the stream of answers to one client.
 type line struct {
-	w     *audio.AudioBufferHeaderWriter
-	taken bool
-	ready chan struct{} // closed when w is set
-	done  chan struct{} // closed when no blocks are answered any more
-	err   error         // how the answers end; valid when done is closed
-	gone  context.Context
+	ticket uint64
+	w      *audio.AudioBufferHeaderWriter
+	taken  bool          // the client's blocks are processed, or will not be
+	done   chan struct{} // closed when no blocks are answered any more
+	err    error         // how the answers end; valid when done is closed
+	gone   context.Context
 }
 
 func newDesk(e *Engine, m *meter) *desk {
@@ -43,83 +44,88 @@ func (d *desk) options() []ipc.ServerOption {
 	}
 }
 
-// lineOf returns the line of a process, and makes it if it does not exist.
-func (d *desk) lineOf(pid int) *line {
-	l := d.lines[pid]
-	if l == nil {
-		l = &line{ready: make(chan struct{}), done: make(chan struct{})}
-		d.lines[pid] = l
-	}
-	return l
-}
-
-// answer serves the stream of answers to a client. It only keeps the stream open: process writes.
-func (d *desk) answer(ctx context.Context, w *audio.AudioBufferHeaderWriter) error {
+// enter makes the line of a process, which has none.
+func (d *desk) enter(ctx context.Context, w *audio.AudioBufferHeaderWriter) (*line, error) {
 	pid := w.Peer().PID
 	d.mu.Lock()
-	l := d.lineOf(pid)
-	if l.w != nil {
-		d.mu.Unlock()
-		return twice(pid)
+	defer d.mu.Unlock()
+	if d.lines[pid] != nil {
+		return nil, ipc.Errorf(ipc.CodeResourceExhausted, "process %d has a stream of sound already; "+
+			"a process has one at a time", pid)
 	}
-	l.w, l.gone = w, ctx
-	close(l.ready)
-	d.mu.Unlock()
+	d.tickets++
+	l := &line{ticket: d.tickets, w: w, done: make(chan struct{}), gone: ctx}
+	d.lines[pid] = l
+	return l, nil
+}
+
+// take says that the blocks of a line are processed from now on. It reports false if they are
+// already, or will not be.
+func (d *desk) take(l *line) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l.taken {
+		return false
+	}
+	l.taken = true
+	return true
+}
+
+// answer serves the stream of answers to a client. Behind the ticket, process writes.
+func (d *desk) answer(ctx context.Context, w *audio.AudioBufferHeaderWriter) error {
+	l, err := d.enter(ctx, w)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.lines, w.Peer().PID)
+	}()
+	err = w.Write(ctx, 0, func(h *audio.AudioBufferHeader, _ []byte) error {
+		audioblock.PutTicket(h, l.ticket)
+		return nil
+	})
+	if err != nil && d.take(l) {
+		return err
+	}
 	select {
 	case <-l.done:
 	case <-ctx.Done():
-		d.mu.Lock()
-		if !l.taken { // no blocks, and there are none to come
-			l.taken = true
-			d.forget(pid, l)
-			d.mu.Unlock()
+		if d.take(l) { // no blocks, and there are none to come
 			return context.Cause(ctx)
 		}
-		d.mu.Unlock()
 		<-l.done // process uses w until then; its next operation finds the client gone
 	}
 	return l.err
 }
 
-func twice(pid int) error {
-	return ipc.Errorf(ipc.CodeResourceExhausted, "process %d has a stream of sound already; a "+
-		"process has one at a time", pid)
-}
-
-// forget frees the place of a process. The caller must hold d.mu.
-func (d *desk) forget(pid int, l *line) {
-	if d.lines[pid] == l {
-		delete(d.lines, pid)
-	}
-}
-
 // process serves the stream on which a client writes.
 func (d *desk) process(ctx context.Context, r *audio.AudioBufferHeaderReader) error {
-	pid := r.Peer().PID
-	d.mu.Lock()
-	l := d.lineOf(pid)
-	if l.taken {
-		d.mu.Unlock()
-		return twice(pid)
+	var ticket uint64
+	err := r.Read(ctx, func(h *audio.AudioBufferHeader, payload []byte, _ uint64) (err error) {
+		if ticket, err = audioblock.Ticket(h, payload); err != nil {
+			return ipc.Errorf(ipc.CodeInvalidArgument, "%v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	l.taken = true
-	d.mu.Unlock()
-	err := d.serveLine(ctx, l, r)
 	d.mu.Lock()
-	d.forget(pid, l)
+	l := d.lines[r.Peer().PID]
 	d.mu.Unlock()
-	l.err = err
+	if l == nil || l.ticket != ticket || !d.take(l) {
+		return ipc.Errorf(ipc.CodeFailedPrecondition, "ticket %d belongs to no stream of answers "+
+			"that waits for blocks", ticket)
+	}
+	l.err = d.serveLine(ctx, l, r)
 	close(l.done)
-	return err
+	return l.err
 }
 
 // serveLine answers the blocks of one client until it ends the stream.
 func (d *desk) serveLine(ctx context.Context, l *line, r *audio.AudioBufferHeaderReader) error {
-	select {
-	case <-l.ready:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(l.gone, cancel)

@@ -43,36 +43,57 @@ type deskClient struct {
 
 func openDesk(t *testing.T, domain string) *deskClient {
 	t.Helper()
+	d, err := tryDesk(t, domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// tryDesk opens a pair of streams, and returns why the service refuses it.
+func tryDesk(t *testing.T, domain string) (*deskClient, error) {
+	t.Helper()
 	o := ipc.StreamOptions{Depth: 4, Payload: audioblock.MostBytes(8 << 10)}
 	r, err := audio.OpenAudioBufferHeaderReader(t.Context(), "audio", o, ipc.WithDomain(domain))
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { r.Close() })
+	var ticket uint64
+	if err := r.Read(t.Context(), func(h *audio.AudioBufferHeader, b []byte, _ uint64) (err error) {
+		ticket, err = audioblock.Ticket(h, b)
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	w, err := audio.OpenAudioBufferHeaderWriter(t.Context(), "audio", o, ipc.WithDomain(domain))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		w.Close()
-		r.Close()
-	})
-	return &deskClient{r, w}
+	t.Cleanup(func() { w.Close() })
+	d := &deskClient{r, w}
+	d.send(t, audio.AudioBufferHeaderT{Sequence: ticket}, nil)
+	return d, nil
 }
 
 // send writes a block.
 func (c *deskClient) send(t *testing.T, h audio.AudioBufferHeaderT, payload []byte) {
 	t.Helper()
-	if err := c.w.Write(t.Context(), len(payload),
-		func(to *audio.AudioBufferHeader, b []byte) error {
-			to.MutateSequence(h.Sequence)
-			to.MutateFrames(h.Frames)
-			to.MutateChannels(h.Channels)
-			to.MutateFlags(h.Flags)
-			copy(b, payload)
-			return nil
-		}); err != nil {
+	if err := c.write(t, h, payload); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// write is send, and returns why the block cannot be written.
+func (c *deskClient) write(t *testing.T, h audio.AudioBufferHeaderT, payload []byte) error {
+	return c.w.Write(t.Context(), len(payload), func(to *audio.AudioBufferHeader, b []byte) error {
+		to.MutateSequence(h.Sequence)
+		to.MutateFrames(h.Frames)
+		to.MutateChannels(h.Channels)
+		to.MutateFlags(h.Flags)
+		copy(b, payload)
+		return nil
+	})
 }
 
 // stateOf is the state at the begin of a stream.
@@ -153,6 +174,40 @@ func TestHostileBlocks(t *testing.T) {
 	}
 }
 
+// TestForeignTickets joins a stream of answers by other tickets. The pair that has its own works.
+func TestForeignTickets(t *testing.T) {
+	domain, _ := serveDesk(t)
+	d := openDesk(t, domain)
+	o := ipc.StreamOptions{Payload: audioblock.MostBytes(8 << 10)}
+	for _, c := range []struct {
+		h    audio.AudioBufferHeaderT
+		want ipc.Code
+	}{
+		{audio.AudioBufferHeaderT{Sequence: 1}, ipc.CodeFailedPrecondition}, // used already
+		{audio.AudioBufferHeaderT{Sequence: 2}, ipc.CodeFailedPrecondition}, // not handed out
+		{audio.AudioBufferHeaderT{Frames: 1, Channels: 1}, ipc.CodeInvalidArgument},
+	} {
+		w, err := audio.OpenAudioBufferHeaderWriter(t.Context(), "audio", o, ipc.WithDomain(domain))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		other := &deskClient{w: w}
+		for err == nil { // until the refusal has come
+			err = other.write(t, c.h, make([]byte, c.h.Frames*4))
+		}
+		if ipc.CodeOf(err) != c.want {
+			t.Errorf("%+v: %v, want %v", c.h, err, c.want)
+		}
+	}
+	d.send(t, audio.AudioBufferHeaderT{Frames: 1, Channels: 1, Flags: audioblock.Flags(0, true)},
+		append(make([]byte, 4), stateOf(t, 1)...))
+	ignore := func(*audio.AudioBufferHeader, []byte, uint64) error { return nil }
+	if err := d.r.Read(t.Context(), ignore); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOnePairAProcess opens a second pair of streams, which is refused, and ends the first one in
 // all orders, after which the next pair works.
 func TestOnePairAProcess(t *testing.T) {
@@ -162,15 +217,15 @@ func TestOnePairAProcess(t *testing.T) {
 	ignore := func(*audio.AudioBufferHeader, []byte, uint64) error { return nil }
 	open := func() *deskClient { // the service learns of the end of a pair a moment later
 		for {
-			d := openDesk(t, domain)
-			d.send(t, h, block)
-			err := d.r.Read(t.Context(), ignore)
+			d, err := tryDesk(t, domain)
 			if err == nil {
+				d.send(t, h, block)
+				if err := d.r.Read(t.Context(), ignore); err != nil {
+					t.Fatal(err)
+				}
 				return d
 			}
-			d.w.Close()
-			d.r.Close()
-			if code := ipc.CodeOf(err); code != ipc.CodeResourceExhausted && err != io.EOF {
+			if ipc.CodeOf(err) != ipc.CodeResourceExhausted {
 				t.Fatal(err)
 			}
 		}
@@ -182,12 +237,9 @@ func TestOnePairAProcess(t *testing.T) {
 		func(d *deskClient) { d.w.CloseWithError(io.ErrNoProgress); d.r.Close() },
 	} {
 		first := open()
-		second := openDesk(t, domain)
-		if err := second.r.Read(t.Context(), ignore); ipc.CodeOf(err) != ipc.CodeResourceExhausted {
+		if _, err := tryDesk(t, domain); ipc.CodeOf(err) != ipc.CodeResourceExhausted {
 			t.Errorf("a second pair: %v", err)
 		}
-		second.w.Close()
-		second.r.Close()
 		first.send(t, audio.AudioBufferHeaderT{Sequence: 1, Frames: 1, Channels: 1}, block[:4])
 		if err := first.r.Read(t.Context(), ignore); err != nil {
 			t.Errorf("the first pair, after a second one was refused: %v", err)
