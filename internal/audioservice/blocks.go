@@ -50,8 +50,8 @@ func (d *desk) enter(ctx context.Context, w *audio.AudioBufferHeaderWriter) (*li
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.lines[pid] != nil {
-		return nil, ipc.Errorf(ipc.CodeResourceExhausted, "process %d has a stream of sound already; "+
-			"a process has one at a time", pid)
+		return nil, ipc.Errorf(ipc.CodeResourceExhausted, "process %d has a stream of sound "+
+			"already; a process has one at a time", pid)
 	}
 	d.tickets++
 	l := &line{ticket: d.tickets, w: w, done: make(chan struct{}), gone: ctx}
