@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/recording"
-	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -23,7 +23,7 @@ type republished struct {
 func (r *replay) publish(ctx context.Context, s *recording.Source, domain, channel string,
 	subscribers int) error {
 	all := make(map[string]*republished)
-	var options []ipc.ServerOption
+	var publishers []*topic.Publisher
 	for _, t := range s.Topics {
 		if t.Kind != recording.Published || all[t.Full()] != nil ||
 			r.wanted != nil && !r.wanted[t.Full()] {
@@ -44,19 +44,16 @@ func (r *replay) publish(ctx context.Context, s *recording.Source, domain, chann
 		p := topic.NewPublisher(top.Info, topic.Options{MaxMessage: max(1, longest)})
 		defer p.Close()
 		all[t.Full()] = &republished{top, p}
-		options = append(options, p)
+		publishers = append(publishers, p)
 	}
 	if len(all) == 0 {
 		return &exitError{code: exitFile, err: fmt.Errorf("%s has no topics of %s", r.path, r.from)}
 	}
-	l, err := ipc.Listen(channel, ipc.WithDomain(domain))
+	stop, err := reach.Serve(ctx, domain, channel, publishers...)
 	if err != nil {
 		return failedCall(err)
 	}
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	served := make(chan error, 1)
-	go func() { served <- ipc.NewServer(options...).Serve(serving, l) }()
-	defer func() { stop(); <-served }()
+	defer stop()
 	fmt.Fprintf(r.t.err, "ipcctl: publishing on %s\n", channel)
 	for _, p := range all {
 		if err := awaitSubscribers(ctx, p.Publisher, subscribers); err != nil {

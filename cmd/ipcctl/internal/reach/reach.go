@@ -71,13 +71,35 @@ func resolve(domain, name string) (*survey.Survey, survey.Kind, string, error) {
 // Publish makes a channel of its own for a topic, and serves it until stop is called.
 func Publish(ctx context.Context, domain, channel string, info *topic.Info, o topic.Options) (
 	p *topic.Publisher, stop func(), err error) {
-	l, err := ipc.Listen(channel, ipc.WithDomain(domain))
+	p = topic.NewPublisher(info, o)
+	stop, err = Serve(ctx, domain, channel, p)
 	if err != nil {
+		_ = p.Close()
 		return nil, nil, err
 	}
-	p = topic.NewPublisher(info, o)
+	return p, stop, nil
+}
+
+// Serve makes a channel for the topics of publishers, and serves it until stop is called, which
+// closes them. It goes on when ctx is done.
+func Serve(ctx context.Context, domain, channel string, publishers ...*topic.Publisher) (
+	stop func(), err error) {
+	l, err := ipc.Listen(channel, ipc.WithDomain(domain))
+	if err != nil {
+		return nil, err
+	}
+	var options []ipc.ServerOption
+	for _, p := range publishers {
+		options = append(options, p)
+	}
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- ipc.NewServer(p).Serve(serving, l) }()
-	return p, func() { cancel(); <-served; p.Close() }, nil
+	go func() { served <- ipc.NewServer(options...).Serve(serving, l) }()
+	return func() {
+		cancel()
+		<-served
+		for _, p := range publishers {
+			_ = p.Close()
+		}
+	}, nil
 }

@@ -14,6 +14,9 @@ function el(tag, props, ...children) {
   return e;
 }
 
+// small makes a small button.
+const small = (text, onclick) => el('button', {class: 'small', type: 'button', onclick}, text);
+
 // put sets a text or a class, if it is another one: what stays the same is not touched.
 function put(e, text) {
   if (e.textContent !== text) e.textContent = text;

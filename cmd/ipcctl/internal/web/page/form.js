@@ -399,18 +399,10 @@ function record(w) {
         el(
           'div',
           null,
-          el(
-            'button',
-            {
-              class: 'small',
-              type: 'button',
-              onclick: () => {
-                w.set(initial(w.typ));
-                draw(true);
-              },
-            },
-            'Add',
-          ),
+          small('Add', () => {
+            w.set(initial(w.typ));
+            draw(true);
+          }),
         ),
       );
     } else {
@@ -440,18 +432,10 @@ function record(w) {
           el(
             'div',
             null,
-            el(
-              'button',
-              {
-                class: 'small',
-                type: 'button',
-                onclick: () => {
-                  w.set(undefined);
-                  draw(true);
-                },
-              },
-              'Remove',
-            ),
+            small('Remove', () => {
+              w.set(undefined);
+              draw(true);
+            }),
           ),
         );
     }
@@ -597,19 +581,11 @@ function unions(w, decl, map, decls) {
       el(
         'div',
         null,
-        el(
-          'button',
-          {
-            class: 'small',
-            type: 'button',
-            onclick: () => {
-              const first = typeOf(w.typ).values[0];
-              store([...tags, first.name], [...values, initial(first.type)]);
-              draw(true);
-            },
-          },
-          'Add',
-        ),
+        small('Add', () => {
+          const first = typeOf(w.typ).values[0];
+          store([...tags, first.name], [...values, initial(first.type)]);
+          draw(true);
+        }),
       ),
     );
     if (focus) rows.at(-1)?.querySelector('select')?.focus();
@@ -696,18 +672,10 @@ function rows(w) {
         : el(
             'div',
             null,
-            el(
-              'button',
-              {
-                class: 'small',
-                type: 'button',
-                onclick: () => {
-                  w.set([...value, initial(w.typ.element)]);
-                  draw(true);
-                },
-              },
-              'Add',
-            ),
+            small('Add', () => {
+              w.set([...value, initial(w.typ.element)]);
+              draw(true);
+            }),
           ),
     );
     if (focus)

@@ -154,16 +154,8 @@ function groupCard(g) {
       el(
         'span',
         {class: 'orders'},
-        el(
-          'button',
-          {class: 'small', type: 'button', onclick: () => order('failover', g.name)},
-          'Fail over …',
-        ),
-        el(
-          'button',
-          {class: 'small', type: 'button', onclick: () => order('roll', g.name)},
-          'Roll …',
-        ),
+        small('Fail over …', () => order('failover', g.name)),
+        small('Roll …', () => order('roll', g.name)),
       ),
     ),
     el('div', {class: 'waiting'}),

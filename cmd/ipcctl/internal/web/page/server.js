@@ -71,13 +71,7 @@ function detailHeader(name) {
     el(
       'span',
       {class: 'orders'},
-      isGroup
-        ? null
-        : el(
-            'button',
-            {class: 'small', type: 'button', onclick: () => order('drain', name)},
-            'Drain …',
-          ),
+      isGroup ? null : small('Drain …', () => order('drain', name)),
       el('button', {class: 'small', type: 'button', 'aria-label': 'Close', onclick: unchoose}, '✕'),
     ),
   );
