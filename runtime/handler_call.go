@@ -68,6 +68,9 @@ func (x *carried) beginReply() *Error { return nil }
 // encoded implements carrier.
 func (x *carried) encoded() ([]byte, *Error) { return x.builder.FinishedBytes(), nil }
 
+// willWait implements carrier.
+func (x *carried) willWait() {}
+
 // replyInPlace keeps the reply of a call in place, which build builds. A panic of build is an
 // error.
 func (x *carried) replyInPlace(build func(b *flatbuffers.Builder)) error {

@@ -47,6 +47,8 @@ type carrier interface {
 	// encoded is called when the reply is in the call's builder, and returns it. An error withholds
 	// the reply.
 	encoded() (body []byte, why *Error)
+	// willWait is called before the handler waits for another process.
+	willWait()
 }
 
 // An itemStream is the two directions of a streaming call. Its methods are called by the handler's

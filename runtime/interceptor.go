@@ -41,8 +41,9 @@ type ServerCall struct {
 	// a method have equal sums.
 	Sum uint64
 
-	codec  *codec
-	refSeq uint64 // the request's number as its message has it
+	codec   *codec
+	carrier carrier
+	refSeq  uint64 // the request's number as its message has it
 }
 
 // A ServerInterceptor is called for everything that a client can start. It runs the handler by

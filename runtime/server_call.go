@@ -22,6 +22,7 @@ type job struct {
 	inRing        bool         // its request is, and the reader keeps its role meanwhile
 	stopListening func()       // ends listenWhileBlocked; nil if that does not run
 	detached      bool         // a goroutine of its own runs it; under mu
+	detachment    uint64       // the value of serverConn.detachments for it; under mu
 	givenUp       bool         // and the client has cancelled it; under mu
 	held          int          // bytes of its request that the budget counts; under mu
 	answer        sent         // its answer is in the ring; under tx.mu

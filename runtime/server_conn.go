@@ -70,6 +70,8 @@ type serverConn struct {
 	mu       sync.Mutex      // after tx.mu
 	detached map[uint64]*job // what runs on goroutines of its own, by call
 	held     int             // bytes of their requests, and of those of streaming calls
+	// detachments counts what was ever in detached.
+	detachments uint64
 
 	peerWindow     int                    // of the client, for items
 	streams        map[uint64]*serverFlow // the streaming calls that are open; under mu

@@ -198,5 +198,6 @@ func (b *boundRoute) close(req any) {
 // serverCall returns the description of a call for the interceptors.
 func (b *boundRoute) serverCall(x *execution) *ServerCall {
 	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method,
-		Seq: x.seq, Epoch: x.epoch, Peer: x.peer, Body: x.body, Sum: x.sum, codec: b.codec}
+		Seq: x.seq, Epoch: x.epoch, Peer: x.peer, Body: x.body, Sum: x.sum, codec: b.codec,
+		carrier: x.carrier}
 }

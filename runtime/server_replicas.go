@@ -54,5 +54,14 @@ func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {
 	return body, nil
 }
 
+// WillWait says that the call is about to wait for another process. If the client has sent more
+// meanwhile, the server reads it from now on by another goroutine; without WillWait it does so when
+// it finds that the call takes long. The goroutine that runs the handler must call it.
+func (c *ServerCall) WillWait() {
+	if c.carrier != nil {
+		c.carrier.willWait()
+	}
+}
+
 // Protocol returns the protocol that s handles. It must not be changed.
 func (s *Service) Protocol() *Protocol { return s.protocol }

@@ -293,23 +293,37 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// TestDivergedStandbyIsReplaced lets the handlers of two replicas differ: in their answers, and in
+// that one of them ends its goroutine.
 func TestDivergedStandbyIsReplaced(t *testing.T) {
-	cfg := listConfig(newDomain(t), 2)
-	var events eventLog
-	cfg.Events = events.add
-	g := startGroup(t, cfg)
-	c := dialList(t, cfg.Domain)
-	standby := g.Replicas()[1].PID
-	if _, err := ipc.Invoke(t.Context(), c, methodStray, &words{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := g.Wait(t.Context(), func(s group.Status) bool {
-		return s.Replicas[1].PID != standby && s.Healthy()
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(events.String(), "suspected list.1: does not answer as the primary does") {
-		t.Errorf("events:\n%v", &events)
+	for name, request := range map[string]func(primary, standby int) words{
+		"answers":           func(int, int) words { return words{} },
+		"exit of a standby": func(_, standby int) words { return words{uint64(standby)} },
+		"exit of a primary": func(primary, _ int) words { return words{uint64(primary)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := listConfig(newDomain(t), 2)
+			var events eventLog
+			cfg.Events = events.add
+			g := startGroup(t, cfg)
+			c := dialList(t, cfg.Domain)
+			standby := g.Replicas()[1].PID
+			req := request(g.Replicas()[0].PID, standby)
+			_, err := ipc.Invoke(t.Context(), c, methodStray, &req)
+			if err != nil && ipc.OutcomeOf(err) != ipc.Executed {
+				t.Fatal(err)
+			}
+			if _, err := g.Wait(t.Context(), func(s group.Status) bool {
+				return s.Replicas[1].PID != standby && s.Healthy()
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(events.String(),
+				"suspected list.1: does not answer as the primary does") {
+				t.Errorf("events:\n%v", &events)
+			}
+		})
 	}
 }
 
@@ -319,6 +333,7 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
+	standby := g.Replicas()[1].PID
 	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound,
 		methodPanic: ipc.CodeInternal, methodExit: ipc.CodeInternal} {
 		_, err := ipc.Invoke(t.Context(), c, m, &words{7})
@@ -332,6 +347,9 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 	syscall.Kill(g.Replicas()[0].PID, syscall.SIGKILL)
 	if all := readAll(t, c); !slices.Equal(all, words{7, 7, 7}) {
 		t.Errorf("the standby has %v", all)
+	}
+	if p, _ := g.Primary(); p.PID != standby {
+		t.Errorf("the primary is process %d; the standby was %d", p.PID, standby)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -39,6 +40,8 @@ type primary struct {
 	inherited  time.Duration // lastWork and lastEnd of this process as a standby
 	executedAt time.Time
 
+	// arriving is the number of changes between their arrival and their place in the order.
+	arriving atomic.Int32
 	assigned atomic.Uint64 // the last index given to a change, which may not be executed yet
 	// the last change that every standby in sync has executed; written under mu
 	committed atomic.Uint64
@@ -219,6 +222,7 @@ func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	guard := p.r.replica.guard
 	e := &entry{method: call.Method.ID, body: bytes.Clone(call.Body), word: guard.word(call.Sum)}
 	returned := false
+	p.arriving.Add(1)
 	defer func() {
 		// the handler has ended this goroutine, and is answered like any other
 		if !returned && e.index != 0 {
@@ -229,6 +233,7 @@ func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	returned = true
 	var lost error
 	if e.index != 0 {
+		call.WillWait()
 		lost = p.settle(e.index)
 	}
 	survived := e.acknowledged.Load() && !e.lost.Load() // everywhere
@@ -248,6 +253,7 @@ func (p *primary) execute(ctx context.Context, e *entry, call *ipc.ServerCall,
 	r := p.r
 	r.order.Lock()
 	defer r.order.Unlock()
+	defer p.arriving.Add(-1)
 	if err := p.mayChange(); err != nil {
 		return err
 	}
@@ -260,6 +266,7 @@ func (p *primary) execute(ctx context.Context, e *entry, call *ipc.ServerCall,
 	err, returned := errExited, false
 	defer func() {
 		if !returned {
+			e.exits = true
 			p.conclude(e, call, err)
 		}
 	}()
@@ -347,6 +354,9 @@ func (p *primary) append(e *entry) {
 func (p *primary) settle(index uint64) error {
 	if p.committed.Load() >= index {
 		return nil
+	}
+	if p.arriving.Load() > 0 {
+		runtime.Gosched() // others can join the round trip
 	}
 	p.mu.Lock()
 	var idle []*session

@@ -35,6 +35,8 @@ type session struct {
 	gap     *ipc.Gap   // what the standby's version lacks; nil if it is the version of this process
 	ahead   *ipc.Gap   // what this process lacks, and the standby's version has
 	lost    chan error // why the session ended
+	// patience limits the time for each call to the standby. There is one call at a time.
+	patience *patience
 
 	active  bool // changes are queued
 	counted bool // replies wait for it
@@ -96,15 +98,20 @@ func (s *standby) keepInSync() {
 func (s *standby) runSession(hear func()) (joined bool, err error) {
 	r := s.primary.r
 	ctx, cancel := r.within(s.ctx, 0)
-	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.replica.dir.Path()),
-		ipc.WithMaxMessage(longestPacket))
+	opts := []ipc.DialOption{ipc.WithDomain(r.replica.dir.Path()),
+		ipc.WithMaxMessage(longestPacket)}
+	for _, o := range r.spinning() {
+		opts = append(opts, o)
+	}
+	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), opts...)
 	cancel()
 	if err != nil {
 		return false, err
 	}
 	defer conn.Close()
 	ses := &session{standby: s, primary: s.primary, conn: conn, id: rand.Uint64(),
-		lost: make(chan error, 1)}
+		lost: make(chan error, 1), patience: newPatience(s.ctx)}
+	defer ses.patience.close()
 	if err := ses.meet(); err != nil {
 		return false, err
 	}
@@ -306,6 +313,12 @@ func (ses *session) sendBatch() error {
 	}
 	sys.CrashPoint("group changes sent")
 	reply, err := ses.call(methodApply, b, work)
+	var failure *ipc.Error
+	if errors.As(err, &failure) && failure.Remote && failure.Code == ipc.CodeInternal {
+		// a handler has ended its goroutine there, and has not here
+		return fmt.Errorf("%w: changes %d to %d: %w", errDiverged, batch[0].index, batch[n-1].index,
+			err)
+	}
 	if err != nil {
 		return err
 	}
@@ -338,14 +351,12 @@ func (ses *session) call(m *ipc.Method[packet, packet], body []byte,
 	work time.Duration) ([]byte, error) {
 	h := head{epoch: ses.primary.epoch, place: ses.primary.r.replica.index,
 		incarnation: ses.standby.rec.Incarnation, session: ses.id}
-	ctx := ses.standby.ctx
 	if work != noLimit {
-		within, cancel := ses.primary.r.within(ctx, work)
-		defer cancel()
-		ctx = within
+		ses.patience.begin(ses.primary.r.limit(work))
+		defer ses.patience.end()
 	}
 	req := packet{append(h.append(make([]byte, 0, headSize+len(body))), body...)}
-	rep, err := ipc.Invoke(ctx, ses.conn, m, &req)
+	rep, err := ipc.Invoke(ses.patience.ctx, ses.conn, m, &req)
 	if err != nil {
 		return nil, err
 	}

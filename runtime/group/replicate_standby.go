@@ -133,54 +133,45 @@ func (r *replicator) restore(snapshot []byte) error {
 // execute executes the changes of the primary.
 func (r *replicator) execute(h head, c *cutter) ([]byte, error) {
 	var digests []byte
-	var failure error
 	began := time.Now()
 	defer func() { r.lastWork, r.lastEnd = time.Since(began), time.Now() }()
-	// A handler that ends its goroutine ends one of these. Its change is made like any other.
-	for exited := true; exited && failure == nil; {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			failure = r.executeAll(h, c, &digests, &exited)
-		}()
-		<-done
-	}
-	if failure != nil {
-		return nil, failure
+	for len(c.rest) > 0 {
+		e, err := c.entry()
+		if err != nil {
+			return nil, err
+		}
+		if e.index != r.at.index+1 {
+			return nil, fmt.Errorf("%s is at change %d, the next one cannot be %d",
+				r.replica.Name(), r.at.index, e.index)
+		}
+		sys.CrashPoint("group change received")
+		digest := digestOf(nil, errExited)
+		if !e.exits {
+			r.executeOne(h, e, &digest)
+		} else {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				r.executeOne(h, e, &digest)
+			}()
+			<-done
+		}
+		digests = binary.LittleEndian.AppendUint32(digests, digest)
+		sys.CrashPoint("group change applied")
 	}
 	return digests, nil
 }
 
-// executeAll executes changes. It leaves exited set if the handler of one of them ends the
-// goroutine.
-func (r *replicator) executeAll(h head, c *cutter, digests *[]byte, exited *bool) error {
-	for len(c.rest) > 0 {
-		e, err := c.entry()
-		if err != nil {
-			return err
-		}
-		if e.index != r.at.index+1 {
-			return fmt.Errorf("%s is at change %d, the next one cannot be %d", r.replica.Name(),
-				r.at.index, e.index)
-		}
-		sys.CrashPoint("group change received")
-		*exited = true
-		digest := digestOf(nil, errExited)
-		func() {
-			// Like the primary, so that a request which ends the process is known.
-			place := r.replica.guard.publish(e.word)
-			defer func() {
-				r.replica.guard.withdraw(place)
-				*digests = binary.LittleEndian.AppendUint32(*digests, digest)
-				r.at = position{h.epoch, e.index}
-			}()
-			digest = r.apply(e)
-		}()
-		*exited = false
-		sys.CrashPoint("group change applied")
-	}
-	*exited = false
-	return nil
+// executeOne executes a change and stores the digest of its answer. If the handler ends this
+// goroutine, which the primary's did unless the replicas differ, the change is made like any other.
+func (r *replicator) executeOne(h head, e *entry, digest *uint32) {
+	// Like the primary, so that a request which ends the process is known.
+	place := r.replica.guard.publish(e.word)
+	defer func() {
+		r.replica.guard.withdraw(place)
+		r.at = position{h.epoch, e.index}
+	}()
+	*digest = r.apply(e)
 }
 
 func (r *replicator) seal(h head, _ *cutter) ([]byte, error) {

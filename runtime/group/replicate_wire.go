@@ -20,7 +20,8 @@ import (
 //	all      head: epoch, place of the primary, incarnation of the standby, session
 //	enter    -> position of the standby's state, 1 if it is whole
 //	install  position, length, offset, piece of the snapshot
-//	apply    entries: index, method, word of the guard, length, request -> a digest of each reply
+//	apply    entries: index, method, word of the guard, length, request -> a digest of each reply;
+//	         the highest bit of the length is set if the handler ends its goroutine
 //	seal     the standby is in sync
 
 // replicaChannel returns the channel on which a standby listens to its primary.
@@ -59,10 +60,10 @@ func decodePacket(buf []byte, p *packet) error {
 // replicaProtocol describes these calls. Their packets have a version, which any change of the
 // format above must change, so that replicas of different runtimes do not misread each other.
 var replicaProtocol = newProtocol("ipcgen.Replica", `service ipcgen.Replica
-method Enter ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
-method Install ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
-method Apply ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
-method Seal ipcgen.ReplicaPacket3 ipcgen.ReplicaPacket3
+method Enter ipcgen.ReplicaPacket4 ipcgen.ReplicaPacket4
+method Install ipcgen.ReplicaPacket4 ipcgen.ReplicaPacket4
+method Apply ipcgen.ReplicaPacket4 ipcgen.ReplicaPacket4
+method Seal ipcgen.ReplicaPacket4 ipcgen.ReplicaPacket4
 `)
 
 func replicaMethod(name string) *ipc.Method[packet, packet] {
@@ -133,6 +134,7 @@ type entry struct {
 	common []byte // as this process has understood it, for standbys of other versions
 	digest uint32
 	took   time.Duration // the time that the primary's handler took
+	exits  bool          // the primary's handler has ended its goroutine
 
 	// word is the request's word in the page of a replica, for the standby to publish it too.
 	word uint64
@@ -142,6 +144,10 @@ type entry struct {
 }
 
 const entryHead = 8 + 4 + 8 + 4
+
+// exitsBit is the bit in the length of a request whose handler ends its goroutine. A request is
+// shorter than longestPacket.
+const exitsBit = 1 << 31
 
 func (e *entry) size() int { return entryHead + len(e.body) }
 
@@ -154,7 +160,11 @@ func (e *entry) append(b []byte, another bool) []byte {
 	b = binary.LittleEndian.AppendUint64(b, e.index)
 	b = binary.LittleEndian.AppendUint32(b, e.method)
 	b = binary.LittleEndian.AppendUint64(b, e.word)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
+	n := uint32(len(body))
+	if e.exits {
+		n |= exitsBit
+	}
+	b = binary.LittleEndian.AppendUint32(b, n)
 	return append(b, body...)
 }
 
@@ -215,6 +225,8 @@ func (c *cutter) entry() (e *entry, err error) {
 	}
 	e = &entry{index: c.u64(), method: c.u32(), word: c.u64()}
 	n := c.u32()
+	e.exits = n&exitsBit != 0
+	n &^= exitsBit
 	if e.body = c.take(int(n)); e.body == nil {
 		return nil, fmt.Errorf("%w: an entry of %d bytes is cut", errPacket, n)
 	}

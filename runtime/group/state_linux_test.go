@@ -80,7 +80,8 @@ var (
 	methodAppend = listMethod("Append", false) // number -> length of the list with it
 	methodLast   = listMethod("Last", true)    // -> length of the list, its last number
 	methodAll    = listMethod("All", true)     // -> the list
-	methodStray  = listMethod("Stray", false)  // -> the pid, so that the answers of replicas differ
+	// -> the pid, so that the answers of replicas differ; pid -> ends the goroutine in that process
+	methodStray  = listMethod("Stray", false)
 	methodRefuse = listMethod("Refuse", false) // -> an error
 	methodPanic  = listMethod("Panic", false)
 	methodExit   = listMethod("Exit", false)  // ends its goroutine
@@ -167,8 +168,14 @@ func (l *list) service() *ipc.Service {
 		ipc.Handle(methodIdempotent, l.append),
 		ipc.Handle(methodLast, l.last),
 		ipc.Handle(methodAll, l.every),
-		ipc.Handle(methodStray, func(context.Context, *words) (*words, error) {
-			return &words{uint64(os.Getpid())}, nil
+		ipc.Handle(methodStray, func(_ context.Context, w *words) (*words, error) {
+			switch {
+			case len(*w) == 0:
+				return &words{uint64(os.Getpid())}, nil
+			case (*w)[0] == uint64(os.Getpid()):
+				runtime.Goexit()
+			}
+			return &words{}, nil
 		}),
 		ipc.Handle(methodRefuse, func(ctx context.Context, w *words) (*words, error) {
 			l.append(ctx, w)
