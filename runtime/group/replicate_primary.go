@@ -233,7 +233,9 @@ func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	returned = true
 	var lost error
 	if e.index != 0 {
-		call.WillWait()
+		if p.committed.Load() < e.index {
+			call.WillWait()
+		}
 		lost = p.settle(e.index)
 	}
 	survived := e.acknowledged.Load() && !e.lost.Load() // everywhere
