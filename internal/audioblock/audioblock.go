@@ -40,8 +40,8 @@ func PutTicket(h *audio.AudioBufferHeader, ticket uint64) {
 // Ticket returns the number of a ticket.
 func Ticket(h *audio.AudioBufferHeader, payload []byte) (ticket uint64, err error) {
 	if frames := h.Frames(); frames != 0 || len(payload) != 0 {
-		return 0, fmt.Errorf("the first block has %d frames and %d bytes, and is no ticket; run one "+
-			"version of the service", frames, len(payload))
+		return 0, fmt.Errorf("the first block has %d frames and %d bytes, and is no ticket; "+
+			"run one version of the service", frames, len(payload))
 	}
 	return h.Sequence(), nil
 }
