@@ -390,6 +390,7 @@ func standing() error {
 
 // TestHostilePeers lets either side of many connections be one that breaks every rule.
 func TestHostilePeers(t *testing.T) {
+	t.Parallel()
 	rounds := 10 * len(hostilities)
 	if testing.Short() {
 		rounds = 2 * len(hostilities)

@@ -218,6 +218,7 @@ func TestGreedyProcessEvictsNoOther(t *testing.T) {
 // TestSilentClients shows that sockets over which nothing is sent do not keep a client out that
 // makes calls, however many sockets there are and however often they are opened.
 func TestSilentClients(t *testing.T) {
+	t.Parallel()
 	for name, env := range map[string]string{"that say nothing": "IPC_TEST_X=",
 		"that end the handshake half-way": "IPC_TEST_HALF=1"} {
 		t.Run(name, func(t *testing.T) {
@@ -229,7 +230,7 @@ func TestSilentClients(t *testing.T) {
 				silent = 600
 			}
 			startChild(t, "silent", path, callsEnv+"="+itoa(silent), env)
-			failed, tries := 0, 30
+			failed, tries := 0, 20
 			for range tries {
 				c, err := ipc.Dial(t.Context(), "echo", d, ipc.WithHandshakeTimeout(30*time.Second))
 				if err == nil {

@@ -215,6 +215,7 @@ func TestFaultyCallbacksOfASupervisor(t *testing.T) {
 // TestGroupEndsBesideABlockedCallback shuts down groups while a function of the user blocks for
 // ever, or calls Shutdown itself.
 func TestGroupEndsBesideABlockedCallback(t *testing.T) {
+	t.Parallel()
 	for name, cb := range supervisorCallbacks {
 		for _, fault := range []string{blocks, enters} {
 			if strings.HasSuffix(name, "Stdout") && fault == enters {
@@ -255,6 +256,7 @@ func TestGroupEndsBesideABlockedCallback(t *testing.T) {
 
 // TestStartWithFaultyCommand starts groups whose function for commands has a fault.
 func TestStartWithFaultyCommand(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []string{panics, exits, blocks} {
 		t.Run(fault, func(t *testing.T) {
 			over := make(chan struct{})
@@ -285,6 +287,7 @@ func TestStartWithFaultyCommand(t *testing.T) {
 // TestRollToFaultyCommand rolls a group to a function for commands with a fault. Roll fails, and
 // every replica has its former command.
 func TestRollToFaultyCommand(t *testing.T) {
+	t.Parallel()
 	over := make(chan struct{})
 	defer close(over)
 	cfg := bareConfig(newDomain(t))

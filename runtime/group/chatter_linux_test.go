@@ -223,6 +223,7 @@ var stalled []*os.File
 // TestBadWriter uses writers that do not write. Replicas stay alive, dead ones are replaced, the
 // group can end, and lost output is counted.
 func TestBadWriter(t *testing.T) {
+	t.Parallel()
 	for name, newWriter := range badWriters {
 		for _, prefix := range []func(int) string{nil, func(int) string { return "> " }} {
 			t.Run(fmt.Sprint(name, ", prefix: ", prefix != nil), func(t *testing.T) {

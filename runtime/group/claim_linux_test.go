@@ -322,6 +322,7 @@ func TestGroupWithoutProcessHandles(t *testing.T) {
 
 // A group whose replicas cannot be killed reports that, and ends.
 func TestShutdownWithoutSignals(t *testing.T) {
+	t.Parallel()
 	cfg := bareConfig(newDomain(t))
 	host := childCommand("host", cfg.Domain, "bare")
 	var stderr bytes.Buffer

@@ -335,6 +335,7 @@ func TestOutcomesOfAGroup(t *testing.T) {
 // does not take it before the deadline. That the second one certainly did not execute the call says
 // nothing about the first.
 func TestOutcomeOfAllAttempts(t *testing.T) {
+	t.Parallel()
 	domain := newDomain(t)
 	g := startGroup(t, ledgerConfig(domain))
 	before := g.Status()
@@ -535,6 +536,7 @@ func TestRunAlone(t *testing.T) {
 // standbys must have before it is answered. They are told when the primary has drained, or was cut
 // off.
 func TestShutdownEndsThePrimaryFirst(t *testing.T) {
+	t.Parallel()
 	for _, stays := range []bool{false, true} {
 		t.Run(fmt.Sprint("primary stays: ", stays), func(t *testing.T) {
 			var events eventLog

@@ -85,6 +85,7 @@ func (l *eventLog) crashes() (all []string) {
 
 // scribbled runs a group while another process scribbles over a file of its domain.
 func scribbled(t *testing.T, file string) {
+	t.Parallel()
 	cfg := listConfig(newDomain(t), 3)
 	var events eventLog
 	cfg.Events = events.add
@@ -145,6 +146,7 @@ func TestScribbledRegistry(t *testing.T) { scribbled(t, ".registry/table") }
 // TestScribbledFileBeforeStart starts a group over a file that an earlier one left and another
 // process changed.
 func TestScribbledFileBeforeStart(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(7, 8))
 	rounds := 6
 	if testing.Short() {
@@ -185,6 +187,7 @@ func TestScribbledFileBeforeStart(t *testing.T) {
 // replica may be promoted next. They are written again, no replica is replaced, and no change is
 // lost.
 func TestOverwrittenWordsOfSuccession(t *testing.T) {
+	t.Parallel()
 	for name, at := range map[string]int64{"candidates": group.CandidatesAt,
 		"set of the primary": group.SetAt(0), "set of another place": group.SetAt(2),
 		"state of the primary": group.SyncedAt(0), "state of a standby": group.SyncedAt(1)} {

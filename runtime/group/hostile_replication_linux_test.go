@@ -287,6 +287,7 @@ func besideRogue(t *testing.T, role string, args ...string) (failed []error) {
 }
 
 func TestRoguePrimary(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"random", "endless"} {
 		t.Run(kind, func(t *testing.T) { besideRogue(t, "rogue primary", kind) })
 	}
@@ -298,6 +299,7 @@ const (
 )
 
 func TestRogueStandby(t *testing.T) {
+	t.Parallel()
 	t.Run("in a place of the group", func(t *testing.T) {
 		besideRogue(t, "rogue standby", standbyName)
 	})

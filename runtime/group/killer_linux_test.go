@@ -82,6 +82,7 @@ func (l *eventLog) count(kind group.EventKind) (n int) {
 // and again, by several clients, beside innocent ones. Two processes die of it, and the rest of the
 // service survives with its state.
 func TestRequestThatKillsIsQuarantined(t *testing.T) {
+	t.Parallel()
 	for name, how := range map[string]uint64{"exit": byExit, "panic": byPanic, "hang": byHang,
 		"hunger": byHunger, "late exit": byLateExit} {
 		t.Run(name, func(t *testing.T) {
@@ -158,6 +159,7 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 // process, and blocks. Its processes end in order, which looks like an order from outside, and
 // nevertheless the request is refused before long. The state is kept.
 func TestRequestThatOrdersTheEndIsQuarantined(t *testing.T) {
+	t.Parallel()
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Replication.AckTimeout = time.Minute
 	cfg.Replication.SyncTimeout = time.Minute
@@ -338,6 +340,7 @@ func TestStandbyKilledBesideEqualCallsBlamesNobody(t *testing.T) {
 // TestLongTrialHoldsOthersUpForAWhile has two suspects that take long, and shows that one does not
 // wait for the end of the other.
 func TestLongTrialHoldsOthersUpForAWhile(t *testing.T) {
+	t.Parallel()
 	var events eventLog
 	cfg, b := barrierConfig(t, 2, &events)
 	cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
@@ -376,6 +379,7 @@ func TestLongTrialHoldsOthersUpForAWhile(t *testing.T) {
 // TestQuarantineEnds sends a killer again when its quarantine is over. The request ends one more
 // process, and is then refused for longer.
 func TestQuarantineEnds(t *testing.T) {
+	t.Parallel()
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Quarantine = 50 * time.Millisecond
 	var events eventLog

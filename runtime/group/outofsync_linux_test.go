@@ -326,6 +326,7 @@ func TestStandbyThatRefuses(t *testing.T) {
 // TestStandbyBehindItsBacklog keeps a standby from getting in sync by more changes than the primary
 // keeps for it. When it is replaced, the reason is told.
 func TestStandbyBehindItsBacklog(t *testing.T) {
+	t.Parallel()
 	cfg, gate := gatedConfig(t)
 	var events eventLog
 	cfg.Events = events.add
@@ -392,6 +393,7 @@ func childNamesake(args []string) error {
 // one has its place, and the primary has not learned of that yet. The primary must not take the one
 // for the other: it would drop the new process as dead when it learns of the death.
 func TestSessionIsWithTheProcessMeant(t *testing.T) {
+	t.Parallel()
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
 	cfg.ReadyTimeout = 3 * time.Second

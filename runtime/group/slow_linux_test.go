@@ -31,6 +31,7 @@ func stall(t *testing.T, c ipc.Caller, x uint64) {
 // TestSlowHandlerKeepsStandbysInSync makes changes that take longer than AckTimeout, in a group
 // that must have a standby in sync. The standbys take as long, and stay in sync.
 func TestSlowHandlerKeepsStandbysInSync(t *testing.T) {
+	t.Parallel()
 	cfg := listConfig(newDomain(t), 3)
 	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond, MinSync: 2}
 	var events eventLog
@@ -60,6 +61,7 @@ func TestSlowHandlerKeepsStandbysInSync(t *testing.T) {
 // TestStoppedStandbyAndSlowHandler stops the standby of a slow change, which is dropped all the
 // same.
 func TestStoppedStandbyAndSlowHandler(t *testing.T) {
+	t.Parallel()
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond}
 	var events eventLog
@@ -188,6 +190,7 @@ func healthyWith(t *testing.T, g *group.Group, c ipc.Caller, want words) {
 // TestTakeoverWaitsForASlowStandby kills a primary while both standbys execute a change that takes
 // longer than AckTimeout. The one that is promoted waits for the other, which is slower.
 func TestTakeoverWaitsForASlowStandby(t *testing.T) {
+	t.Parallel()
 	var events eventLog
 	cfg, b := barrierConfig(t, 3, &events)
 	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond}
@@ -226,6 +229,7 @@ func TestTakeoverWaitsForASlowStandby(t *testing.T) {
 // TestHangingStandbyIsReplaced has a handler hang on the standby only. The primary answers without
 // it, the standby is replaced, and the reason is told.
 func TestHangingStandbyIsReplaced(t *testing.T) {
+	t.Parallel()
 	for minSync := range 2 {
 		t.Run(fmt.Sprint("MinSync ", minSync), func(t *testing.T) {
 			var events eventLog
@@ -320,6 +324,7 @@ func TestStandbyStopsInASlowHandler(t *testing.T) {
 // for longer than AckTimeout. That is no fault of the standby, which answers when the primary
 // continues.
 func TestPrimaryStopsWithAStandbyInASlowHandler(t *testing.T) {
+	t.Parallel()
 	var events eventLog
 	cfg, b := barrierConfig(t, 2, &events)
 	cfg.Replication = &group.Replication{MinSync: 1, AckTimeout: 3 * time.Second}
@@ -342,6 +347,7 @@ func TestPrimaryStopsWithAStandbyInASlowHandler(t *testing.T) {
 // TestPrimaryStopsInASlowHandler stops the primary while it executes a change. It is found to hang,
 // and the standby is promoted, with every change that was answered.
 func TestPrimaryStopsInASlowHandler(t *testing.T) {
+	t.Parallel()
 	var events eventLog
 	cfg, b := barrierConfig(t, 2, &events)
 	cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}

@@ -82,6 +82,7 @@ func TestLockOfRefusedSupervisor(t *testing.T) {
 // because of that. Another supervisor is refused all the time, and clients that come later find the
 // group.
 func TestGroupWhoseFileVanishes(t *testing.T) {
+	t.Parallel()
 	for name, vanish := range map[string]func(domain string) error{
 		"removed": func(d string) error { return os.Remove(filepath.Join(d, ".groups", "list")) },
 		"folder":  func(d string) error { return os.RemoveAll(filepath.Join(d, ".groups")) },
@@ -153,6 +154,7 @@ func overwriteWord(path string, at int64) error {
 // A group's file that is cut short or overwritten in use is an error to supervisor, replicas and
 // clients, and crashes none of them. All replicas are replaced, so the service continues.
 func TestGroupWhoseFileIsDamaged(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(path string) error{
 		"cut to nothing": func(p string) error { return os.Truncate(p, 0) },
 		"cut to a page":  func(p string) error { return os.Truncate(p, int64(os.Getpagesize())) },
