@@ -18,7 +18,7 @@ var public = []string{"runtime", "runtime/fb", "runtime/shm", "runtime/registry"
 	"runtime/topic", "runtime/fbjson", "runtime/ipctest"}
 
 // users are the folders of the modules whose code counts as a user of the public packages.
-var users = []string{".", "bench", "cmd/ipcctl", "internal/gogen/grpctest"}
+var users = []string{".", "bench", "cmd/ipcctl", "internal/gogen/grpctest", "nats"}
 
 // An exportWalk finds the exported names of packages, and those that need no user of their own.
 type exportWalk struct {

@@ -42,6 +42,9 @@ func NewCarrierClient(c Carrier, opts ...DialOption) (*CarrierClient, error) {
 	return cc, nil
 }
 
+// Limits returns the limits that the options of c set. Its carrier keeps to them.
+func (c *CarrierClient) Limits() Limits { return c.cfg.limits() }
+
 // Invoke implements [Caller].
 func (c *CarrierClient) Invoke(ctx context.Context, call Call) error {
 	if c == nil {
@@ -61,8 +64,9 @@ func (c *CarrierClient) Send(ctx context.Context, post Post) error {
 	m := post.Message
 	b := takeBuilder()
 	defer giveBuilder(b)
-	in, err := c.inbound(ctx, m.ID, post.Seq)
+	in, err := c.inbound(ctx, m.Protocol, m.ID, post.Seq)
 	if err == nil {
+		in.OneWay = true
 		in.Body, err = encode(b, func() error { return m.encode(b, in.Seq, post.Body) })
 	}
 	if err == nil {
@@ -75,7 +79,8 @@ func (c *CarrierClient) Send(ctx context.Context, post Post) error {
 }
 
 // inbound begins a call or message with ctx.
-func (c *CarrierClient) inbound(ctx context.Context, method uint32, seq uint64) (*Inbound, *Error) {
+func (c *CarrierClient) inbound(ctx context.Context, p *Protocol, method uint32,
+	seq uint64) (*Inbound, *Error) {
 	if err := ended(ctx); err != nil {
 		return nil, err
 	}
@@ -86,7 +91,8 @@ func (c *CarrierClient) inbound(ctx context.Context, method uint32, seq uint64) 
 	if seq == 0 {
 		seq = c.seq.Add(1)
 	}
-	return &Inbound{Method: method, Seq: seq, Epoch: c.epoch(), Metadata: metadata}, nil
+	return &Inbound{Protocol: p, Method: method, Seq: seq, Epoch: c.epoch(), Metadata: metadata},
+		nil
 }
 
 func (c *CarrierClient) epoch() uint64 {
@@ -102,7 +108,7 @@ func (c *CarrierClient) invoke(ctx context.Context, call *Call) error {
 	if err := m.checkItems(call); err != nil {
 		return m.callFailed(err)
 	}
-	in, err := c.inbound(ctx, m.ID, call.Seq)
+	in, err := c.inbound(ctx, m.Protocol, m.ID, call.Seq)
 	if err == nil {
 		err = c.exchange(ctx, call, in)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"slices"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 )
@@ -24,7 +25,12 @@ type Carrier interface {
 // An Inbound is an encoded call or one-way message. Its deadline, and its cancellation, are those
 // of the context that is handled with it.
 type Inbound struct {
-	Method   uint32   // the ID of the method or message
+	Method uint32 // the ID of the method or message
+	// OneWay says that this is a one-way message. The client of a [Carrier] sets it.
+	OneWay bool
+	// Protocol is the client's version of the protocol that the method or message is of, which a
+	// [Carrier] compares with the server's before anything is executed. It may be nil.
+	Protocol *Protocol
 	Seq      uint64   // the number that the client gave
 	Epoch    uint64   // the client's, or 0; see [Fence]
 	Peer     *Peer    // the client, for [PeerFromContext]; may be nil
@@ -38,6 +44,12 @@ type Inbound struct {
 	// Out takes each encoded item of the handler, and must not keep it. It may block. If it returns
 	// false, the client wants no more of them.
 	Out func(item []byte) bool
+	// Known returns how many of the items that Out has taken the client's code has taken, as far as
+	// this side knows; see [TakenFromContext]. With nil, those are all of them.
+	Known func() uint64
+	// Draining, if it is not nil, is closed when the server begins to shut down; see
+	// [DrainingFromContext].
+	Draining <-chan struct{}
 	// Builder encodes the reply, which lies in its memory. With nil, the reply has new memory.
 	Builder *flatbuffers.Builder
 }
@@ -59,6 +71,21 @@ type Handler struct {
 	fence  Fence // nil: none
 	guard  Guard // nil: none
 	log    *slog.Logger
+
+	services []*Service
+	health   *HealthState
+	limits   Limits
+}
+
+// Limits are what options say of the size of messages, for carriers: [WithMaxMessage] and
+// [WithStreamingWindow], or their defaults.
+type Limits struct {
+	MaxMessage      int // of a request, reply, item or one-way message, in bytes
+	StreamingWindow int // of the items of a streaming call that are not taken yet, in bytes
+}
+
+func (c *common) limits() Limits {
+	return Limits{MaxMessage: c.longest(), StreamingWindow: c.window}
 }
 
 // NewHandler returns a [Handler] of services. The other options are those of [NewServer] that
@@ -75,13 +102,47 @@ func NewHandler(opts ...ServerOption) (*Handler, error) {
 	if cfg.invalid != nil {
 		return nil, cfg.invalid
 	}
+	if err := h.health.serve(h.served()); err != nil {
+		return nil, err
+	}
 	return h, nil
+}
+
+// Limits returns the limits that the options of h set. Handle does not check them.
+func (h *Handler) Limits() Limits { return h.limits }
+
+// Protocols returns the protocols of the services of h.
+func (h *Handler) Protocols() []*Protocol {
+	all := make([]*Protocol, len(h.services))
+	for i, svc := range h.services {
+		all[i] = svc.protocol
+	}
+	return all
+}
+
+// served returns the protocols of the services, as those of a server.
+func (h *Handler) served() (all []servedProtocol) {
+	for _, svc := range h.services {
+		all = append(all, servedProtocol{Protocol: svc.protocol})
+	}
+	return all
+}
+
+// Health returns what a server would answer to [Conn.Health], with the state of [WithHealth].
+func (h *Handler) Health(protocol string) (Health, error) {
+	if protocol != "" && !slices.ContainsFunc(h.services, func(svc *Service) bool {
+		return svc.protocol.Name == protocol
+	}) {
+		return 0, unservedHealth(protocol, Executed)
+	}
+	return h.health.of(protocol), nil
 }
 
 // init prepares h for what cfg says, and appends the descriptions of protocols to text, if that is
 // not nil.
 func (h *Handler) init(cfg *serverConfig, text *string) (err error) {
 	h.fence, h.guard, h.log = cfg.fence, cfg.guard, cfg.logger
+	h.services, h.health, h.limits = cfg.services, cfg.health, cfg.limits()
 	h.routes, err = bindRoutes(cfg.services, cfg.interceptors, text)
 	if h.guard != nil {
 		h.routes.numberRoutes()
@@ -125,7 +186,7 @@ func (h *Handler) carry(ctx context.Context, in *Inbound, reply *replyMetadata) 
 		return out, err.with(NotExecuted)
 	}
 	r := h.routes.find(in.Method)
-	inner := &carriedContext{Context: ctx, peer: in.Peer}
+	inner := &carriedContext{Context: ctx, peer: in.Peer, draining: in.Draining}
 	inner.incoming.metadata = in.Metadata
 	if r != nil && r.receive != nil {
 		if err := h.admit(in.Epoch, r); err != nil {

@@ -17,6 +17,7 @@ type carriedContext struct {
 	peer     *Peer
 	incoming incoming
 	call     *carried // that streams
+	draining <-chan struct{}
 }
 
 // Value implements context.Context.
@@ -31,6 +32,10 @@ func (c *carriedContext) Value(key any) any {
 	case flowKey:
 		if c.call != nil {
 			return c.call
+		}
+	case drainingKey:
+		if c.draining != nil {
+			return c.draining
 		}
 	case outgoingKey: // of the caller's calls
 		return nil
@@ -174,4 +179,9 @@ func (x *carried) result(err error) error {
 }
 
 // known implements the counting of TakenFromContext.
-func (x *carried) known() uint64 { return x.sentItems.Load() }
+func (x *carried) known() uint64 {
+	if x.in.Known != nil {
+		return x.in.Known()
+	}
+	return x.sentItems.Load()
+}

@@ -154,9 +154,7 @@ type servedProtocol struct {
 
 // allProtocols returns the protocols of the server's services, streams and topics.
 func (s *Server) allProtocols() (all []servedProtocol) {
-	for _, svc := range s.cfg.services {
-		all = append(all, servedProtocol{Protocol: svc.protocol})
-	}
+	all = s.handler.served()
 	for _, r := range s.cfg.streams {
 		if !slices.ContainsFunc(all, func(p servedProtocol) bool {
 			return p.Protocol == r.info.Protocol

@@ -16,6 +16,7 @@ type subscriber struct {
 	page     *shm.TopicPage
 	lossless bool
 	inPlace  bool
+	local    chan struct{} // of one in this process: receives a value when it must wake
 
 	// Guarded by the publisher's mu.
 	gone    bool // it has left, or must
@@ -54,7 +55,15 @@ func (s *subscriber) wake() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.end != nil && s.page.Asleep() {
+	switch {
+	case s.local != nil:
+		if s.page.Asleep() {
+			select {
+			case s.local <- struct{}{}:
+			default: // it will wake
+			}
+		}
+	case s.end != nil && s.page.Asleep():
 		s.end.Notify()
 	}
 }

@@ -53,7 +53,8 @@ func Channel(name string, opts ...ipc.DialOption) Source { return channel{name, 
 type Subscription struct {
 	info   Info
 	opts   SubscribeOptions
-	source *ipc.LinkSource
+	source *ipc.LinkSource // nil with a feed
+	feed   Feed            // nil for shared memory
 	op     string
 
 	over   context.Context // done when Close is called
@@ -118,10 +119,18 @@ func Subscribe(ctx context.Context, from Source, info *Info,
 			o.History))
 	}
 	var err error
-	if s.source, err = from.LinkSource(); err != nil {
-		return nil, err
+	if feeds, ok := from.(FeedSource); ok {
+		s.feed, err = feeds.Feed(ctx, &s.info, o)
+	} else {
+		s.source, err = from.LinkSource()
+	}
+	if err != nil {
+		return nil, s.failed(err)
 	}
 	s.over, s.close = context.WithCancel(context.Background())
+	if s.feed != nil {
+		return s, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.attach(ctx); err != nil {
@@ -242,6 +251,9 @@ func (s *Subscription) resume(a *attachment) error {
 
 // detach ends the use of a publisher's memory. It needs mu.
 func (s *Subscription) detach() error {
+	if s.feed != nil {
+		return s.feed.Close()
+	}
 	a := s.cur
 	if a == nil {
 		return nil
@@ -266,6 +278,9 @@ func (s *Subscription) Close() error {
 	if a := s.active.Load(); a != nil {
 		a.end.Leave(nil)
 	}
+	if s.feed != nil {
+		_ = s.feed.Close() // and a call that reads; detach has the error
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.detach()
@@ -289,7 +304,7 @@ func (s *Subscription) late(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		code = ipc.CodeDeadlineExceeded
 	}
-	if s.cur == nil {
+	if s.cur == nil && s.feed == nil {
 		return s.failed(&ipc.Error{Code: code, Msg: "there is no publisher", Err: s.trouble})
 	}
 	return s.failed(&ipc.Error{Code: code, Msg: "no message"})
@@ -305,6 +320,9 @@ func (s *Subscription) Next(ctx context.Context, buf []byte) (message []byte, a 
 
 func (s *Subscription) copyNext(ctx context.Context, buf []byte) (message []byte, a Arrival,
 	err error) {
+	if s.feed != nil {
+		return s.nextOfFeed(ctx, buf)
+	}
 	message = buf
 	err = s.receive(ctx, func(r *shm.TopicReader) (ok bool, err error) {
 		var m shm.TopicMessage
@@ -324,7 +342,7 @@ func (s *Subscription) copyNext(ctx context.Context, buf []byte) (message []byte
 func (s *Subscription) Read(ctx context.Context, f func(message []byte, a Arrival) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.opts.InPlace {
+	if !s.opts.InPlace || s.feed != nil {
 		message, a, err := s.copyNext(ctx, s.buf)
 		if err != nil {
 			return err
@@ -374,16 +392,25 @@ func (s *Subscription) Arrival() Arrival { return s.arrival }
 
 // accept decides on a message, and says of it what the subscriber learns.
 func (s *Subscription) accept(message []byte, m shm.TopicMessage) (Arrival, error) {
-	if s.info.Verify != nil {
-		if err := s.info.Verify(message); err != nil {
-			return Arrival{}, s.end(&ipc.Error{Code: ipc.CodeCorrupt, Err: err,
-				Msg: fmt.Sprintf("message %d of the publisher is malformed", m.Number)})
-		}
+	if err := s.verify(message, m.Number); err != nil {
+		return Arrival{}, err
 	}
 	s.arrival = Arrival{Number: m.Number, Lost: m.Lost, Epoch: m.Epoch, Break: s.broken,
 		Published: time.Unix(0, m.Published)}
 	s.broken = false
 	return s.arrival, nil
+}
+
+// verify checks the bytes of a message. Its error ends the subscription. It needs mu.
+func (s *Subscription) verify(message []byte, number uint64) error {
+	if s.info.Verify == nil {
+		return nil
+	}
+	if err := s.info.Verify(message); err != nil {
+		return s.end(&ipc.Error{Code: ipc.CodeCorrupt, Err: err,
+			Msg: fmt.Sprintf("message %d of the publisher is malformed", number)})
+	}
+	return nil
 }
 
 // receive calls try until it returns true or an error, and waits in between. It needs mu.
@@ -536,6 +563,9 @@ func (s *Subscription) Latest(ctx context.Context, buf []byte) (message []byte, 
 	defer s.mu.Unlock()
 	if err := s.ended(ctx); err != nil {
 		return buf, a, false, err
+	}
+	if s.feed != nil {
+		return s.latestOfFeed(ctx, buf)
 	}
 	if err := s.refresh(ctx); err != nil {
 		return buf, a, false, err

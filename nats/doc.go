@@ -1,0 +1,60 @@
+// Package natsipc carries the calls, one-way messages and topics of package ipc over NATS, to other
+// machines. Generated clients and services are those that talk over shared memory, and do not
+// change: [Dial] returns an [ipc.Caller] and [ipc.Sender], and [Serve] takes the [*ipc.Service]
+// values that [ipc.NewServer] takes.
+//
+// The file docs/beyond-one-machine.md says when to use it, what is weaker than on one machine, and
+// which permissions clients and servers need.
+//
+// # Wire format
+//
+// A channel has the subjects that begin with a prefix, "ipcgen" by default, and one token for the
+// name of the channel ([Token]):
+//
+//	ipcgen.CHANNEL.call         requests; the servers are a queue group
+//	ipcgen.CHANNEL.cancel       calls that their clients have ended; each server subscribes
+//	ipcgen.CHANNEL.health       questions for the health; a queue group
+//	ipcgen.CHANNEL.at.SERVER.*  requests and frames for one server
+//	ipcgen.CHANNEL.topic.NAME   messages of a topic
+//
+// A client has an inbox of its own. The reply subject of a request is the inbox and a token for the
+// call. The last message of the call goes there; frames before it go to the subject with ".f"
+// behind.
+//
+// A request is a message with the header "Ipcgen", whose value has these fields, with blanks
+// between them: the version of the format, the kind ("call", "in", "out" or "both" for a call, by
+// the sides that send items; "note" for a one-way message; "hello", "schema" and "health"), the ID
+// of the method in hexadecimal digits, the sequence number, the microseconds that are left until
+// the deadline or "-", the epoch, the fingerprints of the protocol's versions that the client can
+// talk to, the client's window, the length of the longest reply that it takes, the length of the
+// request if that comes in pieces and otherwise 0, and the name of the protocol. Each pair of
+// metadata is a header "Ipcgen-Meta" of the form key=value, in their order; in values, '%', blanks
+// and bytes that are no visible ASCII are written as '%' and two hexadecimal digits. The data is
+// the encoded request.
+//
+// The last message of a call has the reply as its data, or the text of an error. Its header
+// "Ipcgen", which may be missing if all fields are zero, has the code, the outcome, the number of
+// the client's items that the handler has taken, the epoch, the number of frames before, and the
+// name of the server, which may be empty. With the header "Ipcgen-Again", the server has refused
+// the request unexecuted, and the client may send it again: "draining", or "schema" with the
+// fingerprint of the server's version, which the client then asks for and compares.
+//
+// A frame is a message without headers: the kind in one byte, 1 in the next byte if more pieces of
+// the same body follow, two bytes of zero, a number that counts the frames of a call in each
+// direction from 1 on in four bytes, and a body. Numbers are little endian. Missing frames end the
+// call.
+//
+//	1 item    an item, a request or a reply, or a piece of it
+//	2 close   the end of the client's items
+//	3 credit  the cost of what was taken so far, and the number of items, in 8 bytes each
+//	4 accept  the server's window, in 4 bytes, and its subject for frames of the call
+//	5 beat    the server still has the call; with number 0
+//
+// Items and pieces go under credit: each costs its length and 64 bytes, and what the other side has
+// not taken may cost as much as its window. A cancellation has the code in 2 bytes, the number of
+// items that the client has taken in 8, and the reply subject of the call.
+//
+// A server sends a beat, as a request, for each call that takes long. NATS tells the server that
+// nobody is there if the client is gone, and a client that hears nothing of its server for five
+// beats gives the call up.
+package natsipc

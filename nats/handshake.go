@@ -1,0 +1,117 @@
+package natsipc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// This file is the comparison of protocols. Each request names the versions of its protocol that
+// the client can talk to, at first its own. A server with another version refuses it, unexecuted,
+// and says which version it has. The client then asks that server for the description, compares,
+// and sends the request again, or fails with the first difference.
+
+// mostCompared is how many versions of the servers a request names.
+const mostCompared = 4
+
+// hello asks a server what it serves.
+func (c *Conn) hello(ctx context.Context) error {
+	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, c.place.calls())
+	if err != nil {
+		return err
+	}
+	h, err := parseHello(string(out.Body))
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.longest = min(c.longest, h.longest)
+	return nil
+}
+
+// A greeting is what a server says of itself: its limit, and the names and fingerprints of its
+// protocols.
+type greeting struct {
+	longest   int
+	protocols []*ipc.Protocol // without descriptions
+}
+
+func (h *greeting) encode() []byte {
+	b := fmt.Appendf(nil, "%d\n", h.longest)
+	for _, p := range h.protocols {
+		b = fmt.Appendf(b, "%x %s\n", p.Fingerprint, p.Name)
+	}
+	return b
+}
+
+func parseHello(s string) (h greeting, err error) {
+	first, rest, _ := strings.Cut(s, "\n")
+	if h.longest, err = strconv.Atoi(first); err != nil || h.longest <= 0 {
+		return h, corrupt("malformed greeting %.100q", s)
+	}
+	for line := range strings.Lines(rest) {
+		f := fields{rest: strings.TrimSuffix(line, "\n")}
+		p := &ipc.Protocol{Fingerprint: f.uint(16, 64), Name: f.rest}
+		if f.bad || p.Name == "" {
+			return h, corrupt("malformed greeting %.100q", s)
+		}
+		h.protocols = append(h.protocols, p)
+	}
+	return h, nil
+}
+
+// comparedWith returns the versions that the client can talk to with p.
+func (c *Conn) comparedWith(p *ipc.Protocol) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.compared[p]; s != "" {
+		return s
+	}
+	s := strconv.FormatUint(p.Fingerprint, 16)
+	c.compared[p] = s
+	return s
+}
+
+// compare compares p with the version of a server that has refused a call.
+func (c *Conn) compare(ctx context.Context, p *ipc.Protocol, r refusal) *ipc.Error {
+	key := comparison{p, r.theirs}
+	c.mu.Lock()
+	verdict, known := c.verdicts[key]
+	c.mu.Unlock()
+	if !known {
+		theirs, err := c.schema(ctx, p.Name, r)
+		if err != nil {
+			return err
+		}
+		if err := ipc.CheckCompatible(p, theirs); err != nil {
+			verdict = err.(*ipc.Error)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.verdicts[key] = verdict
+	if verdict == nil {
+		versions := strings.Split(c.compared[p], ",")
+		if v := strconv.FormatUint(r.theirs, 16); !slices.Contains(versions, v) {
+			versions = slices.Insert(versions, 0, v)
+		}
+		c.compared[p] = strings.Join(versions[:min(len(versions), mostCompared)], ",")
+	}
+	return verdict
+}
+
+// schema asks the server that has refused a call for its version of a protocol.
+func (c *Conn) schema(ctx context.Context, name string, r refusal) (*ipc.Protocol, *ipc.Error) {
+	out, err := c.ask(ctx, &ipc.Inbound{Body: []byte(name)}, kindSchema, c.place.own(r.server))
+	if err != nil {
+		told := *err.(*ipc.Error)
+		told.Outcome = ipc.NotSent // the call itself
+		return nil, &told
+	}
+	return &ipc.Protocol{Name: name, Fingerprint: r.theirs, Schema: string(out.Body)}, nil
+}

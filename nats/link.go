@@ -1,0 +1,386 @@
+package natsipc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// frameCost is what a frame counts for in a window, beside its body.
+const frameCost = 64
+
+// leastWindow is the least window that a side takes from the other.
+const leastWindow = 4 << 10
+
+// A link is what the two sides of a call have in common: numbered frames both ways, of which those
+// with items, or pieces of them, go under credit.
+//
+// Lock order: sending, mu. Callbacks of NATS hold neither while they wait.
+type link struct {
+	nc      *nats.Conn
+	longest int           // body that this side takes
+	window  uint64        // of this side
+	stirred chan struct{} // receives a value when there is something to take
+	done    chan struct{} // closed when the call is over
+
+	sending sync.Mutex
+	buf     []byte
+	number  uint32 // of the last frame that was sent
+
+	mu      sync.Mutex
+	to      string // the other side's subject for frames; empty until it is known
+	gone    string // where NATS says that nobody listens there; may be empty
+	room    chan struct{}
+	theirs  uint64 // the window of the other side
+	spent   uint64 // of it, in all
+	granted uint64 // what the other side has taken, in all
+	known   uint64 // items that it has taken
+	over    bool
+
+	heard    atomic.Int64 // when the other side was heard last, in nanoseconds
+	got      uint32       // number of the last frame that came
+	arrived  uint64       // cost of items, in all
+	taken    uint64       // of them, what this side has taken
+	told     uint64       // of that, what the other side knows
+	items    uint64       // that this side has taken
+	parts    []byte       // of the item that arrives
+	inParts  bool
+	queue    []arrival
+	complete bool       // no more items will come
+	failed   *ipc.Error // why nothing comes any more
+}
+
+// An arrival is an item that waits to be taken.
+type arrival struct {
+	body []byte
+	cost uint64
+}
+
+func (l *link) init(nc *nats.Conn, limits ipc.Limits) {
+	l.nc, l.longest, l.window = nc, limits.MaxMessage, uint64(limits.StreamingWindow)
+	l.stirred, l.room = make(chan struct{}, 1), make(chan struct{}, 1)
+	l.done = make(chan struct{})
+	l.hear()
+}
+
+func (l *link) hear() { l.heard.Store(time.Now().UnixNano()) }
+
+// silence returns for how long the other side has not been heard.
+func (l *link) silence() time.Duration {
+	return time.Duration(time.Now().UnixNano() - l.heard.Load())
+}
+
+// stir wakes what waits at c.
+func stir(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it will wake
+	}
+}
+
+// open says where the other side takes frames, and how large its window is.
+func (l *link) open(to, gone string, window uint64) {
+	l.mu.Lock()
+	l.to, l.gone, l.theirs = to, gone, max(window, leastWindow)
+	l.mu.Unlock()
+	stir(l.room)
+}
+
+// finish ends the call for this side. It reports whether it was open.
+func (l *link) finish() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return false
+	}
+	l.over = true
+	close(l.done)
+	return true
+}
+
+// fail ends what comes from the other side with an error, behind the items that have come.
+func (l *link) fail(err *ipc.Error) {
+	l.mu.Lock()
+	if l.failed == nil {
+		l.failed = err
+	}
+	l.mu.Unlock()
+	stir(l.stirred)
+}
+
+// send sends a frame.
+func (l *link) send(kind frameKind, more bool, body []byte) error {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	l.mu.Lock()
+	to, gone, over := l.to, l.gone, l.over
+	l.mu.Unlock()
+	if over || to == "" {
+		return errOver
+	}
+	f := frame{kind: kind, more: more, number: l.number + 1}
+	l.buf = append(f.appendHead(l.buf[:0]), body...)
+	err := l.publish(to, gone, l.buf)
+	if err == nil {
+		l.number++
+	}
+	if cap(l.buf) > 128<<10 {
+		l.buf = nil
+	}
+	return err
+}
+
+func (l *link) publish(to, reply string, data []byte) error {
+	if reply == "" {
+		return l.nc.Publish(to, data)
+	}
+	return l.nc.PublishRequest(to, reply, data)
+}
+
+// frames returns the number of frames that were sent.
+func (l *link) frames() uint64 {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	return uint64(l.number)
+}
+
+// errOver ends the sending of a call that is over.
+var errOver = errors.New("the call is over")
+
+// sendBody sends an item, or the body of a request or reply, in pieces if it must. It waits for
+// credit. A body longer than half a window is taken only if pieces says so.
+func (l *link) sendBody(ctx context.Context, body []byte, pieces bool) error {
+	if err := l.awaitOpen(ctx); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	theirs := l.theirs
+	l.mu.Unlock()
+	if most := theirs / 2; !pieces && uint64(len(body)) > most {
+		return &ipc.Error{Code: ipc.CodeTooLarge, Msg: fmt.Sprintf("an item of %d bytes; the limit "+
+			"is %d, half of the other side's window; see ipc.WithStreamingWindow", len(body), most)}
+	}
+	for {
+		n := min(len(body), int(theirs/2)-frameCost, max(int(l.nc.MaxPayload())-frameHead, 1))
+		if err := l.spend(ctx, uint64(n)+frameCost); err != nil {
+			return err
+		}
+		if err := l.send(frameItem, n < len(body), body[:n]); err != nil {
+			return err
+		}
+		if body = body[n:]; len(body) == 0 {
+			return nil
+		}
+	}
+}
+
+// awaitOpen waits until it is known where the other side takes frames.
+func (l *link) awaitOpen(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		open := l.to != ""
+		l.mu.Unlock()
+		if open {
+			return nil
+		}
+		select {
+		case <-l.room:
+		case <-l.done:
+			return errOver
+		case <-ctx.Done():
+			return errOver
+		}
+	}
+}
+
+// spend waits until the window of the other side has room.
+func (l *link) spend(ctx context.Context, cost uint64) error {
+	for {
+		l.mu.Lock()
+		if l.spent+cost <= l.granted+l.theirs {
+			l.spent += cost
+			l.mu.Unlock()
+			return nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-l.room:
+		case <-l.done:
+			return errOver
+		case <-ctx.Done():
+			return errOver
+		}
+	}
+}
+
+// receive takes in a frame, in a callback of NATS.
+func (l *link) receive(f frame) {
+	l.hear()
+	if f.kind == frameBeat {
+		return
+	}
+	credit, err := l.takeIn(f)
+	if err != nil {
+		l.fail(err)
+	}
+	if credit {
+		l.credit()
+	}
+}
+
+// takeIn takes in a frame with a number. It reports whether credit must be sent.
+func (l *link) takeIn(f frame) (credit bool, err *ipc.Error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || l.failed != nil {
+		return false, nil
+	}
+	if f.number != l.got+1 {
+		return false, lost("frame %d came behind frame %d", f.number, l.got)
+	}
+	l.got = f.number
+	switch f.kind {
+	case frameItem:
+		return l.takeItem(f)
+	case frameClose:
+		l.complete = true
+		stir(l.stirred)
+	case frameCredit:
+		l.granted = max(l.granted, min(binary.LittleEndian.Uint64(f.body), l.spent))
+		l.known = max(l.known, binary.LittleEndian.Uint64(f.body[8:]))
+		stir(l.room)
+	case frameAccept:
+		l.to = string(f.body[4:])
+		l.theirs = max(uint64(binary.LittleEndian.Uint32(f.body)), leastWindow)
+		stir(l.room)
+	}
+	return false, nil
+}
+
+// lost is the error of frames that NATS has not delivered.
+func lost(format string, args ...any) *ipc.Error {
+	return &ipc.Error{Code: ipc.CodeUnavailable, Msg: "NATS has lost a part of the call: " +
+		fmt.Sprintf(format, args...)}
+}
+
+// takeItem takes in an item or a piece. The caller must hold l.mu.
+func (l *link) takeItem(f frame) (credit bool, err *ipc.Error) {
+	cost := uint64(len(f.body)) + frameCost
+	if l.arrived += cost; l.arrived > l.taken+l.window || l.complete {
+		return false, corrupt("the other side has sent more than its credit")
+	}
+	if len(l.parts)+len(f.body) > l.longest {
+		return false, &ipc.Error{Code: ipc.CodeTooLarge,
+			Msg: fmt.Sprintf("a message of more than %d bytes, the limit of this side", l.longest)}
+	}
+	if f.more || l.inParts {
+		l.parts, l.inParts = append(l.parts, f.body...), true
+	}
+	if f.more { // it is not counted until it is whole, and must become so
+		l.taken += cost
+		return l.taken-l.told >= l.window/2, nil
+	}
+	body := f.body
+	if l.inParts {
+		body, l.parts, l.inParts = l.parts, nil, false
+	}
+	l.queue = append(l.queue, arrival{body, cost})
+	stir(l.stirred)
+	return false, nil
+}
+
+// state is what take finds.
+type state int
+
+const (
+	nothing   state     = iota // yet
+	item                       // which must be passed to took
+	noMore                     // the other side has sent all
+	broken                     // nothing comes any more
+	oversized = 1 << 20        // capacity beyond which an empty queue is given up
+)
+
+// take returns the next item.
+func (l *link) take() (a arrival, s state) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case len(l.queue) > 0:
+		a = l.queue[0]
+		l.queue[0] = arrival{}
+		if l.queue = l.queue[1:]; len(l.queue) == 0 && cap(l.queue) > oversized {
+			l.queue = nil
+		}
+		return a, item
+	case l.failed != nil:
+		return a, broken
+	case l.complete:
+		return a, noMore
+	}
+	return a, nothing
+}
+
+// took says that this side's code has taken an item.
+func (l *link) took(a arrival) {
+	l.mu.Lock()
+	l.taken += a.cost
+	l.items++
+	credit := l.taken-l.told >= l.window/2
+	l.mu.Unlock()
+	if credit {
+		l.credit()
+	}
+}
+
+// credit tells the other side what this side has taken.
+func (l *link) credit() {
+	l.mu.Lock()
+	body := binary.LittleEndian.AppendUint64(nil, l.taken)
+	body = binary.LittleEndian.AppendUint64(body, l.items)
+	l.told = l.taken
+	l.mu.Unlock()
+	_ = l.send(frameCredit, false, body) // the loss of the connection ends the call
+}
+
+// takenItems returns how many items this side's code has taken.
+func (l *link) takenItems() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.items
+}
+
+// knownItems returns how many items the other side's code has taken, as far as it has said.
+func (l *link) knownItems() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known
+}
+
+// why returns the error of a link that is broken.
+func (l *link) why() *ipc.Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// sendFailed returns the error of a message that NATS has not taken.
+func sendFailed(err error) *ipc.Error {
+	e := &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent, Err: err}
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		e.Code = ipc.CodeTooLarge
+		e.Msg = "the headers alone are longer than the max_payload of the NATS server; send less " +
+			"metadata, or raise max_payload"
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		e.Err, e.Msg = nats.ErrDisconnected, "NATS is reconnecting"
+	}
+	return e
+}

@@ -1,0 +1,494 @@
+package natsipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/topic"
+)
+
+// A Server executes what clients of a channel send. Several servers of one channel, on any
+// machines, share the calls. Its methods are safe for concurrent use.
+type Server struct {
+	handler   *ipc.Handler
+	nc        *nats.Conn
+	channel   string
+	place     place
+	set       settings
+	limits    ipc.Limits
+	name      string                      // of this one
+	protocols map[string]*ipc.Protocol    // of services and topics
+	topics    map[string]*topic.Publisher // by name
+
+	ctx    context.Context // of handlers
+	cancel context.CancelCauseFunc
+	status chan nats.Status
+	tasks  sync.WaitGroup
+	over   chan struct{} // closed when the server has ended
+	drains chan struct{} // closed when it begins to shut down
+
+	service micro.Service
+	subs    []*nats.Subscription
+
+	mu       sync.Mutex
+	calls    map[string]*served // by the client's subject
+	numbered map[uint64]*served
+	next     uint64
+	boxes    map[string]*mailbox // by client
+	lost     tombstones
+	draining bool
+	closed   bool
+	empty    chan struct{} // closed when nothing is left, if not nil
+	counts   counts
+}
+
+// ErrServerClosed is the cause of contexts of handlers that a server has ended.
+var ErrServerClosed = errors.New("natsipc: the server is closed")
+
+// Serve starts a server of services at a channel, and returns when it takes calls. ctx bounds the
+// start alone; contexts of handlers carry its values. The connection nc remains the caller's; see
+// [Dial] for how it must have been made. The server ends with [Server.Shutdown] or [Server.Close],
+// and when nc is closed.
+//
+// Of the options of [ipc.NewServer], those of [ipc.NewHandler] have an effect, and
+// [ipc.WithMaxMessage], [ipc.WithStreamingWindow] and [ipc.WithHealth].
+func Serve(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.ServerOption) (*Server,
+	error) {
+	s, err := serve(ctx, nc, channel, opts)
+	if err != nil {
+		return nil, at("serve "+channel, err)
+	}
+	return s, nil
+}
+
+func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.ServerOption) (*Server,
+	error) {
+	if err := usable(nc); err != nil {
+		return nil, err
+	}
+	s := &Server{nc: nc, channel: channel, set: take(opts), name: nuid.Next(),
+		over: make(chan struct{}), drains: make(chan struct{}),
+		protocols: map[string]*ipc.Protocol{}, calls: map[string]*served{},
+		numbered: map[uint64]*served{}, boxes: map[string]*mailbox{},
+		topics: map[string]*topic.Publisher{}}
+	var err error
+	if s.place, err = placeOf(s.set.prefix, channel); err != nil {
+		return nil, err
+	}
+	if s.handler, err = ipc.NewHandler(opts...); err != nil {
+		return nil, err
+	}
+	s.limits = s.handler.Limits()
+	for _, p := range s.handler.Protocols() {
+		s.protocols[p.Name] = p
+	}
+	if err := s.addTopics(topicsOf(opts)); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.status = nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	s.tasks.Go(s.watch)
+	if err := s.subscribe(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// subscribe makes the server reachable.
+func (s *Server) subscribe(ctx context.Context) error {
+	for subject, take := range map[string]nats.MsgHandler{
+		s.place.at(s.name) + ".*": s.takeOwn,
+		s.place.cancels():         s.takeCancel,
+	} {
+		sub, err := s.nc.Subscribe(subject, take)
+		if err != nil {
+			return sendFailed(err)
+		}
+		s.keep(sub)
+	}
+	sub, err := s.nc.QueueSubscribe(s.place.health(), queue, s.takeRequest)
+	if err != nil {
+		return sendFailed(err)
+	}
+	s.keep(sub)
+	if err := s.register(); err != nil {
+		return err
+	}
+	ctx, stop := bounded(ctx)
+	defer stop()
+	if err := s.nc.FlushWithContext(ctx); err != nil {
+		return sendFailed(err)
+	}
+	if err := s.refused(); err != nil {
+		return err
+	}
+	s.publishTopics()
+	return nil
+}
+
+// bounded returns a context that ends: NATS flushes with no other.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Minute)
+}
+
+func (s *Server) keep(sub *nats.Subscription) {
+	// What waits there is bounded by credit, and by the limit of calls.
+	_ = sub.SetPendingLimits(-1, -1)
+	s.subs = append(s.subs, sub)
+}
+
+// refused returns the error of a server that may not subscribe, of which NATS tells beside.
+func (s *Server) refused() error {
+	if err := s.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+		return &ipc.Error{Code: ipc.CodePermissionDenied, Err: err,
+			Msg: "the user may not subscribe to the subjects of the channel"}
+	}
+	return nil
+}
+
+// takeOwn takes what is for this server alone.
+func (s *Server) takeOwn(m *nats.Msg) {
+	token := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
+	if token == "call" {
+		s.takeRequest(m)
+		return
+	}
+	n, err := strconv.ParseUint(token, 10, 64)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	x := s.numbered[n]
+	s.mu.Unlock()
+	switch {
+	case x == nil: // over
+	case len(m.Data) == 0 && m.Header.Get("Status") == "503":
+		x.stop(ipc.CodeCanceled, 0, errors.New("the client is gone"))
+	default:
+		f, err := parseFrame(m.Data)
+		if err != nil {
+			x.fail(err.(*ipc.Error))
+			return
+		}
+		x.receive(f)
+	}
+}
+
+// takeCancel learns of a call that its client has ended.
+func (s *Server) takeCancel(m *nats.Msg) {
+	c, ok := parseCancellation(m.Data)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	x := s.calls[c.reply]
+	if x == nil {
+		s.lost.add(c.reply) // it may come yet
+	}
+	s.mu.Unlock()
+	if x != nil {
+		x.stop(c.code, c.taken, nil)
+	}
+}
+
+// takeRequest takes the first message of a call.
+func (s *Server) takeRequest(m *nats.Msg) { s.take(m.Reply, m.Header, m.Data) }
+
+func (s *Server) take(reply string, header nats.Header, body []byte) {
+	if reply == "" {
+		return // nobody learns of it
+	}
+	refuse := func(why error, again string) {
+		s.refuse(reply, why.(*ipc.Error), again)
+	}
+	h := header[headCall]
+	if len(h) != 1 {
+		refuse(&ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotExecuted, Msg: "the " +
+			"request has no header " + headCall + "; make it with natsipc"}, "")
+		return
+	}
+	r, err := parseRequest(h[0])
+	if err != nil {
+		refuse(err, "")
+		return
+	}
+	x := &served{server: s, request: r, reply: reply, body: body}
+	if x.metadata, err = getMetadata(header); err != nil {
+		refuse(&ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted, Err: err}, "")
+		return
+	}
+	if why, again := s.check(&r); why != nil {
+		refuse(why, again)
+		return
+	}
+	x.init(s.nc, s.limits)
+	x.bound(s.ctx)
+	if why, again := s.enter(x); why != nil {
+		x.release()
+		if why != errForgotten {
+			refuse(why, again)
+		}
+		return
+	}
+	if r.kind == kindNote {
+		s.post(x)
+		return
+	}
+	go x.run()
+}
+
+// errForgotten stands for a call that its client has ended before it came.
+var errForgotten = &ipc.Error{Code: ipc.CodeCanceled}
+
+// check returns why a request is refused, and whether it is worth while to send it again.
+func (s *Server) check(r *request) (why *ipc.Error, again string) {
+	if int(r.size) > s.limits.MaxMessage {
+		return &ipc.Error{Code: ipc.CodeTooLarge, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
+			"a message of %d bytes; the limit is %d", r.size, s.limits.MaxMessage)}, ""
+	}
+	if r.protocol == "" {
+		return nil, ""
+	}
+	p := s.protocols[r.protocol]
+	if p == nil {
+		return &ipc.Error{Code: ipc.CodeUnimplemented, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
+			"the server does not serve protocol %s; it serves %s", r.protocol, s.names())}, ""
+	}
+	theirs := strconv.FormatUint(p.Fingerprint, 16)
+	for v := range strings.SplitSeq(r.compared, ",") {
+		if v == theirs {
+			return nil, ""
+		}
+	}
+	return &ipc.Error{Code: ipc.CodeIncompatible, Outcome: ipc.NotExecuted, Msg: "the server has " +
+		"another version of protocol " + p.Name}, againSchema + " " + theirs
+}
+
+// names lists the protocols for people.
+func (s *Server) names() string {
+	var names []string
+	for name := range s.protocols {
+		names = append(names, name)
+	}
+	if names == nil {
+		return "none"
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// refuse answers a request that is not executed.
+func (s *Server) refuse(reply string, why *ipc.Error, again string) {
+	s.counts.refuse()
+	a := answer{code: why.Code, outcome: why.Outcome, server: s.name}
+	out := &nats.Msg{Subject: reply, Data: []byte(text(why)),
+		Header: nats.Header{headCall: {a.header()}}}
+	if again != "" {
+		out.Header[headAgain] = []string{again}
+	}
+	_ = s.nc.PublishMsg(out) // its client learns of the connection's end by itself
+}
+
+// text returns the text of an error for the other side.
+func text(err *ipc.Error) string {
+	switch {
+	case err.Err == nil:
+		return err.Msg
+	case err.Msg == "":
+		return err.Err.Error()
+	}
+	return err.Msg + ": " + err.Err.Error()
+}
+
+// enter adds a call.
+func (s *Server) enter(x *served) (why *ipc.Error, again string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.lost.take(x.reply):
+		return errForgotten, ""
+	case s.draining && x.request.kind != kindHealth && x.request.kind != kindSchema:
+		return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotExecuted,
+			Msg: "the server is shutting down"}, againDraining
+	case len(s.calls) >= s.set.calls:
+		return &ipc.Error{Code: ipc.CodeResourceExhausted, Outcome: ipc.NotExecuted,
+			Msg: fmt.Sprintf("the server has %d calls, its limit; see natsipc.WithMaxCalls",
+				len(s.calls))}, ""
+	case s.calls[x.reply] != nil:
+		return &ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted,
+			Msg: "the client has used a subject twice"}, ""
+	}
+	s.next++
+	x.number = s.next
+	s.calls[x.reply], s.numbered[x.number] = x, x
+	return nil, ""
+}
+
+// leave removes a call.
+func (s *Server) leave(x *served) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, x.reply)
+	delete(s.numbered, x.number)
+	s.whenEmpty()
+}
+
+// whenEmpty tells Shutdown when nothing is left. The caller must hold s.mu.
+func (s *Server) whenEmpty() {
+	if s.empty != nil && len(s.calls) == 0 && len(s.boxes) == 0 {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// inFlight returns the calls.
+func (s *Server) inFlight() []*served {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*served, 0, len(s.calls))
+	for _, x := range s.calls {
+		all = append(all, x)
+	}
+	return all
+}
+
+// watch tells clients of calls that take long that the server still has them, and ends calls when
+// the connection to NATS is lost, for their clients have given them up.
+func (s *Server) watch() {
+	tick := time.NewTicker(s.set.beat)
+	defer tick.Stop()
+	status := s.status
+	for {
+		select {
+		case _, ok := <-status:
+			if !ok {
+				status = nil
+			}
+			for _, x := range s.inFlight() {
+				x.stop(ipc.CodeUnavailable, 0, errors.New("the connection to NATS was lost"))
+			}
+			if s.nc.IsClosed() {
+				go s.Close()
+			}
+		case <-tick.C:
+			for _, x := range s.inFlight() {
+				x.beat(s.set.beat)
+			}
+		case <-s.over:
+			return
+		}
+	}
+}
+
+// Shutdown ends the server gracefully. Other servers of the channel get further calls. Shutdown
+// blocks until all calls are answered, and all one-way messages handled. If ctx is done before, it
+// closes the server as Close does and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		close(s.drains)
+	}
+	var empty chan struct{}
+	if !s.closed && len(s.calls)+len(s.boxes) > 0 {
+		if s.empty == nil {
+			s.empty = make(chan struct{})
+		}
+		empty = s.empty
+	}
+	s.mu.Unlock()
+	if s.service != nil {
+		_ = s.service.Stop() // fails if the connection is closed, which is as good
+	}
+	if empty != nil {
+		select {
+		case <-empty:
+		case <-s.over:
+		case <-ctx.Done():
+			s.Close()
+			return ctx.Err()
+		}
+	}
+	s.Close()
+	return nil
+}
+
+// Close ends the server at once. It cancels the contexts of running handlers, and does not wait for
+// them. At the clients, calls in flight end with CodeUnavailable and OutcomeUnknown. Close may be
+// called again.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		<-s.over
+		return nil
+	}
+	s.closed = true
+	if !s.draining {
+		s.draining = true
+		close(s.drains)
+	}
+	s.mu.Unlock()
+	if s.service != nil {
+		_ = s.service.Stop()
+	}
+	for _, sub := range s.subs {
+		_ = sub.Unsubscribe()
+	}
+	s.cancel(ErrServerClosed)
+	for _, x := range s.inFlight() {
+		x.abort()
+	}
+	_ = s.nc.FlushTimeout(time.Second) // so that clients know, if they can
+	close(s.over)
+	s.tasks.Wait()
+	s.nc.RemoveStatusListener(s.status)
+	return nil
+}
+
+// Done returns a channel that is closed when the server has ended.
+func (s *Server) Done() <-chan struct{} { return s.over }
+
+// tombstones are the subjects of calls whose end came before they did: the last ones.
+type tombstones struct {
+	all   map[string]struct{}
+	order []string
+}
+
+const mostTombstones = 4096
+
+func (t *tombstones) add(reply string) {
+	if t.all == nil {
+		t.all = map[string]struct{}{}
+	}
+	if _, ok := t.all[reply]; ok {
+		return
+	}
+	if len(t.order) == mostTombstones {
+		delete(t.all, t.order[0])
+		t.order = t.order[1:]
+	}
+	t.all[reply] = struct{}{}
+	t.order = append(t.order, reply)
+}
+
+// take reports whether a call has ended before it came.
+func (t *tombstones) take(reply string) bool {
+	_, ok := t.all[reply]
+	return ok
+}

@@ -1,0 +1,422 @@
+package natsipc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/topic"
+)
+
+// This file carries topics. A server publishes each message of its publishers once, and NATS takes
+// it to all subscribers. What a subscriber misses it sees by the numbers of the messages.
+
+// topicsOf returns the publishers among the options of a server.
+func topicsOf(opts []ipc.ServerOption) (all []*topic.Publisher) {
+	for _, o := range opts {
+		switch p := o.(type) {
+		case *topic.Publisher:
+			all = append(all, p)
+		case interface{ Bytes() *topic.Publisher }:
+			all = append(all, p.Bytes())
+		}
+	}
+	return all
+}
+
+// addTopics adds the topics of publishers to what the server serves.
+func (s *Server) addTopics(publishers []*topic.Publisher) error {
+	for _, p := range publishers {
+		info, err := p.Info()
+		if err != nil {
+			return err
+		}
+		name := info.Protocol.Name
+		if s.protocols[name] != nil {
+			return invalid("%s is served twice", name)
+		}
+		s.protocols[name], s.topics[name] = info.Protocol, p
+	}
+	return nil
+}
+
+// publishTopics begins to publish what the publishers do.
+func (s *Server) publishTopics() {
+	for name, p := range s.topics {
+		out := &outlet{server: s, subject: s.place.topic(name), protocol: s.protocols[name]}
+		s.tasks.Go(func() { _ = p.Follow(s.ctx, 0, out.publish) })
+	}
+}
+
+// An outlet publishes the messages of one topic.
+type outlet struct {
+	server   *Server
+	subject  string
+	protocol *ipc.Protocol
+}
+
+// publish publishes a message, in pieces if it must. What NATS does not take is lost, as its
+// subscribers see.
+func (o *outlet) publish(life uint64, message []byte, a topic.Arrival) error {
+	h := heading{fingerprint: o.protocol.Fingerprint, server: o.server.name, life: life,
+		number: a.Number, epoch: a.Epoch, published: a.Published.UnixNano(),
+		total: len(message)}
+	const headers = 512 // more than the heading takes
+	for {
+		n := min(len(message)-h.offset, max(int(o.server.nc.MaxPayload())-headers, 1))
+		if o.server.nc.PublishMsg(&nats.Msg{Subject: o.subject, Data: message[h.offset:][:n],
+			Header: nats.Header{headCall: {h.encode()}}}) != nil {
+			return nil
+		}
+		if h.offset += n; h.offset == len(message) {
+			return nil
+		}
+	}
+}
+
+// A heading is the header of a message of a topic, or of a piece of it.
+type heading struct {
+	fingerprint   uint64
+	server        string
+	life, number  uint64
+	epoch         uint64
+	published     int64
+	offset, total int // of the piece; of the message
+}
+
+func (h *heading) encode() string {
+	return fmt.Sprintf("%s %x %s %x %d %d %d %d %d", version, h.fingerprint, h.server, h.life,
+		h.number, h.epoch, h.published, h.offset, h.total)
+}
+
+func parseHeading(s string) (h heading, ok bool) {
+	f := fields{rest: s}
+	if f.next() != version {
+		return h, false
+	}
+	h.fingerprint, h.server = f.uint(16, 64), f.next()
+	h.life, h.number, h.epoch = f.uint(16, 64), f.uint(10, 64), f.uint(10, 64)
+	h.published = int64(f.uint(10, 63))
+	h.offset, h.total = int(f.uint(10, 31)), int(f.uint(10, 31))
+	return h, !f.bad
+}
+
+// recent answers a request for the messages that a publisher keeps.
+func (x *served) recent() error {
+	p := x.server.topics[x.request.protocol]
+	if p == nil {
+		return &ipc.Error{Code: ipc.CodeNotFound, Outcome: ipc.Executed,
+			Msg: "the server has no topic " + x.request.protocol}
+	}
+	n, err := strconv.Atoi(string(x.body))
+	if err != nil {
+		return &ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotExecuted, Err: err}
+	}
+	var b []byte
+	return p.Recent(x.ctx, n, func(life uint64, message []byte, a topic.Arrival) error {
+		b = b[:0]
+		for _, n := range []uint64{life, a.Number, a.Epoch, uint64(a.Published.UnixNano())} {
+			b = binary.LittleEndian.AppendUint64(b, n)
+		}
+		if b = append(b, message...); !x.giveBody(b) {
+			return context.Canceled
+		}
+		return nil
+	})
+}
+
+// Topics returns the source of the topics that servers of a channel publish: generated functions
+// subscribe to it. A subscription may be made before there is a server.
+//
+// A subscription is lossy, or to the latest message. A publisher does not wait for subscribers on
+// other machines, so [topic.Lossless] is refused with CodeFailedPrecondition.
+func Topics(nc *nats.Conn, channel string, opts ...ipc.DialOption) topic.Source {
+	return &source{nc, channel, opts}
+}
+
+type source struct {
+	nc      *nats.Conn
+	channel string
+	opts    []ipc.DialOption
+}
+
+// LinkSource implements [topic.Source].
+func (s *source) LinkSource() (*ipc.LinkSource, error) {
+	return nil, &ipc.Error{Code: ipc.CodeUnsupported, Outcome: ipc.NotSent,
+		Msg: "NATS carries topics, and no other links"}
+}
+
+// Feed implements [topic.FeedSource].
+func (s *source) Feed(ctx context.Context, info *topic.Info,
+	o topic.SubscribeOptions) (topic.Feed, error) {
+	if o.Policy == topic.Lossless {
+		return nil, &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotSent,
+			Msg: "a publisher waits for no subscriber over NATS; subscribe without Lossless"}
+	}
+	c, err := newConn(s.nc, s.channel, s.opts)
+	if err != nil {
+		return nil, err
+	}
+	f := &feed{conn: c, info: info, latest: o.Policy == topic.Latest, stirred: make(chan struct{}, 1)}
+	if f.sub, err = s.nc.Subscribe(c.place.topic(info.Protocol.Name), f.take); err == nil {
+		_ = f.sub.SetPendingLimits(-1, -1) // take is as fast as NATS
+		within, stop := bounded(ctx)
+		err = s.nc.FlushWithContext(within)
+		stop()
+	}
+	if err != nil {
+		f.Close()
+		return nil, sendFailed(err)
+	}
+	if err := f.begin(ctx, o.History); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// A feed is a subscription of a client.
+type feed struct {
+	conn   *Conn
+	info   *topic.Info
+	sub    *nats.Subscription
+	latest bool // only the newest message matters
+
+	stirred chan struct{}
+
+	mu     sync.Mutex
+	queue  []published
+	bytes  int
+	newest *published
+	parts  published // of a message that comes in pieces
+	closed bool
+
+	met  bool   // the subscriber has had a message
+	life uint64 // of its publisher
+	next uint64 // behind it
+}
+
+// A published is a message that has come.
+type published struct {
+	heading
+	message []byte
+}
+
+// How much a subscription keeps that is not read yet.
+const (
+	mostMessages = 4096
+	mostBytes    = 32 << 20
+)
+
+// take is the callback of the subscription.
+func (f *feed) take(m *nats.Msg) {
+	h, ok := parseHeading(m.Header.Get(headCall))
+	if !ok {
+		return // something else publishes there
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := published{h, m.Data}
+	if len(m.Data) != h.total {
+		if p, ok = f.piece(h, m.Data); !ok {
+			return
+		}
+	}
+	f.put(p)
+}
+
+// piece takes in a piece of a message. ok is true with the last one. The caller must hold f.mu.
+func (f *feed) piece(h heading, data []byte) (p published, ok bool) {
+	switch {
+	case h.total > f.conn.limits.MaxMessage:
+		return p, false
+	case h.offset == 0:
+		f.parts = published{h, make([]byte, 0, min(h.total, 1<<20))}
+	case h.life != f.parts.life || h.number != f.parts.number || h.offset != len(f.parts.message) ||
+		h.total != f.parts.total:
+		return p, false // a piece is lost, and so the message
+	}
+	f.parts.message = append(f.parts.message, data...)
+	if len(f.parts.message) < h.total {
+		return p, false
+	}
+	p, f.parts = f.parts, published{}
+	return p, true
+}
+
+// put keeps a message, and gives up the oldest ones if there are too many. The caller must hold
+// f.mu.
+func (f *feed) put(p published) {
+	f.newest = &p
+	f.queue = append(f.queue, p)
+	f.bytes += len(p.message)
+	for len(f.queue) > 1 && (f.latest || len(f.queue) > mostMessages || f.bytes > mostBytes) {
+		f.drop()
+	}
+	stir(f.stirred)
+}
+
+// drop removes the oldest message. The caller must hold f.mu.
+func (f *feed) drop() (p published) {
+	p = f.queue[0]
+	f.queue[0] = published{}
+	f.queue = f.queue[1:]
+	f.bytes -= len(p.message)
+	return p
+}
+
+// begin gets messages from before the subscription, which are those that the server keeps.
+func (f *feed) begin(ctx context.Context, history int) error {
+	wanted := max(history, 1) // for Latest
+	var past []published
+	in := &ipc.Inbound{Protocol: f.info.Protocol, Body: strconv.AppendInt(nil, int64(wanted), 10),
+		Out: func(b []byte) bool {
+			if len(b) < 32 {
+				return false
+			}
+			h := heading{fingerprint: f.info.Protocol.Fingerprint,
+				life: binary.LittleEndian.Uint64(b), number: binary.LittleEndian.Uint64(b[8:]),
+				epoch:     binary.LittleEndian.Uint64(b[16:]),
+				published: int64(binary.LittleEndian.Uint64(b[24:])), total: len(b) - 32}
+			past = append(past, published{h, slices.Clone(b[32:])})
+			return true
+		}}
+	_, err := carrier{f.conn}.try(ctx, in, kindRecent, f.conn.place.calls, nil)
+	switch {
+	case err == nil:
+	case err.Code == ipc.CodeUnavailable:
+		return nil // there is no publisher yet
+	default:
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(past); n > 0 && f.newest == nil {
+		f.newest = &past[n-1]
+	}
+	keep := min(history, len(past))
+	if f.latest {
+		keep = min(1, len(past))
+	}
+	if n := len(past); n > 0 {
+		last := past[n-1]
+		if !f.latest || len(f.queue) == 0 {
+			f.queue = append(past[n-keep:n:n], f.queue...)
+			for _, p := range past[n-keep:] {
+				f.bytes += len(p.message)
+			}
+		}
+		if keep == 0 { // what comes next follows the last one
+			f.met, f.life, f.next = true, last.life, last.number+1
+		}
+	}
+	stir(f.stirred)
+	return nil
+}
+
+// Next implements [topic.Feed].
+func (f *feed) Next(ctx context.Context, buf []byte) ([]byte, topic.Arrival, error) {
+	for {
+		f.mu.Lock()
+		if f.closed {
+			f.mu.Unlock()
+			return buf, topic.Arrival{}, &ipc.Error{Code: ipc.CodeUnavailable,
+				Msg: "the subscription is closed"}
+		}
+		if len(f.queue) > 0 {
+			p := f.drop()
+			f.mu.Unlock()
+			a, ok, err := f.accept(ctx, p)
+			if err != nil {
+				return buf, a, err
+			}
+			if ok {
+				return append(buf[:0], p.message...), a, nil
+			}
+			continue
+		}
+		f.mu.Unlock()
+		select {
+		case <-f.stirred:
+		case <-ctx.Done():
+			return buf, topic.Arrival{}, contextError(ctx, ipc.NotExecuted)
+		}
+	}
+}
+
+// accept says of a message what its subscriber learns. ok is false for one that it has had.
+func (f *feed) accept(ctx context.Context, p published) (a topic.Arrival, ok bool, err error) {
+	if err := f.compare(ctx, p); err != nil {
+		return a, false, err
+	}
+	a = topic.Arrival{Number: p.number, Epoch: p.epoch, Published: time.Unix(0, p.published)}
+	switch {
+	case !f.met:
+	case p.life != f.life:
+		a.Break, a.Lost = true, 0
+	case p.number < f.next:
+		return a, false, nil
+	default:
+		a.Lost = p.number - f.next
+	}
+	f.met, f.life, f.next = true, p.life, p.number+1
+	return a, true, nil
+}
+
+// compare compares the publisher's version of the messages with the subscriber's.
+func (f *feed) compare(ctx context.Context, p published) error {
+	own := f.info.Protocol
+	if p.fingerprint == own.Fingerprint || slices.Contains(strings.Split(
+		f.conn.comparedWith(own), ","), strconv.FormatUint(p.fingerprint, 16)) {
+		return nil
+	}
+	err := f.conn.compare(ctx, own, refusal{server: p.server, theirs: p.fingerprint})
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+// Latest implements [topic.Feed].
+func (f *feed) Latest(ctx context.Context, buf []byte) ([]byte, topic.Arrival, bool, error) {
+	f.mu.Lock()
+	p := f.newest
+	f.mu.Unlock()
+	if p == nil {
+		return buf, topic.Arrival{}, false, nil
+	}
+	if err := f.compare(ctx, *p); err != nil {
+		return buf, topic.Arrival{}, false, err
+	}
+	return append(buf[:0], p.message...), topic.Arrival{Number: p.number, Epoch: p.epoch,
+		Published: time.Unix(0, p.published)}, true, nil
+}
+
+// Close implements [topic.Feed].
+func (f *feed) Close() error {
+	f.mu.Lock()
+	closed := f.closed
+	f.closed = true
+	f.mu.Unlock()
+	if closed {
+		return nil
+	}
+	stir(f.stirred)
+	var err error
+	if f.sub != nil {
+		err = f.sub.Unsubscribe()
+	}
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		err = nil
+	}
+	return errors.Join(err, f.conn.Close())
+}
