@@ -61,21 +61,26 @@ func TestRelease(t *testing.T) {
 	run("go", "vet", "./...")
 }
 
-// TestReleaseSteps checks that docs/releasing.md drops the replacements of ipcctl, a module of its
-// own: `go install` takes no version of a module with replacements.
+// TestReleaseSteps checks that docs/releasing.md drops the replacements of the modules of their own
+// that users install: `go install` takes no version of a module with replacements.
 func TestReleaseSteps(t *testing.T) {
-	data, err := os.ReadFile("cmd/ipcctl/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mod, err := modfile.Parse("go.mod", data, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	steps := read(t, "docs/releasing.md")
-	for _, r := range mod.Replace {
-		if edit := "go mod edit -dropreplace=" + r.Old.Path; !strings.Contains(steps, edit) {
-			t.Errorf("docs/releasing.md lacks %q", edit)
+	for _, folder := range []string{"cmd/ipcctl", "nats"} {
+		data, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mod, err := modfile.Parse("go.mod", data, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(steps, "`"+folder+"`") {
+			t.Errorf("docs/releasing.md does not name %s", folder)
+		}
+		for _, r := range mod.Replace {
+			if edit := "go mod edit -dropreplace=" + r.Old.Path; !strings.Contains(steps, edit) {
+				t.Errorf("docs/releasing.md lacks %q", edit)
+			}
 		}
 	}
 }

@@ -467,7 +467,7 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 			if err.Code != ipc.CodeUnavailable {
 				x.cancel(ipc.CodeCanceled)
 			}
-			err.Taken = max(err.Taken, x.knownItems())
+			err.Taken = max(err.Taken, x.known.Load())
 			return out, &err
 		default:
 			select {
@@ -557,7 +557,7 @@ func (x *call) outbound(body []byte) (out exchanged, err *ipc.Error) {
 	}
 	if m.Header.Get("Status") == "503" && len(m.Data) == 0 {
 		if accepted {
-			return out, &ipc.Error{Code: ipc.CodeUnavailable, Taken: x.knownItems(),
+			return out, &ipc.Error{Code: ipc.CodeUnavailable, Taken: x.known.Load(),
 				Msg: "the server that had the call is gone"}
 		}
 		out.nobody = true

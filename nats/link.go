@@ -39,10 +39,10 @@ type link struct {
 	to      string // the other side's subject for frames; empty until it is known
 	gone    string // where NATS says that nobody listens there; may be empty
 	room    chan struct{}
-	theirs  uint64 // the window of the other side
-	spent   uint64 // of it, in all
-	granted uint64 // what the other side has taken, in all
-	known   uint64 // items that it has taken
+	theirs  uint64        // the window of the other side
+	spent   uint64        // of it, in all
+	granted uint64        // what the other side has taken, in all
+	known   atomic.Uint64 // items that it has taken; stored under mu
 	over    bool
 
 	heard    atomic.Int64 // when the other side was heard last, in nanoseconds
@@ -255,7 +255,7 @@ func (l *link) takeIn(f frame) (credit bool, err *ipc.Error) {
 		stir(l.stirred)
 	case frameCredit:
 		l.granted = max(l.granted, min(binary.LittleEndian.Uint64(f.body), l.spent))
-		l.known = max(l.known, binary.LittleEndian.Uint64(f.body[8:]))
+		l.known.Store(max(l.known.Load(), binary.LittleEndian.Uint64(f.body[8:])))
 		stir(l.room)
 	case frameAccept:
 		l.to = string(f.body[4:])
@@ -355,13 +355,6 @@ func (l *link) takenItems() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.items
-}
-
-// knownItems returns how many items the other side's code has taken, as far as it has said.
-func (l *link) knownItems() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.known
 }
 
 // why returns the error of a link that is broken.

@@ -57,7 +57,7 @@ func (x *served) release() {
 func (x *served) stop(code ipc.Code, taken uint64, why error) {
 	x.code.CompareAndSwap(0, uint32(code))
 	x.mu.Lock()
-	x.known = max(x.known, taken)
+	x.known.Store(max(x.known.Load(), taken))
 	x.mu.Unlock()
 	x.cancel(why)
 }
@@ -198,7 +198,7 @@ func (x *served) whole() error {
 func (x *served) inbound() *ipc.Inbound {
 	r := &x.request
 	in := &ipc.Inbound{Method: r.method, OneWay: r.kind == kindNote, Seq: r.seq, Epoch: r.epoch,
-		Metadata: x.metadata, Body: x.body, Draining: x.server.drains, Known: x.knownItems,
+		Metadata: x.metadata, Body: x.body, Draining: x.server.drains, Known: &x.known,
 		Protocol: x.server.protocols[r.protocol]}
 	takes, gives := r.kind.streams()
 	if takes {

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 )
@@ -44,9 +45,9 @@ type Inbound struct {
 	// Out takes each encoded item of the handler, and must not keep it. It may block. If it returns
 	// false, the client wants no more of them.
 	Out func(item []byte) bool
-	// Known returns how many of the items that Out has taken the client's code has taken, as far as
-	// this side knows; see [TakenFromContext]. With nil, those are all of them.
-	Known func() uint64
+	// Known, if it is not nil, has how many of the items that Out has taken the client's code is
+	// known to have taken; see [TakenFromContext]. With nil, those are all of them.
+	Known *atomic.Uint64
 	// Draining, if it is not nil, is closed when the server begins to shut down; see
 	// [DrainingFromContext].
 	Draining <-chan struct{}

@@ -181,7 +181,7 @@ func (x *carried) result(err error) error {
 // known implements the counting of TakenFromContext.
 func (x *carried) known() uint64 {
 	if x.in.Known != nil {
-		return x.in.Known()
+		return x.in.Known.Load()
 	}
 	return x.sentItems.Load()
 }
