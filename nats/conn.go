@@ -58,7 +58,8 @@ type comparison struct {
 //
 // Of the options of [ipc.Dial], those of [ipc.NewCarrierClient] have an effect, and
 // [ipc.WithMaxMessage] and [ipc.WithStreamingWindow].
-func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOption) (*Conn, error) {
+func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOption) (*Conn,
+	error) {
 	c, err := newConn(nc, channel, opts)
 	if err == nil {
 		if err = c.hello(ctx); err != nil {
@@ -136,7 +137,9 @@ func lastError(nc *nats.Conn) error {
 }
 
 // Invoke implements [ipc.Caller].
-func (c *Conn) Invoke(ctx context.Context, call ipc.Call) error { return c.client.Invoke(ctx, call) }
+func (c *Conn) Invoke(ctx context.Context, call ipc.Call) error {
+	return c.client.Invoke(ctx, call)
+}
 
 // Send implements [ipc.Sender]. It returns nil when a server has the message in its memory. The
 // messages of a client are handled one after the other. While many wait there, Send waits too.

@@ -19,7 +19,8 @@ func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 	if err == nil {
 		return nc, nil
 	}
-	e := &ipc.Error{Code: ipc.CodeUnavailable, Op: "connect to NATS", Outcome: ipc.NotSent, Err: err}
+	e := &ipc.Error{Code: ipc.CodeUnavailable, Op: "connect to NATS", Outcome: ipc.NotSent,
+		Err: err}
 	switch {
 	case errors.Is(err, nats.ErrNoServers):
 		e.Msg = "no server at " + redacted(url)

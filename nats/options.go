@@ -1,7 +1,6 @@
 package natsipc
 
 import (
-	"log/slog"
 	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -20,13 +19,12 @@ type settings struct {
 	beat    time.Duration
 	version string
 	about   string
-	logger  *slog.Logger
 	calls   int
 }
 
 func defaults() settings {
-	return settings{prefix: DefaultPrefix, beat: DefaultBeat, version: "0.0.0", calls: DefaultMaxCalls,
-		logger: slog.New(slog.DiscardHandler)}
+	return settings{prefix: DefaultPrefix, beat: DefaultBeat, version: "0.0.0",
+		calls: DefaultMaxCalls}
 }
 
 // An option is one of this package. It is an option of package ipc, too, which changes nothing

@@ -166,7 +166,8 @@ func (s *source) Feed(ctx context.Context, info *topic.Info,
 	if err != nil {
 		return nil, err
 	}
-	f := &feed{conn: c, info: info, latest: o.Policy == topic.Latest, stirred: make(chan struct{}, 1)}
+	f := &feed{conn: c, info: info, latest: o.Policy == topic.Latest,
+		stirred: make(chan struct{}, 1)}
 	if f.sub, err = s.nc.Subscribe(c.place.topic(info.Protocol.Name), f.take); err == nil {
 		_ = f.sub.SetPendingLimits(-1, -1) // take is as fast as NATS
 		within, stop := bounded(ctx)

@@ -95,8 +95,8 @@ func parseRequest(s string) (r request, err error) {
 	f := fields{rest: s}
 	if v := f.next(); v != version {
 		return r, &ipc.Error{Code: ipc.CodeIncompatible, Outcome: ipc.NotExecuted,
-			Msg: fmt.Sprintf("the client speaks version %.20q of the wire format, and the server %s; "+
-				"build both with the same version of natsipc", v, version)}
+			Msg: fmt.Sprintf("the client speaks version %.20q of the wire format, and the server "+
+				"%s; build both with the same version of natsipc", v, version)}
 	}
 	r.kind = kind(f.next())
 	r.method = uint32(f.uint(16, 32))
