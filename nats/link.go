@@ -166,7 +166,8 @@ func (l *link) sendBody(ctx context.Context, body []byte, pieces bool) error {
 	l.mu.Unlock()
 	if most := theirs / 2; !pieces && uint64(len(body)) > most {
 		return &ipc.Error{Code: ipc.CodeTooLarge, Msg: fmt.Sprintf("an item of %d bytes; the "+
-			"limit is %d, half of the other side's window; see ipc.WithStreamingWindow", len(body), most)}
+			"limit is %d, half of the other side's window; see ipc.WithStreamingWindow",
+			len(body), most)}
 	}
 	for {
 		n := min(len(body), int(theirs/2)-frameCost, max(int(l.nc.MaxPayload())-frameHead, 1))

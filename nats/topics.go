@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,11 +50,12 @@ func (s *Server) addTopics(publishers []*topic.Publisher) error {
 	return nil
 }
 
-// publishTopics begins to publish what the publishers do.
+// publishTopics begins to publish what the publishers do, and have kept: a subscription that is
+// older than its publisher gets all of that. Others know by the numbers what they have had.
 func (s *Server) publishTopics() {
 	for name, p := range s.topics {
 		out := &outlet{server: s, subject: s.place.topic(name), protocol: s.protocols[name]}
-		s.tasks.Go(func() { _ = p.Follow(s.ctx, 0, out.publish) })
+		s.tasks.Go(func() { _ = p.Follow(s.ctx, math.MaxInt32, out.publish) })
 	}
 }
 

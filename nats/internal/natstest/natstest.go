@@ -26,6 +26,11 @@ func JetStream(dir string) Option {
 // MaxPayload limits the length of messages.
 func MaxPayload(n int32) Option { return func(o *server.Options) { o.MaxPayload = n } }
 
+// Password makes a server let one user in.
+func Password(user, password string) Option {
+	return func(o *server.Options) { o.Username, o.Password = user, password }
+}
+
 // Config reads the options from a file of configuration, and keeps the address.
 func Config(t testing.TB, path string) Option {
 	t.Helper()
