@@ -1,7 +1,6 @@
 package fbjson_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"flag"
@@ -42,83 +41,99 @@ func TestAsFlatc(t *testing.T) {
 	if *flatcPath != "" {
 		record(t)
 	}
-	file, err := os.Open(verdicts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
 	typ := loadFile(t, "testdata/all.fbs").Root()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
 	read, refused := 0, 0
-	for lines.Scan() {
-		var v verdict
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			t.Fatal(err)
-		}
-		text, err := strconv.Unquote(v.Text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.Text = text
-		buf, err := typ.AppendBuffer(nil, []byte(text), nil)
-		switch {
-		case v.Refused != (err != nil):
-			t.Errorf("%v; flatc refuses: %v: %s", err, v.Refused, v.Text)
-			continue
-		case v.Refused:
+	for _, v := range readVerdicts(t, verdicts) {
+		if v.compare(t, typ) {
+			read++
+		} else {
 			refused++
-			continue
 		}
-		read++
-		if err := typ.Verify(buf); err != nil {
-			t.Errorf("%v: %s", err, v.Text)
-			continue
-		}
-		if got := mustWrite(t, typ, buf, &fbjson.WriteOptions{Flatc: true}); got != v.JSON {
-			t.Errorf("%s\ngives\n%s\nand with flatc\n%s", v.Text, got, v.JSON)
-		}
-		exact := mustWrite(t, typ, buf, nil)
-		again := mustRead(t, typ, exact, nil)
-		if got := mustWrite(t, typ, again, nil); got != exact {
-			t.Errorf("%s\nis read, and written as\n%s", exact, got)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
 	}
 	if read < 300 || refused < 300 {
 		t.Errorf("%d texts were read, %d refused", read, refused)
 	}
 }
 
+// readVerdicts reads a file that judge has written.
+func readVerdicts(t *testing.T, file string) (all []verdict) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(data) {
+		var v verdict
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.Text, err = strconv.Unquote(v.Text); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// compare reads and writes a text as flatc has, and reports whether flatc has accepted it.
+func (v *verdict) compare(t *testing.T, typ *fbjson.Type) (read bool) {
+	t.Helper()
+	buf, err := typ.AppendBuffer(nil, []byte(v.Text), nil)
+	if v.Refused != (err != nil) {
+		t.Errorf("%v; flatc refuses: %v: %.1000q", err, v.Refused, v.Text)
+	}
+	if v.Refused || err != nil {
+		return !v.Refused
+	}
+	if err := typ.Verify(buf); err != nil {
+		t.Errorf("%v: %.1000q", err, v.Text)
+		return true
+	}
+	if got := mustWrite(t, typ, buf, &fbjson.WriteOptions{Flatc: true}); got != v.JSON {
+		t.Errorf("%.1000q\ngives\n%.2000s\nand with flatc\n%.2000s", v.Text, got, v.JSON)
+	}
+	exact := mustWrite(t, typ, buf, nil)
+	again := mustRead(t, typ, exact, nil)
+	if got := mustWrite(t, typ, again, nil); got != exact {
+		t.Errorf("%.1000s\nis read, and written as\n%.1000s", exact, got)
+	}
+	return true
+}
+
 // record makes cases and writes what flatc says of them.
 func record(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*seed, 0))
-	var out bytes.Buffer
-	dir := t.TempDir()
+	var texts []string
 	for range *cases {
 		g := textGen{rng: rng, faults: rng.IntN(3)}
-		text := g.object("All", 0)
+		texts = append(texts, g.object("All", 0))
+	}
+	judge(t, "testdata/all.fbs", texts, verdicts)
+}
+
+// judge writes to a file what flatc says of texts.
+func judge(t *testing.T, schema string, texts []string, file string) {
+	var out bytes.Buffer
+	dir := t.TempDir()
+	in, made := filepath.Join(dir, "in.json"), filepath.Join(dir, "in.bin")
+	for _, text := range texts {
 		v := verdict{Text: strconv.Quote(text)}
-		in := filepath.Join(dir, "in.json")
 		if err := os.WriteFile(in, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		binary := exec.Command(*flatcPath, "-b", "-o", dir, "testdata/all.fbs", in)
-		if err := binary.Run(); err != nil {
+		if err := exec.Command(*flatcPath, "-b", "-o", dir, schema, in).Run(); err != nil {
 			v.Refused = true
 		} else {
-			if out, err := exec.Command(*flatcPath, "-t", "-o", dir, "testdata/all.fbs", "--",
-				filepath.Join(dir, "in.bin")).CombinedOutput(); err != nil {
+			if out, err := exec.Command(*flatcPath, "-t", "--raw-binary", "-o", dir, schema, "--",
+				made).CombinedOutput(); err != nil {
 				t.Logf("flatc -t: %v %.300s: %s", err, out, text)
 				continue
 			}
-			made, err := os.ReadFile(in)
+			text, err := os.ReadFile(in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			v.JSON = string(made)
+			v.JSON = string(text)
 		}
 		line, err := json.Marshal(v)
 		if err != nil {
@@ -126,7 +141,7 @@ func record(t *testing.T) {
 		}
 		out.Write(append(line, '\n'))
 	}
-	if err := os.WriteFile(verdicts, out.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -24,12 +24,20 @@
 // AppendBuffer reads what flatc -b reads, with the same meaning, and refuses what flatc refuses.
 // This is more than JSON: comments, bare keys, trailing commas, hexadecimal numbers, names of
 // enum values, functions such as rad(180), a struct or table as a list of all of its fields in
-// their order. There are four differences. A union's type without a value, and two vectors of a
-// union of different lengths, are refused, since the verifiers refuse the buffer. A function's
-// result is not cut to 12 digits. A whole number in a FlexBuffer may be hexadecimal or exceed
-// the range of long, up to that of ulong. An enum value for a field that is no enum may name its
-// enum with its namespace. Errors are of type [*Error] and have line, column and the path of the
-// field.
+// their order. There are these differences:
+//
+//   - A union's type without a value, and two vectors of a union of different lengths, are
+//     refused, since the verifiers refuse the buffer.
+//   - A zero with a sign is written, although it equals a default of zero.
+//   - A function's result is not cut to 12 digits.
+//   - A whole number in a FlexBuffer may be hexadecimal or exceed the range of long, up to that of
+//     ulong.
+//   - An enum value for a field that is no enum may name its enum with its namespace.
+//   - Bare words are read in nested buffers, and in a union whose type comes behind it, as they are
+//     elsewhere.
+//   - Elements with equal keys keep their order.
+//
+// Errors are of type [*Error] and have line, column and the path of the field.
 //
 // # Cost
 //

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -357,7 +358,7 @@ func FuzzFlexBuffer(f *testing.F) {
 // has what no builder writes.
 func readable(err error) bool {
 	for _, reason := range []string{"and field", "wants its type", "has no value", "values for",
-		"whose type is", "is there twice", "zero byte"} {
+		"whose type is", "is there twice", "zero byte", "too deep"} {
 		if strings.Contains(err.Error(), reason) {
 			return true
 		}
@@ -365,28 +366,68 @@ func readable(err error) bool {
 	return false
 }
 
-func BenchmarkMebibyte(b *testing.B) {
-	typ := all(b)
-	leaf := `{"name":"a name of some length","n":123456}`
-	text := []byte(`{"leaves":[` + strings.Repeat(leaf+",", 1<<20/len(leaf)) + leaf + `]}`)
-	buf := mustRead(b, typ, string(text), nil)
-	b.Run("read", func(b *testing.B) {
-		b.SetBytes(int64(len(text)))
-		for b.Loop() {
-			if _, err := typ.AppendBuffer(nil, text, nil); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("write", func(b *testing.B) {
-		b.SetBytes(int64(len(text)))
-		for b.Loop() {
-			if _, err := typ.AppendJSON(nil, buf, nil); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+// leavesOf is a text of about n bytes.
+func leavesOf(n int) []byte {
+	const leaf = `{"name":"a name of some length","n":123456}`
+	return []byte(`{"leaves":[` + strings.Repeat(leaf+",", n/len(leaf)) + leaf + `]}`)
+}
 
+// TestLinear reads and writes texts of 1 and 16 MiB, and counts the bytes that are allocated: the
+// longer one takes 16 times as many, and not more.
+func TestLinear(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a second")
+	}
+	typ := all(t)
+	taken := func(f func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	measure := func(n int) (read, write uint64) {
+		text := leavesOf(n)
+		var buf, again []byte
+		read = taken(func() { buf = mustRead(t, typ, string(text), nil) })
+		write = taken(func() { again = []byte(mustWrite(t, typ, buf, nil)) })
+		if !bytes.Equal(again, text) {
+			t.Error("the text does not come back")
+		}
+		return read, write
+	}
+	read, write := measure(1 << 20)
+	moreRead, moreWrite := measure(16 << 20)
+	// A slice that grows has up to twice the room, so the ratio is not exact.
+	if moreRead > 16*read*3/2 || moreWrite > 16*write*3/2 || read > 64<<20 || write > 16<<20 {
+		t.Errorf("reading allocates %d bytes of 1 MiB, and %d of 16; writing %d and %d", read,
+			moreRead, write, moreWrite)
+	}
+}
+
+// BenchmarkLinear shows a rate that does not depend on the length.
+func BenchmarkLinear(b *testing.B) {
+	typ := all(b)
+	for _, mebibytes := range []int{1, 16} {
+		text := leavesOf(mebibytes << 20)
+		buf := mustRead(b, typ, string(text), nil)
+		b.Run(fmt.Sprintf("read/%dMiB", mebibytes), func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if _, err := typ.AppendBuffer(nil, text, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("write/%dMiB", mebibytes), func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if _, err := typ.AppendJSON(nil, buf, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 // TestStruct converts a struct that is a message by itself, as those of topics are.

@@ -79,17 +79,16 @@ func (r *reader) flex(n int) (at int, err error) {
 	return at, r.checkSize(n)
 }
 
-// value writes what a value refers to, and returns the value.
+// value writes what a value refers to, and returns the value. A value counts as a level of its own.
 func (w *flexWriter) value(n int) (v flexValue, err error) {
+	if w.depth++; w.depth > maxDepth {
+		return v, w.faultf(n, "values nest too deep")
+	}
+	defer func() { w.depth-- }()
 	switch w.nodes[n].kind {
-	case isObject, isArray:
-		if w.depth++; w.depth > maxDepth {
-			return v, w.faultf(n, "values nest too deep")
-		}
-		defer func() { w.depth-- }()
-		if w.nodes[n].kind == isObject {
-			return w.object(n)
-		}
+	case isObject:
+		return w.object(n)
+	case isArray:
 		return w.array(n)
 	case isString:
 		s := w.word(n)

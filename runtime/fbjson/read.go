@@ -340,11 +340,9 @@ func (r *reader) checkMembers(t *Type, n int, own []member) error {
 		}
 		return own[i], true
 	}
-	for _, f := range t.object.Fields {
-		if f.Required {
-			if _, ok := find(f); !ok {
-				return r.faultf(n, "the required field %s of %s is missing", f.Name, t.Name())
-			}
+	for _, f := range t.required {
+		if _, ok := find(f); !ok {
+			return r.faultf(n, "the required field %s of %s is missing", f.Name, t.Name())
 		}
 	}
 	for _, m := range own {
@@ -402,7 +400,11 @@ func (r *reader) fieldBits(m member) (bits uint64, write bool, err error) {
 		r.path = append(r.path, step{name: f.Name})
 		return 0, false, err
 	}
-	return bits, f.Optional || r.options.ForceDefaults || bits != defaultBits(f), nil
+	write = f.Optional || r.options.ForceDefaults || bits != defaultBits(f)
+	if base := scalarBase(f.Type); base.IsFloat() && math.IsNaN(floatOf(base, bits)) {
+		write = true // it equals no default
+	}
+	return bits, write, nil
 }
 
 // defaultBits returns the bits of the default of a scalar field.
@@ -614,6 +616,10 @@ func (r *reader) element(f *schema.Field, elem schema.Type, n, at int) error {
 
 // structAt writes a struct at a place that is zero.
 func (r *reader) structAt(t *Type, n, at int) error {
+	if r.depth++; r.depth > maxDepth {
+		return r.faultf(n, "tables and structs nest too deep")
+	}
+	defer func() { r.depth-- }()
 	first := len(r.members)
 	defer func() { r.members = r.members[:first] }()
 	if err := r.collect(t, n); err != nil {
@@ -774,6 +780,10 @@ func (r *reader) float(base schema.BaseType, n int) (float64, error) {
 		if f == nil {
 			return 0, r.faultf(n, "there is no function %s", name)
 		}
+		if r.depth++; r.depth > maxDepth {
+			return 0, r.faultf(n, "functions nest too deep")
+		}
+		defer func() { r.depth-- }()
 		v, err := r.float(base, n+1)
 		return f(v), err
 	case isObject, isArray:

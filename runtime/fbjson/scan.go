@@ -33,8 +33,8 @@ type node struct {
 }
 
 const (
-	// maxDepth is how far tables may nest in each other, as flatc has it. Objects and lists
-	// may alternate, so a text may nest twice as far.
+	// maxDepth is how far tables, structs, functions and values of FlexBuffers may nest in each
+	// other, as flatc has it. Objects and lists may alternate, so a text may nest twice as far.
 	maxDepth = 64
 	maxText  = math.MaxInt32
 )
@@ -114,13 +114,19 @@ func (s *scanner) found() string {
 	return fmt.Sprintf("%q", r)
 }
 
-// space skips white space and comments.
+// space skips white space and comments. One that documents, with a third slash, must stand on a line
+// of its own, as in a schema.
 func (s *scanner) space() error {
+	fresh := s.pos == 0 // nothing but space is before it on the line
 	for {
 		switch c := s.peek(); {
 		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
+			fresh = fresh || c == '\n'
 			s.pos++
 		case c == '/' && s.at(s.pos+1) == '/':
+			if s.at(s.pos+2) == '/' && !fresh {
+				return faultf(s.pos, "a comment with /// stands on a line of its own; // need not")
+			}
 			end := strings.IndexAny(s.text[s.pos:], "\r\n")
 			if end < 0 {
 				end = len(s.text) - s.pos

@@ -29,6 +29,9 @@ type Type struct {
 	schema *Schema
 	object *schema.Object
 	fields map[string]*schema.Field
+	// required has the fields that must be there: an instance costs time for those and for what it
+	// has, and not for all fields that it could have.
+	required []*schema.Field
 	// rules and subs are what the verifier of a generated package has for the table.
 	rules []fb.Rule
 	subs  []fb.SubVerifier
@@ -57,6 +60,9 @@ func Load(data []byte) (*Schema, error) {
 		t := &Type{schema: s, object: o, fields: make(map[string]*schema.Field, len(o.Fields))}
 		for _, f := range o.Fields {
 			t.fields[f.Name] = f
+			if f.Required {
+				t.required = append(t.required, f)
+			}
 		}
 		s.types[o] = t
 		if o.IsStruct {

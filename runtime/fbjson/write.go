@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"sort"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -195,7 +196,15 @@ func (w *writer) table(t *Type, at int) error {
 	w.out = append(w.out, '{')
 	w.indent++
 	written := false
-	for _, f := range t.object.Fields {
+	fields := t.object.Fields
+	if !w.o.Defaults && t.object.Key == nil { // what is behind the vtable is not written
+		vtable := at - int(int32(binary.LittleEndian.Uint32(w.buf[at:])))
+		end := int(binary.LittleEndian.Uint16(w.buf[vtable:]))
+		fields = fields[:sort.Search(len(fields), func(i int) bool {
+			return fields[i].Offset >= end
+		})]
+	}
+	for _, f := range fields {
 		place := fieldAt(w.buf, at, f.Offset)
 		if place == 0 && !(f.Type.Base.IsScalar() && !f.Deprecated && (w.o.Defaults || f.Key)) {
 			continue
