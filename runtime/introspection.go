@@ -108,7 +108,7 @@ func Describe(ctx context.Context, c Caller) (*introspect.DescriptionT, error) {
 }
 
 // maxDefinition limits what ReadDefinition believes of a server, in bytes.
-const maxDefinition = 64 << 20
+const maxDefinition = 16 << 20
 
 // ReadDefinition reads a definition of the server behind c, by its number in the server's
 // description: the binary schema (.bfbs) of protocols that name it. What a server sends is to be

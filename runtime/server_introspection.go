@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/bits"
@@ -60,6 +61,8 @@ func ownRoute[Req, Rep any](g gate, kind Kind, m *Method[Req, Rep],
 		c := x.carrier.(*job).conn // no Handler has such routes
 		c.srv.ownCalls.Add(1)
 		defer c.srv.ownCalls.Add(-1)
+		c.ownCalls.Add(1)
+		defer c.ownCalls.Add(-1)
 		call := b.serverCall(x)
 		call.Kind, call.Request = kind, req
 		err := g.pass(x.context, call, func(ctx context.Context) error {
@@ -196,10 +199,12 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 	}
 	s.mu.Unlock()
 	inFlight := int(-s.ownCalls.Load()) // this one, and those of supervisors and other tools
-	for _, c := range conns {
-		stats := c.readStats()
+	var processes clientProcesses
+	for _, other := range conns {
+		stats := other.readStats()
 		inFlight += stats.CallsInFlight
 		sum.add(&stats)
+		processes.add(other, &stats, other == c)
 	}
 	all := &introspect.CountersT{
 		At: time.Now().UnixNano(), Clients: uint32(clients), StreamsMemory: uint64(memory),
@@ -208,7 +213,7 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 		Received:       sum.Received, ReceivedBytes: sum.ReceivedBytes,
 		Sent: sum.Sent, SentBytes: sum.SentBytes, Dropped: sum.Dropped, Malformed: sum.Malformed,
 		WaitsForRoom: sum.WaitsForRoom, Refused: s.refused.Load(), Corrupted: s.corrupted.Load(),
-		Since: since.UnixNano(),
+		Since: since.UnixNano(), Processes: processes.list(),
 	}
 	for _, r := range s.handler.routes.places {
 		if r == nil {
@@ -232,4 +237,65 @@ func (s *Stats) add(o *Stats) {
 	s.Dropped += o.Dropped
 	s.Malformed += o.Malformed
 	s.WaitsForRoom += o.WaitsForRoom
+}
+
+// mostProcesses is how many processes of clients a server tells of.
+const mostProcesses = 64
+
+// clientProcesses sums up connections by the processes of the clients.
+type clientProcesses struct {
+	all   []*introspect.ClientProcessT
+	byPID map[uint32]*introspect.ClientProcessT
+}
+
+// add adds a connection; asks is true of the one that asks.
+func (p *clientProcesses) add(c *serverConn, stats *Stats, asks bool) {
+	pid := uint32(c.peer.PID)
+	one := p.byPID[pid]
+	if one == nil {
+		one = &introspect.ClientProcessT{Pid: pid}
+		if p.byPID == nil {
+			p.byPID = make(map[uint32]*introspect.ClientProcessT)
+		}
+		p.byPID[pid] = one
+		p.all = append(p.all, one)
+	}
+	one.Connections++
+	one.Asks = one.Asks || asks
+	one.Waiting |= c.waits()
+	one.CallsInFlight += uint32(max(0, stats.CallsInFlight-int(c.ownCalls.Load())))
+	one.Received += stats.Received
+	one.ReceivedBytes += stats.ReceivedBytes
+	one.Sent += stats.Sent
+	one.SentBytes += stats.SentBytes
+	one.WaitsForRoom += stats.WaitsForRoom
+}
+
+// list returns the processes, those first that matter most.
+func (p *clientProcesses) list() []*introspect.ClientProcessT {
+	slices.SortFunc(p.all, func(a, b *introspect.ClientProcessT) int {
+		rank := func(c *introspect.ClientProcessT) int {
+			if c.Waiting != 0 || c.CallsInFlight > 0 {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(b.Received+b.Sent, a.Received+a.Sent),
+			cmp.Compare(a.Pid, b.Pid))
+	})
+	return p.all[:min(len(p.all), mostProcesses)]
+}
+
+// waits returns what waits now, of the client and the server.
+func (c *serverConn) waits() (w introspect.Waiting) {
+	if c.tx.hasWaiters() {
+		w |= introspect.WaitingRoom
+	}
+	if c.full.Load() || c.refusing.Load() {
+		w |= introspect.WaitingReplies
+	}
+	if c.paused.Load() {
+		w |= introspect.WaitingMessages
+	}
+	return w
 }

@@ -40,9 +40,7 @@ Flags:
   -timeout d     the deadline of each call (default: the schema's, or 10s)
   -json          print JSON
   -svg file      also write a picture of the percentiles
-  -h             print this
-
-Exit status: 1 if no call succeeded.
+  -h             print this; the exit status is 1 if no call succeeded
 `
 
 func (t *terminal) bench() *cli.Command {

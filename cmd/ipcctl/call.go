@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -23,27 +25,24 @@ const callHelp = `usage: ipcctl call [flags] name [[namespace.]Service.]Method [
 
 Calls a method of a channel, an instance of the registry, or a group, of which
 the primary answers. Request and reply are JSON. Without a request, each line of
-standard input is one; the calls are made one after the other. Of a method to
-which the client streams, each line is an item of one call, until the end of
-input. Items of the server are printed as they come.
+standard input is one. Of a method to which the client streams, each line is an
+item of one call, until the end of input; the server's items come as lines.
 
   ipcctl call greeter Greet '{"name": "world"}'
   ipcctl call -schema audio.fbs audio_compute SetParam <<<'{"value": 0.5}'
 
 Flags:
-  -schema file    the schema, .fbs or .bfbs (default: the server tells it)
-  -I dir          look for included files in dir, too; may be repeated
-  -domain name    the domain, a name or a path (default: as programs choose it)
-  -timeout d      the deadline of each call (default: the schema's, or 10s, and
-                  none if it streams)
-  -h              print this
-
+  -schema file      the schema, .fbs or .bfbs (default: the server tells it)
+  -I dir            look for included files in dir, too; may be repeated
+  -domain name      the domain, a name or a path (default: as programs choose)
+  -timeout d        the deadline (default: the schema's, 10s, none to stream)
+  -metadata key=v   send metadata; may be repeated. That of replies is told
+  -h                print this
 Exit status: 0, or 64 and the number of the error's code, of the last call that
 failed: 65 canceled, 66 deadline exceeded, 67 unavailable, 68 unimplemented,
 69 invalid argument, 70 resource exhausted, 71 internal, 72 incompatible,
 73 corrupt, 74 fenced, 75 permission denied, 76 too large, 77 already exists,
-78 not found, 79 failed precondition, 80 unsupported, 81 unknown. A request that
-does not fit the schema is not sent, and has 1.
+78 not found, 79 failed precondition, 80 unsupported, 81 unknown; 1 not sent.
 `
 
 // maxRequest is the longest line that is taken for a request.
@@ -54,9 +53,11 @@ func (t *terminal) call() *cli.Command {
 		Name:  "call",
 		Usage: "call a method with JSON",
 		Flags: append(schemaFlags(), domainFlag(),
-			&cli.DurationFlag{Name: "timeout", Value: patience}),
+			&cli.DurationFlag{Name: "timeout", Value: patience}, metadataFlag()),
 		CustomHelpTemplate: callHelp,
 		Action:             t.doCall,
+		// Metadata may have commas.
+		DisableSliceFlagSeparator: true,
 	}
 }
 
@@ -67,6 +68,10 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 			c.NArg())
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
+	}
+	metadata, err := metadataOf(c)
+	if err != nil {
+		return err
 	}
 	request := []byte(c.Args().Get(2))
 	var m *dynamic.Method
@@ -80,6 +85,7 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	defer caller.Close()
+	ctx = ipc.WithMetadata(ctx, metadata...)
 	if m.Streaming != ipc.Unary {
 		return t.stream(ctx, c, m, caller, request)
 	}
@@ -87,7 +93,9 @@ func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 	one := func(request []byte) error {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
+		ctx, tell := t.replyMetadata(ctx)
 		reply, err := m.Call(ctx, caller, request)
+		tell()
 		if err != nil {
 			return err
 		}
@@ -159,6 +167,8 @@ func (t *terminal) stream(ctx context.Context, c *cli.Command, m *dynamic.Method
 			limited, cancel = context.WithTimeout(ctx, timeoutOf(c, m))
 		}
 		defer cancel()
+		limited, tell := t.replyMetadata(limited)
+		defer tell()
 		for text, err := range m.Stream(limited, conn, items) {
 			if err != nil {
 				return err
@@ -177,6 +187,35 @@ func (t *terminal) stream(ctx context.Context, c *cli.Command, m *dynamic.Method
 	}
 	t.explainLines("an item")
 	return failedCall(one(t.lines(ctx)))
+}
+
+// metadataFlag is the flag of commands that send metadata.
+func metadataFlag() cli.Flag { return &cli.StringSliceFlag{Name: "metadata"} }
+
+// metadataOf returns the keys and values of the flags.
+func metadataOf(c *cli.Command) (pairs []string, err error) {
+	for _, pair := range c.StringSlice("metadata") {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, usagef("-metadata %s: it is key=value", pair)
+		}
+		pairs = append(pairs, key, value)
+	}
+	if _, err := ipc.NewMetadata(pairs...); err != nil {
+		return nil, usagef("-metadata: %w", err)
+	}
+	return pairs, nil
+}
+
+// replyMetadata returns a context whose calls note the metadata of replies, and a function that
+// tells it.
+func (t *terminal) replyMetadata(ctx context.Context) (_ context.Context, tell func()) {
+	var got ipc.Metadata
+	return ipc.WithReplyMetadata(ctx, &got), func() {
+		for key, value := range got.All() {
+			fmt.Fprintf(t.err, "ipcctl: metadata %s=%s\n", key, visible.Line(value))
+		}
+	}
 }
 
 // oneText is the sequence of one text.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/fbstext"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/vitals"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
@@ -104,6 +105,18 @@ func printDescription(w io.Writer, s *dynamic.Server, n *introspect.CountersT) e
 	p.line("dropped     %d, malformed %d, waits for room %d", n.Dropped, n.Malformed,
 		n.WaitsForRoom)
 	p.line("in flight   %d calls", n.CallsInFlight)
+	for _, c := range n.Processes {
+		waits := ""
+		if text := vitals.WaitingOf(c); text != "" {
+			waits = "; " + text
+		}
+		if c.Asks {
+			waits += ", the one that asks"
+		}
+		p.line("client      pid %s: %d connections, %d calls in flight, received %d, sent %d, "+
+			"waits for room %d%s", number(uint64(c.Pid)), c.Connections, c.CallsInFlight,
+			c.Received, c.Sent, c.WaitsForRoom, waits)
+	}
 	for _, protocol := range d.Protocols {
 		kind := ""
 		if protocol.Stream {
@@ -144,7 +157,8 @@ type printer struct {
 
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, "// "+format+"\n", args...)
+		// Names come from the server, and a line break in one would end the comment.
+		_, p.err = fmt.Fprintf(p.w, "// %s\n", visible.Line(fmt.Sprintf(format, args...)))
 	}
 }
 

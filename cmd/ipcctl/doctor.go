@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/checkup"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
 )
 
 const doctorHelp = `usage: ipcctl doctor [flags]
@@ -77,7 +78,8 @@ func (t *terminal) doDoctor(ctx context.Context, domain string, patience time.Du
 
 func (t *terminal) printFindings(findings []checkup.Finding) error {
 	for _, f := range findings {
-		if _, err := fmt.Fprintf(t.out, "%-4s  %s: %s\n", f.Level, f.Check, f.Found); err != nil {
+		if _, err := fmt.Fprintf(t.out, "%-4s  %s: %s\n", f.Level, visible.Line(f.Check),
+			visible.Line(f.Found)); err != nil {
 			return err
 		}
 		if f.Cure != "" {

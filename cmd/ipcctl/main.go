@@ -20,6 +20,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it does
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -122,16 +123,16 @@ func (t *terminal) app() *cli.Command {
 		return usageError{err}
 	}
 	app := &cli.Command{ // the help of each command is a text of its own, which names its flags
-		Name:                  "ipcctl",
-		Usage:                 "see, call and convert what flows between processes of ipcgen",
-		Version:               version(),
-		Reader:                t.in,
-		Writer:                t.out,
-		ErrWriter:             t.err,
-		EnableShellCompletion: true,
+		Name:      "ipcctl",
+		Usage:     "see, call and convert what flows between processes of ipcgen",
+		Version:   version(),
+		Reader:    t.in,
+		Writer:    t.out,
+		ErrWriter: t.err,
 		Commands: []*cli.Command{t.ls(), t.describe(), t.call(), t.send(), t.subscribe(),
 			t.publish(), t.tap(), t.record(), t.replay(), t.convert(), t.bench(), t.failover(),
-			t.roll(), t.drain(), t.top(), t.web(), t.doctor(), t.gc()},
+			t.roll(), t.drain(), t.top(), t.web(), t.doctor(), t.gc(), t.completion(),
+			t.complete()},
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -151,34 +152,28 @@ func (t *terminal) app() *cli.Command {
 }
 
 const rootHelp = `usage: ipcctl command [flags] [arguments]
-
-ipcctl looks into the domain in which processes of ipcgen meet.
-
-  ls        list what lives in a domain
-  describe  show what a server is and serves
-  call      call a method with JSON
-  send      send a one-way message
-  subscribe print the messages of a topic
-  publish   publish the messages of a topic
-  tap       show the calls of all clients
-  record    record calls into an MCAP file
-  replay    send the requests of a recording again
-  convert   convert a message from JSON to FlatBuffers, or back
-  bench     make calls, and measure them
-  top       show what the servers of a domain do
-  web       the same on a page, with a form for every method
-  failover  replace the primary of a group by a standby
-  roll      replace all processes of a group, one by one
-  drain     end a server in order
-  doctor    check the domain and the machine for what goes wrong
-  gc        remove what dead processes have left
-
-ipcctl COMMAND -h describes a command. ipcctl completion bash (zsh, fish) prints
-the completion for a shell. Data goes to standard output, messages to standard
-error.
-
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted; a call that failed
-has 64 and the number of its error's code.
+  ls          list what lives in a domain, where processes of ipcgen meet
+  describe    show what a server is and serves
+  call        call a method with JSON
+  send        send a one-way message
+  subscribe   print the messages of a topic
+  publish     publish the messages of a topic
+  tap         show the calls of all clients
+  record      record calls into an MCAP file
+  replay      send the requests of a recording again
+  convert     convert a message from JSON to FlatBuffers, or back
+  bench       make calls, and measure them
+  top         show what the servers of a domain do
+  web         the same on a page, with a form for every method
+  failover    replace the primary of a group by a standby
+  roll        replace all processes of a group, one by one
+  drain       end a server in order
+  doctor      check the domain and the machine for what goes wrong
+  gc          remove what dead processes have left
+  completion  print the completion for bash, zsh or fish
+ipcctl COMMAND -h describes a command. Data goes to standard output, messages to
+standard error. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted; a
+call that failed has 64 and the number of its error's code.
 `
 
 // domainFlag is the flag of commands that look into a domain.

@@ -24,13 +24,11 @@ const recordHelp = `usage: ipcctl record -o file [flags] name...
 Records the calls and one-way messages of all clients of channels, instances or
 groups, and the topics that they publish, into an MCAP file, which ipcctl replay
 sends again and Foxglove opens. It never slows the servers: it loses calls
-instead, and the file says how many. A server that dies is waited for.
+instead, and says how many. A server that dies is waited for. A recorder that is
+killed, and a full disk, leave a file that can be read. No file is overwritten.
 
   ipcctl record -o audio.mcap audio_compute
   ipcctl record -o move.mcap -duration 1m -method Move robot.0 arm.0
-
-The file can be read up to its last second even if ipcctl is killed. A full disk
-ends the recording, and leaves a complete file. An existing file is not touched.
 
 Flags:
   -o file          the file; - is standard output
@@ -244,8 +242,8 @@ type source struct {
 	missed    atomic.Uint64 // messages of topics
 	topics    func()        // ends what records the server's topics
 
-	shapes map[string]*shape // by protocol and name; nil: not recorded
-	calls  openCalls[*begun]
+	shapes map[string]*shape // by protocol and name
+	calls  *openCalls[*begun]
 }
 
 // A shape is what the source knows of a method or message.
@@ -259,7 +257,7 @@ type shape struct {
 type begun struct {
 	seq    uint32
 	at     int64
-	record introspect.TapRecordT // without its body
+	record introspect.TapRecordT // without its body and text
 	shape  *shape
 	whole  bool       // the request is in the file
 	items  [2]flowing // of the client, and of the server
@@ -281,7 +279,7 @@ func (s *source) begin(w *watching) {
 		}
 	}
 	s.before, s.lost = s.before+s.lost, 0
-	s.shapes, s.calls = make(map[string]*shape), make(openCalls[*begun])
+	s.shapes, s.calls = make(map[string]*shape), new(openCalls[*begun])
 	s.topics = s.subscribe(w)
 }
 
@@ -347,7 +345,7 @@ func (s *source) watch(ctx, hard context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.lost = lost
+		s.lost = max(s.lost, lost)
 		for _, r := range records {
 			if err := s.record(r); err != nil {
 				return onFile(err)
@@ -397,14 +395,14 @@ func (s *source) open(r *introspect.TapRecordT) *begun {
 		return nil
 	}
 	b := &begun{seq: s.file.NextCall(), at: r.At, record: *r, shape: shape}
-	b.record.Body = nil
-	s.calls.begin(r.Call, b)
+	b.record.Body, b.record.Text = nil, ""
+	s.calls.begin(r.Call, b, 0)
 	return b
 }
 
 // item writes an item of the client, or of the server.
 func (s *source) item(r *introspect.TapRecordT, direction int) error {
-	b := s.calls[r.Call]
+	b := s.calls.get(r.Call)
 	if b == nil { // it began before the recording
 		if b = s.open(r); b == nil {
 			return nil
@@ -427,7 +425,11 @@ func (s *source) body(t *recording.Topic, reply bool, r *introspect.TapRecordT) 
 	if int(r.Length) != len(r.Body) || r.Length == 0 {
 		return nil
 	}
-	body, err := s.server.Schema.Extract(t.Full(), reply, r.Body)
+	extract := s.server.Schema.Extract
+	if t.JSON {
+		extract = s.server.Schema.Text
+	}
+	body, err := extract(t.Full(), reply, r.Body)
 	if err != nil {
 		return nil
 	}
@@ -468,10 +470,10 @@ func (s *source) end(b *begun, r *introspect.TapRecordT) error {
 // shape returns what is known of the method or message of a record, or nil.
 func (s *source) shape(r *introspect.TapRecordT) *shape {
 	key := r.Protocol + "." + r.Name
-	if known, ok := s.shapes[key]; ok {
+	if known := s.shapes[key]; known != nil {
 		return known
 	}
-	s.shapes[key] = nil
+	// What is not known is not kept: a server may tell of any number of names.
 	form, err := s.server.Schema.Shape(key)
 	if err != nil {
 		return nil // it was said
@@ -490,6 +492,8 @@ func (s *source) shape(r *introspect.TapRecordT) *shape {
 			topic(recording.ReplyItem, form.Reply)}}
 	if form.OneWay {
 		known.request.Kind = recording.Message
+		known.request.JSON = form.Properties != nil
+		known.request.Properties = form.Properties
 	}
 	s.shapes[key] = known
 	return known

@@ -48,7 +48,8 @@ func (s *source) subscribe(w *watching) (end func()) {
 				return
 			}
 			s.take(ctx, sub, top, &recording.Topic{Source: s.name, Kind: recording.Published,
-				Protocol: name, Table: name, Definition: definition, JSON: top.Size > 0})
+				Protocol: name, Table: name, Definition: definition, JSON: top.Size > 0,
+				Properties: top.Properties})
 		})
 	}
 	return func() { cancel(); running.Wait() }

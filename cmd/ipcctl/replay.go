@@ -29,10 +29,9 @@ import (
 const replayHelp = `usage: ipcctl replay [flags] file name
        ipcctl replay -list [-json] file
 
-Sends the requests, messages and items of a recording again, at the times of the
-recording, and prints where a reply, an item or an error's code differs. A
-request waits for the replies that came before it in the recording, and not for
-others. With -publish, the topics are published on a channel of that name.
+Sends the requests, messages and items of a recording again, at their times, and
+prints where a reply, an item or an error's code differs. A request waits for
+the replies that came before it in the recording, and not for others.
 
   ipcctl replay audio.mcap audio_compute
   ipcctl replay -speed max -method SetParam -method GetParam move.mcap robot.0
@@ -40,21 +39,17 @@ others. With -publish, the topics are published on a channel of that name.
 Flags:
   -list           print what the recording has, and send nothing
   -domain name    the domain, a name or a path (default: as programs choose it)
-  -from name      replay the calls of that name of the recording (default: its
-                  only one, or the one that is replayed to)
-  -method name    replay this method or message alone; may be repeated. Service
-                  and namespace may be left out
+  -from name      replay what was recorded of that name (default: the only one)
+  -method name    replay this method or message alone; may be repeated
   -speed n        n times as fast (default 1), or max for as fast as possible
   -step           wait for the Enter key before each request
-  -publish        publish the topics instead
+  -publish        publish the topics instead, on a channel of that name
   -wait n         with -publish, wait until there are n subscribers
   -timeout d      the deadline of each call (default: the schema's, or 10s)
   -json           print JSON lines
   -h              print this
-
 Exit status: 0 if all replies are as recorded, 1 if some differ, 2 for a file
-that cannot be replayed; without a connection, as that of ipcctl call. A schema
-that the server would misread has 72, and nothing is sent.
+that cannot be replayed, 72 if the server would misread it; else as ipcctl call.
 `
 
 // exitFile is the exit status for a file that cannot be replayed.
@@ -505,6 +500,9 @@ func (r *replay) send(ctx context.Context, tgt *target, record *recording.Record
 	if tgt.message != nil {
 		ctx, cancel := context.WithTimeout(ctx, r.timeout)
 		defer cancel()
+		if t.JSON {
+			return tgt.message.Send(ctx, r.to, text)
+		}
 		return tgt.message.SendBuffer(ctx, r.to, body)
 	}
 	c := &replayed{seq: record.Seq, topic: t, request: text, done: make(chan struct{})}
@@ -567,9 +565,13 @@ func (r *replay) begin(ctx context.Context, c *replayed, m *dynamic.Method) (con
 	return ctx, nil
 }
 
-// textIn returns a message of a recording as it has travelled, and its JSON.
+// textIn returns a message of a recording as it has travelled, and its JSON. Of one that the
+// recording has as JSON, there is nothing else.
 func textIn(s *dynamic.Schema, t *recording.Topic, reply bool, data []byte) (buf, text []byte,
 	err error) {
+	if t.JSON {
+		return nil, slices.Clone(data), nil
+	}
 	if buf, err = s.Restore(t.Full(), reply, slices.Clone(data)); err != nil {
 		return nil, nil, err
 	}

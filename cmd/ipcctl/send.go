@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
 const sendHelp = `usage: ipcctl send [flags] name [[namespace.]Envelope.]Member [JSON]
@@ -23,6 +24,7 @@ Flags:
   -domain name    the domain, a name or a path (default: as programs choose it)
   -timeout d      how long connecting, and room for a message, may take
                   (default 10s)
+  -metadata k=v   send metadata; may be repeated
   -h              print this
 
 Exit status: as that of ipcctl call.
@@ -33,9 +35,11 @@ func (t *terminal) send() *cli.Command {
 		Name:  "send",
 		Usage: "send a one-way message",
 		Flags: append(schemaFlags(), domainFlag(),
-			&cli.DurationFlag{Name: "timeout", Value: patience}),
+			&cli.DurationFlag{Name: "timeout", Value: patience}, metadataFlag()),
 		CustomHelpTemplate: sendHelp,
 		Action:             t.doSend,
+		// Metadata may have commas.
+		DisableSliceFlagSeparator: true,
 	}
 }
 
@@ -46,6 +50,10 @@ func (t *terminal) doSend(ctx context.Context, c *cli.Command) error {
 			c.NArg())
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
+	}
+	metadata, err := metadataOf(c)
+	if err != nil {
+		return err
 	}
 	text := []byte(c.Args().Get(2))
 	var m *dynamic.Message
@@ -58,6 +66,7 @@ func (t *terminal) doSend(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	ctx = ipc.WithMetadata(ctx, metadata...)
 	one := func(text []byte) error {
 		ctx, cancel := context.WithTimeout(ctx, c.Duration("timeout"))
 		defer cancel()

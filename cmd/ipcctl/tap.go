@@ -97,7 +97,7 @@ func (t *terminal) doTap(ctx context.Context, c *cli.Command) error {
 			return failedCall(err)
 		}
 		p.say("process %d is no longer the primary of %s, and %d calls were open; "+
-			"the next one is waited for", w.server.Description.Pid, p.name, len(p.open))
+			"the next one is waited for", w.server.Description.Pid, p.name, p.open.len())
 		if w, err = watchNext(ctx, c, p.name); err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ type tapPrinter struct {
 	conditions []*where.Condition
 	left       int // lines; 0: no end
 	schema     *dynamic.Schema
-	open       openCalls[*introspect.TapRecordT]
+	open       *openCalls[*introspect.TapRecordT]
 }
 
 func (p *tapPrinter) say(format string, args ...any) {
@@ -173,7 +173,7 @@ func checkAny(s *dynamic.Schema, methods []string, reply bool, path []string) (e
 
 // print prints lines until there are enough, or the tap ends.
 func (p *tapPrinter) print(ctx context.Context, w *watching) (done bool, err error) {
-	p.open = make(openCalls[*introspect.TapRecordT])
+	p.open = new(openCalls[*introspect.TapRecordT])
 	for before := uint64(0); ; {
 		records, lost, err := w.tap.Read(ctx)
 		if err != nil {
@@ -201,7 +201,9 @@ func (p *tapPrinter) record(r *introspect.TapRecordT) (done bool, err error) {
 	case introspect.TapKindRequestItem, introspect.TapKindReplyItem:
 		return p.line(itemOf(r), r, r)
 	default:
-		p.open.begin(r.Call, r)
+		if forgotten := p.open.begin(r.Call, r, weightOf(r)); forgotten > 0 {
+			p.say("%d calls that had not ended were forgotten", forgotten)
+		}
 	}
 	return false, nil
 }
@@ -266,25 +268,58 @@ var (
 		bodyNames...)
 )
 
-// openCalls are the beginnings of calls and messages that have not ended, by their numbers.
-type openCalls[T any] map[uint64]T
-
-// mostOpen is how many calls may be without an end. The ends of some were lost.
-const mostOpen = 1 << 16
-
-func (o openCalls[T]) begin(call uint64, begin T) {
-	if len(o) >= mostOpen {
-		clear(o)
-	}
-	o[call] = begin
+// openCalls are the beginnings of calls and messages that have not ended, by their numbers. The
+// zero openCalls has none.
+type openCalls[T any] struct {
+	all   map[uint64]opened[T]
+	bytes int // of the bodies
 }
+
+// An opened is the beginning of a call, which keeps so many bytes.
+type opened[T any] struct {
+	begin T
+	bytes int
+}
+
+// weightOf returns the memory of the parts of a record that can be long.
+func weightOf(r *introspect.TapRecordT) int {
+	return len(r.Body) + len(r.Text) + len(r.Protocol) + len(r.Name)
+}
+
+// Limits of calls without an end. The ends of some were lost, or the server tells what is not so.
+const (
+	mostOpen      = 1 << 16
+	mostOpenBytes = 64 << 20
+)
+
+// begin notes the beginning of a call, whose body has n bytes. If there are too many, all that came
+// before are forgotten, and their number is returned.
+func (o *openCalls[T]) begin(call uint64, begin T, n int) (forgotten int) {
+	if len(o.all) >= mostOpen || o.bytes > mostOpenBytes-n {
+		forgotten = len(o.all)
+		*o = openCalls[T]{}
+	}
+	if o.all == nil {
+		o.all = make(map[uint64]opened[T])
+	}
+	o.end(call) // a number that comes again
+	o.all[call] = opened[T]{begin, n}
+	o.bytes += n
+	return forgotten
+}
+
+// get returns the beginning of a call, if it was seen.
+func (o *openCalls[T]) get(call uint64) T { return o.all[call].begin }
 
 // end removes and returns the beginning of a call that ends, if it was seen.
-func (o openCalls[T]) end(call uint64) (begin T, ok bool) {
-	begin, ok = o[call]
-	delete(o, call)
-	return begin, ok
+func (o *openCalls[T]) end(call uint64) (begin T, ok bool) {
+	one, ok := o.all[call]
+	delete(o.all, call)
+	o.bytes -= one.bytes
+	return one.begin, ok
 }
+
+func (o *openCalls[T]) len() int { return len(o.all) }
 
 // lineOf returns the line of a call or message, from its two records, without its bodies.
 func lineOf(begin, end *introspect.TapRecordT) *tapLine {

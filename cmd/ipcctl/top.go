@@ -25,8 +25,8 @@ const topHelp = `usage: ipcctl top [flags]
 Shows what the servers of a domain do: calls and errors in a second, how long
 the server takes for a call (half of them, and 99 of 100), the calls of the last
 minute, and who waits for whom: ring full, server asleep, handler slow. Up and
-down choose a server, whose methods are shown below; q ends. Without a terminal
-it prints the view once.
+down choose a server, whose methods and clients are shown below; q ends. Without
+a terminal it prints the view once.
 
   ipcctl top
   ipcctl top -json | jq '.servers[] | {name, calls_per_second}'
@@ -94,13 +94,16 @@ func (t *terminal) topOnce(ctx context.Context, c *cli.Command, w *vitals.Watche
 	return err
 }
 
-// plainView is a view without colours, with the methods of all servers.
+// plainView is a view without colours, with the methods and clients of all servers.
 func plainView(v vitals.View) string {
 	var b strings.Builder
 	b.WriteString(strings.Join(serverLines(v.Servers), "\n") + "\n")
 	for _, s := range v.Servers {
 		if len(s.Methods) > 0 {
 			b.WriteString("\n" + strings.Join(methodLines(s), "\n") + "\n")
+		}
+		if len(s.Processes) > 0 {
+			b.WriteString("\n" + strings.Join(clientLines(s), "\n") + "\n")
 		}
 	}
 	if v.Trouble != "" {
@@ -128,6 +131,18 @@ func methodLines(s vitals.Server) []string {
 	for _, m := range s.Methods {
 		rows = append(rows, []string{m.Name, fmt.Sprint(m.InFlight), rate(m.Calls), rate(m.Errors),
 			duration(m.P50), duration(m.P99)})
+	}
+	return columns(rows)
+}
+
+// clientLines are a heading and a line for each process of a client.
+func clientLines(s vitals.Server) []string {
+	rows := [][]string{{"CLIENTS OF " + s.Name, "CONNECTIONS", "IN FLIGHT", "SENDS/S", "GETS/S",
+		"FULL RINGS/S", "WAITING"}}
+	for _, p := range s.Processes {
+		rows = append(rows, []string{"pid " + number(uint64(p.PID)), fmt.Sprint(p.Connections),
+			fmt.Sprint(p.InFlight), rate(p.Received), rate(p.Sent), rate(p.FullRings),
+			dash(p.Waiting)})
 	}
 	return columns(rows)
 }
@@ -299,12 +314,14 @@ func (m *liveTop) View() string {
 			}
 			lines = append(lines, line)
 		}
-		lines = append(lines, "")
-		for i, line := range methodLines(v.Servers[at]) {
-			if line = m.cut(line); i == 0 {
-				line = bold.Render(line)
+		for _, part := range [][]string{methodLines(v.Servers[at]), clientLines(v.Servers[at])} {
+			lines = append(lines, "")
+			for i, line := range part {
+				if line = m.cut(line); i == 0 {
+					line = bold.Render(line)
+				}
+				lines = append(lines, line)
 			}
-			lines = append(lines, line)
 		}
 	}
 	if m.height > 0 {
@@ -336,7 +353,8 @@ func picture(text string) []byte {
 	b.WriteString(`<rect width="100%" height="100%" rx="8" fill="#1b1f27"/>` + "\n")
 	for i, l := range lines {
 		colour := "#d6dbe4"
-		if strings.HasPrefix(l, "SERVER ") || strings.HasPrefix(l, "METHODS OF ") {
+		if strings.HasPrefix(l, "SERVER ") || strings.HasPrefix(l, "METHODS OF ") ||
+			strings.HasPrefix(l, "CLIENTS OF ") {
 			colour = "#7fb4ff"
 		}
 		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s" xml:space="preserve" textLength="%d">`,

@@ -53,7 +53,13 @@ func TestTop(t *testing.T) {
 		a, g := server("audio_compute.0"), server("greeter")
 		ready = a.Calls > 0 && a.P99 >= a.P50 && a.P50 > 0 && len(a.Methods) == 1 &&
 			strings.HasSuffix(a.Methods[0].Name, "GetParam") &&
-			strings.Contains(g.Waiting, "clients wait for Greet: handler slow") && g.InFlight == 1
+			g.Waiting == fmt.Sprintf("pid %d waits for Greet: handler slow, no call has ended",
+				os.Getpid()) && g.InFlight == 1
+		if ready && (len(g.Processes) != 1 || g.Processes[0].PID != os.Getpid() ||
+			g.Processes[0].InFlight != 1 || g.Processes[0].Connections != 1 ||
+			len(a.Processes) != 1 || a.Processes[0].Received <= 0 || a.Processes[0].Sent <= 0) {
+			t.Errorf("processes: %+v, %+v", a.Processes, g.Processes)
+		}
 	}
 	if err := stopped.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -62,6 +68,10 @@ func TestTop(t *testing.T) {
 		t.Errorf("a server that is stopped: %+v", s)
 	}
 	expect(t, 0, "METHODS OF audio_compute.0", "", "", "top", "-interval", "300ms")
+	expect(t, 0, fmt.Sprintf("CLIENTS OF greeter  CONNECTIONS  IN FLIGHT  SENDS/S  GETS/S  "+
+		"FULL RINGS/S  WAITING\npid %-14d", os.Getpid()), "", "", "top", "-interval", "300ms")
+	expect(t, 0, fmt.Sprintf("// client      pid %d: 2 connections, 1 calls in flight, received ",
+		os.Getpid()), "", "", "describe", "greeter")
 	file := filepath.Join(t.TempDir(), "top.svg")
 	expect(t, 0, "", "", "", "top", "-interval", "300ms", "-svg", file)
 	if svg, err := os.ReadFile(file); err != nil || !strings.Contains(string(svg), "GetParam") ||

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
@@ -62,8 +63,8 @@ func listTopics(w io.Writer, topics []publishedTopic) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nTOPIC\tCHANNEL\tSUBSCRIBERS\tPUBLISHED\tKEPT\tLONGEST")
 	for _, t := range topics {
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\t%s\n", t.Name, t.Channel, t.Subscribers, t.Published,
-			min(t.Published, t.Depth), size(t.MaxMessage))
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\t%s\n", visible.Line(t.Name), t.Channel,
+			t.Subscribers, t.Published, min(t.Published, t.Depth), size(t.MaxMessage))
 	}
 	return tw.Flush()
 }

@@ -5,11 +5,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -207,6 +213,7 @@ func TestWebManyPages(t *testing.T) {
 		}
 		silent = append(silent, c)
 	}
+	awaitEnd(t, silent[0]) // beyond a limit, the oldest are closed
 	if err := stopped.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +260,112 @@ func TestWebManyPages(t *testing.T) {
 				stacks[:runtime.Stack(stacks, true)])
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// awaitEnd waits until the other side has closed a connection.
+func awaitEnd(t *testing.T, c net.Conn) {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection is open: %d bytes, %v", n, err)
+	}
+}
+
+// TestWebSends sends one-way messages, and calls with metadata and a deadline, as the forms do.
+func TestWebSends(t *testing.T) {
+	newDomain(t)
+	sent := filepath.Join(t.TempDir(), "sent")
+	t.Setenv("IPCCTL_TEST_FILE", sent)
+	serve(t, "control")
+	p := newWebPage(t)
+	status, text := p.ask(t, "/api/describe", `{"name": "control"}`, nil)
+	var told struct{ Schema string }
+	if err := json.Unmarshal([]byte(text), &told); err != nil || status != 200 {
+		t.Fatal(status, err)
+	}
+	ask := func(path, item, text, more, want string) {
+		t.Helper()
+		body := fmt.Sprintf(`{"name": "control", "schema": %q, "item": %q, "text": %q%s}`,
+			told.Schema, item, text, more)
+		status, got := p.ask(t, path, body, nil)
+		if status != 200 || !strings.Contains(got, want) {
+			t.Errorf("%s: status %d, %s, want %s", body, status, got, want)
+		}
+	}
+	const set, greet = "audio.ControlMsg.SetParam", "greeter.Greeter.Greet"
+	ask("/api/send", set, `{"param_id": "Pan", "value": 0.5}`, "", `{"end":{"micros":`)
+	ask("/api/send", set, `{"vlaue": 1}`, "", `did you mean value?`)
+	ask("/api/send", set, `{"value": 2}`, `, "timeout_ms": 60000, "metadata": [["k", "v"]]`,
+		`{"end":{"micros":`)
+	ask("/api/send", set, `{"value": 3}`, `, "metadata": [["K", "v"]]`,
+		`"code":"invalid argument"`)
+	ask("/api/call", greet, `{"name": "metadata"}`, `, "metadata": [["a", "1"], ["a", "ü"], ["", ""]]`,
+		`"item":"{\"text\":\"a=1;a=ü\"}"`)
+	ask("/api/call", greet, `{"name": "metadata"}`, `, "metadata": [["a", "1"]]`,
+		`"metadata":[["got-a","1"]]`)
+	ask("/api/call", greet, `{"name": "slow"}`, `, "timeout_ms": 50`, `"code":"deadline exceeded"`)
+	ask("/api/call", greet, `{"name": "x"}`, `, "timeout_ms": 9223372036854775807`, `Hello, x!`)
+	ask("/api/call", greet, `{"name": "x"}`, `, "timeout_ms": -1`, `Hello, x!`)
+	const want = "Pan 0.5\nGain 2\n"
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		got, err := os.ReadFile(sent)
+		if string(got) == want {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the server got %q, %v", got, err)
+		}
+	}
+}
+
+// TestWebRolls gives a group the order that the button of the page gives.
+func TestWebRolls(t *testing.T) {
+	newDomain(t)
+	serve(t, "group")
+	p := newWebPage(t)
+	pids := func() (all []int) {
+		_, out, _ := ipcctl(t, "", "ls", "-json")
+		var list struct{ Instances []struct{ PID int } }
+		if err := json.Unmarshal([]byte(out), &list); err != nil {
+			t.Fatal(err, out)
+		}
+		for _, i := range list.Instances {
+			all = append(all, i.PID)
+		}
+		return all
+	}
+	before := pids()
+	ask := func(path, body string) (int, string) { return p.ask(t, path, body, nil) }
+	status, text := ask("/api/order", `{"what": "roll", "name": "audio_compute"}`)
+	var q struct{ Question, Mark string }
+	if err := json.Unmarshal([]byte(text), &q); err != nil || status != 200 ||
+		!strings.Contains(q.Question, "audio_compute") {
+		t.Fatal(status, text)
+	}
+	carry := func(mark string) string {
+		return `{"what": "roll", "name": "audio_compute", "mark": ` + strconv.Quote(mark) + `}`
+	}
+	if status, text := ask("/api/carry", carry(q.Mark+"x")); status != http.StatusConflict ||
+		!strings.Contains(text, "nothing was done") {
+		t.Errorf("another mark: status %d, %s", status, text)
+	}
+	if status, text := ask("/api/carry", carry(q.Mark)); status != 200 ||
+		!strings.HasSuffix(text, `{"end":{}}`+"\n") {
+		t.Fatal(status, text)
+	}
+	for _, pid := range pids() {
+		if slices.Contains(before, pid) {
+			t.Errorf("process %d was not replaced", pid)
+		}
+	}
+	for body, want := range map[string]int{`{"what": "roll", "name": "nosuch"}`: 409,
+		`{"what": "dance", "name": "audio_compute"}`: 404} {
+		if status, text := ask("/api/order", body); status != want {
+			t.Errorf("%s: status %d, %s", body, status, text)
+		}
 	}
 }
 

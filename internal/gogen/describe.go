@@ -52,12 +52,30 @@ type Form struct {
 	Seq     string         // the envelope's field for the number of the message; may be empty
 }
 
+// maxDescriptions limits the texts of all protocols of a schema, in bytes. Each text has all types
+// that its protocol reaches, so a schema of unknown origin could unfold to any length; a server
+// whose texts are longer could not tell them in its handshake.
+const maxDescriptions = 16 << 20
+
 // Protocols returns the services, envelopes, streams and topics of a schema, each kind in the order
-// of the schema. It reports to diags what the generator reports of them.
+// of the schema. It reports to diags what the generator reports of them, and protocols whose texts
+// are too long together.
 func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 	p := newPlan(s, Options{All: true}, diags)
+	left := maxDescriptions
+	protocolOf := func(name string, describe func() string) Protocol {
+		if left < 0 {
+			return Protocol{}
+		}
+		text := describe()
+		if left -= len(text); left < 0 {
+			diags.Errorf(diag.Span{}, "the descriptions of the protocols have more than %d bytes",
+				maxDescriptions)
+		}
+		return Protocol{Name: name, Fingerprint: fingerprint(text), Description: text}
+	}
 	for _, s := range p.services {
-		service := protocolOf(s.decl.FullName(), describeService(s))
+		service := protocolOf(s.decl.FullName(), func() string { return describeService(s) })
 		service.Service = s.decl
 		for _, m := range s.methods {
 			timeout, _ := timeoutOf(m.decl) // an error of it was reported
@@ -72,7 +90,7 @@ func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 		all = append(all, service)
 	}
 	for _, e := range p.envelopes {
-		envelope := protocolOf(e.table.FullName(), describeEnvelope(e))
+		envelope := protocolOf(e.table.FullName(), func() string { return describeEnvelope(e) })
 		envelope.Envelope = e.table
 		for _, m := range e.members {
 			envelope.Messages = append(envelope.Messages, Message{Decl: m.val,
@@ -81,20 +99,16 @@ func Protocols(s *schema.Schema, diags *diag.List) (all []Protocol) {
 		all = append(all, envelope)
 	}
 	for _, s := range p.streams {
-		stream := protocolOf(s.header.FullName(), describeStream(s))
+		stream := protocolOf(s.header.FullName(), func() string { return describeStream(s) })
 		stream.Block = s.header
 		all = append(all, stream)
 	}
 	for _, t := range p.topics {
-		topic := protocolOf(t.message.FullName(), describeTopic(t))
+		topic := protocolOf(t.message.FullName(), func() string { return describeTopic(t) })
 		topic.Topic, topic.Payload = t.message, t.payload
 		all = append(all, topic)
 	}
 	return all
-}
-
-func protocolOf(name, description string) Protocol {
-	return Protocol{Name: name, Fingerprint: fingerprint(description), Description: description}
 }
 
 func formOf(e *envelope, m *member, message *schema.Object) Form {

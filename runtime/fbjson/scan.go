@@ -114,8 +114,8 @@ func (s *scanner) found() string {
 	return fmt.Sprintf("%q", r)
 }
 
-// space skips white space and comments. One that documents, with a third slash, must stand on a line
-// of its own, as in a schema.
+// space skips white space and comments. One that documents, with a third slash, must stand on a
+// line of its own, as in a schema.
 func (s *scanner) space() error {
 	fresh := s.pos == 0 // nothing but space is before it on the line
 	for {

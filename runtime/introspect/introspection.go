@@ -128,6 +128,276 @@ func CheckHealthEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return fb.EndTable(builder)
 }
 
+// The counters of a client's process, over its connections that are open.
+type ClientProcessT struct {
+	// As the server sees it; 0 if it is in a pid namespace that the server does not see.
+	Pid         uint32 `json:"pid"`
+	Connections uint32 `json:"connections"`
+	// The process has the connection that asks, which is one of them.
+	Asks    bool    `json:"asks"`
+	Waiting Waiting `json:"waiting"`
+	// Without calls of the server's own methods: of introspection and health.
+	CallsInFlight uint32 `json:"calls_in_flight"`
+	// What has just arrived may be missing.
+	Received      uint64 `json:"received"`
+	ReceivedBytes uint64 `json:"received_bytes"`
+	Sent          uint64 `json:"sent"`
+	SentBytes     uint64 `json:"sent_bytes"`
+	WaitsForRoom  uint64 `json:"waits_for_room"`
+}
+
+// Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
+func (t *ClientProcessT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	if t == nil {
+		return 0
+	}
+	fb.StartTable(builder, 10)
+	builder.PrependUint32Slot(0, t.Pid, 0)
+	builder.PrependUint32Slot(1, t.Connections, 0)
+	builder.PrependBoolSlot(2, t.Asks, false)
+	builder.PrependByteSlot(3, byte(t.Waiting), 0)
+	builder.PrependUint32Slot(4, t.CallsInFlight, 0)
+	builder.PrependUint64Slot(5, t.Received, 0)
+	builder.PrependUint64Slot(6, t.ReceivedBytes, 0)
+	builder.PrependUint64Slot(7, t.Sent, 0)
+	builder.PrependUint64Slot(8, t.SentBytes, 0)
+	builder.PrependUint64Slot(9, t.WaitsForRoom, 0)
+	return fb.EndTable(builder)
+}
+
+// UnPackTo copies what rcv reads into t, replacing all of its fields.
+func (rcv *ClientProcess) UnPackTo(t *ClientProcessT) {
+	rcv.UnPackInto(t, fb.Own)
+}
+
+// UnPack returns a copy of what rcv reads, or nil when rcv is nil.
+func (rcv *ClientProcess) UnPack() *ClientProcessT {
+	return rcv.UnPackInto(nil, fb.Own)
+}
+
+// UnPackInto returns what rcv reads, in t unless that is nil, or nil when rcv is nil.
+// memory says where the parts of the object are.
+func (rcv *ClientProcess) UnPackInto(t *ClientProcessT, memory fb.Memory) *ClientProcessT {
+	if rcv == nil {
+		return nil
+	}
+	if t == nil {
+		t = new(ClientProcessT)
+	}
+	t.Pid = rcv._tab.GetUint32Slot(4, 0)
+	t.Connections = rcv._tab.GetUint32Slot(6, 0)
+	t.Asks = rcv._tab.GetBoolSlot(8, false)
+	t.Waiting = Waiting(rcv._tab.GetByteSlot(10, 0))
+	t.CallsInFlight = rcv._tab.GetUint32Slot(12, 0)
+	t.Received = rcv._tab.GetUint64Slot(14, 0)
+	t.ReceivedBytes = rcv._tab.GetUint64Slot(16, 0)
+	t.Sent = rcv._tab.GetUint64Slot(18, 0)
+	t.SentBytes = rcv._tab.GetUint64Slot(20, 0)
+	t.WaitsForRoom = rcv._tab.GetUint64Slot(22, 0)
+	return t
+}
+
+// ClientProcess reads the table introspect.ClientProcess in its buffer.
+type ClientProcess struct {
+	_tab flatbuffers.Table
+}
+
+// GetRootAsClientProcess returns the ClientProcess that is the root of the buffer at offset in buf,
+// which must have been verified.
+func GetRootAsClientProcess(buf []byte, offset flatbuffers.UOffsetT) *ClientProcess {
+	return fb.RootTable[ClientProcess](buf, offset)
+}
+
+// FinishClientProcessBuffer makes the ClientProcess at offset the root of the buffer.
+func FinishClientProcessBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.Finish(offset)
+}
+
+// GetSizePrefixedRootAsClientProcess is GetRootAsClientProcess for a buffer that begins with its size.
+func GetSizePrefixedRootAsClientProcess(buf []byte, offset flatbuffers.UOffsetT) *ClientProcess {
+	return GetRootAsClientProcess(buf, offset+flatbuffers.SizeUint32)
+}
+
+// FinishSizePrefixedClientProcessBuffer is FinishClientProcessBuffer for a buffer that begins with its size.
+func FinishSizePrefixedClientProcessBuffer(builder *flatbuffers.Builder, offset flatbuffers.UOffsetT) {
+	builder.FinishSizePrefixed(offset)
+}
+
+// VerifyClientProcess checks that buf holds a ClientProcess that can be read through every
+// accessor; at most one set of limits counts. The error is a *fb.VerifyError.
+func VerifyClientProcess(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifyRoot("ClientProcess", VerifyClientProcessAt, buf, "", limits)
+}
+
+// VerifySizePrefixedClientProcess is VerifyClientProcess for a buffer that begins with its size.
+func VerifySizePrefixedClientProcess(buf []byte, limits ...fb.Limits) error {
+	return fb.VerifySizePrefixedRoot("ClientProcess", VerifyClientProcessAt, buf, "", limits)
+}
+
+// fieldsOfClientProcess says what VerifyClientProcessAt checks.
+var fieldsOfClientProcess = []fb.Rule{
+	{Name: "pid", Slot: 4, Size: 4},
+	{Name: "connections", Slot: 6, Size: 4},
+	{Name: "asks", Slot: 8, Size: 1},
+	{Name: "waiting", Slot: 10, Size: 1},
+	{Name: "calls_in_flight", Slot: 12, Size: 4},
+	{Name: "received", Slot: 14, Size: 8},
+	{Name: "received_bytes", Slot: 16, Size: 8},
+	{Name: "sent", Slot: 18, Size: 8},
+	{Name: "sent_bytes", Slot: 20, Size: 8},
+	{Name: "waits_for_room", Slot: 22, Size: 8},
+}
+
+// VerifyClientProcessAt checks the table at pos; it serves the verifiers of other tables.
+func VerifyClientProcessAt(v *fb.Verifier, pos uint32) bool {
+	return v.Table(pos, fieldsOfClientProcess)
+}
+
+// Init points rcv at position i of buf.
+func (rcv *ClientProcess) Init(buf []byte, i flatbuffers.UOffsetT) {
+	rcv._tab.Bytes = buf
+	rcv._tab.Pos = i
+}
+
+// Table returns the position that rcv points at.
+func (rcv *ClientProcess) Table() flatbuffers.Table {
+	return rcv._tab
+}
+
+// As the server sees it; 0 if it is in a pid namespace that the server does not see.
+func (rcv *ClientProcess) Pid() uint32 {
+	return rcv._tab.GetUint32Slot(4, 0)
+}
+
+func (rcv *ClientProcess) MutatePid(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(4, n)
+}
+
+func (rcv *ClientProcess) Connections() uint32 {
+	return rcv._tab.GetUint32Slot(6, 0)
+}
+
+func (rcv *ClientProcess) MutateConnections(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(6, n)
+}
+
+// The process has the connection that asks, which is one of them.
+func (rcv *ClientProcess) Asks() bool {
+	return rcv._tab.GetBoolSlot(8, false)
+}
+
+func (rcv *ClientProcess) MutateAsks(n bool) bool {
+	return rcv._tab.MutateBoolSlot(8, n)
+}
+
+func (rcv *ClientProcess) Waiting() Waiting {
+	return Waiting(rcv._tab.GetByteSlot(10, 0))
+}
+
+func (rcv *ClientProcess) MutateWaiting(n Waiting) bool {
+	return rcv._tab.MutateByteSlot(10, byte(n))
+}
+
+// Without calls of the server's own methods: of introspection and health.
+func (rcv *ClientProcess) CallsInFlight() uint32 {
+	return rcv._tab.GetUint32Slot(12, 0)
+}
+
+func (rcv *ClientProcess) MutateCallsInFlight(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(12, n)
+}
+
+// What has just arrived may be missing.
+func (rcv *ClientProcess) Received() uint64 {
+	return rcv._tab.GetUint64Slot(14, 0)
+}
+
+func (rcv *ClientProcess) MutateReceived(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(14, n)
+}
+
+func (rcv *ClientProcess) ReceivedBytes() uint64 {
+	return rcv._tab.GetUint64Slot(16, 0)
+}
+
+func (rcv *ClientProcess) MutateReceivedBytes(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(16, n)
+}
+
+func (rcv *ClientProcess) Sent() uint64 {
+	return rcv._tab.GetUint64Slot(18, 0)
+}
+
+func (rcv *ClientProcess) MutateSent(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(18, n)
+}
+
+func (rcv *ClientProcess) SentBytes() uint64 {
+	return rcv._tab.GetUint64Slot(20, 0)
+}
+
+func (rcv *ClientProcess) MutateSentBytes(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(20, n)
+}
+
+func (rcv *ClientProcess) WaitsForRoom() uint64 {
+	return rcv._tab.GetUint64Slot(22, 0)
+}
+
+func (rcv *ClientProcess) MutateWaitsForRoom(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(22, n)
+}
+
+// ClientProcessStart begins a ClientProcess, which the builder then expects the fields of.
+func ClientProcessStart(builder *flatbuffers.Builder) {
+	fb.StartTable(builder, 10)
+}
+
+func ClientProcessAddPid(builder *flatbuffers.Builder, pid uint32) {
+	builder.PrependUint32Slot(0, pid, 0)
+}
+
+func ClientProcessAddConnections(builder *flatbuffers.Builder, connections uint32) {
+	builder.PrependUint32Slot(1, connections, 0)
+}
+
+func ClientProcessAddAsks(builder *flatbuffers.Builder, asks bool) {
+	builder.PrependBoolSlot(2, asks, false)
+}
+
+func ClientProcessAddWaiting(builder *flatbuffers.Builder, waiting Waiting) {
+	builder.PrependByteSlot(3, byte(waiting), 0)
+}
+
+func ClientProcessAddCallsInFlight(builder *flatbuffers.Builder, callsInFlight uint32) {
+	builder.PrependUint32Slot(4, callsInFlight, 0)
+}
+
+func ClientProcessAddReceived(builder *flatbuffers.Builder, received uint64) {
+	builder.PrependUint64Slot(5, received, 0)
+}
+
+func ClientProcessAddReceivedBytes(builder *flatbuffers.Builder, receivedBytes uint64) {
+	builder.PrependUint64Slot(6, receivedBytes, 0)
+}
+
+func ClientProcessAddSent(builder *flatbuffers.Builder, sent uint64) {
+	builder.PrependUint64Slot(7, sent, 0)
+}
+
+func ClientProcessAddSentBytes(builder *flatbuffers.Builder, sentBytes uint64) {
+	builder.PrependUint64Slot(8, sentBytes, 0)
+}
+
+func ClientProcessAddWaitsForRoom(builder *flatbuffers.Builder, waitsForRoom uint64) {
+	builder.PrependUint64Slot(9, waitsForRoom, 0)
+}
+
+// ClientProcessEnd ends the ClientProcess begun last and returns its offset.
+func ClientProcessEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	return fb.EndTable(builder)
+}
+
 // Closes a tap.
 type CloseTapT struct {
 	Number uint64 `json:"number"`
@@ -272,6 +542,9 @@ type CountersT struct {
 	Methods []*MethodCountersT `json:"methods"`
 	// Now, of the limit max_message_memory.
 	MessagesMemory uint64 `json:"messages_memory"`
+	// The clients' processes, at most 64: those first that something waits for now or that have
+	// calls in flight, then those with the most messages.
+	Processes []*ClientProcessT `json:"processes"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
@@ -280,7 +553,8 @@ func (t *CountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		return 0
 	}
 	methodsOffset := fb.PackTables(builder, t.Methods)
-	fb.StartTable(builder, 16)
+	processesOffset := fb.PackTables(builder, t.Processes)
+	fb.StartTable(builder, 17)
 	builder.PrependInt64Slot(0, t.At, 0)
 	builder.PrependUint32Slot(1, t.Clients, 0)
 	builder.PrependUint64Slot(2, t.StreamsMemory, 0)
@@ -297,6 +571,7 @@ func (t *CountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	builder.PrependInt64Slot(13, t.Since, 0)
 	builder.PrependUOffsetTSlot(14, methodsOffset, 0)
 	builder.PrependUint64Slot(15, t.MessagesMemory, 0)
+	builder.PrependUOffsetTSlot(16, processesOffset, 0)
 	return fb.EndTable(builder)
 }
 
@@ -340,6 +615,12 @@ func (rcv *Counters) UnPackInto(t *CountersT, memory fb.Memory) *CountersT {
 		t.Methods[j] = x.UnPackInto(t.Methods[j], memory)
 	}
 	t.MessagesMemory = rcv._tab.GetUint64Slot(34, 0)
+	t.Processes = fb.Parts(fb.Former(t.Processes, memory), rcv.ProcessesLength())
+	for j := range t.Processes {
+		var x ClientProcess
+		rcv.Processes(&x, j)
+		t.Processes[j] = x.UnPackInto(t.Processes[j], memory)
+	}
 	return t
 }
 
@@ -398,11 +679,12 @@ var fieldsOfCounters = []fb.Rule{
 	{Name: "since", Slot: 30, Size: 8},
 	{Name: "methods", Slot: 32, Kind: fb.IsTables},
 	{Name: "messages_memory", Slot: 34, Size: 8},
+	{Name: "processes", Slot: 36, Kind: fb.IsTables, Sub: 1},
 }
 
 // VerifyCountersAt checks the table at pos; it serves the verifiers of other tables.
 func VerifyCountersAt(v *fb.Verifier, pos uint32) bool {
-	return v.Table(pos, fieldsOfCounters, VerifyMethodCountersAt)
+	return v.Table(pos, fieldsOfCounters, VerifyMethodCountersAt, VerifyClientProcessAt)
 }
 
 // Init points rcv at position i of buf.
@@ -552,9 +834,19 @@ func (rcv *Counters) MutateMessagesMemory(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(34, n)
 }
 
+// The clients' processes, at most 64: those first that something waits for now or that have
+// calls in flight, then those with the most messages.
+func (rcv *Counters) Processes(obj *ClientProcess, j int) bool {
+	return fb.ElemTable(&rcv._tab, 36, obj, j)
+}
+
+func (rcv *Counters) ProcessesLength() int {
+	return fb.FieldLen(&rcv._tab, 36)
+}
+
 // CountersStart begins a Counters, which the builder then expects the fields of.
 func CountersStart(builder *flatbuffers.Builder) {
-	fb.StartTable(builder, 16)
+	fb.StartTable(builder, 17)
 }
 
 func CountersAddAt(builder *flatbuffers.Builder, at int64) {
@@ -623,6 +915,14 @@ func CountersStartMethodsVector(builder *flatbuffers.Builder, numElems int) flat
 
 func CountersAddMessagesMemory(builder *flatbuffers.Builder, messagesMemory uint64) {
 	builder.PrependUint64Slot(15, messagesMemory, 0)
+}
+
+func CountersAddProcesses(builder *flatbuffers.Builder, processes flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(16, processes, 0)
+}
+
+func CountersStartProcessesVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 
 // CountersEnd ends the Counters begun last and returns its offset.
@@ -3529,4 +3829,45 @@ func (v TapKind) String() string {
 // ParseTapKind returns the value whose String is s, or an error.
 func ParseTapKind(s string) (TapKind, error) {
 	return fb.ParseEnum(s, "TapKind", EnumValuesTapKind)
+}
+
+// What waits, of a client and the server.
+type Waiting byte
+
+// The values of Waiting.
+const (
+	// The server waits for the client to read: a ring to the client is full.
+	WaitingRoom Waiting = 1
+	// The server reads nothing more from the client until the client reads its replies.
+	WaitingReplies Waiting = 2
+	// The client waits until the server has handled one-way messages that it sent before.
+	WaitingMessages Waiting = 4
+)
+
+// EnumNamesWaiting holds the name of each value.
+var EnumNamesWaiting = map[Waiting]string{
+	WaitingRoom:     "Room",
+	WaitingReplies:  "Replies",
+	WaitingMessages: "Messages",
+}
+
+// EnumValuesWaiting holds the value of each name.
+var EnumValuesWaiting = map[string]Waiting{
+	"Room":     WaitingRoom,
+	"Replies":  WaitingReplies,
+	"Messages": WaitingMessages,
+}
+
+// String returns the name of v as the schema has it, or the names of its bits with
+// a | between them; bits without a name are the last part, Waiting(n).
+func (v Waiting) String() string {
+	if s, ok := EnumNamesWaiting[v]; ok {
+		return s
+	}
+	return fb.FlagsString(v, "Waiting", EnumNamesWaiting)
+}
+
+// ParseWaiting returns the value whose String is s, or an error.
+func ParseWaiting(s string) (Waiting, error) {
+	return fb.ParseFlags(s, "Waiting", EnumValuesWaiting)
 }

@@ -1,6 +1,7 @@
 package dynamic
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -257,6 +258,10 @@ type Shape struct {
 	Request, Reply string
 	OneWay         bool
 	Streaming      ipc.Streaming
+	// Properties is not nil if the message is a struct, which no FlatBuffer has as its root:
+	// Request is then the struct, and Properties are the members of the JSON of [Schema.Text], as a
+	// JSON schema has them.
+	Properties json.RawMessage
 }
 
 // Shape returns the shape of a method or one-way message, by its full name.
@@ -275,6 +280,9 @@ func (s *Schema) Shape(full string) (*Shape, error) {
 		return nil, err
 	}
 	shape.Request = request.extracted()
+	if o := request.member(); o != nil && o.IsStruct {
+		shape.Request, shape.Properties = o.FullName(), properties(o)
+	}
 	if !shape.OneWay {
 		reply, err := s.form(full, true)
 		if err != nil {

@@ -28,6 +28,9 @@ type Topic struct {
 	// Payload, raw bytes follow the struct.
 	Size    int
 	Payload bool
+	// Properties are the members of the JSON of a message that is a struct, as a JSON schema has
+	// them.
+	Properties json.RawMessage
 
 	typ *fbjson.Type
 }
@@ -70,7 +73,12 @@ func newTopic(p *protocol, message *schema.Object) (*Topic, error) {
 	t := &Topic{Name: p.Name, Payload: p.Payload}
 	var err error
 	if message.IsStruct {
-		t.Size = message.Size
+		t.Size, t.Properties = message.Size, properties(message)
+		if p.Payload {
+			t.Properties = propertiesIn(&jsonType{Properties: map[string]*jsonType{
+				"header":  structType(message),
+				"payload": {Type: "string", Encoding: "base64"}}})
+		}
 		t.typ, err = p.json.Struct(p.Name)
 	} else {
 		t.typ, err = p.json.Table(p.Name)

@@ -336,17 +336,10 @@ func (r *Reader) addTopic(data []byte) error {
 		if c.MessageEncoding != jsonText {
 			return fmt.Errorf("the channel %q has the encoding %q", c.Topic, c.MessageEncoding)
 		}
-	case Published:
-		if err := r.addPublished(t, c); err != nil {
+	case Published, Request, Reply, Message, RequestItem, ReplyItem:
+		if err := r.addMessages(t, c); err != nil {
 			return err
 		}
-	case Request, Reply, Message, RequestItem, ReplyItem:
-		s := r.schemas[c.SchemaID]
-		if s == nil || c.MessageEncoding != flatbuffer || s.Encoding != flatbuffer ||
-			t.Protocol == "" || t.Method == "" {
-			return fmt.Errorf("the channel %q is not as ipcctl writes it", c.Topic)
-		}
-		t.Table, t.Definition = s.Name, s.Data
 	default:
 		return nil
 	}
@@ -358,10 +351,10 @@ func (r *Reader) addTopic(data []byte) error {
 	return r.know(len(data))
 }
 
-// addPublished takes in the channel of a topic.
-func (r *Reader) addPublished(t *Topic, c *mcap.Channel) error {
+// addMessages takes in the channel of requests, replies, items or messages.
+func (r *Reader) addMessages(t *Topic, c *mcap.Channel) error {
 	s := r.schemas[c.SchemaID]
-	if s == nil || t.Protocol == "" || t.Method != "" {
+	if s == nil || t.Protocol == "" || (t.Method == "") != (t.Kind == Published) {
 		return fmt.Errorf("the channel %q is not as ipcctl writes it", c.Topic)
 	}
 	t.Table = s.Name
@@ -369,7 +362,8 @@ func (r *Reader) addPublished(t *Topic, c *mcap.Channel) error {
 	case c.MessageEncoding == flatbuffer && s.Encoding == flatbuffer:
 		t.Definition = s.Data
 		return nil
-	case c.MessageEncoding == jsonText && s.Encoding == jsonSchema:
+	case c.MessageEncoding == jsonText && s.Encoding == jsonSchema &&
+		(t.Kind == Published || t.Kind == Message):
 		var of structSchema
 		err := json.Unmarshal(s.Data, &of)
 		t.JSON, t.Definition = true, of.Definition

@@ -22,6 +22,8 @@
 // to its last chunk. A [Reader] trusts nothing that a file says.
 package recording
 
+import "encoding/json"
+
 // Kinds of topics.
 const (
 	Request     = "request"
@@ -44,9 +46,12 @@ type Topic struct {
 	Table string
 	// Definition is the binary schema (.bfbs) that has the table.
 	Definition []byte
-	// JSON is true of a topic whose messages are structs, which no FlatBuffer has as its root: the
-	// file has them as JSON.
+	// JSON is true of messages that are structs, which no FlatBuffer has as its root: the file has
+	// them as JSON.
 	JSON bool
+	// Properties are the members of such a message, as a JSON schema has them. A Reader does not
+	// return them.
+	Properties json.RawMessage
 }
 
 // Name returns the name of the topic in the file.

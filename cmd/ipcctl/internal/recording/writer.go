@@ -204,7 +204,8 @@ func (w *Writer) message(t *Topic, seq uint32, at int64, data []byte) error {
 	size, beside := 64+len(data), 64
 	e := w.topics[t.key()]
 	if e == nil {
-		n := 2*len(t.Name()) + len(t.Table) + 2*len(t.Definition) + len(callSchema) + 512
+		n := 2*len(t.Name()) + len(t.Table) + 2*len(t.Definition) + len(t.Properties) +
+			len(callSchema) + 512
 		size, beside = size+n, beside+n
 	}
 	if size > maxChunk {
@@ -286,15 +287,15 @@ func (w *Writer) open(t *Topic) (*entry, error) {
 		c.MessageEncoding = jsonText
 	case Published:
 		c.Metadata[keyProtocol] = t.Protocol
-		if t.JSON {
-			text, err := json.Marshal(structSchema{"object", t.Table, t.Definition})
-			if err != nil {
-				return nil, err
-			}
-			s.Encoding, s.Data, c.MessageEncoding = jsonSchema, text, jsonText
-		}
 	default:
 		c.Metadata[keyProtocol], c.Metadata[keyMethod] = t.Protocol, t.Method
+	}
+	if t.JSON {
+		text, err := json.Marshal(structSchema{"object", t.Table, t.Properties, t.Definition})
+		if err != nil {
+			return nil, err
+		}
+		s.Encoding, s.Data, c.MessageEncoding = jsonSchema, text, jsonText
 	}
 	key := s.Name + "\x00" + string(s.Data)
 	if s.ID = w.schemas[key]; s.ID == 0 {
@@ -323,9 +324,10 @@ func (w *Writer) open(t *Topic) (*entry, error) {
 // A structSchema is the JSON schema of messages that are structs, with the binary schema that has
 // the struct.
 type structSchema struct {
-	Type       string `json:"type"`
-	Title      string `json:"title"`
-	Definition []byte `json:"definition"`
+	Type       string          `json:"type"`
+	Title      string          `json:"title"`
+	Properties json.RawMessage `json:"properties,omitempty"`
+	Definition []byte          `json:"definition"`
 }
 
 // key identifies a topic. A server that is replaced by another version has new ones.

@@ -36,6 +36,9 @@ type Server struct {
 	History []float64 `json:"history"`
 	Methods []Method  `json:"methods,omitempty"` // the busiest first
 	Topics  []Topic   `json:"topics,omitempty"`
+	// Processes are those of the clients without the tool, the ones that wait first. A server whose
+	// runtime is of an earlier version does not tell them.
+	Processes []Process `json:"processes,omitempty"`
 }
 
 // A Topic is a topic that a server publishes.
@@ -69,6 +72,10 @@ const patience = time.Second
 
 // mostHistory is the length of a history.
 const mostHistory = 60
+
+// mostShown is how many methods, topics and processes are shown of a server, which may tell of any
+// number.
+const mostShown = 1000
 
 // A Watcher looks at a domain again and again. It is for one goroutine.
 type Watcher struct {
@@ -195,17 +202,20 @@ func (s *watched) read(ctx context.Context, domain, channel string) (err error) 
 	if err != nil {
 		return err
 	}
-	before := s.topics
+	before := make(map[string]uint64)
+	for _, t := range s.topics {
+		before[t.Name] = t.Published
+	}
 	s.topics, s.hasTopics = nil, false
 	for _, p := range d.Protocols {
 		t := p.Topic
-		if t == nil {
+		if t == nil || len(s.topics) == mostShown {
 			continue
 		}
 		one := Topic{Name: p.Name, Subscribers: int(t.Subscribers), Published: t.Published}
-		i := slices.IndexFunc(before, func(b Topic) bool { return b.Name == p.Name })
-		if i >= 0 && s.last != nil && s.now.At > s.last.At && t.Published > before[i].Published {
-			one.Messages = float64(t.Published-before[i].Published) /
+		was, known := before[p.Name]
+		if known && s.last != nil && s.now.At > s.last.At && t.Published > was {
+			one.Messages = float64(t.Published-was) /
 				time.Duration(s.now.At-s.last.At).Seconds()
 		}
 		s.topics, s.hasTopics = append(s.topics, one), true
@@ -222,7 +232,7 @@ func (s *watched) server(all *survey.Survey, c survey.Channel) Server {
 		}
 	}
 	if s.now != nil {
-		v.Topics = s.topics
+		v.Topics, v.Processes = s.topics, processesOf(s.now)
 		v.Clients = max(0, int(s.now.Clients)-1)
 		v.InFlight = int(s.now.CallsInFlight)
 	}
@@ -275,28 +285,11 @@ func (s *watched) compare(v *Server) {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
+	v.Methods = v.Methods[:min(len(v.Methods), mostShown)]
 	v.P50, v.P99 = Quantile(all, 0.5), Quantile(all, 0.99)
 	v.FullRings = rate(s.now.WaitsForRoom, s.last.WaitsForRoom)
+	s.compareProcesses(v, rate)
 	v.Waiting = waiting(v)
-}
-
-// slow is the duration from which a handler is named as what its clients wait for.
-const slow = 100 * time.Millisecond
-
-// waiting says who waits for whom, and why.
-func waiting(v *Server) string {
-	if v.FullRings > 0 {
-		return "the server waits for clients to read: ring full"
-	}
-	for _, m := range v.Methods {
-		switch {
-		case m.InFlight > 0 && m.Calls == 0:
-			return "clients wait for " + short(m.Name) + ": handler slow, no call has ended"
-		case m.P50 >= slow:
-			return "clients wait for " + short(m.Name) + ": handler slow"
-		}
-	}
-	return ""
 }
 
 // short returns the last part of a name.

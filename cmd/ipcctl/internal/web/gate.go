@@ -22,6 +22,8 @@ import (
 type gate struct {
 	token [sha256.Size]byte // its hash: what is compared has one length
 	hosts []string          // the values of the Host header that stand for the listener
+
+	strangers strangers
 }
 
 // newToken returns 256 random bits.
@@ -61,6 +63,9 @@ func (g *gate) wrap(next http.Handler) http.Handler {
 			refuse(w, http.StatusUnauthorized,
 				"the token is missing, or of another run; open the address that ipcctl web prints")
 			return
+		}
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			g.strangers.admit(r)
 		}
 		next.ServeHTTP(w, r)
 	})

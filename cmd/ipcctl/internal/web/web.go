@@ -93,8 +93,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	hub := newHub(ctx, s.domain)
+	gate := newGate(s.token, l.Addr())
 	server := &http.Server{
-		Handler:           newGate(s.token, l.Addr()).wrap(s.routes(hub)),
+		Handler:           gate.wrap(s.routes(hub)),
 		ReadHeaderTimeout: headerLimit,
 		ReadTimeout:       time.Minute,
 		IdleTimeout:       idleLimit,
@@ -102,6 +103,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          log.New(io.Discard, "", 0), // a broken connection is no news
 	}
+	gate.strangers.watch(server)
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	err := server.Serve(l)

@@ -118,13 +118,42 @@ function choices() {
     ...(all.length
       ? all
       : [el('p', {class: 'facts'}, served.note || 'It serves nothing that can be called.')]),
+    el(
+      'div',
+      {class: 'fields', id: 'processes', hidden: true},
+      el('div', {class: 'title'}, 'Clients'),
+      el('ul', {class: 'facts'}),
+    ),
   );
 }
 
-// updateDetail shows beside each method how often it is called.
+// processText says what a client's process does.
+function processText(p) {
+  const calls = p.in_flight === 1 ? '1 call' : `${count(p.in_flight)} calls`;
+  return (
+    (p.pid ? `pid ${p.pid}` : 'a process of another namespace') +
+    `: ${calls} in flight, sends ${rate(p.received_per_second)}/s,` +
+    ` gets ${rate(p.sent_per_second)}/s` +
+    (p.waiting ? ` · ${p.waiting}` : '')
+  );
+}
+
+// updateDetail shows beside each method how often it is called, and below them who calls.
 function updateDetail() {
   const group = now.groups.find(g => g.name === chosen);
   const server = now.servers.find(s => s.name === (group ? group.primary : chosen));
+  const clients = $('#processes');
+  if (clients) {
+    const processes = server?.processes ?? [];
+    clients.hidden = !processes.length;
+    keep(
+      clients.lastChild,
+      processes,
+      p => p.pid,
+      () => el('li'),
+      (li, p) => put(li, processText(p)),
+    );
+  }
   const busy = new Map((server?.methods ?? []).map(m => [m.name, m]));
   for (const b of document.querySelectorAll('#detail .choices button')) {
     const m = busy.get(b.dataset.item.replace(/^\w+ /, ''));
