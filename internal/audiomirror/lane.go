@@ -94,11 +94,12 @@ func (l *lane) use(ctx context.Context, p Process) (answered bool, err error) {
 	go func() {
 		defer cancel()
 		take := func(h *audio.AudioBufferHeader, payload []byte, _ uint64) error {
-			if !answered {
+			err := l.m.answer(l.index, h.Sequence(), int(h.Channels()), int(h.Frames()), payload)
+			if err == nil && !answered {
 				answered = true
 				l.m.live(1)
 			}
-			return l.m.answer(l.index, h.Sequence(), int(h.Channels()), int(h.Frames()), payload)
+			return err
 		}
 		for {
 			if err := r.Read(ctx, take); err != nil {

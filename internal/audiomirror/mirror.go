@@ -172,7 +172,6 @@ func (m *Mirror) TrySubmit(samples []byte, changes []dsp.Change) (bool, error) {
 			s.changes = append(s.changes, dsp.Change{Param: dsp.Param(p), Value: v})
 		}
 	}
-	m.applied = m.wanted
 	s.changes = append(s.changes, changes...)
 	if len(s.changes) > audioblock.MaxChanges {
 		n := len(s.changes)
@@ -180,6 +179,7 @@ func (m *Mirror) TrySubmit(samples []byte, changes []dsp.Change) (bool, error) {
 		m.mu.Unlock()
 		return false, fmt.Errorf("%d changes in a block; it can have %d", n, audioblock.MaxChanges)
 	}
+	m.applied = m.wanted
 	m.next++
 	m.mu.Unlock()
 	for _, l := range m.lanes {
