@@ -379,22 +379,16 @@ type sighting struct {
 
 // record decodes a slot. ok is false if the slot holds no record. All words but the role are
 // written before the state is stored, and never again, so each process decodes a slot once per
-// state.
+// state. Most slots of a table are empty, and a list looks at all of them: such a slot costs the
+// load of its state.
 func (r *Registry) record(slot int) (s sighting, ok bool) {
 	state := r.word(slot, wState).Load()
+	if !published(state) {
+		return sighting{}, false
+	}
 	known := r.seen[slot].Load()
 	if known == nil || known.state != state {
-		img, ok := r.read(slot)
-		if !ok {
-			return sighting{}, false
-		}
-		rec, ok := img.decode()
-		if !ok {
-			return sighting{}, false
-		}
-		s = sighting{img[wState], rec}
-		r.seen[slot].Store(&s)
-		return s, true
+		return r.decode(slot)
 	}
 	role := r.word(slot, wRole).Load()
 	if r.word(slot, wState).Load() != state {
@@ -403,6 +397,21 @@ func (r *Registry) record(slot int) (s sighting, ok bool) {
 	s = *known
 	s.rec.Role, s.rec.Epoch = unpackRole(role)
 	return s, checkRole(s.rec.Role, s.rec.Epoch) == nil
+}
+
+// decode is record for a slot whose state was not seen before.
+func (r *Registry) decode(slot int) (s sighting, ok bool) {
+	img, ok := r.read(slot)
+	if !ok {
+		return sighting{}, false
+	}
+	rec, ok := img.decode()
+	if !ok {
+		return sighting{}, false
+	}
+	seen := &sighting{img[wState], rec}
+	r.seen[slot].Store(seen)
+	return *seen, true
 }
 
 // alive reports whether a process holds the lock of a slot.
