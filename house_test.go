@@ -72,10 +72,10 @@ var mayImport = map[string][]string{
 
 	// The demo is a user of all of the above.
 	"cmd/audio_host": {"gen/audio", "internal/audiomirror", "internal/audioservice",
-		"internal/dsp", "internal/wave", "runtime/group"},
+		"internal/dsp", "internal/sys", "internal/wave", "runtime/group"},
 	"cmd/audio_service": {"internal/audioservice"},
-	"internal/audioservice": {"gen/audio", "internal/audioblock", "internal/dsp", "runtime",
-		"runtime/group", "runtime/registry", "runtime/topic"},
+	"internal/audioservice": {"gen/audio", "internal/audioblock", "internal/dsp", "internal/sys",
+		"runtime", "runtime/group", "runtime/registry", "runtime/topic"},
 	"internal/audiomirror": {"gen/audio", "internal/audioblock", "internal/dsp", "runtime"},
 	"internal/audioblock":  {"gen/audio", "internal/dsp"},
 	"internal/dsp":         nil,

@@ -61,9 +61,11 @@ every block, and the first answer counts, so that the death of one cannot be hea
   -frames n         in a block, 16 to 65536 (default 1024, and 128 with -realtime)
   -rate hz, -channels n, -length d
                     of the sweep (default 48000, 2, 10s)
-  -realtime d       run the clock of a sound card for so long, without -out too
+  -realtime d       run the clock of a sound card for so long, or until -in ends; without
+                    -out too
   -crash-every d    kill the primary so often
   -report file      where the report of -realtime goes (default audio_report.html)
+  -priority         with -realtime, ask for real-time priority and locked memory
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 `
@@ -131,7 +133,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		studio := studioConfig{command: command, readyTimeout: *readyTimeout, errOut: stderr}
 		if sound.realtime > 0 {
-			r := &session{opts: sound, studio: studio, out: out}
+			r := &session{opts: sound, studio: studio, out: out, errOut: stderr}
 			err = r.run(ctx)
 		} else {
 			r := &render{opts: sound, studio: studio, out: out, errOut: stderr}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ type options struct {
 	length                    time.Duration
 	realtime, crashEvery      time.Duration
 	report                    string
+	priority                  bool
 	used                      []string // the flags that need sound
 }
 
@@ -60,6 +62,7 @@ func soundFlags(flags *flag.FlagSet) *options {
 	flags.DurationVar(&o.realtime, "realtime", 0, "")
 	flags.DurationVar(&o.crashEvery, "crash-every", 0, "")
 	flags.StringVar(&o.report, "report", "audio_report.html", "")
+	flags.BoolVar(&o.priority, "priority", false, "")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "")
 	return o
 }
@@ -75,6 +78,9 @@ func (o *options) check(flags *flag.FlagSet) error {
 			o.used = append(o.used, "-"+f.Name)
 		}
 	})
+	if given["realtime"] {
+		o.length = o.realtime
+	}
 	if o.frames == 0 && !given["frames"] {
 		o.frames = renderFrames
 		if given["realtime"] {
@@ -86,12 +92,11 @@ func (o *options) check(flags *flag.FlagSet) error {
 		return nil
 	case given["realtime"] && (o.realtime < time.Second || o.realtime > 24*time.Hour):
 		return fmt.Errorf("-realtime %v: choose 1s to 24h", o.realtime)
-	case given["realtime"] && (given["in"] || given["automation"] || given["crash-at"] ||
-		given["length"]):
-		return errors.New("-realtime plays a sweep; -in, -automation, -crash-at and -length are " +
-			"for rendering")
-	case !given["realtime"] && (given["crash-every"] || given["report"]):
-		return errors.New("-crash-every and -report need -realtime")
+	case given["realtime"] && (given["crash-at"] || given["length"]):
+		return errors.New("-crash-at and -length are for rendering; with -realtime, see " +
+			"-crash-every, and the sweep is as long as that")
+	case !given["realtime"] && (given["crash-every"] || given["report"] || given["priority"]):
+		return errors.New("-crash-every, -report and -priority need -realtime")
 	case given["crash-every"] && o.crashEvery < 10*time.Millisecond:
 		return fmt.Errorf("-crash-every %v: choose 10ms or more", o.crashEvery)
 	case given["replicate"]:
@@ -137,9 +142,9 @@ func (o *options) format(f wave.Format) (wave.Format, error) {
 }
 
 // sink opens what -out says.
-func (o *options) sink(src source) (sink, error) {
+func (o *options) sink(ctx context.Context, src source) (sink, error) {
 	if o.out == "-" {
-		return pipe{os.Stdout}, nil
+		return newPipe(ctx, os.Stdout), nil
 	}
 	f, err := o.format(src.Format())
 	if err != nil {

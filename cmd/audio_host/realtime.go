@@ -6,13 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/audiomirror"
+	"github.com/ipcgen/ipcgen/internal/audioservice"
 	"github.com/ipcgen/ipcgen/internal/dsp"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
@@ -22,17 +27,22 @@ type session struct {
 	opts   *options
 	studio studioConfig
 	out    io.Writer
+	errOut io.Writer
 
 	period time.Duration
 	begin  time.Time
-	blocks []played
-	kills  []kill
-	alone  time.Duration // what the signal path takes for a block, without any process
-}
+	// Of each block, since the begin of the session. Each slice has one goroutine that writes it.
+	sent     []time.Duration
+	answered []time.Duration // 0 if it had no answer
+	asleep   []time.Duration // how late a thread woke up that only sleeps, after each block
+	numbers  []int           // of the blocks, by the sequence of their answers
+	played   int             // how many blocks there were
+	lost     int             // blocks that were not sent, since too many were without an answer
 
-// A played is what became of a block. Times are since the begin of the session.
-type played struct {
-	sent, answered time.Duration // answered is 0 if the session ended before
+	fifo  bool // this process has real-time priority
+	kills []kill
+	load  load
+	alone time.Duration // what the signal path takes for a block, without any process
 }
 
 const (
@@ -44,17 +54,32 @@ const (
 	// warmUp is how many blocks pass before the clock starts, and at least until all replicas
 	// answer.
 	warmUp = 200
+	// patience is how long a block may take whose answer is late anyway.
+	patience = 10 * time.Second
 )
 
-// run plays until the time is over, and writes the report.
+// run plays until the time or the song is over, and writes the report.
 func (r *session) run(ctx context.Context) (err error) {
 	if _, err := os.Stat(filepath.Dir(r.opts.report)); err != nil {
 		return fmt.Errorf("cannot write the report %s: %w", r.opts.report, err)
 	}
-	src := newSweep(uint32(r.opts.rate), r.opts.channels, r.opts.realtime+time.Minute)
+	var changes automation
+	if r.opts.automation != "" {
+		if changes, err = readAutomation(r.opts.automation); err != nil {
+			return err
+		}
+	}
+	src, err := r.opts.source()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	// Whatever fails while it plays ends all of it, a write that waits for its reader too.
+	playing, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	var dst sink = nowhere{}
 	if r.opts.out != "" {
-		if dst, err = r.opts.sink(src); err != nil {
+		if dst, err = r.opts.sink(playing, src); err != nil {
 			return err
 		}
 	}
@@ -64,15 +89,19 @@ func (r *session) run(ctx context.Context) (err error) {
 			dst.abandon()
 		}
 	}()
-	r.period = time.Duration(float64(r.opts.frames) / float64(r.opts.rate) * float64(time.Second))
-	r.studio.format, r.studio.frames = src.Format(), r.opts.frames
+	format := src.Format()
+	r.period = time.Duration(float64(r.opts.frames) / float64(format.Rate) * float64(time.Second))
+	r.studio.format, r.studio.frames = format, r.opts.frames
 	r.studio.window, r.studio.params = liveWindow, r.opts.params
+	if r.opts.priority {
+		defer r.prioritize()()
+	}
 	s, err := openStudio(ctx, r.studio)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	if err := r.play(ctx, s, src, dst); err != nil {
+	if err := r.play(playing, end, s, src, dst, changes); err != nil {
 		return err
 	}
 	if different := s.mirror.Stats().Different; different > 0 {
@@ -83,7 +112,7 @@ func (r *session) run(ctx context.Context) (err error) {
 	}
 	done = true
 	r.kills = s.killed()
-	r.measureAlone()
+	r.alone = measureAlone(format, r.opts.frames)
 	f := r.figures()
 	if err := writeReport(r.opts.report, r, f); err != nil {
 		return err
@@ -91,93 +120,224 @@ func (r *session) run(ctx context.Context) (err error) {
 	return f.print(r.out, r.opts.report)
 }
 
-// play is the clock.
-func (r *session) play(ctx context.Context, s *studio, src source, dst sink) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	frame := 4 * r.opts.channels
-	block := make([]byte, frame*r.opts.frames)
-	for n := 0; n < warmUp || s.mirror.Stats().Live < replicas; n++ {
-		if _, err := src.Read(block); err != nil {
-			return err
-		}
-		if err := s.mirror.Submit(ctx, block, nil); err != nil {
-			return err
-		}
-		if err := s.mirror.Take(ctx, func(audiomirror.Answer) error { return nil }); err != nil {
-			return err
-		}
+// prioritize asks for real-time priority and locked memory, for this process and its replicas. It
+// returns a function that gives the priority back.
+func (r *session) prioritize() (end func()) {
+	fifo, mlock := r.goFirst(), sys.LockMemory()
+	if err := sys.JoinErrors(fifo, mlock); err != nil {
+		fmt.Fprintf(r.errOut, "audio_host: -priority: %v; going on without\n", err)
 	}
-	r.begin = time.Now().Add(r.period)
-	r.blocks = make([]played, 0, int(r.opts.realtime/r.period)+1)
-	first, sequence := ^uint64(0), uint64(0) // of the answers
-	numbers := make([]int, 0, cap(r.blocks)) // of the blocks that were sent, by answer
-	take := func(a audiomirror.Answer) error {
-		if first == ^uint64(0) {
-			first = a.Sequence
+	r.fifo = fifo == nil
+	command := r.studio.command
+	r.studio.command = func(index int) *exec.Cmd {
+		cmd := command(index)
+		flags := []string{}
+		if fifo == nil {
+			flags = append(flags, "-fifo")
 		}
-		sequence = a.Sequence - first
-		r.blocks[numbers[sequence]].answered = a.At.Sub(r.begin)
+		if mlock == nil {
+			flags = append(flags, "-mlock")
+		}
+		cmd.Args = slices.Insert(cmd.Args, 1, flags...)
+		return cmd
+	}
+	return func() { _ = sys.SetOrdinary() } // which needs no privilege
+}
+
+// goFirst lets this process, and so the clock, go before the replicas. A replica that starts is an
+// ordinary process: it must hold up nothing. So must be the threads that this process starts, until
+// goFirst is called again.
+func (r *session) goFirst() error { return sys.SetRealtime(audioservice.Priority+1, false) }
+
+// play runs the clock, and with it what reads the song, takes the answers, and kills primaries. The
+// first of these that fails ends all of them.
+func (r *session) play(playing context.Context, end context.CancelCauseFunc, s *studio,
+	src source, dst sink, changes automation) error {
+	warm, err := r.warmUp(playing, s)
+	if err != nil {
+		return err
+	}
+	// A collection takes processor time when it begins to, and there is nothing to collect but what
+	// the restarts of replicas leave. The limit is for a session that goes on for days.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	// The two threads that sleep in system calls keep a processor of the Go runtime each, until it
+	// takes that away, which may be 10 ms later. The others need as many as the machine has.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 2))
+
+	most := int(r.opts.realtime/r.period) + 1
+	if n := src.Frames(); n >= 0 {
+		frames := int64(r.opts.frames)
+		most = int(min(int64(most), (n+frames-1)/frames))
+	}
+	r.sent, r.answered = make([]time.Duration, most), make([]time.Duration, most)
+	r.asleep, r.numbers = make([]time.Duration, most), make([]int, most)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit()))
+	take := func(a audiomirror.Answer) error {
+		r.answered[r.numbers[a.Sequence-warm]] = a.At.Sub(r.begin)
 		return dst.Write(a.Samples)
 	}
 
-	killing, stop := context.WithCancel(ctx)
-	killed := make(chan error, 1)
-	go func() {
-		defer close(killed)
-		killed <- r.crash(killing, s)
-	}()
-	defer func() {
-		stop()
-		for range killed { // until crash has ended
-		}
-	}()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for n := range cap(r.blocks) {
-		due := r.begin.Add(time.Duration(n) * r.period)
-		for {
-			if _, err := s.mirror.TryTake(take); err != nil {
+	taking, endTaking := context.WithCancel(playing)
+	defer endTaking()
+	var tasks, helpers sync.WaitGroup
+	run := func(wg *sync.WaitGroup, f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil {
+				end(err)
+			}
+		})
+	}
+	blocks := newFeed(src, r.opts.frames, changes)
+	submitted := make(chan struct{}, liveWindow) // a token for each block that must be taken
+	before := s.spent()
+	r.begin = time.Now().Add(r.period)
+	run(&helpers, func() error { return blocks.run(playing) })
+	run(&helpers, func() error { return r.crash(playing, s) })
+	run(&helpers, func() error { return r.sleep(playing) })
+	if r.fifo {
+		run(&helpers, func() error { return r.goFirstOn(playing) })
+	}
+	run(&tasks, func() error {
+		defer close(submitted)
+		defer time.AfterFunc(patience, endTaking)
+		return r.clock(playing, s, blocks, submitted)
+	})
+	run(&tasks, func() error {
+		for range submitted {
+			if err := s.mirror.Take(taking, take); err != nil {
+				if taking.Err() != nil && playing.Err() == nil {
+					return r.unanswered()
+				}
 				return err
 			}
-			wait := time.Until(due)
-			if wait <= 0 {
-				break
-			}
-			timer.Reset(wait)
-			select {
-			case <-timer.C:
-			case <-s.mirror.Answered():
-			case err := <-killed: // which ends early by a failure, or with ctx
-				return errors.Join(err, context.Cause(ctx))
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
 		}
-		if _, err := src.Read(block); err != nil {
+		return nil
+	})
+	tasks.Wait()
+	err = context.Cause(playing)
+	r.load = s.spent().since(before, time.Since(r.begin))
+	end(nil)
+	helpers.Wait()
+	return err
+}
+
+// goFirstOn calls goFirst until ctx is done.
+func (r *session) goFirstOn(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := r.goFirst(); err != nil {
 			return err
 		}
-		r.blocks = append(r.blocks, played{sent: time.Since(r.begin)})
-		ok, err := s.mirror.TrySubmit(block, nil)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// memoryLimit returns what this process has, and as much again as restarts leave in hours.
+func memoryLimit() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Sys-m.HeapReleased) + 256<<20
+}
+
+// warmUp passes silence through the replicas until all of them answer. Behind it they are in the
+// state in which they were before. It returns the number of blocks.
+func (r *session) warmUp(ctx context.Context, s *studio) (blocks uint64, err error) {
+	frames := r.opts.frames / dsp.Grid * dsp.Grid // of any other length, the grid would move
+	silence := make([]byte, 4*r.studio.format.Channels*frames)
+	for ; blocks < warmUp || s.mirror.Stats().Live < replicas; blocks++ {
+		if err := s.mirror.Submit(ctx, silence, nil); err != nil {
+			return 0, err
+		}
+		if err := s.mirror.Take(ctx, func(audiomirror.Answer) error { return nil }); err != nil {
+			return 0, err
+		}
+	}
+	return blocks, nil
+}
+
+// clock submits a block each period.
+func (r *session) clock(ctx context.Context, s *studio, blocks *feed,
+	submitted chan<- struct{}) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	sequence := 0
+	for n := range r.sent {
+		b, err := blocks.next(ctx)
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = sleepUntil(ctx, r.begin.Add(time.Duration(n)*r.period))
+		}
 		if err != nil {
 			return err
 		}
-		if ok { // otherwise the block is lost: nothing has answered for long
-			numbers = append(numbers, n)
-		}
-	}
-	// What is under way may still arrive in time.
-	last, cancel := context.WithTimeout(ctx, (headroom+1)*r.period)
-	defer cancel()
-	for first == ^uint64(0) || int(sequence)+1 < len(numbers) {
-		if err := s.mirror.Take(last, take); err != nil {
-			if last.Err() != nil && ctx.Err() == nil {
-				return nil
-			}
+		r.numbers[sequence] = n
+		r.sent[n] = time.Since(r.begin)
+		r.played = n + 1
+		ok, err := s.mirror.TrySubmit(b.samples, b.changes)
+		if err != nil {
 			return err
 		}
+		if ok {
+			sequence++
+			submitted <- struct{}{}
+		} else {
+			r.lost++ // nothing has answered for long
+		}
+		blocks.free <- b
 	}
 	return nil
+}
+
+// sleep measures what any thread of this process could do at best: it wakes up half a period after
+// each block, and does nothing.
+func (r *session) sleep(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for n := range r.asleep {
+		at := r.begin.Add(time.Duration(n)*r.period + r.period/2)
+		if sleepUntil(ctx, at) != nil {
+			return nil
+		}
+		r.asleep[n] = time.Since(at)
+	}
+	return nil
+}
+
+// sleepUntil blocks the thread until t, but for the part of a long wait in which ctx may end it.
+func sleepUntil(ctx context.Context, t time.Time) error {
+	const exact = 50 * time.Millisecond
+	if wait := time.Until(t) - exact; wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if wait := time.Until(t); wait > 0 {
+		sys.SleepUntil(sys.Monotonic() + int64(wait))
+	}
+	return nil
+}
+
+// unanswered returns the error of blocks that have no answer long after the last one was sent. It
+// is none without an output.
+func (r *session) unanswered() error {
+	if r.opts.out == "" {
+		return nil
+	}
+	return fmt.Errorf("blocks had no answer %v after the end, and the sound is not complete",
+		patience)
 }
 
 // crash kills the primary each time that -crash-every says, once both replicas answer.
@@ -212,116 +372,4 @@ func endOf(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
-}
-
-// measureAlone measures the signal path in this process.
-func (r *session) measureAlone() {
-	c, err := dsp.NewChain(uint32(r.opts.rate), r.opts.channels, dsp.InitialValues())
-	if err != nil {
-		return // the format was good enough for the session
-	}
-	const rounds = 1_000
-	block := make([]byte, 4*r.opts.channels*r.opts.frames)
-	begin := time.Now()
-	for range rounds {
-		_ = c.Process(block, block, nil)
-	}
-	r.alone = time.Since(begin) / rounds
-}
-
-// figures are what a session has shown.
-type figures struct {
-	Blocks, Xruns         int
-	P50, P99, P999, Worst time.Duration   // slack: that so many blocks had at least
-	Slack                 []time.Duration // by block
-	Latency               []time.Duration // of the blocks that were answered
-	Kills                 []time.Duration // when
-	Recovery, Notice      []time.Duration // until the next good block, and until the group knew
-	Period                time.Duration
-	Alone                 time.Duration // of the signal path, for a block
-	LateClock             time.Duration // the latest that this process sent a block
-	OwnFault              int           // xruns of blocks that were answered within the headroom
-	MedianLatency         time.Duration
-}
-
-func (r *session) figures() (f figures) {
-	f.Blocks, f.Period, f.Alone = len(r.blocks), r.period, r.alone
-	for n, b := range r.blocks {
-		captured := time.Duration(n) * r.period
-		f.LateClock = max(f.LateClock, b.sent-captured)
-		slack := -headroom * r.period // an answer that never came
-		if b.answered != 0 {
-			slack = captured + headroom*r.period - b.answered
-			f.Latency = append(f.Latency, b.answered-b.sent)
-		}
-		if slack < 0 {
-			f.Xruns++
-			if b.answered != 0 && b.answered-b.sent <= headroom*r.period {
-				f.OwnFault++
-			}
-		}
-		f.Slack = append(f.Slack, slack)
-	}
-	sorted := slices.Sorted(slices.Values(f.Slack))
-	at := func(part float64) time.Duration { // the slack that this part of the blocks had at least
-		if len(sorted) == 0 {
-			return 0
-		}
-		return sorted[int((1-part)*float64(len(sorted)))]
-	}
-	f.P50, f.P99, f.P999, f.Worst = at(0.5), at(0.99), at(0.999), at(1)
-	for _, k := range r.kills {
-		killed := k.at.Sub(r.begin)
-		f.Kills = append(f.Kills, killed)
-		if !k.noticed.IsZero() {
-			f.Notice = append(f.Notice, k.noticed.Sub(k.at))
-		}
-		for _, b := range r.blocks {
-			if b.answered > killed {
-				f.Recovery = append(f.Recovery, b.answered-killed)
-				break
-			}
-		}
-	}
-	f.MedianLatency = median(f.Latency)
-	return f
-}
-
-func median(d []time.Duration) time.Duration {
-	if len(d) == 0 {
-		return 0
-	}
-	return slices.Sorted(slices.Values(d))[len(d)/2]
-}
-
-func worst(d []time.Duration) (w time.Duration) {
-	for _, x := range d {
-		w = max(w, x)
-	}
-	return w
-}
-
-func micro(d time.Duration) time.Duration { return d.Round(time.Microsecond) }
-
-// print prints the figures.
-func (f figures) print(w io.Writer, report string) error {
-	_, err := fmt.Fprintf(w, "audio_host: %d blocks, %d xruns, %d primaries killed\n"+
-		"audio_host: slack p50 %v, p99 %v, p99.9 %v, worst %v, of %v\n", f.Blocks, f.Xruns,
-		len(f.Kills), micro(f.P50), micro(f.P99), micro(f.P999), micro(f.Worst),
-		micro(headroom*f.Period))
-	if len(f.Kills) > 0 && err == nil {
-		_, err = fmt.Fprintf(w, "audio_host: SIGKILL to the next good block: median %v, worst %v; "+
-			"to the group's notice of death: median %v, worst %v\n", micro(median(f.Recovery)),
-			micro(worst(f.Recovery)), micro(median(f.Notice)), micro(worst(f.Notice)))
-	}
-	if err == nil {
-		_, err = fmt.Fprintf(w, "audio_host: a block takes %v there and back, and the signal path "+
-			"alone %v\naudio_host: this process sent blocks up to %v late, the cause of %d xruns\n"+
-			"audio_host: the report is in %s\n", micro(f.MedianLatency),
-			f.Alone.Round(100*time.Nanosecond), micro(f.LateClock), f.OwnFault, report)
-	}
-	if err != nil {
-		return fmt.Errorf("the report is incomplete: %w", err)
-	}
-	return nil
 }

@@ -39,7 +39,7 @@ func (r *render) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	dst, err := r.opts.sink(src)
+	dst, err := r.opts.sink(ctx, src)
 	if err != nil {
 		return err
 	}

@@ -282,10 +282,13 @@ type piped struct {
 
 const pipedFrames = 20 * 48_000
 
-func startPiped(t *testing.T, domain string) *piped {
+func startPiped(t *testing.T, domain string, args ...string) *piped {
 	t.Helper()
-	p := &piped{Cmd: host(domain, "-out", "-", "-length", "20s", "-channels", "1",
-		"-frames", "256")}
+	args = append(args, "-out", "-", "-channels", "1", "-frames", "256")
+	if !slices.Contains(args, "-realtime") {
+		args = append(args, "-length", "20s")
+	}
+	p := &piped{Cmd: host(domain, args...)}
 	p.Cmd.Stderr = &p.errOut
 	var err error
 	if p.out, err = p.StdoutPipe(); err != nil {

@@ -18,14 +18,14 @@ var reportPage = template.Must(template.New("report").Parse(`<!DOCTYPE html>
 <title>audio_host: {{.Blocks}} blocks, {{.Xruns}} xruns</title>
 <style>
 :root{color-scheme:light dark;--page:#fcfcfb;--ink:#1b1f24;--dim:#5b6470;--rule:#d9dde2;
---line:#2563a8;--crash:#c2382f;--card:#fff}
+--line:#2563a8;--other:#b26a00;--crash:#c2382f;--card:#fff;--good:#2c7a3f}
 @media(prefers-color-scheme:dark){:root{--page:#14171b;--ink:#e8eaed;--dim:#9aa4b0;
---rule:#333a43;--line:#6fb0f0;--crash:#ff8078;--card:#1b1f25}}
+--rule:#333a43;--line:#6fb0f0;--other:#e0a04a;--crash:#ff8078;--card:#1b1f25;--good:#6cc784}}
 body{background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif;margin:0}
 main{max-width:64rem;margin:0 auto;padding:1.5rem 1rem 3rem}
 h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2rem 0 .25rem}
-p{color:var(--dim);margin:.25rem 0 1rem}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem;margin:1rem 0}
+p{color:var(--dim);margin:.25rem 0 1rem;max-width:46rem}
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:.75rem;margin:1rem 0}
 dl div{background:var(--card);border:1px solid var(--rule);border-radius:.5rem;
 padding:.6rem .8rem}
 dt{color:var(--dim);font-size:.8rem}dd{margin:0;font-size:1.25rem;
@@ -33,17 +33,32 @@ font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;display:block}.scroll{overflow-x:auto}.scroll svg{min-width:34rem}
 text{fill:var(--dim);font:12px system-ui,sans-serif}
 .grid{stroke:var(--rule)}.line{fill:none;stroke:var(--line);stroke-width:1.5}
-.bar{fill:var(--line)}.crash{stroke:var(--crash);stroke-dasharray:3 3}.due{stroke:var(--crash)}
-.key{fill:var(--crash)}
+.line2{fill:none;stroke:var(--other);stroke-width:1.5}
+.bar,.dot{fill:var(--line)}.dot2{fill:var(--other)}.pair{stroke:var(--rule)}
+.crash{stroke:var(--crash);stroke-dasharray:2 4;opacity:.55}.due{stroke:var(--crash)}
+.none{color:var(--good)}.some,.key0{color:var(--crash)}.key1{color:var(--line)}
+.key2{color:var(--other)}
 </style></head><body><main>
-<h1>{{.Blocks}} blocks, {{.Xruns}} xruns, {{.Crashes}} crashes</h1>
+<h1>{{.Blocks}} blocks, <span class="{{if .Xruns}}some{{else}}none{{end}}">{{.Xruns}}
+xruns</span>, {{.Crashes}} crashes</h1>
 <p>{{.Format}}; a block each {{.Period}}, and its answer due {{.Headroom}} later.</p>
 <dl>{{range .Facts}}<div><dt>{{.Name}}</dt><dd>{{.Value}}</dd></div>{{end}}</dl>
 <h2>Slack over time</h2>
 <p>How long before it was due each answer came: the least of each moment.
-{{if .Crashes}}Each dashed line is a primary that was killed.{{end}} Below 0 is an xrun: there were
-{{.Xruns}}, {{.OwnFault}} of them since this process was late itself.</p>
+{{if .Crashes}}Each <span class="key0">dashed line</span> is a primary that was killed.{{end}}
+Below 0 is an xrun.</p>
 <div class="scroll">{{.Slack}}</div>
+{{if .Crashes}}<h2>Crashes</h2>
+<p>From SIGKILL <span class="key1">to the next good block</span>, and
+<span class="key2">to the group's notice of the death</span>, for which no block waits.</p>
+<div class="scroll">{{.Kills}}</div>{{end}}
+<h2>The clock</h2>
+<p>How late <span class="key1">this process sent its blocks</span>, and how late
+<span class="key2">a thread woke up that only sleeps</span>: the most of each moment. Where both
+are late, the machine had no processor for either. {{.OwnFault}} xruns are of blocks that were
+sent late and answered within the headroom; at the time of {{.Machine}}, the thread that only sleeps
+was late by more than a block.</p>
+<div class="scroll">{{.Clock}}</div>
 <h2>Latency</h2>
 <p>From the block to its first answer. The bars have a logarithmic height.</p>
 <div class="scroll">{{.Latency}}</div>
@@ -67,14 +82,24 @@ func writeReport(path string, r *session, f figures) error {
 			fact{"crash to good block, worst", micro(worst(f.Recovery)).String()},
 			fact{"crash to notice, median", micro(median(f.Notice)).String()})
 	}
+	facts = append(facts,
+		fact{"blocks sent late, worst", micro(worst(f.Clock)).String()},
+		fact{"a sleeper late, worst", micro(worst(f.Asleep)).String()},
+		fact{"load of the host", f.Load.share(f.Load.host)},
+		fact{"load of the replicas", f.Load.share(f.Load.replicas)},
+		fact{"load, signal path alone", f.shareAlone()})
+	if f.Load.stolen > 0 {
+		facts = append(facts, fact{"stolen by the machine below", f.Load.share(f.Load.stolen)})
+	}
 	var b strings.Builder
 	if err := reportPage.Execute(&b, map[string]any{
 		"Blocks": f.Blocks, "Xruns": f.Xruns, "Crashes": len(f.Kills), "Facts": facts,
-		"OwnFault": f.OwnFault,
+		"OwnFault": f.OwnFault, "Machine": f.Machine,
 		"Format":   fmt.Sprintf("%v, %d frames", r.studio.format, r.opts.frames),
 		"Period":   micro(f.Period).String(),
 		"Headroom": micro(headroom * f.Period).String(),
-		"Slack":    template.HTML(slackChart(f)), "Latency": template.HTML(latencyChart(f)),
+		"Slack":    template.HTML(slackChart(f)), "Kills": template.HTML(killChart(f)),
+		"Clock": template.HTML(clockChart(f)), "Latency": template.HTML(latencyChart(f)),
 	}); err != nil {
 		return err
 	}
@@ -96,53 +121,141 @@ func writeReport(path string, r *session, f figures) error {
 // The size of a chart, in the units of its drawing.
 const (
 	chartWidth, chartHeight = 960.0, 260.0
-	chartLeft, chartBottom  = 70.0, 30.0
+	chartLeft, chartRight   = 70.0, chartWidth - 10
+	chartTop, chartBottom   = 10.0, chartHeight - 30
+	chartSpace              = chartBottom - chartTop
 )
 
-// slackChart draws the least slack of each of up to 600 moments.
+// A chart is a drawing.
+type chart struct{ strings.Builder }
+
+func newChart(label string) *chart {
+	c := &chart{}
+	c.add(`<svg viewBox="0 0 %g %g" role="img" aria-label="%s">`, chartWidth, chartHeight, label)
+	return c
+}
+
+func (c *chart) add(format string, args ...any) { fmt.Fprintf(c, format, args...) }
+
+// level draws a line of the grid at the height y.
+func (c *chart) level(y float64, label string) {
+	c.add(`<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/>`+
+		`<text x="%g" y="%.1f" text-anchor="end">%s</text>`, chartLeft, chartRight, y, y,
+		chartLeft-8, y+4, label)
+}
+
+// mark writes a label below the chart.
+func (c *chart) mark(x float64, label string) {
+	c.add(`<text x="%.1f" y="%g" text-anchor="middle">%s</text>`, min(x, chartWidth-20),
+		chartHeight-8, label)
+}
+
+func (c *chart) String() string { return c.Builder.String() + "</svg>" }
+
+// An overTime is a chart of what happened in a session.
+type overTime struct {
+	*chart
+	f figures
+	y func(time.Duration) float64
+}
+
+func (c overTime) x(at time.Duration) float64 {
+	length := time.Duration(max(1, c.f.Blocks)) * c.f.Period
+	return chartLeft + float64(at)/float64(length)*(chartRight-chartLeft)
+}
+
+// seconds marks the time.
+func (c overTime) seconds() {
+	for i := range 5 {
+		at := time.Duration(c.f.Blocks) * c.f.Period * time.Duration(i) / 4
+		c.mark(c.x(at), fmt.Sprintf("%.1f s", at.Seconds()))
+	}
+}
+
+// line draws the values of blocks: of each of up to 600 moments, the one that pick chooses.
+func (c overTime) line(class string, values []time.Duration,
+	pick func(a, b time.Duration) time.Duration) {
+	c.add(`<polyline class="%s" points="`, class)
+	per := max(1, (len(values)+599)/600)
+	for n := 0; n < len(values); n += per {
+		v := values[n]
+		for _, other := range values[n:min(n+per, len(values))] {
+			v = pick(v, other)
+		}
+		c.add("%.1f,%.1f ", c.x(time.Duration(n)*c.f.Period), c.y(v))
+	}
+	c.add(`"/>`)
+}
+
+func least(a, b time.Duration) time.Duration { return min(a, b) }
+
+func most(a, b time.Duration) time.Duration { return max(a, b) }
+
+// slackChart draws the least slack of each moment.
 func slackChart(f figures) string {
-	if len(f.Slack) == 0 {
+	top := headroom * f.Period
+	// What is later by far is drawn at the lower edge, so that it does not flatten the rest.
+	low := max(min(0, f.Worst), -top)
+	c := overTime{newChart("slack over time"), f, func(v time.Duration) float64 {
+		return chartTop + float64(top-max(v, low))/float64(top-low)*chartSpace
+	}}
+	for i := range 5 {
+		v := low + (top-low)*time.Duration(i)/4
+		c.level(c.y(v), fmt.Sprintf("%.1f ms", float64(v)/1e6))
+	}
+	c.seconds()
+	for _, k := range f.Kills {
+		c.add(`<line class="crash" x1="%[1].1f" x2="%[1].1f" y1="%[2]g" y2="%[3]g"/>`, c.x(k.at),
+			chartTop, chartBottom)
+	}
+	c.add(`<line class="due" x1="%[1]g" x2="%[2]g" y1="%[3].1f" y2="%[3].1f"/>`, chartLeft,
+		chartRight, c.y(0))
+	c.line("line", f.Slack, least)
+	return c.String()
+}
+
+// decades returns a logarithmic scale from 10 µs to the decade above most, whose levels are drawn.
+func decades(c *chart, most time.Duration) func(time.Duration) float64 {
+	const low = 10 * time.Microsecond
+	count := max(1, math.Ceil(math.Log10(float64(most)/float64(low))))
+	y := func(v time.Duration) float64 {
+		return chartBottom - math.Log10(float64(max(v, low))/float64(low))/count*chartSpace
+	}
+	for i, v := 0, low; i <= int(count); i, v = i+1, v*10 {
+		c.level(y(v), v.String())
+	}
+	return y
+}
+
+// killChart draws two dots for each kill.
+func killChart(f figures) string {
+	if len(f.Kills) == 0 {
 		return ""
 	}
-	top := float64(headroom * f.Period)
-	// What is later by far is drawn at the lower edge, so that it does not flatten the rest.
-	low := max(min(0, float64(f.Worst)), -top)
-	seconds := (time.Duration(len(f.Slack)) * f.Period).Seconds()
-	x := func(s float64) float64 { return chartLeft + s/seconds*(chartWidth-chartLeft-10) }
-	y := func(v float64) float64 {
-		return 10 + (top-v)/(top-low)*(chartHeight-chartBottom-10)
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="slack over time">`,
-		chartWidth, chartHeight)
-	for i := range 5 {
-		v := low + (top-low)*float64(i)/4
-		fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/>`+
-			`<text x="%g" y="%.1f" text-anchor="end">%.1f ms</text>`, chartLeft, chartWidth-10,
-			y(v), y(v), chartLeft-8, y(v)+4, v/1e6)
-		s := seconds * float64(i) / 4
-		fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%.1f s</text>`,
-			min(x(s), chartWidth-20), chartHeight-8, s)
+	c := overTime{chart: newChart("crashes"), f: f}
+	c.y = decades(c.chart, max(worst(f.Recovery), worst(f.Notice)))
+	c.seconds()
+	dot := func(class string, k killed, v time.Duration) {
+		if v > 0 {
+			c.add(`<circle class="%s" cx="%.1f" cy="%.1f" r="3.5"><title>%v</title></circle>`,
+				class, c.x(k.at), c.y(v), micro(v))
+		}
 	}
 	for _, k := range f.Kills {
-		at := x(k.Seconds())
-		fmt.Fprintf(&b, `<line class="crash" x1="%.1f" x2="%.1f" y1="10" y2="%g"/>`, at, at,
-			chartHeight-chartBottom)
+		dot("dot2", k, k.notice)
+		dot("dot", k, k.recovery)
 	}
-	fmt.Fprintf(&b, `<line class="due" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/>`, chartLeft,
-		chartWidth-10, y(0), y(0))
-	b.WriteString(`<polyline class="line" points="`)
-	per := max(1, (len(f.Slack)+599)/600)
-	for n := 0; n < len(f.Slack); n += per {
-		least := f.Slack[n]
-		for _, s := range f.Slack[n:min(n+per, len(f.Slack))] {
-			least = min(least, s)
-		}
-		fmt.Fprintf(&b, "%.1f,%.1f ", x((time.Duration(n) * f.Period).Seconds()),
-			y(max(float64(least), low)))
-	}
-	b.WriteString(`"/></svg>`)
-	return b.String()
+	return c.String()
+}
+
+// clockChart draws how late the clock was, and a thread that only sleeps.
+func clockChart(f figures) string {
+	c := overTime{chart: newChart("lateness of the clock"), f: f}
+	c.y = decades(c.chart, max(worst(f.Clock), worst(f.Asleep)))
+	c.seconds()
+	c.line("line2", f.Asleep, most)
+	c.line("line", f.Clock, most)
+	return c.String()
 }
 
 // latencyChart draws a histogram, whose classes grow by a quarter of an octave.
@@ -156,33 +269,23 @@ func latencyChart(f figures) string {
 		counts[class]++
 		most = max(most, counts[class])
 	}
-	width := (chartWidth - chartLeft - 10) / classes
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="histogram of latency">`,
-		chartWidth, chartHeight)
-	space := chartHeight - chartBottom - 10
+	width := (chartRight - chartLeft) / classes
+	c := newChart("histogram of latency")
 	scale := func(n int) float64 {
-		return math.Log2(float64(n)+1) / math.Log2(float64(most)+1) * space
+		return math.Log2(float64(n)+1) / math.Log2(float64(most)+1) * chartSpace
 	}
 	for n := 1; n <= most; n *= 10 {
-		y := chartHeight - chartBottom - scale(n)
-		fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/>`+
-			`<text x="%g" y="%.1f" text-anchor="end">%d</text>`, chartLeft, chartWidth-10, y, y,
-			chartLeft-8, y+4, n)
+		c.level(chartBottom-scale(n), fmt.Sprint(n))
 	}
 	for i, n := range counts {
 		x := chartLeft + float64(i)*width
 		if n > 0 {
-			fmt.Fprintf(&b, `<rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="%.1f">`+
-				`<title>%d blocks</title></rect>`, x+1, chartHeight-chartBottom-scale(n), width-2,
-				scale(n), n)
+			c.add(`<rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="%.1f">`+
+				`<title>%d blocks</title></rect>`, x+1, chartBottom-scale(n), width-2, scale(n), n)
 		}
 		if i%perOctave == 0 {
-			from := time.Duration(base * math.Exp2(float64(i)/perOctave))
-			fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%v</text>`, x,
-				chartHeight-8, from)
+			c.mark(x, time.Duration(base*math.Exp2(float64(i)/perOctave)).String())
 		}
 	}
-	b.WriteString(`</svg>`)
-	return b.String()
+	return c.String()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -75,19 +76,47 @@ func (o *file) abandon() {
 
 func (o *file) clipped() int64 { return o.Clipped() }
 
-// A pipe takes raw float32 samples.
-type pipe struct{ w io.Writer }
-
-func (p pipe) Write(samples []byte) error {
-	if _, err := p.w.Write(samples); err != nil {
-		return fmt.Errorf("cannot write to standard output: %w", err)
-	}
-	return nil
+// A pipe takes raw float32 samples. Its reader may take none for long: so a goroutine writes them,
+// which the end of the context leaves behind.
+type pipe struct {
+	ctx    context.Context
+	buf    []byte
+	writes chan []byte
+	done   chan error
 }
 
-func (p pipe) commit() error  { return nil }
-func (p pipe) abandon()       {}
-func (p pipe) clipped() int64 { return 0 }
+func newPipe(ctx context.Context, w io.Writer) *pipe {
+	p := &pipe{ctx: ctx, writes: make(chan []byte), done: make(chan error, 1)}
+	go func() {
+		for b := range p.writes {
+			_, err := w.Write(b)
+			p.done <- err
+		}
+	}()
+	return p
+}
+
+func (p *pipe) Write(samples []byte) error {
+	p.buf = append(p.buf[:0], samples...) // the samples are only valid until the end of ctx
+	select {
+	case p.writes <- p.buf:
+	case <-p.ctx.Done():
+		return context.Cause(p.ctx)
+	}
+	select {
+	case err := <-p.done:
+		if err != nil {
+			return fmt.Errorf("cannot write to standard output: %w", err)
+		}
+		return nil
+	case <-p.ctx.Done():
+		return context.Cause(p.ctx)
+	}
+}
+
+func (p *pipe) commit() error  { p.abandon(); return nil }
+func (p *pipe) abandon()       { close(p.writes) }
+func (p *pipe) clipped() int64 { return 0 }
 
 // nowhere drops what it is given.
 type nowhere struct{}

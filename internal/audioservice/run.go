@@ -5,12 +5,15 @@ package audioservice
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -19,7 +22,7 @@ import (
 const Service = "audio_compute"
 
 // Usage is what -h prints.
-const Usage = `usage: audio_service [instance]
+const Usage = `usage: audio_service [-fifo] [-mlock] [instance]
 
 audio_service serves audio.AudioControl. It registers as audio_compute.<instance>
 with the channels audio_ctrl_<instance> and audio_reply_<instance>, or without
@@ -27,7 +30,16 @@ with the channels audio_ctrl_<instance> and audio_reply_<instance>, or without
 and their clients meet in the domain that IPCGEN_DOMAIN names.
 
   audio_service 0
+
+Flags:
+  -fifo   run with real-time priority (SCHED_FIFO) once it serves
+  -mlock  keep its memory from being written to disk
+Where the user may not do that, one line says so, and the service goes on.
 `
+
+// Priority is the real-time priority of a service. It is low: what the user or the distribution
+// gives one goes first.
+const Priority = 10
 
 // names holds the names that belong to one instance: in the registry, and of its channels.
 type names struct {
@@ -45,30 +57,45 @@ func namesOf(instance string) names {
 // name, serves until ctx is done or a signal ends it, and returns the exit
 // status.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	instance := ""
-	switch {
-	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
+	flags := flag.NewFlagSet("audio_service", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	fifo, mlock := flags.Bool("fifo", false, ""), flags.Bool("mlock", false, "")
+	err := flags.Parse(args)
+	switch instance := flags.Arg(0); {
+	case errors.Is(err, flag.ErrHelp) && len(args) == 1:
 		if _, err := fmt.Fprint(stdout, Usage); err != nil {
 			fmt.Fprintf(stderr, "audio_service: %v\n", err)
 			return 1
 		}
 		return 0
-	case len(args) == 1 && args[0] != "" && !strings.HasPrefix(args[0], "-"):
-		instance = args[0]
-	case len(args) > 0:
+	case err != nil || flags.NArg() > 1 ||
+		flags.NArg() == 1 && (instance == "" || strings.HasPrefix(instance, "-")):
 		fmt.Fprint(stderr, Usage)
 		return 2
 	}
-	n := namesOf(instance)
-	if err := serve(ctx, n, stdout); err != nil {
+	n := namesOf(flags.Arg(0))
+	without := func(err error) {
+		if err != nil {
+			fmt.Fprintf(stderr, "audio_service[%s]: %v; going on without\n", n.service, err)
+		}
+	}
+	if *mlock {
+		without(sys.LockMemory())
+	}
+	ready := func() {}
+	if *fifo {
+		// To start takes longer than a block, and must not hold up the sound of others.
+		ready = func() { without(sys.SetRealtime(Priority, true)) }
+	}
+	if err := serve(ctx, n, stdout, ready); err != nil {
 		fmt.Fprintf(stderr, "audio_service[%s]: %v\n", n.service, err)
 		return 1
 	}
 	return 0
 }
 
-// serve runs one instance until ctx is done or a signal ends it.
-func serve(ctx context.Context, n names, stdout io.Writer) error {
+// serve runs one instance until ctx is done or a signal ends it. It calls ready once it serves.
+func serve(ctx context.Context, n names, stdout io.Writer, ready func()) error {
 	fmt.Fprintf(stdout, "audio_service[%s]: starting (pid=%d)...\n", n.service, os.Getpid())
 	engine, meter := NewEngine(), newMeter()
 	defer meter.publisher.Close()
@@ -78,6 +105,7 @@ func serve(ctx context.Context, n names, stdout io.Writer) error {
 		Record: registry.Record{Name: n.service, Service: Service, Control: n.control,
 			Reply: n.reply},
 		Ready: func() {
+			ready()
 			fmt.Fprintf(stdout, "audio_service[%s]: registered in service registry\n", n.service)
 		},
 	}, audio.NewAudioControlService(engine))

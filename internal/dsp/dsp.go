@@ -77,6 +77,10 @@ func InitialValues() (v Values) {
 	return v
 }
 
+// Grid is the number of frames for which the filter keeps its coefficients. The grid is that of the
+// stream's frames, so that it does not depend on blocks.
+const Grid = 16
+
 // A Change sets a parameter at a frame of a block.
 type Change struct {
 	Frame int // of the block, from 0
@@ -88,9 +92,6 @@ const (
 	// smoothing is the time in which a parameter covers 63 % of a step. It is short enough to
 	// follow a hand, and long enough that a step has no click.
 	smoothing = 0.010 // seconds
-	// grid is the number of frames for which the filter keeps its coefficients. The grid is that of
-	// the stream's frames, so that it does not depend on blocks.
-	grid = 16
 	// tiny is where the filter's memory becomes 0. Numbers that small are far below any sample, and
 	// the processor computes slowly with the denormal ones, to which a filter decays in silence.
 	tiny = 1e-30
@@ -216,7 +217,7 @@ func CheckFormat(rate uint32, channels int) error {
 func (c *Chain) setFormat(rate uint32, channels int) {
 	c.rate, c.channels = rate, channels
 	perFrame := 1 / (smoothing * float64(rate))
-	c.fast, c.slow = -math.Expm1(-perFrame), -math.Expm1(-grid*perFrame)
+	c.fast, c.slow = -math.Expm1(-perFrame), -math.Expm1(-Grid*perFrame)
 	c.sideOf = sides[channels]
 	c.filterValid = false
 }
@@ -281,12 +282,12 @@ func (c *Chain) Process(out, in []byte, changes []Change) error {
 			changes = changes[1:]
 			c.aim()
 		}
-		if c.position%grid == 0 {
+		if c.position%Grid == 0 {
 			c.tune()
 		} else if !c.filterValid { // loaded between two steps
 			c.computeFilter()
 		}
-		n := min(frames-at, grid-int(c.position%grid))
+		n := min(frames-at, Grid-int(c.position%Grid))
 		if len(changes) > 0 {
 			n = min(n, changes[0].Frame-at)
 		}

@@ -17,6 +17,9 @@ import (
 const forbidden = "a sandbox (seccomp) or a security policy forbids the system call %s; allow " +
 	"it in the profile"
 
+const lockLimit = "this user may not lock memory without a limit; set memlock to unlimited in " +
+	"/etc/security/limits.conf (ulimit -l, LimitMEMLOCK=), or give the program CAP_IPC_LOCK"
+
 // causes has a sentence for a system call and its error. "%s" in a sentence stands for the name of
 // the system call.
 var causes = map[string]map[unix.Errno]string{
@@ -49,6 +52,15 @@ var causes = map[string]map[unix.Errno]string{
 			"(ulimit -l)",
 		unix.ENOMEM: "this process has no address space left (RLIMIT_AS) or too many mappings " +
 			"(the sysctl vm.max_map_count), or the machine has no memory; raise the limit",
+	},
+	"sched_setattr": {
+		unix.EPERM: "this user may not ask for real-time priority; allow it by rtprio in " +
+			"/etc/security/limits.conf (ulimit -r, LimitRTPRIO=), or give the program " +
+			"CAP_SYS_NICE",
+	},
+	"mlockall": {
+		unix.EPERM:  lockLimit,
+		unix.ENOMEM: lockLimit,
 	},
 	"lock": {
 		unix.ENOLCK: "the file system keeps no locks, or no more of them; choose a domain " +

@@ -168,7 +168,11 @@ var notSituations = map[string]string{
 	"Sysinfo": "for limits: where it is forbidden, they are those of a machine with endless memory",
 	"ReadFile": "of /proc/vmstat: without it, every kill by SIGKILL is taken for one " +
 		"from outside",
-	"Rename": "as CreateTemp", "Prctl": "tests alone", "Notify": "cannot fail",
+	"SchedGetAttr": "a hint", "SchedSetAttr": "cmd/audio_host's TestPriorityRefused",
+	"Mlockall": "as SchedSetAttr", "Capget": "a hint: without it, a limit counts",
+	"ClockNanosleep": "cannot fail", "Getrusage": "cannot fail",
+	"ReadDir": "of /proc: without it, there is no real-time priority",
+	"Rename":  "as CreateTemp", "Prctl": "tests alone", "Notify": "cannot fail",
 }
 
 // faults are things that a process does to itself, or to its domain, before the deed.
