@@ -41,6 +41,20 @@ func (c *ServerCall) EncodeReply(b *flatbuffers.Builder) ([]byte, error) {
 	return body, nil
 }
 
+// DecodeReply sets the call's Reply to what EncodeReply, or [Handler.Handle], has encoded. An
+// interceptor that has the call executed elsewhere answers it so, without calling next.
+func (c *ServerCall) DecodeReply(body []byte) error {
+	if c.Kind != KindCall || c.InPlace || c.codec == nil || c.codec.reply == nil {
+		return Errorf(CodeInvalidArgument, "a %v has no reply to decode", c.Kind)
+	}
+	reply := c.Method.newReply()
+	if _, err := c.Method.decodeReply(body, reply); err != nil {
+		return malformedAnswer("reply", err).with(Executed)
+	}
+	c.Reply = reply
+	return nil
+}
+
 // EncodeRequest encodes the call's Request anew, with b, in whose memory it lies: all of
 // Body that this process understands, and nothing that its protocol does not have.
 func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {

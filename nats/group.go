@@ -1,0 +1,570 @@
+package natsipc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+
+	"github.com/ipcgen/ipcgen/nats/internal/changelog"
+	"github.com/ipcgen/ipcgen/nats/internal/lease"
+	"github.com/ipcgen/ipcgen/nats/internal/machine"
+)
+
+// A GroupConfig configures a member of a group over machines. Group is required.
+type GroupConfig struct {
+	// Group is the name of the group, which clients pass to [DialGroup].
+	Group string
+	// Member names this member in errors and events: the host's name and the process id by default.
+	Member string
+	// Prefix is the first part of the group's subjects: [DefaultPrefix] by default.
+	Prefix string
+	// State is the state of the service. The group keeps it equal on all members, and in JetStream,
+	// so that it outlives all of them. All members have one, or none has. Before the first change,
+	// the states of all members must be equal. Methods change the state unless the schema marks
+	// them read_only; see [group.State] for what handlers must observe.
+	State group.State
+	// Lease is the time after which the others replace a leader that they do not hear, or a little
+	// more; 3 s by default, and 300 ms at least. All members should have the same.
+	Lease time.Duration
+	// Replicas is the number of servers that keep each change: by default 3 on a cluster, and 1
+	// otherwise. It has an effect when the group's streams are made.
+	Replicas int
+	// MaxLogBytes limits the changes that JetStream keeps. Beyond it changes are refused,
+	// unexecuted, with [ipc.CodeResourceExhausted]. It has an effect when the streams are made; 0
+	// is no limit but those of the servers.
+	MaxLogBytes int64
+	// SnapshotEvery is the number of changes after which the leader takes a snapshot of the state,
+	// which replaces changes of the log; 10,000 by default. It does so after 16 MiB of changes,
+	// too.
+	SnapshotEvery int
+	// Options are the options of the member's server besides its services. Interceptors see every
+	// call first, and may refuse a call before it is replicated.
+	Options []ipc.ServerOption
+	// OnRole, if not nil, is called when the role of the member changes, with the epoch of its
+	// reign, or that of its last reign. It must return soon.
+	OnRole func(role registry.Role, epoch uint64)
+	// Logger is [slog.Default] by default.
+	Logger *slog.Logger
+}
+
+const (
+	defaultLease    = 3 * time.Second
+	shortestLease   = 300 * time.Millisecond
+	snapshotChanges = 10_000
+	snapshotBytes   = 16 << 20
+	// opening is how long the servers may take to open or make a stream.
+	opening = 10 * time.Second
+)
+
+// complete sets the defaults.
+func (cfg *GroupConfig) complete(nc *nats.Conn) error {
+	if cfg.Member == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "member"
+		}
+		cfg.Member = fmt.Sprintf("%s-%d", host, os.Getpid())
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = DefaultPrefix
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = defaultLease
+	}
+	if cfg.SnapshotEvery == 0 {
+		cfg.SnapshotEvery = snapshotChanges
+	}
+	if cfg.Replicas == 0 {
+		cfg.Replicas = 1
+		if nc.ConnectedClusterName() != "" {
+			cfg.Replicas = 3
+		}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	switch {
+	case cfg.Group == "":
+		return invalid("GroupConfig.Group is empty; give the group a name")
+	case cfg.Lease < shortestLease:
+		return invalid("GroupConfig.Lease is %v; give %v or more", cfg.Lease, shortestLease)
+	case cfg.SnapshotEvery < 0 || cfg.MaxLogBytes < 0 || cfg.Replicas < 0:
+		return invalid("GroupConfig has a negative number")
+	case len(cfg.Member) > 200:
+		return invalid("GroupConfig.Member has %d bytes; give 200 at most", len(cfg.Member))
+	}
+	return nil
+}
+
+// A Member is a process of a group over machines, from [JoinGroup] to [Member.Close].
+type Member struct {
+	cfg      GroupConfig
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	subjects groupSubjects
+	services []*ipc.Service
+	channel  string // that this process alone serves
+	log      *changelog.Log
+	machine  *machine.Machine // nil without State
+	bucket   jetstream.KeyValue
+	print    uint64 // of the protocols
+
+	server *Server
+	asked  *nats.Subscription
+
+	reign     atomic.Pointer[reign] // nil: not the leader
+	lastEpoch atomic.Uint64         // of a reign of this member
+	saving    atomic.Bool           // a snapshot is being saved
+
+	ctx   context.Context
+	stop  context.CancelCauseFunc
+	tasks sync.WaitGroup // of the member's life
+	saves sync.WaitGroup
+
+	done    chan struct{} // closed when the member has ended
+	err     error         // why, valid when done is closed
+	closing sync.Once
+}
+
+// JoinGroup makes this process a member of a group: it serves the services as the leader whenever
+// the group has no other one, and otherwise follows the changes of the leader. JoinGroup returns
+// when the member takes part in elections, and has restored the state. The caller must close the
+// Member. nc must stay open until then, and belongs to the caller.
+//
+// The errors wrap [ErrNoJetStream], [ErrForeign] or [ErrQuota] for those causes.
+func JoinGroup(ctx context.Context, nc *nats.Conn, cfg GroupConfig,
+	services ...*ipc.Service) (*Member, error) {
+	if nc == nil {
+		return nil, invalid("JoinGroup was given a nil connection")
+	}
+	if err := cfg.complete(nc); err != nil {
+		return nil, err
+	}
+	m := &Member{cfg: cfg, nc: nc, subjects: groupSubjectsOf(cfg.Prefix, cfg.Group),
+		services: services, channel: cfg.Group + "." + nuid.Next(), done: make(chan struct{})}
+	m.cfg.Logger = m.cfg.Logger.With("group", cfg.Group, "member", cfg.Member)
+	m.ctx, m.stop = context.WithCancelCause(context.Background())
+	if err := m.open(ctx); err != nil {
+		m.stop(err)
+		return nil, err
+	}
+	if err := m.serve(ctx); err != nil {
+		m.stop(err)
+		return nil, err
+	}
+	m.tasks.Go(m.live)
+	return m, nil
+}
+
+// open opens what the group has in JetStream, and restores the state.
+func (m *Member) open(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, opening)
+	defer cancel()
+	if m.js, err = jetstream.New(m.nc); err != nil {
+		return err
+	}
+	protocols, err := m.describe()
+	if err != nil {
+		return err
+	}
+	metadata := map[string]string{"ipcgen-group": m.cfg.Group, "ipcgen-format": "1",
+		"ipcgen-protocols": protocols}
+	if m.cfg.State != nil {
+		if err := m.openState(ctx, metadata); err != nil {
+			return explained(ctx, m.cfg.Group, err)
+		}
+	}
+	if m.bucket, err = m.openBucket(ctx, metadata); err != nil {
+		return explained(ctx, m.cfg.Group, err)
+	}
+	return nil
+}
+
+// describe returns the names of the protocols.
+func (m *Member) describe() (string, error) {
+	h := fnv.New64a()
+	var names []string
+	for _, s := range m.services {
+		if s == nil {
+			return "", invalid("JoinGroup was given a nil service")
+		}
+		if m.cfg.State != nil {
+			if err := s.Applicable(); err != nil {
+				return "", fmt.Errorf("group %s keeps a state, which only calls may change: %w",
+					m.cfg.Group, err)
+			}
+		}
+		names = append(names, s.Protocol().Name)
+		fmt.Fprintf(h, "%s %x\n", s.Protocol().Name, s.Protocol().Fingerprint)
+	}
+	m.print = h.Sum64()
+	slices.Sort(names)
+	return strings.Join(names, " "), nil
+}
+
+// openState opens the log, and executes it.
+func (m *Member) openState(ctx context.Context, metadata map[string]string) error {
+	opts := make([]ipc.ServerOption, len(m.services), len(m.services)+1)
+	for i, s := range m.services {
+		opts[i] = s
+	}
+	handler, err := ipc.NewHandler(append(opts, ipc.WithLogger(m.cfg.Logger))...)
+	if err != nil {
+		return err
+	}
+	m.machine = machine.New(handler, m.cfg.State, m.cfg.Logger)
+	m.log, err = changelog.Open(ctx, m.js, changelog.Config{Stream: m.subjects.stream,
+		Subject: m.subjects.log, Replicas: m.cfg.Replicas, MaxBytes: m.cfg.MaxLogBytes,
+		Metadata: metadata})
+	if err != nil {
+		return err
+	}
+	return m.restore(ctx)
+}
+
+// restore restores the last snapshot, if the machine is behind it.
+func (m *Member) restore(ctx context.Context) error {
+	s, err := m.log.LoadSnapshot(ctx)
+	if at, _ := m.machine.Position(); err != nil || s.At.Seq <= at.Seq {
+		return err
+	}
+	return m.machine.Restore(s)
+}
+
+// openBucket opens the bucket of the lease, and makes it if there is none.
+func (m *Member) openBucket(ctx context.Context, metadata map[string]string) (jetstream.KeyValue,
+	error) {
+	kv, err := m.js.KeyValue(ctx, m.subjects.bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = m.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: m.subjects.bucket,
+			History: 1, Replicas: m.cfg.Replicas, Metadata: metadata,
+			Description: "the leader of the ipcgen group " + m.cfg.Group})
+		if errors.Is(err, jetstream.ErrBucketExists) { // another member has made it just now
+			kv, err = m.js.KeyValue(ctx, m.subjects.bucket)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	status, err := kv.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	layout := func(field string, have, want any) error {
+		return &changelog.LayoutError{Name: "KV_" + m.subjects.bucket, Field: field, Have: have,
+			Want: want}
+	}
+	if status.TTL() != 0 {
+		return nil, layout("TTL", status.TTL(), time.Duration(0))
+	}
+	for key, want := range metadata {
+		if have := status.Metadata()[key]; have != want {
+			return nil, layout("metadata "+key, have, want)
+		}
+	}
+	return kv, nil
+}
+
+// live is the member's life: it follows, and leads when it can.
+func (m *Member) live() {
+	defer close(m.done)
+	for m.ctx.Err() == nil {
+		if err := m.follow(); err != nil {
+			m.stop(err)
+		}
+	}
+	m.saves.Wait()
+	m.err = context.Cause(m.ctx)
+	if m.err == errMemberClosed {
+		m.err = nil
+	}
+}
+
+var errMemberClosed = errors.New("the member is closed")
+
+// follow executes the log until this member has taken the lease, and then leads. Its error ends the
+// member.
+func (m *Member) follow() error {
+	ctx, cancel := context.WithCancelCause(m.ctx)
+	defer cancel(nil)
+	followed := make(chan error, 1)
+	go func() {
+		err := m.executeLog(ctx)
+		if err != nil && ctx.Err() == nil {
+			cancel(err)
+		}
+		followed <- err
+	}()
+	held, err := lease.Acquire(ctx, lease.Config{Bucket: m.bucket, Key: "leader",
+		Member: m.cfg.Member, Channel: m.channel, Lease: m.cfg.Lease, Trouble: m.trouble()})
+	cancel(nil)
+	if why := <-followed; why != nil && !errors.Is(why, context.Canceled) {
+		err = why
+	}
+	if err != nil || held == nil {
+		if m.ctx.Err() != nil {
+			err = nil
+		}
+	} else {
+		err = m.lead(held)
+	}
+	if held != nil && held.Valid() {
+		released, cancel := context.WithTimeout(context.Background(), m.cfg.Lease)
+		defer cancel()
+		if err := held.Release(released); err != nil {
+			m.cfg.Logger.Warn("the next leader must wait for the end of the lease", "err", err)
+		}
+	}
+	return err
+}
+
+// trouble returns a function that logs the errors that delay an election, each once in a row.
+func (m *Member) trouble() func(error) {
+	var mu sync.Mutex
+	last := ""
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if text := err.Error(); text != last {
+			last = text
+			m.cfg.Logger.Warn("the election is delayed", "err", err)
+		}
+	}
+}
+
+// executeLog executes the changes of other leaders until ctx ends.
+func (m *Member) executeLog(ctx context.Context) error {
+	if m.machine == nil {
+		<-ctx.Done()
+		return nil
+	}
+	for {
+		at, _ := m.machine.Position()
+		err := m.log.Follow(ctx, at, m.execute)
+		if !errors.Is(err, changelog.ErrTrimmed) {
+			return err
+		}
+		if err := m.restore(ctx); err != nil && ctx.Err() == nil {
+			m.cfg.Logger.Warn("cannot restore the snapshot yet", "err", err)
+			select {
+			case <-time.After(m.cfg.Lease / 10):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (m *Member) execute(e changelog.Entry, to changelog.Position) { m.machine.Apply(e, to) }
+
+// lead begins a reign, and rules until the lease ends, the log is fenced or the member is closed.
+// Its error ends the member.
+func (m *Member) lead(held *lease.Held) error {
+	ctx, cancel := context.WithCancelCause(m.ctx)
+	defer cancel(nil)
+	go func() { // so that nothing waits for servers behind the end of the lease
+		select {
+		case <-held.Lost():
+			cancel(held.Err())
+		case <-ctx.Done():
+		}
+	}()
+	at, err := m.begin(ctx, held)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, ErrRewritten) || errors.Is(err, errEpoch) {
+			return err
+		}
+		m.cfg.Logger.Warn("cannot begin to lead", "epoch", held.Epoch(), "err", err)
+		return nil
+	}
+	r := &reign{member: m, held: held, stirred: make(chan struct{}, 1)}
+	m.lastEpoch.Store(held.Epoch())
+	m.reign.Store(r)
+	m.cfg.Logger.Info("leads", "epoch", held.Epoch())
+	m.role(registry.RolePrimary)
+	announced := make(chan struct{})
+	go func() {
+		defer close(announced)
+		m.announceAll(ctx, held.Epoch())
+	}()
+	if m.machine != nil {
+		err = r.run(ctx, at)
+	} else {
+		<-ctx.Done()
+		err = context.Cause(ctx)
+	}
+	m.reign.Store(nil)
+	r.end(err)
+	cancel(err)
+	<-announced
+	m.cfg.Logger.Info("leads no more", "epoch", held.Epoch(), "reason", err)
+	m.role(registry.RoleStandby)
+	m.saves.Wait() // before the next leader, which may be this member, takes a snapshot
+	return nil
+}
+
+// errEpoch: see begin.
+var errEpoch = errors.New("the epochs of the group have gone back")
+
+// begin executes what the log has and writes the begin of the reign behind it.
+func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Position, error) {
+	if m.machine == nil {
+		return changelog.Position{}, nil
+	}
+	for {
+		at, _ := m.machine.Position()
+		_, err := m.log.CatchUp(ctx, at, m.execute)
+		if errors.Is(err, changelog.ErrTrimmed) {
+			if err := m.restore(ctx); err != nil {
+				return at, err
+			}
+			continue
+		}
+		if err != nil {
+			return at, err
+		}
+		at, epoch := m.machine.Position()
+		if held.Epoch() <= epoch {
+			return at, fmt.Errorf("%w: epoch %d follows epoch %d, so the bucket %s was deleted and "+
+				"made again; delete it, and make it with a first sequence beyond %d", errEpoch,
+				held.Epoch(), epoch, m.subjects.bucket, epoch)
+		}
+		e := changelog.Entry{Epoch: held.Epoch(), Reign: &changelog.Reign{Member: m.cfg.Member,
+			Fingerprint: m.print}}
+		to, err := m.log.Append(ctx, at, &e)
+		if errors.Is(err, changelog.ErrBehind) {
+			continue
+		}
+		if err != nil {
+			return at, err
+		}
+		m.machine.Apply(e, to)
+		return to, nil
+	}
+}
+
+func (m *Member) role(r registry.Role) {
+	if m.cfg.OnRole != nil {
+		defer func() {
+			if p := recover(); p != nil {
+				m.cfg.Logger.Error("GroupConfig.OnRole panicked", "panic", p)
+			}
+		}()
+		m.cfg.OnRole(r, m.lastEpoch.Load())
+	}
+}
+
+// maybeSnapshot takes a snapshot if enough was changed, and saves it beside further changes.
+func (m *Member) maybeSnapshot(reign context.Context) {
+	since := m.machine.Since()
+	if since.Changes < m.cfg.SnapshotEvery && since.Bytes < snapshotBytes {
+		return
+	}
+	if !m.saving.CompareAndSwap(false, true) {
+		return
+	}
+	s, err := m.machine.Snapshot()
+	if err != nil {
+		m.cfg.Logger.Error("the log of changes grows", "err", err)
+		m.saving.Store(false)
+		return
+	}
+	m.saves.Go(func() {
+		defer m.saving.Store(false)
+		ctx, cancel := context.WithTimeout(reign, time.Minute)
+		defer cancel()
+		if err := m.log.SaveSnapshot(ctx, s); err != nil {
+			m.cfg.Logger.Warn("a snapshot was not saved, so the log of changes grows", "err", err)
+		}
+	})
+}
+
+// Role returns the role of the member, and the epoch of its reign, or that of its last one.
+func (m *Member) Role() (registry.Role, uint64) {
+	if m.reign.Load().valid() {
+		return registry.RolePrimary, m.lastEpoch.Load()
+	}
+	return registry.RoleStandby, m.lastEpoch.Load()
+}
+
+// Name returns the name of the member.
+func (m *Member) Name() string { return m.cfg.Member }
+
+// Done returns a channel that is closed when the member has ended: after [Member.Close], or for a
+// reason that [Member.Err] returns.
+func (m *Member) Done() <-chan struct{} { return m.done }
+
+// Err returns why the member has ended by itself. It is valid when Done is closed. The error wraps
+// [ErrRewritten] if the log has lost what this member has executed: its state is then the only one
+// that has it.
+func (m *Member) Err() error { return m.err }
+
+// Epoch implements [ipc.Fence].
+func (m *Member) Epoch() uint64 {
+	if r := m.reign.Load(); r.valid() {
+		return r.held.Epoch()
+	}
+	return 0
+}
+
+// Admit implements [ipc.Fence]: it refuses calls unless the member is the leader, and of the epoch
+// that the caller means.
+func (m *Member) Admit(epoch uint64) error {
+	r := m.reign.Load()
+	switch {
+	case !r.valid():
+		return fmt.Errorf("%s is not the leader of group %s", m.cfg.Member, m.cfg.Group)
+	case epoch != 0 && epoch != r.held.Epoch():
+		return fmt.Errorf("%s leads in epoch %d, and the caller means epoch %d", m.cfg.Member,
+			r.held.Epoch(), epoch)
+	}
+	return nil
+}
+
+// intercept has changes written to the log.
+func (m *Member) intercept(ctx context.Context, call *ipc.ServerCall,
+	next func(context.Context) error) error {
+	if m.machine == nil || call.Kind != ipc.KindCall || call.Method.ReadOnly {
+		return next(ctx)
+	}
+	r := m.reign.Load()
+	if !r.valid() {
+		return &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted,
+			Msg: m.cfg.Member + " is not the leader"}
+	}
+	client := ipc.MetadataFromContext(ctx).Get(clientKey)
+	if len(client) > 255 {
+		return ipc.Errorf(ipc.CodeInvalidArgument, "the client has an id of %d bytes", len(client))
+	}
+	o, err := r.propose(ctx, changelog.Change{Client: client, Number: call.Seq,
+		Method: call.Method.ID, Body: bytes.Clone(call.Body)})
+	switch {
+	case err != nil:
+		return err
+	case o.Err != nil:
+		return o.Err
+	}
+	return call.DecodeReply(o.Body)
+}
+
+// clientKey is the key of metadata that has the id of a client of a group.
+const clientKey = "natsipc-client"

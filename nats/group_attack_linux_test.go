@@ -1,0 +1,375 @@
+package natsipc_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	natsipc "github.com/ipcgen/ipcgen/nats"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// The attack does to three machines what happens to machines, while clients on each of them change
+// a list and read it. NATSIPC_TEST_FAULTS is the number of faults, and NATSIPC_TEST_SEED the first
+// seed; a failure names the seed.
+
+// faultsPerHistory limits the length of one history, because the time of a check grows faster than
+// the history. Each history has machines of its own.
+const faultsPerHistory = 20
+
+func intOf(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+// TestGroupAttack attacks machines. Every change that was answered is in the list once, where the
+// answer said; any other change is there once at most, and not at all if its error says that it
+// was not executed; the histories are linearizable, reads included.
+func TestGroupAttack(t *testing.T) {
+	var sum tally
+	faults, seed := intOf("NATSIPC_TEST_FAULTS", 3), uint64(intOf("NATSIPC_TEST_SEED", 1))
+	if testing.Short() {
+		faults = 1
+	}
+	for ; faults > 0; faults -= faultsPerHistory {
+		n := min(faults, faultsPerHistory)
+		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { attackOnce(t, seed, n, &sum) }) {
+			break
+		}
+		seed++
+	}
+	t.Log(&sum)
+}
+
+// A tally is what all histories together have come to.
+type tally struct {
+	faults, answered, reads, notExecuted, unknown, unknownMade, duplicates, lost int
+
+	gaps []time.Duration // the longest time without an answer after each fault
+}
+
+func (s *tally) String() string {
+	slices.Sort(s.gaps)
+	at := func(p float64) time.Duration {
+		if len(s.gaps) == 0 {
+			return 0
+		}
+		return s.gaps[int(p*float64(len(s.gaps)-1))].Round(time.Millisecond)
+	}
+	return fmt.Sprintf("%d faults; changes: %d answered, %d not executed, %d unknown (of which %d "+
+		"were made); %d reads; %d duplicates, %d lost; longest time without an answer: median %v, "+
+		"90%% %v, most %v", s.faults, s.answered, s.notExecuted, s.unknown, s.unknownMade, s.reads,
+		s.duplicates, s.lost, at(0.5), at(0.9), at(1))
+}
+
+// An operation is one call of a client in a recorded history.
+type operation struct {
+	append    uint64 // the number; 0 for a read
+	call, end int64
+	length    uint64 // answered
+	last      uint64
+	err       error
+}
+
+// A loader is a client under load that records its operations.
+type loader struct {
+	c       ipc.Caller
+	history []operation
+
+	mu       sync.Mutex
+	answered time.Time
+	gap      time.Duration // the longest since it was asked for
+}
+
+func (l *loader) run(ctx context.Context, id int, start time.Time) {
+	l.answered = start
+	for n := uint64(1); ctx.Err() == nil; n++ {
+		op := operation{call: time.Since(start).Nanoseconds()}
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*time.Second)
+		var rep *words
+		switch m := methodAppend; rand.N(4) {
+		case 0:
+			rep, op.err = ipc.Invoke(call, l.c, methodLast, &words{})
+		case 1:
+			m = methodRepeat
+			fallthrough
+		default:
+			op.append = uint64(id)<<32 | n
+			rep, op.err = ipc.Invoke(call, l.c, m, &words{op.append})
+		}
+		cancel()
+		op.end = time.Since(start).Nanoseconds()
+		if op.err == nil {
+			op.length = (*rep)[0]
+			if op.append == 0 {
+				op.last = (*rep)[1]
+			}
+			l.mu.Lock()
+			l.gap = max(l.gap, time.Since(l.answered))
+			l.answered = time.Now()
+			l.mu.Unlock()
+		}
+		l.history = append(l.history, op)
+		time.Sleep(time.Duration(rand.N(int64(10 * time.Millisecond)))) // paced
+	}
+}
+
+// longest returns the longest time without an answer since the last call of longest.
+func (l *loader) longest() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := max(l.gap, time.Since(l.answered))
+	l.gap = 0
+	return g
+}
+
+// attackOnce is one history.
+func attackOnce(t *testing.T, seed uint64, faults int, sum *tally) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	m := startMachines(t, fmt.Sprint("attack.", seed), time.Second)
+	var loaders []*loader
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var running sync.WaitGroup
+	start := time.Now()
+	for id := range m.all {
+		c := m.dial(id)
+		if _, err := c.WaitLeader(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, m.told())
+		}
+		l := &loader{c: c}
+		loaders = append(loaders, l)
+		running.Go(func() { l.run(ctx, id+1, start) })
+	}
+	for range faults {
+		m.strike(rng, loaders)
+		sum.faults++
+		// The group goes on, for clients on all machines.
+		for i, l := range loaders {
+			if !m.answers(l) {
+				t.Errorf("no answers on machine %d, a minute after the fault", i)
+			}
+			sum.gaps = append(sum.gaps, l.longest())
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	cancel()
+	running.Wait()
+	all := readList(t, m.dial(0))
+	checkOracle(t, loaders, all, sum)
+	checkLinearizable(t, loaders, all)
+	if t.Failed() || os.Getenv("NATSIPC_TEST_STORY") != "" {
+		t.Log(m.told())
+	}
+}
+
+// answers waits until a client has answers.
+func (m *machines) answers(l *loader) bool {
+	now := time.Now()
+	for time.Since(now) < time.Minute {
+		l.mu.Lock()
+		well := l.answered.After(now)
+		l.mu.Unlock()
+		if well {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
+}
+
+// strike does something to the machines, and undoes it.
+func (m *machines) strike(rng *rand.Rand, loaders []*loader) {
+	i := rng.IntN(len(m.all))
+	if rng.IntN(2) == 0 { // most faults of others change little
+		if at, err := m.leader(loaders[0].c); err == nil {
+			i = at
+		}
+	}
+	j := (i + 1 + rng.IntN(len(m.all)-1)) % len(m.all)
+	hold := time.Duration(rng.IntN(2500)) * time.Millisecond
+	x := m.all[i]
+	pause := func() { time.Sleep(hold) }
+	faults := []struct {
+		name string
+		do   func()
+	}{
+		{"kill the member", func() { x.member.kill(); pause(); m.startMember(i) }},
+		{"stop the member", func() {
+			x.member.signal(syscall.SIGSTOP)
+			pause()
+			x.member.signal(syscall.SIGCONT)
+		}},
+		{"kill the server", func() { x.server.kill(); pause(); m.startServer(i) }},
+		{"stop the server", func() {
+			x.server.signal(syscall.SIGSTOP)
+			pause()
+			x.server.signal(syscall.SIGCONT)
+		}},
+		{"kill the machine", func() {
+			x.server.kill()
+			x.member.kill()
+			pause()
+			m.startServer(i)
+			m.startMember(i)
+		}},
+		{"cut the machine off", func() {
+			for k := range m.all {
+				if k != i {
+					m.cut(i, k, true)
+				}
+			}
+			pause()
+			for k := range m.all {
+				if k != i {
+					m.cut(i, k, false)
+				}
+			}
+		}},
+		{fmt.Sprintf("cut the link to machine %d", j), func() {
+			m.cut(i, j, true)
+			pause()
+			m.cut(i, j, false)
+		}},
+		{fmt.Sprintf("delay the link to machine %d", j), func() {
+			m.delay(i, j, time.Duration(50+rng.IntN(200))*time.Millisecond)
+			pause()
+			m.delay(i, j, 0)
+		}},
+		{"cut the member off its server", func() {
+			x.link.Stop()
+			pause()
+			if err := x.link.Start(); err != nil {
+				m.t.Error(err)
+			}
+		}},
+		{"kill all", func() {
+			for _, x := range m.all {
+				x.member.kill()
+				x.server.kill()
+			}
+			for k := range m.all {
+				m.startServer(k)
+				m.startMember(k)
+			}
+		}},
+	}
+	f := faults[rng.IntN(len(faults))]
+	m.say("machine %d: %s for %v", i, f.name, hold)
+	f.do()
+	m.say("machine %d: over: %s", i, f.name)
+}
+
+// leader returns the machine of the leader.
+func (m *machines) leader(c ipc.Caller) (int, error) {
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Second)
+	defer cancel()
+	l, err := c.(*natsipc.GroupClient).WaitLeader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimPrefix(l.Member, "member"))
+}
+
+// readList reads the list, in parts.
+func readList(t *testing.T, c ipc.Caller) (all words) {
+	t.Helper()
+	for {
+		part := *invoke(t, c, methodPart, uint64(len(all)), uint64(len(all)+10_000))
+		if all = append(all, part...); len(part) == 0 {
+			return all
+		}
+	}
+}
+
+func checkOracle(t *testing.T, loaders []*loader, all words, sum *tally) {
+	t.Helper()
+	at := make(map[uint64]int)
+	for i, x := range all {
+		if at[x] != 0 {
+			sum.duplicates++
+			t.Errorf("change %#x is there twice, as %d and %d", x, at[x], i+1)
+		}
+		at[x] = i + 1
+	}
+	for _, l := range loaders {
+		for _, op := range l.history {
+			switch {
+			case op.append == 0:
+				sum.reads++
+			case op.err == nil:
+				sum.answered++
+				if at[op.append] != int(op.length) {
+					sum.lost++
+					t.Errorf("change %#x was answered as number %d and is number %d of %d",
+						op.append, op.length, at[op.append], len(all))
+				}
+			case ipc.OutcomeOf(op.err) == ipc.OutcomeUnknown:
+				sum.unknown++
+				if at[op.append] != 0 {
+					sum.unknownMade++
+				}
+			default:
+				sum.notExecuted++
+				if at[op.append] != 0 {
+					t.Errorf("change %#x is there, but: %v", op.append, op.err)
+				}
+			}
+		}
+	}
+	if sum.answered == 0 {
+		t.Error("nothing was answered")
+	}
+}
+
+// checkLinearizable checks the histories against a list. A change with an unknown outcome happened
+// at any time after its call, if it is in the list at all.
+func checkLinearizable(t *testing.T, loaders []*loader, all words) {
+	t.Helper()
+	at := make(map[uint64]uint64)
+	for i, x := range all {
+		at[x] = uint64(i + 1)
+	}
+	var history []porcupine.Operation
+	for id, l := range loaders {
+		for _, op := range l.history {
+			if op.err != nil {
+				if op.append == 0 || at[op.append] == 0 {
+					continue
+				}
+				op.end, op.length = math.MaxInt64, at[op.append]
+			}
+			history = append(history, porcupine.Operation{ClientId: id, Input: op.append,
+				Output: op, Call: op.call, Return: op.end})
+		}
+	}
+	type state struct{ length, last uint64 }
+	model := porcupine.Model{
+		Init: func() any { return state{} },
+		Step: func(s, input, output any) (bool, any) {
+			now, number, op := s.(state), input.(uint64), output.(operation)
+			if number == 0 {
+				return op.length == now.length && op.last == now.last, now
+			}
+			return op.length == now.length+1, state{now.length + 1, number}
+		},
+	}
+	if got := porcupine.CheckOperationsTimeout(model, history, time.Minute); got != porcupine.Ok {
+		t.Errorf("the history of %d operations is not linearizable: %v", len(history), got)
+	}
+}

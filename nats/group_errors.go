@@ -1,0 +1,61 @@
+package natsipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ipcgen/ipcgen/nats/internal/changelog"
+)
+
+// Errors of groups, for [errors.Is]. The text of an error that wraps one says what to do.
+var (
+	// ErrNoJetStream: the servers, or the account, have no JetStream, which groups need.
+	ErrNoJetStream = errors.New("JetStream is not enabled")
+	// ErrForeign: a stream or bucket has the name of one of the group, and another form, or belongs
+	// to a group of the same name with other services.
+	ErrForeign = errors.New("not a part of this group")
+	// ErrRewritten: the log of changes has lost messages that this member has executed, or has
+	// others in their place.
+	ErrRewritten = changelog.ErrRewritten
+	// ErrQuota: a limit of JetStream was reached.
+	ErrQuota = errors.New("a limit of JetStream is reached")
+)
+
+// explained returns an error of NATS with what the user can do about it.
+func explained(ctx context.Context, group string, err error) error {
+	var layout *changelog.LayoutError
+	var refused *changelog.RefusedError
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled),
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
+		errors.Is(err, nats.ErrNoResponders): // nobody serves JetStream's API
+		return fmt.Errorf("group %s: %w; start the NATS servers with JetStream (nats-server -js), "+
+			"and enable it for the account: %w", group, ErrNoJetStream, err)
+	case errors.As(err, &layout):
+		return fmt.Errorf("group %s: %w: %w", group, ErrForeign, err)
+	case errors.As(err, &refused) && refused.Full(), full(err):
+		return fmt.Errorf("group %s: %w; raise the limit of the account or server, or "+
+			"GroupConfig.MaxLogBytes: %w", group, ErrQuota, err)
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return fmt.Errorf("group %s: the user of the connection may not use JetStream's API; see "+
+			"docs/beyond-one-machine.md for the permissions of a member: %w", group, err)
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("group %s: JetStream does not answer; in a cluster, a majority of the "+
+			"servers must run and reach each other, and each needs JetStream: %w", group, err)
+	}
+	return fmt.Errorf("group %s: %w", group, err)
+}
+
+// full reports whether the server refuses a stream because of a limit.
+func full(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	refused := &changelog.RefusedError{Err: err}
+	return refused.Full()
+}

@@ -1,0 +1,518 @@
+package natsipc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	natsipc "github.com/ipcgen/ipcgen/nats"
+	"github.com/ipcgen/ipcgen/nats/internal/natstest"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/registry"
+)
+
+// groupWatchdog ends a test of a group that hangs.
+const groupWatchdog = time.Minute
+
+func groupConn(t testing.TB, s *natstest.Server) *nats.Conn {
+	t.Helper()
+	nc, err := natsipc.Connect(s.ClientURL(), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+func groupServer(t testing.TB) *natstest.Server {
+	return natstest.Start(t, natstest.JetStream(t.TempDir()))
+}
+
+func listConfig(member string, l *list) natsipc.GroupConfig {
+	return natsipc.GroupConfig{Group: "test.list", Member: member, State: l, Lease: time.Second,
+		Logger: slog.New(slog.DiscardHandler)}
+}
+
+// joinList adds a member of the list's group, which ends with the test.
+func joinList(t testing.TB, nc *nats.Conn, cfg natsipc.GroupConfig, l *list) *natsipc.Member {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), groupWatchdog)
+	defer cancel()
+	m, err := natsipc.JoinGroup(ctx, nc, cfg, l.service())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeMember(t, m) })
+	return m
+}
+
+func closeMember(t testing.TB, m *natsipc.Member) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), groupWatchdog)
+	defer cancel()
+	if err := m.Close(ctx); err != nil {
+		t.Errorf("close %s: %v", m.Name(), err)
+	}
+}
+
+func dialList(t testing.TB, nc *nats.Conn) *natsipc.GroupClient {
+	t.Helper()
+	c, err := natsipc.DialGroup(t.Context(), nc, "test.list",
+		natsipc.GroupDialConfig{Patience: groupWatchdog})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func appendTo(t testing.TB, c ipc.Caller, n uint64) uint64 {
+	t.Helper()
+	return (*invoke(t, c, methodAppend, n))[0]
+}
+
+func invoke(t testing.TB, c ipc.Caller, m *ipc.Method[words, words], w ...uint64) *words {
+	t.Helper()
+	req := words(w)
+	rep, err := ipc.Invoke(t.Context(), c, m, &req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rep
+}
+
+// eventually waits until what holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(groupWatchdog); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func leaderOf(t testing.TB, members ...*natsipc.Member) int {
+	t.Helper()
+	at := -1
+	eventually(t, "a member leads", func() bool {
+		at = slices.IndexFunc(members, func(m *natsipc.Member) bool {
+			role, _ := m.Role()
+			return role == registry.RolePrimary
+		})
+		return at >= 0
+	})
+	return at
+}
+
+// TestGroupFollows has leaders of a group close, one after the other, under a client. Each change is
+// there once, in order, and all members have it.
+func TestGroupFollows(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	c := dialList(t, groupConn(t, s))
+	var lists []*list
+	var members []*natsipc.Member
+	join := func() {
+		l := &list{}
+		m := joinList(t, groupConn(t, s), listConfig(fmt.Sprint("m", len(members)), l), l)
+		lists, members = append(lists, l), append(members, m)
+	}
+	join()
+	join()
+	next := uint64(1)
+	for range 3 {
+		for range 10 {
+			if got := appendTo(t, c, next); got != next {
+				t.Fatalf("change %d made the list %d long", next, got)
+			}
+			next++
+		}
+		at := leaderOf(t, members...)
+		join()
+		closeMember(t, members[at])
+		members, lists = slices.Delete(members, at, at+1), slices.Delete(lists, at, at+1)
+	}
+	appendTo(t, c, next)
+	for i, x := range *invoke(t, c, methodAll) {
+		if x != uint64(i+1) {
+			t.Fatalf("number %d is %d", i+1, x)
+		}
+	}
+	for i, l := range lists {
+		eventually(t, members[i].Name()+" has the changes", func() bool {
+			return len(l.copy()) == int(next)
+		})
+	}
+}
+
+// TestGroupSurvivesReboot ends all members and the server. What was answered is there when they are
+// back, from the log and from snapshots.
+func TestGroupSurvivesReboot(t *testing.T) {
+	t.Parallel()
+	for _, every := range []int{0, 7} {
+		t.Run(fmt.Sprint("snapshot every ", every), func(t *testing.T) {
+			t.Parallel()
+			s := groupServer(t)
+			for round := range uint64(3) {
+				l := &list{ballast: 300_000}
+				cfg := listConfig("a", l)
+				cfg.SnapshotEvery = every
+				nc := groupConn(t, s)
+				m := joinList(t, nc, cfg, l)
+				c := dialList(t, nc)
+				for n := range uint64(20) {
+					if got := appendTo(t, c, 20*round+n+1); got != 20*round+n+1 {
+						t.Fatalf("change %d made the list %d long", 20*round+n+1, got)
+					}
+				}
+				closeMember(t, m)
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+				nc.Close()
+				s.Restart(t)
+			}
+		})
+	}
+}
+
+// TestGroupLateMember joins when the log begins behind a snapshot, and gets all of it.
+func TestGroupLateMember(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	l := &list{}
+	cfg := listConfig("a", l)
+	cfg.SnapshotEvery = 5
+	nc := groupConn(t, s)
+	joinList(t, nc, cfg, l)
+	c := dialList(t, nc)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := uint64(0)
+	eventually(t, "the log is trimmed", func() bool {
+		n++
+		appendTo(t, c, n)
+		stream, err := js.Stream(t.Context(), "ipcgen_group_test_2Elist")
+		return err == nil && stream.CachedInfo().State.FirstSeq > 10
+	})
+	late := &list{}
+	joinList(t, groupConn(t, s), listConfig("b", late), late)
+	eventually(t, "the late member has the list", func() bool {
+		return slices.Equal(late.copy(), l.copy())
+	})
+	n++
+	appendTo(t, c, n)
+	eventually(t, "the late member follows", func() bool { return len(late.copy()) == int(n) })
+}
+
+// TestGroupHandlersThatFail has calls whose handlers return an error, panic or end their goroutine.
+// They are changes as others are, on all members, and their errors say that they were executed.
+func TestGroupHandlersThatFail(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	a, b := &list{}, &list{}
+	joinList(t, groupConn(t, s), listConfig("a", a), a)
+	joinList(t, groupConn(t, s), listConfig("b", b), b)
+	c := dialList(t, groupConn(t, s))
+	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound,
+		methodPanic: ipc.CodeInternal, methodExit: ipc.CodeInternal} {
+		_, err := ipc.Invoke(t.Context(), c, m, &words{7})
+		if ipc.CodeOf(err) != code || ipc.OutcomeOf(err) != ipc.Executed {
+			t.Errorf("%s: %v", m.Info().Name, err)
+		}
+	}
+	for _, l := range []*list{a, b} {
+		eventually(t, "a member has the changes", func() bool {
+			return slices.Equal(l.copy(), words{7, 7, 7})
+		})
+	}
+}
+
+// TestGroupAnswersOnce sends a call once more under its number. It is not executed again, by any
+// leader, and has the answer of the first time.
+func TestGroupAnswersOnce(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	first := &list{}
+	m := joinList(t, groupConn(t, s), listConfig("a", first), first)
+	c := dialList(t, groupConn(t, s))
+	repeat := func(n uint64) uint64 {
+		rep := new(words)
+		err := c.Invoke(t.Context(), ipc.Call{Method: methodRepeat.Info(), Seq: 1000,
+			Request: &words{n}, Reply: rep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return (*rep)[0]
+	}
+	for range 3 {
+		if got := repeat(5); got != 1 {
+			t.Errorf("the list is %d long", got)
+		}
+	}
+	next := &list{}
+	joinList(t, groupConn(t, s), listConfig("b", next), next)
+	closeMember(t, m)
+	if got := repeat(5); got != 1 {
+		t.Errorf("at the next leader, the list is %d long", got)
+	}
+	if all := *invoke(t, c, methodAll); !slices.Equal(all, words{5}) {
+		t.Errorf("the list is %v", all)
+	}
+}
+
+// TestGroupWithoutState has no log: only the leader executes calls.
+func TestGroupWithoutState(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	var members []*natsipc.Member
+	lists := []*list{{}, {}}
+	for i, l := range lists {
+		cfg := listConfig(fmt.Sprint(i), l)
+		cfg.State = nil
+		members = append(members, joinList(t, groupConn(t, s), cfg, l))
+	}
+	c := dialList(t, groupConn(t, s))
+	appendTo(t, c, 1)
+	appendTo(t, c, 2)
+	at := leaderOf(t, members...)
+	if len(lists[at].copy()) != 2 || len(lists[1-at].copy()) != 0 {
+		t.Errorf("lists %v and %v", lists[0].copy(), lists[1].copy())
+	}
+	closeMember(t, members[at])
+	if got := appendTo(t, c, 3); got != 1 {
+		t.Errorf("the next leader has a list of %d", got)
+	}
+}
+
+// TestGroupBadWeather joins groups that cannot be. The errors say what to do.
+func TestGroupBadWeather(t *testing.T) {
+	t.Parallel()
+	join := func(nc *nats.Conn, change func(*natsipc.GroupConfig), services ...*ipc.Service) error {
+		l := &list{}
+		cfg := listConfig("a", l)
+		if change != nil {
+			change(&cfg)
+		}
+		if services == nil {
+			services = append(services, l.service())
+		}
+		m, err := natsipc.JoinGroup(t.Context(), nc, cfg, services...)
+		if err == nil {
+			closeMember(t, m)
+		}
+		return err
+	}
+	expect := func(t *testing.T, err error, is error, text string) {
+		t.Helper()
+		if err == nil || is != nil && !errors.Is(err, is) || !strings.Contains(err.Error(), text) {
+			t.Errorf("error %v, want %q", err, text)
+		}
+	}
+	t.Run("JetStream is off", func(t *testing.T) {
+		err := join(groupConn(t, natstest.Start(t)), nil)
+		expect(t, err, natsipc.ErrNoJetStream, "nats-server -js")
+	})
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("another layout of the bucket", func(t *testing.T) {
+		if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{
+			Bucket: "ipcgen_group_ttl", TTL: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		err := join(nc, func(cfg *natsipc.GroupConfig) { cfg.Group = "ttl" })
+		expect(t, err, natsipc.ErrForeign, "its TTL is 1m0s")
+	})
+	t.Run("another layout of the stream", func(t *testing.T) {
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+			Name: "ipcgen_group_age", Subjects: []string{"ipcgen.age.log"}, MaxAge: time.Hour,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		err := join(nc, func(cfg *natsipc.GroupConfig) { cfg.Group = "age" })
+		expect(t, err, natsipc.ErrForeign, "delete it, or give the group another name")
+	})
+	t.Run("two groups of one name", func(t *testing.T) {
+		if err := join(nc, nil); err != nil {
+			t.Fatal(err)
+		}
+		other := ipc.NewService(newProtocol("test.Other"))
+		expect(t, join(nc, nil, other), natsipc.ErrForeign, "ipcgen-protocols")
+		expect(t, join(nc, func(cfg *natsipc.GroupConfig) { cfg.State = nil }, other),
+			natsipc.ErrForeign, "ipcgen-protocols")
+	})
+	t.Run("a service that cannot be replicated", func(t *testing.T) {
+		streams := ipc.NewService(listProtocol, ipc.HandleServerStream(ipc.NewMethod(listProtocol,
+			ipc.MethodSpec[words, words]{Name: "Watch", ID: 1, Streaming: ipc.ServerStreaming,
+				EncodeRequest: encodeWords, DecodeRequest: decodeWords, DecodeReply: decodeWords}),
+			func(context.Context, *words) iter.Seq2[*words, error] { return nil }))
+		expect(t, join(nc, nil, streams), nil, "streams")
+	})
+	t.Run("the account is full", func(t *testing.T) {
+		full := groupServer(t)
+		l := &list{}
+		cfg := listConfig("a", l)
+		cfg.SnapshotEvery = 1 << 30
+		cfg.MaxLogBytes = 16 << 10
+		fnc := groupConn(t, full)
+		joinList(t, fnc, cfg, l)
+		c := dialList(t, fnc)
+		answered := 0
+		for {
+			_, err := ipc.Invoke(t.Context(), c, methodAppend, &words{1})
+			if err == nil {
+				answered++
+				continue
+			}
+			expect(t, err, nil, "a limit of JetStream is reached")
+			if ipc.CodeOf(err) != ipc.CodeResourceExhausted ||
+				ipc.OutcomeOf(err) != ipc.NotExecuted {
+				t.Errorf("error %v", err)
+			}
+			break
+		}
+		if all := *invoke(t, c, methodAll); len(all) != answered {
+			t.Errorf("%d changes were answered, and %d are there", answered, len(all))
+		}
+	})
+	t.Run("wrong settings", func(t *testing.T) {
+		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Group = "" }), nil, "give the group a name")
+		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Lease = 1 }), nil, "300ms or more")
+		expect(t, join(nil, nil), nil, "nil connection")
+	})
+}
+
+// TestGroupNoQuorum takes the servers away. Calls wait, and fail in the end; nothing that was
+// answered is lost when the servers are back.
+func TestGroupNoQuorum(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	l := &list{}
+	m := joinList(t, groupConn(t, s), listConfig("a", l), l)
+	c := dialList(t, groupConn(t, s))
+	appendTo(t, c, 1)
+	s.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := ipc.Invoke(ctx, c, methodAppend, &words{2})
+	if err == nil || ipc.OutcomeOf(err) == ipc.Executed {
+		t.Errorf("without servers: %v", err)
+	}
+	eventually(t, "the leader resigns", func() bool {
+		role, _ := m.Role()
+		return role == registry.RoleStandby
+	})
+	s.Restart(t)
+	appendTo(t, c, 3)
+	all := *invoke(t, c, methodAll)
+	maybe := ipc.OutcomeOf(err) == ipc.OutcomeUnknown
+	if !slices.Equal(all, words{1, 3}) && !(maybe && slices.Equal(all, words{1, 2, 3})) {
+		t.Errorf("the list is %v, and the change without servers: %v", all, err)
+	}
+}
+
+// TestGroupBucketRemade deletes the bucket of the lease under a leader. A leader of the new bucket,
+// whose epochs begin again, does not rule: epochs only grow.
+func TestGroupBucketRemade(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	l := &list{}
+	cfg := listConfig("a", l)
+	m := joinList(t, nc, cfg, l)
+	c := dialList(t, nc)
+	appendTo(t, c, 1)
+	closeMember(t, m)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteKeyValue(t.Context(), "ipcgen_group_test_2Elist"); err != nil {
+		t.Fatal(err)
+	}
+	m, err = natsipc.JoinGroup(t.Context(), nc, cfg, l.service())
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-m.Done():
+	case <-time.After(groupWatchdog):
+		t.Fatal("a member leads in an epoch that was used before")
+	}
+	if err := m.Err(); err == nil || !strings.Contains(err.Error(), "was deleted and made again") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestGroupClientErrors calls groups that are not there.
+func TestGroupClientErrors(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	c, err := natsipc.DialGroup(t.Context(), nc, "nobody",
+		natsipc.GroupDialConfig{Patience: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ipc.Invoke(t.Context(), c, methodAppend, &words{1})
+	if ipc.CodeOf(err) != ipc.CodeUnavailable || ipc.OutcomeOf(err) != ipc.NotSent ||
+		!strings.Contains(err.Error(), "no member says that it leads group nobody") {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ipc.Invoke(ctx, c, methodLast, &words{}); ipc.CodeOf(err) != ipc.CodeCanceled ||
+		ipc.OutcomeOf(err) != ipc.NotSent {
+		t.Errorf("error %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := ipc.Invoke(t.Context(), c, methodLast, &words{}); err == nil ||
+		!strings.Contains(err.Error(), "closed by this side") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := natsipc.DialGroup(t.Context(), nil, "x", natsipc.GroupDialConfig{}); err == nil {
+		t.Error("no error for a nil connection")
+	}
+}
+
+// TestGroupRoles reports the roles of members.
+func TestGroupRoles(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	var epoch atomic.Uint64
+	l := &list{}
+	cfg := listConfig("a", l)
+	cfg.OnRole = func(role registry.Role, e uint64) {
+		if role == registry.RolePrimary {
+			epoch.Store(e)
+		}
+		panic("is contained")
+	}
+	m := joinList(t, groupConn(t, s), cfg, l)
+	c := dialList(t, groupConn(t, s))
+	leader, err := c.WaitLeader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leader.Member != "a" || leader.Epoch != epoch.Load() || leader.Epoch != m.Epoch() {
+		t.Errorf("leader %+v, told %d, epoch %d", leader, epoch.Load(), m.Epoch())
+	}
+}

@@ -1,0 +1,405 @@
+// Package changelog keeps the changes of a group's state in a JetStream stream, with the snapshots
+// that bound it.
+//
+// Every message names the one that it follows, twice: the server stores it only behind that one
+// ("expected last sequence"), and it has the sum of that one, so that members notice a log that
+// was rewritten. So a leader that others have deposed, however late it learns of that, can add
+// nothing: the first message of the next reign has taken the place of its next one. No clock has a
+// part in that.
+package changelog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A Position is a message of the log, and the sum of all up to it.
+type Position struct{ Seq, Sum uint64 }
+
+// Errors of a log.
+var (
+	// ErrBehind: the log has a message behind the position. Nothing was stored.
+	ErrBehind = errors.New("another member has written to the log")
+	// ErrEnd: there is no message behind the position yet.
+	ErrEnd = errors.New("the end of the log")
+	// ErrTrimmed: the message behind the position has given way to a snapshot.
+	ErrTrimmed = errors.New("the log begins later")
+	// ErrRewritten: the log does not have what it had, or not all of it.
+	ErrRewritten = errors.New("the log has lost messages, or has others in their place")
+)
+
+// A RefusedError says that the server has refused a message, and that nothing was stored.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return "the log takes no changes: " + e.Err.Error() }
+
+// Unwrap returns the error of the server.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Full reports whether a limit of the stream, or of its account, was reached.
+func (e *RefusedError) Full() bool {
+	var api *jetstream.APIError
+	if !errors.As(e.Err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case 10077, 10002, 10023, 10028, 10047: // a limit of the stream, account or server
+		return true
+	}
+	return false
+}
+
+// A LayoutError says that a stream or bucket of the name has another configuration than a group
+// needs.
+type LayoutError struct {
+	Name  string // of the stream
+	Field string
+	Have  any
+	Want  any
+}
+
+func (e *LayoutError) Error() string {
+	return fmt.Sprintf("the stream %s is not that of this group: its %s is %v, and must be %v; "+
+		"delete it, or give the group another name", e.Name, e.Field, e.Have, e.Want)
+}
+
+// A Config describes the streams of a log.
+type Config struct {
+	Stream   string            // the name; that of the snapshots has "_SNAP" appended
+	Subject  string            // that of the snapshots begins with it
+	Replicas int               // of each
+	MaxBytes int64             // of the changes; 0 for no limit
+	Metadata map[string]string // which an existing stream must have
+}
+
+// A Log is a log of changes.
+type Log struct {
+	js        jetstream.JetStream
+	cfg       Config
+	changes   jetstream.Stream
+	snapshots jetstream.Stream
+	maxSize   int
+}
+
+// attempt is the time for one attempt to store a message.
+const attempt = 2 * time.Second
+
+// pause is the time between two attempts of anything.
+const pause = 20 * time.Millisecond
+
+// Open opens a log, and makes its streams if there are none. The error is a [*LayoutError] if a
+// stream has the name that is not one of such a log.
+func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error) {
+	l := &Log{js: js, cfg: cfg, maxSize: int(js.Conn().MaxPayload()) - 1024}
+	var err error
+	if l.changes, err = OpenStream(ctx, js, cfg.stream(cfg.Stream, cfg.MaxBytes,
+		cfg.Subject)); err != nil {
+		return nil, err
+	}
+	l.snapshots, err = OpenStream(ctx, js, cfg.stream(cfg.Stream+"_SNAP", 0, cfg.pieces(),
+		cfg.done()))
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (cfg *Config) pieces() string { return cfg.Subject + ".snapshot.piece" }
+func (cfg *Config) done() string   { return cfg.Subject + ".snapshot.done" }
+
+// stream returns the configuration of a stream from which nothing is ever lost by itself.
+func (cfg *Config) stream(name string, maxBytes int64, subjects ...string) jetstream.StreamConfig {
+	if maxBytes == 0 {
+		maxBytes = -1
+	}
+	return jetstream.StreamConfig{Name: name, Subjects: subjects, Replicas: cfg.Replicas,
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
+		Discard: jetstream.DiscardNew, MaxBytes: maxBytes, MaxMsgs: -1, MaxMsgsPerSubject: -1,
+		MaxConsumers: -1, MaxMsgSize: -1, DenyDelete: true, Metadata: cfg.Metadata}
+}
+
+// OpenStream opens a stream, or makes it. It returns a [*LayoutError] if the stream exists in
+// another form. The number of replicas and the limit of bytes are the operator's business.
+func OpenStream(ctx context.Context, js jetstream.JetStream,
+	want jetstream.StreamConfig) (jetstream.Stream, error) {
+	s, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another member, just now
+			s, err = js.Stream(ctx, want.Name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the stream %s: %w", want.Name, err)
+	}
+	have := s.CachedInfo().Config
+	for _, f := range []struct {
+		name       string
+		have, want any
+	}{
+		{"subjects", fmt.Sprint(have.Subjects), fmt.Sprint(want.Subjects)},
+		{"retention", have.Retention, want.Retention},
+		{"storage", have.Storage, want.Storage},
+		{"discard policy", have.Discard, want.Discard},
+		{"maximum age", have.MaxAge, want.MaxAge},
+		{"maximum number of messages", have.MaxMsgs, want.MaxMsgs},
+		{"maximum number of messages of a subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
+		{"direct access", have.AllowDirect, want.AllowDirect},
+		{"mirror", have.Mirror != nil, false},
+		{"number of sources", len(have.Sources), 0},
+		{"subject transform", have.SubjectTransform != nil, false},
+	} {
+		if f.have != f.want {
+			return nil, &LayoutError{want.Name, f.name, f.have, f.want}
+		}
+	}
+	for key, value := range want.Metadata {
+		if have.Metadata[key] != value {
+			return nil, &LayoutError{want.Name, "metadata " + key, have.Metadata[key], value}
+		}
+	}
+	return s, nil
+}
+
+// MaxSize returns the size of the largest entry.
+func (l *Log) MaxSize() int { return l.maxSize - entryHead }
+
+// Append stores e behind at, and returns its position. It tries until ctx ends.
+//
+// The error is [ErrBehind] if another message has the place, or a [*RefusedError]; then the entry
+// is not in the log. With [ErrUnsent], it is not in the log either, as no server has had it. With
+// any other error, it may be in the log, or come into it later.
+func (l *Log) Append(ctx context.Context, at Position, e *Entry) (Position, error) {
+	data := e.encode(at)
+	err := l.store(ctx, l.changes, l.cfg.Subject, at.Seq, data)
+	if err != nil {
+		return at, err
+	}
+	return Position{at.Seq + 1, sum(data)}, nil
+}
+
+// ErrUnsent: no server has had the message.
+var ErrUnsent = errors.New("no server takes messages of the log")
+
+// store stores a message as the one behind last of a stream.
+func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, last uint64,
+	data []byte) error {
+	unsent, cause := true, error(nil)
+	for {
+		err := l.storeOnce(ctx, s, subject, last, data)
+		var api *jetstream.APIError
+		switch {
+		case err == nil:
+			return nil
+		case wrongLast(err):
+			if unsent {
+				return ErrBehind
+			}
+			if there, err := l.find(ctx, s, last+1); err == nil {
+				if bytes.Equal(there, data) {
+					return nil
+				}
+				return ErrBehind
+			}
+		case errors.Is(err, errMisplaced):
+			return err
+		case errors.As(err, &api):
+			if unsent {
+				return &RefusedError{err}
+			}
+		case errors.Is(err, jetstream.ErrNoStreamResponse), // no server has heard it
+			errors.Is(err, nats.ErrReconnectBufExceeded): // the connection is down
+		default:
+			unsent = false
+		}
+		cause = err
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			if unsent {
+				return fmt.Errorf("%w: %w", ErrUnsent, cause)
+			}
+			return fmt.Errorf("the log has not confirmed a message: %w", cause)
+		}
+	}
+}
+
+var errMisplaced = errors.New("the server has stored a message in another place than it was told")
+
+// storeOnce makes one attempt.
+func (l *Log) storeOnce(ctx context.Context, s jetstream.Stream, subject string, last uint64,
+	data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
+		jetstream.WithExpectStream(s.CachedInfo().Config.Name),
+		jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
+	if err == nil && ack.Sequence != last+1 {
+		return fmt.Errorf("%w: %d, not %d", errMisplaced, ack.Sequence, last+1)
+	}
+	return err
+}
+
+// wrongLast reports whether the server has found another last sequence.
+func wrongLast(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) &&
+		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+			api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// find returns a message of a stream, from the stream's leader.
+func (l *Log) find(ctx context.Context, s jetstream.Stream, seq uint64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	m, err := s.GetMsg(ctx, seq)
+	if err != nil {
+		return nil, err
+	}
+	return m.Data, nil
+}
+
+// next returns the entry in a message that lies behind at, and its position.
+func next(at Position, seq uint64, data []byte) (Entry, Position, error) {
+	if seq != at.Seq+1 {
+		return Entry{}, at, fmt.Errorf("%w: message %d follows message %d", ErrRewritten, seq,
+			at.Seq)
+	}
+	to := Position{seq, sum(data)}
+	e, follows, err := decode(data)
+	switch {
+	case err != nil || follows.Seq != at.Seq:
+		return Entry{Void: true}, to, nil
+	case follows.Sum != at.Sum:
+		return Entry{}, at, fmt.Errorf("%w: message %d follows another message %d than this "+
+			"member has executed", ErrRewritten, seq, at.Seq)
+	}
+	return e, to, nil
+}
+
+// Read returns the entry behind at, and its position. It asks the leader of the stream.
+func (l *Log) Read(ctx context.Context, at Position) (Entry, Position, error) {
+	data, err := l.find(ctx, l.changes, at.Seq+1)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		err = l.missing(ctx, at)
+	}
+	if err != nil {
+		return Entry{}, at, err
+	}
+	return next(at, at.Seq+1, data)
+}
+
+// missing says why there is no message behind at.
+func (l *Log) missing(ctx context.Context, at Position) error {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	info, err := l.changes.Info(ctx)
+	switch {
+	case err != nil:
+		return err
+	case info.State.LastSeq < at.Seq:
+		return fmt.Errorf("%w: the last message is %d, and this member has executed message %d",
+			ErrRewritten, info.State.LastSeq, at.Seq)
+	case info.State.LastSeq == at.Seq:
+		return ErrEnd
+	case at.Seq+1 < info.State.FirstSeq:
+		return ErrTrimmed
+	}
+	return fmt.Errorf("%w: message %d is missing", ErrRewritten, at.Seq+1)
+}
+
+// CatchUp passes the entries behind at to f, up to the end of the log, and returns the position of
+// the last.
+func (l *Log) CatchUp(ctx context.Context, at Position, f func(Entry, Position)) (Position, error) {
+	for {
+		e, to, err := l.Read(ctx, at)
+		if errors.Is(err, ErrEnd) {
+			return at, nil
+		}
+		if err != nil {
+			return at, err
+		}
+		f(e, to)
+		at = to
+	}
+}
+
+// Follow passes the entries behind at to f, until ctx ends. It goes on after errors of the servers.
+// Its error is that of ctx, or [ErrTrimmed] or [ErrRewritten].
+func (l *Log) Follow(ctx context.Context, at Position, f func(Entry, Position)) error {
+	for ctx.Err() == nil {
+		to, err := l.follow(ctx, at, f)
+		if err != nil {
+			return err
+		}
+		at = to
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// follow is Follow with one consumer. Its error is final.
+func (l *Log) follow(ctx context.Context, at Position, f func(Entry, Position)) (Position, error) {
+	// What is there already, and what a consumer has missed. It also finds a log that was
+	// rewritten, which a consumer of messages behind its end would wait for.
+	at, err := l.CatchUp(ctx, at, f)
+	switch {
+	case errors.Is(err, ErrTrimmed), errors.Is(err, ErrRewritten):
+		return at, err
+	case err != nil:
+		return at, nil
+	}
+	started, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	c, err := l.js.OrderedConsumer(started, l.cfg.Stream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: at.Seq + 1,
+		InactiveThreshold: time.Minute, MaxResetAttempts: 1})
+	if err != nil {
+		return at, nil
+	}
+	msgs, err := c.Messages(jetstream.PullExpiry(2*time.Second), jetstream.PullHeartbeat(time.Second))
+	if err != nil {
+		return at, nil
+	}
+	defer msgs.Stop()
+	for ctx.Err() == nil {
+		m, err := msgs.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return at, nil
+		}
+		about, err := m.Metadata()
+		if err != nil {
+			return at, nil
+		}
+		if about.Sequence.Stream <= at.Seq {
+			continue
+		}
+		if about.Sequence.Stream > at.Seq+1 {
+			return at, nil // CatchUp knows why
+		}
+		e, to, err := next(at, about.Sequence.Stream, m.Data())
+		if err != nil {
+			return at, err
+		}
+		f(e, to)
+		at = to
+	}
+	return at, nil
+}
+
+// Trim removes the messages up to seq.
+func (l *Log) Trim(ctx context.Context, seq uint64) error {
+	if seq == 0 {
+		return nil
+	}
+	return l.changes.Purge(ctx, jetstream.WithPurgeSequence(seq+1))
+}

@@ -1,0 +1,302 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ipcgen/ipcgen/nats/internal/lease"
+	"github.com/ipcgen/ipcgen/nats/internal/natstest"
+)
+
+// watchdog ends a test that hangs.
+const watchdog = time.Minute
+
+func newBucket(t *testing.T) (jetstream.KeyValue, *natstest.Server) {
+	t.Helper()
+	s := natstest.Start(t, natstest.JetStream(t.TempDir()))
+	return bucketOf(t, s.ClientURL()), s
+}
+
+// bucketOf returns the bucket over a connection of its own.
+func bucketOf(t *testing.T, url string) jetstream.KeyValue {
+	t.Helper()
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.CreateOrUpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kv
+}
+
+func config(kv jetstream.KeyValue, member string, d time.Duration) lease.Config {
+	return lease.Config{Bucket: kv, Key: "leader", Member: member, Channel: "channel." + member,
+		Lease: d}
+}
+
+func acquire(t *testing.T, cfg lease.Config) *lease.Held {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
+	defer cancel()
+	h, err := lease.Acquire(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// TestOneHolder has members compete for a lease, and release it. There is one holder at a time, and
+// each has a later epoch than the one before.
+func TestOneHolder(t *testing.T) {
+	kv, _ := newBucket(t)
+	var mu sync.Mutex
+	var epochs []uint64
+	holders := 0
+	var members sync.WaitGroup
+	for i := range 4 {
+		members.Go(func() {
+			for range 3 {
+				h, err := lease.Acquire(t.Context(), config(kv, fmt.Sprint(i), time.Minute))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				if holders++; holders > 1 {
+					t.Errorf("%d holders", holders)
+				}
+				if n := len(epochs); n > 0 && epochs[n-1] >= h.Epoch() {
+					t.Errorf("epoch %d after %v", h.Epoch(), epochs)
+				}
+				epochs = append(epochs, h.Epoch())
+				mu.Unlock()
+				if !h.Valid() {
+					t.Error("a fresh lease is over")
+				}
+				mu.Lock()
+				holders--
+				mu.Unlock()
+				if err := h.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if h.Valid() {
+					t.Error("a lease that was released is held")
+				}
+			}
+		})
+	}
+	members.Wait()
+	if len(epochs) != 12 {
+		t.Errorf("epochs %v", epochs)
+	}
+}
+
+// TestRenewals holds a lease for many times its length.
+func TestRenewals(t *testing.T) {
+	kv, _ := newBucket(t)
+	h := acquire(t, config(kv, "a", 2*time.Second))
+	w, err := kv.Watch(t.Context(), "leader", jetstream.UpdatesOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	for range 6 {
+		select {
+		case <-w.Updates():
+		case <-h.Lost():
+			t.Fatal(h.Err())
+		case <-time.After(watchdog):
+			t.Fatal("no renewal")
+		}
+	}
+	if err := h.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServerGone ends the server of a holder: the lease is over when its time is over, and not
+// before. Nothing blocks.
+func TestServerGone(t *testing.T) {
+	kv, s := newBucket(t)
+	h := acquire(t, config(kv, "a", time.Second))
+	s.Stop()
+	select {
+	case <-h.Lost():
+	case <-time.After(watchdog):
+		t.Fatal("the lease goes on without a server")
+	}
+	if !errors.Is(h.Err(), lease.ErrLost) || h.Valid() {
+		t.Errorf("%v, valid %v", h.Err(), h.Valid())
+	}
+	s.Restart(t)
+	next := acquire(t, config(kv, "b", time.Second))
+	if next.Epoch() <= h.Epoch() {
+		t.Errorf("epoch %d after epoch %d", next.Epoch(), h.Epoch())
+	}
+}
+
+// A hand is a clock that a test sets.
+type hand struct {
+	mu   sync.Mutex
+	base time.Time // of the real clock
+	zero time.Time // of this clock
+	rate float64
+}
+
+func newHand(ahead time.Duration, rate float64) *hand {
+	now := time.Now()
+	return &hand{base: now, zero: now.Add(ahead), rate: rate}
+}
+
+func (h *hand) now() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.zero.Add(time.Duration(float64(time.Since(h.base)) * h.rate))
+}
+
+func (h *hand) jump(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.zero = h.zero.Add(d)
+}
+
+// TestSkew has two members whose clocks differ by hours, and in their rates, take the lease from
+// each other: the holder is cut off, which its pause of renewals simulates. The one is never valid
+// when the other has taken it.
+func TestSkew(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		holder, taker time.Duration
+		slow, fast    float64
+	}{
+		{name: "hours apart", holder: 5 * time.Hour, taker: -7 * time.Hour, slow: 1, fast: 1},
+		{name: "the holder is behind", holder: -9 * time.Hour, taker: 3 * time.Hour, slow: 1, fast: 1},
+		{name: "rates", slow: 0.95, fast: 1.05},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t, natstest.JetStream(t.TempDir()))
+			other := bucketOf(t, s.ClientURL())
+			cfg := config(cutOff{bucketOf(t, s.ClientURL())}, "a", 500*time.Millisecond)
+			cfg.Clock = newHand(c.holder, c.slow).now
+			h := acquire(t, cfg)
+			next := config(other, "b", 500*time.Millisecond)
+			next.Clock = newHand(c.taker, c.fast).now
+			g := acquire(t, next)
+			if h.Valid() {
+				t.Error("the lease was taken before it was over for its holder")
+			}
+			if g.Epoch() <= h.Epoch() {
+				t.Errorf("epoch %d after epoch %d", g.Epoch(), h.Epoch())
+			}
+		})
+	}
+}
+
+// A cutOff is a bucket whose server is out of reach for renewals.
+type cutOff struct{ jetstream.KeyValue }
+
+func (c cutOff) Update(ctx context.Context, _ string, _ []byte, _ uint64) (uint64, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// TestJumps sets the wall clock of a holder forward, as after the machine has slept: the lease is
+// over at once. Set back, it changes nothing.
+func TestJumps(t *testing.T) {
+	kv, _ := newBucket(t)
+	clock := newHand(0, 1)
+	cfg := config(kv, "a", time.Minute)
+	cfg.Clock = clock.now
+	h := acquire(t, cfg)
+	if clock.jump(-time.Hour); !h.Valid() {
+		t.Error("a clock that was set back ends a lease")
+	}
+	if clock.jump(2 * time.Hour); h.Valid() {
+		t.Error("a lease of a minute is held an hour later")
+	}
+}
+
+// A deaf bucket loses the answers to writes that it has made.
+type deaf struct {
+	jetstream.KeyValue
+	lose func() bool
+}
+
+var errNoAnswer = errors.New("no answer")
+
+func (d deaf) Create(ctx context.Context, key string, value []byte,
+	opts ...jetstream.KVCreateOpt) (uint64, error) {
+	n, err := d.KeyValue.Create(ctx, key, value, opts...)
+	if d.lose() {
+		return 0, errNoAnswer
+	}
+	return n, err
+}
+
+func (d deaf) Update(ctx context.Context, key string, value []byte, rev uint64) (uint64, error) {
+	n, err := d.KeyValue.Update(ctx, key, value, rev)
+	if d.lose() {
+		return 0, errNoAnswer
+	}
+	return n, err
+}
+
+// TestLostAnswers loses every second answer: the holder finds that it has written, and goes on.
+func TestLostAnswers(t *testing.T) {
+	kv, _ := newBucket(t)
+	var mu sync.Mutex
+	n := 0
+	h := acquire(t, config(deaf{kv, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		n++
+		return n%2 == 1
+	}}, "a", 2*time.Second))
+	w, err := kv.Watch(t.Context(), "leader", jetstream.UpdatesOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	for range 8 {
+		select {
+		case <-w.Updates():
+		case <-h.Lost():
+			t.Fatal(h.Err())
+		case <-time.After(watchdog):
+			t.Fatal("no renewal")
+		}
+	}
+	if err := h.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForeignKey finds something else in the key.
+func TestForeignKey(t *testing.T) {
+	kv, _ := newBucket(t)
+	if _, err := kv.PutString(t.Context(), "leader", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(kv, "a", time.Second)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cfg.Trouble = func(err error) { cancel(err) }
+	_, err := lease.Acquire(ctx, cfg)
+	if err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
