@@ -444,8 +444,8 @@ func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Positio
 		}
 		at, epoch := m.machine.Position()
 		if held.Epoch() <= epoch {
-			return at, fmt.Errorf("%w: epoch %d follows epoch %d, so the bucket %s was deleted and "+
-				"made again; delete it, and make it with a first sequence beyond %d", errEpoch,
+			return at, fmt.Errorf("%w: epoch %d follows epoch %d, so the bucket %s was deleted "+
+				"and made again; delete it, and make it with a first sequence beyond %d", errEpoch,
 				held.Epoch(), epoch, m.subjects.bucket, epoch)
 		}
 		e := changelog.Entry{Epoch: held.Epoch(), Reign: &changelog.Reign{Member: m.cfg.Member,

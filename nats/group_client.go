@@ -161,7 +161,8 @@ func (c *GroupClient) broadcast() {
 // connect makes the connection to a leader, and closes it at the end of the reign.
 func (c *GroupClient) connect(l *leader) {
 	for l.ctx.Err() == nil {
-		opts := append([]ipc.DialOption{WithPrefix(c.cfg.Prefix), ipc.WithEpoch(l)}, c.cfg.Options...)
+		opts := append([]ipc.DialOption{WithPrefix(c.cfg.Prefix), ipc.WithEpoch(l)},
+			c.cfg.Options...)
 		conn, err := Dial(l.ctx, c.nc, l.Channel, opts...)
 		c.mu.Lock()
 		c.refused = err

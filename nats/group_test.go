@@ -114,8 +114,8 @@ func leaderOf(t testing.TB, members ...*natsipc.Member) int {
 	return at
 }
 
-// TestGroupFollows has leaders of a group close, one after the other, under a client. Each change is
-// there once, in order, and all members have it.
+// TestGroupFollows has leaders of a group close, one after the other, under a client. Each change
+// is there once, in order, and all members have it.
 func TestGroupFollows(t *testing.T) {
 	t.Parallel()
 	s := groupServer(t)
@@ -392,7 +392,8 @@ func TestGroupBadWeather(t *testing.T) {
 		}
 	})
 	t.Run("wrong settings", func(t *testing.T) {
-		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Group = "" }), nil, "give the group a name")
+		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Group = "" }), nil,
+			"give the group a name")
 		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Lease = 1 }), nil, "300ms or more")
 		expect(t, join(nil, nil), nil, "nil connection")
 	})

@@ -184,7 +184,7 @@ func (l *Log) Append(ctx context.Context, at Position, e *Entry) (Position, erro
 	return Position{at.Seq + 1, sum(data)}, nil
 }
 
-// ErrUnsent: no server has had the message.
+// ErrUnsent says that no server has had the message.
 var ErrUnsent = errors.New("no server takes messages of the log")
 
 // store stores a message as the one behind last of a stream.
@@ -366,7 +366,8 @@ func (l *Log) follow(ctx context.Context, at Position, f func(Entry, Position)) 
 	if err != nil {
 		return at, nil
 	}
-	msgs, err := c.Messages(jetstream.PullExpiry(2*time.Second), jetstream.PullHeartbeat(time.Second))
+	msgs, err := c.Messages(jetstream.PullExpiry(2*time.Second),
+		jetstream.PullHeartbeat(time.Second))
 	if err != nil {
 		return at, nil
 	}

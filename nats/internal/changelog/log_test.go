@@ -76,7 +76,8 @@ func TestFence(t *testing.T) {
 	reign := &changelog.Entry{Epoch: 2, Reign: &changelog.Reign{Member: "b", Fingerprint: 9}}
 	second := add(t, l, first, reign)
 	for range 2 {
-		if _, err := l.Append(t.Context(), first, changes(3)); !errors.Is(err, changelog.ErrBehind) {
+		_, err := l.Append(t.Context(), first, changes(3))
+		if !errors.Is(err, changelog.ErrBehind) {
 			t.Errorf("a deposed leader: %v", err)
 		}
 	}
@@ -222,8 +223,10 @@ func TestLayouts(t *testing.T) {
 		want string
 	}{
 		{"age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "maximum age"},
-		{"memory", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, "storage"},
-		{"discard", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, "discard"},
+		{"memory", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
+			"storage"},
+		{"discard", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+			"discard"},
 		{"subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"x"} }, "subjects"},
 		{"another group", func(c *jetstream.StreamConfig) {
 			c.Metadata = map[string]string{"group": "other"}

@@ -175,8 +175,8 @@ func (cfg *Config) read(ctx context.Context) (*claim, uint64, error) {
 	}
 	held := new(claim)
 	if err := json.Unmarshal(e.Value(), held); err != nil || held.Claim == "" || held.Lease <= 0 {
-		return nil, 0, fmt.Errorf("the key %s of bucket %s is not a lease of ipcgen; delete it, or "+
-			"give the group another name", cfg.Key, cfg.Bucket.Bucket())
+		return nil, 0, fmt.Errorf("the key %s of bucket %s is not a lease of ipcgen; delete it, "+
+			"or give the group another name", cfg.Key, cfg.Bucket.Bucket())
 	}
 	return held, e.Revision(), nil
 }

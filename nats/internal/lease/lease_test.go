@@ -62,6 +62,7 @@ func acquire(t *testing.T, cfg lease.Config) *lease.Held {
 // TestOneHolder has members compete for a lease, and release it. There is one holder at a time, and
 // each has a later epoch than the one before.
 func TestOneHolder(t *testing.T) {
+	t.Parallel()
 	kv, _ := newBucket(t)
 	var mu sync.Mutex
 	var epochs []uint64
@@ -107,6 +108,7 @@ func TestOneHolder(t *testing.T) {
 
 // TestRenewals holds a lease for many times its length.
 func TestRenewals(t *testing.T) {
+	t.Parallel()
 	kv, _ := newBucket(t)
 	h := acquire(t, config(kv, "a", 2*time.Second))
 	w, err := kv.Watch(t.Context(), "leader", jetstream.UpdatesOnly())
@@ -131,6 +133,7 @@ func TestRenewals(t *testing.T) {
 // TestServerGone ends the server of a holder: the lease is over when its time is over, and not
 // before. Nothing blocks.
 func TestServerGone(t *testing.T) {
+	t.Parallel()
 	kv, s := newBucket(t)
 	h := acquire(t, config(kv, "a", time.Second))
 	s.Stop()
@@ -184,7 +187,8 @@ func TestSkew(t *testing.T) {
 		slow, fast    float64
 	}{
 		{name: "hours apart", holder: 5 * time.Hour, taker: -7 * time.Hour, slow: 1, fast: 1},
-		{name: "the holder is behind", holder: -9 * time.Hour, taker: 3 * time.Hour, slow: 1, fast: 1},
+		{name: "the holder is behind", holder: -9 * time.Hour, taker: 3 * time.Hour, slow: 1,
+			fast: 1},
 		{name: "rates", slow: 0.95, fast: 1.05},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -218,6 +222,7 @@ func (c cutOff) Update(ctx context.Context, _ string, _ []byte, _ uint64) (uint6
 // TestJumps sets the wall clock of a holder forward, as after the machine has slept: the lease is
 // over at once. Set back, it changes nothing.
 func TestJumps(t *testing.T) {
+	t.Parallel()
 	kv, _ := newBucket(t)
 	clock := newHand(0, 1)
 	cfg := config(kv, "a", time.Minute)
@@ -258,6 +263,7 @@ func (d deaf) Update(ctx context.Context, key string, value []byte, rev uint64) 
 
 // TestLostAnswers loses every second answer: the holder finds that it has written, and goes on.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	kv, _ := newBucket(t)
 	var mu sync.Mutex
 	n := 0
@@ -288,6 +294,7 @@ func TestLostAnswers(t *testing.T) {
 
 // TestForeignKey finds something else in the key.
 func TestForeignKey(t *testing.T) {
+	t.Parallel()
 	kv, _ := newBucket(t)
 	if _, err := kv.PutString(t.Context(), "leader", "hello"); err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func (a *answers) find(key answerKey) (Outcome, bool) {
 func (a *answers) add(key answerKey, o Outcome) {
 	if len(o.Body) > longestKept {
 		o = Outcome{Err: &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.Executed,
-			Msg: "the call was executed when it came before, and its reply was too long to be kept"}}
+			Msg: "the call was executed before, and its reply was too long to be kept"}}
 	}
 	if len(a.order) < mostAnswers {
 		a.order = append(a.order, key)

@@ -166,6 +166,6 @@ func (m *Machine) Restore(s changelog.Snapshot) (err error) {
 // contain makes a panic of a function of the user's an error.
 func contain(what string, err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("State.%s panicked: %v", what, p)
+		*err = fmt.Errorf("the method %s of the State panicked: %v", what, p)
 	}
 }
