@@ -44,8 +44,9 @@ package natsipc
 //
 //	The leader dies before it has sent a change: the change is not made. The client cannot know.
 //	The leader dies when the log has the change: the next leader executes it, as every member
-//	    does. The client cannot know. If it sends the call again, which it does for idempotent methods,
-//	    the members find the call's number among the last ones, and answer without executing it.
+//	    does. The client cannot know. If it sends the call again, which it does for idempotent
+//	    methods, the members find the call's number among the last ones, and answer without
+//	    executing it.
 //	The leader dies between two messages of anything: the lease ends by the time of the others.
 //	The leader is stopped for longer than the lease, and continues: reads that it has executed are
 //	    withheld. Changes that it sends find their place taken.
