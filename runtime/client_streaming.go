@@ -249,6 +249,9 @@ func (f *clientFlow) run(ctx context.Context, call *Call) *Error {
 
 // receive returns the next item, or neither an item nor an error at the end of the call.
 func (f *clientFlow) receive(ctx context.Context, source *sourceEnd) (item any, err *Error) {
+	if f.due() {
+		f.conn.tx.tell(&f.control, f.credit(f.id))
+	}
 	for {
 		body, epoch, ok, end := f.take(f.items.arm)
 		switch {
@@ -276,12 +279,8 @@ func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
 	if _, err := f.info.decodeReply(body, item); err != nil {
 		return nil, f.malformed(err)
 	}
-	tell, ok := f.took(len(body))
-	if !ok {
+	if !f.took(len(body)) {
 		return nil, f.cancelled
-	}
-	if tell {
-		f.conn.tx.tell(&f.control, f.credit(f.id))
 	}
 	return item, nil
 }

@@ -3,6 +3,8 @@ package ipc_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"runtime"
@@ -145,6 +147,164 @@ func cancelledCallsAreCounted(t *testing.T, v ipc.RendezvousOption) {
 		<-e.Ended
 	}
 	still(t, c)
+}
+
+// A briefReign is a fence whose reign ends with its last admission. Then next begins.
+type briefReign struct {
+	left atomic.Int64 // admissions
+	next func()
+}
+
+func (r *briefReign) Epoch() uint64 {
+	if r.left.Load() > 0 {
+		return 7
+	}
+	return 0
+}
+
+func (r *briefReign) Admit(uint64) error {
+	switch n := r.left.Add(-1); {
+	case n < 0:
+		return errors.New("a standby")
+	case n == 0:
+		r.next()
+	}
+	return nil
+}
+
+// reignThatEndsWithAnAnswer ends the reign of a server when its fence has admitted an answer, or an
+// item, for the last time. Its client, which knows of the next reign, must not take it.
+func reignThatEndsWithAnAnswer(t *testing.T, v ipc.RendezvousOption) {
+	client := newReign(7)
+	server := &briefReign{next: func() { client.Set(8) }}
+	host(t, v, echoService(), streamingService(), ipc.WithFence(server))
+	c := dial(t, v, ipc.WithEpoch(client))
+	server.left.Store(2) // before the handler, and before the reply
+	_, err := echo(t.Context(), c, nil)
+	want(t, err, ipc.CodeFenced, ipc.OutcomeUnknown)
+	client.Set(7)
+	const items = 3
+	server.left.Store(1 + items)
+	n, failed := 0, 0
+	for _, err := range count(t.Context(), c, 10) {
+		if err != nil {
+			failed++
+			want(t, err, ipc.CodeFenced, ipc.OutcomeUnknown)
+			continue
+		}
+		n++
+	}
+	if n >= items || failed != 1 {
+		t.Errorf("%d items and %d errors; item %d is of a reign that was over", n, failed, items)
+	}
+}
+
+// creditsOfServers, and of clients, show that a credit counts what the user's code has had for
+// certain. A credit that is sent when the code gets an item would count the item of a process that
+// dies in between.
+func creditsOfServers(t *testing.T, v ipc.RendezvousOption) {
+	hold := streamingMethod("Hold", ipc.BidiStreaming)
+	got, goOn := make(chan struct{}), make(chan struct{})
+	host(t, v, streamingService(ipc.HandleBidiStream(hold, func(_ context.Context,
+		in iter.Seq2[*blob, error]) iter.Seq2[*blob, error] {
+		return func(func(*blob, error) bool) {
+			for range in {
+				got <- struct{}{}
+				<-goOn
+			}
+		}
+	})), ipc.WithStreamingWindow(4096))
+	raw, err := ipc.RawDial(t.Context(), "echo", v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.End()
+	raw.Put(ipc.RawFrame{Tag: ipc.RawOpen, ID: 7, Method: hold.Info().ID})
+	raw.Put(half(7))
+	<-got
+	early := hasCredit(raw)
+	goOn <- struct{}{}
+	if early {
+		t.Error("there is a credit while the handler has the first item")
+	} else if f := take(t, raw, ipc.RawCredit); f.Seq != 1 || f.Deadline != 2048 {
+		t.Errorf("a credit for %d items and %d bytes", f.Seq, f.Deadline)
+	}
+	raw.Put(ipc.RawFrame{Tag: ipc.RawEnd, ID: 7, Code: ipc.CodeCanceled})
+	<-got // the error behind the items
+	goOn <- struct{}{}
+}
+
+func creditsOfClients(t *testing.T, v ipc.RendezvousOption) {
+	l, err := ipc.Listen("echo", v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan *ipc.Raw)
+	go func() {
+		raw, err := ipc.RawAccept(l, ipc.RawHello{ToServer: 64 << 10, ToClient: 64 << 10,
+			MaxMessage: 1 << 20, MaxCalls: 10}, echoProtocol)
+		if err != nil {
+			t.Error(err)
+			close(accepted)
+			return
+		}
+		accepted <- raw
+	}()
+	c := dial(t, v, ipc.WithStreamingWindow(4096))
+	raw := <-accepted
+	if raw == nil {
+		return
+	}
+	defer raw.End()
+	var open ipc.RawFrame
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	call := count(ctx, c, 1)
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		open = take(t, raw, ipc.RawOpen)
+		raw.Put(half(open.ID))
+	}()
+	n := 0
+	for _, err := range call {
+		if n++; n == 1 && err == nil {
+			<-asked
+			if hasCredit(raw) {
+				t.Error("there is a credit while the loop has the first item")
+				cancel()
+				continue
+			}
+			go func() {
+				defer cancel()
+				if f := take(t, raw, ipc.RawCredit); f.Seq != 1 || f.Deadline != 2048 {
+					t.Errorf("a credit for %d items and %d bytes", f.Seq, f.Deadline)
+				}
+			}()
+		}
+	}
+	if n != 2 { // the item, and the cancellation
+		t.Errorf("the loop ran %d times", n)
+	}
+}
+
+// half is an item that costs half of a window of 4 KiB.
+func half(id uint64) ipc.RawFrame {
+	body := make([]byte, 2048-64)
+	body[0] = 4
+	binary.LittleEndian.PutUint32(body[4:], uint32(len(body)-8))
+	return ipc.RawFrame{Tag: ipc.RawItem, ID: id, Body: body}
+}
+
+// hasCredit reports whether a credit has come.
+func hasCredit(raw *ipc.Raw) bool {
+	for f, ok := raw.Get(); ok; f, ok = raw.Get() {
+		if f.Tag == ipc.RawCredit {
+			return true
+		}
+	}
+	return false
 }
 
 // limitsOfStreamingCalls shows that calls beyond the limit wait, and that others go on.

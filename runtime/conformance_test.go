@@ -57,6 +57,9 @@ var behaviours = []struct {
 	{"slow consumers", slowConsumers},
 	{"items of every size", itemsOfEverySize},
 	{"cancelled streaming calls are counted", cancelledCallsAreCounted},
+	{"a reign that ends with an answer", reignThatEndsWithAnAnswer},
+	{"credits of servers", creditsOfServers},
+	{"credits of clients", creditsOfClients},
 	{"limits of streaming calls", limitsOfStreamingCalls},
 	{"clients make streaming calls again", clientsMakeStreamingCallsAgain},
 

@@ -39,6 +39,7 @@ var (
 	streamingService = tests.StreamingService
 	blocking         = tests.Blocking
 	newEndless       = tests.NewEndless
+	newReign         = tests.NewReign
 	items            = tests.Items
 	counted          = tests.Counted
 

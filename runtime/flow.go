@@ -113,7 +113,7 @@ var errCallEnded = &Error{Code: CodeFailedPrecondition, Outcome: NotSent,
 
 // take returns the next item, or the end behind the last. If there is neither, it calls wait, under
 // f.mu, and ok is false. The body must not be used after the next take. One goroutine at a time may
-// call take and took.
+// call take, took and due.
 func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error) {
 	if f.closed.Load() {
 		return nil, 0, false, errCallEnded
@@ -149,18 +149,25 @@ func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error)
 // the end of the call.
 const callFrozen = 1 << 63
 
-// took counts an item of n bytes as taken, unless the peer was told before how many were: then the
-// user's code must not get it. tell is true when it is time to tell the peer.
-func (f *flow) took(n int) (tell, ok bool) {
+// took counts an item of n bytes as taken, unless the peer was told before how many were: then it
+// reports false, and the user's code must not get the item.
+func (f *flow) took(n int) bool {
 	if f.taken.Add(1)&callFrozen != 0 {
-		return false, false
+		return false
 	}
 	f.cost += uint64(n) + itemCost
+	return true
+}
+
+// due reports whether it is time to tell the peer what was taken. The goroutine that takes items
+// calls due when the user's code comes back for the next one. Only then has that code certainly had
+// what was counted, also if this process dies meanwhile.
+func (f *flow) due() bool {
 	if f.cost-f.told.Load() < f.window/2 {
-		return false, true
+		return false
 	}
 	f.told.Store(f.cost)
-	return true, true
+	return true
 }
 
 // count returns how many items were taken.

@@ -196,19 +196,22 @@ func (s *flowScene) leave() {
 }
 
 // took counts an item of the consumer. It reports false if that must not have it.
-func (s *flowScene) took(f *flow, body []byte, to *[]modelItem) bool {
-	tell, ok := f.took(len(body))
-	if !ok {
+func (s *flowScene) took(f *flow, body []byte) bool {
+	if !f.took(len(body)) {
 		return false
 	}
 	if uint64(body[0]) != s.taken {
 		s.run.Fail(fmt.Sprintf("item %d comes after %d", body[0], s.taken))
 	}
 	s.taken++
-	if tell {
+	return true
+}
+
+// due tells the producer what was taken, if it is time for that.
+func (s *flowScene) due(f *flow, to *[]modelItem) {
+	if f.due() {
 		*to = append(*to, modelItem{frame: f.credit(modelFlowID)})
 	}
-	return true
 }
 
 func (s *flowScene) item(number uint32) modelItem {
@@ -222,11 +225,12 @@ func (s *flowScene) download() {
 	defer s.leave()
 	f := s.client
 	for {
+		s.due(&f.flow, &s.toServer)
 		interleave.Settled()
 		body, _, ok, end := f.take(f.items.arm)
 		switch {
 		case ok:
-			if !s.took(&f.flow, body, &s.toServer) {
+			if !s.took(&f.flow, body) {
 				s.end = f.cancelled
 				return
 			}
@@ -310,13 +314,14 @@ func (s *flowScene) upload() {
 func (s *flowScene) handleUpload() {
 	defer s.answer(CodeOK)
 	for {
+		s.due(&s.server.flow, &s.toClient)
 		interleave.Settled()
 		body, err := s.server.next()
 		if err != nil {
 			s.end = err
 			return
 		}
-		s.took(&s.server.flow, body, &s.toClient)
+		s.took(&s.server.flow, body)
 		if int(s.taken) == s.v.leaves {
 			return
 		}

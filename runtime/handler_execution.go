@@ -107,16 +107,19 @@ func (h *Handler) admit(epoch uint64, r *boundRoute) *Error {
 	return nil
 }
 
-// stamp returns the epoch of a reply or an item, unless the fence withholds it.
+// stamp returns the epoch of a reply or an item, unless the fence withholds it. It looks at the
+// epoch first: the reign may end between the two looks, and 0, which no client checks, would then
+// be the epoch of what the fence has admitted.
 func (x *execution) stamp() (epoch uint64, err error) {
 	h := x.handler
 	if h.fence == nil || x.route.introspects {
 		return 0, nil
 	}
+	epoch = h.fence.Epoch()
 	if err := h.admit(x.epoch, x.route); err != nil {
 		return 0, err
 	}
-	return h.fence.Epoch(), nil
+	return epoch, nil
 }
 
 // guarded executes a call if the guard admits it.

@@ -227,6 +227,9 @@ func signal(c chan struct{}) {
 // received implements itemStream.
 func (f *serverFlow) received(yield func([]byte, error) bool) {
 	for {
+		if f.due() {
+			f.conn.tx.tell(&f.control, f.credit(f.job.frame.id))
+		}
 		body, err := f.next()
 		if err == io.EOF || !yield(body, err) || err != nil {
 			return
@@ -297,11 +300,7 @@ func (f *serverFlow) refuse(why *Error) {
 }
 
 // took implements itemStream.
-func (f *serverFlow) took(n int) {
-	if tell, _ := f.flow.took(n); tell {
-		f.conn.tx.tell(&f.control, f.credit(f.job.frame.id))
-	}
-}
+func (f *serverFlow) took(n int) { f.flow.took(n) }
 
 // malformed implements itemStream.
 func (f *serverFlow) malformed(why *Error) {
