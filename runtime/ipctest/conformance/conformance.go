@@ -89,6 +89,8 @@ var behaviours = []behaviour{
 	{"items of every size", Streaming, itemsOfEverySize},
 	{"slow consumers", Streaming | Cancellation, slowConsumers},
 	{"streaming calls begin at the first range", Streaming, streamingCallsBegin},
+	{"sequences that nobody ranges over", Streaming, sequencesLeftAlone},
+	{"goroutines of streaming calls", Streaming, goroutinesOfStreamingCalls},
 	{"leaving a loop ends the call", Streaming | Cancellation, leavingEndsTheCall},
 	{"streaming calls that fail", Streaming, streamingCallsFail},
 	{"streaming calls that are cancelled", Streaming | Cancellation | Deadlines,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"slices"
@@ -381,6 +382,27 @@ var faults = []fault{
 	}},
 	{check: "streaming calls begin at the first range",
 		link: invoking(context.WithoutCancel, func(*ipc.Error) {})},
+	{check: "sequences that nobody ranges over", carrier: func(next ipc.Carrier) carrierFunc {
+		return func(ctx context.Context, in *ipc.Inbound) (ipc.Outbound, error) {
+			if in.In == nil {
+				return next.Handle(ctx, in)
+			}
+			changed := *in
+			pull, _ := iter.Pull2(in.In) // is never stopped
+			item, err, ok := pull()
+			changed.In = func(yield func([]byte, error) bool) {
+				for ; ok && yield(item, err); item, err, ok = pull() {
+				}
+			}
+			return next.Handle(ctx, &changed)
+		}
+	}},
+	{check: "goroutines of streaming calls", link: caller(faultyCaller{
+		invoke: func(ctx context.Context, call ipc.Call, to ipc.Caller) error {
+			result := make(chan error)
+			go func() { result <- to.Invoke(ctx, call) }()
+			return <-result
+		}})},
 	{check: "leaving a loop ends the call", carrier: func(next ipc.Carrier) carrierFunc {
 		return func(ctx context.Context, in *ipc.Inbound) (ipc.Outbound, error) {
 			changed, n := *in, 0

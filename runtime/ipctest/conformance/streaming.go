@@ -8,6 +8,8 @@ import (
 	"io"
 	"iter"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -237,6 +239,247 @@ func streamingCallsBegin(t *testing.T, v *venue) {
 	}
 	_, err := ipc.InvokeClientStream(t.Context(), nil, echo.Upload, echo.Items("a"))
 	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent)
+}
+
+// sequencesLeftAlone ranges over neither the results of calls nor, at the server, the client's
+// items. That leaves nothing behind, which run checks of every behaviour.
+func sequencesLeftAlone(t *testing.T, v *venue) {
+	answers := echo.Streaming("Answers", ipc.ClientStreaming)
+	ignores := echo.Streaming("Ignores", ipc.BidiStreaming)
+	v.host(echo.StreamingService(
+		ipc.HandleClientStream(answers, func(context.Context,
+			iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+			return &echo.Blob{Data: []byte("at once")}, nil
+		}),
+		ipc.HandleBidiStream(ignores, func(context.Context,
+			iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+			return echo.Counted(2)
+		})), echo.Service())
+	c := v.dial(t)
+	for range 100 {
+		_ = echo.CountTo(t.Context(), c, 10)
+		_ = ipc.InvokeBidiStream(t.Context(), c, echo.Jam, echo.Counted(10))
+	}
+	for _, n := range []int{0, 3, -1} { // items of the client
+		rep, err := ipc.InvokeClientStream(t.Context(), c, answers, echo.Counted(n))
+		if err != nil || string(rep.Data) != "at once" {
+			t.Errorf("an answer without the %d items: %v, %v", n, rep, err)
+		}
+		echo.ExpectCounted(t, ipc.InvokeBidiStream(t.Context(), c, ignores, echo.Counted(n)), 2)
+	}
+	// A call step by step of which nothing is used but its end.
+	jam := func(ctx context.Context, in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+		return ipc.InvokeBidiStream(ctx, c, echo.Jam, in)
+	}
+	if err := ipc.OpenBidiStream(t.Context(), jam).Close(); err != nil {
+		t.Error(err)
+	}
+	upload := func(ctx context.Context, in iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+		return ipc.InvokeClientStream(ctx, c, echo.Upload, in)
+	}
+	if err := ipc.OpenClientStream(t.Context(), upload).Close(); err != nil {
+		t.Error(err)
+	}
+	echo.Still(t, c)
+}
+
+// goroutine identifies the goroutine of its caller.
+func goroutine() string {
+	buf := make([]byte, 64)
+	id, _, _ := strings.Cut(string(buf[:runtime.Stack(buf, false)]), " [")
+	return id
+}
+
+// A meeting collects the goroutines on which parts of a call run.
+type meeting struct {
+	mu sync.Mutex
+	at map[string][]string // by part; each goroutine once
+}
+
+func (m *meeting) here(part string) {
+	g := goroutine()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !slices.Contains(m.at[part], g) {
+		m.at[part] = append(m.at[part], g)
+	}
+}
+
+// around returns a sequence that says where its loop runs, and where items does.
+func (m *meeting) around(items iter.Seq2[any, error], loop, source string) iter.Seq2[any, error] {
+	if items == nil {
+		return nil
+	}
+	return func(yield func(any, error) bool) {
+		m.here(source)
+		items(func(item any, err error) bool {
+			m.here(loop)
+			return yield(item, err)
+		})
+	}
+}
+
+// take returns an Out that says where it is called.
+func (m *meeting) take(out func(any) bool, part string) func(any) bool {
+	if out == nil {
+		return nil
+	}
+	return func(item any) bool {
+		m.here(part)
+		return out(item)
+	}
+}
+
+// on checks that parts ran, and on one goroutine: g unless g is "". It returns that.
+func (m *meeting) on(t *testing.T, what, g string, parts ...string) string {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, part := range parts {
+		if g == "" && len(m.at[part]) > 0 {
+			g = m.at[part][0]
+		}
+		if len(m.at[part]) != 1 || m.at[part][0] != g {
+			t.Errorf("%s: %s ran on %q, want %q", what, part, m.at[part], g)
+		}
+	}
+	return g
+}
+
+// goroutinesOfStreamingCalls shows which goroutine runs what: at the client the caller's, but for
+// the source of a call with items both ways; at the server one for each call.
+func goroutinesOfStreamingCalls(t *testing.T, v *venue) {
+	var now atomic.Pointer[meeting] // a source may outlive its call
+	pour := echo.Streaming("Pour", ipc.ClientStreaming)
+	list := echo.Streaming("List", ipc.ServerStreaming)
+	relay := echo.Streaming("Relay", ipc.BidiStreaming)
+	v.host(echo.StreamingService(
+		ipc.HandleClientStream(pour, func(_ context.Context,
+			in iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+			m := now.Load()
+			m.here("handler")
+			for range in {
+				m.here("handler's loop")
+			}
+			return &echo.Blob{}, nil
+		}),
+		ipc.HandleServerStream(list, func(context.Context,
+			*echo.Blob) iter.Seq2[*echo.Blob, error] {
+			m := now.Load()
+			m.here("handler")
+			return func(yield func(*echo.Blob, error) bool) {
+				m.here("handler's sequence")
+				echo.Counted(3)(yield)
+			}
+		}),
+		ipc.HandleBidiStream(relay, func(_ context.Context,
+			in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+			m := now.Load()
+			m.here("handler")
+			return func(yield func(*echo.Blob, error) bool) {
+				m.here("handler's sequence")
+				for item, err := range in {
+					m.here("handler's loop")
+					if !yield(item, err) {
+						return
+					}
+				}
+			}
+		})), ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall,
+		next func(context.Context) error) error {
+		if call.Kind == ipc.KindStreamingCall {
+			m := now.Load()
+			m.here("server's interceptor")
+			call.Out = m.take(call.Out, "server's Out")
+		}
+		return next(ctx)
+	}))
+	c := v.dial(t, ipc.WithClientInterceptor(func(ctx context.Context, call ipc.Call,
+		next ipc.Caller) error {
+		m := now.Load()
+		m.here("client's interceptor")
+		call.In = m.around(call.In, "items of the source", "source")
+		call.Out = m.take(call.Out, "client's Out")
+		return next.Invoke(ctx, call)
+	}))
+	loop := func(items iter.Seq2[*echo.Blob, error]) {
+		for _, err := range items {
+			now.Load().here("loop")
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	me := goroutine()
+	begin := func() *meeting {
+		now.Store(&meeting{at: make(map[string][]string)})
+		return now.Load()
+	}
+	m := begin()
+	if _, err := ipc.InvokeClientStream(t.Context(), c, pour, echo.Counted(3)); err != nil {
+		t.Error(err)
+	}
+	m.on(t, "items of the client", me, "client's interceptor", "source", "items of the source")
+	at := m.on(t, "items of the client", "", "handler", "handler's loop", "server's interceptor")
+	if at == me {
+		t.Error("the handler ran on its caller's goroutine")
+	}
+
+	m = begin()
+	loop(ipc.InvokeServerStream(t.Context(), c, list, &echo.Blob{}))
+	m.on(t, "items of the server", me, "client's interceptor", "client's Out", "loop")
+	at = m.on(t, "items of the server", "", "handler", "handler's sequence",
+		"server's interceptor", "server's Out")
+	if at == me {
+		t.Error("the handler ran on its caller's goroutine")
+	}
+
+	m = begin()
+	loop(ipc.InvokeBidiStream(t.Context(), c, relay, echo.Counted(3)))
+	m.on(t, "items both ways", me, "client's interceptor", "client's Out", "loop")
+	source := m.on(t, "items both ways", "", "source", "items of the source")
+	at = m.on(t, "items both ways", "", "handler", "handler's sequence", "handler's loop",
+		"server's interceptor", "server's Out")
+	if source == me || source == at || at == me {
+		t.Errorf("items both ways: source %s, handler %s, loop %s", source, at, me)
+	}
+
+	// Step by step, a goroutine stands for the caller.
+	m = begin()
+	b := ipc.OpenBidiStream(t.Context(), func(ctx context.Context,
+		in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+		now.Load().here("call")
+		return ipc.InvokeBidiStream(ctx, c, relay, in)
+	})
+	if err := b.Send(&echo.Blob{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Receive(); err != nil {
+		t.Error(err)
+	}
+	b.Close()
+	at = m.on(t, "step by step", "", "call", "client's interceptor", "client's Out")
+	source = m.on(t, "step by step", "", "source", "items of the source")
+	if at == me || source == me || source == at {
+		t.Errorf("step by step: call %s, source %s, test %s", at, source, me)
+	}
+	m = begin()
+	u := ipc.OpenClientStream(t.Context(), func(ctx context.Context,
+		in iter.Seq2[*echo.Blob, error]) (*echo.Blob, error) {
+		now.Load().here("call")
+		return ipc.InvokeClientStream(ctx, c, pour, in)
+	})
+	if err := u.Send(&echo.Blob{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := u.CloseAndReceive(); err != nil {
+		t.Error(err)
+	}
+	if at := m.on(t, "step by step", "", "call", "client's interceptor", "source",
+		"items of the source"); at == me {
+		t.Error("OpenClientStream has used the goroutine of its caller")
+	}
+	u.Close()
 }
 
 // streamingCallsFail ends calls from the side of the server.
