@@ -15,7 +15,8 @@ type DialConfig struct {
 	// Domain is the domain of the group; "" is the default domain.
 	Domain string
 	// Patience limits the time that a call waits while there is no primary, in addition to the
-	// limit of its context; 10 s when 0.
+	// limit of its context; 10 s when 0. With a negative value, calls fail fast, see
+	// [ipc.WithPatience].
 	Patience time.Duration
 	// Options apply to every connection to a replica.
 	Options []ipc.DialOption

@@ -31,8 +31,12 @@ func childLedger([]string) error {
 	if err != nil {
 		return err
 	}
+	write := func(n uint64) error {
+		_, err := f.Write(binary.LittleEndian.AppendUint64(nil, n))
+		return err
+	}
 	record := func(_ context.Context, w *words) (*words, error) {
-		_, err := f.Write(binary.LittleEndian.AppendUint64(nil, (*w)[0]))
+		err := write((*w)[0])
 		switch (*w)[0] {
 		case endless:
 			select {}
@@ -43,8 +47,8 @@ func childLedger([]string) error {
 		return &words{0}, err
 	}
 	return group.Run(context.Background(), group.RunConfig{},
-		ipc.NewService(listProtocol, ipc.Handle(methodAppend, record),
-			ipc.Handle(methodIdempotent, record)))
+		ipc.NewService(listProtocol, append(streamingRoutes(write),
+			ipc.Handle(methodAppend, record), ipc.Handle(methodIdempotent, record))...))
 }
 
 // Numbers whose recording is never answered, and takes long.
@@ -109,13 +113,9 @@ func (k *claims) callUntil(ctx context.Context, t *testing.T, domain string,
 // check compares the claims with the ledger. No replica may run any more.
 func (k *claims) check(t *testing.T, path string) (count map[ipc.Outcome]int) {
 	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	executed := make(map[uint64]int)
-	for ; len(b) >= 8; b = b[8:] {
-		executed[binary.LittleEndian.Uint64(b)]++
+	for _, n := range ledger(t, path) {
+		executed[n]++
 	}
 	count = make(map[ipc.Outcome]int)
 	for n, c := range k.all {

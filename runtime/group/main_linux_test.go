@@ -50,6 +50,7 @@ var children = map[string]func(args []string) error{
 	"successor": childSuccessor,
 	"orderly":   childOrderly,
 	"publisher": childPublisher,
+	"delegate":  childDelegate,
 
 	"scribbler":     childScribbler,
 	"rogue primary": childRoguePrimary,

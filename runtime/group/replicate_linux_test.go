@@ -66,10 +66,37 @@ type operation struct {
 	err       error
 }
 
-// A loader is a client under load that records its operations.
+// A loader is a client under load that records its operations, or what it is told by streaming
+// calls.
 type loader struct {
 	c       ipc.Caller
 	history []operation
+	items   []item
+	ends    []streamEnd
+}
+
+// An item is what an item of a streaming call tells of the list.
+type item struct{ length, last uint64 }
+
+// A streamEnd is how a streaming call has failed, behind so many items.
+type streamEnd struct {
+	items int
+	err   error
+}
+
+// watch makes one streaming call after the other.
+func (l *loader) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		n := 0
+		for w, err := range ipc.InvokeServerStream(ctx, l.c, methodWatch, &words{}) {
+			if err != nil {
+				l.ends = append(l.ends, streamEnd{n, err})
+				break
+			}
+			n++
+			l.items = append(l.items, item{(*w)[1], (*w)[2]})
+		}
+	}
 }
 
 func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) {
@@ -133,7 +160,8 @@ func keepsAcknowledged(t *testing.T, replicas int) {
 	}
 }
 
-// load starts clients, until stop is called or the test ends.
+// load starts clients that make calls, and one that makes streaming calls, until stop is called or
+// the test ends.
 func load(t *testing.T, domain string, clients int, done *atomic.Int64) (loaders []*loader,
 	stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -144,6 +172,9 @@ func load(t *testing.T, domain string, clients int, done *atomic.Int64) (loaders
 		loaders = append(loaders, l)
 		running.Go(func() { l.run(ctx, id+1, start, func() { done.Add(1) }) })
 	}
+	watcher := &loader{c: dialList(t, domain)}
+	loaders = append(loaders, watcher)
+	running.Go(func() { watcher.watch(ctx) })
 	stop = func() { cancel(); running.Wait() }
 	t.Cleanup(stop)
 	return loaders, stop
@@ -193,6 +224,7 @@ func checkOracle(t *testing.T, loaders []*loader, all words) {
 	}
 	answered, unknown, failed := 0, 0, 0
 	for _, l := range loaders {
+		l.checkItems(t, all)
 		for _, op := range l.history {
 			if op.append == 0 {
 				continue
@@ -217,6 +249,36 @@ func checkOracle(t *testing.T, loaders []*loader, all words) {
 	t.Logf("%d changes: %d answered, %d unknown, %d refused", len(all), answered, unknown, failed)
 	if answered == 0 {
 		t.Error("nothing was answered")
+	}
+}
+
+// checkItems expects that what streaming calls have told is kept, that no item tells of less than
+// one before it, and that each call which failed says what is known.
+func (l *loader) checkItems(t *testing.T, all words) {
+	t.Helper()
+	longest := uint64(0)
+	for n, i := range l.items {
+		switch {
+		case i.length > uint64(len(all)), i.length > 0 && all[i.length-1] != i.last:
+			t.Errorf("item %d tells of %d numbers that end with %#x, which the list of %d does not "+
+				"have", n, i.length, i.last, len(all))
+		case i.length < longest:
+			t.Errorf("item %d tells of %d numbers after one that told of %d", n, i.length, longest)
+		}
+		longest = max(longest, i.length)
+	}
+	for _, end := range l.ends {
+		switch code := ipc.CodeOf(end.err); {
+		case code != ipc.CodeUnavailable && code != ipc.CodeFenced &&
+			code != ipc.CodeFailedPrecondition && code != ipc.CodeCanceled:
+			t.Errorf("a streaming call ended behind %d items with: %v", end.items, end.err)
+		case end.items > 0 && ipc.OutcomeOf(end.err) != ipc.OutcomeUnknown:
+			t.Errorf("a streaming call that had %d items ended with the outcome %v: %v", end.items,
+				ipc.OutcomeOf(end.err), end.err)
+		}
+	}
+	if l.items != nil {
+		t.Logf("%d items, and %d streaming calls that failed", len(l.items), len(l.ends))
 	}
 }
 

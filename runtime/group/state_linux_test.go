@@ -205,6 +205,7 @@ func (l *list) service() *ipc.Service {
 			return w, pauseAtBarrier()
 		}),
 		ipc.HandleServerStream(methodWatch, l.watch),
+		ipc.HandleServerStream(methodPeek, peek),
 		ipc.Handle(methodKill, kill), ipc.Handle(methodKillOnce, kill))
 }
 
