@@ -260,10 +260,10 @@ func (l *loader) checkItems(t *testing.T, all words) {
 	for n, i := range l.items {
 		switch {
 		case i.length > uint64(len(all)), i.length > 0 && all[i.length-1] != i.last:
-			t.Errorf("item %d tells of %d numbers that end with %#x, which the list of %d does not "+
-				"have", n, i.length, i.last, len(all))
+			t.Errorf("item %d tells of %d numbers that end with %#x, which the list of %d does "+
+				"not have", n, i.length, i.last, len(all))
 		case i.length < longest:
-			t.Errorf("item %d tells of %d numbers after one that told of %d", n, i.length, longest)
+			t.Errorf("item %d tells of %d numbers after one of %d", n, i.length, longest)
 		}
 		longest = max(longest, i.length)
 	}

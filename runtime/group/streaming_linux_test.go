@@ -298,7 +298,7 @@ func TestStreamEndsWithItsPrimary(t *testing.T) {
 				}
 			}
 			const before = 100
-			// numbers yields numbers until the call ends, and ends the primary after some, when that
+			// numbers yields numbers until the call ends, and ends the primary after some, when it
 			// has taken the call.
 			numbers := func(sent *uint64) iter.Seq2[*words, error] {
 				return func(yield func(*words, error) bool) {
