@@ -178,7 +178,9 @@ func (r *writerRole) publish(tag uint32, n int) {
 // commit publishes a record. It reports whether the peer must be notified. The caller must hold
 // the role.
 func (r *writerRole) commit(tag uint32, n int) (wake bool) {
+	crashPoint(tag, "")
 	wake = r.ring.Commit(tag, n)
+	crashPoint(tag, " sent")
 	if wake {
 		r.wakeups++
 	}
