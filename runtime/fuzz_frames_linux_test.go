@@ -3,6 +3,7 @@ package ipc_test
 import (
 	"context"
 	"encoding/binary"
+	"iter"
 	"os"
 	"sync"
 	"testing"
@@ -19,7 +20,10 @@ import (
 // neither panic nor hang, and other connections go on.
 
 // A frameScript makes frames of bytes.
-type frameScript struct{ rest []byte }
+type frameScript struct {
+	rest   []byte
+	opened []uint64 // streaming calls, of either side
+}
 
 func (s *frameScript) next() byte {
 	if len(s.rest) == 0 {
@@ -73,6 +77,54 @@ func (s *frameScript) frame(seen ipc.RawFrame) ipc.RawFrame {
 	return f
 }
 
+// streamingMethods are those of which scripts open calls; the last one does not exist.
+var streamingMethods = []string{"Count", "Upload", "Jam", "Endless", "Echo", "Nothing"}
+
+// streaming is the next frame of a streaming call, which mostly keeps the rules: an opening, the
+// item with a number, a credit, the half-close, an end, or a cancellation.
+func (s *frameScript) streaming() ipc.RawFrame {
+	kind, which, n := s.next(), s.next(), s.next()
+	f := ipc.RawFrame{Epoch: uint64(which >> 7)}
+	if len(s.opened) > 0 {
+		f.ID = s.opened[int(which&0x3f)%len(s.opened)]
+	}
+	if which&0x40 != 0 {
+		f.ID = uint64(which & 7)
+	}
+	switch kind & 7 {
+	case 0:
+		f.Tag, f.ID = ipc.RawOpen, uint64(which&7)
+		name := streamingMethods[int(n>>2)%len(streamingMethods)]
+		f.Method, f.Body = idOf("test.Echo/"+name), goodBlob
+		if len(s.opened) < 16 {
+			s.opened = append(s.opened, f.ID)
+		}
+	case 1, 2:
+		f.Tag, f.Method, f.Body = ipc.RawItem, uint32(n>>1), goodBlob
+		if n&1 != 0 {
+			f.Body = make([]byte, 16*int(s.next()))
+		}
+	case 3:
+		f.Tag, f.Seq, f.Deadline = ipc.RawCredit, uint64(n&15), int64(n>>4)*92
+	case 4:
+		f.Tag, f.Seq = ipc.RawEnd, uint64(n)
+	case 5:
+		f.Tag, f.Code, f.Outcome = ipc.RawEnd, ipc.Code(n&31), ipc.Outcome(n>>5)
+		f.Seq = uint64(s.next())
+	case 6:
+		f.Tag = ipc.RawCancel
+	case 7: // fields that no number of items reaches
+		f.Tag = []uint32{ipc.RawOpen, ipc.RawItem, ipc.RawCredit, ipc.RawEnd}[n&3]
+		f.Seq, f.Deadline, f.Method = 1<<63|uint64(n), -int64(n), ^uint32(n)
+	}
+	if kind&0xc0 == 0xc0 {
+		f.Tag |= ipc.RawMore
+		f.Body = append(binary.NativeEndian.AppendUint64(nil, uint64(s.next())<<(kind>>3&7)),
+			f.Body...)
+	}
+	return f
+}
+
 // play sends the frames of the script, and takes what comes.
 func (s *frameScript) play(raw *ipc.Raw) {
 	var seen ipc.RawFrame
@@ -85,7 +137,13 @@ func (s *frameScript) play(raw *ipc.Raw) {
 			s.next()
 			if f, ok := raw.Get(); ok {
 				seen = f
+				if f.Tag == ipc.RawOpen && len(s.opened) < 16 {
+					s.opened = append(s.opened, f.ID)
+				}
 			}
+		case step == 0xfd:
+			s.next()
+			raw.Put(s.streaming())
 		default:
 			raw.Put(s.frame(seen))
 		}
@@ -102,6 +160,18 @@ func frameSeeds(f *testing.F) {
 		"\x01\x15\x00\x04\x05\x00\xff\xfe\xfe",             // a call in place, and its cancel
 		"\xfe\x02\x01\x01\x03\x01\x04\xff\xfe\x02\x01\x00", // replies, to a client
 		"\x21\xc5\x00\x00\x00\x25\xcd\x00\x00\x01\xff\xfe", // metadata
+		// Streaming calls: of each kind, with items, credit, half-close, cancellation and end.
+		"\xfd\x00\x01\x00\xff\xfe\xfe\xfd\x03\x00\x11\xff\xfe",
+		"\xfd\x00\x01\x04\xfd\x01\x00\x00\xfd\x01\x00\x02\xfd\x04\x00\x00\xff\xfe\xfe",
+		"\xfd\x00\x02\x08\xfd\x01\x00\x01\x08\xff\xfe\xfd\x03\x00\x11\xfd\x05\x00\x01\x01\xff\xfe",
+		"\xfd\x00\x03\x0c\xff\xfe\xfe\xfd\x03\x00\x31\xfd\x06\x00\x00\xfd\x05\x00\x01\x02\xff",
+		"\xfd\x00\x01\x14\xfd\x01\x00\x00\xff\xfe\xfd\x07\x00\x01\xfd\x07\x00\x02",
+		"\xfd\x00\x01\x08\xfd\xc1\x00\x00\x05\xfd\x00\x01\x08\xff\xfe",
+		// And a server's side of them.
+		"\xff\xfe\xfe\xfe\xfd\x01\x00\x00\xfd\x01\x01\x00\xfd\x03\x00\x01\xfd\x05\x00\x00" +
+			"\x01\xff\xfe",
+		"\xff\xfe\xfe\xfe\xfe\xfd\x01\x01\x00\xfd\x01\x01\x02\xfd\x05\x01\x25\x00\xff\xfe" +
+			"\xfd\x05\x02\x00\x00",
 		"\x02\x00\x00\x03\x00\x00\xc1\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00",
 	} {
 		f.Add([]byte(seed))
@@ -112,18 +182,28 @@ func frameSeeds(f *testing.F) {
 func FuzzFramesToServer(f *testing.F) {
 	frameSeeds(f)
 	net := ipctest.NewNetwork().As(ipc.Peer{UID: os.Geteuid()})
-	serve(f, net, ipc.WithTrustedClients())
+	serve(f, net, ipc.WithTrustedClients(), streamingService(), ipc.WithStreamingWindow(4096),
+		ipc.WithMaxStreamingCalls(4))
 	honest := dial(f, net)
 	f.Fuzz(func(t *testing.T, script []byte) {
 		raw, err := ipc.RawDial(t.Context(), "echo", net)
 		if err != nil {
 			t.Fatal(err)
 		}
-		(&frameScript{script}).play(raw)
+		(&frameScript{rest: script}).play(raw)
 		raw.End()
 		within(t, "an honest client", func() {
 			if _, err := echo(t.Context(), honest, []byte("x")); err != nil {
 				t.Error(err)
+			}
+			n := 0
+			for _, err := range count(t.Context(), honest, 3) {
+				if n++; err != nil {
+					t.Error(err)
+				}
+			}
+			if n != 3 {
+				t.Errorf("an honest client has got %d items", n)
 			}
 		})
 	})
@@ -147,18 +227,19 @@ func FuzzFramesToClient(f *testing.F) {
 				t.Error(err)
 				return
 			}
-			(&frameScript{script}).play(raw)
+			(&frameScript{rest: script}).play(raw)
 			raw.End()
 		})
 		within(t, "a client", func() {
-			c, err := ipc.Dial(t.Context(), "echo", net, ignoreNotes())
+			c, err := ipc.Dial(t.Context(), "echo", net, ignoreNotes(),
+				ipc.WithStreamingWindow(4096))
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer c.Close()
 			var calls sync.WaitGroup
-			for i := range 3 {
+			for i := range 6 {
 				calls.Go(func() {
 					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 					defer cancel()
@@ -177,6 +258,12 @@ func FuzzFramesToClient(f *testing.F) {
 						case 2:
 							_ = ipc.Send(ctx, c, messageNote, &blob{Data: make([]byte, 50)})
 							<-ctx.Done()
+						case 3:
+							checkItems(t, count(ctx, c, 100))
+						case 4:
+							_, _ = ipc.InvokeClientStream(ctx, c, methodUpload, counted(100))
+						case 5:
+							checkItems(t, ipc.InvokeBidiStream(ctx, c, methodJam, counted(100)))
 						}
 					}
 				})
@@ -185,4 +272,16 @@ func FuzzFramesToClient(f *testing.F) {
 		})
 		played.Wait()
 	})
+}
+
+// checkItems ranges over the result of a call to a server that may break any rule. An error is the
+// last that it yields, and it comes without an item.
+func checkItems(t *testing.T, result iter.Seq2[*blob, error]) {
+	failed := false
+	for item, err := range result {
+		if failed || (item == nil) != (err != nil) {
+			t.Errorf("a call yields %v, %v; it had failed before: %v", item, err, failed)
+		}
+		failed = err != nil
+	}
 }
