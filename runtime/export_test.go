@@ -340,14 +340,6 @@ func StopCounting(s *Server) {
 	}
 }
 
-// ProbesMetadata does what a call does in addition because it may carry metadata. It reports
-// whether ctx has some.
-func (c *Conn) ProbesMetadata(ctx context.Context) bool {
-	o := outgoingOf(ctx)
-	var h frame
-	return c.tx.attach(&h, o) == nil && h.metadata.pairs != ""
-}
-
 // Reading reports whether a call is detached from the reader of its connection and, if it is not,
 // whether another message has arrived. Only the goroutine of the handler may call it.
 func (c *ServerCall) Reading() (detached, more bool) {

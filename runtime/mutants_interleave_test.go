@@ -125,7 +125,7 @@ var flowMutants = []mutant{
 }
 
 // TestInterleaveMutants builds each fault into the package and expects the tests of every order to
-// find it. It compiles the package once per fault.
+// find it. It compiles the package, and the tests of every order alone, once per fault.
 func TestInterleaveMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the package for each fault")
@@ -143,6 +143,7 @@ func TestInterleaveMutants(t *testing.T) {
 
 // caught fails unless the test finds the fault.
 func (m *mutant) caught(t *testing.T, test string) {
+	t.Parallel()
 	path, err := filepath.Abs(m.file)
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +163,21 @@ func (m *mutant) caught(t *testing.T, test string) {
 		}
 	}
 	write(mutated, []byte(strings.Replace(string(text), m.from, m.to, 1)))
-	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
+	replace := map[string]string{path: mutated}
+	tests, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range tests { // the others would have to be compiled, too
+		if !strings.HasSuffix(name, "_interleave_test.go") {
+			replace[filepath.Join(here, name)] = ""
+		}
+	}
+	list, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
 	}
