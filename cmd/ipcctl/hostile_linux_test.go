@@ -331,11 +331,11 @@ var attempts = []attempt{
 	{args: "convert -schema TEMP/NAME.bfbs -type greeter.Hello - -", in: `{"name": "x"}`},
 	{args: `call -timeout WAIT NAME Greet {"name":"x"}`},
 	{args: "send -timeout WAIT NAME SetParam {}"},
-	{args: "subscribe -timeout WAIT -n 1 NAME", stop: time.Second},
+	{args: "subscribe -timeout WAIT -n 1 NAME", stop: time.Second / 2},
 	{args: `bench -timeout WAIT -n 10 NAME Greet {"name":"x"}`},
-	{args: "tap -timeout WAIT NAME", stop: time.Second},
-	{args: "tap -timeout WAIT -where request.name=x NAME", stop: time.Second},
-	{args: "record -timeout WAIT -duration 500ms -o TEMP/NAME.mcap NAME", stop: 10 * time.Second},
+	{args: "tap -timeout WAIT NAME", stop: time.Second / 2},
+	{args: "tap -timeout WAIT -where request.name=x NAME", stop: time.Second / 2},
+	{args: "record -timeout WAIT -duration 200ms -o TEMP/NAME.mcap NAME", stop: 10 * time.Second},
 	{args: "replay -timeout WAIT -speed max TEMP/good.mcap NAME"},
 	{args: "ls -topics"},
 	{args: "ls -rates -json"},
@@ -433,7 +433,7 @@ func TestHostileServers(t *testing.T) {
 			`Greet {"name":"x"}: status 0, 21 bytes`,
 			"send -timeout WAIT NAME SetParam {}: status 1, ",
 			`bench -timeout WAIT -n 10 NAME Greet {"name":"x"}: status 0`,
-			"record -timeout WAIT -duration 500ms -o TEMP/NAME.mcap NAME: status 0",
+			"record -timeout WAIT -duration 200ms -o TEMP/NAME.mcap NAME: status 0",
 			"TEMP/good.mcap NAME: status 0", page + "200", "/api/live: status 200"},
 		"garbage":            {described + "73"},
 		"slow":               {described + "66", page + "504"},
@@ -449,42 +449,65 @@ func TestHostileServers(t *testing.T) {
 		"unfolding":      {"the descriptions of the protocols have more than"},
 		"dies":           {described + "67"},
 	}
+	// They run at once, because they mostly wait for each other's timeouts. Each has a domain of its
+	// own, because some commands look at all servers.
+	sieges := make(map[string]*siege)
 	for name := range liars {
+		sieges[name] = startSiege(t, name, temp)
+	}
+	for name, s := range sieges {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			// Each has a domain of its own, because some commands look at all servers.
-			env := append(os.Environ(), "IPCGEN_DOMAIN="+filepath.Join(t.TempDir(), "domain"))
-			server := exec.Command(os.Args[0])
-			server.Env = append(env, childEnv+"=lies:"+name)
-			ready, err := server.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := server.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer server.Wait()
-			defer server.Process.Kill()
-			if _, err := io.ReadFull(ready, make([]byte, len("ready"))); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(os.Args[0], name, temp)
-			cmd.Env = append(env, childEnv+"=besiege")
-			out, err := cmd.CombinedOutput()
+			err := s.commands.Wait()
+			out := s.out.String()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			for _, want := range says[name] {
-				if !strings.Contains(string(out), want) {
+				if !strings.Contains(out, want) {
 					t.Errorf("it is not said: %s", want)
 				}
 			}
 			const most = 512 << 10 // KiB
-			usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+			usage := s.commands.ProcessState.SysUsage().(*syscall.Rusage)
 			t.Logf("%d MiB\n%s", usage.Maxrss>>10, out)
 			if usage.Maxrss > most {
 				t.Errorf("the commands took %d MiB", usage.Maxrss>>10)
 			}
 		})
 	}
+}
+
+// A siege is a server that lies, and the process that tries all commands on it.
+type siege struct {
+	commands *exec.Cmd
+	out      bytes.Buffer
+}
+
+func startSiege(t *testing.T, name, temp string) *siege {
+	t.Helper()
+	env := append(os.Environ(), "IPCGEN_DOMAIN="+filepath.Join(t.TempDir(), "domain"))
+	server := exec.Command(os.Args[0])
+	server.Env = append(env, childEnv+"=lies:"+name)
+	ready, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.Process.Kill()
+		server.Wait()
+	})
+	if _, err := io.ReadFull(ready, make([]byte, len("ready"))); err != nil {
+		t.Fatal(err)
+	}
+	s := &siege{commands: exec.Command(os.Args[0], name, temp)}
+	s.commands.Env = append(env, childEnv+"=besiege")
+	s.commands.Stdout, s.commands.Stderr = &s.out, &s.out
+	if err := s.commands.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.commands.Process.Kill() })
+	return s
 }

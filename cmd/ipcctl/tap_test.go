@@ -175,3 +175,38 @@ func TestTapFollows(t *testing.T) {
 		t.Errorf("%d lines: %s", n, &s.out)
 	}
 }
+
+// TestOpenCallsAreBounded notes the beginnings of calls that never end, or have numbers that come
+// again.
+func TestOpenCallsAreBounded(t *testing.T) {
+	var o openCalls[int]
+	forgotten := 0
+	for call := range uint64(1000) {
+		forgotten += o.begin(call, int(call), 1<<20)
+		if o.bytes > mostOpenBytes {
+			t.Fatalf("%d bytes are kept", o.bytes)
+		}
+	}
+	if forgotten != 1000-o.len() || o.len() > 64 {
+		t.Errorf("%d calls are kept, and %d were forgotten", o.len(), forgotten)
+	}
+	if begin, ok := o.end(999); !ok || begin != 999 || o.get(998) != 998 {
+		t.Errorf("the last calls: %d, %v, %d", begin, ok, o.get(998))
+	}
+	if _, ok := o.end(999); ok {
+		t.Error("a call ends twice")
+	}
+	for range 10 {
+		o.begin(998, 7, 1<<20)
+	}
+	before := o.bytes
+	if begin, _ := o.end(998); begin != 7 || o.bytes != before-1<<20 {
+		t.Errorf("a number that comes again: %d, %d bytes of %d", begin, o.bytes, before)
+	}
+	for call := range uint64(mostOpen) {
+		o.begin(call, 0, 0)
+	}
+	if o.begin(mostOpen, 0, 0) == 0 || o.len() != 1 {
+		t.Errorf("%d calls without bodies are kept", o.len())
+	}
+}
