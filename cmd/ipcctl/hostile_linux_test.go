@@ -449,8 +449,8 @@ func TestHostileServers(t *testing.T) {
 		"unfolding":      {"the descriptions of the protocols have more than"},
 		"dies":           {described + "67"},
 	}
-	// They run at once, because they mostly wait for each other's timeouts. Each has a domain of its
-	// own, because some commands look at all servers.
+	// They run at once, because they mostly wait. Each has a domain of its own, because some
+	// commands look at all servers.
 	sieges := make(map[string]*siege)
 	for name := range liars {
 		sieges[name] = startSiege(t, name, temp)

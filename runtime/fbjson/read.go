@@ -322,11 +322,29 @@ func (r *reader) member(t *Type, key, value, order int) error {
 		}
 		return nil
 	case r.options.AllowUnknown:
+		if r.depth+r.levels(value) > maxDepth {
+			return r.faultf(value, "values nest too deep")
+		}
 		return nil
 	}
 	name := r.word(key)
 	return r.faultf(key, "the %s %s has no field %q%s", t.word(), t.Name(), name,
 		t.nearestField(name))
+}
+
+// levels returns how far values nest in a value that is skipped, which is a level of its own.
+func (r *reader) levels(value int) (deepest int) {
+	var open []int // the nodes behind the containers around the next one
+	for n, end := value, r.after(value); n < end; n++ {
+		for len(open) > 0 && n >= open[len(open)-1] {
+			open = open[:len(open)-1]
+		}
+		deepest = max(deepest, len(open)+1)
+		if k := r.nodes[n].kind; k == isObject || k == isArray || k == isCall {
+			open = append(open, r.after(n))
+		}
+	}
+	return deepest
 }
 
 // checkMembers checks what must hold of the members of a table as a whole.
