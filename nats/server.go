@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,6 @@ type Server struct {
 	mu       sync.Mutex
 	calls    map[string]*served // by the client's subject
 	numbered map[uint64]*served
-	next     uint64
 	boxes    map[string]*mailbox // by client
 	lost     tombstones
 	draining bool
@@ -154,8 +154,9 @@ func (s *Server) keep(sub *nats.Subscription) {
 
 // refused returns the error of a server that may not subscribe, of which NATS tells beside.
 func (s *Server) refused() error {
-	if err := s.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
-		return &ipc.Error{Code: ipc.CodePermissionDenied, Err: err,
+	if err := s.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) &&
+		strings.Contains(err.Error(), `"`+string(s.place)+".") {
+		return &ipc.Error{Code: ipc.CodePermissionDenied, Outcome: ipc.NotSent, Err: err,
 			Msg: "the user may not subscribe to the subjects of the channel"}
 	}
 	return nil
@@ -333,8 +334,9 @@ func (s *Server) enter(x *served) (why *ipc.Error, again string) {
 		return &ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted,
 			Msg: "the client has used a subject twice"}, ""
 	}
-	s.next++
-	x.number = s.next
+	for x.number == 0 || s.numbered[x.number] != nil {
+		x.number = rand.Uint64() // which other clients do not guess
+	}
 	s.calls[x.reply], s.numbered[x.number] = x, x
 	return nil, ""
 }

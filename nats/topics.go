@@ -124,7 +124,7 @@ func (x *served) recent() error {
 		return &ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotExecuted, Err: err}
 	}
 	var b []byte
-	return p.Recent(x.ctx, n, func(life uint64, message []byte, a topic.Arrival) error {
+	life, next, err := p.Recent(x.ctx, n, func(life uint64, message []byte, a topic.Arrival) error {
 		b = b[:0]
 		for _, n := range []uint64{life, a.Number, a.Epoch, uint64(a.Published.UnixNano())} {
 			b = binary.LittleEndian.AppendUint64(b, n)
@@ -134,6 +134,11 @@ func (x *served) recent() error {
 		}
 		return nil
 	})
+	if err == nil {
+		b = binary.LittleEndian.AppendUint64(b[:0], life)
+		x.giveBody(binary.LittleEndian.AppendUint64(b, next))
+	}
+	return err
 }
 
 // Topics returns the source of the topics that servers of a channel publish: generated functions
@@ -281,10 +286,15 @@ func (f *feed) drop() (p published) {
 func (f *feed) begin(ctx context.Context, history int) error {
 	wanted := max(history, 1) // for Latest
 	var past []published
+	var life, next uint64
 	in := &ipc.Inbound{Protocol: f.info.Protocol, Body: strconv.AppendInt(nil, int64(wanted), 10),
 		Out: func(b []byte) bool {
+			if len(b) == 16 {
+				life = binary.LittleEndian.Uint64(b)
+				next = binary.LittleEndian.Uint64(b[8:])
+			}
 			if len(b) < 32 {
-				return false
+				return len(b) == 16
 			}
 			h := heading{fingerprint: f.info.Protocol.Fingerprint,
 				life: binary.LittleEndian.Uint64(b), number: binary.LittleEndian.Uint64(b[8:]),
@@ -310,17 +320,16 @@ func (f *feed) begin(ctx context.Context, history int) error {
 	if f.latest {
 		keep = min(1, len(past))
 	}
-	if n := len(past); n > 0 {
-		last := past[n-1]
-		if !f.latest || len(f.queue) == 0 {
-			f.queue = append(past[n-keep:n:n], f.queue...)
-			for _, p := range past[n-keep:] {
-				f.bytes += len(p.message)
-			}
+	f.met, f.life, f.next = true, life, next
+	if !f.latest || len(f.queue) == 0 {
+		past = past[len(past)-keep:]
+		f.queue = append(past[:keep:keep], f.queue...)
+		for _, p := range past {
+			f.bytes += len(p.message)
 		}
-		if keep == 0 { // what comes next follows the last one
-			f.met, f.life, f.next = true, last.life, last.number+1
-		}
+	}
+	if len(f.queue) > 0 && f.queue[0].life == life {
+		f.next = min(next, f.queue[0].number) // what has come since the subscription began
 	}
 	stir(f.stirred)
 	return nil
@@ -363,9 +372,8 @@ func (f *feed) accept(ctx context.Context, p published) (a topic.Arrival, ok boo
 	}
 	a = topic.Arrival{Number: p.number, Epoch: p.epoch, Published: time.Unix(0, p.published)}
 	switch {
-	case !f.met:
-	case p.life != f.life:
-		a.Break, a.Lost = true, 0
+	case !f.met || p.life != f.life: // all of its messages came since the subscription began
+		a.Break, a.Lost = f.met, p.number
 	case p.number < f.next:
 		return a, false, nil
 	default:

@@ -23,43 +23,46 @@ func (p *Publisher) Info() (*Info, error) {
 // context that is done, or one with CodeUnavailable when the publisher is closed.
 func (p *Publisher) Follow(ctx context.Context, history int,
 	f func(life uint64, message []byte, a Arrival) error) error {
-	return p.follow(ctx, history, true, f)
+	_, _, err := p.follow(ctx, history, true, f)
+	return err
 }
 
 // Recent is Follow for up to history of the messages that are kept, without those that come later.
+// It returns what identifies the publisher, and the number of the next message.
 func (p *Publisher) Recent(ctx context.Context, history int,
-	f func(life uint64, message []byte, a Arrival) error) error {
+	f func(life uint64, message []byte, a Arrival) error) (life, next uint64, err error) {
 	return p.follow(ctx, history, false, f)
 }
 
 func (p *Publisher) follow(ctx context.Context, history int, wait bool,
-	f func(life uint64, message []byte, a Arrival) error) error {
+	f func(life uint64, message []byte, a Arrival) error) (life, next uint64, err error) {
 	if p.err != nil {
-		return p.err
+		return 0, 0, p.err
 	}
 	s := &subscriber{local: make(chan struct{}, 1)}
 	r, end, err := p.attachLocal(s, uint32(min(max(history, 0), everything)))
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer end()
+	life = r.Life()
 	var buf []byte
 	for ctx.Err() == nil {
 		var m shm.TopicMessage
 		var ok bool
 		if buf, m, ok, err = r.Next(buf, false); err != nil {
-			return p.failed(&ipc.Error{Code: ipc.CodeCorrupt, Err: err})
+			return life, 0, p.failed(&ipc.Error{Code: ipc.CodeCorrupt, Err: err})
 		}
 		if ok {
 			r.Release()
-			if err := f(r.Life(), buf, Arrival{Number: m.Number, Lost: m.Lost, Epoch: m.Epoch,
+			if err := f(life, buf, Arrival{Number: m.Number, Lost: m.Lost, Epoch: m.Epoch,
 				Published: time.Unix(0, m.Published)}); err != nil {
-				return err
+				return life, 0, err
 			}
 			continue
 		}
 		if !wait {
-			return nil
+			return life, r.Position(), nil
 		}
 		if r.Sleep() && !r.Ready() {
 			select {
@@ -72,12 +75,12 @@ func (p *Publisher) follow(ctx context.Context, history int, wait bool,
 		select {
 		case <-p.closed:
 			if !r.Ready() {
-				return p.failed(refused(ipc.CodeUnavailable, "the publisher is closed"))
+				return life, 0, p.failed(refused(ipc.CodeUnavailable, "the publisher is closed"))
 			}
 		default:
 		}
 	}
-	return p.late(ctx, "and so the following of the topic")
+	return life, 0, p.late(ctx, "and so the following of the topic")
 }
 
 // attachLocal adds a subscriber in this process, which has a mapping of its own, for the publisher

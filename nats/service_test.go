@@ -1,0 +1,155 @@
+package natsipc_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/ipcgen/ipcgen/internal/echo"
+	"github.com/ipcgen/ipcgen/nats"
+	"github.com/ipcgen/ipcgen/nats/internal/natstest"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// ask makes a request of the protocol of micro services, as "nats service" does.
+func ask(t *testing.T, nc *nats.Conn, verb micro.Verb, into any) {
+	t.Helper()
+	subject, err := micro.ControlSubject(verb, "echo", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := nc.Request(subject, nil, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(m.Data, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMicroService looks at a server as the users of NATS do.
+func TestMicroService(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	broker := natstest.Start(t)
+	srv := serve(t, broker.ConnectInProcess(t), echo.Service(),
+		natsipc.WithVersion("1.2.3", "sends back what comes"))
+	nc := broker.ConnectInProcess(t)
+	c := dial(t, nc)
+	for range 3 {
+		echo.Still(t, c)
+	}
+	_, err := ipc.Invoke(t.Context(), c, echo.Fail, &echo.Blob{})
+	echo.Want(t, err, ipc.CodeNotFound, ipc.Executed)
+
+	var ping micro.Ping
+	ask(t, nc, micro.PingVerb, &ping)
+	if ping.Name != "echo" || ping.Version != "1.2.3" {
+		t.Errorf("ping: %+v", ping)
+	}
+	var info micro.Info
+	ask(t, nc, micro.InfoVerb, &info)
+	if info.Description != "sends back what comes" ||
+		info.Metadata[natsipc.MetaChannel] != "echo" || info.Metadata["test.Echo"] != "1" ||
+		len(info.Endpoints) != 1 || info.Endpoints[0].Subject != "ipcgen.echo.call" ||
+		info.Endpoints[0].Metadata[natsipc.MetaSchema+"test.Echo"] != echo.Protocol.Schema {
+		t.Errorf("info: %+v", info)
+	}
+	var stats micro.Stats
+	for deadline := time.Now().Add(time.Minute); ; { // a call is counted after its reply
+		ask(t, nc, micro.StatsVerb, &stats)
+		var own natsipc.Stats
+		if err := json.Unmarshal(stats.Endpoints[0].Data, &own); err != nil {
+			t.Fatal(err)
+		}
+		if own.Calls >= 4 && own.Failed["not found"] == 1 && stats.Endpoints[0].NumRequests >= 5 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("stats: %+v, %+v", stats.Endpoints[0], own)
+		}
+	}
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	subject, _ := micro.ControlSubject(micro.PingVerb, "echo", "")
+	if _, err := nc.Request(subject, nil, time.Minute); err != nats.ErrNoResponders {
+		t.Errorf("a server that is shut down answers: %v", err)
+	}
+}
+
+// TestPermissions runs the configuration of the documentation: a client can do no more than call.
+func TestPermissions(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	page, err := os.ReadFile("../docs/beyond-one-machine.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := regexp.MustCompile("(?s)```hocon\n(.*?)```").FindSubmatch(page)
+	if config == nil {
+		t.Fatal("docs/beyond-one-machine.md has no configuration")
+	}
+	path := filepath.Join(t.TempDir(), "server.conf")
+	if err := os.WriteFile(path, config[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broker := natstest.Start(t, natstest.Config(t, path))
+	denied := make(chan error, 100)
+	as := func(user string) *nats.Conn {
+		return broker.Connect(t, nats.UserInfo(user, user+"-secret"), nats.CustomInboxPrefix(
+			"_INBOX."+user), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			denied <- err
+		}))
+	}
+	got := make(chan string, 10)
+	serve(t, as("server"), echo.StreamingService(echo.Notes(got)), echo.Service())
+	client := as("client")
+	c := dial(t, client)
+	echo.Still(t, c)
+	echo.ExpectCounted(t, echo.CountTo(t.Context(), c, 1000), 1000)
+	if _, err := echo.Call(t.Context(), c, make([]byte, 3<<20)); err != nil {
+		t.Error(err)
+	}
+	if err := echo.SendNote(t.Context(), c, "x"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Health(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	if len(denied) > 0 {
+		t.Error(<-denied)
+	}
+	// What it may not do.
+	_, err = natsipc.Serve(t.Context(), client, "echo", echo.Service())
+	echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent)
+	for len(denied) > 0 {
+		<-denied
+	}
+	for _, subject := range []string{"ipcgen.echo.>", "ipcgen.other.>", "_INBOX.server.>", ">"} {
+		if _, err := client.Subscribe(subject, func(*nats.Msg) {}); err != nil {
+			t.Fatal(err)
+		}
+		expectDenied(t, denied, "subscribe to "+subject)
+	}
+	for _, subject := range []string{"ipcgen.other.call", "ipcgen.echo.topic.x", "$SRV.PING",
+		"_INBOX.server.x"} {
+		if err := client.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		expectDenied(t, denied, "publish to "+subject)
+	}
+}
+
+func expectDenied(t *testing.T, denied <-chan error, what string) {
+	t.Helper()
+	select {
+	case <-denied:
+	case <-time.After(time.Minute):
+		t.Errorf("the client may %s", what)
+	}
+}
