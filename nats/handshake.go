@@ -20,11 +20,7 @@ const mostCompared = 4
 
 // hello asks a server what it serves.
 func (c *Conn) hello(ctx context.Context) error {
-	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, c.place.calls())
-	if err != nil {
-		return err
-	}
-	h, err := parseHello(string(out.Body))
+	h, err := c.greet(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,15 +30,25 @@ func (c *Conn) hello(ctx context.Context) error {
 	return nil
 }
 
+// greet returns what a server says of itself.
+func (c *Conn) greet(ctx context.Context) (h greeting, err error) {
+	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, c.place.calls())
+	if err != nil {
+		return h, err
+	}
+	return parseHello(string(out.Body))
+}
+
 // A greeting is what a server says of itself: its limit, and the names and fingerprints of its
 // protocols.
 type greeting struct {
 	longest   int
+	server    string
 	protocols []*ipc.Protocol // without descriptions
 }
 
 func (h *greeting) encode() []byte {
-	b := fmt.Appendf(nil, "%d\n", h.longest)
+	b := fmt.Appendf(nil, "%d %s\n", h.longest, h.server)
 	for _, p := range h.protocols {
 		b = fmt.Appendf(b, "%x %s\n", p.Fingerprint, p.Name)
 	}
@@ -51,7 +57,9 @@ func (h *greeting) encode() []byte {
 
 func parseHello(s string) (h greeting, err error) {
 	first, rest, _ := strings.Cut(s, "\n")
-	if h.longest, err = strconv.Atoi(first); err != nil || h.longest <= 0 {
+	f := fields{rest: first}
+	h.longest, h.server = int(f.uint(10, 31)), f.next()
+	if f.bad || h.longest == 0 || h.server == "" {
 		return h, corrupt("malformed greeting %.100q", s)
 	}
 	for line := range strings.Lines(rest) {

@@ -136,6 +136,6 @@ func (s *Server) handle(p *posted, acked bool) {
 	}
 	in := p.inbound()
 	begun := time.Now()
-	_, err := s.handler.Handle(s.ctx, in)
+	_, err := s.carrier.Handle(s.ctx, in)
 	s.counts.count(ipc.CodeOf(err), time.Since(begun))
 }

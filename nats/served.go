@@ -126,7 +126,7 @@ func (x *served) execute() (out ipc.Outbound, err error) {
 	s := x.server
 	switch x.request.kind {
 	case kindHello:
-		h := greeting{longest: s.limits.MaxMessage, protocols: s.handler.Protocols()}
+		h := greeting{longest: s.limits.MaxMessage, server: s.name, protocols: s.served}
 		out.Body = h.encode()
 		return out, nil
 	case kindSchema:
@@ -138,7 +138,12 @@ func (x *served) execute() (out ipc.Outbound, err error) {
 		out.Body = []byte(p.Schema)
 		return out, nil
 	case kindHealth:
-		h, err := s.health(string(x.body))
+		h, err := s.health(x.ctx, string(x.body))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err == nil && s.draining {
+			h = ipc.HealthDraining
+		}
 		out.Body = []byte{byte(h)}
 		return out, err
 	}
@@ -151,7 +156,7 @@ func (x *served) execute() (out ipc.Outbound, err error) {
 			return out, sendFailed(err)
 		}
 	}
-	out, err = s.handler.Handle(x.ctx, in)
+	out, err = s.carrier.Handle(x.ctx, in)
 	if fault := x.fault.Load(); fault != nil {
 		err = fault
 	}
@@ -329,15 +334,4 @@ func (x *served) tell(a answer, m ipc.Metadata, body []byte) error {
 	out := &nats.Msg{Subject: x.reply, Data: body, Header: nats.Header{headCall: {a.header()}}}
 	putMetadata(out.Header, m)
 	return x.nc.PublishMsg(out)
-}
-
-// health answers a question for the health of the server.
-func (s *Server) health(protocol string) (ipc.Health, error) {
-	h, err := s.handler.Health(protocol)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil && s.draining {
-		h = ipc.HealthDraining
-	}
-	return h, err
 }

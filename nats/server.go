@@ -22,12 +22,11 @@ import (
 // A Server executes what clients of a channel send. Several servers of one channel, on any
 // machines, share the calls. Its methods are safe for concurrent use.
 type Server struct {
-	handler   *ipc.Handler
+	backend
 	nc        *nats.Conn
 	channel   string
 	place     place
 	set       settings
-	limits    ipc.Limits
 	name      string                      // of this one
 	protocols map[string]*ipc.Protocol    // of services and topics
 	topics    map[string]*topic.Publisher // by name
@@ -53,6 +52,26 @@ type Server struct {
 	counts   counts
 }
 
+// A backend is what executes the calls of a server: a Handler, or the other side of a gateway.
+type backend struct {
+	carrier ipc.Carrier
+	served  []*ipc.Protocol
+	limits  ipc.Limits
+	health  func(ctx context.Context, protocol string) (ipc.Health, error)
+}
+
+// handling returns the backend that runs the handlers of services.
+func handling(opts []ipc.ServerOption) (*backend, error) {
+	h, err := ipc.NewHandler(opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &backend{h, h.Protocols(), h.Limits(), func(_ context.Context,
+		protocol string) (ipc.Health, error) {
+		return h.Health(protocol)
+	}}, nil
+}
+
 // ErrServerClosed is the cause of contexts of handlers that a server has ended.
 var ErrServerClosed = errors.New("natsipc: the server is closed")
 
@@ -65,19 +84,22 @@ var ErrServerClosed = errors.New("natsipc: the server is closed")
 // [ipc.WithMaxMessage], [ipc.WithStreamingWindow] and [ipc.WithHealth].
 func Serve(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.ServerOption) (*Server,
 	error) {
-	s, err := serve(ctx, nc, channel, opts)
-	if err != nil {
-		return nil, at("serve "+channel, err)
+	b, err := handling(opts)
+	if err == nil {
+		var s *Server
+		if s, err = serve(ctx, nc, channel, opts, b); err == nil {
+			return s, nil
+		}
 	}
-	return s, nil
+	return nil, at("serve "+channel, err)
 }
 
-func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.ServerOption) (*Server,
-	error) {
+func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.ServerOption,
+	b *backend) (*Server, error) {
 	if err := usable(nc); err != nil {
 		return nil, err
 	}
-	s := &Server{nc: nc, channel: channel, set: take(opts), name: nuid.Next(),
+	s := &Server{backend: *b, nc: nc, channel: channel, set: take(opts), name: nuid.Next(),
 		over: make(chan struct{}), drains: make(chan struct{}),
 		protocols: map[string]*ipc.Protocol{}, calls: map[string]*served{},
 		numbered: map[uint64]*served{}, boxes: map[string]*mailbox{},
@@ -86,11 +108,7 @@ func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.Server
 	if s.place, err = placeOf(s.set.prefix, channel); err != nil {
 		return nil, err
 	}
-	if s.handler, err = ipc.NewHandler(opts...); err != nil {
-		return nil, err
-	}
-	s.limits = s.handler.Limits()
-	for _, p := range s.handler.Protocols() {
+	for _, p := range s.served {
 		s.protocols[p.Name] = p
 	}
 	if err := s.addTopics(topicsOf(opts)); err != nil {

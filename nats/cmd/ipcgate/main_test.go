@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipcgen/ipcgen/gen/audio"
+	"github.com/ipcgen/ipcgen/nats/internal/natstest"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/ipctest"
+)
+
+// engine is a service that generated code serves and calls.
+type engine struct {
+	audio.UnimplementedAudioControl
+}
+
+// SetParam implements audio.AudioControl.
+func (engine) SetParam(_ context.Context, m *audio.SetParamT) (*audio.AckT, error) {
+	return nil, ipc.Errorf(ipc.CodeNotFound, "no parameter %d", m.ParamId)
+}
+
+// TestGates runs both commands: generated code of one machine calls that of another.
+func TestGates(t *testing.T) {
+	broker := natstest.Start(t)
+	there, here := filepath.Join(t.TempDir(), "d"), filepath.Join(t.TempDir(), "d")
+	if l, err := ipc.Listen("probe", ipc.WithDomain(here)); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	} else {
+		l.Close()
+	}
+	ipctest.Serve(t, ipc.WithDomain(there), "engine", audio.NewAudioControlService(engine{}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr [2]bytes.Buffer
+	ended := make(chan int, 2)
+	for i, args := range [][]string{
+		{"export", "-nats", broker.ClientURL(), "-domain", there, "audio=engine"},
+		{"import", "-nats", broker.ClientURL(), "-domain", here, "audio=far"}} {
+		go func() { ended <- run(ctx, args, new(bytes.Buffer), &stderr[i]) }()
+	}
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		c, err := ipc.Dial(ctx, "far", ipc.WithDomain(here))
+		if err == nil {
+			_, err = audio.NewAudioControlClient(c).SetParam(ctx, &audio.SetParamT{ParamId: 7})
+			c.Close()
+		}
+		if ipc.CodeOf(err) == ipc.CodeNotFound && strings.Contains(err.Error(), "no parameter 7") {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	for range 2 {
+		if status := <-ended; status != 0 {
+			t.Errorf("status %d: %s%s", status, &stderr[0], &stderr[1])
+		}
+	}
+}
+
+// TestCommandLines are those that are wrong, and a NATS server that is not there.
+func TestCommandLines(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "nats://" + l.Addr().String()
+	l.Close()
+	for _, tt := range []struct {
+		args   []string
+		status int
+		text   string
+	}{
+		{nil, 2, "usage"},
+		{[]string{"both", "x"}, 2, "usage"},
+		{[]string{"export"}, 2, "usage"},
+		{[]string{"export", "-no"}, 2, "-no"},
+		{[]string{"--help"}, 0, "-creds"},
+		{[]string{"export", "-nats", nobody, "x"}, 1, "no server at " + nobody},
+	} {
+		var out bytes.Buffer
+		if status := run(t.Context(), tt.args, &out, &out); status != tt.status ||
+			!strings.Contains(out.String(), tt.text) {
+			t.Errorf("%q: status %d, %s", tt.args, status, &out)
+		}
+	}
+}

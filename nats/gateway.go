@@ -1,0 +1,222 @@
+package natsipc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// A Gateway takes the calls of one place to another. Messages pass as they are encoded: a gateway
+// knows protocols by their descriptions, and needs no generated code.
+type Gateway struct {
+	// Channel is the name of the channel over NATS.
+	Channel string
+	// Local is the name of the channel on this machine. If it is empty, it is Channel.
+	Local string
+	// NATS are options of [Dial] and [Serve]: [WithPrefix], [WithBeat] and limits.
+	NATS []ipc.Option
+	// Where are options of [ipc.Dial] and [ipc.Listen] that say where the local channel is.
+	Where []ipc.RendezvousOption
+	// Log takes what happens to the gateway; nil: nothing.
+	Log *slog.Logger
+}
+
+func (g *Gateway) local() string {
+	if g.Local != "" {
+		return g.Local
+	}
+	return g.Channel
+}
+
+func (g *Gateway) log() *slog.Logger {
+	if g.Log != nil {
+		return g.Log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// The pauses between attempts of a gateway.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// repeat calls attempt again and again until ctx is done, with pauses that grow while it fails at
+// once. It returns an error that no further attempt would change.
+func (g *Gateway) repeat(ctx context.Context, what string,
+	attempt func(context.Context) (ran bool, err error)) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		ran, err := attempt(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		switch ipc.CodeOf(err) {
+		case ipc.CodeInvalidArgument, ipc.CodePermissionDenied, ipc.CodeFailedPrecondition,
+			ipc.CodeAlreadyExists, ipc.CodeUnsupported:
+			return err
+		}
+		if ran {
+			pause = firstPause
+		}
+		g.log().Info(what+" waits", "channel", g.Channel, "local", g.local(), "why", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Export makes the local channel reachable over NATS, until ctx is done. While nobody serves the
+// local channel, or it has only begun to, NATS answers clients that no server is there. The error
+// says what further attempts would not change: an invalid name, or a permission that is missing.
+func (g *Gateway) Export(ctx context.Context, nc *nats.Conn) error {
+	return g.repeat(ctx, "the export", func(ctx context.Context) (bool, error) {
+		return g.exportOnce(ctx, nc)
+	})
+}
+
+func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err error) {
+	var opts []ipc.DialOption
+	for _, o := range g.Where {
+		opts = append(opts, o)
+	}
+	for _, o := range g.NATS {
+		opts = append(opts, o)
+	}
+	local, err := ipc.Dial(ctx, g.local(), opts...)
+	if err != nil {
+		return false, err
+	}
+	defer local.Close()
+	protocols, err := local.Protocols()
+	if err != nil {
+		return false, err
+	}
+	to, err := ipc.CarryTo(local, protocols...)
+	if err != nil {
+		return false, err
+	}
+	var own []ipc.ServerOption
+	for _, o := range g.NATS {
+		own = append(own, o)
+	}
+	b, err := handling(own)
+	if err != nil {
+		return false, err
+	}
+	b.carrier, b.served, b.health = to, protocols, local.Health
+	s, err := serve(ctx, nc, g.Channel, own, b)
+	if err != nil {
+		return false, err
+	}
+	g.log().Info("exported", "channel", g.Channel, "local", g.local())
+	select {
+	case <-local.Done():
+		err = local.Err()
+	case <-s.Done():
+		err = ErrServerClosed
+	case <-ctx.Done():
+		within, stop := context.WithTimeout(context.WithoutCancel(ctx), ipc.DefaultGrace)
+		defer stop()
+		_ = s.Shutdown(within)
+	}
+	return true, errors.Join(err, s.Close())
+}
+
+// Import makes a channel over NATS appear as the local channel, until ctx is done. It waits for a
+// server over NATS at first, to learn what that serves. Later it stays, whether a server is there
+// or not: a call that finds none fails with CodeUnavailable, not executed. If the servers serve
+// other protocols than before, the local channel is served anew. The error is as for Export.
+func (g *Gateway) Import(ctx context.Context, nc *nats.Conn) error {
+	return g.repeat(ctx, "the import", func(ctx context.Context) (bool, error) {
+		return g.importOnce(ctx, nc)
+	})
+}
+
+func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err error) {
+	var opts []ipc.DialOption
+	for _, o := range g.NATS {
+		opts = append(opts, o)
+	}
+	c, err := Dial(ctx, nc, g.Channel, opts...)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	protocols, err := c.Protocols(ctx)
+	if err != nil {
+		return false, err
+	}
+	var served []ipc.ServerOption
+	for _, o := range g.NATS {
+		served = append(served, o)
+	}
+	for _, p := range protocols {
+		svc, err := ipc.Relay(p, carrier{c})
+		if err != nil {
+			return false, err
+		}
+		served = append(served, svc)
+	}
+	var where []ipc.ListenOption
+	for _, o := range g.Where {
+		where = append(where, o)
+	}
+	l, err := ipc.Listen(g.local(), where...)
+	if err != nil {
+		return false, err
+	}
+	s := ipc.NewServer(served...)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(context.WithoutCancel(ctx), l) }()
+	g.log().Info("imported", "channel", g.Channel, "local", g.local())
+	look := time.NewTicker(patience * c.set.beat)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return true, err
+		case <-look.C:
+			if now, err := c.greet(ctx); err != nil || same(now.protocols, protocols) {
+				continue
+			}
+			err = errors.New("the servers serve other protocols than before")
+		case <-ctx.Done():
+		}
+		within, stop := context.WithTimeout(context.WithoutCancel(ctx), ipc.DefaultGrace)
+		_ = s.Shutdown(within)
+		stop()
+		<-ended
+		return true, err
+	}
+}
+
+// same reports whether two lists have the same versions of the same protocols.
+func same(a, b []*ipc.Protocol) bool {
+	return slices.EqualFunc(a, b, func(x, y *ipc.Protocol) bool {
+		return x.Name == y.Name && x.Fingerprint == y.Fingerprint
+	})
+}
+
+// Protocols asks a server for its protocols and their descriptions.
+func (c *Conn) Protocols(ctx context.Context) ([]*ipc.Protocol, error) {
+	h, err := c.greet(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range h.protocols {
+		full, err := c.schema(ctx, p.Name, refusal{server: h.server, theirs: p.Fingerprint})
+		if err != nil {
+			return nil, err
+		}
+		h.protocols[i] = full
+	}
+	return h.protocols, nil
+}
