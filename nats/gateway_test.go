@@ -149,7 +149,8 @@ func TestGateway(t *testing.T) {
 			}
 			return &all, nil
 		}),
-		ipc.HandleBidiStream(relayedJam, func(_ context.Context, in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
+		ipc.HandleBidiStream(relayedJam, func(_ context.Context,
+			in iter.Seq2[*echo.Blob, error]) iter.Seq2[*echo.Blob, error] {
 			return in
 		}),
 		endless.Route())}
@@ -200,7 +201,8 @@ func TestGateway(t *testing.T) {
 
 	echo.ExpectCounted(t, ipc.InvokeServerStream(t.Context(), c, relayedCount,
 		&echo.Blob{Data: make([]byte, 3000)}), 3000)
-	echo.ExpectCounted(t, ipc.InvokeBidiStream(t.Context(), c, relayedJam, echo.Counted(3000)), 3000)
+	echo.ExpectCounted(t, ipc.InvokeBidiStream(t.Context(), c, relayedJam, echo.Counted(3000)),
+		3000)
 	if rep, err := ipc.InvokeClientStream(t.Context(), c, relayedUpload,
 		echo.Items("a", "b", "c")); err != nil || string(rep.Data) != "abc" {
 		t.Errorf("upload: %v", err)

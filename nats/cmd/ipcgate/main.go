@@ -44,7 +44,7 @@ A channel is NAME, or NAME=LOCAL if it has another name on this machine.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("ipcgate", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	url := flags.String("nats", nats.DefaultURL, "the `URL` of the NATS server; several with commas")
+	url := flags.String("nats", nats.DefaultURL, "the `URLs` of NATS servers, with commas")
 	creds := flags.String("creds", "", "a `file` of credentials for NATS")
 	inbox := flags.String("inbox", "_INBOX", "the `prefix` of inboxes, for the permissions of NATS")
 	prefix := flags.String("prefix", natsipc.DefaultPrefix, "the `first tokens` of all subjects")
