@@ -201,7 +201,7 @@ var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 func TestHouseDocsSnippets(t *testing.T) {
 	var sources []string
 	for _, pattern := range []string{"runtime/example*_test.go", "runtime/*/example*_test.go",
-		"internal/gogen/grpctest/example*_test.go"} {
+		"nats/example*_test.go", "internal/gogen/grpctest/example*_test.go"} {
 		names, err := filepath.Glob(pattern)
 		if err != nil || len(names) == 0 {
 			t.Fatalf("no examples match %s (%v)", pattern, err)

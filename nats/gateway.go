@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
 // A Gateway takes the calls of one place to another. Messages pass as they are encoded: a gateway
@@ -21,8 +22,11 @@ type Gateway struct {
 	Local string
 	// NATS are options of [Dial] and [Serve]: [WithPrefix], [WithBeat] and limits.
 	NATS []ipc.Option
-	// Where are options of [ipc.Dial] and [ipc.Listen] that say where the local channel is.
-	Where []ipc.RendezvousOption
+	// Domain is the domain of the local channel; see [ipc.WithDomain].
+	Domain string
+	// Group is the name of a local group, which Export reaches in place of a channel: its calls
+	// follow the primary, and are sent again where [group.Dial] does that.
+	Group string
 	// Log takes what happens to the gateway; nil: nothing.
 	Log *slog.Logger
 }
@@ -83,23 +87,12 @@ func (g *Gateway) Export(ctx context.Context, nc *nats.Conn) error {
 }
 
 func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err error) {
-	var opts []ipc.DialOption
-	for _, o := range g.Where {
-		opts = append(opts, o)
-	}
-	for _, o := range g.NATS {
-		opts = append(opts, o)
-	}
-	local, err := ipc.Dial(ctx, g.local(), opts...)
+	local, err := g.connect(ctx)
 	if err != nil {
 		return false, err
 	}
-	defer local.Close()
-	protocols, err := local.Protocols()
-	if err != nil {
-		return false, err
-	}
-	to, err := ipc.CarryTo(local, protocols...)
+	defer local.close()
+	to, err := ipc.CarryTo(local.caller, local.protocols...)
 	if err != nil {
 		return false, err
 	}
@@ -111,15 +104,15 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	if err != nil {
 		return false, err
 	}
-	b.carrier, b.served, b.health = to, protocols, local.Health
+	b.carrier, b.served, b.health = to, local.protocols, local.health
 	s, err := serve(ctx, nc, g.Channel, own, b)
 	if err != nil {
 		return false, err
 	}
 	g.log().Info("exported", "channel", g.Channel, "local", g.local())
 	select {
-	case <-local.Done():
-		err = local.Err()
+	case <-local.done:
+		err = errors.New("the local server is gone")
 	case <-s.Done():
 		err = ErrServerClosed
 	case <-ctx.Done():
@@ -128,6 +121,59 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		_ = s.Shutdown(within)
 	}
 	return true, errors.Join(err, s.Close())
+}
+
+// A local is what an export reaches on this machine.
+type local struct {
+	caller    ipc.Caller
+	protocols []*ipc.Protocol
+	health    func(ctx context.Context, protocol string) (ipc.Health, error)
+	done      <-chan struct{} // closed when it is gone; nil: it looks for its server itself
+	close     func()
+}
+
+// connect reaches the local channel, or the group.
+func (g *Gateway) connect(ctx context.Context) (*local, error) {
+	var opts []ipc.DialOption
+	for _, o := range g.NATS {
+		opts = append(opts, o)
+	}
+	channel := g.local()
+	var followed *group.Client
+	if g.Group != "" {
+		var err error
+		if followed, err = group.Dial(ctx, g.Group, group.DialConfig{Domain: g.Domain,
+			Options: opts}); err != nil {
+			return nil, err
+		}
+		primary, err := followed.WaitConnected(ctx)
+		if err != nil {
+			return nil, errors.Join(err, followed.Close())
+		}
+		channel = primary.Control
+	}
+	if g.Domain != "" {
+		opts = append(opts, ipc.WithDomain(g.Domain))
+	}
+	conn, err := ipc.Dial(ctx, channel, opts...)
+	var protocols []*ipc.Protocol
+	if err == nil {
+		if protocols, err = conn.Protocols(); err != nil {
+			conn.Close()
+		}
+	}
+	switch {
+	case err != nil && followed != nil:
+		return nil, errors.Join(err, followed.Close())
+	case err != nil:
+		return nil, err
+	case followed != nil:
+		conn.Close()
+		return &local{followed, protocols, func(context.Context, string) (ipc.Health, error) {
+			return ipc.HealthServing, nil
+		}, nil, func() { followed.Close() }}, nil
+	}
+	return &local{conn, protocols, conn.Health, conn.Done(), func() { conn.Close() }}, nil
 }
 
 // Import makes a channel over NATS appear as the local channel, until ctx is done. It waits for a
@@ -166,8 +212,8 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		served = append(served, svc)
 	}
 	var where []ipc.ListenOption
-	for _, o := range g.Where {
-		where = append(where, o)
+	if g.Domain != "" {
+		where = append(where, ipc.WithDomain(g.Domain))
 	}
 	l, err := ipc.Listen(g.local(), where...)
 	if err != nil {

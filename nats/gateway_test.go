@@ -52,10 +52,10 @@ func method(name string, s ipc.Streaming) *ipc.Method[echo.Blob, echo.Blob] {
 }
 
 // domain is a place for channels on this machine.
-func domain(t *testing.T) ipc.RendezvousOption {
+func domain(t *testing.T) string {
 	t.Helper()
-	where := ipc.WithDomain(filepath.Join(t.TempDir(), "domain"))
-	l, err := ipc.Listen("probe", where)
+	where := filepath.Join(t.TempDir(), "domain")
+	l, err := ipc.Listen("probe", ipc.WithDomain(where))
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
@@ -154,17 +154,17 @@ func TestGateway(t *testing.T) {
 			return in
 		}),
 		endless.Route())}
-	origin := ipctest.Serve(t, there, "echo", services...)
+	origin := ipctest.Serve(t, ipc.WithDomain(there), "echo", services...)
 	options := []ipc.Option{natsipc.WithBeat(beat)}
-	out := natsipc.Gateway{Channel: "echo", NATS: options, Where: []ipc.RendezvousOption{there}}
-	in := natsipc.Gateway{Channel: "echo", NATS: options, Where: []ipc.RendezvousOption{here}}
+	out := natsipc.Gateway{Channel: "echo", NATS: options, Domain: there}
+	in := natsipc.Gateway{Channel: "echo", NATS: options, Domain: here}
 	outside, inside := broker.Connect(t), broker.Connect(t)
 	stopExport := run(t, func(ctx context.Context) error { return out.Export(ctx, outside) })
 	run(t, func(ctx context.Context) error { return in.Import(ctx, inside) })
 
 	var c *ipc.Conn
 	eventually(t, "dial", func() (err error) {
-		c, err = ipc.Dial(t.Context(), "echo", here)
+		c, err = ipc.Dial(t.Context(), "echo", ipc.WithDomain(here))
 		return err
 	})
 	defer c.Close()
@@ -242,7 +242,7 @@ func TestGateway(t *testing.T) {
 		}
 		return errors.Join(errors.New("the call finds a server"), err)
 	})
-	ipctest.Serve(t, there, "echo", services...)
+	ipctest.Serve(t, ipc.WithDomain(there), "echo", services...)
 	eventually(t, "the server is back", func() error { return call("x") })
 	stopExport()
 	echo.Want(t, call("x"), ipc.CodeUnavailable, ipc.NotExecuted, "there is no server")
@@ -255,9 +255,9 @@ func TestGatewayThatCannot(t *testing.T) {
 	echo.ExpectNothingLeft(t)
 	broker := natstest.Start(t)
 	here := domain(t)
-	ipctest.Serve(t, here, "echo", echo.Service())
+	ipctest.Serve(t, ipc.WithDomain(here), "echo", echo.Service())
 	serve(t, broker.ConnectInProcess(t), echo.Service())
-	g := natsipc.Gateway{Channel: "echo", Where: []ipc.RendezvousOption{here}}
+	g := natsipc.Gateway{Channel: "echo", Domain: here}
 	err := g.Import(t.Context(), broker.ConnectInProcess(t))
 	echo.Want(t, err, ipc.CodeAlreadyExists, ipc.OutcomeOf(err), "echo")
 }

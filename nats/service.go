@@ -26,8 +26,8 @@ const (
 // longestShown is how long a description may be that "nats service info" shows.
 const longestShown = 64 << 10
 
-// ServiceName returns the name of the micro service of a channel.
-func ServiceName(channel string) string {
+// serviceName returns the name of the micro service of a channel.
+func serviceName(channel string) string {
 	name := []byte(channel)
 	for i, c := range name {
 		if ('a' > c || c > 'z') && ('A' > c || c > 'Z') && ('0' > c || c > '9') && c != '-' {
@@ -51,7 +51,7 @@ func (s *Server) register() error {
 			endpoint[MetaSchema+name] = p.Schema
 		}
 	}
-	svc, err := micro.AddService(s.nc, micro.Config{Name: ServiceName(s.channel),
+	svc, err := micro.AddService(s.nc, micro.Config{Name: serviceName(s.channel),
 		Version: s.set.version, Description: about, Metadata: metadata, QueueGroup: queue,
 		StatsHandler: func(*micro.Endpoint) any { return s.counts.stats() }})
 	if err != nil {

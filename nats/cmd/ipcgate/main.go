@@ -3,7 +3,8 @@
 //	ipcgate export [flags] CHANNEL...   makes local channels reachable over NATS
 //	ipcgate import [flags] CHANNEL...   makes channels over NATS appear as local ones
 //
-// A channel is NAME, or NAME=LOCAL if it has another name on this machine. Messages pass as they
+// A channel is NAME, or NAME=LOCAL if it has another name on this machine, or NAME=group:GROUP to
+// export a group: calls follow its primary. Messages pass as they
 // are encoded, so that ipcgate needs no schema and no generated code. It runs until it gets SIGINT
 // or SIGTERM, and lets calls in flight finish. What the other side does, comes or goes, it waits
 // for.
@@ -36,7 +37,8 @@ func main() {
 
 const usage = `usage: ipcgate export|import [flags] CHANNEL...
 
-A channel is NAME, or NAME=LOCAL if it has another name on this machine.
+A channel is NAME, or NAME=LOCAL if it has another name on this machine, or
+NAME=group:GROUP to export a group.
 
 `
 
@@ -91,9 +93,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	for _, name := range flags.Args() {
 		channel, local, _ := strings.Cut(name, "=")
 		g := natsipc.Gateway{Channel: channel, Local: local, Log: log,
-			NATS: []ipc.Option{natsipc.WithPrefix(*prefix)}}
-		if *domain != "" {
-			g.Where = []ipc.RendezvousOption{ipc.WithDomain(*domain)}
+			Domain: *domain, NATS: []ipc.Option{natsipc.WithPrefix(*prefix)}}
+		if service, ok := strings.CutPrefix(local, "group:"); ok {
+			g.Local, g.Group = "", service
 		}
 		side := g.Export
 		if args[0] == "import" {

@@ -1,0 +1,135 @@
+package natsipc_test
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/ipcgen/ipcgen/internal/echo"
+	"github.com/ipcgen/ipcgen/nats"
+	"github.com/ipcgen/ipcgen/nats/internal/natstest"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// medians times round trips, in turn, and returns the median of each kind. Turns keep what else the
+// machine does from deciding.
+func medians(b *testing.B, kinds ...func() error) []time.Duration {
+	b.Helper()
+	times := make([][]time.Duration, len(kinds))
+	for b.Loop() {
+		for k, f := range kinds {
+			begun := time.Now()
+			if err := f(); err != nil {
+				b.Fatal(err)
+			}
+			times[k] = append(times[k], time.Since(begun))
+		}
+	}
+	all := make([]time.Duration, len(kinds))
+	for k := range times {
+		slices.Sort(times[k])
+		all[k] = times[k][len(times[k])/2]
+	}
+	return all
+}
+
+// BenchmarkCall compares a call over NATS, of 64 bytes and of 4 KiB, with a bare request of NATS.
+// Each has connections of its own to one server, over the loopback interface.
+func BenchmarkCall(b *testing.B) {
+	for _, size := range []struct {
+		name string
+		n    int
+	}{{"64B", 64}, {"4KiB", 4 << 10}} {
+		b.Run(size.name, func(b *testing.B) {
+			broker := natstest.Start(b)
+			request, answers := broker.Connect(b), broker.Connect(b)
+			if _, err := answers.Subscribe("bare", func(m *nats.Msg) {
+				_ = m.Respond(m.Data)
+			}); err != nil {
+				b.Fatal(err)
+			}
+			if err := answers.Flush(); err != nil {
+				b.Fatal(err)
+			}
+			srv, err := natsipc.Serve(b.Context(), broker.Connect(b), "echo", echo.Service())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer srv.Close()
+			c, err := natsipc.Dial(b.Context(), broker.Connect(b), "echo")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			data := make([]byte, size.n)
+			m := medians(b, func() error {
+				_, err := request.Request("bare", data, time.Minute)
+				return err
+			}, func() error {
+				_, err := echo.Call(b.Context(), c, data)
+				return err
+			})
+			b.ReportMetric(float64(m[0].Microseconds()), "µs/request")
+			b.ReportMetric(float64(m[1].Microseconds()), "µs/call")
+			b.ReportMetric(float64(m[1])/float64(m[0]), "ratio")
+		})
+	}
+}
+
+// BenchmarkGateway compares a call through both sides of a gateway with a call over NATS.
+func BenchmarkGateway(b *testing.B) {
+	broker := natstest.Start(b)
+	there, here := filepath.Join(b.TempDir(), "d"), filepath.Join(b.TempDir(), "d")
+	l, err := ipc.Listen("echo", ipc.WithDomain(there))
+	if err != nil {
+		b.Skip(err)
+	}
+	svc := ipc.NewService(relayed, ipc.Handle(relayedEcho, func(_ context.Context,
+		m *echo.Blob) (*echo.Blob, error) {
+		return m, nil
+	}))
+	origin := ipc.NewServer(svc)
+	go func() { _ = origin.Serve(context.Background(), l) }()
+	defer origin.Close()
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 2)
+	defer func() {
+		cancel()
+		<-ended
+		<-ended
+	}()
+	out := natsipc.Gateway{Channel: "echo", Domain: there}
+	in := natsipc.Gateway{Channel: "echo", Domain: here}
+	for _, side := range []func(context.Context, *nats.Conn) error{out.Export, in.Import} {
+		nc := broker.Connect(b)
+		go func() { ended <- side(ctx, nc) }()
+	}
+	var far *ipc.Conn
+	for far == nil {
+		far, _ = ipc.Dial(ctx, "echo", ipc.WithDomain(here))
+		time.Sleep(time.Millisecond)
+	}
+	defer far.Close()
+	if _, err := natsipc.Serve(ctx, broker.Connect(b), "direct", svc); err != nil {
+		b.Fatal(err)
+	}
+	c, err := natsipc.Dial(ctx, broker.Connect(b), "direct")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	data := make([]byte, 64)
+	call := func(to ipc.Caller) func() error {
+		return func() error {
+			_, err := ipc.Invoke(ctx, to, relayedEcho, &echo.Blob{Data: data})
+			return err
+		}
+	}
+	m := medians(b, call(c), call(far))
+	b.ReportMetric(float64(m[0].Microseconds()), "µs/call")
+	b.ReportMetric(float64(m[1].Microseconds()), "µs/gateway")
+}
