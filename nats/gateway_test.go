@@ -85,8 +85,8 @@ func run(t *testing.T, side func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// eventually calls f until it returns nil.
-func eventually(t *testing.T, what string, f func() error) {
+// soon calls f until it returns nil.
+func soon(t *testing.T, what string, f func() error) {
 	t.Helper()
 	for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		err := f()
@@ -163,7 +163,7 @@ func TestGateway(t *testing.T) {
 	run(t, func(ctx context.Context) error { return in.Import(ctx, inside) })
 
 	var c *ipc.Conn
-	eventually(t, "dial", func() (err error) {
+	soon(t, "dial", func() (err error) {
 		c, err = ipc.Dial(t.Context(), "echo", ipc.WithDomain(here))
 		return err
 	})
@@ -235,7 +235,7 @@ func TestGateway(t *testing.T) {
 	entered(t, began, result)
 	origin.Close()
 	echo.Want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
-	eventually(t, "the end of the export", func() error {
+	soon(t, "the end of the export", func() error {
 		err := call("x")
 		if ipc.CodeOf(err) == ipc.CodeUnavailable && ipc.OutcomeOf(err) == ipc.NotExecuted {
 			return nil
@@ -243,11 +243,11 @@ func TestGateway(t *testing.T) {
 		return errors.Join(errors.New("the call finds a server"), err)
 	})
 	ipctest.Serve(t, ipc.WithDomain(there), "echo", services...)
-	eventually(t, "the server is back", func() error { return call("x") })
+	soon(t, "the server is back", func() error { return call("x") })
 	stopExport()
 	echo.Want(t, call("x"), ipc.CodeUnavailable, ipc.NotExecuted, "there is no server")
 	run(t, func(ctx context.Context) error { return out.Export(ctx, outside) })
-	eventually(t, "the export is back", func() error { return call("x") })
+	soon(t, "the export is back", func() error { return call("x") })
 }
 
 // TestGatewayThatCannot has an import at a channel that is taken: it ends, and says why.
