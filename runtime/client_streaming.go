@@ -170,6 +170,13 @@ func (c *Conn) openFlow(ctx context.Context, call *Call) (*clientFlow, *Error) {
 	f.items.init()
 	f.room.init()
 	f.noItems = !call.Method.Streaming.out()
+	f.epoch = c.epoch()
+	if d, ok := ctx.Deadline(); ok {
+		f.items.deadline = c.clock.at(d)
+	}
+	f.items.outgoing = outgoingOf(ctx)
+	// From here on, another goroutine may read f: a server that breaks the protocol may send a
+	// frame for a call that has not been opened.
 	if err := c.streaming.add(f); err != nil {
 		return nil, err
 	}
@@ -177,13 +184,8 @@ func (c *Conn) openFlow(ctx context.Context, call *Call) (*clientFlow, *Error) {
 	if seq == 0 {
 		seq = c.seq.Add(1)
 	}
-	h := frame{kind: record.Open, id: f.id, method: call.Method.ID, seq: seq, epoch: c.epoch()}
-	f.epoch = h.epoch
-	if d, ok := ctx.Deadline(); ok {
-		h.deadline = c.clock.at(d)
-	}
-	f.items.deadline = h.deadline
-	f.items.outgoing = outgoingOf(ctx)
+	h := frame{kind: record.Open, id: f.id, method: call.Method.ID, seq: seq, epoch: f.epoch,
+		deadline: f.items.deadline}
 	err := c.tx.attach(&h, f.items.outgoing)
 	var body []byte
 	b := takeBuilder()
