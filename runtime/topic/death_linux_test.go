@@ -22,6 +22,7 @@ func TestEveryReaderLearnsOfTheDeath(t *testing.T) {
 	const last, count = 25, 24
 	c := startChild(t, "publisher", path, os.Stderr, fmt.Sprintf("%s=%d", killEnv, last),
 		fmt.Sprintf("%s=%d", subscribersEnv, count))
+	before := footprintNow(t)
 	var subs []*topic.Subscription
 	for i := range count {
 		subs = append(subs, subscribe(t, ipc.WithDomain(path), breaking(topic.Policy(i%3))))
@@ -58,6 +59,14 @@ func TestEveryReaderLearnsOfTheDeath(t *testing.T) {
 	}
 	readers.Wait()
 	<-c.done
+	for _, s := range subs {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if now := footprintNow(t); now.mappings > before.mappings {
+		t.Errorf("%d mappings are left of %d", now.mappings-before.mappings, now.mappings)
+	}
 }
 
 // BenchmarkNoticeOfDeath prints how long it takes from the kill of a publisher until each of many

@@ -26,7 +26,8 @@ type SubscribeOptions struct {
 	// OnBreak, if it is not nil, is told why a publisher is gone, after its last message: an error
 	// with CodeUnavailable, which matches io.ErrUnexpectedEOF unless the publisher has closed the
 	// topic in order. The reading call that has noticed it waits for the next publisher if OnBreak
-	// returns nil, and otherwise returns that error; then the next call waits.
+	// returns nil, and otherwise returns that error; then the next call waits. Until that call, or
+	// Close, the memory of the publisher that is gone stays mapped.
 	OnBreak func(why error) error
 }
 
@@ -63,8 +64,9 @@ type Subscription struct {
 
 	mu      sync.Mutex // held by the call that reads
 	cur     *attachment
-	err     error // why the subscription has ended
-	trouble error // of the last attempt to find a publisher
+	left    *attachment // whose memory is to be given back
+	err     error       // why the subscription has ended
+	trouble error       // of the last attempt to find a publisher
 	buf     []byte
 	since   bool // there was no publisher when the subscription was made
 
@@ -177,6 +179,9 @@ func also(err, further error) error {
 
 // attach connects to the publisher, if there is one. It needs mu.
 func (s *Subscription) attach(ctx context.Context) error {
+	if err := s.giveBack(); err != nil {
+		return err
+	}
 	a := &attachment{}
 	policy := uint32(s.opts.Policy)
 	if s.opts.InPlace {
@@ -254,14 +259,29 @@ func (s *Subscription) detach() error {
 	if s.feed != nil {
 		return s.feed.Close()
 	}
+	s.leave()
+	return s.giveBack()
+}
+
+// leave ends the connection to the publisher. giveBack has to follow. It needs mu.
+func (s *Subscription) leave() {
 	a := s.cur
 	if a == nil {
-		return nil
+		return
 	}
-	s.cur = nil
+	s.cur, s.left = nil, a
 	s.active.Store(nil)
 	s.next = a.r.Position()
 	a.end.Leave(nil)
+}
+
+// giveBack unmaps the memory of a publisher that was left. It needs mu.
+func (s *Subscription) giveBack() error {
+	a := s.left
+	if a == nil {
+		return nil
+	}
+	s.left = nil
 	return a.release()
 }
 
@@ -494,13 +514,15 @@ func (s *Subscription) lost(a *attachment) error {
 	if ipc.CodeOf(why) != ipc.CodeUnavailable {
 		return s.end(why)
 	}
-	if err := s.detach(); err != nil {
-		return err
-	}
+	s.leave()
 	if s.opts.OnBreak != nil {
-		return s.opts.OnBreak(s.failed(why))
+		// Of many readers in a process, each learns of the death before the memory of any is
+		// unmapped, which takes as long as all the rest. The next call, or Close, does it.
+		if err := s.opts.OnBreak(s.failed(why)); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.giveBack()
 }
 
 const (
