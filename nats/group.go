@@ -46,9 +46,10 @@ type GroupConfig struct {
 	// Replicas is the number of servers that keep each change: by default 3 on a cluster, and 1
 	// otherwise. It has an effect when the group's streams are made.
 	Replicas int
-	// MaxLogBytes limits the changes that JetStream keeps. Beyond it changes are refused,
-	// unexecuted, with [ipc.CodeResourceExhausted]. It has an effect when the streams are made; 0
-	// is no limit but those of the servers.
+	// MaxLogBytes limits the changes that JetStream keeps. Beyond it a snapshot takes their place.
+	// It has an effect when the streams are made; 0 is no limit but those of the servers. When
+	// JetStream has no room for a snapshot either, changes are refused, unexecuted, with
+	// [ipc.CodeResourceExhausted].
 	MaxLogBytes int64
 	// SnapshotEvery is the number of changes after which the leader takes a snapshot of the state,
 	// which replaces changes of the log; 10,000 by default. It does so after 16 MiB of changes,
@@ -229,7 +230,7 @@ func (m *Member) openState(ctx context.Context, metadata map[string]string) erro
 	if err != nil {
 		return err
 	}
-	m.machine = machine.New(handler, m.cfg.State, m.cfg.Logger)
+	m.machine = machine.New(handler, m.cfg.State, m.print, m.cfg.Logger)
 	m.log, err = changelog.Open(ctx, m.js, changelog.Config{Stream: m.subjects.stream,
 		Subject: m.subjects.log, Replicas: m.cfg.Replicas, MaxBytes: m.cfg.MaxLogBytes,
 		Metadata: metadata})
@@ -394,6 +395,10 @@ func (m *Member) lead(held *lease.Held) error {
 			return err
 		}
 		m.cfg.Logger.Warn("cannot begin to lead", "epoch", held.Epoch(), "err", err)
+		select {
+		case <-time.After(m.cfg.Lease / 3): // another member may do better
+		case <-ctx.Done():
+		}
 		return nil
 	}
 	r := &reign{member: m, held: held, stirred: make(chan struct{}, 1)}
@@ -450,7 +455,7 @@ func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Positio
 		}
 		e := changelog.Entry{Epoch: held.Epoch(), Reign: &changelog.Reign{Member: m.cfg.Member,
 			Fingerprint: m.print}}
-		to, err := m.log.Append(ctx, at, &e)
+		to, err := m.append(ctx, at, &e)
 		if errors.Is(err, changelog.ErrBehind) {
 			continue
 		}
@@ -460,6 +465,30 @@ func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Positio
 		m.machine.Apply(e, to)
 		return to, nil
 	}
+}
+
+// append appends an entry to the log. If the log is full, a snapshot takes the place of its changes
+// first.
+func (m *Member) append(ctx context.Context, at changelog.Position,
+	e *changelog.Entry) (changelog.Position, error) {
+	to, err := m.log.Append(ctx, at, e)
+	var refused *changelog.RefusedError
+	if !errors.As(err, &refused) || !refused.Full() {
+		return to, err
+	}
+	s, failed := m.machine.Snapshot()
+	if failed == nil {
+		failed = m.log.SaveSnapshot(ctx, s)
+	}
+	if failed == nil {
+		failed = m.log.Trim(ctx, s.At.Seq)
+	}
+	if failed != nil {
+		m.cfg.Logger.Warn("the log of changes is full, and no snapshot can take its place", "err",
+			failed)
+		return to, err
+	}
+	return m.log.Append(ctx, at, e)
 }
 
 func (m *Member) role(r registry.Role) {

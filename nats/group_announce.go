@@ -11,6 +11,7 @@ import (
 
 // groupSubjects are the names that a group has in NATS.
 type groupSubjects struct {
+	members        string // the prefix of the channels of members
 	reign, who     string // subjects of announcements, and of questions
 	log            string // subject of changes
 	stream, bucket string
@@ -19,7 +20,8 @@ type groupSubjects struct {
 func groupSubjectsOf(prefix, group string) groupSubjects {
 	base := prefix + "." + Token(group)
 	name := "ipcgen_group_" + streamName(group)
-	return groupSubjects{reign: base + ".reign", who: base + ".who", log: base + ".log",
+	return groupSubjects{members: base, reign: base + ".reign", who: base + ".who",
+		log:    base + ".log",
 		stream: name, bucket: name}
 }
 

@@ -49,6 +49,7 @@ type GroupClient struct {
 	mu      sync.Mutex
 	leader  *leader // nil while there is none
 	last    uint64  // the latest epoch
+	ended   uint64  // the latest that has ended
 	changed chan struct{}
 	refused error // why the last leader could not be dialled
 	tasks   sync.WaitGroup
@@ -120,9 +121,9 @@ func (c *GroupClient) hear(msg *nats.Msg) {
 	defer c.mu.Unlock()
 	known := c.leader
 	switch {
-	case c.closed, a.Epoch < c.last:
+	case c.closed, a.Epoch < c.last, a.Epoch == c.ended:
 	case a.Ended:
-		c.last = a.Epoch
+		c.last, c.ended = a.Epoch, a.Epoch
 		if known != nil && known.announcement.Epoch <= a.Epoch {
 			c.forget(known, fmt.Errorf("the reign of %s is over", known.Member))
 		}
@@ -161,7 +162,7 @@ func (c *GroupClient) broadcast() {
 // connect makes the connection to a leader, and closes it at the end of the reign.
 func (c *GroupClient) connect(l *leader) {
 	for l.ctx.Err() == nil {
-		opts := append([]ipc.DialOption{WithPrefix(c.cfg.Prefix), ipc.WithEpoch(l)},
+		opts := append([]ipc.DialOption{WithPrefix(c.subjects.members), ipc.WithEpoch(l)},
 			c.cfg.Options...)
 		conn, err := Dial(l.ctx, c.nc, l.Channel, opts...)
 		c.mu.Lock()

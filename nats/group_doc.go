@@ -10,6 +10,7 @@ package natsipc
 //	ipcgen_group_<group>_SNAP    stream: the last snapshot of the state, in pieces
 //	<prefix>.<group>.reign       subject: leaders tell who they are
 //	<prefix>.<group>.who         subject: clients ask for that
+//	<prefix>.<group>.<member>.*  subjects of the member's channel
 //
 // Each member serves a channel of its own, whose name no other process ever has. A group without
 // State has no streams.

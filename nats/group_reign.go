@@ -138,7 +138,7 @@ func (r *reign) run(ctx context.Context, at changelog.Position) error {
 		for i, p := range batch {
 			e.Changes[i] = p.change
 		}
-		to, err := m.log.Append(ctx, at, &e)
+		to, err := m.append(ctx, at, &e)
 		var refused *changelog.RefusedError
 		switch {
 		case err == nil:

@@ -9,7 +9,7 @@ import (
 
 // serve starts the member's server, and answers those who ask for the leader.
 func (m *Member) serve(ctx context.Context) (err error) {
-	opts := []ipc.ServerOption{WithPrefix(m.cfg.Prefix), ipc.WithLogger(m.cfg.Logger)}
+	opts := []ipc.ServerOption{WithPrefix(m.subjects.members), ipc.WithLogger(m.cfg.Logger)}
 	opts = append(opts, m.cfg.Options...)
 	for _, s := range m.services {
 		opts = append(opts, s)

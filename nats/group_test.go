@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -365,11 +366,10 @@ func TestGroupBadWeather(t *testing.T) {
 		expect(t, join(nc, nil, streams), nil, "streams")
 	})
 	t.Run("the account is full", func(t *testing.T) {
-		full := groupServer(t)
+		full := natstest.Start(t, natstest.JetStream(t.TempDir()),
+			func(o *server.Options) { o.JetStreamMaxStore = 64 << 10 })
 		l := &list{}
 		cfg := listConfig("a", l)
-		cfg.SnapshotEvery = 1 << 30
-		cfg.MaxLogBytes = 16 << 10
 		fnc := groupConn(t, full)
 		joinList(t, fnc, cfg, l)
 		c := dialList(t, fnc)
@@ -397,6 +397,28 @@ func TestGroupBadWeather(t *testing.T) {
 		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Lease = 1 }), nil, "300ms or more")
 		expect(t, join(nil, nil), nil, "nil connection")
 	})
+}
+
+// TestGroupFullLog changes more than the log may have: a snapshot takes the place of the changes,
+// under a leader and at the begin of a reign.
+func TestGroupFullLog(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	c := dialList(t, groupConn(t, s))
+	n := uint64(0)
+	for round := range 3 {
+		l := &list{}
+		cfg := listConfig(fmt.Sprint("m", round), l)
+		cfg.MaxLogBytes = 4 << 10
+		m := joinList(t, groupConn(t, s), cfg, l)
+		for range 100 {
+			n++
+			if got := appendTo(t, c, n); got != n {
+				t.Fatalf("change %d made the list %d long", n, got)
+			}
+		}
+		closeMember(t, m)
+	}
 }
 
 // TestGroupNoQuorum takes the servers away. Calls wait, and fail in the end; nothing that was

@@ -19,6 +19,7 @@ import (
 type Machine struct {
 	handler *ipc.Handler
 	state   group.State
+	print   uint64 // of the protocols
 	log     *slog.Logger
 
 	mu      sync.Mutex // held while the state changes
@@ -32,8 +33,10 @@ type Machine struct {
 type Work struct{ Changes, Bytes int }
 
 // New returns the machine of a member that has executed nothing. The handler executes changes.
-func New(handler *ipc.Handler, state group.State, log *slog.Logger) *Machine {
-	return &Machine{handler: handler, state: state, log: log, answers: newAnswers()}
+//
+// print is the fingerprint of the protocols.
+func New(handler *ipc.Handler, state group.State, print uint64, log *slog.Logger) *Machine {
+	return &Machine{handler: handler, state: state, print: print, log: log, answers: newAnswers()}
 }
 
 // Position returns what was executed last, and the epoch of the last reign.
@@ -66,6 +69,10 @@ func (m *Machine) Apply(e changelog.Entry, to changelog.Position) []Outcome {
 		return nil
 	case e.Reign != nil:
 		m.epoch = e.Epoch
+		if e.Reign.Fingerprint != m.print {
+			m.log.Warn("the leader has another version of the protocols; states may differ",
+				"leader", e.Reign.Member, "epoch", e.Epoch)
+		}
 		return nil
 	}
 	out := make([]Outcome, len(e.Changes))
