@@ -76,6 +76,9 @@ type Config struct {
 	Replicas int               // of each
 	MaxBytes int64             // of the changes; 0 for no limit
 	Metadata map[string]string // which an existing stream must have
+	// Settle is the time for which the servers may seem to have lost messages, as one does that has
+	// just become the leader of the stream; 5 s when 0.
+	Settle time.Duration
 }
 
 // A Log is a log of changes.
@@ -96,6 +99,9 @@ const pause = 20 * time.Millisecond
 // Open opens a log, and makes its streams if there are none. The error is a [*LayoutError] if a
 // stream has the name that is not one of such a log.
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error) {
+	if cfg.Settle == 0 {
+		cfg.Settle = 5 * time.Second
+	}
 	l := &Log{js: js, cfg: cfg, maxSize: int(js.Conn().MaxPayload()) - 1024}
 	var err error
 	if l.changes, err = OpenStream(ctx, js, cfg.stream(cfg.Stream, cfg.MaxBytes,
@@ -285,17 +291,27 @@ func next(at Position, seq uint64, data []byte) (Entry, Position, error) {
 
 // Read returns the entry behind at, and its position. It asks the leader of the stream.
 func (l *Log) Read(ctx context.Context, at Position) (Entry, Position, error) {
-	data, err := l.find(ctx, l.changes, at.Seq+1)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		err = l.missing(ctx, at)
+	for began := time.Now(); ; {
+		data, err := l.find(ctx, l.changes, at.Seq+1)
+		if err == nil {
+			return next(at, at.Seq+1, data)
+		}
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			err = l.missing(ctx, at)
+		}
+		if !errors.Is(err, ErrRewritten) || time.Since(began) > l.cfg.Settle {
+			return Entry{}, at, err
+		}
+		select { // the message may have come between the two questions
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return Entry{}, at, context.Cause(ctx)
+		}
 	}
-	if err != nil {
-		return Entry{}, at, err
-	}
-	return next(at, at.Seq+1, data)
 }
 
-// missing says why there is no message behind at.
+// missing says why there is no message behind at. Only the first two answers are certain: what has
+// come, or what a server has not taken in yet, seems to be lost for a moment.
 func (l *Log) missing(ctx context.Context, at Position) error {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
@@ -303,13 +319,13 @@ func (l *Log) missing(ctx context.Context, at Position) error {
 	switch {
 	case err != nil:
 		return err
-	case info.State.LastSeq < at.Seq:
-		return fmt.Errorf("%w: the last message is %d, and this member has executed message %d",
-			ErrRewritten, info.State.LastSeq, at.Seq)
 	case info.State.LastSeq == at.Seq:
 		return ErrEnd
 	case at.Seq+1 < info.State.FirstSeq:
 		return ErrTrimmed
+	case info.State.LastSeq < at.Seq:
+		return fmt.Errorf("%w: the last message is %d, and this member has executed message %d",
+			ErrRewritten, info.State.LastSeq, at.Seq)
 	}
 	return fmt.Errorf("%w: message %d is missing", ErrRewritten, at.Seq+1)
 }

@@ -36,7 +36,7 @@ func newJetStream(t *testing.T) jetstream.JetStream {
 }
 
 func config() changelog.Config {
-	return changelog.Config{Stream: "LOG", Subject: "ipcgen.g.log", Replicas: 1,
+	return changelog.Config{Stream: "LOG", Subject: "ipcgen.g.log", Replicas: 1, Settle: 100 * time.Millisecond,
 		Metadata: map[string]string{"group": "g"}}
 }
 
@@ -124,6 +124,30 @@ func TestFollow(t *testing.T) {
 	cancel()
 	if err := <-followed; !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestReadAtEnd reads the end of a log that grows: what is there between two questions to the server
+// is not taken for lost.
+func TestReadAtEnd(t *testing.T) {
+	l := open(t, newJetStream(t))
+	const n = 3000
+	go func() {
+		at := changelog.Position{}
+		for i := range uint64(n) {
+			at, _ = l.Append(t.Context(), at, changes(i))
+		}
+	}()
+	at := changelog.Position{}
+	for end := time.Now().Add(watchdog); at.Seq < n && time.Now().Before(end); {
+		var err error
+		if at, err = l.CatchUp(t.Context(), at,
+			func(changelog.Entry, changelog.Position) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if at.Seq < n {
+		t.Errorf("the log ends at %d", at.Seq)
 	}
 }
 
