@@ -36,7 +36,8 @@ func newJetStream(t *testing.T) jetstream.JetStream {
 }
 
 func config() changelog.Config {
-	return changelog.Config{Stream: "LOG", Subject: "ipcgen.g.log", Replicas: 1, Settle: 100 * time.Millisecond,
+	return changelog.Config{Stream: "LOG", Subject: "ipcgen.g.log", Replicas: 1,
+		Settle:   100 * time.Millisecond,
 		Metadata: map[string]string{"group": "g"}}
 }
 
@@ -127,7 +128,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestReadAtEnd reads the end of a log that grows: what is there between two questions to the server
+// TestReadAtEnd reads the end of a log that grows: what comes between two questions to the server
 // is not taken for lost.
 func TestReadAtEnd(t *testing.T) {
 	l := open(t, newJetStream(t))
