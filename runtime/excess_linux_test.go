@@ -3,6 +3,7 @@ package ipc_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -136,7 +137,7 @@ func putLong(t *testing.T, raw *ipc.Raw, id uint64, method uint32, n int) {
 		if len(body) == 0 {
 			return
 		}
-		part := body[:min(len(body), 60<<10)]
+		part := body[:min(len(body), raw.Longest())]
 		body = body[len(part):]
 		piece = ipc.RawFrame{Tag: ipc.RawPiece, Raw: true, Body: part}
 		if len(body) > 0 {
@@ -159,12 +160,18 @@ func answerOf(t *testing.T, raw *ipc.Raw) ipc.RawFrame {
 }
 
 // TestLongRequestsHeld makes calls whose handlers go on, with long requests: what they hold of one
-// connection is bounded in bytes, however few the calls.
+// connection is bounded in bytes, however few the calls, and however small the ring.
 func TestLongRequestsHeld(t *testing.T) {
+	for _, ring := range []int{16 << 10, ipc.DefaultRingCapacity, 256 << 10} {
+		t.Run(fmt.Sprintf("%d KiB", ring>>10), func(t *testing.T) { longRequestsHeld(t, ring) })
+	}
+}
+
+func longRequestsHeld(t *testing.T, ring int) {
 	const long, budget = 8 << 20, 64 << 20
 	block := methodBlock.Info().ID
 	d := newDomain(t)
-	serve(t, d, ipc.WithMaxMessage(long))
+	serve(t, d, ipc.WithMaxMessage(long), ipc.WithRings(ring, ring))
 	raw := rawDial(t, d)
 
 	for i := range uint64(30) {

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/record"
@@ -16,6 +17,8 @@ type Raw struct {
 	Seg *shm.Segment
 	Out *shm.Producer
 	In  *shm.Consumer
+
+	longest int // payload of a record
 }
 
 // A RawHello is what a raw server offers.
@@ -140,8 +143,12 @@ func newRaw(link Link, seg *shm.Segment, out []byte, outLen int, in []byte,
 		return nil, err
 	}
 	c, err := shm.NewConsumer(in, inLen)
-	return &Raw{Link: link, Seg: seg, Out: p, In: c}, err
+	return &Raw{Link: link, Seg: seg, Out: p, In: c, longest: shm.MaxPayload(outLen)}, err
 }
+
+// Longest returns the length of the longest Body that a record of this side's ring can have,
+// whatever its header.
+func (r *Raw) Longest() int { return r.longest - record.RequestHeaderLen }
 
 // A RawFrame is a record with a frame header; Raw ones have Body alone.
 type RawFrame struct {
@@ -157,13 +164,17 @@ type RawFrame struct {
 	Raw      bool
 }
 
-// Put publishes a record, unless there is no room for it.
+// Put publishes a record, unless there is no room for it. It panics if there never is: a test that
+// waited for room would blame the other side.
 func (r *Raw) Put(f RawFrame) (ok bool) {
 	h := frame{kind: f.Tag & record.KindMask, id: f.ID, epoch: f.Epoch, method: f.Method,
 		code: f.Code, outcome: f.Outcome, seq: f.Seq, deadline: f.Deadline}
 	head := h.size()
 	if f.Raw {
 		head = 0
+	}
+	if n := head + len(f.Body); n > r.longest {
+		panic(fmt.Sprintf("a record of %d bytes; the ring takes %d", n, r.longest))
 	}
 	dst, ok, err := r.Out.Reserve(head + len(f.Body))
 	if !ok || err != nil {

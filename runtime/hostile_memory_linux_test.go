@@ -90,18 +90,20 @@ func insist(raw *ipc.Raw, f ipc.RawFrame) bool {
 // putPart sends the first n of total bytes of a message of which more is announced.
 func putPart(raw *ipc.Raw, f ipc.RawFrame, total, n int) {
 	f.Tag |= ipc.RawMore
-	f.Body = append(binary.NativeEndian.AppendUint64(nil, uint64(total)),
-		make([]byte, 50<<10)...)
-	n -= 50 << 10
-	for ; insist(raw, f) && n > 0; n -= 60 << 10 {
-		f = ipc.RawFrame{Tag: ipc.RawPiece | ipc.RawMore, Raw: true, Body: make([]byte, 60<<10)}
+	f.Body = binary.NativeEndian.AppendUint64(nil, uint64(total))
+	first := raw.Longest() - len(f.Body)
+	f.Body = append(f.Body, make([]byte, first)...)
+	n -= first
+	for ; insist(raw, f) && n > 0; n -= raw.Longest() {
+		f = ipc.RawFrame{Tag: ipc.RawPiece | ipc.RawMore, Raw: true,
+			Body: make([]byte, raw.Longest())}
 	}
 }
 
 // putWhole sends a message whose body is a vector of n bytes.
 func putWhole(raw *ipc.Raw, f ipc.RawFrame, n int) {
 	body := append(append([]byte(nil), goodBlob...), make([]byte, n-len(goodBlob))...)
-	if n <= 60<<10 {
+	if n <= raw.Longest() {
 		f.Body = body
 		insist(raw, f)
 		return
@@ -109,7 +111,7 @@ func putWhole(raw *ipc.Raw, f ipc.RawFrame, n int) {
 	f.Tag |= ipc.RawMore
 	f.Body = binary.NativeEndian.AppendUint64(nil, uint64(n))
 	for insist(raw, f) && len(body) > 0 {
-		part := body[:min(len(body), 60<<10)]
+		part := body[:min(len(body), raw.Longest())]
 		body = body[len(part):]
 		f = ipc.RawFrame{Tag: ipc.RawPiece, Raw: true, Body: part}
 		if len(body) > 0 {
@@ -160,8 +162,7 @@ var hoards = []struct {
 		for id := range uint64(70) {
 			insist(raw, ipc.RawFrame{Tag: ipc.RawOpen, ID: id, Method: methodIgnore.Info().ID})
 			for i := range uint32(4) {
-				insist(raw, ipc.RawFrame{Tag: ipc.RawItem, ID: id, Method: i,
-					Body: make([]byte, 60<<10)})
+				putWhole(raw, ipc.RawFrame{Tag: ipc.RawItem, ID: id, Method: i}, 60<<10)
 			}
 		}
 	}},

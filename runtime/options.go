@@ -40,9 +40,9 @@ type RendezvousOption interface {
 
 // Defaults of the options.
 const (
-	// DefaultRingCapacity is the capacity of each of the two rings of a
-	// connection. It stays within a processor's second-level cache.
-	DefaultRingCapacity = 256 << 10
+	// DefaultRingCapacity is the capacity of each of the two rings of a connection. A ring of this
+	// size, and the messages on their way through it, stay in a processor's second-level cache.
+	DefaultRingCapacity = 64 << 10
 	// DefaultMaxMessage is the longest message, in bytes.
 	DefaultMaxMessage = 16 << 20
 	// DefaultMaxCalls is how many calls of one connection may be in flight.

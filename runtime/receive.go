@@ -120,7 +120,7 @@ func mayFlag(kind, flags uint32) bool {
 // peer cannot make this side allocate by announcing.
 const (
 	eagerLen   = 4 << 20
-	eagerTimes = 64
+	eagerTimes = 256
 )
 
 // begin starts to assemble a message.
@@ -150,7 +150,7 @@ func (r *receiver) begin(tag uint32, rec []byte) error {
 		return nil
 	}
 	if cap(buf) < n {
-		buf = make([]byte, 0, n)
+		buf = makeBody(n)
 	}
 	r.body = append(buf[:0], rec...)
 	return nil
@@ -203,7 +203,7 @@ func (r *receiver) grow(n int) bool {
 	if !r.charge(size) {
 		return false
 	}
-	r.body = append(make([]byte, 0, size), r.body...)
+	r.body = append(makeBody(size), r.body...)
 	return true
 }
 

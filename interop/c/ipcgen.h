@@ -699,11 +699,11 @@ static inline int ipc_accept(ipc_conn *c, ipc_listener *l, const ipc_protocol *p
 	uint64_t up = ipc_cut32(&h), down = ipc_cut32(&h);
 	uint32_t longest = ipc_cut32(&h), refusal = IPC_OK;
 	if (longest && longest < c->max_message) c->max_message = longest;
-	/* A wanted capacity is the most: the next power of two, and here no more than 256 KiB. */
+	/* A wanted capacity is the most: the next power of two, and here no more than 64 KiB. */
 	uint64_t caps[2] = {up, down};
 	for (int i = 0; i < 2; i++) {
 		uint64_t n = 4096;
-		while (n < (256 << 10) && (caps[i] == 0 || n < caps[i])) n *= 2;
+		while (n < (64 << 10) && (caps[i] == 0 || n < caps[i])) n *= 2;
 		caps[i] = n;
 	}
 	char ignored[1];

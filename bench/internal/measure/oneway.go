@@ -136,7 +136,7 @@ func sendFor(s contest.Stream, d time.Duration) (rate float64, err error) {
 
 // copySpan is the memory that copies go through, as they would in a ring of the
 // default capacity.
-const copySpan = 256 << 10
+const copySpan = 64 << 10
 
 // copyRate is how often a second size bytes can be copied from one place that
 // stays the same to the next of a row of places, as into a ring.
