@@ -46,15 +46,16 @@ var mayImport = map[string][]string{
 		"internal/sys", "internal/userlog"},
 	"runtime/ipctest": {"runtime", "runtime/shm", "internal/record"},
 	"runtime": {"runtime/shm", "runtime/introspect", "internal/domain", "internal/record",
-		"internal/sys", "internal/interleave", "internal/userlog"},
+		"internal/sys", "internal/interleave", "internal/longvec", "internal/userlog"},
 	"internal/userlog": nil,
 	"internal/record":  nil,
+	"internal/longvec": nil,
 	"runtime/topic":    {"runtime", "runtime/introspect", "runtime/shm"},
 	// What ipcgen wrote for schema/introspection.fbs.
 	"runtime/introspect": {"runtime/fb"},
 	// What ipcgen wrote for schema/supervisor.fbs.
 	"runtime/group/orders": {"runtime", "runtime/fb"},
-	"runtime/fb":           nil,
+	"runtime/fb":           {"internal/longvec"},
 	// JSON by a schema that is known at run time only: the generator's own reader of binary
 	// schemas checks it.
 	"runtime/fbjson":   {"runtime/fb", "internal/bfbs", "internal/schema", "internal/diag"},
@@ -128,7 +129,8 @@ var outside = map[string]func(pkg string) bool{
 	"golang.org/x/sys/windows": func(pkg string) bool { return pkg == "internal/sys" },
 	"github.com/google/flatbuffers/go": func(pkg string) bool {
 		return treeOf(pkg) != "" || strings.HasPrefix(pkg, "runtime") ||
-			pkg == "internal/bfbs" || pkg == "internal/echo" || pkg == "internal/audioblock"
+			pkg == "internal/bfbs" || pkg == "internal/echo" || pkg == "internal/audioblock" ||
+			pkg == "internal/longvec"
 	},
 	"github.com/dave/jennifer/jen": func(pkg string) bool { return pkg == "internal/gogen" },
 }

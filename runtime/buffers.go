@@ -37,6 +37,7 @@ const (
 type scratch struct {
 	builder *flatbuffers.Builder // nil between calls if the last message was long
 	body    []byte
+	kept    bool // the object that was decoded from body has its memory
 }
 
 // prepare ensures that there is a builder.
@@ -54,6 +55,9 @@ func (s *scratch) strip() {
 			s.builder = flatbuffers.NewBuilder(256)
 		}
 		giveBuilder(b)
+	}
+	if s.kept {
+		s.body, s.kept = nil, false
 	}
 	if cap(s.body) > keepShort {
 		giveBody(s.body)

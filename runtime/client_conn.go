@@ -120,8 +120,14 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 // decodeReply decodes the reply of a call. A codec that panics has not understood it.
 func (c *Conn) decodeReply(p *pending, call *Call) (err error) {
 	defer plugin(c.cfg.logger, "the codec of a reply", &err)
-	_, err = call.Method.decodeReply(p.body, call.Reply)
-	return err
+	decode := func() error {
+		_, err := call.Method.decodeReply(p.body, call.Reply)
+		return err
+	}
+	if len(p.body) < leastAdopted {
+		return decode()
+	}
+	return adopt(p.body, &p.kept, decode)
 }
 
 // begin checks whether a call that t limits can be made, and registers it. It returns the context
@@ -164,12 +170,13 @@ func (c *Conn) send(ctx context.Context, p *pending, call *Call) (f frame, err *
 	if err != nil {
 		return f, err
 	}
-	body, err := encode(p.builder, func() error {
+	request, err := encodeContent(p.builder, func() error {
 		return call.Method.encodeRequest(p.builder, f.seq, call.Request)
 	})
 	if err == nil {
-		err = c.tx.write(ctx, &f, body, &p.sent, nil)
+		err = c.tx.writeContent(ctx, &f, &request, &p.sent, nil)
 	}
+	request.done()
 	done = err == nil
 	return f, err
 }

@@ -199,7 +199,7 @@ func (h *Handler) carry(ctx context.Context, in *Inbound, reply *replyMetadata) 
 	x := &carried{in: in}
 	x.execution = execution{handler: h, carrier: x, log: h.log, context: inner, route: r,
 		method: in.Method, seq: in.Seq, epoch: in.Epoch, peer: in.Peer,
-		scratch: scratch{in.Builder, in.Body}}
+		scratch: scratch{builder: in.Builder, body: in.Body}}
 	if x.builder == nil {
 		x.builder = flatbuffers.NewBuilder(256)
 	}

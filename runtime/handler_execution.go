@@ -27,6 +27,7 @@ type execution struct {
 	peer       *Peer
 	items      itemStream // of a streaming call
 	sum        uint64     // of the request, if there is a guard
+	ownsBody   bool       // nothing else refers to the memory of body
 
 	reply ReplyBuilder // of a call handled in place
 	wrong wrong        // with the request
@@ -143,7 +144,7 @@ func (x *execution) guarded() (body []byte, err error) {
 
 // call decodes the request, runs the handler behind the gate, and encodes the reply.
 func (x *execution) call() (body []byte, err error) {
-	req, seq, err := x.route.open(x.body)
+	req, seq, err := x.openRequest()
 	if err != nil {
 		x.wrong = wrongBody
 		return nil, malformedRequest(err)
@@ -156,6 +157,15 @@ func (x *execution) call() (body []byte, err error) {
 	body, err = x.encodeReply(seq, rep)
 	x.route.close(req) // the reply may have referred to parts of it
 	return body, err
+}
+
+// openRequest decodes the request of a call, which may keep the memory of the body if that is the
+// call's.
+func (x *execution) openRequest() (req any, seq uint64, err error) {
+	if !x.ownsBody {
+		return x.route.open(x.body)
+	}
+	return x.route.openOwned(x.body, &x.kept)
 }
 
 // encodeReply encodes the reply of a call.

@@ -55,7 +55,7 @@ func (n *batch) long() bool {
 func (b *batch) add(f *frame, body []byte, private bool) {
 	m := inboxMessage{delivery: deliveryOf(f), from: len(b.buf)}
 	if private {
-		m.own = body
+		m.own, m.ownsBody = body, true
 		b.own += cap(body)
 	} else {
 		b.buf = append(b.buf, body...)
@@ -79,6 +79,24 @@ type delivery struct {
 	metadata   Metadata
 	charged    int  // to the server's memory, for the body
 	passed     bool // it has come as far as its handler
+	ownsBody   bool // nothing else refers to the memory of the body
+	kept       bool // and the object has it now
+}
+
+// open decodes the body of a message.
+func (n *delivery) open(r *boundRoute, body []byte) (m any, seq uint64, err error) {
+	if !n.ownsBody {
+		return r.open(body)
+	}
+	return r.openOwned(body, &n.kept)
+}
+
+// spare returns the memory of a body that was handled, unless the object has it.
+func (n *delivery) spare(body []byte) []byte {
+	if n.kept {
+		return nil
+	}
+	return body
 }
 
 func deliveryOf(f *frame) delivery {
@@ -181,7 +199,7 @@ func (b *inbox) runAll(now batch) {
 		m := &now.messages[i]
 		b.run(&m.delivery, now.body(m))
 		if m.own != nil {
-			giveBody(m.own)
+			giveBody(m.spare(m.own))
 		}
 	}
 }

@@ -70,7 +70,8 @@ type boundRoute struct {
 	*codec
 	protocol *Protocol
 	pace     pace
-	seqField int // of a guarded server: where requests carry their numbers; -1 for nowhere
+	seqField int  // of a guarded server: where requests carry their numbers; -1 for nowhere
+	adopts   bool // its objects may keep the memory of their messages: there are no interceptors
 	recycles bool
 	used     sync.Pool // of what decode returns, if it recycles
 	// longReply is the length of the last reply that was encoded, if it was long, and 0 otherwise.
@@ -94,6 +95,7 @@ func newBoundRoute(p *Protocol, c *codec) *boundRoute {
 // bind puts the gate before the handler of a route.
 func (g gate) bind(p *Protocol, r *Route) *boundRoute {
 	b := newBoundRoute(p, &r.codec)
+	b.adopts = len(g) == 0 // an interceptor may look at the message when the handler has the object
 	switch {
 	case r.call != nil:
 		b.call = g.calls(b, r.call)
@@ -140,7 +142,7 @@ func (g gate) callsInPlace(b *boundRoute,
 func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(context.Context,
 	*Peer, *delivery, []byte) error {
 	return func(ctx context.Context, p *Peer, n *delivery, payload []byte) error {
-		body, seq, err := b.open(payload)
+		body, seq, err := n.open(b, payload)
 		if err != nil {
 			return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted,
 				Msg: "malformed message", Err: err}
@@ -185,6 +187,19 @@ func (b *boundRoute) open(payload []byte) (req any, seq uint64, err error) {
 		return b.decode(payload, nil)
 	}
 	return b.decode(payload, b.used.Get())
+}
+
+// openOwned is open for a payload to whose memory nothing else refers. It sets kept if the object
+// has kept that memory.
+func (b *boundRoute) openOwned(payload []byte, kept *bool) (req any, seq uint64, err error) {
+	if len(payload) < leastAdopted || b.recycles || !b.adopts {
+		return b.open(payload)
+	}
+	err = adopt(payload, kept, func() (err error) {
+		req, seq, err = b.decode(payload, nil)
+		return err
+	})
+	return req, seq, err
 }
 
 // close takes an object from open back, to which nothing refers any more. A handler that panics

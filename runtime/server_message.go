@@ -23,10 +23,11 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 	run := c.inline.Load() | inlineMessage
 	c.inline.Store(run)
 	n, returned := deliveryOf(f), false
+	n.ownsBody = true
 	defer func() {
 		if !returned { // the handler ends this goroutine
 			go func() {
-				if c.received(run, own) {
+				if c.received(run, n.spare(own)) {
 					c.serve()
 				}
 			}()
@@ -34,7 +35,7 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 	}()
 	c.deliver(r, &n, own)
 	returned = true
-	return c.received(run, own)
+	return c.received(run, n.spare(own))
 }
 
 // received ends the inline run of a message. It reports false if the reader role went to another

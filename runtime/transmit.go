@@ -50,13 +50,37 @@ func (t *transmitter) write(ctx context.Context, f *frame, body []byte, at *sent
 	}
 	n := f.size() + len(body)
 	if n > t.piece {
-		return t.writePieces(ctx, f, body, at, block)
+		return t.writePieces(ctx, f, &content{body: body}, at, block)
 	}
 	dst, err := t.take(ctx, n, block)
 	if err != nil {
 		return err
 	}
 	t.writeRecord(dst, f, body, at)
+	return nil
+}
+
+// writeContent is write for a content.
+func (t *transmitter) writeContent(ctx context.Context, f *frame, c *content, at *sent,
+	block func()) *Error {
+	if c.parts == 0 {
+		return t.write(ctx, f, c.body, at, block)
+	}
+	if len(c.body) > t.limit {
+		return t.tooLarge(len(c.body))
+	}
+	n := f.size() + len(c.body)
+	if n > t.piece {
+		return t.writePieces(ctx, f, c, at, block)
+	}
+	dst, err := t.take(ctx, n, block)
+	if err != nil {
+		return err
+	}
+	f.put(dst)
+	c.take(dst[f.size():])
+	t.count(c.body, at)
+	t.give(f.tag(), len(dst))
 	return nil
 }
 
@@ -114,33 +138,32 @@ func (t *transmitter) tooLarge(n int) *Error {
 
 // writePieces writes a message that is too long for one record. Other writers wait until it is
 // complete, so that the peer assembles one message at a time.
-func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at *sent,
+func (t *transmitter) writePieces(ctx context.Context, f *frame, c *content, at *sent,
 	block func()) *Error {
 	head := f.size() + record.TotalLen
-	n := min(head+len(body), t.piece)
+	n := min(head+len(c.body), t.piece)
 	dst, err := t.take(ctx, n, block)
 	if err != nil {
 		return err
 	}
 	f.put(dst)
-	binary.NativeEndian.PutUint64(dst[f.size():], uint64(len(body)))
-	rest := body[copy(dst[head:], body):]
+	binary.NativeEndian.PutUint64(dst[f.size():], uint64(len(c.body)))
+	c.take(dst[head:])
 	t.begin(f.tag()|record.More, n)
-	defer func() { t.end(len(rest) == 0) }()
-	for len(rest) > 0 {
-		n := min(len(rest), t.piece)
+	defer func() { t.end(c.left() == 0) }()
+	for c.left() > 0 {
+		n := min(c.left(), t.piece)
 		dst, err := t.next(ctx, n, block)
 		if err != nil {
 			return err
 		}
 		tag := record.Piece
-		if n < len(rest) {
+		if n < c.left() {
 			tag |= record.More
 		} else {
-			t.count(body, at)
+			t.count(c.body, at)
 		}
-		copy(dst, rest)
-		rest = rest[n:]
+		c.take(dst)
 		t.publish(tag, n)
 	}
 	return nil
@@ -149,13 +172,14 @@ func (t *transmitter) writePieces(ctx context.Context, f *frame, body []byte, at
 // sendMessage encodes and writes a one-way message.
 func (t *transmitter) sendMessage(ctx context.Context, p *Post, epoch uint64, block func()) *Error {
 	b := takeBuilder()
-	body, err := encode(b, func() error { return p.Message.encode(b, p.Seq, p.Body) })
+	message, err := encodeContent(b, func() error { return p.Message.encode(b, p.Seq, p.Body) })
 	if err == nil {
 		f := frame{kind: record.Message, id: p.Seq, epoch: epoch, method: p.Message.ID}
 		if err = t.attach(&f, outgoingOf(ctx)); err == nil {
-			err = t.write(ctx, &f, body, nil, block)
+			err = t.writeContent(ctx, &f, &message, nil, block)
 		}
 	}
+	message.done()
 	giveBuilder(b)
 	return err
 }

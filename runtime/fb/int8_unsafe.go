@@ -6,8 +6,3 @@ import "unsafe"
 func Int8s(b []byte) []int8 {
 	return unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(b))), len(b))
 }
-
-// int8Bytes is the reverse of [Int8s].
-func int8Bytes[T ~int8](v []T) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v))
-}

@@ -1,6 +1,10 @@
 package fb
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/ipcgen/ipcgen/internal/longvec"
+)
 
 // A Memory says where the parts of an object are that is unpacked from a buffer.
 type Memory bool
@@ -37,7 +41,7 @@ func Parts[E any](former []E, n int) []E {
 // BytesIn returns the bytes b of a buffer, which may be nil.
 func BytesIn(b []byte, m Memory) []byte {
 	if m == Own {
-		return slices.Clone(b)
+		return longvec.Own(b)
 	}
 	return slices.Clip(b) // so that an append does not change the buffer
 }

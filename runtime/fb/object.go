@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/longvec"
 )
 
 // A packer is a pointer to a generated struct whose Pack method writes the struct.
@@ -73,7 +74,7 @@ func CreateByteString(b *flatbuffers.Builder, v []byte) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
 	}
-	return b.CreateByteString(v)
+	return longvec.CreateByteString(b, v)
 }
 
 // OrEmpty returns v, or an empty slice if v is nil. It is for vectors that the schema requires.
