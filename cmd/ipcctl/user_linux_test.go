@@ -184,7 +184,7 @@ func TestPipeBreaks(t *testing.T) {
 			t.Errorf("%q: %v, %q", args, err, &errOut)
 		}
 		out.Close()
-		if args[0] == "web" || args[0] == "subscribe" || args[0] == "ls" && len(args) == 2 {
+		if args[0] == "web" || args[0] == "subscribe" || slices.Contains(args, "-watch") {
 			// It has nothing more to write, and would notice when it has.
 			cmd.Process.Signal(os.Interrupt)
 		}
