@@ -32,6 +32,7 @@ type Conn struct {
 	status chan nats.Status
 	ticks  sync.WaitGroup
 	over   chan struct{} // closed by Close
+	ended  chan struct{} // closed when the connection to NATS is
 
 	mu       sync.Mutex
 	calls    map[string]*call
@@ -78,6 +79,7 @@ func newConn(nc *nats.Conn, channel string, opts []ipc.DialOption) (*Conn, error
 		return nil, err
 	}
 	c := &Conn{nc: nc, set: take(opts), inbox: nc.NewInbox(), over: make(chan struct{}),
+		ended: make(chan struct{}),
 		calls: map[string]*call{}, compared: map[*ipc.Protocol]string{},
 		verdicts: map[comparison]*ipc.Error{}, binding: make(chan struct{}, 1)}
 	var err error
@@ -210,8 +212,9 @@ func (c *Conn) watch() {
 	for {
 		select {
 		case _, ok := <-status:
-			if !ok { // by Close, or since the connection is closed
+			if !ok || c.nc.IsClosed() { // nothing else will come
 				status = nil
+				close(c.ended)
 			}
 			c.failAll(&ipc.Error{Code: ipc.CodeUnavailable, Err: c.nc.LastError(),
 				Msg: "the connection to NATS was lost"}, func(*call) bool { return true })
@@ -290,7 +293,7 @@ func (c *Conn) begin() (*call, *ipc.Error) {
 	}
 	c.next++
 	x.id = strconv.FormatUint(c.next, 36)
-	x.gone = x.reply()
+	x.gone, x.accepts = x.reply(), c.place.at("")
 	c.calls[x.id] = x
 	return x, nil
 }
@@ -543,6 +546,9 @@ func (x *call) sendItems(ctx context.Context, in *ipc.Inbound) {
 	_ = x.send(frameClose, false, nil)
 }
 
+// longestText is how much of an error's text a client takes.
+const longestText = 4 << 10
+
 // outbound returns the result of a call that its last message ends. body came before, in pieces.
 func (x *call) outbound(body []byte) (out exchanged, err *ipc.Error) {
 	x.mu.Lock()
@@ -588,7 +594,7 @@ func (x *call) outbound(body []byte) (out exchanged, err *ipc.Error) {
 		return out, nil
 	}
 	err = &ipc.Error{Code: a.code, Outcome: a.outcome, Remote: true, Taken: a.taken,
-		Msg: strings.ToValidUTF8(string(m.Data), "\uFFFD")}
+		Msg: strings.ToValidUTF8(string(m.Data[:min(len(m.Data), longestText)]), "\uFFFD")}
 	if h := m.Header.Get(headAgain); h != "" {
 		f := fields{rest: h}
 		out.again = refusal{reason: f.next(), server: a.server, theirs: f.uint(16, 64)}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ type link struct {
 	mu      sync.Mutex
 	to      string // the other side's subject for frames; empty until it is known
 	gone    string // where NATS says that nobody listens there; may be empty
+	accepts string // what the other side's subject begins with, if that comes in a frame
 	room    chan struct{}
 	theirs  uint64        // the window of the other side
 	spent   uint64        // of it, in all
@@ -259,7 +261,11 @@ func (l *link) takeIn(f frame) (credit bool, err *ipc.Error) {
 		l.known.Store(max(l.known.Load(), binary.LittleEndian.Uint64(f.body[8:])))
 		stir(l.room)
 	case frameAccept:
-		l.to = string(f.body[4:])
+		to := string(f.body[4:])
+		if l.accepts == "" || !strings.HasPrefix(to, l.accepts) || strings.ContainsAny(to, "*> ") {
+			return false, corrupt("the other side wants frames at %.100q", to)
+		}
+		l.to = to
 		l.theirs = max(uint64(binary.LittleEndian.Uint32(f.body)), leastWindow)
 		stir(l.room)
 	}

@@ -359,6 +359,9 @@ func (f *feed) Next(ctx context.Context, buf []byte) ([]byte, topic.Arrival, err
 		f.mu.Unlock()
 		select {
 		case <-f.stirred:
+		case <-f.conn.ended:
+			return buf, topic.Arrival{}, &ipc.Error{Code: ipc.CodeUnavailable,
+				Err: nats.ErrConnectionClosed, Msg: "the connection to NATS"}
 		case <-ctx.Done():
 			return buf, topic.Arrival{}, contextError(ctx, ipc.NotExecuted)
 		}

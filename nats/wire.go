@@ -166,6 +166,9 @@ func parseAnswer(s string) (a answer, err error) {
 	if f.bad {
 		return a, corrupt("malformed answer %.100q", s)
 	}
+	if a.code > ipc.CodeUnknown {
+		a.code = ipc.CodeUnknown
+	}
 	if a.outcome > ipc.Executed {
 		a.outcome = ipc.OutcomeUnknown
 	}
@@ -309,6 +312,10 @@ func parseCancellation(b []byte) (c cancellation, ok bool) {
 	if len(b) < 11 {
 		return c, false
 	}
-	return cancellation{ipc.Code(binary.LittleEndian.Uint16(b)),
-		binary.LittleEndian.Uint64(b[2:]), string(b[10:])}, true
+	c = cancellation{ipc.Code(binary.LittleEndian.Uint16(b)), binary.LittleEndian.Uint64(b[2:]),
+		string(b[10:])}
+	if c.code != ipc.CodeDeadlineExceeded {
+		c.code = ipc.CodeCanceled
+	}
+	return c, true
 }
