@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -514,6 +515,49 @@ func TestGroupClientErrors(t *testing.T) {
 	if _, err := natsipc.DialGroup(t.Context(), nil, "x", natsipc.GroupDialConfig{}); err == nil {
 		t.Error("no error for a nil connection")
 	}
+}
+
+// TestGroupLeavesNothing closes members and clients: their goroutines have ended.
+func TestGroupLeavesNothing(t *testing.T) {
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	round := func() {
+		l := &list{}
+		cfg := listConfig("a", l)
+		cfg.SnapshotEvery = 2
+		m, err := natsipc.JoinGroup(t.Context(), nc, cfg, l.service())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := natsipc.DialGroup(t.Context(), nc, "test.list", natsipc.GroupDialConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range uint64(5) {
+			appendTo(t, c, n)
+		}
+		closeMember(t, m)
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	ours := func() int {
+		stacks := make([]byte, 4<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		n := 0
+		for g := range strings.SplitSeq(string(stacks), "\n\n") {
+			if strings.Contains(g, "ipcgen/nats.") || strings.Contains(g, "nats/internal/lease") ||
+				strings.Contains(g, "nats/internal/changelog") {
+				n++
+			}
+		}
+		return n
+	}
+	before := ours()
+	for range 3 {
+		round()
+	}
+	eventually(t, "the goroutines have ended", func() bool { return ours() <= before })
 }
 
 // TestGroupRoles reports the roles of members.
