@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,9 +34,10 @@ func readAutomation(path string) (automation, error) {
 }
 
 func parseAutomation(path string, r io.Reader) (a automation, err error) {
-	lines := bufio.NewScanner(r)
-	for n := 1; lines.Scan(); n++ {
-		line, _, _ := strings.Cut(lines.Text(), "#")
+	lines, n := bufio.NewScanner(r), 1
+	for ; lines.Scan(); n++ {
+		// Some editors begin a file with a byte order mark.
+		line, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "\ufeff"), "#")
 		words := strings.Fields(line)
 		if len(words) == 0 {
 			continue
@@ -46,7 +48,11 @@ func parseAutomation(path string, r io.Reader) (a automation, err error) {
 		}
 		a = append(a, c)
 	}
-	if err := lines.Err(); err != nil {
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, fmt.Errorf("%s:%d: a line of more than %d bytes; this is no automation", path,
+			n, bufio.MaxScanTokenSize)
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	slices.SortStableFunc(a, func(x, y automated) int { return int(x.at - y.at) })

@@ -119,11 +119,11 @@ func (o *options) check(flags *flag.FlagSet) error {
 }
 
 // source opens what -in says.
-func (o *options) source() (source, error) {
+func (o *options) source(ctx context.Context) (source, error) {
 	if o.in == "" {
 		return newSweep(uint32(o.rate), o.channels, o.length), nil
 	}
-	return openSong(o.in)
+	return openSong(ctx, o.in)
 }
 
 // format returns the format of the output, which is that of the input but for -bits.
@@ -144,7 +144,7 @@ func (o *options) format(f wave.Format) (wave.Format, error) {
 // sink opens what -out says.
 func (o *options) sink(ctx context.Context, src source) (sink, error) {
 	if o.out == "-" {
-		return newPipe(ctx, os.Stdout), nil
+		return &pipe{ctx: ctx, w: os.Stdout}, nil
 	}
 	f, err := o.format(src.Format())
 	if err != nil {

@@ -69,14 +69,14 @@ func (r *session) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	src, err := r.opts.source()
+	// Whatever fails while it plays ends all of it, a write that waits for its reader too.
+	playing, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	src, err := r.opts.source(playing)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	// Whatever fails while it plays ends all of it, a write that waits for its reader too.
-	playing, end := context.WithCancelCause(ctx)
-	defer end(nil)
 	var dst sink = nowhere{}
 	if r.opts.out != "" {
 		if dst, err = r.opts.sink(playing, src); err != nil {
@@ -223,7 +223,7 @@ func (r *session) play(playing context.Context, end context.CancelCauseFunc, s *
 
 // goFirstOn calls goFirst until ctx is done.
 func (r *session) goFirstOn(ctx context.Context) error {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if err := r.goFirst(); err != nil {

@@ -48,7 +48,7 @@ func TestRealtime(t *testing.T) {
 		}
 	}
 	page := readFile(t, report)
-	if want := m[2] + " crashes</h1>"; !bytes.Contains(page, []byte(want)) ||
+	if want := m[2] + " crash"; !bytes.Contains(page, []byte(want)) ||
 		strings.Count(string(page), `class="crash"`) == 0 && m[2] != "0" {
 		t.Errorf("the report does not show %s crashes", m[2])
 	}
@@ -265,5 +265,53 @@ func TestStuckReader(t *testing.T) {
 		}
 		p.out.Close()
 		nothingLeft(t, domain)
+	}
+}
+
+// TestStuckSource ends runs whose input is a named pipe, the writer of which stops within the
+// header and within the samples.
+func TestStuckSource(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	writeSong(t, at("whole.wav"), wave.Format{Rate: 8_000, Channels: 1, Bits: 16},
+		rand.New(rand.NewPCG(1, 1)), 100_000)
+	whole := readFile(t, at("whole.wav"))
+	for n, c := range []struct {
+		bytes int // that come
+		args  []string
+	}{
+		{20, nil},
+		{100_000, nil},
+		{100_000, []string{"-realtime", "1h", "-report", at("report.html")}},
+	} {
+		fifo, domain := at(fmt.Sprint("fifo ", n)), newDomain(t)
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := host(domain, append(c.args, "-in", fifo, "-out", at("out.wav"))...)
+		var errOut bytes.Buffer
+		cmd.Stderr = &errOut
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		watchdog := time.AfterFunc(time.Minute, func() { cmd.Process.Signal(syscall.SIGQUIT) })
+		w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits for the host
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(whole[:c.bytes]); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		err = cmd.Wait()
+		watchdog.Stop()
+		w.Close()
+		if cmd.ProcessState.ExitCode() != 130 {
+			t.Errorf("%d bytes, %q: ended with %v\n%s", c.bytes, c.args, err, &errOut)
+		}
+		nothingLeft(t, domain)
+	}
+	if left, err := filepath.Glob(at(".*.tmp")); err != nil || len(left) > 0 {
+		t.Errorf("left: %q (%v)", left, err)
 	}
 }

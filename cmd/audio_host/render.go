@@ -34,7 +34,7 @@ func (r *render) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	src, err := r.opts.source()
+	src, err := r.opts.source(ctx)
 	if err != nil {
 		return err
 	}
@@ -57,12 +57,12 @@ func (r *render) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 
-	begin := time.Now()
+	begin, before := time.Now(), s.spent()
 	frames, err := r.pass(ctx, s, src, dst, changes)
 	if err != nil {
 		return err
 	}
-	took := time.Since(begin)
+	spent := s.spent().since(before, time.Since(begin))
 	if different := s.mirror.Stats().Different; different > 0 {
 		return fmt.Errorf("the replicas disagree about %d blocks; run one version of the service",
 			different)
@@ -71,7 +71,7 @@ func (r *render) run(ctx context.Context) (err error) {
 		return err
 	}
 	done = true
-	return r.report(s, src, dst, frames, took)
+	return r.report(s, src, dst, frames, spent)
 }
 
 // pass moves all of the source through the replicas.
@@ -128,12 +128,19 @@ func (r *render) pass(ctx context.Context, s *studio, src source, dst sink,
 }
 
 // report says what was done.
-func (r *render) report(s *studio, src source, dst sink, frames int64, took time.Duration) error {
+func (r *render) report(s *studio, src source, dst sink, frames int64, spent load) error {
+	took := spent.took
 	length := timeOf(frames, src.Format().Rate)
 	_, err := fmt.Fprintf(r.out, "audio_host: %v, %v\naudio_host: rendered in %v, %.0f times as "+
 		"fast as it sounds, %.0f blocks of %d frames a second\n", src.Format(), length,
 		took.Round(time.Millisecond), length.Seconds()/took.Seconds(),
 		float64(r.blocks)/took.Seconds(), r.opts.frames)
+	if err == nil {
+		alone := measureAlone(src.Format(), r.opts.frames)
+		_, err = fmt.Fprintf(r.out, "audio_host: processors in use: host %s, replicas %s; the "+
+			"signal path alone makes %.0f blocks a second\n", spent.share(spent.host),
+			spent.share(spent.replicas), float64(time.Second)/float64(max(alone, 1)))
+	}
 	if n := len(s.killed()); n > 0 && err == nil {
 		_, err = fmt.Fprintf(r.out, "audio_host: %d primaries killed on the way\n", n)
 	}

@@ -109,7 +109,9 @@ func TestRenderCrash(t *testing.T) {
 				fmt.Fprintf(&lines, "%.9fs %v %v # change %d\n\n",
 					(float64(c.Frame)+0.5)/44_100, p, c.Value, n)
 			}
-			if err := os.WriteFile(at("automation"), []byte(lines.String()), 0o644); err != nil {
+			// Editors of other systems begin a file with a byte order mark, and end lines so.
+			text := "\ufeff" + strings.ReplaceAll(lines.String(), "\n", "\r\n")
+			if err := os.WriteFile(at("automation"), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			v := dsp.InitialValues()
@@ -173,6 +175,15 @@ func TestRenderBadInput(t *testing.T) {
 	write("params", []byte("1s loudness 1\n"))
 	write("values", []byte("1s gain much\n"))
 	write("ranges", []byte("1s gain 9\n"))
+	write("long", bytes.Repeat([]byte("x"), 70_000))
+	// The chunk of the format is the first one, of 18 bytes with this format.
+	format := whole[12 : 12+8+18]
+	write("twice.wav", slices.Concat(whole[:12], format, format, whole[12+8+18:]))
+	three := wave.Format{Rate: 8_000, Channels: 3, Bits: 16}
+	writeWave(t, at("valid.wav"), three, make([]byte, 48))
+	valid := readFile(t, at("valid.wav"))
+	valid[12+8+18] = 17 // of the 16 bits of a sample
+	write("valid.wav", valid)
 	write("many", bytes.Repeat([]byte("1s gain 1\n"), 256))
 	const before = "what was there before"
 	for _, c := range []struct {
@@ -188,6 +199,9 @@ func TestRenderBadInput(t *testing.T) {
 		{"-in none.wav -out out.wav", 1, "no samples"},
 		{"-in wide.wav -out out.wav", 1, "9 channels"},
 		{"-in slow.wav -out out.wav", 1, "100 hz"},
+		{"-in twice.wav -out out.wav", 1, "twice.wav: not a valid wave file: it has two formats"},
+		{"-in valid.wav -out out.wav", 1, "17 valid bits in samples of 16"},
+		{"-in good.wav -out out.wav -automation long", 1, "long:1: a line of more than"},
 		{"-in nan.wav -out out.wav", 1, "frame 12345) is nan"},
 		{"-in inf.wav -out out.wav", 1, "frame 12345) is -inf"},
 		{"-in good.wav -out out.wav -automation words", 1, "words:2:"},

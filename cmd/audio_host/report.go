@@ -40,7 +40,7 @@ text{fill:var(--dim);font:12px system-ui,sans-serif}
 .key2{color:var(--other)}
 </style></head><body><main>
 <h1>{{.Blocks}} blocks, <span class="{{if .Xruns}}some{{else}}none{{end}}">{{.Xruns}}
-xruns</span>, {{.Crashes}} crashes</h1>
+xrun{{if ne .Xruns 1}}s{{end}}</span>, {{.Crashes}} crash{{if ne .Crashes 1}}es{{end}}</h1>
 <p>{{.Format}}; a block each {{.Period}}, and its answer due {{.Headroom}} later.</p>
 <dl>{{range .Facts}}<div><dt>{{.Name}}</dt><dd>{{.Value}}</dd></div>{{end}}</dl>
 <h2>Slack over time</h2>
@@ -205,10 +205,10 @@ func slackChart(f figures) string {
 	}
 	c.seconds()
 	for _, k := range f.Kills {
-		c.add(`<line class="crash" x1="%[1].1f" x2="%[1].1f" y1="%[2]g" y2="%[3]g"/>`, c.x(k.at),
+		c.add(`<line class="crash" x1="%.1[1]f" x2="%.1[1]f" y1="%[2]g" y2="%[3]g"/>`, c.x(k.at),
 			chartTop, chartBottom)
 	}
-	c.add(`<line class="due" x1="%[1]g" x2="%[2]g" y1="%[3].1f" y2="%[3].1f"/>`, chartLeft,
+	c.add(`<line class="due" x1="%[1]g" x2="%[2]g" y1="%.1[3]f" y2="%.1[3]f"/>`, chartLeft,
 		chartRight, c.y(0))
 	c.line("line", f.Slack, least)
 	return c.String()

@@ -76,47 +76,48 @@ func (o *file) abandon() {
 
 func (o *file) clipped() int64 { return o.Clipped() }
 
-// A pipe takes raw float32 samples. Its reader may take none for long: so a goroutine writes them,
-// which the end of the context leaves behind.
+// A pipe takes raw float32 samples. Its reader may take none for long.
 type pipe struct {
-	ctx    context.Context
-	buf    []byte
-	writes chan []byte
-	done   chan error
-}
-
-func newPipe(ctx context.Context, w io.Writer) *pipe {
-	p := &pipe{ctx: ctx, writes: make(chan []byte), done: make(chan error, 1)}
-	go func() {
-		for b := range p.writes {
-			_, err := w.Write(b)
-			p.done <- err
-		}
-	}()
-	return p
+	ctx context.Context
+	w   io.Writer
+	buf []byte
 }
 
 func (p *pipe) Write(samples []byte) error {
-	p.buf = append(p.buf[:0], samples...) // the samples are only valid until the end of ctx
-	select {
-	case p.writes <- p.buf:
-	case <-p.ctx.Done():
-		return context.Cause(p.ctx)
-	}
-	select {
-	case err := <-p.done:
-		if err != nil {
-			return fmt.Errorf("cannot write to standard output: %w", err)
+	p.buf = append(p.buf[:0], samples...) // which are not valid any more when ctx ends a write
+	if _, err := leaving(p.ctx, func() (int, error) { return p.w.Write(p.buf) }); err != nil {
+		if p.ctx.Err() != nil {
+			return err
 		}
-		return nil
-	case <-p.ctx.Done():
-		return context.Cause(p.ctx)
+		return fmt.Errorf("cannot write to standard output: %w", err)
 	}
+	return nil
 }
 
-func (p *pipe) commit() error  { p.abandon(); return nil }
-func (p *pipe) abandon()       { close(p.writes) }
+func (p *pipe) commit() error  { return nil }
+func (p *pipe) abandon()       {}
 func (p *pipe) clipped() int64 { return 0 }
+
+// leaving calls f, which may block without end, as an operation on a pipe whose other side does
+// nothing. The end of ctx leaves it behind.
+func leaving[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
 
 // nowhere drops what it is given.
 type nowhere struct{}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,23 +30,28 @@ type song struct {
 	done int64
 }
 
-func openSong(path string) (*song, error) {
-	f, err := os.Open(path)
+func openSong(ctx context.Context, path string) (*song, error) {
+	// A named pipe blocks until it has a writer, and each read of it until the writer writes.
+	f, err := leaving(ctx, func() (*os.File, error) { return os.Open(path) })
 	if err != nil {
 		return nil, err
 	}
-	r, err := openWave(f)
+	r, err := openWave(ctx, f)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return &song{Reader: r, f: f}, nil
 }
 
-func openWave(f *os.File) (*wave.Reader, error) {
-	if info, err := f.Stat(); err == nil && info.IsDir() {
+func openWave(ctx context.Context, f *os.File) (*wave.Reader, error) {
+	var from io.Reader = f
+	switch info, err := f.Stat(); {
+	case err == nil && info.IsDir():
 		return nil, errors.New("it is a directory")
+	case err != nil || !info.Mode().IsRegular():
+		from = slowReader{ctx, f}
 	}
-	r, err := wave.NewReader(f)
+	r, err := wave.NewReader(from)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +62,21 @@ func openWave(f *os.File) (*wave.Reader, error) {
 		return nil, errors.New("it has no samples")
 	}
 	return r, nil
+}
+
+// A slowReader reads from what may block without end.
+type slowReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (s slowReader) Read(p []byte) (int, error) {
+	b, err := leaving(s.ctx, func() ([]byte, error) {
+		b := make([]byte, len(p)) // p belongs to others when ctx has ended
+		n, err := s.r.Read(b)
+		return b[:n], err
+	})
+	return copy(p, b), err
 }
 
 // Read is that of the file, and refuses samples that are no sound.

@@ -79,7 +79,9 @@ func (f *Reader) readHeader() error {
 			return fmt.Errorf("%w: its samples come before their format", ErrFormat)
 		case id == "data":
 			return f.begin(size)
-		case id == "fmt " && !known:
+		case id == "fmt " && known:
+			return fmt.Errorf("%w: it has two formats", ErrFormat)
+		case id == "fmt ":
 			if err := f.readFormat(size); err != nil {
 				return err
 			}
@@ -113,6 +115,9 @@ func (f *Reader) readFormat(size int64) error {
 		if n < int64(len(b)) || string(b[26:]) != guidTail {
 			return fmt.Errorf("%w: its extended format is damaged, or one of no standard",
 				ErrUnsupported)
+		}
+		if valid := int(le.Uint16(b[18:])); valid > f.format.Bits {
+			return fmt.Errorf("%w: %d valid bits in samples of %d", ErrFormat, valid, f.format.Bits)
 		}
 		// A sample with fewer valid bits has them on top: it is read as one of all bits.
 		f.format.Mask, tag = le.Uint32(b[20:]), le.Uint16(b[24:])
