@@ -30,7 +30,7 @@ func writeSong(t *testing.T, path string, f wave.Format, rng *rand.Rand, frames 
 	samples := make([]byte, 0, 4*frames*f.Channels)
 	for range frames * f.Channels {
 		samples = binary.LittleEndian.AppendUint32(samples,
-			math.Float32bits(float32(rng.IntN(1<<16)-1<<15)/(1<<16)))
+			math.Float32bits(float32(rng.IntN(1<<15)-1<<14)/(1<<15)))
 	}
 	writeWave(t, path, f, samples)
 	return samples
