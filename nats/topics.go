@@ -146,7 +146,7 @@ func (x *served) recent() error {
 //
 // A subscription is lossy, or to the latest message. A publisher does not wait for subscribers on
 // other machines, so [topic.Lossless] is refused with CodeFailedPrecondition.
-func Topics(nc *nats.Conn, channel string, opts ...ipc.DialOption) topic.Source {
+func Topics(nc *nats.Conn, channel string, opts ...ipc.DialOption) topic.FeedSource {
 	return &source{nc, channel, opts}
 }
 
