@@ -75,7 +75,7 @@ func TestCountersNameProcesses(t *testing.T) {
 	}
 	until("stopped", func(p *introspect.ClientProcessT, first bool) bool {
 		return first && p.Waiting&introspect.WaitingRoom != 0 && p.WaitsForRoom > 0 &&
-			p.Connections > 0 && p.Received > 0 && p.SentBytes > 100_000
+			p.Connections > 0 && p.Received > 0 && p.SentBytes > 20_000
 	})
 	stop()
 	<-sent
