@@ -380,3 +380,18 @@ func TestApplicable(t *testing.T) {
 	err := echoes(ipc.HandleServerStream(methodCount, watch)).Applicable()
 	want(t, err, ipc.CodeFailedPrecondition, ipc.NotSent, "test.Echo/Count", "read_only")
 }
+
+// take returns the next frame of a raw peer with one of these tags.
+func take(t *testing.T, r *ipc.Raw, tags ...uint32) ipc.RawFrame {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); runtime.Gosched() {
+		f, ok := r.Get()
+		for _, tag := range tags {
+			if ok && f.Tag == tag {
+				return f
+			}
+		}
+	}
+	t.Fatalf("no frame with one of the tags %v", tags)
+	return ipc.RawFrame{}
+}

@@ -43,21 +43,6 @@ var breaches = []breach{
 	{"an end that takes more", []ipc.RawFrame{{Tag: ipc.RawEnd, Code: 1, Seq: 1 << 40}}},
 }
 
-// take returns the next frame of a raw peer with one of these tags.
-func take(t *testing.T, r *ipc.Raw, tags ...uint32) ipc.RawFrame {
-	t.Helper()
-	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); runtime.Gosched() {
-		f, ok := r.Get()
-		for _, tag := range tags {
-			if ok && f.Tag == tag {
-				return f
-			}
-		}
-	}
-	t.Fatalf("no frame with one of the tags %v", tags)
-	return ipc.RawFrame{}
-}
-
 // TestHostileStreamingClients breaks each rule towards a server, which ends the connection as
 // corrupt, and nothing else.
 func TestHostileStreamingClients(t *testing.T) {
