@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -300,10 +301,10 @@ func TestStreamEndsWithItsPrimary(t *testing.T) {
 			const before = 100
 			// numbers yields numbers until the call ends, and ends the primary after some, when it
 			// has taken the call.
-			numbers := func(sent *uint64) iter.Seq2[*words, error] {
+			numbers := func(sent *atomic.Uint64) iter.Seq2[*words, error] {
 				return func(yield func(*words, error) bool) {
-					for ; yield(&words{*sent}, nil); *sent++ {
-						if *sent == before {
+					for ; yield(&words{sent.Load()}, nil); sent.Add(1) {
+						if sent.Load() == before {
 							for len(ledger(t, path)) == 0 {
 								runtime.Gosched()
 							}
@@ -333,14 +334,15 @@ func TestStreamEndsWithItsPrimary(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			sent, status := uint64(0), g.Status()
+			var sent atomic.Uint64 // a source may run until shortly after its call
+			status := g.Status()
 			_, err := ipc.InvokeClientStream(t.Context(), c, methodPour, numbers(&sent))
 			if _, herr := g.WaitHealthy(t.Context(), status.Epoch); herr != nil {
 				t.Fatal(herr)
 			}
-			check(err, sent)
+			check(err, sent.Load())
 			status = g.Status()
-			sent = 0
+			sent.Store(0)
 			back, failures := uint64(0), 0
 			for w, err := range ipc.InvokeBidiStream(t.Context(), c, methodMirror,
 				numbers(&sent)) {
@@ -358,7 +360,7 @@ func TestStreamEndsWithItsPrimary(t *testing.T) {
 				if n := uint64(len(ledger(t, path))); back > n {
 					t.Errorf("%d items came back, of %d that were recorded", back, n)
 				}
-				check(err, sent)
+				check(err, sent.Load())
 			}
 			if failures != 1 {
 				t.Errorf("%d failures", failures)
