@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,7 @@ type serverConn struct {
 	currentMessage  *boundRoute // of the message that the reader runs; likewise
 	messageBody     []byte      // for the next message that the reader runs; belongs to the reader
 	spinning        bool        // counted as one of the server's spinners; belongs to the reader
+	signalled       bool        // a handler may have been waiting for what came; likewise
 	spare           *job        // for the next call that the reader runs; belongs to the reader
 	jobs            sync.Pool   // of *job, for detached calls
 	contexts        contextSlab // for calls; belongs to the reader
@@ -238,6 +240,13 @@ func (c *serverConn) work() (reader bool) {
 	s := spin{p: &c.spin}
 	for !c.congested() && !c.stopped() {
 		for !c.rx.ring.Ready() {
+			if c.signalled {
+				// The handler of a streaming call runs here and now. Otherwise this goroutine
+				// would poll, and the handler would have to wait for another thread.
+				c.signalled = false
+				runtime.Gosched()
+				continue
+			}
 			if !c.maySpin() || !s.more() {
 				return true
 			}

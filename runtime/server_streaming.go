@@ -155,6 +155,7 @@ func (c *serverConn) handleFlow(h *frame, body []byte, private bool) bool {
 		return true
 	}
 	err := f.handle(h, body, private)
+	c.signalled = true
 	c.rx.release()
 	c.discharge(h)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"runtime"
 	"sync"
 )
 
@@ -122,6 +123,9 @@ func (s *BidiStream[In, Out]) run(call func(context.Context,
 		}
 		select {
 		case s.items <- item:
+			// The goroutine that receives runs here and now. Otherwise this one would poll for the
+			// next item, and the other would have to wait for another thread.
+			runtime.Gosched()
 		case <-s.ctx.Done():
 			s.err = contextError(s.ctx)
 			return
