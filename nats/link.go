@@ -147,11 +147,22 @@ func (l *link) publish(to, reply string, data []byte) error {
 	return l.nc.PublishRequest(to, reply, data)
 }
 
-// frames returns the number of frames that were sent.
-func (l *link) frames() uint64 {
+// sendLast sends the last message of the call, and tells publish how many frames were before it. No
+// frame follows, so sendLast keeps other senders away until the call is over.
+func (l *link) sendLast(publish func(frames uint64) error) error {
 	l.sending.Lock()
 	defer l.sending.Unlock()
-	return uint64(l.number)
+	l.mu.Lock()
+	over := l.over
+	l.mu.Unlock()
+	if over {
+		return errOver
+	}
+	err := publish(uint64(l.number))
+	if err == nil {
+		l.finish()
+	}
+	return err
 }
 
 // errOver ends the sending of a call that is over.
@@ -281,7 +292,10 @@ func lost(format string, args ...any) *ipc.Error {
 // takeItem takes in an item or a piece. The caller must hold l.mu.
 func (l *link) takeItem(f frame) (credit bool, err *ipc.Error) {
 	cost := uint64(len(f.body)) + frameCost
-	if l.arrived += cost; l.arrived > l.taken+l.window || l.complete {
+	if l.complete {
+		return false, corrupt("the other side has sent an item behind its end")
+	}
+	if l.arrived += cost; l.arrived > l.taken+l.window {
 		return false, corrupt("the other side has sent more than its credit")
 	}
 	if len(l.parts)+len(f.body) > l.longest {

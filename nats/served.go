@@ -64,10 +64,9 @@ func (x *served) stop(code ipc.Code, taken uint64, why error) {
 
 // abort ends the call because the server is closed.
 func (x *served) abort() {
-	if x.finish() {
-		_ = x.tell(answer{outcome: ipc.OutcomeUnknown, code: ipc.CodeUnavailable},
-			ipc.Metadata{}, []byte("the server was closed"))
-	}
+	_ = x.tell(answer{outcome: ipc.OutcomeUnknown, code: ipc.CodeUnavailable}, ipc.Metadata{},
+		[]byte("the server was closed"))
+	x.finish()
 	x.cancel(ErrServerClosed)
 }
 
@@ -299,12 +298,12 @@ func (x *served) conclude(a answer, m ipc.Metadata, body []byte) {
 
 // answer sends the last message, behind pieces of the body if they do not fit into it.
 func (x *served) answer(a answer, m ipc.Metadata, body []byte) error {
-	err := x.tellOnce(a, m, body)
+	err := x.tell(a, m, body)
 	if !errors.Is(err, nats.ErrMaxPayload) || len(body) == 0 {
 		return err
 	}
 	if a.code != ipc.CodeOK {
-		return x.tellOnce(a, m, body[:min(len(body), 64)])
+		return x.tell(a, m, body[:min(len(body), 64)])
 	}
 	if err := x.accept(); err != nil {
 		return err
@@ -312,26 +311,17 @@ func (x *served) answer(a answer, m ipc.Metadata, body []byte) error {
 	if err := x.sendBody(x.ctx, body, true); err != nil {
 		return err
 	}
-	return x.tellOnce(a, m, nil)
+	return x.tell(a, m, nil)
 }
 
-// tellOnce sends the last message of the call, unless it was sent.
-func (x *served) tellOnce(a answer, m ipc.Metadata, body []byte) error {
-	x.mu.Lock()
-	over := x.over
-	x.mu.Unlock()
-	if over {
-		return errOver
-	}
-	a.frames = x.frames()
-	return x.tell(a, m, body)
-}
-
+// tell sends the last message of the call, unless it was sent.
 func (x *served) tell(a answer, m ipc.Metadata, body []byte) error {
-	if a == (answer{}) && m.Len() == 0 {
-		return x.nc.Publish(x.reply, body)
-	}
-	out := &nats.Msg{Subject: x.reply, Data: body, Header: nats.Header{headCall: {a.header()}}}
-	putMetadata(out.Header, m)
-	return x.nc.PublishMsg(out)
+	return x.sendLast(func(frames uint64) error {
+		if a.frames = frames; a == (answer{}) && m.Len() == 0 {
+			return x.nc.Publish(x.reply, body)
+		}
+		out := &nats.Msg{Subject: x.reply, Data: body, Header: nats.Header{headCall: {a.header()}}}
+		putMetadata(out.Header, m)
+		return x.nc.PublishMsg(out)
+	})
 }

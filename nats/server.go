@@ -470,10 +470,10 @@ func (s *Server) Close() error {
 	for _, sub := range s.subs {
 		_ = sub.Unsubscribe()
 	}
-	s.cancel(ErrServerClosed)
-	for _, x := range s.inFlight() {
+	for _, x := range s.inFlight() { // before their handlers can answer that they were cancelled
 		x.abort()
 	}
+	s.cancel(ErrServerClosed)
 	_ = s.nc.FlushTimeout(time.Second) // so that clients know, if they can
 	close(s.over)
 	s.tasks.Wait()
