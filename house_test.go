@@ -46,11 +46,13 @@ var mayImport = map[string][]string{
 		"internal/sys", "internal/userlog"},
 	"runtime/ipctest": {"runtime", "runtime/shm", "internal/record"},
 	"runtime": {"runtime/shm", "runtime/introspect", "internal/domain", "internal/record",
-		"internal/sys", "internal/interleave", "internal/longvec", "internal/userlog"},
-	"internal/userlog": nil,
-	"internal/record":  nil,
-	"internal/longvec": nil,
-	"runtime/topic":    {"runtime", "runtime/introspect", "runtime/shm"},
+		"internal/sys", "internal/interleave", "internal/longvec", "internal/prebuilt",
+		"internal/userlog"},
+	"internal/userlog":  nil,
+	"internal/record":   nil,
+	"internal/longvec":  nil,
+	"internal/prebuilt": nil,
+	"runtime/topic":     {"runtime", "runtime/introspect", "runtime/shm"},
 	// What ipcgen wrote for schema/introspection.fbs.
 	"runtime/introspect": {"runtime/fb"},
 	// What ipcgen wrote for schema/supervisor.fbs.
@@ -130,7 +132,7 @@ var outside = map[string]func(pkg string) bool{
 	"github.com/google/flatbuffers/go": func(pkg string) bool {
 		return treeOf(pkg) != "" || strings.HasPrefix(pkg, "runtime") ||
 			pkg == "internal/bfbs" || pkg == "internal/echo" || pkg == "internal/audioblock" ||
-			pkg == "internal/longvec"
+			pkg == "internal/longvec" || pkg == "internal/prebuilt"
 	},
 	"github.com/dave/jennifer/jen": func(pkg string) bool { return pkg == "internal/gogen" },
 }

@@ -205,12 +205,8 @@ func (l *link) awaitOpen(ctx context.Context) error {
 		if open {
 			return nil
 		}
-		select {
-		case <-l.room:
-		case <-l.done:
-			return errOver
-		case <-ctx.Done():
-			return errOver
+		if err := l.awaitRoom(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -225,14 +221,21 @@ func (l *link) spend(ctx context.Context, cost uint64) error {
 			return nil
 		}
 		l.mu.Unlock()
-		select {
-		case <-l.room:
-		case <-l.done:
-			return errOver
-		case <-ctx.Done():
-			return errOver
+		if err := l.awaitRoom(ctx); err != nil {
+			return err
 		}
 	}
+}
+
+// awaitRoom waits until the other side has said where it takes frames, or what it has taken.
+func (l *link) awaitRoom(ctx context.Context) error {
+	select {
+	case <-l.room:
+		return nil
+	case <-l.done:
+	case <-ctx.Done():
+	}
+	return errOver
 }
 
 // receive takes in a frame, in a callback of NATS.

@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"context"
-	"hash/fnv"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -50,10 +49,8 @@ func messageOf[T any, A interface{ UnPackTo(*T) }, Limits any](
 
 func introspectionMethod[Req, Rep any](name string, req message[Req],
 	rep message[Rep]) *Method[Req, Rep] {
-	h := fnv.New32a()
-	h.Write([]byte(introspection.Name + "/" + name))
 	return NewMethod(introspection, MethodSpec[Req, Rep]{
-		Name: name, ID: h.Sum32(), Idempotent: true, ReadOnly: true,
+		Name: name, ID: wireID(introspection, name), Idempotent: true, ReadOnly: true,
 		EncodeRequest: func(b *flatbuffers.Builder, _ uint64, v *Req) error {
 			return req.encode(b, v)
 		},

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 )
@@ -276,4 +277,11 @@ func (c *Conn) Protocols() ([]*Protocol, error) {
 		all[i] = p
 	}
 	return all, nil
+}
+
+// wireID returns the number of a method or message of p on the wire, as generated code has it.
+func wireID(p *Protocol, name string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(p.Name + "/" + name))
+	return h.Sum32()
 }

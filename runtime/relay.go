@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"hash/fnv"
 	"iter"
 	"strings"
 	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+
+	"github.com/ipcgen/ipcgen/internal/prebuilt"
 )
 
 // This file is for gateways: they pass calls and messages on as they are encoded, by the
@@ -21,25 +22,6 @@ type encoded struct{ body []byte }
 func decodeEncoded(buf []byte, e *encoded) (uint64, error) {
 	e.body = bytes.Clone(buf)
 	return 0, nil
-}
-
-// place makes the bytes of a message the finished message of a builder.
-func (e *encoded) place(b *flatbuffers.Builder) error {
-	const word = flatbuffers.SizeUOffsetT
-	n := len(e.body)
-	if n < 2*word || n%word != 0 {
-		return fmt.Errorf("a message of %d bytes is no FlatBuffer", n)
-	}
-	root := flatbuffers.GetUOffsetT(e.body)
-	if root < word || int64(root) > int64(n) {
-		return fmt.Errorf("the root of a message of %d bytes lies at %d", n, root)
-	}
-	// A builder takes bytes in one piece only as a vector, whose length lies where the message has
-	// its second word. The first is the offset of the root, which Finish writes.
-	b.CreateByteVector(e.body[2*word:])
-	copy(b.Bytes[len(b.Bytes)-int(b.Offset()):], e.body[word:2*word])
-	b.Finish(flatbuffers.UOffsetT(n) - root)
-	return nil
 }
 
 // A relayedProtocol has what a protocol's description says of its methods and messages.
@@ -85,9 +67,9 @@ func (r *relayedProtocol) addMessages(p *Protocol, d *description) {
 		for _, key := range union.order {
 			name := union.entries[key].name()
 			r.messages = append(r.messages, &Message[encoded]{
-				info: MessageInfo{Protocol: p, Name: name, ID: relayID(p, name),
+				info: MessageInfo{Protocol: p, Name: name, ID: wireID(p, name),
 					encode: func(b *flatbuffers.Builder, _ uint64, msg any) error {
-						return msg.(*encoded).place(b)
+						return prebuilt.Place(b, msg.(*encoded).body)
 					}},
 				spec: MessageSpec[encoded]{Decode: decodeEncoded},
 			})
@@ -95,19 +77,13 @@ func (r *relayedProtocol) addMessages(p *Protocol, d *description) {
 	}
 }
 
-func relayID(p *Protocol, name string) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(p.Name + "/" + name))
-	return h.Sum32()
-}
-
 func relayMethod(p *Protocol, name string, e *entryLine) *Method[encoded, encoded] {
 	m := &Method[encoded, encoded]{
-		info: MethodInfo{Protocol: p, Name: name, ID: relayID(p, name),
+		info: MethodInfo{Protocol: p, Name: name, ID: wireID(p, name),
 			Idempotent: e.has("idempotent"), ReadOnly: e.has("read_only"),
 			newReply: func() any { return new(encoded) },
 			encodeRequest: func(b *flatbuffers.Builder, _ uint64, req any) error {
-				return req.(*encoded).place(b)
+				return prebuilt.Place(b, req.(*encoded).body)
 			},
 			decodeReply: func(buf []byte, reply any) (uint64, error) {
 				return decodeEncoded(buf, reply.(*encoded))
@@ -115,7 +91,7 @@ func relayMethod(p *Protocol, name string, e *entryLine) *Method[encoded, encode
 		spec: MethodSpec[encoded, encoded]{
 			DecodeRequest: decodeEncoded,
 			EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, rep *encoded) error {
-				return rep.place(b)
+				return prebuilt.Place(b, rep.body)
 			}},
 	}
 	for _, s := range []Streaming{ClientStreaming, ServerStreaming, BidiStreaming} {

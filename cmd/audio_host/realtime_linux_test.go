@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/wave"
-	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
 // TestRealtime plays a sweep for a second while primaries are killed: the sound is that of a
@@ -171,15 +170,7 @@ func TestPriority(t *testing.T) {
 		filepath.Join(t.TempDir(), "report.html"))
 	defer p.Wait()
 	got := p.read(t, 10_000)
-	c, err := group.Dial(t.Context(), "audio_compute", group.DialConfig{Domain: domain})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	primary, err := c.WaitConnected(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	primary := primaryOf(t, domain)
 	const rtPriority, policy, fifo = 37, 38, "1" // counted behind the name
 	type found struct {
 		pid     int

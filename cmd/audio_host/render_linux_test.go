@@ -327,6 +327,21 @@ func (p *piped) read(t *testing.T, frames int) []byte {
 	return b
 }
 
+// primaryOf returns the primary, once it serves.
+func primaryOf(t *testing.T, domain string) group.Connection {
+	t.Helper()
+	c, err := group.Dial(t.Context(), "audio_compute", group.DialConfig{Domain: domain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	primary, err := c.WaitConnected(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return primary
+}
+
 // TestRenderStopped stops the primary while sound flows, and lets it continue later: the other
 // replica goes on, the stopped one catches up, and no sample differs.
 func TestRenderStopped(t *testing.T) {
@@ -337,15 +352,7 @@ func TestRenderStopped(t *testing.T) {
 	domain := newDomain(t)
 	p := startPiped(t, domain)
 	got := p.read(t, 10_000)
-	c, err := group.Dial(t.Context(), "audio_compute", group.DialConfig{Domain: domain})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	primary, err := c.WaitConnected(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	primary := primaryOf(t, domain)
 	syscall.Kill(primary.PID, syscall.SIGSTOP)
 	got = append(got, p.read(t, 10*48_000)...)
 	syscall.Kill(primary.PID, syscall.SIGCONT)

@@ -143,10 +143,16 @@ func TestRecordStructs(t *testing.T) {
 	expect(t, 0, "", `1 sig.Signal.Move `+move+" [Enter] ", "\n\n", "replay", "-step", "-method",
 		"Move", file, "signals")
 	want := strings.Repeat("Move "+move+"\nStop {\"why\":\"wall\"}\n", 2) + "Move " + move + "\n"
+	expectGot(t, sent, want)
+}
+
+// expectGot waits until the file in which a server writes what it gets has the text want.
+func expectGot(t *testing.T, file, want string) {
+	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		got, err := os.ReadFile(sent)
+		got, err := os.ReadFile(file)
 		if string(got) == want {
-			break
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("the server got %q, %v", got, err)

@@ -310,15 +310,7 @@ func TestWebSends(t *testing.T) {
 	ask("/api/call", greet, `{"name": "x"}`, `, "timeout_ms": 9223372036854775807`, `Hello, x!`)
 	ask("/api/call", greet, `{"name": "x"}`, `, "timeout_ms": -1`, `Hello, x!`)
 	const want = "Pan 0.5\nGain 2\n"
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		got, err := os.ReadFile(sent)
-		if string(got) == want {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the server got %q, %v", got, err)
-		}
-	}
+	expectGot(t, sent, want)
 }
 
 // TestWebRolls gives a group the order that the button of the page gives.

@@ -106,17 +106,15 @@ func TestOneHolder(t *testing.T) {
 	}
 }
 
-// TestRenewals holds a lease for many times its length.
-func TestRenewals(t *testing.T) {
-	t.Parallel()
-	kv, _ := newBucket(t)
-	h := acquire(t, config(kv, "a", 2*time.Second))
+// expectRenewals waits for n renewals of a lease.
+func expectRenewals(t *testing.T, kv jetstream.KeyValue, h *lease.Held, n int) {
+	t.Helper()
 	w, err := kv.Watch(t.Context(), "leader", jetstream.UpdatesOnly())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Stop()
-	for range 6 {
+	for range n {
 		select {
 		case <-w.Updates():
 		case <-h.Lost():
@@ -125,6 +123,14 @@ func TestRenewals(t *testing.T) {
 			t.Fatal("no renewal")
 		}
 	}
+}
+
+// TestRenewals holds a lease for many times its length.
+func TestRenewals(t *testing.T) {
+	t.Parallel()
+	kv, _ := newBucket(t)
+	h := acquire(t, config(kv, "a", 2*time.Second))
+	expectRenewals(t, kv, h, 6)
 	if err := h.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -273,20 +279,7 @@ func TestLostAnswers(t *testing.T) {
 		n++
 		return n%2 == 1
 	}}, "a", 2*time.Second))
-	w, err := kv.Watch(t.Context(), "leader", jetstream.UpdatesOnly())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Stop()
-	for range 8 {
-		select {
-		case <-w.Updates():
-		case <-h.Lost():
-			t.Fatal(h.Err())
-		case <-time.After(watchdog):
-			t.Fatal("no renewal")
-		}
-	}
+	expectRenewals(t, kv, h, 8)
 	if err := h.Release(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -15,6 +15,7 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 
 	"github.com/ipcgen/ipcgen/internal/gogen"
+	"github.com/ipcgen/ipcgen/internal/prebuilt"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/fbjson"
 )
@@ -325,13 +326,9 @@ func place(b *flatbuffers.Builder, buf []byte) error {
 	for len(buf)%align != 0 {
 		buf = append(buf, 0)
 	}
-	// A builder takes bytes in one piece only as a vector, whose length lies where the message has
-	// its second word. The first is the offset of the root, which Finish writes.
-	const word = flatbuffers.SizeUOffsetT
-	b.Prep(align, len(buf))
-	b.CreateByteVector(buf[2*word:])
-	copy(b.Bytes[len(b.Bytes)-int(b.Offset()):], buf[word:2*word])
-	b.Finish(flatbuffers.UOffsetT(len(buf)) - flatbuffers.GetUOffsetT(buf))
+	if err := prebuilt.Place(b, buf); err != nil {
+		return err
+	}
 	if !bytes.Equal(b.FinishedBytes(), buf) {
 		return errors.New("the message cannot be built: its alignment is beyond 16 bytes")
 	}
