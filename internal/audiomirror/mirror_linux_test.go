@@ -519,19 +519,22 @@ func TestDeaths(t *testing.T) {
 func TestStaleAnswers(t *testing.T) {
 	s := newStage(t)
 	const offset, after = 3 * window, 4 * window
+	var lies atomic.Uint64 // how often a replica has lied
 	lie := func(n uint64) func(*audio.AudioBufferHeader, []byte) {
 		return func(h *audio.AudioBufferHeader, payload []byte) {
 			if h.Sequence() >= after {
 				h.MutateSequence(h.Sequence() + n)
 				clear(payload)
+				lies.Add(1)
 			}
 		}
 	}
 	s.start(0, &fake{})
 	end := s.start(1, &fake{alter: lie(^uint64(offset) + 1)})
 	s.warm()
-	s.play(after + 5*window)
-	s.until("stale answers", func(st Stats) bool { return st.All[1] > after })
+	for lies.Load() < 5*window {
+		s.play(1) // a replica that is late skips blocks, so their number does not tell
+	}
 	if st := s.Stats(); st.Live != 2 || st.Different != 0 {
 		t.Errorf("after stale answers: %+v", st)
 	}

@@ -77,24 +77,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	before := openFiles()
-	code := m.Run()
-	if after := openFiles(); code == 0 && len(after) > len(before) {
-		fmt.Printf("leaked descriptors: before %v, after %v\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func openFiles() (names []string) {
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range fds {
-		name, err := os.Readlink(fd)
-		if err == nil && !strings.HasPrefix(name, "anon_inode:[event") {
-			names = append(names, name)
-		}
-	}
-	return names
+	os.Exit(systest.RunWithoutLeaks(m))
 }
 
 // childCommand returns the command of a child of this test binary.

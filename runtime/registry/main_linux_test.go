@@ -7,9 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"github.com/ipcgen/ipcgen/internal/sys/systest"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
@@ -31,25 +31,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	before := openFiles()
-	code := m.Run()
-	if after := openFiles(); code == 0 && len(after) > len(before) {
-		fmt.Printf("leaked descriptors: before %v, after %v\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func openFiles() (names []string) {
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range fds {
-		name, err := os.Readlink(fd)
-		if err == nil && !strings.HasPrefix(name, "anon_inode:[event") &&
-			!strings.HasPrefix(name, "pipe:") {
-			names = append(names, name)
-		}
-	}
-	return names
+	os.Exit(systest.RunWithoutLeaks(m))
 }
 
 // A child is another process of the test.
