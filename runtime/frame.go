@@ -83,17 +83,20 @@ func (f *frame) get(tag uint32, b []byte) error {
 		f.deadline = int64(binary.NativeEndian.Uint64(b[32:]))
 	}
 	if tag&record.Metadata != 0 {
-		switch f.kind {
-		case record.Cancel, record.Credit, record.Item:
-			return fmt.Errorf("%w: a frame of kind %d with metadata", errBroken, f.kind)
-		}
-		pairs, err := getMetadata(b[f.fixed():])
-		if err != nil {
-			return err
-		}
-		f.metadata.pairs = pairs
+		return f.getMetadata(b)
 	}
 	return nil
+}
+
+// getMetadata reads the block of metadata behind the header of a record from shared memory.
+func (f *frame) getMetadata(b []byte) error {
+	switch f.kind {
+	case record.Cancel, record.Credit, record.Item:
+		return fmt.Errorf("%w: a frame of kind %d with metadata", errBroken, f.kind)
+	}
+	pairs, err := getMetadata(b[f.fixed():])
+	f.metadata.pairs = pairs
+	return err
 }
 
 // skipGap returns the body behind a gap.
