@@ -22,15 +22,17 @@ import (
 )
 
 func TestHungPrimaryIsKilledThenReplaced(t *testing.T) {
+	t.Parallel()
 	cfg := bareConfig(newDomain(t))
-	cfg.Heartbeat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: 250 * time.Millisecond}
+	// On a busy machine, the other one must not be taken for hung, too.
+	cfg.Heartbeat = group.Heartbeat{Period: 5 * time.Millisecond, Grace: 5 * time.Second}
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
 	before := g.Status()
 	old := before.Replicas[0].PID
 	syscall.Kill(old, syscall.SIGSTOP)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	after, err := g.WaitHealthy(ctx, before.Epoch)
 	if err != nil {

@@ -20,10 +20,15 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
-// stall makes a change that takes much longer than AckTimeout on every replica.
+// ackTimeout is the AckTimeout of groups whose standbys are not to be late, though the machine may
+// be busy; a slow change takes longer.
+const ackTimeout, slow = 2 * time.Second, 3 * time.Second
+
+// stall makes a change that takes longer than ackTimeout on every replica.
 func stall(t *testing.T, c ipc.Caller, x uint64) {
 	t.Helper()
-	if _, err := ipc.Invoke(t.Context(), c, methodStall, &words{x, 1000}); err != nil {
+	if _, err := ipc.Invoke(t.Context(), c, methodStall,
+		&words{x, uint64(slow.Milliseconds())}); err != nil {
 		t.Error(err)
 	}
 }
@@ -33,7 +38,7 @@ func stall(t *testing.T, c ipc.Caller, x uint64) {
 func TestSlowHandlerKeepsStandbysInSync(t *testing.T) {
 	t.Parallel()
 	cfg := listConfig(newDomain(t), 3)
-	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond, MinSync: 2}
+	cfg.Replication = &group.Replication{AckTimeout: ackTimeout, MinSync: 2}
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
@@ -193,11 +198,11 @@ func TestTakeoverWaitsForASlowStandby(t *testing.T) {
 	t.Parallel()
 	var events eventLog
 	cfg, b := barrierConfig(t, 3, &events)
-	cfg.Replication = &group.Replication{AckTimeout: 300 * time.Millisecond}
+	cfg.Replication = &group.Replication{AckTimeout: ackTimeout}
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
 	all := g.Replicas()
-	result := pause(t, c, 1, 1500)
+	result := pause(t, c, 1, uint64(slow.Milliseconds()))
 	b.pass(t, all[0].PID)
 	b.await(t, all[1].PID)
 	b.await(t, all[2].PID)
@@ -214,7 +219,7 @@ func TestTakeoverWaitsForASlowStandby(t *testing.T) {
 	select {
 	case all := <-answered:
 		t.Fatalf("the new primary has answered %v without the standby", all)
-	case <-time.After(2500 * time.Millisecond): // the new primary is ready after 1.5 s
+	case <-time.After(slow + time.Second): // the new primary is ready after slow
 	}
 	b.pass(t, all[2].PID)
 	if list := <-answered; !slices.Equal(list, words{1}) {

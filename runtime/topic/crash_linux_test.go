@@ -135,6 +135,7 @@ func TestCrashSubscriber(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		heardOf(t, p, 1)
 		read := make(chan struct{})
 		go func() {
 			defer close(read)

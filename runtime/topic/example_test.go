@@ -151,6 +151,9 @@ func ExampleOptions() {
 	}
 	defer subscription.Close()
 
+	for publisher.Subscribers() == 0 { // until the publisher has heard of it
+		time.Sleep(time.Millisecond)
+	}
 	for _, v := range []float32{0.1, 0.2, 0.3} { // the third one has no room
 		if err := publisher.Publish(ctx, level(v)); err != nil {
 			log.Fatal(err)

@@ -55,6 +55,7 @@ func TestSubscriberStops(t *testing.T) {
 	p := publisher(t, where, topic.Options{Depth: 4})
 	other := subscribe(t, where, topic.SubscribeOptions{})
 	c := startChild(t, "subscriber", path, os.Stderr)
+	heardOf(t, p, 2)
 	c.stop(t)
 	publish(t, p, 0, 4)
 	for range 2 {
@@ -79,9 +80,7 @@ func TestSubscriberStops(t *testing.T) {
 		}
 		lost += a.Lost
 	}
-	for p.Subscribers() != 1 {
-		time.Sleep(time.Millisecond)
-	}
+	heardOf(t, p, 1)
 }
 
 // TestSubscriberLetGo stops a lossless subscriber for longer than the publisher allows. The
@@ -92,6 +91,7 @@ func TestSubscriberLetGo(t *testing.T) {
 		p := publisher(t, ipc.WithDomain(path), topic.Options{Depth: 4,
 			LetGo: 20 * time.Millisecond})
 		c := startChild(t, "subscriber", path, os.Stderr, env)
+		heardOf(t, p, 1)
 		c.stop(t)
 		publish(t, p, 0, 30)
 		if n := p.Subscribers(); n != 0 {
@@ -200,9 +200,7 @@ func TestManySubscribers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for p.Subscribers() != 0 {
-		time.Sleep(time.Millisecond)
-	}
+	heardOf(t, p, 0)
 	publish(t, p, 300, 400)
 }
 

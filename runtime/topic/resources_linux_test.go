@@ -82,9 +82,7 @@ func TestSubscriptionsGiveEverythingBack(t *testing.T) {
 		}
 	}
 	settled := func() footprint {
-		for p.Subscribers() != 0 {
-			time.Sleep(time.Millisecond)
-		}
+		heardOf(t, p, 0)
 		return footprintNow(t)
 	}
 	publish(t, p, 0, 4)
@@ -111,6 +109,7 @@ func TestStalledHandshake(t *testing.T) {
 	where := ipc.WithDomain(filepath.Join(t.TempDir(), "d"))
 	p := publisher(t, where, topic.Options{Depth: 4})
 	other := subscribe(t, where, topic.SubscribeOptions{Policy: topic.Lossless})
+	heardOf(t, p, 1)
 	source, err := ipc.NewLinkSource(channelName, where)
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,17 @@ func subscribe(t testing.TB, where ipc.DialOption, o topic.SubscribeOptions) *to
 	return s
 }
 
+// heardOf waits until so many subscribers have confirmed that they have the memory of the topic. A
+// publisher without room does not wait long for a lossless one that has not.
+func heardOf(t testing.TB, p *topic.Publisher, n int) {
+	t.Helper()
+	for ctx := within(t); p.Subscribers() != n; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			t.Fatalf("%d subscribers, not %d", p.Subscribers(), n)
+		}
+	}
+}
+
 // publish publishes the messages from to to.
 func publish(t testing.TB, p *topic.Publisher, from, to uint64) {
 	t.Helper()
@@ -209,6 +220,7 @@ func TestLossless(t *testing.T) {
 		p := publisher(t, where, topic.Options{Depth: 4})
 		a := subscribe(t, where, topic.SubscribeOptions{Policy: topic.Lossless})
 		b := subscribe(t, where, topic.SubscribeOptions{Policy: topic.Lossless, InPlace: true})
+		heardOf(t, p, 2)
 		publish(t, p, 0, 4)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
@@ -252,15 +264,11 @@ func TestSlowPolicies(t *testing.T) {
 			}
 			expect(t, s, 0)
 			publish(t, p, 2, 3)
-			for p.Subscribers() == 0 { // it has not been heard of yet
-				time.Sleep(time.Millisecond)
-			}
+			heardOf(t, p, 1)
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			for p.Subscribers() > 0 {
-				time.Sleep(time.Millisecond)
-			}
+			heardOf(t, p, 0)
 			publish(t, p, 3, 10)
 		})
 		t.Run("refuse", func(t *testing.T) {
@@ -274,6 +282,7 @@ func TestSlowPolicies(t *testing.T) {
 		t.Run("let go", func(t *testing.T) {
 			p := publisher(t, where, topic.Options{Depth: 2, LetGo: 10 * time.Millisecond})
 			slow := subscribe(t, where, lossless)
+			heardOf(t, p, 1)
 			publish(t, p, 0, 10)
 			for range 2 {
 				_, _, err := slow.Next(within(t), nil)
@@ -559,7 +568,6 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// TestMisuse makes publishers that cannot be.
 // TestLimits exceeds the limits of subscriptions. A subscription that ends makes room.
 func TestLimits(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -603,6 +611,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestMisuse makes publishers that cannot be.
 func TestMisuse(t *testing.T) {
 	for _, p := range []*topic.Publisher{
 		topic.NewPublisher(nil, topic.Options{}),
