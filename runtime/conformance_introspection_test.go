@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -158,6 +159,14 @@ func serverCounts(t *testing.T, v ipc.RendezvousOption) {
 		t.Error("it counts although nobody has asked")
 	} else if len(again.Methods) > 0 && again.Methods[0].Done != 0 {
 		t.Error("it has counted before it was asked")
+	} else {
+		for _, m := range again.Methods { // what hangs is told to who comes later
+			streams := slices.Contains([]string{"Upload", "Count", "Jam"}, m.Name)
+			if (m.InFlight == 1) != (m.Name == "Block") || m.Streaming != streams {
+				t.Errorf("%s of before: %d in flight, streaming %t", m.Name, m.InFlight,
+					m.Streaming)
+			}
+		}
 	}
 	srv.Close()
 	<-pending

@@ -200,8 +200,10 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 	s.mu.Unlock()
 	inFlight := int(-s.ownCalls.Load()) // this one, and those of supervisors and other tools
 	var processes clientProcesses
+	running := make(map[*boundRoute]uint32)
 	for _, other := range conns {
 		stats := other.readStats()
+		other.countRunning(running)
 		inFlight += stats.CallsInFlight
 		sum.add(&stats)
 		processes.add(other, &stats, other == c)
@@ -222,6 +224,9 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 		if counts := r.counts.Load(); counts != nil {
 			m := counts.read()
 			m.Protocol, m.Name, m.Message = r.protocol.Name, r.name, r.receive != nil
+			m.Streaming = r.stream != nil
+			// What hangs has often begun before a tool asks, and was not counted.
+			m.InFlight = max(m.InFlight, running[r])
 			all.Methods = append(all.Methods, m)
 		}
 	}
@@ -284,6 +289,18 @@ func (p *clientProcesses) list() []*introspect.ClientProcessT {
 			cmp.Compare(a.Pid, b.Pid))
 	})
 	return p.all[:min(len(p.all), mostProcesses)]
+}
+
+// countRunning adds the calls of the connection that goroutines of their own run, by their methods.
+func (c *serverConn) countRunning(by map[*boundRoute]uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, j := range c.detached {
+		by[j.route]++
+	}
+	for _, f := range c.streams {
+		by[f.job.route]++
+	}
 }
 
 // waits returns what waits now, of the client and the server.

@@ -315,6 +315,10 @@ func (t *terminal) open(ctx context.Context, c *cli.Command,
 func meet(ctx context.Context, c *cli.Command, name string) (reach.Conn, *dynamic.Server,
 	error) {
 	timeout := c.Duration("timeout")
+	end := whileSilent(hesitation, func() {
+		fmt.Fprintf(c.Root().ErrWriter, "ipcctl: %s has not answered yet\n", name)
+	})
+	defer end()
 	conn, err := reach.Dial(ctx, c.String("domain"), name, timeout)
 	if err != nil {
 		return nil, nil, failedCall(err)

@@ -341,7 +341,9 @@ func (s *source) watch(ctx, hard context.Context) error {
 		if ending {
 			limit = 0
 		}
-		records, lost, err := s.tap.Take(hard, limit)
+		records, lost, err := s.next(hard, limit, func(format string, args ...any) {
+			s.say("%s: "+format, append([]any{s.name}, args...)...)
+		})
 		if err != nil {
 			return err
 		}

@@ -175,7 +175,7 @@ func checkAny(s *dynamic.Schema, methods []string, reply bool, path []string) (e
 func (p *tapPrinter) print(ctx context.Context, w *watching) (done bool, err error) {
 	p.open = new(openCalls[*introspect.TapRecordT])
 	for before := uint64(0); ; {
-		records, lost, err := w.tap.Read(ctx)
+		records, lost, err := w.next(ctx, time.Second, p.say)
 		if err != nil {
 			return false, err
 		}

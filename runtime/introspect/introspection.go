@@ -1928,7 +1928,8 @@ type MethodCountersT struct {
 	Name     string `json:"name"`
 	Message  bool   `json:"message"`
 	// Those that have ended, and those of them that failed, by code.
-	Done     uint64         `json:"done"`
+	Done uint64 `json:"done"`
+	// Those that have begun and not ended; of calls, also ones from before the counting.
 	InFlight uint32         `json:"in_flight"`
 	Errors   []*ErrorCountT `json:"errors"`
 	// How long the server took, from the arrival of the request to its answer, all together, in
@@ -1937,6 +1938,8 @@ type MethodCountersT struct {
 	// A histogram of it. The first 4 numbers count what took 0, 1, 2 and 3 ns. After them, 4 numbers
 	// count for each power of two, from 4 ns on, what took that long up to the next one, in quarters.
 	Histogram []uint64 `json:"histogram"`
+	// The method streams: its calls may go on for as long as they like.
+	Streaming bool `json:"streaming"`
 }
 
 // Pack writes t and all it holds, and returns its offset, or 0 when t is nil.
@@ -1948,7 +1951,7 @@ func (t *MethodCountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffset
 	nameOffset := fb.CreateString(builder, t.Name)
 	errorsOffset := fb.PackStructs(builder, t.Errors, 16, 8)
 	histogramOffset := fb.PackUint64s(builder, t.Histogram)
-	fb.StartTable(builder, 8)
+	fb.StartTable(builder, 9)
 	builder.PrependUOffsetTSlot(0, protocolOffset, 0)
 	builder.PrependUOffsetTSlot(1, nameOffset, 0)
 	builder.PrependBoolSlot(2, t.Message, false)
@@ -1957,6 +1960,7 @@ func (t *MethodCountersT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffset
 	builder.PrependUOffsetTSlot(5, errorsOffset, 0)
 	builder.PrependUint64Slot(6, t.Duration, 0)
 	builder.PrependUOffsetTSlot(7, histogramOffset, 0)
+	builder.PrependBoolSlot(8, t.Streaming, false)
 	return fb.EndTable(builder)
 }
 
@@ -1992,6 +1996,7 @@ func (rcv *MethodCounters) UnPackInto(t *MethodCountersT, memory fb.Memory) *Met
 	}
 	t.Duration = rcv._tab.GetUint64Slot(16, 0)
 	t.Histogram = fb.UnPackUint64s(fb.Former(t.Histogram, memory), &rcv._tab, 18)
+	t.Streaming = rcv._tab.GetBoolSlot(20, false)
 	return t
 }
 
@@ -2042,6 +2047,7 @@ var fieldsOfMethodCounters = []fb.Rule{
 	{Name: "errors", Slot: 14, Kind: fb.IsVector, Size: 16},
 	{Name: "duration", Slot: 16, Size: 8},
 	{Name: "histogram", Slot: 18, Kind: fb.IsVector, Size: 8},
+	{Name: "streaming", Slot: 20, Size: 1},
 }
 
 // VerifyMethodCountersAt checks the table at pos; it serves the verifiers of other tables.
@@ -2085,6 +2091,7 @@ func (rcv *MethodCounters) MutateDone(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(10, n)
 }
 
+// Those that have begun and not ended; of calls, also ones from before the counting.
 func (rcv *MethodCounters) InFlight() uint32 {
 	return rcv._tab.GetUint32Slot(12, 0)
 }
@@ -2125,9 +2132,18 @@ func (rcv *MethodCounters) MutateHistogram(j int, n uint64) bool {
 	return fb.MutateElemUint64(&rcv._tab, 18, j, n)
 }
 
+// The method streams: its calls may go on for as long as they like.
+func (rcv *MethodCounters) Streaming() bool {
+	return rcv._tab.GetBoolSlot(20, false)
+}
+
+func (rcv *MethodCounters) MutateStreaming(n bool) bool {
+	return rcv._tab.MutateBoolSlot(20, n)
+}
+
 // MethodCountersStart begins a MethodCounters, which the builder then expects the fields of.
 func MethodCountersStart(builder *flatbuffers.Builder) {
-	fb.StartTable(builder, 8)
+	fb.StartTable(builder, 9)
 }
 
 func MethodCountersAddProtocol(builder *flatbuffers.Builder, protocol flatbuffers.UOffsetT) {
@@ -2168,6 +2184,10 @@ func MethodCountersAddHistogram(builder *flatbuffers.Builder, histogram flatbuff
 
 func MethodCountersStartHistogramVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(8, numElems, 8)
+}
+
+func MethodCountersAddStreaming(builder *flatbuffers.Builder, streaming bool) {
+	builder.PrependBoolSlot(8, streaming, false)
 }
 
 // MethodCountersEnd ends the MethodCounters begun last and returns its offset.

@@ -5,6 +5,7 @@ package reach
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strings"
@@ -35,7 +36,22 @@ func Dial(ctx context.Context, domain, name string, patience time.Duration) (Con
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return ipc.Dial(ctx, channel, ipc.WithDomain(s.Domain))
+	conn, err := ipc.Dial(ctx, channel, ipc.WithDomain(s.Domain))
+	if err != nil {
+		return nil, hint(s, channel, err)
+	}
+	return conn, nil
+}
+
+// hint adds to the error of a server that does not answer what can be done.
+func hint(s *survey.Survey, channel string, err error) error {
+	for _, c := range s.Channels {
+		if c.Name == channel && c.PID != 0 && ipc.CodeOf(err) == ipc.CodeDeadlineExceeded {
+			return fmt.Errorf("%w: process %d is stopped or hangs; kill -QUIT %d prints what it "+
+				"does, and ends it", err, c.PID, c.PID)
+		}
+	}
+	return err
 }
 
 // Source returns where the topics of the server called name are found, to which conn is a

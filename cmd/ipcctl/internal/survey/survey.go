@@ -3,6 +3,7 @@
 package survey
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,6 +62,40 @@ func Of(name string) (*Survey, error) {
 	}
 	s.RegistryErr = err
 	return s, nil
+}
+
+// lookPeriod is the time after which Changes looks again for a registry that is not there, or was
+// lost.
+const lookPeriod = 100 * time.Millisecond
+
+// Changes calls f whenever an instance of a domain comes, goes, or has another role or epoch, as
+// soon as the registry tells, until ctx is done. The registry may come later.
+func Changes(ctx context.Context, name string, f func()) {
+	for ctx.Err() == nil {
+		if s, err := Of(name); err == nil && s.Registry {
+			f() // what has changed meanwhile
+			follow(ctx, s.Domain, f)
+		}
+		select {
+		case <-time.After(lookPeriod):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// follow calls f for the changes of a registry, until it fails.
+func follow(ctx context.Context, domain string, f func()) {
+	r, err := registry.Open(domain, nil)
+	if err != nil {
+		return
+	}
+	defer r.Close()
+	for _, err := range r.Watch(ctx, "") {
+		if err != nil {
+			return
+		}
+		f()
+	}
 }
 
 func instances(domain string) (all []registry.Record, err error) {

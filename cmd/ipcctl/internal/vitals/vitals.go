@@ -57,6 +57,9 @@ type Method struct {
 	Errors   float64       `json:"errors_per_second"`
 	P50      time.Duration `json:"p50_ns"`
 	P99      time.Duration `json:"p99_ns"`
+
+	streams bool // its calls may go on for as long as they like
+	stuck   bool // calls were in flight at both looks, and none has ended
 }
 
 // A View is the state of a domain at one moment.
@@ -268,7 +271,8 @@ func (s *watched) compare(v *Server) {
 		times := difference(m.Histogram, was.Histogram)
 		one := Method{Name: name, InFlight: int(m.InFlight), Calls: rate(m.Done, was.Done),
 			Errors: rate(failures(m), failures(was)), P50: Quantile(times, 0.5),
-			P99: Quantile(times, 0.99)}
+			P99: Quantile(times, 0.99), streams: m.Streaming}
+		one.stuck = m.InFlight > 0 && was.InFlight > 0 && m.Done <= was.Done
 		v.Calls += one.Calls
 		v.Errors += one.Errors
 		all = sum(all, times)

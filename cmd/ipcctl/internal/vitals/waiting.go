@@ -97,7 +97,7 @@ func waiting(v *Server) string {
 		return "the server waits for " + pids(unread) + " to read: ring full"
 	}
 	for _, m := range v.Methods {
-		if m.P50 < slow && (m.InFlight == 0 || m.Calls > 0) {
+		if m.streams || m.P50 < slow && !m.stuck {
 			continue
 		}
 		wait := " wait for "
@@ -105,7 +105,7 @@ func waiting(v *Server) string {
 			wait = " waits for "
 		}
 		text := pids(calling) + wait + short(m.Name) + ": handler slow"
-		if m.Calls == 0 {
+		if m.stuck {
 			text += ", no call has ended"
 		}
 		return text

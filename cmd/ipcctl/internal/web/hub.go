@@ -12,8 +12,8 @@ import (
 )
 
 // patience is how long a supervisor may take to answer, lookPeriod the time between two looks at
-// what servers do, and changePeriod that between two looks at who lives. The latter costs no
-// message, so that a failover shows at once.
+// what servers do, and changePeriod that between two looks at which channels live; the registry
+// tells of instances at once. Neither of these costs a message.
 const (
 	patience     = time.Second
 	lookPeriod   = time.Second
@@ -32,6 +32,7 @@ type News struct {
 type hub struct {
 	domain string
 	ctx    context.Context // of the server
+	period time.Duration   // between two looks at which channels live
 
 	mu        sync.Mutex
 	followers map[*follower]bool
@@ -43,7 +44,7 @@ type hub struct {
 }
 
 func newHub(ctx context.Context, domain string) *hub {
-	return &hub{domain: domain, ctx: ctx, followers: make(map[*follower]bool)}
+	return &hub{domain: domain, ctx: ctx, period: changePeriod, followers: make(map[*follower]bool)}
 }
 
 // A follower gets the news. One that reads slowly misses views, and no events.
@@ -64,7 +65,9 @@ func (h *hub) follow() *follower {
 		h.stop = stop
 		now := make(chan bool, 1)
 		h.looking.Go(func() { h.look(ctx, now) })
-		h.looking.Go(func() { h.survey(ctx, now) })
+		changed := make(chan bool, 1)
+		h.looking.Go(func() { h.survey(ctx, changed, now) })
+		h.looking.Go(func() { survey.Changes(ctx, h.domain, func() { ring(changed) }) })
 	}
 	h.followers[f] = true
 	f.wake <- true
@@ -112,10 +115,15 @@ func (f *follower) news() (n News, some bool) {
 // tell wakes all followers. The hub is locked.
 func (h *hub) tell() {
 	for f := range h.followers {
-		select {
-		case f.wake <- true:
-		default:
-		}
+		ring(f.wake)
+	}
+}
+
+// ring tells who waits for a bell that there is something, once if it was told already.
+func ring(bell chan<- bool) {
+	select {
+	case bell <- true:
+	default:
 	}
 }
 
@@ -153,9 +161,10 @@ func (h *hub) look(ctx context.Context, now <-chan bool) {
 	}
 }
 
-// survey notes who comes and goes.
-func (h *hub) survey(ctx context.Context, changed chan<- bool) {
-	tick := time.NewTicker(changePeriod)
+// survey notes who comes and goes, from time to time and when something has changed, and then lets
+// the servers be asked.
+func (h *hub) survey(ctx context.Context, changed <-chan bool, now chan<- bool) {
+	tick := time.NewTicker(h.period)
 	defer tick.Stop()
 	for {
 		s, err := survey.Of(h.domain)
@@ -170,15 +179,13 @@ func (h *hub) survey(ctx context.Context, changed chan<- bool) {
 			}
 			h.mu.Unlock()
 			if some {
-				select {
-				case changed <- true:
-				default:
-				}
+				ring(now)
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-changed:
 		case <-tick.C:
 		}
 	}
