@@ -548,7 +548,7 @@ func TestPanickingTransport(t *testing.T) {
 							t.Error(err)
 							return
 						}
-						short, stop := context.WithTimeout(ctx, 5*time.Second)
+						short, stop := context.WithTimeout(ctx, time.Second/2)
 						_, err = echo(short, c, []byte("x"))
 						stop()
 						typed("a call", err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -282,6 +283,18 @@ func (c *child) state() byte {
 		return 0
 	}
 	return b[bytes.LastIndexByte(b, ')')+2]
+}
+
+// asleep reports whether no thread of the child runs, or would if a processor were free.
+func (c *child) asleep() bool {
+	threads, _ := filepath.Glob("/proc/" + itoa(c.Process.Pid) + "/task/*/stat")
+	for _, thread := range threads {
+		b, err := os.ReadFile(thread)
+		if err == nil && b[bytes.LastIndexByte(b, ')')+2] != 'S' {
+			return false
+		}
+	}
+	return true
 }
 
 // kill ends the child by SIGKILL and reaps it.

@@ -37,7 +37,7 @@ func inundate(raw *ipc.Raw, n int, request func(i int) ipc.RawFrame) (sent int) 
 		} else if time.Since(stuck) > time.Second {
 			break
 		} else {
-			runtime.Gosched()
+			time.Sleep(10 * time.Microsecond)
 		}
 	}
 	return sent
@@ -168,16 +168,16 @@ func TestLongRequestsHeld(t *testing.T) {
 }
 
 func longRequestsHeld(t *testing.T, ring int) {
-	const long, budget = 8 << 20, 64 << 20
+	const long, budget, calls = 8 << 20, 64 << 20, 16
 	block := methodBlock.Info().ID
 	d := newDomain(t)
 	serve(t, d, ipc.WithMaxMessage(long), ipc.WithRings(ring, ring))
 	raw := rawDial(t, d)
 
-	for i := range uint64(30) {
+	for i := range uint64(calls) {
 		putLong(t, raw, (i+1)<<3, block, long)
 	}
-	for range 30 - budget/long { // those that go beyond it are refused
+	for range calls - budget/long { // those that go beyond it are refused
 		f := answerOf(t, raw)
 		if f.Tag != ipc.RawError || f.Code != ipc.CodeResourceExhausted ||
 			f.Outcome != ipc.NotExecuted {
@@ -186,7 +186,7 @@ func longRequestsHeld(t *testing.T, ring int) {
 
 	}
 	expectFew(t, 500, budget+40<<20)
-	for i := range uint64(30) { // what ends gives its share back
+	for i := range uint64(calls) { // what ends gives its share back
 		for !raw.Put(ipc.RawFrame{Tag: ipc.RawCancel, ID: (i + 1) << 3}) {
 			runtime.Gosched()
 		}

@@ -77,41 +77,50 @@ func politeRole(domain ipc.RendezvousOption) error {
 	select {}
 }
 
-// insist puts a frame, and reports false if the server reads no more for a second.
-func insist(raw *ipc.Raw, f ipc.RawFrame) bool {
-	for limit := time.Now().Add(time.Second); !raw.Put(f); runtime.Gosched() {
-		if time.Now().After(limit) {
-			return false
+// A hoarder is a raw client that has its server keep as much as it can.
+type hoarder struct {
+	*ipc.Raw
+	server *child // nil: this process
+	stuck  bool   // the server reads no more
+}
+
+// insist puts a frame, and reports false if the server reads no more: it sleeps, though there is
+// something to read.
+func (h *hoarder) insist(f ipc.RawFrame) bool {
+	for looks := 0; !h.stuck && !h.Put(f); time.Sleep(100 * time.Microsecond) {
+		if looks++; h.server == nil || !h.server.asleep() {
+			looks = 0
 		}
+		h.stuck = looks == 100
 	}
-	return true
+	return !h.stuck
 }
 
 // putPart sends the first n of total bytes of a message of which more is announced.
-func putPart(raw *ipc.Raw, f ipc.RawFrame, total, n int) {
+func (h *hoarder) putPart(f ipc.RawFrame, total, n int) {
 	f.Tag |= ipc.RawMore
 	f.Body = binary.NativeEndian.AppendUint64(nil, uint64(total))
-	first := raw.Longest() - len(f.Body)
+	first := h.Longest() - len(f.Body)
 	f.Body = append(f.Body, make([]byte, first)...)
 	n -= first
-	for ; insist(raw, f) && n > 0; n -= raw.Longest() {
+	for ; h.insist(f) && n > 0; n -= h.Longest() {
 		f = ipc.RawFrame{Tag: ipc.RawPiece | ipc.RawMore, Raw: true,
-			Body: make([]byte, raw.Longest())}
+			Body: make([]byte, h.Longest())}
 	}
 }
 
 // putWhole sends a message whose body is a vector of n bytes.
-func putWhole(raw *ipc.Raw, f ipc.RawFrame, n int) {
+func (h *hoarder) putWhole(f ipc.RawFrame, n int) {
 	body := append(append([]byte(nil), goodBlob...), make([]byte, n-len(goodBlob))...)
-	if n <= raw.Longest() {
+	if n <= h.Longest() {
 		f.Body = body
-		insist(raw, f)
+		h.insist(f)
 		return
 	}
 	f.Tag |= ipc.RawMore
 	f.Body = binary.NativeEndian.AppendUint64(nil, uint64(n))
-	for insist(raw, f) && len(body) > 0 {
-		part := body[:min(len(body), raw.Longest())]
+	for h.insist(f) && len(body) > 0 {
+		part := body[:min(len(body), h.Longest())]
 		body = body[len(part):]
 		f = ipc.RawFrame{Tag: ipc.RawPiece, Raw: true, Body: part}
 		if len(body) > 0 {
@@ -124,51 +133,51 @@ func putWhole(raw *ipc.Raw, f ipc.RawFrame, n int) {
 // connections.
 var hoards = []struct {
 	name string
-	do   func(raw *ipc.Raw)
+	do   func(h *hoarder)
 }{
-	{"incomplete requests", func(raw *ipc.Raw) {
-		putPart(raw, ipc.RawFrame{Tag: ipc.RawRequest, ID: 8, Method: methodLong.Info().ID},
+	{"incomplete requests", func(h *hoarder) {
+		h.putPart(ipc.RawFrame{Tag: ipc.RawRequest, ID: 8, Method: methodLong.Info().ID},
 			8<<20, 7<<20+300<<10)
 	}},
-	{"incomplete messages", func(raw *ipc.Raw) {
-		putPart(raw, ipc.RawFrame{Tag: ipc.RawMessage, ID: 8, Method: idOf("test.Echo/Note")},
+	{"incomplete messages", func(h *hoarder) {
+		h.putPart(ipc.RawFrame{Tag: ipc.RawMessage, ID: 8, Method: idOf("test.Echo/Note")},
 			8<<20, 7<<20+300<<10)
 	}},
-	{"long requests", func(raw *ipc.Raw) {
+	{"long requests", func(h *hoarder) {
 		for i := range uint64(3) {
-			putWhole(raw, ipc.RawFrame{Tag: ipc.RawRequest, ID: (i + 1) << 3,
+			h.putWhole(ipc.RawFrame{Tag: ipc.RawRequest, ID: (i + 1) << 3,
 				Method: methodBlock.Info().ID}, 6<<20)
 		}
 	}},
-	{"short requests", func(raw *ipc.Raw) {
+	{"short requests", func(h *hoarder) {
 		for i := range uint64(300) {
-			putWhole(raw, ipc.RawFrame{Tag: ipc.RawRequest, ID: (i + 1) << 3,
+			h.putWhole(ipc.RawFrame{Tag: ipc.RawRequest, ID: (i + 1) << 3,
 				Method: methodBlock.Info().ID}, 50<<10)
 		}
 	}},
-	{"long messages", func(raw *ipc.Raw) {
+	{"long messages", func(h *hoarder) {
 		for i := range uint64(3) {
-			putWhole(raw, ipc.RawFrame{Tag: ipc.RawMessage, ID: i,
+			h.putWhole(ipc.RawFrame{Tag: ipc.RawMessage, ID: i,
 				Method: idOf("test.Echo/Note")}, 7<<20)
 		}
 	}},
-	{"replies", func(raw *ipc.Raw) {
+	{"replies", func(h *hoarder) {
 		for i := range uint64(30) {
-			insist(raw, ipc.RawFrame{Tag: ipc.RawRequest, ID: (i + 1) << 3, Body: goodBlob,
+			h.insist(ipc.RawFrame{Tag: ipc.RawRequest, ID: (i + 1) << 3, Body: goodBlob,
 				Method: methodFast.Info().ID})
 		}
 	}},
-	{"items that come", func(raw *ipc.Raw) {
+	{"items that come", func(h *hoarder) {
 		for id := range uint64(70) {
-			insist(raw, ipc.RawFrame{Tag: ipc.RawOpen, ID: id, Method: methodIgnore.Info().ID})
+			h.insist(ipc.RawFrame{Tag: ipc.RawOpen, ID: id, Method: methodIgnore.Info().ID})
 			for i := range uint32(4) {
-				putWhole(raw, ipc.RawFrame{Tag: ipc.RawItem, ID: id, Method: i}, 60<<10)
+				h.putWhole(ipc.RawFrame{Tag: ipc.RawItem, ID: id, Method: i}, 60<<10)
 			}
 		}
 	}},
-	{"items that go", func(raw *ipc.Raw) {
+	{"items that go", func(h *hoarder) {
 		for id := range uint64(150) {
-			insist(raw, ipc.RawFrame{Tag: ipc.RawOpen, ID: id, Method: methodCount.Info().ID,
+			h.insist(ipc.RawFrame{Tag: ipc.RawOpen, ID: id, Method: methodCount.Info().ID,
 				Body: goodBlob})
 		}
 	}},
@@ -208,7 +217,7 @@ func TestMemoryOfAllConnections(t *testing.T) {
 			for range memoryConns {
 				raw := rawDial(t, d, ipc.WithMaxMessage(8<<20))
 				raws = append(raws, raw)
-				h.do(raw)
+				h.do(&hoarder{Raw: raw, server: server})
 				peak = max(peak, memoryOf(t, server.Process.Pid))
 			}
 			most := uint64(0)

@@ -127,8 +127,8 @@ func TestShortRepliesAfterLong(t *testing.T) {
 		}
 	}
 	for range 2 {
-		raw := rawDial(t, d, ipc.WithMaxMessage(8<<20))
-		putPart(raw, ipc.RawFrame{Tag: ipc.RawRequest, ID: 8, Method: methodLong.Info().ID},
+		h := &hoarder{Raw: rawDial(t, d, ipc.WithMaxMessage(8<<20))}
+		h.putPart(ipc.RawFrame{Tag: ipc.RawRequest, ID: 8, Method: methodLong.Info().ID},
 			5<<20, 4<<20+500<<10)
 	}
 	counted("of long requests", func(bytes uint64) bool { return bytes >= 8<<20 })

@@ -416,7 +416,7 @@ func pokeEndsWait(t *testing.T, tr ipc.Transport) {
 	client, _ := linked(t, tr)
 	client.Poke() // the next one
 	if err := client.Wait(func() bool { return false }); err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	waits := make(chan struct{})
@@ -427,7 +427,11 @@ func pokeEndsWait(t *testing.T, tr ipc.Transport) {
 			return false
 		})
 	}()
-	<-waits
+	select {
+	case <-waits:
+	case err := <-ended:
+		t.Fatalf("Wait ends before Poke: %v", err)
+	}
 	client.Poke()
 	if err := <-ended; err != nil {
 		t.Error(err)
