@@ -241,7 +241,7 @@ type Connection struct {
 	Endpoint Endpoint
 	Epoch    uint64 // in which the endpoint is the server; 0 for none
 	// Conn is the connection. It belongs to the client, and ends with the server. It offers what a
-	// Client lacks: calls in place, and statistics.
+	// Client lacks: calls in place, health checks, and statistics.
 	Conn *Conn
 }
 

@@ -122,3 +122,21 @@ func metadataOfSmallRings(t *testing.T, v ipc.RendezvousOption) {
 	want(t, err, ipc.CodeTooLarge, ipc.Executed, "517 bytes", "512") // back-key
 	still(t, c)
 }
+
+// TestMetadataOfAHandlerAlone calls a handler as a unit test does, in a context that has metadata.
+func TestMetadataOfAHandlerAlone(t *testing.T) {
+	handler := func(ctx context.Context) (string, error) {
+		tenant := ipc.MetadataFromContext(ctx).Get("tenant")
+		return tenant, ipc.SetReplyMetadata(ctx, "server", "mixer-1")
+	}
+	m, err := ipc.NewMetadata("tenant", "blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tenant, err := handler(ipc.WithIncomingMetadata(t.Context(), m)); err != nil ||
+		tenant != "blue" {
+		t.Errorf("with metadata: %q, %v", tenant, err)
+	}
+	_, err = handler(t.Context())
+	want(t, err, ipc.CodeFailedPrecondition, ipc.Executed)
+}

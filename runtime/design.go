@@ -79,6 +79,7 @@ package ipc
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods
+//	BidiStream.mu       results of a call step by step, for Receive
 //	HealthState.mu      what the process says of its health
 //	lookout.mu          who asks about a server, and the counting for them
 //	tap.mu              who reads a tap, and the record that the reader could not take

@@ -134,7 +134,7 @@ func (h *Handler) Health(protocol string) (Health, error) {
 	if protocol != "" && !slices.ContainsFunc(h.services, func(svc *Service) bool {
 		return svc.protocol.Name == protocol
 	}) {
-		return 0, unservedHealth(protocol, Executed)
+		return HealthNotServing, unservedHealth(protocol, Executed)
 	}
 	return h.health.of(protocol), nil
 }

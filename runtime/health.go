@@ -118,11 +118,12 @@ var methodCheckHealth = introspectionMethod("CheckHealth",
 
 // Health asks the server for its health, or for that of one of its protocols, by its full name. A
 // server that has said that it shuts down is draining; it is not asked. The error is that of a
-// call: with [CodeNotFound] if the server does not serve the protocol. A standby of a group answers
-// too.
+// call: with [CodeNotFound] if the server does not serve the protocol. With an error, the health is
+// HealthNotServing: a server that cannot be asked is not known to serve. A standby of a group
+// answers too.
 func (c *Conn) Health(ctx context.Context, protocol string) (Health, error) {
 	if c == nil {
-		return 0, methodCheckHealth.info.callFailed(errNilCaller)
+		return HealthNotServing, methodCheckHealth.info.callFailed(errNilCaller)
 	}
 	rep, err := Invoke(ctx, c, methodCheckHealth, &introspect.CheckHealthT{Protocol: protocol})
 	select {
@@ -133,7 +134,7 @@ func (c *Conn) Health(ctx context.Context, protocol string) (Health, error) {
 	default:
 	}
 	if err != nil {
-		return 0, err
+		return HealthNotServing, err
 	}
 	return Health(rep.Health), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"iter"
-	"runtime"
 	"sync"
 )
 
@@ -19,6 +18,8 @@ type stepSource[In any] struct {
 	items  chan *In
 	taken  chan struct{} // one value for each item that was sent
 	ended  chan struct{} // closed when the call has ended
+	// stalled takes a value from a call that waits for Receive, while Send waits for the call.
+	stalled chan struct{}
 
 	closeOnce sync.Once
 	closed    chan struct{} // by CloseSend
@@ -26,7 +27,7 @@ type stepSource[In any] struct {
 
 func newStepSource[In any](ctx context.Context) *stepSource[In] {
 	s := &stepSource[In]{items: make(chan *In), taken: make(chan struct{}),
-		ended: make(chan struct{}), closed: make(chan struct{})}
+		ended: make(chan struct{}), stalled: make(chan struct{}), closed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
@@ -66,16 +67,16 @@ func (s *stepSource[In]) Send(item *In) error {
 			Msg: "Send after CloseSend"}
 	default:
 	}
-	select {
-	case s.items <- item:
-	case <-s.ended:
-		return io.EOF
-	}
-	select {
-	case <-s.taken:
-		return nil
-	case <-s.ended:
-		return io.EOF
+	for items := s.items; ; {
+		select {
+		case items <- item:
+			items = nil // wait until the call has taken it
+		case <-s.taken:
+			return nil
+		case <-s.stalled:
+		case <-s.ended:
+			return io.EOF
+		}
 	}
 }
 
@@ -94,19 +95,28 @@ func (s *stepSource[In]) Close() error {
 }
 
 // A BidiStream is a streaming call with items both ways, step by step. Send and Receive may be
-// called concurrently.
+// called concurrently, or in turn by one goroutine: while Send waits, the call does not wait for
+// Receive, and up to 1,024 of its results are kept, which count as taken.
 type BidiStream[In, Out any] struct {
 	*stepSource[In]
-	items chan *Out
-	err   error // why there are no more items; before items is closed
+	err error // why there are no more items; before ended is closed
+
+	mu       sync.Mutex
+	kept     []*Out        // results that Receive has not returned
+	came     chan struct{} // receives a value when there may be some
+	received chan struct{} // receives a value when there are none
 }
+
+// mostKept is how many results are kept for Receive while Send waits.
+const mostKept = 1024
 
 // OpenBidiStream begins a call of a method with items both ways: call is the method of a client, or
 // of any value with the generated interface. The call has a goroutine of its own until it ends or
 // Close is called.
 func OpenBidiStream[In, Out any](ctx context.Context, call func(context.Context,
 	iter.Seq2[*In, error]) iter.Seq2[*Out, error]) *BidiStream[In, Out] {
-	s := &BidiStream[In, Out]{stepSource: newStepSource[In](ctx), items: make(chan *Out)}
+	s := &BidiStream[In, Out]{stepSource: newStepSource[In](ctx), came: make(chan struct{}, 1),
+		received: make(chan struct{}, 1)}
 	go s.run(call)
 	return s
 }
@@ -115,32 +125,80 @@ func (s *BidiStream[In, Out]) run(call func(context.Context,
 	iter.Seq2[*In, error]) iter.Seq2[*Out, error]) {
 	s.err = io.EOF
 	defer close(s.ended)
-	defer close(s.items)
 	for item, err := range call(s.ctx, s.all) {
+		if item == nil && err == nil {
+			err = Errorf(CodeInternal, "the call yielded neither an item nor an error")
+		}
 		if err != nil {
 			s.err = err
 			return
 		}
-		select {
-		case s.items <- item:
-			// The goroutine that receives runs here and now. Otherwise this one would poll for the
-			// next item, and the other would have to wait for another thread.
-			runtime.Gosched()
-		case <-s.ctx.Done():
+		if !s.hand(item) {
 			s.err = contextError(s.ctx)
 			return
 		}
 	}
 }
 
+// hand waits until Receive has returned the item, and those before it. It keeps them, and does not
+// wait, while Send waits for the call: a fake ranges over the items of Send and yields results on
+// the same goroutine. It reports false if the context has ended.
+func (s *BidiStream[In, Out]) hand(item *Out) bool {
+	s.mu.Lock()
+	s.kept = append(s.kept, item)
+	stalled := s.stalled
+	if len(s.kept) > mostKept {
+		stalled = nil
+	}
+	select {
+	case <-s.received: // is old
+	default:
+	}
+	s.mu.Unlock()
+	signal(s.came)
+	select {
+	case <-s.received:
+	case stalled <- struct{}{}:
+	case <-s.ctx.Done():
+		return false
+	}
+	return true
+}
+
 // Receive returns the next item. It returns io.EOF at the end of a call that succeeded, and
 // otherwise the error of the call, and so does every later Receive.
 func (s *BidiStream[In, Out]) Receive() (*Out, error) {
-	item, ok := <-s.items
-	if !ok {
-		return nil, s.err
+	for {
+		if item := s.pop(); item != nil {
+			return item, nil
+		}
+		select {
+		case <-s.came:
+		case <-s.ended:
+			if item := s.pop(); item != nil { // the last one
+				return item, nil
+			}
+			return nil, s.err
+		}
 	}
-	return item, nil
+}
+
+// pop returns the oldest result that is kept, or nil.
+func (s *BidiStream[In, Out]) pop() *Out {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.kept) == 0 {
+		return nil
+	}
+	item := s.kept[0]
+	s.kept[0] = nil
+	if s.kept = s.kept[1:]; len(s.kept) > 0 {
+		signal(s.came) // for another goroutine that receives
+	} else {
+		s.kept = nil
+		signal(s.received)
+	}
+	return item
 }
 
 // A ClientStream is a streaming call with items of the client and one reply, step by step.

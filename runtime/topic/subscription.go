@@ -27,7 +27,8 @@ type SubscribeOptions struct {
 	// with CodeUnavailable, which matches io.ErrUnexpectedEOF unless the publisher has closed the
 	// topic in order. The reading call that has noticed it waits for the next publisher if OnBreak
 	// returns nil, and otherwise returns that error; then the next call waits. Until that call, or
-	// Close, the memory of the publisher that is gone stays mapped.
+	// Close, the memory of the publisher that is gone stays mapped. OnBreak must not use the
+	// subscription.
 	OnBreak func(why error) error
 }
 
@@ -292,7 +293,7 @@ func (s *Subscription) end(err error) error {
 }
 
 // Close ends the subscription. A call that reads fails; Close waits for its callback, and so must
-// not be called by that. Further calls do nothing.
+// not be called by that, nor by OnBreak. Further calls do nothing.
 func (s *Subscription) Close() error {
 	s.close()
 	if a := s.active.Load(); a != nil {
@@ -391,17 +392,36 @@ func (s *Subscription) Read(ctx context.Context, f func(message []byte, a Arriva
 
 // All waits for message after message, as Read does, until ctx is done or the subscription ends:
 // then it yields the error as the last element. A message belongs to the body of the loop.
-// [Subscription.Arrival] has the rest.
+// [Subscription.Arrival] has the rest. Unless it reads in place, the body may use the subscription:
+// Latest, a further Next, Close.
 func (s *Subscription) All(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for more := true; more; {
-			if err := s.Read(ctx, func(message []byte, _ Arrival) error {
-				more = yield(message, nil)
-				return nil
-			}); err != nil {
+		if s.opts.InPlace && s.feed == nil {
+			s.allInPlace(ctx, yield)
+			return
+		}
+		var message []byte
+		for {
+			var err error
+			if message, _, err = s.Next(ctx, message[:0]); err != nil {
 				yield(nil, err)
 				return
 			}
+			if !yield(message, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Subscription) allInPlace(ctx context.Context, yield func([]byte, error) bool) {
+	for more := true; more; {
+		if err := s.Read(ctx, func(message []byte, _ Arrival) error {
+			more = yield(message, nil)
+			return nil
+		}); err != nil {
+			yield(nil, err)
+			return
 		}
 	}
 }

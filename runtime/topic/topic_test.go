@@ -702,3 +702,46 @@ func TestCloseWhileReading(t *testing.T) {
 		}
 	})
 }
+
+// TestUseWithinALoop uses a subscription in the body of a loop over it: the newest message, further
+// ones, and Close, after which the loop ends with an error.
+func TestUseWithinALoop(t *testing.T) {
+	overEach(t, func(t *testing.T, where ipc.RendezvousOption) {
+		p := publisher(t, where, topic.Options{})
+		publish(t, p, 0, 4)
+		s := subscribe(t, where, topic.SubscribeOptions{History: 4})
+		next := uint64(0)
+		for b, err := range s.All(within(t)) {
+			if next == 4 {
+				if ipc.CodeOf(err) != ipc.CodeUnavailable {
+					t.Errorf("after Close: %q, %v", b, err)
+				}
+				next++
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, a, ok, err := s.Latest(t.Context(), nil); err != nil || !ok || a.Number != 3 {
+				t.Errorf("the newest message is %q, %+v, %v, %v", m, a, ok, err)
+			}
+			expect(t, s, next+1)
+			if err := s.Read(within(t), func(m []byte, a topic.Arrival) error {
+				return checkMessage(m, next+2)
+			}); err != nil {
+				t.Error(err)
+			}
+			if err := checkMessage(b, next); err != nil { // it is still that of the loop
+				t.Error(err)
+			}
+			expect(t, s, next+3)
+			next += 4
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if next != 5 {
+			t.Errorf("the loop ended at %d", next)
+		}
+	})
+}

@@ -56,8 +56,11 @@ func health(t *testing.T, v *venue) {
 	set("test.Other", ipc.HealthNotServing)
 	expectHealth(t, c, "test.Echo", ipc.HealthServing)
 	expectHealth(t, c, "test.Other", ipc.HealthNotServing)
-	_, err := c.Health(t.Context(), "test.None")
+	got, err := c.Health(t.Context(), "test.None")
 	echo.Want(t, err, ipc.CodeNotFound, ipc.Executed, "test.None")
+	if got != ipc.HealthNotServing { // also for those who do not look at the error
+		t.Errorf("the health of what is not served is %v", got)
+	}
 }
 
 // healthWhileDraining asks a server that shuts down and still has a call to answer.
