@@ -82,7 +82,10 @@ func newConn(nc *nats.Conn, channel string, opts []ipc.DialOption) (*Conn, error
 		ended: make(chan struct{}),
 		calls: map[string]*call{}, compared: map[*ipc.Protocol]string{},
 		verdicts: map[comparison]*ipc.Error{}, binding: make(chan struct{}, 1)}
-	var err error
+	err := c.set.answered(nc)
+	if err != nil {
+		return nil, err
+	}
 	if c.place, err = placeOf(c.set.prefix, channel); err != nil {
 		return nil, err
 	}

@@ -44,7 +44,8 @@ type GroupConfig struct {
 	// more; 3 s by default, and 300 ms at least. All members should have the same.
 	Lease time.Duration
 	// Replicas is the number of servers that keep each change: by default 3 on a cluster, and 1
-	// otherwise. It has an effect when the group's streams are made.
+	// otherwise. It has an effect when the group's streams are made. A member that wants more than
+	// they have is refused, with [ErrForeign].
 	Replicas int
 	// MaxLogBytes limits the changes that JetStream keeps. Beyond it a snapshot takes their place.
 	// It has an effect when the streams are made; 0 is no limit but those of the servers. When
@@ -186,7 +187,10 @@ func (m *Member) open(ctx context.Context) (err error) {
 		return err
 	}
 	metadata := map[string]string{"ipcgen-group": m.cfg.Group, "ipcgen-format": "1",
-		"ipcgen-protocols": protocols}
+		"ipcgen-protocols": protocols, "ipcgen-state": "none"}
+	if m.cfg.State != nil {
+		metadata["ipcgen-state"] = "replicated"
+	}
 	if m.cfg.State != nil {
 		if err := m.openState(ctx, metadata); err != nil {
 			return explained(ctx, m.cfg.Group, err)
@@ -222,28 +226,29 @@ func (m *Member) describe() (string, error) {
 
 // openState opens the log, and executes it.
 func (m *Member) openState(ctx context.Context, metadata map[string]string) error {
-	opts := make([]ipc.ServerOption, len(m.services), len(m.services)+1)
-	for i, s := range m.services {
-		opts[i] = s
-	}
-	handler, err := ipc.NewHandler(append(opts, ipc.WithLogger(m.cfg.Logger))...)
+	var err error
+	m.machine, err = machine.New(m.services, m.cfg.State, m.print, m.cfg.Logger, m.stop)
 	if err != nil {
 		return err
 	}
-	m.machine = machine.New(handler, m.cfg.State, m.print, m.cfg.Logger)
 	m.log, err = changelog.Open(ctx, m.js, changelog.Config{Stream: m.subjects.stream,
 		Subject: m.subjects.log, Replicas: m.cfg.Replicas, MaxBytes: m.cfg.MaxLogBytes,
 		Metadata: metadata})
 	if err != nil {
 		return err
 	}
-	return m.restore(ctx)
+	s, err := m.log.LoadSnapshot(ctx)
+	if err != nil || s.At.Seq == 0 {
+		return err
+	}
+	return m.machine.Restore(s)
 }
 
-// restore restores the last snapshot, if the machine is behind it.
+// restore restores the snapshot to which messages behind the machine have given way.
 func (m *Member) restore(ctx context.Context) error {
-	s, err := m.log.LoadSnapshot(ctx)
-	if at, _ := m.machine.Position(); err != nil || s.At.Seq <= at.Seq {
+	at, _ := m.machine.Position()
+	s, err := m.log.LoadLater(ctx, at)
+	if err != nil {
 		return err
 	}
 	return m.machine.Restore(s)
@@ -268,19 +273,24 @@ func (m *Member) openBucket(ctx context.Context, metadata map[string]string) (je
 	if err != nil {
 		return nil, err
 	}
-	layout := func(field string, have, want any) error {
-		return &changelog.LayoutError{Name: "KV_" + m.subjects.bucket, Field: field, Have: have,
-			Want: want}
+	want := jetstream.StreamConfig{Name: "KV_" + m.subjects.bucket, Replicas: m.cfg.Replicas,
+		Metadata: metadata}
+	have := want
+	if b, ok := status.(*jetstream.KeyValueBucketStatus); ok {
+		have = b.StreamInfo().Config
 	}
-	if status.TTL() != 0 {
-		return nil, layout("TTL", status.TTL(), time.Duration(0))
+	layout := func(field string, have, must any) error {
+		return &changelog.LayoutError{Name: want.Name, Field: field, Have: have, Want: must}
 	}
-	for key, want := range metadata {
-		if have := status.Metadata()[key]; have != want {
-			return nil, layout("metadata "+key, have, want)
-		}
+	switch {
+	case have.MaxAge != 0:
+		return nil, layout("TTL", have.MaxAge, time.Duration(0))
+	case have.Storage != jetstream.FileStorage: // epochs would begin again
+		return nil, layout("storage", have.Storage, jetstream.FileStorage)
+	case have.Mirror != nil || len(have.Sources) > 0:
+		return nil, layout("source", "another bucket", "none")
 	}
-	return kv, nil
+	return kv, changelog.Same(have, want)
 }
 
 // live is the member's life: it follows, and leads when it can.
@@ -362,7 +372,9 @@ func (m *Member) executeLog(ctx context.Context) error {
 		if !errors.Is(err, changelog.ErrTrimmed) {
 			return err
 		}
-		if err := m.restore(ctx); err != nil && ctx.Err() == nil {
+		if err := m.restore(ctx); errors.Is(err, ErrRewritten) {
+			return err
+		} else if err != nil && ctx.Err() == nil {
 			m.cfg.Logger.Warn("cannot restore the snapshot yet", "err", err)
 			select {
 			case <-time.After(m.cfg.Lease / 10):

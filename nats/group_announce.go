@@ -88,8 +88,9 @@ func (m *Member) tell(subject string, data []byte) {
 
 // answerQuestions answers clients that ask for the leader.
 func (m *Member) answerQuestions() (*nats.Subscription, error) {
+	set := take(m.cfg.Options)
 	return m.nc.Subscribe(m.subjects.who, func(q *nats.Msg) {
-		if data, ok := m.announcement(); ok && q.Reply != "" {
+		if data, ok := m.announcement(); ok && set.answers(q.Reply) {
 			m.tell(q.Reply, data)
 		}
 	})

@@ -81,6 +81,10 @@ func DialGroup(ctx context.Context, nc *nats.Conn, group string,
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("dial group %s: %w", group, err)
 	}
+	set := take(cfg.Options)
+	if err := set.answered(nc); err != nil {
+		return nil, fmt.Errorf("dial group %s: %w", group, err)
+	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = DefaultPrefix
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ipcgen/ipcgen/nats/internal/changelog"
+	"github.com/ipcgen/ipcgen/nats/internal/machine"
 )
 
 // Errors of groups, for [errors.Is]. The text of an error that wraps one says what to do.
@@ -21,6 +22,9 @@ var (
 	// ErrRewritten: the log of changes has lost messages that this member has executed, or has
 	// others in their place.
 	ErrRewritten = changelog.ErrRewritten
+	// ErrVersion: the log of changes has a change of a method that this member does not have,
+	// because its version is older than that of the leader.
+	ErrVersion = machine.ErrVersion
 	// ErrQuota: a limit of JetStream was reached.
 	ErrQuota = errors.New("a limit of JetStream is reached")
 )

@@ -143,7 +143,12 @@ func (r *reign) run(ctx context.Context, at changelog.Position) error {
 		switch {
 		case err == nil:
 			at = to
-			for i, o := range m.machine.Apply(e, to) {
+			done := m.machine.Apply(e, to)
+			if len(done) < len(batch) { // the machine has failed, and ends the member
+				r.answer(batch, fenced(ipc.OutcomeUnknown, ErrVersion))
+				return ErrVersion
+			}
+			for i, o := range done {
 				batch[i].end(o)
 			}
 			m.maybeSnapshot(ctx)

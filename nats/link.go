@@ -108,10 +108,11 @@ func (l *link) finish() bool {
 	return true
 }
 
-// fail ends what comes from the other side with an error, behind the items that have come.
+// fail ends what comes from the other side with an error, behind the items that have come, unless
+// all has come.
 func (l *link) fail(err *ipc.Error) {
 	l.mu.Lock()
-	if l.failed == nil {
+	if l.failed == nil && !l.complete {
 		l.failed = err
 	}
 	l.mu.Unlock()

@@ -20,11 +20,12 @@ type settings struct {
 	version string
 	about   string
 	calls   int
+	inboxes []string
 }
 
 func defaults() settings {
 	return settings{prefix: DefaultPrefix, beat: DefaultBeat, version: "0.0.0",
-		calls: DefaultMaxCalls}
+		calls: DefaultMaxCalls, inboxes: []string{defaultInboxes}}
 }
 
 // An option is one of this package. It is an option of package ipc, too, which changes nothing

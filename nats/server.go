@@ -229,7 +229,8 @@ func (s *Server) takeCancel(m *nats.Msg) {
 func (s *Server) takeRequest(m *nats.Msg) { s.take(m.Reply, m.Header, m.Data) }
 
 func (s *Server) take(reply string, header nats.Header, body []byte) {
-	if reply == "" {
+	if !s.set.answers(reply) {
+		s.counts.refuse()
 		return // nobody learns of it
 	}
 	refuse := func(why error, again string) {

@@ -48,7 +48,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	url := flags.String("nats", nats.DefaultURL, "the `URLs` of NATS servers, with commas")
 	creds := flags.String("creds", "", "a `file` of credentials for NATS")
-	inbox := flags.String("inbox", "_INBOX", "the `prefix` of inboxes, for the permissions of NATS")
+	inbox := flags.String("inbox", "_INBOX", "the `prefix` of inboxes: its own of an import, "+
+		"and of an export those of its clients")
 	prefix := flags.String("prefix", natsipc.DefaultPrefix, "the `first tokens` of all subjects")
 	domain := flags.String("domain", "", "the `domain` of the local channels; see IPCGEN_DOMAIN")
 	flags.Usage = func() {
@@ -93,7 +94,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	for _, name := range flags.Args() {
 		channel, local, _ := strings.Cut(name, "=")
 		g := natsipc.Gateway{Channel: channel, Local: local, Log: log,
-			Domain: *domain, NATS: []ipc.Option{natsipc.WithPrefix(*prefix)}}
+			Domain: *domain, NATS: []ipc.Option{natsipc.WithPrefix(*prefix),
+				natsipc.WithInboxes(*inbox)}}
 		if service, ok := strings.CutPrefix(local, "group:"); ok {
 			g.Local, g.Group = "", service
 		}

@@ -13,6 +13,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -62,11 +64,16 @@ type LayoutError struct {
 	Field string
 	Have  any
 	Want  any
+	Cure  string // "" if nothing but another stream helps
 }
 
 func (e *LayoutError) Error() string {
-	return fmt.Sprintf("the stream %s is not that of this group: its %s is %v, and must be %v; "+
-		"delete it, or give the group another name", e.Name, e.Field, e.Have, e.Want)
+	cure := e.Cure
+	if cure == "" {
+		cure = "delete it, or give the group another name"
+	}
+	return fmt.Sprintf("the stream %s is not that of this group: its %s is %v, and must be %v; %s",
+		e.Name, e.Field, e.Have, e.Want, cure)
 }
 
 // A Config describes the streams of a log.
@@ -96,13 +103,21 @@ const attempt = 2 * time.Second
 // pause is the time between two attempts of anything.
 const pause = 20 * time.Millisecond
 
+// leastPayload is the least max_payload of servers that a log works with.
+const leastPayload = 4096
+
 // Open opens a log, and makes its streams if there are none. The error is a [*LayoutError] if a
 // stream has the name that is not one of such a log.
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error) {
 	if cfg.Settle == 0 {
 		cfg.Settle = 5 * time.Second
 	}
-	l := &Log{js: js, cfg: cfg, maxSize: int(js.Conn().MaxPayload()) - 1024}
+	most := int(js.Conn().MaxPayload())
+	if most < leastPayload {
+		return nil, fmt.Errorf("the NATS servers take messages of %d bytes, and a group needs %d; "+
+			"raise their max_payload", most, leastPayload)
+	}
+	l := &Log{js: js, cfg: cfg, maxSize: most - 1024}
 	var err error
 	if l.changes, err = OpenStream(ctx, js, cfg.stream(cfg.Stream, cfg.MaxBytes,
 		cfg.Subject)); err != nil {
@@ -131,7 +146,7 @@ func (cfg *Config) stream(name string, maxBytes int64, subjects ...string) jetst
 }
 
 // OpenStream opens a stream, or makes it. It returns a [*LayoutError] if the stream exists in
-// another form. The number of replicas and the limit of bytes are the operator's business.
+// another form, or with fewer replicas. The limit of bytes is the operator's business.
 func OpenStream(ctx context.Context, js jetstream.JetStream,
 	want jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := js.Stream(ctx, want.Name)
@@ -156,21 +171,37 @@ func OpenStream(ctx context.Context, js jetstream.JetStream,
 		{"maximum age", have.MaxAge, want.MaxAge},
 		{"maximum number of messages", have.MaxMsgs, want.MaxMsgs},
 		{"maximum number of messages of a subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
+		{"maximum size of a message", have.MaxMsgSize, want.MaxMsgSize},
+		{"maximum number of consumers", have.MaxConsumers, want.MaxConsumers},
+		{"sealed", have.Sealed, want.Sealed},
 		{"direct access", have.AllowDirect, want.AllowDirect},
 		{"mirror", have.Mirror != nil, false},
 		{"number of sources", len(have.Sources), 0},
 		{"subject transform", have.SubjectTransform != nil, false},
 	} {
 		if f.have != f.want {
-			return nil, &LayoutError{want.Name, f.name, f.have, f.want}
+			return nil, &LayoutError{Name: want.Name, Field: f.name, Have: f.have,
+				Want: f.want}
 		}
 	}
-	for key, value := range want.Metadata {
-		if have.Metadata[key] != value {
-			return nil, &LayoutError{want.Name, "metadata " + key, have.Metadata[key], value}
+	return s, Same(have, want)
+}
+
+// Same compares what streams and buckets of a group have in common: the metadata and the number of
+// replicas. The error is a [*LayoutError].
+func Same(have, want jetstream.StreamConfig) error {
+	for _, key := range slices.Sorted(maps.Keys(want.Metadata)) {
+		if have.Metadata[key] != want.Metadata[key] {
+			return &LayoutError{Name: want.Name, Field: "metadata " + key,
+				Have: have.Metadata[key], Want: want.Metadata[key]}
 		}
 	}
-	return s, nil
+	if have.Replicas < want.Replicas {
+		return &LayoutError{Name: want.Name, Field: "number of replicas", Have: have.Replicas,
+			Want: want.Replicas, Cure: fmt.Sprintf("run \"nats stream edit --replicas=%d %s\", or "+
+				"be content with fewer", want.Replicas, want.Name)}
+	}
+	return nil
 }
 
 // MaxSize returns the size of the largest entry.
@@ -197,6 +228,7 @@ var ErrUnsent = errors.New("no server takes messages of the log")
 func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, last uint64,
 	data []byte) error {
 	unsent, cause := true, error(nil)
+	var gone time.Time // since when the servers say that there is no such stream
 	for {
 		err := l.storeOnce(ctx, s, subject, last, data)
 		var api *jetstream.APIError
@@ -215,6 +247,8 @@ func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, las
 			}
 		case errors.Is(err, errMisplaced):
 			return err
+		case errors.Is(err, nats.ErrMaxPayload): // that of another server may be smaller
+			return &RefusedError{err}
 		case errors.As(err, &api):
 			if unsent {
 				return &RefusedError{err}
@@ -225,6 +259,14 @@ func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, las
 			unsent = false
 		}
 		cause = err
+		switch {
+		case !errors.Is(err, jetstream.ErrNoStreamResponse) || !l.deleted(ctx, s):
+			gone = time.Time{}
+		case gone.IsZero():
+			gone = time.Now()
+		case unsent && time.Since(gone) > l.cfg.Settle:
+			return fmt.Errorf("%w: %w", ErrUnsent, streamDeleted(s))
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -234,6 +276,19 @@ func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, las
 			return fmt.Errorf("the log has not confirmed a message: %w", cause)
 		}
 	}
+}
+
+// deleted reports whether the servers say that a stream does not exist. One that has just begun to
+// lead the others may be wrong.
+func (l *Log) deleted(ctx context.Context, s jetstream.Stream) bool {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	_, err := s.Info(ctx)
+	return errors.Is(err, jetstream.ErrStreamNotFound)
+}
+
+func streamDeleted(s jetstream.Stream) error {
+	return fmt.Errorf("%w: the stream %s was deleted", ErrRewritten, s.CachedInfo().Config.Name)
 }
 
 var errMisplaced = errors.New("the server has stored a message in another place than it was told")
@@ -298,6 +353,9 @@ func (l *Log) Read(ctx context.Context, at Position) (Entry, Position, error) {
 		}
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			err = l.missing(ctx, at)
+		}
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			err = streamDeleted(l.changes)
 		}
 		if !errors.Is(err, ErrRewritten) || time.Since(began) > l.cfg.Settle {
 			return Entry{}, at, err

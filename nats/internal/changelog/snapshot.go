@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -103,6 +104,26 @@ func (l *Log) LoadSnapshot(ctx context.Context) (Snapshot, error) {
 		if now, again := l.lastSeal(ctx); again != nil || now == s {
 			return Snapshot{}, err
 		} // otherwise a later one has taken the place of its pieces
+	}
+}
+
+// LoadLater returns a snapshot behind at, which must be there because messages behind at have given
+// way to it. The error is [ErrRewritten] if there is none: somebody else has removed the messages.
+func (l *Log) LoadLater(ctx context.Context, at Position) (Snapshot, error) {
+	for began := time.Now(); ; {
+		s, err := l.LoadSnapshot(ctx)
+		if err != nil || s.At.Seq > at.Seq {
+			return s, err
+		}
+		if time.Since(began) > l.cfg.Settle {
+			return s, fmt.Errorf("%w: messages behind %d were removed, and no snapshot has taken "+
+				"their place", ErrRewritten, at.Seq)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return s, context.Cause(ctx)
+		}
 	}
 }
 

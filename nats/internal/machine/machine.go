@@ -21,23 +21,47 @@ type Machine struct {
 	state   group.State
 	print   uint64 // of the protocols
 	log     *slog.Logger
+	stop    func(error)
 
 	mu      sync.Mutex // held while the state changes
 	at      changelog.Position
 	epoch   uint64 // of the last reign
 	answers *answers
 	since   Work
+	known   bool // the services have the method of the change that is executed
+	failed  bool // a change cannot be executed here
 }
 
 // A Work is an amount of changes.
 type Work struct{ Changes, Bytes int }
 
-// New returns the machine of a member that has executed nothing. The handler executes changes.
+// New returns the machine of a member that has executed nothing. The services execute changes.
 //
-// print is the fingerprint of the protocols.
-func New(handler *ipc.Handler, state group.State, print uint64, log *slog.Logger) *Machine {
-	return &Machine{handler: handler, state: state, print: print, log: log, answers: newAnswers()}
+// print is the fingerprint of the protocols. stop is called with an [ErrVersion] if the machine can
+// go on no longer: it executes nothing then.
+func New(services []*ipc.Service, state group.State, print uint64, log *slog.Logger,
+	stop func(error)) (*Machine, error) {
+	m := &Machine{state: state, print: print, log: log, stop: stop, answers: newAnswers()}
+	opts := []ipc.ServerOption{ipc.WithLogger(log), ipc.WithServerInterceptor(m.intercept)}
+	for _, s := range services {
+		opts = append(opts, s)
+	}
+	var err error
+	m.handler, err = ipc.NewHandler(opts...)
+	return m, err
 }
+
+// intercept notes that there is a handler, whose own word that it is not implemented is an answer
+// as any other.
+func (m *Machine) intercept(ctx context.Context, _ *ipc.ServerCall,
+	next func(context.Context) error) error {
+	m.known = true // on the goroutine that execute waits for
+	return next(ctx)
+}
+
+// ErrVersion says that the log has a change of a method that this member does not have. Without it
+// the state would be another one than that of the others.
+var ErrVersion = errors.New("the log has a change that only another version can execute")
 
 // Position returns what was executed last, and the epoch of the last reign.
 func (m *Machine) Position() (at changelog.Position, epoch uint64) {
@@ -58,6 +82,10 @@ func (m *Machine) Since() Work {
 func (m *Machine) Apply(e changelog.Entry, to changelog.Position) []Outcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.failed {
+		return nil
+	}
+	before := m.at
 	m.at = to
 	switch {
 	case e.Void:
@@ -77,7 +105,13 @@ func (m *Machine) Apply(e changelog.Entry, to changelog.Position) []Outcome {
 	}
 	out := make([]Outcome, len(e.Changes))
 	for i := range e.Changes {
-		out[i] = m.change(&e.Changes[i])
+		if out[i] = m.change(&e.Changes[i]); m.failed {
+			m.at = before
+			m.stop(fmt.Errorf("%w: message %d has one of the method %d, which this member does "+
+				"not have; start a member with the version of the others", ErrVersion, to.Seq,
+				e.Changes[i].Method))
+			return nil
+		}
 	}
 	return out
 }
@@ -90,7 +124,12 @@ func (m *Machine) change(c *changelog.Change) Outcome {
 			return o
 		}
 	}
+	m.known = false
 	o := m.execute(c)
+	if !m.known && o.Err != nil && o.Err.Code == ipc.CodeUnimplemented {
+		m.failed = true
+		return o
+	}
 	m.since.Changes++
 	m.since.Bytes += c.Size()
 	if c.Client != "" {
@@ -135,6 +174,9 @@ func (m *Machine) Snapshot() (s changelog.Snapshot, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer contain("Snapshot", &err)
+	if m.failed {
+		return s, ErrVersion
+	}
 	state, err := m.state.Snapshot()
 	if err != nil {
 		return s, fmt.Errorf("take a snapshot of the state: %w", err)

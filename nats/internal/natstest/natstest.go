@@ -2,6 +2,8 @@
 package natstest
 
 import (
+	"fmt"
+	"net/url"
 	"testing"
 	"time"
 
@@ -40,6 +42,38 @@ func Config(t testing.TB, path string) Option {
 			t.Fatal(err)
 		}
 		o.Host, o.Port = "127.0.0.1", server.RANDOM_PORT
+	}
+}
+
+// Cluster makes a server one of a cluster, with others that are there already.
+func Cluster(others ...*Server) Option {
+	return func(o *server.Options) {
+		o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+		for _, s := range others {
+			o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route",
+				Host: s.ClusterAddr().String()})
+		}
+	}
+}
+
+// Hub makes a server take leaf nodes.
+func Hub() Option {
+	return func(o *server.Options) {
+		o.LeafNode = server.LeafNodeOpts{Host: "127.0.0.1", Port: server.RANDOM_PORT}
+	}
+}
+
+// Leaf makes a server a leaf node of a hub.
+func Leaf(t testing.TB, hub *Server) Option {
+	t.Helper()
+	v, err := hub.Varz(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(o *server.Options) {
+		o.LeafNode.ReconnectInterval = 20 * time.Millisecond
+		o.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{{Scheme: "nats-leaf",
+			Host: fmt.Sprint("127.0.0.1:", v.LeafNode.Port)}}}}
 	}
 }
 

@@ -1,0 +1,255 @@
+package natsipc_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	natsipc "github.com/ipcgen/ipcgen/nats"
+	"github.com/ipcgen/ipcgen/nats/internal/natstest"
+	ipc "github.com/ipcgen/ipcgen/runtime"
+)
+
+// These tests do to a group what operators, and strangers with their permissions, may do.
+
+const (
+	listStream = "ipcgen_group_test_2Elist"
+	listBucket = "ipcgen_group_test_2Elist"
+)
+
+func jetStream(t *testing.T, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// joinToEnd adds a member that is to end by itself, and returns why it has.
+func joinToEnd(t *testing.T, nc *nats.Conn, cfg natsipc.GroupConfig,
+	services ...*ipc.Service) <-chan error {
+	t.Helper()
+	m, err := natsipc.JoinGroup(t.Context(), nc, cfg, services...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		<-m.Done()
+		ended <- m.Err()
+	}()
+	t.Cleanup(func() { _ = m.Close(context.Background()) }) // it returns the error
+	return ended
+}
+
+// expectEnd waits for the end of a member.
+func expectEnd(t *testing.T, ended <-chan error, is error, text string) {
+	t.Helper()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, is) || !strings.Contains(err.Error(), text) {
+			t.Errorf("the member has ended: %v; want %q", err, text)
+		}
+	case <-time.After(groupWatchdog):
+		t.Errorf("the member goes on; want %q", text)
+	}
+}
+
+// TestGroupLogPurged removes the changes of a group of which there is no snapshot. A member that
+// has executed them goes on, and one that has not ends.
+func TestGroupLogPurged(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	l := &list{}
+	joinList(t, nc, listConfig("a", l), l)
+	c := dialList(t, nc)
+	appendTo(t, c, 1)
+	stream, err := jetStream(t, nc).Stream(t.Context(), listStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := appendTo(t, c, 2); got != 2 {
+		t.Errorf("the list is %d long", got)
+	}
+	late := &list{}
+	expectEnd(t, joinToEnd(t, nc, listConfig("late", late), late.service()),
+		natsipc.ErrRewritten, "no snapshot has taken their place")
+	appendTo(t, c, 3)
+}
+
+// TestGroupLogDeleted deletes the stream of a group. Changes are not executed any more, and the
+// members end.
+func TestGroupLogDeleted(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	l, standby := &list{}, &list{}
+	ended := joinToEnd(t, nc, listConfig("a", l), l.service())
+	c := dialList(t, nc)
+	appendTo(t, c, 1)
+	other := joinToEnd(t, nc, listConfig("b", standby), standby.service())
+	if err := jetStream(t, nc).DeleteStream(t.Context(), listStream); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), groupWatchdog)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() {
+		_, err := ipc.Invoke(ctx, c, methodAppend, &words{2})
+		result <- err
+	}()
+	expectEnd(t, ended, natsipc.ErrRewritten, "was deleted")
+	expectEnd(t, other, natsipc.ErrRewritten, "was deleted")
+	cancel()
+	if err := <-result; err == nil || ipc.OutcomeOf(err) == ipc.Executed {
+		t.Errorf("the change without a stream: %v", err)
+	}
+}
+
+// TestGroupLeaseOverwritten has a stranger write into the bucket of the lease. The leader leads no
+// more, and the group goes on when the key is deleted, as the log of the members says.
+func TestGroupLeaseOverwritten(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	l := &list{}
+	m := joinList(t, nc, listConfig("a", l), l)
+	c := dialList(t, nc)
+	appendTo(t, c, 1)
+	bucket, err := jetStream(t, nc).KeyValue(t.Context(), listBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := m.Epoch()
+	if _, err := bucket.PutString(t.Context(), "leader", "garbage"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the leader resigns", func() bool { return m.Epoch() == 0 })
+	if err := bucket.Delete(t.Context(), "leader"); err != nil {
+		t.Fatal(err)
+	}
+	if got := appendTo(t, c, 2); got != 2 || m.Epoch() <= before {
+		t.Errorf("the list is %d long, in epoch %d behind %d", got, m.Epoch(), before)
+	}
+}
+
+// TestGroupOlderMember has a member whose version lacks a method. It ends at the first change that
+// it cannot execute, and does not take part with another state.
+func TestGroupOlderMember(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	l, old := &list{}, &list{}
+	joinList(t, nc, listConfig("new", l), l)
+	c := dialList(t, nc)
+	appendTo(t, c, 1)
+	ended := joinToEnd(t, nc, listConfig("old", old), ipc.NewService(listProtocol,
+		ipc.Handle(methodAppend, old.append), ipc.Handle(methodLast, old.last)))
+	eventually(t, "the old member follows", func() bool { return len(old.copy()) == 1 })
+	appendTo(t, c, 2)
+	if got := *invoke(t, c, methodRepeat, 3); got[0] != 3 {
+		t.Errorf("the list is %d long", got[0])
+	}
+	expectEnd(t, ended, natsipc.ErrVersion, "start a member with the version of the others")
+	if got := appendTo(t, c, 4); got != 4 {
+		t.Errorf("the list is %d long", got)
+	}
+}
+
+// TestGroupStates has members with a State and without one, under one name.
+func TestGroupStates(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	l := &list{}
+	joinList(t, nc, listConfig("a", l), l)
+	cfg := listConfig("b", l)
+	cfg.State = nil
+	_, err := natsipc.JoinGroup(t.Context(), nc, cfg, l.service())
+	if !errors.Is(err, natsipc.ErrForeign) || !strings.Contains(err.Error(), "ipcgen-state") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestGroupReplicas joins a group whose changes fewer servers keep than the member asks for.
+func TestGroupReplicas(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	l := &list{}
+	joinList(t, nc, listConfig("a", l), l)
+	for _, state := range []bool{true, false} {
+		cfg := listConfig("b", l)
+		cfg.Replicas = 3
+		if !state {
+			cfg.State, cfg.Group = nil, "test.stateless"
+			one := cfg
+			one.Replicas = 1
+			m, err := natsipc.JoinGroup(t.Context(), nc, one, l.service())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeMember(t, m)
+		}
+		_, err := natsipc.JoinGroup(t.Context(), nc, cfg, l.service())
+		if !errors.Is(err, natsipc.ErrForeign) ||
+			!strings.Contains(err.Error(), "number of replicas is 1, and must be 3") ||
+			!strings.Contains(err.Error(), "nats stream edit") {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// TestGroupPayloads has servers that take small messages. Changes that do not fit are refused, and
+// so are groups that could not work at all.
+func TestGroupPayloads(t *testing.T) {
+	t.Parallel()
+	small := natstest.Start(t, natstest.JetStream(t.TempDir()), natstest.MaxPayload(8192))
+	l := &list{ballast: 100_000} // a snapshot has pieces
+	cfg := listConfig("a", l)
+	cfg.SnapshotEvery = 5
+	joinList(t, groupConn(t, small), cfg, l)
+	c := dialList(t, groupConn(t, small))
+	for n := range uint64(20) {
+		appendTo(t, c, n)
+	}
+	long := make(words, 1000)
+	_, err := ipc.Invoke(t.Context(), c, methodAppend, &long)
+	if ipc.CodeOf(err) != ipc.CodeTooLarge || ipc.OutcomeOf(err) != ipc.NotExecuted ||
+		!strings.Contains(err.Error(), "raise their max_payload") {
+		t.Errorf("a long change: %v", err)
+	}
+	if got := appendTo(t, c, 21); got != 21 {
+		t.Errorf("the list is %d long", got)
+	}
+	least := natstest.Start(t, natstest.JetStream(t.TempDir()), natstest.MaxPayload(1024))
+	_, err = natsipc.JoinGroup(t.Context(), groupConn(t, least), cfg, l.service())
+	if err == nil || !strings.Contains(err.Error(), "raise their max_payload") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestConnectionLimit has a server that takes one connection.
+func TestConnectionLimit(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, func(o *server.Options) { o.MaxConn = 1 })
+	groupConn(t, s)
+	eventually(t, "the server says why", func() bool { // it may close the connection before
+		_, err := natsipc.Connect(s.ClientURL())
+		if err == nil || ipc.OutcomeOf(err) != ipc.NotSent {
+			t.Fatalf("error %v", err)
+		}
+		return ipc.CodeOf(err) == ipc.CodeResourceExhausted
+	})
+}
