@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -207,6 +208,16 @@ func TestDescriptorsOutliveTheirReplica(t *testing.T) {
 // A supervisor adopts the survivors, although the locks of a dead one live on in another process.
 func TestAdoptionBesideInheritedDescriptors(t *testing.T) {
 	cfg := leakyConfig(newDomain(t))
+	r, w, err := os.Pipe() // whatever is the standard error of this process
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	go func() {
+		defer r.Close()
+		_, _ = io.Copy(io.Discard, r)
+	}()
+	cfg.Stderr = w
 	cfg.Survive = true
 	host := childCommand("host", cfg.Domain, "leaky", "survive")
 	pids := runHost(t, host)
