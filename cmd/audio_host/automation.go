@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/audiomirror"
 	"github.com/ipcgen/ipcgen/internal/dsp"
 )
 
@@ -18,6 +20,7 @@ import (
 type automation []automated
 
 type automated struct {
+	line  int
 	at    time.Duration
 	param dsp.Param
 	value float32
@@ -46,6 +49,7 @@ func parseAutomation(path string, r io.Reader) (a automation, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
 		}
+		c.line = n
 		a = append(a, c)
 	}
 	switch err := lines.Err(); {
@@ -55,7 +59,7 @@ func parseAutomation(path string, r io.Reader) (a automation, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	slices.SortStableFunc(a, func(x, y automated) int { return int(x.at - y.at) })
+	slices.SortStableFunc(a, func(x, y automated) int { return cmp.Compare(x.at, y.at) })
 	return a, nil
 }
 
@@ -82,6 +86,30 @@ func parseAutomated(words []string) (c automated, err error) {
 	}
 	c.value = float32(v)
 	return c, c.param.Check(c.value)
+}
+
+// check returns an error if a block of so many frames would have more changes than it can.
+func (a automation) check(path string, rate uint32, frames int) error {
+	block, n := int64(-1), 0
+	for _, c := range a {
+		if b := frameOf(c.at, rate) / int64(frames); b != block {
+			block, n = b, 0
+		}
+		if n++; n > audiomirror.MaxChanges {
+			return fmt.Errorf("%s:%d: more than %d changes in the block of %d frames that begins "+
+				"at %v; leave some out, or choose fewer -frames", path, c.line,
+				audiomirror.MaxChanges, frames, timeOf(block*int64(frames), rate))
+		}
+	}
+	return nil
+}
+
+// note says how many changes are left behind the end of the sound, if any.
+func (a automation) note(w io.Writer, path string) {
+	if n := len(a); n > 0 {
+		fmt.Fprintf(w, "audio_host: changes behind the end of the sound: %d, from %s:%d (%v) on\n",
+			n, path, a[0].line, a[0].at)
+	}
 }
 
 // frameOf returns the frame of a time.

@@ -11,6 +11,7 @@ import (
 // figures are what a session has shown.
 type figures struct {
 	Blocks, Xruns, Lost   int
+	Window                int             // blocks that may be without an answer
 	P50, P99, P999, Worst time.Duration   // slack: that so many blocks had at least
 	Slack                 []time.Duration // by block
 	Latency               []time.Duration // of the blocks that were answered
@@ -35,6 +36,7 @@ type killed struct {
 
 func (r *session) figures() (f figures) {
 	f.Blocks, f.Lost, f.Period, f.Alone, f.Load = r.played, r.lost, r.period, r.alone, r.load
+	f.Window = r.studio.window
 	f.Asleep = r.asleep[:r.played]
 	for n, sent := range r.sent[:r.played] {
 		captured, answered := time.Duration(n)*r.period, r.answered[n]
@@ -117,10 +119,10 @@ func (f figures) print(w io.Writer, report string) error {
 	line := func(format string, args ...any) {
 		fmt.Fprintf(&b, "audio_host: "+format+"\n", args...)
 	}
-	line("%d blocks, %d xruns, %d primaries killed", f.Blocks, f.Xruns, len(f.Kills))
+	line("%d blocks, %d xruns, %s killed", f.Blocks, f.Xruns, primaries(len(f.Kills)))
 	if f.Lost > 0 {
 		line("%d of the blocks were not sent, since %d others had no answer or were not taken",
-			f.Lost, liveWindow)
+			f.Lost, f.Window)
 	}
 	line("slack p50 %v, p99 %v, p99.9 %v, worst %v, of %v", micro(f.P50), micro(f.P99),
 		micro(f.P999), micro(f.Worst), micro(headroom*f.Period))

@@ -70,6 +70,9 @@ every block, and the first answer counts, so that the death of one cannot be hea
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 `
 
+// seeUsage follows the error of a wrong command line, which the whole usage would hide.
+const seeUsage = "Run audio_host -h for usage.\n"
+
 // demoTimeout is how long the demo may take by default.
 const demoTimeout = 30 * time.Second
 
@@ -85,9 +88,7 @@ const (
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("audio_host", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the error is printed below, once
-	readyTimeout := flags.Duration("ready-timeout", 10*time.Second, "")
 	replicate := flags.Bool("replicate", false, "")
-	timeout := flags.Duration("timeout", 0, "")
 	sound := soundFlags(flags)
 	err := flags.Parse(args)
 	if err == nil {
@@ -101,10 +102,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	case err != nil:
-		fmt.Fprintf(stderr, "audio_host: %v\n%s", err, usage)
+		fmt.Fprintf(stderr, "audio_host: %v\n%s", err, seeUsage)
 		return exitUsage
 	case flags.NArg() > 1:
-		fmt.Fprintf(stderr, "audio_host: one path at most, not %d\n%s", flags.NArg(), usage)
+		fmt.Fprintf(stderr, "audio_host: one path at most, not %d\n%s", flags.NArg(),
+			seeUsage)
 		return exitUsage
 	}
 	command, err := serviceCommand(flags.Arg(0))
@@ -113,16 +115,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	interrupted, stop := orders()
 	defer stop()
 	withSound := len(sound.used) > 0
 	ctx := interrupted
-	if *timeout == 0 && !withSound {
-		*timeout = demoTimeout
+	timeout := sound.timeout
+	if timeout == 0 && !withSound {
+		timeout = demoTimeout
 	}
-	if *timeout != 0 {
-		limited, cancel := context.WithTimeoutCause(interrupted, *timeout,
-			fmt.Errorf("not done after %v; see -timeout", *timeout))
+	if timeout != 0 {
+		limited, cancel := context.WithTimeoutCause(interrupted, timeout,
+			fmt.Errorf("not done after %v; see -timeout", timeout))
 		defer cancel()
 		ctx = limited
 	}
@@ -131,7 +134,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if sound.out == "-" {
 			out = stderr
 		}
-		studio := studioConfig{command: command, readyTimeout: *readyTimeout, errOut: stderr}
+		studio := studioConfig{command: command, readyTimeout: sound.readyTimeout, errOut: stderr}
 		if sound.realtime > 0 {
 			r := &session{opts: sound, studio: studio, out: out, errOut: stderr}
 			err = r.run(ctx)
@@ -140,7 +143,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			err = r.run(ctx)
 		}
 	} else {
-		d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: *readyTimeout,
+		d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: sound.readyTimeout,
 			replicate: *replicate}
 		err = d.run(ctx)
 	}
@@ -154,6 +157,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "audio_host: %v\n", err)
 		return exitFailed
 	}
+}
+
+// orders returns a context that ends at a signal that asks this process to end, as that of a
+// terminal which is closed does. What is ignored since the start of the process, as by nohup, stays
+// ignored.
+func orders() (context.Context, context.CancelFunc) {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signal.NotifyContext(context.Background(), signals...)
 }
 
 // serviceCommand returns a function that returns the command of a replica: the binary at path, or

@@ -173,7 +173,7 @@ func TestBadService(t *testing.T) {
 		{"not executable", []string{plain}, 1, "permission denied"},
 		{"exits at once", []string{"/bin/false"}, 1, "exit status 1"},
 		{"never registers", []string{"-ready-timeout", "300ms", sleeper}, 1, "300ms"},
-		{"two paths", []string{servicePath, servicePath}, 2, "usage"},
+		{"two paths", []string{servicePath, servicePath}, 2, "one path at most"},
 		{"unknown flag", []string{"-what"}, 2, "-what"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -339,9 +339,20 @@ func start(t *testing.T, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	watchdog := time.AfterFunc(time.Minute, func() { cmd.Process.Signal(syscall.SIGQUIT) })
-	defer watchdog.Stop()
+	defer watch(t, cmd.Process)()
 	return cmd.Wait()
+}
+
+// watch has a process dump its goroutines and end shortly before the time of the test is over. It
+// returns a function that ends this.
+func watch(t *testing.T, p *os.Process) (stop func()) {
+	t.Helper()
+	end, ok := t.Deadline()
+	if !ok {
+		return func() {}
+	}
+	timer := time.AfterFunc(time.Until(end)*9/10, func() { p.Signal(syscall.SIGQUIT) })
+	return func() { timer.Stop() }
 }
 
 // split takes the services' lines out of the host's.

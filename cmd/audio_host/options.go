@@ -25,6 +25,8 @@ type options struct {
 	report                    string
 	priority                  bool
 	used                      []string // the flags that need sound
+
+	timeout, readyTimeout time.Duration // of the demo, too
 }
 
 // The lengths of blocks, unless -frames says otherwise.
@@ -64,6 +66,8 @@ func soundFlags(flags *flag.FlagSet) *options {
 	flags.StringVar(&o.report, "report", "audio_report.html", "")
 	flags.BoolVar(&o.priority, "priority", false, "")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "")
+	flags.DurationVar(&o.timeout, "timeout", 0, "")
+	flags.DurationVar(&o.readyTimeout, "ready-timeout", 10*time.Second, "")
 	return o
 }
 
@@ -88,8 +92,17 @@ func (o *options) check(flags *flag.FlagSet) error {
 		}
 	}
 	switch {
+	case given["timeout"] && o.timeout <= 0:
+		return fmt.Errorf("-timeout %v: choose more than 0", o.timeout)
+	case given["ready-timeout"] && o.readyTimeout <= 0:
+		return fmt.Errorf("-ready-timeout %v: choose more than 0", o.readyTimeout)
 	case len(o.used) == 0:
 		return nil
+	case given["in"] && o.in == "" || given["out"] && o.out == "" ||
+		given["automation"] && o.automation == "" || given["report"] && o.report == "":
+		return errors.New("the name of a file is empty")
+	case o.in == "-":
+		return errors.New("-in - is no file; give /dev/stdin, which must be a WAVE file")
 	case given["realtime"] && (o.realtime < time.Second || o.realtime > 24*time.Hour):
 		return fmt.Errorf("-realtime %v: choose 1s to 24h", o.realtime)
 	case given["realtime"] && (given["crash-at"] || given["length"]):
@@ -101,6 +114,9 @@ func (o *options) check(flags *flag.FlagSet) error {
 		return fmt.Errorf("-crash-every %v: choose 10ms or more", o.crashEvery)
 	case given["replicate"]:
 		return errors.New("-replicate is for the demo; a run with sound always replicates")
+	case o.out == "-" && isTerminal(os.Stdout):
+		return errors.New("-out -: standard output is a terminal; send the samples to a player " +
+			"or a file")
 	case o.out == "" && !given["realtime"]:
 		return fmt.Errorf("%s needs -out: the file to render to, or - for raw samples on standard "+
 			"output", o.used[0])
@@ -115,7 +131,50 @@ func (o *options) check(flags *flag.FlagSet) error {
 	if _, err := o.format(wave.Format{}); err != nil {
 		return err
 	}
-	return dsp.CheckFormat(uint32(max(o.rate, 0)), o.channels)
+	if err := dsp.CheckFormat(int64(o.rate), o.channels); err != nil {
+		return err
+	}
+	if o.in == "" && frameOf(o.length, uint32(o.rate)) == 0 {
+		return fmt.Errorf("-length %v: shorter than a frame of %d Hz", o.length, o.rate)
+	}
+	return o.checkNames()
+}
+
+// checkNames returns an error if what is written would take the place of what is read, or of
+// another file that is written. The output may have the name of the input, which is read until the
+// output is complete.
+func (o *options) checkNames() error {
+	type named struct{ flag, path string }
+	out, in := named{"-out", o.out}, named{"-in", o.in}
+	changes, report := named{"-automation", o.automation}, named{"-report", o.report}
+	pairs := [][2]named{{out, changes}}
+	if o.realtime > 0 {
+		pairs = append(pairs, [][2]named{{report, in}, {report, out}, {report, changes}}...)
+	}
+	for _, p := range pairs {
+		if p[0].path != "" && p[1].path != "" && p[0].path != "-" && p[1].path != "-" &&
+			sameFile(p[0].path, p[1].path) {
+			return fmt.Errorf("%s %s and %s %s are one file; give %s another name", p[0].flag,
+				p[0].path, p[1].flag, p[1].path, p[0].flag)
+		}
+	}
+	return nil
+}
+
+// open opens what -in says, and reads what -automation says.
+func (o *options) open(ctx context.Context) (src source, changes automation, err error) {
+	if o.automation != "" {
+		if changes, err = readAutomation(o.automation); err != nil {
+			return nil, nil, err
+		}
+	}
+	if src, err = o.source(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := changes.check(o.automation, src.Format().Rate, o.frames); err != nil {
+		return nil, nil, errors.Join(err, src.Close())
+	}
+	return src, changes, nil
 }
 
 // source opens what -in says.

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -37,6 +35,8 @@ type session struct {
 	asleep   []time.Duration // how late a thread woke up that only sleeps, after each block
 	numbers  []int           // of the blocks, by the sequence of their answers
 	played   int             // how many blocks there were
+	ended    time.Duration   // when answers were not taken any more
+	left     automation      // changes behind the end of the sound
 	lost     int             // blocks that were not sent, since too many were without an answer
 
 	fifo  bool // this process has real-time priority
@@ -49,8 +49,9 @@ const (
 	// headroom is how many blocks the card has in hand: an answer is due so many periods after its
 	// block was captured.
 	headroom = 2
-	// liveWindow is how many blocks may be without an answer, before further ones are lost.
-	liveWindow = 512
+	// mostLive is how many blocks may be without an answer, before further ones are lost, and
+	// liveBytes how many bytes of samples.
+	mostLive, liveBytes = 512, 32 << 20
 	// warmUp is how many blocks pass before the clock starts, and at least until all replicas
 	// answer.
 	warmUp = 200
@@ -58,21 +59,25 @@ const (
 	patience = 10 * time.Second
 )
 
+// liveWindow returns how many blocks of so many bytes may be without an answer.
+func liveWindow(bytes int) int { return min(mostLive, liveBytes/bytes) }
+
 // run plays until the time or the song is over, and writes the report.
 func (r *session) run(ctx context.Context) (err error) {
-	if _, err := os.Stat(filepath.Dir(r.opts.report)); err != nil {
-		return fmt.Errorf("cannot write the report %s: %w", r.opts.report, err)
+	report, err := createDraft(r.opts.report)
+	if err != nil {
+		return err
 	}
-	var changes automation
-	if r.opts.automation != "" {
-		if changes, err = readAutomation(r.opts.automation); err != nil {
-			return err
+	reported := false
+	defer func() {
+		if !reported {
+			report.abandon()
 		}
-	}
+	}()
 	// Whatever fails while it plays ends all of it, a write that waits for its reader too.
 	playing, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	src, err := r.opts.source(playing)
+	src, changes, err := r.opts.open(playing)
 	if err != nil {
 		return err
 	}
@@ -92,7 +97,7 @@ func (r *session) run(ctx context.Context) (err error) {
 	format := src.Format()
 	r.period = time.Duration(float64(r.opts.frames) / float64(format.Rate) * float64(time.Second))
 	r.studio.format, r.studio.frames = format, r.opts.frames
-	r.studio.window, r.studio.params = liveWindow, r.opts.params
+	r.studio.window, r.studio.params = liveWindow(4*format.Channels*r.opts.frames), r.opts.params
 	if r.opts.priority {
 		defer r.prioritize()()
 	}
@@ -101,23 +106,44 @@ func (r *session) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	if err := r.play(playing, end, s, src, dst, changes); err != nil {
-		return err
+	cut := r.play(playing, end, s, src, dst, changes)
+	if cut != nil {
+		if ctx.Err() == nil || r.played == 0 {
+			return cut
+		}
+		r.cut() // it was told to end: what it has shown until then is worth a report
 	}
 	if different := s.mirror.Stats().Different; different > 0 {
 		return fmt.Errorf("the replicas disagree about %d blocks", different)
 	}
-	if err := dst.commit(); err != nil {
-		return err
+	if cut == nil {
+		if err := dst.commit(); err != nil {
+			return err
+		}
+		done = true
 	}
-	done = true
 	r.kills = s.killed()
 	r.alone = measureAlone(format, r.opts.frames)
 	f := r.figures()
-	if err := writeReport(r.opts.report, r, f); err != nil {
+	if err := writeReport(report, r, f); err != nil {
+		return fmt.Errorf("cannot write %s: %w", r.opts.report, err)
+	}
+	if err := report.commit(); err != nil {
 		return err
 	}
-	return f.print(r.out, r.opts.report)
+	reported = true
+	if err := f.print(r.out, r.opts.report); err != nil || cut != nil {
+		return errors.Join(cut, err)
+	}
+	r.left.note(r.errOut, r.opts.automation)
+	return nil
+}
+
+// cut leaves out the blocks at the end whose answers were due after the end.
+func (r *session) cut() {
+	for r.played > 0 && time.Duration(r.played-1+headroom)*r.period > r.ended {
+		r.played--
+	}
 }
 
 // prioritize asks for real-time priority and locked memory, for this process and its replicas. It
@@ -188,7 +214,7 @@ func (r *session) play(playing context.Context, end context.CancelCauseFunc, s *
 		})
 	}
 	blocks := newFeed(src, r.opts.frames, changes)
-	submitted := make(chan struct{}, liveWindow) // a token for each block that must be taken
+	submitted := make(chan struct{}, r.studio.window) // a token for each block that must be taken
 	before := s.spent()
 	r.begin = time.Now().Add(r.period)
 	run(&helpers, func() error { return blocks.run(playing) })
@@ -203,6 +229,7 @@ func (r *session) play(playing context.Context, end context.CancelCauseFunc, s *
 		return r.clock(playing, s, blocks, submitted)
 	})
 	run(&tasks, func() error {
+		defer func() { r.ended = time.Since(r.begin) }()
 		for range submitted {
 			if err := s.mirror.Take(taking, take); err != nil {
 				if taking.Err() != nil && playing.Err() == nil {
@@ -218,6 +245,7 @@ func (r *session) play(playing context.Context, end context.CancelCauseFunc, s *
 	r.load = s.spent().since(before, time.Since(r.begin))
 	end(nil)
 	helpers.Wait()
+	r.left = blocks.changes
 	return err
 }
 

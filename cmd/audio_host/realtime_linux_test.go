@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/ipcgen/ipcgen/internal/wave"
 )
@@ -62,15 +61,19 @@ func TestRealtime(t *testing.T) {
 // TestRealtimeUsage gives flags that do not fit each other.
 func TestRealtimeUsage(t *testing.T) {
 	for args, want := range map[string]string{
-		"-realtime 1ms":                       "-realtime 1ms",
-		"-realtime 1s -in no.wav":             "no.wav",
-		"-realtime 1s -in no.wav -rate 8000":  "describe the sweep",
-		"-realtime 1s -length 1s":             "-length",
-		"-realtime 1s -crash-at 1s":           "-crash-every",
-		"-out x.wav -priority":                "need -realtime",
-		"-out x.wav -crash-every 1s":          "need -realtime",
-		"-realtime 1s -crash-every 1ms":       "-crash-every 1ms",
-		"-realtime 1s -report no/folder/x.ht": "no/folder",
+		"-realtime 1ms":                        "-realtime 1ms",
+		"-realtime 1s -in no.wav":              "no.wav",
+		"-realtime 1s -in no.wav -rate 8000":   "describe the sweep",
+		"-realtime 1s -length 1s":              "-length",
+		"-realtime 1s -crash-at 1s":            "-crash-every",
+		"-out x.wav -priority":                 "need -realtime",
+		"-out x.wav -crash-every 1s":           "need -realtime",
+		"-realtime 1s -crash-every 1ms":        "-crash-every 1ms",
+		"-realtime 1s -report no/folder/x.ht":  "no/folder",
+		"-realtime 1s -report /dev/full":       "/dev/full: it is not a regular file",
+		"-realtime 1s -report x -out ./x":      "-report x and -out ./x are one file",
+		"-realtime 1s -report x -in x":         "-report x and -in x are one file",
+		"-realtime 1s -report x -automation x": "-report x and -automation x are one file",
 	} {
 		domain := newDomain(t)
 		out, errOut, err := run(t, domain, strings.Fields(args)...)
@@ -241,6 +244,33 @@ func TestPriorityRefused(t *testing.T) {
 	}
 }
 
+// TestRealtimeInterrupted ends a session before its time: there is a report about what was played,
+// and no sound that is not complete.
+func TestRealtimeInterrupted(t *testing.T) {
+	dir, domain := t.TempDir(), newDomain(t)
+	report := filepath.Join(dir, "report.html")
+	cmd := host(domain, "-realtime", "1h", "-report", report, "-out", filepath.Join(dir, "out.wav"))
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer watch(t, cmd.Process)()
+	draftGrows(t, dir, ".out.wav.")
+	cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+		t.Errorf("ended with %v, want status 130", err)
+	}
+	m := regexp.MustCompile(`(\d+) blocks, `).FindStringSubmatch(out.String())
+	if m == nil || m[1] == "0" || !strings.Contains(string(readFile(t, report)), m[1]+" blocks") {
+		t.Errorf("the page does not have the blocks of the session:\n%s", &out)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*out*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %q (%v)", left, err)
+	}
+	nothingLeft(t, domain)
+}
+
 // TestStuckReader ends runs whose reader takes nothing.
 func TestStuckReader(t *testing.T) {
 	for _, args := range [][]string{nil, {"-realtime", "1h", "-report",
@@ -248,10 +278,10 @@ func TestStuckReader(t *testing.T) {
 		domain := newDomain(t)
 		p := startPiped(t, domain, args...)
 		p.read(t, 1)
-		watchdog := time.AfterFunc(time.Minute, func() { p.Process.Signal(syscall.SIGQUIT) })
+		stop := watch(t, p.Process)
 		p.Process.Signal(syscall.SIGTERM)
 		state, err := p.Process.Wait() // p.Wait would close the pipe
-		if watchdog.Stop(); err != nil || state.ExitCode() != 130 {
+		if stop(); err != nil || state.ExitCode() != 130 {
 			t.Errorf("%q: ended with %v, %v", args, state, err)
 		}
 		p.out.Close()
@@ -285,7 +315,7 @@ func TestStuckSource(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		watchdog := time.AfterFunc(time.Minute, func() { cmd.Process.Signal(syscall.SIGQUIT) })
+		stop := watch(t, cmd.Process)
 		w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits for the host
 		if err != nil {
 			t.Fatal(err)
@@ -295,7 +325,7 @@ func TestStuckSource(t *testing.T) {
 		}
 		cmd.Process.Signal(syscall.SIGTERM)
 		err = cmd.Wait()
-		watchdog.Stop()
+		stop()
 		w.Close()
 		if cmd.ProcessState.ExitCode() != 130 {
 			t.Errorf("%d bytes, %q: ended with %v\n%s", c.bytes, c.args, err, &errOut)

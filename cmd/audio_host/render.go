@@ -28,17 +28,16 @@ const renderWindow = 32
 
 // run renders from the source to the sink. If it fails, there is no output file.
 func (r *render) run(ctx context.Context) (err error) {
-	var changes automation
-	if r.opts.automation != "" {
-		if changes, err = readAutomation(r.opts.automation); err != nil {
-			return err
-		}
-	}
-	src, err := r.opts.source(ctx)
+	src, changes, err := r.opts.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	if n, c := src.Frames(), r.opts.crashes; n >= 0 && len(c) > 0 {
+		if err := checkCrash(c[len(c)-1], n, src.Format().Rate); err != nil {
+			return err
+		}
+	}
 	dst, err := r.opts.sink(ctx, src)
 	if err != nil {
 		return err
@@ -58,7 +57,7 @@ func (r *render) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 
 	begin, before := time.Now(), s.spent()
-	frames, err := r.pass(ctx, s, src, dst, changes)
+	frames, err := r.pass(ctx, s, src, dst, &changes)
 	if err != nil {
 		return err
 	}
@@ -71,12 +70,13 @@ func (r *render) run(ctx context.Context) (err error) {
 		return err
 	}
 	done = true
+	changes.note(r.errOut, r.opts.automation)
 	return r.report(s, src, dst, frames, spent)
 }
 
 // pass moves all of the source through the replicas.
 func (r *render) pass(ctx context.Context, s *studio, src source, dst sink,
-	changes automation) (frames int64, err error) {
+	changes *automation) (frames int64, err error) {
 	rate, channels := src.Format().Rate, src.Format().Channels
 	block := make([]byte, 4*channels*r.opts.frames)
 	crashes := r.opts.crashes
@@ -121,10 +121,25 @@ func (r *render) pass(ctx context.Context, s *studio, src source, dst sink,
 		}
 	}
 	if len(crashes) > 0 {
-		return frames, fmt.Errorf("-crash-at %v is behind the end, at %v", crashes[0],
-			timeOf(frames, rate))
+		return frames, checkCrash(crashes[0], frames, rate)
 	}
 	return frames, nil
+}
+
+// checkCrash returns an error if a sound of so many frames ends before a crash.
+func checkCrash(at time.Duration, frames int64, rate uint32) error {
+	if frameOf(at, rate) < frames {
+		return nil
+	}
+	return fmt.Errorf("-crash-at %v: the sound ends at %v", at, timeOf(frames, rate))
+}
+
+// primaries returns a number of primaries in words.
+func primaries(n int) string {
+	if n == 1 {
+		return "1 primary"
+	}
+	return fmt.Sprint(n, " primaries")
 }
 
 // report says what was done.
@@ -142,7 +157,7 @@ func (r *render) report(s *studio, src source, dst sink, frames int64, spent loa
 			spent.share(spent.replicas), float64(time.Second)/float64(max(alone, 1)))
 	}
 	if n := len(s.killed()); n > 0 && err == nil {
-		_, err = fmt.Fprintf(r.out, "audio_host: %d primaries killed on the way\n", n)
+		_, err = fmt.Fprintf(r.out, "audio_host: %s killed on the way\n", primaries(n))
 	}
 	if n := dst.clipped(); n > 0 && err == nil {
 		_, err = fmt.Fprintf(r.out, "audio_host: %d samples are too loud for %d bits and were "+

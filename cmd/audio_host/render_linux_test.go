@@ -16,11 +16,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/internal/dsp"
 	"github.com/ipcgen/ipcgen/internal/wave"
 	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/registry"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -136,13 +138,115 @@ func TestRenderCrash(t *testing.T) {
 					t.Errorf("%s is not what one process computes (%v)", name, f)
 				}
 				if n := strings.Count(strings.Join(extra, " "), "-crash-at"); n > 0 &&
-					!strings.Contains(out, fmt.Sprint(n, " primaries killed")) {
+					!strings.Contains(out, fmt.Sprint(n, " primaries killed on the way")) {
 					t.Errorf("%d crashes were asked for:\n%s", n, out)
 				}
 				nothingLeft(t, domain)
 			}
 		})
 	}
+}
+
+// kills returns how many kills a test makes in one run: few, or AUDIO_TEST_KILLS.
+func kills(few int) int {
+	if n, err := strconv.Atoi(os.Getenv("AUDIO_TEST_KILLS")); err == nil {
+		return n
+	}
+	return few
+}
+
+// TestRenderKills kills many primaries in one run, at random times.
+func TestRenderKills(t *testing.T) {
+	t.Parallel()
+	domain := newDomain(t)
+	args := []string{"-out", "-", "-length", "20s", "-channels", "1", "-cutoff", "700"}
+	whole, errOut, err := run(t, domain, args...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errOut)
+	}
+	n := kills(15)
+	for range n {
+		args = append(args, "-crash-at", fmt.Sprint(rand.IntN(20_000), "ms"))
+	}
+	out, errOut, err := run(t, domain, args...)
+	if err != nil || !strings.Contains(errOut, fmt.Sprint(n, " primaries killed on the way")) {
+		t.Errorf("%v, want %d kills\n%s", err, n, errOut)
+	}
+	if out != whole {
+		t.Error("the sound is not that of a run in which nothing was killed")
+	}
+	nothingLeft(t, domain)
+}
+
+// TestRenderKilledFresh kills each process that takes the place of a killed one as soon as it
+// serves, so while it catches up; or the other one then, which has answered all so far; or both.
+func TestRenderKilledFresh(t *testing.T) {
+	t.Parallel()
+	domain := newDomain(t)
+	args := []string{"-out", "-", "-length", "20s", "-channels", "1", "-cutoff", "700"}
+	whole, errOut, err := run(t, domain, args...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errOut)
+	}
+	p := startPiped(t, domain, "-cutoff", "700")
+	defer watch(t, p.Process)()
+	got := p.read(t, 10_000)
+	r, err := registry.Open(domain, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	list := func() []registry.Record {
+		live, err := r.List("audio_compute")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	rest := kills(15)
+	chunk := (pipedFrames - 48_000) / rest // of the sound, between two kills
+	kill := func(pid int) {
+		if syscall.Kill(pid, syscall.SIGKILL) == nil {
+			rest--
+		}
+	}
+	seen := map[int]bool{}
+	for _, r := range list() {
+		seen[r.PID] = true
+	}
+	for pid := range seen {
+		kill(pid)
+		break
+	}
+	for rest > 0 {
+		live := list()
+		n := slices.IndexFunc(live, func(r registry.Record) bool { return !seen[r.PID] })
+		if n < 0 {
+			time.Sleep(100 * time.Microsecond)
+			continue
+		}
+		fresh := live[n].PID
+		seen[fresh] = true
+		which := rand.IntN(3)
+		// There is room for answers now, and so there are blocks under way.
+		got = append(got, p.read(t, min(chunk, pipedFrames-48_000-len(got)/4))...)
+		for _, r := range live {
+			if r.PID != fresh && which > 0 {
+				kill(r.PID)
+			}
+		}
+		if which != 1 || len(live) == 1 {
+			kill(fresh)
+		}
+	}
+	got = append(got, p.read(t, pipedFrames-len(got)/4)...)
+	if err := p.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, &p.errOut)
+	}
+	if !bytes.Equal(got, []byte(whole)) {
+		t.Error("the sound is not that of a run in which nothing was killed")
+	}
+	nothingLeft(t, domain)
 }
 
 // TestRenderBadInput gives what cannot be rendered: each is one clear error, what was under the
@@ -184,6 +288,14 @@ func TestRenderBadInput(t *testing.T) {
 	valid := readFile(t, at("valid.wav"))
 	valid[12+8+18] = 17 // of the 16 bits of a sample
 	write("valid.wav", valid)
+	samples := whole[12+8+18:] // and the chunk before them
+	write("more.wav", slices.Concat(whole, samples[len(samples)-8-len(good):]))
+	write("two.wav", slices.Concat(whole, whole))
+	for link, to := range map[string]string{"dangling": "nothing", "same": "out.wav"} {
+		if err := os.Symlink(to, at(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	write("many", bytes.Repeat([]byte("1s gain 1\n"), 256))
 	const before = "what was there before"
 	for _, c := range []struct {
@@ -202,6 +314,8 @@ func TestRenderBadInput(t *testing.T) {
 		{"-in twice.wav -out out.wav", 1, "twice.wav: not a valid wave file: it has two formats"},
 		{"-in valid.wav -out out.wav", 1, "17 valid bits in samples of 16"},
 		{"-in good.wav -out out.wav -automation long", 1, "long:1: a line of more than"},
+		{"-in more.wav -out out.wav", 1, "it has a second part of samples"},
+		{"-in two.wav -out out.wav", 1, "two.wav: unsupported kind of file: a second file"},
 		{"-in nan.wav -out out.wav", 1, "frame 12345) is nan"},
 		{"-in inf.wav -out out.wav", 1, "frame 12345) is -inf"},
 		{"-in good.wav -out out.wav -automation words", 1, "words:2:"},
@@ -209,9 +323,12 @@ func TestRenderBadInput(t *testing.T) {
 		{"-in good.wav -out out.wav -automation params", 1, "no parameter \"loudness\""},
 		{"-in good.wav -out out.wav -automation values", 1, "\"much\" is not a number"},
 		{"-in good.wav -out out.wav -automation ranges", 1, "ranges:1: gain 9 is out of range"},
-		{"-in good.wav -out out.wav -automation many", 1, "256 changes"},
+		{"-in good.wav -out out.wav -automation many", 1,
+			"many:252: more than 251 changes in the block of 1024 frames that begins at 896ms"},
 		{"-in good.wav -out out.wav -automation nothing", 1, "nothing"},
-		{"-in good.wav -out out.wav -crash-at 1h", 1, "-crash-at 1h0m0s is behind the end"},
+		{"-in good.wav -out out.wav -crash-at 1h", 1, "-crash-at 1h0m0s: the sound ends at 2.5s"},
+		{"-in good.wav -out out.wav -crash-at 2.5s", 1, "-crash-at 2.5s: the sound ends at 2.5s"},
+		{"-in good.wav -out dangling", 1, "a link to a file that does not exist"},
 		{"-in good.wav -out nowhere/out.wav", 1, "nowhere/out.wav"},
 		{"-in good.wav -out /dev/full", 1, "not a regular file"},
 		{"-in good.wav", 2, "-in needs -out"},
@@ -221,7 +338,15 @@ func TestRenderBadInput(t *testing.T) {
 		{"-in good.wav -out out.wav -cutoff 1", 2, "cutoff 1 is out of range"},
 		{"-in good.wav -out out.wav -rate 44100", 2, "describe the sweep"},
 		{"-out out.wav -rate 1", 2, "1 hz"},
-		{"-out out.wav -rate -1", 2, "0 hz"},
+		{"-out out.wav -rate -1", 2, "rate of -1 hz"},
+		// Of 32 bits, this would be 48000.
+		{"-out out.wav -rate 4295015296", 2, "rate of 4295015296 hz"},
+		{"-out out.wav -length 1ns", 2, "shorter than a frame"},
+		{"-out out.wav -timeout -1s", 2, "-timeout"},
+		{"-out out.wav -ready-timeout 0s", 2, "-ready-timeout"},
+		{"-out=", 2, "the name of a file is empty"},
+		{"-in - -out out.wav", 2, "/dev/stdin"},
+		{"-in good.wav -out same -automation out.wav", 2, "-out same and -automation out.wav are"},
 		{"-out out.wav -channels 0", 2, "0 channels"},
 		{"-out out.wav -frames 1", 2, "-frames 1"},
 		{"-out out.wav -length 0s", 2, "-length"},
@@ -252,6 +377,95 @@ func TestRenderBadInput(t *testing.T) {
 		}
 	}
 	nothingLeft(t, at("domain"))
+}
+
+// TestRenderOnto renders to names that exist: a song onto itself, through a link, which stays one,
+// to a file that only its owner may read, and to one that is read-only.
+func TestRenderOnto(t *testing.T) {
+	dir, domain := t.TempDir(), newDomain(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	f := wave.Format{Rate: 8_000, Channels: 1, Bits: 16}
+	song := writeSong(t, at("song.wav"), f, rand.New(rand.NewPCG(5, 5)), 30_000)
+	v := dsp.InitialValues()
+	v[dsp.Gain] = 0.5
+	writeWave(t, at("want.wav"), f, reference(t, f, v, song, nil))
+	if err := errors.Join(os.Chmod(at("song.wav"), 0o600),
+		os.Symlink("song.wav", at("link.wav"))); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-in", at("song.wav"), "-out", at("link.wav"), "-gain", "0.5"}
+	if _, errOut, err := run(t, domain, args...); err != nil {
+		t.Fatalf("%v\n%s", err, errOut)
+	}
+	if to, err := os.Readlink(at("link.wav")); err != nil || to != "song.wav" {
+		t.Errorf("the link is to %q (%v)", to, err)
+	}
+	info, err := os.Stat(at("song.wav"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v, want a file for its owner alone", info, err)
+	}
+	if !bytes.Equal(readFile(t, at("song.wav")), readFile(t, at("want.wav"))) {
+		t.Error("the song is not what was rendered")
+	}
+	if err := os.Chmod(at("song.wav"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if _, errOut, err := run(t, domain, args...); err == nil ||
+		!strings.Contains(errOut, "read-only") {
+		t.Errorf("onto a read-only file: %v\n%s", err, errOut)
+	}
+	nothingLeft(t, domain)
+}
+
+// TestRenderLongBlocks renders with the longest blocks of the most channels.
+func TestRenderLongBlocks(t *testing.T) {
+	domain := newDomain(t)
+	out, errOut, err := run(t, domain, "-out", "-", "-rate", "8000", "-channels", "8", "-frames",
+		"65536", "-length", "20s", "-crash-at", "9s")
+	if want := 4 * 8 * 8_000 * 20; err != nil || len(out) != want {
+		t.Errorf("%d bytes, want %d: %v\n%s", len(out), want, err, errOut)
+	}
+	nothingLeft(t, domain)
+}
+
+// TestRenderTold ends a render by each signal that asks for it: nothing is left.
+func TestRenderTold(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		dir, domain := t.TempDir(), newDomain(t)
+		cmd := host(domain, "-out", filepath.Join(dir, "out.wav"), "-length", "24h", "-rate",
+			"8000", "-channels", "1")
+		var errOut bytes.Buffer
+		cmd.Stderr = &errOut
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stop := watch(t, cmd.Process)
+		draftGrows(t, dir, ".out.wav.")
+		cmd.Process.Signal(sig)
+		err := cmd.Wait()
+		stop()
+		if cmd.ProcessState.ExitCode() != 130 || !strings.Contains(errOut.String(), "interrupted") {
+			t.Errorf("%v: ended with %v, want status 130\n%s", sig, err, &errOut)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%v: left: %v (%v)", sig, left, err)
+		}
+		nothingLeft(t, domain)
+	}
+}
+
+// draftGrows waits until there is something in a file of dir whose name begins so.
+func draftGrows(t *testing.T, dir, prefix string) {
+	t.Helper()
+	for t.Context().Err() == nil {
+		drafts, _ := filepath.Glob(filepath.Join(dir, prefix+"*"))
+		if len(drafts) == 1 {
+			if info, err := os.Stat(drafts[0]); err == nil && info.Size() > 0 {
+				return
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // TestRenderDiskFull renders to a disk that fills.

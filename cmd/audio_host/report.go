@@ -1,12 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -67,8 +65,8 @@ was late by more than a block.</p>
 
 type fact struct{ Name, Value string }
 
-// writeReport writes the report under a temporary name, and renames it.
-func writeReport(path string, r *session, f figures) error {
+// writeReport writes the report.
+func writeReport(w io.Writer, r *session, f figures) error {
 	facts := []fact{
 		{"slack, median", micro(f.P50).String()}, {"slack, 99 % have more", micro(f.P99).String()},
 		{"slack, 99.9 % have more", micro(f.P999).String()},
@@ -91,8 +89,7 @@ func writeReport(path string, r *session, f figures) error {
 	if f.Load.stolen > 0 {
 		facts = append(facts, fact{"stolen by the machine below", f.Load.share(f.Load.stolen)})
 	}
-	var b strings.Builder
-	if err := reportPage.Execute(&b, map[string]any{
+	return reportPage.Execute(w, map[string]any{
 		"Blocks": f.Blocks, "Xruns": f.Xruns, "Crashes": len(f.Kills), "Facts": facts,
 		"OwnFault": f.OwnFault, "Machine": f.Machine,
 		"Format":   fmt.Sprintf("%v, %d frames", r.studio.format, r.opts.frames),
@@ -100,22 +97,7 @@ func writeReport(path string, r *session, f figures) error {
 		"Headroom": micro(headroom * f.Period).String(),
 		"Slack":    template.HTML(slackChart(f)), "Kills": template.HTML(killChart(f)),
 		"Clock": template.HTML(clockChart(f)), "Latency": template.HTML(latencyChart(f)),
-	}); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".report.*.tmp")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	_, err = tmp.WriteString(b.String())
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, errors.Join(err, os.Remove(tmp.Name())))
-	}
-	return nil
+	})
 }
 
 // The size of a chart, in the units of its drawing.

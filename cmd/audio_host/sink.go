@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"os"
-	"path/filepath"
 
 	"github.com/ipcgen/ipcgen/internal/wave"
 )
@@ -23,56 +20,43 @@ type sink interface {
 	clipped() int64
 }
 
-// A file is written under another name in the same folder, and renamed at the end.
+// A file is a WAVE file.
 type file struct {
 	*wave.Writer
-	f    *os.File
-	path string
+	draft *draft
 }
 
 func createFile(path string, format wave.Format, frames int64) (*file, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file; give the name of a file, or - for raw "+
-			"samples on standard output", path)
+	d, err := createDraft(path)
+	if errors.Is(err, errNotRegular) {
+		err = fmt.Errorf("%w; -out - writes raw samples to standard output", err)
 	}
-	temporary := filepath.Join(filepath.Dir(path),
-		fmt.Sprintf(".%s.%08x.tmp", filepath.Base(path), rand.Uint32()))
-	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return nil, fmt.Errorf("cannot write %s: %w", path, err)
+		return nil, err
 	}
-	w, err := wave.NewWriter(f, format, max(frames, 0))
+	w, err := wave.NewWriter(d, format, max(frames, 0))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close(), os.Remove(f.Name()))
+		d.abandon()
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &file{w, f, path}, nil
+	return &file{w, d}, nil
 }
 
 func (o *file) Write(samples []byte) error {
 	if err := o.Writer.Write(samples); err != nil {
-		return fmt.Errorf("cannot write %s: %w", o.path, err)
+		return fmt.Errorf("cannot write %s: %w", o.draft.path, err)
 	}
 	return nil
 }
 
-// commit gives the file its name.
 func (o *file) commit() error {
-	err := o.Close()
-	if err == nil {
-		err = o.f.Sync()
+	if err := o.Close(); err != nil {
+		return fmt.Errorf("cannot write %s: %w", o.draft.path, err)
 	}
-	if err == nil {
-		err = os.Rename(o.f.Name(), o.path)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", o.path, err)
-	}
-	return o.f.Close()
+	return o.draft.commit()
 }
 
-func (o *file) abandon() {
-	_ = errors.Join(o.f.Close(), os.Remove(o.f.Name())) // the error that led here is reported
-}
+func (o *file) abandon() { o.draft.abandon() }
 
 func (o *file) clipped() int64 { return o.Clipped() }
 

@@ -55,11 +55,11 @@ func openWave(ctx context.Context, f *os.File) (*wave.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := dsp.CheckFormat(r.Format().Rate, r.Format().Channels); err != nil {
+	if err := dsp.CheckFormat(int64(r.Format().Rate), r.Format().Channels); err != nil {
 		return nil, err
 	}
 	if r.Frames() == 0 {
-		return nil, errors.New("it has no samples")
+		return nil, errors.New("its header says that it has no samples")
 	}
 	return r, nil
 }

@@ -19,6 +19,10 @@ const retry = 10 * time.Millisecond
 // mostRefusals is how many processes in a row may refuse the sound, before a replica is given up.
 const mostRefusals = 5
 
+// mostDepth is how many blocks the memory of a stream has room for, and streamBytes how large it
+// is: long blocks are fewer.
+const mostDepth, streamBytes = 64, 16 << 20
+
 // A lane feeds the process of one replica after the other.
 type lane struct {
 	m     *Mirror
@@ -80,8 +84,9 @@ func (l *lane) run(ctx context.Context) {
 func (l *lane) use(ctx context.Context, p Process) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	o := ipc.StreamOptions{Depth: min(len(l.m.slots), 64),
-		Payload: audioblock.MostBytes(4 * l.m.cfg.Channels * l.m.cfg.Frames)}
+	payload := audioblock.MostBytes(4 * l.m.cfg.Channels * l.m.cfg.Frames)
+	depth := min(len(l.m.slots), mostDepth, max(1, streamBytes/payload))
+	o := ipc.StreamOptions{Depth: depth, Payload: payload}
 	r, err := audio.OpenAudioBufferHeaderReader(ctx, p.Channel, o, l.m.cfg.Dial...)
 	if err != nil {
 		return false, err

@@ -133,6 +133,10 @@ func (m *Mirror) Stats() Stats {
 	return s
 }
 
+// MaxChanges is how many changes of parameters a block that is submitted can have. The rest of what
+// a block has room for is for SetParam, which may change each parameter.
+const MaxChanges = audioblock.MaxChanges - dsp.NumParams
+
 // Submit sends a block, which is copied, and waits for room in the window. The changes must be in
 // the order of their frames. What SetParam has changed meanwhile is added at frame 0.
 func (m *Mirror) Submit(ctx context.Context, samples []byte, changes []dsp.Change) error {
@@ -157,6 +161,9 @@ func (m *Mirror) TrySubmit(samples []byte, changes []dsp.Change) (bool, error) {
 		return false, fmt.Errorf("a block of %d bytes, want frames of %d, at most %d", len(samples),
 			4*m.cfg.Channels, m.cfg.Frames)
 	}
+	if len(changes) > MaxChanges {
+		return false, fmt.Errorf("%d changes in a block; it can have %d", len(changes), MaxChanges)
+	}
 	m.mu.Lock()
 	if m.next-m.taken == uint64(len(m.slots)) {
 		m.mu.Unlock()
@@ -173,12 +180,6 @@ func (m *Mirror) TrySubmit(samples []byte, changes []dsp.Change) (bool, error) {
 		}
 	}
 	s.changes = append(s.changes, changes...)
-	if len(s.changes) > audioblock.MaxChanges {
-		n := len(s.changes)
-		s.sequence = ^uint64(0)
-		m.mu.Unlock()
-		return false, fmt.Errorf("%d changes in a block; it can have %d", n, audioblock.MaxChanges)
-	}
 	m.applied = m.wanted
 	m.next++
 	m.mu.Unlock()

@@ -209,8 +209,13 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
+	ctx := t.Context()
+	if end, ok := t.Deadline(); ok {
+		// What is missing is told before all tests are ended.
+		limited, cancel := context.WithTimeout(ctx, time.Until(end)*9/10)
+		t.Cleanup(cancel)
+		ctx = limited
+	}
 	s := &stage{t: t, ctx: ctx, domain: filepath.Join(t.TempDir(), "domain"),
 		changed: make(chan struct{})}
 	var err error
@@ -665,6 +670,68 @@ func TestControls(t *testing.T) {
 	}
 }
 
+// TestControlsBesideChanges has a replica on which all parameters were set, before a block that has
+// as many changes as it can.
+func TestControlsBesideChanges(t *testing.T) {
+	s := newStage(t)
+	v := dsp.Values{dsp.Gain: 0.25, dsp.Pan: 0.5, dsp.Cutoff: 500, dsp.Resonance: 2}
+	s.start(0, &fake{alter: func(_ *audio.AudioBufferHeader, payload []byte) {
+		if a, err := audioblock.SplitAnswer(payload, blockBytes); err == nil {
+			a.SetControls(1, v)
+		}
+	}})
+	s.play(1)
+	for p, x := range v {
+		s.changes = append(s.changes, dsp.Change{Frame: frames, Param: dsp.Param(p), Value: x})
+	}
+	var changes []dsp.Change
+	for n := range MaxChanges {
+		changes = append(changes, dsp.Change{Frame: n * frames / MaxChanges, Param: dsp.Gain,
+			Value: float32(n%4) / 4})
+	}
+	s.play(1, changes...)
+	s.play(5)
+	s.check()
+}
+
+// TestDeathWhileCatchingUp has a fresh replica that was given the state and has not answered yet.
+// Then it ends itself, or the one that has answered all, or both.
+func TestDeathWhileCatchingUp(t *testing.T) {
+	for _, c := range []struct{ fresh, other bool }{{true, false}, {false, true}, {true, true}} {
+		t.Run(fmt.Sprintf("fresh %v, other %v", c.fresh, c.other), func(t *testing.T) {
+			s := newStage(t)
+			other, fresh := &fake{}, &fake{}
+			endOther, end := s.start(0, other), s.start(1, &fake{})
+			s.warm()
+			end()
+			s.until("one is gone", func(st Stats) bool { return st.Live == 1 })
+			release := fresh.hold()
+			releaseOther := other.hold()
+			endFresh := s.start(1, fresh)
+			s.submit(window, dsp.Change{Frame: 1, Param: dsp.Cutoff, Value: 700})
+			s.until("both have a block", func(Stats) bool {
+				return fresh.waits() && other.waits()
+			})
+			if c.other {
+				endOther()
+			} else {
+				releaseOther()
+			}
+			if c.fresh {
+				endFresh()
+			} else {
+				release()
+			}
+			if c.fresh && c.other {
+				s.start(1, &fake{})
+			}
+			s.take(window)
+			s.play(5)
+			s.check()
+		})
+	}
+}
+
 // TestBadBlocks submits what no block can be.
 func TestBadBlocks(t *testing.T) {
 	s := newStage(t)
@@ -673,9 +740,10 @@ func TestBadBlocks(t *testing.T) {
 		changes []dsp.Change
 		want    string
 	}{
-		"too long":         {make([]byte, blockBytes+4*channels), nil, "at most 32"},
-		"half a frame":     {make([]byte, 4), nil, "frames of 8"},
-		"too many changes": {make([]byte, blockBytes), make([]dsp.Change, 256), "256 changes"},
+		"too long":     {make([]byte, blockBytes+4*channels), nil, "at most 32"},
+		"half a frame": {make([]byte, 4), nil, "frames of 8"},
+		"too many changes": {make([]byte, blockBytes), make([]dsp.Change, MaxChanges+1),
+			"252 changes"},
 	} {
 		if ok, err := s.TrySubmit(c.samples, c.changes); ok || err == nil ||
 			!strings.Contains(err.Error(), c.want) {

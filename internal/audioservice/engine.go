@@ -34,7 +34,7 @@ var _ audio.AudioControl = (*Engine)(nil)
 // StartStream starts the stream, or restarts it in another format. A format out
 // of range is answered with InvalidParam and changes nothing.
 func (e *Engine) StartStream(_ context.Context, req *audio.StartStreamT) (*audio.AckT, error) {
-	if dsp.CheckFormat(req.SampleRate, int(req.Channels)) != nil ||
+	if dsp.CheckFormat(int64(req.SampleRate), int(req.Channels)) != nil ||
 		req.BufferFrames < minFrames || req.BufferFrames > maxFrames {
 		return ack(audio.StatusInvalidParam), nil
 	}

@@ -185,7 +185,7 @@ func NewChain(rate uint32, channels int, v Values) (*Chain, error) {
 
 // Reset makes c as NewChain does, or changes nothing and returns an error.
 func (c *Chain) Reset(rate uint32, channels int, v Values) error {
-	if err := CheckFormat(rate, channels); err != nil {
+	if err := CheckFormat(int64(rate), channels); err != nil {
 		return err
 	}
 	for p, value := range v {
@@ -204,7 +204,7 @@ func (c *Chain) Reset(rate uint32, channels int, v Values) error {
 }
 
 // CheckFormat returns an error that says what a chain can process if it cannot process this.
-func CheckFormat(rate uint32, channels int) error {
+func CheckFormat(rate int64, channels int) error {
 	if rate < MinRate || rate > MaxRate {
 		return fmt.Errorf("a sample rate of %d Hz: choose %d to %d", rate, MinRate, MaxRate)
 	}

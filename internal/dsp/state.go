@@ -67,7 +67,7 @@ func (c *Chain) Load(src []byte) error {
 			stateVersion)
 	}
 	rate, channels := le.Uint32(src[4:]), le.Uint64(src[8:])
-	if err := CheckFormat(rate, int(min(channels, MaxChannels+1))); err != nil {
+	if err := CheckFormat(int64(rate), int(min(channels, MaxChannels+1))); err != nil {
 		return fmt.Errorf("damaged state: %w", err)
 	}
 	n := Chain{position: le.Uint64(src[16:]), repaired: le.Uint64(src[24:])}

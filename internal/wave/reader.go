@@ -17,6 +17,7 @@ type Reader struct {
 	frames int64 // that the header announces; -1: until the end
 	done   int64
 	torn   bool // the file has ended within a frame
+	behind bool // what is behind the samples was read
 	buf    []byte
 }
 
@@ -155,7 +156,8 @@ func (f *Reader) begin(size int64) error {
 }
 
 // Read reads frames to dst as little-endian float32 samples, as many as dst has room for, and
-// returns their number. At the end it returns io.EOF, and an error that matches [ErrTruncated] if
+// returns their number. At the end it returns io.EOF, an error that matches [ErrUnsupported] if
+// further samples follow the chunk that it has read, and an error that matches [ErrTruncated] if
 // the file ends too early; the frames before that have been returned.
 func (f *Reader) Read(dst []byte) (frames int, err error) {
 	want := int64(len(dst) / (4 * f.format.Channels))
@@ -164,7 +166,7 @@ func (f *Reader) Read(dst []byte) (frames int, err error) {
 	}
 	if want == 0 {
 		if f.frames >= 0 && f.done == f.frames {
-			return 0, io.EOF
+			return 0, f.readBehind()
 		}
 		return 0, nil
 	}
@@ -186,6 +188,41 @@ func (f *Reader) Read(dst []byte) (frames int, err error) {
 		return 0, fmt.Errorf("%w: %s", ErrTruncated, f.missing())
 	}
 	return frames, err
+}
+
+// readBehind reads what follows the samples, and returns io.EOF if none of it is sound: texts and
+// pictures, or bytes that are no chunks, are of no use here.
+func (f *Reader) readBehind() error {
+	if f.behind {
+		return io.EOF
+	}
+	for skip := f.frames * int64(f.format.frame()) % 2; ; {
+		if _, err := io.CopyN(io.Discard, f.r, skip); err != nil {
+			return f.endBehind(err)
+		}
+		var chunk [8]byte
+		if _, err := io.ReadFull(f.r, chunk[:]); err != nil {
+			return f.endBehind(err)
+		}
+		switch string(chunk[:4]) {
+		case "data":
+			return fmt.Errorf("%w: it has a second part of samples (data chunk) behind the first",
+				ErrUnsupported)
+		case "RIFF":
+			return fmt.Errorf("%w: a second file follows the first", ErrUnsupported)
+		}
+		size := int64(binary.LittleEndian.Uint32(chunk[4:]))
+		skip = size + size%2
+	}
+}
+
+// endBehind returns how a file ends whose samples are complete.
+func (f *Reader) endBehind(err error) error {
+	if err != io.EOF && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	f.behind = true
+	return io.EOF
 }
 
 func (f *Reader) missing() string {

@@ -147,6 +147,10 @@ func TestBadFiles(t *testing.T) {
 		"a huge chunk":       {good[:12] + "LIST\xff\xff\xff\xff", wave.ErrFormat, "header"},
 		"a short format":     {set(16, "\x02\x00\x00\x00"), wave.ErrFormat, "2 bytes"},
 		"extended, damaged":  {set(20, "\xfe\xff"), wave.ErrUnsupported, "extended"},
+		"more samples":       {good + good[36:], wave.ErrUnsupported, "second part"},
+		"more, behind texts": {good + "LIST\x03\x00\x00\x00abc\x00" + good[36:],
+			wave.ErrUnsupported, "second part"},
+		"two files": {good + good, wave.ErrUnsupported, "second file"},
 	} {
 		_, _, err := read([]byte(c.file))
 		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.named) {
@@ -166,6 +170,24 @@ func TestUnknownLength(t *testing.T) {
 	}
 	if _, _, err := read([]byte(piped[:len(piped)-1])); !errors.Is(err, wave.ErrTruncated) {
 		t.Errorf("half a sample at the end: %v", err)
+	}
+}
+
+// TestBehind reads files with all that may come behind the samples and is no sound.
+func TestBehind(t *testing.T) {
+	f := wave.Format{Rate: 8_000, Channels: 1, Bits: 24}
+	good := string(write(t, f, pack(0.5)))
+	for _, behind := range []string{"LIST\x04\x00\x00\x00abcd", "LIST\xff\xff\xff\xffabc", "LI",
+		"ID3 and the like"} {
+		if _, samples, err := read([]byte(good + behind)); err != nil ||
+			!bytes.Equal(samples, pack(0.5)) {
+			t.Errorf("with %q behind: % x, %v", behind, samples, err)
+		}
+	}
+	const chunk = 8 + 3 + 1
+	_, _, err := read([]byte(good + good[len(good)-chunk:]))
+	if !errors.Is(err, wave.ErrUnsupported) {
+		t.Errorf("samples behind an odd number of bytes: %v", err)
 	}
 }
 
