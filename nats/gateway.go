@@ -3,6 +3,7 @@ package natsipc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -55,6 +56,7 @@ const (
 // once. It returns an error that no further attempt would change.
 func (g *Gateway) repeat(ctx context.Context, what string,
 	attempt func(context.Context) (ran bool, err error)) error {
+	said := "" // the same reason is logged once
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		ran, err := attempt(ctx)
 		if ctx.Err() != nil {
@@ -66,9 +68,12 @@ func (g *Gateway) repeat(ctx context.Context, what string,
 			return err
 		}
 		if ran {
-			pause = firstPause
+			pause, said = firstPause, ""
 		}
-		g.log().Info(what+" waits", "channel", g.Channel, "local", g.local(), "why", err)
+		if why := fmt.Sprint(err); why != said {
+			said = why
+			g.log().Info(what+" waits", "channel", g.Channel, "local", g.local(), "why", err)
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -233,7 +233,7 @@ func (m *Member) openState(ctx context.Context, metadata map[string]string) erro
 	}
 	m.log, err = changelog.Open(ctx, m.js, changelog.Config{Stream: m.subjects.stream,
 		Subject: m.subjects.log, Replicas: m.cfg.Replicas, MaxBytes: m.cfg.MaxLogBytes,
-		Metadata: metadata})
+		Metadata: metadata, About: "changes of the ipcgen group " + m.cfg.Group})
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,11 @@ import (
 
 // serve starts the member's server, and answers those who ask for the leader.
 func (m *Member) serve(ctx context.Context) (err error) {
-	opts := []ipc.ServerOption{WithPrefix(m.subjects.members), ipc.WithLogger(m.cfg.Logger)}
+	opts := []ipc.ServerOption{WithPrefix(m.subjects.members), ipc.WithLogger(m.cfg.Logger),
+		newOption(func(s *settings) { // members are instances of one micro service
+			s.service = m.cfg.Group
+			s.about = "member " + m.cfg.Member + " of the ipcgen group " + m.cfg.Group
+		})}
 	opts = append(opts, m.cfg.Options...)
 	for _, s := range m.services {
 		opts = append(opts, s)

@@ -253,3 +253,42 @@ func TestConnectionLimit(t *testing.T) {
 		return ipc.CodeOf(err) == ipc.CodeResourceExhausted
 	})
 }
+
+// TestGroupHandlerHangs has a handler that does not return for longer than the lease. The leader
+// stays, answers reads, and tells callers that it does not know; the change is made once.
+func TestGroupHandlerHangs(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	entered, release := make(chan struct{}, 10), make(chan struct{})
+	l := &list{entered: func() {
+		entered <- struct{}{}
+		<-release
+	}}
+	cfg := listConfig("a", l)
+	m := joinList(t, groupConn(t, s), cfg, l)
+	c := dialList(t, groupConn(t, s))
+	leader, err := c.WaitLeader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() {
+		_, err := ipc.Invoke(ctx, c, methodAppend, &words{1})
+		result <- err
+	}()
+	<-entered
+	time.Sleep(2 * cfg.Lease) // the lease must be renewed meanwhile
+	if got := *invoke(t, c, methodLast); got[0] != 0 || m.Epoch() != leader.Epoch {
+		t.Errorf("a read behind the change: %v, in epoch %d, not %d", got, m.Epoch(), leader.Epoch)
+	}
+	cancel()
+	if err := <-result; ipc.CodeOf(err) != ipc.CodeCanceled ||
+		ipc.OutcomeOf(err) != ipc.OutcomeUnknown {
+		t.Errorf("a change whose handler hangs: %v", err)
+	}
+	close(release)
+	if got := appendTo(t, c, 2); got != 2 {
+		t.Errorf("the list is %d long", got)
+	}
+}

@@ -19,6 +19,7 @@ type settings struct {
 	beat    time.Duration
 	version string
 	about   string
+	service string // the name of the micro service; "": that of the channel
 	calls   int
 	inboxes []string
 }

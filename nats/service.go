@@ -51,7 +51,11 @@ func (s *Server) register() error {
 			endpoint[MetaSchema+name] = p.Schema
 		}
 	}
-	svc, err := micro.AddService(s.nc, micro.Config{Name: serviceName(s.channel),
+	name := s.set.service
+	if name == "" {
+		name = s.channel
+	}
+	svc, err := micro.AddService(s.nc, micro.Config{Name: serviceName(name),
 		Version: s.set.version, Description: about, Metadata: metadata, QueueGroup: queue,
 		StatsHandler: func(*micro.Endpoint) any { return s.counts.stats() }})
 	if err != nil {

@@ -83,6 +83,7 @@ type Config struct {
 	Replicas int               // of each
 	MaxBytes int64             // of the changes; 0 for no limit
 	Metadata map[string]string // which an existing stream must have
+	About    string            // shown to people
 	// Settle is the time for which the servers may seem to have lost messages, as one does that has
 	// just become the leader of the stream; 5 s when 0.
 	Settle time.Duration
@@ -142,7 +143,8 @@ func (cfg *Config) stream(name string, maxBytes int64, subjects ...string) jetst
 	return jetstream.StreamConfig{Name: name, Subjects: subjects, Replicas: cfg.Replicas,
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
 		Discard: jetstream.DiscardNew, MaxBytes: maxBytes, MaxMsgs: -1, MaxMsgsPerSubject: -1,
-		MaxConsumers: -1, MaxMsgSize: -1, DenyDelete: true, Metadata: cfg.Metadata}
+		MaxConsumers: -1, MaxMsgSize: -1, DenyDelete: true, Metadata: cfg.Metadata,
+		Description: cfg.About}
 }
 
 // OpenStream opens a stream, or makes it. It returns a [*LayoutError] if the stream exists in
