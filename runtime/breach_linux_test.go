@@ -568,7 +568,7 @@ type helloFields struct {
 
 // helloWith returns a correct hello that f has changed.
 func helloWith(f func(h *helloFields)) []byte {
-	h := helloFields{magic: magic, version: 3, layout: 2, channel: "echo", protocols: words32(0)}
+	h := helloFields{magic: magic, version: 3, layout: 3, channel: "echo", protocols: words32(0)}
 	f(&h)
 	return handshake(words32(h.magic, h.version, h.layout, h.toServer, h.toClient, h.maxMessage),
 		helloString(h.channel), helloString(h.reply), h.protocols, words32(h.stream[:]...))
@@ -595,9 +595,9 @@ var clientHellos = []struct {
 	{"a correct one", "Client hello", helloWith(func(*helloFields) {}), 0, ipc.CodeOK},
 	{"another magic number", "Every body begins with the magic number",
 		helloWith(func(h *helloFields) { h.magic++ }), 0, ipc.CodeIncompatible},
-	{"another version", "`0x63706930`, 3, 2",
+	{"another version", "`0x63706930`, 3, 3",
 		helloWith(func(h *helloFields) { h.version = 2 }), 0, ipc.CodeIncompatible},
-	{"another layout", "`0x63706930`, 3, 2",
+	{"another layout", "`0x63706930`, 3, 3",
 		helloWith(func(h *helloFields) { h.layout = 1 }), 0, ipc.CodeIncompatible},
 	{"rings of 4 GiB", "cut to what the server allows",
 		helloWith(func(h *helloFields) { h.toServer, h.toClient = math.MaxUint32, 1<<31 }), 0,
@@ -925,7 +925,7 @@ func TestBrokenServerHellos(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			expectNothingLeft(t)
 			err := dialServerThat(t, func(s *net.UnixConn) {
-				a := serverAnswer{magic: magic, version: 3, layout: 2, toServer: breachRing,
+				a := serverAnswer{magic: magic, version: 3, layout: 3, toServer: breachRing,
 					toClient: breachRing, maxMessage: breachMost, maxCalls: 10,
 					protocols: append(append(words32(1), helloString("test.Echo")...),
 						words32(1, 0, 0, 0)...),

@@ -18,9 +18,12 @@ import (
 func protect(log *slog.Logger, name string, f func() error) (err error) {
 	returned := false
 	defer func() {
+		if returned {
+			return
+		}
 		if r := recover(); r != nil {
 			err = panicked(log, r)
-		} else if !returned {
+		} else {
 			exited(log, name)
 		}
 	}()

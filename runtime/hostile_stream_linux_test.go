@@ -68,6 +68,17 @@ var streamHostilities = []struct {
 			h.put(h.rnd.IntN(len(h.Mem)/8)*8, h.word())
 		}
 	}},
+	{"headers", func(h *streamHostile) {
+		for range 2000 {
+			h.step()
+			i := h.rnd.IntN(h.Geo.Depth)
+			number := h.get(offHead) + h.rnd.Uint64N(4)
+			if h.rnd.IntN(2) == 0 {
+				i = int(number % uint64(h.Geo.Depth))
+			}
+			h.put(h.slot(i), number<<32|h.rnd.Uint64N(uint64(h.Geo.Block)+2))
+		}
+	}},
 	{"promises", func(h *streamHostile) {
 		for range 10_000 {
 			h.put(offTail, h.get(offHead)+h.rnd.Uint64N(3))

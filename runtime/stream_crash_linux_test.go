@@ -37,9 +37,9 @@ func crashStream(t *testing.T, o ipc.StreamOptions, env ...string) {
 		}
 		return err
 	}
-	writes, reads := "block index", "block release"
+	writes, reads := "block publish", "block release"
 	if o.Policy == ipc.StreamOverwrite {
-		writes, reads = "block cleared", "block unclaimed"
+		writes, reads = "block cleared", "block claimed"
 	}
 	t.Run("a client that writes", func(t *testing.T) {
 		path, d := inDomain()

@@ -99,8 +99,25 @@ func (r *StreamReader) tryRead(ctx context.Context,
 		return readDone, err
 	}
 	defer r.end()
+	block, lost, step, err := r.next(ctx, gone)
+	if block == nil || err != nil {
+		return step, err
+	}
+	defer r.release()
+	h := r.info.HeaderSize
+	if len(block) < h {
+		return readDone, r.breakOff(nil)
+	}
+	return readDone, protect(r.log, "StreamReader.Read", func() error {
+		return f(block[:h:h], block[h:], lost)
+	})
+}
+
+// next returns the next block, or nil and what tryRead returns then. The caller must hold r.mu.
+func (r *StreamReader) next(ctx context.Context, gone bool) (block []byte, lost uint64,
+	step readStep, err error) {
 	if r.broken {
-		return readDone, r.corrupt(nil)
+		return nil, 0, readDone, r.corrupt(nil)
 	}
 	s := spin{p: &r.spin}
 	for !gone && !r.r.Ready() && s.more() {
@@ -108,40 +125,39 @@ func (r *StreamReader) tryRead(ctx context.Context,
 	block, lost, ok, err := r.r.Next()
 	for tries := 0; !ok && err == nil; tries++ {
 		if err := r.late(ctx); err != nil {
-			return readDone, err
+			return nil, 0, readDone, err
 		}
 		if r.closed.Load() {
-			return readSleeps, nil // the next attempt finds it closed
+			return nil, 0, readSleeps, nil // the next attempt finds it closed
 		}
 		if gone && !r.r.Ready() {
-			return readDone, r.endReason(io.EOF, "writer")
+			return nil, 0, readDone, r.endReason(io.EOF, "writer")
 		}
 		if gone { // nothing changes any more, so Next had to find a block or none
-			return readDone, r.breakOff(nil)
+			return nil, 0, readDone, r.breakOff(nil)
 		}
 		if tries == lapTries {
-			return readLapped, nil
+			return nil, 0, readLapped, nil
 		}
 		r.wire.Expect()
 		if r.r.Sleep() {
-			return readSleeps, nil
+			return nil, 0, readSleeps, nil
 		}
 		block, lost, ok, err = r.r.Next()
 	}
 	s.paid()
 	r.r.Awake()
-	defer func() {
-		if r.r.Release() {
-			r.wire.Notify()
-		}
-	}()
-	h := r.info.HeaderSize
-	if err != nil || len(block) < h {
-		return readDone, r.breakOff(err)
+	if err != nil {
+		return nil, 0, readDone, r.breakOff(err)
 	}
-	return readDone, protect(r.log, "StreamReader.Read", func() error {
-		return f(block[:h:h], block[h:], lost)
-	})
+	return block, lost, readDone, nil
+}
+
+// release gives the block that was read back to the writer.
+func (r *StreamReader) release() {
+	if r.r.Release() {
+		r.wire.Notify()
+	}
 }
 
 // breakOff ends the stream of a writer that broke the protocol.

@@ -363,7 +363,7 @@ static inline int ipc_receive(ipc_conn *c, int64_t deadline, ipc_message *m) {
 
 /* ---- handshake ---- */
 
-enum { ipc_magic = 0x63706930, ipc_version = 3, ipc_layout = 2, ipc_max_text = 16 << 20,
+enum { ipc_magic = 0x63706930, ipc_version = 3, ipc_layout = 3, ipc_max_text = 16 << 20,
        ipc_max_body = 16 << 20 };
 
 typedef struct { unsigned char b[1 << 16]; size_t n, at; int bad; } ipc_hello;

@@ -1,47 +1,36 @@
 package shm
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
-// This file is the memory of a stream: numbered blocks from one writer to one reader. Blocks are
-// written and read in place, and the writer may overwrite the oldest ones.
-//
-// Blocks lie in slots. An index with one entry per kept block says which slot holds which block.
-// There are two more slots than entries: one for the block that the writer fills, and one for a
-// block that the reader is reading although the writer has removed it from the index. The two sides
-// decide by Dekker's algorithm whether that is the case. The reader stores its claim and then loads
-// the index entry; the writer clears the entry and then loads the claim. At least one of them
-// therefore sees the other. A writer that sees the claim leaves that slot alone until the claim
-// changes. A reader that sees the cleared entry has lost the block. Neither side ever waits.
-//
-// A writer that does not overwrite removes only blocks that the reader has released. Nothing has to
-// be decided then: there are no claims, and no entries are cleared, which saves five of the seven
-// exchanges per block.
+// This file is the memory of a stream: numbered blocks from one writer to one reader, written and
+// read in place. The blocks lie in slots. Which slot holds which block, and how it is published and
+// given back, is in blocks_wait.go for a writer that waits for room, and in blocks_overwrite.go for
+// one that overwrites the oldest blocks.
 
 // Offsets of the words of a stream.
 const (
-	offBlockTail   = 0         // writer: number of blocks published so far
-	offBlockFirst  = 8         // writer: number of the oldest block in the index
+	offBlockTail   = 0         // writer, overwriting: number of blocks published so far
+	offBlockFirst  = 8         // writer, overwriting: number of the oldest block in the index
 	offWriterEnd   = 16        // writer: the End of its side; 0 before
-	offBlockHead   = line      // reader: number of the next block to read
-	offBlockClaim  = line + 8  // reader: number of the block that it reads, plus 1; 0 for none
+	offBlockHead   = line      // reader, of a writer that waits: number of the next block to read
+	offBlockClaim  = line + 8  // reader, of one that overwrites: see blocks_overwrite.go
 	offReaderEnd   = line + 16 // reader: the End of its side; 0 before
 	offBlockSleep  = 2 * line  // as in a ring
 	offBlockStarve = 3 * line  // as in a ring
 	offWriterText  = 4 * line  // writer: the text of its End
 	offReaderText  = offWriterText + MaxEndText
-	// writer: (number+1)<<16 | slot, per entry; 0 for a cleared entry
+	// writer, overwriting: (number+1)<<16 | slot, per entry; 0 for a cleared entry
 	offBlockIndex = offReaderText + MaxEndText
-	extraSlots    = 2         // see above
+	extraSlots    = 2         // see blocks_overwrite.go
 	maxDepth      = 1<<16 - 1 // blocks that a stream keeps
 	maxBlock      = 64 << 20  // bytes of a block
 	maxStream     = 1 << 30   // bytes of a stream
-	slotHeader    = 8         // the length of the block
+	slotHeader    = 8         // the length of the block, and for a writer that waits its number
 	slotBits      = 16        // of an index entry
 	slotMask      = 1<<slotBits - 1
 )
@@ -138,15 +127,6 @@ func blockWordsOf(mem []byte, g BlockGeometry) (blockWords, error) {
 	}, nil
 }
 
-func (w *blockWords) entry(number uint64) *interleave.Uint64 {
-	return w.entryAt(number % uint64(w.geo.Depth))
-}
-
-// entryAt returns the entry of the numbers that are at, modulo the depth.
-func (w *blockWords) entryAt(at uint64) *interleave.Uint64 {
-	return word(w.mem, offBlockIndex+at*8)
-}
-
 // slot returns the memory of slot i, which must exist.
 func (w *blockWords) slot(i int) []byte {
 	at := w.geo.slots() + i*w.geo.stride()
@@ -155,16 +135,13 @@ func (w *blockWords) slot(i int) []byte {
 
 // A BlockWriter writes the blocks of a stream. It is not safe for concurrent use.
 type BlockWriter struct {
-	w         blockWords
-	overwrite bool
+	w    blockWords
+	over *overwriting // nil for a writer that waits
 
 	// The fields below are private, so the peer cannot change them.
 	next, first uint64 // first is that of the oldest block whose slot is not free
-	slotOf      []int  // by number modulo the depth
-	free        []int
+	at          int    // next modulo the depth
 	current     int    // the reserved slot; -1 for none
-	lent        int    // the reader's slot that is not in the index any more; -1 for none
-	lentNumber  uint64 // the number of the block in lent
 	woken       uint64
 	waits       uint64
 }
@@ -178,10 +155,9 @@ func NewBlockWriter(mem []byte, g BlockGeometry, overwrite bool) (*BlockWriter, 
 	if err != nil {
 		return nil, err
 	}
-	b := &BlockWriter{w: w, overwrite: overwrite, slotOf: make([]int, g.Depth),
-		current: -1, lent: -1}
-	for i := range g.Depth + extraSlots {
-		b.free = append(b.free, i)
+	b := &BlockWriter{w: w, current: -1}
+	if overwrite {
+		b.over = newOverwriting(g)
 	}
 	return b, nil
 }
@@ -190,63 +166,21 @@ func NewBlockWriter(mem []byte, g BlockGeometry, overwrite bool) (*BlockWriter, 
 // [BlockWriter.Commit]. ok is false while the stream is full; a stream that overwrites is never
 // full. Until Commit, further calls return the same memory. Reserve does not block.
 func (b *BlockWriter) Reserve() (block []byte, ok bool) {
-	if b.current < 0 {
-		if b.next-b.first >= uint64(b.w.geo.Depth) && !b.reclaim() {
-			return nil, false
-		}
-		last := len(b.free) - 1
-		b.current, b.free = b.free[last], b.free[:last]
+	switch {
+	case b.current >= 0:
+	case b.over != nil:
+		b.current = b.overwrite()
+	case b.roomFor(1):
+		b.current = b.at
+	default:
+		return nil, false
 	}
 	return b.w.slot(b.current)[slotHeader:], true
 }
 
-// reclaim takes slots back, if it can: those of all blocks that were released, or that of the
-// oldest block, which it removes from the index, if it may overwrite.
-func (b *BlockWriter) reclaim() bool {
-	if b.overwrite {
-		b.remove()
-		return true
-	}
-	head := b.w.head.Load()
-	if head <= b.first {
-		return false
-	}
-	for ; b.first < min(head, b.next); b.first++ { // a reader that lies harms itself
-		b.free = append(b.free, b.slotOf[b.first%uint64(b.w.geo.Depth)])
-	}
-	return true
-}
-
 // Room reports whether Reserve and Commit would succeed n times, at most as often as the depth of
 // the stream, without further calls of the reader's Release.
-func (b *BlockWriter) Room(n int) bool {
-	depth := uint64(b.w.geo.Depth)
-	return b.overwrite || b.next-b.first+uint64(n) <= depth ||
-		b.next-min(b.w.head.Load(), b.next)+uint64(n) <= depth
-}
-
-// remove removes the oldest block from the index and takes its slot back, unless the reader reads
-// it.
-func (b *BlockWriter) remove() {
-	k := b.first
-	b.first++
-	hook("block first")
-	b.w.first.Store(b.first)
-	hook("block clear")
-	announce(b.w.entry(k), 0)
-	hook("block cleared")
-	claim := b.w.claim.Load()
-	if b.lent >= 0 && claim != b.lentNumber+1 {
-		b.free = append(b.free, b.lent)
-		b.lent = -1
-	}
-	slot := b.slotOf[k%uint64(b.w.geo.Depth)]
-	if claim == k+1 && b.lent < 0 {
-		b.lent, b.lentNumber = slot, k
-	} else {
-		b.free = append(b.free, slot)
-	}
-}
+func (b *BlockWriter) Room(n int) bool { return b.over != nil || b.roomFor(uint64(n)) }
 
 // Commit publishes the first n bytes of the reserved block. It panics if no block is reserved or n
 // is too large. wake is true if the caller must wake the reader, as for [Producer.Commit].
@@ -254,22 +188,16 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 	if b.current < 0 || n < 0 || n > b.w.geo.Block {
 		panic("shm: Commit of a block that is not reserved")
 	}
-	slot := b.w.slot(b.current)
-	hook("block length")
-	binary.NativeEndian.PutUint64(slot, uint64(n))
-	at := b.next % uint64(b.w.geo.Depth)
-	b.slotOf[at] = b.current
-	hook("block index")
-	entry := (b.next+1)<<slotBits | uint64(b.current)
-	if b.overwrite { // the reader may look at it now
-		b.w.entryAt(at).Store(entry)
+	if b.over != nil {
+		b.publishEntry(n)
 	} else {
-		binary.NativeEndian.PutUint64(b.w.mem[offBlockIndex+at*8:], entry)
+		b.publishSlot(n)
 	}
 	b.current = -1
 	b.next++
-	hook("block publish")
-	announce(b.w.tail, b.next)
+	if b.at++; b.at == b.w.geo.Depth {
+		b.at = 0
+	}
 	hook("block published")
 	s := b.w.sleep.Load()
 	if s == 0 || s == b.woken {
@@ -310,7 +238,10 @@ type BlockReader struct {
 
 	// The fields below are private, so the peer cannot change them.
 	next    uint64
-	tail    uint64 // the largest that the writer has published, as far as the reader has seen
+	at      int    // next modulo the depth
+	seen    bool   // header is that of the next block
+	header  uint64 // of a writer that waits: the header of the next block
+	tail    uint64 // of one that overwrites: the largest that it has published, as far as seen
 	lost    uint64
 	reading bool
 	asleep  bool // Sleep is declared
@@ -329,14 +260,6 @@ func NewBlockReader(mem []byte, g BlockGeometry, overwrite bool) (*BlockReader, 
 	return &BlockReader{w: w, overwrite: overwrite}, nil
 }
 
-const (
-	// lapTries bounds the number of attempts of Next to claim a block of a writer that overwrites
-	// faster than the reader can claim.
-	lapTries = 64
-	// maxBlockNumber is the number of the last block that an index entry can hold.
-	maxBlockNumber = 1<<(64-slotBits) - 2
-)
-
 // Next claims the next block and returns it in place. The writer does not change the block until
 // [BlockReader.Release], but a hostile writer may. ok is false if there is no block, and also if
 // the writer overwrote each block before the reader could claim it; then [BlockReader.Ready]
@@ -350,72 +273,29 @@ func (b *BlockReader) Next() (block []byte, lost uint64, ok bool, err error) {
 	if b.reading {
 		panic("shm: Next before Release")
 	}
-	if !b.overwrite {
-		return b.following()
+	if b.overwrite {
+		return b.claimNext()
 	}
-	for range lapTries {
-		if !b.look() {
-			return nil, 0, false, b.err
-		}
-		hook("block claim")
-		announce(b.w.claim, b.next+1)
-		hook("block claimed")
-		if e := b.w.entry(b.next).Load(); e>>slotBits == b.next+1 {
-			return b.open(int(e & slotMask))
-		}
-		// The entry is cleared, or holds a later block already. In both cases the writer has
-		// increased first before.
-		first := b.w.first.Load()
-		if b.look(); b.err != nil {
-			return nil, 0, false, b.err
-		}
-		if first <= b.next || first > b.tail {
-			return nil, 0, false, b.corrupt()
-		}
-		b.lost += first - b.next
-		b.next = first
-	}
-	return nil, 0, false, nil
-}
-
-// look reports whether a published block is to be read. It loads their number unless it knows.
-// The number never decreases: a writer that could take a promise back would keep the reader from
-// sleeping.
-func (b *BlockReader) look() (ready bool) {
-	if !b.overwrite && b.next != b.tail {
-		return true
-	}
-	tail := b.w.tail.Load()
-	if tail < b.tail || tail > maxBlockNumber ||
-		!b.overwrite && tail-b.next > uint64(b.w.geo.Depth) {
-		_ = b.corrupt()
-		return false
-	}
-	b.tail = tail
-	return tail != b.next
-}
-
-// following returns the next block of a writer that does not overwrite.
-func (b *BlockReader) following() (block []byte, lost uint64, ok bool, err error) {
-	if !b.look() {
+	if !b.lookAtSlot() {
 		return nil, 0, false, b.err
 	}
-	e := b.w.entry(b.next).Load()
-	if e>>slotBits != b.next+1 {
-		return nil, 0, false, b.corrupt()
-	}
-	return b.open(int(e & slotMask))
+	return b.open(b.at, b.header&lengthMask)
 }
 
-func (b *BlockReader) open(slot int) ([]byte, uint64, bool, error) {
-	if slot >= b.w.geo.Depth+extraSlots {
-		return nil, 0, false, b.corrupt()
+// look reports whether a published block is to be read.
+func (b *BlockReader) look() (ready bool) {
+	if b.overwrite {
+		return b.lookAtTail()
 	}
-	mem := b.w.slot(slot)
-	n := word(mem, 0).Load()
+	return b.lookAtSlot()
+}
+
+// open returns the block of n bytes in a slot that exists.
+func (b *BlockReader) open(slot int, n uint64) ([]byte, uint64, bool, error) {
 	if n > uint64(b.w.geo.Block) {
 		return nil, 0, false, b.corrupt()
 	}
+	mem := b.w.slot(slot)
 	lost := b.lost
 	b.lost, b.reading = 0, true
 	return mem[slotHeader : slotHeader+n : slotHeader+n], lost, true, nil
@@ -434,19 +314,7 @@ func (b *BlockReader) Release() (wake bool) {
 	}
 	b.reading = false
 	b.next++
-	hook("block release")
-	if b.overwrite {
-		announce(b.w.claim, 0)
-		hook("block unclaimed")
-	}
-	announce(b.w.head, b.next)
-	hook("block released")
-	s := b.w.starve.Load()
-	if s == 0 || s == b.fed {
-		return false
-	}
-	b.fed = s
-	return true
+	return !b.overwrite && b.giveBack()
 }
 
 // End tells the writer that no more blocks are read, and why.

@@ -147,31 +147,71 @@ const (
 	offBlockTail  = 0
 	offBlockFirst = 8
 	offWriterEnd  = 16
-	offBlockIndex = 2560
 )
 
-// TestBlockPromises lets the writer take back what the reader has seen.
+// slotAt is where slot i begins.
+func slotAt(mem []byte, i int) int {
+	stride := (8 + blockGeometry.Block + 63) &^ 63
+	return len(mem) - (blockGeometry.Depth+2-i)*stride
+}
+
+// TestBlockPromises lets a writer that overwrites take back what the reader has seen.
 func TestBlockPromises(t *testing.T) {
-	for what, do := range map[string]struct {
-		overwrite bool
-		takeBack  func(mem []byte)
-	}{
-		"tail": {true, func(mem []byte) { binary.NativeEndian.PutUint64(mem[offBlockTail:], 0) }},
-		"a block, without a policy that allows it": {false, func(mem []byte) {
-			binary.NativeEndian.PutUint64(mem[offBlockFirst:], 1)
-			binary.NativeEndian.PutUint64(mem[offBlockIndex:], 0)
-		}},
-	} {
-		w, r, mem := newBlocks(t, do.overwrite)
-		w.Reserve()
-		w.Commit(1)
-		if !r.Ready() {
-			t.Fatal("no block")
+	w, r, mem := newBlocks(t, true)
+	w.Reserve()
+	w.Commit(1)
+	if !r.Ready() {
+		t.Fatal("no block")
+	}
+	binary.NativeEndian.PutUint64(mem[offBlockTail:], 0)
+	for range 2 {
+		if _, _, ok, err := r.Next(); ok || !errors.Is(err, shm.ErrCorrupt) || !r.Ready() {
+			t.Errorf("%v, %v, ready %v", ok, err, r.Ready())
 		}
-		do.takeBack(mem)
-		for range 2 {
-			if _, _, ok, err := r.Next(); ok || !errors.Is(err, shm.ErrCorrupt) || !r.Ready() {
-				t.Errorf("%s: %v, %v, ready %v", what, ok, err, r.Ready())
+	}
+}
+
+// TestBlockHeaders lets a writer that waits change the header of a slot: before the reader has seen
+// the block, between that and Next, and to that of a block that cannot be in the slot.
+func TestBlockHeaders(t *testing.T) {
+	for n := range 2 * blockGeometry.Depth {
+		w, r, mem := newBlocks(t, false)
+		for range n {
+			w.Reserve()
+			w.Commit(1)
+			r.Next()
+			r.Release()
+		}
+		slot := mem[slotAt(mem, n%blockGeometry.Depth):]
+		before := binary.NativeEndian.Uint64(slot)
+		w.Reserve()
+		w.Commit(5)
+		published := binary.NativeEndian.Uint64(slot)
+		binary.NativeEndian.PutUint64(slot, before)
+		if _, _, ok, err := r.Next(); ok || err != nil || r.Ready() {
+			t.Errorf("block %d, taken back unseen: %v, %v", n, ok, err)
+		}
+		binary.NativeEndian.PutUint64(slot, published)
+		if !r.Ready() {
+			t.Fatalf("block %d is not there", n)
+		}
+		binary.NativeEndian.PutUint64(slot, before)
+		if b, _, ok, err := r.Next(); len(b) != 5 || !ok || err != nil {
+			t.Errorf("block %d, taken back when it was seen: %d bytes, %v, %v", n, len(b), ok, err)
+		}
+		r.Release()
+		next := mem[slotAt(mem, (n+1)%blockGeometry.Depth):]
+		for name, h := range map[string]uint64{
+			"of the block after the next": uint64(n+3) << 32,
+			"of the next block, too long": uint64(n+2)<<32 | uint64(blockGeometry.Block+1),
+			"without a number":            1 << 63,
+		} {
+			r := *r
+			binary.NativeEndian.PutUint64(next, h)
+			for range 2 {
+				if _, _, ok, err := r.Next(); ok || !errors.Is(err, shm.ErrCorrupt) || !r.Ready() {
+					t.Errorf("block %d, a header %s: %v, %v", n+1, name, ok, err)
+				}
 			}
 		}
 	}

@@ -24,7 +24,7 @@ import (
 
 // Version is the version of the layout described in this file. Both processes must have the same
 // one.
-const Version = 2
+const Version = 3
 
 // line is the distance between words of different writers. It is two cache lines, because
 // processors fetch cache lines in pairs.
