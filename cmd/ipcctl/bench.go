@@ -70,7 +70,7 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	conns := int(c.Int("conns"))
 	switch {
 	case c.NArg() != 3:
-		return usagef("bench takes a name, a method and a request, not %d arguments", c.NArg())
+		return usagef("bench takes a name, a method and a request, not %s", count(c.NArg(), "argument"))
 	case p.Calls < 0 || p.Duration < 0 || p.Rate < 0 || p.Timeout <= 0:
 		return usagef("-n, -duration, -rate and -timeout are positive")
 	case p.Callers < 1 || p.Callers > mostCallers:

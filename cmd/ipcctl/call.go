@@ -64,8 +64,8 @@ func (t *terminal) call() *cli.Command {
 func (t *terminal) doCall(ctx context.Context, c *cli.Command) error {
 	switch {
 	case c.NArg() < 2 || c.NArg() > 3:
-		return usagef("call takes a name, a method, and a request or none; not %d arguments",
-			c.NArg())
+		return usagef("call takes a name, a method, and a request or none; not %s",
+			count(c.NArg(), "argument"))
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
 	}

@@ -187,11 +187,16 @@ func (t *terminal) readInput(name string, limit int64) ([]byte, error) {
 }
 
 // writeOutput writes a file, or standard output for "-". A file has its name when it is whole.
-func (t *terminal) writeOutput(name string, data []byte) (err error) {
-	if name == "-" {
-		_, err := t.out.Write(data)
-		return err
+func (t *terminal) writeOutput(name string, data []byte) error {
+	if name != "-" {
+		return writeFile(name, data)
 	}
+	_, err := t.out.Write(data)
+	return err
+}
+
+// writeFile writes a file that has its name when it is whole.
+func writeFile(name string, data []byte) (err error) {
 	mode := fs.FileMode(0o666)
 	if info, err := os.Stat(name); err == nil {
 		if mode = info.Mode(); !mode.IsRegular() { // a device or a pipe
@@ -218,6 +223,10 @@ func (t *terminal) writeOutput(name string, data []byte) (err error) {
 		err = closed
 	}
 	if err != nil {
+		var at *fs.PathError
+		if errors.As(err, &at) {
+			at.Path = name // the other name is of no use
+		}
 		return err
 	}
 	return os.Rename(f.Name(), name)

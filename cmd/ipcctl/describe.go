@@ -52,7 +52,7 @@ func (t *terminal) describe() *cli.Command {
 func (t *terminal) doDescribe(ctx context.Context, c *cli.Command) error {
 	switch {
 	case c.NArg() != 1:
-		return usagef("describe takes a name, not %d arguments", c.NArg())
+		return usagef("describe takes a name, not %s", count(c.NArg(), "argument"))
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
 	case c.String("protocol") != "" && c.String("bfbs") == "":
@@ -100,11 +100,11 @@ func printDescription(w io.Writer, s *dynamic.Server, n *introspect.CountersT) e
 			size(n.MessagesMemory))
 	}
 	p.line("clients     %d, %d refused, %d broke the protocol", n.Clients, n.Refused, n.Corrupted)
-	p.line("received    %d messages, %s", n.Received, size(n.ReceivedBytes))
-	p.line("sent        %d messages, %s", n.Sent, size(n.SentBytes))
+	p.line("received    %s, %s", count(n.Received, "message"), size(n.ReceivedBytes))
+	p.line("sent        %s, %s", count(n.Sent, "message"), size(n.SentBytes))
 	p.line("dropped     %d, malformed %d, waits for room %d", n.Dropped, n.Malformed,
 		n.WaitsForRoom)
-	p.line("in flight   %d calls", n.CallsInFlight)
+	p.line("in flight   %s", count(n.CallsInFlight, "call"))
 	for _, c := range n.Processes {
 		waits := ""
 		if text := vitals.WaitingOf(c); text != "" {
@@ -113,9 +113,9 @@ func printDescription(w io.Writer, s *dynamic.Server, n *introspect.CountersT) e
 		if c.Asks {
 			waits += ", the one that asks"
 		}
-		p.line("client      pid %s: %d connections, %d calls in flight, received %d, sent %d, "+
-			"waits for room %d%s", number(uint64(c.Pid)), c.Connections, c.CallsInFlight,
-			c.Received, c.Sent, c.WaitsForRoom, waits)
+		p.line("client      pid %s: %s, %s in flight, received %d, sent %d, "+
+			"waits for room %d%s", number(uint64(c.Pid)), count(c.Connections, "connection"),
+			count(c.CallsInFlight, "call"), c.Received, c.Sent, c.WaitsForRoom, waits)
 	}
 	for _, protocol := range d.Protocols {
 		kind := ""

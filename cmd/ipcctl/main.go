@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/ipcgen/ipcgen/internal/diag"
 )
 
 func main() {
@@ -136,7 +138,11 @@ func (t *terminal) app() *cli.Command {
 		CustomRootCommandHelpTemplate: rootHelp,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
-				return usagef("there is no command %s", c.Args().First())
+				name, hint := c.Args().First(), ""
+				if near := diag.Nearest(name, commandNames(c)); near != "" {
+					hint = "; did you mean " + near + "?"
+				}
+				return usagef("there is no command %s%s", name, hint)
 			}
 			return usagef("no command given")
 		},
@@ -149,6 +155,16 @@ func (t *terminal) app() *cli.Command {
 		c.HideHelpCommand = true
 	}
 	return app
+}
+
+// commandNames returns the names of the commands that the help shows.
+func commandNames(app *cli.Command) (names []string) {
+	for _, c := range app.Commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 const rootHelp = `usage: ipcctl command [flags] [arguments]

@@ -237,6 +237,7 @@ func TestWrongUsage(t *testing.T) {
 			t.Errorf("%q: status %d, printed %q and %q", args, code, out, errOut)
 		}
 	}
+	expect(t, exitUsage, "", "there is no command tpo; did you mean top?\n", "", "tpo")
 }
 
 // brokenWriter takes nothing, as a full disk does.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,6 +99,10 @@ func (t *terminal) doRecord(ctx context.Context, c *cli.Command) error {
 	} else {
 		r.file, err = recording.Create(path, o)
 	}
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists, and no file is overwritten: name another one, or remove it",
+			path)
+	}
 	if errors.Is(err, recording.ErrFull) {
 		return usagef("-max-size %s: not even an empty recording is that small",
 			c.String("max-size"))
@@ -125,7 +130,8 @@ func (t *terminal) doRecord(ctx context.Context, c *cli.Command) error {
 
 // totals describes what was recorded.
 func totals(n recording.Totals) string {
-	text := fmt.Sprintf("%d calls, %d messages, %s", n.Calls, n.Messages, size(uint64(n.Bytes)))
+	text := fmt.Sprintf("%s, %s, %s", count(n.Calls, "call"), count(n.Messages, "message"),
+		size(uint64(n.Bytes)))
 	if n.Lost > 0 {
 		text += fmt.Sprintf("; %d records were lost", n.Lost)
 	}

@@ -149,7 +149,7 @@ func TestRecord(t *testing.T) {
 	expect(t, 69, "", "whom", "", "call", "control", "Greet", "{}")
 	expect(t, 0, "", "", "", "send", "control", "SetParam", `{"param_id": "Pan", "value": 1}`)
 	expect(t, 0, `"Ok"`, "", "", "call", "audio_compute", "SetParam", `{"value": 0.5}`)
-	rec.interrupt("3 calls, 1 messages, ")
+	rec.interrupt("3 calls, 1 message, ")
 
 	all, info := readMCAP(t, file, true)
 	if info.Statistics.MessageCount != uint64(len(all)) || info.Footer == nil {
@@ -249,7 +249,7 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect(t, 1, "", "file exists", "", "record", "-o", file, "control")
+	expect(t, 1, "", "f.mcap exists, and no file is overwritten", "", "record", "-o", file, "control")
 	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("an existing file was changed: %v", err)
 	}
@@ -411,7 +411,7 @@ func TestReplayForeign(t *testing.T) {
 	os.Remove(file)
 	rec := startRecorder(t, "-o", file, "greeter")
 	expect(t, 0, "Hello", "", "", "call", "greeter", "Greet", `{"name": "x"}`)
-	rec.interrupt("1 calls")
+	rec.interrupt("1 call, ")
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -749,7 +749,7 @@ func TestReplayStreamsDiffer(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f.mcap")
 	rec := startRecorder(t, "-o", file, "mixer")
 	expect(t, 0, `{"pitch":74}`, "", "{\"pitch\": 60}\n{\"pitch\": 62}", "call", "mixer", "Jam")
-	rec.interrupt("1 calls, ")
+	rec.interrupt("1 call, ")
 	host.Kill()
 	host.Wait()
 	serve(t, "mixer", "other")
@@ -780,7 +780,7 @@ func recordTopic(t *testing.T, name, lines, last, encoding string) {
 	s.err.await(t, "publishing "+name)
 	file := filepath.Join(t.TempDir(), "f.mcap")
 	rec := startRecorder(t, "-o", file, "robot_status")
-	s.err.await(t, "2 messages were published")
+	s.err.await(t, "published 2 messages")
 	for deadline := time.Now().Add(time.Minute); ; { // until they are in the file
 		c, err := recording.Scan(file)
 		if err == nil && c.Sources["robot_status"] != nil &&
@@ -810,5 +810,5 @@ func recordTopic(t *testing.T, name, lines, last, encoding string) {
 		file, "robot_status")
 	again.err.await(t, "publishing on robot_status")
 	expect(t, 0, `"message":`+last+"}\n", "", "", "subscribe", "-n", "2", "robot_status")
-	again.ends(t, 0, "", "2 messages were published")
+	again.ends(t, 0, "", "published 2 messages")
 }

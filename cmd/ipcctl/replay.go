@@ -83,8 +83,8 @@ func (t *terminal) doReplay(ctx context.Context, c *cli.Command) error {
 	}
 	switch {
 	case c.NArg() != want:
-		return usagef("replay takes a file and a name, or a file with -list; not %d arguments",
-			c.NArg())
+		return usagef("replay takes a file and a name, or a file with -list; not %s",
+			count(c.NArg(), "argument"))
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
 	case c.Int("wait") < 0 || c.Int("wait") > 0 && !c.Bool("publish"):
@@ -162,7 +162,9 @@ func (t *terminal) list(c *recording.Contents, asJSON bool) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(&b, "recorded %s, %v\n", clock(begin), length.Round(time.Millisecond))
+		if len(names) > 0 { // otherwise there is no time either
+			fmt.Fprintf(&b, "recorded %s, %v\n", clock(begin), length.Round(time.Millisecond))
+		}
 		for _, name := range names {
 			listSource(&b, name, c.Sources[name])
 		}
@@ -532,7 +534,8 @@ func (r *replay) due(ctx context.Context, record *recording.Record, method strin
 		return err
 	}
 	if r.step {
-		fmt.Fprintf(r.t.err, "%d %s %s [Enter] ", record.Seq, method, text)
+		line := fmt.Sprintf("%d %s %s", record.Seq, method, text)
+		fmt.Fprintf(r.t.err, "%s [Enter] ", strings.TrimRight(line, " "))
 		_, err := await(ctx, func() ([]byte, error) { return readLine(r.lines) })
 		switch {
 		case err == io.EOF:

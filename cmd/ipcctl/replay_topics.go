@@ -61,7 +61,7 @@ func (r *replay) publish(ctx context.Context, s *recording.Source, domain, chann
 		}
 	}
 	err = r.republish(ctx, all)
-	fmt.Fprintf(r.t.err, "ipcctl: %d messages were published\n", r.sent.Load())
+	fmt.Fprintf(r.t.err, "ipcctl: published %s\n", count(r.sent.Load(), "message"))
 	return failedCall(err)
 }
 

@@ -46,8 +46,8 @@ func (t *terminal) send() *cli.Command {
 func (t *terminal) doSend(ctx context.Context, c *cli.Command) error {
 	switch {
 	case c.NArg() < 2 || c.NArg() > 3:
-		return usagef("send takes a name, a message, and its content or none; not %d arguments",
-			c.NArg())
+		return usagef("send takes a name, a message, and its content or none; not %s",
+			count(c.NArg(), "argument"))
 	case c.Duration("timeout") <= 0:
 		return usagef("-timeout %v: it must be positive", c.Duration("timeout"))
 	}

@@ -36,5 +36,5 @@ func TestServerThatHangs(t *testing.T) {
 	expect(t, 0, "Hello, x!", "", "", "call", "greeter", "Greet", `{"name": "x"}`)
 	tap.ends(t, 0, "Hello, x!", "")
 	record.cancel()
-	record.ends(t, 0, "", "1 calls")
+	record.ends(t, 0, "", "1 call, ")
 }

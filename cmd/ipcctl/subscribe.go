@@ -66,7 +66,7 @@ type arrivalLine struct {
 func (t *terminal) doSubscribe(ctx context.Context, c *cli.Command) error {
 	switch {
 	case c.NArg() < 1 || c.NArg() > 2:
-		return usagef("subscribe takes a name, and a topic or none; not %d arguments", c.NArg())
+		return usagef("subscribe takes a name, and a topic or none; not %s", count(c.NArg(), "argument"))
 	case c.Int("n") < 0 || c.Int("history") < 0 || c.Duration("timeout") <= 0:
 		return usagef("-n and -history must not be negative, and -timeout must be positive")
 	case c.Bool("latest") && c.Bool("lossless"):
@@ -185,8 +185,8 @@ func (t *terminal) publish() *cli.Command {
 func (t *terminal) doPublish(ctx context.Context, c *cli.Command) error {
 	switch {
 	case c.NArg() < 1 || c.NArg() > 3:
-		return usagef("publish takes a channel, a topic, and a message or none; not %d arguments",
-			c.NArg())
+		return usagef("publish takes a channel, a topic, and a message or none; not %s",
+			count(c.NArg(), "argument"))
 	case c.String("schema") == "":
 		return usagef("publish needs -schema: there is no server that could tell it")
 	case c.Int("wait") < 0 || c.Int("depth") < 2 || c.Int("max-message") < 1:
@@ -231,7 +231,7 @@ func (t *terminal) doPublish(ctx context.Context, c *cli.Command) error {
 			return failedCall(err)
 		}
 	}
-	fmt.Fprintf(t.err, "ipcctl: %d messages were published\n", n)
+	fmt.Fprintf(t.err, "ipcctl: published %s\n", count(n, "message"))
 	if c.Bool("keep") {
 		<-ctx.Done()
 		return ctx.Err()

@@ -44,7 +44,7 @@ func TestPublish(t *testing.T) {
 		fmt.Fprintf(w, "{\"changes\": %d}\n", i+1)
 	}
 	w.Close()
-	first.ends(t, 0, "", "2 messages were published")
+	first.ends(t, 0, "", "published 2 messages")
 	sub.err.await(t, "the publisher is gone")
 	second := start(t, strings.NewReader("{\"changes\": 3}\n{\"changes\": 4}\n{\"chanes\": 5}"),
 		publish("-wait", "1", "status", "Status")...)
@@ -56,7 +56,7 @@ func TestPublish(t *testing.T) {
 		}
 	}
 	kept := start(t, strings.NewReader(""), publish("-keep", "kept", "Status", `{"changes": 7}`)...)
-	kept.err.await(t, "1 messages were published")
+	kept.err.await(t, "published 1 message\n")
 	expect(t, 0, `"changes":7`, "", "", "subscribe", "-n", "1", "-history", "1", "kept")
 	kept.cancel()
 	kept.ends(t, exitInterrupted, "", "")

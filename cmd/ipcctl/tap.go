@@ -63,7 +63,7 @@ func (t *terminal) tap() *cli.Command {
 func (t *terminal) doTap(ctx context.Context, c *cli.Command) error {
 	switch {
 	case c.NArg() != 1:
-		return usagef("tap takes a name, not %d arguments", c.NArg())
+		return usagef("tap takes a name, not %s", count(c.NArg(), "argument"))
 	case c.Duration("timeout") <= 0 || c.Int("n") < 0 || c.Int("max-body") <= 0:
 		return usagef("-timeout, -n and -max-body are positive")
 	}

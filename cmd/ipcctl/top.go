@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -88,7 +87,7 @@ func (t *terminal) topOnce(ctx context.Context, c *cli.Command, w *vitals.Watche
 	case c.Bool("json"):
 		return json.NewEncoder(t.out).Encode(v)
 	case c.String("svg") != "":
-		return os.WriteFile(c.String("svg"), picture(plainView(v)), 0o666)
+		return writeFile(c.String("svg"), picture(plainView(v)))
 	}
 	_, err := io.WriteString(t.out, plainView(v))
 	return err

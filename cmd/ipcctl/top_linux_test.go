@@ -62,7 +62,7 @@ func TestTop(t *testing.T) {
 	expect(t, 0, "METHODS OF audio_compute.0", "", "", "top", "-interval", "300ms")
 	expect(t, 0, fmt.Sprintf("CLIENTS OF greeter  CONNECTIONS  IN FLIGHT  SENDS/S  GETS/S  "+
 		"FULL RINGS/S  WAITING\npid %-14d", os.Getpid()), "", "", "top", "-interval", "300ms")
-	expect(t, 0, fmt.Sprintf("// client      pid %d: 2 connections, 1 calls in flight, received ",
+	expect(t, 0, fmt.Sprintf("// client      pid %d: 2 connections, 1 call in flight, received ",
 		os.Getpid()), "", "", "describe", "greeter")
 	file := filepath.Join(t.TempDir(), "top.svg")
 	expect(t, 0, "", "", "", "top", "-interval", "300ms", "-svg", file)

@@ -164,15 +164,19 @@ type items struct {
 
 // all is the sequence of the items.
 func (i *items) all(yield func(*message, error) bool) {
+	n := 0
 	for text, err := range i.texts {
 		item := &message{text: text}
+		n++
 		switch {
 		case err != nil:
 		case i.raw:
 			item = &message{buf: slices.Clip(text), raw: true}
 			err = i.method.request.root.Verify(text)
 		default:
-			err = i.method.Check(text)
+			if err = i.method.Check(text); err != nil {
+				err = fmt.Errorf("item %d:%w", n, err)
+			}
 		}
 		if err != nil {
 			i.failed.Store(&err)

@@ -178,6 +178,10 @@ func (s *Schema) Messages() (names []string) {
 func (s *Schema) Method(name string) (*Method, error) {
 	full, err := s.find(name, "method", "called", s.Methods())
 	if err != nil {
+		if one, noMessage := s.find(name, "", "", s.Messages()); noMessage == nil {
+			err = fmt.Errorf("%s has no method %s, but the one-way message %s; ipcctl send sends it",
+				s.name, name, one)
+		}
 		return nil, err
 	}
 	for i := range s.protocols {
@@ -197,6 +201,10 @@ func (s *Schema) Method(name string) (*Method, error) {
 func (s *Schema) Message(name string) (*Message, error) {
 	full, err := s.find(name, "message", "sent", s.Messages())
 	if err != nil {
+		if one, noMethod := s.find(name, "", "", s.Methods()); noMethod == nil {
+			err = fmt.Errorf("%s has no message %s, but the method %s; ipcctl call calls it", s.name,
+				name, one)
+		}
 		return nil, err
 	}
 	for i := range s.protocols {
