@@ -206,6 +206,12 @@ func writeFile(name string, data []byte) (err error) {
 			return err
 		}
 	}
+	defer func() {
+		var at *fs.PathError
+		if errors.As(err, &at) {
+			at.Path = name // the name beside it is of no use
+		}
+	}()
 	f, err := createBeside(name, mode)
 	if err != nil {
 		return err
@@ -223,10 +229,6 @@ func writeFile(name string, data []byte) (err error) {
 		err = closed
 	}
 	if err != nil {
-		var at *fs.PathError
-		if errors.As(err, &at) {
-			at.Path = name // the other name is of no use
-		}
 		return err
 	}
 	return os.Rename(f.Name(), name)

@@ -598,6 +598,36 @@ func TestRecordFull(t *testing.T) {
 	}
 }
 
+// TestFilesAreWhole lets commands that write a file reach the greatest size of files: the file that
+// was there before stays, no other is left, and the error names the file that was meant.
+func TestFilesAreWhole(t *testing.T) {
+	newDomain(t)
+	serve(t, "greeter")
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, args := range [][]string{
+		{"top", "-interval", "10ms", "-svg", "f"},
+		{"bench", "-n", "1", "-svg", "f", "greeter", "Greet", `{"name": "x"}`},
+		{"describe", "-bfbs", "f", "greeter"},
+	} {
+		write(t, "f", "before")
+		cmd := exec.Command("bash", append([]string{"-c", `ulimit -f 0; exec "$0" "$@"`,
+			os.Args[0]}, args...)...)
+		cmd.Env = append(os.Environ(), childEnv+"=ipcctl")
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		_ = cmd.Run() // its status says it
+		if code := cmd.ProcessState.ExitCode(); code != exitFailed ||
+			!strings.HasPrefix(said.String(), "ipcctl: write f: file too large") {
+			t.Errorf("%q: status %d, said %q", args, code, &said)
+		}
+		is, err := os.ReadFile("f")
+		if left, _ := filepath.Glob("*"); len(left) != 1 || err != nil || string(is) != "before" {
+			t.Errorf("%q left %q, and f is %q, %v", args, left, is, err)
+		}
+	}
+}
+
 // TestRecordLoses stops the recorder for as long as it takes to lose calls.
 func TestRecordLoses(t *testing.T) {
 	newDomain(t)
