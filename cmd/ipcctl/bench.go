@@ -16,13 +16,15 @@ import (
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/load"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
 const benchHelp = `usage: ipcctl bench [flags] name [[namespace.]Service.]Method JSON
 
 Makes calls of one method with one request, and reports rate, percentiles,
 errors and a histogram. The request is converted once; replies are verified. On
-a terminal, progress is shown. Ctrl-C ends the run with its report.
+a terminal, progress is shown. Ctrl-C ends the run with its report, and so does
+the end of the server, unless it is the primary of a group.
 
   ipcctl bench greeter Greet '{"name": "world"}'
   ipcctl bench -schema audio.fbs -c 8 -rate 10000 -svg t.svg audio GetParam '{}'
@@ -70,7 +72,8 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	conns := int(c.Int("conns"))
 	switch {
 	case c.NArg() != 3:
-		return usagef("bench takes a name, a method and a request, not %s", count(c.NArg(), "argument"))
+		return usagef("bench takes a name, a method and a request, not %s",
+			count(c.NArg(), "argument"))
 	case p.Calls < 0 || p.Duration < 0 || p.Rate < 0 || p.Timeout <= 0:
 		return usagef("-n, -duration, -rate and -timeout are positive")
 	case p.Callers < 1 || p.Callers > mostCallers:
@@ -101,6 +104,9 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 		defer callers[i].Close()
 	}
 	p.Timeout = timeoutOf(c, m)
+	if _, follows := first.(*group.Client); !follows {
+		p.Ends = func(err error) bool { return ipc.CodeOf(err) == ipc.CodeUnavailable }
+	}
 	var meter load.Meter
 	stop := t.progress(func() string {
 		all, failed := meter.Calls()
@@ -113,10 +119,10 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	if err := t.report(c, p, m.Name, request.Len(), result); err != nil {
 		return err
 	}
-	if result.Times.TotalCount() == 0 && result.First != nil {
+	if result.Last == nil && result.Times.TotalCount() == 0 {
 		return failedCall(result.First)
 	}
-	return nil
+	return failedCall(result.Last)
 }
 
 // report prints a result, and writes the picture.

@@ -161,10 +161,10 @@ func TestSend(t *testing.T) {
 		t.Errorf("lines: status %d, printed %q and %q", code, out, errOut)
 	}
 	// What is sent is not called, and the other way round.
-	expect(t, 1, "", "no method SetParam, but the one-way message audio.ControlMsg.SetParam; ipcctl "+
-		"send sends it", "", "call", "control", "SetParam", "{}")
-	expect(t, 1, "", "no message Greet, but the method greeter.Greeter.Greet; ipcctl call calls it", "",
-		"send", "control", "Greet", "{}")
+	expect(t, 1, "", "no method SetParam, but the one-way message audio.ControlMsg.SetParam; "+
+		"ipcctl send sends it", "", "call", "control", "SetParam", "{}")
+	expect(t, 1, "", "no message Greet, but the method greeter.Greeter.Greet; "+
+		"ipcctl call calls it", "", "send", "control", "Greet", "{}")
 	expect(t, 1, "", "did you mean audio.ControlMsg.SetParam?", "", "send", "control", "SetParm",
 		"{}")
 	expect(t, 1, "", "did you mean value?", "", "send", "control", "SetParam", `{"vlaue": 1}`)

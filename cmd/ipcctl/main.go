@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -22,11 +23,13 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it does
-	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	// A second signal ends the process, whatever it does; but timeout(1) sends its signal twice.
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
+	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
+
+// sameSignal is how long after a signal another one is taken for the same.
+var sameSignal = time.Second / 2
 
 // The exit statuses.
 const (

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case child == "ipcctl":
 		main()
+	case child == "ipcctl of one signal":
+		sameSignal = time.Hour
+		main()
 	case strings.HasPrefix(child, "control"):
 		serveControl(child)
 	case strings.HasPrefix(child, "topic"):

@@ -249,7 +249,8 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect(t, 1, "", "f.mcap exists, and no file is overwritten", "", "record", "-o", file, "control")
+	expect(t, 1, "", "f.mcap exists, and no file is overwritten", "", "record", "-o", file,
+		"control")
 	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("an existing file was changed: %v", err)
 	}

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -37,4 +41,61 @@ func TestServerThatHangs(t *testing.T) {
 	tap.ends(t, 0, "Hello, x!", "")
 	record.cancel()
 	record.ends(t, 0, "", "1 call, ")
+}
+
+// TestServerThatIsKilled kills a server under a tap and calls without end.
+func TestServerThatIsKilled(t *testing.T) {
+	newDomain(t)
+	server := serve(t, "greeter")
+	tap := start(t, strings.NewReader(""), "tap", "greeter")
+	tap.err.await(t, "watching")
+	bench := start(t, strings.NewReader(""), "bench", "-duration", "1h", "greeter", "Greet",
+		`{"name": "x"}`)
+	expect(t, 0, "Hello, x!", "", "", "tap", "-n", "5", "greeter") // the calls have begun
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	gone := exitCall + int(ipc.CodeUnavailable)
+	tap.ends(t, gone, "", "ipcctl: unavailable: the server of greeter, process ")
+	bench.ends(t, gone, " failed: unavailable", "unavailable")
+}
+
+// TestSignalAgain sends a recorder the same signal again and again; timeout(1) sends it twice.
+func TestSignalAgain(t *testing.T) {
+	newDomain(t)
+	serve(t, "greeter")
+	file := filepath.Join(t.TempDir(), "f.mcap")
+	cmd := exec.Command(os.Args[0], "record", "-o", file, "greeter")
+	cmd.Env = append(os.Environ(), childEnv+"=ipcctl of one signal")
+	errOut, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(errOut)
+	if line, err := said.ReadString('\n'); err != nil || !strings.Contains(line, "recording") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	ended, sent := make(chan bool), make(chan bool)
+	go func() {
+		defer close(sent)
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+				_ = cmd.Process.Signal(syscall.SIGINT) // it may have ended just now
+			}
+		}
+	}()
+	var rest bytes.Buffer
+	_, _ = rest.ReadFrom(said) // up to the end of the process
+	close(ended)
+	<-sent
+	if err := cmd.Wait(); err != nil || !strings.Contains(rest.String(), "0 calls, 0 messages") {
+		t.Errorf("%v, said %q", err, &rest)
+	}
+	expect(t, 0, "greeter: servers 1, lost 0", "", "", "replay", "-list", file)
 }

@@ -94,8 +94,8 @@ func TestCallStreams(t *testing.T) {
 	expect(t, 0, "{\"bytes\":3}\n", "", "{\"data\": [1, 2]}\n\n{\"data\": [3]}\n", "call", "mixer",
 		"Upload")
 	expect(t, 0, "{\"bytes\":0}\n", "", "", "call", "mixer", "Upload") // no items
-	expect(t, 1, "", "item 2:1:2: the table mixing.Chunk has no field", "{\"data\": [1, 2]}\n{\"dat\": []}\n",
-		"call", "mixer", "Upload")
+	expect(t, 1, "", "item 2:1:2: the table mixing.Chunk has no field",
+		"{\"data\": [1, 2]}\n{\"dat\": []}\n", "call", "mixer", "Upload")
 	expect(t, 0, "{\"pitch\":72}\n{\"pitch\":74}\n", "", "{\"pitch\": 60}\n{\"pitch\": 62}", "call",
 		"mixer", "Jam")
 	expect(t, 1, "", "is a method that streams", "", "bench", "-n", "1", "mixer", "Levels", "{}")

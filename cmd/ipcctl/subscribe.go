@@ -66,7 +66,8 @@ type arrivalLine struct {
 func (t *terminal) doSubscribe(ctx context.Context, c *cli.Command) error {
 	switch {
 	case c.NArg() < 1 || c.NArg() > 2:
-		return usagef("subscribe takes a name, and a topic or none; not %s", count(c.NArg(), "argument"))
+		return usagef("subscribe takes a name, and a topic or none; not %s",
+			count(c.NArg(), "argument"))
 	case c.Int("n") < 0 || c.Int("history") < 0 || c.Duration("timeout") <= 0:
 		return usagef("-n and -history must not be negative, and -timeout must be positive")
 	case c.Bool("latest") && c.Bool("lossless"):

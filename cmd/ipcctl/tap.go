@@ -93,7 +93,14 @@ func (t *terminal) doTap(ctx context.Context, c *cli.Command) error {
 		done, err := p.print(ctx, w)
 		w.conn.Close()
 		var own *ipc.Error
-		if done || !isGroup || ctx.Err() != nil || !errors.As(err, &own) {
+		switch {
+		case done || ctx.Err() != nil || !errors.As(err, &own):
+			return failedCall(err)
+		case !isGroup && own.Code == ipc.CodeUnavailable:
+			return &exitError{statusOf(err), fmt.Errorf("unavailable: the server of %s, process "+
+				"%d, is gone, and %s were open", p.name, w.server.Description.Pid,
+				count(p.open.len(), "call"))}
+		case !isGroup:
 			return failedCall(err)
 		}
 		p.say("process %d is no longer the primary of %s, and %d calls were open; "+

@@ -179,8 +179,8 @@ func (s *Schema) Method(name string) (*Method, error) {
 	full, err := s.find(name, "method", "called", s.Methods())
 	if err != nil {
 		if one, noMessage := s.find(name, "", "", s.Messages()); noMessage == nil {
-			err = fmt.Errorf("%s has no method %s, but the one-way message %s; ipcctl send sends it",
-				s.name, name, one)
+			err = fmt.Errorf("%s has no method %s, but the one-way message %s; "+
+				"ipcctl send sends it", s.name, name, one)
 		}
 		return nil, err
 	}
@@ -202,8 +202,8 @@ func (s *Schema) Message(name string) (*Message, error) {
 	full, err := s.find(name, "message", "sent", s.Messages())
 	if err != nil {
 		if one, noMethod := s.find(name, "", "", s.Methods()); noMethod == nil {
-			err = fmt.Errorf("%s has no message %s, but the method %s; ipcctl call calls it", s.name,
-				name, one)
+			err = fmt.Errorf("%s has no message %s, but the method %s; ipcctl call calls it",
+				s.name, name, one)
 		}
 		return nil, err
 	}

@@ -29,6 +29,9 @@ type Plan struct {
 	Timeout time.Duration
 	// Code returns the name under which an error is counted.
 	Code func(error) string
+	// Ends, unless nil, reports whether all calls after an error would fail as well, which ends the
+	// run.
+	Ends func(error) bool
 }
 
 // A Result is what was measured.
@@ -38,8 +41,8 @@ type Result struct {
 	Elapsed time.Duration
 	// Times has the times of the calls without an error, in nanoseconds.
 	Times *hdrhistogram.Histogram
-	// First is the first error.
-	First error
+	// First is the first error, and Last one that has ended the run.
+	First, Last error
 }
 
 // longest is the longest time that a histogram holds; longer ones count as this.
@@ -60,6 +63,8 @@ func Run(
 	m *Meter,
 	call func(ctx context.Context, caller int) error,
 ) *Result {
+	ctx, over := context.WithCancel(ctx)
+	defer over()
 	began := time.Now()
 	var begun atomic.Int64
 	parts := make([]*Result, p.Callers)
@@ -71,6 +76,9 @@ func Run(
 			for p.next(ctx, &begun, began, func(due time.Time) {
 				parts[i].one(ctx, p, m, due, mine)
 			}) {
+				if parts[i].Last != nil {
+					over()
+				}
 			}
 		})
 	}
@@ -88,6 +96,9 @@ func Run(
 		}
 		if total.First == nil {
 			total.First = r.First
+		}
+		if total.Last == nil {
+			total.Last = r.Last
 		}
 	}
 	return total
@@ -135,6 +146,9 @@ func (r *Result) one(ctx context.Context, p Plan, m *Meter, due time.Time,
 		r.Errors[p.Code(err)]++
 		if r.First == nil {
 			r.First = err
+		}
+		if p.Ends != nil && p.Ends(err) {
+			r.Last = err
 		}
 		return
 	}
