@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
-	"github.com/charmbracelet/lipgloss"
+	tea "charm.land/bubbletea/v2"
+	"charm.land/lipgloss/v2"
 	"github.com/urfave/cli/v3"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
@@ -226,9 +226,9 @@ func (t *terminal) topLive(ctx context.Context, interval time.Duration,
 	w *vitals.Watcher) error {
 	look := func() tea.Msg { return w.Look(ctx) }
 	out := terminalOf(t.out)
-	m := &liveTop{look: look, interval: interval, style: lipgloss.NewRenderer(out)}
+	m := &liveTop{look: look, interval: interval}
 	_, err := tea.NewProgram(m, tea.WithInput(t.in), tea.WithOutput(out), tea.WithContext(ctx),
-		tea.WithAltScreen(), tea.WithoutSignalHandler()).Run()
+		tea.WithoutSignalHandler()).Run()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -239,7 +239,6 @@ func (t *terminal) topLive(ctx context.Context, interval time.Duration,
 type liveTop struct {
 	look          func() tea.Msg
 	interval      time.Duration
-	style         *lipgloss.Renderer
 	view          vitals.View
 	chosen        string // the channel of the server whose methods are shown
 	width, height int
@@ -259,7 +258,7 @@ func (m *liveTop) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, m.look
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
-	case tea.KeyMsg:
+	case tea.KeyPressMsg:
 		switch msg.String() {
 		case "q", "esc", "ctrl+c":
 			return m, tea.Quit
@@ -289,14 +288,21 @@ func (m *liveTop) at() int {
 	return 0
 }
 
-func (m *liveTop) View() string {
+// View implements tea.Model. The program knows which colours the terminal has, if any.
+func (m *liveTop) View() tea.View {
+	v := tea.NewView(m.text())
+	v.AltScreen = true
+	return v
+}
+
+func (m *liveTop) text() string {
 	v := m.view
 	var lines []string
 	if v.Trouble != "" {
-		red := m.style.NewStyle().Foreground(lipgloss.Color("1"))
+		red := lipgloss.NewStyle().Foreground(lipgloss.Color("1"))
 		lines = append(lines, red.Render(visible.Line(v.Trouble)))
 	}
-	bold := m.style.NewStyle().Bold(true)
+	bold := lipgloss.NewStyle().Bold(true)
 	lines = append(lines, bold.Render(fmt.Sprintf("%s   %s   %d servers   q ends",
 		visible.Line(cmp.Or(v.Domain, "looking")), v.At.Format(time.TimeOnly), len(v.Servers))), "")
 	if len(v.Servers) > 0 {
@@ -307,9 +313,9 @@ func (m *liveTop) View() string {
 			case i == 0:
 				line = bold.Render(line)
 			case i == at+1:
-				line = m.style.NewStyle().Reverse(true).Render(line)
+				line = lipgloss.NewStyle().Reverse(true).Render(line)
 			case v.Servers[i-1].Waiting != "":
-				line = m.style.NewStyle().Foreground(lipgloss.Color("3")).Render(line)
+				line = lipgloss.NewStyle().Foreground(lipgloss.Color("3")).Render(line)
 			}
 			lines = append(lines, line)
 		}
