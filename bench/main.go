@@ -113,8 +113,8 @@ func run(args []string, quickly effort, stdout, stderr io.Writer) error {
 	if *turn > 0 {
 		effort.turn = *turn
 	}
-	if *size != 0 && !slices.Contains(contest.Sizes, *size) {
-		return fmt.Errorf("-size: messages have %v bytes, not %d", contest.Sizes, *size)
+	if all := append(contest.Sizes, contest.HugeSize); *size != 0 && !slices.Contains(all, *size) {
+		return fmt.Errorf("-size: messages have %v bytes, not %d", all, *size)
 	}
 	b := &bench{size: *size, effort: effort, match: match, folder: *folder, readme: *readme,
 		pinned: *pin, progress: newProgress(stderr)}

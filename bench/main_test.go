@@ -89,7 +89,7 @@ func TestEverythingRuns(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(readme), report.SummaryPicture)); err != nil {
 		t.Error(err)
 	}
-	for _, size := range []string{"64B", "4KiB", "64KiB", "1MiB"} {
+	for _, size := range []string{"64B", "4KiB", "64KiB", "1MiB", "16MiB"} {
 		svg, err := os.ReadFile(filepath.Join(dir, "latency_"+size+".svg"))
 		if err != nil {
 			t.Error(err)

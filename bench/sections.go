@@ -165,7 +165,11 @@ func (b *bench) title(s string) { fmt.Fprintf(&b.doc, "\n## %s\n\n", s) }
 func (b *bench) latency(items []item) error {
 	b.title("Round trips")
 	var failed []error
-	for _, size := range b.messages() {
+	sizes := b.messages()
+	if b.size == 0 {
+		sizes = append(sizes, contest.HugeSize)
+	}
+	for _, size := range sizes {
 		ls, err := measure.Latencies(contestants(items), size, b.plan())
 		failed = append(failed, err)
 		if len(ls) == 0 {

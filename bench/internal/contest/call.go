@@ -18,7 +18,7 @@ import (
 func call() *Contestant {
 	c := calls(CallKey, "ipcgen, typed call",
 		"generated client and server, verified both ways; 64 B is SetParam, more a vector of bytes")
-	c.StreamName = "ipcgen, typed message"
+	c.StreamName, c.Huge = "ipcgen, typed message", true
 	c.OpenStream = func(s peer.Setup) (Stream, error) { return dialCalls(s, nil) }
 	return c
 }
@@ -28,7 +28,7 @@ func recycledCall() *Contestant {
 	c := calls("recycled", "ipcgen, typed call, recycled",
 		"the same with WithRecycling: requests are decoded into used objects",
 		ipc.WithRecycling())
-	c.StreamName = "ipcgen, typed message, recycled"
+	c.StreamName, c.Huge = "ipcgen, typed message, recycled", true
 	c.OpenStream = func(s peer.Setup) (Stream, error) { return dialCalls(s, nil) }
 	return c
 }
@@ -52,6 +52,19 @@ func calls(key, name, note string, opts ...ipc.Option) *Contestant {
 
 const callChannel = "bench"
 
+// hugeRing is the ring for messages of HugeSize. They go in pieces, and in a ring of the default
+// size both sides wait for each other at every second piece.
+const hugeRing = 1 << 20
+
+// limits are the options for messages of size bytes.
+func limits(size int) (opts []ipc.Option) {
+	if size > MaxSize {
+		opts = append(opts, ipc.WithMaxMessage(2*HugeSize),
+			ipc.WithRings(hugeRing, ipc.DefaultRingCapacity))
+	}
+	return opts
+}
+
 func serveCalls(s peer.Setup, opts []ipc.Option) error {
 	l, err := ipc.Listen(callChannel, ipc.WithDomain(s.Dir))
 	if err != nil {
@@ -62,7 +75,7 @@ func serveCalls(s peer.Setup, opts []ipc.Option) error {
 		audio.NewAudioControlService(h), audio.NewControlMsgService(h),
 		bulk.NewBulkService(h), bulk.NewBulkMsgService(h), bulk.HandleChunkReader(h.readChunks),
 	}
-	for _, o := range opts {
+	for _, o := range append(limits(s.Size), opts...) {
 		all = append(all, o)
 	}
 	go ipc.NewServer(all...).Serve(context.Background(), l)
@@ -97,7 +110,7 @@ func (h *handler) HandleBlock(context.Context, *bulk.BlockT) error {
 
 func dialCalls(s peer.Setup, opts []ipc.Option) (*callSession, error) {
 	all := []ipc.DialOption{ipc.WithDomain(s.Dir)}
-	for _, o := range opts {
+	for _, o := range append(limits(s.Size), opts...) {
 		all = append(all, o)
 	}
 	c, err := ipc.Dial(context.Background(), callChannel, all...)

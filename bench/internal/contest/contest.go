@@ -5,6 +5,7 @@ package contest
 
 import (
 	"os"
+	"slices"
 
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
 )
@@ -43,6 +44,8 @@ type Contestant struct {
 	StreamName string
 	// Sizes are those of Sizes that it can do; nil for all of them.
 	Sizes []int
+	// Huge is true if it also carries messages of HugeSize.
+	Huge bool
 	// Ours is true of what this project makes.
 	Ours bool
 	// Many is true if a server takes several clients.
@@ -79,6 +82,18 @@ var Sizes = []int{64, 4 << 10, 64 << 10, 1 << 20}
 
 // MaxSize is the largest of Sizes.
 const MaxSize = 1 << 20
+
+// HugeSize is the length of messages that only contestants with Huge carry: for the others it is
+// above a limit, or takes minutes.
+const HugeSize = 16 << 20
+
+// Carries reports whether the contestant carries messages of size bytes.
+func (c *Contestant) Carries(size int) bool {
+	if size > MaxSize {
+		return c.Huge
+	}
+	return c.Sizes == nil || slices.Contains(c.Sizes, size)
+}
 
 // ReplySize is the length of the replies, in bytes, where the contestant has a
 // choice.

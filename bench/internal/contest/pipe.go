@@ -51,7 +51,7 @@ func unixSocket() *Contestant {
 		return newBytesSession(c, c, s.Size, c), nil
 	}
 	return &Contestant{
-		Key: "unix", Name: "Unix socket", Many: true,
+		Key: "unix", Name: "Unix socket", Many: true, Huge: true,
 		Note: "stream socket, messages behind a length, nothing decoded",
 		Serve: func(s peer.Setup) error {
 			l, err := net.Listen("unix", socketIn(s.Dir))
@@ -88,7 +88,7 @@ const (
 
 // answer reads messages from r and answers on w, until either fails.
 func answer(r io.Reader, w io.Writer) {
-	buf := make([]byte, MaxSize)
+	buf := make([]byte, HugeSize)
 	reply := make([]byte, ReplySize)
 	prefix := make([]byte, prefixLen)
 	for {

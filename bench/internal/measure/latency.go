@@ -66,7 +66,7 @@ func newHistogram() *hdrhistogram.Histogram {
 func Latencies(cs []*contest.Contestant, size int, p Plan) ([]*Latency, error) {
 	var all []*Latency
 	for _, c := range cs {
-		if c.Sizes == nil || slices.Contains(c.Sizes, size) {
+		if c.Carries(size) {
 			all = append(all, &Latency{Contestant: c, Size: size, Hist: newHistogram()})
 		}
 	}

@@ -39,7 +39,7 @@ func OneWay(cs []*contest.Contestant, size int, p Plan) ([]*Throughput, error) {
 	all := []*Throughput{{Name: copyName, Size: size}}
 	var with []*contest.Contestant
 	for _, c := range cs {
-		if c.OpenStream != nil || c.OpenFlow != nil {
+		if (c.OpenStream != nil || c.OpenFlow != nil) && c.Carries(size) {
 			with = append(with, c)
 			all = append(all,
 				&Throughput{Key: c.Key, Name: cmp.Or(c.StreamName, c.Name), Size: size})
