@@ -121,6 +121,48 @@ func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
 	return err
 }
 
+// holdNotes makes one side of a connection hold up the messages of the other.
+func holdNotes() ipc.Route {
+	return ipc.Receive(messageNote, func(ctx context.Context, _ *blob) error {
+		<-ctx.Done()
+		return nil
+	})
+}
+
+// starveClient sends messages to a server that holds them up, until this side has declared that it
+// waits for room.
+func starveClient(ctx context.Context, domain ipc.RendezvousOption) error {
+	c, err := ipc.Dial(ctx, "echo", domain)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			if err := ipc.Send(ctx, c, messageNote,
+				&blob{Data: make([]byte, 10_000)}); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	for c.Stats().WaitsForRoom == 0 {
+		select {
+		case err := <-failed:
+			return err
+		case <-time.After(time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-failed; ipc.CodeOf(err) != ipc.CodeCanceled {
+		return err
+	}
+	return nil
+}
+
 // exchangeBlocks opens the stream in both directions, and reads and writes n blocks each. If the
 // server is gone, its error has CodeUnavailable.
 func exchangeBlocks(ctx context.Context, domain ipc.RendezvousOption, n int) error {
@@ -159,6 +201,9 @@ func ignoreNotes() *ipc.Service {
 // callsEnv limits the calls that clientRole makes.
 const callsEnv = "IPC_TEST_CALLS"
 
+// starveEnv makes clientRole also fill its ring. The server must hold up notes.
+const starveEnv = "IPC_TEST_STARVE"
+
 // clientRole connects and makes calls: as many as callsEnv says, or without end. Between the calls
 // it asks the server to push messages, and exchanges blocks.
 func clientRole(domain ipc.RendezvousOption) error {
@@ -179,6 +224,9 @@ func clientRole(domain ipc.RendezvousOption) error {
 			}
 			if err == nil {
 				err = callAside(ctx, domain)
+			}
+			if err == nil && os.Getenv(starveEnv) != "" {
+				err = starveClient(ctx, domain)
 			}
 			if err == nil {
 				_, err = echo(ctx, c, make([]byte, 600_000)) // more than fits into the ring

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
 // The crash tests kill or stop a client or a server at every store to shared memory and at every
@@ -49,8 +50,8 @@ func crashPoints(t *testing.T, role string) []string {
 		return c
 	}
 	if role == "client" {
-		serve(t, ipc.WithDomain(path), append(blocks(), ipc.WithTrustedClients())...)
-		<-listing(role, callsEnv+"=20000").done
+		ipctest.Serve(t, ipc.WithDomain(path), "echo", everything(holdNotes())...)
+		<-listing(role, callsEnv+"=20000", starveEnv+"=1").done
 	} else {
 		c := listing(role)
 		conn := dial(t, ipc.WithDomain(path), ignoreNotes())
@@ -62,6 +63,11 @@ func crashPoints(t *testing.T, role string) []string {
 	}
 	points := slices.DeleteFunc(lines(said.String(), "crash point: "), isFramePoint)
 	slices.Sort(points)
+	for _, p := range []string{"starve", "starved"} {
+		if !slices.Contains(points, p) {
+			t.Errorf("%s does not reach the point %q", role, p)
+		}
+	}
 	if len(points) < 20 {
 		t.Fatalf("%s reaches only the points %q", role, points)
 	}
@@ -109,9 +115,57 @@ func exercise(ctx context.Context, c *ipc.Conn, domain ipc.RendezvousOption) err
 			if err := callAside(ctx, domain); err != nil {
 				return err
 			}
+			if err := starveServer(ctx, domain); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// starveServer has a server push messages to a client that holds them up, until the server has
+// declared that it waits for room.
+func starveServer(ctx context.Context, domain ipc.RendezvousOption) error {
+	probe, err := ipc.Dial(ctx, "echo", domain)
+	if err != nil {
+		return err
+	}
+	defer probe.Close()
+	before, err := waitsForRoom(ctx, probe)
+	if err != nil {
+		return err
+	}
+	c, err := ipc.Dial(ctx, "echo", domain, ipc.NewService(echoProtocol, holdNotes()))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	calls, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for calls.Err() == nil && c.Err() == nil {
+			// The second one does not fit: the client has stopped to read.
+			_, _ = ipc.Invoke(calls, c, methodNews, &blob{Data: make([]byte, 200_000)})
+		}
+	}()
+	for {
+		now, err := waitsForRoom(ctx, probe)
+		if err != nil || now > before {
+			return err
+		}
+	}
+}
+
+// waitsForRoom is how often a server has waited for room in rings to the clients of this process.
+func waitsForRoom(ctx context.Context, probe *ipc.Conn) (n uint64, err error) {
+	counters, err := ipc.ReadCounters(ctx, probe)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range counters.Processes {
+		n += p.WaitsForRoom
+	}
+	return n, nil
 }
 
 // keepGoing continues the child whenever it has stopped, until end is called: on a busy machine
@@ -281,7 +335,7 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 		t.Fatal(err)
 	}
 	var gone atomic.Int64 // when the server learned of the end of the client's connection
-	srv := ipc.NewServer(append(everything(), ipc.WithServerInterceptor(
+	srv := ipc.NewServer(append(everything(holdNotes()), ipc.WithServerInterceptor(
 		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
 			m, _ := call.Request.(*blob) // nil in place
 			if (m == nil || string(m.Data) != "me too") && gone.CompareAndSwap(0, -1) {
@@ -300,7 +354,8 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 	}
 	var said bytes.Buffer
 	client := newChild(t, "client", path,
-		fmt.Sprintf("%s=%s:%s:%d", sys.CrashEnv, action, point, n), callsEnv+"=2000")
+		fmt.Sprintf("%s=%s:%s:%d", sys.CrashEnv, action, point, n), callsEnv+"=2000",
+		starveEnv+"=1")
 	client.Stderr = &said
 	client.start(t)
 	if action == "stop" {
