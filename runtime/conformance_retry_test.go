@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
 // promptly is a policy whose pauses do not matter.
@@ -456,5 +458,57 @@ func policiesThatAreWrong(t *testing.T, v ipc.RendezvousOption) {
 		want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, text)
 		_, err = ipc.Connect("echo", v, ipc.WithRetry(p))
 		want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, text)
+	}
+}
+
+// TestSourceServesOneAttempt loses a server that has taken nothing of a call whose items come from
+// the client. The source has begun, and sequences serve once, so the call is not made again, though
+// the next server could execute it: the error says that nothing was executed or taken, and who has
+// the items makes another call.
+func TestSourceServesOneAttempt(t *testing.T) {
+	net := ipctest.NewNetwork().As(ipc.Peer{UID: os.Geteuid()})
+	l, err := ipc.Listen("echo", net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := make(chan struct{}, 2)
+	ended := make(chan error, 1)
+	go func() {
+		raw, err := ipc.RawAccept(l, ipc.RawHello{ToServer: 16 << 10, ToClient: 16 << 10,
+			MaxMessage: 1 << 20, MaxCalls: 4}, echoProtocol)
+		if err == nil {
+			<-begun
+			raw.End()
+		}
+		ended <- errors.Join(err, l.Close())
+	}()
+	client, err := ipc.Connect("echo", net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	source := func(yield func(*blob, error) bool) {
+		begun <- struct{}{}
+		counted(3)(yield)
+	}
+	within(t, "a call to a server that takes nothing", func() {
+		_, err = ipc.InvokeClientStream(t.Context(), client, methodUpload, source)
+		want(t, err, ipc.CodeUnavailable, ipc.NotExecuted)
+		if e, ok := errors.AsType[*ipc.Error](err); !ok || e.Taken != 0 || e.Remote {
+			t.Errorf("%+v", e)
+		}
+	})
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	serve(t, net, streamingService())
+	within(t, "the call, made again", func() {
+		if _, err := ipc.InvokeClientStream(t.Context(), client, methodUpload,
+			source); err != nil {
+			t.Error(err)
+		}
+	})
+	if len(begun) != 1 {
+		t.Errorf("the source was ranged over %d times besides the first", len(begun))
 	}
 }
