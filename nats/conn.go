@@ -150,7 +150,8 @@ func (c *Conn) Invoke(ctx context.Context, call ipc.Call) error {
 // messages of a client are handled one after the other. While many wait there, Send waits too.
 func (c *Conn) Send(ctx context.Context, post ipc.Post) error { return c.client.Send(ctx, post) }
 
-// Health asks one of the servers for its health, as [ipc.Conn.Health] does.
+// Health asks one of the servers for its health, as [ipc.Conn.Health] does. With an error it is
+// [ipc.HealthNotServing].
 func (c *Conn) Health(ctx context.Context, protocol string) (ipc.Health, error) {
 	in := &ipc.Inbound{Body: []byte(protocol)}
 	out, err := c.ask(ctx, in, kindHealth, c.place.health())
@@ -158,7 +159,7 @@ func (c *Conn) Health(ctx context.Context, protocol string) (ipc.Health, error) 
 		err = corrupt("an answer of %d bytes", len(out.Body))
 	}
 	if err != nil {
-		return 0, at("call health", err)
+		return ipc.HealthNotServing, at("call health", err)
 	}
 	return ipc.Health(out.Body[0]), nil
 }

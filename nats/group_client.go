@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +62,9 @@ type leader struct {
 	ctx  context.Context // ends a while after the reign
 	lose context.CancelCauseFunc
 }
+
+// String names the leader in errors.
+func (l *leader) String() string { return l.Member }
 
 // Epoch implements [ipc.EpochSource].
 func (l *leader) Epoch() uint64 { return l.announcement.Epoch }
@@ -207,19 +209,15 @@ func (c *GroupClient) Close() error {
 
 var errGroupClientClosed = errors.New("the client was closed by this side")
 
-// A groupCall is the state of a call after its attempts so far.
+// A groupCall is a call or message, with its attempts so far and its waits for leaders.
 type groupCall struct {
-	outcome ipc.Outcome // of all attempts together
-	lost    []string    // the leaders that were lost while they had the call
+	ipc.Attempts
+	op      string
 	last    error
-	pause   time.Duration
+	pause   time.Duration // before the same leader is asked again
 	waited  time.Duration // for leaders, in all
 	refused *leader       // has refused the call, and is not asked again at once
 }
-
-// mostLost is how many leaders may be lost to one call before it ends: the call itself may be what
-// ends them.
-const mostLost = 2
 
 // Invoke implements [ipc.Caller].
 //
@@ -227,23 +225,21 @@ const mostLost = 2
 // leader is lost, or refuses the call because its reign is over, Invoke sends the call again with
 // the same sequence number, if the call was certainly not executed, or is idempotent or read_only.
 // Any other call that was in flight returns an error with the outcome [ipc.OutcomeUnknown]. So does
-// an idempotent call when a second leader is lost that had taken it. These are the rules of
-// [group.Dial]. A change that is sent again is executed once, if the group has a State.
+// an idempotent call when a second leader is lost that had taken it. The rules are those of
+// [ipc.Attempts]. A change that is sent again is executed once, if the group has a State.
 func (c *GroupClient) Invoke(ctx context.Context, call ipc.Call) error {
 	m := call.Method
-	op := "call " + m.Protocol.Name + "/" + m.Name
 	if call.Seq == 0 {
 		call.Seq = c.seq.Add(1)
 	}
 	ctx = ipc.WithMetadata(ctx, clientKey, c.id)
-	return c.attempt(ctx, op, m.Idempotent || m.ReadOnly, func(ctx context.Context,
-		conn *Conn) (error, bool) {
-		attempt, b := call, (*begun)(nil)
-		if m.Streaming != ipc.Unary {
-			b = watchBegun(&attempt)
-		}
-		err := conn.Invoke(ctx, attempt)
-		return err, b.prevent()
+	a := groupCall{op: "call " + m.Protocol.Name + "/" + m.Name}
+	return c.attempt(ctx, &a, attempt{
+		once: func(ctx context.Context, conn *Conn) error {
+			return conn.Invoke(ctx, a.Next(call))
+		},
+		again: func(err error, l *leader) bool { return a.Failed(err, m, l) },
+		err:   func(err error) error { return a.Err(err, m) },
 	})
 }
 
@@ -253,85 +249,54 @@ func (c *GroupClient) Send(ctx context.Context, post ipc.Post) error {
 	if post.Seq == 0 {
 		post.Seq = c.seq.Add(1)
 	}
-	op := "send " + post.Message.Protocol.Name + "/" + post.Message.Name
-	return c.attempt(ctx, op, false, func(ctx context.Context, conn *Conn) (error, bool) {
-		err := conn.Send(ctx, post)
-		return err, ipc.OutcomeOf(err) == ipc.NotSent
+	a := groupCall{op: "send " + post.Message.Protocol.Name + "/" + post.Message.Name}
+	return c.attempt(ctx, &a, attempt{
+		once:  func(ctx context.Context, conn *Conn) error { return conn.Send(ctx, post) },
+		again: func(err error, _ *leader) bool { return a.MessageFailed(err) },
+		err:   func(err error) error { return err },
 	})
 }
 
-// attempt makes a call or sends a message, at one leader after the other if leaders are lost. once
-// makes an attempt, and reports whether another may follow.
-func (c *GroupClient) attempt(ctx context.Context, op string, repeatable bool,
-	once func(context.Context, *Conn) (err error, may bool)) error {
-	a := groupCall{outcome: ipc.NotSent}
+// An attempt is what is done once, and what is said of its failure.
+type attempt struct {
+	once  func(context.Context, *Conn) error
+	again func(error, *leader) bool // another one may be made
+	err   func(error) error         // of the whole
+}
+
+// attempt makes a call or sends a message, at one leader after the other if leaders are lost.
+func (c *GroupClient) attempt(ctx context.Context, a *groupCall, what attempt) error {
 	for {
-		l, err := c.await(ctx, &a)
-		if err != nil {
-			return err.at(op, a.outcome)
+		l, missing := c.await(ctx, a)
+		if missing != nil {
+			return missing.at(a.op, a.Outcome())
 		}
-		attempt, cancel := context.WithCancelCause(ctx)
+		once, cancel := context.WithCancelCause(ctx)
 		stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
-		failed, may := once(attempt, l.conn)
+		err := what.once(once, l.conn)
 		stop()
 		cancel(nil)
-		if failed == nil {
+		if err == nil {
 			return nil
 		}
-		failed = c.explain(ctx, l, failed)
-		if !a.again(failed, l, repeatable) || !may {
-			return a.failed(op, failed)
+		err = c.explain(ctx, l, a.op, err)
+		if !what.again(err, l) {
+			return what.err(err)
 		}
+		a.last, a.refused = err, l
+		a.pause = min(max(2*a.pause, 5*time.Millisecond), time.Second)
 		c.resent.Add(1)
 	}
 }
 
 // explain returns the error of an attempt, of which the loss of the leader may be the cause.
-func (c *GroupClient) explain(ctx context.Context, l *leader, err error) error {
+func (c *GroupClient) explain(ctx context.Context, l *leader, op string, err error) error {
 	if ctx.Err() != nil || l.ctx.Err() == nil || ipc.CodeOf(err) != ipc.CodeCanceled ||
 		ipc.OutcomeOf(err) == ipc.Executed {
 		return err
 	}
-	return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.OutcomeOf(err), Msg: fmt.Sprintf(
-		"the leader %s was lost", l.Member), Err: context.Cause(l.ctx)}
-}
-
-// again records that an attempt has failed, and reports whether the call may be made again.
-func (a *groupCall) again(err error, l *leader, repeatable bool) bool {
-	code, o := ipc.CodeOf(err), ipc.OutcomeOf(err)
-	a.last, a.refused = err, l
-	switch {
-	case o == ipc.Executed:
-		a.outcome = o
-	case a.outcome == ipc.OutcomeUnknown || o == ipc.OutcomeUnknown:
-		a.outcome = ipc.OutcomeUnknown
-	default:
-		a.outcome = max(a.outcome, o)
-	}
-	if code == ipc.CodeUnavailable && o == ipc.OutcomeUnknown {
-		a.lost = append(a.lost, l.Member)
-	}
-	if code != ipc.CodeUnavailable && code != ipc.CodeFenced || len(a.lost) == mostLost {
-		return false
-	}
-	a.pause = min(max(2*a.pause, 5*time.Millisecond), time.Second)
-	return o == ipc.NotSent || o == ipc.NotExecuted || o == ipc.OutcomeUnknown && repeatable
-}
-
-// failed returns the error of a call, made from that of its last attempt.
-func (a *groupCall) failed(op string, err error) error {
-	var last *ipc.Error
-	if !errors.As(err, &last) {
-		return &ipc.Error{Code: ipc.CodeOf(err), Op: op, Outcome: a.outcome, Err: err}
-	}
-	e := *last
-	e.Op, e.Outcome = op, a.outcome
-	if len(a.lost) == mostLost {
-		e = ipc.Error{Code: e.Code, Op: op, Outcome: a.outcome, Err: err, Msg: fmt.Sprintf(
-			"%d leaders were lost while they had this call, which may be what ends them: %s",
-			len(a.lost), strings.Join(a.lost, ", "))}
-	}
-	return &e
+	return &ipc.Error{Code: ipc.CodeUnavailable, Op: op, Outcome: ipc.OutcomeOf(err),
+		Msg: fmt.Sprintf("the leader %v was lost", l), Err: context.Cause(l.ctx)}
 }
 
 // A missing is why there is no leader.
@@ -428,44 +393,10 @@ type Leader struct {
 // WaitLeader blocks until there is a connection to a leader, and describes it. It returns an error
 // when ctx is done, after [GroupDialConfig.Patience], or after Close.
 func (c *GroupClient) WaitLeader(ctx context.Context) (Leader, error) {
-	a := groupCall{outcome: ipc.NotSent}
+	a := groupCall{op: "wait for a leader"}
 	l, err := c.await(ctx, &a)
 	if err != nil {
-		return Leader{}, err.at("wait for a leader", ipc.NotSent)
+		return Leader{}, err.at(a.op, ipc.NotSent)
 	}
 	return Leader{l.Member, l.announcement.Epoch}, nil
-}
-
-// A begun tells whether a streaming call has begun: an item was taken, or handed out.
-type begun struct{ state atomic.Int32 }
-
-// The states of a begun.
-const (
-	callNotBegun  = iota
-	callBegun     // and must not be made again
-	callPrevented // it will not begin any more
-)
-
-// watchBegun makes an attempt tell when it begins.
-func watchBegun(attempt *ipc.Call) *begun {
-	b := new(begun)
-	if in := attempt.In; in != nil {
-		attempt.In = func(yield func(any, error) bool) {
-			if b.state.CompareAndSwap(callNotBegun, callBegun) {
-				in(yield)
-			}
-		}
-	}
-	if out := attempt.Out; out != nil {
-		attempt.Out = func(item any) bool {
-			b.state.Store(callBegun)
-			return out(item)
-		}
-	}
-	return b
-}
-
-// prevent reports whether the attempt, which has failed, has not begun and never will.
-func (b *begun) prevent() bool {
-	return b == nil || b.state.CompareAndSwap(callNotBegun, callPrevented)
 }

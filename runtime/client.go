@@ -160,7 +160,7 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 	if c.retry != nil && call.Method.Streaming == Unary {
 		return c.invokeAgain(ctx, call)
 	}
-	a := attempts{outcome: NotSent, version: c.version.Load()} // before the look at current
+	a := clientCall{version: c.version.Load()} // before the look at current
 	a.begin(ctx, c.cfg.dial.timeouts.of(call.Method))
 	defer a.end()
 	return c.invoke(&a, call)
@@ -169,20 +169,20 @@ func (c *Client) Invoke(ctx context.Context, call Call) error {
 // invokeAgain makes a call, and tries again as the policy says. The time that the call has waited
 // for servers, and the servers that were lost to it, count for all attempts.
 func (c *Client) invokeAgain(ctx context.Context, call Call) error {
-	a := attempts{outcome: NotSent, version: c.version.Load()}
+	a := clientCall{version: c.version.Load()}
 	a.begin(ctx, c.cfg.dial.timeouts.of(call.Method))
 	defer a.end()
 	return c.retry.do(ctx, a.bound, call.Method, c.ctx.Done(),
 		func(ctx context.Context) (error, bool) {
-			a.ctx, a.after, a.outcome = ctx, 0, NotSent
+			a.ctx, a.after, a.failed = ctx, 0, false
 			err := c.invoke(&a, call)
-			return err, c.ctx.Err() != nil || len(a.lost) == mostLost ||
+			return err, c.ctx.Err() != nil || a.exhausted() ||
 				c.cfg.patience > 0 && CodeOf(err) == CodeUnavailable && OutcomeOf(err) != Executed
 		})
 }
 
 // invoke makes a call, at one server after the other if servers are lost.
-func (c *Client) invoke(a *attempts, call Call) error {
+func (c *Client) invoke(a *clientCall, call Call) error {
 	for {
 		l := c.current.Load()
 		if a.after != 0 || l == nil || !l.usable() {
@@ -191,17 +191,13 @@ func (c *Client) invoke(a *attempts, call Call) error {
 				return call.Method.callFailed(a.unreachable(err))
 			}
 		}
-		attempt, begun := call, (*begin)(nil)
-		if call.Method.Streaming != Unary {
-			begun = watchBegin(&attempt)
-		}
-		err := l.explain(l.conn.Invoke(a.ctx, attempt))
+		err := l.explain(l.conn.Invoke(a.ctx, a.Next(call)))
 		if err == nil {
 			return nil
 		}
-		again := a.again(err, l, call.Method.Idempotent || call.Method.ReadOnly) && begun.prevent()
+		again := a.Failed(err, call.Method, l)
 		if !again || c.cfg.patience == 0 && l.usable() {
-			return a.failed(err, call.Method)
+			return a.Err(err, call.Method)
 		}
 		c.next(a, err)
 	}
@@ -216,7 +212,7 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 	if post.Seq == 0 {
 		post.Seq = c.seq.Add(1)
 	}
-	a := attempts{outcome: NotSent, version: c.version.Load()}
+	a := clientCall{version: c.version.Load()}
 	a.begin(ctx, c.cfg.dial.timeouts.ofMessages())
 	defer a.end()
 	for {
@@ -228,8 +224,7 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 			}
 		}
 		err := l.explain(l.conn.Send(a.ctx, post))
-		again := CodeOf(err) == CodeUnavailable && OutcomeOf(err) == NotSent
-		if !again || c.cfg.patience == 0 && l.usable() {
+		if !a.MessageFailed(err) || c.cfg.patience == 0 && l.usable() {
 			return err
 		}
 		c.next(&a, err)
@@ -249,7 +244,7 @@ type Connection struct {
 // a call does.
 func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 	c.resolve()
-	a := attempts{ctx: ctx, outcome: NotSent}
+	a := clientCall{ctx: ctx}
 	l, err := c.await(&a)
 	if err != nil {
 		e := a.unreachable(err)
@@ -259,24 +254,20 @@ func (c *Client) WaitConnected(ctx context.Context) (Connection, error) {
 	return Connection{Endpoint: l.endpoint, Epoch: l.Epoch(), Conn: l.conn}, nil
 }
 
-// attempts is the state of a call after its attempts so far.
-type attempts struct {
+// A clientCall is a call of a Client, with its attempts so far and its waits for servers.
+type clientCall struct {
+	Attempts
 	ctx     context.Context
 	bound   bound         // of all attempts together, until ctx has it
 	stop    func()        // ends ctx; nil until it has the bound
-	outcome Outcome       // of all attempts together
 	version uint64        // of the client, before the last look at current
 	after   uint64        // wait for a change since that version, or for pause; 0: do not
 	pause   time.Duration // before the same connection is tried again
 	waited  time.Duration // for servers, in all
-	lost    []string      // the servers that were lost while they had the call
 	last    error         // of the last attempt
 }
 
 const (
-	// mostLost is how many servers may be lost to one call before it ends: the call itself may
-	// be what ends them. The quarantine of a group is for those that send the request once more.
-	mostLost = 2
 	// shortestRetry and longestRetry bound the pause before an attempt to connect, or a
 	// call, is repeated. The pauses double.
 	shortestRetry = time.Millisecond
@@ -285,7 +276,7 @@ const (
 
 // begin starts a call that t limits. Its first attempt is limited by the connection: most calls
 // have no other, and need no context with a timer.
-func (a *attempts) begin(ctx context.Context, t timeout) {
+func (a *clientCall) begin(ctx context.Context, t timeout) {
 	a.ctx = ctx
 	if ctx != nil {
 		a.bound = t.bind(ctx)
@@ -293,34 +284,21 @@ func (a *attempts) begin(ctx context.Context, t timeout) {
 }
 
 // limit gives the context the rest of the call's time, before the call waits for anything.
-func (a *attempts) limit() {
+func (a *clientCall) limit() {
 	if a.stop == nil {
 		a.ctx, a.stop = a.bound.context(a.ctx)
 	}
 }
 
 // end frees the context.
-func (a *attempts) end() {
+func (a *clientCall) end() {
 	if a.stop != nil {
 		a.stop()
 	}
 }
 
-// again records that an attempt has failed, and reports whether the call may be sent again.
-func (a *attempts) again(err error, l *clientLink, repeatable bool) bool {
-	code, outcome := CodeOf(err), OutcomeOf(err)
-	a.outcome = a.outcome.then(outcome)
-	if code == CodeUnavailable && outcome == OutcomeUnknown {
-		a.lost = append(a.lost, fmt.Sprintf("%s (pid %d)", l.endpoint.Name, l.conn.Peer().PID))
-	}
-	if code != CodeUnavailable && code != CodeFenced || len(a.lost) == mostLost {
-		return false
-	}
-	return outcome == NotSent || outcome == NotExecuted || outcome == OutcomeUnknown && repeatable
-}
-
 // next prepares a for another attempt, after one that failed with err.
-func (c *Client) next(a *attempts, err error) {
+func (c *Client) next(a *clientCall, err error) {
 	c.resolve()
 	c.resent.Add(1)
 	a.last = err
@@ -329,7 +307,7 @@ func (c *Client) next(a *attempts, err error) {
 }
 
 // await blocks until there is a connection to the server, and returns it.
-func (c *Client) await(a *attempts) (*clientLink, error) {
+func (c *Client) await(a *clientCall) (*clientLink, error) {
 	if a.ctx == nil {
 		return nil, ended(a.ctx)
 	}

@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/ipcgen/ipcgen/internal/record"
 )
@@ -41,28 +40,9 @@ func (c *Conn) malformedReply(m *MethodInfo, why error) *Error {
 	return m.callFailed(err)
 }
 
-// failed returns the error of a call, made from the error of its last attempt.
-func (a *attempts) failed(err error, m *MethodInfo) error {
-	if len(a.lost) < 2 && OutcomeOf(err) == a.outcome {
-		return err
-	}
-	e := &Error{Code: CodeOf(err), Outcome: a.outcome, Err: err}
-	if last, ok := err.(*Error); ok {
-		*e = *last
-		e.Outcome = a.outcome
-	}
-	if len(a.lost) >= 2 {
-		e = &Error{Code: e.Code, Outcome: a.outcome, Err: err, Msg: fmt.Sprintf(
-			"%d servers were lost while they had this call, which may be what ends them: %s",
-			len(a.lost), strings.Join(a.lost, ", "))}
-		e = m.callFailed(e)
-	}
-	return e
-}
-
 // unreachable returns the error of an operation that found no server in time.
-func (a *attempts) unreachable(err error) *Error {
-	e := &Error{Code: CodeUnavailable, Outcome: a.outcome, Err: err}
+func (a *clientCall) unreachable(err error) *Error {
+	e := &Error{Code: CodeUnavailable, Outcome: a.Outcome(), Err: err}
 	if a.ctx != nil && a.ctx.Err() != nil {
 		e.Code = CodeOf(a.ctx.Err())
 	} else if permanent(err) {

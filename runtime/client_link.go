@@ -27,6 +27,11 @@ type clientLink struct {
 // Epoch implements EpochSource.
 func (l *clientLink) Epoch() uint64 { return l.epoch.Load() }
 
+// String names the server in errors.
+func (l *clientLink) String() string {
+	return fmt.Sprintf("%s (pid %d)", l.endpoint.Name, l.conn.Peer().PID)
+}
+
 // explain returns err, of an operation on the connection, with the reason why the client has closed
 // the connection. The user of a [Client] has closed nothing.
 func (l *clientLink) explain(err error) error {
@@ -36,8 +41,7 @@ func (l *clientLink) explain(err error) error {
 	}
 	told := *e
 	told.Err = nil
-	told.Msg = fmt.Sprintf("the server %s (pid %d) was lost, and another has taken its place",
-		l.endpoint.Name, l.conn.Peer().PID)
+	told.Msg = fmt.Sprintf("the server %v was lost, and another has taken its place", l)
 	return &told
 }
 

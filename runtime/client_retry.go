@@ -240,15 +240,3 @@ func (r *retrier) failed() bool {
 		}
 	}
 }
-
-// then returns the outcome of a call after an attempt with outcome next that failed, and attempts
-// before it with outcome o.
-func (o Outcome) then(next Outcome) Outcome {
-	switch {
-	case next == Executed: // the error is the answer
-		return Executed
-	case o == Executed, o == OutcomeUnknown, next == OutcomeUnknown:
-		return OutcomeUnknown // the call may have been executed, and the error does not tell
-	}
-	return max(o, next) // NotExecuted rather than NotSent
-}

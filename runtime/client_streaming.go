@@ -6,7 +6,6 @@ import (
 	"io"
 	"iter"
 	"sync"
-	"sync/atomic"
 
 	"github.com/ipcgen/ipcgen/internal/record"
 )
@@ -570,36 +569,3 @@ func (c *Conn) endFlows(why, refused *Error) {
 		f.abort(&err)
 	}
 }
-
-// A begin says whether the code of the user has seen something of an attempt to make a streaming
-// call: its source of items has begun, or an item was handed out. After that the call must not be
-// made again.
-type begin struct{ state atomic.Uint32 }
-
-const (
-	notBegun  = iota
-	hasBegun  // by the attempt
-	prevented // the attempt has failed, and another one may be made
-)
-
-// watchBegin makes an attempt tell when it begins.
-func watchBegin(attempt *Call) *begin {
-	b := new(begin)
-	if in := attempt.In; in != nil {
-		attempt.In = func(yield func(any, error) bool) {
-			if b.state.CompareAndSwap(notBegun, hasBegun) {
-				in(yield)
-			}
-		}
-	}
-	if out := attempt.Out; out != nil {
-		attempt.Out = func(item any) bool {
-			b.state.Store(hasBegun)
-			return out(item)
-		}
-	}
-	return b
-}
-
-// prevent reports whether the attempt, which has failed, has not begun and never will.
-func (b *begin) prevent() bool { return b == nil || b.state.CompareAndSwap(notBegun, prevented) }
