@@ -3,6 +3,8 @@ package natsipc_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -290,5 +292,47 @@ func TestGroupHandlerHangs(t *testing.T) {
 	close(release)
 	if got := appendTo(t, c, 2); got != 2 {
 		t.Errorf("the list is %d long", got)
+	}
+}
+
+// TestGroupGarbage has a stranger with all permissions send garbage to all subjects of a group. The
+// leader loses its reign to what is written into the log, and the group goes on: what was answered
+// is there, once.
+func TestGroupGarbage(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	l := &list{}
+	m := joinList(t, groupConn(t, s), listConfig("a", l), l)
+	c := dialList(t, groupConn(t, s))
+	nc := groupConn(t, s)
+	random := rand.New(rand.NewPCG(1, 2))
+	subjects := []string{"ipcgen.test=2Elist.reign", "ipcgen.test=2Elist.who",
+		"ipcgen.test=2Elist.log", "ipcgen.test=2Elist.log.snapshot.piece",
+		"$KV." + listBucket + ".another"}
+	texts := []string{"", "{}", `{"epoch":1}`, `{"epoch":-1,"member":7}`, `{"epoch":0,"ended":true}`,
+		"\x01\x02", "\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00"}
+	var want words
+	for n := range uint64(20) {
+		for _, subject := range subjects {
+			data := []byte(texts[random.IntN(len(texts))])
+			for range random.IntN(40) {
+				data = append(data, byte(random.IntN(256)))
+			}
+			if err := nc.PublishMsg(&nats.Msg{Subject: subject, Data: data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, n)
+		// The schema says that Repeat may be made again, and the number that it is made once.
+		invoke(t, c, methodRepeat, n)
+	}
+	if all := *invoke(t, c, methodAll); !slices.Equal(all, want) {
+		t.Errorf("the list is %v", all)
+	}
+	if m.Epoch() == 0 {
+		t.Error("nobody leads")
 	}
 }

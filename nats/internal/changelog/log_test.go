@@ -314,3 +314,33 @@ func TestNoServer(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestForeignSeal has a stranger write behind the snapshot. It cannot be restored, and the next one
+// takes its place.
+func TestForeignSeal(t *testing.T) {
+	js := newJetStream(t)
+	l := open(t, js)
+	at := add(t, l, changelog.Position{}, changes(1))
+	save := func(at changelog.Position) {
+		t.Helper()
+		if err := l.SaveSnapshot(t.Context(), changelog.Snapshot{At: at,
+			Data: []byte("state")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save(at)
+	if _, err := js.Publish(t.Context(), config().Subject+".snapshot.done",
+		[]byte("garbage")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.LoadSnapshot(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "somebody else has written over the last snapshot") {
+		t.Errorf("error %v", err)
+	}
+	at = add(t, l, at, changes(2))
+	save(at)
+	if s, err := l.LoadSnapshot(t.Context()); err != nil || s.At != at ||
+		string(s.Data) != "state" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

@@ -42,7 +42,7 @@ func (l *Log) SaveSnapshot(ctx context.Context, s Snapshot) error {
 		return err
 	}
 	former, err := l.lastSeal(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errSeal) { // this snapshot takes the place of that one
 		return err
 	}
 	if former.Seq >= s.At.Seq {
@@ -74,6 +74,8 @@ func (l *Log) SaveSnapshot(ctx context.Context, s Snapshot) error {
 	return l.Trim(ctx, former.Seq)
 }
 
+var errSeal = errors.New("somebody else has written over the last snapshot")
+
 // lastSeal returns the seal of the last snapshot, or an empty one.
 func (l *Log) lastSeal(ctx context.Context) (s seal, err error) {
 	m, err := l.snapshots.GetLastMsgForSubject(ctx, l.cfg.done())
@@ -84,8 +86,8 @@ func (l *Log) lastSeal(ctx context.Context) (s seal, err error) {
 		return s, err
 	}
 	if err := json.Unmarshal(m.Data, &s); err != nil {
-		return s, fmt.Errorf("the snapshot of stream %s has no seal: %w",
-			l.snapshots.CachedInfo().Config.Name, err)
+		return seal{}, fmt.Errorf("%w in stream %s; the next snapshot of the leader takes its "+
+			"place: %w", errSeal, l.snapshots.CachedInfo().Config.Name, err)
 	}
 	return s, nil
 }
