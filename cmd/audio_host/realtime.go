@@ -107,11 +107,14 @@ func (r *session) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	cut := r.play(playing, end, s, src, dst, changes)
-	if cut != nil {
-		if ctx.Err() == nil || r.played == 0 {
-			return cut
-		}
+	switch {
+	case cut != nil && (ctx.Err() == nil || r.played == 0):
+		return cut
+	case cut != nil:
 		r.cut() // it was told to end: what it has shown until then is worth a report
+	case r.lost > 0 && r.opts.out != "":
+		cut = fmt.Errorf("%d blocks were not sent, since %d others had no answer; the sound is "+
+			"not complete", r.lost, r.studio.window)
 	}
 	if different := s.mirror.Stats().Different; different > 0 {
 		return fmt.Errorf("the replicas disagree about %d blocks", different)

@@ -13,8 +13,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ipcgen/ipcgen/internal/wave"
+	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // TestRealtime plays a sweep for a second while primaries are killed: the sound is that of a
@@ -269,6 +271,58 @@ func TestRealtimeInterrupted(t *testing.T) {
 		t.Errorf("left: %q (%v)", left, err)
 	}
 	nothingLeft(t, domain)
+}
+
+// TestRealtimeLost stops all replicas for so long that blocks are lost: the sound is not complete,
+// which is an error, and there is no output.
+func TestRealtimeLost(t *testing.T) {
+	for stopped := 100 * time.Millisecond; ; stopped *= 2 {
+		dir, domain := t.TempDir(), newDomain(t)
+		report := filepath.Join(dir, "report.html")
+		cmd := host(domain, "-realtime", "3s", "-rate", "384000", "-frames", "16", "-report",
+			report, "-out", filepath.Join(dir, "out.wav"))
+		var out, errOut bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errOut
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stop := watch(t, cmd.Process)
+		draftGrows(t, dir, ".out.wav.")
+		r, err := registry.Open(domain, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := r.List("audio_compute")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		for _, replica := range live {
+			syscall.Kill(replica.PID, syscall.SIGSTOP)
+		}
+		time.Sleep(stopped) // not long enough on a machine on which nothing is lost meanwhile
+		for _, replica := range live {
+			syscall.Kill(replica.PID, syscall.SIGCONT)
+		}
+		err = cmd.Wait()
+		stop()
+		_, missing := os.Stat(filepath.Join(dir, "out.wav"))
+		if !strings.Contains(out.String(), "of the blocks were not sent") {
+			if err != nil || missing != nil {
+				t.Fatalf("nothing was lost: %v, %v\n%s%s", err, missing, &out, &errOut)
+			}
+			continue
+		}
+		if err == nil || missing == nil ||
+			!strings.Contains(errOut.String(), "the sound is not complete") {
+			t.Errorf("blocks were lost: %v, output %v\n%s", err, missing, &errOut)
+		}
+		if _, err := os.Stat(report); err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, domain)
+		return
+	}
 }
 
 // TestStuckReader ends runs whose reader takes nothing.
