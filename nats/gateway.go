@@ -12,9 +12,10 @@ import (
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
-// A Gateway takes the calls of one place to another. Messages pass as they are encoded: a gateway
+// A Gateway takes the calls and the topics of one place to another. Messages pass as they are encoded: a gateway
 // knows protocols by their descriptions, and needs no generated code.
 type Gateway struct {
 	// Channel is the name of the channel over NATS.
@@ -110,16 +111,20 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		return false, err
 	}
 	b.carrier, b.served, b.health = to, local.protocols, local.health
-	s, err := serve(ctx, nc, g.Channel, own, b)
+	topics := g.localTopics(ctx, local)
+	defer topics.close()
+	s, err := serve(ctx, nc, g.Channel, append(own, topics.options()...), b)
 	if err != nil {
 		return false, err
 	}
+	topics.run(ctx)
 	g.log().Info("exported", "channel", g.Channel, "local", g.local())
 	select {
 	case <-local.done:
 		err = errors.New("the local server is gone")
 	case <-s.Done():
 		err = ErrServerClosed
+	case err = <-topics.failed:
 	case <-ctx.Done():
 		within, stop := context.WithTimeout(context.WithoutCancel(ctx), ipc.DefaultGrace)
 		defer stop()
@@ -131,6 +136,7 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 // A local is what an export reaches on this machine.
 type local struct {
 	caller    ipc.Caller
+	source    topic.Source
 	protocols []*ipc.Protocol
 	health    func(ctx context.Context, protocol string) (ipc.Health, error)
 	done      <-chan struct{} // closed when it is gone; nil: it looks for its server itself
@@ -174,11 +180,15 @@ func (g *Gateway) connect(ctx context.Context) (*local, error) {
 		return nil, err
 	case followed != nil:
 		conn.Close()
-		return &local{followed, protocols, func(context.Context, string) (ipc.Health, error) {
+		return &local{followed, followed, protocols, func(context.Context, string) (ipc.Health, error) {
 			return ipc.HealthServing, nil
 		}, nil, func() { followed.Close() }}, nil
 	}
-	return &local{conn, protocols, conn.Health, conn.Done(), func() { conn.Close() }}, nil
+	var where []ipc.DialOption
+	if g.Domain != "" {
+		where = append(where, ipc.WithDomain(g.Domain))
+	}
+	return &local{conn, topic.Channel(channel, where...), protocols, conn.Health, conn.Done(), func() { conn.Close() }}, nil
 }
 
 // Import makes a channel over NATS appear as the local channel, until ctx is done. It waits for a
@@ -201,10 +211,19 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		return false, err
 	}
 	defer c.Close()
-	protocols, err := c.Protocols(ctx)
+	first, err := c.greet(ctx)
 	if err != nil {
 		return false, err
 	}
+	protocols, err := c.described(ctx, first)
+	if err != nil {
+		return false, err
+	}
+	topics, err := g.farTopics(ctx, nc, c, first, opts)
+	if err != nil {
+		return false, err
+	}
+	defer topics.close()
 	var served []ipc.ServerOption
 	for _, o := range g.NATS {
 		served = append(served, o)
@@ -216,6 +235,7 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		}
 		served = append(served, svc)
 	}
+	served = append(served, topics.options()...)
 	var where []ipc.ListenOption
 	if g.Domain != "" {
 		where = append(where, ipc.WithDomain(g.Domain))
@@ -227,6 +247,7 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	s := ipc.NewServer(served...)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(context.WithoutCancel(ctx), l) }()
+	topics.run(ctx)
 	g.log().Info("imported", "channel", g.Channel, "local", g.local())
 	look := time.NewTicker(patience * c.set.beat)
 	defer look.Stop()
@@ -234,8 +255,9 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		select {
 		case err := <-ended:
 			return true, err
+		case err = <-topics.failed:
 		case <-look.C:
-			if now, err := c.greet(ctx); err != nil || same(now.protocols, protocols) {
+			if now, err := c.greet(ctx); err != nil || first.same(now) {
 				continue
 			}
 			err = errors.New("the servers serve other protocols than before")
@@ -249,11 +271,15 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	}
 }
 
-// same reports whether two lists have the same versions of the same protocols.
-func same(a, b []*ipc.Protocol) bool {
-	return slices.EqualFunc(a, b, func(x, y *ipc.Protocol) bool {
+// same reports whether two servers have the same versions of the same protocols, and like topics.
+func (h *greeting) same(o greeting) bool {
+	same := func(x, y *ipc.Protocol) bool {
 		return x.Name == y.Name && x.Fingerprint == y.Fingerprint
-	})
+	}
+	return slices.EqualFunc(h.protocols, o.protocols, same) &&
+		slices.EqualFunc(h.topics, o.topics, func(x, y greetedTopic) bool {
+			return same(x.protocol, y.protocol) && x.depth == y.depth && x.maxMessage == y.maxMessage
+		})
 }
 
 // Protocols asks a server for its protocols and their descriptions.
@@ -262,12 +288,17 @@ func (c *Conn) Protocols(ctx context.Context) ([]*ipc.Protocol, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, p := range h.protocols {
+	return c.described(ctx, h)
+}
+
+// described returns the protocols of a server with their descriptions.
+func (c *Conn) described(ctx context.Context, h greeting) (all []*ipc.Protocol, err error) {
+	for _, p := range h.protocols {
 		full, err := c.schema(ctx, p.Name, refusal{server: h.server, theirs: p.Fingerprint})
 		if err != nil {
 			return nil, err
 		}
-		h.protocols[i] = full
+		all = append(all, full)
 	}
-	return h.protocols, nil
+	return all, nil
 }

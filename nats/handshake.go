@@ -39,18 +39,30 @@ func (c *Conn) greet(ctx context.Context) (h greeting, err error) {
 	return parseHello(string(out.Body))
 }
 
-// A greeting is what a server says of itself: its limit, and the names and fingerprints of its
-// protocols.
+// A greeting is what a server says of itself: its limit, the names and fingerprints of its
+// protocols, and those of its topics.
 type greeting struct {
 	longest   int
 	server    string
 	protocols []*ipc.Protocol // without descriptions
+	topics    []greetedTopic
+}
+
+// A greetedTopic is what a server says of a topic that it publishes.
+type greetedTopic struct {
+	protocol   *ipc.Protocol // without description
+	depth      int
+	maxMessage int
 }
 
 func (h *greeting) encode() []byte {
 	b := fmt.Appendf(nil, "%d %s\n", h.longest, h.server)
 	for _, p := range h.protocols {
 		b = fmt.Appendf(b, "%x %s\n", p.Fingerprint, p.Name)
+	}
+	for _, t := range h.topics {
+		b = fmt.Appendf(b, "%x %s %d %d\n", t.protocol.Fingerprint, t.protocol.Name, t.depth,
+			t.maxMessage)
 	}
 	return b
 }
@@ -64,11 +76,20 @@ func parseHello(s string) (h greeting, err error) {
 	}
 	for line := range strings.Lines(rest) {
 		f := fields{rest: strings.TrimSuffix(line, "\n")}
-		p := &ipc.Protocol{Fingerprint: f.uint(16, 64), Name: f.rest}
-		if f.bad || p.Name == "" {
-			return h, corrupt("malformed greeting %.100q", s)
+		p := &ipc.Protocol{Fingerprint: f.uint(16, 64), Name: f.next()}
+		ofTopic := f.rest != ""
+		t := greetedTopic{protocol: p}
+		if ofTopic {
+			t.depth, t.maxMessage = int(f.uint(10, 31)), int(f.uint(10, 31))
 		}
-		h.protocols = append(h.protocols, p)
+		switch {
+		case f.bad || p.Name == "":
+			return h, corrupt("malformed greeting %.100q", s)
+		case ofTopic:
+			h.topics = append(h.topics, t)
+		default:
+			h.protocols = append(h.protocols, p)
+		}
 	}
 	return h, nil
 }

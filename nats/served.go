@@ -125,7 +125,8 @@ func (x *served) execute() (out ipc.Outbound, err error) {
 	s := x.server
 	switch x.request.kind {
 	case kindHello:
-		h := greeting{longest: s.limits.MaxMessage, server: s.name, protocols: s.served}
+		h := greeting{longest: s.limits.MaxMessage, server: s.name, protocols: s.served,
+			topics: s.greetedTopics()}
 		out.Body = h.encode()
 		return out, nil
 	case kindSchema:

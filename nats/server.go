@@ -16,7 +16,6 @@ import (
 	"github.com/nats-io/nuid"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
-	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
 // A Server executes what clients of a channel send. Several servers of one channel, on any
@@ -27,9 +26,9 @@ type Server struct {
 	channel   string
 	place     place
 	set       settings
-	name      string                      // of this one
-	protocols map[string]*ipc.Protocol    // of services and topics
-	topics    map[string]*topic.Publisher // by name
+	name      string                   // of this one
+	protocols map[string]*ipc.Protocol // of services and topics
+	topics    map[string]published     // by name
 
 	ctx    context.Context // of handlers
 	cancel context.CancelCauseFunc
@@ -103,7 +102,7 @@ func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.Server
 		over: make(chan struct{}), drains: make(chan struct{}),
 		protocols: map[string]*ipc.Protocol{}, calls: map[string]*served{},
 		numbered: map[uint64]*served{}, boxes: map[string]*mailbox{},
-		topics: map[string]*topic.Publisher{}}
+		topics: map[string]published{}}
 	var err error
 	if s.place, err = placeOf(s.set.prefix, channel); err != nil {
 		return nil, err

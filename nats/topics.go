@@ -21,11 +21,21 @@ import (
 // This file carries topics. A server publishes each message of its publishers once, and NATS takes
 // it to all subscribers. What a subscriber misses it sees by the numbers of the messages.
 
-// topicsOf returns the publishers among the options of a server.
-func topicsOf(opts []ipc.ServerOption) (all []*topic.Publisher) {
+// A published is a topic that a server publishes: by a [topic.Publisher], or a [topic.Relay].
+type published interface {
+	Info() (*topic.Info, error)
+	Options() topic.Options
+	Follow(ctx context.Context, history int,
+		f func(life topic.Life, message []byte, a topic.Arrival) error) error
+	Recent(ctx context.Context, history int,
+		f func(life topic.Life, message []byte, a topic.Arrival) error) (topic.Life, uint64, error)
+}
+
+// topicsOf returns the topics among the options of a server.
+func topicsOf(opts []ipc.ServerOption) (all []published) {
 	for _, o := range opts {
 		switch p := o.(type) {
-		case *topic.Publisher:
+		case published:
 			all = append(all, p)
 		case interface{ Bytes() *topic.Publisher }:
 			all = append(all, p.Bytes())
@@ -34,8 +44,8 @@ func topicsOf(opts []ipc.ServerOption) (all []*topic.Publisher) {
 	return all
 }
 
-// addTopics adds the topics of publishers to what the server serves.
-func (s *Server) addTopics(publishers []*topic.Publisher) error {
+// addTopics adds topics to what the server serves.
+func (s *Server) addTopics(publishers []published) error {
 	for _, p := range publishers {
 		info, err := p.Info()
 		if err != nil {
@@ -48,6 +58,18 @@ func (s *Server) addTopics(publishers []*topic.Publisher) error {
 		s.protocols[name], s.topics[name] = info.Protocol, p
 	}
 	return nil
+}
+
+// greetedTopics returns what the server says of its topics.
+func (s *Server) greetedTopics() (all []greetedTopic) {
+	for name, p := range s.topics {
+		o := p.Options()
+		all = append(all, greetedTopic{s.protocols[name], o.Depth, o.MaxMessage})
+	}
+	slices.SortFunc(all, func(a, b greetedTopic) int {
+		return strings.Compare(a.protocol.Name, b.protocol.Name)
+	})
+	return all
 }
 
 // publishTopics begins to publish what the publishers do, and have kept: a subscription that is
@@ -68,9 +90,9 @@ type outlet struct {
 
 // publish publishes a message, in pieces if it must. What NATS does not take is lost, as its
 // subscribers see.
-func (o *outlet) publish(life uint64, message []byte, a topic.Arrival) error {
-	h := heading{fingerprint: o.protocol.Fingerprint, server: o.server.name, life: life,
-		number: a.Number, epoch: a.Epoch, published: a.Published.UnixNano(),
+func (o *outlet) publish(life topic.Life, message []byte, a topic.Arrival) error {
+	h := heading{fingerprint: o.protocol.Fingerprint, server: o.server.name, life: life.ID,
+		first: life.First, number: a.Number, epoch: a.Epoch, published: a.Published.UnixNano(),
 		total: len(message)}
 	const headers = 512 // more than the heading takes
 	for {
@@ -89,15 +111,16 @@ func (o *outlet) publish(life uint64, message []byte, a topic.Arrival) error {
 type heading struct {
 	fingerprint   uint64
 	server        string
-	life, number  uint64
+	life          uint64
+	first, number uint64 // of the publisher's messages; of this one
 	epoch         uint64
 	published     int64
 	offset, total int // of the piece; of the message
 }
 
 func (h *heading) encode() string {
-	return fmt.Sprintf("%s %x %s %x %d %d %d %d %d", version, h.fingerprint, h.server, h.life,
-		h.number, h.epoch, h.published, h.offset, h.total)
+	return fmt.Sprintf("%s %x %s %x %d %d %d %d %d %d", version, h.fingerprint, h.server, h.life,
+		h.first, h.number, h.epoch, h.published, h.offset, h.total)
 }
 
 func parseHeading(s string) (h heading, ok bool) {
@@ -106,10 +129,11 @@ func parseHeading(s string) (h heading, ok bool) {
 		return h, false
 	}
 	h.fingerprint, h.server = f.uint(16, 64), f.next()
-	h.life, h.number, h.epoch = f.uint(16, 64), f.uint(10, 64), f.uint(10, 64)
+	h.life, h.first = f.uint(16, 64), f.uint(10, 64)
+	h.number, h.epoch = f.uint(10, 64), f.uint(10, 64)
 	h.published = int64(f.uint(10, 63))
 	h.offset, h.total = int(f.uint(10, 31)), int(f.uint(10, 31))
-	return h, !f.bad
+	return h, !f.bad && h.first <= h.number
 }
 
 // recent answers a request for the messages that a publisher keeps.
@@ -124,9 +148,10 @@ func (x *served) recent() error {
 		return &ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotExecuted, Err: err}
 	}
 	var b []byte
-	life, next, err := p.Recent(x.ctx, n, func(life uint64, message []byte, a topic.Arrival) error {
+	life, next, err := p.Recent(x.ctx, n, func(life topic.Life, message []byte,
+		a topic.Arrival) error {
 		b = b[:0]
-		for _, n := range []uint64{life, a.Number, a.Epoch, uint64(a.Published.UnixNano())} {
+		for _, n := range []uint64{life.ID, life.First, a.Number, a.Epoch, uint64(a.Published.UnixNano())} {
 			b = binary.LittleEndian.AppendUint64(b, n)
 		}
 		if b = append(b, message...); !x.giveBody(b) {
@@ -135,7 +160,7 @@ func (x *served) recent() error {
 		return nil
 	})
 	if err == nil {
-		b = binary.LittleEndian.AppendUint64(b[:0], life)
+		b = binary.LittleEndian.AppendUint64(b[:0], life.ID)
 		x.giveBody(binary.LittleEndian.AppendUint64(b, next))
 	}
 	return err
@@ -202,10 +227,10 @@ type feed struct {
 	stirred chan struct{}
 
 	mu     sync.Mutex
-	queue  []published
+	queue  []message
 	bytes  int
-	newest *published
-	parts  published // of a message that comes in pieces
+	newest *message
+	parts  message // of a message that comes in pieces
 	closed bool
 
 	met  bool   // the subscriber has had a message
@@ -213,10 +238,10 @@ type feed struct {
 	next uint64 // behind it
 }
 
-// A published is a message that has come.
-type published struct {
+// A message is one that has come.
+type message struct {
 	heading
-	message []byte
+	body []byte
 }
 
 // How much a subscription keeps that is not read yet.
@@ -233,7 +258,7 @@ func (f *feed) take(m *nats.Msg) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := published{h, m.Data}
+	p := message{h, m.Data}
 	if len(m.Data) != h.total {
 		if p, ok = f.piece(h, m.Data); !ok {
 			return
@@ -243,30 +268,30 @@ func (f *feed) take(m *nats.Msg) {
 }
 
 // piece takes in a piece of a message. ok is true with the last one. The caller must hold f.mu.
-func (f *feed) piece(h heading, data []byte) (p published, ok bool) {
+func (f *feed) piece(h heading, data []byte) (p message, ok bool) {
 	switch {
 	case h.total > f.conn.limits.MaxMessage:
 		return p, false
 	case h.offset == 0:
-		f.parts = published{h, make([]byte, 0, min(h.total, 1<<20))}
-	case h.life != f.parts.life || h.number != f.parts.number || h.offset != len(f.parts.message) ||
+		f.parts = message{h, make([]byte, 0, min(h.total, 1<<20))}
+	case h.life != f.parts.life || h.number != f.parts.number || h.offset != len(f.parts.body) ||
 		h.total != f.parts.total:
 		return p, false // a piece is lost, and so the message
 	}
-	f.parts.message = append(f.parts.message, data...)
-	if len(f.parts.message) < h.total {
+	f.parts.body = append(f.parts.body, data...)
+	if len(f.parts.body) < h.total {
 		return p, false
 	}
-	p, f.parts = f.parts, published{}
+	p, f.parts = f.parts, message{}
 	return p, true
 }
 
 // put keeps a message, and gives up the oldest ones if there are too many. The caller must hold
 // f.mu.
-func (f *feed) put(p published) {
+func (f *feed) put(p message) {
 	f.newest = &p
 	f.queue = append(f.queue, p)
-	f.bytes += len(p.message)
+	f.bytes += len(p.body)
 	for len(f.queue) > 1 && (f.latest || len(f.queue) > mostMessages || f.bytes > mostBytes) {
 		f.drop()
 	}
@@ -274,18 +299,18 @@ func (f *feed) put(p published) {
 }
 
 // drop removes the oldest message. The caller must hold f.mu.
-func (f *feed) drop() (p published) {
+func (f *feed) drop() (p message) {
 	p = f.queue[0]
-	f.queue[0] = published{}
+	f.queue[0] = message{}
 	f.queue = f.queue[1:]
-	f.bytes -= len(p.message)
+	f.bytes -= len(p.body)
 	return p
 }
 
 // begin gets messages from before the subscription, which are those that the server keeps.
 func (f *feed) begin(ctx context.Context, history int) error {
 	wanted := max(history, 1) // for Latest
-	var past []published
+	var past []message
 	var life, next uint64
 	in := &ipc.Inbound{Protocol: f.info.Protocol, Body: strconv.AppendInt(nil, int64(wanted), 10),
 		Out: func(b []byte) bool {
@@ -293,15 +318,15 @@ func (f *feed) begin(ctx context.Context, history int) error {
 				life = binary.LittleEndian.Uint64(b)
 				next = binary.LittleEndian.Uint64(b[8:])
 			}
-			if len(b) < 32 {
+			if len(b) < 40 {
 				return len(b) == 16
 			}
 			h := heading{fingerprint: f.info.Protocol.Fingerprint,
-				life: binary.LittleEndian.Uint64(b), number: binary.LittleEndian.Uint64(b[8:]),
-				epoch:     binary.LittleEndian.Uint64(b[16:]),
-				published: int64(binary.LittleEndian.Uint64(b[24:])), total: len(b) - 32}
-			past = append(past, published{h, slices.Clone(b[32:])})
-			return true
+				life: binary.LittleEndian.Uint64(b), first: binary.LittleEndian.Uint64(b[8:]),
+				number: binary.LittleEndian.Uint64(b[16:]), epoch: binary.LittleEndian.Uint64(b[24:]),
+				published: int64(binary.LittleEndian.Uint64(b[32:])), total: len(b) - 40}
+			past = append(past, message{h, slices.Clone(b[40:])})
+			return h.first <= h.number
 		}}
 	_, err := carrier{f.conn}.try(ctx, in, kindRecent, f.conn.place.calls, nil)
 	switch {
@@ -325,7 +350,7 @@ func (f *feed) begin(ctx context.Context, history int) error {
 		past = past[len(past)-keep:]
 		f.queue = append(past[:keep:keep], f.queue...)
 		for _, p := range past {
-			f.bytes += len(p.message)
+			f.bytes += len(p.body)
 		}
 	}
 	if len(f.queue) > 0 && f.queue[0].life == life {
@@ -352,7 +377,7 @@ func (f *feed) Next(ctx context.Context, buf []byte) ([]byte, topic.Arrival, err
 				return buf, a, err
 			}
 			if ok {
-				return append(buf[:0], p.message...), a, nil
+				return append(buf[:0], p.body...), a, nil
 			}
 			continue
 		}
@@ -369,14 +394,14 @@ func (f *feed) Next(ctx context.Context, buf []byte) ([]byte, topic.Arrival, err
 }
 
 // accept says of a message what its subscriber learns. ok is false for one that it has had.
-func (f *feed) accept(ctx context.Context, p published) (a topic.Arrival, ok bool, err error) {
+func (f *feed) accept(ctx context.Context, p message) (a topic.Arrival, ok bool, err error) {
 	if err := f.compare(ctx, p); err != nil {
 		return a, false, err
 	}
 	a = topic.Arrival{Number: p.number, Epoch: p.epoch, Published: time.Unix(0, p.published)}
 	switch {
 	case !f.met || p.life != f.life: // all of its messages came since the subscription began
-		a.Break, a.Lost = f.met, p.number
+		a.Break, a.Lost = f.met, p.number-p.first
 	case p.number < f.next:
 		return a, false, nil
 	default:
@@ -387,7 +412,7 @@ func (f *feed) accept(ctx context.Context, p published) (a topic.Arrival, ok boo
 }
 
 // compare compares the publisher's version of the messages with the subscriber's.
-func (f *feed) compare(ctx context.Context, p published) error {
+func (f *feed) compare(ctx context.Context, p message) error {
 	own := f.info.Protocol
 	if p.fingerprint == own.Fingerprint || slices.Contains(strings.Split(
 		f.conn.comparedWith(own), ","), strconv.FormatUint(p.fingerprint, 16)) {
@@ -411,7 +436,7 @@ func (f *feed) Latest(ctx context.Context, buf []byte) ([]byte, topic.Arrival, b
 	if err := f.compare(ctx, *p); err != nil {
 		return buf, topic.Arrival{}, false, err
 	}
-	return append(buf[:0], p.message...), topic.Arrival{Number: p.number, Epoch: p.epoch,
+	return append(buf[:0], p.body...), topic.Arrival{Number: p.number, Epoch: p.epoch,
 		Published: time.Unix(0, p.published)}, true, nil
 }
 

@@ -18,6 +18,10 @@ import (
 // an entry that has not changed means that the copy is whole. The two exchanges are what processors
 // need that order plain loads and stores weakly.
 //
+// The index counts the messages that were written. The numbers that readers are told of may have
+// gaps: the header of a message has the number, which is never less than the count, and the
+// difference never shrinks. The numbers of a topic begin at its base.
+//
 // A reader in place stores its claim before it loads the entry. The writer clears the entry before
 // it loads the claims, and leaves a slot alone whose message is claimed. There is one slot more for
 // each reader that may have a claim, and one for the message that the writer fills.
@@ -29,20 +33,22 @@ const (
 	offTopicDepth   = 16
 	offTopicLongest = 24
 	offTopicClaims  = 32
-	offTopicLife    = 40       // a number that no other writer has
-	offTopicTail    = line     // number of messages published so far
-	offTopicFirst   = line + 8 // number of the oldest message in the index
-	offTopicStarve  = 2 * line // 0, or the number of its wait for readers
-	offTopicIndex   = 4 * line // (number+1)<<16 | slot, per entry; 0 for a cleared entry
+	offTopicLife    = 40        // a number that no other writer has
+	offTopicTail    = line      // number of messages published so far
+	offTopicFirst   = line + 8  // number of the oldest message in the index
+	offTopicBase    = line + 16 // what the numbers in headers begin with
+	offTopicStarve  = 2 * line  // 0, or the number of its wait for readers
+	offTopicIndex   = 4 * line  // (number+1)<<16 | slot, per entry; 0 for a cleared entry
 
 	topicMagic = 0x6e65_6763_7069_0002
 	mostClaims = 64
 )
 
-// Offsets of the words of a reader's page, all of which the reader writes, but for the first next.
+// Offsets of the words of a reader's page. The reader writes all of them but the first next, and gaps.
 const (
 	offTopicNext  = 0    // number of the next message to read
 	offTopicClaim = 8    // number + 1 of the message that is read in place; 0 for none
+	offTopicGaps  = 16   // by the writer: the numbers left out before the first next
 	offTopicSleep = line // as in a ring
 )
 
@@ -88,14 +94,14 @@ func (g TopicGeometry) Check() error {
 }
 
 type topicWords struct {
-	tail, first, starve *interleave.Uint64
-	mem                 []byte
-	geo                 TopicGeometry
+	tail, first, base, starve *interleave.Uint64
+	mem                       []byte
+	geo                       TopicGeometry
 }
 
 func topicWordsOf(mem []byte, g TopicGeometry) topicWords {
 	return topicWords{tail: word(mem, offTopicTail), first: word(mem, offTopicFirst),
-		starve: word(mem, offTopicStarve), mem: mem, geo: g}
+		base: word(mem, offTopicBase), starve: word(mem, offTopicStarve), mem: mem, geo: g}
 }
 
 func (w *topicWords) entry(number uint64) *interleave.Uint64 {
@@ -115,7 +121,10 @@ type TopicWriter struct {
 
 	// The fields below are private, so no reader can change them.
 	next, first uint64
-	slotOf      []int // by number modulo the depth
+	gaps        uint64   // numbers left out so far, those before the first one included
+	gapsOf      []uint64 // before and of a message, by number modulo the depth
+	gapsGone    uint64   // of the last message that was given up
+	slotOf      []int    // by number modulo the depth
 	free        []int
 	current     int // the reserved slot; -1 for none
 	lent        map[uint64]int
@@ -131,8 +140,8 @@ func NewTopicWriter(mem []byte, g TopicGeometry, life uint64) (*TopicWriter, err
 	if len(mem) != g.Size() || !aligned(mem) {
 		return nil, errors.New("memory of a topic has the wrong size or alignment")
 	}
-	t := &TopicWriter{w: topicWordsOf(mem, g), slotOf: make([]int, g.Depth), current: -1,
-		lent: make(map[uint64]int)}
+	t := &TopicWriter{w: topicWordsOf(mem, g), slotOf: make([]int, g.Depth),
+		gapsOf: make([]uint64, g.Depth), current: -1, lent: make(map[uint64]int)}
 	for i := range g.count() {
 		t.free = append(t.free, i)
 	}
@@ -145,8 +154,45 @@ func NewTopicWriter(mem []byte, g TopicGeometry, life uint64) (*TopicWriter, err
 	return t, nil
 }
 
-// Next returns the number of the next message.
+// Next returns the number of messages that were published.
 func (t *TopicWriter) Next() uint64 { return t.next }
+
+// Number returns the number of the next message as readers are told of it: Next, unless numbers
+// were left out.
+func (t *TopicWriter) Number() uint64 { return t.next + t.gaps }
+
+// Begin sets the number of the first message, before there is any. Readers do not count the numbers
+// before as lost.
+func (t *TopicWriter) Begin(number uint64) error {
+	if t.next != 0 || number > mostMessages {
+		return errors.New("a topic that has begun, or a number beyond the last one")
+	}
+	t.gaps, t.gapsGone = number, number
+	t.w.base.Store(number)
+	return nil
+}
+
+// Skip leaves out numbers, so that the next message has the given one. Readers count those that
+// were left out as lost.
+func (t *TopicWriter) Skip(number uint64) error {
+	if number < t.Number() || number > mostMessages {
+		return fmt.Errorf("message %d behind message %d", number, t.Number()-1)
+	}
+	t.gaps = number - t.next
+	return nil
+}
+
+// Gaps returns how many numbers were left out before a message that is kept, or the next one, those
+// before the first number of the topic included.
+func (t *TopicWriter) Gaps(count uint64) uint64 {
+	switch {
+	case count == t.first:
+		return t.gapsGone
+	case count > t.first && count <= t.next:
+		return t.gapsOf[(count-1)%uint64(t.w.geo.Depth)]
+	}
+	return 0
+}
 
 // First returns the number of the oldest message that is kept.
 func (t *TopicWriter) First() uint64 { return t.first }
@@ -186,6 +232,7 @@ func (t *TopicWriter) giveUp(claimants []*TopicPage) {
 	// exchange alone does not.
 	e.Load()
 	hook("topic cleared")
+	t.gapsGone = t.gapsOf[k%uint64(t.w.geo.Depth)]
 	t.lent[k] = t.slotOf[k%uint64(t.w.geo.Depth)]
 	var claimed [mostClaims]uint64
 	for i, p := range claimants {
@@ -217,10 +264,11 @@ func (t *TopicWriter) Commit(n int, epoch uint64, published int64) {
 	slot := t.w.slot(t.current)
 	hook("topic header")
 	word(slot, offMessageLength).Store(uint64(n))
-	word(slot, offMessageNumber).Store(t.next)
+	word(slot, offMessageNumber).Store(t.next + t.gaps)
 	word(slot, offMessageEpoch).Store(epoch)
 	word(slot, offMessageTime).Store(uint64(published))
 	t.slotOf[t.next%uint64(t.w.geo.Depth)] = t.current
+	t.gapsOf[t.next%uint64(t.w.geo.Depth)] = t.gaps
 	hook("topic index")
 	t.w.entry(t.next).Store((t.next+1)<<slotBits | uint64(t.current))
 	t.current = -1
@@ -260,14 +308,16 @@ type TopicPage struct {
 }
 
 // NewTopicPage returns the page of a reader that has not got it yet, in mem, which must be
-// TopicPageSize zero bytes that start at a multiple of 8. The reader begins with message start.
-func NewTopicPage(mem []byte, start uint64) (*TopicPage, error) {
+// TopicPageSize zero bytes that start at a multiple of 8. The reader begins with message start, as
+// the writer counts, before which gaps numbers were left out; see [TopicWriter.Gaps].
+func NewTopicPage(mem []byte, start, gaps uint64) (*TopicPage, error) {
 	if len(mem) != TopicPageSize || !aligned(mem) {
 		return nil, errors.New("page of a topic's reader has the wrong size or alignment")
 	}
 	p := &TopicPage{next: word(mem, offTopicNext), claim: word(mem, offTopicClaim),
 		sleep: word(mem, offTopicSleep), position: start}
 	hook("topic join")
+	word(mem, offTopicGaps).Store(gaps)
 	p.next.Store(start)
 	return p, nil
 }
@@ -308,6 +358,8 @@ type TopicReader struct {
 	limit    uint64 // the first message that is not read any more
 	tail     uint64 // as seen last
 	lost     uint64
+	gaps     uint64 // numbers left out before the position
+	fromBase bool   // those before the first message are not known yet, and not counted
 	claimed  bool
 	sleeps   uint64
 	fed      uint64
@@ -342,11 +394,18 @@ func NewTopicReader(segment, page []byte, lossless bool) (*TopicReader, error) {
 		claim: word(page, offTopicClaim), sleep: word(page, offTopicSleep),
 		life: load(offTopicLife), lossless: lossless, limit: math.MaxUint64}
 	r.position = r.next.Load()
-	if tail := r.w.tail.Load(); r.position > tail || tail > mostMessages {
+	r.fromBase = r.position == 0
+	if !r.fromBase {
+		r.gaps = word(page, offTopicGaps).Load()
+	}
+	if tail := r.w.tail.Load(); r.position > tail || max(tail, r.gaps) > mostMessages {
 		return nil, fmt.Errorf("first message of a topic's reader: %w", ErrCorrupt)
 	}
 	return r, nil
 }
+
+// Geometry returns the size of the topic.
+func (r *TopicReader) Geometry() TopicGeometry { return r.w.geo }
 
 // Life returns the number that tells the writer from all others.
 func (r *TopicReader) Life() uint64 { return r.life }
@@ -355,16 +414,33 @@ func (r *TopicReader) Life() uint64 { return r.life }
 // lost since are not counted yet.
 func (r *TopicReader) Position() uint64 { return r.position - r.lost }
 
+// Gaps returns how many numbers were left out before that message.
+func (r *TopicReader) Gaps() uint64 { return r.gaps }
+
+// Base returns the number of the first message of the topic, once there is one.
+func (r *TopicReader) Base() uint64 { return r.w.base.Load() }
+
+// Number returns the number of the next message, as far as it is known.
+func (r *TopicReader) Number() uint64 {
+	if r.fromBase {
+		return r.Position() + r.Base()
+	}
+	return r.Position() + r.gaps
+}
+
 // Finish makes the reader leave out what is published from now on. It is for a reader without a
 // connection: its writer may go on without it.
 func (r *TopicReader) Finish() { r.limit = min(r.limit, r.w.tail.Load()) }
 
-// Resume makes the reader of a further page of the same topic go on at message number, or at the
-// oldest one that its page offers. A number that the writer has not had yet is refused.
-func (r *TopicReader) Resume(number uint64) error {
+// Resume makes the reader of a further page of the same topic go on at message number, before which
+// gaps numbers were left out, or at the oldest one that its page offers. It takes the Position and
+// Gaps of the former reader, or zeros to begin at the first message. A number that the writer has
+// not had yet is refused.
+func (r *TopicReader) Resume(number, gaps uint64) error {
 	if number > r.w.tail.Load() {
 		return r.corrupt()
 	}
+	r.gaps, r.fromBase = gaps, number == 0
 	if number < r.position {
 		r.lost = r.position - number
 		return nil
@@ -376,7 +452,7 @@ func (r *TopicReader) Resume(number uint64) error {
 
 // A TopicMessage is what a reader learns of a message beside its bytes.
 type TopicMessage struct {
-	Number    uint64 // from 0
+	Number    uint64 // from 0, or what the topic begins with
 	Lost      uint64 // messages between the previous one and this one
 	Epoch     uint64
 	Published int64 // nanoseconds since 1970
@@ -399,7 +475,9 @@ func (r *TopicReader) Next(buf []byte, newest bool) (b []byte, m TopicMessage, o
 			return buf, m, false, err
 		}
 		if ok {
-			m.Lost, r.lost = r.lost, 0
+			if err := r.count(&m); err != nil {
+				return b, m, false, err
+			}
 			return b, m, true, nil
 		}
 		buf = b
@@ -408,6 +486,19 @@ func (r *TopicReader) Next(buf []byte, newest bool) (b []byte, m TopicMessage, o
 		}
 	}
 	return buf, m, false, nil
+}
+
+// count says of the message at the position how many were lost before it.
+func (r *TopicReader) count(m *TopicMessage) error {
+	gaps := m.Number - r.position
+	if r.fromBase {
+		r.gaps, r.fromBase = r.w.base.Load(), false
+	}
+	if gaps < r.gaps {
+		return r.corrupt()
+	}
+	m.Lost, r.lost, r.gaps = r.lost+gaps-r.gaps, 0, gaps
+	return nil
 }
 
 // available reports whether the message at the position has been published.
@@ -524,7 +615,8 @@ func (r *TopicReader) header(slot []byte, number uint64) (n uint64, m TopicMessa
 	m = TopicMessage{Number: word(slot, offMessageNumber).Load(),
 		Epoch:     word(slot, offMessageEpoch).Load(),
 		Published: int64(word(slot, offMessageTime).Load())}
-	return n, m, n <= uint64(r.w.geo.Longest) && m.Number == number
+	return n, m, n <= uint64(r.w.geo.Longest) && m.Number >= number &&
+		m.Number-number <= mostMessages
 }
 
 // Claim is Next in place: the writer leaves the message alone until [TopicReader.Release], but a
@@ -553,7 +645,10 @@ func (r *TopicReader) Claim(newest bool) (b []byte, m TopicMessage, ok bool, err
 				err = r.corrupt()
 				break
 			}
-			m.Lost, r.lost, r.claimed = r.lost, 0, true
+			if err = r.count(&m); err != nil {
+				break
+			}
+			r.claimed = true
 			return mem[messageHeader : messageHeader+n : messageHeader+n], m, true, nil
 		}
 		if err = r.lapped(); err != nil {

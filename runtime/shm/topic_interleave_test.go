@@ -62,7 +62,7 @@ func (v topicVariant) start(t *testing.T, run *interleave.Run) {
 	s := &topicScene{topicVariant: v, run: run}
 	var err error
 	if s.w, err = NewTopicWriter(mem, g, 1); err == nil {
-		s.page, err = NewTopicPage(page, 0)
+		s.page, err = NewTopicPage(page, 0, 0)
 	}
 	if err == nil {
 		s.r, err = NewTopicReader(mem, page, v.lossless)

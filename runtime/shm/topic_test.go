@@ -34,7 +34,7 @@ func (f *topicFixture) join(t testing.TB, lossless bool) (*shm.TopicReader, *shm
 	[]byte) {
 	t.Helper()
 	mem := []byte(shm.NewHeapMemory(shm.TopicPageSize))
-	page, err := shm.NewTopicPage(mem, f.w.Next())
+	page, err := shm.NewTopicPage(mem, f.w.Next(), f.w.Gaps(f.w.Next()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,5 +345,77 @@ func readHostile(t *testing.T, r *shm.TopicReader, longest int, between func(ste
 			b[i]++
 		}
 		r.Release()
+	}
+}
+
+// TestTopicNumbersWithGaps leaves out numbers, before the first message and between others. Readers
+// that join anywhere, are lapped, or go on with a further page, count each of them once.
+func TestTopicNumbersWithGaps(t *testing.T) {
+	f := newTopic(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	const base = 100
+	type reader struct {
+		*shm.TopicReader
+		seen uint64
+	}
+	early, _, _ := f.join(t, false) // does not know the base yet
+	readers := []*reader{{early, base}}
+	if err := f.w.Begin(base); err != nil {
+		t.Fatal(err)
+	}
+	put := func() {
+		number := f.w.Number() + max(random.Uint64N(6), 3) - 3
+		if err := f.w.Reserve(nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.w.Skip(number); err != nil {
+			t.Fatal(err)
+		}
+		message := make([]byte, 16)
+		fill(message, number)
+		f.w.Set(message)
+		f.w.Commit(len(message), 0, 0)
+	}
+	var buf []byte
+	for range 2000 {
+		for range random.IntN(4) {
+			put()
+		}
+		if len(readers) < 10 {
+			r, _, _ := f.join(t, false)
+			readers = append(readers, &reader{r, f.w.Number()})
+		}
+		x := readers[random.IntN(len(readers))]
+		if random.IntN(20) == 0 {
+			further, _, _ := f.join(t, false)
+			if err := further.Resume(x.Position(), x.Gaps()); err != nil {
+				t.Fatal(err)
+			}
+			x.TopicReader = further
+		}
+		for range random.IntN(6) {
+			b, m, ok, err := x.Next(buf, random.IntN(10) == 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			buf = b
+			check(t, b, m.Number)
+			if x.seen+m.Lost != m.Number {
+				t.Fatalf("message %+v behind %d", m, x.seen)
+			}
+			x.Release()
+			if x.seen = m.Number + 1; x.Number() != x.seen {
+				t.Fatalf("the next number is %d behind %d", x.Number(), m.Number)
+			}
+		}
+	}
+	if f.w.Number() == f.w.Next()+base {
+		t.Error("no number was left out, so nothing was tried")
+	}
+	if f.w.Skip(f.w.Number()-1) == nil || f.w.Begin(0) == nil {
+		t.Error("a number that was there already")
 	}
 }

@@ -16,36 +16,47 @@ func (p *Publisher) Info() (*Info, error) {
 	return &p.info, nil
 }
 
+// A Life is one that a publisher has: ID tells it from all other publishers of the topic, and First
+// is the number of its first message.
+type Life struct{ ID, First uint64 }
+
+// Options returns the options that count, with their defaults.
+func (p *Publisher) Options() Options {
+	o := p.opts
+	o.Depth, o.MaxMessage, o.InPlace = p.geo.Depth, p.geo.Longest, p.geo.Claims
+	return o
+}
+
 // Follow calls f with the messages of the publisher, for carriers in the same process that take
 // them elsewhere: to other machines, say. It begins with up to history of the messages that are
-// kept. It is a lossy subscription that [Publisher.Subscribers] does not count. f gets the number
-// that identifies the publisher, and may not keep the message. Follow returns the error of f, of a
+// kept. It is a lossy subscription that [Publisher.Subscribers] does not count. f gets the life
+// of the publisher, and may not keep the message. Follow returns the error of f, of a
 // context that is done, or one with CodeUnavailable when the publisher is closed.
 func (p *Publisher) Follow(ctx context.Context, history int,
-	f func(life uint64, message []byte, a Arrival) error) error {
+	f func(life Life, message []byte, a Arrival) error) error {
 	_, _, err := p.follow(ctx, history, true, f)
 	return err
 }
 
 // Recent is Follow for up to history of the messages that are kept, without those that come later.
-// It returns what identifies the publisher, and the number of the next message.
+// It returns the life of the publisher, and the number of the next message.
 func (p *Publisher) Recent(ctx context.Context, history int,
-	f func(life uint64, message []byte, a Arrival) error) (life, next uint64, err error) {
+	f func(life Life, message []byte, a Arrival) error) (life Life, next uint64, err error) {
 	return p.follow(ctx, history, false, f)
 }
 
 func (p *Publisher) follow(ctx context.Context, history int, wait bool,
-	f func(life uint64, message []byte, a Arrival) error) (life, next uint64, err error) {
+	f func(life Life, message []byte, a Arrival) error) (life Life, next uint64, err error) {
 	if p.err != nil {
-		return 0, 0, p.err
+		return life, 0, p.err
 	}
 	s := &subscriber{local: make(chan struct{}, 1)}
 	r, end, err := p.attachLocal(s, uint32(min(max(history, 0), everything)))
 	if err != nil {
-		return 0, 0, err
+		return life, 0, err
 	}
 	defer end()
-	life = r.Life()
+	life.ID = r.Life()
 	var buf []byte
 	for ctx.Err() == nil {
 		var m shm.TopicMessage
@@ -55,6 +66,7 @@ func (p *Publisher) follow(ctx context.Context, history int, wait bool,
 		}
 		if ok {
 			r.Release()
+			life.First = r.Base()
 			if err := f(life, buf, Arrival{Number: m.Number, Lost: m.Lost, Epoch: m.Epoch,
 				Published: time.Unix(0, m.Published)}); err != nil {
 				return life, 0, err
@@ -62,7 +74,8 @@ func (p *Publisher) follow(ctx context.Context, history int, wait bool,
 			continue
 		}
 		if !wait {
-			return life, r.Position(), nil
+			life.First = r.Base()
+			return life, r.Number(), nil
 		}
 		if r.Sleep() && !r.Ready() {
 			select {

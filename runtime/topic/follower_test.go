@@ -26,9 +26,9 @@ func TestFollow(t *testing.T) {
 	}
 	publish(0, 10)
 	enough := errors.New("enough")
-	var lives []uint64
-	check := func(next *uint64, last uint64) func(uint64, []byte, topic.Arrival) error {
-		return func(life uint64, message []byte, a topic.Arrival) error {
+	var lives []topic.Life
+	check := func(next *uint64, last uint64) func(topic.Life, []byte, topic.Arrival) error {
+		return func(life topic.Life, message []byte, a topic.Arrival) error {
 			lives = append(lives, life)
 			if a.Number != *next || string(message) != fmt.Sprint(*next) || a.Lost != 0 {
 				t.Errorf("message %q, %+v; want %d", message, a, *next)
@@ -48,7 +48,7 @@ func TestFollow(t *testing.T) {
 	seen := make(chan struct{}, 100)
 	at = 5
 	go func() {
-		followed <- p.Follow(t.Context(), 5, func(life uint64, m []byte, a topic.Arrival) error {
+		followed <- p.Follow(t.Context(), 5, func(life topic.Life, m []byte, a topic.Arrival) error {
 			defer func() { seen <- struct{}{} }()
 			return check(&at, 100)(life, m, a)
 		})

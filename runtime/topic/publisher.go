@@ -192,7 +192,7 @@ func (p *Publisher) noMemory(err error) error {
 // Publish publishes a copy of message. While a lossless subscriber lacks room for it, Publish does
 // what the options say; the error says that the message was not published.
 func (p *Publisher) Publish(ctx context.Context, message []byte) error {
-	return p.publish(ctx, len(message), func() error {
+	return p.publish(ctx, len(message), nil, func() error {
 		p.w.Set(message)
 		return nil
 	})
@@ -203,7 +203,7 @@ func (p *Publisher) Publish(ctx context.Context, message []byte) error {
 // is published, and Write returns that error. fill may not publish to the same topic. Write waits
 // as [Publisher.Publish] does.
 func (p *Publisher) Write(ctx context.Context, n int, fill func(message []byte) error) error {
-	return p.publish(ctx, n, func() error { return p.w.Fill(n, fill) })
+	return p.publish(ctx, n, nil, func() error { return p.w.Fill(n, fill) })
 }
 
 // fence adds the fence of a server.
@@ -235,8 +235,8 @@ func (p *Publisher) admit(epoch uint64) error {
 }
 
 // publish waits for its turn and for room, has fill write the message, publishes it, and wakes
-// subscribers.
-func (p *Publisher) publish(ctx context.Context, n int, fill func() error) error {
+// subscribers. as, if it is not nil, has the number, the epoch and the time of the message.
+func (p *Publisher) publish(ctx context.Context, n int, as *Arrival, fill func() error) error {
 	if p.err != nil {
 		return p.err
 	}
@@ -271,10 +271,26 @@ func (p *Publisher) publish(ctx context.Context, n int, fill func() error) error
 	if err := p.admit(epoch); err != nil { // the reign may have ended meanwhile
 		return err
 	}
-	p.mu.Lock()
-	p.w.Commit(n, epoch, time.Now().UnixNano())
-	p.mu.Unlock()
+	if err := p.commit(n, epoch, as); err != nil {
+		return err
+	}
 	p.wake()
+	return nil
+}
+
+// commit publishes a message that is written.
+func (p *Publisher) commit(n int, epoch uint64, as *Arrival) error {
+	published := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if as != nil {
+		epoch, published = as.Epoch, as.Published
+		if err := p.w.Skip(as.Number); err != nil {
+			return p.failed(&ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotSent,
+				Err: err})
+		}
+	}
+	p.w.Commit(n, epoch, published.UnixNano())
 	return nil
 }
 

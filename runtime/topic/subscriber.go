@@ -154,7 +154,7 @@ func (p *Publisher) enter(s *subscriber, page []byte, history uint32) (err error
 			"publisher's limit; raise Options.InPlace, or read copies", p.geo.Claims)
 	}
 	start := p.w.Next() - min(uint64(history), p.w.Next()-p.w.First())
-	if s.page, err = shm.NewTopicPage(page, start); err != nil {
+	if s.page, err = shm.NewTopicPage(page, start, p.w.Gaps(start)); err != nil {
 		return p.noMemory(err)
 	}
 	subs := append(slices.Clone(*p.subs.Load()), s)

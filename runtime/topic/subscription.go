@@ -72,7 +72,8 @@ type Subscription struct {
 	since   bool // there was no publisher when the subscription was made
 
 	life    uint64 // of the last publisher, if met
-	next    uint64 // the number of its next message
+	next    uint64 // its next message, as it counts
+	gaps    uint64 // the numbers left out before that
 	met     bool   // there has been a publisher
 	broken  bool   // the next message is the first one of another publisher
 	arrival Arrival
@@ -81,6 +82,7 @@ type Subscription struct {
 // An attachment is the memory of one publisher, and the connection to it.
 type attachment struct {
 	r    *shm.TopicReader
+	text string // describes the messages
 	end  *ipc.LinkEnd
 	free []func() error
 	gone bool // the publisher is, and only what it has left is read
@@ -223,6 +225,7 @@ func (a *attachment) take(s *Subscription) func([]shm.Memory, [3]int) ([]byte, e
 			return nil, err
 		}
 		// The description of the messages is behind those.
+		a.text = string(segment[max(0, len(segment)-sizes[2]):])
 		a.r, err = shm.NewTopicReader(segment[:max(0, len(segment)-sizes[2])], page,
 			s.opts.Policy == Lossless)
 		return segment, err
@@ -245,11 +248,11 @@ func (s *Subscription) resume(a *attachment) error {
 	life := a.r.Life()
 	switch {
 	case s.met && life == s.life:
-		return a.r.Resume(s.next)
+		return a.r.Resume(s.next, s.gaps)
 	case s.met || s.since:
 		s.broken = s.met
 		s.life, s.met = life, true
-		return a.r.Resume(0) // all that is missing was published since the subscription was made
+		return a.r.Resume(0, 0) // all that is missing was published since the subscription was made
 	}
 	s.life, s.met = life, true
 	return nil
@@ -272,7 +275,7 @@ func (s *Subscription) leave() {
 	}
 	s.cur, s.left = nil, a
 	s.active.Store(nil)
-	s.next = a.r.Position()
+	s.next, s.gaps = a.r.Position(), a.r.Gaps()
 	a.end.Leave(nil)
 }
 
@@ -424,6 +427,21 @@ func (s *Subscription) allInPlace(ctx context.Context, yield func([]byte, error)
 			return
 		}
 	}
+}
+
+// Origin returns what the publisher says of the topic: the description of its messages, and of the
+// options Depth and MaxMessage. It is for those that publish the messages elsewhere, as a [Relay],
+// and know but name and fingerprint. ok is false if there is no publisher, or no shared memory.
+func (s *Subscription) Origin() (p *ipc.Protocol, o Options, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur == nil {
+		return nil, o, false
+	}
+	known := *s.info.Protocol
+	known.Schema = s.cur.text
+	g := s.cur.r.Geometry()
+	return &known, Options{Depth: g.Depth, MaxMessage: g.Longest}, true
 }
 
 // Arrival describes the message that was read last. It must be called by the
@@ -644,7 +662,7 @@ func (s *Subscription) refresh(ctx context.Context) error {
 		if s.opts.Policy != Latest && old.r.Ready() {
 			return nil
 		}
-		s.next = old.r.Position()
+		s.next, s.gaps = old.r.Position(), old.r.Gaps()
 	}
 	if err := s.attach(ctx); err != nil {
 		s.trouble = err

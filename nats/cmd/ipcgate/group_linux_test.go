@@ -23,6 +23,13 @@ import (
 const replicaEnv = "IPCGATE_TEST_REPLICA"
 
 func TestMain(m *testing.M) {
+	if args := os.Getenv(gateEnv); args != "" {
+		os.Exit(run(context.Background(), strings.Fields(args), os.Stdout, os.Stderr))
+	}
+	if domain := os.Getenv(publisherEnv); domain != "" {
+		fmt.Fprintln(os.Stderr, publishLevels(domain))
+		os.Exit(1)
+	}
 	if os.Getenv(replicaEnv) == "" {
 		os.Exit(m.Run())
 	}

@@ -1,0 +1,151 @@
+package natsipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/topic"
+)
+
+// This file takes topics through a gateway. Each side subscribes at one end, and publishes again by
+// a topic.Relay at the other one, so that numbers and losses are those of the publisher.
+
+// gateTopics are the topics that one side of a gateway takes on.
+type gateTopics struct {
+	all    []gateTopic
+	failed chan error // receives why a topic has ended
+	stop   context.CancelFunc
+	tasks  sync.WaitGroup
+}
+
+// A gateTopic is a topic that a gateway takes on.
+type gateTopic struct {
+	from *topic.Subscription
+	to   *topic.Relay
+}
+
+// add subscribes to a topic at a source, and makes its relay.
+func (t *gateTopics) add(ctx context.Context, from topic.Source, p *ipc.Protocol, history int,
+	options func(*topic.Subscription) (*ipc.Protocol, topic.Options, error)) error {
+	sub, err := topic.Subscribe(ctx, from, &topic.Info{Protocol: p},
+		topic.SubscribeOptions{History: history})
+	if err != nil {
+		return err
+	}
+	full, o, err := options(sub)
+	if err != nil {
+		return errors.Join(err, sub.Close())
+	}
+	o.Slow = topic.SlowRefuse // no publisher beyond NATS waits
+	r := topic.NewRelay(&topic.Info{Protocol: full}, o)
+	if _, err := r.Info(); err != nil {
+		return errors.Join(err, sub.Close())
+	}
+	t.all = append(t.all, gateTopic{sub, r})
+	return nil
+}
+
+// options are those of the server that publishes the topics.
+func (t *gateTopics) options() (all []ipc.ServerOption) {
+	for _, g := range t.all {
+		all = append(all, g.to)
+	}
+	return all
+}
+
+// run takes messages on until close is called.
+func (t *gateTopics) run(ctx context.Context) {
+	ctx, t.stop = context.WithCancel(ctx)
+	for _, g := range t.all {
+		t.tasks.Go(func() {
+			var message []byte
+			for {
+				var a topic.Arrival
+				var err error
+				if message, a, err = g.from.Next(ctx, message); err != nil {
+					if ctx.Err() == nil {
+						t.failed <- err
+					}
+					return
+				}
+				// What is not published counts as lost when the next one is.
+				_ = g.to.Publish(ctx, message, a)
+			}
+		})
+	}
+}
+
+// close ends everything.
+func (t *gateTopics) close() {
+	if t.stop != nil {
+		t.stop()
+	}
+	t.tasks.Wait()
+	for _, g := range t.all {
+		_ = g.from.Close()
+		_ = g.to.Close()
+	}
+}
+
+func newGateTopics(n int) *gateTopics { return &gateTopics{failed: make(chan error, n)} }
+
+// localTopics subscribes to the topics of the local server, as far as that tells of them. Those
+// that cannot be had are logged, and not exported.
+func (g *Gateway) localTopics(ctx context.Context, l *local) *gateTopics {
+	d, err := ipc.Describe(ctx, l.caller)
+	if err != nil {
+		g.log().Warn("the export has no topics", "channel", g.Channel, "local", g.local(),
+			"why", err)
+		return newGateTopics(0)
+	}
+	t := newGateTopics(len(d.Protocols))
+	for _, p := range d.Protocols {
+		if p.Topic == nil {
+			continue
+		}
+		known := &ipc.Protocol{Name: p.Name, Fingerprint: p.Fingerprint}
+		err := t.add(ctx, l.source, known, math.MaxInt32, func(s *topic.Subscription) (
+			*ipc.Protocol, topic.Options, error) {
+			full, o, ok := s.Origin()
+			if !ok {
+				return nil, o, errors.New("the publisher is gone")
+			}
+			return full, o, nil
+		})
+		if err != nil {
+			g.log().Warn("a topic is not exported", "channel", g.Channel, "topic", p.Name,
+				"why", err)
+		}
+	}
+	return t
+}
+
+// farTopics subscribes to the topics of the servers over NATS.
+func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greeting,
+	opts []ipc.DialOption) (*gateTopics, error) {
+	t := newGateTopics(len(h.topics))
+	for _, far := range h.topics {
+		full, failed := c.schema(ctx, far.protocol.Name, refusal{server: h.server,
+			theirs: far.protocol.Fingerprint})
+		var err error
+		if failed != nil {
+			err = failed
+		} else {
+			err = t.add(ctx, Topics(nc, g.Channel, opts...), full, far.depth,
+				func(*topic.Subscription) (*ipc.Protocol, topic.Options, error) {
+					return full, topic.Options{Depth: far.depth, MaxMessage: far.maxMessage}, nil
+				})
+		}
+		if err != nil {
+			t.close()
+			return nil, fmt.Errorf("topic %s: %w", far.protocol.Name, err)
+		}
+	}
+	return t, nil
+}
