@@ -15,8 +15,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
-// A Gateway takes the calls and the topics of one place to another. Messages pass as they are encoded: a gateway
-// knows protocols by their descriptions, and needs no generated code.
+// A Gateway takes the calls and the topics of one place to another. Messages pass as they are
+// encoded: a gateway knows protocols by their descriptions, and needs no generated code.
 type Gateway struct {
 	// Channel is the name of the channel over NATS.
 	Channel string
@@ -180,7 +180,8 @@ func (g *Gateway) connect(ctx context.Context) (*local, error) {
 		return nil, err
 	case followed != nil:
 		conn.Close()
-		return &local{followed, followed, protocols, func(context.Context, string) (ipc.Health, error) {
+		return &local{followed, followed, protocols, func(context.Context, string) (ipc.Health,
+			error) {
 			return ipc.HealthServing, nil
 		}, nil, func() { followed.Close() }}, nil
 	}
@@ -188,7 +189,8 @@ func (g *Gateway) connect(ctx context.Context) (*local, error) {
 	if g.Domain != "" {
 		where = append(where, ipc.WithDomain(g.Domain))
 	}
-	return &local{conn, topic.Channel(channel, where...), protocols, conn.Health, conn.Done(), func() { conn.Close() }}, nil
+	return &local{conn, topic.Channel(channel, where...), protocols, conn.Health, conn.Done(),
+		func() { conn.Close() }}, nil
 }
 
 // Import makes a channel over NATS appear as the local channel, until ctx is done. It waits for a
@@ -278,7 +280,8 @@ func (h *greeting) same(o greeting) bool {
 	}
 	return slices.EqualFunc(h.protocols, o.protocols, same) &&
 		slices.EqualFunc(h.topics, o.topics, func(x, y greetedTopic) bool {
-			return same(x.protocol, y.protocol) && x.depth == y.depth && x.maxMessage == y.maxMessage
+			return same(x.protocol, y.protocol) && x.depth == y.depth &&
+				x.maxMessage == y.maxMessage
 		})
 }
 

@@ -151,7 +151,8 @@ func (x *served) recent() error {
 	life, next, err := p.Recent(x.ctx, n, func(life topic.Life, message []byte,
 		a topic.Arrival) error {
 		b = b[:0]
-		for _, n := range []uint64{life.ID, life.First, a.Number, a.Epoch, uint64(a.Published.UnixNano())} {
+		for _, n := range []uint64{life.ID, life.First, a.Number, a.Epoch,
+			uint64(a.Published.UnixNano())} {
 			b = binary.LittleEndian.AppendUint64(b, n)
 		}
 		if b = append(b, message...); !x.giveBody(b) {
@@ -323,7 +324,8 @@ func (f *feed) begin(ctx context.Context, history int) error {
 			}
 			h := heading{fingerprint: f.info.Protocol.Fingerprint,
 				life: binary.LittleEndian.Uint64(b), first: binary.LittleEndian.Uint64(b[8:]),
-				number: binary.LittleEndian.Uint64(b[16:]), epoch: binary.LittleEndian.Uint64(b[24:]),
+				number:    binary.LittleEndian.Uint64(b[16:]),
+				epoch:     binary.LittleEndian.Uint64(b[24:]),
 				published: int64(binary.LittleEndian.Uint64(b[32:])), total: len(b) - 40}
 			past = append(past, message{h, slices.Clone(b[40:])})
 			return h.first <= h.number

@@ -44,7 +44,8 @@ const (
 	mostClaims = 64
 )
 
-// Offsets of the words of a reader's page. The reader writes all of them but the first next, and gaps.
+// Offsets of the words of a reader's page. The reader writes all of them but the first next, and
+// gaps.
 const (
 	offTopicNext  = 0    // number of the next message to read
 	offTopicClaim = 8    // number + 1 of the message that is read in place; 0 for none

@@ -48,7 +48,8 @@ func TestFollow(t *testing.T) {
 	seen := make(chan struct{}, 100)
 	at = 5
 	go func() {
-		followed <- p.Follow(t.Context(), 5, func(life topic.Life, m []byte, a topic.Arrival) error {
+		followed <- p.Follow(t.Context(), 5, func(life topic.Life, m []byte,
+			a topic.Arrival) error {
 			defer func() { seen <- struct{}{} }()
 			return check(&at, 100)(life, m, a)
 		})

@@ -74,8 +74,8 @@ func TestTopicsThroughProcesses(t *testing.T) {
 		return kill
 	}
 	publisher := publisherEnv + "=" + there
-	export := gateEnv + "=" + strings.Join([]string{"export", "-nats", broker.ClientURL(), "-domain",
-		there, "far=meters"}, " ")
+	export := gateEnv + "=" + strings.Join([]string{"export", "-nats", broker.ClientURL(),
+		"-domain", there, "far=meters"}, " ")
 	imported := gateEnv + "=" + strings.Join([]string{"import", "-nats", broker.ClientURL(),
 		"-domain", here, "far=near"}, " ")
 	kills := map[string]func(){}
