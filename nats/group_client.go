@@ -63,9 +63,6 @@ type leader struct {
 	lose context.CancelCauseFunc
 }
 
-// String names the leader in errors.
-func (l *leader) String() string { return l.Member }
-
 // Epoch implements [ipc.EpochSource].
 func (l *leader) Epoch() uint64 { return l.announcement.Epoch }
 
@@ -238,7 +235,7 @@ func (c *GroupClient) Invoke(ctx context.Context, call ipc.Call) error {
 		once: func(ctx context.Context, conn *Conn) error {
 			return conn.Invoke(ctx, a.Next(call))
 		},
-		again: func(err error, l *leader) bool { return a.Failed(err, m, l) },
+		again: func(err error, l *leader) bool { return a.Failed(err, m, l.Member) },
 		err:   func(err error) error { return a.Err(err, m) },
 	})
 }
@@ -296,7 +293,7 @@ func (c *GroupClient) explain(ctx context.Context, l *leader, op string, err err
 		return err
 	}
 	return &ipc.Error{Code: ipc.CodeUnavailable, Op: op, Outcome: ipc.OutcomeOf(err),
-		Msg: fmt.Sprintf("the leader %v was lost", l), Err: context.Cause(l.ctx)}
+		Msg: fmt.Sprintf("the leader %s was lost", l.Member), Err: context.Cause(l.ctx)}
 }
 
 // A missing is why there is no leader.

@@ -195,7 +195,7 @@ func (c *Client) invoke(a *clientCall, call Call) error {
 		if err == nil {
 			return nil
 		}
-		again := a.Failed(err, call.Method, l)
+		again := a.Failed(err, call.Method, l.String())
 		if !again || c.cfg.patience == 0 && l.usable() {
 			return a.Err(err, call.Method)
 		}

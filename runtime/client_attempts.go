@@ -41,13 +41,13 @@ func (a *Attempts) Next(call Call) Call {
 	return call
 }
 
-// Failed records that the last attempt, which server was asked to execute, has failed with err, and
-// reports whether the call of m may be sent again.
-func (a *Attempts) Failed(err error, m *MethodInfo, server fmt.Stringer) (again bool) {
+// Failed records that the last attempt has failed with err, and reports whether the call of m may
+// be sent again. server names the one that was asked to execute it, in errors.
+func (a *Attempts) Failed(err error, m *MethodInfo, server string) (again bool) {
 	code, outcome := CodeOf(err), OutcomeOf(err)
 	a.joint, a.failed = a.Outcome().then(outcome), true
 	if code == CodeUnavailable && outcome == OutcomeUnknown {
-		a.lost = append(a.lost, server.String())
+		a.lost = append(a.lost, server)
 	}
 	switch {
 	case code != CodeUnavailable && code != CodeFenced, a.exhausted():

@@ -9,10 +9,6 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-type serverName string
-
-func (s serverName) String() string { return string(s) }
-
 // TestAttempts has attempts fail in turn: whether another may follow, and what the whole is.
 func TestAttempts(t *testing.T) {
 	fail := func(c ipc.Code, o ipc.Outcome) error { return &ipc.Error{Code: c, Outcome: o} }
@@ -53,7 +49,7 @@ func TestAttempts(t *testing.T) {
 		var err error
 		for i, e := range tt.errs {
 			a.Next(ipc.Call{Method: tt.m})
-			if a.Failed(e, tt.m, serverName(fmt.Sprint("s", i))) {
+			if a.Failed(e, tt.m, fmt.Sprint("s", i)) {
 				again += "y"
 			} else {
 				again += "n"
@@ -83,7 +79,7 @@ func TestAttemptsOfStreams(t *testing.T) {
 		Out: func(any) bool { taken++; return true }}
 	var a ipc.Attempts
 	late := a.Next(call)
-	if !a.Failed(refused, m, serverName("s")) {
+	if !a.Failed(refused, m, "s") {
 		t.Error("an attempt that has not begun ends the call")
 	}
 	late.In(nil) // behind its failure
@@ -91,12 +87,12 @@ func TestAttemptsOfStreams(t *testing.T) {
 		t.Error("an attempt begins behind its failure")
 	}
 	a.Next(call).In(nil)
-	if a.Failed(refused, m, serverName("s")) || ranged != 1 {
+	if a.Failed(refused, m, "s") || ranged != 1 {
 		t.Errorf("the source has begun %d times, and may begin again", ranged)
 	}
 	a = ipc.Attempts{}
 	a.Next(call).Out(nil)
-	if a.Failed(refused, m, serverName("s")) || taken != 1 {
+	if a.Failed(refused, m, "s") || taken != 1 {
 		t.Errorf("%d items were handed out, and may come again", taken)
 	}
 }

@@ -158,9 +158,9 @@ func NewTopicWriter(mem []byte, g TopicGeometry, life uint64) (*TopicWriter, err
 // Next returns the number of messages that were published.
 func (t *TopicWriter) Next() uint64 { return t.next }
 
-// Number returns the number of the next message as readers are told of it: Next, unless numbers
+// number returns the number of the next message as readers are told of it: Next, unless numbers
 // were left out.
-func (t *TopicWriter) Number() uint64 { return t.next + t.gaps }
+func (t *TopicWriter) number() uint64 { return t.next + t.gaps }
 
 // Begin sets the number of the first message, before there is any. Readers do not count the numbers
 // before as lost.
@@ -176,8 +176,8 @@ func (t *TopicWriter) Begin(number uint64) error {
 // Skip leaves out numbers, so that the next message has the given one. Readers count those that
 // were left out as lost.
 func (t *TopicWriter) Skip(number uint64) error {
-	if number < t.Number() || number > mostMessages {
-		return fmt.Errorf("message %d behind message %d", number, t.Number()-1)
+	if number < t.number() || number > mostMessages {
+		return fmt.Errorf("message %d behind message %d", number, t.number()-1)
 	}
 	t.gaps = number - t.next
 	return nil

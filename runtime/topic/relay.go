@@ -125,9 +125,6 @@ func (r *Relay) Recent(ctx context.Context, history int,
 	return r.current().Recent(ctx, history, f)
 }
 
-// Subscribers is that of [Publisher.Subscribers].
-func (r *Relay) Subscribers() int { return r.current().Subscribers() }
-
 // Close ends all subscriptions, as [Publisher.Close] does.
 func (r *Relay) Close() error {
 	r.mu.Lock()
