@@ -149,7 +149,7 @@ func TestDrain(t *testing.T) {
 		`{"name": "two seconds"}`)
 	for busy := false; !busy; {
 		_, out, _ := ipcctl(t, "", "describe", "orderly")
-		busy = strings.Contains(out, "in flight   1 calls")
+		busy = strings.Contains(out, "in flight   1 call\n")
 	}
 	expect(t, 0, fmt.Sprintf("orderly (pid %d) has ended", audio.Pid),
 		"calls in flight: 1, clients: ", "", "drain", "-yes", "orderly")

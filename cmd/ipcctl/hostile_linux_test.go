@@ -423,7 +423,7 @@ func TestHostileServers(t *testing.T) {
 	serve(t, "greeter")
 	rec := startRecorder(t, "-o", filepath.Join(temp, "good.mcap"), "greeter")
 	expect(t, 0, "Hello, x!", "", "", "call", "greeter", "Greet", `{"name": "x"}`)
-	rec.interrupt("1 calls")
+	rec.interrupt("1 call, ")
 	// What must be said of some, by the first word of the command. Each command succeeds on the
 	// honest one, or refuses what its server has not.
 	const described, page = "describe -timeout WAIT NAME: status ", "/api/describe: status "
