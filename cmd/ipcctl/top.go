@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -226,7 +227,7 @@ func (t *terminal) topLive(ctx context.Context, interval time.Duration,
 	w *vitals.Watcher) error {
 	look := func() tea.Msg { return w.Look(ctx) }
 	out := terminalOf(t.out)
-	m := &liveTop{look: look, interval: interval}
+	m := &liveTop{look: look, interval: interval, plain: os.Getenv("NO_COLOR") != ""}
 	_, err := tea.NewProgram(m, tea.WithInput(t.in), tea.WithOutput(out), tea.WithContext(ctx),
 		tea.WithoutSignalHandler()).Run()
 	if ctx.Err() != nil {
@@ -242,6 +243,15 @@ type liveTop struct {
 	view          vitals.View
 	chosen        string // the channel of the server whose methods are shown
 	width, height int
+	plain         bool // no line has a style, not even a bold one
+}
+
+// styled returns a line in a style.
+func (m *liveTop) styled(s lipgloss.Style, line string) string {
+	if m.plain {
+		return line
+	}
+	return s.Render(line)
 }
 
 // lookAgain asks for the next look.
@@ -300,10 +310,10 @@ func (m *liveTop) text() string {
 	var lines []string
 	if v.Trouble != "" {
 		red := lipgloss.NewStyle().Foreground(lipgloss.Color("1"))
-		lines = append(lines, red.Render(visible.Line(v.Trouble)))
+		lines = append(lines, m.styled(red, visible.Line(v.Trouble)))
 	}
 	bold := lipgloss.NewStyle().Bold(true)
-	lines = append(lines, bold.Render(fmt.Sprintf("%s   %s   %d servers   q ends",
+	lines = append(lines, m.styled(bold, fmt.Sprintf("%s   %s   %d servers   q ends",
 		visible.Line(cmp.Or(v.Domain, "looking")), v.At.Format(time.TimeOnly), len(v.Servers))), "")
 	if len(v.Servers) > 0 {
 		at := m.at()
@@ -311,11 +321,11 @@ func (m *liveTop) text() string {
 			line = m.cut(line)
 			switch {
 			case i == 0:
-				line = bold.Render(line)
+				line = m.styled(bold, line)
 			case i == at+1:
-				line = lipgloss.NewStyle().Reverse(true).Render(line)
+				line = m.styled(lipgloss.NewStyle().Reverse(true), line)
 			case v.Servers[i-1].Waiting != "":
-				line = lipgloss.NewStyle().Foreground(lipgloss.Color("3")).Render(line)
+				line = m.styled(lipgloss.NewStyle().Foreground(lipgloss.Color("3")), line)
 			}
 			lines = append(lines, line)
 		}
@@ -323,7 +333,7 @@ func (m *liveTop) text() string {
 			lines = append(lines, "")
 			for i, line := range part {
 				if line = m.cut(line); i == 0 {
-					line = bold.Render(line)
+					line = m.styled(bold, line)
 				}
 				lines = append(lines, line)
 			}
