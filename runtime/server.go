@@ -19,7 +19,6 @@ type Server struct {
 	handler   Handler
 	own       routeTable // of health and introspection
 	started   time.Time
-	ownCalls  atomic.Int64 // of own that are in flight
 	lookout   lookout
 	protocols []protocolID
 	text      string

@@ -110,6 +110,9 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	}
 	c.current = j
 	run := c.inline.Load() | inlineCall
+	if r != nil && r.introspects {
+		run += inlineOwn - inlineCall
+	}
 	c.inline.Store(run)
 	returned := false
 	defer func() {

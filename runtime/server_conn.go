@@ -33,8 +33,6 @@ type serverConn struct {
 	log       *slog.Logger
 	inbox     inbox
 
-	ownCalls atomic.Int32 // calls of the server's own methods that are in flight
-
 	draining atomic.Bool
 	overdue  atomic.Bool // the client has had time to learn that it must send no more calls
 	lastCall uint64      // the end of what an overdue client may have sent; belongs to the reader

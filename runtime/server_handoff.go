@@ -15,6 +15,7 @@ import (
 const (
 	inlineIdle    = 0
 	inlineCall    = 1
+	inlineOwn     = 2 // a call of the server's own methods, of health and introspection
 	inlineMessage = 3
 
 	inlineMask = 3

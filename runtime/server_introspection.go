@@ -59,10 +59,6 @@ func ownRoute[Req, Rep any](g gate, kind Kind, m *Method[Req, Rep],
 	b.introspects = true
 	b.call = func(x *execution, req any, _ uint64) (any, error) {
 		c := x.carrier.(*job).conn // no Handler has such routes
-		c.srv.ownCalls.Add(1)
-		defer c.srv.ownCalls.Add(-1)
-		c.ownCalls.Add(1)
-		defer c.ownCalls.Add(-1)
 		call := b.serverCall(x)
 		call.Kind, call.Request = kind, req
 		err := g.pass(x.context, call, func(ctx context.Context) error {
@@ -198,7 +194,7 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 		conns = append(conns, c)
 	}
 	s.mu.Unlock()
-	inFlight := int(-s.ownCalls.Load()) // this one, and those of supervisors and other tools
+	inFlight := 0
 	var processes clientProcesses
 	running := make(map[*boundRoute]uint32)
 	for _, other := range conns {
@@ -211,7 +207,7 @@ func (c *serverConn) readCounters(context.Context, *introspect.ReadCountersT) (
 	all := &introspect.CountersT{
 		At: time.Now().UnixNano(), Clients: uint32(clients), StreamsMemory: uint64(memory),
 		MessagesMemory: uint64(max(0, s.messageBytes.Load())),
-		CallsInFlight:  uint32(max(0, inFlight)),
+		CallsInFlight:  uint32(inFlight),
 		Received:       sum.Received, ReceivedBytes: sum.ReceivedBytes,
 		Sent: sum.Sent, SentBytes: sum.SentBytes, Dropped: sum.Dropped, Malformed: sum.Malformed,
 		WaitsForRoom: sum.WaitsForRoom, Refused: s.refused.Load(), Corrupted: s.corrupted.Load(),
@@ -268,7 +264,7 @@ func (p *clientProcesses) add(c *serverConn, stats *Stats, asks bool) {
 	one.Connections++
 	one.Asks = one.Asks || asks
 	one.Waiting |= c.waits()
-	one.CallsInFlight += uint32(max(0, stats.CallsInFlight-int(c.ownCalls.Load())))
+	one.CallsInFlight += uint32(stats.CallsInFlight)
 	one.Received += stats.Received
 	one.ReceivedBytes += stats.ReceivedBytes
 	one.Sent += stats.Sent

@@ -17,7 +17,7 @@ type Stats struct {
 	Malformed      uint64 // messages that failed verification
 	Corruptions    uint64 // breaches of the protocol by the peer; the first ends the connection
 	Retries        uint64 // attempts of calls beyond the first ones, see WithRetry
-	CallsInFlight  int    // streaming calls included
+	CallsInFlight  int    // streaming calls included; at a server, no calls of its own methods
 }
 
 // connStats are the counters that the rings do not keep themselves.
@@ -116,7 +116,12 @@ func (c *serverConn) readStats() Stats {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.CallsInFlight += len(c.detached) + len(c.streams)
+	s.CallsInFlight += len(c.streams)
+	for _, j := range c.detached {
+		if j.route == nil || !j.route.introspects {
+			s.CallsInFlight++
+		}
+	}
 	return s
 }
 

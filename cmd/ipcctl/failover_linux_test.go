@@ -146,14 +146,14 @@ func TestDrain(t *testing.T) {
 	// A server that answers a call, and one that does not listen.
 	audio, deaf := serve(t, "orderly"), serve(t, "deaf")
 	call := start(t, strings.NewReader(""), "call", "-timeout", "1m", "orderly", "Greet",
-		`{"name": "two seconds"}`)
+		`{"name": "until the drain"}`)
 	for busy := false; !busy; {
 		_, out, _ := ipcctl(t, "", "describe", "orderly")
 		busy = strings.Contains(out, "in flight   1 call\n")
 	}
 	expect(t, 0, fmt.Sprintf("orderly (pid %d) has ended", audio.Pid),
 		"calls in flight: 1, clients: ", "", "drain", "-yes", "orderly")
-	call.ends(t, 0, "Hello, two seconds!", "")
+	call.ends(t, 0, "Hello, until the drain!", "")
 	expect(t, 66, "", "still runs after 1s", "", "drain", "-yes", "-timeout", "1s", "deaf")
 	deaf.Signal(syscall.SIGSTOP)
 	s := start(t, strings.NewReader(""), "drain", "-yes", "-timeout", "300ms", "deaf")

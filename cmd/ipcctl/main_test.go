@@ -79,8 +79,8 @@ func (polite) Greet(ctx context.Context, req *greeter.HelloT) (*greeter.Greeting
 	switch req.Name {
 	case "":
 		return nil, ipc.Errorf(ipc.CodeInvalidArgument, "whom shall I greet?")
-	case "two seconds":
-		time.Sleep(2 * time.Second)
+	case "until the drain":
+		<-ipc.DrainingFromContext(ctx)
 	case "slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
