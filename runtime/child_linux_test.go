@@ -121,14 +121,6 @@ func callAside(ctx context.Context, domain ipc.RendezvousOption) error {
 	return err
 }
 
-// holdNotes makes one side of a connection hold up the messages of the other.
-func holdNotes() ipc.Route {
-	return ipc.Receive(messageNote, func(ctx context.Context, _ *blob) error {
-		<-ctx.Done()
-		return nil
-	})
-}
-
 // starveClient sends messages to a server that holds them up, until this side has declared that it
 // waits for room.
 func starveClient(ctx context.Context, domain ipc.RendezvousOption) error {

@@ -381,3 +381,11 @@ func crashClient(t *testing.T, action, point string, n int, noticed *notices) {
 		noticed.add(said.String(), at)
 	}
 }
+
+// holdNotes makes one side of a connection hold up the messages of the other.
+func holdNotes() ipc.Route {
+	return ipc.Receive(messageNote, func(ctx context.Context, _ *blob) error {
+		<-ctx.Done()
+		return nil
+	})
+}
