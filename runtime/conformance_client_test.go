@@ -226,7 +226,12 @@ func clientSendsAgain(t *testing.T, v ipc.RendezvousOption) {
 	if err := <-result; err != nil || executed.Swap(0) != 1 {
 		t.Errorf("an idempotent call that lost a server: %v", err)
 	}
+	last, err := c.WaitConnected(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	srv.Close()
+	<-last.Conn.Done() // the next call must not lose this server as well
 
 	result = invoke(t.Context(), c, methodAgain, "")
 	lose()

@@ -31,8 +31,11 @@ func TestDocs(t *testing.T) {
 	cmd := exec.Command("sh", "-ec", script.String())
 	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "IPCGEN_DOMAIN="+domain)
 	out, err := cmd.CombinedOutput()
-	measured := regexp.MustCompile(`\d+(\.\d+)?(ms|s| times| blocks of| %| blocks a second)`)
-	normal := func(s string) string { return measured.ReplaceAllString(s, "N$2") }
+	took := regexp.MustCompile(`rendered in [0-9.ms]+`)
+	measured := regexp.MustCompile(`\d+(\.\d+)?( times| blocks of| %| blocks a second)`)
+	normal := func(s string) string {
+		return measured.ReplaceAllString(took.ReplaceAllString(s, "rendered in N"), "N$2")
+	}
 	if err != nil || normal(string(out)) != normal(want.String()) {
 		t.Errorf("%v\n%s\nthe page has\n%s", err, out, &want)
 	}
