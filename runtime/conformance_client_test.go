@@ -197,6 +197,18 @@ func clientWithoutServer(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
+// closeNoticed closes the server to which a client is connected. It returns when the client knows,
+// so that its next call is not lost with that server.
+func closeNoticed(t *testing.T, c *ipc.Client, srv *ipc.Server) {
+	t.Helper()
+	conn, err := c.WaitConnected(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Close()
+	<-conn.Conn.Done()
+}
+
 func clientSendsAgain(t *testing.T, v ipc.RendezvousOption) {
 	c := reconnecting(t, v, patiently())
 	var executed atomic.Int32
@@ -226,12 +238,7 @@ func clientSendsAgain(t *testing.T, v ipc.RendezvousOption) {
 	if err := <-result; err != nil || executed.Swap(0) != 1 {
 		t.Errorf("an idempotent call that lost a server: %v", err)
 	}
-	last, err := c.WaitConnected(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Close()
-	<-last.Conn.Done() // the next call must not lose this server as well
+	closeNoticed(t, c, srv)
 
 	result = invoke(t.Context(), c, methodAgain, "")
 	lose()
@@ -391,7 +398,7 @@ func TestClientWithoutNews(t *testing.T) {
 		if err := <-result; err != nil {
 			t.Error(err)
 		}
-		srv.Close()
+		closeNoticed(t, c, srv)
 	}
 	c = reconnecting(t, ipc.WithTransport(elsewhere{}), patiently())
 	want(t, <-invoke(t.Context(), c, methodEcho, ""), ipc.CodeUnsupported, ipc.NotSent)

@@ -323,12 +323,7 @@ func retriesDoNotMultiply(t *testing.T, v ipc.RendezvousOption) {
 	if s := c.Stats(); s.Retries != 2 || s.Resent != 1 {
 		t.Errorf("%+v; there were 2 retries, and one call was sent to another server", s)
 	}
-	conn, err := c.WaitConnected(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	third.Close()
-	<-conn.Conn.Done() // or the next call could get lost with it
+	closeNoticed(t, c, third)
 
 	// What may not be executed twice is not, policy or not.
 	result = invoke(t.Context(), c, methodEcho, "")
