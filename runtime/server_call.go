@@ -109,10 +109,11 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		return true
 	}
 	c.current = j
-	run := c.inline.Load() | inlineCall
+	kind := uint64(inlineCall)
 	if r != nil && r.introspects {
-		run += inlineOwn - inlineCall
+		kind = inlineOwn
 	}
+	run := c.inline.Load() | kind
 	c.inline.Store(run)
 	returned := false
 	defer func() {

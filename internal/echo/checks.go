@@ -3,25 +3,25 @@ package echo
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/sys/systest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
 // ExpectNothingLeft fails the test if, after everything that it cleans up, it
 // has more goroutines or files than now.
 func ExpectNothingLeft(t *testing.T) {
-	goroutines, files := runtime.NumGoroutine(), openFiles()
+	goroutines, files := runtime.NumGoroutine(), len(systest.Descriptors())
 	t.Cleanup(func() {
 		// What ends by itself needs a processor for that; the limit is for what
 		// does not.
 		for limit := time.Now().Add(30 * time.Second); ; runtime.Gosched() {
-			g, f := runtime.NumGoroutine(), openFiles()
+			g, f := runtime.NumGoroutine(), len(systest.Descriptors())
 			if g <= goroutines && f <= files {
 				return
 			}
@@ -33,23 +33,6 @@ func ExpectNothingLeft(t *testing.T) {
 			}
 		}
 	})
-}
-
-// openFiles is the number of this process's open files, or 0 where nothing
-// tells. Those of the Go runtime's poller do not count: it opens them when it
-// is first used.
-func openFiles() (n int) {
-	dir, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	for _, file := range dir {
-		name, err := os.Readlink("/proc/self/fd/" + file.Name())
-		if err == nil && !strings.HasPrefix(name, "anon_inode:[event") {
-			n++
-		}
-	}
-	return n
 }
 
 // Of makes a service of the protocol.
