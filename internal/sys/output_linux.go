@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +38,32 @@ func Duplicate(f *os.File) (*os.File, error) {
 		return nil, Explain("fcntl", f.Name(), derr)
 	}
 	return os.NewFile(uintptr(own), f.Name()), nil
+}
+
+// ReadNow reads what there is in a pipe. It never waits, and reads even if f's deadline has passed,
+// which it removes. It returns 0 if there is nothing.
+func ReadNow(f *os.File, b []byte) (n int, err error) {
+	if err := f.SetReadDeadline(time.Time{}); err != nil {
+		return 0, err
+	}
+	c, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var rerr error
+	if err := c.Read(func(fd uintptr) bool {
+		rerr = ignoringEINTR(func() (err error) {
+			n, err = unix.Read(int(fd), b)
+			return err
+		})
+		return true
+	}); err != nil {
+		return 0, err
+	}
+	if rerr == unix.EAGAIN {
+		return 0, nil
+	}
+	return max(n, 0), rerr
 }
 
 // FileID returns a number that identifies f among the pipes of the machine.

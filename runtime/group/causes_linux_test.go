@@ -138,6 +138,7 @@ var situations = []situation{
 
 // notSituations has the reasons why system calls of internal/sys have no situation.
 var notSituations = map[string]string{
+	"Read":         "of a pipe that this process read before",
 	"ClockGettime": "cannot fail", "SYS_SCHED_YIELD": "cannot fail", "Gettid": "cannot fail",
 	"Getpid":  "cannot fail",
 	"Close":   "its error says nothing that a caller could act on",

@@ -311,18 +311,33 @@ func TestEndlessLineIsCut(t *testing.T) {
 	}
 	// The replica was ready, so all of its output is at least in the pipe.
 	shutdown(t, g)
-	if n := strings.Count(got.String(), "#"); n != size || g.Status().OutputLost != 0 {
-		t.Errorf("%d bytes of %d arrived, %d are counted as lost", n, size, g.Status().OutputLost)
+	// A busy machine may call the writer so late that pieces are dropped, which is told then.
+	n, lost := strings.Count(got.String(), "#"), g.Status().OutputLost
+	if n > size || n+int(lost) < size || lost > 0 && n == size {
+		t.Errorf("%d bytes of %d arrived, %d are counted as lost", n, size, lost)
 	}
 	if longest > 1<<17 {
 		t.Errorf("%d bytes were written at once", longest)
 	}
+	var told uint64
 	lines := strings.Split(strings.TrimSpace(got.String()), "\n")
 	for i, line := range lines {
+		var missing uint64
+		if _, err := fmt.Sscanf(line, "[ipcgen: %d bytes of output are missing here:",
+			&missing); err == nil {
+			told += missing
+			continue
+		}
+		if line == "" && i+1 < len(lines) && strings.HasPrefix(lines[i+1], "[ipcgen: ") {
+			continue // a mark of missing output begins a line
+		}
 		if !strings.HasPrefix(line, "> #") ||
 			(i < len(lines)-1) != strings.HasSuffix(line, "#"+" [cut: the line goes on]") {
 			t.Fatalf("line %d of %d: %.40q...%q", i, len(lines), line, line[max(0, len(line)-40):])
 		}
+	}
+	if told > lost || told == 0 && n < size-(1<<20) {
+		t.Errorf("%d bytes are said to be missing in the output, %d are counted", told, lost)
 	}
 }
 

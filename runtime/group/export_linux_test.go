@@ -2,6 +2,11 @@ package group
 
 import (
 	"context"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -81,4 +86,16 @@ func SyncedAt(index int) int64 { return int64(placeOffset(index) + offSynced) }
 func (r *Replica) ActAsStandby() registry.Record {
 	wordAt(r.place, offSynced).Store(1)
 	return registry.Record{Name: r.Name(), Service: r.service, Incarnation: r.incarnation}
+}
+
+// OutputOfLateReader passes the output r of a dead process on to w. The reader tries for the first
+// time after its deadline.
+func OutputOfLateReader(r *os.File, w io.Writer) (lost uint64) {
+	var count atomic.Uint64
+	s := &stream{r: r, to: newSink(w, nil, slog.Default(), &count), own: true}
+	r.SetReadDeadline(time.Unix(1, 0))
+	s.read()
+	<-s.ended
+	s.end()
+	return count.Load()
 }

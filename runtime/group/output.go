@@ -54,6 +54,8 @@ const (
 	sinkPatience = 100 * time.Millisecond
 	// sinkGrace is the time for which a group that ends waits for its writers.
 	sinkGrace = 2 * time.Second
+	// pipeRoom is the number of bytes that a pipe holds by default.
+	pipeRoom = 64 << 10
 )
 
 // A sink is a writer of the user, with the one goroutine that calls it. The writer may be slow,
@@ -328,6 +330,9 @@ func (s *stream) read() {
 		for {
 			n, err := s.r.Read(buf)
 			s.pass(buf[:n])
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				s.drain(buf)
+			}
 			if err != nil {
 				break
 			}
@@ -338,6 +343,20 @@ func (s *stream) read() {
 			}
 		}
 	}()
+}
+
+// drain reads what is in the pipe, and does not wait. A reader whose deadline has passed need not
+// have tried: the whole process may have stood still. A descendant that goes on to write cannot
+// keep the reader for longer than it takes to read what a pipe holds.
+func (s *stream) drain(buf []byte) {
+	for left := pipeRoom; left > 0; {
+		n, err := sys.ReadNow(s.r, buf)
+		if n == 0 || err != nil {
+			return
+		}
+		s.pass(buf[:n])
+		left -= n
+	}
 }
 
 func (s *stream) pass(b []byte) {

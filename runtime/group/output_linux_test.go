@@ -57,6 +57,24 @@ func TestOutputPassesThrough(t *testing.T) {
 	}
 }
 
+// A process that stood still while a replica died passes on all that the replica wrote, even if
+// another process holds the pipe open.
+func TestOutputForLateReader(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	text := strings.Repeat("last words\n", 5000)
+	if _, err := w.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if lost := group.OutputOfLateReader(r, &got); got.String() != text || lost != 0 {
+		t.Errorf("%d bytes of %d arrived, %d are counted as lost", got.Len(), len(text), lost)
+	}
+}
+
 func TestOutputToFile(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
