@@ -210,9 +210,11 @@ func (c *Conn) failAll(err *ipc.Error, which func(*call) bool) {
 // watch ends calls whose answer will not come: those in flight when the connection to NATS is lost,
 // and those of which their server says nothing for too long.
 func (c *Conn) watch() {
-	tick := time.NewTicker(c.set.beat)
-	defer tick.Stop()
-	limit, status := patience*c.set.beat, c.status
+	// A beat counts if this process has run meanwhile. While it stands still it hears nobody, and
+	// no clock says whose silence that was.
+	began, beat := time.Now(), time.NewTimer(c.set.beat)
+	defer beat.Stop()
+	status := c.status
 	for {
 		select {
 		case _, ok := <-status:
@@ -222,10 +224,14 @@ func (c *Conn) watch() {
 			}
 			c.failAll(&ipc.Error{Code: ipc.CodeUnavailable, Err: c.nc.LastError(),
 				Msg: "the connection to NATS was lost"}, func(*call) bool { return true })
-		case <-tick.C:
-			c.failAll(&ipc.Error{Code: ipc.CodeUnavailable, Msg: fmt.Sprintf(
-				"nothing was heard of the server for %v", limit)},
-				func(x *call) bool { return x.silence() > limit })
+		case <-beat.C:
+			if time.Since(began) < 2*c.set.beat {
+				c.failAll(&ipc.Error{Code: ipc.CodeUnavailable, Msg: fmt.Sprintf(
+					"nothing was heard of the server for %v", patience*c.set.beat)},
+					(*call).missed)
+			}
+			began = time.Now()
+			beat.Reset(c.set.beat)
 		case <-c.over:
 			return
 		}

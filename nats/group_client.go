@@ -39,7 +39,8 @@ type GroupClient struct {
 	told     *nats.Subscription
 	answered *nats.Subscription
 	inbox    string
-	asked    atomic.Int64 // when, in nanoseconds
+	begun    time.Time
+	asked    atomic.Int64 // when, in nanoseconds since begun
 	resent   atomic.Uint64
 
 	ctx  context.Context // ends at Close
@@ -91,7 +92,7 @@ func DialGroup(ctx context.Context, nc *nats.Conn, group string,
 		cfg.Patience = ipc.DefaultPatience
 	}
 	c := &GroupClient{nc: nc, group: group, subjects: groupSubjectsOf(cfg.Prefix, group), cfg: cfg,
-		id: nuid.Next(), inbox: nc.NewInbox(), changed: make(chan struct{})}
+		id: nuid.Next(), inbox: nc.NewInbox(), changed: make(chan struct{}), begun: time.Now()}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	var err error
 	if c.told, err = nc.Subscribe(c.subjects.reign, c.hear); err != nil {
@@ -106,8 +107,8 @@ func DialGroup(ctx context.Context, nc *nats.Conn, group string,
 
 // ask asks for the leader, unless that was done just now.
 func (c *GroupClient) ask() {
-	now := time.Now().UnixNano()
-	if last := c.asked.Load(); now-last < int64(50*time.Millisecond) ||
+	now := int64(time.Since(c.begun)) // by the clock that nobody sets back
+	if last := c.asked.Load(); last != 0 && now-last < int64(50*time.Millisecond) ||
 		!c.asked.CompareAndSwap(last, now) {
 		return
 	}
@@ -149,11 +150,26 @@ const farewell = time.Second
 
 // forget ends the use of a leader. The caller must hold c.mu.
 func (c *GroupClient) forget(l *leader, why error) {
-	time.AfterFunc(farewell, func() { l.lose(why) })
+	afterRunning(farewell, func() { l.lose(why) })
 	if c.leader == l {
 		c.leader = nil
 	}
 	c.broadcast()
+}
+
+// afterRunning calls f when this process has run for d. If it has stood still, what came meanwhile
+// is taken in before f is called: the standstill counts for no more than a tenth of d.
+func afterRunning(d time.Duration, f func()) {
+	left := 10
+	var part func()
+	part = func() {
+		if left--; left < 0 {
+			f()
+			return
+		}
+		time.AfterFunc(d/10, part)
+	}
+	part()
 }
 
 // broadcast wakes those who wait. The caller must hold c.mu.
@@ -313,7 +329,7 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 	defer func() { a.waited += time.Since(began) }()
 	patience := time.NewTimer(c.cfg.Patience - a.waited)
 	defer patience.Stop()
-	rested := a.pause == 0
+	rested, over := a.pause == 0, false
 	pause := time.NewTimer(a.pause/2 + rand.N(a.pause/2+1))
 	defer pause.Stop()
 	for {
@@ -324,6 +340,14 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 		c.mu.Unlock()
 		if here && (rested || l != a.refused) {
 			return l, nil
+		}
+		if over { // a leader that came while this process stood still has come in time
+			if here && a.last != nil {
+				return nil, &missing{ipc.CodeOf(a.last), fmt.Errorf("tried for %v: %w",
+					c.cfg.Patience, withoutOutcome(a.last))}
+			}
+			return nil, &missing{ipc.CodeUnavailable, fmt.Errorf("waited %v: %w", c.cfg.Patience,
+				absent)}
 		}
 		if !here {
 			c.ask()
@@ -343,13 +367,7 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 			again.Stop()
 			return nil, &missing{ipc.CodeUnavailable, errGroupClientClosed}
 		case <-patience.C:
-			again.Stop()
-			if here && a.last != nil {
-				return nil, &missing{ipc.CodeOf(a.last), fmt.Errorf("tried for %v: %w",
-					c.cfg.Patience, withoutOutcome(a.last))}
-			}
-			return nil, &missing{ipc.CodeUnavailable, fmt.Errorf("waited %v: %w", c.cfg.Patience,
-				absent)}
+			over = true
 		}
 		again.Stop()
 	}

@@ -38,6 +38,8 @@ func TestMain(m *testing.M) {
 		os.Exit(childServer())
 	case "member":
 		os.Exit(childMember())
+	case "caller":
+		os.Exit(childCaller())
 	}
 	os.Exit(2)
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -47,7 +46,7 @@ type link struct {
 	known   atomic.Uint64 // items that it has taken; stored under mu
 	over    bool
 
-	heard    atomic.Int64 // when the other side was heard last, in nanoseconds
+	silent   atomic.Int32 // beats since the other side was heard
 	got      uint32       // number of the last frame that came
 	arrived  uint64       // cost of items, in all
 	taken    uint64       // of them, what this side has taken
@@ -70,15 +69,13 @@ func (l *link) init(nc *nats.Conn, limits ipc.Limits) {
 	l.nc, l.longest, l.window = nc, limits.MaxMessage, uint64(limits.StreamingWindow)
 	l.stirred, l.room = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.done = make(chan struct{})
-	l.hear()
 }
 
-func (l *link) hear() { l.heard.Store(time.Now().UnixNano()) }
+func (l *link) hear() { l.silent.Store(0) }
 
-// silence returns for how long the other side has not been heard.
-func (l *link) silence() time.Duration {
-	return time.Duration(time.Now().UnixNano() - l.heard.Load())
-}
+// missed counts a beat in which the other side was not heard. It reports whether those in a row are
+// too many.
+func (l *link) missed() bool { return l.silent.Add(1) > patience }
 
 // stir wakes what waits at c.
 func stir(c chan struct{}) {

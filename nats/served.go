@@ -31,7 +31,6 @@ type served struct {
 
 	accepted bool // the client knows the server's subject; belongs to the goroutine of the call
 	begun    time.Time
-	said     atomic.Int64 // when the client was told last that the server has the call
 }
 
 // bound makes the context of the call.
@@ -42,7 +41,6 @@ func (x *served) bound(ctx context.Context) {
 		x.ctx, x.unwind = context.WithTimeout(x.ctx, x.request.budget)
 	}
 	x.begun = time.Now()
-	x.said.Store(x.begun.UnixNano())
 	x.open(x.reply+".f", "", x.request.window)
 }
 
@@ -70,14 +68,23 @@ func (x *served) abort() {
 	x.cancel(ErrServerClosed)
 }
 
-// beat tells the client that the server still has the call, unless it has been told. NATS answers
-// if the client is gone.
+// beat tells the client that the server still has the call, unless the call has just begun. NATS
+// answers if the client is gone.
 func (x *served) beat(every time.Duration) {
-	if time.Duration(time.Now().UnixNano()-x.said.Load()) < every/2 {
+	if time.Since(x.begun) < every/2 {
+		return
+	}
+	if !x.sending.TryLock() {
+		return // what is being sent says as much, and is the last message perhaps
+	}
+	defer x.sending.Unlock()
+	x.mu.Lock()
+	over := x.over
+	x.mu.Unlock()
+	if over {
 		return
 	}
 	f := frame{kind: frameBeat}
-	x.said.Store(time.Now().UnixNano())
 	_ = x.nc.PublishRequest(x.reply+".f", x.subject(), f.appendHead(nil))
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // beat is short, so that the tests of silence are.
-const beat = 100 * time.Millisecond
+const beat = 250 * time.Millisecond
 
 var quiet = ipc.WithLogger(slog.New(slog.DiscardHandler))
 

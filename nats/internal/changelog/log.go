@@ -10,6 +10,7 @@ package changelog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ type Config struct {
 	Metadata map[string]string // which an existing stream must have
 	About    string            // shown to people
 	// Settle is the time for which the servers may seem to have lost messages, as one does that has
-	// just become the leader of the stream; 5 s when 0.
+	// just become the leader of the stream; 5 s when 0. It is counted in questions to them.
 	Settle time.Duration
 }
 
@@ -230,8 +231,11 @@ var ErrUnsent = errors.New("no server takes messages of the log")
 func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, last uint64,
 	data []byte) error {
 	unsent, cause := true, error(nil)
-	var gone time.Time // since when the servers say that there is no such stream
+	gone := 0 // how often the servers have said in a row that there is no such stream
 	for {
+		if unsent && ctx.Err() != nil { // as when this process stood still
+			return fmt.Errorf("%w: %w", ErrUnsent, cmp.Or(cause, context.Cause(ctx)))
+		}
 		err := l.storeOnce(ctx, s, subject, last, data)
 		var api *jetstream.APIError
 		switch {
@@ -263,22 +267,25 @@ func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, las
 		cause = err
 		switch {
 		case !errors.Is(err, jetstream.ErrNoStreamResponse) || !l.deleted(ctx, s):
-			gone = time.Time{}
-		case gone.IsZero():
-			gone = time.Now()
-		case unsent && time.Since(gone) > l.cfg.Settle:
-			return fmt.Errorf("%w: %w", ErrUnsent, streamDeleted(s))
+			gone = 0
+		default:
+			if gone++; unsent && l.settled(gone) {
+				return fmt.Errorf("%w: %w", ErrUnsent, streamDeleted(s))
+			}
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			if unsent {
-				return fmt.Errorf("%w: %w", ErrUnsent, cause)
+			if !unsent {
+				return fmt.Errorf("the log has not confirmed a message: %w", cause)
 			}
-			return fmt.Errorf("the log has not confirmed a message: %w", cause)
 		}
 	}
 }
+
+// settled reports whether the servers have said the same so often that it is true. The answers
+// count, and not the time, of which both sides may have stood still for the most.
+func (l *Log) settled(times int) bool { return times > int(l.cfg.Settle/pause) }
 
 // deleted reports whether the servers say that a stream does not exist. One that has just begun to
 // lead the others may be wrong.
@@ -348,7 +355,7 @@ func next(at Position, seq uint64, data []byte) (Entry, Position, error) {
 
 // Read returns the entry behind at, and its position. It asks the leader of the stream.
 func (l *Log) Read(ctx context.Context, at Position) (Entry, Position, error) {
-	for began := time.Now(); ; {
+	for times := 1; ; times++ {
 		data, err := l.find(ctx, l.changes, at.Seq+1)
 		if err == nil {
 			return next(at, at.Seq+1, data)
@@ -359,7 +366,7 @@ func (l *Log) Read(ctx context.Context, at Position) (Entry, Position, error) {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			err = streamDeleted(l.changes)
 		}
-		if !errors.Is(err, ErrRewritten) || time.Since(began) > l.cfg.Settle {
+		if !errors.Is(err, ErrRewritten) || l.settled(times) {
 			return Entry{}, at, err
 		}
 		select { // the message may have come between the two questions

@@ -18,7 +18,7 @@ import (
 )
 
 // watchdog ends a test that hangs.
-const watchdog = time.Minute
+const watchdog = 5 * time.Minute
 
 func newJetStream(t *testing.T) jetstream.JetStream {
 	t.Helper()
@@ -311,6 +311,68 @@ func TestNoServer(t *testing.T) {
 	defer cancel()
 	if _, err := l.Append(ctx, changelog.Position{}, changes(1)); err == nil ||
 		errors.Is(err, changelog.ErrBehind) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestLateAppend appends when the time for that is over, as after a standstill of the process: it
+// is certain that nothing was sent.
+func TestLateAppend(t *testing.T) {
+	l := open(t, newJetStream(t))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	over := errors.New("the lease is over")
+	cancel(over)
+	if _, err := l.Append(ctx, changelog.Position{}, changes(1)); !errors.Is(err,
+		changelog.ErrUnsent) || !errors.Is(err, over) {
+		t.Errorf("error %v", err)
+	}
+	add(t, l, changelog.Position{}, changes(1))
+}
+
+// A late JetStream stands still when it is asked for the state of the log, and then gives an answer
+// that is true no more: that of a server that has not taken in the last messages.
+type late struct {
+	jetstream.JetStream
+	pause  time.Duration
+	answer chan *jetstream.StreamInfo // has the answer
+}
+
+func (l *late) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := l.JetStream.Stream(ctx, name)
+	return lateStream{s, l}, err
+}
+
+type lateStream struct {
+	jetstream.Stream
+	late *late
+}
+
+func (s lateStream) Info(ctx context.Context,
+	opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	select {
+	case old := <-s.late.answer:
+		time.Sleep(s.late.pause)
+		return old, nil
+	default:
+		return s.Stream.Info(ctx, opts...)
+	}
+}
+
+// TestStandstill has the process stand still for longer than servers are given to settle, behind an
+// answer that is not true any more. It asks again before it says that the log has lost messages.
+func TestStandstill(t *testing.T) {
+	js := newJetStream(t)
+	l := open(t, js)
+	s, err := js.Stream(t.Context(), config().Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, at := s.CachedInfo(), add(t, l, changelog.Position{}, changes(1))
+	slow := &late{JetStream: js, pause: 2 * config().Settle,
+		answer: make(chan *jetstream.StreamInfo, 1)}
+	l = open(t, slow)
+	slow.answer <- old
+	if _, _, err := l.Read(t.Context(), at); !errors.Is(err, changelog.ErrEnd) {
 		t.Errorf("error %v", err)
 	}
 }

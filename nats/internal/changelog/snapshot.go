@@ -112,12 +112,12 @@ func (l *Log) LoadSnapshot(ctx context.Context) (Snapshot, error) {
 // LoadLater returns a snapshot behind at, which must be there because messages behind at have given
 // way to it. The error is [ErrRewritten] if there is none: somebody else has removed the messages.
 func (l *Log) LoadLater(ctx context.Context, at Position) (Snapshot, error) {
-	for began := time.Now(); ; {
+	for times := 1; ; times++ {
 		s, err := l.LoadSnapshot(ctx)
 		if err != nil || s.At.Seq > at.Seq {
 			return s, err
 		}
-		if time.Since(began) > l.cfg.Settle {
+		if l.settled(times) {
 			return s, fmt.Errorf("%w: messages behind %d were removed, and no snapshot has taken "+
 				"their place", ErrRewritten, at.Seq)
 		}

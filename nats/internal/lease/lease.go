@@ -320,6 +320,9 @@ func (h *Held) renew() error {
 	for h.ctx.Err() == nil {
 		sent := h.elapsed()
 		left := time.Duration(h.until.Load()) - sent
+		if left <= 0 && last == nil {
+			return fmt.Errorf("%w: this process stood still for the %v of it", ErrLost, h.cfg.Lease)
+		}
 		if left <= 0 {
 			return fmt.Errorf("%w: it could not be renewed for %v: %w", ErrLost, h.cfg.Lease, last)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,10 @@ import (
 )
 
 // watchdog ends a test that hangs.
-const watchdog = time.Minute
+const watchdog = 5 * time.Minute
+
+// long is a lease that outlasts a machine that stands still for a second or two.
+const long = 5 * time.Second
 
 func newBucket(t *testing.T) (jetstream.KeyValue, *natstest.Server) {
 	t.Helper()
@@ -129,7 +133,7 @@ func expectRenewals(t *testing.T, kv jetstream.KeyValue, h *lease.Held, n int) {
 func TestRenewals(t *testing.T) {
 	t.Parallel()
 	kv, _ := newBucket(t)
-	h := acquire(t, config(kv, "a", 2*time.Second))
+	h := acquire(t, config(kv, "a", long))
 	expectRenewals(t, kv, h, 6)
 	if err := h.Release(t.Context()); err != nil {
 		t.Error(err)
@@ -201,9 +205,11 @@ func TestSkew(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t, natstest.JetStream(t.TempDir()))
 			other := bucketOf(t, s.ClientURL())
-			cfg := config(cutOff{bucketOf(t, s.ClientURL())}, "a", 500*time.Millisecond)
+			cut := make(chan struct{})
+			cfg := config(cutOff{bucketOf(t, s.ClientURL()), cut}, "a", 500*time.Millisecond)
 			cfg.Clock = newHand(c.holder, c.slow).now
 			h := acquire(t, cfg)
+			close(cut)
 			next := config(other, "b", 500*time.Millisecond)
 			next.Clock = newHand(c.taker, c.fast).now
 			g := acquire(t, next)
@@ -217,12 +223,35 @@ func TestSkew(t *testing.T) {
 	}
 }
 
-// A cutOff is a bucket whose server is out of reach for renewals.
-type cutOff struct{ jetstream.KeyValue }
+// A cutOff is a bucket whose server is out of reach for renewals as soon as cut is closed.
+type cutOff struct {
+	jetstream.KeyValue
+	cut chan struct{}
+}
 
-func (c cutOff) Update(ctx context.Context, _ string, _ []byte, _ uint64) (uint64, error) {
-	<-ctx.Done()
-	return 0, ctx.Err()
+func (c cutOff) Update(ctx context.Context, key string, value []byte, rev uint64) (uint64, error) {
+	select {
+	case <-c.cut:
+		<-ctx.Done()
+		return 0, ctx.Err()
+	default:
+		return c.KeyValue.Update(ctx, key, value, rev)
+	}
+}
+
+// TestStandstill has a holder stand still until its lease is over, which it says.
+func TestStandstill(t *testing.T) {
+	t.Parallel()
+	kv, _ := newBucket(t)
+	clock := newHand(0, 1)
+	cfg := config(kv, "a", long)
+	cfg.Clock = clock.now
+	h := acquire(t, cfg)
+	clock.jump(time.Hour)
+	<-h.Lost()
+	if err := h.Err(); !errors.Is(err, lease.ErrLost) || strings.Contains(err.Error(), "%!") {
+		t.Errorf("error %v", err)
+	}
 }
 
 // TestJumps sets the wall clock of a holder forward, as after the machine has slept: the lease is
@@ -278,7 +307,7 @@ func TestLostAnswers(t *testing.T) {
 		defer mu.Unlock()
 		n++
 		return n%2 == 1
-	}}, "a", 2*time.Second))
+	}}, "a", long))
 	expectRenewals(t, kv, h, 8)
 	if err := h.Release(t.Context()); err != nil {
 		t.Error(err)
