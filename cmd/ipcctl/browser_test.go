@@ -36,11 +36,11 @@ func browse(t *testing.T, width, height int) context.Context {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
 		chromedp.WindowSize(width, height), chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-gpu", true), chromedp.WSURLReadTimeout(2*time.Minute))
+		chromedp.Flag("disable-gpu", true), chromedp.WSURLReadTimeout(tooLong))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // which it needs as root
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), tooLong)
 	t.Cleanup(cancel)
 	ctx, end := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(end)
@@ -77,7 +77,7 @@ func awaitText(ctx context.Context, t *testing.T, selector, text string) {
 		if strings.Contains(got, text) {
 			return
 		}
-		if ctx.Err() != nil || time.Since(before) > time.Minute {
+		if ctx.Err() != nil || time.Since(before) > tooLong {
 			screenshot(ctx, t, "failed")
 			t.Fatalf("%s has %q, and not %q: %v", selector, got, text, err)
 		}
@@ -88,8 +88,8 @@ func awaitText(ctx context.Context, t *testing.T, selector, text string) {
 func servePage(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	out := &lineWriter{more: make(chan bool, 1)}
-	errOut := &lineWriter{more: make(chan bool, 1)}
+	out := newLineWriter()
+	errOut := newLineWriter()
 	code := make(chan int, 1)
 	go func() {
 		code <- run(ctx, append([]string{"ipcctl", "web"}, args...), strings.NewReader(""), out,

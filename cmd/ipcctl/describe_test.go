@@ -91,7 +91,7 @@ func TestWithoutSchema(t *testing.T) {
 	}
 	defer busy.Wait()
 	defer busy.Process.Kill()
-	for end := time.Now().Add(time.Minute); ; {
+	for end := time.Now().Add(tooLong); ; {
 		_, out, _ := ipcctl(t, "", "ls", "-rates", "-json")
 		var all struct {
 			Channels []struct {
@@ -171,7 +171,7 @@ func TestSend(t *testing.T) {
 	serve(t, "greeter")
 	expect(t, 1, "", "no message that can be sent", "", "send", "greeter", "SetParam", "{}")
 	const want = "Pan 1\nGain 2\nGain 4\n"
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(tooLong); ; time.Sleep(10 * time.Millisecond) {
 		got, err := os.ReadFile(sent)
 		if err == nil && string(got) == want {
 			break

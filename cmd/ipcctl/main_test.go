@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -150,11 +151,14 @@ func serve(t *testing.T, child string, args ...string) *os.Process {
 func ipcctl(t *testing.T, in string, args ...string) (code int, out, errOut string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), tooLong)
 	defer cancel()
 	code = run(ctx, append([]string{"ipcctl"}, args...), strings.NewReader(in), &o, &e)
-	return code, o.String(), e.String()
+	return code, o.String(), hesitations.ReplaceAllString(e.String(), "")
 }
+
+// hesitations are what is said of a server that does not answer at once, on a busy machine.
+var hesitations = regexp.MustCompile(`(?m)^ipcctl: \S+ has not answered yet\n`)
 
 // expect runs the command, and compares its status and, in part, what it prints.
 func expect(t *testing.T, code int, out, errOut string, in string, args ...string) {
@@ -358,7 +362,7 @@ func TestBench(t *testing.T) {
 	}
 	expect(t, 0, `"calls":100,`, "", "", bench("-n", "100", "-rate", "1000", "-json", "greeter",
 		"Greet", `{"name": "x"}`)...)
-	expect(t, 0, "calls in 0.", "", "", bench("-duration", "50ms", "greeter", "Greet",
+	expect(t, 0, " calls in ", "", "", bench("-duration", "50ms", "greeter", "Greet",
 		`{"name": "x"}`)...)
 	long := `{"name": "` + strings.Repeat("x", 1<<20) + `"}` // in pieces
 	expect(t, 0, "\n10 calls in ", "", "", bench("-n", "10", "greeter", "Greet", long)...)
@@ -379,14 +383,11 @@ func TestBench(t *testing.T) {
 	}
 
 	// Ctrl-C ends a run with its report.
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(200*time.Millisecond, cancel)
-	var o, e bytes.Buffer
-	if code := run(ctx, append([]string{"ipcctl"}, bench("-duration", "1h", "greeter", "Greet",
-		`{"name": "x"}`)...), strings.NewReader(""), &o, &e); code != 0 ||
-		!strings.Contains(o.String(), " calls in ") {
-		t.Errorf("status %d, printed %q and %q", code, &o, &e)
-	}
+	s := start(t, strings.NewReader(""), bench("-duration", "1h", "greeter", "Greet",
+		`{"name": "x"}`)...)
+	expect(t, 0, "Hello, x!", "", "", "tap", "-n", "5", "greeter") // the calls have begun
+	s.cancel()
+	s.ends(t, 0, " calls in ", "")
 }
 
 // TestCallInterrupted ends a call by the signal of Ctrl-C.
@@ -468,6 +469,14 @@ type lineWriter struct {
 	more chan bool
 }
 
+func newLineWriter() *lineWriter { return &lineWriter{more: make(chan bool, 1)} }
+
+func (w *lineWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text
+}
+
 func (w *lineWriter) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	w.text += string(b)
@@ -481,11 +490,9 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 
 func (w *lineWriter) await(t *testing.T, want string) {
 	t.Helper()
-	timeout := time.After(time.Minute)
+	timeout := time.After(tooLong)
 	for {
-		w.mu.Lock()
-		text := w.text
-		w.mu.Unlock()
+		text := w.String()
 		if strings.Contains(text, want) {
 			return
 		}
@@ -501,7 +508,7 @@ func (w *lineWriter) await(t *testing.T, want string) {
 func TestListWatch(t *testing.T) {
 	newDomain(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	w := &lineWriter{more: make(chan bool, 1)}
+	w := newLineWriter()
 	done := make(chan int)
 	go func() {
 		done <- run(ctx, []string{"ipcctl", "ls", "-watch"}, strings.NewReader(""), w, io.Discard)

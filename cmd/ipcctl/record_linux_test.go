@@ -58,7 +58,7 @@ func startRecording(t *testing.T, cmd *exec.Cmd) *recorderProcess {
 // await waits for a line of standard error that has a text.
 func (p *recorderProcess) await(text string) {
 	p.t.Helper()
-	watchdog := time.AfterFunc(time.Minute, func() { p.Process.Kill() })
+	watchdog := time.AfterFunc(tooLong, func() { p.Process.Kill() })
 	defer watchdog.Stop()
 	for {
 		line, err := p.lines.ReadString('\n')
@@ -75,7 +75,7 @@ func (p *recorderProcess) await(text string) {
 // end waits for the end of the process, and returns its status and what it has said.
 func (p *recorderProcess) end() (code int, said string) {
 	p.t.Helper()
-	watchdog := time.AfterFunc(time.Minute, func() { p.Process.Kill() })
+	watchdog := time.AfterFunc(tooLong, func() { p.Process.Kill() })
 	defer watchdog.Stop()
 	rest, _ := io.ReadAll(p.lines)
 	p.Wait()
@@ -89,6 +89,49 @@ func (p *recorderProcess) interrupt(want string) {
 	if code, said := p.end(); code != 0 || !strings.Contains(said, want) {
 		p.t.Fatalf("status %d, said %q, want %q", code, said, want)
 	}
+}
+
+// finish ends the recording as Ctrl-C does, as soon as the file has the ends of so many calls and
+// messages: a server has them a little after its clients have.
+func (p *recorderProcess) finish(file string, calls, messages int64) {
+	p.t.Helper()
+	for deadline := time.Now().Add(tooLong); ; time.Sleep(10 * time.Millisecond) {
+		c, err := recording.Scan(file)
+		if err == nil {
+			done, sent := ended(c)
+			if done == calls && sent == messages {
+				break
+			}
+			err = fmt.Errorf("it has %d calls and %d messages", done, sent)
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the recording is not whole: %v", err)
+		}
+	}
+	count := func(n int64, what string) string {
+		if n == 1 {
+			return "1 " + what
+		}
+		return fmt.Sprint(n, " ", what, "s")
+	}
+	p.interrupt(count(calls, "call") + ", " + count(messages, "message") + ", ")
+}
+
+// ended counts the calls and messages whose ends a recording has.
+func ended(c *recording.Contents) (calls, messages int64) {
+	for _, s := range c.Sources {
+		for _, m := range s.Methods {
+			switch m.Kind {
+			case recording.KindMessage:
+				messages += m.Ended
+			case recording.KindTopic:
+				messages += m.Requests
+			default:
+				calls += m.Ended
+			}
+		}
+	}
+	return calls, messages
 }
 
 // A foundMessage is a message of a file, as a reader of MCAP finds it.
@@ -149,7 +192,7 @@ func TestRecord(t *testing.T) {
 	expect(t, 69, "", "whom", "", "call", "control", "Greet", "{}")
 	expect(t, 0, "", "", "", "send", "control", "SetParam", `{"param_id": "Pan", "value": 1}`)
 	expect(t, 0, `"Ok"`, "", "", "call", "audio_compute", "SetParam", `{"value": 0.5}`)
-	rec.interrupt("3 calls, 1 message, ")
+	rec.finish(file, 3, 1)
 
 	all, info := readMCAP(t, file, true)
 	if info.Statistics.MessageCount != uint64(len(all)) || info.Footer == nil {
@@ -225,7 +268,7 @@ func TestRecord(t *testing.T) {
 		"recorded, 0 differ") {
 		t.Errorf("replay: status %d, printed %q and %q", code, out, errOut)
 	}
-	for deadline := time.Now().Add(time.Minute); ; { // the message is handled at some time
+	for deadline := time.Now().Add(tooLong); ; { // the message is handled at some time
 		sent, err := os.ReadFile(filepath.Join(dir, "sent"))
 		if string(sent) == "Pan 1\nPan 1\n" {
 			break
@@ -272,7 +315,7 @@ func TestReplayDiffers(t *testing.T) {
 	expect(t, 0, `"value":1`, "", "", "call", "audio_compute", "GetParam", "{}")
 	expect(t, 0, `"Ok"`, "", "", "call", "audio_compute", "SetParam", `{"value": 0.25}`)
 	expect(t, 0, `"value":0.25`, "", "", "call", "audio_compute", "GetParam", "{}")
-	rec.interrupt("3 calls")
+	rec.finish(file, 3, 0)
 	code, out, errOut := ipcctl(t, "", "replay", "-speed", "2", file, "audio_compute")
 	if want := "1 audio.AudioControl.GetParam {}\n  value: 1, now 0.25\n"; code != 1 ||
 		out != want || !strings.Contains(errOut, "3 of 3 sent; 2 replies are as recorded, "+
@@ -304,7 +347,7 @@ func TestReplayConcurrent(t *testing.T) {
 	rec := startRecorder(t, "-o", file, "pairs")
 	expect(t, 0, "calls in", "", "", "bench", "-n", "100", "-c", "2", "pairs", "Greet",
 		`{"name": "pair"}`)
-	rec.interrupt("100 calls")
+	rec.finish(file, 100, 0)
 	expect(t, 0, "", "100 of 100 sent; 100 replies are as recorded", "", "replay", "-speed", "max",
 		"-timeout", "1m", file, "pairs")
 	expect(t, 0, "", "100 of 100 sent; 100 replies are as recorded", "", "replay", "-timeout", "1m",
@@ -322,7 +365,7 @@ func TestRecordKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := strings.Repeat("x", 500)
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(tooLong)
 	for { // until a chunk is in the file
 		expect(t, 0, "calls in", "", "", "bench", "-n", "500", "greeter", "Greet",
 			`{"name": "`+long+`"}`)
@@ -412,7 +455,7 @@ func TestReplayForeign(t *testing.T) {
 	os.Remove(file)
 	rec := startRecorder(t, "-o", file, "greeter")
 	expect(t, 0, "Hello", "", "", "call", "greeter", "Greet", `{"name": "x"}`)
-	rec.interrupt("1 call, ")
+	rec.finish(file, 1, 0)
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -665,7 +708,7 @@ func TestRecordFailover(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f.mcap")
 	rec := startRecorder(t, "-o", file, "audio_compute", "greeter")
 	expect(t, 0, `"Ok"`, "", "", "call", "audio_compute", "SetParam", `{"value": 0.5}`)
-	for deadline := time.Now().Add(time.Minute); ; { // until the call is in the file
+	for deadline := time.Now().Add(tooLong); ; { // until the call is in the file
 		_, out, _ := ipcctl(t, "", "replay", "-list", file)
 		if strings.Contains(out, "SetParam: call, 1 ended") {
 			break
@@ -690,7 +733,7 @@ func TestRecordFailover(t *testing.T) {
 	serve(t, "greeter")
 	rec.await("greeter: recording again")
 	expect(t, 0, "Hello", "", "", "call", "greeter", "Greet", `{"name": "x"}`)
-	rec.interrupt("3 calls")
+	rec.finish(file, 3, 0)
 	expect(t, 0, "audio_compute: servers 2, lost 0\n  audio.AudioControl.SetParam: call, 2 ended\n"+
 		"greeter: servers 2, lost 0\n  greeter.Greeter.Greet: call, 1 ended\n", "", "", "replay",
 		"-list", file)
@@ -730,8 +773,11 @@ func TestRecordStreams(t *testing.T) {
 	expect(t, 70, `{"peak":4}`, "five are enough", "", "call", "mixer", "Levels", `{"count": 9}`)
 	expect(t, 0, `{"bytes":3}`, "", "{\"data\": [1, 2]}\n{\"data\": [3]}\n", "call", "mixer",
 		"Upload")
-	expect(t, 66, `{"peak":1}`, "deadline", "", "call", "-timeout", "1s", "mixer", "Levels", "{}")
-	rec.interrupt("4 calls, ")
+	endless := start(t, strings.NewReader(""), "call", "-timeout", "1h", "mixer", "Levels", "{}")
+	endless.out.await(t, `{"peak":1}`)
+	endless.cancel()
+	endless.ends(t, exitInterrupted, "", "")
+	rec.finish(file, 4, 0)
 	all, _ := readMCAP(t, file, true)
 	texts := make(map[string][]string)
 	for _, m := range all {
@@ -780,7 +826,7 @@ func TestReplayStreamsDiffer(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f.mcap")
 	rec := startRecorder(t, "-o", file, "mixer")
 	expect(t, 0, `{"pitch":74}`, "", "{\"pitch\": 60}\n{\"pitch\": 62}", "call", "mixer", "Jam")
-	rec.interrupt("1 call, ")
+	rec.finish(file, 1, 0)
 	host.Kill()
 	host.Wait()
 	serve(t, "mixer", "other")
@@ -812,19 +858,7 @@ func recordTopic(t *testing.T, name, lines, last, encoding string) {
 	file := filepath.Join(t.TempDir(), "f.mcap")
 	rec := startRecorder(t, "-o", file, "robot_status")
 	s.err.await(t, "published 2 messages")
-	for deadline := time.Now().Add(time.Minute); ; { // until they are in the file
-		c, err := recording.Scan(file)
-		if err == nil && c.Sources["robot_status"] != nil &&
-			c.Sources["robot_status"].Methods[name] != nil &&
-			c.Sources["robot_status"].Methods[name].Requests == 2 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the messages are not in the file: %v", err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	rec.interrupt("0 calls, 2 messages")
+	rec.finish(file, 0, 2)
 	s.cancel()
 	<-s.code
 	all, _ := readMCAP(t, file, true)

@@ -88,7 +88,7 @@ func TestRecordStructs(t *testing.T) {
 		`"big":18446744073709551615}`
 	expect(t, 0, "", "", "", "send", "signals", "Move", move)
 	expect(t, 0, "", "", "", "send", "signals", "Stop", `{"why": "wall"}`)
-	rec.interrupt("2 messages")
+	rec.finish(file, 0, 2)
 
 	all, _ := readMCAP(t, file, true)
 	found := 0
@@ -149,7 +149,7 @@ func TestRecordStructs(t *testing.T) {
 // expectGot waits until the file in which a server writes what it gets has the text want.
 func expectGot(t *testing.T, file, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(tooLong); ; time.Sleep(10 * time.Millisecond) {
 		got, err := os.ReadFile(file)
 		if string(got) == want {
 			return

@@ -1,16 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"strings"
 	"testing"
+	"time"
 )
+
+// tooLong ends a test that hangs.
+const tooLong = 5 * time.Minute
 
 // A started is ipcctl at work.
 type started struct {
-	out    bytes.Buffer
+	out    *lineWriter
 	err    *lineWriter
 	cancel context.CancelFunc
 	code   chan int
@@ -19,10 +22,10 @@ type started struct {
 func start(t *testing.T, in io.Reader, args ...string) *started {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &started{err: &lineWriter{more: make(chan bool, 1)}, cancel: cancel,
+	s := &started{out: newLineWriter(), err: newLineWriter(), cancel: cancel,
 		code: make(chan int, 1)}
 	go func() {
-		s.code <- run(ctx, append([]string{"ipcctl"}, args...), in, &s.out, s.err)
+		s.code <- run(ctx, append([]string{"ipcctl"}, args...), in, s.out, s.err)
 	}()
 	return s
 }
@@ -31,11 +34,9 @@ func start(t *testing.T, in io.Reader, args ...string) *started {
 func (s *started) ends(t *testing.T, code int, out, errOut string) {
 	t.Helper()
 	got := <-s.code
-	s.err.mu.Lock()
-	defer s.err.mu.Unlock()
 	if got != code || !strings.Contains(s.out.String(), out) ||
-		!strings.Contains(s.err.text, errOut) {
-		t.Errorf("status %d, want %d\nprinted %q, want %q\nand %q, want %q", got, code, &s.out, out,
-			s.err.text, errOut)
+		!strings.Contains(s.err.String(), errOut) {
+		t.Errorf("status %d, want %d\nprinted %q, want %q\nand %q, want %q", got, code, s.out, out,
+			s.err, errOut)
 	}
 }

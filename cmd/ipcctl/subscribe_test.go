@@ -52,7 +52,7 @@ func TestPublish(t *testing.T) {
 	sub.ends(t, 0, `"break":true,"message":{"changes":3}`, "another publisher from here")
 	for i := range 4 {
 		if want := fmt.Sprintf(`"changes":%d}`, i+1); !strings.Contains(sub.out.String(), want) {
-			t.Errorf("printed %s, and not %s", &sub.out, want)
+			t.Errorf("printed %s, and not %s", sub.out, want)
 		}
 	}
 	kept := start(t, strings.NewReader(""), publish("-keep", "kept", "Status", `{"changes": 7}`)...)

@@ -172,7 +172,7 @@ func TestTapFollows(t *testing.T) {
 	expect(t, 0, `"value":1`, "", "", "call", "audio_compute", "GetParam", "{}")
 	s.ends(t, 0, `"method":"audio.AudioControl.GetParam"`, "")
 	if n := strings.Count(s.out.String(), "\n"); n != 2 {
-		t.Errorf("%d lines: %s", n, &s.out)
+		t.Errorf("%d lines: %s", n, s.out)
 	}
 }
 

@@ -87,7 +87,7 @@ func TestTopOnATerminal(t *testing.T) {
 		&unix.Winsize{Row: 30, Col: 150}); err != nil {
 		t.Fatal(err)
 	}
-	shown := &lineWriter{more: make(chan bool, 1)}
+	shown := newLineWriter()
 	go io.Copy(shown, keyboard)
 	for _, end := range []string{"q", "\x03"} {
 		code := make(chan int, 1)

@@ -188,7 +188,7 @@ func TestPipeBreaks(t *testing.T) {
 			// It has nothing more to write, and would notice when it has.
 			cmd.Process.Signal(os.Interrupt)
 		}
-		watchdog := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+		watchdog := time.AfterFunc(tooLong, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		watchdog.Stop()
 		state := cmd.ProcessState.Sys().(syscall.WaitStatus)
@@ -257,7 +257,7 @@ func TestColours(t *testing.T) {
 			&unix.Winsize{Row: 24, Col: 100}); err != nil {
 			t.Fatal(err)
 		}
-		shown := &lineWriter{more: make(chan bool, 1)}
+		shown := newLineWriter()
 		go io.Copy(shown, keyboard)
 		ctx, cancel := context.WithCancel(t.Context())
 		code := make(chan int, 1)

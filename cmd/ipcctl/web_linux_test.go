@@ -253,7 +253,7 @@ func TestWebManyPages(t *testing.T) {
 		c.Close()
 	}
 	p.client.CloseIdleConnections()
-	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; {
+	for deadline := time.Now().Add(tooLong); runtime.NumGoroutine() > before; {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, and %d before\n%s", runtime.NumGoroutine(), before,
