@@ -36,48 +36,25 @@ func formerWords(a schema.Attributes, suffix string) string {
 	return b.String()
 }
 
-// checkFormerNames reports attributes that give a former name to something that cannot be renamed,
-// that have no name, or that have a name twice.
+// checkFormerNames reports attributes that give no former name, or that give a name twice.
 func (p *plan) checkFormerNames() {
 	for _, o := range p.schema.Objects {
 		if !p.generated(o.File) {
 			continue
 		}
-		p.refuseWas(o.Attributes, o.Span, "a type")
 		seen := make(map[string]diag.Span)
 		for _, f := range o.Fields {
 			p.checkWas(f.Attributes, f.Span, f.Name, seen)
 		}
 	}
 	for _, e := range p.schema.Enums {
-		if !p.generated(e.File) {
+		if !p.generated(e.File) || e.IsUnion {
 			continue
 		}
-		p.refuseWas(e.Attributes, e.Span, "a type")
 		seen := make(map[string]diag.Span)
 		for _, v := range e.Values {
-			if e.IsUnion {
-				p.refuseWas(v.Attributes, v.Span, "a member of a union")
-				continue
-			}
 			p.checkWas(v.Attributes, v.Span, v.Name, seen)
 		}
-	}
-	for _, s := range p.schema.Services {
-		if !p.generated(s.File) {
-			continue
-		}
-		p.refuseWas(s.Attributes, s.Span, "a service")
-		for _, m := range s.Methods {
-			p.refuseWas(m.Attributes, m.Span, "a method")
-		}
-	}
-}
-
-func (p *plan) refuseWas(a schema.Attributes, at diag.Span, what string) {
-	if a.Has(schema.AttrWas) {
-		p.diags.Errorf(at, "%s cannot be renamed; its name travels", what).
-			Helpf("keep the old one as it is, and add the new one beside it")
 	}
 }
 

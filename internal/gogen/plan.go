@@ -82,6 +82,7 @@ func newPlan(s *schema.Schema, opts Options, diags *diag.List) *plan {
 		p.nameChannels(part)
 	}
 	p.planChecks()
+	p.checkAttributes()
 	p.checkFormerNames()
 	p.checkTimeouts()
 	return p

@@ -2,7 +2,6 @@ package gogen
 
 import (
 	"github.com/dave/jennifer/jen"
-	"github.com/ipcgen/ipcgen/internal/diag"
 	"github.com/ipcgen/ipcgen/internal/schema"
 )
 
@@ -26,30 +25,11 @@ func isTopic(o *schema.Object) bool { return o.Attributes.Has(schema.AttrTopic) 
 // planTopics finds the types of a part that are marked as topics.
 func (p *plan) planTopics(part *part) {
 	for _, o := range part.objects {
-		for _, f := range o.Fields {
-			p.refuseTopic(f.Attributes, f.Span, "a field")
-		}
 		if !isTopic(o) {
 			continue
 		}
 		p.checkTopicValue(o)
 		p.topics = append(p.topics, p.nameTopic(o))
-	}
-	for _, e := range part.enums {
-		what, value := "an enum", "a value of an enum"
-		if e.IsUnion {
-			what, value = "a union", "a member of a union"
-		}
-		p.refuseTopic(e.Attributes, e.Span, what)
-		for _, v := range e.Values {
-			p.refuseTopic(v.Attributes, v.Span, value)
-		}
-	}
-	for _, s := range part.services {
-		p.refuseTopic(s.Attributes, s.Span, "a service")
-		for _, m := range s.Methods {
-			p.refuseTopic(m.Attributes, m.Span, "a method")
-		}
 	}
 }
 
@@ -68,20 +48,6 @@ func (p *plan) checkTopicValue(o *schema.Object) {
 				"that it is published on is chosen in Go", schema.AttrTopic, schema.AttrTopic,
 				topicPayload)
 	}
-}
-
-// refuseTopic reports the attribute at something that is no message.
-func (p *plan) refuseTopic(a schema.Attributes, at diag.Span, what string) {
-	if !a.Has(schema.AttrTopic) {
-		return
-	}
-	d := p.diags.Errorf(spanOf(a, schema.AttrTopic, at),
-		"a %s is a struct or a table, not %s", schema.AttrTopic, what)
-	if what == "a union" || what == "a member of a union" {
-		d.Helpf("mark the table that has the union: table M (%s) { of: U; }", schema.AttrTopic)
-		return
-	}
-	d.Helpf("mark the type of the messages: table M (%s) { ... }", schema.AttrTopic)
 }
 
 // describeTopic returns the canonical text of a topic: that of the types of its messages.

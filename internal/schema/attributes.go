@@ -35,6 +35,11 @@ const (
 var extensions = [...]string{AttrEnvelope, AttrReadOnly, AttrReplyEnvelope, AttrRequestEnvelope,
 	AttrStream, AttrTimeout, AttrTopic, AttrWas}
 
+// flags lists the attributes of the language that hold by being there: (required: false) is not a
+// way to say that a field is not required, neither here nor for flatc.
+var flags = [...]string{"bit_flags", "deprecated", "flexbuffer", "idempotent", "key",
+	"original_order", "private", "required", "shared"}
+
 // IsBuiltin reports whether the language itself defines an attribute of that name.
 func IsBuiltin(name string) bool { return slices.Contains(builtinAttributes[:], name) }
 
@@ -54,6 +59,10 @@ func (l *linker) metadata(meta []fbs.Attribute) Attributes {
 			continue
 		}
 		a := Attribute{Name: m.Name.Text, Span: l.span(m.Name.Range), Bare: m.Value == nil}
+		if !a.Bare && slices.Contains(flags[:], a.Name) {
+			l.diags.Warnf(a.Span, "attribute %s holds whatever its value is", a.Name).
+				Helpf("leave the value out, or the whole attribute where it shall not hold")
+		}
 		if m.Value != nil {
 			var ok bool
 			if a.Value, ok = l.attributeValue(m.Value); !ok {
