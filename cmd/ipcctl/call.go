@@ -19,6 +19,7 @@ import (
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/visible"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fbjson"
 )
 
 const callHelp = `usage: ipcctl call [flags] name [[namespace.]Service.]Method [JSON]
@@ -345,10 +346,11 @@ func ask(ctx context.Context, c ipc.Caller, name string, timeout time.Duration) 
 	return s, failedCall(err)
 }
 
-// checked is the error of a request that does not fit its schema.
+// checked is the error of a request that was looked at before anything is sent. One that does not
+// fit its schema says at which line and column.
 func checked(err error) error {
-	if err == nil {
-		return nil
+	if _, ok := errors.AsType[*fbjson.Error](err); ok {
+		return fmt.Errorf("request:%w", err)
 	}
-	return fmt.Errorf("request:%w", err)
+	return err
 }

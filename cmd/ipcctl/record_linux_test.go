@@ -319,11 +319,11 @@ func TestReplayDiffers(t *testing.T) {
 	code, out, errOut := ipcctl(t, "", "replay", "-speed", "2", file, "audio_compute")
 	if want := "1 audio.AudioControl.GetParam {}\n  value: 1, now 0.25\n"; code != 1 ||
 		out != want || !strings.Contains(errOut, "3 of 3 sent; 2 replies are as recorded, "+
-		"1 differ\n") {
+		"1 differs\n") {
 		t.Errorf("status %d, printed %q and %q", code, out, errOut)
 	}
-	expect(t, 0, "", "1 of 1 sent; 1 replies are as recorded", "", "replay", "-method", "SetParam",
-		file, "audio_compute")
+	expect(t, 0, "", "1 of 1 sent; 1 reply is as recorded, 0 differ", "", "replay", "-method",
+		"SetParam", file, "audio_compute")
 	expect(t, 2, "", "did you mean audio.AudioControl.SetParam?", "", "replay", "-method",
 		"SetParm", file, "audio_compute")
 	expect(t, 0, `"Ok"`, "", "", "call", "audio_compute", "SetParam", `{"value": 0.5}`)
@@ -830,7 +830,7 @@ func TestReplayStreamsDiffer(t *testing.T) {
 	host.Kill()
 	host.Wait()
 	serve(t, "mixer", "other")
-	expect(t, 1, "  [1].pitch: 74, now 75\n", "0 replies are as recorded, 1 differ", "", "replay",
+	expect(t, 1, "  [1].pitch: 74, now 75\n", "0 replies are as recorded, 1 differs", "", "replay",
 		"-speed", "max", file, "mixer")
 }
 

@@ -731,8 +731,15 @@ func (r *replay) print(c *replayed, differences []jsondiff.Difference) error {
 // summary tells what was done.
 func (r *replay) summary() string {
 	different := r.different.Load()
-	text := fmt.Sprintf("%d of %d sent; %d replies are as recorded, %d differ", r.sent.Load(),
-		r.expected, r.same, different)
+	same, differ := fmt.Sprintf("%d replies are as recorded", r.same), "differ"
+	if r.same == 1 {
+		same = "1 reply is as recorded"
+	}
+	if different == 1 {
+		differ = "differs"
+	}
+	text := fmt.Sprintf("%d of %d sent; %s, %d %s", r.sent.Load(), r.expected, same, different,
+		differ)
 	if r.notCompared > 0 {
 		text += fmt.Sprintf(", %d cannot be compared", r.notCompared)
 	}

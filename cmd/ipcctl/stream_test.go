@@ -107,7 +107,8 @@ func TestCallStreams(t *testing.T) {
 		"{\"data\": [1, 2]}\n{\"dat\": []}\n", "call", "mixer", "Upload")
 	expect(t, 0, "{\"pitch\":72}\n{\"pitch\":74}\n", "", "{\"pitch\": 60}\n{\"pitch\": 62}", "call",
 		"mixer", "Jam")
-	expect(t, 1, "", "is a method that streams", "", "bench", "-n", "1", "mixer", "Levels", "{}")
+	expect(t, 1, "", "ipcctl: mixing.Mixer.Levels is a method that streams", "", "bench", "-n", "1",
+		"mixer", "Levels", "{}")
 	schema := filepath.Join("..", "..", "schema", "mixing.fbs")
 	expect(t, 0, "{\"pitch\":13}\n", "", "", "call", "-schema", schema, "mixer", "Jam",
 		`{"pitch": 1}`)

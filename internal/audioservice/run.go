@@ -35,6 +35,8 @@ Flags:
   -fifo   run with real-time priority (SCHED_FIFO) once it serves
   -mlock  keep its memory from being written to disk
 Where the user may not do that, one line says so, and the service goes on.
+
+Exit status: 0 done, 1 failed, 2 wrong usage.
 `
 
 // Priority is the real-time priority of a service. It is low: what the user or the distribution
@@ -68,9 +70,13 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 		return 0
-	case err != nil || flags.NArg() > 1 ||
-		flags.NArg() == 1 && (instance == "" || strings.HasPrefix(instance, "-")):
-		fmt.Fprint(stderr, Usage)
+	case err == nil && flags.NArg() > 1:
+		err = fmt.Errorf("one instance at most, not %d", flags.NArg())
+	case err == nil && flags.NArg() == 1 && (instance == "" || strings.HasPrefix(instance, "-")):
+		err = fmt.Errorf("%q is no instance: give a number or a name", instance)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "audio_service: %v\nRun audio_service -h for usage.\n", err)
 		return 2
 	}
 	n := namesOf(flags.Arg(0))

@@ -46,7 +46,7 @@ func Load(data []byte) (*Schema, error) {
 	var diags diag.List
 	model := bfbs.Read("binary schema", data, &diags)
 	if model == nil {
-		return nil, fmt.Errorf("fbjson: %w", diags.Err())
+		return nil, diags.Err()
 	}
 	s := &Schema{
 		types:   make(map[*schema.Object]*Type, len(model.Objects)),
@@ -121,7 +121,7 @@ func typeOf(types map[string]*Type, what, name string) (*Type, error) {
 	if near != "" {
 		near = "; did you mean " + near + "?"
 	}
-	return nil, fmt.Errorf("fbjson: the schema has no %s %q%s", what, name, near)
+	return nil, fmt.Errorf("the schema has no %s %q%s", what, name, near)
 }
 
 // Tables returns the names of all tables, with their namespaces, in order.
