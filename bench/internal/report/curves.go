@@ -29,14 +29,28 @@ const maxNines = 4
 var quantiles = []float64{0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97, 98, 99,
 	99.3, 99.5, 99.7, 99.8, 99.9, 99.93, 99.95, 99.97, 99.98, 99.99}
 
+// A colour is that of a curve and its name, on a light and on a dark page.
+type colour struct{ light, dark string }
+
 // Colours that can be told apart by those who see few of them (after Okabe and
 // Ito). Ours are warm, the others cold or grey.
 var (
-	ourColours   = []string{"#d55e00", "#e69f00", "#a63603", "#cc79a7", "#7a0177"}
-	theirColours = []string{"#0072b2", "#009e73", "#56b4e9", "#4d4d4d", "#8c6bb1"}
+	ourColours = []colour{{"#d55e00", "#ff8b3d"}, {"#e69f00", "#f2b632"}, {"#a63603", "#d9653b"},
+		{"#cc79a7", "#e39cc4"}, {"#7a0177", "#cf6fd0"}, {"#6b4f1d", "#b8955a"}}
+	theirColours = []colour{{"#0072b2", "#4aa5e0"}, {"#009e73", "#2fc79a"}, {"#56b4e9", "#8fd0f5"},
+		{"#4d4d4d", "#c4c4c4"}, {"#8c6bb1", "#b79ddb"}, {"#08306b", "#7b96e8"}}
+	bareColour = colour{"#999999", "#7f858c"}
 )
 
-const bareColour = "#999999"
+// ink is the colours of everything else, in the order of their use in the style sheet.
+var ink = [...]colour{
+	{"#333", "#e6e8eb"}, // texts
+	{"#666", "#9aa2ab"}, // ticks
+	{"#ddd", "#3a4048"}, // lines of the grid
+	{"#f1f1f1", "#1d2228"},
+	{"#bbb", "#596069"}, // from names to curves
+	{"#fff", "#0d1117"}, // the page
+}
 
 // Curves draws the latencies as percentile curves: to the right the rarer,
 // upwards the slower, both on logarithmic scales.
@@ -48,9 +62,12 @@ func Curves(w io.Writer, title string, ls []*measure.Latency) error {
 		}
 	}
 	p.low, p.high = math.Floor(p.low), math.Ceil(p.high)
+	slices.SortFunc(p.curves, func(a, b curve) int { // the slowest first, as their names are
+		return cmp.Compare(b.points[0][1], a.points[0][1])
+	})
 	p.frame(title)
-	for _, c := range p.curves {
-		p.draw(c)
+	for i, c := range p.curves {
+		p.draw(i, c)
 	}
 	p.labels()
 	p.b.WriteString("</svg>\n")
@@ -61,9 +78,10 @@ func Curves(w io.Writer, title string, ls []*measure.Latency) error {
 // A curve is a contestant's, its points as nines and powers of ten of
 // nanoseconds.
 type curve struct {
-	name, colour string
-	thick        bool
-	points       [][2]float64
+	name   string
+	colour colour
+	thick  bool
+	points [][2]float64
 }
 
 // A picture has a horizontal axis of nines, from 0, and a vertical one of powers
@@ -74,6 +92,19 @@ type picture struct {
 	curves    []curve
 	ours      int
 	theirs    int
+}
+
+// rules returns the rules of the style sheet that have colours, for light or dark pages.
+func (p *picture) rules(of func(colour) string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "text { fill: %s }\n.tick, .nine { fill: %s }\n.grid { stroke: %s }\n"+
+		".fine { stroke: %s }\n.lead { stroke: %s }\n.page { fill: %s }\n", of(ink[0]), of(ink[1]),
+		of(ink[2]), of(ink[3]), of(ink[4]), of(ink[5]))
+	for i, c := range p.curves {
+		fmt.Fprintf(&b, "polyline.c%d { stroke: %[2]s } text.c%[1]d { fill: %[2]s }\n", i,
+			of(c.colour))
+	}
+	return b.String()
 }
 
 func (p *picture) add(l *measure.Latency) {
@@ -120,21 +151,19 @@ func (p *picture) line(x1, y1, x2, y2 float64, class string) {
 
 // frame draws everything but the curves.
 func (p *picture) frame(title string) {
-	fmt.Fprintf(&p.b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="12">
+	fmt.Fprintf(&p.b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" font-family="system-ui, sans-serif" font-size="12">
 <style>
-text { fill: #333 }
 .title { font-size: 16px; font-weight: 600 }
-.tick { fill: #666 }
-.nine { fill: #666; text-anchor: middle }
+.nine { text-anchor: middle }
 .label { font-size: 13px; text-anchor: end }
-.grid { stroke: #ddd }
-.fine { stroke: #f1f1f1 }
-.lead { stroke: #bbb }
 polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round }
 .ours { stroke-width: 3 }
+%[3]s@media (prefers-color-scheme: dark) {
+%[4]s}
 </style>
-<rect width="100%%" height="100%%" fill="#fff"/>
-`, picWidth, picHeight, picWidth, picHeight)
+<rect width="100%%" height="100%%" class="page"/>
+`, picWidth, picHeight, p.rules(func(c colour) string { return c.light }),
+		p.rules(func(c colour) string { return c.dark }))
 	p.text(plotLeft, 28, "title", title)
 	p.text(plotLeft, 46, "", "medians beside the names; thick: what this project makes")
 	for power := p.low; power <= p.high; power++ {
@@ -157,12 +186,12 @@ polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round }
 		"share of the calls that were at least as fast")
 }
 
-func (p *picture) draw(c curve) {
-	class := ""
+func (p *picture) draw(n int, c curve) {
+	class := fmt.Sprintf("c%d", n)
 	if c.thick {
-		class = ` class="ours"`
+		class += " ours"
 	}
-	fmt.Fprintf(&p.b, `<polyline%s stroke="%s" points="`, class, c.colour)
+	fmt.Fprintf(&p.b, `<polyline class="%s" points="`, class)
 	for i, pt := range c.points {
 		if i > 0 {
 			p.b.WriteByte(' ')
@@ -175,9 +204,6 @@ func (p *picture) draw(c curve) {
 // labels writes the names beside the beginnings of the curves, where they lie
 // apart, in their order, and as far from each other as it takes to read them.
 func (p *picture) labels() {
-	slices.SortFunc(p.curves, func(a, b curve) int {
-		return cmp.Compare(b.points[0][1], a.points[0][1])
-	})
 	at := make([]float64, len(p.curves))
 	for i, c := range p.curves {
 		at[i] = p.y(c.points[0][1])
@@ -195,7 +221,6 @@ func (p *picture) labels() {
 	}
 	for i, c := range p.curves {
 		p.line(plotLeft-18, at[i], plotLeft-2, p.y(c.points[0][1]), "lead")
-		fmt.Fprintf(&p.b, "<text x=\"%d\" y=\"%.0f\" class=\"label\" style=\"fill:%s\">%s</text>\n",
-			plotLeft-22, at[i]+4, c.colour, html.EscapeString(c.name))
+		p.text(plotLeft-22, at[i]+4, fmt.Sprintf("label c%d", i), c.name)
 	}
 }
