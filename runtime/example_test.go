@@ -103,6 +103,16 @@ func ExampleOutcomeOf() {
 	// invalid argument - executed
 }
 
+// New objects hold zeros. The defaults of the schema are those of fields that a message lacks.
+func Example_defaults() {
+	b := flatbuffers.NewBuilder(0)
+	audio.StartStreamStart(b)
+	b.Finish(audio.StartStreamEnd(b))
+	start := audio.GetRootAsStartStream(b.FinishedBytes(), 0).UnPack()
+	fmt.Println(start.SampleRate, new(audio.StartStreamT).SampleRate)
+	// Output: 48000 0
+}
+
 // The deadline of a call's context travels with the call: the handler's context ends at the same
 // moment. Cancelling the context cancels the handler's.
 func ExampleConn_deadline() {

@@ -132,7 +132,7 @@ func ReadCounters(ctx context.Context, c Caller) (*introspect.CountersT, error) 
 
 // A Tap shows the calls and one-way messages of all clients of a server, as copies. It ends with
 // the connection on which it was opened. A server has four taps at most. It never waits for them:
-// what is not read soon enough is lost. Streams of blocks are not shown, nor is introspection.
+// what is not read soon enough is lost. Streams of structs are not shown, nor is introspection.
 type Tap struct {
 	caller Caller
 	number uint64

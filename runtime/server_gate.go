@@ -20,7 +20,7 @@ const (
 	KindCall Kind = iota
 	// KindMessage is a one-way message.
 	KindMessage
-	// KindStream is a stream of blocks, from its opening to its end.
+	// KindStream is a stream of structs, from its opening to its end.
 	KindStream
 	// KindSubscription is a subscription to a topic, from its opening to its end.
 	KindSubscription

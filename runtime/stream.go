@@ -11,8 +11,8 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
 
-// A StreamInfo identifies a stream of blocks. A block is a struct of a schema, followed by raw
-// bytes. Generated code declares it.
+// A StreamInfo identifies a stream of structs. A block of it is a struct of a schema, followed by
+// raw bytes. Generated code declares it.
 type StreamInfo struct {
 	// Protocol describes the struct; its name is the stream's. As a struct can
 	// never change, both sides must have the same fingerprint.

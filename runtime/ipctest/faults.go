@@ -14,7 +14,7 @@ import (
 //
 // The methods act on messages: requests, replies, errors that answer a request, one-way messages,
 // and the openings, items and ends of streaming calls, in the order in which they reach the relay
-// between the two sides. A stream of blocks is memory that both sides share, so only
+// between the two sides. A stream of structs is memory that both sides share, so only
 // [Faults.Refuse] and [Faults.Cut] affect it. The items of a streaming call are numbered, so the
 // loss of one is an error of the connection.
 //

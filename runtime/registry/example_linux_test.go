@@ -18,7 +18,8 @@ func ExampleRegistry_Watch() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(folder)
-	reg, err := registry.Open(filepath.Join(folder, "domain"), nil)
+	domain := filepath.Join(folder, "domain")
+	reg, err := registry.Open(domain, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
