@@ -1,7 +1,6 @@
 package group
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -45,12 +44,16 @@ type trialSlot struct {
 
 func newTrialSlot() trialSlot { return trialSlot{taken: make(chan struct{}, 1)} }
 
-// take takes the slot, unless over receives a value first.
+// take takes the slot, unless over receives a value while it is taken.
 func (s *trialSlot) take(over <-chan time.Time) (ticket uint64, ok bool) {
 	select {
 	case s.taken <- struct{}{}:
 	case <-over:
-		return 0, false
+		select {
+		case s.taken <- struct{}{}: // it has become free, perhaps while this process stood still
+		default:
+			return 0, false
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +76,8 @@ func (s *trialSlot) give(ticket uint64) {
 	}
 }
 
-const (
+// Only tests set these.
+var (
 	// suspectPatience is the time for which a suspect waits for the one before it, and for a
 	// standby in sync, before it is refused. The client may send it again.
 	suspectPatience = 10 * time.Second
@@ -83,6 +87,9 @@ const (
 	// bystanderPatience is the time for which a request waits whose method is suspected after one
 	// death. After that it is executed like any other.
 	bystanderPatience = 2 * time.Second
+)
+
+const (
 	// suspectPeriod is the period at which a waiting suspect checks whether it still is a suspect.
 	suspectPeriod = 20 * time.Millisecond
 	// mostProven bounds the size of proven.
@@ -95,12 +102,11 @@ func (g *guard) Enter(request uint64) (place int, err error) {
 	if wordAt(g.replica.page.mem, offSuspects).Load() == 0 {
 		return g.publish(request), nil
 	}
+	if err := g.quarantine(request); err != nil {
+		return 0, err
+	}
 	own, method := g.verdict(request), g.verdict(methodWord(request))
 	switch {
-	case own.quarantined:
-		return 0, g.refuseQuarantined("this request", own)
-	case method.quarantined:
-		return 0, g.refuseQuarantined("every request of this method", method)
 	case own.suspected && own.deaths == 0 && g.replicates() && !g.isProven(request):
 		return g.enterBeside(request)
 	case own.suspected && !g.isProven(request):
@@ -127,7 +133,15 @@ func (g *guard) replicates() bool {
 	return g.replica.replicator != nil && wordAt(g.replica.page.mem, offReplicas).Load() > 1
 }
 
-func (g *guard) refuseQuarantined(what string, v verdict) error {
+// quarantine returns an error if the supervisor has put a request or its method in quarantine.
+func (g *guard) quarantine(request uint64) error {
+	what, v := "this request", g.verdict(requestWord(request))
+	if !v.quarantined {
+		what, v = "every request of this method", g.verdict(methodWord(request))
+	}
+	if !v.quarantined {
+		return nil
+	}
 	return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
 		"%s is in quarantine until %s: one was being executed when each of %d processes of "+
 			"group %s died",
@@ -149,7 +163,7 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 	// giveUp ends the wait of a suspect. A request about which little is known is executed.
 	giveUp := func(why error) (int, error) {
 		if limit == bystanderPatience {
-			return g.publish(request &^ wholeMethod), nil
+			return g.admit(request)
 		}
 		return 0, refuseSuspect(why)
 	}
@@ -166,23 +180,27 @@ func (g *guard) enterSuspect(request uint64) (place int, err error) {
 		}
 	}()
 	if g.replicates() {
-		err := errors.New("no standby was in sync")
-		for err != nil && g.stillSuspected(key) {
+		for g.stillSuspected(key) {
+			p, err := g.replica.replicator.asPrimary()
+			if err != nil {
+				return 0, refuseSuspect(err)
+			}
+			if err = p.awaitStandby(suspectPeriod); err == nil {
+				break
+			}
 			if !time.Now().Before(late) {
 				return giveUp(err)
 			}
-			var p *primary
-			if p, err = g.replica.replicator.asPrimary(); err != nil {
-				return 0, refuseSuspect(err)
-			}
-			err = p.awaitStandby(suspectPeriod)
 		}
 	}
 	if err := g.replica.Admit(0); err != nil { // the reign may be over by now
 		return 0, &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Err: err}
 	}
 	if !g.stillSuspected(key) {
-		return g.publish(request &^ wholeMethod), nil
+		return g.admit(request)
+	}
+	if err := g.quarantine(request); err != nil { // on account of the request or of its method
+		return 0, err
 	}
 	if place = g.publishOnTrial(request, ticket); place < 0 {
 		return 0, refuseSuspect(fmt.Errorf("%d requests are being executed", mostRequests))
@@ -204,12 +222,25 @@ func (g *guard) enterBeside(request uint64) (place int, err error) {
 	defer patience.Stop()
 	ticket, ok := g.slot.take(patience.C)
 	if !ok {
-		return g.publish(request), nil
+		return g.admit(request)
+	}
+	if err := g.quarantine(request); err != nil {
+		g.slot.give(ticket)
+		return 0, err
 	}
 	if place = g.publishOnTrial(request, ticket); place < 0 {
 		g.slot.give(ticket)
 	}
 	return place, nil
+}
+
+// admit publishes a request that has waited, unless it is in quarantine: another process, of which
+// the supervisor has learned meanwhile, has died of it.
+func (g *guard) admit(request uint64) (place int, err error) {
+	if err := g.quarantine(request); err != nil {
+		return 0, err
+	}
+	return g.publish(request &^ wholeMethod), nil
 }
 
 // publishOnTrial publishes a request that is executed as a suspect, with the trial slot.
