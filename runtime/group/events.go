@@ -167,16 +167,21 @@ func (q *eventQueue) close() {
 	q.closed = true
 	q.wake.Signal()
 	q.mu.Unlock()
-	for {
-		before := q.delivered.Load()
-		select {
-		case <-q.idle:
-			return
-		case <-time.After(eventPatience):
-			if q.delivered.Load() == before {
-				return
-			}
-		}
+	for q.awaitOne() {
+	}
+}
+
+// awaitOne blocks until every event was delivered or eventPatience has passed. It reports whether
+// there are more to wait for, and one was delivered.
+func (q *eventQueue) awaitOne() (more bool) {
+	ctx, cancel := withPatience(context.Background(), eventPatience)
+	defer cancel()
+	before := q.delivered.Load()
+	select {
+	case <-q.idle:
+		return false
+	case <-ctx.Done():
+		return q.delivered.Load() > before
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
-// A patient is a replica whose heartbeats a supervisor checks in virtual time.
+// A patient is a replica that a supervisor watches in virtual time.
 type patient struct {
 	t *testing.T
 	s *supervisor
@@ -42,17 +42,23 @@ func startSleeper(t *testing.T) (handle *sys.Process, kill func()) {
 
 // listen has a supervisor check the heartbeats of one ready replica while f runs.
 func listen(t *testing.T, h Heartbeat, f func(*patient)) {
+	supervise(t, Config{Heartbeat: h}, func(p *patient) {
+		p.s.helpers.Go(p.s.listenToHearts)
+		f(p)
+	})
+}
+
+// supervise has a supervisor in virtual time, with one ready replica, while f runs.
+func supervise(t *testing.T, cfg Config, f func(*patient)) {
+	cfg.Service, cfg.Replicas, cfg.Logger = "svc", 1, slog.New(slog.DiscardHandler)
 	handle, kill := startSleeper(t)
 	kill()
 	synctest.Test(t, func(t *testing.T) {
-		s := makeSupervisor(Config{Service: "svc", Replicas: 1, Heartbeat: h,
-			Logger: slog.New(slog.DiscardHandler)}, nil, nil,
-			&page{mem: make([]byte, placeOffset(1))})
+		s := makeSupervisor(cfg, nil, nil, &page{mem: make([]byte, placeOffset(1))})
 		defer s.events.close()
 		defer s.launch.close()
 		r := s.replicas[0]
 		r.state, r.proc = ready, &process{handle: handle} // which no signal reaches
-		s.helpers.Go(s.listenToHearts)
 		s.helpers.Go(func() {
 			for {
 				select {
@@ -133,4 +139,25 @@ func TestSilenceIsFoundByALateSupervisor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A supervisor that stood still has not seen what its replicas did meanwhile, and looks before it
+// finds that they were too slow.
+func TestPauseOfTheSupervisorMakesNoReplicaLate(t *testing.T) {
+	supervise(t, Config{ReadyTimeout: time.Minute}, func(p *patient) {
+		p.s.ask(func() {
+			p.r.state = starting
+			p.s.expectReady(p.r, p.r.proc)
+		})
+		time.Sleep(p.s.cfg.ReadyTimeout / 2)
+		p.s.do(func() { time.Sleep(time.Hour) })
+		p.s.ask(func() {})
+		if p.suspected() {
+			t.Error("suspected after a pause of the supervisor")
+		}
+		time.Sleep(p.s.cfg.ReadyTimeout)
+		if !p.suspected() {
+			t.Error("not suspected after ReadyTimeout")
+		}
+	})
 }

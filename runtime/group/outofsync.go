@@ -3,7 +3,6 @@ package group
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -286,19 +285,17 @@ func (s *supervisor) expectSync(r *managedReplica) {
 		return
 	}
 	p, epoch := r.proc, s.reign.epoch
-	time.AfterFunc(s.cfg.Replication.SyncTimeout, func() {
-		s.do(func() {
-			switch {
-			case r.proc != p || r.synced || s.reign.primary == r.index || s.stopping != nil:
-			case s.reign.epoch != epoch || !s.begun():
-				s.expectSync(r) // not the replica's fault yet
-			default:
-				problem := fmt.Sprintf("was out of sync for %v", s.cfg.Replication.SyncTimeout)
-				if ok, why := s.lastFailure(r); ok {
-					problem += " (" + why + ")"
-				}
-				s.suspect(r, problem)
+	s.after(s.cfg.Replication.SyncTimeout, func() {
+		switch {
+		case r.proc != p || r.synced || s.reign.primary == r.index || s.stopping != nil:
+		case s.reign.epoch != epoch || !s.begun():
+			s.expectSync(r) // not the replica's fault yet
+		default:
+			problem := fmt.Sprintf("was out of sync for %v", s.cfg.Replication.SyncTimeout)
+			if ok, why := s.lastFailure(r); ok {
+				problem += " (" + why + ")"
 			}
-		})
+			s.suspect(r, problem)
+		}
 	})
 }

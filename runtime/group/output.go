@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -110,15 +111,15 @@ func (s *sink) fits(b []byte) bool { return s.size == 0 || s.size+len(b) <= sink
 
 // awaitRoom blocks until b fits, or marks the writer as stuck. The caller must hold s.mu.
 func (s *sink) awaitRoom(b []byte) {
-	late := false
-	timer := time.AfterFunc(sinkPatience, func() {
+	ctx, cancel := withPatience(context.Background(), sinkPatience)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		late = true
 		s.changed.Broadcast()
 	})
-	defer timer.Stop()
-	for !s.fits(b) && !s.closed && !late {
+	defer stop()
+	for !s.fits(b) && !s.closed && ctx.Err() == nil {
 		s.changed.Wait()
 	}
 	s.stuck = !s.fits(b)
@@ -301,12 +302,11 @@ func (o *output) lines(prefix string) *lines {
 
 // close ends the sinks. It waits for their writers for sinkGrace at most.
 func (o *output) close() {
-	giveUp := make(chan struct{})
-	timer := time.AfterFunc(sinkGrace, func() { close(giveUp) })
-	defer timer.Stop()
-	o.stdout.close(giveUp)
+	ctx, cancel := withPatience(context.Background(), sinkGrace)
+	defer cancel()
+	o.stdout.close(ctx.Done())
 	if o.stderr != nil && o.stderr != o.stdout {
-		o.stderr.close(giveUp)
+		o.stderr.close(ctx.Done())
 	}
 }
 
@@ -379,10 +379,9 @@ func (s *stream) end() {
 	s.r.SetReadDeadline(time.Now().Add(time.Second))
 	<-s.ended
 	if s.own {
-		giveUp := make(chan struct{})
-		timer := time.AfterFunc(sinkGrace, func() { close(giveUp) })
-		defer timer.Stop()
-		s.to.close(giveUp)
+		ctx, cancel := withPatience(context.Background(), sinkGrace)
+		defer cancel()
+		s.to.close(ctx.Done())
 	}
 }
 

@@ -133,6 +133,26 @@ func (s *supervisor) do(f func()) {
 	}
 }
 
+// after makes run execute f, which finds something missing, when the time d has passed. The time is
+// counted in shares, and each begins when run has handled the end of the one before. So if this
+// process stood still, alone or with the whole machine, that costs one share at most, and run
+// handles what has happened meanwhile before f.
+func (s *supervisor) after(d time.Duration, f func()) {
+	s.afterShares(fewestLooks, d/fewestLooks, f)
+}
+
+func (s *supervisor) afterShares(n int, share time.Duration, f func()) {
+	time.AfterFunc(share, func() {
+		s.do(func() {
+			if n > 1 {
+				s.afterShares(n-1, share, f)
+				return
+			}
+			f()
+		})
+	})
+}
+
 // ask makes run execute f, and blocks until f was executed and the board shows the result, or the
 // group has ended.
 func (s *supervisor) ask(f func()) {
@@ -339,12 +359,10 @@ func (s *supervisor) attend(r *managedReplica, p *process) {
 
 // expectReady suspects a replica that is not ready in time.
 func (s *supervisor) expectReady(r *managedReplica, p *process) {
-	time.AfterFunc(s.cfg.ReadyTimeout, func() {
-		s.do(func() {
-			if r.proc == p && r.state == starting {
-				s.suspect(r, s.notReady(r))
-			}
-		})
+	s.after(s.cfg.ReadyTimeout, func() {
+		if r.proc == p && r.state == starting {
+			s.suspect(r, s.notReady(r))
+		}
 	})
 }
 
