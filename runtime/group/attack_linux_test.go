@@ -197,7 +197,7 @@ func attackOnce(t *testing.T, seed uint64, careful bool, round time.Duration) {
 	a.order("shutdown")
 	select {
 	case <-a.ended:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience):
 		t.Fatalf("the shutdown hangs\n%s", a.story())
 	}
 	eventually(t, "all processes have ended", func() bool {
@@ -306,7 +306,7 @@ func (a *attack) tell(what string) {
 // list reads the list. A replica may still fall behind once more, for what was done to it before.
 func (a *attack) list() words {
 	c := dialList(a.t, a.domain)
-	for end := time.Now().Add(2 * time.Minute); ; {
+	for end := time.Now().Add(patience); ; {
 		all, err := ipc.Invoke(a.t.Context(), c, methodAll, &words{})
 		if err == nil {
 			return *all
@@ -342,7 +342,7 @@ func (a *attack) order(what string) {
 
 func (a *attack) awaitHealth(when string) {
 	a.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		a.mu.Lock()
 		healthy := a.status != nil && a.status.Healthy()
 		a.mu.Unlock()

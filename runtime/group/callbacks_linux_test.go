@@ -55,7 +55,7 @@ func returns(t *testing.T, what string, f func()) {
 	go func() { defer close(done); f() }()
 	select {
 	case <-done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		buf := make([]byte, 1<<20)
 		t.Fatalf("%s does not return\n%s", what, buf[:runtime.Stack(buf, true)])
 	}

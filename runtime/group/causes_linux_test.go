@@ -305,7 +305,7 @@ func childCause(args []string) error {
 			return fmt.Errorf("the fault %s: %w", args[2], err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := deeds[args[1]](ctx, d); err != nil {
 		fmt.Println(err)

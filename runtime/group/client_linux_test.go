@@ -2,6 +2,7 @@ package group_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ import (
 
 func dialGroup(t testing.TB, domain string, cfg group.DialConfig) *group.Client {
 	t.Helper()
-	cfg.Domain = domain
+	cfg.Domain, cfg.Patience = domain, cmp.Or(cfg.Patience, patience)
 	c, err := group.Dial(t.Context(), "audio_compute", cfg)
 	if err != nil {
 		t.Fatal(err)

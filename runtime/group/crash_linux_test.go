@@ -150,7 +150,7 @@ func supervise(t *testing.T, domain string, survive bool, action string) (said s
 	if err := host.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	go func() { host.Wait(); cancel() }()
 	c := dialList(t, domain)
@@ -212,7 +212,7 @@ func succeedSupervisor(t *testing.T, domain string, survive bool, acked words) {
 // await waits for a group's status, with a limit that no group should need.
 func await(t *testing.T, g *group.Group, cond func(group.Status) bool) group.Status {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s, err := g.Wait(ctx, cond)
 	if err != nil {

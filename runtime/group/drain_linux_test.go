@@ -616,7 +616,7 @@ func (l *lines) String() string {
 // await blocks until a text is among the output.
 func (l *lines) await(t *testing.T, text string) {
 	t.Helper()
-	for give := time.Now().Add(time.Minute); !strings.Contains(l.String(), text); {
+	for give := time.Now().Add(patience); !strings.Contains(l.String(), text); {
 		if time.Sleep(time.Millisecond); time.Now().After(give) {
 			t.Fatalf("no %q in:\n%s", text, l)
 		}

@@ -34,6 +34,10 @@ func (g *Group) MayRule(index int) bool {
 	return g.s.cfg.Replication == nil || set&(1<<index) != 0 && p.whole(index)
 }
 
+// SetTrialTimes sets the times for which this process has requests wait that may be those which end
+// processes.
+func SetTrialTimes(d time.Duration) { suspectPatience, trialTime, bystanderPatience = 2*d, d, d }
+
 // A RawPacket is the head of a message from a primary to a standby, for tests of what either can
 // do to the other.
 type RawPacket struct {

@@ -32,7 +32,7 @@ func TestHungPrimaryIsKilledThenReplaced(t *testing.T) {
 	before := g.Status()
 	old := before.Replicas[0].PID
 	syscall.Kill(old, syscall.SIGSTOP)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	after, err := g.WaitHealthy(ctx, before.Epoch)
 	if err != nil {

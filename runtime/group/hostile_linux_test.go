@@ -170,7 +170,7 @@ func TestRogueReplicas(t *testing.T) {
 	cfg.Command = func(i int) *exec.Cmd { return childCommand("rogue", domain, strconv.Itoa(i)) }
 	cfg.ReadyTimeout = 2 * time.Second
 	cfg.Restart = group.Restart{Delay: 1e6, MaxDelay: 1e6, Intensity: 1 << 30}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	g, err := group.Start(ctx, cfg)
 	for err != nil {

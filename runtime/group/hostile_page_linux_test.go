@@ -112,11 +112,11 @@ func scribbled(t *testing.T, file string) {
 	}
 	_ = vandal.Process.Kill()
 	_ = vandal.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	dial := func() (*group.Client, error) {
 		return group.Dial(ctx, "list",
-			group.DialConfig{Domain: cfg.Domain, Patience: 2 * time.Minute})
+			group.DialConfig{Domain: cfg.Domain, Patience: patience})
 	}
 	c, err := dial()
 	for err != nil && ctx.Err() == nil { // the group repairs what it finds overwritten, in a moment
@@ -223,7 +223,7 @@ func TestOverwrittenWordsOfSuccession(t *testing.T) {
 				if at == group.SetAt(2) {
 					continue // it is not read, and its owner does not check it
 				}
-				for give := time.Now().Add(time.Minute); now != was; time.Sleep(time.Millisecond) {
+				for give := time.Now().Add(patience); now != was; time.Sleep(time.Millisecond) {
 					if _, err := f.ReadAt(now[:], at); err != nil {
 						t.Fatal(err)
 					}

@@ -215,7 +215,8 @@ func besideRogue(t *testing.T, role string, args ...string) (failed []error) {
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
-	c, err := group.Dial(t.Context(), "list", group.DialConfig{Domain: cfg.Domain})
+	c, err := group.Dial(t.Context(), "list",
+		group.DialConfig{Domain: cfg.Domain, Patience: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +261,7 @@ func besideRogue(t *testing.T, role string, args ...string) (failed []error) {
 	for _, file := range []string{".sock", ".lock"} { // what a killed standby leaves
 		_ = os.Remove(filepath.Join(cfg.Domain, group.ReplicaChannel(outsideName)+file))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := g.WaitHealthy(ctx, 0); err != nil {
 		t.Errorf("after the rogue: %v\n%v", err, &events)

@@ -65,7 +65,8 @@ func TestKillersOfEveryKind(t *testing.T) {
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
-	c, err := group.Dial(t.Context(), "svc", group.DialConfig{Domain: cfg.Domain})
+	c, err := group.Dial(t.Context(), "svc",
+		group.DialConfig{Domain: cfg.Domain, Patience: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

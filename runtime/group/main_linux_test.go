@@ -24,9 +24,17 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
+// patience limits the wait for what is certain to come, on any machine. Groups have it as their
+// limits, too, where a test takes for granted that they are not exceeded.
+const patience = 5 * time.Minute
+
 // The test binary runs itself for the replicas of a test. With this variable set it is the child of
 // that name, with its arguments in os.Args.
 const childVar = "GROUP_TEST_CHILD"
+
+// hastyVar leaves a child the times for which suspects wait. Otherwise they wait until the machine
+// has done its part, however slow it is.
+const hastyVar = "GROUP_TEST_HASTY"
 
 var children = map[string]func(args []string) error{
 	"bare":      childBare,
@@ -69,6 +77,9 @@ func TestMain(m *testing.M) {
 	if err := systest.Obey(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
+	}
+	if os.Getenv(hastyVar) == "" {
+		group.SetTrialTimes(patience)
 	}
 	if name := os.Getenv(childVar); name != "" {
 		if err := children[name](os.Args[1:]); err != nil {
@@ -217,7 +228,8 @@ func childAudio(args []string) error {
 func audioConfig(domain string) group.Config {
 	return group.Config{
 		Service: audioservice.Service, Domain: domain,
-		Command: func(i int) *exec.Cmd { return childCommand("audio", strconv.Itoa(i)) },
+		ReadyTimeout: patience,
+		Command:      func(i int) *exec.Cmd { return childCommand("audio", strconv.Itoa(i)) },
 	}
 }
 
@@ -228,7 +240,8 @@ func newDomain(t testing.TB) string {
 func bareConfig(domain string) group.Config {
 	return group.Config{
 		Service: "svc", Domain: domain,
-		Command: func(int) *exec.Cmd { return childCommand("bare") },
+		ReadyTimeout: patience,
+		Command:      func(int) *exec.Cmd { return childCommand("bare") },
 	}
 }
 

@@ -97,7 +97,7 @@ func cutConnections() {
 // awaitEvent blocks until an event fits.
 func (l *eventLog) awaitEvent(t *testing.T, what string, fits func(group.Event) bool) group.Event {
 	t.Helper()
-	for give := time.Now().Add(time.Minute); time.Now().Before(give); time.Sleep(time.Millisecond) {
+	for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(time.Millisecond) {
 		l.mu.Lock()
 		for _, ev := range l.all {
 			if fits(ev) {
@@ -422,7 +422,7 @@ func TestSessionIsWithTheProcessMeant(t *testing.T) {
 	// The record of a process of the group that has died, which is still seen. A namesake that is
 	// faster ends.
 	var dead *registry.Registration
-	for give := time.Now().Add(time.Minute); dead == nil; time.Sleep(time.Millisecond) {
+	for give := time.Now().Add(patience); dead == nil; time.Sleep(time.Millisecond) {
 		dead, err = reg.Register(registry.Record{Name: "list.1", Service: "list",
 			Control: "list_1", Incarnation: 4711})
 		if err != nil && time.Now().After(give) {

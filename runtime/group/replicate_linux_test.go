@@ -315,7 +315,7 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 			return op.length == now.length+1, state{now.length + 1, number}
 		},
 	}
-	if got := porcupine.CheckOperationsTimeout(model, history, time.Minute); got != porcupine.Ok {
+	if got := porcupine.CheckOperationsTimeout(model, history, patience); got != porcupine.Ok {
 		t.Errorf("the history of %d operations is not linearizable: %v", len(history), got)
 	}
 }

@@ -143,7 +143,8 @@ func TestFailedRestoreReplaces(t *testing.T) {
 // state, and expects the whole state there.
 func TestLargeSnapshotUnderLoad(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
-	cfg.Replication.AckTimeout = time.Minute
+	cfg.ReadyTimeout = patience
+	cfg.Replication.AckTimeout, cfg.Replication.SyncTimeout = patience, patience
 	cfg.Command = func(i int) *exec.Cmd {
 		return childCommand("list", fmt.Sprint(i), strconv.Itoa(8<<20+1))
 	}

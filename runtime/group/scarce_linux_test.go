@@ -59,7 +59,8 @@ func childScarce([]string) error {
 func scarceConfig(domain string) group.Config {
 	return group.Config{
 		Service: "svc", Domain: domain, Replicas: 1,
-		Command: func(int) *exec.Cmd { return childCommand("scarce") },
+		ReadyTimeout: patience,
+		Command:      func(int) *exec.Cmd { return childCommand("scarce") },
 	}
 }
 
@@ -81,7 +82,7 @@ func TestPrimaryWithoutDescriptorsIsAdopted(t *testing.T) {
 	}
 	awaitCode := func(code ipc.Code) {
 		t.Helper()
-		for limit := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		for limit := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 			c, err := dial()
 			if err == nil {
 				c.Close()

@@ -25,10 +25,11 @@ func childStarved(args []string) error {
 	if err := set("0"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cfg := listConfig(args[0], 2)
-	cfg.Replication.AckTimeout = time.Minute // no standby is dropped because the machine is busy
+	// No standby is dropped because the machine is busy.
+	cfg.Replication.AckTimeout, cfg.Replication.SyncTimeout = patience, patience
 	var events eventLog
 	cfg.Events = events.add
 	g, err := group.Start(ctx, cfg)
@@ -36,7 +37,7 @@ func childStarved(args []string) error {
 		return err
 	}
 	defer g.Shutdown(context.Background())
-	c, err := group.Dial(ctx, "list", group.DialConfig{Domain: args[0], Patience: time.Minute})
+	c, err := group.Dial(ctx, "list", group.DialConfig{Domain: args[0], Patience: patience})
 	if err != nil {
 		return err
 	}

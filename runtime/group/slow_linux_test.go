@@ -141,7 +141,7 @@ func barrierConfig(t *testing.T, replicas int, events *eventLog) (group.Config, 
 // await blocks until a process is at the barrier.
 func (b *barrier) await(t *testing.T, pid int) {
 	t.Helper()
-	b.SetDeadline(time.Now().Add(time.Minute))
+	b.SetDeadline(time.Now().Add(patience))
 	for b.arrived[pid] == nil {
 		c, err := b.Accept()
 		if err != nil {

@@ -259,15 +259,17 @@ func dumpLateDrains() {
 func listConfig(domain string, replicas int) group.Config {
 	return group.Config{
 		Service: "list", Domain: domain, Replicas: replicas, Replication: &group.Replication{},
-		Command: func(i int) *exec.Cmd { return childCommand("list", fmt.Sprint(i)) },
-		Restart: group.Restart{Delay: 1e6, MaxDelay: 1e6, Intensity: 1 << 30},
+		ReadyTimeout: patience,
+		Command:      func(i int) *exec.Cmd { return childCommand("list", fmt.Sprint(i)) },
+		Restart:      group.Restart{Delay: 1e6, MaxDelay: 1e6, Intensity: 1 << 30},
 	}
 }
 
 // dialList makes a client of a group that keeps a list.
 func dialList(t testing.TB, domain string) *group.Client {
 	t.Helper()
-	c, err := group.Dial(t.Context(), "list", group.DialConfig{Domain: domain})
+	c, err := group.Dial(t.Context(), "list",
+		group.DialConfig{Domain: domain, Patience: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

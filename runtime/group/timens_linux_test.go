@@ -36,7 +36,7 @@ func TestReplicasAtClocks(t *testing.T) {
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
 	limited := func(m *ipc.Method[words, words], x uint64) error {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		_, err := ipc.Invoke(ctx, c, m, &words{x})
 		return err

@@ -69,7 +69,7 @@ func TestSubscriptionFollowsThePrimary(t *testing.T) {
 	d := newDomain(t)
 	g := startGroup(t, group.Config{Service: "clicks", Domain: d,
 		Command: func(i int) *exec.Cmd { return childCommand("publisher", strconv.Itoa(i)) }})
-	c, err := group.Dial(t.Context(), "clicks", group.DialConfig{Domain: d})
+	c, err := group.Dial(t.Context(), "clicks", group.DialConfig{Domain: d, Patience: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestSubscriptionFollowsThePrimary(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for round := range 4 {
 		status := g.Status()
@@ -137,7 +137,7 @@ func TestSubscriptionFollowsThePrimary(t *testing.T) {
 // the client.
 func TestSubscriptionBeforeTheGroup(t *testing.T) {
 	d := newDomain(t)
-	c, err := group.Dial(t.Context(), "clicks", group.DialConfig{Domain: d})
+	c, err := group.Dial(t.Context(), "clicks", group.DialConfig{Domain: d, Patience: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestSubscriptionBeforeTheGroup(t *testing.T) {
 	}
 	g := startGroup(t, group.Config{Service: "clicks", Domain: d,
 		Command: func(i int) *exec.Cmd { return childCommand("publisher", strconv.Itoa(i)) }})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, a, err := s.Next(ctx, nil); err != nil || a.Number != 0 || a.Epoch != 1 || a.Break {
 		t.Errorf("%+v, %v", a, err)

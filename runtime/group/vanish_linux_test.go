@@ -22,7 +22,7 @@ import (
 // replaced waits until the group is healthy and has none of the processes of before.
 func replaced(t *testing.T, g *group.Group, before group.Status, events *eventLog) group.Status {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s, err := g.Wait(ctx, func(s group.Status) bool {
 		for i, now := range s.Replicas {
@@ -168,7 +168,7 @@ func TestGroupWhoseFileIsDamaged(t *testing.T) {
 			cfg.Events = events.add
 			g := startGroup(t, cfg)
 			c, err := group.Dial(t.Context(), cfg.Service,
-				group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
+				group.DialConfig{Domain: cfg.Domain, Patience: patience})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -242,7 +242,7 @@ func TestSurvivorsWithoutFileEnd(t *testing.T) {
 	if err := os.Remove(filepath.Join(d, ".groups", "audio_compute")); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); len(processesOf(d)) > 0; time.Sleep(
+	for deadline := time.Now().Add(patience); len(processesOf(d)) > 0; time.Sleep(
 		time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("processes %v run", processesOf(d))
@@ -312,7 +312,7 @@ func TestDisplacedGroupEnds(t *testing.T) {
 	if len(first) != 3 {
 		t.Fatalf("processes %v", first)
 	}
-	client := dialGroup(t, d, group.DialConfig{Patience: time.Minute})
+	client := dialGroup(t, d, group.DialConfig{Patience: patience})
 	if _, err := client.WaitConnected(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -362,11 +362,11 @@ func init() { children["imaged"] = childImaged }
 // childImaged is the client of a group whose file is in a lower layer of its file system, and then
 // the supervisor of that group.
 func childImaged(args []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cfg := audioConfig(args[0])
 	c, err := group.Dial(ctx, cfg.Service,
-		group.DialConfig{Domain: cfg.Domain, Patience: time.Minute})
+		group.DialConfig{Domain: cfg.Domain, Patience: patience})
 	if err != nil {
 		return err
 	}
@@ -428,7 +428,7 @@ func TestDisplacedReplicaAnswersNothing(t *testing.T) {
 			continue
 		}
 		defer other.Close()
-		for deadline := time.Now().Add(time.Minute); !errors.Is(first.Admit(0),
+		for deadline := time.Now().Add(patience); !errors.Is(first.Admit(0),
 			ipc.ErrDisplaced); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the first one admits calls")
