@@ -140,9 +140,12 @@ func (k *claims) more(n uint64) {
 	}
 }
 
+// unlimited is the limit of calls without one.
+func unlimited() (context.Context, context.CancelFunc) { return context.Background(), func() {} }
+
 // TestNoCallIsLostInOrder replaces replicas, orders failovers and shuts groups down under a load of
 // calls that may be executed only once. No call may fail, except those made when there is no
-// service any more, which are not executed.
+// service any more, which are not executed; most of these wait for the next group.
 func TestNoCallIsLostInOrder(t *testing.T) {
 	configs := map[string]func(domain string) group.Config{
 		"without state": ledgerConfig,
@@ -162,11 +165,7 @@ func TestNoCallIsLostInOrder(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			k := &claims{all: map[uint64]claim{}}
-			over, end := context.WithCancel(context.Background())
-			defer end()
-			wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) {
-				return over, func() {}
-			})
+			wait := k.callUntil(ctx, t, domain, unlimited)
 			for range rollRounds() {
 				k.more(100)
 				if err := g.Roll(t.Context(), cfg.Command); err != nil {
@@ -193,14 +192,12 @@ func TestNoCallIsLostInOrder(t *testing.T) {
 				k.next.Store(1 << 40)
 				ctx, cancel = context.WithCancel(t.Context())
 				defer cancel()
-				wait = k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) {
-					return over, func() {}
-				})
+				wait = k.callUntil(ctx, t, domain, unlimited)
 				k.more(100)
 			}
 			shutdown(t, g)
 			cancel()
-			end() // ends calls that wait for a primary
+			startGroup(t, cfg)
 			wait()
 			if name == "without state" {
 				k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
@@ -244,17 +241,17 @@ func rollRounds() int {
 // service manager does. Calls that were taken are answered, which needs a standby if the state is
 // kept.
 func TestStoppedAtOnce(t *testing.T) {
-	for _, kind := range []string{"ledger", "list"} {
+	for kind, config := range map[string]func(domain string) group.Config{
+		"ledger": ledgerConfig,
+		"list":   func(domain string) group.Config { return listConfig(domain, 2) },
+	} {
 		t.Run(kind, func(t *testing.T) {
 			for round := range 3 {
 				domain := newDomain(t)
 				host, pids := startHost(t, domain, kind)
 				ctx, cancel := context.WithCancel(t.Context())
 				k := &claims{all: map[uint64]claim{}}
-				over, end := context.WithCancel(context.Background())
-				wait := k.callUntil(ctx, t, domain, func() (context.Context, context.CancelFunc) {
-					return over, func() {}
-				})
+				wait := k.callUntil(ctx, t, domain, unlimited)
 				k.more(200)
 				all := append(pids, host.Process.Pid)
 				for i := range all { // another process is first each time
@@ -266,10 +263,11 @@ func TestStoppedAtOnce(t *testing.T) {
 				if err := host.Wait(); err != nil {
 					t.Error(err)
 				}
+				nothingLeft(t, domain)
 				cancel()
-				// The client needs a moment to read the answers and to learn of the deaths.
-				time.AfterFunc(time.Second, end)
+				g := startGroup(t, config(domain)) // for the calls that wait for a primary
 				wait()
+				shutdown(t, g)
 				for n, c := range k.all {
 					if o := ipc.OutcomeOf(c.err); c.err != nil && o != ipc.NotSent &&
 						o != ipc.NotExecuted {
@@ -279,7 +277,6 @@ func TestStoppedAtOnce(t *testing.T) {
 				if kind == "ledger" {
 					k.check(t, filepath.Join(filepath.Dir(domain), "ledger"))
 				}
-				nothingLeft(t, domain)
 			}
 		})
 	}
