@@ -228,7 +228,7 @@ func childAudio(args []string) error {
 func audioConfig(domain string) group.Config {
 	return group.Config{
 		Service: audioservice.Service, Domain: domain,
-		ReadyTimeout: patience,
+		ReadyTimeout: time.Minute,
 		Command:      func(i int) *exec.Cmd { return childCommand("audio", strconv.Itoa(i)) },
 	}
 }
@@ -240,7 +240,7 @@ func newDomain(t testing.TB) string {
 func bareConfig(domain string) group.Config {
 	return group.Config{
 		Service: "svc", Domain: domain,
-		ReadyTimeout: patience,
+		ReadyTimeout: time.Minute,
 		Command:      func(int) *exec.Cmd { return childCommand("bare") },
 	}
 }

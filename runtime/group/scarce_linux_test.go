@@ -59,7 +59,7 @@ func childScarce([]string) error {
 func scarceConfig(domain string) group.Config {
 	return group.Config{
 		Service: "svc", Domain: domain, Replicas: 1,
-		ReadyTimeout: patience,
+		ReadyTimeout: time.Minute,
 		Command:      func(int) *exec.Cmd { return childCommand("scarce") },
 	}
 }

@@ -259,7 +259,7 @@ func dumpLateDrains() {
 func listConfig(domain string, replicas int) group.Config {
 	return group.Config{
 		Service: "list", Domain: domain, Replicas: replicas, Replication: &group.Replication{},
-		ReadyTimeout: patience,
+		ReadyTimeout: time.Minute,
 		Command:      func(i int) *exec.Cmd { return childCommand("list", fmt.Sprint(i)) },
 		Restart:      group.Restart{Delay: 1e6, MaxDelay: 1e6, Intensity: 1 << 30},
 	}
