@@ -327,7 +327,7 @@ func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int
 		select {
 		case <-w.hit:
 			reached = true
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 		}
 	}
 	if reached && atPoint != nil {

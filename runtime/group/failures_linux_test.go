@@ -58,11 +58,12 @@ func childCrashy(args []string) error {
 }
 
 func TestLimitOfRestartsDegradesUntilHealthy(t *testing.T) {
+	t.Parallel()
 	cfg := bareConfig(newDomain(t))
 	trap := filepath.Join(t.TempDir(), "trap")
 	cfg.Command = func(int) *exec.Cmd { return childCommand("crashy", trap) }
 	cfg.Restart = group.Restart{Delay: time.Millisecond, MaxDelay: 2 * time.Millisecond,
-		Intensity: 5, Window: 300 * time.Millisecond}
+		Intensity: 5, Window: 5 * time.Second} // in which five starts must fail
 	cfg.Stderr = new(strings.Builder)
 	var events eventLog
 	cfg.Events = events.add

@@ -210,8 +210,8 @@ func rss(pid int) int {
 // grows, and the group is healthy afterwards.
 func besideRogue(t *testing.T, role string, args ...string) (failed []error) {
 	cfg := listConfig(newDomain(t), 3)
-	cfg.ReadyTimeout = 3 * time.Second // a replica whose name the rogue has waits for so long
-	cfg.Stderr = io.Discard            // and says so again and again
+	cfg.ReadyTimeout = 10 * time.Second // a replica whose name the rogue has waits for so long
+	cfg.Stderr = io.Discard             // and says so again and again
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
@@ -235,9 +235,13 @@ func besideRogue(t *testing.T, role string, args ...string) (failed []error) {
 	if testing.Short() {
 		seconds = 3
 	}
+	limit := 5 * time.Second
+	if role == "rogue standby" && args[0] == outsideName {
+		limit = patience // of calls that may not fail
+	}
 	largest, answered := 0, 0
 	for end := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(end); {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		_, err := ipc.Invoke(ctx, c, methodAppend, &words{1})
 		cancel()
 		if e := new(ipc.Error); err != nil && !errors.As(err, &e) {

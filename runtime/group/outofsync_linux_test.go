@@ -396,7 +396,7 @@ func TestSessionIsWithTheProcessMeant(t *testing.T) {
 	t.Parallel()
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication = &group.Replication{AckTimeout: time.Minute, SyncTimeout: time.Minute}
-	cfg.ReadyTimeout = 3 * time.Second
+	cfg.ReadyTimeout = 10 * time.Second
 	var mu sync.Mutex
 	swap := false
 	cfg.Command = func(i int) *exec.Cmd {

@@ -325,7 +325,7 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	cfg.Replication = &group.Replication{AckTimeout: 50 * time.Millisecond,
-		SyncTimeout: 300 * time.Millisecond}
+		SyncTimeout: time.Second}
 	var events eventLog
 	cfg.Events = events.add
 	g := startGroup(t, cfg)
@@ -346,7 +346,7 @@ func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status.Epoch != 1 || !events.has(group.OutOfSync) ||
-		!strings.Contains(events.String(), "was out of sync for 300ms") {
+		!strings.Contains(events.String(), "was out of sync for 1s") {
 		t.Errorf("status %+v, events:\n%v", status, &events)
 	}
 	syscall.Kill(status.Replicas[0].PID, syscall.SIGKILL)
