@@ -46,6 +46,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"runner":   runnerRole,
 	"keeper":   keeperRole,
 	"patient":  patientRole,
+	"stopped":  stoppedRole,
 	"greedy":   greedyRole,
 	"giver":    giverRole,
 	"hoarder":  hoarderRole,

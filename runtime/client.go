@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // DefaultPatience is the default of [WithPatience].
@@ -263,7 +265,7 @@ type clientCall struct {
 	version uint64        // of the client, before the last look at current
 	after   uint64        // wait for a change since that version, or for pause; 0: do not
 	pause   time.Duration // before the same connection is tried again
-	waited  time.Duration // for servers, in all
+	waited  time.Duration // for servers, in all, as a Patience counts
 	last    error         // of the last attempt
 }
 
@@ -313,13 +315,14 @@ func (c *Client) await(a *clientCall) (*clientLink, error) {
 	}
 	a.limit()
 	ctx := a.ctx
-	began := time.Now()
-	defer func() { a.waited += time.Since(began) }()
-	patience := time.NewTimer(c.cfg.patience - a.waited)
-	defer patience.Stop()
+	limit := sys.NewPatience(c.cfg.patience - a.waited)
+	defer func() { a.waited += limit.Spent() }()
 	pause := time.NewTimer(jitter(a.pause))
 	defer pause.Stop()
 	for rested := a.after == 0; ; {
+		// A server may have come while this process stood still, so what follows is a look also
+		// when no time is left.
+		left := limit.Next()
 		if c.ctx.Err() != nil {
 			return nil, errClientClosed
 		}
@@ -334,6 +337,15 @@ func (c *Client) await(a *clientCall) (*clientLink, error) {
 		if why != nil {
 			return nil, why
 		}
+		var step <-chan time.Time
+		switch {
+		case left > 0:
+			step = time.After(left)
+		case here && a.last != nil:
+			return nil, fmt.Errorf("tried for %v: %w", c.cfg.patience, withoutOutcome(a.last))
+		case c.cfg.patience > 0:
+			return nil, fmt.Errorf("waited %v: %w", c.cfg.patience, c.waitReason())
+		}
 		select {
 		case <-changed:
 		case <-pause.C:
@@ -342,13 +354,7 @@ func (c *Client) await(a *clientCall) (*clientLink, error) {
 			return nil, fmt.Errorf("%w, and there is no server: %w", context.Cause(ctx),
 				c.waitReason())
 		case <-c.ctx.Done():
-		case <-patience.C:
-			if here && a.last != nil {
-				return nil, fmt.Errorf("tried for %v: %w", c.cfg.patience, withoutOutcome(a.last))
-			}
-			if c.cfg.patience > 0 {
-				return nil, fmt.Errorf("waited %v: %w", c.cfg.patience, c.waitReason())
-			}
+		case <-step:
 		}
 	}
 }

@@ -2,6 +2,8 @@ package ipc_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -88,4 +90,37 @@ func patientRole(domain ipc.RendezvousOption) error {
 	}
 	_, err = os.Stdout.WriteString("ready\n")
 	return err
+}
+
+// patienceWhenStopped is less than the time for which TestStoppedClientIsPatient stops the client.
+const patienceWhenStopped = 3 * time.Second
+
+// stoppedRole makes a call that waits for the server, and is ready when it probably waits.
+func stoppedRole(domain ipc.RendezvousOption) error {
+	c, err := ipc.Connect("echo", domain, ipc.WithPatience(patienceWhenStopped))
+	if err != nil {
+		return err
+	}
+	result := invoke(context.Background(), c, methodEcho, "")
+	pause(100)
+	fmt.Println("ready")
+	return errors.Join(<-result, c.Close())
+}
+
+// TestStoppedClientIsPatient stops a client that waits for a server for longer than its patience
+// lasts. Meanwhile the server comes. The client, when it goes on, has not had the time to find it.
+func TestStoppedClientIsPatient(t *testing.T) {
+	t.Parallel()
+	domain := filepath.Join(t.TempDir(), "d")
+	client := startChild(t, "stopped", domain)
+	stopProcess(t, client)
+	startChild(t, "server", domain)
+	time.Sleep(patienceWhenStopped + patienceWhenStopped/4)
+	if err := client.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	<-client.done
+	if !client.ProcessState.Success() {
+		t.Errorf("the client: %v", client.ProcessState)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // A session is one end of a connection without calls: its memory belongs to others, and
@@ -145,6 +147,26 @@ func (e *LinkEnd) Expect() { e.s.wire.Expect() }
 
 // Down is closed when the peer has closed its end, has died, or this side has left.
 func (e *LinkEnd) Down() <-chan struct{} { return e.s.down }
+
+// DownWithin waits until Down is closed, and reports whether it is. It gives up after d, of which
+// time in which this process stood still counts little: what the peer has said or done meanwhile is
+// not missed.
+func (e *LinkEnd) DownWithin(d time.Duration) bool {
+	limit := sys.NewPatience(d)
+	for wait := limit.Next(); wait > 0; wait = limit.Next() {
+		select {
+		case <-e.s.down:
+			return true
+		case <-time.After(wait):
+		}
+	}
+	select {
+	case <-e.s.down:
+		return true
+	default:
+		return false
+	}
+}
 
 // Leave says why this side closes the connection, and closes it. Further calls do nothing.
 func (e *LinkEnd) Leave(why error) {

@@ -82,10 +82,11 @@ func (r *Registry) follow(ctx context.Context, prefix string,
 	}
 }
 
-// afterClose has the times, after a lock file was closed, at which its group is scanned again. The
-// kernel closes the files of a dying owner, and wakes watchers, a moment before it releases the
-// owner's locks, which no event reports. The last times are for a machine on which the dying
-// process has to wait for a processor.
+// afterClose has the pauses before the scans of a group of which a lock file was closed. The kernel
+// closes the files of a dying owner, and wakes watchers, a moment before it releases the owner's
+// locks, which no event reports. The last pauses are for a machine on which the dying process has
+// to wait for a processor. Each begins at the scan before it: one that counted from the close would
+// be over at once, as would the next, when the whole machine stood still.
 var afterClose = [...]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond,
 	100 * time.Millisecond, time.Second, 10 * time.Second}
 
@@ -96,19 +97,19 @@ type watcher struct {
 	known  map[int]sighting // by slot: the live instances reported
 	names  map[string]int   // the slots of known, by name
 	dirty  map[int]bool     // groups to scan
-	// closed has the groups in which a file was closed, closedAt the time of the last close. again
-	// counts the scans since.
-	closed   map[int]bool
-	closedAt time.Time
-	again    int
+	// closed has the groups in which a file was closed, again counts the scans since the last
+	// close, and scanAt is when the next one is due.
+	closed map[int]bool
+	again  int
+	scanAt time.Time
 
 	everything bool // all groups are to be scanned
 	// generation is that of the table to which the fields above belong. moving has the instances
 	// that were live in the previous table and have not registered in this one yet. Those that have
-	// not registered at the time limit are reported as gone.
+	// not registered when patience ends are reported as gone.
 	generation int
 	moving     map[string]Record
-	limit      time.Time
+	patience   sys.Patience
 }
 
 // moveTime is the time that a live instance has to register in a new table.
@@ -119,7 +120,7 @@ const moveTime = 10 * domain.CheckPeriod
 func (w *watcher) markAll() {
 	if w.generation != w.r.generation {
 		if w.generation != 0 {
-			w.limit = time.Now().Add(moveTime)
+			w.patience = sys.NewPatience(moveTime)
 		}
 		if w.moving == nil {
 			w.moving = make(map[string]Record)
@@ -152,10 +153,13 @@ func (w *watcher) has(name string) bool {
 func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 	var deadline time.Time
 	if len(w.closed) > 0 {
-		deadline = w.closedAt.Add(afterClose[w.again])
+		deadline = w.scanAt
 	}
-	if len(w.moving) > 0 && (deadline.IsZero() || w.limit.Before(deadline)) {
-		deadline = w.limit
+	if len(w.moving) > 0 {
+		next := time.Now().Add(w.patience.Next())
+		if deadline.IsZero() || next.Before(deadline) {
+			deadline = next
+		}
 	}
 	dir.SetDeadline(deadline)
 	if err := ctx.Err(); err != nil { // after SetDeadline, which may undo the one of AfterFunc
@@ -175,25 +179,26 @@ func (w *watcher) wait(ctx context.Context, dir *sys.DirWatch) error {
 				w.closed = make(map[int]bool)
 			}
 			w.closed[group] = true
-			w.closedAt, w.again = time.Now(), 0
+			w.scanAt, w.again = time.Now().Add(afterClose[0]), 0
 		}
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) && len(w.closed) == 0 {
-		return nil // the time limit has come
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if now := time.Now(); len(w.closed) > 0 && !now.Before(w.scanAt) {
 		for group := range w.closed {
 			w.dirty[group] = true
 		}
 		if w.again++; w.again == len(afterClose) {
 			w.closed = nil
+		} else {
+			w.scanAt = now.Add(afterClose[w.again])
 		}
-		return nil
 	}
-	return err
+	return nil
 }
 
 // groupOf returns the group whose locks are in the named file.
@@ -229,7 +234,7 @@ func (w *watcher) scan() (events []Event, err error) {
 		}
 		return nil
 	})
-	if err == nil && len(w.moving) > 0 && !time.Now().Before(w.limit) {
+	if err == nil && len(w.moving) > 0 && w.patience.Next() == 0 {
 		for name, rec := range w.moving {
 			events = append(events, Event{Disappeared, rec})
 			delete(w.moving, name)

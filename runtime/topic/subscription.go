@@ -529,17 +529,14 @@ const patience = time.Second
 // letGo decides about a lossless subscription that has missed messages. It ends, unless its
 // connection was lost: no publisher waits for a subscriber without one, so it counts the losses.
 func (s *Subscription) letGo(a *attachment) error {
-	select {
-	case <-a.end.Down():
-		why := a.end.DisconnectReason()
-		if ipc.CodeOf(why) != ipc.CodeUnavailable {
-			return s.end(why)
-		}
-		a.r.Unawaited()
-		return nil
-	case <-time.After(patience):
+	if !a.end.DownWithin(patience) {
 		return s.end(s.corrupt(shm.ErrLapped))
 	}
+	if why := a.end.DisconnectReason(); ipc.CodeOf(why) != ipc.CodeUnavailable {
+		return s.end(why)
+	}
+	a.r.Unawaited()
+	return nil
 }
 
 // lost leaves a publisher that is gone. It returns an error if the subscription ends with it, or
