@@ -168,14 +168,14 @@ func clientWithoutServer(t *testing.T, v ipc.RendezvousOption) {
 
 	// The contexts of calls end while the calls wait.
 	c = reconnecting(t, v, patiently())
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-	defer cancel()
-	err := <-invoke(ctx, c, methodEcho, "")
-	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "echo")
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
-	ctx, cancel = context.WithCancel(t.Context())
+	ended(t, ipc.CodeDeadlineExceeded, "echo", func(ctx context.Context) error {
+		err := <-invoke(ctx, c, methodEcho, "")
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		return err
+	})
+	ctx, cancel := context.WithCancel(t.Context())
 	result := invoke(ctx, c, methodEcho, "")
 	cancel()
 	want(t, <-result, ipc.CodeCanceled, ipc.NotSent)

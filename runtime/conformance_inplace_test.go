@@ -120,8 +120,7 @@ func inPlaceWithoutRoom(t *testing.T, v ipc.RendezvousOption) {
 					return nil
 				})))...)
 		peer := peerOf(t, c, peers)
-		n, err := fill(t, peer)
-		want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "room in the ring")
+		n := fill(t, peer)
 		called := make(chan error, 1)
 		go func() {
 			_, err := ipc.Invoke(t.Context(), c, echoMethod("Place"), &blob{})

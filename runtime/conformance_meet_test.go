@@ -68,14 +68,34 @@ func serverThatDoesNotAnswer(t *testing.T, v ipc.RendezvousOption) {
 	defer l.Close()
 	_, err = ipc.Dial(t.Context(), "echo", v, ipc.WithHandshakeTimeout(10*time.Millisecond))
 	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "does not answer")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	_, err = ipc.Dial(ctx, "echo", v)
-	want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "does not answer")
-	ctx, cancel = context.WithCancel(t.Context())
-	time.AfterFunc(10*time.Millisecond, cancel)
-	_, err = ipc.Dial(ctx, "echo", v)
-	want(t, err, ipc.CodeCanceled, ipc.NotSent, "does not answer")
+	dials := func(ctx context.Context) error {
+		_, err := ipc.Dial(ctx, "echo", v)
+		return err
+	}
+	ended(t, ipc.CodeDeadlineExceeded, "does not answer", dials)
+	ended(t, ipc.CodeCanceled, "does not answer", dials)
+}
+
+// ended makes attempts whose contexts end while they wait, and that are certain not to have been
+// sent then, until one says what it has waited for: on a slow machine, a context may end before the
+// attempt has come there. Each has twice as much time as the one before.
+func ended(t *testing.T, code ipc.Code, waited string, attempt func(context.Context) error) {
+	t.Helper()
+	for limit := 10 * time.Millisecond; ; limit *= 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		if code == ipc.CodeDeadlineExceeded {
+			ctx, cancel = context.WithTimeout(ctx, limit)
+		} else {
+			time.AfterFunc(limit, cancel)
+		}
+		err := attempt(ctx)
+		cancel()
+		if limit > 10*time.Second || err == nil || strings.Contains(err.Error(), waited) {
+			want(t, err, code, ipc.NotSent, waited)
+			return
+		}
+		want(t, err, code, ipc.NotSent)
+	}
 }
 
 // A lockedLog collects what a server logs.

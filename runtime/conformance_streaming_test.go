@@ -314,11 +314,12 @@ func limitsOfStreamingCalls(t *testing.T, v ipc.RendezvousOption) {
 	c := dial(t, v)
 	waited := make(chan error, 1)
 	for range e.Call(t.Context(), c) {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		for _, err := range count(ctx, c, 1) {
-			want(t, err, ipc.CodeDeadlineExceeded, ipc.NotSent, "waiting for one of the open")
-		}
-		cancel()
+		ended(t, ipc.CodeDeadlineExceeded, "waiting for one of the open",
+			func(ctx context.Context) (err error) {
+				for _, err = range count(ctx, c, 1) {
+				}
+				return err
+			})
 		still(t, c)
 		go func() {
 			for _, err := range count(t.Context(), c, 1) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -28,13 +29,14 @@ func rawDial(t *testing.T, v ipc.RendezvousOption, opts ...ipc.DialOption) *ipc.
 }
 
 // inundate sends n requests, waiting for room, until the connection ends; it never reads an
-// answer. It reports how many were sent before the server stopped to read for a second.
+// answer. It reports how many were sent before the server stopped to read, for a second of the time
+// in which this process ran.
 func inundate(raw *ipc.Raw, n int, request func(i int) ipc.RawFrame) (sent int) {
-	for stuck := time.Now(); sent < n; {
+	for stuck := sys.NewPatience(time.Second); sent < n; {
 		if raw.Put(request(sent)) {
 			sent++
-			stuck = time.Now()
-		} else if time.Since(stuck) > time.Second {
+			stuck = sys.NewPatience(time.Second)
+		} else if stuck.Next() == 0 {
 			break
 		} else {
 			time.Sleep(10 * time.Microsecond)

@@ -199,7 +199,7 @@ func TestOneProcessTakesAllConnections(t *testing.T) {
 func TestGreedyProcessEvictsNoOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	d := ipc.WithDomain(path)
-	serve(t, d, ipc.WithMaxConns(16))
+	serve(t, d, ipc.WithMaxConns(16), ipc.WithHandshakeTimeout(time.Hour))
 	startChild(t, "greedy", path)
 	slow, err := ipc.RawStall(t.Context(), "echo", d)
 	if err != nil {

@@ -93,13 +93,15 @@ func ExampleFaults_Hold() {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	err := setGain(ctx, 1, faults)
-	fmt.Println(errors.Is(err, context.DeadlineExceeded), "-", ipc.OutcomeOf(err))
+	o := ipc.OutcomeOf(err)
+	safe := o == ipc.NotSent || o == ipc.NotExecuted
+	fmt.Println(errors.Is(err, context.DeadlineExceeded), "- safe to call again:", safe)
 
 	faults.Release(ipctest.ToServer)
 	fmt.Println(setGain(context.Background(), 2, faults))
 	fmt.Println("set to", <-mixer.sets)
 	// Output:
-	// true - not executed
+	// true - safe to call again: true
 	// <nil>
 	// set to 2
 }

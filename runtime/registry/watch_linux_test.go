@@ -97,7 +97,7 @@ func TestWatchLooksAgainAfterAClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for ev, err := range r.Watch(ctx, "late") {
 		if err != nil {
