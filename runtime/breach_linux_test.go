@@ -1035,6 +1035,7 @@ var elsewhereTried = map[string][]string{
 		"first piece on, requests and replies of calls that do not end at once, items of " +
 		"streaming calls that were not taken": {"TestMemoryOfAllConnections",
 		"TestMessageMemoryIsGivenBack"},
+	"memory that the server's control group has left": {"TestGroupLimitCostsOneClient"},
 	"memory of a topic": {"topic.TestMisuse", "topic.TestHostilePublisher"},
 	"subscriptions":     {"topic.TestLimits"},
 	"subscribers of a topic that read in place": {"topic.TestLimits"},

@@ -52,6 +52,8 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"hoarder":  hoarderRole,
 	"stingy":   stingyRole,
 	"polite":   politeRole,
+	"crowd":    crowdRole,
+	"crowded":  crowdedRole,
 
 	"stream hostile": streamHostileRole,
 	"stream prey":    streamPreyRole,

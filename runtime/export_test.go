@@ -359,3 +359,6 @@ func (c *ServerCall) Reading() (detached, more bool) {
 	defer j.conn.mu.Unlock()
 	return j.detached, !j.detached && j.conn.rx.ring.Ready()
 }
+
+// DefaultMessageMemory returns the default of WithMaxMessageMemory in this process.
+func DefaultMessageMemory() int { return defaultMessageMemory() }

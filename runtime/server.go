@@ -34,6 +34,7 @@ type Server struct {
 	reservedBy     map[int]int      // likewise, by process
 	ended          Stats            // the sum over the connections that have ended
 	accounts       map[int]*account // by process
+	accountsLimit  int              // the number of accounts at which unused ones are removed
 	streamBytes    int              // memory of all streams
 	streamBytesBy  map[int]int      // likewise, by process
 	closed         bool             // Shutdown or Close was called

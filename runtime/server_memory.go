@@ -33,13 +33,19 @@ const leastMessageMemory = 256 << 20
 // room, and items of streaming calls. What does not fit is refused with CodeResourceExhausted, and
 // a one-way message is dropped and counted. The last eighth is for processes that have less than an
 // eighth of it. The limit is at least that of a message. The default is a quarter of the machine's
-// memory, and at least 256 MiB.
+// memory and at least 256 MiB, but no more than a quarter of the limit (memory.max) of the
+// process's control group.
 func WithMaxMessageMemory(n int) ServerOption {
 	return serverOption(func(c *serverConfig) { c.maxMemory = n })
 }
 
-func defaultMessageMemory() int {
-	return max(leastMessageMemory, int(min(sys.PhysicalMemory()/4, math.MaxInt)))
+func defaultMessageMemory() int { return quarterOfMemory(leastMessageMemory) }
+
+// quarterOfMemory returns a quarter of the machine's memory or, if that is more, least bytes, but
+// no more than a quarter of what the control groups of this process allow.
+func quarterOfMemory(least uint64) int {
+	n := min(max(least, sys.PhysicalMemory()/4), sys.GroupMemory()/4)
+	return int(min(n, math.MaxInt))
 }
 
 // An account is the memory that messages of the connections of one process take in a server. A nil
@@ -53,11 +59,15 @@ type account struct {
 
 // account returns the account of a process, for one more connection. The caller must hold s.mu.
 func (s *Server) account(pid int) *account {
-	for pid, a := range s.accounts {
-		// Handlers may run on when the connections of their process have ended.
-		if a.conns == 0 && a.own.Load() == 0 {
-			delete(s.accounts, pid)
+	if len(s.accounts) >= s.accountsLimit {
+		for pid, a := range s.accounts {
+			// Handlers may run on when the connections of their process have ended.
+			if a.conns == 0 && a.own.Load() == 0 {
+				delete(s.accounts, pid)
+			}
 		}
+		// To look through all of them for each connection would make many clients slow.
+		s.accountsLimit = 2*len(s.accounts) + 16
 	}
 	a := s.accounts[pid]
 	if a == nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/runtime/shm"
@@ -105,10 +104,8 @@ func (s *Server) serveStream(ctx context.Context, r *streamRoute, h *clientHello
 	})
 }
 
-// defaultStreamMemory is a quarter of the machine's memory, and at least the memory of one stream.
-func defaultStreamMemory() int {
-	return max(maxStreamMemory, int(min(sys.PhysicalMemory()/4, math.MaxInt)))
-}
+// defaultStreamMemory is a quarter of the memory, and on a small machine that of one stream.
+func defaultStreamMemory() int { return quarterOfMemory(maxStreamMemory) }
 
 // reserveStream counts the memory of a stream of a process, or refuses the stream. The last eighth
 // of the memory is for processes that have less than an eighth, as for connections.

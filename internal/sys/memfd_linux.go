@@ -19,7 +19,8 @@ const finalSeals = unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_SEAL
 
 // NewMemory creates an anonymous memory file of size zero bytes. All of its pages are allocated,
 // and its size is sealed; [SealMemory] adds the other seals. The file has no name in any file
-// system, not even in /dev/shm, and vanishes with its last descriptor and mapping.
+// system, not even in /dev/shm, and vanishes with its last descriptor and mapping. It fails if a
+// control group of this process would have too little memory left; see cgroup_linux.go.
 func NewMemory(name string, size int) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -29,7 +30,9 @@ func NewMemory(name string, size int) (*os.File, error) {
 	CrashPoint("memory created")
 	// Without the allocation, a machine short of memory would kill this process by SIGBUS at the
 	// first access to a page.
-	err = ignoringEINTR(func() error { return unix.Fallocate(fd, 0, 0, int64(size)) })
+	err = withinLimits(size, func() error {
+		return ignoringEINTR(func() error { return unix.Fallocate(fd, 0, 0, int64(size)) })
+	})
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%d bytes of shared memory: %w", size,

@@ -15,3 +15,12 @@ func PhysicalMemory() uint64 {
 	}
 	return uint64(info.Totalram) * uint64(info.Unit)
 }
+
+// freeSwap returns the number of bytes of swap space that are free.
+func freeSwap() uint64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 0
+	}
+	return uint64(info.Freeswap) * uint64(info.Unit)
+}

@@ -168,7 +168,7 @@ var notSituations = map[string]string{
 		"docs/outcomes.md",
 	"Sysinfo": "for limits: where it is forbidden, they are those of a machine with endless memory",
 	"ReadFile": "of /proc/vmstat: without it, every kill by SIGKILL is taken for one " +
-		"from outside",
+		"from outside; of vm.max_map_count and control groups: without them, no limit is known",
 	"SchedGetAttr": "a hint", "SchedSetAttr": "cmd/audio_host's TestPriorityRefused",
 	"Mlockall": "as SchedSetAttr", "Capget": "a hint: without it, a limit counts",
 	"ClockNanosleep": "cannot fail", "Getrusage": "cannot fail",

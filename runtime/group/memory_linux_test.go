@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/sys/systest"
 )
 
 // childGlutton is a replica that takes all available memory at SIGHUP. With an argument it first
@@ -99,25 +100,13 @@ func TestReplicaKilledForMemory(t *testing.T) {
 
 // limitMemory puts a process into a control group of its own, if this process may create one.
 func limitMemory(t *testing.T, pid, limit int) {
-	for root, file := range map[string]string{
-		"/sys/fs/cgroup":        "memory.max",            // version 2
-		"/sys/fs/cgroup/memory": "memory.limit_in_bytes", // version 1
-	} {
-		if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
-			continue
-		}
-		dir := filepath.Join(root, fmt.Sprintf("ipcgen-test-%d", pid))
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Skipf("no control group can be made here: %v", err)
-		}
-		t.Cleanup(func() { os.Remove(dir) })
-		for name, value := range map[string]int{file: limit, "cgroup.procs": pid} {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(strconv.Itoa(value)),
-				0o644); err != nil {
-				t.Skipf("memory cannot be limited here: %v", err)
-			}
-		}
-		return
+	t.Helper()
+	g, err := systest.NewMemoryGroup(strconv.Itoa(pid), limit)
+	if err != nil {
+		t.Skip(err)
 	}
-	t.Skip("there are no control groups here")
+	t.Cleanup(func() { _ = g.Remove() })
+	if err := g.Add(pid); err != nil {
+		t.Skipf("a process cannot be put into a control group here: %v", err)
+	}
 }

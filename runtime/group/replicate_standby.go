@@ -95,8 +95,8 @@ func (t *transfer) take(at position, size, offset uint64, piece []byte) error {
 		return fmt.Errorf("%w: a piece of %d bytes at %d of a snapshot of %d, at hand are %d of %d",
 			errPacket, len(piece), offset, size, len(t.data), t.size)
 	}
-	if most := sys.PhysicalMemory(); size > most {
-		return fmt.Errorf("%w: a snapshot of %d bytes; this machine has %d bytes of memory",
+	if most := min(sys.PhysicalMemory(), sys.GroupMemory()); size > most {
+		return fmt.Errorf("%w: a snapshot of %d bytes; this process may have %d bytes of memory",
 			errPacket, size, most)
 	}
 	t.data = append(t.data, piece...)
