@@ -13,7 +13,7 @@ import (
 // The limits of memory of control groups. Where the kernel reaches one, it kills a process.
 
 const (
-	groupLimit = 96 << 20
+	groupLimit = 192 << 20
 	groupRing  = 1 << 20
 )
 
