@@ -500,7 +500,7 @@ func TestFaultyCallbacksOfAReplica(t *testing.T) {
 				var out syncBuffer
 				trap := filepath.Join(t.TempDir(), "trap")
 				cfg := listConfig(newDomain(t), 2)
-				cfg.Grace = 2 * time.Second
+				cfg.Grace, cfg.ReadyTimeout = 2*time.Second, 10*time.Second
 				cfg.Restart.Delay, cfg.Restart.MaxDelay = 50*time.Millisecond, 50*time.Millisecond
 				cfg.Stderr = &out
 				if strings.HasSuffix(name, "Healthy") {

@@ -240,13 +240,12 @@ func TestReasonsOfLosses(t *testing.T) {
 			t.Fatal(err)
 		}
 		syscall.Kill(g.Replicas()[1].PID, syscall.SIGKILL)
-		ev := events.awaitEvent(t, "suspected", func(ev group.Event) bool {
-			return ev.Kind == group.Suspected && ev.Replica == "list.1"
+		// On a busy machine one may be suspected before the primary has tried.
+		events.awaitEvent(t, "suspected for the trap", func(ev group.Event) bool {
+			return ev.Kind == group.Suspected && ev.Replica == "list.1" &&
+				strings.Contains(ev.Cause, group.OutOfSyncSnapshot.String()) &&
+				strings.Contains(ev.Cause, "the trap is there")
 		})
-		if !strings.Contains(ev.Cause, group.OutOfSyncSnapshot.String()) ||
-			!strings.Contains(ev.Cause, "the trap is there") {
-			t.Errorf("the cause is %q", ev.Cause)
-		}
 		if err := os.Remove(trap); err != nil {
 			t.Fatal(err)
 		}
@@ -330,7 +329,7 @@ func TestStandbyBehindItsBacklog(t *testing.T) {
 	cfg, gate := gatedConfig(t)
 	var events eventLog
 	cfg.Events = events.add
-	cfg.Replication.Backlog, cfg.Replication.SyncTimeout = 100, 5*time.Second
+	cfg.Replication.Backlog, cfg.Replication.SyncTimeout = 100, 10*time.Second
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
 	appendTo(t, c, 1)

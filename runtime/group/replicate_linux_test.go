@@ -324,7 +324,7 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 // bounded time, and the standby is replaced.
 func TestStoppedStandbyHoldsNobodyUp(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
-	cfg.Replication = &group.Replication{AckTimeout: 50 * time.Millisecond,
+	cfg.Replication = &group.Replication{AckTimeout: 500 * time.Millisecond,
 		SyncTimeout: time.Second}
 	var events eventLog
 	cfg.Events = events.add

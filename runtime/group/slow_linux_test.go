@@ -240,7 +240,7 @@ func TestHangingStandbyIsReplaced(t *testing.T) {
 			var events eventLog
 			cfg, b := barrierConfig(t, 2, &events)
 			cfg.Replication = &group.Replication{MinSync: minSync,
-				AckTimeout: 100 * time.Millisecond, SyncTimeout: 500 * time.Millisecond}
+				AckTimeout: 500 * time.Millisecond, SyncTimeout: ackTimeout}
 			g := startGroup(t, cfg)
 			c := dialList(t, cfg.Domain)
 			primary, standby := g.Replicas()[0].PID, g.Replicas()[1].PID
@@ -260,7 +260,7 @@ func TestHangingStandbyIsReplaced(t *testing.T) {
 			ev := events.awaitEvent(t, "suspected", func(ev group.Event) bool {
 				return ev.Kind == group.Suspected && ev.PID == standby
 			})
-			if !strings.Contains(ev.Cause, "was out of sync for 500ms") ||
+			if !strings.Contains(ev.Cause, "was out of sync for 2s") ||
 				!strings.Contains(ev.Cause, group.OutOfSyncLate.String()) {
 				t.Errorf("the cause is %q", ev.Cause)
 			}
@@ -296,7 +296,7 @@ func TestStandbyStopsInASlowHandler(t *testing.T) {
 	t.Run("for too long", func(t *testing.T) {
 		var events eventLog
 		cfg, b := barrierConfig(t, 2, &events)
-		cfg.Replication = &group.Replication{MinSync: 1, AckTimeout: 100 * time.Millisecond,
+		cfg.Replication = &group.Replication{MinSync: 1, AckTimeout: ackTimeout,
 			SyncTimeout: time.Minute}
 		g := startGroup(t, cfg)
 		c := dialList(t, cfg.Domain)
