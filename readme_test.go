@@ -125,7 +125,7 @@ func background(t *testing.T, cmd *exec.Cmd, want string) {
 		t.Fatal(err)
 	}
 	interrupt := sync.OnceFunc(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) })
-	watchdog := time.AfterFunc(2*time.Minute, interrupt)
+	watchdog := time.AfterFunc(5*time.Minute, interrupt)
 	t.Cleanup(func() {
 		watchdog.Stop()
 		interrupt()

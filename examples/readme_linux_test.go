@@ -116,7 +116,7 @@ func start(t *testing.T, cmd *exec.Cmd, c command) *background {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b.dog = time.AfterFunc(2*time.Minute, func() {
+	b.dog = time.AfterFunc(5*time.Minute, func() {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	})
 	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // after a failure

@@ -92,7 +92,7 @@ func start(t *testing.T, path string, args ...string) *program {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	watchdog := time.AfterFunc(time.Minute, func() { p.cmd.Process.Kill() })
+	watchdog := time.AfterFunc(5*time.Minute, func() { p.cmd.Process.Kill() })
 	t.Cleanup(func() {
 		watchdog.Stop()
 		p.cmd.Process.Kill()
@@ -171,7 +171,7 @@ func TestClientInC(t *testing.T) {
 	// Clients that die, and those that leave, are gone.
 	hasty.cmd.Process.Kill()
 	c.in.Close()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for s.Conns() > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d clients are left", s.Conns())
@@ -205,7 +205,7 @@ func serveInC(t *testing.T, dir, domain string) *program {
 func TestServerInC(t *testing.T) {
 	dir, domain := build(t), newDomain(t)
 	d := serveInC(t, dir, domain)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 
 	// The name is taken, for both languages.
@@ -304,7 +304,7 @@ func TestServerInC(t *testing.T) {
 func TestServerInCLeaves(t *testing.T) {
 	dir, domain := build(t), newDomain(t)
 	d := serveInC(t, dir, domain)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	conn, err := ipc.Dial(ctx, "greeter", ipc.WithDomain(domain))
 	if err != nil {

@@ -45,7 +45,7 @@ func TestSubscriberInC(t *testing.T) {
 	s := ipc.NewServer(p)
 	defer s.Close()
 	go s.Serve(context.Background(), l)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	next := 0
 	publish := func(n int) {

@@ -88,7 +88,7 @@ func run(t *testing.T, side func(context.Context) error) (stop func()) {
 // soon calls f until it returns nil.
 func soon(t *testing.T, what string, f func() error) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		err := f()
 		if err == nil {
 			return

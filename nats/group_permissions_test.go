@@ -34,7 +34,7 @@ func TestGroupPermissions(t *testing.T) {
 	}
 	s := natstest.Start(t, natstest.Config(t, file), natstest.JetStream(t.TempDir()))
 	connect := func(opts ...nats.Option) *nats.Conn {
-		nc, err := natsipc.Connect(s.ClientURL(), opts...)
+		nc, err := natsipc.Connect(s.ClientURL(), append(opts, nats.Timeout(groupWatchdog))...)
 		if err != nil {
 			t.Fatal(err)
 		}

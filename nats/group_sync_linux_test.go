@@ -34,7 +34,8 @@ func TestGroupServerKilledBehindAnswer(t *testing.T) {
 	server := start()
 	url := (&machine{cfg: cfg}).url()
 	connect := func() *nats.Conn {
-		nc, err := natsipc.Connect(url, nats.ReconnectWait(20*time.Millisecond))
+		nc, err := natsipc.Connect(url, nats.ReconnectWait(20*time.Millisecond),
+			nats.Timeout(groupWatchdog))
 		if err != nil {
 			t.Fatal(err)
 		}

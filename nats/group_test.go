@@ -28,7 +28,8 @@ const groupWatchdog = 5 * time.Minute
 
 func groupConn(t testing.TB, s *natstest.Server) *nats.Conn {
 	t.Helper()
-	nc, err := natsipc.Connect(s.ClientURL(), nats.ReconnectWait(20*time.Millisecond))
+	nc, err := natsipc.Connect(s.ClientURL(), nats.ReconnectWait(20*time.Millisecond),
+		nats.Timeout(groupWatchdog))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type callerArgs struct {
 func childCaller() int {
 	var a callerArgs
 	return childRun(&a, func() error {
-		nc, err := natsipc.Connect(a.URL)
+		nc, err := natsipc.Connect(a.URL, nats.Timeout(time.Minute))
 		if err != nil {
 			return err
 		}

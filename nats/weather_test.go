@@ -50,7 +50,7 @@ func entered(t *testing.T, handler <-chan struct{}, result <-chan error) {
 	case <-handler:
 	case err := <-result:
 		t.Fatalf("the call has ended before: %v", err)
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatal("the handler does not run")
 	}
 }
@@ -126,7 +126,8 @@ func TestConnect(t *testing.T) {
 	broker := natstest.Start(t, natstest.Password("user", "secret"))
 	_, err = natsipc.Connect(broker.ClientURL(), nats.UserInfo("user", "wrong"))
 	echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent, "credentials")
-	nc, err := natsipc.Connect(broker.ClientURL(), nats.UserInfo("user", "secret"))
+	nc, err := natsipc.Connect(broker.ClientURL(), nats.UserInfo("user", "secret"),
+		nats.Timeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

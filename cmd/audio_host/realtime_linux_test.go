@@ -37,7 +37,7 @@ func TestRealtime(t *testing.T) {
 	if live != whole {
 		t.Errorf("%d bytes were played, which are not the %d of the render", len(live), len(whole))
 	}
-	m := regexp.MustCompile(`(\d+) blocks, \d+ xruns, (\d+) primaries killed`).
+	m := regexp.MustCompile(`(\d+) blocks, \d+ xruns, (\d+) primar(?:y|ies) killed`).
 		FindStringSubmatch(errOut)
 	if m == nil || m[1] != "96" {
 		t.Fatalf("standard error is\n%swant 96 blocks", errOut)

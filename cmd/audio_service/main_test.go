@@ -63,7 +63,7 @@ func start(t *testing.T, domain, instance string) *service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Process.Kill() })
-	watchdog := time.AfterFunc(time.Minute, func() { s.Process.Signal(syscall.SIGQUIT) })
+	watchdog := time.AfterFunc(5*time.Minute, func() { s.Process.Signal(syscall.SIGQUIT) })
 	t.Cleanup(func() { watchdog.Stop() })
 	lines := bufio.NewScanner(out)
 	for _, want := range []string{

@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a process may take for what it does at once on an idle machine.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // tool builds the command with its crash points, once.
 var tool = sync.OnceValues(func() (string, error) {

@@ -34,10 +34,11 @@ type Claim struct {
 	flocked bool
 }
 
-// patience is the time for which Claim waits for the holder of a claim, which may be dying: the
-// kernel releases the locks of a process one after the other, and a forked process shares the
-// claims of its parent until it executes its program.
-const patience = 100 * time.Millisecond
+// patience is how often Claim looks, a millisecond apart, whether a claim has lost its holder,
+// which may be dying: the kernel releases the locks of a process one after the other, and a forked
+// process shares the claims of its parent until it executes its program. It is no time, because the
+// holder may stand still when this process does.
+const patience = 100
 
 // Claim claims name, which must be unique among all kinds of names in the domain, such as
 // "channel/echo". It returns [ErrClaimed] if another process holds the name for longer than a short
@@ -53,7 +54,7 @@ func (d *Dir) Claim(name string) (*Claim, error) {
 	}
 	c := &Claim{f: f}
 	at := claimByte(name)
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+	for looks := 1; ; looks++ {
 		err := sys.ShareLock(f, at)
 		if err == nil {
 			var others bool
@@ -64,13 +65,14 @@ func (d *Dir) Claim(name string) (*Claim, error) {
 				err = sys.Unlock(f, at)
 			}
 		}
-		if err == nil && time.Since(began) > patience {
+		if err == nil && looks > patience {
 			err = ErrClaimed
 		}
 		if err != nil {
 			f.Close()
 			return nil, err
 		}
+		time.Sleep(time.Millisecond)
 	}
 	c.Protect()
 	return c, nil

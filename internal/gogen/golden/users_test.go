@@ -239,7 +239,7 @@ func (p *larder) Fetch(context.Context, *shared.ItemT) (*kitchen.KitchenT, error
 // TestWrongUnionsAreNotSent sends them: the call fails, names the field, and says
 // that nothing was sent. As a reply, one fails the call that it answers.
 func TestWrongUnionsAreNotSent(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for name, test := range wrongUnions {
 		t.Run(name, func(t *testing.T) {

@@ -78,7 +78,7 @@ func TestExportOfGroup(t *testing.T) {
 	nc := broker.Connect(t)
 	primary := func(other int) (pid int) {
 		t.Helper()
-		for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		for limit := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			c, err := natsipc.Dial(ctx, nc, "audio")
 			if err == nil {
 				_, err = audio.NewAudioControlClient(c).SetParam(ctx, &audio.SetParamT{})

@@ -46,7 +46,7 @@ func TestGates(t *testing.T) {
 		{"import", "-nats", broker.ClientURL(), "-domain", here, "audio=far"}} {
 		go func() { ended <- run(ctx, args, new(bytes.Buffer), &stderr[i]) }()
 	}
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		c, err := ipc.Dial(ctx, "far", ipc.WithDomain(here))
 		if err == nil {
 			_, err = audio.NewAudioControlClient(c).SetParam(ctx, &audio.SetParamT{ParamId: 7})

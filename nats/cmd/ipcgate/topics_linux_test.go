@@ -82,7 +82,7 @@ func TestTopicsThroughProcesses(t *testing.T) {
 	for _, env := range []string{publisher, export, imported} {
 		kills[env] = start(env)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	s, err := audio.SubscribeLevels(ctx, topic.Channel("near", ipc.WithDomain(here)),
 		topic.SubscribeOptions{})

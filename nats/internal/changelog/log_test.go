@@ -23,7 +23,7 @@ const watchdog = 5 * time.Minute
 func newJetStream(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	s := natstest.Start(t, natstest.JetStream(t.TempDir()))
-	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1))
+	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.Timeout(watchdog))
 	if err != nil {
 		t.Fatal(err)
 	}

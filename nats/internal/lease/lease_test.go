@@ -31,7 +31,8 @@ func newBucket(t *testing.T) (jetstream.KeyValue, *natstest.Server) {
 // bucketOf returns the bucket over a connection of its own.
 func bucketOf(t *testing.T, url string) jetstream.KeyValue {
 	t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+		nats.Timeout(watchdog))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func (s *Server) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(s.ClientURL(), append([]nats.Option{nats.ReconnectBufSize(-1),
 		nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond),
-		nats.ReconnectJitter(0, 0)}, opts...)...)
+		nats.ReconnectJitter(0, 0), nats.Timeout(time.Minute)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
