@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -150,26 +151,20 @@ const farewell = time.Second
 
 // forget ends the use of a leader. The caller must hold c.mu.
 func (c *GroupClient) forget(l *leader, why error) {
-	afterRunning(farewell, func() { l.lose(why) })
+	patience := sys.NewPatience(farewell)
+	var rest func()
+	rest = func() {
+		if wait := patience.Next(); wait > 0 {
+			time.AfterFunc(wait, rest)
+			return
+		}
+		l.lose(why)
+	}
+	rest()
 	if c.leader == l {
 		c.leader = nil
 	}
 	c.broadcast()
-}
-
-// afterRunning calls f when this process has run for d. If it has stood still, what came meanwhile
-// is taken in before f is called: the standstill counts for no more than a tenth of d.
-func afterRunning(d time.Duration, f func()) {
-	left := 10
-	var part func()
-	part = func() {
-		if left--; left < 0 {
-			f()
-			return
-		}
-		time.AfterFunc(d/10, part)
-	}
-	part()
 }
 
 // broadcast wakes those who wait. The caller must hold c.mu.

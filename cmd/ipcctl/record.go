@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/recording"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
@@ -186,9 +187,18 @@ func (r *recorder) run(ctx context.Context, limit time.Duration) error {
 		defer end.Stop()
 	}
 	// A server that hangs does not hold up the end.
-	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })()
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() {
+		limit := sys.NewPatience(lastWords)
+		for wait := limit.Next(); wait > 0 && hard.Err() == nil; wait = limit.Next() {
+			select {
+			case <-time.After(wait):
+			case <-hard.Done():
+			}
+		}
+		cancel(fmt.Errorf("the server has not told them within %v", lastWords))
+	})()
 	errs := make(chan error, len(r.sources))
 	for _, s := range r.sources {
 		go func() { errs <- s.run(ctx, hard) }()
@@ -312,6 +322,12 @@ func (s *source) run(ctx, hard context.Context) error {
 		case errors.As(err, &file):
 			return err
 		case ctx.Err() != nil:
+			if err != nil {
+				if hard.Err() != nil {
+					err = context.Cause(hard)
+				}
+				s.say("%s: the last calls may be missing: %v", s.name, err)
+			}
 			return s.event(&recording.Event{Event: recording.Ended})
 		}
 		if code := ipc.CodeOf(err); code == ipc.CodeUnavailable || code == ipc.CodeNotFound {

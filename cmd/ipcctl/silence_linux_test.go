@@ -43,6 +43,25 @@ func TestServerThatHangs(t *testing.T) {
 	record.ends(t, 0, "", "1 call, ")
 }
 
+// TestRecordOfStoppedServer ends a recording while the server is stopped: the end is not held up,
+// and the recorder says that it may lack calls.
+func TestRecordOfStoppedServer(t *testing.T) {
+	newDomain(t)
+	server := serve(t, "greeter")
+	file := filepath.Join(t.TempDir(), "r.mcap")
+	record := start(t, strings.NewReader(""), "record", "-o", file, "greeter")
+	record.err.await(t, "recording")
+	if err := server.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	record.err.await(t, "does not answer")
+	record.cancel()
+	record.ends(t, 0, "", "greeter: the last calls may be missing: the server has not told them")
+	if err := server.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestServerThatIsKilled kills a server under a tap and calls without end.
 func TestServerThatIsKilled(t *testing.T) {
 	newDomain(t)

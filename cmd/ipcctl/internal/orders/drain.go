@@ -89,15 +89,21 @@ func drainServer(ctx context.Context, s *survey.Survey, channel string) (*Order,
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- process.Wait() }()
-		timer := time.NewTimer(limit)
-		defer timer.Stop()
+		patience := sys.NewPatience(limit)
+		for wait := patience.Next(); wait > 0; wait = patience.Next() {
+			select {
+			case err := <-ended:
+				return err
+			case <-ctx.Done():
+				tell(fmt.Sprintf("interrupted; %s was told to end", who))
+				return ctx.Err()
+			case <-time.After(wait):
+			}
+		}
 		select {
-		case err := <-ended:
+		case err := <-ended: // perhaps while this process stood still
 			return err
-		case <-ctx.Done():
-			tell(fmt.Sprintf("interrupted; %s was told to end", who))
-			return ctx.Err()
-		case <-timer.C:
+		default:
 			return &Error{ipc.CodeDeadlineExceeded, fmt.Errorf("%s still runs after %v: it was "+
 				"told to end (SIGTERM), and answers calls or does not listen to that", who, limit)}
 		}
