@@ -458,10 +458,15 @@ func TestRenderTold(t *testing.T) {
 	}
 }
 
-// draftGrows waits until there is something in a file of dir whose name begins so.
+// draftGrows waits until there is something in a file of dir whose name begins so, or the whole is
+// there, before this process has had a look.
 func draftGrows(t *testing.T, dir, prefix string) {
 	t.Helper()
+	whole := filepath.Join(dir, strings.Trim(prefix, "."))
 	for t.Context().Err() == nil {
+		if _, err := os.Stat(whole); err == nil {
+			return
+		}
 		drafts, _ := filepath.Glob(filepath.Join(dir, prefix+"*"))
 		if len(drafts) == 1 {
 			if info, err := os.Stat(drafts[0]); err == nil && info.Size() > 0 {
