@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A block is a fenced block of README.md and the text before it.
+// A block is a fenced block of a page and the text before it.
 type block struct {
 	before string // the paragraph above
 	lang   string
@@ -23,16 +23,18 @@ type block struct {
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-// section returns the blocks below a heading of README.md.
-func section(t *testing.T, heading string) []block {
+// typed has the sections of pages that tell a reader what to type, by their headings.
+var typed = map[string]string{
+	"README.md":     "A new protocol in five minutes",
+	"docs/audio.md": "Build your own",
+}
+
+// section returns the blocks below the heading of a page that tells what to type.
+func section(t *testing.T, page string) []block {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, text, found := strings.Cut(string(readme), "\n## "+heading+"\n")
+	_, text, found := strings.Cut(read(t, page), "\n## "+typed[page]+"\n")
 	if !found {
-		t.Fatalf("README.md has no section %q", heading)
+		t.Fatalf("%s has no section %q", page, typed[page])
 	}
 	text, _, _ = strings.Cut(text, "\n## ")
 	var blocks []block
@@ -48,9 +50,15 @@ func section(t *testing.T, heading string) []block {
 
 var fileName = regexp.MustCompile("in\\s`([^`]+)`:$")
 
-// TestReadmeProtocol does what README.md tells a new user to do, word for word,
-// in an empty folder beside a clone, and compares what each command prints.
-func TestReadmeProtocol(t *testing.T) {
+// TestReadmeProtocol does what README.md tells a new user to do.
+func TestReadmeProtocol(t *testing.T) { follow(t, "README.md", 7) }
+
+// TestAudioModule does what docs/audio.md tells those to do who want a crash not to be heard.
+func TestAudioModule(t *testing.T) { follow(t, "docs/audio.md", 7) }
+
+// follow does what a page tells, word for word, in an empty folder beside a clone, and compares
+// what each command prints.
+func follow(t *testing.T, page string, commands int) {
 	if testing.Short() {
 		t.Skip("builds a module from nothing")
 	}
@@ -69,7 +77,7 @@ func TestReadmeProtocol(t *testing.T) {
 	env := append(os.Environ(), "IPCGEN_DOMAIN="+filepath.Join(beside, "domain"),
 		"GOFLAGS=", "GOWORK=off")
 	ran := 0
-	for _, b := range section(t, "A new protocol in five minutes") {
+	for _, b := range section(t, page) {
 		if m := fileName.FindStringSubmatch(b.before); m != nil {
 			path := filepath.Join(dir, m[1])
 			if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
@@ -105,8 +113,8 @@ func TestReadmeProtocol(t *testing.T) {
 			ran++
 		}
 	}
-	if ran != 7 {
-		t.Errorf("%d commands ran, want 7", ran)
+	if ran != commands {
+		t.Errorf("%d commands ran, want %d", ran, commands)
 	}
 }
 
