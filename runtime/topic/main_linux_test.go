@@ -30,6 +30,8 @@ const (
 	killEnv = "IPC_TEST_KILL"
 	// subscribersEnv makes a publisher wait for that many subscribers instead of one.
 	subscribersEnv = "IPC_TEST_SUBSCRIBERS"
+	// letGoEnv has the LetGo of the publisher.
+	letGoEnv = "IPC_TEST_LET_GO"
 )
 
 // messages is how many messages a publisher publishes.
@@ -58,7 +60,8 @@ func TestMain(m *testing.M) {
 
 // publisherRole publishes messages to the first subscriber, and ends in order.
 func publisherRole(where ipc.RendezvousOption) error {
-	p := topic.NewPublisher(meter, topic.Options{Depth: 4})
+	limit, _ := time.ParseDuration(os.Getenv(letGoEnv))
+	p := topic.NewPublisher(meter, topic.Options{Depth: 4, LetGo: limit})
 	l, err := ipc.Listen(channelName, where)
 	if err != nil {
 		return err

@@ -107,6 +107,33 @@ func TestSubscriberLetGo(t *testing.T) {
 	}
 }
 
+// TestPublisherStandsStill stops a publisher that waits for a lossless subscriber, and with it that
+// subscriber, for longer than it allows one. The subscriber has done nothing wrong, and goes on.
+func TestPublisherStandsStill(t *testing.T) {
+	const limit = 2 * time.Second
+	path := filepath.Join(t.TempDir(), "d")
+	p := startChild(t, "publisher", path, os.Stderr, letGoEnv+"="+limit.String(),
+		subscribersEnv+"=2")
+	lossless := startChild(t, "subscriber", path, os.Stderr)
+	lossless.stop(t)
+	other := subscribe(t, ipc.WithDomain(path), topic.SubscribeOptions{History: 4})
+	for n := range uint64(4) {
+		expect(t, other, n)
+	}
+	p.stop(t) // it waits for room for a fifth one
+	time.Sleep(limit + limit/4)
+	for _, c := range []*child{p, lossless} {
+		if err := c.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(limit / 16) // in which the publisher looks
+	}
+	<-lossless.done
+	if !lossless.ProcessState.Success() {
+		t.Errorf("the subscriber: %v", lossless.ProcessState)
+	}
+}
+
 // TestSegmentIsReadOnly tries to write to the publisher's memory as a subscriber.
 func TestSegmentIsReadOnly(t *testing.T) {
 	where := ipc.WithDomain(filepath.Join(t.TempDir(), "d"))

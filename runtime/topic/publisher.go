@@ -322,6 +322,7 @@ func (p *Publisher) reserve(ctx context.Context) error {
 			return p.failed(refused(ipc.CodeResourceExhausted,
 				"a lossless subscriber has not read the oldest of %d messages", p.geo.Depth))
 		}
+		began := time.Now()
 		patience, stop := after(wait)
 		select {
 		case <-p.room:
@@ -332,6 +333,21 @@ func (p *Publisher) reserve(ctx context.Context) error {
 			return p.late(ctx, "while a lossless subscriber had no room")
 		}
 		stop()
+		if late := time.Since(began) - wait; wait > 0 && late > 0 {
+			p.excuse(late)
+		}
+	}
+}
+
+// excuse gives lossless subscribers the time for which this process stood still: they could not
+// show that they move, and may have stood still with it.
+func (p *Publisher) excuse(late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.lossless {
+		if s.stuck {
+			s.since = s.since.Add(late)
+		}
 	}
 }
 
@@ -345,7 +361,8 @@ func after(d time.Duration) (<-chan time.Time, func()) {
 }
 
 // tryReserve takes memory for the next message. If there is no room, it declares, if declare is
-// set, that the publisher waits, and returns after what time a subscriber is to be let go, if any.
+// set, that the publisher waits, and returns after what time it is to look at the subscribers
+// again, if one of them is to be let go.
 func (p *Publisher) tryReserve(declare bool) (ok bool, wait time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -373,9 +390,13 @@ func (p *Publisher) tryReserve(declare bool) (ok bool, wait time.Duration, err e
 	return true, 0, nil
 }
 
+// looks is how often the publisher looks at least at a subscriber before it lets go of it. Between
+// two looks, time in which the publisher stood still is noticed (see excuse).
+const looks = 8
+
 // measure looks where the lossless subscribers are. It lets go of those that have been in the way
-// for too long, or broke the rules, and returns when the next one is to be let go, if any. It needs
-// mu.
+// for too long, or broke the rules, and returns after what time it is to look again, if one of the
+// others is to be let go. It needs mu.
 func (p *Publisher) measure(now time.Time) (wait time.Duration) {
 	p.floor = math.MaxUint64
 	for _, s := range slices.Clone(p.lossless) {
@@ -395,7 +416,7 @@ func (p *Publisher) measure(now time.Time) (wait time.Duration) {
 				p.expel(s, p.tooSlow(s, at))
 				continue
 			}
-			if wait == 0 || left < wait {
+			if left = min(left, max(limit/looks, 1)); wait == 0 || left < wait {
 				wait = left
 			}
 		}
