@@ -370,6 +370,20 @@ func stopProcess(t testing.TB, c *child) {
 	c.untilStopped()
 }
 
+// succeeds waits for a child that ends by itself. On a busy machine, one with much to do takes many
+// minutes; a hang ends here before the test binary gives up.
+func (c *child) succeeds(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c.done:
+	case <-time.After(30 * time.Minute):
+		t.Fatal("the child hangs")
+	}
+	if !c.ProcessState.Success() {
+		t.Errorf("the child: %v", c.ProcessState)
+	}
+}
+
 func itoa(n int) string { return strconv.Itoa(n) }
 
 func BenchmarkCallProcess(b *testing.B) {

@@ -119,8 +119,5 @@ func TestStoppedClientIsPatient(t *testing.T) {
 	if err := client.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	<-client.done
-	if !client.ProcessState.Success() {
-		t.Errorf("the client: %v", client.ProcessState)
-	}
+	client.succeeds(t)
 }

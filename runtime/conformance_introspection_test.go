@@ -83,9 +83,9 @@ func serverCounts(t *testing.T, v ipc.RendezvousOption) {
 	if before.Since == 0 || before.At < before.Since || before.Clients != 1 {
 		t.Errorf("counters %+v", before)
 	}
-	for _, m := range before.Methods {
-		if m.Done != 0 || m.InFlight != 0 {
-			t.Errorf("%s has %d calls already", m.Name, m.Done)
+	for _, m := range before.Methods { // the call may be in flight still, see below
+		if m.Done != 0 || m.InFlight != 0 && m.Name != "Echo" {
+			t.Errorf("%s has %d calls already, and %d in flight", m.Name, m.Done, m.InFlight)
 		}
 	}
 	other := dial(t, v)

@@ -450,14 +450,7 @@ func TestHostileStreams(t *testing.T) {
 					}
 				}
 			}
-			select {
-			case <-p.done:
-			case <-time.After(3 * time.Minute):
-				t.Fatal("the prey hangs")
-			}
-			if !p.ProcessState.Success() {
-				t.Errorf("the prey: %v", p.ProcessState)
-			}
+			p.succeeds(t)
 		})
 	}
 }

@@ -104,7 +104,9 @@ func TestServerSeesItsPeer(t *testing.T) {
 	if who.PID != os.Getpid() || who.UID != os.Geteuid() || who.GID != os.Getegid() {
 		t.Errorf("peer %d, %d, %d", who.PID, who.UID, who.GID)
 	}
-	if got.Received > 3 || got.Sent != 2 || got.SentBytes == 0 || got.CallsInFlight != 1 {
+	// A call is in flight until its goroutine ends, a moment after its answer.
+	if got.Received > 3 || got.Sent != 2 || got.SentBytes == 0 || got.CallsInFlight < 1 ||
+		got.CallsInFlight > 3 {
 		t.Errorf("stats in the third call: %+v", got)
 	}
 	if got := c.Stats(); got.Received != 3 || got.ReceivedBytes == 0 || got.Sent != 3 ||
