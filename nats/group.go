@@ -50,7 +50,8 @@ type GroupConfig struct {
 	// MaxLogBytes limits the changes that JetStream keeps. Beyond it a snapshot takes their place.
 	// It has an effect when the streams are made; 0 is no limit but those of the servers. When
 	// JetStream has no room for a snapshot either, changes are refused, unexecuted, with
-	// [ipc.CodeResourceExhausted].
+	// [ipc.CodeResourceExhausted]. A change of more than half of it, or of 1 GiB, is refused with
+	// [ipc.CodeTooLarge].
 	MaxLogBytes int64
 	// SnapshotEvery is the number of changes after which the leader takes a snapshot of the state,
 	// which replaces changes of the log; 10,000 by default. It does so after 16 MiB of changes,
@@ -186,7 +187,7 @@ func (m *Member) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	metadata := map[string]string{"ipcgen-group": m.cfg.Group, "ipcgen-format": "1",
+	metadata := map[string]string{"ipcgen-group": m.cfg.Group, "ipcgen-format": "2",
 		"ipcgen-protocols": protocols, "ipcgen-state": "none"}
 	if m.cfg.State != nil {
 		metadata["ipcgen-state"] = "replicated"
@@ -449,7 +450,7 @@ func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Positio
 	}
 	for {
 		at, _ := m.machine.Position()
-		_, err := m.log.CatchUp(ctx, at, m.execute)
+		end, err := m.log.CatchUp(ctx, at, m.execute)
 		if errors.Is(err, changelog.ErrTrimmed) {
 			if err := m.restore(ctx); err != nil {
 				return at, err
@@ -459,7 +460,7 @@ func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Positio
 		if err != nil {
 			return at, err
 		}
-		at, epoch := m.machine.Position()
+		_, epoch := m.machine.Position()
 		if held.Epoch() <= epoch {
 			return at, fmt.Errorf("%w: epoch %d follows epoch %d, so the bucket %s was deleted "+
 				"and made again; delete it, and make it with a first sequence beyond %d", errEpoch,
@@ -467,23 +468,23 @@ func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Positio
 		}
 		e := changelog.Entry{Epoch: held.Epoch(), Reign: &changelog.Reign{Member: m.cfg.Member,
 			Fingerprint: m.print}}
-		to, err := m.append(ctx, at, &e)
+		to, err := m.append(ctx, end, &e)
 		if errors.Is(err, changelog.ErrBehind) {
 			continue
 		}
 		if err != nil {
-			return at, err
+			return to, err
 		}
 		m.machine.Apply(e, to)
 		return to, nil
 	}
 }
 
-// append appends an entry to the log. If the log is full, a snapshot takes the place of its changes
-// first.
+// append appends an entry to the log, as [changelog.Log.Append] does. If the log is full, a
+// snapshot takes the place of its changes first.
 func (m *Member) append(ctx context.Context, at changelog.Position,
 	e *changelog.Entry) (changelog.Position, error) {
-	to, err := m.log.Append(ctx, at, e)
+	to, err := m.appendOnce(ctx, at, e)
 	var refused *changelog.RefusedError
 	if !errors.As(err, &refused) || !refused.Full() {
 		return to, err
@@ -500,7 +501,19 @@ func (m *Member) append(ctx context.Context, at changelog.Position,
 			failed)
 		return to, err
 	}
-	return m.log.Append(ctx, at, e)
+	return m.appendOnce(ctx, to, e)
+}
+
+// appendOnce is append for a log that has room. If it has room for some parts of the entry alone,
+// the machine passes over them, so that a snapshot can take their place as well.
+func (m *Member) appendOnce(ctx context.Context, at changelog.Position,
+	e *changelog.Entry) (changelog.Position, error) {
+	to, err := m.log.Append(ctx, at, e)
+	var refused *changelog.RefusedError
+	if errors.As(err, &refused) && to != at {
+		m.machine.Apply(changelog.Entry{Epoch: e.Epoch}, to)
+	}
+	return to, err
 }
 
 func (m *Member) role(r registry.Role) {

@@ -108,7 +108,11 @@ func (l *loader) run(ctx context.Context, id int, start time.Time) {
 			fallthrough
 		default:
 			op.append = uint64(id)<<32 | n
-			rep, op.err = ipc.Invoke(call, l.c, m, &words{op.append})
+			req := words{op.append}
+			if n%8 == 0 {
+				req = longWords(op.append, 3*smallPayload)
+			}
+			rep, op.err = ipc.Invoke(call, l.c, m, &req)
 		}
 		cancel()
 		op.end = time.Since(start).Nanoseconds()

@@ -208,6 +208,9 @@ func (m *machines) told() string {
 	return strings.Join(m.story[max(0, len(m.story)-300):], "\n")
 }
 
+// smallPayload is the max_payload of the machines' servers. Changes that are longer have parts.
+const smallPayload = 16 << 10
+
 // startMachines starts three machines, whose group has a name.
 func startMachines(t *testing.T, group string, lease time.Duration) *machines {
 	t.Helper()
@@ -230,7 +233,8 @@ func startMachines(t *testing.T, group string, lease time.Duration) *machines {
 	port := func(i, k int) int { return ports[i*(3+n)+k] }
 	for i := range n {
 		x := &machine{cfg: cluster.Config{Name: fmt.Sprint("server", i), Client: port(i, 0),
-			Peer: port(i, 1), Advertised: "127.0.0.1:1", Dir: filepath.Join(t.TempDir(), "store")}}
+			Peer: port(i, 1), Advertised: "127.0.0.1:1", Dir: filepath.Join(t.TempDir(), "store"),
+			MaxPayload: smallPayload}}
 		for j := range n {
 			if j != i {
 				m.links[[2]int{i, j}] = proxy(fmt.Sprint(i, " to ", j), port(i, 3+j), port(j, 1))

@@ -49,6 +49,8 @@ package natsipc
 //	    methods, the members find the call's number among the last ones, and answer without
 //	    executing it.
 //	The leader dies between two messages of anything: the lease ends by the time of the others.
+//	The leader dies between the parts of a change: the begin of the next reign takes the place of
+//	    the next part, and the parts before count for nothing.
 //	The leader is stopped for longer than the lease, and continues: reads that it has executed are
 //	    withheld. Changes that it sends find their place taken.
 //	The leader is cut off from the servers, and the others are not: as if it were stopped. It

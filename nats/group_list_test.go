@@ -112,9 +112,17 @@ func (l *list) Restore(b []byte) error {
 	return nil
 }
 
+// longWords is a change that appends n, and has some bytes.
+func longWords(n uint64, bytes int) words { return slices.Repeat(words{n}, bytes/8) }
+
 func (l *list) append(_ context.Context, w *words) (*words, error) {
 	if l.entered != nil {
 		l.entered()
+	}
+	for _, x := range *w {
+		if x != (*w)[0] {
+			panic("a change that is not what was sent")
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

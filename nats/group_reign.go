@@ -3,7 +3,6 @@ package natsipc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -14,7 +13,7 @@ import (
 )
 
 // A reign is the time of this member as the leader. Its only writer of the log is run, which
-// stores the changes that wait as one message, executes them, and answers.
+// stores the changes that wait as one entry, executes them, and answers.
 type reign struct {
 	member *Member
 	held   *lease.Held
@@ -34,7 +33,7 @@ type proposal struct {
 }
 
 const (
-	// mostBatch limits the changes of one message, in number and bytes.
+	// mostBatch limits the changes of one entry, in number and bytes. A longer change is one alone.
 	mostBatch      = 1024
 	mostBatchBytes = 256 << 10
 )
@@ -44,11 +43,6 @@ func (r *reign) valid() bool { return r != nil && r.held.Valid() }
 
 // propose has a change stored and executed. It returns when that is done or ctx ends.
 func (r *reign) propose(ctx context.Context, c changelog.Change) (machine.Outcome, *ipc.Error) {
-	if most := r.member.log.MaxSize(); c.Size() > most {
-		return machine.Outcome{}, &ipc.Error{Code: ipc.CodeTooLarge, Outcome: ipc.NotExecuted,
-			Msg: fmt.Sprintf("a change of %d bytes; a change must fit into a message of the NATS "+
-				"servers, which leaves %d here; raise their max_payload", c.Size(), most)}
-	}
 	p := &proposal{change: c, done: make(chan struct{})}
 	r.mu.Lock()
 	if r.ended != nil {
@@ -154,6 +148,7 @@ func (r *reign) run(ctx context.Context, at changelog.Position) error {
 			m.maybeSnapshot(ctx)
 			continue
 		case errors.As(err, &refused):
+			at = to
 			r.answer(batch, m.refused(ctx, refused))
 			continue
 		case errors.Is(err, changelog.ErrBehind), errors.Is(err, changelog.ErrUnsent):
@@ -198,7 +193,10 @@ func fenced(o ipc.Outcome, why error) *ipc.Error {
 // refused is the error of a change that the server does not store.
 func (m *Member) refused(ctx context.Context, err *changelog.RefusedError) *ipc.Error {
 	e := &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotExecuted, Msg: err.Error()}
-	if err.Full() {
+	switch {
+	case errors.Is(err, changelog.ErrTooLong):
+		e.Code, e.Msg = ipc.CodeTooLarge, err.Err.Error()+"; see GroupConfig.MaxLogBytes"
+	case err.Full():
 		e.Code, e.Msg = ipc.CodeResourceExhausted, explained(ctx, m.cfg.Group, err).Error()
 	}
 	return e

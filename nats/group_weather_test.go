@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -214,8 +216,9 @@ func TestGroupReplicas(t *testing.T) {
 	}
 }
 
-// TestGroupPayloads has servers that take small messages. Changes that do not fit are refused, and
-// so are groups that could not work at all.
+// TestGroupPayloads has servers that take small messages. Changes that do not fit have several, and
+// those who follow, or come later, execute them as the leader does. A group that could not work at
+// all is refused.
 func TestGroupPayloads(t *testing.T) {
 	t.Parallel()
 	small := natstest.Start(t, natstest.JetStream(t.TempDir()), natstest.MaxPayload(8192))
@@ -223,23 +226,102 @@ func TestGroupPayloads(t *testing.T) {
 	cfg := listConfig("a", l)
 	cfg.SnapshotEvery = 5
 	joinList(t, groupConn(t, small), cfg, l)
+	follower := &list{}
+	joinList(t, groupConn(t, small), listConfig("b", follower), follower)
 	c := dialList(t, groupConn(t, small))
+	var want words
 	for n := range uint64(20) {
-		appendTo(t, c, n)
+		long := longWords(n, 10_000*int(n%4)+8)
+		rep, err := ipc.Invoke(t.Context(), c, methodAppend, &long)
+		if err != nil || (*rep)[0] != n+1 {
+			t.Fatalf("change %d: %v, %v", n, rep, err)
+		}
+		want = append(want, n)
 	}
-	long := make(words, 1000)
-	_, err := ipc.Invoke(t.Context(), c, methodAppend, &long)
-	if ipc.CodeOf(err) != ipc.CodeTooLarge || ipc.OutcomeOf(err) != ipc.NotExecuted ||
-		!strings.Contains(err.Error(), "raise their max_payload") {
-		t.Errorf("a long change: %v", err)
-	}
-	if got := appendTo(t, c, 21); got != 21 {
-		t.Errorf("the list is %d long", got)
+	late := &list{}
+	joinList(t, groupConn(t, small), listConfig("c", late), late)
+	for _, l := range []*list{l, follower, late} {
+		eventually(t, "a member has all changes", func() bool {
+			return slices.Equal(l.copy(), want)
+		})
 	}
 	least := natstest.Start(t, natstest.JetStream(t.TempDir()), natstest.MaxPayload(1024))
-	_, err = natsipc.JoinGroup(t.Context(), groupConn(t, least), cfg, l.service())
+	_, err := natsipc.JoinGroup(t.Context(), groupConn(t, least), cfg, l.service())
 	if err == nil || !strings.Contains(err.Error(), "raise their max_payload") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestGroupLongChanges has a log with little room. Changes that are too long for it are refused;
+// those for which it has no room at the moment make a snapshot take the place of the others, and of
+// their own parts that were stored in vain.
+func TestGroupLongChanges(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, natstest.JetStream(t.TempDir()), natstest.MaxPayload(8192))
+	l, follower := &list{}, &list{}
+	cfg := listConfig("a", l)
+	cfg.MaxLogBytes = 100_000
+	joinList(t, groupConn(t, s), cfg, l)
+	cfg = listConfig("b", follower)
+	cfg.MaxLogBytes = 100_000
+	joinList(t, groupConn(t, s), cfg, follower)
+	c := dialList(t, groupConn(t, s))
+	var want words
+	for n := range uint64(30) { // four fit
+		long := longWords(n, 22_000)
+		if n%5 == 4 {
+			long = long[:1]
+		}
+		rep, err := ipc.Invoke(t.Context(), c, methodAppend, &long)
+		if err != nil || (*rep)[0] != n+1 {
+			t.Fatalf("change %d: %v, %v", n, rep, err)
+		}
+		want = append(want, n)
+	}
+	long := longWords(1, 60_000)
+	_, err := ipc.Invoke(t.Context(), c, methodAppend, &long)
+	if ipc.CodeOf(err) != ipc.CodeTooLarge || ipc.OutcomeOf(err) != ipc.NotExecuted ||
+		!strings.Contains(err.Error(), "the limit is 50000; see GroupConfig.MaxLogBytes") {
+		t.Errorf("a change of more than half of the log: %v", err)
+	}
+	for _, l := range []*list{l, follower} {
+		eventually(t, "a member has all changes", func() bool {
+			return slices.Equal(l.copy(), want)
+		})
+	}
+}
+
+// TestGroupShortOfSpace has an account that has no room for all parts of a change. Further ones
+// find the room that those parts took.
+func TestGroupShortOfSpace(t *testing.T) {
+	t.Parallel()
+	conf := filepath.Join(t.TempDir(), "conf")
+	if err := os.WriteFile(conf, []byte(`
+		accounts { A { jetstream { max_file: 200000 }, users: [ { user: a, password: a } ] } }
+		no_auth_user: a`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := natstest.Start(t, natstest.Config(t, conf), natstest.JetStream(t.TempDir()),
+		natstest.MaxPayload(8192))
+	l := &list{}
+	joinList(t, groupConn(t, s), listConfig("a", l), l)
+	c := dialList(t, groupConn(t, s))
+	var want words
+	for n := range uint64(5) {
+		long := longWords(100, 300_000)
+		_, err := ipc.Invoke(t.Context(), c, methodAppend, &long)
+		if ipc.CodeOf(err) != ipc.CodeResourceExhausted || ipc.OutcomeOf(err) != ipc.NotExecuted {
+			t.Fatalf("a change for which there is no room: %v", err)
+		}
+		short := longWords(n, 7000) // than which the parts have left less
+		rep, err := ipc.Invoke(t.Context(), c, methodAppend, &short)
+		if err != nil || (*rep)[0] != n+1 {
+			t.Fatalf("change %d: %v, %v", n, rep, err)
+		}
+		want = append(want, n)
+	}
+	if got := l.copy(); !slices.Equal(got, want) {
+		t.Errorf("the list is %v, want %v", got, want)
 	}
 }
 

@@ -6,6 +6,10 @@
 // was rewritten. So a leader that others have deposed, however late it learns of that, can add
 // nothing: the first message of the next reign has taken the place of its next one. No clock has a
 // part in that.
+//
+// Changes that do not fit into a message of the servers are several messages, parts, one behind the
+// other. They are in the log once the last part is. Parts behind which another message stands, of
+// which the next reign's is one, count for nothing.
 package changelog
 
 import (
@@ -104,6 +108,12 @@ const attempt = 2 * time.Second
 
 // pause is the time between two attempts of anything.
 const pause = 20 * time.Millisecond
+
+// What a follower has of the log that it has not executed yet, in bytes and messages.
+const (
+	ahead     = 64 << 20
+	mostAhead = 500
+)
 
 // leastPayload is the least max_payload of servers that a log works with.
 const leastPayload = 4096
@@ -207,24 +217,59 @@ func Same(have, want jetstream.StreamConfig) error {
 	return nil
 }
 
-// MaxSize returns the size of the largest entry.
+// MaxSize returns how many bytes of changes fit into one message.
 func (l *Log) MaxSize() int { return l.maxSize - entryHead }
 
-// Append stores e behind at, and returns its position. It tries until ctx ends.
+// Append stores e behind at, and returns the position of its message, or its last part. It tries
+// until ctx ends.
 //
-// The error is [ErrBehind] if another message has the place, or a [*RefusedError]; then the entry
-// is not in the log. With [ErrUnsent], it is not in the log either, as no server has had it. With
-// any other error, it may be in the log, or come into it later.
+// The error is [ErrBehind] if another message has the place, a [*RefusedError], or [ErrUnsent];
+// then the entry is not in the log. With any other error, it may be in the log, or come into it
+// later. The position beside an error is that of the last part that was stored. Another entry may
+// follow it, which takes the place of the parts.
 func (l *Log) Append(ctx context.Context, at Position, e *Entry) (Position, error) {
-	data := e.encode(at)
-	err := l.store(ctx, l.changes, l.cfg.Subject, at.Seq, data)
-	if err != nil {
-		return at, err
+	size := e.size()
+	if most := l.longest(); size > most {
+		return at, &RefusedError{fmt.Errorf("%w: %d bytes, and the limit is %d", ErrTooLong, size,
+			most)}
 	}
-	return Position{at.Seq + 1, sum(data)}, nil
+	whole := e.encode(at)
+	if size <= l.MaxSize() {
+		if err := l.store(ctx, l.changes, l.cfg.Subject, at.Seq, whole); err != nil {
+			return at, err
+		}
+		return Position{at.Seq + 1, sum(whole)}, nil
+	}
+	changes := whole[entryHead:]
+	for offset := 0; offset < len(changes); {
+		data, n := e.encodePart(at, changes, offset, l.maxSize)
+		offset += n
+		if err := l.store(ctx, l.changes, l.cfg.Subject, at.Seq, data); err != nil {
+			var refused *RefusedError
+			if offset < len(changes) && !errors.Is(err, ErrBehind) && !errors.As(err, &refused) {
+				err = fmt.Errorf("%w behind a part: %w", ErrUnsent, err) // the last part
+			}
+			return at, err
+		}
+		at = Position{at.Seq + 1, sum(data)}
+	}
+	return at, nil
 }
 
-// ErrUnsent says that no server has had the message.
+// ErrTooLong says that changes are longer than [LongestEntry], or than half of the stream's limit,
+// of those that do not fit into a message.
+var ErrTooLong = errors.New("the changes are too long")
+
+// longest returns how long changes may be. Parts without their end stay until the next reign has
+// begun, so there must be room for that beside them, or none could begin.
+func (l *Log) longest() int {
+	if most := l.changes.CachedInfo().Config.MaxBytes; most > 0 {
+		return max(int(min(most/2, LongestEntry)), l.MaxSize())
+	}
+	return LongestEntry
+}
+
+// ErrUnsent says that no server has had the message, or the last part.
 var ErrUnsent = errors.New("no server takes messages of the log")
 
 // store stores a message as the one behind last of a stream.
@@ -335,44 +380,88 @@ func (l *Log) find(ctx context.Context, s jetstream.Stream, seq uint64) ([]byte,
 	return m.Data, nil
 }
 
-// next returns the entry in a message that lies behind at, and its position.
-func next(at Position, seq uint64, data []byte) (Entry, Position, error) {
-	if seq != at.Seq+1 {
-		return Entry{}, at, fmt.Errorf("%w: message %d follows message %d", ErrRewritten, seq,
-			at.Seq)
-	}
-	to := Position{seq, sum(data)}
-	e, follows, err := decode(data)
-	switch {
-	case err != nil || follows.Seq != at.Seq:
-		return Entry{Void: true}, to, nil
-	case follows.Sum != at.Sum:
-		return Entry{}, at, fmt.Errorf("%w: message %d follows another message %d than this "+
-			"member has executed", ErrRewritten, seq, at.Seq)
-	}
-	return e, to, nil
+// A reader puts the entries of a log together.
+type reader struct {
+	at    Position // of the last message
+	parts []byte   // of an entry that is not whole yet
+	total int      // size of that entry
+	epoch uint64   // of that entry
 }
 
-// Read returns the entry behind at, and its position. It asks the leader of the stream.
-func (l *Log) Read(ctx context.Context, at Position) (Entry, Position, error) {
+// take takes the next message. ok is false for a part behind which others must come.
+func (r *reader) take(seq uint64, data []byte) (e Entry, ok bool, err error) {
+	if seq != r.at.Seq+1 {
+		return e, false, fmt.Errorf("%w: message %d follows message %d", ErrRewritten, seq,
+			r.at.Seq)
+	}
+	m, err := parse(data)
+	switch {
+	case err != nil || m.follows.Seq != r.at.Seq:
+		r.parts = nil
+		r.at = Position{seq, sum(data)}
+		return Entry{Void: true}, true, nil
+	case m.follows.Sum != r.at.Sum:
+		return e, false, fmt.Errorf("%w: message %d follows another message %d than this "+
+			"member has executed", ErrRewritten, seq, r.at.Seq)
+	}
+	r.at = Position{seq, sum(data)}
+	if m.kind == kindPart {
+		err = r.join(&m)
+	} else {
+		r.parts = nil
+	}
+	if err == errPart {
+		return e, false, nil
+	}
+	if err == nil {
+		e, err = m.entry()
+	}
+	if err != nil {
+		e = Entry{Void: true}
+	}
+	return e, true, nil
+}
+
+// errPart says that an entry is not whole yet.
+var errPart = errors.New("parts of the entry are missing")
+
+// join adds a part to those before it, and makes the last one the whole of them.
+func (r *reader) join(m *message) error {
+	if m.offset == 0 { // what was not finished counts for nothing
+		r.parts = make([]byte, 0, min(m.total, 1<<20))
+		r.total, r.epoch = m.total, m.epoch
+	}
+	if m.offset != len(r.parts) || m.total != r.total || m.epoch != r.epoch {
+		r.parts, r.total = nil, 0
+		return errMalformed
+	}
+	if r.parts = append(r.parts, m.body...); len(r.parts) < r.total {
+		return errPart
+	}
+	m.kind, m.body, r.parts = kindChanges, r.parts, nil
+	return nil
+}
+
+// read takes the message behind the last one. It asks the leader of the stream.
+func (l *Log) read(ctx context.Context, r *reader) (e Entry, ok bool, err error) {
 	for times := 1; ; times++ {
-		data, err := l.find(ctx, l.changes, at.Seq+1)
+		data, err := l.find(ctx, l.changes, r.at.Seq+1)
 		if err == nil {
-			return next(at, at.Seq+1, data)
+			return r.take(r.at.Seq+1, data)
 		}
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			err = l.missing(ctx, at)
+			err = l.missing(ctx, r.at)
 		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			err = streamDeleted(l.changes)
 		}
 		if !errors.Is(err, ErrRewritten) || l.settled(times) {
-			return Entry{}, at, err
+			return e, false, err
 		}
 		select { // the message may have come between the two questions
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return Entry{}, at, context.Cause(ctx)
+			return e, false, context.Cause(ctx)
 		}
 	}
 }
@@ -397,31 +486,37 @@ func (l *Log) missing(ctx context.Context, at Position) error {
 	return fmt.Errorf("%w: message %d is missing", ErrRewritten, at.Seq+1)
 }
 
-// CatchUp passes the entries behind at to f, up to the end of the log, and returns the position of
-// the last.
+// CatchUp passes the entries behind at to f, with the position of each, up to the end of the log.
+// It returns the position of the end, which may be behind the last entry: parts of another one may
+// lie there, whose leader has not stored all.
 func (l *Log) CatchUp(ctx context.Context, at Position, f func(Entry, Position)) (Position, error) {
+	r := reader{at: at}
+	err := l.catchUp(ctx, &r, f)
+	return r.at, err
+}
+
+func (l *Log) catchUp(ctx context.Context, r *reader, f func(Entry, Position)) error {
 	for {
-		e, to, err := l.Read(ctx, at)
-		if errors.Is(err, ErrEnd) {
-			return at, nil
+		e, ok, err := l.read(ctx, r)
+		switch {
+		case errors.Is(err, ErrEnd):
+			return nil
+		case err != nil:
+			return err
+		case ok:
+			f(e, r.at)
 		}
-		if err != nil {
-			return at, err
-		}
-		f(e, to)
-		at = to
 	}
 }
 
 // Follow passes the entries behind at to f, until ctx ends. It goes on after errors of the servers.
 // Its error is that of ctx, or [ErrTrimmed] or [ErrRewritten].
 func (l *Log) Follow(ctx context.Context, at Position, f func(Entry, Position)) error {
+	r := reader{at: at}
 	for ctx.Err() == nil {
-		to, err := l.follow(ctx, at, f)
-		if err != nil {
+		if err := l.follow(ctx, &r, f); err != nil {
 			return err
 		}
-		at = to
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -431,53 +526,55 @@ func (l *Log) Follow(ctx context.Context, at Position, f func(Entry, Position)) 
 }
 
 // follow is Follow with one consumer. Its error is final.
-func (l *Log) follow(ctx context.Context, at Position, f func(Entry, Position)) (Position, error) {
+func (l *Log) follow(ctx context.Context, r *reader, f func(Entry, Position)) error {
 	// What is there already, and what a consumer has missed. It also finds a log that was
 	// rewritten, which a consumer of messages behind its end would wait for.
-	at, err := l.CatchUp(ctx, at, f)
+	err := l.catchUp(ctx, r, f)
 	switch {
 	case errors.Is(err, ErrTrimmed), errors.Is(err, ErrRewritten):
-		return at, err
+		return err
 	case err != nil:
-		return at, nil
+		return nil
 	}
 	started, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	c, err := l.js.OrderedConsumer(started, l.cfg.Stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: at.Seq + 1,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.at.Seq + 1,
 		InactiveThreshold: time.Minute, MaxResetAttempts: 1})
 	if err != nil {
-		return at, nil
+		return nil
 	}
 	msgs, err := c.Messages(jetstream.PullExpiry(2*time.Second),
-		jetstream.PullHeartbeat(time.Second))
+		jetstream.PullHeartbeat(time.Second),
+		jetstream.PullMaxMessages(min(max(ahead/l.maxSize, 2), mostAhead)))
 	if err != nil {
-		return at, nil
+		return nil
 	}
 	defer msgs.Stop()
 	for ctx.Err() == nil {
 		m, err := msgs.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return at, nil
+			return nil
 		}
 		about, err := m.Metadata()
 		if err != nil {
-			return at, nil
+			return nil
 		}
-		if about.Sequence.Stream <= at.Seq {
+		if about.Sequence.Stream <= r.at.Seq {
 			continue
 		}
-		if about.Sequence.Stream > at.Seq+1 {
-			return at, nil // CatchUp knows why
+		if about.Sequence.Stream > r.at.Seq+1 {
+			return nil // catchUp knows why
 		}
-		e, to, err := next(at, about.Sequence.Stream, m.Data())
+		e, ok, err := r.take(about.Sequence.Stream, m.Data())
 		if err != nil {
-			return at, err
+			return err
 		}
-		f(e, to)
-		at = to
+		if ok {
+			f(e, r.at)
+		}
 	}
-	return at, nil
+	return nil
 }
 
 // Trim removes the messages up to seq.

@@ -20,9 +20,9 @@ import (
 // watchdog ends a test that hangs.
 const watchdog = 5 * time.Minute
 
-func newJetStream(t *testing.T) jetstream.JetStream {
+func newJetStream(t *testing.T, opts ...natstest.Option) jetstream.JetStream {
 	t.Helper()
-	s := natstest.Start(t, natstest.JetStream(t.TempDir()))
+	s := natstest.Start(t, append(opts, natstest.JetStream(t.TempDir()))...)
 	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.Timeout(watchdog))
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +68,9 @@ func add(t *testing.T, l *changelog.Log, at changelog.Position,
 	}
 	return to
 }
+
+// ignore takes entries that do not matter.
+func ignore(changelog.Entry, changelog.Position) {}
 
 // TestFence has two leaders write. The one that does not know of a message of the other adds
 // nothing, now and later.
@@ -142,8 +145,7 @@ func TestReadAtEnd(t *testing.T) {
 	at := changelog.Position{}
 	for end := time.Now().Add(watchdog); at.Seq < n && time.Now().Before(end); {
 		var err error
-		if at, err = l.CatchUp(t.Context(), at,
-			func(changelog.Entry, changelog.Position) {}); err != nil {
+		if at, err = l.CatchUp(t.Context(), at, ignore); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,7 +165,10 @@ func TestStrangers(t *testing.T) {
 	if _, err := l.Append(t.Context(), at, changes(2)); !errors.Is(err, changelog.ErrBehind) {
 		t.Errorf("behind a stranger: %v", err)
 	}
-	e, to, err := l.Read(t.Context(), at)
+	var e changelog.Entry
+	to, err := l.CatchUp(t.Context(), at, func(read changelog.Entry, _ changelog.Position) {
+		e = read
+	})
 	if err != nil || !e.Void {
 		t.Fatalf("%+v, %v", e, err)
 	}
@@ -179,19 +184,18 @@ func TestRewritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = open(t, js)
-	if _, _, err := l.Read(t.Context(), at); !errors.Is(err, changelog.ErrRewritten) {
+	if _, err := l.CatchUp(t.Context(), at, ignore); !errors.Is(err, changelog.ErrRewritten) {
 		t.Errorf("a log without its messages: %v", err)
 	}
 	other := changelog.Position{}
 	for n := range uint64(3) {
 		other = add(t, l, other, changes(n+10))
 	}
-	if _, _, err := l.Read(t.Context(), at); !errors.Is(err, changelog.ErrRewritten) {
+	if _, err := l.CatchUp(t.Context(), at, ignore); !errors.Is(err, changelog.ErrRewritten) {
 		t.Errorf("a log with others: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 	defer cancel()
-	ignore := func(changelog.Entry, changelog.Position) {}
 	if err := l.Follow(ctx, at, ignore); !errors.Is(err, changelog.ErrRewritten) {
 		t.Errorf("following: %v", err)
 	}
@@ -227,7 +231,7 @@ func TestSnapshots(t *testing.T) {
 				saved.At)
 		}
 	}
-	if _, _, err := l.Read(t.Context(), first); !errors.Is(err, changelog.ErrTrimmed) {
+	if _, err := l.CatchUp(t.Context(), first, ignore); !errors.Is(err, changelog.ErrTrimmed) {
 		t.Errorf("the log behind its first message: %v", err)
 	}
 	s, err := js.Stream(t.Context(), "LOG_SNAP")
@@ -372,7 +376,7 @@ func TestStandstill(t *testing.T) {
 		answer: make(chan *jetstream.StreamInfo, 1)}
 	l = open(t, slow)
 	slow.answer <- old
-	if _, _, err := l.Read(t.Context(), at); !errors.Is(err, changelog.ErrEnd) {
+	if _, err := l.CatchUp(t.Context(), at, ignore); err != nil {
 		t.Errorf("error %v", err)
 	}
 }

@@ -22,6 +22,7 @@ type Config struct {
 	// nobody has, so that only Routes count. "" is that of Peer.
 	Advertised string
 	Dir        string // of the store
+	MaxPayload int32  // of messages; 0 for NATS's default
 	// Sync makes the server pass every message to the disk before it confirms it.
 	Sync bool
 }
@@ -32,7 +33,8 @@ const starting = 30 * time.Second
 // Start starts a server in this process. It accepts clients when Start returns.
 func Start(cfg Config) (*server.Server, error) {
 	o := &server.Options{ServerName: cfg.Name, Host: "127.0.0.1", Port: cfg.Client, NoLog: true,
-		NoSigs: true, JetStream: true, StoreDir: cfg.Dir, SyncAlways: cfg.Sync}
+		NoSigs: true, JetStream: true, StoreDir: cfg.Dir, SyncAlways: cfg.Sync,
+		MaxPayload: cfg.MaxPayload}
 	if cfg.Peer != 0 {
 		o.Cluster = server.ClusterOpts{Name: "ipcgen", Host: "127.0.0.1", Port: cfg.Peer,
 			Advertise: cfg.Advertised, NoAdvertise: true}
