@@ -29,6 +29,10 @@ type Gateway struct {
 	// Group is the name of a local group, which Export reaches in place of a channel: its calls
 	// follow the primary, and are sent again where [group.Dial] does that.
 	Group string
+	// TopicMemory limits the shared memory of the topics that the gateway takes on, in bytes: they
+	// keep what their publishers do, which is another machine's to say. 0 is [DefaultTopicMemory].
+	// Topics beyond it are logged, and do not pass.
+	TopicMemory int
 	// Log takes what happens to the gateway; nil: nothing.
 	Log *slog.Logger
 }

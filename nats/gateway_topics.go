@@ -1,6 +1,7 @@
 package natsipc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 // gateTopics are the topics that one side of a gateway takes on.
 type gateTopics struct {
 	all    []gateTopic
+	memory int        // that further topics may take
 	failed chan error // receives why a topic has ended
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
@@ -43,10 +45,17 @@ func (t *gateTopics) add(ctx context.Context, from topic.Source, p *ipc.Protocol
 		return errors.Join(err, sub.Close())
 	}
 	o.Slow = topic.SlowRefuse // no publisher beyond NATS waits
+	if takes := o.Memory(); takes > t.memory {
+		return errors.Join(&ipc.Error{Code: ipc.CodeResourceExhausted, Msg: fmt.Sprintf("its "+
+			"publisher keeps %d messages of %d bytes, for which the gateway would need %d bytes "+
+			"of memory, and has %d left; see Gateway.TopicMemory", o.Depth, o.MaxMessage, takes,
+			t.memory)}, sub.Close())
+	}
 	r := topic.NewRelay(&topic.Info{Protocol: full}, o)
 	if _, err := r.Info(); err != nil {
 		return errors.Join(err, sub.Close())
 	}
+	t.memory -= o.Memory()
 	t.all = append(t.all, gateTopic{sub, r})
 	return nil
 }
@@ -93,7 +102,13 @@ func (t *gateTopics) close() {
 	}
 }
 
-func newGateTopics(n int) *gateTopics { return &gateTopics{failed: make(chan error, n)} }
+// DefaultTopicMemory is the default of [Gateway.TopicMemory].
+const DefaultTopicMemory = 1 << 30
+
+func (g *Gateway) newTopics(n int) *gateTopics {
+	return &gateTopics{failed: make(chan error, n),
+		memory: cmp.Or(g.TopicMemory, DefaultTopicMemory)}
+}
 
 // localTopics subscribes to the topics of the local server, as far as that tells of them. Those
 // that cannot be had are logged, and not exported.
@@ -102,9 +117,9 @@ func (g *Gateway) localTopics(ctx context.Context, l *local) *gateTopics {
 	if err != nil {
 		g.log().Warn("the export has no topics", "channel", g.Channel, "local", g.local(),
 			"why", err)
-		return newGateTopics(0)
+		return g.newTopics(0)
 	}
-	t := newGateTopics(len(d.Protocols))
+	t := g.newTopics(len(d.Protocols))
 	for _, p := range d.Protocols {
 		if p.Topic == nil {
 			continue
@@ -126,10 +141,11 @@ func (g *Gateway) localTopics(ctx context.Context, l *local) *gateTopics {
 	return t
 }
 
-// farTopics subscribes to the topics of the servers over NATS.
+// farTopics subscribes to the topics of the servers over NATS. Those for which there is no memory
+// are logged, and not imported.
 func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greeting,
 	opts []ipc.DialOption) (*gateTopics, error) {
-	t := newGateTopics(len(h.topics))
+	t := g.newTopics(len(h.topics))
 	for _, far := range h.topics {
 		full, failed := c.schema(ctx, far.protocol.Name, refusal{server: h.server,
 			theirs: far.protocol.Fingerprint})
@@ -142,7 +158,12 @@ func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greet
 					return full, topic.Options{Depth: far.depth, MaxMessage: far.maxMessage}, nil
 				})
 		}
-		if err != nil {
+		switch ipc.CodeOf(err) {
+		case ipc.CodeOK:
+		case ipc.CodeResourceExhausted, ipc.CodeInvalidArgument:
+			g.log().Warn("a topic is not imported", "channel", g.Channel, "topic",
+				far.protocol.Name, "why", err)
+		default:
 			t.close()
 			return nil, fmt.Errorf("topic %s: %w", far.protocol.Name, err)
 		}

@@ -1,8 +1,12 @@
 package natsipc_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +44,73 @@ func levelsThrough(t *testing.T, p *audio.LevelsPublisher, s *audio.LevelsSubscr
 			}
 		}
 	})
+}
+
+// logged keeps what is logged.
+type logged struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// Write implements io.Writer.
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(b)
+}
+
+// String implements fmt.Stringer.
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+// TestGatewayTopicMemory has a publisher that keeps more than a gateway may take, on either side:
+// its topic does not pass, which is logged, and the calls of its server do.
+func TestGatewayTopicMemory(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	for _, small := range []string{"exported", "imported"} {
+		broker := natstest.Start(t)
+		there, here := domain(t), domain(t)
+		p := audio.NewLevelsPublisher(topic.Options{Depth: 1000, MaxMessage: 1 << 10})
+		ipctest.Serve(t, ipc.WithDomain(there), "audio", p, ipc.NewService(relayed,
+			ipc.Handle(relayedEcho, func(_ context.Context, m *echo.Blob) (*echo.Blob, error) {
+				return m, nil
+			})))
+		var out, in logged
+		options := []ipc.Option{natsipc.WithBeat(beat)}
+		export := natsipc.Gateway{Channel: "audio", NATS: options, Domain: there, Log: out.logger()}
+		imported := natsipc.Gateway{Channel: "audio", NATS: options, Domain: here, Log: in.logger()}
+		log := &in
+		if small == "exported" {
+			log, export.TopicMemory = &out, 1<<20
+		} else {
+			imported.TopicMemory = 1 << 20
+		}
+		outside, inside := broker.Connect(t), broker.Connect(t)
+		stopExport := run(t, func(ctx context.Context) error { return export.Export(ctx, outside) })
+		stopImport := run(t, func(ctx context.Context) error { return imported.Import(ctx, inside) })
+		soon(t, "a call", func() error {
+			c, err := ipc.Dial(t.Context(), "audio", ipc.WithDomain(here))
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_, err = ipc.Invoke(t.Context(), c, relayedEcho, &echo.Blob{})
+			return err
+		})
+		if said := log.String(); !strings.Contains(said, "a topic is not "+small) ||
+			!strings.Contains(said, "topic=audio.Levels") ||
+			!strings.Contains(said, "1048576 left; see Gateway.TopicMemory") {
+			t.Errorf("%s: the log has %q", small, said)
+		}
+		stopImport()
+		stopExport()
+		p.Close()
+	}
 }
 
 // TestGatewayTakesTopics subscribes with generated code on one machine to a publisher on another

@@ -310,9 +310,10 @@ func (f *feed) drop() (p message) {
 
 // begin gets messages from before the subscription, which are those that the server keeps.
 func (f *feed) begin(ctx context.Context, history int) error {
-	wanted := max(history, 1) // for Latest
+	wanted := min(max(history, 1), mostMessages) // one for Latest
 	var past []message
 	var life, next uint64
+	bytes := 0
 	in := &ipc.Inbound{Protocol: f.info.Protocol, Body: strconv.AppendInt(nil, int64(wanted), 10),
 		Out: func(b []byte) bool {
 			if len(b) == 16 {
@@ -328,6 +329,11 @@ func (f *feed) begin(ctx context.Context, history int) error {
 				epoch:     binary.LittleEndian.Uint64(b[24:]),
 				published: int64(binary.LittleEndian.Uint64(b[32:])), total: len(b) - 40}
 			past = append(past, message{h, slices.Clone(b[40:])})
+			bytes += h.total
+			for len(past) > 1 && (len(past) > wanted || bytes > mostBytes) {
+				bytes -= past[0].total
+				past = past[1:]
+			}
 			return h.first <= h.number
 		}}
 	_, err := carrier{f.conn}.try(ctx, in, kindRecent, f.conn.place.calls, nil)

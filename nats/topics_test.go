@@ -118,6 +118,33 @@ func TestTopicsTellLosses(t *testing.T) {
 	}
 }
 
+// TestTopicsHistoryIsBounded asks a publisher for all of a long history. A subscription keeps no more
+// of it than of what it has not read.
+func TestTopicsHistoryIsBounded(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	broker := natstest.Start(t)
+	const n, most = 10_000, 4096
+	p := audio.NewLevelsPublisher(topic.Options{Depth: n, MaxMessage: 128})
+	defer p.Close()
+	for i := range uint64(n) {
+		if err := p.Publish(t.Context(), &audio.LevelsT{Position: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(t, broker.ConnectInProcess(t), p)
+	s, err := audio.SubscribeLevels(t.Context(), natsipc.Topics(broker.ConnectInProcess(t), "echo"),
+		topic.SubscribeOptions{History: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var m audio.LevelsT
+	a, err := s.Next(t.Context(), &m)
+	if err != nil || a.Number != m.Position || a.Number < n-most {
+		t.Errorf("%+v, %+v, %v", m, a, err)
+	}
+}
+
 // TestTopicsOfAnotherPublisher goes on with the next publisher of a topic.
 func TestTopicsOfAnotherPublisher(t *testing.T) {
 	echo.ExpectNothingLeft(t)

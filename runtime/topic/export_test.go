@@ -9,6 +9,9 @@ func NewHeapPublisher(info *Info, o Options) *Publisher {
 	})
 }
 
+// Mapped returns how many bytes of memory the publisher has.
+func (p *Publisher) Mapped() int { return len(p.mem) }
+
 // Connected reports whether the subscription has a publisher that is not gone.
 func (s *Subscription) Connected() bool {
 	a := s.active.Load()

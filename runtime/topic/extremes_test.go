@@ -114,3 +114,15 @@ func TestThousandLives(t *testing.T) {
 		}
 	})
 }
+
+// TestOptionsMemory compares what options say with what publishers take.
+func TestOptionsMemory(t *testing.T) {
+	for _, o := range []topic.Options{{}, {Depth: 2, MaxMessage: 1, InPlace: -1},
+		{Depth: 1000, MaxMessage: 12345, InPlace: 1}} {
+		p := topic.NewHeapPublisher(meter, o)
+		if got := p.Mapped(); got == 0 || got != o.Memory() {
+			t.Errorf("%+v: %d bytes, and Memory says %d", o, got, o.Memory())
+		}
+		p.Close()
+	}
+}

@@ -61,6 +61,9 @@ func (o Options) geometry() shm.TopicGeometry {
 		Claims:  max(cmp.Or(o.InPlace, defaultInPlace), 0)}
 }
 
+// Memory returns how many bytes of shared memory a publisher with these options takes.
+func (o Options) Memory() int { return o.geometry().Size() }
+
 // A Publisher publishes the messages of a topic. It is an option of the server at whose channel the
 // topic is found, and can be that of several servers. It publishes, and keeps the newest messages,
 // from the beginning, also while no server runs. It is safe for concurrent use.

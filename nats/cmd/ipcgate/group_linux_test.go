@@ -17,6 +17,7 @@ import (
 	"github.com/ipcgen/ipcgen/nats/internal/natstest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
 // replicaEnv makes the test binary a replica of a group.
@@ -33,7 +34,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(replicaEnv) == "" {
 		os.Exit(m.Run())
 	}
-	if err := group.Run(context.Background(), group.RunConfig{},
+	levels := audio.NewLevelsPublisher(topic.Options{})
+	go publishForever(levels, 1)
+	if err := group.Run(context.Background(), group.RunConfig{Options: []ipc.ServerOption{levels}},
 		audio.NewAudioControlService(pidTeller{})); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

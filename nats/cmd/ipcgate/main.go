@@ -52,6 +52,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		"and of an export those of its clients")
 	prefix := flags.String("prefix", natsipc.DefaultPrefix, "the `first tokens` of all subjects")
 	domain := flags.String("domain", "", "the `domain` of the local channels; see IPCGEN_DOMAIN")
+	memory := flags.Int("topic-memory", natsipc.DefaultTopicMemory, "how many `bytes` of memory "+
+		"the topics of a channel may take")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
@@ -94,7 +96,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	for _, name := range flags.Args() {
 		channel, local, _ := strings.Cut(name, "=")
 		g := natsipc.Gateway{Channel: channel, Local: local, Log: log,
-			Domain: *domain, NATS: []ipc.Option{natsipc.WithPrefix(*prefix),
+			TopicMemory: *memory,
+			Domain:      *domain, NATS: []ipc.Option{natsipc.WithPrefix(*prefix),
 				natsipc.WithInboxes(*inbox)}}
 		if service, ok := strings.CutPrefix(local, "group:"); ok {
 			g.Local, g.Group = "", service
