@@ -23,14 +23,14 @@
 //
 // A request is a message with the header "Ipcgen", whose value has these fields, with blanks
 // between them: the version of the format, the kind ("call", "in", "out" or "both" for a call, by
-// the sides that send items; "note" for a one-way message; "hello", "schema" and "health"), the ID
-// of the method in hexadecimal digits, the sequence number, the microseconds that are left until
-// the deadline or "-", the epoch, the fingerprints of the protocol's versions that the client can
-// talk to, the client's window, the length of the longest reply that it takes, the length of the
-// request if that comes in pieces and otherwise 0, and the name of the protocol. Each pair of
-// metadata is a header "Ipcgen-Meta" of the form key=value, in their order; in values, '%', blanks
-// and bytes that are no visible ASCII are written as '%' and two hexadecimal digits. The data is
-// the encoded request.
+// the sides that send items; "note" for a one-way message; "hello", "schema", "define" and
+// "health"), the ID of the method in hexadecimal digits, the sequence number, the microseconds that
+// are left until the deadline or "-", the epoch, the fingerprints of the protocol's versions that
+// the client can talk to, the client's window, the length of the longest reply that it takes, the
+// length of the request if that comes in pieces and otherwise 0, and the name of the protocol. Each
+// pair of metadata is a header "Ipcgen-Meta" of the form key=value, in their order; in values, '%',
+// blanks and bytes that are no visible ASCII are written as '%' and two hexadecimal digits. The
+// data is the encoded request.
 //
 // The last message of a call has the reply as its data, or the text of an error. Its header
 // "Ipcgen", which may be missing if all fields are zero, has the code, the outcome, the number of

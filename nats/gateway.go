@@ -12,6 +12,7 @@ import (
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
+	"github.com/ipcgen/ipcgen/runtime/introspect"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -102,6 +103,13 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		return false, err
 	}
 	defer local.close()
+	described, err := ipc.Describe(ctx, local.caller)
+	if err != nil {
+		g.log().Warn("the export has no topics, and no definitions for tools", "channel", g.Channel,
+			"local", g.local(), "why", err)
+		described = &introspect.DescriptionT{}
+	}
+	define(ctx, local, described)
 	to, err := ipc.CarryTo(local.caller, local.protocols...)
 	if err != nil {
 		return false, err
@@ -115,7 +123,7 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		return false, err
 	}
 	b.carrier, b.served, b.health = to, local.protocols, local.health
-	topics := g.localTopics(ctx, local)
+	topics := g.localTopics(ctx, local, described)
 	defer topics.close()
 	s, err := serve(ctx, nc, g.Channel, append(own, topics.options()...), b)
 	if err != nil {
@@ -137,14 +145,35 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	return true, errors.Join(err, s.Close())
 }
 
+// define reads the definitions of the protocols of the local server, as far as it has them.
+func define(ctx context.Context, l *local, d *introspect.DescriptionT) {
+	l.definitions = map[string]string{}
+	texts := map[int32]string{}
+	for _, p := range d.Protocols {
+		text, known := texts[p.Definition]
+		if !known && p.Definition >= 0 {
+			if b, err := ipc.ReadDefinition(ctx, l.caller, int(p.Definition)); err == nil {
+				text = string(b)
+			}
+			texts[p.Definition] = text
+		}
+		l.definitions[p.Name] = text
+	}
+	for _, p := range l.protocols {
+		p.Definition = l.definitions[p.Name]
+	}
+}
+
 // A local is what an export reaches on this machine.
 type local struct {
 	caller    ipc.Caller
 	source    topic.Source
 	protocols []*ipc.Protocol
-	health    func(ctx context.Context, protocol string) (ipc.Health, error)
-	done      <-chan struct{} // closed when it is gone; nil: it looks for its server itself
-	close     func()
+	// definitions are those of protocols and topics, by name.
+	definitions map[string]string
+	health      func(ctx context.Context, protocol string) (ipc.Health, error)
+	done        <-chan struct{} // closed when it is gone; nil: it looks for its server itself
+	close       func()
 }
 
 // connect reaches the local channel, or the group.
@@ -184,17 +213,17 @@ func (g *Gateway) connect(ctx context.Context) (*local, error) {
 		return nil, err
 	case followed != nil:
 		conn.Close()
-		return &local{followed, followed, protocols, func(context.Context, string) (ipc.Health,
-			error) {
-			return ipc.HealthServing, nil
-		}, nil, func() { followed.Close() }}, nil
+		return &local{caller: followed, source: followed, protocols: protocols,
+			health: func(context.Context, string) (ipc.Health, error) {
+				return ipc.HealthServing, nil
+			}, close: func() { followed.Close() }}, nil
 	}
 	var where []ipc.DialOption
 	if g.Domain != "" {
 		where = append(where, ipc.WithDomain(g.Domain))
 	}
-	return &local{conn, topic.Channel(channel, where...), protocols, conn.Health, conn.Done(),
-		func() { conn.Close() }}, nil
+	return &local{caller: conn, source: topic.Channel(channel, where...), protocols: protocols,
+		health: conn.Health, done: conn.Done(), close: func() { conn.Close() }}, nil
 }
 
 // Import makes a channel over NATS appear as the local channel, until ctx is done. It waits for a
@@ -235,6 +264,7 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		served = append(served, o)
 	}
 	for _, p := range protocols {
+		c.define(ctx, p, first)
 		svc, err := ipc.Relay(p, carrier{c})
 		if err != nil {
 			return false, err
@@ -287,6 +317,15 @@ func (h *greeting) same(o greeting) bool {
 			return same(x.protocol, y.protocol) && x.depth == y.depth &&
 				x.maxMessage == y.maxMessage
 		})
+}
+
+// define asks a server for the definition of a protocol, without which tools do not know how to
+// show its messages. All else works without it, so it is not there if it cannot be had.
+func (c *Conn) define(ctx context.Context, p *ipc.Protocol, h greeting) {
+	out, err := c.ask(ctx, &ipc.Inbound{Body: []byte(p.Name)}, kindDefine, c.place.own(h.server))
+	if err == nil {
+		p.Definition = string(out.Body)
+	}
 }
 
 // Protocols asks a server for its protocols and their descriptions.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/introspect"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -112,13 +113,8 @@ func (g *Gateway) newTopics(n int) *gateTopics {
 
 // localTopics subscribes to the topics of the local server, as far as that tells of them. Those
 // that cannot be had are logged, and not exported.
-func (g *Gateway) localTopics(ctx context.Context, l *local) *gateTopics {
-	d, err := ipc.Describe(ctx, l.caller)
-	if err != nil {
-		g.log().Warn("the export has no topics", "channel", g.Channel, "local", g.local(),
-			"why", err)
-		return g.newTopics(0)
-	}
+func (g *Gateway) localTopics(ctx context.Context, l *local,
+	d *introspect.DescriptionT) *gateTopics {
 	t := g.newTopics(len(d.Protocols))
 	for _, p := range d.Protocols {
 		if p.Topic == nil {
@@ -131,6 +127,7 @@ func (g *Gateway) localTopics(ctx context.Context, l *local) *gateTopics {
 			if !ok {
 				return nil, o, errors.New("the publisher is gone")
 			}
+			full.Definition = l.definitions[full.Name]
 			return full, o, nil
 		})
 		if err != nil {
@@ -153,6 +150,7 @@ func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greet
 		if failed != nil {
 			err = failed
 		} else {
+			c.define(ctx, full, h)
 			err = t.add(ctx, Topics(nc, g.Channel, opts...), full, far.depth,
 				func(*topic.Subscription) (*ipc.Protocol, topic.Options, error) {
 					return full, topic.Options{Depth: far.depth, MaxMessage: far.maxMessage}, nil

@@ -82,17 +82,17 @@ func TestGatewayTopicMemory(t *testing.T) {
 			})))
 		var out, in logged
 		options := []ipc.Option{natsipc.WithBeat(beat)}
-		export := natsipc.Gateway{Channel: "audio", NATS: options, Domain: there, Log: out.logger()}
-		imported := natsipc.Gateway{Channel: "audio", NATS: options, Domain: here, Log: in.logger()}
+		far := natsipc.Gateway{Channel: "audio", NATS: options, Domain: there, Log: out.logger()}
+		near := natsipc.Gateway{Channel: "audio", NATS: options, Domain: here, Log: in.logger()}
 		log := &in
 		if small == "exported" {
-			log, export.TopicMemory = &out, 1<<20
+			log, far.TopicMemory = &out, 1<<20
 		} else {
-			imported.TopicMemory = 1 << 20
+			near.TopicMemory = 1 << 20
 		}
 		outside, inside := broker.Connect(t), broker.Connect(t)
-		stopExport := run(t, func(ctx context.Context) error { return export.Export(ctx, outside) })
-		stopImport := run(t, func(ctx context.Context) error { return imported.Import(ctx, inside) })
+		stopExport := run(t, func(ctx context.Context) error { return far.Export(ctx, outside) })
+		stopImport := run(t, func(ctx context.Context) error { return near.Import(ctx, inside) })
 		soon(t, "a call", func() error {
 			c, err := ipc.Dial(t.Context(), "audio", ipc.WithDomain(here))
 			if err != nil {

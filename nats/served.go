@@ -136,13 +136,15 @@ func (x *served) execute() (out ipc.Outbound, err error) {
 			topics: s.greetedTopics()}
 		out.Body = h.encode()
 		return out, nil
-	case kindSchema:
+	case kindSchema, kindDefine:
 		p := s.protocols[string(x.body)]
 		if p == nil {
 			return out, &ipc.Error{Code: ipc.CodeNotFound, Outcome: ipc.Executed,
 				Msg: fmt.Sprintf("the server does not serve protocol %.200q", x.body)}
 		}
-		out.Body = []byte(p.Schema)
+		if out.Body = []byte(p.Schema); x.request.kind == kindDefine {
+			out.Body = []byte(p.Definition)
+		}
 		return out, nil
 	case kindHealth:
 		h, err := s.health(x.ctx, string(x.body))

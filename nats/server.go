@@ -341,7 +341,8 @@ func (s *Server) enter(x *served) (why *ipc.Error, again string) {
 	switch {
 	case s.lost.take(x.reply):
 		return errForgotten, ""
-	case s.draining && x.request.kind != kindHealth && x.request.kind != kindSchema:
+	case s.draining && x.request.kind != kindHealth && x.request.kind != kindSchema &&
+		x.request.kind != kindDefine:
 		return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotExecuted,
 			Msg: "the server is shutting down"}, againDraining
 	case len(s.calls) >= s.set.calls:

@@ -118,8 +118,8 @@ func TestTopicsTellLosses(t *testing.T) {
 	}
 }
 
-// TestTopicsHistoryIsBounded asks a publisher for all of a long history. A subscription keeps no more
-// of it than of what it has not read.
+// TestTopicsHistoryIsBounded asks a publisher for all of a long history. A subscription keeps no
+// more of it than of what it has not read.
 func TestTopicsHistoryIsBounded(t *testing.T) {
 	echo.ExpectNothingLeft(t)
 	broker := natstest.Start(t)

@@ -37,6 +37,7 @@ const (
 	kindNote   kind = "note"   // a one-way message
 	kindHello  kind = "hello"  // what the server serves
 	kindSchema kind = "schema" // the description of a protocol
+	kindDefine kind = "define" // the definition of a protocol
 	kindHealth kind = "health"
 	kindRecent kind = "recent" // the last messages of a topic, as items
 )
@@ -49,8 +50,8 @@ func (k kind) streams() (in, out bool) {
 // known reports whether k is a kind of this version.
 func (k kind) known() bool {
 	switch k {
-	case kindCall, kindIn, kindOut, kindBoth, kindNote, kindHello, kindSchema, kindHealth,
-		kindRecent:
+	case kindCall, kindIn, kindOut, kindBoth, kindNote, kindHello, kindSchema, kindDefine,
+		kindHealth, kindRecent:
 		return true
 	}
 	return false

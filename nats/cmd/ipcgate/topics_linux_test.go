@@ -259,14 +259,16 @@ func TestTopicsOverSlowLink(t *testing.T) {
 				r.read()
 			}
 			proxy.Toxics.ResetToxics(context.Background())
-			disturb("bandwidth", `"rate":10`)
-			// More than lies on the way: 50 MB.
-			for until := r.next + 250_000; origin(t, there) < until; {
-				r.read()
-			}
-			proxy.Toxics.ResetToxics(context.Background())
-			for before := r.lost; r.lost == before; {
-				r.read()
+			before := r.lost
+			for more := uint64(50_000); r.lost == before; more *= 2 { // than lies on the way
+				disturb("bandwidth", `"rate":10`)
+				for until := r.next + more; origin(t, there) < until; {
+					r.read()
+				}
+				proxy.Toxics.ResetToxics(context.Background())
+				for until := origin(t, there); r.next < until; {
+					r.read()
+				}
 			}
 			isNew := func() {
 				t.Helper()
