@@ -57,7 +57,8 @@ type comparison struct {
 // nats.ReconnectBufSize(-1), as [Connect] does: otherwise what is sent while NATS is away would
 // wait in its buffer, and be executed long after the call has failed.
 //
-// Of the options of [ipc.Dial], those of [ipc.NewCarrierClient] have an effect, and
+// Servers send no one-way messages over NATS, so Dial refuses a service that would handle them. Of
+// the other options of [ipc.Dial], those of [ipc.NewCarrierClient] have an effect, and
 // [ipc.WithMaxMessage] and [ipc.WithStreamingWindow].
 func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOption) (*Conn,
 	error) {
@@ -76,6 +77,9 @@ func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOp
 // newConn returns a client, for which there may be no server yet.
 func newConn(nc *nats.Conn, channel string, opts []ipc.DialOption) (*Conn, error) {
 	if err := usable(nc); err != nil {
+		return nil, err
+	}
+	if err := noServices(opts); err != nil {
 		return nil, err
 	}
 	c := &Conn{nc: nc, set: take(opts), inbox: nc.NewInbox(), over: make(chan struct{}),
@@ -102,6 +106,19 @@ func newConn(nc *nats.Conn, channel string, opts []ipc.DialOption) (*Conn, error
 	c.status = nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	c.ticks.Go(c.watch)
 	return c, nil
+}
+
+// noServices refuses services among the options of a client, which would handle messages of a
+// server.
+func noServices(opts []ipc.DialOption) error {
+	for _, o := range opts {
+		if s, ok := o.(*ipc.Service); ok && s != nil {
+			return &ipc.Error{Code: ipc.CodeUnsupported, Outcome: ipc.NotSent,
+				Msg: fmt.Sprintf("the client would handle messages of %s, and servers send none "+
+					"over NATS; use a streaming method or a topic", s.Protocol().Name)}
+		}
+	}
+	return nil
 }
 
 // at returns err with the operation that has failed.

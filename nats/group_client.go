@@ -83,7 +83,7 @@ func DialGroup(ctx context.Context, nc *nats.Conn, group string,
 		return nil, fmt.Errorf("dial group %s: %w", group, err)
 	}
 	set := take(cfg.Options)
-	if err := set.answered(nc); err != nil {
+	if err := errors.Join(set.answered(nc), noServices(cfg.Options)); err != nil {
 		return nil, fmt.Errorf("dial group %s: %w", group, err)
 	}
 	if cfg.Prefix == "" {

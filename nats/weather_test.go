@@ -109,6 +109,31 @@ func TestWrongConnections(t *testing.T) {
 	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "prefix")
 }
 
+// TestMessagesOfServers dials with a service, which would handle messages of the server. They do
+// not go over NATS, so it is refused, and the handler of a call has no peer to send any to.
+func TestMessagesOfServers(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	broker := natstest.Start(t)
+	nc := broker.ConnectInProcess(t)
+	serve(t, nc, ipc.NewService(relayed, ipc.Handle(relayedEcho, func(ctx context.Context,
+		m *echo.Blob) (*echo.Blob, error) {
+		if p, ok := ipc.PeerFromContext(ctx); ok {
+			return nil, ipc.Errorf(ipc.CodeInternal, "there is a peer: %v", p)
+		}
+		return m, nil
+	})))
+	own := ipc.NewService(relayedNotes)
+	_, err := natsipc.Dial(t.Context(), nc, "echo", own)
+	echo.Want(t, err, ipc.CodeUnsupported, ipc.NotSent, "messages of test.Notes, and servers send "+
+		"none over NATS; use a streaming method or a topic")
+	_, err = natsipc.DialGroup(t.Context(), nc, "echo",
+		natsipc.GroupDialConfig{Options: []ipc.DialOption{own}})
+	echo.Want(t, err, ipc.CodeUnsupported, ipc.NotSent, "servers send none over NATS")
+	if _, err := ipc.Invoke(t.Context(), dial(t, nc), relayedEcho, &echo.Blob{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestConnect has no NATS server, and one that wants a password.
 func TestConnect(t *testing.T) {
 	echo.ExpectNothingLeft(t)
