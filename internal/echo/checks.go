@@ -20,7 +20,7 @@ func ExpectNothingLeft(t *testing.T) {
 	t.Cleanup(func() {
 		// What ends by itself needs a processor for that; the limit is for what
 		// does not.
-		for limit := time.Now().Add(30 * time.Second); ; runtime.Gosched() {
+		for limit := time.Now().Add(time.Minute); ; runtime.Gosched() {
 			g, f := runtime.NumGoroutine(), len(systest.Descriptors())
 			if g <= goroutines && f <= files {
 				return
