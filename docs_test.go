@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -469,6 +470,36 @@ var (
 	symptom   = regexp.MustCompile(`(?ms)^\*\*(.*?)\*\*`)
 	goLiteral = regexp.MustCompile(`"\s*\+\s*"`)
 )
+
+// TestHouseDocsFailover checks that what the README says at its top, and the picture there, of the
+// time to the first answer of a standby is what its table says, within a factor of two.
+func TestHouseDocsFailover(t *testing.T) {
+	readme, picture := read(t, "README.md"), read(t, "docs/failover.svg")
+	row := regexp.MustCompile(
+		`\n\| a client has the standby's first answer +\| +([0-9.]+) ms,`).FindStringSubmatch(readme)
+	if row == nil {
+		t.Fatal("README.md has no row with the standby's first answer in milliseconds")
+	}
+	measured, err := strconv.ParseFloat(row[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := regexp.MustCompile(`(?:answer\w* after|killed;) about (\S+) ms\b`)
+	for where, m := range map[string][][]string{
+		"README.md":         said.FindAllStringSubmatch(readme, -1),
+		"docs/failover.svg": said.FindAllStringSubmatch(picture, -1),
+	} {
+		if len(m) == 0 {
+			t.Errorf("%s does not say when the standby answers", where)
+		}
+		for _, claim := range m {
+			if n, err := strconv.ParseFloat(claim[1], 64); err != nil || n > 2*measured ||
+				measured > 2*n {
+				t.Errorf("%s says %q; measured were %v ms", where, claim[0], measured)
+			}
+		}
+	}
+}
 
 // TestHouseDocsSymptoms checks that the texts of errors which docs/faq.md quotes are texts of the
 // module. Those of the go command and of compilers are not.

@@ -2,6 +2,7 @@ package ipcgen
 
 import (
 	"go/ast"
+	"go/parser"
 	"go/token"
 	"go/types"
 	"path/filepath"
@@ -257,3 +258,55 @@ func containsWord(text, name string) bool {
 func beginsWithWord(s string) bool { return s != "" && (token.IsIdentifier("x" + s[:1])) }
 
 func endsInWord(s string) bool { return s != "" && token.IsIdentifier("x"+s[len(s)-1:]) }
+
+// TestHouseInterfacesAreWhole checks that an exported interface shows all of its methods: those of
+// an unexported interface that it embeds are in no documentation.
+func TestHouseInterfacesAreWhole(t *testing.T) {
+	found := 0
+	for _, folder := range public {
+		interfaces := map[string]*ast.InterfaceType{}
+		names, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			set := token.NewFileSet()
+			file, err := parser.ParseFile(set, name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if spec, ok := n.(*ast.TypeSpec); ok {
+					if i, ok := spec.Type.(*ast.InterfaceType); ok {
+						interfaces[spec.Name.Name] = i
+					}
+				}
+				return true
+			})
+		}
+		for name, i := range interfaces {
+			if !ast.IsExported(name) {
+				continue
+			}
+			found++
+			for _, f := range i.Methods.List {
+				id, ok := f.Type.(*ast.Ident)
+				if !ok || len(f.Names) > 0 || interfaces[id.Name] == nil || id.IsExported() {
+					continue
+				}
+				for _, m := range interfaces[id.Name].Methods.List {
+					if len(m.Names) > 0 && m.Names[0].IsExported() {
+						t.Errorf("%s: %s embeds %s, whose method %s nobody finds", folder, name,
+							id.Name, m.Names[0].Name)
+					}
+				}
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d interfaces found", found)
+	}
+}

@@ -32,8 +32,6 @@ type LinkListener interface {
 // that it wakes the two sides, and tells each of them when the other is gone. One goroutine at a
 // time may call Read, and one Wait; all other methods are safe for concurrent use.
 type Link interface {
-	wire
-
 	// Send and Receive carry the handshake: bytes, and up to two memories that are attached to
 	// some of them. The caller of Send keeps the memories that it sends, and must close them. The
 	// caller of Receive owns the memories that it receives.
@@ -51,10 +49,7 @@ type Link interface {
 	// SpinPays reports whether a side that waits should poll before it sleeps, because waking it
 	// takes a system call.
 	SpinPays() bool
-}
 
-// A wire is the part of a link that is used after the handshake.
-type wire interface {
 	// Notify ends the peer's Wait. It never blocks.
 	Notify()
 	// Expect must be called before this side declares, in the shared memory, that the peer may call
@@ -80,6 +75,17 @@ type wire interface {
 	Write(p []byte) (int, error)
 	// Close closes the link. Reads of both sides fail once they have returned what was sent before,
 	// and so does Wait on this side. Close may be called from within recheck.
+	Close() error
+}
+
+// A wire is the part of a link that is used after the handshake. Link describes the methods.
+type wire interface {
+	Notify()
+	Expect()
+	Wait(recheck func() bool) error
+	Poke()
+	Read(p []byte) (int, error)
+	Write(p []byte) (int, error)
 	Close() error
 }
 

@@ -156,7 +156,7 @@ type choice struct {
 func resolve(name string) (c choice, err error) {
 	switch env := os.Getenv(EnvVar); {
 	case name != "":
-		c.why = "given by the program"
+		c.why = "given explicitly"
 	case env != "":
 		name, c.why = env, "from "+EnvVar
 	default:

@@ -218,7 +218,7 @@ func TestAbsenceNamesOtherDomains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if got := p.Absence("echo.sock"); got != "(given by the program)" {
+	if got := p.Absence("echo.sock"); got != "(given explicitly)" {
 		t.Errorf("of a path: %q", got)
 	}
 }

@@ -76,7 +76,10 @@ func (e Event) String() string {
 	if e.Delay != 0 {
 		fmt.Fprintf(&b, " for %v", e.Delay)
 	}
+	loss, ok := e.Err.(*OutOfSyncError)
 	switch {
+	case ok && loss.Replica == e.Replica && loss.PID == e.PID:
+		b.WriteString(": " + loss.why())
 	case e.Err != nil:
 		fmt.Fprintf(&b, ": %v", e.Err)
 	case e.Cause != "":

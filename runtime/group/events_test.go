@@ -19,6 +19,10 @@ func TestEventsAreLines(t *testing.T) {
 		"svc.1 died (pid 321, epoch 2): svc.1 (/bin/svc, pid 321) ended: exit status 1; " +
 			"it last wrote: panic: oops | goroutine 1:": {Kind: group.Died, Replica: "svc.1",
 			PID: 321, Epoch: 2, Cause: "ended", Err: died},
+		"svc.0 out of sync (pid 321, epoch 2): it gave up its registration, or its process " +
+			"ended: it is gone": {Kind: group.OutOfSync, Replica: "svc.0", PID: 321, Epoch: 2,
+			Err: &group.OutOfSyncError{Replica: "svc.0", PID: 321, Reason: group.OutOfSyncGone,
+				Detail: "it is gone"}},
 		"degraded (epoch 0) for 3s: too many restarts": {Kind: group.Degraded,
 			Delay: 3 * time.Second, Cause: "too many restarts"},
 	} {

@@ -68,11 +68,15 @@ type OutOfSyncError struct {
 }
 
 func (e *OutOfSyncError) Error() string {
-	text := fmt.Sprintf("%s (pid %d) fell out of sync: %v", e.Replica, e.PID, e.Reason)
-	if e.Detail != "" {
-		text += ": " + e.Detail
+	return fmt.Sprintf("%s (pid %d) fell out of sync: %s", e.Replica, e.PID, e.why())
+}
+
+// why is the error without the replica, which an event names itself.
+func (e *OutOfSyncError) why() string {
+	if e.Detail == "" {
+		return e.Reason.String()
 	}
-	return text
+	return e.Reason.String() + ": " + e.Detail
 }
 
 // errSnapshot marks errors of State.Snapshot, and of State.Restore on a standby.
