@@ -99,8 +99,8 @@ func crowdedRole(domain ipc.RendezvousOption) error {
 		return err
 	}
 	fmt.Println("ready")
-	return ipc.NewServer(echoService(routeHold()), ipc.WithMaxConns(1<<20), rings()).Serve(
-		context.Background(), l)
+	return ipc.NewServer(append(blocks(), echoService(routeHold()), ipc.WithMaxConns(1<<20),
+		rings())...).Serve(context.Background(), l)
 }
 
 // crowdRole makes many connections to a server and calls over them, as it is ordered to.

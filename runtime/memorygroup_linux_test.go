@@ -59,6 +59,12 @@ func TestGroupLimitCostsOneClient(t *testing.T) {
 		if n, err := c.order(methodTour, ""); err != nil || n == "0" {
 			t.Errorf("%s connections have answered, %v", n, err)
 		}
+		r, err := ipc.OpenStreamReader(t.Context(), "echo", blockStream,
+			ipc.StreamOptions{Depth: 256, Payload: 64 << 10}, ipc.WithDomain(path))
+		if err == nil {
+			r.Close()
+		}
+		want(t, err, ipc.CodeResourceExhausted, ipc.NotSent, g.Folder, g.Limit)
 		expectNoKill(t, g)
 	}
 	c.kill() // what it had is for others
