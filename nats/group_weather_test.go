@@ -216,6 +216,13 @@ func TestGroupReplicas(t *testing.T) {
 	}
 }
 
+// patient is listConfig for tests in which the first leader stays, however busy the machine is.
+func patient(member string, l *list) natsipc.GroupConfig {
+	cfg := listConfig(member, l)
+	cfg.Lease = groupWatchdog
+	return cfg
+}
+
 // TestGroupPayloads has servers that take small messages. Changes that do not fit have several, and
 // those who follow, or come later, execute them as the leader does. A group that could not work at
 // all is refused.
@@ -223,11 +230,11 @@ func TestGroupPayloads(t *testing.T) {
 	t.Parallel()
 	small := natstest.Start(t, natstest.JetStream(t.TempDir()), natstest.MaxPayload(8192))
 	l := &list{ballast: 100_000} // a snapshot has pieces
-	cfg := listConfig("a", l)
+	cfg := patient("a", l)
 	cfg.SnapshotEvery = 5
 	joinList(t, groupConn(t, small), cfg, l)
 	follower := &list{}
-	joinList(t, groupConn(t, small), listConfig("b", follower), follower)
+	joinList(t, groupConn(t, small), patient("b", follower), follower)
 	c := dialList(t, groupConn(t, small))
 	var want words
 	for n := range uint64(20) {
@@ -239,7 +246,7 @@ func TestGroupPayloads(t *testing.T) {
 		want = append(want, n)
 	}
 	late := &list{}
-	joinList(t, groupConn(t, small), listConfig("c", late), late)
+	joinList(t, groupConn(t, small), patient("c", late), late)
 	for _, l := range []*list{l, follower, late} {
 		eventually(t, "a member has all changes", func() bool {
 			return slices.Equal(l.copy(), want)
@@ -259,10 +266,10 @@ func TestGroupLongChanges(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t, natstest.JetStream(t.TempDir()), natstest.MaxPayload(8192))
 	l, follower := &list{}, &list{}
-	cfg := listConfig("a", l)
+	cfg := patient("a", l)
 	cfg.MaxLogBytes = 100_000
 	joinList(t, groupConn(t, s), cfg, l)
-	cfg = listConfig("b", follower)
+	cfg = patient("b", follower)
 	cfg.MaxLogBytes = 100_000
 	joinList(t, groupConn(t, s), cfg, follower)
 	c := dialList(t, groupConn(t, s))
@@ -304,7 +311,7 @@ func TestGroupShortOfSpace(t *testing.T) {
 	s := natstest.Start(t, natstest.Config(t, conf), natstest.JetStream(t.TempDir()),
 		natstest.MaxPayload(8192))
 	l := &list{}
-	joinList(t, groupConn(t, s), listConfig("a", l), l)
+	joinList(t, groupConn(t, s), patient("a", l), l)
 	c := dialList(t, groupConn(t, s))
 	var want words
 	for n := range uint64(5) {
