@@ -28,6 +28,10 @@ type Conn struct {
 	set    settings
 	limits ipc.Limits
 	inbox  string
+
+	requests string // where any of the servers takes them
+	accepts  string // what the subjects of servers begin with
+
 	sub    *nats.Subscription
 	status chan nats.Status
 	ticks  sync.WaitGroup
@@ -93,6 +97,7 @@ func newConn(nc *nats.Conn, channel string, opts []ipc.DialOption) (*Conn, error
 	if c.place, err = placeOf(c.set.prefix, channel); err != nil {
 		return nil, err
 	}
+	c.requests, c.accepts = c.place.calls(), c.place.at("")
 	if c.client, err = ipc.NewCarrierClient(carrier{c}, opts...); err != nil {
 		return nil, err
 	}
@@ -280,7 +285,8 @@ func (c *Conn) dispatch(m *nats.Msg) {
 type call struct {
 	link
 	conn  *Conn
-	id    string
+	reply string      // its subject
+	id    string      // the last token of that
 	begun atomic.Bool // it was sent
 	last  *nats.Msg
 	tasks sync.WaitGroup // that use the body of the request
@@ -302,11 +308,9 @@ func (x *call) cancel(code ipc.Code) {
 	if !x.begun.Load() {
 		return
 	}
-	c := cancellation{code, x.takenItems(), x.reply()}
+	c := cancellation{code, x.takenItems(), x.reply}
 	_ = x.nc.Publish(x.conn.place.cancels(), c.encode()) // otherwise its server learns by itself
 }
-
-func (x *call) reply() string { return x.conn.inbox + "." + x.id }
 
 // begin returns a new call, which the caller must end.
 func (c *Conn) begin() (*call, *ipc.Error) {
@@ -319,8 +323,11 @@ func (c *Conn) begin() (*call, *ipc.Error) {
 			Msg: "the client is closed"}
 	}
 	c.next++
-	x.id = strconv.FormatUint(c.next, 36)
-	x.gone, x.accepts = x.reply(), c.place.at("")
+	var buf [64]byte
+	reply := append(append(buf[:0], c.inbox...), '.')
+	x.reply = string(strconv.AppendUint(reply, c.next, 36))
+	x.id = x.reply[len(reply):]
+	x.gone, x.accepts = x.reply, c.accepts
 	c.calls[x.id] = x
 	return x, nil
 }
@@ -369,7 +376,7 @@ func (c carrier) handle(ctx context.Context, in *ipc.Inbound) (ipc.Outbound, *ip
 	case in.Out != nil:
 		kind = kindOut
 	}
-	return c.try(ctx, in, kind, func() string { return c.place.calls() }, nil)
+	return c.try(ctx, in, kind, func() string { return c.requests }, nil)
 }
 
 // post sends a one-way message to the server that has the earlier ones.
@@ -391,7 +398,7 @@ func (c carrier) post(ctx context.Context, in *ipc.Inbound) (ipc.Outbound, *ipc.
 		if c.bound != "" {
 			return c.place.own(c.bound)
 		}
-		return c.place.calls()
+		return c.requests
 	}
 	return c.try(ctx, in, kindNote, subject, func(server string) {
 		c.mu.Lock()
@@ -421,7 +428,7 @@ func (c carrier) try(ctx context.Context, in *ipc.Inbound, kind kind, subject fu
 			}
 			return out, nil
 		}
-		nobody := bind != nil && x.nobody && to != c.place.calls()
+		nobody := bind != nil && x.nobody && to != c.requests
 		if nobody || bind != nil && x.again.reason == againDraining {
 			bind("") // another one may be there
 			if nobody {
@@ -504,7 +511,7 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 			return out, &err
 		default:
 			select {
-			case <-x.stirred:
+			case <-x.stirring():
 			case <-ctx.Done():
 			}
 		}
@@ -522,16 +529,12 @@ func (x *call) launch(ctx context.Context, in *ipc.Inbound, kind kind, subject s
 	if p := in.Protocol; p != nil {
 		r.protocol, r.compared = p.Name, c.comparedWith(p)
 	}
-	m := &nats.Msg{Subject: subject, Reply: x.reply(), Data: in.Body,
-		Header: nats.Header{headCall: {r.header()}}}
-	putMetadata(m.Header, in.Metadata)
 	x.begun.Store(true)
-	err := c.nc.PublishMsg(m)
+	err := publish(c.nc, subject, x.reply, r.header(), in.Metadata, in.Body)
 	pieces := errors.Is(err, nats.ErrMaxPayload) && len(in.Body) > 0
 	if pieces {
 		r.size = uint64(len(in.Body))
-		m.Header[headCall], m.Data = []string{r.header()}, nil
-		err = c.nc.PublishMsg(m)
+		err = publish(c.nc, subject, x.reply, r.header(), in.Metadata, nil)
 	}
 	if err != nil {
 		x.begun.Store(false)

@@ -32,7 +32,7 @@ func (c *Conn) hello(ctx context.Context) error {
 
 // greet returns what a server says of itself.
 func (c *Conn) greet(ctx context.Context) (h greeting, err error) {
-	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, c.place.calls())
+	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, c.requests)
 	if err != nil {
 		return h, err
 	}

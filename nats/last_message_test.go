@@ -5,24 +5,32 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/ipcgen/ipcgen/internal/echo"
+	"github.com/ipcgen/ipcgen/nats"
 	"github.com/ipcgen/ipcgen/nats/internal/natstest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
 // TestNothingBehindLastMessage closes servers in the middle of calls whose handlers send all the
-// time, and looks at what goes to the clients: the last message of a call tells how many frames
-// were before it, and nothing comes behind it.
+// time, and which get beats all the time, and looks at what goes to the clients: the last message
+// of a call tells how many frames were before it, and nothing comes behind it.
 func TestNothingBehindLastMessage(t *testing.T) {
 	echo.ExpectNothingLeft(t)
 	broker := natstest.Start(t)
 	watcher := broker.ConnectInProcess(t)
 	var mu sync.Mutex
 	frames, over := map[string]int{}, map[string]bool{}
+	const end = "_INBOX.end"
+	ended := make(chan struct{})
 	check := func(m *nats.Msg) {
+		if m.Subject == end {
+			close(ended)
+			return
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		call, isFrame := strings.CutSuffix(m.Subject, ".f")
@@ -50,7 +58,11 @@ func TestNothingBehindLastMessage(t *testing.T) {
 	const rounds = 100
 	for range rounds {
 		e := echo.NewEndless()
-		srv := serve(t, broker.Connect(t), echo.StreamingService(e.Route()))
+		srv, err := natsipc.Serve(t.Context(), broker.Connect(t), "echo",
+			echo.StreamingService(e.Route()), natsipc.WithBeat(time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
 		c := dial(t, broker.Connect(t))
 		n := 0
 		for _, err := range e.Call(t.Context(), c) {
@@ -62,9 +74,10 @@ func TestNothingBehindLastMessage(t *testing.T) {
 		}
 		c.Close()
 	}
-	if err := watcher.Flush(); err != nil {
+	if err := watcher.Publish(end, nil); err != nil {
 		t.Fatal(err)
 	}
+	<-ended // check has seen all that came before
 	mu.Lock()
 	defer mu.Unlock()
 	if len(over) < 2*rounds { // each hello and each call

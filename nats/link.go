@@ -26,20 +26,19 @@ const leastWindow = 4 << 10
 // Lock order: sending, mu. Callbacks of NATS hold neither while they wait.
 type link struct {
 	nc      *nats.Conn
-	longest int           // body that this side takes
-	window  uint64        // of this side
-	stirred chan struct{} // receives a value when there is something to take
-	done    chan struct{} // closed when the call is over
+	longest int    // body that this side takes
+	window  uint64 // of this side
 
 	sending sync.Mutex
 	buf     []byte
 	number  uint32 // of the last frame that was sent
 
 	mu      sync.Mutex
-	to      string // the other side's subject for frames; empty until it is known
-	gone    string // where NATS says that nobody listens there; may be empty
-	accepts string // what the other side's subject begins with, if that comes in a frame
-	room    chan struct{}
+	to      string        // the other side's subject for frames; empty until it is known
+	gone    string        // where NATS says that nobody listens there; may be empty
+	accepts string        // what the other side's subject begins with, if that comes in a frame
+	stirred chan struct{} // receives a value when there is something to take; see stirring
+	room    chan struct{} // receives one when what is sent may go on; see await
 	theirs  uint64        // the window of the other side
 	spent   uint64        // of it, in all
 	granted uint64        // what the other side has taken, in all
@@ -67,8 +66,6 @@ type arrival struct {
 
 func (l *link) init(nc *nats.Conn, limits ipc.Limits) {
 	l.nc, l.longest, l.window = nc, limits.MaxMessage, uint64(limits.StreamingWindow)
-	l.stirred, l.room = make(chan struct{}, 1), make(chan struct{}, 1)
-	l.done = make(chan struct{})
 }
 
 func (l *link) hear() { l.silent.Store(0) }
@@ -77,7 +74,7 @@ func (l *link) hear() { l.silent.Store(0) }
 // too many.
 func (l *link) missed() bool { return l.silent.Add(1) > patience }
 
-// stir wakes what waits at c.
+// stir wakes what waits at c, which is nil if nothing has waited yet.
 func stir(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -89,8 +86,8 @@ func stir(c chan struct{}) {
 func (l *link) open(to, gone string, window uint64) {
 	l.mu.Lock()
 	l.to, l.gone, l.theirs = to, gone, max(window, leastWindow)
-	l.mu.Unlock()
 	stir(l.room)
+	l.mu.Unlock()
 }
 
 // finish ends the call for this side. It reports whether it was open.
@@ -101,7 +98,7 @@ func (l *link) finish() bool {
 		return false
 	}
 	l.over = true
-	close(l.done)
+	stir(l.room)
 	return true
 }
 
@@ -112,8 +109,8 @@ func (l *link) fail(err *ipc.Error) {
 	if l.failed == nil && !l.complete {
 		l.failed = err
 	}
-	l.mu.Unlock()
 	stir(l.stirred)
+	l.mu.Unlock()
 }
 
 // send sends a frame.
@@ -196,44 +193,45 @@ func (l *link) sendBody(ctx context.Context, body []byte, pieces bool) error {
 
 // awaitOpen waits until it is known where the other side takes frames.
 func (l *link) awaitOpen(ctx context.Context) error {
-	for {
-		l.mu.Lock()
-		open := l.to != ""
-		l.mu.Unlock()
-		if open {
-			return nil
-		}
-		if err := l.awaitRoom(ctx); err != nil {
-			return err
-		}
-	}
+	return l.await(ctx, func() bool { return l.to != "" })
 }
 
 // spend waits until the window of the other side has room.
 func (l *link) spend(ctx context.Context, cost uint64) error {
+	return l.await(ctx, func() bool {
+		if l.spent+cost > l.granted+l.theirs {
+			return false
+		}
+		l.spent += cost
+		return true
+	})
+}
+
+// await waits until ready, which is called with l.mu held, returns true. The other side's frames
+// can make that so. One goroutine of a call waits at a time. Most calls have none that waits, so
+// the first one makes the channel.
+func (l *link) await(ctx context.Context, ready func() bool) error {
 	for {
 		l.mu.Lock()
-		if l.spent+cost <= l.granted+l.theirs {
-			l.spent += cost
+		if ready() {
 			l.mu.Unlock()
 			return nil
 		}
+		if l.over {
+			l.mu.Unlock()
+			return errOver
+		}
+		if l.room == nil {
+			l.room = make(chan struct{}, 1)
+		}
+		room := l.room
 		l.mu.Unlock()
-		if err := l.awaitRoom(ctx); err != nil {
-			return err
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return errOver
 		}
 	}
-}
-
-// awaitRoom waits until the other side has said where it takes frames, or what it has taken.
-func (l *link) awaitRoom(ctx context.Context) error {
-	select {
-	case <-l.room:
-		return nil
-	case <-l.done:
-	case <-ctx.Done():
-	}
-	return errOver
 }
 
 // receive takes in a frame, in a callback of NATS.
@@ -348,6 +346,20 @@ func (l *link) take() (a arrival, s state) {
 		return a, noMore
 	}
 	return a, nothing
+}
+
+// stirring returns a channel that receives a value when there may be something to take since it was
+// called. Only one goroutine takes.
+func (l *link) stirring() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stirred == nil {
+		l.stirred = make(chan struct{}, 1)
+	}
+	if len(l.queue) > 0 || l.failed != nil || l.complete {
+		stir(l.stirred)
+	}
+	return l.stirred
 }
 
 // took says that this side's code has taken an item.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -73,8 +74,8 @@ type request struct {
 
 // header returns the request as a header.
 func (r *request) header() string {
-	b := make([]byte, 0, 96+len(r.protocol))
-	b = append(b, version+" "...)
+	var buf [192]byte
+	b := append(buf[:0], version+" "...)
 	b = append(b, r.kind...)
 	b = strconv.AppendUint(append(b, ' '), uint64(r.method), 16)
 	b = strconv.AppendUint(append(b, ' '), r.seq, 10)
@@ -186,6 +187,22 @@ const (
 	againSchema   = "schema"   // with the fingerprint and the name of the server behind it
 	againDraining = "draining" // the server shuts down; another one may be there
 )
+
+// envelopes are messages with headers, to be used again: NATS copies what it is given.
+var envelopes = sync.Pool{New: func() any { return &nats.Msg{Header: nats.Header{}} }}
+
+// publish publishes a message with the header of a request or an answer, and metadata.
+func publish(nc *nats.Conn, subject, reply, head string, m ipc.Metadata, body []byte) error {
+	e := envelopes.Get().(*nats.Msg)
+	e.Subject, e.Reply, e.Data = subject, reply, body
+	e.Header[headCall] = append(e.Header[headCall][:0], head)
+	putMetadata(e.Header, m)
+	err := nc.PublishMsg(e)
+	e.Data = nil
+	delete(e.Header, headMetadata)
+	envelopes.Put(e)
+	return err
+}
 
 // putMetadata adds metadata to headers. NATS headers are lines of text, and lose their order, so
 // all pairs are values of one header, and bytes that a line cannot have are escaped.

@@ -166,14 +166,15 @@ func (h *Handler) Handle(ctx context.Context, in *Inbound) (Outbound, error) {
 	if h == nil || in == nil {
 		return Outbound{}, invalid("the Handler or the Inbound is nil; NewHandler makes a Handler")
 	}
-	reply := replyMetadata{limit: MaxMetadata}
-	out, err := h.carry(ctx, in, &reply)
+	inner := &carriedContext{Context: ctx, peer: in.Peer, draining: in.Draining}
+	inner.incoming.metadata, inner.reply.limit = in.Metadata, MaxMetadata
+	out, err := h.carry(inner, in)
 	if err != nil {
 		told := answered(err)
 		told.Msg = shorten(told.Msg, longestText)
 		out.Body, err = nil, told
 	}
-	out.Metadata = reply.get()
+	out.Metadata = inner.reply.get()
 	if h.fence != nil && out.Epoch == 0 {
 		out.Epoch = h.fence.Epoch()
 	}
@@ -181,14 +182,11 @@ func (h *Handler) Handle(ctx context.Context, in *Inbound) (Outbound, error) {
 }
 
 // carry is Handle without what all its results have in common.
-func (h *Handler) carry(ctx context.Context, in *Inbound, reply *replyMetadata) (out Outbound,
-	err error) {
-	if err := ended(ctx); err != nil {
+func (h *Handler) carry(inner *carriedContext, in *Inbound) (out Outbound, err error) {
+	if err := ended(inner.Context); err != nil {
 		return out, err.with(NotExecuted)
 	}
 	r := h.routes.find(in.Method)
-	inner := &carriedContext{Context: ctx, peer: in.Peer, draining: in.Draining}
-	inner.incoming.metadata = in.Metadata
 	if r != nil && r.receive != nil {
 		if err := h.admit(in.Epoch, r); err != nil {
 			return out, err.with(NotExecuted)
@@ -203,7 +201,7 @@ func (h *Handler) carry(ctx context.Context, in *Inbound, reply *replyMetadata) 
 	if x.builder == nil {
 		x.builder = flatbuffers.NewBuilder(256)
 	}
-	inner.incoming.reply = reply
+	inner.incoming.reply = &inner.reply
 	if x.streams() {
 		x.items, inner.call = x, x
 	}

@@ -16,6 +16,7 @@ type carriedContext struct {
 	context.Context
 	peer     *Peer
 	incoming incoming
+	reply    replyMetadata
 	call     *carried // that streams
 	draining <-chan struct{}
 }
