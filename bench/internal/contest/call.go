@@ -117,17 +117,26 @@ func dialCalls(s peer.Setup, opts []ipc.Option) (*callSession, error) {
 	if err != nil {
 		return nil, err
 	}
+	return callsOver(c, s.Size, c.Close), nil
+}
+
+// callsOver returns a session with calls and messages of size bytes, which closes what carries
+// them.
+func callsOver(c interface {
+	ipc.Caller
+	ipc.Sender
+}, size int, closeIt func() error) *callSession {
 	ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
 	return &callSession{
-		conn: c, ctx: ctx, cancel: cancel,
+		close: closeIt, ctx: ctx, cancel: cancel,
 		control: audio.NewAudioControlClient(c), controlMsg: audio.NewControlMsgSender(c),
 		bulk: bulk.NewBulkClient(c), bulkMsg: bulk.NewBulkMsgSender(c),
-		block: bulk.BlockT{Data: make([]byte, s.Size)},
-	}, nil
+		block: bulk.BlockT{Data: make([]byte, size)},
+	}
 }
 
 type callSession struct {
-	conn       *ipc.Conn
+	close      func() error
 	control    *audio.AudioControlClient
 	controlMsg *audio.ControlMsgSender
 	bulk       *bulk.BulkClient
@@ -182,5 +191,5 @@ func (s *callSession) Drain() error {
 
 func (s *callSession) Close() error {
 	s.cancel()
-	return s.conn.Close()
+	return s.close()
 }

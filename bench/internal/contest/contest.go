@@ -105,6 +105,7 @@ func All() []*Contestant {
 		bare(), across(), ring(), call(), recycledCall(), inPlace(), resident(), parkedCall(),
 		stream(), items(), itemBack(),
 		pipe(), unixSocket(), shmIPC(), netRPC(), grpcUnix(), grpcItems(), natsLoopback(),
+		natsCall(),
 	}
 }
 
