@@ -25,7 +25,7 @@ func TestGatewayTakesDefinitions(t *testing.T) {
 		p := audio.NewLevelsPublisher(topic.Options{})
 		service := audio.NewAudioControlService(audio.UnimplementedAudioControl{})
 		outside, inside := broker.Connect(t), broker.Connect(t)
-		stopFar := func() {}
+		var stopFar func()
 		if way == "an export" {
 			there := domain(t)
 			ipctest.Serve(t, ipc.WithDomain(there), "audio", p, service)
