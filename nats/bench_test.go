@@ -37,13 +37,13 @@ func medians(b *testing.B, kinds ...func() error) []time.Duration {
 	return all
 }
 
-// BenchmarkCall compares a call over NATS, of 64 bytes and of 4 KiB, with a bare request of NATS.
-// Each has connections of its own to one server, over the loopback interface.
+// BenchmarkCall compares a call over NATS, of 64 bytes, 4 KiB and 64 KiB, with a bare request of
+// NATS. Each has connections of its own to one server, over the loopback interface.
 func BenchmarkCall(b *testing.B) {
 	for _, size := range []struct {
 		name string
 		n    int
-	}{{"64B", 64}, {"4KiB", 4 << 10}} {
+	}{{"64B", 64}, {"4KiB", 4 << 10}, {"64KiB", 64 << 10}} {
 		b.Run(size.name, func(b *testing.B) {
 			broker := natstest.Start(b)
 			request, answers := broker.Connect(b), broker.Connect(b)
