@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -286,6 +287,61 @@ func creditsOfClients(t *testing.T, v ipc.RendezvousOption) {
 	}
 	if n != 2 { // the item, and the cancellation
 		t.Errorf("the loop ran %d times", n)
+	}
+}
+
+// endInAFullRing cancels streaming calls while the ring has room for shorter frames than those of
+// the ends. Other calls end by their deadline, and the ends arrive as soon as the server reads.
+func endInAFullRing(t *testing.T, v ipc.RendezvousOption) {
+	l, err := ipc.Listen("echo", v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	// What is left of the ring depends on the length of the messages that fill it.
+	for size := 0; size < 256; size += 8 {
+		accepted := make(chan *ipc.Raw)
+		go func() {
+			raw, err := ipc.RawAccept(l, ipc.RawHello{ToServer: 4 << 10, ToClient: 4 << 10,
+				MaxMessage: 1 << 20, MaxCalls: 10}, echoProtocol)
+			if err != nil {
+				t.Error(err)
+			}
+			accepted <- raw
+		}()
+		c := dial(t, v)
+		raw := <-accepted
+		if raw == nil {
+			return
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		for range 4 {
+			calls.Go(func() {
+				for range count(ctx, c, 1) {
+				}
+			})
+			take(t, raw, ipc.RawOpen)
+		}
+		for err = nil; err == nil; {
+			short, stop := context.WithTimeout(t.Context(), time.Millisecond)
+			err = ipc.Send(short, c, messageNote, &blob{Data: make([]byte, size)})
+			stop()
+		}
+		cancel()
+		calls.Wait()
+		for range 3 {
+			short, stop := context.WithTimeout(t.Context(), 5*time.Millisecond)
+			if _, err := echo(short, c, nil); ipc.CodeOf(err) != ipc.CodeDeadlineExceeded {
+				t.Errorf("messages of %d bytes: a call ends with %v", size, err)
+			}
+			stop()
+		}
+		for range 4 {
+			take(t, raw, ipc.RawEnd)
+		}
+		c.Close()
+		raw.End()
 	}
 }
 

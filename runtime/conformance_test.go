@@ -60,6 +60,7 @@ var behaviours = []struct {
 	{"a reign that ends with an answer", reignThatEndsWithAnAnswer},
 	{"credits of servers", creditsOfServers},
 	{"credits of clients", creditsOfClients},
+	{"end in a full ring", endInAFullRing},
 	{"limits of streaming calls", limitsOfStreamingCalls},
 	{"clients make streaming calls again", clientsMakeStreamingCallsAgain},
 

@@ -85,7 +85,7 @@ var writerMutants = []mutant{
 		"r.controls = append(r.controls, c)\n\t}\n\tr.flushSoon()",
 		"r.controls = append(r.controls, c)\n\t}"},
 	{"a cancellation requests no space", "writer_role.go",
-		"if r.requestSpace(record.HeaderLen) {", "if true {"},
+		"if r.requestSpace(r.unflushed()) {", "if true {"},
 	{"close wakes nobody", "writer_role.go",
 		"r.closed = err\n\t\tr.wakeWaiters()", "r.closed = err"},
 	{"a writer does not look whether the connection is closed", "writer_role.go",

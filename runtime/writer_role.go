@@ -89,6 +89,7 @@ func (r *writerRole) take(ctx context.Context, n int, block func()) ([]byte, *Er
 			r.mu.Unlock()
 			return nil, err
 		}
+		need := n
 		if !r.busy && r.flush() {
 			dst, err := r.room(n)
 			if dst != nil {
@@ -98,8 +99,10 @@ func (r *writerRole) take(ctx context.Context, n int, block func()) ([]byte, *Er
 				r.mu.Unlock()
 				return nil, err
 			}
+		} else if !r.busy {
+			need = r.unflushed()
 		}
-		if err := r.wait(ctx, n, tries, false, block); err != nil {
+		if err := r.wait(ctx, need, tries, false, block); err != nil {
 			r.mu.Unlock()
 			return nil, err
 		}
@@ -305,6 +308,14 @@ func (r *writerRole) flush() bool {
 	return true
 }
 
+// unflushed returns the length of the record for which flush, which has failed, found no space.
+func (r *writerRole) unflushed() int {
+	if r.abort {
+		return 0
+	}
+	return r.controls[0].frame.size()
+}
+
 // A control is a frame without a body that goes before other messages: the cancellation of a call,
 // or the credit or the end of a streaming call. It has a place of its own for each call, where a
 // later frame of the call replaces one that still waits.
@@ -336,7 +347,7 @@ func (r *writerRole) tell(c *control, f frame) {
 // flushSoon flushes at once, or as soon as there is space. The caller must hold mu.
 func (r *writerRole) flushSoon() {
 	for r.closed == nil && !r.busy && !r.flush() {
-		if r.requestSpace(record.HeaderLen) {
+		if r.requestSpace(r.unflushed()) {
 			return
 		}
 	}
