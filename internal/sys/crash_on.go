@@ -4,10 +4,13 @@ package sys
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 var crash struct {
@@ -46,8 +49,11 @@ func CrashPoint(point string) {
 			sig, what = syscall.SIGSTOP, "stop at "
 		}
 		os.Stderr.WriteString(what + strconv.FormatInt(Monotonic(), 10) + "\n")
-		// The signal goes to this thread's own process: Kill does not return before the signal has
-		// taken effect.
-		_ = syscall.Kill(os.Getpid(), sig)
+		// The signal goes to this very thread, which therefore does not go on before it has taken
+		// effect. One that goes to the process is for any of its threads, and stops the others, of
+		// which this one may be, only when that thread gets a processor.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		_ = unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
 	}
 }
