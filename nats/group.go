@@ -569,7 +569,7 @@ func (m *Member) Done() <-chan struct{} { return m.done }
 
 // Err returns why the member has ended by itself. It is valid when Done is closed. The error wraps
 // [ErrRewritten] if the log has lost what this member has executed: its state is then the only one
-// that has it.
+// that has it. It wraps [ErrVersion] if the log has a change of a method that this member lacks.
 func (m *Member) Err() error { return m.err }
 
 // Epoch implements [ipc.Fence].
