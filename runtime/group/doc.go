@@ -98,6 +98,13 @@
 //   - trial slot: what a suspect must have to be executed. A process has one.
 //   - quarantine: the time in which a request is refused because two processes died of it.
 //
+// Time:
+//
+//   - patience: the longest time for which a process waits for another, or for code of the user.
+//   - share: an eighth of such a time. Most are counted in shares, so that a standstill of the
+//     process that waits counts as one share at most.
+//   - grace: the time that is given to a process or a writer to end, or to a heartbeat to come.
+//
 // Other words:
 //
 //   - watch: to wait for changes of a file, a folder or the registry, and to act on each.
