@@ -13,7 +13,8 @@
 //     as from an [*ipc.Conn].
 //
 // With [Config.Replication] a group also keeps the [State] of its service equal on all replicas.
-// The package does not run replicas on several machines, and does not store state on disk.
+// The package does not run replicas on several machines, and does not store state on disk: package
+// natsipc, in the module nats, has groups that do both.
 //
 // # The reign
 //
