@@ -69,11 +69,11 @@
 //	schema  the description of the protocol or topic that the data names
 //	define  its definition, for tools; see docs/protocol.md for both
 //	health  one byte, for the protocol that the data names, or for the server
-//	recent  the messages that the publisher of a topic keeps, the protocol of the request; the data
-//	        is the most that the client wants, in decimal digits. Each is an item: the number of
-//	        the publisher, of its first message, of this message, the epoch and the time, in 8
-//	        bytes each, and the message. The last item has the number of the publisher and that of
-//	        its next message, in 8 bytes each
+//	recent  the messages that the publisher of a topic keeps, which is the protocol of the
+//	        request; the data is the most that the client wants, in decimal digits. Each is an
+//	        item: the number of the publisher, of its first message, of this message, the epoch
+//	        and the time, in 8 bytes each, and the message. The last item has the number of the
+//	        publisher and that of its next message, in 8 bytes each
 //
 // # Topics
 //
