@@ -63,7 +63,7 @@ type comparison struct {
 //
 // Servers send no one-way messages over NATS, so Dial refuses a service that would handle them. Of
 // the other options of [ipc.Dial], those of [ipc.NewCarrierClient] have an effect, and
-// [ipc.WithMaxMessage] and [ipc.WithStreamingWindow].
+// [ipc.WithMaxMessage] and [ipc.WithStreamingWindow]; [ipc.WithRetry] has none.
 func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOption) (*Conn,
 	error) {
 	c, err := newConn(nc, channel, opts)

@@ -23,14 +23,15 @@
 //
 // A request is a message with the header "Ipcgen", whose value has these fields, with blanks
 // between them: the version of the format, the kind ("call", "in", "out" or "both" for a call, by
-// the sides that send items; "note" for a one-way message; "hello", "schema", "define" and
-// "health"), the ID of the method in hexadecimal digits, the sequence number, the microseconds that
-// are left until the deadline or "-", the epoch, the fingerprints of the protocol's versions that
-// the client can talk to, the client's window, the length of the longest reply that it takes, the
-// length of the request if that comes in pieces and otherwise 0, and the name of the protocol. Each
-// pair of metadata is a header "Ipcgen-Meta" of the form key=value, in their order; in values, '%',
-// blanks and bytes that are no visible ASCII are written as '%' and two hexadecimal digits. The
-// data is the encoded request.
+// the sides that send items; "note" for a one-way message; "hello", "schema", "define", "health"
+// and "recent", see below), the ID of the method in hexadecimal digits, the sequence number, the
+// microseconds that are left until the deadline or "-", the epoch, the fingerprints of the
+// protocol's versions that the client can talk to, with commas between them, the client's window,
+// the length of the longest reply that it takes, the length of the request if that comes in pieces
+// and otherwise 0, and the name of the protocol. Numbers are decimal, fingerprints hexadecimal.
+// Each pair of metadata is a header "Ipcgen-Meta" of the form key=value, in their order; in values,
+// '%', blanks and bytes that are no visible ASCII are written as '%' and two hexadecimal digits.
+// The data is the encoded request.
 //
 // The last message of a call has the reply as its data, or the text of an error. Its header
 // "Ipcgen", which may be missing if all fields are zero, has the code, the outcome, the number of
@@ -56,5 +57,30 @@
 //
 // A server sends a beat, as a request, for each call that takes long. NATS tells the server that
 // nobody is there if the client is gone, and a client that hears nothing of its server for five
-// beats gives the call up.
+// beats gives the call up. The client counts only beats during which its process ran.
+//
+// # Questions
+//
+// Requests of these kinds ask a server for something of its own:
+//
+//	hello   what it serves. The answer is lines of text: the length of the longest message that it
+//	        takes and its name; then for each protocol the fingerprint and the name, and for each
+//	        topic, in addition, how many messages it keeps and the length of the longest
+//	schema  the description of the protocol or topic that the data names
+//	define  its definition, for tools; see docs/protocol.md for both
+//	health  one byte, for the protocol that the data names, or for the server
+//	recent  the messages that the publisher of a topic keeps, which is the protocol of the
+//	        request; the data is the most that the client wants, in decimal digits. Each is an
+//	        item: the number of the publisher, of its first message, of this message, the epoch
+//	        and the time, in 8 bytes each, and the message. The last item has the number of the
+//	        publisher and that of its next message, in 8 bytes each
+//
+// # Topics
+//
+// A message of a topic is published once, without a reply subject. The value of its header "Ipcgen"
+// is the version of the format, the fingerprint, the name of the server, the number of the
+// publisher (hexadecimal, random), the number of its first message, the number of this one, the
+// epoch, the time in nanoseconds since 1970, where the data begins in the message, and the length
+// of the message. A message that is longer than max_payload comes in pieces, in their order; one of
+// which a piece is missing is lost.
 package natsipc

@@ -27,12 +27,13 @@ type Gateway struct {
 	NATS []ipc.Option
 	// Domain is the domain of the local channel; see [ipc.WithDomain].
 	Domain string
-	// Group is the name of a local group, which Export reaches in place of a channel: its calls
-	// follow the primary, and are sent again where [group.Dial] does that.
+	// Group is the name of a local group, which Export reaches in place of a channel: calls and
+	// topics follow the primary, and calls are sent again where [group.Dial] does that.
 	Group string
-	// TopicMemory limits the shared memory of the topics that the gateway takes on, in bytes: they
-	// keep what their publishers do, which is another machine's to say. 0 is [DefaultTopicMemory].
-	// Topics beyond it are logged, and do not pass.
+	// TopicMemory limits the shared memory of the topics of an export or an import, in bytes: each
+	// side keeps as many messages as their publishers do, and another machine must not decide how
+	// much memory that takes. 0 is [DefaultTopicMemory]. A topic for which there is not enough left
+	// is logged, and does not pass.
 	TopicMemory int
 	// Log takes what happens to the gateway; nil: nothing.
 	Log *slog.Logger

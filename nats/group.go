@@ -61,7 +61,8 @@ type GroupConfig struct {
 	// call first, and may refuse a call before it is replicated.
 	Options []ipc.ServerOption
 	// OnRole, if not nil, is called when the role of the member changes, with the epoch of its
-	// reign, or that of its last reign. It must return soon.
+	// reign, or that of its last reign. A leader is a [registry.RolePrimary], and a follower a
+	// [registry.RoleStandby]. It must return soon.
 	OnRole func(role registry.Role, epoch uint64)
 	// Logger is [slog.Default] by default.
 	Logger *slog.Logger
@@ -552,7 +553,8 @@ func (m *Member) maybeSnapshot(reign context.Context) {
 	})
 }
 
-// Role returns the role of the member, and the epoch of its reign, or that of its last one.
+// Role returns the role of the member, as [GroupConfig] OnRole has it, and the epoch of its reign,
+// or that of its last one.
 func (m *Member) Role() (registry.Role, uint64) {
 	if m.reign.Load().valid() {
 		return registry.RolePrimary, m.lastEpoch.Load()
@@ -569,7 +571,7 @@ func (m *Member) Done() <-chan struct{} { return m.done }
 
 // Err returns why the member has ended by itself. It is valid when Done is closed. The error wraps
 // [ErrRewritten] if the log has lost what this member has executed: its state is then the only one
-// that has it.
+// that has it. It wraps [ErrVersion] if the log has a change of a method that this member lacks.
 func (m *Member) Err() error { return m.err }
 
 // Epoch implements [ipc.Fence].

@@ -8,9 +8,10 @@ package natsipc
 //	KV_ipcgen_group_<group>      bucket: the key "leader" is the lease, see package lease
 //	ipcgen_group_<group>         stream: the log of changes, see package changelog
 //	ipcgen_group_<group>_SNAP    stream: the last snapshot of the state, in pieces
+//	<prefix>.<group>.log         subject of the log; those of snapshots begin with it
 //	<prefix>.<group>.reign       subject: leaders tell who they are
 //	<prefix>.<group>.who         subject: clients ask for that
-//	<prefix>.<group>.<member>.*  subjects of the member's channel
+//	<prefix>.<group>.<member>.>  subjects of the member's channel
 //
 // Each member serves a channel of its own, whose name no other process ever has. A group without
 // State has no streams.
@@ -49,8 +50,8 @@ package natsipc
 //	    methods, the members find the call's number among the last ones, and answer without
 //	    executing it.
 //	The leader dies between two messages of anything: the lease ends by the time of the others.
-//	The leader dies between the parts of a change: the begin of the next reign takes the place of
-//	    the next part, and the parts before count for nothing.
+//	The leader dies between the parts of a change that is longer than a message: the begin of the
+//	    next reign takes the place of the next part, and the parts before count for nothing.
 //	The leader is stopped for longer than the lease, and continues: reads that it has executed are
 //	    withheld. Changes that it sends find their place taken.
 //	The leader is cut off from the servers, and the others are not: as if it were stopped. It

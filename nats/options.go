@@ -10,7 +10,8 @@ import (
 // [WithBeat] says otherwise.
 const DefaultBeat = 2 * time.Second
 
-// patience is how many beats may be missing before a call is given up.
+// patience is how many beats may be missing before a call is given up. It is a number, and no
+// sys.Patience: a client counts only the beats during which its process ran, see Conn.watch.
 const patience = 5
 
 // settings are what the options of this package set.

@@ -40,7 +40,7 @@ const (
 	kindSchema kind = "schema" // the description of a protocol
 	kindDefine kind = "define" // the definition of a protocol
 	kindHealth kind = "health"
-	kindRecent kind = "recent" // the last messages of a topic, as items
+	kindRecent kind = "recent" // the messages that the publisher of a topic keeps, as items
 )
 
 // streams reports whether calls of the kind have items of the client, and of the server.
@@ -184,7 +184,7 @@ func corrupt(format string, args ...any) *ipc.Error {
 
 // Reasons to make a call once more, which the server has not executed.
 const (
-	againSchema   = "schema"   // with the fingerprint and the name of the server behind it
+	againSchema   = "schema"   // with the fingerprint of the server's version behind it
 	againDraining = "draining" // the server shuts down; another one may be there
 )
 

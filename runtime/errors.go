@@ -53,7 +53,7 @@ const (
 	CodeNotFound
 	// CodeFailedPrecondition: the state does not allow the request.
 	CodeFailedPrecondition
-	// CodeUnsupported: this platform lacks what the operation needs.
+	// CodeUnsupported: this platform, or what carries the calls, lacks what the operation needs.
 	CodeUnsupported
 	// CodeUnknown: a handler returned an error without a code.
 	CodeUnknown

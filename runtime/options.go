@@ -295,8 +295,9 @@ func WithMaxConns(n int) ServerOption {
 
 // WithMaxStreamMemory limits the memory of all streams that a server has at a time, in bytes.
 // Further streams are refused with CodeResourceExhausted. The last eighth is for processes that
-// have less than an eighth of it. The default is a quarter of the machine's memory, but no more
-// than a quarter of the limit (memory.max) of the process's control group.
+// have less than an eighth of it. The default is a quarter of the machine's memory and at least
+// 64 MiB, the memory of one stream, but no more than a quarter of the limit (memory.max) of the
+// process's control group.
 func WithMaxStreamMemory(n int) ServerOption {
 	return serverOption(func(c *serverConfig) { c.maxStreams = n })
 }

@@ -36,8 +36,8 @@ type Claim struct {
 
 // patience is how often Claim looks, a millisecond apart, whether a claim has lost its holder,
 // which may be dying: the kernel releases the locks of a process one after the other, and a forked
-// process shares the claims of its parent until it executes its program. It is no time, because the
-// holder may stand still when this process does.
+// process shares the claims of its parent until it executes its program. It is a number of looks
+// and no time, as a sys.Patience is, because the holder may stand still when this process does.
 const patience = 100
 
 // Claim claims name, which must be unique among all kinds of names in the domain, such as

@@ -2,12 +2,13 @@ package sys
 
 import "time"
 
-// patienceSteps is how many steps a Patience has.
+// patienceSteps is how many steps a Patience has: a standstill costs an eighth of it at most.
 const patienceSteps = 8
 
 // A Patience limits how long this process waits for another. It counts the time that passes in
-// steps, of which each counts once however long it took: a process that was stopped, or got no
-// processor, could not see what the other did, and the other may have stood still with it.
+// steps, which package group calls shares. Each counts once however long it took: a process that
+// was stopped, or got no processor, could not see what the other did, and the other may have stood
+// still with it.
 type Patience struct {
 	limit, spent, step time.Duration
 	seen               time.Time

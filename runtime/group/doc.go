@@ -13,7 +13,8 @@
 //     as from an [*ipc.Conn].
 //
 // With [Config.Replication] a group also keeps the [State] of its service equal on all replicas.
-// The package does not run replicas on several machines, and does not store state on disk.
+// The package does not run replicas on several machines, and does not store state on disk: package
+// natsipc, in the module nats, has groups that do both.
 //
 // # The reign
 //
@@ -97,6 +98,13 @@
 //   - trial: the execution of a suspect.
 //   - trial slot: what a suspect must have to be executed. A process has one.
 //   - quarantine: the time in which a request is refused because two processes died of it.
+//
+// Time:
+//
+//   - patience: the longest time for which a process waits for another, or for code of the user.
+//   - share: an eighth of such a time. Most are counted in shares, so that a standstill of the
+//     process that waits counts as one share at most.
+//   - grace: the time that is given to a process or a writer to end, or to a heartbeat to come.
 //
 // Other words:
 //

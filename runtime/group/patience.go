@@ -11,8 +11,9 @@ import (
 // errLate is the cause of the end of the context of a patience.
 var errLate = errors.New("it did not answer")
 
-// A patience limits the time for steps that follow each other. Its context ends when a step has
-// taken longer.
+// A patience limits the time for steps that follow each other, such as the calls of a session: a
+// step is what this process waits for. Its context ends when a step has taken longer. A
+// sys.Patience is for one wait, without a context, and calls its shares steps.
 //
 // The time is counted in shares, by a timer that is set again after each of them. So if this
 // process was stopped meanwhile, alone or with the whole machine, that costs the other side one

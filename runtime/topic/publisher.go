@@ -45,7 +45,8 @@ type Options struct {
 	// Slow says what happens if a lossless subscriber is slow.
 	Slow Slow
 	// LetGo, if it is not 0, ends a lossless subscription that has not moved for that long although
-	// the publisher needed room, with CodeResourceExhausted for the subscriber.
+	// the publisher needed room, with CodeResourceExhausted for the subscriber. If this process
+	// stands still while it waits, an eighth of LetGo at most counts for that.
 	LetGo time.Duration
 }
 

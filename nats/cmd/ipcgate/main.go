@@ -4,10 +4,9 @@
 //	ipcgate import [flags] CHANNEL...   makes channels over NATS appear as local ones
 //
 // A channel is NAME, or NAME=LOCAL if it has another name on this machine, or NAME=group:GROUP to
-// export a group: calls follow its primary. Messages pass as they
-// are encoded, so that ipcgate needs no schema and no generated code. It runs until it gets SIGINT
-// or SIGTERM, and lets calls in flight finish. What the other side does, comes or goes, it waits
-// for.
+// export a group: calls and topics follow its primary. Messages pass as they are encoded, so that
+// ipcgate needs no schema and no generated code. It runs until it gets SIGINT or SIGTERM, and lets
+// calls in flight finish. While the other side is not there, it waits.
 package main
 
 import (

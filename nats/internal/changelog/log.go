@@ -31,7 +31,7 @@ type Position struct{ Seq, Sum uint64 }
 
 // Errors of a log.
 var (
-	// ErrBehind: the log has a message behind the position. Nothing was stored.
+	// ErrBehind: the log has a message behind the position. The entry is not in the log.
 	ErrBehind = errors.New("another member has written to the log")
 	// ErrEnd: there is no message behind the position yet.
 	ErrEnd = errors.New("the end of the log")
@@ -41,7 +41,8 @@ var (
 	ErrRewritten = errors.New("the log has lost messages, or has others in their place")
 )
 
-// A RefusedError says that the server has refused a message, and that nothing was stored.
+// A RefusedError says that the server has refused a message. The entry is not in the log, although
+// parts of it may have been stored before, see [Log.Append].
 type RefusedError struct{ Err error }
 
 func (e *RefusedError) Error() string { return "the log takes no changes: " + e.Err.Error() }

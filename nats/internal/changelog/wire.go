@@ -6,7 +6,8 @@ import (
 	"errors"
 )
 
-// An Entry is a message of the log: the begin of a reign, or changes.
+// An Entry is what one message of the log says, or several that are parts of it: the begin of a
+// reign, or changes.
 type Entry struct {
 	// Epoch is that of the leader that has written the entry.
 	Epoch uint64
