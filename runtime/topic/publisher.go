@@ -328,17 +328,20 @@ func (p *Publisher) reserve(ctx context.Context) error {
 		}
 		began := time.Now()
 		patience, stop := after(wait)
+		over := false
 		select {
 		case <-p.room:
 		case <-patience:
 		case <-p.closed:
 		case <-ctx.Done():
-			stop()
-			return p.late(ctx, "while a lossless subscriber had no room")
+			over = true
 		}
 		stop()
 		if late := time.Since(began) - wait; wait > 0 && late > 0 {
 			p.excuse(late)
+		}
+		if over {
+			return p.late(ctx, "while a lossless subscriber had no room")
 		}
 	}
 }
