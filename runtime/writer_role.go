@@ -308,10 +308,11 @@ func (r *writerRole) flush() bool {
 	return true
 }
 
-// unflushed returns the length of the record for which flush, which has failed, found no space.
+// unflushed returns the length of the record for which flush, which has failed, found no space. It
+// is never 0, which as want means that no space is requested.
 func (r *writerRole) unflushed() int {
 	if r.abort {
-		return 0
+		return 1
 	}
 	return r.controls[0].frame.size()
 }
