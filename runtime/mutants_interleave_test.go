@@ -86,6 +86,8 @@ var writerMutants = []mutant{
 		"r.controls = append(r.controls, c)\n\t}"},
 	{"a cancellation requests no space", "writer_role.go",
 		"if r.requestSpace(r.unflushed()) {", "if true {"},
+	{"the abort of a message requests no space", "writer_role.go",
+		"n = max(n, 1)", "n = max(n, 0)"},
 	{"close wakes nobody", "writer_role.go",
 		"r.closed = err\n\t\tr.wakeWaiters()", "r.closed = err"},
 	{"a writer does not look whether the connection is closed", "writer_role.go",

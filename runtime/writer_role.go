@@ -268,6 +268,7 @@ func isClosed(c <-chan struct{}) bool {
 func (r *writerRole) requestSpace(n int) bool {
 	// First: the notification may come at once, and recheckSpace looks at this.
 	r.waiting.Store(true)
+	n = max(n, 1) // as want, 0 means that no writer waits
 	if r.want == 0 || n < r.want {
 		r.want = n
 	}
@@ -308,11 +309,10 @@ func (r *writerRole) flush() bool {
 	return true
 }
 
-// unflushed returns the length of the record for which flush, which has failed, found no space. It
-// is never 0, which as want means that no space is requested.
+// unflushed returns the length of the record for which flush, which has failed, found no space.
 func (r *writerRole) unflushed() int {
 	if r.abort {
-		return 1
+		return 0
 	}
 	return r.controls[0].frame.size()
 }

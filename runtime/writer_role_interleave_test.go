@@ -28,6 +28,7 @@ type writerVariant struct {
 	ends     bool   // the context of the first writer ends
 	closes   bool   // the connection is closed meanwhile
 	spins    int    // how often a writer polls
+	left     int    // bytes of the ring that are free at first, a multiple of 8
 	reader   reader // which goroutine waits for notifications
 }
 
@@ -48,6 +49,9 @@ const (
 	pieces = 2100 // three records, which do not fit into half a ring
 )
 
+// aPiece is the number of bytes that a piece takes in the ring.
+var aPiece = longestRecord(shm.MinCapacity) + 8
+
 // writerVariants are those with few goroutines in every order, and the others with as many switches
 // as CI has time for.
 var writerVariants = []writerVariant{
@@ -59,6 +63,8 @@ var writerVariants = []writerVariant{
 	{name: "a message in pieces", lengths: []int{pieces}, switches: 5},
 	{name: "a message in pieces that is given up", lengths: []int{pieces}, switches: 3,
 		ends: true},
+	{name: "a message in pieces that fills the ring and is given up", lengths: []int{pieces},
+		switches: 3, ends: true, left: aPiece},
 	{name: "a message in pieces, closed", lengths: []int{pieces}, switches: 3, closes: true},
 
 	{name: "two writers", lengths: []int{short, short}, switches: 3},
@@ -145,12 +151,7 @@ func (v *writerVariant) start(t *testing.T, r *interleave.Run) {
 	s.ctx.done = make(chan struct{})
 	s.connect(t)
 	s.tx.spins, s.tx.failFast = v.spins, v.failFast
-	for i := range fillers {
-		n := shm.MaxPayload(shm.MinCapacity) - record.HeaderLen
-		if !s.tx.tryWriteWhole(messageFrame(uint64(i)), n) {
-			t.Fatal("the ring is smaller than it should be")
-		}
-	}
+	s.fill(t)
 	ring := s.rx.ring.Words()
 	r.Share(&s.tx.mu, &s.tx.waiting, ring.Head, ring.Starve)
 	r.ShareWith("peer", ring.Tail)
@@ -179,6 +180,24 @@ func (v *writerVariant) start(t *testing.T, r *interleave.Run) {
 	}
 	r.State, r.Check = s.state, s.check
 	r.Switches = v.switches
+}
+
+// fill fills the ring but for what is to be left.
+func (s *writerScene) fill(t *testing.T) {
+	for i := range uint64(fillers) {
+		if !s.tx.tryWriteWhole(messageFrame(i), s.filler(i)) {
+			t.Fatal("the ring is smaller than it should be")
+		}
+	}
+}
+
+// filler returns the length of the body of a message that fills the ring. The last one is shorter.
+func (s *writerScene) filler(i uint64) int {
+	n := shm.MaxPayload(shm.MinCapacity) - record.HeaderLen
+	if i == fillers-1 {
+		n -= s.v.left
+	}
+	return n
 }
 
 // start runs f while s.working counts it.
@@ -300,8 +319,10 @@ func (s *writerScene) serve() {
 		switch f.kind {
 		case record.Message:
 			s.read = append(s.read, f.id)
-			want := shm.MaxPayload(shm.MinCapacity) - record.HeaderLen
-			if f.id >= fillers {
+			want := 0
+			if f.id < fillers {
+				want = s.filler(f.id)
+			} else {
 				want = s.v.lengths[f.id-fillers]
 			}
 			if string(body) != string(modelBody(f.id, want)) {
@@ -426,37 +447,39 @@ func waitingCancels(r *writerRole) (ids []uint64) {
 	return ids
 }
 
-// TestInterleaveControlsOfACall tells the end of a streaming call while the ring is full, and a
-// credit of another goroutine behind it. The peer gets the end.
+// TestInterleaveControlsOfACall tells the end of a streaming call while the ring is full, or nearly
+// so, and a credit of another goroutine behind it. The peer gets the end.
 func TestInterleaveControlsOfACall(t *testing.T) {
-	s := &writerScene{v: &writerVariant{}, w: new(modelWire)}
-	s.connect(t)
-	for i := range uint64(fillers) {
-		n := shm.MaxPayload(shm.MinCapacity) - record.HeaderLen
-		if !s.tx.tryWriteWhole(messageFrame(i), n) {
-			t.Fatal("the ring is smaller than it should be")
+	size := 8 + record.RequestHeaderLen // of each of them, in the ring
+	for left := 0; left <= 3*size; left += 8 {
+		s := &writerScene{v: &writerVariant{left: left}, w: new(modelWire)}
+		s.connect(t)
+		s.fill(t)
+		var c control
+		for _, kind := range []uint32{record.Credit, record.Credit, record.End, record.Credit} {
+			s.tx.tell(&c, frame{kind: kind, id: 7})
 		}
-	}
-	var c control
-	for _, kind := range []uint32{record.Credit, record.Credit, record.End, record.Credit} {
-		s.tx.tell(&c, frame{kind: kind, id: 7})
-	}
-	var kinds []uint32
-	for len(kinds) < 2*fillers && s.rx.ring.Ready() {
-		var f frame
-		if _, private, ok, err := s.rx.next(&f); err != nil {
-			t.Fatal(err)
-		} else if ok {
-			kinds = append(kinds, f.kind)
-			if !private {
-				s.rx.release()
+		var kinds []uint32
+		for s.rx.ring.Ready() {
+			var f frame
+			if _, private, ok, err := s.rx.next(&f); err != nil {
+				t.Fatal(err)
+			} else if ok {
+				kinds = append(kinds, f.kind)
+				if !private {
+					s.rx.release()
+				}
+				s.tx.recheckSpace()
 			}
-			s.tx.recheckSpace()
 		}
-	}
-	s.tx.tell(&c, frame{kind: record.Credit, id: 7})
-	if want := []uint32{record.Message, record.Message, record.End}; !slices.Equal(kinds, want) ||
-		s.rx.ring.Ready() {
-		t.Errorf("the peer has got %d, want %d, and nothing else", kinds, want)
+		s.tx.tell(&c, frame{kind: record.Credit, id: 7})
+		want := []uint32{record.Message, record.Message}
+		for range min(left/size, 2) {
+			want = append(want, record.Credit)
+		}
+		if want = append(want, record.End); !slices.Equal(kinds, want) || s.rx.ring.Ready() {
+			t.Errorf("%d bytes left: the peer has got %d, want %d, and nothing else", left, kinds,
+				want)
+		}
 	}
 }
