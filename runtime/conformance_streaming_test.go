@@ -241,17 +241,7 @@ func creditsOfClients(t *testing.T, v ipc.RendezvousOption) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	accepted := make(chan *ipc.Raw)
-	go func() {
-		raw, err := ipc.RawAccept(l, ipc.RawHello{ToServer: 64 << 10, ToClient: 64 << 10,
-			MaxMessage: 1 << 20, MaxCalls: 10}, echoProtocol)
-		if err != nil {
-			t.Error(err)
-			close(accepted)
-			return
-		}
-		accepted <- raw
-	}()
+	accepted := acceptRaw(t, l, 64<<10)
 	c := dial(t, v, ipc.WithStreamingWindow(4096))
 	raw := <-accepted
 	if raw == nil {
@@ -290,6 +280,21 @@ func creditsOfClients(t *testing.T, v ipc.RendezvousOption) {
 	}
 }
 
+// acceptRaw accepts the next client with rings of the given length, as a server that tests play. It
+// sends nil if that fails.
+func acceptRaw(t *testing.T, l *ipc.Listener, ring int) <-chan *ipc.Raw {
+	accepted := make(chan *ipc.Raw, 1)
+	go func() {
+		raw, err := ipc.RawAccept(l, ipc.RawHello{ToServer: ring, ToClient: ring,
+			MaxMessage: 1 << 20, MaxCalls: 10}, echoProtocol)
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- raw
+	}()
+	return accepted
+}
+
 // endInAFullRing cancels streaming calls while the ring has room for shorter frames than those of
 // the ends. Other calls end by their deadline, and the ends arrive as soon as the server reads.
 func endInAFullRing(t *testing.T, v ipc.RendezvousOption) {
@@ -300,15 +305,7 @@ func endInAFullRing(t *testing.T, v ipc.RendezvousOption) {
 	defer l.Close()
 	// What is left of the ring depends on the length of the messages that fill it.
 	for size := 0; size < 256; size += 8 {
-		accepted := make(chan *ipc.Raw)
-		go func() {
-			raw, err := ipc.RawAccept(l, ipc.RawHello{ToServer: 4 << 10, ToClient: 4 << 10,
-				MaxMessage: 1 << 20, MaxCalls: 10}, echoProtocol)
-			if err != nil {
-				t.Error(err)
-			}
-			accepted <- raw
-		}()
+		accepted := acceptRaw(t, l, 4<<10)
 		c := dial(t, v)
 		raw := <-accepted
 		if raw == nil {

@@ -53,15 +53,13 @@ func (pidTeller) SetParam(context.Context, *audio.SetParamT) (*audio.AckT, error
 	return nil, ipc.Errorf(ipc.CodeNotFound, "pid %d", os.Getpid())
 }
 
-// TestExportOfGroup exports a group whose primary is killed: calls over NATS follow the next one.
-func TestExportOfGroup(t *testing.T) {
+// startEngine starts the group engine in a domain. The caller must shut it down.
+func startEngine(t *testing.T, domain string) *group.Group {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	broker := natstest.Start(t)
-	there := filepath.Join(t.TempDir(), "d")
-	g, err := group.Start(t.Context(), group.Config{Service: "engine", Domain: there,
+	g, err := group.Start(t.Context(), group.Config{Service: "engine", Domain: domain,
 		Command: func(int) *exec.Cmd {
 			cmd := exec.Command(self)
 			cmd.Env = append(os.Environ(), replicaEnv+"=1")
@@ -70,6 +68,14 @@ func TestExportOfGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return g
+}
+
+// TestExportOfGroup exports a group whose primary is killed: calls over NATS follow the next one.
+func TestExportOfGroup(t *testing.T) {
+	broker := natstest.Start(t)
+	there := filepath.Join(t.TempDir(), "d")
+	g := startEngine(t, there)
 	defer g.Shutdown(context.Background())
 	ctx, cancel := context.WithCancel(t.Context())
 	var stderr bytes.Buffer

@@ -19,7 +19,6 @@ import (
 	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/nats/internal/natstest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
-	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -171,21 +170,9 @@ func TestTopicsThroughProcesses(t *testing.T) {
 // TestTopicsOfGroup exports a group whose primaries are killed. A subscriber on the other side of
 // the gateway, which reads in place, follows each next one.
 func TestTopicsOfGroup(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	broker := natstest.Start(t)
 	there, here := filepath.Join(t.TempDir(), "d"), filepath.Join(t.TempDir(), "d")
-	g, err := group.Start(t.Context(), group.Config{Service: "engine", Domain: there,
-		Command: func(int) *exec.Cmd {
-			cmd := exec.Command(self)
-			cmd.Env = append(os.Environ(), replicaEnv+"=1")
-			return cmd
-		}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := startEngine(t, there)
 	defer g.Shutdown(context.Background())
 	start(t, gate("export", "-nats", broker.ClientURL(), "-domain", there, "far=group:engine"))
 	start(t, gate("import", "-nats", broker.ClientURL(), "-domain", here, "far=near"))
