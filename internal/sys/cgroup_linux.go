@@ -129,14 +129,10 @@ func memoryGroups(yield func(memoryGroup) bool) {
 	}
 }
 
-// read returns the number in one of the group's files. It reports false if there is none.
+// read returns the number in one of the group's files. It reports false if there is none, as where
+// the file says "max".
 func (g *memoryGroup) read(name string) (n uint64, ok bool) {
-	b, err := os.ReadFile(filepath.Join(g.folder, name))
-	if err != nil {
-		return 0, false
-	}
-	n, err = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-	return n, err == nil // not if it is "max"
+	return numberIn(filepath.Join(g.folder, name))
 }
 
 // left returns the number of bytes that processes of the group can still take before the kernel

@@ -18,16 +18,23 @@ var mapped atomic.Int64
 
 // maxMappings returns the number of mappings that the kernel allows a process.
 var maxMappings = sync.OnceValue(func() int64 {
-	b, err := os.ReadFile("/proc/sys/vm/max_map_count")
-	if err != nil {
+	n, ok := numberIn("/proc/sys/vm/max_map_count")
+	if !ok || n > math.MaxInt64 {
 		return math.MaxInt64
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-	if err != nil {
-		return math.MaxInt64
-	}
-	return n
+	return int64(n)
 })
+
+// numberIn returns the number that is all of a file of the kernel. It reports false if there is
+// none.
+func numberIn(path string) (n uint64, ok bool) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	n, err = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	return n, err == nil
+}
 
 // takeMapping counts a mapping of MapFile, or returns an error if there are too many. The last
 // eighth of those that the kernel allows is left to others: a Go program that cannot map memory for
