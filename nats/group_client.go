@@ -151,16 +151,10 @@ const farewell = time.Second
 
 // forget ends the use of a leader. The caller must hold c.mu.
 func (c *GroupClient) forget(l *leader, why error) {
-	patience := sys.NewPatience(farewell)
-	var rest func()
-	rest = func() {
-		if wait := patience.Next(); wait > 0 {
-			time.AfterFunc(wait, rest)
-			return
-		}
+	c.tasks.Go(func() {
+		sys.Within(farewell, l.ctx.Done())
 		l.lose(why)
-	}
-	rest()
+	})
 	if c.leader == l {
 		c.leader = nil
 	}
@@ -320,14 +314,15 @@ func (m *missing) at(op string, o ipc.Outcome) error {
 
 // await blocks until there is a connection to a leader.
 func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missing) {
-	began := time.Now()
-	defer func() { a.waited += time.Since(began) }()
-	patience := time.NewTimer(c.cfg.Patience - a.waited)
-	defer patience.Stop()
-	rested, over := a.pause == 0, false
+	limit := sys.NewPatience(c.cfg.Patience - a.waited)
+	defer func() { a.waited += limit.Spent() }()
+	rested := a.pause == 0
 	pause := time.NewTimer(a.pause/2 + rand.N(a.pause/2+1))
 	defer pause.Stop()
 	for {
+		// A leader may have come while this process stood still, so what follows is a look also
+		// when no time is left.
+		left := limit.Next()
 		c.mu.Lock()
 		l, changed := c.leader, c.changed
 		here := l != nil && l.conn != nil
@@ -336,7 +331,7 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 		if here && (rested || l != a.refused) {
 			return l, nil
 		}
-		if over { // a leader that came while this process stood still has come in time
+		if left == 0 {
 			if here && a.last != nil {
 				return nil, &missing{ipc.CodeOf(a.last), fmt.Errorf("tried for %v: %w",
 					c.cfg.Patience, withoutOutcome(a.last))}
@@ -347,24 +342,18 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 		if !here {
 			c.ask()
 		}
-		again := time.NewTimer(100 * time.Millisecond)
 		select {
 		case <-changed:
-		case <-again.C:
+		case <-time.After(min(left, 100*time.Millisecond)): // to ask again
 		case <-pause.C:
 			rested = true
 			c.ask()
 		case <-ctx.Done():
-			again.Stop()
 			return nil, &missing{ipc.CodeOf(ctx.Err()), fmt.Errorf("%w, and there is no leader: %w",
 				context.Cause(ctx), absent)}
 		case <-c.ctx.Done():
-			again.Stop()
 			return nil, &missing{ipc.CodeUnavailable, errGroupClientClosed}
-		case <-patience.C:
-			over = true
 		}
-		again.Stop()
 	}
 }
 

@@ -151,22 +151,7 @@ func (e *LinkEnd) Down() <-chan struct{} { return e.s.down }
 // DownWithin waits until Down is closed, and reports whether it is. It gives up after d, of which
 // time in which this process stood still counts little: what the peer has said or done meanwhile is
 // not missed.
-func (e *LinkEnd) DownWithin(d time.Duration) bool {
-	limit := sys.NewPatience(d)
-	for wait := limit.Next(); wait > 0; wait = limit.Next() {
-		select {
-		case <-e.s.down:
-			return true
-		case <-time.After(wait):
-		}
-	}
-	select {
-	case <-e.s.down:
-		return true
-	default:
-		return false
-	}
-}
+func (e *LinkEnd) DownWithin(d time.Duration) bool { return sys.Within(d, e.s.down) }
 
 // Leave says why this side closes the connection, and closes it. Further calls do nothing.
 func (e *LinkEnd) Leave(why error) {

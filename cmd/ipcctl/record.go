@@ -190,13 +190,7 @@ func (r *recorder) run(ctx context.Context, limit time.Duration) error {
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() {
-		limit := sys.NewPatience(lastWords)
-		for wait := limit.Next(); wait > 0 && hard.Err() == nil; wait = limit.Next() {
-			select {
-			case <-time.After(wait):
-			case <-hard.Done():
-			}
-		}
+		sys.Within(lastWords, hard.Done())
 		cancel(fmt.Errorf("the server has not told them within %v", lastWords))
 	})()
 	errs := make(chan error, len(r.sources))

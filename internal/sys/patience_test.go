@@ -34,3 +34,28 @@ func TestPatience(t *testing.T) {
 		t.Error("a negative patience lasts")
 	}
 }
+
+func TestWithin(t *testing.T) {
+	for name, tt := range map[string]struct{ closes, ends time.Duration }{
+		"closed":         {0, 0},
+		"closed in time": {3 * time.Second, 3 * time.Second},
+		"not in time":    {time.Hour, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start, done := time.Now(), make(chan struct{})
+				time.AfterFunc(tt.closes, func() { close(done) })
+				synctest.Wait()
+				within := sys.Within(10*time.Second, done)
+				if d := time.Since(start); within != (tt.closes < 10*time.Second) || d != tt.ends {
+					t.Errorf("%v after %v", within, d)
+				}
+			})
+		})
+	}
+	if done := make(chan struct{}); sys.Within(0, done) {
+		t.Error("an open channel counts as closed")
+	} else if close(done); !sys.Within(-1, done) {
+		t.Error("what is closed already comes too late")
+	}
+}

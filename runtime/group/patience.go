@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // errLate is the cause of the end of the context of a patience.
@@ -13,7 +15,7 @@ var errLate = errors.New("it did not answer")
 
 // A patience limits the time for steps that follow each other, such as the calls of a session: a
 // step is what this process waits for. Its context ends when a step has taken longer. A
-// sys.Patience is for one wait, without a context, and calls its shares steps.
+// sys.Patience is for one wait, without a context.
 //
 // The time is counted in shares, by a timer that is set again after each of them. So if this
 // process was stopped meanwhile, alone or with the whole machine, that costs the other side one
@@ -60,7 +62,7 @@ func (w *patience) begin(limit time.Duration) {
 }
 
 // share returns the time between two looks. The caller must hold w.mu.
-func (w *patience) share() time.Duration { return max(w.limit/fewestLooks, 1) }
+func (w *patience) share() time.Duration { return max(w.limit/sys.PatienceShares, 1) }
 
 // set sets the timer. The caller must hold w.mu.
 func (w *patience) set(d time.Duration) {

@@ -138,7 +138,7 @@ func (s *supervisor) do(f func()) {
 // process stood still, alone or with the whole machine, that costs one share at most, and run
 // handles what has happened meanwhile before f.
 func (s *supervisor) after(d time.Duration, f func()) {
-	s.afterShares(fewestLooks, d/fewestLooks, f)
+	s.afterShares(sys.PatienceShares, d/sys.PatienceShares, f)
 }
 
 func (s *supervisor) afterShares(n int, share time.Duration, f func()) {
