@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // An EventKind is the kind of an event of a group.
@@ -170,21 +172,11 @@ func (q *eventQueue) close() {
 	q.closed = true
 	q.wake.Signal()
 	q.mu.Unlock()
-	for q.awaitOne() {
-	}
-}
-
-// awaitOne blocks until every event was delivered or eventPatience has passed. It reports whether
-// there are more to wait for, and one was delivered.
-func (q *eventQueue) awaitOne() (more bool) {
-	ctx, cancel := withPatience(context.Background(), eventPatience)
-	defer cancel()
-	before := q.delivered.Load()
-	select {
-	case <-q.idle:
-		return false
-	case <-ctx.Done():
-		return q.delivered.Load() > before
+	for {
+		before := q.delivered.Load()
+		if sys.Within(eventPatience, q.idle) || q.delivered.Load() == before {
+			return
+		}
 	}
 }
 
