@@ -144,20 +144,28 @@ func TestSilenceIsFoundByALateSupervisor(t *testing.T) {
 // A supervisor that stood still has not seen what its replicas did meanwhile, and looks before it
 // finds that they were too slow.
 func TestPauseOfTheSupervisorMakesNoReplicaLate(t *testing.T) {
-	supervise(t, Config{ReadyTimeout: time.Minute}, func(p *patient) {
-		p.s.ask(func() {
+	const limit = time.Minute
+	for what, expect := range map[string]func(*patient){
+		"start": func(p *patient) {
 			p.r.state = starting
 			p.s.expectReady(p.r, p.r.proc)
+		},
+		"end": func(p *patient) { p.s.expectEnd(p.r, "closed its endpoint") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			supervise(t, Config{ReadyTimeout: limit, Grace: limit}, func(p *patient) {
+				p.s.ask(func() { expect(p) })
+				time.Sleep(limit / 2)
+				p.s.do(func() { time.Sleep(time.Hour) })
+				p.s.ask(func() {})
+				if p.suspected() {
+					t.Error("suspected after a pause of the supervisor")
+				}
+				time.Sleep(limit)
+				if !p.suspected() {
+					t.Error("not suspected after its time")
+				}
+			})
 		})
-		time.Sleep(p.s.cfg.ReadyTimeout / 2)
-		p.s.do(func() { time.Sleep(time.Hour) })
-		p.s.ask(func() {})
-		if p.suspected() {
-			t.Error("suspected after a pause of the supervisor")
-		}
-		time.Sleep(p.s.cfg.ReadyTimeout)
-		if !p.suspected() {
-			t.Error("not suspected after ReadyTimeout")
-		}
-	})
+	}
 }

@@ -1,7 +1,6 @@
 package group
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,8 +61,8 @@ type plan struct {
 
 // plan calls the user's functions.
 func (s *supervisor) plan(command func(int) *exec.Cmd, index int) (p plan, err error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ReadyTimeout)
-	defer cancel()
+	ctx, stop := withPatience(s.ctx, s.cfg.ReadyTimeout)
+	defer stop()
 	p.cmd, err = await(ctx.Done(), s.cfg.Logger, "the function that makes it",
 		func() (*exec.Cmd, error) { return command(index), nil })
 	if err != nil || p.cmd == nil {

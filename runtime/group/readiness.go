@@ -1,7 +1,6 @@
 package group
 
 import (
-	"context"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -97,12 +96,10 @@ func (s *supervisor) resigned(r *managedReplica) {
 // not end its reign.
 func (s *supervisor) expectEnd(r *managedReplica, how string) {
 	p := r.proc
-	time.AfterFunc(s.cfg.Grace, func() {
-		s.do(func() {
-			if r.proc == p && s.stopping == nil {
-				s.suspect(r, how+" and did not end")
-			}
-		})
+	s.after(s.cfg.Grace, func() {
+		if r.proc == p && s.stopping == nil {
+			s.suspect(r, how+" and did not end")
+		}
 	})
 }
 
@@ -117,9 +114,9 @@ const probePause = 200 * time.Millisecond
 func (s *supervisor) probe(r *managedReplica) {
 	incarnation, rec, adopted := r.incarnation, r.record, r.adopted()
 	s.helpers.Go(func() {
-		giveUp := time.Now().Add(s.cfg.ReadyTimeout)
+		patience := sys.NewPatience(s.cfg.ReadyTimeout)
 		conn, err := s.shakeHands(rec)
-		for ipc.CodeOf(err) == ipc.CodeResourceExhausted && (adopted || time.Now().Before(giveUp)) {
+		for ipc.CodeOf(err) == ipc.CodeResourceExhausted && (adopted || patience.Next() > 0) {
 			if adopted {
 				s.do(func() {
 					if r.incarnation == incarnation && r.state == starting && r.record.Name != "" {
@@ -212,8 +209,8 @@ func (s *supervisor) shakeHands(rec registry.Record) (*ipc.Conn, error) {
 	if rec.Control == "" {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ReadyTimeout)
-	defer cancel()
+	ctx, stop := withPatience(s.ctx, s.cfg.ReadyTimeout)
+	defer stop()
 	return ipc.Dial(ctx, rec.Control, ipc.WithDomain(s.dir.Path()), ipc.WithReplyChannel(rec.Reply),
 		ipc.WithRings(4096, 4096))
 }

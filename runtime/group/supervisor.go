@@ -635,12 +635,10 @@ func (s *supervisor) stop(r *managedReplica) {
 
 func (s *supervisor) killAfterGrace(r *managedReplica) {
 	p := r.proc
-	time.AfterFunc(s.cfg.Grace, func() {
-		s.do(func() {
-			if r.proc == p {
-				s.kill(r)
-			}
-		})
+	s.after(s.cfg.Grace, func() {
+		if r.proc == p {
+			s.kill(r)
+		}
 	})
 }
 
