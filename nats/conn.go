@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,9 +43,9 @@ type Conn struct {
 	calls    map[string]*call
 	next     uint64
 	closed   bool
-	longest  int                       // message that the servers take
-	compared map[*ipc.Protocol]string  // what a request says in its header
-	verdicts map[comparison]*ipc.Error // of comparisons; nil: compatible
+	longest  int                            // message that the servers take
+	compared map[*ipc.Protocol]fingerprints // of the versions that a request names
+	verdicts map[comparison]*ipc.Error      // of comparisons; nil: compatible
 
 	binding chan struct{} // holds a value while a first one-way message looks for a server
 	bound   string        // the server of one-way messages; guarded by mu
@@ -88,7 +89,7 @@ func newConn(nc *nats.Conn, channel string, opts []ipc.DialOption) (*Conn, error
 	}
 	c := &Conn{nc: nc, set: take(opts), inbox: nc.NewInbox(), over: make(chan struct{}),
 		ended: make(chan struct{}),
-		calls: map[string]*call{}, compared: map[*ipc.Protocol]string{},
+		calls: map[string]*call{}, compared: map[*ipc.Protocol]fingerprints{},
 		verdicts: map[comparison]*ipc.Error{}, binding: make(chan struct{}, 1)}
 	err := c.set.answered(nc)
 	if err != nil {
@@ -522,19 +523,21 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 func (x *call) launch(ctx context.Context, in *ipc.Inbound, kind kind, subject string) *ipc.Error {
 	c := x.conn
 	r := request{kind: kind, method: in.Method, seq: in.Seq, budget: -1, epoch: in.Epoch,
-		window: x.window, longest: uint64(x.longest)}
+		window: uint32(min(x.window, math.MaxUint32)), longest: uint32(x.longest)}
 	if d, ok := ctx.Deadline(); ok {
 		r.budget = max(time.Until(d), 0)
 	}
+	var protocol string
+	var compared fingerprints
 	if p := in.Protocol; p != nil {
-		r.protocol, r.compared = p.Name, c.comparedWith(p)
+		protocol, compared = p.Name, c.comparedWith(p)
 	}
 	x.begun.Store(true)
-	err := publish(c.nc, subject, x.reply, r.header(), in.Metadata, in.Body)
+	err := r.publish(c.nc, subject, x.reply, protocol, compared, in.Metadata, in.Body)
 	pieces := errors.Is(err, nats.ErrMaxPayload) && len(in.Body) > 0
 	if pieces {
-		r.size = uint64(len(in.Body))
-		err = publish(c.nc, subject, x.reply, r.header(), in.Metadata, nil)
+		r.size = uint32(len(in.Body))
+		err = r.publish(c.nc, subject, x.reply, protocol, compared, in.Metadata, nil)
 	}
 	if err != nil {
 		x.begun.Store(false)

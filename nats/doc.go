@@ -21,17 +21,30 @@
 // call. The last message of the call goes there; frames before it go to the subject with ".f"
 // behind.
 //
-// A request is a message with the header "Ipcgen", whose value has these fields, with blanks
-// between them: the version of the format, the kind ("call", "in", "out" or "both" for a call, by
-// the sides that send items; "note" for a one-way message; "hello", "schema", "define", "health"
-// and "recent", see below), the ID of the method in hexadecimal digits, the sequence number, the
-// microseconds that are left until the deadline or "-", the epoch, the fingerprints of the
-// protocol's versions that the client can talk to, with commas between them, the client's window,
-// the length of the longest reply that it takes, the length of the request if that comes in pieces
-// and otherwise 0, and the name of the protocol. Numbers are decimal, fingerprints hexadecimal.
+// The data of a request is a head and the encoded request. The head has, without gaps, numbers
+// being little endian:
+//
+//	4 bytes  "ipc" and the version of the format, 2
+//	1        the kind: 1 call, or 2 in, 3 out, 4 both by the sides that send items; 5 note, a
+//	         one-way message; 6 hello, 7 schema, 8 define, 9 health, 10 recent, see below
+//	1        how many fingerprints there are below, of at most 4
+//	2        zero
+//	8        the sequence number
+//	8        the microseconds that are left until the deadline; negative if there is none
+//	8        the epoch
+//	4        the ID of the method
+//	4        the client's window
+//	4        the length of the longest reply that it takes
+//	4        the length of the request if that comes in pieces, otherwise 0
+//	4        the length of the protocol's name
+//	8 each   the fingerprints of the versions of the protocol that the client can talk to
+//	         the name of the protocol
+//
 // Each pair of metadata is a header "Ipcgen-Meta" of the form key=value, in their order; in values,
-// '%', blanks and bytes that are no visible ASCII are written as '%' and two hexadecimal digits.
-// The data is the encoded request.
+// '%', blanks and bytes that are no visible ASCII are written as '%' and two hexadecimal digits. A
+// request without metadata has no headers, which would cost more than all else of it. A server
+// refuses a request of another version with CodeIncompatible; in version 1, the head was a header
+// "Ipcgen".
 //
 // The last message of a call has the reply as its data, or the text of an error. Its header
 // "Ipcgen", which may be missing if all fields are zero, has the code, the outcome, the number of

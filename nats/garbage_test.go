@@ -1,7 +1,9 @@
 package natsipc_test
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -22,10 +24,13 @@ func TestGarbage(t *testing.T) {
 	nc := broker.ConnectInProcess(t)
 	c := dial(t, nc)
 	random := rand.New(rand.NewPCG(1, 2))
-	heads := []string{"", "1", "2 call", "1 call zz", "1 call 0 0 - 0 0 0 0 0 test.Echo",
-		"1 in 0 0 5 0 1 1 1 99999999999 test.Echo", "1 both ffffffff 1 1 1 1 4294967295 1 0 x",
-		"1 note 0 0 - 0 1 1 1 1000 test.Echo", "1 recent 0 0 - 0 1 0 0 0 test.Echo",
-		"1 none 0 0 - 0 1 0 0 0 test.Echo"}
+	missing, most := request(2, 0, "test.Echo"), request(4, 0xffffffff, "x")
+	binary.LittleEndian.PutUint32(missing[44:], 1<<30) // in pieces
+	binary.LittleEndian.PutUint32(most[36:], 0xffffffff)
+	heads := [][]byte{nil, []byte("ipc"), []byte("ipc\x02"), []byte("ipc\x03 call"),
+		request(1, 0, "test.Echo"), missing, most, request(5, 0, "test.Echo"),
+		request(10, 0, "test.Echo"), request(11, 0, "test.Echo"), request(0, 0, ""),
+		request(1, 0, "test.Echo")[:55]}
 	for i := range 2000 {
 		data := make([]byte, random.IntN(40))
 		for k := range data {
@@ -34,12 +39,14 @@ func TestGarbage(t *testing.T) {
 		subjects := []string{"ipcgen.echo.call", "ipcgen.echo.cancel", "ipcgen.echo.health",
 			"ipcgen.echo.at.x.1"}
 		m := &nats.Msg{Subject: subjects[random.IntN(len(subjects))], Data: data}
+		if random.IntN(2) > 0 {
+			m.Data = append(slices.Clip(heads[random.IntN(len(heads))]), data...)
+		}
 		if random.IntN(4) > 0 {
 			m.Reply = "garbage.inbox.1"
 		}
 		if random.IntN(2) > 0 {
-			m.Header = nats.Header{"Ipcgen": {heads[random.IntN(len(heads))]},
-				"Ipcgen-Meta": []string{"a=%", "b"}[:random.IntN(3)]}
+			m.Header = nats.Header{"Ipcgen-Meta": []string{"a=%", "b"}[:random.IntN(3)]}
 		}
 		if err := nc.PublishMsg(m); err != nil {
 			t.Fatal(err)

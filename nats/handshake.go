@@ -3,8 +3,6 @@ package natsipc
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -33,6 +31,9 @@ func (c *Conn) hello(ctx context.Context) error {
 // greet returns what a server says of itself.
 func (c *Conn) greet(ctx context.Context) (h greeting, err error) {
 	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, c.requests)
+	if ipc.CodeOf(err) == ipc.CodeInvalidArgument && ipc.OutcomeOf(err) == ipc.NotExecuted {
+		return h, incompatible("server", 1, "client") // it has looked for a header
+	}
 	if err != nil {
 		return h, err
 	}
@@ -95,15 +96,15 @@ func parseHello(s string) (h greeting, err error) {
 }
 
 // comparedWith returns the versions that the client can talk to with p.
-func (c *Conn) comparedWith(p *ipc.Protocol) string {
+func (c *Conn) comparedWith(p *ipc.Protocol) fingerprints {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.compared[p]; s != "" {
-		return s
+	if f := c.compared[p]; f != nil {
+		return f
 	}
-	s := strconv.FormatUint(p.Fingerprint, 16)
-	c.compared[p] = s
-	return s
+	f := fingerprints(nil).with(p.Fingerprint)
+	c.compared[p] = f
+	return f
 }
 
 // compare compares p with the version of a server that has refused a call.
@@ -125,11 +126,9 @@ func (c *Conn) compare(ctx context.Context, p *ipc.Protocol, r refusal) *ipc.Err
 	defer c.mu.Unlock()
 	c.verdicts[key] = verdict
 	if verdict == nil {
-		versions := strings.Split(c.compared[p], ",")
-		if v := strconv.FormatUint(r.theirs, 16); !slices.Contains(versions, v) {
-			versions = slices.Insert(versions, 0, v)
+		if f := c.compared[p]; !f.has(r.theirs) {
+			c.compared[p] = f.with(r.theirs)
 		}
-		c.compared[p] = strings.Join(versions[:min(len(versions), mostCompared)], ",")
 	}
 	return verdict
 }

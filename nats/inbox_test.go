@@ -15,10 +15,10 @@ import (
 )
 
 // requests are what a client may send to the subjects of servers and members.
-func requests(protocol string) []string {
-	return []string{"1 hello 0 0 - 0 0 0 9999 0 ", "1 health 0 0 - 0 0 0 9999 0 " + protocol,
-		"1 schema 0 0 - 0 0 0 9999 0 " + protocol, "1 call 7 1 - 0 0 1 9999 0 " + protocol,
-		"1 note 7 1 - 0 0 1 9999 0 " + protocol, "nonsense"}
+func requests(protocol string) [][]byte {
+	name := []byte(protocol)
+	return [][]byte{request(6, 0, ""), request(9, 0, "", name...), request(7, 0, "", name...),
+		request(1, 7, protocol), request(5, 7, protocol), []byte("nonsense")}
 }
 
 // TestAnswersElsewhere sends requests whose answers are to go to a subject that is no inbox: a
@@ -40,7 +40,7 @@ func TestAnswersElsewhere(t *testing.T) {
 			for _, h := range requests("test.Echo") {
 				for _, to := range []string{"ipcgen.echo.call", "ipcgen.echo.health"} {
 					err := nc.PublishMsg(&nats.Msg{Subject: to, Reply: f,
-						Header: nats.Header{"Ipcgen": {h}}})
+						Data: h})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -103,7 +103,7 @@ func TestAnswersToTheLog(t *testing.T) {
 		for _, h := range requests("test.List") {
 			for _, end := range []string{".call", ".health"} {
 				if err := nc.PublishMsg(&nats.Msg{Subject: channel + end, Reply: to,
-					Header: nats.Header{"Ipcgen": {h}}}); err != nil {
+					Data: h}); err != nil {
 					t.Fatal(err)
 				}
 			}

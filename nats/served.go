@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,16 +21,15 @@ type served struct {
 	link
 	server   *Server
 	request  request
+	protocol *ipc.Protocol // this side's version; nil: none
 	metadata ipc.Metadata
 	body     []byte
 	reply    string // the client's subject
-	number   uint64
+	number   uint64 // 0 until it is needed; guarded by the server's mu
 
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	unwind context.CancelFunc // of the deadline
-	code   atomic.Uint32      // with which the client has ended the call
-	fault  atomic.Pointer[ipc.Error]
+	ctx   callContext
+	code  atomic.Uint32 // with which the client has ended the call
+	fault atomic.Pointer[ipc.Error]
 
 	builder  *flatbuffers.Builder // of the reply; from builders, or nil
 	accepted bool                 // the client knows the server's subject; of the call's goroutine
@@ -41,19 +41,16 @@ var builders = sync.Pool{New: func() any { return flatbuffers.NewBuilder(256) }}
 
 // bound makes the context of the call.
 func (x *served) bound(ctx context.Context) {
-	x.ctx, x.cancel = context.WithCancelCause(ctx)
-	x.unwind = func() {}
+	x.ctx.Context, x.begun = ctx, time.Now()
 	if x.request.budget >= 0 {
-		x.ctx, x.unwind = context.WithTimeout(x.ctx, x.request.budget)
+		x.ctx.deadline = x.begun.Add(x.request.budget)
 	}
-	x.begun = time.Now()
 }
 
 // release ends what the call has in this process.
 func (x *served) release() {
 	x.finish()
-	x.unwind()
-	x.cancel(nil)
+	x.ctx.release()
 }
 
 // stop ends the call because its client has.
@@ -62,7 +59,7 @@ func (x *served) stop(code ipc.Code, taken uint64, why error) {
 	x.mu.Lock()
 	x.known.Store(max(x.known.Load(), taken))
 	x.mu.Unlock()
-	x.cancel(why)
+	x.ctx.cancel(why)
 }
 
 // abort ends the call because the server is closed.
@@ -70,7 +67,7 @@ func (x *served) abort() {
 	_ = x.tell(answer{outcome: ipc.OutcomeUnknown, code: ipc.CodeUnavailable}, ipc.Metadata{},
 		[]byte("the server was closed"))
 	x.finish()
-	x.cancel(ErrServerClosed)
+	x.ctx.cancel(ErrServerClosed)
 }
 
 // beat tells the client that the server still has the call, unless the call has just begun. NATS
@@ -93,8 +90,20 @@ func (x *served) beat(every time.Duration) {
 	_ = x.nc.PublishRequest(x.reply+".f", x.subject(), f.appendHead(nil))
 }
 
-// subject is where the server takes frames of the call.
-func (x *served) subject() string { return x.server.place.instance(x.server.name, x.number) }
+// subject is where the server takes frames of the call. Its number is one that other clients do not
+// guess.
+func (x *served) subject() string {
+	s := x.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x.number == 0 && s.calls[x.reply] == x {
+		for x.number == 0 || s.numbered[x.number] != nil {
+			x.number = rand.Uint64()
+		}
+		s.numbered[x.number] = x
+	}
+	return s.place.instance(s.name, x.number)
+}
 
 // accept tells the client the server's subject.
 func (x *served) accept() error {
@@ -102,7 +111,7 @@ func (x *served) accept() error {
 		return nil
 	}
 	x.accepted = true
-	x.open(x.reply+".f", "", x.request.window)
+	x.open(x.reply+".f", "", uint64(x.request.window))
 	b := binary.LittleEndian.AppendUint32(nil, uint32(x.window))
 	return x.send(frameAccept, false, append(b, x.subject()...))
 }
@@ -161,7 +170,7 @@ func (x *served) execute() (out ipc.Outbound, err error) {
 		}
 		return out, nil
 	case kindHealth:
-		h, err := s.health(x.ctx, string(x.body))
+		h, err := s.health(&x.ctx, string(x.body))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err == nil && s.draining {
@@ -179,7 +188,7 @@ func (x *served) execute() (out ipc.Outbound, err error) {
 			return out, sendFailed(err)
 		}
 	}
-	out, err = s.carrier.Handle(x.ctx, in)
+	out, err = s.carrier.Handle(&x.ctx, in)
 	if fault := x.fault.Load(); fault != nil {
 		err = fault
 	}
@@ -198,7 +207,7 @@ func (x *served) whole() error {
 		a, state := x.take()
 		switch state {
 		case item:
-			if uint64(len(a.body)) != x.request.size {
+			if uint64(len(a.body)) != uint64(x.request.size) {
 				return &ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
 					"a request of %d bytes has come, not of %d", len(a.body), x.request.size)}
 			}
@@ -230,7 +239,7 @@ func (x *served) inbound() *ipc.Inbound {
 	}
 	in := &ipc.Inbound{Method: r.method, OneWay: r.kind == kindNote, Seq: r.seq, Epoch: r.epoch,
 		Metadata: x.metadata, Body: x.body, Draining: x.server.drains, Known: &x.known,
-		Protocol: x.server.protocols[r.protocol], Builder: x.builder}
+		Protocol: x.protocol, Builder: x.builder}
 	takes, gives := r.kind.streams()
 	if takes {
 		in.In = x.received
@@ -279,7 +288,7 @@ func (x *served) giveItem(item []byte, pieces bool) bool {
 	if err := x.accept(); err != nil {
 		return false
 	}
-	err := x.sendBody(x.ctx, item, pieces)
+	err := x.sendBody(&x.ctx, item, pieces)
 	var e *ipc.Error
 	if errors.As(err, &e) {
 		told := *e
@@ -295,7 +304,7 @@ func (x *served) ended(o ipc.Outcome) *ipc.Error {
 	if e.Code == ipc.CodeOK {
 		e.Code = ipc.CodeOf(x.ctx.Err())
 	}
-	if cause := context.Cause(x.ctx); cause != x.ctx.Err() {
+	if cause := context.Cause(&x.ctx); cause != x.ctx.Err() {
 		e.Err = cause
 	}
 	return e
@@ -306,7 +315,7 @@ func (x *served) conclude(a answer, m ipc.Metadata, body []byte) {
 	if x.code.Load() != 0 {
 		return // its client has ended it
 	}
-	if most := min(uint64(x.longest), x.request.longest); a.code == ipc.CodeOK &&
+	if most := min(uint64(x.longest), uint64(x.request.longest)); a.code == ipc.CodeOK &&
 		uint64(len(body)) > most {
 		a.code, a.outcome = ipc.CodeTooLarge, ipc.Executed
 		body = fmt.Appendf(nil, "a reply of %d bytes; the limit is %d; see ipc.WithMaxMessage",
@@ -335,7 +344,7 @@ func (x *served) answer(a answer, m ipc.Metadata, body []byte) error {
 	if err := x.accept(); err != nil {
 		return err
 	}
-	if err := x.sendBody(x.ctx, body, true); err != nil {
+	if err := x.sendBody(&x.ctx, body, true); err != nil {
 		return err
 	}
 	return x.tell(a, m, nil)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,12 +36,13 @@ type Server struct {
 	over   chan struct{} // closed when the server has ended
 	drains chan struct{} // closed when it begins to shut down
 
+	workers workers
 	service micro.Service
 	subs    []*nats.Subscription
 
 	mu       sync.Mutex
-	calls    map[string]*served // by the client's subject
-	numbered map[uint64]*served
+	calls    map[string]*served  // by the client's subject
+	numbered map[uint64]*served  // those of which a client has been told a subject
 	boxes    map[string]*mailbox // by client
 	lost     tombstones
 	draining bool
@@ -102,7 +102,7 @@ func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.Server
 		over: make(chan struct{}), drains: make(chan struct{}),
 		protocols: map[string]*ipc.Protocol{}, calls: map[string]*served{},
 		numbered: map[uint64]*served{}, boxes: map[string]*mailbox{},
-		topics: map[string]published{}}
+		topics: map[string]published{}, workers: workers{calls: make(chan *served)}}
 	var err error
 	if s.place, err = placeOf(s.set.prefix, channel); err != nil {
 		return nil, err
@@ -227,7 +227,7 @@ func (s *Server) takeCancel(m *nats.Msg) {
 // takeRequest takes the first message of a call.
 func (s *Server) takeRequest(m *nats.Msg) { s.take(m.Reply, m.Header, m.Data) }
 
-func (s *Server) take(reply string, header nats.Header, body []byte) {
+func (s *Server) take(reply string, header nats.Header, data []byte) {
 	if !s.set.answers(reply) {
 		s.counts.refuse()
 		return // nobody learns of it
@@ -235,23 +235,22 @@ func (s *Server) take(reply string, header nats.Header, body []byte) {
 	refuse := func(why error, again string) {
 		s.refuse(reply, why.(*ipc.Error), again)
 	}
-	h := header[headCall]
-	if len(h) != 1 {
-		refuse(&ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotExecuted, Msg: "the " +
-			"request has no header " + headCall + "; make it with natsipc"}, "")
+	if len(header[headCall]) > 0 {
+		refuse(incompatible("client", 1, "server"), "")
 		return
 	}
-	r, err := parseRequest(h[0])
+	r, protocol, compared, body, err := parseRequest(data)
 	if err != nil {
 		refuse(err, "")
 		return
 	}
-	x := &served{server: s, request: r, reply: reply, body: body}
+	x := &served{server: s, request: r, protocol: s.protocols[string(protocol)], reply: reply,
+		body: body}
 	if x.metadata, err = getMetadata(header); err != nil {
 		refuse(&ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted, Err: err}, "")
 		return
 	}
-	if why, again := s.check(&r); why != nil {
+	if why, again := s.check(x, protocol, compared); why != nil {
 		refuse(why, again)
 		return
 	}
@@ -268,34 +267,30 @@ func (s *Server) take(reply string, header nats.Header, body []byte) {
 		s.post(x)
 		return
 	}
-	go x.run()
+	s.workers.execute(x)
 }
 
 // errForgotten stands for a call that its client has ended before it came.
 var errForgotten = &ipc.Error{Code: ipc.CodeCanceled}
 
 // check returns why a request is refused, and whether it is worth while to send it again.
-func (s *Server) check(r *request) (why *ipc.Error, again string) {
-	if int(r.size) > s.limits.MaxMessage {
+func (s *Server) check(x *served, protocol []byte, compared fingerprints) (why *ipc.Error,
+	again string) {
+	if size := x.request.size; int(size) > s.limits.MaxMessage {
 		return &ipc.Error{Code: ipc.CodeTooLarge, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
-			"a message of %d bytes; the limit is %d", r.size, s.limits.MaxMessage)}, ""
+			"a message of %d bytes; the limit is %d", size, s.limits.MaxMessage)}, ""
 	}
-	if r.protocol == "" {
+	p := x.protocol
+	if len(protocol) == 0 || p != nil && compared.has(p.Fingerprint) {
 		return nil, ""
 	}
-	p := s.protocols[r.protocol]
 	if p == nil {
 		return &ipc.Error{Code: ipc.CodeUnimplemented, Outcome: ipc.NotExecuted, Msg: fmt.Sprintf(
-			"the server does not serve protocol %s; it serves %s", r.protocol, s.names())}, ""
-	}
-	theirs := strconv.FormatUint(p.Fingerprint, 16)
-	for v := range strings.SplitSeq(r.compared, ",") {
-		if v == theirs {
-			return nil, ""
-		}
+			"the server does not serve protocol %.200s; it serves %s", protocol, s.names())}, ""
 	}
 	return &ipc.Error{Code: ipc.CodeIncompatible, Outcome: ipc.NotExecuted, Msg: "the server has " +
-		"another version of protocol " + p.Name}, againSchema + " " + theirs
+			"another version of protocol " + p.Name}, againSchema + " " +
+			strconv.FormatUint(p.Fingerprint, 16)
 }
 
 // names lists the protocols for people.
@@ -353,10 +348,7 @@ func (s *Server) enter(x *served) (why *ipc.Error, again string) {
 		return &ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted,
 			Msg: "the client has used a subject twice"}, ""
 	}
-	for x.number == 0 || s.numbered[x.number] != nil {
-		x.number = rand.Uint64() // which other clients do not guess
-	}
-	s.calls[x.reply], s.numbered[x.number] = x, x
+	s.calls[x.reply] = x
 	return nil, ""
 }
 
@@ -365,7 +357,9 @@ func (s *Server) leave(x *served) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.calls, x.reply)
-	delete(s.numbered, x.number)
+	if x.number != 0 {
+		delete(s.numbered, x.number)
+	}
 	s.whenEmpty()
 }
 

@@ -119,13 +119,13 @@ type heading struct {
 }
 
 func (h *heading) encode() string {
-	return fmt.Sprintf("%s %x %s %x %d %d %d %d %d %d", version, h.fingerprint, h.server, h.life,
+	return fmt.Sprintf("%d %x %s %x %d %d %d %d %d %d", version, h.fingerprint, h.server, h.life,
 		h.first, h.number, h.epoch, h.published, h.offset, h.total)
 }
 
 func parseHeading(s string) (h heading, ok bool) {
 	f := fields{rest: s}
-	if f.next() != version {
+	if f.uint(10, 8) != version {
 		return h, false
 	}
 	h.fingerprint, h.server = f.uint(16, 64), f.next()
@@ -138,17 +138,21 @@ func parseHeading(s string) (h heading, ok bool) {
 
 // recent answers a request for the messages that a publisher keeps.
 func (x *served) recent() error {
-	p := x.server.topics[x.request.protocol]
+	name := ""
+	if x.protocol != nil {
+		name = x.protocol.Name
+	}
+	p := x.server.topics[name]
 	if p == nil {
 		return &ipc.Error{Code: ipc.CodeNotFound, Outcome: ipc.Executed,
-			Msg: "the server has no topic " + x.request.protocol}
+			Msg: "the server has no topic " + name}
 	}
 	n, err := strconv.Atoi(string(x.body))
 	if err != nil {
 		return &ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotExecuted, Err: err}
 	}
 	var b []byte
-	life, next, err := p.Recent(x.ctx, n, func(life topic.Life, message []byte,
+	life, next, err := p.Recent(&x.ctx, n, func(life topic.Life, message []byte,
 		a topic.Arrival) error {
 		b = b[:0]
 		for _, n := range []uint64{life.ID, life.First, a.Number, a.Epoch,
@@ -422,8 +426,7 @@ func (f *feed) accept(ctx context.Context, p message) (a topic.Arrival, ok bool,
 // compare compares the publisher's version of the messages with the subscriber's.
 func (f *feed) compare(ctx context.Context, p message) error {
 	own := f.info.Protocol
-	if p.fingerprint == own.Fingerprint || slices.Contains(strings.Split(
-		f.conn.comparedWith(own), ","), strconv.FormatUint(p.fingerprint, 16)) {
+	if p.fingerprint == own.Fingerprint || f.conn.comparedWith(own).has(p.fingerprint) {
 		return nil
 	}
 	err := f.conn.compare(ctx, own, refusal{server: p.server, theirs: p.fingerprint})

@@ -18,29 +18,31 @@ import (
 
 // The headers.
 const (
-	headCall     = "Ipcgen"      // what a request asks for, and how a call has ended
+	headCall     = "Ipcgen"      // how a call has ended, and what a message of a topic is
 	headMetadata = "Ipcgen-Meta" // a pair of metadata, once for each, in their order
 	headAgain    = "Ipcgen-Again"
 )
 
-// version is the version of the wire format.
-const version = "1"
+// version is the version of the wire format. In version 1, the head of a request was a header of
+// NATS, which costs a call more than all else of this package: it is put into a map and taken out
+// of one on either side.
+const version = 2
 
 // A kind is what a request asks for.
-type kind string
+type kind uint8
 
 // The kinds.
 const (
-	kindCall   kind = "call"
-	kindIn     kind = "in"     // a call with items of the client
-	kindOut    kind = "out"    // a call with items of the server
-	kindBoth   kind = "both"   // a call with items both ways
-	kindNote   kind = "note"   // a one-way message
-	kindHello  kind = "hello"  // what the server serves
-	kindSchema kind = "schema" // the description of a protocol
-	kindDefine kind = "define" // the definition of a protocol
-	kindHealth kind = "health"
-	kindRecent kind = "recent" // the messages that the publisher of a topic keeps, as items
+	kindCall   kind = iota + 1
+	kindIn          // a call with items of the client
+	kindOut         // a call with items of the server
+	kindBoth        // a call with items both ways
+	kindNote        // a one-way message
+	kindHello       // what the server serves
+	kindSchema      // the description of a protocol
+	kindDefine      // the definition of a protocol
+	kindHealth
+	kindRecent // the messages that the publisher of a topic keeps, as items
 )
 
 // streams reports whether calls of the kind have items of the client, and of the server.
@@ -49,88 +51,111 @@ func (k kind) streams() (in, out bool) {
 }
 
 // known reports whether k is a kind of this version.
-func (k kind) known() bool {
-	switch k {
-	case kindCall, kindIn, kindOut, kindBoth, kindNote, kindHello, kindSchema, kindDefine,
-		kindHealth, kindRecent:
-		return true
+func (k kind) known() bool { return k >= kindCall && k <= kindRecent }
+
+// A request is the head of the first message of a call.
+type request struct {
+	kind    kind
+	method  uint32
+	seq     uint64
+	budget  time.Duration // that is left; negative: no deadline
+	epoch   uint64
+	window  uint32 // of the client, for items and pieces
+	longest uint32 // reply that the client takes
+	size    uint32 // of the request, if it comes in pieces
+}
+
+// signature is what a request begins with, before the version.
+const signature = "ipc"
+
+// requestHead is how long the head of a request is, without the versions of the protocol that the
+// client can talk to and the protocol's name, which are behind it.
+const requestHead = 52
+
+// appendHead appends the head of a request for a protocol.
+func (r *request) appendHead(b []byte, protocol string, compared fingerprints) []byte {
+	b = append(b, signature...)
+	b = append(b, version, byte(r.kind), byte(len(compared)/8), 0, 0)
+	b = binary.LittleEndian.AppendUint64(b, r.seq)
+	micros := int64(-1)
+	if r.budget >= 0 {
+		micros = r.budget.Microseconds()
+	}
+	b = binary.LittleEndian.AppendUint64(b, uint64(micros))
+	b = binary.LittleEndian.AppendUint64(b, r.epoch)
+	b = binary.LittleEndian.AppendUint32(b, r.method)
+	b = binary.LittleEndian.AppendUint32(b, r.window)
+	b = binary.LittleEndian.AppendUint32(b, r.longest)
+	b = binary.LittleEndian.AppendUint32(b, r.size)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(protocol)))
+	return append(append(b, compared...), protocol...)
+}
+
+// parseRequest reads what appendHead has written, and returns what is behind it, too. The results
+// lie in b.
+func parseRequest(b []byte) (r request, protocol []byte, compared fingerprints, body []byte,
+	err error) {
+	if len(b) <= len(signature) || string(b[:len(signature)]) != signature {
+		return r, nil, nil, nil, &ipc.Error{Code: ipc.CodeInvalidArgument,
+			Outcome: ipc.NotExecuted, Msg: "this is no request of natsipc; make it with natsipc"}
+	}
+	if v := b[len(signature)]; v != version {
+		return r, nil, nil, nil, incompatible("client", int(v), "server")
+	}
+	malformed := func() error {
+		return &ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted,
+			Msg: fmt.Sprintf("malformed request %.100q", b)}
+	}
+	if len(b) < requestHead {
+		return r, nil, nil, nil, malformed()
+	}
+	r = request{kind: kind(b[4]), seq: binary.LittleEndian.Uint64(b[8:]), budget: -1,
+		epoch: binary.LittleEndian.Uint64(b[24:]), method: binary.LittleEndian.Uint32(b[32:]),
+		window: binary.LittleEndian.Uint32(b[36:]), longest: binary.LittleEndian.Uint32(b[40:]),
+		size: binary.LittleEndian.Uint32(b[44:])}
+	if micros := int64(binary.LittleEndian.Uint64(b[16:])); micros >= 0 {
+		r.budget = time.Duration(min(micros, math.MaxInt64/int64(time.Microsecond))) *
+			time.Microsecond
+	}
+	versions, name := int(b[5])*8, uint64(binary.LittleEndian.Uint32(b[48:]))
+	if !r.kind.known() || uint64(len(b)) < requestHead+uint64(versions)+name {
+		return r, nil, nil, nil, malformed()
+	}
+	compared, b = b[requestHead:][:versions], b[requestHead+versions:]
+	return r, b[:name], compared, b[name:], nil
+}
+
+// incompatible is the error of two sides with different versions of the wire format.
+func incompatible(other string, theirs int, own string) *ipc.Error {
+	return &ipc.Error{Code: ipc.CodeIncompatible, Outcome: ipc.NotExecuted,
+		Msg: fmt.Sprintf("the %s speaks version %d of the wire format, and the %s %d; build both "+
+			"with the same version of natsipc", other, theirs, own, version)}
+}
+
+// fingerprints are those of versions of a protocol, in eight bytes each.
+type fingerprints []byte
+
+// has reports whether a version is among them.
+func (f fingerprints) has(version uint64) bool {
+	for ; len(f) > 0; f = f[8:] {
+		if binary.LittleEndian.Uint64(f) == version {
+			return true
+		}
 	}
 	return false
 }
 
-// A request is the header of the first message of a call.
-type request struct {
-	kind     kind
-	method   uint32
-	seq      uint64
-	budget   time.Duration // that is left; negative: no deadline
-	epoch    uint64
-	compared string // fingerprints of versions that the client can talk to, with commas
-	window   uint64 // of the client, for items and pieces
-	longest  uint64 // reply that the client takes
-	size     uint64 // of the request, if it comes in pieces
-	protocol string
-}
-
-// header returns the request as a header.
-func (r *request) header() string {
-	var buf [192]byte
-	b := append(buf[:0], version+" "...)
-	b = append(b, r.kind...)
-	b = strconv.AppendUint(append(b, ' '), uint64(r.method), 16)
-	b = strconv.AppendUint(append(b, ' '), r.seq, 10)
-	if b = append(b, ' '); r.budget < 0 {
-		b = append(b, '-')
-	} else {
-		b = strconv.AppendInt(b, r.budget.Microseconds(), 10)
-	}
-	b = strconv.AppendUint(append(b, ' '), r.epoch, 10)
-	b = append(append(b, ' '), r.compared...)
-	b = strconv.AppendUint(append(b, ' '), r.window, 10)
-	b = strconv.AppendUint(append(b, ' '), r.longest, 10)
-	b = strconv.AppendUint(append(b, ' '), r.size, 10)
-	return string(append(append(b, ' '), r.protocol...))
-}
-
-// parseRequest reads what header has written.
-func parseRequest(s string) (r request, err error) {
-	f := fields{rest: s}
-	if v := f.next(); v != version {
-		return r, &ipc.Error{Code: ipc.CodeIncompatible, Outcome: ipc.NotExecuted,
-			Msg: fmt.Sprintf("the client speaks version %.20q of the wire format, and the server "+
-				"%s; build both with the same version of natsipc", v, version)}
-	}
-	r.kind = kind(f.next())
-	r.method = uint32(f.uint(16, 32))
-	r.seq = f.uint(10, 64)
-	if r.budget = -1; f.peek() != "-" {
-		micros := min(f.uint(10, 63), math.MaxInt64/uint64(time.Microsecond))
-		r.budget = time.Duration(micros) * time.Microsecond
-	} else {
-		f.next()
-	}
-	r.epoch = f.uint(10, 64)
-	r.compared = f.next()
-	r.window = f.uint(10, 32)
-	r.longest = f.uint(10, 32)
-	r.size = f.uint(10, 32)
-	r.protocol = f.next()
-	if f.bad || !r.kind.known() {
-		return r, &ipc.Error{Code: ipc.CodeCorrupt, Outcome: ipc.NotExecuted,
-			Msg: fmt.Sprintf("malformed request %.100q", s)}
-	}
-	return r, nil
+// with returns the fingerprints with another one before them, of which as many as fit into a
+// request are kept.
+func (f fingerprints) with(version uint64) fingerprints {
+	all := append(binary.LittleEndian.AppendUint64(nil, version), f...)
+	return all[:min(len(all), 8*mostCompared)]
 }
 
 // fields takes a header apart.
 type fields struct {
 	rest string
 	bad  bool
-}
-
-func (f *fields) peek() string {
-	s, _, _ := strings.Cut(f.rest, " ")
-	return s
 }
 
 func (f *fields) next() string {
@@ -191,17 +216,43 @@ const (
 // envelopes are messages with headers, to be used again: NATS copies what it is given.
 var envelopes = sync.Pool{New: func() any { return &nats.Msg{Header: nats.Header{}} }}
 
-// publish publishes a message with the header of a request or an answer, and metadata.
+// publish publishes a message with headers: that of an answer, if head is not empty, and metadata.
 func publish(nc *nats.Conn, subject, reply, head string, m ipc.Metadata, body []byte) error {
 	e := envelopes.Get().(*nats.Msg)
 	e.Subject, e.Reply, e.Data = subject, reply, body
-	e.Header[headCall] = append(e.Header[headCall][:0], head)
+	if head != "" {
+		e.Header[headCall] = []string{head}
+	}
 	putMetadata(e.Header, m)
 	err := nc.PublishMsg(e)
 	e.Data = nil
-	delete(e.Header, headMetadata)
+	clear(e.Header)
 	envelopes.Put(e)
 	return err
+}
+
+// requests are the bytes of requests, to be used again likewise.
+var requests = sync.Pool{New: func() any { return new([]byte) }}
+
+// longestKept is the longest request whose memory is used again.
+const longestKept = 128 << 10
+
+// publish publishes a request, whose head is before its body. It has headers only for metadata.
+func (r *request) publish(nc *nats.Conn, subject, reply, protocol string, compared fingerprints,
+	m ipc.Metadata, body []byte) error {
+	if len(body) > longestKept && int64(len(body)) > nc.MaxPayload() {
+		return nats.ErrMaxPayload // before it is copied
+	}
+	buf := requests.Get().(*[]byte)
+	b := append(r.appendHead((*buf)[:0], protocol, compared), body...)
+	if cap(b) <= longestKept {
+		*buf = b
+	}
+	defer requests.Put(buf)
+	if m.Len() == 0 {
+		return nc.PublishRequest(subject, reply, b)
+	}
+	return publish(nc, subject, reply, "", m, b)
 }
 
 // putMetadata adds metadata to headers. NATS headers are lines of text, and lose their order, so
