@@ -46,6 +46,7 @@ type flow struct {
 	next  batch  // has come, and is not in now
 	came  uint64 // cost of all items that have come
 	items uint32 // that have come
+	lent  bool   // the memory of now and next has gone to batches
 	end   error  // behind the last item; io.EOF for a clean end
 	stop  error  // why nothing more may be sent
 
@@ -88,6 +89,9 @@ func (f *flow) put(h *frame, body []byte, private bool) (full *Error, err error)
 	}
 	f.came += cost
 	f.items++
+	if f.lent {
+		f.next, f.lent = takeBatch(), false
+	}
 	f.next.add(h, body, private)
 	return f.charge(), nil
 }
@@ -121,15 +125,17 @@ func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error)
 	if f.at == len(f.now.messages) {
 		f.mu.Lock()
 		old := f.now
-		clear(old.messages[:cap(old.messages)])
+		clear(old.messages)
 		f.now, f.at = f.next, 0
 		f.next = batch{messages: old.messages[:0], buf: old.buf[:0]}
 		f.held = f.now.size()
 		if len(f.now.messages) == 0 {
 			end = f.end
 			if end == nil {
-				if cap(f.now.buf)+cap(f.next.buf) > keepItems {
-					f.now, f.next, f.held = batch{}, batch{}, 0
+				if f.now.size()+f.next.size() > keepItems {
+					giveBatch(f.now)
+					giveBatch(f.next)
+					f.now, f.next, f.held, f.lent = batch{}, batch{}, 0, true
 				}
 				_ = f.charge() // less than before
 				wait()

@@ -72,6 +72,21 @@ func (b *batch) body(m *inboxMessage) []byte {
 	return b.buf[m.from:m.to:m.to]
 }
 
+// takeBatch returns an empty batch, with memory of one that is not used any more, if there is any.
+func takeBatch() batch {
+	if used, ok := batches.Get().(*batch); ok {
+		return *used
+	}
+	return batch{}
+}
+
+// giveBatch takes the memory of an empty batch.
+func giveBatch(b batch) {
+	if cap(b.messages) > 0 && cap(b.buf) <= keepBatch {
+		batches.Put(&b)
+	}
+}
+
 // A delivery is a one-way message without its body, on its way to the handler.
 type delivery struct {
 	method     uint32
@@ -117,10 +132,7 @@ func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.long {
-		if used, ok := batches.Get().(*batch); ok {
-			b.next = *used
-		}
-		b.long = false
+		b.next, b.long = takeBatch(), false
 	}
 	b.next.add(f, body, private)
 	b.next.bytes += len(body) + len(f.metadata.pairs) + messageOverhead
@@ -160,14 +172,12 @@ func (b *inbox) drain(now batch) {
 	for {
 		b.runAll(now)
 		b.mu.Lock()
-		clear(now.messages[:cap(now.messages)])
+		clear(now.messages)
 		now = batch{messages: now.messages[:0], buf: now.buf[:0]}
 		now, b.next = b.next, now
 		if len(now.messages) == 0 {
 			if b.next.long() {
-				if used := b.next; cap(used.buf) <= keepBatch {
-					batches.Put(&used)
-				}
+				giveBatch(b.next)
 				b.next, b.long = batch{}, true
 			}
 			b.running.Store(false)
