@@ -69,7 +69,7 @@ var mayImport = map[string][]string{
 	"internal/interleave": nil,
 	// For tests alone.
 	"internal/sys/systest":        nil,
-	"internal/echo":               {"runtime", "internal/sys/systest"},
+	"internal/echo":               {"runtime", "internal/sys/systest", "internal/longvec"},
 	"internal/liar":               {"runtime", "runtime/shm"},
 	"runtime/ipctest/conformance": {"runtime", "runtime/ipctest", "runtime/shm", "internal/echo"},
 

@@ -590,6 +590,7 @@ func (x *call) outbound(body []byte) (out exchanged, err *ipc.Error) {
 	if m == nil {
 		return out, corrupt("the server has sent a frame that only clients send")
 	}
+	out.Owned = true // NATS has made memory for it
 	if len(m.Header) == 0 {
 		if body == nil {
 			body = m.Data

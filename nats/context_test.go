@@ -95,9 +95,7 @@ func TestContextDeadline(t *testing.T) {
 			// A call whose time is over on the way is not executed.
 			for patience := 10 * time.Millisecond; len(ended) == 0; patience *= 2 {
 				ctx, stop := context.WithTimeout(t.Context(), patience)
-				if _, err := echo.Call(ctx, c, nil); err == nil {
-					t.Error("the call has not ended at its deadline")
-				}
+				_, _ = echo.Call(ctx, c, nil) // or the reply comes before the end is seen
 				stop()
 			}
 			// The client's word may be there before the time is over.

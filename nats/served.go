@@ -238,7 +238,7 @@ func (x *served) inbound() *ipc.Inbound {
 		x.builder = builders.Get().(*flatbuffers.Builder)
 	}
 	in := &ipc.Inbound{Method: r.method, OneWay: r.kind == kindNote, Seq: r.seq, Epoch: r.epoch,
-		Metadata: x.metadata, Body: x.body, Draining: x.server.drains, Known: &x.known,
+		Metadata: x.metadata, Body: x.body, Owned: true, Draining: x.server.drains, Known: &x.known,
 		Protocol: x.protocol, Builder: x.builder}
 	takes, gives := r.kind.streams()
 	if takes {

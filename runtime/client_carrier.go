@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/longvec"
 )
 
 // This file is the client's half of the seam for other carriers.
@@ -167,7 +168,7 @@ func (c *CarrierClient) conclude(ctx context.Context, call *Call, in *Inbound, a
 		err = fromOldEpoch("reply", answer.Epoch)
 	}
 	if err == nil && !call.Method.Streaming.out() {
-		if _, why := call.Method.decodeReply(answer.Body, call.Reply); why != nil {
+		if why := decodeAnswer(call, answer); why != nil {
 			err = malformedAnswer("reply", why).with(Executed)
 		}
 	}
@@ -177,6 +178,20 @@ func (c *CarrierClient) conclude(ctx context.Context, call *Call, in *Inbound, a
 		return &told
 	}
 	return err
+}
+
+// decodeAnswer decodes the reply of a call, which may keep the memory of the answer if that is the
+// call's.
+func decodeAnswer(call *Call, answer *Outbound) error {
+	decode := func() error {
+		_, err := call.Method.decodeReply(answer.Body, call.Reply)
+		return err
+	}
+	if !answer.Owned || len(answer.Body) < longvec.Least {
+		return decode()
+	}
+	var kept bool // no other message wants the memory
+	return adopt(answer.Body, &kept, decode)
 }
 
 // stream carries a streaming call. It does not wait for the carrier when this side ends the call.

@@ -80,7 +80,8 @@ func (c *content) take(dst []byte) (n int) {
 	return n
 }
 
-// leastAdopted is the length of a message from which on its object may keep its memory.
+// leastAdopted is the length of a message from which on its object may keep its memory, which would
+// be used for the next message. Memory that was made for one message is kept from longvec.Least on.
 const leastAdopted = 2 * longvec.Least
 
 // adopt runs decode, which decodes body to an object that may keep the memory of body, to which

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/longvec"
 )
 
 // This file is the seam for other carriers: what executes encoded calls and one-way messages,
@@ -36,8 +37,12 @@ type Inbound struct {
 	Epoch    uint64   // the client's, or 0; see [Fence]
 	Peer     *Peer    // the client, for [PeerFromContext]; may be nil
 	Metadata Metadata // of the request
-	// Body is the encoded request or message. It is not changed, and not kept longer than Handle.
+	// Body is the encoded request or message. It is not changed, and not kept longer than Handle,
+	// unless it is Owned.
 	Body []byte
+	// Owned says that nothing else refers to the memory of Body, now and later. What is decoded
+	// from it may keep that memory, which spares a long vector of bytes a copy.
+	Owned bool
 	// In are the encoded items of the client, for a method with such: nil has none. An item may be
 	// used again when yield has returned. In must end, or yield an error, when the context of
 	// Handle does.
@@ -58,6 +63,7 @@ type Inbound struct {
 // An Outbound is the encoded answer to an [Inbound].
 type Outbound struct {
 	Body     []byte   // of a method with one reply
+	Owned    bool     // as that of [Inbound], for the client of a [Carrier]
 	Metadata Metadata // what the handler has set, also beside an error
 	Epoch    uint64   // the server's, or 0
 	Taken    uint64   // how many of the items of Inbound.In the handler has taken
@@ -191,13 +197,14 @@ func (h *Handler) carry(inner *carriedContext, in *Inbound) (out Outbound, err e
 		if err := h.admit(in.Epoch, r); err != nil {
 			return out, err.with(NotExecuted)
 		}
-		n := delivery{method: in.Method, seq: in.Seq, epoch: in.Epoch, metadata: in.Metadata}
+		n := delivery{method: in.Method, seq: in.Seq, epoch: in.Epoch, metadata: in.Metadata,
+			adoptFrom: in.adoptFrom()}
 		return out, h.deliver(inner, h.log, r, in.Peer, &n, in.Body)
 	}
 	x := &carried{in: in}
 	x.execution = execution{handler: h, carrier: x, log: h.log, context: inner, route: r,
 		method: in.Method, seq: in.Seq, epoch: in.Epoch, peer: in.Peer,
-		scratch: scratch{builder: in.Builder, body: in.Body}}
+		adoptFrom: in.adoptFrom(), scratch: scratch{builder: in.Builder, body: in.Body}}
 	if x.builder == nil {
 		x.builder = flatbuffers.NewBuilder(256)
 	}
@@ -219,6 +226,14 @@ func (h *Handler) carry(inner *carriedContext, in *Inbound) (out Outbound, err e
 	}
 	out.Taken = x.takenItems.Load()
 	return out, err
+}
+
+// adoptFrom returns the least length of a body whose memory is kept, or 0.
+func (in *Inbound) adoptFrom() int {
+	if in.Owned {
+		return longvec.Least
+	}
+	return 0
 }
 
 // with returns a copy of e with another outcome.

@@ -27,7 +27,7 @@ type execution struct {
 	peer       *Peer
 	items      itemStream // of a streaming call
 	sum        uint64     // of the request, if there is a guard
-	ownsBody   bool       // nothing else refers to the memory of body
+	adoptFrom  int        // see openOwned; 0: something else refers to the memory of body
 
 	reply ReplyBuilder // of a call handled in place
 	wrong wrong        // with the request
@@ -162,10 +162,10 @@ func (x *execution) call() (body []byte, err error) {
 // openRequest decodes the request of a call, which may keep the memory of the body if that is the
 // call's.
 func (x *execution) openRequest() (req any, seq uint64, err error) {
-	if !x.ownsBody {
+	if x.adoptFrom == 0 {
 		return x.route.open(x.body)
 	}
-	return x.route.openOwned(x.body, &x.kept)
+	return x.route.openOwned(x.body, x.adoptFrom, &x.kept)
 }
 
 // encodeReply encodes the reply of a call.

@@ -55,7 +55,7 @@ func (n *batch) long() bool {
 func (b *batch) add(f *frame, body []byte, private bool) {
 	m := inboxMessage{delivery: deliveryOf(f), from: len(b.buf)}
 	if private {
-		m.own, m.ownsBody = body, true
+		m.own, m.adoptFrom = body, leastAdopted
 		b.own += cap(body)
 	} else {
 		b.buf = append(b.buf, body...)
@@ -94,16 +94,16 @@ type delivery struct {
 	metadata   Metadata
 	charged    int  // to the server's memory, for the body
 	passed     bool // it has come as far as its handler
-	ownsBody   bool // nothing else refers to the memory of the body
+	adoptFrom  int  // see openOwned; 0: something else refers to the memory of the body
 	kept       bool // and the object has it now
 }
 
 // open decodes the body of a message.
 func (n *delivery) open(r *boundRoute, body []byte) (m any, seq uint64, err error) {
-	if !n.ownsBody {
+	if n.adoptFrom == 0 {
 		return r.open(body)
 	}
-	return r.openOwned(body, &n.kept)
+	return r.openOwned(body, n.adoptFrom, &n.kept)
 }
 
 // spare returns the memory of a body that was handled, unless the object has it.

@@ -46,7 +46,7 @@ func (c *serverConn) newJob() *job {
 		j = &job{conn: c}
 		j.builder = flatbuffers.NewBuilder(256)
 		j.handler, j.carrier, j.log, j.peer = &c.srv.handler, j, c.log, &c.peer
-		j.ownsBody = true
+		j.adoptFrom = leastAdopted
 	}
 	j.prepare()
 	return j

@@ -23,7 +23,7 @@ func (c *serverConn) receive(f *frame, body []byte, private bool) (reader bool) 
 	run := c.inline.Load() | inlineMessage
 	c.inline.Store(run)
 	n, returned := deliveryOf(f), false
-	n.ownsBody = true
+	n.adoptFrom = leastAdopted
 	defer func() {
 		if !returned { // the handler ends this goroutine
 			go func() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/longvec"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -40,7 +41,11 @@ func Decode(buf []byte, m *Blob) (uint64, error) {
 	if at+4+n > uint64(len(buf)) {
 		return 0, ErrMalformed
 	}
-	m.Data = append(m.Data[:0], buf[at+4:at+4+n]...)
+	if data := buf[at+4 : at+4+n]; m.Data == nil {
+		m.Data = longvec.Own(data)
+	} else {
+		m.Data = append(m.Data[:0], data...)
+	}
 	return 0, nil
 }
 
