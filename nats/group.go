@@ -189,17 +189,18 @@ func (m *Member) open(ctx context.Context) (err error) {
 		return err
 	}
 	metadata := map[string]string{"ipcgen-group": m.cfg.Group, "ipcgen-format": "2",
-		"ipcgen-protocols": protocols, "ipcgen-state": "none"}
-	if m.cfg.State != nil {
-		metadata["ipcgen-state"] = "replicated"
+		"ipcgen-protocols": protocols, "ipcgen-state": "none", "ipcgen-prefix": ""}
+	if m.cfg.Prefix != DefaultPrefix {
+		metadata["ipcgen-prefix"] = m.cfg.Prefix // the names of streams and buckets are without it
 	}
 	if m.cfg.State != nil {
+		metadata["ipcgen-state"] = "replicated"
 		if err := m.openState(ctx, metadata); err != nil {
-			return explained(ctx, m.cfg.Group, err)
+			return m.explained(ctx, err)
 		}
 	}
 	if m.bucket, err = m.openBucket(ctx, metadata); err != nil {
-		return explained(ctx, m.cfg.Group, err)
+		return m.explained(ctx, err)
 	}
 	return nil
 }
@@ -275,24 +276,18 @@ func (m *Member) openBucket(ctx context.Context, metadata map[string]string) (je
 	if err != nil {
 		return nil, err
 	}
-	want := jetstream.StreamConfig{Name: "KV_" + m.subjects.bucket, Replicas: m.cfg.Replicas,
-		Metadata: metadata}
-	have := want
-	if b, ok := status.(*jetstream.KeyValueBucketStatus); ok {
-		have = b.StreamInfo().Config
+	b, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return nil, fmt.Errorf("the bucket %s is no stream, but %T", m.subjects.bucket, status)
 	}
-	layout := func(field string, have, must any) error {
-		return &changelog.LayoutError{Name: want.Name, Field: field, Have: have, Want: must}
-	}
-	switch {
-	case have.MaxAge != 0:
-		return nil, layout("TTL", have.MaxAge, time.Duration(0))
-	case have.Storage != jetstream.FileStorage: // epochs would begin again
-		return nil, layout("storage", have.Storage, jetstream.FileStorage)
-	case have.Mirror != nil || len(have.Sources) > 0:
-		return nil, layout("source", "another bucket", "none")
-	}
-	return kv, changelog.Same(have, want)
+	have := b.StreamInfo().Config
+	return kv, changelog.Same(have, jetstream.StreamConfig{Name: "KV_" + m.subjects.bucket,
+		Subjects: []string{"$KV." + m.subjects.bucket + ".>"}, Replicas: m.cfg.Replicas,
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
+		Discard: jetstream.DiscardNew, MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		Metadata: metadata,
+		// The lease works with any of these.
+		MaxMsgsPerSubject: have.MaxMsgsPerSubject, AllowDirect: have.AllowDirect})
 }
 
 // live is the member's life: it follows, and leads when it can.
@@ -345,14 +340,28 @@ func (m *Member) follow() error {
 			m.cfg.Logger.Warn("the next leader must wait for the end of the lease", "err", err)
 		}
 	}
+	if errors.Is(err, errUnable) {
+		select {
+		case <-time.After(m.cfg.Lease / 3):
+		case <-m.ctx.Done():
+		}
+		return nil
+	}
 	return err
 }
+
+// errUnable says that a member with the lease cannot write to the log. It leaves the lease to
+// others for a while: they may reach servers that it does not reach.
+var errUnable = errors.New("the member cannot write to the log")
 
 // trouble returns a function that logs the errors that delay an election, each once in a row.
 func (m *Member) trouble() func(error) {
 	var mu sync.Mutex
 	last := ""
 	return func(err error) {
+		if refused := m.forbidden(); refused != nil {
+			err = fmt.Errorf("%w: %w", refused, err)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if text := err.Error(); text != last {
@@ -408,12 +417,9 @@ func (m *Member) lead(held *lease.Held) error {
 		if errors.Is(err, ErrRewritten) || errors.Is(err, errEpoch) {
 			return err
 		}
-		m.cfg.Logger.Warn("cannot begin to lead", "epoch", held.Epoch(), "err", err)
-		select {
-		case <-time.After(m.cfg.Lease / 3): // another member may do better
-		case <-ctx.Done():
-		}
-		return nil
+		m.cfg.Logger.Warn("cannot begin to lead", "epoch", held.Epoch(), "err",
+			m.explained(ctx, err))
+		return errUnable
 	}
 	r := &reign{member: m, held: held, stirred: make(chan struct{}, 1)}
 	m.lastEpoch.Store(held.Epoch())
@@ -438,6 +444,9 @@ func (m *Member) lead(held *lease.Held) error {
 	m.cfg.Logger.Info("leads no more", "epoch", held.Epoch(), "reason", err)
 	m.role(registry.RoleStandby)
 	m.saves.Wait() // before the next leader, which may be this member, takes a snapshot
+	if held.Valid() && !errors.Is(err, changelog.ErrBehind) {
+		return errUnable
+	}
 	return nil
 }
 

@@ -25,7 +25,8 @@ package natsipc
 //	                          has become the next one of the log
 //	beginning  -> resigning   the lease is over, or the log does not take that message
 //	leader     -> resigning   the lease is over, another member has written to the log, a message
-//	                          was not confirmed while the lease lasted, or the member is closed
+//	                          was not confirmed in 20 s or while the lease lasted, or the member
+//	                          is closed
 //	resigning  -> follower    calls that wait have been answered; the lease is released if it is
 //	                          still held
 //

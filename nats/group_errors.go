@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,8 +30,25 @@ var (
 	ErrQuota = errors.New("a limit of JetStream is reached")
 )
 
+// forbidden returns why the user of the connection may not do what a member must, or nil. NATS
+// tells of that beside the request, which it does not answer.
+func (m *Member) forbidden() error {
+	err := m.nc.LastError()
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return nil
+	}
+	for _, subject := range []string{"$JS.API.", "$KV." + m.subjects.bucket + ".", m.subjects.log} {
+		if strings.Contains(err.Error(), `"`+subject) {
+			return fmt.Errorf("the user of the connection may not do what a member must; see "+
+				"docs/beyond-one-machine.md for its permissions: %w", err)
+		}
+	}
+	return nil
+}
+
 // explained returns an error of NATS with what the user can do about it.
-func explained(ctx context.Context, group string, err error) error {
+func (m *Member) explained(ctx context.Context, err error) error {
+	group, refusal := m.cfg.Group, m.forbidden()
 	var layout *changelog.LayoutError
 	var refused *changelog.RefusedError
 	switch {
@@ -44,9 +62,8 @@ func explained(ctx context.Context, group string, err error) error {
 	case errors.As(err, &refused) && refused.Full(), full(err):
 		return fmt.Errorf("group %s: %w; raise the limit of the account or server, or "+
 			"GroupConfig.MaxLogBytes: %w", group, ErrQuota, err)
-	case errors.Is(err, nats.ErrPermissionViolation):
-		return fmt.Errorf("group %s: the user of the connection may not use JetStream's API; see "+
-			"docs/beyond-one-machine.md for the permissions of a member: %w", group, err)
+	case refusal != nil:
+		return fmt.Errorf("group %s: %w: %w", group, refusal, err)
 	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("group %s: JetStream does not answer; in a cluster, a majority of the "+
 			"servers must run and reach each other, and each needs JetStream: %w", group, err)

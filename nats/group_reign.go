@@ -197,7 +197,7 @@ func (m *Member) refused(ctx context.Context, err *changelog.RefusedError) *ipc.
 	case errors.Is(err, changelog.ErrTooLong):
 		e.Code, e.Msg = ipc.CodeTooLarge, err.Err.Error()+"; see GroupConfig.MaxLogBytes"
 	case err.Full():
-		e.Code, e.Msg = ipc.CodeResourceExhausted, explained(ctx, m.cfg.Group, err).Error()
+		e.Code, e.Msg = ipc.CodeResourceExhausted, m.explained(ctx, err).Error()
 	}
 	return e
 }

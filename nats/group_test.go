@@ -20,6 +20,7 @@ import (
 	natsipc "github.com/ipcgen/ipcgen/nats"
 	"github.com/ipcgen/ipcgen/nats/internal/natstest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
@@ -337,13 +338,48 @@ func TestGroupBadWeather(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Two members would lead a group without a State if servers forgot or moved the key.
 	t.Run("another layout of the bucket", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			change func(*jetstream.StreamConfig)
+			want   string
+		}{
+			"ttl": {func(c *jetstream.StreamConfig) { c.MaxAge = time.Minute },
+				"its maximum age (TTL) is 1m0s"},
+			"memory": {func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
+				"its storage is Memory"},
+			"interest": {func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy },
+				"its retention is Interest"},
+			"moved": {func(c *jetstream.StreamConfig) {
+				c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "$KV.>",
+					Destination: "elsewhere.>"}
+			}, "its subject transform is true"},
+			"few": {func(c *jetstream.StreamConfig) { c.Discard, c.MaxMsgs = 0, 1 },
+				"its discard policy is DiscardOld"},
+		} {
+			cfg := jetstream.StreamConfig{Name: "KV_ipcgen_group_" + name,
+				Subjects: []string{"$KV.ipcgen_group_" + name + ".>"}, MaxMsgsPerSubject: 1,
+				Discard: jetstream.DiscardNew, AllowRollup: true}
+			c.change(&cfg)
+			if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+				t.Fatal(name, err)
+			}
+			err := join(nc, func(cfg *natsipc.GroupConfig) { cfg.Group, cfg.State = name, nil })
+			expect(t, err, natsipc.ErrForeign, c.want)
+		}
+	})
+	t.Run("an edited bucket", func(t *testing.T) { // with which the lease works
 		if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{
-			Bucket: "ipcgen_group_ttl", TTL: time.Minute}); err != nil {
+			Bucket: "ipcgen_group_edited", History: 7, MaxBytes: 1 << 20,
+			Metadata: map[string]string{"ipcgen-group": "edited", "ipcgen-format": "2",
+				"ipcgen-protocols": "test.List", "ipcgen-state": "none"}}); err != nil {
 			t.Fatal(err)
 		}
-		err := join(nc, func(cfg *natsipc.GroupConfig) { cfg.Group = "ttl" })
-		expect(t, err, natsipc.ErrForeign, "its TTL is 1m0s")
+		if err := join(nc, func(cfg *natsipc.GroupConfig) {
+			cfg.Group, cfg.State = "edited", nil
+		}); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Run("another layout of the stream", func(t *testing.T) {
 		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
@@ -362,6 +398,18 @@ func TestGroupBadWeather(t *testing.T) {
 		expect(t, join(nc, nil, other), natsipc.ErrForeign, "ipcgen-protocols")
 		expect(t, join(nc, func(cfg *natsipc.GroupConfig) { cfg.State = nil }, other),
 			natsipc.ErrForeign, "ipcgen-protocols")
+		for _, state := range []group.State{nil, &list{}} { // of one name below two prefixes
+			under := func(prefix string) error {
+				return join(nc, func(cfg *natsipc.GroupConfig) {
+					cfg.Group, cfg.Prefix = fmt.Sprint("two", state == nil), prefix
+					cfg.State = state
+				})
+			}
+			if err := under("staging"); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, under(""), natsipc.ErrForeign, "staging")
+		}
 	})
 	t.Run("a service that cannot be replicated", func(t *testing.T) {
 		streams := ipc.NewService(listProtocol, ipc.HandleServerStream(ipc.NewMethod(listProtocol,

@@ -93,6 +93,9 @@ type Config struct {
 	// Settle is the time for which the servers may seem to have lost messages, as one does that has
 	// just become the leader of the stream; 5 s when 0. It is counted in questions to them.
 	Settle time.Duration
+	// Patience is how long a message is tried in vain; 20 s when 0. It is more than the servers
+	// need to elect one of them as the leader of the stream. It is counted in attempts, too.
+	Patience time.Duration
 }
 
 // A Log is a log of changes.
@@ -124,6 +127,9 @@ const leastPayload = 4096
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error) {
 	if cfg.Settle == 0 {
 		cfg.Settle = 5 * time.Second
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 20 * time.Second
 	}
 	most := int(js.Conn().MaxPayload())
 	if most < leastPayload {
@@ -173,7 +179,13 @@ func OpenStream(ctx context.Context, js jetstream.JetStream,
 	if err != nil {
 		return nil, fmt.Errorf("open the stream %s: %w", want.Name, err)
 	}
-	have := s.CachedInfo().Config
+	return s, Same(s.CachedInfo().Config, want)
+}
+
+// Same compares a stream, or that of a bucket, with what a group needs: everything by which servers
+// could forget, move or refuse what they have confirmed, or confirm what they do not have yet. The
+// error is a [*LayoutError].
+func Same(have, want jetstream.StreamConfig) error {
 	for _, f := range []struct {
 		name       string
 		have, want any
@@ -181,29 +193,25 @@ func OpenStream(ctx context.Context, js jetstream.JetStream,
 		{"subjects", fmt.Sprint(have.Subjects), fmt.Sprint(want.Subjects)},
 		{"retention", have.Retention, want.Retention},
 		{"storage", have.Storage, want.Storage},
+		{"persist mode", have.PersistMode, want.PersistMode},
 		{"discard policy", have.Discard, want.Discard},
-		{"maximum age", have.MaxAge, want.MaxAge},
+		{"maximum age (TTL)", have.MaxAge, want.MaxAge},
 		{"maximum number of messages", have.MaxMsgs, want.MaxMsgs},
 		{"maximum number of messages of a subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
 		{"maximum size of a message", have.MaxMsgSize, want.MaxMsgSize},
 		{"maximum number of consumers", have.MaxConsumers, want.MaxConsumers},
+		{"no_ack", have.NoAck, want.NoAck},
 		{"sealed", have.Sealed, want.Sealed},
+		{"deny_purge", have.DenyPurge, want.DenyPurge},
 		{"direct access", have.AllowDirect, want.AllowDirect},
 		{"mirror", have.Mirror != nil, false},
 		{"number of sources", len(have.Sources), 0},
 		{"subject transform", have.SubjectTransform != nil, false},
 	} {
 		if f.have != f.want {
-			return nil, &LayoutError{Name: want.Name, Field: f.name, Have: f.have,
-				Want: f.want}
+			return &LayoutError{Name: want.Name, Field: f.name, Have: f.have, Want: f.want}
 		}
 	}
-	return s, Same(have, want)
-}
-
-// Same compares what streams and buckets of a group have in common: the metadata and the number of
-// replicas. The error is a [*LayoutError].
-func Same(have, want jetstream.StreamConfig) error {
 	for _, key := range slices.Sorted(maps.Keys(want.Metadata)) {
 		if have.Metadata[key] != want.Metadata[key] {
 			return &LayoutError{Name: want.Name, Field: "metadata " + key,
@@ -222,7 +230,7 @@ func Same(have, want jetstream.StreamConfig) error {
 func (l *Log) MaxSize() int { return l.maxSize - entryHead }
 
 // Append stores e behind at, and returns the position of its message, or its last part. It tries
-// until ctx ends.
+// until ctx ends, or there is no hope: see [Config] Settle and Patience.
 //
 // The error is [ErrBehind] if another message has the place, a [*RefusedError], or [ErrUnsent];
 // then the entry is not in the log. With any other error, it may be in the log, or come into it
@@ -277,7 +285,10 @@ var ErrUnsent = errors.New("no server takes messages of the log")
 func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, last uint64,
 	data []byte) error {
 	unsent, cause := true, error(nil)
-	gone := 0 // how often the servers have said in a row that there is no such stream
+	// said is how often in a row the servers have refused the message, or have said that there is
+	// no such stream. An earlier attempt without an answer may be in the log all the same, or come.
+	said := 0
+	left := l.cfg.Patience
 	for {
 		if unsent && ctx.Err() != nil { // as when this process stood still
 			return fmt.Errorf("%w: %w", ErrUnsent, cmp.Or(cause, context.Cause(ctx)))
@@ -310,23 +321,39 @@ func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, las
 		default:
 			unsent = false
 		}
+		if errors.Is(err, jetstream.ErrNoStreamResponse) && l.deleted(ctx, s) {
+			err = streamDeleted(s)
+		}
 		cause = err
-		switch {
-		case !errors.Is(err, jetstream.ErrNoStreamResponse) || !l.deleted(ctx, s):
-			gone = 0
+		switch left -= pause; {
+		case errors.As(err, &api), errors.Is(err, ErrRewritten):
+			said++
+		case errors.Is(err, context.DeadlineExceeded): // it was silent for that long
+			left -= attempt
+			fallthrough
 		default:
-			if gone++; unsent && l.settled(gone) {
-				return fmt.Errorf("%w: %w", ErrUnsent, streamDeleted(s))
+			said = 0
+		}
+		if l.settled(said) || left <= 0 {
+			// Who waits on does so for as long as the leader has its lease, although another member
+			// may reach the servers of the log.
+			if unsent {
+				return fmt.Errorf("%w: %w", ErrUnsent, cause)
 			}
+			return unconfirmed(cause)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			if !unsent {
-				return fmt.Errorf("the log has not confirmed a message: %w", cause)
+				return unconfirmed(cause)
 			}
 		}
 	}
+}
+
+func unconfirmed(cause error) error {
+	return fmt.Errorf("the log has not confirmed a message: %w", cause)
 }
 
 // settled reports whether the servers have said the same so often that it is true. The answers

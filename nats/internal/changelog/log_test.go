@@ -257,6 +257,11 @@ func TestLayouts(t *testing.T) {
 		{"discard", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
 			"discard"},
 		{"subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"x"} }, "subjects"},
+		{"no answers", func(c *jetstream.StreamConfig) { c.NoAck = true }, "no_ack"},
+		{"answers before the disk", func(c *jetstream.StreamConfig) {
+			c.PersistMode = jetstream.AsyncPersistMode
+		}, "persist mode is Async, and must be Default"},
+		{"no purge", func(c *jetstream.StreamConfig) { c.DenyPurge = true }, "deny_purge"},
 		{"another group", func(c *jetstream.StreamConfig) {
 			c.Metadata = map[string]string{"group": "other"}
 		}, "metadata group is other"},
@@ -331,6 +336,69 @@ func TestLateAppend(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	add(t, l, changelog.Position{}, changes(1))
+}
+
+// A lossy JetStream loses the next message that is published. Then meanwhile happens.
+type lossy struct {
+	jetstream.JetStream
+	meanwhile func()
+}
+
+func (l *lossy) PublishMsg(ctx context.Context, m *nats.Msg,
+	opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if f := l.meanwhile; f != nil {
+		l.meanwhile = nil
+		f()
+		return nil, context.DeadlineExceeded
+	}
+	return l.JetStream.PublishMsg(ctx, m, opts...)
+}
+
+// TestUnconfirmed has no answer to the first attempt to store a message, and then a reason for
+// which no other one can succeed. The message may be in the log, or come. A leader that has its
+// lease does not wait for that.
+func TestUnconfirmed(t *testing.T) {
+	remove := func(t *testing.T, js jetstream.JetStream) {
+		if err := js.DeleteStream(t.Context(), config().Stream); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		meanwhile func(*testing.T, jetstream.JetStream)
+		is        error
+		want      string
+	}{
+		{"full", func(*testing.T, jetstream.JetStream) {}, nil, "maximum bytes"},
+		{"deleted", remove, changelog.ErrRewritten, "was deleted"},
+		{"made again", func(t *testing.T, js jetstream.JetStream) {
+			remove(t, js)
+			open(t, js)
+		}, nil, "wrong last sequence"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			js := &lossy{JetStream: newJetStream(t)}
+			cfg := config()
+			cfg.MaxBytes = 2 << 10
+			l, err := changelog.Open(t.Context(), js, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := add(t, l, changelog.Position{}, changes(1))
+			js.meanwhile = func() { c.meanwhile(t, js.JetStream) }
+			long := changes(2)
+			long.Changes[0].Body = make([]byte, cfg.MaxBytes)
+			ctx, cancel := context.WithTimeout(t.Context(), watchdog)
+			defer cancel()
+			_, err = l.Append(ctx, at, long)
+			var refused *changelog.RefusedError
+			if err == nil || ctx.Err() != nil || errors.As(err, &refused) ||
+				errors.Is(err, changelog.ErrBehind) || errors.Is(err, changelog.ErrUnsent) ||
+				c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
 }
 
 // A late JetStream stands still when it is asked for the state of the log, and then gives an answer
