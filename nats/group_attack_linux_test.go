@@ -3,6 +3,7 @@ package natsipc_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -28,6 +29,9 @@ import (
 // the history. Each history has machines of its own.
 const faultsPerHistory = 20
 
+// clientsOfAttack is one client on each machine.
+const clientsOfAttack = 3
+
 func intOf(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n
@@ -39,45 +43,63 @@ func intOf(name string, otherwise int) int {
 // answer said; any other change is there once at most, and not at all if its error says that it
 // was not executed; the histories are linearizable, reads included.
 func TestGroupAttack(t *testing.T) {
-	var sum tally
+	sum := tally{gaps: map[string][]time.Duration{}}
 	faults, seed := intOf("NATSIPC_TEST_FAULTS", 3), uint64(intOf("NATSIPC_TEST_SEED", 1))
 	if testing.Short() {
 		faults = 1
 	}
 	for ; faults > 0; faults -= faultsPerHistory {
 		n := min(faults, faultsPerHistory)
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { attackOnce(t, seed, n, &sum) }) {
+		well := t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			attackOnce(t, seed, n, &sum)
+		})
+		t.Log(&sum) // after each history, for a run that is ended before its last
+		if !well {
 			break
 		}
 		seed++
 	}
-	t.Log(&sum)
 }
 
 // A tally is what all histories together have come to.
 type tally struct {
-	faults, answered, reads, notExecuted, unknown, unknownMade, duplicates, lost int
+	histories, linearizable, answered, inParts, reads int
 
-	gaps []time.Duration // the longest time without an answer after each fault
+	notExecuted, unknown, unknownMade, duplicates, lost int
+
+	gaps map[string][]time.Duration // the longest time without an answer, by kind of fault
 }
 
 func (s *tally) String() string {
-	slices.Sort(s.gaps)
-	at := func(p float64) time.Duration {
-		if len(s.gaps) == 0 {
-			return 0
+	var text strings.Builder
+	faults, all := 0, []time.Duration(nil)
+	line := func(name string, gaps []time.Duration) {
+		slices.Sort(gaps)
+		at := func(p float64) time.Duration {
+			return gaps[int(p*float64(len(gaps)-1))].Round(time.Millisecond)
 		}
-		return s.gaps[int(p*float64(len(s.gaps)-1))].Round(time.Millisecond)
+		fmt.Fprintf(&text, "\n%s: %d faults; longest time without an answer of each client: "+
+			"median %v, 90%% %v, most %v", name, len(gaps)/clientsOfAttack, at(0.5), at(0.9), at(1))
 	}
-	return fmt.Sprintf("%d faults; changes: %d answered, %d not executed, %d unknown (of which %d "+
-		"were made); %d reads; %d duplicates, %d lost; longest time without an answer: median %v, "+
-		"90%% %v, most %v", s.faults, s.answered, s.notExecuted, s.unknown, s.unknownMade, s.reads,
-		s.duplicates, s.lost, at(0.5), at(0.9), at(1))
+	for _, name := range slices.Sorted(maps.Keys(s.gaps)) {
+		line(name, s.gaps[name])
+		all = append(all, s.gaps[name]...)
+		faults += len(s.gaps[name]) / clientsOfAttack
+	}
+	if len(all) > 0 {
+		line("all", all)
+	}
+	return fmt.Sprintf("%d faults in %d histories, of which %d are linearizable; changes: %d "+
+		"answered (of which %d had parts), %d not executed, %d unknown (of which %d were made), "+
+		"%d duplicates, %d lost; %d reads%s", faults, s.histories, s.linearizable, s.answered,
+		s.inParts, s.notExecuted, s.unknown, s.unknownMade, s.duplicates, s.lost, s.reads,
+		text.String())
 }
 
 // An operation is one call of a client in a recorded history.
 type operation struct {
 	append    uint64 // the number; 0 for a read
+	parts     bool   // longer than a message may be
 	call, end int64
 	length    uint64 // answered
 	last      uint64
@@ -87,6 +109,7 @@ type operation struct {
 // A loader is a client under load that records its operations.
 type loader struct {
 	c       ipc.Caller
+	partsOf uint64 // one of so many changes has parts
 	history []operation
 
 	mu       sync.Mutex
@@ -109,7 +132,7 @@ func (l *loader) run(ctx context.Context, id int, start time.Time) {
 		default:
 			op.append = uint64(id)<<32 | n
 			req := words{op.append}
-			if n%8 == 0 {
+			if op.parts = n%l.partsOf == 0; op.parts {
 				req = longWords(op.append, 3*smallPayload)
 			}
 			rep, op.err = ipc.Invoke(call, l.c, m, &req)
@@ -154,19 +177,18 @@ func attackOnce(t *testing.T, seed uint64, faults int, sum *tally) {
 		if _, err := c.WaitLeader(t.Context()); err != nil {
 			t.Fatalf("%v\n%s", err, m.told())
 		}
-		l := &loader{c: c}
+		l := &loader{c: c, partsOf: 2 + 14*(seed%2)} // every second history has many
 		loaders = append(loaders, l)
 		running.Go(func() { l.run(ctx, id+1, start) })
 	}
 	for range faults {
-		m.strike(rng, loaders)
-		sum.faults++
+		kind := m.strike(rng, loaders)
 		// The group goes on, for clients on all machines.
 		for i, l := range loaders {
 			if !m.answers(l) {
 				t.Errorf("no answers on machine %d, a minute after the fault", i)
 			}
-			sum.gaps = append(sum.gaps, l.longest())
+			sum.gaps[kind] = append(sum.gaps[kind], l.longest())
 		}
 		if t.Failed() {
 			break
@@ -176,7 +198,10 @@ func attackOnce(t *testing.T, seed uint64, faults int, sum *tally) {
 	running.Wait()
 	all := readList(t, m.dial(0))
 	checkOracle(t, loaders, all, sum)
-	checkLinearizable(t, loaders, all)
+	sum.histories++
+	if checkLinearizable(t, loaders, all) {
+		sum.linearizable++
+	}
 	if t.Failed() || os.Getenv("NATSIPC_TEST_STORY") != "" {
 		t.Log(m.told())
 	}
@@ -197,8 +222,8 @@ func (m *machines) answers(l *loader) bool {
 	return false
 }
 
-// strike does something to the machines, and undoes it.
-func (m *machines) strike(rng *rand.Rand, loaders []*loader) {
+// strike does something to the machines, undoes it, and returns its kind.
+func (m *machines) strike(rng *rand.Rand, loaders []*loader) string {
 	i := rng.IntN(len(m.all))
 	if rng.IntN(2) == 0 { // most faults of others change little
 		if at, err := m.leader(loaders[0].c); err == nil {
@@ -245,12 +270,12 @@ func (m *machines) strike(rng *rand.Rand, loaders []*loader) {
 				}
 			}
 		}},
-		{fmt.Sprintf("cut the link to machine %d", j), func() {
+		{"cut the link to another", func() {
 			m.cut(i, j, true)
 			pause()
 			m.cut(i, j, false)
 		}},
-		{fmt.Sprintf("delay the link to machine %d", j), func() {
+		{"delay the link to another", func() {
 			m.delay(i, j, time.Duration(50+rng.IntN(200))*time.Millisecond)
 			pause()
 			m.delay(i, j, 0)
@@ -260,6 +285,15 @@ func (m *machines) strike(rng *rand.Rand, loaders []*loader) {
 			pause()
 			if err := x.link.Start(); err != nil {
 				m.t.Error(err)
+			}
+		}},
+		{"kill all servers", func() {
+			for _, x := range m.all {
+				x.server.kill()
+			}
+			pause()
+			for k := range m.all {
+				m.startServer(k)
 			}
 		}},
 		{"kill all", func() {
@@ -274,9 +308,10 @@ func (m *machines) strike(rng *rand.Rand, loaders []*loader) {
 		}},
 	}
 	f := faults[rng.IntN(len(faults))]
-	m.say("machine %d: %s for %v", i, f.name, hold)
+	m.say("machine %d (another: %d): %s for %v", i, j, f.name, hold)
 	f.do()
 	m.say("machine %d: over: %s", i, f.name)
+	return f.name
 }
 
 // leader returns the machine of the leader.
@@ -318,6 +353,9 @@ func checkOracle(t *testing.T, loaders []*loader, all words, sum *tally) {
 				sum.reads++
 			case op.err == nil:
 				sum.answered++
+				if op.parts {
+					sum.inParts++
+				}
 				if at[op.append] != int(op.length) {
 					sum.lost++
 					t.Errorf("change %#x was answered as number %d and is number %d of %d",
@@ -343,7 +381,7 @@ func checkOracle(t *testing.T, loaders []*loader, all words, sum *tally) {
 
 // checkLinearizable checks the histories against a list. A change with an unknown outcome happened
 // at any time after its call, if it is in the list at all.
-func checkLinearizable(t *testing.T, loaders []*loader, all words) {
+func checkLinearizable(t *testing.T, loaders []*loader, all words) bool {
 	t.Helper()
 	at := make(map[uint64]uint64)
 	for i, x := range all {
@@ -373,7 +411,9 @@ func checkLinearizable(t *testing.T, loaders []*loader, all words) {
 			return op.length == now.length+1, state{now.length + 1, number}
 		},
 	}
-	if got := porcupine.CheckOperationsTimeout(model, history, time.Minute); got != porcupine.Ok {
+	got := porcupine.CheckOperationsTimeout(model, history, time.Minute)
+	if got != porcupine.Ok {
 		t.Errorf("the history of %d operations is not linearizable: %v", len(history), got)
 	}
+	return got == porcupine.Ok
 }
