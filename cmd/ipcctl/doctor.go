@@ -67,7 +67,7 @@ func (t *terminal) doDoctor(ctx context.Context, domain string, patience time.Du
 		if err := e.Encode(findings); err != nil {
 			return err
 		}
-	} else if err := t.printFindings(findings); err != nil {
+	} else if err := t.printFindings(checkup.Brief(findings)); err != nil {
 		return err
 	}
 	if failed > 0 {

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -36,9 +34,6 @@ Flags:
   -json          print JSON; with -watch, a line for each list
   -h             print this
 `
-
-// lookPeriod is the period at which ls -watch looks.
-const lookPeriod = 500 * time.Millisecond
 
 func (t *terminal) ls() *cli.Command {
 	return &cli.Command{
@@ -91,36 +86,34 @@ func (t *terminal) ls() *cli.Command {
 
 // watch prints the list, and again when it differs from the one before.
 func (t *terminal) watch(ctx context.Context, domain string, asJSON bool) error {
-	tick := time.NewTicker(lookPeriod)
-	defer tick.Stop()
 	var before []byte
-	for {
-		s, err := survey.Of(domain)
-		if errors.Is(err, fs.ErrNotExist) {
-			s, err = &survey.Survey{}, nil // it may come
-		}
+	trouble := ""
+	for s, err := range survey.Follow(ctx, domain, survey.LookPeriod) {
 		if err != nil {
 			return err
+		}
+		if err := s.RegistryErr; err == nil {
+			trouble = ""
+		} else if trouble != err.Error() {
+			trouble = err.Error()
+			fmt.Fprintf(t.err, "ipcctl: instances cannot be listed: %v\n", err)
 		}
 		var now bytes.Buffer
 		if err := list(&now, s, nil, nil, asJSON); err != nil {
 			return err
 		}
-		if !bytes.Equal(now.Bytes(), before) {
-			if before != nil && !asJSON {
-				fmt.Fprintln(t.out)
-			}
-			if _, err := t.out.Write(now.Bytes()); err != nil {
-				return err
-			}
-			before = now.Bytes()
+		if bytes.Equal(now.Bytes(), before) {
+			continue
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
+		if before != nil && !asJSON {
+			fmt.Fprintln(t.out)
 		}
+		if _, err := t.out.Write(now.Bytes()); err != nil {
+			return err
+		}
+		before = now.Bytes()
 	}
+	return ctx.Err()
 }
 
 // An instance is an instance of the registry, as ls prints it.

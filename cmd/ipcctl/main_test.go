@@ -51,6 +51,8 @@ func TestMain(m *testing.M) {
 		serveMixer(child)
 	case child == "group":
 		superviseAudio()
+	case child == "crowd":
+		serveCrowd()
 	case child == "audio":
 		os.Exit(audioservice.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	case child == "orderly":

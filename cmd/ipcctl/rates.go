@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -40,59 +41,69 @@ const (
 	between = time.Second
 )
 
-// activitiesOf asks all live servers of a survey at the same time.
+// activitiesOf asks all live servers of a survey twice.
 func activitiesOf(ctx context.Context, s *survey.Survey) activities {
-	return askAll(ctx, s, activityOf)
+	asked := askAll(ctx, s, askFirst)
+	select {
+	case <-time.After(between):
+	case <-ctx.Done():
+	}
+	return askAll(ctx, s, func(ctx context.Context, _, channel string) (*activity, error) {
+		if c := asked[channel]; c != nil {
+			defer c.conn.Close()
+			return c.activity(ctx)
+		}
+		return nil, errors.New("it has not answered")
+	})
 }
 
-// askAll asks all live servers of a survey at the same time, and returns the answers by channel,
-// without those that do not answer.
+// askAll asks all live servers of a survey, and returns the answers by channel, without those that
+// do not answer.
 func askAll[T any](ctx context.Context, s *survey.Survey,
 	ask func(ctx context.Context, domain, channel string) (T, error)) map[string]T {
 	all := make(map[string]T)
 	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, c := range s.Channels {
-		if !c.Live {
-			continue
+	s.EachLive(func(c survey.Channel) {
+		ctx, cancel := context.WithTimeout(ctx, askFor)
+		defer cancel()
+		if a, err := ask(ctx, s.Domain, c.Name); err == nil {
+			mu.Lock()
+			all[c.Name] = a
+			mu.Unlock()
 		}
-		wg.Go(func() {
-			if a, err := ask(ctx, s.Domain, c.Name); err == nil {
-				mu.Lock()
-				all[c.Name] = a
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
+	})
 	return all
 }
 
-// activityOf asks the server of a channel twice.
-func activityOf(ctx context.Context, domain, channel string) (*activity, error) {
-	ctx, cancel := context.WithTimeout(ctx, between+askFor)
-	defer cancel()
+// A counted server was asked for its counters once.
+type counted struct {
+	conn  *ipc.Conn
+	first *introspect.CountersT
+}
+
+// askFirst asks the server of a channel for the first time.
+func askFirst(ctx context.Context, domain, channel string) (*counted, error) {
 	conn, err := ipc.Dial(ctx, channel, ipc.WithDomain(domain))
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
 	first, err := ipc.ReadCounters(ctx, conn)
 	if err != nil {
+		conn.Close()
 		return nil, err
 	}
-	select {
-	case <-time.After(between):
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	second, err := ipc.ReadCounters(ctx, conn)
+	return &counted{conn, first}, nil
+}
+
+// activity asks the server again.
+func (c *counted) activity(ctx context.Context) (*activity, error) {
+	second, err := ipc.ReadCounters(ctx, c.conn)
 	if err != nil {
 		return nil, err
 	}
 	a := &activity{Clients: max(0, int(second.Clients)-1), InFlight: int(second.CallsInFlight)}
-	took := time.Duration(second.At - first.At)
-	if from, to := done(first), done(second); to > from && took > 0 {
+	took := time.Duration(second.At - c.first.At)
+	if from, to := done(c.first), done(second); to > from && took > 0 {
 		a.Calls = float64(to-from) / took.Seconds()
 	}
 	return a, nil

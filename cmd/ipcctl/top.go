@@ -313,15 +313,28 @@ func (m *liveTop) text() string {
 		lines = append(lines, m.styled(red, visible.Line(v.Trouble)))
 	}
 	bold := lipgloss.NewStyle().Bold(true)
-	lines = append(lines, m.styled(bold, fmt.Sprintf("%s   %s   %d servers   q ends",
-		visible.Line(cmp.Or(v.Domain, "looking")), v.At.Format(time.TimeOnly), len(v.Servers))), "")
-	if len(v.Servers) > 0 {
+	heading := func(servers string) {
+		lines = append(lines, m.styled(bold, fmt.Sprintf("%s   %s   %s   q ends",
+			visible.Line(cmp.Or(v.Domain, "looking")), v.At.Format(time.TimeOnly), servers)), "")
+	}
+	if len(v.Servers) == 0 {
+		heading("0 servers")
+	} else {
 		at := m.at()
+		below := [][]string{methodLines(v.Servers[at]), clientLines(v.Servers[at])}
+		first, end := m.window(len(lines) + 3 + len(below[0]) + len(below[1]) + len(below))
+		if n := len(v.Servers); end-first < n {
+			heading(fmt.Sprintf("servers %d to %d of %d", first+1, end, n))
+		} else {
+			heading(count(n, "server"))
+		}
 		for i, line := range serverLines(v.Servers) {
 			line = m.cut(line)
 			switch {
 			case i == 0:
 				line = m.styled(bold, line)
+			case i <= first || i > end:
+				continue
 			case i == at+1:
 				line = m.styled(lipgloss.NewStyle().Reverse(true), line)
 			case v.Servers[i-1].Waiting != "":
@@ -329,7 +342,7 @@ func (m *liveTop) text() string {
 			}
 			lines = append(lines, line)
 		}
-		for _, part := range [][]string{methodLines(v.Servers[at]), clientLines(v.Servers[at])} {
+		for _, part := range below {
 			lines = append(lines, "")
 			for i, line := range part {
 				if line = m.cut(line); i == 0 {
@@ -343,6 +356,19 @@ func (m *liveTop) text() string {
 		lines = lines[:min(len(lines), m.height)]
 	}
 	return strings.Join(lines, "\n")
+}
+
+// window returns which servers are shown, from first up to end: all if there is room for them
+// beside the other lines, and otherwise those around the chosen one, on half of the terminal at
+// least.
+func (m *liveTop) window(others int) (first, end int) {
+	n := len(m.view.Servers)
+	shown := max(m.height-others, m.height/2, 1)
+	if m.height == 0 || n <= shown {
+		return 0, n
+	}
+	first = min(max(m.at()-shown/2, 0), n-shown)
+	return first, first + shown
 }
 
 // cut shortens a line to the width of the terminal.

@@ -48,8 +48,6 @@ func topicsOf(ctx context.Context, s *survey.Survey) []publishedTopic {
 // describeChannel asks the server of a channel what it is.
 func describeChannel(ctx context.Context, domain, channel string) (*introspect.DescriptionT,
 	error) {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
-	defer cancel()
 	conn, err := ipc.Dial(ctx, channel, ipc.WithDomain(domain))
 	if err != nil {
 		return nil, err

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/dynamic"
@@ -37,6 +39,27 @@ type Finding struct {
 	Check string `json:"check"`
 	Found string `json:"found"`
 	Cure  string `json:"cure,omitempty"` // empty if nothing is to be done
+}
+
+// mostChannels is how many channels that are ok have a finding each, when people read.
+const mostChannels = 20
+
+// Brief returns findings for people: if many channels are ok, one finding counts them.
+func Brief(all []Finding) []Finding {
+	fine := func(f Finding) bool { return f.Level == OK && strings.HasPrefix(f.Check, channel) }
+	n := 0
+	for _, f := range all {
+		if fine(f) {
+			n++
+		}
+	}
+	if n <= mostChannels {
+		return all
+	}
+	first := slices.IndexFunc(all, fine)
+	brief := append(slices.Clone(all[:first]), Finding{Level: OK, Check: "channels",
+		Found: fmt.Sprintf("%d servers answer", n)})
+	return append(brief, slices.DeleteFunc(slices.Clone(all[first:]), fine)...)
 }
 
 // A checkup collects findings.
@@ -186,8 +209,7 @@ func (c *checkup) place(dir *domain.Dir) {
 	if other := dir.Elsewhere(); other != "" {
 		if s, err := survey.Of(other); err == nil && len(s.Names()) > 0 {
 			c.add(Warn, "second domain", "set IPCGEN_DOMAIN to one path in all processes",
-				"processes with another XDG_RUNTIME_DIR meet in %s: %s", other,
-				strings.Join(s.Names(), ", "))
+				"processes with another XDG_RUNTIME_DIR meet in %s: %s", other, some(s.Names()))
 		}
 	}
 	c.room(dir)
@@ -234,26 +256,51 @@ func (c *checkup) content(ctx context.Context, path string, patience time.Durati
 		for i, l := range left {
 			names[i] = l.Name
 		}
-		c.add(
-			OK,
-			"left files",
-			"",
-			"of dead servers, which do no harm (ipcctl gc removes them): %s",
-			strings.Join(names, ", "),
-		)
+		c.add(OK, "left files", "", "of %s without a server, which do no harm (ipcctl gc removes "+
+			"them): %s", count(len(left), "channel"), some(names))
 	}
-	for _, l := range s.Channels {
-		if l.Live {
-			c.server(ctx, s.Domain, l, patience)
-		}
-	}
+	c.ask(ctx, s, patience)
 	c.versions()
 }
+
+// mostNamed is how many names a finding has.
+const mostNamed = 10
+
+// some lists names; of many, the first ones.
+func some(names []string) string {
+	text := strings.Join(names[:min(len(names), mostNamed)], ", ")
+	if rest := len(names) - mostNamed; rest > 0 {
+		text += fmt.Sprintf(" and %d more", rest)
+	}
+	return text
+}
+
+// ask looks whether the servers answer.
+func (c *checkup) ask(ctx context.Context, s *survey.Survey, patience time.Duration) {
+	var mu sync.Mutex
+	of := make(map[string]*checkup)
+	s.EachLive(func(l survey.Channel) {
+		one := new(checkup)
+		one.server(ctx, s.Domain, l, patience)
+		mu.Lock()
+		defer mu.Unlock()
+		of[l.Name] = one
+	})
+	for _, l := range s.Channels {
+		if one := of[l.Name]; one != nil {
+			c.findings = append(c.findings, one.findings...)
+			c.servers = append(c.servers, one.servers...)
+		}
+	}
+}
+
+// channel begins the check of one, before its name.
+const channel = "channel "
 
 // server looks whether a server answers.
 func (c *checkup) server(ctx context.Context, domain string, l survey.Channel,
 	patience time.Duration) {
-	check := "channel " + l.Name
+	check := channel + l.Name
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := ipc.Dial(ctx, l.Name, ipc.WithDomain(domain))

@@ -41,7 +41,7 @@ func (c *checkup) versions() {
 				if len(all) == 0 {
 					names = append(names, p.Name)
 				}
-			case !slices.Contains(all[i].channels, a.channel):
+			case all[i].channels[len(all[i].channels)-1] != a.channel:
 				all[i].channels = append(all[i].channels, a.channel)
 			}
 		}
@@ -58,7 +58,7 @@ func (c *checkup) compare(name string, all []*version) {
 	var texts []string
 	for _, v := range all {
 		texts = append(texts, fmt.Sprintf("%016x on %s", v.fingerprint,
-			strings.Join(v.channels, ", ")))
+			some(v.channels)))
 	}
 	for _, client := range all {
 		for _, server := range all {

@@ -3,14 +3,17 @@
 package survey
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/diag"
@@ -64,27 +67,76 @@ func Of(name string) (*Survey, error) {
 	return s, nil
 }
 
-// lookPeriod is the time after which Changes looks again for a registry that is not there, or was
-// lost.
-const lookPeriod = 100 * time.Millisecond
+// LookPeriod is the longest time after which Follow looks again: no one tells of a channel that
+// belongs to no instance, nor of a registry that is not there yet.
+const LookPeriod = 100 * time.Millisecond
 
-// Changes calls f whenever an instance of a domain comes, goes, or has another role or epoch, as
-// soon as the registry tells, until ctx is done. The registry may come later.
-func Changes(ctx context.Context, name string, f func()) {
-	for ctx.Err() == nil {
-		if s, err := Of(name); err == nil && s.Registry {
-			f() // what has changed meanwhile
-			follow(ctx, s.Domain, f)
-		}
-		select {
-		case <-time.After(lookPeriod):
-		case <-ctx.Done():
+// share is how many times as long as a look takes Follow rests at least before the next one, unless
+// the registry tells of a change: a domain of thousands of channels does not keep a processor busy.
+const share = 10
+
+// Follow looks into a domain until ctx is done: as soon as the registry tells that an instance has
+// come, has gone, or has another role or epoch, and otherwise after period, or later if a look
+// takes long. A domain that does not exist is an empty one, for it may come. The look after an
+// error is like any other.
+func Follow(ctx context.Context, name string, period time.Duration) iter.Seq2[*Survey, error] {
+	return func(yield func(*Survey, error) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		told := make(chan bool, 1)
+		var listening sync.WaitGroup
+		defer listening.Wait()
+		defer stop()
+		listening.Go(func() { changes(ctx, name, told) })
+		for ctx.Err() == nil {
+			begin := time.Now()
+			s, err := Of(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				s, err = new(Survey), nil
+			}
+			if !yield(s, err) {
+				return
+			}
+			took := time.Since(begin)
+			again := time.NewTimer(max(period, share*took))
+			select {
+			case <-ctx.Done():
+			case <-told:
+				pause(ctx, took) // of many changes at once, one look tells several
+			case <-again.C:
+			}
+			again.Stop()
 		}
 	}
 }
 
-// follow calls f for the changes of a registry, until it fails.
-func follow(ctx context.Context, domain string, f func()) {
+// pause waits, or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// changes rings a bell whenever the registry of a domain tells of a change, until ctx is done. The
+// registry may come later.
+func changes(ctx context.Context, name string, told chan<- bool) {
+	ring := func() {
+		select {
+		case told <- true:
+		default: // it rings already
+		}
+	}
+	for ctx.Err() == nil {
+		if s, err := Of(name); err == nil && s.Registry {
+			ring() // what has changed meanwhile
+			watch(ctx, s.Domain, ring)
+		}
+		pause(ctx, LookPeriod)
+	}
+}
+
+// watch calls f for the changes of a registry, until it fails.
+func watch(ctx context.Context, domain string, f func()) {
 	r, err := registry.Open(domain, nil)
 	if err != nil {
 		return
@@ -105,7 +157,7 @@ func instances(domain string) (all []registry.Record, err error) {
 	}
 	defer r.Close()
 	all, err = r.List("")
-	slices.SortFunc(all, func(a, b registry.Record) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b registry.Record) int { return CompareNames(a.Name, b.Name) })
 	return all, err
 }
 
@@ -159,14 +211,49 @@ func look(dir *domain.Dir, name string) (c Channel, err error) {
 
 // Plain returns the live channels that belong to no instance of the registry.
 func (s *Survey) Plain() (all []Channel) {
+	owners := s.Owners()
 	for _, c := range s.Channels {
-		if c.Live && !slices.ContainsFunc(s.Instances, func(r registry.Record) bool {
-			return r.Control == c.Name
-		}) {
+		if _, owned := owners[c.Name]; c.Live && !owned {
 			all = append(all, c)
 		}
 	}
 	return all
+}
+
+// Owners returns the instances of the registry that serve a channel, by the channel.
+func (s *Survey) Owners() map[string]registry.Record {
+	all := make(map[string]registry.Record, len(s.Instances))
+	for _, r := range s.Instances {
+		if r.Control != "" {
+			all[r.Control] = r
+		}
+	}
+	return all
+}
+
+// atOnce is how many servers are asked at the same time. With more of them, a machine that has
+// thousands would be so busy that those asked first seem to hang.
+const atOnce = 64
+
+// EachLive calls f for all live channels, for some of them at the same time, and returns after all
+// calls.
+func (s *Survey) EachLive(f func(Channel)) {
+	live := make(chan Channel)
+	var asking sync.WaitGroup
+	for range min(atOnce, len(s.Channels)) {
+		asking.Go(func() {
+			for c := range live {
+				f(c)
+			}
+		})
+	}
+	for _, c := range s.Channels {
+		if c.Live {
+			live <- c
+		}
+	}
+	close(live)
+	asking.Wait()
 }
 
 // Left returns the channels whose files a dead server has left.
@@ -244,6 +331,32 @@ func GroupOf(name string) string {
 	}
 	return strings.TrimSuffix(name, index)
 }
+
+// CompareNames compares two names as people sort them, numbers in them by their values: instance 2
+// of a service comes before 10.
+func CompareNames(a, b string) int {
+	restA, restB := a, b
+	for restA != "" && restB != "" {
+		numberA, numberB := digits(restA), digits(restB)
+		if numberA == "" || numberB == "" {
+			if c := cmp.Compare(restA[0], restB[0]); c != 0 {
+				return c
+			}
+			restA, restB = restA[1:], restB[1:]
+			continue
+		}
+		restA, restB = restA[len(numberA):], restB[len(numberB):]
+		numberA, numberB = strings.TrimLeft(numberA, "0"), strings.TrimLeft(numberB, "0")
+		if c := cmp.Or(cmp.Compare(len(numberA), len(numberB)),
+			strings.Compare(numberA, numberB)); c != 0 {
+			return c
+		}
+	}
+	return cmp.Or(cmp.Compare(len(restA), len(restB)), strings.Compare(a, b))
+}
+
+// digits returns the digits that a text begins with.
+func digits(s string) string { return s[:len(s)-len(strings.TrimLeft(s, "0123456789"))] }
 
 // Groups returns the names of the groups that live, with a supervisor or without.
 func (s *Survey) Groups() (names []string) {

@@ -6,12 +6,12 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
+	"github.com/ipcgen/ipcgen/runtime/registry"
 )
 
 // A Server is what a server did between two looks.
@@ -131,32 +131,29 @@ func (w *Watcher) Look(ctx context.Context) View {
 		v.Trouble = s.RegistryErr.Error()
 	}
 	w.ask(ctx, s)
+	owners := s.Owners()
 	for _, c := range s.Channels {
 		if c.Live {
-			v.Servers = append(v.Servers, w.servers[c.Name].server(s, c))
+			v.Servers = append(v.Servers, w.servers[c.Name].server(owners, c))
 		}
 	}
-	slices.SortFunc(v.Servers, func(a, b Server) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(v.Servers, func(a, b Server) int { return survey.CompareNames(a.Name, b.Name) })
 	return v
 }
 
-// ask reads the counters of all live servers at the same time, and forgets the others.
+// ask reads the counters of all live servers, and forgets the others.
 func (w *Watcher) ask(ctx context.Context, s *survey.Survey) {
 	live := make(map[string]bool)
-	var asked sync.WaitGroup
 	for _, c := range s.Channels {
 		if !c.Live {
 			continue
 		}
 		live[c.Name] = true
-		one := w.servers[c.Name]
-		if one == nil {
-			one = new(watched)
-			w.servers[c.Name] = one
+		if w.servers[c.Name] == nil {
+			w.servers[c.Name] = new(watched)
 		}
-		asked.Go(func() { one.ask(ctx, s.Domain, c.Name) })
 	}
-	asked.Wait()
+	s.EachLive(func(c survey.Channel) { w.servers[c.Name].ask(ctx, s.Domain, c.Name) })
 	for name, one := range w.servers {
 		if !live[name] {
 			one.hangUp()
@@ -227,12 +224,10 @@ func (s *watched) read(ctx context.Context, domain, channel string) (err error) 
 }
 
 // server returns what a server did since it was asked last.
-func (s *watched) server(all *survey.Survey, c survey.Channel) Server {
+func (s *watched) server(owners map[string]registry.Record, c survey.Channel) Server {
 	v := Server{Name: c.Name, Channel: c.Name, PID: c.PID, Waiting: s.trouble}
-	for _, r := range all.Instances {
-		if r.Control == c.Name {
-			v.Name, v.Role, v.Epoch, v.PID = r.Name, r.Role.String(), r.Epoch, r.PID
-		}
+	if r, owned := owners[c.Name]; owned {
+		v.Name, v.Role, v.Epoch, v.PID = r.Name, r.Role.String(), r.Epoch, r.PID
 	}
 	if s.now != nil {
 		v.Topics, v.Processes = s.topics, processesOf(s.now)

@@ -2,8 +2,6 @@ package web
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -11,13 +9,11 @@ import (
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/vitals"
 )
 
-// patience is how long a supervisor may take to answer, lookPeriod the time between two looks at
-// what servers do, and changePeriod that between two looks at which channels live; the registry
-// tells of instances at once. Neither of these costs a message.
+// patience is how long a supervisor may take to answer, and lookPeriod the time between two looks
+// at what servers do.
 const (
-	patience     = time.Second
-	lookPeriod   = time.Second
-	changePeriod = 100 * time.Millisecond
+	patience   = time.Second
+	lookPeriod = time.Second
 )
 
 // News is what a page is told: the state of the domain, and what has changed.
@@ -44,7 +40,8 @@ type hub struct {
 }
 
 func newHub(ctx context.Context, domain string) *hub {
-	return &hub{domain: domain, ctx: ctx, period: changePeriod, followers: make(map[*follower]bool)}
+	return &hub{domain: domain, ctx: ctx, period: survey.LookPeriod,
+		followers: make(map[*follower]bool)}
 }
 
 // A follower gets the news. One that reads slowly misses views, and no events.
@@ -65,9 +62,7 @@ func (h *hub) follow() *follower {
 		h.stop = stop
 		now := make(chan bool, 1)
 		h.looking.Go(func() { h.look(ctx, now) })
-		changed := make(chan bool, 1)
-		h.looking.Go(func() { h.survey(ctx, changed, now) })
-		h.looking.Go(func() { survey.Changes(ctx, h.domain, func() { ring(changed) }) })
+		h.looking.Go(func() { h.survey(ctx, now) })
 	}
 	h.followers[f] = true
 	f.wake <- true
@@ -161,32 +156,20 @@ func (h *hub) look(ctx context.Context, now <-chan bool) {
 	}
 }
 
-// survey notes who comes and goes, from time to time and when something has changed, and then lets
-// the servers be asked.
-func (h *hub) survey(ctx context.Context, changed <-chan bool, now chan<- bool) {
-	tick := time.NewTicker(h.period)
-	defer tick.Stop()
-	for {
-		s, err := survey.Of(h.domain)
-		if errors.Is(err, fs.ErrNotExist) {
-			s, err = new(survey.Survey), nil // it may come
+// survey notes who comes and goes, and then lets the servers be asked.
+func (h *hub) survey(ctx context.Context, now chan<- bool) {
+	for s, err := range survey.Follow(ctx, h.domain, h.period) {
+		if err != nil || s.RegistryErr != nil {
+			continue
 		}
-		if err == nil && s.RegistryErr == nil {
-			h.mu.Lock()
-			some := h.chronicle.note(s, time.Now())
-			if some {
-				h.tell()
-			}
-			h.mu.Unlock()
-			if some {
-				ring(now)
-			}
+		h.mu.Lock()
+		some := h.chronicle.note(s, time.Now())
+		if some {
+			h.tell()
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-tick.C:
+		h.mu.Unlock()
+		if some {
+			ring(now)
 		}
 	}
 }
