@@ -336,6 +336,7 @@ func (c *Conn) begin() (*call, *ipc.Error) {
 func (x *call) end() {
 	x.finish()
 	x.tasks.Wait()
+	x.spare()
 	x.conn.mu.Lock()
 	delete(x.conn.calls, x.id)
 	x.conn.mu.Unlock()

@@ -162,7 +162,7 @@ func TestGatewayTakesTopics(t *testing.T) {
 	var m audio.LevelsT
 	old := subscribe(topic.SubscribeOptions{History: 5})
 	a, err := old.Next(t.Context(), &m)
-	if err != nil || m.Position != at-4 && m.Position < at || a.Lost != 0 {
+	if err != nil || m.Position < at-4 || a.Lost != 0 { // more were published meanwhile
 		t.Errorf("history: %+v, %+v, %v, at %d", m, a, err, at)
 	}
 	newest := subscribe(topic.SubscribeOptions{Policy: topic.Latest})

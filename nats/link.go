@@ -30,7 +30,6 @@ type link struct {
 	window  uint64 // of this side
 
 	sending sync.Mutex
-	buf     []byte
 	number  uint32 // of the last frame that was sent
 
 	mu      sync.Mutex
@@ -39,23 +38,39 @@ type link struct {
 	accepts string        // what the other side's subject begins with, if that comes in a frame
 	stirred chan struct{} // receives a value when there is something to take; see stirring
 	room    chan struct{} // receives one when what is sent may go on; see await
-	theirs  uint64        // the window of the other side
-	spent   uint64        // of it, in all
-	granted uint64        // what the other side has taken, in all
 	known   atomic.Uint64 // items that it has taken; stored under mu
 	over    bool
 
 	silent   atomic.Int32 // beats since the other side was heard
 	got      uint32       // number of the last frame that came
-	arrived  uint64       // cost of items, in all
-	taken    uint64       // of them, what this side has taken
-	told     uint64       // of that, what the other side knows
-	items    uint64       // that this side has taken
-	parts    []byte       // of the item that arrives
-	inParts  bool
-	queue    []arrival
-	complete bool       // no more items will come
-	failed   *ipc.Error // why nothing comes any more
+	complete bool         // no more items will come
+	failed   *ipc.Error   // why nothing comes any more
+	flow     *flow        // nil until it is needed; see flowing
+}
+
+// A flow is what a link has for items and pieces. Most calls have none.
+type flow struct {
+	buf []byte // for a frame; guarded by sending
+
+	theirs  uint64 // the window of the other side
+	spent   uint64 // of it, in all
+	granted uint64 // what the other side has taken, in all
+
+	arrived uint64 // cost of items, in all
+	taken   uint64 // of them, what this side has taken
+	told    uint64 // of that, what the other side knows
+	items   uint64 // that this side has taken
+	parts   []byte // of the item that arrives
+	inParts bool
+	queue   []arrival
+}
+
+// flowing returns the flow. The caller must hold l.mu.
+func (l *link) flowing() *flow {
+	if l.flow == nil {
+		l.flow = new(flow)
+	}
+	return l.flow
 }
 
 // An arrival is an item that waits to be taken.
@@ -74,6 +89,10 @@ func (l *link) hear() { l.silent.Store(0) }
 // too many.
 func (l *link) missed() bool { return l.silent.Add(1) > patience }
 
+// wakeups are channels of stirring, to be used again. What a call has left in one wakes the next
+// call once too often, which looks, and waits on.
+var wakeups = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
+
 // stir wakes what waits at c, which is nil if nothing has waited yet.
 func stir(c chan struct{}) {
 	select {
@@ -85,7 +104,8 @@ func stir(c chan struct{}) {
 // open says where the other side takes frames, and how large its window is.
 func (l *link) open(to, gone string, window uint64) {
 	l.mu.Lock()
-	l.to, l.gone, l.theirs = to, gone, max(window, leastWindow)
+	l.to, l.gone = to, gone
+	l.flowing().theirs = max(window, leastWindow)
 	stir(l.room)
 	l.mu.Unlock()
 }
@@ -100,6 +120,16 @@ func (l *link) finish() bool {
 	l.over = true
 	stir(l.room)
 	return true
+}
+
+// spare gives up the channel of stirring. No goroutine takes any more.
+func (l *link) spare() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stirred != nil {
+		wakeups.Put(l.stirred)
+		l.stirred = nil
+	}
 }
 
 // fail ends what comes from the other side with an error, behind the items that have come, unless
@@ -118,19 +148,19 @@ func (l *link) send(kind frameKind, more bool, body []byte) error {
 	l.sending.Lock()
 	defer l.sending.Unlock()
 	l.mu.Lock()
-	to, gone, over := l.to, l.gone, l.over
+	to, gone, over, flow := l.to, l.gone, l.over, l.flowing()
 	l.mu.Unlock()
 	if over || to == "" {
 		return errOver
 	}
 	f := frame{kind: kind, more: more, number: l.number + 1}
-	l.buf = append(f.appendHead(l.buf[:0]), body...)
-	err := l.publish(to, gone, l.buf)
+	flow.buf = append(f.appendHead(flow.buf[:0]), body...)
+	err := l.publish(to, gone, flow.buf)
 	if err == nil {
 		l.number++
 	}
-	if cap(l.buf) > 128<<10 {
-		l.buf = nil
+	if cap(flow.buf) > longestKept {
+		flow.buf = nil
 	}
 	return err
 }
@@ -170,7 +200,7 @@ func (l *link) sendBody(ctx context.Context, body []byte, pieces bool) error {
 		return err
 	}
 	l.mu.Lock()
-	theirs := l.theirs
+	theirs := l.flowing().theirs
 	l.mu.Unlock()
 	if most := theirs / 2; !pieces && uint64(len(body)) > most {
 		return &ipc.Error{Code: ipc.CodeTooLarge, Msg: fmt.Sprintf("an item of %d bytes; the "+
@@ -199,10 +229,11 @@ func (l *link) awaitOpen(ctx context.Context) error {
 // spend waits until the window of the other side has room.
 func (l *link) spend(ctx context.Context, cost uint64) error {
 	return l.await(ctx, func() bool {
-		if l.spent+cost > l.granted+l.theirs {
+		f := l.flowing()
+		if f.spent+cost > f.granted+f.theirs {
 			return false
 		}
-		l.spent += cost
+		f.spent += cost
 		return true
 	})
 }
@@ -267,7 +298,8 @@ func (l *link) takeIn(f frame) (credit bool, err *ipc.Error) {
 		l.complete = true
 		stir(l.stirred)
 	case frameCredit:
-		l.granted = max(l.granted, min(binary.LittleEndian.Uint64(f.body), l.spent))
+		flow := l.flowing()
+		flow.granted = max(flow.granted, min(binary.LittleEndian.Uint64(f.body), flow.spent))
 		l.known.Store(max(l.known.Load(), binary.LittleEndian.Uint64(f.body[8:])))
 		stir(l.room)
 	case frameAccept:
@@ -276,7 +308,7 @@ func (l *link) takeIn(f frame) (credit bool, err *ipc.Error) {
 			return false, corrupt("the other side wants frames at %.100q", to)
 		}
 		l.to = to
-		l.theirs = max(uint64(binary.LittleEndian.Uint32(f.body)), leastWindow)
+		l.flowing().theirs = max(uint64(binary.LittleEndian.Uint32(f.body)), leastWindow)
 		stir(l.room)
 	}
 	return false, nil
@@ -290,29 +322,29 @@ func lost(format string, args ...any) *ipc.Error {
 
 // takeItem takes in an item or a piece. The caller must hold l.mu.
 func (l *link) takeItem(f frame) (credit bool, err *ipc.Error) {
-	cost := uint64(len(f.body)) + frameCost
+	cost, flow := uint64(len(f.body))+frameCost, l.flowing()
 	if l.complete {
 		return false, corrupt("the other side has sent an item behind its end")
 	}
-	if l.arrived += cost; l.arrived > l.taken+l.window {
+	if flow.arrived += cost; flow.arrived > flow.taken+l.window {
 		return false, corrupt("the other side has sent more than its credit")
 	}
-	if len(l.parts)+len(f.body) > l.longest {
+	if len(flow.parts)+len(f.body) > l.longest {
 		return false, &ipc.Error{Code: ipc.CodeTooLarge,
 			Msg: fmt.Sprintf("a message of more than %d bytes, the limit of this side", l.longest)}
 	}
-	if f.more || l.inParts {
-		l.parts, l.inParts = append(l.parts, f.body...), true
+	if f.more || flow.inParts {
+		flow.parts, flow.inParts = append(flow.parts, f.body...), true
 	}
 	if f.more { // it is not counted until it is whole, and must become so
-		l.taken += cost
-		return l.taken-l.told >= l.window/2, nil
+		flow.taken += cost
+		return flow.taken-flow.told >= l.window/2, nil
 	}
 	body := f.body
-	if l.inParts {
-		body, l.parts, l.inParts = l.parts, nil, false
+	if flow.inParts {
+		body, flow.parts, flow.inParts = flow.parts, nil, false
 	}
-	l.queue = append(l.queue, arrival{body, cost})
+	flow.queue = append(flow.queue, arrival{body, cost})
 	stir(l.stirred)
 	return false, nil
 }
@@ -332,12 +364,12 @@ const (
 func (l *link) take() (a arrival, s state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case len(l.queue) > 0:
-		a = l.queue[0]
-		l.queue[0] = arrival{}
-		if l.queue = l.queue[1:]; len(l.queue) == 0 && cap(l.queue) > oversized {
-			l.queue = nil
+	switch f := l.flow; {
+	case f != nil && len(f.queue) > 0:
+		a = f.queue[0]
+		f.queue[0] = arrival{}
+		if f.queue = f.queue[1:]; len(f.queue) == 0 && cap(f.queue) > oversized {
+			f.queue = nil
 		}
 		return a, item
 	case l.failed != nil:
@@ -354,9 +386,9 @@ func (l *link) stirring() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stirred == nil {
-		l.stirred = make(chan struct{}, 1)
+		l.stirred = wakeups.Get().(chan struct{})
 	}
-	if len(l.queue) > 0 || l.failed != nil || l.complete {
+	if l.flow != nil && len(l.flow.queue) > 0 || l.failed != nil || l.complete {
 		stir(l.stirred)
 	}
 	return l.stirred
@@ -365,9 +397,10 @@ func (l *link) stirring() <-chan struct{} {
 // took says that this side's code has taken an item.
 func (l *link) took(a arrival) {
 	l.mu.Lock()
-	l.taken += a.cost
-	l.items++
-	credit := l.taken-l.told >= l.window/2
+	f := l.flowing()
+	f.taken += a.cost
+	f.items++
+	credit := f.taken-f.told >= l.window/2
 	l.mu.Unlock()
 	if credit {
 		l.credit()
@@ -377,9 +410,10 @@ func (l *link) took(a arrival) {
 // credit tells the other side what this side has taken.
 func (l *link) credit() {
 	l.mu.Lock()
-	body := binary.LittleEndian.AppendUint64(nil, l.taken)
-	body = binary.LittleEndian.AppendUint64(body, l.items)
-	l.told = l.taken
+	f := l.flowing()
+	body := binary.LittleEndian.AppendUint64(nil, f.taken)
+	body = binary.LittleEndian.AppendUint64(body, f.items)
+	f.told = f.taken
 	l.mu.Unlock()
 	_ = l.send(frameCredit, false, body) // the loss of the connection ends the call
 }
@@ -388,7 +422,7 @@ func (l *link) credit() {
 func (l *link) takenItems() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.items
+	return l.flowing().items
 }
 
 // why returns the error of a link that is broken.

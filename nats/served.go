@@ -133,6 +133,7 @@ func (x *served) run() {
 		}
 		x.server.leave(x)
 		x.release()
+		x.body, x.builder = nil, nil // a handler may keep the context, which lies in x
 	}()
 	out, err := x.execute()
 	returned = true
