@@ -277,7 +277,17 @@ func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
 		return nil, fromOldEpoch("item", epoch)
 	}
 	item := f.info.newReply()
-	if _, err := f.info.decodeReply(body, item); err != nil {
+	decode := func() error {
+		_, err := f.info.decodeReply(body, item)
+		return err
+	}
+	var err error
+	if kept := f.owned(); kept != nil && len(body) >= leastAdopted {
+		err = adopt(body, kept, decode)
+	} else {
+		err = decode()
+	}
+	if err != nil {
 		return nil, f.malformed(err)
 	}
 	if !f.took(len(body)) {
@@ -332,20 +342,23 @@ func (f *clientFlow) send(ctx context.Context, item any) (more bool, err *Error)
 	c := f.conn
 	b := takeBuilder()
 	defer giveBuilder(b)
-	body, err := encode(b, func() error {
+	message, err := encodeContent(b, func() error {
 		return f.info.encodeRequest(b, c.seq.Add(1), item)
 	})
+	defer message.done()
+	n := len(message.body)
 	if err == nil {
-		err = f.tooLong(len(body))
+		err = f.tooLong(n)
 	}
 	for err == nil {
-		number, ok, stop := f.reserve(len(body), f.room.arm)
+		number, ok, stop := f.reserve(n, f.room.arm)
 		if stop != nil {
 			return false, nil
 		}
 		if ok {
 			h := frame{kind: record.Item, id: f.id, method: number, epoch: f.epoch}
-			if err = c.tx.write(ctx, &h, body, nil, func() {}); err == nil {
+			err = c.tx.writeContent(ctx, &h, &message, nil, func() {})
+			if err == nil {
 				return true, nil
 			}
 			if ctx.Err() == nil {

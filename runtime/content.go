@@ -54,6 +54,17 @@ func (c *content) done() {
 	}
 }
 
+// whole returns the body with its long vectors where they belong, for others than take.
+func (c *content) whole() []byte {
+	if c.parts > 0 {
+		for _, p := range c.gathered.Parts {
+			copy(c.body[len(c.body)-p.FromEnd:], p.Bytes)
+		}
+		c.parts = 0
+	}
+	return c.body
+}
+
 // left returns how many bytes are still to be taken.
 func (c *content) left() int { return len(c.body) - c.at }
 

@@ -37,8 +37,9 @@ type flow struct {
 
 	// For the goroutine that takes items.
 	now   batch
-	at    int    // of the next message of now
-	cost  uint64 // of the items taken
+	at    int           // of the next message of now
+	given *inboxMessage // the item that take has returned, if it has memory of its own
+	cost  uint64        // of the items taken
 	told  interleave.Uint64
 	taken interleave.Uint64 // items, and callFrozen
 
@@ -116,9 +117,10 @@ var errCallEnded = &Error{Code: CodeFailedPrecondition, Outcome: NotSent,
 	Msg: "the streaming call has ended"}
 
 // take returns the next item, or the end behind the last. If there is neither, it calls wait, under
-// f.mu, and ok is false. The body must not be used after the next take. One goroutine at a time may
-// call take, took and due.
+// f.mu, and ok is false. The body must not be used after the next take, unless its memory was kept;
+// see owned. One goroutine at a time may call take, owned, took and due.
 func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error) {
+	f.spareGiven()
 	if f.closed.Load() {
 		return nil, 0, false, errCallEnded
 	}
@@ -148,7 +150,27 @@ func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error)
 	}
 	m := &f.now.messages[f.at]
 	f.at++
+	if m.own != nil {
+		f.given = m
+	}
 	return f.now.body(m), m.epoch, true, nil
+}
+
+// owned returns where to say that an object keeps the memory of the item that take has returned, or
+// nil if it may not: that memory is used again.
+func (f *flow) owned() (kept *bool) {
+	if f.given == nil {
+		return nil
+	}
+	return &f.given.kept
+}
+
+// spareGiven lets go of the item that take has returned.
+func (f *flow) spareGiven() {
+	if m := f.given; m != nil {
+		giveBody(m.spare(m.own))
+		m.own, f.given = nil, nil
+	}
 }
 
 // callFrozen is set in flow.taken when this side has told the peer how many items it has taken, at

@@ -143,18 +143,21 @@ func (x *carried) pull() (item []byte, err error, ok bool) {
 	return item, err, ok
 }
 
+// owned implements itemStream. An item may be used again.
+func (x *carried) owned() *bool { return nil }
+
 // took implements itemStream.
 func (x *carried) took(int) { x.takenItems.Add(1) }
 
 // send implements itemStream.
-func (x *carried) send(b *flatbuffers.Builder) (more bool, err *Error) {
+func (x *carried) send(_ *flatbuffers.Builder, item *content) (more bool, err *Error) {
 	if x.ended() {
 		return false, nil
 	}
 	if _, err := x.stamp(); err != nil {
 		return false, asCallError(err)
 	}
-	if !x.in.Out(b.FinishedBytes()) {
+	if !x.in.Out(item.whole()) {
 		x.gone.Store(true)
 		return false, nil
 	}

@@ -26,6 +26,7 @@ type execution struct {
 	seq, epoch uint64
 	peer       *Peer
 	items      itemStream // of a streaming call
+	item       content    // that the handler sends
 	sum        uint64     // of the request, if there is a guard
 	adoptFrom  int        // see openOwned; 0: something else refers to the memory of body
 
@@ -58,13 +59,16 @@ type itemStream interface {
 	// received yields the items of the client until yield returns false, and goes on where it has
 	// ended. yield must call took or malformed before it lets the user's code run.
 	received(yield func(item []byte, err error) bool)
+	// owned returns where to say that an object keeps the memory of the item that was received, or
+	// nil if it may not.
+	owned() (kept *bool)
 	// took says that the user's code gets an item of n bytes.
 	took(n int)
 	// malformed is fail, for an item that cannot be decoded. No further items are received.
 	malformed(why *Error)
-	// send waits until there is room for an item that b has encoded, stamps it and sends it. It
+	// send waits until there is room for an item, which b has encoded, stamps it and sends it. It
 	// reports false if the call has ended. A returned error must be passed to fail.
-	send(b *flatbuffers.Builder) (more bool, err *Error)
+	send(b *flatbuffers.Builder, item *content) (more bool, err *Error)
 	// ended reports whether items cannot be sent any more.
 	ended() bool
 	// fail ends both directions for a reason of the runtime's.
@@ -226,7 +230,7 @@ func (x *execution) open(body []byte) (any, error) {
 	if err := x.handler.admit(x.epoch, x.route); err != nil {
 		return nil, err
 	}
-	item, _, err := x.route.decode(body, nil)
+	item, err := x.decodeItem(body)
 	if err != nil {
 		why := &Error{Code: CodeInvalidArgument, Msg: "malformed item: " + err.Error()}
 		x.items.malformed(why)
@@ -236,6 +240,15 @@ func (x *execution) open(body []byte) (any, error) {
 	return item, nil
 }
 
+func (x *execution) decodeItem(body []byte) (item any, err error) {
+	if kept := x.items.owned(); kept != nil {
+		item, _, err = x.route.openOwned(body, leastAdopted, kept)
+	} else {
+		item, _, err = x.route.decode(body, nil)
+	}
+	return item, err
+}
+
 // out sends an item of the handler. It returns false once the call has ended.
 func (x *execution) out(item any) bool {
 	if x.items.ended() {
@@ -243,10 +256,12 @@ func (x *execution) out(item any) bool {
 	}
 	b := takeBuilder() // a handler may send its reply with that of the call
 	defer giveBuilder(b)
-	_, err := encode(b, func() error { return x.route.reply(b, x.seq, x.seq, item) })
+	var err *Error
+	x.item, err = encodeContent(b, func() error { return x.route.reply(b, x.seq, x.seq, item) })
+	defer x.item.done()
 	more := false
 	if err == nil {
-		more, err = x.items.send(b)
+		more, err = x.items.send(b, &x.item)
 	} else {
 		err.Outcome = Executed
 	}

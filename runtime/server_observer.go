@@ -159,7 +159,7 @@ func (n *observation) offer(body []byte) {
 
 // observeItem shows an item of a streaming call to the taps that want items. seq is its place in
 // its direction. A call that began before all taps gets its number now.
-func (f *serverFlow) observeItem(kind introspect.TapKind, seq, epoch uint64, body []byte) {
+func (f *serverFlow) observeItem(kind introspect.TapKind, seq, epoch uint64, item *content) {
 	c, j := f.conn, f.job
 	o := c.srv.lookout.observer.Load()
 	if o == nil || j.route == nil {
@@ -173,7 +173,7 @@ func (f *serverFlow) observeItem(kind introspect.TapKind, seq, epoch uint64, bod
 			f.number.CompareAndSwap(0, c.srv.lookout.calls.Add(1))
 		}
 		t.offer(&tapRecord{kind: kind, route: j.route, pid: c.peer.PID, call: f.number.Load(),
-			seq: seq, epoch: epoch, at: time.Now()}, body)
+			seq: seq, epoch: epoch, at: time.Now()}, item.whole())
 	}
 }
 

@@ -245,7 +245,7 @@ func (f *serverFlow) next() ([]byte, error) {
 		body, epoch, ok, end := f.take(func() {})
 		switch {
 		case ok:
-			f.observeItem(introspect.TapKindRequestItem, f.count(), epoch, body)
+			f.observeItem(introspect.TapKindRequestItem, f.count(), epoch, &content{body: body})
 			return body, nil
 		case end != nil:
 			return nil, end
@@ -307,6 +307,7 @@ func (f *serverFlow) took(n int) { f.flow.took(n) }
 func (f *serverFlow) malformed(why *Error) {
 	f.conn.stats.malformed.Add(1)
 	f.fail(why)
+	f.spareGiven()
 	f.now, f.at = batch{}, 0
 }
 
@@ -314,9 +315,9 @@ func (f *serverFlow) malformed(why *Error) {
 func (f *serverFlow) ended() bool { return f.closed.Load() }
 
 // send implements itemStream.
-func (f *serverFlow) send(b *flatbuffers.Builder) (more bool, err *Error) {
-	c, j, body := f.conn, f.job, b.FinishedBytes()
-	if err := f.tooLong(len(body)); err != nil {
+func (f *serverFlow) send(b *flatbuffers.Builder, item *content) (more bool, err *Error) {
+	c, j, n := f.conn, f.job, len(item.body)
+	if err := f.tooLong(n); err != nil {
 		return false, err.with(Executed)
 	}
 	h := frame{kind: record.Item, id: j.frame.id}
@@ -332,7 +333,7 @@ func (f *serverFlow) send(b *flatbuffers.Builder) (more bool, err *Error) {
 		return nil
 	}
 	// The item may have to wait for the client.
-	if h.method, more, err = f.pay(len(body), charge); !more || err != nil {
+	if h.method, more, err = f.pay(n, charge); !more || err != nil {
 		return false, err
 	}
 	epoch, failed := j.stamp()
@@ -340,13 +341,13 @@ func (f *serverFlow) send(b *flatbuffers.Builder) (more bool, err *Error) {
 		return false, asCallError(failed)
 	}
 	h.epoch = epoch
-	f.observeItem(introspect.TapKindReplyItem, uint64(h.method), epoch, body)
-	if len(body) > keepShort || c.tx.hasWaiters() { // it may have to wait for room
+	f.observeItem(introspect.TapKindReplyItem, uint64(h.method), epoch, item)
+	if n > keepShort || c.tx.hasWaiters() { // it may have to wait for room
 		if err := charge(); err != nil {
 			return false, err
 		}
 	}
-	if c.tx.write(j.ctx, &h, body, nil, func() {
+	if c.tx.writeContent(j.ctx, &h, item, nil, func() {
 		c.account.mustCharge(cap(b.Bytes) - charged)
 		charged = cap(b.Bytes)
 	}) != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"sync"
 	"testing"
 
@@ -90,17 +91,20 @@ func (r *keeper) Fetch(_ context.Context, item *shared.ItemT) (*kitchen.KitchenT
 // messageKitchen is a kitchen that is sent one way.
 var messageKitchen = ipc.NewMessage(&ipc.Protocol{Name: "test.Long"},
 	ipc.MessageSpec[kitchen.KitchenT]{Name: "Kitchen", ID: 0x10ca1,
-		Encode: func(b *flatbuffers.Builder, _ uint64, k *kitchen.KitchenT) error {
-			kitchen.FinishKitchenBuffer(b, k.Pack(b))
-			return nil
-		},
-		Decode: func(buf []byte, k *kitchen.KitchenT) (uint64, error) {
-			if err := kitchen.VerifyKitchen(buf); err != nil {
-				return 0, err
-			}
-			kitchen.GetRootAsKitchen(buf, 0).UnPackTo(k)
-			return 0, nil
-		}})
+		Encode: encodeKitchen, Decode: decodeKitchen})
+
+func encodeKitchen(b *flatbuffers.Builder, _ uint64, k *kitchen.KitchenT) error {
+	kitchen.FinishKitchenBuffer(b, k.Pack(b))
+	return nil
+}
+
+func decodeKitchen(buf []byte, k *kitchen.KitchenT) (uint64, error) {
+	if err := kitchen.VerifyKitchen(buf); err != nil {
+		return 0, err
+	}
+	kitchen.GetRootAsKitchen(buf, 0).UnPackTo(k)
+	return 0, nil
+}
 
 // same compares a message with what was sent.
 func same(t *testing.T, what string, got, sent *kitchen.KitchenT) {
@@ -172,6 +176,97 @@ func TestLongMessagesBelongToTheirOwners(t *testing.T) {
 				if i%2 == 1 {
 					overwrite(replies[i/2])
 				}
+			}
+		})
+	}
+}
+
+// swap streams kitchens both ways.
+var swap = ipc.NewMethod(&ipc.Protocol{Name: "test.Swap"},
+	ipc.MethodSpec[kitchen.KitchenT, kitchen.KitchenT]{Name: "Swap", ID: 0x10ca2,
+		Streaming:     ipc.BidiStreaming,
+		EncodeRequest: encodeKitchen,
+		DecodeRequest: decodeKitchen,
+		EncodeReply: func(b *flatbuffers.Builder, seq, _ uint64, k *kitchen.KitchenT) error {
+			return encodeKitchen(b, seq, k)
+		},
+		DecodeReply: decodeKitchen})
+
+// TestLongItemsBelongToTheirOwners is TestLongMessagesBelongToTheirOwners for the items of a
+// streaming call.
+func TestLongItemsBelongToTheirOwners(t *testing.T) {
+	var lengths []int
+	for range 2 { // with new buffers, and with used ones
+		lengths = append(lengths, 100, 5<<10, 9<<10, 17<<10, 40<<10, 70<<10, 100<<10, 20<<10, 50)
+	}
+	all := func(yield func(*kitchen.KitchenT, error) bool) {
+		for i, n := range lengths {
+			for kind := range byte(4) {
+				k := largeKitchen(n, byte(i)<<2+kind)
+				more := yield(k, nil)
+				overwrite(k)
+				if !more {
+					return
+				}
+			}
+		}
+	}
+	over := func(opts ...ipc.ServerOption) func(*testing.T, *ipc.Service) ipc.Caller {
+		return func(t *testing.T, svc *ipc.Service) ipc.Caller {
+			return ipctest.Pipe(t, append(opts, svc)...)
+		}
+	}
+	for name, open := range map[string]func(*testing.T, *ipc.Service) ipc.Caller{
+		"rings of 4 KiB":   over(ipc.WithRings(4<<10, 4<<10)),
+		"default":          over(),
+		"rings of 256 KiB": over(ipc.WithRings(256<<10, 256<<10)),
+		"another carrier": func(t *testing.T, svc *ipc.Service) ipc.Caller {
+			h, err := ipc.NewHandler(svc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := ipc.NewCarrierClient(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var taken []*kitchen.KitchenT
+			handle := func(_ context.Context,
+				in iter.Seq2[*kitchen.KitchenT, error]) iter.Seq2[*kitchen.KitchenT, error] {
+				return func(yield func(*kitchen.KitchenT, error) bool) {
+					for k, err := range in {
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						taken = append(taken, k)
+					}
+					all(yield)
+				}
+			}
+			c := open(t, ipc.NewService(swap.Info().Protocol, ipc.HandleBidiStream(swap, handle)))
+			sent, stop := iter.Pull2(all)
+			defer stop()
+			var kept []*kitchen.KitchenT
+			for k, err := range ipc.InvokeBidiStream(t.Context(), c, swap, all) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				kept = append(kept, k)
+			}
+			if len(kept) != 4*len(lengths) || len(taken) != len(kept) {
+				t.Fatalf("%d items came, and %d went", len(kept), len(taken))
+			}
+			for i := range kept {
+				want, _, _ := sent()
+				same(t, fmt.Sprint("item ", i), kept[i], want)
+				same(t, fmt.Sprint("item of the client ", i), taken[i], want)
+				overwrite(kept[i])
+				overwrite(taken[i])
 			}
 		})
 	}
