@@ -40,6 +40,8 @@ package ipc
 //   - inline: of a handler: run by the reader itself. The watchdog hands the role of a slow one to
 //     a new goroutine.
 //   - detached: of a job: run by a goroutine that does not hold the reader role.
+//   - run: one-way messages that a server's reader has taken out of the ring together, and handles
+//     inline, one after the other.
 //   - delivery: a one-way message without its body, on its way to the handler.
 //   - streaming call: a call of a method that streams. A stream is one of blocks.
 //   - flow: the items of a streaming call at one side, and their credit. The end stands behind the
@@ -76,6 +78,7 @@ package ipc
 //	flowTable.mu        streaming calls of a client
 //	flow.mu             items and credit of a streaming call
 //	carried.mu          the source of the items of a call of Handler.Handle
+//	callScope.mu        the context of a message that the end of the connection ends
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods
@@ -93,6 +96,7 @@ package ipc
 //	writerRole.mu before serverConn.mu
 //	serverConn.mu before inbox.mu
 //	serverConn.mu before callEnd.mu
+//	callScope.mu before callEnd.mu
 //	callTable.mu before shelf.mu
 //
 // All other pairs are never held together. Code of the user runs under these only:
@@ -103,7 +107,7 @@ package ipc
 //   - the handler of the logger, under Server.mu, if a listener cannot be closed.
 //
 // Contexts may take locks of their own in their methods Done and Err. No lock above, except
-// callEnd.mu, is taken by a context of this package.
+// callScope.mu and callEnd.mu, is taken by a context of this package.
 //
 // # The path of an error
 //

@@ -103,6 +103,25 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 	return nil, false, false, nil
 }
 
+// nextMessage returns the next message if it is a one-way message of up to n bytes, in one record
+// and without anything beside its body, that had come when next was called. It leaves any other
+// one to next.
+func (r *receiver) nextMessage(f *frame, n int) (body []byte, ok bool) {
+	if !r.ring.Batch() || r.active {
+		return nil, false
+	}
+	tag, rec, ok, err := r.ring.Next()
+	if !ok || err != nil {
+		return nil, false // next returns the error, too
+	}
+	n = min(n, r.limit)
+	if tag != record.Message || f.get(tag, rec) != nil || len(rec)-f.size() > n {
+		r.ring.Unread()
+		return nil, false
+	}
+	return rec[f.size():], true
+}
+
 // mayFlag reports whether records of a kind may have these flags.
 func mayFlag(kind, flags uint32) bool {
 	switch kind {

@@ -113,8 +113,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 	if r != nil && r.introspects {
 		kind = inlineOwn
 	}
-	run := c.inline.Load() | kind
-	c.inline.Store(run)
+	run := c.beginInline(kind)
 	returned := false
 	defer func() {
 		if !returned { // the handler ends this goroutine
@@ -133,7 +132,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 // handled ends the inline run of a call. It reports false if the reader role went to another
 // goroutine.
 func (c *serverConn) handled(j *job, run uint64) (reader bool) {
-	if c.inline.CompareAndSwap(run, nextInline(run)) {
+	if c.endInline(run) {
 		c.finishJob(j)
 		c.spare = j
 		return true

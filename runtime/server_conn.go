@@ -38,19 +38,17 @@ type serverConn struct {
 	lastCall uint64      // the end of what an overdue client may have sent; belongs to the reader
 	gone     atomic.Bool // the client has ended the connection; what it sent before counts
 
-	// inline counts the handlers that the reader runs; its lowest bits say what the reader runs
-	// now. The goroutine that advances it owns the role: the reader when the handler returns, or
-	// the watchdog.
+	// inline counts the inline runs, each of a handler or of several handlers of messages; its
+	// lowest bits say what the reader runs now, and whether the watchdog has looked at it. The
+	// goroutine that advances it owns the role: the reader when the run ends, or the watchdog.
 	inline   atomic.Uint64
 	asleep   atomic.Bool
 	armed    atomic.Bool
 	watchdog *time.Timer
-	seen     uint64 // inline at the last look of the watchdog
-	quiet    int    // looks since a handler has lost the role; see period
+	quiet    int // looks since a handler has lost the role; see period
 
 	current         *job        // the call that the reader runs; belongs to the owner of the role
-	currentMessage  *boundRoute // of the message that the reader runs; likewise
-	messageBody     []byte      // for the next message that the reader runs; belongs to the reader
+	messages        messageRun  // that the reader runs; belongs to the goroutine that runs them
 	spinning        bool        // counted as one of the server's spinners; belongs to the reader
 	signalled       bool        // a handler may have been waiting for what came; likewise
 	spare           *job        // for the next call that the reader runs; belongs to the reader
@@ -58,7 +56,7 @@ type serverConn struct {
 	contexts        contextSlab // for calls; belongs to the reader
 	messageContexts contextSlab // for one-way messages; belongs to the runner of the inbox
 
-	messageContext atomic.Pointer[callContext] // of the message handler that ran last
+	currentMessage atomic.Pointer[boundRoute] // of the message that the reader has run last
 
 	paused   atomic.Bool // the inbox is full; nothing is read meanwhile
 	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
@@ -101,6 +99,7 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 	// A message has no reply.
 	c.messageContexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, 0)
 	c.messageContexts.scope.draining = s.closing.Done()
+	c.messageContexts.scope.down = &c.down
 	c.inbox = inbox{run: c.deliverWaiting, setPaused: c.paused.Store, resumed: l.Poke,
 		idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
@@ -283,10 +282,9 @@ func (c *serverConn) work() (reader bool) {
 				return false
 			}
 		case record.Message:
-			if fence := c.srv.cfg.fence; fence != nil && fence.Admit(f.epoch) != nil {
+			if !c.admits(f.epoch) {
 				c.rx.release()
 				c.discharge(&f)
-				c.stats.dropped.Add(1)
 				continue
 			}
 			if !c.receive(&f, body, private) {
@@ -396,9 +394,7 @@ func (c *serverConn) fail(why *Error) {
 	for _, f := range flows {
 		f.disconnect(why)
 	}
-	if ctx := c.messageContext.Load(); ctx != nil {
-		ctx.cancel()
-	}
+	c.messageContexts.scope.end()
 	c.wire.Close()
 }
 

@@ -29,6 +29,13 @@ type callScope struct {
 	metadata        int             // the limit of a reply's metadata; 0: there are no replies
 	draining        <-chan struct{} // closed when the server begins to shut down
 
+	// For one-way messages, of which one at a time is handled: why the connection has ended, and
+	// the context to which that has to be told. Other contexts find out when they are asked. It is
+	// nil for calls, which are cancelled one by one.
+	down  *atomic.Pointer[Error]
+	mu    sync.Mutex
+	asked *callContext
+
 	// The ends of calls whose contexts have made no callEnd of their own.
 	canceled, expired callEnd
 }
@@ -41,6 +48,31 @@ func newCallScope(values context.Context, peer *Peer, clock clock, metadata int)
 		close(d.done)
 	}
 	return s
+}
+
+// tell has the end of the connection end c, whose Done was called.
+func (s *callScope) tell(c *callContext) {
+	if s.down == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.end.Load().reason() != nil {
+		return // another message may be handled by now
+	}
+	s.asked = c
+	if s.down.Load() != nil {
+		c.cancel()
+	}
+}
+
+// end ends the context of the message that is handled, after down was set.
+func (s *callScope) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked != nil {
+		s.asked.cancel()
+	}
 }
 
 // A contextSlab hands out contexts. It belongs to one goroutine at a time.
@@ -116,17 +148,26 @@ func (c *callContext) Done() <-chan struct{} {
 		return d.done
 	}
 	d := &callEnd{done: make(chan struct{})}
+	if !c.make(d) {
+		return c.end.Load().done
+	}
+	c.scope.tell(c)
+	return d.done
+}
+
+// make makes d the end of c, unless there is one.
+func (c *callContext) make(d *callEnd) bool {
 	d.mu.Lock() // the timer must be set before another goroutine stops it
 	defer d.mu.Unlock()
 	if !c.end.CompareAndSwap(nil, d) {
-		return c.end.Load().done
+		return false
 	}
 	if deadline, ok := c.Deadline(); ok {
 		d.timer = time.AfterFunc(time.Until(deadline), func() {
 			d.finish(context.DeadlineExceeded)
 		})
 	}
-	return d.done
+	return true
 }
 
 // Err implements context.Context.
@@ -138,6 +179,10 @@ func (c *callContext) Err() error {
 	}
 	if deadline, ok := c.Deadline(); ok && !time.Now().Before(deadline) {
 		c.finish(&c.scope.expired)
+		return c.end.Load().reason()
+	}
+	if down := c.scope.down; down != nil && down.Load() != nil {
+		c.cancel()
 		return c.end.Load().reason()
 	}
 	return nil

@@ -19,10 +19,25 @@ const (
 	inlineMessage = 3
 
 	inlineMask = 3
+
+	// inlineSeen is set by the watchdog in a run at which it has looked.
+	inlineSeen = 4
 )
 
-// nextInline returns the state that follows an inline run.
-func nextInline(run uint64) uint64 { return (run | inlineMask) + 1 }
+// beginInline begins an inline run of a kind. The caller must be the reader.
+func (c *serverConn) beginInline(kind uint64) (run uint64) {
+	run = c.inline.Load() | kind
+	c.inline.Store(run)
+	return run
+}
+
+// endInline ends an inline run. It reports false if that has ended: the caller of endInline that
+// ends it owns the reader role.
+func (c *serverConn) endInline(run uint64) bool {
+	run &^= inlineSeen
+	next := (run | inlineMask | inlineSeen) + 1
+	return c.inline.CompareAndSwap(run, next) || c.inline.CompareAndSwap(run|inlineSeen, next)
+}
 
 const (
 	// patience is the time between two checks of the watchdog while handlers run. A handler that
@@ -48,11 +63,12 @@ func (c *serverConn) runWatchdog() {
 	switch {
 	case run&inlineMask == inlineIdle:
 		next = c.period()
-	case run == c.seen:
+	case run&inlineSeen != 0:
 		c.handOff(run)
 		c.quiet = 0
+	default:
+		c.inline.CompareAndSwap(run, run|inlineSeen) // unless it has ended
 	}
-	c.seen = run
 	c.quiet++
 	if c.asleep.Load() {
 		c.armed.Store(false)
@@ -78,12 +94,12 @@ func (c *serverConn) arm() {
 func (c *serverConn) handOff(run uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.inline.CompareAndSwap(run, nextInline(run)) {
+	if !c.endInline(run) {
 		return
 	}
 	defer func() { go c.serve() }()
 	if run&inlineMask == inlineMessage {
-		c.currentMessage.pace.foundSlow()
+		c.currentMessage.Load().pace.foundSlow()
 		c.inbox.hold()
 		return
 	}

@@ -7,6 +7,7 @@ type Consumer struct {
 
 	// The fields below are private, so the peer cannot change them.
 	pos      uint64 // of the next record to read
+	last     uint64 // of the one that Next has returned last
 	given    uint64 // the head
 	tailSeen uint64 // the tail when it was last loaded
 	fed      uint64 // the last wait of the producer that was answered
@@ -49,6 +50,7 @@ func (c *Consumer) Next() (tag uint32, payload []byte, ok bool, err error) {
 		}
 		c.pos += need
 		if tag != tagPad {
+			c.last = c.pos - need
 			return uint32(tag), c.w.data[at+headerLen : at+headerLen+n : at+headerLen+n], true, nil
 		}
 		if need != size-at {
@@ -139,6 +141,10 @@ func (c *Consumer) Held() int { return int(c.pos - c.given) }
 // Published returns the position behind the last record that the producer has published. The word
 // is the producer's, and may be wrong.
 func (c *Consumer) Published() uint64 { return c.w.tail.Load() }
+
+// Unread leaves the record that Next has returned last to the following Next. It must not have been
+// released, nor left before.
+func (c *Consumer) Unread() { c.pos = c.last }
 
 // Position returns the position of the next record that Next returns.
 func (c *Consumer) Position() uint64 { return c.pos }
