@@ -22,6 +22,7 @@ type Relay struct {
 	mu     sync.Mutex
 	cur    *Publisher // one for each publisher of the messages
 	begun  bool       // cur has been given a message
+	due    *uint64    // the first number of the next publisher, which could not be made yet
 	closed bool
 }
 
@@ -50,7 +51,9 @@ func (r *Relay) current() *Publisher {
 // Publish publishes a copy of message, of which a is what the relay was told. The number must be
 // beyond that of the message before, unless a has a Break. Then subscribers of the relay get what
 // they have not read, and go on with the next publisher. Publish waits as [Publisher.Publish] does.
-// A message that is not published counts as lost when the next one is.
+// A message that is not published counts as lost when the next one is. If there are no means for
+// the next publisher at a Break, Publish fails with CodeResourceExhausted, and the break comes with
+// the first message for which there are.
 func (r *Relay) Publish(ctx context.Context, message []byte, a Arrival) error {
 	p, err := r.publisher(a)
 	if err != nil {
@@ -76,28 +79,46 @@ func (r *Relay) publisher(a Arrival) (p *Publisher, err error) {
 	if r.closed {
 		return nil, r.cur.failed(refused(ipc.CodeUnavailable, "the relay is closed"))
 	}
+	first := a.Number - a.Lost
 	if a.Break && r.begun {
-		next := NewPublisher(&r.info, r.opts)
-		if next.err != nil {
-			return nil, next.err
-		}
-		old := r.cur
-		r.cur, r.begun = next, false
-		if err := old.Close(); err != nil {
+		r.due = &first
+	}
+	if r.due != nil {
+		if err := r.replace(*r.due); err != nil {
 			return nil, err
 		}
 	}
 	if !r.begun {
-		r.cur.mu.Lock()
-		err := r.cur.w.Begin(a.Number - a.Lost)
-		r.cur.mu.Unlock()
-		if err != nil {
-			return nil, r.cur.failed(&ipc.Error{Code: ipc.CodeInvalidArgument,
-				Outcome: ipc.NotSent, Err: err})
+		if err := r.cur.begin(first); err != nil {
+			return nil, err
 		}
 		r.begun = true
 	}
 	return r.cur, nil
+}
+
+// replace goes on with the next publisher, whose first message has a number. It needs mu.
+func (r *Relay) replace(first uint64) error {
+	next := NewPublisher(&r.info, r.opts)
+	if next.err != nil {
+		return next.err
+	}
+	if err := next.begin(first); err != nil {
+		return also(err, next.Close())
+	}
+	old := r.cur
+	r.cur, r.due = next, nil
+	return old.Close()
+}
+
+// begin sets the number of the first message.
+func (p *Publisher) begin(number uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.w.Begin(number); err != nil {
+		return p.failed(&ipc.Error{Code: ipc.CodeInvalidArgument, Outcome: ipc.NotSent, Err: err})
+	}
+	return nil
 }
 
 // Info is that of [Publisher.Info].
