@@ -15,6 +15,7 @@
 //	ipcgen.CHANNEL.cancel       calls that their clients have ended; each server subscribes
 //	ipcgen.CHANNEL.health       questions for the health; a queue group
 //	ipcgen.CHANNEL.at.SERVER.*  requests and frames for one server
+//	ipcgen.CHANNEL.at.topic.*   questions for what publishers keep; NAME behind, a queue group
 //	ipcgen.CHANNEL.topic.NAME   messages of a topic
 //
 // A client has an inbox of its own. The reply subject of a request is the inbox and a token for the
@@ -83,10 +84,11 @@
 //	define  its definition, for tools; see docs/protocol.md for both
 //	health  one byte, for the protocol that the data names, or for the server
 //	recent  the messages that the publisher of a topic keeps, which is the protocol of the
-//	        request; the data is the most that the client wants, in decimal digits. Each is an
-//	        item: the number of the publisher, of its first message, of this message, the epoch
-//	        and the time, in 8 bytes each, and the message. The last item has the number of the
-//	        publisher and that of its next message, in 8 bytes each
+//	        request, at the subject that the topic has for this; the data is the most that the
+//	        client wants, in decimal digits. Each is an item: the number of the publisher, of its
+//	        first message, of this message, the epoch and the time, in 8 bytes each, and the
+//	        message. The last item has the number of the publisher and that of its next message,
+//	        in 8 bytes each
 //
 // # Topics
 //

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -20,11 +21,13 @@ import (
 
 // gateTopics are the topics that one side of a gateway takes on.
 type gateTopics struct {
-	all    []gateTopic
-	memory int        // that further topics may take
-	failed chan error // receives why a topic has ended
-	stop   context.CancelFunc
-	tasks  sync.WaitGroup
+	all     []gateTopic
+	gateway *Gateway
+	memory  int        // that further topics may take
+	failed  chan error // receives why a topic has ended
+	said    said
+	stop    context.CancelFunc
+	tasks   sync.WaitGroup
 }
 
 // A gateTopic is a topic that a gateway takes on.
@@ -84,10 +87,44 @@ func (t *gateTopics) run(ctx context.Context) {
 					}
 					return
 				}
-				// What is not published counts as lost when the next one is.
-				_ = g.to.Publish(ctx, message, a)
+				t.pass(ctx, g.to, message, a)
 			}
 		})
+	}
+}
+
+// pass publishes a message. While there are no means for it, which those of the next publisher may
+// lack, it tries again, for the message may be the only one for long; what comes meanwhile may be
+// lost. What cannot be published counts as lost when the next one is.
+func (t *gateTopics) pass(ctx context.Context, to *topic.Relay, message []byte, a topic.Arrival) {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := to.Publish(ctx, message, a)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		t.said.log(t.gateway, "a message is not passed on", err)
+		if ipc.CodeOf(err) != ipc.CodeResourceExhausted {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// said logs a reason once, however often it comes in a row.
+type said struct {
+	mu   sync.Mutex
+	last string
+}
+
+func (s *said) log(g *Gateway, what string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if why := err.Error(); why != s.last {
+		s.last = why
+		g.log().Warn(what, "channel", g.Channel, "local", g.local(), "why", err)
 	}
 }
 
@@ -107,7 +144,7 @@ func (t *gateTopics) close() {
 const DefaultTopicMemory = 1 << 30
 
 func (g *Gateway) newTopics(n int) *gateTopics {
-	return &gateTopics{failed: make(chan error, n),
+	return &gateTopics{gateway: g, failed: make(chan error, n),
 		memory: cmp.Or(g.TopicMemory, DefaultTopicMemory)}
 }
 
@@ -151,7 +188,7 @@ func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greet
 			err = failed
 		} else {
 			c.define(ctx, full, h)
-			err = t.add(ctx, Topics(nc, g.Channel, opts...), full, far.depth,
+			err = t.add(ctx, Topics(c.set.topicsOver(nc), g.Channel, opts...), full, far.depth,
 				func(*topic.Subscription) (*ipc.Protocol, topic.Options, error) {
 					return full, topic.Options{Depth: far.depth, MaxMessage: far.maxMessage}, nil
 				})

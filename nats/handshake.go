@@ -72,7 +72,7 @@ func parseHello(s string) (h greeting, err error) {
 	first, rest, _ := strings.Cut(s, "\n")
 	f := fields{rest: first}
 	h.longest, h.server = int(f.uint(10, 31)), f.next()
-	if f.bad || h.longest == 0 || h.server == "" {
+	if f.bad || h.longest == 0 || !isServer(h.server) {
 		return h, corrupt("malformed greeting %.100q", s)
 	}
 	for line := range strings.Lines(rest) {

@@ -3,6 +3,8 @@ package natsipc
 import (
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -23,6 +25,7 @@ type settings struct {
 	service string // the name of the micro service; "": that of the channel
 	calls   int
 	inboxes []string
+	topics  *nats.Conn // nil: that of calls
 }
 
 func defaults() settings {
@@ -82,4 +85,21 @@ const DefaultMaxCalls = 1 << 14
 // Further ones are refused with CodeResourceExhausted, not executed.
 func WithMaxCalls(n int) ipc.Option {
 	return newOption(func(s *settings) { s.calls = max(n, 1) })
+}
+
+// WithTopicConn makes a server, or a side of a [Gateway], take topics over a connection of their
+// own, so that over a slow link calls and their answers do not wait behind messages of topics. nc
+// must have been made as that of [Serve], with the same user and inbox, and remains the caller's.
+// Several servers and gateways may share it. A subscription has the connection that [Topics] is
+// given.
+func WithTopicConn(nc *nats.Conn) ipc.Option {
+	return newOption(func(s *settings) { s.topics = nc })
+}
+
+// topicsOver returns the connection for topics beside that of calls.
+func (s *settings) topicsOver(calls *nats.Conn) *nats.Conn {
+	if s.topics != nil {
+		return s.topics
+	}
+	return calls
 }

@@ -107,6 +107,13 @@ func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.Server
 	if s.place, err = placeOf(s.set.prefix, channel); err != nil {
 		return nil, err
 	}
+	if s.set.topics != nil {
+		if err := usable(s.set.topics); err != nil {
+			told := *err.(*ipc.Error)
+			told.Msg = "the connection of topics: " + told.Msg
+			return nil, &told
+		}
+	}
 	for _, p := range s.served {
 		s.protocols[p.Name] = p
 	}
@@ -135,11 +142,17 @@ func (s *Server) subscribe(ctx context.Context) error {
 		}
 		s.keep(sub)
 	}
-	sub, err := s.nc.QueueSubscribe(s.place.health(), queue, s.takeRequest)
-	if err != nil {
-		return sendFailed(err)
+	shared := []string{s.place.health()}
+	for name := range s.topics {
+		shared = append(shared, s.place.recent(name))
 	}
-	s.keep(sub)
+	for _, subject := range shared {
+		sub, err := s.nc.QueueSubscribe(subject, queue, s.takeRequest)
+		if err != nil {
+			return sendFailed(err)
+		}
+		s.keep(sub)
+	}
 	if err := s.register(); err != nil {
 		return err
 	}
@@ -336,8 +349,7 @@ func (s *Server) enter(x *served) (why *ipc.Error, again string) {
 	switch {
 	case s.lost.take(x.reply):
 		return errForgotten, ""
-	case s.draining && x.request.kind != kindHealth && x.request.kind != kindSchema &&
-		x.request.kind != kindDefine:
+	case s.draining && !x.request.kind.untilClosed():
 		return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotExecuted,
 			Msg: "the server is shutting down"}, againDraining
 	case len(s.calls) >= s.set.calls:

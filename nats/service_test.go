@@ -11,10 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/internal/echo"
 	"github.com/ipcgen/ipcgen/nats"
 	"github.com/ipcgen/ipcgen/nats/internal/natstest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
 // ask makes a request of the protocol of micro services, as "nats service" does.
@@ -107,7 +109,14 @@ func TestPermissions(t *testing.T) {
 		}))
 	}
 	got := make(chan string, 10)
-	serve(t, as("server"), echo.StreamingService(echo.Notes(got)), echo.Service())
+	levels := audio.NewLevelsPublisher(topic.Options{})
+	defer levels.Close()
+	for i := range uint64(3) {
+		if err := levels.Publish(t.Context(), &audio.LevelsT{Position: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(t, as("server"), echo.StreamingService(echo.Notes(got)), echo.Service(), levels)
 	client := as("client")
 	c := dial(t, client)
 	echo.Still(t, c)
@@ -120,6 +129,16 @@ func TestPermissions(t *testing.T) {
 	}
 	if _, err := c.Health(t.Context(), ""); err != nil {
 		t.Error(err)
+	}
+	sub, err := audio.SubscribeLevels(t.Context(), natsipc.Topics(client, "echo"),
+		topic.SubscribeOptions{History: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	var m audio.LevelsT
+	if a, err := sub.Next(t.Context(), &m); err != nil || a.Number != 1 || m.Position != 1 {
+		t.Errorf("%+v, %+v, %v", a, m, err)
 	}
 	if len(denied) > 0 {
 		t.Error(<-denied)

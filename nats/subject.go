@@ -83,3 +83,11 @@ func (p place) health() string { return string(p) + ".health" }
 
 // topic is where messages of a topic are published.
 func (p place) topic(name string) string { return string(p) + ".topic." + Token(name) }
+
+// recent is where a server that publishes a topic says what its publisher keeps. No server has the
+// name "topic".
+func (p place) recent(name string) string { return p.at("topic") + "." + Token(name) }
+
+// isServer reports whether a text that another machine has sent may be the name of a server, which
+// is a token of subjects.
+func isServer(name string) bool { return name != "" && Token(name) == name }

@@ -76,7 +76,8 @@ func (s *Server) greetedTopics() (all []greetedTopic) {
 // older than its publisher gets all of that. Others know by the numbers what they have had.
 func (s *Server) publishTopics() {
 	for name, p := range s.topics {
-		out := &outlet{server: s, subject: s.place.topic(name), protocol: s.protocols[name]}
+		out := &outlet{server: s, nc: s.set.topicsOver(s.nc), subject: s.place.topic(name),
+			protocol: s.protocols[name]}
 		s.tasks.Go(func() { _ = p.Follow(s.ctx, math.MaxInt32, out.publish) })
 	}
 }
@@ -84,6 +85,7 @@ func (s *Server) publishTopics() {
 // An outlet publishes the messages of one topic.
 type outlet struct {
 	server   *Server
+	nc       *nats.Conn
 	subject  string
 	protocol *ipc.Protocol
 }
@@ -96,8 +98,8 @@ func (o *outlet) publish(life topic.Life, message []byte, a topic.Arrival) error
 		total: len(message)}
 	const headers = 512 // more than the heading takes
 	for {
-		n := min(len(message)-h.offset, max(int(o.server.nc.MaxPayload())-headers, 1))
-		if o.server.nc.PublishMsg(&nats.Msg{Subject: o.subject, Data: message[h.offset:][:n],
+		n := min(len(message)-h.offset, max(int(o.nc.MaxPayload())-headers, 1))
+		if o.nc.PublishMsg(&nats.Msg{Subject: o.subject, Data: message[h.offset:][:n],
 			Header: nats.Header{headCall: {h.encode()}}}) != nil {
 			return nil
 		}
@@ -130,10 +132,10 @@ func parseHeading(s string) (h heading, ok bool) {
 	}
 	h.fingerprint, h.server = f.uint(16, 64), f.next()
 	h.life, h.first = f.uint(16, 64), f.uint(10, 64)
-	h.number, h.epoch = f.uint(10, 64), f.uint(10, 64)
+	h.number, h.epoch = f.uint(10, 63), f.uint(10, 64)
 	h.published = int64(f.uint(10, 63))
 	h.offset, h.total = int(f.uint(10, 31)), int(f.uint(10, 31))
-	return h, !f.bad && h.first <= h.number
+	return h, !f.bad && h.first <= h.number && isServer(h.server)
 }
 
 // recent answers a request for the messages that a publisher keeps.
@@ -238,9 +240,37 @@ type feed struct {
 	parts  message // of a message that comes in pieces
 	closed bool
 
-	met  bool   // the subscriber has had a message
-	life uint64 // of its publisher
-	next uint64 // behind it
+	met  bool       // the subscriber knows a publisher
+	life uint64     // of the one that it has heard last
+	seen []position // of the publishers that it has heard last, at most mostSeen
+}
+
+// A position is how far the subscriber has come with the messages of a publisher.
+type position struct{ life, next uint64 }
+
+// mostSeen is how many publishers of a topic a subscription tells from new ones. While one server
+// takes the place of another, both publish.
+const mostSeen = 16
+
+// position returns how far the subscriber has come with a publisher.
+func (f *feed) position(life uint64) (next uint64, known bool) {
+	for _, p := range f.seen {
+		if p.life == life {
+			return p.next, true
+		}
+	}
+	return 0, false
+}
+
+// come says how far the subscriber has come with a publisher, which is the one that it has heard
+// last.
+func (f *feed) come(life, next uint64) {
+	f.seen = slices.DeleteFunc(f.seen, func(p position) bool { return p.life == life })
+	if len(f.seen) == mostSeen {
+		f.seen = f.seen[1:]
+	}
+	f.seen = append(f.seen, position{life, next})
+	f.met, f.life = true, life
 }
 
 // A message is one that has come.
@@ -312,64 +342,87 @@ func (f *feed) drop() (p message) {
 	return p
 }
 
-// begin gets messages from before the subscription, which are those that the server keeps.
+// begin gets messages from before the subscription, which are those that the publisher keeps. The
+// subscription begins behind the last one that there is when the publisher answers. Only servers
+// that publish the topic are asked, so that its number is the one that messages go on with.
 func (f *feed) begin(ctx context.Context, history int) error {
-	wanted := min(max(history, 1), mostMessages) // one for Latest
-	var past []message
-	var life, next uint64
-	bytes := 0
-	in := &ipc.Inbound{Protocol: f.info.Protocol, Body: strconv.AppendInt(nil, int64(wanted), 10),
-		Out: func(b []byte) bool {
-			if len(b) == 16 {
-				life = binary.LittleEndian.Uint64(b)
-				next = binary.LittleEndian.Uint64(b[8:])
-			}
-			if len(b) < 40 {
-				return len(b) == 16
-			}
-			h := heading{fingerprint: f.info.Protocol.Fingerprint,
-				life: binary.LittleEndian.Uint64(b), first: binary.LittleEndian.Uint64(b[8:]),
-				number:    binary.LittleEndian.Uint64(b[16:]),
-				epoch:     binary.LittleEndian.Uint64(b[24:]),
-				published: int64(binary.LittleEndian.Uint64(b[32:])), total: len(b) - 40}
-			past = append(past, message{h, slices.Clone(b[40:])})
-			bytes += h.total
-			for len(past) > 1 && (len(past) > wanted || bytes > mostBytes) {
-				bytes -= past[0].total
-				past = past[1:]
-			}
-			return h.first <= h.number
-		}}
-	_, err := carrier{f.conn}.try(ctx, in, kindRecent, f.conn.place.calls, nil)
+	p := f.past(history)
+	subject := f.conn.place.recent(f.info.Protocol.Name)
+	_, err := carrier{f.conn}.try(ctx, &ipc.Inbound{Protocol: f.info.Protocol,
+		Body: strconv.AppendInt(nil, int64(p.wanted), 10), Out: p.take}, kindRecent,
+		func() string { return subject }, nil)
 	switch {
 	case err == nil:
-	case err.Code == ipc.CodeUnavailable:
+	case err.Code == ipc.CodeUnavailable && (err.Remote || errors.Is(err, nats.ErrNoResponders)):
 		return nil // there is no publisher yet
 	default:
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := len(past); n > 0 && f.newest == nil {
-		f.newest = &past[n-1]
+	if n := len(p.all); n > 0 && (f.newest == nil || f.newest.life == p.life) &&
+		(f.newest == nil || f.newest.number < p.next) {
+		f.newest = &p.all[n-1]
 	}
-	keep := min(history, len(past))
+	later := slices.DeleteFunc(f.queue, func(m message) bool {
+		return m.life == p.life && m.number < p.next
+	})
+	keep := min(history, len(p.all))
 	if f.latest {
-		keep = min(1, len(past))
-	}
-	f.met, f.life, f.next = true, life, next
-	if !f.latest || len(f.queue) == 0 {
-		past = past[len(past)-keep:]
-		f.queue = append(past[:keep:keep], f.queue...)
-		for _, p := range past {
-			f.bytes += len(p.body)
+		if keep = min(1, len(p.all)); len(later) > 0 {
+			keep = 0
 		}
 	}
-	if len(f.queue) > 0 && f.queue[0].life == life {
-		f.next = min(next, f.queue[0].number) // what has come since the subscription began
+	past := p.all[len(p.all)-keep:]
+	begins := p.next
+	if keep > 0 {
+		begins = past[0].number
+	}
+	f.come(p.life, begins)
+	f.queue, f.bytes = append(past[:keep:keep], later...), 0
+	for _, m := range f.queue {
+		f.bytes += len(m.body)
 	}
 	stir(f.stirred)
 	return nil
+}
+
+// A past is what a publisher has kept.
+type past struct {
+	protocol *ipc.Protocol
+	wanted   int
+	all      []message
+	bytes    int
+	life     uint64 // of the publisher
+	next     uint64 // number of its next message
+}
+
+func (f *feed) past(history int) *past {
+	return &past{protocol: f.info.Protocol, // one at least, for Latest
+		wanted: min(max(history, 1), mostMessages)}
+}
+
+// take takes an item of the answer of a publisher.
+func (p *past) take(b []byte) bool {
+	if len(b) == 16 {
+		p.life, p.next = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		return true
+	}
+	if len(b) < 40 {
+		return false
+	}
+	h := heading{fingerprint: p.protocol.Fingerprint,
+		life: binary.LittleEndian.Uint64(b), first: binary.LittleEndian.Uint64(b[8:]),
+		number:    binary.LittleEndian.Uint64(b[16:]),
+		epoch:     binary.LittleEndian.Uint64(b[24:]),
+		published: int64(binary.LittleEndian.Uint64(b[32:])), total: len(b) - 40}
+	p.all = append(p.all, message{h, slices.Clone(b[40:])})
+	p.bytes += h.total
+	for len(p.all) > 1 && (len(p.all) > p.wanted || p.bytes > mostBytes) {
+		p.bytes -= p.all[0].total
+		p.all = p.all[1:]
+	}
+	return h.first <= h.number
 }
 
 // Next implements [topic.Feed].
@@ -410,16 +463,18 @@ func (f *feed) accept(ctx context.Context, p message) (a topic.Arrival, ok bool,
 	if err := f.compare(ctx, p); err != nil {
 		return a, false, err
 	}
-	a = topic.Arrival{Number: p.number, Epoch: p.epoch, Published: time.Unix(0, p.published)}
+	a = topic.Arrival{Number: p.number, Epoch: p.epoch, Published: time.Unix(0, p.published),
+		Break: f.met && p.life != f.life}
+	next, known := f.position(p.life)
 	switch {
-	case !f.met || p.life != f.life: // all of its messages came since the subscription began
-		a.Break, a.Lost = f.met, p.number-p.first
-	case p.number < f.next:
+	case !known: // all of its messages came since the subscription began
+		a.Lost = p.number - p.first
+	case p.number < next:
 		return a, false, nil
 	default:
-		a.Lost = p.number - f.next
+		a.Lost = p.number - next
 	}
-	f.met, f.life, f.next = true, p.life, p.number+1
+	f.come(p.life, p.number+1)
 	return a, true, nil
 }
 

@@ -50,6 +50,12 @@ func (k kind) streams() (in, out bool) {
 	return k == kindIn || k == kindBoth, k == kindOut || k == kindBoth || k == kindRecent
 }
 
+// untilClosed reports whether a server that shuts down still answers requests of the kind: it
+// executes calls, and publishes topics, until it is closed.
+func (k kind) untilClosed() bool {
+	return k == kindSchema || k == kindDefine || k == kindHealth || k == kindRecent
+}
+
 // known reports whether k is a kind of this version.
 func (k kind) known() bool { return k >= kindCall && k <= kindRecent }
 
@@ -190,7 +196,7 @@ func parseAnswer(s string) (a answer, err error) {
 	a.code, a.outcome = ipc.Code(f.uint(10, 16)), ipc.Outcome(f.uint(10, 8))
 	a.taken, a.epoch, a.frames = f.uint(10, 64), f.uint(10, 64), f.uint(10, 64)
 	a.server = f.next()
-	if f.bad {
+	if f.bad || a.server != "" && !isServer(a.server) {
 		return a, corrupt("malformed answer %.100q", s)
 	}
 	if a.code > ipc.CodeUnknown {

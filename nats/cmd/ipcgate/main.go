@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -47,8 +48,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	url := flags.String("nats", nats.DefaultURL, "the `URLs` of NATS servers, with commas")
 	creds := flags.String("creds", "", "a `file` of credentials for NATS")
-	inbox := flags.String("inbox", "_INBOX", "the `prefix` of inboxes: its own of an import, "+
-		"and of an export those of its clients")
+	inbox := flags.String("inbox", "_INBOX", "the `prefixes` of inboxes, with commas: the first "+
+		"one is its own; an export answers to all")
+	beat := flags.Duration("beat", natsipc.DefaultBeat, "how `often` a server says of a call that "+
+		"takes long that it has it; the same on both sides")
+	maxCalls := flags.Int("max-calls", natsipc.DefaultMaxCalls, "how many `calls` an export has "+
+		"at a time")
+	maxMessage := flags.Int("max-message", 0, "how many `bytes` a message may have; 0 is "+
+		"the default of the runtime")
+	version := flags.String("version", "", "the `version` of an export that \"nats service info\" "+
+		"shows")
+	about := flags.String("about", "", "the `description` of an export that it shows")
 	prefix := flags.String("prefix", natsipc.DefaultPrefix, "the `first tokens` of all subjects")
 	domain := flags.String("domain", "", "the `domain` of the local channels; see IPCGEN_DOMAIN")
 	memory := flags.Int("topic-memory", natsipc.DefaultTopicMemory, "how many `bytes` of memory "+
@@ -77,16 +87,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return 2
 	}
-	opts := []nats.Option{nats.Name("ipcgate"), nats.CustomInboxPrefix(*inbox)}
+	inboxes := strings.Split(*inbox, ",")
+	opts := []nats.Option{nats.CustomInboxPrefix(inboxes[0])}
 	if *creds != "" {
 		opts = append(opts, nats.UserCredentials(*creds))
 	}
-	nc, err := natsipc.Connect(*url, opts...)
-	if err != nil {
-		fmt.Fprintln(stderr, "ipcgate:", err)
-		return 1
+	// Over a slow link calls would wait behind topics on the same connection.
+	var conns [2]*nats.Conn
+	for i, name := range []string{"ipcgate", "ipcgate topics"} {
+		var err error
+		if conns[i], err = natsipc.Connect(*url, append(opts, nats.Name(name))...); err != nil {
+			fmt.Fprintln(stderr, "ipcgate:", err)
+			return 1
+		}
+		defer conns[i].Close()
 	}
-	defer nc.Close()
+	nc := conns[0]
+	all := []ipc.Option{natsipc.WithPrefix(*prefix), natsipc.WithInboxes(inboxes...),
+		natsipc.WithBeat(*beat), natsipc.WithMaxCalls(*maxCalls), natsipc.WithTopicConn(conns[1])}
+	if *maxMessage != 0 {
+		all = append(all, ipc.WithMaxMessage(*maxMessage))
+	}
+	if *version != "" || *about != "" {
+		all = append(all, natsipc.WithVersion(cmp.Or(*version, "0.0.0"), *about))
+	}
 	log := slog.New(slog.NewTextHandler(stdout, nil))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -94,10 +118,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	failed := make(chan error, flags.NArg())
 	for _, name := range flags.Args() {
 		channel, local, _ := strings.Cut(name, "=")
-		g := natsipc.Gateway{Channel: channel, Local: local, Log: log,
-			TopicMemory: *memory,
-			Domain:      *domain, NATS: []ipc.Option{natsipc.WithPrefix(*prefix),
-				natsipc.WithInboxes(*inbox)}}
+		g := natsipc.Gateway{Channel: channel, Local: local, Log: log, TopicMemory: *memory,
+			Domain: *domain, NATS: all}
 		if service, ok := strings.CutPrefix(local, "group:"); ok {
 			g.Local, g.Group = "", service
 		}

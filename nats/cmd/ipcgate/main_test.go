@@ -42,8 +42,11 @@ func TestGates(t *testing.T) {
 	var stderr [2]bytes.Buffer
 	ended := make(chan int, 2)
 	for i, args := range [][]string{
-		{"export", "-nats", broker.ClientURL(), "-domain", there, "audio=engine"},
-		{"import", "-nats", broker.ClientURL(), "-domain", here, "audio=far"}} {
+		{"export", "-nats", broker.ClientURL(), "-domain", there, "-beat", "1s", "-max-calls", "7",
+			"-max-message", "65536", "-version", "1.2.3", "-about", "the engine",
+			"-inbox", "_INBOX.gate,_INBOX", "audio=engine"},
+		{"import", "-nats", broker.ClientURL(), "-domain", here, "-beat", "1s",
+			"-inbox", "_INBOX.near", "audio=far"}} {
 		go func() { ended <- run(ctx, args, new(bytes.Buffer), &stderr[i]) }()
 	}
 	for limit := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
@@ -58,6 +61,12 @@ func TestGates(t *testing.T) {
 		if time.Now().After(limit) {
 			t.Fatal(err)
 		}
+	}
+	nc := broker.Connect(t)
+	info, err := nc.Request("$SRV.INFO.audio", nil, time.Minute)
+	if err != nil || !strings.Contains(string(info.Data), `"version":"1.2.3"`) ||
+		!strings.Contains(string(info.Data), `"description":"the engine"`) {
+		t.Errorf("NATS is told %+v, %v", info, err)
 	}
 	cancel()
 	for range 2 {

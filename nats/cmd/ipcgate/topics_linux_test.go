@@ -40,7 +40,7 @@ func publishForever(p *audio.LevelsPublisher, some int) {
 	}
 }
 
-// publishLevels serves a publisher of levels.
+// publishLevels serves a publisher of levels, and calls.
 func publishLevels(domain string) error {
 	p := audio.NewLevelsPublisher(topic.Options{})
 	l, err := ipc.Listen("meters", ipc.WithDomain(domain))
@@ -48,7 +48,8 @@ func publishLevels(domain string) error {
 		return err
 	}
 	go publishForever(p, 10)
-	return ipc.NewServer(p).Serve(context.Background(), l)
+	srv := ipc.NewServer(p, audio.NewAudioControlService(pidTeller{}))
+	return srv.Serve(context.Background(), l)
 }
 
 // start makes the test binary a process that env describes. The test kills it at its end.
@@ -211,7 +212,7 @@ func origin(t *testing.T, domain string) uint64 {
 
 // TestTopicsOverSlowLink has a link to NATS that delays, and carries less than is published: that
 // of the export, and that of the import. The subscriber is told what it loses, and gets what is new
-// when the link is as before, and after it was cut.
+// when the link is as before, and after it was cut. Calls do not wait behind what lies on the way.
 func TestTopicsOverSlowLink(t *testing.T) {
 	for _, slow := range []string{"export", "import"} {
 		t.Run(slow, func(t *testing.T) {
@@ -246,11 +247,24 @@ func TestTopicsOverSlowLink(t *testing.T) {
 				r.read()
 			}
 			proxy.Toxics.ResetToxics(context.Background())
+			c, err := ipc.Dial(r.ctx, "near", ipc.WithDomain(here))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
 			before := r.lost
 			for more := uint64(50_000); r.lost == before; more *= 2 { // than lies on the way
 				disturb("bandwidth", `"rate":10`)
 				for until := r.next + more; origin(t, there) < until; {
 					r.read()
+				}
+				for range 5 {
+					began := time.Now()
+					_, err := audio.NewAudioControlClient(c).SetParam(r.ctx, &audio.SetParamT{})
+					t.Log("a call over the slow link took", time.Since(began))
+					if ipc.CodeOf(err) != ipc.CodeNotFound {
+						t.Fatal(err)
+					}
 				}
 				proxy.Toxics.ResetToxics(context.Background())
 				for until := origin(t, there); r.next < until; {
