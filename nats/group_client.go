@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -215,7 +214,6 @@ var errGroupClientClosed = errors.New("the client was closed by this side")
 type groupCall struct {
 	ipc.Attempts
 	op      string
-	last    error
 	pause   time.Duration // before the same leader is asked again
 	waited  time.Duration // for leaders, in all
 	refused *leader       // has refused the call, and is not asked again at once
@@ -285,7 +283,7 @@ func (c *GroupClient) attempt(ctx context.Context, a *groupCall, what attempt) e
 		if !what.again(err, l) {
 			return what.err(err)
 		}
-		a.last, a.refused = err, l
+		a.refused = l
 		a.pause = min(max(2*a.pause, 5*time.Millisecond), time.Second)
 		c.resent.Add(1)
 	}
@@ -317,7 +315,7 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 	limit := sys.NewPatience(c.cfg.Patience - a.waited)
 	defer func() { a.waited += limit.Spent() }()
 	rested := a.pause == 0
-	pause := time.NewTimer(a.pause/2 + rand.N(a.pause/2+1))
+	pause := time.NewTimer(sys.Jitter(a.pause))
 	defer pause.Stop()
 	for {
 		// A leader may have come while this process stood still, so what follows is a look also
@@ -332,9 +330,8 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 			return l, nil
 		}
 		if left == 0 {
-			if here && a.last != nil {
-				return nil, &missing{ipc.CodeOf(a.last), fmt.Errorf("tried for %v: %w",
-					c.cfg.Patience, withoutOutcome(a.last))}
+			if tried := a.Tried(c.cfg.Patience); here && tried != nil {
+				return nil, &missing{ipc.CodeOf(tried), tried}
 			}
 			return nil, &missing{ipc.CodeUnavailable, fmt.Errorf("waited %v: %w", c.cfg.Patience,
 				absent)}
@@ -355,16 +352,6 @@ func (c *GroupClient) await(ctx context.Context, a *groupCall) (*leader, *missin
 			return nil, &missing{ipc.CodeUnavailable, errGroupClientClosed}
 		}
 	}
-}
-
-// withoutOutcome returns err for use as a cause: the error that wraps it states the outcome.
-func withoutOutcome(err error) error {
-	if e, ok := err.(*ipc.Error); ok {
-		cause := *e
-		cause.Outcome = ipc.OutcomeUnknown
-		return &cause
-	}
-	return err
 }
 
 // absence returns why there is no leader. The caller must hold c.mu.

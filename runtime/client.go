@@ -3,7 +3,6 @@ package ipc
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -201,7 +200,7 @@ func (c *Client) invoke(a *clientCall, call Call) error {
 		if !again || c.cfg.patience == 0 && l.usable() {
 			return a.Err(err, call.Method)
 		}
-		c.next(a, err)
+		c.next(a)
 	}
 }
 
@@ -229,7 +228,7 @@ func (c *Client) Send(ctx context.Context, post Post) error {
 		if !a.MessageFailed(err) || c.cfg.patience == 0 && l.usable() {
 			return err
 		}
-		c.next(&a, err)
+		c.next(&a)
 	}
 }
 
@@ -266,7 +265,6 @@ type clientCall struct {
 	after   uint64        // wait for a change since that version, or for pause; 0: do not
 	pause   time.Duration // before the same connection is tried again
 	waited  time.Duration // for servers, in all, as a Patience counts
-	last    error         // of the last attempt
 }
 
 const (
@@ -299,11 +297,10 @@ func (a *clientCall) end() {
 	}
 }
 
-// next prepares a for another attempt, after one that failed with err.
-func (c *Client) next(a *clientCall, err error) {
+// next prepares a for another attempt, after one that failed.
+func (c *Client) next(a *clientCall) {
 	c.resolve()
 	c.resent.Add(1)
-	a.last = err
 	a.after, a.version = max(a.version, 1), c.version.Load()
 	a.pause = min(max(2*a.pause, shortestRetry), longestRetry)
 }
@@ -317,7 +314,7 @@ func (c *Client) await(a *clientCall) (*clientLink, error) {
 	ctx := a.ctx
 	limit := sys.NewPatience(c.cfg.patience - a.waited)
 	defer func() { a.waited += limit.Spent() }()
-	pause := time.NewTimer(jitter(a.pause))
+	pause := time.NewTimer(sys.Jitter(a.pause))
 	defer pause.Stop()
 	for rested := a.after == 0; ; {
 		// A server may have come while this process stood still, so what follows is a look also
@@ -342,7 +339,7 @@ func (c *Client) await(a *clientCall) (*clientLink, error) {
 		case left > 0:
 			step = time.After(left)
 		case here && a.last != nil:
-			return nil, fmt.Errorf("tried for %v: %w", c.cfg.patience, withoutOutcome(a.last))
+			return nil, a.Tried(c.cfg.patience)
 		case c.cfg.patience > 0:
 			return nil, fmt.Errorf("waited %v: %w", c.cfg.patience, c.waitReason())
 		}
@@ -358,7 +355,3 @@ func (c *Client) await(a *clientCall) (*clientLink, error) {
 		}
 	}
 }
-
-// jitter returns a random duration between d/2 and d, so that clients that lose their server at the
-// same moment do not all come back at the same moment.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }

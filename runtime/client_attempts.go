@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Attempts is what was tried so far of a call or a one-way message. It has the rules by which a
@@ -26,6 +27,7 @@ type Attempts struct {
 	joint  Outcome // of all together, if one has failed
 	begun  *begin  // of the last one, if the call streams
 	lost   []string
+	last   error // with which one has failed
 }
 
 // mostLost is how many servers may be lost to one call before it ends: the call itself may be what
@@ -45,7 +47,7 @@ func (a *Attempts) Next(call Call) Call {
 // be sent again. server names the one that was asked to execute it, in errors.
 func (a *Attempts) Failed(err error, m *MethodInfo, server string) (again bool) {
 	code, outcome := CodeOf(err), OutcomeOf(err)
-	a.joint, a.failed = a.Outcome().then(outcome), true
+	a.joint, a.failed, a.last = a.Outcome().then(outcome), true, err
 	if code == CodeUnavailable && outcome == OutcomeUnknown {
 		a.lost = append(a.lost, server)
 	}
@@ -66,6 +68,16 @@ func (a *Attempts) Outcome() Outcome {
 		return NotSent
 	}
 	return a.joint
+}
+
+// Tried returns why a call that was to be sent again for a time d has failed in the end: the error
+// of the last attempt, or nil if there was none. It has no outcome, for the error that wraps it
+// states that of all attempts.
+func (a *Attempts) Tried(d time.Duration) error {
+	if a.last == nil {
+		return nil
+	}
+	return fmt.Errorf("tried for %v: %w", d, withoutOutcome(a.last))
 }
 
 // exhausted reports whether the call has lost too many servers.
@@ -92,7 +104,7 @@ func (a *Attempts) Err(err error, m *MethodInfo) error {
 // MessageFailed is Failed for a one-way message, which is sent again only if it was certainly not
 // sent.
 func (a *Attempts) MessageFailed(err error) (again bool) {
-	a.joint, a.failed = a.Outcome().then(OutcomeOf(err)), true
+	a.joint, a.failed, a.last = a.Outcome().then(OutcomeOf(err)), true, err
 	return CodeOf(err) == CodeUnavailable && OutcomeOf(err) == NotSent
 }
 

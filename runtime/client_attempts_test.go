@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -109,5 +110,28 @@ func TestAttemptsOfMessages(t *testing.T) {
 				t.Errorf("%v, %v: again %v, outcome %v", code, o, again, a.Outcome())
 			}
 		}
+	}
+}
+
+// TestAttemptsTried gives up a call: the cause is that of the last attempt, and states no outcome
+// beside that of the whole.
+func TestAttemptsTried(t *testing.T) {
+	var a ipc.Attempts
+	if err := a.Tried(time.Second); err != nil {
+		t.Errorf("nothing was tried, and the error is %v", err)
+	}
+	m := &ipc.MethodInfo{Name: "Plain", Protocol: &ipc.Protocol{Name: "p.P"}}
+	last := &ipc.Error{Code: ipc.CodeFenced, Outcome: ipc.NotExecuted, Msg: "the last"}
+	for _, err := range []error{&ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent}, last} {
+		a.Failed(err, m, "s")
+	}
+	err := a.Tried(time.Second)
+	if ipc.CodeOf(err) != ipc.CodeFenced || ipc.OutcomeOf(err) != ipc.OutcomeUnknown ||
+		!strings.Contains(err.Error(), "tried for 1s: ") ||
+		!strings.Contains(err.Error(), "the last") {
+		t.Errorf("error %v", err)
+	}
+	if last.Outcome != ipc.NotExecuted {
+		t.Error("the error of the attempt was changed")
 	}
 }

@@ -144,7 +144,7 @@ func (c *Client) startConnector(e Endpoint) {
 				delay = shortestRetry
 				continue
 			}
-			pause := time.NewTimer(jitter(delay))
+			pause := time.NewTimer(sys.Jitter(delay))
 			select {
 			case <-pause.C:
 				delay = min(2*delay, longestRetry)

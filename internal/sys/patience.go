@@ -1,6 +1,9 @@
 package sys
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // PatienceShares is the number of shares of a patience: a standstill of this process costs one of
 // them at most.
@@ -50,3 +53,7 @@ func Within(d time.Duration, done <-chan struct{}) bool {
 		return false
 	}
 }
+
+// Jitter returns a random duration between d/2 and d, so that processes that lose another at the
+// same moment do not all come back at the same moment.
+func Jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }

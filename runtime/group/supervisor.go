@@ -545,8 +545,7 @@ func (p *Restart) delay(n int) time.Duration {
 		}
 		d *= 2
 	}
-	d = min(d, p.MaxDelay)
-	return d/2 + rand.N(d/2+1)
+	return sys.Jitter(min(d, p.MaxDelay))
 }
 
 func within(times []time.Time, since time.Time) []time.Time {

@@ -27,13 +27,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"github.com/ipcgen/ipcgen/internal/sys"
 )
 
 // A Config says for which key a member is a candidate, and what it writes there.
@@ -98,7 +99,7 @@ func Acquire(ctx context.Context, cfg Config) (*Held, error) {
 			return nil, context.Cause(ctx)
 		}
 		cfg.trouble(err)
-		pause := time.NewTimer(cfg.Lease/10 + rand.N(cfg.Lease/10+1))
+		pause := time.NewTimer(sys.Jitter(cfg.Lease / 5))
 		select {
 		case <-wake:
 		case <-pause.C:
