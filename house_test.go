@@ -71,6 +71,7 @@ var mayImport = map[string][]string{
 	"internal/sys/systest":        nil,
 	"internal/echo":               {"runtime", "internal/sys/systest", "internal/longvec"},
 	"internal/liar":               {"runtime", "runtime/shm"},
+	"internal/history":            {"runtime"},
 	"runtime/ipctest/conformance": {"runtime", "runtime/ipctest", "runtime/shm", "internal/echo"},
 
 	// The demo is a user of all of the above.

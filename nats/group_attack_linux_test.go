@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -15,8 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
+	"github.com/ipcgen/ipcgen/internal/history"
 	natsipc "github.com/ipcgen/ipcgen/nats"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -63,9 +61,9 @@ func TestGroupAttack(t *testing.T) {
 
 // A tally is what all histories together have come to.
 type tally struct {
-	histories, linearizable, answered, inParts, reads int
+	history.Counts
 
-	notExecuted, unknown, unknownMade, duplicates, lost int
+	histories, linearizable, inParts int
 
 	gaps map[string][]time.Duration // the longest time without an answer, by kind of fault
 }
@@ -91,26 +89,28 @@ func (s *tally) String() string {
 	}
 	return fmt.Sprintf("%d faults in %d histories, of which %d are linearizable; changes: %d "+
 		"answered (of which %d had parts), %d not executed, %d unknown (of which %d were made), "+
-		"%d duplicates, %d lost; %d reads%s", faults, s.histories, s.linearizable, s.answered,
-		s.inParts, s.notExecuted, s.unknown, s.unknownMade, s.duplicates, s.lost, s.reads,
+		"%d duplicates, %d lost; %d reads%s", faults, s.histories, s.linearizable, s.Answered,
+		s.inParts, s.NotExecuted, s.Unknown, s.UnknownMade, s.Duplicates, s.Lost, s.Reads,
 		text.String())
 }
 
-// An operation is one call of a client in a recorded history.
-type operation struct {
-	append    uint64 // the number; 0 for a read
-	parts     bool   // longer than a message may be
-	call, end int64
-	length    uint64 // answered
-	last      uint64
-	err       error
+// add adds the counts of a history.
+func (s *tally) add(c history.Counts) {
+	s.Reads += c.Reads
+	s.Answered += c.Answered
+	s.NotExecuted += c.NotExecuted
+	s.Unknown += c.Unknown
+	s.UnknownMade += c.UnknownMade
+	s.Duplicates += c.Duplicates
+	s.Lost += c.Lost
 }
 
 // A loader is a client under load that records its operations.
 type loader struct {
 	c       ipc.Caller
 	partsOf uint64 // one of so many changes has parts
-	history []operation
+	history history.Client
+	inParts int // changes that were answered
 
 	mu       sync.Mutex
 	answered time.Time
@@ -120,29 +120,32 @@ type loader struct {
 func (l *loader) run(ctx context.Context, id int, start time.Time) {
 	l.answered = start
 	for n := uint64(1); ctx.Err() == nil; n++ {
-		op := operation{call: time.Since(start).Nanoseconds()}
+		op, parts := history.Operation{Call: time.Since(start).Nanoseconds()}, false
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*time.Second)
 		var rep *words
 		switch m := methodAppend; rand.N(4) {
 		case 0:
-			rep, op.err = ipc.Invoke(call, l.c, methodLast, &words{})
+			rep, op.Err = ipc.Invoke(call, l.c, methodLast, &words{})
 		case 1:
 			m = methodRepeat
 			fallthrough
 		default:
-			op.append = uint64(id)<<32 | n
-			req := words{op.append}
-			if op.parts = n%l.partsOf == 0; op.parts {
-				req = longWords(op.append, 3*smallPayload)
+			op.Append = uint64(id)<<32 | n
+			req := words{op.Append}
+			if parts = n%l.partsOf == 0; parts {
+				req = longWords(op.Append, 3*smallPayload)
 			}
-			rep, op.err = ipc.Invoke(call, l.c, m, &req)
+			rep, op.Err = ipc.Invoke(call, l.c, m, &req)
 		}
 		cancel()
-		op.end = time.Since(start).Nanoseconds()
-		if op.err == nil {
-			op.length = (*rep)[0]
-			if op.append == 0 {
-				op.last = (*rep)[1]
+		op.End = time.Since(start).Nanoseconds()
+		if op.Err == nil {
+			op.Length = (*rep)[0]
+			if op.Append == 0 {
+				op.Last = (*rep)[1]
+			}
+			if parts {
+				l.inParts++
 			}
 			l.mu.Lock()
 			l.gap = max(l.gap, time.Since(l.answered))
@@ -197,9 +200,14 @@ func attackOnce(t *testing.T, seed uint64, faults int, sum *tally) {
 	cancel()
 	running.Wait()
 	all := readList(t, m.dial(0))
-	checkOracle(t, loaders, all, sum)
+	var clients []history.Client
+	for _, l := range loaders {
+		clients = append(clients, l.history)
+		sum.inParts += l.inParts
+	}
+	sum.add(history.Kept(t, clients, all))
 	sum.histories++
-	if checkLinearizable(t, loaders, all) {
+	if history.Linearizable(t, clients, all) {
 		sum.linearizable++
 	}
 	if t.Failed() || os.Getenv("NATSIPC_TEST_STORY") != "" {
@@ -334,86 +342,4 @@ func readList(t *testing.T, c ipc.Caller) (all words) {
 			return all
 		}
 	}
-}
-
-func checkOracle(t *testing.T, loaders []*loader, all words, sum *tally) {
-	t.Helper()
-	at := make(map[uint64]int)
-	for i, x := range all {
-		if at[x] != 0 {
-			sum.duplicates++
-			t.Errorf("change %#x is there twice, as %d and %d", x, at[x], i+1)
-		}
-		at[x] = i + 1
-	}
-	for _, l := range loaders {
-		for _, op := range l.history {
-			switch {
-			case op.append == 0:
-				sum.reads++
-			case op.err == nil:
-				sum.answered++
-				if op.parts {
-					sum.inParts++
-				}
-				if at[op.append] != int(op.length) {
-					sum.lost++
-					t.Errorf("change %#x was answered as number %d and is number %d of %d",
-						op.append, op.length, at[op.append], len(all))
-				}
-			case ipc.OutcomeOf(op.err) == ipc.OutcomeUnknown:
-				sum.unknown++
-				if at[op.append] != 0 {
-					sum.unknownMade++
-				}
-			default:
-				sum.notExecuted++
-				if at[op.append] != 0 {
-					t.Errorf("change %#x is there, but: %v", op.append, op.err)
-				}
-			}
-		}
-	}
-	if sum.answered == 0 {
-		t.Error("nothing was answered")
-	}
-}
-
-// checkLinearizable checks the histories against a list. A change with an unknown outcome happened
-// at any time after its call, if it is in the list at all.
-func checkLinearizable(t *testing.T, loaders []*loader, all words) bool {
-	t.Helper()
-	at := make(map[uint64]uint64)
-	for i, x := range all {
-		at[x] = uint64(i + 1)
-	}
-	var history []porcupine.Operation
-	for id, l := range loaders {
-		for _, op := range l.history {
-			if op.err != nil {
-				if op.append == 0 || at[op.append] == 0 {
-					continue
-				}
-				op.end, op.length = math.MaxInt64, at[op.append]
-			}
-			history = append(history, porcupine.Operation{ClientId: id, Input: op.append,
-				Output: op, Call: op.call, Return: op.end})
-		}
-	}
-	type state struct{ length, last uint64 }
-	model := porcupine.Model{
-		Init: func() any { return state{} },
-		Step: func(s, input, output any) (bool, any) {
-			now, number, op := s.(state), input.(uint64), output.(operation)
-			if number == 0 {
-				return op.length == now.length && op.last == now.last, now
-			}
-			return op.length == now.length+1, state{now.length + 1, number}
-		},
-	}
-	got := porcupine.CheckOperationsTimeout(model, history, time.Minute)
-	if got != porcupine.Ok {
-		t.Errorf("the history of %d operations is not linearizable: %v", len(history), got)
-	}
-	return got == porcupine.Ok
 }

@@ -598,11 +598,11 @@ func (a *attack) check(loaders []*loader, all words) {
 	answered := 0
 	for _, l := range loaders {
 		for _, op := range l.history {
-			if op.err == nil {
+			if op.Err == nil {
 				answered++
-			} else if op.append != 0 && at[op.append] != 0 &&
-				ipc.OutcomeOf(op.err) != ipc.OutcomeUnknown {
-				t.Errorf("change %#x is there, but: %v", op.append, op.err)
+			} else if op.Append != 0 && at[op.Append] != 0 &&
+				ipc.OutcomeOf(op.Err) != ipc.OutcomeUnknown {
+				t.Errorf("change %#x is there, but: %v", op.Append, op.Err)
 			}
 		}
 	}
@@ -622,22 +622,22 @@ func checkReads(t *testing.T, loaders []*loader, all words) {
 	for _, l := range loaders {
 		seen := uint64(0)
 		for _, op := range l.history {
-			if op.err != nil {
+			if op.Err != nil {
 				continue
 			}
-			if op.length < seen || op.append == 0 && op.length > 0 &&
-				(op.length > uint64(len(all)) || all[op.length-1] != op.last) {
-				t.Errorf("after %d elements a client saw %d, with the last %#x", seen, op.length,
-					op.last)
+			if op.Length < seen || op.Append == 0 && op.Length > 0 &&
+				(op.Length > uint64(len(all)) || all[op.Length-1] != op.Last) {
+				t.Errorf("after %d elements a client saw %d, with the last %#x", seen, op.Length,
+					op.Last)
 			}
-			seen = op.length
+			seen = op.Length
 		}
 	}
 	causes := make(map[string]int)
 	for _, l := range loaders {
 		for _, op := range l.history {
-			if op.err != nil {
-				causes[fmt.Sprint(ipc.CodeOf(op.err), ", ", ipc.OutcomeOf(op.err))]++
+			if op.Err != nil {
+				causes[fmt.Sprint(ipc.CodeOf(op.Err), ", ", ipc.OutcomeOf(op.Err))]++
 			}
 		}
 	}

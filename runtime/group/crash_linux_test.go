@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipcgen/ipcgen/internal/history"
 	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
@@ -340,7 +341,7 @@ func replicate(t *testing.T, action string, atPoint func(g *group.Group, pid int
 		t.Errorf("the state was lost:\n%v", &events)
 	}
 	checkOracle(t, loaders, all)
-	checkLinearizable(t, loaders, all)
+	history.Linearizable(t, histories(loaders), all)
 	shutdown(t, g)
 	return w.String(), reached
 }

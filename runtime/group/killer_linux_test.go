@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/history"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
@@ -131,11 +132,11 @@ func TestRequestThatKillsIsQuarantined(t *testing.T) {
 			stop()
 			all := readAll(t, dialList(t, cfg.Domain))
 			checkOracle(t, loaders, all)
-			checkLinearizable(t, loaders, all)
+			history.Linearizable(t, histories(loaders), all)
 			for _, l := range loaders {
 				for _, op := range l.history {
-					if op.err != nil && strings.Contains(op.err.Error(), "quarantine") {
-						t.Errorf("an innocent call: %v", op.err)
+					if op.Err != nil && strings.Contains(op.Err.Error(), "quarantine") {
+						t.Errorf("an innocent call: %v", op.Err)
 					}
 				}
 			}
@@ -244,11 +245,11 @@ func TestRequestThatKillsStandbysIsQuarantined(t *testing.T) {
 			stop()
 			all := readAll(t, killers[0])
 			checkOracle(t, loaders, all)
-			checkLinearizable(t, loaders, all)
+			history.Linearizable(t, histories(loaders), all)
 			for _, l := range loaders {
 				for _, op := range l.history {
-					if op.err != nil {
-						t.Errorf("an innocent call: %v", op.err)
+					if op.Err != nil {
+						t.Errorf("an innocent call: %v", op.Err)
 					}
 				}
 			}
@@ -556,11 +557,11 @@ func TestRequestsThatKillAndDiffer(t *testing.T) {
 			stop()
 			all := readAll(t, dialList(t, cfg.Domain))
 			checkOracle(t, loaders, all)
-			checkLinearizable(t, loaders, all)
+			history.Linearizable(t, histories(loaders), all)
 			for _, l := range loaders {
 				for _, op := range l.history {
-					if op.err != nil && strings.Contains(op.err.Error(), "quarantine") {
-						t.Errorf("an innocent call: %v", op.err)
+					if op.Err != nil && strings.Contains(op.Err.Error(), "quarantine") {
+						t.Errorf("an innocent call: %v", op.Err)
 					}
 				}
 			}

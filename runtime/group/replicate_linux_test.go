@@ -3,7 +3,6 @@ package group_test
 import (
 	"context"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -17,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
 	"golang.org/x/sys/unix"
 
+	"github.com/ipcgen/ipcgen/internal/history"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
@@ -57,20 +56,11 @@ func kills() int {
 	return 30
 }
 
-// An operation is one call of a client in a recorded history.
-type operation struct {
-	append    uint64 // the number; 0 for a read
-	call, end int64
-	length    uint64 // answered
-	last      uint64
-	err       error
-}
-
 // A loader is a client under load that records its operations, or what it is told by streaming
 // calls.
 type loader struct {
 	c       ipc.Caller
-	history []operation
+	history history.Client
 	items   []item
 	ends    []streamEnd
 }
@@ -101,20 +91,20 @@ func (l *loader) watch(ctx context.Context) {
 
 func (l *loader) run(ctx context.Context, id int, start time.Time, tick func()) {
 	for n := uint64(1); ctx.Err() == nil; n++ {
-		op := operation{call: time.Since(start).Nanoseconds()}
+		op := history.Operation{Call: time.Since(start).Nanoseconds()}
 		var rep *words
 		if rand.N(4) == 0 {
-			rep, op.err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodLast, &words{})
+			rep, op.Err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodLast, &words{})
 		} else {
-			op.append = uint64(id)<<32 | n
-			rep, op.err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodAppend,
-				&words{op.append})
+			op.Append = uint64(id)<<32 | n
+			rep, op.Err = ipc.Invoke(context.WithoutCancel(ctx), l.c, methodAppend,
+				&words{op.Append})
 		}
-		op.end = time.Since(start).Nanoseconds()
-		if op.err == nil {
-			op.length = (*rep)[0]
-			if op.append == 0 {
-				op.last = (*rep)[1]
+		op.End = time.Since(start).Nanoseconds()
+		if op.Err == nil {
+			op.Length = (*rep)[0]
+			if op.Append == 0 {
+				op.Last = (*rep)[1]
 			}
 		}
 		l.history = append(l.history, op)
@@ -154,7 +144,7 @@ func keepsAcknowledged(t *testing.T, replicas int) {
 	stop()
 	all := readAll(t, dialList(t, cfg.Domain))
 	checkOracle(t, loaders, all)
-	checkLinearizable(t, loaders, all)
+	history.Linearizable(t, histories(loaders), all)
 	if events.has(group.StateLost) {
 		t.Errorf("the state was lost:\n%v", &events)
 	}
@@ -213,43 +203,23 @@ func standbysInSync(s group.Status) (n int) {
 	return n
 }
 
+// checkOracle checks that the list has what clients were told, see [history.Kept].
 func checkOracle(t *testing.T, loaders []*loader, all words) {
 	t.Helper()
-	at := make(map[uint64]int)
-	for i, x := range all {
-		if at[x] != 0 {
-			t.Errorf("change %#x is there twice, as %d and %d", x, at[x], i+1)
-		}
-		at[x] = i + 1
-	}
-	answered, unknown, failed := 0, 0, 0
 	for _, l := range loaders {
 		l.checkItems(t, all)
-		for _, op := range l.history {
-			if op.append == 0 {
-				continue
-			}
-			switch {
-			case op.err == nil:
-				answered++
-				if at[op.append] != int(op.length) {
-					t.Errorf("change %#x was answered as number %d and is number %d of %d",
-						op.append, op.length, at[op.append], len(all))
-				}
-			case ipc.OutcomeOf(op.err) == ipc.OutcomeUnknown:
-				unknown++
-			default:
-				failed++
-				if at[op.append] != 0 {
-					t.Errorf("change %#x is there, but: %v", op.append, op.err)
-				}
-			}
-		}
 	}
-	t.Logf("%d changes: %d answered, %d unknown, %d refused", len(all), answered, unknown, failed)
-	if answered == 0 {
-		t.Error("nothing was answered")
+	counts := history.Kept(t, histories(loaders), all)
+	t.Logf("%d changes: %d answered, %d unknown, %d refused", len(all), counts.Answered,
+		counts.Unknown, counts.NotExecuted)
+}
+
+// histories are those of loaders.
+func histories(loaders []*loader) (all []history.Client) {
+	for _, l := range loaders {
+		all = append(all, l.history)
 	}
+	return all
 }
 
 // checkItems expects that what streaming calls have told is kept, that no item tells of less than
@@ -279,44 +249,6 @@ func (l *loader) checkItems(t *testing.T, all words) {
 	}
 	if l.items != nil {
 		t.Logf("%d items, and %d streaming calls that failed", len(l.items), len(l.ends))
-	}
-}
-
-// checkLinearizable checks the histories against a list. A change with an unknown outcome happened
-// at any time after its call, if it is in the list at all.
-func checkLinearizable(t *testing.T, loaders []*loader, all words) {
-	t.Helper()
-	at := make(map[uint64]uint64)
-	for i, x := range all {
-		at[x] = uint64(i + 1)
-	}
-	var history []porcupine.Operation
-	for id, l := range loaders {
-		for _, op := range l.history {
-			if op.err != nil {
-				if op.append == 0 || at[op.append] == 0 {
-					continue
-				}
-				op.end, op.length = math.MaxInt64, at[op.append]
-			}
-			history = append(history,
-				porcupine.Operation{ClientId: id, Input: op.append, Output: op, Call: op.call,
-					Return: op.end})
-		}
-	}
-	type state struct{ length, last uint64 }
-	model := porcupine.Model{
-		Init: func() any { return state{} },
-		Step: func(s, input, output any) (bool, any) {
-			now, number, op := s.(state), input.(uint64), output.(operation)
-			if number == 0 {
-				return op.length == now.length && op.last == now.last, now
-			}
-			return op.length == now.length+1, state{now.length + 1, number}
-		},
-	}
-	if got := porcupine.CheckOperationsTimeout(model, history, patience); got != porcupine.Ok {
-		t.Errorf("the history of %d operations is not linearizable: %v", len(history), got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/history"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
@@ -21,8 +22,8 @@ func checkNoneFailed(t *testing.T, loaders []*loader) {
 	t.Helper()
 	for _, l := range loaders {
 		for _, op := range l.history {
-			if op.err != nil {
-				t.Errorf("change %#x (0 is a read): %v", op.append, op.err)
+			if op.Err != nil {
+				t.Errorf("change %#x (0 is a read): %v", op.Append, op.Err)
 			}
 		}
 	}
@@ -61,7 +62,7 @@ func TestPlannedSuccessionKeepsTheState(t *testing.T) {
 			all := readAll(t, dialList(t, cfg.Domain))
 			checkNoneFailed(t, loaders)
 			checkOracle(t, loaders, all)
-			checkLinearizable(t, loaders, all)
+			history.Linearizable(t, histories(loaders), all)
 			if events.has(group.StateLost) {
 				t.Errorf("events:\n%v", &events)
 			}
@@ -105,7 +106,7 @@ func TestRollsThatFailKeepTheState(t *testing.T) {
 	all := readAll(t, dialList(t, cfg.Domain))
 	checkNoneFailed(t, loaders)
 	checkOracle(t, loaders, all)
-	checkLinearizable(t, loaders, all)
+	history.Linearizable(t, histories(loaders), all)
 	if events.has(group.StateLost) {
 		t.Error("the state was lost")
 	}
@@ -324,7 +325,7 @@ func TestHungPrimaryLosesNothing(t *testing.T) {
 	stop()
 	all := readAll(t, dialList(t, cfg.Domain))
 	checkOracle(t, loaders, all)
-	checkLinearizable(t, loaders, all)
+	history.Linearizable(t, histories(loaders), all)
 	if after.Primary == before.Primary || running(old) {
 		t.Errorf("status %+v; the old primary runs: %v", after, running(old))
 	}
