@@ -3,13 +3,18 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
+	"github.com/ipcgen/ipcgen/internal/audioservice"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -60,6 +65,63 @@ func TestRecordOfStoppedServer(t *testing.T) {
 	if err := server.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestPublisherThatIsSilent stops and kills a publisher under a subscription, which tells each of
+// it, and of the next one.
+func TestPublisherThatIsSilent(t *testing.T) {
+	newDomain(t)
+	status := serve(t, "topic.status")
+	sub := start(t, strings.NewReader(""), "subscribe", "-n", "2", "-history", "1", "topic.status")
+	sub.out.await(t, `"number":0,`)
+	if err := status.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	sub.err.await(t, fmt.Sprintf("ipcctl: no message comes: process %d does not answer: it is "+
+		"stopped or hangs; kill -QUIT", status.Pid))
+	if err := status.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	sub.err.await(t, fmt.Sprintf("ipcctl: process %d answers again\n", status.Pid))
+	if err := status.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	sub.err.await(t, "ipcctl: the publisher is gone; the next one is waited for: ")
+	_, _ = status.Wait() // then the kernel has released the channel
+	r, w := io.Pipe()
+	next := start(t, r, "publish", "-schema", robotSchema, "topic.status", "Status")
+	next.err.await(t, "publishing")
+	sub.err.await(t, fmt.Sprintf("ipcctl: process %d is there now; no message has come from it "+
+		"yet\n", os.Getpid()))
+	fmt.Fprintln(w, `{"changes": 7}`)
+	sub.ends(t, 0, `"break":true,"message":{"changes":7}`, "another publisher from here on\n")
+	w.Close()
+	next.ends(t, 0, "", "published 1 message")
+}
+
+// TestServerOfAGroup asks the primary of a group, and the next one.
+func TestServerOfAGroup(t *testing.T) {
+	newDomain(t)
+	serve(t, "group")
+	s := reach.NewServer("", audioservice.Service)
+	defer s.Close()
+	answers := func(not int) (pid int) {
+		for {
+			pid, err := s.Ask(t.Context())
+			switch {
+			case err == nil && pid != not:
+				return pid
+			case err != nil && ipc.CodeOf(err) != ipc.CodeUnavailable:
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	first := answers(0)
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	answers(first)
 }
 
 // TestServerThatIsKilled kills a server under a tap and calls without end.

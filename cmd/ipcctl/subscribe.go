@@ -19,8 +19,8 @@ const subscribeHelp = `usage: ipcctl subscribe [flags] name [[namespace.]Topic]
 Prints the messages of a topic as JSON lines, with number, time and epoch. The
 name is that of the publisher's channel, instance or group. When the publisher
 ends, the next one is waited for, and its first line has "break": true. Lines
-have "lost": n if n messages before them were lost. Both are also told on
-standard error.
+have "lost": n if n messages before them were lost. Standard error has both, and
+whether a publisher of which nothing comes is stopped, gone, or back.
 
   ipcctl subscribe robot_status
   ipcctl subscribe -n 1 -history 1 robot_status Status | jq .message.speed
@@ -86,11 +86,12 @@ func (t *terminal) doSubscribe(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return failedCall(err)
 	}
+	w := newPublisherWatch(t, reach.NewServer(c.String("domain"), c.Args().First()))
 	o := topic.SubscribeOptions{History: int(c.Int("history")), OnBreak: func(why error) error {
 		if c.Bool("once") {
 			return why
 		}
-		fmt.Fprintf(t.err, "ipcctl: the publisher is gone; the next one is waited for: %v\n", why)
+		w.breaks(why)
 		return nil
 	}}
 	switch {
@@ -105,11 +106,12 @@ func (t *terminal) doSubscribe(ctx context.Context, c *cli.Command) error {
 	}
 	defer sub.Close()
 	fmt.Fprintf(t.err, "ipcctl: subscribed to %s\n", top.Name)
-	return t.printMessages(ctx, c, sub, top)
+	defer w.start(ctx)()
+	return t.printMessages(ctx, c, sub, top, w)
 }
 
 func (t *terminal) printMessages(ctx context.Context, c *cli.Command, sub *topic.Subscription,
-	top *dynamic.Topic) error {
+	top *dynamic.Topic, w *publisherWatch) error {
 	out := json.NewEncoder(t.out)
 	out.SetEscapeHTML(false)
 	var buf []byte
@@ -119,15 +121,16 @@ func (t *terminal) printMessages(ctx context.Context, c *cli.Command, sub *topic
 			return endOfTopic(c, err)
 		}
 		buf = message
+		w.arrived.Add(1)
 		text, err := top.Text(message)
 		if err != nil {
 			return err
 		}
 		if a.Lost > 0 && !c.Bool("latest") {
-			fmt.Fprintf(t.err, "ipcctl: %d messages were lost\n", a.Lost)
+			w.say("%d messages were lost", a.Lost)
 		}
 		if a.Break {
-			fmt.Fprintln(t.err, "ipcctl: another publisher from here on")
+			w.say("another publisher from here on")
 		}
 		if err := out.Encode(arrivalLine{Number: a.Number, At: a.Published, Epoch: a.Epoch,
 			Lost: a.Lost, Break: a.Break, Message: text}); err != nil {
