@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
-	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/introspect"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
@@ -108,6 +107,12 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	if err != nil {
 		g.log().Warn("the export has no topics, and no definitions for tools", "channel", g.Channel,
 			"local", g.local(), "why", err)
+		described = nil
+	}
+	if local.watch != nil {
+		local.watch(described)
+	}
+	if described == nil {
 		described = &introspect.DescriptionT{}
 	}
 	define(ctx, local, described)
@@ -134,16 +139,16 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	g.log().Info("exported", "channel", g.Channel, "local", g.local())
 	select {
 	case <-local.done:
-		err = errors.New("the local server is gone")
+		err = errors.New(local.gone)
 	case <-s.Done():
 		err = ErrServerClosed
 	case err = <-topics.failed:
 	case <-ctx.Done():
-		within, stop := context.WithTimeout(context.WithoutCancel(ctx), ipc.DefaultGrace)
-		defer stop()
-		_ = s.Shutdown(within)
 	}
-	return true, errors.Join(err, s.Close())
+	within, stop := context.WithTimeout(context.WithoutCancel(ctx), ipc.DefaultGrace)
+	defer stop()
+	_ = s.Shutdown(within)
+	return true, err
 }
 
 // define reads the definitions of the protocols of the local server, as far as it has them.
@@ -173,8 +178,11 @@ type local struct {
 	// definitions are those of protocols and topics, by name.
 	definitions map[string]string
 	health      func(ctx context.Context, protocol string) (ipc.Health, error)
-	done        <-chan struct{} // closed when it is gone; nil: it looks for its server itself
-	close       func()
+	done        <-chan struct{} // closed when the export must begin anew
+	gone        string          // why, then
+	// watch, if it is not nil, begins to look whether the description still holds, for done.
+	watch func(*introspect.DescriptionT)
+	close func()
 }
 
 // connect reaches the local channel, or the group.
@@ -183,48 +191,25 @@ func (g *Gateway) connect(ctx context.Context) (*local, error) {
 	for _, o := range g.NATS {
 		opts = append(opts, o)
 	}
-	channel := g.local()
-	var followed *group.Client
 	if g.Group != "" {
-		var err error
-		if followed, err = group.Dial(ctx, g.Group, group.DialConfig{Domain: g.Domain,
-			Options: opts}); err != nil {
-			return nil, err
-		}
-		primary, err := followed.WaitConnected(ctx)
-		if err != nil {
-			return nil, errors.Join(err, followed.Close())
-		}
-		channel = primary.Control
-	}
-	if g.Domain != "" {
-		opts = append(opts, ipc.WithDomain(g.Domain))
-	}
-	conn, err := ipc.Dial(ctx, channel, opts...)
-	var protocols []*ipc.Protocol
-	if err == nil {
-		if protocols, err = conn.Protocols(); err != nil {
-			conn.Close()
-		}
-	}
-	switch {
-	case err != nil && followed != nil:
-		return nil, errors.Join(err, followed.Close())
-	case err != nil:
-		return nil, err
-	case followed != nil:
-		conn.Close()
-		return &local{caller: followed, source: followed, protocols: protocols,
-			health: func(context.Context, string) (ipc.Health, error) {
-				return ipc.HealthServing, nil
-			}, close: func() { followed.Close() }}, nil
+		return g.follow(ctx, opts)
 	}
 	var where []ipc.DialOption
 	if g.Domain != "" {
 		where = append(where, ipc.WithDomain(g.Domain))
 	}
-	return &local{caller: conn, source: topic.Channel(channel, where...), protocols: protocols,
-		health: conn.Health, done: conn.Done(), close: func() { conn.Close() }}, nil
+	conn, err := ipc.Dial(ctx, g.local(), append(opts, where...)...)
+	if err != nil {
+		return nil, err
+	}
+	protocols, err := conn.Protocols()
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &local{caller: conn, source: topic.Channel(g.local(), where...), protocols: protocols,
+		health: conn.Health, done: conn.Done(), gone: "the local server is gone",
+		close: func() { conn.Close() }}, nil
 }
 
 // Import makes a channel over NATS appear as the local channel, until ctx is done. It waits for a
