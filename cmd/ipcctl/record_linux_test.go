@@ -466,14 +466,12 @@ func TestReplayForeign(t *testing.T) {
 	foreign("the recording is damaged at byte ")
 }
 
-// TestReplayIncompatible replays a recording whose schema the server would misread.
-func TestReplayIncompatible(t *testing.T) {
-	newDomain(t)
-	serve(t, "greeter")
+// recordWith writes a recording of requests by a schema other than the server's.
+func recordWith(t *testing.T, text, request string, methods ...string) (file string) {
+	t.Helper()
 	dir := t.TempDir()
 	other := filepath.Join(dir, "other.fbs")
-	write(t, other, `namespace greeter; table Hello { name: int; } table Greeting { text: string; }
-		rpc_service Greeter { Greet(Hello): Greeting (idempotent); }`)
+	write(t, other, text)
 	models, diags := schema.Load(schema.Options{ReadBinary: bfbs.Read}, other)
 	if diags.HasErrors() {
 		t.Fatal(diags.Err())
@@ -487,24 +485,70 @@ func TestReplayIncompatible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := hello.AppendBuffer(nil, []byte(`{"name": 7}`), nil)
+	body, err := hello.AppendBuffer(nil, []byte(request), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, "f.mcap")
+	file = filepath.Join(dir, "f.mcap")
 	w, err := recording.Create(file, recording.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.WriteBody(&recording.Topic{Source: "greeter", Kind: recording.Request,
-		Protocol: "greeter.Greeter", Method: "Greet", Table: "greeter.Hello",
-		Definition: definition}, w.NextCall(), time.Now().UnixNano(), body); err != nil {
-		t.Fatal(err)
+	for _, method := range methods {
+		service, name, _ := strings.Cut(method, ".")
+		if err := w.WriteBody(&recording.Topic{Source: "greeter", Kind: recording.Request,
+			Protocol: "greeter." + service, Method: name, Table: "greeter.Hello",
+			Definition: definition}, w.NextCall(), time.Now().UnixNano(), body); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, 72, "", "nothing was sent: incompatible", "", "replay", file, "greeter")
+	return file
+}
+
+// TestReplayOtherSchema replays recordings whose schemas are not the server's.
+func TestReplayOtherSchema(t *testing.T) {
+	newDomain(t)
+	serve(t, "greeter")
+	const greeting = "table Greeting { text: string; } "
+	misread := recordWith(t, "namespace greeter; table Hello { name: int; } "+greeting+
+		"rpc_service Greeter { Greet(Hello): Greeting (idempotent); }", `{"name": 7}`,
+		"Greeter.Greet")
+	expect(t, 72, "", "nothing was sent: incompatible", "", "replay", misread, "greeter")
+	expect(t, 72, "", "nothing was sent, since no method fits: incompatible", "", "replay",
+		"-partial", misread, "greeter")
+
+	// Methods and services that the server lacks.
+	text := "namespace greeter; table Hello { name: string; more: int; } " + greeting +
+		"rpc_service Greeter { Greet(Hello): Greeting (idempotent); Greed(Hello): Greeting; } " +
+		"rpc_service Other { Greet(Hello): Greeting; }"
+	lacks := recordWith(t, text, `{"name": "x", "more": 1}`, "Greeter.Greed", "Greeter.Greet",
+		"Other.Greet", "Greeter.Greet")
+	const first = "the server greeter has no method or message greeter.Greeter.Greed; " +
+		"did you mean greeter.Greeter.Greet?"
+	expect(t, 68, "", "nothing was sent: unimplemented: "+first+"; -partial leaves out what "+
+		"does not fit: 2 methods\n", "", "replay", "-speed", "max", lacks, "greeter")
+	code, out, errOut := ipcctl(t, "", "replay", "-partial", "-speed", "max", lacks, "greeter")
+	for _, want := range []string{
+		"the server has another version of greeter.Greeter, which is compatible",
+		"greeter.Greeter.Greed is left out: unimplemented: " + first,
+		"greeter.Other.Greet is left out: unimplemented: the server greeter has no protocol",
+		"2 of 2 sent; 0 replies are as recorded, 0 differ, 2 cannot be compared; 2 requests do " +
+			"not fit the server\n"} {
+		if !strings.Contains(errOut, want) {
+			t.Errorf("it is not said: %s", want)
+		}
+	}
+	if code != 0 || out != "" {
+		t.Errorf("status %d, printed %q and %q", code, out, errOut)
+	}
+
+	// Fields that the server does not know are told before the first call.
+	expect(t, 0, "", "the server has another version of greeter.Greeter, which is compatible; "+
+		"what only one of the two has is not read by the other\nipcctl: 2 of 2 sent", "", "replay",
+		"-method", "greeter.Greeter.Greet", "-speed", "max", lacks, "greeter")
 }
 
 // TestRecordLimits ends recordings by their flags.

@@ -23,15 +23,13 @@ import (
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/recording"
 	ipc "github.com/ipcgen/ipcgen/runtime"
-	"github.com/ipcgen/ipcgen/runtime/introspect"
 )
 
 const replayHelp = `usage: ipcctl replay [flags] file name
        ipcctl replay -list [-json] file
 
 Sends the requests, messages and items of a recording again, at their times, and
-prints where a reply, an item or an error's code differs. A request waits for
-the replies that came before it in the recording, and not for others.
+prints what differs. A request waits for the replies that were there before it.
 
   ipcctl replay audio.mcap audio_compute
   ipcctl replay -speed max -method SetParam -method GetParam move.mcap robot.0
@@ -41,6 +39,7 @@ Flags:
   -domain name    the domain, a name or a path (default: as programs choose it)
   -from name      replay what was recorded of that name (default: the only one)
   -method name    replay this method or message alone; may be repeated
+  -partial        leave out what the server lacks or would misread
   -speed n        n times as fast (default 1), or max for as fast as possible
   -step           wait for the Enter key before each request
   -publish        publish the topics instead, on a channel of that name
@@ -63,6 +62,7 @@ func (t *terminal) replay() *cli.Command {
 			&cli.StringSliceFlag{Name: "method"}, &cli.StringFlag{Name: "speed", Value: "1"},
 			&cli.BoolFlag{Name: "step"}, &cli.BoolFlag{Name: "publish"},
 			&cli.IntFlag{Name: "wait"}, &cli.BoolFlag{Name: "json"},
+			&cli.BoolFlag{Name: "partial"},
 			&cli.DurationFlag{Name: "timeout", Value: patience}},
 		CustomHelpTemplate: replayHelp,
 		Action:             t.doReplay,
@@ -119,7 +119,7 @@ func (t *terminal) doReplay(ctx context.Context, c *cli.Command) error {
 		return failedCall(err)
 	}
 	defer r.to.Close()
-	if err := r.check(ctx, contents, name); err != nil {
+	if err := r.check(ctx, contents, name, c.Bool("partial")); err != nil {
 		return failedCall(err)
 	}
 	err = r.run(ctx)
@@ -216,6 +216,7 @@ type replay struct {
 	to        reach.Conn
 	protocols map[string]bool            // that the recording has calls of
 	wanted    map[string]bool            // full names; nil for all
+	leftOut   map[string]bool            // full names, which the server cannot read
 	schemas   map[string]*dynamic.Schema // by definition
 	targets   map[*recording.Topic]*target
 
@@ -231,6 +232,7 @@ type replay struct {
 	items             int64 // that were sent
 	same, notCompared int64 // calls
 	notSent           int64 // calls and messages
+	omitted           int64 // those of methods that are left out
 }
 
 // A target is where the requests of a topic go. Both fields are nil if they are not sent.
@@ -347,7 +349,7 @@ func (r *replay) target(t *recording.Topic) (*target, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case r.wanted != nil && !r.wanted[t.Full()]:
+	case !r.wants(t.Full()):
 	case t.Kind == recording.Message && shape.OneWay:
 		tgt.message, err = s.Message(t.Full())
 	case t.Kind == recording.Request && !shape.OneWay,
@@ -360,44 +362,6 @@ func (r *replay) target(t *recording.Topic) (*target, error) {
 	}
 	r.targets[t] = tgt
 	return tgt, nil
-}
-
-// check asks the server whether it would misread the recording's messages. A server that does not
-// tell is asked call by call, by the runtime.
-func (r *replay) check(ctx context.Context, c *recording.Contents, name string) error {
-	server, err := ask(ctx, r.to, name, r.timeout)
-	switch ipc.CodeOf(err) {
-	case ipc.CodeOK:
-	case ipc.CodeUnimplemented, ipc.CodePermissionDenied:
-		return nil
-	default:
-		return err
-	}
-	for _, t := range c.Sources[r.from].Topics {
-		if t.Kind == recording.Published {
-			continue
-		}
-		tgt, err := r.target(t)
-		if err != nil {
-			return err
-		}
-		if tgt.method == nil && tgt.message == nil {
-			continue
-		}
-		if slices.ContainsFunc(server.Description.Protocols, func(p *introspect.ProtocolT) bool {
-			return p.Name == t.Protocol && p.Definition < 0
-		}) {
-			continue
-		}
-		s, err := r.schema(t)
-		if err != nil {
-			return err
-		}
-		if err := s.CheckCompatible(t.Protocol, server.Schema); err != nil {
-			return fmt.Errorf("nothing was sent: %w", err)
-		}
-	}
-	return nil
 }
 
 // errStopped is the end of a replay that the user stops between two steps.
@@ -474,7 +438,7 @@ func (r *replay) take(ctx context.Context, record *recording.Record) error {
 		if call.Open {
 			return r.openFlow(ctx, record, call.Method)
 		}
-		if call.NoRequest && (r.wanted == nil || r.wanted[call.Method]) {
+		if call.NoRequest && r.wants(call.Method) {
 			r.notSent++
 		}
 		if c := r.calls[record.Seq]; c != nil {
@@ -752,6 +716,9 @@ func (r *replay) summary() string {
 	}
 	if r.notSent > 0 {
 		text += fmt.Sprintf("; %d requests are not in the recording", r.notSent)
+	}
+	if r.omitted > 0 {
+		text += fmt.Sprintf("; %d requests do not fit the server", r.omitted)
 	}
 	return text
 }

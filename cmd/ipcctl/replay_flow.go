@@ -42,7 +42,7 @@ const (
 func (r *replay) openFlow(ctx context.Context, record *recording.Record, method string) error {
 	t := r.byName[method]
 	if t == nil {
-		if r.wanted == nil || r.wanted[method] {
+		if r.wants(method) {
 			r.notSent++ // without items, the file lacks the schema
 		}
 		return nil

@@ -117,6 +117,16 @@ func (s *Schema) CheckCompatible(protocol string, server *Schema) error {
 	return ipc.CheckCompatible(ours.identity(), theirs.identity())
 }
 
+// SameVersion reports whether both schemas have the same version of a protocol.
+func (s *Schema) SameVersion(protocol string, other *Schema) bool {
+	ours, err := s.protocol(protocol)
+	if err != nil {
+		return false
+	}
+	theirs, err := other.protocol(protocol)
+	return err == nil && ours.identity().Fingerprint == theirs.identity().Fingerprint
+}
+
 func (s *Schema) protocol(name string) (*protocol, error) {
 	for i := range s.protocols {
 		if s.protocols[i].Name == name {
