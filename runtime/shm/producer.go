@@ -91,12 +91,30 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 	hook("publish")
 	announce(p.w.tail, p.pos)
 	hook("published")
+	p.ownNext()
 	s := p.w.sleep.Load()
 	if s == 0 || s == p.woken {
 		return false
 	}
 	p.woken = s
 	return true
+}
+
+// ownLines is how many cache lines behind the last record the producer fetches ahead.
+const ownLines = 2
+
+// ownNext fetches the lines of the next record from the processor of the consumer, which has read
+// older records there, while this side does other things. Otherwise the store that publishes that
+// record would wait for them: it takes effect after the stores before it, and waits until it has
+// done so. Lines that the consumer may still read are left to it.
+func (p *Producer) ownNext() {
+	size := uint64(len(p.w.data))
+	if p.pos+(ownLines+1)*cacheLine-p.headSeen > size {
+		return
+	}
+	for ahead := uint64(1); ahead <= ownLines; ahead++ {
+		ownLine(&p.w.data[(p.pos+ahead*cacheLine)&(size-1)])
+	}
 }
 
 // Starve declares that the producer is about to wait for room for n bytes of payload, and reports
