@@ -229,12 +229,16 @@ func plugged() (all []lapsing) {
 func codecs() (all []lapsing) {
 	for _, in := range []string{"ipc.MethodSpec.EncodeRequest", "ipc.MethodSpec.DecodeRequest",
 		"ipc.MethodSpec.EncodeReply", "ipc.MethodSpec.DecodeReply",
-		"ipc.MethodSpec.RecycleRequest"} {
+		"ipc.MethodSpec.RecycleRequest", "ipc.MethodSpec.RecycleReply"} {
 		var m *ipc.Method[blob, blob]
 		row := lapsing{of: in, do: func(ctx context.Context, _ ipc.RendezvousOption,
 			c *ipc.Conn) error {
+			caller := ipc.Caller(c)
+			if strings.HasSuffix(in, "RecycleReply") {
+				caller = ipc.NewRecycler(c)
+			}
 			for range 100 { // used objects are not always at hand
-				if _, err := ipc.Invoke(ctx, c, m, &blob{Data: []byte("x")}); err != nil {
+				if _, err := ipc.Invoke(ctx, caller, m, &blob{Data: []byte("x")}); err != nil {
 					return err
 				}
 			}
@@ -265,6 +269,10 @@ func codecs() (all []lapsing) {
 			}
 			spec.DecodeReply = func(buf []byte, m *blob) (uint64, error) {
 				hook(".DecodeReply")
+				return decodeBlob(buf, m)
+			}
+			spec.RecycleReply = func(buf []byte, m *blob) (uint64, error) {
+				hook(".RecycleReply")
 				return decodeBlob(buf, m)
 			}
 			m = ipc.NewMethod(echoProtocol, spec)

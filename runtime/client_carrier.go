@@ -183,6 +183,13 @@ func (c *CarrierClient) conclude(ctx context.Context, call *Call, in *Inbound, a
 // decodeAnswer decodes the reply of a call, which may keep the memory of the answer if that is the
 // call's.
 func decodeAnswer(call *Call, answer *Outbound) error {
+	if m := call.memory; m.takes(call) {
+		if !answer.Owned {
+			return m.decode(call.Method, m.copy(answer.Body))
+		}
+		m.body = answer.Body
+		return m.decode(call.Method, m.body)
+	}
 	decode := func() error {
 		_, err := call.Method.decodeReply(answer.Body, call.Reply)
 		return err

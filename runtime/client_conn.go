@@ -120,6 +120,10 @@ func (c *Conn) invoke(ctx context.Context, call *Call) error {
 // decodeReply decodes the reply of a call. A codec that panics has not understood it.
 func (c *Conn) decodeReply(p *pending, call *Call) (err error) {
 	defer plugin(c.cfg.logger, "the codec of a reply", &err)
+	if m := call.memory; m.takes(call) {
+		p.body, m.body = m.body, p.body
+		return m.decode(call.Method, m.body)
+	}
 	decode := func() error {
 		_, err := call.Method.decodeReply(p.body, call.Reply)
 		return err

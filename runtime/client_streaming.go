@@ -222,11 +222,11 @@ func (f *clientFlow) run(ctx context.Context, call *Call) *Error {
 		if err := f.sendWatched(ctx, call.In); err != nil {
 			return err
 		}
-		_, err := f.receive(ctx, nil)
+		_, err := f.receive(nil, nil)
 		if err != nil {
 			return err
 		}
-		if _, err := f.info.decodeReply(f.reply, call.Reply); err != nil {
+		if err := f.decodeReply(call); err != nil {
 			return f.malformed(err)
 		}
 		return nil
@@ -238,7 +238,7 @@ func (f *clientFlow) run(ctx context.Context, call *Call) *Error {
 		go f.sendDetached(sending, call.In, &source)
 	}
 	for {
-		item, err := f.receive(ctx, &source)
+		item, err := f.receive(&source, call.memory)
 		if item == nil {
 			return err
 		}
@@ -248,8 +248,19 @@ func (f *clientFlow) run(ctx context.Context, call *Call) *Error {
 	}
 }
 
-// receive returns the next item, or neither an item nor an error at the end of the call.
-func (f *clientFlow) receive(ctx context.Context, source *sourceEnd) (item any, err *Error) {
+// decodeReply decodes the reply of a call whose items have all been sent.
+func (f *clientFlow) decodeReply(call *Call) error {
+	if m := call.memory; m.takes(call) {
+		m.body, f.reply = f.reply, nil
+		return m.decode(f.info, m.body)
+	}
+	_, err := f.info.decodeReply(f.reply, call.Reply)
+	return err
+}
+
+// receive returns the next item, or neither an item nor an error at the end of the call. The item
+// is valid until the next receive, if m is not nil.
+func (f *clientFlow) receive(source *sourceEnd, m *replyMemory) (item any, err *Error) {
 	if f.due() {
 		f.conn.tx.tell(&f.control, f.credit(f.id))
 	}
@@ -257,7 +268,7 @@ func (f *clientFlow) receive(ctx context.Context, source *sourceEnd) (item any, 
 		body, epoch, ok, end := f.take(f.items.arm)
 		switch {
 		case ok:
-			return f.decodeItem(body, epoch)
+			return f.decodeItem(body, epoch, m)
 		case end == io.EOF:
 			return nil, nil
 		case end == errSource:
@@ -265,28 +276,19 @@ func (f *clientFlow) receive(ctx context.Context, source *sourceEnd) (item any, 
 		case end != nil:
 			return nil, asCallError(end)
 		}
-		f.conn.await(ctx, &f.items)
+		// The end of ctx ends the flow, see cancel, and so this wait, which need not watch ctx.
+		f.conn.await(context.Background(), &f.items)
 		if f.items.err != nil {
 			return nil, f.items.err
 		}
 	}
 }
 
-func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
+func (f *clientFlow) decodeItem(body []byte, epoch uint64, m *replyMemory) (any, *Error) {
 	if f.stale(epoch) {
 		return nil, fromOldEpoch("item", epoch)
 	}
-	item := f.info.newReply()
-	decode := func() error {
-		_, err := f.info.decodeReply(body, item)
-		return err
-	}
-	var err error
-	if kept := f.owned(); kept != nil && len(body) >= leastAdopted {
-		err = adopt(body, kept, decode)
-	} else {
-		err = decode()
-	}
+	item, err := f.unpack(body, m)
 	if err != nil {
 		return nil, f.malformed(err)
 	}
@@ -294,6 +296,21 @@ func (f *clientFlow) decodeItem(body []byte, epoch uint64) (any, *Error) {
 		return nil, f.cancelled
 	}
 	return item, nil
+}
+
+func (f *clientFlow) unpack(body []byte, m *replyMemory) (item any, err error) {
+	if m != nil { // body does not change before the next take, as m needs it
+		return m.object(f.info), m.decode(f.info, body)
+	}
+	item = f.info.newReply()
+	decode := func() error {
+		_, err := f.info.decodeReply(body, item)
+		return err
+	}
+	if kept := f.owned(); kept != nil && len(body) >= leastAdopted {
+		return item, adopt(body, kept, decode)
+	}
+	return item, decode()
 }
 
 // stale reports whether an item or an end comes from an epoch that is over.

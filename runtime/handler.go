@@ -198,11 +198,12 @@ func (h *Handler) carry(inner *carriedContext, in *Inbound) (out Outbound, err e
 			return out, err.with(NotExecuted)
 		}
 		n := delivery{method: in.Method, seq: in.Seq, epoch: in.Epoch, metadata: in.Metadata,
-			adoptFrom: in.adoptFrom()}
+			adoptFrom: in.adoptFrom(), leases: &inner.scratch}
 		return out, h.deliver(inner, h.log, r, in.Peer, &n, in.Body)
 	}
 	x := &carried{in: in}
-	x.execution = execution{handler: h, carrier: x, log: h.log, context: inner, route: r,
+	x.execution = execution{handler: h, carrier: x, log: h.log,
+		context: inner, leases: &inner.scratch, route: r,
 		method: in.Method, seq: in.Seq, epoch: in.Epoch, peer: in.Peer,
 		adoptFrom: in.adoptFrom(), scratch: scratch{builder: in.Builder, body: in.Body}}
 	if x.builder == nil {

@@ -19,6 +19,7 @@ type carriedContext struct {
 	reply    replyMetadata
 	call     *carried // that streams
 	draining <-chan struct{}
+	scratch  leases
 }
 
 // Value implements context.Context.
@@ -30,6 +31,8 @@ func (c *carriedContext) Value(key any) any {
 		}
 	case incomingKey:
 		return &c.incoming
+	case scratchKey:
+		return &c.scratch
 	case flowKey:
 		if c.call != nil {
 			return c.call

@@ -21,12 +21,14 @@ type execution struct {
 	log     *slog.Logger
 
 	context    context.Context
+	leases     *leases     // of context
 	route      *boundRoute // nil: the handler has no such method
 	method     uint32
 	seq, epoch uint64
 	peer       *Peer
 	items      itemStream // of a streaming call
 	item       content    // that the handler sends
+	former     any        // the client's last item, if they are recycled
 	sum        uint64     // of the request, if there is a guard
 	adoptFrom  int        // see openOwned; 0: something else refers to the memory of body
 
@@ -94,7 +96,9 @@ func (h *Handler) execute(x *execution) (body []byte, epoch uint64, err error) {
 	if err := h.admit(x.epoch, r); err != nil {
 		return nil, 0, err.with(NotExecuted)
 	}
-	if body, err = x.guarded(); err != nil || r.inPlace != nil {
+	body, err = x.guarded()
+	x.leases.end() // unless the handler has panicked: its goroutines may go on
+	if err != nil || r.inPlace != nil {
 		return nil, 0, err
 	}
 	epoch, err = x.stamp()
@@ -241,7 +245,10 @@ func (x *execution) open(body []byte) (any, error) {
 }
 
 func (x *execution) decodeItem(body []byte) (item any, err error) {
-	if kept := x.items.owned(); kept != nil {
+	if x.route.recycles {
+		item, _, err = x.route.decode(body, x.former)
+		x.former = item
+	} else if kept := x.items.owned(); kept != nil {
 		item, _, err = x.route.openOwned(body, leastAdopted, kept)
 	} else {
 		item, _, err = x.route.decode(body, nil)
@@ -282,5 +289,9 @@ func (h *Handler) deliver(ctx context.Context, log *slog.Logger, r *boundRoute, 
 		}
 		defer h.guard.Leave(place)
 	}
-	return protect(log, r.name, func() error { return r.receive(ctx, p, n, body) })
+	return protect(log, r.name, func() error {
+		err := r.receive(ctx, p, n, body)
+		n.leases.end()
+		return err
+	})
 }

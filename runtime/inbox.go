@@ -96,6 +96,7 @@ type delivery struct {
 	passed     bool // it has come as far as its handler
 	adoptFrom  int  // see openOwned; 0: something else refers to the memory of the body
 	kept       bool // and the object has it now
+	leases     *leases
 }
 
 // open decodes the body of a message.

@@ -53,6 +53,7 @@ type MethodInfo struct {
 
 	encodeRequest func(b *flatbuffers.Builder, seq uint64, req any) error
 	decodeReply   func(buf []byte, reply any) (refSeq uint64, err error)
+	recycleReply  func(buf []byte, reply any) (refSeq uint64, err error)
 	newReply      func() any
 }
 
@@ -82,6 +83,8 @@ type MethodSpec[Req, Rep any] struct {
 	// DecodeReply fills rep and returns the sequence number of the request it
 	// answers, or 0 where the schema has none.
 	DecodeReply func(buf []byte, rep *Rep) (refSeq uint64, err error)
+	// RecycleReply is to DecodeReply as RecycleRequest is to DecodeRequest. See [Recycler].
+	RecycleReply func(buf []byte, rep *Rep) (refSeq uint64, err error)
 }
 
 // A Method is a call of an rpc_service with its types and codec.
@@ -92,6 +95,10 @@ type Method[Req, Rep any] struct {
 
 // NewMethod declares a method; generated code calls it once per method.
 func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req, Rep] {
+	recycle := spec.RecycleReply
+	if recycle == nil {
+		recycle = spec.DecodeReply
+	}
 	m := &Method[Req, Rep]{
 		info: MethodInfo{
 			Protocol: p, Name: spec.Name, ID: spec.ID, Idempotent: spec.Idempotent,
@@ -102,6 +109,9 @@ func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req
 			},
 			decodeReply: func(buf []byte, reply any) (uint64, error) {
 				return spec.DecodeReply(buf, reply.(*Rep))
+			},
+			recycleReply: func(buf []byte, reply any) (uint64, error) {
+				return recycle(buf, reply.(*Rep))
 			},
 		},
 		spec: spec,
@@ -126,10 +136,12 @@ type Call struct {
 	// In are the items that the client sends, each a *Req. A Caller ranges over them once it has
 	// sent the call. A call whose In yields an error fails with it.
 	In iter.Seq2[any, error]
-	// Out takes the items that the server sends, each a *Rep that it may keep. The Caller calls it
-	// on the goroutine of Invoke. If it returns false, the call is cancelled, and Invoke returns
-	// nil.
+	// Out takes the items that the server sends, each a *Rep that it may keep, unless a [Recycler]
+	// makes the call. The Caller calls it on the goroutine of Invoke. If it returns false, the call
+	// is cancelled, and Invoke returns nil.
 	Out func(item any) bool
+
+	memory *replyMemory // of a Recycler; nil: the reply, and each item, is a new object
 }
 
 // A Caller carries calls to a server: a [*Conn], a [*Client], the client of a group, or a fake in a
@@ -147,6 +159,9 @@ func Invoke[Req, Rep any](ctx context.Context, c Caller, m *Method[Req, Rep],
 	req *Req) (*Rep, error) {
 	if c == nil {
 		c = nilCaller{}
+	}
+	if r, ok := c.(*Recycler); ok {
+		return recycledReply[Rep](ctx, r, Call{Method: &m.info, Request: req})
 	}
 	rep := new(Rep)
 	if err := c.Invoke(ctx, Call{Method: &m.info, Request: req, Reply: rep}); err != nil {

@@ -223,16 +223,17 @@ func WithSpin(longest time.Duration) Option {
 // outcome [NotSent]. By default it blocks until there is room or its context is done.
 func WithFailFast() Option { return option(func(c *common) { c.failFast = true }) }
 
-// WithRecycling decodes requests and one-way messages into objects that were used before, and
-// leaves strings and vectors of bytes in the received message, which is private memory of this
-// side. Other parts use the memory of former ones. So a message of a shape that has come before
-// costs no allocation, but for a string as the member of a union; for large messages, allocations
-// take more time than all the rest.
+// WithRecycling decodes requests, one-way messages and the items of clients into objects that were
+// used before, and leaves strings and vectors of bytes in the received message, which is private
+// memory of this side. Other parts use the memory of former ones. So a message of the shape of the
+// one before costs no allocation; for large messages, allocations take more time than all the rest.
+// A [Recycler] does so for replies.
 //
 // It is a promise: when a handler of this side has returned, neither goroutines of the handler nor
-// interceptors use its request, which does not refer to objects of theirs either. They must copy
-// the parts that they keep (slices.Clone, strings.Clone). A reply may refer to parts of its
-// request. A program that breaks the promise reads later messages.
+// interceptors use its request, which does not refer to objects of theirs either. An item is not
+// used when the handler has asked for the next one. They must copy the parts that they keep
+// (slices.Clone, strings.Clone). A reply may refer to parts of its request. A program that breaks
+// the promise reads later messages.
 func WithRecycling() Option { return option(func(c *common) { c.recycle = true }) }
 
 // WithStreamingWindow sets how many bytes of the items of a streaming call this side keeps that its

@@ -61,13 +61,13 @@ func (j *job) begin(f *frame, r *boundRoute) {
 	if f.metadata != (Metadata{}) {
 		j.ctx.metadata().metadata = f.metadata
 	}
-	j.context = j.ctx
+	j.context, j.leases = j.ctx, &j.ctx.scratch
 }
 
 // finish prepares a job for another call.
 func (j *job) finish() {
 	j.ctx.cancel()
-	j.ctx, j.context = nil, nil
+	j.ctx, j.context, j.leases = nil, nil, nil
 	j.strip()
 	j.detached, j.givenUp, j.reply, j.answer, j.wrong = false, false, ReplyBuilder{}, sent{}, 0
 }

@@ -18,7 +18,8 @@ type callContext struct {
 	// nil until the context is asked for more than its deadline, or the call ends
 	end atomic.Pointer[callEnd]
 	// nil until there is metadata of the request or the reply
-	beside atomic.Pointer[incoming]
+	beside  atomic.Pointer[incoming]
+	scratch leases
 }
 
 // A callScope is what the contexts of a connection have in common.
@@ -81,7 +82,7 @@ type contextSlab struct {
 	fresh []callContext
 }
 
-// slabLen contexts, which one allocation makes, take two kilobytes.
+// slabLen contexts, which one allocation makes, take three kilobytes.
 const slabLen = 64
 
 // next returns the context of a call that begins; it has no deadline yet.
@@ -197,6 +198,8 @@ func (c *callContext) Value(key any) any {
 		return c.beside.Load()
 	case callKey:
 		return c
+	case scratchKey:
+		return &c.scratch
 	case drainingKey:
 		return c.scope.draining
 	case flowKey:

@@ -184,6 +184,7 @@ func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 	if n.metadata != (Metadata{}) {
 		ctx.metadata().metadata = n.metadata
 	}
+	n.leases = &ctx.scratch
 	var observed observation
 	if o := c.srv.lookout.observer.Load(); o != nil {
 		observed = c.observe(o, r, n.seq, n.epoch, body)

@@ -45,7 +45,8 @@ func (s Streaming) out() bool { return s == ServerStreaming || s == BidiStreamin
 //
 // The result serves one range; another one yields an error with [CodeFailedPrecondition] and
 // outcome [NotSent]. An error is the last that it yields, and is an [*Error]. Items belong to the
-// loop body, which may keep them. The loop body runs on its own goroutine alone.
+// loop body, which may keep them, unless c is a [Recycler]. The loop body runs on its own goroutine
+// alone.
 func InvokeServerStream[Req, Rep any](ctx context.Context, c Caller, m *Method[Req, Rep],
 	req *Req) iter.Seq2[*Rep, error] {
 	return results[Rep](ctx, c, Call{Method: &m.info, Request: req})
@@ -69,8 +70,13 @@ func InvokeClientStream[Req, Rep any](ctx context.Context, c Caller, m *Method[R
 	if c == nil {
 		c = nilCaller{}
 	}
+	call := Call{Method: &m.info, In: anyItems(in)}
+	if r, ok := c.(*Recycler); ok {
+		return recycledReply[Rep](ctx, r, call)
+	}
 	rep := new(Rep)
-	if err := c.Invoke(ctx, Call{Method: &m.info, In: anyItems(in), Reply: rep}); err != nil {
+	call.Reply = rep
+	if err := c.Invoke(ctx, call); err != nil {
 		return nil, err
 	}
 	return rep, nil
@@ -113,7 +119,11 @@ func results[Rep any](ctx context.Context, c Caller, call Call) iter.Seq2[*Rep, 
 			left = left || !yield(item.(*Rep), nil)
 			return !left
 		}
-		if err := c.Invoke(ctx, call); err != nil && !left {
+		invoke := c.Invoke
+		if r, ok := c.(*Recycler); ok && ctx.Value(stepsKey{}) == nil {
+			invoke = r.invokeForItems
+		}
+		if err := invoke(ctx, call); err != nil && !left {
 			yield(nil, err)
 		}
 	}

@@ -25,10 +25,14 @@ type stepSource[In any] struct {
 	closed    chan struct{} // by CloseSend
 }
 
+// stepsKey is the key of a value in the context of a call whose items are received step by step:
+// the caller has an item while the call goes on, so a Recycler must not use it again.
+type stepsKey struct{}
+
 func newStepSource[In any](ctx context.Context) *stepSource[In] {
 	s := &stepSource[In]{items: make(chan *In), taken: make(chan struct{}),
 		ended: make(chan struct{}), stalled: make(chan struct{}), closed: make(chan struct{})}
-	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.ctx, s.cancel = context.WithCancel(context.WithValue(ctx, stepsKey{}, true))
 	return s
 }
 

@@ -26,9 +26,9 @@ type codec struct {
 	encode, decode           string
 	encodeReply, decodeReply string
 
-	// recycle is decode for an object that was used before and is used no longer than the buffer,
-	// see fb.Borrowed; "" if decode is as good, or there is none.
-	recycle string
+	// recycle and recycleReply are decode and decodeReply for an object that was used before and is
+	// used no longer than the buffer, see fb.Borrowed; "" if those are as good, or there is none.
+	recycle, recycleReply string
 
 	flat *flat // the message's constant layout, or nil
 }
@@ -68,7 +68,7 @@ func (p *plan) envelopeCodecs(e *envelope) {
 	for _, m := range e.members {
 		key := p.memberKey(e, m)
 		c := p.codecOf(&e.codecs, "", key, e, m)
-		c.forMessages(key, c.recyclable())
+		c.forMessages(key)
 	}
 }
 
@@ -77,7 +77,7 @@ func (p *plan) serviceCodecs(s *service) {
 	for _, m := range s.methods {
 		request, reply := p.requestKey(s, m), p.replyKey(s, m)
 		asked := p.codecOf(&s.codecs, owner, request, s.request, m.request)
-		asked.forMessages(request, asked.recyclable())
+		asked.forMessages(request)
 		answer := p.codecOf(&s.codecs, owner, reply, s.reply, m.reply)
 		answer.forReplies(reply)
 		if m.decl.Streaming == schema.Unary {
@@ -163,6 +163,9 @@ func (f *file) codec(c *codec) {
 	if c.encodeReply != "" {
 		f.encode(c, c.encodeReply, c.refSeq())
 		f.decode(c, c.decodeReply, "refSeq")
+		if c.recycleReply != "" {
+			f.decode(c, c.recycleReply, "refSeq")
+		}
 	}
 }
 
@@ -348,11 +351,16 @@ func (f *file) encode(c *codec, name string, refSeq *schema.Field) {
 // a MethodSpec or a MessageSpec.
 func (f *file) decode(c *codec, name, number string) {
 	typ := jen.String()
+	recycles := name == c.recycle || name == c.recycleReply
 	unpack := jen.Op("*").Add(local("m")).Op("=").String().Call(local("x"))
-	if !c.isText() {
+	switch {
+	case c.isText() && recycles:
+		unpack = jen.Op("*").Add(local("m")).Op("=").Add(fb("TextIn")).Call(local("x"),
+			fb("Borrowed"))
+	case !c.isText():
 		typ = jen.Id(f.objectObject(c.message()))
 		unpack = local("x").Dot("UnPackTo").Call(local("m"))
-		if name == c.recycle {
+		if recycles {
 			unpack = local("x").Dot("UnPackInto").Call(local("m"), fb("Borrowed"))
 		}
 	}
@@ -376,7 +384,7 @@ func (f *file) decode(c *codec, name, number string) {
 // recyclable reports whether c's message has parts whose memory can be used again.
 func (c *codec) recyclable() bool {
 	o := c.message()
-	return o != nil && !o.IsStruct && c.flat == nil &&
+	return c.isText() || !o.IsStruct && c.flat == nil &&
 		slices.ContainsFunc(o.Fields, func(field *schema.Field) bool {
 			return !field.Deprecated && !field.IsTag &&
 				(field.Optional || !isScalar(field.Type.Base))

@@ -1,6 +1,7 @@
 package gogen
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/ipcgen/ipcgen/internal/schema"
@@ -104,7 +105,13 @@ func enumValue(e *schema.Enum, val *schema.EnumVal) string {
 func (f *file) union(e *schema.Enum, n *enumNames) {
 	f.p("// ", n.Object, " holds one member of the union ", fullName(e.Namespace, e.Name), ".")
 	f.p("type ", n.Object, " struct {")
-	f.columns([][]string{{"Type", n.Type}, {"Value", "any"}})
+	fields := [][]string{{"Type", n.Type}, {"Value", "any"}}
+	if slices.ContainsFunc(e.Values, func(v *schema.EnumVal) bool {
+		return v.Type.Base == schema.String
+	}) {
+		fields = append(fields, []string{"text", "*string", "// see fb.UnionText"})
+	}
+	f.columns(fields)
 	f.p("}")
 	f.p()
 	f.unionPack(e, n)
@@ -161,7 +168,8 @@ func (f *file) unionUnPack(e *schema.Enum, n *enumNames) {
 	f.eachMember(e, n, func(name string, val *schema.EnumVal) {
 		f.p("case ", name, ":")
 		if val.Type.Base == schema.String {
-			f.p("ℓt.Type, ℓt.Value = ℓrcv, ℙfb.TextIn(ℙfb.UnionBytes(&ℓtable), ℓmemory)")
+			f.p("ℓt.Type = ℓrcv")
+			f.p("ℓt.Value = ℙfb.UnionText(&ℓt.text, ℙfb.UnionBytes(&ℓtable), ℓmemory)")
 			f.p("return ℓt")
 			return
 		}

@@ -484,10 +484,10 @@ func (key codecKey) function(name string) string {
 }
 
 // forMessages and forReplies name the functions for one use of a codec.
-func (c *codec) forMessages(key codecKey, recyclable bool) {
+func (c *codec) forMessages(key codecKey) {
 	if c.encode == "" {
 		c.encode, c.decode = key.function("encode"+c.name), key.function("decode"+c.name)
-		if recyclable {
+		if c.recyclable() {
 			c.recycle = key.function("recycle" + c.name)
 		}
 	}
@@ -497,6 +497,9 @@ func (c *codec) forReplies(key codecKey) {
 	if c.encodeReply == "" {
 		c.encodeReply = key.function("encode" + c.name + "Reply")
 		c.decodeReply = key.function("decode" + c.name + "Reply")
+		if c.recyclable() {
+			c.recycleReply = key.function("recycle" + c.name + "Reply")
+		}
 	}
 }
 

@@ -239,6 +239,9 @@ func (f *file) methodInfo(s *service, m *method) {
 	if req.recycle != "" {
 		spec = append(spec, value("RecycleRequest", jen.Id(req.recycle)))
 	}
+	if rep.recycleReply != "" {
+		spec = append(spec, value("RecycleReply", jen.Id(rep.recycleReply)))
+	}
 	f.decl("", jen.Var().Id(m.info).Op("=").Add(ipc("NewMethod")).Call(jen.Id(s.protocol),
 		composite(ipc("MethodSpec").Index(jen.List(jen.Id(f.objectObject(m.decl.Request)),
 			jen.Id(f.objectObject(m.decl.Reply)))), spec...)))

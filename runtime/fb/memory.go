@@ -54,6 +54,20 @@ func TextIn(b []byte, m Memory) string {
 	return stringOf(b)
 }
 
+// UnionText returns the bytes b of a buffer as the Value of a union: a string. An interface refers
+// to its string by a pointer. If the string may be borrowed, the pointer is *box, which is set if
+// it is nil. It remains when the union has another member in between.
+func UnionText(box **string, b []byte, m Memory) any {
+	if m == Own {
+		return string(b)
+	}
+	if *box == nil {
+		*box = new(string)
+	}
+	**box = stringOf(b)
+	return interfaceOf(*box)
+}
+
 // ValueIn returns a pointer to v: former, unless that is nil.
 func ValueIn[T any](former *T, v T) *T {
 	if former == nil {

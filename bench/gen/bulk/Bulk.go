@@ -168,6 +168,15 @@ func decodeBulkBlockReply(buf []byte, m *BlockT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
+func recycleBulkBlockReply(buf []byte, m *BlockT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openBulkBlock(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 // flatBulkTaken is what is the same in all these messages, and where their
 // values lie.
 var flatBulkTaken = fb.NewLayout(12, ""+

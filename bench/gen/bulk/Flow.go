@@ -236,6 +236,7 @@ var flowBlocks = ipc.NewMethod(FlowProtocol, ipc.MethodSpec[BlockT, BlockT]{
 	EncodeReply:    encodeBulkBlockReply,
 	DecodeReply:    decodeBulkBlockReply,
 	RecycleRequest: recycleBulkBlock,
+	RecycleReply:   recycleBulkBlockReply,
 })
 
 var flowJam = ipc.NewMethod(FlowProtocol, ipc.MethodSpec[LevelT, LevelT]{

@@ -23,11 +23,21 @@ func call() *Contestant {
 	return c
 }
 
-// recycledCall is the same with handlers that promise not to keep their requests.
+// recycledCall is the same with handlers and callers that promise not to keep what they are given.
 func recycledCall() *Contestant {
 	c := calls("recycled", "ipcgen, typed call, recycled",
-		"the same with WithRecycling: requests are decoded into used objects",
+		"the same with WithRecycling, Scratch and NewRecycler: all objects are used again",
 		ipc.WithRecycling())
+	c.Serve = func(s peer.Setup) error {
+		return serveCalls(s, new(frugalHandler), []ipc.Option{ipc.WithRecycling()})
+	}
+	c.Open = func(s peer.Setup) (Session, error) {
+		conn, err := connectCalls(s, nil)
+		if err != nil {
+			return nil, err
+		}
+		return callsOver(ipc.NewRecycler(conn), conn, s.Size, conn.Close), nil
+	}
 	c.StreamName, c.Huge = "ipcgen, typed message, recycled", true
 	c.OpenStream = func(s peer.Setup) (Stream, error) { return dialCalls(s, nil) }
 	return c
@@ -45,7 +55,7 @@ func parkedCall() *Contestant {
 func calls(key, name, note string, opts ...ipc.Option) *Contestant {
 	return &Contestant{
 		Key: key, Name: name, Note: note, Ours: true, Many: true, Shared: true,
-		Serve: func(s peer.Setup) error { return serveCalls(s, opts) },
+		Serve: func(s peer.Setup) error { return serveCalls(s, new(handler), opts) },
 		Open:  func(s peer.Setup) (Session, error) { return dialCalls(s, opts) },
 	}
 }
@@ -65,12 +75,20 @@ func limits(size int) (opts []ipc.Option) {
 	return opts
 }
 
-func serveCalls(s peer.Setup, opts []ipc.Option) error {
+// A service answers calls and counts messages.
+type service interface {
+	audio.AudioControl
+	audio.ControlMsgHandler
+	bulk.Bulk
+	bulk.BulkMsgHandler
+	readChunks(ctx context.Context, r *bulk.ChunkReader) error
+}
+
+func serveCalls(s peer.Setup, h service, opts []ipc.Option) error {
 	l, err := ipc.Listen(callChannel, ipc.WithDomain(s.Dir))
 	if err != nil {
 		return err
 	}
-	h := new(handler)
 	all := []ipc.ServerOption{
 		audio.NewAudioControlService(h), audio.NewControlMsgService(h),
 		bulk.NewBulkService(h), bulk.NewBulkMsgService(h), bulk.HandleChunkReader(h.readChunks),
@@ -98,6 +116,21 @@ func (h *handler) Put(context.Context, *bulk.BlockT) (*bulk.TakenT, error) {
 	return &bulk.TakenT{Size: h.received.Load()}, nil
 }
 
+// A frugalHandler answers with what lies in the memory of its calls.
+type frugalHandler struct{ handler }
+
+func (h *frugalHandler) SetParam(ctx context.Context, _ *audio.SetParamT) (*audio.AckT, error) {
+	rep := ipc.Scratch[audio.AckT](ctx)
+	*rep = audio.AckT{}
+	return rep, nil
+}
+
+func (h *frugalHandler) Put(ctx context.Context, _ *bulk.BlockT) (*bulk.TakenT, error) {
+	rep := ipc.Scratch[bulk.TakenT](ctx)
+	*rep = bulk.TakenT{Size: h.received.Load()}
+	return rep, nil
+}
+
 func (h *handler) HandleSetParam(context.Context, *audio.SetParamT) error {
 	h.received.Add(1)
 	return nil
@@ -109,28 +142,29 @@ func (h *handler) HandleBlock(context.Context, *bulk.BlockT) error {
 }
 
 func dialCalls(s peer.Setup, opts []ipc.Option) (*callSession, error) {
+	c, err := connectCalls(s, opts)
+	if err != nil {
+		return nil, err
+	}
+	return callsOver(c, c, s.Size, c.Close), nil
+}
+
+func connectCalls(s peer.Setup, opts []ipc.Option) (*ipc.Conn, error) {
 	all := []ipc.DialOption{ipc.WithDomain(s.Dir)}
 	for _, o := range append(limits(s.Size), opts...) {
 		all = append(all, o)
 	}
-	c, err := ipc.Dial(context.Background(), callChannel, all...)
-	if err != nil {
-		return nil, err
-	}
-	return callsOver(c, s.Size, c.Close), nil
+	return ipc.Dial(context.Background(), callChannel, all...)
 }
 
 // callsOver returns a session with calls and messages of size bytes, which closes what carries
 // them.
-func callsOver(c interface {
-	ipc.Caller
-	ipc.Sender
-}, size int, closeIt func() error) *callSession {
+func callsOver(c ipc.Caller, sender ipc.Sender, size int, closeIt func() error) *callSession {
 	ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
 	return &callSession{
 		close: closeIt, ctx: ctx, cancel: cancel,
-		control: audio.NewAudioControlClient(c), controlMsg: audio.NewControlMsgSender(c),
-		bulk: bulk.NewBulkClient(c), bulkMsg: bulk.NewBulkMsgSender(c),
+		control: audio.NewAudioControlClient(c), controlMsg: audio.NewControlMsgSender(sender),
+		bulk: bulk.NewBulkClient(c), bulkMsg: bulk.NewBulkMsgSender(sender),
 		block: bulk.BlockT{Data: make([]byte, size)},
 	}
 }

@@ -50,7 +50,7 @@ func natsCall() *Contestant {
 				nc.Close()
 				return nil, err
 			}
-			return callsOver(c, s.Size, func() error {
+			return callsOver(c, c, s.Size, func() error {
 				defer nc.Close()
 				return c.Close()
 			}), nil

@@ -17,7 +17,7 @@ func stream() *Contestant {
 		Key: StreamKey, Name: "ipcgen, typed stream, payload left in place", Ours: true,
 		Note: "a struct with raw payload; the struct is written and read, the payload stays " +
 			"where it is",
-		Serve: func(s peer.Setup) error { return serveCalls(s, nil) },
+		Serve: func(s peer.Setup) error { return serveCalls(s, new(handler), nil) },
 		OpenStream: func(s peer.Setup) (Stream, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
 			calls, err := dialCalls(s, nil)

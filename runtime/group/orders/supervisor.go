@@ -1305,6 +1305,15 @@ func decodeSupervisorGroupStatusReply(buf []byte, m *GroupStatusT) (refSeq uint6
 	return refSeq, nil
 }
 
+func recycleSupervisorGroupStatusReply(buf []byte, m *GroupStatusT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openSupervisorGroupStatus(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 // flatSupervisorFailover is what is the same in all these messages, and where
 // their values lie.
 var flatSupervisorFailover = fb.NewLayout(12, ""+
@@ -1515,6 +1524,7 @@ var supervisorReadStatus = ipc.NewMethod(SupervisorProtocol, ipc.MethodSpec[Read
 	DecodeRequest: decodeSupervisorReadStatus,
 	EncodeReply:   encodeSupervisorGroupStatusReply,
 	DecodeReply:   decodeSupervisorGroupStatusReply,
+	RecycleReply:  recycleSupervisorGroupStatusReply,
 })
 
 var supervisorReadStatusInPlace = ipc.NewInPlaceMethod(supervisorReadStatus.Info(), ipc.InPlaceSpec[ReadStatus, GroupStatus]{
@@ -1531,6 +1541,7 @@ var supervisorFailover = ipc.NewMethod(SupervisorProtocol, ipc.MethodSpec[Failov
 	DecodeRequest: decodeSupervisorFailover,
 	EncodeReply:   encodeSupervisorGroupStatusReply,
 	DecodeReply:   decodeSupervisorGroupStatusReply,
+	RecycleReply:  recycleSupervisorGroupStatusReply,
 })
 
 var supervisorFailoverInPlace = ipc.NewInPlaceMethod(supervisorFailover.Info(), ipc.InPlaceSpec[Failover, GroupStatus]{
@@ -1547,6 +1558,7 @@ var supervisorRoll = ipc.NewMethod(SupervisorProtocol, ipc.MethodSpec[RollT, Gro
 	DecodeRequest: decodeSupervisorRoll,
 	EncodeReply:   encodeSupervisorGroupStatusReply,
 	DecodeReply:   decodeSupervisorGroupStatusReply,
+	RecycleReply:  recycleSupervisorGroupStatusReply,
 })
 
 var supervisorRollInPlace = ipc.NewInPlaceMethod(supervisorRoll.Info(), ipc.InPlaceSpec[Roll, GroupStatus]{
@@ -1564,6 +1576,7 @@ var supervisorReplace = ipc.NewMethod(SupervisorProtocol, ipc.MethodSpec[Replace
 	DecodeRequest: decodeSupervisorReplace,
 	EncodeReply:   encodeSupervisorGroupStatusReply,
 	DecodeReply:   decodeSupervisorGroupStatusReply,
+	RecycleReply:  recycleSupervisorGroupStatusReply,
 })
 
 var supervisorReplaceInPlace = ipc.NewInPlaceMethod(supervisorReplace.Info(), ipc.InPlaceSpec[Replace, GroupStatus]{

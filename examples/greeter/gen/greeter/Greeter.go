@@ -189,6 +189,15 @@ func decodeGreeterGreetingReply(buf []byte, m *GreetingT) (refSeq uint64, err er
 	return refSeq, nil
 }
 
+func recycleGreeterGreetingReply(buf []byte, m *GreetingT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openGreeterGreeting(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 var greeterGreet = ipc.NewMethod(GreeterProtocol, ipc.MethodSpec[HelloT, GreetingT]{
 	Name:           "Greet",
 	ID:             0x3a01e06f,
@@ -198,6 +207,7 @@ var greeterGreet = ipc.NewMethod(GreeterProtocol, ipc.MethodSpec[HelloT, Greetin
 	EncodeReply:    encodeGreeterGreetingReply,
 	DecodeReply:    decodeGreeterGreetingReply,
 	RecycleRequest: recycleGreeterHello,
+	RecycleReply:   recycleGreeterGreetingReply,
 })
 
 var greeterGreetInPlace = ipc.NewInPlaceMethod(greeterGreet.Info(), ipc.InPlaceSpec[Hello, Greeting]{

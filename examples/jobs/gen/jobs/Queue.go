@@ -372,6 +372,15 @@ func decodeQueueAssignmentReply(buf []byte, m *AssignmentT) (refSeq uint64, err 
 	return refSeq, nil
 }
 
+func recycleQueueAssignmentReply(buf []byte, m *AssignmentT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openQueueAssignment(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 func finishQueueResult(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishResultBuffer(b, m)
 }
@@ -646,6 +655,7 @@ var queueTake = ipc.NewMethod(QueueProtocol, ipc.MethodSpec[WorkerT, AssignmentT
 	EncodeReply:    encodeQueueAssignmentReply,
 	DecodeReply:    decodeQueueAssignmentReply,
 	RecycleRequest: recycleQueueWorker,
+	RecycleReply:   recycleQueueAssignmentReply,
 })
 
 var queueTakeInPlace = ipc.NewInPlaceMethod(queueTake.Info(), ipc.InPlaceSpec[Worker, Assignment]{

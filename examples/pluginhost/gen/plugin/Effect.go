@@ -238,6 +238,15 @@ func decodeEffectDescriptionReply(buf []byte, m *DescriptionT) (refSeq uint64, e
 	return refSeq, nil
 }
 
+func recycleEffectDescriptionReply(buf []byte, m *DescriptionT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openEffectDescription(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 func finishEffectBlock(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishBlockBuffer(b, m)
 }
@@ -293,6 +302,15 @@ func decodeEffectBlockReply(buf []byte, m *BlockT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
+func recycleEffectBlockReply(buf []byte, m *BlockT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openEffectBlock(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 var effectDescribe = ipc.NewMethod(EffectProtocol, ipc.MethodSpec[QueryT, DescriptionT]{
 	Name:          "Describe",
 	ID:            0xc51abd97,
@@ -301,6 +319,7 @@ var effectDescribe = ipc.NewMethod(EffectProtocol, ipc.MethodSpec[QueryT, Descri
 	DecodeRequest: decodeEffectQuery,
 	EncodeReply:   encodeEffectDescriptionReply,
 	DecodeReply:   decodeEffectDescriptionReply,
+	RecycleReply:  recycleEffectDescriptionReply,
 })
 
 var effectDescribeInPlace = ipc.NewInPlaceMethod(effectDescribe.Info(), ipc.InPlaceSpec[Query, Description]{
@@ -319,6 +338,7 @@ var effectProcess = ipc.NewMethod(EffectProtocol, ipc.MethodSpec[BlockT, BlockT]
 	EncodeReply:    encodeEffectBlockReply,
 	DecodeReply:    decodeEffectBlockReply,
 	RecycleRequest: recycleEffectBlock,
+	RecycleReply:   recycleEffectBlockReply,
 })
 
 var effectProcessInPlace = ipc.NewInPlaceMethod(effectProcess.Info(), ipc.InPlaceSpec[Block, Block]{

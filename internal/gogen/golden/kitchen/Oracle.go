@@ -245,6 +245,7 @@ var oracleWeigh = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
 	DecodeRequest: decodeAskLeaf,
 	EncodeReply:   encodeTellMaybeReply,
 	DecodeReply:   decodeTellMaybeReply,
+	RecycleReply:  recycleTellMaybeReply,
 })
 
 var oracleWeighInPlace = ipc.NewInPlaceMethod(oracleWeigh.Info(), ipc.InPlaceSpec[Leaf, Maybe]{
@@ -261,6 +262,7 @@ var oracleMeasure = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[ScalarsT, Maybe
 	DecodeRequest: decodeAskScalars,
 	EncodeReply:   encodeTellMaybeReply,
 	DecodeReply:   decodeTellMaybeReply,
+	RecycleReply:  recycleTellMaybeReply,
 })
 
 var oracleMeasureInPlace = ipc.NewInPlaceMethod(oracleMeasure.Info(), ipc.InPlaceSpec[Scalars, Maybe]{
@@ -279,6 +281,7 @@ var oracleWatch = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
 	DecodeRequest: decodeAskLeaf,
 	EncodeReply:   encodeTellMaybeReply,
 	DecodeReply:   decodeTellMaybeReply,
+	RecycleReply:  recycleTellMaybeReply,
 })
 
 var oraclePour = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
@@ -289,6 +292,7 @@ var oraclePour = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[LeafT, MaybeT]{
 	DecodeRequest: decodeAskLeaf,
 	EncodeReply:   encodeTellMaybeReply,
 	DecodeReply:   decodeTellMaybeReply,
+	RecycleReply:  recycleTellMaybeReply,
 })
 
 var oracleTalk = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[ScalarsT, MaybeT]{
@@ -299,4 +303,5 @@ var oracleTalk = ipc.NewMethod(OracleProtocol, ipc.MethodSpec[ScalarsT, MaybeT]{
 	DecodeRequest: decodeAskScalars,
 	EncodeReply:   encodeTellMaybeReply,
 	DecodeReply:   decodeTellMaybeReply,
+	RecycleReply:  recycleTellMaybeReply,
 })

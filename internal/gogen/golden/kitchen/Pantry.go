@@ -336,6 +336,15 @@ func decodePantryItemReply(buf []byte, m *golden__shared.ItemT) (refSeq uint64, 
 	return refSeq, nil
 }
 
+func recyclePantryItemReply(buf []byte, m *golden__shared.ItemT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openPantryItem(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 func finishPantryKitchen(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishKitchenBuffer(b, m)
 }
@@ -397,6 +406,15 @@ func decodePantryKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error
 	return refSeq, nil
 }
 
+func recyclePantryKitchenReply(buf []byte, m *KitchenT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openPantryKitchen(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 var pantryFetch = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
 	Name:           "Fetch",
 	ID:             0xdfd27cbb,
@@ -406,6 +424,7 @@ var pantryFetch = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.It
 	EncodeReply:    encodePantryKitchenReply,
 	DecodeReply:    decodePantryKitchenReply,
 	RecycleRequest: recyclePantryItem,
+	RecycleReply:   recyclePantryKitchenReply,
 })
 
 var pantryFetchInPlace = ipc.NewInPlaceMethod(pantryFetch.Info(), ipc.InPlaceSpec[golden__shared.Item, Kitchen]{
@@ -424,6 +443,7 @@ var pantryStore = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden_
 	EncodeReply:    encodePantryItemReply,
 	DecodeReply:    decodePantryItemReply,
 	RecycleRequest: recyclePantryKitchen,
+	RecycleReply:   recyclePantryItemReply,
 })
 
 var pantryStoreInPlace = ipc.NewInPlaceMethod(pantryStore.Info(), ipc.InPlaceSpec[Kitchen, golden__shared.Item]{
@@ -442,6 +462,7 @@ var pantryList = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.Ite
 	EncodeReply:    encodePantryKitchenReply,
 	DecodeReply:    decodePantryKitchenReply,
 	RecycleRequest: recyclePantryItem,
+	RecycleReply:   recyclePantryKitchenReply,
 })
 
 var pantryFill = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.ItemT, KitchenT]{
@@ -453,6 +474,7 @@ var pantryFill = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[golden__shared.Ite
 	EncodeReply:    encodePantryKitchenReply,
 	DecodeReply:    decodePantryKitchenReply,
 	RecycleRequest: recyclePantryItem,
+	RecycleReply:   recyclePantryKitchenReply,
 })
 
 var pantrySwap = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden__shared.ItemT]{
@@ -464,4 +486,5 @@ var pantrySwap = ipc.NewMethod(PantryProtocol, ipc.MethodSpec[KitchenT, golden__
 	EncodeReply:    encodePantryItemReply,
 	DecodeReply:    decodePantryItemReply,
 	RecycleRequest: recyclePantryKitchen,
+	RecycleReply:   recyclePantryItemReply,
 })

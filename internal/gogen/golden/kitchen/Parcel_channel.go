@@ -331,6 +331,15 @@ func decodeParcelText(buf []byte, m *string) (seq uint64, err error) {
 	return seq, nil
 }
 
+func recycleParcelText(buf []byte, m *string) (seq uint64, err error) {
+	x, seq, _, err := openParcelText(buf)
+	if err != nil {
+		return seq, err
+	}
+	*m = fb.TextIn(x, fb.Borrowed)
+	return seq, nil
+}
+
 func finishParcelGoldenSharedItem(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	fb.StartTable(b, 3)
 	b.PrependByteSlot(0, byte(Thinggolden_shared_Item), 0)
@@ -400,10 +409,11 @@ var parcelInner = ipc.NewMessage(ParcelProtocol, ipc.MessageSpec[InnerT]{
 })
 
 var parcelText = ipc.NewMessage(ParcelProtocol, ipc.MessageSpec[string]{
-	Name:   "Text",
-	ID:     0x67b9a7a1,
-	Encode: encodeParcelText,
-	Decode: decodeParcelText,
+	Name:    "Text",
+	ID:      0x67b9a7a1,
+	Encode:  encodeParcelText,
+	Decode:  decodeParcelText,
+	Recycle: recycleParcelText,
 })
 
 var parcelGoldenSharedItem = ipc.NewMessage(ParcelProtocol, ipc.MessageSpec[golden__shared.ItemT]{

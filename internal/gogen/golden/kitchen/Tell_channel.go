@@ -150,6 +150,15 @@ func decodeTellMaybeReply(buf []byte, m *MaybeT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
+func recycleTellMaybeReply(buf []byte, m *MaybeT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openTellMaybe(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 var tellMaybe = ipc.NewMessage(TellProtocol, ipc.MessageSpec[MaybeT]{
 	Name:    "Maybe",
 	ID:      0x3480a0c0,

@@ -60,6 +60,7 @@ func ParseThing(s string) (Thing, error) {
 type ThingT struct {
 	Type  Thing
 	Value any
+	text  *string // see fb.UnionText
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
@@ -169,7 +170,8 @@ func (rcv Thing) UnPackInto(t *ThingT, table flatbuffers.Table, memory fb.Memory
 		t.Type, t.Value = rcv, x.UnPackInto(m, memory)
 		return t
 	case ThingText:
-		t.Type, t.Value = rcv, fb.TextIn(fb.UnionBytes(&table), memory)
+		t.Type = rcv
+		t.Value = fb.UnionText(&t.text, fb.UnionBytes(&table), memory)
 		return t
 	case Thinggolden_shared_Item:
 		var x golden__shared.Item

@@ -63,6 +63,7 @@ func Parsem(s string) (m, error) {
 type mT struct {
 	Type  m
 	Value any
+	text  *string // see fb.UnionText
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
@@ -164,7 +165,8 @@ func (rcv m) UnPackInto(t *mT, table flatbuffers.Table, memory fb.Memory) *mT {
 		t.Type, t.Value = rcv, x.UnPackInto(m_, memory)
 		return t
 	case mText:
-		t.Type, t.Value = rcv, fb.TextIn(fb.UnionBytes(&table), memory)
+		t.Type = rcv
+		t.Value = fb.UnionText(&t.text, fb.UnionBytes(&table), memory)
 		return t
 	}
 	return nil

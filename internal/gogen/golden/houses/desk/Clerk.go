@@ -276,6 +276,15 @@ func decodeClerkTellPickReply(buf []byte, m *golden__houses__choice.PickT) (refS
 	return refSeq, nil
 }
 
+func recycleClerkTellPickReply(buf []byte, m *golden__houses__choice.PickT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openClerkTellPick(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 // flatClerkAskSize is what is the same in all these messages, and where their
 // values lie.
 var flatClerkAskSize = fb.NewLayout(36, ""+
@@ -407,6 +416,15 @@ func decodeClerkTellNoteReply(buf []byte, m *golden__houses__parts.NoteT) (refSe
 	return refSeq, nil
 }
 
+func recycleClerkTellNoteReply(buf []byte, m *golden__houses__parts.NoteT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openClerkTellNote(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 var clerkChoose = ipc.NewMethod(ClerkProtocol, ipc.MethodSpec[golden__houses__choice.PickT, golden__houses__choice.PickT]{
 	Name:           "Choose",
 	ID:             0x7400106f,
@@ -415,6 +433,7 @@ var clerkChoose = ipc.NewMethod(ClerkProtocol, ipc.MethodSpec[golden__houses__ch
 	EncodeReply:    encodeClerkTellPickReply,
 	DecodeReply:    decodeClerkTellPickReply,
 	RecycleRequest: recycleClerkAskPick,
+	RecycleReply:   recycleClerkTellPickReply,
 })
 
 var clerkChooseInPlace = ipc.NewInPlaceMethod(clerkChoose.Info(), ipc.InPlaceSpec[golden__houses__choice.Pick, golden__houses__choice.Pick]{
@@ -432,6 +451,7 @@ var clerkMeasure = ipc.NewMethod(ClerkProtocol, ipc.MethodSpec[golden__houses__p
 	DecodeRequest: decodeClerkAskSize,
 	EncodeReply:   encodeClerkTellNoteReply,
 	DecodeReply:   decodeClerkTellNoteReply,
+	RecycleReply:  recycleClerkTellNoteReply,
 })
 
 var clerkMeasureInPlace = ipc.NewInPlaceMethod(clerkMeasure.Info(), ipc.InPlaceSpec[golden__houses__parts.Size, golden__houses__parts.Note]{

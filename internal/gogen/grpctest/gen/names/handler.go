@@ -482,6 +482,15 @@ func decodeHandlerContextReply(buf []byte, m *names__grpc.ContextT) (refSeq uint
 	return refSeq, nil
 }
 
+func recycleHandlerContextReply(buf []byte, m *names__grpc.ContextT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openHandlerContext(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 // flatHandlerFlatbuffers is what is the same in all these messages, and where
 // their values lie.
 var flatHandlerFlatbuffers = fb.NewLayout(8, ""+
@@ -706,6 +715,15 @@ func decodeHandlerInReply(buf []byte, m *names__other.InT) (refSeq uint64, err e
 		return refSeq, err
 	}
 	x.UnPackTo(m)
+	return refSeq, nil
+}
+
+func recycleHandlerInReply(buf []byte, m *names__other.InT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openHandlerIn(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
 	return refSeq, nil
 }
 
@@ -1091,6 +1109,7 @@ var handlerOut = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.Statu
 	DecodeRequest: decodeHandlerStatus,
 	EncodeReply:   encodeHandlerContextReply,
 	DecodeReply:   decodeHandlerContextReply,
+	RecycleReply:  recycleHandlerContextReply,
 })
 
 var handlerH = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__grpc.FlatbuffersT, names__grpc.FbT]{
@@ -1137,6 +1156,7 @@ var handlerUnder = ipc.NewMethod(HandlerProtocol, ipc.MethodSpec[names__other.Sm
 	DecodeRequest: decodeHandlerSmall,
 	EncodeReply:   encodeHandlerInReply,
 	DecodeReply:   decodeHandlerInReply,
+	RecycleReply:  recycleHandlerInReply,
 })
 
 var handlerUnderInPlace = ipc.NewInPlaceMethod(handlerUnder.Info(), ipc.InPlaceSpec[names__other.Small, names__other.In]{

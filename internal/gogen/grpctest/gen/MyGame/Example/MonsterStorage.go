@@ -227,6 +227,15 @@ func decodeMonsterStorageMonsterReply(buf []byte, m *MonsterT) (refSeq uint64, e
 	return refSeq, nil
 }
 
+func recycleMonsterStorageMonsterReply(buf []byte, m *MonsterT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openMonsterStorageMonster(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 func finishMonsterStorageStat(b *flatbuffers.Builder, _, _ uint64, m flatbuffers.UOffsetT) {
 	FinishStatBuffer(b, m)
 }
@@ -282,6 +291,15 @@ func decodeMonsterStorageStatReply(buf []byte, m *StatT) (refSeq uint64, err err
 	return refSeq, nil
 }
 
+func recycleMonsterStorageStatReply(buf []byte, m *StatT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openMonsterStorageStat(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 var monsterStorageStore = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
 	Name:           "Store",
 	ID:             0xcce84ef8,
@@ -290,6 +308,7 @@ var monsterStorageStore = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[M
 	EncodeReply:    encodeMonsterStorageStatReply,
 	DecodeReply:    decodeMonsterStorageStatReply,
 	RecycleRequest: recycleMonsterStorageMonster,
+	RecycleReply:   recycleMonsterStorageStatReply,
 })
 
 var monsterStorageStoreInPlace = ipc.NewInPlaceMethod(monsterStorageStore.Info(), ipc.InPlaceSpec[Monster, Stat]{
@@ -309,6 +328,7 @@ var monsterStorageRetrieve = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpe
 	EncodeReply:    encodeMonsterStorageMonsterReply,
 	DecodeReply:    decodeMonsterStorageMonsterReply,
 	RecycleRequest: recycleMonsterStorageStat,
+	RecycleReply:   recycleMonsterStorageMonsterReply,
 })
 
 var monsterStorageGetMaxHitPoint = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
@@ -320,6 +340,7 @@ var monsterStorageGetMaxHitPoint = ipc.NewMethod(MonsterStorageProtocol, ipc.Met
 	EncodeReply:    encodeMonsterStorageStatReply,
 	DecodeReply:    decodeMonsterStorageStatReply,
 	RecycleRequest: recycleMonsterStorageMonster,
+	RecycleReply:   recycleMonsterStorageStatReply,
 })
 
 var monsterStorageGetMinMaxHitPoints = ipc.NewMethod(MonsterStorageProtocol, ipc.MethodSpec[MonsterT, StatT]{
@@ -331,4 +352,5 @@ var monsterStorageGetMinMaxHitPoints = ipc.NewMethod(MonsterStorageProtocol, ipc
 	EncodeReply:    encodeMonsterStorageStatReply,
 	DecodeReply:    decodeMonsterStorageStatReply,
 	RecycleRequest: recycleMonsterStorageMonster,
+	RecycleReply:   recycleMonsterStorageStatReply,
 })

@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 )
 
 // A service whose names are written in small letters.
@@ -176,6 +177,15 @@ func decodeLedgerBoxReply(buf []byte, m *BoxT) (refSeq uint64, err error) {
 	return refSeq, nil
 }
 
+func recycleLedgerBoxReply(buf []byte, m *BoxT) (refSeq uint64, err error) {
+	x, _, refSeq, err := openLedgerBox(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 var ledgerGetTotal = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, StatT]{
 	Name:           "get_total",
 	ID:             0x3f1d502e,
@@ -184,6 +194,7 @@ var ledgerGetTotal = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, StatT]{
 	EncodeReply:    encodeMonsterStorageStatReply,
 	DecodeReply:    decodeMonsterStorageStatReply,
 	RecycleRequest: recycleMonsterStorageStat,
+	RecycleReply:   recycleMonsterStorageStatReply,
 })
 
 var ledgerGetTotalInPlace = ipc.NewInPlaceMethod(ledgerGetTotal.Info(), ipc.InPlaceSpec[Stat, Stat]{
@@ -201,6 +212,7 @@ var ledgerOpen = ipc.NewMethod(LedgerProtocol, ipc.MethodSpec[StatT, BoxT]{
 	EncodeReply:    encodeLedgerBoxReply,
 	DecodeReply:    decodeLedgerBoxReply,
 	RecycleRequest: recycleMonsterStorageStat,
+	RecycleReply:   recycleLedgerBoxReply,
 })
 
 var ledgerOpenInPlace = ipc.NewInPlaceMethod(ledgerOpen.Info(), ipc.InPlaceSpec[Stat, Box]{

@@ -424,6 +424,15 @@ func decodeStubsContextReply(buf []byte, m *context_T) (refSeq uint64, err error
 	return refSeq, nil
 }
 
+func recycleStubsContextReply(buf []byte, m *context_T) (refSeq uint64, err error) {
+	x, _, refSeq, err := openStubsContext(buf)
+	if err != nil {
+		return refSeq, err
+	}
+	x.UnPackInto(m, fb.Borrowed)
+	return refSeq, nil
+}
+
 // flatStubsFlatbuffers is what is the same in all these messages, and where
 // their values lie.
 var flatStubsFlatbuffers = fb.NewLayout(8, ""+
@@ -800,6 +809,7 @@ var stubsCtx = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[statusT, context_T]{
 	DecodeRequest: decodeStubsStatus,
 	EncodeReply:   encodeStubsContextReply,
 	DecodeReply:   decodeStubsContextReply,
+	RecycleReply:  recycleStubsContextReply,
 })
 
 var stubsOpts = ipc.NewMethod(StubsProtocol, ipc.MethodSpec[flatbuffers_T, fb_T]{
