@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/ipcgen/ipcgen/internal/echo"
 	"github.com/ipcgen/ipcgen/nats"
@@ -78,6 +80,102 @@ func BenchmarkCall(b *testing.B) {
 			b.ReportMetric(float64(m[1])/float64(m[0]), "ratio")
 		})
 	}
+}
+
+// BenchmarkCallParts compares a bare request of 64 bytes with a call, and with requests that do a
+// part of what a call does beside: the service is one that NATS users see (micro), the callback
+// hands the request to a goroutine that waits (worker), both sides encode and decode (codec), and
+// both leave as many objects as a call does beside its messages (garbage).
+func BenchmarkCallParts(b *testing.B) {
+	broker := natstest.Start(b)
+	answers := broker.Connect(b)
+	respond := func(m *nats.Msg) { _ = m.Respond(m.Data) }
+	waiting := make(chan *nats.Msg)
+	defer close(waiting)
+	go func() {
+		for m := range waiting {
+			respond(m)
+		}
+	}()
+	var left [6]any
+	leave := func() {
+		for i := range left {
+			left[i] = new([16]uint64)
+		}
+	}
+	builders := [2]*flatbuffers.Builder{flatbuffers.NewBuilder(256), flatbuffers.NewBuilder(256)}
+	recode := func(b *flatbuffers.Builder, data []byte) []byte {
+		var m echo.Blob
+		if _, err := echo.Decode(data, &m); err != nil {
+			return nil
+		}
+		b.Reset()
+		if err := echo.Encode(b, 0, &m); err != nil {
+			return nil
+		}
+		return b.FinishedBytes()
+	}
+	for subject, take := range map[string]nats.MsgHandler{
+		"bare":    respond,
+		"worker":  func(m *nats.Msg) { waiting <- m },
+		"garbage": func(m *nats.Msg) { leave(); respond(m) },
+		"codec":   func(m *nats.Msg) { _ = m.Respond(recode(builders[0], m.Data)) },
+	} {
+		if _, err := answers.Subscribe(subject, take); err != nil {
+			b.Fatal(err)
+		}
+	}
+	service, err := micro.AddService(answers, micro.Config{Name: "bare", Version: "0.0.0"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := service.AddEndpoint("micro", micro.HandlerFunc(func(r micro.Request) {
+		_ = r.Respond(r.Data())
+	})); err != nil {
+		b.Fatal(err)
+	}
+	if err := answers.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	srv, err := natsipc.Serve(b.Context(), broker.Connect(b), "echo", echo.Service())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer srv.Close()
+	c, err := natsipc.Dial(b.Context(), broker.Connect(b), "echo")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	data, message := make([]byte, 64), encodedBlob(64)
+	nc := broker.Connect(b)
+	request := func(subject string, data []byte) error {
+		_, err := nc.Request(subject, data, time.Minute)
+		return err
+	}
+	m := medians(b,
+		func() error { return request("bare", data) },
+		func() error { return request("micro", data) },
+		func() error { return request("worker", data) },
+		func() error {
+			m, err := nc.Request("codec", recode(builders[1], message), time.Minute)
+			if err == nil {
+				recode(builders[1], m.Data)
+			}
+			return err
+		},
+		func() error { leave(); return request("garbage", data) },
+		func() error { _, err := echo.Call(b.Context(), c, data); return err })
+	for i, part := range []string{"bare", "micro", "worker", "codec", "garbage", "call"} {
+		b.ReportMetric(float64(m[i].Nanoseconds())/1e3, "µs/"+part)
+	}
+}
+
+// encodedBlob returns an encoded message with n bytes.
+func encodedBlob(n int) []byte {
+	b := flatbuffers.NewBuilder(256)
+	_ = echo.Encode(b, 0, &echo.Blob{Data: make([]byte, n)})
+	return b.FinishedBytes()
 }
 
 // BenchmarkGateway compares a call through both sides of a gateway with a call over NATS.
