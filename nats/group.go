@@ -258,36 +258,30 @@ func (m *Member) restore(ctx context.Context) error {
 }
 
 // openBucket opens the bucket of the lease, and makes it if there is none.
+//
+// The revisions of a new bucket, and so the epochs, begin with the time, in milliseconds, in which
+// leases are not renewed as often. If somebody has deleted the bucket before, they are beyond all
+// that clients have seen, which follow no leader of an epoch that is over.
 func (m *Member) openBucket(ctx context.Context, metadata map[string]string) (jetstream.KeyValue,
 	error) {
-	kv, err := m.js.KeyValue(ctx, m.subjects.bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = m.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: m.subjects.bucket,
-			History: 1, Replicas: m.cfg.Replicas, Metadata: metadata,
-			Description: "the leader of the ipcgen group " + m.cfg.Group})
-		if errors.Is(err, jetstream.ErrBucketExists) { // another member has made it just now
-			kv, err = m.js.KeyValue(ctx, m.subjects.bucket)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	status, err := kv.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	b, ok := status.(*jetstream.KeyValueBucketStatus)
-	if !ok {
-		return nil, fmt.Errorf("the bucket %s is no stream, but %T", m.subjects.bucket, status)
-	}
-	have := b.StreamInfo().Config
-	return kv, changelog.Same(have, jetstream.StreamConfig{Name: "KV_" + m.subjects.bucket,
-		Subjects: []string{"$KV." + m.subjects.bucket + ".>"}, Replicas: m.cfg.Replicas,
+	want := jetstream.StreamConfig{Name: "KV_" + m.subjects.bucket,
+		Description: "the leader of the ipcgen group " + m.cfg.Group,
+		Subjects:    []string{"$KV." + m.subjects.bucket + ".>"}, Replicas: m.cfg.Replicas,
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
-		Discard: jetstream.DiscardNew, MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1,
-		Metadata: metadata,
-		// The lease works with any of these.
-		MaxMsgsPerSubject: have.MaxMsgsPerSubject, AllowDirect: have.AllowDirect})
+		Discard: jetstream.DiscardNew, MaxMsgs: -1, MaxMsgSize: -1, MaxConsumers: -1, MaxBytes: -1,
+		MaxMsgsPerSubject: 1, AllowRollup: true, DenyDelete: true, AllowDirect: true,
+		Metadata: metadata, FirstSeq: uint64(time.Now().UnixMilli())}
+	s, err := changelog.Ensure(ctx, m.js, want)
+	if err != nil {
+		return nil, err
+	}
+	have := s.CachedInfo().Config
+	// The lease works with any of these.
+	want.MaxMsgsPerSubject, want.AllowDirect = have.MaxMsgsPerSubject, have.AllowDirect
+	if err := changelog.Same(have, want); err != nil {
+		return nil, err
+	}
+	return m.js.KeyValue(ctx, m.subjects.bucket)
 }
 
 // live is the member's life: it follows, and leads when it can.
@@ -473,8 +467,9 @@ func (m *Member) begin(ctx context.Context, held *lease.Held) (changelog.Positio
 		_, epoch := m.machine.Position()
 		if held.Epoch() <= epoch {
 			return at, fmt.Errorf("%w: epoch %d follows epoch %d, so the bucket %s was deleted "+
-				"and made again; delete it, and make it with a first sequence beyond %d", errEpoch,
-				held.Epoch(), epoch, m.subjects.bucket, epoch)
+				"and made again by hand, or by a clock that was wrong; delete it, and start a "+
+				"member under a clock that is right, or make it with a first sequence beyond %d",
+				errEpoch, held.Epoch(), epoch, m.subjects.bucket, epoch)
 		}
 		e := changelog.Entry{Epoch: held.Epoch(), Reign: &changelog.Reign{Member: m.cfg.Member,
 			Fingerprint: m.print}}

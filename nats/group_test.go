@@ -503,37 +503,66 @@ func TestGroupNoQuorum(t *testing.T) {
 	}
 }
 
-// TestGroupBucketRemade deletes the bucket of the lease under a leader. A leader of the new bucket,
-// whose epochs begin again, does not rule: epochs only grow.
+// TestGroupBucketRemade deletes the bucket of the lease under a leader, which leads no more.
+// Members that start make the bucket again, and lead in later epochs, so that clients follow.
 func TestGroupBucketRemade(t *testing.T) {
+	t.Parallel()
+	for _, state := range []bool{true, false} {
+		t.Run(fmt.Sprint("state ", state), func(t *testing.T) {
+			t.Parallel()
+			s := groupServer(t)
+			nc := groupConn(t, s)
+			join := func() *natsipc.Member { // a new process
+				l := &list{}
+				cfg := listConfig("a", l)
+				if !state {
+					cfg.State = nil
+				}
+				return joinList(t, nc, cfg, l)
+			}
+			m := join()
+			c := dialList(t, nc)
+			appendTo(t, c, 1)
+			before := m.Epoch()
+			if err := jetStream(t, nc).DeleteKeyValue(t.Context(), listBucket); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the leader resigns", func() bool { return m.Epoch() == 0 })
+			closeMember(t, m)
+			m = join()
+			if got := appendTo(t, c, 2); (got == 2) != state || m.Epoch() <= before {
+				t.Errorf("the list is %d long, in epoch %d after %d", got, m.Epoch(), before)
+			}
+		})
+	}
+}
+
+// TestGroupEpochsGoBack has a bucket of the lease that somebody has made again with the first
+// revision 1. A leader in such an epoch does not rule: epochs only grow.
+func TestGroupEpochsGoBack(t *testing.T) {
 	t.Parallel()
 	s := groupServer(t)
 	nc := groupConn(t, s)
 	l := &list{}
 	cfg := listConfig("a", l)
 	m := joinList(t, nc, cfg, l)
-	c := dialList(t, nc)
-	appendTo(t, c, 1)
+	appendTo(t, dialList(t, nc), 1)
 	closeMember(t, m)
-	js, err := jetstream.New(nc)
+	js := jetStream(t, nc)
+	bucket, err := js.Stream(t.Context(), "KV_"+listBucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := js.DeleteKeyValue(t.Context(), "ipcgen_group_test_2Elist"); err != nil {
+	again := bucket.CachedInfo().Config
+	if err := js.DeleteKeyValue(t.Context(), listBucket); err != nil {
 		t.Fatal(err)
 	}
-	m, err = natsipc.JoinGroup(t.Context(), nc, cfg, l.service())
-	if err != nil {
+	again.FirstSeq = 0
+	if _, err := js.CreateStream(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-m.Done():
-	case <-time.After(groupWatchdog):
-		t.Fatal("a member leads in an epoch that was used before")
-	}
-	if err := m.Err(); err == nil || !strings.Contains(err.Error(), "was deleted and made again") {
-		t.Errorf("error %v", err)
-	}
+	expectEnd(t, joinToEnd(t, nc, cfg, l.service()), nil,
+		"or make it with a first sequence beyond")
 }
 
 // TestGroupClientErrors calls groups that are not there.

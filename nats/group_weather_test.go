@@ -58,7 +58,7 @@ func expectEnd(t *testing.T, ended <-chan error, is error, text string) {
 	t.Helper()
 	select {
 	case err := <-ended:
-		if !errors.Is(err, is) || !strings.Contains(err.Error(), text) {
+		if err == nil || is != nil && !errors.Is(err, is) || !strings.Contains(err.Error(), text) {
 			t.Errorf("the member has ended: %v; want %q", err, text)
 		}
 	case <-time.After(groupWatchdog):

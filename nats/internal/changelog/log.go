@@ -138,11 +138,11 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error)
 	}
 	l := &Log{js: js, cfg: cfg, maxSize: most - 1024}
 	var err error
-	if l.changes, err = OpenStream(ctx, js, cfg.stream(cfg.Stream, cfg.MaxBytes,
+	if l.changes, err = openStream(ctx, js, cfg.stream(cfg.Stream, cfg.MaxBytes,
 		cfg.Subject)); err != nil {
 		return nil, err
 	}
-	l.snapshots, err = OpenStream(ctx, js, cfg.stream(cfg.Stream+"_SNAP", 0, cfg.pieces(),
+	l.snapshots, err = openStream(ctx, js, cfg.stream(cfg.Stream+"_SNAP", 0, cfg.pieces(),
 		cfg.done()))
 	if err != nil {
 		return nil, err
@@ -165,9 +165,20 @@ func (cfg *Config) stream(name string, maxBytes int64, subjects ...string) jetst
 		Description: cfg.About}
 }
 
-// OpenStream opens a stream, or makes it. It returns a [*LayoutError] if the stream exists in
-// another form, or with fewer replicas. The limit of bytes is the operator's business.
-func OpenStream(ctx context.Context, js jetstream.JetStream,
+// openStream opens a stream of a log, or makes it. It returns a [*LayoutError] if the stream exists
+// in another form, or with fewer replicas. The limit of bytes is the operator's business.
+func openStream(ctx context.Context, js jetstream.JetStream,
+	want jetstream.StreamConfig) (jetstream.Stream, error) {
+	s, err := Ensure(ctx, js, want)
+	if err != nil {
+		return nil, err
+	}
+	return s, Same(s.CachedInfo().Config, want)
+}
+
+// Ensure returns the stream that has the name of want, in whatever form, and makes it as want says
+// if there is none.
+func Ensure(ctx context.Context, js jetstream.JetStream,
 	want jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -179,7 +190,7 @@ func OpenStream(ctx context.Context, js jetstream.JetStream,
 	if err != nil {
 		return nil, fmt.Errorf("open the stream %s: %w", want.Name, err)
 	}
-	return s, Same(s.CachedInfo().Config, want)
+	return s, nil
 }
 
 // Same compares a stream, or that of a bucket, with what a group needs: everything by which servers
