@@ -75,8 +75,9 @@ var mayImport = map[string][]string{
 	"runtime/ipctest/conformance": {"runtime", "runtime/ipctest", "runtime/shm", "internal/echo"},
 
 	// The demo is a user of all of the above.
+	"internal/command": nil,
 	"cmd/audio_host": {"gen/audio", "internal/audiomirror", "internal/audioservice",
-		"internal/dsp", "internal/sys", "internal/wave", "runtime/group"},
+		"internal/command", "internal/dsp", "internal/sys", "internal/wave", "runtime/group"},
 	"cmd/audio_service": {"internal/audioservice"},
 	"internal/audioservice": {"gen/audio", "internal/audioblock", "internal/dsp", "internal/sys",
 		"runtime", "runtime/group", "runtime/registry", "runtime/topic"},

@@ -12,12 +12,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/audioservice"
+	"github.com/ipcgen/ipcgen/internal/command"
 )
 
 // serviceName is the name under which this program runs itself as the service.
@@ -76,14 +75,6 @@ const seeUsage = "Run audio_host -h for usage.\n"
 // demoTimeout is how long the demo may take by default.
 const demoTimeout = 30 * time.Second
 
-// The exit statuses.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130 // 128 + SIGINT, as shells count
-)
-
 // run is the whole command; main only connects it to the process.
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("audio_host", flag.ContinueOnError)
@@ -98,76 +89,47 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, flag.ErrHelp):
 		if _, err := fmt.Fprint(stdout, usage); err != nil {
 			fmt.Fprintf(stderr, "audio_host: %v\n", err)
-			return exitFailed
+			return command.Failed
 		}
-		return exitOK
+		return command.OK
 	case err != nil:
 		fmt.Fprintf(stderr, "audio_host: %v\n%s", err, seeUsage)
-		return exitUsage
+		return command.Usage
 	case flags.NArg() > 1:
 		fmt.Fprintf(stderr, "audio_host: one path at most, not %d\n%s", flags.NArg(),
 			seeUsage)
-		return exitUsage
+		return command.Usage
 	}
-	command, err := serviceCommand(flags.Arg(0))
+	service, err := serviceCommand(flags.Arg(0))
 	if err != nil {
 		fmt.Fprintf(stderr, "audio_host: %v\n", err)
-		return exitFailed
+		return command.Failed
 	}
 
-	interrupted, stop := orders()
-	defer stop()
 	withSound := len(sound.used) > 0
-	ctx := interrupted
-	timeout := sound.timeout
-	if timeout == 0 && !withSound {
-		timeout = demoTimeout
+	c := command.Command{Name: "audio_host", Started: "instances", Timeout: sound.timeout,
+		Stderr: stderr}
+	if c.Timeout == 0 && !withSound {
+		c.Timeout = demoTimeout
 	}
-	if timeout != 0 {
-		limited, cancel := context.WithTimeoutCause(interrupted, timeout,
-			fmt.Errorf("not done after %v; see -timeout", timeout))
-		defer cancel()
-		ctx = limited
-	}
-	if withSound {
+	return c.Run(func(ctx context.Context) error {
+		if !withSound {
+			d := &demo{out: stdout, errOut: stderr, command: service,
+				readyTimeout: sound.readyTimeout, replicate: *replicate}
+			return d.run(ctx)
+		}
 		out := stdout
 		if sound.out == "-" {
 			out = stderr
 		}
-		studio := studioConfig{command: command, readyTimeout: sound.readyTimeout, errOut: stderr}
+		studio := studioConfig{command: service, readyTimeout: sound.readyTimeout, errOut: stderr}
 		if sound.realtime > 0 {
 			r := &session{opts: sound, studio: studio, out: out, errOut: stderr}
-			err = r.run(ctx)
-		} else {
-			r := &render{opts: sound, studio: studio, out: out, errOut: stderr}
-			err = r.run(ctx)
+			return r.run(ctx)
 		}
-	} else {
-		d := &demo{out: stdout, errOut: stderr, command: command, readyTimeout: sound.readyTimeout,
-			replicate: *replicate}
-		err = d.run(ctx)
-	}
-	switch {
-	case err == nil:
-		return exitOK
-	case interrupted.Err() != nil:
-		fmt.Fprintln(stderr, "audio_host: interrupted; all instances are shut down")
-		return exitInterrupted
-	default:
-		fmt.Fprintf(stderr, "audio_host: %v\n", err)
-		return exitFailed
-	}
-}
-
-// orders returns a context that ends at a signal that asks this process to end, as that of a
-// terminal which is closed does. What is ignored since the start of the process, as by nohup, stays
-// ignored.
-func orders() (context.Context, context.CancelFunc) {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		signals = append(signals, syscall.SIGHUP)
-	}
-	return signal.NotifyContext(context.Background(), signals...)
+		r := &render{opts: sound, studio: studio, out: out, errOut: stderr}
+		return r.run(ctx)
+	})
 }
 
 // serviceCommand returns a function that returns the command of a replica: the binary at path, or

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/internal/audioservice"
+	"github.com/ipcgen/ipcgen/internal/command"
 	natsipc "github.com/ipcgen/ipcgen/nats"
 	"github.com/ipcgen/ipcgen/nats/internal/cluster"
 )
@@ -42,11 +43,11 @@ func runChild(role, config string) int {
 	err := startChild(role, []byte(config))
 	if err != nil {
 		fmt.Printf("%v\n", err)
-		return exitFailed
+		return command.Failed
 	}
 	fmt.Println(readyLine)
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent closes it, or ends
-	return exitOK
+	return command.OK
 }
 
 func startChild(role string, config []byte) error {
@@ -81,7 +82,7 @@ func join(nc *nats.Conn, cfg memberConfig) error {
 			go func() {
 				<-m.Done()
 				fmt.Printf("%s: %v\n", cfg.Name, m.Err())
-				os.Exit(exitFailed)
+				os.Exit(command.Failed)
 			}()
 			return nil
 		}

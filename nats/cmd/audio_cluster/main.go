@@ -4,15 +4,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/command"
 )
 
 const usage = `usage: audio_cluster [flags]
@@ -32,14 +31,6 @@ Flags:
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 `
 
-// The exit statuses.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130 // 128 + SIGINT, as shells count
-)
-
 func main() {
 	if len(os.Args) == 3 && (os.Args[1] == serverRole || os.Args[1] == memberRole) {
 		os.Exit(runChild(os.Args[1], os.Args[2]))
@@ -57,30 +48,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		if _, err := fmt.Fprint(stdout, usage); err != nil {
-			return exitFailed
+			return command.Failed
 		}
-		return exitOK
+		return command.OK
 	case err != nil:
 		fmt.Fprintf(stderr, "audio_cluster: %v\n%s", err, usage)
-		return exitUsage
+		return command.Usage
 	case flags.NArg() > 0:
 		fmt.Fprintf(stderr, "audio_cluster: unexpected %q\n%s", flags.Arg(0), usage)
-		return exitUsage
+		return command.Usage
 	}
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(interrupted, *timeout,
-		fmt.Errorf("not done after %v; see -timeout", *timeout))
-	defer cancel()
+	c := command.Command{Name: "audio_cluster", Started: "machines", Timeout: *timeout,
+		Stderr: stderr}
 	d := &demo{out: stdout, errOut: stderr, lease: *lease, sync: *sync}
-	switch err := d.run(ctx); {
-	case err == nil:
-		return exitOK
-	case interrupted.Err() != nil:
-		fmt.Fprintln(stderr, "audio_cluster: interrupted; all machines are shut down")
-		return exitInterrupted
-	default:
-		fmt.Fprintf(stderr, "audio_cluster: %v\n", err)
-		return exitFailed
-	}
+	return c.Run(d.run)
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"regexp"
 	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/command"
 )
 
 func TestMain(m *testing.M) {
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 // TestRun runs the command: the group survives the loss of the leader's machine.
 func TestRun(t *testing.T) {
 	var out, errOut bytes.Buffer
-	if got := run(nil, &out, &errOut); got != exitOK {
+	if got := run(nil, &out, &errOut); got != command.OK {
 		t.Fatalf("status %d\n%s%s", got, &out, &errOut)
 	}
 	want := regexp.MustCompile(`(?s)^cluster: starting 3 machines.*
@@ -45,7 +47,11 @@ func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		want int
-	}{{[]string{"-h"}, exitOK}, {[]string{"-x"}, exitUsage}, {[]string{"x"}, exitUsage}} {
+	}{
+		{[]string{"-h"}, command.OK},
+		{[]string{"-x"}, command.Usage},
+		{[]string{"x"}, command.Usage},
+	} {
 		var out, errOut bytes.Buffer
 		if got := run(c.args, &out, &errOut); got != c.want {
 			t.Errorf("%v: status %d\n%s%s", c.args, got, &out, &errOut)
