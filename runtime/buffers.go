@@ -28,8 +28,10 @@ const (
 	// keepPeriod is the time after which the store drops what was not used. It is up to twice as
 	// long.
 	keepPeriod = time.Second
-	// longGarbage is the length of a message from which on the process gets a ballast.
+	// longGarbage is how many bytes of messages bring the process a ballast, if each of them has
+	// someGarbage at least: one long message, or several.
 	longGarbage = 32 << 10
+	someGarbage = 4 << 10
 )
 
 // A scratch is the memory of a call: a builder for the message that it sends, and the body that it

@@ -27,6 +27,7 @@ type receiver struct {
 	account *account // that pays for long bodies
 	refused *Error   // why it did not; of the last message that next has returned, too
 	old     []byte   // for the next one, if it is short
+	garbage garbage
 
 	tally   tally
 	wakeups atomic.Uint64
@@ -66,8 +67,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 			if done {
 				*f = r.partial
 				body, r.body, r.active, r.partial.charged = r.body, nil, false, 0
-				r.tally.message(r.total)
-				long.ballast.carry(r.total)
+				r.count(f.kind, r.total)
 				return body, true, true, nil
 			}
 		case kind == record.Abort:
@@ -96,7 +96,7 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 				return nil, false, false,
 					fmt.Errorf("%w: %d bytes; the limit is %d", errBroken, len(body), r.limit)
 			}
-			r.tally.message(len(body))
+			r.count(kind, len(body))
 			return body, false, true, nil
 		}
 	}
@@ -120,6 +120,15 @@ func (r *receiver) nextMessage(f *frame, n int) (body []byte, ok bool) {
 		return nil, false
 	}
 	return rec[f.size():], true
+}
+
+// count counts a message. Calls of some KiB bring no ballast: while a caller waits for its reply,
+// the collector has a processor, and a small heap stays in the cache.
+func (r *receiver) count(kind uint32, n int) {
+	r.tally.message(n)
+	if n >= longGarbage || kind == record.Message || kind == record.Item {
+		r.garbage.add(n, &long.ballast)
+	}
 }
 
 // mayFlag reports whether records of a kind may have these flags.

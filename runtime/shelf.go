@@ -89,8 +89,8 @@ func (s *shelf[T]) tick() {
 
 // A ballast is memory that is allocated and never used, so it takes addresses and no pages. Go's
 // garbage collector lets the garbage grow up to the size of what is in use. So a process that has
-// little in use, and receives long messages, collects after every few of them; the ballast lets it
-// take more before it does. It is there only while long messages come.
+// little in use, and receives much, collects after every few long messages, or few hundred shorter
+// ones; the ballast lets it take more before it does. It is there only while much is received.
 type ballast struct {
 	there atomic.Bool
 	used  atomic.Bool // in this period
@@ -101,11 +101,22 @@ type ballast struct {
 // ballastLen is the length of the ballast. The garbage can grow by as much.
 const ballastLen = 16 << 20
 
-// carry says that a message of n bytes was received, which becomes garbage.
-func (b *ballast) carry(n int) {
-	if n < longGarbage {
+// A garbage counts what one side of a connection receives.
+type garbage struct{ bytes int }
+
+// add says that a message of n bytes was received, which becomes garbage.
+func (g *garbage) add(n int, b *ballast) {
+	if n < someGarbage {
 		return
 	}
+	if g.bytes += n; g.bytes >= longGarbage {
+		g.bytes = 0
+		b.carry()
+	}
+}
+
+// carry says that much was received.
+func (b *ballast) carry() {
 	if !b.used.Load() {
 		b.used.Store(true)
 	}
@@ -128,7 +139,7 @@ func (b *ballast) load() {
 	time.AfterFunc(keepPeriod, b.tick)
 }
 
-// tick drops the ballast if no long message has come for a period.
+// tick drops the ballast if little was received in a period.
 func (b *ballast) tick() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

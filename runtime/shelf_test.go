@@ -46,15 +46,29 @@ func TestShelf(t *testing.T) {
 	take(0, 1<<30, "")
 }
 
-// TestBallast shows that the ballast goes when long messages do not come any more, and that a
-// process with a limit of memory has none.
+// TestBallast shows what brings the ballast, that it goes when no such messages come any more, and
+// that a process with a limit of memory has none.
 func TestBallast(t *testing.T) {
 	var b ballast
-	b.carry(longGarbage - 1)
-	if b.there.Load() {
-		t.Error("a short message brings a ballast")
+	var short, some, one garbage
+	for range 100 {
+		short.add(someGarbage-1, &b)
 	}
-	b.carry(longGarbage)
+	if b.there.Load() {
+		t.Error("short messages bring a ballast")
+	}
+	for n := 0; n < longGarbage; n += someGarbage {
+		if b.there.Load() {
+			t.Errorf("%d bytes bring a ballast", n)
+		}
+		some.add(someGarbage, &b)
+	}
+	if len(b.mem) != ballastLen {
+		t.Errorf("after some messages, the ballast has %d bytes", len(b.mem))
+	}
+	b.tick()
+	b.tick()
+	one.add(longGarbage, &b)
 	if len(b.mem) != ballastLen {
 		t.Errorf("the ballast has %d bytes", len(b.mem))
 	}
@@ -67,7 +81,7 @@ func TestBallast(t *testing.T) {
 		t.Error("the ballast stays")
 	}
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64 - 1))
-	b.carry(longGarbage)
+	b.carry()
 	if b.mem != nil {
 		t.Error("a process with a limit of memory has a ballast")
 	}
