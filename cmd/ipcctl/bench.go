@@ -116,7 +116,7 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 		return request.Call(ctx, callers[i%len(callers)])
 	})
 	stop()
-	if err := t.report(c, p, m.Name, request.Len(), result); err != nil {
+	if err := t.report(ctx, c, p, m.Name, request.Len(), result); err != nil {
 		return err
 	}
 	if result.Last == nil && result.Times.TotalCount() == 0 {
@@ -125,25 +125,30 @@ func (t *terminal) doBench(ctx context.Context, c *cli.Command) error {
 	return failedCall(result.Last)
 }
 
-// report prints a result, and writes the picture.
-func (t *terminal) report(c *cli.Command, p load.Plan, method string, size int,
+// report prints a result, and then writes the picture: if that cannot be done, the measurement is
+// not lost.
+func (t *terminal) report(ctx context.Context, c *cli.Command, p load.Plan, method string, size int,
 	r *load.Result) error {
-	if file := c.String("svg"); file != "" {
-		var picture bytes.Buffer
-		if err := r.WriteSVG(&picture, method); err != nil {
-			return err
-		}
-		if err := t.writeOutput(file, picture.Bytes()); err != nil {
-			return err
-		}
-	}
-	if c.Bool("json") {
-		return json.NewEncoder(t.out).Encode(summaryOf(p, method, size, r))
-	}
 	var b bytes.Buffer
-	printResult(&b, method, size, r)
-	_, err := t.out.Write(b.Bytes())
-	return err
+	if c.Bool("json") {
+		if err := json.NewEncoder(&b).Encode(summaryOf(p, method, size, r)); err != nil {
+			return err
+		}
+	} else {
+		printResult(&b, method, size, r)
+	}
+	if _, err := t.out.Write(b.Bytes()); err != nil {
+		return err
+	}
+	file := c.String("svg")
+	if file == "" {
+		return nil
+	}
+	var picture bytes.Buffer
+	if err := r.WriteSVG(&picture, method); err != nil {
+		return err
+	}
+	return t.writeOutput(ctx, file, picture.Bytes())
 }
 
 // A summary is a result as JSON. Times are in nanoseconds.

@@ -284,7 +284,9 @@ func (t *terminal) open(ctx context.Context, c *cli.Command,
 	pick func(*dynamic.Schema) error) (reach.Conn, error) {
 	name, timeout := c.Args().Get(0), c.Duration("timeout")
 	if path := c.String("schema"); path != "" {
-		s, err := dynamic.Load(path, c.StringSlice("I"), t.err)
+		s, err := await(ctx, func() (*dynamic.Schema, error) { // it may be a pipe
+			return dynamic.Load(path, c.StringSlice("I"), t.err)
+		})
 		if err == nil {
 			err = pick(s)
 		}

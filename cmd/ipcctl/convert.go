@@ -80,7 +80,7 @@ func (t *terminal) doConvert(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	return t.writeOutput(c.Args().Get(1), result)
+	return t.writeOutput(ctx, c.Args().Get(1), result)
 }
 
 // converted reads the input, and converts it.
@@ -177,30 +177,41 @@ func (t *terminal) readInput(name string, limit int64) ([]byte, error) {
 			return nil, err
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() > limit {
+			return nil, tooLongInput(name, limit) // before it takes memory
+		}
 		r = f
 	}
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: more than %d bytes; -max-size allows more", name, limit)
+		err = tooLongInput(name, limit)
 	}
 	return data, err
 }
 
+func tooLongInput(name string, limit int64) error {
+	return fmt.Errorf("%s: more than %d bytes; -max-size allows more", name, limit)
+}
+
 // writeOutput writes a file, or standard output for "-". A file has its name when it is whole.
-func (t *terminal) writeOutput(name string, data []byte) error {
+func (t *terminal) writeOutput(ctx context.Context, name string, data []byte) error {
 	if name != "-" {
-		return writeFile(name, data)
+		return writeFile(ctx, name, data)
 	}
 	_, err := t.out.Write(data)
 	return err
 }
 
-// writeFile writes a file that has its name when it is whole.
-func writeFile(name string, data []byte) (err error) {
+// writeFile writes a file that has its name when it is whole. To a pipe, it writes until ctx is
+// done.
+func writeFile(ctx context.Context, name string, data []byte) (err error) {
 	mode := fs.FileMode(0o666)
 	if info, err := os.Stat(name); err == nil {
 		if mode = info.Mode(); !mode.IsRegular() { // a device or a pipe
-			return os.WriteFile(name, data, 0)
+			_, err := await(ctx, func() (struct{}, error) {
+				return struct{}{}, os.WriteFile(name, data, 0)
+			})
+			return err
 		}
 		if name, err = filepath.EvalSymlinks(name); err != nil {
 			return err

@@ -69,7 +69,7 @@ func (t *terminal) doDescribe(ctx context.Context, c *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		return t.writeOutput(file, definition)
+		return t.writeOutput(ctx, file, definition)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Duration("timeout"))
 	defer cancel()

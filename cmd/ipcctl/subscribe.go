@@ -196,7 +196,9 @@ func (t *terminal) doPublish(ctx context.Context, c *cli.Command) error {
 	case c.Int("wait") < 0 || c.Int("depth") < 2 || c.Int("max-message") < 1:
 		return usagef("-wait must not be negative, -depth at least 2, and -max-message positive")
 	}
-	s, err := dynamic.Load(c.String("schema"), c.StringSlice("I"), t.err)
+	s, err := await(ctx, func() (*dynamic.Schema, error) { // it may be a pipe
+		return dynamic.Load(c.String("schema"), c.StringSlice("I"), t.err)
+	})
 	if err != nil {
 		return err
 	}

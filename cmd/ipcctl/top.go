@@ -88,7 +88,7 @@ func (t *terminal) topOnce(ctx context.Context, c *cli.Command, w *vitals.Watche
 	case c.Bool("json"):
 		return json.NewEncoder(t.out).Encode(v)
 	case c.String("svg") != "":
-		return writeFile(c.String("svg"), picture(plainView(v)))
+		return writeFile(ctx, c.String("svg"), picture(plainView(v)))
 	}
 	_, err := io.WriteString(t.out, plainView(v))
 	return err

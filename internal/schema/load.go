@@ -2,6 +2,8 @@ package schema
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,8 +20,8 @@ type Options struct {
 	// IncludeDirs are searched, in order, for files that are not in the directory of the file that
 	// includes them. The directory of the root file comes last.
 	IncludeDirs []string
-	// ReadFile reads a file; nil means os.ReadFile. For a missing file the error must wrap
-	// fs.ErrNotExist.
+	// ReadFile reads a file; nil means that of the operating system, up to a limit. For a missing
+	// file the error must wrap fs.ErrNotExist.
 	ReadFile func(path string) ([]byte, error)
 	// ReadBinary decodes the contents of a file whose name ends in .bfbs, and reports errors to
 	// diags. It is a hook because package bfbs, which decodes binary schemas, imports this package.
@@ -41,7 +43,7 @@ type Options struct {
 // and parsed once.
 func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
 	if opts.ReadFile == nil {
-		opts.ReadFile = os.ReadFile
+		opts.ReadFile = readFile
 	}
 	l := &loader{opts: opts, diags: &diag.List{}, sources: make(map[string]*source)}
 	for _, path := range paths {
@@ -57,11 +59,29 @@ func Load(opts Options, paths ...string) (schemas []*Schema, diags *diag.List) {
 	return schemas, l.diags
 }
 
+// maxFile is the length in bytes of the longest file that is read: a device, or a disk image that
+// was named by mistake, is refused and does not fill the memory.
+const maxFile = 64 << 20
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = &fs.PathError{Op: "read", Path: path,
+			Err: fmt.Errorf("a schema has at most %d MiB", maxFile>>20)}
+	}
+	return data, err
+}
+
 // Declared returns the full names of the types and services that the schema file at path itself
 // declares. Included files are not read, and need not exist.
 func Declared(opts Options, path string) (names []string, err error) {
 	if opts.ReadFile == nil {
-		opts.ReadFile = os.ReadFile
+		opts.ReadFile = readFile
 	}
 	data, err := opts.ReadFile(path)
 	if err != nil {

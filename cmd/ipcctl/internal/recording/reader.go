@@ -110,6 +110,9 @@ const maxKnown = 256 << 20
 
 // Open opens a recording.
 func Open(path string) (*Reader, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, notRegular(path) // to open a pipe waits for its writer
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -123,13 +126,17 @@ func Open(path string) (*Reader, error) {
 	return r, nil
 }
 
+func notRegular(path string) error {
+	return &FileError{Path: path, Kind: ErrForeign, Err: errors.New("no regular file")}
+}
+
 func (r *Reader) begin() error {
 	info, err := r.f.Stat()
 	switch {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return &FileError{Path: r.path, Kind: ErrForeign, Err: errors.New("no regular file")}
+		return notRegular(r.path)
 	}
 	r.size = info.Size()
 	r.offset.r = r.f
