@@ -16,7 +16,8 @@ type figures struct {
 	Slack                 []time.Duration // by block
 	Latency               []time.Duration // of the blocks that were answered
 	Kills                 []killed
-	Recovery, Notice      []time.Duration // of those kills that have them
+	Recovery              []time.Duration // of those kills that have it
+	Kernel, Notice        []time.Duration // likewise
 	Period                time.Duration
 	Alone                 time.Duration   // of the signal path, for a block
 	Clock                 []time.Duration // how late this process sent each block
@@ -31,7 +32,8 @@ type figures struct {
 type killed struct {
 	at       time.Duration // since the begin
 	recovery time.Duration // until the next block was answered in time
-	notice   time.Duration // until the group knew of the death
+	kernel   time.Duration // until the kernel told this process of the death
+	notice   time.Duration // until the group reported it
 }
 
 func (r *session) figures() (f figures) {
@@ -67,6 +69,9 @@ func (r *session) figures() (f figures) {
 		if k.recovery > 0 {
 			f.Recovery = append(f.Recovery, k.recovery)
 		}
+		if k.kernel > 0 {
+			f.Kernel = append(f.Kernel, k.kernel)
+		}
 		if k.notice > 0 {
 			f.Notice = append(f.Notice, k.notice)
 		}
@@ -78,6 +83,9 @@ func (r *session) figures() (f figures) {
 func (r *session) killed(k kill, slack []time.Duration) killed {
 	at := k.at.Sub(r.begin)
 	d := killed{at: at}
+	if !k.kernel.IsZero() {
+		d.kernel = k.kernel.Sub(k.at)
+	}
 	if !k.noticed.IsZero() {
 		d.notice = k.noticed.Sub(k.at)
 	}
@@ -130,6 +138,8 @@ func (f figures) print(w io.Writer, report string) error {
 		line("SIGKILL to the next good block: median %v, worst %v; to the group's notice of "+
 			"death: median %v, worst %v", micro(median(f.Recovery)), micro(worst(f.Recovery)),
 			micro(median(f.Notice)), micro(worst(f.Notice)))
+		line("SIGKILL to the kernel's notice of death: median %v, worst %v",
+			micro(median(f.Kernel)), micro(worst(f.Kernel)))
 	}
 	line("a block takes %v there and back, and the signal path alone %v", micro(f.MedianLatency),
 		f.Alone.Round(100*time.Nanosecond))

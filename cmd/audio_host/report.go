@@ -25,14 +25,15 @@ h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2rem 0 .25rem}
 p{color:var(--dim);margin:.25rem 0 1rem;max-width:46rem}
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:.75rem;margin:1rem 0}
 dl div{background:var(--card);border:1px solid var(--rule);border-radius:.5rem;
-padding:.6rem .8rem}
+padding:.6rem .8rem;display:flex;flex-direction:column;justify-content:space-between}
 dt{color:var(--dim);font-size:.8rem}dd{margin:0;font-size:1.25rem;
 font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;display:block}.scroll{overflow-x:auto}.scroll svg{min-width:34rem}
 text{fill:var(--dim);font:12px system-ui,sans-serif}
 .grid{stroke:var(--rule)}.line{fill:none;stroke:var(--line);stroke-width:1.5}
 .line2{fill:none;stroke:var(--other);stroke-width:1.5}
-.bar,.dot{fill:var(--line)}.dot2{fill:var(--other)}.pair{stroke:var(--rule)}
+.bar,.dot{fill:var(--line)}.dot2{fill:var(--other)}
+.ring{fill:none;stroke:var(--other)}.pair{stroke:var(--rule)}
 .crash{stroke:var(--crash);stroke-dasharray:2 4;opacity:.55}.due{stroke:var(--crash)}
 .none{color:var(--good)}.some,.key0{color:var(--crash)}.key1{color:var(--line)}
 .key2{color:var(--other)}
@@ -44,11 +45,13 @@ xrun{{if ne .Xruns 1}}s{{end}}</span>, {{.Crashes}} crash{{if ne .Crashes 1}}es{
 <h2>Slack over time</h2>
 <p>How long before it was due each answer came: the least of each moment.
 {{if .Crashes}}Each <span class="key0">dashed line</span> is a primary that was killed.{{end}}
-Below 0 is an xrun.</p>
+Below 0 is an xrun; one that is later than the chart shows is at its lower edge.</p>
 <div class="scroll">{{.Slack}}</div>
 {{if .Crashes}}<h2>Crashes</h2>
 <p>From SIGKILL <span class="key1">to the next good block</span>, and
-<span class="key2">to the group's notice of the death</span>, for which no block waits.</p>
+<span class="key2">to the group's notice of the death</span>, for which no block waits. The ring
+is the kernel's notice to this process: what lies between it and the group's is the group's
+part.</p>
 <div class="scroll">{{.Kills}}</div>{{end}}
 <h2>The clock</h2>
 <p>How late <span class="key1">this process sent its blocks</span>, and how late
@@ -78,7 +81,8 @@ func writeReport(w io.Writer, r *session, f figures) error {
 		facts = append(facts,
 			fact{"crash to good block, median", micro(median(f.Recovery)).String()},
 			fact{"crash to good block, worst", micro(worst(f.Recovery)).String()},
-			fact{"crash to notice, median", micro(median(f.Notice)).String()})
+			fact{"crash to kernel's notice, median", micro(median(f.Kernel)).String()},
+			fact{"crash to group's notice, median", micro(median(f.Notice)).String()})
 	}
 	facts = append(facts,
 		fact{"blocks sent late, worst", micro(worst(f.Clock)).String()},
@@ -209,23 +213,24 @@ func decades(c *chart, most time.Duration) func(time.Duration) float64 {
 	return y
 }
 
-// killChart draws two dots for each kill.
+// killChart draws two dots and a ring for each kill.
 func killChart(f figures) string {
 	if len(f.Kills) == 0 {
 		return ""
 	}
 	c := overTime{chart: newChart("crashes"), f: f}
-	c.y = decades(c.chart, max(worst(f.Recovery), worst(f.Notice)))
+	c.y = decades(c.chart, max(worst(f.Recovery), worst(f.Notice), worst(f.Kernel)))
 	c.seconds()
-	dot := func(class string, k killed, v time.Duration) {
+	dot := func(class string, radius float64, k killed, v time.Duration) {
 		if v > 0 {
-			c.add(`<circle class="%s" cx="%.1f" cy="%.1f" r="3.5"><title>%v</title></circle>`,
-				class, c.x(k.at), c.y(v), micro(v))
+			c.add(`<circle class="%s" cx="%.1f" cy="%.1f" r="%.1f"><title>%v</title></circle>`,
+				class, c.x(k.at), c.y(v), radius, micro(v))
 		}
 	}
 	for _, k := range f.Kills {
-		dot("dot2", k, k.notice)
-		dot("dot", k, k.recovery)
+		dot("ring", 5.5, k, k.kernel)
+		dot("dot2", 3.5, k, k.notice)
+		dot("dot", 3.5, k, k.recovery)
 	}
 	return c.String()
 }

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
 	"github.com/ipcgen/ipcgen/internal/audiomirror"
 	"github.com/ipcgen/ipcgen/internal/audioservice"
 	"github.com/ipcgen/ipcgen/internal/dsp"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	"github.com/ipcgen/ipcgen/internal/wave"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
@@ -28,15 +30,17 @@ type studio struct {
 	client *audio.AudioControlClient
 	mirror *audiomirror.Mirror
 
-	mu    sync.Mutex
-	kills []kill
+	mu     sync.Mutex
+	kills  []kill
+	deaths sync.WaitGroup // of goroutines that wait for the kernel's notice
 }
 
 // A kill is a primary that was killed.
 type kill struct {
 	pid     int
 	at      time.Time
-	noticed time.Time // when the group reported the death
+	kernel  time.Time // when the kernel told this process of the death
+	noticed time.Time // when the group reported it
 }
 
 // A studioConfig says how a studio is made.
@@ -115,6 +119,7 @@ func (s *studio) close(ctx context.Context) error {
 	if s.group != nil {
 		errs = append(errs, s.group.Shutdown(ctx))
 	}
+	s.deaths.Wait() // each killed process is dead
 	return errors.Join(errs...)
 }
 
@@ -152,17 +157,34 @@ func (s *studio) killPrimary(ctx context.Context) error {
 		return fmt.Errorf("there is no primary to kill: %w", err)
 	}
 	r, _ := primary(status)
-	process, err := os.FindProcess(r.PID)
+	process, err := sys.OpenProcess(r.PID)
 	if err != nil {
 		return fmt.Errorf("kill %s: %w", r.Name, err)
 	}
 	s.mu.Lock()
+	n := len(s.kills)
 	s.kills = append(s.kills, kill{pid: r.PID, at: time.Now()})
 	s.mu.Unlock()
-	if err := process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	s.deaths.Go(func() { s.awaitDeath(process, n) })
+	err = process.Signal(syscall.SIGKILL)
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		_ = process.Close() // ends the wait
 		return fmt.Errorf("kill %s: %w", r.Name, err)
 	}
 	return nil
+}
+
+// awaitDeath notes when the kernel tells of the death of a process, which is kill number n.
+func (s *studio) awaitDeath(process *sys.Process, n int) {
+	err := process.Wait()
+	now := time.Now()
+	_ = process.Close() // nothing is lost with it
+	if err != nil {
+		return // the group's notice is there
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kills[n].kernel = now
 }
 
 // event notes when the group reports the death of a process that was killed.
