@@ -47,8 +47,8 @@ type Config struct {
 	Lease time.Duration
 	// Trouble, if not nil, is called with each error that delays the election.
 	Trouble func(error)
-	// Clock is time.Now if nil.
-	Clock func() time.Time
+	// Clock takes the place of the clocks of the machine, if not nil.
+	Clock func() Moment
 }
 
 // A claim is the value of the key.
@@ -69,12 +69,16 @@ var ErrLost = errors.New("the lease is lost")
 // drift is the part of a lease for which a candidate waits in addition: 1/drift.
 const drift = 4
 
-// now returns the time, of which the monotonic part is the one that counts.
-func (cfg *Config) now() time.Time {
+// A Moment is what the clocks of a machine show. Steady is for the time between two moments, and
+// may stand still while the machine sleeps. Wall is the time of day, and may jump.
+type Moment struct{ Steady, Wall time.Time }
+
+func (cfg *Config) now() Moment {
 	if cfg.Clock != nil {
 		return cfg.Clock()
 	}
-	return time.Now()
+	now := time.Now()
+	return Moment{Steady: now, Wall: now.Round(0)}
 }
 
 func (cfg *Config) trouble(err error) {
@@ -156,9 +160,9 @@ func (c *candidate) try(ctx context.Context) (*Held, error) {
 		c.revision = 0
 		return c.take(ctx, 0)
 	case revision != c.revision:
-		c.revision, c.since = revision, c.cfg.now()
+		c.revision, c.since = revision, c.cfg.now().Steady
 		return nil, nil
-	case c.cfg.now().Sub(c.since) < held.Lease+held.Lease/drift:
+	case c.cfg.now().Steady.Sub(c.since) < held.Lease+held.Lease/drift:
 		return nil, nil
 	}
 	return c.take(ctx, revision)
@@ -233,7 +237,7 @@ func lostRace(err error) bool {
 type Held struct {
 	cfg     Config
 	claim   claim
-	base    time.Time                // of the durations below
+	base    Moment                   // of the durations below
 	sent    map[uint64]time.Duration // when the renewals were sent of which one is the last
 	until   atomic.Int64             // the end of the lease, a duration
 	ctx     context.Context
@@ -269,7 +273,7 @@ func (h *Held) Err() error { return h.why }
 // elapsed returns the time since base, by the clock that says more.
 func (h *Held) elapsed() time.Duration {
 	now := h.cfg.now()
-	return max(now.Sub(h.base), now.Round(0).Sub(h.base.Round(0)))
+	return max(now.Steady.Sub(h.base.Steady), now.Wall.Sub(h.base.Wall))
 }
 
 // Release ends the lease and deletes the key, so that the next holder need not wait. An error says

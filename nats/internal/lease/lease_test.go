@@ -166,26 +166,35 @@ func TestServerGone(t *testing.T) {
 // A hand is a clock that a test sets.
 type hand struct {
 	mu   sync.Mutex
-	base time.Time // of the real clock
-	zero time.Time // of this clock
+	base time.Time    // of the real clock
+	zero lease.Moment // of this clock
 	rate float64
 }
 
 func newHand(ahead time.Duration, rate float64) *hand {
 	now := time.Now()
-	return &hand{base: now, zero: now.Add(ahead), rate: rate}
+	return &hand{base: now, zero: lease.Moment{Steady: now, Wall: now.Add(ahead)}, rate: rate}
 }
 
-func (h *hand) now() time.Time {
+func (h *hand) now() lease.Moment {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.zero.Add(time.Duration(float64(time.Since(h.base)) * h.rate))
+	passed := time.Duration(float64(time.Since(h.base)) * h.rate)
+	return lease.Moment{Steady: h.zero.Steady.Add(passed), Wall: h.zero.Wall.Add(passed)}
 }
 
+// jump moves both clocks, and set the one of the day alone.
 func (h *hand) jump(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.zero = h.zero.Add(d)
+	h.zero.Steady = h.zero.Steady.Add(d)
+	h.zero.Wall = h.zero.Wall.Add(d)
+}
+
+func (h *hand) set(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.zero.Wall = h.zero.Wall.Add(d)
 }
 
 // TestSkew has two members whose clocks differ by hours, and in their rates, take the lease from
@@ -264,11 +273,42 @@ func TestJumps(t *testing.T) {
 	cfg := config(kv, "a", time.Minute)
 	cfg.Clock = clock.now
 	h := acquire(t, cfg)
-	if clock.jump(-time.Hour); !h.Valid() {
+	if clock.set(-time.Hour); !h.Valid() {
 		t.Error("a clock that was set back ends a lease")
 	}
-	if clock.jump(2 * time.Hour); h.Valid() {
+	if clock.set(2 * time.Hour); h.Valid() {
 		t.Error("a lease of a minute is held an hour later")
+	}
+	cfg.Member, cfg.Key = "b", "another"
+	h = acquire(t, cfg)
+	clock.set(-time.Hour)
+	if clock.jump(10 * time.Minute); h.Valid() {
+		t.Error("a clock that was set back prolongs a lease")
+	}
+}
+
+// TestJumpsOfCandidate has a candidate whose clock of the day is an hour further at each look. It
+// does not take the lease of a holder that renews it.
+func TestJumpsOfCandidate(t *testing.T) {
+	t.Parallel()
+	kv, s := newBucket(t)
+	h := acquire(t, config(kv, "a", long))
+	clock := newHand(0, 1)
+	cfg := config(bucketOf(t, s.ClientURL()), "b", long)
+	cfg.Clock = func() lease.Moment {
+		clock.set(time.Hour)
+		return clock.now()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	taken := make(chan *lease.Held, 1)
+	go func() {
+		g, _ := lease.Acquire(ctx, cfg) // its error is that of ctx
+		taken <- g
+	}()
+	expectRenewals(t, kv, h, 3)
+	cancel()
+	if g := <-taken; g != nil {
+		t.Errorf("epoch %d began while the lease was held", g.Epoch())
 	}
 }
 
