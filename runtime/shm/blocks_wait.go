@@ -27,6 +27,23 @@ func (b *BlockWriter) roomFor(n uint64) bool {
 func (b *BlockWriter) publishSlot(n int) {
 	hook("block publish")
 	announce(word(b.w.slot(b.current), 0), (b.next+1)<<numberShift|uint64(n))
+	b.ownNext(n)
+}
+
+// ownNext fetches the lines of the next block, if that is about as long as this one of n bytes is
+// and its slot is free, as [Producer.Commit] does for the next record.
+func (b *BlockWriter) ownNext(n int) {
+	if b.next+1-b.first >= uint64(b.w.geo.Depth) {
+		return
+	}
+	next := b.at + 1
+	if next == b.w.geo.Depth {
+		next = 0
+	}
+	slot := b.w.slot(next)
+	for at := 0; at < min(slotHeader+n, ownLines*cacheLine); at += cacheLine {
+		ownLine(&slot[at])
+	}
 }
 
 // lookAtSlot reports whether the slot of the next block has it. A header that has been seen is not
