@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
 // A callContext is the context of one call or one-way message, while its handler runs. It is never
@@ -33,7 +35,7 @@ type callScope struct {
 	// For one-way messages, of which one at a time is handled: why the connection has ended, and
 	// the context to which that has to be told. Other contexts find out when they are asked. It is
 	// nil for calls, which are cancelled one by one.
-	down  *atomic.Pointer[Error]
+	down  *interleave.Pointer[Error]
 	mu    sync.Mutex
 	asked *callContext
 
