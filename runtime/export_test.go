@@ -360,5 +360,8 @@ func (c *ServerCall) Reading() (detached, more bool) {
 	return j.detached, !j.detached && j.conn.rx.ring.Ready()
 }
 
+// Spinners returns how many readers may poll now or have handlers that may.
+func (s *Server) Spinners() int { return int(s.spinners.Load()) }
+
 // DefaultMessageMemory returns the default of WithMaxMessageMemory in this process.
 func DefaultMessageMemory() int { return defaultMessageMemory() }

@@ -26,6 +26,7 @@ type job struct {
 	givenUp       bool         // and the client has cancelled it; under mu
 	held          int          // bytes of its request that the budget counts; under mu
 	answer        sent         // its answer is in the ring; under tx.mu
+	away          bool         // it waits for another process; see willWait
 	encodes       bool         // it has a place among the encoders
 	measures      bool         // its route's replies are encoded one at a time meanwhile
 	waits         int          // bytes of its reply, which waits for room

@@ -66,6 +66,9 @@ type serverConn struct {
 	budget int // bytes of requests that handlers may hold, and of replies that may wait for room
 
 	detachedCount atomic.Int32 // calls in detached; changes under mu
+	// away counts the calls that wait for other processes. While there are any, they count as one
+	// of the server's spinners, because one of their handlers may poll for what it waits for.
+	away atomic.Int32
 
 	mu       sync.Mutex      // after tx.mu
 	detached map[uint64]*job // what runs on goroutines of its own, by call
@@ -198,7 +201,11 @@ func (c *serverConn) disconnectReason() *Error {
 // beside it.
 func (c *serverConn) maySpin() bool {
 	if c.spinning {
-		return true
+		if c.away.Load() == 0 || c.srv.spinners.Load() <= c.srv.maxSpinners {
+			return true
+		}
+		c.stopSpinning()
+		return false
 	}
 	if c.srv.spinners.Add(1) > c.srv.maxSpinners {
 		c.srv.spinners.Add(-1)

@@ -295,12 +295,29 @@ func (c *serverConn) handOffBeforeWait(j *job) {
 // willWait implements carrier. It hands the reader role on if another message has arrived.
 func (j *job) willWait() {
 	c := j.conn
+	if !j.away {
+		j.away = true
+		if c.away.Add(1) == 1 {
+			c.srv.spinners.Add(1)
+		}
+	}
 	c.mu.Lock() // so that the watchdog does not hand the role on meanwhile
 	run := c.inline.Load()
 	more := !j.detached && !j.inRing && c.rx.ring.Ready()
 	c.mu.Unlock()
 	if more {
 		c.handOff(run)
+	}
+}
+
+// returned takes back what willWait has counted for a call that has come to its end.
+func (c *serverConn) returned(j *job) {
+	if !j.away {
+		return
+	}
+	j.away = false
+	if c.away.Add(-1) == 0 {
+		c.srv.spinners.Add(-1)
 	}
 }
 

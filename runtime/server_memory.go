@@ -142,6 +142,7 @@ func (c *serverConn) discharge(f *frame) {
 
 // finishJob ends a job, and takes back what it was charged. No other goroutine may use the job.
 func (c *serverConn) finishJob(j *job) {
+	c.returned(j)
 	c.dischargeCall(j)
 	c.dischargeReply(j)
 	j.finish()

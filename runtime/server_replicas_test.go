@@ -10,12 +10,14 @@ import (
 )
 
 // TestWillWait has a call wait until another one of the same client is handled. When WillWait has
-// returned, the other one is read by another goroutine.
+// returned, the other one is read by another goroutine, and the place of a spinner is taken until
+// both have ended.
 func TestWillWait(t *testing.T) {
 	d := newDomain(t)
 	var calls atomic.Int32
 	second := make(chan struct{})
-	serve(t, d, ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall,
+	var srv *ipc.Server
+	srv = serve(t, d, ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall,
 		next func(context.Context) error) error {
 		if call.Kind != ipc.KindCall {
 			return next(ctx)
@@ -32,6 +34,9 @@ func TestWillWait(t *testing.T) {
 		call.WillWait()
 		if detached, _ = call.Reading(); !detached {
 			t.Error("the reader waits with the handler")
+		}
+		if srv.Spinners() == 0 {
+			t.Error("a handler that waits for another process has not the place of a spinner")
 		}
 		<-second
 		return next(ctx)
@@ -50,5 +55,8 @@ func TestWillWait(t *testing.T) {
 	}
 	if err := <-first; err != nil {
 		t.Error(err)
+	}
+	for srv.Spinners() != 0 { // until the reader sleeps, too
+		runtime.Gosched()
 	}
 }

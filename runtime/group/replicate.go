@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -129,12 +128,8 @@ func (r *replicator) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
-	opts := append(r.announced(), r.standbyService(), ipc.WithMaxMessage(longestPacket),
-		ipc.WithLogger(r.log))
-	for _, o := range r.spinning() {
-		opts = append(opts, o)
-	}
-	r.server = ipc.NewServer(opts...)
+	r.server = ipc.NewServer(append(r.announced(), r.standbyService(),
+		ipc.WithMaxMessage(longestPacket), ipc.WithLogger(r.log))...)
 	r.tasks.Go(func() { r.server.Serve(ctx, l) })
 	r.check = sys.NewCheck(r.republish)
 	return nil
@@ -324,17 +319,6 @@ func (r *replicator) within(ctx context.Context, work time.Duration) (context.Co
 // took for the work in that step: a standby that executes a slow change is not late.
 func (r *replicator) limit(work time.Duration) time.Duration {
 	return r.limits.AckTimeout + slowness*work
-}
-
-// spinning returns the options for a connection between a primary and a standby. While a client
-// waits for a change, its process, the primary and the standbys can all poll only if each has a
-// processor; and the primary polls for the client's next request, too. With fewer processors they
-// would take them from each other, for a time slice each.
-func (r *replicator) spinning() []ipc.Option {
-	if runtime.NumCPU() >= r.replica.page.replicas()+2 {
-		return nil
-	}
-	return []ipc.Option{ipc.WithSpin(0)}
 }
 
 // slowness is the factor by which a standby may be slower than the primary, because its processors

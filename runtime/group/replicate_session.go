@@ -98,12 +98,8 @@ func (s *standby) keepInSync() {
 func (s *standby) runSession(hear func()) (joined bool, err error) {
 	r := s.primary.r
 	ctx, cancel := r.within(s.ctx, 0)
-	opts := []ipc.DialOption{ipc.WithDomain(r.replica.dir.Path()),
-		ipc.WithMaxMessage(longestPacket)}
-	for _, o := range r.spinning() {
-		opts = append(opts, o)
-	}
-	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), opts...)
+	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.replica.dir.Path()),
+		ipc.WithMaxMessage(longestPacket))
 	cancel()
 	if err != nil {
 		return false, err

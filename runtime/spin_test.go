@@ -1,0 +1,73 @@
+package ipc
+
+import "testing"
+
+// TestDearYields checks that after a yield that took a time slice, waits do without yields: as many
+// as make up for it, and twice as many after the next one, unless enough waits with cheap yields
+// lie between the two.
+func TestDearYields(t *testing.T) {
+	p := new(spinPolicy)
+	if p.stay() {
+		t.Fatal("the first wait does without yields")
+	}
+	without := func() (n int) {
+		for p.stay() {
+			n++
+		}
+		return n
+	}
+	p.cheap.Store(cheapYields) // as if all had gone well before
+	for i, want := range []int{cheapYields, 2 * cheapYields, 4 * cheapYields} {
+		if p.lost(); without() != want {
+			t.Errorf("after %d dear yields, not %d waits do without", i+1, want)
+		}
+	}
+	p.cheap.Store(cheapYields)
+	if p.lost(); without() != cheapYields {
+		t.Errorf("after a dear yield among cheap ones, not %d waits do without", cheapYields)
+	}
+	for range 64 {
+		p.cheap.Store(0)
+		p.lost()
+	}
+	if n := without(); n != mostWithout {
+		t.Errorf("after many dear yields, %d waits do without, not %d", n, mostWithout)
+	}
+}
+
+// TestLongWaits checks that a wait which yields leaves early yields to the next one only if it was
+// long and no yield was dear, and that waits on the only processor of the process do not yield.
+func TestLongWaits(t *testing.T) {
+	p := &spinPolicy{longest: defaultSpin, yield: checksPerYield}
+	p.budget.Store(int64(defaultSpin))
+	wait := func(polls int) *spin {
+		s := &spin{p: p}
+		for range polls {
+			s.more()
+		}
+		s.paid()
+		return s
+	}
+	if s := wait(pollsPerCheck - 1); s.yields || p.long.Load() {
+		t.Error("a short wait has yielded")
+	}
+	p.long.Store(true)
+	if s := wait(briefPolls); s.yields || p.long.Load() {
+		t.Error("a wait as short as that yields, or counts as long")
+	}
+	p.long.Store(true)
+	if s := wait(briefPolls + 1); !s.yields {
+		t.Error("after a long wait, the next one does not yield early")
+	}
+	p.long.Store(true)
+	p.without.Store(1)
+	if s := wait(briefPolls + 1); s.yields || p.long.Load() {
+		t.Error("a wait that is to do without yields has yielded, or counts as long")
+	}
+	p.without.Store(0)
+	p.long.Store(true)
+	p.yield = checksAlone
+	if s := wait(pollsPerCheck - 1); s.yields {
+		t.Error("a wait has yielded the only processor of its process")
+	}
+}
