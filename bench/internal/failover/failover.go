@@ -45,6 +45,9 @@ type Kills struct {
 	// From the kill of a primary to the first answer: by a standby, and by a
 	// new process where there is no standby.
 	Warm, Cold Times
+	// The timeline of the kills in Warm: from the kill until the supervisor had promoted the
+	// standby, and until the standby handled the first call.
+	Promoted, Handled Times
 }
 
 // Measure kills n processes of each kind, in turns.
@@ -77,13 +80,14 @@ func Measure(ballast, n int, progress func(string)) (*Kills, error) {
 		if err != nil {
 			return nil, fmt.Errorf("warm: %w", err)
 		}
-		k.Warm = append(k.Warm, d)
+		k.Promoted, k.Handled = append(k.Promoted, d.promoted), append(k.Handled, d.handled)
+		k.Warm = append(k.Warm, d.answered)
 		if d, err = cold.lose(syscall.SIGKILL); err != nil {
 			return nil, fmt.Errorf("cold: %w", err)
 		}
-		k.Cold = append(k.Cold, d)
+		k.Cold = append(k.Cold, d.answered)
 	}
-	for _, t := range []Times{k.Futex, k.Pidfd, k.Socket, k.Warm, k.Cold} {
+	for _, t := range []Times{k.Futex, k.Pidfd, k.Socket, k.Warm, k.Cold, k.Promoted, k.Handled} {
 		slices.Sort(t)
 	}
 	return k, nil
@@ -109,7 +113,7 @@ func Hangs(beat group.Heartbeat, n int, progress func(string)) (Times, error) {
 		if err != nil {
 			return nil, err
 		}
-		times = append(times, d)
+		times = append(times, d.answered)
 	}
 	slices.Sort(times)
 	return times, nil
@@ -117,9 +121,10 @@ func Hangs(beat group.Heartbeat, n int, progress func(string)) (Times, error) {
 
 // A subject is a group under observation, with a client.
 type subject struct {
-	group  *group.Group
-	client *group.Client
-	bulk   *bulk.BulkClient
+	group      *group.Group
+	client     *group.Client
+	bulk       *bulk.BulkClient
+	promotions chan group.Event
 }
 
 const service = "failover"
@@ -129,6 +134,12 @@ const service = "failover"
 func startGroup(domain string, ballast, replicas int, beat group.Heartbeat) (*subject, error) {
 	cfg := replica.Teller(service, ballast)
 	cfg.Domain, cfg.Replicas, cfg.Heartbeat = domain, replicas, beat
+	promotions := make(chan group.Event, 16)
+	cfg.Events = func(ev group.Event) {
+		if ev.Kind == group.Promoted {
+			promotions <- ev
+		}
+	}
 	// Every kill is a first one: it is not the limits that are measured.
 	cfg.Restart = group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20,
 		Window: time.Millisecond}
@@ -141,7 +152,7 @@ func startGroup(domain string, ballast, replicas int, beat group.Heartbeat) (*su
 	if err != nil {
 		return nil, errors.Join(err, g.Shutdown(context.Background()))
 	}
-	return &subject{g, c, bulk.NewBulkClient(c)}, nil
+	return &subject{g, c, bulk.NewBulkClient(c), promotions}, nil
 }
 
 func (s *subject) end() {
@@ -149,33 +160,48 @@ func (s *subject) end() {
 	s.group.Shutdown(context.Background())
 }
 
-// lose takes the primary out and returns how long it took until another process
-// answered.
-func (s *subject) lose(by syscall.Signal) (time.Duration, error) {
+// A timeline is when after the loss of a primary its standby was promoted,
+// handled a call, and had answered it.
+type timeline struct{ promoted, handled, answered time.Duration }
+
+// lose takes the primary out, and returns when another process answered.
+func (s *subject) lose(by syscall.Signal) (t timeline, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	before, err := s.group.WaitHealthy(ctx, 0)
 	if err != nil {
-		return 0, err
+		return t, err
 	}
 	if _, err := s.bulk.Put(ctx, new(bulk.BlockT)); err != nil {
-		return 0, err
+		return t, err
 	}
 	time.Sleep(settle)
 	victim := before.Replicas[before.Primary].PID
 	start := time.Now()
 	if err := syscall.Kill(victim, by); err != nil {
-		return 0, err
+		return t, err
 	}
 	for {
 		taken, err := s.bulk.Put(ctx, new(bulk.BlockT))
 		if err != nil {
-			return 0, err
+			return t, err
 		}
-		if taken.Size != uint64(victim) {
-			took := time.Since(start)
-			_, err := s.group.WaitHealthy(ctx, before.Epoch)
-			return took, err
+		if pid, ago := replica.Told(taken); pid != victim {
+			t.answered = time.Since(start)
+			t.handled = t.answered - ago
+			break
+		}
+	}
+	for {
+		select {
+		case ev := <-s.promotions:
+			if ev.Epoch > before.Epoch {
+				t.promoted = ev.Time.Sub(start)
+				_, err := s.group.WaitHealthy(ctx, before.Epoch)
+				return t, err
+			}
+		case <-ctx.Done():
+			return t, ctx.Err()
 		}
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/ipcgen/ipcgen/bench/gen/bulk"
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
+	"github.com/ipcgen/ipcgen/internal/sys"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
@@ -37,8 +39,8 @@ func Main() {
 	os.Exit(0)
 }
 
-// Teller makes the configuration of a group whose replicas answer Put with their
-// process ids, and hold as many bytes each.
+// Teller makes the configuration of a group whose replicas answer Put with what
+// Told reads, and hold as many bytes each.
 func Teller(service string, ballast int) group.Config { return config(service, "tell", ballast) }
 
 // Counter makes the configuration of a group whose replicas answer Put with the
@@ -107,11 +109,22 @@ func Load(n int) []byte {
 	return memory
 }
 
-// A teller tells who answers: its reply is the process id.
+// A teller tells who answers, and when.
 type teller struct{ memory []byte }
 
+// pidBits is the length of a process id: the kernel's limit is 1<<22.
+const pidBits = 22
+
 func (teller) Put(context.Context, *bulk.BlockT) (*bulk.TakenT, error) {
-	return &bulk.TakenT{Size: uint64(os.Getpid())}, nil
+	return &bulk.TakenT{Size: uint64(sys.Monotonic())<<pidBits | uint64(os.Getpid())}, nil
+}
+
+// Told reads the answer of a replica of a Teller: which process has handled the
+// call, and how long ago.
+func Told(answer *bulk.TakenT) (pid int, ago time.Duration) {
+	now := uint64(sys.Monotonic()) << pidBits
+	return int(answer.Size & (1<<pidBits - 1)),
+		time.Duration((now - answer.Size>>pidBits<<pidBits) >> pidBits)
 }
 
 // A counter counts calls.

@@ -70,6 +70,8 @@ func (f *Failover) Write(w io.Writer) error {
 			row("kernel's notice by robust futex", k.Futex)
 			row("kernel's notice by pidfd", k.Pidfd)
 			row("kernel's notice by socket", k.Socket)
+			row("the supervisor has promoted the standby", k.Promoted)
+			row("the standby handles a call", k.Handled)
 			row("first reply, warm standby", k.Warm)
 			row("first reply, new process", k.Cold)
 		}
