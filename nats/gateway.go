@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -71,7 +70,9 @@ func (g *Gateway) repeat(ctx context.Context, what string,
 		switch ipc.CodeOf(err) {
 		case ipc.CodeInvalidArgument, ipc.CodePermissionDenied, ipc.CodeFailedPrecondition,
 			ipc.CodeAlreadyExists, ipc.CodeUnsupported:
-			return err
+			if e, ok := errors.AsType[*ipc.Error](err); !ran && !(ok && e.Remote) {
+				return err // and not the word of another machine, which may change
+			}
 		}
 		if ran {
 			pause, said = firstPause, ""
@@ -215,47 +216,59 @@ func (g *Gateway) connect(ctx context.Context) (*local, error) {
 // Import makes a channel over NATS appear as the local channel, until ctx is done. It waits for a
 // server over NATS at first, to learn what that serves. Later it stays, whether a server is there
 // or not: a call that finds none fails with CodeUnavailable, not executed. If the servers serve
-// other protocols than before, the local channel is served anew. The error is as for Export.
+// other protocols than before, the local channel is served anew. While servers of several versions
+// are there, it is that of the version that has all that the others have, and otherwise the one
+// that it was at first. The error is as for Export.
 func (g *Gateway) Import(ctx context.Context, nc *nats.Conn) error {
-	return g.repeat(ctx, "the import", func(ctx context.Context) (bool, error) {
-		return g.importOnce(ctx, nc)
+	var next string // the server to begin with
+	return g.repeat(ctx, "the import", func(ctx context.Context) (ran bool, err error) {
+		ran, next, err = g.importOnce(ctx, nc, next)
+		return ran, err
 	})
 }
 
-func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err error) {
+// importOnce serves the local channel as the server called from, if that is there, does. It returns
+// the server to begin with the next time, or "" for any one.
+func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn, from string) (ran bool,
+	next string, err error) {
 	var opts []ipc.DialOption
 	for _, o := range g.NATS {
 		opts = append(opts, o)
 	}
 	c, err := Dial(ctx, nc, g.Channel, opts...)
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	defer c.Close()
-	first, err := c.greet(ctx)
+	first, err := c.greetOne(ctx, from)
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	protocols, err := c.described(ctx, first)
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	topics, err := g.farTopics(ctx, nc, c, first, opts)
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	defer topics.close()
 	var served []ipc.ServerOption
 	for _, o := range g.NATS {
 		served = append(served, o)
 	}
+	to := &importCarrier{carrier{c}, make(chan struct{}, 1)}
 	for _, p := range protocols {
 		c.define(ctx, p, first)
-		svc, err := ipc.Relay(p, carrier{c})
+		svc, err := ipc.Relay(p, to)
 		if err != nil {
-			return false, err
+			return false, "", err
 		}
 		served = append(served, svc)
+	}
+	held, err := c.hold(ctx, first)
+	if err != nil {
+		return false, "", err
 	}
 	served = append(served, topics.options()...)
 	var where []ipc.ListenOption
@@ -264,7 +277,7 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	}
 	l, err := ipc.Listen(g.local(), where...)
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	s := ipc.NewServer(served...)
 	ended := make(chan error, 1)
@@ -276,33 +289,38 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	for {
 		select {
 		case err := <-ended:
-			return true, err
+			return true, "", err
 		case err = <-topics.failed:
 		case <-look.C:
-			if now, err := c.greet(ctx); err != nil || first.same(now) {
-				continue
-			}
-			err = errors.New("the servers serve other protocols than before")
+			next, err = held.look(ctx)
+		case <-to.differs:
+			next, err = held.look(ctx)
 		case <-ctx.Done():
+		}
+		if err == nil && ctx.Err() == nil {
+			continue
 		}
 		within, stop := context.WithTimeout(context.WithoutCancel(ctx), ipc.DefaultGrace)
 		_ = s.Shutdown(within)
 		stop()
 		<-ended
-		return true, err
+		return true, next, err
 	}
 }
 
-// same reports whether two servers have the same versions of the same protocols, and like topics.
-func (h *greeting) same(o greeting) bool {
-	same := func(x, y *ipc.Protocol) bool {
-		return x.Name == y.Name && x.Fingerprint == y.Fingerprint
+// An importCarrier tells of calls that a server has refused for its version.
+type importCarrier struct {
+	carrier
+	differs chan struct{}
+}
+
+// Handle implements [ipc.Carrier].
+func (c *importCarrier) Handle(ctx context.Context, in *ipc.Inbound) (ipc.Outbound, error) {
+	out, err := c.carrier.Handle(ctx, in)
+	if ipc.CodeOf(err) == ipc.CodeIncompatible && ipc.OutcomeOf(err) != ipc.Executed {
+		stir(c.differs)
 	}
-	return slices.EqualFunc(h.protocols, o.protocols, same) &&
-		slices.EqualFunc(h.topics, o.topics, func(x, y greetedTopic) bool {
-			return same(x.protocol, y.protocol) && x.depth == y.depth &&
-				x.maxMessage == y.maxMessage
-		})
+	return out, err
 }
 
 // define asks a server for the definition of a protocol, without which tools do not know how to

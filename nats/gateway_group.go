@@ -2,7 +2,6 @@ package natsipc
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -134,7 +133,7 @@ func (f *followedGroup) watch(ctx context.Context, protocols []*ipc.Protocol,
 			now, err := shapeOf(ctx, conn, described != nil)
 			switch {
 			case err != nil: // it is tried again
-			case slices.Equal(now, exported):
+			case now == exported:
 				known = conn
 			default:
 				close(changed)
@@ -151,34 +150,30 @@ func (f *followedGroup) watch(ctx context.Context, protocols []*ipc.Protocol,
 }
 
 // shapeOf returns the shape of what a server serves.
-func shapeOf(ctx context.Context, c *ipc.Conn, topics bool) ([]string, error) {
+func shapeOf(ctx context.Context, c *ipc.Conn, topics bool) (string, error) {
 	protocols, err := c.Protocols()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	var described *introspect.DescriptionT
 	if topics {
 		if described, err = ipc.Describe(ctx, c); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	return shape(protocols, described), nil
 }
 
-// shape lists the versions of protocols, and the versions and sizes of topics, in an order that
-// does not depend on the server.
-func shape(protocols []*ipc.Protocol, described *introspect.DescriptionT) (all []string) {
-	for _, p := range protocols {
-		all = append(all, fmt.Sprintf("%s %x", p.Name, p.Fingerprint))
-	}
+// shape is that of a greeting that says the same.
+func shape(protocols []*ipc.Protocol, described *introspect.DescriptionT) string {
+	h := greeting{protocols: protocols}
 	if described != nil {
 		for _, p := range described.Protocols {
 			if t := p.Topic; t != nil {
-				all = append(all, fmt.Sprintf("topic %s %x %d %d", p.Name, p.Fingerprint, t.Depth,
-					t.MaxMessage))
+				h.topics = append(h.topics, greetedTopic{&ipc.Protocol{Name: p.Name,
+					Fingerprint: p.Fingerprint}, int(t.Depth), int(t.MaxMessage)})
 			}
 		}
 	}
-	slices.Sort(all)
-	return all
+	return h.shape()
 }

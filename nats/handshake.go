@@ -30,7 +30,21 @@ func (c *Conn) hello(ctx context.Context) error {
 
 // greet returns what a server says of itself.
 func (c *Conn) greet(ctx context.Context) (h greeting, err error) {
-	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, c.requests)
+	return c.greetAt(ctx, c.requests)
+}
+
+// greetOne returns what a server of a name says of itself if it is there, or any other one.
+func (c *Conn) greetOne(ctx context.Context, server string) (h greeting, err error) {
+	if server != "" {
+		if h, err = c.greetAt(ctx, c.place.own(server)); err == nil {
+			return h, nil
+		}
+	}
+	return c.greet(ctx)
+}
+
+func (c *Conn) greetAt(ctx context.Context, subject string) (h greeting, err error) {
+	out, err := c.ask(ctx, &ipc.Inbound{}, kindHello, subject)
 	if ipc.CodeOf(err) == ipc.CodeInvalidArgument && ipc.OutcomeOf(err) == ipc.NotExecuted {
 		return h, incompatible("server", 1, "client") // it has looked for a header
 	}
@@ -75,10 +89,11 @@ func parseHello(s string) (h greeting, err error) {
 	if f.bad || h.longest == 0 || !isServer(h.server) {
 		return h, corrupt("malformed greeting %.100q", s)
 	}
+	names := map[string]*ipc.Protocol{}
 	for line := range strings.Lines(rest) {
 		f := fields{rest: strings.TrimSuffix(line, "\n")}
 		p := &ipc.Protocol{Fingerprint: f.uint(16, 64), Name: f.next()}
-		ofTopic := f.rest != ""
+		ofTopic, known := f.rest != "", names[p.Name]
 		t := greetedTopic{protocol: p}
 		if ofTopic {
 			t.depth, t.maxMessage = int(f.uint(10, 31)), int(f.uint(10, 31))
@@ -86,11 +101,16 @@ func parseHello(s string) (h greeting, err error) {
 		switch {
 		case f.bad || p.Name == "":
 			return h, corrupt("malformed greeting %.100q", s)
+		case known != nil && !ofTopic && *known == *p:
+			continue // several services of the server have a part of it each
+		case known != nil:
+			return h, corrupt("the server says of %.100s twice what it is", p.Name)
 		case ofTopic:
 			h.topics = append(h.topics, t)
 		default:
 			h.protocols = append(h.protocols, p)
 		}
+		names[p.Name] = p
 	}
 	return h, nil
 }

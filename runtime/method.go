@@ -30,6 +30,8 @@ type Protocol struct {
 	// read and write messages without the schema; it may be empty. It has what a description has
 	// not: comments, attributes, file identifiers. It has no part in the comparison of versions.
 	Definition string
+
+	relayed bool // messages of other versions pass under it; see CheckCompatible
 }
 
 // A MethodInfo describes a method without its types. It must not be changed.

@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -20,6 +21,9 @@ import (
 // unless one of the schemas states by the attribute "was" that the name has changed. The order of
 // the arguments matters to one rule only: a method that the client may send again must be one that
 // the server may execute again.
+//
+// If client is the protocol of a [Relay], which stands for clients of other versions, the server
+// must have nothing that client has not: then what is compatible with client is with server.
 func CheckCompatible(client, server *Protocol) error {
 	if client.Name != server.Name {
 		return incompatible("protocol %s here is %s there", client.Name, server.Name)
@@ -37,7 +41,37 @@ func CheckCompatible(client, server *Protocol) error {
 		return &Error{Code: CodeIncompatible, Outcome: NotSent, Msg: "the peer's protocol " +
 			server.Name, Err: err}
 	}
-	return compareDescriptions(a, b, true)
+	if err := compareDescriptions(a, b, true); err != nil || !client.relayed {
+		return err
+	}
+	return checkAnnounced(a, b)
+}
+
+// errUnannounced is the cause of the error of a gateway whose server has more than the gateway has
+// announced.
+var errUnannounced = errors.New("a gateway announces what it passes on")
+
+// checkAnnounced returns an error if a server has something that a gateway to it has not announced.
+// The clients of the gateway have compared themselves with what that announces, and their messages
+// pass as they are: one of them may have under the same number something else.
+func checkAnnounced(announced, server *description) error {
+	for _, key := range server.order {
+		x, y := announced.blocks[key], server.blocks[key]
+		if x == nil {
+			return unannounced(y.title)
+		}
+		for _, key := range y.order {
+			if x.entries[key] == nil {
+				return unannounced(fmt.Sprintf("%s: %s", y.title, y.entries[key]))
+			}
+		}
+	}
+	return nil
+}
+
+func unannounced(what string) error {
+	return &Error{Code: CodeIncompatible, Outcome: NotSent, Err: errUnannounced,
+		Msg: shorten(what+" is new at the server, and not announced yet", longestText)}
 }
 
 // compareDescriptions compares two versions. With calls set, ours is a client's and theirs its

@@ -3,6 +3,7 @@ package ipc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -105,10 +106,16 @@ func relayMethod(p *Protocol, name string, e *entryLine) *Method[encoded, encode
 // Relay returns a service of p whose calls and one-way messages a carrier takes, as they are
 // encoded. p needs its Schema. Errors of the carrier, their outcomes, and metadata both ways pass
 // unchanged. The carrier counts the calls itself: their numbers are not those of the clients.
+//
+// A client compares itself with p, and not with the server, whose version may be another one. So
+// the carrier should pass a call only to a server of which p is all that it has; [CheckCompatible]
+// says so of the protocol of the service. Relay tells its clients of a server that has more with
+// CodeUnavailable, not sent.
 func Relay(p *Protocol, to Carrier) (*Service, error) {
 	if p == nil || to == nil {
 		return nil, invalid("Relay was given no Protocol or no Carrier")
 	}
+	p = announced(p)
 	r, err := relayProtocol(p)
 	if err != nil {
 		return nil, err
@@ -127,6 +134,24 @@ func Relay(p *Protocol, to Carrier) (*Service, error) {
 		}))
 	}
 	return NewService(p, routes...), nil
+}
+
+// announced returns a protocol that stands for the versions of all clients of a gateway.
+func announced(p *Protocol) *Protocol {
+	q := *p
+	q.relayed = true
+	return &q
+}
+
+// passed returns the error of a call that a gateway passes on. That a server has more than is
+// announced passes, for the gateway will announce it.
+func passed(err error) Error {
+	told := *asCallError(err)
+	told.Op = ""
+	if errors.Is(err, errUnannounced) {
+		told.Code = CodeUnavailable
+	}
+	return told
 }
 
 // A relay is the service of Relay.
@@ -152,8 +177,8 @@ func (g *relay) carry(ctx context.Context, in *Inbound) (*encoded, error) {
 		}
 	}
 	if err != nil {
-		told := *asCallError(err)
-		told.Op, told.Remote = "", false // so that its outcome is that of this call
+		told := passed(err)
+		told.Remote = false // so that its outcome is that of this call
 		return nil, &told
 	}
 	return &encoded{out.Body}, nil
@@ -233,7 +258,7 @@ func CarryTo(c Caller, protocols ...*Protocol) (Carrier, error) {
 		messages: map[uint32]*MessageInfo{}}
 	t.sender, _ = c.(Sender)
 	for _, p := range protocols {
-		r, err := relayProtocol(p)
+		r, err := relayProtocol(announced(p))
 		if err != nil {
 			return nil, err
 		}
@@ -294,8 +319,7 @@ func (t *callerCarrier) Handle(ctx context.Context, in *Inbound) (out Outbound, 
 	}
 	err = t.caller.Invoke(WithReplyMetadata(ctx, &out.Metadata), call)
 	if err != nil {
-		told := *asCallError(err)
-		told.Op = ""
+		told := passed(err)
 		out.Taken = told.Taken
 		return out, &told
 	}
