@@ -188,6 +188,13 @@ func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greet
 			err = failed
 		} else {
 			c.define(ctx, full, h)
+			// Its publisher must have nothing that the subscribers of the import do not know of.
+			var announced *ipc.Service
+			if announced, err = ipc.Relay(full, carrier{c}); err != nil {
+				t.close()
+				return nil, err
+			}
+			full := announced.Protocol()
 			err = t.add(ctx, Topics(c.set.topicsOver(nc), g.Channel, opts...), full, far.depth,
 				func(*topic.Subscription) (*ipc.Protocol, topic.Options, error) {
 					return full, topic.Options{Depth: far.depth, MaxMessage: far.maxMessage}, nil

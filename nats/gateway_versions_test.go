@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/ipcgen/ipcgen/nats"
 	"github.com/ipcgen/ipcgen/nats/internal/natstest"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
 // TestGatewayOfVersions updates the servers behind an import, one after the other, and goes back.
@@ -89,4 +91,68 @@ func TestGatewayOfVersions(t *testing.T) {
 	stays(2, schemaOne, schemaMore)
 	updated.Close()
 	stays(1, schemaOne)
+}
+
+// TestGatewayOfTopicVersions replaces a publisher behind an import by one of another version. That
+// is compatible with the one before, but not with the subscriber, which must not get its messages.
+func TestGatewayOfTopicVersions(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	broker := natstest.Start(t)
+	here := domain(t)
+	info := func(fingerprint uint64, fields string) *topic.Info {
+		return &topic.Info{Protocol: &ipc.Protocol{Name: "test.Levels", Fingerprint: fingerprint,
+			Schema: "table test.Levels\n" + fields}}
+	}
+	const data = "field 0 data [uint8] -\n"
+	begin := func(i *topic.Info) (publish func(), end func()) {
+		p := topic.NewPublisher(i, topic.Options{})
+		s := serve(t, broker.ConnectInProcess(t), p)
+		publish = func() {
+			if err := p.Publish(t.Context(), []byte{byte(i.Protocol.Fingerprint)}); err != nil {
+				t.Error(err)
+			}
+		}
+		return publish, func() {
+			s.Close()
+			p.Close()
+		}
+	}
+	publish, end := begin(info(2, data))
+	in := natsipc.Gateway{Channel: "echo", Domain: here, NATS: []ipc.Option{natsipc.WithBeat(beat)}}
+	inside := broker.Connect(t)
+	run(t, func(ctx context.Context) error { return in.Import(ctx, inside) })
+	s, err := topic.Subscribe(t.Context(), topic.Channel("echo", ipc.WithDomain(here)),
+		info(1, data+"field 1 gain float32 0\n"), topic.SubscribeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	next := func() (message []byte, err error) {
+		soon(t, "a message, or the end", func() error {
+			publish()
+			ctx, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer stop()
+			if message, _, err = s.Next(ctx, nil); ipc.CodeOf(err) == ipc.CodeDeadlineExceeded {
+				return err
+			}
+			return nil
+		})
+		return message, err
+	}
+	if message, err := next(); err != nil || message[0] != 2 {
+		t.Fatal(message, err)
+	}
+	end()
+	publish, end = begin(info(3, data+"field 1 mute bool 0\n"))
+	defer func() { end() }()
+	for {
+		message, err := next()
+		if err == nil && message[0] == 2 {
+			continue
+		}
+		if ipc.CodeOf(err) != ipc.CodeIncompatible {
+			t.Errorf("message %v, %v; want an end for the version", message, err)
+		}
+		return
+	}
 }
