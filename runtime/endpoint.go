@@ -43,7 +43,7 @@ func (e *endpoint) open(cfg *common, l Link, peer Peer, seg *shm.Segment, limit 
 	e.now = l.Clock
 	e.tx.init(producer, l, outCap, limit, cfg.failFast)
 	e.rx.init(consumer, l, inCap, limit)
-	e.spin.init(cfg.spin, l, peer)
+	e.spin.init(cfg.spin, cfg.yield, l, peer)
 	e.tx.spinLike(&e.spin)
 	return nil
 }

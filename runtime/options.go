@@ -59,6 +59,7 @@ type common struct {
 	toServer, toClient int
 	maxMessage         int
 	spin               time.Duration
+	yield              bool
 	failFast           bool
 	recycle            bool
 	window             int
@@ -218,6 +219,14 @@ func WithMaxMessage(bytes int) Option { return option(func(c *common) { c.maxMes
 func WithSpin(longest time.Duration) Option {
 	return option(func(c *common) { c.spin = max(longest, 0) })
 }
+
+// WithYield has this side yield its processor to other threads of the machine between two polls,
+// once it has polled for about a microsecond. It pays where processes wait for each other in a
+// chain and more of them poll than there are processors: each would keep the next one from its
+// work. The replicas of a group that keeps a state do so among themselves. Where each side has a
+// processor, it makes calls slower. A yield that proves to cost a time slice, because the processor
+// goes to a thread that waits for nobody, makes the waits after it do without.
+func WithYield() Option { return option(func(c *common) { c.yield = true }) }
 
 // WithFailFast makes an operation that finds the ring full fail with [CodeResourceExhausted] and
 // outcome [NotSent]. By default it blocks until there is room or its context is done.

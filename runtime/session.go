@@ -32,7 +32,7 @@ func newSession(l Link, peer Peer) *session {
 	s := &session{wire: l, peer: peer, notified: make(chan struct{}, 1),
 		down: make(chan struct{})}
 	s.peer.done = s.down
-	s.spin.init(defaultSpin, l, peer)
+	s.spin.init(defaultSpin, false, l, peer)
 	return s
 }
 

@@ -36,9 +36,10 @@ func TestDearYields(t *testing.T) {
 }
 
 // TestLongWaits checks that a wait which yields leaves early yields to the next one only if it was
-// long and no yield was dear, and that waits on the only processor of the process do not yield.
+// long and no yield was dear, and that neither waits on the only processor of the process yield, nor
+// those without WithYield.
 func TestLongWaits(t *testing.T) {
-	p := &spinPolicy{longest: defaultSpin, yield: checksPerYield}
+	p := &spinPolicy{longest: defaultSpin, yield: checksPerYield, polite: true}
 	p.budget.Store(int64(defaultSpin))
 	wait := func(polls int) *spin {
 		s := &spin{p: p}
@@ -69,5 +70,10 @@ func TestLongWaits(t *testing.T) {
 	p.yield = checksAlone
 	if s := wait(pollsPerCheck - 1); s.yields {
 		t.Error("a wait has yielded the only processor of its process")
+	}
+	p.long.Store(true)
+	p.yield, p.polite = checksPerYield, false
+	if s := wait(2*pollsPerCheck - 1); s.yields || p.long.Load() {
+		t.Error("a wait without WithYield has yielded, or counts as long")
 	}
 }

@@ -129,7 +129,7 @@ func (r *replicator) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	r.server = ipc.NewServer(append(r.announced(), r.standbyService(),
-		ipc.WithMaxMessage(longestPacket), ipc.WithLogger(r.log))...)
+		ipc.WithMaxMessage(longestPacket), ipc.WithLogger(r.log), ipc.WithYield())...)
 	r.tasks.Go(func() { r.server.Serve(ctx, l) })
 	r.check = sys.NewCheck(r.republish)
 	return nil

@@ -99,7 +99,7 @@ func (s *standby) runSession(hear func()) (joined bool, err error) {
 	r := s.primary.r
 	ctx, cancel := r.within(s.ctx, 0)
 	conn, err := ipc.Dial(ctx, replicaChannel(s.rec.Name), ipc.WithDomain(r.replica.dir.Path()),
-		ipc.WithMaxMessage(longestPacket))
+		ipc.WithMaxMessage(longestPacket), ipc.WithYield())
 	cancel()
 	if err != nil {
 		return false, err
