@@ -225,7 +225,7 @@ func WithSpin(longest time.Duration) Option {
 // chain and more of them poll than there are processors: each would keep the next one from its
 // work. The replicas of a group that keeps a state do so among themselves. Where each side has a
 // processor, it makes calls slower. A yield that proves to cost a time slice, because the processor
-// goes to a thread that waits for nobody, makes the waits after it do without.
+// goes to a thread that does not wait, makes the waits after it do without.
 func WithYield() Option { return option(func(c *common) { c.yield = true }) }
 
 // WithFailFast makes an operation that finds the ring full fail with [CodeResourceExhausted] and

@@ -24,12 +24,12 @@ import (
 // a side that spins keeps the other from answering (240 microseconds a call, of which 200 are
 // spinning; 10 without). So after several spins in vain a side spins only now and then.
 //
-// With WithYield, a wait that takes longer than a microsecond or so yields the processor between two
-// polls: on a machine with fewer processors than sides that spin, they then alternate within
+// With WithYield, a wait that takes longer than a microsecond or so yields the processor between
+// two polls: on a machine with fewer processors than sides that spin, they then alternate within
 // microseconds. A side that sleeps instead lets its processor fall asleep, too, and a virtual one
-// takes 50 microseconds to wake up. Other connections do without, because there a yield wins nothing
-// and the answer may come during it: with yields everywhere, calls of 64 bytes had twice the p99,
-// and 8 callers of one connection two thirds of the rate.
+// takes 50 microseconds to wake up. Other connections do without, because there a yield wins
+// nothing, and the answer may come during it: with yields everywhere, calls of 64 bytes had twice
+// the p99, and 8 callers of one connection two thirds of the rate.
 type spinPolicy struct {
 	longest time.Duration // 0: never spin
 	budget  atomic.Int64  // of the next spin, in nanoseconds

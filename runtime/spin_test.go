@@ -36,8 +36,8 @@ func TestDearYields(t *testing.T) {
 }
 
 // TestLongWaits checks that a wait which yields leaves early yields to the next one only if it was
-// long and no yield was dear, and that neither waits on the only processor of the process yield, nor
-// those without WithYield.
+// long and no yield was dear, and that neither waits on the only processor of the process yield,
+// nor those without WithYield.
 func TestLongWaits(t *testing.T) {
 	p := &spinPolicy{longest: defaultSpin, yield: checksPerYield, polite: true}
 	p.budget.Store(int64(defaultSpin))

@@ -183,6 +183,7 @@ func (r *writerRole) publish(tag uint32, n int) {
 func (r *writerRole) commit(tag uint32, n int) (wake bool) {
 	crashPoint(tag, "")
 	wake = r.ring.Commit(tag, n)
+	r.ring.Prefetch()
 	crashPoint(tag, " sent")
 	if wake {
 		r.wakeups++

@@ -91,7 +91,6 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 	hook("publish")
 	announce(p.w.tail, p.pos)
 	hook("published")
-	p.ownNext()
 	s := p.w.sleep.Load()
 	if s == 0 || s == p.woken {
 		return false
@@ -103,11 +102,12 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 // ownLines is how many cache lines behind the last record the producer fetches ahead.
 const ownLines = 2
 
-// ownNext fetches the lines of the next record from the processor of the consumer, which has read
-// older records there, while this side does other things. Otherwise the store that publishes that
-// record would wait for them: it takes effect after the stores before it, and waits until it has
-// done so. Lines that the consumer may still read are left to it.
-func (p *Producer) ownNext() {
+// Prefetch fetches the lines of the next record from the processor of the consumer, which has read
+// older records there, and waits for nothing. A producer that has other work between two records
+// calls it after Commit: otherwise the store that publishes the next record would wait for the
+// lines, as it takes effect after the stores before it. A producer that does nothing but copy is
+// faster without. Lines that the consumer may still read are left to it.
+func (p *Producer) Prefetch() {
 	size := uint64(len(p.w.data))
 	if p.pos+(ownLines+1)*cacheLine-p.headSeen > size {
 		return

@@ -7,6 +7,7 @@ import (
 	"github.com/ipcgen/ipcgen/bench/gen/bulk"
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
 	"github.com/ipcgen/ipcgen/bench/internal/replica"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/group"
 )
 
@@ -24,6 +25,9 @@ func Replicated() []*Contestant {
 			"calls are executed one by one and numbered, for nobody", 1, new(group.Replication)),
 		replicated("standby1", "state, 1 standby",
 			"each call is answered when a standby has executed it, too", 2, new(group.Replication)),
+		replicated("yielding", "state, 1 standby, the client with WithYield",
+			"the client, too, yields its processor while it polls", 2, new(group.Replication),
+			ipc.WithYield()),
 		replicated("standby2", "state, 2 standbys", "when two have", 3, new(group.Replication)),
 	}
 }
@@ -31,7 +35,8 @@ func Replicated() []*Contestant {
 // groupTimeout is more than it takes to start a group.
 const groupTimeout = 30 * time.Second
 
-func replicated(key, name, note string, replicas int, r *group.Replication) *Contestant {
+func replicated(key, name, note string, replicas int, r *group.Replication,
+	options ...ipc.DialOption) *Contestant {
 	return &Contestant{
 		Key: key, Name: name, Note: note, Ours: true, Many: true, Shared: true,
 		Serve: func(s peer.Setup) error {
@@ -47,7 +52,8 @@ func replicated(key, name, note string, replicas int, r *group.Replication) *Con
 			return err
 		},
 		Open: func(s peer.Setup) (Session, error) {
-			c, err := group.Dial(context.Background(), callChannel, group.DialConfig{Domain: s.Dir})
+			c, err := group.Dial(context.Background(), callChannel,
+				group.DialConfig{Domain: s.Dir, Options: options})
 			if err != nil {
 				return nil, err
 			}
