@@ -104,13 +104,14 @@ func enumValue(e *schema.Enum, val *schema.EnumVal) string {
 // union writes the object of a union, and its verifier.
 func (f *file) union(e *schema.Enum, n *enumNames) {
 	f.p("// ", n.Object, " holds one member of the union ", fullName(e.Namespace, e.Name), ".")
-	f.p("type ", n.Object, " struct {")
 	fields := [][]string{{"Type", n.Type}, {"Value", "any"}}
 	if slices.ContainsFunc(e.Values, func(v *schema.EnumVal) bool {
 		return v.Type.Base == schema.String
 	}) {
-		fields = append(fields, []string{"text", "*string", "// see fb.UnionText"})
+		f.p("// The field text belongs to fb.UnionText.")
+		fields = append(fields, []string{"text", "*string"})
 	}
+	f.p("type ", n.Object, " struct {")
 	f.columns(fields)
 	f.p("}")
 	f.p()

@@ -64,6 +64,11 @@ func (f *frugal) HandleGoldenSharedItem(_ context.Context, item *shared.ItemT) e
 	return nil
 }
 
+// fewest is less than one object for each round, which is what any part of a message would be that
+// is not used again, and more than what a server's contexts and waits take, which come by the dozen
+// on a quiet machine and by the round on a busy one.
+const fewest = 0.9
+
 // allocates returns how many objects both sides allocate for each of many rounds of work, which the
 // collector does not disturb: the least of some counts, as the runtime allocates for purposes of
 // its own, and a machine that stands still makes the sides wait for each other by slower means.
@@ -72,7 +77,7 @@ func allocates(t *testing.T, work func(rounds int)) float64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	const rounds = 4096 // the first item of a stream has new parts
 	least := float64(rounds)
-	for try := 0; try < 50 && least > 0.1; try++ {
+	for try := 0; try < 50 && least > fewest; try++ {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		work(rounds)
@@ -146,7 +151,7 @@ func TestRecycledCallsAllocateNothing(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if n := allocates(t, work); n > 0.1 {
+			if n := allocates(t, work); n > fewest {
 				t.Errorf("%.2f allocations", n)
 			}
 		})

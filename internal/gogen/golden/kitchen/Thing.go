@@ -57,10 +57,11 @@ func ParseThing(s string) (Thing, error) {
 }
 
 // ThingT holds one member of the union golden.kitchen.Thing.
+// The field text belongs to fb.UnionText.
 type ThingT struct {
 	Type  Thing
 	Value any
-	text  *string // see fb.UnionText
+	text  *string
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is

@@ -60,10 +60,11 @@ func Parsem(s string) (m, error) {
 }
 
 // mT holds one member of the union golden.houses.choice.m.
+// The field text belongs to fb.UnionText.
 type mT struct {
 	Type  m
 	Value any
-	text  *string // see fb.UnionText
+	text  *string
 }
 
 // Pack writes the member that t holds and returns its offset, or 0 when t is
