@@ -39,6 +39,7 @@ func recycledCall() *Contestant {
 		return callsOver(ipc.NewRecycler(conn), conn, s.Size, conn.Close), nil
 	}
 	c.StreamName, c.Huge = "ipcgen, typed message, recycled", true
+	c.Shared = false // a Recycler belongs to one goroutine
 	c.OpenStream = func(s peer.Setup) (Stream, error) { return dialCalls(s, nil) }
 	return c
 }
