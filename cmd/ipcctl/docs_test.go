@@ -69,6 +69,9 @@ func TestDocs(t *testing.T) {
 				more, want, _ = strings.Cut(want[2:], "\n")
 				command += "\n" + more
 			}
+			if strings.Contains(command, "until grep -q ") {
+				t.Errorf("$ %s\ngrep without -s prints that the file is not there yet", command)
+			}
 			cmd := exec.Command("sh", "-c", command)
 			cmd.Dir = dir
 			out, _ := cmd.CombinedOutput()
