@@ -138,6 +138,8 @@ func (f figures) print(w io.Writer, report string) error {
 		line("SIGKILL to the next good block: median %v, worst %v; to the group's notice of "+
 			"death: median %v, worst %v", micro(median(f.Recovery)), micro(worst(f.Recovery)),
 			micro(median(f.Notice)), micro(worst(f.Notice)))
+	}
+	if len(f.Kernel) > 0 {
 		line("SIGKILL to the kernel's notice of death: median %v, worst %v",
 			micro(median(f.Kernel)), micro(worst(f.Kernel)))
 	}

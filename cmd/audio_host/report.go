@@ -81,8 +81,11 @@ func writeReport(w io.Writer, r *session, f figures) error {
 		facts = append(facts,
 			fact{"crash to good block, median", micro(median(f.Recovery)).String()},
 			fact{"crash to good block, worst", micro(worst(f.Recovery)).String()},
-			fact{"crash to kernel's notice, median", micro(median(f.Kernel)).String()},
 			fact{"crash to group's notice, median", micro(median(f.Notice)).String()})
+	}
+	if len(f.Kernel) > 0 {
+		facts = append(facts,
+			fact{"crash to kernel's notice, median", micro(median(f.Kernel)).String()})
 	}
 	facts = append(facts,
 		fact{"blocks sent late, worst", micro(worst(f.Clock)).String()},

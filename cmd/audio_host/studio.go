@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/ipcgen/ipcgen/gen/audio"
@@ -39,7 +38,7 @@ type studio struct {
 type kill struct {
 	pid     int
 	at      time.Time
-	kernel  time.Time // when the kernel told this process of the death
+	kernel  time.Time // when the kernel told this process of the death; zero if it cannot
 	noticed time.Time // when the group reported it
 }
 
@@ -157,18 +156,22 @@ func (s *studio) killPrimary(ctx context.Context) error {
 		return fmt.Errorf("there is no primary to kill: %w", err)
 	}
 	r, _ := primary(status)
-	process, err := sys.OpenProcess(r.PID)
+	process, err := os.FindProcess(r.PID)
 	if err != nil {
 		return fmt.Errorf("kill %s: %w", r.Name, err)
 	}
+	handle, noHandle := sys.OpenProcess(r.PID) // fails if it is dead, or the kernel has no pidfds
 	s.mu.Lock()
 	n := len(s.kills)
 	s.kills = append(s.kills, kill{pid: r.PID, at: time.Now()})
 	s.mu.Unlock()
-	s.deaths.Go(func() { s.awaitDeath(process, n) })
-	err = process.Signal(syscall.SIGKILL)
-	if err != nil && !errors.Is(err, os.ErrProcessDone) {
-		_ = process.Close() // ends the wait
+	if noHandle == nil {
+		s.deaths.Go(func() { s.awaitDeath(handle, n) })
+	}
+	if err := process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if noHandle == nil {
+			_ = handle.Close() // ends the wait
+		}
 		return fmt.Errorf("kill %s: %w", r.Name, err)
 	}
 	return nil
@@ -201,8 +204,9 @@ func (s *studio) event(ev group.Event) {
 	}
 }
 
-// killed returns the kills so far.
+// killed returns the kills so far, when all that were killed are dead.
 func (s *studio) killed() []kill {
+	s.deaths.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]kill(nil), s.kills...)
