@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -41,20 +40,21 @@ const (
 	between = time.Second
 )
 
-// activitiesOf asks all live servers of a survey twice.
+// activitiesOf asks all live servers of a survey twice, each time by a connection of its own: no
+// more are open than servers are asked at the same time.
 func activitiesOf(ctx context.Context, s *survey.Survey) activities {
-	asked := askAll(ctx, s, askFirst)
+	first := askAll(ctx, s, countersOf)
 	select {
 	case <-time.After(between):
 	case <-ctx.Done():
 	}
-	return askAll(ctx, s, func(ctx context.Context, _, channel string) (*activity, error) {
-		if c := asked[channel]; c != nil {
-			defer c.conn.Close()
-			return c.activity(ctx)
+	all := make(activities)
+	for channel, second := range askAll(ctx, s, countersOf) {
+		if c := first[channel]; c != nil && c.Since == second.Since {
+			all[channel] = activityBetween(c, second)
 		}
-		return nil, errors.New("it has not answered")
-	})
+	}
+	return all
 }
 
 // askAll asks all live servers of a survey, and returns the answers by channel, without those that
@@ -75,38 +75,24 @@ func askAll[T any](ctx context.Context, s *survey.Survey,
 	return all
 }
 
-// A counted server was asked for its counters once.
-type counted struct {
-	conn  *ipc.Conn
-	first *introspect.CountersT
-}
-
-// askFirst asks the server of a channel for the first time.
-func askFirst(ctx context.Context, domain, channel string) (*counted, error) {
+// countersOf asks the server of a channel what it has counted.
+func countersOf(ctx context.Context, domain, channel string) (*introspect.CountersT, error) {
 	conn, err := ipc.Dial(ctx, channel, ipc.WithDomain(domain))
 	if err != nil {
 		return nil, err
 	}
-	first, err := ipc.ReadCounters(ctx, conn)
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return &counted{conn, first}, nil
+	defer conn.Close()
+	return ipc.ReadCounters(ctx, conn)
 }
 
-// activity asks the server again.
-func (c *counted) activity(ctx context.Context) (*activity, error) {
-	second, err := ipc.ReadCounters(ctx, c.conn)
-	if err != nil {
-		return nil, err
-	}
+// activityBetween returns what a server did between two answers.
+func activityBetween(first, second *introspect.CountersT) *activity {
 	a := &activity{Clients: max(0, int(second.Clients)-1), InFlight: int(second.CallsInFlight)}
-	took := time.Duration(second.At - c.first.At)
-	if from, to := done(c.first), done(second); to > from && took > 0 {
+	took := time.Duration(second.At - first.At)
+	if from, to := done(first), done(second); to > from && took > 0 {
 		a.Calls = float64(to-from) / took.Seconds()
 	}
-	return a, nil
+	return a
 }
 
 // done returns how many calls and messages a server has handled since it counts.
