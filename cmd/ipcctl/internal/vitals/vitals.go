@@ -73,6 +73,10 @@ type View struct {
 // patience is how long a server may take to answer.
 const patience = time.Second
 
+// rings is the capacity of the rings to each server. The connections stay, and there may be
+// thousands, while what each carries in a second is short.
+const rings = 4 << 10
+
 // mostHistory is the length of a history.
 const mostHistory = 60
 
@@ -191,7 +195,8 @@ func (s *watched) ask(ctx context.Context, domain, channel string) {
 func (s *watched) read(ctx context.Context, domain, channel string) (err error) {
 	if s.conn == nil {
 		s.last, s.hasTopics, s.topics = nil, true, nil // as far as is known
-		if s.conn, err = ipc.Dial(ctx, channel, ipc.WithDomain(domain)); err != nil {
+		if s.conn, err = ipc.Dial(ctx, channel, ipc.WithDomain(domain),
+			ipc.WithRings(rings, rings)); err != nil {
 			return err
 		}
 	}
