@@ -55,7 +55,7 @@ func Of(name string) (*Survey, error) {
 	if s.Channels, err = channels(dir); err != nil {
 		return nil, err
 	}
-	_, err = dir.Root().Lstat(".registry/table")
+	err = hasRegistry(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return s, nil
@@ -65,6 +65,13 @@ func Of(name string) (*Survey, error) {
 	}
 	s.RegistryErr = err
 	return s, nil
+}
+
+// hasRegistry looks whether a domain has a registry. If there is none, the error wraps
+// [fs.ErrNotExist].
+func hasRegistry(dir *domain.Dir) error {
+	_, err := dir.Root().Lstat(".registry/table")
+	return err
 }
 
 // LookPeriod is the longest time after which Follow looks again: no one tells of a channel that
@@ -127,21 +134,29 @@ func changes(ctx context.Context, name string, told chan<- bool) {
 		}
 	}
 	for ctx.Err() == nil {
-		if s, err := Of(name); err == nil && s.Registry {
-			ring() // what has changed meanwhile
-			watch(ctx, s.Domain, ring)
-		}
+		watch(ctx, name, ring)
 		pause(ctx, LookPeriod)
 	}
 }
 
-// watch calls f for the changes of a registry, until it fails.
-func watch(ctx context.Context, domain string, f func()) {
-	r, err := registry.Open(domain, nil)
+// watch calls f for the changes of the registry of a domain, and for what has changed before, until
+// it fails. Without a registry it fails at once, and looks at no channel: there may be thousands.
+func watch(ctx context.Context, name string, f func()) {
+	dir, err := domain.Find(name)
+	if err != nil {
+		return
+	}
+	err = hasRegistry(dir)
+	dir.Close()
+	if err != nil {
+		return // and does not make one
+	}
+	r, err := registry.Open(dir.Path(), nil)
 	if err != nil {
 		return
 	}
 	defer r.Close()
+	f()
 	for _, err := range r.Watch(ctx, "") {
 		if err != nil {
 			return
