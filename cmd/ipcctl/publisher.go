@@ -67,8 +67,7 @@ func (w *publisherWatch) ask(ctx context.Context) {
 	case ctx.Err() != nil, w.gaps != gaps, w.arrived.Load() != seen: // no answer to what is now
 	case code == ipc.CodeDeadlineExceeded && !w.silent:
 		w.silent = true
-		w.tell("no message comes: process %d does not answer: it is stopped or hangs; kill "+
-			"-QUIT %d prints what it does, and ends it", pid, pid)
+		w.tell("no message comes: %s", hangs(pid))
 	case code == ipc.CodeOK && w.gone:
 		w.gone, w.silent = false, false
 		w.tell("process %d is there now; no message has come from it yet", pid)

@@ -180,3 +180,14 @@ func TestSignalAgain(t *testing.T) {
 	}
 	expect(t, 0, "greeter: servers 1, lost 0", "", "", "replay", "-list", file)
 }
+
+// TestUnknownProcessIsNotNamed says that a server hangs whose process is not known, as while it has
+// taken its channel and has not yet written its number: the user is not told to kill process 0.
+func TestUnknownProcessIsNotNamed(t *testing.T) {
+	if text := hangs(0); strings.Contains(text, "0") {
+		t.Error(text)
+	}
+	if text := hangs(17); strings.Count(text, " 17 ") != 2 {
+		t.Error(text)
+	}
+}
