@@ -16,7 +16,8 @@ type Fence interface {
 	// refuses it (CodeFenced, outcome NotExecuted), and again before the
 	// reply is released, where an error withholds it (CodeFenced, outcome
 	// Unknown). The error's text travels to the caller. A one-way message that
-	// it refuses is dropped and counted.
+	// it refuses is dropped and counted; it is asked once, when a message that
+	// has waited is handled.
 	Admit(epoch uint64) error
 }
 

@@ -14,60 +14,79 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
 )
 
-// A waitingFence keeps the first message from its handler until the others have come, so that the
-// server's reader takes them out of the ring together. It refuses one of them.
-type waitingFence struct {
-	come   chan struct{}
-	asked  atomic.Int64
-	refuse int64 // the number of the message; -1: none
+// held is v for a server whose reader, when it is about to sleep for the first time, says so by
+// closing asleep, and waits until come is closed. So it takes what has come out of the ring
+// together.
+func held(v ipc.RendezvousOption, asleep, come chan struct{}) ipc.RendezvousOption {
+	inner := ipc.TransportOf(v).(ipc.WatchableTransport)
+	var once sync.Once
+	return ipc.WithTransport(hookedTransport{inner, hookedFence{"Expect", func() {
+		once.Do(func() {
+			close(asleep)
+			<-come
+		})
+	}}})
 }
 
-func (*waitingFence) Epoch() uint64 { return 0 }
+// A numbersFence knows messages by their epochs, and refuses one.
+type numbersFence struct {
+	sent   atomic.Uint64 // the epoch of the client
+	refuse uint64
+}
 
-func (f *waitingFence) Admit(uint64) error {
-	n := f.asked.Add(1) - 1
-	if n == 0 {
-		<-f.come
-	}
-	if n == f.refuse {
+func (f *numbersFence) Epoch() uint64 { return 0 }
+
+func (f *numbersFence) Admit(epoch uint64) error {
+	if epoch == f.refuse {
 		return errors.New("on purpose")
 	}
 	return nil
 }
 
+type numbersSource struct{ *numbersFence }
+
+func (f numbersSource) Epoch() uint64 { return f.sent.Load() }
+
 // TestRunOfMessages has the handler of one of many messages, which the reader takes out of the ring
-// together, end its goroutine, panic, or wait for a call, or the fence refuse it. The others are
+// together, end its goroutine, panic, or wait for a call, and the fence refuse one. The others are
 // handled all the same, in order, and one at a time; then calls are answered.
 func TestRunOfMessages(t *testing.T) {
-	const messages, special = 40, 5
+	const messages, special, behind, none = 40, 5, 7, -2
+	nothing := func(*ipc.Conn) {}
 	waits := func(c *ipc.Conn) {
 		if _, err := echo(context.Background(), c, []byte("x")); err != nil {
 			t.Error(err)
 		}
 	}
-	for name, act := range map[string]func(c *ipc.Conn){
-		"exits":  func(*ipc.Conn) { runtime.Goexit() },
-		"panics": func(*ipc.Conn) { panic("on purpose") },
-		"waits":  waits,
-		"waits and exits": func(c *ipc.Conn) {
-			waits(c)
-			runtime.Goexit()
-		},
-		"is refused": nil,
+	exits := func(*ipc.Conn) { runtime.Goexit() }
+	waitsAndExits := func(c *ipc.Conn) {
+		waits(c)
+		runtime.Goexit()
+	}
+	for name, run := range map[string]struct {
+		act    func(c *ipc.Conn)
+		refuse int
+	}{
+		"exits":                         {exits, none},
+		"panics":                        {func(*ipc.Conn) { panic("on purpose") }, none},
+		"waits":                         {waits, none},
+		"waits and exits":               {waitsAndExits, none},
+		"is refused":                    {nothing, special},
+		"exits before one is refused":   {exits, behind},
+		"waits before one is refused":   {waits, behind},
+		"waits and exits, then refused": {waitsAndExits, behind},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fence := &waitingFence{come: make(chan struct{}), refuse: -1}
-			if act == nil {
-				fence.refuse = special
-			}
+			fence := &numbersFence{refuse: uint64(run.refuse + 1)}
 			var (
 				mu   sync.Mutex
 				got  []string
 				runs atomic.Int32
 			)
 			conn, last := make(chan *ipc.Conn, 1), make(chan struct{})
-			v := ipctest.NewNetwork()
-			host(t, v, ipc.WithFence(fence), echoes(
+			asleep, come := make(chan struct{}), make(chan struct{})
+			network := ipctest.NewNetwork()
+			host(t, held(network, asleep, come), ipc.WithFence(fence), echoes(
 				ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) {
 					return m, nil
 				}),
@@ -81,27 +100,30 @@ func TestRunOfMessages(t *testing.T) {
 					mu.Unlock()
 					switch string(m.Data) {
 					case fmt.Sprint(special):
-						act(<-conn)
+						run.act(<-conn)
 					case fmt.Sprint(messages - 1):
 						close(last)
 					}
 					return nil
 				})))
-			c := dial(t, v)
+			c := dial(t, network, ipc.WithEpoch(numbersSource{fence}))
 			conn <- c
+			<-asleep
 			for i := range messages {
+				fence.sent.Store(uint64(i + 1))
 				if err := note(t.Context(), c, fmt.Sprint(i)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			close(fence.come)
+			fence.sent.Store(messages + 1)
+			close(come)
 			<-last
 			if _, err := echo(t.Context(), c, []byte("x")); err != nil {
 				t.Error(err)
 			}
 			var all []string
 			for i := range messages {
-				if int64(i) != fence.refuse {
+				if i != run.refuse {
 					all = append(all, fmt.Sprint(i))
 				}
 			}

@@ -56,7 +56,7 @@ type serverConn struct {
 	contexts        contextSlab // for calls; belongs to the reader
 	messageContexts contextSlab // for one-way messages; belongs to the runner of the inbox
 
-	currentMessage atomic.Pointer[boundRoute] // of the message that the reader has run last
+	currentMessage atomic.Pointer[boundRoute] // of the message that the reader runs, or the last
 
 	paused   atomic.Bool // the inbox is full; nothing is read meanwhile
 	refusing atomic.Bool // a refusal waits for room in the ring; nothing is read meanwhile
@@ -289,11 +289,6 @@ func (c *serverConn) work() (reader bool) {
 				return false
 			}
 		case record.Message:
-			if !c.admits(f.epoch) {
-				c.rx.release()
-				c.discharge(&f)
-				continue
-			}
 			if !c.receive(&f, body, private) {
 				return false
 			}

@@ -93,14 +93,9 @@ func (c *serverConn) collect(m *messageRun) {
 // went to another goroutine.
 func (c *serverConn) runMessages() (reader bool) {
 	m := &c.messages
-	if m.at == len(m.messages) {
-		m.reset()
-		return true
-	}
-	m.inline = c.beginInline(inlineMessage)
-	returned := false
+	runs := false // a handler
 	defer func() {
-		if !returned { // the handler ends this goroutine
+		if runs { // the handler ends this goroutine
 			go func() {
 				m.handled()
 				if !c.endInline(m.inline) {
@@ -111,33 +106,36 @@ func (c *serverConn) runMessages() (reader bool) {
 			}()
 		}
 	}()
-	for {
-		if n := &m.messages[m.at]; m.at == 0 || c.admits(n.epoch) {
-			r := c.srv.handler.routes.find(n.method)
-			if c.currentMessage.Load() != r {
-				c.currentMessage.Store(r)
+	for m.at < len(m.messages) {
+		c.setCurrentMessage()
+		m.inline = c.beginInline(inlineMessage)
+		for {
+			n := &m.messages[m.at]
+			runs = true
+			c.deliver(c.currentMessage.Load(), &n.delivery, m.batch.body(n))
+			runs = false
+			m.handled()
+			if m.at == len(m.messages) || c.inline.Load() != m.inline {
+				break // the watchdog has looked at this run, and what follows is another one
 			}
-			c.deliver(r, &n.delivery, m.batch.body(n))
+			c.setCurrentMessage()
 		}
-		m.handled()
-		more := m.at < len(m.messages)
-		if more && c.inline.Load() == m.inline {
-			continue
-		}
-		// The watchdog has looked at this run since it began. What follows is another one.
 		if !c.endInline(m.inline) {
-			returned = true
 			c.leaveMessages()
 			return false
 		}
-		if !more {
-			break
-		}
-		m.inline = c.beginInline(inlineMessage)
 	}
-	returned = true
 	m.reset()
 	return true
+}
+
+// setCurrentMessage says whose handler runs next. The watchdog may ask as soon as the inline run
+// has begun.
+func (c *serverConn) setCurrentMessage() {
+	r := c.srv.handler.routes.find(c.messages.messages[c.messages.at].method)
+	if c.currentMessage.Load() != r {
+		c.currentMessage.Store(r)
+	}
 }
 
 // leaveMessages runs the handlers of the messages that are left in c.messages, and of those that
@@ -147,15 +145,6 @@ func (c *serverConn) leaveMessages() {
 	c.messages = messageRun{}
 	c.handedOff()
 	c.inbox.drain(batch{messages: m.messages[m.at:], buf: m.buf})
-}
-
-// admits reports whether the fence admits a message, and counts it otherwise.
-func (c *serverConn) admits(epoch uint64) bool {
-	if fence := c.srv.cfg.fence; fence != nil && fence.Admit(epoch) != nil {
-		c.stats.dropped.Add(1)
-		return false
-	}
-	return true
 }
 
 // deliverWaiting runs the handler of a message that has waited in the inbox.
@@ -176,9 +165,13 @@ func (c *serverConn) deliverWaiting(n *delivery, body []byte) {
 	c.deliver(r, n, body)
 }
 
-// deliver runs the handler of a message, behind the gate. One handler runs at a time.
+// deliver runs the handler of a message, behind the fence and the gate. One handler runs at a time.
 func (c *serverConn) deliver(r *boundRoute, n *delivery, body []byte) {
 	defer c.account.release(n.charged)
+	if c.srv.handler.admit(n.epoch, r) != nil { // now, as the message may have waited
+		c.stats.dropped.Add(1)
+		return
+	}
 	ctx := c.messageContexts.next()
 	defer ctx.cancel()
 	if n.metadata != (Metadata{}) {
