@@ -126,10 +126,7 @@ func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error)
 	}
 	if f.at == len(f.now.messages) {
 		f.mu.Lock()
-		old := f.now
-		clear(old.messages)
-		f.now, f.at = f.next, 0
-		f.next = batch{messages: old.messages[:0], buf: old.buf[:0]}
+		f.now, f.next, f.at = f.next, f.now.emptied(), 0
 		f.held = f.now.size()
 		if len(f.now.messages) == 0 {
 			end = f.end

@@ -72,6 +72,19 @@ func (b *batch) body(m *inboxMessage) []byte {
 	return b.buf[m.from:m.to:m.to]
 }
 
+// emptied returns b without its messages, for others.
+func (b batch) emptied() batch {
+	clear(b.messages)
+	return batch{messages: b.messages[:0], buf: b.buf[:0]}
+}
+
+// rest returns b without its first n messages, which were handled.
+func (b batch) rest(n int) batch {
+	clear(b.messages[:n]) // else they would keep their bodies as long as the batch is there
+	b.messages = b.messages[n:]
+	return b
+}
+
 // takeBatch returns an empty batch, with memory of one that is not used any more, if there is any.
 func takeBatch() batch {
 	if used, ok := batches.Get().(*batch); ok {
@@ -173,9 +186,7 @@ func (b *inbox) drain(now batch) {
 	for {
 		b.runAll(now)
 		b.mu.Lock()
-		clear(now.messages)
-		now = batch{messages: now.messages[:0], buf: now.buf[:0]}
-		now, b.next = b.next, now
+		now, b.next = b.next, now.emptied()
 		if len(now.messages) == 0 {
 			if b.next.long() {
 				giveBatch(b.next)
@@ -202,7 +213,7 @@ func (b *inbox) runAll(now batch) {
 	i := 0
 	defer func() {
 		if i < len(now.messages) {
-			now.messages = now.messages[i+1:]
+			now = now.rest(i + 1)
 			interleave.Go(func() { b.drain(now) })
 		}
 	}()

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 	"github.com/ipcgen/ipcgen/runtime/ipctest"
@@ -157,5 +159,43 @@ func TestMessageContextIsAsked(t *testing.T) {
 	c.Close()
 	if err := <-left; err != context.Canceled {
 		t.Errorf("the context says %v", err)
+	}
+}
+
+// TestSlowMessageIsForgotten has a handler keep the reader role for too long with a long message,
+// which keeps the memory that the message was received in. When the handler has returned, and
+// nothing else comes, the connection does not keep that memory.
+func TestSlowMessageIsForgotten(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	forgotten := make(chan struct{})
+	v := ipctest.NewNetwork()
+	host(t, v, echoes(
+		ipc.Handle(methodEcho, func(_ context.Context, m *blob) (*blob, error) { return m, nil }),
+		ipc.Receive(messageNote, func(_ context.Context, m *blob) error {
+			runtime.AddCleanup(&m.Data[0], func(forgotten chan struct{}) { close(forgotten) },
+				forgotten)
+			close(entered)
+			<-leave
+			return nil
+		})))
+	c := dial(t, v)
+	if err := note(t.Context(), c, strings.Repeat("x", 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	// Another goroutine has the role when it answers.
+	if _, err := echo(t.Context(), c, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	close(leave)
+	for {
+		runtime.GC()
+		select {
+		case <-forgotten:
+			return
+		case <-t.Context().Done():
+			t.Fatal("it is still there")
+		case <-time.After(time.Millisecond):
+		}
 	}
 }

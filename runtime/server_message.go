@@ -41,8 +41,7 @@ func (m *messageRun) handled() {
 
 // reset forgets the messages.
 func (m *messageRun) reset() {
-	clear(m.messages)
-	m.batch, m.at = batch{messages: m.messages[:0], buf: m.buf[:0]}, 0
+	m.batch, m.at = m.emptied(), 0
 }
 
 // receive handles a one-way message, on this goroutine or in the inbox, and with it those that have
@@ -144,7 +143,7 @@ func (c *serverConn) leaveMessages() {
 	m := c.messages
 	c.messages = messageRun{}
 	c.handedOff()
-	c.inbox.drain(batch{messages: m.messages[m.at:], buf: m.buf})
+	c.inbox.drain(m.batch.rest(m.at))
 }
 
 // deliverWaiting runs the handler of a message that has waited in the inbox.
