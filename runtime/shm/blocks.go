@@ -198,6 +198,9 @@ func (b *BlockWriter) Commit(n int) (wake bool) {
 	if b.at++; b.at == b.w.geo.Depth {
 		b.at = 0
 	}
+	if b.over == nil {
+		b.prefetch(n)
+	}
 	hook("block published")
 	s := b.w.sleep.Load()
 	if s == 0 || s == b.woken {

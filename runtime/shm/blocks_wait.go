@@ -27,20 +27,16 @@ func (b *BlockWriter) roomFor(n uint64) bool {
 func (b *BlockWriter) publishSlot(n int) {
 	hook("block publish")
 	announce(word(b.w.slot(b.current), 0), (b.next+1)<<numberShift|uint64(n))
-	b.ownNext(n)
 }
 
-// ownNext fetches the lines of the next block, if that is about as long as this one of n bytes is
-// and its slot is free, as [Producer.Commit] does for the next record.
-func (b *BlockWriter) ownNext(n int) {
-	if b.next+1-b.first >= uint64(b.w.geo.Depth) {
+// prefetch fetches the lines of the next block if its slot is known to be free, as
+// [Producer.Prefetch] does for the next record. The next block is probably as long as the last one,
+// of n bytes.
+func (b *BlockWriter) prefetch(n int) {
+	if b.next-b.first >= uint64(b.w.geo.Depth) {
 		return
 	}
-	next := b.at + 1
-	if next == b.w.geo.Depth {
-		next = 0
-	}
-	slot := b.w.slot(next)
+	slot := b.w.slot(b.at)
 	for at := 0; at < min(slotHeader+n, ownLines*cacheLine); at += cacheLine {
 		ownLine(&slot[at])
 	}

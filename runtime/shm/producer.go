@@ -99,7 +99,7 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 	return true
 }
 
-// ownLines is how many cache lines behind the last record the producer fetches ahead.
+// ownLines is how many cache lines behind the last record, or of the next block, are fetched ahead.
 const ownLines = 2
 
 // Prefetch fetches the lines of the next record from the processor of the consumer, which has read
