@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	"github.com/ipcgen/ipcgen/internal/longvec"
 )
 
 // This file is the client's half of the seam for other carriers.
@@ -190,15 +189,8 @@ func decodeAnswer(call *Call, answer *Outbound) error {
 		m.body = answer.Body
 		return m.decode(call.Method, m.body)
 	}
-	decode := func() error {
-		_, err := call.Method.decodeReply(answer.Body, call.Reply)
-		return err
-	}
-	if !answer.Owned || len(answer.Body) < longvec.Least {
-		return decode()
-	}
 	var kept bool // no other message wants the memory
-	return adopt(answer.Body, &kept, decode)
+	return call.Method.decodeOwned(answer.Body, call.Reply, adoptFrom(answer.Owned), &kept)
 }
 
 // stream carries a streaming call. It does not wait for the carrier when this side ends the call.

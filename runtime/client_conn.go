@@ -124,14 +124,7 @@ func (c *Conn) decodeReply(p *pending, call *Call) (err error) {
 		p.body, m.body = m.body, p.body
 		return m.decode(call.Method, m.body)
 	}
-	decode := func() error {
-		_, err := call.Method.decodeReply(p.body, call.Reply)
-		return err
-	}
-	if len(p.body) < leastAdopted {
-		return decode()
-	}
-	return adopt(p.body, &p.kept, decode)
+	return call.Method.decodeOwned(p.body, call.Reply, leastAdopted, &p.kept)
 }
 
 // begin checks whether a call that t limits can be made, and registers it. It returns the context

@@ -303,14 +303,8 @@ func (f *clientFlow) unpack(body []byte, m *replyMemory) (item any, err error) {
 		return m.object(f.info), m.decode(f.info, body)
 	}
 	item = f.info.newReply()
-	decode := func() error {
-		_, err := f.info.decodeReply(body, item)
-		return err
-	}
-	if kept := f.owned(); kept != nil && len(body) >= leastAdopted {
-		return item, adopt(body, kept, decode)
-	}
-	return item, decode()
+	from, kept := f.owned()
+	return item, f.info.decodeOwned(body, item, from, kept)
 }
 
 // stale reports whether an item or an end comes from an epoch that is over.

@@ -95,9 +95,22 @@ func (c *content) take(dst []byte) (n int) {
 // be used for the next message. Memory that was made for one message is kept from longvec.Least on.
 const leastAdopted = 2 * longvec.Least
 
-// adopt runs decode, which decodes body to an object that may keep the memory of body, to which
-// nothing else may refer. adopt sets kept if the object has the memory now, even if decode panics.
-func adopt(body []byte, kept *bool, decode func() error) error {
+// adoptFrom returns the length of a message from which on its object may keep its memory, if that
+// is owned: made for the message, and nothing else refers to it. It returns 0 otherwise.
+func adoptFrom(owned bool) int {
+	if owned {
+		return longvec.Least
+	}
+	return 0
+}
+
+// adopt runs decode, which decodes body to an object. The object may keep the memory of body, to
+// which nothing else may refer then, if body has from bytes or more, and from is not 0. adopt sets
+// kept if the object has the memory now, even if decode panics.
+func adopt(body []byte, from int, kept *bool, decode func() error) error {
+	if from == 0 || len(body) < from {
+		return decode()
+	}
 	a := new(longvec.Adoption)
 	a.Begin(body)
 	defer func() { *kept = a.End() }()

@@ -153,13 +153,13 @@ func (f *flow) take(wait func()) (body []byte, epoch uint64, ok bool, end error)
 	return f.now.body(m), m.epoch, true, nil
 }
 
-// owned returns where to say that an object keeps the memory of the item that take has returned, or
-// nil if it may not: that memory is used again.
-func (f *flow) owned() (kept *bool) {
+// owned returns from which length on an object may keep the memory of the item that take has
+// returned, and where to say that it does; see adopt.
+func (f *flow) owned() (from int, kept *bool) {
 	if f.given == nil {
-		return nil
+		return 0, nil // the memory is used again
 	}
-	return &f.given.kept
+	return f.given.adoptFrom, &f.given.kept
 }
 
 // spareGiven lets go of the item that take has returned.

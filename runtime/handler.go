@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	"github.com/ipcgen/ipcgen/internal/longvec"
 )
 
 // This file is the seam for other carriers: what executes encoded calls and one-way messages,
@@ -198,14 +197,14 @@ func (h *Handler) carry(inner *carriedContext, in *Inbound) (out Outbound, err e
 			return out, err.with(NotExecuted)
 		}
 		n := delivery{method: in.Method, seq: in.Seq, epoch: in.Epoch, metadata: in.Metadata,
-			adoptFrom: in.adoptFrom(), leases: &inner.scratch}
+			adoptFrom: adoptFrom(in.Owned), leases: &inner.scratch}
 		return out, h.deliver(inner, h.log, r, in.Peer, &n, in.Body)
 	}
 	x := &carried{in: in}
 	x.execution = execution{handler: h, carrier: x, log: h.log,
 		context: inner, leases: &inner.scratch, route: r,
 		method: in.Method, seq: in.Seq, epoch: in.Epoch, peer: in.Peer,
-		adoptFrom: in.adoptFrom(), scratch: scratch{builder: in.Builder, body: in.Body}}
+		adoptFrom: adoptFrom(in.Owned), scratch: scratch{builder: in.Builder, body: in.Body}}
 	if x.builder == nil {
 		x.builder = flatbuffers.NewBuilder(256)
 	}
@@ -227,14 +226,6 @@ func (h *Handler) carry(inner *carriedContext, in *Inbound) (out Outbound, err e
 	}
 	out.Taken = x.takenItems.Load()
 	return out, err
-}
-
-// adoptFrom returns the least length of a body whose memory is kept, or 0.
-func (in *Inbound) adoptFrom() int {
-	if in.Owned {
-		return longvec.Least
-	}
-	return 0
 }
 
 // with returns a copy of e with another outcome.

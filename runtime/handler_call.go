@@ -147,7 +147,7 @@ func (x *carried) pull() (item []byte, err error, ok bool) {
 }
 
 // owned implements itemStream. An item may be used again.
-func (x *carried) owned() *bool { return nil }
+func (x *carried) owned() (int, *bool) { return 0, nil }
 
 // took implements itemStream.
 func (x *carried) took(int) { x.takenItems.Add(1) }

@@ -30,7 +30,7 @@ type execution struct {
 	item       content    // that the handler sends
 	former     any        // the client's last item, if they are recycled
 	sum        uint64     // of the request, if there is a guard
-	adoptFrom  int        // see openOwned; 0: something else refers to the memory of body
+	adoptFrom  int        // see adopt; 0: something else refers to the memory of body
 
 	reply ReplyBuilder // of a call handled in place
 	wrong wrong        // with the request
@@ -61,9 +61,9 @@ type itemStream interface {
 	// received yields the items of the client until yield returns false, and goes on where it has
 	// ended. yield must call took or malformed before it lets the user's code run.
 	received(yield func(item []byte, err error) bool)
-	// owned returns where to say that an object keeps the memory of the item that was received, or
-	// nil if it may not.
-	owned() (kept *bool)
+	// owned returns from which length on an object may keep the memory of the item that was
+	// received, and where to say that it does; see adopt.
+	owned() (from int, kept *bool)
 	// took says that the user's code gets an item of n bytes.
 	took(n int)
 	// malformed is fail, for an item that cannot be decoded. No further items are received.
@@ -170,9 +170,6 @@ func (x *execution) call() (body []byte, err error) {
 // openRequest decodes the request of a call, which may keep the memory of the body if that is the
 // call's.
 func (x *execution) openRequest() (req any, seq uint64, err error) {
-	if x.adoptFrom == 0 {
-		return x.route.open(x.body)
-	}
 	return x.route.openOwned(x.body, x.adoptFrom, &x.kept)
 }
 
@@ -248,11 +245,10 @@ func (x *execution) decodeItem(body []byte) (item any, err error) {
 	if x.route.recycles {
 		item, _, err = x.route.decode(body, x.former)
 		x.former = item
-	} else if kept := x.items.owned(); kept != nil {
-		item, _, err = x.route.openOwned(body, leastAdopted, kept)
-	} else {
-		item, _, err = x.route.decode(body, nil)
+		return item, err
 	}
+	from, kept := x.items.owned()
+	item, _, err = x.route.openOwned(body, from, kept)
 	return item, err
 }
 

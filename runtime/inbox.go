@@ -107,16 +107,13 @@ type delivery struct {
 	metadata   Metadata
 	charged    int  // to the server's memory, for the body
 	passed     bool // it has come as far as its handler
-	adoptFrom  int  // see openOwned; 0: something else refers to the memory of the body
+	adoptFrom  int  // see adopt; 0: something else refers to the memory of the body
 	kept       bool // and the object has it now
 	leases     *leases
 }
 
 // open decodes the body of a message.
 func (n *delivery) open(r *boundRoute, body []byte) (m any, seq uint64, err error) {
-	if n.adoptFrom == 0 {
-		return r.open(body)
-	}
 	return r.openOwned(body, n.adoptFrom, &n.kept)
 }
 

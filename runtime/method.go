@@ -146,6 +146,14 @@ type Call struct {
 	memory *replyMemory // of a Recycler; nil: the reply, and each item, is a new object
 }
 
+// decodeOwned is decodeReply for a body whose memory the reply may keep, as adopt says.
+func (m *MethodInfo) decodeOwned(body []byte, reply any, from int, kept *bool) error {
+	return adopt(body, from, kept, func() error {
+		_, err := m.decodeReply(body, reply)
+		return err
+	})
+}
+
 // A Caller carries calls to a server: a [*Conn], a [*Client], the client of a group, or a fake in a
 // test. It must be safe for concurrent use.
 type Caller interface {

@@ -189,14 +189,13 @@ func (b *boundRoute) open(payload []byte) (req any, seq uint64, err error) {
 	return b.decode(payload, b.used.Get())
 }
 
-// openOwned is open for a payload to whose memory nothing else refers. The object may keep that
-// memory if it has least bytes or more. openOwned sets kept if the object has done so.
-func (b *boundRoute) openOwned(payload []byte, least int, kept *bool) (req any, seq uint64,
+// openOwned is open for a payload whose memory the object may keep, as adopt says.
+func (b *boundRoute) openOwned(payload []byte, from int, kept *bool) (req any, seq uint64,
 	err error) {
-	if len(payload) < least || b.recycles || !b.adopts {
+	if b.recycles || !b.adopts {
 		return b.open(payload)
 	}
-	err = adopt(payload, kept, func() (err error) {
+	err = adopt(payload, from, kept, func() (err error) {
 		req, seq, err = b.decode(payload, nil)
 		return err
 	})
