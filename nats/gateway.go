@@ -244,11 +244,13 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn, from string) (r
 	if err != nil {
 		return false, "", err
 	}
-	protocols, err := c.described(ctx, first)
+	to := &importCarrier{carrier{c}, make(chan struct{}, 1)}
+	announced, err := c.announced(ctx, first, to)
 	if err != nil {
 		return false, "", err
 	}
-	topics, err := g.farTopics(ctx, nc, c, first, opts)
+	services := announced[:len(first.protocols)]
+	topics, err := g.farTopics(ctx, nc, c, first, announced[len(services):], opts)
 	if err != nil {
 		return false, "", err
 	}
@@ -257,19 +259,11 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn, from string) (r
 	for _, o := range g.NATS {
 		served = append(served, o)
 	}
-	to := &importCarrier{carrier{c}, make(chan struct{}, 1)}
-	for _, p := range protocols {
-		c.define(ctx, p, first)
-		svc, err := ipc.Relay(p, to)
-		if err != nil {
-			return false, "", err
-		}
+	for _, svc := range services {
+		c.define(ctx, svc.Protocol(), first)
 		served = append(served, svc)
 	}
-	held, err := c.hold(ctx, first)
-	if err != nil {
-		return false, "", err
-	}
+	held := &holding{c, first.shape(), first.server, announced, map[string]bool{}}
 	served = append(served, topics.options()...)
 	var where []ipc.ListenOption
 	if g.Domain != "" {

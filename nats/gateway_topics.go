@@ -178,28 +178,16 @@ func (g *Gateway) localTopics(ctx context.Context, l *local,
 // farTopics subscribes to the topics of the servers over NATS. Those for which there is no memory
 // are logged, and not imported.
 func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greeting,
-	opts []ipc.DialOption) (*gateTopics, error) {
+	announced []*ipc.Service, opts []ipc.DialOption) (*gateTopics, error) {
 	t := g.newTopics(len(h.topics))
-	for _, far := range h.topics {
-		full, failed := c.schema(ctx, far.protocol.Name, refusal{server: h.server,
-			theirs: far.protocol.Fingerprint})
-		var err error
-		if failed != nil {
-			err = failed
-		} else {
-			c.define(ctx, full, h)
-			// Its publisher must have nothing that the subscribers of the import do not know of.
-			var announced *ipc.Service
-			if announced, err = ipc.Relay(full, carrier{c}); err != nil {
-				t.close()
-				return nil, err
-			}
-			full := announced.Protocol()
-			err = t.add(ctx, Topics(c.set.topicsOver(nc), g.Channel, opts...), full, far.depth,
-				func(*topic.Subscription) (*ipc.Protocol, topic.Options, error) {
-					return full, topic.Options{Depth: far.depth, MaxMessage: far.maxMessage}, nil
-				})
-		}
+	for i, far := range h.topics {
+		// Its publisher must have nothing that the subscribers of the import do not know of.
+		full := announced[i].Protocol()
+		c.define(ctx, full, h)
+		err := t.add(ctx, Topics(c.set.topicsOver(nc), g.Channel, opts...), full, far.depth,
+			func(*topic.Subscription) (*ipc.Protocol, topic.Options, error) {
+				return full, topic.Options{Depth: far.depth, MaxMessage: far.maxMessage}, nil
+			})
 		switch ipc.CodeOf(err) {
 		case ipc.CodeOK:
 		case ipc.CodeResourceExhausted, ipc.CodeInvalidArgument:

@@ -18,35 +18,27 @@ type holding struct {
 	conn   *Conn
 	shape  string
 	server string
-	all    []*ipc.Protocol
+	all    []*ipc.Service
 	worse  map[string]bool // shapes of servers in whose favour it is not given up
 }
 
-// hold begins to announce what a server serves.
-func (c *Conn) hold(ctx context.Context, h greeting) (*holding, error) {
-	all, err := c.announced(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	return &holding{c, h.shape(), h.server, all, map[string]bool{}}, nil
-}
-
-// announced returns the protocols and topics of a server as an import announces them.
-func (c *Conn) announced(ctx context.Context, h greeting) (all []*ipc.Protocol, err error) {
-	known := h
+// announced returns the protocols of a server, and behind them its topics, as an import announces
+// them: services whose calls to takes.
+func (c *Conn) announced(ctx context.Context, h greeting, to ipc.Carrier) (all []*ipc.Service,
+	err error) {
 	for _, t := range h.topics {
-		known.protocols = append(slices.Clip(known.protocols), t.protocol)
+		h.protocols = append(slices.Clip(h.protocols), t.protocol)
 	}
-	described, err := c.described(ctx, known)
+	described, err := c.described(ctx, h)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range described {
-		svc, err := ipc.Relay(p, carrier{c})
+		svc, err := ipc.Relay(p, to)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, svc.Protocol())
+		all = append(all, svc)
 	}
 	return all, nil
 }
@@ -64,7 +56,7 @@ func (h *holding) look(ctx context.Context) (next string, err error) {
 		return "", nil
 	}
 	if !h.worse[shape] {
-		theirs, err := h.conn.announced(ctx, now)
+		theirs, err := h.conn.announced(ctx, now, carrier{h.conn})
 		if err != nil {
 			return "", nil // it has gone meanwhile
 		}
@@ -97,9 +89,11 @@ func (h *holding) stays(ctx context.Context) bool {
 
 // covers reports whether all calls that are made by the versions theirs can be made by the versions
 // announced.
-func covers(announced, theirs []*ipc.Protocol) bool {
-	for _, p := range theirs {
-		if !slices.ContainsFunc(announced, func(own *ipc.Protocol) bool {
+func covers(announced, theirs []*ipc.Service) bool {
+	for _, svc := range theirs {
+		p := svc.Protocol()
+		if !slices.ContainsFunc(announced, func(svc *ipc.Service) bool {
+			own := svc.Protocol()
 			return own.Name == p.Name && ipc.CheckCompatible(own, p) == nil
 		}) {
 			return false
