@@ -228,7 +228,7 @@ func (s *Server) takeCancel(m *nats.Msg) {
 	}
 	s.mu.Lock()
 	x := s.calls[c.reply]
-	if x == nil {
+	if x == nil && len(c.reply) <= longestReply && s.set.answers(c.reply) {
 		s.lost.add(c.reply) // it may come yet
 	}
 	s.mu.Unlock()
@@ -498,6 +498,10 @@ type tombstones struct {
 }
 
 const mostTombstones = 4096
+
+// longestReply is how long the subject of a call may be that is kept. By default, NATS has no
+// longer ones: a cancellation names it in its data, which is not bounded so.
+const longestReply = 4 << 10
 
 func (t *tombstones) add(reply string) {
 	if t.all == nil {
