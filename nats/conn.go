@@ -487,6 +487,7 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 		return out, err
 	}
 	var body []byte
+	begun := false // a handler has given an item
 	for {
 		a, state := x.take()
 		switch {
@@ -494,6 +495,7 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 			x.cancel(ipc.CodeOf(ctx.Err()))
 			return out, contextError(ctx, ipc.OutcomeUnknown)
 		case state == item && in.Out != nil:
+			begun = true
 			if !in.Out(a.body) {
 				x.cancel(ipc.CodeCanceled)
 				return out, &ipc.Error{Code: ipc.CodeCanceled, Msg: "the client has left the call"}
@@ -503,7 +505,11 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 			body = a.body
 			x.took(a)
 		case state == noMore:
-			return x.outbound(body)
+			out, err = x.outbound(body)
+			if begun && err != nil && err.Outcome != ipc.Executed {
+				err.Outcome = ipc.OutcomeUnknown // whatever the server says
+			}
+			return out, err
 		case state == broken:
 			err := *x.why()
 			if err.Code != ipc.CodeUnavailable {
@@ -592,7 +598,7 @@ func (x *call) outbound(body []byte) (out exchanged, err *ipc.Error) {
 		return out, corrupt("the server has sent a frame that only clients send")
 	}
 	out.Owned = true // NATS has made memory for it
-	if len(m.Header) == 0 {
+	if len(m.Header) == 0 && got == 0 {
 		if body == nil {
 			body = m.Data
 		}
@@ -630,7 +636,8 @@ func (x *call) outbound(body []byte) (out exchanged, err *ipc.Error) {
 	}
 	err = &ipc.Error{Code: a.code, Outcome: a.outcome, Remote: true, Taken: a.taken,
 		Msg: strings.ToValidUTF8(string(m.Data[:min(len(m.Data), longestText)]), "\uFFFD")}
-	if h := m.Header.Get(headAgain); h != "" {
+	// A server that has taken the call has not refused it: what came would come once more.
+	if h := m.Header.Get(headAgain); h != "" && got == 0 {
 		f := fields{rest: h}
 		out.again = refusal{reason: f.next(), server: a.server, theirs: f.uint(16, 64)}
 	}

@@ -16,6 +16,10 @@ import (
 // mostCompared is how many versions of the servers a request names.
 const mostCompared = 4
 
+// mostVerdicts is how many comparisons a client keeps. A server that lies may have any number of
+// versions.
+const mostVerdicts = 256
+
 // hello asks a server what it serves.
 func (c *Conn) hello(ctx context.Context) error {
 	h, err := c.greet(ctx)
@@ -144,6 +148,9 @@ func (c *Conn) compare(ctx context.Context, p *ipc.Protocol, r refusal) *ipc.Err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.verdicts) == mostVerdicts {
+		clear(c.verdicts)
+	}
 	c.verdicts[key] = verdict
 	if verdict == nil {
 		if f := c.compared[p]; !f.has(r.theirs) {

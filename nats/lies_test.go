@@ -2,10 +2,15 @@ package natsipc_test
 
 import (
 	"runtime"
+	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/ipcgen/ipcgen/internal/echo"
+	"github.com/ipcgen/ipcgen/nats"
 	"github.com/ipcgen/ipcgen/nats/internal/natstest"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
 // heap returns how much memory is in use.
@@ -45,5 +50,66 @@ func TestCancellationsCostLittle(t *testing.T) {
 	}
 	if grown := int64(heap()) - int64(before); grown > n*length/4 {
 		t.Errorf("the memory has grown by %d bytes", grown)
+	}
+}
+
+// lying returns a client of a server that answers by a script, once it has greeted the client.
+func lying(t *testing.T, opts ...nats.Option) (*liar, *natsipc.Conn) {
+	t.Helper()
+	broker := natstest.Start(t)
+	l := newLiar(t, broker)
+	nc, err := natsipc.Connect(broker.ClientURL(), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	l.set(texts("l", "", "", honestGreeting))
+	return l, dial(t, nc)
+}
+
+// TestRefusalBehindItems has a server refuse a call of which it has sent items. The call is not
+// made once more, for the items would come twice, and is not said to be not executed.
+func TestRefusalBehindItems(t *testing.T) {
+	l, c := lying(t)
+	l.set(texts("\x04", acceptedAt("ipcgen.echo.at.liar.1"), "\x01", string(encodedText("hi")),
+		"a", "3 2 0 0 2 liar", "draining", "", "no", "l", "", "", ""))
+	items := 0
+	var last error
+	for _, err := range echo.CountTo(t.Context(), c, 3) {
+		if last = err; err == nil {
+			items++
+		}
+	}
+	echo.Want(t, last, ipc.CodeUnavailable, ipc.OutcomeUnknown, "no")
+	if l.mu.Lock(); items != 1 || l.asked != 1 {
+		t.Errorf("%d items have come of %d calls", items, l.asked)
+	}
+	l.mu.Unlock()
+}
+
+// TestReplyWithoutItsFrames has a server forget the number of frames with the reply.
+func TestReplyWithoutItsFrames(t *testing.T) {
+	l, c := lying(t)
+	l.set(texts("\x04", acceptedAt("ipcgen.echo.at.liar.1"), "l", "", "", string(encodedText("hi"))))
+	_, err := echo.Call(t.Context(), c, nil)
+	echo.Want(t, err, ipc.CodeUnavailable, ipc.OutcomeUnknown, "1 frames came of 0")
+}
+
+// TestSubjectOfSeveralLines has a server name a subject for frames that NATS would read as a
+// message of the client's to another subject.
+func TestSubjectOfSeveralLines(t *testing.T) {
+	l, c := lying(t, nats.SkipSubjectValidation())
+	stolen, err := l.nc.SubscribeSync("orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, blank := range []string{"\r\n", "\n", "\t"} {
+		at := "ipcgen.echo.at.liar.1 0" + blank + blank + "PUB orders 0" + blank + blank + "PUB x"
+		l.set(texts("\x04", acceptedAt(strings.ReplaceAll(at, " ", "\t"))))
+		_, err = ipc.InvokeClientStream(t.Context(), c, echo.Upload, echo.Counted(3))
+		echo.Want(t, err, ipc.CodeCorrupt, ipc.OutcomeUnknown, "wants frames at")
+	}
+	if n, _, _ := stolen.Pending(); n != 0 {
+		t.Errorf("the client has sent %d messages elsewhere", n)
 	}
 }

@@ -304,7 +304,8 @@ func (l *link) takeIn(f frame) (credit bool, err *ipc.Error) {
 		stir(l.room)
 	case frameAccept:
 		to := string(f.body[4:])
-		if l.accepts == "" || !strings.HasPrefix(to, l.accepts) || strings.ContainsAny(to, "*> ") {
+		if l.accepts == "" || !strings.HasPrefix(to, l.accepts) ||
+			strings.ContainsAny(to, "*> \t\r\n") {
 			return false, corrupt("the other side wants frames at %.100q", to)
 		}
 		l.to = to
