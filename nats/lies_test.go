@@ -1,9 +1,11 @@
 package natsipc_test
 
 import (
+	"encoding/binary"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -37,7 +39,8 @@ func TestCancellationsCostLittle(t *testing.T) {
 		for _, inbox := range []string{"_INBOX.", "elsewhere."} {
 			reply := append([]byte(inbox), make([]byte, length)...)
 			reply[len(reply)-1] = byte(i)
-			if err := nc.Publish("ipcgen.echo.cancel", append(make([]byte, 10), reply...)); err != nil {
+			m := append(make([]byte, 10), reply...)
+			if err := nc.Publish("ipcgen.echo.cancel", m); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -90,7 +93,8 @@ func TestRefusalBehindItems(t *testing.T) {
 // TestReplyWithoutItsFrames has a server forget the number of frames with the reply.
 func TestReplyWithoutItsFrames(t *testing.T) {
 	l, c := lying(t)
-	l.set(texts("\x04", acceptedAt("ipcgen.echo.at.liar.1"), "l", "", "", string(encodedText("hi"))))
+	l.set(texts("\x04", acceptedAt("ipcgen.echo.at.liar.1"), "l", "", "",
+		string(encodedText("hi"))))
 	_, err := echo.Call(t.Context(), c, nil)
 	echo.Want(t, err, ipc.CodeUnavailable, ipc.OutcomeUnknown, "1 frames came of 0")
 }
@@ -111,5 +115,51 @@ func TestSubjectOfSeveralLines(t *testing.T) {
 	}
 	if n, _, _ := stolen.Pending(); n != 0 {
 		t.Errorf("the client has sent %d messages elsewhere", n)
+	}
+}
+
+// TestFailureWhileItemsWait loses a frame of a client while its handler waits for credit. The call
+// ends, though the client cannot give credit any more.
+func TestFailureWhileItemsWait(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	broker := natstest.Start(t)
+	serve(t, broker.ConnectInProcess(t), echo.StreamingService())
+	nc := broker.ConnectInProcess(t)
+	text := encodedText(strings.Repeat("x", 1900)) // of which the window takes two
+	reply := nc.NewInbox()
+	sub, err := nc.SubscribeSync(reply + ".>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request(4, echo.ID("test.Echo/Jam"), "test.Echo")
+	binary.LittleEndian.PutUint32(r[36:], 4096)
+	if err := nc.PublishRequest("ipcgen.echo.call", reply+".1", r); err != nil {
+		t.Fatal(err)
+	}
+	to := ""
+	for {
+		m, err := sub.NextMsg(time.Minute)
+		if err != nil {
+			t.Fatalf("the call does not end: %v", err)
+		}
+		switch {
+		case !strings.HasSuffix(m.Subject, ".f"):
+			if h := m.Header.Get("Ipcgen"); !strings.HasPrefix(h, "3 0 ") ||
+				!strings.Contains(string(m.Data), "NATS has lost a part of the call") {
+				t.Errorf("the answer is %q: %q", h, m.Data)
+			}
+			return
+		case m.Data[0] == 4:
+			to = string(m.Data[12:])
+			for number := range uint32(3) {
+				if err := nc.Publish(to, rawFrame(1, 0, number+1, text...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		case m.Data[4] == 3: // the second item
+			if err := nc.Publish(to, rawFrame(2, 0, 9)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

@@ -140,6 +140,7 @@ func (l *link) fail(err *ipc.Error) {
 		l.failed = err
 	}
 	stir(l.stirred)
+	stir(l.room)
 	l.mu.Unlock()
 }
 
@@ -251,6 +252,10 @@ func (l *link) await(ctx context.Context, ready func() bool) error {
 		if l.over {
 			l.mu.Unlock()
 			return errOver
+		}
+		if why := l.failed; why != nil { // no frame is taken in any more
+			l.mu.Unlock()
+			return why
 		}
 		if l.room == nil {
 			l.room = make(chan struct{}, 1)

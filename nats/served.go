@@ -293,7 +293,9 @@ func (x *served) giveItem(item []byte, pieces bool) bool {
 	var e *ipc.Error
 	if errors.As(err, &e) {
 		told := *e
-		told.Outcome = ipc.Executed
+		if x.why() == nil { // otherwise items of the client are missing
+			told.Outcome = ipc.Executed
+		}
 		x.fault.CompareAndSwap(nil, &told)
 	}
 	return err == nil
@@ -326,8 +328,11 @@ func (x *served) conclude(a answer, m ipc.Metadata, body []byte) {
 		a.server = x.server.name
 	}
 	err := x.answer(a, m, body)
+	var e *ipc.Error
 	if errors.Is(err, nats.ErrMaxPayload) {
-		e := sendFailed(err)
+		e = sendFailed(err)
+	}
+	if e != nil || errors.As(err, &e) {
 		_ = x.answer(answer{code: e.Code, outcome: ipc.Executed, taken: a.taken}, ipc.Metadata{},
 			[]byte(e.Msg))
 	}
