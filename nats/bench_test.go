@@ -39,6 +39,38 @@ func medians(b *testing.B, kinds ...func() error) []time.Duration {
 	return all
 }
 
+// answer has a connection answer the bare requests of some subjects.
+func answer(b *testing.B, nc *nats.Conn, takes map[string]nats.MsgHandler) {
+	b.Helper()
+	for subject, take := range takes {
+		if _, err := nc.Subscribe(subject, take); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// respond sends back what comes.
+func respond(m *nats.Msg) { _ = m.Respond(m.Data) }
+
+// dialEcho returns a client of an echo service. Each has a connection of its own.
+func dialEcho(b *testing.B, broker *natstest.Server) *natsipc.Conn {
+	b.Helper()
+	srv, err := natsipc.Serve(b.Context(), broker.Connect(b), "echo", echo.Service())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { srv.Close() })
+	c, err := natsipc.Dial(b.Context(), broker.Connect(b), "echo")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close() })
+	return c
+}
+
 // BenchmarkCall compares a call over NATS, of 64 bytes, 4 KiB and 64 KiB, with a bare request of
 // NATS. Each has connections of its own to one server, over the loopback interface.
 func BenchmarkCall(b *testing.B) {
@@ -49,24 +81,8 @@ func BenchmarkCall(b *testing.B) {
 		b.Run(size.name, func(b *testing.B) {
 			broker := natstest.Start(b)
 			request, answers := broker.Connect(b), broker.Connect(b)
-			if _, err := answers.Subscribe("bare", func(m *nats.Msg) {
-				_ = m.Respond(m.Data)
-			}); err != nil {
-				b.Fatal(err)
-			}
-			if err := answers.Flush(); err != nil {
-				b.Fatal(err)
-			}
-			srv, err := natsipc.Serve(b.Context(), broker.Connect(b), "echo", echo.Service())
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer srv.Close()
-			c, err := natsipc.Dial(b.Context(), broker.Connect(b), "echo")
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer c.Close()
+			answer(b, answers, map[string]nats.MsgHandler{"bare": respond})
+			c := dialEcho(b, broker)
 			data := make([]byte, size.n)
 			m := medians(b, func() error {
 				_, err := request.Request("bare", data, time.Minute)
@@ -89,7 +105,6 @@ func BenchmarkCall(b *testing.B) {
 func BenchmarkCallParts(b *testing.B) {
 	broker := natstest.Start(b)
 	answers := broker.Connect(b)
-	respond := func(m *nats.Msg) { _ = m.Respond(m.Data) }
 	waiting := make(chan *nats.Msg)
 	defer close(waiting)
 	go func() {
@@ -115,16 +130,12 @@ func BenchmarkCallParts(b *testing.B) {
 		}
 		return b.FinishedBytes()
 	}
-	for subject, take := range map[string]nats.MsgHandler{
+	answer(b, answers, map[string]nats.MsgHandler{
 		"bare":    respond,
 		"worker":  func(m *nats.Msg) { waiting <- m },
 		"garbage": func(m *nats.Msg) { leave(); respond(m) },
 		"codec":   func(m *nats.Msg) { _ = m.Respond(recode(builders[0], m.Data)) },
-	} {
-		if _, err := answers.Subscribe(subject, take); err != nil {
-			b.Fatal(err)
-		}
-	}
+	})
 	service, err := micro.AddService(answers, micro.Config{Name: "bare", Version: "0.0.0"})
 	if err != nil {
 		b.Fatal(err)
@@ -137,16 +148,7 @@ func BenchmarkCallParts(b *testing.B) {
 	if err := answers.Flush(); err != nil {
 		b.Fatal(err)
 	}
-	srv, err := natsipc.Serve(b.Context(), broker.Connect(b), "echo", echo.Service())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer srv.Close()
-	c, err := natsipc.Dial(b.Context(), broker.Connect(b), "echo")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
+	c := dialEcho(b, broker)
 	data, message := make([]byte, 64), encodedBlob(64)
 	nc := broker.Connect(b)
 	request := func(subject string, data []byte) error {
