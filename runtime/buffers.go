@@ -129,8 +129,9 @@ func giveBody(body []byte) {
 }
 
 // long is the store of this process.
-var long struct {
+var long = struct {
 	builders shelf[*flatbuffers.Builder]
 	bodies   shelf[[]byte]
 	ballast  ballast
-}
+	light    ballast // for calls of some KiB
+}{ballast: ballast{len: 16 << 20}, light: ballast{len: 4 << 20}}

@@ -122,13 +122,10 @@ func (r *receiver) nextMessage(f *frame, n int) (body []byte, ok bool) {
 	return rec[f.size():], true
 }
 
-// count counts a message. Calls of some KiB bring no ballast: while a caller waits for its reply,
-// the collector has a processor, and a small heap stays in the cache.
+// count counts a message.
 func (r *receiver) count(kind uint32, n int) {
 	r.tally.message(n)
-	if n >= longGarbage || kind == record.Message || kind == record.Item {
-		r.garbage.add(n, &long.ballast)
-	}
+	r.garbage.add(n, ballastOf(kind, n))
 }
 
 // mayFlag reports whether records of a kind may have these flags.

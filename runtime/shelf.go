@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // A shelf keeps buffers that are not in use. It drops those that were not used for one period or
@@ -92,14 +94,22 @@ func (s *shelf[T]) tick() {
 // little in use, and receives much, collects after every few long messages, or few hundred shorter
 // ones; the ballast lets it take more before it does. It is there only while much is received.
 type ballast struct {
+	len   int // the garbage can grow by as much
 	there atomic.Bool
 	used  atomic.Bool // in this period
 	mu    sync.Mutex
 	mem   []byte
 }
 
-// ballastLen is the length of the ballast. The garbage can grow by as much.
-const ballastLen = 16 << 20
+// ballastOf returns the ballast for messages of a kind and n bytes. That for calls of some KiB is
+// light: with a larger one, their objects would come from memory that the cache has lost, so that
+// each call would take longer. Without any, the collector runs in more than one call of a hundred.
+func ballastOf(kind uint32, n int) *ballast {
+	if n >= longGarbage || kind == record.Message || kind == record.Item {
+		return &long.ballast
+	}
+	return &long.light
+}
 
 // A garbage counts what one side of a connection receives.
 type garbage struct{ bytes int }
@@ -134,7 +144,7 @@ func (b *ballast) load() {
 		return
 	}
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		b.mem = make([]byte, ballastLen)
+		b.mem = make([]byte, b.len)
 	}
 	time.AfterFunc(keepPeriod, b.tick)
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"runtime/debug"
 	"testing"
+
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // TestShelf shows what a shelf gives back, and when it drops what it has.
@@ -49,7 +51,8 @@ func TestShelf(t *testing.T) {
 // TestBallast shows what brings the ballast, that it goes when no such messages come any more, and
 // that a process with a limit of memory has none.
 func TestBallast(t *testing.T) {
-	var b ballast
+	const size = 1 << 20
+	b := ballast{len: size}
 	var short, some, one garbage
 	for range 100 {
 		short.add(someGarbage-1, &b)
@@ -63,13 +66,13 @@ func TestBallast(t *testing.T) {
 		}
 		some.add(someGarbage, &b)
 	}
-	if len(b.mem) != ballastLen {
+	if len(b.mem) != size {
 		t.Errorf("after some messages, the ballast has %d bytes", len(b.mem))
 	}
 	b.tick()
 	b.tick()
 	one.add(longGarbage, &b)
-	if len(b.mem) != ballastLen {
+	if len(b.mem) != size {
 		t.Errorf("the ballast has %d bytes", len(b.mem))
 	}
 	b.tick()
@@ -84,5 +87,25 @@ func TestBallast(t *testing.T) {
 	b.carry()
 	if b.mem != nil {
 		t.Error("a process with a limit of memory has a ballast")
+	}
+}
+
+// TestBallastOf shows which ballast a message brings.
+func TestBallastOf(t *testing.T) {
+	for _, c := range []struct {
+		kind uint32
+		n    int
+		want *ballast
+	}{
+		{record.Request, longGarbage - 1, &long.light},
+		{record.Reply, longGarbage - 1, &long.light},
+		{record.Request, longGarbage, &long.ballast},
+		{record.Message, someGarbage, &long.ballast},
+		{record.Item, someGarbage, &long.ballast},
+	} {
+		if got := ballastOf(c.kind, c.n); got != c.want {
+			t.Errorf("a message of kind %d and %d bytes brings a ballast of %d bytes, not of %d",
+				c.kind, c.n, got.len, c.want.len)
+		}
 	}
 }
