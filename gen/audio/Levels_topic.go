@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -31,6 +32,11 @@ var LevelsTopic = &topic.Type[LevelsT]{
 		var rcv Levels
 		rcv.Init(message, 0)
 		rcv.UnPackTo(m)
+	},
+	Recycle: func(message []byte, m *LevelsT) {
+		var rcv Levels
+		rcv.Init(message, 0)
+		rcv.UnPackInto(m, fb.Borrowed)
 	},
 }
 

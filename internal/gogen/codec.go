@@ -384,9 +384,13 @@ func (f *file) decode(c *codec, name, number string) {
 // recyclable reports whether c's message has parts whose memory can be used again.
 func (c *codec) recyclable() bool {
 	o := c.message()
-	return c.isText() || o != nil && !o.IsStruct && c.flat == nil &&
-		slices.ContainsFunc(o.Fields, func(field *schema.Field) bool {
-			return !field.Deprecated && !field.IsTag &&
-				(field.Optional || !isScalar(field.Type.Base))
-		})
+	return c.isText() || o != nil && !o.IsStruct && c.flat == nil && hasParts(o)
+}
+
+// hasParts reports whether the object of a type has memory beside its own.
+func hasParts(o *schema.Object) bool {
+	return slices.ContainsFunc(o.Fields, func(field *schema.Field) bool {
+		return !field.Deprecated && !field.IsTag &&
+			(field.Optional || !isScalar(field.Type.Base))
+	})
 }

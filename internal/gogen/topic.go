@@ -90,10 +90,6 @@ func topicName(name string) *jen.Statement { return qualified("topic", name) }
 func (f *file) topicType(t *topic, full, description string, d *definition) []jen.Code {
 	o, names := t.message, f.plan.objects[t.message]
 	message := func() *jen.Statement { return local("m").Op("*").Add(f.topicMessage(t)) }
-	object := local("m")
-	if t.payload {
-		object.Dot("Header")
-	}
 	elements := []jen.Code{
 		value("Protocol", jen.Op("&").Add(f.protocolOf(t.schema, full, description, d)))}
 	if o.IsStruct {
@@ -106,35 +102,64 @@ func (f *file) topicType(t *topic, full, description string, d *definition) []je
 	encode := jen.Func().Params(builder(), message()).Error().
 		BlockFunc(func(g *jen.Group) {
 			g.If(local("m").Op("==").Nil()).Block(jen.Return(ipc("NilMessage").Call(jen.Lit(full))))
-			if names.Check != "" {
-				g.If(local("err").Op(":=").Add(object.Clone()).Dot(names.Check).Call(),
-					local("err").Op("!=").Nil()).Block(jen.Return(local("err")))
-			}
-			packed := object.Clone().Dot("Pack").Call(local("b"))
-			if !o.IsStruct {
-				packed = jen.Id(names.FinishBuffer).Call(local("b"), packed)
-			}
-			g.Add(packed)
-			g.Return(jen.Nil())
+			f.encodeTopic(g, t)
 		})
-	decode := jen.Func().Params(local("message").Index().Byte(), message()).
-		BlockFunc(func(g *jen.Group) {
-			f.initMessage(g, t)
-			if !t.payload {
-				g.Add(local("rcv")).Dot("UnPackTo").Call(local("m"))
-				return
-			}
-			g.Add(local("rcv")).Dot("UnPackTo").Call(jen.Op("&").Add(object.Clone()))
-			g.Add(local("m")).Dot("Payload").Op("=").Append(
-				local("m").Dot("Payload").Index(jen.Empty(), jen.Lit(0)),
-				local("message").Index(jen.Lit(o.Size), jen.Empty()).Op("..."))
-		})
-	elements = append(elements, value("Encode", encode), value("Decode", decode))
+	decode := func(recycles bool) *jen.Statement {
+		return jen.Func().Params(local("message").Index().Byte(), message()).
+			BlockFunc(func(g *jen.Group) { f.decodeTopic(g, t, recycles) })
+	}
+	elements = append(elements, value("Encode", encode), value("Decode", decode(false)))
+	if t.payload || hasParts(o) {
+		elements = append(elements, value("Recycle", decode(true)))
+	}
 	if t.payload {
 		elements = append(elements, value("Payload", jen.Func().Params(message()).Index().Byte().
 			Block(jen.Return(local("m").Dot("Payload")))))
 	}
 	return elements
+}
+
+// encodeTopic writes the statements that encode m in b, and return from a function.
+func (f *file) encodeTopic(g *jen.Group, t *topic) {
+	names := f.plan.objects[t.message]
+	object := local("m")
+	if t.payload {
+		object.Dot("Header")
+	}
+	if names.Check != "" {
+		g.If(local("err").Op(":=").Add(object.Clone()).Dot(names.Check).Call(),
+			local("err").Op("!=").Nil()).Block(jen.Return(local("err")))
+	}
+	packed := object.Clone().Dot("Pack").Call(local("b"))
+	if !t.message.IsStruct {
+		packed = jen.Id(names.FinishBuffer).Call(local("b"), packed)
+	}
+	g.Add(packed)
+	g.Return(jen.Nil())
+}
+
+// decodeTopic writes the statements that decode a message to m, which recycles its parts.
+func (f *file) decodeTopic(g *jen.Group, t *topic, recycles bool) {
+	f.initMessage(g, t)
+	unpack := func(m *jen.Statement) *jen.Statement {
+		if recycles {
+			return local("rcv").Dot("UnPackInto").Call(m, fb("Borrowed"))
+		}
+		return local("rcv").Dot("UnPackTo").Call(m)
+	}
+	if !t.payload {
+		g.Add(unpack(local("m")))
+		return
+	}
+	g.Add(unpack(jen.Op("&").Add(local("m")).Dot("Header")))
+	payload := local("message").Index(jen.Lit(t.message.Size), jen.Empty())
+	if recycles {
+		payload = fb("BytesIn").Call(payload, fb("Borrowed"))
+	} else {
+		payload = jen.Append(local("m").Dot("Payload").Index(jen.Empty(), jen.Lit(0)),
+			payload.Op("..."))
+	}
+	g.Add(local("m")).Dot("Payload").Op("=").Add(payload)
 }
 
 // initMessage writes the statements that declare the accessor rcv of a message.
@@ -219,9 +244,15 @@ func (f *file) topicPublisher(t *topic, full string) {
 		}
 		union := jen.Op("&").Id(f.unionObject(t.env.payload.Type.Enum)).Values(
 			value("Type", f.konst(t.env, m)), value("Value", local("m")))
-		g = append(g, jen.Return(local("p").Dot("Publish").Call(local("ctx"),
-			jen.Op("&").Id(f.objectObject(o)).Values(
-				value(f.plan.fields[t.env.payload].Member, union)))))
+		// Not Publish: what the function calls does not escape, so that the envelope costs no
+		// allocation.
+		envelope := jen.Id(f.objectObject(o)).Values(
+			value(f.plan.fields[t.env.payload].Member, union))
+		g = append(g, jen.Return(local("p").Dot("Build").Call(local("ctx"),
+			jen.Func().Params(builder()).Error().BlockFunc(func(g *jen.Group) {
+				g.Add(local("m")).Op(":=").Add(envelope)
+				f.encodeTopic(g, t)
+			}))))
 		f.decl("Publish"+m.name+" publishes ℓm as a member of "+full+".",
 			method().Id("Publish"+m.name).Params(ctx(),
 				local("m").Add(f.argument(m))).Error().Block(g...))

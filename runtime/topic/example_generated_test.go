@@ -45,6 +45,45 @@ func Example_generated() {
 	// Output: 0.5 0
 }
 
+// A subscriber that keeps no message has each in the memory of the one before.
+func Example_recycling() {
+	ctx := context.Background()
+	network := ipctest.NewNetwork()
+	publisher := robot.NewStatusPublisher(topic.Options{})
+	defer publisher.Close()
+	listener, err := ipc.Listen("robot", network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := ipc.NewServer(publisher)
+	go server.Serve(ctx, listener)
+	defer server.Close()
+	for _, speed := range []float64{0.5, 0.25} {
+		if err := publisher.Publish(ctx, &robot.StatusT{Speed: speed}); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	subscription, err := robot.SubscribeStatus(ctx, topic.Channel("robot", network),
+		topic.SubscribeOptions{History: 2, Recycling: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer subscription.Close()
+	var total float64
+	for status, err := range subscription.All(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		total += status.Speed // valid until the loop asks for the next message
+		if subscription.Arrival().Number == 1 {
+			break
+		}
+	}
+	fmt.Println(total)
+	// Output: 0.75
+}
+
 // Pictures are structs with raw bytes behind them, which are written and read where they lie.
 func Example_payload() {
 	ctx := context.Background()

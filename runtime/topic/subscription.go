@@ -23,6 +23,13 @@ type SubscribeOptions struct {
 	// InPlace makes Read leave messages where they are. The publisher limits the number of such
 	// subscriptions. Publishers are trusted then not to change a message while it is read.
 	InPlace bool
+	// Recycling decodes messages into objects that were used before, and leaves their strings and
+	// vectors of bytes in the memory of the subscription, so that a message of a shape that has
+	// come before costs no allocation. An object that was read is valid until the next one is: All
+	// yields the same one again and again, and what is given to Next and Latest may have no parts
+	// that are in use elsewhere. What is kept longer must be copied (slices.Clone,
+	// strings.Clone). It concerns [TypedSubscription]: a subscription of bytes has no objects.
+	Recycling bool
 	// OnBreak, if it is not nil, is told why a publisher is gone, after its last message: an error
 	// with CodeUnavailable, which matches io.ErrUnexpectedEOF unless the publisher has closed the
 	// topic in order. The reading call that has noticed it waits for the next publisher if OnBreak

@@ -25,6 +25,10 @@ type Type[T any] struct {
 	Encode func(b *flatbuffers.Builder, m *T) error
 	// Decode copies a verified message to m.
 	Decode func(message []byte, m *T)
+	// Recycle is Decode for an m that holds an older message, or none, and that is not used longer
+	// than message: it may use the parts that m has, and keep parts of message in m. It is nil if
+	// Decode is as good. See [SubscribeOptions].
+	Recycle func(message []byte, m *T)
 	// Payload, if it is not nil, returns the raw bytes that follow the struct of a message.
 	Payload func(m *T) []byte
 }
@@ -147,11 +151,15 @@ func (p *TypedPublisher[T]) Close() error { return p.bytes.Close() }
 // A TypedSubscription is a [Subscription] to values of T. Generated subscriptions embed it. One
 // goroutine at a time may read, and any may call Close.
 type TypedSubscription[T any] struct {
-	typ   *Type[T]
-	bytes *Subscription
-	buf   []byte // guarded by reading
-	// reading is held by the calls that use buf.
+	typ      *Type[T]
+	bytes    *Subscription
+	recycles bool
+
+	// reading is held by the calls that use what follows.
 	reading sync.Mutex
+	item    *T     // that All yields, if it is recycled
+	next    []byte // in which parts of the last message lie, if it is recycled
+	newest  []byte // likewise, for Latest
 }
 
 // SubscribeTyped subscribes to a topic, as [Subscribe] does.
@@ -161,11 +169,19 @@ func SubscribeTyped[T any](ctx context.Context, from Source, t *Type[T],
 	if err != nil {
 		return nil, err
 	}
-	return &TypedSubscription[T]{typ: t, bytes: s}, nil
+	return &TypedSubscription[T]{typ: t, bytes: s, recycles: o.Recycling}, nil
 }
 
-// Next waits for the next message, and copies it to m. All that m held is replaced.
+// Next waits for the next message, and copies it to m. All that m held is replaced. With
+// SubscribeOptions.Recycling, m is valid until the next message is read.
 func (s *TypedSubscription[T]) Next(ctx context.Context, m *T) (Arrival, error) {
+	if s.recycles {
+		if err := s.begin(); err != nil {
+			return Arrival{}, err
+		}
+		defer s.reading.Unlock()
+		return s.recycle(ctx, m)
+	}
 	var a Arrival
 	err := s.bytes.Read(ctx, func(message []byte, arrived Arrival) error {
 		s.typ.Decode(message, m)
@@ -175,14 +191,48 @@ func (s *TypedSubscription[T]) Next(ctx context.Context, m *T) (Arrival, error) 
 	return a, err
 }
 
+// recycle is Next for messages that are recycled. The message is copied also if the subscription
+// reads in place, as m is used for longer than the message may stay there. It needs reading.
+func (s *TypedSubscription[T]) recycle(ctx context.Context, m *T) (a Arrival, err error) {
+	s.next, a, err = s.bytes.Next(ctx, s.next)
+	if err != nil {
+		return Arrival{}, err
+	}
+	s.decode(s.next, m)
+	return a, nil
+}
+
+// begin takes reading. Two goroutines that read recycled messages would read each other's.
+func (s *TypedSubscription[T]) begin() error {
+	if !s.recycles {
+		s.reading.Lock()
+		return nil
+	}
+	if !s.reading.TryLock() {
+		return s.bytes.failed(refused(ipc.CodeFailedPrecondition, "another goroutine reads from "+
+			"this subscription, which recycles its messages; make a subscription for each"))
+	}
+	return nil
+}
+
+// decode decodes a message whose memory is that of s.
+func (s *TypedSubscription[T]) decode(message []byte, m *T) {
+	if s.recycles && s.typ.Recycle != nil {
+		s.typ.Recycle(message, m)
+		return
+	}
+	s.typ.Decode(message, m)
+}
+
 // All waits for message after message, until ctx is done or the subscription ends: then it yields
-// the error as the last element. The body of the loop may keep the messages.
+// the error as the last element. The body of the loop may keep the messages. With
+// SubscribeOptions.Recycling, each is valid until the next one is read.
 // [TypedSubscription.Arrival] has the rest.
 func (s *TypedSubscription[T]) All(ctx context.Context) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		for {
-			m := new(T)
-			if _, err := s.Next(ctx, m); err != nil {
+			m, err := s.nextOfAll(ctx)
+			if err != nil {
 				yield(nil, err)
 				return
 			}
@@ -193,17 +243,37 @@ func (s *TypedSubscription[T]) All(ctx context.Context) iter.Seq2[*T, error] {
 	}
 }
 
-// Latest copies the newest message of the publisher to m, without waiting for anything, as
-// [Subscription.Latest] does. ok is false if there is none; then m is as before.
-func (s *TypedSubscription[T]) Latest(ctx context.Context, m *T) (a Arrival, ok bool, err error) {
-	s.reading.Lock()
+// nextOfAll returns the next message.
+func (s *TypedSubscription[T]) nextOfAll(ctx context.Context) (*T, error) {
+	if !s.recycles {
+		m := new(T)
+		_, err := s.Next(ctx, m)
+		return m, err
+	}
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
 	defer s.reading.Unlock()
-	message, a, ok, err := s.bytes.Latest(ctx, s.buf)
-	s.buf = message[:0]
+	if s.item == nil {
+		s.item = new(T)
+	}
+	_, err := s.recycle(ctx, s.item)
+	return s.item, err
+}
+
+// Latest copies the newest message of the publisher to m, without waiting for anything, as
+// [Subscription.Latest] does. ok is false if there is none; then m is as before. With
+// SubscribeOptions.Recycling, m is valid until the next call of Latest, whatever it returns.
+func (s *TypedSubscription[T]) Latest(ctx context.Context, m *T) (a Arrival, ok bool, err error) {
+	if err := s.begin(); err != nil {
+		return a, false, err
+	}
+	defer s.reading.Unlock()
+	s.newest, a, ok, err = s.bytes.Latest(ctx, s.newest)
 	if err != nil || !ok {
 		return Arrival{}, false, err
 	}
-	s.typ.Decode(message, m)
+	s.decode(s.newest, m)
 	return a, true, nil
 }
 

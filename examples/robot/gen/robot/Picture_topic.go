@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -32,6 +33,12 @@ var PictureTopic = &topic.Type[topic.Block[PictureT]]{
 		rcv.Init(message, 0)
 		rcv.UnPackTo(&m.Header)
 		m.Payload = append(m.Payload[:0], message[16:]...)
+	},
+	Recycle: func(message []byte, m *topic.Block[PictureT]) {
+		var rcv Picture
+		rcv.Init(message, 0)
+		rcv.UnPackInto(&m.Header, fb.Borrowed)
+		m.Payload = fb.BytesIn(message[16:], fb.Borrowed)
 	},
 	Payload: func(m *topic.Block[PictureT]) []byte {
 		return m.Payload

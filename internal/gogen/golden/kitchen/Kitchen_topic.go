@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -36,6 +37,11 @@ var KitchenTopic = &topic.Type[KitchenT]{
 		var rcv Kitchen
 		rcv.Init(message, flatbuffers.GetUOffsetT(message))
 		rcv.UnPackTo(m)
+	},
+	Recycle: func(message []byte, m *KitchenT) {
+		var rcv Kitchen
+		rcv.Init(message, flatbuffers.GetUOffsetT(message))
+		rcv.UnPackInto(m, fb.Borrowed)
 	},
 }
 

@@ -8,6 +8,7 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 	golden__shared "github.com/ipcgen/ipcgen/internal/gogen/golden/shared"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -37,6 +38,11 @@ var ParcelTopic = &topic.Type[ParcelT]{
 		var rcv Parcel
 		rcv.Init(message, flatbuffers.GetUOffsetT(message))
 		rcv.UnPackTo(m)
+	},
+	Recycle: func(message []byte, m *ParcelT) {
+		var rcv Parcel
+		rcv.Init(message, flatbuffers.GetUOffsetT(message))
+		rcv.UnPackInto(m, fb.Borrowed)
 	},
 }
 
@@ -85,7 +91,14 @@ func (p *ParcelPublisher) PublishLeaf(ctx context.Context, m *LeafT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Parcel.Leaf")
 	}
-	return p.Publish(ctx, &ParcelT{Thing: &ThingT{Type: ThingLeaf, Value: m}})
+	return p.Build(ctx, func(b *flatbuffers.Builder) error {
+		m := ParcelT{Thing: &ThingT{Type: ThingLeaf, Value: m}}
+		if err := m.Check(); err != nil {
+			return err
+		}
+		FinishParcelBuffer(b, m.Pack(b))
+		return nil
+	})
 }
 
 // PublishL2 publishes m as a member of golden.kitchen.Parcel.
@@ -93,7 +106,14 @@ func (p *ParcelPublisher) PublishL2(ctx context.Context, m *LeafT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Parcel.L2")
 	}
-	return p.Publish(ctx, &ParcelT{Thing: &ThingT{Type: ThingL2, Value: m}})
+	return p.Build(ctx, func(b *flatbuffers.Builder) error {
+		m := ParcelT{Thing: &ThingT{Type: ThingL2, Value: m}}
+		if err := m.Check(); err != nil {
+			return err
+		}
+		FinishParcelBuffer(b, m.Pack(b))
+		return nil
+	})
 }
 
 // PublishInner publishes m as a member of golden.kitchen.Parcel.
@@ -101,12 +121,26 @@ func (p *ParcelPublisher) PublishInner(ctx context.Context, m *InnerT) error {
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Parcel.Inner")
 	}
-	return p.Publish(ctx, &ParcelT{Thing: &ThingT{Type: ThingInner, Value: m}})
+	return p.Build(ctx, func(b *flatbuffers.Builder) error {
+		m := ParcelT{Thing: &ThingT{Type: ThingInner, Value: m}}
+		if err := m.Check(); err != nil {
+			return err
+		}
+		FinishParcelBuffer(b, m.Pack(b))
+		return nil
+	})
 }
 
 // PublishText publishes m as a member of golden.kitchen.Parcel.
 func (p *ParcelPublisher) PublishText(ctx context.Context, m string) error {
-	return p.Publish(ctx, &ParcelT{Thing: &ThingT{Type: ThingText, Value: m}})
+	return p.Build(ctx, func(b *flatbuffers.Builder) error {
+		m := ParcelT{Thing: &ThingT{Type: ThingText, Value: m}}
+		if err := m.Check(); err != nil {
+			return err
+		}
+		FinishParcelBuffer(b, m.Pack(b))
+		return nil
+	})
 }
 
 // PublishGoldenSharedItem publishes m as a member of golden.kitchen.Parcel.
@@ -114,7 +148,14 @@ func (p *ParcelPublisher) PublishGoldenSharedItem(ctx context.Context, m *golden
 	if m == nil {
 		return ipc.NilMessage("golden.kitchen.Parcel.golden_shared_Item")
 	}
-	return p.Publish(ctx, &ParcelT{Thing: &ThingT{Type: Thinggolden_shared_Item, Value: m}})
+	return p.Build(ctx, func(b *flatbuffers.Builder) error {
+		m := ParcelT{Thing: &ThingT{Type: Thinggolden_shared_Item, Value: m}}
+		if err := m.Check(); err != nil {
+			return err
+		}
+		FinishParcelBuffer(b, m.Pack(b))
+		return nil
+	})
 }
 
 // A ParcelSubscription receives the topic golden.kitchen.Parcel. One goroutine

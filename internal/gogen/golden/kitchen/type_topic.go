@@ -7,6 +7,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
+	"github.com/ipcgen/ipcgen/runtime/fb"
 	"github.com/ipcgen/ipcgen/runtime/topic"
 )
 
@@ -33,6 +34,11 @@ var type_Topic = &topic.Type[type_T]{
 		var rcv type_
 		rcv.Init(message, flatbuffers.GetUOffsetT(message))
 		rcv.UnPackTo(m)
+	},
+	Recycle: func(message []byte, m *type_T) {
+		var rcv type_
+		rcv.Init(message, flatbuffers.GetUOffsetT(message))
+		rcv.UnPackInto(m, fb.Borrowed)
 	},
 }
 
