@@ -132,6 +132,7 @@ func (r *writerRole) position() uint64 { return r.ring.Position() }
 // give publishes the record that fills the space, and gives the role up.
 func (r *writerRole) give(tag uint32, n int) {
 	wake := r.commit(tag, n)
+	r.ring.Prefetch()
 	r.mu.Unlock()
 	if wake {
 		r.wire.Notify()
@@ -183,7 +184,6 @@ func (r *writerRole) publish(tag uint32, n int) {
 func (r *writerRole) commit(tag uint32, n int) (wake bool) {
 	crashPoint(tag, "")
 	wake = r.ring.Commit(tag, n)
-	r.ring.Prefetch()
 	crashPoint(tag, " sent")
 	if wake {
 		r.wakeups++

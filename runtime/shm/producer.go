@@ -99,8 +99,14 @@ func (p *Producer) Commit(tag uint32, n int) (wake bool) {
 	return true
 }
 
-// ownLines is how many cache lines behind the last record, or of the next block, are fetched ahead.
-const ownLines = 2
+const (
+	// ownLines is how many cache lines behind the last record, or of the next block, are fetched
+	// ahead at least.
+	ownLines = 2
+	// mostLines is how many are fetched behind a record that had as many, since the next one is
+	// probably as long.
+	mostLines = 64
+)
 
 // Prefetch fetches the lines of the next record from the processor of the consumer, which has read
 // older records there, and waits for nothing. A producer that has other work between two records
@@ -109,10 +115,11 @@ const ownLines = 2
 // faster without. Lines that the consumer may still read are left to it.
 func (p *Producer) Prefetch() {
 	size := uint64(len(p.w.data))
-	if p.pos+(ownLines+1)*cacheLine-p.headSeen > size {
+	lines := min(max(ownLines, (p.pos-p.start)/cacheLine), mostLines)
+	if p.pos+(lines+1)*cacheLine-p.headSeen > size {
 		return
 	}
-	for ahead := uint64(1); ahead <= ownLines; ahead++ {
+	for ahead := uint64(1); ahead <= lines; ahead++ {
 		ownLine(&p.w.data[(p.pos+ahead*cacheLine)&(size-1)])
 	}
 }
