@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -65,11 +66,17 @@ func TestCrowd(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Many that are well take one line, and none hides the one that is not.
-	code, out, _ = ipcctl(t, "", "doctor", "-timeout", "10s")
-	if code != exitFailed || strings.Contains(out, "channel crowd_") ||
-		!strings.Contains(out, fmt.Sprintf("ok    channels: %d servers answer\n", crowd)) ||
-		!strings.Contains(out, "fail  channel stopped: ") {
-		t.Errorf("doctor: status %d\n%s", code, out)
+	// The stopped one costs the whole timeout, which a busy machine needs for the others.
+	for timeout := 10 * time.Second; ; timeout *= 2 {
+		code, out, _ = ipcctl(t, "", "doctor", "-timeout", timeout.String())
+		if code == exitFailed && !strings.Contains(out, "channel crowd_") &&
+			strings.Contains(out, fmt.Sprintf("ok    channels: %d servers answer\n", crowd)) &&
+			strings.Contains(out, "fail  channel stopped: ") {
+			break
+		}
+		if timeout > 2*time.Minute {
+			t.Fatalf("doctor: status %d\n%s", code, out)
+		}
 	}
 
 	// The view shows the servers around the chosen one, and its methods.
