@@ -286,6 +286,10 @@ func (x *served) give(item []byte) bool { return x.giveItem(item, false) }
 func (x *served) giveBody(item []byte) bool { return x.giveItem(item, true) }
 
 func (x *served) giveItem(item []byte, pieces bool) bool {
+	if x.ctx.Err() != nil { // there may be credit left
+		x.fault.CompareAndSwap(nil, x.ended(ipc.Executed))
+		return false
+	}
 	if err := x.accept(); err != nil {
 		return false
 	}

@@ -171,7 +171,15 @@ func slowConsumers(t *testing.T, v *venue) {
 // leavingEndsTheCall leaves loops early, in every way.
 func leavingEndsTheCall(t *testing.T, v *venue) {
 	e := echo.NewEndless()
-	v.host(echo.StreamingService(e.Route()), echo.Service())
+	late, more := echo.Streaming("Late", ipc.ServerStreaming), make(chan bool, 1)
+	v.host(echo.StreamingService(e.Route(), ipc.HandleServerStream(late, func(ctx context.Context,
+		_ *echo.Blob) iter.Seq2[*echo.Blob, error] {
+		return func(yield func(*echo.Blob, error) bool) {
+			yield(&echo.Blob{}, nil)
+			<-ctx.Done()
+			more <- yield(&echo.Blob{}, nil)
+		}
+	})), echo.Service())
 	c := v.dial(t)
 	expectEnd := func(taken uint64) {
 		t.Helper()
@@ -209,6 +217,12 @@ func leavingEndsTheCall(t *testing.T, v *venue) {
 	}()
 	<-done
 	expectEnd(1)
+	for range ipc.InvokeServerStream(t.Context(), c, late, &echo.Blob{}) {
+		break
+	}
+	if <-more {
+		t.Error("yield says that the client, which has left, wants more items")
+	}
 	echo.Still(t, c)
 }
 
