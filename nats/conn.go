@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/ipcgen/ipcgen/nats/internal/ask"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -70,6 +71,7 @@ func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOp
 	c, err := newConn(nc, channel, opts)
 	if err == nil {
 		if err = c.hello(ctx); err != nil {
+			err = c.explained(err, c.requests)
 			c.Close()
 		}
 	}
@@ -77,6 +79,29 @@ func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOp
 		return nil, at("dial "+channel, err)
 	}
 	return c, nil
+}
+
+// explained returns the error of a client's first request to a subject. There may have been no
+// answer because its user may not send the request, or not hear the answer.
+func (c *Conn) explained(err error, subject string) error {
+	if ipc.OutcomeOf(err) == ipc.OutcomeUnknown {
+		if denied := denied(c.nc, c.inbox, subject); denied != nil {
+			return denied
+		}
+	}
+	return err
+}
+
+// denied returns the error of a client whose user may not use one of the subjects that begin with
+// these, or nil.
+func denied(nc *nats.Conn, subjects ...string) error {
+	why := ask.Denied(nc, subjects...)
+	if why == nil {
+		return nil
+	}
+	return &ipc.Error{Code: ipc.CodePermissionDenied, Outcome: ipc.NotSent, Err: why,
+		Msg: "the user of the connection may not do what a client must; see " +
+			"docs/beyond-one-machine.md for its permissions, and for its inbox"}
 }
 
 // newConn returns a client, for which there may be no server yet.
@@ -137,8 +162,8 @@ func at(op string, err error) error {
 	return &ipc.Error{Code: ipc.CodeOf(err), Op: op, Err: err}
 }
 
-// usable returns an error if a connection cannot carry calls.
-func usable(nc *nats.Conn) error {
+// made returns an error if a connection was not made for calls.
+func made(nc *nats.Conn) error {
 	switch {
 	case nc == nil:
 		return invalid("the connection to NATS is nil; look at the error of nats.Connect")
@@ -146,6 +171,16 @@ func usable(nc *nats.Conn) error {
 		return &ipc.Error{Code: ipc.CodeFailedPrecondition, Outcome: ipc.NotSent,
 			Msg: "the connection to NATS keeps what is sent while it is down, and sends it " +
 				"later; make it by natsipc.Connect, or with nats.ReconnectBufSize(-1)"}
+	}
+	return nil
+}
+
+// usable returns an error if a connection cannot carry calls.
+func usable(nc *nats.Conn) error {
+	if err := made(nc); err != nil {
+		return err
+	}
+	switch {
 	case !nc.IsConnected():
 		return &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent, Err: lastError(nc),
 			Msg: "there is no connection to NATS"}

@@ -2,7 +2,12 @@ package natsipc
 
 import (
 	"errors"
+	"io"
+	"io/fs"
+	"net"
+	neturl "net/url"
 	"strings"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 
@@ -11,9 +16,13 @@ import (
 
 // Connect connects to NATS as [Dial] and [Serve] need it: nothing that is sent waits in the client
 // while the connection is down, and the client tries to reconnect without an end. Further options
-// come behind those. The error is an [*ipc.Error]: with CodeUnavailable if there is no server, with
-// CodePermissionDenied if it refuses the credentials, and with CodeResourceExhausted if it takes no
-// more connections.
+// come behind those.
+//
+// The error is an [*ipc.Error]: with CodeUnavailable if there is no server, with
+// CodePermissionDenied if it refuses the credentials, with CodeResourceExhausted if it takes no
+// more connections, and with CodeInvalidArgument for what is no URL, and files that cannot be read.
+// A server that takes no more may hang up before it has said so; the error has CodeUnavailable
+// then, and names both.
 func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1)},
 		append(opts, nats.ReconnectBufSize(-1))...)...)
@@ -22,12 +31,26 @@ func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 	}
 	e := &ipc.Error{Code: ipc.CodeUnavailable, Op: "connect to NATS", Outcome: ipc.NotSent,
 		Err: err}
+	var malformed *neturl.Error
+	var address *net.AddrError
+	var file *fs.PathError
 	switch {
+	case errors.As(err, &malformed): // its text has the whole URL
+		e.Code, e.Err = ipc.CodeInvalidArgument, malformed.Err
+		e.Msg = redacted(url) + " is no URL of a NATS server, such as nats://host:4222"
+	case errors.As(err, &address):
+		e.Code = ipc.CodeInvalidArgument
+		e.Msg = redacted(url) + " is no URL of a NATS server, such as nats://host:4222"
+	case errors.As(err, &file):
+		e.Code, e.Msg = ipc.CodeInvalidArgument, "a file of the options cannot be read"
 	case strings.Contains(err.Error(), "connections exceeded"): // nats.go makes it of a text
 		e.Code, e.Msg = ipc.CodeResourceExhausted, "the server, or the account, takes no more "+
 			"connections; raise its max_connections"
 	case errors.Is(err, nats.ErrNoServers):
 		e.Msg = "no server at " + redacted(url)
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
+		e.Msg = "the server at " + redacted(url) + " hung up; it, or the account, may take no " +
+			"more connections (max_connections)"
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired),
 		errors.Is(err, nats.ErrAuthRevoked), strings.Contains(err.Error(), "Authorization"):
 		e.Code, e.Msg = ipc.CodePermissionDenied, "the server refuses the credentials"

@@ -22,6 +22,7 @@ import (
 	"github.com/ipcgen/ipcgen/runtime/group"
 	"github.com/ipcgen/ipcgen/runtime/registry"
 
+	"github.com/ipcgen/ipcgen/nats/internal/ask"
 	"github.com/ipcgen/ipcgen/nats/internal/changelog"
 	"github.com/ipcgen/ipcgen/nats/internal/lease"
 	"github.com/ipcgen/ipcgen/nats/internal/machine"
@@ -73,8 +74,9 @@ const (
 	shortestLease   = 300 * time.Millisecond
 	snapshotChanges = 10_000
 	snapshotBytes   = 16 << 20
-	// opening is how long the servers may take to open or make a stream.
-	opening = 10 * time.Second
+	// opening is how long the servers may take to open or make the streams of a group, unless the
+	// context says otherwise. A cluster that begins elects its leader for some seconds.
+	opening = 30 * time.Second
 )
 
 // complete sets the defaults.
@@ -150,13 +152,17 @@ type Member struct {
 // JoinGroup makes this process a member of a group: it serves the services as the leader whenever
 // the group has no other one, and otherwise follows the changes of the leader. JoinGroup returns
 // when the member takes part in elections, and has restored the state. The caller must close the
-// Member. nc must stay open until then, and belongs to the caller.
+// Member. nc must stay open until then, and belongs to the caller. It must have been made as for
+// [Dial].
+//
+// JoinGroup waits for servers that do not answer yet, such as those of a cluster that begins: until
+// ctx ends, or for 30 s if it has no deadline.
 //
 // The errors wrap [ErrNoJetStream], [ErrForeign] or [ErrQuota] for those causes.
 func JoinGroup(ctx context.Context, nc *nats.Conn, cfg GroupConfig,
 	services ...*ipc.Service) (*Member, error) {
-	if nc == nil {
-		return nil, invalid("JoinGroup was given a nil connection")
+	if err := made(nc); err != nil {
+		return nil, at("join group "+cfg.Group, err)
 	}
 	if err := cfg.complete(nc); err != nil {
 		return nil, err
@@ -179,8 +185,11 @@ func JoinGroup(ctx context.Context, nc *nats.Conn, cfg GroupConfig,
 
 // open opens what the group has in JetStream, and restores the state.
 func (m *Member) open(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, opening)
-	defer cancel()
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, opening)
+		defer cancel()
+	}
 	if m.js, err = jetstream.New(m.nc); err != nil {
 		return err
 	}
@@ -249,6 +258,8 @@ func (m *Member) openState(ctx context.Context, metadata map[string]string) erro
 
 // restore restores the snapshot to which messages behind the machine have given way.
 func (m *Member) restore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, opening)
+	defer cancel()
 	at, _ := m.machine.Position()
 	s, err := m.log.LoadLater(ctx, at)
 	if err != nil {
@@ -281,7 +292,9 @@ func (m *Member) openBucket(ctx context.Context, metadata map[string]string) (je
 	if err := changelog.Same(have, want); err != nil {
 		return nil, err
 	}
-	return m.js.KeyValue(ctx, m.subjects.bucket)
+	return ask.Until(ctx, m.nc, func(ctx context.Context) (jetstream.KeyValue, error) {
+		return m.js.KeyValue(ctx, m.subjects.bucket)
+	})
 }
 
 // live is the member's life: it follows, and leads when it can.

@@ -16,8 +16,9 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// benchServers starts servers within this process, and returns the URL of one.
-func benchServers(b *testing.B, n int, sync bool) string {
+// benchServers starts servers within this process, and returns the URL of one. They may have no
+// leader yet.
+func benchServers(b testing.TB, n int, sync bool) string {
 	b.Helper()
 	if n == 1 {
 		s := natstest.Start(b, natstest.JetStream(b.TempDir()),
@@ -45,7 +46,7 @@ func benchServers(b *testing.B, n int, sync bool) string {
 	return fmt.Sprintf("nats://127.0.0.1:%d", ports[0])
 }
 
-func benchConn(b *testing.B, url string) *nats.Conn {
+func benchConn(b testing.TB, url string) *nats.Conn {
 	b.Helper()
 	nc, err := natsipc.Connect(url)
 	if err != nil {
@@ -59,20 +60,18 @@ func benchConn(b *testing.B, url string) *nats.Conn {
 func benchMember(b *testing.B, url, name string) (*natsipc.Member, *nats.Conn) {
 	b.Helper()
 	l, nc := &list{}, benchConn(b, url)
-	for end := time.Now().Add(groupWatchdog); ; time.Sleep(100 * time.Millisecond) {
-		m, err := natsipc.JoinGroup(b.Context(), nc, listConfig(name, l), l.service())
-		if err == nil {
-			b.Cleanup(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				defer cancel()
-				_ = m.Close(ctx) // it may have lost its connection
-			})
-			return m, nc
-		}
-		if time.Now().After(end) {
-			b.Fatal(err)
-		}
+	ctx, cancel := context.WithTimeout(b.Context(), groupWatchdog)
+	defer cancel()
+	m, err := natsipc.JoinGroup(ctx, nc, listConfig(name, l), l.service())
+	if err != nil {
+		b.Fatal(err)
 	}
+	b.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = m.Close(ctx) // it may have lost its connection
+	})
+	return m, nc
 }
 
 // BenchmarkGroupChange measures changes of a replicated state, from callers at the same time.

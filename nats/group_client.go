@@ -69,14 +69,17 @@ func (l *leader) Epoch() uint64 { return l.announcement.Epoch }
 
 // DialGroup returns a client of a group over machines. It does not wait for the group; calls and
 // [GroupClient.WaitLeader] do. The caller must close the client. nc must stay open until then, and
-// belongs to the caller.
+// belongs to the caller. It must have been made as for [Dial].
 //
 // A client needs no JetStream: it subscribes to one subject of the group, asks on another one, and
 // calls the channel of the leader.
 func DialGroup(ctx context.Context, nc *nats.Conn, group string,
 	cfg GroupDialConfig) (*GroupClient, error) {
-	if nc == nil || group == "" {
-		return nil, invalid("DialGroup needs a connection, and the name of a group")
+	if group == "" {
+		return nil, invalid("DialGroup needs the name of a group")
+	}
+	if err := made(nc); err != nil {
+		return nil, at("dial group "+group, err)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("dial group %s: %w", group, err)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/ipcgen/ipcgen/nats/internal/ask"
 	"github.com/ipcgen/ipcgen/nats/internal/changelog"
 	"github.com/ipcgen/ipcgen/nats/internal/machine"
 )
@@ -30,20 +30,14 @@ var (
 	ErrQuota = errors.New("a limit of JetStream is reached")
 )
 
-// forbidden returns why the user of the connection may not do what a member must, or nil. NATS
-// tells of that beside the request, which it does not answer.
+// forbidden returns why the user of the connection may not do what a member must, or nil.
 func (m *Member) forbidden() error {
-	err := m.nc.LastError()
-	if !errors.Is(err, nats.ErrPermissionViolation) {
+	err := ask.Denied(m.nc, "$JS.API.", "$KV."+m.subjects.bucket+".", m.subjects.log)
+	if err == nil {
 		return nil
 	}
-	for _, subject := range []string{"$JS.API.", "$KV." + m.subjects.bucket + ".", m.subjects.log} {
-		if strings.Contains(err.Error(), `"`+subject) {
-			return fmt.Errorf("the user of the connection may not do what a member must; see "+
-				"docs/beyond-one-machine.md for its permissions: %w", err)
-		}
-	}
-	return nil
+	return fmt.Errorf("the user of the connection may not do what a member must; see "+
+		"docs/beyond-one-machine.md for its permissions: %w", err)
 }
 
 // explained returns an error of NATS with what the user can do about it.

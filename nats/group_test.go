@@ -388,7 +388,7 @@ func TestGroupBadWeather(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := join(nc, func(cfg *natsipc.GroupConfig) { cfg.Group = "age" })
-		expect(t, err, natsipc.ErrForeign, "delete it, or give the group another name")
+		expect(t, err, natsipc.ErrForeign, "give the group another name, or delete it")
 	})
 	t.Run("two groups of one name", func(t *testing.T) {
 		if err := join(nc, nil); err != nil {
@@ -448,7 +448,7 @@ func TestGroupBadWeather(t *testing.T) {
 		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Group = "" }), nil,
 			"give the group a name")
 		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Lease = 1 }), nil, "300ms or more")
-		expect(t, join(nil, nil), nil, "nil connection")
+		expect(t, join(nil, nil), nil, "connection to NATS is nil")
 	})
 }
 

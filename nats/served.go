@@ -126,7 +126,9 @@ func (x *served) run() {
 		if !returned {
 			body = []byte("the handler ended its goroutine (runtime.Goexit)")
 		}
-		x.server.counts.count(a.code, time.Since(x.begun))
+		if x.request.kind <= kindNote {
+			x.server.counts.count(a.code, time.Since(x.begun))
+		}
 		x.conclude(a, metadata, body)
 		if returned && x.builder != nil {
 			builders.Put(x.builder) // NATS has copied the reply

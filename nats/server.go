@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
+	"github.com/ipcgen/ipcgen/nats/internal/ask"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
@@ -184,8 +185,7 @@ func (s *Server) keep(sub *nats.Subscription) {
 
 // refused returns the error of a server that may not subscribe, of which NATS tells beside.
 func (s *Server) refused() error {
-	if err := s.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) &&
-		strings.Contains(err.Error(), `"`+string(s.place)+".") {
+	if err := ask.Denied(s.nc, string(s.place)+"."); err != nil {
 		return &ipc.Error{Code: ipc.CodePermissionDenied, Outcome: ipc.NotSent, Err: err,
 			Msg: "the user may not subscribe to the subjects of the channel"}
 	}

@@ -217,6 +217,10 @@ func (s *source) Feed(ctx context.Context, info *topic.Info,
 		f.Close()
 		return nil, sendFailed(err)
 	}
+	if err := denied(s.nc, f.sub.Subject); err != nil {
+		f.Close()
+		return nil, err
+	}
 	if err := f.begin(ctx, o.History); err != nil {
 		f.Close()
 		return nil, err
@@ -356,7 +360,7 @@ func (f *feed) begin(ctx context.Context, history int) error {
 	case err.Code == ipc.CodeUnavailable && (err.Remote || errors.Is(err, nats.ErrNoResponders)):
 		return nil // there is no publisher yet
 	default:
-		return err
+		return f.conn.explained(err, subject)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -100,6 +100,13 @@ func TestWrongConnections(t *testing.T) {
 		echo.Want(t, err, tt.code, ipc.NotSent, tt.text, "dial echo")
 		_, err = natsipc.Serve(t.Context(), tt.nc, "echo", echo.Service())
 		echo.Want(t, err, tt.code, ipc.NotSent, tt.text, "serve echo")
+		if tt.nc != closed { // a client of a group waits
+			_, err = natsipc.DialGroup(t.Context(), tt.nc, "echo", natsipc.GroupDialConfig{})
+			echo.Want(t, err, tt.code, ipc.NotSent, tt.text, "dial group echo")
+			_, err = natsipc.JoinGroup(t.Context(), tt.nc, natsipc.GroupConfig{Group: "echo"},
+				echo.Service())
+			echo.Want(t, err, tt.code, ipc.NotSent, tt.text, "join group echo")
+		}
 	}
 	for _, channel := range []string{"", strings.Repeat("x", 300)} {
 		_, err := natsipc.Dial(t.Context(), broker.ConnectInProcess(t), channel)
@@ -148,6 +155,16 @@ func TestConnect(t *testing.T) {
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("the error tells the password: %v", err)
 	}
+	for _, url := range []string{"nats://user:secret@[::1", "nats://user:secret@x:port",
+		"nats://user:secret@127.0.0.1:99999"} {
+		_, err = natsipc.Connect(url)
+		echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "URL")
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error tells the password: %v", err)
+		}
+	}
+	_, err = natsipc.Connect("nats://"+address, nats.UserCredentials("none.creds"))
+	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "none.creds")
 	broker := natstest.Start(t, natstest.Password("user", "secret"))
 	_, err = natsipc.Connect(broker.ClientURL(), nats.UserInfo("user", "wrong"))
 	echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent, "credentials")

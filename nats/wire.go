@@ -37,7 +37,7 @@ const (
 	kindIn          // a call with items of the client
 	kindOut         // a call with items of the server
 	kindBoth        // a call with items both ways
-	kindNote        // a one-way message
+	kindNote        // a one-way message, the last kind that handlers take
 	kindHello       // what the server serves
 	kindSchema      // the description of a protocol
 	kindDefine      // the definition of a protocol

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -70,27 +69,27 @@ func startChild(role string, config []byte) error {
 	return join(nc, cfg)
 }
 
+// election is how long the servers may take to elect a leader of theirs.
+const election = 2 * time.Minute
+
 // join joins the group, as soon as the cluster can tell of it.
 func join(nc *nats.Conn, cfg memberConfig) error {
-	for {
-		engine := audioservice.NewEngine()
-		m, err := natsipc.JoinGroup(context.Background(), nc, natsipc.GroupConfig{
-			Group: audioservice.Service, Member: cfg.Name, State: engine, Lease: cfg.Lease,
-			Logger: slog.New(slog.DiscardHandler),
-		}, audio.NewAudioControlService(engine))
-		if err == nil {
-			go func() {
-				<-m.Done()
-				fmt.Printf("%s: %v\n", cfg.Name, m.Err())
-				os.Exit(command.Failed)
-			}()
-			return nil
-		}
-		if errors.Is(err, natsipc.ErrForeign) || errors.Is(err, natsipc.ErrQuota) {
-			return err
-		}
-		time.Sleep(100 * time.Millisecond) // the servers elect their leader first
+	ctx, cancel := context.WithTimeout(context.Background(), election)
+	defer cancel()
+	engine := audioservice.NewEngine()
+	m, err := natsipc.JoinGroup(ctx, nc, natsipc.GroupConfig{
+		Group: audioservice.Service, Member: cfg.Name, State: engine, Lease: cfg.Lease,
+		Logger: slog.New(slog.DiscardHandler),
+	}, audio.NewAudioControlService(engine))
+	if err != nil {
+		return err
 	}
+	go func() {
+		<-m.Done()
+		fmt.Printf("%s: %v\n", cfg.Name, m.Err())
+		os.Exit(command.Failed)
+	}()
+	return nil
 }
 
 // A child is a process of a machine.

@@ -24,6 +24,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ipcgen/ipcgen/nats/internal/ask"
 )
 
 // A Position is a message of the log, and the sum of all up to it.
@@ -76,7 +78,7 @@ type LayoutError struct {
 func (e *LayoutError) Error() string {
 	cure := e.Cure
 	if cure == "" {
-		cure = "delete it, or give the group another name"
+		cure = "give the group another name, or delete it if nothing needs what is in it"
 	}
 	return fmt.Sprintf("the stream %s is not that of this group: its %s is %v, and must be %v; %s",
 		e.Name, e.Field, e.Have, e.Want, cure)
@@ -106,12 +108,6 @@ type Log struct {
 	snapshots jetstream.Stream
 	maxSize   int
 }
-
-// attempt is the time for one attempt to store a message.
-const attempt = 2 * time.Second
-
-// pause is the time between two attempts of anything.
-const pause = 20 * time.Millisecond
 
 // What a follower has of the log that it has not executed yet, in bytes and messages.
 const (
@@ -177,16 +173,16 @@ func openStream(ctx context.Context, js jetstream.JetStream,
 }
 
 // Ensure returns the stream that has the name of want, in whatever form, and makes it as want says
-// if there is none.
+// if there is none. It asks as [ask.Until] does.
 func Ensure(ctx context.Context, js jetstream.JetStream,
 	want jetstream.StreamConfig) (jetstream.Stream, error) {
-	s, err := js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another member, just now
-			s, err = js.Stream(ctx, want.Name)
+	s, err := ask.Until(ctx, js.Conn(), func(ctx context.Context) (jetstream.Stream, error) {
+		s, err := js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			s, err = js.CreateStream(ctx, want)
 		}
-	}
+		return s, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open the stream %s: %w", want.Name, err)
 	}
@@ -336,11 +332,11 @@ func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, las
 			err = streamDeleted(s)
 		}
 		cause = err
-		switch left -= pause; {
+		switch left -= ask.Pause; {
 		case errors.As(err, &api), errors.Is(err, ErrRewritten):
 			said++
 		case errors.Is(err, context.DeadlineExceeded): // it was silent for that long
-			left -= attempt
+			left -= ask.Attempt
 			fallthrough
 		default:
 			said = 0
@@ -354,7 +350,7 @@ func (l *Log) store(ctx context.Context, s jetstream.Stream, subject string, las
 			return unconfirmed(cause)
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(ask.Pause):
 		case <-ctx.Done():
 			if !unsent {
 				return unconfirmed(cause)
@@ -369,12 +365,12 @@ func unconfirmed(cause error) error {
 
 // settled reports whether the servers have said the same so often that it is true. The answers
 // count, and not the time, of which both sides may have stood still for the most.
-func (l *Log) settled(times int) bool { return times > int(l.cfg.Settle/pause) }
+func (l *Log) settled(times int) bool { return times > int(l.cfg.Settle/ask.Pause) }
 
 // deleted reports whether the servers say that a stream does not exist. One that has just begun to
 // lead the others may be wrong.
 func (l *Log) deleted(ctx context.Context, s jetstream.Stream) bool {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := context.WithTimeout(ctx, ask.Attempt)
 	defer cancel()
 	_, err := s.Info(ctx)
 	return errors.Is(err, jetstream.ErrStreamNotFound)
@@ -389,7 +385,7 @@ var errMisplaced = errors.New("the server has stored a message in another place 
 // storeOnce makes one attempt.
 func (l *Log) storeOnce(ctx context.Context, s jetstream.Stream, subject string, last uint64,
 	data []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := context.WithTimeout(ctx, ask.Attempt)
 	defer cancel()
 	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
 		jetstream.WithExpectStream(s.CachedInfo().Config.Name),
@@ -410,7 +406,7 @@ func wrongLast(err error) bool {
 
 // find returns a message of a stream, from the stream's leader.
 func (l *Log) find(ctx context.Context, s jetstream.Stream, seq uint64) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := context.WithTimeout(ctx, ask.Attempt)
 	defer cancel()
 	m, err := s.GetMsg(ctx, seq)
 	if err != nil {
@@ -498,7 +494,7 @@ func (l *Log) read(ctx context.Context, r *reader) (e Entry, ok bool, err error)
 			return e, false, err
 		}
 		select { // the message may have come between the two questions
-		case <-time.After(pause):
+		case <-time.After(ask.Pause):
 		case <-ctx.Done():
 			return e, false, context.Cause(ctx)
 		}
@@ -508,7 +504,7 @@ func (l *Log) read(ctx context.Context, r *reader) (e Entry, ok bool, err error)
 // missing says why there is no message behind at. Only the first two answers are certain: what has
 // come, or what a server has not taken in yet, seems to be lost for a moment.
 func (l *Log) missing(ctx context.Context, at Position) error {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := context.WithTimeout(ctx, ask.Attempt)
 	defer cancel()
 	info, err := l.changes.Info(ctx)
 	switch {
@@ -557,7 +553,7 @@ func (l *Log) Follow(ctx context.Context, at Position, f func(Entry, Position)) 
 			return err
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(ask.Pause):
 		case <-ctx.Done():
 		}
 	}
@@ -575,7 +571,7 @@ func (l *Log) follow(ctx context.Context, r *reader, f func(Entry, Position)) er
 	case err != nil:
 		return nil
 	}
-	started, cancel := context.WithTimeout(ctx, attempt)
+	started, cancel := context.WithTimeout(ctx, ask.Attempt)
 	defer cancel()
 	c, err := l.js.OrderedConsumer(started, l.cfg.Stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.at.Seq + 1,

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ipcgen/ipcgen/nats/internal/ask"
 )
 
 // A Snapshot is what a member keeps, at a position of the log.
@@ -95,7 +97,7 @@ func (l *Log) lastSeal(ctx context.Context) (s seal, err error) {
 // LoadSnapshot returns the last snapshot, or an empty one if there is none.
 func (l *Log) LoadSnapshot(ctx context.Context) (Snapshot, error) {
 	for {
-		s, err := l.lastSeal(ctx)
+		s, err := ask.Until(ctx, l.js.Conn(), l.lastSeal)
 		if err != nil || s.Seq == 0 {
 			return Snapshot{}, err
 		}
@@ -103,7 +105,7 @@ func (l *Log) LoadSnapshot(ctx context.Context) (Snapshot, error) {
 		if err == nil {
 			return Snapshot{Position{s.Seq, s.Sum}, data}, nil
 		}
-		if now, again := l.lastSeal(ctx); again != nil || now == s {
+		if now, again := ask.Until(ctx, l.js.Conn(), l.lastSeal); again != nil || now == s {
 			return Snapshot{}, err
 		} // otherwise a later one has taken the place of its pieces
 	}
@@ -122,7 +124,7 @@ func (l *Log) LoadLater(ctx context.Context, at Position) (Snapshot, error) {
 				"their place", ErrRewritten, at.Seq)
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(ask.Pause):
 		case <-ctx.Done():
 			return s, context.Cause(ctx)
 		}
@@ -132,7 +134,9 @@ func (l *Log) LoadLater(ctx context.Context, at Position) (Snapshot, error) {
 func (l *Log) load(ctx context.Context, s *seal) ([]byte, error) {
 	data := make([]byte, 0, min(max(s.Size, 0), 1<<20))
 	for i := range s.Pieces {
-		piece, err := l.find(ctx, l.snapshots, s.First+uint64(i))
+		piece, err := ask.Until(ctx, l.js.Conn(), func(ctx context.Context) ([]byte, error) {
+			return l.find(ctx, l.snapshots, s.First+uint64(i))
+		})
 		if err != nil {
 			return nil, fmt.Errorf("piece %d of the snapshot of message %d: %w", i+1, s.Seq, err)
 		}

@@ -1,0 +1,76 @@
+// Package ask asks JetStream questions that have no answer at times: servers leave some without one
+// while they elect a leader or make a stream, and those that the user may not ask.
+package ask
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Attempt is how long to wait for one answer.
+const Attempt = 2 * time.Second
+
+// Pause is the time between two attempts of anything.
+const Pause = 20 * time.Millisecond
+
+// settled is how often servers say in a row that there is no such stream until that is true. One
+// that has just become a leader, or has not heard yet of a stream that was made, may be wrong. The
+// answers count, and not the time, of which both sides may have stood still for the most.
+const settled = 250
+
+// Until returns the answer to a question of JetStream. It asks again while there is none, until ctx
+// ends, or NATS says that the user may not ask. The question must be one that does no harm when it
+// is asked twice.
+func Until[T any](ctx context.Context, nc *nats.Conn, question func(context.Context) (T, error)) (T,
+	error) {
+	missing := 0
+	for {
+		attempt, cancel := context.WithTimeout(ctx, Attempt)
+		answer, err := question(attempt)
+		cancel()
+		absent := errors.Is(err, jetstream.ErrStreamNotFound) ||
+			errors.Is(err, jetstream.ErrBucketNotFound)
+		if missing++; !absent {
+			missing = 0
+		}
+		again := absent && missing < settled || undecided(err)
+		if !again || ctx.Err() != nil || Denied(nc, "$JS.API.") != nil {
+			return answer, err
+		}
+		select {
+		case <-time.After(Pause):
+		case <-ctx.Done():
+			return answer, err
+		}
+	}
+}
+
+// undecided reports whether there was no answer, or one that will be another in a moment: the
+// servers have no leader (JSClusterNotAvailErr), or make the stream just now, which was not there
+// before.
+func undecided(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) ||
+		errors.As(err, &api) && api.ErrorCode == 10008
+}
+
+// Denied returns why the user of a connection may not use one of the subjects that begin with
+// these, or nil. NATS tells of that beside the request, which it does not answer.
+func Denied(nc *nats.Conn, subjects ...string) error {
+	err := nc.LastError()
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return nil
+	}
+	for _, subject := range subjects {
+		if strings.Contains(err.Error(), `"`+subject) {
+			return err
+		}
+	}
+	return nil
+}
