@@ -44,11 +44,16 @@ func (g *Gateway) local() string {
 	return g.Channel
 }
 
+// log returns where the gateway tells what happens, with what it connects.
 func (g *Gateway) log() *slog.Logger {
-	if g.Log != nil {
-		return g.Log
+	l := g.Log
+	if l == nil {
+		l = slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.DiscardHandler)
+	if l = l.With("channel", g.Channel); g.Group != "" {
+		return l.With("group", g.Group)
+	}
+	return l.With("local", g.local())
 }
 
 // The pauses between attempts of a gateway.
@@ -79,7 +84,7 @@ func (g *Gateway) repeat(ctx context.Context, what string,
 		}
 		if why := fmt.Sprint(err); why != said {
 			said = why
-			g.log().Info(what+" waits", "channel", g.Channel, "local", g.local(), "why", err)
+			g.log().Info(what+" waits", "why", err)
 		}
 		select {
 		case <-time.After(pause):
@@ -106,8 +111,7 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 	defer local.close()
 	described, err := ipc.Describe(ctx, local.caller)
 	if err != nil {
-		g.log().Warn("the export has no topics, and no definitions for tools", "channel", g.Channel,
-			"local", g.local(), "why", err)
+		g.log().Warn("the export has no topics, and no definitions for tools", "why", err)
 		described = nil
 	}
 	if local.watch != nil {
@@ -137,7 +141,7 @@ func (g *Gateway) exportOnce(ctx context.Context, nc *nats.Conn) (ran bool, err 
 		return false, err
 	}
 	topics.run(ctx)
-	g.log().Info("exported", "channel", g.Channel, "local", g.local())
+	g.log().Info("exported")
 	select {
 	case <-local.done:
 		err = errors.New(local.gone)
@@ -277,7 +281,7 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn, from string) (r
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(context.WithoutCancel(ctx), l) }()
 	topics.run(ctx)
-	g.log().Info("imported", "channel", g.Channel, "local", g.local())
+	g.log().Info("imported")
 	look := time.NewTicker(patience * c.set.beat)
 	defer look.Stop()
 	for {

@@ -35,7 +35,9 @@ func (g *Gateway) follow(ctx context.Context, opts []ipc.DialOption) (*local, er
 	if g.Domain != "" {
 		f.where = append(slices.Clone(opts), ipc.WithDomain(g.Domain))
 	}
-	conn, err := f.primary(ctx)
+	within, stop := context.WithTimeout(ctx, f.beat) // the gateway tries again, and says why
+	conn, err := f.primary(within)
+	stop()
 	var protocols []*ipc.Protocol
 	if err == nil {
 		protocols, err = conn.Protocols()

@@ -124,7 +124,7 @@ func (s *said) log(g *Gateway, what string, err error) {
 	defer s.mu.Unlock()
 	if why := err.Error(); why != s.last {
 		s.last = why
-		g.log().Warn(what, "channel", g.Channel, "local", g.local(), "why", err)
+		g.log().Warn(what, "why", err)
 	}
 }
 
@@ -168,7 +168,7 @@ func (g *Gateway) localTopics(ctx context.Context, l *local,
 			return full, o, nil
 		})
 		if err != nil {
-			g.log().Warn("a topic is not exported", "channel", g.Channel, "topic", p.Name,
+			g.log().Warn("a topic is not exported", "topic", p.Name,
 				"why", err)
 		}
 	}
@@ -191,7 +191,7 @@ func (g *Gateway) farTopics(ctx context.Context, nc *nats.Conn, c *Conn, h greet
 		switch ipc.CodeOf(err) {
 		case ipc.CodeOK:
 		case ipc.CodeResourceExhausted, ipc.CodeInvalidArgument:
-			g.log().Warn("a topic is not imported", "channel", g.Channel, "topic",
+			g.log().Warn("a topic is not imported", "topic",
 				far.protocol.Name, "why", err)
 		default:
 			t.close()

@@ -74,6 +74,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if len(args) == 0 || args[0] != "export" && args[0] != "import" {
+		if len(args) > 0 {
+			fmt.Fprintf(stderr, "ipcgate: %q is not a command; give export or import\n", args[0])
+		}
 		flags.Usage()
 		return 2
 	}
@@ -84,8 +87,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if flags.NArg() == 0 {
+		fmt.Fprintf(stderr, "ipcgate: %s needs a channel\n", args[0])
 		flags.Usage()
 		return 2
+	}
+	if *beat <= 0 || *maxCalls <= 0 || *maxMessage < 0 || *memory < 0 {
+		fmt.Fprintln(stderr, "ipcgate: -beat and -max-calls must be above 0, and -max-message and "+
+			"-topic-memory not below")
+		return 2
+	}
+	for _, name := range flags.Args() {
+		channel, local, _ := strings.Cut(name, "=")
+		switch {
+		case channel == "":
+			fmt.Fprintf(stderr, "ipcgate: %q has no channel; give NAME, or NAME=LOCAL\n", name)
+			return 2
+		case args[0] == "import" && strings.HasPrefix(local, "group:"):
+			fmt.Fprintf(stderr, "ipcgate: %q: groups are for export; a group that is exported is "+
+				"imported as a channel, by its name\n", name)
+			return 2
+		}
 	}
 	inboxes := strings.Split(*inbox, ",")
 	opts := []nats.Option{nats.CustomInboxPrefix(inboxes[0])}

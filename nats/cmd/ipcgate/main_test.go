@@ -90,9 +90,13 @@ func TestCommandLines(t *testing.T) {
 		text   string
 	}{
 		{nil, 2, "usage"},
-		{[]string{"both", "x"}, 2, "usage"},
-		{[]string{"export"}, 2, "usage"},
+		{[]string{"both", "x"}, 2, `"both" is not a command`},
+		{[]string{"export"}, 2, "export needs a channel"},
 		{[]string{"export", "-no"}, 2, "-no"},
+		{[]string{"export", "-beat", "0s", "x"}, 2, "-beat and -max-calls must be above 0"},
+		{[]string{"export", "-max-calls", "-1", "x"}, 2, "-beat and -max-calls must be above 0"},
+		{[]string{"export", "x", "=y"}, 2, `"=y" has no channel`},
+		{[]string{"import", "far=group:x"}, 2, "groups are for export"},
 		{[]string{"--help"}, 0, "-creds"},
 		{[]string{"export", "-nats", nobody, "x"}, 1, "no server at " + nobody},
 	} {
