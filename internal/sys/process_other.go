@@ -37,6 +37,9 @@ func (p *Process) Close() error { return nil }
 // SignalGroup sends a signal to every process of a group.
 func (p *Process) SignalGroup(sig os.Signal) error { return unsupported("signal a process group") }
 
+// Linger makes a child that is dying let others run before it.
+func (p *Process) Linger() {}
+
 // TerminateSelf sends SIGTERM to this process.
 func TerminateSelf() error { return unsupported("signal this process") }
 

@@ -45,7 +45,7 @@ func HoldRobust(word *atomic.Uint32) (release func(), err error) {
 	held, let, done := make(chan hold), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with its list
+		comeFirst() // and never unlocked: the thread ends with its list
 		list := new(robustList)
 		list.entry.next = unsafe.Pointer(list)
 		list.next = &list.entry
@@ -79,6 +79,7 @@ func WaitRobust(ctx context.Context, word *atomic.Uint32) (died bool, err error)
 	// A word whose file was cut short cannot be woken any more, so the wait in the kernel has a
 	// limit.
 	again := unix.NsecToTimespec(int64(time.Second))
+	defer comeFirst()()
 	held := word.Load()
 	// The kernel leaves the bit for waiters in the word of a dead holder, so the loop must check
 	// futexOwnerDied, too.

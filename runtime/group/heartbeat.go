@@ -85,6 +85,9 @@ func (s *supervisor) watchFutex(r *managedReplica) {
 		}
 		s.do(func() {
 			if r.incarnation == incarnation && r.proc != nil {
+				if s.succeeded(r) {
+					r.proc.handle.Linger() // what is left of it must not delay its successor
+				}
 				s.died(r, r.proc)
 				s.kill(r) // whatever ended that thread alone
 			}

@@ -158,6 +158,12 @@ func (s *supervisor) successor() (next *managedReplica, lost bool) {
 	}), true
 }
 
+// succeeded reports whether another process takes over when r dies.
+func (s *supervisor) succeeded(r *managedReplica) bool {
+	return s.reign.primary == r.index && s.stopping == nil &&
+		s.firstReady(func(other *managedReplica) bool { return other != r }) != nil
+}
+
 func (s *supervisor) firstReady(ok func(*managedReplica) bool) *managedReplica {
 	for _, r := range s.replicas {
 		if r.state == ready && r.suspicion == nil && ok(r) {
