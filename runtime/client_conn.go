@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -344,7 +343,8 @@ func (c *Conn) teardown() {
 	c.tx.revoke() // the server may live, and read on
 	c.calls.refuse(&refused)
 	c.endFlows(why, &refused)
-	for _, p := range c.calls.claimAll() {
+	lost := c.calls.claimAll()
+	for _, p := range lost {
 		err := *why
 		switch {
 		case !p.sent.done:
@@ -355,14 +355,29 @@ func (c *Conn) teardown() {
 		p.err = &err
 		c.complete(p)
 	}
-	// The system calls below take long. Callers that go on to another server run first.
-	runtime.Gosched()
+	c.endLife()
+	c.why.Store(why)
+	if len(lost) == 0 {
+		c.release()
+		return
+	}
+	interleave.Go(func() {
+		time.Sleep(lossRest)
+		c.release()
+	})
+}
+
+// lossRest is how long a connection that has failed calls keeps its memory. Releasing it takes
+// system calls, and so does connecting to the same place again, which a [Client] does afterwards.
+// Callers that go on to another server have the processors first.
+const lossRest = time.Millisecond
+
+// release releases what the connection holds, as the last part of teardown.
+func (c *Conn) release() {
 	c.wire.Close()
 	if err := c.seg.Close(); err != nil {
 		c.cfg.logger.Warn("unmap the shared memory", "err", err)
 	}
-	c.endLife()
-	c.why.Store(why)
 	close(c.done)
 }
 

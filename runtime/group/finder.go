@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -25,8 +26,9 @@ type finder struct {
 
 	mu      sync.Mutex
 	closed  bool
-	page    *page // nil while there is no group
-	reign   reign
+	page    *page                      // nil while there is no group
+	reign   reign                      // the last one that was seen
+	checked reign                      // the one at the last look at the name of the page
 	records map[string]registry.Record // the registered replicas, by name
 	trouble error                      // the registry's
 }
@@ -91,7 +93,13 @@ func (f *finder) followPage(ctx context.Context, changed func()) {
 	stop := context.AfterFunc(ctx, func() { f.pages.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {
-		if f.refresh() {
+		// Calls that were lost with the primary wait for the news, and the system calls of the
+		// check take longer than all else.
+		if f.refresh(f.readPage) {
+			changed()
+			runtime.Gosched() // to those who were told
+		}
+		if f.refresh(f.checkPage) {
 			changed()
 		}
 		if f.pages.Next(func(string, bool) {}) != nil {
@@ -147,27 +155,34 @@ func (f *finder) apply(ev registry.Event) (changed bool) {
 	return false
 }
 
-// refresh looks at the page, or at a new one where the last one has lost its name. It
-// reports whether the reign is another.
-func (f *finder) refresh() (changed bool) {
+// refresh looks at the page, and reports whether the reign is another.
+func (f *finder) refresh(look func()) (changed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old := f.reign
-	f.readPage()
+	look()
 	return f.reign != old
 }
 
-// readPage needs f.mu.
+// readPage takes the reign from the page, whether or not it still has its name. The caller must
+// hold f.mu.
 func (f *finder) readPage() {
+	if !f.closed && f.page != nil {
+		f.reign = f.page.reign()
+	}
+}
+
+// checkPage takes the reign from the page, or from a new one where the last one has lost its name.
+// The caller must hold f.mu.
+func (f *finder) checkPage() {
 	if f.closed {
 		return
 	}
 	if f.page == nil || !f.page.named(f.service) {
 		f.findPage()
 	}
-	if f.page != nil {
-		f.reign = f.page.reign()
-	}
+	f.readPage()
+	f.checked = f.reign
 }
 
 // findPage looks for the page that has the group's name now. While there is none, or no
@@ -204,7 +219,9 @@ func (f *finder) findPage() {
 func (f *finder) Resolve() ipc.Target {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.readPage()
+	if f.readPage(); f.reign == f.checked { // else followPage checks soon
+		f.checkPage()
+	}
 	t := ipc.Target{Epoch: f.reign.epoch, Absent: f.absent()}
 	for _, rec := range f.records {
 		t.Warm = append(t.Warm, endpointOf(rec))
