@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -31,6 +32,7 @@ type execution struct {
 	former     any        // the client's last item, if they are recycled
 	sum        uint64     // of the request, if there is a guard
 	adoptFrom  int        // see adopt; 0: something else refers to the memory of body
+	outlived   bool       // the handler goes on, after its interceptors have returned
 
 	reply ReplyBuilder // of a call handled in place
 	wrong wrong        // with the request
@@ -96,8 +98,11 @@ func (h *Handler) execute(x *execution) (body []byte, epoch uint64, err error) {
 	if err := h.admit(x.epoch, r); err != nil {
 		return nil, 0, err.with(NotExecuted)
 	}
+	x.outlived = false
 	body, err = x.guarded()
-	x.leases.end() // unless the handler has panicked: its goroutines may go on
+	if !x.outlived {
+		x.leases.end() // unless the handler has panicked: its goroutines may go on
+	}
 	if err != nil || r.inPlace != nil {
 		return nil, 0, err
 	}
@@ -158,19 +163,31 @@ func (x *execution) call() (body []byte, err error) {
 		return nil, malformedRequest(err)
 	}
 	rep, err := x.route.call(x, req, seq)
-	if err != nil {
-		x.route.close(req)
-		return nil, err
+	if err == nil {
+		body, err = x.encodeReply(seq, rep)
 	}
-	body, err = x.encodeReply(seq, rep)
-	x.route.close(req) // the reply may have referred to parts of it
+	x.close(req) // the reply may have referred to parts of it
 	return body, err
+}
+
+// close takes a request back, unless the handler goes on with it, and with what the request has of
+// the body.
+func (x *execution) close(req any) {
+	if x.outlived {
+		x.kept = true
+		return
+	}
+	x.route.close(req)
 }
 
 // openRequest decodes the request of a call, which may keep the memory of the body if that is the
 // call's.
 func (x *execution) openRequest() (req any, seq uint64, err error) {
-	return x.route.openOwned(x.body, x.adoptFrom, &x.kept)
+	r, body := x.route, x.body
+	if r.recycles && !r.adopts && x.adoptFrom == 0 {
+		body = slices.Clone(body) // a handler that outlives its interceptors has parts of it
+	}
+	return r.openOwned(body, x.adoptFrom, &x.kept)
 }
 
 // encodeReply encodes the reply of a call.
@@ -202,17 +219,19 @@ func (x *execution) callStreaming() (body []byte, err error) {
 	seq := x.seq
 	kind := x.route.method.Streaming
 	if !kind.in() {
-		if req, seq, err = x.route.open(x.body); err != nil {
+		if req, seq, err = x.openRequest(); err != nil {
 			x.wrong = wrongBody
 			return nil, malformedRequest(err)
 		}
-		defer x.route.close(req)
 	}
 	rep, err := x.route.stream(x, req, seq)
-	if err = x.items.result(err); err != nil || kind.out() {
-		return nil, err
+	if err = x.items.result(err); err == nil && !kind.out() {
+		body, err = x.encodeReply(seq, rep)
 	}
-	return x.encodeReply(seq, rep)
+	if !kind.in() {
+		x.close(req)
+	}
+	return body, err
 }
 
 // in is the sequence of the client's items.
@@ -243,7 +262,7 @@ func (x *execution) open(body []byte) (any, error) {
 
 func (x *execution) decodeItem(body []byte) (item any, err error) {
 	if x.route.recycles {
-		item, _, err = x.route.decode(body, x.former)
+		item, _, err = x.route.decode(body, x.route.usedOr(x.former))
 		x.former = item
 		return item, err
 	}

@@ -55,6 +55,9 @@ type ServerCall struct {
 // logged, because it has no answer. For a stream, next opens the stream, runs the handler
 // and returns when the stream has ended; if the interceptor returns an error without calling next,
 // the client's attempt to open the stream fails with it.
+//
+// It may return before next has. Then the handler goes on; a one-way message and a call in place
+// wait for it. next fails if it is called after the interceptor has returned.
 type ServerInterceptor func(ctx context.Context, call *ServerCall,
 	next func(context.Context) error) error
 

@@ -56,6 +56,7 @@ type MethodInfo struct {
 	encodeRequest func(b *flatbuffers.Builder, seq uint64, req any) error
 	decodeReply   func(buf []byte, reply any) (refSeq uint64, err error)
 	recycleReply  func(buf []byte, reply any) (refSeq uint64, err error)
+	restoreReply  func(reply, parts any) // undoes hide
 	newReply      func() any
 }
 
@@ -114,6 +115,11 @@ func NewMethod[Req, Rep any](p *Protocol, spec MethodSpec[Req, Rep]) *Method[Req
 			},
 			recycleReply: func(buf []byte, reply any) (uint64, error) {
 				return recycle(buf, reply.(*Rep))
+			},
+			restoreReply: func(reply, parts any) {
+				var empty Rep
+				from := parts.(*Rep)
+				*reply.(*Rep), *from = *from, empty
 			},
 		},
 		spec: spec,
@@ -264,9 +270,10 @@ type codec struct {
 	name   string
 	method *MethodInfo // describes a message, too
 
-	// Not of a method that is handled in place. payload may not be kept. used is nil, or a req
-	// that decode has returned before and that is no longer referred to.
+	// Not of a method that is handled in place. payload may not be kept, unless by a used that is
+	// not nil: that comes from fresh, or from decode, and is no longer referred to.
 	decode func(payload []byte, used any) (req any, seq uint64, err error)
+	fresh  func() any
 	reply  func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error
 }
 
@@ -302,6 +309,7 @@ func codecOf[Req, Rep any](m *Method[Req, Rep]) codec {
 	return codec{
 		id: m.info.ID, name: m.info.Name, method: &m.info,
 		decode: decoding(m.spec.DecodeRequest, m.spec.RecycleRequest),
+		fresh:  func() any { return new(Req) },
 		reply: func(b *flatbuffers.Builder, seq, refSeq uint64, rep any) error {
 			return m.spec.EncodeReply(b, seq, refSeq, rep.(*Rep))
 		},
@@ -327,6 +335,7 @@ func Receive[M any](m *Message[M], f func(context.Context, *M) error) Route {
 			id: m.info.ID, name: m.info.Name,
 			method: &MethodInfo{Protocol: m.info.Protocol, Name: m.info.Name, ID: m.info.ID},
 			decode: decoding(m.spec.Decode, m.spec.Recycle),
+			fresh:  func() any { return new(M) },
 		},
 		receive: func(ctx context.Context, body any) error { return f(ctx, body.(*M)) },
 	}

@@ -11,15 +11,17 @@ import (
 // and vectors of bytes in the received message, whose memory is the Recycler's. So a reply of a
 // shape that has come before costs no allocation.
 //
-// A reply is valid until the next call of the same method through the Recycler begins. An item of a
-// streaming call is valid until the loop body asks for the next one. What is kept longer must be
-// copied (slices.Clone, strings.Clone). Neither the caller nor the interceptors of its connection
-// may put objects of their own into a reply: the next one is decoded into them. A call that fails
-// leaves no reply, and what it may have begun to decode is not used again.
+// A reply is valid until the next call of the same method through the Recycler begins, and is empty
+// then. An item of a streaming call is valid until the loop body asks for the next one, or, after
+// the loop was left, until that next call. What is kept longer must be copied (slices.Clone,
+// strings.Clone). Neither the caller nor the interceptors of its connection may put objects of
+// their own into a reply: the next one is decoded into them. A call that fails leaves no reply, and
+// what it may have begun to decode is not used again.
 //
 // A Recycler belongs to one goroutine at a time: each goroutine that calls makes its own, over the
 // same connection. A call of a method while another one goes on, also in the loop body of a
-// streaming call, fails with [CodeFailedPrecondition] and outcome [NotSent].
+// streaming call, fails with [CodeFailedPrecondition] and outcome [NotSent]. Goroutines that call
+// in turn, and look at their replies meanwhile, read each other's; the race detector says so.
 //
 // Its memory is that of the last reply of each method. After a much longer reply than those that
 // follow, the parts of the object are let go, too.
@@ -93,6 +95,7 @@ func recycledReply[Rep any](ctx context.Context, r *Recycler, call Call) (*Rep, 
 	defer func() { s.end(ok) }()
 	m := s.memory
 	rep, _ := m.object(call.Method).(*Rep)
+	hide(m, rep)
 	m.decoded = false
 	call.Reply, call.memory = rep, m
 	if err := r.caller.Invoke(ctx, call); err != nil {
@@ -105,9 +108,12 @@ func recycledReply[Rep any](ctx context.Context, r *Recycler, call Call) (*Rep, 
 // A replyMemory is an object that replies, or items, of a method are decoded into, one after the
 // other.
 type replyMemory struct {
-	reply   any    // nil, or a *Rep
-	body    []byte // in which parts of it lie
-	decoded bool   // reply is what body says
+	method  *MethodInfo // of the object
+	reply   any         // nil, or a *Rep
+	parts   any         // nil, or a *Rep that has the parts of the reply while they are hidden
+	hidden  bool        // until the reply is decoded
+	body    []byte      // in which parts of it lie
+	decoded bool        // reply is what body says
 
 	longest int // message since the object was new
 	shorter int // messages in a row that were much shorter
@@ -120,15 +126,32 @@ const mostShorter = 64
 // object returns the object for the next message. One that has the parts of a long message, which
 // shorter ones do not need, is replaced.
 func (m *replyMemory) object(info *MethodInfo) any {
-	if m.reply == nil || m.shorter >= mostShorter {
-		m.reply, m.longest, m.shorter = info.newReply(), 0, 0
+	if m.reply == nil || m.method != info || m.shorter >= mostShorter {
+		*m = replyMemory{method: info, reply: info.newReply(), body: m.body}
 	}
 	return m.reply
+}
+
+// hide empties the object of m until a reply is decoded: interceptors, and fakes, that set some
+// fields of a reply expect a new one.
+func hide[Rep any](m *replyMemory, rep *Rep) {
+	parts, _ := m.parts.(*Rep)
+	if parts == nil {
+		parts = new(Rep)
+		m.parts = parts
+	}
+	var empty Rep
+	*parts, *rep = *rep, empty
+	m.hidden = true
 }
 
 // decode decodes body into the object. The object has parts in body until the next decode.
 func (m *replyMemory) decode(info *MethodInfo, body []byte) error {
 	m.decoded = false
+	if m.hidden {
+		m.hidden = false
+		info.restoreReply(m.reply, m.parts)
+	}
 	switch n := len(body); {
 	case n > m.longest:
 		m.longest, m.shorter = n, 0
@@ -143,8 +166,10 @@ func (m *replyMemory) decode(info *MethodInfo, body []byte) error {
 }
 
 // takes reports whether the reply of a call is decoded into m: an interceptor may have set another
-// object.
-func (m *replyMemory) takes(call *Call) bool { return m != nil && m.reply == call.Reply }
+// object, or another method.
+func (m *replyMemory) takes(call *Call) bool {
+	return m != nil && m.method == call.Method && m.reply == call.Reply
+}
 
 // copy makes body that of m, and returns it. The memory is that of the body before, unless it is
 // much longer.

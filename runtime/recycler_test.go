@@ -126,6 +126,113 @@ func TestRecyclerLeavesObjectsOfOthersAlone(t *testing.T) {
 	}
 }
 
+// An interceptor that answers by itself, or calls another method, finds an empty reply, as ever.
+func TestRecyclerShowsEmptyReplies(t *testing.T) {
+	m, other := borrowing("Borrow", ipc.Unary), streamingMethod("Other", ipc.ServerStreaming)
+	flow := borrowing("Flow", ipc.ServerStreaming)
+	items := func(_ context.Context, req *blob) iter.Seq2[*blob, error] {
+		return func(yield func(*blob, error) bool) { _ = yield(req, nil) && yield(req, nil) }
+	}
+	network := ipctest.NewNetwork()
+	ipctest.Serve(t, network, "echo", echoes(ipc.Handle(m, func(_ context.Context,
+		req *blob) (*blob, error) {
+		return req, nil
+	}), ipc.HandleServerStream(flow, items), ipc.HandleServerStream(other, items)))
+	conn := ipctest.Dial(t, network, "echo", ipc.WithClientInterceptor(func(ctx context.Context,
+		call ipc.Call, next ipc.Caller) error {
+		if call.Reply != nil && call.Reply.(*blob).Data != nil {
+			t.Errorf("before the call, the reply is %q", call.Reply.(*blob).Data)
+		}
+		switch string(call.Request.(*blob).Data) {
+		case "nothing":
+			return nil // the reply is empty
+		case "twice":
+			if err := next.Invoke(ctx, call); err != nil {
+				return err
+			}
+		case "other":
+			call.Method = other.Info()
+		}
+		return next.Invoke(ctx, call)
+	}))
+	r := ipc.NewRecycler(conn)
+	for _, data := range []string{"a", "nothing", "b", "twice", "c"} {
+		rep, err := ipc.Invoke(t.Context(), r, m, &blob{Data: []byte(data)})
+		if err != nil || string(rep.Data) != data && (data != "nothing" || len(rep.Data) > 0) {
+			t.Errorf("%q: %+v, %v", data, rep, err)
+		}
+	}
+	for _, data := range []string{"a", "other", "b", "other"} {
+		n := 0
+		for item, err := range ipc.InvokeServerStream(t.Context(), r, flow,
+			&blob{Data: []byte(data)}) {
+			if err != nil || string(item.Data) != data {
+				t.Fatalf("%q: %+v, %v", data, item, err)
+			}
+			n++
+		}
+		if n != 2 {
+			t.Errorf("%q: %d items", data, n)
+		}
+	}
+}
+
+// An interceptor may return before the handler. The handler of a message then holds up the next
+// one, and that of a call in place its own call, whose memory it has.
+func TestHandlersThatAreLeftBehind(t *testing.T) {
+	aside, note := echoMethod("Aside"), messageNote
+	began, leave := make(chan struct{}, 1), make(chan struct{})
+	handled := make(chan string, 2)
+	network := ipctest.NewNetwork()
+	ipctest.Serve(t, network, "echo", echoes(
+		ipc.HandleInPlace(aside, func(_ context.Context, req []byte,
+			reply *ipc.ReplyBuilder) error {
+			began <- struct{}{}
+			<-leave
+			var m blob
+			if _, err := decodeBlob(req, &m); err != nil {
+				return err
+			}
+			handled <- string(m.Data)
+			return nil
+		}),
+		ipc.Receive(note, func(_ context.Context, m *blob) error {
+			began <- struct{}{}
+			if string(m.Data) == "first" {
+				<-leave
+			}
+			handled <- string(m.Data)
+			return nil
+		})), ipc.WithRecycling(), ipc.WithServerInterceptor(func(ctx context.Context,
+		_ *ipc.ServerCall, next func(context.Context) error) error {
+		go next(ctx)
+		<-began
+		return errors.New("left behind")
+	}))
+	conn := ipctest.Dial(t, network, "echo")
+	done := make(chan error)
+	go func() {
+		_, err := ipc.Invoke(t.Context(), conn, aside, &blob{Data: []byte("aside")})
+		done <- err
+	}()
+	leave <- struct{}{}
+	if err := <-done; err == nil {
+		t.Error("a call whose interceptor has failed has a reply")
+	}
+	if s := <-handled; s != "aside" {
+		t.Errorf("the request of a call in place has become %q", s)
+	}
+	for _, data := range []string{"first", "second"} {
+		if err := ipc.Send(t.Context(), conn, note, &blob{Data: []byte(data)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave <- struct{}{}
+	if a, b := <-handled, <-handled; a != "first" || b != "second" {
+		t.Errorf("the messages were %q and %q", a, b)
+	}
+}
+
 // A method is called once at a time, as its reply, or its item, is in use.
 func TestRecyclerBelongsToOneCall(t *testing.T) {
 	m, flow := borrowing("Borrow", ipc.Unary), borrowing("Flow", ipc.ServerStreaming)

@@ -20,10 +20,12 @@ import (
 //		return rep, nil
 //	}
 //
-// It comes as the call before has left it, of whatever client, so that its slices can be used
-// again. The handler must set all of it that it sends: assign a whole object, as above. When the
-// handler has returned, neither its goroutines nor interceptors may use it. Each call of Scratch
-// returns another T.
+// It comes as the call before has left it, of whatever client and method, so that its slices can be
+// used again. The handler must set all of it that it sends: assign a whole object, as above. A
+// slice that a handler leaves in it may be written by the next one: append only where every handler
+// that uses a T leaves slices of the T's own, or declare a type for one handler. When the handler
+// has returned, neither its goroutines nor interceptors may use it. Each call of Scratch returns
+// another T.
 //
 // It is a new T if ctx does not come from such a handler. After a handler that panics it is
 // not used again. The garbage collector takes what is not in use.

@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -115,13 +116,58 @@ func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) fu
 		return func(x *execution, req any, _ uint64) (any, error) { return f(x.context, req) }
 	}
 	return func(x *execution, req any, seq uint64) (any, error) {
-		sc := b.serverCall(x)
+		sc, p := b.serverCall(x), new(passage)
 		sc.Request, sc.refSeq = req, seq
-		err := g.pass(x.context, sc, func(ctx context.Context) (err error) {
+		err := g.pass(x.context, sc, p.guard(func(ctx context.Context) (err error) {
 			sc.Reply, err = f(ctx, sc.Request)
 			return err
-		})
+		}))
+		if x.outlived = p.end(); x.outlived && err != nil {
+			return nil, err // the handler may set a reply now
+		}
 		return sc.Reply, err
+	}
+}
+
+// A passage is what runs behind the gate for one thing that a client has started. An interceptor
+// may have a goroutine for the handler, and return without it. Then the handler goes on with its
+// request, and with what it has leased, which must not be used again.
+type passage struct {
+	inside atomic.Int32  // handlers that run
+	left   chan struct{} // closed when the last one has returned after end; nil without a wait
+}
+
+// passageEnded is added to passage.inside when the passage has ended. It makes it less than 0.
+const passageEnded = math.MinInt32 / 2
+
+// guard returns a last step of the passage, which does not begin once that has ended.
+func (p *passage) guard(last func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for n := p.inside.Load(); ; n = p.inside.Load() {
+			if n < 0 {
+				return Errorf(CodeFailedPrecondition,
+					"an interceptor calls next after it has returned from the call")
+			}
+			if p.inside.CompareAndSwap(n, n+1) {
+				break
+			}
+		}
+		defer func() {
+			if p.inside.Add(-1) == passageEnded && p.left != nil {
+				close(p.left)
+			}
+		}()
+		return last(ctx)
+	}
+}
+
+// end ends the passage, and reports whether a handler outlives it.
+func (p *passage) end() (outlived bool) { return p.inside.Add(passageEnded) != passageEnded }
+
+// wait ends the passage, and waits for its handler.
+func (p *passage) wait() {
+	if p.end() {
+		<-p.left
 	}
 }
 
@@ -131,17 +177,18 @@ func (g gate) callsInPlace(b *boundRoute,
 		return func(x *execution) error { return f(x.context, x.body, &x.reply) }
 	}
 	return func(x *execution) error {
-		sc := b.serverCall(x)
+		sc, p := b.serverCall(x), passage{left: make(chan struct{})}
 		sc.InPlace = true
-		return g.pass(x.context, sc, func(ctx context.Context) error {
+		defer p.wait() // the handler has the memory of the call
+		return g.pass(x.context, sc, p.guard(func(ctx context.Context) error {
 			return f(ctx, x.body, &x.reply)
-		})
+		}))
 	}
 }
 
 func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(context.Context,
 	*Peer, *delivery, []byte) error {
-	return func(ctx context.Context, p *Peer, n *delivery, payload []byte) error {
+	return func(ctx context.Context, peer *Peer, n *delivery, payload []byte) error {
 		body, seq, err := n.open(b, payload)
 		if err != nil {
 			return &Error{Code: CodeInvalidArgument, Outcome: NotExecuted,
@@ -155,11 +202,13 @@ func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(c
 		}
 		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Method: b.method,
 			Seq: n.seq, Epoch: n.epoch,
-			Peer: p, Request: body, Body: payload, refSeq: seq, codec: b.codec}
-		err = g.pass(ctx, sc, func(ctx context.Context) error {
+			Peer: peer, Request: body, Body: payload, refSeq: seq, codec: b.codec}
+		p := passage{left: make(chan struct{})}
+		err = g.pass(ctx, sc, p.guard(func(ctx context.Context) error {
 			n.passed = true
 			return f(ctx, sc.Request)
-		})
+		}))
+		p.wait() // messages are handled one after the other
 		b.close(body)
 		return err
 	}
@@ -171,12 +220,15 @@ func (g gate) streamingCalls(b *boundRoute, f streamHandler) func(*execution, an
 		if len(g) == 0 {
 			return f(x.context, req, x.in, x.out)
 		}
-		sc := b.serverCall(x)
+		sc, p := b.serverCall(x), new(passage)
 		sc.Kind, sc.Request, sc.refSeq, sc.In, sc.Out = KindStreamingCall, req, seq, x.in, x.out
-		err := g.pass(x.context, sc, func(ctx context.Context) (err error) {
+		err := g.pass(x.context, sc, p.guard(func(ctx context.Context) (err error) {
 			sc.Reply, err = f(ctx, sc.Request, sc.In, sc.Out)
 			return err
-		})
+		}))
+		if x.outlived = p.end(); x.outlived && err != nil {
+			return nil, err // the handler may set a reply now
+		}
 		return sc.Reply, err
 	}
 }
@@ -186,7 +238,15 @@ func (b *boundRoute) open(payload []byte) (req any, seq uint64, err error) {
 	if !b.recycles {
 		return b.decode(payload, nil)
 	}
-	return b.decode(payload, b.used.Get())
+	return b.decode(payload, b.usedOr(b.used.Get()))
+}
+
+// usedOr returns used, or a new object if that is nil.
+func (b *boundRoute) usedOr(used any) any {
+	if used == nil {
+		return b.fresh()
+	}
+	return used
 }
 
 // openOwned is open for a payload whose memory the object may keep, as adopt says.

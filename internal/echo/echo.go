@@ -9,6 +9,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"runtime"
+	"slices"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -30,23 +31,38 @@ var ErrMalformed = errors.New("blob: vector out of bounds")
 
 // Decode reads what Encode has written.
 func Decode(buf []byte, m *Blob) (uint64, error) {
+	data, err := dataIn(buf)
+	switch {
+	case err != nil:
+	case m.Data == nil:
+		m.Data = longvec.Own(data)
+	default:
+		m.Data = append(m.Data[:0], data...)
+	}
+	return 0, err
+}
+
+// Recycle is Decode for a blob that has its data in buf.
+func Recycle(buf []byte, m *Blob) (uint64, error) {
+	data, err := dataIn(buf)
+	m.Data = slices.Clip(data)
+	return 0, err
+}
+
+// dataIn returns the vector in a buffer.
+func dataIn(buf []byte) ([]byte, error) {
 	if len(buf) < 8 {
-		return 0, ErrMalformed
+		return nil, ErrMalformed
 	}
 	at := uint64(binary.LittleEndian.Uint32(buf))
 	if at+4 > uint64(len(buf)) {
-		return 0, ErrMalformed
+		return nil, ErrMalformed
 	}
 	n := uint64(binary.LittleEndian.Uint32(buf[at:]))
 	if at+4+n > uint64(len(buf)) {
-		return 0, ErrMalformed
+		return nil, ErrMalformed
 	}
-	if data := buf[at+4 : at+4+n]; m.Data == nil {
-		m.Data = longvec.Own(data)
-	} else {
-		m.Data = append(m.Data[:0], data...)
-	}
-	return 0, nil
+	return buf[at+4 : at+4+n], nil
 }
 
 // ID returns the id of a method or message, by the name of its protocol and its own.
@@ -76,11 +92,11 @@ func Idempotent(name string) *ipc.Method[Blob, Blob] {
 func Spec(name string) ipc.MethodSpec[Blob, Blob] {
 	return ipc.MethodSpec[Blob, Blob]{
 		Name: name, ID: ID("test.Echo/" + name),
-		EncodeRequest: Encode, DecodeRequest: Decode,
+		EncodeRequest: Encode, DecodeRequest: Decode, RecycleRequest: Recycle,
 		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *Blob) error {
 			return Encode(b, 0, m)
 		},
-		DecodeReply: Decode,
+		DecodeReply: Decode, RecycleReply: Recycle,
 	}
 }
 
@@ -103,6 +119,7 @@ var (
 
 	Note = ipc.NewMessage(Protocol, ipc.MessageSpec[Blob]{
 		Name: "Note", ID: ID("test.Echo/Note"), Encode: Encode, Decode: Decode,
+		Recycle: Recycle,
 	})
 )
 

@@ -78,6 +78,12 @@ var behaviours = []behaviour{
 	{"one-way messages that are not handled", OneWay, messagesNotHandled},
 	{"interceptors of one-way messages", OneWay, interceptorsOfMessages},
 
+	{"recycled requests", 0, recycledRequests},
+	{"recycled replies", 0, recycledReplies},
+	{"recycled replies of late calls", Leaving | Cancellation, recycledRepliesOfLateCalls},
+	{"recycled items", Streaming | Cancellation, recycledItems},
+	{"recycled one-way messages", OneWay, recycledMessages},
+
 	{"metadata both ways", Metadata, metadataBothWays},
 	{"metadata of one-way messages", Metadata | OneWay, metadataOfMessages},
 	{"metadata that is wrong", Metadata, metadataThatIsWrong},

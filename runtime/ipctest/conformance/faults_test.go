@@ -325,6 +325,49 @@ var faults = []fault{
 		e.Code = ipc.CodeUnknown
 	})},
 
+	{check: "recycled requests", carrier: func(next ipc.Carrier) carrierFunc {
+		var memory oneMemory
+		return func(ctx context.Context, in *ipc.Inbound) (ipc.Outbound, error) {
+			changed := *in
+			changed.Body, changed.Owned = memory.copy(in.Body), true
+			return next.Handle(ctx, &changed)
+		}
+	}},
+	{check: "recycled replies", carrier: func(next ipc.Carrier) carrierFunc {
+		var memory oneMemory
+		return after(func(out *ipc.Outbound) {
+			out.Body, out.Owned = memory.copy(out.Body), true
+		})(next)
+	}},
+	{check: "recycled replies of late calls", link: func(c *conformance.Connection) {
+		var last atomic.Pointer[echo.Blob] // the longest reply of a call that is answered
+		caller(faultyCaller{invoke: func(ctx context.Context, call ipc.Call, to ipc.Caller) error {
+			err := to.Invoke(ctx, call)
+			rep := call.Reply.(*echo.Blob)
+			if err == nil && call.Method.Name == "Block" {
+				last.Store(rep)
+			} else if late := last.Load(); late != nil {
+				clear(late.Data)
+			}
+			return err
+		}})(c)
+	}},
+	{check: "recycled items", carrier: each(func(item []byte, pass func([]byte) bool) bool {
+		return pass(item[:min(len(item), 64<<10)])
+	})},
+	{check: "recycled one-way messages", carrier: func(next ipc.Carrier) carrierFunc {
+		var memory oneMemory
+		return func(ctx context.Context, in *ipc.Inbound) (ipc.Outbound, error) {
+			if !in.OneWay {
+				return next.Handle(ctx, in)
+			}
+			changed := *in
+			changed.Body = memory.copy(in.Body)
+			go next.Handle(ctx, &changed)
+			return ipc.Outbound{}, nil
+		}
+	}},
+
 	{check: "metadata both ways", carrier: after(func(out *ipc.Outbound) {
 		out.Metadata = ipc.Metadata{}
 	})},
@@ -523,6 +566,18 @@ var faults = []fault{
 	})},
 	{check: "without ends", lacks: conformance.Ends, link: func(*conformance.Connection) {}},
 	{check: "without health", lacks: conformance.Health, link: func(*conformance.Connection) {}},
+}
+
+// A oneMemory has room for one message.
+type oneMemory struct {
+	mu   sync.Mutex
+	room [1 << 20]byte
+}
+
+func (m *oneMemory) copy(body []byte) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.room[:copy(m.room[:], body)]
 }
 
 func passing(next ipc.Carrier) carrierFunc { return next.Handle }
