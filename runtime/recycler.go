@@ -11,12 +11,12 @@ import (
 // and vectors of bytes in the received message, whose memory is the Recycler's. So a reply of a
 // shape that has come before costs no allocation.
 //
-// A reply is valid until the next call of the same method through the Recycler begins, and is empty
-// then. An item of a streaming call is valid until the loop body asks for the next one, or, after
-// the loop was left, until that next call. What is kept longer must be copied (slices.Clone,
-// strings.Clone). Neither the caller nor the interceptors of its connection may put objects of
-// their own into a reply: the next one is decoded into them. A call that fails leaves no reply, and
-// what it may have begun to decode is not used again.
+// A reply is valid until the next call of the same method through the Recycler begins. An item of a
+// streaming call is valid until the loop body asks for the next one, or, after the loop was left,
+// until that next call. What is kept longer must be copied (slices.Clone, strings.Clone). Neither
+// the caller nor the interceptors of its connection may put objects of their own into a reply: the
+// next one is decoded into them. A call that fails leaves no reply, and what it may have begun to
+// decode is not used again.
 //
 // A Recycler belongs to one goroutine at a time: each goroutine that calls makes its own, over the
 // same connection. A call of a method while another one goes on, also in the loop body of a
@@ -27,6 +27,7 @@ import (
 // follow, the parts of the object are let go, too.
 type Recycler struct {
 	caller Caller
+	shows  bool     // code of the user sees replies before they are decoded
 	slots  sync.Map // *MethodInfo to *replySlot
 }
 
@@ -37,7 +38,14 @@ func NewRecycler(c Caller) *Recycler {
 	if c == nil {
 		c = nilCaller{}
 	}
-	return &Recycler{caller: c}
+	return &Recycler{caller: c, shows: showsReplies(c)}
+}
+
+// showsReplies reports whether code of the user gets the calls of c before their replies are
+// decoded: interceptors, or c itself.
+func showsReplies(c Caller) bool {
+	conn, ok := c.(*Conn)
+	return !ok || conn != nil && conn.chain != nil
 }
 
 // Invoke implements [Caller], for code that has its own object for the reply: it passes the call on
@@ -95,7 +103,9 @@ func recycledReply[Rep any](ctx context.Context, r *Recycler, call Call) (*Rep, 
 	defer func() { s.end(ok) }()
 	m := s.memory
 	rep, _ := m.object(call.Method).(*Rep)
-	hide(m, rep)
+	if r.shows {
+		hide(m, rep)
+	}
 	m.decoded = false
 	call.Reply, call.memory = rep, m
 	if err := r.caller.Invoke(ctx, call); err != nil {

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -16,7 +18,7 @@ import (
 // message. One that begins with "bad" cannot be decoded, and is half decoded then.
 func borrowing(name string, kind ipc.Streaming) *ipc.Method[blob, blob] {
 	return ipc.NewMethod(echoProtocol, ipc.MethodSpec[blob, blob]{
-		Name: name, ID: idOf("test.Echo/" + name), Streaming: kind,
+		Name: name, ID: idOf("test.Echo/" + name), Streaming: kind, Idempotent: true,
 		EncodeRequest: encodeBlob, DecodeRequest: decodeBlob, DecodeReply: decodeBlob,
 		EncodeReply: func(b *flatbuffers.Builder, _, _ uint64, m *blob) error {
 			return encodeBlob(b, 0, m)
@@ -175,6 +177,69 @@ func TestRecyclerShowsEmptyReplies(t *testing.T) {
 			t.Errorf("%q: %d items", data, n)
 		}
 	}
+}
+
+// A call that is tried again, and one that goes on at the next server, has the reply of its last
+// attempt, whatever became of the others.
+func TestRecyclerOfRetries(t *testing.T) {
+	spec := borrowing("Borrow", ipc.Unary)
+	network := ipctest.NewNetwork()
+	var attempts atomic.Int32
+	entered, leave := make(chan struct{}, 1), make(chan struct{})
+	serve := func(answer string) *ipc.Server {
+		return ipctest.Serve(t, network, "echo", echoes(ipc.Handle(spec, func(_ context.Context,
+			req *blob) (*blob, error) {
+			switch string(req.Data) {
+			case "again":
+				if attempts.Add(1)%3 != 0 {
+					return &blob{Data: []byte("bad, and long")}, nil // which is half decoded
+				}
+			case "wait":
+				select {
+				case entered <- struct{}{}:
+				default:
+				}
+				if answer == "first" {
+					<-leave
+				}
+			}
+			return &blob{Data: append([]byte(answer+" "), req.Data...)}, nil
+		})), ipc.WithRecycling())
+	}
+	first := serve("first")
+	client, err := ipc.Connect("echo", network, ipc.WithRetry(ipc.RetryPolicy{Attempts: 3,
+		Backoff: time.Microsecond, MaxTokens: 1000, Codes: []ipc.Code{ipc.CodeCorrupt}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	r := ipc.NewRecycler(client)
+	call := func(data, want string) {
+		t.Helper()
+		rep, err := ipc.Invoke(t.Context(), r, spec, &blob{Data: []byte(data)})
+		if err != nil || string(rep.Data) != want {
+			t.Errorf("%q: %+v, %v", data, rep, err)
+		}
+	}
+	for range 5 {
+		call("once", "first once")
+		call("again", "first again")
+	}
+	if attempts.Load() != 15 {
+		t.Errorf("%d attempts", attempts.Load())
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		call("wait", "second wait")
+	}()
+	<-entered
+	first.Close()
+	serve("second")
+	<-done
+	call("once", "second once")
+	close(leave) // the handler of the first server answers no connection
+	call("again", "second again")
 }
 
 // An interceptor may return before the handler. The handler of a message then holds up the next
