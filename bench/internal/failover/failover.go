@@ -164,7 +164,10 @@ func (s *subject) end() {
 // handled a call, and had answered it.
 type timeline struct{ promoted, handled, answered time.Duration }
 
-// lose takes the primary out, and returns when another process answered.
+// lose takes the primary out, and returns when another process answered. The thread that kills has
+// one of this process's GOMAXPROCS, and loses its processor to the threads of the victim; the
+// supervisor is in this process, too, and may have to wait for that. So the tail is longer than
+// where the supervisor has a process of its own.
 func (s *subject) lose(by syscall.Signal) (t timeline, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
