@@ -213,7 +213,7 @@ func (c *Conn) granted(g grant) bool {
 func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 	s := spin{p: &c.spin}
 	for {
-		if c.rx.ring.Ready() {
+		if c.rx.ring.Poll(burst) {
 			if c.dispatch(p) {
 				if s.paid() {
 					c.rx.tally.spins++
@@ -224,7 +224,7 @@ func (c *Conn) readFor(ctx context.Context, p *pending) bool {
 				return false
 			}
 		}
-		if !s.more() {
+		if !s.moreAfter(burst) {
 			return false
 		}
 		if s.checkDue() {

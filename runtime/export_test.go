@@ -361,7 +361,7 @@ func (c *ServerCall) Reading() (detached, more bool) {
 }
 
 // Spinners returns how many readers may poll now or have handlers that may.
-func (s *Server) Spinners() int { return int(s.spinners.Load()) }
+func (s *Server) Spinners() int { return int(s.spinners.n.Load()) }
 
 // DefaultMessageMemory returns the default of WithMaxMessageMemory in this process.
 func DefaultMessageMemory() int { return defaultMessageMemory() }

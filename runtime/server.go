@@ -43,8 +43,7 @@ type Server struct {
 	messageBytes   atomic.Int64 // of all accounts
 	refused        atomic.Uint64
 	corrupted      atomic.Uint64
-	spinners       atomic.Int32 // readers that look for requests without sleeping
-	maxSpinners    int32
+	spinners       spinners
 
 	closing context.Context // done when Shutdown or Close is called
 	close   context.CancelFunc
@@ -61,7 +60,7 @@ func NewServer(opts ...ServerOption) *Server {
 		reservedBy: map[int]int{}, streamBytesBy: map[int]int{},
 		accounts: map[int]*account{},
 	}
-	s.maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)/2))
+	s.spinners.init(runtime.GOMAXPROCS(0))
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.cfg.apply(opts)
 	for _, k := range s.cfg.kinds {

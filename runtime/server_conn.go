@@ -196,32 +196,6 @@ func (c *serverConn) disconnectReason() *Error {
 	return c.tx.closeReason(&Error{Code: CodeUnavailable, Msg: "the client is gone"})
 }
 
-// maySpin reports whether this reader may poll for requests without sleeping. Half as many readers
-// may as there are processors, because a reader that spins is of use only while its client runs
-// beside it.
-func (c *serverConn) maySpin() bool {
-	if c.spinning {
-		if c.away.Load() == 0 || c.srv.spinners.Load() <= c.srv.maxSpinners {
-			return true
-		}
-		c.stopSpinning()
-		return false
-	}
-	if c.srv.spinners.Add(1) > c.srv.maxSpinners {
-		c.srv.spinners.Add(-1)
-		return false
-	}
-	c.spinning = true
-	return true
-}
-
-func (c *serverConn) stopSpinning() {
-	if c.spinning {
-		c.spinning = false
-		c.srv.spinners.Add(-1)
-	}
-}
-
 // finished reports whether a connection that drains has nothing left to do.
 func (c *serverConn) finished() bool {
 	if !c.draining.Load() || c.rx.ring.Ready() && !c.late() {
@@ -243,7 +217,7 @@ func (c *serverConn) work() (reader bool) {
 	var f frame
 	s := spin{p: &c.spin}
 	for !c.congested() && !c.stopped() {
-		for !c.rx.ring.Ready() {
+		for !c.rx.ring.Poll(burst) {
 			if c.signalled {
 				// The handler of a streaming call runs here and now. Otherwise this goroutine
 				// would poll, and the handler would have to wait for another thread.
@@ -251,17 +225,11 @@ func (c *serverConn) work() (reader bool) {
 				runtime.Gosched()
 				continue
 			}
-			if !c.maySpin() || !s.more() {
+			if !c.maySpin() || !s.moreAfter(burst) {
 				return true
 			}
-			if s.checkDue() {
-				c.rx.tally.publish()
-				if c.tx.hasWaiters() {
-					c.tx.recheckSpaceBusy(2 * c.tx.piece)
-				}
-				if c.stopped() {
-					return true
-				}
+			if s.checkDue() && c.checkOthers() {
+				return true
 			}
 		}
 		body, private, ok, err := c.rx.next(&f)
@@ -315,6 +283,19 @@ func (c *serverConn) work() (reader bool) {
 		s = spin{p: &c.spin}
 	}
 	return true
+}
+
+// checkOthers does what a reader that polls must do now and then. It reports true if the reader
+// must stop.
+func (c *serverConn) checkOthers() (stop bool) {
+	c.rx.tally.publish()
+	if c.srv.spinners.crowd() {
+		runtime.Gosched()
+	}
+	if c.tx.hasWaiters() {
+		c.tx.recheckSpaceBusy(2 * c.tx.piece)
+	}
+	return c.stopped()
 }
 
 // inboxIdle is called when all messages have been handled.

@@ -298,7 +298,7 @@ func (j *job) willWait() {
 	if !j.away {
 		j.away = true
 		if c.away.Add(1) == 1 {
-			c.srv.spinners.Add(1)
+			c.srv.spinners.count(c.srv.spinners.away)
 		}
 	}
 	c.mu.Lock() // so that the watchdog does not hand the role on meanwhile
@@ -317,7 +317,7 @@ func (c *serverConn) returned(j *job) {
 	}
 	j.away = false
 	if c.away.Add(-1) == 0 {
-		c.srv.spinners.Add(-1)
+		c.srv.spinners.count(-c.srv.spinners.away)
 	}
 }
 

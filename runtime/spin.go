@@ -62,6 +62,9 @@ const (
 	pollsPerCheck = 512
 	// briefPolls take a quarter of a microsecond. Where waits are long, polls yield after them.
 	briefPolls = 128
+	// burst polls for a message are made in a row, as the calls between two polls take longer than
+	// a poll: up to so much later would this side notice the message.
+	burst = 16
 	// yieldPolls is the number of polls for which one that yields counts.
 	yieldPolls = 64
 	// A yield that takes longer than dearYield went to a thread that does not wait for anybody, and
@@ -153,6 +156,12 @@ func (s *spin) more() bool {
 		s.yield()
 	}
 	return true
+}
+
+// moreAfter is more, called after n polls. n must be a power of two, and at most yieldPolls.
+func (s *spin) moreAfter(n uint) bool {
+	s.polls += n - 1
+	return s.more()
 }
 
 // yield lets another thread of the machine run, unless that has proved dear.

@@ -77,3 +77,31 @@ func TestLongWaits(t *testing.T) {
 		t.Error("a wait without WithYield has yielded, or counts as long")
 	}
 }
+
+// TestSpinners checks how many readers of a server may poll, alone and beside calls that wait for
+// other processes, and how many of them must yield to other goroutines.
+func TestSpinners(t *testing.T) {
+	for _, c := range []struct{ processors, most, calm, besideCalls int }{
+		{1, 1, 1, 0}, {2, 2, 1, 0}, {3, 2, 1, 0}, {4, 2, 2, 1}, {5, 2, 2, 1}, {16, 8, 8, 7},
+	} {
+		var s spinners
+		s.init(c.processors)
+		n, calm := 0, 0
+		for ; s.take(); n++ {
+			if !s.crowd() {
+				calm++
+			}
+		}
+		if n != c.most || calm != c.calm {
+			t.Errorf("of %d processors, %d readers may poll, not %d; %d without yields, not %d",
+				c.processors, n, c.most, calm, c.calm)
+		}
+		s.count(s.away - int32(n))
+		for n = 0; s.take(); n++ {
+		}
+		if n != c.besideCalls {
+			t.Errorf("of %d processors, %d readers may poll beside calls that wait, not %d",
+				c.processors, n, c.besideCalls)
+		}
+	}
+}

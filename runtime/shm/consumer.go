@@ -159,6 +159,22 @@ func (c *Consumer) Ready() bool {
 	return c.pos != c.tailSeen || !c.final && c.w.tail.Load() != c.pos || c.err != nil
 }
 
+// Poll is Ready, asked n times, or until it is true.
+func (c *Consumer) Poll(n int) bool {
+	if c.pos != c.tailSeen || c.err != nil {
+		return true
+	}
+	if c.final {
+		return false
+	}
+	for ; n > 0; n-- {
+		if c.w.tail.Load() != c.pos {
+			return true
+		}
+	}
+	return false
+}
+
 // Sleep declares that the consumer is about to sleep, and reports whether it may. It returns false,
 // and declares nothing, if Next would return a record or an error. Otherwise the producer wakes the
 // consumer after the next Commit.

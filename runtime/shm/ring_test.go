@@ -99,6 +99,47 @@ func TestRingFillsAndDrains(t *testing.T) {
 	}
 }
 
+// TestPoll checks that Poll and Ready are true when Next would return a record or an error, and
+// only then.
+func TestPoll(t *testing.T) {
+	p, c, _ := newRing(t, shm.MinCapacity)
+	check := func(when string, want bool) {
+		t.Helper()
+		if c.Poll(1) != want || c.Poll(3) != want || c.Ready() != want {
+			t.Errorf("%s: Poll %t, %t, Ready %t", when, c.Poll(1), c.Poll(3), c.Ready())
+		}
+	}
+	next := func() {
+		if _, _, ok, err := c.Next(); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	check("empty", false)
+	put(t, p, 1, nil)
+	put(t, p, 2, nil)
+	check("two records", true)
+	next()
+	check("one of a batch", true)
+	next()
+	check("none", false)
+	c.Unread()
+	check("unread", true)
+	next()
+	c.Finish()
+	put(t, p, 3, nil)
+	check("after Finish", false)
+
+	_, broken, mem := newRing(t, shm.MinCapacity)
+	c = broken
+	binary.NativeEndian.PutUint64(mem, 1) // a tail that no producer publishes
+	check("corrupt", true)
+	if _, _, _, err := broken.Next(); !errors.Is(err, shm.ErrCorrupt) {
+		t.Fatal(err)
+	}
+	binary.NativeEndian.PutUint64(mem, 0)
+	check("known to be corrupt", true)
+}
+
 // TestRingConcurrent runs both sides at the same time. They park on channels by the sleep protocol;
 // a lost wake-up would hang the test, and the race detector observes the payloads.
 func TestRingConcurrent(t *testing.T) {
