@@ -54,8 +54,8 @@ func TestTopics(t *testing.T) {
 	for i := range uint64(10) {
 		expect(early, i)
 	}
-	late := subscribe(topic.SubscribeOptions{History: 3})
-	newest := subscribe(topic.SubscribeOptions{Policy: topic.Latest})
+	late := subscribe(topic.SubscribeOptions{History: 3, Recycling: true})
+	newest := subscribe(topic.SubscribeOptions{Policy: topic.Latest, Recycling: true})
 	plain := subscribe(topic.SubscribeOptions{})
 	for i := uint64(7); i < 10; i++ {
 		expect(late, i)
