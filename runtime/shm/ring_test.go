@@ -129,11 +129,11 @@ func TestPoll(t *testing.T) {
 	put(t, p, 3, nil)
 	check("after Finish", false)
 
-	_, broken, mem := newRing(t, shm.MinCapacity)
-	c = broken
+	var mem []byte
+	_, c, mem = newRing(t, shm.MinCapacity)
 	binary.NativeEndian.PutUint64(mem, 1) // a tail that no producer publishes
 	check("corrupt", true)
-	if _, _, _, err := broken.Next(); !errors.Is(err, shm.ErrCorrupt) {
+	if _, _, _, err := c.Next(); !errors.Is(err, shm.ErrCorrupt) {
 		t.Fatal(err)
 	}
 	binary.NativeEndian.PutUint64(mem, 0)
