@@ -2,7 +2,9 @@ package ipc
 
 import (
 	"math"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -128,10 +130,49 @@ func giveBody(body []byte) {
 	}
 }
 
+// A bodyShelf is a shelf to which long bodies come back by themselves. An object may keep the
+// memory of its message, and only the garbage collector knows when nothing refers to it any more.
+// Memory that the collector frees may lose its pages before it is allocated again, and each
+// allocation brings the next collection closer.
+type bodyShelf struct {
+	shelf[[]byte]
+	returning atomic.Int64 // how many bytes the bodies have that come back
+}
+
+// newBody returns an empty body with room for n bytes, which are not cleared. A long one comes
+// back, unless as much comes back already as the shelf keeps, or the process has a limit of memory:
+// what comes back outlives a collection.
+func (s *bodyShelf) newBody(n int, b *ballast) []byte {
+	body := makeBody(n)
+	switch {
+	case n <= keepShort, debug.SetMemoryLimit(-1) != math.MaxInt64:
+	case s.returning.Add(int64(n)) <= keepLong:
+		s.await(body, b)
+	default:
+		s.returning.Add(-int64(n))
+	}
+	return body
+}
+
+// await puts body on the shelf once nothing refers to it any more, if the process still receives
+// much then. Otherwise the collector may have it.
+func (s *bodyShelf) await(body []byte, b *ballast) {
+	onceUnused(body, func(body []byte) {
+		if b.there.Load() && s.give(body, cap(body), true) {
+			s.await(body, b)
+			return
+		}
+		s.returning.Add(-int64(cap(body)))
+	})
+}
+
+// newBody returns an empty body with room for n bytes, which are not cleared.
+func newBody(n int) []byte { return long.bodies.newBody(n, &long.ballast) }
+
 // long is the store of this process.
 var long = struct {
 	builders shelf[*flatbuffers.Builder]
-	bodies   shelf[[]byte]
+	bodies   bodyShelf
 	ballast  ballast
 	light    ballast // for calls of some KiB
 }{ballast: ballast{len: 16 << 20}, light: ballast{len: 4 << 20}}

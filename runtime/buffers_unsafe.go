@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"runtime"
 	"strings"
 	"unsafe"
 )
@@ -12,4 +13,11 @@ func makeBody(n int) []byte {
 	b.Grow(max(n, 1))
 	b.WriteByte(0)
 	return unsafe.Slice(unsafe.StringData(b.String()), max(n, 1))[:0:n]
+}
+
+// onceUnused calls f with the memory of body, which makeBody made, once nothing refers to it any
+// more, inside or outside of this package. f must not refer to body.
+func onceUnused(body []byte, f func(body []byte)) {
+	n := cap(body)
+	runtime.SetFinalizer(unsafe.SliceData(body), func(p *byte) { f(unsafe.Slice(p, n)[:0]) })
 }

@@ -175,7 +175,7 @@ func (r *receiver) begin(tag uint32, rec []byte) error {
 		return nil
 	}
 	if cap(buf) < n {
-		buf = makeBody(n)
+		buf = newBody(n)
 	}
 	r.body = append(buf[:0], rec...)
 	return nil
@@ -228,7 +228,7 @@ func (r *receiver) grow(n int) bool {
 	if !r.charge(size) {
 		return false
 	}
-	r.body = append(makeBody(size), r.body...)
+	r.body = append(newBody(size), r.body...)
 	return true
 }
 

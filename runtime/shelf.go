@@ -43,13 +43,13 @@ func (s *shelf[T]) take(least, most int) (buffer T, ok bool) {
 	return buffer, false
 }
 
-// give takes a buffer of so many bytes, unless the shelf has enough. A buffer whose length was of
-// no use is dropped soon.
-func (s *shelf[T]) give(buffer T, size int, useful bool) {
+// give takes a buffer of so many bytes, unless the shelf has enough: then it reports false. A
+// buffer whose length was of no use is dropped soon.
+func (s *shelf[T]) give(buffer T, size int, useful bool) (given bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if size > keepOne || s.bytes > 0 && s.bytes+size > keepLong {
-		return
+		return false
 	}
 	b := shelved[T]{buffer, size, s.period}
 	if useful {
@@ -62,6 +62,7 @@ func (s *shelf[T]) give(buffer T, size int, useful bool) {
 		s.ticking = true
 		time.AfterFunc(keepPeriod, s.tick)
 	}
+	return true
 }
 
 // remove removes a buffer. The caller must hold s.mu.

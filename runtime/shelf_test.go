@@ -1,7 +1,9 @@
 package ipc
 
 import (
+	"bytes"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 
@@ -107,5 +109,72 @@ func TestBallastOf(t *testing.T) {
 			t.Errorf("a message of kind %d and %d bytes brings a ballast of %d bytes, not of %d",
 				c.kind, c.n, got.len, c.want.len)
 		}
+	}
+}
+
+// TestBodiesComeBack has bodies, of which parts are kept for a while, as objects keep them. Each
+// comes back once nothing refers to it, and not before; and only while much is received.
+func TestBodiesComeBack(t *testing.T) {
+	const size = 1 << 20
+	var s bodyShelf
+	var b ballast
+	s.ticking = true // the periods of this test are its own
+	b.there.Store(true)
+	part := func(text string) []byte { // of a body to which nothing else refers
+		body := append(s.newBody(size, &b), make([]byte, 1000)...)
+		return append(body[:1000], text...)[1000:]
+	}
+	comeBack := func(see func(text string)) { // what comes back is dropped, and may come again
+		runtime.GC()
+		runtime.Gosched() // the collector calls finalizers on a goroutine
+		for body, ok := s.take(0, math.MaxInt); ok; body, ok = s.take(0, math.MaxInt) {
+			see(string(body[1000:1004]))
+		}
+	}
+	for _, name := range []string{"kept", "held"} { // the one comes again while there is the other
+		kept, gone, free := part(name), false, false
+		for part("gone"); !gone; {
+			comeBack(func(text string) {
+				gone = gone || text == "gone"
+				if text == name {
+					t.Error("a body comes back while a part of it is in use")
+				}
+			})
+		}
+		if !bytes.Equal(kept, []byte(name)) {
+			t.Errorf("what is kept changes to %q", kept)
+		}
+		for runtime.KeepAlive(kept); !free; {
+			comeBack(func(text string) { free = free || text == name })
+		}
+	}
+
+	b.there.Store(false)
+	for part("late"); s.returning.Load() != 0; {
+		comeBack(func(text string) {
+			if text == "late" {
+				t.Fatal("a body comes back to a process that receives little")
+			}
+		})
+	}
+
+	var full [][]byte
+	for s.returning.Load()+size <= keepLong {
+		full = append(full, part("full"))
+	}
+	all := s.returning.Load()
+	full = append(full, part("more"))
+	if n := s.returning.Load(); n != all {
+		t.Errorf("%d bytes come back, and %d at most", n, keepLong)
+	}
+	runtime.KeepAlive(full)
+	for s.returning.Load() != 0 {
+		comeBack(func(string) {})
+	}
+
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64 - 1))
+	s.newBody(size, &b)
+	if n := s.returning.Load(); n != 0 {
+		t.Errorf("%d bytes come back in a process with a limit of memory", n)
 	}
 }
