@@ -217,6 +217,16 @@ func plugged() (all []lapsing) {
 		{of: "ipc.Guard.Enter", do: sendNote, server: guard("Enter"), silent: true},
 		{of: "ipc.Guard.Leave", do: callEcho, server: guard("Leave"), silent: true},
 		{of: "ipc.Guard.Leave", do: sendNote, server: guard("Leave"), silent: true},
+		{of: "ipc.ServerCall.AnswerAfter.wait", do: callEcho,
+			server: onServer(func(lapse func()) ipc.ServerOption {
+				return ipc.WithServerInterceptor(func(ctx context.Context, call *ipc.ServerCall,
+					next func(context.Context) error) error {
+					if err := next(ctx); err != nil || call.Kind != ipc.KindCall {
+						return err
+					}
+					return call.AnswerAfter(func() error { lapse(); return nil })
+				})
+			})},
 		{of: "ipc.EpochSource.Epoch", do: callEcho, silent: true, returns: true,
 			client: onClient(func(lapse func()) ipc.DialOption {
 				return ipc.WithEpoch(hookedFence{"Epoch", lapse})

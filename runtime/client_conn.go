@@ -30,6 +30,7 @@ type Conn struct {
 	cfg   dialConfig
 	hello serverHello
 	calls callTable
+	woken atomic.Int32 // callers that have been woken and do not run yet
 	seq   atomic.Uint64
 
 	streaming flowTable

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
@@ -21,6 +22,9 @@ import (
 
 // await waits until p is completed, which the end of ctx brings about too.
 func (c *Conn) await(ctx context.Context, p *pending) {
+	if c.woken.Load() > 0 {
+		runtime.Gosched() // their next calls go with this one, and they need a processor
+	}
 	if c.takeRole() {
 		if c.readFor(ctx, p) {
 			c.leaveRole()
@@ -58,6 +62,7 @@ func (c *Conn) sleep(ctx context.Context, p *pending) {
 	interleave.Until(func() bool { return len(p.ready) > 0 || ctx.Err() != nil })
 	select {
 	case <-p.ready:
+		c.woken.Add(-1)
 	case <-ctx.Done():
 		c.giveUp(ctx, p)
 	}
@@ -92,6 +97,7 @@ func (c *Conn) sleepAsWaiter(ctx context.Context, p *pending) (done bool) {
 		if p.done() {
 			interleave.Until(func() bool { return len(p.ready) > 0 })
 			<-p.ready
+			c.woken.Add(-1)
 			return true
 		}
 		interleave.Settled()
@@ -110,6 +116,7 @@ func (c *Conn) giveUp(ctx context.Context, p *pending) {
 	if !p.claim(p.id) {
 		interleave.Until(func() bool { return len(p.ready) > 0 })
 		<-p.ready
+		c.woken.Add(-1)
 		return
 	}
 	c.role.unpark()
@@ -190,6 +197,7 @@ func (c *Conn) complete(p *pending) {
 		return
 	}
 	c.role.unpark()
+	c.woken.Add(1)
 	p.ready <- struct{}{}
 	if c.role.isWaiter(p) {
 		c.wire.Poke()

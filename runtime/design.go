@@ -39,6 +39,8 @@ package ipc
 //   - job: a call in execution at the server.
 //   - inline: of a handler: run by the reader itself. The watchdog hands the role of a slow one to
 //     a new goroutine.
+//   - postponed: of a call: run inline and not answered yet, because its answer waits for another
+//     process. The reader first runs what else has come, see ServerCall.AnswerAfter.
 //   - detached: of a job: run by a goroutine that does not hold the reader role.
 //   - run: one-way messages that a server's reader has taken out of the ring together, and handles
 //     inline, one after the other.

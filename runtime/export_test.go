@@ -354,7 +354,7 @@ func StopCounting(s *Server) {
 // Reading reports whether a call is detached from the reader of its connection and, if it is not,
 // whether another message has arrived. Only the goroutine of the handler may call it.
 func (c *ServerCall) Reading() (detached, more bool) {
-	j := c.carrier.(*job)
+	j := c.execution.carrier.(*job)
 	j.conn.mu.Lock()
 	defer j.conn.mu.Unlock()
 	return j.detached, !j.detached && j.conn.rx.ring.Ready()

@@ -36,6 +36,13 @@ type execution struct {
 
 	reply ReplyBuilder // of a call handled in place
 	wrong wrong        // with the request
+
+	// mayPostpone is set if the carrier can put the answer off. after is then what the answer waits
+	// for, and answer and failed are the answer meanwhile, as perform has returned it.
+	mayPostpone bool
+	after       func() error
+	answer      []byte
+	failed      error
 }
 
 // A wrong says what is wrong with a request, for those who count.
@@ -85,28 +92,39 @@ type itemStream interface {
 // execute executes a call and encodes its reply. The handler of a call in place sends its reply
 // itself.
 func (h *Handler) execute(x *execution) (body []byte, epoch uint64, err error) {
+	body, err = h.perform(x)
+	return x.release(body, err)
+}
+
+// perform is execute without release. If it sets x.after, release must wait for that.
+func (h *Handler) perform(x *execution) (body []byte, err error) {
 	r := x.route
 	if r == nil || r.receive != nil || (r.stream != nil) != (x.items != nil) {
 		x.wrong = wrongMethod
-		return nil, 0, &Error{Code: CodeUnimplemented, Outcome: NotExecuted,
+		return nil, &Error{Code: CodeUnimplemented, Outcome: NotExecuted,
 			Msg: fmt.Sprintf("the server has no method with id %#x", x.method)}
 	}
 	if deadline, ok := x.context.Deadline(); ok && !time.Now().Before(deadline) {
-		return nil, 0, &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted,
+		return nil, &Error{Code: CodeDeadlineExceeded, Outcome: NotExecuted,
 			Msg: "the deadline passed before the call was handled"}
 	}
 	if err := h.admit(x.epoch, r); err != nil {
-		return nil, 0, err.with(NotExecuted)
+		return nil, err.with(NotExecuted)
 	}
 	x.outlived = false
 	body, err = x.guarded()
 	if !x.outlived {
 		x.leases.end() // unless the handler has panicked: its goroutines may go on
 	}
-	if err != nil || r.inPlace != nil {
+	return body, err
+}
+
+// release returns what perform has returned, stamped, unless the fence withholds it.
+func (x *execution) release(body []byte, err error) ([]byte, uint64, error) {
+	if err != nil || x.route.inPlace != nil {
 		return nil, 0, err
 	}
-	epoch, err = x.stamp()
+	epoch, err := x.stamp()
 	return body, epoch, err
 }
 

@@ -41,9 +41,10 @@ type ServerCall struct {
 	// a method have equal sums.
 	Sum uint64
 
-	codec   *codec
-	carrier carrier
-	refSeq  uint64 // the request's number as its message has it
+	codec     *codec
+	execution *execution // nil of what is not a call
+	within    int        // the number of interceptors around the one that runs
+	refSeq    uint64     // the request's number as its message has it
 }
 
 // A ServerInterceptor is called for everything that a client can start. It runs the handler by

@@ -25,7 +25,7 @@ type job struct {
 	detachment    uint64       // the value of serverConn.detachments for it; under mu
 	givenUp       bool         // and the client has cancelled it; under mu
 	held          int          // bytes of its request that the budget counts; under mu
-	answer        sent         // its answer is in the ring; under tx.mu
+	sent          sent         // its answer is in the ring; under tx.mu
 	away          bool         // it waits for another process; see willWait
 	encodes       bool         // it has a place among the encoders
 	measures      bool         // its route's replies are encoded one at a time meanwhile
@@ -70,7 +70,8 @@ func (j *job) finish() {
 	j.ctx.cancel()
 	j.ctx, j.context, j.leases = nil, nil, nil
 	j.strip()
-	j.detached, j.givenUp, j.reply, j.answer, j.wrong = false, false, ReplyBuilder{}, sent{}, 0
+	j.detached, j.givenUp, j.reply, j.sent, j.wrong = false, false, ReplyBuilder{}, sent{}, 0
+	j.mayPostpone = false
 }
 
 // request handles a call, on this goroutine or on another one. It reports false if the reader role
@@ -101,6 +102,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		c.spare = j
 		return true // the client has told its caller that it is not executed
 	}
+	j.mayPostpone = r != nil && r.inPlace == nil
 	if r != nil && r.pace.slow() {
 		if cap(j.body) > 2*len(j.body)+4096 { // that of a long request before this one
 			j.body = slices.Clone(j.body)
@@ -134,11 +136,15 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 // goroutine.
 func (c *serverConn) handled(j *job, run uint64) (reader bool) {
 	if c.endInline(run) {
+		if j.after != nil {
+			c.postpone(j)
+			return true
+		}
 		c.finishJob(j)
 		c.spare = j
 		return true
 	}
-	c.endDetached(j)
+	c.answerDetached(j)
 	return false
 }
 
@@ -220,34 +226,52 @@ func (c *serverConn) handle(j *job) {
 		}
 	}
 	returned := false
-	defer func() {
-		var err error
-		if r := recover(); r != nil {
-			err = panicked(c.log, r)
-		} else if !returned {
-			exited(c.log, j.route.name)
-			err = errExited
-		}
-		if err != nil && !j.reply.sent {
-			c.answerError(j, err)
-		}
-		j.observed.end(CodeOf(err), OutcomeUnknown, nil)
-	}()
+	defer func() { c.stepped(j, recover(), returned) }()
 	if err := c.run(j); err != nil {
 		c.answerError(j, err)
 	}
 	returned = true
 }
 
-// run runs a call and sends its reply. The caller must send the error that it returns.
+// stepped answers a call of which a step has panicked with r, or has ended its goroutine. A step
+// that has returned has answered the call, unless the answer is put off.
+func (c *serverConn) stepped(j *job, r any, returned bool) {
+	var err error
+	if r != nil {
+		err = panicked(c.log, r)
+	} else if !returned {
+		exited(c.log, j.route.name)
+		err = errExited
+	}
+	if err != nil && !j.reply.sent {
+		c.answerError(j, err)
+	}
+	if j.after == nil {
+		j.observed.end(CodeOf(err), OutcomeUnknown, nil)
+	}
+}
+
+// run runs a call and sends its reply, unless the answer is put off. The caller must send the error
+// that it returns.
 func (c *serverConn) run(j *job) error {
-	body, epoch, err := j.handler.execute(&j.execution)
+	body, err := j.handler.perform(&j.execution)
 	switch j.wrong {
 	case wrongMethod:
 		c.stats.dropped.Add(1)
 	case wrongBody:
 		c.stats.malformed.Add(1)
 	}
+	if j.after != nil {
+		j.answer, j.failed = body, err
+		return nil
+	}
+	return c.reply(j, body, err)
+}
+
+// reply sends the reply of a call that has been run. The caller must send the error that it
+// returns.
+func (c *serverConn) reply(j *job, body []byte, err error) error {
+	body, epoch, err := j.release(body, err)
 	if err != nil || j.route.inPlace != nil {
 		return err
 	}
@@ -268,6 +292,7 @@ func (c *serverConn) run(j *job) error {
 
 // answerError sends the error of a call.
 func (c *serverConn) answerError(j *job, err error) {
+	j.after = nil
 	kind := record.Error
 	if j.streaming != nil {
 		kind = record.End
@@ -289,7 +314,7 @@ func (c *serverConn) send(j *job, f *frame, body []byte) {
 	if c.down.Load() != nil {
 		return
 	}
-	if err := c.tx.write(context.Background(), f, body, &j.answer, func() {
+	if err := c.tx.write(context.Background(), f, body, &j.sent, func() {
 		c.handOffBeforeWait(j)
 	}); err != nil && c.down.Load() == nil {
 		c.log.Warn("reply lost", "err", err)

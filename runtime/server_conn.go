@@ -48,6 +48,7 @@ type serverConn struct {
 	quiet    int // looks since a handler has lost the role; see period
 
 	current         *job        // the call that the reader runs; belongs to the owner of the role
+	postponed       postponed   // likewise
 	messages        messageRun  // that the reader runs; belongs to the goroutine that runs them
 	spinning        bool        // counted as one of the server's spinners; belongs to the reader
 	signalled       bool        // a handler may have been waiting for what came; likewise
@@ -214,10 +215,21 @@ func (c *serverConn) late() bool {
 // work handles messages until none has arrived for a while. It reports false if the reader role
 // went to another goroutine.
 func (c *serverConn) work() (reader bool) {
+	return c.answerPostponed() && c.read() && c.answerPostponed()
+}
+
+// read is work without the answers that are put off before it, or when it ends.
+func (c *serverConn) read() (reader bool) {
 	var f frame
 	s := spin{p: &c.spin}
 	for !c.congested() && !c.stopped() {
 		for !c.rx.ring.Poll(burst) {
+			if len(c.postponed.jobs) > 0 {
+				if !c.answerPostponed() {
+					return false
+				}
+				continue
+			}
 			if c.signalled {
 				// The handler of a streaming call runs here and now. Otherwise this goroutine
 				// would poll, and the handler would have to wait for another thread.
@@ -231,6 +243,9 @@ func (c *serverConn) work() (reader bool) {
 			if s.checkDue() && c.checkOthers() {
 				return true
 			}
+		}
+		if c.postponed.enough(c.srv.cfg.maxCalls) && !c.answerBeside() {
+			return false
 		}
 		body, private, ok, err := c.rx.next(&f)
 		if err != nil {

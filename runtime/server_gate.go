@@ -62,7 +62,12 @@ func (g gate) pass(ctx context.Context, call *ServerCall, last func(context.Cont
 	if len(g) == 0 {
 		return last(ctx)
 	}
-	return g[0](ctx, call, func(ctx context.Context) error { return g[1:].pass(ctx, call, last) })
+	return g[0](ctx, call, func(ctx context.Context) error {
+		call.within++
+		err := g[1:].pass(ctx, call, last)
+		call.within--
+		return err
+	})
 }
 
 // A boundRoute is a route whose handler lies behind a gate, with what a server learns about
@@ -274,5 +279,5 @@ func (b *boundRoute) close(req any) {
 func (b *boundRoute) serverCall(x *execution) *ServerCall {
 	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method,
 		Seq: x.seq, Epoch: x.epoch, Peer: x.peer, Body: x.body, Sum: x.sum, codec: b.codec,
-		carrier: x.carrier}
+		execution: x}
 }

@@ -17,11 +17,12 @@ const (
 	inlineCall    = 1
 	inlineOwn     = 2 // a call of the server's own methods, of health and introspection
 	inlineMessage = 3
+	inlineAnswers = 4 // of calls that were put off
 
-	inlineMask = 3
+	inlineMask = 7
 
 	// inlineSeen is set by the watchdog in a run at which it has looked.
-	inlineSeen = 4
+	inlineSeen = 8
 )
 
 // beginInline begins an inline run of a kind. The caller must be the reader.
@@ -103,15 +104,18 @@ func (c *serverConn) handOff(run uint64) {
 		c.inbox.hold()
 		return
 	}
+	if run&inlineMask == inlineAnswers {
+		for _, j := range c.postponed.leave(nil) { // their handlers were not slow
+			c.detachNow(j)
+		}
+		return
+	}
 	j := c.current
 	c.current = nil
 	if j.route != nil {
 		j.route.pace.foundSlow()
 	}
-	c.detach(j)
-	if c.down.Load() != nil {
-		j.ctx.cancel()
-	}
+	c.detachNow(j)
 }
 
 // The handlers of a connection's calls hold the requests of budgetMessages of the longest ones,
@@ -170,10 +174,10 @@ func (c *serverConn) excess(size int) string {
 	defer c.mu.Unlock()
 	n, answered, held := len(c.detached), 0, c.held
 	for _, j := range c.detached {
-		if j.answer.done {
+		if j.sent.done {
 			held -= j.held
 		}
-		if j.answer.done || j.givenUp {
+		if j.sent.done || j.givenUp {
 			answered++
 		}
 	}
@@ -228,6 +232,11 @@ func (c *serverConn) detach(j *job) {
 func (c *serverConn) startDetached(j *job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.detachNow(j)
+}
+
+// detachNow is detach for a call that is not new. The caller must hold c.mu.
+func (c *serverConn) detachNow(j *job) {
 	c.detach(j)
 	if c.down.Load() != nil {
 		j.ctx.cancel()
@@ -244,7 +253,7 @@ func (c *serverConn) runDetached(j *job) {
 			d = 0
 		}
 		j.route.pace.took(d, n)
-		c.endDetached(j)
+		c.answerDetached(j)
 	}()
 	c.handle(j)
 }
@@ -295,12 +304,7 @@ func (c *serverConn) handOffBeforeWait(j *job) {
 // willWait implements carrier. It hands the reader role on if another message has arrived.
 func (j *job) willWait() {
 	c := j.conn
-	if !j.away {
-		j.away = true
-		if c.away.Add(1) == 1 {
-			c.srv.spinners.count(c.srv.spinners.away)
-		}
-	}
+	j.countAway()
 	c.mu.Lock() // so that the watchdog does not hand the role on meanwhile
 	run := c.inline.Load()
 	more := !j.detached && !j.inRing && c.rx.ring.Ready()
@@ -310,7 +314,17 @@ func (j *job) willWait() {
 	}
 }
 
-// returned takes back what willWait has counted for a call that has come to its end.
+// countAway counts a call as one that waits for another process.
+func (j *job) countAway() {
+	if c := j.conn; !j.away {
+		j.away = true
+		if c.away.Add(1) == 1 {
+			c.srv.spinners.count(c.srv.spinners.away)
+		}
+	}
+}
+
+// returned takes back what countAway has counted for a call that has come to its end.
 func (c *serverConn) returned(j *job) {
 	if !j.away {
 		return

@@ -68,7 +68,7 @@ func (j *job) replyInPlace(size int, build func(b *flatbuffers.Builder)) error {
 		func(b *flatbuffers.Builder) {
 			build(b)
 			j.observed.keepReply(b)
-		}}, &j.answer, func() { c.handOffBeforeWait(j) })
+		}}, &j.sent, func() { c.handOffBeforeWait(j) })
 	if werr != nil {
 		e := *werr
 		e.Outcome = Executed // the handler runs; it is the reply that was not sent

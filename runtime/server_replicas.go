@@ -68,13 +68,25 @@ func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {
 	return body, nil
 }
 
-// WillWait says that the call is about to wait for another process. If the client has sent more
-// meanwhile, the server reads it from now on by another goroutine; without WillWait it does so when
-// it finds that the call takes long. The goroutine that runs the handler must call it.
-func (c *ServerCall) WillWait() {
-	if c.carrier != nil {
-		c.carrier.willWait()
+// AnswerAfter makes the answer of a call wait for another process: it is sent when wait has
+// returned nil, and is the error of wait otherwise. An interceptor calls it once, at its end, and
+// returns its error if there is one.
+//
+// Where a server can, it puts the answer off: AnswerAfter returns nil at once, and wait is called
+// when the server has handled what else has come from the client, in which case it often finds
+// nothing left to wait for. So a wait serves the answers of many calls. They may be waited for in
+// any order, and the last one is first. Otherwise, AnswerAfter itself calls wait, and lets the
+// server read on meanwhile: for an interceptor that is not the outermost one, for a call in place
+// or one that streams, and for a method that has proved to be slow.
+func (c *ServerCall) AnswerAfter(wait func() error) error {
+	if x := c.execution; x != nil && x.mayPostpone && x.after == nil && c.within == 0 {
+		x.after = wait
+		return nil
 	}
+	if c.execution != nil {
+		c.execution.carrier.willWait()
+	}
+	return wait()
 }
 
 // Protocol returns the protocol that s handles. It must not be changed.

@@ -116,6 +116,7 @@ func (c *serverConn) readStats() Stats {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.CallsInFlight += int(c.postponed.count.Load())
 	s.CallsInFlight += len(c.streams)
 	for _, j := range c.detached {
 		if j.route == nil || !j.route.introspects {

@@ -45,6 +45,8 @@ type writerRole struct {
 	want     int           // the least space that a writer waits for; 0: none waits for space
 	wakeups  uint64        // notifications of the peer
 	waits    uint64        // of writers that parked
+	gathers  int           // goroutines between gather and notify
+	owed     bool          // a notification of the peer that waits for them
 }
 
 // spinForRoom is how often a writer looks for space before it parks: a peer that is awake usually
@@ -188,7 +190,35 @@ func (r *writerRole) commit(tag uint32, n int) (wake bool) {
 	if wake {
 		r.wakeups++
 	}
+	if wake && r.gathers > 0 {
+		r.owed = true
+		return false
+	}
 	return wake
+}
+
+// gather delays notifications of the peer until notify, so that it finds several records together.
+// Otherwise a peer that sleeps runs in place of this goroutine as soon as it has the first record.
+func (r *writerRole) gather() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gathers++
+}
+
+// notify takes back one gather.
+func (r *writerRole) notify() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gathers--
+	r.settle()
+}
+
+// settle sends a notification that is owed to the peer. The caller must hold mu.
+func (r *writerRole) settle() {
+	if r.owed {
+		r.owed = false
+		r.wire.Notify()
+	}
 }
 
 // room returns space for a record of n bytes, or nil if there is none. If the ring is corrupt, it
@@ -215,6 +245,7 @@ func (r *writerRole) room(n int) ([]byte, *Error) {
 // that is in progress; other writers also wait for the end of that message. The caller must hold
 // mu, which is released while wait blocks.
 func (r *writerRole) wait(ctx context.Context, n, tries int, own bool, block func()) *Error {
+	r.settle() // only the peer makes room
 	if r.failFast && block == nil {
 		return &Error{Code: CodeResourceExhausted, Outcome: NotSent, Msg: "the ring is full"}
 	}

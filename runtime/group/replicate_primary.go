@@ -22,9 +22,11 @@ import (
 //
 // A change is first executed on the primary, so that a request that kills its process kills one
 // replica and not all. The change then goes to the standbys, and its reply waits for those in sync.
-// The call that waits also sends: the first call that finds the queue of a standby idle sends it,
-// together with the changes that others have queued meanwhile. So a single caller needs no
-// hand-over between goroutines, and many callers share round trips.
+// The changes of one connection that have come together are executed one after the other, and
+// then wait together (see ipc.ServerCall.AnswerAfter). The goroutine that waits also sends: the
+// first one that finds the queue of a standby idle sends it, together with the changes that others
+// have queued meanwhile. So a change needs no hand-over between goroutines, and many callers share
+// round trips.
 //
 // The set of standbys in sync is published in the primary's page, by one store, before anything
 // relies on it. A standby is added when it has all changes that were ever answered, and is removed
@@ -232,20 +234,31 @@ func (p *primary) change(ctx context.Context, call *ipc.ServerCall,
 	err := p.execute(ctx, e, call, next)
 	returned = true
 	var lost error
-	if e.index != 0 {
-		if p.committed.Load() < e.index {
-			call.WillWait()
+	switch {
+	case e.word&onTrial != 0: // until the standbys have survived it
+		if e.index != 0 {
+			lost = p.settle(e.index)
 		}
-		lost = p.settle(e.index)
-	}
-	survived := e.acknowledged.Load() && !e.lost.Load() // everywhere
-	if e.word&onTrial != 0 && (e.index == 0 || guard.replicates() && !survived) {
-		guard.doubt(e.word)
+		survived := e.acknowledged.Load() && !e.lost.Load() // everywhere
+		if e.index == 0 || guard.replicates() && !survived {
+			guard.doubt(e.word)
+		}
+	case e.index != 0:
+		lost = p.answerAfter(call, e.index)
 	}
 	if lost != nil {
 		return lost
 	}
 	return err
+}
+
+// answerAfter makes the answer of a call wait until the change with the given index, and all before
+// it, may be answered. The calls that a client makes at the same time wait together.
+func (p *primary) answerAfter(call *ipc.ServerCall, index uint64) error {
+	if p.committed.Load() >= index {
+		return nil
+	}
+	return call.AnswerAfter(func() error { return p.settle(index) })
 }
 
 // execute runs the handler as the next change in the order. If e has no index afterwards, the
@@ -422,9 +435,10 @@ func (p *primary) awaitStandby(patience time.Duration) error {
 
 // read executes a call that changes nothing. The changes that it has seen may not be answered yet,
 // and must not be lost either.
-func (p *primary) read(ctx context.Context, next func(context.Context) error) error {
+func (p *primary) read(ctx context.Context, call *ipc.ServerCall,
+	next func(context.Context) error) error {
 	err := next(ctx)
-	if lost := p.await(p.assigned.Load()); lost != nil {
+	if lost := p.answerAfter(call, p.assigned.Load()); lost != nil {
 		return lost
 	}
 	return err
@@ -442,7 +456,7 @@ func (p *primary) stream(ctx context.Context, call *ipc.ServerCall,
 		}
 		return send(item)
 	}
-	err := p.read(ctx, next)
+	err := p.read(ctx, call, next)
 	if lost != nil {
 		return lost
 	}
