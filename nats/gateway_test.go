@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -248,6 +249,44 @@ func TestGateway(t *testing.T) {
 	echo.Want(t, call("x"), ipc.CodeUnavailable, ipc.NotExecuted, "there is no server")
 	run(t, func(ctx context.Context) error { return out.Export(ctx, outside) })
 	soon(t, "the export is back", func() error { return call("x") })
+}
+
+// TestGatewayImportsNobody has an import before there is a server. The local channel is there when
+// the import has found one, and ends with the import.
+func TestGatewayImportsNobody(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	broker := natstest.Start(t)
+	here := domain(t)
+	waits := make(chan struct{}, 1)
+	g := natsipc.Gateway{Channel: "echo", Domain: here, Log: slog.New(slog.NewTextHandler(
+		writerFunc(func(line []byte) (int, error) {
+			if bytes.Contains(line, []byte("the import waits")) {
+				select {
+				case waits <- struct{}{}:
+				default:
+				}
+			}
+			return len(line), nil
+		}), nil))}
+	stop := run(t, func(ctx context.Context) error {
+		return g.Import(ctx, broker.ConnectInProcess(t))
+	})
+	<-waits
+	_, err := ipc.Dial(t.Context(), "echo", ipc.WithDomain(here))
+	echo.Want(t, err, ipc.CodeUnavailable, ipc.NotSent)
+	serve(t, broker.ConnectInProcess(t), ipc.NewService(relayed, ipc.Handle(relayedEcho,
+		func(_ context.Context, m *echo.Blob) (*echo.Blob, error) { return m, nil })))
+	var c *ipc.Conn
+	soon(t, "the local channel", func() error {
+		c, err = ipc.Dial(t.Context(), "echo", ipc.WithDomain(here))
+		return err
+	})
+	defer c.Close()
+	if _, err := ipc.Invoke(t.Context(), c, relayedEcho, &echo.Blob{}); err != nil {
+		t.Error(err)
+	}
+	stop()
+	<-c.Done()
 }
 
 // TestGatewayThatCannot has an import at a channel that is taken: it ends, and says why.
