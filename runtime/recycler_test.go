@@ -133,7 +133,13 @@ func TestRecyclerShowsEmptyReplies(t *testing.T) {
 	m, other := borrowing("Borrow", ipc.Unary), streamingMethod("Other", ipc.ServerStreaming)
 	flow := borrowing("Flow", ipc.ServerStreaming)
 	items := func(_ context.Context, req *blob) iter.Seq2[*blob, error] {
-		return func(yield func(*blob, error) bool) { _ = yield(req, nil) && yield(req, nil) }
+		return func(yield func(*blob, error) bool) {
+			for range 2 {
+				if !yield(req, nil) {
+					return
+				}
+			}
+		}
 	}
 	network := ipctest.NewNetwork()
 	ipctest.Serve(t, network, "echo", echoes(ipc.Handle(m, func(_ context.Context,
