@@ -120,6 +120,8 @@ type spin struct {
 	p      *spinPolicy
 	start  time.Time // of the first yield or check
 	polls  uint
+	checks uint // of the time, one for each pollsPerCheck polls
+	due    bool // the last call of more was a check
 	yields bool // it has yielded
 	stays  bool // it does not yield any more
 }
@@ -144,10 +146,14 @@ func (s *spin) paid() bool {
 }
 
 // more reports whether to poll once more; it is called between two polls.
-func (s *spin) more() bool {
-	s.polls++
+func (s *spin) more() bool { return s.moreAfter(1) }
+
+// moreAfter is more, called after n polls.
+func (s *spin) moreAfter(n uint) bool {
+	s.polls += n
 	switch p := s.p; {
-	case s.polls%pollsPerCheck == 0 || p.longest == 0:
+	case s.polls >= (s.checks+1)*pollsPerCheck || p.longest == 0:
+		s.checks, s.due = s.polls/pollsPerCheck, true
 		return s.check()
 	case p.shared:
 		sys.Yield()
@@ -155,13 +161,8 @@ func (s *spin) more() bool {
 		(s.polls > pollsPerCheck || p.long.Load()):
 		s.yield()
 	}
+	s.due = false
 	return true
-}
-
-// moreAfter is more, called after n polls. n must be a power of two, and at most yieldPolls.
-func (s *spin) moreAfter(n uint) bool {
-	s.polls += n - 1
-	return s.more()
 }
 
 // yield lets another thread of the machine run, unless that has proved dear.
@@ -183,7 +184,7 @@ func (s *spin) yield() {
 		s.p.cheap.Add(1)
 	}
 	s.yields = true
-	s.polls |= yieldPolls - 1
+	s.polls += yieldPolls - 1
 }
 
 // stay reports whether a wait must do without yields.
@@ -206,7 +207,7 @@ func (p *spinPolicy) lost() {
 }
 
 // checkDue reports, after more, whether the caller must check for other events than a message.
-func (s *spin) checkDue() bool { return s.polls%pollsPerCheck == 0 }
+func (s *spin) checkDue() bool { return s.due }
 
 func (s *spin) check() bool {
 	if s.start.IsZero() {
@@ -216,7 +217,7 @@ func (s *spin) check() bool {
 	if time.Since(s.start) > time.Duration(s.p.budget.Load()) {
 		return false
 	}
-	if s.polls%(s.p.yield*pollsPerCheck) == 0 {
+	if s.checks%s.p.yield == 0 {
 		runtime.Gosched()
 	}
 	return true

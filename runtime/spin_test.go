@@ -78,6 +78,35 @@ func TestLongWaits(t *testing.T) {
 	}
 }
 
+// TestSpinEnds checks that a wait ends, however many polls are made in a row, and whether it yields
+// always, never, or until a yield has proved dear. A million polls take longer than a wait may.
+func TestSpinEnds(t *testing.T) {
+	ends := func(inARow uint, polite, long bool, without uint32, dearAfter int) {
+		p := &spinPolicy{longest: shortestSpin, yield: checksPerYield, polite: polite}
+		p.budget.Store(int64(shortestSpin))
+		p.long.Store(long)
+		p.without.Store(without)
+		s, n := &spin{p: p}, 0
+		for ; s.moreAfter(inARow) && n < 1e6; n++ {
+			if n == dearAfter {
+				s.stays = true
+			}
+		}
+		if n == 1e6 || !s.checkDue() {
+			t.Errorf("%d polls in a row, polite %t, long %t, without %d, dear after %d: no end",
+				inARow, polite, long, without, dearAfter)
+		}
+	}
+	for _, inARow := range []uint{1, 3, burst, yieldPolls, 2 * pollsPerCheck} {
+		for _, dearAfter := range []int{-1, 0, 1, 2, 100} {
+			ends(inARow, false, false, 0, dearAfter)
+			ends(inARow, true, false, 0, dearAfter)
+			ends(inARow, true, true, 0, dearAfter)
+			ends(inARow, true, true, 1, dearAfter)
+		}
+	}
+}
+
 // TestSpinners checks how many readers of a server may poll, alone and beside calls that wait for
 // other processes, and how many of them must yield to other goroutines.
 func TestSpinners(t *testing.T) {
