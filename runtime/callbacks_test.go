@@ -418,11 +418,12 @@ func lapseOnce(t *testing.T, row lapsing, fault string) {
 	defer cancel()
 	var armed atomic.Bool
 	var other *ipc.Conn
-	hit, over := make(chan struct{}), make(chan struct{})
+	hit, over, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	lapse := func() {
 		if !armed.CompareAndSwap(true, false) {
 			return
 		}
+		defer close(left)
 		close(hit)
 		switch fault {
 		case "panics":
@@ -491,6 +492,7 @@ func lapseOnce(t *testing.T, row lapsing, fault string) {
 			t.Error("the operation has not returned")
 		}
 	}
+	await("the callback", left) // which the operation may not wait for
 	if err := row.do(ctx, network, c); err != nil {
 		t.Errorf("the next one: %v", err)
 	}
