@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
-	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -22,15 +21,7 @@ import (
 // generateFrom generates from one file of a schema. refused is the text of errors.
 func generateFrom(files []schematest.File, root string, opts gogen.Options) (out []gogen.File,
 	refused string) {
-	read := func(name string) ([]byte, error) {
-		if i := slices.IndexFunc(files, func(f schematest.File) bool {
-			return f.Name == name
-		}); i >= 0 {
-			return []byte(files[i].Text), nil
-		}
-		return nil, fs.ErrNotExist
-	}
-	schemas, diags := schema.Load(schema.Options{ReadFile: read}, root)
+	schemas, diags := schema.Load(schema.Options{ReadFile: schematest.Reader(files)}, root)
 	if !diags.HasErrors() {
 		out = gogen.Generate(schemas[0], opts, diags)
 	}

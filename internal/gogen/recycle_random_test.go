@@ -3,7 +3,6 @@ package gogen_test
 import (
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -219,15 +218,8 @@ func TestRecycledRandomObjects(t *testing.T) {
 	for ; n > 0; seed++ {
 		opts := gogen.Options{ImportPath: fmt.Sprintf("%s/s%d", corpusModule, seed), All: true}
 		files := schematest.Random(seed, schematest.Config{})
-		read := func(name string) ([]byte, error) {
-			if i := slices.IndexFunc(files, func(f schematest.File) bool {
-				return f.Name == name
-			}); i >= 0 {
-				return []byte(files[i].Text), nil
-			}
-			return nil, fs.ErrNotExist
-		}
-		schemas, diags := schema.Load(schema.Options{ReadFile: read}, files[len(files)-1].Name)
+		schemas, diags := schema.Load(schema.Options{ReadFile: schematest.Reader(files)},
+			files[len(files)-1].Name)
 		if diags.HasErrors() {
 			t.Fatal(render(diags))
 		}

@@ -8,6 +8,7 @@ package schematest
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -18,6 +19,16 @@ import (
 type File struct {
 	Name string // its name in include statements
 	Text string
+}
+
+// Reader returns a function that reads these files, by their names.
+func Reader(files []File) func(name string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		if i := slices.IndexFunc(files, func(f File) bool { return f.Name == name }); i >= 0 {
+			return []byte(files[i].Text), nil
+		}
+		return nil, fs.ErrNotExist
+	}
 }
 
 // A Config configures [Random].

@@ -2,7 +2,6 @@ package schematest_test
 
 import (
 	"bytes"
-	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -14,15 +13,7 @@ import (
 
 // load loads the last file of a schema.
 func load(files []schematest.File) ([]*schema.Schema, *diag.List) {
-	read := func(name string) ([]byte, error) {
-		if i := slices.IndexFunc(files, func(f schematest.File) bool {
-			return f.Name == name
-		}); i >= 0 {
-			return []byte(files[i].Text), nil
-		}
-		return nil, fs.ErrNotExist
-	}
-	return schema.Load(schema.Options{ReadFile: read}, files[len(files)-1].Name)
+	return schema.Load(schema.Options{ReadFile: schematest.Reader(files)}, files[len(files)-1].Name)
 }
 
 // TestSchemasAreValid checks that the front end accepts every schema, and that together they use
