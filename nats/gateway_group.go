@@ -35,7 +35,8 @@ func (g *Gateway) follow(ctx context.Context, opts []ipc.DialOption) (*local, er
 	if g.Domain != "" {
 		f.where = append(slices.Clone(opts), ipc.WithDomain(g.Domain))
 	}
-	within, stop := context.WithTimeout(ctx, f.beat) // the gateway tries again, and says why
+	// The gateway says why it waits, and tries again. A beat may be shorter than a look takes.
+	within, stop := context.WithTimeout(ctx, DefaultBeat)
 	conn, err := f.primary(within)
 	stop()
 	var protocols []*ipc.Protocol
