@@ -35,11 +35,10 @@ func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 	var address *net.AddrError
 	var file *fs.PathError
 	switch {
-	case errors.As(err, &malformed): // its text has the whole URL
-		e.Code, e.Err = ipc.CodeInvalidArgument, malformed.Err
-		e.Msg = redacted(url) + " is no URL of a NATS server, such as nats://host:4222"
-	case errors.As(err, &address):
-		e.Code = ipc.CodeInvalidArgument
+	case errors.As(err, &malformed), errors.As(err, &address):
+		if e.Code = ipc.CodeInvalidArgument; malformed != nil {
+			e.Err = malformed.Err // the text of the other one has the whole URL
+		}
 		e.Msg = redacted(url) + " is no URL of a NATS server, such as nats://host:4222"
 	case errors.As(err, &file):
 		e.Code, e.Msg = ipc.CodeInvalidArgument, "a file of the options cannot be read"

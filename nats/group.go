@@ -185,11 +185,8 @@ func JoinGroup(ctx context.Context, nc *nats.Conn, cfg GroupConfig,
 
 // open opens what the group has in JetStream, and restores the state.
 func (m *Member) open(ctx context.Context) (err error) {
-	if _, limited := ctx.Deadline(); !limited {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, opening)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx, opening)
+	defer cancel()
 	if m.js, err = jetstream.New(m.nc); err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (s *Server) subscribe(ctx context.Context) error {
 	if err := s.register(); err != nil {
 		return err
 	}
-	ctx, stop := bounded(ctx)
+	ctx, stop := bounded(ctx, flushing)
 	defer stop()
 	if err := s.nc.FlushWithContext(ctx); err != nil {
 		return sendFailed(err)
@@ -169,12 +169,15 @@ func (s *Server) subscribe(ctx context.Context) error {
 	return nil
 }
 
-// bounded returns a context that ends: NATS flushes with no other.
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+// flushing is the limit of a flush whose context has none: NATS flushes with no other.
+const flushing = time.Minute
+
+// bounded returns ctx, with a limit if it has no deadline.
+func bounded(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, time.Minute)
+	return context.WithTimeout(ctx, limit)
 }
 
 func (s *Server) keep(sub *nats.Subscription) {

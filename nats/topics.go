@@ -209,7 +209,7 @@ func (s *source) Feed(ctx context.Context, info *topic.Info,
 		stirred: make(chan struct{}, 1)}
 	if f.sub, err = s.nc.Subscribe(c.place.topic(info.Protocol.Name), f.take); err == nil {
 		_ = f.sub.SetPendingLimits(-1, -1) // take is as fast as NATS
-		within, stop := bounded(ctx)
+		within, stop := bounded(ctx, flushing)
 		err = s.nc.FlushWithContext(within)
 		stop()
 	}

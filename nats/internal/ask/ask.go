@@ -18,10 +18,13 @@ const Attempt = 2 * time.Second
 // Pause is the time between two attempts of anything.
 const Pause = 20 * time.Millisecond
 
-// settled is how often servers say in a row that there is no such stream until that is true. One
-// that has just become a leader, or has not heard yet of a stream that was made, may be wrong. The
-// answers count, and not the time, of which both sides may have stood still for the most.
-const settled = 250
+// Settle is the time for which servers may be wrong that say the same again and again: one that has
+// just become a leader, or has not heard yet of a stream that was made. See [Settled].
+const Settle = 5 * time.Second
+
+// Settled reports whether servers have said the same so often in a row, with pauses, that it is
+// true. The answers count, and not the time, of which both sides may have stood still for the most.
+func Settled(times int, settle time.Duration) bool { return times > int(settle/Pause) }
 
 // Until returns the answer to a question of JetStream. It asks again while there is none, until ctx
 // ends, or NATS says that the user may not ask. The question must be one that does no harm when it
@@ -38,7 +41,7 @@ func Until[T any](ctx context.Context, nc *nats.Conn, question func(context.Cont
 		if missing++; !absent {
 			missing = 0
 		}
-		again := absent && missing < settled || undecided(err)
+		again := absent && !Settled(missing, Settle) || undecided(err)
 		if !again || ctx.Err() != nil || Denied(nc, "$JS.API.") != nil {
 			return answer, err
 		}

@@ -122,7 +122,7 @@ const leastPayload = 4096
 // stream has the name that is not one of such a log.
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error) {
 	if cfg.Settle == 0 {
-		cfg.Settle = 5 * time.Second
+		cfg.Settle = ask.Settle
 	}
 	if cfg.Patience == 0 {
 		cfg.Patience = 20 * time.Second
@@ -363,9 +363,8 @@ func unconfirmed(cause error) error {
 	return fmt.Errorf("the log has not confirmed a message: %w", cause)
 }
 
-// settled reports whether the servers have said the same so often that it is true. The answers
-// count, and not the time, of which both sides may have stood still for the most.
-func (l *Log) settled(times int) bool { return times > int(l.cfg.Settle/ask.Pause) }
+// settled is [ask.Settled] with the patience of this log.
+func (l *Log) settled(times int) bool { return ask.Settled(times, l.cfg.Settle) }
 
 // deleted reports whether the servers say that a stream does not exist. One that has just begun to
 // lead the others may be wrong.
