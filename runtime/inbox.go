@@ -22,7 +22,7 @@ type inbox struct {
 	limit int   // bytes that wait before it is full
 	full  bool  // nothing more should come
 	next  batch // what waits
-	long  bool  // the last messages took so much memory that it went to batches
+	lent  bool  // the memory of next has gone to batches, for the last messages took much
 }
 
 // batches has the memory of inboxes in which much has waited.
@@ -142,8 +142,8 @@ type inboxMessage struct {
 func (b *inbox) put(f *frame, body []byte, private bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.long {
-		b.next, b.long = takeBatch(), false
+	if b.lent {
+		b.next, b.lent = takeBatch(), false
 	}
 	b.next.add(f, body, private)
 	b.next.bytes += len(body) + len(f.metadata.pairs) + messageOverhead
@@ -187,7 +187,7 @@ func (b *inbox) drain(now batch) {
 		if len(now.messages) == 0 {
 			if b.next.long() {
 				giveBatch(b.next)
-				b.next, b.long = batch{}, true
+				b.next, b.lent = batch{}, true
 			}
 			b.running.Store(false)
 			b.mu.Unlock()

@@ -31,17 +31,17 @@ import (
 // nothing, and the answer may come during it: with yields everywhere, calls of 64 bytes had twice
 // the p99, and 8 callers of one connection two thirds of the rate.
 type spinPolicy struct {
-	longest time.Duration // 0: never spin
-	budget  atomic.Int64  // of the next spin, in nanoseconds
-	vain    atomic.Uint32 // short sleeps since the last spin that paid
-	long    atomic.Bool   // the last wait was a long one: yield early in the next
-	cheap   atomic.Uint32 // waits with yields since the last dear one
-	without atomic.Uint32 // waits that are left without yields
-	pause   atomic.Uint32 // what without was after the last dear yield
-	yield   uint          // how many checks are followed by a yield
-	shared  bool          // the two sides share one processor: yield it to the peer instead
-	polite  bool          // long waits yield; see WithYield
-	pollers uint64        // sides of this process that wait in turn, above which none polls
+	longest    time.Duration // 0: never spin
+	budget     atomic.Int64  // of the next spin, in nanoseconds
+	vain       atomic.Uint32 // short sleeps since the last spin that paid
+	long       atomic.Bool   // the last wait was a long one: yield early in the next
+	cheap      atomic.Uint32 // waits with yields since the last dear one
+	without    atomic.Uint32 // waits that are left without yields
+	pause      atomic.Uint32 // what without was after the last dear yield
+	perGosched uint          // so many checks are followed by one
+	shared     bool          // the two sides share one processor: yield it to the peer instead
+	yield      bool          // in long waits; see WithYield
+	pollers    uint64        // sides of this process that wait in turn, above which none polls
 }
 
 const (
@@ -73,24 +73,24 @@ const (
 	dearYield   = 500 * time.Microsecond
 	cheapYields = 64
 	mostWithout = 1 << 15
-	// checksPerYield checks take 30 microseconds at least; then other goroutines of this process
-	// may run. In a process with more than one processor a yield wakes a thread that looks for
+	// checksPerGosched checks take 30 microseconds at least; then other goroutines of this process
+	// may run. In a process with more than one processor a Gosched wakes a thread that looks for
 	// work. That thread takes the peer's processor, or this one's; most of the slow calls that
-	// were measured contained a yield.
-	checksPerYield = 32
-	// checksAlone is checksPerYield where the process has one processor. No thread is woken
+	// were measured contained one.
+	checksPerGosched = 32
+	// checksAlone is checksPerGosched where the process has one processor. No thread is woken
 	// there, and other goroutines have no other processor to run on.
 	checksAlone = 2
 )
 
-func (p *spinPolicy) init(longest time.Duration, polite bool, l Link, peer Peer) {
+func (p *spinPolicy) init(longest time.Duration, yield bool, l Link, peer Peer) {
 	if !l.SpinPays() {
 		longest = 0
 	}
-	p.longest, p.polite, p.shared = longest, polite, sys.ShareProcessor(peer.PID)
-	p.yield, p.pollers = checksPerYield, uint64(max(2, runtime.GOMAXPROCS(0)))
+	p.longest, p.yield, p.shared = longest, yield, sys.ShareProcessor(peer.PID)
+	p.perGosched, p.pollers = checksPerGosched, uint64(max(2, runtime.GOMAXPROCS(0)))
 	if runtime.GOMAXPROCS(0) == 1 {
-		p.yield = checksAlone
+		p.perGosched = checksAlone
 	}
 	p.budget.Store(int64(longest))
 }
@@ -101,7 +101,7 @@ func (p *spinPolicy) crowded() bool { return p.shared || p.alone() }
 
 // alone reports whether this process has one processor. If the peer has another one, a yield gives
 // it nothing.
-func (p *spinPolicy) alone() bool { return p.yield == checksAlone }
+func (p *spinPolicy) alone() bool { return p.perGosched == checksAlone }
 
 // slept adapts the policy to a wait that outlasted the spinning.
 func (p *spinPolicy) slept(d time.Duration) {
@@ -157,7 +157,7 @@ func (s *spin) moreAfter(n uint) bool {
 		return s.check()
 	case p.shared:
 		sys.Yield()
-	case p.polite && !s.stays && s.polls > briefPolls &&
+	case p.yield && !s.stays && s.polls > briefPolls &&
 		(s.polls > pollsPerCheck || p.long.Load()):
 		s.yield()
 	}
@@ -217,7 +217,7 @@ func (s *spin) check() bool {
 	if time.Since(s.start) > time.Duration(s.p.budget.Load()) {
 		return false
 	}
-	if s.checks%s.p.yield == 0 {
+	if s.checks%s.p.perGosched == 0 {
 		runtime.Gosched()
 	}
 	return true

@@ -39,7 +39,7 @@ func TestDearYields(t *testing.T) {
 // long and no yield was dear, and that neither waits on the only processor of the process yield,
 // nor those without WithYield.
 func TestLongWaits(t *testing.T) {
-	p := &spinPolicy{longest: defaultSpin, yield: checksPerYield, polite: true}
+	p := &spinPolicy{longest: defaultSpin, perGosched: checksPerGosched, yield: true}
 	p.budget.Store(int64(defaultSpin))
 	wait := func(polls int) *spin {
 		s := &spin{p: p}
@@ -67,12 +67,12 @@ func TestLongWaits(t *testing.T) {
 	}
 	p.without.Store(0)
 	p.long.Store(true)
-	p.yield = checksAlone
+	p.perGosched = checksAlone
 	if s := wait(pollsPerCheck - 1); s.yields {
 		t.Error("a wait has yielded the only processor of its process")
 	}
 	p.long.Store(true)
-	p.yield, p.polite = checksPerYield, false
+	p.perGosched, p.yield = checksPerGosched, false
 	if s := wait(2*pollsPerCheck - 1); s.yields || p.long.Load() {
 		t.Error("a wait without WithYield has yielded, or counts as long")
 	}
@@ -81,8 +81,8 @@ func TestLongWaits(t *testing.T) {
 // TestSpinEnds checks that a wait ends, however many polls are made in a row, and whether it yields
 // always, never, or until a yield has proved dear. A million polls take longer than a wait may.
 func TestSpinEnds(t *testing.T) {
-	ends := func(inARow uint, polite, long bool, without uint32, dearAfter int) {
-		p := &spinPolicy{longest: shortestSpin, yield: checksPerYield, polite: polite}
+	ends := func(inARow uint, yield, long bool, without uint32, dearAfter int) {
+		p := &spinPolicy{longest: shortestSpin, perGosched: checksPerGosched, yield: yield}
 		p.budget.Store(int64(shortestSpin))
 		p.long.Store(long)
 		p.without.Store(without)
@@ -93,8 +93,8 @@ func TestSpinEnds(t *testing.T) {
 			}
 		}
 		if n == 1e6 || !s.checkDue() {
-			t.Errorf("%d polls in a row, polite %t, long %t, without %d, dear after %d: no end",
-				inARow, polite, long, without, dearAfter)
+			t.Errorf("%d polls in a row, yield %t, long %t, without %d, dear after %d: no end",
+				inARow, yield, long, without, dearAfter)
 		}
 	}
 	for _, inARow := range []uint{1, 3, burst, yieldPolls, 2 * pollsPerCheck} {
