@@ -44,6 +44,31 @@ func (g *Gateway) local() string {
 	return g.Channel
 }
 
+// Check returns an error if a name, the prefix, an inbox or the version is none, as Export and
+// Import do once they are connected. It does not check the name of a group.
+func (g *Gateway) Check() error {
+	set, err := take(g.NATS), error(nil)
+	if _, err = placeOf(set.prefix, g.Channel); err == nil {
+		err = set.versioned()
+	}
+	for _, prefix := range set.inboxes {
+		if err == nil && !isSubject(prefix) {
+			err = invalid("the inbox %q; give tokens separated by dots, without * and >", prefix)
+		}
+	}
+	if err == nil && g.Group == "" {
+		var opts []ipc.DialOption
+		for _, o := range g.NATS {
+			opts = append(opts, o)
+		}
+		_, err = ipc.NewLinkSource(g.local(), opts...)
+	}
+	if err != nil {
+		return at("gateway of "+g.Channel, err)
+	}
+	return nil
+}
+
 // log returns where the gateway tells what happens, with what it connects.
 func (g *Gateway) log() *slog.Logger {
 	l := g.Log

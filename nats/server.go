@@ -108,6 +108,9 @@ func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.Server
 	if s.place, err = placeOf(s.set.prefix, channel); err != nil {
 		return nil, err
 	}
+	if err := s.set.versioned(); err != nil {
+		return nil, err
+	}
 	if s.set.topics != nil {
 		if err := usable(s.set.topics); err != nil {
 			told := *err.(*ipc.Error)

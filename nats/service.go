@@ -1,6 +1,7 @@
 package natsipc
 
 import (
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -35,6 +36,19 @@ func serviceName(channel string) string {
 		}
 	}
 	return string(name)
+}
+
+// semantic is the form of the versions that NATS takes (semver.org).
+var semantic = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
+	`(-(0|[1-9]\d*|\d*[a-zA-Z-][\da-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][\da-zA-Z-]*))*)?` +
+	`(\+[\da-zA-Z-]+(\.[\da-zA-Z-]+)*)?$`)
+
+// versioned returns an error if the version of a server is none.
+func (s *settings) versioned() error {
+	if !semantic.MatchString(s.version) {
+		return invalid("the version %q; give one like 1.2.3, by the rules of semver.org", s.version)
+	}
+	return nil
 }
 
 // register makes the server a micro service, whose endpoint takes the calls.

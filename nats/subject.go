@@ -26,11 +26,8 @@ func placeOf(prefix, channel string) (place, error) {
 	if channel == "" {
 		return "", invalid("the channel has no name")
 	}
-	for token := range strings.SplitSeq(prefix, ".") {
-		if token == "" || strings.ContainsAny(token, "*> \t\r\n") {
-			return "", invalid("the prefix %q; give tokens separated by dots, without * and >",
-				prefix)
-		}
+	if !isSubject(prefix) {
+		return "", invalid("the prefix %q; give tokens separated by dots, without * and >", prefix)
 	}
 	p := place(prefix + "." + Token(channel))
 	if n := len(p.instance(strings.Repeat("x", 22), 1<<63)); n > longestSubject {
@@ -38,6 +35,16 @@ func placeOf(prefix, channel string) (place, error) {
 			"most; give it a shorter name", channel, n, longestSubject)
 	}
 	return p, nil
+}
+
+// isSubject reports whether a text is tokens with dots between them, without wildcards.
+func isSubject(text string) bool {
+	for token := range strings.SplitSeq(text, ".") {
+		if token == "" || strings.ContainsAny(token, "*> \t\r\n") {
+			return false
+		}
+	}
+	return true
 }
 
 // Token returns the one token of a subject that stands for a name of a channel or topic. The bytes

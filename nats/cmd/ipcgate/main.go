@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,9 +97,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			"-topic-memory not below")
 		return 2
 	}
+	inboxes := strings.Split(*inbox, ",")
+	all := []ipc.Option{natsipc.WithPrefix(*prefix), natsipc.WithInboxes(inboxes...),
+		natsipc.WithBeat(*beat), natsipc.WithMaxCalls(*maxCalls)}
+	if *maxMessage != 0 {
+		all = append(all, ipc.WithMaxMessage(*maxMessage))
+	}
+	if *version != "" || *about != "" {
+		all = append(all, natsipc.WithVersion(cmp.Or(*version, "0.0.0"), *about))
+	}
+	log := slog.New(slog.NewTextHandler(stdout, nil))
+	var gateways []*natsipc.Gateway
 	for _, name := range flags.Args() {
-		channel, local, _ := strings.Cut(name, "=")
+		channel, local, named := strings.Cut(name, "=")
 		switch {
+		case named && local == "", local == "group:":
+			fmt.Fprintf(stderr, "ipcgate: %q has no name at its end; give NAME, NAME=LOCAL or "+
+				"NAME=group:GROUP\n", name)
+			return 2
 		case channel == "":
 			fmt.Fprintf(stderr, "ipcgate: %q has no channel; give NAME, or NAME=LOCAL\n", name)
 			return 2
@@ -107,8 +123,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 				"imported as a channel, by its name\n", name)
 			return 2
 		}
+		g := &natsipc.Gateway{Channel: channel, Local: local, Log: log, TopicMemory: *memory,
+			Domain: *domain, NATS: all}
+		if service, ok := strings.CutPrefix(local, "group:"); ok {
+			g.Local, g.Group = "", service
+		}
+		if err := g.Check(); err != nil {
+			fmt.Fprintln(stderr, "ipcgate:", err)
+			return 2
+		}
+		gateways = append(gateways, g)
 	}
-	inboxes := strings.Split(*inbox, ",")
 	opts := []nats.Option{nats.CustomInboxPrefix(inboxes[0])}
 	if *creds != "" {
 		opts = append(opts, nats.UserCredentials(*creds))
@@ -124,33 +149,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		defer conns[i].Close()
 	}
 	nc := conns[0]
-	all := []ipc.Option{natsipc.WithPrefix(*prefix), natsipc.WithInboxes(inboxes...),
-		natsipc.WithBeat(*beat), natsipc.WithMaxCalls(*maxCalls), natsipc.WithTopicConn(conns[1])}
-	if *maxMessage != 0 {
-		all = append(all, ipc.WithMaxMessage(*maxMessage))
-	}
-	if *version != "" || *about != "" {
-		all = append(all, natsipc.WithVersion(cmp.Or(*version, "0.0.0"), *about))
-	}
-	log := slog.New(slog.NewTextHandler(stdout, nil))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var gates sync.WaitGroup
-	failed := make(chan error, flags.NArg())
-	for _, name := range flags.Args() {
-		channel, local, _ := strings.Cut(name, "=")
-		g := natsipc.Gateway{Channel: channel, Local: local, Log: log, TopicMemory: *memory,
-			Domain: *domain, NATS: all}
-		if service, ok := strings.CutPrefix(local, "group:"); ok {
-			g.Local, g.Group = "", service
-		}
+	failed := make(chan error, len(gateways))
+	for i, g := range gateways {
+		g.NATS = append(slices.Clip(all), natsipc.WithTopicConn(conns[1]))
 		side := g.Export
 		if args[0] == "import" {
 			side = g.Import
 		}
 		gates.Go(func() {
 			if err := side(ctx, nc); err != nil {
-				failed <- fmt.Errorf("%s %s: %w", args[0], name, err)
+				failed <- fmt.Errorf("%s %s: %w", args[0], flags.Arg(i), err)
 				cancel() // the others too, since all were asked for
 			}
 		})
