@@ -30,6 +30,7 @@ type Conn struct {
 	set    settings
 	limits ipc.Limits
 	inbox  string
+	made   ask.Mark // before the inbox
 
 	requests string // where any of the servers takes them
 	accepts  string // what the subjects of servers begin with
@@ -68,34 +69,30 @@ type comparison struct {
 // [ipc.WithMaxMessage] and [ipc.WithStreamingWindow]; [ipc.WithRetry] has none.
 func Dial(ctx context.Context, nc *nats.Conn, channel string, opts ...ipc.DialOption) (*Conn,
 	error) {
-	c, err := newConn(nc, channel, opts)
-	if err == nil {
-		if err = c.hello(ctx); err != nil {
-			err = c.explained(err, c.requests)
-			c.Close()
-		}
-	}
-	if err != nil {
-		return nil, at("dial "+channel, err)
-	}
-	return c, nil
+	c, _, err := dial(ctx, nc, channel, "", opts)
+	return c, err
 }
 
-// explained returns the error of a client's first request to a subject. There may have been no
-// answer because its user may not send the request, or not hear the answer.
-func (c *Conn) explained(err error, subject string) error {
-	if ipc.OutcomeOf(err) == ipc.OutcomeUnknown {
-		if denied := denied(c.nc, c.inbox, subject); denied != nil {
-			return denied
+// dial is Dial, with what the server says of itself that has the name, if it is there, or any one.
+func dial(ctx context.Context, nc *nats.Conn, channel, server string, opts []ipc.DialOption) (
+	c *Conn, h greeting, err error) {
+	if c, err = newConn(nc, channel, opts); err == nil {
+		if h, err = c.greetOne(ctx, server); err == nil {
+			c.longest = min(c.longest, h.longest)
+			return c, h, nil
 		}
+		c.Close()
 	}
-	return err
+	return nil, h, at("dial "+channel, err)
 }
 
-// denied returns the error of a client whose user may not use one of the subjects that begin with
-// these, or nil.
-func denied(nc *nats.Conn, subjects ...string) error {
-	why := ask.Denied(nc, subjects...)
+// denied returns the error of a client whose user may not use a subject, as NATS has said since a
+// mark, or may not hear answers, or nil.
+func (c *Conn) denied(since ask.Mark, subject string) *ipc.Error {
+	why := c.made.Denied(c.inbox)
+	if why == nil {
+		why = since.Denied(subject)
+	}
 	if why == nil {
 		return nil
 	}
@@ -112,8 +109,8 @@ func newConn(nc *nats.Conn, channel string, opts []ipc.DialOption) (*Conn, error
 	if err := noServices(opts); err != nil {
 		return nil, err
 	}
-	c := &Conn{nc: nc, set: take(opts), inbox: nc.NewInbox(), over: make(chan struct{}),
-		ended: make(chan struct{}),
+	c := &Conn{nc: nc, set: take(opts), inbox: nc.NewInbox(), made: ask.Now(nc),
+		over: make(chan struct{}), ended: make(chan struct{}),
 		calls: map[string]*call{}, compared: map[*ipc.Protocol]fingerprints{},
 		verdicts: map[comparison]*ipc.Error{}, binding: make(chan struct{}, 1)}
 	err := c.set.answered(nc)
@@ -518,6 +515,11 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 		return out, err
 	}
 	defer x.end()
+	if kind.asks() {
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		defer stop() // of what heeds NATS
+	}
 	if err := x.launch(ctx, in, kind, subject); err != nil {
 		return out, err
 	}
@@ -561,6 +563,19 @@ func (c *Conn) exchangeOnce(ctx context.Context, in *ipc.Inbound, kind kind,
 	}
 }
 
+// heed ends a question if NATS says that the user of the connection may not send it, or not hear
+// the answer. Otherwise the client would wait until the server counts as gone. Calls need no heed:
+// they have the subject of the question with which the client has begun.
+func (x *call) heed(ctx context.Context, since ask.Mark, subject string) {
+	if flush(ctx, x.nc) != nil {
+		return
+	}
+	if err := x.conn.denied(since, subject); err != nil {
+		x.begun.Store(false) // no server has it
+		x.fail(err)
+	}
+}
+
 // launch sends the first message of a call, and begins to send what follows it.
 func (x *call) launch(ctx context.Context, in *ipc.Inbound, kind kind, subject string) *ipc.Error {
 	c := x.conn
@@ -573,6 +588,10 @@ func (x *call) launch(ctx context.Context, in *ipc.Inbound, kind kind, subject s
 	var compared fingerprints
 	if p := in.Protocol; p != nil {
 		protocol, compared = p.Name, c.comparedWith(p)
+	}
+	var since ask.Mark
+	if kind.asks() {
+		since = ask.Now(c.nc)
 	}
 	x.begun.Store(true)
 	err := r.publish(c.nc, subject, x.reply, protocol, compared, in.Metadata, in.Body)
@@ -590,6 +609,9 @@ func (x *call) launch(ctx context.Context, in *ipc.Inbound, kind kind, subject s
 		go x.sendItems(ctx, in)
 	case pieces:
 		x.tasks.Go(func() { _ = x.sendBody(ctx, in.Body, true) })
+	}
+	if kind.asks() {
+		x.tasks.Go(func() { x.heed(ctx, since, subject) })
 	}
 	return nil
 }

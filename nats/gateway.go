@@ -264,15 +264,11 @@ func (g *Gateway) importOnce(ctx context.Context, nc *nats.Conn, from string) (r
 	for _, o := range g.NATS {
 		opts = append(opts, o)
 	}
-	c, err := Dial(ctx, nc, g.Channel, opts...)
+	c, first, err := dial(ctx, nc, g.Channel, from, opts)
 	if err != nil {
 		return false, "", err
 	}
 	defer c.Close()
-	first, err := c.greetOne(ctx, from)
-	if err != nil {
-		return false, "", err
-	}
 	to := &importCarrier{carrier{c}, make(chan struct{}, 1)}
 	announced, err := c.announced(ctx, first, to)
 	if err != nil {

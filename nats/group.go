@@ -187,6 +187,7 @@ func JoinGroup(ctx context.Context, nc *nats.Conn, cfg GroupConfig,
 func (m *Member) open(ctx context.Context) (err error) {
 	ctx, cancel := bounded(ctx, opening)
 	defer cancel()
+	since := ask.Now(m.nc)
 	if m.js, err = jetstream.New(m.nc); err != nil {
 		return err
 	}
@@ -202,11 +203,11 @@ func (m *Member) open(ctx context.Context) (err error) {
 	if m.cfg.State != nil {
 		metadata["ipcgen-state"] = "replicated"
 		if err := m.openState(ctx, metadata); err != nil {
-			return m.explained(ctx, err)
+			return m.explained(ctx, since, err)
 		}
 	}
 	if m.bucket, err = m.openBucket(ctx, metadata); err != nil {
-		return m.explained(ctx, err)
+		return m.explained(ctx, since, err)
 	}
 	return nil
 }
@@ -361,9 +362,9 @@ var errUnable = errors.New("the member cannot write to the log")
 // trouble returns a function that logs the errors that delay an election, each once in a row.
 func (m *Member) trouble() func(error) {
 	var mu sync.Mutex
-	last := ""
+	last, since := "", ask.Now(m.nc)
 	return func(err error) {
-		if refused := m.forbidden(); refused != nil {
+		if refused := m.forbidden(since); refused != nil {
 			err = fmt.Errorf("%w: %w", refused, err)
 		}
 		mu.Lock()
@@ -413,6 +414,7 @@ func (m *Member) lead(held *lease.Held) error {
 		case <-ctx.Done():
 		}
 	}()
+	since := ask.Now(m.nc)
 	at, err := m.begin(ctx, held)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -422,7 +424,7 @@ func (m *Member) lead(held *lease.Held) error {
 			return err
 		}
 		m.cfg.Logger.Warn("cannot begin to lead", "epoch", held.Epoch(), "err",
-			m.explained(ctx, err))
+			m.explained(ctx, since, err))
 		return errUnable
 	}
 	r := &reign{member: m, held: held, stirred: make(chan struct{}, 1)}

@@ -30,9 +30,10 @@ var (
 	ErrQuota = errors.New("a limit of JetStream is reached")
 )
 
-// forbidden returns why the user of the connection may not do what a member must, or nil.
-func (m *Member) forbidden() error {
-	err := ask.Denied(m.nc, "$JS.API.", "$KV."+m.subjects.bucket+".", m.subjects.log)
+// forbidden returns why the user of the connection may not do what a member must, if NATS has said
+// so since a mark, or nil.
+func (m *Member) forbidden(since ask.Mark) error {
+	err := since.Denied("$JS.API.", "$KV."+m.subjects.bucket+".", m.subjects.log)
 	if err == nil {
 		return nil
 	}
@@ -40,9 +41,9 @@ func (m *Member) forbidden() error {
 		"docs/beyond-one-machine.md for its permissions: %w", err)
 }
 
-// explained returns an error of NATS with what the user can do about it.
-func (m *Member) explained(ctx context.Context, err error) error {
-	group, refusal := m.cfg.Group, m.forbidden()
+// explained returns an error of NATS of what began at a mark, with what the user can do about it.
+func (m *Member) explained(ctx context.Context, since ask.Mark, err error) error {
+	group, refusal := m.cfg.Group, m.forbidden(since)
 	var layout *changelog.LayoutError
 	var refused *changelog.RefusedError
 	switch {

@@ -7,6 +7,7 @@ import (
 
 	ipc "github.com/ipcgen/ipcgen/runtime"
 
+	"github.com/ipcgen/ipcgen/nats/internal/ask"
 	"github.com/ipcgen/ipcgen/nats/internal/changelog"
 	"github.com/ipcgen/ipcgen/nats/internal/lease"
 	"github.com/ipcgen/ipcgen/nats/internal/machine"
@@ -197,7 +198,7 @@ func (m *Member) refused(ctx context.Context, err *changelog.RefusedError) *ipc.
 	case errors.Is(err, changelog.ErrTooLong):
 		e.Code, e.Msg = ipc.CodeTooLarge, err.Err.Error()+"; see GroupConfig.MaxLogBytes"
 	case err.Full():
-		e.Code, e.Msg = ipc.CodeResourceExhausted, m.explained(ctx, err).Error()
+		e.Code, e.Msg = ipc.CodeResourceExhausted, m.explained(ctx, ask.Now(m.nc), err).Error()
 	}
 	return e
 }

@@ -20,18 +20,6 @@ const mostCompared = 4
 // versions.
 const mostVerdicts = 256
 
-// hello asks a server what it serves.
-func (c *Conn) hello(ctx context.Context) error {
-	h, err := c.greet(ctx)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.longest = min(c.longest, h.longest)
-	return nil
-}
-
 // greet returns what a server says of itself.
 func (c *Conn) greet(ctx context.Context) (h greeting, err error) {
 	return c.greetAt(ctx, c.requests)

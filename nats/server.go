@@ -136,6 +136,7 @@ func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.Server
 
 // subscribe makes the server reachable.
 func (s *Server) subscribe(ctx context.Context) error {
+	since := ask.Now(s.nc)
 	for subject, take := range map[string]nats.MsgHandler{
 		s.place.at(s.name) + ".*": s.takeOwn,
 		s.place.cancels():         s.takeCancel,
@@ -160,13 +161,12 @@ func (s *Server) subscribe(ctx context.Context) error {
 	if err := s.register(); err != nil {
 		return err
 	}
-	ctx, stop := bounded(ctx, flushing)
-	defer stop()
-	if err := s.nc.FlushWithContext(ctx); err != nil {
+	if err := flush(ctx, s.nc); err != nil {
 		return sendFailed(err)
 	}
-	if err := s.refused(); err != nil {
-		return err
+	if err := since.Denied(string(s.place) + "."); err != nil {
+		return &ipc.Error{Code: ipc.CodePermissionDenied, Outcome: ipc.NotSent, Err: err,
+			Msg: "the user may not subscribe to the subjects of the channel"}
 	}
 	s.publishTopics()
 	return nil
@@ -183,19 +183,17 @@ func bounded(ctx context.Context, limit time.Duration) (context.Context, context
 	return context.WithTimeout(ctx, limit)
 }
 
+// flush waits until NATS has taken what was sent, and has told what of it is forbidden.
+func flush(ctx context.Context, nc *nats.Conn) error {
+	ctx, stop := bounded(ctx, flushing)
+	defer stop()
+	return nc.FlushWithContext(ctx)
+}
+
 func (s *Server) keep(sub *nats.Subscription) {
 	// What waits there is bounded by credit, and by the limit of calls.
 	_ = sub.SetPendingLimits(-1, -1)
 	s.subs = append(s.subs, sub)
-}
-
-// refused returns the error of a server that may not subscribe, of which NATS tells beside.
-func (s *Server) refused() error {
-	if err := ask.Denied(s.nc, string(s.place)+"."); err != nil {
-		return &ipc.Error{Code: ipc.CodePermissionDenied, Outcome: ipc.NotSent, Err: err,
-			Msg: "the user may not subscribe to the subjects of the channel"}
-	}
-	return nil
 }
 
 // takeOwn takes what is for this server alone.

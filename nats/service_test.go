@@ -2,6 +2,8 @@ package natsipc_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -149,7 +151,7 @@ func TestPermissions(t *testing.T) {
 	// What it may not do.
 	_, err = natsipc.Serve(t.Context(), client, "echo", echo.Service())
 	echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent)
-	_, err = natsipc.Dial(t.Context(), client, "other", natsipc.WithBeat(20*time.Millisecond))
+	_, err = natsipc.Dial(t.Context(), client, "other", natsipc.WithBeat(silent))
 	echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent, "ipcgen.other.call", "permissions")
 	_, err = audio.SubscribeLevels(t.Context(), natsipc.Topics(client, "other"),
 		topic.SubscribeOptions{})
@@ -170,6 +172,85 @@ func TestPermissions(t *testing.T) {
 		}
 		expectDenied(t, denied, "publish to "+subject)
 	}
+}
+
+// withUsers starts a NATS server with users by their permissions, beside one called all. The
+// function that it returns connects as one of them, with an own inbox.
+func withUsers(t *testing.T, permissions map[string]string) (as func(user string) *nats.Conn) {
+	t.Helper()
+	config := "authorization { users = [ { user: all, password: x }\n"
+	for user, may := range permissions {
+		config += fmt.Sprintf("{ user: %s, password: x, permissions: { %s } }\n", user, may)
+	}
+	path := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(path, []byte(config+"] }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broker := natstest.Start(t, natstest.Config(t, path))
+	return func(user string) *nats.Conn {
+		return broker.Connect(t, nats.UserInfo(user, "x"), nats.CustomInboxPrefix("_INBOX."+user),
+			nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	}
+}
+
+// silent is a beat with which no server counts as gone while a test runs.
+const silent = time.Hour
+
+// TestForbiddenIsTold has clients that may not ask, or not hear the answer: what NATS says ends
+// their questions, and no beat is waited for.
+func TestForbiddenIsTold(t *testing.T) {
+	as := withUsers(t, map[string]string{
+		"mute": `publish: { deny: ["ipcgen.*.call", "ipcgen.*.at.topic.*"] }`,
+		"deaf": `subscribe: { deny: "_INBOX.deaf.>" }`,
+		"cold": `publish: { deny: "ipcgen.*.health" }`,
+	})
+	levels := audio.NewLevelsPublisher(topic.Options{})
+	defer levels.Close()
+	serve(t, as("all"), echo.Service(), levels)
+	for _, nc := range []*nats.Conn{as("mute"), as("deaf")} {
+		_, err := natsipc.Dial(t.Context(), nc, "echo", natsipc.WithBeat(silent))
+		echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent, "permissions")
+		_, err = audio.SubscribeLevels(t.Context(), natsipc.Topics(nc, "echo",
+			natsipc.WithBeat(silent)), topic.SubscribeOptions{})
+		echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent, "permissions")
+	}
+	c, err := natsipc.Dial(t.Context(), as("cold"), "echo", natsipc.WithBeat(silent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Health(t.Context(), "")
+	echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent, "ipcgen.echo.health", "permissions")
+	echo.Still(t, c)
+}
+
+// TestForbiddenBefore serves, dials and subscribes over connections whose last error is that they
+// were forbidden something else.
+func TestForbiddenBefore(t *testing.T) {
+	as := withUsers(t, map[string]string{
+		"mute": `publish: { deny: ["ipcgen.echo.callx", "ipcgen.echo.topic.*"] }`})
+	forbidden := func(nc *nats.Conn, subject string) {
+		t.Helper()
+		if err := errors.Join(nc.Publish(subject, nil), nc.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.LastError(); !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Fatalf("%s: %v", subject, err)
+		}
+	}
+	nc := as("mute")
+	forbidden(nc, "ipcgen.echo.callx")
+	serve(t, nc, echo.Service())
+	forbidden(nc, "ipcgen.echo.callx")
+	echo.Still(t, dial(t, nc))
+	name := audio.LevelsTopic.Protocol.Name
+	forbidden(nc, "ipcgen.echo.topic."+natsipc.Token(name))
+	sub, err := audio.SubscribeLevels(t.Context(), natsipc.Topics(nc, "echo"),
+		topic.SubscribeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub.Close()
 }
 
 func expectDenied(t *testing.T, denied <-chan error, what string) {

@@ -209,15 +209,13 @@ func (s *source) Feed(ctx context.Context, info *topic.Info,
 		stirred: make(chan struct{}, 1)}
 	if f.sub, err = s.nc.Subscribe(c.place.topic(info.Protocol.Name), f.take); err == nil {
 		_ = f.sub.SetPendingLimits(-1, -1) // take is as fast as NATS
-		within, stop := bounded(ctx, flushing)
-		err = s.nc.FlushWithContext(within)
-		stop()
+		err = flush(ctx, s.nc)
 	}
 	if err != nil {
 		f.Close()
 		return nil, sendFailed(err)
 	}
-	if err := denied(s.nc, f.sub.Subject); err != nil {
+	if err := c.denied(c.made, f.sub.Subject); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -360,7 +358,7 @@ func (f *feed) begin(ctx context.Context, history int) error {
 	case err.Code == ipc.CodeUnavailable && (err.Remote || errors.Is(err, nats.ErrNoResponders)):
 		return nil // there is no publisher yet
 	default:
-		return f.conn.explained(err, subject)
+		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

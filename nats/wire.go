@@ -50,6 +50,9 @@ func (k kind) streams() (in, out bool) {
 	return k == kindIn || k == kindBoth, k == kindOut || k == kindBoth || k == kindRecent
 }
 
+// asks reports whether requests of the kind are those of this package, for no handler.
+func (k kind) asks() bool { return k > kindNote }
+
 // untilClosed reports whether a server that shuts down still answers requests of the kind: it
 // executes calls, and publishes topics, until it is closed.
 func (k kind) untilClosed() bool {

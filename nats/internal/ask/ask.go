@@ -26,12 +26,22 @@ const Settle = 5 * time.Second
 // true. The answers count, and not the time, of which both sides may have stood still for the most.
 func Settled(times int, settle time.Duration) bool { return times > int(settle/Pause) }
 
+// A Mark is a moment of a connection. What NATS forbade before does not count: the last error of a
+// connection stays there, also when its user has got the permission meanwhile.
+type Mark struct {
+	nc   *nats.Conn
+	last error
+}
+
+// Now returns the mark of this moment.
+func Now(nc *nats.Conn) Mark { return Mark{nc, nc.LastError()} }
+
 // Until returns the answer to a question of JetStream. It asks again while there is none, until ctx
 // ends, or NATS says that the user may not ask. The question must be one that does no harm when it
 // is asked twice.
 func Until[T any](ctx context.Context, nc *nats.Conn, question func(context.Context) (T, error)) (T,
 	error) {
-	missing := 0
+	since, missing := Now(nc), 0
 	for {
 		attempt, cancel := context.WithTimeout(ctx, Attempt)
 		answer, err := question(attempt)
@@ -42,7 +52,7 @@ func Until[T any](ctx context.Context, nc *nats.Conn, question func(context.Cont
 			missing = 0
 		}
 		again := absent && !Settled(missing, Settle) || undecided(err)
-		if !again || ctx.Err() != nil || Denied(nc, "$JS.API.") != nil {
+		if !again || ctx.Err() != nil || since.Denied("$JS.API.") != nil {
 			return answer, err
 		}
 		select {
@@ -63,11 +73,12 @@ func undecided(err error) bool {
 		errors.As(err, &api) && api.ErrorCode == 10008
 }
 
-// Denied returns why the user of a connection may not use one of the subjects that begin with
-// these, or nil. NATS tells of that beside the request, which it does not answer.
-func Denied(nc *nats.Conn, subjects ...string) error {
-	err := nc.LastError()
-	if !errors.Is(err, nats.ErrPermissionViolation) {
+// Denied returns why the user of the connection may not use one of the subjects that begin with
+// these, if NATS has said so since the mark, or nil. NATS tells of that beside the request, which
+// it does not answer, and ahead of the answer to a ping behind the request.
+func (m Mark) Denied(subjects ...string) error {
+	err := m.nc.LastError()
+	if !errors.Is(err, nats.ErrPermissionViolation) || err == m.last {
 		return nil
 	}
 	for _, subject := range subjects {
