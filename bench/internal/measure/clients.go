@@ -20,11 +20,17 @@ type Crowd struct {
 	// Rates are the calls per second of all callers together, by round and
 	// sorted.
 	Rates []float64
-	Hist  *hdrhistogram.Histogram
+	// Spreads are the calls of the caller with the most, per call of the one
+	// with the fewest, by round and sorted.
+	Spreads []float64
+	Hist    *hdrhistogram.Histogram
 }
 
 // Rate is the median of the rounds' rates.
 func (c *Crowd) Rate() float64 { return c.Rates[len(c.Rates)/2] }
+
+// Spread is the median of the rounds' spreads.
+func (c *Crowd) Spread() float64 { return c.Spreads[len(c.Spreads)/2] }
 
 // Quantile is the time within which the given percentage of all calls ended.
 func (c *Crowd) Quantile(percent float64) time.Duration {
@@ -53,6 +59,7 @@ func Crowds(cs []*contest.Contestant, n int, share bool, size int, p Plan) ([]*C
 	var failed []error
 	for _, c := range all {
 		slices.Sort(c.Rates)
+		slices.Sort(c.Spreads)
 		failed = append(failed, failure(c.Err, "%s, %d callers", c.Contestant.Name, n))
 	}
 	return all, errors.Join(failed...)
@@ -85,17 +92,29 @@ func (c *Crowd) turn(size int, share bool, p Plan, clock time.Duration) error {
 		return err
 	}
 	start := time.Now()
-	h, err := together(sessions, p.Turn, clock)
+	hists, err := together(sessions, p.Turn, clock)
 	if err != nil {
 		return err
 	}
-	c.Rates = append(c.Rates, float64(h.TotalCount())/time.Since(start).Seconds())
-	c.Hist.Merge(h)
+	took := time.Since(start).Seconds()
+	var calls, fewest, most int64
+	for i, h := range hists {
+		n := h.TotalCount()
+		if i == 0 || n < fewest {
+			fewest = n
+		}
+		most = max(most, n)
+		calls += n
+		c.Hist.Merge(h)
+	}
+	c.Rates = append(c.Rates, float64(calls)/took)
+	c.Spreads = append(c.Spreads, float64(most)/float64(max(fewest, 1)))
 	return nil
 }
 
-// together calls on all sessions at once.
-func together(sessions []contest.Session, d, clock time.Duration) (*hdrhistogram.Histogram, error) {
+// together calls on all sessions at once, and returns the times of each.
+func together(sessions []contest.Session, d, clock time.Duration) ([]*hdrhistogram.Histogram,
+	error) {
 	hists := make([]*hdrhistogram.Histogram, len(sessions))
 	errs := make([]error, len(sessions))
 	var wg sync.WaitGroup
@@ -104,8 +123,5 @@ func together(sessions []contest.Session, d, clock time.Duration) (*hdrhistogram
 		wg.Go(func() { errs[i] = timed(s, d, clock, hists[i]) })
 	}
 	wg.Wait()
-	for _, h := range hists[1:] {
-		hists[0].Merge(h)
-	}
-	return hists[0], errors.Join(errs...)
+	return hists, errors.Join(errs...)
 }

@@ -102,6 +102,9 @@ func Crowds(w io.Writer, of, base string, byCount [][]*measure.Crowd) error {
 	head := []string{of}
 	for _, cs := range byCount {
 		head = append(head, fmt.Sprintf("%d: rate", cs[0].Callers), "p50", "p99")
+		if cs[0].Callers > 1 {
+			head = append(head, "spread")
+		}
 		if base != "" {
 			head = append(head, "÷ "+byCount[0][0].Contestant.Name)
 		}
@@ -122,10 +125,17 @@ func Crowds(w io.Writer, of, base string, byCount [][]*measure.Crowd) error {
 }
 
 func crowd(c *measure.Crowd) []string {
-	if c.Err != nil {
-		return []string{failed, "", ""}
+	cells := []string{failed, "", ""}
+	if c.Err == nil {
+		cells = []string{Rate(c.Rate()), Duration(c.Quantile(50)), Duration(c.Quantile(99))}
 	}
-	return []string{Rate(c.Rate()), Duration(c.Quantile(50)), Duration(c.Quantile(99))}
+	switch {
+	case c.Callers == 1:
+		return cells
+	case c.Err != nil:
+		return append(cells, "")
+	}
+	return append(cells, Ratio(c.Spread(), 1))
 }
 
 // timesCrowd compares a crowd with the one called base among the others.
