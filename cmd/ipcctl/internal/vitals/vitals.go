@@ -124,8 +124,14 @@ func (s *watched) hangUp() {
 // Look asks all servers, and returns what they did since the last look. A server that is asked for
 // the first time has no rates yet.
 func (w *Watcher) Look(ctx context.Context) View {
-	v := View{At: time.Now()}
 	s, err := survey.Of(w.domain)
+	return w.LookAt(ctx, s, err)
+}
+
+// LookAt is Look for those who have just looked into the domain: s and err are what [survey.Of] has
+// returned.
+func (w *Watcher) LookAt(ctx context.Context, s *survey.Survey, err error) View {
+	v := View{At: time.Now()}
 	if err != nil {
 		v.Trouble = err.Error()
 		return v

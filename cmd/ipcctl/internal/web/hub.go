@@ -133,12 +133,11 @@ func (h *hub) look(ctx context.Context, now <-chan bool) {
 	for {
 		var groups []Group
 		var asked sync.WaitGroup
-		asked.Go(func() {
-			if sv, err := survey.Of(h.domain); err == nil {
-				groups = s.ask(ctx, sv)
-			}
-		})
-		v := w.Look(ctx)
+		sv, err := survey.Of(h.domain)
+		if err == nil {
+			asked.Go(func() { groups = s.ask(ctx, sv) })
+		}
+		v := w.LookAt(ctx, sv, err)
 		asked.Wait()
 		if ctx.Err() != nil {
 			return
