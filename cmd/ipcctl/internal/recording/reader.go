@@ -111,7 +111,8 @@ const maxKnown = 256 << 20
 // Open opens a recording.
 func Open(path string) (*Reader, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, notRegular(path) // to open a pipe waits for its writer
+		// It is not opened: that would wait for the writer of a pipe.
+		return nil, &FileError{Path: path, Kind: ErrForeign, Err: errors.New("no regular file")}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -126,17 +127,10 @@ func Open(path string) (*Reader, error) {
 	return r, nil
 }
 
-func notRegular(path string) error {
-	return &FileError{Path: path, Kind: ErrForeign, Err: errors.New("no regular file")}
-}
-
 func (r *Reader) begin() error {
 	info, err := r.f.Stat()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !info.Mode().IsRegular():
-		return notRegular(r.path)
 	}
 	r.size = info.Size()
 	r.offset.r = r.f
