@@ -11,8 +11,10 @@ import (
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
-// backPeriod is the time between two looks for the next publisher.
-const backPeriod = 200 * time.Millisecond
+// soon is how long after the end of a publisher the next one is looked for. Each further look is
+// twice as long after the one before, up to hesitation: it takes in every channel of the domain,
+// and there may be no publisher for days.
+const soon = 200 * time.Millisecond
 
 // A publisherWatch tells on standard error why no message of a topic comes: its publisher is
 // stopped or hangs, or is gone. It also tells when the publisher answers again, or another one is
@@ -26,6 +28,7 @@ type publisherWatch struct {
 	silent bool          // was told, of the server that there is now
 	gone   bool          // was told, and no other server has answered since
 	gaps   int           // how often the publisher was gone
+	look   time.Duration // how long until the next look for a publisher, while it is gone
 	broke  chan struct{} // receives a value when it is
 }
 
@@ -70,10 +73,10 @@ func (w *publisherWatch) ask(ctx context.Context) {
 		w.tell("no message comes: %s", hangs(pid))
 	case code == ipc.CodeOK && w.gone:
 		w.gone, w.silent = false, false
-		w.tell("process %d is there now; no message has come from it yet", pid)
+		w.tell("%s is there now; no message has come from it yet", serverIn(pid))
 	case code == ipc.CodeOK && w.silent:
 		w.silent = false
-		w.tell("process %d answers again", pid)
+		w.tell("%s", recovers(pid))
 	}
 }
 
@@ -87,15 +90,21 @@ func (w *publisherWatch) comes() {
 	w.gone, w.silent = false, false
 }
 
+// period returns how long to wait for the next question.
+func (w *publisherWatch) period() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.gone {
+		return hesitation
+	}
+	now := w.look
+	w.look = min(2*w.look, hesitation)
+	return now
+}
+
 // pause waits for the time of the next question. It returns false when ctx is done.
 func (w *publisherWatch) pause(ctx context.Context) bool {
-	w.mu.Lock()
-	period := hesitation
-	if w.gone {
-		period = backPeriod
-	}
-	w.mu.Unlock()
-	again := time.NewTimer(period)
+	again := time.NewTimer(w.period())
 	defer again.Stop()
 	select {
 	case <-again.C:
@@ -121,7 +130,7 @@ func (w *publisherWatch) tell(format string, args ...any) {
 func (w *publisherWatch) breaks(why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gone, w.silent = true, false
+	w.gone, w.silent, w.look = true, false, soon
 	w.gaps++
 	w.tell("the publisher is gone; the next one is waited for: %v", why)
 	select {

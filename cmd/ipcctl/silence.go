@@ -30,15 +30,26 @@ func whileSilent(limit time.Duration, tell func()) (end func() (told bool)) {
 	}
 }
 
-// hangs says that a server does not answer, and what can be done. Its process may not be known: to
-// kill process 0 is to kill those of the user's own process group.
-func hangs(pid int) string {
+// serverIn names a server by its process, which may not be known.
+func serverIn(pid int) string {
 	if pid == 0 {
-		return "the server does not answer: it is stopped or hangs"
+		return "the server"
 	}
-	return fmt.Sprintf("process %d does not answer: it is stopped or hangs; kill -QUIT %d prints "+
-		"what it does, and ends it", pid, pid)
+	return fmt.Sprintf("process %d", pid)
 }
+
+// hangs says that a server does not answer, and what can be done: but not to kill process 0, which
+// is to kill those of the user's own process group.
+func hangs(pid int) string {
+	text := serverIn(pid) + " does not answer: it is stopped or hangs"
+	if pid != 0 {
+		text += fmt.Sprintf("; kill -QUIT %d prints what it does, and ends it", pid)
+	}
+	return text
+}
+
+// recovers says that a server which has hung answers.
+func recovers(pid int) string { return serverIn(pid) + " answers again" }
 
 // next takes records from the tap, for which it waits, and tells if the server hangs: it answers
 // after that time, whatever happens there.
@@ -48,7 +59,7 @@ func (w *watching) next(ctx context.Context, wait time.Duration, say func(string
 	end := whileSilent(wait+hesitation, func() { say("%s", hangs(pid)) })
 	records, lost, err = w.tap.Take(ctx, wait)
 	if end() && err == nil {
-		say("process %d answers again", pid)
+		say("%s", recovers(pid))
 	}
 	return records, lost, err
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/reach"
+	"github.com/ipcgen/ipcgen/cmd/ipcctl/internal/survey"
 	"github.com/ipcgen/ipcgen/internal/audioservice"
 	ipc "github.com/ipcgen/ipcgen/runtime"
 )
@@ -181,10 +182,36 @@ func TestSignalAgain(t *testing.T) {
 	expect(t, 0, "greeter: servers 1, lost 0", "", "", "replay", "-list", file)
 }
 
+// TestLooksForPublishersBecomeRare checks the pauses between the looks for the next publisher.
+func TestLooksForPublishersBecomeRare(t *testing.T) {
+	w := newPublisherWatch(&terminal{err: io.Discard}, nil)
+	expect := func(want ...time.Duration) {
+		t.Helper()
+		for i, want := range want {
+			if got := w.period(); got != want {
+				t.Errorf("pause %d is %v, want %v", i, got, want)
+			}
+		}
+	}
+	expect(hesitation, hesitation)
+	for range 2 {
+		w.breaks(io.ErrUnexpectedEOF)
+		expect(soon, 2*soon, 4*soon, 8*soon, hesitation, hesitation)
+	}
+	w.comes()
+	expect(hesitation)
+}
+
 // TestUnknownProcessIsNotNamed says that a server hangs whose process is not known, as while it has
 // taken its channel and has not yet written its number: the user is not told to kill process 0.
 func TestUnknownProcessIsNotNamed(t *testing.T) {
 	if text := hangs(0); strings.Contains(text, "0") {
+		t.Error(text)
+	}
+	if text := recovers(0); text != "the server answers again" {
+		t.Error(text)
+	}
+	if text := (survey.Channel{Name: "c", Live: true}).Process(); text != "a process" {
 		t.Error(text)
 	}
 	if text := hangs(17); strings.Count(text, " 17 ") != 2 {

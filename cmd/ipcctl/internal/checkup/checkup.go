@@ -307,15 +307,15 @@ func (c *checkup) server(ctx context.Context, domain string, l survey.Channel,
 	switch ipc.CodeOf(err) {
 	case ipc.CodeOK:
 		defer conn.Close()
-		c.add(OK, check, "", "pid %d answers", l.PID)
+		c.add(OK, check, "", "%s answers", l.Process())
 		if s, err := dynamic.Ask(ctx, conn, l.Name); err == nil {
 			c.servers = append(c.servers, &answer{l.Name, s})
 		}
 	case ipc.CodeDeadlineExceeded:
 		c.add(Fail, check, "see what the process does; kill -QUIT prints its goroutines",
-			"pid %d has the channel, and does not answer within %v", l.PID, patience)
+			"%s has the channel, and does not answer within %v", l.Process(), patience)
 	case ipc.CodePermissionDenied:
-		c.add(OK, check, "", "pid %d answers, and refuses this process: %v", l.PID, err)
+		c.add(OK, check, "", "%s answers, and refuses this process: %v", l.Process(), err)
 	default:
 		c.failed(check, "", err)
 	}

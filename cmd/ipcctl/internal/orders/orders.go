@@ -149,5 +149,9 @@ func processOf(s group.Status, index int) string {
 	if index < 0 || index >= len(s.Replicas) {
 		return "(none)"
 	}
-	return fmt.Sprintf("%s (pid %d)", s.Replicas[index].Name, s.Replicas[index].PID)
+	r := s.Replicas[index]
+	if r.PID == 0 {
+		return r.Name + " (no process)"
+	}
+	return fmt.Sprintf("%s (pid %d)", r.Name, r.PID)
 }

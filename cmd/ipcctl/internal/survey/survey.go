@@ -33,6 +33,15 @@ type Channel struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
+// Process names the process that serves the channel. Its number is not known while it has taken the
+// channel and not yet written it.
+func (c Channel) Process() string {
+	if c.PID == 0 {
+		return "a process"
+	}
+	return fmt.Sprintf("pid %d", c.PID)
+}
+
 // A Survey is the content of a domain at one moment.
 type Survey struct {
 	Domain    string            // its path
