@@ -306,12 +306,7 @@ func (c *Conn) dispatch(m *nats.Msg) {
 		x.conclude(m)
 		return
 	}
-	f, err := parseFrame(m.Data)
-	if err != nil {
-		x.fail(err.(*ipc.Error))
-		return
-	}
-	x.receive(f)
+	x.receive(m.Data)
 }
 
 // A call is one in flight.

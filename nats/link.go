@@ -271,7 +271,12 @@ func (l *link) await(ctx context.Context, ready func() bool) error {
 }
 
 // receive takes in a frame, in a callback of NATS.
-func (l *link) receive(f frame) {
+func (l *link) receive(data []byte) {
+	f, malformed := parseFrame(data)
+	if malformed != nil {
+		l.fail(malformed.(*ipc.Error))
+		return
+	}
 	l.hear()
 	if f.kind == frameBeat {
 		return

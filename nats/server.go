@@ -215,12 +215,7 @@ func (s *Server) takeOwn(m *nats.Msg) {
 	case len(m.Data) == 0 && m.Header.Get("Status") == "503":
 		x.stop(ipc.CodeCanceled, 0, errors.New("the client is gone"))
 	default:
-		f, err := parseFrame(m.Data)
-		if err != nil {
-			x.fail(err.(*ipc.Error))
-			return
-		}
-		x.receive(f)
+		x.receive(m.Data)
 	}
 }
 

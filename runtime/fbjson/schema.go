@@ -117,11 +117,8 @@ func typeOf(types map[string]*Type, what, name string) (*Type, error) {
 	if t := types[name]; t != nil {
 		return t, nil
 	}
-	near := diag.Nearest(name, slices.Sorted(maps.Keys(types)))
-	if near != "" {
-		near = "; did you mean " + near + "?"
-	}
-	return nil, fmt.Errorf("the schema has no %s %q%s", what, name, near)
+	return nil, fmt.Errorf("the schema has no %s %q%s", what, name,
+		nearest(name, slices.Sorted(maps.Keys(types))))
 }
 
 // Tables returns the names of all tables, with their namespaces, in order.
@@ -145,6 +142,11 @@ func (t *Type) nearestField(name string) string {
 	for _, f := range t.object.Fields {
 		names = append(names, f.Name)
 	}
+	return nearest(name, names)
+}
+
+// nearest returns the one of some names that a misspelt one most likely means, as a question.
+func nearest(name string, names []string) string {
 	if near := diag.Nearest(name, names); near != "" {
 		return "; did you mean " + near + "?"
 	}
@@ -266,8 +268,5 @@ func nearestValue(e *schema.Enum, name string) string {
 	for _, v := range e.Values {
 		names = append(names, v.Name)
 	}
-	if near := diag.Nearest(name, names); near != "" {
-		return "; did you mean " + near + "?"
-	}
-	return ""
+	return nearest(name, names)
 }

@@ -201,9 +201,7 @@ func (g *Group) replaceOne(ctx context.Context, index, pid int) (Status, error) 
 	refused := false
 	g.s.ask(func() {
 		if r := g.s.replicas[index]; r.proc != nil && r.proc.pid == pid {
-			if refused = !g.s.spareable(r); !refused {
-				g.s.replace(r, r.command)
-			}
+			refused = !g.s.spare(r)
 		}
 	})
 	if refused {

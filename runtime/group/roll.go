@@ -35,9 +35,7 @@ func (g *Group) failover(ctx context.Context, epoch uint64) (Status, error) {
 	refused := false
 	g.s.ask(func() {
 		if r := g.s.replicas[before.Primary]; g.s.reign.epoch == before.Epoch {
-			if refused = !g.s.spareable(r); !refused {
-				g.s.replace(r, r.command)
-			}
+			refused = !g.s.spare(r)
 		}
 	})
 	if refused {
@@ -45,6 +43,15 @@ func (g *Group) failover(ctx context.Context, epoch uint64) (Status, error) {
 			"with Group.WaitHealthy", g.s.cfg.Service)
 	}
 	return g.WaitHealthy(ctx, before.Epoch)
+}
+
+// spare replaces a replica, and reports whether it could: it must be spareable.
+func (s *supervisor) spare(r *managedReplica) bool {
+	can := s.spareable(r)
+	if can {
+		s.replace(r, r.command)
+	}
+	return can
 }
 
 // spareable reports whether a replica can be told to end without the loss of the state that the

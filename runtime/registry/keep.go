@@ -51,13 +51,7 @@ func (r *Registry) restoreHeader() (err error) {
 	if fi, err := f.Stat(); err != nil || !os.SameFile(fi, r.id) {
 		return err
 	}
-	head, err := sys.MapFile(f, 0, headerSize, true)
-	if err != nil {
-		return err
-	}
-	defer sys.UnmapFile(head)
-	writeHeader(head, r.slots)
-	return nil
+	return writeHeader(f, r.slots)
 }
 
 // abandonTable removes the name of the table if a file with locks of its slots has lost its own

@@ -194,19 +194,21 @@ func writeTable(f *os.File, slots int) error {
 	if err := sys.Allocate(f, int64(headerSize+slots*slotSize)); err != nil {
 		return err
 	}
+	return writeHeader(f, slots)
+}
+
+// writeHeader writes the header of a table.
+func writeHeader(f *os.File, slots int) error {
 	head, err := sys.MapFile(f, 0, headerSize, true)
 	if err != nil {
 		return err
 	}
-	writeHeader(head, slots)
-	return sys.UnmapFile(head)
-}
-
-func writeHeader(head []byte, slots int) {
+	defer sys.UnmapFile(head)
 	wordAt(head, offMagic).Store(magic)
 	wordAt(head, offVersion).Store(version)
 	wordAt(head, offSlotSize).Store(slotSize)
 	wordAt(head, offSlots).Store(uint64(slots))
+	return nil
 }
 
 // headed reports whether head is the header of a table with that many slots.
