@@ -46,9 +46,12 @@ func findSurvivors(ctx context.Context, cfg Config, p *page,
 					j.pid, j.index, j.err))
 		}
 	}
-	if _, on := p.replication(); len(all) > 0 && on != (cfg.Replication != nil) {
+	// Without the terms of the last supervisor, which was killed while it stored them or whose page
+	// was overwritten, the configuration is taken to be as before.
+	last, ok := p.terms()
+	if ok && len(all) > 0 && last.replicates != (cfg.Replication != nil) {
 		keep := "keep a state, and this one does not"
-		if !on {
+		if !last.replicates {
 			keep = "do not keep a state, and this one does"
 		}
 		err = sys.JoinErrors(err, fmt.Errorf("group %s: replicas of an earlier supervisor, with "+

@@ -53,7 +53,7 @@ func (r *Replica) claimPlace() (claim *os.File, err error) {
 	if wordAt(r.place, offIncarnation).Load() != r.incarnation {
 		return nil, r.startWithdrawn()
 	}
-	if r.page.tethered() {
+	if r.terms.tethered {
 		if there, err := r.page.supervised(); err != nil || !there {
 			return nil, sys.JoinErrors(err, r.startWithdrawn())
 		}
@@ -104,20 +104,18 @@ func (r *Replica) startWithdrawn() error {
 		r.Name(), placeVar)
 }
 
-func (p *page) tethered() bool { return wordAt(p.mem, offTether).Load() == 1 }
-
 // supervisor returns a handle on the process that holds the page's lock, or nil if its pid is
 // unknown or has no meaning in this pid namespace.
 func (p *page) supervisor() *sys.Process {
-	pid := wordAt(p.mem, offPID).Load()
-	if wordAt(p.mem, offHome).Load() != sys.PIDNamespace() {
+	who := p.holder()
+	if who.namespace != sys.PIDNamespace() {
 		return nil
 	}
-	h, err := sys.OpenProcess(int(pid))
+	h, err := sys.OpenProcess(who.pid)
 	if err != nil {
 		return nil
 	}
-	if there, err := p.supervised(); err != nil || !there || wordAt(p.mem, offPID).Load() != pid {
+	if there, err := p.supervised(); err != nil || !there || p.holder() != who {
 		h.Close()
 		return nil
 	}
@@ -132,7 +130,7 @@ const lifelinePeriod = 250 * time.Millisecond
 // first, but not for a program that has gained privileges, by set-user-id or file capabilities, nor
 // for a process that a program other than the supervisor has started.
 func (r *Replica) holdLifeline() {
-	if !r.page.tethered() {
+	if !r.terms.tethered {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())

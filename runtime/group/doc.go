@@ -51,6 +51,8 @@
 //   - supervisor: the process that called [Start], and the goroutine in it that decides.
 //   - stranger: a process that is not of the group and has registered the name of one of its
 //     replicas.
+//   - terms: the part of its configuration that a supervisor stores in the group's file, for the
+//     replicas to work by.
 //   - operator: a process that gives orders to a supervisor: failover, roll, or the replacement of
 //     one replica ([Operator]).
 //

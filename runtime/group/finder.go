@@ -31,6 +31,7 @@ type finder struct {
 	checked reign                      // the one at the last look at the name of the page
 	records map[string]registry.Record // the registered replicas, by name
 	trouble error                      // the registry's
+	corrupt error                      // why the page that has the name cannot be read
 }
 
 func newFinder(where, service string) (*finder, error) {
@@ -198,7 +199,11 @@ func (f *finder) findPage() {
 		own = true
 	}
 	p, err := openPage(dir, f.service)
+	f.corrupt = nil
 	if err != nil {
+		if errors.Is(err, ipc.ErrCorrupt) {
+			f.corrupt = err
+		}
 		if own {
 			dir.Close()
 		}
@@ -246,6 +251,8 @@ func endpointOf(rec registry.Record) ipc.Endpoint {
 // absent returns why there is no primary, or why it cannot be found. The caller must hold f.mu.
 func (f *finder) absent() error {
 	switch {
+	case f.page == nil && f.corrupt != nil:
+		return f.corrupt
 	case f.page == nil:
 		return fmt.Errorf("no process supervises group %s in domain %s; start its supervisor "+
 			"first, or check the domain %s", f.service, f.dir.Path(),

@@ -130,7 +130,7 @@ func (g *guard) suspects(method verdict) bool {
 }
 
 func (g *guard) replicates() bool {
-	return g.replica.replicator != nil && wordAt(g.replica.page.mem, offReplicas).Load() > 1
+	return g.replica.replicator != nil && g.replica.terms.replicas > 1
 }
 
 // quarantine returns an error if the supervisor has put a request or its method in quarantine.

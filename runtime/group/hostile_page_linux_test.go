@@ -255,6 +255,34 @@ func TestOverwrittenWordsOfSuccession(t *testing.T) {
 	}
 }
 
+// TestGroupFileOfAnotherVersion starts a group over the file of an earlier version, which survivors
+// of that version still use. They end, and the next supervisor starts its own.
+func TestGroupFileOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	cfg := listConfig(newDomain(t), 2)
+	cfg.Survive = true
+	killedHost(t, cfg.Domain, "list", "survive")
+	f, err := os.OpenFile(filepath.Join(cfg.Domain, ".groups", "list"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("ipcggrp1"), 0)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events eventLog
+	cfg.Events = events.add
+	g := startGroup(t, cfg)
+	appendTo(t, dialList(t, cfg.Domain), 1)
+	if _, err := g.WaitHealthy(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	if events.has(group.Adopted) || events.has(group.FileLost) {
+		t.Errorf("events:\n%v", &events)
+	}
+}
+
 // TestGroupFileOfZeros starts groups over what a loss of power can leave of their first start.
 func TestGroupFileOfZeros(t *testing.T) {
 	page := os.Getpagesize()

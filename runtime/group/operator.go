@@ -70,11 +70,16 @@ func dialSupervisor(ctx context.Context, service, domainName string) (*ipc.Conn,
 
 // takesNone returns the error for a supervisor without a channel.
 func takesNone(pid int, err error) error {
-	return fmt.Errorf("its process (pid %d) takes no orders; it uses an earlier version of this "+
-		"package, or has too few descriptors, which its log reports: %w", pid, err)
+	who := ""
+	if pid != 0 {
+		who = fmt.Sprintf(" (pid %d)", pid)
+	}
+	return fmt.Errorf("its process%s takes no orders; it uses an earlier version of this "+
+		"package, or has too few descriptors, which its log reports: %w", who, err)
 }
 
-// supervisorOf returns the pid of the process that holds the lock of a group's file.
+// supervisorOf returns the pid of the process that holds the lock of a group's file, or 0 if the
+// file does not say.
 func supervisorOf(dir *domain.Dir, service string) (pid int, err error) {
 	p, err := openPage(dir, service)
 	if errors.Is(err, errNoPage) {
@@ -91,7 +96,7 @@ func supervisorOf(dir *domain.Dir, service string) (pid int, err error) {
 	if !there {
 		return 0, ErrNoSupervisor
 	}
-	return int(wordAt(p.mem, offPID).Load()), nil
+	return p.holder().pid, nil
 }
 
 // Close closes the connection. It may be called again.

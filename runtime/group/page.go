@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipcgen/ipcgen/internal/domain"
 	"github.com/ipcgen/ipcgen/internal/sys"
+	ipc "github.com/ipcgen/ipcgen/runtime"
 )
 
 // The group's file in the domain has a page that only the supervisor writes, followed by a page for
@@ -21,25 +22,16 @@ import (
 // process. Pages have the size of the machine's pages, because they are mapped one by one. Unless
 // stated otherwise, all values are 64-bit words in the byte order of the machine.
 const (
-	pageMagic = 0x3170726767637069 // "ipcggrp1"
+	// pageMagic stands for the layout of the file: another layout has another number.
+	pageMagic = 0x3270726767637069 // "ipcggrp2"
 
 	// The supervisor's page.
-	offMagic  = 0  // stored last when the page is made
-	offPID    = 8  // of the supervisor: information
-	offPeriod = 16 // of the heartbeat in nanoseconds, 0 for none
-	offGrace  = 24 // nanoseconds that a replica has to end
-	offHome   = 32 // the supervisor's pid namespace
-	offTether = 40 // 1: the replicas end with the supervisor
-	offReign  = 64 // a line of its own
-	// Of a group that replicates.
-	offReplicates = 128 // 1, and then
-	offMinSync    = 136
-	offAckTimeout = 144 // nanoseconds
-	offBacklog    = 152
-	offCandidates = 160 // a set: who may succeed the last primary
-
-	offReplicas = 192  // of the group
-	offSuspects = 1024 // the number of entries, and then those: requests that end processes
+	offMagic      = 0    // stored last when the page is made
+	offHolder     = 8    // checked words: the supervisor, see holder
+	offReign      = 64   // a line of its own
+	offTerms      = 128  // checked words: what the replicas work by, see terms
+	offCandidates = 256  // a set: who may succeed the last primary, of a group that replicates
+	offSuspects   = 1024 // the number of entries, and then those: requests that end processes
 
 	// The page of a replica.
 	offBeat        = 0   // counts its heartbeats
@@ -130,16 +122,10 @@ type page struct {
 	claim  *domain.Claim
 	former []*page
 	homes  map[int]*page
-	// constant has, by offset, the words that the supervisor stores once.
-	constant map[int]uint64
+	stored []uint64 // the words of the terms, by describe
 }
 
 func (p *page) reign() reign { return unpackReign(wordAt(p.mem, offReign).Load()) }
-
-// replicas returns the number of replicas of a group that keeps a state.
-func (p *page) replicas() int {
-	return int(min(wordAt(p.mem, offReplicas).Load(), maxStateful))
-}
 
 // supervised reports whether a process other than the holder of p supervises the group.
 func (p *page) supervised() (bool, error) { return sys.Locked(p.f, 0) }
@@ -182,24 +168,38 @@ func openPage(dir *domain.Dir, service string) (*page, error) {
 		f.Close()
 		return nil, err
 	}
-	if wordAt(p.mem, offMagic).Load() != pageMagic {
-		p.close()
-		return nil, errNoPage // the supervisor is creating it
+	switch wordAt(p.mem, offMagic).Load() {
+	case pageMagic:
+		return p, nil
+	case 0: // the supervisor is creating it
+		err = errNoPage
+	default:
+		err = &ipc.Error{Code: ipc.CodeCorrupt, Msg: fmt.Sprintf("the group's file %s has another "+
+			"layout; its supervisor uses another version of ipcgen (build both with the same), or "+
+			"another process has overwritten it", f.Name())}
 	}
-	return p, nil
+	p.close()
+	return nil, err
 }
 
 // openLayered opens a page again if the file system could otherwise show its supervisor another
 // file. Closing a file that was open for writing wakes the processes that watch the group, so no
 // file is opened that way without need.
 func openLayered(dir *domain.Dir, service string, f *os.File) (*os.File, error) {
-	var magic [8]byte
-	if _, err := f.ReadAt(magic[:], offMagic); err != nil ||
-		binary.NativeEndian.Uint64(magic[:]) != pageMagic || !sys.Layered(f) {
+	if magicOf(f) != pageMagic || !sys.Layered(f) {
 		return f, nil
 	}
 	f.Close()
 	return dir.Root().OpenFile(pagePath(service), os.O_RDWR, 0)
+}
+
+// magicOf returns the magic number of a group's file, or 0 if the file has none.
+func magicOf(f *os.File) uint64 {
+	var magic [8]byte
+	if _, err := f.ReadAt(magic[:], offMagic); err != nil {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(magic[:])
 }
 
 // openPlace maps the page of a replica for writing.
@@ -265,8 +265,8 @@ func claimPage(dir *domain.Dir, service string, replicas int, claim *domain.Clai
 	}
 }
 
-// errRemoved means that the file had lost its name when it was locked: the previous supervisor has
-// removed it.
+// errRemoved means that the file had lost its name when it was locked, as the previous supervisor
+// has removed it, or that it has lost it since, as it is of no use.
 var errRemoved = errors.New("page removed")
 
 func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
@@ -306,6 +306,14 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 			}
 		}()
 	}
+	if magic := magicOf(f); magic != 0 && magic != pageMagic {
+		// Of another version, or overwritten. The replicas that use it, if any are left, see that
+		// it is gone and end. Start waits until their names are free.
+		if err := dir.Root().Remove(pagePath(service)); err != nil {
+			return nil, err
+		}
+		return nil, errRemoved
+	}
 	// The last supervisor may have had more replicas, which may still live. tell writes the byte
 	// after the pages, for which there must be room later.
 	size := max(placeOffset(replicas), int(fi.Size())/pageSize()*pageSize())
@@ -325,7 +333,7 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 	case last.epoch > mostEpochs:
 		wordAt(p.mem, offReign).Store(reign{epoch: mostEpochs / 2, primary: none}.pack())
 	}
-	wordAt(p.mem, offPID).Store(uint64(os.Getpid()))
+	p.hold()
 	sys.CrashPoint("group page claimed")
 	wordAt(p.mem, offMagic).Store(pageMagic)
 	sys.CrashPoint("group page made")
@@ -335,48 +343,10 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 func inUse(dir *domain.Dir, service string) error {
 	e := &InUseError{Service: service, Domain: dir.Path()}
 	if p, err := openPage(dir, service); err == nil {
-		e.PID = int(wordAt(p.mem, offPID).Load())
+		e.PID = p.holder().pid
 		p.close()
 	}
 	return e
-}
-
-// describe stores the parts of the group's configuration that concern the replicas.
-func (p *page) describe(cfg *Config) {
-	p.constant = map[int]uint64{
-		offMagic:      pageMagic,
-		offPID:        uint64(os.Getpid()),
-		offPeriod:     uint64(cfg.Heartbeat.Period),
-		offGrace:      uint64(cfg.Grace),
-		offReplicas:   uint64(cfg.Replicas),
-		offHome:       sys.PIDNamespace(),
-		offTether:     1,
-		offReplicates: 0,
-	}
-	if cfg.Survive {
-		p.constant[offTether] = 0
-	}
-	if r := cfg.Replication; r != nil {
-		p.constant[offMinSync] = uint64(r.MinSync)
-		p.constant[offAckTimeout] = uint64(r.AckTimeout)
-		p.constant[offBacklog] = uint64(r.Backlog)
-		p.constant[offReplicates] = 1
-	}
-	for off, v := range p.constant {
-		wordAt(p.mem, off).Store(v)
-	}
-}
-
-// overwritten reports whether a word of the supervisor, whose reign is r, has another value than
-// the supervisor has stored. Replicas work by these words; with a wrong one, such as a timeout of
-// nanoseconds, they would fail again and again.
-func (p *page) overwritten(r reign) bool {
-	for off, v := range p.constant {
-		if wordAt(p.mem, off).Load() != v {
-			return true
-		}
-	}
-	return p.reign() != r
 }
 
 // setReign publishes r: by the store for processes that look, and by a write for those that sleep.

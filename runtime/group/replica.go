@@ -75,6 +75,7 @@ type Replica struct {
 	index       int
 	incarnation uint64
 	page        *page
+	terms       terms
 	place       []byte      // the page of this replica
 	claim       *os.File    // holds the claim of the place
 	letGo       func()      // ends the lifeline; nil without one
@@ -97,6 +98,10 @@ type Replica struct {
 // Without a supervisor, the Replica stands for a process alone: it admits every call, and its role
 // is RoleNone. Join does not wait for the supervisor. Before [Replica.Close], the process must call
 // [ipc.Server.Shutdown], so that calls that it has taken are answered.
+//
+// If another process has overwritten what the supervisor has set for its replicas in the group's
+// file, Join waits 2 s for the supervisor to mend it, and then returns an error that matches
+// [ipc.ErrCorrupt].
 //
 // After Join, a supervised process survives the loss of the reader of its standard output or
 // standard error, as after the death of its supervisor. Later output is lost.
@@ -125,7 +130,7 @@ func (r *Replica) takePlace(place string) (err error) {
 	if r.service, r.index, r.incarnation, err = parsePlace(place); err != nil {
 		return err
 	}
-	if r.page, err = openPage(r.dir, r.service); err != nil {
+	if r.page, r.terms, err = openWithTerms(r.dir, r.service); err != nil {
 		return fmt.Errorf("join group %s in domain %s: %w", r.service, r.dir.Path(), err)
 	}
 	// A server may call its fence until the server is gone, so the page stays mapped while the
@@ -313,7 +318,7 @@ func (r *Replica) register(rec registry.Record) (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	own := r.own
-	if period := time.Duration(wordAt(r.page.mem, offPeriod).Load()); period > 0 {
+	if period := r.terms.period; period > 0 {
 		r.tasks.Go(func() { r.beat(ctx, period) })
 	}
 	r.tasks.Go(func() { r.watchPage(ctx) })

@@ -56,8 +56,7 @@ type replicator struct {
 }
 
 func newReplicator(r *Replica) (*replicator, error) {
-	limits, on := r.page.replication()
-	if !on {
+	if !r.terms.replicates {
 		return nil, nil
 	}
 	if r.cfg.State == nil {
@@ -68,7 +67,7 @@ func newReplicator(r *Replica) (*replicator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &replicator{replica: r, state: r.cfg.State, limits: limits,
+	return &replicator{replica: r, state: r.cfg.State, limits: r.terms.limits,
 		builder: flatbuffers.NewBuilder(256),
 		log:     r.cfg.Logger.With("replica", r.Name()), file: file,
 		synced: kept{word: wordAt(r.place, offSynced)}}, nil

@@ -170,7 +170,7 @@ func (p *primary) appeared(rec registry.Record) *standby {
 	r := p.r.replica
 	place, ok := indexOf(r.service, rec.Name)
 	if !ok || rec.Service != r.service || rec.Incarnation == 0 || place == r.index ||
-		place >= r.page.replicas() {
+		place >= min(r.terms.replicas, maxStateful) {
 		return nil // a stranger, for which no change may wait
 	}
 	p.mu.Lock()

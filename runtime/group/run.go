@@ -143,7 +143,7 @@ func (cfg *RunConfig) grace(r *Replica) time.Duration {
 		return cfg.Grace
 	}
 	if r.Supervised() {
-		if d := time.Duration(wordAt(r.page.mem, offGrace).Load()); d > 0 {
+		if d := r.terms.grace; d > 0 {
 			return d * 4 / 5
 		}
 	}

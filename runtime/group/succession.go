@@ -25,16 +25,6 @@ func accusation(place int, incarnation uint64) uint64 {
 	return incarnation&^0xff | uint64(place+1)
 }
 
-// replication returns the configuration that the supervisor has stored.
-func (p *page) replication() (r Replication, on bool) {
-	word := func(off int) uint64 { return wordAt(p.mem, off).Load() }
-	return Replication{
-		MinSync:    int(word(offMinSync)),
-		AckTimeout: time.Duration(word(offAckTimeout)),
-		Backlog:    int(word(offBacklog)),
-	}, word(offReplicates) == 1
-}
-
 // placeWord returns the value of a word of a replica's page.
 func (p *page) placeWord(index, off int) uint64 { return p.wordOf(index, off).Load() }
 
