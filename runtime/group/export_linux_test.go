@@ -76,6 +76,15 @@ func RawStandby(f func(method int, packet []byte) ([]byte, error)) *ipc.Service 
 // ReplicaChannel is the channel of a standby.
 func ReplicaChannel(name string) string { return replicaChannel(name) }
 
+// ReignAt is where the group's file has the reign.
+const ReignAt = offReign
+
+// ReignOf returns the epoch and the primary of a reign's word.
+func ReignOf(word uint64) (epoch uint64, primary int) {
+	r := unpackReign(word)
+	return r.epoch, r.primary
+}
+
 // CandidatesAt is where the group's file has the set of the replicas that may be promoted next.
 const CandidatesAt = offCandidates
 
@@ -88,7 +97,7 @@ func SyncedAt(index int) int64 { return int64(placeOffset(index) + offSynced) }
 // ActAsStandby returns the record under which a replica that does not announce itself is a standby
 // to its primary, and marks it as one that has the state.
 func (r *Replica) ActAsStandby() registry.Record {
-	wordAt(r.place, offSynced).Store(1)
+	wordAt(r.place, offSynced).Store(packSync(r.incarnation, synced))
 	return registry.Record{Name: r.Name(), Service: r.service, Incarnation: r.incarnation}
 }
 

@@ -44,15 +44,16 @@ func (p *page) settle(index int) {
 	}
 }
 
-// storeReign stores r in every page that a replica uses. The page of the former primary comes
-// first, so that at no moment two replicas find that they are the primary.
+// storeReign stores r in every page that a replica uses. The page of the next primary comes last,
+// so that at no moment two replicas find that they are the primary.
 func (p *page) storeReign(r reign) {
-	before := p.reign().primary
-	first := p.home(before)
-	wordAt(first.mem, offReign).Store(r.pack())
-	for _, old := range append(slices.Collect(maps.Values(p.homes)), p) {
-		wordAt(old.mem, offReign).Store(r.pack())
+	last := p.home(r.primary)
+	for _, other := range append(slices.Collect(maps.Values(p.homes)), p) {
+		if other != last {
+			wordAt(other.mem, offReign).Store(r.pack())
+		}
 	}
+	wordAt(last.mem, offReign).Store(r.pack())
 }
 
 // problem describes the damage to a supervisor's page whose reign should be r, or returns "".
@@ -98,8 +99,9 @@ func (s *supervisor) checkFile() {
 	}
 	s.tellOfTrouble()
 	s.page.claim.Protect()
-	if w := wordAt(s.page.mem, offCandidates); w.Load() != s.candidates {
-		w.Store(s.candidates)
+	if w := wordAt(s.page.mem, offCandidates); w.Load() !=
+		packSet(ofCandidates, s.candidates) {
+		w.Store(packSet(ofCandidates, s.candidates))
 		s.events.log(slog.LevelError, "another process has overwritten the group's file")
 	}
 	if now := time.Now(); now.Sub(s.checked) > domain.TouchPeriod {

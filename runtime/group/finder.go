@@ -168,8 +168,11 @@ func (f *finder) refresh(look func()) (changed bool) {
 // readPage takes the reign from the page, whether or not it still has its name. The caller must
 // hold f.mu.
 func (f *finder) readPage() {
-	if !f.closed && f.page != nil {
-		f.reign = f.page.reign()
+	if f.closed || f.page == nil {
+		return
+	}
+	if now := f.page.reign(); now != unreadable {
+		f.reign = now
 	}
 }
 

@@ -211,8 +211,7 @@ func TestOverwrittenWordsOfSuccession(t *testing.T) {
 			if _, err := f.ReadAt(was[:], at); err != nil {
 				t.Fatal(err)
 			}
-			// Without the word of a replica that could not restore its state, which is replaced.
-			for _, word := range []uint64{0, ^uint64(1), 1<<24 | 1<<23, 1 << 40} {
+			for _, word := range []uint64{0, ^uint64(0), ^uint64(1), 1<<24 | 1<<23, 1 << 40} {
 				if word == 0 && at == group.SetAt(2) {
 					continue // it is 0
 				}
@@ -252,6 +251,43 @@ func TestOverwrittenWordsOfSuccession(t *testing.T) {
 				t.Errorf("events:\n%v", &events)
 			}
 		})
+	}
+}
+
+// TestReignThatComesBack has another process overwrite the word that says who is the primary, and
+// store the old value before the supervisor looks. The reign goes on.
+func TestReignThatComesBack(t *testing.T) {
+	t.Parallel()
+	cfg := listConfig(newDomain(t), 2)
+	var events eventLog
+	cfg.Events = events.add
+	startGroup(t, cfg)
+	c := dialList(t, cfg.Domain)
+	f, err := os.OpenFile(filepath.Join(cfg.Domain, ".groups", "list"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var was, now [8]byte
+	if _, err := f.ReadAt(was[:], group.ReignAt); err != nil {
+		t.Fatal(err)
+	}
+	reign := binary.NativeEndian.Uint64(was[:])
+	for i, word := range []uint64{0, 1, ^uint64(0), reign ^ 1<<16, reign ^ 1<<17, reign + 1<<29,
+		1<<24 | 1<<16 | 2} {
+		appendTo(t, c, uint64(i))
+		binary.NativeEndian.PutUint64(now[:], word)
+		if _, err := f.WriteAt(now[:], group.ReignAt); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // in which replicas probably look
+		if _, err := f.WriteAt(was[:], group.ReignAt); err != nil {
+			t.Fatal(err)
+		}
+		appendTo(t, c, uint64(i))
+		if events.has(group.FileLost) { // the supervisor has looked first, and made it again
+			break
+		}
 	}
 }
 

@@ -132,11 +132,11 @@ func reignOf(path string) (epoch uint64, primary int, err error) {
 	}
 	defer f.Close()
 	var b [8]byte
-	if _, err := f.ReadAt(b[:], 64); err != nil {
+	if _, err := f.ReadAt(b[:], group.ReignAt); err != nil {
 		return 0, 0, err
 	}
-	w := binary.NativeEndian.Uint64(b[:])
-	return w >> 24, int(uint16(w)) - 1, nil
+	epoch, primary = group.ReignOf(binary.NativeEndian.Uint64(b[:]))
+	return epoch, primary, nil
 }
 
 // childRogueStandby registers as a standby of the group "list" that the supervisor does not know,

@@ -169,7 +169,7 @@ func (s *supervisor) checkSync() {
 	}
 	for _, r := range s.replicas {
 		s.checkSyncOf(r)
-		if s.page.placeWord(r.index, offSynced) == broken {
+		if s.page.syncState(r.index) == broken {
 			s.suspect(r, "could not restore the state")
 		}
 	}

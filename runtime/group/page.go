@@ -44,7 +44,7 @@ const (
 	offClaimed     = 112 // of all: the incarnation for which a process has acted
 	offSet         = 128 // of a primary: which replicas have the whole state
 	offAccused     = 136 // of a primary: a standby that it wants replaced
-	offSynced      = 192 // of all: the epoch in which it got the whole state, 0, or broken
+	offSynced      = 192 // of all: whether it has the whole state, see syncState
 
 	// Of a primary: its stamps about standbys, see outofsync.go. First a word for each place.
 	offLosses        = 256
@@ -81,6 +81,8 @@ const (
 	phaseServing
 	phaseDegraded
 	phaseClosing
+
+	phaseUnreadable // in no page, see unreadable
 )
 
 // none is the index of the primary if there is no primary.
@@ -95,17 +97,34 @@ type reign struct {
 
 const maxReplicas = 1 << 10
 
-// mostEpochs is more than the number of promotions in the life of a group, a thousand a second for
-// 17 years. A page with a larger epoch was overwritten. The next supervisor continues with half of
-// it, which is still larger than all epochs that were used, and for which the word has room.
-const mostEpochs = 1 << 39
+// unreadable is the reign of a page whose word was overwritten, or which was cut short. No replica
+// is the primary. The word may come back as it was, so it begins and ends no reign.
+var unreadable = reign{primary: none, phase: phaseUnreadable}
+
+// lateEpoch is larger than the number of promotions in the life of a group, ten a second for 54
+// years. The next supervisor continues with it when it cannot read the reign.
+const lateEpoch = 1 << 34
+
+// The word of a reign has 35 bits of the epoch, 2 of the phase, 11 of the primary and 16 of its
+// checksum.
+const (
+	epochShift   = 29
+	phaseShift   = 27
+	primaryShift = 16
+	sumMask      = 1<<primaryShift - 1
+)
 
 func (r reign) pack() uint64 {
-	return r.epoch<<24 | uint64(r.phase)<<16 | uint64(uint16(r.primary+1))
+	w := r.epoch<<epochShift | uint64(r.phase)<<phaseShift | uint64(r.primary+1)<<primaryShift
+	return w | mix(pageMagic, w)&sumMask
 }
 
 func unpackReign(w uint64) reign {
-	return reign{epoch: w >> 24, primary: int(uint16(w)) - 1, phase: phase(w >> 16)}
+	if w&sumMask != mix(pageMagic, w&^sumMask)&sumMask {
+		return unreadable
+	}
+	return reign{epoch: w >> epochShift, phase: phase(w >> phaseShift & 3),
+		primary: int(w>>primaryShift&(1<<(phaseShift-primaryShift)-1)) - 1}
 }
 
 // A page is a mapped page of a group: writable for its supervisor, read-only for all other
@@ -327,11 +346,12 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 	p.claim = claim
 	// A page that a killed supervisor left keeps its reign: none of its epochs may be used again,
 	// and its primary may be alive.
-	switch last := p.reign(); {
+	switch {
 	case wordAt(p.mem, offMagic).Load() != pageMagic:
 		wordAt(p.mem, offReign).Store(reign{primary: none}.pack())
-	case last.epoch > mostEpochs:
-		wordAt(p.mem, offReign).Store(reign{epoch: mostEpochs / 2, primary: none}.pack())
+		wordAt(p.mem, offCandidates).Store(packSet(ofCandidates, 0))
+	case p.reign() == unreadable:
+		wordAt(p.mem, offReign).Store(reign{epoch: lateEpoch, primary: none}.pack())
 	}
 	p.hold()
 	sys.CrashPoint("group page claimed")

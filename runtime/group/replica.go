@@ -235,6 +235,10 @@ func (r *Replica) Admit(epoch uint64) error {
 }
 
 func (r *Replica) notPrimary(now reign) error {
+	if now == unreadable {
+		return fmt.Errorf("%s cannot read who is the primary: the file of group %s was "+
+			"overwritten; its supervisor makes it again", r.Name(), r.service)
+	}
 	if now.primary == none {
 		return fmt.Errorf("%s is a standby; group %s has no primary after epoch %d", r.Name(),
 			r.service, now.epoch)
@@ -328,7 +332,7 @@ func (r *Replica) register(rec registry.Record) (err error) {
 		stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
 		defer stop()
 		for {
-			if now := r.page.reign(); now != seen {
+			if now := r.page.reign(); now != seen && now != unreadable {
 				seen = now
 				role, epoch := r.roleIn(now)
 				if r.replicator != nil {

@@ -243,37 +243,46 @@ func (r *replicator) intercept(ctx context.Context, call *ipc.ServerCall,
 // asPrimary returns the primary of the present reign. If the reign has just begun, it first takes
 // over: it asks the standbys for their positions, and publishes which of them are in sync.
 func (r *replicator) asPrimary() (*primary, error) {
-	if p, err := r.ruling(); p != nil || err != nil {
+	if p, _, err := r.ruling(); p != nil || err != nil {
 		return p, err
 	}
 	r.takeover.Lock()
 	defer r.takeover.Unlock()
-	if p, err := r.ruling(); p != nil || err != nil {
+	p, now, err := r.ruling()
+	if p != nil || err != nil {
 		return p, err
 	}
 	if former := r.primary.Load(); former != nil {
 		r.abdicate()
 		former.tasks.Wait()
 	}
-	p, err := r.beginReign(r.replica.page.reign())
-	if err != nil {
+	if p, err = r.beginReign(now); err != nil {
 		return nil, err
 	}
 	r.primary.Store(p)
 	return p, nil
 }
 
-// ruling returns the primary of the present reign if it has taken over, and an error if another
+// ruling returns the present reign, its primary if it has taken over, and an error if another
 // replica is the primary.
-func (r *replicator) ruling() (*primary, error) {
-	now := r.replica.page.reign()
+func (r *replicator) ruling() (p *primary, now reign, err error) {
+	now = r.replica.page.reign()
 	if now.primary != r.replica.index {
-		return nil, r.replica.notPrimary(now)
+		return nil, now, r.replica.notPrimary(now)
 	}
 	if p := r.primary.Load(); p != nil && p.epoch == now.epoch {
-		return p, nil
+		return p, now, nil
 	}
-	return nil, nil
+	return nil, now, nil
+}
+
+// setSynced stores whether this process has the state.
+func (r *replicator) setSynced(s syncState) {
+	r.synced.store(packSync(r.replica.incarnation, s))
+}
+
+func (r *replicator) isSynced(s syncState) bool {
+	return r.synced.load() == packSync(r.replica.incarnation, s)
 }
 
 // apply executes an encoded call and returns the digest of its answer. The caller must hold

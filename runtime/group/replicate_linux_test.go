@@ -327,7 +327,7 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 	cfg := listConfig(newDomain(t), 2)
 	g := startGroup(t, cfg)
 	c := dialList(t, cfg.Domain)
-	standby := g.Replicas()[1].PID
+	before := g.Status()
 	for m, code := range map[*ipc.Method[words, words]]ipc.Code{methodRefuse: ipc.CodeNotFound,
 		methodPanic: ipc.CodeInternal, methodExit: ipc.CodeInternal} {
 		_, err := ipc.Invoke(t.Context(), c, m, &words{7})
@@ -338,12 +338,20 @@ func TestFailedCallsAreReplicated(t *testing.T) {
 			t.Errorf("%s tells its caller a stack: %v", m.Info().Name, err)
 		}
 	}
-	syscall.Kill(g.Replicas()[0].PID, syscall.SIGKILL)
+	syscall.Kill(before.Replicas[0].PID, syscall.SIGKILL)
+	// Clients may know the next primary before the status shows it.
+	after, err := g.Wait(t.Context(), func(s group.Status) bool {
+		return s.Epoch > before.Epoch && s.Primary >= 0
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if all := readAll(t, c); !slices.Equal(all, words{7, 7, 7}) {
 		t.Errorf("the standby has %v", all)
 	}
-	if p, _ := g.Primary(); p.PID != standby {
-		t.Errorf("the primary is process %d; the standby was %d", p.PID, standby)
+	p, standby := after.Replicas[after.Primary].PID, before.Replicas[1].PID
+	if p != standby {
+		t.Errorf("the primary is process %d; the standby was %d", p, standby)
 	}
 }
 

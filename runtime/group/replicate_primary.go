@@ -62,7 +62,7 @@ type primary struct {
 // beginReign begins a reign. The caller must hold r.takeover.
 func (r *replicator) beginReign(now reign) (*primary, error) {
 	r.order.Lock()
-	if r.synced.load() == broken {
+	if r.isSynced(broken) {
 		r.order.Unlock()
 		return nil, errors.New("the state could not be restored")
 	}
@@ -97,7 +97,7 @@ func (r *replicator) beginReign(now reign) (*primary, error) {
 		case <-ctx.Done():
 		}
 	}
-	r.synced.store(p.epoch) // before the supervisor is woken
+	r.setSynced(synced) // before the supervisor is woken
 	sys.CrashPoint("group reign begun")
 	p.mu.Lock()
 	p.open = true

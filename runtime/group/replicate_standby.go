@@ -66,9 +66,9 @@ func (r *replicator) obey(h head) error {
 
 func (r *replicator) enter(head, *cutter) ([]byte, error) {
 	whole := uint64(0)
-	switch r.synced.load() {
-	case 0:
-	case broken: // another snapshot might hide it before the supervisor has seen it
+	switch {
+	case r.isSynced(unsynced):
+	case r.isSynced(broken): // another snapshot might hide it before the supervisor has seen it
 		return nil, fmt.Errorf("%s could not restore its state and is about to be replaced",
 			r.replica.Name())
 	default:
@@ -115,10 +115,10 @@ func (r *replicator) install(_ head, c *cutter) ([]byte, error) {
 		return nil, nil
 	}
 	r.incoming = transfer{}
-	r.synced.store(0)
+	r.setSynced(unsynced)
 	sys.CrashPoint("group state forgotten")
 	if err := r.restore(snapshot); err != nil {
-		r.synced.store(broken)
+		r.setSynced(broken)
 		r.tell()
 		return nil, fmt.Errorf("restore a snapshot of %d bytes: %w", size, err)
 	}
@@ -174,8 +174,8 @@ func (r *replicator) executeOne(h head, e *entry, digest *uint32) {
 	*digest = r.apply(e)
 }
 
-func (r *replicator) seal(h head, _ *cutter) ([]byte, error) {
-	r.synced.store(h.epoch)
+func (r *replicator) seal(head, *cutter) ([]byte, error) {
+	r.setSynced(synced)
 	sys.CrashPoint("group sync stored")
 	return nil, nil
 }

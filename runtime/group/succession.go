@@ -10,14 +10,55 @@ import (
 // This file is the supervisor's part of replication: it chooses primaries and watches which
 // replicas are in sync. The replicas replicate among themselves.
 
-// packSet returns the word of a set of replicas: a bit for each, by place, and the epoch of the
-// primary that wrote it.
-func packSet(epoch, mask uint64) uint64 { return epoch<<maxStateful | mask }
+// A set of replicas has a bit for each, by place. unknownSet stands for replicas of which it is not
+// known which they are: it is the bit of a place that no group has.
+const (
+	unknownSet = 1 << maxStateful
+	setMask    = 1<<(maxStateful+1) - 1
+)
 
-func unpackSet(w uint64) (epoch, mask uint64) { return w >> maxStateful, w & (1<<maxStateful - 1) }
+// packSet returns the word of a set that the primary of the epoch has published, or of the
+// candidates. Its upper bits are a checksum of the set and of the epoch.
+func packSet(epoch, mask uint64) uint64 { return checksum(epoch, mask)&^setMask | mask }
 
-// broken is the value of a replica's offSynced after its state could not be restored.
-const broken = ^uint64(0)
+// ofCandidates is the epoch of the candidates, which is that of no primary.
+const ofCandidates = 0
+
+// unpackSet returns the set of a word. ok is false if the word is not of the epoch, or was
+// overwritten.
+func unpackSet(w, epoch uint64) (mask uint64, ok bool) {
+	mask = w & setMask
+	return mask, w == packSet(epoch, mask)
+}
+
+// A syncState says whether a process has the whole state of its group.
+type syncState uint64
+
+const (
+	unsynced syncState = iota // it never had it
+	synced                    // it has it, or had it once
+	broken                    // it could not be restored
+)
+
+// packSync returns the word of a state, which stands for one process only, by its incarnation. A
+// word that is not of that process, as one that was overwritten, stands for unsynced.
+func packSync(incarnation uint64, s syncState) uint64 {
+	if s == unsynced {
+		return 0
+	}
+	return checksum(incarnation, uint64(s))
+}
+
+// syncState returns the state of the process in a place.
+func (p *page) syncState(index int) syncState {
+	w, incarnation := p.placeWord(index, offSynced), p.incarnation(index).Load()|1
+	for _, s := range []syncState{synced, broken} {
+		if w == packSync(incarnation, s) {
+			return s
+		}
+	}
+	return unsynced
+}
 
 // accusation returns the word that identifies a process: its incarnation except for the lowest
 // byte, and its place.
@@ -45,21 +86,40 @@ func (p *page) forgetState(index int) {
 // set. A set has its primary.
 func (p *page) lastSet(epoch uint64) uint64 {
 	for index := range min(p.places(), maxStateful) {
-		if of, mask := unpackSet(p.placeWord(index, offSet)); of == epoch && mask&(1<<index) != 0 {
+		mask, ok := unpackSet(p.placeWord(index, offSet), epoch)
+		if ok && mask&(1<<index) != 0 {
 			return mask
 		}
 	}
-	return wordAt(p.mem, offCandidates).Load()
+	mask, ok := unpackSet(wordAt(p.mem, offCandidates).Load(), ofCandidates)
+	if !ok {
+		return unknownSet
+	}
+	return mask
+}
+
+// published returns the set that the present primary has published. begun is false if there is
+// none yet. certain is false if it was published, but the primary's word has been overwritten
+// since: mask is then the set that the supervisor saw last.
+func (s *supervisor) published() (mask uint64, begun, certain bool) {
+	p := s.reign.primary
+	if p == none || p >= min(s.page.places(), maxStateful) {
+		return 0, false, true
+	}
+	if mask, ok := unpackSet(s.page.placeWord(p, offSet), s.reign.epoch); ok {
+		s.seenSet, s.seenEpoch = mask, s.reign.epoch
+		return mask, true, true
+	}
+	if s.seenEpoch == s.reign.epoch {
+		return s.seenSet, true, false
+	}
+	return 0, false, true
 }
 
 // inSync returns the replicas that have the whole state: the set that the primary published or,
 // before that and after its reign, the candidates.
 func (s *supervisor) inSync() uint64 {
-	p := s.reign.primary
-	if p == none || p >= min(s.page.places(), maxStateful) {
-		return s.candidates
-	}
-	if of, mask := unpackSet(s.page.placeWord(p, offSet)); of == s.reign.epoch && mask != 0 {
+	if mask, begun, _ := s.published(); begun {
 		return mask
 	}
 	return s.candidates
@@ -69,7 +129,7 @@ func (s *supervisor) inSync() uint64 {
 // This one relies on its own memory, because another process can write in the page.
 func (s *supervisor) setCandidates(set uint64) {
 	s.candidates = set
-	wordAt(s.page.mem, offCandidates).Store(set)
+	wordAt(s.page.mem, offCandidates).Store(packSet(ofCandidates, set))
 	sys.CrashPoint("group candidates stored")
 }
 
@@ -89,11 +149,8 @@ func (s *supervisor) countedOn(r *managedReplica) bool {
 
 // begun reports whether there is a primary that has published its set.
 func (s *supervisor) begun() bool {
-	if s.reign.primary == none {
-		return false
-	}
-	epoch, _ := unpackSet(s.page.placeWord(s.reign.primary, offSet))
-	return epoch == s.reign.epoch
+	_, begun, _ := s.published()
+	return begun
 }
 
 // endReign ends the reign and stores which replicas were in sync at its end. The reign ends first:
@@ -107,14 +164,15 @@ func (s *supervisor) endReign() {
 	over.primary = none
 	s.page.storeReign(over)
 	sys.CrashPoint("group reign ended")
+	if _, _, certain := s.published(); !certain {
+		s.setCandidates(unknownSet) // a replica may have left the set since the supervisor saw it
+		return
+	}
 	s.setCandidates(s.inSync())
 }
 
 // whole reports whether the process in a place has the whole state, or had it once.
-func (p *page) whole(index int) bool {
-	synced := p.placeWord(index, offSynced)
-	return synced != 0 && synced != broken
-}
+func (p *page) whole(index int) bool { return p.syncState(index) == synced }
 
 // successor returns the replica to promote, or nil if there is none yet. lost means that no replica
 // is left with all changes that were answered.
@@ -144,7 +202,7 @@ func (s *supervisor) successor() (next *managedReplica, lost bool) {
 		}
 	}
 	return s.firstReady(func(r *managedReplica) bool {
-		return s.page.placeWord(r.index, offSynced) != broken
+		return s.page.syncState(r.index) != broken
 	}), true
 }
 

@@ -62,6 +62,8 @@ type supervisor struct {
 	oomKills                 uint64 // of the machine, at the last check
 	// leftBehind has the replicas that a group which has ended could not kill.
 	leftBehind []error
+	// seenSet is the last set that was seen of a primary, that of seenEpoch.
+	seenSet, seenEpoch uint64
 }
 
 // A managedReplica is a replica as its supervisor knows it. One process after the other runs in its

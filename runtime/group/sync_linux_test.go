@@ -25,7 +25,7 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 	r.state = starting
 	s.reign = reign{epoch: 1, primary: 0}
 	place := s.page.mem[placeOffset(0):]
-	wordAt(place, offSynced).Store(1)
+	wordAt(place, offSynced).Store(packSync(1, synced))
 	wordAt(place, offSet).Store(packSet(1, 1))
 	s.checkSync()
 	if r.synced {
@@ -47,14 +47,15 @@ func TestSyncBeforeTheStartIsKnown(t *testing.T) {
 func TestCandidatesOfAReignEndedByAKilledSupervisor(t *testing.T) {
 	p := &page{mem: make([]byte, placeOffset(3))}
 	wordAt(p.mem, offReign).Store(reign{epoch: 4, primary: none}.pack())
-	wordAt(p.mem, offCandidates).Store(0b001)
+	wordAt(p.mem, offCandidates).Store(packSet(ofCandidates, 0b001))
 	wordAt(p.mem, placeOffset(1)+offSet).Store(packSet(4, 0b110))
 	s := makeSupervisor(Config{Service: "svc", Replicas: 3, Replication: new(Replication),
 		Logger: slog.New(slog.DiscardHandler)}, nil, nil, p)
 	defer s.events.close()
 	defer s.launch.close()
 	s.adoptAll(nil)
-	if candidates := wordAt(p.mem, offCandidates).Load(); candidates != 0b110 {
+	candidates, ok := unpackSet(wordAt(p.mem, offCandidates).Load(), ofCandidates)
+	if !ok || candidates != 0b110 {
 		t.Errorf("candidates %b", candidates)
 	}
 }

@@ -26,16 +26,22 @@ var (
 )
 
 // checksum returns the checksum of words. That of zeros is not 0, so a page of zeros does not
-// pass. The steps are those of SplitMix64: a change of one bit changes about half of the bits.
+// pass.
 func checksum(words ...uint64) uint64 {
 	sum := uint64(pageMagic)
 	for _, w := range words {
-		sum = (sum ^ w) + 0x9e3779b97f4a7c15
-		sum = (sum ^ sum>>30) * 0xbf58476d1ce4e5b9
-		sum = (sum ^ sum>>27) * 0x94d049bb133111eb
-		sum ^= sum >> 31
+		sum = mix(sum, w)
 	}
 	return sum
+}
+
+// mix adds a word to a checksum, by a step of SplitMix64: a change of one bit changes about half of
+// the bits.
+func mix(sum, w uint64) uint64 {
+	sum = (sum ^ w) + 0x9e3779b97f4a7c15
+	sum = (sum ^ sum>>30) * 0xbf58476d1ce4e5b9
+	sum = (sum ^ sum>>27) * 0x94d049bb133111eb
+	return sum ^ sum>>31
 }
 
 func (p *page) storeChecked(at checkedWords, words []uint64) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,5 +155,85 @@ func TestPageOfAnotherLayout(t *testing.T) {
 	defer next.close()
 	if os.SameFile(next.id, p.id) || wordAt(p.mem, offMagic).Load() != magic {
 		t.Error("the file is used on")
+	}
+}
+
+// wrongWords are what a process that writes everywhere may store instead of a word.
+func wrongWords(was uint64) []uint64 {
+	all := []uint64{0, 1, 2, 3, ^uint64(0), 16401158677182781, was + 1, was - 1, was << 1}
+	for i := range 64 {
+		all = append(all, 1<<i, was^1<<i)
+	}
+	return slices.DeleteFunc(all, func(w uint64) bool { return w == was })
+}
+
+// TestOverwrittenReign shows that a wrong word names no primary, and that no epoch is used twice by
+// the next supervisor.
+func TestOverwrittenReign(t *testing.T) {
+	p := &page{mem: make([]byte, placeOffset(2))}
+	for _, r := range []reign{{epoch: 1, primary: 0, phase: phaseServing}, {primary: none},
+		{epoch: lateEpoch + 7, primary: maxReplicas - 1, phase: phaseClosing}} {
+		p.storeReign(r)
+		if p.reign() != r {
+			t.Errorf("%+v is read as %+v", r, p.reign())
+		}
+		for _, w := range wrongWords(r.pack()) {
+			wordAt(p.mem, offReign).Store(w)
+			if p.reign() != unreadable {
+				t.Errorf("%#x is %+v", w, p.reign())
+			}
+		}
+	}
+}
+
+// TestOverwrittenSyncState shows that a wrong word makes no replica one that has the state, or one
+// that must be replaced.
+func TestOverwrittenSyncState(t *testing.T) {
+	p := &page{mem: make([]byte, placeOffset(2))}
+	const incarnation = 0x1234567
+	p.incarnation(1).Store(incarnation)
+	w := p.wordOf(1, offSynced)
+	for _, s := range []syncState{unsynced, synced, broken} {
+		was := packSync(incarnation, s)
+		if w.Store(was); p.syncState(1) != s {
+			t.Errorf("%d is read as %d", s, p.syncState(1))
+		}
+		for _, wrong := range append(wrongWords(was), packSync(incarnation+2, synced)) {
+			if w.Store(wrong); p.syncState(1) != unsynced {
+				t.Errorf("%#x is %d", wrong, p.syncState(1))
+			}
+		}
+	}
+}
+
+// TestOverwrittenSetOfDeadPrimary shows that the supervisor does not take one set of replicas for
+// another when the word was overwritten and no process is left that would store it again.
+func TestOverwrittenSetOfDeadPrimary(t *testing.T) {
+	s := makeSupervisor(Config{Service: "svc", Replicas: 3, Replication: new(Replication),
+		Logger: slog.New(slog.DiscardHandler)}, nil, nil,
+		&page{mem: make([]byte, placeOffset(3))})
+	defer s.events.close()
+	defer s.launch.close()
+	was := packSet(4, 0b011)
+	for _, w := range append(wrongWords(was), packSet(3, 0b111)) {
+		s.setCandidates(0b111) // before the reign
+		s.reign = reign{epoch: 4, primary: 0, phase: phaseServing}
+		s.page.wordOf(0, offSet).Store(was)
+		if s.inSync() != 0b011 {
+			t.Fatalf("in sync: %b", s.inSync())
+		}
+		s.page.wordOf(0, offSet).Store(w)
+		if s.inSync() != 0b011 || !s.begun() {
+			t.Errorf("with %#x: in sync %b", w, s.inSync())
+		}
+		if s.endReign(); s.candidates != unknownSet || s.page.lastSet(5) != unknownSet {
+			t.Errorf("with %#x: candidates %b", w, s.candidates)
+		}
+	}
+	for _, w := range wrongWords(packSet(ofCandidates, 0b011)) {
+		wordAt(s.page.mem, offCandidates).Store(w)
+		if set := s.page.lastSet(5); set != unknownSet {
+			t.Errorf("with %#x: candidates %b", w, set)
+		}
 	}
 }
