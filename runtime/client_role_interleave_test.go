@@ -292,10 +292,11 @@ func (s *roleScene) check(waiting []string) error {
 	return nil
 }
 
-// A modelWire is the client's end of a wire whose other end the server of a scene has.
+// A modelWire is one end of a wire.
 type modelWire struct {
 	Link
 	come  uint64
+	to    *modelWire // the other end; nil: nobody waits there
 	waits interleave.Section
 }
 
@@ -331,10 +332,17 @@ func (w *modelWire) Wait(recheck func() bool) error {
 	return nil
 }
 
+// Notify rings at the other end.
+func (w *modelWire) Notify() {
+	if w.to != nil {
+		interleave.Point()
+		w.to.come |= wireRung
+	}
+}
+
 func (w *modelWire) Poke()        { interleave.Point(); w.come |= wirePoked }
 func (w *modelWire) Close() error { interleave.Point(); w.come |= wireClosed; return nil }
 
-func (w *modelWire) Notify()                   {}
 func (w *modelWire) Expect()                   {}
 func (w *modelWire) Clock() int64              { return 1 }
 func (w *modelWire) SpinPays() bool            { return false }

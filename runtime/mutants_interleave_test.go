@@ -100,6 +100,18 @@ var writerMutants = []mutant{
 	{"a writer that parks keeps the role", "writer_role.go",
 		"released := r.released\n\tr.mu.Unlock()\n\tdefer r.mu.Lock()",
 		"released := r.released"},
+	{"what is gathered wakes nobody", "writer_role.go",
+		"r.gathers--\n\tr.settle()", "r.gathers--"},
+	{"a writer that gathers waits for room, and the peer is not notified", "writer_role.go",
+		"r.settle() // only the peer makes room", ""},
+	{"a notification is owed although nobody gathers", "writer_role.go",
+		"if wake && r.gathers > 0 {", "if wake {"},
+	{"a gather is not taken back", "writer_role.go",
+		"r.gathers--\n\tr.settle()", "r.settle()"},
+	{"what is owed is forgotten", "writer_role.go",
+		"r.owed = false\n\t\tr.wire.Notify()", "r.owed = false"},
+	{"what is owed is told again and again", "writer_role.go",
+		"r.owed = false\n\t\tr.wire.Notify()", "r.wire.Notify()"},
 }
 
 var flowMutants = []mutant{

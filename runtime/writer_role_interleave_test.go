@@ -29,6 +29,9 @@ type writerVariant struct {
 	closes   bool   // the connection is closed meanwhile
 	spins    int    // how often a writer polls
 	left     int    // bytes of the ring that are free at first, a multiple of 8
+	gathers  int    // so many of the writers gather two messages each
+	drained  bool   // the ring is empty at first
+	sleeps   bool   // the peer waits for notifications, and reads only what they tell it of
 	reader   reader // which goroutine waits for notifications
 }
 
@@ -102,13 +105,44 @@ var writerVariants = []writerVariant{
 		switches: 1, ends: true, reader: clientWaiter},
 	{name: "a client: a writer, closed", lengths: []int{short}, switches: 2, closes: true,
 		reader: clientWaiter},
+
+	{name: "a peer that sleeps: two writers", lengths: []int{short, short}, switches: 3,
+		drained: true, sleeps: true},
+	{name: "gathered", lengths: []int{short}, gathers: 1, drained: true, sleeps: true},
+	{name: "gathered, and another writer", lengths: []int{short, short}, gathers: 1, switches: 3,
+		drained: true, sleeps: true},
+	{name: "gathered by two", lengths: []int{short, short}, gathers: 2, switches: 2,
+		drained: true, sleeps: true},
+	{name: "gathered, and a cancellation", lengths: []int{short}, gathers: 1, switches: 3,
+		cancels: 1, drained: true, sleeps: true},
+	{name: "gathered, closed", lengths: []int{short}, gathers: 1, switches: 3, closes: true,
+		drained: true, sleeps: true},
+	{name: "gathered by a writer that gives up, and by another", lengths: []int{short, short},
+		gathers: 2, switches: 1, ends: true, sleeps: true},
+	{name: "gathered until the ring is full", lengths: []int{short}, gathers: 1, switches: 4,
+		sleeps: true},
+	{name: "gathered until the ring is full, by writers that poll", lengths: []int{short, short},
+		gathers: 2, switches: 2, spins: 1, sleeps: true},
+	{name: "gathered until the ring is full, and another writer", lengths: []int{short, short},
+		gathers: 1, switches: 2, sleeps: true},
+	{name: "gathered until the ring is full, and one that does not wait",
+		lengths: []int{short, short}, gathers: 1, switches: 2, tries: true, sleeps: true},
+	{name: "gathered until the ring is full, closed", lengths: []int{short}, gathers: 1,
+		switches: 2, closes: true, sleeps: true},
+	{name: "gathered in pieces", lengths: []int{pieces}, gathers: 1, switches: 2, drained: true,
+		sleeps: true},
+	{name: "gathered in pieces, and another writer", lengths: []int{pieces, short}, gathers: 1,
+		switches: 1, drained: true, sleeps: true},
+	{name: "gathered beside a message in pieces", lengths: []int{short, pieces}, gathers: 1,
+		switches: 1, drained: true, sleeps: true},
 }
 
 // TestInterleaveWriterRole runs writers, cancellations and the goroutine that waits for
 // notifications in every order of their accesses to the words by which they and the peer wait for
 // each other. No writer waits while there is space, or after the connection is closed. The peer
 // gets every message whose write succeeds, whole, no message whose write fails, and each
-// cancellation once. No goroutine uses the ring's memory after close has returned.
+// cancellation once. No goroutine uses the ring's memory after close has returned. A peer that
+// sleeps is notified of what it has not read once nobody gathers, and no notification stays owed.
 func TestInterleaveWriterRole(t *testing.T) {
 	for _, v := range writerVariants {
 		if v.switches > 0 && os.Getenv("IPC_TEST_LONG") != "" {
@@ -131,8 +165,9 @@ type writerScene struct {
 	c       *Conn // with clientWaiter
 	tx      *transmitter
 	w       *modelWire // of the writers' side
-	rx      receiver   // of the peer
-	mem     []byte     // of the ring
+	peer    modelWire
+	rx      receiver // of the peer
+	mem     []byte   // of the ring
 	ctx     modelContext
 	working int      // writers and others that have not ended
 	written []uint64 // the messages whose write succeeded
@@ -151,18 +186,36 @@ func (v *writerVariant) start(t *testing.T, r *interleave.Run) {
 	s.ctx.done = make(chan struct{})
 	s.connect(t)
 	s.tx.spins, s.tx.failFast = v.spins, v.failFast
-	s.fill(t)
+	if !v.drained {
+		s.fill(t)
+	}
 	ring := s.rx.ring.Words()
 	r.Share(&s.tx.mu, &s.tx.waiting, ring.Head, ring.Starve)
 	r.ShareWith("peer", ring.Tail)
 	r.Sense(ring.Starve, s.rx.ring.Sense)
-	r.Quiet(ring.Sleep, ring.Revoke, ring.Taken)
+	r.Quiet(ring.Revoke, ring.Taken)
+	if v.sleeps {
+		s.w.to = &s.peer
+		r.Share(ring.Sleep)
+		r.Sense(ring.Sleep, s.tx.ring.Sense)
+	} else {
+		r.Quiet(ring.Sleep)
+	}
 	for i, n := range v.lengths {
 		ctx := context.Background()
 		if v.ends && i == 0 {
 			ctx = &s.ctx
 		}
-		s.start(fmt.Sprintf("writer %d", i), func() { s.write(ctx, i, n) })
+		s.start(fmt.Sprintf("writer %d", i), func() {
+			if i >= v.gathers {
+				s.write(ctx, i, n)
+				return
+			}
+			s.tx.gather()
+			s.write(ctx, i, n)
+			s.write(ctx, len(v.lengths)+i, n)
+			s.tx.notify()
+		})
 	}
 	for i := range v.cancels {
 		s.start(fmt.Sprintf("canceller %d", i), func() { s.tx.cancel(uint64(i)) })
@@ -174,7 +227,11 @@ func (v *writerVariant) start(t *testing.T, r *interleave.Run) {
 	if v.closes {
 		r.Go("closer", s.close)
 	}
-	r.Go("peer", s.serve)
+	if v.sleeps {
+		r.Go("peer", s.wakes)
+	} else {
+		r.Go("peer", s.serve)
+	}
 	if v.reader != clientWaiter {
 		r.Go("reader", s.reads)
 	}
@@ -222,7 +279,8 @@ func (s *writerScene) connect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.rx.init(consumer, &peerWire{to: s.w}, geo.ToServer, limit)
+	s.peer.to = s.w
+	s.rx.init(consumer, &s.peer, geo.ToServer, limit)
 	if s.v.reader == clientWaiter {
 		hello := &serverHello{geo: geo, maxMessage: limit, maxCalls: 2}
 		s.c, err = newConn(dialConfig{common: commonDefaults()}, hello, Peer{}, s.w, seg)
@@ -259,7 +317,7 @@ func (t *transmitter) tryWriteWhole(f *frame, n int) bool {
 
 func modelBody(id uint64, n int) []byte { return slices.Repeat([]byte{byte(id)}, n) }
 
-// write writes the message of writer i.
+// write writes message i, of writer i, or the second one of a writer that gathers.
 func (s *writerScene) write(ctx context.Context, i, n int) {
 	f := messageFrame(fillers + uint64(i))
 	if s.v.tries && i == len(s.v.lengths)-1 {
@@ -278,7 +336,7 @@ func (s *writerScene) write(ctx context.Context, i, n int) {
 		s.written = append(s.written, f.id)
 	case err.Outcome != NotSent:
 		s.run.Fail("a write fails without saying that nothing was sent: " + err.Error())
-	case err.Code == CodeCanceled && s.v.ends && i == 0:
+	case err.Code == CodeCanceled && s.v.ends && i%len(s.v.lengths) == 0:
 	case err.Code == CodeUnavailable && s.v.closes:
 	case err.Code == CodeResourceExhausted && s.v.failFast && i > 0:
 	default:
@@ -295,6 +353,7 @@ func (s *writerScene) close() {
 	} else {
 		s.tx.close(err)
 		s.w.Close()
+		s.peer.come |= wireClosed
 	}
 	s.tx.ring, s.closed = nil, true // the memory is gone
 }
@@ -307,33 +366,52 @@ func (s *writerScene) serve() {
 		if !s.rx.ring.Ready() {
 			return
 		}
-		var f frame
-		body, private, ok, err := s.rx.next(&f)
-		if err != nil {
-			s.run.Fail("the peer reads " + err.Error())
-			return
+		s.readOne()
+	}
+}
+
+// wakes reads messages, and sleeps between them, until the connection is closed.
+func (s *writerScene) wakes() {
+	recheck := func() bool { return !s.rx.sleep() }
+	for closed := false; !closed; {
+		interleave.Settled()
+		closed = s.peer.Wait(recheck) != nil
+		s.rx.ring.Awake()
+		for s.rx.ring.Ready() {
+			s.readOne()
+			interleave.Settled(closed)
 		}
-		if !ok {
-			continue
+	}
+}
+
+// readOne reads a record.
+func (s *writerScene) readOne() {
+	var f frame
+	body, private, ok, err := s.rx.next(&f)
+	if err != nil {
+		s.run.Fail("the peer reads " + err.Error())
+		return
+	}
+	if !ok {
+		return
+	}
+	switch f.kind {
+	case record.Message:
+		s.read = append(s.read, f.id)
+		want := 0
+		if f.id < fillers {
+			want = s.filler(f.id)
+		} else {
+			want = s.v.lengths[int(f.id-fillers)%len(s.v.lengths)]
 		}
-		switch f.kind {
-		case record.Message:
-			s.read = append(s.read, f.id)
-			want := 0
-			if f.id < fillers {
-				want = s.filler(f.id)
-			} else {
-				want = s.v.lengths[f.id-fillers]
-			}
-			if string(body) != string(modelBody(f.id, want)) {
-				s.run.Fail(fmt.Sprintf("message %d has another body", f.id))
-			}
-		case record.Cancel:
-			s.read = append(s.read, cancelledCall+f.id)
+		if string(body) != string(modelBody(f.id, want)) {
+			s.run.Fail(fmt.Sprintf("message %d has another body", f.id))
 		}
-		if !private {
-			s.rx.release()
-		}
+	case record.Cancel:
+		s.read = append(s.read, cancelledCall+f.id)
+	}
+	if !private {
+		s.rx.release()
 	}
 }
 
@@ -383,9 +461,9 @@ func (s *writerScene) state() uint64 {
 	}
 	maphash.WriteComparable(&h, in)
 	maphash.WriteComparable(&h, [...]bool{tx.closed == nil, tx.busy, tx.abort, s.closed,
-		tx.released == nil, s.rx.active, tx.ring == nil})
-	maphash.WriteComparable(&h, [...]uint64{s.w.come, uint64(tx.want), uint64(s.working),
-		uint64(len(s.rx.body))})
+		tx.released == nil, s.rx.active, tx.ring == nil, tx.owed})
+	maphash.WriteComparable(&h, [...]uint64{s.w.come, s.peer.come, uint64(tx.want),
+		uint64(tx.gathers), uint64(s.working), uint64(len(s.rx.body))})
 	for _, list := range [][]uint64{waitingCancels(&tx.writerRole), s.written, s.read} {
 		maphash.WriteComparable(&h, len(list))
 		for _, v := range list {
@@ -398,11 +476,15 @@ func (s *writerScene) state() uint64 {
 // check is called when no goroutine can go on.
 func (s *writerScene) check(waiting []string) error {
 	for _, name := range waiting {
-		if name != "reader" && !strings.HasPrefix(name, "goroutine") || s.v.closes {
+		if name != "reader" && !strings.HasPrefix(name, "goroutine") &&
+			(name != "peer" || !s.v.sleeps) || s.v.closes {
 			return fmt.Errorf("%s wait, and nothing will wake them", waiting)
 		}
 	}
 	tx := s.tx
+	if tx.gathers != 0 || tx.owed {
+		return errors.New("nobody gathers, and a notification is still owed")
+	}
 	if tx.busy || tx.released != nil {
 		return errors.New("a writer still holds the role, or waits for it")
 	}
@@ -417,8 +499,10 @@ func (s *writerScene) check(waiting []string) error {
 	if tx.waiting.Load() || tx.want != 0 || tx.abort || len(tx.controls) > 0 {
 		return errors.New("there is space, but something waits for it")
 	}
-	for i := range uint64(fillers) {
-		s.written = append(s.written, i)
+	if !s.v.drained {
+		for i := range uint64(fillers) {
+			s.written = append(s.written, i)
+		}
 	}
 	for i := range uint64(s.v.cancels) {
 		s.written = append(s.written, cancelledCall+i)
@@ -430,14 +514,6 @@ func (s *writerScene) check(waiting []string) error {
 	}
 	return nil
 }
-
-// A peerWire is the end of a wire that the peer has.
-type peerWire struct {
-	modelWire
-	to *modelWire
-}
-
-func (w *peerWire) Notify() { interleave.Point(); w.to.come |= wireRung }
 
 // waitingCancels are the calls whose cancellations wait for space.
 func waitingCancels(r *writerRole) (ids []uint64) {

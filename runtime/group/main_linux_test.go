@@ -71,6 +71,7 @@ var children = map[string]func(args []string) error{
 	"loading":       childLoading,
 	"trap":          childTrap,
 	"besieged":      childBesieged,
+	"callers":       childCallers,
 }
 
 func TestMain(m *testing.M) {
