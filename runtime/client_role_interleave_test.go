@@ -100,7 +100,7 @@ func (v *roleVariant) start(t *testing.T, r *interleave.Run) {
 	r.Share(&c.role.word, &c.role.waiter)
 	r.ShareWith("server", ring.Tail, ring.Sleep)
 	r.Sense(ring.Sleep, s.server.Sense)
-	r.Quiet(ring.Head, ring.Starve, &c.tx.waiting, &c.tx.mu)
+	r.Quiet(ring.Head, ring.Starve, &c.tx.waiting, &c.tx.mu, &c.inbox.running)
 	if v.closes {
 		r.Share(&c.down)
 	} else {
@@ -296,7 +296,7 @@ func (s *roleScene) check(waiting []string) error {
 type modelWire struct {
 	Link
 	come  uint64
-	to    *modelWire // the other end; nil: nobody waits there
+	to    *modelWire // the other end; nil if no goroutine waits there
 	waits interleave.Section
 }
 

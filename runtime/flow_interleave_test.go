@@ -124,7 +124,7 @@ func (v *flowVariant) start(r *interleave.Run) {
 	} else {
 		r.Quiet(&c.taken) // likewise
 	}
-	r.Quiet(&s.client.conn.role.word, &s.client.conn.role.waiter)
+	r.Quiet(&s.client.conn.role.word, &s.client.conn.role.waiter, &conn.mu)
 	if v.upload {
 		s.start("client", s.upload)
 		s.start("handler", s.handleUpload)

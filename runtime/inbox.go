@@ -3,7 +3,6 @@ package ipc
 import (
 	"math"
 	"sync"
-	"sync/atomic"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
 )
@@ -16,7 +15,7 @@ type inbox struct {
 	resumed   func()          // called when the inbox is no longer full
 	idle      func()          // called when the queue has run dry; may be nil
 
-	running atomic.Bool // changes under mu
+	running interleave.Bool // changes under mu
 
 	mu    interleave.Mutex
 	limit int   // bytes that wait before it is full

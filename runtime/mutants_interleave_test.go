@@ -139,6 +139,32 @@ var flowMutants = []mutant{
 		"\tf.flow.mu.Unlock()\n\tf.wake(&f.items, nil)", "\tf.flow.mu.Unlock()"},
 }
 
+var runMutants = []mutant{
+	{"the handler that has lost the role leaves its run", "server_message.go",
+		"\t\tif !c.endInline(m.inline) {\n\t\t\tc.leaveMessages()\n\t\t\treturn false",
+		"\t\tif !c.endInline(m.inline) {\n\t\t\treturn false"},
+	{"the inbox does not wait for a handler that has lost the role", "server_handoff.go",
+		"pace.foundSlow()\n\t\tc.inbox.hold()", "pace.foundSlow()"},
+	{"the reader handles a message while others wait", "server_message.go",
+		"!r.pace.slow() && !c.inbox.busy()", "!r.pace.slow()"},
+	{"the run goes on before the role is handed off", "server_message.go",
+		"\tc.handedOff()\n", ""},
+	{"what is left of a run is lost", "server_message.go",
+		"m.batch.rest(m.at)", "batch{}"},
+	{"what is left of a run stays in it", "server_message.go",
+		"\tc.messages = messageRun{}\n", ""},
+	{"a message that was handled is left, too", "server_message.go",
+		"m.batch.rest(m.at)", "m.batch.rest(m.at - 1)"},
+	{"messages that were handled stay in the run", "server_message.go",
+		"m.batch, m.at = m.emptied(), 0", "m.at = 0"},
+	{"two goroutines own the role", "server_handoff.go",
+		"c.inline.CompareAndSwap(run|inlineSeen, next)",
+		"c.inline.CompareAndSwap(run|inlineSeen, next) || true"},
+	{"an inbox that has room does not say so", "inbox.go", "\t\tif freed {", "\t\tif false {"},
+	{"a frame behind a run is lost", "receive.go",
+		"-f.size() > n {\n\t\tr.ring.Unread()", "-f.size() > n {"},
+}
+
 // TestInterleaveMutants builds each fault into the package and expects the tests of every order to
 // find it. It compiles the package, and the tests of every order alone, once per fault.
 func TestInterleaveMutants(t *testing.T) {
@@ -153,6 +179,9 @@ func TestInterleaveMutants(t *testing.T) {
 	}
 	for _, m := range flowMutants {
 		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveFlow") })
+	}
+	for _, m := range runMutants {
+		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveMessageRun") })
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/interleave"
 	"github.com/ipcgen/ipcgen/internal/record"
 	"github.com/ipcgen/ipcgen/runtime/shm"
 )
@@ -41,7 +42,7 @@ type serverConn struct {
 	// inline counts the inline runs, each of a handler or of several handlers of messages; its
 	// lowest bits say what the reader runs now, and whether the watchdog has looked at it. The
 	// goroutine that advances it owns the role: the reader when the run ends, or the watchdog.
-	inline   atomic.Uint64
+	inline   interleave.Uint64
 	asleep   atomic.Bool
 	armed    atomic.Bool
 	watchdog *time.Timer
@@ -71,9 +72,9 @@ type serverConn struct {
 	// of the server's spinners, because one of their handlers may poll for what it waits for.
 	away atomic.Int32
 
-	mu       sync.Mutex      // after tx.mu
-	detached map[uint64]*job // what runs on goroutines of its own, by call
-	held     int             // bytes of their requests, and of those of streaming calls
+	mu       interleave.Mutex // after tx.mu
+	detached map[uint64]*job  // what runs on goroutines of its own, by call
+	held     int              // bytes of their requests, and of those of streaming calls
 	// detachments counts what was ever in detached.
 	detachments uint64
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ipcgen/ipcgen/internal/interleave"
 	"github.com/ipcgen/ipcgen/internal/record"
 )
 
@@ -98,7 +99,7 @@ func (c *serverConn) handOff(run uint64) {
 	if !c.endInline(run) {
 		return
 	}
-	defer func() { go c.serve() }()
+	defer interleave.Go(c.serve)
 	if run&inlineMask == inlineMessage {
 		c.currentMessage.Load().pace.foundSlow()
 		c.inbox.hold()

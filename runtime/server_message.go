@@ -3,6 +3,8 @@ package ipc
 import (
 	"fmt"
 	"time"
+
+	"github.com/ipcgen/ipcgen/internal/interleave"
 )
 
 // This file is what a server does with one-way messages: it handles them one after the other.
@@ -95,14 +97,14 @@ func (c *serverConn) runMessages() (reader bool) {
 	runs := false // a handler
 	defer func() {
 		if runs { // the handler ends this goroutine
-			go func() {
+			interleave.Go(func() {
 				m.handled()
 				if !c.endInline(m.inline) {
 					c.leaveMessages()
 				} else if c.runMessages() {
 					c.serve()
 				}
-			}()
+			})
 		}
 	}()
 	for m.at < len(m.messages) {

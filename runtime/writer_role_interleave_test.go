@@ -142,7 +142,8 @@ var writerVariants = []writerVariant{
 // each other. No writer waits while there is space, or after the connection is closed. The peer
 // gets every message whose write succeeds, whole, no message whose write fails, and each
 // cancellation once. No goroutine uses the ring's memory after close has returned. A peer that
-// sleeps is notified of what it has not read once nobody gathers, and no notification stays owed.
+// sleeps is notified of what it has not read once no goroutine gathers, and no notification stays
+// owed.
 func TestInterleaveWriterRole(t *testing.T) {
 	for _, v := range writerVariants {
 		if v.switches > 0 && os.Getenv("IPC_TEST_LONG") != "" {
@@ -291,7 +292,7 @@ func (s *writerScene) connect(t *testing.T) {
 		in := s.c.rx.ring.Words()
 		s.run.Share(&s.c.role.word, &s.c.role.waiter)
 		s.run.Quiet(in.Tail, in.Sleep, in.Head, in.Starve, in.Taken, in.Revoke, &s.c.down,
-			&s.c.inbox.mu)
+			&s.c.inbox.mu, &s.c.inbox.running)
 		s.run.Name(listenerCall)
 		return
 	}
