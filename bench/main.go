@@ -66,8 +66,11 @@ func becomeChild() {
 
 // server finds what a child process does.
 func server(role string) peer.Server {
-	if role == failover.MortalRole {
+	switch role {
+	case failover.MortalRole:
 		return failover.Mortal
+	case failover.SupervisorRole:
+		return failover.Supervise
 	}
 	if f := contest.FindFan(role); f != nil {
 		return f.Serve

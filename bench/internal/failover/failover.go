@@ -5,9 +5,9 @@ package failover
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -40,14 +40,17 @@ func (t Times) Quantile(q float64) time.Duration {
 type Kills struct {
 	Ballast int // bytes of memory that each process holds
 	// From the death of a process until another one was told of it: by a robust futex, a pidfd,
-	// and the end of a socket.
-	Futex, Pidfd, Socket Times
+	// and the end of a socket; and by a pidfd if the memory is in huge pages.
+	Futex, Pidfd, Socket, HugePidfd Times
 	// From the kill of a primary to the first answer: by a standby, and by a
 	// new process where there is no standby.
 	Warm, Cold Times
 	// The timeline of the kills in Warm: from the kill until the supervisor had promoted the
 	// standby, and until the standby handled the first call.
 	Promoted, Handled Times
+	// To the first answer of a standby if the supervisor has a process of its own, and if the
+	// memory is in huge pages besides. Huge and HugePidfd are empty where the kernel has none.
+	Apart, Huge Times
 }
 
 // Measure kills n processes of each kind, in turns.
@@ -57,37 +60,66 @@ func Measure(ballast, n int, progress func(string)) (*Kills, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	warm, err := startGroup(dir+"/warm", ballast, 2, group.Heartbeat{})
-	if err != nil {
-		return nil, err
-	}
-	defer warm.end()
-	cold, err := startGroup(dir+"/cold", ballast, 1, group.Heartbeat{})
-	if err != nil {
-		return nil, err
-	}
-	defer cold.end()
+	small, huge := replica.Ballast{Bytes: ballast}, replica.Ballast{Bytes: ballast, Huge: true}
 	k := &Kills{Ballast: ballast}
+	groups := []struct {
+		name  string
+		start func(domain string) (*subject, error)
+		times *Times
+	}{
+		{"warm", func(domain string) (*subject, error) {
+			return startGroup(domain, small, 2, group.Heartbeat{})
+		}, &k.Warm},
+		{"cold", func(domain string) (*subject, error) {
+			return startGroup(domain, small, 1, group.Heartbeat{})
+		}, &k.Cold},
+		{"apart", func(domain string) (*subject, error) {
+			return startApart(domain, small)
+		}, &k.Apart},
+		{"huge", func(domain string) (*subject, error) {
+			return startApart(domain, huge)
+		}, &k.Huge},
+	}
+	if !replica.HugePages() {
+		groups = groups[:len(groups)-1]
+	}
+	var subjects []*subject
+	for _, g := range groups {
+		s, err := g.start(filepath.Join(dir, g.name))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", g.name, err)
+		}
+		defer s.end()
+		subjects = append(subjects, s)
+	}
 	for i := range n {
 		progress(fmt.Sprintf("kill %d of %d, %d MB", i+1, n, ballast>>20))
-		told, err := takeNotice(dir, ballast)
+		told, err := takeNotice(dir, small)
 		if err != nil {
 			return nil, err
 		}
 		k.Futex, k.Pidfd, k.Socket = append(k.Futex, told.Futex), append(k.Pidfd, told.Pidfd),
 			append(k.Socket, told.Socket)
-		d, err := warm.lose(syscall.SIGKILL)
-		if err != nil {
-			return nil, fmt.Errorf("warm: %w", err)
+		if replica.HugePages() {
+			if told, err = takeNotice(dir, huge); err != nil {
+				return nil, err
+			}
+			k.HugePidfd = append(k.HugePidfd, told.Pidfd)
 		}
-		k.Promoted, k.Handled = append(k.Promoted, d.promoted), append(k.Handled, d.handled)
-		k.Warm = append(k.Warm, d.answered)
-		if d, err = cold.lose(syscall.SIGKILL); err != nil {
-			return nil, fmt.Errorf("cold: %w", err)
+		for j, g := range groups {
+			d, err := subjects[j].lose(syscall.SIGKILL)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", g.name, err)
+			}
+			*g.times = append(*g.times, d.answered)
+			if g.times == &k.Warm {
+				k.Promoted = append(k.Promoted, d.promoted)
+				k.Handled = append(k.Handled, d.handled)
+			}
 		}
-		k.Cold = append(k.Cold, d.answered)
 	}
-	for _, t := range []Times{k.Futex, k.Pidfd, k.Socket, k.Warm, k.Cold, k.Promoted, k.Handled} {
+	for _, t := range []Times{k.Futex, k.Pidfd, k.Socket, k.HugePidfd, k.Warm, k.Cold, k.Promoted,
+		k.Handled, k.Apart, k.Huge} {
 		slices.Sort(t)
 	}
 	return k, nil
@@ -101,7 +133,7 @@ func Hangs(beat group.Heartbeat, n int, progress func(string)) (Times, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	s, err := startGroup(dir, 0, 2, beat)
+	s, err := startGroup(dir, replica.Ballast{}, 2, beat)
 	if err != nil {
 		return nil, err
 	}
@@ -121,57 +153,84 @@ func Hangs(beat group.Heartbeat, n int, progress func(string)) (Times, error) {
 
 // A subject is a group under observation, with a client.
 type subject struct {
-	group      *group.Group
+	keeper
 	client     *group.Client
 	bulk       *bulk.BulkClient
-	promotions chan group.Event
+	promotions chan group.Event // nil if the supervisor has a process of its own
+}
+
+// A keeper is the supervisor of a subject.
+type keeper interface {
+	// healthy waits until all replicas are ready, in an epoch after this one.
+	healthy(ctx context.Context, after uint64) (group.Status, error)
+	stop()
 }
 
 const service = "failover"
 
-// startGroup starts a group in a domain of its own, whose replicas hold ballast
-// bytes each.
-func startGroup(domain string, ballast, replicas int, beat group.Heartbeat) (*subject, error) {
-	cfg := replica.Teller(service, ballast)
-	cfg.Domain, cfg.Replicas, cfg.Heartbeat = domain, replicas, beat
+// A keeperHere is in this process.
+type keeperHere struct{ *group.Group }
+
+func (k keeperHere) healthy(ctx context.Context, after uint64) (group.Status, error) {
+	return k.WaitHealthy(ctx, after)
+}
+
+func (k keeperHere) stop() { k.Shutdown(context.Background()) }
+
+// startGroup starts a group in a domain of its own.
+func startGroup(domain string, b replica.Ballast, replicas int,
+	beat group.Heartbeat) (*subject, error) {
+	cfg := config(domain, b)
+	cfg.Replicas, cfg.Heartbeat = replicas, beat
 	promotions := make(chan group.Event, 16)
 	cfg.Events = func(ev group.Event) {
 		if ev.Kind == group.Promoted {
 			promotions <- ev
 		}
 	}
-	// Every kill is a first one: it is not the limits that are measured.
-	cfg.Restart = group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20,
-		Window: time.Millisecond}
 	g, err := group.Start(context.Background(), cfg)
 	if err != nil {
 		return nil, err
 	}
+	return observe(domain, keeperHere{g}, promotions)
+}
+
+func config(domain string, b replica.Ballast) group.Config {
+	cfg := replica.Teller(service, b)
+	cfg.Domain = domain
+	// Every kill is a first one: it is not the limits that are measured.
+	cfg.Restart = group.Restart{Delay: time.Nanosecond, Intensity: 1 << 20,
+		Window: time.Millisecond}
+	return cfg
+}
+
+// observe connects a client to a group.
+func observe(domain string, k keeper, promotions chan group.Event) (*subject, error) {
 	c, err := group.Dial(context.Background(), service,
 		group.DialConfig{Domain: domain, Patience: patience})
 	if err != nil {
-		return nil, errors.Join(err, g.Shutdown(context.Background()))
+		k.stop()
+		return nil, err
 	}
-	return &subject{g, c, bulk.NewBulkClient(c), promotions}, nil
+	return &subject{k, c, bulk.NewBulkClient(c), promotions}, nil
 }
 
 func (s *subject) end() {
 	s.client.Close()
-	s.group.Shutdown(context.Background())
+	s.stop()
 }
 
-// A timeline is when after the loss of a primary its standby was promoted,
-// handled a call, and had answered it.
+// A timeline is when after the loss of a primary its standby was promoted, if
+// that is known, handled a call, and had answered it.
 type timeline struct{ promoted, handled, answered time.Duration }
 
 // lose takes the primary out, and returns when another process answered. The thread that kills has
-// one of this process's GOMAXPROCS, and loses its processor to the threads of the victim; the
-// supervisor is in this process, too, and may have to wait for that. So the tail is longer than
-// where the supervisor has a process of its own.
+// one of this process's GOMAXPROCS, and loses its processor to the threads of the victim. A
+// supervisor in this process may have to wait for that.
 func (s *subject) lose(by syscall.Signal) (t timeline, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	before, err := s.group.WaitHealthy(ctx, 0)
+	before, err := s.healthy(ctx, 0)
 	if err != nil {
 		return t, err
 	}
@@ -195,16 +254,16 @@ func (s *subject) lose(by syscall.Signal) (t timeline, err error) {
 			break
 		}
 	}
-	for {
+	for t.promoted == 0 && s.promotions != nil {
 		select {
 		case ev := <-s.promotions:
 			if ev.Epoch > before.Epoch {
 				t.promoted = ev.Time.Sub(start)
-				_, err := s.group.WaitHealthy(ctx, before.Epoch)
-				return t, err
 			}
 		case <-ctx.Done():
 			return t, ctx.Err()
 		}
 	}
+	_, err = s.healthy(ctx, before.Epoch)
+	return t, err
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // MortalRole is the role of a process that only waits for its death, and whose
-// Setup's Size is its ballast.
+// Setup's Size and Huge are its ballast.
 const MortalRole = "mortal"
 
 // A notice is when after a kill each way to learn of it told.
@@ -29,7 +29,10 @@ const wordLen = 4096
 // Mortal is the server of MortalRole: it holds a robust futex and one end of a
 // socket.
 func Mortal(s peer.Setup) error {
-	memory := replica.Load(s.Size)
+	memory, err := replica.Ballast{Bytes: s.Size, Huge: s.Huge}.Load()
+	if err != nil {
+		return err
+	}
 	mem, err := sys.MapFile(s.Files[0], 0, wordLen, true)
 	if err != nil {
 		return err
@@ -54,8 +57,8 @@ func Mortal(s peer.Setup) error {
 
 func futexWord(mem []byte) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&mem[0])) }
 
-// takeNotice kills a process of that size and sees how soon each way tells.
-func takeNotice(dir string, ballast int) (n notice, err error) {
+// takeNotice kills a process with that memory and sees how soon each way tells.
+func takeNotice(dir string, b replica.Ballast) (n notice, err error) {
 	f, err := sys.NewMemory("robust", wordLen)
 	if err != nil {
 		return n, err
@@ -68,7 +71,8 @@ func takeNotice(dir string, ballast int) (n notice, err error) {
 	defer sys.UnmapFile(mem)
 	path := filepath.Join(dir, "socket")
 	defer os.Remove(path)
-	p, err := peer.Start(MortalRole, peer.Setup{Dir: dir, Size: ballast, Files: []*os.File{f}})
+	p, err := peer.Start(MortalRole, peer.Setup{Dir: dir, Size: b.Bytes, Huge: b.Huge,
+		Files: []*os.File{f}})
 	if err != nil {
 		return n, err
 	}

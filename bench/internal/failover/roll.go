@@ -27,7 +27,7 @@ func Roll(n int, progress func(string)) (*Rolling, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	s, err := startGroup(dir, 0, 2, group.Heartbeat{})
+	s, err := startGroup(dir, replica.Ballast{}, 2, group.Heartbeat{})
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func Roll(n int, progress func(string)) (*Rolling, error) {
 	for range n {
 		progress("rolling restart")
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		err := s.group.Roll(ctx, replica.Teller(service, 0).Command)
+		err := s.keeper.(keeperHere).Roll(ctx, config(dir, replica.Ballast{}).Command)
 		cancel()
 		if err != nil {
 			return nil, err

@@ -26,7 +26,7 @@ import (
 const (
 	envRole  = "IPCGEN_BENCH_ROLE"
 	envDir   = "IPCGEN_BENCH_DIR"
-	envSetup = "IPCGEN_BENCH_SETUP" // number of files, length of requests, number of readers
+	envSetup = "IPCGEN_BENCH_SETUP" // number of files, and the other fields of the Setup
 	envPin   = "IPCGEN_BENCH_PIN"   // the processor to stay on, if any
 )
 
@@ -35,6 +35,7 @@ type Setup struct {
 	Dir     string     // a folder where they meet
 	Size    int        // length of the requests, in bytes
 	Readers int        // of each message, where it has several
+	Huge    bool       // memory is to be in huge pages
 	Files   []*os.File // this side's of what both have open from the start
 }
 
@@ -71,7 +72,8 @@ func Main(servers func(role string) Server) {
 	}
 	s := Setup{Dir: os.Getenv(envDir)}
 	var n int
-	if _, err := fmt.Sscan(os.Getenv(envSetup), &n, &s.Size, &s.Readers); err != nil {
+	if _, err := fmt.Sscan(os.Getenv(envSetup), &n, &s.Size, &s.Readers,
+		&s.Huge); err != nil {
 		fail(err)
 	}
 	for i := range n {
@@ -160,7 +162,7 @@ func Start(role string, s Setup) (*Process, error) {
 	}
 	p := &Process{cmd: exec.Command(self)}
 	p.cmd.Env = append(os.Environ(), envRole+"="+role, envDir+"="+s.Dir,
-		envSetup+"="+fmt.Sprint(len(s.Files), s.Size, s.Readers))
+		envSetup+"="+fmt.Sprint(len(s.Files), s.Size, s.Readers, s.Huge))
 	p.cmd.ExtraFiles = s.Files
 	p.cmd.Stderr = &p.stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {

@@ -2,6 +2,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ipcgen/ipcgen/bench/gen/bulk"
 	"github.com/ipcgen/ipcgen/bench/internal/peer"
 	"github.com/ipcgen/ipcgen/internal/sys"
@@ -22,7 +25,7 @@ import (
 )
 
 // envReplica makes a process a replica: whether it counts or tells its process
-// id, and how many bytes it holds.
+// id, and its Ballast.
 const envReplica = "IPCGEN_BENCH_REPLICA"
 
 // Main turns the process into a replica if its environment says so, and then
@@ -39,20 +42,27 @@ func Main() {
 	os.Exit(0)
 }
 
+// A Ballast is memory that a process holds.
+type Ballast struct {
+	Bytes int
+	Huge  bool // in huge pages
+}
+
 // Teller makes the configuration of a group whose replicas answer Put with what
-// Told reads, and hold as many bytes each.
-func Teller(service string, ballast int) group.Config { return config(service, "tell", ballast) }
+// Told reads, and hold the ballast each.
+func Teller(service string, b Ballast) group.Config { return config(service, "tell", b) }
 
 // Counter makes the configuration of a group whose replicas answer Put with the
 // number of calls so far. That is their state, which a group may replicate.
-func Counter(service string) group.Config { return config(service, "count", 0) }
+func Counter(service string) group.Config { return config(service, "count", Ballast{}) }
 
-func config(service, kind string, ballast int) group.Config {
+func config(service, kind string, b Ballast) group.Config {
 	return group.Config{
 		Service: service, Stdout: io.Discard, Stderr: io.Discard,
 		Command: func(int) *exec.Cmd {
 			cmd := exec.Command("/proc/self/exe")
-			cmd.Env = append(os.Environ(), fmt.Sprint(envReplica, "=", kind, " ", ballast))
+			cmd.Env = append(os.Environ(), fmt.Sprint(envReplica, "=", kind, " ", b.Bytes, " ",
+				b.Huge))
 			return cmd
 		},
 	}
@@ -61,8 +71,8 @@ func config(service, kind string, ballast int) group.Config {
 // run serves until SIGTERM.
 func run(what string) error {
 	var kind string
-	var ballast int
-	if _, err := fmt.Sscan(what, &kind, &ballast); err != nil {
+	var b Ballast
+	if _, err := fmt.Sscan(what, &kind, &b.Bytes, &b.Huge); err != nil {
 		return fmt.Errorf("%s=%q: %w", envReplica, what, err)
 	}
 	if err := peer.KeepPlace(); err != nil {
@@ -70,7 +80,11 @@ func run(what string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	var service bulk.Bulk = teller{Load(ballast)}
+	memory, err := b.Load()
+	if err != nil {
+		return err
+	}
+	var service bulk.Bulk = teller{memory}
 	var cfg group.JoinConfig
 	if kind == "count" {
 		c := new(counter)
@@ -99,14 +113,26 @@ func run(what string) error {
 	}
 }
 
-// Load makes the process as large as a service that holds n bytes, as long as
+// HugePages reports whether the kernel gives a process that asks for it memory in huge pages.
+func HugePages() bool {
+	enabled, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
+	return err == nil && !bytes.Contains(enabled, []byte("[never]"))
+}
+
+// Load makes the process as large as a service that holds so much, as long as
 // the result is kept.
-func Load(n int) []byte {
-	memory := make([]byte, n)
-	for i := 0; i < n; i += os.Getpagesize() {
+func (b Ballast) Load() ([]byte, error) {
+	memory := make([]byte, b.Bytes)
+	if b.Huge && b.Bytes > 0 {
+		// Before the first touch: the kernel chooses the size of a page then.
+		if err := unix.Madvise(memory, unix.MADV_HUGEPAGE); err != nil {
+			return nil, fmt.Errorf("advise huge pages: %w", err)
+		}
+	}
+	for i := 0; i < len(memory); i += os.Getpagesize() {
 		memory[i] = 1
 	}
-	return memory
+	return memory, nil
 }
 
 // A teller tells who answers, and when.

@@ -62,6 +62,9 @@ func (f *Failover) Write(w io.Writer) error {
 		for _, k := range f.Kills {
 			size := Bytes(int64(k.Ballast))
 			row := func(name string, times failover.Times) {
+				if len(times) == 0 {
+					return
+				}
 				t.Row(size+": "+name, Duration(times.Quantile(0.5)), Duration(times.Quantile(0.99)),
 					Duration(times.Quantile(1)),
 					Ratio(float64(times.Quantile(0.5)), float64(k.Futex.Quantile(0.5))),
@@ -69,10 +72,13 @@ func (f *Failover) Write(w io.Writer) error {
 			}
 			row("kernel's notice by robust futex", k.Futex)
 			row("kernel's notice by pidfd", k.Pidfd)
+			row("kernel's notice by pidfd, memory in huge pages", k.HugePidfd)
 			row("kernel's notice by socket", k.Socket)
 			row("the supervisor has promoted the standby", k.Promoted)
 			row("the standby handles a call", k.Handled)
 			row("first reply, warm standby", k.Warm)
+			row("first reply, supervisor in a process of its own", k.Apart)
+			row("first reply, the same, memory in huge pages", k.Huge)
 			row("first reply, new process", k.Cold)
 		}
 		if len(f.Hangs) > 0 {
