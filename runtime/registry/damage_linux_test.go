@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipcgen/ipcgen/runtime/registry"
 )
@@ -48,7 +49,7 @@ func TestDamagedTableIsRefused(t *testing.T) {
 			return nil
 		}, registry.ErrForeign, "remove the file"},
 		"newer": {func(p string) error {
-			poke(t, p, registry.OffVersion, 2)
+			poke(t, p, registry.OffVersion, registry.Version+1)
 			return nil
 		}, registry.ErrVersion, "one version of the runtime"},
 		"slot size": {func(p string) error {
@@ -174,4 +175,72 @@ func FuzzSlots(f *testing.F) {
 		for range r.Watch(cancelled, "") {
 		}
 	})
+}
+
+// TestOverwrittenRecord overwrites each word of a record, and stores the old value again. No
+// process takes what it reads meanwhile for the record, and none keeps it.
+func TestOverwrittenRecord(t *testing.T) {
+	d := newDomain(t)
+	owner := open(t, d)
+	want := registry.Record{Name: "a.0", Service: "a", Control: "a_ctrl", Reply: "a_reply",
+		Protocol: "P", Fingerprint: 5, Incarnation: 7}
+	reg, err := owner.Register(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reg.Close()
+	want, err = owner.Lookup("a.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(tablePath(d), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	at := registry.SlotOf(owner, "a.0")
+	for off := at + 16; off < at+registry.SlotSize; off += 8 { // behind the state and the role
+		var was [8]byte
+		if _, err := f.ReadAt(was[:], off); err != nil {
+			t.Fatal(err)
+		}
+		word := binary.NativeEndian.Uint64(was[:])
+		for _, wrong := range []uint64{0, 1, ^uint64(0), word + 1, word ^ 1<<40} {
+			if wrong == word {
+				continue
+			}
+			poke(t, tablePath(d), off, wrong)
+			reader := open(t, d)
+			// The owner may have restored the word by now.
+			if rec, err := reader.Lookup("a.0"); err == nil && rec != want {
+				t.Errorf("word %d, overwritten by %#x: %+v", (off-at)/8, wrong, rec)
+			}
+			poke(t, tablePath(d), off, word)
+			if rec, err := reader.Lookup("a.0"); err != nil || rec != want {
+				t.Errorf("word %d, restored after %#x: %+v, %v", (off-at)/8, wrong, rec, err)
+			}
+			reader.Close()
+		}
+	}
+}
+
+// TestOwnerRestoresRecord shows that an instance is found again after its record was overwritten.
+func TestOwnerRestoresRecord(t *testing.T) {
+	d := newDomain(t)
+	owner := open(t, d)
+	reg, err := owner.Register(registry.Record{Name: "a.0", Control: "a_ctrl"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reg.Close()
+	at := registry.SlotOf(owner, "a.0")
+	reader := open(t, d)
+	for off := at; off < at+registry.SlotSize; off += 120 {
+		poke(t, tablePath(d), off, 1<<50|3)
+		for ; ; time.Sleep(time.Millisecond) {
+			if rec, err := reader.Lookup("a.0"); err == nil && rec.Control == "a_ctrl" {
+				break
+			}
+		}
+	}
 }

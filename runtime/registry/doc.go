@@ -16,6 +16,8 @@
 //     is a free slot.
 //   - Readers never lock and never wait, and they repeat a bounded number of times at most. Every
 //     word is loaded once, atomically, and checked before it is used.
+//   - A record has a checksum, so that no reader takes one for true, and keeps it, that another
+//     process has overwritten. The owner looks each 400 ms, and stores the record again.
 //   - The kernel reports changes. An owner writes a byte to its lock file after a change, the
 //     kernel closes the lock file of a dead owner, and inotify reports both. No event marks the
 //     moment, slightly later, at which the locks of a dead owner are released; watchers therefore

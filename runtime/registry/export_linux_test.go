@@ -11,7 +11,7 @@ func SetStep(o *Options, f func(string)) { o.step = f }
 
 // The layout of the file, for tests that damage the file.
 const (
-	HeaderSize, SlotSize                        = headerSize, slotSize
+	HeaderSize, SlotSize, Version               = headerSize, slotSize, version
 	OffMagic, OffVersion, OffSlotSize, OffSlots = offMagic, offVersion, offSlotSize, offSlots
 )
 
@@ -25,9 +25,20 @@ func (r *Registry) SlotCount() int {
 	return r.slots
 }
 
+// SlotOf returns where the table has the record of an instance.
+func SlotOf(r *Registry, name string) int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, slot, _ := r.find(name)
+	return int64(slotOffset(slot))
+}
+
 // Republish writes another record into the registration's slot, as a registration does between its
 // system calls, and as fast as memory allows.
 func (reg *Registration) Republish(rec Record) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.rec = rec
 	reg.withdraw()
 	reg.publish(encode(&rec))
 }

@@ -12,7 +12,7 @@ import (
 //	slots    slotSize bytes each
 const (
 	magic      = 0x3167657267637069 // "ipcgreg1"
-	version    = 1
+	version    = 2
 	headerSize = 4096
 	slotSize   = 640
 
@@ -42,6 +42,7 @@ const (
 	wStart              // nanoseconds since 1970
 	wFingerprint        //
 	wIncarnation        //
+	wSum                // the checksum of the words from wHash on
 	wLengths            // five bytes: name, service, control, reply, protocol
 	wText               // these strings, one after the other
 	slotWords    = slotSize / 8
@@ -82,11 +83,29 @@ func encode(rec *Record) *slotImage {
 	for i := range textSize / 8 {
 		s[wText+i] = binary.NativeEndian.Uint64(text[8*i:])
 	}
+	s[wSum] = s.sum()
 	return &s
+}
+
+// sum returns the checksum of the words that stay as they are while the slot is published. Each
+// process reads them once, and so would keep one for life that was wrong at that moment. It is
+// FNV-1a, of words.
+func (s *slotImage) sum() uint64 {
+	h := uint64(14695981039346656037)
+	for w := wHash; w < slotWords; w++ {
+		if w != wSum {
+			h = (h ^ s[w]) * 1099511628211
+			h ^= h >> 32
+		}
+	}
+	return h
 }
 
 // decode returns the record of a slot. ok is false if the words do not form a record.
 func (s *slotImage) decode() (rec Record, ok bool) {
+	if s[wSum] != s.sum() {
+		return Record{}, false
+	}
 	var text [textSize]byte
 	for i := range textSize / 8 {
 		binary.NativeEndian.PutUint64(text[8*i:], s[wText+i])

@@ -31,6 +31,8 @@ type Registration struct {
 	err  error  // why done is closed
 	mem  []byte // the pages of the table around the slot, writable; nil when closed
 	base int    // offset of the slot in mem
+	// state is the state of the slot, as this process has stored it.
+	state uint64
 	// The locks of these two open file descriptions are the ownership.
 	nameLock *os.File // of the table's file, with the lock of the name
 	slotLock *os.File // of the group's file, with the lock of the slot
@@ -233,7 +235,8 @@ func (r *Registry) raiseReach(table *os.File, distance int) error {
 
 // withdraw makes the slot contain no record, whatever a dead owner has left in it.
 func (reg *Registration) withdraw() {
-	reg.word(wState).Store(withdrawn(reg.word(wState).Load()))
+	reg.state = withdrawn(reg.word(wState).Load())
+	reg.word(wState).Store(reg.state)
 }
 
 // publish writes the content of a withdrawn slot, and makes it visible by the store of the state.
@@ -245,8 +248,28 @@ func (reg *Registration) publish(img *slotImage) {
 		}
 	}
 	reg.r.step("registry written")
-	reg.word(wState).Store(reg.word(wState).Load() + 1)
+	reg.state++
+	reg.word(wState).Store(reg.state)
 	reg.r.step("registry published")
+}
+
+// restore stores the words of the published slot again that another process has overwritten. No
+// process takes a wrong record for a right one meanwhile, since it has a checksum; but none sees
+// this one.
+func (reg *Registration) restore() (err error) {
+	defer reg.r.catchFault(debug.SetPanicOnFault(true), &err)
+	img, changed := encode(&reg.rec), false
+	img[wState] = reg.state
+	for w, right := range img {
+		if word := reg.word(w); word.Load() != right {
+			word.Store(right)
+			changed = true
+		}
+	}
+	if changed {
+		return reg.tell()
+	}
+	return nil
 }
 
 // tell wakes the watchers by a write of one byte, which has no meaning. On a full disk, where the
@@ -330,13 +353,18 @@ func (reg *Registration) leave() (err error) {
 	return nil
 }
 
-// again registers the name in the Registry's present table, unless the name is registered there.
+// again registers the name in the Registry's present table. If the name is registered there, it
+// restores the record.
 func (reg *Registration) again() {
 	reg.r.mu.RLock()
 	defer reg.r.mu.RUnlock()
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
-	if reg.shut || reg.err != nil || reg.mem != nil && reg.gen == reg.r.generation {
+	if reg.shut || reg.err != nil {
+		return
+	}
+	if reg.mem != nil && reg.gen == reg.r.generation {
+		_ = reg.restore() // the next check tries again
 		return
 	}
 	reg.release(reg.claimedIn != reg.r.dir)
