@@ -54,6 +54,7 @@ var roles = map[string]func(domain ipc.RendezvousOption) error{
 	"polite":   politeRole,
 	"crowd":    crowdRole,
 	"crowded":  crowdedRole,
+	"teller":   tellerRole,
 
 	"stream hostile": streamHostileRole,
 	"stream prey":    streamPreyRole,

@@ -78,7 +78,7 @@ type runScene struct {
 	checked  int
 }
 
-const modelMessage, modelCallID = 3, 7
+const modelMessage, modelCallID = 4, 7
 
 func (v *runVariant) start(t *testing.T, r *interleave.Run) {
 	s := &runScene{v: v, run: r, w: new(modelWire)}
@@ -113,6 +113,9 @@ func (s *runScene) connect(t *testing.T) {
 	s.route = newBoundRoute(nil, &codec{id: modelMessage, name: "message"})
 	s.route.receive = s.handle
 	srv.handler.routes = routeTable{[]*boundRoute{s.route, nil}}
+	if srv.handler.routes.find(modelMessage) != s.route {
+		t.Fatal("the server does not find the handler")
+	}
 	hello := &serverHello{geo: geo, maxMessage: 1 << 10, maxCalls: 2}
 	g := &admission{link: s.w, handshakeDone: func() {}}
 	s.c, err = newServerConn(context.Background(), srv, hello, g, seg,

@@ -100,6 +100,9 @@ var writerMutants = []mutant{
 	{"a writer that parks keeps the role", "writer_role.go",
 		"released := r.released\n\tr.mu.Unlock()\n\tdefer r.mu.Lock()",
 		"released := r.released"},
+}
+
+var gatherMutants = []mutant{
 	{"what is gathered wakes nobody", "writer_role.go",
 		"r.gathers--\n\tr.settle()", "r.gathers--"},
 	{"a writer that gathers waits for room, and the peer is not notified", "writer_role.go",
@@ -160,7 +163,8 @@ var runMutants = []mutant{
 	{"two goroutines own the role", "server_handoff.go",
 		"c.inline.CompareAndSwap(run|inlineSeen, next)",
 		"c.inline.CompareAndSwap(run|inlineSeen, next) || true"},
-	{"an inbox that has room does not say so", "inbox.go", "\t\tif freed {", "\t\tif false {"},
+	{"an inbox that has room does not say so", "inbox.go",
+		"\t\tif freed {", "\t\tif freed && false {"},
 	{"a frame behind a run is lost", "receive.go",
 		"-f.size() > n {\n\t\tr.ring.Unread()", "-f.size() > n {"},
 }
@@ -176,6 +180,11 @@ func TestInterleaveMutants(t *testing.T) {
 	}
 	for _, m := range writerMutants {
 		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveWriterRole") })
+	}
+	for _, m := range gatherMutants {
+		t.Run(m.name, func(t *testing.T) {
+			m.caught(t, "TestInterleaveWriterRole$/^gathered.*")
+		})
 	}
 	for _, m := range flowMutants {
 		t.Run(m.name, func(t *testing.T) { m.caught(t, "TestInterleaveFlow") })
