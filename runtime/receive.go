@@ -44,7 +44,8 @@ func (r *receiver) init(ring *shm.Consumer, w wire, capacity, limit int) {
 // errBroken marks messages that a peer never sends if it follows the protocol.
 var errBroken = errors.New("message breaks the protocol")
 
-// next returns the next message. The body is private when it was assembled
+// next returns the next message. The caller takes it with release: before that, the peer can be
+// certain that nothing has come of it. The body is private when it was assembled
 // from pieces; otherwise it lies in shared memory until release, where the
 // peer can change it. ok is false when there is no complete message among the records
 // that had come when next was called: a peer that sends pieces without end does not
@@ -64,13 +65,13 @@ func (r *receiver) next(f *frame) (body []byte, private, ok bool, err error) {
 			if err != nil {
 				return nil, false, false, err
 			}
-			r.release()
 			if done {
 				*f = r.partial
 				body, r.body, r.active, r.partial.charged = r.body, nil, false, 0
 				r.count(f.kind, r.total)
 				return body, true, true, nil
 			}
+			r.release()
 		case kind == record.Abort:
 			giveBody(r.body)
 			r.drop()

@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"context"
 	"encoding/binary"
 	"math"
 	"sync/atomic"
@@ -57,4 +58,35 @@ func TestMemoryOfAnnouncedMessages(t *testing.T) {
 	begin(30 << 20)
 	expect("a longer one", 12<<20)
 	r.drop()
+}
+
+// TestTakenWithRelease checks that a message counts as not taken until its receiver releases it,
+// also one in pieces, of which the earlier ones are released before.
+func TestTakenWithRelease(t *testing.T) {
+	for name, n := range map[string]int{"in one record": 10, "in pieces": 1000} {
+		tx, w, c := sleepingPeer(t)
+		tx.piece = 400
+		var rx receiver
+		rx.init(c, w, 4096, 4096)
+		var at sent
+		if err := tx.write(context.Background(), &frame{kind: record.Request, id: 1},
+			make([]byte, n), &at, nil); err != nil {
+			t.Fatal(err)
+		}
+		var f frame
+		body, _, ok, err := rx.next(&f)
+		if err != nil || !ok || len(body) != n {
+			t.Fatalf("%s: %d bytes, %v, %v", name, len(body), ok, err)
+		}
+		if tx.taken(&at) {
+			t.Errorf("%s: taken before its receiver has released it", name)
+		}
+		rx.release()
+		if !tx.taken(&at) {
+			t.Errorf("%s: not taken although it is released", name)
+		}
+		if used := tx.ring.Used(); used != 0 {
+			t.Errorf("%s: %d bytes of the ring are used", name, used)
+		}
+	}
 }

@@ -262,6 +262,7 @@ func (c *serverConn) read() (reader bool) {
 		}
 		if why := c.rx.refused; why != nil && private && mayRefuse(f.kind) {
 			c.rx.refused = nil
+			c.rx.release()
 			if !c.refuseLong(&f, why) {
 				return true
 			}

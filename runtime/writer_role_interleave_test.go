@@ -388,7 +388,7 @@ func (s *writerScene) wakes() {
 // readOne reads a record.
 func (s *writerScene) readOne() {
 	var f frame
-	body, private, ok, err := s.rx.next(&f)
+	body, _, ok, err := s.rx.next(&f)
 	if err != nil {
 		s.run.Fail("the peer reads " + err.Error())
 		return
@@ -411,9 +411,7 @@ func (s *writerScene) readOne() {
 	case record.Cancel:
 		s.read = append(s.read, cancelledCall+f.id)
 	}
-	if !private {
-		s.rx.release()
-	}
+	s.rx.release()
 }
 
 // allSent reports whether nothing more will be written.
@@ -539,13 +537,11 @@ func TestInterleaveControlsOfACall(t *testing.T) {
 		var kinds []uint32
 		for s.rx.ring.Ready() {
 			var f frame
-			if _, private, ok, err := s.rx.next(&f); err != nil {
+			if _, _, ok, err := s.rx.next(&f); err != nil {
 				t.Fatal(err)
 			} else if ok {
 				kinds = append(kinds, f.kind)
-				if !private {
-					s.rx.release()
-				}
+				s.rx.release()
 				s.tx.recheckSpace()
 			}
 		}

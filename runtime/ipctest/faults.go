@@ -16,7 +16,8 @@ import (
 // and the openings, items and ends of streaming calls, in the order in which they reach the relay
 // between the two sides. A stream of structs is memory that both sides share, so only
 // [Faults.Refuse] and [Faults.Cut] affect it. The items of a streaming call are numbered, so the
-// loss of one is an error of the connection.
+// loss of one is an error of the connection. When a server ends, calls that have not reached it are
+// not executed, and fail with [ipc.NotExecuted], unless a fault has lost them.
 //
 // The methods are safe for concurrent use, do not block, and take effect before they return.
 type Faults struct {

@@ -270,6 +270,73 @@ func TestCorruptAndBreak(t *testing.T) {
 	})
 }
 
+// TestServerGone ends a server, in each way, while it has not taken what a client has sent: short
+// and long calls, and the opening of a streaming call. They are on their way, or already in the
+// server's ring, which it does not read because it handles a call there. Only that one may have
+// been executed.
+func TestServerGone(t *testing.T) {
+	list := ipc.NewMethod(talk, ipc.MethodSpec[text, text]{Name: "List", ID: id("List"),
+		Streaming: ipc.ServerStreaming, EncodeRequest: encode, DecodeReply: decode})
+	busy := ipc.NewMethod(talk, ipc.MethodSpec[text, text]{Name: "Busy", ID: id("Busy"),
+		EncodeRequest: encode, DecodeReply: decode})
+	for _, inRing := range []bool{false, true} {
+		for _, drained := range []bool{false, true} {
+			if inRing && drained {
+				continue // Shutdown waits for the call
+			}
+			synctest.Test(t, func(t *testing.T) {
+				n := ipctest.NewNetwork()
+				began, over := make(chan struct{}), make(chan struct{})
+				srv := ipctest.Serve(t, n, "talk", ipc.NewService(talk,
+					ipc.HandleInPlace(busy, func(context.Context, []byte,
+						*ipc.ReplyBuilder) error {
+						close(began)
+						<-over
+						return nil
+					})), ipc.WithTrustedClients())
+				f := n.Faulty()
+				c := ipctest.Dial(t, f, "talk", ipc.WithRings(64<<10, 64<<10))
+				if inRing {
+					go func() {
+						_, err := ipc.Invoke(t.Context(), c, busy, &text{})
+						want(t, err, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+					}()
+					<-began
+				} else {
+					f.Delay(ipctest.ToServer, time.Hour)
+				}
+				f.At(ipctest.ToServer, 2, ipctest.Duplicate)
+				results := []<-chan error{ask(t.Context(), c, "short"), ask(t.Context(), c, "too"),
+					ask(t.Context(), c, string(make([]byte, 20_000)))}
+				opened := make(chan error, 1)
+				go func() {
+					for _, err := range ipc.InvokeServerStream(t.Context(), c, list, &text{}) {
+						opened <- err
+					}
+				}()
+				synctest.Wait()
+				start, end := time.Now(), func(context.Context) error { return srv.Close() }
+				if drained {
+					end = srv.Shutdown
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- end(t.Context()) }()
+				for _, r := range append(results, opened) {
+					want(t, <-r, ipc.CodeUnavailable, ipc.NotExecuted)
+				}
+				if time.Since(start) > 0 {
+					t.Error("the calls end later than the connection")
+				}
+				close(over)
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				<-c.Done()
+			})
+		}
+	}
+}
+
 func TestRefuse(t *testing.T) {
 	inBubble(t, func(t *testing.T, tk *talker, f *ipctest.Faults, c *ipc.Conn) {
 		cause := errors.New("out of files")

@@ -29,6 +29,10 @@ type pump struct {
 	inside bool    // a message has begun and not ended
 	action Action  // for the rest of it
 	copies []entry // of it, for Duplicate
+	call   *call   // what it is; nil for another message, and for one that is not passed on
+
+	calls []*call       // that were taken, and that the receiver may not have taken
+	ended chan struct{} // closed when the pump has ended
 
 	signal   chan struct{} // receives a value when the pump must check again
 	finished atomic.Bool   // the sender is gone; its messages are still delivered
@@ -40,6 +44,7 @@ type entry struct {
 	tag     uint32
 	payload []byte
 	due     time.Time
+	ends    *call // of which it is the last record; may be nil
 }
 
 // newPumps returns the pumps of both directions.
@@ -53,9 +58,9 @@ func newPumps(r *relay, geo shm.Geometry, client, server shm.Memory) (pumps [2]*
 		return pumps, err
 	}
 	up := &pump{relay: r, dir: ToServer, from: r.client, to: r.server, limit: geo.ToServer,
-		signal: make(chan struct{}, 1)}
+		signal: make(chan struct{}, 1), ended: make(chan struct{})}
 	down := &pump{relay: r, dir: ToClient, from: r.server, to: r.client, limit: geo.ToClient,
-		signal: make(chan struct{}, 1)}
+		signal: make(chan struct{}, 1), ended: make(chan struct{})}
 	if err := up.connect(c.ToServer(), s.ToServer()); err != nil {
 		return pumps, err
 	}
@@ -90,6 +95,8 @@ func (p *pump) stop() {
 }
 
 func (p *pump) run() {
+	defer close(p.ended)
+	answered := false
 	for !p.stopped.Load() {
 		last := p.finished.Load() // loaded before the ring is read
 		if last {
@@ -102,6 +109,11 @@ func (p *pump) run() {
 			continue // there is room for more
 		}
 		if last && len(p.queue) == 0 && !p.in.Ready() {
+			if p.dir == ToClient && !answered {
+				<-p.relay.up.ended
+				p.queue, answered = p.relay.up.untaken(), true
+				continue
+			}
 			p.relay.end()
 			p.to.Close()
 			return
@@ -164,6 +176,7 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 	first := kind != record.Piece && kind != record.Abort
 	if first {
 		p.action, p.copies = p.relay.faults.decide(p.dir), nil
+		p.call = p.callOf(tag, payload)
 	}
 	p.inside = tag&record.More != 0
 	rec := entry{tag: tag, payload: bytes.Clone(payload)}
@@ -177,6 +190,10 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 	case Duplicate:
 		p.copies = append(p.copies, rec)
 	}
+	if p.call != nil && !p.inside && kind != record.Abort {
+		rec.ends = p.call
+		p.note(p.call)
+	}
 	p.push(rec)
 	if p.action == Duplicate && !p.inside {
 		for _, c := range p.copies {
@@ -184,6 +201,16 @@ func (p *pump) take(tag uint32, payload []byte) Action {
 		}
 	}
 	return p.action
+}
+
+// callOf returns the call that begins with a record, if the receiver gets it.
+func (p *pump) callOf(tag uint32, payload []byte) *call {
+	kind := tag & record.KindMask
+	if kind != record.Request && kind != record.Open || len(payload) < record.HeaderLen ||
+		p.action == Drop || p.action == Break {
+		return nil
+	}
+	return &call{tag: tag, header: bytes.Clone(payload[:record.HeaderLen])}
 }
 
 // body returns the part of a record that belongs to the message's body.
@@ -242,6 +269,9 @@ func (p *pump) deliver() (wait <-chan time.Time) {
 			continue
 		}
 		copy(dst, r.payload)
+		if r.ends != nil {
+			r.ends.at, r.ends.passed = p.out.Position(), true
+		}
 		if p.out.Commit(r.tag, len(r.payload)) {
 			p.to.Notify()
 		}
