@@ -48,6 +48,7 @@ var dynamic = map[string][]string{
 	"inbox.setPaused":           {"Conn.pause"},
 	"LinkListener.Close":        {"socketListener.Close"}, // by Listener.close
 	"Listener.close":            {"socketListener.Close"},
+	"carrier.willWait":          {"job.willWait"},
 }
 
 // acts names methods that take or release a mutex for their caller.
@@ -237,7 +238,7 @@ func (w *lockWalk) action(call *ast.CallExpr) string {
 }
 
 var (
-	lockLine  = regexp.MustCompile(`(?m)^//\t(\w+\.mu)  `)
+	lockLine  = regexp.MustCompile(`(?m)^//\t(\w+\.\w+)  `)
 	orderLine = regexp.MustCompile(`(?m)^//\t(\w+\.\w+) before (\w+\.\w+)$`)
 )
 

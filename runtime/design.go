@@ -74,12 +74,14 @@ package ipc
 //	Server.mu           listeners, admissions and connections of a server
 //	socketListener.mu   the files of a channel
 //	writerRole.mu       the producer of a ring
+//	passage.mu          the execution of a call, for its interceptors
 //	serverConn.mu       the detached jobs of a connection
 //	inbox.mu            messages that wait for their handler
 //	callTable.mu        idle places for calls
 //	flowTable.mu        streaming calls of a client
 //	flow.mu             items and credit of a streaming call
 //	carried.mu          the source of the items of a call of Handler.Handle
+//	carried.sending     the item that such a call sends
 //	callScope.mu        the context of a message that the end of the connection ends
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
@@ -96,6 +98,7 @@ package ipc
 //
 //	Server.mu before socketListener.mu
 //	writerRole.mu before serverConn.mu
+//	passage.mu before serverConn.mu
 //	serverConn.mu before inbox.mu
 //	serverConn.mu before callEnd.mu
 //	callScope.mu before callEnd.mu
@@ -106,6 +109,7 @@ package ipc
 //   - [Resolver.Resolve] under Client.mu;
 //   - the callbacks that build a message in place, under writerRole.mu;
 //   - the callbacks of [StreamWriter.Write] and [StreamReader.Read], under stream.mu;
+//   - [Inbound.In] under carried.mu, and [Inbound.Out] under carried.sending;
 //   - the handler of the logger, under Server.mu, if a listener cannot be closed.
 //
 // Contexts may take locks of their own in their methods Done and Err. No lock above, except

@@ -351,13 +351,16 @@ func StopCounting(s *Server) {
 	}
 }
 
-// Reading reports whether a call is detached from the reader of its connection and, if it is not,
-// whether another message has arrived. Only the goroutine of the handler may call it.
-func (c *ServerCall) Reading() (detached, more bool) {
-	j := c.execution.carrier.(*job)
-	j.conn.mu.Lock()
-	defer j.conn.mu.Unlock()
-	return j.detached, !j.detached && j.conn.rx.ring.Ready()
+// Reading returns a function for interceptors, and until their call is answered. It reports whether
+// the call is detached from the reader of its connection and, if it is not, whether another message
+// has arrived. Only the goroutine of the handler may call it.
+func (c *ServerCall) Reading() func() (detached, more bool) {
+	j := c.passage.x.carrier.(*job)
+	return func() (detached, more bool) {
+		j.conn.mu.Lock()
+		defer j.conn.mu.Unlock()
+		return j.detached, !j.detached && j.conn.rx.ring.Ready()
+	}
 }
 
 // Spinners returns how many readers may poll now or have handlers that may.

@@ -62,6 +62,9 @@ type carried struct {
 	mu   sync.Mutex // of one that pulls
 	next func() ([]byte, error, bool)
 	stop func()
+	own  []byte // a copy of an item
+
+	sending sync.Mutex // of one that sends
 }
 
 // streams reports whether the method streams in the way of the call.
@@ -95,13 +98,20 @@ func (x *carried) replyInPlace(build func(b *flatbuffers.Builder)) error {
 	return nil
 }
 
-// end ends the use of the items when the handler has returned.
+// end ends the use of the items when the handler, or an interceptor without it, has returned.
 func (x *carried) end() {
-	x.gone.Store(true)
+	x.endSending()
 	if x.mu.TryLock() { // otherwise pull sees gone
 		defer x.mu.Unlock()
 		x.stopPulling()
 	}
+}
+
+// endSending returns when in.Out is not called any more.
+func (x *carried) endSending() {
+	x.sending.Lock()
+	defer x.sending.Unlock()
+	x.gone.Store(true)
 }
 
 // stopPulling ends the source of the items. The caller holds mu.
@@ -143,6 +153,10 @@ func (x *carried) pull() (item []byte, err error, ok bool) {
 		x.stopPulling()
 		return nil, errCallEnded, true
 	}
+	if !x.route.adopts { // a handler that outlives its interceptors has the item
+		x.own = append(x.own[:0], item...)
+		item = x.own
+	}
 	return item, err, ok
 }
 
@@ -154,11 +168,13 @@ func (x *carried) took(int) { x.takenItems.Add(1) }
 
 // send implements itemStream.
 func (x *carried) send(_ *flatbuffers.Builder, item *content) (more bool, err *Error) {
-	if x.ended() {
-		return false, nil
-	}
 	if _, err := x.stamp(); err != nil {
 		return false, asCallError(err)
+	}
+	x.sending.Lock()
+	defer x.sending.Unlock()
+	if x.ended() {
+		return false, nil
 	}
 	if !x.in.Out(item.whole()) {
 		x.gone.Store(true)

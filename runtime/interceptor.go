@@ -41,10 +41,9 @@ type ServerCall struct {
 	// a method have equal sums.
 	Sum uint64
 
-	codec     *codec
-	execution *execution // nil of what is not a call
-	within    int        // the number of interceptors around the one that runs
-	refSeq    uint64     // the request's number as its message has it
+	codec   *codec
+	passage *passage // nil of what is not a call
+	refSeq  uint64   // the request's number as its message has it
 }
 
 // A ServerInterceptor is called for everything that a client can start. It runs the handler by
@@ -58,7 +57,8 @@ type ServerCall struct {
 // the client's attempt to open the stream fails with it.
 //
 // It may return before next has. Then the handler goes on; a one-way message and a call in place
-// wait for it. next fails if it is called after the interceptor has returned.
+// wait for it, and [Handler.Handle] for an item that it sends just then. next fails if it is called
+// after the interceptor has returned.
 type ServerInterceptor func(ctx context.Context, call *ServerCall,
 	next func(context.Context) error) error
 

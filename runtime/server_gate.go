@@ -63,10 +63,11 @@ func (g gate) pass(ctx context.Context, call *ServerCall, last func(context.Cont
 		return last(ctx)
 	}
 	return g[0](ctx, call, func(ctx context.Context) error {
-		call.within++
-		err := g[1:].pass(ctx, call, last)
-		call.within--
-		return err
+		if p := call.passage; p != nil {
+			p.within.Add(1)
+			defer p.within.Add(-1)
+		}
+		return g[1:].pass(ctx, call, last)
 	})
 }
 
@@ -121,29 +122,55 @@ func (g gate) calls(b *boundRoute, f func(context.Context, any) (any, error)) fu
 		return func(x *execution, req any, _ uint64) (any, error) { return f(x.context, req) }
 	}
 	return func(x *execution, req any, seq uint64) (any, error) {
-		sc, p := b.serverCall(x), new(passage)
+		p := &passage{x: x}
+		sc := b.serverCall(p)
 		sc.Request, sc.refSeq = req, seq
-		err := g.pass(x.context, sc, p.guard(func(ctx context.Context) (err error) {
+		err := p.run(g, x.context, sc, func(ctx context.Context) (err error) {
 			sc.Reply, err = f(ctx, sc.Request)
 			return err
-		}))
-		if x.outlived = p.end(); x.outlived && err != nil {
-			return nil, err // the handler may set a reply now
-		}
-		return sc.Reply, err
+		})
+		return x.replyOf(sc, err)
 	}
 }
 
 // A passage is what runs behind the gate for one thing that a client has started. An interceptor
-// may have a goroutine for the handler, and return without it. Then the handler goes on with its
-// request, and with what it has leased, which must not be used again.
+// may have a goroutine for what is further in, and return without it. Then the handler goes on with
+// its request, and with what it has leased, which must not be used again. The execution is: so
+// nothing behind the gate has it once the passage has ended.
 type passage struct {
 	inside atomic.Int32  // handlers that run
-	left   chan struct{} // closed when the last one has returned after end; nil without a wait
+	left   chan struct{} // closed when the last one has returned after the end; nil without a wait
+	within atomic.Int32  // the number of interceptors around the one that runs
+
+	mu sync.Mutex // before serverConn.mu
+	x  *execution // nil of a message, and when the passage has ended
 }
 
 // passageEnded is added to passage.inside when the passage has ended. It makes it less than 0.
 const passageEnded = math.MinInt32 / 2
+
+// run runs the interceptors of g around last. When they have returned, or panicked, it ends the
+// passage, and waits for its handlers if there is left. Otherwise it sets outlived.
+func (p *passage) run(g gate, ctx context.Context, call *ServerCall,
+	last func(context.Context) error) error {
+	defer p.end()
+	return g.pass(ctx, call, p.guard(last))
+}
+
+// end ends the passage.
+func (p *passage) end() {
+	p.mu.Lock()
+	x := p.x
+	p.x = nil
+	p.mu.Unlock()
+	outlived := p.inside.Add(passageEnded) != passageEnded
+	switch {
+	case p.left == nil:
+		x.outlived = outlived
+	case outlived:
+		<-p.left
+	}
+}
 
 // guard returns a last step of the passage, which does not begin once that has ended.
 func (p *passage) guard(last func(context.Context) error) func(context.Context) error {
@@ -166,14 +193,31 @@ func (p *passage) guard(last func(context.Context) error) func(context.Context) 
 	}
 }
 
-// end ends the passage, and reports whether a handler outlives it.
-func (p *passage) end() (outlived bool) { return p.inside.Add(passageEnded) != passageEnded }
-
-// wait ends the passage, and waits for its handler.
-func (p *passage) wait() {
-	if p.end() {
-		<-p.left
+// postpone puts the answer of a call off until wait has returned, and reports true, if it can. If
+// not, it lets the carrier know that the call waits. p may be nil.
+func (p *passage) postpone(wait func() error) bool {
+	if p == nil {
+		return false
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch x := p.x; {
+	case x == nil:
+	case x.mayPostpone && x.after == nil && p.within.Load() == 0:
+		x.after = wait
+		return true
+	default:
+		x.carrier.willWait()
+	}
+	return false
+}
+
+// replyOf returns the reply of a call whose interceptors have returned err, and err.
+func (x *execution) replyOf(call *ServerCall, err error) (any, error) {
+	if x.outlived && err != nil {
+		return nil, err // the handler may set a reply now
+	}
+	return call.Reply, err
 }
 
 func (g gate) callsInPlace(b *boundRoute,
@@ -182,12 +226,12 @@ func (g gate) callsInPlace(b *boundRoute,
 		return func(x *execution) error { return f(x.context, x.body, &x.reply) }
 	}
 	return func(x *execution) error {
-		sc, p := b.serverCall(x), passage{left: make(chan struct{})}
+		p := &passage{x: x, left: make(chan struct{})} // the handler has the memory of the call
+		sc := b.serverCall(p)
 		sc.InPlace = true
-		defer p.wait() // the handler has the memory of the call
-		return g.pass(x.context, sc, p.guard(func(ctx context.Context) error {
+		return p.run(g, x.context, sc, func(ctx context.Context) error {
 			return f(ctx, x.body, &x.reply)
-		}))
+		})
 	}
 }
 
@@ -208,12 +252,11 @@ func (g gate) messages(b *boundRoute, f func(context.Context, any) error) func(c
 		sc := &ServerCall{Kind: KindMessage, Protocol: b.protocol, Name: b.name, Method: b.method,
 			Seq: n.seq, Epoch: n.epoch,
 			Peer: peer, Request: body, Body: payload, refSeq: seq, codec: b.codec}
-		p := passage{left: make(chan struct{})}
-		err = g.pass(ctx, sc, p.guard(func(ctx context.Context) error {
+		p := &passage{left: make(chan struct{})} // messages are handled one after the other
+		err = p.run(g, ctx, sc, func(ctx context.Context) error {
 			n.passed = true
 			return f(ctx, sc.Request)
-		}))
-		p.wait() // messages are handled one after the other
+		})
 		b.close(body)
 		return err
 	}
@@ -225,16 +268,14 @@ func (g gate) streamingCalls(b *boundRoute, f streamHandler) func(*execution, an
 		if len(g) == 0 {
 			return f(x.context, req, x.in, x.out)
 		}
-		sc, p := b.serverCall(x), new(passage)
+		p := &passage{x: x}
+		sc := b.serverCall(p)
 		sc.Kind, sc.Request, sc.refSeq, sc.In, sc.Out = KindStreamingCall, req, seq, x.in, x.out
-		err := g.pass(x.context, sc, p.guard(func(ctx context.Context) (err error) {
+		err := p.run(g, x.context, sc, func(ctx context.Context) (err error) {
 			sc.Reply, err = f(ctx, sc.Request, sc.In, sc.Out)
 			return err
-		}))
-		if x.outlived = p.end(); x.outlived && err != nil {
-			return nil, err // the handler may set a reply now
-		}
-		return sc.Reply, err
+		})
+		return x.replyOf(sc, err)
 	}
 }
 
@@ -276,8 +317,9 @@ func (b *boundRoute) close(req any) {
 }
 
 // serverCall returns the description of a call for the interceptors.
-func (b *boundRoute) serverCall(x *execution) *ServerCall {
+func (b *boundRoute) serverCall(p *passage) *ServerCall {
+	x := p.x
 	return &ServerCall{Kind: KindCall, Protocol: b.protocol, Name: b.name, Method: b.method,
 		Seq: x.seq, Epoch: x.epoch, Peer: x.peer, Body: x.body, Sum: x.sum, codec: b.codec,
-		execution: x}
+		passage: p}
 }

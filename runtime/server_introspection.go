@@ -59,14 +59,15 @@ func ownRoute[Req, Rep any](g gate, kind Kind, m *Method[Req, Rep],
 	b.introspects = true
 	b.call = func(x *execution, req any, _ uint64) (any, error) {
 		c := x.carrier.(*job).conn // no Handler has such routes
-		call := b.serverCall(x)
+		p := &passage{x: x}
+		call := b.serverCall(p)
 		call.Kind, call.Request = kind, req
-		err := g.pass(x.context, call, func(ctx context.Context) error {
+		err := p.run(g, x.context, call, func(ctx context.Context) error {
 			rep, err := f(c, ctx, req.(*Req))
 			call.Reply = rep
 			return err
 		})
-		return call.Reply, err
+		return x.replyOf(call, err)
 	}
 	return b
 }

@@ -77,14 +77,11 @@ func (c *ServerCall) EncodeRequest(b *flatbuffers.Builder) ([]byte, error) {
 // nothing left to wait for. So a wait serves the answers of many calls. They may be waited for in
 // any order, and the last one is first. Otherwise, AnswerAfter itself calls wait, and lets the
 // server read on meanwhile: for an interceptor that is not the outermost one, for a call in place
-// or one that streams, and for a method that has proved to be slow.
+// or one that streams, and for a method that has proved to be slow. When an interceptor further out
+// has returned already, the call is answered, and AnswerAfter only calls wait.
 func (c *ServerCall) AnswerAfter(wait func() error) error {
-	if x := c.execution; x != nil && x.mayPostpone && x.after == nil && c.within == 0 {
-		x.after = wait
+	if c.passage.postpone(wait) {
 		return nil
-	}
-	if c.execution != nil {
-		c.execution.carrier.willWait()
 	}
 	return wait()
 }

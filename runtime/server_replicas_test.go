@@ -48,14 +48,15 @@ func TestAnswerAfterInside(t *testing.T) {
 			if calls.Add(1) == 2 {
 				return call.AnswerAfter(func() error { close(second); return nil })
 			}
-			detached, more := call.Reading()
-			for ; !detached && !more; detached, more = call.Reading() {
+			reading := call.Reading()
+			detached, more := reading()
+			for ; !detached && !more; detached, more = reading() {
 				runtime.Gosched()
 			}
 			waited := false
 			err := call.AnswerAfter(func() error {
 				waited = true
-				if detached, _ = call.Reading(); !detached {
+				if detached, _ = reading(); !detached {
 					t.Error("the reader waits with the handler")
 				}
 				if srv.Spinners() == 0 {
@@ -85,6 +86,45 @@ func TestAnswerAfterInside(t *testing.T) {
 	}
 }
 
+// TestAnswerAfterTheCall has an interceptor return while those further in go on, of which one has
+// the answer wait. The call has been answered, and its memory is for other calls.
+func TestAnswerAfterTheCall(t *testing.T) {
+	inside, answered, over := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	waited := false
+	d := newDomain(t)
+	srv := serve(t, d, ipc.WithServerInterceptor(
+		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+			if call.Kind != ipc.KindCall {
+				return next(ctx)
+			}
+			go func() { over <- next(context.WithoutCancel(ctx)) }()
+			<-inside
+			return ipc.Errorf(ipc.CodeResourceExhausted, "it takes too long")
+		}), ipc.WithServerInterceptor(
+		func(ctx context.Context, call *ipc.ServerCall, next func(context.Context) error) error {
+			if call.Kind != ipc.KindCall {
+				return next(ctx)
+			}
+			if err := next(ctx); err != nil {
+				return err
+			}
+			close(inside)
+			<-answered
+			return call.AnswerAfter(func() error { waited = true; return nil })
+		}))
+	c := dial(t, d)
+	if err := <-goEcho(c, "first"); ipc.CodeOf(err) != ipc.CodeResourceExhausted {
+		t.Error(err)
+	}
+	close(answered)
+	if err := <-over; err != nil || !waited {
+		t.Errorf("%v, waited: %v", err, waited)
+	}
+	for srv.Spinners() != 0 { // until the reader sleeps; no call waits for another process
+		runtime.Gosched()
+	}
+}
+
 // TestAnswerAfter has the reader find a second call when it has run the first one. It runs the
 // second one, too, before it waits for the answers, and it waits for the last one first. The wait
 // of one call may fail.
@@ -105,16 +145,17 @@ func answersTogether(t *testing.T) (together bool) {
 				return next(ctx)
 			}
 			n := ran.Add(1)
-			detached, more := call.Reading()
+			reading := call.Reading()
+			detached, more := reading()
 			for n == 1 && !detached && !more {
 				runtime.Gosched()
-				detached, more = call.Reading()
+				detached, more = reading()
 			}
 			if err := next(ctx); err != nil {
 				return err
 			}
 			return call.AnswerAfter(func() error {
-				if detached, _ := call.Reading(); detached {
+				if detached, _ := reading(); detached {
 					apart.Store(true)
 				}
 				waits <- fmt.Sprintf("call %d after %d were run", n, ran.Load())
