@@ -664,7 +664,8 @@ func (x *call) outbound(body []byte) (out exchanged, err *ipc.Error) {
 		}
 		out.nobody = true
 		return out, &ipc.Error{Code: ipc.CodeUnavailable, Outcome: ipc.NotSent,
-			Err: nats.ErrNoResponders, Msg: "there is no server"}
+			Err: nats.ErrNoResponders, Msg: "there is no server at " + string(x.conn.place) +
+				"; start one, or compare the prefixes and the servers of NATS"}
 	}
 	a, failed := answer{}, error(nil)
 	if h := m.Header.Get(headCall); h != "" {

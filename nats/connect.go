@@ -20,28 +20,43 @@ import (
 //
 // The error is an [*ipc.Error]: with CodeUnavailable if there is no server, with
 // CodePermissionDenied if it refuses the credentials, with CodeResourceExhausted if it takes no
-// more connections, and with CodeInvalidArgument for what is no URL, and files that cannot be read.
-// A server that takes no more may hang up before it has said so; the error has CodeUnavailable
-// then, and names both.
+// more connections, and with CodeInvalidArgument for what is no URL, options that nats.go refuses,
+// and files that cannot be read. A server that takes no more may hang up before it has said so; the
+// error has CodeUnavailable then, and names both.
 func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1)},
-		append(opts, nats.ReconnectBufSize(-1))...)...)
+	e := &ipc.Error{Code: ipc.CodeUnavailable, Op: "connect to NATS", Outcome: ipc.NotSent}
+	if strings.Trim(url, ", \t") == "" { // nats.go would look for a server without a name
+		e.Code, e.Msg = ipc.CodeInvalidArgument, "there is no URL; give that of a NATS server, "+
+			"such as nats://host:4222"
+		return nil, e
+	}
+	all := []nats.Option{nats.MaxReconnects(-1)}
+	for _, o := range opts {
+		if o != nil {
+			all = append(all, blamed(o))
+		}
+	}
+	nc, err := nats.Connect(url, append(all, nats.ReconnectBufSize(-1))...)
 	if err == nil {
 		return nc, nil
 	}
-	e := &ipc.Error{Code: ipc.CodeUnavailable, Op: "connect to NATS", Outcome: ipc.NotSent,
-		Err: err}
+	e.Err = err
+	var option *optionError
 	var malformed *neturl.Error
 	var address *net.AddrError
 	var file *fs.PathError
 	switch {
+	case errors.As(err, &option):
+		if e.Code, e.Msg = ipc.CodeInvalidArgument, "an option is wrong"; errors.As(err, &file) {
+			e.Msg = unreadable
+		}
 	case errors.As(err, &malformed), errors.As(err, &address):
 		if e.Code = ipc.CodeInvalidArgument; malformed != nil {
 			e.Err = malformed.Err // the text of the other one has the whole URL
 		}
 		e.Msg = redacted(url) + " is no URL of a NATS server, such as nats://host:4222"
 	case errors.As(err, &file):
-		e.Code, e.Msg = ipc.CodeInvalidArgument, "a file of the options cannot be read"
+		e.Code, e.Msg = ipc.CodeInvalidArgument, unreadable
 	case strings.Contains(err.Error(), "connections exceeded"): // nats.go makes it of a text
 		e.Code, e.Msg = ipc.CodeResourceExhausted, "the server, or the account, takes no more "+
 			"connections; raise its max_connections"
@@ -55,6 +70,23 @@ func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 		e.Code, e.Msg = ipc.CodePermissionDenied, "the server refuses the credentials"
 	}
 	return nil, e
+}
+
+const unreadable = "a file of the options cannot be read"
+
+// An optionError is what an option of nats.go says of its own argument, before anything is sent.
+type optionError struct{ error }
+
+func (e *optionError) Unwrap() error { return e.error }
+
+// blamed returns an option whose error is told from those of the network.
+func blamed(o nats.Option) nats.Option {
+	return func(all *nats.Options) error {
+		if err := o(all); err != nil {
+			return &optionError{err}
+		}
+		return nil
+	}
 }
 
 // redacted returns a URL without what stands before the host.

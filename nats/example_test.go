@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -27,6 +31,31 @@ func ExampleServe() {
 		log.Fatal(err)
 	}
 	<-srv.Done()
+}
+
+// A server that a signal ends: it answers the calls that it has taken.
+func ExampleServer_Shutdown() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var engine audio.UnimplementedAudioControl
+	nc, err := natsipc.Connect("nats://10.0.0.1:4222")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+	srv, err := natsipc.Serve(ctx, nc, "audio", audio.NewAudioControlService(engine))
+	if err != nil {
+		log.Fatal(err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-srv.Done(): // nc was closed
+	}
+	within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(within); err != nil {
+		log.Print("calls were cut off: ", err)
+	}
 }
 
 // A client of the channel.

@@ -45,23 +45,22 @@ func (g *Gateway) local() string {
 }
 
 // Check returns an error if a name, the prefix, an inbox or the version is none, as Export and
-// Import do once they are connected. It does not check the name of a group.
+// Import do at once.
 func (g *Gateway) Check() error {
 	set, err := take(g.NATS), error(nil)
 	if _, err = placeOf(set.prefix, g.Channel); err == nil {
-		err = set.versioned()
+		err = set.check()
 	}
-	for _, prefix := range set.inboxes {
-		if err == nil && !isSubject(prefix) {
-			err = invalid("the inbox %q; give tokens separated by dots, without * and >", prefix)
+	if err == nil {
+		name := g.local()
+		if g.Group != "" {
+			name = g.Group // the same rules hold
 		}
-	}
-	if err == nil && g.Group == "" {
 		var opts []ipc.DialOption
 		for _, o := range g.NATS {
 			opts = append(opts, o)
 		}
-		_, err = ipc.NewLinkSource(g.local(), opts...)
+		_, err = ipc.NewLinkSource(name, opts...)
 	}
 	if err != nil {
 		return at("gateway of "+g.Channel, err)
@@ -123,6 +122,9 @@ func (g *Gateway) repeat(ctx context.Context, what string,
 // local channel, or it has only begun to, NATS answers clients that no server is there. The error
 // says what further attempts would not change: an invalid name, or a permission that is missing.
 func (g *Gateway) Export(ctx context.Context, nc *nats.Conn) error {
+	if err := g.Check(); err != nil {
+		return err
+	}
 	return g.repeat(ctx, "the export", func(ctx context.Context) (bool, error) {
 		return g.exportOnce(ctx, nc)
 	})
@@ -249,6 +251,13 @@ func (g *Gateway) connect(ctx context.Context) (*local, error) {
 // are there, it is that of the version that has all that the others have, and otherwise the one
 // that it was at first. The error is as for Export.
 func (g *Gateway) Import(ctx context.Context, nc *nats.Conn) error {
+	if err := g.Check(); err != nil {
+		return err
+	}
+	if g.Group != "" {
+		return invalid("an import has no group; a group that is exported is imported as a " +
+			"channel, by its name")
+	}
 	var next string // the server to begin with
 	return g.repeat(ctx, "the import", func(ctx context.Context) (ran bool, err error) {
 		ran, next, err = g.importOnce(ctx, nc, next)

@@ -116,7 +116,11 @@ func (cfg *GroupConfig) complete(nc *nats.Conn) error {
 	case len(cfg.Member) > 200:
 		return invalid("GroupConfig.Member has %d bytes; give 200 at most", len(cfg.Member))
 	}
-	return nil
+	if err := checkTokens("prefix", cfg.Prefix); err != nil {
+		return err
+	}
+	set := take(cfg.Options)
+	return set.check()
 }
 
 // A Member is a process of a group over machines, from [JoinGroup] to [Member.Close].

@@ -84,12 +84,13 @@ func DialGroup(ctx context.Context, nc *nats.Conn, group string,
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("dial group %s: %w", group, err)
 	}
-	set := take(cfg.Options)
-	if err := errors.Join(set.answered(nc), noServices(cfg.Options)); err != nil {
-		return nil, fmt.Errorf("dial group %s: %w", group, err)
-	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = DefaultPrefix
+	}
+	set := take(cfg.Options)
+	if err := errors.Join(checkTokens("prefix", cfg.Prefix), set.answered(nc),
+		noServices(cfg.Options)); err != nil {
+		return nil, fmt.Errorf("dial group %s: %w", group, err)
 	}
 	if cfg.Patience == 0 {
 		cfg.Patience = ipc.DefaultPatience

@@ -34,8 +34,12 @@ func (s *settings) answers(subject string) bool {
 	return false
 }
 
-// answered returns an error if servers would not answer to the inboxes of a connection.
+// answered returns an error if the settings are wrong, or servers would not answer to the inboxes
+// of a connection.
 func (s *settings) answered(nc *nats.Conn) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	if inbox := nc.NewInbox(); !s.answers(inbox) {
 		return invalid("the inbox %s is none that servers answer to, which begin with %s; see "+
 			"nats.CustomInboxPrefix and natsipc.WithInboxes", inbox, strings.Join(s.inboxes, ", "))

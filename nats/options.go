@@ -55,6 +55,21 @@ func take[O any](opts []O) settings {
 	return s
 }
 
+// check returns an error for settings with which nothing could be reached. [placeOf] checks the
+// prefix.
+func (s *settings) check() error {
+	if len(s.inboxes) == 0 {
+		return invalid("there are no prefixes of inboxes, so nobody could be answered; see " +
+			"natsipc.WithInboxes")
+	}
+	for _, p := range s.inboxes {
+		if err := checkTokens("inbox", p); err != nil {
+			return err
+		}
+	}
+	return s.versioned()
+}
+
 // WithPrefix sets the first tokens of all subjects, separated by dots, for clients and servers. The
 // default is [DefaultPrefix].
 func WithPrefix(prefix string) ipc.Option {

@@ -108,7 +108,7 @@ func serve(ctx context.Context, nc *nats.Conn, channel string, opts []ipc.Server
 	if s.place, err = placeOf(s.set.prefix, channel); err != nil {
 		return nil, err
 	}
-	if err := s.set.versioned(); err != nil {
+	if err := s.set.check(); err != nil {
 		return nil, err
 	}
 	if s.set.topics != nil {

@@ -26,8 +26,8 @@ func placeOf(prefix, channel string) (place, error) {
 	if channel == "" {
 		return "", invalid("the channel has no name")
 	}
-	if !isSubject(prefix) {
-		return "", invalid("the prefix %q; give tokens separated by dots, without * and >", prefix)
+	if err := checkTokens("prefix", prefix); err != nil {
+		return "", err
 	}
 	p := place(prefix + "." + Token(channel))
 	if n := len(p.instance(strings.Repeat("x", 22), 1<<63)); n > longestSubject {
@@ -37,14 +37,15 @@ func placeOf(prefix, channel string) (place, error) {
 	return p, nil
 }
 
-// isSubject reports whether a text is tokens with dots between them, without wildcards.
-func isSubject(text string) bool {
+// checkTokens returns an error for a text that is not tokens with dots between them, or has
+// wildcards.
+func checkTokens(what, text string) error {
 	for token := range strings.SplitSeq(text, ".") {
 		if token == "" || strings.ContainsAny(token, "*> \t\r\n") {
-			return false
+			return invalid("the %s %q; give tokens separated by dots, without * and >", what, text)
 		}
 	}
-	return true
+	return nil
 }
 
 // Token returns the one token of a subject that stands for a name of a channel or topic. The bytes

@@ -61,7 +61,8 @@ func TestNoServer(t *testing.T) {
 	broker := natstest.Start(t)
 	nc := broker.ConnectInProcess(t)
 	_, err := natsipc.Dial(t.Context(), nc, "echo")
-	echo.Want(t, err, ipc.CodeUnavailable, ipc.NotSent, "there is no server", "dial echo")
+	echo.Want(t, err, ipc.CodeUnavailable, ipc.NotSent, "dial echo",
+		"there is no server at ipcgen.echo; start one")
 	srv := serve(t, broker.ConnectInProcess(t), echo.Service(echo.Notes(make(chan string, 10))))
 	c := dial(t, nc)
 	echo.Still(t, c)
@@ -112,8 +113,45 @@ func TestWrongConnections(t *testing.T) {
 		_, err := natsipc.Dial(t.Context(), broker.ConnectInProcess(t), channel)
 		echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent)
 	}
-	_, err := natsipc.Dial(t.Context(), broker.ConnectInProcess(t), "x", natsipc.WithPrefix("a.>"))
+}
+
+// TestWrongSettings gives settings with which nothing could be reached to all that takes them. Each
+// of them says so at once, although no server, and no local channel, is there.
+func TestWrongSettings(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	nc := natstest.Start(t).ConnectInProcess(t)
+	for text, o := range map[string]ipc.Option{
+		`the prefix "a.>"`:      natsipc.WithPrefix("a.>"),
+		`the inbox "a b"`:       natsipc.WithInboxes("_INBOX", "a b"),
+		"there are no prefixes": natsipc.WithInboxes(),
+		`the version "1.02"`:    natsipc.WithVersion("1.02", ""),
+	} {
+		g := natsipc.Gateway{Channel: "echo", NATS: []ipc.Option{o}}
+		_, dialled := natsipc.Dial(t.Context(), nc, "echo", o)
+		_, served := natsipc.Serve(t.Context(), nc, "echo", echo.Service(), o)
+		for _, err := range []error{dialled, served, g.Export(t.Context(), nc),
+			g.Import(t.Context(), nc)} {
+			echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, text)
+		}
+	}
+	_, err := natsipc.JoinGroup(t.Context(), nc, natsipc.GroupConfig{Group: "echo", Prefix: "a.>"},
+		echo.Service())
 	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "prefix")
+	_, err = natsipc.JoinGroup(t.Context(), nc, natsipc.GroupConfig{Group: "echo",
+		Options: []ipc.ServerOption{natsipc.WithInboxes("a b")}}, echo.Service())
+	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "the inbox")
+	_, err = natsipc.DialGroup(t.Context(), nc, "echo", natsipc.GroupDialConfig{Prefix: "a b"})
+	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "prefix")
+	for text, g := range map[string]natsipc.Gateway{
+		`channel name "a b"`:   {Channel: "echo", Local: "a b"},
+		`channel name "a:b"`:   {Channel: "a:b"},
+		"the channel has no":   {Local: "x"},
+		"an import has no gro": {Channel: "echo", Group: "x"},
+	} {
+		echo.Want(t, g.Import(t.Context(), nc), ipc.CodeInvalidArgument, ipc.NotSent, text)
+	}
+	g := natsipc.Gateway{Channel: "echo", Group: "a b"}
+	echo.Want(t, g.Export(t.Context(), nc), ipc.CodeInvalidArgument, ipc.NotSent, "a b")
 }
 
 // TestMessagesOfServers dials with a service, which would handle messages of the server. They do
@@ -165,6 +203,14 @@ func TestConnect(t *testing.T) {
 	}
 	_, err = natsipc.Connect("nats://"+address, nats.UserCredentials("none.creds"))
 	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "none.creds")
+	for _, url := range []string{"", " , "} {
+		_, err = natsipc.Connect(url)
+		echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "there is no URL")
+	}
+	_, err = natsipc.Connect("nats://"+address, nats.CustomInboxPrefix("*"), nil)
+	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "an option is wrong", "prefix")
+	_, err = natsipc.Connect("nats://"+address, nats.RootCAs("none.pem"))
+	echo.Want(t, err, ipc.CodeInvalidArgument, ipc.NotSent, "cannot be read", "none.pem")
 	broker := natstest.Start(t, natstest.Password("user", "secret"))
 	_, err = natsipc.Connect(broker.ClientURL(), nats.UserInfo("user", "wrong"))
 	echo.Want(t, err, ipc.CodePermissionDenied, ipc.NotSent, "credentials")

@@ -51,8 +51,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	creds := flags.String("creds", "", "a `file` of credentials for NATS")
 	inbox := flags.String("inbox", "_INBOX", "the `prefixes` of inboxes, with commas: the first "+
 		"one is its own; an export answers to all")
-	beat := flags.Duration("beat", natsipc.DefaultBeat, "how `often` a server says of a call that "+
-		"takes long that it has it; the same on both sides")
+	beat := flags.Duration("beat", natsipc.DefaultBeat, "the `time` between two signs of "+
+		"a server that it still has a call that takes long; the same on both sides")
 	maxCalls := flags.Int("max-calls", natsipc.DefaultMaxCalls, "how many `calls` an export has "+
 		"at a time")
 	maxMessage := flags.Int("max-message", 0, "how many `bytes` a message may have; 0 is "+
@@ -60,7 +60,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	version := flags.String("version", "", "the `version` of an export that \"nats service info\" "+
 		"shows")
 	about := flags.String("about", "", "the `description` of an export that it shows")
-	prefix := flags.String("prefix", natsipc.DefaultPrefix, "the `first tokens` of all subjects")
+	prefix := flags.String("prefix", natsipc.DefaultPrefix, "the first `tokens` of all subjects, "+
+		"with dots between them")
 	domain := flags.String("domain", "", "the `domain` of the local channels; see IPCGEN_DOMAIN")
 	memory := flags.Int("topic-memory", natsipc.DefaultTopicMemory, "how many `bytes` of memory "+
 		"the topics of a channel may take")
@@ -108,9 +109,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := slog.New(slog.NewTextHandler(stdout, nil))
 	var gateways []*natsipc.Gateway
+	made := map[string]string{} // channels, and the argument that is to make each
 	for _, name := range flags.Args() {
 		channel, local, named := strings.Cut(name, "=")
+		makes := channel
+		if args[0] == "import" {
+			makes = cmp.Or(local, channel)
+		}
+		other, twice := made[makes]
+		made[makes] = name
 		switch {
+		case strings.HasPrefix(name, "-"):
+			fmt.Fprintf(stderr, "ipcgate: %q is behind a channel; give flags before the channels\n",
+				name)
+			return 2
+		case args[0] == "export" && strings.HasPrefix(name, "group:"):
+			fmt.Fprintf(stderr, "ipcgate: %q has no name for other machines; give NAME=%s\n", name,
+				name)
+			return 2
+		case twice:
+			fmt.Fprintf(stderr, "ipcgate: %q and %q are both to be channel %s; give one of them\n",
+				other, name, makes)
+			return 2
 		case named && local == "", local == "group:":
 			fmt.Fprintf(stderr, "ipcgate: %q has no name at its end; give NAME, NAME=LOCAL or "+
 				"NAME=group:GROUP\n", name)

@@ -105,6 +105,12 @@ func TestCommandLines(t *testing.T) {
 		{[]string{"export", "-inbox", "_INBOX,a b", "x"}, 2, `the inbox "a b"`},
 		{[]string{"export", "x", "y=a/b"}, 2, "a/b"},
 		{[]string{"import", strings.Repeat("x", 300)}, 2, "give it a shorter name"},
+		{[]string{"export", "group:x"}, 2, "give NAME=group:x"},
+		{[]string{"export", "x=group:a b"}, 2, "a b"},
+		{[]string{"export", "x", "-nats", nobody}, 2, `"-nats" is behind a channel; give flags`},
+		{[]string{"export", "x=a", "x=b"}, 2, `"x=a" and "x=b" are both to be channel x`},
+		{[]string{"import", "a=x", "x"}, 2, `"a=x" and "x" are both to be channel x`},
+		{[]string{"export", "-nats", " ,", "x"}, 1, "there is no URL"},
 		{[]string{"--help"}, 0, "-creds"},
 		{[]string{"export", "-nats", nobody, "x"}, 1, "no server at " + nobody},
 	} {
