@@ -61,7 +61,8 @@ func TestEverythingRuns(t *testing.T) {
 		t.Error("something failed, and yet there was no error")
 	}
 	for _, row := range []string{"| one processor: p50 |", "| verify, a table |",
-		"| look up a name ", "first reply, warm standby ", "first reply after a hang",
+		"| look up a name ", "first reply, warm standby ",
+		"first reply, supervisor in a process of its own ", "first reply after a hang",
 		"rolling restarts", "| 1000 "} {
 		if !strings.Contains(out.String(), row) {
 			t.Errorf("%q is in no table", row)
