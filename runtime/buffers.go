@@ -8,6 +8,7 @@ import (
 	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
+	"github.com/ipcgen/ipcgen/internal/record"
 )
 
 // This file is the memory in which messages are built and assembled. A connection keeps short
@@ -34,6 +35,8 @@ const (
 	// someGarbage at least: one long message, or several.
 	longGarbage = 32 << 10
 	someGarbage = 4 << 10
+	// hugeGarbage is the length of messages that bring a larger ballast.
+	hugeGarbage = 4 << 20
 )
 
 // A scratch is the memory of a call: a builder for the message that it sends, and the body that it
@@ -167,7 +170,7 @@ func (s *bodyShelf) await(body []byte, b *ballast) {
 }
 
 // newBody returns an empty body with room for n bytes, which are not cleared.
-func newBody(n int) []byte { return long.bodies.newBody(n, &long.ballast) }
+func newBody(n int) []byte { return long.bodies.newBody(n, ballastOf(record.Message, n)) }
 
 // long is the store of this process.
 var long = struct {
@@ -175,4 +178,9 @@ var long = struct {
 	bodies   bodyShelf
 	ballast  ballast
 	light    ballast // for calls of some KiB
-}{ballast: ballast{len: 16 << 20}, light: ballast{len: 4 << 20}}
+	heavy    ballast // for messages of many MiB
+}{
+	ballast: ballast{len: 16 << 20},
+	light:   ballast{len: 4 << 20},
+	heavy:   ballast{len: 32 << 20},
+}

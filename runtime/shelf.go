@@ -105,8 +105,12 @@ type ballast struct {
 // ballastOf returns the ballast for messages of a kind and n bytes. That for calls of some KiB is
 // light: with a larger one, their objects would come from memory that the cache has lost, so that
 // each call would take longer. Without any, the collector runs in more than one call of a hundred.
+// That for messages of many MiB is heavy, because one of them fills another ballast.
 func ballastOf(kind uint32, n int) *ballast {
-	if n >= longGarbage || kind == record.Message || kind == record.Item {
+	switch {
+	case n >= hugeGarbage:
+		return &long.heavy
+	case n >= longGarbage || kind == record.Message || kind == record.Item:
 		return &long.ballast
 	}
 	return &long.light

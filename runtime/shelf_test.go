@@ -92,22 +92,26 @@ func TestBallast(t *testing.T) {
 	}
 }
 
-// TestBallastOf shows which ballast a message brings.
+// TestBallastOf shows which ballast a message brings, as docs/runtime.md says.
 func TestBallastOf(t *testing.T) {
 	for _, c := range []struct {
 		kind uint32
 		n    int
-		want *ballast
+		want int // MiB
 	}{
-		{record.Request, longGarbage - 1, &long.light},
-		{record.Reply, longGarbage - 1, &long.light},
-		{record.Request, longGarbage, &long.ballast},
-		{record.Message, someGarbage, &long.ballast},
-		{record.Item, someGarbage, &long.ballast},
+		{record.Request, longGarbage - 1, 4},
+		{record.Reply, longGarbage - 1, 4},
+		{record.Request, longGarbage, 16},
+		{record.Message, someGarbage, 16},
+		{record.Item, someGarbage, 16},
+		{record.Request, hugeGarbage - 1, 16},
+		{record.Item, hugeGarbage - 1, 16},
+		{record.Request, hugeGarbage, 32},
+		{record.Message, hugeGarbage, 32},
 	} {
-		if got := ballastOf(c.kind, c.n); got != c.want {
-			t.Errorf("a message of kind %d and %d bytes brings a ballast of %d bytes, not of %d",
-				c.kind, c.n, got.len, c.want.len)
+		if got := ballastOf(c.kind, c.n).len; got != c.want<<20 {
+			t.Errorf("a message of kind %d and %d bytes brings a ballast of %d bytes, not %d MiB",
+				c.kind, c.n, got, c.want)
 		}
 	}
 }
