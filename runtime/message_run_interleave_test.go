@@ -39,6 +39,7 @@ var runVariants = []runVariant{
 	{name: "messages, and the handler of one panics", messages: 3, checks: 2, switches: 2,
 		panics: true},
 	{name: "messages that fill the inbox", messages: 3, checks: 2, switches: 2, full: true},
+	{name: "messages that come while others wait", messages: 3, checks: 2, switches: 3},
 	{name: "messages and a cancellation", messages: 2, checks: 2, switches: 2, cancels: true},
 	{name: "messages, and the client leaves", messages: 3, checks: 2, switches: 2, leaves: true},
 	{name: "messages, and the connection is closed", messages: 2, checks: 2, switches: 2,
@@ -198,10 +199,10 @@ func others() {
 	interleave.Point()
 }
 
-// handleWaiting is serverConn.deliverWaiting where each handler proves to be fast.
+// handleWaiting is serverConn.deliverWaiting where the handlers have proved to be fast.
 func (s *runScene) handleWaiting(n *delivery, body []byte) {
-	s.c.deliver(s.route, n, body)
 	s.route.pace.owed.Store(0)
+	s.c.deliver(s.route, n, body)
 }
 
 // state stands for what the goroutines share beside the words.

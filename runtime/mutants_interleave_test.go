@@ -153,7 +153,7 @@ var runMutants = []mutant{
 	{"the run goes on before the role is handed off", "server_message.go",
 		"\tc.handedOff()\n", ""},
 	{"what is left of a run is lost", "server_message.go",
-		"m.batch.rest(m.at)", "batch{}"},
+		"m.batch.rest(m.at)", "m.batch.rest(len(m.messages))"},
 	{"what is left of a run stays in it", "server_message.go",
 		"\tc.messages = messageRun{}\n", ""},
 	{"a message that was handled is left, too", "server_message.go",
