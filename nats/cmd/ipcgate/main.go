@@ -162,7 +162,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var conns [2]*nats.Conn
 	for i, name := range []string{"ipcgate", "ipcgate topics"} {
 		var err error
-		if conns[i], err = natsipc.Connect(*url, append(opts, nats.Name(name))...); err != nil {
+		own := append(slices.Clip(opts), append(told(log.With("connection", name)),
+			nats.Name(name))...)
+		if conns[i], err = natsipc.Connect(*url, own...); err != nil {
 			fmt.Fprintln(stderr, "ipcgate:", err)
 			return 1
 		}
@@ -194,4 +196,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		status = 1
 	}
 	return status
+}
+
+// told are the options of a connection to NATS whose outages, and what NATS says of it, are logged.
+func told(log *slog.Logger) []nats.Option {
+	return []nats.Option{
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() { // by this process
+				log.Warn("the connection to NATS is lost", "why", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn("NATS tells of an error", "why", err)
+		}),
+	}
 }
