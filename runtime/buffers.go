@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"math"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,7 +147,7 @@ type bodyShelf struct {
 func (s *bodyShelf) newBody(n int, b *ballast) []byte {
 	body := makeBody(n)
 	switch {
-	case n <= keepShort, debug.SetMemoryLimit(-1) != math.MaxInt64:
+	case n <= keepShort, memoryLimited():
 	case s.returning.Add(int64(n)) <= keepLong:
 		s.await(body, b)
 	default:

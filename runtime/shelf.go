@@ -148,11 +148,15 @@ func (b *ballast) load() {
 	if b.there.Swap(true) {
 		return
 	}
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+	if !memoryLimited() {
 		b.mem = make([]byte, b.len)
 	}
 	time.AfterFunc(keepPeriod, b.tick)
 }
+
+// memoryLimited reports whether the process has a limit of memory, by which the collector decides
+// when it runs. What is kept in order that it runs less often is then garbage that it cannot free.
+func memoryLimited() bool { return debug.SetMemoryLimit(-1) != math.MaxInt64 }
 
 // tick drops the ballast if little was received in a period.
 func (b *ballast) tick() {
