@@ -25,18 +25,13 @@ import (
 // error has CodeUnavailable then, and names both.
 func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 	e := &ipc.Error{Code: ipc.CodeUnavailable, Op: "connect to NATS", Outcome: ipc.NotSent}
-	if strings.Trim(url, ", \t") == "" { // nats.go would look for a server without a name
-		e.Code, e.Msg = ipc.CodeInvalidArgument, "there is no URL; give that of a NATS server, "+
-			"such as nats://host:4222"
-		return nil, e
-	}
 	all := []nats.Option{nats.MaxReconnects(-1)}
 	for _, o := range opts {
 		if o != nil {
 			all = append(all, blamed(o))
 		}
 	}
-	nc, err := nats.Connect(url, append(all, nats.ReconnectBufSize(-1))...)
+	nc, err := nats.Connect(url, append(all, nats.ReconnectBufSize(-1), named(url))...)
 	if err == nil {
 		return nc, nil
 	}
@@ -46,6 +41,8 @@ func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 	var address *net.AddrError
 	var file *fs.PathError
 	switch {
+	case errors.Is(err, errNoURL):
+		e.Code = ipc.CodeInvalidArgument
 	case errors.As(err, &option):
 		if e.Code, e.Msg = ipc.CodeInvalidArgument, "an option is wrong"; errors.As(err, &file) {
 			e.Msg = unreadable
@@ -73,6 +70,19 @@ func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 }
 
 const unreadable = "a file of the options cannot be read"
+
+var errNoURL = errors.New("there is no URL; give that of a NATS server, such as nats://host:4222")
+
+// named returns a last option that refuses a connection without a URL, for which nats.go would look
+// for a server without a name. A server within the process needs none.
+func named(url string) nats.Option {
+	return func(all *nats.Options) error {
+		if strings.Trim(url, ", \t") == "" && all.InProcessServer == nil {
+			return errNoURL
+		}
+		return nil
+	}
+}
 
 // An optionError is what an option of nats.go says of its own argument, before anything is sent.
 type optionError struct{ error }

@@ -221,7 +221,13 @@ func TestConnect(t *testing.T) {
 	}
 	defer nc.Close()
 	serve(t, nc, echo.Service())
-	echo.Still(t, dial(t, nc))
+	inside, err := natsipc.Connect("", nats.InProcessServer(broker.Server),
+		nats.UserInfo("user", "secret"), nats.Timeout(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	echo.Still(t, dial(t, inside))
 }
 
 // TestServerDies loses a server in the middle of calls, without a word.
