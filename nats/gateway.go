@@ -3,7 +3,6 @@ package natsipc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -90,7 +89,8 @@ const (
 // once. It returns an error that no further attempt would change.
 func (g *Gateway) repeat(ctx context.Context, what string,
 	attempt func(context.Context) (ran bool, err error)) error {
-	said := "" // the same reason is logged once
+	var said said
+	what += " waits"
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		ran, err := attempt(ctx)
 		if ctx.Err() != nil {
@@ -104,12 +104,10 @@ func (g *Gateway) repeat(ctx context.Context, what string,
 			}
 		}
 		if ran {
-			pause, said = firstPause, ""
+			pause = firstPause
+			said.over(what)
 		}
-		if why := fmt.Sprint(err); why != said {
-			said = why
-			g.log().Info(what+" waits", "why", err)
-		}
+		said.log(g.log(), slog.LevelInfo, what, err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

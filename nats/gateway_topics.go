@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"sync"
 	"time"
@@ -102,7 +103,7 @@ func (t *gateTopics) pass(ctx context.Context, to *topic.Relay, message []byte, 
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		t.said.log(t.gateway, "a message is not passed on", err)
+		t.said.log(t.gateway.log(), slog.LevelWarn, "a message is not passed on", err)
 		if ipc.CodeOf(err) != ipc.CodeResourceExhausted {
 			return
 		}
@@ -110,21 +111,6 @@ func (t *gateTopics) pass(ctx context.Context, to *topic.Relay, message []byte, 
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
-	}
-}
-
-// said logs a reason once, however often it comes in a row.
-type said struct {
-	mu   sync.Mutex
-	last string
-}
-
-func (s *said) log(g *Gateway, what string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if why := err.Error(); why != s.last {
-		s.last = why
-		g.log().Warn(what, "why", err)
 	}
 }
 

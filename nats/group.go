@@ -49,7 +49,8 @@ type GroupConfig struct {
 	// they have is refused, with [ErrForeign].
 	Replicas int
 	// MaxLogBytes limits the changes that JetStream keeps. Beyond it a snapshot takes their place.
-	// It has an effect when the streams are made; 0 is no limit but those of the servers. When
+	// It has an effect when the streams are made, and is 8,192 at least: a log needs room for parts
+	// of a change and for what the next leader writes. 0 is no limit but those of the servers. When
 	// JetStream has no room for a snapshot either, changes are refused, unexecuted, with
 	// [ipc.CodeResourceExhausted]. A change of more than half of it, or of 1 GiB, is refused with
 	// [ipc.CodeTooLarge].
@@ -113,6 +114,10 @@ func (cfg *GroupConfig) complete(nc *nats.Conn) error {
 		return invalid("GroupConfig.Lease is %v; give %v or more", cfg.Lease, shortestLease)
 	case cfg.SnapshotEvery < 0 || cfg.MaxLogBytes < 0 || cfg.Replicas < 0:
 		return invalid("GroupConfig has a negative number")
+	case cfg.MaxLogBytes > 0 && cfg.MaxLogBytes < changelog.LeastMaxBytes:
+		return invalid("GroupConfig.MaxLogBytes is %d; give %d or more, and twice as much as the "+
+			"longest change, or 0 for no limit but those of the servers", cfg.MaxLogBytes,
+			changelog.LeastMaxBytes)
 	case len(cfg.Member) > 200:
 		return invalid("GroupConfig.Member has %d bytes; give 200 at most", len(cfg.Member))
 	}
@@ -142,6 +147,7 @@ type Member struct {
 	reign     atomic.Pointer[reign] // nil: not the leader
 	lastEpoch atomic.Uint64         // of a reign of this member
 	saving    atomic.Bool           // a snapshot is being saved
+	said      said                  // what goes wrong again and again
 
 	ctx   context.Context
 	stop  context.CancelCauseFunc
@@ -332,6 +338,9 @@ func (m *Member) follow() error {
 	held, err := lease.Acquire(ctx, lease.Config{Bucket: m.bucket, Key: "leader",
 		Member: m.cfg.Member, Channel: m.channel, Lease: m.cfg.Lease, Trouble: m.trouble()})
 	cancel(nil)
+	if held != nil {
+		m.said.over(delayed)
+	}
 	if why := <-followed; why != nil && !errors.Is(why, context.Canceled) {
 		err = why
 	}
@@ -346,7 +355,9 @@ func (m *Member) follow() error {
 		released, cancel := context.WithTimeout(context.Background(), m.cfg.Lease)
 		defer cancel()
 		if err := held.Release(released); err != nil {
-			m.cfg.Logger.Warn("the next leader must wait for the end of the lease", "err", err)
+			m.warn(mustWait, err)
+		} else {
+			m.said.over(mustWait)
 		}
 	}
 	if errors.Is(err, errUnable) {
@@ -363,20 +374,29 @@ func (m *Member) follow() error {
 // others for a while: they may reach servers that it does not reach.
 var errUnable = errors.New("the member cannot write to the log")
 
-// trouble returns a function that logs the errors that delay an election, each once in a row.
+// What goes wrong with a member again and again.
+const (
+	delayed  = "the election is delayed"
+	unable   = "cannot begin to lead"
+	mustWait = "the next leader must wait for the end of the lease"
+	behind   = "cannot restore the snapshot yet"
+	fullLog  = "the log of changes is full, and no snapshot can take its place"
+	unsaved  = "a snapshot was not saved, so the log of changes grows"
+)
+
+// warn logs what goes wrong, and why, once in a row.
+func (m *Member) warn(what string, why error, more ...any) {
+	m.said.log(m.cfg.Logger, slog.LevelWarn, what, why, more...)
+}
+
+// trouble returns a function that logs the errors that delay an election.
 func (m *Member) trouble() func(error) {
-	var mu sync.Mutex
-	last, since := "", ask.Now(m.nc)
+	since := ask.Now(m.nc)
 	return func(err error) {
 		if refused := m.forbidden(since); refused != nil {
 			err = fmt.Errorf("%w: %w", refused, err)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		if text := err.Error(); text != last {
-			last = text
-			m.cfg.Logger.Warn("the election is delayed", "err", err)
-		}
+		m.warn(delayed, err)
 	}
 }
 
@@ -392,10 +412,13 @@ func (m *Member) executeLog(ctx context.Context) error {
 		if !errors.Is(err, changelog.ErrTrimmed) {
 			return err
 		}
-		if err := m.restore(ctx); errors.Is(err, ErrRewritten) {
+		switch err := m.restore(ctx); {
+		case err == nil:
+			m.said.over(behind)
+		case errors.Is(err, ErrRewritten):
 			return err
-		} else if err != nil && ctx.Err() == nil {
-			m.cfg.Logger.Warn("cannot restore the snapshot yet", "err", err)
+		case ctx.Err() == nil:
+			m.warn(behind, err)
 			select {
 			case <-time.After(m.cfg.Lease / 10):
 			case <-ctx.Done():
@@ -427,10 +450,10 @@ func (m *Member) lead(held *lease.Held) error {
 		if errors.Is(err, ErrRewritten) || errors.Is(err, errEpoch) {
 			return err
 		}
-		m.cfg.Logger.Warn("cannot begin to lead", "epoch", held.Epoch(), "err",
-			m.explained(ctx, since, err))
+		m.warn(unable, m.explained(ctx, since, err), "epoch", held.Epoch())
 		return errUnable
 	}
+	m.said.over(unable)
 	r := &reign{member: m, held: held, stirred: make(chan struct{}, 1)}
 	m.lastEpoch.Store(held.Epoch())
 	m.reign.Store(r)
@@ -518,10 +541,10 @@ func (m *Member) append(ctx context.Context, at changelog.Position,
 		failed = m.log.Trim(ctx, s.At.Seq)
 	}
 	if failed != nil {
-		m.cfg.Logger.Warn("the log of changes is full, and no snapshot can take its place", "err",
-			failed)
+		m.warn(fullLog, failed)
 		return to, err
 	}
+	m.said.over(fullLog)
 	return m.appendOnce(ctx, to, e)
 }
 
@@ -559,7 +582,7 @@ func (m *Member) maybeSnapshot(reign context.Context) {
 	}
 	s, err := m.machine.Snapshot()
 	if err != nil {
-		m.cfg.Logger.Error("the log of changes grows", "err", err)
+		m.said.log(m.cfg.Logger, slog.LevelError, unsaved, err)
 		m.saving.Store(false)
 		return
 	}
@@ -568,8 +591,10 @@ func (m *Member) maybeSnapshot(reign context.Context) {
 		ctx, cancel := context.WithTimeout(reign, time.Minute)
 		defer cancel()
 		if err := m.log.SaveSnapshot(ctx, s); err != nil {
-			m.cfg.Logger.Warn("a snapshot was not saved, so the log of changes grows", "err", err)
+			m.warn(unsaved, err)
+			return
 		}
+		m.said.over(unsaved)
 	})
 }
 

@@ -53,10 +53,11 @@ func (m *Member) explained(ctx context.Context, since ask.Mark, err error) error
 		return fmt.Errorf("group %s: %w; start the NATS servers with JetStream (nats-server -js), "+
 			"and enable it for the account: %w", group, ErrNoJetStream, err)
 	case errors.As(err, &layout):
-		return fmt.Errorf("group %s: %w: %w", group, ErrForeign, err)
+		return fmt.Errorf("group %s: %w: %w%s", group, ErrForeign, err, m.removal(layout))
 	case errors.As(err, &refused) && refused.Full(), full(err):
-		return fmt.Errorf("group %s: %w; raise the limit of the account or server, or "+
-			"GroupConfig.MaxLogBytes: %w", group, ErrQuota, err)
+		return fmt.Errorf("group %s: %w; raise the limit of the account or server, or that of the "+
+			"log, which was GroupConfig.MaxLogBytes when it was made (run \"nats stream edit "+
+			"--max-bytes=BYTES %s\"): %w", group, ErrQuota, m.subjects.stream, err)
 	case refusal != nil:
 		return fmt.Errorf("group %s: %w: %w", group, refusal, err)
 	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
@@ -64,6 +65,25 @@ func (m *Member) explained(ctx context.Context, since ask.Mark, err error) error
 			"servers must run and reach each other, and each needs JetStream: %w", group, err)
 	}
 	return fmt.Errorf("group %s: %w", group, err)
+}
+
+// removal says how to remove what has the name of a part of the group, if nothing else helps.
+func (m *Member) removal(e *changelog.LayoutError) string {
+	if e.Cure != "" {
+		return ""
+	}
+	text := fmt.Sprintf("; give the group another name, or, if nothing needs what is in it, run "+
+		"\"nats stream rm %s\"", e.Name)
+	if !e.Whole {
+		return text
+	}
+	for _, name := range []string{m.subjects.stream, changelog.SnapshotsOf(m.subjects.stream),
+		"KV_" + m.subjects.bucket} {
+		if name != e.Name {
+			text += fmt.Sprintf(" and \"nats stream rm %s\"", name)
+		}
+	}
+	return text + ", as far as these are there, when its members have ended"
 }
 
 // full reports whether the server refuses a stream because of a limit.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -304,6 +305,9 @@ func TestGroupWithoutState(t *testing.T) {
 	}
 }
 
+// removes is a command of an error that removes a stream.
+var removes = regexp.MustCompile(`"nats stream rm (\S+)"`)
+
 // TestGroupBadWeather joins groups that cannot be. The errors say what to do.
 func TestGroupBadWeather(t *testing.T) {
 	t.Parallel()
@@ -388,7 +392,11 @@ func TestGroupBadWeather(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := join(nc, func(cfg *natsipc.GroupConfig) { cfg.Group = "age" })
-		expect(t, err, natsipc.ErrForeign, "give the group another name, or delete it")
+		expect(t, err, natsipc.ErrForeign, "give the group another name, or, if nothing needs "+
+			"what is in it, run \"nats stream rm ipcgen_group_age\"")
+		if n := strings.Count(err.Error(), "nats stream rm"); n != 1 {
+			t.Errorf("%d streams are to be removed for the form of one: %v", n, err)
+		}
 	})
 	t.Run("two groups of one name", func(t *testing.T) {
 		if err := join(nc, nil); err != nil {
@@ -409,6 +417,25 @@ func TestGroupBadWeather(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(t, under(""), natsipc.ErrForeign, "staging")
+		}
+	})
+	t.Run("a group that is removed by the commands of the error", func(t *testing.T) {
+		other := func(cfg *natsipc.GroupConfig) { cfg.Group = "removed" }
+		stateless := func(cfg *natsipc.GroupConfig) { cfg.Group, cfg.State = "removed", nil }
+		for _, change := range []func(*natsipc.GroupConfig){other, stateless, other} {
+			err := join(nc, change)
+			if errors.Is(err, natsipc.ErrForeign) {
+				for _, command := range removes.FindAllStringSubmatch(err.Error(), -1) {
+					err := js.DeleteStream(t.Context(), command[1])
+					if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+						t.Error(command[0], err)
+					}
+				}
+				err = join(nc, change)
+			}
+			if err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	t.Run("a service that cannot be replicated", func(t *testing.T) {
@@ -448,6 +475,10 @@ func TestGroupBadWeather(t *testing.T) {
 		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Group = "" }), nil,
 			"give the group a name")
 		expect(t, join(nc, func(c *natsipc.GroupConfig) { c.Lease = 1 }), nil, "300ms or more")
+		err := join(nc, func(c *natsipc.GroupConfig) { c.MaxLogBytes = 8191 })
+		if expect(t, err, nil, "give 8192 or more"); ipc.CodeOf(err) != ipc.CodeInvalidArgument {
+			t.Errorf("error %v", err)
+		}
 		expect(t, join(nil, nil), nil, "connection to NATS is nil")
 	})
 }
@@ -462,7 +493,7 @@ func TestGroupFullLog(t *testing.T) {
 	for round := range 3 {
 		l := &list{}
 		cfg := listConfig(fmt.Sprint("m", round), l)
-		cfg.MaxLogBytes = 4 << 10
+		cfg.MaxLogBytes = 8 << 10
 		m := joinList(t, groupConn(t, s), cfg, l)
 		for range 100 {
 			n++

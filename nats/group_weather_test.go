@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -256,6 +257,104 @@ func TestGroupPayloads(t *testing.T) {
 	_, err := natsipc.JoinGroup(t.Context(), groupConn(t, least), cfg, l.service())
 	if err == nil || !strings.Contains(err.Error(), "raise their max_payload") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestGroupLeastLog has the least log, which has less room than a message of the servers. Changes
+// of up to half of it pass, also those that wait at the same time, and longer ones are refused.
+func TestGroupLeastLog(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	l := &list{}
+	cfg := patient("a", l)
+	cfg.MaxLogBytes = 8192
+	joinList(t, groupConn(t, s), cfg, l)
+	c := dialList(t, groupConn(t, s))
+	long := longWords(1, 5000)
+	_, err := ipc.Invoke(t.Context(), c, methodAppend, &long)
+	if ipc.CodeOf(err) != ipc.CodeTooLarge || ipc.OutcomeOf(err) != ipc.NotExecuted ||
+		!strings.Contains(err.Error(), "the limit is 4096; see GroupConfig.MaxLogBytes") {
+		t.Errorf("a change of more than half of the log: %v", err)
+	}
+	var all sync.WaitGroup
+	for n := range uint64(30) {
+		all.Go(func() {
+			long := longWords(n, 3900)
+			if _, err := ipc.Invoke(t.Context(), c, methodAppend, &long); err != nil {
+				t.Errorf("change %d: %v", n, err)
+			}
+		})
+	}
+	all.Wait()
+	if got := *invoke(t, c, methodAll); len(got) != 30 {
+		t.Errorf("the list is %d long", len(got))
+	}
+}
+
+// TestGroupSaidOnce has a member that can never begin to lead, because the log was given no room.
+// It tries again and again, says why once, and leads when there is room again.
+func TestGroupSaidOnce(t *testing.T) {
+	t.Parallel()
+	s := groupServer(t)
+	nc := groupConn(t, s)
+	js := jetStream(t, nc)
+	l := &list{}
+	first := joinList(t, nc, listConfig("a", l), l)
+	leaderOf(t, first)
+	closeMember(t, first)
+	limit := func(bytes int64) {
+		log, err := js.Stream(t.Context(), listStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := log.CachedInfo().Config
+		cfg.MaxBytes = bytes
+		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1)
+	bucket, err := js.KeyValue(t.Context(), listBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := bucket.Watch(t.Context(), "leader", jetstream.UpdatesOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log logged
+	l = &list{}
+	cfg := listConfig("b", l)
+	cfg.Lease, cfg.Logger = time.Second, log.logger()
+	m := joinList(t, nc, cfg, l)
+	eventually(t, "the member says why", func() bool {
+		return strings.Contains(log.String(), "a limit of JetStream is reached")
+	})
+	for released := 0; released < 4; {
+		select {
+		case e := <-claims.Updates():
+			if e != nil && e.Operation() != jetstream.KeyValuePut {
+				released++
+			}
+		case <-time.After(groupWatchdog):
+			t.Fatal("the member does not try again")
+		}
+	}
+	limit(-1)
+	leaderOf(t, m)
+	last := ""
+	for line := range strings.Lines(log.String()) {
+		if !strings.Contains(line, "cannot begin to lead") {
+			continue
+		}
+		_, why, _ := strings.Cut(line, "why=")
+		if why == last {
+			t.Errorf("said again: %s", line)
+		}
+		last = why
+	}
+	if !strings.Contains(log.String(), "nats stream edit --max-bytes=BYTES "+listStream) {
+		t.Errorf("the log does not say what to do:\n%s", &log)
 	}
 }
 

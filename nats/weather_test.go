@@ -55,6 +55,44 @@ func entered(t *testing.T, handler <-chan struct{}, result <-chan error) {
 	}
 }
 
+// TestLongItems has items of streams up to half of the window of the side that takes them, and
+// longer ones, beside a call that is as long as calls may be.
+func TestLongItems(t *testing.T) {
+	echo.ExpectNothingLeft(t)
+	broker := natstest.Start(t)
+	serve(t, broker.ConnectInProcess(t), echo.StreamingService(), echo.Service())
+	const head = 8 // of an encoded blob
+	// jam has an item sent and sent back.
+	jam := func(c ipc.Caller, bytes int) error {
+		for _, err := range ipc.InvokeBidiStream(t.Context(), c, echo.Jam,
+			func(yield func(*echo.Blob, error) bool) {
+				yield(&echo.Blob{Data: make([]byte, bytes-head)}, nil)
+			}) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	c := dial(t, broker.ConnectInProcess(t))
+	most := ipc.DefaultStreamingWindow / 2
+	if err := jam(c, most); err != nil {
+		t.Error(err)
+	}
+	err := jam(c, most+4)
+	echo.Want(t, err, ipc.CodeTooLarge, ipc.OutcomeOf(err), "an item of 131076 bytes; the limit "+
+		"is 131072, half of the other side's window; see ipc.WithStreamingWindow")
+	narrow := dial(t, broker.ConnectInProcess(t), ipc.WithStreamingWindow(4096))
+	if err := jam(narrow, 2048); err != nil {
+		t.Error(err)
+	}
+	err = jam(narrow, 2048+4) // which the server may not send back
+	echo.Want(t, err, ipc.CodeTooLarge, ipc.OutcomeOf(err), "the limit is 2048")
+	if _, err := echo.Call(t.Context(), c, make([]byte, ipc.DefaultMaxMessage-head)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNoServer dials, and calls, where nobody serves: nothing is sent.
 func TestNoServer(t *testing.T) {
 	echo.ExpectNothingLeft(t)

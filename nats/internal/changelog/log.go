@@ -73,20 +73,22 @@ type LayoutError struct {
 	Have  any
 	Want  any
 	Cure  string // "" if nothing but another stream helps
+	// Whole says that the stream is of another group, so that its other streams are, too.
+	Whole bool
 }
 
 func (e *LayoutError) Error() string {
-	cure := e.Cure
-	if cure == "" {
-		cure = "give the group another name, or delete it if nothing needs what is in it"
+	text := fmt.Sprintf("the stream %s is not that of this group: its %s is %v, and must be %v",
+		e.Name, e.Field, e.Have, e.Want)
+	if e.Cure != "" {
+		text += "; " + e.Cure
 	}
-	return fmt.Sprintf("the stream %s is not that of this group: its %s is %v, and must be %v; %s",
-		e.Name, e.Field, e.Have, e.Want, cure)
+	return text
 }
 
 // A Config describes the streams of a log.
 type Config struct {
-	Stream   string            // the name; that of the snapshots has "_SNAP" appended
+	Stream   string            // the name; that of the snapshots is [SnapshotsOf] it
 	Subject  string            // that of the snapshots begins with it
 	Replicas int               // of each
 	MaxBytes int64             // of the changes; 0 for no limit
@@ -106,7 +108,7 @@ type Log struct {
 	cfg       Config
 	changes   jetstream.Stream
 	snapshots jetstream.Stream
-	maxSize   int
+	maxSize   int // of a message that the servers take
 }
 
 // What a follower has of the log that it has not executed yet, in bytes and messages.
@@ -117,6 +119,10 @@ const (
 
 // leastPayload is the least max_payload of servers that a log works with.
 const leastPayload = 4096
+
+// LeastMaxBytes is the least limit of a log that makes sense. Parts of a change, of half of that,
+// stay until the next reign has begun, for whose message there is as much room.
+const LeastMaxBytes = 2 * leastPayload
 
 // Open opens a log, and makes its streams if there are none. The error is a [*LayoutError] if a
 // stream has the name that is not one of such a log.
@@ -138,13 +144,16 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error)
 		cfg.Subject)); err != nil {
 		return nil, err
 	}
-	l.snapshots, err = openStream(ctx, js, cfg.stream(cfg.Stream+"_SNAP", 0, cfg.pieces(),
-		cfg.done()))
+	l.snapshots, err = openStream(ctx, js, cfg.stream(SnapshotsOf(cfg.Stream), 0,
+		cfg.pieces(), cfg.done()))
 	if err != nil {
 		return nil, err
 	}
 	return l, nil
 }
+
+// SnapshotsOf returns the name of the stream that has the snapshots of a log.
+func SnapshotsOf(stream string) string { return stream + "_SNAP" }
 
 func (cfg *Config) pieces() string { return cfg.Subject + ".snapshot.piece" }
 func (cfg *Config) done() string   { return cfg.Subject + ".snapshot.done" }
@@ -222,7 +231,7 @@ func Same(have, want jetstream.StreamConfig) error {
 	for _, key := range slices.Sorted(maps.Keys(want.Metadata)) {
 		if have.Metadata[key] != want.Metadata[key] {
 			return &LayoutError{Name: want.Name, Field: "metadata " + key,
-				Have: have.Metadata[key], Want: want.Metadata[key]}
+				Have: have.Metadata[key], Want: want.Metadata[key], Whole: true}
 		}
 	}
 	if have.Replicas < want.Replicas {
@@ -234,7 +243,16 @@ func Same(have, want jetstream.StreamConfig) error {
 }
 
 // MaxSize returns how many bytes of changes fit into one message.
-func (l *Log) MaxSize() int { return l.maxSize - entryHead }
+func (l *Log) MaxSize() int { return l.longestMessage() - entryHead }
+
+// longestMessage returns how long a message of the log may be. Like a change of many messages, it
+// has half of the room of the stream, so that one limit is that of all changes.
+func (l *Log) longestMessage() int {
+	if most := l.changes.CachedInfo().Config.MaxBytes; most > 0 {
+		return max(int(min(most/2, int64(l.maxSize))), leastPayload-1024)
+	}
+	return l.maxSize
+}
 
 // Append stores e behind at, and returns the position of its message, or its last part. It tries
 // until ctx ends, or there is no hope: see [Config] Settle and Patience.
@@ -258,7 +276,7 @@ func (l *Log) Append(ctx context.Context, at Position, e *Entry) (Position, erro
 	}
 	changes := whole[entryHead:]
 	for offset := 0; offset < len(changes); {
-		data, n := e.encodePart(at, changes, offset, l.maxSize)
+		data, n := e.encodePart(at, changes, offset, l.longestMessage())
 		offset += n
 		if err := l.store(ctx, l.changes, l.cfg.Subject, at.Seq, data); err != nil {
 			var refused *RefusedError
@@ -272,15 +290,14 @@ func (l *Log) Append(ctx context.Context, at Position, e *Entry) (Position, erro
 	return at, nil
 }
 
-// ErrTooLong says that changes are longer than [LongestEntry], or than half of the stream's limit,
-// of those that do not fit into a message.
+// ErrTooLong says that changes are longer than [LongestEntry], or than half of the stream's limit.
 var ErrTooLong = errors.New("the changes are too long")
 
 // longest returns how long changes may be. Parts without their end stay until the next reign has
 // begun, so there must be room for that beside them, or none could begin.
 func (l *Log) longest() int {
 	if most := l.changes.CachedInfo().Config.MaxBytes; most > 0 {
-		return max(int(min(most/2, LongestEntry)), l.MaxSize())
+		return int(min(most/2, LongestEntry))
 	}
 	return LongestEntry
 }
