@@ -48,7 +48,7 @@ func (s *shelf[T]) take(least, most int) (buffer T, ok bool) {
 func (s *shelf[T]) give(buffer T, size int, useful bool) (given bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if size > keepOne || s.bytes > 0 && s.bytes+size > keepLong {
+	if size > keepOne || !s.makeRoom(size) {
 		return false
 	}
 	b := shelved[T]{buffer, size, s.period}
@@ -61,6 +61,29 @@ func (s *shelf[T]) give(buffer T, size int, useful bool) (given bool) {
 	if !s.ticking {
 		s.ticking = true
 		time.AfterFunc(keepPeriod, s.tick)
+	}
+	return true
+}
+
+// makeRoom makes room for a buffer of so many bytes by dropping shorter ones, the one that was
+// given first before the others: a long one costs more to make anew. It reports false if longer
+// ones have the room. The caller must hold s.mu.
+func (s *shelf[T]) makeRoom(size int) bool {
+	longer := 0
+	for _, b := range s.buffers {
+		if b.size >= size {
+			longer += b.size
+		}
+	}
+	if longer > 0 && longer+size > keepLong {
+		return false
+	}
+	for i := 0; s.bytes > 0 && s.bytes+size > keepLong; {
+		if s.buffers[i].size < size {
+			s.remove(i)
+		} else {
+			i++
+		}
 	}
 	return true
 }

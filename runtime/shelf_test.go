@@ -48,6 +48,22 @@ func TestShelf(t *testing.T) {
 	take(0, 1<<30, "the only one")
 	s.give("longer than any", keepOne+1, true)
 	take(0, 1<<30, "")
+
+	// A longer one takes the place of as many shorter ones as it must, and of no other.
+	s.give("first", keepLong/4, true)
+	s.give("second", keepLong/2, true)
+	s.give("third", keepLong/8, true)
+	s.give("fourth", keepLong*3/8, true)
+	take(keepLong/4, keepLong/4, "")
+	take(0, keepLong/8, "third")
+	s.give("fifth", keepLong/2, true)
+	take(0, keepLong*3/8, "")
+	if s.give("sixth", keepLong/4, true) {
+		t.Error("a shorter buffer takes the place of a longer one")
+	}
+	s.give("long", keepLong+1, true)
+	take(0, 1<<30, "long")
+	take(0, 1<<30, "")
 }
 
 // TestBallast shows what brings the ballast, that it goes when no such messages come any more, and
