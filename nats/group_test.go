@@ -420,10 +420,17 @@ func TestGroupBadWeather(t *testing.T) {
 		}
 	})
 	t.Run("a group that is removed by the commands of the error", func(t *testing.T) {
-		other := func(cfg *natsipc.GroupConfig) { cfg.Group = "removed" }
-		stateless := func(cfg *natsipc.GroupConfig) { cfg.Group, cfg.State = "removed", nil }
-		for _, change := range []func(*natsipc.GroupConfig){other, stateless, other} {
-			err := join(nc, change)
+		for i := range 3 { // with other services each time, and a State but for the second time
+			change := func(cfg *natsipc.GroupConfig) {
+				if cfg.Group = "removed"; i == 1 {
+					cfg.State = nil
+				}
+			}
+			service := ipc.NewService(newProtocol(fmt.Sprint("test.Other", i)))
+			err := join(nc, change, service)
+			if foreign := errors.Is(err, natsipc.ErrForeign); foreign != (i > 0) {
+				t.Errorf("time %d: %v", i, err)
+			}
 			if errors.Is(err, natsipc.ErrForeign) {
 				for _, command := range removes.FindAllStringSubmatch(err.Error(), -1) {
 					err := js.DeleteStream(t.Context(), command[1])
@@ -431,7 +438,7 @@ func TestGroupBadWeather(t *testing.T) {
 						t.Error(command[0], err)
 					}
 				}
-				err = join(nc, change)
+				err = join(nc, change, service)
 			}
 			if err != nil {
 				t.Error(err)

@@ -379,15 +379,15 @@ func TestUnconfirmed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			js := &lossy{JetStream: newJetStream(t)}
 			cfg := config()
-			cfg.MaxBytes = 2 << 10
+			cfg.MaxBytes = changelog.LeastMaxBytes
 			l, err := changelog.Open(t.Context(), js, cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			at := add(t, l, changelog.Position{}, changes(1))
+			long := changes(1) // of which one has room
+			long.Changes[0].Body = make([]byte, 4000)
+			at := add(t, l, changelog.Position{}, long)
 			js.meanwhile = func() { c.meanwhile(t, js.JetStream) }
-			long := changes(2)
-			long.Changes[0].Body = make([]byte, cfg.MaxBytes)
 			ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 			defer cancel()
 			_, err = l.Append(ctx, at, long)
