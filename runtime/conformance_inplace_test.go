@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 	ipc "github.com/ipcgen/ipcgen/runtime"
@@ -142,6 +144,155 @@ func inPlaceWithoutRoom(t *testing.T, v ipc.RendezvousOption) {
 		for peer.Stats().CallsInFlight != 0 {
 			runtime.Gosched()
 		}
+	}
+}
+
+// waitsInPlace handles Echo in place: it says that it is entered, and then waits for its context in
+// the way that the request says. It tells how the context has ended, or that it has not within
+// bound.
+func waitsInPlace(bound context.Context, entered chan<- bool, left chan<- error) ipc.Route {
+	wait := func(ctx context.Context) error {
+		entered <- true
+		select {
+		case <-ctx.Done():
+			left <- ctx.Err()
+		case <-bound.Done():
+			left <- errors.New("the context does not end")
+		}
+		return ctx.Err()
+	}
+	return ipc.HandleInPlace(methodEcho,
+		func(ctx context.Context, req []byte, reply *ipc.ReplyBuilder) error {
+			var m blob
+			if _, err := decodeBlob(req, &m); err != nil {
+				return err
+			}
+			switch string(m.Data) {
+			case "asks":
+				entered <- true
+				for ctx.Err() == nil && bound.Err() == nil {
+					runtime.Gosched()
+				}
+				left <- ctx.Err()
+				return ctx.Err()
+			case "builds":
+				return reply.Build(3000, func(b *flatbuffers.Builder, _, _ uint64) { // in the ring
+					_ = wait(ctx)
+					_ = encodeBlob(b, 0, &blob{})
+				})
+			}
+			return wait(ctx)
+		})
+}
+
+// inPlaceEnds ends connections while a handler in place waits for its context, or builds its reply
+// meanwhile. The handler learns of it, also if its request lies in the ring, where the reader of
+// the connection runs it.
+func inPlaceEnds(t *testing.T, v ipc.RendezvousOption) {
+	bound, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ends := map[string]func(*ipc.Server, *ipc.Conn) error{
+		"the server": func(srv *ipc.Server, _ *ipc.Conn) error { return srv.Close() },
+		"the client": func(_ *ipc.Server, c *ipc.Conn) error { return c.Close() },
+	}
+	if f, ok := v.(*ipctest.Faults); ok {
+		ends["the network"] = func(*ipc.Server, *ipc.Conn) error {
+			f.Cut()
+			return nil
+		}
+	}
+	for where, opts := range map[string][]ipc.ServerOption{"copied": nil,
+		"in the ring": {ipc.WithTrustedClients()}} {
+		for _, way := range []string{"waits", "asks", "builds"} {
+			for by, end := range ends {
+				what := fmt.Sprintf("%s ends the connection of a handler that %s, of a request %s",
+					by, way, where)
+				entered, left := make(chan bool, 1), make(chan error, 1)
+				srv := host(t, v, append(opts, echoes(waitsInPlace(bound, entered, left)))...)
+				c := dial(t, v)
+				result := invoke(t.Context(), c, methodEcho, way)
+				<-entered
+				if err := end(srv, c); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+				if err := <-left; err != context.Canceled {
+					t.Fatalf("%s: %v", what, err)
+				}
+				// A reply that is being built may reach a client that has not learned of the end.
+				if err := <-result; err != nil || way != "builds" {
+					want(t, err, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+				}
+				if err := srv.Shutdown(bound); err != nil {
+					t.Fatalf("%s: Shutdown: %v", what, err)
+				}
+			}
+		}
+	}
+}
+
+// inPlaceDelaysNoEnd ends the connection while its reader runs a handler in place that does not
+// look at its context. The handler of another call learns of it nevertheless.
+func inPlaceDelaysNoEnd(t *testing.T, v ipc.RendezvousOption) {
+	bound, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	entered, left, over := make(chan bool), make(chan bool, 1), make(chan struct{})
+	release := sync.OnceFunc(func() { close(over) })
+	defer release()
+	srv := host(t, v, ipc.WithTrustedClients(), echoes(
+		ipc.Handle(methodBlock, func(ctx context.Context, _ *blob) (*blob, error) {
+			entered <- true
+			select {
+			case <-ctx.Done():
+				left <- true
+			case <-bound.Done():
+				left <- false
+			}
+			return nil, ctx.Err()
+		}),
+		ipc.HandleInPlace(methodEcho, func(context.Context, []byte, *ipc.ReplyBuilder) error {
+			entered <- true
+			<-over
+			return nil
+		})))
+	c := dial(t, v)
+	other := invoke(t.Context(), c, methodBlock, "")
+	<-entered
+	result := invoke(t.Context(), c, methodEcho, "")
+	<-entered
+	c.Close()
+	if !<-left {
+		t.Error("the end waits for the handler in place")
+	}
+	release()
+	for _, r := range []<-chan error{other, result} {
+		want(t, <-r, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+	}
+	if err := srv.Shutdown(bound); err != nil {
+		t.Error(err)
+	}
+}
+
+// inPlaceCancelled cancels a call whose request lies in the ring: it ends, and its handler does not
+// learn of that.
+func inPlaceCancelled(t *testing.T, v ipc.RendezvousOption) {
+	entered, cancelled, seen := make(chan bool), make(chan bool), make(chan error, 1)
+	host(t, v, ipc.WithTrustedClients(), echoes(
+		ipc.HandleInPlace(methodEcho, func(ctx context.Context, _ []byte,
+			_ *ipc.ReplyBuilder) error {
+			entered <- true
+			<-cancelled
+			seen <- ctx.Err()
+			return ipc.Errorf(ipc.CodeNotFound, "too late")
+		})))
+	c := dial(t, v)
+	ctx, cancel := context.WithCancel(t.Context())
+	result := invoke(ctx, c, methodEcho, "")
+	<-entered
+	cancel()
+	want(t, <-result, ipc.CodeCanceled, ipc.OutcomeUnknown)
+	cancelled <- true
+	if err := <-seen; err != nil {
+		t.Errorf("the handler's context has ended: %v", err)
 	}
 }
 

@@ -82,7 +82,7 @@ package ipc
 //	flow.mu             items and credit of a streaming call
 //	carried.mu          the source of the items of a call of Handler.Handle
 //	carried.sending     the item that such a call sends
-//	callScope.mu        the context of a message that the end of the connection ends
+//	callScope.mu        the context that the end of the connection ends
 //	callEnd.mu          the end of a context
 //	replyMetadata.mu    the metadata that a handler has set
 //	catalogue.mu        the names of declared methods

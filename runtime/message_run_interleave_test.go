@@ -90,11 +90,13 @@ func (v *runVariant) start(t *testing.T, r *interleave.Run) {
 	r.ShareWith("client", ring.Tail, ring.Sleep)
 	r.Sense(ring.Sleep, s.client.Sense)
 	r.Quiet(ring.Head, ring.Starve, ring.Taken, ring.Revoke, &c.tx.waiting, &c.tx.mu)
-	if v.closes {
+	if v.closes || v.leaves {
 		r.Share(&c.down)
-		r.Go("closer", c.cut)
 	} else {
 		r.Quiet(&c.down)
+	}
+	if v.closes {
+		r.Go("closer", c.cut)
 	}
 	r.Go("client", s.send)
 	r.Go("reader", c.serve)
@@ -146,10 +148,9 @@ func (s *runScene) send() {
 			s.put(&frame{kind: record.Cancel, id: modelCallID})
 		}
 	}
-	if s.v.leaves { // as readWire says
+	if s.v.leaves { // and the server's side learns of it
 		interleave.Point()
-		s.c.gone.Store(true)
-		s.w.Poke()
+		s.c.readWire()
 	}
 }
 

@@ -165,6 +165,8 @@ var runMutants = []mutant{
 		"c.inline.CompareAndSwap(run|inlineSeen, next) || true"},
 	{"an inbox that has room does not say so", "inbox.go",
 		"\t\tif freed {", "\t\tif freed && false {"},
+	{"what the client has sent before it left is lost", "server_conn.go",
+		"if ended {", "if ended || c.down.Load() != nil {"},
 	{"a frame behind a run is lost", "receive.go",
 		"-f.size() > n {\n\t\tr.ring.Unread()", "-f.size() > n {"},
 }

@@ -53,11 +53,11 @@ func (c *serverConn) newJob() *job {
 	return j
 }
 
-// begin makes a job that of a call. f must not change meanwhile.
-func (j *job) begin(f *frame, r *boundRoute) {
+// begin makes a job that of a call with that context. f must not change meanwhile.
+func (j *job) begin(f *frame, r *boundRoute, ctx *callContext) {
 	j.frame, j.route = *f, r
 	j.method, j.seq, j.epoch = f.method, f.seq, f.epoch
-	j.ctx = j.conn.contexts.next()
+	j.ctx = ctx
 	j.ctx.deadline = f.deadline
 	if f.metadata != (Metadata{}) {
 		j.ctx.metadata().metadata = f.metadata
@@ -94,7 +94,7 @@ func (c *serverConn) request(f *frame, body []byte, private bool) (reader bool) 
 		return true
 	}
 	j := c.newJob()
-	j.begin(f, r)
+	j.begin(f, r, c.contexts.next())
 	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
 	if c.rx.ring.Revoked() {
@@ -149,12 +149,13 @@ func (c *serverConn) handled(j *job, run uint64) (reader bool) {
 }
 
 // requestInRing handles a call whose request stays in the ring. The reader keeps its role, because
-// nothing can be read before the request is released.
+// nothing can be read before the request is released. So its handler learns of the end of the
+// connection, and not of a cancellation.
 func (c *serverConn) requestInRing(f *frame, r *boundRoute, body []byte) {
 	c.rx.ring.Take()
 	j := c.newJob()
 	own := j.body
-	j.begin(f, r)
+	j.begin(f, r, c.ringContexts.next())
 	j.body, j.inRing = body, true
 	returned := false
 	defer func() {

@@ -56,6 +56,7 @@ type serverConn struct {
 	spare           *job        // for the next call that the reader runs; belongs to the reader
 	jobs            sync.Pool   // of *job, for detached calls
 	contexts        contextSlab // for calls; belongs to the reader
+	ringContexts    contextSlab // for calls whose requests stay in the ring; likewise
 	messageContexts contextSlab // for one-way messages; belongs to the runner of the inbox
 
 	currentMessage atomic.Pointer[boundRoute] // of the message that the reader runs, or the last
@@ -99,12 +100,14 @@ func newServerConn(ctx context.Context, s *Server, h *serverHello, g *admission,
 	}
 	c.rx.account = g.account
 	c.replies.L = &c.mu
-	c.contexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, c.tx.metadata)
-	c.contexts.scope.draining = s.closing.Done()
-	// A message has no reply.
-	c.messageContexts.scope = newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, 0)
-	c.messageContexts.scope.draining = s.closing.Done()
-	c.messageContexts.scope.down = &c.down
+	scope := func(metadata int, down *interleave.Pointer[Error]) *callScope {
+		of := newCallScope(context.WithoutCancel(ctx), &c.peer, c.clock, metadata)
+		of.draining, of.down = s.closing.Done(), down
+		return of
+	}
+	c.contexts.scope = scope(c.tx.metadata, nil)
+	c.ringContexts.scope = scope(c.tx.metadata, &c.down)
+	c.messageContexts.scope = scope(0, &c.down) // a message has no reply
 	c.inbox = inbox{run: c.deliverWaiting, setPaused: c.paused.Store, resumed: l.Poke,
 		idle: c.inboxIdle, limit: h.geo.ToServer}
 	c.peer.done, c.peer.send, c.peer.stats = c.done, c.push, c.readStats
@@ -121,16 +124,17 @@ func (c *serverConn) serve() {
 		if !c.work() {
 			return
 		}
+		ended := c.down.Load() != nil // before gone, which readWire sets first
 		if c.gone.Load() {
 			c.fail(c.disconnectReason())
 			c.rx.ring.Finish()
-			c.final = true
+			c.final, ended = true, true
 			c.inbox.open()
 			if !c.work() { // what it sent before counts
 				return
 			}
 		}
-		if c.down.Load() != nil {
+		if ended {
 			break
 		}
 		if c.overdue.Load() && c.lastCall == 0 {
@@ -180,13 +184,14 @@ func (c *serverConn) stopped() bool {
 	return !c.final && (c.down.Load() != nil || c.gone.Load())
 }
 
-// readWire waits until the client has closed the wire or died.
+// readWire waits until the client has closed the wire or died. Then it ends the connection, because
+// the reader may run a handler that waits for that.
 func (c *serverConn) readWire() {
 	buf := make([]byte, 64)
 	for {
 		if _, err := c.wire.Read(buf); err != nil {
 			c.gone.Store(true)
-			c.wire.Poke()
+			c.fail(c.disconnectReason())
 			return
 		}
 	}
@@ -375,16 +380,19 @@ func (c *serverConn) broken(why error) {
 // cut ends the connection of a server that is closed.
 func (c *serverConn) cut() { c.fail(&Error{Code: CodeUnavailable, Err: ErrServerClosed}) }
 
-// fail ends the connection.
+// fail ends the connection, and with it the contexts of its handlers. Any goroutine may call it, so
+// that the end waits for no handler.
 func (c *serverConn) fail(why *Error) {
-	if !c.down.CompareAndSwap(nil, why) {
+	c.mu.Lock()
+	if c.down.Load() != nil {
+		c.mu.Unlock()
 		return
 	}
-	c.stats.ends(why)
+	c.stats.ends(why) // before the reader can see the end, and add the counts to the server's
 	if why.Code == CodeCorrupt {
 		c.srv.corrupted.Add(1)
 	}
-	c.mu.Lock()
+	c.down.Store(why)
 	for _, j := range c.detached {
 		j.ctx.cancel()
 	}
@@ -394,6 +402,7 @@ func (c *serverConn) fail(why *Error) {
 	for _, f := range flows {
 		f.disconnect(why)
 	}
+	c.ringContexts.scope.end()
 	c.messageContexts.scope.end()
 	c.wire.Close()
 }

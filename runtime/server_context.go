@@ -32,9 +32,10 @@ type callScope struct {
 	metadata        int             // the limit of a reply's metadata; 0: there are no replies
 	draining        <-chan struct{} // closed when the server begins to shut down
 
-	// For one-way messages, of which one at a time is handled: why the connection has ended, and
-	// the context to which that has to be told. Other contexts find out when they are asked. It is
-	// nil for calls, which are cancelled one by one.
+	// For one-way messages, and for calls whose requests stay in the ring, of each of which one at
+	// a time is handled: why the connection has ended, and the context to which that has to be
+	// told. Other contexts find out when they are asked. It is nil for other calls: when the
+	// connection ends they are detached, or soon will be, and are cancelled one by one.
 	down  *interleave.Pointer[Error]
 	mu    sync.Mutex
 	asked *callContext
@@ -61,7 +62,7 @@ func (s *callScope) tell(c *callContext) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.end.Load().reason() != nil {
-		return // another message may be handled by now
+		return // another message or call may be handled by now
 	}
 	s.asked = c
 	if s.down.Load() != nil {
@@ -69,7 +70,7 @@ func (s *callScope) tell(c *callContext) {
 	}
 }
 
-// end ends the context of the message that is handled, after down was set.
+// end ends the context of what is handled, after down was set.
 func (s *callScope) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

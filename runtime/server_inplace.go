@@ -83,7 +83,8 @@ func (j *job) replyInPlace(size int, build func(b *flatbuffers.Builder)) error {
 // HandleInPlace returns a [Route] that handles the calls of m with f. f verifies and reads the
 // encoded request, and builds the reply in the ring. Neither may be kept. The request is a copy,
 // unless the server was made with [WithTrustedClients]: then it lies in the ring, and f delays the
-// other calls of its connection.
+// other calls of its connection. A cancellation waits behind it, too, so the context of f ends with
+// its deadline and its connection only.
 //
 // The server's interceptors run around f, with a [ServerCall] that has no Request and Reply. An
 // interceptor can refuse the call before f only, because f sends the reply.

@@ -52,7 +52,7 @@ func (c *serverConn) openStreaming(h *frame, body []byte, private bool) {
 	}
 	j := c.newJob()
 	j.charged = cost
-	j.begin(h, c.srv.handler.routes.find(h.method))
+	j.begin(h, c.srv.handler.routes.find(h.method), c.contexts.next())
 	j.body = c.rx.keep(j.body, body, private)
 	c.rx.release()
 	if c.rx.ring.Revoked() {

@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
@@ -34,10 +35,11 @@ type writerRole struct {
 
 	waiting interleave.Bool // a writer waits for the role or for space; a hint for recheckSpace
 
+	fault atomic.Pointer[Error] // the peer broke the ring; changes under mu
+
 	mu       interleave.Mutex // the role
 	ring     *shm.Producer
 	closed   *Error        // once set, the ring's memory may be gone
-	fault    *Error        // the peer broke the ring
 	busy     bool          // a message in pieces is under way
 	abort    bool          // the peer must be told that it was given up
 	controls []*control    // frames to write as soon as there is space
@@ -227,11 +229,11 @@ func (r *writerRole) settle() {
 func (r *writerRole) room(n int) ([]byte, *Error) {
 	dst, ok, err := r.ring.Reserve(n)
 	if err != nil {
-		if r.fault == nil {
-			r.fault = &Error{Code: CodeCorrupt, Msg: "the peer broke the protocol", Err: err}
+		if r.fault.Load() == nil {
+			r.fault.Store(&Error{Code: CodeCorrupt, Msg: "the peer broke the protocol", Err: err})
 			r.wire.Close()
 		}
-		e := *r.fault
+		e := *r.fault.Load()
 		e.Outcome = NotSent
 		return nil, &e
 	}
@@ -434,12 +436,10 @@ func (r *writerRole) wakeWaiters() {
 }
 
 // closeReason returns the reason for which this side has closed the wire, or otherwise if it has
-// not.
+// not. It does not wait for the role, whose holder may wait for the end of the connection.
 func (r *writerRole) closeReason(otherwise *Error) *Error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fault != nil {
-		return r.fault
+	if why := r.fault.Load(); why != nil {
+		return why
 	}
 	return otherwise
 }

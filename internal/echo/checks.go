@@ -73,16 +73,22 @@ func Still(t *testing.T, c ipc.Caller) {
 	}
 }
 
-// Blocking is a service whose Block says when it is entered and left.
+// Blocking is a service whose Block, and Aside in place, say when they are entered and left.
 func Blocking() (svc *ipc.Service, entered, left chan struct{}) {
 	entered, left = make(chan struct{}, 10), make(chan struct{}, 10)
+	block := func(ctx context.Context) error {
+		entered <- struct{}{}
+		<-ctx.Done()
+		left <- struct{}{}
+		return ctx.Err()
+	}
 	return Of(
 		ipc.Handle(Echo, func(_ context.Context, m *Blob) (*Blob, error) { return m, nil }),
 		ipc.Handle(Block, func(ctx context.Context, _ *Blob) (*Blob, error) {
-			entered <- struct{}{}
-			<-ctx.Done()
-			left <- struct{}{}
-			return nil, ctx.Err()
+			return nil, block(ctx)
+		}),
+		ipc.HandleInPlace(Aside, func(ctx context.Context, _ []byte, _ *ipc.ReplyBuilder) error {
+			return block(ctx)
 		})), entered, left
 }
 

@@ -44,21 +44,29 @@ func expectOver(t *testing.T, v *venue, c ipc.Caller) {
 	}
 }
 
+// blocking is the methods of echo.Blocking that block, the second one in place.
+var blocking = []*ipc.Method[echo.Blob, echo.Blob]{echo.Block, echo.Aside}
+
 // closeOfTheClient closes the client while calls are handled, several times.
 func closeOfTheClient(t *testing.T, v *venue) {
-	svc, entered, left := echo.Blocking()
-	v.host(svc)
-	c := v.link(t)
-	result := echo.Invoke(t.Context(), c.Client, echo.Block, "")
-	await(t, entered, result)
-	for range 2 {
-		if err := c.Close(); err != nil {
+	for _, method := range blocking {
+		svc, entered, left := echo.Blocking()
+		v.host(svc, ipc.WithTrustedClients())
+		c := v.link(t)
+		result := echo.Invoke(t.Context(), c.Client, method, "")
+		await(t, entered, result)
+		for range 2 {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		echo.Want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+		<-left // the handler learns of it
+		expectOver(t, v, c.Client)
+		if err := c.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
-	echo.Want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
-	<-left // the handler learns of it
-	expectOver(t, v, c.Client)
 }
 
 // closeDeliversMessages closes the client behind messages that are not handled yet.
@@ -90,18 +98,20 @@ func closeDeliversMessages(t *testing.T, v *venue) {
 
 // abortOfTheServer ends the server while a call is handled.
 func abortOfTheServer(t *testing.T, v *venue) {
-	svc, entered, left := echo.Blocking()
-	v.host(svc)
-	c := v.link(t)
-	echo.Still(t, c.Client)
-	result := echo.Invoke(t.Context(), c.Client, echo.Block, "")
-	await(t, entered, result)
-	if err := c.Abort(); err != nil {
-		t.Error(err)
+	for _, method := range blocking {
+		svc, entered, left := echo.Blocking()
+		v.host(svc, ipc.WithTrustedClients())
+		c := v.link(t)
+		echo.Still(t, c.Client)
+		result := echo.Invoke(t.Context(), c.Client, method, "")
+		await(t, entered, result)
+		if err := c.Abort(); err != nil {
+			t.Error(err)
+		}
+		echo.Want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
+		<-left
+		expectOver(t, v, c.Client)
 	}
-	echo.Want(t, <-result, ipc.CodeUnavailable, ipc.OutcomeUnknown)
-	<-left
-	expectOver(t, v, c.Client)
 }
 
 // shutdownLetsCallsFinish shuts the server down while a call is handled: that is answered, and
