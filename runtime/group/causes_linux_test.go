@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -316,6 +317,10 @@ func childCause(args []string) error {
 
 func init() { children["cause"] = childCause }
 
+// noMemory is what the Go runtime says when it ends a process for want of memory.
+var noMemory = regexp.MustCompile(
+	`fatal error: (runtime: )?(cannot allocate memory|cannot map pages|out of memory)`)
+
 func TestErrorsNameTheCause(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("limits, mounts and users of a test's own need root")
@@ -331,8 +336,7 @@ func TestErrorsNameTheCause(t *testing.T) {
 				out, err := s.tell(t, d)
 				// A process that cannot map memory may end before it can report that, because the
 				// Go runtime itself asks for memory.
-				for i := 0; err != nil && i < 100 &&
-					strings.Contains(string(out), "fatal error: runtime: cannot allocate"); i++ {
+				for i := 0; err != nil && i < 100 && noMemory.Match(out); i++ {
 					out, err = s.tell(t, d)
 				}
 				for _, end := range []string{"internal allocator is out", "out of memory"} {
