@@ -31,7 +31,7 @@ func Connect(url string, opts ...nats.Option) (*nats.Conn, error) {
 			all = append(all, blamed(o))
 		}
 	}
-	nc, err := nats.Connect(url, append(all, nats.ReconnectBufSize(-1), named(url))...)
+	nc, err := nats.Connect(url, append(all, nats.ReconnectBufSize(-1), named)...)
 	if err == nil {
 		return nc, nil
 	}
@@ -73,15 +73,15 @@ const unreadable = "a file of the options cannot be read"
 
 var errNoURL = errors.New("there is no URL; give that of a NATS server, such as nats://host:4222")
 
-// named returns a last option that refuses a connection without a URL, for which nats.go would look
-// for a server without a name. A server within the process needs none.
-func named(url string) nats.Option {
-	return func(all *nats.Options) error {
-		if strings.Trim(url, ", \t") == "" && all.InProcessServer == nil {
-			return errNoURL
-		}
-		return nil
+// named is a last option that refuses a connection without a URL, as one whose variable is not set:
+// nats.go would look for a server on this machine. A server within the process, or a dialer, needs
+// none.
+func named(all *nats.Options) error {
+	if len(all.Servers) == 0 && all.Url == "" && all.InProcessServer == nil &&
+		all.CustomDialer == nil {
+		return errNoURL
 	}
+	return nil
 }
 
 // An optionError is what an option of nats.go says of its own argument, before anything is sent.

@@ -57,8 +57,8 @@ type ServerCall struct {
 // the client's attempt to open the stream fails with it.
 //
 // It may return before next has. Then the handler goes on; a one-way message and a call in place
-// wait for it, and [Handler.Handle] for an item that it sends just then. next fails if it is called
-// after the interceptor has returned.
+// wait for it, and [Handler.Handle] for an item that it sends just then, as long as the carrier
+// takes for that. next fails if it is called after the interceptor has returned.
 type ServerInterceptor func(ctx context.Context, call *ServerCall,
 	next func(context.Context) error) error
 

@@ -19,10 +19,10 @@ func TestMemoryOfAnnouncedMessages(t *testing.T) {
 	r := receiver{limit: 32 << 20, account: &account{limit: math.MaxInt64, all: &charged}}
 	begin := func(n int) {
 		t.Helper()
-		for takeBody(n) != nil { // of other tests
-		}
 		rec := make([]byte, record.RequestHeaderLen, record.RequestHeaderLen+record.TotalLen+first)
 		rec = binary.NativeEndian.AppendUint64(rec, uint64(n))
+		for takeBody(n) != nil { // of other tests
+		}
 		if err := r.begin(record.Request|record.More, rec[:cap(rec)]); err != nil {
 			t.Fatal(err)
 		}

@@ -101,9 +101,13 @@ const maxReplicas = 1 << 10
 // is the primary. The word may come back as it was, so it begins and ends no reign.
 var unreadable = reign{primary: none, phase: phaseUnreadable}
 
-// lateEpoch is larger than the number of promotions in the life of a group, ten a second for 54
-// years. The next supervisor continues with it when it cannot read the reign.
-const lateEpoch = 1 << 34
+// firstLateEpoch is larger than the number of promotions in the life of a group, ten a second for
+// 54 years.
+const firstLateEpoch = 1 << 34
+
+// lateEpoch returns the epoch with which the next supervisor continues when it cannot read the
+// reign. It is larger than all before, also where an earlier reign could not be read.
+func lateEpoch() uint64 { return firstLateEpoch + uint64(time.Now().Unix()) }
 
 // The word of a reign has 35 bits of the epoch, 2 of the phase, 11 of the primary and 16 of its
 // checksum.
@@ -351,7 +355,9 @@ func lockPage(dir *domain.Dir, service string, replicas int, f *os.File,
 		wordAt(p.mem, offReign).Store(reign{primary: none}.pack())
 		wordAt(p.mem, offCandidates).Store(packSet(ofCandidates, 0))
 	case p.reign() == unreadable:
-		wordAt(p.mem, offReign).Store(reign{epoch: lateEpoch, primary: none}.pack())
+		// Nor is it known who had all changes at its end. The candidates are older.
+		wordAt(p.mem, offCandidates).Store(packSet(ofCandidates, unknownSet))
+		wordAt(p.mem, offReign).Store(reign{epoch: lateEpoch(), primary: none}.pack())
 	}
 	p.hold()
 	sys.CrashPoint("group page claimed")

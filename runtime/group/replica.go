@@ -332,7 +332,17 @@ func (r *Replica) register(rec registry.Record) (err error) {
 		stop := context.AfterFunc(ctx, func() { dir.SetDeadline(time.Unix(1, 0)) })
 		defer stop()
 		for {
-			if now := r.page.reign(); now != seen && now != unreadable {
+			now := r.page.reign()
+			if now == unreadable {
+				// No event tells that it is there again.
+				select {
+				case <-time.After(sys.CheckPeriod):
+					continue
+				case <-ctx.Done():
+					return
+				}
+			}
+			if now != seen {
 				seen = now
 				role, epoch := r.roleIn(now)
 				if r.replicator != nil {

@@ -123,7 +123,7 @@ func (r *replicator) start() error {
 		return fmt.Errorf("group %s replicates its state, which only calls may change: %w",
 			r.replica.service, r.invalid)
 	}
-	l, err := ipc.Listen(replicaChannel(r.replica.Name()), ipc.WithDomain(r.replica.dir.Path()))
+	l, err := r.listen()
 	if err != nil {
 		return err
 	}
@@ -134,6 +134,21 @@ func (r *replicator) start() error {
 	r.tasks.Go(func() { r.server.Serve(ctx, l) })
 	r.check = sys.NewCheck(r.republish)
 	return nil
+}
+
+// listen takes the channel of this replica. A process that ends without a supervisor gives up its
+// name before its channel, and the next supervisor waits for the name.
+func (r *replicator) listen() (*ipc.Listener, error) {
+	patience := sys.NewPatience(ipc.DefaultPatience)
+	for {
+		wait := patience.Next()
+		l, err := ipc.Listen(replicaChannel(r.replica.Name()),
+			ipc.WithDomain(r.replica.dir.Path()))
+		if wait == 0 || ipc.CodeOf(err) != ipc.CodeAlreadyExists {
+			return l, err
+		}
+		time.Sleep(min(wait, 10*time.Millisecond))
+	}
 }
 
 // republish stores again what another process has overwritten in the page of this replica. Without

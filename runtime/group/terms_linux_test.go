@@ -143,11 +143,7 @@ func TestPageOfAnotherLayout(t *testing.T) {
 	if err := f.absent(); !errors.Is(err, ipc.ErrCorrupt) {
 		t.Error(err)
 	}
-	p.claim.Close() // its supervisor dies
-	p.claim = nil
-	if err := sys.Unlock(p.f, 0); err != nil {
-		t.Fatal(err)
-	}
+	dies(t, p)
 	next, err := claimPage(p.dir, "svc", 3, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -167,12 +163,11 @@ func wrongWords(was uint64) []uint64 {
 	return slices.DeleteFunc(all, func(w uint64) bool { return w == was })
 }
 
-// TestOverwrittenReign shows that a wrong word names no primary, and that no epoch is used twice by
-// the next supervisor.
+// TestOverwrittenReign shows that a wrong word names no primary.
 func TestOverwrittenReign(t *testing.T) {
 	p := &page{mem: make([]byte, placeOffset(2))}
 	for _, r := range []reign{{epoch: 1, primary: 0, phase: phaseServing}, {primary: none},
-		{epoch: lateEpoch + 7, primary: maxReplicas - 1, phase: phaseClosing}} {
+		{epoch: firstLateEpoch + 7, primary: maxReplicas - 1, phase: phaseClosing}} {
 		p.storeReign(r)
 		if p.reign() != r {
 			t.Errorf("%+v is read as %+v", r, p.reign())
@@ -183,6 +178,39 @@ func TestOverwrittenReign(t *testing.T) {
 				t.Errorf("%#x is %+v", w, p.reign())
 			}
 		}
+	}
+}
+
+// TestUnreadableReignOfTheDead shows that the next supervisor takes an epoch that was not used, and
+// does not take the candidates of an earlier reign for those of one that it cannot read.
+func TestUnreadableReignOfTheDead(t *testing.T) {
+	p, _ := supervisedPage(t)
+	p.storeReign(reign{epoch: firstLateEpoch, primary: 1, phase: phaseServing})
+	wordAt(p.mem, offCandidates).Store(packSet(ofCandidates, 0))
+	p.wordOf(1, offSet).Store(packSet(firstLateEpoch, 0b011))
+	wordAt(p.mem, offReign).Store(1)
+	dies(t, p)
+	next, err := claimPage(p.dir, "svc", 3, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.close()
+	r := next.reign()
+	if r.primary != none || r.epoch <= firstLateEpoch || r.epoch >= 1<<(64-epochShift) {
+		t.Errorf("the reign is %+v", r)
+	}
+	if set := next.lastSet(r.epoch); set != unknownSet {
+		t.Errorf("the candidates are %b", set)
+	}
+}
+
+// dies ends the use of a page by its supervisor.
+func dies(t *testing.T, p *page) {
+	t.Helper()
+	p.claim.Close()
+	p.claim = nil
+	if err := sys.Unlock(p.f, 0); err != nil {
+		t.Fatal(err)
 	}
 }
 

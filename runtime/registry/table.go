@@ -380,9 +380,9 @@ type sighting struct {
 }
 
 // record decodes a slot. ok is false if the slot holds no record. All words but the role are
-// written before the state is stored, and never again, so each process decodes a slot once per
-// state. Most slots of a table are empty, and a list looks at all of them: such a slot costs the
-// load of its state.
+// written before the state is stored, and do not change after that, so each process decodes a slot
+// once per state. Most slots of a table are empty, and a list looks at all of them: such a slot
+// costs the load of its state.
 func (r *Registry) record(slot int) (s sighting, ok bool) {
 	state := r.word(slot, wState).Load()
 	if !published(state) {

@@ -75,7 +75,8 @@ func undecided(err error) bool {
 
 // Denied returns why the user of the connection may not use one of the subjects that begin with
 // these, if NATS has said so since the mark, or nil. NATS tells of that beside the request, which
-// it does not answer, and ahead of the answer to a ping behind the request.
+// it does not answer, and ahead of the answer to a ping behind the request. A connection keeps the
+// last refusal only, so of two that come together one may be missed.
 func (m Mark) Denied(subjects ...string) error {
 	err := m.nc.LastError()
 	if !errors.Is(err, nats.ErrPermissionViolation) || err == m.last {

@@ -263,6 +263,9 @@ func (l *Log) longestMessage() int {
 // follow it, which takes the place of the parts.
 func (l *Log) Append(ctx context.Context, at Position, e *Entry) (Position, error) {
 	size := e.size()
+	if size > l.longest() {
+		_, _ = l.changes.Info(ctx) // the limit may have been raised meanwhile
+	}
 	if most := l.longest(); size > most {
 		return at, &RefusedError{fmt.Errorf("%w: %d bytes, and the limit is %d", ErrTooLong, size,
 			most)}

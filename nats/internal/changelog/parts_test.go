@@ -136,11 +136,13 @@ func TestUnfinishedParts(t *testing.T) {
 	}
 }
 
-// TestTooLong refuses changes behind whose parts no reign could begin, and stores nothing.
+// TestTooLong refuses changes behind whose parts no reign could begin, and stores nothing, until
+// the limit is raised.
 func TestTooLong(t *testing.T) {
 	cfg := config()
 	cfg.MaxBytes = 30_000
-	l, err := changelog.Open(t.Context(), newJetStream(t, smallMessages), cfg)
+	js := newJetStream(t, smallMessages)
+	l, err := changelog.Open(t.Context(), js, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,5 +157,15 @@ func TestTooLong(t *testing.T) {
 	if at.Seq != 0 || !errors.Is(err, changelog.ErrTooLong) {
 		t.Errorf("at %v: %v", at, err)
 	}
-	add(t, l, at, changes(2))
+	at = add(t, l, at, changes(2))
+	s, err := js.Stream(t.Context(), cfg.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raised := s.CachedInfo().Config
+	raised.MaxBytes = 1 << 20
+	if _, err := js.UpdateStream(t.Context(), raised); err != nil {
+		t.Fatal(err)
+	}
+	add(t, l, at, long(1))
 }
