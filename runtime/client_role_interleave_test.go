@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -56,25 +55,14 @@ var roleVariants = []roleVariant{
 		messages: 1},
 }
 
-// moreSwitches is how many more switches the long form allows.
-const moreSwitches = 2
-
 // TestInterleaveReaderRole runs callers, the listener and the inbox of a client in every order
 // of their accesses to the words by which they wait for each other. Never do two goroutines read
 // the ring or wait for the doorbell, and never do all wait while a reply or a message is unread,
 // or the connection is closed.
 func TestInterleaveReaderRole(t *testing.T) {
 	for _, v := range roleVariants {
-		if v.switches > 0 && os.Getenv("IPC_TEST_LONG") != "" {
-			v.switches += moreSwitches
-		}
-		t.Run(v.name, func(t *testing.T) {
-			rep := interleave.Explore(func(r *interleave.Run) { v.start(t, r) })
-			if rep.Err != nil {
-				t.Errorf("%v\n%s", rep.Err, strings.Join(rep.Trace, "\n"))
-			}
-			t.Logf("%d states, %d runs, at most %d steps", rep.States, rep.Runs, rep.Deepest)
-		})
+		v.switches = longer(v.switches)
+		explore(t, v.name, v.start)
 	}
 }
 

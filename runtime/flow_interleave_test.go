@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"os"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/ipcgen/ipcgen/internal/interleave"
@@ -56,16 +54,8 @@ var flowVariants = []flowVariant{
 // when the consumer has ended the call, and no more than that otherwise.
 func TestInterleaveFlow(t *testing.T) {
 	for _, v := range flowVariants {
-		if os.Getenv("IPC_TEST_LONG") != "" {
-			v.switches += moreSwitches
-		}
-		t.Run(v.name, func(t *testing.T) {
-			rep := interleave.Explore(v.start)
-			if rep.Err != nil {
-				t.Errorf("%v\n%s", rep.Err, strings.Join(rep.Trace, "\n"))
-			}
-			t.Logf("%d states, %d runs, at most %d steps", rep.States, rep.Runs, rep.Deepest)
-		})
+		v.switches = longer(v.switches)
+		explore(t, v.name, func(_ *testing.T, r *interleave.Run) { v.start(r) })
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"hash/maphash"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -52,16 +51,8 @@ var runVariants = []runVariant{
 // None is lost, unless the server closes the connection, and no goroutine waits while there is one.
 func TestInterleaveMessageRun(t *testing.T) {
 	for _, v := range runVariants {
-		if os.Getenv("IPC_TEST_LONG") != "" {
-			v.switches += moreSwitches
-		}
-		t.Run(v.name, func(t *testing.T) {
-			rep := interleave.Explore(func(r *interleave.Run) { v.start(t, r) })
-			if rep.Err != nil {
-				t.Errorf("%v\n%s", rep.Err, strings.Join(rep.Trace, "\n"))
-			}
-			t.Logf("%d states, %d runs, at most %d steps", rep.States, rep.Runs, rep.Deepest)
-		})
+		v.switches = longer(v.switches)
+		explore(t, v.name, v.start)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -146,16 +145,8 @@ var writerVariants = []writerVariant{
 // owed.
 func TestInterleaveWriterRole(t *testing.T) {
 	for _, v := range writerVariants {
-		if v.switches > 0 && os.Getenv("IPC_TEST_LONG") != "" {
-			v.switches += moreSwitches
-		}
-		t.Run(v.name, func(t *testing.T) {
-			rep := interleave.Explore(func(r *interleave.Run) { v.start(t, r) })
-			if rep.Err != nil {
-				t.Errorf("%v\n%s", rep.Err, strings.Join(rep.Trace, "\n"))
-			}
-			t.Logf("%d states, %d runs, at most %d steps", rep.States, rep.Runs, rep.Deepest)
-		})
+		v.switches = longer(v.switches)
+		explore(t, v.name, v.start)
 	}
 }
 
